@@ -1,0 +1,127 @@
+// The harness on its own, without the plugin: a real etcd and kube-apiserver with the encryption
+// providers that Kubernetes brings along.
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ControlPlane } from "./harness/control-plane.js";
+import { aescbcProvider, identityProvider } from "./harness/encryption-configuration.js";
+import { storageKey } from "./harness/etcd-store.js";
+import type { KubeApiserver } from "./harness/kube-apiserver.js";
+import { parallel } from "./harness/parallel.js";
+import { record } from "./harness/report.js";
+import { formatStoredObject, parseStoredObject } from "./harness/stored-object.js";
+import { createWidget, installWidgets, readWidget, WIDGETS, widgetKey } from "./harness/widget.js";
+
+const aescbc = aescbcProvider();
+const resources = ["secrets", "configmaps", WIDGETS];
+const value = "correct horse battery staple";
+
+let plane: ControlPlane;
+let apiserver: KubeApiserver;
+
+beforeAll(async () => {
+  const begun = performance.now();
+  plane = await ControlPlane.start();
+  record("harness", "etcd, start to healthy, ms", performance.now() - begun);
+  apiserver = await plane.addApiserver({
+    encryption: [{ resources, providers: [aescbc, identityProvider] }],
+  });
+  record("harness", "kube-apiserver, first start to ready, ms", await apiserver.start());
+  await apiserver.client.createNamespace("e2e");
+});
+
+afterAll(async () => {
+  await plane.stop();
+});
+
+describe("a control plane with the aescbc provider", () => {
+  it("says the version it was chosen for", async () => {
+    expect(await apiserver.version()).toMatch(/^v1\.\d+\.\d+$/);
+  });
+
+  it("stores Secrets, ConfigMaps and custom resources encrypted and reads them back", async () => {
+    const { client } = apiserver;
+    await installWidgets(client);
+    await client.createSecret("e2e", "one", value);
+    await client.createConfigMap("e2e", "one", value);
+    await createWidget(client, "e2e", "one", value);
+
+    for (const key of [
+      storageKey("secrets", "e2e", "one"),
+      storageKey("configmaps", "e2e", "one"),
+      widgetKey("e2e", "one"),
+    ]) {
+      const stored = await plane.etcd.store.get(key);
+      expect(stored?.toString("latin1"), key).toMatch(/^k8s:enc:aescbc:v1:key1:/);
+    }
+    expect(await plane.etcd.filesHolding(Buffer.from(value))).toEqual([]);
+    expect((await client.readSecret("e2e", "one")).toString()).toBe(value);
+    expect(await client.readConfigMap("e2e", "one")).toBe(value);
+    expect(await readWidget(client, "e2e", "one")).toBe(value);
+  });
+
+  it("creates 500 Secrets and counts them in etcd", async () => {
+    const begun = performance.now();
+    await parallel(500, 8, (index) => apiserver.client.createSecret("e2e", `many-${String(index)}`, value));
+    record("harness", "Secrets created per s, 8 at a time", 500 / ((performance.now() - begun) / 1000));
+    expect(await plane.etcd.store.count("/registry/secrets/e2e/many-")).toBe(500);
+  });
+
+  it("reads back after a restart of the API server, and of etcd", async () => {
+    record("harness", "kube-apiserver, restart to ready, ms", await apiserver.restart());
+    expect((await apiserver.client.readSecret("e2e", "one")).toString()).toBe(value);
+    await plane.etcd.restart();
+    expect((await apiserver.client.readSecret("e2e", "one")).toString()).toBe(value);
+  });
+
+  it("fails to read what was changed in etcd, and nothing else", async () => {
+    const { client } = apiserver;
+    const { store } = plane.etcd;
+    await client.createSecret("e2e", "tampered", value);
+    const key = storageKey("secrets", "e2e", "tampered");
+    const stored = (await store.get(key)) ?? Buffer.alloc(0);
+    await store.put(key, stored.subarray(0, -1));
+    await expect(client.readSecret("e2e", "tampered")).rejects.toMatchObject({ code: 500 });
+    expect((await client.readSecret("e2e", "one")).toString()).toBe(value);
+    await store.put(key, stored);
+    expect((await client.readSecret("e2e", "tampered")).toString()).toBe(value);
+  });
+
+  it("has a second API server read what the first one wrote", async () => {
+    const second = await plane.startApiserver({
+      encryption: [{ resources, providers: [aescbc, identityProvider] }],
+    });
+    expect((await second.client.readSecret("e2e", "one")).toString()).toBe(value);
+    await second.stop();
+  });
+
+  it("goes back to identity: new writes in clear, a rewrite leaves nothing encrypted", async () => {
+    await apiserver.writeEncryption([{ resources, providers: [identityProvider, aescbc] }]);
+    await apiserver.restart();
+    expect(await apiserver.client.rewriteSecrets()).toBe(502);
+    const secrets = await plane.etcd.store.list("/registry/secrets/");
+    expect(secrets.filter((entry) => !entry.value.subarray(0, 4).equals(Buffer.from("k8s\0")))).toEqual([]);
+    expect(await plane.etcd.filesHolding(Buffer.from(value))).not.toEqual([]);
+  });
+
+  it("shows its metrics", async () => {
+    const metrics = await apiserver.metrics();
+    expect(await apiserver.kmsCalls("Encrypt")).toBe(0); // no KMS provider here
+    expect(metrics.sum("apiserver_storage_transformation_operations_total")).toBeGreaterThan(0);
+    expect(metrics.select("kubernetes_build_info")[0]?.labels["git_version"]).toBe(await apiserver.version());
+  });
+});
+
+describe("a stored KMS v2 object", () => {
+  it("is taken apart and put together again", () => {
+    const object = {
+      provider: "hsm",
+      encryptedData: Buffer.alloc(300, 7),
+      keyId: "a-key",
+      encryptedDekSource: Buffer.alloc(48, 9),
+      annotations: { "mode.kms-pkcs11.dev": Buffer.from("1") },
+      encryptedDekSourceType: 1,
+    };
+    expect(parseStoredObject(formatStoredObject(object))).toEqual(object);
+    expect(parseStoredObject(Buffer.from("k8s:enc:aescbc:v1:key1:x"))).toBeUndefined();
+  });
+});

@@ -1,0 +1,73 @@
+// One etcd and the API servers over it: the cluster of a test, without nodes or controllers.
+
+import { generateKeyPairSync } from "node:crypto";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { EncryptionRule } from "./encryption-configuration.js";
+import { Etcd } from "./etcd.js";
+import { KubeApiserver } from "./kube-apiserver.js";
+import { binaries, newFolder } from "./run.js";
+
+export interface ApiserverOptions {
+  readonly name?: string;
+  readonly encryption?: readonly EncryptionRule[];
+  readonly reloadEncryption?: boolean;
+  readonly extraArgs?: readonly string[];
+}
+
+export class ControlPlane {
+  readonly etcd: Etcd;
+  readonly apiservers: KubeApiserver[] = [];
+  readonly #folder: string;
+  readonly #binaries: string;
+
+  private constructor(etcd: Etcd, folder: string, from: string) {
+    this.etcd = etcd;
+    this.#folder = folder;
+    this.#binaries = from;
+  }
+
+  /** Starts etcd; API servers are added. The test must stop it, even when a later step of it throws. */
+  static async start(): Promise<ControlPlane> {
+    const folder = await newFolder("cp");
+    const from = binaries();
+    await writeServiceAccountKey(join(folder, "service-account.key"));
+    const etcd = await Etcd.start({ binaries: from, folder: join(folder, "etcd") });
+    return new ControlPlane(etcd, folder, from);
+  }
+
+  /** One more API server over the same etcd, configured but not started. */
+  async addApiserver(options: ApiserverOptions = {}): Promise<KubeApiserver> {
+    const name = options.name ?? `apiserver-${String(this.apiservers.length + 1)}`;
+    const folder = join(this.#folder, name);
+    await mkdir(folder);
+    const server = await KubeApiserver.create({
+      ...options,
+      name,
+      folder,
+      binaries: this.#binaries,
+      etcd: this.etcd,
+      serviceAccountKeyFile: join(this.#folder, "service-account.key"),
+    });
+    this.apiservers.push(server);
+    return server;
+  }
+
+  /** One more API server, started and ready. */
+  async startApiserver(options: ApiserverOptions = {}): Promise<KubeApiserver> {
+    const server = await this.addApiserver(options);
+    await server.start();
+    return server;
+  }
+
+  /** Stops the API servers, then etcd. May be called twice. */
+  async stop(): Promise<void> {
+    await Promise.all(this.apiservers.map((server) => server.stop()));
+    await this.etcd.stop();
+  }
+}
+
+async function writeServiceAccountKey(path: string): Promise<void> {
+  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  await writeFile(path, privateKey.export({ type: "sec1", format: "pem" }), { mode: 0o600 });
+}

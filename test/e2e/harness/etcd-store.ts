@@ -1,0 +1,78 @@
+// What is stored in etcd, read and changed behind the API server's back, through the JSON gateway of
+// etcd's v3 gRPC API: needs no etcdctl, which KUBEBUILDER_ASSETS does not have.
+
+export interface StoredEntry {
+  readonly key: string;
+  readonly value: Buffer;
+  readonly modRevision: number;
+}
+
+interface RangeAnswer {
+  readonly kvs?: readonly { key: string; value?: string; mod_revision: string }[];
+  readonly count?: string;
+}
+
+/** Where the API server keeps an object: `/registry/secrets/<namespace>/<name>` and the like. */
+export function storageKey(resource: string, namespace: string, name: string): string {
+  return `/registry/${resource}/${namespace}/${name}`;
+}
+
+export class EtcdStore {
+  readonly #endpoint: string;
+
+  constructor(endpoint: string) {
+    this.#endpoint = endpoint;
+  }
+
+  /** The value of one key, undefined when there is none. */
+  async get(key: string): Promise<Buffer | undefined> {
+    const answer = await this.#call<RangeAnswer>("range", { key: base64(key) });
+    const entry = answer.kvs?.[0];
+    return entry && Buffer.from(entry.value ?? "", "base64");
+  }
+
+  /** Every entry whose key begins with the prefix, in the order of the keys. */
+  async list(prefix: string): Promise<StoredEntry[]> {
+    const answer = await this.#call<RangeAnswer>("range", {
+      key: base64(prefix),
+      range_end: base64(after(prefix)),
+    });
+    return (answer.kvs ?? []).map((entry) => ({
+      key: Buffer.from(entry.key, "base64").toString(),
+      value: Buffer.from(entry.value ?? "", "base64"),
+      modRevision: Number(entry.mod_revision),
+    }));
+  }
+
+  async count(prefix: string): Promise<number> {
+    const range = { key: base64(prefix), range_end: base64(after(prefix)), count_only: true };
+    return Number((await this.#call<RangeAnswer>("range", range)).count ?? 0);
+  }
+
+  async put(key: string, value: Buffer): Promise<void> {
+    await this.#call("put", { key: base64(key), value: value.toString("base64") });
+  }
+
+  async delete(key: string): Promise<void> {
+    await this.#call("deleterange", { key: base64(key) });
+  }
+
+  async #call<T>(method: string, body: unknown): Promise<T> {
+    const response = await fetch(`${this.#endpoint}/v3/kv/${method}`, {
+      method: "POST",
+      body: JSON.stringify(body),
+    });
+    if (!response.ok) throw new Error(`etcd ${method}: ${String(response.status)} ${await response.text()}`);
+    return (await response.json()) as T;
+  }
+}
+
+const base64 = (text: string | Buffer): string => Buffer.from(text).toString("base64");
+
+/** The end of the range of all keys with this prefix: the prefix with its last byte one higher. */
+function after(prefix: string): Buffer {
+  const end = Buffer.from(prefix);
+  const last = end.length - 1;
+  end.writeUInt8(end.readUInt8(last) + 1, last);
+  return end;
+}

@@ -1,0 +1,49 @@
+// Runs a command of the built plugin to its end: `keys create`, `check`, `etcd usage` and the like.
+
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+
+/** The built command; scripts/e2e builds it first. */
+export const MAIN = fileURLToPath(new URL("../../../dist/main.js", import.meta.url));
+
+export interface CommandResult {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs `kms-pkcs11 ...args`; any exit code is a result. Killed after timeoutMs. */
+export function kmsPkcs11(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  timeoutMs = 60_000,
+): Promise<CommandResult> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [MAIN, ...args], {
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: timeoutMs,
+      killSignal: "SIGKILL",
+    });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+    child.once("error", reject);
+    child.once("close", (code) => {
+      resolve({ code, stdout, stderr });
+    });
+  });
+}
+
+/** The same, but an exit code other than 0 throws with what the command printed. Returns stdout. */
+export async function kmsPkcs11Ok(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<string> {
+  const { code, stdout, stderr } = await kmsPkcs11(args, env);
+  if (code !== 0) {
+    throw new Error(`kms-pkcs11 ${args.join(" ")}: exit code ${String(code)}\n${stdout}${stderr}`);
+  }
+  return stdout;
+}

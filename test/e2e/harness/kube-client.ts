@@ -1,0 +1,122 @@
+// Requests to one kube-apiserver through @kubernetes/client-node, as an administrator. Connections are
+// kept open: the client's own KubeConfig makes a new TLS connection for every request.
+
+/* eslint-disable @typescript-eslint/no-unsafe-class-instance-assignment --
+   the models of @kubernetes/client-node are classes, but its interface takes plain data */
+
+import { Agent, get } from "node:https";
+import {
+  ApiextensionsV1Api,
+  CoreV1Api,
+  createConfiguration,
+  CustomObjectsApi,
+  ServerConfiguration,
+} from "@kubernetes/client-node";
+
+export interface HttpAnswer {
+  readonly status: number;
+  readonly body: string;
+}
+
+export interface KubeClientOptions {
+  readonly url: string;
+  /** PEM; the only certificate authority that is trusted. */
+  readonly ca: string;
+  readonly token: string;
+}
+
+export class KubeClient {
+  readonly core: CoreV1Api;
+  readonly extensions: ApiextensionsV1Api;
+  readonly custom: CustomObjectsApi;
+  readonly #options: KubeClientOptions;
+  readonly #agent: Agent;
+
+  constructor(options: KubeClientOptions) {
+    this.#options = options;
+    const agent = new Agent({ ca: options.ca, keepAlive: true, maxSockets: 32 });
+    this.#agent = agent;
+    const configuration = createConfiguration({
+      baseServer: new ServerConfiguration(options.url, {}),
+      authMethods: {
+        default: {
+          getName: () => "token",
+          applySecurityAuthentication: (request) => {
+            request.setHeaderParam("Authorization", `Bearer ${options.token}`);
+            request.setAgent(agent);
+          },
+        },
+      },
+    });
+    this.core = new CoreV1Api(configuration);
+    this.extensions = new ApiextensionsV1Api(configuration);
+    this.custom = new CustomObjectsApi(configuration);
+  }
+
+  /** GET of any path; every status is an answer, only a failed connection or 30 s of silence throws. */
+  get(path: string): Promise<HttpAnswer> {
+    const headers = { Authorization: `Bearer ${this.#options.token}` };
+    return new Promise((resolve, reject) => {
+      const url = this.#options.url + path;
+      const request = get(url, { agent: this.#agent, headers, timeout: 30_000 }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("error", reject);
+        response.on("end", () => {
+          resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() });
+        });
+      });
+      request.on("timeout", () => request.destroy(new Error(`GET ${path}: no answer in 30 s`)));
+      request.on("error", reject);
+    });
+  }
+
+  async createNamespace(name: string): Promise<void> {
+    await this.core.createNamespace({ body: { metadata: { name } } });
+  }
+
+  /** Creates an opaque Secret with one value under `value`. */
+  async createSecret(namespace: string, name: string, value: string | Buffer): Promise<void> {
+    const data = { value: Buffer.from(value).toString("base64") };
+    await this.core.createNamespacedSecret({ namespace, body: { metadata: { name }, data } });
+  }
+
+  /** Writes a new value under `value`, over whatever the Secret holds. */
+  async replaceSecret(namespace: string, name: string, value: string | Buffer): Promise<void> {
+    const data = { value: Buffer.from(value).toString("base64") };
+    await this.core.replaceNamespacedSecret({ namespace, name, body: { metadata: { name }, data } });
+  }
+
+  async readSecret(namespace: string, name: string): Promise<Buffer> {
+    const secret = await this.core.readNamespacedSecret({ namespace, name });
+    return Buffer.from(secret.data?.["value"] ?? "", "base64");
+  }
+
+  async createConfigMap(namespace: string, name: string, value: string): Promise<void> {
+    const body = { metadata: { name }, data: { value } };
+    await this.core.createNamespacedConfigMap({ namespace, body });
+  }
+
+  async readConfigMap(namespace: string, name: string): Promise<string> {
+    return (await this.core.readNamespacedConfigMap({ namespace, name })).data?.["value"] ?? "";
+  }
+
+  /**
+   * Reads every Secret and writes it back unchanged, as the Kubernetes documentation has it done after
+   * a change of the encryption (`kubectl get secrets -A -o json | kubectl replace -f -`). Returns how
+   * many.
+   */
+  async rewriteSecrets(): Promise<number> {
+    const { items } = await this.core.listSecretForAllNamespaces();
+    for (const body of items) {
+      const { name = "", namespace = "" } = body.metadata ?? {};
+      await this.core.replaceNamespacedSecret({ namespace, name, body });
+    }
+    return items.length;
+  }
+
+  /** Ends its connections. */
+  close(): void {
+    this.#agent.destroy();
+  }
+}

@@ -1,0 +1,19 @@
+// The same work many times, a few at once.
+
+/** Runs work(0) to work(count - 1), at most `concurrency` at a time; the first failure ends it. */
+export async function parallel<T>(
+  count: number,
+  concurrency: number,
+  work: (index: number) => Promise<T>,
+): Promise<T[]> {
+  const results = new Array<T>(count);
+  let next = 0;
+  const lane = async (): Promise<void> => {
+    while (next < count) {
+      const index = next++;
+      results[index] = await work(index);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, count) }, lane));
+  return results;
+}

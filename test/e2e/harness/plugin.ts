@@ -1,0 +1,157 @@
+// A running plugin under test: the built `kms-pkcs11 serve`, with its socket, state folder and HTTP
+// endpoints on loopback. Stopping and starting keeps all three.
+
+import { existsSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { MAIN } from "./kms-pkcs11.js";
+import { freePort } from "./port.js";
+import { ManagedProcess } from "./process.js";
+import { Metrics } from "./prometheus-text.js";
+import { newFolder } from "./run.js";
+import type { SoftHsmToken } from "./softhsm-token.js";
+import { until } from "./wait.js";
+
+export interface PluginOptions {
+  readonly token: SoftHsmToken;
+  readonly name?: string;
+  /** The object name of the KEK, as in `token.uri(object)`. */
+  readonly object?: string;
+  readonly mode?: "direct" | "local-kek";
+  readonly extraArgs?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /**
+   * Writes a configuration file and returns its path; the plugin is then started with `--config` only,
+   * so the file must name the socket, the HTTP address and the state folder it is told.
+   */
+  readonly config?: (places: PluginPlaces) => Promise<string>;
+}
+
+/** Where a plugin is found. */
+export interface PluginPlaces {
+  readonly folder: string;
+  readonly socket: string;
+  /** host:port of the HTTP endpoints. */
+  readonly http: string;
+  readonly stateFolder: string;
+}
+
+export class Plugin {
+  readonly name: string;
+  readonly places: PluginPlaces;
+  readonly #args: readonly string[];
+  readonly #env: Readonly<Record<string, string>>;
+  #process: ManagedProcess | undefined;
+
+  private constructor(options: PluginOptions, places: PluginPlaces, args: readonly string[]) {
+    this.name = options.name ?? "plugin";
+    this.places = places;
+    this.#args = args;
+    this.#env = { ...options.token.env, ...options.env };
+  }
+
+  /** Picks its places and writes its configuration, but starts nothing. */
+  static async create(options: PluginOptions): Promise<Plugin> {
+    if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: npm run build`);
+    const folder = await newFolder(options.name ?? "plugin");
+    const places: PluginPlaces = {
+      folder,
+      socket: join(folder, "kms.sock"),
+      http: `127.0.0.1:${String(await freePort())}`,
+      stateFolder: join(folder, "state"),
+    };
+    await mkdir(places.stateFolder, { mode: 0o700 });
+    const flags = options.config
+      ? ["--config", await options.config(places)]
+      : [
+          ...["--key", options.token.uri(options.object)],
+          ...["--socket", places.socket],
+          ...["--http", places.http],
+          ...["--state-dir", places.stateFolder],
+          ...(options.mode ? ["--mode", options.mode] : []),
+        ];
+    return new Plugin(options, places, ["serve", ...flags, ...(options.extraArgs ?? [])]);
+  }
+
+  /** Created, launched and ready. */
+  static async start(options: PluginOptions): Promise<Plugin> {
+    const plugin = await Plugin.create(options);
+    await plugin.start();
+    return plugin;
+  }
+
+  /** Starts the process and returns at once; `ready` waits for it. */
+  launch(): void {
+    if (this.#process !== undefined && this.#process.ending === undefined) {
+      throw new Error(`${this.name} is already running`);
+    }
+    this.#process = ManagedProcess.start({
+      name: this.name,
+      command: process.execPath,
+      args: [MAIN, ...this.#args],
+      env: this.#env,
+      logFile: join(this.places.folder, "plugin.log"),
+    });
+  }
+
+  /** Resolves when the socket exists and /readyz says 200, with the milliseconds since the launch. */
+  async ready(timeoutMs = 20_000): Promise<number> {
+    const child = this.#process;
+    if (child === undefined) throw new Error(`${this.name} was never launched`);
+    const isReady = async (): Promise<boolean> =>
+      existsSync(this.places.socket) && (await this.get("/readyz")).status === 200;
+    await until(`${this.name} is ready`, isReady, { timeoutMs, intervalMs: 20, process: child });
+    return Date.now() - child.startedAt;
+  }
+
+  async start(timeoutMs?: number): Promise<number> {
+    this.launch();
+    return this.ready(timeoutMs);
+  }
+
+  /** SIGTERM. Returns how it ended: `exit code 0`, or `SIGKILL` when it had to be killed. */
+  async stop(): Promise<string> {
+    return (await this.#process?.stop()) ?? "never launched";
+  }
+
+  /** SIGKILL to the plugin and its token hosts. */
+  async kill(): Promise<void> {
+    await this.#process?.kill();
+  }
+
+  async restart(timeoutMs?: number): Promise<number> {
+    await this.stop();
+    return this.start(timeoutMs);
+  }
+
+  get running(): boolean {
+    return this.#process !== undefined && this.#process.ending === undefined;
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
+  /** GET of /livez, /readyz, /healthz, /metrics, /keys. */
+  async get(path: string): Promise<{ status: number; body: string }> {
+    const response = await fetch(`http://${this.places.http}${path}`, {
+      signal: AbortSignal.timeout(10_000),
+    });
+    return { status: response.status, body: await response.text() };
+  }
+
+  async metrics(): Promise<Metrics> {
+    const { status, body } = await this.get("/metrics");
+    if (status !== 200) throw new Error(`${this.name} /metrics: ${String(status)} ${body}`);
+    return new Metrics(body);
+  }
+
+  /** The JSON of /keys. */
+  async keys(): Promise<unknown> {
+    return JSON.parse((await this.get("/keys")).body);
+  }
+
+  logTail(lines?: number): string {
+    return this.#process?.logTail(lines) ?? "";
+  }
+}

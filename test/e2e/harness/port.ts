@@ -1,0 +1,32 @@
+// Free loopback ports. They are taken from below the kernel's ephemeral range: a server that is stopped
+// for a while must find its port free again, not lent to somebody's outgoing connection.
+
+import { createServer } from "node:net";
+import { randomInt } from "node:crypto";
+
+const handedOut = new Set<number>();
+
+/** A port on 127.0.0.1 that nothing listens on, never the same one twice in a process. */
+export async function freePort(): Promise<number> {
+  for (let tries = 0; tries < 200; tries++) {
+    const port = randomInt(20_000, 32_000);
+    if (handedOut.has(port) || !(await isFree(port))) continue;
+    handedOut.add(port);
+    return port;
+  }
+  throw new Error("no free port on 127.0.0.1 between 20000 and 32000");
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => {
+      resolve(false);
+    });
+    server.listen({ port, host: "127.0.0.1", exclusive: true }, () => {
+      server.close(() => {
+        resolve(true);
+      });
+    });
+  });
+}

@@ -1,0 +1,69 @@
+// A SoftHSM token in a folder of its own, with its own SOFTHSM2_CONF, and the PKCS#11 URIs that name
+// keys on it. Several plugins may use one token, as they would a network HSM.
+
+import { execFile } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { newFolder } from "./run.js";
+
+const run = promisify(execFile);
+
+const MODULE = [
+  "/usr/lib/softhsm/libsofthsm2.so",
+  "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+  "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+  "/usr/lib64/pkcs11/libsofthsm2.so",
+].find((path) => existsSync(path));
+
+export class SoftHsmToken {
+  readonly label: string;
+  readonly module: string;
+  readonly pinFile: string;
+  /** What a process needs in its environment to see the token. */
+  readonly env: { readonly SOFTHSM2_CONF: string };
+  readonly #tokens: string;
+
+  private constructor(label: string, module: string, folder: string) {
+    this.label = label;
+    this.module = module;
+    this.pinFile = join(folder, "pin");
+    this.env = { SOFTHSM2_CONF: join(folder, "softhsm2.conf") };
+    this.#tokens = join(folder, "tokens");
+  }
+
+  /** Throws, with the line that installs it, when SoftHSM is missing. */
+  static async create(label = "e2e"): Promise<SoftHsmToken> {
+    if (MODULE === undefined) throw new Error("SoftHSM is missing: apt-get install softhsm2");
+    const folder = await newFolder("hsm");
+    const token = new SoftHsmToken(label, MODULE, folder);
+    const pin = "1234";
+    await mkdir(token.#tokens);
+    await writeFile(token.pinFile, pin, { mode: 0o600 });
+    const settings = [
+      "directories.tokendir = " + token.#tokens,
+      "log.level = ERROR",
+      "slots.removable = false",
+    ];
+    await writeFile(token.env.SOFTHSM2_CONF, settings.join("\n"));
+    const env = { ...process.env, ...token.env };
+    const init = ["--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", pin];
+    await run("softhsm2-util", init, { env });
+    return token;
+  }
+
+  /** The PKCS#11 URI of a key on the token, with its module and the file of the PIN. */
+  uri(object = "kms-kek"): string {
+    return `pkcs11:token=${this.label};object=${object}?module-path=${this.module}&pin-source=file:${this.pinFile}`;
+  }
+
+  /** Takes the token away, for processes that have it open too: calls fail, as on a network HSM. */
+  async detach(): Promise<void> {
+    await rename(this.#tokens, `${this.#tokens}.away`);
+  }
+
+  async attach(): Promise<void> {
+    await rename(`${this.#tokens}.away`, this.#tokens);
+  }
+}

@@ -1,0 +1,18 @@
+// The end-to-end suite: one file at a time, each in its own process, with time for real servers.
+// Started by scripts/e2e, or with `npx vitest run --config test/e2e/vitest.config.ts`.
+
+import { fileURLToPath } from "node:url";
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    root: fileURLToPath(new URL(".", import.meta.url)),
+    include: ["**/*.test.ts"],
+    globalSetup: ["./global-setup.ts"],
+    pool: "forks",
+    fileParallelism: false,
+    testTimeout: 300_000,
+    hookTimeout: 180_000,
+    teardownTimeout: 60_000,
+  },
+});
