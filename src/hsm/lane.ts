@@ -1,0 +1,100 @@
+// The plugin's end of one lane: requests out, replies in, in order, over a socketpair whose other end is a
+// thread that blocks in the vendor library. Knows no PKCS#11 and no policy; measures how long one request
+// keeps the token busy.
+import type { Duplex } from "node:stream";
+import { FrameReader, MAX_FRAME_BYTES, ReplyKind, decodeJsonBody, type WireFailure } from "./wire.js";
+
+export type Reply =
+  | { readonly ok: true; readonly body: Buffer }
+  | { readonly ok: false; readonly failure: WireFailure };
+
+interface Sent {
+  readonly sentAt: number;
+  readonly done: (reply: Reply) => void;
+}
+
+/** Weight of the newest measurement in the moving average of the service time. */
+const NEWEST_WEIGHT = 0.05;
+
+export class Lane {
+  /** A request that may take long is with the token; others are better off elsewhere. */
+  busyWithControl = false;
+  readonly #stream: Duplex;
+  readonly #sent = new Map<number, Sent>();
+  #nextId = 1;
+  #lastReplyAt = 0;
+  #serviceMs = 0;
+  #gone: WireFailure | undefined;
+
+  /** @param onProtocolError called once when the other end does not keep to the wire format */
+  constructor(stream: Duplex, onProtocolError: () => void) {
+    this.#stream = stream;
+    const reader = new FrameReader();
+    stream.on("data", (chunk: Buffer) => {
+      try {
+        reader.push(chunk, (id, kind, body) => {
+          this.#receive(id, kind, body);
+        });
+      } catch {
+        onProtocolError();
+      }
+    });
+    // A broken pipe shows as the end of the process, which is watched for.
+    stream.on("error", () => undefined);
+  }
+
+  get load(): number {
+    return this.#sent.size;
+  }
+
+  /** Moving average of the time one request keeps this lane busy, in ms; 0 before the first reply. */
+  get serviceMs(): number {
+    return this.#serviceMs;
+  }
+
+  /** When the request that the token works on now was sent; undefined when it works on none. */
+  get busySince(): number | undefined {
+    const [oldest] = this.#sent.values();
+    return oldest === undefined ? undefined : Math.max(oldest.sentAt, this.#lastReplyAt);
+  }
+
+  /** @param build makes the frame; it is wiped once it is written */
+  send(build: (id: number) => Buffer, done: (reply: Reply) => void): void {
+    if (this.#gone !== undefined) {
+      done({ ok: false, failure: this.#gone });
+      return;
+    }
+    const id = this.#nextId;
+    this.#nextId = (id % 0xffffffff) + 1;
+    const frame = build(id);
+    if (frame.length - 4 > MAX_FRAME_BYTES) throw new RangeError("request longer than a frame may be");
+    this.#sent.set(id, { sentAt: performance.now(), done });
+    this.#stream.write(frame, () => frame.fill(0));
+  }
+
+  /** Ends every request in flight, and every later one, with this failure. */
+  abandon(failure: WireFailure): void {
+    if (this.#gone !== undefined) return;
+    this.#gone = failure;
+    const waiting = [...this.#sent.values()];
+    this.#sent.clear();
+    for (const { done } of waiting) done({ ok: false, failure });
+  }
+
+  #receive(id: number, kind: number, body: Buffer): void {
+    const sent = this.#sent.get(id);
+    if (sent === undefined) return;
+    this.#sent.delete(id);
+    this.#measure(sent.sentAt);
+    if (kind === ReplyKind.done) sent.done({ ok: true, body: Buffer.from(body) });
+    else sent.done({ ok: false, failure: decodeJsonBody(body).value as WireFailure });
+  }
+
+  #measure(sentAt: number): void {
+    const now = performance.now();
+    const tookMs = now - Math.max(sentAt, this.#lastReplyAt);
+    this.#lastReplyAt = now;
+    if (this.busyWithControl) return;
+    this.#serviceMs = this.#serviceMs === 0 ? tookMs : this.#serviceMs + NEWEST_WEIGHT * (tookMs - this.#serviceMs);
+  }
+}

@@ -1,0 +1,35 @@
+// The HSM as the provider sees it: KEK generations named by key_id, two operations under them, and whether
+// it can be reached. Processes, sessions, handles and tokens are hidden behind it.
+import type { KmsError } from "../errors.js";
+import type { MechanismChoice } from "./mechanisms.js";
+import type { CryptRequest, KekRecord, ProbeResult } from "./wire.js";
+
+/** Whoever asks may lose interest; a request whose caller has gone is not sent to the HSM. */
+export interface Caller {
+  readonly cancelled: boolean;
+}
+
+export const PATIENT_CALLER: Caller = { cancelled: false };
+
+export type HsmState =
+  | { readonly up: true }
+  /** `reason` is undefined only before the first attempt has ended. */
+  | { readonly up: false; readonly reason: KmsError | undefined };
+
+export interface Hsm {
+  /**
+   * Encrypts `data` under a KEK; returns the mechanism's body.
+   * @throws KmsError within the request timeout
+   */
+  encrypt(request: CryptRequest, caller: Caller): Promise<Buffer>;
+  /**
+   * Decrypts a mechanism's body; the plaintext belongs to the caller.
+   * @throws KmsError NOT_AUTHENTIC when it does not open; others within the request timeout
+   */
+  decrypt(request: CryptRequest, caller: Caller): Promise<Buffer>;
+  /** Reads the generations from the token afresh. */
+  listKeks(): Promise<readonly KekRecord[]>;
+  /** Tries every mechanism (or one) with a key by round trips; records the outcome, never throws for a refusal. */
+  probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]>;
+  state(): HsmState;
+}

@@ -1,0 +1,207 @@
+// One token host as the plugin sees it: a child process with its lanes, from spawn to exit. It is ended from
+// outside by SIGKILL, since nothing inside a process can end a vendor call that hangs. Which host gets which
+// request, and when one is replaced, is decided above, in the host pool.
+import { spawn, type ChildProcess } from "node:child_process";
+import type { Duplex } from "node:stream";
+import { KmsError } from "../errors.js";
+import type { Log } from "../log.js";
+import { Lane, type Reply } from "./lane.js";
+import { decodeJsonBody, encodeFrame, encodeJsonBody, Op, type OpenRequest, type TokenDescription, type WireFailure } from "./wire.js";
+
+export interface TokenHostOptions {
+  /** The compiled entry file of the token host. */
+  readonly entry: string;
+  /** The environment for vendor libraries, without any PIN. */
+  readonly env: NodeJS.ProcessEnv;
+  readonly open: OpenRequest;
+  /** Most lanes, each a thread and a session. */
+  readonly sessions: number;
+}
+
+/** Why a token host ended; a metric label. */
+export type EndCause = "exit" | "signal" | "hang" | "device" | "protocol" | "start" | "stop";
+
+/** Above this a request is slow enough that overlapping several on more sessions pays. */
+const SLOW_SERVICE_MS = 0.4;
+/** Requests that one lane of a fast token may have waiting in its socket. */
+const PIPELINE = 32;
+/** A library may print without end; this much of it is kept for the log. */
+const STDERR_LINES_KEPT = 1;
+
+export class TokenHost {
+  readonly ended: Promise<EndCause>;
+  readonly #child: ChildProcess;
+  readonly #options: TokenHostOptions;
+  readonly #log: Log;
+  readonly #lanes: Lane[] = [];
+  #maxLanes: number;
+  #growing = false;
+  #cause: EndCause | undefined;
+  #description: TokenDescription | undefined;
+
+  constructor(options: TokenHostOptions, log: Log) {
+    this.#options = options;
+    this.#maxLanes = options.sessions;
+    this.#log = log;
+    this.#child = spawn(process.execPath, [options.entry], {
+      env: options.env,
+      stdio: ["pipe", "ignore", "pipe", ...Array.from({ length: options.sessions }, () => "pipe" as const)],
+    });
+    this.#child.stdin?.on("error", () => undefined);
+    this.#child.stderr?.on("data", (chunk: Buffer) => {
+      this.#logStderr(chunk);
+    });
+    this.ended = new Promise((resolve) => {
+      this.#child.once("error", () => {
+        resolve(this.#finish("start"));
+      });
+      this.#child.once("exit", (_code, signal) => {
+        resolve(this.#finish(signal === null ? "exit" : "signal"));
+      });
+    });
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  get lanes(): readonly Lane[] {
+    return this.#lanes;
+  }
+
+  get alive(): boolean {
+    return this.#cause === undefined;
+  }
+
+  /** Starts the first lane, loads the module and finds the token. */
+  async open(): Promise<TokenDescription> {
+    const lane = this.#startLane();
+    this.#description = (await callOn(lane, Op.open, this.#options.open)) as TokenDescription;
+    return this.#description;
+  }
+
+  /** Makes a control call on the first lane and returns its JSON. */
+  async control(op: Op, value: unknown, secret?: Uint8Array): Promise<unknown> {
+    const [lane] = this.#lanes;
+    if (lane === undefined) throw new TypeError("the token host has not been opened");
+    return callOn(lane, op, value, secret);
+  }
+
+  /** The lane that serves a request soonest, or undefined when waiting for one is better. */
+  pickLane(): Lane | undefined {
+    const free = this.#lanes.filter((lane) => !lane.busyWithControl);
+    const idle = free.find((lane) => lane.load === 0);
+    if (idle !== undefined || this.isSlow) return idle;
+    const least = free.reduce<Lane | undefined>((a, b) => (a === undefined || b.load < a.load ? b : a), undefined);
+    return least !== undefined && least.load < PIPELINE ? least : undefined;
+  }
+
+  get isSlow(): boolean {
+    return this.#lanes.some((lane) => lane.serviceMs > SLOW_SERVICE_MS);
+  }
+
+  get load(): number {
+    return this.#lanes.reduce((sum, lane) => sum + lane.load, 0);
+  }
+
+  /** Since when the request that has kept a lane busy the longest has done so. */
+  get busySince(): number | undefined {
+    let oldest: number | undefined;
+    for (const { busySince } of this.#lanes) {
+      if (busySince !== undefined && (oldest === undefined || busySince < oldest)) oldest = busySince;
+    }
+    return oldest;
+  }
+
+  /** Adds a lane, one at a time, until the token has no more sessions; resolves when it may be used. */
+  async grow(): Promise<void> {
+    if (this.#growing || !this.alive || this.#lanes.length >= this.#maxLanes || this.#description === undefined) return;
+    this.#growing = true;
+    const index = this.#lanes.length;
+    const lane = this.#startLane();
+    lane.busyWithControl = true;
+    try {
+      await callOn(lane, Op.open, { ...this.#options.open, slotId: this.#description.slotId });
+    } catch (error) {
+      // The thread stays, unused; a token that has no session left now may well have none later.
+      this.#lanes.splice(index, 1);
+      this.#maxLanes = index;
+      this.#log.warn({ lanes: index, err: error }, "token gives no further session");
+    } finally {
+      this.#growing = false;
+    }
+  }
+
+  /** Ends the process now. Requests in flight fail at once. */
+  kill(cause: EndCause): void {
+    this.#finish(cause);
+    this.#child.kill("SIGKILL");
+  }
+
+  /** Closes the sessions as far as the library lets us within `graceMs`, then ends the process. */
+  async stop(graceMs: number): Promise<void> {
+    if (this.alive && this.#lanes.length > 0) {
+      const closing = this.control(Op.close, {}).catch(() => undefined);
+      await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, graceMs).unref())]);
+    }
+    this.kill("stop");
+    await this.ended;
+  }
+
+  #startLane(): Lane {
+    const index = this.#lanes.length;
+    const stream = this.#child.stdio[3 + index] as Duplex;
+    const lane = new Lane(stream, () => {
+      this.kill("protocol");
+    });
+    this.#lanes.push(lane);
+    this.#child.stdin?.write(`${String(index)}\n`);
+    return lane;
+  }
+
+  /** The first cause given is the one that is kept: a kill is followed by the signal it sent. */
+  #finish(cause: EndCause): EndCause {
+    this.#cause ??= cause;
+    const failure: WireFailure = {
+      code: "HSM_UNAVAILABLE",
+      fault: "device",
+      message: `the token host ended (${this.#cause}); another one is started`,
+    };
+    for (const lane of this.#lanes) lane.abandon(failure);
+    return this.#cause;
+  }
+
+  #logStderr(chunk: Buffer): void {
+    const lines = chunk.toString("utf8").split("\n").slice(0, STDERR_LINES_KEPT);
+    this.#log.debug({ pid: this.pid, stderr: lines.join(" ").slice(0, 500) }, "token host wrote to stderr");
+  }
+}
+
+/** Sends a JSON request and returns its JSON; a failed one throws a HostFailure. */
+async function callOn(lane: Lane, op: Op, value: unknown, secret?: Uint8Array): Promise<unknown> {
+  lane.busyWithControl = true;
+  try {
+    const reply = await new Promise<Reply>((resolve) => {
+      lane.send((id) => {
+        const body = encodeJsonBody(value, secret);
+        const frame = encodeFrame(id, op, body);
+        body.fill(0);
+        return frame;
+      }, resolve);
+    });
+    if (!reply.ok) throw new HostFailure(reply.failure);
+    return decodeJsonBody(reply.body).value;
+  } finally {
+    lane.busyWithControl = false;
+  }
+}
+
+/** A KmsError that still tells what the plugin has to do about it. */
+export class HostFailure extends KmsError {
+  readonly failure: WireFailure;
+
+  constructor(failure: WireFailure) {
+    super(failure.code, failure.message, failure);
+    this.failure = failure;
+  }
+}

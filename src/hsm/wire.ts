@@ -1,0 +1,221 @@
+// The wire between the plugin and its token host: length-framed requests and replies over one socketpair a
+// lane. All integers big-endian. Nothing else connects the two programs.
+//
+//   frame = u32 length of what follows | u32 request id | u8 kind | body
+//
+// `kind` is an Op in a request and a ReplyKind in a reply. Encrypt and Decrypt carry bytes; every other
+// body is JSON, after which a Login carries the PIN as the frame's last bytes.
+import type { ErrorCode } from "../errors.js";
+import type { FaultClass } from "./fault.js";
+import type { KekKind, MechanismChoice, MechanismName } from "./mechanisms.js";
+
+export const Op = {
+  open: 1,
+  login: 2,
+  listKeks: 3,
+  encrypt: 4,
+  decrypt: 5,
+  probe: 6,
+  generate: 7,
+  destroy: 8,
+  relabel: 9,
+  close: 10,
+} as const;
+export type Op = (typeof Op)[keyof typeof Op];
+
+export const ReplyKind = { done: 0, failed: 1 } as const;
+
+export const FRAME_HEADER_BYTES = 9;
+/** A frame longer than this is a defect of the peer, not a request. */
+export const MAX_FRAME_BYTES = 1 << 20;
+
+/** Which token: every field that is given must match; labels are compared without their padding. */
+export interface TokenSelector {
+  readonly token?: string;
+  readonly serial?: string;
+  readonly manufacturer?: string;
+  readonly model?: string;
+  readonly slotId?: number;
+}
+
+export interface OpenRequest {
+  readonly modulePath: string;
+  readonly moduleParameters?: string;
+  readonly token: TokenSelector;
+  /** The KEK's name: the CKA_LABEL, or the part of it before "@". */
+  readonly objectName: string;
+  /** Only the key with this CKA_ID (hex), if the URI names one. */
+  readonly ckaId?: string;
+  /** The slot that another lane of the same token host has found; it is logged in already. */
+  readonly slotId?: number;
+}
+
+export interface TokenDescription {
+  readonly label: string;
+  readonly serial: string;
+  readonly manufacturer: string;
+  readonly model: string;
+  readonly slotId: number;
+  readonly firmware: string;
+  readonly loginRequired: boolean;
+  /** Somebody in the token host is logged in already. */
+  readonly loggedIn: boolean;
+  readonly pinCountLow: boolean;
+  readonly pinFinalTry: boolean;
+  readonly pinLocked: boolean;
+  readonly protectedAuthenticationPath: boolean;
+  readonly library: string;
+}
+
+/** One generation of the KEK as the token shows it. */
+export interface KekRecord {
+  readonly keyId: string;
+  /** Other names of the same value: fingerprints by the other methods that the key performs. */
+  readonly aliases: readonly string[];
+  readonly label: string;
+  /** CKA_ID in hex; empty if it has none. */
+  readonly ckaId: string;
+  readonly kind: KekKind;
+  /** What is wrong with the key's attributes and forbids its use, such as "CKA_EXTRACTABLE is true". */
+  readonly unprotected: readonly string[];
+  /** What is not as it should be but does not forbid its use. */
+  readonly remarks: readonly string[];
+}
+
+export interface ProbeRequest {
+  readonly keyId: string;
+  readonly choice: MechanismChoice | "auto";
+}
+
+export interface ProbeResult {
+  /** The mechanism that was tried; for GCM the IV mode that was found. */
+  readonly mechanism: MechanismName;
+  readonly works: boolean;
+  /** Why it is not taken, or what was found. */
+  readonly detail: string;
+}
+
+export interface GenerateRequest {
+  readonly label: string;
+  /** 16 bytes in hex; where the token refuses them it chooses the id itself. */
+  readonly ckaId: string;
+  /** "auto" tries AES first and a lone HMAC key where AES keys cannot encrypt with authentication. */
+  readonly kind: KekKind | "auto";
+}
+
+export interface DestroyRequest {
+  readonly keyId: string;
+}
+
+export interface RelabelRequest {
+  readonly keyId: string;
+  readonly label: string;
+}
+
+export interface WireFailure {
+  readonly code: ErrorCode;
+  readonly message: string;
+  /** What the plugin has to do about it. */
+  readonly fault: FaultClass;
+  /** The CK_RV, if a call returned one. */
+  readonly rv?: number;
+  /** The CK_RV stands in no row of the CKR table. */
+  readonly unknownRv?: boolean;
+}
+
+export interface CryptRequest {
+  readonly keyId: string;
+  readonly mechanism: number;
+  readonly aad: Uint8Array;
+  readonly data: Uint8Array;
+}
+
+/** Returns a whole frame around `body`. */
+export function encodeFrame(id: number, kind: number, body: Uint8Array): Buffer {
+  const frame = Buffer.allocUnsafe(FRAME_HEADER_BYTES + body.length);
+  frame.writeUInt32BE(FRAME_HEADER_BYTES - 4 + body.length, 0);
+  frame.writeUInt32BE(id, 4);
+  frame[8] = kind;
+  frame.set(body, FRAME_HEADER_BYTES);
+  return frame;
+}
+
+/**
+ * Returns a whole Encrypt or Decrypt frame, built without a copy in between.
+ * body = u8 mechanism | u8 key_id length | key_id | u16 aad length | aad | data
+ */
+export function encodeCryptFrame(id: number, op: Op, request: CryptRequest): Buffer {
+  const keyIdBytes = Buffer.byteLength(request.keyId);
+  const length = FRAME_HEADER_BYTES + 4 + keyIdBytes + request.aad.length + request.data.length;
+  const frame = Buffer.allocUnsafe(length);
+  frame.writeUInt32BE(length - 4, 0);
+  frame.writeUInt32BE(id, 4);
+  frame[8] = op;
+  frame[9] = request.mechanism;
+  frame[10] = keyIdBytes;
+  let at = 11 + frame.write(request.keyId, 11);
+  at = frame.writeUInt16BE(request.aad.length, at);
+  frame.set(request.aad, at);
+  frame.set(request.data, at + request.aad.length);
+  return frame;
+}
+
+/** Returns views into `body`; throws a RangeError on a body that is too short for its own lengths. */
+export function decodeCryptBody(body: Buffer): CryptRequest {
+  const mechanism = body.readUInt8(0);
+  const keyIdBytes = body.readUInt8(1);
+  const aadAt = 2 + keyIdBytes + 2;
+  const aadBytes = body.readUInt16BE(aadAt - 2);
+  if (aadAt + aadBytes > body.length) throw new RangeError("crypt body shorter than its lengths");
+  return {
+    mechanism,
+    keyId: body.toString("latin1", 2, 2 + keyIdBytes),
+    aad: body.subarray(aadAt, aadAt + aadBytes),
+    data: body.subarray(aadAt + aadBytes),
+  };
+}
+
+/** body = u32 length of the JSON | JSON | secret */
+export function encodeJsonBody(value: unknown, secret?: Uint8Array): Buffer {
+  const json = Buffer.from(JSON.stringify(value));
+  const body = Buffer.allocUnsafe(4 + json.length + (secret?.length ?? 0));
+  body.writeUInt32BE(json.length, 0);
+  json.copy(body, 4);
+  if (secret !== undefined) body.set(secret, 4 + json.length);
+  return body;
+}
+
+export function decodeJsonBody(body: Buffer): { value: unknown; secret: Buffer } {
+  const end = 4 + body.readUInt32BE(0);
+  if (end > body.length) throw new RangeError("JSON body shorter than its length");
+  return { value: JSON.parse(body.toString("utf8", 4, end)) as unknown, secret: body.subarray(end) };
+}
+
+/** Cuts a byte stream into frames. Bodies are views: use or copy them before the next `push`. */
+export class FrameReader {
+  #rest: Buffer = Buffer.alloc(0);
+
+  /** @throws RangeError when the peer announces a frame over MAX_FRAME_BYTES or under a header's length */
+  push(chunk: Buffer, onFrame: (id: number, kind: number, body: Buffer) => void): void {
+    const bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    let at = 0;
+    while (bytes.length - at >= FRAME_HEADER_BYTES) {
+      const length = bytes.readUInt32BE(at);
+      if (length < FRAME_HEADER_BYTES - 4 || length > MAX_FRAME_BYTES) {
+        throw new RangeError(`frame of ${String(length)} bytes`);
+      }
+      const end = at + 4 + length;
+      if (end > bytes.length) break;
+      onFrame(bytes.readUInt32BE(at + 4), bytes.readUInt8(at + 8), bytes.subarray(at + FRAME_HEADER_BYTES, end));
+      at = end;
+    }
+    this.#keep(bytes, at);
+  }
+
+  /** Keeps a copy of what is not yet a whole frame and wipes the chunk it came in from. */
+  #keep(bytes: Buffer, from: number): void {
+    this.#rest.fill(0);
+    this.#rest = from === bytes.length ? Buffer.alloc(0) : Buffer.from(bytes.subarray(from));
+    bytes.fill(0);
+  }
+}

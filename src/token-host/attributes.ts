@@ -1,0 +1,53 @@
+// Attributes of key objects. An attribute that a token does not know or will not show is "unknown", not a
+// failure: tokens differ in what they keep (PKCS#11 v2.40 section 4.1, CKR_ATTRIBUTE_TYPE_INVALID).
+import type { Handle } from "pkcs11js";
+import type { TokenSession } from "./session.js";
+
+/** CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID. */
+const NOT_SHOWN: ReadonlySet<number | undefined> = new Set([0x11, 0x12]);
+
+/** Returns the value's bytes, or undefined where the token does not show this attribute. */
+export function readAttribute(session: TokenSession, object: Handle, type: number): Buffer | undefined {
+  const read = session.attempt(`reading attribute 0x${type.toString(16)} (C_GetAttributeValue)`, (handle) =>
+    session.lib.C_GetAttributeValue(handle, object, [{ type }]),
+  );
+  if (read.ok) return bytesOf(read.value[0]?.value);
+  if (NOT_SHOWN.has(read.fault.rv)) return undefined;
+  throw read.fault;
+}
+
+/** Reads several at once where the token shows them all, else one by one. */
+export function readAttributes(
+  session: TokenSession,
+  object: Handle,
+  types: readonly number[],
+): ReadonlyMap<number, Buffer | undefined> {
+  const read = session.attempt("reading attributes (C_GetAttributeValue)", (handle) =>
+    session.lib.C_GetAttributeValue(
+      handle,
+      object,
+      types.map((type) => ({ type })),
+    ),
+  );
+  if (read.ok) return new Map(types.map((type, at) => [type, bytesOf(read.value[at]?.value)]));
+  if (!NOT_SHOWN.has(read.fault.rv)) throw read.fault;
+  return new Map(types.map((type) => [type, readAttribute(session, object, type)]));
+}
+
+function bytesOf(value: unknown): Buffer | undefined {
+  return Buffer.isBuffer(value) ? value : undefined;
+}
+
+/** A CK_BBOOL; undefined where unknown. */
+export function asBoolean(value: Buffer | undefined): boolean | undefined {
+  return value?.length === 1 ? value[0] !== 0 : undefined;
+}
+
+/** A CK_ULONG of 8 or 4 bytes in host order; undefined where unknown or CK_UNAVAILABLE_INFORMATION. */
+export function asNumber(value: Buffer | undefined): number | undefined {
+  if (value?.length === 8) {
+    const wide = value.readBigUInt64LE(0);
+    return wide > BigInt(Number.MAX_SAFE_INTEGER) ? undefined : Number(wide);
+  }
+  return value?.length === 4 ? value.readUInt32LE(0) : undefined;
+}

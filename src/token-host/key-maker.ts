@@ -1,0 +1,159 @@
+// Makes a generation of the KEK inside the HSM, with every use that it does not need explicitly false (some
+// tokens default them to true), and reads back what the token made of it. PKCS#11 v2.40 sections 4.9, 5.13.
+import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
+import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
+import type { GenerateRequest } from "../hsm/wire.js";
+import { TokenFault } from "./ckr.js";
+import type { Kek } from "./kek.js";
+import { probe } from "./probe.js";
+import type { TokenSession } from "./session.js";
+
+const CKK_SHA256_HMAC = 0x2b;
+const KEY_BYTES = 32;
+
+/** What a kind of key is for, with the uses that the mechanism needs; in the order of preference. */
+interface Recipe {
+  readonly kind: KekKind;
+  readonly choice: MechanismChoice;
+  readonly wraps: boolean;
+}
+
+const RECIPES: readonly Recipe[] = [
+  { kind: "aes", choice: "aes-gcm", wraps: false },
+  { kind: "hmac", choice: "hmac-kdf", wraps: false },
+  { kind: "aes", choice: "aes-kwp", wraps: true },
+  { kind: "aes+hmac", choice: "aes-cbc-hmac", wraps: false },
+];
+
+/**
+ * Makes the key or keys of one generation.
+ * @returns the handles, for a reading of the keyring to find and name
+ * @throws TokenFault MECHANISM_UNSUPPORTED when the token performs none of the mechanisms
+ */
+export function makeKek(session: TokenSession, request: GenerateRequest): Handle[] {
+  const recipe = recipeFor(session, request.kind);
+  const id = Buffer.from(request.ckaId, "hex");
+  return recipe.kind
+    .split("+")
+    .map((kind) => makeKey(session, kind as "aes" | "hmac", recipe.wraps, { label: request.label, id, onToken: true }));
+}
+
+/** The first recipe that a short-lived session key shows to work on this token. */
+function recipeFor(session: TokenSession, kind: KekKind | "auto"): Recipe {
+  const refusals: string[] = [];
+  for (const recipe of RECIPES.filter((one) => kind === "auto" || one.kind === kind)) {
+    const refusal = tryRecipe(session, recipe);
+    if (refusal === undefined) return recipe;
+    refusals.push(`${recipe.choice}: ${refusal}`);
+  }
+  throw new TokenFault(
+    "setup",
+    "MECHANISM_UNSUPPORTED",
+    `no mechanism of the table works on this token (${refusals.join("; ")})`,
+  );
+}
+
+/** Returns why the recipe does not work here, or undefined if it does. */
+function tryRecipe(session: TokenSession, recipe: Recipe): string | undefined {
+  const handles = new Map<string, Handle>();
+  const wanted = { label: "kms-pkcs11 trial", onToken: false } as const;
+  try {
+    for (const kind of recipe.kind.split("+") as ("aes" | "hmac")[]) {
+      handles.set(kind, makeKey(session, kind, recipe.wraps, wanted));
+    }
+    const aes = handles.get("aes");
+    const hmac = handles.get("hmac");
+    const record = { keyId: "", aliases: [], label: "", ckaId: "", kind: recipe.kind, unprotected: [], remarks: [] };
+    const kek: Kek = { record, ...(aes && { aes }), ...(hmac && { hmac }) };
+    const [result] = probe(session, kek, recipe.choice);
+    return result?.works === true ? undefined : (result?.detail ?? "not tried");
+  } catch (error) {
+    if (error instanceof TokenFault && error.fault === "setup") return error.message;
+    throw error;
+  } finally {
+    for (const handle of handles.values()) destroyQuietly(session, handle);
+  }
+}
+
+function destroyQuietly(session: TokenSession, object: Handle): void {
+  session.attempt("removing a trial key (C_DestroyObject)", (handle) => {
+    session.lib.C_DestroyObject(handle, object);
+  });
+}
+
+interface WantedKey {
+  readonly label: string;
+  readonly id?: Buffer;
+  readonly onToken: boolean;
+}
+
+/** Tries the full template first, then without what some tokens refuse to be told. */
+function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wanted: WantedKey): Handle {
+  let refusal: TokenFault | undefined;
+  for (const keyType of kind === "aes" ? [pkcs11js.CKK_AES] : [pkcs11js.CKK_GENERIC_SECRET, CKK_SHA256_HMAC]) {
+    for (const template of templates(kind, keyType, wraps, wanted)) {
+      const mechanism = { mechanism: kind === "aes" ? pkcs11js.CKM_AES_KEY_GEN : pkcs11js.CKM_GENERIC_SECRET_KEY_GEN };
+      const made = session.attempt("making a key (C_GenerateKey)", (handle) =>
+        session.lib.C_GenerateKey(handle, mechanism, [...template]),
+      );
+      if (made.ok) return made.value;
+      if (made.fault.fault !== "setup") throw made.fault;
+      refusal ??= made.fault;
+    }
+  }
+  throw refusal ?? new TokenFault("setup", "TOKEN_REFUSED", "the token makes no such key");
+}
+
+/** The CKA_ID is given up first (tokens with short ids choose one themselves), then the spelt-out refusals. */
+function templates(kind: "aes" | "hmac", keyType: number, wraps: boolean, wanted: WantedKey): Attribute[][] {
+  const needed = neededAttributes(kind, keyType, wraps, wanted);
+  const refused = refusedUses(kind, wraps);
+  const id = wanted.id === undefined ? [] : [{ type: pkcs11js.CKA_ID, value: wanted.id }];
+  const fixed = [{ type: pkcs11js.CKA_MODIFIABLE, value: false }];
+  return [
+    [...needed, ...id, ...refused, ...fixed],
+    [...needed, ...id, ...refused],
+    ...(id.length === 0 ? [] : [[...needed, ...refused, ...fixed], [...needed, ...refused]]),
+    [...needed, ...id],
+    ...(id.length === 0 ? [] : [[...needed]]),
+  ];
+}
+
+function neededAttributes(kind: "aes" | "hmac", keyType: number, wraps: boolean, wanted: WantedKey): Attribute[] {
+  const yes = (type: number): Attribute => ({ type, value: true });
+  const uses =
+    kind === "aes"
+      ? [pkcs11js.CKA_ENCRYPT, pkcs11js.CKA_DECRYPT, ...(wraps ? [pkcs11js.CKA_WRAP, pkcs11js.CKA_UNWRAP] : [])]
+      : [pkcs11js.CKA_SIGN];
+  return [
+    { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
+    { type: pkcs11js.CKA_KEY_TYPE, value: keyType },
+    { type: pkcs11js.CKA_VALUE_LEN, value: KEY_BYTES },
+    { type: pkcs11js.CKA_LABEL, value: wanted.label },
+    { type: pkcs11js.CKA_TOKEN, value: wanted.onToken },
+    yes(pkcs11js.CKA_PRIVATE),
+    yes(pkcs11js.CKA_SENSITIVE),
+    { type: pkcs11js.CKA_EXTRACTABLE, value: false },
+    ...uses.map(yes),
+  ];
+}
+
+function refusedUses(kind: "aes" | "hmac", wraps: boolean): Attribute[] {
+  const types =
+    kind === "aes"
+      ? [
+          ...(wraps ? [] : [pkcs11js.CKA_WRAP, pkcs11js.CKA_UNWRAP]),
+          pkcs11js.CKA_SIGN,
+          pkcs11js.CKA_VERIFY,
+          pkcs11js.CKA_DERIVE,
+        ]
+      : [
+          pkcs11js.CKA_ENCRYPT,
+          pkcs11js.CKA_DECRYPT,
+          pkcs11js.CKA_WRAP,
+          pkcs11js.CKA_UNWRAP,
+          pkcs11js.CKA_VERIFY,
+          pkcs11js.CKA_DERIVE,
+        ];
+  return types.map((type) => ({ type, value: false }));
+}

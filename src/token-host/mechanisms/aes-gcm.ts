@@ -1,0 +1,92 @@
+// AES-256-GCM in the HSM (NIST SP 800-38D; PKCS#11 v3.0 section 6.13). Whoever makes the IV, the body is
+// the same: u8 IV length | IV | ciphertext | 16-byte tag.
+import pkcs11js from "pkcs11js";
+import type { MechanismName } from "../../hsm/mechanisms.js";
+import { TokenFault } from "../ckr.js";
+import type { Kek } from "../kek.js";
+import type { TokenSession } from "../session.js";
+import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES } from "./gcm-call.js";
+import { decryptCall, findGcmDialect, makeIv, type GcmDialect } from "./gcm-dialect.js";
+import type { Performer } from "./performer.js";
+
+/** How a key that may only decrypt is used: the IV in the parameters, as the standard has it. */
+const STANDARD: GcmDialect = {
+  mechanism: "aes-gcm",
+  ckm: pkcs11js.CKM_AES_GCM,
+  ivSent: "random",
+  ivBytes: IV_BYTES,
+  ownFormat: false,
+};
+
+/** Returns the dialect found by trial, once a key and thread; null where AES-GCM does not work with it. */
+export function dialectOf(session: TokenSession, kek: Kek): GcmDialect | null {
+  if (kek.gcm !== undefined) return kek.gcm;
+  const trial = kek.aes === undefined ? undefined : findGcmDialect(session, kek.aes);
+  kek.gcm = trial !== undefined && "dialect" in trial ? trial.dialect : null;
+  return kek.gcm;
+}
+
+export function aesGcm(mechanism: MechanismName): Performer {
+  return {
+    encrypt: (session, kek, aad, plaintext) => encrypt(mechanism, session, kek, aad, plaintext),
+    decrypt,
+  };
+}
+
+function encrypt(
+  mechanism: MechanismName,
+  session: TokenSession,
+  kek: Kek,
+  aad: Uint8Array,
+  plaintext: Uint8Array,
+): Buffer {
+  const key = kek.aes;
+  const dialect = dialectOf(session, kek);
+  if (key === undefined || dialect === null || dialect.mechanism !== mechanism) {
+    throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", `the token does not perform ${mechanism} with this KEK`);
+  }
+  const { iv, raw } = session.run("encrypting (C_Encrypt)", (handle) => {
+    const fresh = makeIv(dialect.ivSent);
+    return { iv: fresh, raw: gcmEncrypt(session, handle, key, { ckm: dialect.ckm, iv: fresh, aad }, plaintext) };
+  });
+  return bodyOf(dialect, iv, raw, plaintext.length);
+}
+
+/** Reads the token's output; a length that does not fit would mean a missing tag or another IV mode. */
+function bodyOf(dialect: GcmDialect, iv: Buffer, raw: Buffer, plaintextBytes: number): Buffer {
+  const sealedBytes = plaintextBytes + TAG_BYTES;
+  const carried = dialect.mechanism === "aes-gcm-iv-appended" || dialect.mechanism === "aes-gcm-iv-prepended";
+  if (raw.length !== sealedBytes + (carried ? dialect.ivBytes : 0)) {
+    throw new TokenFault(
+      "device",
+      "HSM_UNAVAILABLE",
+      `the token's AES-GCM output has ${String(raw.length)} bytes for ${String(plaintextBytes)}; nothing is returned without its tag`,
+    );
+  }
+  const untouched = dialect.mechanism === "aes-gcm-iv-written" && iv.every((byte) => byte === 0);
+  if (untouched) throw new TokenFault("device", "HSM_UNAVAILABLE", "the token no longer writes its IV back");
+  switch (dialect.mechanism) {
+    case "aes-gcm-iv-appended":
+      return Buffer.concat([Buffer.of(dialect.ivBytes), raw.subarray(sealedBytes), raw.subarray(0, sealedBytes)]);
+    case "aes-gcm-iv-prepended":
+      return Buffer.concat([Buffer.of(dialect.ivBytes), raw]);
+    default:
+      return Buffer.concat([Buffer.of(iv.length), iv, raw]);
+  }
+}
+
+function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Array): Buffer {
+  const key = kek.aes;
+  if (key === undefined) throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", "this KEK has no AES key");
+  const ivBytes = body[0];
+  if ((ivBytes !== 12 && ivBytes !== 16) || body.length < 1 + ivBytes + TAG_BYTES + 1) {
+    throw new TokenFault("input", "INPUT_INVALID", "the ciphertext is not laid out as AES-GCM makes it");
+  }
+  const iv = body.subarray(1, 1 + ivBytes);
+  const sealed = body.subarray(1 + ivBytes);
+  const { call, data } = decryptCall(dialectOf(session, kek) ?? STANDARD, iv, sealed, aad);
+  const plaintext = session.run("decrypting (C_Decrypt)", (handle) => gcmDecrypt(session, handle, key, call, data));
+  if (plaintext.length === sealed.length - TAG_BYTES) return plaintext;
+  plaintext.fill(0);
+  throw new TokenFault("device", "HSM_UNAVAILABLE", "the token returned a plaintext of another length than was encrypted");
+}

@@ -1,0 +1,131 @@
+// AES key wrap with padding (RFC 5649, NIST SP 800-38F) over a digest of the associated data and the
+// plaintext: KWP takes no associated data, so its digest is wrapped along and compared on the way back.
+// By C_Encrypt where the token offers it so, else by wrapping a session object. Body: the wrapped bytes.
+import { createHash, timingSafeEqual } from "node:crypto";
+import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
+import { TokenFault } from "../ckr.js";
+import type { Kek } from "../kek.js";
+import type { TokenSession } from "../session.js";
+import type { Performer } from "./performer.js";
+
+/** CKM_AES_KEY_WRAP_KWP of v3.0; CKM_AES_KEY_WRAP_PAD, which is RFC 5649 on some tokens and PKCS#7 on others. */
+const KWP_NUMBERS = [0x210b, 0x210a] as const;
+const DIGEST_BYTES = 32;
+const SEMIBLOCK_BYTES = 8;
+
+type Way = (session: TokenSession, handle: Handle, key: Handle, bytes: Buffer) => Buffer;
+
+/** How this token wraps, found on first use, by key. */
+const waysByKek = new WeakMap<Kek, { wrap: Way; unwrap: Way }>();
+
+export const aesKwp: Performer = { encrypt, decrypt };
+
+function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Uint8Array): Buffer {
+  const key = aesKeyOf(kek);
+  const way = wayOf(session, kek, key);
+  const inner = Buffer.concat([digestOf(aad), plaintext]);
+  try {
+    return session.run("wrapping (AES-KWP)", (handle) => way.wrap(session, handle, key, inner));
+  } finally {
+    inner.fill(0);
+  }
+}
+
+function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Array): Buffer {
+  if (body.length % SEMIBLOCK_BYTES !== 0 || body.length < DIGEST_BYTES + 2 * SEMIBLOCK_BYTES) {
+    throw new TokenFault("input", "INPUT_INVALID", "the ciphertext is not laid out as aes-kwp makes it");
+  }
+  const key = aesKeyOf(kek);
+  const way = wayOf(session, kek, key);
+  const inner = session.run("unwrapping (AES-KWP)", (handle) => way.unwrap(session, handle, key, Buffer.from(body)));
+  try {
+    if (inner.length > DIGEST_BYTES && timingSafeEqual(inner.subarray(0, DIGEST_BYTES), digestOf(aad))) {
+      return Buffer.from(inner.subarray(DIGEST_BYTES));
+    }
+  } finally {
+    inner.fill(0);
+  }
+  throw new TokenFault("input", "NOT_AUTHENTIC", "the ciphertext was made for another key_id or another use");
+}
+
+function digestOf(aad: Uint8Array): Buffer {
+  return createHash("sha256").update("kms-pkcs11 aes-kwp v1").update(aad).digest();
+}
+
+function wayOf(session: TokenSession, kek: Kek, key: Handle): { wrap: Way; unwrap: Way } {
+  const known = waysByKek.get(kek);
+  if (known !== undefined) return known;
+  // Two lengths tell RFC 5649 from PKCS#7 padding under RFC 3394: 24 bytes give 32 here and 40 there.
+  const text = Buffer.alloc(24, 0x5a);
+  let refusal = "";
+  for (const ckm of KWP_NUMBERS) {
+    for (const way of [byEncrypt(ckm), byWrap(ckm)]) {
+      const out = session.attempt("trying AES-KWP", (handle) => way.wrap(session, handle, key, text));
+      if (!out.ok) {
+        if (out.fault.fault === "login" || out.fault.fault === "object" || out.fault.fault === "session") throw out.fault;
+        refusal = out.fault.message;
+        continue;
+      }
+      if (out.value.length !== text.length + SEMIBLOCK_BYTES) continue;
+      const back = session.attempt("trying AES-KWP", (handle) => way.unwrap(session, handle, key, out.value));
+      if (!back.ok || !back.value.equals(text)) continue;
+      waysByKek.set(kek, way);
+      return way;
+    }
+  }
+  throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", `the token does not perform AES-KWP with this KEK ${refusal}`.trimEnd());
+}
+
+function byEncrypt(ckm: number): { wrap: Way; unwrap: Way } {
+  const mechanism: Mechanism = { mechanism: ckm };
+  return {
+    wrap: ({ lib }, handle, key, bytes) => {
+      lib.C_EncryptInit(handle, mechanism, key);
+      return lib.C_Encrypt(handle, bytes, Buffer.alloc(bytes.length + 64));
+    },
+    unwrap: ({ lib }, handle, key, bytes) => {
+      lib.C_DecryptInit(handle, mechanism, key);
+      return lib.C_Decrypt(handle, bytes, Buffer.alloc(bytes.length + 64));
+    },
+  };
+}
+
+/** The bytes become a session object for as long as the call takes. */
+function byWrap(ckm: number): { wrap: Way; unwrap: Way } {
+  const mechanism: Mechanism = { mechanism: ckm };
+  return {
+    wrap: ({ lib }, handle, key, bytes) => {
+      const object = lib.C_CreateObject(handle, [...carrierTemplate(), { type: pkcs11js.CKA_VALUE, value: bytes }]);
+      try {
+        return lib.C_WrapKey(handle, mechanism, key, object, Buffer.alloc(bytes.length + 64));
+      } finally {
+        lib.C_DestroyObject(handle, object);
+      }
+    },
+    unwrap: ({ lib }, handle, key, bytes) => {
+      const object = lib.C_UnwrapKey(handle, mechanism, key, bytes, carrierTemplate());
+      try {
+        const [value] = lib.C_GetAttributeValue(handle, object, [{ type: pkcs11js.CKA_VALUE }]);
+        return Buffer.isBuffer(value?.value) ? value.value : Buffer.alloc(0);
+      } finally {
+        lib.C_DestroyObject(handle, object);
+      }
+    },
+  };
+}
+
+function carrierTemplate(): { type: number; value: number | boolean }[] {
+  return [
+    { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
+    { type: pkcs11js.CKA_KEY_TYPE, value: pkcs11js.CKK_GENERIC_SECRET },
+    { type: pkcs11js.CKA_TOKEN, value: false },
+    { type: pkcs11js.CKA_PRIVATE, value: true },
+    { type: pkcs11js.CKA_SENSITIVE, value: false },
+    { type: pkcs11js.CKA_EXTRACTABLE, value: true },
+  ];
+}
+
+function aesKeyOf(kek: Kek): Handle {
+  if (kek.aes !== undefined) return kek.aes;
+  throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", "this KEK has no AES key");
+}

@@ -1,0 +1,174 @@
+// Which AES-GCM a token speaks, found by trial: who makes the IV, where it comes back, and how the token
+// wants it for decryption. Two encryptions of a known text under a known IV tell: output longer by the tag
+// and the IV unchanged, the IV overwritten, or an IV of 12 or 16 bytes before or behind the ciphertext.
+// Vendors' documents say which does what; nothing here asks for a vendor's name.
+import { randomBytes } from "node:crypto";
+import pkcs11js, { type Handle } from "pkcs11js";
+import type { MechanismName } from "../../hsm/mechanisms.js";
+import type { TokenFault } from "../ckr.js";
+import type { TokenSession } from "../session.js";
+import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES, type GcmCall } from "./gcm-call.js";
+
+export type IvSent = "random" | "zero" | "none";
+
+export interface GcmDialect {
+  readonly mechanism: MechanismName;
+  /** CKM_AES_GCM or a vendor's own number for it. */
+  readonly ckm: number;
+  readonly ivSent: IvSent;
+  readonly ivBytes: number;
+  /** Decryption takes the token's own output back, IV and all, instead of the IV in the parameters. */
+  readonly ownFormat: boolean;
+}
+
+/** Google kmsp11's CKM_CLOUDKMS_AES_GCM: refuses an IV that is not zero, and writes its own. */
+const VENDOR_GCM = [0x8001e101];
+const KNOWN_TEXT = Buffer.from("kms-pkcs11 known text for one trial of AES-GCM");
+const KNOWN_AAD = Buffer.from("kms-pkcs11 trial");
+
+export type DialectTrial = { readonly dialect: GcmDialect } | { readonly refusal: string };
+
+/**
+ * Tries AES-GCM with this key.
+ * @throws TokenFault when the token is away or logged out; a refusal is returned, not thrown
+ */
+export function findGcmDialect(session: TokenSession, key: Handle): DialectTrial {
+  const offered = mechanismsOf(session);
+  let refusal = "the token does not list CKM_AES_GCM";
+  for (const ckm of [pkcs11js.CKM_AES_GCM, ...VENDOR_GCM]) {
+    if (offered !== undefined && !offered.has(ckm)) continue;
+    for (const ivSent of ["random", "zero", "none"] as const) {
+      const trial = tryDialect(session, key, ckm, ivSent);
+      if ("dialect" in trial) return trial;
+      refusal = trial.refusal;
+    }
+  }
+  return { refusal };
+}
+
+/** Undefined where the token does not tell. */
+function mechanismsOf(session: TokenSession): ReadonlySet<number> | undefined {
+  try {
+    return new Set(session.lib.C_GetMechanismList(session.slot));
+  } catch {
+    return undefined;
+  }
+}
+
+function tryDialect(session: TokenSession, key: Handle, ckm: number, ivSent: IvSent): DialectTrial {
+  const first = encryptKnown(session, key, ckm, ivSent);
+  if ("refusal" in first) return first;
+  for (const candidate of readings(first, ckm, ivSent)) {
+    if (opensAndRefuses(session, key, candidate.dialect, candidate.iv, candidate.sealed)) {
+      if (candidate.dialect.mechanism !== "aes-gcm") return { dialect: candidate.dialect };
+      return isDeterministic(session, key, ckm, first)
+        ? { dialect: candidate.dialect }
+        : { refusal: "the token neither uses the caller's IV nor tells its own" };
+    }
+  }
+  return { refusal: "the token's AES-GCM output does not decrypt again, or a changed one is not refused" };
+}
+
+interface KnownOutput {
+  readonly ivBefore: Buffer;
+  readonly ivAfter: Buffer;
+  readonly raw: Buffer;
+}
+
+function encryptKnown(session: TokenSession, key: Handle, ckm: number, sent: IvSent | Buffer): KnownOutput | { refusal: string } {
+  const iv = Buffer.isBuffer(sent) ? Buffer.from(sent) : makeIv(sent);
+  const ivBefore = Buffer.from(iv);
+  const out = session.attempt("trying AES-GCM (C_Encrypt)", (handle) =>
+    gcmEncrypt(session, handle, key, { ckm, iv, aad: KNOWN_AAD }, KNOWN_TEXT),
+  );
+  if (out.ok) return { ivBefore, ivAfter: iv, raw: out.value };
+  throwUnlessTrialRefusal(out.fault);
+  return { refusal: out.fault.message };
+}
+
+/** The IV buffer to hand over: random where the caller's IV is used, else what the token wants to see. */
+export function makeIv(sent: IvSent): Buffer {
+  if (sent === "random") return randomBytes(IV_BYTES);
+  return Buffer.alloc(sent === "zero" ? IV_BYTES : 0);
+}
+
+interface Reading {
+  readonly dialect: GcmDialect;
+  readonly iv: Buffer;
+  readonly sealed: Buffer;
+}
+
+/** The ways in which an output can be read, the likelier first. */
+function readings(out: KnownOutput, ckm: number, ivSent: IvSent): Reading[] {
+  const extra = out.raw.length - KNOWN_TEXT.length - TAG_BYTES;
+  if (extra === 0) {
+    if (out.ivAfter.length !== IV_BYTES) return [];
+    const changed = !out.ivAfter.equals(out.ivBefore);
+    if (!changed && ivSent !== "random") return [];
+    const mechanism = changed ? "aes-gcm-iv-written" : "aes-gcm";
+    const dialect = { mechanism, ckm, ivSent, ivBytes: IV_BYTES, ownFormat: false } as const;
+    return [{ dialect, iv: out.ivAfter, sealed: out.raw }];
+  }
+  if (extra !== 12 && extra !== 16) return [];
+  const end = out.raw.length - extra;
+  const appended = { mechanism: "aes-gcm-iv-appended", iv: out.raw.subarray(end), sealed: out.raw.subarray(0, end) } as const;
+  const prepended = { mechanism: "aes-gcm-iv-prepended", iv: out.raw.subarray(0, extra), sealed: out.raw.subarray(extra) } as const;
+  return [false, true].flatMap((ownFormat) =>
+    [appended, prepended].map(({ mechanism, iv, sealed }) => ({
+      dialect: { mechanism, ckm, ivSent, ivBytes: extra, ownFormat },
+      iv,
+      sealed,
+    })),
+  );
+}
+
+function opensAndRefuses(session: TokenSession, key: Handle, dialect: GcmDialect, iv: Buffer, sealed: Buffer): boolean {
+  const opened = tryOpen(session, key, dialect, iv, sealed, KNOWN_AAD);
+  if (opened?.equals(KNOWN_TEXT) !== true) return false;
+  const flipped = Buffer.from(sealed);
+  flipped[0] = (flipped[0] ?? 0) ^ 1;
+  if (tryOpen(session, key, dialect, iv, flipped, KNOWN_AAD) !== undefined) return false;
+  return tryOpen(session, key, dialect, iv, sealed, Buffer.from("another text")) === undefined;
+}
+
+function tryOpen(
+  session: TokenSession,
+  key: Handle,
+  dialect: GcmDialect,
+  iv: Buffer,
+  sealed: Buffer,
+  aad: Buffer,
+): Buffer | undefined {
+  const { call, data } = decryptCall(dialect, iv, sealed, aad);
+  const out = session.attempt("trying AES-GCM (C_Decrypt)", (handle) => gcmDecrypt(session, handle, key, call, data));
+  if (out.ok) return out.value;
+  throwUnlessTrialRefusal(out.fault);
+  return undefined;
+}
+
+/** How this token wants an IV and a sealed text handed over for decryption. */
+export function decryptCall(
+  dialect: GcmDialect,
+  iv: Uint8Array,
+  sealed: Uint8Array,
+  aad: Uint8Array,
+): { call: GcmCall; data: Uint8Array } {
+  if (!dialect.ownFormat) return { call: { ckm: dialect.ckm, iv: Buffer.from(iv), aad }, data: sealed };
+  const parts = dialect.mechanism === "aes-gcm-iv-prepended" ? [iv, sealed] : [sealed, iv];
+  return { call: { ckm: dialect.ckm, iv: makeIv(dialect.ivSent), aad }, data: Buffer.concat(parts) };
+}
+
+/** The same IV over the same text must give the same bytes, or the token did not use it. */
+function isDeterministic(session: TokenSession, key: Handle, ckm: number, first: KnownOutput): boolean {
+  const second = encryptKnown(session, key, ckm, first.ivBefore);
+  return "raw" in second && second.raw.equals(first.raw);
+}
+
+/** Tokens refuse a mechanism, its parameters or a tampered text by many codes; only being away is no refusal. */
+function throwUnlessTrialRefusal(fault: TokenFault): void {
+  const general = fault.rv === 0x05 || fault.rv === 0x06 || fault.rv === 0x07;
+  if (general || fault.fault === "setup" || fault.fault === "input") return;
+  // A vendor's own number may refuse a parameter as well as report a broken device.
+  if (fault.rv !== undefined && fault.rv >= 0x80000000) return;
+  throw fault;
+}

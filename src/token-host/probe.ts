@@ -1,0 +1,68 @@
+// What a key and its token really perform, proven by a round trip and a flipped bit that is refused; not by
+// what the token lists. Nothing is stored on the token.
+import { MECHANISM_CHOICES, mechanismByName, type MechanismChoice, type MechanismName } from "../hsm/mechanisms.js";
+import type { ProbeResult } from "../hsm/wire.js";
+import { TokenFault } from "./ckr.js";
+import type { Kek } from "./kek.js";
+import { dialectOf } from "./mechanisms/aes-gcm.js";
+import { PERFORMERS } from "./mechanisms/table.js";
+import type { TokenSession } from "./session.js";
+
+const KNOWN_TEXT = Buffer.from("kms-pkcs11 self-test: 32 bytes..");
+const AAD = Buffer.from("kms-pkcs11 self-test");
+
+/**
+ * Tries one mechanism, or all of them, in the order of preference.
+ * @throws TokenFault when the token is away or logged out; a mechanism's refusal is a result
+ */
+export function probe(session: TokenSession, kek: Kek, choice: MechanismChoice | "auto"): ProbeResult[] {
+  const choices = choice === "auto" ? MECHANISM_CHOICES : [choice];
+  return choices.map((one) => probeOne(session, kek, nameOf(session, kek, one)));
+}
+
+function nameOf(session: TokenSession, kek: Kek, choice: MechanismChoice): MechanismName {
+  return choice === "aes-gcm" ? (dialectOf(session, kek)?.mechanism ?? "aes-gcm") : choice;
+}
+
+function probeOne(session: TokenSession, kek: Kek, mechanism: MechanismName): ProbeResult {
+  const { kinds } = mechanismByName(mechanism);
+  if (!kinds.includes(kek.record.kind)) {
+    return { mechanism, works: false, detail: `needs a KEK of kind ${kinds.join(" or ")}` };
+  }
+  try {
+    roundTrip(session, kek, mechanism);
+    return { mechanism, works: true, detail: "round trip done, a flipped bit refused" };
+  } catch (error) {
+    if (!(error instanceof TokenFault) || isAway(error)) throw error;
+    return { mechanism, works: false, detail: error.message };
+  }
+}
+
+function roundTrip(session: TokenSession, kek: Kek, mechanism: MechanismName): void {
+  const performer = PERFORMERS[mechanism];
+  const body = performer.encrypt(session, kek, AAD, KNOWN_TEXT);
+  if (!performer.decrypt(session, kek, AAD, body).equals(KNOWN_TEXT)) {
+    throw new TokenFault("device", "KEY_UNSUITABLE", "a round trip gave another text");
+  }
+  const flipped = Buffer.from(body);
+  flipped[body.length - 1] = (flipped[body.length - 1] ?? 0) ^ 1;
+  if (opens(() => performer.decrypt(session, kek, AAD, flipped))) {
+    throw new TokenFault("device", "KEY_UNSUITABLE", "a flipped bit was not refused");
+  }
+}
+
+function opens(decrypt: () => Buffer): boolean {
+  try {
+    decrypt();
+    return true;
+  } catch (error) {
+    if (error instanceof TokenFault && isAway(error)) throw error;
+    return false;
+  }
+}
+
+/** A token that is away or logged out says nothing about the mechanism. */
+function isAway(fault: TokenFault): boolean {
+  const removed = fault.rv === 0x30 || fault.rv === 0x32 || fault.rv === 0xe0 || fault.rv === 0x190;
+  return removed || fault.fault === "login" || fault.fault === "object" || fault.fault === "session" || fault.fault === "capacity";
+}

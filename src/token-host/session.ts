@@ -1,0 +1,120 @@
+// One session on the token and the rule that no session outlives an error: a failed call may leave an
+// operation active for ever (CKR_OPERATION_ACTIVE), so the session is replaced and the call, where a
+// session was at fault, tried once more. PKCS#11 v2.40 section 5.6.
+import pkcs11js, { type Handle, type PKCS11 } from "pkcs11js";
+import { toFault, TokenFault, rvOf } from "./ckr.js";
+
+const CKR_SESSION_COUNT = 0xb1;
+const CKR_USER_ALREADY_LOGGED_IN = 0x100;
+/** CKR_ATTRIBUTE_SENSITIVE and CKR_ATTRIBUTE_TYPE_INVALID come from C_GetAttributeValue, which starts nothing. */
+const LEAVES_NOTHING_ACTIVE: ReadonlySet<number> = new Set([0x11, 0x12]);
+/** CKS_RO_PUBLIC_SESSION and CKS_RW_PUBLIC_SESSION. */
+const PUBLIC_STATES: ReadonlySet<number> = new Set([0, 2]);
+
+export type Attempt<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly fault: TokenFault };
+
+export class TokenSession {
+  readonly lib: PKCS11;
+  readonly slot: Handle;
+  #handle: Handle | undefined;
+  #readOnly = false;
+
+  constructor(lib: PKCS11, slot: Handle) {
+    this.lib = lib;
+    this.slot = slot;
+  }
+
+  /** The session to call with now; it changes after every error. */
+  get handle(): Handle {
+    return (this.#handle ??= this.#open());
+  }
+
+  /**
+   * Makes one call or one Init-and-call pair; after a session fault once more on a fresh session.
+   * @throws TokenFault after which the session has been replaced
+   */
+  run<T>(doing: string, call: (handle: Handle) => T): T {
+    const first = this.attempt(doing, call);
+    if (first.ok) return first.value;
+    if (first.fault.fault !== "session") throw first.fault;
+    const second = this.attempt(doing, call);
+    if (second.ok) return second.value;
+    throw second.fault;
+  }
+
+  /** Makes a call that may well be refused; the session is fresh afterwards. */
+  attempt<T>(doing: string, call: (handle: Handle) => T): Attempt<T> {
+    try {
+      return { ok: true, value: call(this.handle) };
+    } catch (error) {
+      const rv = rvOf(error);
+      if (rv === undefined || !LEAVES_NOTHING_ACTIVE.has(rv)) this.#replace();
+      return { ok: false, fault: toFault(error, doing) };
+    }
+  }
+
+  /** Whether the application is logged in, by the session's own state. */
+  isLoggedIn(): boolean {
+    const info = this.run("reading the session (C_GetSessionInfo)", (handle) => this.lib.C_GetSessionInfo(handle));
+    return !PUBLIC_STATES.has(info.state);
+  }
+
+  /** Spends one PIN attempt unless somebody in this process is logged in already. */
+  login(pin: string): void {
+    try {
+      this.lib.C_Login(this.handle, pkcs11js.CKU_USER, pin);
+    } catch (error) {
+      if (rvOf(error) === CKR_USER_ALREADY_LOGGED_IN) return;
+      throw toFault(error, "logging in (C_Login)");
+    }
+  }
+
+  close(): void {
+    const handle = this.#handle;
+    this.#handle = undefined;
+    if (handle !== undefined) this.#discard(handle);
+  }
+
+  /** The new session is opened before the old one is closed: closing the last one logs the application out. */
+  #replace(): void {
+    const old = this.#handle;
+    this.#handle = undefined;
+    if (old === undefined) return;
+    try {
+      this.#handle = this.#open();
+    } catch {
+      // No room beside the old one, or no token: the next use opens it, and its error is the one to tell.
+    }
+    this.#discard(old);
+  }
+
+  #discard(handle: Handle): void {
+    try {
+      this.lib.C_CloseSession(handle);
+    } catch {
+      // It was lost already.
+    }
+  }
+
+  /** Read-write first, since some tokens refuse read-only sessions; read-only where the token is protected. */
+  #open(): Handle {
+    const serial = pkcs11js.CKF_SERIAL_SESSION;
+    const flags = this.#readOnly ? serial : serial | pkcs11js.CKF_RW_SESSION;
+    try {
+      return this.lib.C_OpenSession(this.slot, flags);
+    } catch (error) {
+      if (this.#readOnly || rvOf(error) === CKR_SESSION_COUNT) throw toFault(error, "opening a session (C_OpenSession)");
+      return this.#openReadOnly(error);
+    }
+  }
+
+  #openReadOnly(refusal: unknown): Handle {
+    try {
+      const handle = this.lib.C_OpenSession(this.slot, pkcs11js.CKF_SERIAL_SESSION);
+      this.#readOnly = true;
+      return handle;
+    } catch {
+      throw toFault(refusal, "opening a session (C_OpenSession)");
+    }
+  }
+}

@@ -1,0 +1,171 @@
+// One lane's view of the token: the module, its own session, and the generations it has read. Answers each
+// request of the wire with plain calls; decides which failed call is worth a second one here and which the
+// plugin has to deal with.
+import type { Module } from "graphene-pk11";
+import { mechanismById, type MechanismName } from "../hsm/mechanisms.js";
+import type {
+  CryptRequest,
+  GenerateRequest,
+  KekRecord,
+  OpenRequest,
+  ProbeResult,
+  TokenDescription,
+} from "../hsm/wire.js";
+import type { MechanismChoice } from "../hsm/mechanisms.js";
+import { isAmbiguousInDecrypt, TokenFault } from "./ckr.js";
+import type { Kek } from "./kek.js";
+import { makeKek } from "./key-maker.js";
+import { readKeyring } from "./keyring-reader.js";
+import { PERFORMERS } from "./mechanisms/table.js";
+import { describeToken, findSlot, loadModule, slotHandle, slotIdOf } from "./module.js";
+import { probe } from "./probe.js";
+import { relabel } from "./relabel.js";
+import { TokenSession } from "./session.js";
+
+const CANARY_TEXT = Buffer.from("kms-pkcs11 canary");
+const CANARY_AAD = Buffer.from("kms-pkcs11 canary");
+
+export class LaneToken {
+  readonly #module: Module;
+  readonly #session: TokenSession;
+  readonly #request: OpenRequest;
+  readonly #slotId: number;
+  readonly #description: TokenDescription;
+  #keks = new Map<string, Kek>();
+
+  /** @throws TokenFault when the module, the token or a session cannot be had */
+  constructor(request: OpenRequest) {
+    this.#request = request;
+    this.#module = loadModule(request);
+    this.#slotId = request.slotId ?? slotIdOf(findSlot(this.#module, request.token));
+    this.#session = new TokenSession(this.#module.lib, slotHandle(this.#slotId));
+    const loggedIn = this.#session.isLoggedIn();
+    this.#description = describeToken(this.#module, this.#slotId, loggedIn);
+  }
+
+  get description(): TokenDescription {
+    return this.#description;
+  }
+
+  /** Logs in, unless the session shows that somebody in this process has. Spends one PIN attempt at most. */
+  login(pin: string): void {
+    if (this.#session.isLoggedIn()) return;
+    this.#session.login(pin);
+  }
+
+  listKeks(): KekRecord[] {
+    this.#read();
+    return [...new Set(this.#keks.values())].map((kek) => kek.record);
+  }
+
+  encrypt(request: CryptRequest): Buffer {
+    const performer = PERFORMERS[mechanismName(request)];
+    return this.#withKek(request.keyId, (kek) =>
+      performer.encrypt(this.#session, kek, request.aad, request.data),
+    );
+  }
+
+  /** A code that may mean either bad input or a broken token is decided by a canary of this lane's own. */
+  decrypt(request: CryptRequest): Buffer {
+    const mechanism = mechanismName(request);
+    const performer = PERFORMERS[mechanism];
+    return this.#withKek(request.keyId, (kek) => {
+      try {
+        return performer.decrypt(this.#session, kek, request.aad, request.data);
+      } catch (error) {
+        if (!isAmbiguousInDecrypt(error)) throw error;
+        this.#provePerformer(kek, mechanism, error);
+        throw new TokenFault(
+          "input",
+          "NOT_AUTHENTIC",
+          "the ciphertext does not authenticate under this KEK",
+          (error as TokenFault).rv,
+          error,
+        );
+      }
+    });
+  }
+
+  probe(keyId: string, choice: MechanismChoice | "auto"): ProbeResult[] {
+    return this.#withKek(keyId, (kek) => probe(this.#session, kek, choice));
+  }
+
+  /** Makes a generation and returns it as a fresh reading of the token names it. */
+  generate(request: GenerateRequest): KekRecord {
+    const before = new Set(this.listKeks().map((record) => record.keyId));
+    makeKek(this.#session, request);
+    const made = this.listKeks().find((record) => record.label === request.label && !before.has(record.keyId));
+    if (made !== undefined) return made;
+    throw new TokenFault("device", "KEY_MISSING", "the token made a key that is not found again under its label");
+  }
+
+  destroy(keyId: string): void {
+    this.#withKek(keyId, (kek) => {
+      for (const object of [kek.aes, kek.hmac]) {
+        if (object === undefined) continue;
+        this.#session.run("destroying a key (C_DestroyObject)", (handle) => {
+          this.#session.lib.C_DestroyObject(handle, object);
+        });
+      }
+    });
+    this.#read();
+  }
+
+  relabel(keyId: string, label: string): KekRecord {
+    this.#withKek(keyId, (kek) => {
+      relabel(this.#session, kek, label);
+    });
+    const renamed = this.listKeks().find((record) => record.keyId === keyId);
+    if (renamed?.label === label) return renamed;
+    throw new TokenFault("setup", "TOKEN_REFUSED", "the token kept the key's old label");
+  }
+
+  close(): void {
+    this.#session.close();
+  }
+
+  #read(): void {
+    const keks = readKeyring(this.#session, {
+      objectName: this.#request.objectName,
+      loginRequired: this.#description.loginRequired,
+      ...(this.#request.ckaId === undefined ? {} : { ckaId: this.#request.ckaId }),
+    });
+    this.#keks = new Map(keks.flatMap((kek) => [kek.record.keyId, ...kek.record.aliases].map((id) => [id, kek])));
+  }
+
+  /** Uses a generation; when its handle has become invalid, once more after a fresh reading of the token. */
+  #withKek<T>(keyId: string, use: (kek: Kek) => T): T {
+    const known = this.#keks.get(keyId);
+    if (known !== undefined) {
+      try {
+        return use(known);
+      } catch (error) {
+        if (!(error instanceof TokenFault) || error.fault !== "object") throw error;
+      }
+    }
+    this.#read();
+    const found = this.#keks.get(keyId);
+    if (found !== undefined) return use(found);
+    throw new TokenFault("object", "KEY_MISSING", `the token holds no KEK with key_id ${keyId}`);
+  }
+
+  /** @throws TokenFault `device` when the token cannot decrypt what it has just encrypted itself */
+  #provePerformer(kek: Kek, mechanism: MechanismName, cause: unknown): void {
+    const performer = PERFORMERS[mechanism];
+    try {
+      const body = performer.encrypt(this.#session, kek, CANARY_AAD, CANARY_TEXT);
+      if (performer.decrypt(this.#session, kek, CANARY_AAD, body).equals(CANARY_TEXT)) return;
+    } catch (error) {
+      // A key that may decrypt only cannot make a canary: the input is the likelier culprit.
+      if (error instanceof TokenFault && error.fault === "setup") return;
+      throw error;
+    }
+    throw new TokenFault("device", "HSM_UNAVAILABLE", "the token's round trip gives another text", undefined, cause);
+  }
+}
+
+function mechanismName(request: CryptRequest): MechanismName {
+  const mechanism = mechanismById(request.mechanism);
+  if (mechanism !== undefined) return mechanism.name;
+  throw new TokenFault("input", "INPUT_INVALID", `mechanism ${String(request.mechanism)} is not in the table`);
+}
