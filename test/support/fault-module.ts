@@ -1,0 +1,116 @@
+// The fault module, built from its folder, and one instance of it in front of a token: its control file, its counts
+// and its log. The module is a copy of the shared object in a folder of its own and finds its control file beside
+// itself, so that several instances need nothing in the environment to be told apart.
+
+import { execFileSync } from "node:child_process";
+import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { makeFolder, type TestToken } from "./token.js";
+
+const SOURCES = fileURLToPath(new URL("fault-module", import.meta.url));
+const BUILD = fileURLToPath(new URL("../../build/fault-module", import.meta.url));
+const COUNTER_BYTES = 40; // 32 bytes of name, 8 of count, little-endian
+
+/** One call, as `log FUNCTION` records it when the call returns. */
+export interface LoggedCall {
+  readonly name: string;
+  readonly rv: number;
+  readonly pid: number;
+  readonly tid: number;
+  /** When it began: ms since 1970. */
+  readonly at: number;
+  readonly ms: number;
+}
+
+/** Builds the module if its sources are newer; returns the shared object's path. */
+export function buildFaultModule(): string {
+  try {
+    execFileSync("make", ["--silent", "-C", SOURCES, `BUILD=${BUILD}`], { stdio: ["ignore", "ignore", "pipe"] });
+  } catch (error) {
+    const { code, stderr } = error as { code?: string; stderr?: Buffer };
+    const reason = code === "ENOENT" ? "make is missing: apt-get install make gcc" : String(stderr);
+    throw new Error(`cannot build the fault module: ${reason}`, { cause: error });
+  }
+  return join(BUILD, "fault-module.so");
+}
+
+/** A token with the fault module in front of it, itself a token like any other. */
+export class FaultModule implements TestToken {
+  readonly folder = makeFolder("fault");
+  readonly modulePath = join(this.folder, "fault-module.so");
+  readonly moduleParameters?: string;
+  readonly label: string;
+  readonly pin: string;
+  readonly pinFile: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly #target: string;
+
+  constructor(behind: TestToken) {
+    copyFileSync(buildFaultModule(), this.modulePath);
+    if (behind.moduleParameters !== undefined) this.moduleParameters = behind.moduleParameters;
+    this.label = behind.label;
+    this.pin = behind.pin;
+    this.pinFile = behind.pinFile;
+    this.env = behind.env;
+    this.#target = behind.modulePath;
+    this.clear();
+  }
+
+  /** The rules in force from the next call on, in every process; those before are gone and all counters begin anew. */
+  set(...lines: readonly string[]): void {
+    const always = [`target ${this.#target}`, `count-file ${this.#path("counts")}`];
+    const draft = this.#path("control.draft");
+    writeFileSync(draft, [...always, ...lines, ""].join("\n"));
+    renameSync(draft, this.#path("control"));
+  }
+
+  clear(): void {
+    this.set();
+  }
+
+  /** How often a function was called since this instance was made, over all processes; all functions without a name. */
+  calls(name?: string): number {
+    const counters = this.#read("counts");
+    let calls = 0;
+    for (let at = 0; at + COUNTER_BYTES <= counters.length; at += COUNTER_BYTES) {
+      const counted = counters.toString("latin1", at, counters.indexOf(0, at));
+      if (name === undefined || counted === name) calls += Number(counters.readBigUInt64LE(at + 32));
+    }
+    return calls;
+  }
+
+  /** The calls recorded so far for `log FUNCTION` lines, in the order in which they returned. */
+  log(): LoggedCall[] {
+    const lines = this.#read("log").toString().split("\n").filter(Boolean);
+    return lines.map((line) => {
+      const [name = "", ...pairs] = line.split(" ");
+      const value = new Map(pairs.map((pair) => pair.split("=") as [string, string]));
+      const number = (key: string): number => Number(value.get(key));
+      return { name, rv: number("rv"), pid: number("pid"), tid: number("tid"), at: number("at"), ms: number("ms") };
+    });
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** A path in this instance's folder, for `once=` and `pin-counter`. */
+  path(name: string): string {
+    return join(this.folder, name);
+  }
+
+  #path(suffix: string): string {
+    return `${this.modulePath}.${suffix}`;
+  }
+
+  #read(suffix: string): Buffer {
+    try {
+      return readFileSync(this.#path(suffix));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return Buffer.alloc(0);
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,287 @@
+/*
+ * The control file: read again whenever it has changed, and its rules. A control is immutable once parsed, but for
+ * the counters of its rules; a call keeps the one it began with, so nothing is locked while a rule sleeps.
+ */
+#define _GNU_SOURCE
+#include "fault.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct control *current;
+static struct stat current_stat;
+
+const char *beside_module(const char *suffix) {
+  static _Thread_local char path[4096];
+  Dl_info info;
+  if (dladdr((void *)(size_t)&beside_module, &info) == 0 || info.dli_fname == NULL) return NULL;
+  snprintf(path, sizeof path, "%s%s", info.dli_fname, suffix);
+  return path;
+}
+
+/* ---- parsing ---- */
+
+/* A rule that is not understood must not pass for one that did not fire. */
+static void refuse(int number, const char *word) {
+  fprintf(stderr, "fault-module: control file, line %d: \"%s\" is not understood\n", number, word);
+  abort();
+}
+
+static const char *next_word(char **rest) { return strtok_r(NULL, " \t", rest); }
+
+static CK_ULONG number_word(const char *word, int line) {
+  char *end;
+  if (word == NULL) refuse(line, "(a number is missing)");
+  errno = 0;
+  CK_ULONG value = strtoul(word, &end, 0);
+  if (errno != 0 || *end != '\0' || end == word) refuse(line, word);
+  return value;
+}
+
+static char *text_word(const char *word, int line) {
+  if (word == NULL) refuse(line, "(a path is missing)");
+  return strdup(word);
+}
+
+static bool function_named(const char *name, enum function *function) {
+  if (strcmp(name, "*") == 0) return *function = F_EVERY, true;
+  if (strcmp(name, "at-load") == 0) return *function = F_AT_LOAD, true;
+  if (strcmp(name, "at-exit") == 0) return *function = F_AT_EXIT, true;
+  for (int i = 0; i < FUNCTION_COUNT; i++)
+    if (strcmp(name, function_names[i]) == 0) return *function = (enum function)i, true;
+  return false;
+}
+
+static void parse_list(struct list *list, char **rest, int line) {
+  size_t before = list->length;
+  for (const char *word; (word = next_word(rest)) != NULL;) {
+    char *copy = strdup(word), *inner = NULL;
+    for (char *item = strtok_r(copy, ",", &inner); item != NULL; item = strtok_r(NULL, ",", &inner)) {
+      if (list->length == LIST_LIMIT) refuse(line, item);
+      list->items[list->length++] = number_word(item, line);
+    }
+    free(copy);
+  }
+  if (list->length == before) refuse(line, "(an item is missing)");
+}
+
+static void parse_rule(struct control *made, enum function function, char **rest, int line) {
+  static const struct { const char *name; enum action action; bool argument; } actions[] = {
+      {"sleep", ACTION_SLEEP, true}, {"hang", ACTION_HANG, false}, {"rv", ACTION_RV, true},
+      {"abort", ACTION_ABORT, false}, {"segv", ACTION_SEGV, false}, {"exit", ACTION_EXIT, true},
+      {"leak", ACTION_LEAK, true}};
+  if (made->rule_count == RULE_LIMIT) refuse(line, "(too many rules)");
+  struct rule *rule = &made->rules[made->rule_count++];
+  rule->function = function;
+  rule->probability = 1;
+  rule->count = NO_LIMIT;
+  const char *word = next_word(rest);
+  size_t i = 0;
+  while (word != NULL && i < sizeof actions / sizeof *actions && strcmp(word, actions[i].name) != 0) i++;
+  if (word == NULL || i == sizeof actions / sizeof *actions) refuse(line, word == NULL ? "(an action is missing)" : word);
+  rule->action = actions[i].action;
+  if (actions[i].argument) rule->argument = number_word(next_word(rest), line);
+  while ((word = next_word(rest)) != NULL) {
+    if (strcmp(word, "after") == 0) rule->after = true;
+    else if (strncmp(word, "count=", 6) == 0) rule->count = number_word(word + 6, line);
+    else if (strncmp(word, "skip=", 5) == 0) rule->skip = number_word(word + 5, line);
+    else if (strncmp(word, "once=", 5) == 0) rule->once = text_word(word + 5, line);
+    else if (strncmp(word, "p=", 2) == 0) {
+      char *end;
+      rule->probability = strtod(word + 2, &end);
+      if (*end != '\0' || end == word + 2) refuse(line, word);
+    } else refuse(line, word);
+  }
+}
+
+static void parse_gcm(struct control *made, const char *word, int line) {
+  static const struct { const char *name; enum gcm_place place; CK_ULONG length; bool own; } modes[] = {
+      {"caller", GCM_CALLER, 12, false}, {"written", GCM_WRITTEN, 12, false},
+      {"written-late", GCM_WRITTEN_LATE, 12, false}, {"appended12", GCM_APPENDED, 12, false},
+      {"appended16", GCM_APPENDED, 16, false}, {"prepended", GCM_PREPENDED, 12, false},
+      {"appended12-own", GCM_APPENDED, 12, true}, {"appended16-own", GCM_APPENDED, 16, true},
+      {"prepended-own", GCM_PREPENDED, 12, true}};
+  for (size_t i = 0; word != NULL && i < sizeof modes / sizeof *modes; i++)
+    if (strcmp(word, modes[i].name) == 0) {
+      made->gcm_place = modes[i].place;
+      made->gcm_iv_length = modes[i].length;
+      made->gcm_own = modes[i].own;
+      return;
+    }
+  refuse(line, word == NULL ? "(a mode is missing)" : word);
+}
+
+static void parse_setting(struct control *made, const char *name, char **rest, int line) {
+  const char *word;
+  if (strcmp(name, "target") == 0) made->target = text_word(next_word(rest), line);
+  else if (strcmp(name, "count-file") == 0) made->count_file = text_word(next_word(rest), line);
+  else if (strcmp(name, "log") == 0)
+    while ((word = next_word(rest)) != NULL) {
+      enum function function;
+      if (!function_named(word, &function) || function == F_AT_LOAD || function == F_AT_EXIT) refuse(line, word);
+      for (int i = 0; i < FUNCTION_COUNT; i++) made->log[i] |= function == F_EVERY || (int)function == i;
+    }
+  else if (strcmp(name, "session-loss") == 0) made->session_loss = true;
+  else if (strcmp(name, "logout") == 0) made->logout = true;
+  else if (strcmp(name, "token-removed") == 0) made->token_removed = true;
+  else if (strcmp(name, "device-error") == 0) made->device_error = true;
+  else if (strcmp(name, "read-only-attributes") == 0) made->read_only_attributes = true;
+  else if (strcmp(name, "session-limit") == 0) made->session_limit = number_word(next_word(rest), line);
+  else if (strcmp(name, "id-limit") == 0) made->id_limit = number_word(next_word(rest), line);
+  else if (strcmp(name, "label-limit") == 0) made->label_limit = number_word(next_word(rest), line);
+  else if (strcmp(name, "refuse-ro-sessions") == 0) {
+    word = next_word(rest);
+    made->refuse_ro_sessions = word == NULL ? CKR_FUNCTION_NOT_SUPPORTED : number_word(word, line);
+  } else if (strcmp(name, "pin-counter") == 0) {
+    made->pin_limit = number_word(next_word(rest), line);
+    made->pin_file = text_word(next_word(rest), line);
+    word = next_word(rest);
+    made->pin_silent = word != NULL && strcmp(word, "silent") == 0;
+    if (word != NULL && !made->pin_silent) refuse(line, word);
+  } else if (strcmp(name, "no-mechanism") == 0) parse_list(&made->no_mechanism, rest, line);
+  else if (strcmp(name, "only-mechanisms") == 0) parse_list(&made->only_mechanisms, rest, line);
+  else if (strcmp(name, "refuse-mechanism") == 0) parse_list(&made->refuse_mechanism, rest, line);
+  else if (strcmp(name, "no-attribute") == 0) parse_list(&made->no_attribute, rest, line);
+  else if (strcmp(name, "gcm-mechanism") == 0) made->gcm_mechanism = number_word(next_word(rest), line);
+  else if (strcmp(name, "gcm-iv") == 0) parse_gcm(made, next_word(rest), line);
+  else refuse(line, name);
+  if ((word = next_word(rest)) != NULL) refuse(line, word);
+}
+
+static struct control *parse(const char *path) {
+  struct control *made = calloc(1, sizeof *made);
+  if (made == NULL) abort();
+  made->references = 1;
+  made->session_limit = made->pin_limit = made->id_limit = made->label_limit = NO_LIMIT;
+  made->gcm_mechanism = CKM_AES_GCM;
+  FILE *file = path == NULL ? NULL : fopen(path, "re");
+  if (file == NULL) return made;
+  char *text = NULL;
+  size_t size = 0;
+  for (int line = 1; getline(&text, &size, file) >= 0; line++) {
+    char *rest = NULL;
+    text[strcspn(text, "#\r\n")] = '\0';
+    const char *first = strtok_r(text, " \t", &rest);
+    enum function function;
+    if (first == NULL) continue;
+    if (function_named(first, &function)) parse_rule(made, function, &rest, line);
+    else parse_setting(made, first, &rest, line);
+  }
+  free(text);
+  fclose(file);
+  return made;
+}
+
+/* ---- the control in force ---- */
+
+static void drop(struct control *control_) {
+  if (--control_->references > 0) return;
+  for (size_t i = 0; i < control_->rule_count; i++) free(control_->rules[i].once);
+  free(control_->count_file);
+  free(control_->target);
+  free(control_->pin_file);
+  free(control_);
+}
+
+struct control *control_acquire(void) {
+  pthread_mutex_lock(&lock);
+  const char *path = getenv("FAULT_MODULE_CONTROL");
+  if (path == NULL) path = beside_module(".control");
+  struct stat found;
+  if (path == NULL || stat(path, &found) != 0) memset(&found, 0, sizeof found);
+  if (current == NULL || found.st_ino != current_stat.st_ino || found.st_size != current_stat.st_size ||
+      found.st_mtim.tv_sec != current_stat.st_mtim.tv_sec || found.st_mtim.tv_nsec != current_stat.st_mtim.tv_nsec) {
+    if (current != NULL) drop(current);
+    current = parse(path);
+    current_stat = found;
+  }
+  struct control *taken = current;
+  taken->references++;
+  pthread_mutex_unlock(&lock);
+  return taken;
+}
+
+void control_release(struct control *taken) {
+  pthread_mutex_lock(&lock);
+  drop(taken);
+  pthread_mutex_unlock(&lock);
+}
+
+bool list_has(const struct list *list, CK_ULONG item) {
+  for (size_t i = 0; i < list->length; i++)
+    if (list->items[i] == item) return true;
+  return false;
+}
+
+/* ---- rules ---- */
+
+static bool fires(struct rule *rule) {
+  if (rule->probability < 1) {
+    unsigned int drawn;
+    random_bytes((CK_BYTE *)&drawn, sizeof drawn);
+    if (drawn / 4294967296.0 >= rule->probability) return false;
+  }
+  unsigned long seen = atomic_fetch_add(&rule->seen, 1);
+  if (seen < rule->skip || (rule->count != NO_LIMIT && seen - rule->skip >= rule->count)) return false;
+  if (rule->once != NULL) {
+    int file = open(rule->once, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    if (file < 0) return false;
+    close(file);
+  }
+  return true;
+}
+
+static void die(int signal_) {
+  struct rlimit none = {0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+  signal(signal_, SIG_DFL);
+  raise(signal_);
+  _exit(128 + signal_);
+}
+
+static void sleep_ms(CK_ULONG ms) {
+  struct timespec left = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+  while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+  }
+}
+
+static void leak(size_t size) {
+  char *lost = malloc(size);
+  if (lost == NULL) return;
+  memset(lost, 1, size); /* touched, so that it shows as resident */
+  __asm__ volatile("" : : "r"(lost) : "memory");
+}
+
+bool rules_apply(struct control *now, enum function function, bool after, CK_RV *rv) {
+  bool decided = false;
+  for (size_t i = 0; i < now->rule_count; i++) {
+    struct rule *rule = &now->rules[i];
+    bool every = rule->function == F_EVERY && function != F_C_GetFunctionList && function < FUNCTION_COUNT;
+    if ((rule->function != function && !every) || rule->after != after || !fires(rule)) continue;
+    switch (rule->action) {
+    case ACTION_SLEEP: sleep_ms(rule->argument); break;
+    case ACTION_HANG:
+      for (;;) pause();
+    case ACTION_RV:
+      if (!decided) *rv = rule->argument;
+      decided = true;
+      break;
+    case ACTION_ABORT: die(SIGABRT); break;
+    case ACTION_SEGV: die(SIGSEGV); break;
+    case ACTION_EXIT: _exit((int)rule->argument);
+    case ACTION_LEAK: leak(rule->argument); break;
+    }
+  }
+  return decided;
+}

@@ -1,0 +1,131 @@
+/*
+ * What the files of the fault module share: the control file as parsed, the sessions it knows, and the call that
+ * is under way. README.md says what each setting does.
+ */
+#ifndef FAULT_H
+#define FAULT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "cryptoki.h"
+
+/* ---- functions by number ---- */
+
+#define FUNCTION_NUMBER(name, scope, kind, parameters, arguments) F_##name,
+enum function { CRYPTOKI_FUNCTIONS(FUNCTION_NUMBER) FUNCTION_COUNT, F_AT_LOAD = FUNCTION_COUNT, F_AT_EXIT, F_EVERY };
+extern const char *const function_names[FUNCTION_COUNT];
+
+/* ---- control.c: the control file ---- */
+
+enum action { ACTION_SLEEP, ACTION_HANG, ACTION_RV, ACTION_ABORT, ACTION_SEGV, ACTION_EXIT, ACTION_LEAK };
+
+struct rule {
+  enum function function;
+  enum action action;
+  CK_ULONG argument;
+  bool after;
+  double probability;
+  unsigned long skip, count;
+  char *once;
+  atomic_ulong seen;
+};
+
+enum gcm_place { GCM_CALLER, GCM_WRITTEN, GCM_WRITTEN_LATE, GCM_APPENDED, GCM_PREPENDED };
+
+#define LIST_LIMIT 64
+struct list {
+  CK_ULONG items[LIST_LIMIT];
+  size_t length;
+};
+
+#define RULE_LIMIT 128
+struct control {
+  int references;
+  struct rule rules[RULE_LIMIT];
+  size_t rule_count;
+  bool log[FUNCTION_COUNT];
+  char *count_file, *target, *pin_file;
+  bool session_loss, logout, token_removed, device_error, read_only_attributes, pin_silent, gcm_own;
+  atomic_bool session_loss_done, logout_done, token_removed_done;
+  CK_RV refuse_ro_sessions;
+  unsigned long session_limit, pin_limit, id_limit, label_limit; /* NO_LIMIT when not set */
+  struct list no_mechanism, only_mechanisms, refuse_mechanism, no_attribute;
+  enum gcm_place gcm_place;
+  CK_ULONG gcm_iv_length, gcm_mechanism;
+};
+#define NO_LIMIT (~0UL)
+
+/* The control file as it is now; each acquired one is released once. */
+struct control *control_acquire(void);
+void control_release(struct control *control);
+bool list_has(const struct list *list, CK_ULONG item);
+
+/* Carries out the rules of a function. Returns true when a rule has decided *rv. */
+bool rules_apply(struct control *control, enum function function, bool after, CK_RV *rv);
+
+/* Path of this module's own file with a suffix, for the files that lie beside it. */
+const char *beside_module(const char *suffix);
+
+/* ---- trace.c: counts and log ---- */
+
+void trace_count(const struct control *control, enum function function);
+void trace_log(enum function function, CK_RV rv, double started_ms);
+double now_ms(void);
+
+/* ---- sessions.c ---- */
+
+struct gcm_encrypt {
+  enum gcm_place place;
+  CK_BYTE iv[16];
+  CK_BYTE *caller_iv;
+  CK_GCM_PARAMS parameters;
+};
+
+struct gcm_decrypt {
+  bool pending;
+  CK_OBJECT key;
+  CK_GCM_PARAMS parameters; /* aad is our own copy */
+  CK_ULONG iv_length;
+  bool prepended;
+};
+
+struct session {
+  CK_SESSION handle;
+  CK_SLOT_ID slot;
+  bool lost;
+  struct gcm_encrypt encrypt;
+  struct gcm_decrypt decrypt;
+};
+
+void sessions_add(CK_SESSION handle, CK_SLOT_ID slot);
+void sessions_remove(CK_SESSION handle);
+void sessions_remove_slot(CK_SLOT_ID slot);
+void sessions_clear(void);
+size_t sessions_open(void);
+/* NULL for a session that was not opened through this module. */
+struct session *sessions_find(CK_SESSION handle);
+void sessions_lose(void);
+void sessions_logout(void);
+
+/* ---- module.c: the call under way ---- */
+
+extern CK_FUNCTION_LIST *target;
+/* The control file in force for the call that this thread is in. */
+extern _Thread_local struct control *control;
+
+/* Life of the library: ALIVE, DEAD since a device-error, or EMPTY: initialised during one. */
+enum life { ALIVE, DEAD, EMPTY };
+extern _Atomic enum life life;
+
+bool mechanism_hidden(CK_ULONG type);
+void random_bytes(CK_BYTE *out, size_t length);
+
+#define EMULATION_FORWARDED(name, parameters)
+#define EMULATION_OWN(name, parameters)
+#define EMULATION_EMULATED(name, parameters) CK_RV emulated_##name parameters;
+#define EMULATION(name, scope, kind, parameters, arguments) EMULATION_##kind(name, parameters)
+CRYPTOKI_FUNCTIONS(EMULATION)
+
+#endif

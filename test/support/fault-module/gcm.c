@@ -1,0 +1,160 @@
+/*
+ * AES-GCM as tokens do it that make the IV themselves: written back into the caller's parameters, or put after or
+ * before the ciphertext. The modes are those of README.md; real tokens of each kind are named there.
+ */
+#include "fault.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_gcm(const CK_MECHANISM *mechanism) {
+  return mechanism != NULL && mechanism->type == control->gcm_mechanism;
+}
+
+static CK_GCM_PARAMS *gcm_parameters(const CK_MECHANISM *mechanism) {
+  return mechanism->length == sizeof(CK_GCM_PARAMS) ? mechanism->parameter : NULL;
+}
+
+static CK_RV init_target(CK_SESSION session, CK_GCM_PARAMS *parameters, CK_OBJECT key, bool decrypt) {
+  CK_MECHANISM mechanism = {CKM_AES_GCM, parameters, sizeof *parameters};
+  return decrypt ? target->C_DecryptInit(session, &mechanism, key) : target->C_EncryptInit(session, &mechanism, key);
+}
+
+/* ---- encrypting ---- */
+
+CK_RV emulated_C_EncryptInit(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT key) {
+  struct session *known = sessions_find(session);
+  if (!is_gcm(mechanism) || known == NULL) return target->C_EncryptInit(session, mechanism, key);
+  CK_GCM_PARAMS *given = gcm_parameters(mechanism);
+  if (given == NULL) return CKR_MECHANISM_PARAM_INVALID;
+  if (control->gcm_place == GCM_CALLER) {
+    CK_RV rv = init_target(session, given, key, false);
+    if (rv == CKR_OK) known->encrypt.place = GCM_CALLER;
+    return rv;
+  }
+  bool written = control->gcm_place == GCM_WRITTEN || control->gcm_place == GCM_WRITTEN_LATE;
+  if (written && (given->iv == NULL || given->iv_length < control->gcm_iv_length)) return CKR_MECHANISM_PARAM_INVALID;
+  struct gcm_encrypt made = {.place = control->gcm_place, .parameters = *given, .caller_iv = given->iv};
+  random_bytes(made.iv, control->gcm_iv_length);
+  made.parameters.iv = made.iv;
+  made.parameters.iv_length = control->gcm_iv_length;
+  made.parameters.iv_bits = control->gcm_iv_length * 8;
+  CK_RV rv = init_target(session, &made.parameters, key, false);
+  if (rv != CKR_OK) return rv;
+  known->encrypt = made;
+  if (made.place == GCM_WRITTEN) memcpy(given->iv, made.iv, control->gcm_iv_length);
+  return rv;
+}
+
+/* The target's output with the IV before or after it. */
+static CK_RV encrypt_with_iv(CK_SESSION session, struct gcm_encrypt *made, CK_BYTE *data, CK_ULONG length, CK_BYTE *out,
+                             CK_ULONG *out_length) {
+  CK_ULONG iv_length = made->parameters.iv_length;
+  CK_ULONG inner_length = length + made->parameters.tag_bits / 8, needed = inner_length + iv_length;
+  if (out == NULL || *out_length < needed) {
+    *out_length = needed;
+    return out == NULL ? CKR_OK : CKR_BUFFER_TOO_SMALL;
+  }
+  bool prepended = made->place == GCM_PREPENDED;
+  CK_BYTE *inner = malloc(inner_length + 1);
+  if (inner == NULL) return CKR_HOST_MEMORY;
+  CK_RV rv = target->C_Encrypt(session, data, length, inner, &inner_length);
+  if (rv == CKR_OK) {
+    memcpy(out + (prepended ? iv_length : 0), inner, inner_length);
+    memcpy(out + (prepended ? 0 : inner_length), made->iv, iv_length);
+    *out_length = inner_length + iv_length;
+  }
+  free(inner);
+  made->place = GCM_CALLER;
+  return rv;
+}
+
+CK_RV emulated_C_Encrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
+  struct session *known = sessions_find(session);
+  enum gcm_place place = known == NULL ? GCM_CALLER : known->encrypt.place;
+  if (place == GCM_APPENDED || place == GCM_PREPENDED)
+    return encrypt_with_iv(session, &known->encrypt, data, length, out, out_length);
+  CK_RV rv = target->C_Encrypt(session, data, length, out, out_length);
+  if (place == GCM_WRITTEN_LATE && rv == CKR_OK && out != NULL) {
+    memcpy(known->encrypt.caller_iv, known->encrypt.iv, known->encrypt.parameters.iv_length);
+    known->encrypt.place = GCM_CALLER;
+  }
+  return rv;
+}
+
+/* ---- decrypting what the token wants back in its own format ---- */
+
+CK_RV emulated_C_DecryptInit(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT key) {
+  struct session *known = sessions_find(session);
+  if (known != NULL && known->decrypt.pending) return CKR_OPERATION_ACTIVE;
+  if (!is_gcm(mechanism) || known == NULL) return target->C_DecryptInit(session, mechanism, key);
+  CK_GCM_PARAMS *given = gcm_parameters(mechanism);
+  if (given == NULL) return CKR_MECHANISM_PARAM_INVALID;
+  if (!control->gcm_own) return init_target(session, given, key, true);
+  struct gcm_decrypt *pending = &known->decrypt;
+  CK_BYTE *aad = malloc(given->aad_length + 1);
+  if (aad == NULL) return CKR_HOST_MEMORY;
+  if (given->aad_length > 0) memcpy(aad, given->aad, given->aad_length);
+  free(pending->parameters.aad);
+  *pending = (struct gcm_decrypt){.pending = true, .key = key, .parameters = *given, .iv_length = control->gcm_iv_length,
+                                  .prepended = control->gcm_place == GCM_PREPENDED};
+  pending->parameters.aad = aad;
+  return CKR_OK;
+}
+
+CK_RV emulated_C_Decrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
+  struct session *known = sessions_find(session);
+  if (known == NULL || !known->decrypt.pending) return target->C_Decrypt(session, data, length, out, out_length);
+  struct gcm_decrypt *pending = &known->decrypt;
+  CK_ULONG around = pending->iv_length + pending->parameters.tag_bits / 8;
+  if (length >= around && (out == NULL || *out_length < length - around)) {
+    *out_length = length - around;
+    return out == NULL ? CKR_OK : CKR_BUFFER_TOO_SMALL;
+  }
+  pending->pending = false;
+  if (length < around) return CKR_ENCRYPTED_DATA_INVALID;
+  CK_BYTE *iv = pending->prepended ? data : data + length - pending->iv_length;
+  CK_BYTE *inner = pending->prepended ? data + pending->iv_length : data;
+  CK_ULONG inner_length = length - pending->iv_length, plain_length = length;
+  pending->parameters.iv = iv;
+  pending->parameters.iv_length = pending->iv_length;
+  pending->parameters.iv_bits = pending->iv_length * 8;
+  CK_BYTE *plain = malloc(length + 1);
+  if (plain == NULL) return CKR_HOST_MEMORY;
+  CK_RV rv = init_target(session, &pending->parameters, pending->key, true);
+  if (rv == CKR_OK) rv = target->C_Decrypt(session, inner, inner_length, plain, &plain_length);
+  if (rv == CKR_OK) {
+    memcpy(out, plain, plain_length);
+    *out_length = plain_length;
+  }
+  free(plain);
+  return rv;
+}
+
+/* ---- in parts: not with an IV that travels in the ciphertext ---- */
+
+static bool in_one_piece_only(CK_SESSION session) {
+  struct session *known = sessions_find(session);
+  return known != NULL && (known->decrypt.pending || known->encrypt.place == GCM_APPENDED ||
+                           known->encrypt.place == GCM_PREPENDED);
+}
+
+CK_RV emulated_C_EncryptUpdate(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
+  if (in_one_piece_only(session)) return CKR_FUNCTION_NOT_SUPPORTED;
+  return target->C_EncryptUpdate(session, data, length, out, out_length);
+}
+
+CK_RV emulated_C_EncryptFinal(CK_SESSION session, CK_BYTE *data, CK_ULONG *out_length) {
+  if (in_one_piece_only(session)) return CKR_FUNCTION_NOT_SUPPORTED;
+  return target->C_EncryptFinal(session, data, out_length);
+}
+
+CK_RV emulated_C_DecryptUpdate(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
+  if (in_one_piece_only(session)) return CKR_FUNCTION_NOT_SUPPORTED;
+  return target->C_DecryptUpdate(session, data, length, out, out_length);
+}
+
+CK_RV emulated_C_DecryptFinal(CK_SESSION session, CK_BYTE *data, CK_ULONG *out_length) {
+  if (in_one_piece_only(session)) return CKR_FUNCTION_NOT_SUPPORTED;
+  return target->C_DecryptFinal(session, data, out_length);
+}

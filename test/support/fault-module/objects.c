@@ -1,0 +1,114 @@
+/*
+ * Attributes: types that the token does not know, limits on CKA_ID and CKA_LABEL, an id of the token's own choice,
+ * and attributes that cannot be changed.
+ */
+#include "fault.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static CK_RV check_template(const CK_ATTRIBUTE *attributes, CK_ULONG count) {
+  for (CK_ULONG i = 0; i < count; i++) {
+    if (list_has(&control->no_attribute, attributes[i].type)) return CKR_ATTRIBUTE_TYPE_INVALID;
+    if (attributes[i].type == CKA_ID && attributes[i].length > control->id_limit) return CKR_ATTRIBUTE_VALUE_INVALID;
+    if (attributes[i].type == CKA_LABEL && attributes[i].length > control->label_limit)
+      return CKR_ATTRIBUTE_VALUE_INVALID;
+  }
+  return CKR_OK;
+}
+
+/* The template of a new object, with an id of the token's choice when it has a limit and the caller gave none. */
+struct completed {
+  CK_ATTRIBUTE *attributes;
+  CK_ULONG count;
+  CK_BYTE id[64];
+};
+
+static CK_RV complete(struct completed *made, const CK_ATTRIBUTE *attributes, CK_ULONG count) {
+  CK_RV rv = check_template(attributes, count);
+  if (rv != CKR_OK) return rv;
+  made->attributes = calloc(count + 1, sizeof *made->attributes);
+  if (made->attributes == NULL) return CKR_HOST_MEMORY;
+  made->count = count;
+  if (count > 0) memcpy(made->attributes, attributes, count * sizeof *attributes);
+  bool chosen = control->id_limit != NO_LIMIT && control->id_limit <= sizeof made->id;
+  for (CK_ULONG i = 0; i < count; i++)
+    if (attributes[i].type == CKA_ID && attributes[i].length > 0) chosen = false;
+  if (!chosen) return CKR_OK;
+  random_bytes(made->id, control->id_limit);
+  CK_ULONG place = 0;
+  while (place < count && attributes[place].type != CKA_ID) place++;
+  made->attributes[place] = (CK_ATTRIBUTE){CKA_ID, made->id, control->id_limit};
+  if (place == count) made->count++;
+  return CKR_OK;
+}
+
+#define WITH_TEMPLATE(call)                          \
+  struct completed made = {0};                       \
+  CK_RV rv = complete(&made, attributes, count);     \
+  if (rv == CKR_OK) rv = call;                       \
+  free(made.attributes);                             \
+  return rv
+
+CK_RV emulated_C_CreateObject(CK_SESSION session, CK_ATTRIBUTE *attributes, CK_ULONG count, CK_OBJECT *object) {
+  WITH_TEMPLATE(target->C_CreateObject(session, made.attributes, made.count, object));
+}
+
+CK_RV emulated_C_GenerateKey(CK_SESSION session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *attributes, CK_ULONG count,
+                             CK_OBJECT *object) {
+  WITH_TEMPLATE(target->C_GenerateKey(session, mechanism, made.attributes, made.count, object));
+}
+
+CK_RV emulated_C_UnwrapKey(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT wrapping_key, CK_BYTE *wrapped,
+                           CK_ULONG length, CK_ATTRIBUTE *attributes, CK_ULONG count, CK_OBJECT *object) {
+  WITH_TEMPLATE(target->C_UnwrapKey(session, mechanism, wrapping_key, wrapped, length, made.attributes, made.count, object));
+}
+
+CK_RV emulated_C_DeriveKey(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT base_key, CK_ATTRIBUTE *attributes,
+                           CK_ULONG count, CK_OBJECT *object) {
+  WITH_TEMPLATE(target->C_DeriveKey(session, mechanism, base_key, made.attributes, made.count, object));
+}
+
+CK_RV emulated_C_CopyObject(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count,
+                            CK_OBJECT *object) {
+  CK_RV rv = check_template(attributes, count);
+  return rv != CKR_OK ? rv : target->C_CopyObject(session, source, attributes, count, object);
+}
+
+CK_RV emulated_C_GenerateKeyPair(CK_SESSION session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *public_attributes,
+                                 CK_ULONG public_count, CK_ATTRIBUTE *private_attributes, CK_ULONG private_count,
+                                 CK_OBJECT *public_key, CK_OBJECT *private_key) {
+  CK_RV rv = check_template(public_attributes, public_count);
+  if (rv == CKR_OK) rv = check_template(private_attributes, private_count);
+  if (rv != CKR_OK) return rv;
+  return target->C_GenerateKeyPair(session, mechanism, public_attributes, public_count, private_attributes,
+                                   private_count, public_key, private_key);
+}
+
+CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, CK_ULONG count) {
+  for (CK_ULONG i = 0; i < count; i++)
+    if (list_has(&control->no_attribute, attributes[i].type)) return CKR_ATTRIBUTE_TYPE_INVALID;
+  return target->C_FindObjectsInit(session, attributes, count);
+}
+
+CK_RV emulated_C_SetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {
+  if (control->read_only_attributes) return CKR_ATTRIBUTE_READ_ONLY;
+  CK_RV rv = check_template(attributes, count);
+  return rv != CKR_OK ? rv : target->C_SetAttributeValue(session, source, attributes, count);
+}
+
+/* As the standard has it: an unknown type gets the length -1, and the others are answered all the same. */
+CK_RV emulated_C_GetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {
+  CK_ATTRIBUTE *known = calloc(count + 1, sizeof *known);
+  if (known == NULL) return CKR_HOST_MEMORY;
+  CK_ULONG asked = 0;
+  for (CK_ULONG i = 0; i < count; i++)
+    if (!list_has(&control->no_attribute, attributes[i].type)) known[asked++] = attributes[i];
+  CK_RV rv = asked == 0 && count > 0 ? CKR_OK : target->C_GetAttributeValue(session, source, known, asked);
+  CK_ULONG next = 0;
+  for (CK_ULONG i = 0; i < count; i++)
+    attributes[i].length =
+        list_has(&control->no_attribute, attributes[i].type) ? ~0UL : known[next++].length;
+  free(known);
+  return rv == CKR_OK && asked < count ? CKR_ATTRIBUTE_TYPE_INVALID : rv;
+}

@@ -1,0 +1,88 @@
+/*
+ * The sessions opened through this module. The lock guards the table only: what hangs on one session is used by
+ * one thread at a time, as PKCS#11 asks of the application.
+ */
+#include "fault.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct session **table;
+static size_t used, room;
+
+static void forget(size_t index) {
+  free(table[index]->decrypt.parameters.aad);
+  free(table[index]);
+  table[index] = table[--used];
+}
+
+void sessions_add(CK_SESSION handle, CK_SLOT_ID slot) {
+  struct session *made = calloc(1, sizeof *made);
+  if (made == NULL) abort();
+  made->handle = handle;
+  made->slot = slot;
+  pthread_mutex_lock(&lock);
+  if (used == room) {
+    room = room == 0 ? 64 : room * 2;
+    table = realloc(table, room * sizeof *table);
+    if (table == NULL) abort();
+  }
+  table[used++] = made;
+  pthread_mutex_unlock(&lock);
+}
+
+void sessions_remove(CK_SESSION handle) {
+  pthread_mutex_lock(&lock);
+  for (size_t i = used; i-- > 0;)
+    if (table[i]->handle == handle) forget(i);
+  pthread_mutex_unlock(&lock);
+}
+
+void sessions_remove_slot(CK_SLOT_ID slot) {
+  pthread_mutex_lock(&lock);
+  for (size_t i = used; i-- > 0;)
+    if (table[i]->slot == slot) forget(i);
+  pthread_mutex_unlock(&lock);
+}
+
+void sessions_clear(void) {
+  pthread_mutex_lock(&lock);
+  while (used > 0) forget(used - 1);
+  pthread_mutex_unlock(&lock);
+}
+
+size_t sessions_open(void) {
+  size_t open = 0;
+  pthread_mutex_lock(&lock);
+  for (size_t i = 0; i < used; i++) open += !table[i]->lost;
+  pthread_mutex_unlock(&lock);
+  return open;
+}
+
+struct session *sessions_find(CK_SESSION handle) {
+  struct session *found = NULL;
+  pthread_mutex_lock(&lock);
+  for (size_t i = 0; i < used && found == NULL; i++)
+    if (table[i]->handle == handle) found = table[i];
+  pthread_mutex_unlock(&lock);
+  return found;
+}
+
+void sessions_logout(void) {
+  pthread_mutex_lock(&lock);
+  for (size_t i = 0; i < used; i++) {
+    bool skip = table[i]->lost; /* one logout a slot, through a session that is still there */
+    for (size_t j = 0; j < i; j++) skip |= table[j]->slot == table[i]->slot && !table[j]->lost;
+    if (!skip) target->C_Logout(table[i]->handle);
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+/* The sessions end, and with them the login. */
+void sessions_lose(void) {
+  sessions_logout();
+  pthread_mutex_lock(&lock);
+  for (size_t i = 0; i < used; i++) table[i]->lost = true;
+  pthread_mutex_unlock(&lock);
+}

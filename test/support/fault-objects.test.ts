@@ -1,0 +1,68 @@
+// What the fault module emulates of attributes.
+
+import { expect, test } from "vitest";
+
+import { useFaultModule } from "./fault-fixture.js";
+import type { Pkcs11Scope } from "./pkcs11-client.js";
+
+const { fault, client } = useFaultModule();
+
+const SESSION_KEY = { 1: false };
+const make = ({ state }: Pkcs11Scope, attributes: Record<number, unknown>): void => {
+  const withBytes = Object.entries(attributes).map(([type, value]) => [
+    type,
+    Array.isArray(value) ? Buffer.from(value as number[]) : value,
+  ]);
+  state["key"] = state["makeKey"](Object.fromEntries(withBytes));
+};
+const id = ({ module, state }: Pkcs11Scope): string => {
+  const [attribute] = module.C_GetAttributeValue(state["session"], state["key"], [{ type: 0x102 }]);
+  return (attribute?.value as Buffer).toString("hex");
+};
+
+test("id-limit refuses a longer CKA_ID and chooses one when none is given", async () => {
+  const hsm = await client();
+  fault().set("id-limit 2");
+  expect(await hsm.code(make, { ...SESSION_KEY, 258: [1, 2, 3] })).toBe(0x13);
+  expect(await hsm.code(make, { ...SESSION_KEY, 258: [1, 2] })).toBe(0);
+  expect(await hsm.run(id)).toBe("0102");
+  expect(await hsm.code(make, SESSION_KEY)).toBe(0);
+  expect(await hsm.run(id)).toMatch(/^[0-9a-f]{4}$/);
+});
+
+test("label-limit refuses a longer CKA_LABEL", async () => {
+  const hsm = await client();
+  fault().set("label-limit 5");
+  expect(await hsm.code(make, { ...SESSION_KEY, 3: "123456" })).toBe(0x13);
+  expect(await hsm.code(make, { ...SESSION_KEY, 3: "12345" })).toBe(0);
+});
+
+test("no-attribute: refused in a template and in a search, unknown when read", async () => {
+  const hsm = await client();
+  await hsm.run(make, SESSION_KEY);
+  const read = ({ module, state }: Pkcs11Scope, types: number[]): unknown =>
+    module.C_GetAttributeValue(
+      state["session"],
+      state["key"],
+      types.map((type) => ({ type })),
+    );
+  expect(await hsm.code(read, [0x103])).toBe(0);
+  fault().set("no-attribute 0x103,0x90");
+  expect(await hsm.code(read, [0x103])).toBe(0x12);
+  expect(await hsm.code(read, [0x100])).toBe(0);
+  expect(await hsm.code(make, { ...SESSION_KEY, 259: true })).toBe(0x12);
+  const search = ({ module, state }: Pkcs11Scope): void => {
+    module.C_FindObjectsInit(state["session"], [{ type: 0x103, value: true }]);
+  };
+  expect(await hsm.code(search)).toBe(0x12);
+});
+
+test("read-only-attributes refuses every change", async () => {
+  const hsm = await client();
+  await hsm.run(make, SESSION_KEY);
+  const rename = ({ module, state }: Pkcs11Scope): unknown =>
+    module.C_SetAttributeValue(state["session"], state["key"], [{ type: 3, value: "new" }]);
+  expect(await hsm.code(rename)).toBe(0);
+  fault().set("read-only-attributes");
+  expect(await hsm.code(rename)).toBe(0x10);
+});

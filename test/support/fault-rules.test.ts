@@ -1,0 +1,204 @@
+// The rules of the fault module's control file: what an action does, to which calls, and how often.
+
+import { existsSync } from "node:fs";
+
+import { describe, expect, test } from "vitest";
+
+import { useFaultModule } from "./fault-fixture.js";
+import type { Pkcs11Scope } from "./pkcs11-client.js";
+import { waitFor } from "./wait.js";
+
+const { fault, client, closedClient } = useFaultModule();
+
+const sessionInfo = ({ module, state }: Pkcs11Scope): number => module.C_GetSessionInfo(state["session"] as Buffer).state;
+const random = ({ module, state }: Pkcs11Scope): number =>
+  module.C_GenerateRandom(state["session"] as Buffer, Buffer.alloc(8)).length;
+
+const timed = async (work: () => Promise<unknown>): Promise<number> => {
+  const started = performance.now();
+  await work();
+  return performance.now() - started;
+};
+
+describe("actions", () => {
+  test("without rules every call reaches the token", async () => {
+    const hsm = await client();
+    expect(await hsm.run(sessionInfo)).toBe(3);
+    expect(fault().calls("C_Login")).toBe(1);
+    expect(fault().calls("C_GetSessionInfo")).toBe(1);
+    expect(fault().calls()).toBeGreaterThan(5);
+  });
+
+  test("sleep delays the function it names, `*` all of them, from the next call on", async () => {
+    const hsm = await client();
+    fault().set("C_GetSessionInfo sleep 150");
+    expect(await timed(() => hsm.run(sessionInfo))).toBeGreaterThan(145);
+    expect(await timed(() => hsm.run(random))).toBeLessThan(100);
+    fault().set("* sleep 120");
+    expect(await timed(() => hsm.run(random))).toBeGreaterThan(115);
+    fault().clear();
+    expect(await timed(() => hsm.run(random))).toBeLessThan(100);
+  });
+
+  test("rv answers without asking the token; with `after` the token has done it", async () => {
+    const hsm = await client();
+    await hsm.run(({ module, state }) => void module.C_CloseSession(state["session"] as Buffer));
+    fault().set("C_OpenSession rv 0x30 count=1");
+    const open = ({ state }: Pkcs11Scope): unknown => (state["openSession"] as () => unknown)();
+    expect(await hsm.code(open)).toBe(0x30);
+    expect(await hsm.code(open)).toBe(0);
+    fault().set("C_Login rv 0x30 after count=1");
+    const login = ({ state }: Pkcs11Scope): unknown => (state["login"] as () => unknown)();
+    expect(await hsm.code(login)).toBe(0x30);
+    expect(await hsm.run(sessionInfo)).toBe(3);
+  });
+
+  test("an rv in place of C_Encrypt leaves the operation active, as tokens do", async () => {
+    const hsm = await client();
+    const encrypt = ({ state }: Pkcs11Scope): unknown => {
+      state["key"] ??= state["makeKey"]({ 1: false });
+      return state["encrypt"](state["key"], Buffer.alloc(12, 1), Buffer.from("data"));
+    };
+    fault().set("C_Encrypt rv 0x5 count=1");
+    expect([await hsm.code(encrypt), await hsm.code(encrypt)]).toEqual([0x5, 0x90]);
+  });
+
+  test.each([
+    ["abort", "SIGABRT"],
+    ["segv", "SIGSEGV"],
+  ])("%s ends the process by %s", async (action, signal) => {
+    const hsm = await client();
+    fault().set(`C_GenerateRandom ${action}`);
+    await expect(hsm.run(random)).rejects.toMatchObject({ signal });
+  });
+
+  test("exit ends the process with a code", async () => {
+    const hsm = await client();
+    fault().set("C_GenerateRandom exit 7");
+    await expect(hsm.run(random)).rejects.toMatchObject({ exitCode: 7 });
+  });
+
+  test("hang never returns, and only SIGKILL ends it", async () => {
+    const hsm = await client();
+    fault().set("C_GenerateRandom hang");
+    const hung = hsm.run(random);
+    const outcome = await Promise.race([hung.catch(() => "ended"), new Promise((done) => setTimeout(done, 150, "hung"))]);
+    expect(outcome).toBe("hung");
+    expect(await hsm.kill()).toMatchObject({ signal: "SIGKILL" });
+    await expect(hung).rejects.toMatchObject({ signal: "SIGKILL" });
+  });
+
+  test("leak keeps memory at every call", async () => {
+    const hsm = await client();
+    const rss = (): number => process.memoryUsage.rss();
+    const before = await hsm.run(rss);
+    fault().set("C_GenerateRandom leak 1048576");
+    for (let i = 0; i < 40; i++) await hsm.run(random);
+    expect((await hsm.run(rss)) - before).toBeGreaterThan(35 * 1048576);
+  });
+
+  test("at-load and at-exit crash while the library is loaded and unloaded", async () => {
+    fault().set("at-load segv once=" + fault().path("loaded"));
+    await expect(closedClient().open()).rejects.toMatchObject({ signal: "SIGSEGV" });
+    const hsm = await client();
+    fault().set("at-exit abort");
+    expect(await hsm.exit()).toMatchObject({ signal: "SIGABRT" });
+  });
+
+  test("a crash in C_Initialize and in C_GetFunctionList", async () => {
+    fault().set("C_Initialize abort");
+    await expect(closedClient().open()).rejects.toMatchObject({ signal: "SIGABRT" });
+    fault().set("C_GetFunctionList segv");
+    await expect(closedClient().open()).rejects.toMatchObject({ signal: "SIGSEGV" });
+  });
+
+  test("a line that is not understood ends the process: it must not pass for a rule that did not fire", async () => {
+    fault().set("C_Encrypt slep 5");
+    await expect(closedClient().open()).rejects.toMatchObject({ signal: "SIGABRT" });
+  });
+});
+
+describe("how often", () => {
+  const codes = async (times: number): Promise<number[]> => {
+    const hsm = await client();
+    const found: number[] = [];
+    for (let i = 0; i < times; i++) found.push(await hsm.code(random));
+    return found;
+  };
+
+  test("count=N and skip=N choose the calls of this process", async () => {
+    fault().set("# a comment", "C_GenerateRandom rv 0x5 skip=1 count=2 # and one more");
+    expect(await codes(5)).toEqual([0, 5, 5, 0, 0]);
+    expect(await codes(2)).toEqual([0, 5]);
+  });
+
+  test("p=X fires with that probability", async () => {
+    fault().set("C_GenerateRandom rv 0x5 p=0.5");
+    const failed = (await codes(200)).filter((code) => code === 5).length;
+    expect(failed).toBeGreaterThan(60);
+    expect(failed).toBeLessThan(140);
+  });
+
+  test("once=FILE fires once over all processes", async () => {
+    const marker = fault().path("fired");
+    fault().set(`C_GenerateRandom segv once=${marker}`);
+    const first = await client();
+    await expect(first.run(random)).rejects.toMatchObject({ signal: "SIGSEGV" });
+    expect(existsSync(marker)).toBe(true);
+    expect(await codes(3)).toEqual([0, 0, 0]);
+  });
+
+  test("of two rules for one function the first rv counts, and sleeps add up", async () => {
+    const hsm = await client();
+    fault().set("C_GenerateRandom sleep 60", "* sleep 60", "C_GenerateRandom rv 0x5", "C_GenerateRandom rv 0x6");
+    const took = await timed(async () => expect(await hsm.code(random)).toBe(5));
+    expect(took).toBeGreaterThan(115);
+  });
+});
+
+describe("what was called", () => {
+  test("log records the calls that it names", async () => {
+    fault().set("log C_Login C_GenerateRandom", "C_GenerateRandom rv 0x30", "C_Login sleep 30");
+    const hsm = await client();
+    await hsm.code(random);
+    expect(fault().log()).toMatchObject([
+      { name: "C_Login", rv: 0, pid: hsm.pid },
+      { name: "C_GenerateRandom", rv: 0x30, pid: hsm.pid },
+    ]);
+    expect(fault().log()[0]?.ms).toBeGreaterThan(29);
+    expect(Math.abs((fault().log()[0]?.at ?? 0) - Date.now())).toBeLessThan(10_000);
+  });
+
+  test("calls are counted over processes, those included that end in a crash", async () => {
+    fault().set("C_GenerateRandom segv");
+    for (const hsm of [await client(), await client()]) await hsm.run(random).catch(() => undefined);
+    expect(fault().calls("C_GenerateRandom")).toBe(2);
+    expect(fault().calls("C_Login")).toBe(2);
+  });
+});
+
+test("threads sleep side by side, and a hung one holds up nobody", async () => {
+  const hsm = await client();
+  const threads = ({ module, state }: Pkcs11Scope, count: number): void => {
+    // The library's own threads: pkcs11js runs each callback form in one of libuv's.
+    state["done"] = 0;
+    for (let i = 0; i < count; i++) {
+      const slot = state["slot"] as Buffer;
+      const session = module.C_OpenSession(slot, 6);
+      module.C_DigestInit(session, { mechanism: 0x250 });
+      state[`buffers${String(i)}`] = [Buffer.from("data"), Buffer.alloc(32)];
+      const [data, digest] = state[`buffers${String(i)}`] as [Buffer, Buffer];
+      module.C_Digest(session, data, digest, () => (state["done"] as number)++ && undefined);
+    }
+  };
+  const done = ({ state }: Pkcs11Scope): number => state["done"] as number;
+  fault().set("C_Digest sleep 200");
+  const took = await timed(async () => {
+    await hsm.run(threads, 3);
+    await waitFor(async () => (await hsm.run(done)) === 3);
+  });
+  expect(took).toBeLessThan(450);
+  fault().set("C_Digest hang count=1");
+  await hsm.run(threads, 3);
+  await waitFor(async () => (await hsm.run(done)) === 2);
+});

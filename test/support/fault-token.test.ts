@@ -1,0 +1,178 @@
+// What the fault module emulates of slots, tokens, sessions, logins and mechanisms.
+
+import { describe, expect, test } from "vitest";
+
+import { useFaultModule } from "./fault-fixture.js";
+import { Pkcs11Client, type Pkcs11Scope } from "./pkcs11-client.js";
+import type { TestToken } from "./token.js";
+
+const { fault, client, closedClient } = useFaultModule();
+
+const sessionState = ({ module, state }: Pkcs11Scope): number => module.C_GetSessionInfo(state["session"]).state;
+const openSession = ({ state }: Pkcs11Scope): unknown => state["openSession"]();
+const openMore = ({ module, state }: Pkcs11Scope, flags: number): unknown => module.C_OpenSession(state["slot"], flags);
+const login = ({ state }: Pkcs11Scope): unknown => state["login"]();
+const slots = ({ module }: Pkcs11Scope, present: boolean): number => module.C_GetSlotList(present).length;
+const tokenFlags = ({ module, state }: Pkcs11Scope): number => module.C_GetTokenInfo(state["slot"]).flags & 0x70000;
+
+describe("sessions", () => {
+  test("session-loss ends the open sessions once, and the login with them", async () => {
+    const hsm = await client();
+    await hsm.run(({ module, state }) => void (state["second"] = module.C_OpenSession(state["slot"], 6)));
+    fault().set("session-loss");
+    expect(await hsm.code(sessionState)).toBe(0xb3);
+    expect(await hsm.code(({ module, state }) => module.C_GetSessionInfo(state["second"]).state)).toBe(0xb3);
+    expect(await hsm.code(openSession)).toBe(0);
+    expect(await hsm.run(sessionState)).toBe(2);
+    expect(await hsm.code(login)).toBe(0);
+    expect(await hsm.run(sessionState)).toBe(3);
+  });
+
+  test("session-limit refuses one more, until one is closed", async () => {
+    const hsm = await client();
+    fault().set("session-limit 2");
+    expect(await hsm.code(({ module, state }) => (state["second"] = module.C_OpenSession(state["slot"], 6)))).toBe(0);
+    expect(await hsm.code(openMore, 6)).toBe(0xb1);
+    await hsm.run(({ module, state }) => void module.C_CloseSession(state["second"]));
+    expect(await hsm.code(openMore, 6)).toBe(0);
+    expect(await hsm.run(({ module, state }) => module.C_GetTokenInfo(state["slot"]).maxSessionCount)).toBe(2);
+  });
+
+  test("refuse-ro-sessions takes read-write ones only", async () => {
+    const hsm = await client();
+    fault().set("refuse-ro-sessions");
+    expect([await hsm.code(openMore, 4), await hsm.code(openMore, 6)]).toEqual([0x54, 0]);
+    fault().set("refuse-ro-sessions 0xE2");
+    expect(await hsm.code(openMore, 4)).toBe(0xe2);
+  });
+
+  test("logout: private objects are not found, without an error, and the session is public", async () => {
+    const hsm = await client();
+    const count = ({ state }: Pkcs11Scope): unknown => state["count"]("kek");
+    await hsm.run(({ state }) => void state["makeKey"]());
+    expect(await hsm.run(count)).toBe(1);
+    fault().set("logout");
+    expect(await hsm.run(count)).toBe(0);
+    expect(await hsm.run(sessionState)).toBe(2);
+    expect(await hsm.code(login)).toBe(0);
+    expect(await hsm.run(count)).toBe(1);
+  });
+});
+
+describe("absence", () => {
+  test("token-removed empties the slot; afterwards the old sessions are invalid and nobody is logged in", async () => {
+    const hsm = await client();
+    fault().set("token-removed");
+    expect(await hsm.run(slots, true)).toBe(0);
+    expect(await hsm.run(slots, false)).toBeGreaterThan(0);
+    expect(await hsm.run(({ module, state }) => module.C_GetSlotInfo(state["slot"]).flags & 1)).toBe(0);
+    expect(await hsm.code(tokenFlags)).toBe(0xe0);
+    expect(await hsm.code(openMore, 6)).toBe(0xe0);
+    expect(await hsm.code(sessionState)).toBe(0x32);
+    fault().clear();
+    expect(await hsm.code(sessionState)).toBe(0xb3);
+    await hsm.run(openSession);
+    expect(await hsm.run(sessionState)).toBe(2);
+  });
+
+  test("device-error stays until the library is finalised and initialised without it", async () => {
+    const hsm = await client();
+    const initialise = ({ state }: Pkcs11Scope): unknown => state["initialise"]();
+    const finalise = ({ module }: Pkcs11Scope): unknown => module.C_Finalize();
+    fault().set("device-error");
+    expect(await hsm.code(sessionState)).toBe(0x30);
+    expect(await hsm.code(slots, true)).toBe(0x30);
+    fault().clear();
+    expect(await hsm.code(sessionState)).toBe(0x30);
+    expect(await hsm.code(openSession)).toBe(0x30);
+    fault().set("device-error");
+    expect([await hsm.code(finalise), await hsm.code(initialise)]).toEqual([0, 0]);
+    expect(await hsm.run(slots, true)).toBe(0);
+    fault().clear();
+    expect(await hsm.run(slots, true)).toBe(0);
+    expect(await hsm.code(openMore, 6)).toBe(0x30);
+    expect([await hsm.code(finalise), await hsm.code(initialise)]).toEqual([0, 0]);
+    expect([await hsm.code(openSession), await hsm.code(login)]).toEqual([0, 0]);
+  });
+});
+
+describe("pin-counter", () => {
+  const withPin = (pin: string): TestToken => ({ ...fault(), remove: () => undefined, pin });
+  const opened = async (pin: string): Promise<Pkcs11Client> => {
+    const hsm = new Pkcs11Client(withPin(pin));
+    await hsm.run(({ state }) => {
+      state["load"]();
+      state["initialise"]();
+      state["openSession"]();
+    });
+    return hsm;
+  };
+
+  test("counts wrong PINs over processes, warns by flags, locks, and forgets after the right one", async () => {
+    fault().set(`pin-counter 3 ${fault().path("pins")}`);
+    const [first, second, right] = [await opened("wrong"), await opened("wrong"), await opened("1234")];
+    expect(await right.run(tokenFlags)).toBe(0);
+    expect(await first.code(login)).toBe(0xa0);
+    expect(await right.run(tokenFlags)).toBe(0x10000);
+    expect(await second.code(login)).toBe(0xa0);
+    expect(await right.run(tokenFlags)).toBe(0x30000);
+    expect(await right.code(login)).toBe(0);
+    expect(await right.run(tokenFlags)).toBe(0);
+    for (const hsm of [first, second, first]) expect(await hsm.code(login)).toBe(0xa0);
+    expect(await second.run(tokenFlags)).toBe(0x40000);
+    const late = await opened("1234");
+    expect(await late.code(login)).toBe(0xa4);
+    await Promise.all([first, second, right, late].map((hsm) => hsm.kill()));
+  });
+
+  test("silent counts without flags", async () => {
+    fault().set(`pin-counter 1 ${fault().path("pins")} silent`);
+    const hsm = await opened("wrong");
+    expect([await hsm.code(login), await hsm.run(tokenFlags), await hsm.code(login)]).toEqual([0xa0, 0, 0xa4]);
+    await hsm.kill();
+  });
+});
+
+describe("mechanisms", () => {
+  const listed = ({ module, state }: Pkcs11Scope): number[] => module.C_GetMechanismList(state["slot"]);
+  const info = ({ module, state }: Pkcs11Scope, type: number): unknown => module.C_GetMechanismInfo(state["slot"], type);
+  const digest = ({ module, state }: Pkcs11Scope, type: number): void => {
+    module.C_DigestInit(state["session"], { mechanism: type });
+    module.C_Digest(state["session"], Buffer.from("data"), Buffer.alloc(64));
+  };
+
+  test("no-mechanism hides some", async () => {
+    const hsm = await client();
+    expect(await hsm.run(listed)).toContain(0x250);
+    fault().set("no-mechanism 0x250,0x270");
+    const now = await hsm.run(listed);
+    expect(now).not.toContain(0x250);
+    expect(now).not.toContain(0x270);
+    expect(now).toContain(0x260);
+    expect([await hsm.code(info, 0x250), await hsm.code(digest, 0x250), await hsm.code(digest, 0x260)]).toEqual([0x70, 0x70, 0]);
+  });
+
+  test("only-mechanisms hides all others, making keys included", async () => {
+    const hsm = await client();
+    fault().set("only-mechanisms 0x250, 0x1087");
+    expect([...(await hsm.run(listed))].sort()).toEqual([0x250, 0x1087].sort());
+    expect([await hsm.code(digest, 0x250), await hsm.code(digest, 0x260)]).toEqual([0, 0x70]);
+    expect(await hsm.code(({ state }) => state["makeKey"]())).toBe(0x70);
+  });
+
+  test("refuse-mechanism is listed and yet not performed", async () => {
+    const hsm = await client();
+    fault().set("refuse-mechanism 0x250");
+    expect(await hsm.run(listed)).toContain(0x250);
+    expect([await hsm.code(info, 0x250), await hsm.code(digest, 0x250)]).toEqual([0, 0x70]);
+  });
+});
+
+test("a target that cannot be loaded is an error, not a crash", async () => {
+  const missing = closedClient();
+  fault().set();
+  expect(await missing.code(({ state }) => state["load"]())).toBe(0);
+  const lost = new Pkcs11Client(fault(), { env: { FAULT_MODULE_TARGET: "/nonexistent.so" } });
+  await expect(lost.run(({ state }) => void state["load"]())).rejects.toThrow();
+  await lost.kill();
+});

@@ -1,0 +1,97 @@
+// A remote token: `p11-kit server` in front of another token, reached by p11-kit-client.so over a unix socket. A
+// real second process to stop, kill and restart. p11-kit 0.24 passes few mechanisms on: HMAC and RSA, but not GCM.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { existsSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+import { findLibrary, makeFolder, type TestToken } from "./token.js";
+import { waitFor } from "./wait.js";
+
+const INSTALL = "apt-get install p11-kit p11-kit-modules";
+const CLIENTS = [
+  "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so",
+  "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so",
+  "/usr/lib64/pkcs11/p11-kit-client.so",
+  "/usr/lib/pkcs11/p11-kit-client.so",
+];
+
+/** The token of `behind`, as seen through a server that can be disturbed. */
+export class P11KitRemote implements TestToken {
+  readonly modulePath = findLibrary("p11-kit-client.so", CLIENTS, INSTALL);
+  readonly label: string;
+  readonly pin: string;
+  readonly pinFile: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly #behind: TestToken;
+  readonly #folder = makeFolder("p11kit");
+  readonly #socket = join(this.#folder, "socket");
+  #server: ChildProcess | undefined;
+
+  constructor(behind: TestToken) {
+    this.#behind = behind;
+    this.label = behind.label;
+    this.pin = behind.pin;
+    this.pinFile = behind.pinFile;
+    this.env = { P11_KIT_SERVER_ADDRESS: `unix:path=${this.#socket}` };
+  }
+
+  async start(): Promise<void> {
+    rmSync(this.#socket, { force: true });
+    const token = `pkcs11:token=${encodeURIComponent(this.label)}`;
+    const args = ["server", "--foreground", "--name", this.#socket, "--provider", this.#behind.modulePath, token];
+    // A group of its own, since the server forks one process per connection and a signal is meant for all of them.
+    const server = spawn("p11-kit", args, {
+      detached: true,
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, ...this.#behind.env },
+    });
+    this.#server = server;
+    let failure: string | undefined;
+    let printed = "";
+    server.stderr?.on("data", (chunk: Buffer) => (printed += chunk.toString()));
+    server.once("error", () => (failure = `p11-kit is missing: ${INSTALL}`));
+    server.once("exit", () => (failure ??= `p11-kit server ended: ${printed.trim()}`));
+    await waitFor(() => failure !== undefined || existsSync(this.#socket), { what: "p11-kit server" });
+    if (failure !== undefined) throw new Error(failure);
+  }
+
+  /** SIGSTOP: connections stay, calls hang. */
+  stop(): void {
+    this.#signal("SIGSTOP");
+  }
+
+  resume(): void {
+    this.#signal("SIGCONT");
+  }
+
+  /** SIGKILL, with every connection. Ends when the server is gone. */
+  async kill(): Promise<void> {
+    const server = this.#server;
+    if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;
+    const gone = new Promise((resolve) => server.once("exit", resolve));
+    this.#signal("SIGKILL");
+    await gone;
+    this.#server = undefined;
+  }
+
+  async restart(): Promise<void> {
+    await this.kill();
+    await this.start();
+  }
+
+  remove(): void {
+    if (this.#server !== undefined) this.#signal("SIGKILL");
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #signal(signal: NodeJS.Signals): void {
+    const pid = this.#server?.pid;
+    if (pid === undefined) return;
+    try {
+      process.kill(-pid, signal);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    }
+  }
+}

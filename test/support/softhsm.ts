@@ -1,0 +1,76 @@
+// SoftHSM tokens for tests: a configuration file and a token folder of their own, so that tests neither see the
+// machine's tokens nor each other's. SoftHSM reads SOFTHSM2_CONF with C getenv: hand `env` to a child process.
+
+import { rmSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { findLibrary, makeFolder, runTool, writePinFile, type TestToken } from "./token.js";
+
+const INSTALL = "apt-get install softhsm2";
+const MODULES = [
+  "/usr/lib/softhsm/libsofthsm2.so",
+  "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+  "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+  "/usr/lib64/pkcs11/libsofthsm2.so",
+  "/usr/local/lib/softhsm/libsofthsm2.so",
+];
+
+export interface SoftHsmOptions {
+  readonly label?: string;
+  readonly pin?: string;
+  readonly soPin?: string;
+}
+
+/** One SoftHSM configuration. The token it was made with is the TestToken; `add` makes more beside it. */
+export interface SoftHsm extends TestToken {
+  readonly folder: string;
+  readonly soPin: string;
+  /** Another token under the same configuration, hence the same `env`. */
+  add(options: SoftHsmOptions): TestToken;
+  /** Initialises the token anew: its objects are gone, and it has the same label and PIN. */
+  reinitialise(): void;
+}
+
+/** Path of libsofthsm2.so; throws with the install line when it is missing. */
+export function softHsmModule(): string {
+  return findLibrary("SoftHSM", MODULES, INSTALL);
+}
+
+export function createSoftHsm(options: SoftHsmOptions = {}): SoftHsm {
+  const modulePath = softHsmModule();
+  const folder = makeFolder("softhsm");
+  const configuration = join(folder, "softhsm2.conf");
+  mkdirSync(join(folder, "tokens"), { mode: 0o700 });
+  writeFileSync(
+    configuration,
+    `directories.tokendir = ${join(folder, "tokens")}\nobjectstore.backend = file\nlog.level = ERROR\n`,
+  );
+  const env = { SOFTHSM2_CONF: configuration };
+
+  const initialise = (label: string, pin: string, soPin: string, where: readonly string[]): void => {
+    const args = ["--init-token", ...where, "--label", label, "--pin", pin, "--so-pin", soPin];
+    runTool("softhsm2-util", args, INSTALL, env);
+  };
+  const make = ({ label = "kms", pin = "1234", soPin = "5678" }: SoftHsmOptions) => {
+    initialise(label, pin, soPin, ["--free"]);
+    return { modulePath, label, pin, soPin, pinFile: writePinFile(folder, pin, `pin-${label}`), env };
+  };
+
+  try {
+    const first = make(options);
+    return {
+      ...first,
+      folder,
+      add: (more) => ({ ...make(more), remove: () => undefined }),
+      reinitialise: () => {
+        initialise(first.label, first.pin, first.soPin, ["--token", first.label]);
+      },
+      remove: () => {
+        rmSync(folder, { recursive: true, force: true });
+      },
+    };
+  } catch (error) {
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
