@@ -9,12 +9,11 @@ import { createSoftHsm, type SoftHsm } from "./softhsm.js";
 
 export interface FaultFixture {
   /** The fault module of this test, made on first use. */
-  fault(): FaultModule;
+  readonly fault: () => FaultModule;
   /** Another process on it, with a session and logged in. */
-  client(): Promise<Pkcs11Client>;
+  readonly client: () => Promise<Pkcs11Client>;
   /** Another process on it that has loaded nothing yet. */
-  closedClient(): Pkcs11Client;
-  token(): SoftHsm;
+  readonly closedClient: () => Pkcs11Client;
 }
 
 export function useFaultModule(): FaultFixture {
@@ -22,11 +21,10 @@ export function useFaultModule(): FaultFixture {
   let fault: FaultModule | undefined;
   let clients: Pkcs11Client[] = [];
 
-  const token = (): SoftHsm => {
+  const module = (): FaultModule => {
     if (softHsm === undefined) throw new Error("only inside a test");
-    return softHsm;
+    return (fault ??= new FaultModule(softHsm));
   };
-  const module = (): FaultModule => (fault ??= new FaultModule(token()));
   const closedClient = (): Pkcs11Client => {
     const client = new Pkcs11Client(module());
     clients.push(client);
@@ -45,7 +43,6 @@ export function useFaultModule(): FaultFixture {
   afterAll(() => softHsm?.remove());
 
   return {
-    token,
     fault: module,
     closedClient,
     client: async () => {

@@ -16,16 +16,16 @@ interface Sealed {
   readonly out: string;
 }
 
-const makeKey = ({ state }: Pkcs11Scope): void => void (state["key"] = state["makeKey"]({ 1: false }));
+const makeKey = ({ state }: Pkcs11Scope): void => void (state.key = state.makeKey({ 1: false }));
 
 /** Encrypts TEXT; `iv` is what the caller's buffer held after C_EncryptInit and after C_Encrypt. */
 const encrypt = (hsm: Pkcs11Client, mechanism = GCM): Promise<Sealed & { ivAfterInit: string }> =>
   hsm.run(
     ({ module, state }, { text, callerIv, mechanism }) => {
       const iv = Buffer.from(callerIv, "hex");
-      module.C_EncryptInit(state["session"], state["gcm"](iv, "aad", mechanism), state["key"]);
+      module.C_EncryptInit(state.session, state.gcm(iv, "aad", mechanism), state.key);
       const ivAfterInit = iv.toString("hex");
-      const out = module.C_Encrypt(state["session"], Buffer.from(text), Buffer.alloc(128)).toString("hex");
+      const out = module.C_Encrypt(state.session, Buffer.from(text), Buffer.alloc(128)).toString("hex");
       return { ivAfterInit, iv: iv.toString("hex"), out };
     },
     { text: TEXT, callerIv: CALLER_IV, mechanism },
@@ -34,7 +34,7 @@ const encrypt = (hsm: Pkcs11Client, mechanism = GCM): Promise<Sealed & { ivAfter
 const decrypt = (hsm: Pkcs11Client, { iv, out }: Sealed, mechanism = GCM): Promise<string> =>
   hsm.run(
     ({ state }, { iv, out, mechanism }) =>
-      state["decrypt"](state["key"], Buffer.from(iv, "hex"), Buffer.from(out, "hex"), mechanism).toString() as string,
+      state.decrypt(state.key, Buffer.from(iv, "hex"), Buffer.from(out, "hex"), mechanism).toString(),
     { iv, out, mechanism },
   );
 
@@ -117,14 +117,14 @@ describe("gcm-iv", () => {
     await hsm.run(makeKey);
     fault().set("gcm-iv appended16-own");
     const outcome = await hsm.run(({ module, state }) => {
-      module.C_EncryptInit(state["session"], state["gcm"](Buffer.alloc(12)), state["key"]);
+      module.C_EncryptInit(state.session, state.gcm(Buffer.alloc(12)), state.key);
       let code = 0;
       try {
-        module.C_Encrypt(state["session"], Buffer.from("data"), Buffer.alloc(20));
+        module.C_Encrypt(state.session, Buffer.from("data"), Buffer.alloc(20));
       } catch (error) {
         code = (error as { code: number }).code;
       }
-      return [code, module.C_Encrypt(state["session"], Buffer.from("data"), Buffer.alloc(36)).length];
+      return [code, module.C_Encrypt(state.session, Buffer.from("data"), Buffer.alloc(36)).length];
     });
     expect(outcome).toEqual([0x150, 36]);
   });
@@ -133,7 +133,7 @@ describe("gcm-iv", () => {
     const hsm = await client();
     await hsm.run(makeKey);
     fault().set("gcm-mechanism 0x80001087", "gcm-iv prepended-own");
-    const listed = await hsm.run(({ module, state }) => module.C_GetMechanismList(state["slot"]));
+    const listed = await hsm.run(({ module, state }) => module.C_GetMechanismList(state.slot));
     expect(listed).toContain(0x80001087);
     expect(listed).not.toContain(GCM);
     await expect(encrypt(hsm)).rejects.toMatchObject({ code: 0x70 });

@@ -9,14 +9,14 @@ const { fault, client } = useFaultModule();
 
 const SESSION_KEY = { 1: false };
 const make = ({ state }: Pkcs11Scope, attributes: Record<number, unknown>): void => {
-  const withBytes = Object.entries(attributes).map(([type, value]) => [
-    type,
-    Array.isArray(value) ? Buffer.from(value as number[]) : value,
-  ]);
-  state["key"] = state["makeKey"](Object.fromEntries(withBytes));
+  const made: Record<string, unknown> = {};
+  for (const [type, value] of Object.entries(attributes)) {
+    made[type] = Array.isArray(value) ? Buffer.from(value as number[]) : value;
+  }
+  state.key = state.makeKey(made);
 };
 const id = ({ module, state }: Pkcs11Scope): string => {
-  const [attribute] = module.C_GetAttributeValue(state["session"], state["key"], [{ type: 0x102 }]);
+  const [attribute] = module.C_GetAttributeValue(state.session, state.key, [{ type: 0x102 }]);
   return (attribute?.value as Buffer).toString("hex");
 };
 
@@ -42,8 +42,8 @@ test("no-attribute: refused in a template and in a search, unknown when read", a
   await hsm.run(make, SESSION_KEY);
   const read = ({ module, state }: Pkcs11Scope, types: number[]): unknown =>
     module.C_GetAttributeValue(
-      state["session"],
-      state["key"],
+      state.session,
+      state.key,
       types.map((type) => ({ type })),
     );
   expect(await hsm.code(read, [0x103])).toBe(0);
@@ -52,7 +52,7 @@ test("no-attribute: refused in a template and in a search, unknown when read", a
   expect(await hsm.code(read, [0x100])).toBe(0);
   expect(await hsm.code(make, { ...SESSION_KEY, 259: true })).toBe(0x12);
   const search = ({ module, state }: Pkcs11Scope): void => {
-    module.C_FindObjectsInit(state["session"], [{ type: 0x103, value: true }]);
+    module.C_FindObjectsInit(state.session, [{ type: 0x103, value: true }]);
   };
   expect(await hsm.code(search)).toBe(0x12);
 });
@@ -60,8 +60,9 @@ test("no-attribute: refused in a template and in a search, unknown when read", a
 test("read-only-attributes refuses every change", async () => {
   const hsm = await client();
   await hsm.run(make, SESSION_KEY);
-  const rename = ({ module, state }: Pkcs11Scope): unknown =>
-    module.C_SetAttributeValue(state["session"], state["key"], [{ type: 3, value: "new" }]);
+  const rename = ({ module, state }: Pkcs11Scope): void => {
+    module.C_SetAttributeValue(state.session, state.key, [{ type: 3, value: "new" }]);
+  };
   expect(await hsm.code(rename)).toBe(0);
   fault().set("read-only-attributes");
   expect(await hsm.code(rename)).toBe(0x10);

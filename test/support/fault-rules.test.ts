@@ -10,9 +10,9 @@ import { waitFor } from "./wait.js";
 
 const { fault, client, closedClient } = useFaultModule();
 
-const sessionInfo = ({ module, state }: Pkcs11Scope): number => module.C_GetSessionInfo(state["session"] as Buffer).state;
+const sessionInfo = ({ module, state }: Pkcs11Scope): number => module.C_GetSessionInfo(state.session).state;
 const random = ({ module, state }: Pkcs11Scope): number =>
-  module.C_GenerateRandom(state["session"] as Buffer, Buffer.alloc(8)).length;
+  module.C_GenerateRandom(state.session, Buffer.alloc(8)).length;
 
 const timed = async (work: () => Promise<unknown>): Promise<number> => {
   const started = performance.now();
@@ -42,13 +42,19 @@ describe("actions", () => {
 
   test("rv answers without asking the token; with `after` the token has done it", async () => {
     const hsm = await client();
-    await hsm.run(({ module, state }) => void module.C_CloseSession(state["session"] as Buffer));
+    await hsm.run(({ module, state }) => {
+      module.C_CloseSession(state.session);
+    });
     fault().set("C_OpenSession rv 0x30 count=1");
-    const open = ({ state }: Pkcs11Scope): unknown => (state["openSession"] as () => unknown)();
+    const open = ({ state }: Pkcs11Scope): void => {
+      state.openSession();
+    };
     expect(await hsm.code(open)).toBe(0x30);
     expect(await hsm.code(open)).toBe(0);
     fault().set("C_Login rv 0x30 after count=1");
-    const login = ({ state }: Pkcs11Scope): unknown => (state["login"] as () => unknown)();
+    const login = ({ state }: Pkcs11Scope): void => {
+      state.login();
+    };
     expect(await hsm.code(login)).toBe(0x30);
     expect(await hsm.run(sessionInfo)).toBe(3);
   });
@@ -56,8 +62,8 @@ describe("actions", () => {
   test("an rv in place of C_Encrypt leaves the operation active, as tokens do", async () => {
     const hsm = await client();
     const encrypt = ({ state }: Pkcs11Scope): unknown => {
-      state["key"] ??= state["makeKey"]({ 1: false });
-      return state["encrypt"](state["key"], Buffer.alloc(12, 1), Buffer.from("data"));
+      if (!state.kept.includes("key")) state.kept.push("key", (state.key = state.makeKey({ 1: false })));
+      return state.encrypt(state.key, Buffer.alloc(12, 1), Buffer.from("data"));
     };
     fault().set("C_Encrypt rv 0x5 count=1");
     expect([await hsm.code(encrypt), await hsm.code(encrypt)]).toEqual([0x5, 0x90]);
@@ -82,7 +88,10 @@ describe("actions", () => {
     const hsm = await client();
     fault().set("C_GenerateRandom hang");
     const hung = hsm.run(random);
-    const outcome = await Promise.race([hung.catch(() => "ended"), new Promise((done) => setTimeout(done, 150, "hung"))]);
+    const outcome = await Promise.race([
+      hung.catch(() => "ended"),
+      new Promise((done) => setTimeout(done, 150, "hung")),
+    ]);
     expect(outcome).toBe("hung");
     expect(await hsm.kill()).toMatchObject({ signal: "SIGKILL" });
     await expect(hung).rejects.toMatchObject({ signal: "SIGKILL" });
@@ -151,7 +160,9 @@ describe("how often", () => {
   test("of two rules for one function the first rv counts, and sleeps add up", async () => {
     const hsm = await client();
     fault().set("C_GenerateRandom sleep 60", "* sleep 60", "C_GenerateRandom rv 0x5", "C_GenerateRandom rv 0x6");
-    const took = await timed(async () => expect(await hsm.code(random)).toBe(5));
+    const took = await timed(async () => {
+      expect(await hsm.code(random)).toBe(5);
+    });
     expect(took).toBeGreaterThan(115);
   });
 });
@@ -181,17 +192,14 @@ test("threads sleep side by side, and a hung one holds up nobody", async () => {
   const hsm = await client();
   const threads = ({ module, state }: Pkcs11Scope, count: number): void => {
     // The library's own threads: pkcs11js runs each callback form in one of libuv's.
-    state["done"] = 0;
+    state.kept = [];
     for (let i = 0; i < count; i++) {
-      const slot = state["slot"] as Buffer;
-      const session = module.C_OpenSession(slot, 6);
+      const session = module.C_OpenSession(state.slot, 6);
       module.C_DigestInit(session, { mechanism: 0x250 });
-      state[`buffers${String(i)}`] = [Buffer.from("data"), Buffer.alloc(32)];
-      const [data, digest] = state[`buffers${String(i)}`] as [Buffer, Buffer];
-      module.C_Digest(session, data, digest, () => (state["done"] as number)++ && undefined);
+      module.C_Digest(session, Buffer.from("data"), Buffer.alloc(32), () => void state.kept.push("done"));
     }
   };
-  const done = ({ state }: Pkcs11Scope): number => state["done"] as number;
+  const done = ({ state }: Pkcs11Scope): number => state.kept.length;
   fault().set("C_Digest sleep 200");
   const took = await timed(async () => {
     await hsm.run(threads, 3);

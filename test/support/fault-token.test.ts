@@ -1,27 +1,33 @@
 // What the fault module emulates of slots, tokens, sessions, logins and mechanisms.
 
+import { readFileSync, writeFileSync } from "node:fs";
+
 import { describe, expect, test } from "vitest";
 
 import { useFaultModule } from "./fault-fixture.js";
 import { Pkcs11Client, type Pkcs11Scope } from "./pkcs11-client.js";
 import type { TestToken } from "./token.js";
 
-const { fault, client, closedClient } = useFaultModule();
+const { fault, client } = useFaultModule();
 
-const sessionState = ({ module, state }: Pkcs11Scope): number => module.C_GetSessionInfo(state["session"]).state;
-const openSession = ({ state }: Pkcs11Scope): unknown => state["openSession"]();
-const openMore = ({ module, state }: Pkcs11Scope, flags: number): unknown => module.C_OpenSession(state["slot"], flags);
-const login = ({ state }: Pkcs11Scope): unknown => state["login"]();
+const sessionState = ({ module, state }: Pkcs11Scope): number => module.C_GetSessionInfo(state.session).state;
+const openSession = ({ state }: Pkcs11Scope): void => {
+  state.openSession();
+};
+const openMore = ({ module, state }: Pkcs11Scope, flags: number): unknown => module.C_OpenSession(state.slot, flags);
+const login = ({ state }: Pkcs11Scope): void => {
+  state.login();
+};
 const slots = ({ module }: Pkcs11Scope, present: boolean): number => module.C_GetSlotList(present).length;
-const tokenFlags = ({ module, state }: Pkcs11Scope): number => module.C_GetTokenInfo(state["slot"]).flags & 0x70000;
+const tokenFlags = ({ module, state }: Pkcs11Scope): number => module.C_GetTokenInfo(state.slot).flags & 0x70000;
 
 describe("sessions", () => {
   test("session-loss ends the open sessions once, and the login with them", async () => {
     const hsm = await client();
-    await hsm.run(({ module, state }) => void (state["second"] = module.C_OpenSession(state["slot"], 6)));
+    await hsm.run(({ module, state }) => void (state.second = module.C_OpenSession(state.slot, 6)));
     fault().set("session-loss");
     expect(await hsm.code(sessionState)).toBe(0xb3);
-    expect(await hsm.code(({ module, state }) => module.C_GetSessionInfo(state["second"]).state)).toBe(0xb3);
+    expect(await hsm.code(({ module, state }) => module.C_GetSessionInfo(state.second).state)).toBe(0xb3);
     expect(await hsm.code(openSession)).toBe(0);
     expect(await hsm.run(sessionState)).toBe(2);
     expect(await hsm.code(login)).toBe(0);
@@ -31,11 +37,13 @@ describe("sessions", () => {
   test("session-limit refuses one more, until one is closed", async () => {
     const hsm = await client();
     fault().set("session-limit 2");
-    expect(await hsm.code(({ module, state }) => (state["second"] = module.C_OpenSession(state["slot"], 6)))).toBe(0);
+    expect(await hsm.code(({ module, state }) => (state.second = module.C_OpenSession(state.slot, 6)))).toBe(0);
     expect(await hsm.code(openMore, 6)).toBe(0xb1);
-    await hsm.run(({ module, state }) => void module.C_CloseSession(state["second"]));
+    await hsm.run(({ module, state }) => {
+      module.C_CloseSession(state.second);
+    });
     expect(await hsm.code(openMore, 6)).toBe(0);
-    expect(await hsm.run(({ module, state }) => module.C_GetTokenInfo(state["slot"]).maxSessionCount)).toBe(2);
+    expect(await hsm.run(({ module, state }) => module.C_GetTokenInfo(state.slot).maxSessionCount)).toBe(2);
   });
 
   test("refuse-ro-sessions takes read-write ones only", async () => {
@@ -48,8 +56,8 @@ describe("sessions", () => {
 
   test("logout: private objects are not found, without an error, and the session is public", async () => {
     const hsm = await client();
-    const count = ({ state }: Pkcs11Scope): unknown => state["count"]("kek");
-    await hsm.run(({ state }) => void state["makeKey"]());
+    const count = ({ state }: Pkcs11Scope): unknown => state.count("kek");
+    await hsm.run(({ state }) => void state.makeKey());
     expect(await hsm.run(count)).toBe(1);
     fault().set("logout");
     expect(await hsm.run(count)).toBe(0);
@@ -65,7 +73,7 @@ describe("absence", () => {
     fault().set("token-removed");
     expect(await hsm.run(slots, true)).toBe(0);
     expect(await hsm.run(slots, false)).toBeGreaterThan(0);
-    expect(await hsm.run(({ module, state }) => module.C_GetSlotInfo(state["slot"]).flags & 1)).toBe(0);
+    expect(await hsm.run(({ module, state }) => module.C_GetSlotInfo(state.slot).flags & 1)).toBe(0);
     expect(await hsm.code(tokenFlags)).toBe(0xe0);
     expect(await hsm.code(openMore, 6)).toBe(0xe0);
     expect(await hsm.code(sessionState)).toBe(0x32);
@@ -77,8 +85,12 @@ describe("absence", () => {
 
   test("device-error stays until the library is finalised and initialised without it", async () => {
     const hsm = await client();
-    const initialise = ({ state }: Pkcs11Scope): unknown => state["initialise"]();
-    const finalise = ({ module }: Pkcs11Scope): unknown => module.C_Finalize();
+    const initialise = ({ state }: Pkcs11Scope): void => {
+      state.initialise();
+    };
+    const finalise = ({ module }: Pkcs11Scope): void => {
+      module.C_Finalize();
+    };
     fault().set("device-error");
     expect(await hsm.code(sessionState)).toBe(0x30);
     expect(await hsm.code(slots, true)).toBe(0x30);
@@ -97,13 +109,16 @@ describe("absence", () => {
 });
 
 describe("pin-counter", () => {
-  const withPin = (pin: string): TestToken => ({ ...fault(), remove: () => undefined, pin });
+  const withPin = (pin: string): TestToken => {
+    const { modulePath, label, pinFile, env } = fault();
+    return { modulePath, label, pin, pinFile, env, remove: () => undefined };
+  };
   const opened = async (pin: string): Promise<Pkcs11Client> => {
     const hsm = new Pkcs11Client(withPin(pin));
     await hsm.run(({ state }) => {
-      state["load"]();
-      state["initialise"]();
-      state["openSession"]();
+      state.load();
+      state.initialise();
+      state.openSession();
     });
     return hsm;
   };
@@ -134,11 +149,11 @@ describe("pin-counter", () => {
 });
 
 describe("mechanisms", () => {
-  const listed = ({ module, state }: Pkcs11Scope): number[] => module.C_GetMechanismList(state["slot"]);
-  const info = ({ module, state }: Pkcs11Scope, type: number): unknown => module.C_GetMechanismInfo(state["slot"], type);
+  const listed = ({ module, state }: Pkcs11Scope): number[] => module.C_GetMechanismList(state.slot);
+  const info = ({ module, state }: Pkcs11Scope, type: number): unknown => module.C_GetMechanismInfo(state.slot, type);
   const digest = ({ module, state }: Pkcs11Scope, type: number): void => {
-    module.C_DigestInit(state["session"], { mechanism: type });
-    module.C_Digest(state["session"], Buffer.from("data"), Buffer.alloc(64));
+    module.C_DigestInit(state.session, { mechanism: type });
+    module.C_Digest(state.session, Buffer.from("data"), Buffer.alloc(64));
   };
 
   test("no-mechanism hides some", async () => {
@@ -149,7 +164,9 @@ describe("mechanisms", () => {
     expect(now).not.toContain(0x250);
     expect(now).not.toContain(0x270);
     expect(now).toContain(0x260);
-    expect([await hsm.code(info, 0x250), await hsm.code(digest, 0x250), await hsm.code(digest, 0x260)]).toEqual([0x70, 0x70, 0]);
+    expect([await hsm.code(info, 0x250), await hsm.code(digest, 0x250), await hsm.code(digest, 0x260)]).toEqual([
+      0x70, 0x70, 0,
+    ]);
   });
 
   test("only-mechanisms hides all others, making keys included", async () => {
@@ -157,7 +174,7 @@ describe("mechanisms", () => {
     fault().set("only-mechanisms 0x250, 0x1087");
     expect([...(await hsm.run(listed))].sort()).toEqual([0x250, 0x1087].sort());
     expect([await hsm.code(digest, 0x250), await hsm.code(digest, 0x260)]).toEqual([0, 0x70]);
-    expect(await hsm.code(({ state }) => state["makeKey"]())).toBe(0x70);
+    expect(await hsm.code(({ state }) => state.makeKey())).toBe(0x70);
   });
 
   test("refuse-mechanism is listed and yet not performed", async () => {
@@ -169,10 +186,20 @@ describe("mechanisms", () => {
 });
 
 test("a target that cannot be loaded is an error, not a crash", async () => {
-  const missing = closedClient();
-  fault().set();
-  expect(await missing.code(({ state }) => state["load"]())).toBe(0);
-  const lost = new Pkcs11Client(fault(), { env: { FAULT_MODULE_TARGET: "/nonexistent.so" } });
-  await expect(lost.run(({ state }) => void state["load"]())).rejects.toThrow();
-  await lost.kill();
+  const hsm = new Pkcs11Client(fault(), { env: { FAULT_MODULE_TARGET: "/nonexistent.so" } });
+  await expect(
+    hsm.run(({ state }) => {
+      state.load();
+    }),
+  ).rejects.toThrow();
+  await hsm.kill();
+});
+
+test("variables name the control file and the log in place of those beside the module", async () => {
+  const [control, log] = [fault().path("elsewhere"), fault().path("elsewhere.log")];
+  writeFileSync(control, "log C_Initialize\nC_Initialize rv 0x30\n");
+  const hsm = new Pkcs11Client(fault(), { env: { FAULT_MODULE_CONTROL: control, FAULT_MODULE_LOG: log } });
+  await expect(hsm.open()).rejects.toMatchObject({ code: 0x30 });
+  expect(readFileSync(log, "utf8")).toMatch(/^C_Initialize rv=0x30 pid=\d+ tid=\d+ at=[\d.]+ ms=[\d.]+\n$/);
+  await hsm.kill();
 });

@@ -49,7 +49,7 @@ export class P11KitRemote implements TestToken {
     this.#server = server;
     let failure: string | undefined;
     let printed = "";
-    server.stderr?.on("data", (chunk: Buffer) => (printed += chunk.toString()));
+    server.stderr.on("data", (chunk: Buffer) => (printed += chunk.toString()));
     server.once("error", () => (failure = `p11-kit is missing: ${INSTALL}`));
     server.once("exit", () => (failure ??= `p11-kit server ended: ${printed.trim()}`));
     await waitFor(() => failure !== undefined || existsSync(this.#socket), { what: "p11-kit server" });

@@ -7,16 +7,22 @@ const [modulePath, parameters, label, pin] = process.argv.slice(2);
 const module = new p11.PKCS11();
 
 const state = {
+  kept: [],
   load: () => module.load(modulePath),
   initialise: () =>
     // pkcs11js 2.1.7 cuts the last character of the string.
-    module.C_Initialize(parameters ? { libraryParameters: `${parameters} `, flags: p11.CKF_OS_LOCKING_OK } : { flags: p11.CKF_OS_LOCKING_OK }),
+    module.C_Initialize(
+      parameters
+        ? { libraryParameters: `${parameters} `, flags: p11.CKF_OS_LOCKING_OK }
+        : { flags: p11.CKF_OS_LOCKING_OK },
+    ),
   findSlot: () => {
     state.slot = module.C_GetSlotList(true).find((slot) => module.C_GetTokenInfo(slot).label.trim() === label);
     if (state.slot === undefined) throw new Error(`no token ${label}`);
     return state.slot;
   },
-  openSession: () => (state.session = module.C_OpenSession(state.findSlot(), p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION)),
+  openSession: () =>
+    (state.session = module.C_OpenSession(state.findSlot(), p11.CKF_SERIAL_SESSION | p11.CKF_RW_SESSION)),
   login: () => module.C_Login(state.session, p11.CKU_USER, pin),
   makeKey: (attributes = {}) => {
     const all = {

@@ -11,12 +11,32 @@ import type { TestToken } from "./token.js";
 
 const CHILD = fileURLToPath(new URL("pkcs11-child.mjs", import.meta.url));
 
-/** What a function finds in the child. `state` keeps values from one function to the next. */
+/** What the child keeps from one function to the next, and its shorthands; pkcs11-child.mjs has the definitions. */
+export interface Pkcs11State {
+  slot: Buffer;
+  session: Buffer;
+  /** For a test to keep a second session, a key, and whatever else must outlive a function. */
+  second: Buffer;
+  key: Buffer;
+  kept: unknown[];
+  readonly load: () => void;
+  readonly initialise: () => void;
+  readonly openSession: () => void;
+  readonly login: () => void;
+  /** An AES-256 KEK on the token, or with other attributes, by number. */
+  readonly makeKey: (attributes?: Readonly<Record<number, unknown>>) => Buffer;
+  readonly gcm: (iv: Buffer, aad?: string, mechanism?: number) => pkcs11js.Mechanism;
+  readonly encrypt: (key: Buffer, iv: Buffer, data: Buffer, mechanism?: number) => Buffer;
+  readonly decrypt: (key: Buffer, iv: Buffer, data: Buffer, mechanism?: number) => Buffer;
+  /** How many objects have that label. */
+  readonly count: (label: string) => number;
+}
+
+/** What a function finds in the child. */
 export interface Pkcs11Scope {
   readonly p11: typeof pkcs11js;
   readonly module: pkcs11js.PKCS11;
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- whatever a test wants to keep
-  readonly state: Record<string, any>;
+  readonly state: Pkcs11State;
 }
 
 /** An error of the module (`code` is the CKR number), or the end of the child (`signal`, `exitCode`). */
@@ -26,7 +46,10 @@ export class Pkcs11ClientError extends Error {
   readonly signal: NodeJS.Signals | undefined;
   readonly exitCode: number | undefined;
 
-  constructor(message: string, details: { code?: number | null; signal?: NodeJS.Signals | null; exitCode?: number | null }) {
+  constructor(
+    message: string,
+    details: { code?: number | null; signal?: NodeJS.Signals | null; exitCode?: number | null },
+  ) {
     super(message);
     this.code = details.code ?? undefined;
     this.signal = details.signal ?? undefined;
@@ -77,14 +100,13 @@ export class Pkcs11Client {
     return this.#child.pid ?? 0;
   }
 
-  /** Loads the module, initialises it, finds the token's slot, opens a session and logs in: `state.slot`, `state.session`. */
-  open(): Promise<unknown> {
+  /** Loads the module, initialises it, finds the token's slot, opens a session and logs in. */
+  open(): Promise<void> {
     return this.run(({ state }) => {
-      const { load, initialise, openSession, login } = state as Record<string, () => void>;
-      load?.();
-      initialise?.();
-      openSession?.();
-      login?.();
+      state.load();
+      state.initialise();
+      state.openSession();
+      state.login();
     });
   }
 
@@ -93,7 +115,7 @@ export class Pkcs11Client {
     if (this.#end !== undefined) return Promise.reject(this.#end);
     const id = this.#next++;
     return new Promise<R>((resolve, reject) => {
-      this.#waiting.set(id, { resolve: resolve as (result: unknown) => void, reject });
+      this.#waiting.set(id, { resolve: resolve, reject });
       this.#child.send({ id, body: body.toString(), argument });
     });
   }

@@ -30,12 +30,12 @@ const open = async (token: TestToken): Promise<Pkcs11Client> => {
   return client;
 };
 const roundTrip = ({ state }: Pkcs11Scope): string => {
-  const key = state["makeKey"]({ 1: false });
+  const key = state.makeKey({ 1: false });
   const iv = Buffer.alloc(12, 7);
-  return state["decrypt"](key, iv, state["encrypt"](key, iv, Buffer.from("text"))).toString() as string;
+  return state.decrypt(key, iv, state.encrypt(key, iv, Buffer.from("text"))).toString();
 };
-const label = ({ module, state }: Pkcs11Scope): string => module.C_GetTokenInfo(state["slot"]).label.trim();
-const sessionState = ({ module, state }: Pkcs11Scope): number => module.C_GetSessionInfo(state["session"]).state;
+const label = ({ module, state }: Pkcs11Scope): string => module.C_GetTokenInfo(state.slot).label.trim();
+const sessionState = ({ module, state }: Pkcs11Scope): number => module.C_GetSessionInfo(state.session).state;
 
 test("SoftHSM: two tokens under one configuration, a PIN file, and a folder that goes away", async () => {
   const token = keep(createSoftHsm({ label: "first" }));
@@ -51,15 +51,17 @@ test("SoftHSM: two tokens under one configuration, a PIN file, and a folder that
 test("SoftHSM: reinitialise empties the token", async () => {
   const token = keep(createSoftHsm());
   const before = await open(token);
-  await before.run(({ state }) => void state["makeKey"]());
+  await before.run(({ state }) => void state.makeKey());
   await before.kill();
   token.reinitialise();
   const after = await open(token);
-  expect(await after.run(({ state }) => state["count"]("kek") as number)).toBe(0);
+  expect(await after.run(({ state }) => state.count("kek"))).toBe(0);
 });
 
 test("a missing tool is an error with the line that installs it", () => {
-  expect(() => runTool("no-such-tool", [], "apt-get install it")).toThrow("no-such-tool is missing: apt-get install it");
+  expect(() => runTool("no-such-tool", [], "apt-get install it")).toThrow(
+    "no-such-tool is missing: apt-get install it",
+  );
 });
 
 test("tokenUri names the object, the module and the PIN file", () => {
@@ -100,7 +102,9 @@ test("p11-kit remote: stopped it hangs, killed it fails for ever, restarted a ne
   expect(await client.code(sessionState)).toBe(0x30);
   const recover = ({ module, state }: Pkcs11Scope): void => {
     module.C_Finalize();
-    for (const step of ["initialise", "openSession", "login"]) state[step]();
+    state.initialise();
+    state.openSession();
+    state.login();
   };
   expect(await client.code(recover)).toBe(0);
   expect(await client.run(sessionState)).toBe(3);

@@ -62,11 +62,13 @@ struct control *control_acquire(void);
 void control_release(struct control *control);
 bool list_has(const struct list *list, CK_ULONG item);
 
-/* Carries out the rules of a function. Returns true when a rule has decided *rv. */
-bool rules_apply(struct control *control, enum function function, bool after, CK_RV *rv);
-
 /* Path of this module's own file with a suffix, for the files that lie beside it. */
 const char *beside_module(const char *suffix);
+
+/* ---- rules.c ---- */
+
+/* Carries out the rules of a function. Returns true when a rule has decided *rv. */
+bool rules_apply(struct control *control, enum function function, bool after, CK_RV *rv);
 
 /* ---- trace.c: counts and log ---- */
 
