@@ -1,0 +1,115 @@
+// The layers of src/README.md, checked. Each folder lists what it may import; everything else is an error, type
+// imports and tests' fixtures included.
+
+/** A folder or file of src/ -> those of src/ that it may import, apart from itself. */
+const LAYERS = {
+  "main\\.ts": ["cli/"],
+  "cli/": [
+    "serve\\.ts",
+    "config/",
+    "server/",
+    "etcd/",
+    "provider/",
+    "observability/",
+    "hsm/",
+    "log\\.ts",
+    "errors\\.ts",
+  ],
+  "serve\\.ts": ["config/", "server/", "provider/", "observability/", "hsm/", "log\\.ts", "errors\\.ts"],
+  "config/": ["provider/", "hsm/", "log\\.ts", "errors\\.ts"],
+  "server/": ["provider/", "hsm/", "log\\.ts", "errors\\.ts"],
+  "etcd/": ["provider/", "hsm/", "log\\.ts", "errors\\.ts"],
+  "observability/": ["provider/", "hsm/", "log\\.ts", "errors\\.ts"],
+  "provider/": ["hsm/", "log\\.ts", "errors\\.ts"],
+  "hsm/": ["log\\.ts", "errors\\.ts"],
+  // The token host is another program: it shares the wire format and the tables that the format speaks of.
+  "token-host/": ["hsm/(wire[^/]*|fault|mechanisms|key-id)\\.ts", "log\\.ts", "errors\\.ts"],
+  "log\\.ts": [],
+  "errors\\.ts": [],
+};
+
+const any = (paths) => `^src/(${paths.join("|")})`;
+
+const layerRules = Object.entries(LAYERS).map(([layer, below]) => ({
+  name: `layer: ${layer.replace("\\", "")}`,
+  severity: "error",
+  comment: `may import ${below.map((path) => path.replaceAll("\\", "")).join(", ") || "nothing of src/"}`,
+  from: { path: any([layer]) },
+  to: { path: "^src/", pathNot: any([layer, ...below]) },
+}));
+
+/** Packages -> the only places that may import them. */
+const confined = (name, packages, places) => ({
+  name,
+  severity: "error",
+  from: { path: "^src/", pathNot: any(places) },
+  to: { path: `node_modules/(${packages.join("|")})(/|$)` },
+});
+
+module.exports = {
+  forbidden: [
+    ...layerRules,
+    {
+      name: "a place in the layers",
+      comment: "a new file at the top of src/, or a new folder, needs its line in LAYERS",
+      severity: "error",
+      from: { path: "^src/", pathNot: any(Object.keys(LAYERS)) },
+      to: {},
+    },
+    confined("pkcs11js only in the token host", ["pkcs11js", "graphene-pk11"], ["token-host/"]),
+    confined("gRPC only at the edges", ["@grpc"], ["server/", "cli/kms-client\\.ts", "etcd/"]),
+    confined("HTTP metrics only in observability", ["prom-client"], ["observability/"]),
+    confined("one logger", ["pino"], ["observability/"]),
+    confined("command-line packages only in cli", ["commander", "cli-table3"], ["main\\.ts", "cli/"]),
+    {
+      name: "src without tests",
+      severity: "error",
+      from: { path: "^src/" },
+      to: { path: "^test/" },
+    },
+    {
+      name: "no cycles",
+      severity: "error",
+      from: {},
+      to: { circular: true },
+    },
+    {
+      name: "no orphans",
+      severity: "error",
+      from: {
+        orphan: true,
+        // Entry points, found by path rather than by import.
+        pathNot: [
+          "\\.test\\.ts$",
+          "^src/(main|token-host/(main|lane))\\.ts$",
+          "(^|/)vitest\\.config\\.ts$",
+          "^test/setup/",
+        ],
+      },
+      to: {},
+    },
+    {
+      name: "packages that are declared",
+      severity: "error",
+      from: { path: "^src/" },
+      to: { dependencyTypes: ["npm-dev", "npm-no-pkg", "npm-unknown"] },
+    },
+    {
+      name: "imports that resolve",
+      severity: "error",
+      from: {},
+      to: { couldNotResolve: true },
+    },
+  ],
+  options: {
+    doNotFollow: { path: "node_modules" },
+    exclude: { path: "(^|/)node_modules/.*/node_modules/" },
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: "tsconfig.json" },
+    enhancedResolveOptions: {
+      exportsFields: ["exports"],
+      conditionNames: ["import", "require", "node", "default", "types"],
+      mainFields: ["main", "types"],
+    },
+  },
+};

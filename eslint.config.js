@@ -1,0 +1,85 @@
+// typescript-eslint's strictest set, and the rules of this house that a linter can check: names, files, exports.
+
+import eslint from "@eslint/js";
+import { defineConfig, globalIgnores } from "eslint/config";
+import tseslint from "typescript-eslint";
+
+/** Names that mean two things here, or the wrong one: what they are called instead. */
+const NAMES = [
+  ["master_?key", "the key in the HSM is the KEK"],
+  ["blob|payload", "our ciphertext bytes are the envelope; what they protect is the plaintext"],
+  [
+    "(^|_)dek(?!_?[sS]eed|_?[sS]ource)|D(ek|EK)(?!_?S(eed|EED|ource))",
+    "a DEK seed is dekSeed, and the key in the HSM is the KEK",
+  ],
+  ["(old|current|primary)_?ke[ky]", "a KEK is standby, active or retired"],
+].map(([name, message]) => ({
+  selector: `Identifier[name=/${name}/${/[A-Z]/.test(name) ? "" : "i"}]`,
+  message,
+}));
+
+const NO_DEFAULT_EXPORT = {
+  selector: "ExportDefaultDeclaration",
+  message: "export it by its name, so that it has the same name everywhere",
+};
+
+const PKCS11_NAMES = {
+  selector: "Identifier[name=/^(C_[A-Z]|CK[A-Z]_)/]",
+  message: "PKCS#11's own names stay under token-host/",
+};
+
+export default defineConfig(
+  globalIgnores(["dist/", "build/", "coverage/", ".dev/", "node_modules/"]),
+  eslint.configs.recommended,
+  {
+    files: ["**/*.ts"],
+    extends: [tseslint.configs.strictTypeChecked],
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      "@typescript-eslint/consistent-type-imports": ["error", { fixStyle: "inline-type-imports" }],
+      "@typescript-eslint/no-floating-promises": "error",
+      "@typescript-eslint/switch-exhaustiveness-check": [
+        "error",
+        { considerDefaultExhaustiveForUnions: true },
+      ],
+    },
+  },
+  {
+    files: ["**/*.{js,mjs,cjs}"],
+    languageOptions: {
+      globals: {
+        process: "readonly",
+        console: "readonly",
+        Buffer: "readonly",
+        module: "writable",
+        URL: "readonly",
+      },
+    },
+  },
+  {
+    rules: {
+      eqeqeq: "error",
+      "max-lines": ["warn", 300],
+      "no-restricted-syntax": ["error", ...NAMES, NO_DEFAULT_EXPORT],
+    },
+  },
+  {
+    files: ["src/**/*.ts"],
+    ignores: ["src/token-host/**"],
+    rules: { "no-restricted-syntax": ["error", ...NAMES, NO_DEFAULT_EXPORT, PKCS11_NAMES] },
+  },
+  {
+    // A tool asks for these default exports.
+    files: ["**/*.config.{js,ts}", "test/**/global-setup.ts"],
+    rules: { "no-restricted-syntax": ["error", ...NAMES] },
+  },
+  {
+    files: ["{src,test}/**/{index,utils,helpers,common,types}.ts", "{src,test}/**/{utils,helpers,common}/**"],
+    rules: {
+      "no-restricted-syntax": [
+        "error",
+        { selector: "Program", message: "name the file after the one noun it is about" },
+      ],
+    },
+  },
+);

@@ -1,0 +1,170 @@
+# shellcheck shell=bash
+# What every script here needs before it can do its own work: Node.js, system packages, npm packages, a build.
+# To be sourced, not run. Each function does nothing when nothing is missing, and prints only what it has to do.
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cd "$repository"
+
+say() { echo "${0##*/}: $*" >&2; }
+die() { say "$1"; exit "${2:-1}"; }
+
+# Runs a command in silence; shows what it printed only if it fails: quietly <what it does> <command...>
+quietly() {
+  local what=$1 output status=0
+  shift
+  output=$(mktemp)
+  "$@" >"$output" 2>&1 </dev/null || status=$?
+  if [ "$status" -ne 0 ]; then
+    cat "$output" >&2
+    say "$what failed (exit $status): $*"
+  fi
+  rm -f "$output"
+  return "$status"
+}
+
+need_node() {
+  command -v node >/dev/null || die "Node.js 20.19 or newer is needed and there is none: https://nodejs.org/en/download" 2
+  node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
+           process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' ||
+    die "Node.js 20.19 or newer is needed; this is $(node --version) ($(command -v node))" 2
+  case $(ldd --version 2>&1 || true) in
+    *musl*) die "a system with glibc is needed: vendor PKCS#11 libraries and Node.js do not get along on musl" 2 ;;
+  esac
+}
+
+# The first of several paths that exists; wildcards are for the folders named after the machine.
+first_file() {
+  local path
+  for path in "$@"; do
+    if [ -e "$path" ]; then echo "$path"; return; fi
+  done
+  return 1
+}
+
+softhsm_module() {
+  first_file /usr/lib/softhsm/libsofthsm2.so /usr/lib64/softhsm/libsofthsm2.so /usr/lib64/pkcs11/libsofthsm2.so \
+    /usr/lib/*/softhsm/libsofthsm2.so /usr/local/lib/softhsm/libsofthsm2.so
+}
+
+p11kit_client() {
+  first_file /usr/lib/*/pkcs11/p11-kit-client.so /usr/lib64/pkcs11/p11-kit-client.so /usr/lib/pkcs11/p11-kit-client.so
+}
+
+has() {
+  case $1 in
+    softhsm) softhsm_module && command -v softhsm2-util ;;
+    p11-kit) p11kit_client && command -v p11-kit ;;
+    *) command -v "$1" ;;
+  esac >/dev/null
+}
+
+# The packages that bring something, by package manager: packages_for <apt-get|dnf|zypper> <what>
+packages_for() {
+  case $1:$2 in
+    apt-get:softhsm) echo softhsm2 ;;
+    apt-get:certutil) echo libnss3-tools ;;
+    apt-get:p11-kit) echo p11-kit p11-kit-modules ;;
+    dnf:g++ | zypper:g++) echo gcc-c++ ;;
+    dnf:certutil) echo nss-tools ;;
+    zypper:certutil) echo mozilla-nss-tools ;;
+    dnf:p11-kit | zypper:p11-kit) echo p11-kit p11-kit-server ;;
+    *:pkcs11-tool) echo opensc ;;
+    *) echo "$2" ;;
+  esac
+}
+
+# Another apt or dpkg at work is no failure: up to five minutes of patience.
+apt() {
+  local tries=0 output
+  output=$(mktemp)
+  while ! DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=60 "$@" >"$output" 2>&1 </dev/null; do
+    tries=$((tries + 1))
+    if [ "$tries" -ge 60 ] || ! grep -qE 'Could not get lock|Unable to (acquire|lock)' "$output"; then
+      apt_output=$(cat "$output")
+      rm -f "$output"
+      return 1
+    fi
+    sleep 5
+  done
+  rm -f "$output"
+}
+
+apt_install() {
+  apt install --yes --no-install-recommends "$@" && return
+  # No package lists yet, or ones that are too old.
+  apt update && apt install --yes --no-install-recommends "$@" && return
+  echo "$apt_output" >&2
+  return 1
+}
+
+# Installs what is missing of the things named (commands, or a name that `has` knows).
+need_system() {
+  local what manager='' missing=() packages=()
+  for what in "$@"; do has "$what" || missing+=("$what"); done
+  [ ${#missing[@]} -gt 0 ] || return 0
+
+  for what in apt-get dnf zypper; do
+    if command -v "$what" >/dev/null; then manager=$what; break; fi
+  done
+  [ -n "$manager" ] ||
+    die "no package manager that is known here (apt-get, dnf, zypper); please install: ${missing[*]}" 2
+  for what in "${missing[@]}"; do
+    read -ra what <<<"$(packages_for "$manager" "$what")"
+    packages+=("${what[@]}")
+  done
+  [ "$(id -u)" -eq 0 ] || die "please install what is missing: sudo $manager install ${packages[*]}" 2
+
+  say "installing ${packages[*]}"
+  case $manager in
+    apt-get) apt_install "${packages[@]}" ;;
+    dnf) quietly "installing packages" dnf install -y "${packages[@]}" ;;
+    zypper) quietly "installing packages" zypper --non-interactive install "${packages[@]}" ;;
+  esac || die "$manager could not install ${packages[*]}"
+  for what in "${missing[@]}"; do
+    has "$what" || die "$manager has installed ${packages[*]}, but $what is still missing"
+  done
+}
+
+# node-gyp downloads Node's headers unless it is told where they are. They are beside the running binary in the
+# official archives and images and in NodeSource's packages; a folder of another version's headers is no use.
+use_local_headers() {
+  [ -z "${npm_config_nodedir:-}" ] || return 0
+  local prefix
+  prefix=$(node -p 'path.dirname(path.dirname(process.execPath))')
+  if grep -qs "^#define NODE_MAJOR_VERSION $(node -p 'process.versions.node.split(".")[0]')$" \
+    "$prefix/include/node/node_version.h"; then
+    export npm_config_nodedir=$prefix
+  fi
+}
+
+pkcs11js_binary=node_modules/pkcs11js/build/Release/pkcs11.node
+
+# npm ci when package-lock.json is another than at the last one, and pkcs11js's binary in any case.
+need_npm_packages() {
+  if ! cmp -s package-lock.json node_modules/.installed-package-lock.json; then
+    need_system npm python3 g++ make
+    use_local_headers
+    say "installing npm packages"
+    quietly "npm ci" npm ci --no-audit --no-fund || exit 1
+    cp package-lock.json node_modules/.installed-package-lock.json
+  fi
+  if ! [ -e "$pkcs11js_binary" ]; then
+    need_system npm python3 g++ make
+    use_local_headers
+    say "building pkcs11js"
+    quietly "building pkcs11js" npm rebuild --foreground-scripts pkcs11js || exit 1
+    [ -e "$pkcs11js_binary" ] ||
+      die "npm has not built $pkcs11js_binary: are install scripts switched off (npm config get ignore-scripts)?"
+  fi
+}
+
+# A file that was removed or added shows in its folder's time.
+build_is_fresh() {
+  [ -e dist/main.js ] && [ -e dist/token-host/main.js ] &&
+    [ -z "$(find src package.json tsconfig.json tsconfig.build.json -newer dist/main.js -print -quit)" ]
+}
+
+need_build() {
+  build_is_fresh || quietly "the build" npm run --silent build || exit 1
+}

@@ -1,0 +1,17 @@
+// The test suite without the end-to-end tests, which have a configuration of their own. Forks, not threads: SoftHSM
+// reads its configuration with C getenv, which a worker thread's process.env never reaches.
+
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    exclude: ["test/e2e/**", "**/node_modules/**"],
+    globalSetup: ["test/setup/prerequisites.ts"],
+    pool: "forks",
+    // A limit for what hangs, not a measure of speed: a busy machine must never fail a test.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    teardownTimeout: 30_000,
+  },
+});
