@@ -13,8 +13,8 @@ interface Sent {
   readonly done: (reply: Reply) => void;
 }
 
-/** Weight of the newest measurement in the moving average of the service time. */
-const NEWEST_WEIGHT = 0.05;
+/** Requests of which the quickest tells how fast the token is; a busy machine slows single ones down. */
+const WINDOW = 16;
 
 export class Lane {
   /** A request that may take long is with the token; others are better off elsewhere. */
@@ -24,6 +24,8 @@ export class Lane {
   #nextId = 1;
   #lastReplyAt = 0;
   #serviceMs = 0;
+  #quickestMs = Infinity;
+  #measured = 0;
   #gone: WireFailure | undefined;
 
   /** @param onProtocolError called once when the other end does not keep to the wire format */
@@ -47,7 +49,7 @@ export class Lane {
     return this.#sent.size;
   }
 
-  /** Moving average of the time one request keeps this lane busy, in ms; 0 before the first reply. */
+  /** Least time that one of the last requests kept this lane busy, in ms; 0 before the first few replies. */
   get serviceMs(): number {
     return this.#serviceMs;
   }
@@ -95,6 +97,10 @@ export class Lane {
     const tookMs = now - Math.max(sentAt, this.#lastReplyAt);
     this.#lastReplyAt = now;
     if (this.busyWithControl) return;
-    this.#serviceMs = this.#serviceMs === 0 ? tookMs : this.#serviceMs + NEWEST_WEIGHT * (tookMs - this.#serviceMs);
+    this.#quickestMs = Math.min(this.#quickestMs, tookMs);
+    this.#measured++;
+    if (this.#measured % WINDOW !== 0 && this.#measured !== WINDOW / 4) return;
+    this.#serviceMs = this.#quickestMs;
+    this.#quickestMs = Infinity;
   }
 }

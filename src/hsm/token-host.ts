@@ -113,20 +113,23 @@ export class TokenHost {
     return oldest;
   }
 
-  /** Adds a lane, one at a time, until the token has no more sessions; resolves when it may be used. */
-  async grow(): Promise<void> {
-    if (this.#growing || !this.alive || this.#lanes.length >= this.#maxLanes || this.#description === undefined) return;
+  /** Adds a lane to a slow token, one at a time, until it has no more sessions. Returns whether one was added. */
+  async grow(): Promise<boolean> {
+    const full = this.#lanes.length >= this.#maxLanes;
+    if (this.#growing || full || !this.alive || !this.isSlow || this.#description === undefined) return false;
     this.#growing = true;
     const index = this.#lanes.length;
     const lane = this.#startLane();
     lane.busyWithControl = true;
     try {
       await callOn(lane, Op.open, { ...this.#options.open, slotId: this.#description.slotId });
+      return true;
     } catch (error) {
       // The thread stays, unused; a token that has no session left now may well have none later.
       this.#lanes.splice(index, 1);
       this.#maxLanes = index;
       this.#log.warn({ lanes: index, err: error }, "token gives no further session");
+      return false;
     } finally {
       this.#growing = false;
     }

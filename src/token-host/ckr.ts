@@ -165,8 +165,7 @@ export function rowOf(rv: number): CkrRow {
 
 /** Whether this error of a decrypt needs a canary to tell bad input from a broken token. */
 export function isAmbiguousInDecrypt(error: unknown): boolean {
-  const rv = rvOf(error);
-  return rv !== undefined && AMBIGUOUS_IN_DECRYPT.has(rv);
+  return error instanceof TokenFault && error.rv !== undefined && AMBIGUOUS_IN_DECRYPT.has(error.rv);
 }
 
 /** @param doing what the token host was about to do, such as "encrypting (C_EncryptInit, C_Encrypt)" */

@@ -6,7 +6,7 @@ import type { GenerateRequest } from "../hsm/wire.js";
 import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
 import { probe } from "./probe.js";
-import type { TokenSession } from "./session.js";
+import { TokenSession } from "./session.js";
 
 const CKK_SHA256_HMAC = 0x2b;
 const KEY_BYTES = 32;
@@ -56,10 +56,12 @@ function recipeFor(session: TokenSession, kind: KekKind | "auto"): Recipe {
 /** Returns why the recipe does not work here, or undefined if it does. */
 function tryRecipe(session: TokenSession, recipe: Recipe): string | undefined {
   const handles = new Map<string, Handle>();
+  // A session object goes with its session, and a refused call replaces the session it was made on.
+  const holder = new TokenSession(session.lib, session.slot);
   const wanted = { label: "kms-pkcs11 trial", onToken: false } as const;
   try {
     for (const kind of recipe.kind.split("+") as ("aes" | "hmac")[]) {
-      handles.set(kind, makeKey(session, kind, recipe.wraps, wanted));
+      handles.set(kind, makeKey(holder, kind, recipe.wraps, wanted));
     }
     const aes = handles.get("aes");
     const hmac = handles.get("hmac");
@@ -71,14 +73,8 @@ function tryRecipe(session: TokenSession, recipe: Recipe): string | undefined {
     if (error instanceof TokenFault && error.fault === "setup") return error.message;
     throw error;
   } finally {
-    for (const handle of handles.values()) destroyQuietly(session, handle);
+    holder.close();
   }
-}
-
-function destroyQuietly(session: TokenSession, object: Handle): void {
-  session.attempt("removing a trial key (C_DestroyObject)", (handle) => {
-    session.lib.C_DestroyObject(handle, object);
-  });
 }
 
 interface WantedKey {

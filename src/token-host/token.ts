@@ -79,7 +79,7 @@ export class LaneToken {
           "input",
           "NOT_AUTHENTIC",
           "the ciphertext does not authenticate under this KEK",
-          (error as TokenFault).rv,
+          undefined,
           error,
         );
       }

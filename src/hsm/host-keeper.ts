@@ -1,0 +1,141 @@
+// Keeps one token host alive: starts it, logs it in, proves it by a reading of the keyring, waits for its
+// end, and starts the next with capped backoff. What it has kept is either a ready host or the reason why
+// there is none.
+import { KmsError } from "../errors.js";
+import type { Log } from "../log.js";
+import { backoffMs } from "./backoff.js";
+import type { PinGate } from "./pin-gate.js";
+import { TokenHost, type EndCause, type TokenHostOptions } from "./token-host.js";
+import { Op, type KekRecord, type TokenDescription } from "./wire.js";
+
+export interface KeeperOptions {
+  readonly host: TokenHostOptions;
+  readonly gate: PinGate;
+  /** Time for loading the module, logging in and reading the keyring, in ms. */
+  readonly startTimeoutMs: number;
+  readonly log: Log;
+  readonly onReady: (keks: readonly KekRecord[]) => void;
+  readonly onEnded: (cause: EndCause) => void;
+}
+
+const BACKOFF = { firstMs: 200, capMs: 30_000 };
+/** A host that was ready for this long starts its successor's backoff anew. */
+const STABLE_MS = 10_000;
+const PIN_POLL_MS = 1_000;
+
+export class HostKeeper {
+  readonly #options: KeeperOptions;
+  #host: TokenHost | undefined;
+  #ready: TokenHost | undefined;
+  #token: TokenDescription | undefined;
+  #reason: KmsError | undefined;
+  #failures = 0;
+  #stopped = false;
+  #wake: () => void = () => undefined;
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+  }
+
+  /** The host that may be given requests. */
+  get ready(): TokenHost | undefined {
+    return this.#ready?.alive === true ? this.#ready : undefined;
+  }
+
+  get token(): TokenDescription | undefined {
+    return this.#token;
+  }
+
+  /** Why there is no ready host; undefined while one is being started that has not failed yet. */
+  get reason(): KmsError | undefined {
+    return this.ready === undefined ? this.#reason : undefined;
+  }
+
+  /** Starts hosts until it is stopped. @param mayStart resolves when this keeper may make its first attempt */
+  async run(mayStart: () => Promise<void>): Promise<void> {
+    while (!this.#stopped) {
+      await mayStart();
+      if (this.#isStopped()) return;
+      await this.#live();
+      if (this.#isStopped()) return;
+      await this.#pause(backoffMs(this.#failures, BACKOFF));
+    }
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    this.#stopped = true;
+    this.#wake();
+    await this.#host?.stop(graceMs);
+  }
+
+  /** Logs a host in that the token has logged out. */
+  async loginAgain(host: TokenHost): Promise<void> {
+    if (this.#token === undefined) return;
+    await this.#options.gate.login(this.#token, async (pin) => {
+      await host.control(Op.login, {}, pin);
+    });
+  }
+
+  /** One host from spawn to exit. */
+  async #live(): Promise<void> {
+    const host = new TokenHost(this.#options.host, this.#options.log);
+    this.#host = host;
+    const stampBefore = this.#options.gate.stamp;
+    try {
+      await this.#start(host);
+    } catch (error) {
+      this.#reason = KmsError.from(error);
+      host.kill("start");
+    }
+    const readySince = performance.now();
+    const cause = await host.ended;
+    const wasReady = this.#ready === host;
+    this.#ready = undefined;
+    this.#failures = wasReady && performance.now() - readySince > STABLE_MS ? 0 : this.#failures + 1;
+    if (cause === "stop") return;
+    this.#options.onEnded(cause);
+    this.#options.log.warn({ pid: host.pid, cause, failures: this.#failures, err: this.#reason }, "token host ended");
+    if (!wasReady) await this.#waitForPin(stampBefore);
+  }
+
+  async #start(host: TokenHost): Promise<void> {
+    const timer = setTimeout(() => {
+      host.kill("hang");
+    }, this.#options.startTimeoutMs);
+    try {
+      this.#token = await host.open();
+      if (!this.#token.loggedIn) await this.loginAgain(host);
+      const keks = (await host.control(Op.listKeks, {})) as KekRecord[];
+      this.#ready = host;
+      this.#reason = undefined;
+      this.#options.log.info({ pid: host.pid, token: this.#token.label, keks: keks.length }, "token host ready");
+      this.#options.onReady(keks);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** A PIN that was refused or cannot be read is looked at again only when its source has changed. */
+  async #waitForPin(stamp: string): Promise<void> {
+    const code = this.#reason?.code;
+    if (code !== "PIN_REFUSED" && code !== "PIN_UNREADABLE") return;
+    while (!this.#isStopped() && !this.#options.gate.mayTryAgain(stamp)) await this.#pause(PIN_POLL_MS);
+    this.#failures = 0;
+  }
+
+  /** A getter would be narrowed away by the compiler across an await. */
+  #isStopped(): boolean {
+    return this.#stopped;
+  }
+
+  async #pause(ms: number): Promise<void> {
+    if (ms <= 0 || this.#stopped) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}

@@ -1,0 +1,133 @@
+// Which KEK Encrypt uses. It changes only in the moment a Status answer carries it, so that an Encrypt never
+// answers with another key_id than the last Status did; only to a generation that has passed its self-test;
+// and never back to an earlier one, whatever the clock says (A, B, A would confuse the API server's staleness
+// check).
+import { KmsError } from "../errors.js";
+import type { Log } from "../log.js";
+import { activeAt, findByKeyId, type Generation } from "./generations.js";
+import type { Keyring } from "./keyring.js";
+import type { Prover } from "./prover.js";
+
+/** The last key_id that this node published, kept over restarts. */
+export interface Published {
+  readonly keyId: string;
+  /** ms since the epoch; null for a plain label. */
+  readonly activation: number | null;
+}
+
+export interface PublishedMemory {
+  load(): Published | undefined;
+  /** Must not throw: a disk that is full stops nothing. */
+  save(published: Published): void;
+}
+
+export interface ActiveKeyOptions {
+  readonly keyring: Keyring;
+  readonly prover: Prover;
+  readonly memory: PublishedMemory;
+  /** No switch is made while the HSM is away: the first Encrypt under the new KEK would fail. */
+  readonly isHsmAway: () => boolean;
+  /** Wall clock, ms since the epoch. */
+  readonly now: () => number;
+  readonly log: Log;
+}
+
+export class ActiveKey {
+  readonly #options: ActiveKeyOptions;
+  #published: Generation | undefined;
+  #heldBack: KmsError | undefined;
+  #clockWarned = false;
+
+  constructor(options: ActiveKeyOptions) {
+    this.#options = options;
+  }
+
+  /** The generation that Encrypt uses; undefined before the first. */
+  get published(): Generation | undefined {
+    return this.#published;
+  }
+
+  /** Why a generation that is due is not used; undefined when none is held back. */
+  get heldBack(): KmsError | undefined {
+    return this.#heldBack;
+  }
+
+  /**
+   * Switches if a switch is due, and returns the generation to publish now.
+   * @throws KmsError KEY_MISSING, KEY_AMBIGUOUS, KEY_UNSUITABLE when no generation can be used
+   */
+  advance(): Generation {
+    const { keyring } = this.#options;
+    const published = this.#published;
+    if (published === undefined) return this.#publish(this.#first());
+    const present = findByKeyId(keyring.schedule, published.record.keyId);
+    const due = this.#due(published);
+    if (due !== undefined && this.#isReady(due)) return this.#publish(due);
+    if (present !== undefined) return present;
+    throw new KmsError(
+      "KEY_MISSING",
+      `the active KEK ${published.record.keyId} is gone from the token; restore it, or rotate forward to a new one`,
+    );
+  }
+
+  /** The later generation that is due after the published one. */
+  #due(published: Generation): Generation | undefined {
+    this.#heldBack = undefined;
+    const { keyring, now, isHsmAway } = this.#options;
+    if (isHsmAway()) return undefined;
+    try {
+      const due = activeAt(keyring.schedule, keyring.policy, now());
+      if (due.record.keyId === published.record.keyId) return undefined;
+      return isLater(due, published) ? due : this.#warnOfClock(published);
+    } catch {
+      // The schedule names none: whether the published one is still there decides.
+      return undefined;
+    }
+  }
+
+  #isReady(due: Generation): boolean {
+    const proof = this.#options.prover.proofOf(due.record.keyId);
+    if (proof.mechanism !== undefined && proof.failure === undefined) return true;
+    const why = proof.failure?.message ?? "it has not passed its self-test yet";
+    this.#heldBack = new KmsError("KEY_UNSUITABLE", `KEK ${due.record.keyId} is due but not activated: ${why}`);
+    return false;
+  }
+
+  /** At the start: what the schedule says, unless this node had published a later generation already. */
+  #first(): Generation {
+    const { keyring, now, memory, prover } = this.#options;
+    const due = activeAt(keyring.schedule, keyring.policy, now());
+    const before = memory.load();
+    const known = before === undefined ? undefined : findByKeyId(keyring.schedule, before.keyId);
+    const chosen = known !== undefined && isLater(known, due) ? known : due;
+    if (chosen !== due) this.#warnOfClock(chosen);
+    const { failure, mechanism } = prover.proofOf(chosen.record.keyId);
+    if (mechanism !== undefined && failure === undefined) return chosen;
+    throw failure ?? new KmsError("HSM_UNAVAILABLE", `KEK ${chosen.record.keyId} has not passed its self-test yet`);
+  }
+
+  #warnOfClock(published: Generation): undefined {
+    if (this.#clockWarned) return;
+    this.#clockWarned = true;
+    this.#options.log.warn(
+      { keyId: published.record.keyId, now: new Date(this.#options.now()).toISOString() },
+      "this node's clock is behind the keyring; the later KEK stays active",
+    );
+  }
+
+  #publish(generation: Generation): Generation {
+    const before = this.#published?.record.keyId;
+    this.#published = generation;
+    if (before !== generation.record.keyId) {
+      const { keyId, label } = generation.record;
+      this.#options.memory.save({ keyId, activation: Number.isFinite(generation.activation) ? generation.activation : null });
+      this.#options.log.info({ keyId, label, before }, "active KEK");
+    }
+    return generation;
+  }
+}
+
+function isLater(a: Generation, b: Generation): boolean {
+  if (a.activation !== b.activation) return a.activation > b.activation;
+  return a.record.keyId > b.record.keyId;
+}

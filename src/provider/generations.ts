@@ -1,0 +1,115 @@
+// The schedule that the token's labels spell out: which generation is active now, which are standby, which
+// retired. A pure function of immutable attributes and the time, so that every node that sees the token
+// computes the same answer without a file, a pointer or an election.
+import { KmsError } from "../errors.js";
+import type { KekRecord } from "../hsm/wire.js";
+import { parseInstant } from "./instant.js";
+
+/** A generation of the KEK that may be used. */
+export interface Generation {
+  readonly record: KekRecord;
+  /** ms since the epoch; -Infinity for a plain label, which counts as active since the beginning. */
+  readonly activation: number;
+}
+
+export type GenerationState = "standby" | "active" | "retired";
+
+export interface SchedulePolicy {
+  readonly objectName: string;
+  /** key_id or CKA_ID (hex) that decides between several keys with a plain label. */
+  readonly pinned?: string;
+  /** Labels of keys that may be used although they are not protected as they should be. */
+  readonly allowUnprotected: readonly string[];
+}
+
+export interface Schedule {
+  /** Latest activation first. */
+  readonly generations: readonly Generation[];
+  /** Keys that carry the name but may not be used, with the reason. */
+  readonly refused: readonly { readonly record: KekRecord; readonly reason: string }[];
+}
+
+/** Sorts what the token holds into generations that may be used and keys that may not. */
+export function readSchedule(records: readonly KekRecord[], policy: SchedulePolicy): Schedule {
+  const generations = new Map<string, Generation>();
+  const refused: { record: KekRecord; reason: string }[] = [];
+  for (const record of records) {
+    const activation = activationOf(record.label, policy.objectName);
+    const reason = activation === undefined ? `its label "${record.label}" holds no activation instant` : forbidden(record, policy);
+    if (reason !== undefined) refused.push({ record, reason });
+    else generations.set(record.keyId, { record, activation: activation ?? -Infinity });
+  }
+  return { generations: [...generations.values()].sort(byActivation), refused };
+}
+
+function activationOf(label: string, objectName: string): number | undefined {
+  return label === objectName ? -Infinity : parseInstant(label.slice(objectName.length + 1));
+}
+
+function forbidden(record: KekRecord, policy: SchedulePolicy): string | undefined {
+  if (record.unprotected.length === 0 || policy.allowUnprotected.includes(record.label)) return undefined;
+  return `${record.unprotected.join(", ")}; make a protected key, or list its label in keys.allowUnprotected`;
+}
+
+/** Latest first; two keys with the same instant are ordered by key_id, alike on every node. */
+function byActivation(a: Generation, b: Generation): number {
+  if (a.activation !== b.activation) return b.activation > a.activation ? 1 : -1;
+  return a.record.keyId < b.record.keyId ? 1 : -1;
+}
+
+/**
+ * The generation with the latest activation instant that is not in the future.
+ * @param now ms since the epoch
+ * @throws KmsError KEY_MISSING when there is none; KEY_AMBIGUOUS when plain labels leave a choice
+ */
+export function activeAt(schedule: Schedule, policy: SchedulePolicy, now: number): Generation {
+  const due = schedule.generations.filter((generation) => generation.activation <= now);
+  const [active] = due;
+  if (active === undefined) throw missing(schedule, policy);
+  if (active.activation !== -Infinity) return active;
+  return choosePlain(due, policy);
+}
+
+function choosePlain(plain: readonly Generation[], { objectName, pinned }: SchedulePolicy): Generation {
+  const [only, another] = plain;
+  if (pinned !== undefined) {
+    const chosen = plain.filter(({ record }) => isCalled(record, pinned));
+    const [one] = chosen;
+    if (one !== undefined && chosen.length === 1) return one;
+    throw new KmsError("KEY_AMBIGUOUS", `keys.active names ${pinned}, which ${String(chosen.length)} keys labelled "${objectName}" match`);
+  }
+  if (only !== undefined && another === undefined) return only;
+  const names = plain.map(({ record }) => record.keyId).join(" and ");
+  throw new KmsError(
+    "KEY_AMBIGUOUS",
+    `several keys are labelled "${objectName}" (key_id ${names}); set keys.active to the one to encrypt with`,
+  );
+}
+
+function isCalled(record: KekRecord, name: string): boolean {
+  return record.keyId === name || record.ckaId === name.toLowerCase() || record.aliases.includes(name);
+}
+
+function missing(schedule: Schedule, { objectName }: SchedulePolicy): KmsError {
+  const [refusal] = schedule.refused;
+  if (refusal !== undefined) {
+    return new KmsError("KEY_UNSUITABLE", `key "${refusal.record.label}" (key_id ${refusal.record.keyId}) is refused: ${refusal.reason}`);
+  }
+  const [standby] = schedule.generations;
+  if (standby !== undefined) {
+    const at = new Date(standby.activation).toISOString();
+    return new KmsError("KEY_MISSING", `the only KEK "${standby.record.label}" becomes active at ${at}; check this node's clock`);
+  }
+  return new KmsError("KEY_MISSING", `the token holds no KEK "${objectName}"; make one with 'kms-pkcs11 keys create'`);
+}
+
+/** The state of a generation beside the one that is active. */
+export function stateOf(generation: Generation, active: Generation | undefined, now: number): GenerationState {
+  if (generation.record.keyId === active?.record.keyId) return "active";
+  return generation.activation > now ? "standby" : "retired";
+}
+
+/** Finds a generation by its key_id or by an alias of it. */
+export function findByKeyId(schedule: Schedule, keyId: string): Generation | undefined {
+  return schedule.generations.find(({ record }) => record.keyId === keyId || record.aliases.includes(keyId));
+}

@@ -1,0 +1,117 @@
+// The keyring as last read from the token: polled, re-read on demand for an unknown key_id (shared and rate
+// limited, so that hostile key_ids cost the HSM next to nothing), and believed about a missing key only when
+// two readings in a row agree.
+import { KmsError } from "../errors.js";
+import type { Hsm } from "../hsm/port.js";
+import type { Log } from "../log.js";
+import { findByKeyId, readSchedule, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
+
+/** Least time between two readings that unknown key_ids ask for, in ms. */
+const UNKNOWN_REREAD_MS = 1_000;
+
+export interface KeyringOptions {
+  readonly hsm: Hsm;
+  readonly policy: SchedulePolicy;
+  readonly log: Log;
+  /** Called after every reading, with what has come and gone. */
+  readonly onRead: (schedule: Schedule, gone: readonly Generation[]) => void;
+}
+
+export class Keyring {
+  readonly policy: SchedulePolicy;
+  readonly #options: KeyringOptions;
+  #schedule: Schedule = { generations: [], refused: [] };
+  #reading: Promise<Schedule> | undefined;
+  #readAt = -Infinity;
+  #error: KmsError | undefined;
+  #hasRead = false;
+
+  constructor(options: KeyringOptions) {
+    this.#options = options;
+    this.policy = options.policy;
+  }
+
+  get schedule(): Schedule {
+    return this.#schedule;
+  }
+
+  /** Whether the token has been read at all since the start. */
+  get hasRead(): boolean {
+    return this.#hasRead;
+  }
+
+  /** Why the last reading failed; undefined when it did not. */
+  get error(): KmsError | undefined {
+    return this.#error;
+  }
+
+  /** Reads the token; callers at the same time share one reading. @throws KmsError */
+  read(): Promise<Schedule> {
+    this.#reading ??= this.#readOnce().finally(() => (this.#reading = undefined));
+    return this.#reading;
+  }
+
+  /**
+   * The generation of a key_id, after one re-reading of the token if it is not known.
+   * @throws KmsError KEY_UNKNOWN; or why the token cannot be asked
+   */
+  async find(keyId: string): Promise<Generation> {
+    const known = findByKeyId(this.#schedule, keyId);
+    if (known !== undefined) return known;
+    if (this.#reading !== undefined || performance.now() - this.#readAt > UNKNOWN_REREAD_MS) await this.read();
+    const found = findByKeyId(this.#schedule, keyId);
+    if (found !== undefined) return found;
+    if (this.#error !== undefined) throw this.#error;
+    throw new KmsError("KEY_UNKNOWN", `no KEK with key_id ${printable(keyId)} is on the token; was it destroyed, or is this another token?`);
+  }
+
+  async #readOnce(): Promise<Schedule> {
+    try {
+      const read = await this.#readTwiceIfGone();
+      this.#error = undefined;
+      this.#take(read);
+      return read;
+    } catch (error) {
+      this.#error = KmsError.from(error);
+      throw this.#error;
+    } finally {
+      this.#readAt = performance.now();
+    }
+  }
+
+  async #readTwiceIfGone(): Promise<Schedule> {
+    const first = await this.#readToken();
+    if (goneFrom(this.#schedule, first).length === 0) return first;
+    return this.#readToken();
+  }
+
+  async #readToken(): Promise<Schedule> {
+    return readSchedule(await this.#options.hsm.listKeks(), this.#options.policy);
+  }
+
+  #take(read: Schedule): void {
+    const gone = goneFrom(this.#schedule, read);
+    const come = goneFrom(read, this.#schedule);
+    const newlyRefused = read.refused.filter(
+      ({ record }) => !this.#schedule.refused.some((known) => known.record.keyId === record.keyId),
+    );
+    this.#schedule = read;
+    this.#hasRead = true;
+    for (const { record } of come) this.#options.log.info({ keyId: record.keyId, label: record.label }, "KEK found");
+    for (const { record } of gone) this.#options.log.error({ keyId: record.keyId, label: record.label }, "KEK is gone from the token");
+    for (const { record, reason } of newlyRefused) {
+      this.#options.log.warn({ keyId: record.keyId, label: record.label, reason }, "key refused");
+    }
+    this.#options.onRead(read, gone);
+  }
+}
+
+function goneFrom(before: Schedule, after: Schedule): Generation[] {
+  return before.generations.filter(({ record }) => findByKeyId(after, record.keyId) === undefined);
+}
+
+/** A key_id in a message: what a client sent, cut short and without control characters. */
+function printable(keyId: string): string {
+  const shown = keyId.replace(/[^\x20-\x7e]/g, "?").slice(0, 80);
+  return `"${shown}${keyId.length > 80 ? "..." : ""}"`;
+}

@@ -1,0 +1,165 @@
+// Mode `local-kek`: a 256-bit key made in this process, wrapped once by the HSM and carried in an annotation,
+// seals DEK seeds in process with AES-256-GCM (NIST SP 800-38D, random 96-bit IVs, at most 2^20 uses a key,
+// far below the 2^32 of section 8.3). It is bound to its KEK by associated data and lives in memory only;
+// two processes never share one, since each makes its own.
+import { createCipheriv, createDecipheriv, createSecretKey, randomBytes, type KeyObject } from "node:crypto";
+import { LRUCache } from "lru-cache";
+import { KmsError } from "../errors.js";
+import { associatedData, encodeEnvelope, LOCAL_KEK } from "./envelope.js";
+import type { Annotations } from "./kms.js";
+
+/** The annotation that carries the wrapped local KEK: a fully qualified domain name without a slash. */
+export const LOCAL_KEK_ANNOTATION = "local-kek.kms-pkcs11.dev";
+export const LOCAL_KEK_BYTES = 32;
+const IV_BYTES = 12;
+const TAG_BYTES = 16;
+/** Unwrapped local KEKs of other nodes and earlier times that are kept; one is a few hundred bytes. */
+const MAX_OPENED = 1_000;
+
+/** Wraps and unwraps a local KEK under a KEK; the purpose is part of the associated data. */
+export interface LocalKekWrapper {
+  wrap(keyId: string, localKek: Buffer): Promise<Buffer>;
+  unwrap(keyId: string, wrapped: Uint8Array): Promise<Buffer>;
+}
+
+export interface LocalKekPolicy {
+  readonly maxAgeMs: number;
+  readonly maxUses: number;
+}
+
+interface LocalKek {
+  readonly keyId: string;
+  readonly key: KeyObject;
+  readonly wrapped: Buffer;
+  readonly madeAt: number;
+  uses: number;
+}
+
+export class LocalKeks {
+  readonly #wrapper: LocalKekWrapper;
+  readonly #policy: LocalKekPolicy;
+  readonly #now: () => number;
+  readonly #opened = new LRUCache<string, { keyId: string; key: KeyObject }>({ max: MAX_OPENED });
+  readonly #opening = new Map<string, Promise<KeyObject>>();
+  #current: LocalKek | undefined;
+  #making: { readonly keyId: string; readonly promise: Promise<LocalKek> } | undefined;
+
+  /** @param now a monotonic clock in ms */
+  constructor(wrapper: LocalKekWrapper, policy: LocalKekPolicy, now: () => number = () => performance.now()) {
+    this.#wrapper = wrapper;
+    this.#policy = policy;
+    this.#now = now;
+  }
+
+  /** Times the current local KEK has been used. */
+  get uses(): number {
+    return this.#current?.uses ?? 0;
+  }
+
+  /** Makes the local KEK for this KEK ahead of the first Encrypt, if there is none that may be used. */
+  async prepare(keyId: string): Promise<void> {
+    if (this.#usable(keyId) === undefined) await this.#make(keyId);
+  }
+
+  /** Seals under the current local KEK of this KEK, which costs an HSM call only when it is a new one. */
+  async seal(keyId: string, plaintext: Uint8Array): Promise<{ ciphertext: Buffer; annotations: Annotations }> {
+    const local = this.#usable(keyId) ?? (await this.#make(keyId));
+    local.uses++;
+    const iv = randomBytes(IV_BYTES);
+    const cipher = createCipheriv("aes-256-gcm", local.key, iv, { authTagLength: TAG_BYTES });
+    cipher.setAAD(associatedData(LOCAL_KEK, keyId));
+    const body = Buffer.concat([iv, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
+    return { ciphertext: encodeEnvelope(LOCAL_KEK, body), annotations: { [LOCAL_KEK_ANNOTATION]: local.wrapped } };
+  }
+
+  /** The opened local KEK of an annotation, if it has been opened before. */
+  known(keyId: string, wrapped: Uint8Array): KeyObject | undefined {
+    return this.#opened.get(nameOf(keyId, wrapped))?.key;
+  }
+
+  /** Opens a body with the local KEK of its annotation: at most one HSM call for each local KEK. */
+  async open(keyId: string, wrapped: Uint8Array, body: Uint8Array): Promise<Buffer> {
+    const key = this.known(keyId, wrapped) ?? (await this.#unwrapShared(keyId, wrapped));
+    return openBody(key, keyId, body);
+  }
+
+  /** Forgets every local KEK under this KEK. */
+  dropKey(keyId: string): void {
+    if (this.#current?.keyId === keyId) this.#current = undefined;
+    for (const [name, entry] of this.#opened.entries()) if (entry.keyId === keyId) this.#opened.delete(name);
+  }
+
+  clear(): void {
+    this.#current = undefined;
+    this.#opened.clear();
+  }
+
+  #usable(keyId: string): LocalKek | undefined {
+    const local = this.#current;
+    if (local?.keyId !== keyId || local.uses >= this.#policy.maxUses) return undefined;
+    return this.#now() - local.madeAt < this.#policy.maxAgeMs ? local : undefined;
+  }
+
+  #make(keyId: string): Promise<LocalKek> {
+    if (this.#making?.keyId === keyId) return this.#making.promise;
+    const promise = this.#makeOnce(keyId).finally(() => {
+      if (this.#making?.promise === promise) this.#making = undefined;
+    });
+    this.#making = { keyId, promise };
+    return promise;
+  }
+
+  async #makeOnce(keyId: string): Promise<LocalKek> {
+    const bytes = randomBytes(LOCAL_KEK_BYTES);
+    try {
+      const wrapped = await this.#wrapper.wrap(keyId, bytes);
+      const local = { keyId, key: createSecretKey(bytes), wrapped, madeAt: this.#now(), uses: 0 };
+      this.#opened.set(nameOf(keyId, wrapped), { keyId, key: local.key });
+      this.#current = local;
+      return local;
+    } finally {
+      bytes.fill(0);
+    }
+  }
+
+  #unwrapShared(keyId: string, wrapped: Uint8Array): Promise<KeyObject> {
+    const name = nameOf(keyId, wrapped);
+    const running = this.#opening.get(name);
+    if (running !== undefined) return running;
+    const opening = this.#unwrap(keyId, wrapped, name).finally(() => this.#opening.delete(name));
+    this.#opening.set(name, opening);
+    return opening;
+  }
+
+  async #unwrap(keyId: string, wrapped: Uint8Array, name: string): Promise<KeyObject> {
+    const bytes = await this.#wrapper.unwrap(keyId, wrapped);
+    try {
+      if (bytes.length !== LOCAL_KEK_BYTES) throw new KmsError("NOT_AUTHENTIC", "the local KEK has another length than 256 bits");
+      const key = createSecretKey(bytes);
+      this.#opened.set(name, { keyId, key });
+      return key;
+    } finally {
+      bytes.fill(0);
+    }
+  }
+}
+
+function nameOf(keyId: string, wrapped: Uint8Array): string {
+  return `${keyId} ${Buffer.from(wrapped.buffer, wrapped.byteOffset, wrapped.byteLength).toString("base64")}`;
+}
+
+/** @throws KmsError NOT_AUTHENTIC */
+function openBody(key: KeyObject, keyId: string, body: Uint8Array): Buffer {
+  const tagAt = body.length - TAG_BYTES;
+  const decipher = createDecipheriv("aes-256-gcm", key, body.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES });
+  decipher.setAAD(associatedData(LOCAL_KEK, keyId));
+  decipher.setAuthTag(body.subarray(tagAt));
+  const plaintext = decipher.update(body.subarray(IV_BYTES, tagAt));
+  try {
+    decipher.final();
+  } catch (error) {
+    plaintext.fill(0);
+    throw new KmsError("NOT_AUTHENTIC", "the ciphertext does not authenticate under its local KEK", error);
+  }
+  return plaintext;
+}

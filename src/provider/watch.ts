@@ -1,0 +1,89 @@
+// The background work of the provider: reads the keyring and proves every generation on an interval, at once
+// when a request met trouble, and exactly when a standby KEK falls due. Every finding goes to the outage and
+// to whoever observes; nothing here is on the path of a request.
+import { KmsError } from "../errors.js";
+import type { Hsm } from "../hsm/port.js";
+import type { Keyring } from "./keyring.js";
+import type { Outage } from "./outage.js";
+import { isHsmAway, type Prover } from "./prover.js";
+
+export interface WatchOptions {
+  readonly hsm: Hsm;
+  readonly keyring: Keyring;
+  readonly prover: Prover;
+  readonly outage: Outage;
+  /** Between two rounds while the HSM is there, in ms. */
+  readonly intervalMs: number;
+  /** After every round, also a failed one. */
+  readonly onRound: () => void | Promise<void>;
+}
+
+/** Between two rounds while it is away or a key fails, in ms. */
+const TROUBLED_INTERVAL_MS = 1_000;
+/** Trouble that requests report is looked into this often at most, in ms. */
+const NUDGE_MS = 200;
+
+export class Watch {
+  readonly #options: WatchOptions;
+  #stopped = false;
+  #lastRoundAt = -Infinity;
+  #wake: (() => void) | undefined;
+
+  constructor(options: WatchOptions) {
+    this.#options = options;
+  }
+
+  /** Runs until it is stopped; never throws. */
+  async run(): Promise<void> {
+    while (!this.#isStopped()) {
+      const well = await this.round();
+      if (this.#isStopped()) return;
+      await this.#pause(well ? this.#options.intervalMs : Math.min(TROUBLED_INTERVAL_MS, this.#options.intervalMs));
+    }
+  }
+
+  /** Reads and proves once. Returns whether all was well. */
+  async round(): Promise<boolean> {
+    const { keyring, prover, outage, onRound } = this.#options;
+    let well = true;
+    try {
+      const schedule = await keyring.read();
+      await prover.prove(schedule.generations);
+      outage.end();
+      well = schedule.generations.every(({ record }) => prover.proofOf(record.keyId).failure === undefined);
+    } catch (error) {
+      const failure = KmsError.from(error);
+      well = false;
+      // A keyring that could be read but holds nothing usable is no outage: Status says so itself.
+      if (isHsmAway(failure) || failure.code === "INTERNAL") outage.begin(failure);
+    }
+    this.#lastRoundAt = performance.now();
+    await onRound();
+    return well;
+  }
+
+  /** Asks for a round soon. */
+  nudge(): void {
+    if (performance.now() - this.#lastRoundAt > NUDGE_MS) this.#wake?.();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#wake?.();
+  }
+
+  #isStopped(): boolean {
+    return this.#stopped;
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#wake = undefined;
+  }
+}
