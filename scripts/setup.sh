@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What every script here needs before it can do its own work: Node.js, system packages, npm packages, a build.
-# To be sourced, not run. Each function does nothing when nothing is missing, and prints only what it has to do.
+# To be sourced, not run. Nothing is done or printed when nothing is missing.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -140,23 +140,34 @@ use_local_headers() {
 
 pkcs11js_binary=node_modules/pkcs11js/build/Release/pkcs11.node
 
+npm_packages_are_there() {
+  [ -e "$pkcs11js_binary" ] && cmp -s package-lock.json node_modules/.installed-package-lock.json
+}
+
 # npm ci when package-lock.json is another than at the last one, and pkcs11js's binary in any case.
 need_npm_packages() {
+  ! npm_packages_are_there || return 0
+  use_local_headers
   if ! cmp -s package-lock.json node_modules/.installed-package-lock.json; then
-    need_system npm python3 g++ make
-    use_local_headers
     say "installing npm packages"
     quietly "npm ci" npm ci --no-audit --no-fund || exit 1
     cp package-lock.json node_modules/.installed-package-lock.json
   fi
   if ! [ -e "$pkcs11js_binary" ]; then
-    need_system npm python3 g++ make
-    use_local_headers
     say "building pkcs11js"
     quietly "building pkcs11js" npm rebuild --foreground-scripts pkcs11js || exit 1
     [ -e "$pkcs11js_binary" ] ||
       die "npm has not built $pkcs11js_binary: are install scripts switched off (npm config get ignore-scripts)?"
   fi
+}
+
+# Node.js, the npm packages, and the things named, as need_system takes them.
+set_up() {
+  local things=("$@")
+  need_node
+  npm_packages_are_there || things+=(npm python3 g++ make)
+  need_system "${things[@]}"
+  need_npm_packages
 }
 
 # A file that was removed or added shows in its folder's time.
@@ -166,5 +177,7 @@ build_is_fresh() {
 }
 
 need_build() {
-  build_is_fresh || quietly "the build" npm run --silent build || exit 1
+  ! build_is_fresh || return 0
+  say "building"
+  quietly "the build" npm run --silent build || exit 1
 }
