@@ -101,7 +101,9 @@ apt_install() {
 # Installs what is missing of the things named (commands, or a name that `has` knows).
 need_system() {
   local what manager='' missing=() packages=()
-  for what in "$@"; do has "$what" || missing+=("$what"); done
+  for what in "$@"; do
+    has "$what" || [[ " ${missing[*]} " == *" $what "* ]] || missing+=("$what")
+  done
   [ ${#missing[@]} -gt 0 ] || return 0
 
   for what in apt-get dnf zypper; do

@@ -1,0 +1,32 @@
+# The plugin without any vendor's PKCS#11 library: mount that from the node, as deploy/static-pod/ does.
+# Debian, since such libraries are built for glibc.
+ARG NODE=24-bookworm
+
+FROM node:${NODE} AS build
+WORKDIR /app
+# pkcs11js is compiled: this image has python3, g++ and make, and Node's headers under /usr/local/include/node.
+ENV npm_config_nodedir=/usr/local
+COPY package.json package-lock.json ./
+RUN npm ci --no-audit --no-fund && test -e node_modules/pkcs11js/build/Release/pkcs11.node
+COPY tsconfig.json tsconfig.build.json ./
+COPY src src
+RUN npm run build && npm prune --omit=dev --no-audit --no-fund \
+ && find node_modules/pkcs11js/build -type f ! -path '*/build/Release/pkcs11.node' -delete
+
+FROM node:${NODE}-slim
+LABEL org.opencontainers.image.title="kubernetes-kms-pkcs11" \
+      org.opencontainers.image.description="Kubernetes KMS v2 plugin whose key encryption key never leaves a PKCS#11 HSM" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Nothing is installed at run time.
+RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /opt/yarn-*
+ENV NODE_ENV=production
+WORKDIR /app
+COPY package.json LICENSE ./
+COPY proto proto
+COPY --from=build /app/node_modules node_modules
+COPY --from=build /app/dist dist
+# Numeric, so that kubelet can check runAsNonRoot; deploy/ gives the same id to the socket's folder and the PIN.
+USER 10001:10001
+# No HEALTHCHECK: kubelet probes /livez.
+ENTRYPOINT ["node", "/app/dist/main.js"]
+CMD ["serve", "--config", "/etc/kms-pkcs11/config.yaml"]
