@@ -10,7 +10,11 @@ export interface BackoffLimits {
  * Returns how long to wait after this many failures in a row: nothing after none, else between half and the
  * whole of `firstMs` doubled each time, up to `capMs`.
  */
-export function backoffMs(failures: number, limits: BackoffLimits, random: () => number = Math.random): number {
+export function backoffMs(
+  failures: number,
+  limits: BackoffLimits,
+  random: () => number = Math.random,
+): number {
   if (failures <= 0) return 0;
   const ceiling = Math.min(limits.capMs, limits.firstMs * 2 ** Math.min(failures - 1, 30));
   return ceiling * (0.5 + 0.5 * random());

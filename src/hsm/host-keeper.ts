@@ -94,7 +94,10 @@ export class HostKeeper {
     this.#failures = wasReady && performance.now() - readySince > STABLE_MS ? 0 : this.#failures + 1;
     if (cause === "stop") return;
     this.#options.onEnded(cause);
-    this.#options.log.warn({ pid: host.pid, cause, failures: this.#failures, err: this.#reason }, "token host ended");
+    this.#options.log.warn(
+      { pid: host.pid, cause, failures: this.#failures, err: this.#reason },
+      "token host ended",
+    );
     if (!wasReady) await this.#waitForPin(stampBefore);
   }
 
@@ -108,7 +111,10 @@ export class HostKeeper {
       const keks = (await host.control(Op.listKeks, {})) as KekRecord[];
       this.#ready = host;
       this.#reason = undefined;
-      this.#options.log.info({ pid: host.pid, token: this.#token.label, keks: keks.length }, "token host ready");
+      this.#options.log.info(
+        { pid: host.pid, token: this.#token.label, keks: keks.length },
+        "token host ready",
+      );
       this.#options.onReady(keks);
     } finally {
       clearTimeout(timer);

@@ -9,7 +9,14 @@ import type { Reply } from "./lane.js";
 import type { PinGate } from "./pin-gate.js";
 import type { Caller, HsmState } from "./port.js";
 import { HostFailure, type EndCause, type TokenHost, type TokenHostOptions } from "./token-host.js";
-import { encodeCryptFrame, Op, type CryptRequest, type KekRecord, type TokenDescription, type WireFailure } from "./wire.js";
+import {
+  encodeCryptFrame,
+  Op,
+  type CryptRequest,
+  type KekRecord,
+  type TokenDescription,
+  type WireFailure,
+} from "./wire.js";
 
 /** What the pool tells of itself; satisfied by the metrics. */
 export interface HsmObserver {
@@ -103,10 +110,17 @@ export class HostPool {
   }
 
   /** @throws KmsError within the request timeout */
-  async crypt(op: typeof Op.encrypt | typeof Op.decrypt, request: CryptRequest, caller: Caller): Promise<Buffer> {
+  async crypt(
+    op: typeof Op.encrypt | typeof Op.decrypt,
+    request: CryptRequest,
+    caller: Caller,
+  ): Promise<Buffer> {
     if (this.#stopped) throw new KmsError("STOPPING", "the plugin is stopping");
     if (this.#queue.length >= this.#options.queue) {
-      throw new KmsError("OVERLOADED", `${String(this.#queue.length)} requests wait for the HSM already; try again later`);
+      throw new KmsError(
+        "OVERLOADED",
+        `${String(this.#queue.length)} requests wait for the HSM already; try again later`,
+      );
     }
     const job = new Job(op, request, caller);
     this.#jobs.add(job);
@@ -222,7 +236,8 @@ export class HostPool {
   #place(job: Job): { host: TokenHost; lane: TokenHost["lanes"][number] } | undefined {
     const lateMs = LATE_PART * this.#options.requestTimeoutMs;
     const now = performance.now();
-    const isLate = (host: TokenHost): boolean => host.busySince !== undefined && now - host.busySince > lateMs;
+    const isLate = (host: TokenHost): boolean =>
+      host.busySince !== undefined && now - host.busySince > lateMs;
     const hosts = this.#ready();
     const prompt = hosts.filter((host) => !isLate(host));
     for (const host of [...prompt, ...hosts.filter(isLate)]) {
@@ -360,7 +375,8 @@ export class HostPool {
     const { requestTimeoutMs } = this.#options;
     for (const host of this.#ready()) {
       const hung = host.lanes.some(
-        (lane) => !lane.busyWithControl && lane.busySince !== undefined && now - lane.busySince > requestTimeoutMs,
+        (lane) =>
+          !lane.busyWithControl && lane.busySince !== undefined && now - lane.busySince > requestTimeoutMs,
       );
       if (hung) host.kill("hang");
     }
@@ -368,7 +384,10 @@ export class HostPool {
       const age = now - job.startedAt;
       if (age < LATE_PART * requestTimeoutMs) break;
       if (age >= requestTimeoutMs) {
-        this.#settle(job, new KmsError("DEADLINE", `the HSM did not answer within ${String(requestTimeoutMs)} ms`));
+        this.#settle(
+          job,
+          new KmsError("DEADLINE", `the HSM did not answer within ${String(requestTimeoutMs)} ms`),
+        );
       } else if (!job.queued && job.sentTo.length < MAX_SENDS) {
         this.#sendSecondCopy(job);
       }

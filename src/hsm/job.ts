@@ -3,7 +3,7 @@
 import type { KmsError } from "../errors.js";
 import type { Caller } from "./port.js";
 import type { TokenHost } from "./token-host.js";
-import { Op, type CryptRequest } from "./wire.js";
+import { type Op, type CryptRequest } from "./wire.js";
 
 export class Job {
   readonly op: typeof Op.encrypt | typeof Op.decrypt;

@@ -13,7 +13,7 @@ import { createHash } from "node:crypto";
  */
 export type FingerprintMethod = "c" | "g" | "s" | "p" | "n";
 
-const CKA_ID_BYTES_IN_CLEAR = 16;
+const ID_BYTES_IN_CLEAR = 16;
 const DIGEST_BYTES = 16;
 const DOMAIN = "kms-pkcs11 fingerprint v1";
 
@@ -33,7 +33,7 @@ export function makeKeyId(ckaId: Uint8Array, method: FingerprintMethod, value: U
 
 function nameCkaId(ckaId: Uint8Array): string {
   if (ckaId.length === 0) return "0";
-  if (ckaId.length <= CKA_ID_BYTES_IN_CLEAR) return Buffer.from(ckaId).toString("hex");
+  if (ckaId.length <= ID_BYTES_IN_CLEAR) return Buffer.from(ckaId).toString("hex");
   return "h" + createHash("sha256").update(ckaId).digest().toString("hex", 0, DIGEST_BYTES);
 }
 

@@ -5,8 +5,7 @@ import type { Duplex } from "node:stream";
 import { FrameReader, MAX_FRAME_BYTES, ReplyKind, decodeJsonBody, type WireFailure } from "./wire.js";
 
 export type Reply =
-  | { readonly ok: true; readonly body: Buffer }
-  | { readonly ok: false; readonly failure: WireFailure };
+  { readonly ok: true; readonly body: Buffer } | { readonly ok: false; readonly failure: WireFailure };
 
 interface Sent {
   readonly sentAt: number;

@@ -39,11 +39,23 @@ export const MECHANISMS: readonly Mechanism[] = [
   { name: "aes-gcm-iv-appended", choice: "aes-gcm", id: 3, kinds: AES_KINDS, overhead: GCM_OVERHEAD },
   { name: "aes-gcm-iv-prepended", choice: "aes-gcm", id: 4, kinds: AES_KINDS, overhead: GCM_OVERHEAD },
   // 32-byte nonce, 12-byte IV, 16-byte tag.
-  { name: "hmac-kdf", choice: "hmac-kdf", id: 5, kinds: ["hmac", "aes+hmac"], overhead: { min: 60, max: 60 } },
+  {
+    name: "hmac-kdf",
+    choice: "hmac-kdf",
+    id: 5,
+    kinds: ["hmac", "aes+hmac"],
+    overhead: { min: 60, max: 60 },
+  },
   // 32-byte digest of the associated data, 8 bytes of RFC 5649, at most 7 of padding.
   { name: "aes-kwp", choice: "aes-kwp", id: 6, kinds: AES_KINDS, overhead: { min: 40, max: 47 } },
   // 16-byte IV, 1 to 16 bytes of padding, 32-byte HMAC-SHA-256.
-  { name: "aes-cbc-hmac", choice: "aes-cbc-hmac", id: 7, kinds: ["aes+hmac"], overhead: { min: 49, max: 64 } },
+  {
+    name: "aes-cbc-hmac",
+    choice: "aes-cbc-hmac",
+    id: 7,
+    kinds: ["aes+hmac"],
+    overhead: { min: 49, max: 64 },
+  },
 ];
 
 const BY_ID = new Map(MECHANISMS.map((row) => [row.id, row]));

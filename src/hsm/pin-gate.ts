@@ -87,7 +87,8 @@ export class PinGate {
       await attempt(pin);
       this.#forget(name);
     } catch (error) {
-      if (error instanceof HostFailure && error.code === "PIN_REFUSED") this.#remember(name, stamp, error.message);
+      if (error instanceof HostFailure && error.code === "PIN_REFUSED")
+        this.#remember(name, stamp, error.message);
       throw error;
     } finally {
       pin.fill(0);
@@ -104,7 +105,10 @@ export class PinGate {
       );
     }
     if (token.pinLocked) {
-      throw new KmsError("PIN_REFUSED", `token "${token.label}" is locked; its security officer has to reset the PIN`);
+      throw new KmsError(
+        "PIN_REFUSED",
+        `token "${token.label}" is locked; its security officer has to reset the PIN`,
+      );
     }
     if (token.pinFinalTry && !this.#options.allowFinalTry) {
       throw new KmsError(
@@ -133,12 +137,18 @@ export class PinGate {
     try {
       this.#options.memory.save(name, refused);
     } catch (error) {
-      this.#options.log.error({ err: error }, "cannot record a refused PIN; it is remembered until the next restart only");
+      this.#options.log.error(
+        { err: error },
+        "cannot record a refused PIN; it is remembered until the next restart only",
+      );
     }
   }
 }
 
 function nameToken(token: TokenDescription): string {
   const { label, serial, manufacturer, model } = token;
-  return createHash("sha256").update(JSON.stringify([label, serial, manufacturer, model])).digest("hex").slice(0, 32);
+  return createHash("sha256")
+    .update(JSON.stringify([label, serial, manufacturer, model]))
+    .digest("hex")
+    .slice(0, 32);
 }

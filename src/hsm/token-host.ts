@@ -6,7 +6,15 @@ import type { Duplex } from "node:stream";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { Lane, type Reply } from "./lane.js";
-import { decodeJsonBody, encodeFrame, encodeJsonBody, Op, type OpenRequest, type TokenDescription, type WireFailure } from "./wire.js";
+import {
+  decodeJsonBody,
+  encodeFrame,
+  encodeJsonBody,
+  Op,
+  type OpenRequest,
+  type TokenDescription,
+  type WireFailure,
+} from "./wire.js";
 
 export interface TokenHostOptions {
   /** The compiled entry file of the token host. */
@@ -92,7 +100,10 @@ export class TokenHost {
     const free = this.#lanes.filter((lane) => !lane.busyWithControl);
     const idle = free.find((lane) => lane.load === 0);
     if (idle !== undefined || this.isSlow) return idle;
-    const least = free.reduce<Lane | undefined>((a, b) => (a === undefined || b.load < a.load ? b : a), undefined);
+    const least = free.reduce<Lane | undefined>(
+      (a, b) => (a === undefined || b.load < a.load ? b : a),
+      undefined,
+    );
     return least !== undefined && least.load < PIPELINE ? least : undefined;
   }
 

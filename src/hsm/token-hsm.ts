@@ -3,7 +3,14 @@ import type { KmsError } from "../errors.js";
 import { HostPool, type HostPoolOptions } from "./host-pool.js";
 import type { MechanismChoice } from "./mechanisms.js";
 import type { Caller, Hsm, HsmState } from "./port.js";
-import { Op, type CryptRequest, type GenerateRequest, type KekRecord, type ProbeResult, type TokenDescription } from "./wire.js";
+import {
+  Op,
+  type CryptRequest,
+  type GenerateRequest,
+  type KekRecord,
+  type ProbeResult,
+  type TokenDescription,
+} from "./wire.js";
 
 /** What an operator's commands need beyond what serving needs. */
 export interface TokenAdministration {

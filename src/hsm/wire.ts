@@ -206,7 +206,11 @@ export class FrameReader {
       }
       const end = at + 4 + length;
       if (end > bytes.length) break;
-      onFrame(bytes.readUInt32BE(at + 4), bytes.readUInt8(at + 8), bytes.subarray(at + FRAME_HEADER_BYTES, end));
+      onFrame(
+        bytes.readUInt32BE(at + 4),
+        bytes.readUInt8(at + 8),
+        bytes.subarray(at + FRAME_HEADER_BYTES, end),
+      );
       at = end;
     }
     this.#keep(bytes, at);

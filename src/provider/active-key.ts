@@ -57,12 +57,25 @@ export class ActiveKey {
    * @throws KmsError KEY_MISSING, KEY_AMBIGUOUS, KEY_UNSUITABLE when no generation can be used
    */
   advance(): Generation {
-    const { keyring } = this.#options;
+    return this.#publish(this.choose());
+  }
+
+  /** The generation that would be published now; undefined when there is none. */
+  get current(): Generation | undefined {
+    try {
+      return this.choose();
+    } catch {
+      return this.#published;
+    }
+  }
+
+  /** As `advance`, without publishing it. @throws KmsError likewise */
+  choose(): Generation {
     const published = this.#published;
-    if (published === undefined) return this.#publish(this.#first());
-    const present = findByKeyId(keyring.schedule, published.record.keyId);
+    if (published === undefined) return this.#first();
     const due = this.#due(published);
-    if (due !== undefined && this.#isReady(due)) return this.#publish(due);
+    if (due !== undefined && this.#isReady(due)) return due;
+    const present = findByKeyId(this.#options.keyring.schedule, published.record.keyId);
     if (present !== undefined) return present;
     throw new KmsError(
       "KEY_MISSING",
@@ -78,7 +91,9 @@ export class ActiveKey {
     try {
       const due = activeAt(keyring.schedule, keyring.policy, now());
       if (due.record.keyId === published.record.keyId) return undefined;
-      return isLater(due, published) ? due : this.#warnOfClock(published);
+      if (isLater(due, published)) return due;
+      this.#warnOfClock(published);
+      return undefined;
     } catch {
       // The schedule names none: whether the published one is still there decides.
       return undefined;
@@ -89,7 +104,10 @@ export class ActiveKey {
     const proof = this.#options.prover.proofOf(due.record.keyId);
     if (proof.mechanism !== undefined && proof.failure === undefined) return true;
     const why = proof.failure?.message ?? "it has not passed its self-test yet";
-    this.#heldBack = new KmsError("KEY_UNSUITABLE", `KEK ${due.record.keyId} is due but not activated: ${why}`);
+    this.#heldBack = new KmsError(
+      "KEY_UNSUITABLE",
+      `KEK ${due.record.keyId} is due but not activated: ${why}`,
+    );
     return false;
   }
 
@@ -103,10 +121,13 @@ export class ActiveKey {
     if (chosen !== due) this.#warnOfClock(chosen);
     const { failure, mechanism } = prover.proofOf(chosen.record.keyId);
     if (mechanism !== undefined && failure === undefined) return chosen;
-    throw failure ?? new KmsError("HSM_UNAVAILABLE", `KEK ${chosen.record.keyId} has not passed its self-test yet`);
+    throw (
+      failure ??
+      new KmsError("HSM_UNAVAILABLE", `KEK ${chosen.record.keyId} has not passed its self-test yet`)
+    );
   }
 
-  #warnOfClock(published: Generation): undefined {
+  #warnOfClock(published: Generation): void {
     if (this.#clockWarned) return;
     this.#clockWarned = true;
     this.#options.log.warn(
@@ -120,7 +141,10 @@ export class ActiveKey {
     this.#published = generation;
     if (before !== generation.record.keyId) {
       const { keyId, label } = generation.record;
-      this.#options.memory.save({ keyId, activation: Number.isFinite(generation.activation) ? generation.activation : null });
+      this.#options.memory.save({
+        keyId,
+        activation: Number.isFinite(generation.activation) ? generation.activation : null,
+      });
       this.#options.log.info({ keyId, label, before }, "active KEK");
     }
     return generation;

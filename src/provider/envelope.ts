@@ -33,18 +33,25 @@ export function encodeEnvelope(mechanism: number, body: Uint8Array): Buffer {
  */
 export function parseEnvelope(envelope: Uint8Array, maxPlaintext = MAX_PLAINTEXT_BYTES): Envelope {
   if (envelope.length < HEADER_BYTES || envelope.length > MAX_CIPHERTEXT_BYTES) {
-    throw malformed(`a ciphertext has 2 to ${String(MAX_CIPHERTEXT_BYTES)} bytes, not ${String(envelope.length)}`);
+    throw malformed(
+      `a ciphertext has 2 to ${String(MAX_CIPHERTEXT_BYTES)} bytes, not ${String(envelope.length)}`,
+    );
   }
   const [version, id] = envelope;
   if (version !== FORMAT_VERSION) {
-    throw malformed(`ciphertext format version ${String(version)} is not known to this release; was it made by this plugin?`);
+    throw malformed(
+      `ciphertext format version ${String(version)} is not known to this release; was it made by this plugin?`,
+    );
   }
   const body = envelope.subarray(HEADER_BYTES);
   const mechanism = mechanismById(id ?? 0);
-  if (mechanism === undefined && id !== LOCAL_KEK) throw malformed(`ciphertext mechanism ${String(id)} is not known`);
+  if (mechanism === undefined && id !== LOCAL_KEK)
+    throw malformed(`ciphertext mechanism ${String(id)} is not known`);
   const { min, max } = mechanism?.overhead ?? LOCAL_KEK_OVERHEAD;
   if (body.length < min + 1 || body.length > max + maxPlaintext) {
-    throw malformed(`a ciphertext of ${String(envelope.length)} bytes cannot hold a plaintext of 1 to ${String(maxPlaintext)}`);
+    throw malformed(
+      `a ciphertext of ${String(envelope.length)} bytes cannot hold a plaintext of 1 to ${String(maxPlaintext)}`,
+    );
   }
   return mechanism === undefined ? { kind: "local-kek", body } : { kind: "direct", mechanism, body };
 }

@@ -35,7 +35,10 @@ export function readSchedule(records: readonly KekRecord[], policy: SchedulePoli
   const refused: { record: KekRecord; reason: string }[] = [];
   for (const record of records) {
     const activation = activationOf(record.label, policy.objectName);
-    const reason = activation === undefined ? `its label "${record.label}" holds no activation instant` : forbidden(record, policy);
+    const reason =
+      activation === undefined
+        ? `its label "${record.label}" holds no activation instant`
+        : forbidden(record, policy);
     if (reason !== undefined) refused.push({ record, reason });
     else generations.set(record.keyId, { record, activation: activation ?? -Infinity });
   }
@@ -76,7 +79,10 @@ function choosePlain(plain: readonly Generation[], { objectName, pinned }: Sched
     const chosen = plain.filter(({ record }) => isCalled(record, pinned));
     const [one] = chosen;
     if (one !== undefined && chosen.length === 1) return one;
-    throw new KmsError("KEY_AMBIGUOUS", `keys.active names ${pinned}, which ${String(chosen.length)} keys labelled "${objectName}" match`);
+    throw new KmsError(
+      "KEY_AMBIGUOUS",
+      `keys.active names ${pinned}, which ${String(chosen.length)} keys labelled "${objectName}" match`,
+    );
   }
   if (only !== undefined && another === undefined) return only;
   const names = plain.map(({ record }) => record.keyId).join(" and ");
@@ -93,18 +99,31 @@ function isCalled(record: KekRecord, name: string): boolean {
 function missing(schedule: Schedule, { objectName }: SchedulePolicy): KmsError {
   const [refusal] = schedule.refused;
   if (refusal !== undefined) {
-    return new KmsError("KEY_UNSUITABLE", `key "${refusal.record.label}" (key_id ${refusal.record.keyId}) is refused: ${refusal.reason}`);
+    return new KmsError(
+      "KEY_UNSUITABLE",
+      `key "${refusal.record.label}" (key_id ${refusal.record.keyId}) is refused: ${refusal.reason}`,
+    );
   }
   const [standby] = schedule.generations;
   if (standby !== undefined) {
     const at = new Date(standby.activation).toISOString();
-    return new KmsError("KEY_MISSING", `the only KEK "${standby.record.label}" becomes active at ${at}; check this node's clock`);
+    return new KmsError(
+      "KEY_MISSING",
+      `the only KEK "${standby.record.label}" becomes active at ${at}; check this node's clock`,
+    );
   }
-  return new KmsError("KEY_MISSING", `the token holds no KEK "${objectName}"; make one with 'kms-pkcs11 keys create'`);
+  return new KmsError(
+    "KEY_MISSING",
+    `the token holds no KEK "${objectName}"; make one with 'kms-pkcs11 keys create'`,
+  );
 }
 
 /** The state of a generation beside the one that is active. */
-export function stateOf(generation: Generation, active: Generation | undefined, now: number): GenerationState {
+export function stateOf(
+  generation: Generation,
+  active: Generation | undefined,
+  now: number,
+): GenerationState {
   if (generation.record.keyId === active?.record.keyId) return "active";
   return generation.activation > now ? "standby" : "retired";
 }

@@ -5,7 +5,10 @@ const PATTERN = /^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})Z$/;
 
 /** @param instant ms since the epoch; fractions of a second are dropped */
 export function formatInstant(instant: number): string {
-  return new Date(instant).toISOString().replace(/\.\d{3}Z$/, "Z").replace(/[-:]/g, "");
+  return new Date(instant)
+    .toISOString()
+    .replace(/\.\d{3}Z$/, "Z")
+    .replace(/[-:]/g, "");
 }
 
 /** Returns ms since the epoch, or undefined for anything but a real instant in exactly this form. */

@@ -4,7 +4,13 @@
 import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
-import { findByKeyId, readSchedule, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
+import {
+  findByKeyId,
+  readSchedule,
+  type Generation,
+  type Schedule,
+  type SchedulePolicy,
+} from "./generations.js";
 
 /** Least time between two readings that unknown key_ids ask for, in ms. */
 const UNKNOWN_REREAD_MS = 1_000;
@@ -58,11 +64,15 @@ export class Keyring {
   async find(keyId: string): Promise<Generation> {
     const known = findByKeyId(this.#schedule, keyId);
     if (known !== undefined) return known;
-    if (this.#reading !== undefined || performance.now() - this.#readAt > UNKNOWN_REREAD_MS) await this.read();
+    if (this.#reading !== undefined || performance.now() - this.#readAt > UNKNOWN_REREAD_MS)
+      await this.read();
     const found = findByKeyId(this.#schedule, keyId);
     if (found !== undefined) return found;
     if (this.#error !== undefined) throw this.#error;
-    throw new KmsError("KEY_UNKNOWN", `no KEK with key_id ${printable(keyId)} is on the token; was it destroyed, or is this another token?`);
+    throw new KmsError(
+      "KEY_UNKNOWN",
+      `no KEK with key_id ${printable(keyId)} is on the token; was it destroyed, or is this another token?`,
+    );
   }
 
   async #readOnce(): Promise<Schedule> {
@@ -97,8 +107,10 @@ export class Keyring {
     );
     this.#schedule = read;
     this.#hasRead = true;
-    for (const { record } of come) this.#options.log.info({ keyId: record.keyId, label: record.label }, "KEK found");
-    for (const { record } of gone) this.#options.log.error({ keyId: record.keyId, label: record.label }, "KEK is gone from the token");
+    for (const { record } of come)
+      this.#options.log.info({ keyId: record.keyId, label: record.label }, "KEK found");
+    for (const { record } of gone)
+      this.#options.log.error({ keyId: record.keyId, label: record.label }, "KEK is gone from the token");
     for (const { record, reason } of newlyRefused) {
       this.#options.log.warn({ keyId: record.keyId, label: record.label, reason }, "key refused");
     }

@@ -62,14 +62,20 @@ export class LocalKeks {
   }
 
   /** Seals under the current local KEK of this KEK, which costs an HSM call only when it is a new one. */
-  async seal(keyId: string, plaintext: Uint8Array): Promise<{ ciphertext: Buffer; annotations: Annotations }> {
+  async seal(
+    keyId: string,
+    plaintext: Uint8Array,
+  ): Promise<{ ciphertext: Buffer; annotations: Annotations }> {
     const local = this.#usable(keyId) ?? (await this.#make(keyId));
     local.uses++;
     const iv = randomBytes(IV_BYTES);
     const cipher = createCipheriv("aes-256-gcm", local.key, iv, { authTagLength: TAG_BYTES });
     cipher.setAAD(associatedData(LOCAL_KEK, keyId));
     const body = Buffer.concat([iv, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
-    return { ciphertext: encodeEnvelope(LOCAL_KEK, body), annotations: { [LOCAL_KEK_ANNOTATION]: local.wrapped } };
+    return {
+      ciphertext: encodeEnvelope(LOCAL_KEK, body),
+      annotations: { [LOCAL_KEK_ANNOTATION]: local.wrapped },
+    };
   }
 
   /** The opened local KEK of an annotation, if it has been opened before. */
@@ -134,7 +140,8 @@ export class LocalKeks {
   async #unwrap(keyId: string, wrapped: Uint8Array, name: string): Promise<KeyObject> {
     const bytes = await this.#wrapper.unwrap(keyId, wrapped);
     try {
-      if (bytes.length !== LOCAL_KEK_BYTES) throw new KmsError("NOT_AUTHENTIC", "the local KEK has another length than 256 bits");
+      if (bytes.length !== LOCAL_KEK_BYTES)
+        throw new KmsError("NOT_AUTHENTIC", "the local KEK has another length than 256 bits");
       const key = createSecretKey(bytes);
       this.#opened.set(name, { keyId, key });
       return key;
@@ -151,7 +158,9 @@ function nameOf(keyId: string, wrapped: Uint8Array): string {
 /** @throws KmsError NOT_AUTHENTIC */
 function openBody(key: KeyObject, keyId: string, body: Uint8Array): Buffer {
   const tagAt = body.length - TAG_BYTES;
-  const decipher = createDecipheriv("aes-256-gcm", key, body.subarray(0, IV_BYTES), { authTagLength: TAG_BYTES });
+  const decipher = createDecipheriv("aes-256-gcm", key, body.subarray(0, IV_BYTES), {
+    authTagLength: TAG_BYTES,
+  });
   decipher.setAAD(associatedData(LOCAL_KEK, keyId));
   decipher.setAuthTag(body.subarray(tagAt));
   const plaintext = decipher.update(body.subarray(IV_BYTES, tagAt));

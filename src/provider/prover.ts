@@ -83,7 +83,8 @@ export class Prover {
       const failure = KmsError.from(error);
       if (isHsmAway(failure)) throw failure;
       this.#proofs.set(keyId, { ...before, failure });
-      if (before?.failure?.message !== failure.message) this.#log.error({ keyId, err: failure }, "KEK fails its self-test");
+      if (before?.failure?.message !== failure.message)
+        this.#log.error({ keyId, err: failure }, "KEK fails its self-test");
     }
   }
 
@@ -125,5 +126,8 @@ function chosen(results: readonly ProbeResult[]): Mechanism | undefined {
 
 function unsuitable(keyId: string, results: readonly ProbeResult[]): KmsError {
   const tried = results.map(({ mechanism, detail }) => `${mechanism}: ${detail}`).join("; ");
-  return new KmsError("MECHANISM_UNSUPPORTED", `KEK ${keyId} performs none of the mechanisms wanted (${tried})`);
+  return new KmsError(
+    "MECHANISM_UNSUPPORTED",
+    `KEK ${keyId} performs none of the mechanisms wanted (${tried})`,
+  );
 }

@@ -5,6 +5,7 @@ import type { Mechanism } from "../hsm/mechanisms.js";
 import { PATIENT_CALLER, type Hsm } from "../hsm/port.js";
 import type { ActiveKey } from "./active-key.js";
 import { associatedData, encodeEnvelope, parseEnvelope } from "./envelope.js";
+import type { Generation } from "./generations.js";
 import type { Keyring } from "./keyring.js";
 import {
   MAX_ANNOTATION_BYTES,
@@ -49,23 +50,42 @@ export class Provider implements KmsProvider {
   }
 
   status(): StatusAnswer {
+    return this.#answer(() => this.#parts.active.advance());
+  }
+
+  /** What Status would answer, without publishing it. @throws KmsError likewise */
+  peekStatus(): StatusAnswer {
+    return this.#answer(() => this.#parts.active.choose());
+  }
+
+  #answer(activeGeneration: () => Generation): StatusAnswer {
     const { active, outage, keyring } = this.#parts;
-    if (!keyring.hasRead) throw keyring.error ?? outage.reason ?? new KmsError("HSM_UNAVAILABLE", "the HSM has not been read yet");
-    const { keyId } = active.advance().record;
+    if (!keyring.hasRead)
+      throw (
+        keyring.error ?? outage.reason ?? new KmsError("HSM_UNAVAILABLE", "the HSM has not been read yet")
+      );
+    const { keyId } = activeGeneration().record;
     if (active.heldBack !== undefined) return { healthz: oneLine(active.heldBack.message), keyId };
     if (!outage.graceIsOver || outage.reason === undefined) return { healthz: "ok", keyId };
     if (outage.policy.onHsmLoss === "keepWriting") return { healthz: oneLine(outage.reason.message), keyId };
-    throw new KmsError("HSM_UNAVAILABLE", oneLine(`HSM away beyond its grace period: ${outage.reason.message}`), outage.reason);
+    throw new KmsError(
+      "HSM_UNAVAILABLE",
+      oneLine(`HSM away beyond its grace period: ${outage.reason.message}`),
+      outage.reason,
+    );
   }
 
   async encrypt(plaintext: Uint8Array, context: RequestContext): Promise<EncryptAnswer> {
     if (plaintext.length < 1 || plaintext.length > MAX_PLAINTEXT_BYTES) {
-      throw invalid(`a plaintext has 1 to ${String(MAX_PLAINTEXT_BYTES)} bytes, not ${String(plaintext.length)}`);
+      throw invalid(
+        `a plaintext has 1 to ${String(MAX_PLAINTEXT_BYTES)} bytes, not ${String(plaintext.length)}`,
+      );
     }
     if (this.#parts.active.published === undefined) this.status();
     const keyId = this.#parts.active.published?.record.keyId;
     if (keyId === undefined) throw new KmsError("HSM_UNAVAILABLE", "no KEK is active yet");
-    if (this.#parts.mode === "local-kek") return { keyId, ...(await this.#parts.localKeks.seal(keyId, plaintext)) };
+    if (this.#parts.mode === "local-kek")
+      return { keyId, ...(await this.#parts.localKeks.seal(keyId, plaintext)) };
     return this.#encryptDirect(keyId, plaintext, context);
   }
 
@@ -77,17 +97,30 @@ export class Provider implements KmsProvider {
     if (envelope.kind === "local-kek") {
       return this.#parts.localKeks.open(keyId, wrappedLocalKek(annotations), envelope.body);
     }
-    if (Object.keys(annotations).length > 0) throw invalid("this ciphertext carries no annotations; they belong to another one");
+    if (Object.keys(annotations).length > 0)
+      throw invalid("this ciphertext carries no annotations; they belong to another one");
     const name = cacheName(keyId, ciphertext, annotations);
     return this.#parts.cache.get(name, generation.record.keyId, () =>
-      this.#decryptDirect(envelope.mechanism, keyId, envelope.body, associatedData(envelope.mechanism.id, keyId), context),
+      this.#decryptDirect(
+        envelope.mechanism,
+        keyId,
+        envelope.body,
+        associatedData(envelope.mechanism.id, keyId),
+        context,
+      ),
     );
   }
 
-  async #encryptDirect(keyId: string, plaintext: Uint8Array, context: RequestContext): Promise<EncryptAnswer> {
+  async #encryptDirect(
+    keyId: string,
+    plaintext: Uint8Array,
+    context: RequestContext,
+  ): Promise<EncryptAnswer> {
     const mechanism = this.#mechanismOf(keyId);
     const aad = associatedData(mechanism.id, keyId);
-    const body = await this.#guard(this.#parts.hsm.encrypt({ keyId, mechanism: mechanism.id, aad, data: plaintext }, context));
+    const body = await this.#guard(
+      this.#parts.hsm.encrypt({ keyId, mechanism: mechanism.id, aad, data: plaintext }, context),
+    );
     return { ciphertext: encodeEnvelope(mechanism.id, body), keyId, annotations: {} };
   }
 
@@ -113,7 +146,12 @@ export class Provider implements KmsProvider {
       return await call;
     } catch (error) {
       const { code } = KmsError.from(error);
-      if (code === "HSM_UNAVAILABLE" || code === "DEADLINE" || code === "KEY_MISSING" || code === "SESSION_LOST") {
+      if (
+        code === "HSM_UNAVAILABLE" ||
+        code === "DEADLINE" ||
+        code === "KEY_MISSING" ||
+        code === "SESSION_LOST"
+      ) {
         this.#parts.onHsmTrouble();
       }
       throw error;
@@ -127,16 +165,23 @@ export class Provider implements KmsProvider {
     return {
       wrap: async (keyId, localKek) => {
         const { mechanism, failure } = prover.proofOf(keyId);
-        if (mechanism === undefined) throw failure ?? new KmsError("HSM_UNAVAILABLE", `KEK ${keyId} has not passed its self-test yet`);
+        if (mechanism === undefined)
+          throw failure ?? new KmsError("HSM_UNAVAILABLE", `KEK ${keyId} has not passed its self-test yet`);
         const aad = aadOf(mechanism.id, keyId);
-        const body = await hsm.encrypt({ keyId, mechanism: mechanism.id, aad, data: localKek }, PATIENT_CALLER);
+        const body = await hsm.encrypt(
+          { keyId, mechanism: mechanism.id, aad, data: localKek },
+          PATIENT_CALLER,
+        );
         return encodeEnvelope(mechanism.id, body);
       },
       unwrap: async (keyId, wrapped) => {
         const envelope = parseEnvelope(wrapped, LOCAL_KEK_BYTES);
         if (envelope.kind !== "direct") throw invalid("the annotation holds no wrapped local KEK");
         const aad = aadOf(envelope.mechanism.id, keyId);
-        return hsm.decrypt({ keyId, mechanism: envelope.mechanism.id, aad, data: envelope.body }, PATIENT_CALLER);
+        return hsm.decrypt(
+          { keyId, mechanism: envelope.mechanism.id, aad, data: envelope.body },
+          PATIENT_CALLER,
+        );
       },
     };
   }
@@ -144,7 +189,9 @@ export class Provider implements KmsProvider {
 
 function checkLengths({ ciphertext, keyId, annotations }: DecryptQuestion): void {
   if (ciphertext.length < 1 || ciphertext.length > MAX_CIPHERTEXT_BYTES) {
-    throw invalid(`a ciphertext has 1 to ${String(MAX_CIPHERTEXT_BYTES)} bytes, not ${String(ciphertext.length)}`);
+    throw invalid(
+      `a ciphertext has 1 to ${String(MAX_CIPHERTEXT_BYTES)} bytes, not ${String(ciphertext.length)}`,
+    );
   }
   const keyIdBytes = Buffer.byteLength(keyId);
   if (keyIdBytes < 1 || keyIdBytes > MAX_KEY_ID_BYTES) {
@@ -152,7 +199,8 @@ function checkLengths({ ciphertext, keyId, annotations }: DecryptQuestion): void
   }
   let bytes = 0;
   for (const [name, value] of Object.entries(annotations)) bytes += Buffer.byteLength(name) + value.length;
-  if (bytes > MAX_ANNOTATION_BYTES) throw invalid(`annotations have at most ${String(MAX_ANNOTATION_BYTES)} bytes, not ${String(bytes)}`);
+  if (bytes > MAX_ANNOTATION_BYTES)
+    throw invalid(`annotations have at most ${String(MAX_ANNOTATION_BYTES)} bytes, not ${String(bytes)}`);
 }
 
 function wrappedLocalKek(annotations: Annotations): Uint8Array {

@@ -38,14 +38,16 @@ export class Watch {
     while (!this.#isStopped()) {
       const well = await this.round();
       if (this.#isStopped()) return;
-      await this.#pause(well ? this.#options.intervalMs : Math.min(TROUBLED_INTERVAL_MS, this.#options.intervalMs));
+      await this.#pause(
+        well ? this.#options.intervalMs : Math.min(TROUBLED_INTERVAL_MS, this.#options.intervalMs),
+      );
     }
   }
 
   /** Reads and proves once. Returns whether all was well. */
   async round(): Promise<boolean> {
     const { keyring, prover, outage, onRound } = this.#options;
-    let well = true;
+    let well: boolean;
     try {
       const schedule = await keyring.read();
       await prover.prove(schedule.generations);

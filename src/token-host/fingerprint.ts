@@ -67,7 +67,8 @@ function sealReserved(session: TokenSession, key: Handle): Buffer | undefined {
       return Buffer.from(session.lib.C_Encrypt(handle, GCM_TEXT, Buffer.alloc(128)));
     });
     if (!out.ok) throwUnlessRefusal(out.fault);
-    if (!out.ok || out.value.length !== GCM_TEXT.length + TAG_BYTES || iv.some((byte) => byte !== 0)) return undefined;
+    if (!out.ok || out.value.length !== GCM_TEXT.length + TAG_BYTES || iv.some((byte) => byte !== 0))
+      return undefined;
     return out.value;
   };
   const first = seal();
@@ -76,6 +77,11 @@ function sealReserved(session: TokenSession, key: Handle): Buffer | undefined {
 
 /** A mechanism or use that is refused means "no fingerprint this way"; anything else is a fault of its own. */
 function throwUnlessRefusal(fault: TokenFault): void {
-  const refusal = fault.fault === "setup" || fault.fault === "input" || fault.rv === 0x05 || fault.rv === 0x06 || fault.rv === 0x07;
+  const refusal =
+    fault.fault === "setup" ||
+    fault.fault === "input" ||
+    fault.rv === 0x05 ||
+    fault.rv === 0x06 ||
+    fault.rv === 0x07;
   if (!refusal) throw fault;
 }

@@ -35,7 +35,9 @@ export function makeKek(session: TokenSession, request: GenerateRequest): Handle
   const id = Buffer.from(request.ckaId, "hex");
   return recipe.kind
     .split("+")
-    .map((kind) => makeKey(session, kind as "aes" | "hmac", recipe.wraps, { label: request.label, id, onToken: true }));
+    .map((kind) =>
+      makeKey(session, kind as "aes" | "hmac", recipe.wraps, { label: request.label, id, onToken: true }),
+    );
 }
 
 /** The first recipe that a short-lived session key shows to work on this token. */
@@ -65,7 +67,15 @@ function tryRecipe(session: TokenSession, recipe: Recipe): string | undefined {
     }
     const aes = handles.get("aes");
     const hmac = handles.get("hmac");
-    const record = { keyId: "", aliases: [], label: "", ckaId: "", kind: recipe.kind, unprotected: [], remarks: [] };
+    const record = {
+      keyId: "",
+      aliases: [],
+      label: "",
+      ckaId: "",
+      kind: recipe.kind,
+      unprotected: [],
+      remarks: [],
+    };
     const kek: Kek = { record, ...(aes && { aes }), ...(hmac && { hmac }) };
     const [result] = probe(session, kek, recipe.choice);
     return result?.works === true ? undefined : (result?.detail ?? "not tried");
@@ -86,9 +96,13 @@ interface WantedKey {
 /** Tries the full template first, then without what some tokens refuse to be told. */
 function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wanted: WantedKey): Handle {
   let refusal: TokenFault | undefined;
-  for (const keyType of kind === "aes" ? [pkcs11js.CKK_AES] : [pkcs11js.CKK_GENERIC_SECRET, CKK_SHA256_HMAC]) {
+  for (const keyType of kind === "aes"
+    ? [pkcs11js.CKK_AES]
+    : [pkcs11js.CKK_GENERIC_SECRET, CKK_SHA256_HMAC]) {
     for (const template of templates(kind, keyType, wraps, wanted)) {
-      const mechanism = { mechanism: kind === "aes" ? pkcs11js.CKM_AES_KEY_GEN : pkcs11js.CKM_GENERIC_SECRET_KEY_GEN };
+      const mechanism = {
+        mechanism: kind === "aes" ? pkcs11js.CKM_AES_KEY_GEN : pkcs11js.CKM_GENERIC_SECRET_KEY_GEN,
+      };
       const made = session.attempt("making a key (C_GenerateKey)", (handle) =>
         session.lib.C_GenerateKey(handle, mechanism, [...template]),
       );
@@ -109,17 +123,31 @@ function templates(kind: "aes" | "hmac", keyType: number, wraps: boolean, wanted
   return [
     [...needed, ...id, ...refused, ...fixed],
     [...needed, ...id, ...refused],
-    ...(id.length === 0 ? [] : [[...needed, ...refused, ...fixed], [...needed, ...refused]]),
+    ...(id.length === 0
+      ? []
+      : [
+          [...needed, ...refused, ...fixed],
+          [...needed, ...refused],
+        ]),
     [...needed, ...id],
     ...(id.length === 0 ? [] : [[...needed]]),
   ];
 }
 
-function neededAttributes(kind: "aes" | "hmac", keyType: number, wraps: boolean, wanted: WantedKey): Attribute[] {
+function neededAttributes(
+  kind: "aes" | "hmac",
+  keyType: number,
+  wraps: boolean,
+  wanted: WantedKey,
+): Attribute[] {
   const yes = (type: number): Attribute => ({ type, value: true });
   const uses =
     kind === "aes"
-      ? [pkcs11js.CKA_ENCRYPT, pkcs11js.CKA_DECRYPT, ...(wraps ? [pkcs11js.CKA_WRAP, pkcs11js.CKA_UNWRAP] : [])]
+      ? [
+          pkcs11js.CKA_ENCRYPT,
+          pkcs11js.CKA_DECRYPT,
+          ...(wraps ? [pkcs11js.CKA_WRAP, pkcs11js.CKA_UNWRAP] : []),
+        ]
       : [pkcs11js.CKA_SIGN];
   return [
     { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },

@@ -114,7 +114,9 @@ function group(keys: readonly FoundKey[]): FoundKey[][] {
   }
   return [...byName.values()].flatMap((same) => {
     const kinds = same.map((key) => key.kind);
-    return same.length === 2 && kinds.includes("aes") && kinds.includes("hmac") ? [same] : same.map((key) => [key]);
+    return same.length === 2 && kinds.includes("aes") && kinds.includes("hmac")
+      ? [same]
+      : same.map((key) => [key]);
   });
 }
 
@@ -141,8 +143,14 @@ function nameGeneration(session: TokenSession, keys: readonly FoundKey[]): Kek {
   return { record, ...(aes && { aes: aes.handle }), ...(hmac && { hmac: hmac.handle }) };
 }
 
-function nameValues(ckaId: Buffer, aes: Fingerprint[] | undefined, hmac: Fingerprint[] | undefined): string[] {
-  const single = [...(aes ?? []), ...(hmac ?? [])].map(({ method, value }) => makeKeyId(ckaId, method, value));
+function nameValues(
+  ckaId: Buffer,
+  aes: Fingerprint[] | undefined,
+  hmac: Fingerprint[] | undefined,
+): string[] {
+  const single = [...(aes ?? []), ...(hmac ?? [])].map(({ method, value }) =>
+    makeKeyId(ckaId, method, value),
+  );
   const [ofAes] = aes ?? [];
   const [ofHmac] = hmac ?? [];
   if (ofAes === undefined || ofHmac === undefined) return single;
@@ -163,11 +171,15 @@ const ALL_USES = ["encrypt", "decrypt", "wrap", "unwrap", "sign", "verify", "der
 
 function remarks(key: FoundKey): string[] {
   const allowed: readonly string[] = ALLOWED_USES[key.kind];
-  const excess = ALL_USES.filter((use) => !allowed.includes(use) && asBoolean(key.attributes.get(use)) === true);
+  const excess = ALL_USES.filter(
+    (use) => !allowed.includes(use) && asBoolean(key.attributes.get(use)) === true,
+  );
   const bytes = asNumber(key.attributes.get("valueLen"));
   return [
     ...excess.map((use) => `CKA_${use.toUpperCase()} is true`),
-    ...(asBoolean(key.attributes.get("local")) === false ? ["CKA_LOCAL is false: the key was not made in the HSM"] : []),
+    ...(asBoolean(key.attributes.get("local")) === false
+      ? ["CKA_LOCAL is false: the key was not made in the HSM"]
+      : []),
     ...(bytes !== undefined && bytes < KEK_BYTES ? [`the key has ${String(8 * bytes)} bits, not 256`] : []),
   ];
 }

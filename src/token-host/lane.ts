@@ -94,7 +94,7 @@ function answer(id: number, kind: number, body: Buffer): Buffer {
 }
 
 function writeAll(fd: number, frame: Buffer): void {
-  for (let at = 0; at < frame.length; ) at += writeSync(fd, frame, at);
+  for (let at = 0; at < frame.length;) at += writeSync(fd, frame, at);
   frame.fill(0);
 }
 

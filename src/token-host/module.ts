@@ -22,7 +22,9 @@ export function loadModule(request: OpenRequest): Module {
     loaded.initialize({
       flags: pkcs11js.CKF_OS_LOCKING_OK,
       // pkcs11js 2.1.7 drops the last character of the string.
-      ...(request.moduleParameters === undefined ? {} : { libraryParameters: request.moduleParameters + " " }),
+      ...(request.moduleParameters === undefined
+        ? {}
+        : { libraryParameters: request.moduleParameters + " " }),
     });
   } catch (error) {
     if (rvOf(error) !== CKR_CRYPTOKI_ALREADY_INITIALIZED) {
@@ -98,7 +100,8 @@ function tokenOf(slot: Slot): Token | undefined {
 }
 
 function matches(slot: Slot, token: Token, wanted: TokenSelector): boolean {
-  const same = (want: string | undefined, have: string): boolean => want === undefined || want === unpad(have);
+  const same = (want: string | undefined, have: string): boolean =>
+    want === undefined || want === unpad(have);
   return (
     same(wanted.token, token.label) &&
     same(wanted.serial, token.serialNumber) &&
@@ -153,4 +156,3 @@ export function describeToken(module: Module, slotId: number, loggedIn: boolean)
     throw toFault(error, "reading the token (C_GetTokenInfo)");
   }
 }
-

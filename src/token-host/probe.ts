@@ -1,6 +1,11 @@
 // What a key and its token really perform, proven by a round trip and a flipped bit that is refused; not by
 // what the token lists. Nothing is stored on the token.
-import { MECHANISM_CHOICES, mechanismByName, type MechanismChoice, type MechanismName } from "../hsm/mechanisms.js";
+import {
+  MECHANISM_CHOICES,
+  mechanismByName,
+  type MechanismChoice,
+  type MechanismName,
+} from "../hsm/mechanisms.js";
 import type { ProbeResult } from "../hsm/wire.js";
 import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
@@ -64,5 +69,11 @@ function opens(decrypt: () => Buffer): boolean {
 /** A token that is away or logged out says nothing about the mechanism. */
 function isAway(fault: TokenFault): boolean {
   const removed = fault.rv === 0x30 || fault.rv === 0x32 || fault.rv === 0xe0 || fault.rv === 0x190;
-  return removed || fault.fault === "login" || fault.fault === "object" || fault.fault === "session" || fault.fault === "capacity";
+  return (
+    removed ||
+    fault.fault === "login" ||
+    fault.fault === "object" ||
+    fault.fault === "session" ||
+    fault.fault === "capacity"
+  );
 }

@@ -2,7 +2,7 @@
 // operation active for ever (CKR_OPERATION_ACTIVE), so the session is replaced and the call, where a
 // session was at fault, tried once more. PKCS#11 v2.40 section 5.6.
 import pkcs11js, { type Handle, type PKCS11 } from "pkcs11js";
-import { toFault, TokenFault, rvOf } from "./ckr.js";
+import { toFault, type TokenFault, rvOf } from "./ckr.js";
 
 const CKR_SESSION_COUNT = 0xb1;
 const CKR_USER_ALREADY_LOGGED_IN = 0x100;
@@ -11,7 +11,8 @@ const LEAVES_NOTHING_ACTIVE: ReadonlySet<number> = new Set([0x11, 0x12]);
 /** CKS_RO_PUBLIC_SESSION and CKS_RW_PUBLIC_SESSION. */
 const PUBLIC_STATES: ReadonlySet<number> = new Set([0, 2]);
 
-export type Attempt<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly fault: TokenFault };
+export type Attempt<T> =
+  { readonly ok: true; readonly value: T } | { readonly ok: false; readonly fault: TokenFault };
 
 export class TokenSession {
   readonly lib: PKCS11;
@@ -55,7 +56,9 @@ export class TokenSession {
 
   /** Whether the application is logged in, by the session's own state. */
   isLoggedIn(): boolean {
-    const info = this.run("reading the session (C_GetSessionInfo)", (handle) => this.lib.C_GetSessionInfo(handle));
+    const info = this.run("reading the session (C_GetSessionInfo)", (handle) =>
+      this.lib.C_GetSessionInfo(handle),
+    );
     return !PUBLIC_STATES.has(info.state);
   }
 
@@ -103,7 +106,8 @@ export class TokenSession {
     try {
       return this.lib.C_OpenSession(this.slot, flags);
     } catch (error) {
-      if (this.#readOnly || rvOf(error) === CKR_SESSION_COUNT) throw toFault(error, "opening a session (C_OpenSession)");
+      if (this.#readOnly || rvOf(error) === CKR_SESSION_COUNT)
+        throw toFault(error, "opening a session (C_OpenSession)");
       return this.#openReadOnly(error);
     }
   }

@@ -94,9 +94,15 @@ export class LaneToken {
   generate(request: GenerateRequest): KekRecord {
     const before = new Set(this.listKeks().map((record) => record.keyId));
     makeKek(this.#session, request);
-    const made = this.listKeks().find((record) => record.label === request.label && !before.has(record.keyId));
+    const made = this.listKeks().find(
+      (record) => record.label === request.label && !before.has(record.keyId),
+    );
     if (made !== undefined) return made;
-    throw new TokenFault("device", "KEY_MISSING", "the token made a key that is not found again under its label");
+    throw new TokenFault(
+      "device",
+      "KEY_MISSING",
+      "the token made a key that is not found again under its label",
+    );
   }
 
   destroy(keyId: string): void {
@@ -130,7 +136,9 @@ export class LaneToken {
       loginRequired: this.#description.loginRequired,
       ...(this.#request.ckaId === undefined ? {} : { ckaId: this.#request.ckaId }),
     });
-    this.#keks = new Map(keks.flatMap((kek) => [kek.record.keyId, ...kek.record.aliases].map((id) => [id, kek])));
+    this.#keks = new Map(
+      keks.flatMap((kek) => [kek.record.keyId, ...kek.record.aliases].map((id) => [id, kek])),
+    );
   }
 
   /** Uses a generation; when its handle has become invalid, once more after a fresh reading of the token. */
@@ -160,12 +168,22 @@ export class LaneToken {
       if (error instanceof TokenFault && error.fault === "setup") return;
       throw error;
     }
-    throw new TokenFault("device", "HSM_UNAVAILABLE", "the token's round trip gives another text", undefined, cause);
+    throw new TokenFault(
+      "device",
+      "HSM_UNAVAILABLE",
+      "the token's round trip gives another text",
+      undefined,
+      cause,
+    );
   }
 }
 
 function mechanismName(request: CryptRequest): MechanismName {
   const mechanism = mechanismById(request.mechanism);
   if (mechanism !== undefined) return mechanism.name;
-  throw new TokenFault("input", "INPUT_INVALID", `mechanism ${String(request.mechanism)} is not in the table`);
+  throw new TokenFault(
+    "input",
+    "INPUT_INVALID",
+    `mechanism ${String(request.mechanism)} is not in the table`,
+  );
 }

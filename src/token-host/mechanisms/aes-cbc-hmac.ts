@@ -31,7 +31,11 @@ function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Ui
       return session.lib.C_Encrypt(handle, padded, Buffer.alloc(padded.length + BLOCK_BYTES));
     });
     if (sealed.length !== padded.length) {
-      throw new TokenFault("device", "HSM_UNAVAILABLE", "the token's AES-CBC output has another length than its input");
+      throw new TokenFault(
+        "device",
+        "HSM_UNAVAILABLE",
+        "the token's AES-CBC output has another length than its input",
+      );
     }
     const ivAndSealed = Buffer.concat([iv, sealed]);
     return Buffer.concat([ivAndSealed, mac(session, kek, aad, ivAndSealed)]);
@@ -68,7 +72,11 @@ function unpadded(padded: Buffer): Buffer {
     return plaintext;
   }
   padded.fill(0);
-  throw new TokenFault("device", "HSM_UNAVAILABLE", "the token's AES-CBC plaintext is not what was encrypted");
+  throw new TokenFault(
+    "device",
+    "HSM_UNAVAILABLE",
+    "the token's AES-CBC plaintext is not what was encrypted",
+  );
 }
 
 function aesKeyOf(kek: Kek): Buffer {

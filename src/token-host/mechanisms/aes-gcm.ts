@@ -43,11 +43,18 @@ function encrypt(
   const key = kek.aes;
   const dialect = dialectOf(session, kek);
   if (key === undefined || dialect === null || dialect.mechanism !== mechanism) {
-    throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", `the token does not perform ${mechanism} with this KEK`);
+    throw new TokenFault(
+      "setup",
+      "MECHANISM_UNSUPPORTED",
+      `the token does not perform ${mechanism} with this KEK`,
+    );
   }
   const { iv, raw } = session.run("encrypting (C_Encrypt)", (handle) => {
     const fresh = makeIv(dialect.ivSent);
-    return { iv: fresh, raw: gcmEncrypt(session, handle, key, { ckm: dialect.ckm, iv: fresh, aad }, plaintext) };
+    return {
+      iv: fresh,
+      raw: gcmEncrypt(session, handle, key, { ckm: dialect.ckm, iv: fresh, aad }, plaintext),
+    };
   });
   return bodyOf(dialect, iv, raw, plaintext.length);
 }
@@ -67,7 +74,11 @@ function bodyOf(dialect: GcmDialect, iv: Buffer, raw: Buffer, plaintextBytes: nu
   if (untouched) throw new TokenFault("device", "HSM_UNAVAILABLE", "the token no longer writes its IV back");
   switch (dialect.mechanism) {
     case "aes-gcm-iv-appended":
-      return Buffer.concat([Buffer.of(dialect.ivBytes), raw.subarray(sealedBytes), raw.subarray(0, sealedBytes)]);
+      return Buffer.concat([
+        Buffer.of(dialect.ivBytes),
+        raw.subarray(sealedBytes),
+        raw.subarray(0, sealedBytes),
+      ]);
     case "aes-gcm-iv-prepended":
       return Buffer.concat([Buffer.of(dialect.ivBytes), raw]);
     default:
@@ -85,8 +96,14 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
   const iv = body.subarray(1, 1 + ivBytes);
   const sealed = body.subarray(1 + ivBytes);
   const { call, data } = decryptCall(dialectOf(session, kek) ?? STANDARD, iv, sealed, aad);
-  const plaintext = session.run("decrypting (C_Decrypt)", (handle) => gcmDecrypt(session, handle, key, call, data));
+  const plaintext = session.run("decrypting (C_Decrypt)", (handle) =>
+    gcmDecrypt(session, handle, key, call, data),
+  );
   if (plaintext.length === sealed.length - TAG_BYTES) return plaintext;
   plaintext.fill(0);
-  throw new TokenFault("device", "HSM_UNAVAILABLE", "the token returned a plaintext of another length than was encrypted");
+  throw new TokenFault(
+    "device",
+    "HSM_UNAVAILABLE",
+    "the token returned a plaintext of another length than was encrypted",
+  );
 }

@@ -37,7 +37,9 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
   }
   const key = aesKeyOf(kek);
   const way = wayOf(session, kek, key);
-  const inner = session.run("unwrapping (AES-KWP)", (handle) => way.unwrap(session, handle, key, Buffer.from(body)));
+  const inner = session.run("unwrapping (AES-KWP)", (handle) =>
+    way.unwrap(session, handle, key, Buffer.from(body)),
+  );
   try {
     if (inner.length > DIGEST_BYTES && timingSafeEqual(inner.subarray(0, DIGEST_BYTES), digestOf(aad))) {
       return Buffer.from(inner.subarray(DIGEST_BYTES));
@@ -62,7 +64,8 @@ function wayOf(session: TokenSession, kek: Kek, key: Handle): { wrap: Way; unwra
     for (const way of [byEncrypt(ckm), byWrap(ckm)]) {
       const out = session.attempt("trying AES-KWP", (handle) => way.wrap(session, handle, key, text));
       if (!out.ok) {
-        if (out.fault.fault === "login" || out.fault.fault === "object" || out.fault.fault === "session") throw out.fault;
+        if (out.fault.fault === "login" || out.fault.fault === "object" || out.fault.fault === "session")
+          throw out.fault;
         refusal = out.fault.message;
         continue;
       }
@@ -73,7 +76,11 @@ function wayOf(session: TokenSession, kek: Kek, key: Handle): { wrap: Way; unwra
       return way;
     }
   }
-  throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", `the token does not perform AES-KWP with this KEK ${refusal}`.trimEnd());
+  throw new TokenFault(
+    "setup",
+    "MECHANISM_UNSUPPORTED",
+    `the token does not perform AES-KWP with this KEK ${refusal}`.trimEnd(),
+  );
 }
 
 function byEncrypt(ckm: number): { wrap: Way; unwrap: Way } {
@@ -95,7 +102,10 @@ function byWrap(ckm: number): { wrap: Way; unwrap: Way } {
   const mechanism: Mechanism = { mechanism: ckm };
   return {
     wrap: ({ lib }, handle, key, bytes) => {
-      const object = lib.C_CreateObject(handle, [...carrierTemplate(), { type: pkcs11js.CKA_VALUE, value: bytes }]);
+      const object = lib.C_CreateObject(handle, [
+        ...carrierTemplate(),
+        { type: pkcs11js.CKA_VALUE, value: bytes },
+      ]);
       try {
         return lib.C_WrapKey(handle, mechanism, key, object, Buffer.alloc(bytes.length + 64));
       } finally {

@@ -29,13 +29,25 @@ function mechanismOf(call: GcmCall): Mechanism {
 }
 
 /** Returns what the token put out, unread. */
-export function gcmEncrypt(session: TokenSession, handle: Handle, key: Handle, call: GcmCall, data: Uint8Array): Buffer {
+export function gcmEncrypt(
+  session: TokenSession,
+  handle: Handle,
+  key: Handle,
+  call: GcmCall,
+  data: Uint8Array,
+): Buffer {
   session.lib.C_EncryptInit(handle, mechanismOf(call), key);
   const input = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   return session.lib.C_Encrypt(handle, input, Buffer.alloc(data.length + SLACK_BYTES));
 }
 
-export function gcmDecrypt(session: TokenSession, handle: Handle, key: Handle, call: GcmCall, data: Uint8Array): Buffer {
+export function gcmDecrypt(
+  session: TokenSession,
+  handle: Handle,
+  key: Handle,
+  call: GcmCall,
+  data: Uint8Array,
+): Buffer {
   session.lib.C_DecryptInit(handle, mechanismOf(call), key);
   const input = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   return session.lib.C_Decrypt(handle, input, Buffer.alloc(data.length + SLACK_BYTES));

@@ -75,7 +75,12 @@ interface KnownOutput {
   readonly raw: Buffer;
 }
 
-function encryptKnown(session: TokenSession, key: Handle, ckm: number, sent: IvSent | Buffer): KnownOutput | { refusal: string } {
+function encryptKnown(
+  session: TokenSession,
+  key: Handle,
+  ckm: number,
+  sent: IvSent | Buffer,
+): KnownOutput | { refusal: string } {
   const iv = Buffer.isBuffer(sent) ? Buffer.from(sent) : makeIv(sent);
   const ivBefore = Buffer.from(iv);
   const out = session.attempt("trying AES-GCM (C_Encrypt)", (handle) =>
@@ -111,8 +116,16 @@ function readings(out: KnownOutput, ckm: number, ivSent: IvSent): Reading[] {
   }
   if (extra !== 12 && extra !== 16) return [];
   const end = out.raw.length - extra;
-  const appended = { mechanism: "aes-gcm-iv-appended", iv: out.raw.subarray(end), sealed: out.raw.subarray(0, end) } as const;
-  const prepended = { mechanism: "aes-gcm-iv-prepended", iv: out.raw.subarray(0, extra), sealed: out.raw.subarray(extra) } as const;
+  const appended = {
+    mechanism: "aes-gcm-iv-appended",
+    iv: out.raw.subarray(end),
+    sealed: out.raw.subarray(0, end),
+  } as const;
+  const prepended = {
+    mechanism: "aes-gcm-iv-prepended",
+    iv: out.raw.subarray(0, extra),
+    sealed: out.raw.subarray(extra),
+  } as const;
   return [false, true].flatMap((ownFormat) =>
     [appended, prepended].map(({ mechanism, iv, sealed }) => ({
       dialect: { mechanism, ckm, ivSent, ivBytes: extra, ownFormat },
@@ -122,7 +135,13 @@ function readings(out: KnownOutput, ckm: number, ivSent: IvSent): Reading[] {
   );
 }
 
-function opensAndRefuses(session: TokenSession, key: Handle, dialect: GcmDialect, iv: Buffer, sealed: Buffer): boolean {
+function opensAndRefuses(
+  session: TokenSession,
+  key: Handle,
+  dialect: GcmDialect,
+  iv: Buffer,
+  sealed: Buffer,
+): boolean {
   const opened = tryOpen(session, key, dialect, iv, sealed, KNOWN_AAD);
   if (opened?.equals(KNOWN_TEXT) !== true) return false;
   const flipped = Buffer.from(sealed);
@@ -140,7 +159,9 @@ function tryOpen(
   aad: Buffer,
 ): Buffer | undefined {
   const { call, data } = decryptCall(dialect, iv, sealed, aad);
-  const out = session.attempt("trying AES-GCM (C_Decrypt)", (handle) => gcmDecrypt(session, handle, key, call, data));
+  const out = session.attempt("trying AES-GCM (C_Decrypt)", (handle) =>
+    gcmDecrypt(session, handle, key, call, data),
+  );
   if (out.ok) return out.value;
   throwUnlessTrialRefusal(out.fault);
   return undefined;

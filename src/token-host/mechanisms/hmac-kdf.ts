@@ -50,7 +50,13 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
     decipher.final();
   } catch (error) {
     plaintext.fill(0);
-    throw new TokenFault("input", "NOT_AUTHENTIC", "the ciphertext does not authenticate under this KEK", undefined, error);
+    throw new TokenFault(
+      "input",
+      "NOT_AUTHENTIC",
+      "the ciphertext does not authenticate under this KEK",
+      undefined,
+      error,
+    );
   }
   return plaintext;
 }

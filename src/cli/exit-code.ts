@@ -1,0 +1,37 @@
+// Exit codes of every command: 0 done; 1 the answer is no; 2 usage or configuration; 3 HSM or network not
+// reachable. One row for each error code.
+import type { ErrorCode } from "../errors.js";
+
+export const EXIT_DONE = 0;
+export const EXIT_NO = 1;
+export const EXIT_USAGE = 2;
+export const EXIT_UNREACHABLE = 3;
+
+const EXIT_CODES = {
+  CONFIG_INVALID: EXIT_USAGE,
+  INPUT_INVALID: EXIT_USAGE,
+  SOCKET_UNUSABLE: EXIT_USAGE,
+  MODULE_UNUSABLE: EXIT_USAGE,
+  PIN_UNREADABLE: EXIT_USAGE,
+  NOT_AUTHENTIC: EXIT_NO,
+  KEY_UNKNOWN: EXIT_NO,
+  KEY_MISSING: EXIT_NO,
+  KEY_AMBIGUOUS: EXIT_NO,
+  KEY_UNSUITABLE: EXIT_NO,
+  MECHANISM_UNSUPPORTED: EXIT_NO,
+  TOKEN_REFUSED: EXIT_NO,
+  PIN_REFUSED: EXIT_NO,
+  TOKEN_NOT_FOUND: EXIT_UNREACHABLE,
+  HSM_UNAVAILABLE: EXIT_UNREACHABLE,
+  SESSION_LOST: EXIT_UNREACHABLE,
+  DEADLINE: EXIT_UNREACHABLE,
+  OVERLOADED: EXIT_UNREACHABLE,
+  STOPPING: EXIT_UNREACHABLE,
+  PEER_UNREACHABLE: EXIT_UNREACHABLE,
+  CANCELLED: EXIT_NO,
+  INTERNAL: EXIT_NO,
+} as const satisfies Record<ErrorCode, number>;
+
+export function exitCodeOf(code: ErrorCode): number {
+  return EXIT_CODES[code];
+}

@@ -1,0 +1,96 @@
+// A KMS v2 client over a unix socket, for the commands that ask a running plugin. Answers are copied into
+// domain shapes; gRPC errors become KmsErrors that keep the status' name.
+import { fileURLToPath } from "node:url";
+import * as grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { KmsError } from "../errors.js";
+
+const PROTO = fileURLToPath(new URL("../../proto/kms/v2/api.proto", import.meta.url));
+
+export interface KmsStatus {
+  readonly version: string;
+  readonly healthz: string;
+  readonly keyId: string;
+}
+
+export interface KmsCiphertext {
+  readonly ciphertext: Buffer;
+  readonly keyId: string;
+  readonly annotations: Record<string, Buffer>;
+}
+
+type Unary = (
+  request: object,
+  metadata: grpc.Metadata,
+  options: grpc.CallOptions,
+  done: (error: grpc.ServiceError | null, answer: unknown) => void,
+) => grpc.ClientUnaryCall;
+
+export class KmsClient {
+  readonly #client: grpc.Client & Record<string, Unary>;
+  readonly #timeoutMs: number;
+
+  /** @param endpoint a path, unix:///path, or unix:///@name for an abstract socket */
+  constructor(endpoint: string, timeoutMs = 3_000) {
+    const definition = loadSync(PROTO, { keepCase: true, defaults: true });
+    const { v2 } = grpc.loadPackageDefinition(definition) as unknown as {
+      v2: { KeyManagementService: grpc.ServiceClientConstructor };
+    };
+    this.#client = new v2.KeyManagementService(grpcTarget(endpoint), grpc.credentials.createInsecure(), {
+      // As kube-apiserver sends it; a path would not be a valid :authority.
+      "grpc.default_authority": "localhost",
+      "grpc.enable_channelz": 0,
+    }) as unknown as grpc.Client & Record<string, Unary>;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  async status(): Promise<KmsStatus> {
+    const answer = (await this.#call("Status", {})) as { version: string; healthz: string; key_id: string };
+    return { version: answer.version, healthz: answer.healthz, keyId: answer.key_id };
+  }
+
+  async encrypt(plaintext: Uint8Array, uid: string): Promise<KmsCiphertext> {
+    const answer = (await this.#call("Encrypt", { plaintext, uid })) as {
+      ciphertext: Buffer;
+      key_id: string;
+      annotations: Record<string, Buffer>;
+    };
+    return { ciphertext: answer.ciphertext, keyId: answer.key_id, annotations: answer.annotations };
+  }
+
+  async decrypt(question: KmsCiphertext, uid: string): Promise<Buffer> {
+    const { ciphertext, keyId, annotations } = question;
+    const answer = (await this.#call("Decrypt", { ciphertext, uid, key_id: keyId, annotations })) as {
+      plaintext: Buffer;
+    };
+    return answer.plaintext;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+
+  async #call(method: string, request: object): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const call = this.#client[method];
+      if (call === undefined) throw new TypeError(`no method ${method}`);
+      const options = { deadline: Date.now() + this.#timeoutMs };
+      call.call(this.#client, request, new grpc.Metadata(), options, (error, answer) => {
+        if (error === null) resolve(answer);
+        else reject(toKmsError(error));
+      });
+    });
+  }
+}
+
+function grpcTarget(endpoint: string): string {
+  const path = endpoint.replace(/^unix:(?:\/\/)?/, "");
+  const name = path.replace(/^\//, "");
+  return name.startsWith("@") ? `unix-abstract:${name.slice(1)}` : `unix:${path}`;
+}
+
+function toKmsError(error: grpc.ServiceError): KmsError {
+  const name = grpc.status[error.code];
+  const code = error.code === grpc.status.NOT_FOUND ? "KEY_UNKNOWN" : "PEER_UNREACHABLE";
+  return new KmsError(code, `${name}: ${error.details}`, error);
+}

@@ -1,0 +1,56 @@
+// What every command prints: a table for people or JSON for programs, on standard output; errors on standard
+// error. No command prints a PIN, a DEK seed or a KEK.
+import Table from "cli-table3";
+
+export type OutputFormat = "table" | "json";
+
+export interface Terminal {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+  /** Standard error is a terminal: progress may be drawn. */
+  readonly isInteractive: boolean;
+}
+
+export const PROCESS_TERMINAL: Terminal = {
+  out: (text) => process.stdout.write(`${text}\n`),
+  err: (text) => process.stderr.write(`${text}\n`),
+  isInteractive: process.stderr.isTTY,
+};
+
+/** A table without lines, its columns two spaces apart. */
+export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const table = new Table({
+    head: [...head],
+    style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
+    chars: NO_LINES,
+  });
+  table.push(...rows.map((row) => [...row]));
+  return table
+    .toString()
+    .split("\n")
+    .map((line) => line.trimEnd())
+    .join("\n");
+}
+
+const NO_LINES = {
+  top: "",
+  "top-mid": "",
+  "top-left": "",
+  "top-right": "",
+  bottom: "",
+  "bottom-mid": "",
+  "bottom-left": "",
+  "bottom-right": "",
+  left: "",
+  "left-mid": "",
+  mid: "",
+  "mid-mid": "",
+  right: "",
+  "right-mid": "",
+  middle: "",
+};
+
+/** Indented JSON with the keys in the order given. */
+export function formatJson(value: unknown): string {
+  return JSON.stringify(value, null, 2);
+}

@@ -1,0 +1,29 @@
+// `kms-pkcs11 serve`: runs the plugin until it is told to stop.
+import type { Command } from "commander";
+import { startPlugin } from "../serve.js";
+import { addServeOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
+
+export function addServeCommand(program: Command): void {
+  addServeOptions(program.command("serve"))
+    .description("run the plugin; SIGTERM drains requests and removes the socket")
+    .addHelpText(
+      "after",
+      `
+Example:
+  kms-pkcs11 serve --key 'pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin' \\
+    --socket /run/kms-pkcs11/kms.sock --http 127.0.0.1:8090`,
+    )
+    .action(async (_local, command: Command) => {
+      const settings = settingsFrom(command.optsWithGlobals<SettingsOptions>(), true);
+      const plugin = await startPlugin(settings, process.env);
+      let stopping = false;
+      const stop = (signal: string): void => {
+        if (stopping) process.exit(1);
+        stopping = true;
+        plugin.log.info({ signal }, "stopping");
+        void plugin.stop().then(() => process.exit(0));
+      };
+      process.on("SIGTERM", stop);
+      process.on("SIGINT", stop);
+    });
+}

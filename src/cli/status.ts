@@ -1,0 +1,105 @@
+// `kms-pkcs11 status`: what a running plugin answers on its socket, as kube-apiserver would ask it.
+import { randomBytes, timingSafeEqual } from "node:crypto";
+import type { Command } from "commander";
+import { KmsError } from "../errors.js";
+import { EXIT_NO } from "./exit-code.js";
+import { KmsClient, type KmsStatus } from "./kms-client.js";
+import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
+
+interface StatusOptions {
+  readonly socket: string;
+  readonly roundTrip?: true;
+  readonly timeout: string;
+  readonly output: OutputFormat;
+}
+
+interface RoundTrip {
+  readonly ciphertextBytes: number;
+  readonly annotations: readonly string[];
+  readonly keyId: string;
+  readonly encryptMs: number;
+  readonly decryptMs: number;
+}
+
+const SEED_BYTES = 32;
+
+export function addStatusCommand(program: Command, terminal: Terminal): void {
+  program
+    .command("status")
+    .description(
+      "ask a running plugin over its socket; exit 0 if it answers healthz ok, 1 if not, 3 if it cannot be reached",
+    )
+    .option("--socket <path>", "socket of the plugin: a path or unix:///path", "/run/kms-pkcs11/kms.sock")
+    .option("--round-trip", "also encrypt and decrypt 32 random bytes")
+    .option("--timeout <ms>", "time for each call, in ms", "3000")
+    .addHelpText("after", "\nExample:\n  kms-pkcs11 status --socket /run/kms-pkcs11/kms.sock --round-trip")
+    .action(async (_local, command: Command) => {
+      const options = command.optsWithGlobals<StatusOptions>();
+      const timeoutMs = Number(options.timeout);
+      if (!Number.isFinite(timeoutMs) || timeoutMs <= 0)
+        throw new KmsError("CONFIG_INVALID", "--timeout: a number of ms above 0");
+      await status(options, timeoutMs, terminal);
+    });
+}
+
+async function status(options: StatusOptions, timeoutMs: number, terminal: Terminal): Promise<void> {
+  const client = new KmsClient(options.socket, timeoutMs);
+  try {
+    const answer = await client.status();
+    const trip = options.roundTrip === true ? await roundTrip(client, answer) : undefined;
+    if (options.output === "json") terminal.out(formatJson({ ...answer, ...(trip && { roundTrip: trip }) }));
+    else terminal.out(formatTable(["", ""], rows(answer, trip)).trimStart());
+    if (answer.healthz !== "ok") process.exitCode = EXIT_NO;
+  } finally {
+    client.close();
+  }
+}
+
+/** Encrypts and decrypts as kube-apiserver would. @throws KmsError NOT_AUTHENTIC when another text comes back */
+async function roundTrip(client: KmsClient, answer: KmsStatus): Promise<RoundTrip> {
+  const seed = randomBytes(SEED_BYTES);
+  const startedAt = performance.now();
+  const sealed = await client.encrypt(seed, "status-encrypt");
+  const encryptedAt = performance.now();
+  const opened = await client.decrypt(sealed, "status-decrypt");
+  const decryptedAt = performance.now();
+  if (opened.length !== seed.length || !timingSafeEqual(opened, seed)) {
+    throw new KmsError("NOT_AUTHENTIC", "the plugin decrypted to something else than was encrypted");
+  }
+  if (sealed.keyId !== answer.keyId) {
+    throw new KmsError(
+      "KEY_UNSUITABLE",
+      `Encrypt answered with key_id ${sealed.keyId}, Status with ${answer.keyId}`,
+    );
+  }
+  return {
+    ciphertextBytes: sealed.ciphertext.length,
+    annotations: Object.keys(sealed.annotations),
+    keyId: sealed.keyId,
+    encryptMs: rounded(encryptedAt - startedAt),
+    decryptMs: rounded(decryptedAt - encryptedAt),
+  };
+}
+
+function rounded(ms: number): number {
+  return Math.round(ms * 100) / 100;
+}
+
+function rows(answer: KmsStatus, trip: RoundTrip | undefined): string[][] {
+  const basic = [
+    ["version", answer.version],
+    ["healthz", answer.healthz],
+    ["key_id", answer.keyId],
+  ];
+  if (trip === undefined) return basic;
+  const annotations =
+    trip.annotations.length === 0 ? "no annotations" : `annotations ${trip.annotations.join(", ")}`;
+  return [
+    ...basic,
+    [
+      "Encrypt",
+      `${String(SEED_BYTES)} bytes to ${String(trip.ciphertextBytes)}, ${annotations}, ${String(trip.encryptMs)} ms`,
+    ],
+    ["Decrypt", `the same ${String(SEED_BYTES)} bytes, ${String(trip.decryptMs)} ms`],
+  ];
+}

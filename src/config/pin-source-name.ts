@@ -1,0 +1,65 @@
+// How a PIN source is written in a pin-source attribute (RFC 7512 section 2.4) or an option: "file:/path", a plain
+// path, "env:NAME" or "credential:NAME". Only the grammar; nothing is read here. What is given may be a PIN that
+// somebody took for its source, so no message repeats it.
+import { fileURLToPath } from "node:url";
+import { KmsError } from "../errors.js";
+
+export type PinSourceName =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "env"; readonly name: string }
+  | { readonly kind: "credential"; readonly name: string };
+
+const FORMS = "give file:/path, env:NAME or credential:NAME";
+const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
+/** systemd takes a credential's name as a file name (systemd.exec, LoadCredential=). */
+const CREDENTIAL_NAME = /^(?!\.{1,2}$)[\x21-\x2e\x30-\x39\x3b-\x7e]{1,255}$/;
+
+/** @throws KmsError CONFIG_INVALID when the text is no PIN source; the message never repeats the text */
+export function parsePinSourceName(text: string): PinSourceName {
+  if (text.startsWith("|")) throw invalid(`a pin-source that runs a program is refused; ${FORMS}`);
+  const colon = text.indexOf(":");
+  const scheme = text.startsWith("/") || colon < 0 ? "" : text.slice(0, colon).toLowerCase();
+  switch (scheme) {
+    case "":
+      return { kind: "file", path: checkAbsolutePath(text) };
+    case "file":
+      return { kind: "file", path: checkAbsolutePath(pathOfUrl(text)) };
+    case "env":
+      return { kind: "env", name: checkEnvName(text.slice(colon + 1)) };
+    case "credential":
+      return { kind: "credential", name: checkCredentialName(text.slice(colon + 1)) };
+    default:
+      throw invalid(`this kind of pin-source is not known; ${FORMS}`);
+  }
+}
+
+/** @throws KmsError CONFIG_INVALID */
+export function checkEnvName(name: string): string {
+  if (ENV_NAME.test(name)) return name;
+  throw invalid("is not the name of an environment variable; give letters, digits and _, such as KMS_PIN");
+}
+
+/** @throws KmsError CONFIG_INVALID */
+export function checkCredentialName(name: string): string {
+  if (CREDENTIAL_NAME.test(name)) return name;
+  throw invalid("is not the name of a systemd credential; give a file name, such as kms-pkcs11-pin");
+}
+
+/** Returns the path itself. @throws KmsError CONFIG_INVALID unless it is absolute and names a file */
+export function checkAbsolutePath(path: string): string {
+  if (path.startsWith("/") && path !== "/" && !path.includes("\0")) return path;
+  throw invalid("is not an absolute path; begin it with /");
+}
+
+function pathOfUrl(text: string): string {
+  if (!/^file:\//i.test(text)) throw invalid("a file: pin-source has an absolute path; give file:/path");
+  try {
+    return fileURLToPath(new URL(text));
+  } catch {
+    throw invalid("is not a file: URL of this machine; give file:/path");
+  }
+}
+
+function invalid(message: string): KmsError {
+  return new KmsError("CONFIG_INVALID", message);
+}

@@ -1,0 +1,186 @@
+// Where the PIN comes from and how it is read. The PIN leaves this file in one Buffer, which the caller zeroes;
+// buffers in between are zeroed here (an environment variable is a string, which JavaScript cannot wipe). No message,
+// description or stamp holds the PIN or its length.
+import { isUtf8 } from "node:buffer";
+import { closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { basename, isAbsolute, join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { KmsError } from "../errors.js";
+import type { PinSourceName } from "./pin-source-name.js";
+
+export type PinSource =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "credential"; readonly path: string }
+  | { readonly kind: "env"; readonly name: string }
+  | { readonly kind: "none" };
+
+/** The systemd credential that is used when nothing else is configured. */
+export const DEFAULT_CREDENTIAL = "kms-pkcs11-pin";
+/** Bytes. No vendor takes a longer PIN; AWS CloudHSM's "user:password" is the longest known. */
+export const MAX_PIN_BYTES = 255;
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** @throws KmsError CONFIG_INVALID for a credential without $CREDENTIALS_DIRECTORY */
+export function resolvePinSource(name: PinSourceName, env: Environment): PinSource {
+  if (name.kind !== "credential") return name;
+  const directory = credentialsDirectory(env);
+  if (directory !== undefined) return { kind: "credential", path: join(directory, name.name) };
+  throw new KmsError(
+    "CONFIG_INVALID",
+    `$CREDENTIALS_DIRECTORY is not set; run under systemd with LoadCredential=${name.name}:/path, or use a file`,
+  );
+}
+
+/** Returns the default credential if systemd has passed it on, else `none`. */
+export function defaultPinSource(env: Environment): PinSource {
+  const directory = credentialsDirectory(env);
+  if (directory === undefined) return { kind: "none" };
+  const path = join(directory, DEFAULT_CREDENTIAL);
+  return statSync(path, { throwIfNoEntry: false }) === undefined
+    ? { kind: "none" }
+    : { kind: "credential", path };
+}
+
+function credentialsDirectory(env: Environment): string | undefined {
+  const directory = env["CREDENTIALS_DIRECTORY"];
+  return directory !== undefined && isAbsolute(directory) ? directory : undefined;
+}
+
+/**
+ * Returns the PIN, 1 to 255 bytes of UTF-8 without its trailing line break, for the caller to zero; undefined when
+ * no PIN is configured.
+ * @throws KmsError PIN_UNREADABLE naming the source and what to do
+ */
+export function readPin(source: PinSource, env: Environment): Buffer | undefined {
+  switch (source.kind) {
+    case "none":
+      return undefined;
+    case "env":
+      return checkPin(Buffer.from(env[source.name] ?? ""), source);
+    case "file":
+    case "credential":
+      return readPinFile(source);
+  }
+}
+
+function readPinFile(source: PinSource & { path: string }): Buffer {
+  // One byte more than a PIN with its line break shows that the file is too long.
+  const bytes = Buffer.alloc(MAX_PIN_BYTES + 3);
+  try {
+    return checkPin(bytes.subarray(0, readInto(source.path, bytes)), source);
+  } catch (error) {
+    if (error instanceof KmsError) throw error;
+    const code = (error as NodeJS.ErrnoException).code ?? "unknown error";
+    throw unreadable(
+      source,
+      `cannot be read (${code}); ${WHAT_TO_DO[code] ?? "give a readable file"}`,
+      error,
+    );
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+const WHAT_TO_DO: Readonly<Record<string, string>> = {
+  ENOENT: "create it with the token's user PIN, mode 0600",
+  EACCES: "let the plugin's user read it",
+  EISDIR: "give a file that holds the token's user PIN",
+  ENXIO: "give a regular file",
+};
+
+/** Returns how many bytes the file gave. Does not wait for the writer of a pipe. */
+function readInto(path: string, bytes: Buffer): number {
+  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  try {
+    const stat = fstatSync(file);
+    if (!stat.isFile())
+      throw Object.assign(new Error("not a regular file"), { code: stat.isDirectory() ? "EISDIR" : "ENXIO" });
+    let length = 0;
+    for (let got = -1; got !== 0 && length < bytes.length; length += got) {
+      got = readSync(file, bytes, length, bytes.length - length, null);
+    }
+    return length;
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Returns a copy of the PIN alone and zeroes `bytes`. What cannot be a PIN must not cost one of the token's attempts. */
+function checkPin(bytes: Buffer, source: PinSource): Buffer {
+  try {
+    const end =
+      bytes.at(-1) !== 0x0a ? bytes.length : bytes.at(-2) === 0x0d ? bytes.length - 2 : bytes.length - 1;
+    const pin = bytes.subarray(0, end);
+    if (pin.length === 0) throw unreadable(source, "is empty; put the token's user PIN there");
+    if (pin.includes(0x0a) || pin.includes(0x0d))
+      throw unreadable(source, "has several lines; put the PIN alone there");
+    if (pin.length > MAX_PIN_BYTES) {
+      throw unreadable(source, `is too long for a PIN; put at most ${String(MAX_PIN_BYTES)} bytes there`);
+    }
+    if (!isUtf8(pin)) throw unreadable(source, "is not UTF-8 text; put the PIN as text there");
+    return Buffer.from(Uint8Array.from(pin).buffer);
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+/**
+ * Returns a text that changes when the source does: a file's identity and times, not its size, which would tell the
+ * PIN's length. An environment cannot change under a process, so its stamp is the process's start.
+ */
+export function pinSourceStamp(source: PinSource): string {
+  switch (source.kind) {
+    case "none":
+      return "none";
+    case "env":
+      return `env:${source.name}:${String(performance.timeOrigin)}`;
+    case "file":
+    case "credential":
+      return `${source.kind}:${fileStamp(source.path)}`;
+  }
+}
+
+function fileStamp(path: string): string {
+  try {
+    const { dev, ino, mtimeNs, ctimeNs } = statSync(path, { bigint: true });
+    return [dev, ino, mtimeNs, ctimeNs].join(":");
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? "unreadable";
+  }
+}
+
+/** For logs and messages. */
+export function describePinSource(source: PinSource): string {
+  switch (source.kind) {
+    case "none":
+      return "no PIN source";
+    case "env":
+      return `environment variable ${source.name}`;
+    case "credential":
+      return `systemd credential ${basename(source.path)}`;
+    case "file":
+      return `file ${source.path}`;
+  }
+}
+
+/** Returns a copy of `env` without the variables that hold a PIN, for child processes. */
+export function environmentWithoutPin(
+  env: Environment,
+  sources: readonly PinSource[],
+): Record<string, string> {
+  const pins = new Set(sources.flatMap((source) => (source.kind === "env" ? [source.name] : [])));
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) =>
+      value === undefined || pins.has(name) ? [] : [[name, value]],
+    ),
+  );
+}
+
+function unreadable(source: PinSource, problem: string, cause?: unknown): KmsError {
+  const where =
+    source.kind === "credential"
+      ? `${describePinSource(source)} (${source.path})`
+      : describePinSource(source);
+  return new KmsError("PIN_UNREADABLE", `the PIN's ${where} ${problem}`, cause);
+}

@@ -1,0 +1,236 @@
+// PKCS#11 URIs (RFC 7512): parsing, formatting, and what a URI must hold to name a KEK. Stricter than the RFC in
+// four ways: pin-value is refused, a slot number must come with the token's name or serial, `type` may only be
+// secret-key, and no attribute is empty. Scheme and hex digits are case-insensitive, all else is case-sensitive
+// (sections 2.3 and 2.5). No message repeats a value from the query.
+import { isUtf8 } from "node:buffer";
+import { KmsError } from "../errors.js";
+import { nearest } from "./nearest.js";
+import { parsePinSourceName } from "./pin-source-name.js";
+
+export interface Pkcs11Uri {
+  readonly token?: string;
+  readonly manufacturer?: string;
+  readonly serial?: string;
+  readonly model?: string;
+  readonly slotId?: number;
+  readonly slotDescription?: string;
+  readonly slotManufacturer?: string;
+  readonly libraryDescription?: string;
+  readonly libraryManufacturer?: string;
+  /** `major` or `major.minor`. */
+  readonly libraryVersion?: string;
+  /** CKA_LABEL; of a KEK, the part before "@". */
+  readonly object?: string;
+  /** CKA_ID. */
+  readonly id?: Uint8Array;
+  readonly type?: "secret-key";
+  readonly modulePath?: string;
+  readonly moduleName?: string;
+  /** As written: see `parsePinSourceName`. */
+  readonly pinSource?: string;
+}
+
+/** A URI that names a KEK. */
+export type KekUri = Pkcs11Uri & { readonly object: string };
+
+/** What a token is found by; every field that is given must match. */
+export type UriTokenSelector = Pick<Pkcs11Uri, "token" | "serial" | "manufacturer" | "model" | "slotId">;
+
+/** "@" parts the name from the activation instant; 15 characters leave room for it in a 40-byte label (YubiHSM 2). */
+export const MAX_OBJECT_NAME_LENGTH = 15;
+
+type Draft = { -readonly [Field in keyof Pkcs11Uri]: Pkcs11Uri[Field] };
+type TextField = Exclude<keyof Pkcs11Uri, "slotId" | "id" | "type">;
+
+const EXAMPLE =
+  "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/path";
+
+/** In the order in which they are written. */
+const PATH_FIELDS = {
+  "library-manufacturer": "libraryManufacturer",
+  "library-description": "libraryDescription",
+  "library-version": "libraryVersion",
+  "slot-manufacturer": "slotManufacturer",
+  "slot-description": "slotDescription",
+  "slot-id": "slotId",
+  manufacturer: "manufacturer",
+  model: "model",
+  serial: "serial",
+  token: "token",
+  object: "object",
+  id: "id",
+  type: "type",
+} as const satisfies Record<string, keyof Pkcs11Uri>;
+const QUERY_FIELDS = {
+  "module-path": "modulePath",
+  "module-name": "moduleName",
+  "pin-source": "pinSource",
+} as const satisfies Record<string, keyof Pkcs11Uri>;
+const NOT_FOR_SELECTION = [
+  "library-manufacturer",
+  "library-description",
+  "library-version",
+  "slot-manufacturer",
+  "slot-description",
+] as const;
+
+/** @throws KmsError CONFIG_INVALID: what is wrong and what would be right, never a PIN */
+export function parsePkcs11Uri(text: string): Pkcs11Uri {
+  if (/(^|[:;?&])\s*pin[-_]?value/i.test(text)) {
+    throw invalid(
+      "pin-value is refused, since process lists and logs would show it; use pin-source=file:/path",
+    );
+  }
+  const scheme = /^pkcs11:/i.exec(text)?.[0];
+  if (scheme === undefined) throw invalid(`is not a PKCS#11 URI; give one such as ${EXAMPLE}`);
+  const rest = text.slice(scheme.length);
+  const mark = rest.indexOf("?");
+  const draft: Draft = {};
+  readAttributes(draft, mark < 0 ? rest : rest.slice(0, mark), ";", PATH_FIELDS);
+  if (mark >= 0) readAttributes(draft, rest.slice(mark + 1), "&", QUERY_FIELDS);
+  if (draft.slotId !== undefined && draft.token === undefined && draft.serial === undefined) {
+    throw invalid("a slot number alone is never relied on; add token=LABEL or serial=NUMBER to slot-id");
+  }
+  return draft;
+}
+
+/**
+ * Returns the URI if it can name a KEK.
+ * @throws KmsError CONFIG_INVALID when `object` is missing or is no KEK's name, or when the URI narrows the token
+ * down by attributes of slot or library that are not compared here
+ */
+export function requireKekUri(uri: Pkcs11Uri): KekUri {
+  const { object } = uri;
+  if (object === undefined) throw invalid("names no KEK; add object=NAME, such as object=kms-kek");
+  if (object.length > MAX_OBJECT_NAME_LENGTH || !/^[\x20-\x7e]+$/.test(object) || object.includes("@")) {
+    throw invalid(
+      `object is no KEK's name; give 1 to ${String(MAX_OBJECT_NAME_LENGTH)} printable ASCII characters without "@", such as kms-kek`,
+    );
+  }
+  const ignored = NOT_FOR_SELECTION.find((name) => uri[PATH_FIELDS[name]] !== undefined);
+  if (ignored !== undefined) {
+    throw invalid(`${ignored} selects no token here; use token, serial, manufacturer, model and slot-id`);
+  }
+  return { ...uri, object };
+}
+
+/** Returns what of the URI selects the token. */
+export function tokenSelector(uri: Pkcs11Uri): UriTokenSelector {
+  const { token, serial, manufacturer, model, slotId } = uri;
+  const all = { token, serial, manufacturer, model, slotId };
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+}
+
+/** Returns the URI in one canonical spelling, for logs and output: `parsePkcs11Uri` reads it back; it holds no PIN. */
+export function formatPkcs11Uri(uri: Pkcs11Uri): string {
+  const query = formatAttributes(uri, QUERY_FIELDS, "&", /[^A-Za-z0-9._~:@,+/-]/gu);
+  return `pkcs11:${formatAttributes(uri, PATH_FIELDS, ";", /[^A-Za-z0-9._~:@,+-]/gu)}${query === "" ? "" : `?${query}`}`;
+}
+
+function formatAttributes(
+  uri: Pkcs11Uri,
+  fields: Readonly<Record<string, keyof Pkcs11Uri>>,
+  separator: string,
+  unsafe: RegExp,
+): string {
+  const format = (value: string | number | Uint8Array): string =>
+    value instanceof Uint8Array
+      ? percentEncode(value)
+      : String(value).replace(unsafe, (char) => percentEncode(Buffer.from(char)));
+  return Object.entries(fields)
+    .flatMap(([name, field]) => (uri[field] === undefined ? [] : [`${name}=${format(uri[field])}`]))
+    .join(separator);
+}
+
+function percentEncode(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => `%${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
+}
+
+function readAttributes(
+  draft: Draft,
+  text: string,
+  separator: ";" | "&",
+  fields: Readonly<Record<string, keyof Pkcs11Uri>>,
+): void {
+  for (const part of text === "" ? [] : text.split(separator)) {
+    const at = part.indexOf("=");
+    const name = part.slice(0, Math.max(at, 0));
+    if (!/^[A-Za-z0-9_-]+$/.test(name)) {
+      throw invalid(
+        `an attribute is not written as name=value; separate them by "${separator}", such as ${EXAMPLE}`,
+      );
+    }
+    // Vendors' attributes (section 2.3): nothing here acts on them.
+    if (/^x-/i.test(name)) continue;
+    const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
+    if (field === undefined) throw unknownAttribute(name, separator, fields);
+    if (draft[field] !== undefined) throw invalid(`${name} stands twice; give it once`);
+    assign(draft, field, name, percentDecode(name, part.slice(at + 1), separator));
+  }
+}
+
+function unknownAttribute(name: string, separator: ";" | "&", fields: object): KmsError {
+  const [other, place] = separator === ";" ? [QUERY_FIELDS, `after "?"`] : [PATH_FIELDS, `before "?"`];
+  if (Object.hasOwn(other, name)) return invalid(`${name} stands in the wrong place; write it ${place}`);
+  const known = Object.keys(fields);
+  const meant = nearest(name, known);
+  const right = meant === undefined ? `known here are ${known.join(", ")}` : `did you mean ${meant}?`;
+  return invalid(`attribute "${name.slice(0, 40)}" is not known; ${right}`);
+}
+
+function assign(draft: Draft, field: keyof Pkcs11Uri, name: string, bytes: Buffer): void {
+  if (bytes.length === 0) throw invalid(`${name} is empty; leave it out or give it a value`);
+  if (field === "id") draft.id = Uint8Array.from(bytes);
+  else if (field === "slotId") draft.slotId = slotNumber(bytes.toString("latin1"));
+  else if (field === "type") draft.type = secretKeyType(bytes.toString("latin1"));
+  else draft[field] = textOf(field, name, bytes);
+}
+
+function slotNumber(text: string): number {
+  const value = Number(text);
+  if (/^[0-9]+$/.test(text) && Number.isSafeInteger(value)) return value;
+  throw invalid("slot-id is not a slot number; give decimal digits, such as slot-id=1");
+}
+
+function secretKeyType(text: string): "secret-key" {
+  if (text === "secret-key") return text;
+  throw invalid("type names no KEK's class; write type=secret-key or leave it out");
+}
+
+function textOf(field: TextField, name: string, bytes: Buffer): string {
+  if (!isUtf8(bytes))
+    throw invalid(`${name} is not UTF-8 once its percent-encoding is undone; encode its UTF-8 bytes`);
+  const text = bytes.toString("utf8");
+  if (text.includes("\0")) throw invalid(`${name} holds a zero byte; leave out %00`);
+  if (field === "libraryVersion" && !/^[0-9]+(\.[0-9]+)?$/.test(text)) {
+    throw invalid("library-version is not a version; give major.minor, such as 2.6");
+  }
+  if (field === "pinSource") parsePinSourceName(text);
+  return text;
+}
+
+/** Section 2.3: pk11-pchar in the path, pk11-qchar in the query. */
+function percentDecode(name: string, text: string, separator: ";" | "&"): Buffer {
+  const literal = separator === ";" ? /[\w.~:[\]@!$'()*+,=&-]/ : /[\w.~:[\]@!$'()*+,=/?|-]/;
+  const bytes: number[] = [];
+  for (let at = 0; at < text.length; at++) {
+    const char = text.charAt(at);
+    const hex = text.slice(at + 1, at + 3);
+    if (char === "%") {
+      if (!/^[0-9A-Fa-f]{2}$/.test(hex)) {
+        throw invalid(`${name} holds a "%" without two hex digits after it; write a percent sign as %25`);
+      }
+      bytes.push(Number.parseInt(hex, 16));
+      at += 2;
+    } else if (literal.test(char)) {
+      bytes.push(char.charCodeAt(0));
+    } else {
+      throw invalid(`${name} holds a character that has to be percent-encoded, such as a space as %20`);
+    }
+  }
+  return Buffer.from(bytes);
+}
+
+function invalid(message: string): KmsError {
+  return new KmsError("CONFIG_INVALID", message);
+}

@@ -1,0 +1,182 @@
+// Metrics for Prometheus: base units, few labels, and key_ids in the hashed form of kube-apiserver's own
+// metrics, so that the two join. Lower layers see only the methods that they call.
+import { createHash } from "node:crypto";
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+
+export interface KeyMetric {
+  readonly keyId: string;
+  readonly state: string;
+  /** ISO 8601, or null for a key without an instant. */
+  readonly activation: string | null;
+}
+
+/** Values that are read when Prometheus asks, not kept up to date in between. */
+export interface Gauges {
+  readonly hsmUp: () => boolean;
+  readonly outageSeconds: () => number;
+  readonly readyHosts: () => number;
+  readonly sessions: () => number;
+  readonly queueLength: () => number;
+  readonly cacheEntries: () => number;
+  readonly localKekUses: () => number;
+  readonly keys: () => readonly KeyMetric[];
+}
+
+const SECONDS_BUCKETS = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
+];
+
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #requests = new Counter({
+    name: "kms_pkcs11_requests_total",
+    help: "KMS v2 requests by operation and gRPC status.",
+    labelNames: ["operation", "code"],
+    registers: [this.#registry],
+  });
+  readonly #requestSeconds = new Histogram({
+    name: "kms_pkcs11_request_seconds",
+    help: "Time from a KMS v2 request's arrival to its answer.",
+    labelNames: ["operation"],
+    buckets: SECONDS_BUCKETS,
+    registers: [this.#registry],
+  });
+  readonly #hsmCalls = new Counter({
+    name: "kms_pkcs11_hsm_calls_total",
+    help: "Operations under a KEK that were sent to the token, by result.",
+    labelNames: ["operation", "result"],
+    registers: [this.#registry],
+  });
+  readonly #hsmCallSeconds = new Histogram({
+    name: "kms_pkcs11_hsm_call_seconds",
+    help: "Time from sending an operation to the token host to its reply.",
+    labelNames: ["operation"],
+    buckets: SECONDS_BUCKETS,
+    registers: [this.#registry],
+  });
+  readonly #restarts = new Counter({
+    name: "kms_pkcs11_token_host_restarts_total",
+    help: "Token hosts that ended and were replaced, by cause.",
+    labelNames: ["cause"],
+    registers: [this.#registry],
+  });
+  readonly #cache = {
+    hits: this.#counter("kms_pkcs11_cache_hits_total", "Decrypts answered from the unwrap cache."),
+    misses: this.#counter(
+      "kms_pkcs11_cache_misses_total",
+      "Decrypts that the unwrap cache could not answer.",
+    ),
+    evictions: this.#counter(
+      "kms_pkcs11_cache_evictions_total",
+      "Entries that left the unwrap cache for want of room.",
+    ),
+  };
+
+  constructor(version: string) {
+    collectDefaultMetrics({ register: this.#registry, prefix: "kms_pkcs11_" });
+    const build = new Gauge({
+      name: "kms_pkcs11_build_info",
+      help: "Always 1; its labels tell the version.",
+      labelNames: ["version", "node"],
+      registers: [this.#registry],
+    });
+    build.set({ version, node: process.version }, 1);
+  }
+
+  /** Registers the gauges once there is something to read them from. */
+  watch(gauges: Gauges): void {
+    this.#gauge("kms_pkcs11_hsm_up", "Whether a token host is ready and the last proof succeeded.", () =>
+      Number(gauges.hsmUp()),
+    );
+    this.#gauge(
+      "kms_pkcs11_outage_seconds",
+      "How long the HSM has been away; 0 while it is there.",
+      gauges.outageSeconds,
+    );
+    this.#gauge("kms_pkcs11_token_hosts", "Token hosts that are ready.", gauges.readyHosts);
+    this.#gauge("kms_pkcs11_sessions", "Sessions that are open on the token.", gauges.sessions);
+    this.#gauge("kms_pkcs11_queue_length", "Requests that wait for a session.", gauges.queueLength);
+    this.#gauge("kms_pkcs11_cache_entries", "Plaintexts in the unwrap cache.", gauges.cacheEntries);
+    this.#gauge("kms_pkcs11_local_kek_uses", "Encrypts under the current local KEK.", gauges.localKekUses);
+    this.#keyGauges(gauges.keys);
+  }
+
+  requestDone(operation: string, code: string, seconds: number): void {
+    this.#requests.inc({ operation, code });
+    this.#requestSeconds.observe({ operation }, seconds);
+  }
+
+  hsmCallDone(operation: string, result: string, seconds: number): void {
+    this.#hsmCalls.inc({ operation, result });
+    this.#hsmCallSeconds.observe({ operation }, seconds);
+  }
+
+  hostEnded(cause: string): void {
+    this.#restarts.inc({ cause });
+  }
+
+  cacheHit(): void {
+    this.#cache.hits.inc();
+  }
+
+  cacheMiss(): void {
+    this.#cache.misses.inc();
+  }
+
+  cacheEvicted(): void {
+    this.#cache.evictions.inc();
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  async text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  #counter(name: string, help: string): Counter {
+    return new Counter({ name, help, registers: [this.#registry] });
+  }
+
+  #gauge(name: string, help: string, read: () => number): void {
+    new Gauge({
+      name,
+      help,
+      registers: [this.#registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  }
+
+  #keyGauges(keys: () => readonly KeyMetric[]): void {
+    new Gauge({
+      name: "kms_pkcs11_key_info",
+      help: "Always 1 for each generation of the KEK; its labels tell its state.",
+      labelNames: ["key_id_hash", "state"],
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        for (const { keyId, state } of keys()) this.set({ key_id_hash: hashKeyId(keyId), state }, 1);
+      },
+    });
+    new Gauge({
+      name: "kms_pkcs11_key_activation_timestamp_seconds",
+      help: "Activation instant of each generation that has one.",
+      labelNames: ["key_id_hash"],
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        for (const { keyId, activation } of keys()) {
+          if (activation !== null) this.set({ key_id_hash: hashKeyId(keyId) }, Date.parse(activation) / 1000);
+        }
+      },
+    });
+  }
+}
+
+/** As kube-apiserver labels its own metrics (k8s.io/apiserver, envelope/metrics). */
+export function hashKeyId(keyId: string): string {
+  return `sha256:${createHash("sha256").update(keyId).digest("hex")}`;
+}

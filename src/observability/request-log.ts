@@ -1,0 +1,61 @@
+// What is logged of requests: every Encrypt (they are rare), every failure, Decrypts at debug level, and of
+// Status only a changed answer. uid and key_id, never data.
+import type { KmsError } from "../errors.js";
+import type { Log } from "../log.js";
+
+export interface LoggedRequest {
+  readonly operation: "Status" | "Encrypt" | "Decrypt";
+  readonly uid: string;
+  readonly keyId: string | undefined;
+  readonly healthz?: string;
+  readonly error: KmsError | undefined;
+  readonly seconds: number;
+}
+
+/** A uid and a key_id are the client's words: cut to this many characters. */
+const MAX_SHOWN = 128;
+
+export class RequestLog {
+  readonly #log: Log;
+  #lastStatus = "";
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  requestDone(request: LoggedRequest): void {
+    if (request.operation === "Status") this.#statusDone(request);
+    else this.#cryptDone(request);
+  }
+
+  #statusDone({ keyId, healthz, error }: LoggedRequest): void {
+    const answer = error === undefined ? `${healthz ?? ""} ${keyId ?? ""}` : `${error.code} ${error.message}`;
+    if (answer === this.#lastStatus) return;
+    this.#lastStatus = answer;
+    if (error === undefined && healthz === "ok") this.#log.info({ keyId, healthz }, "Status changed");
+    else this.#log.warn({ keyId, healthz, err: error }, "Status changed");
+  }
+
+  #cryptDone({ operation, uid, keyId, error, seconds }: LoggedRequest): void {
+    if (operation === "Decrypt" && error === undefined) {
+      this.#log.debug({ uid: shown(uid), keyId: shown(keyId), ms: toMs(seconds) }, operation);
+    } else {
+      const fields = {
+        uid: shown(uid),
+        keyId: shown(keyId),
+        ms: toMs(seconds),
+        ...(error && { err: error }),
+      };
+      if (error === undefined) this.#log.info(fields, operation);
+      else this.#log.warn(fields, `${operation} failed`);
+    }
+  }
+}
+
+function shown(text: string | undefined): string | undefined {
+  return text?.slice(0, MAX_SHOWN);
+}
+
+function toMs(seconds: number): number {
+  return Math.round(seconds * 1e5) / 100;
+}

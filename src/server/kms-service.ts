@@ -1,0 +1,144 @@
+// The three RPCs of KMS v2: fields are copied between the wire and the domain, and nothing else is done here.
+import { fileURLToPath } from "node:url";
+import {
+  loadPackageDefinition,
+  type sendUnaryData,
+  type ServerUnaryCall,
+  type ServiceClientConstructor,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+import { KmsError } from "../errors.js";
+import type { Annotations, KmsProvider, RequestContext } from "../provider/kms.js";
+import { grpcStatusOf } from "./grpc-status.js";
+
+const PROTO = fileURLToPath(new URL("../../proto/kms/v2/api.proto", import.meta.url));
+/** kube-apiserver fixes the version it first sees for its whole life. */
+const KMS_VERSION = "v2";
+
+export type Operation = "Status" | "Encrypt" | "Decrypt";
+
+/** One finished request, without its data. */
+export interface FinishedRequest {
+  readonly operation: Operation;
+  readonly uid: string;
+  /** The key_id answered with or asked for; undefined where there was none. */
+  readonly keyId: string | undefined;
+  readonly healthz?: string;
+  readonly error: KmsError | undefined;
+  readonly seconds: number;
+}
+
+export type RequestObserver = (request: FinishedRequest) => void;
+
+interface WireEncrypt {
+  readonly plaintext: Buffer;
+  readonly uid: string;
+}
+
+interface WireDecrypt {
+  readonly ciphertext: Buffer;
+  readonly uid: string;
+  readonly key_id: string;
+  readonly annotations: Annotations;
+}
+
+/** The service's definition, read once from the proto file that ships with the package. */
+export function kmsServiceDefinition(): ServiceDefinition {
+  const definition = loadSync(PROTO, { keepCase: true, defaults: true });
+  const root = loadPackageDefinition(definition) as unknown as {
+    v2: { KeyManagementService: ServiceClientConstructor };
+  };
+  return root.v2.KeyManagementService.service;
+}
+
+export function kmsService(provider: KmsProvider, observe: RequestObserver): UntypedServiceImplementation {
+  return {
+    Status: (_call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
+      const startedAt = performance.now();
+      const done = (keyId: string | undefined, healthz: string | undefined, error?: KmsError): void => {
+        const seconds = (performance.now() - startedAt) / 1000;
+        observe({
+          operation: "Status",
+          uid: "",
+          keyId,
+          ...(healthz === undefined ? {} : { healthz }),
+          error,
+          seconds,
+        });
+      };
+      try {
+        const { healthz, keyId } = provider.status();
+        answer(null, { version: KMS_VERSION, healthz, key_id: keyId });
+        done(keyId, healthz);
+      } catch (thrown) {
+        const error = KmsError.from(thrown);
+        answer(wireError(error));
+        done(undefined, undefined, error);
+      }
+    },
+    Encrypt: (call: ServerUnaryCall<WireEncrypt, unknown>, answer: sendUnaryData<unknown>) => {
+      const { plaintext, uid } = call.request;
+      serve("Encrypt", call, uid, undefined, answer, observe, async (context) => {
+        try {
+          const sealed = await provider.encrypt(plaintext, context);
+          const { ciphertext, keyId, annotations } = sealed;
+          return { message: { ciphertext, key_id: keyId, annotations }, keyId };
+        } finally {
+          plaintext.fill(0);
+        }
+      });
+    },
+    Decrypt: (call: ServerUnaryCall<WireDecrypt, unknown>, answer: sendUnaryData<unknown>) => {
+      const { ciphertext, uid, key_id: keyId, annotations } = call.request;
+      serve("Decrypt", call, uid, keyId, answer, observe, async (context) => {
+        const plaintext = await provider.decrypt({ ciphertext, keyId, annotations }, context);
+        return { message: { plaintext }, keyId, wipe: plaintext };
+      });
+    },
+  };
+}
+
+interface Served {
+  readonly message: object;
+  readonly keyId: string;
+  /** Bytes to zero once the answer has been serialised. */
+  readonly wipe?: Uint8Array;
+}
+
+function serve(
+  operation: Operation,
+  call: ServerUnaryCall<unknown, unknown>,
+  uid: string,
+  askedKeyId: string | undefined,
+  answer: sendUnaryData<unknown>,
+  observe: RequestObserver,
+  work: (context: RequestContext) => Promise<Served>,
+): void {
+  const startedAt = performance.now();
+  const context: RequestContext = { uid, cancelled: false };
+  call.on("cancelled", () => {
+    context.cancelled = true;
+  });
+  const done = (keyId: string | undefined, error: KmsError | undefined): void => {
+    observe({ operation, uid, keyId, error, seconds: (performance.now() - startedAt) / 1000 });
+  };
+  work(context).then(
+    ({ message, keyId, wipe }) => {
+      answer(null, message);
+      // grpc-js serialises a unary answer before it returns; the copy is what travels.
+      wipe?.fill(0);
+      done(keyId, undefined);
+    },
+    (thrown: unknown) => {
+      const error = KmsError.from(thrown);
+      answer(wireError(error));
+      done(askedKeyId, error);
+    },
+  );
+}
+
+function wireError(error: KmsError): { code: number; details: string } {
+  return { code: grpcStatusOf(error.code), details: error.message };
+}

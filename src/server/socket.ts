@@ -1,0 +1,169 @@
+// The unix socket's life: a safe folder, a stale file removed only after a connect to it was refused, a bind
+// that no other user can connect to even for a moment, and a removal that touches nobody else's socket.
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+  unlinkSync,
+  type Stats,
+} from "node:fs";
+import { connect, type Server } from "node:net";
+import { basename, dirname, join } from "node:path";
+import { KmsError } from "../errors.js";
+
+export interface SocketSettings {
+  /** A file's path, or the name of an abstract socket without its leading NUL. */
+  readonly path: string;
+  readonly abstract: boolean;
+  /** Permission bits of the file, such as 0o600. */
+  readonly mode: number;
+  /** Group name or gid that the file is given to. */
+  readonly group?: string;
+}
+
+/** Asks what answers on a live socket, in a few words. */
+export type AskPeer = (path: string) => Promise<string>;
+
+export interface BoundSocket {
+  /** Removes the file, if it is still the one that was bound. */
+  remove(): void;
+}
+
+/** sockaddr_un holds 108 bytes, the last a NUL (unix(7)). */
+const MAX_PATH_BYTES = 107;
+const OTHERS_MAY_WRITE = 0o022;
+/** Nobody but the owner may connect until mode and group are set. */
+const BIND_UMASK = 0o177;
+
+/**
+ * Binds `server` to the socket.
+ * @throws KmsError SOCKET_UNUSABLE with what to do
+ */
+export async function bindSocket(
+  server: Server,
+  settings: SocketSettings,
+  ask: AskPeer,
+): Promise<BoundSocket> {
+  if (settings.abstract) {
+    await listen(server, `\0${settings.path}`, settings.path);
+    return { remove: () => undefined };
+  }
+  const path = join(safeFolder(settings.path), basename(settings.path));
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+    throw unusable(
+      `${path}: a socket path has at most ${String(MAX_PATH_BYTES)} bytes; choose a shorter one`,
+    );
+  }
+  const gid = settings.group === undefined ? undefined : gidOf(settings.group);
+  await removeStale(path, ask);
+  const before = process.umask(BIND_UMASK);
+  try {
+    // The file is made inside listen(), before it returns.
+    const listening = listen(server, path, path);
+    process.umask(before);
+    await listening;
+  } finally {
+    process.umask(before);
+  }
+  const ours = lstatSync(path);
+  if (gid !== undefined) chownSync(path, -1, gid);
+  chmodSync(path, settings.mode);
+  return {
+    remove: () => {
+      removeIfSame(path, ours);
+    },
+  };
+}
+
+async function listen(server: Server, address: string, shown: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const fail = (error: NodeJS.ErrnoException): void => {
+      const what = error.code === "EADDRINUSE" ? "another process has just taken it" : error.message;
+      reject(unusable(`${shown}: cannot listen: ${what}`, error));
+    };
+    server.once("error", fail);
+    server.listen({ path: address }, () => {
+      server.off("error", fail);
+      resolve();
+    });
+  });
+}
+
+/** Returns the real path of the socket's folder, which nobody but its owner may write to. */
+function safeFolder(path: string): string {
+  const folder = dirname(path);
+  let real: string;
+  let stats: Stats;
+  try {
+    real = realpathSync(folder);
+    stats = statSync(real);
+  } catch (error) {
+    throw unusable(`${folder} does not exist or cannot be entered; create it with mode 0700`, error);
+  }
+  if (!stats.isDirectory()) throw unusable(`${folder} is no folder`);
+  const uid = process.geteuid?.() ?? 0;
+  if (stats.uid !== 0 && stats.uid !== uid) {
+    throw unusable(
+      `${folder} belongs to user ${String(stats.uid)}, who could replace the socket; use a folder of root or of this user`,
+    );
+  }
+  if ((stats.mode & OTHERS_MAY_WRITE) !== 0) {
+    throw unusable(
+      `${folder} can be written to by others, who could replace the socket; chmod go-w it or use another folder`,
+    );
+  }
+  return real;
+}
+
+async function removeStale(path: string, ask: AskPeer): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) throw unusable(`${path} exists and is no socket; it is left alone, move it away`);
+  if (await isRefused(path)) {
+    removeIfSame(path, found);
+    return;
+  }
+  throw unusable(`${path} is in use: ${await ask(path)}; stop that process or choose another socket`);
+}
+
+/** Whether a connect is refused, which is what a socket file without a process behind it does. */
+async function isRefused(path: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const probe = connect(path);
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ECONNREFUSED") resolve(true);
+      // A full backlog belongs to a live process.
+      else if (error.code === "EAGAIN") resolve(false);
+      else if (error.code === "ENOENT") resolve(true);
+      else reject(unusable(`${path} cannot be probed: ${error.message}`, error));
+    });
+  });
+}
+
+function removeIfSame(path: string, known: Stats): void {
+  const now = lstatSync(path, { throwIfNoEntry: false });
+  if (now?.dev === known.dev && now.ino === known.ino) unlinkSync(path);
+}
+
+/** @throws KmsError SOCKET_UNUSABLE for a group that /etc/group does not know */
+function gidOf(group: string): number {
+  if (/^\d+$/.test(group)) return Number(group);
+  const line = readFileSync("/etc/group", "utf8")
+    .split("\n")
+    .find((one) => one.startsWith(`${group}:`));
+  const gid = line?.split(":")[2];
+  if (gid === undefined)
+    throw unusable(`socket.group: there is no group "${group}"; name one of /etc/group or a gid`);
+  return Number(gid);
+}
+
+function unusable(message: string, cause?: unknown): KmsError {
+  return new KmsError("SOCKET_UNUSABLE", message, cause);
+}
