@@ -9,29 +9,23 @@ import {
   readPin,
   type PinSource,
 } from "./config/pin-source.js";
-import { tokenSelector } from "./config/pkcs11-uri.js";
+import { formatPkcs11Uri, tokenSelector } from "./config/pkcs11-uri.js";
 import { effectiveSettings, type Settings, type TokenSettings } from "./config/settings.js";
 import { KmsError } from "./errors.js";
+import { FailoverHsm } from "./hsm/failover.js";
 import type { HsmObserver } from "./hsm/host-pool.js";
 import { PinGate, type Pin } from "./hsm/pin-gate.js";
 import { FilePinMemory, VolatilePinMemory } from "./hsm/pin-memory.js";
+import type { Hsm } from "./hsm/port.js";
 import { TokenHsm } from "./hsm/token-hsm.js";
 import type { Log } from "./log.js";
-import { startHttp, type Readiness, type RunningHttp } from "./observability/http.js";
+import { startHttp, type HttpContent, type RunningHttp } from "./observability/http.js";
 import { createLogger } from "./observability/logger.js";
 import { Metrics } from "./observability/metrics.js";
 import { RequestLog } from "./observability/request-log.js";
-import { ActiveKey } from "./provider/active-key.js";
 import type { SchedulePolicy } from "./provider/generations.js";
-import { reportKeys, type KeyReport } from "./provider/key-report.js";
-import { Keyring } from "./provider/keyring.js";
-import { LocalKeks } from "./provider/local-kek.js";
-import { Outage } from "./provider/outage.js";
-import { Prover } from "./provider/prover.js";
-import { Provider } from "./provider/provider.js";
+import { ProviderRoom } from "./provider/room.js";
 import { FilePublishedMemory, NO_PUBLISHED_MEMORY } from "./provider/published-memory.js";
-import { UnwrapCache } from "./provider/unwrap-cache.js";
-import { Watch } from "./provider/watch.js";
 import { grpcStatusName } from "./server/grpc-status.js";
 import { startServer, type RunningServer } from "./server/server.js";
 
@@ -96,6 +90,31 @@ function pinFrom(source: PinSource, env: NodeJS.ProcessEnv): Pin {
   };
 }
 
+interface OpenedTokens {
+  readonly tokens: readonly TokenHsm[];
+  /** All of them as one. */
+  readonly port: Hsm;
+}
+
+function openTokens(
+  settings: Settings,
+  observer: HsmObserver,
+  log: Log,
+  env: NodeJS.ProcessEnv,
+): OpenedTokens {
+  const { hosts, requestTimeoutMs } = settings.hsm;
+  const members = settings.tokens.map((token) => ({
+    name: formatPkcs11Uri(token.uri),
+    hsm: openToken({ settings, token, hosts, observer, log, env }),
+  }));
+  const [only] = members;
+  const port =
+    only !== undefined && members.length === 1
+      ? only.hsm
+      : new FailoverHsm({ members, requestTimeoutMs, log });
+  return { tokens: members.map(({ hsm }) => hsm), port };
+}
+
 export interface Plugin {
   readonly log: Log;
   /** Where the HTTP endpoints are, if there are any. */
@@ -116,18 +135,18 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
     "kms-pkcs11 starts",
   );
   for (const warning of settings.warnings) log.warn({}, warning);
-  const [token] = settings.tokens;
-  const hsm = openToken({ settings, token, hosts: settings.hsm.hosts, observer: metrics, log, env });
-  const room = new ProviderRoom(settings, hsm, metrics, log);
+  const hsm = openTokens(settings, metrics, log, env);
+  const room = providerRoom(settings, hsm.port, metrics, log);
+  watchWith(metrics, room, hsm);
   const server = await serveSocket(settings, room, metrics, log);
   let http: RunningHttp | undefined;
   try {
-    http = settings.http && (await startHttp(settings.http, room.httpContent(metrics)));
+    http = settings.http && (await startHttp(settings.http, httpContent(room, metrics)));
   } catch (error) {
     await server.stop(0);
     throw error;
   }
-  hsm.start();
+  for (const token of hsm.tokens) token.start();
   room.start();
   return {
     log,
@@ -135,7 +154,7 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
     stop: async () => {
       await server.stop(DRAIN_MS);
       room.stop();
-      await hsm.stop(HSM_STOP_MS);
+      await Promise.all(hsm.tokens.map((token) => token.stop(HSM_STOP_MS)));
       await http?.stop();
       log.info({}, "kms-pkcs11 stopped");
     },
@@ -158,123 +177,44 @@ async function serveSocket(
   return server;
 }
 
-/** The parts of the provider, put together. */
-class ProviderRoom {
-  readonly provider: Provider;
-  readonly #keyring: Keyring;
-  readonly #prover: Prover;
-  readonly #active: ActiveKey;
-  readonly #outage: Outage;
-  readonly #cache: UnwrapCache;
-  readonly #localKeks: LocalKeks;
-  readonly #watch: Watch;
+function providerRoom(settings: Settings, hsm: Hsm, metrics: Metrics, log: Log): ProviderRoom {
+  const { stateDir, health, cache, mode, mechanism, localKek, refreshIntervalMs } = settings;
+  return new ProviderRoom({
+    hsm,
+    mode,
+    mechanism,
+    localKek,
+    refreshIntervalMs,
+    policy: schedulePolicy(settings),
+    outage: { gracePeriodMs: health.outageGracePeriodMs, onHsmLoss: health.onHsmLoss },
+    cache: { ...cache, observer: metrics },
+    memory: stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(stateDir, log),
+    log,
+  });
+}
 
-  constructor(settings: Settings, hsm: TokenHsm, metrics: Metrics, log: Log) {
-    const { outageGracePeriodMs, onHsmLoss } = settings.health;
-    const memory =
-      settings.stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(settings.stateDir, log);
-    this.#cache = new UnwrapCache({ ...settings.cache, observer: metrics });
-    this.#prover = new Prover(hsm, settings.mechanism, log);
-    this.#localKeks = new LocalKeks(Provider.localKekWrapper(hsm, this.#prover), settings.localKek);
-    this.#keyring = new Keyring({
-      hsm,
-      policy: schedulePolicy(settings),
-      log,
-      onRead: (_schedule, gone) => {
-        for (const { record } of gone) this.#forget(record.keyId);
-      },
-    });
-    this.#outage = new Outage({ gracePeriodMs: outageGracePeriodMs, onHsmLoss }, log);
-    this.#active = new ActiveKey({
-      keyring: this.#keyring,
-      prover: this.#prover,
-      memory,
-      isHsmAway: () => this.#outage.reason !== undefined,
-      now: () => Date.now(),
-      log,
-    });
-    this.#watch = new Watch({
-      hsm,
-      keyring: this.#keyring,
-      prover: this.#prover,
-      outage: this.#outage,
-      intervalMs: settings.refreshIntervalMs,
-      onRound: () => this.#afterRound(settings.mode),
-    });
-    this.provider = new Provider({
-      mode: settings.mode,
-      hsm,
-      keyring: this.#keyring,
-      prover: this.#prover,
-      active: this.#active,
-      outage: this.#outage,
-      cache: this.#cache,
-      localKeks: this.#localKeks,
-      onHsmTrouble: () => {
-        this.#watch.nudge();
-      },
-    });
-    metrics.watch({
-      hsmUp: () => hsm.state().up && this.#outage.reason === undefined,
-      outageSeconds: () => this.#outage.seconds,
-      readyHosts: () => hsm.pool.readyHosts,
-      sessions: () => hsm.pool.sessions,
-      queueLength: () => hsm.pool.queueLength,
-      cacheEntries: () => this.#cache.size,
-      localKekUses: () => this.#localKeks.uses,
-      keys: () => this.#report(),
-    });
-  }
+function watchWith(metrics: Metrics, room: ProviderRoom, { port, tokens }: OpenedTokens): void {
+  metrics.watch({
+    hsmUp: () => port.state().up && room.outage.reason === undefined,
+    outageSeconds: () => room.outage.seconds,
+    readyHosts: () => sum(tokens, ({ pool }) => pool.readyHosts),
+    sessions: () => sum(tokens, ({ pool }) => pool.sessions),
+    queueLength: () => sum(tokens, ({ pool }) => pool.queueLength),
+    cacheEntries: () => room.cache.size,
+    localKekUses: () => room.localKeks.uses,
+    keys: () => room.keys(),
+  });
+}
 
-  start(): void {
-    void this.#watch.run();
-  }
+function httpContent(room: ProviderRoom, metrics: Metrics): HttpContent {
+  return {
+    readiness: () => room.readiness(),
+    keys: () => ({ activeKeyId: room.activeKeyId ?? null, keys: room.keys() }),
+    metrics: () => metrics.text(),
+    metricsType: metrics.contentType,
+  };
+}
 
-  stop(): void {
-    this.#watch.stop();
-    this.#cache.clear();
-    this.#localKeks.clear();
-  }
-
-  httpContent(metrics: Metrics): Parameters<typeof startHttp>[1] {
-    return {
-      readiness: () => this.#readiness(),
-      keys: () => ({ activeKeyId: this.#active.current?.record.keyId ?? null, keys: this.#report() }),
-      metrics: () => metrics.text(),
-      metricsType: metrics.contentType,
-    };
-  }
-
-  #report(): KeyReport[] {
-    return reportKeys(this.#keyring, this.#prover, this.#active, Date.now());
-  }
-
-  #forget(keyId: string): void {
-    this.#cache.dropKey(keyId);
-    this.#localKeks.dropKey(keyId);
-  }
-
-  async #afterRound(mode: Settings["mode"]): Promise<void> {
-    this.#cache.purgeStale();
-    const current = this.#active.current;
-    if (mode !== "local-kek" || current === undefined || this.#outage.reason !== undefined) return;
-    // Ahead of the first Encrypt, which may then come while the HSM is away; a failure shows at the next proof.
-    await this.#localKeks.prepare(current.record.keyId).catch(() => undefined);
-  }
-
-  /** Unready as soon as the HSM is away or a KEK fails, whatever Status still answers. */
-  #readiness(): Readiness {
-    const lines: string[] = [];
-    if (this.#outage.reason !== undefined)
-      lines.push(`HSM is away for ${this.#outage.seconds.toFixed(0)} s: ${this.#outage.reason.message}`);
-    try {
-      const { healthz } = this.provider.peekStatus();
-      if (healthz !== "ok") lines.push(healthz);
-    } catch (error) {
-      lines.push(KmsError.from(error).message);
-    }
-    for (const { keyId, failure } of this.#report())
-      if (failure !== null) lines.push(`KEK ${keyId}: ${failure}`);
-    return { ready: lines.length === 0, lines: lines.length === 0 ? ["ok"] : [...new Set(lines)] };
-  }
+function sum(tokens: readonly TokenHsm[], of: (token: TokenHsm) => number): number {
+  return tokens.reduce((total, token) => total + of(token), 0);
 }

@@ -119,6 +119,7 @@ export class ActiveKey {
     const known = before === undefined ? undefined : findByKeyId(keyring.schedule, before.keyId);
     const chosen = known !== undefined && isLater(known, due) ? known : due;
     if (chosen !== due) this.#warnOfClock(chosen);
+    if (before !== undefined && known === undefined) refuseImpostor(before, chosen);
     const { failure, mechanism } = prover.proofOf(chosen.record.keyId);
     if (mechanism !== undefined && failure === undefined) return chosen;
     throw (
@@ -154,4 +155,17 @@ export class ActiveKey {
 function isLater(a: Generation, b: Generation): boolean {
   if (a.activation !== b.activation) return a.activation > b.activation;
   return a.record.keyId > b.record.keyId;
+}
+
+/**
+ * A key that became active at the very instant of the one published before, but is another key, came from a
+ * wrong clone or a wrong token: what it encrypts, the other nodes cannot decrypt.
+ */
+function refuseImpostor(before: Published, due: Generation): void {
+  if (before.activation === null || before.activation !== due.activation) return;
+  throw new KmsError(
+    "KEY_UNSUITABLE",
+    `"${due.record.label}" is key_id ${due.record.keyId} here, but this node has published ${before.keyId} for it; ` +
+      "is this another token, or a failed clone? (stateDir holds the earlier one)",
+  );
 }

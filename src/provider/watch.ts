@@ -2,13 +2,11 @@
 // when a request met trouble, and exactly when a standby KEK falls due. Every finding goes to the outage and
 // to whoever observes; nothing here is on the path of a request.
 import { KmsError } from "../errors.js";
-import type { Hsm } from "../hsm/port.js";
 import type { Keyring } from "./keyring.js";
 import type { Outage } from "./outage.js";
 import { isHsmAway, type Prover } from "./prover.js";
 
 export interface WatchOptions {
-  readonly hsm: Hsm;
   readonly keyring: Keyring;
   readonly prover: Prover;
   readonly outage: Outage;

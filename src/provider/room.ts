@@ -1,0 +1,139 @@
+// The parts of the provider put together, and what of them others may read: the endpoints, the metrics.
+import { KmsError } from "../errors.js";
+import type { MechanismChoice } from "../hsm/mechanisms.js";
+import type { Hsm } from "../hsm/port.js";
+import type { Log } from "../log.js";
+import { ActiveKey, type PublishedMemory } from "./active-key.js";
+import type { SchedulePolicy } from "./generations.js";
+import { reportKeys, type KeyReport } from "./key-report.js";
+import { Keyring } from "./keyring.js";
+import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
+import { Outage, type OutagePolicy } from "./outage.js";
+import { Prover } from "./prover.js";
+import { Provider, type Mode } from "./provider.js";
+import { UnwrapCache, type UnwrapCacheOptions } from "./unwrap-cache.js";
+import { Watch } from "./watch.js";
+
+export interface ProviderOptions {
+  readonly hsm: Hsm;
+  readonly mode: Mode;
+  readonly mechanism: MechanismChoice | "auto";
+  readonly policy: SchedulePolicy;
+  readonly refreshIntervalMs: number;
+  readonly outage: OutagePolicy;
+  readonly cache: UnwrapCacheOptions;
+  readonly localKek: LocalKekPolicy;
+  readonly memory: PublishedMemory;
+  readonly log: Log;
+}
+
+export interface Readiness {
+  readonly ready: boolean;
+  /** For people: one finding a line. */
+  readonly lines: readonly string[];
+}
+
+export class ProviderRoom {
+  readonly provider: Provider;
+  readonly outage: Outage;
+  readonly cache: UnwrapCache;
+  readonly localKeks: LocalKeks;
+  readonly #mode: Mode;
+  readonly #keyring: Keyring;
+  readonly #prover: Prover;
+  readonly #active: ActiveKey;
+  readonly #watch: Watch;
+
+  constructor(options: ProviderOptions) {
+    const { hsm, mode, policy, memory, log } = options;
+    this.#mode = mode;
+    this.cache = new UnwrapCache(options.cache);
+    this.#prover = new Prover(hsm, options.mechanism, log);
+    this.localKeks = new LocalKeks(Provider.localKekWrapper(hsm, this.#prover), options.localKek);
+    this.#keyring = new Keyring({
+      hsm,
+      policy,
+      log,
+      onRead: (_schedule, gone) => {
+        for (const { record } of gone) this.#forget(record.keyId);
+      },
+    });
+    this.outage = new Outage(options.outage, log);
+    this.#active = new ActiveKey({
+      keyring: this.#keyring,
+      prover: this.#prover,
+      memory,
+      isHsmAway: () => this.outage.reason !== undefined,
+      now: () => Date.now(),
+      log,
+    });
+    this.#watch = new Watch({
+      keyring: this.#keyring,
+      prover: this.#prover,
+      outage: this.outage,
+      intervalMs: options.refreshIntervalMs,
+      onRound: () => this.#afterRound(),
+    });
+    this.provider = new Provider({
+      mode,
+      hsm,
+      keyring: this.#keyring,
+      prover: this.#prover,
+      active: this.#active,
+      outage: this.outage,
+      cache: this.cache,
+      localKeks: this.localKeks,
+      onHsmTrouble: () => {
+        this.#watch.nudge();
+      },
+    });
+  }
+
+  start(): void {
+    void this.#watch.run();
+  }
+
+  /** Stops the background work and wipes what was kept. */
+  stop(): void {
+    this.#watch.stop();
+    this.cache.clear();
+    this.localKeks.clear();
+  }
+
+  get activeKeyId(): string | undefined {
+    return this.#active.current?.record.keyId;
+  }
+
+  keys(): KeyReport[] {
+    return reportKeys(this.#keyring, this.#prover, this.#active, Date.now());
+  }
+
+  /** Unready as soon as the HSM is away or a KEK fails, whatever Status still answers. */
+  readiness(): Readiness {
+    const lines: string[] = [];
+    if (this.outage.reason !== undefined)
+      lines.push(`HSM is away for ${this.outage.seconds.toFixed(0)} s: ${this.outage.reason.message}`);
+    try {
+      const { healthz } = this.provider.peekStatus();
+      if (healthz !== "ok") lines.push(healthz);
+    } catch (error) {
+      lines.push(KmsError.from(error).message);
+    }
+    for (const { keyId, failure } of this.keys())
+      if (failure !== null) lines.push(`KEK ${keyId}: ${failure}`);
+    return { ready: lines.length === 0, lines: lines.length === 0 ? ["ok"] : [...new Set(lines)] };
+  }
+
+  #forget(keyId: string): void {
+    this.cache.dropKey(keyId);
+    this.localKeks.dropKey(keyId);
+  }
+
+  async #afterRound(): Promise<void> {
+    this.cache.purgeStale();
+    const current = this.#active.current;
+    if (this.#mode !== "local-kek" || current === undefined || this.outage.reason !== undefined) return;
+    // Ahead of the first Encrypt, which may then come while the HSM is away; a failure shows at the next proof.
+    await this.localKeks.prepare(current.record.keyId).catch(() => undefined);
+  }
+}
