@@ -1,0 +1,95 @@
+// The soak: load and random faults together for as long as it is told, every answer checked. It fails on a
+// wrong answer, on a plugin that ends, and on a fault from which the plugin does not recover. What it measured
+// is printed, not judged.
+
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+import { FaultModule } from "../support/fault-module.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { waitFor } from "../support/wait.js";
+import { drawFault, seededRandom } from "./faults.js";
+import { Load } from "./load.js";
+import { PluginProcess } from "./plugin-process.js";
+
+const MINUTES = Number(process.env["SOAK_MINUTES"] ?? "1");
+const SEED = Number(process.env["SOAK_SEED"] ?? String(Date.now() % 1_000_000));
+const CALLERS = 32;
+const CONNECTIONS = 4;
+const FAULT_MS = { least: 200, most: 1_500 };
+const CALM_MS = 500;
+/** Answers in a row that count as recovered: more than the callers that may have been waiting. */
+const RECOVERED_ANSWERS = 2 * CALLERS;
+/** A limit for what never recovers: the backoff's cap and a start. */
+const RECOVERY_LIMIT_MS = 60_000;
+
+let softHsm: SoftHsm;
+let fault: FaultModule;
+let plugin: PluginProcess;
+let load: Load;
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function recovered(): Promise<void> {
+  load.inARow = 0;
+  await waitFor(() => load.inARow >= RECOVERED_ANSWERS || !plugin.running, {
+    what: `${String(RECOVERED_ANSWERS)} answers in a row`,
+    timeoutMs: RECOVERY_LIMIT_MS,
+  });
+  expect(plugin.running, `the plugin has ended; see ${plugin.logFile}`).toBe(true);
+}
+
+beforeAll(() => {
+  softHsm = createSoftHsm();
+  fault = new FaultModule(softHsm);
+  plugin = new PluginProcess(fault);
+  load = new Load(plugin.socket, CONNECTIONS);
+});
+
+afterAll(async () => {
+  await plugin.stop();
+  if (load.wrong.length === 0) plugin.remove();
+  fault.remove();
+  softHsm.remove();
+});
+
+test("load and faults together give no wrong answer", async () => {
+  const random = seededRandom(SEED);
+  const running = load.run(CALLERS);
+  const recoveries = new Map<string, number[]>();
+  await recovered();
+  const atStart = plugin.residentBytes();
+  const endsAt = performance.now() + MINUTES * 60_000;
+  while (performance.now() < endsAt) {
+    const { kind, lines } = drawFault(random);
+    fault.set(...lines);
+    await pause(FAULT_MS.least + random() * (FAULT_MS.most - FAULT_MS.least));
+    const clearedAt = performance.now();
+    fault.clear();
+    await recovered();
+    recoveries.set(kind, [...(recoveries.get(kind) ?? []), performance.now() - clearedAt]);
+    await pause(CALM_MS);
+  }
+  const atEnd = plugin.residentBytes();
+  load.stop();
+  await running;
+  report(recoveries, atStart, atEnd);
+  expect(load.wrong).toEqual([]);
+  expect(load.answered).toBeGreaterThan(0);
+});
+
+function report(recoveries: ReadonlyMap<string, readonly number[]>, atStart: number, atEnd: number): void {
+  const mebibytes = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+  const rows = [...recoveries].sort().map(([kind, times]) => {
+    const sorted = [...times].sort((a, b) => a - b);
+    const at = (part: number): string => (sorted[Math.floor(part * (sorted.length - 1))] ?? 0).toFixed(0);
+    return `  ${kind.padEnd(16)} ${String(times.length).padStart(4)} times, recovered after ${at(0.5)} ms (median), ${at(1)} ms (most)`;
+  });
+  console.log(
+    [
+      `soak of ${String(MINUTES)} min, seed ${String(SEED)}`,
+      `  requests ${String(load.requests)}, answered ${String(load.answered)}, refused for trouble ${String(load.troubled)}, wrong ${String(load.wrong.length)}`,
+      ...rows,
+      `  resident memory of plugin and token hosts: ${mebibytes(atStart)} at the start, ${mebibytes(atEnd)} at the end`,
+    ].join("\n"),
+  );
+}

@@ -1,0 +1,14 @@
+// The soak has a configuration of its own: one long test, run by scripts/soak only.
+
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/soak/**/*.soak.ts"],
+    globalSetup: ["test/setup/prerequisites.ts"],
+    pool: "forks",
+    // The soak ends by its own clock; these only bound a run that hangs.
+    testTimeout: 0,
+    hookTimeout: 60_000,
+  },
+});
