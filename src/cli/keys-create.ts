@@ -1,12 +1,11 @@
 // `kms-pkcs11 keys create`: makes the first generation of the KEK inside the HSM.
 import type { Command } from "commander";
-import { parse as uuidBytes, v7 as uuidV7 } from "uuid";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/wire.js";
 import { labelOf } from "../provider/instant.js";
-import { readSchedule } from "../provider/generations.js";
 import { schedulePolicy } from "../serve.js";
+import { makeGeneration } from "./new-generation.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withToken } from "./token.js";
@@ -38,28 +37,8 @@ async function create(settings: Settings): Promise<KekRecord> {
         `the token holds "${existing.label}" (key_id ${existing.keyId}) already; nothing was created`,
       );
     }
-    const label = labelOf(settings.objectName, Date.now());
-    const ckaId = Buffer.from(uuidBytes(uuidV7())).toString("hex");
-    const made = await hsm.generate({ label, ckaId, kind: "auto" });
-    await undoIfUnprotected(settings, made, (keyId) => hsm.destroy(keyId));
-    return made;
+    return makeGeneration(hsm, schedulePolicy(settings), labelOf(settings.objectName, Date.now()));
   });
-}
-
-/** A token that makes keys which leave it, whatever it is told, must not keep this one. */
-async function undoIfUnprotected(
-  settings: Settings,
-  made: KekRecord,
-  destroy: (keyId: string) => Promise<void>,
-): Promise<void> {
-  const { refused } = readSchedule([made], schedulePolicy(settings));
-  const [refusal] = refused;
-  if (refusal === undefined) return;
-  await destroy(made.keyId);
-  throw new KmsError(
-    "KEY_UNSUITABLE",
-    `the token made a key that is refused, and it was destroyed again: ${refusal.reason}`,
-  );
 }
 
 function describe(made: KekRecord): string {

@@ -1,6 +1,5 @@
-// The background work of the provider: reads the keyring and proves every generation on an interval, at once
-// when a request met trouble, and exactly when a standby KEK falls due. Every finding goes to the outage and
-// to whoever observes; nothing here is on the path of a request.
+// The background work of the provider: reads the keyring and proves every generation on an interval, and soon
+// when a request met trouble. What it finds goes to the outage; nothing here is on the path of a request.
 import { KmsError } from "../errors.js";
 import type { Keyring } from "./keyring.js";
 import type { Outage } from "./outage.js";

@@ -1,0 +1,83 @@
+// `kms-pkcs11 keys destroy`: removes a generation of the KEK from the token, for good. Never the active one;
+// and only when the caller has written out that what it protects is lost.
+import { createInterface } from "node:readline/promises";
+import type { Command } from "commander";
+import type { Settings } from "../config/settings.js";
+import { KmsError } from "../errors.js";
+import { activeAt, findByKeyId, readSchedule, stateOf, type Generation } from "../provider/generations.js";
+import { schedulePolicy } from "../serve.js";
+import { formatJson, type Terminal } from "./output.js";
+import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
+import { withToken } from "./token.js";
+
+interface DestroyOptions extends SettingsOptions {
+  readonly iUnderstandDataIsLost?: string;
+}
+
+export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
+  addKeyOptions(keys.command("destroy"))
+    .description(
+      "destroy a standby or retired KEK on the token; what is encrypted under it can then never be read again",
+    )
+    .argument("<key_id>", "the key_id, as keys list shows it")
+    .option(
+      "--i-understand-data-is-lost <key_id>",
+      "the key_id once more: whatever it still protects is lost",
+    )
+    .addHelpText(
+      "after",
+      `
+Example:
+  kms-pkcs11 keys destroy 0193...c1 --i-understand-data-is-lost 0193...c1 --config /etc/kms-pkcs11/config.yaml`,
+    )
+    .action(async (keyId: string, _local, command: Command) => {
+      const options = command.optsWithGlobals<DestroyOptions>();
+      const settings = settingsFrom(options, false);
+      await withToken(settings, async (hsm) => {
+        const generation = destroyable(await hsm.listKeks(), settings, keyId);
+        await confirm(generation.record.keyId, options);
+        await hsm.destroy(generation.record.keyId);
+        const { label } = generation.record;
+        if (options.output === "json")
+          terminal.out(formatJson({ destroyed: { keyId: generation.record.keyId, label } }));
+        else terminal.out(`destroyed "${label}" (key_id ${generation.record.keyId})`);
+      });
+    });
+}
+
+/** @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK */
+function destroyable(
+  records: Parameters<typeof readSchedule>[0],
+  settings: Settings,
+  keyId: string,
+): Generation {
+  const policy = schedulePolicy(settings);
+  const schedule = readSchedule(records, policy);
+  const generation = findByKeyId(schedule, keyId);
+  if (generation === undefined)
+    throw new KmsError("KEY_UNKNOWN", `the token holds no KEK with key_id ${keyId}; nothing was destroyed`);
+  const now = Date.now();
+  if (stateOf(generation, activeAt(schedule, policy, now), now) !== "active") return generation;
+  throw new KmsError("TOKEN_REFUSED", `${keyId} is the active KEK and is not destroyed; rotate first`);
+}
+
+/** The flag, or on a terminal the key_id typed. @throws KmsError TOKEN_REFUSED */
+async function confirm(keyId: string, { iUnderstandDataIsLost: written }: DestroyOptions): Promise<void> {
+  if (written === undefined) {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `nothing shows that no object is under ${keyId} any more; if that is known, add --i-understand-data-is-lost ${keyId}`,
+    );
+  }
+  if (written !== keyId)
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      "--i-understand-data-is-lost names another key_id; nothing was destroyed",
+    );
+  if (!process.stdin.isTTY) return;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const typed = await terminal.question(`Type the key_id to destroy it:\n`);
+  terminal.close();
+  if (typed.trim() !== keyId)
+    throw new KmsError("TOKEN_REFUSED", "another key_id was typed; nothing was destroyed");
+}
