@@ -22,6 +22,7 @@ const BACKOFF = { firstMs: 200, capMs: 30_000 };
 /** A host that was ready for this long starts its successor's backoff anew. */
 const STABLE_MS = 10_000;
 const PIN_POLL_MS = 1_000;
+const PIN_RECHECK_MS = 60_000;
 
 export class HostKeeper {
   readonly #options: KeeperOptions;
@@ -121,11 +122,17 @@ export class HostKeeper {
     }
   }
 
-  /** A PIN that was refused or cannot be read is looked at again only when its source has changed. */
+  /**
+   * A PIN that was refused or cannot be read is tried again only when its source has changed. The token is
+   * looked at again now and then all the same, without an attempt: its counter may have been reset.
+   */
   async #waitForPin(stamp: string): Promise<void> {
     const code = this.#reason?.code;
     if (code !== "PIN_REFUSED" && code !== "PIN_UNREADABLE") return;
-    while (!this.#isStopped() && !this.#options.gate.mayTryAgain(stamp)) await this.#pause(PIN_POLL_MS);
+    const until = performance.now() + PIN_RECHECK_MS;
+    while (!this.#isStopped() && !this.#options.gate.mayTryAgain(stamp) && performance.now() < until) {
+      await this.#pause(PIN_POLL_MS);
+    }
     this.#failures = 0;
   }
 

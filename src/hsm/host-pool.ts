@@ -56,14 +56,15 @@ export class HostPool {
   readonly #jobs = new Set<Job>();
   readonly #relogins = new Map<TokenHost, Promise<void>>();
   readonly #unknownRvAt = new Map<number, number>();
-  #anyReady: Promise<void>;
-  #announceReady: () => void = () => undefined;
+  /** Resolves when a host has become ready or has failed to. */
+  #change: Promise<void>;
+  #announceChange: () => void = () => undefined;
   #sweeper: NodeJS.Timeout | undefined;
   #stopped = false;
 
   constructor(options: HostPoolOptions) {
     this.#options = options;
-    this.#anyReady = new Promise((resolve) => (this.#announceReady = resolve));
+    this.#change = new Promise((resolve) => (this.#announceChange = resolve));
     this.#keepers = Array.from({ length: options.hosts }, () => this.#keeper());
   }
 
@@ -71,7 +72,7 @@ export class HostPool {
     this.#keepers.forEach((keeper, index) => {
       // Logins one after the other, the second only if the first succeeded.
       const mayStart = async (): Promise<void> => {
-        if (index > 0 && this.#ready().length === 0) await this.#anyReady;
+        while (index > 0 && this.#ready().length === 0 && !this.#stopped) await this.#change;
       };
       void keeper.run(mayStart);
     });
@@ -79,7 +80,7 @@ export class HostPool {
 
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
-    this.#announceReady();
+    this.#announceChange();
     for (const job of this.#jobs) this.#settle(job, new KmsError("STOPPING", "the plugin is stopping"));
     await Promise.all(this.#keepers.map((keeper) => keeper.stop(graceMs)));
   }
@@ -154,12 +155,12 @@ export class HostPool {
       startTimeoutMs,
       log,
       onReady: () => {
-        this.#announceReady();
-        this.#anyReady = new Promise((resolve) => (this.#announceReady = resolve));
+        this.#tellChange();
         this.#pump();
       },
       onEnded: (cause) => {
         observer.hostEnded(cause);
+        this.#tellChange();
         this.#failIfHopeless();
       },
     });
@@ -173,11 +174,21 @@ export class HostPool {
     return this.#keepers.find((keeper) => keeper.reason !== undefined)?.reason;
   }
 
+  #tellChange(): void {
+    this.#announceChange();
+    this.#change = new Promise((resolve) => (this.#announceChange = resolve));
+  }
+
   async #awaitReady(): Promise<TokenHost> {
     const reason = this.#reason();
     if (reason !== undefined) throw reason;
-    const timeout = new Promise<void>((resolve) => setTimeout(resolve, this.#options.startTimeoutMs).unref());
-    await Promise.race([this.#anyReady, timeout]);
+    let late = false;
+    const timeout = new Promise<void>((resolve) => {
+      setTimeout(resolve, this.#options.startTimeoutMs).unref();
+    }).then(() => (late = true));
+    while (this.#ready().length === 0 && this.#reason() === undefined && !late && !this.#stopped) {
+      await Promise.race([this.#change, timeout]);
+    }
     const [host] = this.#ready();
     if (host !== undefined) return host;
     throw this.#reason() ?? new KmsError("HSM_UNAVAILABLE", "no token host is ready yet");
