@@ -174,6 +174,11 @@ export class HostPool {
     return this.#keepers.find((keeper) => keeper.reason !== undefined)?.reason;
   }
 
+  /** A field would be narrowed by the compiler across an await. */
+  #isStopped(): boolean {
+    return this.#stopped;
+  }
+
   #tellChange(): void {
     this.#announceChange();
     this.#change = new Promise((resolve) => (this.#announceChange = resolve));
@@ -186,7 +191,7 @@ export class HostPool {
     const timeout = new Promise<void>((resolve) => {
       setTimeout(resolve, this.#options.startTimeoutMs).unref();
     }).then(() => (late = true));
-    while (this.#ready().length === 0 && this.#reason() === undefined && !late && !this.#stopped) {
+    while (this.#ready().length === 0 && this.#reason() === undefined && !late && !this.#isStopped()) {
       await Promise.race([this.#change, timeout]);
     }
     const [host] = this.#ready();

@@ -132,6 +132,13 @@ const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
   capacity: "the token has no session or memory left; close other clients or lower hsm.sessions",
 };
 
+const PIN_NEXT_STEP =
+  "correct the PIN in its source; until that changes it is not tried again, since retrying locks tokens";
+
+function nextStep({ fault, code }: CkrRow): string {
+  return code === "PIN_REFUSED" ? PIN_NEXT_STEP : NEXT_STEP[fault];
+}
+
 /** A failed PKCS#11 call, or a finding of the token host, with what the plugin is to do about it. */
 export class TokenFault extends Error {
   readonly fault: FaultClass;
@@ -180,7 +187,7 @@ export function toFault(error: unknown, doing: string): TokenFault {
   return new TokenFault(
     row.fault,
     row.code,
-    `${doing}: ${row.name} (0x${rv.toString(16)}); ${NEXT_STEP[row.fault]}`,
+    `${doing}: ${row.name} (0x${rv.toString(16)}); ${nextStep(row)}`,
     rv,
     error,
   );

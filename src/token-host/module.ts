@@ -66,12 +66,13 @@ export function findSlot(module: Module, selector: TokenSelector): Slot {
       `the PKCS#11 module shows no token; check that the HSM is reachable and initialised (wanted ${wanted})`,
     );
   }
-  const shown = slots.map(({ token }) => `"${unpad(token.label)}" (serial ${unpad(token.serialNumber)})`);
+  const labelled = slots.filter(({ token }) => unpad(token.label) !== "");
+  const shown = labelled.map(({ token }) => `"${unpad(token.label)}" (serial ${unpad(token.serialNumber)})`);
   const problem = matching.length === 0 ? `no token matches ${wanted}` : `several tokens match ${wanted}`;
   throw new TokenFault(
     "device",
     "TOKEN_NOT_FOUND",
-    `${problem}; the module shows ${shown.join(", ")}; correct the token attributes of the URI`,
+    `${problem}; the module shows ${shown.join(", ") || "no labelled token"}; correct the token attributes of the URI`,
   );
 }
 
