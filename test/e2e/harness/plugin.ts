@@ -2,18 +2,18 @@
 // endpoints on loopback. Stopping and starting keeps all three.
 
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { HsmToken } from "./hsm-token.js";
 import { MAIN } from "./kms-pkcs11.js";
 import { freePort } from "./port.js";
 import { ManagedProcess } from "./process.js";
 import { Metrics } from "./prometheus-text.js";
 import { newFolder } from "./run.js";
-import type { SoftHsmToken } from "./softhsm-token.js";
 import { until } from "./wait.js";
 
 export interface PluginOptions {
-  readonly token: SoftHsmToken;
+  readonly token: HsmToken;
   readonly name?: string;
   /** The object name of the KEK, as in `token.uri(object)`. */
   readonly object?: string;
@@ -21,10 +21,10 @@ export interface PluginOptions {
   readonly extraArgs?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /**
-   * Writes a configuration file and returns its path; the plugin is then started with `--config` only,
-   * so the file must name the socket, the HTTP address and the state folder it is told.
+   * Further settings of the configuration file. With them the plugin is started with `--config` only, and the
+   * file names the key and the places as the flags would.
    */
-  readonly config?: (places: PluginPlaces) => Promise<string>;
+  readonly config?: Readonly<Record<string, Readonly<Record<string, string | number>>>>;
 }
 
 /** Where a plugin is found. */
@@ -62,7 +62,7 @@ export class Plugin {
     };
     await mkdir(places.stateFolder, { mode: 0o700 });
     const flags = options.config
-      ? ["--config", await options.config(places)]
+      ? ["--config", await writeConfiguration(options, places)]
       : [
           ...["--key", options.token.uri(options.object)],
           ...["--socket", places.socket],
@@ -154,4 +154,22 @@ export class Plugin {
   logTail(lines?: number): string {
     return this.#process?.logTail(lines) ?? "";
   }
+}
+
+/** JSON is YAML too. Returns the path. */
+async function writeConfiguration(options: PluginOptions, places: PluginPlaces): Promise<string> {
+  const { config = {}, token, object, mode = "direct" } = options;
+  const configuration = {
+    apiVersion: "kms-pkcs11.dev/v1",
+    kind: "PluginConfiguration",
+    mode,
+    ...config,
+    socket: { path: places.socket, ...config["socket"] },
+    keys: { uri: token.uri(object), ...config["keys"] },
+    http: { address: places.http },
+    stateDir: places.stateFolder,
+  };
+  const path = join(places.folder, "config.yaml");
+  await writeFile(path, JSON.stringify(configuration, null, 2), { mode: 0o600 });
+  return path;
 }

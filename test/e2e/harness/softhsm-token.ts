@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import type { HsmToken } from "./hsm-token.js";
 import { newFolder } from "./run.js";
 
 const run = promisify(execFile);
@@ -17,7 +18,7 @@ const MODULE = [
   "/usr/lib64/pkcs11/libsofthsm2.so",
 ].find((path) => existsSync(path));
 
-export class SoftHsmToken {
+export class SoftHsmToken implements HsmToken {
   readonly label: string;
   readonly module: string;
   readonly pinFile: string;
@@ -53,12 +54,12 @@ export class SoftHsmToken {
     return token;
   }
 
-  /** The PKCS#11 URI of a key on the token, with its module and the file of the PIN. */
-  uri(object = "kms-kek"): string {
-    return `pkcs11:token=${this.label};object=${object}?module-path=${this.module}&pin-source=file:${this.pinFile}`;
+  /** The PKCS#11 URI of a key on the token; `module` when another one stands in front of SoftHSM's. */
+  uri(object = "kms-kek", module = this.module): string {
+    return `pkcs11:token=${this.label};object=${object}?module-path=${module}&pin-source=file:${this.pinFile}`;
   }
 
-  /** Takes the token away, for processes that have it open too: calls fail, as on a network HSM. */
+  /** Takes the token's files away: a process that starts now finds no token, one that has it open may go on. */
   async detach(): Promise<void> {
     await rename(this.#tokens, `${this.#tokens}.away`);
   }
