@@ -8,8 +8,9 @@ const UNIT_NAMES = ["h", "m", "s", "ms"];
 
 /** Returns milliseconds; undefined if the text is no duration. */
 export function parseDuration(text: string): number | undefined {
-  const groups = text === "" ? undefined : FORM.exec(text)?.slice(1);
-  return groups?.reduce((sum, digits, unit) => sum + Number(digits ?? 0) * (UNITS_MS[unit] ?? 0), 0);
+  const groups: readonly (string | undefined)[] | undefined =
+    text === "" ? undefined : FORM.exec(text)?.slice(1);
+  return groups?.reduce((sum, digits = "0", unit) => sum + Number(digits) * (UNITS_MS[unit] ?? 0), 0);
 }
 
 /** Returns the duration that `parseDuration` reads as `ms` whole milliseconds. */

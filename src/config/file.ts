@@ -1,73 +1,159 @@
-// The configuration file as text: one YAML document of a bounded size, without duplicate keys or aliases.
-import { readFileSync, statSync } from "node:fs";
-import { LineCounter, parseAllDocuments } from "yaml";
+// The configuration file: one YAML 1.2 document of a bounded size, with no duplicate keys and no aliases. Knows nothing
+// of settings. No message repeats text from the file but key names: a misplaced PIN may stand anywhere in it.
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { isAlias, isMap, isScalar, LineCounter, parseDocument, visit, type Document, type Node } from "yaml";
 import { KmsError } from "../errors.js";
+import { quote } from "./option.js";
 
 const MAX_FILE_BYTES = 1024 * 1024;
-const GROUP_AND_OTHERS_MAY_WRITE = 0o022;
+const MAX_PROBLEMS = 20;
+const WRITABLE_BY_OTHERS = 0o022;
 
 export interface ConfigurationFile {
-  readonly document: Readonly<Record<string, unknown>>;
+  /** Plain data; anything that YAML can say. */
+  readonly document: unknown;
+  /** What is not wrong with the file but should be known. */
   readonly warnings: readonly string[];
 }
 
-/** @throws KmsError CONFIG_INVALID with line and column */
+/** @throws KmsError CONFIG_INVALID, one line a problem, with line and column for what is wrong in the YAML */
 export function readConfigurationFile(path: string): ConfigurationFile {
-  const { text, warnings } = read(path);
-  return { document: parseConfiguration(text, path), warnings };
+  const { bytes, warnings } = readBytes(path);
+  return { document: parseConfiguration(bytes, path), warnings };
 }
 
-function read(path: string): { text: string; warnings: string[] } {
-  try {
-    const { size, mode } = statSync(path);
-    if (size > MAX_FILE_BYTES)
-      throw invalid(`${path}: longer than ${String(MAX_FILE_BYTES)} bytes; is it a configuration?`);
-    const open = (mode & GROUP_AND_OTHERS_MAY_WRITE) !== 0;
-    return {
-      text: readFileSync(path, "utf8"),
-      warnings: open
-        ? [
-            `${path} can be written to by others, who could point the plugin at their own module; chmod go-w it`,
-          ]
-        : [],
-    };
-  } catch (error) {
-    if (error instanceof KmsError) throw error;
-    throw invalid(`${path}: cannot be read (${(error as NodeJS.ErrnoException).code ?? "error"})`, error);
-  }
-}
-
-/** Returns the one mapping that the text holds. @throws KmsError CONFIG_INVALID */
-export function parseConfiguration(text: string, path: string): Readonly<Record<string, unknown>> {
+/** @throws KmsError CONFIG_INVALID */
+export function parseConfiguration(bytes: Uint8Array, path: string): unknown {
   const lines = new LineCounter();
-  const documents = parseAllDocuments(text, { lineCounter: lines, uniqueKeys: true });
-  const [document, ...more] = Array.isArray(documents) ? documents : [];
-  if (document === undefined) throw invalid(`${path}: is empty; it should hold a PluginConfiguration`);
-  if (more.length > 0) throw invalid(`${path}: holds several YAML documents; keep one`);
-  if (document.errors.length > 0) {
-    throw invalid(
-      document.errors
-        .map((error) => {
-          const { line, col } = lines.linePos(error.pos[0]);
-          return `${path}:${String(line)}:${String(col)}: ${error.message.split("\n", 1)[0] ?? ""}`;
-        })
-        .join("\n"),
-    );
-  }
-  const value = toPlain(document, path);
-  if (typeof value === "object" && value !== null && !Array.isArray(value))
-    return value as Record<string, unknown>;
-  throw invalid(`${path}: should be a mapping that begins with apiVersion and kind`);
-}
-
-function toPlain(document: { toJS: (options: { maxAliasCount: number }) => unknown }, path: string): unknown {
+  const text = decode(bytes, path);
   try {
+    // Duplicates are looked for below: yaml's own check takes minutes for a mapping that fills a megabyte.
+    const document = parseDocument(text, {
+      lineCounter: lines,
+      prettyErrors: false,
+      uniqueKeys: false,
+      logLevel: "error",
+    });
+    const faults = [...faultsOfSyntax(document), ...faultsOfContent(document)];
+    if (faults.length > 0) throw invalid(faults.map((fault) => lineOf(path, lines, fault)));
+    if (document.contents === null) throw invalid([`${path}: is empty; begin it with apiVersion and kind`]);
     return document.toJS({ maxAliasCount: 0 });
   } catch (error) {
-    throw invalid(`${path}: uses YAML aliases or keys that cannot be read; write the values out`, error);
+    if (error instanceof KmsError) throw error;
+    throw new KmsError("CONFIG_INVALID", `${path}: cannot be read as YAML; simplify it`, error);
   }
 }
 
-function invalid(message: string, cause?: unknown): KmsError {
-  return new KmsError("CONFIG_INVALID", message, cause);
+interface Fault {
+  readonly offset: number;
+  readonly text: string;
+}
+
+const SYNTAX_FAULTS: Readonly<Partial<Record<string, string>>> = {
+  BAD_DQ_ESCAPE: "a backslash in double quotes means nothing YAML knows; use single quotes",
+  BAD_INDENT: "the indentation fits no line above; align it",
+  BLOCK_AS_IMPLICIT_KEY: 'a second ": " on one line; put the value in quotes',
+  MISSING_CHAR: "a closing quote, bracket, colon or comma is missing; add it",
+  MULTILINE_IMPLICIT_KEY: 'a line without ": "; write it as name: value',
+  MULTIPLE_DOCS: "a second document begins here; keep one",
+  RESOURCE_EXHAUSTION: "nested too deeply; a configuration needs four levels",
+  TAB_AS_INDENT: "a tab indents this line; use spaces",
+  TAG_RESOLVE_FAILED: "a tag (!) is not known; remove it, or put the value in quotes",
+};
+
+function faultsOfSyntax(document: Document.Parsed): Fault[] {
+  return [...document.errors, ...document.warnings].map((error) => ({
+    offset: error.pos[0],
+    text: SYNTAX_FAULTS[error.code] ?? "not valid YAML; correct this line",
+  }));
+}
+
+/** Aliases could grow a small file into a huge document; of duplicate keys one would be ignored. */
+function faultsOfContent(document: Document.Parsed): Fault[] {
+  const faults: Fault[] = [];
+  visit(document, (_key, node) => {
+    if (isAlias(node))
+      faults.push({ offset: offsetOf(node), text: "aliases (*) are refused; write the value out" });
+    if (!isMap(node)) return;
+    const seen = new Set<string>();
+    for (const { key } of node.items) {
+      if (!isScalar(key))
+        faults.push({
+          offset: offsetOf(key as Node),
+          text: "a key is no plain name; write it as name: value",
+        });
+      else if (seen.has(String(key.value)))
+        faults.push({ offset: offsetOf(key), text: "this key stands twice; keep one" });
+      else seen.add(String(key.value));
+    }
+  });
+  return faults;
+}
+
+function offsetOf(node: Node | null): number {
+  return node?.range?.[0] ?? 0;
+}
+
+function lineOf(path: string, lines: LineCounter, { offset, text }: Fault): string {
+  const { line, col } = lines.linePos(offset);
+  return `${path}:${String(line)}:${String(col)}: ${text}`;
+}
+
+function decode(bytes: Uint8Array, path: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (error) {
+    throw new KmsError("CONFIG_INVALID", `${path}: is not UTF-8 text; save it as UTF-8`, error);
+  }
+}
+
+function readBytes(path: string): { bytes: Buffer; warnings: string[] } {
+  try {
+    // Without O_NONBLOCK a pipe would keep the start waiting for its writer.
+    const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    try {
+      return { warnings: warningsAbout(path, file), bytes: readAll(path, file) };
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    if (error instanceof KmsError) throw error;
+    const code = (error as NodeJS.ErrnoException).code ?? "unknown error";
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${path}: cannot be read (${code}); give a readable file to --config`,
+      error,
+    );
+  }
+}
+
+function warningsAbout(path: string, file: number): string[] {
+  const stat = fstatSync(file);
+  if (!stat.isFile()) throw invalid([`${path}: is not a regular file; give a YAML file to --config`]);
+  const warnings: string[] = [];
+  const danger = "could point the plugin at a library of theirs";
+  if ((stat.mode & WRITABLE_BY_OTHERS) !== 0)
+    warnings.push(`${path} can be written by others, who ${danger}; chmod go-w it`);
+  if (stat.uid !== 0 && stat.uid !== process.getuid?.()) {
+    warnings.push(
+      `${path} belongs to another user (uid ${String(stat.uid)}), who ${danger}; chown it to root`,
+    );
+  }
+  return warnings;
+}
+
+function readAll(path: string, file: number): Buffer {
+  const bytes = Buffer.alloc(MAX_FILE_BYTES + 1);
+  let length = 0;
+  for (let got = -1; got !== 0 && length < bytes.length; length += got) {
+    got = readSync(file, bytes, length, bytes.length - length, null);
+  }
+  if (length <= MAX_FILE_BYTES) return bytes.subarray(0, length);
+  throw invalid([`${path}: is longer than 1 MiB; give a configuration file`]);
+}
+
+function invalid(lines: readonly string[]): KmsError {
+  const more = lines.length - MAX_PROBLEMS;
+  const shown = more > 0 ? [...lines.slice(0, MAX_PROBLEMS), `and ${quote(more)} more`] : lines;
+  return new KmsError("CONFIG_INVALID", shown.join("\n"));
 }

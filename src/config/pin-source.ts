@@ -2,7 +2,7 @@
 // buffers in between are zeroed here (an environment variable is a string, which JavaScript cannot wipe). No message,
 // description or stamp holds the PIN or its length.
 import { isUtf8 } from "node:buffer";
-import { closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, constants, existsSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { basename, isAbsolute, join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { KmsError } from "../errors.js";
@@ -37,9 +37,7 @@ export function defaultPinSource(env: Environment): PinSource {
   const directory = credentialsDirectory(env);
   if (directory === undefined) return { kind: "none" };
   const path = join(directory, DEFAULT_CREDENTIAL);
-  return statSync(path, { throwIfNoEntry: false }) === undefined
-    ? { kind: "none" }
-    : { kind: "credential", path };
+  return existsSync(path) ? { kind: "credential", path } : { kind: "none" };
 }
 
 function credentialsDirectory(env: Environment): string | undefined {
@@ -119,7 +117,9 @@ function checkPin(bytes: Buffer, source: PinSource): Buffer {
       throw unreadable(source, `is too long for a PIN; put at most ${String(MAX_PIN_BYTES)} bytes there`);
     }
     if (!isUtf8(pin)) throw unreadable(source, "is not UTF-8 text; put the PIN as text there");
-    return Buffer.from(Uint8Array.from(pin).buffer);
+    const copy = Buffer.alloc(pin.length);
+    pin.copy(copy);
+    return copy;
   } finally {
     bytes.fill(0);
   }
@@ -147,6 +147,17 @@ function fileStamp(path: string): string {
     return [dev, ino, mtimeNs, ctimeNs].join(":");
   } catch (error) {
     return (error as NodeJS.ErrnoException).code ?? "unreadable";
+  }
+}
+
+/** Returns what is unsafe about a PIN file that is there: others may read it. systemd guards its credentials itself. */
+export function permissionWarning(source: PinSource): string | undefined {
+  if (source.kind !== "file") return undefined;
+  try {
+    const { mode } = statSync(source.path);
+    return (mode & 0o077) === 0 ? undefined : `PIN file ${source.path} can be read by others; chmod 0400 it`;
+  } catch {
+    return undefined;
   }
 }
 

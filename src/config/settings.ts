@@ -1,62 +1,64 @@
-// The settings that the plugin and its commands run with: the file, overridden by flags, checked as a whole.
-// All problems are told at once, each with its path and the value that would be right.
-import { isAbsolute } from "node:path";
-import { z } from "zod";
+// The settings that the plugin and its commands run with: the file, overridden by flags, checked as a whole. All
+// problems are told at once. Durations are in milliseconds from here on, and nothing below reads the file again.
 import { KmsError } from "../errors.js";
 import { readConfigurationFile } from "./file.js";
-import { formatPkcs11Uri, parsePkcs11Uri, requireKekUri, type KekUri } from "./pkcs11-uri.js";
-import { parsePinSourceName } from "./pin-source-name.js";
-import { defaultPinSource, describePinSource, resolvePinSource, type PinSource } from "./pin-source.js";
-import { API_VERSION, configurationSchema, KIND, type Configuration } from "./schema.js";
+import type { HttpAddress } from "./http-address.js";
+import { overlayFlags, type Flags } from "./flags.js";
+import { describePinSource, permissionWarning } from "./pin-source.js";
+import { formatPkcs11Uri } from "./pkcs11-uri.js";
+import { Problems, problemsOf } from "./problems.js";
+import { redactParameters } from "./redact.js";
+import { API_VERSION, documentSchema, KIND, type Document } from "./schema.js";
+import { salvage, type Salvaged } from "./salvage.js";
+import { resolveTokens, type TokenSettings } from "./tokens.js";
 
-/** Command line flags that override the file. */
-export interface Flags {
-  readonly key?: string;
-  readonly socket?: string;
-  readonly mode?: string;
-  readonly http?: string;
-  readonly stateDir?: string;
-  readonly moduleParams?: string;
-  readonly mechanism?: string;
-  readonly logLevel?: string;
-}
+export type { Flags } from "./flags.js";
+export type { TokenSettings } from "./tokens.js";
 
-export interface TokenSettings {
-  readonly uri: KekUri;
-  readonly modulePath: string;
-  readonly moduleParameters?: string;
-  readonly pin: PinSource;
+export interface SocketSettings {
+  /** An absolute path; of an abstract socket its name without the "@". */
+  readonly path: string;
+  readonly abstract: boolean;
+  /** Permission bits; nothing for others. */
+  readonly mode: number;
+  /** A name or a number. */
+  readonly group?: string;
 }
 
 export interface Settings {
-  readonly socket?: {
-    readonly path: string;
-    readonly abstract: boolean;
-    readonly mode: number;
-    readonly group?: string;
-  };
+  /** There whenever the caller said that it needs one. */
+  readonly socket?: SocketSettings;
+  /** The KEK's name, which all tokens' URIs carry as `object`. */
   readonly objectName: string;
-  /** In order of preference, at least one. */
+  /** The preferred one first, then the failover ones in their order. */
   readonly tokens: readonly [TokenSettings, ...TokenSettings[]];
+  /** A key_id or a CKA_ID in hex. */
   readonly pinnedKey?: string;
+  /** Labels. */
   readonly allowUnprotected: readonly string[];
   readonly refreshIntervalMs: number;
-  readonly mode: "direct" | "local-kek";
-  readonly mechanism: Configuration["mechanism"];
+  readonly mode: Document["mode"];
+  readonly mechanism: Document["mechanism"];
   readonly localKek: { readonly maxAgeMs: number; readonly maxUses: number };
   readonly cache: { readonly entries: number; readonly ttlMs: number };
   readonly hsm: {
     readonly requestTimeoutMs: number;
     readonly startTimeoutMs: number;
     readonly hosts: number;
+    /** For each host. */
     readonly sessions: number;
     readonly queue: number;
     readonly allowFinalTry: boolean;
   };
-  readonly health: { readonly outageGracePeriodMs: number; readonly onHsmLoss: "stopWrites" | "keepWriting" };
-  readonly http?: { readonly host: string; readonly port: number };
+  readonly health: {
+    readonly outageGracePeriodMs: number;
+    readonly onHsmLoss: Document["health"]["onHsmLoss"];
+    readonly proofIntervalMs: number;
+  };
+  /** Absent when it is off. */
+  readonly http?: HttpAddress;
   readonly stateDir?: string;
-  readonly logLevel: Configuration["log"]["level"];
+  readonly logLevel: Document["log"]["level"];
   /** What is not wrong but should be known. */
   readonly warnings: readonly string[];
 }
@@ -64,218 +66,110 @@ export interface Settings {
 export interface LoadRequest {
   readonly configPath?: string;
   readonly flags: Flags;
+  /** Read for $CREDENTIALS_DIRECTORY alone. */
   readonly env: NodeJS.ProcessEnv;
-  /** `serve` cannot do without a socket path. */
+  /** `serve` cannot do without a socket's path. */
   readonly needsSocket: boolean;
 }
 
-/** @throws KmsError CONFIG_INVALID, one line a problem */
+/** @throws KmsError CONFIG_INVALID; its message has one line a problem, "<path>: <what is wrong>; <what would be right>" */
 export function loadSettings({ configPath, flags, env, needsSocket }: LoadRequest): Settings {
   const file = configPath === undefined ? undefined : readConfigurationFile(configPath);
-  const document = withFlags(file?.document ?? { apiVersion: API_VERSION, kind: KIND }, flags);
-  const parsed = configurationSchema.safeParse(document);
-  if (!parsed.success) throw invalid(parsed.error.issues.flatMap(describeIssue));
+  const { document, names } = overlayFlags(file?.document ?? { apiVersion: API_VERSION, kind: KIND }, flags);
   const problems = new Problems();
-  const settings = normalise(parsed.data, env, needsSocket, problems);
-  if (settings === undefined || problems.lines.length > 0) throw invalid(problems.lines);
-  return { ...settings, warnings: file?.warnings ?? [] };
+  const parsed = documentSchema.safeParse(document);
+  if (!parsed.success) problems.add(...parsed.error.issues.flatMap((issue) => problemsOf(issue, document)));
+  const draft = salvage(document);
+  checkSocket(draft, needsSocket, problems);
+  const drafts = [
+    { uri: draft.keys?.uri, module: draft.module ?? {}, pin: draft.pin ?? {} },
+    ...(draft.failover ?? []),
+  ];
+  const tokens = resolveTokens(drafts, { env, uriFromFlag: flags.key !== undefined, problems });
+  const lines = problems.lines(names);
+  if (!parsed.success || !hasOne(tokens) || lines.length > 0)
+    throw new KmsError("CONFIG_INVALID", lines.join("\n"));
+  const warnings = [...(file?.warnings ?? []), ...tokens.flatMap(({ pin }) => permissionWarning(pin) ?? [])];
+  return normalise(parsed.data, tokens, [...new Set(warnings)]);
 }
 
-/** Collects problems, so that all can be told at once. */
-class Problems {
-  readonly lines: string[] = [];
+function hasOne(tokens: readonly TokenSettings[]): tokens is readonly [TokenSettings, ...TokenSettings[]] {
+  return tokens.length > 0;
+}
 
-  add(path: string, wrong: string): void {
-    this.lines.push(`${path}: ${wrong}`);
+function checkSocket({ socket }: Salvaged, needed: boolean, problems: Problems): void {
+  const path = ["socket", "path"];
+  if (needed && socket?.path === undefined && !problems.concern(["socket"])) {
+    problems.add({
+      at: path,
+      text: "is missing; give it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
+    });
   }
-
-  /** Returns what `make` returns, or undefined after noting what it throws. */
-  try<T>(path: string, make: () => T): T | undefined {
-    try {
-      return make();
-    } catch (error) {
-      if (!(error instanceof KmsError)) throw error;
-      this.add(path, error.message);
-      return undefined;
-    }
+  if (socket?.path?.abstract === true && socket.allowAbstract === false) {
+    problems.add({
+      at: path,
+      text: "is an abstract socket, which has no access control; give a path, or set socket.allowAbstract to true",
+    });
+  }
+  if (socket?.group !== undefined && socket.mode !== undefined && (socket.mode & 0o060) !== 0o060) {
+    problems.add({
+      at: ["socket", "group"],
+      text: 'cannot connect with this socket.mode; set socket.mode to "0660"',
+    });
   }
 }
 
-type Document = Readonly<Record<string, unknown>>;
-
-/** Puts each flag where the file would have it. */
-function withFlags(document: Document, flags: Flags): Document {
-  const result: Record<string, unknown> = { ...document };
-  const set = (section: string, name: string, value: string | undefined): void => {
-    if (value === undefined) return;
-    const before = result[section];
-    result[section] = { ...(typeof before === "object" ? before : {}), [name]: value };
-  };
-  set("keys", "uri", flags.key);
-  set("socket", "path", flags.socket);
-  set("http", "address", flags.http);
-  set("module", "parameters", flags.moduleParams);
-  set("log", "level", flags.logLevel);
-  if (flags.mode !== undefined) result["mode"] = flags.mode;
-  if (flags.mechanism !== undefined) result["mechanism"] = flags.mechanism;
-  if (flags.stateDir !== undefined) result["stateDir"] = flags.stateDir;
-  return result;
-}
-
-function describeIssue(issue: z.core.$ZodIssue): string[] {
-  const path = issue.path.join(".") || "the file";
-  if (issue.code === "unrecognized_keys") {
-    return issue.keys.map(
-      (key) => `${[...issue.path, key].join(".")}: unknown setting; ${knownBeside(issue.path)}`,
-    );
-  }
-  return [`${path}: should be ${issue.message}`];
-}
-
-function knownBeside(path: readonly PropertyKey[]): string {
-  let schema: unknown = configurationSchema;
-  for (const name of path) schema = shapeOf(schema)?.[String(name)];
-  const names = Object.keys(shapeOf(schema) ?? {});
-  return names.length === 0 ? "remove it" : `there are ${names.join(", ")}`;
-}
-
-function shapeOf(schema: unknown): Record<string, unknown> | undefined {
-  let inner = schema;
-  while (inner instanceof z.ZodPrefault || inner instanceof z.ZodOptional || inner instanceof z.ZodDefault)
-    inner = inner.def.innerType;
-  return inner instanceof z.ZodObject ? inner.shape : undefined;
-}
-
-function normalise(
-  config: Configuration,
-  env: NodeJS.ProcessEnv,
-  needsSocket: boolean,
-  problems: Problems,
-): Omit<Settings, "warnings"> | undefined {
-  const socket =
-    config.socket.path === undefined ? undefined : problems.try("socket.path", () => socketOf(config.socket));
-  if (needsSocket && config.socket.path === undefined)
-    problems.add("socket.path", "is missing; give it or --socket, such as /run/kms-pkcs11/kms.sock");
-  const http = problems.try("http.address", () => httpOf(config.http.address));
-  const tokens = tokensOf(config, env, problems);
-  const [preferred, ...others] = tokens;
-  if (preferred === undefined) return undefined;
-  const objectName = preferred.uri.object;
-  for (const [index, { uri }] of others.entries()) {
-    if (uri.object !== objectName)
-      problems.add(
-        `failover.${String(index)}.uri`,
-        `names another object than keys.uri; use object=${objectName}`,
-      );
-  }
+function normalise(document: Document, tokens: Settings["tokens"], warnings: readonly string[]): Settings {
+  const { socket, keys, localKek, cache, hsm, health, http, stateDir } = document;
   return {
-    ...(socket && { socket }),
-    objectName,
-    tokens: [preferred, ...others],
-    ...(config.keys.active !== undefined && { pinnedKey: config.keys.active }),
-    allowUnprotected: config.keys.allowUnprotected,
-    refreshIntervalMs: config.keys.refreshInterval,
-    mode: config.mode,
-    mechanism: config.mechanism,
-    localKek: { maxAgeMs: config.localKek.maxAge, maxUses: config.localKek.maxUses },
-    cache: { entries: config.cache.entries, ttlMs: config.cache.ttl },
+    ...(socket.path !== undefined && {
+      socket: {
+        ...socket.path,
+        mode: socket.mode,
+        ...(socket.group !== undefined && { group: socket.group }),
+      },
+    }),
+    objectName: keys.uri.object,
+    tokens,
+    ...(keys.active !== undefined && { pinnedKey: keys.active }),
+    allowUnprotected: keys.allowUnprotected,
+    refreshIntervalMs: keys.refreshInterval,
+    mode: document.mode,
+    mechanism: document.mechanism,
+    localKek: { maxAgeMs: localKek.maxAge, maxUses: localKek.maxUses },
+    cache: { entries: cache.entries, ttlMs: cache.ttl },
     hsm: {
-      requestTimeoutMs: config.hsm.requestTimeout,
-      startTimeoutMs: config.hsm.startTimeout,
-      hosts: config.hsm.hosts,
-      sessions: config.hsm.sessions,
-      queue: config.hsm.queue,
-      allowFinalTry: config.hsm.allowFinalTry,
+      requestTimeoutMs: hsm.requestTimeout,
+      startTimeoutMs: hsm.startTimeout,
+      hosts: hsm.hosts,
+      sessions: hsm.sessions,
+      queue: hsm.queue,
+      allowFinalTry: hsm.allowFinalTry,
     },
-    health: { outageGracePeriodMs: config.health.outageGracePeriod, onHsmLoss: config.health.onHsmLoss },
-    ...(http && http !== "off" && { http }),
-    ...(config.stateDir !== undefined && { stateDir: config.stateDir }),
-    logLevel: config.log.level,
+    health: {
+      outageGracePeriodMs: health.outageGracePeriod,
+      onHsmLoss: health.onHsmLoss,
+      proofIntervalMs: health.proofInterval,
+    },
+    ...(http.address !== undefined && { http: http.address }),
+    ...(stateDir !== undefined && { stateDir }),
+    logLevel: document.log.level,
+    warnings,
   };
 }
 
-function socketOf(socket: Configuration["socket"]): NonNullable<Settings["socket"]> {
-  const path = (socket.path ?? "").replace(/^unix:(?:\/\/)?/, "");
-  const name = path.replace(/^\//, "");
-  const abstract = name.startsWith("@");
-  if (abstract && !socket.allowAbstract) {
-    throw wrong(
-      "is an abstract socket, which every process on the node can connect to; use a file, or set socket.allowAbstract",
-    );
-  }
-  if (!abstract && !isAbsolute(path))
-    throw wrong("should be an absolute path, such as /run/kms-pkcs11/kms.sock");
-  return {
-    path: abstract ? name.slice(1) : path,
-    abstract,
-    mode: Number.parseInt(socket.mode, 8),
-    ...(socket.group !== undefined && { group: socket.group }),
-  };
-}
-
-function httpOf(address: string): "off" | { host: string; port: number } {
-  if (address === "off" || address === "") return "off";
-  const [, host = "", digits = ""] = /^(.*):(\d{1,5})$/.exec(address) ?? [];
-  const name = host.replace(/^\[|\]$/g, "");
-  const port = Number(digits);
-  const loopback = name === "localhost" || name === "::1" || /^127(?:\.\d{1,3}){3}$/.test(name);
-  if (digits === "" || port > 65_535 || !loopback)
-    throw wrong("should be a loopback address and port, such as 127.0.0.1:8090, or off");
-  return { host: name, port };
-}
-
-function tokensOf(config: Configuration, env: NodeJS.ProcessEnv, problems: Problems): TokenSettings[] {
-  if (config.keys.uri === undefined) {
-    problems.add(
-      "keys.uri",
-      "is missing; give it or --key, such as pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/vendor.so",
-    );
-    return [];
-  }
-  const preferred = { uri: config.keys.uri, module: config.module, pin: config.pin };
-  return [preferred, ...config.failover].flatMap((entry, index) => {
-    const path = index === 0 ? "keys.uri" : `failover.${String(index - 1)}.uri`;
-    return problems.try(path, () => tokenOf(entry, env)) ?? [];
-  });
-}
-
-type TokenEntry = Configuration["failover"][number];
-
-function tokenOf({ uri: text, module, pin }: TokenEntry, env: NodeJS.ProcessEnv): TokenSettings {
-  const uri = requireKekUri(parsePkcs11Uri(text));
-  const modulePath = module?.path ?? uri.modulePath;
-  if (modulePath === undefined)
-    throw wrong("names no library; add module-path=/path/to/vendor.so, or set module.path");
-  if (!isAbsolute(modulePath)) throw wrong("has a module-path that is not absolute");
-  return {
-    uri,
-    modulePath,
-    ...(module?.parameters !== undefined && { moduleParameters: module.parameters }),
-    pin: pinSourceOf(uri, pin, env),
-  };
-}
-
-function pinSourceOf(uri: KekUri, pin: Configuration["pin"], env: NodeJS.ProcessEnv): PinSource {
-  const [entry] = Object.entries(pin ?? {});
-  const text = entry === undefined ? uri.pinSource : entry.join(":");
-  return text === undefined ? defaultPinSource(env) : resolvePinSource(parsePinSourceName(text), env);
-}
-
-/** The settings for the log: no PIN can be in them but in module parameters, which are left out. */
+/** Returns the settings for the log, without secrets; JSON leaves out what is undefined. */
 export function effectiveSettings(settings: Settings): object {
-  const tokens = settings.tokens.map(({ uri, modulePath, moduleParameters, pin }) => ({
-    uri: formatPkcs11Uri(uri),
-    modulePath,
-    moduleParameters: moduleParameters === undefined ? undefined : "[set]",
-    pin: describePinSource(pin),
-  }));
-  return { ...settings, tokens, warnings: undefined };
-}
-
-function wrong(message: string): KmsError {
-  return new KmsError("CONFIG_INVALID", message);
-}
-
-function invalid(lines: readonly string[]): KmsError {
-  return new KmsError("CONFIG_INVALID", lines.join("\n"));
+  const { socket, tokens } = settings;
+  return {
+    ...settings,
+    socket: socket && { ...socket, mode: socket.mode.toString(8).padStart(4, "0") },
+    tokens: tokens.map(({ uri, modulePath, moduleParameters, pin }) => ({
+      uri: formatPkcs11Uri(uri),
+      modulePath,
+      moduleParameters: moduleParameters === undefined ? undefined : redactParameters(moduleParameters),
+      pin: describePinSource(pin),
+    })),
+    warnings: undefined,
+  };
 }

@@ -1,0 +1,61 @@
+// The command line's flags, laid over the file's document before it is checked, so that both are checked alike.
+import { resolve } from "node:path";
+
+/** Each overrides one setting of the file. */
+export interface Flags {
+  readonly key?: string | undefined;
+  /** A relative path is taken from the working directory. */
+  readonly socket?: string | undefined;
+  readonly mode?: string | undefined;
+  readonly http?: string | undefined;
+  /** A relative path is taken from the working directory. */
+  readonly stateDir?: string | undefined;
+  readonly moduleParams?: string | undefined;
+  readonly mechanism?: string | undefined;
+  readonly logLevel?: string | undefined;
+}
+
+const PLACES: Readonly<
+  Record<keyof Flags, { readonly flag: string; readonly path: readonly [string, string?] }>
+> = {
+  key: { flag: "--key", path: ["keys", "uri"] },
+  socket: { flag: "--socket", path: ["socket", "path"] },
+  mode: { flag: "--mode", path: ["mode"] },
+  http: { flag: "--http", path: ["http", "address"] },
+  stateDir: { flag: "--state-dir", path: ["stateDir"] },
+  moduleParams: { flag: "--module-params", path: ["module", "parameters"] },
+  mechanism: { flag: "--mechanism", path: ["mechanism"] },
+  logLevel: { flag: "--log-level", path: ["log", "level"] },
+};
+
+export interface Overlaid {
+  readonly document: unknown;
+  /** Dotted path of an overridden setting -> the flag, for messages. */
+  readonly names: ReadonlyMap<string, string>;
+}
+
+/** Returns a copy with the flags in it. What is no mapping where one belongs is left, for the schema to refuse. */
+export function overlayFlags(document: unknown, flags: Flags): Overlaid {
+  const names = new Map<string, string>();
+  if (!isMapping(document)) return { document, names };
+  const result: Record<string, unknown> = { ...document };
+  for (const [name, { flag, path }] of Object.entries(PLACES)) {
+    const value = flags[name as keyof Flags];
+    if (value === undefined) continue;
+    const [section, setting] = path;
+    const before = result[section] ?? {};
+    if (setting === undefined) result[section] = absolute(name, value);
+    else if (isMapping(before)) result[section] = { ...before, [setting]: absolute(name, value) };
+    names.set(path.join("."), flag);
+  }
+  return { document: result, names };
+}
+
+function absolute(name: string, value: string): string {
+  const isRelative = name === "stateDir" || (name === "socket" && !/^(unix:|@)/.test(value));
+  return isRelative && value !== "" && !value.endsWith("/") ? resolve(value) : value;
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

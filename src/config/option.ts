@@ -1,0 +1,118 @@
+// The kinds of option that the schema is made of. Each carries, in the registry OPTIONS, what the configuration table
+// and the error messages say of it: why it is there, its range, and whether its value may be repeated in a message.
+import { z } from "zod";
+import { KmsError } from "../errors.js";
+import { parseDuration } from "./duration.js";
+
+export interface OptionMeta {
+  readonly kind: "duration" | "integer" | "choice" | "flag" | "text" | "list";
+  /** What is accepted, readable after "give". */
+  readonly range: string;
+  /** Why one would set it. */
+  readonly description: string;
+  /** The value may hold, or be mistaken for, a secret: messages never repeat it. */
+  readonly secret?: boolean;
+  /** A section may be given without it. */
+  readonly optional?: boolean;
+}
+
+export const OPTIONS = z.registry<OptionMeta>();
+
+interface Why {
+  readonly why: string;
+}
+
+/** A duration in milliseconds, written as in "1h30m". */
+export function duration(option: Why & { least: string; most: string; preset: string }) {
+  const [least = 0, most = 0] = [option.least, option.most].map(parseDuration);
+  const range = `${option.least} to ${option.most}`;
+  const schema = z.string().transform((text, context) => {
+    const ms = parseDuration(text);
+    if (ms !== undefined && ms >= least && ms <= most) return ms;
+    const problem = ms === undefined ? "which is no duration" : "which is out of range";
+    context.addIssue(`is ${quote(text)}, ${problem}; give ${range}, such as ${option.preset}`);
+    return z.NEVER;
+  });
+  return schema
+    .prefault(option.preset)
+    .register(OPTIONS, { kind: "duration", range, description: option.why });
+}
+
+export function integer(option: Why & { least: number; most: number; preset: number }) {
+  const range = `a whole number from ${String(option.least)} to ${String(option.most)}`;
+  const schema = z.int().min(option.least).max(option.most);
+  return schema.default(option.preset).register(OPTIONS, { kind: "integer", range, description: option.why });
+}
+
+export function choice<const Value extends string>(
+  option: Why & { values: readonly Value[]; preset: NoInfer<Value> },
+) {
+  const schema = z.enum(option.values).prefault(option.preset);
+  return schema.register(OPTIONS, {
+    kind: "choice",
+    range: option.values.join(", "),
+    description: option.why,
+  });
+}
+
+export function flag(option: Why & { preset: boolean }) {
+  return z
+    .boolean()
+    .default(option.preset)
+    .register(OPTIONS, { kind: "flag", range: "true or false", description: option.why });
+}
+
+interface TextOption<Value> extends Why {
+  readonly range: string;
+  /** @throws KmsError CONFIG_INVALID, whose message stands after the option's path */
+  readonly read: (text: string) => Value;
+  readonly secret?: boolean;
+}
+
+/** A text that has to be given. */
+export function requiredText<Value>(option: TextOption<Value>) {
+  return reading(option).register(OPTIONS, textMeta(option));
+}
+
+export function optionalText<Value>(option: TextOption<Value>) {
+  return reading(option)
+    .optional()
+    .register(OPTIONS, { ...textMeta(option), optional: true });
+}
+
+export function presetText<Value>(option: TextOption<Value> & { preset: string }) {
+  return reading(option).prefault(option.preset).register(OPTIONS, textMeta(option));
+}
+
+/** A name that may be written as a number, such as a gid. */
+export function optionalNameOrNumber(option: TextOption<string>) {
+  const schema = z.union([reading(option), z.int().min(0).transform(String)]);
+  return schema.optional().register(OPTIONS, { ...textMeta(option), optional: true });
+}
+
+export function textList(option: Why & { range: string }) {
+  const schema = z.array(z.string().min(1).max(255));
+  return schema.default([]).register(OPTIONS, { kind: "list", range: option.range, description: option.why });
+}
+
+function textMeta(option: TextOption<unknown>): OptionMeta {
+  return { kind: "text", range: option.range, description: option.why, secret: option.secret ?? false };
+}
+
+function reading<Value>(option: TextOption<Value>) {
+  return z.string().transform((text, context) => {
+    try {
+      return option.read(text);
+    } catch (error) {
+      if (!(error instanceof KmsError)) throw error;
+      context.addIssue(error.message);
+      return z.NEVER;
+    }
+  });
+}
+
+/** Returns a value of the configuration as a message may show it: short, on one line. */
+export function quote(value: unknown): string {
+  const text = JSON.stringify(value);
+  return text.length > 60 ? `${text.slice(0, 57)}..."` : text;
+}

@@ -1,0 +1,89 @@
+// The configuration table, read from the schema: one row an option, in the document's order. Also the walk over the
+// schema's shape that reading a faulty document needs.
+import { z } from "zod";
+import { OPTIONS, type OptionMeta } from "./option.js";
+import { documentSchema } from "./schema.js";
+
+export interface SettingRow {
+  /** Such as `hsm.requestTimeout` or `failover[].uri`. */
+  readonly path: string;
+  /** As written in YAML; "required" or "none" where there is none. */
+  readonly default: string;
+  readonly range: string;
+  readonly description: string;
+}
+
+export type Schema = z.core.$ZodType;
+
+export interface Option {
+  readonly path: string;
+  readonly schema: Schema;
+  readonly meta: OptionMeta;
+}
+
+/** Returns every option of the configuration. */
+export function settingRows(): SettingRow[] {
+  return [...options(documentSchema, "")].map(({ path, schema, meta }) => ({
+    path,
+    default: defaultOf(schema, meta),
+    range: meta.range,
+    description: meta.description,
+  }));
+}
+
+/** Returns the option at a path of a document, whose list indices are numbers, or the list that holds it. */
+export function optionAt(path: readonly PropertyKey[]): Option | undefined {
+  const wanted = rowPath(path);
+  return [...options(documentSchema, "")].find(
+    ({ path: known }) => known === wanted || `${known}[]` === wanted,
+  );
+}
+
+/** Returns the names of the settings that a section may hold; empty for what is no section. */
+export function namesAt(path: readonly PropertyKey[]): string[] {
+  let schema: Schema = bare(documentSchema);
+  for (const step of path) {
+    if (schema instanceof z.ZodObject && typeof step === "string")
+      schema = bare((schema.shape as Shape)[step] ?? z.never());
+    else if (schema instanceof z.ZodArray) schema = bare(schema.element);
+  }
+  return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
+}
+
+type Shape = Readonly<Record<string, Schema>>;
+
+function rowPath(path: readonly PropertyKey[]): string {
+  return path.reduce<string>(
+    (text, step) =>
+      typeof step === "number" ? `${text}[]` : text === "" ? String(step) : `${text}.${String(step)}`,
+    "",
+  );
+}
+
+function* options(schema: Schema, path: string): Generator<Option> {
+  const meta = OPTIONS.get(schema);
+  if (meta !== undefined) yield { path, schema, meta };
+  const inner = bare(schema);
+  if (inner instanceof z.ZodArray && meta === undefined) yield* options(inner.element, `${path}[]`);
+  if (!(inner instanceof z.ZodObject)) return;
+  const shape: Shape = inner.shape;
+  for (const [name, child] of Object.entries(shape)) {
+    yield* options(child, path === "" ? name : `${path}.${name}`);
+  }
+}
+
+/** Strips the wrappers that give a default. */
+export function bare(schema: Schema): Schema {
+  if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) {
+    return bare(schema.def.innerType);
+  }
+  return schema;
+}
+
+function defaultOf(schema: Schema, meta: OptionMeta): string {
+  if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault) {
+    const value: unknown = schema.def.defaultValue;
+    return typeof value === "string" ? value : JSON.stringify(value);
+  }
+  return meta.optional === true ? "none" : "required";
+}

@@ -1,0 +1,78 @@
+// The options of one token that holds the KEK: its URI, library and PIN source; the preferred one's and the failover
+// ones'. How they are put together is in `tokens.ts`.
+import { z } from "zod";
+import { KmsError } from "../errors.js";
+import { optionalText, requiredText } from "./option.js";
+import { checkAbsolutePath, checkCredentialName, checkEnvName } from "./pin-source-name.js";
+import { parsePkcs11Uri, requireKekUri, type KekUri } from "./pkcs11-uri.js";
+
+const URI_EXAMPLE =
+  "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/path";
+
+export const moduleSection = z
+  .strictObject({
+    path: optionalText({
+      range: "an absolute path",
+      read: checkAbsolutePath,
+      why: "The vendor's PKCS#11 library, instead of `module-path` in the URI",
+    }),
+    parameters: optionalText({
+      range: "a text without zero bytes",
+      read: checkParameters,
+      secret: true,
+      why: "A string for C_Initialize, for libraries that want one (NSS: `configdir=... flags=...`)",
+    }),
+  })
+  .prefault({});
+
+export const pinSection = z
+  .strictObject({
+    file: optionalText({
+      range: "an absolute path",
+      read: checkAbsolutePath,
+      secret: true,
+      why: "A file that holds the token's user PIN; mode 0600",
+    }),
+    env: optionalText({
+      range: "the name of an environment variable",
+      read: checkEnvName,
+      secret: true,
+      why: "An environment variable that holds the PIN; the token host does not inherit it",
+    }),
+    credential: optionalText({
+      range: "the name of a systemd credential",
+      read: checkCredentialName,
+      secret: true,
+      why: "A systemd credential that holds the PIN; without any PIN source, `kms-pkcs11-pin` is used if it is there",
+    }),
+  })
+  .prefault({});
+
+/** How a URI option is read; each place adds why it is there. */
+export const kekUri = {
+  range: `a PKCS#11 URI (RFC 7512) such as ${URI_EXAMPLE}`,
+  read: (text: string): KekUri => requireKekUri(parsePkcs11Uri(text)),
+  secret: true,
+};
+
+export const failoverSection = z
+  .array(
+    z.strictObject({
+      uri: requiredText({
+        ...kekUri,
+        why: "A clone of the KEK on another token, in order of preference; `object` as in `keys.uri`",
+      }),
+      module: moduleSection,
+      pin: pinSection,
+    }),
+  )
+  .max(8)
+  .prefault([]);
+
+function checkParameters(text: string): string {
+  if (text !== "" && !text.includes("\0")) return text;
+  throw new KmsError(
+    "CONFIG_INVALID",
+    "is empty or holds a zero byte; leave it out or give the library's string",
+  );
+}

@@ -1,0 +1,149 @@
+// PIN sources: how they are named and read, and that neither a message nor a stamp tells anything of the PIN.
+import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import {
+  defaultPinSource,
+  describePinSource,
+  environmentWithoutPin,
+  pinSourceStamp,
+  readPin,
+  resolvePinSource,
+  type PinSource,
+} from "../../src/config/pin-source.js";
+import { parsePinSourceName } from "../../src/config/pin-source-name.js";
+import { messageOf } from "./message-of.js";
+
+let directory: string;
+let file: PinSource & { path: string };
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "pin-source-"));
+  file = { kind: "file", path: join(directory, "pin") };
+});
+
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
+
+describe("parsePinSourceName", () => {
+  it.each([
+    ["file:/run/pin", { kind: "file", path: "/run/pin" }],
+    ["FILE:///run/a%20pin", { kind: "file", path: "/run/a pin" }],
+    ["/run/pin:1", { kind: "file", path: "/run/pin:1" }],
+    ["env:KMS_PIN", { kind: "env", name: "KMS_PIN" }],
+    ["credential:kms-pin", { kind: "credential", name: "kms-pin" }],
+  ])("reads %s", (text, source) => {
+    expect(parsePinSourceName(text)).toEqual(source);
+  });
+});
+
+describe("readPin", () => {
+  it.each([
+    ["1234", "1234"],
+    ["1234\n", "1234"],
+    ["1234\r\n", "1234"],
+    [" 12 34 \n", " 12 34 "],
+    ["x".repeat(255) + "\r\n", "x".repeat(255)],
+  ])("reads %j from a file and from the environment", (content, pin) => {
+    writeFileSync(file.path, content);
+    expect(readPin(file, {})?.toString()).toBe(pin);
+    expect(readPin({ kind: "env", name: "PIN" }, { PIN: content })?.toString()).toBe(pin);
+  });
+
+  it("returns nothing when no PIN is configured", () => {
+    expect(readPin({ kind: "none" }, {})).toBeUndefined();
+  });
+
+  it.each([
+    ["", "is empty"],
+    ["\n", "is empty"],
+    ["\r\n", "is empty"],
+    ["5678\n5678\n", "several lines"],
+    ["5678\n\n", "several lines"],
+    ["5678".repeat(64), "too long"],
+    ["5678".repeat(640_000), "too long"],
+  ])("refuses a source that holds %j", (content, problem) => {
+    writeFileSync(file.path, content);
+    for (const [source, env] of [
+      [file, {}],
+      [{ kind: "env", name: "PIN" } as const, { PIN: content }],
+    ] as const) {
+      const message = messageOf(() => readPin(source, env), "PIN_UNREADABLE");
+      expect(message).toContain(problem);
+      expect(message).toContain(describePinSource(source));
+      expect(message).not.toContain("5678");
+    }
+  });
+
+  it("refuses bytes that are no UTF-8", () => {
+    writeFileSync(file.path, Buffer.of(0x31, 0xff));
+    expect(messageOf(() => readPin(file, {}), "PIN_UNREADABLE")).toContain("UTF-8");
+  });
+
+  it("names the path and what to do when there is no file to read", () => {
+    const missing = messageOf(() => readPin(file, {}), "PIN_UNREADABLE");
+    expect(missing).toBe(
+      `the PIN's file ${file.path} cannot be read (ENOENT); create it with the token's user PIN, mode 0600`,
+    );
+    mkdirSync(file.path);
+    expect(messageOf(() => readPin(file, {}), "PIN_UNREADABLE")).toContain("give a file that holds");
+    expect(messageOf(() => readPin({ kind: "env", name: "PIN" }, {}), "PIN_UNREADABLE")).toContain(
+      "variable PIN is empty",
+    );
+  });
+
+  it("does not wait at a pipe without a writer", () => {
+    execFileSync("mkfifo", [file.path]);
+    expect(messageOf(() => readPin(file, {}), "PIN_UNREADABLE")).toContain("give a regular file");
+  });
+});
+
+describe("pinSourceStamp", () => {
+  it("stays while the file does, and changes with it", () => {
+    writeFileSync(file.path, "1234");
+    utimesSync(file.path, 1, 1);
+    const before = pinSourceStamp(file);
+    expect(pinSourceStamp(file)).toBe(before);
+    // Device, inode and two times; no size.
+    expect(before).toMatch(/^file(:\d+){4}$/);
+    utimesSync(file.path, 2, 2);
+    expect(pinSourceStamp(file)).not.toBe(before);
+    rmSync(file.path);
+    expect(pinSourceStamp(file)).toBe("file:ENOENT");
+  });
+
+  it("of an environment variable is the process's, whatever the PIN", () => {
+    expect(pinSourceStamp({ kind: "env", name: "PIN" })).toMatch(/^env:PIN:[0-9.]+$/);
+    expect(pinSourceStamp({ kind: "none" })).toBe("none");
+  });
+});
+
+describe("systemd credentials", () => {
+  it("are found in $CREDENTIALS_DIRECTORY", () => {
+    const env = { CREDENTIALS_DIRECTORY: directory };
+    const source = resolvePinSource({ kind: "credential", name: "pin" }, env);
+    expect(source).toEqual({ kind: "credential", path: join(directory, "pin") });
+    expect(describePinSource(source)).toBe("systemd credential pin");
+    expect(messageOf(() => resolvePinSource({ kind: "credential", name: "pin" }, {}))).toContain(
+      "LoadCredential=pin:/path",
+    );
+  });
+
+  it("are used by default when there is one of the default name", () => {
+    const env = { CREDENTIALS_DIRECTORY: directory };
+    expect(defaultPinSource(env)).toEqual({ kind: "none" });
+    writeFileSync(join(directory, "kms-pkcs11-pin"), "1234");
+    expect(defaultPinSource(env)).toEqual({ kind: "credential", path: join(directory, "kms-pkcs11-pin") });
+    expect(defaultPinSource({})).toEqual({ kind: "none" });
+  });
+});
+
+it("environmentWithoutPin leaves out the PINs and what is not set", () => {
+  const env = { PATH: "/bin", PIN: "1234", OTHER: undefined };
+  expect(environmentWithoutPin(env, [{ kind: "env", name: "PIN" }, { kind: "none" }])).toEqual({
+    PATH: "/bin",
+  });
+});

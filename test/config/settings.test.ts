@@ -1,0 +1,428 @@
+// Loading: the file, the flags over it, and every problem told at once with its path and the value that would be right.
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import {
+  effectiveSettings,
+  loadSettings,
+  type Flags,
+  type LoadRequest,
+  type Settings,
+} from "../../src/config/settings.js";
+import { KmsError } from "../../src/errors.js";
+import { messageOf } from "./message-of.js";
+
+const URI =
+  "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/pin";
+const HEAD = "apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\n";
+const MINIMAL = `${HEAD}keys:\n  uri: ${URI}\n`;
+
+let directory: string;
+let configPath: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "settings-"));
+  configPath = join(directory, "config.yaml");
+});
+
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
+
+function load(yaml: string | Uint8Array, request: Partial<LoadRequest> = {}): Settings {
+  writeFileSync(configPath, yaml, { mode: 0o600 });
+  return loadSettings({ configPath, flags: {}, env: {}, needsSocket: false, ...request });
+}
+
+const problems = (yaml: string, request: Partial<LoadRequest> = {}): string[] =>
+  messageOf(() => load(yaml, request)).split("\n");
+const fromFlags = (flags: Flags): Settings => loadSettings({ flags, env: {}, needsSocket: false });
+
+describe("without a file", () => {
+  it("a key is enough, and every default stands", () => {
+    expect(fromFlags({ key: URI })).toEqual({
+      objectName: "kms-kek",
+      tokens: [
+        {
+          uri: {
+            token: "kms",
+            object: "kms-kek",
+            modulePath: "/usr/lib/softhsm/libsofthsm2.so",
+            pinSource: "file:/run/pin",
+          },
+          modulePath: "/usr/lib/softhsm/libsofthsm2.so",
+          pin: { kind: "file", path: "/run/pin" },
+        },
+      ],
+      allowUnprotected: [],
+      refreshIntervalMs: 30_000,
+      mode: "direct",
+      mechanism: "auto",
+      localKek: { maxAgeMs: 86_400_000, maxUses: 2 ** 20 },
+      cache: { entries: 1000, ttlMs: 3_600_000 },
+      hsm: {
+        requestTimeoutMs: 2000,
+        startTimeoutMs: 30_000,
+        hosts: 2,
+        sessions: 16,
+        queue: 1000,
+        allowFinalTry: false,
+      },
+      health: { outageGracePeriodMs: 600_000, onHsmLoss: "stopWrites", proofIntervalMs: 30_000 },
+      logLevel: "info",
+      warnings: [],
+    });
+  });
+
+  it("serve wants a socket too, and names both flags", () => {
+    const message = messageOf(() => loadSettings({ flags: {}, env: {}, needsSocket: true }));
+    expect(message.split("\n")).toEqual([
+      expect.stringMatching(/^keys: is missing; give a mapping with uri, .*or --key$/),
+      "socket.path: is missing; give it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
+    ]);
+  });
+
+  it("a problem with a flag names the flag", () => {
+    const flags = {
+      key: "pkcs11:token=a?module-path=/m",
+      socket: "unix:///@a",
+      mode: "indirect",
+      http: "0.0.0.0:1",
+      logLevel: "loud",
+    };
+    expect(messageOf(() => fromFlags(flags)).split("\n")).toEqual([
+      expect.stringMatching(/^--key: names no KEK; add object=NAME/),
+      '--mode: is "indirect"; give direct, local-kek',
+      "--http: is not a loopback address; give 127.0.0.1:1, [::1]:1 or off",
+      '--log-level: is "loud"; give debug, info, warn, error',
+      expect.stringMatching(/^--socket: is an abstract socket/),
+    ]);
+  });
+
+  it("relative paths of flags are taken from the working directory", () => {
+    const settings = fromFlags({ key: URI, socket: ".dev/kms.sock", stateDir: "state" });
+    expect(settings.socket).toEqual({ path: resolve(".dev/kms.sock"), abstract: false, mode: 0o600 });
+    expect(settings.stateDir).toBe(resolve("state"));
+  });
+});
+
+describe("with a file", () => {
+  it("reads every setting", () => {
+    const settings = load(`${HEAD}
+socket: { path: "unix:///run/kms/kms.sock", mode: "0660", group: 1000, allowAbstract: false }
+keys: { uri: "pkcs11:token=kms;object=kms-kek", active: 0a1b, allowUnprotected: [old], refreshInterval: 1m30s }
+module: { path: /usr/lib/nss.so, parameters: "configdir=/etc/nss" }
+pin: { env: KMS_PIN }
+failover:
+  - { uri: "pkcs11:serial=2;object=kms-kek?module-path=/usr/lib/b.so", pin: { file: /run/b.pin } }
+mode: local-kek
+mechanism: aes-kwp
+localKek: { maxAge: 2h, maxUses: 10 }
+cache: { entries: 0, ttl: 5m }
+hsm: { requestTimeout: 500ms, startTimeout: 2m, hosts: 1, sessions: 4, queue: 10, allowFinalTry: true }
+health: { outageGracePeriod: 0s, onHsmLoss: keepWriting, proofInterval: 10s }
+http: { address: "localhost:8090" }
+stateDir: /var/lib/kms
+log: { level: debug }
+`);
+    expect(settings).toEqual({
+      socket: { path: "/run/kms/kms.sock", abstract: false, mode: 0o660, group: "1000" },
+      objectName: "kms-kek",
+      tokens: [
+        {
+          uri: { token: "kms", object: "kms-kek" },
+          modulePath: "/usr/lib/nss.so",
+          moduleParameters: "configdir=/etc/nss",
+          pin: { kind: "env", name: "KMS_PIN" },
+        },
+        {
+          uri: { serial: "2", object: "kms-kek", modulePath: "/usr/lib/b.so" },
+          modulePath: "/usr/lib/b.so",
+          pin: { kind: "file", path: "/run/b.pin" },
+        },
+      ],
+      pinnedKey: "0a1b",
+      allowUnprotected: ["old"],
+      refreshIntervalMs: 90_000,
+      mode: "local-kek",
+      mechanism: "aes-kwp",
+      localKek: { maxAgeMs: 7_200_000, maxUses: 10 },
+      cache: { entries: 0, ttlMs: 300_000 },
+      hsm: {
+        requestTimeoutMs: 500,
+        startTimeoutMs: 120_000,
+        hosts: 1,
+        sessions: 4,
+        queue: 10,
+        allowFinalTry: true,
+      },
+      health: { outageGracePeriodMs: 0, onHsmLoss: "keepWriting", proofIntervalMs: 10_000 },
+      http: { host: "127.0.0.1", port: 8090 },
+      stateDir: "/var/lib/kms",
+      logLevel: "debug",
+      warnings: [],
+    });
+  });
+
+  it("flags win over it, a key's library and PIN source too", () => {
+    const yaml = `${MINIMAL}module: { path: /file.so }\npin: { env: FILE_PIN }\nmode: local-kek\n`;
+    expect(load(yaml).tokens[0]).toMatchObject({ modulePath: "/file.so", pin: { kind: "env" } });
+    const key = "pkcs11:token=b;object=b?module-path=/flag.so&pin-source=/flag.pin";
+    const settings = load(yaml, { flags: { key, mode: "direct", moduleParams: "p" } });
+    expect(settings).toMatchObject({ objectName: "b", mode: "direct" });
+    expect(settings.tokens[0]).toMatchObject({
+      modulePath: "/flag.so",
+      moduleParameters: "p",
+      pin: { kind: "file", path: "/flag.pin" },
+    });
+    const bare = load(yaml, { flags: { key: "pkcs11:object=b" } }).tokens[0];
+    expect(bare).toMatchObject({ modulePath: "/file.so", pin: { kind: "env", name: "FILE_PIN" } });
+  });
+
+  it("takes the default credential when nothing names a PIN source", () => {
+    writeFileSync(join(directory, "kms-pkcs11-pin"), "1234", { mode: 0o400 });
+    const yaml = `${HEAD}keys: { uri: "pkcs11:object=kek?module-path=/a.so" }\n`;
+    expect(load(yaml).tokens[0].pin).toEqual({ kind: "none" });
+    const [{ pin }] = load(yaml, { env: { CREDENTIALS_DIRECTORY: directory } }).tokens;
+    expect(pin).toEqual({ kind: "credential", path: join(directory, "kms-pkcs11-pin") });
+  });
+
+  it("tells all problems at once, across options too", () => {
+    const yaml = `apiVersion: kms-pkcs11.dev/v2
+kind: PluginConfiguration
+sockets: {}
+socket: { path: "@kms", mode: 600, group: kms }
+keys: { uri: "pkcs11:token=kms;object=kms-kek", refreshIntervall: 10s }
+pin: { file: /run/pin, env: KMS_PIN }
+failover:
+  - { uri: "pkcs11:token=b;object=other?module-path=/b.so" }
+  - { module: { path: b.so } }
+hsm: { requestTimeout: 2, hosts: 9, sessions: "16" }
+uri: x
+`;
+    expect(problems(yaml)).toEqual([
+      'apiVersion: is "kms-pkcs11.dev/v2"; give kms-pkcs11.dev/v1',
+      'socket.mode: is 600; give "0600", or "0660" with socket.group',
+      "keys.refreshIntervall: is not a setting; did you mean refreshInterval?",
+      expect.stringMatching(
+        /^failover\[1\]\.uri: is missing; give a PKCS#11 URI \(RFC 7512\) such as pkcs11:/,
+      ),
+      "failover[1].module.path: is not an absolute path; begin it with /",
+      "hsm.requestTimeout: is 2 without a unit; give 2s",
+      "hsm.hosts: is 9; give a whole number from 1 to 4",
+      'hsm.sessions: is "16"; give a whole number from 1 to 64',
+      "sockets: is not a setting; did you mean socket?",
+      "uri: is not a setting; did you mean keys.uri?",
+      "socket.path: is an abstract socket, which has no access control; give a path, or set socket.allowAbstract to true",
+      "keys.uri: names no library; add module-path=/path/to/library.so to it, or set module.path",
+      "pin: holds file and env; keep one",
+      "failover[0].uri: names another KEK than keys.uri; give object=kms-kek",
+    ]);
+  });
+
+  it.each([
+    [
+      "hsm: { requestTimeout: 3s }",
+      'hsm.requestTimeout: is "3s", which is out of range; give 100ms to 2900ms, such as 2s',
+    ],
+    ["hsm: { requestTimeout: 2000 }", "hsm.requestTimeout: is 2000 without a unit; give 2000ms"],
+    ["cache: { ttl: 30 }", "cache.ttl: is 30 without a unit; give 30s or 30m"],
+    ["cache: { ttl: 1d }", 'cache.ttl: is "1d", which is no duration; give 1s to 24h, such as 1h'],
+    ["cache: { entries: 1.5 }", "cache.entries: is 1.5; give a whole number from 0 to 1000000"],
+    ["cache:", "cache: is empty; give a mapping with entries, ttl"],
+    ["cache: [1]", "cache: is a list; give a mapping with entries, ttl"],
+    ["failover: {}", "failover: is a mapping; give a list"],
+    ["hsm: { allowFinalTry: 'yes' }", 'hsm.allowFinalTry: is "yes"; give true or false'],
+    ["keys2: 1", "keys2: is not a setting; did you mean keys?"],
+    ["log: { level: null }", "log.level: is empty; give debug, info, warn, error"],
+    ["stateDir: ./state", "stateDir: is not an absolute path; begin it with /"],
+    ["module: { path: a.so }", "module.path: is not an absolute path; begin it with /"],
+    [
+      "http: { address: 8090 }",
+      "http.address: is 8090; give a loopback address such as 127.0.0.1:8090, or off",
+    ],
+    [
+      "http: { address: '127.0.0.1' }",
+      "http.address: is no address with a port from 0 to 65535; give one such as 127.0.0.1:8090, or off",
+    ],
+    [
+      "http: { address: '10.0.0.1:80' }",
+      "http.address: is not a loopback address; give 127.0.0.1:80, [::1]:80 or off",
+    ],
+    [
+      "http: { address: '127.0.0.1.example.org:80' }",
+      "http.address: is not a loopback address; give 127.0.0.1:80, [::1]:80 or off",
+    ],
+    [
+      "socket: { path: kms.sock }",
+      "socket.path: is not a unix socket's address; give one such as unix:///run/kms-pkcs11/kms.sock",
+    ],
+    [
+      "socket: { path: 'tcp://127.0.0.1:1' }",
+      "socket.path: is not a unix socket's address; give one such as unix:///run/kms-pkcs11/kms.sock",
+    ],
+    [
+      "socket: { mode: '0666' }",
+      'socket.mode: lets every user of the machine in; give "0600", or "0660" with socket.group',
+    ],
+    [
+      "socket: { mode: '0400' }",
+      'socket.mode: is no mode for a socket; give "0600", or "0660" with socket.group',
+    ],
+    [
+      "socket: { group: kms }",
+      'socket.group: cannot connect with this socket.mode; set socket.mode to "0660"',
+    ],
+    ["socket: { group: 'a b' }", "socket.group: is <secret>"],
+    [
+      "pin: { credential: kms-pin }",
+      "pin: $CREDENTIALS_DIRECTORY is not set; run under systemd with LoadCredential=kms-pin:/path, or use a file",
+    ],
+    ["failover: [{ uri: '" + URI + "' }]", "failover[0].uri: names a token that is there already; remove it"],
+  ])("refuses %s", (line, problem) => {
+    const expected = problem.endsWith("<secret>")
+      ? 'socket.group: is "a b"; give a group\'s name or number'
+      : problem;
+    expect(problems(`${MINIMAL}${line}\n`)).toEqual([expected]);
+  });
+
+  it("refuses a socket path that is too long, by its bytes", () => {
+    const path = `/${"ü".repeat(53)}`;
+    expect(load(`${MINIMAL}socket: { path: "unix://${path}" }\n`).socket?.path).toBe(path);
+    expect(problems(`${MINIMAL}socket: { path: "${path}x" }\n`)).toEqual([
+      "socket.path: is 108 bytes long; give at most 107, which is what a unix socket's address holds",
+    ]);
+  });
+
+  it("takes an abstract socket when that is allowed", () => {
+    const { socket } = load(`${MINIMAL}socket: { path: "unix:///@kms", allowAbstract: true }\n`);
+    expect(socket).toEqual({ path: "kms", abstract: true, mode: 0o600 });
+  });
+
+  it.each([
+    "pin: hunter2",
+    "pin: { value: hunter2 }",
+    "pin: { hunter2: }",
+    "pin: { file: hunter2 }",
+    "pin: { env: 'hunter2!' }",
+    "pin: hunter2: x",
+    "pin: [hunter2]",
+    "pin: *hunter2",
+    "pin: 'hunter2",
+    'pin: "\\hunter2"',
+    "pin: !hunter2 a",
+    "module: { parameters: [hunter2] }",
+  ])("does not repeat a PIN that stands where none belongs: %s", (line) => {
+    expect(problems(`${MINIMAL}${line}\n`).join("\n")).not.toContain("hunter2");
+  });
+
+  it("does not repeat a pin-value, from the file or a flag", () => {
+    const uri = "pkcs11:object=kek?module-path=/a.so&pin-value=hunter2";
+    for (const said of [
+      problems(`${HEAD}keys: { uri: "${uri}" }\n`),
+      problems(MINIMAL, { flags: { key: uri } }),
+    ]) {
+      expect(said).toEqual([
+        expect.stringMatching(/^(keys\.uri|--key): pin-value is refused.*use pin-source=file:\/path$/),
+      ]);
+    }
+  });
+
+  it("gives settings or CONFIG_INVALID for any bytes", () => {
+    const part = fc.constantFrom(
+      HEAD,
+      MINIMAL,
+      "pin: ",
+      "hsm:\n  ",
+      "&a ",
+      "*a",
+      "? ",
+      "- ",
+      "{",
+      "}",
+      "[",
+      "]",
+      "'",
+      '"',
+      ": ",
+      "\n",
+      "\t",
+      "!!binary ",
+      "%YAML 1.1\n---\n",
+      "<<: ",
+      "__proto__: ",
+      "failover: ",
+      "~",
+      "0x1",
+      "10m",
+    );
+    const nearlyYaml = fc
+      .array(fc.oneof(part, fc.string({ maxLength: 4 })), { maxLength: 20 })
+      .map((parts) => Buffer.from(parts.join("")));
+    fc.assert(
+      fc.property(fc.oneof(fc.uint8Array(), nearlyYaml), (bytes) => {
+        try {
+          load(bytes);
+        } catch (error) {
+          expect(error).toBeInstanceOf(KmsError);
+          expect(error).toHaveProperty("code", "CONFIG_INVALID");
+          expect(error).toHaveProperty("message", expect.stringMatching(/^([^\n]+: [^\n]+\n?)+$/));
+        }
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
+describe("warnings", () => {
+  it("tell of a file that others can change and a PIN that others can read", () => {
+    const pin = join(directory, "pin");
+    writeFileSync(pin, "1234", { mode: 0o600 });
+    chmodSync(pin, 0o640);
+    const yaml = `${HEAD}keys: { uri: "pkcs11:object=kek?module-path=/a.so&pin-source=${pin}" }\n`;
+    expect(load(yaml).warnings).toEqual([`PIN file ${pin} can be read by others; chmod 0400 it`]);
+    chmodSync(pin, 0o400);
+    chmodSync(configPath, 0o620);
+    expect(load(yaml).warnings).toEqual([expect.stringContaining(`${configPath} can be written by others`)]);
+  });
+});
+
+describe("the file itself", () => {
+  it("has to be there, readable and a file", () => {
+    const request = { configPath, flags: {}, env: {}, needsSocket: false };
+    expect(messageOf(() => loadSettings(request))).toBe(
+      `${configPath}: cannot be read (ENOENT); give a readable file to --config`,
+    );
+    mkdirSync(configPath);
+    expect(messageOf(() => loadSettings(request))).toBe(
+      `${configPath}: is not a regular file; give a YAML file to --config`,
+    );
+  });
+});
+
+describe("effectiveSettings", () => {
+  it("is plain data without secrets", () => {
+    const key = "pkcs11:token=kms;object=kek;id=%01?module-path=/a.so&pin-source=env:KMS_PIN";
+    const moduleParams = "configdir='/etc/nss' tokenPIN='hunter2 hunter2' Password = hunter2 flags=readOnly";
+    const settings = loadSettings({
+      flags: { key, moduleParams, socket: "/run/kms.sock" },
+      env: { KMS_PIN: "hunter2" },
+      needsSocket: true,
+    });
+    const text = JSON.stringify(effectiveSettings(settings));
+    expect(text).not.toContain("hunter2");
+    expect(JSON.parse(text)).toMatchObject({
+      socket: { path: "/run/kms.sock", mode: "0600" },
+      tokens: [
+        {
+          uri: "pkcs11:token=kms;object=kek;id=%01?module-path=/a.so&pin-source=env:KMS_PIN",
+          modulePath: "/a.so",
+          moduleParameters: "configdir='/etc/nss' tokenPIN=*** Password = *** flags=readOnly",
+          pin: "environment variable KMS_PIN",
+        },
+      ],
+    });
+  });
+});
