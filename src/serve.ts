@@ -13,7 +13,7 @@ import { formatPkcs11Uri, tokenSelector } from "./config/pkcs11-uri.js";
 import { effectiveSettings, type Settings, type TokenSettings } from "./config/settings.js";
 import { KmsError } from "./errors.js";
 import { FailoverHsm } from "./hsm/failover.js";
-import type { HsmObserver } from "./hsm/host-pool.js";
+import type { HsmObserver } from "./hsm/dispatcher.js";
 import { PinGate, type Pin } from "./hsm/pin-gate.js";
 import { FilePinMemory, VolatilePinMemory } from "./hsm/pin-memory.js";
 import type { Hsm } from "./hsm/port.js";
@@ -184,7 +184,8 @@ function providerRoom(settings: Settings, hsm: Hsm, metrics: Metrics, log: Log):
     mode,
     mechanism,
     localKek,
-    refreshIntervalMs,
+    // A round reads and proves: the shorter of the two intervals serves both.
+    intervalMs: Math.min(refreshIntervalMs, health.proofIntervalMs),
     policy: schedulePolicy(settings),
     outage: { gracePeriodMs: health.outageGracePeriodMs, onHsmLoss: health.onHsmLoss },
     cache: { ...cache, observer: metrics },
@@ -197,9 +198,9 @@ function watchWith(metrics: Metrics, room: ProviderRoom, { port, tokens }: Opene
   metrics.watch({
     hsmUp: () => port.state().up && room.outage.reason === undefined,
     outageSeconds: () => room.outage.seconds,
-    readyHosts: () => sum(tokens, ({ pool }) => pool.readyHosts),
-    sessions: () => sum(tokens, ({ pool }) => pool.sessions),
-    queueLength: () => sum(tokens, ({ pool }) => pool.queueLength),
+    readyHosts: () => sum(tokens, (token) => token.readyHosts),
+    sessions: () => sum(tokens, (token) => token.sessions),
+    queueLength: () => sum(tokens, (token) => token.queueLength),
     cacheEntries: () => room.cache.size,
     localKekUses: () => room.localKeks.uses,
     keys: () => room.keys(),

@@ -1,8 +1,11 @@
-// One token as an HSM: the port over its host pool.
-import type { KmsError } from "../errors.js";
-import { HostPool, type HostPoolOptions } from "./host-pool.js";
+// One token as an HSM: the port over its hosts and their dispatcher, and what operators' commands need beyond.
+import type { Log } from "../log.js";
+import { Dispatcher, type HsmObserver } from "./dispatcher.js";
+import { HostPool } from "./host-pool.js";
 import type { MechanismChoice } from "./mechanisms.js";
+import type { PinGate } from "./pin-gate.js";
 import type { Caller, Hsm, HsmState } from "./port.js";
+import type { TokenHostOptions } from "./token-host.js";
 import {
   Op,
   type CryptRequest,
@@ -12,68 +15,108 @@ import {
   type TokenDescription,
 } from "./wire.js";
 
+export interface TokenHsmOptions {
+  readonly host: TokenHostOptions;
+  /** Processes: one serves, the others are warm. */
+  readonly hosts: number;
+  readonly gate: PinGate;
+  readonly startTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly queue: number;
+  readonly observer: HsmObserver;
+  readonly log: Log;
+}
+
 /** What an operator's commands need beyond what serving needs. */
 export interface TokenAdministration {
   token(): TokenDescription | undefined;
+  /** Makes a generation inside the token. */
   generate(request: GenerateRequest): Promise<KekRecord>;
   destroy(keyId: string): Promise<void>;
   relabel(keyId: string, label: string): Promise<KekRecord>;
 }
 
-export class TokenHsm implements Hsm, TokenAdministration {
-  readonly pool: HostPool;
+/** Control calls read many attributes, or make keys; a slow token needs its time. */
+const CONTROL_TIMEOUT_FACTOR = 5;
 
-  constructor(options: HostPoolOptions) {
-    this.pool = new HostPool(options);
+export class TokenHsm implements Hsm, TokenAdministration {
+  readonly #hosts: HostPool;
+  readonly #dispatcher: Dispatcher;
+
+  constructor(options: TokenHsmOptions) {
+    const { observer, requestTimeoutMs, queue } = options;
+    this.#hosts = new HostPool({
+      ...options,
+      controlTimeoutMs: CONTROL_TIMEOUT_FACTOR * requestTimeoutMs,
+      onEnded: (cause) => {
+        observer.hostEnded(cause);
+      },
+      onChange: () => {
+        this.#dispatcher.pump();
+      },
+    });
+    this.#dispatcher = new Dispatcher(this.#hosts, { requestTimeoutMs, queue, observer });
   }
 
   start(): void {
-    this.pool.start();
+    this.#hosts.start();
   }
 
   async stop(graceMs: number): Promise<void> {
-    await this.pool.stop(graceMs);
+    this.#dispatcher.stop();
+    await this.#hosts.stop(graceMs);
   }
 
   encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    return this.pool.crypt(Op.encrypt, request, caller);
+    return this.#dispatcher.crypt(Op.encrypt, request, caller);
   }
 
   decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    return this.pool.crypt(Op.decrypt, request, caller);
+    return this.#dispatcher.crypt(Op.decrypt, request, caller);
   }
 
   listKeks(): Promise<readonly KekRecord[]> {
-    return this.pool.listKeks();
+    return this.#hosts.listKeks();
   }
 
   async probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
-    return (await this.pool.control(Op.probe, { keyId, choice })) as ProbeResult[];
+    return (await this.#hosts.control(Op.probe, { keyId, choice })) as ProbeResult[];
   }
 
   state(): HsmState {
-    return this.pool.state();
-  }
-
-  /** Why the token cannot be used now; undefined when it can, or when nothing is known yet. */
-  reason(): KmsError | undefined {
-    const state = this.pool.state();
-    return state.up ? undefined : state.reason;
+    return this.#hosts.state;
   }
 
   token(): TokenDescription | undefined {
-    return this.pool.token;
+    return this.#hosts.token;
   }
 
   async generate(request: GenerateRequest): Promise<KekRecord> {
-    return (await this.pool.control(Op.generate, request)) as KekRecord;
+    return (await this.#hosts.control(Op.generate, request)) as KekRecord;
   }
 
   async destroy(keyId: string): Promise<void> {
-    await this.pool.control(Op.destroy, { keyId });
+    await this.#hosts.control(Op.destroy, { keyId });
   }
 
   async relabel(keyId: string, label: string): Promise<KekRecord> {
-    return (await this.pool.control(Op.relabel, { keyId, label })) as KekRecord;
+    return (await this.#hosts.control(Op.relabel, { keyId, label })) as KekRecord;
+  }
+
+  get readyHosts(): number {
+    return this.#hosts.ready.length;
+  }
+
+  /** Process ids of the hosts that are ready, the serving one first. */
+  get pids(): number[] {
+    return this.#hosts.ready.flatMap((host) => host.pid ?? []);
+  }
+
+  get sessions(): number {
+    return this.#hosts.ready.reduce((sum, host) => sum + host.lanes.length, 0);
+  }
+
+  get queueLength(): number {
+    return this.#dispatcher.queueLength;
   }
 }

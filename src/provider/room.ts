@@ -19,7 +19,8 @@ export interface ProviderOptions {
   readonly mode: Mode;
   readonly mechanism: MechanismChoice | "auto";
   readonly policy: SchedulePolicy;
-  readonly refreshIntervalMs: number;
+  /** Between two readings and proofs, in ms. */
+  readonly intervalMs: number;
   readonly outage: OutagePolicy;
   readonly cache: UnwrapCacheOptions;
   readonly localKek: LocalKekPolicy;
@@ -71,7 +72,7 @@ export class ProviderRoom {
       keyring: this.#keyring,
       prover: this.#prover,
       outage: this.outage,
-      intervalMs: options.refreshIntervalMs,
+      intervalMs: options.intervalMs,
       onRound: () => this.#afterRound(),
     });
     this.provider = new Provider({
