@@ -1,5 +1,5 @@
-// Durations as people write them: "500ms", "2s", "10m", "1h30m". A bare number is no duration, since nobody can
-// tell seconds from milliseconds.
+// Durations as people write them: "500ms", "2s", "10m", "1h30m". A bare number is no duration, since nobody
+// can tell seconds from milliseconds.
 
 /** Whole numbers, largest unit first, each unit once; nine digits hold a day of milliseconds. */
 const FORM = /^(?:(\d{1,9})h)?(?:(\d{1,9})m(?!s))?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?$/;

@@ -1,4 +1,5 @@
-// The command line's flags, laid over the file's document before it is checked, so that both are checked alike.
+// The command line's flags, laid over the file's document before it is checked, so that both are checked
+// alike.
 import { resolve } from "node:path";
 
 /** Each overrides one setting of the file. */
@@ -34,7 +35,7 @@ export interface Overlaid {
   readonly names: ReadonlyMap<string, string>;
 }
 
-/** Returns a copy with the flags in it. What is no mapping where one belongs is left, for the schema to refuse. */
+/** Returns a copy with the flags in it. What is no mapping where one belongs is left to the schema. */
 export function overlayFlags(document: unknown, flags: Flags): Overlaid {
   const names = new Map<string, string>();
   if (!isMapping(document)) return { document, names };

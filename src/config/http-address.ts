@@ -1,5 +1,5 @@
-// The address of the HTTP endpoints: loopback or off. They carry no authentication, and probes and scrapers of a
-// control-plane node reach loopback (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3).
+// The address of the HTTP endpoints: loopback or off. They carry no authentication, and probes and scrapers
+// of a control-plane node reach loopback (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3).
 import { isIPv4 } from "node:net";
 import { KmsError } from "../errors.js";
 

@@ -1,5 +1,6 @@
-// The kinds of option that the schema is made of. Each carries, in the registry OPTIONS, what the configuration table
-// and the error messages say of it: why it is there, its range, and whether its value may be repeated in a message.
+// The kinds of option that the schema is made of. Each carries, in the registry OPTIONS, what the
+// configuration table and the error messages say of it: why it is there, its range, and whether its value may
+// be repeated in a message.
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { parseDuration } from "./duration.js";

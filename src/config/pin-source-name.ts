@@ -1,6 +1,6 @@
-// How a PIN source is written in a pin-source attribute (RFC 7512 section 2.4) or an option: "file:/path", a plain
-// path, "env:NAME" or "credential:NAME". Only the grammar; nothing is read here. What is given may be a PIN that
-// somebody took for its source, so no message repeats it.
+// How a PIN source is written in a pin-source attribute (RFC 7512 section 2.4) or an option: "file:/path", a
+// plain path, "env:NAME" or "credential:NAME". Only the grammar; nothing is read here. What is given may be a
+// PIN that somebody took for its source, so no message repeats it.
 import { fileURLToPath } from "node:url";
 import { KmsError } from "../errors.js";
 

@@ -1,6 +1,6 @@
-// Where the PIN comes from and how it is read. The PIN leaves this file in one Buffer, which the caller zeroes;
-// buffers in between are zeroed here (an environment variable is a string, which JavaScript cannot wipe). No message,
-// description or stamp holds the PIN or its length.
+// Where the PIN comes from and how it is read. The PIN leaves this file in one Buffer, which the caller
+// zeroes; buffers in between are zeroed here (an environment variable is a string, which JavaScript cannot
+// wipe). No message, description or stamp holds the PIN or its length.
 import { isUtf8 } from "node:buffer";
 import { closeSync, constants, existsSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { basename, isAbsolute, join } from "node:path";
@@ -104,7 +104,7 @@ function readInto(path: string, bytes: Buffer): number {
   }
 }
 
-/** Returns a copy of the PIN alone and zeroes `bytes`. What cannot be a PIN must not cost one of the token's attempts. */
+/** Returns a copy of the PIN alone and zeroes `bytes`. What cannot be a PIN must cost no attempt. */
 function checkPin(bytes: Buffer, source: PinSource): Buffer {
   try {
     const end =
@@ -150,7 +150,7 @@ function fileStamp(path: string): string {
   }
 }
 
-/** Returns what is unsafe about a PIN file that is there: others may read it. systemd guards its credentials itself. */
+/** Returns what is unsafe about a PIN file that is there. systemd guards its credentials itself. */
 export function permissionWarning(source: PinSource): string | undefined {
   if (source.kind !== "file") return undefined;
   try {

@@ -1,7 +1,7 @@
-// PKCS#11 URIs (RFC 7512): parsing, formatting, and what a URI must hold to name a KEK. Stricter than the RFC in
-// four ways: pin-value is refused, a slot number must come with the token's name or serial, `type` may only be
-// secret-key, and no attribute is empty. Scheme and hex digits are case-insensitive, all else is case-sensitive
-// (sections 2.3 and 2.5). No message repeats a value from the query.
+// PKCS#11 URIs (RFC 7512): parsing, formatting, and what a URI must hold to name a KEK. Stricter than the RFC
+// in four ways: pin-value is refused, a slot number must come with the token's name or serial, `type` may
+// only be secret-key, and no attribute is empty. Scheme and hex digits are case-insensitive, all else is
+// case-sensitive (sections 2.3 and 2.5). No message repeats a value from the query.
 import { isUtf8 } from "node:buffer";
 import { KmsError } from "../errors.js";
 import { nearest } from "./nearest.js";
@@ -36,7 +36,7 @@ export type KekUri = Pkcs11Uri & { readonly object: string };
 /** What a token is found by; every field that is given must match. */
 export type UriTokenSelector = Pick<Pkcs11Uri, "token" | "serial" | "manufacturer" | "model" | "slotId">;
 
-/** "@" parts the name from the activation instant; 15 characters leave room for it in a 40-byte label (YubiHSM 2). */
+/** Leaves room for "@" and the activation instant in a label of 40 bytes (YubiHSM 2). */
 export const MAX_OBJECT_NAME_LENGTH = 15;
 
 type Draft = { -readonly [Field in keyof Pkcs11Uri]: Pkcs11Uri[Field] };
@@ -121,7 +121,7 @@ export function tokenSelector(uri: Pkcs11Uri): UriTokenSelector {
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
-/** Returns the URI in one canonical spelling, for logs and output: `parsePkcs11Uri` reads it back; it holds no PIN. */
+/** Returns the URI in one canonical spelling, which `parsePkcs11Uri` reads back; it holds no PIN. */
 export function formatPkcs11Uri(uri: Pkcs11Uri): string {
   const query = formatAttributes(uri, QUERY_FIELDS, "&", /[^A-Za-z0-9._~:@,+/-]/gu);
   return `pkcs11:${formatAttributes(uri, PATH_FIELDS, ";", /[^A-Za-z0-9._~:@,+-]/gu)}${query === "" ? "" : `?${query}`}`;

@@ -1,5 +1,6 @@
-// What is wrong with a configuration, in the words an operator needs: where, what, and the value that would be right.
-// Turns zod's issues into such lines by the schema's own ranges. Values that may be secrets are never repeated.
+// What is wrong with a configuration, in the words an operator needs: where, what, and the value that would
+// be right. Turns zod's issues into such lines by the schema's own ranges. Values that may be secrets are
+// never repeated.
 import { z } from "zod";
 import { nearest } from "./nearest.js";
 import { quote } from "./option.js";
@@ -15,10 +16,14 @@ export interface Problem {
 
 /** Collects problems. What follows from a problem that is known already is not told again. */
 export class Problems {
-  readonly #known: Problem[] = [];
+  #known: readonly Problem[] = [];
 
   add(...problems: readonly Problem[]): void {
-    this.#known.push(...problems);
+    this.addAll(problems);
+  }
+
+  addAll(problems: readonly Problem[]): void {
+    this.#known = this.#known.concat(problems);
   }
 
   /** Whether anything at or below one of the paths is wrong. */

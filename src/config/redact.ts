@@ -1,12 +1,24 @@
-// Module parameters for the log. Libraries that take a string in C_Initialize may find passwords in it (NSS:
-// `passwordFile=`, p11-kit and vendors: `pin=...`), so values of names that sound like a secret are replaced.
+// Module parameters for the log. Libraries that take a string in C_Initialize may find passwords in it (NSS's
+// module specification nests and quotes in many ways), so values of names that sound like a secret are
+// replaced: rather too many than one too few.
 
-const SECRET_NAME = "[\\w.-]*(?:pass|pwd|pin|secret|token|auth|cred|key)[\\w.-]*";
-/** Quoted in any of the ways of NSS's module specification, also unterminated; else up to the next blank. */
-const VALUE = `"(?:\\\\.|[^"\\\\])*(?:"|$)|'(?:\\\\.|[^'\\\\])*(?:'|$)|\\[[^\\]]*(?:\\]|$)|\\{[^}]*(?:\\}|$)|\\([^)]*(?:\\)|$)|<[^>]*(?:>|$)|(?:\\\\.|[^\\s\\\\])*`;
-const SECRET = new RegExp(`(${SECRET_NAME})(\\s*[=:]\\s*)(?:${VALUE})`, "gisu");
+const ASSIGNMENT = /(?<![\w.-])([\w.-]+)\s*[=:]\s*/gu;
+const SECRET_NAME = /pass|pwd|pin|secret|token|auth|cred|key/i;
+/** Quoted in any of NSS's ways, also without the closing mark; else up to the next blank. */
+const VALUE =
+  /"(?:\\[^]?|[^"\\])*"?|'(?:\\[^]?|[^'\\])*'?|\[[^\]]*\]?|\{[^}]*\}?|\([^)]*\)?|<[^>]*>?|(?:\\[^]?|[^\s\\])*/uy;
 
 /** Returns the parameters with the values of what sounds like a secret replaced by "***". */
 export function redactParameters(parameters: string): string {
-  return parameters.replace(SECRET, "$1$2***");
+  let shown = "";
+  let from = 0;
+  for (const { 0: assignment, 1: name = "", index } of parameters.matchAll(ASSIGNMENT)) {
+    const at = index + assignment.length;
+    if (index < from || !SECRET_NAME.test(name)) continue;
+    VALUE.lastIndex = at;
+    const value = VALUE.exec(parameters)?.[0] ?? "";
+    shown += `${parameters.slice(from, at)}***`;
+    from = at + value.length;
+  }
+  return shown + parameters.slice(from);
 }

@@ -1,5 +1,5 @@
-// What can be read of a document that has problems: every option on its own. Checks that concern several options can
-// then tell their problems along with the schema's, instead of one round of corrections later.
+// What can be read of a document that has problems: every option on its own. Checks that concern several
+// options can then tell their problems along with the schema's, instead of one round of corrections later.
 import { z } from "zod";
 import { documentSchema, type Document } from "./schema.js";
 import { bare, type Schema } from "./setting-rows.js";

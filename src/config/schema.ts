@@ -1,5 +1,6 @@
-// The configuration document: every option with its default, range and reason, in one place. The table in the README,
-// the checks and the messages all come from here. What concerns several options at once is in `settings.ts`.
+// The configuration document: every option with its default, range and reason, in one place. The table in the
+// README, the checks and the messages all come from here. What concerns several options at once is in
+// `settings.ts`.
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { parseHttpAddress } from "./http-address.js";
@@ -51,6 +52,7 @@ const socketSection = z.strictObject({
 const keysSection = z.strictObject({
   uri: requiredText({
     ...kekUri,
+    range: `${kekUri.range}, here or with --key`,
     why: "The KEK and its token; `object` is the KEK's name, at most 15 characters",
   }),
   active: optionalText({

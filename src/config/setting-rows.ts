@@ -1,5 +1,5 @@
-// The configuration table, read from the schema: one row an option, in the document's order. Also the walk over the
-// schema's shape that reading a faulty document needs.
+// The configuration table, read from the schema: one row an option, in the document's order. Also the walk
+// over the schema's shape that reading a faulty document needs.
 import { z } from "zod";
 import { OPTIONS, type OptionMeta } from "./option.js";
 import { documentSchema } from "./schema.js";
@@ -23,7 +23,7 @@ export interface Option {
 
 /** Returns every option of the configuration. */
 export function settingRows(): SettingRow[] {
-  return [...options(documentSchema, "")].map(({ path, schema, meta }) => ({
+  return ALL.map(({ path, schema, meta }) => ({
     path,
     default: defaultOf(schema, meta),
     range: meta.range,
@@ -34,9 +34,7 @@ export function settingRows(): SettingRow[] {
 /** Returns the option at a path of a document, whose list indices are numbers, or the list that holds it. */
 export function optionAt(path: readonly PropertyKey[]): Option | undefined {
   const wanted = rowPath(path);
-  return [...options(documentSchema, "")].find(
-    ({ path: known }) => known === wanted || `${known}[]` === wanted,
-  );
+  return ALL.find(({ path: known }) => known === wanted || `${known}[]` === wanted);
 }
 
 /** Returns the names of the settings that a section may hold; empty for what is no section. */
@@ -71,6 +69,8 @@ function* options(schema: Schema, path: string): Generator<Option> {
     yield* options(child, path === "" ? name : `${path}.${name}`);
   }
 }
+
+const ALL: readonly Option[] = [...options(documentSchema, "")];
 
 /** Strips the wrappers that give a default. */
 export function bare(schema: Schema): Schema {

@@ -1,5 +1,6 @@
-// The settings that the plugin and its commands run with: the file, overridden by flags, checked as a whole. All
-// problems are told at once. Durations are in milliseconds from here on, and nothing below reads the file again.
+// The settings that the plugin and its commands run with: the file, overridden by flags, checked as a whole.
+// All problems are told at once. Durations are in milliseconds from here on, and nothing below reads the file
+// again.
 import { KmsError } from "../errors.js";
 import { readConfigurationFile } from "./file.js";
 import type { HttpAddress } from "./http-address.js";
@@ -72,13 +73,19 @@ export interface LoadRequest {
   readonly needsSocket: boolean;
 }
 
-/** @throws KmsError CONFIG_INVALID; its message has one line a problem, "<path>: <what is wrong>; <what would be right>" */
+/** A file with more problems than that is another file than was meant. */
+const MAX_LINES = 100;
+
+/** @throws KmsError CONFIG_INVALID, one line a problem: "<path>: <what is wrong>; <what would be right>" */
 export function loadSettings({ configPath, flags, env, needsSocket }: LoadRequest): Settings {
   const file = configPath === undefined ? undefined : readConfigurationFile(configPath);
-  const { document, names } = overlayFlags(file?.document ?? { apiVersion: API_VERSION, kind: KIND }, flags);
+  const { document, names } = overlayFlags(
+    file?.document ?? { apiVersion: API_VERSION, kind: KIND, keys: {} },
+    flags,
+  );
   const problems = new Problems();
   const parsed = documentSchema.safeParse(document);
-  if (!parsed.success) problems.add(...parsed.error.issues.flatMap((issue) => problemsOf(issue, document)));
+  if (!parsed.success) problems.addAll(parsed.error.issues.flatMap((issue) => problemsOf(issue, document)));
   const draft = salvage(document);
   checkSocket(draft, needsSocket, problems);
   const drafts = [
@@ -87,10 +94,15 @@ export function loadSettings({ configPath, flags, env, needsSocket }: LoadReques
   ];
   const tokens = resolveTokens(drafts, { env, uriFromFlag: flags.key !== undefined, problems });
   const lines = problems.lines(names);
-  if (!parsed.success || !hasOne(tokens) || lines.length > 0)
-    throw new KmsError("CONFIG_INVALID", lines.join("\n"));
+  if (!parsed.success || !hasOne(tokens) || lines.length > 0) throw invalid(lines);
   const warnings = [...(file?.warnings ?? []), ...tokens.flatMap(({ pin }) => permissionWarning(pin) ?? [])];
   return normalise(parsed.data, tokens, [...new Set(warnings)]);
+}
+
+function invalid(lines: readonly string[]): KmsError {
+  const more = lines.length - MAX_LINES;
+  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and: ${String(more)} problems more`] : lines;
+  return new KmsError("CONFIG_INVALID", shown.join("\n"));
 }
 
 function hasOne(tokens: readonly TokenSettings[]): tokens is readonly [TokenSettings, ...TokenSettings[]] {

@@ -1,11 +1,13 @@
-// The options of one token that holds the KEK: its URI, library and PIN source; the preferred one's and the failover
-// ones'. How they are put together is in `tokens.ts`.
+// The options of one token that holds the KEK: its URI, library and PIN source; the preferred one's and the
+// failover ones'. How they are put together is in `tokens.ts`.
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { optionalText, requiredText } from "./option.js";
 import { checkAbsolutePath, checkCredentialName, checkEnvName } from "./pin-source-name.js";
 import { parsePkcs11Uri, requireKekUri, type KekUri } from "./pkcs11-uri.js";
 
+/** Far beyond what NSS or p11-kit take, and short enough to be searched for secrets. */
+const MAX_PARAMETERS_LENGTH = 4096;
 const URI_EXAMPLE =
   "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/path";
 
@@ -17,7 +19,7 @@ export const moduleSection = z
       why: "The vendor's PKCS#11 library, instead of `module-path` in the URI",
     }),
     parameters: optionalText({
-      range: "a text without zero bytes",
+      range: `1 to ${String(MAX_PARAMETERS_LENGTH)} characters`,
       read: checkParameters,
       secret: true,
       why: "A string for C_Initialize, for libraries that want one (NSS: `configdir=... flags=...`)",
@@ -70,9 +72,9 @@ export const failoverSection = z
   .prefault([]);
 
 function checkParameters(text: string): string {
-  if (text !== "" && !text.includes("\0")) return text;
+  if (text !== "" && text.length <= MAX_PARAMETERS_LENGTH && !text.includes("\0")) return text;
   throw new KmsError(
     "CONFIG_INVALID",
-    "is empty or holds a zero byte; leave it out or give the library's string",
+    `is no string for a library; give 1 to ${String(MAX_PARAMETERS_LENGTH)} characters without zero bytes`,
   );
 }

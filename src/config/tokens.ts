@@ -1,5 +1,6 @@
-// The tokens that hold the KEK: each URI together with its library and the source of its PIN. In the file, `module` and
-// `pin` win over the same thing in the URI beside them; a URI from the command line wins over both.
+// The tokens that hold the KEK: each URI together with its library and the source of its PIN. In the file,
+// `module` and `pin` win over the same thing in the URI beside them; a URI from the command line wins over
+// both.
 import { isAbsolute } from "node:path";
 import { KmsError } from "../errors.js";
 import { defaultPinSource, resolvePinSource, type PinSource } from "./pin-source.js";

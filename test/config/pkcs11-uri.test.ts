@@ -158,7 +158,7 @@ describe("parsePkcs11Uri", () => {
 describe("formatPkcs11Uri", () => {
   const text = fc
     .string({ unit: "grapheme", minLength: 1 })
-    .filter((value) => value.isWellFormed() && !value.includes("\0"));
+    .filter((value) => Buffer.from(value).toString() === value && !value.includes("\0"));
   const uris = fc.record(
     {
       token: text,

@@ -1,0 +1,220 @@
+// Everything that can be wrong with a configuration: each problem with its path and the value that would be
+// right, all at once, and never a PIN in any of them.
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { loadSettings, type LoadRequest, type Settings } from "../../src/config/settings.js";
+import { KmsError } from "../../src/errors.js";
+import { messageOf } from "./message-of.js";
+
+const URI =
+  "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/pin";
+const HEAD = "apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\n";
+const MINIMAL = `${HEAD}keys:\n  uri: ${URI}\n`;
+
+let directory: string;
+let configPath: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "settings-"));
+  configPath = join(directory, "config.yaml");
+});
+
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
+
+function load(yaml: string | Uint8Array, request: Partial<LoadRequest> = {}): Settings {
+  writeFileSync(configPath, yaml, { mode: 0o600 });
+  return loadSettings({ configPath, flags: {}, env: {}, needsSocket: false, ...request });
+}
+
+const problems = (yaml: string, request: Partial<LoadRequest> = {}): string[] =>
+  messageOf(() => load(yaml, request)).split("\n");
+
+it("tells all problems at once, across options too", () => {
+  const yaml = `apiVersion: kms-pkcs11.dev/v2
+kind: PluginConfiguration
+sockets: {}
+socket: { path: "@kms", mode: 600, group: kms }
+keys: { uri: "pkcs11:token=kms;object=kms-kek", refreshIntervall: 10s }
+pin: { file: /run/pin, env: KMS_PIN }
+failover:
+  - { uri: "pkcs11:token=b;object=other?module-path=/b.so" }
+  - { module: { path: b.so } }
+hsm: { requestTimeout: 2, hosts: 9, sessions: "16" }
+uri: x
+`;
+  expect(problems(yaml)).toEqual([
+    'apiVersion: is "kms-pkcs11.dev/v2"; give kms-pkcs11.dev/v1',
+    'socket.mode: is 600; give "0600", or "0660" with socket.group',
+    "keys.refreshIntervall: is not a setting; did you mean refreshInterval?",
+    expect.stringMatching(/^failover\[1\]\.uri: is missing; give a PKCS#11 URI \(RFC 7512\) such as pkcs11:/),
+    "failover[1].module.path: is not an absolute path; begin it with /",
+    "hsm.requestTimeout: is 2 without a unit; give 2s",
+    "hsm.hosts: is 9; give a whole number from 1 to 4",
+    'hsm.sessions: is "16"; give a whole number from 1 to 64',
+    "sockets: is not a setting; did you mean socket?",
+    "uri: is not a setting; did you mean keys.uri?",
+    "socket.path: is an abstract socket, which has no access control; give a path, or set socket.allowAbstract to true",
+    "keys.uri: names no library; add module-path=/path/to/library.so to it, or set module.path",
+    "pin: holds file and env; keep one",
+    "failover[0].uri: names another KEK than keys.uri; give object=kms-kek",
+  ]);
+});
+
+it.each([
+  [
+    "hsm: { requestTimeout: 3s }",
+    'hsm.requestTimeout: is "3s", which is out of range; give 100ms to 2900ms, such as 2s',
+  ],
+  ["hsm: { requestTimeout: 2000 }", "hsm.requestTimeout: is 2000 without a unit; give 2000ms"],
+  ["cache: { ttl: 30 }", "cache.ttl: is 30 without a unit; give 30s or 30m"],
+  ["cache: { ttl: 1d }", 'cache.ttl: is "1d", which is no duration; give 1s to 24h, such as 1h'],
+  ["cache: { entries: 1.5 }", "cache.entries: is 1.5; give a whole number from 0 to 1000000"],
+  ["cache:", "cache: is empty; give a mapping with entries, ttl"],
+  ["cache: [1]", "cache: is a list; give a mapping with entries, ttl"],
+  ["failover: {}", "failover: is a mapping; give a list"],
+  ["hsm: { allowFinalTry: 'yes' }", 'hsm.allowFinalTry: is "yes"; give true or false'],
+  ["keys2: 1", "keys2: is not a setting; did you mean keys?"],
+  ["log: { level: null }", "log.level: is empty; give debug, info, warn, error"],
+  ["stateDir: ./state", "stateDir: is not an absolute path; begin it with /"],
+  ["module: { path: a.so }", "module.path: is not an absolute path; begin it with /"],
+  [
+    "http: { address: 8090 }",
+    "http.address: is 8090; give a loopback address such as 127.0.0.1:8090, or off",
+  ],
+  [
+    "http: { address: '127.0.0.1' }",
+    "http.address: is no address with a port from 0 to 65535; give one such as 127.0.0.1:8090, or off",
+  ],
+  [
+    "http: { address: '10.0.0.1:80' }",
+    "http.address: is not a loopback address; give 127.0.0.1:80, [::1]:80 or off",
+  ],
+  [
+    "http: { address: '127.0.0.1.example.org:80' }",
+    "http.address: is not a loopback address; give 127.0.0.1:80, [::1]:80 or off",
+  ],
+  [
+    "socket: { path: kms.sock }",
+    "socket.path: is not a unix socket's address; give one such as unix:///run/kms-pkcs11/kms.sock",
+  ],
+  [
+    "socket: { path: 'tcp://127.0.0.1:1' }",
+    "socket.path: is not a unix socket's address; give one such as unix:///run/kms-pkcs11/kms.sock",
+  ],
+  [
+    "socket: { mode: '0666' }",
+    'socket.mode: lets every user of the machine in; give "0600", or "0660" with socket.group',
+  ],
+  [
+    "socket: { mode: '0400' }",
+    'socket.mode: is no mode for a socket; give "0600", or "0660" with socket.group',
+  ],
+  ["socket: { group: kms }", 'socket.group: cannot connect with this socket.mode; set socket.mode to "0660"'],
+  ["socket: { group: 'a b' }", 'socket.group: is "a b"; give a group\'s name or number'],
+  [
+    "pin: { credential: kms-pin }",
+    "pin: $CREDENTIALS_DIRECTORY is not set; run under systemd with LoadCredential=kms-pin:/path, or use a file",
+  ],
+  ["failover: [{ uri: '" + URI + "' }]", "failover[0].uri: names a token that is there already; remove it"],
+])("refuses %s", (line, problem) => {
+  expect(problems(`${MINIMAL}${line}\n`)).toEqual([problem]);
+});
+
+it("refuses a socket path that is too long, by its bytes", () => {
+  const path = `/${"ü".repeat(53)}`;
+  expect(load(`${MINIMAL}socket: { path: "unix://${path}" }\n`).socket?.path).toBe(path);
+  expect(problems(`${MINIMAL}socket: { path: "${path}x" }\n`)).toEqual([
+    "socket.path: is 108 bytes long; give at most 107, which is what a unix socket's address holds",
+  ]);
+});
+
+it("takes an abstract socket when that is allowed", () => {
+  const { socket } = load(`${MINIMAL}socket: { path: "unix:///@kms", allowAbstract: true }\n`);
+  expect(socket).toEqual({ path: "kms", abstract: true, mode: 0o600 });
+});
+
+it.each([
+  "pin: hunter2",
+  "pin: { value: hunter2 }",
+  "pin: { hunter2: }",
+  "pin: { file: hunter2 }",
+  "pin: { env: 'hunter2!' }",
+  "pin: hunter2: x",
+  "pin: [hunter2]",
+  "pin: *hunter2",
+  "pin: 'hunter2",
+  'pin: "\\hunter2"',
+  "pin: !hunter2 a",
+  "module: { parameters: [hunter2] }",
+  'module: { parameters: "hunter2\\0" }',
+])("does not repeat a PIN that stands where none belongs: %s", (line) => {
+  expect(problems(`${MINIMAL}${line}\n`).join("\n")).not.toContain("hunter2");
+});
+
+it("does not repeat a pin-value, from the file or a flag", () => {
+  const uri = "pkcs11:object=kek?module-path=/a.so&pin-value=hunter2";
+  for (const said of [
+    problems(`${HEAD}keys: { uri: "${uri}" }\n`),
+    problems(MINIMAL, { flags: { key: uri } }),
+  ]) {
+    expect(said).toEqual([
+      expect.stringMatching(/^(keys\.uri|--key): pin-value is refused.*use pin-source=file:\/path$/),
+    ]);
+  }
+});
+
+it("gives settings or CONFIG_INVALID for any bytes", () => {
+  const part = fc.constantFrom(
+    HEAD,
+    MINIMAL,
+    "pin: ",
+    "hsm:\n  ",
+    "&a ",
+    "*a",
+    "? ",
+    "- ",
+    "{",
+    "}",
+    "[",
+    "]",
+    "'",
+    '"',
+    ": ",
+    "\n",
+    "\t",
+    "!!binary ",
+    "%YAML 1.1\n---\n",
+    "<<: ",
+    "__proto__: ",
+    "failover: ",
+    "~",
+    "0x1",
+    "10m",
+  );
+  const nearlyYaml = fc
+    .array(fc.oneof(part, fc.string({ maxLength: 4 })), { maxLength: 20 })
+    .map((parts) => Buffer.from(parts.join("")));
+  fc.assert(
+    fc.property(fc.oneof(fc.uint8Array(), nearlyYaml), (bytes) => {
+      try {
+        load(bytes);
+      } catch (error) {
+        expect(error).toBeInstanceOf(KmsError);
+        expect(error).toHaveProperty("code", "CONFIG_INVALID");
+        expect(error).toHaveProperty("message", expect.stringMatching(/^([^\n]+: [^\n]+\n?)+$/));
+      }
+    }),
+    { numRuns: 1000 },
+  );
+});
+
+it("does not choke on a file full of what are no settings", () => {
+  const lines = problems(Array.from({ length: 50_000 }, (_, index) => `k${String(index)}:\n`).join(""));
+  expect(lines).toHaveLength(101);
+  expect(lines.at(-1)).toMatch(/^and: [0-9]+ problems more$/);
+});
