@@ -23,7 +23,6 @@ interface Finding {
   readonly detail: string;
 }
 
-const OTHERS_MAY_READ = 0o077;
 const OTHERS_MAY_WRITE = 0o022;
 
 export function addCheckCommand(program: Command, terminal: Terminal): void {
@@ -162,8 +161,6 @@ function checkPin({ tokens }: Settings, report: Report): boolean {
     report.fail("PIN", error);
     return false;
   }
-  const exposed = pin.kind === "file" && (statSync(pin.path).mode & OTHERS_MAY_READ) !== 0;
-  if (exposed) report.add("warn", "PIN", `${describePinSource(pin)} can be read by others; chmod 0400 it`);
   if (pin.kind === "none") report.add("warn", "PIN", "no PIN source; the token has to do without a login");
   return true;
 }

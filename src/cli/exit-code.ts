@@ -2,7 +2,6 @@
 // reachable. One row for each error code.
 import type { ErrorCode } from "../errors.js";
 
-export const EXIT_DONE = 0;
 export const EXIT_NO = 1;
 export const EXIT_USAGE = 2;
 export const EXIT_UNREACHABLE = 3;

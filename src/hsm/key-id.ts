@@ -36,8 +36,3 @@ function nameCkaId(ckaId: Uint8Array): string {
   if (ckaId.length <= ID_BYTES_IN_CLEAR) return Buffer.from(ckaId).toString("hex");
   return "h" + createHash("sha256").update(ckaId).digest().toString("hex", 0, DIGEST_BYTES);
 }
-
-/** Whether a text has the form of a key_id made here; says nothing about any key. */
-export function looksLikeKeyId(text: string): boolean {
-  return /^(?:0|h[0-9a-f]{32}|(?:[0-9a-f]{2}){1,16})\.(?:n|[cgsp][0-9a-f]{32})$/.test(text);
-}

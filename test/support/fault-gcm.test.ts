@@ -101,16 +101,20 @@ describe("gcm-iv", () => {
     expect(await decrypt(hsm, { iv: out.slice(0, 24), out: out.slice(24) })).toBe(TEXT);
   });
 
-  test.each(["appended12-own", "appended16-own", "prepended-own"])("%s: decrypts its own format", async (mode) => {
-    const hsm = await client();
-    await hsm.run(makeKey);
-    fault().set(`gcm-iv ${mode}`);
-    const sealed = await encrypt(hsm);
-    expect(await decrypt(hsm, sealed)).toBe(TEXT);
-    for (const at of [0, 20, bytes(sealed.out) - 1]) await expect(decrypt(hsm, flip(sealed, at))).rejects.toThrow();
-    await expect(decrypt(hsm, { ...sealed, out: "00".repeat(9) })).rejects.toMatchObject({ code: 0x40 });
-    expect(await decrypt(hsm, sealed)).toBe(TEXT);
-  });
+  test.each(["appended12-own", "appended16-own", "prepended-own"])(
+    "%s: decrypts its own format",
+    async (mode) => {
+      const hsm = await client();
+      await hsm.run(makeKey);
+      fault().set(`gcm-iv ${mode}`);
+      const sealed = await encrypt(hsm);
+      expect(await decrypt(hsm, sealed)).toBe(TEXT);
+      for (const at of [0, 20, bytes(sealed.out) - 1])
+        await expect(decrypt(hsm, flip(sealed, at))).rejects.toThrow();
+      await expect(decrypt(hsm, { ...sealed, out: "00".repeat(9) })).rejects.toMatchObject({ code: 0x40 });
+      expect(await decrypt(hsm, sealed)).toBe(TEXT);
+    },
+  );
 
   test("a buffer too small is said with the length needed, and the operation goes on", async () => {
     const hsm = await client();

@@ -27,7 +27,9 @@ export interface LoggedCall {
 /** Builds the module if its sources are newer; returns the shared object's path. */
 export function buildFaultModule(): string {
   try {
-    execFileSync("make", ["--silent", "-C", SOURCES, `BUILD=${BUILD}`], { stdio: ["ignore", "ignore", "pipe"] });
+    execFileSync("make", ["--silent", "-C", SOURCES, `BUILD=${BUILD}`], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
   } catch (error) {
     const { code, stderr } = error as { code?: string; stderr?: Buffer };
     const reason = code === "ENOENT" ? "make is missing: apt-get install make gcc" : String(stderr);
@@ -88,7 +90,14 @@ export class FaultModule implements TestToken {
       const [name = "", ...pairs] = line.split(" ");
       const value = new Map(pairs.map((pair) => pair.split("=") as [string, string]));
       const number = (key: string): number => Number(value.get(key));
-      return { name, rv: number("rv"), pid: number("pid"), tid: number("tid"), at: number("at"), ms: number("ms") };
+      return {
+        name,
+        rv: number("rv"),
+        pid: number("pid"),
+        tid: number("tid"),
+        at: number("at"),
+        ms: number("ms"),
+      };
     });
   }
 

@@ -159,7 +159,12 @@ describe("how often", () => {
 
   test("of two rules for one function the first rv counts, and sleeps add up", async () => {
     const hsm = await client();
-    fault().set("C_GenerateRandom sleep 60", "* sleep 60", "C_GenerateRandom rv 0x5", "C_GenerateRandom rv 0x6");
+    fault().set(
+      "C_GenerateRandom sleep 60",
+      "* sleep 60",
+      "C_GenerateRandom rv 0x5",
+      "C_GenerateRandom rv 0x6",
+    );
     const took = await timed(async () => {
       expect(await hsm.code(random)).toBe(5);
     });

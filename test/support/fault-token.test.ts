@@ -14,12 +14,14 @@ const sessionState = ({ module, state }: Pkcs11Scope): number => module.C_GetSes
 const openSession = ({ state }: Pkcs11Scope): void => {
   state.openSession();
 };
-const openMore = ({ module, state }: Pkcs11Scope, flags: number): unknown => module.C_OpenSession(state.slot, flags);
+const openMore = ({ module, state }: Pkcs11Scope, flags: number): unknown =>
+  module.C_OpenSession(state.slot, flags);
 const login = ({ state }: Pkcs11Scope): void => {
   state.login();
 };
 const slots = ({ module }: Pkcs11Scope, present: boolean): number => module.C_GetSlotList(present).length;
-const tokenFlags = ({ module, state }: Pkcs11Scope): number => module.C_GetTokenInfo(state.slot).flags & 0x70000;
+const tokenFlags = ({ module, state }: Pkcs11Scope): number =>
+  module.C_GetTokenInfo(state.slot).flags & 0x70000;
 
 describe("sessions", () => {
   test("session-loss ends the open sessions once, and the login with them", async () => {
@@ -37,7 +39,9 @@ describe("sessions", () => {
   test("session-limit refuses one more, until one is closed", async () => {
     const hsm = await client();
     fault().set("session-limit 2");
-    expect(await hsm.code(({ module, state }) => (state.second = module.C_OpenSession(state.slot, 6)))).toBe(0);
+    expect(await hsm.code(({ module, state }) => (state.second = module.C_OpenSession(state.slot, 6)))).toBe(
+      0,
+    );
     expect(await hsm.code(openMore, 6)).toBe(0xb1);
     await hsm.run(({ module, state }) => {
       module.C_CloseSession(state.second);
@@ -143,14 +147,17 @@ describe("pin-counter", () => {
   test("silent counts without flags", async () => {
     fault().set(`pin-counter 1 ${fault().path("pins")} silent`);
     const hsm = await opened("wrong");
-    expect([await hsm.code(login), await hsm.run(tokenFlags), await hsm.code(login)]).toEqual([0xa0, 0, 0xa4]);
+    expect([await hsm.code(login), await hsm.run(tokenFlags), await hsm.code(login)]).toEqual([
+      0xa0, 0, 0xa4,
+    ]);
     await hsm.kill();
   });
 });
 
 describe("mechanisms", () => {
   const listed = ({ module, state }: Pkcs11Scope): number[] => module.C_GetMechanismList(state.slot);
-  const info = ({ module, state }: Pkcs11Scope, type: number): unknown => module.C_GetMechanismInfo(state.slot, type);
+  const info = ({ module, state }: Pkcs11Scope, type: number): unknown =>
+    module.C_GetMechanismInfo(state.slot, type);
   const digest = ({ module, state }: Pkcs11Scope, type: number): void => {
     module.C_DigestInit(state.session, { mechanism: type });
     module.C_Digest(state.session, Buffer.from("data"), Buffer.alloc(64));
@@ -164,9 +171,11 @@ describe("mechanisms", () => {
     expect(now).not.toContain(0x250);
     expect(now).not.toContain(0x270);
     expect(now).toContain(0x260);
-    expect([await hsm.code(info, 0x250), await hsm.code(digest, 0x250), await hsm.code(digest, 0x260)]).toEqual([
-      0x70, 0x70, 0,
-    ]);
+    expect([
+      await hsm.code(info, 0x250),
+      await hsm.code(digest, 0x250),
+      await hsm.code(digest, 0x260),
+    ]).toEqual([0x70, 0x70, 0]);
   });
 
   test("only-mechanisms hides all others, making keys included", async () => {

@@ -39,7 +39,15 @@ export class P11KitRemote implements TestToken {
   async start(): Promise<void> {
     rmSync(this.#socket, { force: true });
     const token = `pkcs11:token=${encodeURIComponent(this.label)}`;
-    const args = ["server", "--foreground", "--name", this.#socket, "--provider", this.#behind.modulePath, token];
+    const args = [
+      "server",
+      "--foreground",
+      "--name",
+      this.#socket,
+      "--provider",
+      this.#behind.modulePath,
+      token,
+    ];
     // A group of its own, since the server forks one process per connection and a signal is meant for all of them.
     const server = spawn("p11-kit", args, {
       detached: true,

@@ -17,7 +17,9 @@ const state = {
         : { flags: p11.CKF_OS_LOCKING_OK },
     ),
   findSlot: () => {
-    state.slot = module.C_GetSlotList(true).find((slot) => module.C_GetTokenInfo(slot).label.trim() === label);
+    state.slot = module
+      .C_GetSlotList(true)
+      .find((slot) => module.C_GetTokenInfo(slot).label.trim() === label);
     if (state.slot === undefined) throw new Error(`no token ${label}`);
     return state.slot;
   },

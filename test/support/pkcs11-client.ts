@@ -87,7 +87,10 @@ export class Pkcs11Client {
     });
     this.#ended = new Promise((resolve) => {
       this.#child.once("exit", (exitCode, signal) => {
-        const error = new Pkcs11ClientError(`the child ended: ${String(signal ?? exitCode)}`, { signal, exitCode });
+        const error = new Pkcs11ClientError(`the child ended: ${String(signal ?? exitCode)}`, {
+          signal,
+          exitCode,
+        });
         this.#end = error;
         for (const waiting of this.#waiting.values()) waiting.reject(error);
         this.#waiting.clear();
@@ -121,7 +124,10 @@ export class Pkcs11Client {
   }
 
   /** The CKR code that `body` ends with; 0 when it ends without one. */
-  async code<A = undefined>(body: (scope: Pkcs11Scope, argument: A) => unknown, argument?: A): Promise<number> {
+  async code<A = undefined>(
+    body: (scope: Pkcs11Scope, argument: A) => unknown,
+    argument?: A,
+  ): Promise<number> {
     try {
       await this.run(body, argument);
       return 0;

@@ -116,5 +116,7 @@ test("waitFor returns the value, and says what it waited for in vain", async () 
   const failing = (): never => {
     throw new Error("not yet");
   };
-  await expect(waitFor(failing, { what: "rain", timeoutMs: 20 })).rejects.toThrow("waited 20 ms in vain for rain");
+  await expect(waitFor(failing, { what: "rain", timeoutMs: 20 })).rejects.toThrow(
+    "waited 20 ms in vain for rain",
+  );
 });
