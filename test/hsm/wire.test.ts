@@ -1,0 +1,77 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+
+import {
+  decodeCryptBody,
+  decodeJsonBody,
+  encodeCryptFrame,
+  encodeFrame,
+  encodeJsonBody,
+  FRAME_HEADER_BYTES,
+  FrameReader,
+  Op,
+} from "../../src/hsm/wire.js";
+
+interface Frame {
+  readonly id: number;
+  readonly kind: number;
+  readonly body: Buffer;
+}
+
+function readAll(chunks: readonly Buffer[]): Frame[] {
+  const frames: Frame[] = [];
+  const reader = new FrameReader();
+  for (const chunk of chunks)
+    reader.push(chunk, (id, kind, body) => frames.push({ id, kind, body: Buffer.from(body) }));
+  return frames;
+}
+
+const bytes = fc.uint8Array({ maxLength: 300 });
+
+describe("the wire", () => {
+  it("cuts frames alike however the stream is cut", () => {
+    fc.assert(
+      fc.property(fc.array(bytes, { maxLength: 6 }), fc.integer({ min: 1, max: 40 }), (bodies, size) => {
+        const stream = Buffer.concat(bodies.map((body, id) => encodeFrame(id, 7, body)));
+        const chunks: Buffer[] = [];
+        for (let at = 0; at < stream.length; at += size)
+          chunks.push(Buffer.from(stream.subarray(at, at + size)));
+        const frames = readAll(chunks);
+        return (
+          frames.length === bodies.length &&
+          frames.every((frame, at) => frame.body.equals(bodies[at] ?? new Uint8Array()))
+        );
+      }),
+    );
+  });
+
+  it("carries a request as it was", () => {
+    fc.assert(
+      fc.property(bytes, bytes, (aad, data) => {
+        const frame = encodeCryptFrame(3, Op.encrypt, { keyId: "ab.c1", mechanism: 5, aad, data });
+        const request = decodeCryptBody(frame.subarray(FRAME_HEADER_BYTES));
+        expect(request).toMatchObject({ keyId: "ab.c1", mechanism: 5 });
+        return Buffer.compare(request.aad, aad) === 0 && Buffer.compare(request.data, data) === 0;
+      }),
+    );
+  });
+
+  it("puts a secret behind the JSON", () => {
+    const { value, secret } = decodeJsonBody(encodeJsonBody({ a: "ü" }, Buffer.from("1234")));
+    expect([value, secret.toString()]).toEqual([{ a: "ü" }, "1234"]);
+  });
+
+  it("refuses a frame that is too long or too short to be one", () => {
+    for (const length of [0, 4, 0xffffffff]) {
+      const header = Buffer.alloc(FRAME_HEADER_BYTES);
+      header.writeUInt32BE(length);
+      expect(() => readAll([header])).toThrow(RangeError);
+    }
+  });
+
+  it("wipes the chunks it has read", () => {
+    const chunk = encodeFrame(1, 1, Buffer.from("secret"));
+    readAll([chunk]);
+    expect(chunk.every((byte) => byte === 0)).toBe(true);
+  });
+});

@@ -1,0 +1,111 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+
+import { activeAt, findByKeyId, readSchedule, stateOf } from "../../src/provider/generations.js";
+import { formatInstant, labelOf, parseInstant } from "../../src/provider/instant.js";
+import { planRotation } from "../../src/provider/rotation.js";
+import { kekRecord } from "../support/kek-record.js";
+
+const POLICY = { objectName: "kms-kek", allowUnprotected: [] };
+const at = (second: number): number => Date.UTC(2026, 10, 21, 10, 0, second);
+const generation = (second: number, keyId = `k${String(second)}`) =>
+  kekRecord(labelOf("kms-kek", at(second)), keyId);
+const instants = fc
+  .date({ min: new Date(0), max: new Date("9999-12-31T23:59:59Z"), noInvalidDate: true })
+  .map((date) => Math.floor(date.getTime() / 1000) * 1000);
+
+describe("activation instants", () => {
+  it("read back as they were written", () => {
+    fc.assert(fc.property(instants, (instant) => parseInstant(formatInstant(instant)) === instant));
+  });
+
+  it.each([
+    "",
+    "20261121",
+    "20261121T100000",
+    "20261321T100000Z",
+    "20260230T000000Z",
+    "2026-11-21T10:00:00Z",
+  ])("refuses %j", (text) => {
+    expect(parseInstant(text)).toBeUndefined();
+  });
+});
+
+describe("the schedule", () => {
+  it("takes the latest instant that is not ahead, whatever the order of the objects", () => {
+    const records = [generation(3), generation(1), generation(2)];
+    for (const order of [records, records.toReversed()]) {
+      const schedule = readSchedule(order, POLICY);
+      const active = activeAt(schedule, POLICY, at(2));
+      expect(active.record.keyId).toBe("k2");
+      expect(schedule.generations.map((one) => stateOf(one, active, at(2)))).toEqual([
+        "standby",
+        "active",
+        "retired",
+      ]);
+    }
+  });
+
+  it("decides between two keys of one instant alike on every node", () => {
+    const records = [generation(1, "a"), generation(1, "b")];
+    const choose = (order: typeof records): string =>
+      activeAt(readSchedule(order, POLICY), POLICY, at(5)).record.keyId;
+    expect(choose(records)).toBe(choose(records.toReversed()));
+  });
+
+  it("counts a plain label as active since the beginning", () => {
+    const records = [kekRecord("kms-kek", "plain"), generation(5)];
+    const schedule = readSchedule(records, POLICY);
+    expect(activeAt(schedule, POLICY, at(1)).record.keyId).toBe("plain");
+    expect(activeAt(schedule, POLICY, at(5)).record.keyId).toBe("k5");
+  });
+
+  it("names both of two plain labels, unless one is pinned by key_id or CKA_ID", () => {
+    const records = [
+      kekRecord("kms-kek", "one", { ckaId: "01" }),
+      kekRecord("kms-kek", "two", { ckaId: "02" }),
+    ];
+    const schedule = readSchedule(records, POLICY);
+    expect(() => activeAt(schedule, POLICY, at(1))).toThrow(/one and two|two and one/);
+    expect(activeAt(schedule, { ...POLICY, pinned: "two" }, at(1)).record.keyId).toBe("two");
+    expect(activeAt(schedule, { ...POLICY, pinned: "01" }, at(1)).record.keyId).toBe("one");
+    expect(() => activeAt(schedule, { ...POLICY, pinned: "03" }, at(1))).toThrow(/0 keys/);
+  });
+
+  it("refuses unprotected keys that are not allowed by their label", () => {
+    const record = { ...generation(1), unprotected: ["CKA_EXTRACTABLE is true"] };
+    const refused = readSchedule([record], POLICY);
+    expect(() => activeAt(refused, POLICY, at(2))).toThrow(/CKA_EXTRACTABLE is true/);
+    expect(findByKeyId(refused, "k1")).toBeUndefined();
+    const allowed = readSchedule([record], { ...POLICY, allowUnprotected: [record.label] });
+    expect(activeAt(allowed, POLICY, at(2)).record.keyId).toBe("k1");
+  });
+
+  it("says that the only key is not active yet", () => {
+    expect(() => activeAt(readSchedule([generation(9)], POLICY), POLICY, at(1))).toThrow(
+      /check this node's clock/,
+    );
+  });
+
+  it("finds a key by an alias of its key_id", () => {
+    const record = { ...generation(1), aliases: ["other"] };
+    expect(findByKeyId(readSchedule([record], POLICY), "other")?.record.keyId).toBe("k1");
+  });
+});
+
+describe("planning a rotation", () => {
+  const schedule = readSchedule([generation(1), generation(30)], POLICY);
+
+  it("refuses an instant that has passed, or that another key would overtake", () => {
+    expect(() => planRotation(schedule, POLICY, at(2), at(1))).toThrow(/has passed/);
+    expect(() => planRotation(schedule, POLICY, at(2), at(30))).toThrow(/destroy that one first/);
+  });
+
+  it("labels the key with its instant, and warns when that is close", () => {
+    const plan = planRotation(schedule, POLICY, at(2), at(59));
+    expect(plan.label).toBe("kms-kek@20261121T100059Z");
+    expect(plan.from.record.keyId).toBe("k1");
+    expect(plan.warnings).toHaveLength(1);
+    expect(planRotation(schedule, POLICY, at(2), at(59) + 600_000).warnings).toEqual([]);
+  });
+});

@@ -1,0 +1,120 @@
+import { beforeEach, describe, expect, it } from "vitest";
+
+import { cacheName, UnwrapCache } from "../../src/provider/unwrap-cache.js";
+
+let counted: { hits: number; misses: number; evictions: number };
+const observer = {
+  cacheHit: () => {
+    counted.hits++;
+  },
+  cacheMiss: () => {
+    counted.misses++;
+  },
+  cacheEvicted: () => {
+    counted.evictions++;
+  },
+};
+const build = (entries: number, ttlMs = 60_000): UnwrapCache => new UnwrapCache({ entries, ttlMs, observer });
+const load = (text: string) => (): Promise<Buffer> => Promise.resolve(Buffer.from(text));
+
+beforeEach(() => {
+  counted = { hits: 0, misses: 0, evictions: 0 };
+});
+
+describe("the unwrap cache", () => {
+  it("shares one load among identical misses, and gives each caller a copy of its own", async () => {
+    const cache = build(10);
+    let loads = 0;
+    const slow = async (): Promise<Buffer> => {
+      loads++;
+      await new Promise((resolve) => setImmediate(resolve));
+      return Buffer.from("seed");
+    };
+    const answers = await Promise.all(Array.from({ length: 20 }, () => cache.get("n", "k", slow)));
+    expect(loads).toBe(1);
+    expect(
+      new Set(answers.map((answer) => answer.buffer === answers[0]?.buffer && answer.byteOffset)).size,
+    ).toBe(20);
+    answers[0]?.fill(0);
+    expect((await cache.get("n", "k", slow)).toString()).toBe("seed");
+    expect(counted).toEqual({ hits: 1, misses: 1, evictions: 0 });
+  });
+
+  it("keeps no failure", async () => {
+    const cache = build(10);
+    await expect(cache.get("n", "k", () => Promise.reject(new Error("away")))).rejects.toThrow("away");
+    expect((await cache.get("n", "k", load("seed"))).toString()).toBe("seed");
+  });
+
+  it("drops the least recently used beyond its bound", async () => {
+    const cache = build(2);
+    for (const name of ["a", "b", "c"]) await cache.get(name, "k", load(name));
+    expect(cache.size).toBe(2);
+    expect(cache.peek("a")).toBeUndefined();
+    expect(counted.evictions).toBe(1);
+  });
+
+  it("drops what came from under a KEK, and stores nothing that was under way then", async () => {
+    const cache = build(10);
+    await cache.get("a", "k1", load("a"));
+    await cache.get("b", "k2", load("b"));
+    let release = (): void => undefined;
+    const late = cache.get("c", "k1", async () => {
+      await new Promise<void>((resolve) => (release = resolve));
+      return Buffer.from("c");
+    });
+    cache.dropKey("k1");
+    release();
+    await late;
+    expect([cache.peek("a"), cache.peek("c")]).toEqual([undefined, undefined]);
+    expect(cache.peek("b")?.toString()).toBe("b");
+  });
+
+  it("keeps nothing when it is off", async () => {
+    const cache = build(0);
+    await cache.get("a", "k", load("a"));
+    expect(cache.size).toBe(0);
+    expect(counted).toEqual({ hits: 0, misses: 0, evictions: 0 });
+  });
+
+  it("wipes a plaintext that leaves, by whichever way", async () => {
+    const kept: Buffer[] = [];
+    const from = Buffer.from.bind(Buffer);
+    const cache = build(1);
+    const watch = async (name: string): Promise<void> => {
+      // What the cache keeps is the only buffer made from the loaded plaintext before the caller's copy.
+      const original = from(name.repeat(8));
+      const spy = ((...args: Parameters<typeof Buffer.from>) => {
+        const made = from(...args);
+        if (args[0] === (original as unknown)) kept.push(made);
+        return made;
+      }) as typeof Buffer.from;
+      Buffer.from = spy;
+      try {
+        await cache.get(name, "k", () => Promise.resolve(original));
+      } finally {
+        Buffer.from = from;
+      }
+    };
+    await watch("a");
+    await watch("b");
+    cache.dropKey("k");
+    await watch("c");
+    cache.clear();
+    const [evicted, , dropped, , cleared] = kept;
+    for (const buffer of [evicted, dropped, cleared]) expect(buffer?.every((byte) => byte === 0)).toBe(true);
+  });
+
+  it("names everything that determines a plaintext", () => {
+    const names = [
+      cacheName("k", Buffer.from("ab"), {}),
+      cacheName("ka", Buffer.from("b"), {}),
+      cacheName("k", Buffer.from("ab"), { x: Buffer.from("y") }),
+      cacheName("k", Buffer.from("ab"), { xy: Buffer.from("") }),
+    ];
+    expect(new Set(names).size).toBe(names.length);
+    const one = { x: Buffer.from("1"), y: Buffer.from("2") };
+    const other = { y: Buffer.from("2"), x: Buffer.from("1") };
+    expect(cacheName("k", Buffer.from("ab"), one)).toBe(cacheName("k", Buffer.from("ab"), other));
+  });
+});
