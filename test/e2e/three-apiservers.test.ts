@@ -1,0 +1,79 @@
+// Three API servers, each with its own plugin, over one etcd and one token: what one writes the others read
+// at once. E2E_SOAK_SECONDS sets for how long.
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
+import { Load } from "./harness/load.js";
+import { record } from "./harness/report.js";
+import { parseStoredObject } from "./harness/stored-object.js";
+import { until } from "./harness/wait.js";
+
+const SECONDS = Number(process.env["E2E_SOAK_SECONDS"] ?? "60");
+const EXTRA_MS = 120_000;
+
+let cluster: KmsCluster;
+let nodes: Node[];
+
+beforeAll(async () => {
+  cluster = await KmsCluster.start();
+  nodes = [await cluster.startNode(), await cluster.startNode(), await cluster.startNode()];
+});
+
+afterAll(async () => {
+  await cluster.stop();
+});
+
+describe("three API servers with a plugin each", () => {
+  it(
+    "write and read each other's objects, while the plugins are restarted one after the other",
+    async () => {
+      const load = Load.start(
+        nodes.map(({ apiserver }) => apiserver.client),
+        NAMESPACE,
+      );
+      const begun = Date.now();
+      for (const [index, { plugin }] of nodes.entries()) {
+        const at = ((index + 1) / (nodes.length + 1)) * SECONDS * 1000;
+        await until("the next restart's time", () => Date.now() - begun > at, { timeoutMs: SECONDS * 1000 });
+        await plugin.restart();
+      }
+      await until("the time is over", () => Date.now() - begun > SECONDS * 1000, {
+        timeoutMs: SECONDS * 1000 + EXTRA_MS,
+      });
+      await load.stop();
+
+      record(
+        "three API servers",
+        "seconds, writes, reads by another, failures",
+        [SECONDS, load.written, load.read, load.failures.length].join(", "),
+      );
+      record("three API servers", "ms of a write", load.writeSummary());
+      expect(load.failures).toEqual([]);
+      expect(load.read).toBe(load.written);
+      for (const { apiserver } of nodes) expect(await load.verify(apiserver.client)).toBe(load.written);
+    },
+    SECONDS * 1000 + EXTRA_MS,
+  );
+
+  it("have encrypted all under one key_id, with a DEK seed each", async () => {
+    const entries = await cluster.plane.etcd.store.list("/registry/secrets/");
+    const objects = entries.flatMap((entry) => parseStoredObject(entry.value) ?? []);
+    expect(objects).toHaveLength(entries.length);
+    expect(new Set(objects.map(({ keyId }) => keyId)).size).toBe(1);
+    const seeds = new Set(objects.map((object) => object.encryptedDekSource.toString("base64"))).size;
+    expect(seeds).toBe(nodes.length);
+    const calls = await Promise.all(
+      nodes.map(async ({ apiserver }) => [
+        await apiserver.kmsCalls("Encrypt"),
+        await apiserver.kmsCalls("Decrypt"),
+      ]),
+    );
+    record(
+      "three API servers",
+      "Encrypt calls, Decrypt calls of each",
+      calls.map((each) => each.join(", ")).join("; "),
+    );
+    // Its own seed and no other's: each has asked once for each of the other two.
+    expect(calls).toEqual(nodes.map(() => [1, nodes.length - 1]));
+  });
+});
