@@ -5,11 +5,11 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 import { FaultModule } from "../support/fault-module.js";
+import { createKek, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 import { drawFault, seededRandom } from "./faults.js";
 import { Load } from "./load.js";
-import { PluginProcess } from "./plugin-process.js";
 
 const MINUTES = Number(process.env["SOAK_MINUTES"] ?? "1");
 const SEED = Number(process.env["SOAK_SEED"] ?? String(Date.now() % 1_000_000));
@@ -21,6 +21,14 @@ const CALM_MS = 500;
 const RECOVERED_ANSWERS = 2 * CALLERS;
 /** A limit for what never recovers: the backoff's cap and a start. */
 const RECOVERY_LIMIT_MS = 60_000;
+
+/** No cache, so that every Decrypt reaches the token, and short times, so that many faults fit a minute. */
+const SETTINGS = {
+  keys: { refreshInterval: "1s" },
+  cache: { entries: 0 },
+  hsm: { requestTimeout: "800ms", startTimeout: "3s" },
+  log: { level: "warn" },
+};
 
 let softHsm: SoftHsm;
 let fault: FaultModule;
@@ -41,7 +49,9 @@ async function recovered(): Promise<void> {
 beforeAll(() => {
   softHsm = createSoftHsm();
   fault = new FaultModule(softHsm);
-  plugin = new PluginProcess(fault);
+  createKek(fault);
+  plugin = new PluginProcess(fault, SETTINGS);
+  plugin.launch();
   load = new Load(plugin.socket, CONNECTIONS);
 });
 

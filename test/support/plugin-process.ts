@@ -1,0 +1,159 @@
+// A plugin as its users run it: a process of the built program on a token, with a configuration file, a socket
+// and a log of its own; and what it and its token hosts use of the machine's memory.
+
+import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { stringify } from "yaml";
+
+import { KmsClient } from "../../src/cli/kms-client.js";
+import { makeFolder, tokenUri, type TestToken } from "./token.js";
+import { waitFor } from "./wait.js";
+
+const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
+const START_LIMIT_MS = 20_000;
+
+export interface CommandResult {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs one command of the built program to its end. */
+export function kmsPkcs11(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): CommandResult {
+  const options = { env: { ...process.env, ...env }, encoding: "utf8", timeout: START_LIMIT_MS } as const;
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], options);
+  return { code: status, stdout, stderr };
+}
+
+/** Makes the first KEK on a token. */
+export function createKek(token: TestToken, object = "kms-kek"): void {
+  const parameters = token.moduleParameters === undefined ? [] : ["--module-params", token.moduleParameters];
+  const args = [MAIN, "keys", "create", "--key", tokenUri(token, object), ...parameters];
+  execFileSync(process.execPath, args, { env: { ...process.env, ...token.env }, stdio: "ignore" });
+}
+
+/** Sections of the configuration file. */
+export type PluginSettings = Readonly<Record<string, object | string>> & {
+  readonly socket?: object;
+  readonly keys?: object;
+};
+
+export class PluginProcess {
+  readonly folder = makeFolder("plugin");
+  readonly socket = join(this.folder, "run", "kms.sock");
+  readonly stateDir = join(this.folder, "state");
+  readonly logFile = join(this.folder, "serve.log");
+  readonly configFile = join(this.folder, "config.yaml");
+  readonly #token: TestToken;
+  #child: ChildProcess | undefined;
+
+  constructor(token: TestToken, settings: PluginSettings = {}, object = "kms-kek") {
+    this.#token = token;
+    mkdirSync(join(this.folder, "run"), { mode: 0o700 });
+    this.configure(settings, object);
+  }
+
+  /** Writes the configuration file that the next start reads. */
+  configure(settings: PluginSettings, object = "kms-kek"): void {
+    const { moduleParameters } = this.#token;
+    const document = {
+      apiVersion: "kms-pkcs11.dev/v1",
+      kind: "PluginConfiguration",
+      ...settings,
+      socket: { path: this.socket, ...settings.socket },
+      keys: { uri: tokenUri(this.#token, object), ...settings.keys },
+      stateDir: this.stateDir,
+      ...(moduleParameters === undefined ? {} : { module: { parameters: moduleParameters } }),
+    };
+    writeFileSync(this.configFile, stringify(document), { mode: 0o600 });
+  }
+
+  get running(): boolean {
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  get log(): string {
+    return readFileSync(this.logFile, "utf8");
+  }
+
+  /** Starts the process; it need not serve yet when this returns. */
+  launch(): void {
+    const log = openSync(this.logFile, "a", 0o600);
+    const env = { ...process.env, ...this.#token.env };
+    this.#child = spawn(process.execPath, [MAIN, "serve", "--config", this.configFile], {
+      env,
+      stdio: ["ignore", log, log],
+    });
+  }
+
+  /** Starts the process and waits until its Status is ok. */
+  async start(): Promise<void> {
+    this.launch();
+    const client = new KmsClient(this.socket);
+    try {
+      await waitFor(
+        async () => {
+          if (!this.running) throw new Error(`the plugin has ended:\n${this.log}`);
+          return (await client.status()).healthz === "ok";
+        },
+        { what: "an ok Status", timeoutMs: START_LIMIT_MS, intervalMs: 50 },
+      );
+    } finally {
+      client.close();
+    }
+  }
+
+  /** Ends the process; returns its exit code. */
+  async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
+    const child = this.#child;
+    if (child === undefined || !this.running) return child?.exitCode ?? null;
+    const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
+    child.kill(signal);
+    return ended;
+  }
+
+  /** Resident memory of the plugin and its token hosts together, in bytes. */
+  residentBytes(): number {
+    const { pid } = this;
+    return pid === undefined
+      ? 0
+      : [pid, ...childrenOf(pid)].reduce((sum, one) => sum + residentBytesOf(one), 0);
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Process ids of the token hosts of a plugin. */
+export function childrenOf(pid: number): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && statusOf(Number(name), "PPid") === pid)
+    .map(Number);
+}
+
+function residentBytesOf(pid: number): number {
+  return 1024 * (statusOf(pid, "VmRSS") ?? 0);
+}
+
+/** A number of /proc/PID/status; undefined when the process has gone. */
+function statusOf(pid: number, name: string): number | undefined {
+  try {
+    const line = new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(
+      readFileSync(`/proc/${String(pid)}/status`, "utf8"),
+    );
+    return line?.[1] === undefined ? undefined : Number(line[1]);
+  } catch {
+    return undefined;
+  }
+}
