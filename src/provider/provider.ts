@@ -100,14 +100,12 @@ export class Provider implements KmsProvider {
     if (Object.keys(annotations).length > 0)
       throw invalid("this ciphertext carries no annotations; they belong to another one");
     const name = cacheName(keyId, ciphertext, annotations);
-    return this.#parts.cache.get(name, generation.record.keyId, () =>
-      this.#decryptDirect(
-        envelope.mechanism,
-        keyId,
-        envelope.body,
-        associatedData(envelope.mechanism.id, keyId),
-        context,
-      ),
+    const aad = associatedData(envelope.mechanism.id, keyId);
+    return this.#parts.cache.get(
+      name,
+      generation.record.keyId,
+      (caller) => this.#decryptDirect(envelope.mechanism, keyId, envelope.body, aad, caller),
+      context,
     );
   }
 

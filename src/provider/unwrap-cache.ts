@@ -23,9 +23,40 @@ interface Entry {
   readonly plaintext: Buffer;
 }
 
+/** Whoever asks may lose interest. */
+interface Caller {
+  readonly cancelled: boolean;
+}
+
+/** One load under way and all who wait for it: cancelled only when every one of them is. */
+class Flight implements Caller {
+  readonly callers: Caller[] = [];
+  waiting = 0;
+  readonly plaintext: Promise<Buffer>;
+
+  /** @param ended called before the first of the waiting goes on: nobody joins a flight that is being wiped */
+  constructor(first: Caller, load: (caller: Caller) => Promise<Buffer>, ended: () => void) {
+    this.callers.push(first);
+    this.plaintext = load(this).finally(ended);
+  }
+
+  get cancelled(): boolean {
+    return this.callers.every((caller) => caller.cancelled);
+  }
+
+  /** A copy for one more of them; the last to leave wipes the original. */
+  async copy(): Promise<Buffer> {
+    this.waiting++;
+    const plaintext = await this.plaintext;
+    const copy = Buffer.from(plaintext);
+    if (--this.waiting === 0) plaintext.fill(0);
+    return copy;
+  }
+}
+
 export class UnwrapCache {
   readonly #entries: LRUCache<string, Entry> | undefined;
-  readonly #underWay = new Map<string, Promise<Buffer>>();
+  readonly #underWay = new Map<string, Flight>();
   readonly #observer: CacheObserver;
   /** Counts removals by key, so that an answer that was under way then is not stored after. */
   #epoch = 0;
@@ -56,21 +87,32 @@ export class UnwrapCache {
     return Buffer.from(entry.plaintext);
   }
 
-  /** Returns a copy of the plaintext, from `load` on a miss; what `load` throws is thrown and not kept. */
-  async get(name: string, keyId: string, load: () => Promise<Buffer>): Promise<Buffer> {
-    if (this.#entries === undefined) return load();
+  /**
+   * Returns a copy of the plaintext, from `load` on a miss; what `load` throws is thrown and not kept. The caller
+   * that `load` is given stands for all who wait for the same plaintext.
+   */
+  async get(
+    name: string,
+    keyId: string,
+    load: (caller: Caller) => Promise<Buffer>,
+    caller: Caller,
+  ): Promise<Buffer> {
+    if (this.#entries === undefined) return load(caller);
     const kept = this.peek(name);
     if (kept !== undefined) return kept;
     const running = this.#underWay.get(name);
-    if (running !== undefined) return Buffer.from(await running);
-    this.#observer.cacheMiss();
-    const loading = this.#load(name, keyId, load);
-    this.#underWay.set(name, loading);
-    try {
-      return Buffer.from(await loading);
-    } finally {
-      this.#underWay.delete(name);
+    if (running !== undefined) {
+      running.callers.push(caller);
+      return running.copy();
     }
+    this.#observer.cacheMiss();
+    const flight = new Flight(
+      caller,
+      (all) => this.#load(name, keyId, () => load(all)),
+      () => this.#underWay.delete(name),
+    );
+    this.#underWay.set(name, flight);
+    return flight.copy();
   }
 
   /** Wipes every plaintext that came from under this KEK. */

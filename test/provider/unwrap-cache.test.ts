@@ -1,6 +1,8 @@
 import { beforeEach, describe, expect, it } from "vitest";
 
+import { PATIENT_CALLER } from "../../src/hsm/port.js";
 import { cacheName, UnwrapCache } from "../../src/provider/unwrap-cache.js";
+import { waitFor } from "../support/wait.js";
 
 let counted: { hits: number; misses: number; evictions: number };
 const observer = {
@@ -15,6 +17,9 @@ const observer = {
   },
 };
 const build = (entries: number, ttlMs = 60_000): UnwrapCache => new UnwrapCache({ entries, ttlMs, observer });
+type Load = () => Promise<Buffer>;
+const get = (cache: UnwrapCache, name: string, keyId: string, load: Load, caller = PATIENT_CALLER) =>
+  cache.get(name, keyId, load, caller);
 const load = (text: string) => (): Promise<Buffer> => Promise.resolve(Buffer.from(text));
 
 beforeEach(() => {
@@ -30,25 +35,64 @@ describe("the unwrap cache", () => {
       await new Promise((resolve) => setImmediate(resolve));
       return Buffer.from("seed");
     };
-    const answers = await Promise.all(Array.from({ length: 20 }, () => cache.get("n", "k", slow)));
+    const answers = await Promise.all(Array.from({ length: 20 }, () => get(cache, "n", "k", slow)));
     expect(loads).toBe(1);
     expect(
       new Set(answers.map((answer) => answer.buffer === answers[0]?.buffer && answer.byteOffset)).size,
     ).toBe(20);
     answers[0]?.fill(0);
-    expect((await cache.get("n", "k", slow)).toString()).toBe("seed");
+    expect((await get(cache, "n", "k", slow)).toString()).toBe("seed");
     expect(counted).toEqual({ hits: 1, misses: 1, evictions: 0 });
+  });
+
+  it("gives up a load only when all who wait for it have gone", async () => {
+    const cache = build(10);
+    const callers = [{ cancelled: false }, { cancelled: false }] as const;
+    let shared: { readonly cancelled: boolean } = PATIENT_CALLER;
+    let release = (): void => undefined;
+    const slow = async (all: { readonly cancelled: boolean }): Promise<Buffer> => {
+      shared = all;
+      await new Promise<void>((resolve) => (release = resolve));
+      return Buffer.from("seed");
+    };
+    const answers = callers.map((caller) => cache.get("n", "k", slow, caller));
+    const seen = callers.map((caller) => {
+      (caller as { cancelled: boolean }).cancelled = true;
+      return shared.cancelled;
+    });
+    expect(seen).toEqual([false, true]);
+    release();
+    expect((await Promise.all(answers)).map(String)).toEqual(["seed", "seed"]);
+  });
+
+  it("wipes the loaded bytes once everybody has a copy", async () => {
+    const cache = build(1);
+    const loaded = Buffer.from("seed");
+    const both = [1, 2].map(() => get(cache, "n", "k", () => Promise.resolve(loaded)));
+    expect((await Promise.all(both)).map(String)).toEqual(["seed", "seed"]);
+    expect(loaded).toEqual(Buffer.alloc(4));
+    expect(String(await get(cache, "n", "k", load("other")))).toBe("seed");
+  });
+
+  it("lets an entry go after its time", async () => {
+    const cache = build(10, 1);
+    await get(cache, "n", "k", load("seed"));
+    await waitFor(() => {
+      cache.purgeStale();
+      return cache.size === 0;
+    });
+    expect(String(await get(cache, "n", "k", load("anew")))).toBe("anew");
   });
 
   it("keeps no failure", async () => {
     const cache = build(10);
-    await expect(cache.get("n", "k", () => Promise.reject(new Error("away")))).rejects.toThrow("away");
-    expect((await cache.get("n", "k", load("seed"))).toString()).toBe("seed");
+    await expect(get(cache, "n", "k", () => Promise.reject(new Error("away")))).rejects.toThrow("away");
+    expect((await get(cache, "n", "k", load("seed"))).toString()).toBe("seed");
   });
 
   it("drops the least recently used beyond its bound", async () => {
     const cache = build(2);
-    for (const name of ["a", "b", "c"]) await cache.get(name, "k", load(name));
+    for (const name of ["a", "b", "c"]) await get(cache, name, "k", load(name));
     expect(cache.size).toBe(2);
     expect(cache.peek("a")).toBeUndefined();
     expect(counted.evictions).toBe(1);
@@ -56,10 +100,10 @@ describe("the unwrap cache", () => {
 
   it("drops what came from under a KEK, and stores nothing that was under way then", async () => {
     const cache = build(10);
-    await cache.get("a", "k1", load("a"));
-    await cache.get("b", "k2", load("b"));
+    await get(cache, "a", "k1", load("a"));
+    await get(cache, "b", "k2", load("b"));
     let release = (): void => undefined;
-    const late = cache.get("c", "k1", async () => {
+    const late = get(cache, "c", "k1", async () => {
       await new Promise<void>((resolve) => (release = resolve));
       return Buffer.from("c");
     });
@@ -72,7 +116,7 @@ describe("the unwrap cache", () => {
 
   it("keeps nothing when it is off", async () => {
     const cache = build(0);
-    await cache.get("a", "k", load("a"));
+    await get(cache, "a", "k", load("a"));
     expect(cache.size).toBe(0);
     expect(counted).toEqual({ hits: 0, misses: 0, evictions: 0 });
   });
@@ -91,7 +135,7 @@ describe("the unwrap cache", () => {
       }) as typeof Buffer.from;
       Buffer.from = spy;
       try {
-        await cache.get(name, "k", () => Promise.resolve(original));
+        await get(cache, name, "k", () => Promise.resolve(original));
       } finally {
         Buffer.from = from;
       }
