@@ -43,6 +43,8 @@ export class LocalKeks {
   readonly #opening = new Map<string, Promise<KeyObject>>();
   #current: LocalKek | undefined;
   #making: { readonly keyId: string; readonly promise: Promise<LocalKek> } | undefined;
+  /** Counts what was forgotten, so that a call to the HSM that was under way then brings nothing back. */
+  #epoch = 0;
 
   /** @param now a monotonic clock in ms */
   constructor(wrapper: LocalKekWrapper, policy: LocalKekPolicy, now: () => number = () => performance.now()) {
@@ -66,8 +68,7 @@ export class LocalKeks {
     keyId: string,
     plaintext: Uint8Array,
   ): Promise<{ ciphertext: Buffer; annotations: Annotations }> {
-    const local = this.#usable(keyId) ?? (await this.#make(keyId));
-    local.uses++;
+    const local = await this.#use(keyId);
     const iv = randomBytes(IV_BYTES);
     const cipher = createCipheriv("aes-256-gcm", local.key, iv, { authTagLength: TAG_BYTES });
     cipher.setAAD(associatedData(LOCAL_KEK, keyId));
@@ -91,13 +92,25 @@ export class LocalKeks {
 
   /** Forgets every local KEK under this KEK. */
   dropKey(keyId: string): void {
+    this.#epoch++;
     if (this.#current?.keyId === keyId) this.#current = undefined;
     for (const [name, entry] of this.#opened.entries()) if (entry.keyId === keyId) this.#opened.delete(name);
   }
 
   clear(): void {
+    this.#epoch++;
     this.#current = undefined;
     this.#opened.clear();
+  }
+
+  /** Counts a use; those who waited for one local KEK together may be more than it has uses. */
+  async #use(keyId: string): Promise<LocalKek> {
+    for (;;) {
+      const local = this.#usable(keyId) ?? (await this.#make(keyId));
+      if (local.uses >= this.#policy.maxUses) continue;
+      local.uses++;
+      return local;
+    }
   }
 
   #usable(keyId: string): LocalKek | undefined {
@@ -116,12 +129,15 @@ export class LocalKeks {
   }
 
   async #makeOnce(keyId: string): Promise<LocalKek> {
+    const epoch = this.#epoch;
     const bytes = randomBytes(LOCAL_KEK_BYTES);
     try {
       const wrapped = await this.#wrapper.wrap(keyId, bytes);
       const local = { keyId, key: createSecretKey(bytes), wrapped, madeAt: this.#now(), uses: 0 };
-      this.#opened.set(nameOf(keyId, wrapped), { keyId, key: local.key });
-      this.#current = local;
+      if (epoch === this.#epoch) {
+        this.#opened.set(nameOf(keyId, wrapped), { keyId, key: local.key });
+        this.#current = local;
+      }
       return local;
     } finally {
       bytes.fill(0);
@@ -138,12 +154,13 @@ export class LocalKeks {
   }
 
   async #unwrap(keyId: string, wrapped: Uint8Array, name: string): Promise<KeyObject> {
+    const epoch = this.#epoch;
     const bytes = await this.#wrapper.unwrap(keyId, wrapped);
     try {
       if (bytes.length !== LOCAL_KEK_BYTES)
         throw new KmsError("NOT_AUTHENTIC", "the local KEK has another length than 256 bits");
       const key = createSecretKey(bytes);
-      this.#opened.set(name, { keyId, key });
+      if (epoch === this.#epoch) this.#opened.set(name, { keyId, key });
       return key;
     } finally {
       bytes.fill(0);

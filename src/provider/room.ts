@@ -56,7 +56,7 @@ export class ProviderRoom {
       policy,
       log,
       onRead: (_schedule, gone) => {
-        for (const { record } of gone) this.#forget(record.keyId);
+        for (const { record } of gone) [record.keyId, ...record.aliases].forEach((id) => this.#forget(id));
       },
     });
     this.outage = new Outage(options.outage, log);

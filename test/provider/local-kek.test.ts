@@ -57,6 +57,27 @@ describe("the local KEK", () => {
     expect(wraps).toBe(4);
   });
 
+  it("has no more uses than its bound, however many wait for one", async () => {
+    const keks = build(2);
+    const sealed = await Promise.all(Array.from({ length: 9 }, () => keks.seal("k", Buffer.of(1))));
+    expect(new Set(sealed.map((one) => String(wrappedOf(one)))).size).toBe(5);
+    expect(wraps).toBe(5);
+  });
+
+  it("is not kept when its KEK vanished while the HSM made or opened it", async () => {
+    const keks = build();
+    const first = keks.seal("k", Buffer.of(1));
+    keks.dropKey("k");
+    const sealed = await first;
+    expect(keks.known("k", wrappedOf(sealed))).toBeUndefined();
+    const opened = open(keks, "k", sealed);
+    keks.dropKey("k");
+    expect(await opened).toEqual(Buffer.of(1));
+    expect(keks.known("k", wrappedOf(sealed))).toBeUndefined();
+    await keks.seal("k", Buffer.of(1));
+    expect(wraps).toBe(2);
+  });
+
   it("opens another node's seeds with one HSM call for each local KEK", async () => {
     const there = build();
     const sealed = await Promise.all(Array.from({ length: 20 }, () => there.seal("k", Buffer.from("seed"))));
