@@ -101,9 +101,10 @@ export class ActiveKey {
   }
 
   #isReady(due: Generation): boolean {
-    const proof = this.#options.prover.proofOf(due.record.keyId);
-    if (proof.mechanism !== undefined && proof.failure === undefined) return true;
-    const why = proof.failure?.message ?? "it has not passed its self-test yet";
+    const { prover } = this.#options;
+    this.#heldBack = undefined;
+    if (isProven(prover, due)) return true;
+    const why = prover.proofOf(due.record.keyId).failure?.message ?? "it has not passed its self-test yet";
     this.#heldBack = new KmsError(
       "KEY_UNSUITABLE",
       `KEK ${due.record.keyId} is due but not activated: ${why}`,
@@ -120,10 +121,11 @@ export class ActiveKey {
     const chosen = known !== undefined && isLater(known, due) ? known : due;
     if (chosen !== due) this.#warnOfClock(chosen);
     if (before !== undefined && known === undefined) refuseImpostor(before, chosen);
-    const { failure, mechanism } = prover.proofOf(chosen.record.keyId);
-    if (mechanism !== undefined && failure === undefined) return chosen;
+    if (this.#isReady(chosen)) return chosen;
+    // What was published before goes on, as it would have without the restart.
+    if (known !== undefined && known !== chosen && isProven(prover, known)) return known;
     throw (
-      failure ??
+      prover.proofOf(chosen.record.keyId).failure ??
       new KmsError("HSM_UNAVAILABLE", `KEK ${chosen.record.keyId} has not passed its self-test yet`)
     );
   }
@@ -150,6 +152,11 @@ export class ActiveKey {
     }
     return generation;
   }
+}
+
+function isProven(prover: Prover, { record }: Generation): boolean {
+  const { mechanism, failure } = prover.proofOf(record.keyId);
+  return mechanism !== undefined && failure === undefined;
 }
 
 function isLater(a: Generation, b: Generation): boolean {

@@ -89,6 +89,20 @@ describe("the active KEK", () => {
     expect(active.heldBack).toBeUndefined();
   });
 
+  it("goes on after a restart with what was published, while the KEK that is due fails its self-test", async () => {
+    active.advance();
+    hsm.broken.add("k10");
+    now = at(10);
+    build();
+    await readAndProve();
+    expect(active.advance().record.keyId).toBe("k1");
+    expect(active.heldBack?.message).toMatch(/k10.*not activated/);
+    saved = undefined;
+    build();
+    await readAndProve();
+    expect(() => active.advance()).toThrow(/k10 is broken/);
+  });
+
   it("does not switch while the HSM is away", () => {
     active.advance();
     away = true;
