@@ -56,7 +56,8 @@ export class ProviderRoom {
       policy,
       log,
       onRead: (_schedule, gone) => {
-        for (const { record } of gone) [record.keyId, ...record.aliases].forEach((id) => this.#forget(id));
+        for (const { record } of gone)
+          for (const name of [record.keyId, ...record.aliases]) this.#forget(name);
       },
     });
     this.outage = new Outage(options.outage, log);

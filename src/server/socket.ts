@@ -1,8 +1,10 @@
 // The unix socket's life: a safe folder, a stale file removed only after a connect to it was refused, a bind
 // that no other user can connect to even for a moment, and a removal that touches nobody else's socket.
+import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   chownSync,
+  linkSync,
   lstatSync,
   readFileSync,
   realpathSync,
@@ -37,6 +39,8 @@ const MAX_PATH_BYTES = 107;
 const OTHERS_MAY_WRITE = 0o022;
 /** Nobody but the owner may connect until mode and group are set. */
 const BIND_UMASK = 0o177;
+/** Of the name that is bound: short, so that it costs a path no more than "kms.sock" does. */
+const BOUND_NAME_BYTES = 3;
 
 /**
  * Binds `server` to the socket.
@@ -52,37 +56,42 @@ export async function bindSocket(
     return { remove: () => undefined };
   }
   const path = join(safeFolder(settings.path), basename(settings.path));
-  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+  // Node removes the name that it has bound when it closes, whoever has that name by then. So another name is
+  // bound, and the socket is linked to its own once mode and group are right; a link replaces nothing.
+  const bound = join(dirname(path), `.${randomBytes(BOUND_NAME_BYTES).toString("hex")}`);
+  if (Math.max(Buffer.byteLength(path), Buffer.byteLength(bound)) > MAX_PATH_BYTES) {
     throw unusable(
       `${path}: a socket path has at most ${String(MAX_PATH_BYTES)} bytes; choose a shorter one`,
     );
   }
   const gid = settings.group === undefined ? undefined : gidOf(settings.group);
   await removeStale(path, ask);
-  const before = process.umask(BIND_UMASK);
+  const umask = process.umask(BIND_UMASK);
+  // The file is made inside listen(), before it returns.
+  const listening = listen(server, bound, path);
+  process.umask(umask);
+  await listening;
   try {
-    // The file is made inside listen(), before it returns.
-    const listening = listen(server, path, path);
-    process.umask(before);
-    await listening;
-  } finally {
-    process.umask(before);
+    const ours = lstatSync(bound);
+    if (gid !== undefined) chownSync(bound, -1, gid);
+    chmodSync(bound, settings.mode);
+    linkSync(bound, path);
+    unlinkSync(bound);
+    return {
+      remove: () => {
+        removeIfSame(path, ours);
+      },
+    };
+  } catch (error) {
+    server.close();
+    throw unusable(`${path}: cannot listen: ${reasonOf(error as NodeJS.ErrnoException)}`, error);
   }
-  const ours = lstatSync(path);
-  if (gid !== undefined) chownSync(path, -1, gid);
-  chmodSync(path, settings.mode);
-  return {
-    remove: () => {
-      removeIfSame(path, ours);
-    },
-  };
 }
 
 async function listen(server: Server, address: string, shown: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const fail = (error: NodeJS.ErrnoException): void => {
-      const what = error.code === "EADDRINUSE" ? "another process has just taken it" : error.message;
-      reject(unusable(`${shown}: cannot listen: ${what}`, error));
+      reject(unusable(`${shown}: cannot listen: ${reasonOf(error)}`, error));
     };
     server.once("error", fail);
     server.listen({ path: address }, () => {
@@ -90,6 +99,10 @@ async function listen(server: Server, address: string, shown: string): Promise<v
       resolve();
     });
   });
+}
+
+function reasonOf({ code, message }: NodeJS.ErrnoException): string {
+  return code === "EADDRINUSE" || code === "EEXIST" ? "another process has just taken it" : message;
 }
 
 /** Returns the real path of the socket's folder, which nobody but its owner may write to. */

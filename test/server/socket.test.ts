@@ -1,0 +1,192 @@
+// The socket's life, in this process, where a test can look between two steps of it.
+
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { connect, createServer, type Server } from "node:net";
+import { join } from "node:path";
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+
+import { bindSocket, type BoundSocket, type SocketSettings } from "../../src/server/socket.js";
+import { makeFolder } from "../support/token.js";
+
+let folder: string;
+let path: string;
+let servers: Server[];
+
+beforeEach(() => {
+  folder = makeFolder("socket");
+  path = join(folder, "kms.sock");
+  servers = [];
+});
+
+afterEach(() => {
+  for (const server of servers) server.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const makeServer = (): Server => {
+  const server = createServer((socket) => {
+    socket.on("error", () => undefined);
+    socket.end("hello");
+  });
+  servers.push(server);
+  return server;
+};
+const bind = (settings: Partial<SocketSettings> = {}, server = makeServer()): Promise<BoundSocket> =>
+  bindSocket(server, { path, abstract: false, mode: 0o600, ...settings }, () => Promise.resolve("the peer"));
+const close = (server: Server): Promise<void> =>
+  new Promise((resolve) => {
+    server.close(() => {
+      resolve();
+    });
+  });
+const greeting = (address: string): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const socket = connect(address);
+    socket.once("data", (bytes) => {
+      resolve(String(bytes));
+    });
+    socket.once("error", reject);
+  });
+const modeOf = (file: string): number => lstatSync(file).mode & 0o777;
+
+describe("binding", () => {
+  it.each([0o600, 0o660])("gives the file mode %o and nothing else is left in the folder", async (mode) => {
+    await bind({ mode });
+    expect(modeOf(path)).toBe(mode);
+    expect(readdirSync(folder)).toEqual(["kms.sock"]);
+    expect(await greeting(path)).toBe("hello");
+  });
+
+  it("makes no file that others could connect to for a moment, and none under its name before it is right", async () => {
+    const umask = process.umask(0);
+    const seen: number[] = [];
+    const server = makeServer();
+    const listen = server.listen.bind(server) as (...args: unknown[]) => Server;
+    server.listen = (...args: unknown[]) => {
+      const result = listen(...args);
+      expect(existsSync(path)).toBe(false);
+      for (const name of readdirSync(folder)) seen.push(modeOf(join(folder, name)));
+      return result;
+    };
+    try {
+      await bind({ mode: 0o660 }, server);
+    } finally {
+      expect(process.umask(umask)).toBe(0);
+    }
+    expect(seen).toEqual([0o600]);
+    expect(modeOf(path)).toBe(0o660);
+  });
+
+  it("gives the file to a group, by number or by a name of /etc/group", async () => {
+    const gid = process.getgid?.() ?? 0;
+    await bind({ group: String(gid), mode: 0o660 });
+    expect(lstatSync(path).gid).toBe(gid);
+    unlinkSync(path);
+    await bind({ group: "root", mode: 0o660 }).then(
+      () => {
+        expect(lstatSync(path).gid).toBe(0);
+      },
+      // Only a member may give a file to a group.
+      (error: unknown) => {
+        expect(String(error)).toContain("EPERM");
+      },
+    );
+    await expect(bind({ path: `${path}2`, group: "no-such-group" })).rejects.toThrow(
+      /no group "no-such-group"/,
+    );
+    expect(readdirSync(folder)).toEqual(existsSync(path) ? ["kms.sock"] : []);
+  });
+
+  it("removes a socket that nobody answers on", async () => {
+    await bind();
+    const [server] = servers;
+    renameSync(path, `${path}.kept`);
+    if (server !== undefined) await close(server);
+    renameSync(`${path}.kept`, path);
+    await bind();
+    expect(await greeting(path)).toBe("hello");
+  });
+
+  it("tells what answers on a live one, and leaves it alone", async () => {
+    await bind();
+    await expect(bind()).rejects.toMatchObject({
+      code: "SOCKET_UNUSABLE",
+      message: `${path} is in use: the peer; stop that process or choose another socket`,
+    });
+    expect(await greeting(path)).toBe("hello");
+  });
+
+  it("lets one of two that start at once win", async () => {
+    const both = await Promise.allSettled([bind(), bind()]);
+    expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    expect(String(both.find((one) => one.status === "rejected")?.reason)).toMatch(/in use|just taken/);
+    expect(readdirSync(folder)).toEqual(["kms.sock"]);
+    expect(await greeting(path)).toBe("hello");
+  });
+
+  it("leaves a file, a folder and a link that are no socket alone", async () => {
+    writeFileSync(path, "mine");
+    await expect(bind()).rejects.toThrow(/no socket; it is left alone/);
+    unlinkSync(path);
+    symlinkSync("/nowhere", path);
+    await expect(bind()).rejects.toThrow(/no socket; it is left alone/);
+    unlinkSync(path);
+    mkdirSync(path);
+    await expect(bind()).rejects.toThrow(/no socket; it is left alone/);
+    expect(readdirSync(folder)).toEqual(["kms.sock"]);
+  });
+
+  it.each([0o770, 0o707, 0o1777])("refuses a folder of mode %o", async (mode) => {
+    chmodSync(folder, mode);
+    await expect(bind()).rejects.toThrow(/can be written to by others.*chmod go-w/);
+    chmodSync(folder, 0o700);
+  });
+
+  it("refuses a folder that is not there and a path that does not fit a socket address", async () => {
+    await expect(bind({ path: join(folder, "no", "kms.sock") })).rejects.toThrow(/create it with mode 0700/);
+    const long = join(folder, "x".repeat(120));
+    await expect(bind({ path: long })).rejects.toThrow(/at most 107 bytes/);
+    const deep = join(folder, "y".repeat(104 - folder.length));
+    mkdirSync(deep, { mode: 0o700 });
+    await expect(bind({ path: join(deep, "k") })).rejects.toThrow(/at most 107 bytes|shorter/);
+  });
+
+  it("serves an abstract name, which leaves no file", async () => {
+    const name = `kms-pkcs11-test-${String(process.pid)}`;
+    const bound = await bind({ path: name, abstract: true });
+    expect(await greeting(`\0${name}`)).toBe("hello");
+    bound.remove();
+    expect(readdirSync(folder)).toEqual([]);
+    await expect(bind({ path: name, abstract: true })).rejects.toThrow(/just taken/);
+  });
+});
+
+describe("the end", () => {
+  it("removes the file", async () => {
+    const bound = await bind();
+    bound.remove();
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it("removes neither another process's socket nor another file under that name", async () => {
+    const bound = await bind();
+    const [first] = servers;
+    unlinkSync(path);
+    await bind();
+    bound.remove();
+    if (first !== undefined) await close(first);
+    expect(await greeting(path)).toBe("hello");
+  });
+});
