@@ -7,7 +7,6 @@ import {
   Client,
   credentials,
   type ServiceError,
-  status,
 } from "@grpc/grpc-js";
 import type { KmsProvider } from "../provider/kms.js";
 import { kmsService, kmsServiceDefinition, type RequestObserver } from "./kms-service.js";
@@ -95,7 +94,8 @@ async function askPeer(path: string): Promise<string> {
       const answer = (error: ServiceError | null, value?: unknown): void => {
         const keyId = (value as { key_id?: string } | undefined)?.key_id;
         if (error === null) resolve(`a KMS plugin answers there with key_id ${keyId ?? "none"}`);
-        else if (error.code === status.DEADLINE_EXCEEDED || error.code === status.UNAVAILABLE)
+        // Only an answer has headers; a plugin whose HSM is away answers UNAVAILABLE too.
+        else if (error.metadata.get("content-type").length === 0)
           resolve("a process that does not speak KMS v2 listens there");
         else resolve(`a process answers there with ${error.message}`);
       };
