@@ -1,0 +1,127 @@
+import { Writable } from "node:stream";
+
+import { beforeEach, describe, expect, it } from "vitest";
+
+import { KmsError } from "../../src/errors.js";
+import { createLogger } from "../../src/observability/logger.js";
+import { RequestLog, type LoggedRequest } from "../../src/observability/request-log.js";
+
+let text: string;
+const into = new Writable({
+  write: (chunk: Buffer, _encoding, done) => {
+    text += chunk.toString();
+    done();
+  },
+});
+interface Entry {
+  readonly level: string;
+  readonly time: string;
+  readonly msg: string;
+  readonly [field: string]: unknown;
+}
+const entries = (): Entry[] =>
+  text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Entry);
+
+beforeEach(() => {
+  text = "";
+});
+
+describe("the log", () => {
+  it("is one JSON line an event, also for text with line breaks", () => {
+    const log = createLogger("info", into);
+    log.info({ uid: "a\nb\u2028c" }, "first");
+    log.warn({}, "second\nline");
+    expect(entries()).toMatchObject([
+      { level: "info", msg: "first", uid: "a\nb\u2028c" },
+      { level: "warn", msg: "second\nline" },
+    ]);
+    for (const { time } of entries()) expect(new Date(time).toISOString()).toBe(time);
+  });
+
+  it("never shows the fields that hold secrets, at the top or one level down", () => {
+    const log = createLogger("debug", into);
+    for (const name of ["pin", "plaintext", "ciphertext", "password", "annotations", "secret"]) {
+      log.debug({ [name]: "hidden-value" }, "top");
+      log.debug({ request: { [name]: "hidden-value" } }, "below");
+    }
+    expect(text).not.toContain("hidden-value");
+    expect(entries()).toHaveLength(12);
+  });
+
+  it("shows an expected error without a stack, a defect with one, and both with their causes", () => {
+    const log = createLogger("info", into);
+    log.warn({ err: new KmsError("DEADLINE", "late", new Error("beneath")) }, "expected");
+    log.warn({ err: KmsError.from(new TypeError("defect")) }, "not expected");
+    const [expected, defect] = entries().map(({ err }) => err as Record<string, unknown>);
+    expect(expected).toMatchObject({ code: "DEADLINE", message: "late", cause: { message: "beneath" } });
+    expect(expected?.["stack"]).toBeUndefined();
+    expect(defect).toMatchObject({ code: "INTERNAL", cause: { message: "defect" } });
+    expect(defect?.["stack"]).toEqual(expect.any(String));
+  });
+});
+
+describe("the log of requests", () => {
+  const ask = (request: Partial<LoggedRequest>): LoggedRequest => ({
+    operation: "Status",
+    uid: "",
+    keyId: "k",
+    error: undefined,
+    seconds: 0.001,
+    ...request,
+  });
+  const fill = (level: "debug" | "info", ...requests: Partial<LoggedRequest>[]): string[] => {
+    const log = new RequestLog(createLogger(level, into));
+    for (const request of requests) log.requestDone(ask(request));
+    return entries().map(({ level: of, msg }) => `${of} ${msg}`);
+  };
+
+  it("tells a Status only when its answer changed", () => {
+    const away = new KmsError("HSM_UNAVAILABLE", "away");
+    const ok = { healthz: "ok" };
+    expect(
+      fill(
+        "debug",
+        ok,
+        ok,
+        { ...ok, keyId: "k2" },
+        { error: away },
+        { error: away },
+        { healthz: "why" },
+        ok,
+        ok,
+      ),
+    ).toEqual([
+      "info Status changed",
+      "info Status changed",
+      "warn Status changed",
+      "warn Status changed",
+      "info Status changed",
+    ]);
+  });
+
+  it("tells every Encrypt and failure, and a Decrypt only to who wants detail", () => {
+    const error = new KmsError("KEY_UNKNOWN", "no KEK");
+    const requests = [
+      { operation: "Encrypt", uid: "u1" },
+      { operation: "Decrypt", uid: "u2" },
+      { operation: "Decrypt", uid: "u3", error },
+      { operation: "Encrypt", uid: "u4", error },
+    ] as const;
+    expect(fill("info", ...requests)).toEqual(["info Encrypt", "warn Decrypt failed", "warn Encrypt failed"]);
+    expect(entries().map(({ uid, keyId }) => [uid, keyId])).toEqual([
+      ["u1", "k"],
+      ["u3", "k"],
+      ["u4", "k"],
+    ]);
+    text = "";
+    expect(fill("debug", ...requests)).toContain("debug Decrypt");
+  });
+
+  it("cuts what a client may make as long as it likes", () => {
+    fill("info", { operation: "Encrypt", uid: "u".repeat(5000), keyId: "k".repeat(5000) });
+    expect(text.length).toBeLessThan(500);
+  });
+});
