@@ -122,7 +122,7 @@ export class Dispatcher {
   #growOrGiveUp(): void {
     const [serving] = this.#hosts.ready;
     if (serving !== undefined) {
-      void serving.grow().then((grown) => {
+      void this.#hosts.grow().then((grown) => {
         if (grown) this.pump();
       });
       return;
@@ -166,19 +166,23 @@ export class Dispatcher {
         else if (job.pending === 0) this.#settle(job, error);
         return;
       case "device":
-      case "session":
       case "capacity":
-        if (sendable) this.#retryElsewhere(job, error);
+        if (sendable) this.#retryElsewhere(job, host, error);
         else if (job.pending === 0) this.#settle(job, error);
         return;
+      // A session's fault has had its second try, on a fresh session, inside the token host.
       default:
         this.#settle(job, error);
     }
   }
 
-  #retryElsewhere(job: Job, error: KmsError): void {
-    if (this.#hosts.ready.length === 0 && this.#hosts.reason !== undefined) {
-      this.#settle(job, error);
+  /** Queues a job again for another host: one that is ready, or the successor of one that is gone. */
+  #retryElsewhere(job: Job, host: TokenHost, error: KmsError): void {
+    const { ready, reason } = this.#hosts;
+    const other = ready.some((one) => !job.sentTo.includes(one));
+    const successor = !host.alive && reason === undefined;
+    if (!other && !successor) {
+      if (job.pending === 0) this.#settle(job, error);
       return;
     }
     job.queued = true;
@@ -190,7 +194,7 @@ export class Dispatcher {
       () => {
         if (job.settled || job.queued) return;
         const lane = host.alive ? (host.pickLane() ?? host.lanes[0]) : undefined;
-        if (lane === undefined) this.#retryElsewhere(job, error);
+        if (lane === undefined) this.#retryElsewhere(job, host, error);
         else this.#send(job, { host, lane });
       },
       (refusal: unknown) => {
@@ -208,7 +212,7 @@ export class Dispatcher {
   #sweep(): void {
     const now = performance.now();
     const { requestTimeoutMs } = this.#options;
-    for (const host of this.#hosts.ready) if (isHung(host, now, requestTimeoutMs)) host.kill("hang");
+    for (const host of this.#hosts.ready) if (host.isHung(requestTimeoutMs)) host.kill("hang");
     for (const job of this.#jobs) {
       const age = now - job.startedAt;
       if (age < LATE_PART * requestTimeoutMs) break;
@@ -220,7 +224,8 @@ export class Dispatcher {
       }
     }
     this.pump();
-    if (this.#jobs.size > 0) return;
+    // A host that hangs is watched until it is replaced, also when another one has answered in its place.
+    if (this.#jobs.size > 0 || this.#hosts.ready.some((host) => host.busySince !== undefined)) return;
     clearInterval(this.#sweeper);
     this.#sweeper = undefined;
   }
@@ -229,11 +234,4 @@ export class Dispatcher {
     const place = this.#place(job);
     if (place !== undefined) this.#send(job, place);
   }
-}
-
-/** Control calls have a longer limit of their own. */
-function isHung(host: TokenHost, now: number, limitMs: number): boolean {
-  return host.lanes.some(
-    (lane) => !lane.busyWithControl && lane.busySince !== undefined && now - lane.busySince > limitMs,
-  );
 }

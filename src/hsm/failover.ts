@@ -70,8 +70,16 @@ export class FailoverHsm implements Hsm {
   }
 
   /** What the reachable tokens hold together, without keys that only claim to be clones. */
-  async listKeks(): Promise<readonly KekRecord[]> {
-    const readings = await Promise.allSettled(this.#views.map(({ member }) => member.hsm.listKeks()));
+  listKeks(): Promise<readonly KekRecord[]> {
+    return this.#merge((hsm) => hsm.listKeks());
+  }
+
+  listKeksAnew(): Promise<readonly KekRecord[]> {
+    return this.#merge((hsm) => hsm.listKeksAnew());
+  }
+
+  async #merge(read: (hsm: Hsm) => Promise<readonly KekRecord[]>): Promise<readonly KekRecord[]> {
+    const readings = await Promise.allSettled(this.#views.map(({ member }) => read(member.hsm)));
     const found = new Map<string, KekRecord>();
     readings.forEach((reading, rank) => {
       const view = this.#views[rank];

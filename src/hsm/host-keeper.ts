@@ -5,7 +5,7 @@ import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { backoffMs } from "./backoff.js";
 import type { PinGate } from "./pin-gate.js";
-import { TokenHost, type EndCause, type TokenHostOptions } from "./token-host.js";
+import { TokenHost, within, type EndCause, type TokenHostOptions } from "./token-host.js";
 import { Op, type KekRecord, type TokenDescription } from "./wire.js";
 
 export interface KeeperOptions {
@@ -18,7 +18,10 @@ export interface KeeperOptions {
   readonly onEnded: (cause: EndCause) => void;
 }
 
+/** After a host that died. */
 const BACKOFF = { firstMs: 200, capMs: 30_000 };
+/** After a start that failed with an answer: a token that is away should be found again soon after it is back. */
+const AWAY_BACKOFF = { firstMs: 200, capMs: 5_000 };
 /** A host that was ready for this long starts its successor's backoff anew. */
 const STABLE_MS = 10_000;
 const PIN_POLL_MS = 1_000;
@@ -57,9 +60,9 @@ export class HostKeeper {
     while (!this.#stopped) {
       await mayStart();
       if (this.#isStopped()) return;
-      await this.#live();
+      const cause = await this.#live();
       if (this.#isStopped()) return;
-      await this.#pause(backoffMs(this.#failures, BACKOFF));
+      await this.#pause(backoffMs(this.#failures, cause === "start" ? AWAY_BACKOFF : BACKOFF));
     }
   }
 
@@ -71,14 +74,19 @@ export class HostKeeper {
 
   /** Logs a host in that the token has logged out. */
   async loginAgain(host: TokenHost): Promise<void> {
-    if (this.#token === undefined) return;
-    await this.#options.gate.login(this.#token, async (pin) => {
-      await host.control(Op.login, {}, pin);
-    });
+    const { gate, startTimeoutMs } = this.#options;
+    const control = (op: Op, secret?: Uint8Array): Promise<unknown> =>
+      within(host, startTimeoutMs, () => host.control(op, {}, secret));
+    await gate.login(
+      async () => (this.#token = (await control(Op.describe)) as TokenDescription),
+      async (pin) => {
+        await control(Op.login, pin);
+      },
+    );
   }
 
   /** One host from spawn to exit. */
-  async #live(): Promise<void> {
+  async #live(): Promise<EndCause> {
     const host = new TokenHost(this.#options.host, this.#options.log);
     this.#host = host;
     const stampBefore = this.#options.gate.stamp;
@@ -93,20 +101,18 @@ export class HostKeeper {
     const wasReady = this.#ready === host;
     this.#ready = undefined;
     this.#failures = wasReady && performance.now() - readySince > STABLE_MS ? 0 : this.#failures + 1;
-    if (cause === "stop") return;
+    if (cause === "stop") return cause;
     this.#options.onEnded(cause);
     this.#options.log.warn(
       { pid: host.pid, cause, failures: this.#failures, err: this.#reason },
       "token host ended",
     );
     if (!wasReady) await this.#waitForPin(stampBefore);
+    return cause;
   }
 
   async #start(host: TokenHost): Promise<void> {
-    const timer = setTimeout(() => {
-      host.kill("hang");
-    }, this.#options.startTimeoutMs);
-    try {
+    await within(host, this.#options.startTimeoutMs, async () => {
       this.#token = await host.open();
       if (!this.#token.loggedIn) await this.loginAgain(host);
       const keks = (await host.control(Op.listKeks, {})) as KekRecord[];
@@ -117,9 +123,7 @@ export class HostKeeper {
         "token host ready",
       );
       this.#options.onReady(keks);
-    } finally {
-      clearTimeout(timer);
-    }
+    });
   }
 
   /**

@@ -5,7 +5,7 @@ import type { Log } from "../log.js";
 import { HostKeeper } from "./host-keeper.js";
 import type { PinGate } from "./pin-gate.js";
 import type { HsmState } from "./port.js";
-import { HostFailure, type EndCause, type TokenHost, type TokenHostOptions } from "./token-host.js";
+import { HostFailure, within, type EndCause, type TokenHost, type TokenHostOptions } from "./token-host.js";
 import { Op, type KekRecord, type TokenDescription, type WireFailure } from "./wire.js";
 
 export interface HostPoolOptions {
@@ -89,6 +89,12 @@ export class HostPool {
     return (await this.#controlOn(serving, Op.listKeks, {})) as KekRecord[];
   }
 
+  /** Replaces every host, and makes the reading on one that has started since. @throws KmsError */
+  async listKeksAnew(): Promise<readonly KekRecord[]> {
+    for (const host of this.ready) host.kill("device");
+    return this.listKeks();
+  }
+
   /** Logs a host in again; one login serves all requests that found it logged out. @throws KmsError */
   loginAgain(host: TokenHost): Promise<void> {
     const running = this.#relogins.get(host);
@@ -97,6 +103,13 @@ export class HostPool {
     const login = (keeper?.loginAgain(host) ?? Promise.resolve()).finally(() => this.#relogins.delete(host));
     this.#relogins.set(host, login);
     return login;
+  }
+
+  /** Opens another session on a slow serving host. Returns whether there is one more. */
+  async grow(): Promise<boolean> {
+    const [host] = this.ready;
+    if (host?.canGrow !== true) return false;
+    return within(host, this.#options.controlTimeoutMs, () => host.grow());
   }
 
   /** Replaces a host whose module or device is broken. */
@@ -165,17 +178,13 @@ export class HostPool {
   }
 
   async #controlOn(host: TokenHost, op: Op, value: unknown, again = true): Promise<unknown> {
-    const timer = setTimeout(() => {
-      host.kill("hang");
-    }, this.#options.controlTimeoutMs);
     try {
-      return await host.control(op, value);
+      return await within(host, this.#options.controlTimeoutMs, () => host.control(op, value));
     } catch (error) {
       if (!(error instanceof HostFailure)) throw error;
       this.condemnFor(host, error.failure);
       if (error.failure.fault !== "login" || !again) throw error;
     } finally {
-      clearTimeout(timer);
       this.#options.onChange();
     }
     await this.loginAgain(host);

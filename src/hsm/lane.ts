@@ -9,6 +9,7 @@ export type Reply =
 
 interface Sent {
   readonly sentAt: number;
+  readonly control: boolean;
   readonly done: (reply: Reply) => void;
 }
 
@@ -16,11 +17,10 @@ interface Sent {
 const WINDOW = 16;
 
 export class Lane {
-  /** A request that may take long is with the token; others are better off elsewhere. */
-  busyWithControl = false;
   readonly #stream: Duplex;
   readonly #sent = new Map<number, Sent>();
   #nextId = 1;
+  #controls = 0;
   #lastReplyAt = 0;
   #serviceMs = 0;
   #quickestMs = Infinity;
@@ -44,6 +44,11 @@ export class Lane {
     stream.on("error", () => undefined);
   }
 
+  /** A request that may take long is with the token; others are better off elsewhere. */
+  get busyWithControl(): boolean {
+    return this.#controls > 0;
+  }
+
   get load(): number {
     return this.#sent.size;
   }
@@ -59,8 +64,14 @@ export class Lane {
     return oldest === undefined ? undefined : Math.max(oldest.sentAt, this.#lastReplyAt);
   }
 
+  /** The same where that request is an Encrypt or Decrypt: control calls have longer limits of their own. */
+  get cryptSince(): number | undefined {
+    const [oldest] = this.#sent.values();
+    return oldest?.control === false ? this.busySince : undefined;
+  }
+
   /** @param build makes the frame; it is wiped once it is written */
-  send(build: (id: number) => Buffer, done: (reply: Reply) => void): void {
+  send(build: (id: number) => Buffer, done: (reply: Reply) => void, control = false): void {
     if (this.#gone !== undefined) {
       done({ ok: false, failure: this.#gone });
       return;
@@ -69,7 +80,8 @@ export class Lane {
     this.#nextId = (id % 0xffffffff) + 1;
     const frame = build(id);
     if (frame.length - 4 > MAX_FRAME_BYTES) throw new RangeError("request longer than a frame may be");
-    this.#sent.set(id, { sentAt: performance.now(), done });
+    this.#sent.set(id, { sentAt: performance.now(), done, control });
+    if (control) this.#controls++;
     this.#stream.write(frame, () => frame.fill(0));
   }
 
@@ -79,6 +91,7 @@ export class Lane {
     this.#gone = failure;
     const waiting = [...this.#sent.values()];
     this.#sent.clear();
+    this.#controls = 0;
     for (const { done } of waiting) done({ ok: false, failure });
   }
 
@@ -86,16 +99,17 @@ export class Lane {
     const sent = this.#sent.get(id);
     if (sent === undefined) return;
     this.#sent.delete(id);
-    this.#measure(sent.sentAt);
+    this.#measure(sent);
+    if (sent.control) this.#controls--;
     if (kind === ReplyKind.done) sent.done({ ok: true, body: Buffer.from(body) });
     else sent.done({ ok: false, failure: decodeJsonBody(body).value as WireFailure });
   }
 
-  #measure(sentAt: number): void {
+  #measure({ sentAt, control }: Sent): void {
     const now = performance.now();
     const tookMs = now - Math.max(sentAt, this.#lastReplyAt);
     this.#lastReplyAt = now;
-    if (this.busyWithControl) return;
+    if (control) return;
     this.#quickestMs = Math.min(this.#quickestMs, tookMs);
     this.#measured++;
     if (this.#measured % WINDOW !== 0 && this.#measured !== WINDOW / 4) return;

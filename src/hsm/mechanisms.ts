@@ -46,8 +46,8 @@ export const MECHANISMS: readonly Mechanism[] = [
     kinds: ["hmac", "aes+hmac"],
     overhead: { min: 60, max: 60 },
   },
-  // 32-byte digest of the associated data, 8 bytes of RFC 5649, at most 7 of padding.
-  { name: "aes-kwp", choice: "aes-kwp", id: 6, kinds: AES_KINDS, overhead: { min: 40, max: 47 } },
+  // 32-byte digest of the associated data, 2-byte length, 8 bytes of RFC 5649, at most 7 of padding.
+  { name: "aes-kwp", choice: "aes-kwp", id: 6, kinds: AES_KINDS, overhead: { min: 42, max: 49 } },
   // 16-byte IV, 1 to 16 bytes of padding, 32-byte HMAC-SHA-256.
   {
     name: "aes-cbc-hmac",

@@ -48,15 +48,20 @@ export class PinGate {
 
   /**
    * Logs in by `attempt`, one login at a time over all token hosts.
+   * @param describe reads the token afresh: its PIN flags change by every attempt, anybody's
    * @throws KmsError PIN_REFUSED or PIN_UNREADABLE when none may be made; what `attempt` throws
    */
-  async login(token: TokenDescription, attempt: (pin: Buffer) => Promise<void>): Promise<void> {
+  async login(
+    describe: () => Promise<TokenDescription>,
+    attempt: (pin: Buffer) => Promise<void>,
+  ): Promise<void> {
     const before = this.#turn;
     let release = (): void => undefined;
     this.#turn = new Promise((resolve) => (release = resolve));
     await before;
     try {
-      await this.#loginInTurn(token, attempt);
+      const token = await describe();
+      if (!token.loggedIn) await this.#loginInTurn(token, attempt);
     } finally {
       release();
     }

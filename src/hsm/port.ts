@@ -27,8 +27,13 @@ export interface Hsm {
    * @throws KmsError NOT_AUTHENTIC when it does not open; others within the request timeout
    */
   decrypt(request: CryptRequest, caller: Caller): Promise<Buffer>;
-  /** Reads the generations from the token afresh. */
+  /** Reads the generations from the token. */
   listKeks(): Promise<readonly KekRecord[]>;
+  /**
+   * Reads them with a library that has been loaded anew, which costs a moment: a library whose token went away
+   * may go on showing it, empty, and never find its keys again.
+   */
+  listKeksAnew(): Promise<readonly KekRecord[]>;
   /** Tries every mechanism (or one) with a key by round trips; records the outcome, never throws for a refusal. */
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]>;
   state(): HsmState;

@@ -88,7 +88,7 @@ export class TokenHost {
     return this.#description;
   }
 
-  /** Makes a control call on the first lane and returns its JSON. */
+  /** Makes a control call on the first lane and returns its JSON. It has no limit of its own. */
   async control(op: Op, value: unknown, secret?: Uint8Array): Promise<unknown> {
     const [lane] = this.#lanes;
     if (lane === undefined) throw new TypeError("the token host has not been opened");
@@ -124,14 +124,23 @@ export class TokenHost {
     return oldest;
   }
 
+  /** Whether an Encrypt or Decrypt has kept a lane busy for longer than that. */
+  isHung(limitMs: number): boolean {
+    const now = performance.now();
+    return this.#lanes.some(({ cryptSince }) => cryptSince !== undefined && now - cryptSince > limitMs);
+  }
+
+  /** Whether the token is slow enough for another lane to pay, and may have one. */
+  get canGrow(): boolean {
+    return !this.#growing && this.#lanes.length < this.#maxLanes && this.alive && this.isSlow;
+  }
+
   /** Adds a lane to a slow token, one at a time, until it has no more sessions. Returns whether one was added. */
   async grow(): Promise<boolean> {
-    const full = this.#lanes.length >= this.#maxLanes;
-    if (this.#growing || full || !this.alive || !this.isSlow || this.#description === undefined) return false;
+    if (!this.canGrow || this.#description === undefined) return false;
     this.#growing = true;
     const index = this.#lanes.length;
     const lane = this.#startLane();
-    lane.busyWithControl = true;
     try {
       await callOn(lane, Op.open, { ...this.#options.open, slotId: this.#description.slotId });
       return true;
@@ -193,21 +202,17 @@ export class TokenHost {
 
 /** Sends a JSON request and returns its JSON; a failed one throws a HostFailure. */
 async function callOn(lane: Lane, op: Op, value: unknown, secret?: Uint8Array): Promise<unknown> {
-  lane.busyWithControl = true;
-  try {
-    const reply = await new Promise<Reply>((resolve) => {
-      lane.send((id) => {
-        const body = encodeJsonBody(value, secret);
-        const frame = encodeFrame(id, op, body);
-        body.fill(0);
-        return frame;
-      }, resolve);
-    });
-    if (!reply.ok) throw new HostFailure(reply.failure);
-    return decodeJsonBody(reply.body).value;
-  } finally {
-    lane.busyWithControl = false;
-  }
+  const reply = await new Promise<Reply>((resolve) => {
+    const build = (id: number): Buffer => {
+      const body = encodeJsonBody(value, secret);
+      const frame = encodeFrame(id, op, body);
+      body.fill(0);
+      return frame;
+    };
+    lane.send(build, resolve, true);
+  });
+  if (!reply.ok) throw new HostFailure(reply.failure);
+  return decodeJsonBody(reply.body).value;
 }
 
 /** A KmsError that still tells what the plugin has to do about it. */
@@ -217,5 +222,17 @@ export class HostFailure extends KmsError {
   constructor(failure: WireFailure) {
     super(failure.code, failure.message, failure);
     this.failure = failure;
+  }
+}
+
+/** Ends the host when `work` on it takes longer: a vendor call that hangs ends in no other way. */
+export async function within<T>(host: TokenHost, limitMs: number, work: () => Promise<T>): Promise<T> {
+  const timer = setTimeout(() => {
+    host.kill("hang");
+  }, limitMs);
+  try {
+    return await work();
+  } finally {
+    clearTimeout(timer);
   }
 }

@@ -79,6 +79,10 @@ export class TokenHsm implements Hsm, TokenAdministration {
     return this.#hosts.listKeks();
   }
 
+  listKeksAnew(): Promise<readonly KekRecord[]> {
+    return this.#hosts.listKeksAnew();
+  }
+
   async probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
     return (await this.#hosts.control(Op.probe, { keyId, choice })) as ProbeResult[];
   }

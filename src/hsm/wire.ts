@@ -20,6 +20,7 @@ export const Op = {
   destroy: 8,
   relabel: 9,
   close: 10,
+  describe: 11,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

@@ -89,14 +89,12 @@ export class Keyring {
     }
   }
 
+  /** A key that seems gone is looked for once more by a library loaded anew. */
   async #readTwiceIfGone(): Promise<Schedule> {
-    const first = await this.#readToken();
+    const { hsm, policy } = this.#options;
+    const first = readSchedule(await hsm.listKeks(), policy);
     if (goneFrom(this.#schedule, first).length === 0) return first;
-    return this.#readToken();
-  }
-
-  async #readToken(): Promise<Schedule> {
-    return readSchedule(await this.#options.hsm.listKeks(), this.#options.policy);
+    return readSchedule(await hsm.listKeksAnew(), policy);
   }
 
   #take(read: Schedule): void {

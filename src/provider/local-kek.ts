@@ -185,7 +185,11 @@ function openBody(key: KeyObject, keyId: string, body: Uint8Array): Buffer {
     decipher.final();
   } catch (error) {
     plaintext.fill(0);
-    throw new KmsError("NOT_AUTHENTIC", "the ciphertext does not authenticate under its local KEK", error);
+    throw new KmsError(
+      "NOT_AUTHENTIC",
+      `the ciphertext does not authenticate under its local KEK (key_id ${keyId})`,
+      error,
+    );
   }
   return plaintext;
 }

@@ -37,6 +37,7 @@ const HANDLERS: Readonly<Record<Op, (body: Buffer) => Buffer>> = {
     opened = new LaneToken(json(body) as OpenRequest);
     return encodeJsonBody(opened.description);
   },
+  [Op.describe]: () => encodeJsonBody(token().describe()),
   [Op.login]: (body) => {
     const { secret } = decodeJsonBody(body);
     try {

@@ -39,12 +39,16 @@ export class LaneToken {
     this.#module = loadModule(request);
     this.#slotId = request.slotId ?? slotIdOf(findSlot(this.#module, request.token));
     this.#session = new TokenSession(this.#module.lib, slotHandle(this.#slotId));
-    const loggedIn = this.#session.isLoggedIn();
-    this.#description = describeToken(this.#module, this.#slotId, loggedIn);
+    this.#description = this.describe();
   }
 
   get description(): TokenDescription {
     return this.#description;
+  }
+
+  /** Reads the token afresh, the flags of its PIN and whether this process is logged in included. */
+  describe(): TokenDescription {
+    return describeToken(this.#module, this.#slotId, this.#session.isLoggedIn());
   }
 
   /** Logs in, unless the session shows that somebody in this process has. Spends one PIN attempt at most. */
@@ -146,15 +150,23 @@ export class LaneToken {
     const known = this.#keks.get(keyId);
     if (known !== undefined) {
       try {
-        return use(known);
+        return this.#useNamed(keyId, known, use);
       } catch (error) {
         if (!(error instanceof TokenFault) || error.fault !== "object") throw error;
       }
     }
     this.#read();
     const found = this.#keks.get(keyId);
-    if (found !== undefined) return use(found);
+    if (found !== undefined) return this.#useNamed(keyId, found, use);
     throw new TokenFault("object", "KEY_MISSING", `the token holds no KEK with key_id ${keyId}`);
+  }
+
+  #useNamed<T>(keyId: string, kek: Kek, use: (kek: Kek) => T): T {
+    try {
+      return use(kek);
+    } catch (error) {
+      throw naming(keyId, error);
+    }
   }
 
   /** @throws TokenFault `device` when the token cannot decrypt what it has just encrypted itself */
@@ -186,4 +198,10 @@ function mechanismName(request: CryptRequest): MechanismName {
     "INPUT_INVALID",
     `mechanism ${String(request.mechanism)} is not in the table`,
   );
+}
+
+/** The same fault, its message naming the key_id. */
+function naming(keyId: string, error: unknown): unknown {
+  if (!(error instanceof TokenFault) || error.message.includes(keyId)) return error;
+  return new TokenFault(error.fault, error.code, `${error.message} (key_id ${keyId})`, error.rv, error);
 }

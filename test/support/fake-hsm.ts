@@ -54,6 +54,10 @@ export class FakeHsm implements Hsm {
     return this.failure === undefined ? Promise.resolve([...this.records]) : Promise.reject(this.failure);
   }
 
+  listKeksAnew(): Promise<readonly KekRecord[]> {
+    return this.listKeks();
+  }
+
   async probe(keyId: string): Promise<readonly ProbeResult[]> {
     await this.#begin(keyId);
     return [{ mechanism: "aes-gcm", works: true, detail: "" }];

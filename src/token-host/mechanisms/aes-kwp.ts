@@ -1,5 +1,5 @@
-// AES key wrap with padding (RFC 5649, NIST SP 800-38F) over a digest of the associated data and the
-// plaintext: KWP takes no associated data, so its digest is wrapped along and compared on the way back.
+// AES key wrap with padding (RFC 5649, NIST SP 800-38F) over a digest of the associated data, the
+// length and the plaintext: KWP takes no associated data, so its digest is wrapped along and compared on the way back.
 // By C_Encrypt where the token offers it so, else by wrapping a session object. Body: the wrapped bytes.
 import { createHash, timingSafeEqual } from "node:crypto";
 import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
@@ -11,6 +11,9 @@ import type { Performer } from "./performer.js";
 /** CKM_AES_KEY_WRAP_KWP of v3.0; CKM_AES_KEY_WRAP_PAD, which is RFC 5649 on some tokens and PKCS#7 on others. */
 const KWP_NUMBERS = [0x210b, 0x210a] as const;
 const DIGEST_BYTES = 32;
+/** The plaintext's own length: SoftHSM 2.6 hands an unwrapped key back with its padding. */
+const LENGTH_BYTES = 2;
+const HEADER_BYTES = DIGEST_BYTES + LENGTH_BYTES;
 const SEMIBLOCK_BYTES = 8;
 
 type Way = (session: TokenSession, handle: Handle, key: Handle, bytes: Buffer) => Buffer;
@@ -23,7 +26,9 @@ export const aesKwp: Performer = { encrypt, decrypt };
 function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Uint8Array): Buffer {
   const key = aesKeyOf(kek);
   const way = wayOf(session, kek, key);
-  const inner = Buffer.concat([digestOf(aad), plaintext]);
+  const length = Buffer.alloc(LENGTH_BYTES);
+  length.writeUInt16BE(plaintext.length);
+  const inner = Buffer.concat([digestOf(aad), length, plaintext]);
   try {
     return session.run("wrapping (AES-KWP)", (handle) => way.wrap(session, handle, key, inner));
   } finally {
@@ -41,8 +46,9 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
     way.unwrap(session, handle, key, Buffer.from(body)),
   );
   try {
-    if (inner.length > DIGEST_BYTES && timingSafeEqual(inner.subarray(0, DIGEST_BYTES), digestOf(aad))) {
-      return Buffer.from(inner.subarray(DIGEST_BYTES));
+    if (inner.length > HEADER_BYTES && timingSafeEqual(inner.subarray(0, DIGEST_BYTES), digestOf(aad))) {
+      const end = HEADER_BYTES + inner.readUInt16BE(DIGEST_BYTES);
+      if (end <= inner.length) return Buffer.from(inner.subarray(HEADER_BYTES, end));
     }
   } finally {
     inner.fill(0);

@@ -1,0 +1,293 @@
+// Faults that an HSM library can produce, injected under real token hosts: every request ends in time, and
+// the layer is well again when the fault is over, without a restart of anything but token hosts.
+
+import { randomBytes } from "node:crypto";
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+
+import { KmsError } from "../../src/errors.js";
+import { VolatilePinMemory } from "../../src/hsm/pin-memory.js";
+import { PATIENT_CALLER, type Caller } from "../../src/hsm/port.js";
+import { FaultModule } from "../support/fault-module.js";
+import { openToken, type OpenedToken, type OpenOptions } from "../support/token-hsm.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { waitFor } from "../support/wait.js";
+
+const RECOVERY = { what: "an answer after the fault", timeoutMs: 40_000, intervalMs: 20 };
+const AAD = Buffer.from("aad");
+const GCM = 1;
+
+let softHsm: SoftHsm;
+let fault: FaultModule;
+let opened: OpenedToken | undefined;
+let keyId: string;
+
+beforeAll(async () => {
+  softHsm = createSoftHsm();
+  fault = new FaultModule(softHsm);
+  const { hsm } = openToken(fault);
+  const made = await hsm.generate({
+    label: "kms-kek@20260101T000000Z",
+    ckaId: "0a".repeat(16),
+    kind: "auto",
+  });
+  keyId = made.keyId;
+  await hsm.stop(500);
+});
+
+beforeEach(() => {
+  fault.clear();
+});
+
+afterEach(async () => {
+  fault.clear();
+  await opened?.hsm.stop(500);
+  opened = undefined;
+});
+
+afterAll(() => {
+  fault.remove();
+  softHsm.remove();
+});
+
+/** Opens the token and waits until every host has answered once. */
+async function start(options: OpenOptions = {}): Promise<OpenedToken> {
+  opened = openToken(fault, { requestTimeoutMs: 500, startTimeoutMs: 1_500, ...options });
+  const { hsm } = opened;
+  await waitFor(() => hsm.readyHosts === (options.hosts ?? 1), { what: "ready hosts", timeoutMs: 20_000 });
+  await encrypt(opened);
+  return opened;
+}
+
+const encrypt = ({ hsm }: OpenedToken, caller: Caller = PATIENT_CALLER): Promise<Buffer> =>
+  hsm.encrypt({ keyId, mechanism: GCM, aad: AAD, data: Buffer.from("seed") }, caller);
+
+async function roundTrip(token: OpenedToken): Promise<void> {
+  const body = await encrypt(token);
+  const plaintext = await token.hsm.decrypt({ keyId, mechanism: GCM, aad: AAD, data: body }, PATIENT_CALLER);
+  expect(plaintext.toString()).toBe("seed");
+}
+
+const recovers = (token: OpenedToken): Promise<unknown> =>
+  waitFor(() => roundTrip(token).then(() => true), RECOVERY);
+
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "done",
+    (error: unknown) => KmsError.from(error).code,
+  );
+
+describe("a call that never returns", () => {
+  it.each(["C_EncryptInit", "C_Encrypt", "C_FindObjects", "C_GetSessionInfo", "C_OpenSession"])(
+    "%s: requests end in time, the host is replaced, and the next ones are served",
+    async (name) => {
+      const token = await start();
+      fault.set(`${name} hang`, "session-loss");
+      expect(await codeOf(encrypt(token))).toMatch(/DEADLINE|HSM_UNAVAILABLE/);
+      fault.clear();
+      await recovers(token);
+      expect(token.ended.length).toBeGreaterThan(0);
+    },
+  );
+
+  it.each(["C_Initialize", "C_Login"])(
+    "%s at the start: the start is given up and tried again",
+    async (name) => {
+      fault.set(`${name} hang`);
+      opened = openToken(fault, { requestTimeoutMs: 300, startTimeoutMs: 600 });
+      const token = opened;
+      await waitFor(() => token.ended.includes("hang"), { what: "a host that was ended", timeoutMs: 20_000 });
+      fault.clear();
+      await recovers(token);
+    },
+  );
+
+  it("is hidden by the warm host", async () => {
+    const token = await start({ hosts: 2 });
+    fault.set(`C_EncryptInit hang once=${fault.path("hang-once")}`);
+    expect(await codeOf(encrypt(token))).toBe("done");
+    expect(await codeOf(encrypt(token))).toBe("done");
+    await waitFor(() => token.ended.includes("hang"), { what: "the hung host's end", timeoutMs: 20_000 });
+  });
+});
+
+describe("a library that crashes", () => {
+  it.each([
+    ["C_Encrypt", "abort"],
+    ["C_EncryptInit", "segv"],
+    ["C_Encrypt", "exit 3"],
+  ])("in %s by %s: the request fails, the next host serves", async (name, how) => {
+    const token = await start();
+    fault.set(`${name} ${how}`);
+    expect(await codeOf(encrypt(token))).toMatch(/HSM_UNAVAILABLE|DEADLINE/);
+    fault.clear();
+    await recovers(token);
+  });
+
+  it("is hidden by the warm host", async () => {
+    const token = await start({ hosts: 2 });
+    fault.set(`C_Encrypt segv once=${fault.path("crash-once")}`);
+    expect(await codeOf(encrypt(token))).toBe("done");
+  });
+
+  it.each(["C_Initialize", "C_Login", "C_FindObjectsInit", "at-load"])(
+    "in %s again and again: backs off, says so at once, and recovers",
+    async (name) => {
+      fault.set(`${name} abort`);
+      opened = openToken(fault);
+      const token = opened;
+      await waitFor(() => token.ended.length >= 2, { what: "two crashes", timeoutMs: 20_000 });
+      expect(await codeOf(encrypt(token))).toBe("HSM_UNAVAILABLE");
+      expect(token.ended.length).toBeLessThan(6);
+      fault.clear();
+      await recovers(token);
+    },
+  );
+});
+
+describe("a session, login or token that goes", () => {
+  it.each([
+    ["session-loss"],
+    ["logout"],
+    ["C_Encrypt rv 0x90 count=1"],
+    ["C_EncryptInit rv 0xB0 count=1"],
+    ["C_EncryptInit rv 0xB3 count=1"],
+    ["C_Encrypt rv 0x150 count=1"],
+    ["C_EncryptInit rv 0x101 count=1"],
+    ["C_EncryptInit rv 0x82 count=1"],
+    ["C_EncryptInit rv 0x60 count=1"],
+  ])("%s costs no request", async (line) => {
+    const token = await start();
+    fault.set(line);
+    await roundTrip(token);
+    expect(token.ended).toEqual([]);
+  });
+
+  it.each([
+    ["token-removed"],
+    ["device-error"],
+    ["* rv 0x190"],
+    ["C_Encrypt rv 0x30"],
+    ["C_EncryptInit rv 0x80001234"],
+    ["C_OpenSession rv 0xB1"],
+  ])("%s fails requests while it lasts, and nothing after it", async (line) => {
+    const token = await start();
+    fault.set(line, ...(line.startsWith("C_OpenSession") ? ["session-loss"] : []));
+    await waitFor(async () => (await codeOf(encrypt(token))) !== "done", { what: "a failure" });
+    fault.clear();
+    await recovers(token);
+  });
+
+  it("leaves no login behind when the token is initialised anew: the KEK is missing, not another one", async () => {
+    const other = createSoftHsm();
+    const module = new FaultModule(other);
+    const own = openToken(module);
+    const made = await own.hsm.generate({ label: "kms-kek@20260101T000000Z", ckaId: "0b", kind: "auto" });
+    other.reinitialise();
+    const question = { keyId: made.keyId, mechanism: GCM, aad: AAD, data: Buffer.from("seed") };
+    await waitFor(
+      async () =>
+        /KEY_MISSING|HSM_UNAVAILABLE|SESSION_LOST/.test(
+          await codeOf(own.hsm.encrypt(question, PATIENT_CALLER)),
+        ),
+      { what: "a missing KEK", timeoutMs: 20_000 },
+    );
+    await own.hsm.stop(500);
+    module.remove();
+    other.remove();
+  });
+
+  it("tells bad input from a broken token by a canary", async () => {
+    const token = await start();
+    const body = await encrypt(token);
+    body[body.length - 1] = (body[body.length - 1] ?? 0) ^ 1;
+    const question = { keyId, mechanism: GCM, aad: AAD, data: body };
+    expect(await codeOf(token.hsm.decrypt(question, PATIENT_CALLER))).toBe("NOT_AUTHENTIC");
+    expect(token.ended).toEqual([]);
+  });
+});
+
+describe("a wrong PIN", () => {
+  it("costs one attempt over two hosts and a restart, until its source changes", async () => {
+    const memory = new VolatilePinMemory();
+    let pin = "wrong";
+    const before = fault.calls("C_Login");
+    opened = openToken(fault, { hosts: 2, memory, pin: () => pin });
+    const first = opened;
+    await waitFor(async () => (await codeOf(encrypt(first))) === "PIN_REFUSED", {
+      what: "a refusal",
+      timeoutMs: 20_000,
+    });
+    await first.hsm.stop(500);
+    opened = openToken(fault, { hosts: 2, memory, pin: () => pin });
+    const second = opened;
+    await waitFor(async () => (await codeOf(encrypt(second))) === "PIN_REFUSED", {
+      what: "a refusal",
+      timeoutMs: 20_000,
+    });
+    expect(fault.calls("C_Login") - before).toBe(1);
+    pin = softHsm.pin;
+    await recovers(second);
+  });
+
+  it("is not tried at all on a token that is locked, or has one attempt left", async () => {
+    fault.set(`pin-counter 2 ${fault.path("pin-count")}`);
+    let pin = "wrong";
+    opened = openToken(fault, { pin: () => pin });
+    const token = opened;
+    await waitFor(async () => (await codeOf(encrypt(token))) === "PIN_REFUSED", {
+      what: "a refusal",
+      timeoutMs: 20_000,
+    });
+    const before = fault.calls("C_Login");
+    pin = softHsm.pin;
+    await waitFor(
+      () =>
+        encrypt(token).then(
+          () => false,
+          (error: unknown) => String(error).includes("one PIN attempt left"),
+        ),
+      { what: "a refusal to spend the last attempt", timeoutMs: 20_000 },
+    );
+    expect(fault.calls("C_Login")).toBe(before);
+  });
+});
+
+describe("more than the token can do", () => {
+  it("is refused at once beyond the queue, and what waits is answered", async () => {
+    const token = await start({ sessions: 2, queue: 50, requestTimeoutMs: 2_900 });
+    fault.set("C_Encrypt sleep 5");
+    const codes = await Promise.all(Array.from({ length: 400 }, () => codeOf(encrypt(token))));
+    const count = (code: string): number => codes.filter((one) => one === code).length;
+    expect(count("OVERLOADED")).toBeGreaterThan(0);
+    expect(count("done")).toBeGreaterThanOrEqual(50);
+    expect(count("done") + count("OVERLOADED")).toBe(400);
+  });
+
+  it("does not send a request whose caller has gone", async () => {
+    const token = await start({ sessions: 1 });
+    fault.set("C_Encrypt sleep 3");
+    await Promise.all(Array.from({ length: 16 }, () => encrypt(token)));
+    const before = fault.calls("C_Encrypt");
+    const busy = Array.from({ length: 4 }, () => encrypt(token));
+    const gone = Array.from({ length: 20 }, () => codeOf(encrypt(token, { cancelled: true })));
+    expect(new Set(await Promise.all(gone))).toEqual(new Set(["CANCELLED"]));
+    await Promise.all(busy);
+    expect(fault.calls("C_Encrypt") - before).toBe(4);
+  });
+
+  it("is overlapped on more sessions when the token is slow, with the right answers", async () => {
+    const token = await start({ requestTimeoutMs: 2_900 });
+    fault.set("* sleep 2");
+    const data = Array.from({ length: 300 }, () => randomBytes(32));
+    const callers = Array.from({ length: 16 }, async () => {
+      for (let one = data.pop(); one !== undefined; one = data.pop()) {
+        const body = await token.hsm.encrypt({ keyId, mechanism: GCM, aad: AAD, data: one }, PATIENT_CALLER);
+        const back = await token.hsm.decrypt({ keyId, mechanism: GCM, aad: AAD, data: body }, PATIENT_CALLER);
+        expect(back.equals(one)).toBe(true);
+      }
+    });
+    await Promise.all(callers);
+    expect(token.hsm.sessions).toBeGreaterThan(4);
+  });
+});

@@ -1,0 +1,78 @@
+// A token as the plugin's HSM layer opens it, with the real token host behind it.
+
+import { fileURLToPath } from "node:url";
+
+import { PinGate, type PinMemory } from "../../src/hsm/pin-gate.js";
+import { VolatilePinMemory } from "../../src/hsm/pin-memory.js";
+import { TokenHsm } from "../../src/hsm/token-hsm.js";
+import { SILENT } from "./fake-hsm.js";
+import type { TestToken } from "./token.js";
+
+const ENTRY = fileURLToPath(new URL("../../dist/token-host/main.js", import.meta.url));
+
+export interface OpenOptions {
+  readonly hosts?: number;
+  readonly requestTimeoutMs?: number;
+  readonly startTimeoutMs?: number;
+  readonly sessions?: number;
+  readonly queue?: number;
+  readonly objectName?: string;
+  readonly memory?: PinMemory;
+  /** Read at every login. */
+  readonly pin?: () => string;
+}
+
+export interface OpenedToken {
+  readonly hsm: TokenHsm;
+  /** Ends of token hosts so far, by cause. */
+  readonly ended: string[];
+  /** Results of calls so far. */
+  readonly results: string[];
+}
+
+export function openToken(token: TestToken, options: OpenOptions = {}): OpenedToken {
+  const {
+    hosts = 1,
+    requestTimeoutMs = 1_000,
+    startTimeoutMs = 5_000,
+    sessions = 8,
+    queue = 1_000,
+  } = options;
+  const ended: string[] = [];
+  const results: string[] = [];
+  const pin = options.pin ?? (() => token.pin);
+  const hsm = new TokenHsm({
+    host: {
+      entry: ENTRY,
+      env: { ...process.env, ...token.env },
+      open: {
+        modulePath: token.modulePath,
+        ...(token.moduleParameters !== undefined && { moduleParameters: token.moduleParameters }),
+        token: { token: token.label },
+        objectName: options.objectName ?? "kms-kek",
+      },
+      sessions,
+    },
+    hosts,
+    gate: new PinGate({
+      pin: {
+        read: () => Buffer.from(pin()),
+        stamp: () => `stamp of ${String(pin().length)}`,
+        description: "the test",
+      },
+      memory: options.memory ?? new VolatilePinMemory(),
+      allowFinalTry: false,
+      log: SILENT,
+    }),
+    startTimeoutMs,
+    requestTimeoutMs,
+    queue,
+    observer: {
+      hsmCallDone: (_operation, result) => results.push(result),
+      hostEnded: (cause) => ended.push(cause),
+    },
+    log: SILENT,
+  });
+  hsm.start();
+  return { hsm, ended, results };
+}
