@@ -1,0 +1,82 @@
+// The README says what the code does: its settings, flags, metrics and links are compared with the real ones.
+
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { describe, expect, it } from "vitest";
+
+import { settingRows } from "../../src/config/setting-rows.js";
+import { Metrics } from "../../src/observability/metrics.js";
+import { kmsPkcs11 } from "../support/plugin-process.js";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const README = readFileSync(join(ROOT, "README.md"), "utf8");
+const COMMANDS = [
+  "serve",
+  "check",
+  "status",
+  "keys create",
+  "keys list",
+  "keys rotate",
+  "keys adopt",
+  "keys destroy",
+];
+/** Flags of the project's scripts and of Kubernetes, which the README mentions too. */
+const FOREIGN_FLAGS = ["--once", "--minutes", "--config", "--help"];
+
+const cells = (line: string): string[] =>
+  line
+    .split(/(?<!\\)\|/)
+    .slice(1, -1)
+    .map((cell) => cell.trim().replaceAll("\\|", "|"));
+
+describe("the README", () => {
+  it("has every setting as the schema has it", () => {
+    const section = README.split("<!-- settings -->")[1]?.split("<!-- /settings -->")[0] ?? "";
+    const rows = section
+      .split("\n")
+      .filter((line) => line.startsWith("| `"))
+      .map(cells);
+    const wanted = settingRows().map((row) => [`\`${row.path}\``, row.default, row.range, row.description]);
+    expect(rows).toEqual(wanted.map((row) => row.map((cell) => cell.trim())));
+  });
+
+  it("names flags and commands that there are", () => {
+    const help = COMMANDS.map((command) => kmsPkcs11([...command.split(" "), "--help"]).stdout).join("\n");
+    const flags = new Set(README.match(/(?<![\w-])--[a-z][a-z-]+/g));
+    for (const flag of flags) if (!FOREIGN_FLAGS.includes(flag)) expect(help, flag).toContain(flag);
+    const table = /^\| command .*\n\|.*\n((?:\|.*\n)+)/m.exec(README)?.[1] ?? "";
+    const named = [...table.matchAll(/^\| `([a-z ]+[a-z])/gm)].map(([, command]) => command);
+    expect(named).toEqual(COMMANDS);
+  });
+
+  it("names metrics that there are", async () => {
+    const metrics = new Metrics("0");
+    const zero = (): number => 0;
+    metrics.watch({
+      hsmUp: () => true,
+      outageSeconds: zero,
+      readyHosts: zero,
+      sessions: zero,
+      queueLength: zero,
+      cacheEntries: zero,
+      localKekUses: zero,
+      keys: () => [],
+    });
+    const text = await metrics.text();
+    const named = README.match(/kms_pkcs11_[a-z_]+/g) ?? [];
+    expect(named.length).toBeGreaterThan(10);
+    for (const name of named) expect(text, name).toContain(`# HELP ${name} `);
+  });
+});
+
+it.each(["README.md", "src/README.md", "test/e2e/README.md", "SECURITY.md", ".github/CONTRIBUTING.md"])(
+  "%s links to files that there are",
+  (path) => {
+    const text = readFileSync(join(ROOT, path), "utf8");
+    for (const [, target = ""] of text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g)) {
+      if (!/^[a-z]+:/.test(target)) expect(existsSync(join(ROOT, dirname(path), target)), target).toBe(true);
+    }
+  },
+);
