@@ -1,0 +1,188 @@
+// Ciphertexts that every later version must open, and key_ids that it must give: README.md beside this file.
+
+import { createCipheriv } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { KmsClient } from "../../src/cli/kms-client.js";
+import { mechanismById, MECHANISMS } from "../../src/hsm/mechanisms.js";
+import { associatedData, encodeEnvelope, LOCAL_KEK } from "../../src/provider/envelope.js";
+import { Pkcs11Client } from "../support/pkcs11-client.js";
+import { PluginProcess, type PluginSettings } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { tokenUri } from "../support/token.js";
+
+interface FrozenKek {
+  readonly keyId: string;
+  readonly label: string;
+  /** Hex, as all bytes here. */
+  readonly ckaId: string;
+  readonly aes?: string;
+  readonly hmac?: string;
+}
+
+interface Vector {
+  readonly name: string;
+  readonly keyId: string;
+  readonly plaintext: string;
+  readonly ciphertext: string;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+const KEKS_FILE = new URL("keks.json", import.meta.url);
+const VECTORS_FILE = new URL("envelopes.json", import.meta.url);
+const SEED = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+const ADD = process.env["ADD_VECTORS"] !== undefined;
+
+/** Every format that a release has written: which KEK (by CKA_ID), under which settings. */
+const WANTED: readonly { name: string; ckaId: string; settings: PluginSettings; plaintext?: string }[] = [
+  { name: "aes-gcm", ckaId: "0a01", settings: { mechanism: "aes-gcm" } },
+  { name: "aes-gcm, one byte", ckaId: "0a01", settings: { mechanism: "aes-gcm" }, plaintext: "ff" },
+  { name: "aes-gcm, 768 bytes", ckaId: "0a01", settings: { mechanism: "aes-gcm" }, plaintext: SEED.repeat(24) },
+  { name: "hmac-kdf", ckaId: "0a02", settings: { mechanism: "hmac-kdf" } },
+  { name: "hmac-kdf, pair", ckaId: "0a03", settings: { mechanism: "hmac-kdf" } },
+  { name: "aes-kwp", ckaId: "0a01", settings: { mechanism: "aes-kwp" } },
+  { name: "aes-kwp, odd length", ckaId: "0a01", settings: { mechanism: "aes-kwp" }, plaintext: "0102030405" },
+  { name: "aes-cbc-hmac", ckaId: "0a03", settings: { mechanism: "aes-cbc-hmac" } },
+  { name: "aes-cbc-hmac, whole block", ckaId: "0a03", settings: { mechanism: "aes-cbc-hmac" }, plaintext: "00".repeat(16) },
+  { name: "local-kek", ckaId: "0a01", settings: { mode: "local-kek", mechanism: "aes-gcm" } },
+  { name: "local-kek under hmac-kdf", ckaId: "0a02", settings: { mode: "local-kek", mechanism: "hmac-kdf" } },
+  { name: "local-kek under aes-kwp", ckaId: "0a01", settings: { mode: "local-kek", mechanism: "aes-kwp" } },
+  { name: "local-kek under aes-cbc-hmac", ckaId: "0a03", settings: { mode: "local-kek", mechanism: "aes-cbc-hmac" } },
+];
+
+const read = (file: URL): unknown => JSON.parse(readFileSync(file, "utf8"));
+const keks = read(KEKS_FILE) as FrozenKek[];
+const vectors = read(VECTORS_FILE) as Vector[];
+
+let token: SoftHsm;
+let plugin: PluginProcess;
+let client: KmsClient;
+
+async function importKeks(): Promise<void> {
+  const child = new Pkcs11Client(token);
+  try {
+    await child.open();
+    for (const kek of keks) {
+      await child.run(({ p11, module, state }, { label, ckaId, aes, hmac }) => {
+        const common = [
+          { type: p11.CKA_CLASS, value: p11.CKO_SECRET_KEY },
+          { type: p11.CKA_TOKEN, value: true },
+          { type: p11.CKA_PRIVATE, value: true },
+          { type: p11.CKA_SENSITIVE, value: true },
+          { type: p11.CKA_EXTRACTABLE, value: false },
+          { type: p11.CKA_LABEL, value: label },
+          { type: p11.CKA_ID, value: Buffer.from(ckaId, "hex") },
+        ];
+        const create = (keyType: number, value: string, uses: number[]): void => {
+          module.C_CreateObject(state.session, [
+            ...common,
+            { type: p11.CKA_KEY_TYPE, value: keyType },
+            { type: p11.CKA_VALUE, value: Buffer.from(value, "hex") },
+            ...uses.map((type) => ({ type, value: true })),
+          ]);
+        };
+        if (aes !== undefined)
+          create(p11.CKK_AES, aes, [p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_WRAP, p11.CKA_UNWRAP]);
+        if (hmac !== undefined) create(p11.CKK_GENERIC_SECRET, hmac, [p11.CKA_SIGN, p11.CKA_VERIFY]);
+      }, kek);
+    }
+  } finally {
+    await child.kill();
+  }
+}
+
+/** What a token that makes its own IV would have made of the seed. */
+function computed({ keyId, aes = "" }: FrozenKek, mechanism: number, ivBytes: number): Vector {
+  const iv = Buffer.alloc(ivBytes, 0xa5);
+  const cipher = createCipheriv("aes-256-gcm", Buffer.from(aes, "hex"), iv, { authTagLength: 16 });
+  cipher.setAAD(associatedData(mechanism, keyId));
+  const sealed = [cipher.update(SEED, "hex"), cipher.final(), cipher.getAuthTag()];
+  const ciphertext = encodeEnvelope(mechanism, Buffer.concat([Buffer.of(ivBytes), iv, ...sealed]));
+  const name = `${mechanismById(mechanism)?.name ?? ""}, IV of ${String(ivBytes)} bytes`;
+  return { name, keyId, plaintext: SEED, ciphertext: ciphertext.toString("hex"), annotations: {} };
+}
+
+async function sealed({ name, ckaId, settings, plaintext = SEED }: (typeof WANTED)[number]): Promise<Vector> {
+  const id = ckaId.replace(/../g, "%$&");
+  const uri = tokenUri(token, "frozen").replace("object=frozen", `object=frozen;id=${id}`);
+  const its = new PluginProcess(token, { ...settings, keys: { uri } });
+  const ask = new KmsClient(its.socket);
+  try {
+    await its.start();
+    const { ciphertext, keyId, annotations } = await ask.encrypt(Buffer.from(plaintext, "hex"), "vector");
+    const hex = Object.entries(annotations).map(([key, value]) => [key, value.toString("hex")] as const);
+    const bytes = ciphertext.toString("hex");
+    return { name, keyId, plaintext, ciphertext: bytes, annotations: Object.fromEntries(hex) };
+  } finally {
+    ask.close();
+    await its.stop();
+    its.remove();
+  }
+}
+
+/** Appends what is missing; what is there stays as it is. */
+async function addVectors(): Promise<void> {
+  const [first] = keks;
+  const made: Vector[] = [];
+  for (const wanted of WANTED) if (isMissing(wanted.name)) made.push(await sealed(wanted));
+  const ownIv = [2, 3, 4].flatMap((id) => [12, 16].map((bytes) => first && computed(first, id, bytes)));
+  for (const vector of ownIv) if (vector !== undefined && isMissing(vector.name)) made.push(vector);
+  vectors.push(...made);
+  writeFileSync(VECTORS_FILE, `${JSON.stringify(vectors, null, 2)}\n`);
+}
+
+const isMissing = (name: string): boolean => !vectors.some((vector) => vector.name === name);
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  await importKeks();
+  if (ADD) await addVectors();
+  plugin = new PluginProcess(token, { cache: { entries: 0 } }, "frozen");
+  await plugin.start();
+  client = new KmsClient(plugin.socket);
+}, 120_000);
+
+afterAll(async () => {
+  client.close();
+  await plugin.stop();
+  plugin.remove();
+  token.remove();
+});
+
+const question = ({ ciphertext, keyId, annotations }: Vector) => ({
+  keyId,
+  ciphertext: Buffer.from(ciphertext, "hex"),
+  annotations: Object.fromEntries(
+    Object.entries(annotations).map(([key, value]) => [key, Buffer.from(value, "hex")]),
+  ),
+});
+
+describe("frozen ciphertexts", () => {
+  it("are there for every mechanism of the table and the local KEK", () => {
+    const ids = new Set(vectors.map(({ ciphertext }) => Number.parseInt(ciphertext.slice(2, 4), 16)));
+    expect([...ids].sort((a, b) => a - b)).toEqual([...MECHANISMS.map(({ id }) => id), LOCAL_KEK]);
+    expect(WANTED.filter(({ name }) => isMissing(name))).toEqual([]);
+  });
+
+  it.each(vectors)("opens: $name", async (vector) => {
+    expect((await client.decrypt(question(vector), "vector")).toString("hex")).toBe(vector.plaintext);
+  });
+
+  it.each(vectors)("is refused under another KEK's key_id, and with any byte of its header changed: $name", async (vector) => {
+    const asked = question(vector);
+    for (const { keyId } of keks.filter((kek) => kek.keyId !== vector.keyId))
+      await expect(client.decrypt({ ...asked, keyId }, "vector")).rejects.toThrow(/^(INVALID_ARGUMENT|FAILED_PRECONDITION)/);
+    for (const at of [0, 1, 2]) {
+      const ciphertext = Buffer.from(asked.ciphertext);
+      ciphertext[at] = (ciphertext[at] ?? 0) ^ 1;
+      await expect(client.decrypt({ ...asked, ciphertext }, "vector")).rejects.toThrow(/^(INVALID_ARGUMENT|FAILED_PRECONDITION)/);
+    }
+  });
+
+  it("belong to KEKs that keep their key_ids", async () => {
+    expect((await client.status()).keyId).toBe(keks.at(-1)?.keyId);
+    expect(new Set(vectors.map(({ keyId }) => keyId))).toEqual(new Set(keks.map(({ keyId }) => keyId)));
+  });
+});
