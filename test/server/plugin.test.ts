@@ -1,0 +1,296 @@
+// The plugin in mode local-kek and with counted HSM calls, as a process on a real SoftHSM token; what mode direct
+// does is in ../serve.test.ts.
+
+import { randomBytes } from "node:crypto";
+import { createServer } from "node:net";
+
+import fc from "fast-check";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+
+import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
+import { LOCAL_KEK_ANNOTATION } from "../../src/provider/local-kek.js";
+import { Pkcs11Client } from "../support/pkcs11-client.js";
+import { createKek, PluginProcess, type PluginSettings } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { waitFor } from "../support/wait.js";
+
+/** Proofs are HSM calls too: none may fall into a test. */
+const QUIET = { health: { proofInterval: "10m" } };
+
+let token: SoftHsm;
+let local: Running;
+const more: Running[] = [];
+
+interface Running {
+  readonly process: PluginProcess;
+  readonly client: KmsClient;
+  readonly url: string;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return typeof address === "object" && address !== null ? address.port : 0;
+}
+
+async function launch(settings: PluginSettings, object?: string): Promise<Running> {
+  const address = `127.0.0.1:${String(await freePort())}`;
+  const process = new PluginProcess(token, { ...QUIET, http: { address }, ...settings }, object);
+  process.launch();
+  return { process, client: new KmsClient(process.socket), url: `http://${address}` };
+}
+
+async function start(settings: PluginSettings): Promise<Running> {
+  const running = await launch(settings);
+  await waitFor(async () => (await running.client.status()).healthz === "ok", { timeoutMs: 20_000 });
+  return running;
+}
+
+async function end({ process, client }: Running): Promise<void> {
+  client.close();
+  await process.stop();
+  process.remove();
+}
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  createKek(token);
+  local = await start({ mode: "local-kek", log: { level: "debug" } });
+});
+
+afterEach(async () => {
+  for (const one of more.splice(0)) await end(one);
+});
+
+afterAll(async () => {
+  await end(local);
+  token.remove();
+});
+
+const another = async (running: Promise<Running>): Promise<Running> => {
+  more.push(await running);
+  return running;
+};
+
+/** HSM calls so far, of encrypt and decrypt. */
+async function hsmCalls({ url }: Running): Promise<readonly [number, number]> {
+  const text = await (await fetch(`${url}/metrics`)).text();
+  const count = (operation: string): number =>
+    [
+      ...text.matchAll(
+        new RegExp(`^kms_pkcs11_hsm_calls_total\\{operation="${operation}",.*\\} (\\d+)$`, "gm"),
+      ),
+    ]
+      .map(([, value]) => Number(value))
+      .reduce((sum, value) => sum + value, 0);
+  return [count("encrypt"), count("decrypt")];
+}
+
+async function callsOf(running: Running, work: () => Promise<unknown>): Promise<readonly number[]> {
+  const [encrypts, decrypts] = await hsmCalls(running);
+  await work();
+  const after = await hsmCalls(running);
+  return [after[0] - encrypts, after[1] - decrypts];
+}
+
+describe("mode local-kek", () => {
+  it("round trips every length from 1 to 768 bytes", async () => {
+    const { client } = local;
+    const lengths = Array.from({ length: 768 }, (_, at) => at + 1);
+    await Promise.all(
+      lengths.map(async (length) => {
+        const plaintext = randomBytes(length);
+        const sealed = await client.encrypt(plaintext, "length");
+        expect(sealed.ciphertext.length).toBeLessThan(1024);
+        expect((await client.decrypt(sealed, "length")).equals(plaintext)).toBe(true);
+      }),
+    );
+    for (const length of [0, 769])
+      await expect(client.encrypt(Buffer.alloc(length), "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+  });
+
+  it("refuses a ciphertext and an annotation with any one byte changed", async () => {
+    const { client } = local;
+    const sealed = await client.encrypt(randomBytes(32), "u");
+    const flip = (bytes: Buffer, at: number): Buffer => {
+      const changed = Buffer.from(bytes);
+      changed[at] = (changed[at] ?? 0) ^ (1 << (at % 8));
+      return changed;
+    };
+    const wrapped = sealed.annotations[LOCAL_KEK_ANNOTATION] ?? Buffer.alloc(0);
+    const questions: KmsCiphertext[] = [
+      ...Array.from(sealed.ciphertext, (_, at) => ({ ...sealed, ciphertext: flip(sealed.ciphertext, at) })),
+      ...Array.from(wrapped, (_, at) => ({
+        ...sealed,
+        annotations: { [LOCAL_KEK_ANNOTATION]: flip(wrapped, at) },
+      })),
+    ];
+    expect(wrapped.length).toBeGreaterThan(60);
+    for (const question of questions)
+      await expect(client.decrypt(question, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+    await expect(client.decrypt(sealed, "u")).resolves.toHaveLength(32);
+  });
+
+  it("ends in a domain error for any bytes, key_id and annotations, and lives", async () => {
+    const { client } = local;
+    const { keyId } = await client.status();
+    const bytes = fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array));
+    const question = fc.record({
+      ciphertext: fc.oneof(
+        bytes,
+        bytes.map((tail) => Buffer.concat([Buffer.of(1, 32), tail])),
+      ),
+      keyId: fc.oneof(fc.constant(keyId), fc.string({ unit: "binary", maxLength: 60 })),
+      annotations: fc.dictionary(
+        fc.oneof(fc.constant(LOCAL_KEK_ANNOTATION), fc.string({ maxLength: 20 })),
+        fc.oneof(
+          bytes,
+          bytes.map((tail) => Buffer.concat([Buffer.of(1, 1, 12), tail])),
+        ),
+        { maxKeys: 2 },
+      ),
+    });
+    await fc.assert(
+      fc.asyncProperty(question, async (asked) => {
+        const answer = await client.decrypt(asked, "fuzz").catch((error: unknown) => error);
+        expect(String(answer)).toMatch(/INVALID_ARGUMENT|NOT_FOUND/);
+      }),
+      { numRuns: 200 },
+    );
+    expect((await client.status()).healthz).toBe("ok");
+  });
+
+  it("opens what another process sealed, refuses annotations swapped between the two, and survives a restart", async () => {
+    const other = await another(start({ mode: "local-kek" }));
+    const here = await local.client.encrypt(Buffer.from("here"), "u");
+    const there = await other.client.encrypt(Buffer.from("there"), "u");
+    expect(String(await local.client.decrypt(there, "u"))).toBe("there");
+    for (const swapped of [
+      { ...here, annotations: there.annotations },
+      { ...there, annotations: here.annotations },
+    ])
+      await expect(local.client.decrypt(swapped, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+    const { keyId } = await other.client.status();
+    await other.process.stop();
+    other.process.launch();
+    await waitFor(async () => (await other.client.status()).healthz === "ok", { timeoutMs: 20_000 });
+    expect((await other.client.status()).keyId).toBe(keyId);
+    expect(String(await other.client.decrypt(there, "u"))).toBe("there");
+  });
+});
+
+describe("HSM calls", () => {
+  const seal = (client: KmsClient, count: number): Promise<KmsCiphertext[]> =>
+    Promise.all(Array.from({ length: count }, () => client.encrypt(randomBytes(32), "u")));
+  const openAll = (client: KmsClient, sealed: readonly KmsCiphertext[]): Promise<Buffer[]> =>
+    Promise.all(sealed.map((one) => client.decrypt(one, "u")));
+
+  it("local-kek: none for an Encrypt after the first, none for what this process sealed, one a local KEK else", async () => {
+    const sealed = await seal(local.client, 1);
+    expect(await callsOf(local, () => seal(local.client, 50))).toEqual([0, 0]);
+    expect(await callsOf(local, () => openAll(local.client, sealed))).toEqual([0, 0]);
+    const other = await another(start({ mode: "local-kek" }));
+    const foreign = await seal(other.client, 50);
+    expect(await callsOf(local, () => openAll(local.client, foreign))).toEqual([0, 1]);
+  });
+
+  it("direct: one for an Encrypt and a first Decrypt, none for a cached one, one for many at once, none for a bad one", async () => {
+    const direct = await another(start({}));
+    let sealed: KmsCiphertext[] = [];
+    expect(await callsOf(direct, async () => (sealed = await seal(direct.client, 10)))).toEqual([10, 0]);
+    const [first] = sealed;
+    if (first === undefined) throw new Error("nothing was sealed");
+    const crowd = Array.from({ length: 20 }, () => first);
+    expect(await callsOf(direct, () => openAll(direct.client, crowd))).toEqual([0, 1]);
+    expect(await callsOf(direct, () => openAll(direct.client, sealed))).toEqual([0, 9]);
+    expect(await callsOf(direct, () => openAll(direct.client, sealed))).toEqual([0, 0]);
+    const bad = [
+      { ...first, ciphertext: Buffer.alloc(40, 9) },
+      { ...first, keyId: "00.c0" },
+      { ...first, annotations: { "a.example": Buffer.of(1) } },
+    ];
+    const refused = (): Promise<unknown> =>
+      Promise.allSettled(bad.map((one) => direct.client.decrypt(one, "u")));
+    expect(await callsOf(direct, refused)).toEqual([0, 0]);
+    expect(await callsOf(direct, () => direct.client.status())).toEqual([0, 0]);
+  });
+});
+
+describe("two keys under one plain label", () => {
+  it("are an error in Status that names both, until keys.active decides", async () => {
+    const child = new Pkcs11Client(token);
+    await child.open();
+    await child.run(({ p11, state }) => {
+      state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(1) });
+      state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(2) });
+    });
+    await child.kill();
+    const twins = await another(launch({}, "twins"));
+    const refusal = await waitFor(async () => {
+      const text = await twins.client.status().then(String, String);
+      return text.includes("several keys") ? text : undefined;
+    });
+    const [one = "", two = ""] = refusal.match(/0[12]\.c[0-9a-f]{32}/g) ?? [];
+    expect([one.slice(0, 2), two.slice(0, 2)].sort()).toEqual(["01", "02"]);
+    expect(refusal).toMatch(/FAILED_PRECONDITION.*set keys\.active/);
+    await expect(twins.client.encrypt(randomBytes(32), "u")).rejects.toThrow(/FAILED_PRECONDITION/);
+
+    const ready = await fetch(`${twins.url}/readyz`);
+    expect([ready.status, await ready.text()]).toEqual([503, expect.stringContaining("several keys")]);
+    expect((await fetch(`${twins.url}/livez`)).status).toBe(200);
+
+    await twins.process.stop();
+    twins.process.configure({ keys: { active: two } }, "twins");
+    await twins.process.start();
+    expect((await twins.client.status()).keyId).toBe(two);
+  });
+});
+
+describe("the HTTP endpoints of the process", () => {
+  it("tell the keys, what is ready, and count requests", async () => {
+    const { keyId } = await local.client.status();
+    const keys = (await (await fetch(`${local.url}/keys`)).json()) as { activeKeyId: string; keys: object[] };
+    expect(keys).toMatchObject({ activeKeyId: keyId, keys: [{ keyId, state: "active", failure: null }] });
+    const ready = await fetch(`${local.url}/readyz`);
+    expect([ready.status, await ready.text()]).toEqual([200, "ok\n"]);
+    const text = await (await fetch(`${local.url}/metrics`)).text();
+    expect(text).toMatch(/^kms_pkcs11_requests_total\{operation="Encrypt",code="INVALID_ARGUMENT"\} 2$/m);
+    expect(text).toContain("kms_pkcs11_hsm_up 1");
+  });
+});
+
+describe("what the process says", () => {
+  it("never holds a plaintext, a ciphertext, an annotation or the PIN, in any form", async () => {
+    const { client, process } = local;
+    const plaintext = randomBytes(32);
+    const sealed = await client.encrypt(plaintext, "words");
+    await client.decrypt(sealed, "words");
+    const garbled = { ...sealed, ciphertext: Buffer.concat([sealed.ciphertext, plaintext]) };
+    const errors = [
+      await client.decrypt(garbled, "words").then(() => "", String),
+      await client.decrypt({ ...sealed, annotations: { x: plaintext } }, "words").then(() => "", String),
+      await client.encrypt(Buffer.alloc(769, plaintext), "words").then(() => "", String),
+    ];
+    const words = [process.log, ...errors].join("\n");
+    const said = words + (await (await fetch(`${local.url}/metrics`)).text());
+    const wrapped = sealed.annotations[LOCAL_KEK_ANNOTATION] ?? Buffer.alloc(0);
+    for (const secret of [plaintext, sealed.ciphertext.subarray(2), wrapped.subarray(15)])
+      for (const form of ["hex", "base64", "base64url", "latin1", "utf8"] as const)
+        expect(said).not.toContain(secret.subarray(0, 24).toString(form));
+    expect(said).not.toContain(JSON.stringify([...plaintext]).slice(1, 30));
+    expect(words).not.toMatch(new RegExp(`["'\\s:]${token.pin}["'\\s]`));
+    expect(said).toContain('"uid":"words"');
+  });
+
+  it("is one JSON line an event, and of Status only a change", () => {
+    const entries = local.process.log
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { msg: string; healthz?: string });
+    expect(entries.filter(({ msg, healthz }) => msg === "Status changed" && healthz === "ok")).toHaveLength(
+      1,
+    );
+  });
+});
