@@ -6,8 +6,10 @@ import type { Handle } from "pkcs11js";
 import pkcs11js from "pkcs11js";
 import type { FingerprintMethod } from "../hsm/key-id.js";
 import type { TokenSession } from "./session.js";
-import type { TokenFault } from "./ckr.js";
+import { TokenFault } from "./ckr.js";
+import { aesBlock, isGeneralError, isRefusal, tryCall } from "./trial.js";
 
+const DOING = "fingerprinting the key (C_Encrypt)";
 const BLOCK = Buffer.from("kms-pkcs11 kcv 1");
 const HMAC_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 const GCM_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
@@ -20,68 +22,51 @@ export interface Fingerprint {
   readonly value: Buffer;
 }
 
-/** Every fingerprint that this AES key performs, the one that names it first; empty if there is none. */
+/**
+ * Every fingerprint that this AES key performs, the one that names it first; empty if the token refuses all.
+ * @throws TokenFault when the token fails: a key must not get another name for that
+ */
 export function fingerprintsOfAes(session: TokenSession, key: Handle): Fingerprint[] {
   const found: Fingerprint[] = [];
-  const block = encryptBlock(session, key);
-  if (block !== undefined) found.push({ method: "c", value: block });
+  const block = aesBlock(session, key, BLOCK, DOING);
+  if (Buffer.isBuffer(block)) found.push({ method: "c", value: block });
   const sealed = sealReserved(session, key);
-  if (sealed !== undefined) found.push({ method: "g", value: sealed });
-  return found;
+  if (Buffer.isBuffer(sealed)) found.push({ method: "g", value: sealed });
+  if (found.length > 0) return found;
+  const trouble = [block, sealed].flat().find((one) => one instanceof TokenFault && isGeneralError(one));
+  if (trouble instanceof TokenFault) throw trouble;
+  return [];
 }
 
 /** The fingerprint of an HMAC key, or none if the token cannot sign with it. */
 export function fingerprintsOfHmac(session: TokenSession, key: Handle): Fingerprint[] {
-  const signed = session.attempt("fingerprinting the key (C_Sign)", (handle) => {
+  const signed = tryCall(session, "fingerprinting the key (C_Sign)", (handle) => {
     session.lib.C_SignInit(handle, { mechanism: pkcs11js.CKM_SHA256_HMAC }, key);
     return Buffer.from(session.lib.C_Sign(handle, HMAC_TEXT, Buffer.alloc(64)));
   });
   if (signed.ok) return signed.value.length === 32 ? [{ method: "s", value: signed.value }] : [];
-  throwUnlessRefusal(signed.fault);
+  if (!isRefusal(signed.fault) || isGeneralError(signed.fault)) throw signed.fault;
   return [];
 }
 
-function encryptBlock(session: TokenSession, key: Handle): Buffer | undefined {
-  const modes = [
-    { mechanism: pkcs11js.CKM_AES_CBC, parameter: Buffer.alloc(16) },
-    { mechanism: pkcs11js.CKM_AES_ECB },
-  ];
-  for (const mechanism of modes) {
-    const out = session.attempt("fingerprinting the key (C_Encrypt)", (handle) => {
-      session.lib.C_EncryptInit(handle, mechanism, key);
-      return Buffer.from(session.lib.C_Encrypt(handle, BLOCK, Buffer.alloc(64)));
-    });
-    if (out.ok && out.value.length === BLOCK.length) return out.value;
-    if (!out.ok) throwUnlessRefusal(out.fault);
-  }
-  return undefined;
-}
-
-/** Only a token that honours the caller's IV gives the same bytes twice. */
-function sealReserved(session: TokenSession, key: Handle): Buffer | undefined {
-  const seal = (): Buffer | undefined => {
+/** Only a token that honours the caller's IV gives the same bytes twice. Returns the refusal otherwise. */
+function sealReserved(session: TokenSession, key: Handle): Buffer | TokenFault | undefined {
+  const seal = (): Buffer | TokenFault | undefined => {
     const iv = Buffer.alloc(GCM_RESERVED_IV_BYTES);
     const parameter = { type: pkcs11js.CK_PARAMS_GCM, iv, ivBits: 96, aad: BLOCK, tagBits: 8 * TAG_BYTES };
-    const out = session.attempt("fingerprinting the key (C_Encrypt)", (handle) => {
+    const out = tryCall(session, DOING, (handle) => {
       session.lib.C_EncryptInit(handle, { mechanism: pkcs11js.CKM_AES_GCM, parameter }, key);
       return Buffer.from(session.lib.C_Encrypt(handle, GCM_TEXT, Buffer.alloc(128)));
     });
-    if (!out.ok) throwUnlessRefusal(out.fault);
-    if (!out.ok || out.value.length !== GCM_TEXT.length + TAG_BYTES || iv.some((byte) => byte !== 0))
-      return undefined;
-    return out.value;
+    if (!out.ok) {
+      if (isRefusal(out.fault)) return out.fault;
+      throw out.fault;
+    }
+    const asked = out.value.length === GCM_TEXT.length + TAG_BYTES && iv.every((byte) => byte === 0);
+    return asked ? out.value : undefined;
   };
   const first = seal();
-  return first !== undefined && seal()?.equals(first) === true ? first : undefined;
-}
-
-/** A mechanism or use that is refused means "no fingerprint this way"; anything else is a fault of its own. */
-function throwUnlessRefusal(fault: TokenFault): void {
-  const refusal =
-    fault.fault === "setup" ||
-    fault.fault === "input" ||
-    fault.rv === 0x05 ||
-    fault.rv === 0x06 ||
-    fault.rv === 0x07;
-  if (!refusal) throw fault;
+  if (!Buffer.isBuffer(first)) return first;
+  const second = seal();
+  return Buffer.isBuffer(second) && !second.equals(first) ? undefined : second;
 }

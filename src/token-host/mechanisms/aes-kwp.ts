@@ -6,6 +6,7 @@ import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
 import { TokenFault } from "../ckr.js";
 import type { Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
+import { mayBeRefusal, tryCall } from "../trial.js";
 import type { Performer } from "./performer.js";
 
 /** CKM_AES_KEY_WRAP_KWP of v3.0; CKM_AES_KEY_WRAP_PAD, which is RFC 5649 on some tokens and PKCS#7 on others. */
@@ -68,10 +69,9 @@ function wayOf(session: TokenSession, kek: Kek, key: Handle): { wrap: Way; unwra
   let refusal = "";
   for (const ckm of KWP_NUMBERS) {
     for (const way of [byEncrypt(ckm), byWrap(ckm)]) {
-      const out = session.attempt("trying AES-KWP", (handle) => way.wrap(session, handle, key, text));
+      const out = tryCall(session, "trying AES-KWP", (handle) => way.wrap(session, handle, key, text));
       if (!out.ok) {
-        if (out.fault.fault === "login" || out.fault.fault === "object" || out.fault.fault === "session")
-          throw out.fault;
+        if (!mayBeRefusal(out.fault)) throw out.fault;
         refusal = out.fault.message;
         continue;
       }

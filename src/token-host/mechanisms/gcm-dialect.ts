@@ -5,8 +5,8 @@
 import { randomBytes } from "node:crypto";
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { MechanismName } from "../../hsm/mechanisms.js";
-import type { TokenFault } from "../ckr.js";
 import type { TokenSession } from "../session.js";
+import { aesBlock, mayBeRefusal, tryCall } from "../trial.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES, type GcmCall } from "./gcm-call.js";
 
 export type IvSent = "random" | "zero" | "none";
@@ -58,8 +58,10 @@ function mechanismsOf(session: TokenSession): ReadonlySet<number> | undefined {
 function tryDialect(session: TokenSession, key: Handle, ckm: number, ivSent: IvSent): DialectTrial {
   const first = encryptKnown(session, key, ckm, ivSent);
   if ("refusal" in first) return first;
-  for (const candidate of readings(first, ckm, ivSent)) {
+  const candidates = readings(first, ckm, ivSent);
+  for (const candidate of candidates) {
     if (opensAndRefuses(session, key, candidate.dialect, candidate.iv, candidate.sealed)) {
+      if (candidate.dialect.ownFormat) return { dialect: ownDialect(session, key, candidate, candidates) };
       if (candidate.dialect.mechanism !== "aes-gcm") return { dialect: candidate.dialect };
       return isDeterministic(session, key, ckm, first)
         ? { dialect: candidate.dialect }
@@ -83,11 +85,11 @@ function encryptKnown(
 ): KnownOutput | { refusal: string } {
   const iv = Buffer.isBuffer(sent) ? Buffer.from(sent) : makeIv(sent);
   const ivBefore = Buffer.from(iv);
-  const out = session.attempt("trying AES-GCM (C_Encrypt)", (handle) =>
+  const out = tryCall(session, "trying AES-GCM (C_Encrypt)", (handle) =>
     gcmEncrypt(session, handle, key, { ckm, iv, aad: KNOWN_AAD }, KNOWN_TEXT),
   );
   if (out.ok) return { ivBefore, ivAfter: iv, raw: out.value };
-  throwUnlessTrialRefusal(out.fault);
+  if (!mayBeRefusal(out.fault)) throw out.fault;
   return { refusal: out.fault.message };
 }
 
@@ -135,6 +137,24 @@ function readings(out: KnownOutput, ckm: number, ivSent: IvSent): Reading[] {
   );
 }
 
+/**
+ * A token that takes its own output back opens it however it is read. Where the IV stands shows in the first
+ * block of the ciphertext if the token also performs AES on one block; else the likelier place is taken.
+ */
+function ownDialect(session: TokenSession, key: Handle, likelier: Reading, all: Reading[]): GcmDialect {
+  const readings = all.filter(({ dialect }) => dialect.ownFormat);
+  return (readings.find((reading) => masksKnownText(session, key, reading)) ?? likelier).dialect;
+}
+
+/** Whether the text is masked by AES of this IV's second counter block (SP 800-38D, section 7.1, 96-bit IV). */
+function masksKnownText(session: TokenSession, key: Handle, { iv, sealed }: Reading): boolean {
+  if (iv.length !== IV_BYTES) return false;
+  const counter = Buffer.concat([iv, Buffer.of(0, 0, 0, 2)]);
+  const mask = aesBlock(session, key, counter, "telling where AES-GCM keeps its IV (C_Encrypt)");
+  if (!Buffer.isBuffer(mask)) return false;
+  return mask.every((byte, at) => (byte ^ (KNOWN_TEXT[at] ?? 0)) === sealed[at]);
+}
+
 function opensAndRefuses(
   session: TokenSession,
   key: Handle,
@@ -159,11 +179,11 @@ function tryOpen(
   aad: Buffer,
 ): Buffer | undefined {
   const { call, data } = decryptCall(dialect, iv, sealed, aad);
-  const out = session.attempt("trying AES-GCM (C_Decrypt)", (handle) =>
+  const out = tryCall(session, "trying AES-GCM (C_Decrypt)", (handle) =>
     gcmDecrypt(session, handle, key, call, data),
   );
   if (out.ok) return out.value;
-  throwUnlessTrialRefusal(out.fault);
+  if (!mayBeRefusal(out.fault)) throw out.fault;
   return undefined;
 }
 
@@ -183,13 +203,4 @@ export function decryptCall(
 function isDeterministic(session: TokenSession, key: Handle, ckm: number, first: KnownOutput): boolean {
   const second = encryptKnown(session, key, ckm, first.ivBefore);
   return "raw" in second && second.raw.equals(first.raw);
-}
-
-/** Tokens refuse a mechanism, its parameters or a tampered text by many codes; only being away is no refusal. */
-function throwUnlessTrialRefusal(fault: TokenFault): void {
-  const general = fault.rv === 0x05 || fault.rv === 0x06 || fault.rv === 0x07;
-  if (general || fault.fault === "setup" || fault.fault === "input") return;
-  // A vendor's own number may refuse a parameter as well as report a broken device.
-  if (fault.rv !== undefined && fault.rv >= 0x80000000) return;
-  throw fault;
 }
