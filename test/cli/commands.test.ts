@@ -1,0 +1,254 @@
+// The commands as an operator runs them: processes of the built program against a SoftHSM token. Reads as their manual.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { FaultModule } from "../support/fault-module.js";
+import { Pkcs11Client } from "../support/pkcs11-client.js";
+import { kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { tokenUri, writePinFile } from "../support/token.js";
+
+let token: SoftHsm;
+let uri: string;
+
+beforeAll(async () => {
+  token = createSoftHsm({ pin: "a-pin-7261" });
+  uri = tokenUri(token, "kms-kek");
+  const child = new Pkcs11Client(token);
+  await child.open();
+  await child.run(({ p11, state }) => {
+    state.makeKey({ [p11.CKA_LABEL]: "naked", [p11.CKA_SENSITIVE]: false, [p11.CKA_EXTRACTABLE]: true });
+    const nothing = [p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_WRAP, p11.CKA_UNWRAP].map((use) => [
+      use,
+      false,
+    ]);
+    state.makeKey({ [p11.CKA_LABEL]: "useless", ...Object.fromEntries<boolean>(nothing) });
+    state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(1) });
+    state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(2) });
+  });
+  await child.kill();
+});
+
+afterAll(() => {
+  token.remove();
+});
+
+/** No command may print the PIN, whatever happens. */
+const run = (...args: string[]): CommandResult => {
+  const result = kmsPkcs11(args, token.env);
+  expect(result.stdout + result.stderr).not.toContain(token.pin);
+  return result;
+};
+const json = ({ stdout }: CommandResult): Record<string, unknown> =>
+  JSON.parse(stdout) as Record<string, unknown>;
+
+interface Finding {
+  readonly verdict: string;
+  readonly subject: string;
+  readonly detail: string;
+}
+const failures = (result: CommandResult): string[] =>
+  (json(result)["findings"] as Finding[])
+    .filter(({ verdict }) => verdict === "fail")
+    .map(({ subject, detail }) => `${subject}: ${detail}`);
+
+describe("keys create and keys list", () => {
+  it("say that there is no key, make one, list it, and refuse to make a second", () => {
+    const none = run("keys", "list", "--key", uri);
+    expect([none.code, none.stdout]).toEqual([1, expect.stringContaining("keys create")]);
+
+    const made = run("keys", "create", "--key", uri, "-o", "json");
+    expect(made.code).toBe(0);
+    const created = json(made)["created"] as { keyId: string; label: string };
+    expect(created.label).toMatch(/^kms-kek@\d{8}T\d{6}Z$/);
+    // A UUIDv7 as the CKA_ID, then the fingerprint.
+    expect(created.keyId).toMatch(/^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}\.c[0-9a-f]{32}$/);
+
+    const table = run("keys", "list", "--key", uri);
+    expect([table.code, table.stdout]).toEqual([
+      0,
+      expect.stringMatching(/^STATE .*\nactive .*aes .*kms-kek@.* none$/m),
+    ]);
+    const listing = run("--output", "json", "keys", "list", "--key", uri);
+    expect(json(listing)).toMatchObject({
+      problem: null,
+      keys: [{ keyId: created.keyId, state: "active", findings: [] }],
+    });
+
+    const second = run("keys", "create", "--key", uri);
+    expect([second.code, second.stderr]).toEqual([
+      1,
+      expect.stringContaining(`(key_id ${created.keyId}) already`),
+    ]);
+    expect((json(run("keys", "list", "--key", uri, "-o", "json"))["keys"] as unknown[]).length).toBe(1);
+  });
+
+  it("name what forbids the use of a key, and who claims to be active", () => {
+    const naked = run("keys", "list", "--key", tokenUri(token, "naked"), "-o", "json");
+    expect(naked.code).toBe(1);
+    expect(json(naked)).toMatchObject({ keys: [{ state: "refused" }] });
+    expect(naked.stdout).toMatch(/CKA_EXTRACTABLE is true.*CKA_SENSITIVE is false/s);
+    const twins = run("keys", "list", "--key", tokenUri(token, "twins"), "-o", "json");
+    expect([twins.code, twins.stdout]).toEqual([1, expect.stringMatching(/several keys.*set keys\.active/)]);
+  });
+});
+
+describe("check", () => {
+  const check = (key: string, ...more: string[]): CommandResult =>
+    run("check", "--key", key, "--socket", join(token.folder, "kms.sock"), "-o", "json", ...more);
+
+  it("finds nothing wrong with what keys create has made", () => {
+    const result = check(uri);
+    expect([result.code, failures(result)]).toEqual([0, []]);
+    const subjects = (json(result)["findings"] as Finding[]).map(({ subject }) => subject);
+    expect(subjects).toEqual(
+      expect.arrayContaining(["config", "socket", "module", "token", "PIN", "active key", "mechanism"]),
+    );
+  });
+
+  it.each([
+    [
+      "a missing module",
+      2,
+      () => uri.replace("libsofthsm2", "libnothing"),
+      /^module: .*install the vendor's client/,
+    ],
+    [
+      "a library that is none",
+      2,
+      () => uri.replace(/module-path=[^&]*/, `module-path=${token.pinFile}`),
+      /^module: /,
+    ],
+    [
+      "another token",
+      3,
+      () => uri.replace("token=kms", "token=other"),
+      /^token: no token matches token=other/,
+    ],
+    ["a missing PIN file", 2, () => `${uri}-not`, /^PIN: .*-not/],
+    ["a missing key", 1, () => uri.replace("kms-kek", "nothing"), /^key: .*keys create/],
+    ["an unprotected key", 1, () => uri.replace("kms-kek", "naked"), /^key: .*keys\.allowUnprotected/],
+    ["a key that may do nothing", 1, () => uri.replace("kms-kek", "useless"), /^mechanism: .*keys create/],
+    ["two keys", 1, () => uri.replace("kms-kek", "twins"), /^key: .*set keys\.active/],
+  ])("says what to do about %s: exit %i", (_what, code, key, text) => {
+    const result = check(key());
+    expect(failures(result)).toEqual([expect.stringMatching(text)]);
+    expect(result.code).toBe(code);
+  });
+
+  it("spends one attempt on a wrong PIN, and none after that while it is the same", () => {
+    const fault = new FaultModule(token);
+    try {
+      const { modulePath } = fault;
+      const wrong = {
+        ...token,
+        modulePath,
+        pinFile: writePinFile(fault.folder, "not-the-pin-5512", "wrong"),
+      };
+      const key = tokenUri(wrong, "kms-kek");
+      const stateDir = join(fault.folder, "state");
+      const first = check(key, "--state-dir", stateDir);
+      expect(failures(first)).toEqual([expect.stringMatching(/^PIN: .*CKR_PIN_INCORRECT/)]);
+      expect([first.code, fault.calls("C_Login")]).toEqual([1, 1]);
+      const second = check(key, "--state-dir", stateDir);
+      expect([second.code, fault.calls("C_Login")]).toEqual([1, 1]);
+      expect(failures(second)[0]).toMatch(/^PIN: /);
+      for (const said of [first, second].map(({ stdout, stderr }) => stdout + stderr))
+        expect(said).not.toContain("not-the-pin-5512");
+      expect(readFileSync(join(stateDir, "pin-refused.json"), "utf8")).not.toContain("5512");
+      // A corrected PIN file is another source: one more attempt, and all is well.
+      writeFileSync(wrong.pinFile, `${token.pin}\n`);
+      const third = check(key, "--state-dir", stateDir);
+      expect([third.code, failures(third)]).toEqual([0, []]);
+    } finally {
+      fault.remove();
+    }
+  });
+
+  it("finds a folder that others may write to", () => {
+    const result = run("check", "--key", uri, "--socket", "/tmp/kms.sock", "-o", "json");
+    expect([result.code, failures(result)]).toEqual([2, [expect.stringMatching(/^socket: .*chmod go-w/)]]);
+  });
+});
+
+describe("a configuration that cannot be used", () => {
+  it("ends with exit 2 and one line for each problem, all at once", () => {
+    const file = join(token.folder, "bad.yaml");
+    writeFileSync(
+      file,
+      [
+        "apiVersion: kms-pkcs11.dev/v1",
+        "kind: PluginConfiguration",
+        `keys: { uri: ${JSON.stringify(uri)} }`,
+        "socket: { path: /run/x.sock, mode: '0666' }",
+        "mode: indirect",
+        "cache: { entries: -1 }",
+        "hsm: { requestTimout: 2s }",
+        "",
+      ].join("\n"),
+      { mode: 0o600 },
+    );
+    for (const command of ["serve", "check"]) {
+      const { code, stderr, stdout } = run(command, "--config", file);
+      expect([code, stdout]).toEqual([2, ""]);
+      for (const path of ["socket.mode", "mode", "cache.entries", "hsm.requestTimout"])
+        expect(stderr).toMatch(new RegExp(`^(kms-pkcs11: )?${path.replace(".", "\\.")}: `, "m"));
+      expect(stderr).toContain("requestTimeout");
+    }
+  });
+
+  it.each([
+    ["an unknown option", ["serve", "--sokcet", "x"], /--sokcet/],
+    ["an unknown command", ["encrypt"], /encrypt/],
+    ["another output", ["keys", "list", "--output", "xml"], /table, json/],
+    ["a file that is not there", ["check", "--config", "/nowhere.yaml"], /nowhere\.yaml/],
+    ["no key at all", ["keys", "list"], /keys\.uri/],
+    ["a timeout that is none", ["status", "--timeout", "soon"], /--timeout/],
+  ])("ends with exit 2 for %s", (_what, args, text) => {
+    const { code, stderr } = run(...args);
+    expect([code, stderr]).toEqual([2, expect.stringMatching(text)]);
+  });
+});
+
+describe("status", () => {
+  it("ends with exit 3 where no plugin listens", () => {
+    const { code, stderr } = run("status", "--socket", join(token.folder, "nobody.sock"));
+    expect([code, stderr]).toEqual([3, expect.stringContaining("UNAVAILABLE")]);
+  });
+
+  it("tells what a running plugin answers, and tries a round trip", async () => {
+    const plugin = new PluginProcess(token, { mode: "local-kek" });
+    try {
+      await plugin.start();
+      expect(run("status", "--socket", `unix://${plugin.socket}`).stdout).toMatch(/^healthz +ok$/m);
+      const result = run("status", "--socket", plugin.socket, "--round-trip", "-o", "json");
+      expect(result.code).toBe(0);
+      const { keyId, roundTrip, ...rest } = json(result);
+      expect(rest).toEqual({ version: "v2", healthz: "ok" });
+      expect(roundTrip).toMatchObject({ keyId, annotations: ["local-kek.kms-pkcs11.dev"] });
+    } finally {
+      await plugin.stop();
+      plugin.remove();
+    }
+  });
+});
+
+it("every command's --help ends with an example", () => {
+  const commands =
+    run("--help")
+      .stdout.match(/^ {2}(\w+)(?= .*)/gm)
+      ?.map((name) => name.trim()) ?? [];
+  expect(commands).toEqual(expect.arrayContaining(["serve", "check", "status", "keys"]));
+  const below = ["create", "list", "rotate", "adopt", "destroy"].map((name) => ["keys", name]);
+  const single = commands.filter((name) => !["keys", "help", "etcd"].includes(name)).map((name) => [name]);
+  for (const words of [...single, ...below]) {
+    const { code, stdout } = run(...words, "--help");
+    expect([code, stdout], words.join(" ")).toEqual([
+      0,
+      expect.stringMatching(/\nExample:\n {2}kms-pkcs11 /),
+    ]);
+  }
+});
