@@ -21,6 +21,9 @@ const MAX_STREAMS = 1_000;
 const MAX_SESSION_MEMORY_MB = 10;
 /** A connection that has sent nothing for this long is closed. */
 const SILENT_MS = 10_000;
+/** A peer whose HTTP/2 has broken down is kept by Node even when it has gone, until it owes an answer to a ping. */
+const PING_EVERY_MS = 30_000;
+const PING_TIMEOUT_MS = 10_000;
 const PEER_TIMEOUT_MS = 1_000;
 
 export interface RunningServer {
@@ -39,6 +42,8 @@ export async function startServer(
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_concurrent_streams": MAX_STREAMS,
     "grpc-node.max_session_memory": MAX_SESSION_MEMORY_MB,
+    "grpc.keepalive_time_ms": PING_EVERY_MS,
+    "grpc.keepalive_timeout_ms": PING_TIMEOUT_MS,
     "grpc.enable_channelz": 0,
   });
   grpc.addService(definition, kmsService(provider, observe));

@@ -251,6 +251,17 @@ describe("hostile peers", () => {
     expect(await ask(newClient(), "Status")).toMatchObject({ healthz: "ok" });
   });
 
+  it("are cut off when their HTTP/2 has broken down and they answer no ping", async () => {
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
+    const broken = rawConnection();
+    const noticed = new Promise((resolve) => broken.once("data", resolve));
+    broken.write(Buffer.from(`${PREFACE}${SETTINGS}\0\0\x01\x09\x04\0\0\0\x01\x82`, "latin1"));
+    await noticed;
+    const ended = new Promise((resolve) => broken.once("close", resolve));
+    await vi.advanceTimersByTimeAsync(40_001);
+    await ended;
+  });
+
   it("are cut off when they send nothing for ten seconds, and only then", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     const silent = rawConnection();
