@@ -21,11 +21,8 @@ beforeAll(async () => {
   await child.open();
   await child.run(({ p11, state }) => {
     state.makeKey({ [p11.CKA_LABEL]: "naked", [p11.CKA_SENSITIVE]: false, [p11.CKA_EXTRACTABLE]: true });
-    const nothing = [p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_WRAP, p11.CKA_UNWRAP].map((use) => [
-      use,
-      false,
-    ]);
-    state.makeKey({ [p11.CKA_LABEL]: "useless", ...Object.fromEntries<boolean>(nothing) });
+    const none = { [p11.CKA_ENCRYPT]: false, [p11.CKA_DECRYPT]: false };
+    state.makeKey({ [p11.CKA_LABEL]: "useless", [p11.CKA_WRAP]: false, [p11.CKA_UNWRAP]: false, ...none });
     state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(1) });
     state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(2) });
   });
