@@ -2,7 +2,8 @@
 
 import { fileURLToPath } from "node:url";
 
-import { PinGate, type PinMemory } from "../../src/hsm/pin-gate.js";
+import { pinSourceStamp, readPin } from "../../src/config/pin-source.js";
+import { PinGate, type Pin, type PinMemory } from "../../src/hsm/pin-gate.js";
 import { VolatilePinMemory } from "../../src/hsm/pin-memory.js";
 import { TokenHsm } from "../../src/hsm/token-hsm.js";
 import { SILENT } from "./fake-hsm.js";
@@ -18,8 +19,11 @@ export interface OpenOptions {
   readonly queue?: number;
   readonly objectName?: string;
   readonly memory?: PinMemory;
-  /** Read at every login. */
+  /** Read at every login; its length stands for the source's metadata. */
   readonly pin?: () => string;
+  /** The PIN as the plugin reads it from a file, in place of `pin`. */
+  readonly pinFile?: string;
+  readonly allowFinalTry?: boolean;
 }
 
 export interface OpenedToken {
@@ -40,7 +44,6 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
   } = options;
   const ended: string[] = [];
   const results: string[] = [];
-  const pin = options.pin ?? (() => token.pin);
   const hsm = new TokenHsm({
     host: {
       entry: ENTRY,
@@ -55,13 +58,9 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
     },
     hosts,
     gate: new PinGate({
-      pin: {
-        read: () => Buffer.from(pin()),
-        stamp: () => `stamp of ${String(pin().length)}`,
-        description: "the test",
-      },
+      pin: pinOf(token, options),
       memory: options.memory ?? new VolatilePinMemory(),
-      allowFinalTry: false,
+      allowFinalTry: options.allowFinalTry ?? false,
       log: SILENT,
     }),
     startTimeoutMs,
@@ -75,4 +74,20 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
   });
   hsm.start();
   return { hsm, ended, results };
+}
+
+function pinOf(token: TestToken, { pin = () => token.pin, pinFile }: OpenOptions): Pin {
+  if (pinFile !== undefined) {
+    const source = { kind: "file", path: pinFile } as const;
+    return {
+      read: () => readPin(source, {}),
+      stamp: () => pinSourceStamp(source),
+      description: `file ${pinFile}`,
+    };
+  }
+  return {
+    read: () => Buffer.from(pin()),
+    stamp: () => `stamp of ${String(pin().length)}`,
+    description: "the test",
+  };
 }

@@ -1,0 +1,104 @@
+// What tests of the HSM layer share: one SoftHSM token a file, the fault module in front of it, a KEK on it, and
+// token hosts that are gone when the test is.
+
+import { afterAll, afterEach, beforeAll } from "vitest";
+
+import type { KmsError } from "../../src/errors.js";
+import { PATIENT_CALLER, type Caller } from "../../src/hsm/port.js";
+import type { KekKind } from "../../src/hsm/mechanisms.js";
+import { FaultModule } from "./fault-module.js";
+import { createSoftHsm, type SoftHsm } from "./softhsm.js";
+import { openToken, type OpenedToken, type OpenOptions } from "./token-hsm.js";
+import { waitFor } from "./wait.js";
+
+export const PLAINTEXT = Buffer.from("a DEK seed of thirty-two bytes!!");
+const AAD = Buffer.from("associated data");
+const LIMIT_MS = 40_000;
+
+/** Ids of the mechanism table. */
+const MECHANISM = { aes: 1, hmac: 5 } as const;
+
+export interface FaultyToken {
+  readonly fault: FaultModule;
+  readonly softHsm: SoftHsm;
+  readonly keyId: string;
+  /** Opens the token; nothing need be ready yet. */
+  open(options?: OpenOptions): OpenedToken;
+  /** Opens the token and waits until every host is ready and has answered. */
+  start(options?: OpenOptions): Promise<OpenedToken>;
+  encrypt(token: OpenedToken, caller?: Caller): Promise<Buffer>;
+  decrypt(token: OpenedToken, body: Buffer): Promise<Buffer>;
+  /** Waits for a round trip that gives the same text. */
+  recovers(token: OpenedToken): Promise<void>;
+}
+
+export const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "done",
+    (error: KmsError) => error.code,
+  );
+
+/** @param kind of the KEK; AES-GCM or HMAC-KDF under it */
+export function useFaultyToken(kind: Extract<KekKind, "aes" | "hmac"> = "aes"): FaultyToken {
+  let opened: OpenedToken[] = [];
+  const made: { softHsm?: SoftHsm; fault?: FaultModule; keyId?: string } = {};
+  const need = <T>(value: T | undefined): T => {
+    if (value === undefined) throw new Error("only inside a test");
+    return value;
+  };
+  const request = (data: Uint8Array) => ({
+    keyId: need(made.keyId),
+    mechanism: MECHANISM[kind],
+    aad: AAD,
+    data,
+  });
+  const token: FaultyToken = {
+    get fault() {
+      return need(made.fault);
+    },
+    get softHsm() {
+      return need(made.softHsm);
+    },
+    get keyId() {
+      return need(made.keyId);
+    },
+    open(options = {}) {
+      const one = openToken(token.fault, { requestTimeoutMs: 400, startTimeoutMs: 3_000, ...options });
+      opened.push(one);
+      return one;
+    },
+    async start(options = {}) {
+      const one = token.open(options);
+      const hosts = options.hosts ?? 1;
+      await waitFor(() => one.hsm.readyHosts === hosts, { what: "ready hosts", timeoutMs: LIMIT_MS });
+      await token.recovers(one);
+      return one;
+    },
+    encrypt: ({ hsm }, caller = PATIENT_CALLER) => hsm.encrypt(request(PLAINTEXT), caller),
+    decrypt: ({ hsm }, body) => hsm.decrypt(request(body), PATIENT_CALLER),
+    async recovers(one) {
+      const trip = async (): Promise<boolean> =>
+        (await token.decrypt(one, await token.encrypt(one))).equals(PLAINTEXT);
+      await waitFor(trip, { what: "a round trip", timeoutMs: LIMIT_MS, intervalMs: 20 });
+    },
+  };
+
+  beforeAll(async () => {
+    made.softHsm = createSoftHsm();
+    made.fault = new FaultModule(made.softHsm);
+    const { hsm } = openToken(made.fault);
+    const label = "kms-kek@20260101T000000Z";
+    made.keyId = (await hsm.generate({ label, ckaId: "0a".repeat(16), kind })).keyId;
+    await hsm.stop(500);
+  });
+  afterEach(async () => {
+    made.fault?.clear();
+    await Promise.all(opened.map(({ hsm }) => hsm.stop(200)));
+    opened = [];
+  });
+  afterAll(() => {
+    made.fault?.remove();
+    made.softHsm?.remove();
+  });
+  return token;
+}
