@@ -1,0 +1,163 @@
+// What a key on the token is called and how it is judged: a name follows the key's value, not its label, and
+// neither a restart nor a failing token gives it another one.
+
+import { randomBytes } from "node:crypto";
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+
+import { PATIENT_CALLER } from "../../src/hsm/port.js";
+import type { KekRecord } from "../../src/hsm/wire.js";
+import { FaultModule } from "../support/fault-module.js";
+import { createNss, type Nss } from "../support/nss.js";
+import { Pkcs11Client } from "../support/pkcs11-client.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import type { TestToken } from "../support/token.js";
+import { openToken, type OpenedToken, type OpenOptions } from "../support/token-hsm.js";
+import { waitFor } from "../support/wait.js";
+
+const LIMIT = { timeoutMs: 20_000 };
+let softHsm: SoftHsm;
+let nss: Nss;
+let fault: FaultModule;
+let opened: OpenedToken[] = [];
+
+beforeAll(() => {
+  softHsm = createSoftHsm();
+  nss = createNss();
+  fault = new FaultModule(softHsm);
+});
+
+beforeEach(() => {
+  fault.clear();
+});
+
+afterEach(async () => {
+  await Promise.all(opened.map(({ hsm }) => hsm.stop(200)));
+  opened = [];
+});
+
+afterAll(() => {
+  fault.remove();
+  nss.remove();
+  softHsm.remove();
+});
+
+function open(token: TestToken, objectName: string, options: OpenOptions = {}): OpenedToken["hsm"] {
+  const one = openToken(token, { objectName, requestTimeoutMs: 2_000, ...options });
+  opened.push(one);
+  return one.hsm;
+}
+
+const keyIds = (records: readonly KekRecord[]): string[] => records.map(({ keyId }) => keyId).sort();
+
+/** Makes keys as another tool would, with these attributes beside the usual ones. */
+async function makeKeys(token: TestToken, all: readonly Record<string, string | boolean>[]): Promise<void> {
+  const client = new Pkcs11Client(token);
+  await client.open();
+  await client.run(({ p11, state }, keys) => {
+    for (const { label, id, ...flags } of keys) {
+      const attributes: Record<number, unknown> = { [p11.CKA_LABEL]: label };
+      if (typeof id === "string") attributes[p11.CKA_ID] = Buffer.from(id, "hex");
+      for (const [name, value] of Object.entries(flags))
+        attributes[(p11 as unknown as Record<string, number>)[name] ?? 0] = value;
+      state.makeKey(attributes);
+    }
+  }, all);
+  await client.exit();
+}
+
+describe.each([
+  ["SoftHSM", () => softHsm as TestToken],
+  ["NSS softokn", () => nss as TestToken],
+])("on %s", (_name, token) => {
+  it("keys without an id, with a long one, and of another name keep apart", async () => {
+    await makeKeys(token(), [
+      { label: "plain" },
+      { label: "plain@20260101T000000Z", id: "ab".repeat(24) },
+      { label: "plainer", id: "01" },
+    ]);
+    const found = await open(token(), "plain").listKeks();
+    const names = keyIds(found).map((keyId) => keyId.split(".")[0]);
+    expect(names).toHaveLength(2);
+    expect(names).toContainEqual(expect.stringMatching(/^h[0-9a-f]{32}$/));
+  });
+});
+
+// NSS softokn lets a key replace another one of the same CKA_ID.
+it("two keys that share label and CKA_ID have different key_ids, the same after a restart", async () => {
+  const twin = { label: "twin", id: "77" };
+  await makeKeys(softHsm, [twin, twin]);
+  const found = await open(softHsm, "twin").listKeks();
+  expect(found).toHaveLength(2);
+  expect(new Set(keyIds(found)).size).toBe(2);
+  expect(found.every(({ keyId }) => /^77\.[cg][0-9a-f]{32}$/.test(keyId))).toBe(true);
+  expect(keyIds(await open(softHsm, "twin").listKeks())).toEqual(keyIds(found));
+});
+
+it("says which keys are not protected, and why", async () => {
+  await makeKeys(softHsm, [
+    { label: "bare@20260101T000000Z", id: "01", CKA_EXTRACTABLE: true },
+    { label: "bare@20260102T000000Z", id: "02", CKA_SENSITIVE: false },
+    { label: "bare@20260103T000000Z", id: "03", CKA_PRIVATE: false },
+    { label: "bare@20260104T000000Z", id: "04" },
+  ]);
+  const found = await open(softHsm, "bare").listKeks();
+  const why = Object.fromEntries(found.map(({ ckaId, unprotected }) => [ckaId, unprotected]));
+  expect(why).toEqual({
+    "01": ["CKA_EXTRACTABLE is true"],
+    "02": ["CKA_SENSITIVE is false"],
+    "03": ["CKA_PRIVATE is false"],
+    "04": [],
+  });
+});
+
+it("an attribute that the token does not know is unknown, and forbids nothing", async () => {
+  fault.set("no-attribute 0x163,0x162,0x103");
+  const hsm = open(fault, "quiet");
+  const label = "quiet@20260101T000000Z";
+  await makeKeys(softHsm, [{ label, id: "05" }]);
+  expect(await hsm.listKeks()).toMatchObject([{ ckaId: "05", unprotected: [] }]);
+});
+
+it("a token that chooses short ids gives each key an id of its own", async () => {
+  fault.set("id-limit 2");
+  const hsm = open(fault, "short");
+  const made: KekRecord[] = [];
+  for (const day of ["01", "02", "03"]) {
+    const request = { label: `short@202601${day}T000000Z`, ckaId: randomBytes(16).toString("hex") };
+    made.push(await hsm.generate({ ...request, kind: "auto" }));
+  }
+  for (const { ckaId, keyId } of made) {
+    expect(ckaId).toHaveLength(4);
+    expect(keyId.startsWith(`${ckaId}.`)).toBe(true);
+  }
+  expect(keyIds(await open(fault, "short").listKeks())).toEqual(keyIds(made));
+});
+
+describe("a failing token", () => {
+  // CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED, which some tokens also give for what they do not offer.
+  it.each(["C_Encrypt rv 0x05 count=1", "C_EncryptInit rv 0x06 count=2", "C_Encrypt rv 0x05 p=0.1"])(
+    "%s does not rename a key",
+    async (line) => {
+      const label = "firm@20260101T000000Z";
+      const known = keyIds(await open(fault, "firm").listKeks());
+      const hsm = open(fault, "firm");
+      if (known.length === 0) known.push((await hsm.generate({ label, ckaId: "06", kind: "aes" })).keyId);
+      for (let reading = 0; reading < 12; reading++) {
+        fault.set(line);
+        const found = await hsm.listKeks().catch(() => undefined);
+        if (found !== undefined) expect(keyIds(found)).toEqual(known);
+      }
+      fault.clear();
+      const request = { keyId: known[0] ?? "", mechanism: 1, aad: Buffer.alloc(1), data: Buffer.alloc(32) };
+      await waitFor(() => hsm.encrypt(request, PATIENT_CALLER), { what: "an answer", ...LIMIT });
+    },
+  );
+
+  it("that fails every operation names no key at all", async () => {
+    const hsm = open(fault, "firm");
+    await hsm.listKeks();
+    fault.set("C_Encrypt rv 0x05");
+    await expect(hsm.listKeks()).rejects.toMatchObject({ code: "HSM_UNAVAILABLE" });
+  });
+});

@@ -1,0 +1,117 @@
+// Faults of tokens that are not SoftHSM in the token host's own process: NSS softokn behind the fault module, and
+// a token behind a server that can be killed and stopped, with HMAC as its only mechanism.
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+
+import { PATIENT_CALLER } from "../../src/hsm/port.js";
+import { codeOf, PLAINTEXT } from "../support/faulty-token.js";
+import { FaultModule } from "../support/fault-module.js";
+import { createNss, type Nss } from "../support/nss.js";
+import { P11KitRemote } from "../support/p11kit-remote.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { openToken, type OpenedToken } from "../support/token-hsm.js";
+import { waitFor } from "../support/wait.js";
+
+const LIMIT = { timeoutMs: 40_000, intervalMs: 20 };
+const LABEL = "kms-kek@20260101T000000Z";
+
+const request = (keyId: string, mechanism: number, data: Uint8Array) => ({
+  keyId,
+  mechanism,
+  aad: Buffer.from("aad"),
+  data,
+});
+
+const recovers = ({ hsm }: OpenedToken, keyId: string, mechanism: number): Promise<unknown> =>
+  waitFor(
+    async () => {
+      const body = await hsm.encrypt(request(keyId, mechanism, PLAINTEXT), PATIENT_CALLER);
+      return (await hsm.decrypt(request(keyId, mechanism, body), PATIENT_CALLER)).equals(PLAINTEXT);
+    },
+    { what: "a round trip", ...LIMIT },
+  );
+
+describe("NSS softokn", () => {
+  let nss: Nss;
+  let fault: FaultModule;
+  let opened: OpenedToken;
+
+  beforeEach(() => {
+    nss = createNss();
+    fault = new FaultModule(nss);
+    opened = openToken(fault, { hosts: 2, requestTimeoutMs: 1_000 });
+  });
+
+  afterEach(async () => {
+    await opened.hsm.stop(200);
+    fault.remove();
+    nss.remove();
+  });
+
+  it("is well again after every fault, with the same key under the same name", async () => {
+    const { keyId } = await opened.hsm.generate({ label: LABEL, ckaId: "0c".repeat(16), kind: "auto" });
+    await recovers(opened, keyId, 1);
+    for (const lines of [
+      ["session-loss"],
+      ["logout"],
+      ["token-removed"],
+      ["device-error"],
+      ["C_Encrypt segv"],
+      ["C_DecryptInit hang"],
+      ["C_EncryptInit rv 0x101 count=1"],
+      ["* rv 0x190 p=0.2"],
+    ]) {
+      fault.set(...lines);
+      for (let i = 0; i < 3; i++) await codeOf(recoversOnce(keyId));
+      fault.clear();
+      await recovers(opened, keyId, 1);
+    }
+    expect((await opened.hsm.listKeks()).map((kek) => kek.keyId)).toEqual([keyId]);
+  });
+
+  const recoversOnce = async (keyId: string): Promise<void> => {
+    const body = await opened.hsm.encrypt(request(keyId, 1, PLAINTEXT), PATIENT_CALLER);
+    await opened.hsm.decrypt(request(keyId, 1, body), PATIENT_CALLER);
+  };
+});
+
+describe("a token behind a server", () => {
+  let softHsm: SoftHsm;
+  let remote: P11KitRemote;
+  let opened: OpenedToken;
+
+  beforeEach(async () => {
+    softHsm = createSoftHsm();
+    remote = new P11KitRemote(softHsm);
+    await remote.start();
+    opened = openToken(remote, { hosts: 2, requestTimeoutMs: 600, startTimeoutMs: 2_000 });
+  });
+
+  afterEach(async () => {
+    remote.resume();
+    await opened.hsm.stop(200);
+    remote.remove();
+    softHsm.remove();
+  });
+
+  it("is used again after its server was killed, stopped and restarted", async () => {
+    const { keyId } = await opened.hsm.generate({ label: LABEL, ckaId: "0d".repeat(16), kind: "auto" });
+    const probed = (await opened.hsm.probe(keyId, "auto")).find(({ works }) => works);
+    expect(probed?.mechanism).toBe("hmac-kdf");
+    await recovers(opened, keyId, 5);
+
+    await remote.kill();
+    const code = await codeOf(opened.hsm.encrypt(request(keyId, 5, PLAINTEXT), PATIENT_CALLER));
+    expect(code).toMatch(/^(HSM_UNAVAILABLE|DEADLINE)$/);
+    await waitFor(() => !opened.hsm.state().up, { what: "the state to tell", ...LIMIT });
+    await remote.start();
+    await recovers(opened, keyId, 5);
+
+    remote.stop();
+    const hung = await codeOf(opened.hsm.encrypt(request(keyId, 5, PLAINTEXT), PATIENT_CALLER));
+    expect(hung).toMatch(/^(HSM_UNAVAILABLE|DEADLINE)$/);
+    remote.resume();
+    await recovers(opened, keyId, 5);
+    expect((await opened.hsm.listKeks()).map((kek) => kek.keyId)).toEqual([keyId]);
+  });
+});
