@@ -83,22 +83,20 @@ describe("everything under *.*, through the plugin", () => {
     record("stored data", "Encrypt calls for them", await node.apiserver.kmsCalls("Encrypt"));
   });
 
-  it("an API server's restart: one Decrypt call for each distinct DEK seed, and everything reads back", async () => {
+  it("an API server's restart: a Decrypt for each distinct DEK seed, and everything reads back", async () => {
     for (let restart = 1; restart <= 3; restart++) {
       await node.apiserver.stop();
       const seeds = await distinctSeeds();
-      const before = (await node.plugin.metrics()).sum("kms_pkcs11_requests_total", { operation: "Decrypt" });
       const readyMs = await node.apiserver.start();
       await expectAllReadable();
-      expect(await node.apiserver.kmsCalls("Decrypt")).toBe(seeds);
-      const after = (await node.plugin.metrics()).sum("kms_pkcs11_requests_total", {
-        operation: "Decrypt",
-        code: "OK",
-      });
-      expect(after - before).toBe(seeds);
+      // Watch caches that start together may ask for one seed at the same time: the API server shares no call.
+      const calls = await node.apiserver.kmsCalls("Decrypt");
+      expect(calls).toBeGreaterThanOrEqual(seeds);
+      // The plugin does: each seed has cost the HSM one call since the plugin's start, however often it was asked for.
+      expect((await node.plugin.metrics()).sum("kms_pkcs11_cache_misses_total")).toBe(seeds);
       expect(await node.apiserver.kmsCalls("Encrypt")).toBe(1);
       const what = `restart ${String(restart)}: DEK seeds stored, Decrypt calls, ms to ready`;
-      record("API server restart", what, [seeds, after - before, readyMs].join(", "));
+      record("API server restart", what, [seeds, calls, readyMs].join(", "));
       // Objects under this start's own seed, for the next restart to count.
       await node.apiserver.client.createSecret(NAMESPACE, `restart-${String(restart)}`, value);
     }
