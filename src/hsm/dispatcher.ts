@@ -71,20 +71,22 @@ export class Dispatcher {
 
   /** Sends what waits, oldest first, as far as there are lanes. */
   pump(): void {
-    for (;;) {
-      const job = this.#queue[0];
-      if (job === undefined) return;
-      if (!this.#drop(job)) {
-        const place = this.#place(job);
-        if (place === undefined) break;
-        this.#queue.shift();
-        job.queued = false;
-        this.#send(job, place);
-      } else {
-        this.#queue.shift();
+    for (let at = 0; at < this.#queue.length;) {
+      const job = this.#queue[at];
+      if (job === undefined) break;
+      const place = this.#drop(job) ? undefined : this.#place(job);
+      if (place === undefined && !job.settled) {
+        // A second try waits for a host that has not had it, and holds up nobody who may go to any.
+        if (job.sentTo.length === 0) break;
+        at++;
+        continue;
       }
+      this.#queue.splice(at, 1);
+      if (place === undefined) continue;
+      job.queued = false;
+      this.#send(job, place);
     }
-    this.#growOrGiveUp();
+    if (this.#queue.length > 0) this.#growOrGiveUp();
   }
 
   stop(): void {

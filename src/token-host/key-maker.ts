@@ -33,11 +33,25 @@ const RECIPES: readonly Recipe[] = [
 export function makeKek(session: TokenSession, request: GenerateRequest): Handle[] {
   const recipe = recipeFor(session, request.kind);
   const id = Buffer.from(request.ckaId, "hex");
-  return recipe.kind
-    .split("+")
-    .map((kind) =>
-      makeKey(session, kind as "aes" | "hmac", recipe.wraps, { label: request.label, id, onToken: true }),
-    );
+  const wanted = { label: request.label, id, onToken: true } as const;
+  const made: Handle[] = [];
+  try {
+    for (const kind of recipe.kind.split("+") as ("aes" | "hmac")[]) {
+      made.push(makeKey(session, kind, recipe.wraps, wanted));
+    }
+    return made;
+  } catch (error) {
+    // Half a pair would pass for a KEK of another kind.
+    for (const object of made)
+      session.attempt("removing half a pair (C_DestroyObject)", destroyer(session, object));
+    throw error;
+  }
+}
+
+function destroyer(session: TokenSession, object: Handle): (handle: Handle) => void {
+  return (handle) => {
+    session.lib.C_DestroyObject(handle, object);
+  };
 }
 
 /** The first recipe that a short-lived session key shows to work on this token. */

@@ -97,11 +97,20 @@ export class LaneToken {
   /** Makes a generation and returns it as a fresh reading of the token names it. */
   generate(request: GenerateRequest): KekRecord {
     const before = new Set(this.listKeks().map((record) => record.keyId));
-    makeKek(this.#session, request);
+    const objects = makeKek(this.#session, request);
     const made = this.listKeks().find(
       (record) => record.label === request.label && !before.has(record.keyId),
     );
-    if (made !== undefined) return made;
+    if (made !== undefined && (objects.length === 1 || made.kind === "aes+hmac")) return made;
+    if (made !== undefined) {
+      // NSS softokn 3.87 lets the second key replace the first.
+      this.destroy(made.keyId);
+      throw new TokenFault(
+        "setup",
+        "TOKEN_REFUSED",
+        "the token does not keep an AES and an HMAC key under one CKA_ID; choose another mechanism",
+      );
+    }
     throw new TokenFault(
       "device",
       "KEY_MISSING",

@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, expect, it } from "vitest";
 
-import type { KmsError } from "../../src/errors.js";
+import { KmsError } from "../../src/errors.js";
 import { FilePinMemory } from "../../src/hsm/pin-memory.js";
 import { codeOf, useFaultyToken } from "../support/faulty-token.js";
 import { makeFolder } from "../support/token.js";
@@ -39,7 +39,8 @@ const refusal = (opened: OpenedToken, text: string): Promise<unknown> =>
     () =>
       token.encrypt(opened).then(
         () => false,
-        (error: KmsError) => error.code === "PIN_REFUSED" && error.message.includes(text),
+        (error: unknown) =>
+          error instanceof KmsError && error.code === "PIN_REFUSED" && error.message.includes(text),
       ),
     { what: `a refusal that says "${text}"`, timeoutMs: 20_000 },
   );

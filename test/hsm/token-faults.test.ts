@@ -6,7 +6,6 @@ import { randomBytes } from "node:crypto";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
-import { VolatilePinMemory } from "../../src/hsm/pin-memory.js";
 import { PATIENT_CALLER, type Caller } from "../../src/hsm/port.js";
 import { FaultModule } from "../support/fault-module.js";
 import { openToken, type OpenedToken, type OpenOptions } from "../support/token-hsm.js";

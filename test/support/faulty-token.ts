@@ -3,7 +3,7 @@
 
 import { afterAll, afterEach, beforeAll } from "vitest";
 
-import type { KmsError } from "../../src/errors.js";
+import { KmsError } from "../../src/errors.js";
 import { PATIENT_CALLER, type Caller } from "../../src/hsm/port.js";
 import type { KekKind } from "../../src/hsm/mechanisms.js";
 import { FaultModule } from "./fault-module.js";
@@ -35,7 +35,7 @@ export interface FaultyToken {
 export const codeOf = (work: Promise<unknown>): Promise<string> =>
   work.then(
     () => "done",
-    (error: KmsError) => error.code,
+    (error: unknown) => KmsError.from(error).code,
   );
 
 /** @param kind of the KEK; AES-GCM or HMAC-KDF under it */
