@@ -143,8 +143,14 @@ describe("the log", () => {
     const plaintext = randomBytes(32);
     const sealed = await client.encrypt(plaintext, "uid-in-the-log");
     await client.decrypt(sealed, "uid-in-the-log");
+    interface Entry {
+      readonly uid?: string;
+      readonly keyId?: string;
+      readonly healthz?: string;
+      readonly msg: string;
+    }
     const lines = plugin.log.trim().split("\n");
-    const entries = lines.map((line) => JSON.parse(line) as { uid?: string; keyId?: string; msg: string });
+    const entries = lines.map((line) => JSON.parse(line) as Entry);
     const ours = entries.filter(({ uid }) => uid === "uid-in-the-log");
     expect(ours.map(({ msg, keyId }) => [msg, keyId])).toEqual([
       ["Encrypt", sealed.keyId],
@@ -154,7 +160,8 @@ describe("the log", () => {
       for (const form of ["hex", "base64", "latin1"] as const)
         expect(plugin.log).not.toContain(secret.toString(form));
     }
-    expect(entries.filter(({ msg }) => msg === "Status changed")).toHaveLength(1);
+    const changes = entries.filter(({ msg }) => msg === "Status changed");
+    expect(changes.filter(({ healthz }) => healthz === "ok")).toHaveLength(1);
   });
 });
 
