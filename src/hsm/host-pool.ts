@@ -80,13 +80,18 @@ export class HostPool {
     return this.#controlOn(await this.#serving(), op, value);
   }
 
+  /** A call that changes nothing: made on the next host where the serving one is lost over it. @throws KmsError */
+  async read(op: Op, value: unknown): Promise<unknown> {
+    return this.#readOn(await this.#serving(), op, value);
+  }
+
   /** Makes a reading of the keyring on every ready host, which keeps idle sessions alive and handles fresh. */
   async listKeks(): Promise<readonly KekRecord[]> {
     const serving = await this.#serving();
     for (const host of this.ready) {
       if (host !== serving) void this.#controlOn(host, Op.listKeks, {}).catch(() => undefined);
     }
-    return (await this.#controlOn(serving, Op.listKeks, {})) as KekRecord[];
+    return (await this.#readOn(serving, Op.listKeks, {})) as KekRecord[];
   }
 
   /** Replaces every host, and makes the reading on one that has started since. @throws KmsError */
@@ -175,6 +180,16 @@ export class HostPool {
     const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, ms)));
     await Promise.race([this.#change, timeout]);
     clearTimeout(timer);
+  }
+
+  async #readOn(host: TokenHost, op: Op, value: unknown): Promise<unknown> {
+    try {
+      return await this.#controlOn(host, op, value);
+    } catch (error) {
+      const [other] = this.ready;
+      if (host.alive || other === undefined) throw error;
+      return this.#controlOn(other, op, value);
+    }
   }
 
   async #controlOn(host: TokenHost, op: Op, value: unknown, again = true): Promise<unknown> {

@@ -84,7 +84,7 @@ export class TokenHsm implements Hsm, TokenAdministration {
   }
 
   async probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
-    return (await this.#hosts.control(Op.probe, { keyId, choice })) as ProbeResult[];
+    return (await this.#hosts.read(Op.probe, { keyId, choice })) as ProbeResult[];
   }
 
   state(): HsmState {

@@ -41,6 +41,12 @@ describe("with an AES KEK", () => {
     },
   );
 
+  it("a reading goes on with the warm host where the serving one hangs in it", async () => {
+    const opened = await token.start({ hosts: 2, requestTimeoutMs: 300 });
+    token.fault.set(`C_FindObjects hang once=${token.fault.path("reading")}`);
+    expect(await opened.hsm.listKeks()).toMatchObject([{ keyId: token.keyId }]);
+  });
+
   it("a hang in the login after a logout keeps nobody from logging in later", async () => {
     const opened = await token.start({ startTimeoutMs: 1_000 });
     token.fault.set("logout", "C_Login hang");
