@@ -1,0 +1,38 @@
+// Progress of long work: a bar with an estimate on standard error when that is a terminal, nothing otherwise. It
+// never touches standard output, so that tables and JSON stay whole.
+import { Presets, SingleBar } from "cli-progress";
+import type { Terminal } from "./output.js";
+
+export interface Progress {
+  /** `total` may become known, or better known, while the work goes on. */
+  update(done: number, total?: number): void;
+  /** Removes the bar; may be called more than once. */
+  end(): void;
+}
+
+const NO_PROGRESS: Progress = { update: () => undefined, end: () => undefined };
+
+/** @param unit what is counted, in the plural: "objects" */
+export function startProgress(terminal: Terminal, unit: string, total: number): Progress {
+  if (!terminal.isInteractive) return NO_PROGRESS;
+  const bar = new SingleBar(
+    {
+      stream: process.stderr,
+      format: `{bar} {percentage} % | {value} of {total} ${unit} | {eta_formatted} left`,
+      clearOnComplete: true,
+      hideCursor: true,
+      gracefulExit: true,
+    },
+    Presets.shades_classic,
+  );
+  bar.start(total, 0);
+  return {
+    update: (done, known) => {
+      if (known !== undefined) bar.setTotal(known);
+      bar.update(done);
+    },
+    end: () => {
+      bar.stop();
+    },
+  };
+}
