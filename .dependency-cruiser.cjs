@@ -60,7 +60,11 @@ module.exports = {
     confined("gRPC only at the edges", ["@grpc"], ["server/", "cli/kms-client\\.ts", "etcd/"]),
     confined("HTTP metrics only in observability", ["prom-client"], ["observability/"]),
     confined("one logger", ["pino"], ["observability/"]),
-    confined("command-line packages only in cli", ["commander", "cli-table3", "cli-progress"], ["main\\.ts", "cli/"]),
+    confined(
+      "command-line packages only in cli",
+      ["commander", "cli-table3", "cli-progress"],
+      ["main\\.ts", "cli/"],
+    ),
     {
       name: "src without tests",
       severity: "error",
