@@ -23,3 +23,21 @@ export function formatDuration(ms: number): string {
   });
   return parts.join("") || "0s";
 }
+
+const GO_UNITS_MS: Readonly<Record<string, number>> = {
+  ns: 1e-6,
+  us: 1e-3,
+  µs: 1e-3,
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+};
+const GO_TERM = /(\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})(ns|us|µs|ms|s|m|h)/g;
+
+/** Returns the milliseconds of a duration as Go writes it ("1.5s", "1m0.5s"), for files of Kubernetes; undefined if it is none. */
+export function parseGoDuration(text: string): number | undefined {
+  const terms = [...text.matchAll(GO_TERM)];
+  if (terms.length === 0 || terms.map(([term]) => term).join("") !== text) return undefined;
+  return terms.reduce((sum, [, count = "", unit = ""]) => sum + Number(count) * (GO_UNITS_MS[unit] ?? 0), 0);
+}

@@ -1,0 +1,220 @@
+// kube-apiserver's EncryptionConfiguration (apiserver.config.k8s.io/v1): which provider writes which resource, and
+// which may read it. The rules are those of kube-apiserver's own loader (k8s.io/apiserver, encryptionconfig/config.go
+// and validation_encryption.go). Keys that stand in the file are checked for their length and not kept.
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { KmsError } from "../errors.js";
+import { parseConfiguration } from "./file.js";
+import { parseGoDuration } from "./duration.js";
+
+export type EncryptionProvider =
+  | {
+      readonly kind: "kms";
+      readonly name: string;
+      /** As it applies: v1 when the file says nothing. */
+      readonly apiVersion: "v1" | "v2";
+      readonly endpoint: string;
+      readonly timeoutMs: number;
+      readonly cacheSize: number | undefined;
+    }
+  | {
+      readonly kind: "aescbc" | "aesgcm" | "secretbox";
+      /** The first one writes. */
+      readonly keyNames: readonly string[];
+    }
+  | { readonly kind: "identity" };
+
+export interface EncryptionRule {
+  /** As written: `secrets`, `deployments.apps`, `*.apps`, `*.` (the core group), `*.*`. */
+  readonly resources: readonly string[];
+  /** The first one writes, all read. */
+  readonly providers: readonly EncryptionProvider[];
+}
+
+export interface EncryptionConfiguration {
+  readonly rules: readonly EncryptionRule[];
+}
+
+const DEFAULT_TIMEOUT = "3s";
+const AES_KEY_BYTES = [16, 24, 32];
+const SECRETBOX_KEY_BYTES = [32];
+
+const keys = (lengths: readonly number[]) => {
+  const hint = `give ${lengths.join(", ")} bytes in base64`;
+  const secret = z.string().refine((text) => lengths.includes(Buffer.from(text, "base64").length), hint);
+  // The secret ends here: only its name goes on.
+  const key = z.strictObject({ name: z.string().min(1), secret }).transform(({ name }) => name);
+  return z.strictObject({ keys: z.array(key).min(1) });
+};
+
+const kms = z.strictObject({
+  apiVersion: z.enum(["v1", "v2"], "give v2").default("v1"),
+  name: z.string().min(1, "give the provider a name"),
+  endpoint: z.string().regex(/^unix:/, "give a unix socket such as unix:///run/kms-pkcs11/kms.sock"),
+  timeout: z
+    .string()
+    .default(DEFAULT_TIMEOUT)
+    .transform((text, context) => {
+      const ms = parseGoDuration(text);
+      if (ms !== undefined && ms > 0) return ms;
+      context.addIssue("give a duration above 0, such as 3s");
+      return z.NEVER;
+    }),
+  cachesize: z.int().optional(),
+});
+
+const provider = z
+  .strictObject({
+    kms: kms.optional(),
+    aescbc: keys(AES_KEY_BYTES).optional(),
+    aesgcm: keys(AES_KEY_BYTES).optional(),
+    secretbox: keys(SECRETBOX_KEY_BYTES).optional(),
+    identity: z.strictObject({}).optional(),
+  })
+  .transform((entry, context): EncryptionProvider => {
+    const [only, ...more] = providersOf(entry);
+    if (only !== undefined && more.length === 0) return only;
+    context.addIssue("give exactly one of kms, aescbc, aesgcm, secretbox and identity in each entry");
+    return z.NEVER;
+  });
+
+const resource = z
+  .string()
+  .regex(/^[^A-Z]+$/, "write resources in lower case")
+  .refine((name) => name !== "*", "write *.* for all resources, or *. for those of the core group")
+  .refine(
+    (name) => name === "*.*" || !name.endsWith(".*"),
+    "the same resource across groups cannot be encrypted; name each group",
+  )
+  .refine(
+    (name) => !name.endsWith(".events.k8s.io"),
+    "write events: that is the group they are stored under",
+  );
+
+const schema = z.strictObject({
+  apiVersion: z.literal("apiserver.config.k8s.io/v1", "give apiserver.config.k8s.io/v1"),
+  kind: z.literal("EncryptionConfiguration", "give EncryptionConfiguration"),
+  resources: z
+    .array(
+      z.strictObject({
+        resources: z.array(resource).min(1, "give at least one resource"),
+        providers: z.array(provider).min(1, "give at least one provider"),
+      }),
+    )
+    .min(1, "give at least one rule"),
+});
+
+type ProviderEntry = Readonly<
+  Partial<Record<"aescbc" | "aesgcm" | "secretbox", { keys: string[] } | undefined>>
+> & {
+  readonly kms?: z.output<typeof kms> | undefined;
+  readonly identity?: object | undefined;
+};
+
+function providersOf({ kms: service, identity, ...keyed }: ProviderEntry): EncryptionProvider[] {
+  const found: EncryptionProvider[] = [];
+  if (service !== undefined) {
+    const { apiVersion, name, endpoint, timeout, cachesize } = service;
+    found.push({ kind: "kms", apiVersion, name, endpoint, timeoutMs: timeout, cacheSize: cachesize });
+  }
+  for (const kind of ["aescbc", "aesgcm", "secretbox"] as const) {
+    const entry = keyed[kind];
+    if (entry !== undefined) found.push({ kind, keyNames: entry.keys });
+  }
+  if (identity !== undefined) found.push({ kind: "identity" });
+  return found;
+}
+
+/** @throws KmsError CONFIG_INVALID, one line a problem, none of which repeats a value of the file */
+export function readEncryptionConfiguration(path: string): EncryptionConfiguration {
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? "unknown error";
+    const what = `${path}: cannot be read (${code}); give kube-apiserver's --encryption-provider-config`;
+    throw new KmsError("CONFIG_INVALID", what, error);
+  }
+  try {
+    return parseEncryptionConfiguration(bytes, path);
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+/** @throws KmsError CONFIG_INVALID, one line a problem, none of which repeats a value of the file */
+export function parseEncryptionConfiguration(bytes: Uint8Array, path: string): EncryptionConfiguration {
+  const result = schema.safeParse(parseConfiguration(bytes, path));
+  const lines = result.success ? conflictsOf(result.data.resources) : result.error.issues.map(lineOf);
+  if (result.success && lines.length === 0) return { rules: result.data.resources };
+  throw new KmsError("CONFIG_INVALID", lines.map((line) => `${path}: ${line}`).join("\n"));
+}
+
+function lineOf({ path, message }: z.core.$ZodIssue): string {
+  const place = path.map((step) => (typeof step === "number" ? `[${String(step)}]` : `.${String(step)}`));
+  return `${place.join("").replace(/^\./, "") || "document"}: ${message}`;
+}
+
+/** What kube-apiserver refuses although every single entry is right. */
+function conflictsOf(rules: readonly EncryptionRule[]): string[] {
+  const conflicts: string[] = [];
+  const earlier = new Set<string>();
+  const names = new Set<string>();
+  for (const { resources, providers } of rules) {
+    for (const one of resources) {
+      const wildcards = [anyOf(one), "*.*"];
+      const mask = wildcards.find((rule) => earlier.has(rule));
+      if (mask !== undefined) conflicts.push(`${one} is masked by the earlier ${mask}; put it before that`);
+      const wider = wildcards.find((rule) => rule !== one && resources.includes(rule));
+      if (wider !== undefined) conflicts.push(`${one} and ${wider} overlap in one rule; keep one of them`);
+      if (resources.filter((other) => other === one).length > 1)
+        conflicts.push(`${one} stands twice in one rule; keep one`);
+    }
+    for (const one of resources) earlier.add(one);
+    for (const one of providers) {
+      if (one.kind !== "kms") continue;
+      if (one.apiVersion === "v2" && names.has(one.name))
+        conflicts.push(`the kms provider ${one.name} stands twice; give every entry a name of its own`);
+      names.add(one.name);
+      if (one.apiVersion === "v2" && one.cacheSize !== undefined)
+        conflicts.push(`the kms provider ${one.name} has a cachesize, which v2 does not know; remove it`);
+    }
+  }
+  return conflicts;
+}
+
+/** The wildcard of a resource's group: `*.apps` for `deployments.apps`, `*.` for `secrets`. */
+function anyOf(resourceName: string): string {
+  const dot = resourceName.indexOf(".");
+  return dot < 0 ? "*." : `*${resourceName.slice(dot)}`;
+}
+
+/**
+ * The providers of a resource, such as `secrets` or `deployments.apps`; the first one writes. Undefined when no rule
+ * names it: it is stored in clear.
+ */
+export function providersOfResource(
+  { rules }: EncryptionConfiguration,
+  resourceName: string,
+): readonly EncryptionProvider[] | undefined {
+  for (const name of [resourceName, anyOf(resourceName), "*.*"]) {
+    const matching = rules.filter(({ resources }) => resources.includes(name));
+    // Providers of several rules for one name add up in their order.
+    if (matching.length > 0) return matching.flatMap(({ providers }) => providers);
+  }
+  return undefined;
+}
+
+/** What a provider puts before everything that it writes to etcd; empty for identity. */
+export function storedPrefix(one: EncryptionProvider): string {
+  switch (one.kind) {
+    case "kms":
+      return `k8s:enc:kms:${one.apiVersion}:${one.name}:`;
+    case "identity":
+      return "";
+    case "aescbc":
+    case "aesgcm":
+    case "secretbox":
+      return `k8s:enc:${one.kind}:v1:${one.keyNames[0] ?? ""}:`;
+  }
+}
