@@ -1,9 +1,9 @@
 // Several tokens that hold clones of the KEK, as one HSM: the preferred one serves; when it fails or is late
 // the next one does, within the same request. Coming back is damped, so that a flapping token does not flap
-// the plugin. A key that carries another's label and CKA_ID but has another fingerprint is no clone and is
-// refused.
+// the plugin.
 import { KmsError, type ErrorCode } from "../errors.js";
 import type { Log } from "../log.js";
+import { Clones } from "./clones.js";
 import type { MechanismChoice } from "./mechanisms.js";
 import type { Caller, Hsm, HsmState } from "./port.js";
 import { relay } from "./relay.js";
@@ -51,14 +51,16 @@ interface MemberView {
 export class FailoverHsm implements Hsm {
   readonly #views: readonly MemberView[];
   readonly #options: FailoverOptions;
-  /** The key_id that a label and CKA_ID stood for when they were first seen on the most preferred token. */
-  readonly #known = new Map<string, { readonly keyId: string; readonly rank: number }>();
-  readonly #reportedConflicts = new Set<string>();
+  readonly #clones: Clones;
   #serving = 0;
 
   constructor(options: FailoverOptions) {
     this.#options = options;
     this.#views = options.members.map((member) => ({ member, keyIds: new Set(), wellSince: undefined }));
+    this.#clones = new Clones(
+      options.members.map(({ name }) => name),
+      options.log,
+    );
   }
 
   encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
@@ -81,12 +83,14 @@ export class FailoverHsm implements Hsm {
   async #merge(read: (hsm: Hsm) => Promise<readonly KekRecord[]>): Promise<readonly KekRecord[]> {
     const readings = await Promise.allSettled(this.#views.map(({ member }) => read(member.hsm)));
     const found = new Map<string, KekRecord>();
-    readings.forEach((reading, rank) => {
+    const genuine = this.#clones.genuine(
+      readings.map((reading) => (reading.status === "fulfilled" ? reading.value : undefined)),
+    );
+    genuine.forEach((records, rank) => {
       const view = this.#views[rank];
-      if (view === undefined || reading.status === "rejected") return;
-      const genuine = reading.value.filter((record) => this.#isGenuine(record, rank));
-      view.keyIds = new Set(genuine.flatMap((record) => [record.keyId, ...record.aliases]));
-      for (const record of genuine) if (!found.has(record.keyId)) found.set(record.keyId, record);
+      if (view === undefined || records === undefined) return;
+      view.keyIds = new Set(records.flatMap((record) => [record.keyId, ...record.aliases]));
+      for (const record of records) if (!found.has(record.keyId)) found.set(record.keyId, record);
     });
     this.#choose();
     const failed = readings.find((reading) => reading.status === "rejected");
@@ -102,40 +106,6 @@ export class FailoverHsm implements Hsm {
   state(): HsmState {
     const states = this.#views.map(({ member }) => member.hsm.state());
     return states.find((state) => state.up) ?? states[0] ?? { up: false, reason: undefined };
-  }
-
-  /** Keeps the first fingerprint seen for a name, the more preferred token's where several tokens have it. */
-  #isGenuine(record: KekRecord, rank: number): boolean {
-    if (record.ckaId === "") return true;
-    const name = `${record.label} ${record.ckaId}`;
-    const known = this.#known.get(name);
-    if (known === undefined || known.rank === rank) {
-      this.#known.set(name, { keyId: record.keyId, rank });
-      return true;
-    }
-    if (known.keyId === record.keyId || record.aliases.includes(known.keyId)) return true;
-    this.#reportConflict(record, known, rank);
-    return false;
-  }
-
-  #reportConflict(
-    record: KekRecord,
-    known: { readonly keyId: string; readonly rank: number },
-    rank: number,
-  ): void {
-    const line = `${record.keyId} ${known.keyId}`;
-    if (this.#reportedConflicts.has(line)) return;
-    this.#reportedConflicts.add(line);
-    this.#options.log.error(
-      {
-        label: record.label,
-        token: this.#views[rank]?.member.name,
-        keyId: record.keyId,
-        otherToken: this.#views[known.rank]?.member.name,
-        otherKeyId: known.keyId,
-      },
-      "key refused: it has the label and CKA_ID of another token's KEK but is another key; clone the KEK again",
-    );
   }
 
   /** Moves away from a token at once, and back to a preferred one only when it has been well for a while. */
@@ -164,10 +134,11 @@ export class FailoverHsm implements Hsm {
     this.#serving = rank;
   }
 
-  /** The tokens that hold a key, the serving one first, then by preference. */
+  /** The tokens that hold a key: those that are up before the others, the serving one first, then by preference. */
   #order(keyId: string): MemberView[] {
-    const first = this.#views[this.#serving];
-    const all = [...(first === undefined ? [] : [first]), ...this.#views.filter((view) => view !== first)];
+    const rankOf = (view: MemberView): number =>
+      (view.member.hsm.state().up ? 0 : 2) + (view === this.#views[this.#serving] ? 0 : 1);
+    const all = [...this.#views].sort((one, other) => rankOf(one) - rankOf(other));
     const holders = all.filter((view) => view.keyIds.has(keyId));
     return holders.length > 0 ? holders : all;
   }
