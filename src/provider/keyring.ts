@@ -1,6 +1,7 @@
 // The keyring as last read from the token: polled, re-read on demand for an unknown key_id (shared and rate
 // limited, so that hostile key_ids cost the HSM next to nothing), and believed about a missing key only when
 // two readings in a row agree.
+import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
@@ -12,7 +13,7 @@ import {
   type SchedulePolicy,
 } from "./generations.js";
 
-/** Least time between two readings that unknown key_ids ask for, in ms. */
+/** Least time between the beginnings of two readings that unknown key_ids ask for, in ms. */
 const UNKNOWN_REREAD_MS = 1_000;
 
 export interface KeyringOptions {
@@ -28,7 +29,9 @@ export class Keyring {
   readonly #options: KeyringOptions;
   #schedule: Schedule = { generations: [], refused: [] };
   #reading: Promise<Schedule> | undefined;
-  #readAt = -Infinity;
+  /** The reading that unknown key_ids wait for, and when the last such one began. */
+  #wanted: Promise<Schedule> | undefined;
+  #wantedAt = -Infinity;
   #error: KmsError | undefined;
   #hasRead = false;
 
@@ -64,15 +67,29 @@ export class Keyring {
   async find(keyId: string): Promise<Generation> {
     const known = findByKeyId(this.#schedule, keyId);
     if (known !== undefined) return known;
-    if (this.#reading !== undefined || performance.now() - this.#readAt > UNKNOWN_REREAD_MS)
-      await this.read();
-    const found = findByKeyId(this.#schedule, keyId);
+    // A reading that runs already may have passed the key before it was made.
+    if (this.#reading !== undefined) await this.#reading;
+    const found = findByKeyId(this.#schedule, keyId) ?? findByKeyId(await this.#readForUnknown(), keyId);
     if (found !== undefined) return found;
-    if (this.#error !== undefined) throw this.#error;
     throw new KmsError(
       "KEY_UNKNOWN",
       `no KEK with key_id ${printable(keyId)} is on the token; was it destroyed, or is this another token?`,
     );
+  }
+
+  /** One reading for all who ask at the same time; who asks too soon after the last waits rather than be told "unknown". */
+  #readForUnknown(): Promise<Schedule> {
+    this.#wanted ??= this.#whenDue().then(() => {
+      this.#wanted = undefined;
+      this.#wantedAt = performance.now();
+      return this.read();
+    });
+    return this.#wanted;
+  }
+
+  async #whenDue(): Promise<void> {
+    const waitMs = this.#wantedAt + UNKNOWN_REREAD_MS - performance.now();
+    if (waitMs > 0) await setTimeout(waitMs);
   }
 
   async #readOnce(): Promise<Schedule> {
@@ -84,8 +101,6 @@ export class Keyring {
     } catch (error) {
       this.#error = KmsError.from(error);
       throw this.#error;
-    } finally {
-      this.#readAt = performance.now();
     }
   }
 
