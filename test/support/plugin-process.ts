@@ -127,7 +127,7 @@ export class PluginProcess {
     const { pid } = this;
     return pid === undefined
       ? 0
-      : [pid, ...childrenOf(pid)].reduce((sum, one) => sum + residentBytesOf(one), 0);
+      : [pid, ...childrenOf(pid)].reduce((sum, one) => sum + residentBytes(one), 0);
   }
 
   remove(): void {
@@ -142,7 +142,8 @@ export function childrenOf(pid: number): number[] {
     .map(Number);
 }
 
-function residentBytesOf(pid: number): number {
+/** Resident memory of a process, in bytes; 0 when it has gone. */
+export function residentBytes(pid: number): number {
   return 1024 * (statusOf(pid, "VmRSS") ?? 0);
 }
 
