@@ -7,23 +7,18 @@ import { KmsError } from "../errors.js";
 import { activeAt, findByKeyId, readSchedule, stateOf, type Generation } from "../provider/generations.js";
 import { schedulePolicy } from "../serve.js";
 import { formatJson, type Terminal } from "./output.js";
+import { addDisuseOptions, requireDisuse, type DisuseOptions } from "./proof-of-disuse.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withToken } from "./token.js";
 
-interface DestroyOptions extends SettingsOptions {
-  readonly iUnderstandDataIsLost?: string;
-}
+type DestroyOptions = SettingsOptions & DisuseOptions;
 
 export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
-  addKeyOptions(keys.command("destroy"))
+  addDisuseOptions(addKeyOptions(keys.command("destroy")))
     .description(
       "destroy a standby or retired KEK on the token; what is encrypted under it can then never be read again",
     )
     .argument("<key_id>", "the key_id, as keys list shows it")
-    .option(
-      "--i-understand-data-is-lost <key_id>",
-      "the key_id once more: whatever it still protects is lost",
-    )
     .addHelpText(
       "after",
       `
@@ -35,7 +30,8 @@ Example:
       const settings = settingsFrom(options, false);
       await withToken(settings, async (hsm) => {
         const generation = destroyable(await hsm.listKeks(), settings, keyId);
-        await confirm(generation.record.keyId, options);
+        await requireDisuse(generation.record, options);
+        await confirm(generation.record.keyId);
         await hsm.destroy(generation.record.keyId);
         const { label } = generation.record;
         if (options.output === "json")
@@ -61,19 +57,8 @@ function destroyable(
   throw new KmsError("TOKEN_REFUSED", `${keyId} is the active KEK and is not destroyed; rotate first`);
 }
 
-/** The flag, or on a terminal the key_id typed. @throws KmsError TOKEN_REFUSED */
-async function confirm(keyId: string, { iUnderstandDataIsLost: written }: DestroyOptions): Promise<void> {
-  if (written === undefined) {
-    throw new KmsError(
-      "TOKEN_REFUSED",
-      `nothing shows that no object is under ${keyId} any more; if that is known, add --i-understand-data-is-lost ${keyId}`,
-    );
-  }
-  if (written !== keyId)
-    throw new KmsError(
-      "TOKEN_REFUSED",
-      "--i-understand-data-is-lost names another key_id; nothing was destroyed",
-    );
+/** Asks on a terminal for the key_id to be typed. @throws KmsError TOKEN_REFUSED */
+async function confirm(keyId: string): Promise<void> {
   if (!process.stdin.isTTY) return;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   const typed = await terminal.question(`Type the key_id to destroy it:\n`);
