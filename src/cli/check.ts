@@ -3,24 +3,18 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Command } from "commander";
-import { describePinSource, readPin } from "../config/pin-source.js";
-import { formatPkcs11Uri } from "../config/pkcs11-uri.js";
+import { readPin } from "../config/pin-source.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import type { TokenHsm } from "../hsm/token-hsm.js";
-import { activeAt, readSchedule, stateOf, type Generation, type Schedule } from "../provider/generations.js";
-import { schedulePolicy } from "../serve.js";
-import { exitCodeOf } from "./exit-code.js";
+import { checkEncryption } from "./check-encryption.js";
+import { checkToken, measureEncrypt } from "./check-token.js";
+import { Report } from "./findings.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { addServeOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withToken } from "./token.js";
 
-type Verdict = "ok" | "warn" | "fail";
-
-interface Finding {
-  readonly verdict: Verdict;
-  readonly subject: string;
-  readonly detail: string;
+interface CheckOptions extends SettingsOptions {
+  readonly encryptionConfig?: string;
 }
 
 const OTHERS_MAY_WRITE = 0o022;
@@ -30,11 +24,23 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
     .description(
       "preflight: config, module, token, PIN, keys, mechanism, round trip, socket folder; exit 0 if all is ok or warn",
     )
-    .addHelpText("after", "\nExample:\n  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml")
+    .option(
+      "--encryption-config <file>",
+      "also check kube-apiserver's EncryptionConfiguration against this plugin and its token",
+    )
+    .addHelpText(
+      "after",
+      `
+Example:
+  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --encryption-config /etc/kubernetes/encryption.yaml`,
+    )
     .action(async (_local, command: Command) => {
-      const options = command.optsWithGlobals<SettingsOptions>();
+      const options = command.optsWithGlobals<CheckOptions>();
       const report = new Report();
-      await check(settingsFrom(options, false), report);
+      const settings = settingsFrom(options, false);
+      const p99Ms = await check(settings, report, options.encryptionConfig !== undefined);
+      if (options.encryptionConfig !== undefined)
+        checkEncryption(options.encryptionConfig, settings, p99Ms, report);
       if (options.output === "json") terminal.out(formatJson({ findings: report.findings }));
       else
         terminal.out(
@@ -47,32 +53,21 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
     });
 }
 
-class Report {
-  readonly findings: Finding[] = [];
-  exitCode = 0;
-
-  add(verdict: Verdict, subject: string, detail: string): void {
-    this.findings.push({ verdict, subject, detail });
-  }
-
-  /** The worst that was found decides the exit code. */
-  fail(subject: string, thrown: unknown): void {
-    const error = KmsError.from(thrown);
-    this.add("fail", subject, error.message);
-    this.exitCode = Math.max(this.exitCode, exitCodeOf(error.code), 1);
-  }
-}
-
-async function check(settings: Settings, report: Report): Promise<void> {
+/** Returns the 99th percentile of Encrypt in ms when it is to be measured and the active KEK performs. */
+async function check(settings: Settings, report: Report, measure: boolean): Promise<number | undefined> {
   report.add("ok", "config", `mode ${settings.mode}, mechanism ${settings.mechanism}`);
   for (const warning of settings.warnings) report.add("warn", "config", warning);
   checkSocketFolder(settings, report);
   checkStateDir(settings, report);
-  if (!checkModuleFile(settings, report) || !checkPin(settings, report)) return;
+  if (!checkModuleFile(settings, report) || !checkPin(settings, report)) return undefined;
   try {
-    await withToken(settings, (hsm) => checkToken(settings, hsm, report));
+    return await withToken(settings, async (hsm) => {
+      const able = await checkToken(settings, hsm, report);
+      return able === undefined || !measure ? undefined : measureEncrypt(hsm, able);
+    });
   } catch (error) {
     report.fail(subjectOf(KmsError.from(error)), error);
+    return undefined;
   }
 }
 
@@ -163,77 +158,4 @@ function checkPin({ tokens }: Settings, report: Report): boolean {
   }
   if (pin.kind === "none") report.add("warn", "PIN", "no PIN source; the token has to do without a login");
   return true;
-}
-
-async function checkToken(settings: Settings, hsm: TokenHsm, report: Report): Promise<void> {
-  const records = await hsm.listKeks();
-  const token = hsm.token();
-  report.add("ok", "module", `${settings.tokens[0].modulePath} (${token?.library ?? "unnamed"})`);
-  report.add(
-    "ok",
-    "token",
-    `"${token?.label ?? ""}", serial ${token?.serial ?? ""}, ${token?.manufacturer ?? ""} ${token?.model ?? ""}`,
-  );
-  report.add(
-    "ok",
-    "PIN",
-    token?.loginRequired === true ? describePinSource(settings.tokens[0].pin) : "the token wants no login",
-  );
-  const policy = schedulePolicy(settings);
-  const schedule = readSchedule(records, policy);
-  for (const { record, reason } of schedule.refused)
-    report.add("warn", "key", `"${record.label}" is refused: ${reason}`);
-  let active: Generation;
-  try {
-    active = activeAt(schedule, policy, Date.now());
-  } catch (error) {
-    report.fail(
-      "key",
-      new KmsError(
-        KmsError.from(error).code,
-        `${KmsError.from(error).message} (${formatPkcs11Uri(settings.tokens[0].uri)})`,
-      ),
-    );
-    return;
-  }
-  await checkKeys(settings, hsm, schedule, active, report);
-}
-
-async function checkKeys(
-  settings: Settings,
-  hsm: TokenHsm,
-  schedule: Schedule,
-  active: Generation,
-  report: Report,
-): Promise<void> {
-  for (const generation of schedule.generations) {
-    const { record } = generation;
-    const subject = `${stateOf(generation, active, Date.now())} key`;
-    const findings = [...record.unprotected, ...record.remarks];
-    report.add(
-      findings.length === 0 ? "ok" : "warn",
-      subject,
-      [`"${record.label}" key_id ${record.keyId}`, ...findings].join("; "),
-    );
-    const tried = await hsm.probe(record.keyId, settings.mechanism);
-    const chosen = tried.find((result) => result.works);
-    for (const result of tried) {
-      if (result === chosen) report.add("ok", "mechanism", `${result.mechanism}: ${result.detail}; taken`);
-      else
-        report.add(
-          "ok",
-          "mechanism",
-          `${result.mechanism}: ${result.works ? "works too, comes later in the order" : `not taken: ${result.detail}`}`,
-        );
-    }
-    if (chosen === undefined) {
-      report.fail(
-        "mechanism",
-        new KmsError(
-          "MECHANISM_UNSUPPORTED",
-          `"${record.label}" performs no mechanism of the table; make one with 'kms-pkcs11 keys create'`,
-        ),
-      );
-    }
-  }
 }

@@ -207,14 +207,12 @@ export function providersOfResource(
 
 /** What a provider puts before everything that it writes to etcd; empty for identity. */
 export function storedPrefix(one: EncryptionProvider): string {
-  switch (one.kind) {
-    case "kms":
-      return `k8s:enc:kms:${one.apiVersion}:${one.name}:`;
-    case "identity":
-      return "";
-    case "aescbc":
-    case "aesgcm":
-    case "secretbox":
-      return `k8s:enc:${one.kind}:v1:${one.keyNames[0] ?? ""}:`;
-  }
+  return readPrefixes(one)[0] ?? "";
+}
+
+/** Of what a provider can read; the empty prefix stands for what is in clear. */
+export function readPrefixes(one: EncryptionProvider): string[] {
+  if (one.kind === "identity") return [""];
+  if (one.kind === "kms") return [`k8s:enc:kms:${one.apiVersion}:${one.name}:`];
+  return one.keyNames.map((name) => `k8s:enc:${one.kind}:v1:${name}:`);
 }

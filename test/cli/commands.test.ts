@@ -106,6 +106,30 @@ describe("check", () => {
     );
   });
 
+  it("also looks at kube-apiserver's side: exit 2 for what could not work", () => {
+    const endpoint = `unix://${join(token.folder, "kms.sock")}`;
+    const file = (kms: string): string => {
+      const providers = `[{ kms: { name: hsm, endpoint: "${endpoint}", ${kms} } }]`;
+      const rule = `{ resources: ["*.*"], providers: ${providers} }`;
+      const head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n";
+      const path = join(token.folder, "encryption.yaml");
+      writeFileSync(path, `${head}resources: [${rule}]\n`);
+      return path;
+    };
+    const fine = check(uri, "--encryption-config", file("apiVersion: v2, timeout: 3s"));
+    expect([fine.code, failures(fine)]).toEqual([0, []]);
+    expect(fine.stdout).toContain(`the plugin serves at ${endpoint}`);
+    const slow = check(uri, "--encryption-config", file("apiVersion: v2, timeout: 1us"));
+    expect(slow.stdout).toMatch(/below the 99th percentile of this token, \d+\.\d ms; set timeout: 3s/);
+    const v1 = check(uri, "--encryption-config", file("timeout: 3s"));
+    expect([v1.code, failures(v1)]).toEqual([
+      2,
+      [expect.stringMatching(/^encryption: .*add apiVersion: v2/)],
+    ]);
+    const unreadable = check(uri, "--encryption-config", token.pinFile);
+    expect([unreadable.code, failures(unreadable).length]).toEqual([2, 1]);
+  });
+
   it.each([
     [
       "a missing module",
