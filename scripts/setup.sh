@@ -64,6 +64,7 @@ packages_for() {
   case $1:$2 in
     apt-get:softhsm) echo softhsm2 ;;
     apt-get:certutil) echo libnss3-tools ;;
+    apt-get:etcd) echo etcd-server ;;
     apt-get:p11-kit) echo p11-kit p11-kit-modules ;;
     dnf:g++ | zypper:g++) echo gcc-c++ ;;
     dnf:certutil) echo nss-tools ;;

@@ -53,6 +53,26 @@ export class EtcdStore {
     await this.#call("put", { key: base64(key), value: value.toString("base64") });
   }
 
+  /** Stores many values with few requests; etcd takes 128 in one. */
+  async putAll(entries: Iterable<readonly [key: string, value: Buffer]>): Promise<void> {
+    let success: unknown[] = [];
+    const flush = async (): Promise<void> => {
+      if (success.length > 0) await this.#call("txn", { success });
+      success = [];
+    };
+    for (const [key, value] of entries) {
+      success.push({ request_put: { key: base64(key), value: value.toString("base64") } });
+      if (success.length === 128) await flush();
+    }
+    await flush();
+  }
+
+  /** Forgets what was before the newest revision. */
+  async compact(): Promise<void> {
+    const { header } = await this.#call<{ header: { revision: string } }>("range", { key: base64("/") });
+    await this.#call("compaction", { revision: header.revision, physical: true });
+  }
+
   async delete(key: string): Promise<void> {
     await this.#call("deleterange", { key: base64(key) });
   }

@@ -49,7 +49,7 @@ export function formatStoredObject(object: StoredObject): Buffer {
     bytesField(2, Buffer.from(object.keyId)),
     bytesField(3, object.encryptedDekSource),
     ...entries,
-    Buffer.concat([Buffer.from([5 << 3]), varint(object.encryptedDekSourceType)]),
+    varintField(5, object.encryptedDekSourceType),
   ]);
 }
 
@@ -84,8 +84,13 @@ function* fields(message: Buffer): Generator<Field> {
   }
 }
 
-function bytesField(number: number, bytes: Buffer): Buffer {
+/** A length-delimited field of a protobuf message. */
+export function bytesField(number: number, bytes: Buffer): Buffer {
   return Buffer.concat([Buffer.from([(number << 3) | 2]), varint(bytes.length), bytes]);
+}
+
+export function varintField(number: number, value: number): Buffer {
+  return Buffer.concat([Buffer.from([number << 3]), varint(value)]);
 }
 
 function varint(value: number): Buffer {

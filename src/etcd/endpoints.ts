@@ -1,0 +1,99 @@
+// How etcd is reached, in etcdctl's words: endpoints, and the files of TLS. Turns them into what grpc-js takes.
+import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
+import { credentials, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
+import { KmsError } from "../errors.js";
+
+export interface EtcdAccess {
+  /** `https://host:port`, `http://host:port`, `host:port` or `unix:///path`; tried in this order. */
+  readonly endpoints: readonly string[];
+  /** Paths of PEM files. */
+  readonly cacert?: string;
+  readonly cert?: string;
+  readonly key?: string;
+}
+
+export interface EtcdTarget {
+  readonly endpoint: string;
+  /** As grpc-js names it. */
+  readonly address: string;
+  readonly credentials: ChannelCredentials;
+  readonly options: ChannelOptions;
+}
+
+/** @throws KmsError CONFIG_INVALID for an endpoint or a file that cannot be used */
+export function etcdTargets(access: EtcdAccess): EtcdTarget[] {
+  const { endpoints, cacert, cert, key } = access;
+  if (endpoints.length === 0) throw new KmsError("CONFIG_INVALID", "--endpoints: names no endpoint");
+  if ((cert === undefined) !== (key === undefined))
+    throw new KmsError("CONFIG_INVALID", "--cert and --key belong together: give both or neither");
+  const hasTlsFiles = cacert !== undefined || cert !== undefined;
+  const parsed = endpoints.map((endpoint) => parseEndpoint(endpoint, hasTlsFiles));
+  const files = readTlsFiles(access);
+  try {
+    return parsed.map((one) => ({ ...one, ...(one.isTls ? tls(one.address, files) : PLAIN) }));
+  } catch (error) {
+    throw new KmsError("CONFIG_INVALID", "--cacert, --cert and --key: are not PEM files that fit", error);
+  } finally {
+    files.key?.fill(0);
+  }
+}
+
+interface Endpoint {
+  readonly endpoint: string;
+  readonly address: string;
+  readonly isTls: boolean;
+}
+
+/** Without a scheme an endpoint is TLS when there are files for it, as with etcdctl. */
+function parseEndpoint(endpoint: string, hasTlsFiles: boolean): Endpoint {
+  if (endpoint.startsWith("unix://")) return { endpoint, address: `unix:${endpoint.slice(7)}`, isTls: false };
+  const [, scheme = hasTlsFiles ? "https" : "http", host] =
+    /^(?:(https?):\/\/)?((?:\[[0-9a-fA-F:.]+\]|[^\s:/@[\]]+):\d{1,5})\/?$/.exec(endpoint) ?? [];
+  if (host === undefined) {
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `--endpoints: "${endpoint}" is no endpoint; write https://host:2379, http://host:2379 or unix:///path`,
+    );
+  }
+  return { endpoint, address: host, isTls: scheme === "https" };
+}
+
+interface TlsFiles {
+  readonly ca: Buffer | null;
+  readonly cert: Buffer | null;
+  readonly key: Buffer | null;
+}
+
+function readTlsFiles({ cacert, cert, key }: EtcdAccess): TlsFiles {
+  return { ca: readPem("--cacert", cacert), cert: readPem("--cert", cert), key: readPem("--key", key) };
+}
+
+type Channel = Pick<EtcdTarget, "credentials" | "options">;
+
+const PLAIN: Channel = { credentials: credentials.createInsecure(), options: {} };
+
+/** What a TLS client names to the server when it knows an IP address only: RFC 6066 allows no address there. */
+const NO_NAME = "localhost";
+
+function tls(address: string, { ca, cert, key }: TlsFiles): Channel {
+  const host = address.slice(0, address.lastIndexOf(":")).replace(/^\[|\]$/g, "");
+  if (isIP(host) === 0) return { credentials: credentials.createSsl(ca, key, cert), options: {} };
+  const verify = { checkServerIdentity: (_name: string, peer: Peer) => checkServerIdentity(host, peer) };
+  return {
+    credentials: credentials.createSsl(ca, key, cert, verify),
+    options: { "grpc.ssl_target_name_override": NO_NAME },
+  };
+}
+
+type Peer = Parameters<typeof checkServerIdentity>[1];
+
+function readPem(option: string, path: string | undefined): Buffer | null {
+  if (path === undefined) return null;
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new KmsError("CONFIG_INVALID", `${option}: ${path} cannot be read`, error);
+  }
+}

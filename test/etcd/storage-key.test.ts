@@ -1,0 +1,48 @@
+// Which API object an etcd key belongs to.
+
+import { describe, expect, it } from "vitest";
+import { normalPrefix, parseStorageKey, resourceName } from "../../src/etcd/storage-key.js";
+
+const shown = (key: string, prefix = "/registry"): string | undefined => {
+  const name = parseStorageKey(key, prefix);
+  return name && [resourceName(name), name.namespace ?? "-", name.name].join(" ");
+};
+
+describe("a storage key", () => {
+  it.each([
+    ["/registry/secrets/default/db", "secrets default db"],
+    ["/registry/deployments/default/web", "deployments.apps default web"],
+    ["/registry/minions/node-1", "nodes - node-1"],
+    ["/registry/services/specs/default/web", "services default web"],
+    ["/registry/services/endpoints/default/web", "endpoints default web"],
+    ["/registry/ingress/default/web", "ingresses.networking.k8s.io default web"],
+    ["/registry/example.com/widgets/default/w", "widgets.example.com default w"],
+    ["/registry/example.com/gadgets/g", "gadgets.example.com - g"],
+    ["/registry/apiregistration.k8s.io/apiservices/v1.", "apiservices.apiregistration.k8s.io - v1."],
+    ["/registry/ranges/serviceips", "ranges - serviceips"],
+  ])("names its object: %s", (key, name) => {
+    expect(shown(key)).toBe(name);
+  });
+
+  it("tells the core group from one that it does not know", () => {
+    expect(parseStorageKey("/registry/secrets/a/b", "/registry")?.group).toBe("");
+    expect(parseStorageKey("/registry/ranges/serviceips", "/registry")?.group).toBeUndefined();
+  });
+
+  it.each([
+    "/registry/secrets",
+    "/registry//x",
+    "/registry/secrets/a/",
+    "/registry/a/b/c/d",
+    "/other/secrets/a/b",
+  ])("names none when it is no object's: %s", (key) => {
+    expect(shown(key)).toBeUndefined();
+  });
+
+  it("follows another prefix, however its slashes are written", () => {
+    expect(["k8s", "/k8s", "k8s/", "//k8s//"].map(normalPrefix)).toEqual(Array(4).fill("/k8s/"));
+    expect(["", "/"].map(normalPrefix)).toEqual(["/", "/"]);
+    expect(shown("/a/b/secrets/ns/db", "a/b")).toBe("secrets ns db");
+    expect(shown("/secrets/ns/db", "/")).toBe("secrets ns db");
+  });
+});

@@ -1,0 +1,152 @@
+// Reading every object of a real etcd: paging, one revision, compaction meanwhile, large values, several endpoints
+// and TLS.
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { EtcdClient } from "../../src/etcd/client.js";
+import type { EtcdAccess } from "../../src/etcd/endpoints.js";
+import { EtcdStore, type StoredObject, type StoreObserver } from "../../src/etcd/store.js";
+import { startEtcd, type TestEtcd } from "../support/etcd.js";
+import { freePort } from "../support/free-port.js";
+import { makeFolder } from "../support/token.js";
+
+let etcd: TestEtcd;
+const clients: EtcdClient[] = [];
+
+beforeAll(async () => {
+  etcd = await startEtcd();
+});
+afterAll(async () => {
+  for (const client of clients) client.close();
+  await etcd.remove();
+});
+
+const connect = (access: Partial<EtcdAccess> = {}): EtcdClient => {
+  const client = new EtcdClient({ endpoints: [etcd.endpoint], ...access });
+  clients.push(client);
+  return client;
+};
+const numbered = (prefix: string, count: number): [string, Buffer][] =>
+  Array.from({ length: count }, (_, at) => [`${prefix}${String(at).padStart(6, "0")}`, Buffer.from("k8s\0")]);
+const all = async (store: EtcdStore, observer?: StoreObserver): Promise<StoredObject[]> => {
+  const objects: StoredObject[] = [];
+  for await (const object of store.objects(observer)) objects.push(object);
+  return objects;
+};
+
+describe("reading a prefix", () => {
+  it("gives its objects in order with their revisions, and nobody else's", async () => {
+    await etcd.store.put("/one/secrets/ns/b", Buffer.from("k8s\0b"));
+    await etcd.store.put("/one/secrets/ns/a", Buffer.from("k8s:enc:aescbc:v1:key1:x"));
+    await etcd.store.put("/one/secrets/ns/a", Buffer.from("k8s:enc:secretbox:v1:key1:x"));
+    await etcd.store.put("/one/odd", Buffer.from("odd"));
+    await etcd.store.put("/one-more/secrets/ns/a", Buffer.from("k8s\0"));
+    const store = new EtcdStore(connect(), "one");
+    const totals: number[] = [];
+    const objects = await all(store, { total: (total) => totals.push(total) });
+    expect(objects).toMatchObject([
+      { key: "/one/odd", value: { code: "INPUT_INVALID" } },
+      { key: "/one/secrets/ns/a", value: { kind: "other-provider", provider: "secretbox:v1" } },
+      { key: "/one/secrets/ns/b", value: { kind: "plaintext" } },
+    ]);
+    const [, a, b] = objects;
+    expect((a?.createRevision ?? 0) + 1).toBe(a?.modRevision);
+    expect(b?.modRevision).toBe(b?.createRevision);
+    expect(totals).toEqual([3]);
+    expect(store.revisions?.first).toBe(store.revisions?.last);
+  });
+
+  it("gives nothing when there is nothing", async () => {
+    expect(await all(new EtcdStore(connect(), "/empty"))).toEqual([]);
+    expect(await new EtcdStore(connect(), "/empty").object("/empty/a/b")).toBeUndefined();
+  });
+
+  it("reads many pages as they were at one revision, while others write", async () => {
+    await etcd.store.putAll(numbered("/many/secrets/ns/", 1_000));
+    const store = new EtcdStore(connect(), "/many/");
+    const keys = new Set<string>();
+    for await (const { key } of store.objects()) {
+      if (keys.size === 0) {
+        await etcd.store.putAll(numbered("/many/secrets/ns/9", 10));
+        await etcd.store.delete("/many/secrets/ns/000999");
+      }
+      keys.add(key);
+    }
+    expect(keys.size).toBe(1_000);
+    expect(keys.has("/many/secrets/ns/000999")).toBe(true);
+  });
+
+  it("goes on at a newer revision when its own is compacted away, and says so", async () => {
+    await etcd.store.putAll(numbered("/compacted/secrets/ns/", 1_500));
+    const store = new EtcdStore(connect(), "/compacted/");
+    const seen: string[] = [];
+    const totals: number[] = [];
+    const moves: number[] = [];
+    for await (const { key } of store.objects({
+      total: (total) => totals.push(total),
+      movedOn: (revision) => moves.push(revision),
+    })) {
+      if (seen.length === 0) {
+        await etcd.store.delete("/compacted/secrets/ns/001499");
+        await etcd.store.compact();
+      }
+      seen.push(key);
+    }
+    expect(seen).toHaveLength(1_499);
+    expect(new Set(seen).size).toBe(1_499);
+    expect([totals[0], totals.at(-1)]).toEqual([1_500, 1_499]);
+    expect(moves).toEqual([store.revisions?.last]);
+    expect(store.revisions?.last).toBeGreaterThan(store.revisions?.first ?? Infinity);
+  });
+
+  it("cuts a page down that is larger than a message may be", async () => {
+    const large = Buffer.alloc(1024 * 1024, 1);
+    large.write("k8s\0");
+    for (let at = 0; at < 20; at++) await etcd.store.put(`/large/a/${String(at)}`, large);
+    expect(await all(new EtcdStore(connect(), "/large"))).toHaveLength(20);
+  });
+});
+
+describe("endpoints", () => {
+  const dead = async (): Promise<string> => `127.0.0.1:${String(await freePort())}`;
+
+  it("are asked one after the other, and all named when none answers", async () => {
+    const [one, another] = [await dead(), await dead()];
+    await expect(connect({ endpoints: [one, etcd.endpoint] }).cluster()).resolves.toMatchObject({
+      id: expect.stringMatching(/^[0-9a-f]{1,16}$/) as string,
+      version: expect.stringMatching(/^3\./) as string,
+    });
+    await expect(connect({ endpoints: [one, another] }).cluster()).rejects.toMatchObject({
+      code: "PEER_UNREACHABLE",
+      message: expect.stringMatching(new RegExp(`${one}: .*${another}: `)) as string,
+    });
+  });
+
+  it("take TLS with a client certificate, and tell what is missing", async () => {
+    const endpoints = [etcd.tlsEndpoint];
+    const { certificate: cert, privateKey: key } = etcd;
+    await expect(connect({ endpoints, cacert: cert, cert, key }).cluster()).resolves.toHaveProperty("id");
+    const misnamed = { endpoints: [etcd.misnamedEndpoint], cacert: cert, cert, key };
+    for (const access of [{ endpoints }, { endpoints, cacert: cert }, misnamed]) {
+      await expect(connect(access).cluster()).rejects.toMatchObject({
+        code: "PEER_UNREACHABLE",
+        message: expect.stringContaining("--cacert, --cert and --key") as string,
+      });
+    }
+  });
+
+  it("are refused with files or names that cannot be used", () => {
+    const junk = join(makeFolder("pem"), "junk.pem");
+    writeFileSync(junk, "junk");
+    const refused: [Partial<EtcdAccess>, string][] = [
+      [{ endpoints: [] }, "--endpoints: names no endpoint"],
+      [{ endpoints: ["ftp://h:1"] }, "is no endpoint"],
+      [{ endpoints: ["host"] }, "is no endpoint"],
+      [{ cert: junk }, "--cert and --key belong together"],
+      [{ endpoints: ["https://h:1"], cacert: "/no/such/file" }, "--cacert: /no/such/file cannot be read"],
+      [{ endpoints: ["https://h:1"], cert: junk, key: junk }, "are not PEM files that fit"],
+    ];
+    for (const [access, message] of refused) expect(() => connect(access)).toThrow(message);
+  });
+});
