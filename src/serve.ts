@@ -210,7 +210,7 @@ function watchWith(metrics: Metrics, room: ProviderRoom, { port, tokens }: Opene
 function httpContent(room: ProviderRoom, metrics: Metrics): HttpContent {
   return {
     readiness: () => room.readiness(),
-    keys: () => ({ activeKeyId: room.activeKeyId ?? null, keys: room.keys() }),
+    keys: () => room.keyring(),
     metrics: () => metrics.text(),
     metricsType: metrics.contentType,
   };

@@ -1,7 +1,7 @@
 // Which KEK Encrypt uses. It changes only in the moment a Status answer carries it, so that an Encrypt never
-// answers with another key_id than the last Status did; only to a generation that has passed its self-test;
-// and never back to an earlier one, whatever the clock says (A, B, A would confuse the API server's staleness
-// check).
+// answers with another key_id than the last Status did; only to a generation that the token still holds after
+// its instant and that has passed its self-test; and never back to an earlier one, whatever the clock says
+// (A, B, A would confuse the API server's staleness check).
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { activeAt, findByKeyId, type Generation } from "./generations.js";
@@ -29,6 +29,8 @@ export interface ActiveKeyOptions {
   readonly isHsmAway: () => boolean;
   /** Wall clock, ms since the epoch. */
   readonly now: () => number;
+  /** When the token was last looked at, by the same clock; undefined before the first time. */
+  readonly checkedAt: () => number | undefined;
   readonly log: Log;
 }
 
@@ -86,14 +88,16 @@ export class ActiveKey {
   /** The later generation that is due after the published one. */
   #due(published: Generation): Generation | undefined {
     this.#heldBack = undefined;
-    const { keyring, now, isHsmAway } = this.#options;
+    const { keyring, isHsmAway } = this.#options;
     if (isHsmAway()) return undefined;
-    try {
-      const due = activeAt(keyring.schedule, keyring.policy, now());
-      if (due.record.keyId === published.record.keyId) return undefined;
-      if (isLater(due, published)) return due;
+    if (published.activation > this.#asOf()) {
       this.#warnOfClock(published);
       return undefined;
+    }
+    try {
+      const due = activeAt(keyring.schedule, keyring.policy, this.#asOf());
+      if (due.record.keyId === published.record.keyId) return undefined;
+      return isLater(due, published) ? due : undefined;
     } catch {
       // The schedule names none: whether the published one is still there decides.
       return undefined;
@@ -114,13 +118,13 @@ export class ActiveKey {
 
   /** At the start: what the schedule says, unless this node had published a later generation already. */
   #first(): Generation {
-    const { keyring, now, memory, prover } = this.#options;
-    const due = activeAt(keyring.schedule, keyring.policy, now());
+    const { keyring, memory, prover } = this.#options;
     const before = memory.load();
     const known = before === undefined ? undefined : findByKeyId(keyring.schedule, before.keyId);
-    const chosen = known !== undefined && isLater(known, due) ? known : due;
-    if (chosen !== due) this.#warnOfClock(chosen);
-    if (before !== undefined && known === undefined) refuseImpostor(before, chosen);
+    const isBehind = known !== undefined && known.activation > this.#asOf();
+    const chosen = isBehind ? known : activeAt(keyring.schedule, keyring.policy, this.#asOf());
+    if (isBehind) this.#warnOfClock(chosen);
+    if (before !== undefined && known === undefined) refuseSuccession(before, chosen);
     if (this.#isReady(chosen)) return chosen;
     // What was published before goes on, as it would have without the restart.
     if (known !== undefined && known !== chosen && isProven(prover, known)) return known;
@@ -128,6 +132,12 @@ export class ActiveKey {
       prover.proofOf(chosen.record.keyId).failure ??
       new KmsError("HSM_UNAVAILABLE", `KEK ${chosen.record.keyId} has not passed its self-test yet`)
     );
+  }
+
+  /** A KEK that was cancelled just before its instant is not used because it had been seen earlier. */
+  #asOf(): number {
+    const { now, checkedAt } = this.#options;
+    return Math.min(now(), checkedAt() ?? Infinity);
   }
 
   #warnOfClock(published: Generation): void {
@@ -165,11 +175,19 @@ function isLater(a: Generation, b: Generation): boolean {
 }
 
 /**
- * A key that became active at the very instant of the one published before, but is another key, came from a
- * wrong clone or a wrong token: what it encrypts, the other nodes cannot decrypt.
+ * The KEK published before is gone. A key that became active at its very instant, but is another key, came from
+ * a wrong clone or a wrong token: what it encrypts, the other nodes cannot decrypt. A key of an earlier instant
+ * has been superseded.
  */
-function refuseImpostor(before: Published, due: Generation): void {
-  if (before.activation === null || before.activation !== due.activation) return;
+function refuseSuccession(before: Published, due: Generation): void {
+  if (before.activation === null || before.activation < due.activation) return;
+  if (before.activation > due.activation) {
+    throw new KmsError(
+      "KEY_MISSING",
+      `the active KEK ${before.keyId} is gone from the token, and "${due.record.label}" is an earlier one; restore it, ` +
+        "or rotate forward to a new one (stateDir holds which was active)",
+    );
+  }
   throw new KmsError(
     "KEY_UNSUITABLE",
     `"${due.record.label}" is key_id ${due.record.keyId} here, but this node has published ${before.keyId} for it; ` +

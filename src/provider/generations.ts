@@ -118,14 +118,14 @@ function missing(schedule: Schedule, { objectName }: SchedulePolicy): KmsError {
   );
 }
 
-/** The state of a generation beside the one that is active. */
+/** The state of a generation beside the one that is active, which may have come late or stayed too long. */
 export function stateOf(
   generation: Generation,
   active: Generation | undefined,
   now: number,
 ): GenerationState {
   if (generation.record.keyId === active?.record.keyId) return "active";
-  return generation.activation > now ? "standby" : "retired";
+  return generation.activation > (active?.activation ?? now) ? "standby" : "retired";
 }
 
 /** Finds a generation by its key_id or by an alias of it. */

@@ -20,6 +20,33 @@ export interface KeyReport {
   readonly remarks: readonly string[];
 }
 
+export interface KeyringReport {
+  /** This node's wall clock, ISO 8601: rotation depends on it. */
+  readonly now: string;
+  /** What the next Status answers with; null while there is none. */
+  readonly activeKeyId: string | null;
+  /** What the last Status answered with, and Encrypt uses. */
+  readonly publishedKeyId: string | null;
+  /** Why a KEK that is due is not used; null when none is held back. */
+  readonly heldBack: string | null;
+  readonly keys: readonly KeyReport[];
+}
+
+export function reportKeyring(
+  keyring: Keyring,
+  prover: Prover,
+  active: ActiveKey,
+  now: number,
+): KeyringReport {
+  return {
+    now: new Date(now).toISOString(),
+    activeKeyId: active.current?.record.keyId ?? null,
+    publishedKeyId: active.published?.record.keyId ?? null,
+    heldBack: active.heldBack?.message ?? null,
+    keys: reportKeys(keyring, prover, active, now),
+  };
+}
+
 /** The generations, latest first; the active one is what Status answers with. */
 export function reportKeys(keyring: Keyring, prover: Prover, active: ActiveKey, now: number): KeyReport[] {
   const current = active.current;

@@ -62,6 +62,11 @@ export class Prover {
     return this.#proofs.get(keyId) ?? {};
   }
 
+  /** Whether nothing is known about a key yet, good or bad. */
+  isUntried(keyId: string): boolean {
+    return !this.#proofs.has(keyId);
+  }
+
   /**
    * Proves the generations one after the other and forgets those that are gone.
    * @throws KmsError when the HSM is away; what was proven before stays proven

@@ -81,12 +81,15 @@ export class Provider implements KmsProvider {
         `a plaintext has 1 to ${String(MAX_PLAINTEXT_BYTES)} bytes, not ${String(plaintext.length)}`,
       );
     }
-    if (this.#parts.active.published === undefined) this.status();
-    const keyId = this.#parts.active.published?.record.keyId;
-    if (keyId === undefined) throw new KmsError("HSM_UNAVAILABLE", "no KEK is active yet");
-    if (this.#parts.mode === "local-kek")
-      return { keyId, ...(await this.#parts.localKeks.seal(keyId, plaintext)) };
-    return this.#encryptDirect(keyId, plaintext, context);
+    const { active } = this.#parts;
+    if (active.published === undefined) this.status();
+    for (;;) {
+      const keyId = active.published?.record.keyId;
+      if (keyId === undefined) throw new KmsError("HSM_UNAVAILABLE", "no KEK is active yet");
+      const answer = await this.#encryptUnder(keyId, plaintext, context);
+      // Where a Status answer has switched meanwhile, this answer would no longer agree with it.
+      if (active.published?.record.keyId === keyId) return answer;
+    }
   }
 
   async decrypt(question: DecryptQuestion, context: RequestContext): Promise<Uint8Array> {
@@ -107,6 +110,11 @@ export class Provider implements KmsProvider {
       (caller) => this.#decryptDirect(envelope.mechanism, keyId, envelope.body, aad, caller),
       context,
     );
+  }
+
+  async #encryptUnder(keyId: string, plaintext: Uint8Array, context: RequestContext): Promise<EncryptAnswer> {
+    if (this.#parts.mode === "direct") return this.#encryptDirect(keyId, plaintext, context);
+    return { keyId, ...(await this.#parts.localKeks.seal(keyId, plaintext)) };
   }
 
   async #encryptDirect(

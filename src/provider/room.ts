@@ -4,8 +4,8 @@ import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { ActiveKey, type PublishedMemory } from "./active-key.js";
-import type { SchedulePolicy } from "./generations.js";
-import { reportKeys, type KeyReport } from "./key-report.js";
+import type { Generation, SchedulePolicy } from "./generations.js";
+import { reportKeyring, reportKeys, type KeyReport, type KeyringReport } from "./key-report.js";
 import { Keyring } from "./keyring.js";
 import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
 import { Outage, type OutagePolicy } from "./outage.js";
@@ -55,9 +55,12 @@ export class ProviderRoom {
       hsm,
       policy,
       log,
-      onRead: (_schedule, gone) => {
+      onRead: (schedule, gone) => {
         for (const { record } of gone)
           for (const name of [record.keyId, ...record.aliases]) this.#forget(name);
+        // A KEK that a request for an unknown key_id has brought up is proven now, not at the next interval.
+        const isNew = ({ record }: Generation): boolean => this.#prover.isUntried(record.keyId);
+        if (schedule.generations.some(isNew)) this.#watch.nudge();
       },
     });
     this.outage = new Outage(options.outage, log);
@@ -67,6 +70,7 @@ export class ProviderRoom {
       memory,
       isHsmAway: () => this.outage.reason !== undefined,
       now: () => Date.now(),
+      checkedAt: () => this.#watch.checkedAt,
       log,
     });
     this.#watch = new Watch({
@@ -74,6 +78,7 @@ export class ProviderRoom {
       prover: this.#prover,
       outage: this.outage,
       intervalMs: options.intervalMs,
+      now: () => Date.now(),
       onRound: () => this.#afterRound(),
     });
     this.provider = new Provider({
@@ -102,8 +107,9 @@ export class ProviderRoom {
     this.localKeks.clear();
   }
 
-  get activeKeyId(): string | undefined {
-    return this.#active.current?.record.keyId;
+  /** What /keys answers. */
+  keyring(): KeyringReport {
+    return reportKeyring(this.#keyring, this.#prover, this.#active, Date.now());
   }
 
   keys(): KeyReport[] {

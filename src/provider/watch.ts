@@ -9,8 +9,10 @@ export interface WatchOptions {
   readonly keyring: Keyring;
   readonly prover: Prover;
   readonly outage: Outage;
-  /** Between two rounds while the HSM is there, in ms. */
+  /** Between two rounds while the HSM is there, in ms; a KEK's instant brings one forward. */
   readonly intervalMs: number;
+  /** Wall clock, ms since the epoch. */
+  readonly now: () => number;
   /** After every round, also a failed one. */
   readonly onRound: () => void | Promise<void>;
 }
@@ -24,10 +26,16 @@ export class Watch {
   readonly #options: WatchOptions;
   #stopped = false;
   #lastRoundAt = -Infinity;
+  #checkedAt: number | undefined;
   #wake: (() => void) | undefined;
 
   constructor(options: WatchOptions) {
     this.#options = options;
+  }
+
+  /** When the last round began that has read and tried every KEK, by the wall clock; undefined before the first. */
+  get checkedAt(): number | undefined {
+    return this.#checkedAt;
   }
 
   /** Runs until it is stopped; never throws. */
@@ -35,19 +43,20 @@ export class Watch {
     while (!this.#isStopped()) {
       const well = await this.round();
       if (this.#isStopped()) return;
-      await this.#pause(
-        well ? this.#options.intervalMs : Math.min(TROUBLED_INTERVAL_MS, this.#options.intervalMs),
-      );
+      const { intervalMs } = this.#options;
+      await this.#pause(well ? this.#untilDue(intervalMs) : Math.min(TROUBLED_INTERVAL_MS, intervalMs));
     }
   }
 
   /** Reads and proves once. Returns whether all was well. */
   async round(): Promise<boolean> {
     const { keyring, prover, outage, onRound } = this.#options;
+    const beganAt = this.#options.now();
     let well: boolean;
     try {
       const schedule = await keyring.read();
       await prover.prove(schedule.generations);
+      this.#checkedAt = beganAt;
       outage.end();
       well = schedule.generations.every(({ record }) => prover.proofOf(record.keyId).failure === undefined);
     } catch (error) {
@@ -69,6 +78,15 @@ export class Watch {
   stop(): void {
     this.#stopped = true;
     this.#wake?.();
+  }
+
+  /** The time until the next KEK falls due, at most `limitMs`: it is looked at once more before it is used. */
+  #untilDue(limitMs: number): number {
+    const { keyring, now } = this.#options;
+    const waits = keyring.schedule.generations
+      .filter(({ activation }) => activation > (this.#checkedAt ?? -Infinity))
+      .map(({ activation }) => Math.max(0, activation - now()));
+    return Math.min(limitMs, ...waits);
   }
 
   #isStopped(): boolean {

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from "vitest";
 
 import { ActiveKey, type Published } from "../../src/provider/active-key.js";
+import { reportKeyring, reportKeys } from "../../src/provider/key-report.js";
 import { labelOf } from "../../src/provider/instant.js";
 import { Keyring } from "../../src/provider/keyring.js";
 import { Prover } from "../../src/provider/prover.js";
@@ -14,17 +15,22 @@ const generation = (second: number, keyId = `k${String(second)}`) =>
 let hsm: FakeHsm;
 let now: number;
 let away: boolean;
+let checkedAt: number | undefined;
 let saved: Published | undefined;
 let keyring: Keyring;
 let prover: Prover;
 let active: ActiveKey;
+let warnings: string[];
 
 function build(): void {
   const policy = { objectName: "kms-kek", allowUnprotected: [] };
   keyring = new Keyring({ hsm, policy, log: SILENT, onRead: () => undefined });
   prover = new Prover(hsm, "auto", SILENT);
   const memory = { load: () => saved, save: (published: Published) => (saved = published) };
-  active = new ActiveKey({ keyring, prover, memory, isHsmAway: () => away, now: () => now, log: SILENT });
+  warnings = [];
+  const log = { ...SILENT, warn: (_fields: object, text: string) => void warnings.push(text) };
+  const clocks = { now: () => now, checkedAt: () => checkedAt };
+  active = new ActiveKey({ keyring, prover, memory, isHsmAway: () => away, ...clocks, log });
 }
 
 async function readAndProve(): Promise<void> {
@@ -36,6 +42,7 @@ beforeEach(async () => {
   hsm.records = [generation(1), generation(10)];
   now = at(5);
   away = false;
+  checkedAt = undefined;
   saved = undefined;
   build();
   await readAndProve();
@@ -51,11 +58,15 @@ describe("the active KEK", () => {
     expect(active.published?.record.keyId).toBe("k10");
   });
 
-  it("never goes back when the clock does", () => {
+  it("never goes back when the clock does, and says so once", async () => {
     now = at(10);
     active.advance();
-    now = at(2);
+    now = at(10) - 5 * 3_600_000;
     expect(active.advance().record.keyId).toBe("k10");
+    await readAndProve();
+    expect(active.advance().record.keyId).toBe("k10");
+    expect(warnings).toEqual([expect.stringContaining("clock is behind")]);
+    expect(reportKeys(keyring, prover, active, now).map(({ state }) => state)).toEqual(["active", "retired"]);
   });
 
   it("stays with the later KEK after a restart with the clock behind", async () => {
@@ -65,6 +76,30 @@ describe("the active KEK", () => {
     build();
     await readAndProve();
     expect(active.advance().record.keyId).toBe("k10");
+    expect(warnings).toEqual([expect.stringContaining("clock is behind")]);
+  });
+
+  it("falls due only when the token has been looked at after its instant, so that a cancelled one never does", () => {
+    checkedAt = at(5);
+    active.advance();
+    now = at(12);
+    expect(active.advance().record.keyId).toBe("k1");
+    expect(active.heldBack).toBeUndefined();
+    checkedAt = at(11);
+    expect(active.advance().record.keyId).toBe("k10");
+  });
+
+  it("is never one that a restart finds to be superseded by a key that is gone", async () => {
+    now = at(10);
+    active.advance();
+    hsm.records = [generation(1)];
+    build();
+    await readAndProve();
+    expect(() => active.advance()).toThrow(/k10 is gone from the token, and .* is an earlier one/);
+    hsm.records = [generation(1), generation(11)];
+    now = at(11);
+    await readAndProve();
+    expect(active.advance().record.keyId).toBe("k11");
   });
 
   it("refuses another key that claims the instant of the one published before", async () => {
@@ -83,6 +118,15 @@ describe("the active KEK", () => {
     now = at(20);
     expect(active.advance().record.keyId).toBe("k1");
     expect(active.heldBack?.message).toMatch(/k20.*not activated.*broken/);
+    expect(reportKeyring(keyring, prover, active, now)).toMatchObject({
+      activeKeyId: "k1",
+      publishedKeyId: "k1",
+      heldBack: expect.stringContaining("k20") as string,
+      keys: [
+        { keyId: "k20", state: "standby", failure: expect.stringContaining("broken") as string },
+        { state: "active" },
+      ],
+    });
     hsm.broken.clear();
     await readAndProve();
     expect(active.advance().record.keyId).toBe("k20");

@@ -1,0 +1,208 @@
+// Rotation in a running plugin on a real token: the switch at the instant under load, a cancelled KEK, and one that
+// fails its self-test. The plugin polls far too seldom to see any of it by chance.
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { KmsClient, type KmsCiphertext } from "../src/cli/kms-client.js";
+import { labelOf } from "../src/provider/instant.js";
+import { freePort } from "./support/free-port.js";
+import { Pkcs11Client } from "./support/pkcs11-client.js";
+import { kmsPkcs11, PluginProcess } from "./support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "./support/softhsm.js";
+import { runTool, tokenUri } from "./support/token.js";
+import { waitFor } from "./support/wait.js";
+
+const LONG = { timeoutMs: 30_000, intervalMs: 20 };
+const DELAY = "8s";
+const SEED = Buffer.alloc(32, 7);
+const ENCRYPTING_AT_ONCE = 8;
+
+interface ReportedKey {
+  readonly keyId: string;
+  readonly state: string;
+  readonly activation: string | null;
+  readonly provenAt: string | null;
+  readonly failure: string | null;
+}
+interface Report {
+  readonly now: string;
+  readonly activeKeyId: string | null;
+  readonly publishedKeyId: string | null;
+  readonly heldBack: string | null;
+  readonly keys: readonly ReportedKey[];
+}
+
+let token: SoftHsm;
+let plugin: PluginProcess;
+let client: KmsClient;
+let address: string;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  const login = ["--module", token.modulePath, "--token-label", token.label, "--login", "--pin", token.pin];
+  const key = ["--keygen", "--key-type", "AES:32", "--label", "console", "--id", "aa"];
+  const flags = ["--private", "--sensitive"];
+  runTool("pkcs11-tool", [...login, ...key, ...flags], "apt-get install opensc", token.env);
+  address = `127.0.0.1:${String(await freePort())}`;
+  const settings = {
+    keys: { refreshInterval: "5m" },
+    health: { proofInterval: "10m" },
+    cache: { entries: 0 },
+    http: { address },
+  };
+  plugin = new PluginProcess(token, settings, "console");
+  await plugin.start();
+  client = new KmsClient(plugin.socket);
+});
+
+afterAll(async () => {
+  client.close();
+  await plugin.stop();
+  plugin.remove();
+  token.remove();
+});
+
+const report = async (): Promise<Report> => (await (await fetch(`http://${address}/keys`)).json()) as Report;
+const reported = async (keyId: string): Promise<ReportedKey | undefined> =>
+  (await report()).keys.find((key) => key.keyId === keyId);
+
+/** A Decrypt with a key_id that nobody knows has the plugin read the token at once. */
+async function haveTokenRead(): Promise<void> {
+  const { ciphertext, annotations } = await client.encrypt(SEED, "any");
+  await expect(client.decrypt({ ciphertext, annotations, keyId: "unknown" }, "any")).rejects.toThrow(
+    /unknown/,
+  );
+}
+
+function keys(...args: string[]): Record<string, unknown> {
+  const { code, stdout, stderr } = kmsPkcs11(
+    ["keys", ...args, "--key", tokenUri(token, "console"), "-o", "json"],
+    token.env,
+  );
+  expect([code, stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
+  return JSON.parse(stdout) as Record<string, unknown>;
+}
+
+async function rotate(): Promise<{ keyId: string; activation: number }> {
+  const { created, activation } = keys("rotate", "--activate-in", DELAY) as {
+    created: { keyId: string };
+    activation: string;
+  };
+  const { keyId } = created;
+  await waitFor(async () => {
+    await haveTokenRead();
+    return (await reported(keyId))?.provenAt;
+  }, LONG);
+  return { keyId, activation: Date.parse(activation) };
+}
+
+/** Every answer in the order in which it came. */
+interface Answers {
+  readonly order: {
+    readonly operation: "Status" | "Encrypt";
+    readonly keyId: string;
+    readonly healthz?: string;
+  }[];
+  readonly sealed: KmsCiphertext[];
+}
+
+/** One Status after the other, and Encrypts all the while, until `isEnough`. */
+async function load(isEnough: (answers: Answers) => boolean): Promise<Answers> {
+  const answers: Answers = { order: [], sealed: [] };
+  const statuses = async (): Promise<void> => {
+    while (!isEnough(answers)) answers.order.push({ operation: "Status", ...(await client.status()) });
+  };
+  const encrypts = async (): Promise<void> => {
+    while (!isEnough(answers)) {
+      const sealed = await client.encrypt(SEED, "load");
+      answers.order.push({ operation: "Encrypt", keyId: sealed.keyId });
+      answers.sealed.push(sealed);
+    }
+  };
+  await Promise.all([statuses(), ...Array.from({ length: ENCRYPTING_AT_ONCE }, encrypts)]);
+  return answers;
+}
+
+describe("a rotation from a key that pkcs11-tool made", () => {
+  it("is proven before its instant, and changes Status and Encrypt in one moment under load", async () => {
+    const { keyId: before } = await client.status();
+    const { keyId, activation } = await rotate();
+    expect(await report()).toMatchObject({
+      publishedKeyId: before,
+      activeKeyId: before,
+      heldBack: null,
+      keys: [
+        { keyId, state: "standby", failure: null },
+        { keyId: before, state: "active", activation: null },
+      ],
+    });
+    let afterwards = 0;
+    const { order, sealed } = await load(({ order: all }) => {
+      if (all.at(-1)?.keyId === keyId) afterwards++;
+      return afterwards > 200;
+    });
+    expect(Date.now()).toBeGreaterThanOrEqual(activation);
+    expect(new Set(order.map((answer) => answer.keyId))).toEqual(new Set([before, keyId]));
+    expect(order.filter(({ healthz }) => healthz !== undefined && healthz !== "ok")).toEqual([]);
+    // One change, by a Status answer: everything before it names the earlier KEK, everything after it the new one.
+    const change = order.findIndex((answer) => answer.keyId === keyId);
+    expect(order[change]?.operation).toBe("Status");
+    expect(order.slice(change).filter((answer) => answer.keyId !== keyId)).toEqual([]);
+    const [oldest, newest] = [sealed.at(0), sealed.at(-1)];
+    for (const one of [oldest, newest]) {
+      if (one === undefined) throw new Error("nothing was sealed");
+      expect((await client.decrypt(one, "after")).equals(SEED)).toBe(true);
+    }
+    expect((await report()).keys.map(({ state }) => state)).toEqual(["active", "retired"]);
+  });
+});
+
+describe("a standby KEK", () => {
+  it("is not used when it has been destroyed before its instant, however seldom the plugin polls", async () => {
+    const { keyId: active } = await client.status();
+    const { keyId, activation } = await rotate();
+    keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
+    expect(await reported(keyId)).toMatchObject({ state: "standby" });
+    const { order } = await load(() => Date.now() > activation + 300);
+    expect(new Set(order.map((answer) => answer.keyId))).toEqual(new Set([active]));
+    expect(order.filter(({ healthz }) => healthz !== undefined && healthz !== "ok")).toEqual([]);
+    expect(await reported(keyId)).toBeUndefined();
+  });
+
+  it("that fails its self-test is not activated: the earlier one stays, unhealthy with the reason", async () => {
+    const { keyId: active } = await client.status();
+    const label = labelOf("console", Math.ceil(Date.now() / 1000) * 1000 + 3_000);
+    const child = new Pkcs11Client(token);
+    await child.open();
+    await child.run(({ p11, state }, name) => {
+      const none = [p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_WRAP, p11.CKA_UNWRAP].map((use) => [
+        use,
+        false,
+      ]);
+      state.makeKey({ [p11.CKA_LABEL]: name, ...(Object.fromEntries(none) as Record<number, false>) });
+    }, label);
+    await child.kill();
+    await haveTokenRead();
+    const useless = await waitFor(
+      async () => (await report()).keys.find(({ state, failure }) => state === "standby" && failure !== null),
+      LONG,
+    );
+    const said = await waitFor(async () => {
+      const { healthz } = await client.status();
+      return healthz !== "ok" && healthz;
+    }, LONG);
+    expect(said).toMatch(new RegExp(`${useless.keyId} is due but not activated: .*none of the mechanisms`));
+    expect(await client.status()).toMatchObject({ keyId: active });
+    expect((await client.encrypt(SEED, "held back")).keyId).toBe(active);
+    expect(await report()).toMatchObject({
+      publishedKeyId: active,
+      heldBack: expect.stringContaining(useless.keyId) as string,
+      keys: [
+        { keyId: useless.keyId, state: "standby" },
+        { keyId: active, state: "active" },
+        { state: "retired" },
+      ],
+    });
+    expect((await fetch(`http://${address}/readyz`)).status).toBe(503);
+  });
+});
