@@ -23,7 +23,7 @@ const COMMANDS = [
   "keys destroy",
 ];
 /** Flags of the project's scripts and of Kubernetes, which the README mentions too. */
-const FOREIGN_FLAGS = ["--once", "--minutes", "--config", "--help"];
+const FOREIGN_FLAGS = ["--once", "--minutes", "--operations", "--smoke", "--config", "--help"];
 
 const cells = (line: string): string[] =>
   line
