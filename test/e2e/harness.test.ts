@@ -1,7 +1,11 @@
 // The harness on its own, without the plugin: a real etcd and kube-apiserver with the encryption
 // providers that Kubernetes brings along.
 
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { V1Pod } from "@kubernetes/client-node";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse } from "yaml";
 import { ControlPlane } from "./harness/control-plane.js";
 import { aescbcProvider, identityProvider } from "./harness/encryption-configuration.js";
 import { storageKey } from "./harness/etcd-store.js";
@@ -13,6 +17,8 @@ import { createWidget, installWidgets, readWidget, WIDGETS, widgetKey } from "./
 
 const aescbc = aescbcProvider();
 const resources = ["secrets", "configmaps", WIDGETS];
+const STATIC_POD = fileURLToPath(new URL("../../deploy/static-pod/kms-pkcs11.yaml", import.meta.url));
+const SYSTEM_NODE_CRITICAL = 2_000_001_000;
 const value = "correct horse battery staple";
 
 let plane: ControlPlane;
@@ -123,5 +129,20 @@ describe("a stored KMS v2 object", () => {
     };
     expect(parseStoredObject(formatStoredObject(object))).toEqual(object);
     expect(parseStoredObject(Buffer.from("k8s:enc:aescbc:v1:key1:x"))).toBeUndefined();
+  });
+
+  it("accepts the static pod of deploy/ with every field known, in a dry run", async () => {
+    const { client } = apiserver;
+    const namespace = "kube-system";
+    // kube-controller-manager would have made it.
+    await client.createServiceAccount(namespace, "default");
+    const body = parse(readFileSync(STATIC_POD, "utf8")) as V1Pod;
+    const pod = await client.core.createNamespacedPod({
+      namespace,
+      body,
+      dryRun: "All",
+      fieldValidation: "Strict",
+    });
+    expect(pod.spec?.priority).toBe(SYSTEM_NODE_CRITICAL);
   });
 });

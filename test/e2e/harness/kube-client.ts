@@ -75,6 +75,10 @@ export class KubeClient {
     await this.core.createNamespace({ body: { metadata: { name } } });
   }
 
+  async createServiceAccount(namespace: string, name: string): Promise<void> {
+    await this.core.createNamespacedServiceAccount({ namespace, body: { metadata: { name } } });
+  }
+
   /** Creates an opaque Secret with one value under `value`. */
   async createSecret(namespace: string, name: string, value: string | Buffer): Promise<void> {
     const data = { value: Buffer.from(value).toString("base64") };

@@ -1,0 +1,53 @@
+// The files of deploy/ are what operators begin with: each is read by the code that will read it, and they agree with
+// each other on names and paths.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+
+import { readEncryptionConfiguration } from "../../src/config/encryption-configuration.js";
+import { loadSettings } from "../../src/config/settings.js";
+
+const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
+const file = (name: string): string => join(DEPLOY, name);
+const settings = (name: string) =>
+  loadSettings({ configPath: file(name), flags: {}, env: {}, needsSocket: true });
+
+interface Folders {
+  readonly volumes?: readonly { readonly hostPath: { readonly path: string } }[];
+}
+
+const CONFIGURATIONS = ["config.yaml", ...readdirSync(file("hsm")).map((name) => join("hsm", name))];
+
+describe("deploy/", () => {
+  it.each(CONFIGURATIONS)("%s is read without a problem or a warning", (name) => {
+    expect(settings(name).warnings).toEqual([]);
+  });
+
+  it("has two EncryptionConfigurations for one provider on the plugin's socket: read first, then write", () => {
+    const socket = settings("config.yaml").socket?.path;
+    const rules = (name: string) => readEncryptionConfiguration(file(name)).rules;
+    const [read] = rules("encryption-configuration-read.yaml");
+    const [write] = rules("encryption-configuration.yaml");
+    const kms = { kind: "kms", name: "kms-pkcs11", apiVersion: "v2", endpoint: `unix://${socket ?? ""}` };
+    expect(read?.providers).toMatchObject([{ kind: "identity" }, kms]);
+    expect(write?.providers).toMatchObject([kms, { kind: "identity" }]);
+    expect(read?.resources).toEqual(write?.resources);
+  });
+
+  it("mounts the folders that the plugin is configured with", () => {
+    const { socket, stateDir } = settings("config.yaml");
+    const pod = parse(readFileSync(file("static-pod/kms-pkcs11.yaml"), "utf8")) as { spec: Folders };
+    const mounted = pod.spec.volumes?.map(({ hostPath }) => hostPath.path);
+    expect(mounted).toContain(stateDir);
+    expect(mounted?.some((path) => socket?.path.startsWith(`${path}/`))).toBe(true);
+    const cluster = parse(readFileSync(file("kubeadm/cluster-configuration.yaml"), "utf8")) as {
+      apiServer: { extraVolumes: readonly { hostPath: string }[] };
+    };
+    const shared = cluster.apiServer.extraVolumes.map(({ hostPath }) => hostPath);
+    expect(shared.some((path) => socket?.path.startsWith(`${path}/`))).toBe(true);
+  });
+});
