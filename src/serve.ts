@@ -19,6 +19,9 @@ import { FilePinMemory, VolatilePinMemory } from "./hsm/pin-memory.js";
 import type { Hsm } from "./hsm/port.js";
 import { TokenHsm } from "./hsm/token-hsm.js";
 import type { Log } from "./log.js";
+import type { AuditEvent } from "./observability/audit-line.js";
+import { AuditLog } from "./observability/audit-log.js";
+import { RequestAudit } from "./observability/audit-requests.js";
 import { startHttp, type HttpContent, type RunningHttp } from "./observability/http.js";
 import { createLogger } from "./observability/logger.js";
 import { Metrics } from "./observability/metrics.js";
@@ -138,7 +141,8 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
   const hsm = openTokens(settings, metrics, log, env);
   const room = providerRoom(settings, hsm.port, metrics, log);
   watchWith(metrics, room, hsm);
-  const server = await serveSocket(settings, room, metrics, log);
+  const audit = openAudit(settings, metrics, log);
+  const server = await serveSocket(settings, room, { metrics, audit, log });
   let http: RunningHttp | undefined;
   try {
     http = settings.http && (await startHttp(settings.http, httpContent(room, metrics)));
@@ -146,6 +150,7 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
     await server.stop(0);
     throw error;
   }
+  audit?.record(lifeEvent("started", settings));
   for (const token of hsm.tokens) token.start();
   room.start();
   return {
@@ -156,22 +161,38 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
       room.stop();
       await Promise.all(hsm.tokens.map((token) => token.stop(HSM_STOP_MS)));
       await http?.stop();
+      audit?.record(lifeEvent("stopped", settings));
+      await audit?.stop();
       log.info({}, "kms-pkcs11 stopped");
     },
   };
 }
 
+function openAudit({ audit }: Settings, metrics: Metrics, log: Log): AuditLog | undefined {
+  if (audit === undefined) return undefined;
+  const opened = new AuditLog(audit, log);
+  metrics.watchAudit(opened);
+  return opened;
+}
+
+function lifeEvent(event: "started" | "stopped", { socket }: Settings): AuditEvent {
+  const mode = socket?.mode.toString(8).padStart(4, "0") ?? "";
+  return { event, version: VERSION, socket: socket?.path ?? "", mode, pid: process.pid };
+}
+
 async function serveSocket(
   settings: Settings,
   room: ProviderRoom,
-  metrics: Metrics,
-  log: Log,
+  { metrics, audit, log }: { metrics: Metrics; audit: AuditLog | undefined; log: Log },
 ): Promise<RunningServer> {
   if (settings.socket === undefined) throw new KmsError("CONFIG_INVALID", "socket.path: is missing");
   const requestLog = new RequestLog(log);
+  const requestAudit = audit && new RequestAudit(audit);
   const server = await startServer(settings.socket, room.provider, (request) => {
-    metrics.requestDone(request.operation, grpcStatusName(request.error?.code), request.seconds);
+    const outcome = grpcStatusName(request.error?.code);
+    metrics.requestDone(request.operation, outcome, request.seconds);
     requestLog.requestDone(request);
+    requestAudit?.requestDone(request, outcome);
   });
   log.info({ socket: settings.socket.path, abstract: settings.socket.abstract }, "listening");
   return server;

@@ -7,6 +7,7 @@ import type { KekRecord } from "../hsm/wire.js";
 import { findByKeyId, readSchedule } from "../provider/generations.js";
 import { labelOf } from "../provider/instant.js";
 import { schedulePolicy } from "../serve.js";
+import { audited } from "./operator-audit.js";
 import { formatJson, type Terminal } from "./output.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withToken } from "./token.js";
@@ -23,7 +24,13 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
     )
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
-      const adopted = await adopt(settingsFrom(options, false), keyId);
+      const settings = settingsFrom(options, false);
+      const adopted = await audited(
+        settings,
+        { operation: "keys adopt", keyId },
+        () => adopt(settings, keyId),
+        ({ label }) => ({ details: { label } }),
+      );
       if (options.output === "json") terminal.out(formatJson({ adopted }));
       else terminal.out(`adopted as "${adopted.label}" (key_id ${adopted.keyId})`);
     });

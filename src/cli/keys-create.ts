@@ -6,6 +6,7 @@ import type { KekRecord } from "../hsm/wire.js";
 import { labelOf } from "../provider/instant.js";
 import { schedulePolicy } from "../serve.js";
 import { makeGeneration } from "./new-generation.js";
+import { audited } from "./operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withToken } from "./token.js";
@@ -21,7 +22,13 @@ Example:
     )
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
-      const made = await create(settingsFrom(options, false));
+      const settings = settingsFrom(options, false);
+      const made = await audited(
+        settings,
+        { operation: "keys create" },
+        () => create(settings),
+        ({ keyId, label }) => ({ keyId, details: { label } }),
+      );
       if (options.output === "json") terminal.out(formatJson({ created: made }));
       else terminal.out(describe(made));
     });

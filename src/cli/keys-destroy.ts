@@ -4,8 +4,10 @@ import { createInterface } from "node:readline/promises";
 import type { Command } from "commander";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
+import type { KekRecord } from "../hsm/wire.js";
 import { activeAt, findByKeyId, readSchedule, stateOf, type Generation } from "../provider/generations.js";
 import { schedulePolicy } from "../serve.js";
+import { audited } from "./operator-audit.js";
 import { formatJson, type Terminal } from "./output.js";
 import { addDisuseOptions, requireDisuse, type DisuseOptions } from "./proof-of-disuse.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
@@ -28,17 +30,31 @@ Example:
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<DestroyOptions>();
       const settings = settingsFrom(options, false);
-      await withToken(settings, async (hsm) => {
-        const generation = destroyable(await hsm.listKeks(), settings, keyId);
-        await requireDisuse(generation.record, options);
-        await confirm(generation.record.keyId);
-        await hsm.destroy(generation.record.keyId);
-        const { label } = generation.record;
-        if (options.output === "json")
-          terminal.out(formatJson({ destroyed: { keyId: generation.record.keyId, label } }));
-        else terminal.out(`destroyed "${label}" (key_id ${generation.record.keyId})`);
-      });
+      const { record } = await audited(
+        settings,
+        { operation: "keys destroy", keyId },
+        () => destroy(settings, keyId, options),
+        ({ record: { label }, proof }) => ({ details: { label, proof } }),
+      );
+      if (options.output === "json")
+        terminal.out(formatJson({ destroyed: { keyId: record.keyId, label: record.label } }));
+      else terminal.out(`destroyed "${record.label}" (key_id ${record.keyId})`);
     });
+}
+
+interface Destroyed {
+  readonly record: KekRecord;
+  readonly proof: string;
+}
+
+async function destroy(settings: Settings, keyId: string, options: DestroyOptions): Promise<Destroyed> {
+  return withToken(settings, async (hsm) => {
+    const { record } = destroyable(await hsm.listKeks(), settings, keyId);
+    const proof = await requireDisuse(record, options);
+    await confirm(record.keyId);
+    await hsm.destroy(record.keyId);
+    return { record, proof };
+  });
 }
 
 /** @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK */

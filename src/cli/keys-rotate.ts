@@ -8,6 +8,7 @@ import { readSchedule } from "../provider/generations.js";
 import { DEFAULT_DELAY_MS, planRotation, type RotationPlan } from "../provider/rotation.js";
 import { schedulePolicy } from "../serve.js";
 import { makeGeneration } from "./new-generation.js";
+import { audited } from "./operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withToken } from "./token.js";
@@ -40,11 +41,16 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       const options = command.optsWithGlobals<RotateOptions>();
       const now = Date.now();
       const activation = activationOf(options, now);
-      const { plan, made } = await rotate(
-        settingsFrom(options, false),
-        now,
-        activation,
-        options.dryRun === true,
+      const settings = settingsFrom(options, false);
+      const dryRun = options.dryRun === true;
+      const { plan, made } = await audited(
+        settings,
+        { operation: dryRun ? "keys rotate --dry-run" : "keys rotate" },
+        () => rotate(settings, now, activation, dryRun),
+        (rotated) => ({
+          ...(rotated.made !== undefined && { keyId: rotated.made.keyId }),
+          details: { label: rotated.plan.label, from: rotated.plan.from.record.keyId },
+        }),
       );
       for (const warning of plan.warnings) terminal.err(`warning: ${warning}`);
       terminal.out(options.output === "json" ? formatJson(asJson(plan, made)) : describe(plan, made));

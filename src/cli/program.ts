@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { KmsError } from "../errors.js";
 import { VERSION } from "../serve.js";
+import { addAuditCommand } from "./audit.js";
 import { addCheckCommand } from "./check.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import { addKeysCommand } from "./keys.js";
@@ -30,6 +31,7 @@ Example:
   addCheckCommand(program, terminal);
   addStatusCommand(program, terminal);
   addKeysCommand(program, terminal);
+  addAuditCommand(program, terminal);
   inherit(program, program.commands);
   return program;
 }

@@ -4,11 +4,12 @@ import { z } from "zod";
 import { documentSchema, type Document } from "./schema.js";
 import { bare, type Schema } from "./setting-rows.js";
 
-type Section = "socket" | "keys" | "module" | "pin";
+type Section = "socket" | "keys" | "module" | "pin" | "audit";
 
 /** Undefined stands for what cannot be read and for what is not given. */
 export type Salvaged = { readonly [Name in Section]?: Partial<Document[Name]> } & {
   readonly failover?: readonly Partial<Document["failover"][number]>[];
+  readonly stateDir?: string;
 };
 
 export function salvage(document: unknown): Salvaged {

@@ -154,6 +154,26 @@ const healthSection = z.strictObject({
   }),
 });
 
+const auditSection = z.strictObject({
+  file: optionalText({
+    range: "an absolute path",
+    read: checkAbsolutePath,
+    why: "File of the audit log: every use of a KEK and every command that changes one; without it there is none",
+  }),
+  keyFile: optionalText({
+    range: "an absolute path",
+    read: checkAbsolutePath,
+    why: "The key that the audit log's lines are chained with, made on first use; without it `audit.key` in stateDir",
+  }),
+  maxMebibytes: integer({
+    least: 1,
+    most: 10_240,
+    preset: 100,
+    why: "Size in MiB from which the audit log is rotated",
+  }),
+  keep: integer({ least: 1, most: 1000, preset: 10, why: "Rotated audit files that are kept" }),
+});
+
 export const documentSchema = z.strictObject({
   apiVersion: z
     .literal(API_VERSION)
@@ -195,6 +215,7 @@ export const documentSchema = z.strictObject({
     read: checkAbsolutePath,
     why: "Directory that remembers refused PINs and the published key_id over restarts",
   }),
+  audit: auditSection.prefault({}),
   log: z
     .strictObject({
       level: choice({ values: LOG_LEVELS, preset: "info", why: "Least severe level that is logged" }),

@@ -1,6 +1,7 @@
 // The settings that the plugin and its commands run with: the file, overridden by flags, checked as a whole.
 // All problems are told at once. Durations are in milliseconds from here on, and nothing below reads the file
 // again.
+import { join } from "node:path";
 import { KmsError } from "../errors.js";
 import { readConfigurationFile } from "./file.js";
 import type { HttpAddress } from "./http-address.js";
@@ -59,6 +60,13 @@ export interface Settings {
   /** Absent when it is off. */
   readonly http?: HttpAddress;
   readonly stateDir?: string;
+  /** Absent when there is no audit log. */
+  readonly audit?: {
+    readonly file: string;
+    readonly keyFile: string;
+    readonly maxBytes: number;
+    readonly keep: number;
+  };
   readonly logLevel: Document["log"]["level"];
   /** What is not wrong but should be known. */
   readonly warnings: readonly string[];
@@ -75,6 +83,9 @@ export interface LoadRequest {
 
 /** A file with more problems than that is another file than was meant. */
 const MAX_LINES = 100;
+const MEBIBYTE = 1024 * 1024;
+/** Of the state directory. */
+const AUDIT_KEY = "audit.key";
 
 /** @throws KmsError CONFIG_INVALID, one line a problem: "<path>: <what is wrong>; <what would be right>" */
 export function loadSettings({ configPath, flags, env, needsSocket }: LoadRequest): Settings {
@@ -88,6 +99,7 @@ export function loadSettings({ configPath, flags, env, needsSocket }: LoadReques
   if (!parsed.success) problems.addAll(parsed.error.issues.flatMap((issue) => problemsOf(issue, document)));
   const draft = salvage(document);
   checkSocket(draft, needsSocket, problems);
+  checkAudit(draft, problems);
   const drafts = [
     { uri: draft.keys?.uri, module: draft.module ?? {}, pin: draft.pin ?? {} },
     ...(draft.failover ?? []),
@@ -131,8 +143,24 @@ function checkSocket({ socket }: Salvaged, needed: boolean, problems: Problems):
   }
 }
 
+function checkAudit({ audit, stateDir }: Salvaged, problems: Problems): void {
+  if (audit?.file === undefined || audit.keyFile !== undefined || stateDir !== undefined) return;
+  if (!problems.concern(["stateDir"], ["audit", "keyFile"]))
+    problems.add({
+      at: ["audit", "keyFile"],
+      text: "is missing; give it, or stateDir for a key that is made there",
+    });
+}
+
+function auditOf({ audit, stateDir }: Document): Settings["audit"] {
+  const { file, keyFile = stateDir && join(stateDir, AUDIT_KEY) } = audit;
+  if (file === undefined || keyFile === undefined) return undefined;
+  return { file, keyFile, maxBytes: audit.maxMebibytes * MEBIBYTE, keep: audit.keep };
+}
+
 function normalise(document: Document, tokens: Settings["tokens"], warnings: readonly string[]): Settings {
   const { socket, keys, localKek, cache, hsm, health, http, stateDir } = document;
+  const audit = auditOf(document);
   return {
     ...(socket.path !== undefined && {
       socket: {
@@ -165,6 +193,7 @@ function normalise(document: Document, tokens: Settings["tokens"], warnings: rea
     },
     ...(http.address !== undefined && { http: http.address }),
     ...(stateDir !== undefined && { stateDir }),
+    ...(audit !== undefined && { audit }),
     logLevel: document.log.level,
     warnings,
   };

@@ -22,6 +22,13 @@ export interface Gauges {
   readonly keys: () => readonly KeyMetric[];
 }
 
+export interface AuditGauges {
+  readonly up: boolean;
+  readonly buffered: number;
+  readonly written: number;
+  readonly lost: number;
+}
+
 const SECONDS_BUCKETS = [
   0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 ];
@@ -101,6 +108,24 @@ export class Metrics {
     this.#keyGauges(gauges.keys);
   }
 
+  /** Of the audit log, where there is one. */
+  watchAudit(audit: AuditGauges): void {
+    this.#gauge("kms_pkcs11_audit_up", "Whether the audit log could be written last.", () =>
+      Number(audit.up),
+    );
+    this.#gauge("kms_pkcs11_audit_buffered", "Audit events that wait to be written.", () => audit.buffered);
+    this.#readCounter(
+      "kms_pkcs11_audit_events_total",
+      "Audit events that were written.",
+      () => audit.written,
+    );
+    this.#readCounter(
+      "kms_pkcs11_audit_lost_total",
+      "Audit events that were lost because the log could not be written.",
+      () => audit.lost,
+    );
+  }
+
   requestDone(operation: string, code: string, seconds: number): void {
     this.#requests.inc({ operation, code });
     this.#requestSeconds.observe({ operation }, seconds);
@@ -137,6 +162,19 @@ export class Metrics {
 
   #counter(name: string, help: string): Counter {
     return new Counter({ name, help, registers: [this.#registry] });
+  }
+
+  /** A counter that is kept elsewhere. */
+  #readCounter(name: string, help: string, read: () => number): void {
+    new Counter({
+      name,
+      help,
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
   }
 
   #gauge(name: string, help: string, read: () => number): void {

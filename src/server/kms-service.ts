@@ -28,6 +28,10 @@ export interface FinishedRequest {
   readonly healthz?: string;
   readonly error: KmsError | undefined;
   readonly seconds: number;
+  /** The connection, as server.ts numbers it. */
+  readonly peer: string;
+  /** What the client calls itself. */
+  readonly userAgent: string | undefined;
 }
 
 export type RequestObserver = (request: FinishedRequest) => void;
@@ -55,8 +59,9 @@ export function kmsServiceDefinition(): ServiceDefinition {
 
 export function kmsService(provider: KmsProvider, observe: RequestObserver): UntypedServiceImplementation {
   return {
-    Status: (_call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
+    Status: (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
       const startedAt = performance.now();
+      const client = clientOf(call);
       const done = (keyId: string | undefined, healthz: string | undefined, error?: KmsError): void => {
         const seconds = (performance.now() - startedAt) / 1000;
         observe({
@@ -66,6 +71,7 @@ export function kmsService(provider: KmsProvider, observe: RequestObserver): Unt
           ...(healthz === undefined ? {} : { healthz }),
           error,
           seconds,
+          ...client,
         });
       };
       try {
@@ -117,12 +123,14 @@ function serve(
   work: (context: RequestContext) => Promise<Served>,
 ): void {
   const startedAt = performance.now();
+  // Once the connection has gone it has no name any more.
+  const client = clientOf(call);
   const context: RequestContext = { uid, cancelled: false };
   call.on("cancelled", () => {
     context.cancelled = true;
   });
   const done = (keyId: string | undefined, error: KmsError | undefined): void => {
-    observe({ operation, uid, keyId, error, seconds: (performance.now() - startedAt) / 1000 });
+    observe({ operation, uid, keyId, error, seconds: (performance.now() - startedAt) / 1000, ...client });
   };
   work(context).then(
     ({ message, keyId, wipe }) => {
@@ -137,6 +145,10 @@ function serve(
       done(askedKeyId, error);
     },
   );
+}
+
+function clientOf(call: ServerUnaryCall<unknown, unknown>): Pick<FinishedRequest, "peer" | "userAgent"> {
+  return { peer: call.getPeer(), userAgent: call.metadata.get("user-agent")[0]?.toString() };
 }
 
 function wireError(error: KmsError): { code: number; details: string } {

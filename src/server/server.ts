@@ -48,7 +48,10 @@ export async function startServer(
   });
   grpc.addService(definition, kmsService(provider, observe));
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+  let connections = 0;
   const listener = createServer((socket) => {
+    connections += 1;
+    nameConnection(socket, connections);
     closeIfSilent(socket);
     injector.injectConnection(socket);
   });
@@ -63,6 +66,11 @@ export async function startServer(
       injector.destroy();
     },
   };
+}
+
+/** A unix socket's peer has no address: grpc-js then tells this name as the peer of a call. */
+function nameConnection(socket: Socket, number: number): void {
+  Object.defineProperty(socket, "remoteAddress", { value: `connection ${String(number)}` });
 }
 
 function closeIfSilent(socket: Socket): void {

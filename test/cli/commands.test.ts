@@ -264,8 +264,9 @@ it("every command's --help ends with an example", () => {
       ?.map((name) => name.trim()) ?? [];
   expect(commands).toEqual(expect.arrayContaining(["serve", "check", "status", "keys"]));
   const below = ["create", "list", "rotate", "adopt", "destroy"].map((name) => ["keys", name]);
-  const single = commands.filter((name) => !["keys", "help", "etcd"].includes(name)).map((name) => [name]);
-  for (const words of [...single, ...below]) {
+  const groups = ["audit", "keys", "help", "etcd"];
+  const single = commands.filter((name) => !groups.includes(name)).map((name) => [name]);
+  for (const words of [...single, ...below, ["audit", "verify"]]) {
     const { code, stdout } = run(...words, "--help");
     expect([code, stdout], words.join(" ")).toEqual([
       0,

@@ -61,6 +61,10 @@ describe("settingRows", () => {
       "health.proofInterval": "30s",
       "http.address": "off",
       stateDir: "none",
+      "audit.file": "none",
+      "audit.keyFile": "none",
+      "audit.maxMebibytes": "100",
+      "audit.keep": "10",
       "log.level": "info",
     });
   });

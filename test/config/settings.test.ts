@@ -237,3 +237,28 @@ describe("effectiveSettings", () => {
     });
   });
 });
+
+describe("the audit log", () => {
+  const audit = (yaml: string, flags: Flags = {}): Settings["audit"] =>
+    load(`${MINIMAL}${yaml}`, { flags }).audit;
+
+  it("is off without a file, and has its key in the state directory or where it is told", () => {
+    expect(audit("stateDir: /var/lib/kms\n")).toBeUndefined();
+    const log = { file: "/var/log/a.log", maxBytes: 100 * 2 ** 20, keep: 10 };
+    const inState = { ...log, keyFile: "/var/lib/kms/audit.key" };
+    expect(audit("audit: { file: /var/log/a.log }\nstateDir: /var/lib/kms\n")).toEqual(inState);
+    expect(audit("audit: { file: /var/log/a.log }\n", { stateDir: "/var/lib/kms" })).toEqual(inState);
+    const elsewhere = "audit: { file: /var/log/a.log, keyFile: /etc/k, maxMebibytes: 1, keep: 2 }\n";
+    expect(audit(elsewhere)).toEqual({
+      file: "/var/log/a.log",
+      keyFile: "/etc/k",
+      maxBytes: 2 ** 20,
+      keep: 2,
+    });
+  });
+
+  it("needs a place for its key", () => {
+    const message = messageOf(() => audit("audit: { file: /var/log/a.log }\n"));
+    expect(message).toBe("audit.keyFile: is missing; give it, or stateDir for a key that is made there");
+  });
+});

@@ -21,6 +21,7 @@ const COMMANDS = [
   "keys rotate",
   "keys adopt",
   "keys destroy",
+  "audit verify",
 ];
 /** Flags of the project's scripts and of Kubernetes, which the README mentions too. */
 const FOREIGN_FLAGS = ["--once", "--minutes", "--operations", "--smoke", "--config", "--help"];
@@ -64,6 +65,7 @@ describe("the README", () => {
       localKekUses: zero,
       keys: () => [],
     });
+    metrics.watchAudit({ up: true, buffered: 0, written: 0, lost: 0 });
     const text = await metrics.text();
     const named = README.match(/kms_pkcs11_[a-z_]+/g) ?? [];
     expect(named.length).toBeGreaterThan(10);

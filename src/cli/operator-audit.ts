@@ -1,0 +1,98 @@
+// What a person does with a command, for the audit log: who as far as the system knows it, why, on which key and
+// how it ended. A log that cannot be written stops no command; the terminal says that the event is missing.
+import { readFileSync } from "node:fs";
+import { hostname, userInfo } from "node:os";
+import type { Settings } from "../config/settings.js";
+import { KmsError } from "../errors.js";
+import { AuditFile } from "../observability/audit-file.js";
+import type { OperatorEvent } from "../observability/audit-line.js";
+import { PROCESS_TERMINAL, type Terminal } from "./output.js";
+
+export interface Operation {
+  /** As the command is called: "keys destroy". */
+  readonly operation: string;
+  readonly keyId?: string;
+  /** In the operator's words. */
+  readonly reason?: string;
+  /** "ok" or an error's code. */
+  readonly outcome: string;
+  readonly details?: NonNullable<OperatorEvent["details"]>;
+}
+
+const MAX_REASON = 1024;
+/** What /proc/self/loginuid holds for a process that no login led to. */
+const NO_LOGIN = 4_294_967_295;
+
+/** Does nothing without an audit log in the settings. Never throws. */
+export async function recordOperatorEvent(
+  { audit }: Settings,
+  { reason, ...operation }: Operation,
+  terminal: Terminal = PROCESS_TERMINAL,
+): Promise<void> {
+  if (audit === undefined) return;
+  const event: OperatorEvent = {
+    event: "operator",
+    ...operation,
+    ...(reason !== undefined && { reason: reason.slice(0, MAX_REASON) }),
+    operator: operator(process.env),
+  };
+  try {
+    await new AuditFile(audit).append([{ time: Date.now(), event }]);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    terminal.err(`warning: this is not in the audit log ${audit.file}: ${why}`);
+  }
+}
+
+/**
+ * Does the work and records how it ended.
+ * @param known what its result adds to what was known before
+ * @throws what `work` throws
+ */
+export async function audited<T>(
+  settings: Settings,
+  operation: Omit<Operation, "outcome">,
+  work: () => Promise<T>,
+  known: (result: T) => Pick<Operation, "keyId" | "details"> = () => ({}),
+): Promise<T> {
+  let result: T;
+  try {
+    result = await work();
+  } catch (error) {
+    await recordOperatorEvent(settings, { ...operation, outcome: KmsError.from(error).code });
+    throw error;
+  }
+  await recordOperatorEvent(settings, { ...operation, ...known(result), outcome: "ok" });
+  return result;
+}
+
+/** sudo's variables are a claim of the environment; the login uid is the kernel's and outlasts sudo and su. */
+function operator(env: NodeJS.ProcessEnv): OperatorEvent["operator"] {
+  const uid = process.getuid?.() ?? -1;
+  return {
+    uid,
+    user: nameOf(uid),
+    ...(env["SUDO_USER"] !== undefined && { sudoUser: env["SUDO_USER"].slice(0, 64) }),
+    ...loginUid(),
+    host: hostname(),
+    pid: process.pid,
+  };
+}
+
+function nameOf(uid: number): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // A container's user need not be in its /etc/passwd.
+    return String(uid);
+  }
+}
+
+function loginUid(): { loginUid?: number } {
+  try {
+    const uid = Number(readFileSync("/proc/self/loginuid", "utf8"));
+    return Number.isSafeInteger(uid) && uid !== NO_LOGIN ? { loginUid: uid } : {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,97 @@
+// The audit log's key: 32 random bytes in hex in a file of its own, made on first use, and beside it the head,
+// the place of the last line that was written. The head is what a removed end of the log is found by.
+import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
+import { link, mkdir, open, readFile, rename, stat, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
+import { KmsError } from "../errors.js";
+import type { ChainLink } from "./audit-line.js";
+
+const KEY_BYTES = 32;
+const OTHERS = 0o077;
+
+/** Returns the key. @throws KmsError CONFIG_INVALID when the file is missing, damaged or open to others */
+export async function readAuditKey(path: string): Promise<KeyObject> {
+  let text: string;
+  let mode: number;
+  try {
+    mode = (await stat(path)).mode;
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new KmsError("CONFIG_INVALID", `${path}: the audit key cannot be read (${code ?? "error"})`, error);
+  }
+  if ((mode & OTHERS) !== 0)
+    throw new KmsError("CONFIG_INVALID", `${path}: the audit key is open to other users; chmod 600 it`);
+  if (!/^[0-9a-f]{64}\n?$/.test(text))
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${path}: is no audit key, which has ${String(2 * KEY_BYTES)} hex digits`,
+    );
+  const bytes = Buffer.from(text.slice(0, 2 * KEY_BYTES), "hex");
+  const key = createSecretKey(bytes);
+  bytes.fill(0);
+  return key;
+}
+
+/** The same, but makes the key where there is none yet. @throws KmsError; NodeJS.ErrnoException */
+export async function readOrMakeAuditKey(path: string): Promise<KeyObject> {
+  if ((await stat(path).catch(() => undefined)) === undefined) await makeKey(path);
+  return readAuditKey(path);
+}
+
+async function makeKey(path: string): Promise<void> {
+  const bytes = randomBytes(KEY_BYTES);
+  const written = `${path}.${randomBytes(4).toString("hex")}`;
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await writeOwned(written, `${bytes.toString("hex")}\n`);
+  bytes.fill(0);
+  try {
+    // Unlike a rename, a link does not replace the key that another process has just made.
+    await link(written, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  } finally {
+    await unlink(written);
+  }
+}
+
+/** Undefined when there is none, or none that can be read. */
+export async function readHead(keyFile: string): Promise<ChainLink | undefined> {
+  try {
+    const { seq, mac } = JSON.parse(await readFile(headFile(keyFile), "utf8")) as Partial<ChainLink>;
+    return typeof seq === "number" && typeof mac === "string" ? { seq, mac } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws NodeJS.ErrnoException */
+export async function writeHead(keyFile: string, { seq, mac }: ChainLink): Promise<void> {
+  const path = headFile(keyFile);
+  await writeOwned(`${path}.new`, `${JSON.stringify({ seq, mac })}\n`);
+  await rename(`${path}.new`, path);
+}
+
+function headFile(keyFile: string): string {
+  return `${keyFile}.head`;
+}
+
+async function writeOwned(path: string, text: string): Promise<void> {
+  const file = await open(path, "w", 0o600);
+  try {
+    await giveToFolderOwner(file, path);
+    await file.writeFile(text);
+  } finally {
+    await file.close();
+  }
+}
+
+/** What a command run by root makes must stay usable for the plugin, which has another user. */
+export async function giveToFolderOwner(
+  file: { chown(uid: number, gid: number): Promise<void> },
+  path: string,
+): Promise<void> {
+  if (process.geteuid?.() !== 0) return;
+  const { uid, gid } = await stat(dirname(path));
+  if (uid !== 0) await file.chown(uid, gid);
+}

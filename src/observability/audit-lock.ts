@@ -1,0 +1,70 @@
+// Whose turn it is to append to the audit log: a file made with O_EXCL, held for one batch of lines. The plugin
+// and any number of commands take turns, in containers too, where a process id says nothing. A holder that died
+// leaves its file behind, which counts as left after a while: no batch takes that long.
+import { open, rename, stat, unlink } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { KmsError } from "../errors.js";
+
+const LEFT_BEHIND_MS = 10_000;
+const POLL_MS = 15;
+
+export interface HeldLock {
+  /** Whether nobody has taken it for left behind in the meantime. */
+  isHeld(): Promise<boolean>;
+}
+
+/** @throws KmsError OVERLOADED when others hold it for longer than `patienceMs`; whatever `work` throws */
+export async function withLock<T>(
+  path: string,
+  patienceMs: number,
+  work: (lock: HeldLock) => Promise<T>,
+): Promise<T> {
+  const inode = await take(path, patienceMs);
+  const isHeld = async (): Promise<boolean> => (await inodeOf(path))?.ino === inode;
+  try {
+    return await work({ isHeld });
+  } finally {
+    if (await isHeld()) await unlink(path);
+  }
+}
+
+async function take(path: string, patienceMs: number): Promise<number> {
+  const giveUpAt = performance.now() + patienceMs;
+  for (;;) {
+    try {
+      const file = await open(path, "wx", 0o600);
+      const { ino } = await file.stat();
+      await file.close();
+      return ino;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    }
+    await removeIfLeftBehind(path);
+    if (performance.now() >= giveUpAt) {
+      throw new KmsError("OVERLOADED", `${path} is held by another process; remove it if there is none`);
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+/** Two that find the same file left behind must not remove each other's new one: it is moved first, then looked at. */
+async function removeIfLeftBehind(path: string): Promise<void> {
+  const found = await inodeOf(path);
+  if (found === undefined || Date.now() - found.mtimeMs < LEFT_BEHIND_MS) return;
+  const aside = `${path}.${randomBytes(4).toString("hex")}`;
+  try {
+    await rename(path, aside);
+    if ((await inodeOf(aside))?.ino === found.ino) await unlink(aside);
+    else await rename(aside, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
+
+async function inodeOf(path: string): Promise<{ ino: number; mtimeMs: number } | undefined> {
+  return stat(path).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
+  });
+}

@@ -1,0 +1,201 @@
+// The audit log of a running plugin: what it tells of requests and operators, and that a disk which takes no more
+// holds up nothing, is reported, and costs no line that fits in the buffer.
+
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+
+import { KmsClient } from "../../src/cli/kms-client.js";
+import { recordOperatorEvent } from "../../src/cli/operator-audit.js";
+import { loadSettings } from "../../src/config/settings.js";
+import { AuditLog } from "../../src/observability/audit-log.js";
+import { verifyAudit } from "../../src/observability/audit-verify.js";
+import { freePort } from "../support/free-port.js";
+import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { makeFolder } from "../support/token.js";
+import { waitFor } from "../support/wait.js";
+
+type Line = Readonly<Record<string, unknown>>;
+const linesOf = (file: string): Line[] =>
+  readFileSync(file, "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Line);
+
+describe("the audit log of a plugin", () => {
+  let token: SoftHsm;
+  let plugin: PluginProcess;
+  let client: KmsClient;
+  let file: string;
+  let port: number;
+
+  beforeAll(async () => {
+    token = createSoftHsm();
+    createKek(token);
+    plugin = new PluginProcess(token);
+    file = join(plugin.folder, "audit.log");
+    port = await freePort();
+    plugin.configure({ audit: { file }, http: { address: `127.0.0.1:${String(port)}` } });
+    await plugin.start();
+    client = new KmsClient(plugin.socket);
+  });
+
+  afterAll(async () => {
+    client.close();
+    await plugin.stop();
+    plugin.remove();
+    token.remove();
+  });
+
+  const metric = async (name: string): Promise<number> => {
+    const text = await (await fetch(`http://127.0.0.1:${String(port)}/metrics`)).text();
+    return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
+  };
+  const verify = () => {
+    const { code, stdout } = kmsPkcs11(["audit", "verify", "--config", plugin.configFile, "-o", "json"]);
+    return { code, report: JSON.parse(stdout) as { lines: number; problems: object[] } };
+  };
+
+  it("tells of every request who asked, with which key, and how it ended", async () => {
+    const sealed = await client.encrypt(Buffer.alloc(32, 0x5a), "uid-1");
+    await client.decrypt(sealed, "uid-2");
+    await expect(client.decrypt({ ...sealed, keyId: "00.c0" }, "uid-3")).rejects.toThrow(/NOT_FOUND/);
+    const asked = await waitFor(() => {
+      const found = linesOf(file).filter(({ uid }) => String(uid).startsWith("uid-"));
+      return found.length === 3 && found;
+    });
+    const { keyId } = sealed;
+    const common = { event: "request", userAgent: expect.stringMatching(/^grpc-node/) as string };
+    const peer = expect.stringMatching(/^connection \d+$/) as string;
+    expect(asked).toMatchObject([
+      { ...common, operation: "Encrypt", uid: "uid-1", keyId, outcome: "OK", peer },
+      { ...common, operation: "Decrypt", uid: "uid-2", keyId, outcome: "OK", peer },
+      { ...common, operation: "Decrypt", uid: "uid-3", keyId: "00.c0", outcome: "NOT_FOUND", peer },
+    ]);
+    expect(linesOf(file)[0]).toMatchObject({ event: "started", socket: plugin.socket, mode: "0600" });
+    const statuses = linesOf(file).filter(
+      ({ operation, healthz }) => operation === "Status" && healthz === "ok",
+    );
+    expect(statuses).toHaveLength(1);
+    for (const form of ["hex", "base64"] as const)
+      expect(readFileSync(file, "utf8")).not.toContain(Buffer.alloc(32, 0x5a).toString(form));
+  });
+
+  it("takes the commands' events into the same chain while the plugin writes", async () => {
+    const settings = loadSettings({ configPath: plugin.configFile, flags: {}, env: {}, needsSocket: false });
+    const requests = Promise.all(
+      Array.from({ length: 20 }, (_, at) => client.encrypt(Buffer.alloc(32), `c${String(at)}`)),
+    );
+    const asked = {
+      operation: "keys destroy",
+      keyId: "k",
+      reason: "drill",
+      outcome: "ok",
+      details: { objects: 0 },
+    };
+    await recordOperatorEvent(settings, asked);
+    await requests;
+    const event = linesOf(file).find(({ event }) => event === "operator");
+    expect(event).toMatchObject({ ...asked, operator: { uid: process.getuid?.(), pid: process.pid } });
+    await waitFor(() => linesOf(file).some(({ uid }) => uid === "c19"));
+    expect(verify()).toMatchObject({ code: 0, report: { problems: [] } });
+  });
+
+  it("outlives a disk that takes no more: requests go on, it is reported, and no line is lost", async () => {
+    const sealed = await client.encrypt(Buffer.alloc(32), "before");
+    await waitFor(() => linesOf(file).some(({ uid }) => uid === "before"));
+    const limit = (bytes: number | string): void => {
+      execFileSync("prlimit", ["--pid", String(plugin.pid), `--fsize=${String(bytes)}:unlimited`]);
+    };
+    // Enough for the plugin's log, and soon reached by the audit log, in the middle of a line.
+    limit(100_001);
+    for (let at = 0; at < 500; at++) await client.decrypt(sealed, `full-${String(at)}`);
+    await waitFor(async () => (await metric("kms_pkcs11_audit_up")) === 0);
+    expect(await metric("kms_pkcs11_audit_buffered")).toBeGreaterThan(0);
+    expect((await client.status()).healthz).toBe("ok");
+    expect(plugin.log).toMatch(/EFBIG.*the audit log cannot be written; requests go on/);
+    expect(verify()).toMatchObject({ code: 0 });
+    limit("unlimited");
+    await waitFor(() => linesOf(file).some(({ uid }) => uid === "full-499"), { timeoutMs: 20_000 });
+    expect(await metric("kms_pkcs11_audit_up")).toBe(1);
+    expect(await metric("kms_pkcs11_audit_lost_total")).toBe(0);
+    const uids = linesOf(file)
+      .map(({ uid }) => String(uid))
+      .filter((uid) => uid.startsWith("full-"));
+    expect(uids).toEqual(Array.from({ length: 500 }, (_, at) => `full-${String(at)}`));
+    expect(verify()).toMatchObject({ code: 0, report: { problems: [] } });
+  });
+
+  it("is whole after a crash and after a stop, and what was done to it is found", async () => {
+    await plugin.stop("SIGKILL");
+    await plugin.start();
+    await plugin.stop();
+    const lines = linesOf(file);
+    expect(lines.at(-1)).toMatchObject({ event: "stopped" });
+    expect(verify()).toMatchObject({ code: 0, report: { lines: lines.length } });
+    execFileSync("sed", ["-i", "4d", file]);
+    const { code, stdout } = kmsPkcs11(["audit", "verify", "--config", plugin.configFile]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/^problem +\S+audit\.log:4 1 line is missing before it \(number 5\)$/m);
+    const key = join(plugin.stateDir, "audit.key");
+    expect(kmsPkcs11(["audit", "verify", "--file", file, "--key-file", key]).code).toBe(1);
+    expect(kmsPkcs11(["audit", "verify", "--file", file]).code).toBe(2);
+    expect(kmsPkcs11(["audit", "verify", "--file", "/nowhere/a", "--key-file", key]).code).toBe(2);
+  });
+});
+
+describe("a log that cannot be written", () => {
+  let folder: string;
+  const messages: string[] = [];
+  const log = {
+    debug: () => undefined,
+    info: (_fields: object, message: string) => messages.push(message),
+    warn: () => undefined,
+    error: (_fields: object, message: string) => messages.push(message),
+  };
+  const RETRY = { flushMs: 1, firstRetryMs: 5, lastRetryMs: 5 };
+
+  beforeEach(() => {
+    folder = makeFolder("audit");
+    messages.length = 0;
+  });
+
+  afterEach(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  const place = () => ({ file: join(folder, "a.log"), keyFile: join(folder, "k"), maxBytes: 1e9, keep: 1 });
+  const event = { event: "started", version: "1", socket: "s", mode: "0600", pid: 1 } as const;
+
+  it("keeps what fits, and tells in its place how many did not", async () => {
+    mkdirSync(place().file);
+    const audit = new AuditLog(place(), log, RETRY);
+    audit.record(event);
+    await waitFor(() => !audit.up);
+    for (let at = 0; at < 10_004; at++) audit.record(event);
+    expect([audit.buffered, audit.lost]).toEqual([10_000, 5]);
+    rmSync(place().file, { recursive: true });
+    await waitFor(() => audit.up && audit.buffered === 0, { timeoutMs: 20_000 });
+    audit.record(event);
+    await audit.stop();
+    const lines = linesOf(place().file);
+    expect(lines).toHaveLength(10_002);
+    expect(lines[10_000]).toMatchObject({ event: "gap", lost: 5, reason: "EISDIR" });
+    expect((await verifyAudit(place())).problems).toEqual([]);
+    expect(messages).toEqual([
+      "the audit log cannot be written; requests go on",
+      "the audit log is written again",
+    ]);
+  });
+
+  it("does not hold up a stop, which says what it cost", async () => {
+    mkdirSync(place().file);
+    const audit = new AuditLog(place(), log, RETRY);
+    audit.record(event);
+    await audit.stop();
+    expect(messages.at(-1)).toBe("audit events were lost at the stop");
+  });
+});
