@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from "commander";
 import { KmsError } from "../errors.js";
 import { VERSION } from "../serve.js";
 import { addAuditCommand } from "./audit.js";
+import { addBenchCommand } from "./bench.js";
 import { addCheckCommand } from "./check.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import { addKeysCommand } from "./keys.js";
@@ -32,6 +33,7 @@ Example:
   addStatusCommand(program, terminal);
   addKeysCommand(program, terminal);
   addAuditCommand(program, terminal);
+  addBenchCommand(program, terminal);
   inherit(program, program.commands);
   return program;
 }

@@ -1,18 +1,17 @@
 // Mode `local-kek`: a 256-bit key made in this process, wrapped once by the HSM and carried in an annotation,
-// seals DEK seeds in process with AES-256-GCM (NIST SP 800-38D, random 96-bit IVs, at most 2^20 uses a key,
-// far below the 2^32 of section 8.3). It is bound to its KEK by associated data and lives in memory only;
+// seals DEK seeds in process with AES-256-GCM (random IVs: at most 2^20 uses a key, far below the 2^32 of NIST
+// SP 800-38D section 8.3). It is bound to its KEK by associated data and lives in memory only;
 // two processes never share one, since each makes its own.
-import { createCipheriv, createDecipheriv, createSecretKey, randomBytes, type KeyObject } from "node:crypto";
+import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
+import { openSealed, sealUnder } from "./aead.js";
 import { associatedData, encodeEnvelope, LOCAL_KEK } from "./envelope.js";
 import type { Annotations } from "./kms.js";
 
 /** The annotation that carries the wrapped local KEK: a fully qualified domain name without a slash. */
 export const LOCAL_KEK_ANNOTATION = "local-kek.kms-pkcs11.dev";
 export const LOCAL_KEK_BYTES = 32;
-const IV_BYTES = 12;
-const TAG_BYTES = 16;
 /** Unwrapped local KEKs of other nodes and earlier times that are kept; one is a few hundred bytes. */
 const MAX_OPENED = 1_000;
 
@@ -69,10 +68,7 @@ export class LocalKeks {
     plaintext: Uint8Array,
   ): Promise<{ ciphertext: Buffer; annotations: Annotations }> {
     const local = await this.#use(keyId);
-    const iv = randomBytes(IV_BYTES);
-    const cipher = createCipheriv("aes-256-gcm", local.key, iv, { authTagLength: TAG_BYTES });
-    cipher.setAAD(associatedData(LOCAL_KEK, keyId));
-    const body = Buffer.concat([iv, cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
+    const body = sealUnder(local.key, associatedData(LOCAL_KEK, keyId), plaintext);
     return {
       ciphertext: encodeEnvelope(LOCAL_KEK, body),
       annotations: { [LOCAL_KEK_ANNOTATION]: local.wrapped },
@@ -174,22 +170,10 @@ function nameOf(keyId: string, wrapped: Uint8Array): string {
 
 /** @throws KmsError NOT_AUTHENTIC */
 function openBody(key: KeyObject, keyId: string, body: Uint8Array): Buffer {
-  const tagAt = body.length - TAG_BYTES;
-  const decipher = createDecipheriv("aes-256-gcm", key, body.subarray(0, IV_BYTES), {
-    authTagLength: TAG_BYTES,
-  });
-  decipher.setAAD(associatedData(LOCAL_KEK, keyId));
-  decipher.setAuthTag(body.subarray(tagAt));
-  const plaintext = decipher.update(body.subarray(IV_BYTES, tagAt));
-  try {
-    decipher.final();
-  } catch (error) {
-    plaintext.fill(0);
-    throw new KmsError(
-      "NOT_AUTHENTIC",
-      `the ciphertext does not authenticate under its local KEK (key_id ${keyId})`,
-      error,
-    );
-  }
-  return plaintext;
+  const plaintext = openSealed(key, associatedData(LOCAL_KEK, keyId), body);
+  if (plaintext !== undefined) return plaintext;
+  throw new KmsError(
+    "NOT_AUTHENTIC",
+    `the ciphertext does not authenticate under its local KEK (key_id ${keyId})`,
+  );
 }

@@ -22,6 +22,7 @@ const COMMANDS = [
   "keys adopt",
   "keys destroy",
   "audit verify",
+  "bench",
 ];
 /** Flags of the project's scripts and of Kubernetes, which the README mentions too. */
 const FOREIGN_FLAGS = ["--once", "--minutes", "--operations", "--smoke", "--config", "--help"];

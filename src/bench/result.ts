@@ -1,0 +1,26 @@
+// Everything that one run of `kms-pkcs11 bench` has found, with what it depends on: its JSON document.
+import type { CoreFigure } from "./core.js";
+import type { Comparison, EndpointFigure } from "./endpoints.js";
+import type { Machine } from "./machine.js";
+import type { TokenFigure } from "./token.js";
+
+export interface BenchSettings {
+  readonly concurrency: readonly number[];
+  readonly sessions: readonly number[];
+  readonly repetitions: number;
+  readonly turnMs: number;
+  /** Lengths for the core. */
+  readonly bytes: readonly number[];
+  /** Ciphertexts of a turn in which each is asked for once. */
+  readonly seeds: number;
+}
+
+export interface BenchResult {
+  readonly version: string;
+  readonly machine: Machine;
+  readonly settings: BenchSettings;
+  readonly core: readonly CoreFigure[];
+  readonly token: readonly TokenFigure[];
+  readonly plugin: readonly EndpointFigure[];
+  readonly versus: readonly Comparison[];
+}
