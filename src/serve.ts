@@ -3,8 +3,10 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import {
+  checkPin,
   describePinSource,
   environmentWithoutPin,
+  MAX_PIN_BYTES,
   pinSourceStamp,
   readPin,
   type PinSource,
@@ -14,6 +16,7 @@ import { effectiveSettings, type Settings, type TokenSettings } from "./config/s
 import { KmsError } from "./errors.js";
 import { FailoverHsm } from "./hsm/failover.js";
 import type { HsmObserver } from "./hsm/dispatcher.js";
+import { HeldPin, stateAfter } from "./hsm/held-pin.js";
 import { PinGate, type Pin } from "./hsm/pin-gate.js";
 import { FilePinMemory, VolatilePinMemory } from "./hsm/pin-memory.js";
 import type { Hsm } from "./hsm/port.js";
@@ -31,10 +34,13 @@ import { ProviderRoom } from "./provider/room.js";
 import { FilePublishedMemory, NO_PUBLISHED_MEMORY } from "./provider/published-memory.js";
 import { grpcStatusName } from "./server/grpc-status.js";
 import { startServer, type RunningServer } from "./server/server.js";
+import { startUnlock, type RunningUnlock } from "./server/unlock.js";
 
 const TOKEN_HOST_ENTRY = fileURLToPath(new URL("./token-host/main.js", import.meta.url));
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
+/** How long an operator who hands over a PIN waits for the token's word. */
+const UNLOCK_MS = 15_000;
 
 export const VERSION = (
   JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }
@@ -53,10 +59,12 @@ export interface TokenAccess {
   readonly observer: HsmObserver;
   readonly log: Log;
   readonly env: NodeJS.ProcessEnv;
+  /** A PIN that is handed over, in place of the source that the settings name. */
+  readonly heldPin?: HeldPin | undefined;
 }
 
 /** One token's HSM layer, not yet started. */
-export function openToken({ settings, token, hosts, observer, log, env }: TokenAccess): TokenHsm {
+export function openToken({ settings, token, hosts, observer, log, env, heldPin }: TokenAccess): TokenHsm {
   const { uri, modulePath, moduleParameters, pin } = token;
   const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
   const memory =
@@ -76,7 +84,7 @@ export function openToken({ settings, token, hosts, observer, log, env }: TokenA
       sessions,
     },
     hosts,
-    gate: new PinGate({ pin: pinFrom(pin, env), memory, allowFinalTry, log }),
+    gate: new PinGate({ pin: heldPin ?? pinFrom(pin, env), memory, allowFinalTry, log }),
     startTimeoutMs,
     requestTimeoutMs,
     queue,
@@ -93,8 +101,16 @@ function pinFrom(source: PinSource, env: NodeJS.ProcessEnv): Pin {
   };
 }
 
+/** A token whose PIN an operator hands over on a socket. */
+interface LockedToken {
+  readonly source: PinSource & { readonly kind: "unlock" };
+  readonly held: HeldPin;
+  readonly hsm: TokenHsm;
+}
+
 interface OpenedTokens {
   readonly tokens: readonly TokenHsm[];
+  readonly locked: readonly LockedToken[];
   /** All of them as one. */
   readonly port: Hsm;
 }
@@ -106,16 +122,47 @@ function openTokens(
   env: NodeJS.ProcessEnv,
 ): OpenedTokens {
   const { hosts, requestTimeoutMs } = settings.hsm;
-  const members = settings.tokens.map((token) => ({
-    name: formatPkcs11Uri(token.uri),
-    hsm: openToken({ settings, token, hosts, observer, log, env }),
-  }));
+  const locked: LockedToken[] = [];
+  const members = settings.tokens.map((token) => {
+    const { uri, pin: source } = token;
+    const heldPin = source.kind === "unlock" ? holdPin(source.path) : undefined;
+    const hsm = openToken({ settings, token, hosts, observer, log, env, heldPin });
+    if (source.kind === "unlock" && heldPin !== undefined) locked.push({ source, held: heldPin, hsm });
+    return { name: formatPkcs11Uri(uri), hsm };
+  });
   const [only] = members;
   const port =
     only !== undefined && members.length === 1
       ? only.hsm
       : new FailoverHsm({ members, requestTimeoutMs, log });
-  return { tokens: members.map(({ hsm }) => hsm), port };
+  return { tokens: members.map(({ hsm }) => hsm), locked, port };
+}
+
+function holdPin(path: string): HeldPin {
+  const missing = `the PIN has not been handed over since the start; run kms-pkcs11 unlock --socket ${path}`;
+  return new HeldPin(`socket ${path}`, missing);
+}
+
+/** @throws KmsError SOCKET_UNUSABLE */
+function startUnlocking({ source, held, hsm }: LockedToken): Promise<RunningUnlock> {
+  return startUnlock({
+    path: source.path,
+    maxPinBytes: MAX_PIN_BYTES,
+    take: async (bytes) => {
+      const pin = checkPin(bytes, source);
+      const state = await stateAfter(
+        () => {
+          held.give(pin);
+        },
+        () => hsm.state(),
+        UNLOCK_MS,
+      );
+      const message = state.up
+        ? "the token is logged in"
+        : (state.reason?.message ?? "the token has not answered yet");
+      return { unlocked: state.up, message };
+    },
+  });
 }
 
 export interface Plugin {
@@ -144,9 +191,13 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
   const audit = openAudit(settings, metrics, log);
   const server = await serveSocket(settings, room, { metrics, audit, log });
   let http: RunningHttp | undefined;
+  const unlocks: RunningUnlock[] = [];
   try {
     http = settings.http && (await startHttp(settings.http, httpContent(room, metrics)));
+    for (const token of hsm.locked) unlocks.push(await startUnlocking(token));
   } catch (error) {
+    for (const unlock of unlocks) unlock.stop();
+    await http?.stop();
     await server.stop(0);
     throw error;
   }
@@ -157,9 +208,11 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
     log,
     http,
     stop: async () => {
+      for (const unlock of unlocks) unlock.stop();
       await server.stop(DRAIN_MS);
       room.stop();
       await Promise.all(hsm.tokens.map((token) => token.stop(HSM_STOP_MS)));
+      for (const { held } of hsm.locked) held.forget();
       await http?.stop();
       audit?.record(lifeEvent("stopped", settings));
       await audit?.stop();

@@ -10,6 +10,7 @@ import { addKeysCommand } from "./keys.js";
 import { PROCESS_TERMINAL, type Terminal } from "./output.js";
 import { addServeCommand } from "./serve.js";
 import { addStatusCommand } from "./status.js";
+import { addUnlockCommand } from "./unlock.js";
 
 export function createProgram(terminal: Terminal): Command {
   const program = new Command("kms-pkcs11")
@@ -31,6 +32,7 @@ Example:
   addServeCommand(program);
   addCheckCommand(program, terminal);
   addStatusCommand(program, terminal);
+  addUnlockCommand(program, terminal);
   addKeysCommand(program, terminal);
   addAuditCommand(program, terminal);
   addBenchCommand(program, terminal);

@@ -1,15 +1,17 @@
 // How a PIN source is written in a pin-source attribute (RFC 7512 section 2.4) or an option: "file:/path", a
-// plain path, "env:NAME" or "credential:NAME". Only the grammar; nothing is read here. What is given may be a
+// plain path, "env:NAME", "credential:NAME" or "unlock:/path". Only the grammar; nothing is read here. What is given may be a
 // PIN that somebody took for its source, so no message repeats it.
 import { fileURLToPath } from "node:url";
 import { KmsError } from "../errors.js";
+import { parseSocketAddress } from "./socket-address.js";
 
 export type PinSourceName =
   | { readonly kind: "file"; readonly path: string }
   | { readonly kind: "env"; readonly name: string }
-  | { readonly kind: "credential"; readonly name: string };
+  | { readonly kind: "credential"; readonly name: string }
+  | { readonly kind: "unlock"; readonly path: string };
 
-const FORMS = "give file:/path, env:NAME or credential:NAME";
+const FORMS = "give file:/path, env:NAME, credential:NAME or unlock:/path";
 const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 /** systemd takes a credential's name as a file name (systemd.exec, LoadCredential=). */
 const CREDENTIAL_NAME = /^(?!\.{1,2}$)[\x21-\x2e\x30-\x39\x3b-\x7e]{1,255}$/;
@@ -28,6 +30,8 @@ export function parsePinSourceName(text: string): PinSourceName {
       return { kind: "env", name: checkEnvName(text.slice(colon + 1)) };
     case "credential":
       return { kind: "credential", name: checkCredentialName(text.slice(colon + 1)) };
+    case "unlock":
+      return { kind: "unlock", path: checkUnlockSocket(text.slice(colon + 1)) };
     default:
       throw invalid(`this kind of pin-source is not known; ${FORMS}`);
   }
@@ -49,6 +53,13 @@ export function checkCredentialName(name: string): string {
 export function checkAbsolutePath(path: string): string {
   if (path.startsWith("/") && path !== "/" && !path.includes("\0")) return path;
   throw invalid("is not an absolute path; begin it with /");
+}
+
+/** Returns the path itself. @throws KmsError CONFIG_INVALID unless it can be a socket that has access control */
+export function checkUnlockSocket(path: string): string {
+  const { abstract, path: checked } = parseSocketAddress(path);
+  if (!abstract) return checked;
+  throw invalid("is a socket without access control; give a path such as /run/kms-pkcs11/unlock.sock");
 }
 
 function pathOfUrl(text: string): string {

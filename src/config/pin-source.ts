@@ -12,6 +12,8 @@ export type PinSource =
   | { readonly kind: "file"; readonly path: string }
   | { readonly kind: "credential"; readonly path: string }
   | { readonly kind: "env"; readonly name: string }
+  /** Handed over to the running plugin on this socket. */
+  | { readonly kind: "unlock"; readonly path: string }
   | { readonly kind: "none" };
 
 /** The systemd credential that is used when nothing else is configured. */
@@ -54,6 +56,8 @@ export function readPin(source: PinSource, env: Environment): Buffer | undefined
   switch (source.kind) {
     case "none":
       return undefined;
+    case "unlock":
+      throw unreadable(source, "holds nothing here; it is handed over to the running plugin");
     case "env":
       return checkPin(Buffer.from(env[source.name] ?? ""), source);
     case "file":
@@ -105,7 +109,7 @@ function readInto(path: string, bytes: Buffer): number {
 }
 
 /** Returns a copy of the PIN alone and zeroes `bytes`. What cannot be a PIN must cost no attempt. */
-function checkPin(bytes: Buffer, source: PinSource): Buffer {
+export function checkPin(bytes: Buffer, source: PinSource): Buffer {
   try {
     const end =
       bytes.at(-1) !== 0x0a ? bytes.length : bytes.at(-2) === 0x0d ? bytes.length - 2 : bytes.length - 1;
@@ -132,7 +136,8 @@ function checkPin(bytes: Buffer, source: PinSource): Buffer {
 export function pinSourceStamp(source: PinSource): string {
   switch (source.kind) {
     case "none":
-      return "none";
+    case "unlock":
+      return source.kind;
     case "env":
       return `env:${source.name}:${String(performance.timeOrigin)}`;
     case "file":
@@ -166,6 +171,8 @@ export function describePinSource(source: PinSource): string {
   switch (source.kind) {
     case "none":
       return "no PIN source";
+    case "unlock":
+      return `socket ${source.path}`;
     case "env":
       return `environment variable ${source.name}`;
     case "credential":

@@ -3,7 +3,12 @@
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { optionalText, requiredText } from "./option.js";
-import { checkAbsolutePath, checkCredentialName, checkEnvName } from "./pin-source-name.js";
+import {
+  checkAbsolutePath,
+  checkCredentialName,
+  checkEnvName,
+  checkUnlockSocket,
+} from "./pin-source-name.js";
 import { parsePkcs11Uri, requireKekUri, type KekUri } from "./pkcs11-uri.js";
 
 /** Far beyond what NSS or p11-kit take, and short enough to be searched for secrets. */
@@ -46,6 +51,12 @@ export const pinSection = z
       read: checkCredentialName,
       secret: true,
       why: "A systemd credential that holds the PIN; without any PIN source, `kms-pkcs11-pin` is used if it is there",
+    }),
+    unlock: optionalText({
+      range: "an absolute path",
+      read: checkUnlockSocket,
+      secret: true,
+      why: "A socket on which `kms-pkcs11 unlock` hands over the PIN after each start; it is in memory only",
     }),
   })
   .prefault({});

@@ -20,7 +20,7 @@ export interface TokenSettings {
 export interface TokenDraft {
   readonly uri?: KekUri | undefined;
   readonly module?: { readonly path?: string | undefined; readonly parameters?: string | undefined };
-  readonly pin?: { readonly [Kind in "file" | "env" | "credential"]?: string | undefined };
+  readonly pin?: { readonly [Kind in "file" | "env" | "credential" | "unlock"]?: string | undefined };
 }
 
 /** The paths of one token's settings, for messages. */
@@ -123,5 +123,6 @@ function namesOf({ pin }: TokenDraft): PinSourceName[] {
   if (pin?.file !== undefined) names.push({ kind: "file", path: pin.file });
   if (pin?.env !== undefined) names.push({ kind: "env", name: pin.env });
   if (pin?.credential !== undefined) names.push({ kind: "credential", name: pin.credential });
+  if (pin?.unlock !== undefined) names.push({ kind: "unlock", path: pin.unlock });
   return names;
 }

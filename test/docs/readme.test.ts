@@ -16,6 +16,7 @@ const COMMANDS = [
   "serve",
   "check",
   "status",
+  "unlock",
   "keys create",
   "keys list",
   "keys rotate",

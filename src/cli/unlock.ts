@@ -1,0 +1,84 @@
+// `kms-pkcs11 unlock`: hands the PIN over to a running plugin, from a terminal without showing it or from standard
+// input. The PIN is in no argument, no environment and no file.
+import { connect } from "node:net";
+import type { Command } from "commander";
+import { KmsError } from "../errors.js";
+import { EXIT_NO } from "./exit-code.js";
+import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import { readHidden } from "./read-hidden.js";
+
+interface UnlockOptions {
+  readonly socket: string;
+  readonly output: OutputFormat;
+}
+
+interface Answer {
+  readonly unlocked: boolean;
+  readonly message: string;
+}
+
+/** Longer than the plugin waits for the token. */
+const ANSWER_LIMIT_MS = 30_000;
+
+export function addUnlockCommand(program: Command, terminal: Terminal): void {
+  program
+    .command("unlock")
+    .description(
+      "hand the token's PIN over to a running plugin; exit 0 if the token has taken it, 1 if not, 3 if there is no plugin",
+    )
+    .option("--socket <path>", "the plugin's pin.unlock", "/run/kms-pkcs11/unlock.sock")
+    .addHelpText(
+      "after",
+      `
+Asks for the PIN on a terminal; otherwise reads it from standard input. A wrong PIN costs one attempt.
+
+Examples:
+  kms-pkcs11 unlock
+  systemd-ask-password 'PIN of the KMS token' | kms-pkcs11 unlock`,
+    )
+    .action(async (_local, command: Command) => {
+      const { socket, output } = command.optsWithGlobals<UnlockOptions>();
+      const pin = await readHidden("PIN: ");
+      try {
+        const answer = await handOver(socket, pin);
+        if (output === "json") terminal.out(formatJson(answer));
+        else terminal.out(answer.message);
+        if (!answer.unlocked) process.exitCode = EXIT_NO;
+      } finally {
+        pin.fill(0);
+      }
+    });
+}
+
+/** @throws KmsError PEER_UNREACHABLE */
+async function handOver(path: string, pin: Buffer): Promise<Answer> {
+  const text = await new Promise<string>((resolve, reject) => {
+    const fail = (problem: string, cause?: unknown): void => {
+      reject(new KmsError("PEER_UNREACHABLE", `${path}: ${problem}`, cause));
+    };
+    const socket = connect({ path, allowHalfOpen: true });
+    let received = "";
+    socket.setTimeout(ANSWER_LIMIT_MS, () => socket.destroy(new Error("no answer")));
+    socket.on("error", (error) => {
+      fail(
+        `${error.message}; is the plugin running, with pin.unlock set, and are you its user or root?`,
+        error,
+      );
+    });
+    socket.on("data", (chunk) => (received += chunk.toString()));
+    socket.on("end", () => {
+      resolve(received);
+    });
+    socket.end(pin);
+  });
+  try {
+    const { unlocked, message } = JSON.parse(text) as Partial<Answer>;
+    return { unlocked: unlocked === true, message: String(message) };
+  } catch (error) {
+    throw new KmsError(
+      "PEER_UNREACHABLE",
+      `${path}: what listens there is no plugin that takes a PIN`,
+      error,
+    );
+  }
+}

@@ -1,0 +1,113 @@
+// A plugin whose PIN is on no disk: it starts locked, says what to do, is unlocked by the command, and a wrong PIN costs
+// one attempt.
+
+import { spawnSync } from "node:child_process";
+import { statSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+
+import { KmsClient } from "../../src/cli/kms-client.js";
+import { FaultModule } from "../support/fault-module.js";
+import { createKek, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { waitFor } from "../support/wait.js";
+
+const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
+const LIMIT = { timeoutMs: 20_000, intervalMs: 50 };
+
+let softHsm: SoftHsm;
+let fault: FaultModule;
+let plugin: PluginProcess;
+let socket: string;
+let client: KmsClient;
+
+beforeAll(() => {
+  softHsm = createSoftHsm({ pin: "müller-1234" });
+  fault = new FaultModule(softHsm);
+  createKek(fault);
+});
+
+beforeEach(async () => {
+  plugin = new PluginProcess(fault);
+  socket = join(plugin.folder, "run", "unlock.sock");
+  const uri = `pkcs11:token=${softHsm.label};object=kms-kek?module-path=${fault.modulePath}`;
+  plugin.configure({ keys: { uri }, pin: { unlock: socket } });
+  client = new KmsClient(plugin.socket);
+  plugin.launch();
+  await waitFor(() => statSync(socket, { throwIfNoEntry: false })?.isSocket() === true, LIMIT);
+});
+
+afterEach(async () => {
+  client.close();
+  await plugin.stop();
+  plugin.remove();
+});
+
+afterAll(() => {
+  fault.remove();
+  softHsm.remove();
+});
+
+const statusText = (): Promise<string> => client.status().then(({ healthz }) => healthz, String);
+
+function unlock(pin: string, ...options: string[]): CommandResult {
+  const args = [MAIN, "unlock", "--socket", socket, ...options];
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { input: pin, encoding: "utf8" });
+  return { code: status, stdout, stderr };
+}
+
+it("is locked after its start, and unlocked by the PIN, which is shown nowhere", async () => {
+  await waitFor(async () => /run kms-pkcs11 unlock --socket/.test(await statusText()), LIMIT);
+  expect(statSync(socket).mode & 0o777).toBe(0o600);
+  expect(unlock(`${softHsm.pin}\n`)).toEqual({ code: 0, stdout: "the token is logged in\n", stderr: "" });
+  await waitFor(async () => (await statusText()) === "ok", LIMIT);
+  expect(plugin.log).not.toContain(softHsm.pin);
+});
+
+it("goes on by itself when a token host is replaced", async () => {
+  expect(unlock(softHsm.pin).code).toBe(0);
+  await waitFor(async () => (await statusText()) === "ok", LIMIT);
+  const before = fault.calls("C_Login");
+  fault.set(`C_Encrypt segv once=${fault.path("first")}`, `C_Encrypt segv once=${fault.path("second")}`);
+  await waitFor(() => client.encrypt(Buffer.from("seed"), "after"), LIMIT);
+  await waitFor(() => fault.calls("C_Login") > before, LIMIT);
+  fault.clear();
+  expect(await statusText()).toBe("ok");
+});
+
+it("spends one attempt on a wrong PIN, and none on what cannot be one", async () => {
+  await waitFor(async () => /unlock/.test(await statusText()), LIMIT);
+  const before = fault.calls("C_Login");
+  expect(unlock("")).toMatchObject({ code: 1, stdout: expect.stringMatching(/is empty/) as string });
+  expect(unlock("two\nlines")).toMatchObject({
+    code: 1,
+    stdout: expect.stringMatching(/several lines/) as string,
+  });
+  expect(fault.calls("C_Login")).toBe(before);
+  const wrong = unlock("wrong", "--output", "json");
+  expect(JSON.parse(wrong.stdout)).toMatchObject({
+    unlocked: false,
+    message: expect.stringMatching(/PIN/) as string,
+  });
+  expect(wrong.code).toBe(1);
+  expect(fault.calls("C_Login")).toBe(before + 1);
+  expect(unlock(softHsm.pin).code).toBe(0);
+  await waitFor(async () => (await statusText()) === "ok", LIMIT);
+});
+
+it("cuts off who sends without end, and goes on", async () => {
+  const flood = connect(socket);
+  const closed = new Promise((resolve) => flood.once("close", resolve));
+  flood.on("error", () => undefined);
+  flood.write(Buffer.alloc(4_096, "x"));
+  await closed;
+  expect(unlock(softHsm.pin).code).toBe(0);
+});
+
+it("says that there is no plugin", async () => {
+  await plugin.stop();
+  expect(unlock(softHsm.pin)).toMatchObject({ code: 3, stdout: "" });
+});
