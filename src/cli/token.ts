@@ -3,7 +3,7 @@
 import type { Settings } from "../config/settings.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { Log } from "../log.js";
-import { openToken } from "../serve.js";
+import { openToken } from "../open-tokens.js";
 
 const SILENT: Log = {
   debug: () => undefined,
