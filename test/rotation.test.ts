@@ -13,7 +13,7 @@ import { runTool, tokenUri } from "./support/token.js";
 import { waitFor } from "./support/wait.js";
 
 const LONG = { timeoutMs: 30_000, intervalMs: 20 };
-const DELAY = "8s";
+const DELAY = "12s";
 const SEED = Buffer.alloc(32, 7);
 const ENCRYPTING_AT_ONCE = 8;
 

@@ -4,23 +4,39 @@ import type { Command } from "commander";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/wire.js";
-import { findByKeyId, readSchedule } from "../provider/generations.js";
+import { activeAt, findByKeyId, readSchedule } from "../provider/generations.js";
 import { labelOf } from "../provider/instant.js";
 import { schedulePolicy } from "../serve.js";
+import { findKey, recordOn, viewKeyring, type KeyringView } from "./keyring-view.js";
 import { audited } from "./operator-audit.js";
-import { formatJson, type Terminal } from "./output.js";
+import { formatJson, formatTable, type Terminal } from "./output.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
-import { withToken } from "./token.js";
+import { withTokens, type Token } from "./token.js";
+import { changeEvent, changeRows, changeTokens, requireChanged, type Changes } from "./token-changes.js";
+
+/** An adopted key counts as active since an hour ago, in ms: also for a node whose clock is behind. */
+const BEFORE_NOW_MS = 3_600_000;
+
+interface Adopted {
+  readonly keyId: string;
+  readonly label: string;
+  readonly changes: Changes;
+}
 
 export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
   addKeyOptions(keys.command("adopt"))
     .description(
-      "give a key made by another tool an activation label, where the token allows it; its key_id stays",
+      "give a key made by another tool an activation label, where the tokens allow it; its key_id stays",
     )
     .argument("<key_id>", "the key_id, as keys list shows it")
     .addHelpText(
       "after",
-      "\nExample:\n  kms-pkcs11 keys adopt 0193...c1 --config /etc/kms-pkcs11/config.yaml",
+      `
+Adopting is not needed to rotate: a key with the plain label is superseded by any that has an instant. It never
+changes which key is active. With several tokens each that holds the key is told; a repeat finishes what failed.
+
+Example:
+  kms-pkcs11 keys adopt 0193...c1 --config /etc/kms-pkcs11/config.yaml`,
     )
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
@@ -28,31 +44,73 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
       const adopted = await audited(
         settings,
         { operation: "keys adopt", keyId },
-        () => adopt(settings, keyId),
-        ({ label }) => ({ details: { label } }),
+        () => withTokens(settings, (tokens) => adopt(settings, tokens, keyId)),
+        (done) => {
+          const { outcome, details } = changeEvent(done.changes);
+          return { outcome, details: { label: done.label, ...details } };
+        },
       );
-      if (options.output === "json") terminal.out(formatJson({ adopted }));
-      else terminal.out(`adopted as "${adopted.label}" (key_id ${adopted.keyId})`);
+      const { changes, ...result } = adopted;
+      if (options.output === "json") terminal.out(formatJson({ adopted: result, tokens: changes.tokens }));
+      else {
+        const rows =
+          changes.tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
+        terminal.out(`adopted as "${adopted.label}" (key_id ${adopted.keyId})${rows}`);
+      }
+      requireChanged(changes, "adopted");
     });
 }
 
-async function adopt(settings: Settings, keyId: string): Promise<KekRecord> {
-  return withToken(settings, async (hsm) => {
-    const schedule = readSchedule(await hsm.listKeks(), schedulePolicy(settings));
-    const generation = findByKeyId(schedule, keyId);
-    if (generation === undefined)
-      throw new KmsError("KEY_UNKNOWN", `the token holds no usable KEK with key_id ${keyId}`);
-    const { record, activation } = generation;
-    if (Number.isFinite(activation))
-      throw new KmsError("TOKEN_REFUSED", `"${record.label}" has an activation instant already`);
-    const later = schedule.generations.find((other) => Number.isFinite(other.activation));
-    // Before every generation that has an instant: adopting must not change which one is active.
-    const instant =
-      later === undefined ? Date.now() : Math.min(...finiteActivations(schedule.generations)) - 1000;
-    return hsm.relabel(record.keyId, labelOf(settings.objectName, instant));
+async function adopt(settings: Settings, tokens: readonly Token[], keyId: string): Promise<Adopted> {
+  const now = Date.now();
+  const policy = schedulePolicy(settings);
+  const view = viewKeyring(tokens, policy, now);
+  const generation = findByKeyId(view.schedule, keyId);
+  if (generation === undefined) throw notFound(view, tokens, keyId);
+  const { record } = generation;
+  const labels = tokens.flatMap((token) => recordOn(token, record)?.label ?? []);
+  if (!labels.includes(settings.objectName))
+    throw new KmsError("TOKEN_REFUSED", `"${record.label}" has an activation instant already`);
+  // What was done on one token is done likewise on the others.
+  const label = labels.find((one) => one !== settings.objectName) ?? newLabel(settings, view, record, now);
+  const changes = await changeTokens(tokens, record, async ({ hsm }, own) => {
+    if (own.label === label) return false;
+    await hsm.relabel(own.keyId, label);
+    return true;
   });
+  return { keyId: record.keyId, label, changes };
 }
 
-function finiteActivations(generations: readonly { readonly activation: number }[]): number[] {
-  return generations.map(({ activation }) => activation).filter(Number.isFinite);
+function notFound(view: KeyringView, tokens: readonly Token[], keyId: string): KmsError {
+  const failure = tokens.find((token) => token.failure !== undefined)?.failure;
+  if (failure !== undefined) return failure;
+  const refused = findKey(view, keyId);
+  const why = refused === undefined ? "no token of the configuration holds it" : refused.findings.join("; ");
+  return new KmsError("KEY_UNKNOWN", `no usable KEK has key_id ${keyId}: ${why}`);
+}
+
+/** An instant before now and before that of every other key. @throws KmsError where that made it the active one */
+function newLabel(settings: Settings, { schedule }: KeyringView, record: KekRecord, now: number): string {
+  const finite = schedule.generations.map(({ activation }) => activation).filter(Number.isFinite);
+  const label = labelOf(
+    settings.objectName,
+    Math.min(now - BEFORE_NOW_MS, ...finite.map((activation) => activation - 1000)),
+  );
+  const policy = schedulePolicy(settings);
+  const records = schedule.generations.map((one) =>
+    one.record === record ? { ...record, label } : one.record,
+  );
+  const before = activeAt(schedule, policy, now).record.keyId;
+  const after = readSchedule(records, policy);
+  if (after.refused.length > 0) {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `adopting it would take it out of keys.allowUnprotected, which names "${record.label}"; rotate to a protected key instead`,
+    );
+  }
+  if (activeAt(after, policy, now).record.keyId === before) return label;
+  throw new KmsError(
+    "TOKEN_REFUSED",
+    `adopting it would make it active instead of ${before}; adopt that one first`,
+  );
 }

@@ -1,76 +1,109 @@
-// `kms-pkcs11 keys destroy`: removes a generation of the KEK from the token, for good. Never the active one;
-// and only when the caller has written out that what it protects is lost.
+// `kms-pkcs11 keys destroy`: removes a generation of the KEK from every token that holds it, for good. Never the
+// active one; and only where something shows that nobody needs it.
 import { createInterface } from "node:readline/promises";
 import type { Command } from "commander";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import type { KekRecord } from "../hsm/wire.js";
-import { activeAt, findByKeyId, readSchedule, stateOf, type Generation } from "../provider/generations.js";
 import { schedulePolicy } from "../serve.js";
+import { findKey, viewKeyring, type ViewedKey } from "./keyring-view.js";
+import { requireNeverUsed } from "./never-used.js";
+import { parseNodes } from "./node-client.js";
 import { audited } from "./operator-audit.js";
-import { formatJson, type Terminal } from "./output.js";
+import { formatJson, formatTable, type Terminal } from "./output.js";
 import { addDisuseOptions, requireDisuse, type DisuseOptions } from "./proof-of-disuse.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
-import { withToken } from "./token.js";
+import { withTokens, type Token } from "./token.js";
+import { changeEvent, changeRows, destroyOn, requireChanged, type Changes } from "./token-changes.js";
 
-type DestroyOptions = SettingsOptions & DisuseOptions;
+interface DestroyOptions extends SettingsOptions, DisuseOptions {
+  readonly nodes?: string;
+}
 
 export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
   addDisuseOptions(addKeyOptions(keys.command("destroy")))
     .description(
-      "destroy a standby or retired KEK on the token; what is encrypted under it can then never be read again",
+      "destroy a standby or retired KEK on every token; what is encrypted under it can then never be read again",
     )
     .argument("<key_id>", "the key_id, as keys list shows it")
+    .option(
+      "--nodes <url,...>",
+      "for a standby KEK, every node's plugin, such as http://127.0.0.1:8090: enough if none of them has used it",
+    )
     .addHelpText(
       "after",
       `
+The active KEK is refused. Any other one wants a proof that nothing is under it, or its key_id written out. On a
+terminal the key_id has to be typed as well. With several tokens, a repeat finishes what failed on one of them.
+
+A standby KEK has protected nothing if no node has activated it. This machine's clock does not show that, a node's may
+be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant.
+
 Example:
   kms-pkcs11 keys destroy 0193...c1 --i-understand-data-is-lost 0193...c1 --config /etc/kms-pkcs11/config.yaml`,
     )
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<DestroyOptions>();
+      const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
       const settings = settingsFrom(options, false);
-      const { record } = await audited(
+      const destroyed = await audited(
         settings,
         { operation: "keys destroy", keyId },
-        () => destroy(settings, keyId, options),
-        ({ record: { label }, proof }) => ({ details: { label, proof } }),
+        () => withTokens(settings, (tokens) => destroy(settings, tokens, keyId, nodes, options)),
+        ({ key, proof, changes }) => {
+          const { outcome, details } = changeEvent(changes);
+          return { outcome, details: { label: key.record.label, proof, ...details } };
+        },
       );
-      if (options.output === "json")
-        terminal.out(formatJson({ destroyed: { keyId: record.keyId, label: record.label } }));
-      else terminal.out(`destroyed "${record.label}" (key_id ${record.keyId})`);
+      report(destroyed, options, terminal);
+      requireChanged(destroyed.changes, "destroyed");
     });
 }
 
 interface Destroyed {
-  readonly record: KekRecord;
+  readonly key: ViewedKey;
   readonly proof: string;
+  readonly changes: Changes;
 }
 
-async function destroy(settings: Settings, keyId: string, options: DestroyOptions): Promise<Destroyed> {
-  return withToken(settings, async (hsm) => {
-    const { record } = destroyable(await hsm.listKeks(), settings, keyId);
-    const proof = await requireDisuse(record, options);
-    await confirm(record.keyId);
-    await hsm.destroy(record.keyId);
-    return { record, proof };
-  });
-}
-
-/** @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK */
-function destroyable(
-  records: Parameters<typeof readSchedule>[0],
+async function destroy(
   settings: Settings,
+  tokens: readonly Token[],
   keyId: string,
-): Generation {
-  const policy = schedulePolicy(settings);
-  const schedule = readSchedule(records, policy);
-  const generation = findByKeyId(schedule, keyId);
-  if (generation === undefined)
-    throw new KmsError("KEY_UNKNOWN", `the token holds no KEK with key_id ${keyId}; nothing was destroyed`);
-  const now = Date.now();
-  if (stateOf(generation, activeAt(schedule, policy, now), now) !== "active") return generation;
+  nodes: readonly URL[],
+  options: DestroyOptions,
+): Promise<Destroyed> {
+  const key = destroyable(settings, tokens, keyId);
+  const proof = await requireUnneeded(key, nodes, options);
+  await confirm(key.record.keyId);
+  return { key, proof, changes: await destroyOn(tokens, key.record) };
+}
+
+/** @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK; why a token that may hold it cannot be read */
+function destroyable(settings: Settings, tokens: readonly Token[], keyId: string): ViewedKey {
+  const view = viewKeyring(tokens, schedulePolicy(settings), Date.now());
+  const key = findKey(view, keyId);
+  if (key === undefined) {
+    const failure = tokens.find((token) => token.failure !== undefined)?.failure;
+    throw (
+      failure ??
+      new KmsError("KEY_UNKNOWN", `no token holds a KEK with key_id ${keyId}; nothing was destroyed`)
+    );
+  }
+  // Without an active one nothing tells which of the others it is.
+  if (key.state !== "refused" && view.problem !== undefined) throw view.problem;
+  if (key.state !== "active") return key;
   throw new KmsError("TOKEN_REFUSED", `${keyId} is the active KEK and is not destroyed; rotate first`);
+}
+
+/** Returns what shows it. @throws KmsError TOKEN_REFUSED when nothing does */
+async function requireUnneeded(
+  { state, activation, record }: ViewedKey,
+  nodes: readonly URL[],
+  options: DestroyOptions,
+): Promise<string> {
+  if (state !== "standby" || activation === undefined || nodes.length === 0)
+    return requireDisuse(record, options);
+  return requireNeverUsed(record.keyId, activation, nodes);
 }
 
 /** Asks on a terminal for the key_id to be typed. @throws KmsError TOKEN_REFUSED */
@@ -81,4 +114,16 @@ async function confirm(keyId: string): Promise<void> {
   terminal.close();
   if (typed.trim() !== keyId)
     throw new KmsError("TOKEN_REFUSED", "another key_id was typed; nothing was destroyed");
+}
+
+function report({ key, proof, changes }: Destroyed, { output }: DestroyOptions, terminal: Terminal): void {
+  const { keyId, label } = key.record;
+  const { tokens, failure } = changes;
+  if (output === "json") {
+    terminal.out(formatJson({ destroyed: { keyId, label, state: key.state, proof }, tokens }));
+    return;
+  }
+  const did = failure === undefined ? "destroyed" : "not destroyed everywhere:";
+  const rows = tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
+  if (tokens.length > 1 || failure === undefined) terminal.out(`${did} "${label}" (key_id ${keyId})${rows}`);
 }

@@ -1,29 +1,50 @@
-// `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, to become active later.
-import type { Command } from "commander";
+// `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, to become active later, and
+// watches over it until every token and node has it.
+import { Option, type Command } from "commander";
 import { parseDuration } from "../config/duration.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import type { KekRecord } from "../hsm/wire.js";
-import { readSchedule } from "../provider/generations.js";
 import { DEFAULT_DELAY_MS, planRotation, type RotationPlan } from "../provider/rotation.js";
 import { schedulePolicy } from "../serve.js";
+import { viewKeyring } from "./keyring-view.js";
 import { makeGeneration } from "./new-generation.js";
+import { parseNodes } from "./node-client.js";
+import { compareNodes, readNodes, type NodeReport } from "./node-comparison.js";
 import { audited } from "./operator-audit.js";
-import { formatJson, formatTable, type Terminal } from "./output.js";
+import type { Terminal } from "./output.js";
+import { clockWarnings, look } from "./places.js";
+import { reportRotation, type Rotation } from "./rotation-report.js";
+import { LEAST_GUARDED_MS, watchRotation } from "./rotation-watch.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
-import { withToken } from "./token.js";
+import { requireAll, withTokens, type Token } from "./token.js";
 
 interface RotateOptions extends SettingsOptions {
   readonly activateIn?: string;
   readonly activateAt?: string;
   readonly dryRun?: true;
+  readonly wait?: true;
+  readonly nodes?: string;
+  readonly abortUnlessConverged?: true;
 }
 
-interface Rotated {
-  readonly plan: RotationPlan;
-  /** Undefined after a dry run. */
-  readonly made: KekRecord | undefined;
-}
+const HELP = `
+The key is made on the first token. Clone it to the other tokens of the configuration, and to the tokens of other
+nodes, by the vendor's means before its instant; a node that lacks it then goes on with the earlier key, and cannot
+read what the others write.
+
+--wait returns as soon as every other token and every node has the key with the same key_id, and every node has proven
+it; exit 1 if that is not so at the instant. The rotation then takes place all the same.
+
+--abort-unless-converged watches until 10 s before the instant, by the clock that is furthest ahead. If a token or a node
+lacks the key then, does not answer, or has failed its self-test, the key is destroyed again and nothing changes: exit 1.
+A key that a node uses already is never destroyed. Ctrl-C or SIGTERM ends the wait: the key is then destroyed too, unless
+everything was ready at the last look. If the command is killed otherwise, or its machine fails, the key stays and
+becomes active at its instant: look with 'keys list --nodes', cancel with 'keys destroy KEY_ID --nodes'.
+
+Example:
+  kms-pkcs11 keys rotate --config /etc/kms-pkcs11/config.yaml --activate-in 30m
+  kms-pkcs11 keys rotate --config /etc/kms-pkcs11/config.yaml --wait --abort-unless-converged \\
+    --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`;
 
 export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
   addKeyOptions(keys.command("rotate"))
@@ -31,37 +52,32 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       "make the next KEK inside the HSM; it is standby until its activation instant, then active on every node",
     )
     .option("--activate-in <duration>", "how long from now it becomes active, such as 10m (the default)")
-    .option("--activate-at <time>", "when it becomes active, such as 2026-12-01T10:00:00Z")
-    .option("--dry-run", "say what would be made, and make nothing")
-    .addHelpText(
-      "after",
-      "\nExample:\n  kms-pkcs11 keys rotate --config /etc/kms-pkcs11/config.yaml --activate-in 30m",
+    .addOption(
+      new Option("--activate-at <time>", "when it becomes active, such as 2026-12-01T10:00:00Z").conflicts(
+        "activateIn",
+      ),
     )
+    .option("--dry-run", "say what would be made, and make nothing")
+    .option("--wait", "wait until every other token and node has the key")
+    .option("--nodes <url,...>", "every node's plugin by its HTTP address, such as http://127.0.0.1:8090")
+    .option("--abort-unless-converged", "destroy the key 10 s before its instant if one lacks it")
+    .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<RotateOptions>();
       const now = Date.now();
       const activation = activationOf(options, now);
+      const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
       const settings = settingsFrom(options, false);
-      const dryRun = options.dryRun === true;
-      const { plan, made } = await audited(
-        settings,
-        { operation: dryRun ? "keys rotate --dry-run" : "keys rotate" },
-        () => rotate(settings, now, activation, dryRun),
-        (rotated) => ({
-          ...(rotated.made !== undefined && { keyId: rotated.made.keyId }),
-          details: { label: rotated.plan.label, from: rotated.plan.from.record.keyId },
-        }),
+      requireSomethingToWatch(options, settings, nodes, activation - now);
+      const rotation = await withTokens(settings, (tokens) =>
+        rotate({ settings, tokens, nodes, now, activation, options, terminal }),
       );
-      for (const warning of plan.warnings) terminal.err(`warning: ${warning}`);
-      terminal.out(options.output === "json" ? formatJson(asJson(plan, made)) : describe(plan, made));
+      reportRotation(rotation, options.output, terminal);
     });
 }
 
 /** @throws KmsError CONFIG_INVALID */
 function activationOf({ activateIn, activateAt }: RotateOptions, now: number): number {
-  if (activateIn !== undefined && activateAt !== undefined) {
-    throw new KmsError("CONFIG_INVALID", "--activate-in and --activate-at: give one of them");
-  }
   if (activateAt !== undefined) {
     const at = /Z$|[+-]\d{2}:\d{2}$/.test(activateAt) ? Date.parse(activateAt) : Number.NaN;
     if (Number.isNaN(at))
@@ -77,34 +93,87 @@ function activationOf({ activateIn, activateAt }: RotateOptions, now: number): n
   return now + delay;
 }
 
-async function rotate(
-  settings: Settings,
-  now: number,
-  activation: number,
-  dryRun: boolean,
-): Promise<Rotated> {
-  return withToken(settings, async (hsm) => {
-    const policy = schedulePolicy(settings);
-    const plan = planRotation(readSchedule(await hsm.listKeks(), policy), policy, now, activation);
-    return { plan, made: dryRun ? undefined : await makeGeneration(hsm, policy, plan.label) };
-  });
+/** @throws KmsError CONFIG_INVALID */
+function requireSomethingToWatch(
+  { wait, abortUnlessConverged }: RotateOptions,
+  { tokens }: Settings,
+  nodes: readonly URL[],
+  delayMs: number,
+): void {
+  if (wait !== true && abortUnlessConverged !== true) return;
+  if (nodes.length === 0 && tokens.length === 1)
+    throw new KmsError("CONFIG_INVALID", "--wait: give --nodes, or a configuration with several tokens");
+  if (abortUnlessConverged === true && delayMs < LEAST_GUARDED_MS) {
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `--abort-unless-converged: needs an instant at least ${String(LEAST_GUARDED_MS / 1000)} s ahead`,
+    );
+  }
 }
 
-function asJson(plan: RotationPlan, made: KekRecord | undefined): object {
-  return {
-    label: plan.label,
-    activation: new Date(plan.activation).toISOString(),
-    from: plan.from.record.keyId,
-    created: made ?? null,
-  };
+interface Order {
+  readonly settings: Settings;
+  readonly tokens: readonly Token[];
+  readonly nodes: readonly URL[];
+  readonly now: number;
+  /** ms since the epoch. */
+  readonly activation: number;
+  readonly options: RotateOptions;
+  readonly terminal: Terminal;
 }
 
-function describe(plan: RotationPlan, made: KekRecord | undefined): string {
-  const rows = [
-    ["key_id", made?.keyId ?? "not made: dry run"],
-    ["label", plan.label],
-    ["active from", new Date(plan.activation).toISOString()],
-    ["until then", plan.from.record.keyId],
-  ];
-  return formatTable(["", ""], rows).trimStart();
+async function rotate(order: Order): Promise<Rotation> {
+  const { settings, tokens, nodes, options, terminal } = order;
+  const { plan, made } = await audited(
+    settings,
+    { operation: options.dryRun === true ? "keys rotate --dry-run" : "keys rotate" },
+    () => make(order),
+    (done) => ({
+      ...(done.made !== undefined && { keyId: done.made.keyId }),
+      details: { label: done.plan.label, from: done.plan.from.record.keyId },
+    }),
+  );
+  if (made === undefined) return { plan, made, places: [] };
+  const guarded = options.abortUnlessConverged === true;
+  if (options.wait === true || guarded)
+    return watchRotation({ settings, plan, made, tokens, nodes, guarded, terminal });
+  return { plan, made, places: await look(made, tokens.slice(1), nodes) };
+}
+
+/** Makes the key, unless it is a dry run. */
+async function make(order: Order): Promise<Pick<Rotation, "plan" | "made">> {
+  const { settings, tokens, nodes, now, activation, options, terminal } = order;
+  requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
+  const policy = schedulePolicy(settings);
+  const view = viewKeyring(tokens, policy, now);
+  const plan = planRotation(view.schedule, policy, now, activation);
+  const reports = await readNodes(nodes);
+  const differences = [...view.differences, ...compareNodes(reports, view)];
+  warn(plan, reports, differences, terminal);
+  if (options.abortUnlessConverged === true) requireConverged(reports, differences);
+  const [preferred] = tokens;
+  if (options.dryRun === true || preferred === undefined) return { plan, made: undefined };
+  return { plan, made: await makeGeneration(preferred.hsm, policy, plan.label) };
+}
+
+function warn(
+  plan: RotationPlan,
+  nodes: readonly NodeReport[],
+  differences: readonly string[],
+  terminal: Terminal,
+): void {
+  const away = nodes.flatMap(({ error }) => error ?? []);
+  const clocks = clockWarnings(nodes.map(({ url, clockAheadMs }) => ({ name: url, clockAheadMs })));
+  for (const warning of [...plan.warnings, ...away, ...differences, ...clocks])
+    terminal.err(`warning: ${warning}`);
+}
+
+/** What does not agree before the rotation is not made worse by one. @throws KmsError */
+function requireConverged(nodes: readonly NodeReport[], differences: readonly string[]): void {
+  const away = nodes.find(({ error }) => error !== null)?.error;
+  if (away !== undefined && away !== null)
+    throw new KmsError("PEER_UNREACHABLE", `${away}; nothing was made (--abort-unless-converged)`);
+  const [difference] = differences;
+  if (difference !== undefined)
+    throw new KmsError("TOKEN_REFUSED", `${difference}; nothing was made (--abort-unless-converged)`);
 }

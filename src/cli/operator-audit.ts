@@ -46,14 +46,14 @@ export async function recordOperatorEvent(
 
 /**
  * Does the work and records how it ended.
- * @param known what its result adds to what was known before
+ * @param known what its result adds to what was known before; an outcome where it can fail in part
  * @throws what `work` throws
  */
 export async function audited<T>(
   settings: Settings,
   operation: Omit<Operation, "outcome">,
   work: () => Promise<T>,
-  known: (result: T) => Pick<Operation, "keyId" | "details"> = () => ({}),
+  known: (result: T) => Partial<Operation> = () => ({}),
 ): Promise<T> {
   let result: T;
   try {
@@ -62,7 +62,7 @@ export async function audited<T>(
     await recordOperatorEvent(settings, { ...operation, outcome: KmsError.from(error).code });
     throw error;
   }
-  await recordOperatorEvent(settings, { ...operation, ...known(result), outcome: "ok" });
+  await recordOperatorEvent(settings, { ...operation, outcome: "ok", ...known(result) });
   return result;
 }
 

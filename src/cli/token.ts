@@ -1,11 +1,15 @@
-// The HSM for the length of one command: one token host on the preferred token, started, used and stopped. A
-// wrong PIN is spent once here too, and remembered where the plugin remembers it.
-import type { Settings } from "../config/settings.js";
+// The HSM for the length of one command: one token host for each token, started, used and stopped. A wrong PIN is
+// spent once here too, and remembered where the plugin remembers it.
+import { formatPkcs11Uri } from "../config/pkcs11-uri.js";
+import { describePinSource } from "../config/pin-source.js";
+import type { Settings, TokenSettings } from "../config/settings.js";
+import { KmsError } from "../errors.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
+import type { KekRecord } from "../hsm/wire.js";
 import type { Log } from "../log.js";
 import { openToken } from "../open-tokens.js";
 
-const SILENT: Log = {
+export const SILENT: Log = {
   debug: () => undefined,
   info: () => undefined,
   warn: () => undefined,
@@ -14,14 +18,78 @@ const SILENT: Log = {
 const UNOBSERVED = { hsmCallDone: () => undefined, hostEnded: () => undefined };
 const STOP_MS = 1_000;
 
-/** @throws KmsError, such as why the token cannot be had */
+/** One of the tokens that the configuration names, as it was found when the command began. */
+export interface Token {
+  /** Its URI without library and PIN source, where that is enough to tell it from the others. */
+  readonly name: string;
+  readonly hsm: TokenHsm;
+  /** What it holds; undefined when it could not be read. */
+  readonly records: readonly KekRecord[] | undefined;
+  /** Why it could not be read; undefined when it could. */
+  readonly failure: KmsError | undefined;
+}
+
+/** The preferred token alone. @throws KmsError, such as why the token cannot be had */
 export async function withToken<T>(settings: Settings, use: (hsm: TokenHsm) => Promise<T>): Promise<T> {
-  const [token] = settings.tokens;
-  const hsm = openToken({ settings, token, hosts: 1, observer: UNOBSERVED, log: SILENT, env: process.env });
+  const hsm = open(settings, settings.tokens[0]);
   hsm.start();
   try {
     return await use(hsm);
   } finally {
     await hsm.stop(STOP_MS);
   }
+}
+
+/** All tokens, the preferred one first; one that cannot be read is handed in with its failure. */
+export async function withTokens<T>(
+  settings: Settings,
+  use: (tokens: readonly Token[]) => Promise<T>,
+): Promise<T> {
+  const names = tokenNames(settings.tokens);
+  const tokens: Token[] = [];
+  const refusedPins = new Map<string, KmsError>();
+  try {
+    for (const [index, token] of settings.tokens.entries()) {
+      const hsm = open(settings, token);
+      const source = describePinSource(token.pin);
+      const reading = await read(hsm, refusedPins.get(source));
+      // Two URIs may lead to one token: a PIN that it has refused is not tried on it again.
+      if (reading.failure?.code === "PIN_REFUSED") refusedPins.set(source, reading.failure);
+      tokens.push({ name: names[index] ?? "", hsm, ...reading });
+    }
+    return await use(tokens);
+  } finally {
+    await Promise.all(tokens.map(({ hsm }) => hsm.stop(STOP_MS)));
+  }
+}
+
+/** @throws KmsError of the first token that could not be read, naming it where there are several */
+export function requireAll(tokens: readonly Token[], consequence: string): void {
+  const away = tokens.find(({ failure }) => failure !== undefined);
+  if (away?.failure === undefined) return;
+  if (tokens.length === 1) throw away.failure;
+  const { code, message } = away.failure;
+  throw new KmsError(code, `${away.name}: ${message}; ${consequence}`, away.failure);
+}
+
+function open(settings: Settings, token: TokenSettings): TokenHsm {
+  return openToken({ settings, token, hosts: 1, observer: UNOBSERVED, log: SILENT, env: process.env });
+}
+
+async function read(
+  hsm: TokenHsm,
+  refused: KmsError | undefined,
+): Promise<Pick<Token, "records" | "failure">> {
+  if (refused !== undefined) return { records: undefined, failure: refused };
+  hsm.start();
+  try {
+    return { records: await hsm.listKeks(), failure: undefined };
+  } catch (error) {
+    return { records: undefined, failure: KmsError.from(error) };
+  }
+}
+
+function tokenNames(tokens: readonly TokenSettings[]): string[] {
+  const short = tokens.map(({ uri }) => formatPkcs11Uri(uri).replace(/\?.*$/, ""));
+  return new Set(short).size === short.length ? short : tokens.map(({ uri }) => formatPkcs11Uri(uri));
 }

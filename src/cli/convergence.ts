@@ -1,0 +1,84 @@
+// Waiting until a new KEK is seen everywhere, or until there is no time left for it. The instant is each node's own:
+// a clock that is ahead shortens the time.
+import type { Terminal } from "./output.js";
+import { isReady, type Place } from "./places.js";
+import { startProgress } from "./progress.js";
+
+export interface Wait {
+  readonly look: () => Promise<Place[]>;
+  /** ms since the epoch, by this machine's clock; a node whose clock is ahead brings it forward. */
+  readonly until: number;
+  /** Whether to go on to the end although all are ready: one may still be lost. */
+  readonly toTheEnd: boolean;
+  /** Ends the wait early. */
+  readonly signal: AbortSignal;
+  readonly terminal: Terminal;
+}
+
+export interface Outcome {
+  /** As the last look found them. */
+  readonly places: readonly Place[];
+  readonly converged: boolean;
+  readonly interrupted: boolean;
+}
+
+const POLL_MS = 1_000;
+
+/** Looks until all are ready, the time is over or the wait is ended. The last look is never older than its end. */
+export async function waitForConvergence(wait: Wait): Promise<Outcome> {
+  const { terminal, signal, toTheEnd } = wait;
+  let places = await wait.look();
+  const progress = startProgress(terminal, "tokens and nodes ready", places.length);
+  const told = new Map<string, string>();
+  try {
+    for (;;) {
+      progress.update(places.filter(isReady).length);
+      if (!terminal.isInteractive) tellChanges(places, told, terminal);
+      const leftMs = wait.until - Date.now() - Math.max(0, ...places.map((place) => place.clockAheadMs ?? 0));
+      const converged = places.every(isReady);
+      if (signal.aborted || leftMs <= 0 || (converged && !toTheEnd))
+        return { places, converged, interrupted: signal.aborted };
+      await pause(Math.min(POLL_MS, leftMs), signal);
+      places = await wait.look();
+    }
+  } finally {
+    progress.end();
+  }
+}
+
+function tellChanges(places: readonly Place[], told: Map<string, string>, terminal: Terminal): void {
+  for (const { name, state, detail } of places) {
+    const line = `${name}: ${state}, ${detail}`;
+    if (told.get(name) === line) continue;
+    told.set(name, line);
+    terminal.err(line);
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+  });
+}
+
+/** A signal that the first SIGINT or SIGTERM sets; a second one ends the process. */
+export async function untilInterrupted<T>(use: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const interrupt = (): void => {
+    controller.abort();
+  };
+  process.once("SIGINT", interrupt);
+  process.once("SIGTERM", interrupt);
+  try {
+    return await use(controller.signal);
+  } finally {
+    process.off("SIGINT", interrupt);
+    process.off("SIGTERM", interrupt);
+  }
+}

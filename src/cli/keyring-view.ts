@@ -1,0 +1,140 @@
+// The keyring over all tokens of the configuration: one schedule, as the plugin reads it, and where the tokens
+// differ. A KEK is made on one token and cloned to the others by the vendor's means, so that they may.
+import { KmsError } from "../errors.js";
+import { Clones } from "../hsm/clones.js";
+import type { KekRecord } from "../hsm/wire.js";
+import {
+  activeAt,
+  readSchedule,
+  stateOf,
+  type Generation,
+  type GenerationState,
+  type Schedule,
+  type SchedulePolicy,
+} from "../provider/generations.js";
+import { SILENT, type Token } from "./token.js";
+
+type KeyState = GenerationState | "refused";
+
+export interface ViewedKey {
+  readonly record: KekRecord;
+  readonly state: KeyState;
+  /** ms since the epoch; undefined without an instant. */
+  readonly activation: number | undefined;
+  /** Why it is refused, and what else is not as it should be. */
+  readonly findings: readonly string[];
+  /** Names of the tokens that hold it. */
+  readonly holders: readonly string[];
+}
+
+export interface KeyringView {
+  readonly schedule: Schedule;
+  readonly active: Generation | undefined;
+  /** Why no key is active; undefined when one is. */
+  readonly problem: KmsError | undefined;
+  /** Standby, active, retired, refused. */
+  readonly keys: readonly ViewedKey[];
+  /** In what the tokens that could be read do not agree, a line each. */
+  readonly differences: readonly string[];
+}
+
+export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, now: number): KeyringView {
+  const genuine = new Clones(
+    tokens.map(({ name }) => name),
+    SILENT,
+  ).genuine(tokens.map(({ records }) => records));
+  const all = genuine.flatMap((records) => records ?? []);
+  const merged = all.filter((record, at) => all.findIndex((other) => isSameKek(other, record)) === at);
+  const schedule = readSchedule(merged, policy);
+  const { active, problem } = findActive(schedule, policy, now);
+  const keys = [
+    ...schedule.generations.map((generation): ViewedKey => {
+      const { record, activation } = generation;
+      const holders = holdersOf(tokens, record);
+      return {
+        record,
+        state: stateOf(generation, active, now),
+        activation: Number.isFinite(activation) ? activation : undefined,
+        findings: [...record.unprotected, ...record.remarks, ...unproven(record, holders)],
+        holders,
+      };
+    }),
+    ...schedule.refused.map(({ record, reason }) => refusedKey(tokens, record, reason)),
+    ...impostors(tokens, genuine),
+  ];
+  return { schedule, active, problem, keys, differences: differencesOf(tokens, keys) };
+}
+
+/** Finds a key by its key_id or by an alias of it, refused ones too. */
+export function findKey({ keys }: KeyringView, keyId: string): ViewedKey | undefined {
+  return keys.find(({ record }) => record.keyId === keyId || record.aliases.includes(keyId));
+}
+
+/** The token's own record of a KEK: its label may differ from another token's. */
+export function recordOn(token: Token, kek: KekRecord): KekRecord | undefined {
+  return token.records?.find((record) => isSameKek(record, kek));
+}
+
+/** Whether two tokens show one key value: tokens that perform different mechanisms name it differently. */
+export function isSameKek(one: KekRecord, other: KekRecord): boolean {
+  return one.keyId === other.keyId || one.aliases.includes(other.keyId) || other.aliases.includes(one.keyId);
+}
+
+function findActive(
+  schedule: Schedule,
+  policy: SchedulePolicy,
+  now: number,
+): Pick<KeyringView, "active" | "problem"> {
+  try {
+    return { active: activeAt(schedule, policy, now), problem: undefined };
+  } catch (error) {
+    return { active: undefined, problem: KmsError.from(error) };
+  }
+}
+
+/** A key_id without a fingerprint names a CKA_ID, which says nothing of the value. */
+function unproven({ keyId }: KekRecord, holders: readonly string[]): string[] {
+  return holders.length > 1 && keyId.endsWith(".n")
+    ? ["the HSM computes no fingerprint: nothing shows that the tokens hold one value"]
+    : [];
+}
+
+function holdersOf(tokens: readonly Token[], kek: KekRecord): string[] {
+  return tokens.filter((token) => recordOn(token, kek) !== undefined).map(({ name }) => name);
+}
+
+function refusedKey(tokens: readonly Token[], record: KekRecord, reason: string): ViewedKey {
+  const findings = [reason, ...record.unprotected, ...record.remarks];
+  return { record, state: "refused", activation: undefined, findings, holders: holdersOf(tokens, record) };
+}
+
+/** Keys that carry the name of another token's KEK and are others. */
+function impostors(
+  tokens: readonly Token[],
+  genuine: readonly (readonly KekRecord[] | undefined)[],
+): ViewedKey[] {
+  return tokens.flatMap(({ name, records }, rank) =>
+    (records ?? [])
+      .filter((record) => genuine[rank]?.every(({ keyId }) => keyId !== record.keyId) ?? false)
+      .map((record) => ({
+        ...refusedKey(tokens, record, "no clone: another token has another key under this label and CKA_ID"),
+        holders: [name],
+      })),
+  );
+}
+
+function differencesOf(tokens: readonly Token[], keys: readonly ViewedKey[]): string[] {
+  const readable = tokens.filter(({ records }) => records !== undefined);
+  return keys.flatMap(({ record, state, holders }) => {
+    const lacking = readable.filter(({ name }) => !holders.includes(name)).map(({ name }) => name);
+    const labels = new Set(readable.flatMap((token) => recordOn(token, record)?.label ?? []));
+    const name = `${state} KEK "${record.label}" (key_id ${record.keyId})`;
+    return [
+      ...(state === "refused" && lacking.length > 0 ? [`${name} is on ${holders.join(", ")} only`] : []),
+      ...(state !== "refused" && lacking.length > 0
+        ? [`${name} is missing on ${lacking.join(", ")}; clone it there`]
+        : []),
+      ...(labels.size > 1 ? [`${name} has several labels: ${[...labels].join(", ")}`] : []),
+    ];
+  });
+}

@@ -1,0 +1,40 @@
+// A standby KEK that no node has used protects nothing and may go without a proof. The nodes have to say so
+// themselves: this machine's clock may be behind theirs, and what it takes for standby may be active there.
+import { KmsError } from "../errors.js";
+import { readNode, type NodeKeyring } from "./node-client.js";
+
+/** A standby KEK is destroyed this long before its instant at the latest, in ms, by the clock furthest ahead. */
+export const CANCEL_MARGIN_MS = 10_000;
+
+/**
+ * Returns what shows that no node has used the KEK, for the log.
+ * @param activation its instant, ms since the epoch
+ * @throws KmsError TOKEN_REFUSED when it is or soon will be used; PEER_UNREACHABLE when a node does not answer
+ */
+export async function requireNeverUsed(
+  keyId: string,
+  activation: number,
+  nodes: readonly URL[],
+): Promise<string> {
+  const keyrings = await Promise.all(nodes.map((node) => readNode(node)));
+  keyrings.forEach((keyring, index) => {
+    const refusal = refusalOf(keyring, keyId, activation);
+    if (refusal !== undefined)
+      throw new KmsError("TOKEN_REFUSED", `${nodes[index]?.href ?? ""}: ${refusal}; nothing was destroyed`);
+  });
+  if (activation - Date.now() < CANCEL_MARGIN_MS)
+    throw new KmsError("TOKEN_REFUSED", `${keyId} is about to become active; nothing was destroyed`);
+  return `standby, and used by none of ${nodes.map(({ href }) => href).join(", ")}`;
+}
+
+function refusalOf(
+  { activeKeyId, publishedKeyId, keys, now }: NodeKeyring,
+  keyId: string,
+  activation: number,
+): string | undefined {
+  if (activeKeyId === keyId || publishedKeyId === keyId) return `${keyId} is active there`;
+  if (keys.some((key) => key.keyId === keyId && key.state !== "standby"))
+    return `${keyId} is not standby there`;
+  if (activation - Date.parse(now) < CANCEL_MARGIN_MS) return `${keyId} is due by its clock, ${now}`;
+  return undefined;
+}

@@ -1,0 +1,140 @@
+// Whether the nodes' plugins agree with each other, and with the tokens: the active key_id, the standby and the
+// retired ones. A node that lacks a key cannot read what another one writes.
+import { KmsError } from "../errors.js";
+import type { KeyringView } from "./keyring-view.js";
+import { readNode, type NodeKey, type NodeKeyring } from "./node-client.js";
+
+export interface NodeReport {
+  readonly url: string;
+  /** Null when the node does not answer. */
+  readonly activeKeyId: string | null;
+  readonly publishedKeyId: string | null;
+  readonly standby: readonly string[];
+  readonly retired: readonly string[];
+  /** What is wrong with keys on this node. */
+  readonly problems: readonly string[];
+  readonly clockAheadMs: number | null;
+  /** Why the node does not answer; null when it does. */
+  readonly error: string | null;
+}
+
+/** Asks all nodes at the same time; never throws. */
+export async function readNodes(urls: readonly URL[]): Promise<NodeReport[]> {
+  return Promise.all(
+    urls.map(async (url) => {
+      try {
+        return reportOf(url.href, await readNode(url));
+      } catch (error) {
+        return unanswered(url.href, KmsError.from(error).message);
+      }
+    }),
+  );
+}
+
+function reportOf(url: string, keyring: NodeKeyring): NodeReport {
+  const { activeKeyId, publishedKeyId, heldBack, keys, clockAheadMs } = keyring;
+  const inState = (state: NodeKey["state"]): string[] =>
+    keys.filter((key) => key.state === state).map(({ keyId }) => keyId);
+  const failures = keys.flatMap(({ keyId, failure }) => (failure === null ? [] : [`${keyId}: ${failure}`]));
+  return {
+    url,
+    activeKeyId,
+    publishedKeyId,
+    standby: inState("standby"),
+    retired: inState("retired"),
+    problems: [...(heldBack === null ? [] : [heldBack]), ...failures],
+    clockAheadMs,
+    error: null,
+  };
+}
+
+function unanswered(url: string, error: string): NodeReport {
+  const nothing = { activeKeyId: null, publishedKeyId: null, standby: [], retired: [], problems: [] };
+  return { url, ...nothing, clockAheadMs: null, error };
+}
+
+/** A line for each difference; nodes that do not answer are none. */
+export function compareNodes(nodes: readonly NodeReport[], view: KeyringView | undefined): string[] {
+  const answering = nodes.filter(({ error }) => error === null);
+  const reference = view === undefined ? majority(answering) : keyringOf(view);
+  return [
+    ...answering.flatMap(({ url, problems }) => problems.map((problem) => `${url}: ${problem}`)),
+    ...answering.flatMap((node) => differencesOf(node, reference)),
+  ];
+}
+
+interface Reference {
+  readonly who: string;
+  readonly active: string | null;
+  readonly standby: readonly string[];
+  readonly retired: readonly string[];
+}
+
+function keyringOf({ active, keys }: KeyringView): Reference {
+  const inState = (wanted: string): string[] =>
+    keys.filter(({ state }) => state === wanted).map(({ record }) => record.keyId);
+  return {
+    who: "the token",
+    active: active?.record.keyId ?? null,
+    standby: inState("standby"),
+    retired: inState("retired"),
+  };
+}
+
+/** What most nodes say; the first of them where no more than others do. */
+function majority(nodes: readonly NodeReport[]): Reference {
+  const [first] = nodes
+    .map((node) => ({ node, votes: nodes.filter((other) => spelling(other) === spelling(node)).length }))
+    .sort((one, other) => other.votes - one.votes);
+  const { activeKeyId = null, standby = [], retired = [], url = "" } = first?.node ?? {};
+  return { who: url, active: activeKeyId, standby, retired };
+}
+
+function spelling({ activeKeyId, standby, retired }: NodeReport): string {
+  return JSON.stringify([activeKeyId, standby, retired]);
+}
+
+function differencesOf(node: NodeReport, reference: Reference): string[] {
+  const { url, activeKeyId, standby, retired } = node;
+  const active =
+    activeKeyId === reference.active
+      ? []
+      : [`${url} has ${activeKeyId ?? "nothing"} active, ${reference.who} ${reference.active ?? "nothing"}`];
+  return [
+    ...active,
+    ...lacking("standby", url, standby, reference.who, reference.standby),
+    ...lacking("retired", url, retired, reference.who, reference.retired),
+  ];
+}
+
+function lacking(
+  state: string,
+  one: string,
+  its: readonly string[],
+  other: string,
+  others: readonly string[],
+): string[] {
+  return [
+    ...others.filter((id) => !its.includes(id)).map((id) => `${one} has no ${state} ${id}, ${other} has`),
+    ...its.filter((id) => !others.includes(id)).map((id) => `${one} has a ${state} ${id}, ${other} has not`),
+  ];
+}
+
+/** For the table: node, active, standby, retired, clock. */
+export function nodeRows(nodes: readonly NodeReport[]): string[][] {
+  return nodes.map(({ url, activeKeyId, standby, retired, clockAheadMs, error }) =>
+    error === null
+      ? [
+          url,
+          activeKeyId ?? "none",
+          standby.join(" ") || "none",
+          String(retired.length),
+          clock(clockAheadMs ?? 0),
+        ]
+      : [url, error, "", "", ""],
+  );
+}
+
+function clock(aheadMs: number): string {
+  return `${aheadMs < 0 ? "-" : "+"}${(Math.abs(aheadMs) / 1000).toFixed(1)} s`;
+}
