@@ -1,0 +1,15 @@
+// The benchmark has a configuration of its own: run by scripts/bench only, one measurement after another.
+
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/bench/**/*.bench.ts"],
+    globalSetup: ["test/setup/prerequisites.ts"],
+    pool: "forks",
+    fileParallelism: false,
+    // Measurements end by themselves; these only bound a run that hangs.
+    testTimeout: 1_800_000,
+    hookTimeout: 120_000,
+  },
+});
