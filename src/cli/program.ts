@@ -5,6 +5,7 @@ import { VERSION } from "../serve.js";
 import { addAuditCommand } from "./audit.js";
 import { addBenchCommand } from "./bench.js";
 import { addCheckCommand } from "./check.js";
+import { addEtcdCommand } from "./etcd.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import { addKeysCommand } from "./keys.js";
 import { PROCESS_TERMINAL, type Terminal } from "./output.js";
@@ -36,6 +37,7 @@ Example:
   addKeysCommand(program, terminal);
   addAuditCommand(program, terminal);
   addBenchCommand(program, terminal);
+  addEtcdCommand(program, terminal);
   inherit(program, program.commands);
   return program;
 }

@@ -1,0 +1,13 @@
+// `kms-pkcs11 etcd`: the commands that read what API servers have stored, without them.
+import type { Command } from "commander";
+import { addEtcdUsageCommand } from "./etcd-usage.js";
+import type { Terminal } from "./output.js";
+
+export function addEtcdCommand(program: Command, terminal: Terminal): void {
+  const etcd = program
+    .command("etcd")
+    .description(
+      "read stored objects in etcd or a snapshot of it: which key protects what, and whether it opens",
+    );
+  addEtcdUsageCommand(etcd, terminal);
+}

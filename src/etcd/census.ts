@@ -1,0 +1,157 @@
+// The census: which provider, and which key_id, protects how many objects. Takes objects one by one and keeps counts,
+// so that a million objects need no more memory than a thousand.
+import { createHash } from "node:crypto";
+import { KmsError } from "../errors.js";
+import { BoundedSet, type DistinctCount } from "./bounded-set.js";
+import { parseStorageKey, resourceName, type ApiObjectName } from "./storage-key.js";
+import type { StoredObject } from "./store.js";
+import type { EncryptedObject } from "./stored-object.js";
+
+export type Protection = "kms-v2" | "other-provider" | "plaintext" | "unreadable";
+
+/** The objects under one key of one provider. */
+export interface Usage {
+  readonly protection: Protection;
+  /** Such as `kms:v2:kms-pkcs11` or `aescbc:v1:key1`: the stored prefix; empty for plaintext and what is unreadable. */
+  readonly provider: string;
+  /** Null but for KMS v2. */
+  readonly keyId: string | null;
+  readonly objects: number;
+  /** Different encrypted DEK seeds, hence what a restarted API server asks the plugin for; null but for KMS v2. */
+  readonly seeds: DistinctCount | null;
+  readonly resources: Readonly<Record<string, number>>;
+  readonly namespaces: DistinctCount;
+  /** Smallest and largest mod_revision. */
+  readonly oldestRevision: number;
+  readonly newestRevision: number;
+}
+
+export interface CensusResult {
+  readonly objects: number;
+  readonly usages: readonly Usage[];
+  /** Objects in clear by resource that should be encrypted; null when nobody said which should. */
+  readonly plaintextToEncrypt: Readonly<Record<string, number>> | null;
+  /** The first few values that could not be read. */
+  readonly unreadable: readonly { readonly key: string; readonly reason: string }[];
+}
+
+export interface CensusOptions {
+  readonly prefix: string;
+  /** Whether API servers are configured to encrypt these. */
+  readonly shouldBeEncrypted?: (object: ApiObjectName) => boolean;
+}
+
+const NO_OBJECT = "(no API object)";
+const MAX_ROWS = 10_000;
+const MAX_RESOURCES = 10_000;
+const MAX_SAMPLES = 20;
+
+export class Census {
+  readonly #options: CensusOptions;
+  readonly #rows = new Map<string, Row>();
+  readonly #plain = new Map<string, number>();
+  readonly #unreadable: { key: string; reason: string }[] = [];
+  #objects = 0;
+
+  constructor(options: CensusOptions) {
+    this.#options = options;
+  }
+
+  /** @throws KmsError INPUT_INVALID when there are more key_ids or resources than any cluster has */
+  add({ key, modRevision, value }: StoredObject): void {
+    this.#objects++;
+    const name = parseStorageKey(key, this.#options.prefix);
+    const resource = name === undefined ? NO_OBJECT : resourceName(name);
+    let row: Row;
+    if (value instanceof KmsError) {
+      row = this.#row("unreadable", "", null);
+      if (this.#unreadable.length < MAX_SAMPLES) this.#unreadable.push({ key, reason: value.message });
+    } else if (value.kind === "kms-v2") {
+      row = this.#row("kms-v2", `kms:v2:${value.providerName}`, value.object.keyId);
+      row.addSeed(value.object);
+    } else if (value.kind === "other-provider") {
+      row = this.#row("other-provider", `${value.provider}:${value.keyName}`, null);
+    } else {
+      row = this.#row("plaintext", "", null);
+      if (name !== undefined && this.#options.shouldBeEncrypted?.(name) === true)
+        count(this.#plain, resource);
+    }
+    row.add(resource, name?.namespace, modRevision);
+  }
+
+  result(): CensusResult {
+    return {
+      objects: this.#objects,
+      usages: [...this.#rows.values()].map((row) => row.usage()),
+      plaintextToEncrypt:
+        this.#options.shouldBeEncrypted === undefined ? null : Object.fromEntries(this.#plain),
+      unreadable: this.#unreadable,
+    };
+  }
+
+  #row(protection: Protection, provider: string, keyId: string | null): Row {
+    const id = `${protection}\0${provider}\0${keyId ?? ""}`;
+    let row = this.#rows.get(id);
+    if (row === undefined) {
+      if (this.#rows.size === MAX_ROWS) throw tooMany("keys");
+      row = new Row(protection, provider, keyId);
+      this.#rows.set(id, row);
+    }
+    return row;
+  }
+}
+
+class Row {
+  readonly #head: Pick<Usage, "protection" | "provider" | "keyId">;
+  readonly #seeds = new BoundedSet();
+  readonly #namespaces = new BoundedSet();
+  readonly #resources = new Map<string, number>();
+  #lastSeed: Buffer = Buffer.alloc(0);
+  #objects = 0;
+  #oldest = Infinity;
+  #newest = 0;
+
+  constructor(protection: Protection, provider: string, keyId: string | null) {
+    this.#head = { protection, provider, keyId };
+  }
+
+  add(resource: string, namespace: string | undefined, revision: number): void {
+    this.#objects++;
+    if (namespace !== undefined) this.#namespaces.add(namespace);
+    count(this.#resources, resource);
+    this.#oldest = Math.min(this.#oldest, revision);
+    this.#newest = Math.max(this.#newest, revision);
+  }
+
+  /** An API server writes many objects under one seed: those in a row need no digest. */
+  addSeed({ encryptedSeed, seedUse }: EncryptedObject): void {
+    if (this.#lastSeed.equals(encryptedSeed)) return;
+    this.#lastSeed = Buffer.from(encryptedSeed);
+    this.#seeds.add(createHash("sha256").update(seedUse).update(encryptedSeed).digest("base64").slice(0, 22));
+  }
+
+  usage(): Usage {
+    return {
+      ...this.#head,
+      objects: this.#objects,
+      seeds: this.#head.protection === "kms-v2" ? this.#seeds.distinct : null,
+      resources: Object.fromEntries([...this.#resources].sort(([a], [b]) => (a < b ? -1 : 1))),
+      namespaces: this.#namespaces.distinct,
+      oldestRevision: this.#oldest,
+      newestRevision: this.#newest,
+    };
+  }
+}
+
+function count(counts: Map<string, number>, name: string): void {
+  const before = counts.get(name);
+  if (before === undefined && counts.size === MAX_RESOURCES) throw tooMany("resources");
+  counts.set(name, (before ?? 0) + 1);
+}
+
+function tooMany(what: string): KmsError {
+  return new KmsError(
+    "INPUT_INVALID",
+    `etcd holds objects of over 10,000 ${what}: is this a cluster's etcd?`,
+  );
+}

@@ -1,0 +1,161 @@
+// A snapshot file, read as etcd reads it: etcdutl restores it into a folder of its own, and a private etcd serves that
+// on a unix socket there, which nobody else can reach. Both programs are the operator's own.
+import { execFile, spawn, type ChildProcess } from "node:child_process";
+import { createHash } from "node:crypto";
+import { createReadStream, mkdtempSync, openSync, readFileSync, rmSync, closeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { KmsError } from "../errors.js";
+import { EtcdClient } from "./client.js";
+
+export interface SnapshotPrograms {
+  /** Paths, or names to be found through PATH. */
+  readonly etcd: string;
+  readonly etcdutl: string;
+}
+
+const READY_MS = 60_000;
+const LOOK_EVERY_MS = 50;
+/** A unix socket's path has 107 bytes at most. */
+const MAX_FOLDER_BYTES = 90;
+/** Nothing of the caller's: ETCD_ variables would configure the private etcd. */
+const CHILD_ENV = { PATH: process.env["PATH"] ?? "" };
+
+export class Snapshot {
+  readonly client: EtcdClient;
+  /** Of the file, in hexadecimal. */
+  readonly sha256: string;
+  readonly #folder: string;
+  readonly #etcd: ChildProcess;
+
+  private constructor(client: EtcdClient, sha256: string, folder: string, etcd: ChildProcess) {
+    this.client = client;
+    this.sha256 = sha256;
+    this.#folder = folder;
+    this.#etcd = etcd;
+  }
+
+  /**
+   * Needs as much room for temporary files as the snapshot has; `close` removes them.
+   * @throws KmsError CONFIG_INVALID when the file is no snapshot or a program is missing; PEER_UNREACHABLE
+   */
+  static async open(file: string, programs: SnapshotPrograms): Promise<Snapshot> {
+    const sha256 = await digestOf(file);
+    const folder = mkdtempSync(join(tmpdir(), "kms-pkcs11-snapshot-"));
+    const forget = (): void => {
+      rmSync(folder, { recursive: true, force: true });
+    };
+    try {
+      if (Buffer.byteLength(folder) > MAX_FOLDER_BYTES)
+        throw new KmsError("CONFIG_INVALID", `${folder} is too long for a unix socket; set a shorter TMPDIR`);
+      await restore(programs.etcdutl, file, join(folder, "data"));
+      const etcd = startEtcd(programs.etcd, folder);
+      const client = new EtcdClient({ endpoints: [`unix://${join(folder, "client")}`] });
+      const snapshot = new Snapshot(client, sha256, folder, etcd);
+      process.once("exit", snapshot.#end);
+      try {
+        await snapshot.#ready(programs.etcd);
+      } catch (error) {
+        await snapshot.close();
+        throw error;
+      }
+      return snapshot;
+    } catch (error) {
+      forget();
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.client.close();
+    const ended = new Promise((resolve) => this.#etcd.once("exit", resolve));
+    const isRunning = this.#etcd.pid !== undefined && this.#etcd.exitCode === null;
+    this.#end();
+    if (isRunning && this.#etcd.signalCode === null) await ended;
+    process.off("exit", this.#end);
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  /** Nothing in the folder is wanted again: no need to let etcd end by itself. */
+  readonly #end = (): void => {
+    this.#etcd.kill("SIGKILL");
+    rmSync(this.#folder, { recursive: true, force: true });
+  };
+
+  async #ready(program: string): Promise<void> {
+    let failure: Error | undefined;
+    this.#etcd.once("error", (error) => (failure = error));
+    const deadline = performance.now() + READY_MS;
+    for (;;) {
+      try {
+        // Linearizable: answered when the only member has elected itself.
+        await this.client.range({ key: Buffer.of(0), limit: 1 });
+        return;
+      } catch (error) {
+        if (failure !== undefined) throw missing("--etcd-bin", program, failure);
+        if (this.#etcd.exitCode !== null || performance.now() > deadline) {
+          const reason = lastLine(readFileSync(join(this.#folder, "log"), "utf8"));
+          throw new KmsError("PEER_UNREACHABLE", `${program} does not serve the snapshot: ${reason}`, error);
+        }
+        await sleep(LOOK_EVERY_MS);
+      }
+    }
+  }
+}
+
+async function digestOf(file: string): Promise<string> {
+  const hash = createHash("sha256");
+  try {
+    for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);
+  } catch (error) {
+    throw new KmsError("CONFIG_INVALID", `--snapshot: ${file} cannot be read`, error);
+  }
+  return hash.digest("hex");
+}
+
+async function restore(program: string, file: string, folder: string): Promise<void> {
+  try {
+    await promisify(execFile)(program, ["snapshot", "restore", file, "--data-dir", folder], {
+      env: CHILD_ENV,
+    });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") throw missing("--etcdutl-bin", program, error);
+    const reason = lastLine((error as { stderr?: string }).stderr ?? "");
+    const message = `--snapshot: ${program} cannot restore ${file}: ${reason}`;
+    throw new KmsError("CONFIG_INVALID", message, error);
+  }
+}
+
+function startEtcd(program: string, folder: string): ChildProcess {
+  const log = openSync(join(folder, "log"), "a", 0o600);
+  try {
+    return spawn(
+      program,
+      [
+        `--data-dir=${join(folder, "data")}`,
+        `--listen-client-urls=unix://${join(folder, "client")}`,
+        // Never called; a peer's address must look like one, and is a socket in the working folder.
+        "--advertise-client-urls=http://localhost:2379",
+        "--listen-peer-urls=unix://localhost:2380",
+        "--heartbeat-interval=10",
+        "--election-timeout=100",
+        "--unsafe-no-fsync",
+        "--log-level=error",
+      ],
+      { cwd: folder, env: CHILD_ENV, stdio: ["ignore", log, log] },
+    );
+  } finally {
+    closeSync(log);
+  }
+}
+
+function missing(option: string, program: string, cause: unknown): KmsError {
+  const what = `${program} cannot be started; install the etcd release of this cluster, or name the program`;
+  return new KmsError("CONFIG_INVALID", `${option}: ${what}`, cause);
+}
+
+function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1)?.slice(0, 300) ?? "";
+}

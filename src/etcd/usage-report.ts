@@ -1,0 +1,103 @@
+// The usage report: a census with where and when it was taken, as a file that `keys destroy` takes for a proof.
+// It is as trustworthy as the folder it lies in: whoever can write the file can write what it says.
+import { readFileSync, writeFileSync } from "node:fs";
+import { z } from "zod";
+import { KmsError } from "../errors.js";
+import type { CensusResult } from "./census.js";
+import { normalPrefix } from "./storage-key.js";
+
+const distinct = z.strictObject({ count: z.int().min(0), isAtLeast: z.boolean() });
+const counts = z.record(z.string(), z.int().min(1));
+
+const usage = z.strictObject({
+  protection: z.enum(["kms-v2", "other-provider", "plaintext", "unreadable"]),
+  provider: z.string(),
+  keyId: z.string().nullable(),
+  objects: z.int().min(1),
+  seeds: distinct.nullable(),
+  resources: counts,
+  namespaces: distinct,
+  oldestRevision: z.int(),
+  newestRevision: z.int(),
+});
+
+const source = z.discriminatedUnion("kind", [
+  z.strictObject({
+    kind: z.literal("etcd"),
+    endpoints: z.array(z.string()),
+    /** Hexadecimal, as `etcdctl endpoint status` prints it. */
+    clusterId: z.string().regex(/^[0-9a-f]{1,16}$/),
+    etcdVersion: z.string(),
+  }),
+  z.strictObject({
+    kind: z.literal("snapshot"),
+    /** Of the file, in hexadecimal. */
+    sha256: z.string().regex(/^[0-9a-f]{64}$/),
+  }),
+]);
+
+const schema = z.strictObject({
+  apiVersion: z.literal("kms-pkcs11.dev/v1"),
+  kind: z.literal("UsageReport"),
+  toolVersion: z.string(),
+  /** When the reading began. */
+  startedAt: z.iso.datetime(),
+  finishedAt: z.iso.datetime(),
+  source,
+  /** What was read: the keys that begin so. */
+  prefix: z.string(),
+  /** The revisions of etcd at which keys were read; the same unless the first was compacted meanwhile. */
+  revisions: z.strictObject({ first: z.int(), last: z.int() }),
+  objects: z.int().min(0),
+  usages: z.array(usage),
+  plaintextToEncrypt: counts.nullable(),
+  unreadable: z.array(z.strictObject({ key: z.string(), reason: z.string() })),
+});
+
+export type UsageReport = z.infer<typeof schema>;
+export type UsageSource = z.infer<typeof source>;
+
+export interface ReportParts {
+  readonly toolVersion: string;
+  readonly startedAt: Date;
+  readonly finishedAt: Date;
+  readonly source: UsageSource;
+  readonly prefix: string;
+  readonly revisions: { readonly first: number; readonly last: number };
+}
+
+export function usageReport(census: CensusResult, parts: ReportParts): UsageReport {
+  return schema.parse({
+    apiVersion: "kms-pkcs11.dev/v1",
+    kind: "UsageReport",
+    ...parts,
+    startedAt: parts.startedAt.toISOString(),
+    finishedAt: parts.finishedAt.toISOString(),
+    prefix: normalPrefix(parts.prefix),
+    ...census,
+  });
+}
+
+/** @throws KmsError CONFIG_INVALID when it cannot be written */
+export function writeUsageReport(path: string, report: UsageReport): void {
+  try {
+    writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600 });
+  } catch (error) {
+    throw new KmsError("CONFIG_INVALID", `--report: ${path} cannot be written`, error);
+  }
+}
+
+/** @throws KmsError CONFIG_INVALID when the file is no usage report */
+export function readUsageReport(path: string): UsageReport {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw new KmsError("CONFIG_INVALID", `${path}: cannot be read`, error);
+  }
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    throw new KmsError("CONFIG_INVALID", `${path}: is no usage report of 'kms-pkcs11 etcd usage'`, error);
+  }
+}
