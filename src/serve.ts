@@ -17,6 +17,7 @@ import type { SchedulePolicy } from "./provider/generations.js";
 import { ProviderRoom } from "./provider/room.js";
 import { FilePublishedMemory, NO_PUBLISHED_MEMORY } from "./provider/published-memory.js";
 import { grpcStatusName } from "./server/grpc-status.js";
+import type { CacheObserver } from "./provider/unwrap-cache.js";
 import { startServer, type RunningServer } from "./server/server.js";
 import type { RunningUnlock } from "./server/unlock.js";
 import { openTokens, startUnlocking, type OpenedTokens } from "./open-tokens.js";
@@ -119,7 +120,14 @@ async function serveSocket(
   return server;
 }
 
-function providerRoom(settings: Settings, hsm: Hsm, metrics: Metrics, log: Log): ProviderRoom {
+const UNOBSERVED = { cacheHit: () => undefined, cacheMiss: () => undefined, cacheEvicted: () => undefined };
+
+/** The provider for the length of one command: it is asked, and does nothing by itself. */
+export function openProvider(settings: Settings, hsm: Hsm, log: Log): ProviderRoom {
+  return providerRoom(settings, hsm, UNOBSERVED, log);
+}
+
+function providerRoom(settings: Settings, hsm: Hsm, observer: CacheObserver, log: Log): ProviderRoom {
   const { stateDir, health, cache, mode, mechanism, localKek, refreshIntervalMs } = settings;
   return new ProviderRoom({
     hsm,
@@ -130,7 +138,7 @@ function providerRoom(settings: Settings, hsm: Hsm, metrics: Metrics, log: Log):
     intervalMs: Math.min(refreshIntervalMs, health.proofIntervalMs),
     policy: schedulePolicy(settings),
     outage: { gracePeriodMs: health.outageGracePeriodMs, onHsmLoss: health.onHsmLoss },
-    cache: { ...cache, observer: metrics },
+    cache: { ...cache, observer },
     memory: stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(stateDir, log),
     log,
   });

@@ -1,6 +1,7 @@
 // `kms-pkcs11 etcd`: the commands that read what API servers have stored, without them.
 import type { Command } from "commander";
 import { addEtcdUsageCommand } from "./etcd-usage.js";
+import { addEtcdVerifyCommand } from "./etcd-verify.js";
 import type { Terminal } from "./output.js";
 
 export function addEtcdCommand(program: Command, terminal: Terminal): void {
@@ -10,4 +11,5 @@ export function addEtcdCommand(program: Command, terminal: Terminal): void {
       "read stored objects in etcd or a snapshot of it: which key protects what, and whether it opens",
     );
   addEtcdUsageCommand(etcd, terminal);
+  addEtcdVerifyCommand(etcd, terminal);
 }

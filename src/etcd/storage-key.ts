@@ -50,12 +50,16 @@ const GROUP_OF = new Map(
   ),
 );
 
+const DEFAULT_PREFIX = "/registry/";
+
 /**
- * @param prefix kube-apiserver's `--etcd-prefix`, with or without its slashes
+ * @param prefix kube-apiserver's `--etcd-prefix`, with or without its slashes; a longer one than the default counts
+ *   as the default
  * @returns undefined for a key that is no API object's, such as the ranges of service addresses
  */
 export function parseStorageKey(key: string, prefix: string): ApiObjectName | undefined {
-  const start = normalPrefix(prefix);
+  const given = normalPrefix(prefix);
+  const start = given.startsWith(DEFAULT_PREFIX) ? DEFAULT_PREFIX : given;
   if (!key.startsWith(start)) return undefined;
   const [first = "", second = "", ...rest] = key.slice(start.length).split("/");
   const special = SPECIAL[`${first}/${second}`];

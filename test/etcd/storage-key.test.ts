@@ -44,5 +44,6 @@ describe("a storage key", () => {
     expect(["", "/"].map(normalPrefix)).toEqual(["/", "/"]);
     expect(shown("/a/b/secrets/ns/db", "a/b")).toBe("secrets ns db");
     expect(shown("/secrets/ns/db", "/")).toBe("secrets ns db");
+    expect(shown("/registry/secrets/ns/db", "/registry/secrets/ns/")).toBe("secrets ns db");
   });
 });

@@ -1,0 +1,63 @@
+// Opens encryptedData as kube-apiserver does (k8s.io/apiserver, storage/value/encrypt/aes): AES-GCM with a 12-byte
+// nonce in front and the etcd key as associated data. Under a seed, the first 32 bytes are the info from which
+// HKDF-SHA256-Expand (RFC 5869, section 2.3) makes the key of this one object; without, the seed is the key.
+import { createDecipheriv, createHmac, type CipherGCMTypes } from "node:crypto";
+import { KmsError } from "../errors.js";
+import type { SeedUse } from "./stored-object.js";
+
+const INFO_BYTES = 32;
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const MIN_SEED_BYTES = 32;
+const AES: Readonly<Record<number, CipherGCMTypes>> = {
+  16: "aes-128-gcm",
+  24: "aes-192-gcm",
+  32: "aes-256-gcm",
+};
+/** The expansion's only block: 32 bytes are wanted and SHA-256 gives as many. */
+const FIRST_BLOCK = Buffer.of(1);
+
+/**
+ * Returns the plaintext, which belongs to the caller.
+ * @param etcdKey the whole key, prefix included
+ * @throws KmsError NOT_AUTHENTIC; INPUT_INVALID when the data or the seed is too short to be one
+ */
+export function openData(seed: Buffer, use: SeedUse, data: Uint8Array, etcdKey: string): Buffer {
+  if (use === "aes-gcm-key") return openSealed(seed, data, etcdKey);
+  if (seed.length < MIN_SEED_BYTES) throw invalid("its DEK seed is shorter than 32 bytes");
+  if (data.length < INFO_BYTES) throw invalid("its data is too short");
+  const info = data.subarray(0, INFO_BYTES);
+  const dataKey = createHmac("sha256", seed).update(info).update(FIRST_BLOCK).digest();
+  try {
+    return openSealed(dataKey, data.subarray(INFO_BYTES), etcdKey);
+  } finally {
+    dataKey.fill(0);
+  }
+}
+
+function openSealed(dataKey: Buffer, data: Uint8Array, etcdKey: string): Buffer {
+  const algorithm = AES[dataKey.length];
+  if (algorithm === undefined) throw invalid("its DEK seed has not the length of an AES key");
+  if (data.length < NONCE_BYTES + TAG_BYTES) throw invalid("its data is too short");
+  const tagAt = data.length - TAG_BYTES;
+  const decipher = createDecipheriv(algorithm, dataKey, data.subarray(0, NONCE_BYTES), {
+    authTagLength: TAG_BYTES,
+  });
+  decipher.setAAD(Buffer.from(etcdKey)).setAuthTag(data.subarray(tagAt));
+  const plaintext = decipher.update(data.subarray(NONCE_BYTES, tagAt));
+  try {
+    decipher.final();
+    return plaintext;
+  } catch (error) {
+    plaintext.fill(0);
+    throw new KmsError(
+      "NOT_AUTHENTIC",
+      "its data does not authenticate: it was changed, or moved here from another etcd key",
+      error,
+    );
+  }
+}
+
+function invalid(message: string): KmsError {
+  return new KmsError("INPUT_INVALID", message);
+}

@@ -1,0 +1,100 @@
+// Whether every stored object opens with this HSM: counted by resource, the reasons sorted. Plaintext is wiped as soon
+// as it has authenticated. Memory does not grow with the objects.
+import { KmsError } from "../errors.js";
+import { isHsmAway } from "../provider/prover.js";
+import type { Opener } from "./opener.js";
+import { parseStorageKey, resourceName } from "./storage-key.js";
+import type { StoredObject } from "./store.js";
+
+export interface ResourceVerdict {
+  readonly resource: string;
+  readonly objects: number;
+  /** Authenticated under its etcd key. */
+  readonly opened: number;
+  /** In clear: nothing to open. */
+  readonly plaintext: number;
+  /** Under a provider that does not ask this HSM, hence not looked into. */
+  readonly otherProvider: number;
+  readonly failed: number;
+}
+
+export interface FailureReason {
+  readonly reason: string;
+  readonly objects: number;
+  /** The first few keys. */
+  readonly keys: readonly string[];
+}
+
+export interface VerificationResult {
+  readonly resources: readonly ResourceVerdict[];
+  readonly failures: readonly FailureReason[];
+}
+
+const NO_OBJECT = "(no API object)";
+const MAX_KEYS = 5;
+const MAX_REASONS = 100;
+const MORE_REASONS = "other reasons";
+
+type Outcome = Exclude<keyof ResourceVerdict, "resource" | "objects">;
+type Counts = Record<Outcome, number>;
+
+export class Verification {
+  readonly #opener: Opener;
+  readonly #prefix: string;
+  readonly #resources = new Map<string, Counts>();
+  readonly #failures = new Map<string, { objects: number; keys: string[] }>();
+
+  constructor(opener: Opener, prefix: string) {
+    this.#opener = opener;
+    this.#prefix = prefix;
+  }
+
+  /** @throws KmsError when the HSM is away: the object was not looked into */
+  async add(object: StoredObject): Promise<void> {
+    const outcome = await this.#outcomeOf(object);
+    const name = parseStorageKey(object.key, this.#prefix);
+    const resource = name === undefined ? NO_OBJECT : resourceName(name);
+    let counts = this.#resources.get(resource);
+    if (counts === undefined) {
+      counts = { opened: 0, plaintext: 0, otherProvider: 0, failed: 0 };
+      this.#resources.set(resource, counts);
+    }
+    counts[outcome]++;
+  }
+
+  result(): VerificationResult {
+    const resources = [...this.#resources]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([resource, counts]) => ({
+        resource,
+        objects: Object.values(counts).reduce((sum, count) => sum + count, 0),
+        ...counts,
+      }));
+    const failures = [...this.#failures].map(([reason, rest]) => ({ reason, ...rest }));
+    return { resources, failures };
+  }
+
+  async #outcomeOf({ key, value }: StoredObject): Promise<Outcome> {
+    if (value instanceof KmsError) return this.#fail(key, value);
+    if (value.kind === "plaintext") return "plaintext";
+    if (value.kind === "other-provider") return "otherProvider";
+    try {
+      (await this.#opener.open(key, value.object)).fill(0);
+      return "opened";
+    } catch (error) {
+      const reason = KmsError.from(error);
+      if (isHsmAway(reason)) throw reason;
+      return this.#fail(key, reason);
+    }
+  }
+
+  #fail(key: string, { message }: KmsError): "failed" {
+    const isNew = !this.#failures.has(message);
+    const reason = isNew && this.#failures.size >= MAX_REASONS ? MORE_REASONS : message;
+    const failure = this.#failures.get(reason) ?? { objects: 0, keys: [] };
+    failure.objects++;
+    if (failure.keys.length < MAX_KEYS) failure.keys.push(key);
+    this.#failures.set(reason, failure);
+    return "failed";
+  }
+}

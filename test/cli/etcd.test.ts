@@ -1,0 +1,165 @@
+// `etcd usage` and `etcd verify` as an operator runs them, on a real etcd that holds what API servers would have
+// stored in it: two modes of the plugin, leftovers of other providers and in clear, and objects that were damaged.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readUsageReport } from "../../src/etcd/usage-report.js";
+import { formatStoredObject } from "../e2e/harness/stored-object.js";
+import { startEtcd, type TestEtcd } from "../support/etcd.js";
+import { freePort } from "../support/free-port.js";
+import { createKek, kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { newSeed, sealedObject, sealedValue, type StoredSeed } from "../support/stored-secrets.js";
+import { makeFolder } from "../support/token.js";
+
+const SECRET = "a secret value";
+let token: SoftHsm;
+let etcd: TestEtcd;
+let plugin: PluginProcess;
+let direct: StoredSeed;
+let keyId: string;
+const folder = makeFolder("etcd-cli");
+
+const key = (name: string, namespace = "one"): string => `/registry/secrets/${namespace}/${name}`;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  createKek(token);
+  etcd = await startEtcd();
+  plugin = new PluginProcess(token);
+  await plugin.start();
+  direct = await newSeed(plugin.socket);
+  const key0 = await newSeed(plugin.socket, 16);
+  await plugin.stop();
+  plugin.configure({ mode: "local-kek" });
+  await plugin.start();
+  const local = await newSeed(plugin.socket);
+  await plugin.stop();
+  keyId = direct.encrypted.keyId;
+
+  const many = Array.from({ length: 300 }, (_, at): [string, Buffer] => {
+    const name = key(`many-${String(at)}`, `ns-${String(at % 3)}`);
+    return [name, sealedValue(direct, name, SECRET)];
+  });
+  await etcd.store.putAll([
+    ...many,
+    [key("local"), sealedValue(local, key("local"), SECRET)],
+    [key("old-type"), sealedValue(key0, key("old-type"), SECRET, 0)],
+    ["/registry/configmaps/one/clear", Buffer.from('{"kind":"ConfigMap"}')],
+    [key("leftover"), Buffer.from("k8s:enc:aescbc:v1:key1:0123456789abcdef")],
+  ]);
+});
+
+afterAll(async () => {
+  await plugin.stop();
+  await etcd.remove();
+  token.remove();
+});
+
+const run = (...args: string[]): CommandResult => {
+  const result = kmsPkcs11(["etcd", ...args], { ...token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
+  expect(result.stdout + result.stderr).not.toContain(SECRET);
+  return result;
+};
+const verify = (...args: string[]): CommandResult => run("verify", "--config", plugin.configFile, ...args);
+
+describe("etcd usage", () => {
+  it("counts objects by provider and key_id, without the HSM", () => {
+    const { code, stdout } = run("usage", "--fail-if-used", "another");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`^kms:v2:hsm +${keyId} +302 +3 +secrets: 302 +4 +\\d+ to \\d+$`, "m"));
+    expect(stdout).toMatch(/^aescbc:v1:key1 +1 +secrets: 1 +1 /m);
+    expect(stdout).toMatch(/^plaintext +1 +configmaps: 1 /m);
+    expect(stdout).toMatch(/^304 objects under \/registry\/ of cluster [0-9a-f]+, revision \d+$/m);
+    expect(stdout).toContain("another is not used");
+  });
+
+  it("answers whether a key_id is used with its exit code", () => {
+    const { code, stdout } = run("usage", "--fail-if-used", keyId, "-o", "json");
+    expect([code, (JSON.parse(stdout) as { used: string[] }).used]).toEqual([1, [keyId]]);
+  });
+
+  it("lists what the EncryptionConfiguration would not leave in clear", () => {
+    const file = join(folder, "encryption.json");
+    const kms = { apiVersion: "v2", name: "hsm", endpoint: "unix:///run/kms.sock" };
+    const rule = (resource: string): object => ({
+      apiVersion: "apiserver.config.k8s.io/v1",
+      kind: "EncryptionConfiguration",
+      resources: [{ resources: [resource], providers: [{ kms }, { identity: {} }] }],
+    });
+    writeFileSync(file, JSON.stringify(rule("*.")));
+    expect(run("usage", "--encryption-config", file).stdout).toContain("to be encrypted: 1 of configmaps");
+    writeFileSync(file, JSON.stringify(rule("secrets")));
+    expect(run("usage", "--encryption-config", file).stdout).not.toContain("to be encrypted");
+  });
+
+  it("writes a report that can be read again", () => {
+    const file = join(folder, "usage.json");
+    expect(run("usage", "--report", file, "--prefix", "registry/secrets").code).toBe(0);
+    const report = readUsageReport(file);
+    expect(report).toMatchObject({ prefix: "/registry/secrets/", objects: 303, source: { kind: "etcd" } });
+    expect(report.usages.map(({ resources }) => Object.keys(resources))).toEqual([["secrets"], ["secrets"]]);
+    writeFileSync(file, readFileSync(file, "utf8").replace('"objects"', '"things"'));
+    expect(() => readUsageReport(file)).toThrow("is no usage report");
+  });
+
+  it("ends with 2 for a wrong prefix and a missing snapshot, with 3 when etcd is away", async () => {
+    expect(run("usage", "--prefix", "/k8s")).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("--etcd-prefix") as string,
+    });
+    expect(run("usage", "--snapshot", join(folder, "none.db")).code).toBe(2);
+    expect(run("usage", "--endpoints", `127.0.0.1:${String(await freePort())}`).code).toBe(3);
+  });
+});
+
+describe("etcd verify", () => {
+  it("opens everything under KMS v2 with the HSM, each DEK seed once", () => {
+    const { code, stdout } = verify();
+    expect(stdout).toMatch(/^RESOURCE +OBJECTS +OPENED +IN CLEAR +OTHER PROVIDER +FAILED$/m);
+    expect(stdout).toMatch(/^configmaps +1 +0 +1 +0 +0$/m);
+    expect(stdout).toMatch(/^secrets +303 +302 +0 +1 +0$/m);
+    expect(stdout).toContain("304 objects, 3 DEK seeds asked of the HSM");
+    expect(stdout).toContain("every object under KMS v2 opens with this HSM");
+    expect(code).toBe(0);
+  });
+
+  it("says what does not open, and why", async () => {
+    const good = sealedObject(direct, key("x"), SECRET);
+    const damaged: Readonly<Record<string, Buffer>> = {
+      moved: sealedValue(direct, key("elsewhere"), SECRET),
+      "unknown-key": formatStoredObject({ ...good, keyId: "nobody's" }),
+      seed: formatStoredObject({ ...good, encryptedDekSource: Buffer.alloc(60, 1) }),
+      short: formatStoredObject({ ...good, encryptedData: Buffer.alloc(40) }),
+      junk: Buffer.from("junk"),
+    };
+    await etcd.store.putAll(Object.entries(damaged).map(([name, value]) => [key(name, "bad"), value]));
+    const { code, stdout } = verify("--prefix", "/registry/secrets/bad", "-o", "json");
+    const { failures } = JSON.parse(stdout) as { failures: { reason: string; keys: string[] }[] };
+    const reasonFor = (name: string): string | undefined =>
+      failures.find(({ keys }) => keys.includes(key(name, "bad")))?.reason;
+    expect(Object.keys(damaged).map(reasonFor)).toEqual([
+      expect.stringContaining("moved here from another etcd key"),
+      expect.stringContaining(`no KEK with key_id "nobody's"`),
+      expect.stringMatching(/ciphertext/),
+      expect.stringContaining("its data is too short"),
+      expect.stringContaining("neither encrypted nor a Kubernetes object"),
+    ]);
+    expect(code).toBe(1);
+    const table = verify();
+    expect(table.stdout).toMatch(
+      /^1 failed: its data does not authenticate.*\n {2}\/registry\/secrets\/bad\/moved$/m,
+    );
+    expect(table.stdout).toContain("5 do not open");
+    const usage = run("usage", "--fail-if-used", "another");
+    expect([usage.code, usage.stdout]).toEqual([1, expect.stringContaining("nobody can tell")]);
+    for (const name of Object.keys(damaged)) await etcd.store.delete(key(name, "bad"));
+  });
+
+  it("ends with 3 when the HSM is away, and does not call the objects bad", () => {
+    const away = `pkcs11:token=none;object=kms-kek?module-path=${token.modulePath}&pin-source=file:${token.pinFile}`;
+    const { code, stdout } = verify("--kek", away);
+    expect([code, stdout]).toEqual([3, ""]);
+  });
+});

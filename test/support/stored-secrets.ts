@@ -1,0 +1,54 @@
+// Objects as kube-apiserver stores them, made without one: a DEK seed encrypted by a running plugin, and data sealed
+// under it by code of the tests' own (HKDF of node:crypto would extract first; kube-apiserver only expands).
+
+import { createCipheriv, createHmac, randomBytes } from "node:crypto";
+import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
+import { formatStoredObject, type StoredObject } from "../e2e/harness/stored-object.js";
+
+export interface StoredSeed {
+  readonly seed: Buffer;
+  readonly encrypted: KmsCiphertext;
+}
+
+/** A DEK seed as an API server makes one at its start. */
+export async function newSeed(socket: string, bytes = 32): Promise<StoredSeed> {
+  const client = new KmsClient(socket);
+  try {
+    const seed = randomBytes(bytes);
+    return { seed, encrypted: await client.encrypt(seed, "test") };
+  } finally {
+    client.close();
+  }
+}
+
+/** @param type 1: the data key is derived from the seed; 0: the seed is the data key */
+export function sealedObject(
+  { seed, encrypted }: StoredSeed,
+  etcdKey: string,
+  plaintext: string,
+  type: 0 | 1 = 1,
+): StoredObject {
+  const info = type === 1 ? randomBytes(32) : Buffer.alloc(0);
+  const dataKey =
+    type === 1
+      ? createHmac("sha256", seed)
+          .update(Buffer.concat([info, Buffer.of(1)]))
+          .digest()
+      : seed;
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv(`aes-${String(dataKey.length * 8)}-gcm` as "aes-256-gcm", dataKey, nonce);
+  cipher.setAAD(Buffer.from(etcdKey));
+  const sealed = Buffer.concat([cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
+  return {
+    provider: "hsm",
+    encryptedData: Buffer.concat([info, nonce, sealed]),
+    keyId: encrypted.keyId,
+    encryptedDekSource: encrypted.ciphertext,
+    annotations: encrypted.annotations,
+    encryptedDekSourceType: type,
+  };
+}
+
+export function sealedValue(...args: Parameters<typeof sealedObject>): Buffer {
+  return formatStoredObject(sealedObject(...args));
+}
