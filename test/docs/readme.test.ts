@@ -22,6 +22,8 @@ const COMMANDS = [
   "keys rotate",
   "keys adopt",
   "keys destroy",
+  "etcd usage",
+  "etcd verify",
   "audit verify",
   "bench",
 ];
