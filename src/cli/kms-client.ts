@@ -30,15 +30,19 @@ export class KmsClient {
   readonly #client: grpc.Client & Record<string, Unary>;
   readonly #timeoutMs: number;
 
-  /** @param endpoint a path, unix:///path, or unix:///@name for an abstract socket */
-  constructor(endpoint: string, timeoutMs = 3_000) {
+  /**
+   * @param endpoint a path, unix:///path, or unix:///@name for an abstract socket
+   * @param authority as kube-apiserver sends it; many servers do not take a path
+   */
+  constructor(endpoint: string, timeoutMs = 3_000, authority = "localhost") {
     const definition = loadSync(PROTO, { keepCase: true, defaults: true });
     const { v2 } = grpc.loadPackageDefinition(definition) as unknown as {
       v2: { KeyManagementService: grpc.ServiceClientConstructor };
     };
     this.#client = new v2.KeyManagementService(grpcTarget(endpoint), grpc.credentials.createInsecure(), {
-      // As kube-apiserver sends it; a path would not be a valid :authority.
-      "grpc.default_authority": "localhost",
+      "grpc.default_authority": authority,
+      // A connection of its own, as each of kube-apiserver's provider entries has.
+      "grpc.use_local_subchannel_pool": 1,
       "grpc.enable_channelz": 0,
     }) as unknown as grpc.Client & Record<string, Unary>;
     this.#timeoutMs = timeoutMs;
@@ -49,8 +53,8 @@ export class KmsClient {
     return { version: answer.version, healthz: answer.healthz, keyId: answer.key_id };
   }
 
-  async encrypt(plaintext: Uint8Array, uid: string): Promise<KmsCiphertext> {
-    const answer = (await this.#call("Encrypt", { plaintext, uid })) as {
+  async encrypt(plaintext: Uint8Array, uid: string, timeoutMs?: number): Promise<KmsCiphertext> {
+    const answer = (await this.#call("Encrypt", { plaintext, uid }, timeoutMs)) as {
       ciphertext: Buffer;
       key_id: string;
       annotations: Record<string, Buffer>;
@@ -70,17 +74,28 @@ export class KmsClient {
     this.#client.close();
   }
 
-  async #call(method: string, request: object): Promise<unknown> {
+  async #call(method: string, request: object, timeoutMs = this.#timeoutMs): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const call = this.#client[method];
       if (call === undefined) throw new TypeError(`no method ${method}`);
-      const options = { deadline: Date.now() + this.#timeoutMs };
+      const options = { deadline: Date.now() + timeoutMs };
       call.call(this.#client, request, new grpc.Metadata(), options, (error, answer) => {
         if (error === null) resolve(answer);
         else reject(toKmsError(error));
       });
     });
   }
+}
+
+/** What the plugin answered; undefined when the error is not an answer of it: nobody listens, or not in time. */
+export function answeredStatus(error: unknown): { readonly name: string; readonly text: string } | undefined {
+  const cause =
+    error instanceof KmsError ? (error.cause as Partial<grpc.ServiceError> | undefined) : undefined;
+  if (cause?.code === undefined || cause.details === undefined) return undefined;
+  // Only an answer has headers; a plugin whose HSM is away answers UNAVAILABLE too.
+  if (cause.code === grpc.status.UNAVAILABLE && cause.metadata?.get("content-type").length === 0)
+    return undefined;
+  return { name: grpc.status[cause.code], text: cause.details };
 }
 
 function grpcTarget(endpoint: string): string {

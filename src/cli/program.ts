@@ -6,6 +6,7 @@ import { addAuditCommand } from "./audit.js";
 import { addBenchCommand } from "./bench.js";
 import { addCheckCommand } from "./check.js";
 import { addEtcdCommand } from "./etcd.js";
+import { addConformanceCommand } from "./conformance.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import { addKeysCommand } from "./keys.js";
 import { PROCESS_TERMINAL, type Terminal } from "./output.js";
@@ -34,6 +35,7 @@ Example:
   addCheckCommand(program, terminal);
   addStatusCommand(program, terminal);
   addUnlockCommand(program, terminal);
+  addConformanceCommand(program, terminal);
   addKeysCommand(program, terminal);
   addAuditCommand(program, terminal);
   addBenchCommand(program, terminal);

@@ -24,6 +24,7 @@ const COMMANDS = [
   "keys destroy",
   "etcd usage",
   "etcd verify",
+  "conformance",
   "audit verify",
   "bench",
 ];

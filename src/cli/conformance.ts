@@ -1,0 +1,60 @@
+// `kms-pkcs11 conformance`: asks any KMS v2 plugin, over its socket, for what kube-apiserver relies on.
+import type { Command } from "commander";
+import { checkContract, CONTRACT, type Finding } from "../conformance/contract.js";
+import { pluginAt } from "./conformance-connection.js";
+import { EXIT_NO } from "./exit-code.js";
+import { answeredStatus, KmsClient } from "./kms-client.js";
+import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
+import { startProgress } from "./progress.js";
+
+interface ConformanceOptions {
+  readonly socket: string;
+  readonly output: OutputFormat;
+}
+
+export function addConformanceCommand(program: Command, terminal: Terminal): void {
+  program
+    .command("conformance")
+    .description(
+      "ask any KMS v2 plugin for what kube-apiserver relies on; exit 0 if every must holds, 1 if not, 3 if it cannot be reached",
+    )
+    .option("--socket <path>", "socket of the plugin: a path or unix:///path", "/run/kms-pkcs11/kms.sock")
+    .addHelpText("after", "\nExample:\n  kms-pkcs11 conformance --socket /run/kmsplugin/socket.sock")
+    .action(async (_local, command: Command) => {
+      const { socket, output } = command.optsWithGlobals<ConformanceOptions>();
+      await requireAnybody(socket);
+      const progress = startProgress(terminal, "rules", CONTRACT.length);
+      const findings = await checkContract(pluginAt(socket), (done) => {
+        progress.update(done);
+      }).finally(() => {
+        progress.end();
+      });
+      const rows = findings.map((one) => ({ verdict: verdictOf(one), ...one }));
+      if (output === "json") terminal.out(formatJson({ findings: rows }));
+      else
+        terminal.out(
+          formatTable(
+            ["", "LEVEL", "RULE", "SEEN"],
+            rows.map(({ verdict, level, rule, seen }) => [verdict, level, rule, seen]),
+          ),
+        );
+      if (rows.some(({ verdict }) => verdict === "fail")) process.exitCode = EXIT_NO;
+    });
+}
+
+function verdictOf({ holds, level }: Finding): "ok" | "fail" | "warn" | "no" {
+  if (holds) return "ok";
+  return ({ must: "fail", should: "warn", may: "no" } as const)[level];
+}
+
+/** @throws KmsError PEER_UNREACHABLE when nobody answers on the socket, if only with an error */
+async function requireAnybody(socket: string): Promise<void> {
+  const client = new KmsClient(socket);
+  try {
+    await client.status();
+  } catch (error) {
+    if (answeredStatus(error) === undefined) throw error;
+  } finally {
+    client.close();
+  }
+}

@@ -1,0 +1,87 @@
+// What Status has to answer, and how fast.
+import { require, TIMEOUT_MS, valueOf, type Connection, type PluginStatus, type Rule } from "./rule.js";
+
+/** k8s.io/apiserver takes 1024 bytes, its documentation says fewer than 1 kB. */
+const MAX_KEY_ID_BYTES = 1023;
+const REPEATS = 50;
+const QUICK_MS = 100;
+
+export const STATUS_RULES: readonly Rule[] = [
+  {
+    rule: "Status answers within 3 s",
+    level: "must",
+    check: async (connection) => {
+      const answer = await connection.status();
+      valueOf(answer, "Status");
+      require(answer.ms < TIMEOUT_MS, `${answer.ms.toFixed(1)} ms`);
+      return `${answer.ms.toFixed(1)} ms`;
+    },
+  },
+  {
+    rule: 'version is "v2"',
+    level: "must",
+    check: async (connection) => {
+      const { version } = await status(connection);
+      require(version === "v2", shown(version));
+      return shown(version);
+    },
+  },
+  {
+    rule: 'healthz is exactly "ok"',
+    level: "must",
+    check: async (connection) => {
+      const { healthz } = await status(connection);
+      require(healthz === "ok", shown(healthz));
+      return shown(healthz);
+    },
+  },
+  {
+    rule: "key_id has 1 to 1023 bytes",
+    level: "must",
+    check: async (connection) => {
+      const bytes = Buffer.byteLength((await status(connection)).keyId);
+      require(bytes >= 1 && bytes <= MAX_KEY_ID_BYTES, `${String(bytes)} bytes`);
+      return `${String(bytes)} bytes`;
+    },
+  },
+  {
+    rule: "key_id is UTF-8",
+    level: "must",
+    check: async (connection) => {
+      const { keyId } = await status(connection);
+      // What a decoder puts in place of bytes that are none.
+      require(!keyId.includes("\uFFFD"), "has bytes that are no UTF-8; Go's protobuf refuses the answer");
+      return shown(keyId);
+    },
+  },
+  {
+    rule: "key_id stays the same while nothing is rotated",
+    level: "must",
+    check: async (connection) => {
+      const seen = new Set<string>();
+      for (let at = 0; at < REPEATS; at++) seen.add((await status(connection)).keyId);
+      require(seen.size === 1, `${String(seen.size)} different ones in ${String(REPEATS)} answers`);
+      return `the same in ${String(REPEATS)} answers`;
+    },
+  },
+  {
+    rule: "Status answers below 100 ms",
+    level: "should",
+    check: async (connection) => {
+      const times: number[] = [];
+      for (let at = 0; at < REPEATS; at++) times.push((await connection.status()).ms);
+      const slowest = Math.max(...times);
+      require(slowest < QUICK_MS, `slowest of ${String(REPEATS)}: ${slowest.toFixed(1)} ms`);
+      return `slowest of ${String(REPEATS)}: ${slowest.toFixed(1)} ms`;
+    },
+  },
+];
+
+async function status(connection: Connection): Promise<PluginStatus> {
+  return valueOf(await connection.status(), "Status");
+}
+
+/** A plugin's own words, short and on one line. */
+function shown(text: string): string {
+  return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
+}

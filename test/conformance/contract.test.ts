@@ -1,0 +1,261 @@
+// Every rule of the contract is kept by a plugin that keeps it, and seen to be broken by one that does not.
+
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { status } from "@grpc/grpc-js";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+
+import { pluginAt } from "../../src/cli/conformance-connection.js";
+import { run } from "../../src/cli/program.js";
+import { checkContract, CONTRACT } from "../../src/conformance/contract.js";
+import { Violation } from "../../src/conformance/rule.js";
+import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { KEY_ID, NOTE, refusal, startFakePlugin, type Behaviour, type FakePlugin } from "./fake-plugin.js";
+
+/** A busy machine may be slower than these ask for. */
+const TIMED = /(below|less than) \d+ ms$/;
+const OLDER_AUTHORITY = /^the socket's path is taken as :authority/;
+
+let fake: FakePlugin;
+
+afterEach(async () => {
+  await fake.stop();
+});
+
+/** Each rule by its beginning, what breaks it, and what is then seen. */
+const BROKEN: readonly (readonly [rule: string, broken: () => Partial<Behaviour>, seen: RegExp])[] = [
+  ["Status answers within 3 s", () => ({ status: (answer) => sleep(3_050, answer) }), /^\d{4,}\.\d ms$/],
+  ['version is "v2"', () => ({ status: (answer) => ({ ...answer, version: "v2alpha1" }) }), /"v2alpha1"/],
+  ['healthz is exactly "ok"', () => ({ status: (answer) => ({ ...answer, healthz: "ok " }) }), /"ok "/],
+  ["key_id has 1 to 1023", () => ({ status: (answer) => ({ ...answer, key_id: "" }) }), /^0 bytes/],
+  [
+    "key_id has 1 to 1023",
+    () => ({ status: (answer) => ({ ...answer, key_id: "é".repeat(512) }) }),
+    /^1024 /,
+  ],
+  ["key_id is UTF-8", () => ({ status: (answer) => ({ ...answer, key_id: "a\uFFFD" }) }), /no UTF-8/],
+  [
+    "key_id stays the same",
+    () => {
+      let asked = 0;
+      return { status: (answer) => ({ ...answer, key_id: `k${String(asked++ % 2)}` }) };
+    },
+    /2 different ones/,
+  ],
+  ["Status answers below 100 ms", () => delayedOnce(), /^slowest of 50: \d{3,}\./],
+  ["Encrypt takes a 32-byte", () => ({ encrypt: refuse }), /UNAVAILABLE/],
+  [
+    "Encrypt's key_id is",
+    () => ({ encrypt: (_p, sealed) => ({ ...sealed, keyId: "b" }) }),
+    /Encrypt says "b"/,
+  ],
+  [
+    "ciphertext has 1 to 1023",
+    () => ({ encrypt: (_p, sealed) => ({ ...sealed, ciphertext: Buffer.alloc(1024) }) }),
+    /^1024 bytes/,
+  ],
+  [
+    "ciphertext has 1 to 1023",
+    () => ({ encrypt: (_p, sealed) => ({ ...sealed, ciphertext: Buffer.alloc(0) }) }),
+    /^0 bytes/,
+  ],
+  ...["fake.example/note", "Note.fake.example", "note"].map(
+    (name) =>
+      [
+        "annotations' keys are",
+        () => ({ encrypt: (_p, sealed) => ({ ...sealed, annotations: { [name]: Buffer.of(1) } }) }),
+        new RegExp(`"${name}"`),
+      ] satisfies (typeof BROKEN)[number],
+  ),
+  [
+    "annotations have at most",
+    () => ({ encrypt: (_p, sealed) => ({ ...sealed, annotations: { [NOTE]: Buffer.alloc(32_768) } }) }),
+    /^32785 bytes/,
+  ],
+  ["different plaintexts give", () => ({ encrypt: sameAlways() }), /^1 different ones of 20/],
+  ["one plaintext gives", () => ({ encrypt: sameAlways() }), /^1 different ones of 20/],
+  [
+    "the ciphertext does not show",
+    () => ({
+      encrypt: (plaintext, sealed) => ({ ...sealed, ciphertext: Buffer.concat([Buffer.of(0), plaintext]) }),
+    }),
+    /stands in it/,
+  ],
+  ["an empty plaintext is", () => ({ empty: status.UNKNOWN }), /^refused with UNKNOWN$/],
+  [
+    "Encrypt takes less than",
+    () => ({ encrypt: (_p, sealed) => sleep(105, sealed) }),
+    /^median of 20: \d{3,}\./,
+  ],
+  ["a 32-byte seed comes back", () => ({ decrypt: () => Buffer.alloc(32) }), /came back as others/],
+  [
+    "plaintexts of other sizes",
+    () => ({
+      decrypt: (sealed, honest) => {
+        const plaintext = honest(sealed);
+        return plaintext.length < 32 ? Buffer.concat([plaintext, Buffer.of(0)]) : plaintext;
+      },
+    }),
+    /^1 bytes came back/,
+  ],
+  [
+    "a ciphertext decrypts again",
+    () => {
+      let asked = 0;
+      return { decrypt: (sealed, honest) => (asked++ < 3 ? honest(sealed) : refuse()) };
+    },
+    /UNAVAILABLE/,
+  ],
+  [
+    "a ciphertext with a flipped bit",
+    () => ({ decrypt: () => Buffer.alloc(32) }),
+    /^one of 24 was decrypted/,
+  ],
+  [
+    "a shorter, longer or empty",
+    () => ({
+      decrypt: (sealed, honest) => (sealed.ciphertext.length === 0 ? Buffer.alloc(0) : honest(sealed)),
+    }),
+    /^one of 3 was decrypted/,
+  ],
+  [
+    "another or an empty key_id",
+    () => ({ decrypt: (sealed, honest) => honest({ ...sealed, keyId: KEY_ID }) }),
+    /^one of 3 was decrypted/,
+  ],
+  [
+    "changed, missing or foreign",
+    () => ({ decrypt: (sealed, honest) => honest({ ...sealed, annotations: { [NOTE]: Buffer.of(7) } }) }),
+    /^one of 3 was decrypted/,
+  ],
+  [
+    "refusals carry a status",
+    () => ({
+      decrypt: () => {
+        throw refusal(status.UNKNOWN);
+      },
+    }),
+    /^UNKNOWN, UNKNOWN$/,
+  ],
+  [
+    "Decrypt takes less than",
+    () => ({ decrypt: (sealed, honest) => sleep(15, honest(sealed)) }),
+    /median of 20: /,
+  ],
+  ["32 round trips at once", () => ({ encrypt: atMost(8) }), /RESOURCE_EXHAUSTED/],
+  ["two connections are served", () => ({ connections: 1 }), /UNAVAILABLE|DEADLINE/],
+  [
+    "calls that are given up",
+    () => {
+      let asked = 0;
+      return {
+        encrypt: (_p, sealed) => sleep(50, sealed),
+        status: (answer) => (asked++ < 1 ? refuse() : answer),
+      };
+    },
+    /Status afterwards answers UNAVAILABLE/,
+  ],
+  [
+    "Status has the same key_id",
+    () => ({ status: (answer) => ({ ...answer, key_id: "rotated" }) }),
+    /"rotated" now/,
+  ],
+];
+
+function refuse(): never {
+  throw refusal(status.UNAVAILABLE);
+}
+
+function delayedOnce(): Partial<Behaviour> {
+  let asked = 0;
+  return { status: (answer) => (asked++ === 20 ? sleep(110, answer) : answer) };
+}
+
+function sameAlways(): Behaviour["encrypt"] {
+  let first: Parameters<Behaviour["encrypt"]>[1] | undefined;
+  return (_plaintext, sealed) => (first ??= sealed);
+}
+
+function atMost(limit: number): Behaviour["encrypt"] {
+  let inFlight = 0;
+  return async (_plaintext, sealed) => {
+    if (++inFlight > limit) throw refusal(status.RESOURCE_EXHAUSTED);
+    await sleep(20);
+    inFlight -= 1;
+    return sealed;
+  };
+}
+
+describe("a plugin that breaks the contract", () => {
+  it.each(BROKEN)("%s", async (name, broken, seen) => {
+    fake = await startFakePlugin(broken());
+    const rule = CONTRACT.find((one) => one.rule.startsWith(name));
+    const plugin = pluginAt(fake.socket);
+    const connection = plugin.connect();
+    try {
+      const violation = await rule?.check(connection, plugin).catch((error: unknown) => error);
+      expect(violation).toBeInstanceOf(Violation);
+      expect((violation as Violation).message).toMatch(seen);
+    } finally {
+      connection.close();
+    }
+  });
+
+  it("breaks each rule of the contract once at least", async () => {
+    fake = await startFakePlugin();
+    const untried = CONTRACT.filter(({ rule }) => !BROKEN.some(([name]) => rule.startsWith(name)));
+    expect(untried.map(({ rule }) => rule)).toEqual([expect.stringMatching(OLDER_AUTHORITY)]);
+  });
+
+  it("breaks no other rule by it, and the command's exit code is 1", async () => {
+    fake = await startFakePlugin({ status: (answer) => ({ ...answer, healthz: "nearly" }) });
+    const printed: string[] = [];
+    const terminal = {
+      out: (text: string) => printed.push(text),
+      err: () => undefined,
+      isInteractive: false,
+    };
+    const exitCode = process.exitCode;
+    await run(["node", "kms-pkcs11", "conformance", "--socket", fake.socket, "--output", "json"], terminal);
+    expect(process.exitCode).toBe(1);
+    process.exitCode = exitCode;
+    const { findings } = JSON.parse(printed.join("")) as { findings: { verdict: string; rule: string }[] };
+    const failed = findings.filter(({ verdict }) => verdict === "fail").map(({ rule }) => rule);
+    expect(failed).toEqual(['healthz is exactly "ok"', "Status has the same key_id after all this"]);
+  });
+});
+
+describe("a plugin that keeps it", () => {
+  let token: SoftHsm;
+  let plugin: PluginProcess;
+
+  beforeAll(async () => {
+    token = createSoftHsm();
+    createKek(token);
+    plugin = new PluginProcess(token);
+    await plugin.start();
+  });
+
+  afterAll(async () => {
+    await plugin.stop();
+    plugin.remove();
+    token.remove();
+  });
+
+  it("keeps every rule: one without an HSM", async () => {
+    fake = await startFakePlugin();
+    const findings = await checkContract(pluginAt(fake.socket), () => undefined);
+    const broken = findings.filter(({ holds, rule }) => !holds && !TIMED.test(rule));
+    expect(broken.map(({ rule }) => rule)).toEqual([expect.stringMatching(OLDER_AUTHORITY)]);
+  });
+
+  it("keeps every rule: this one, on a token", async () => {
+    fake = await startFakePlugin();
+    const { code, stdout } = kmsPkcs11(["conformance", "--socket", plugin.socket]);
+    const broken = stdout.split("\n").filter((line) => !/^(ok| )/.test(line) && line !== "");
+    const unexpected = broken.filter((line) => !/less than|below|taken as :authority/.test(line));
+    expect([code, unexpected]).toEqual([0, []]);
+    expect(kmsPkcs11(["conformance", "--socket", `${plugin.socket}.none`]).code).toBe(3);
+  });
+});
