@@ -270,7 +270,7 @@ it("every command's --help ends with an example", () => {
     const { code, stdout } = run(...words, "--help");
     expect([code, stdout], words.join(" ")).toEqual([
       0,
-      expect.stringMatching(/\nExample:\n {2}kms-pkcs11 /),
+      expect.stringMatching(/\nExamples?:\n {2}kms-pkcs11 /),
     ]);
   }
 });
