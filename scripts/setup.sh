@@ -71,6 +71,8 @@ packages_for() {
     zypper:certutil) echo mozilla-nss-tools ;;
     dnf:p11-kit | zypper:p11-kit) echo p11-kit p11-kit-server ;;
     *:pkcs11-tool) echo opensc ;;
+    apt-get:script) echo bsdutils ;;
+    *:script) echo util-linux ;;
     *) echo "$2" ;;
   esac
 }

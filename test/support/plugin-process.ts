@@ -12,7 +12,7 @@ import { KmsClient } from "../../src/cli/kms-client.js";
 import { makeFolder, tokenUri, type TestToken } from "./token.js";
 import { waitFor } from "./wait.js";
 
-const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
+export const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 const START_LIMIT_MS = 20_000;
 
 export interface CommandResult {

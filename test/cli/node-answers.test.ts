@@ -1,0 +1,173 @@
+// What is made of a node's answer, with nodes that answer as told: clocks that are ahead, keys that are in use, and
+// addresses behind which there is no plugin.
+
+import { createServer, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+
+import { afterEach, describe, expect, it } from "vitest";
+
+import { requireNeverUsed } from "../../src/cli/never-used.js";
+import { parseNodes, readNode, type NodeKeyring } from "../../src/cli/node-client.js";
+import { compareNodes, readNodes } from "../../src/cli/node-comparison.js";
+import { clockWarnings, look } from "../../src/cli/places.js";
+import { freePort } from "../support/free-port.js";
+import { kekRecord } from "../support/kek-record.js";
+
+const HOUR_MS = 3_600_000;
+const servers: Server[] = [];
+
+afterEach(() => {
+  for (const server of servers.splice(0)) {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
+async function serve(listener: RequestListener): Promise<URL> {
+  const server = createServer(listener);
+  servers.push(server);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const [url] = parseNodes(`http://127.0.0.1:${String((server.address() as AddressInfo).port)}`);
+  if (url === undefined) throw new Error("no address");
+  return url;
+}
+
+type Answer = Omit<NodeKeyring, "clockAheadMs">;
+
+const standby = (keyId: string): Answer["keys"][number] => ({
+  keyId,
+  label: `label of ${keyId}`,
+  state: "standby",
+  activation: new Date(Date.now() + HOUR_MS).toISOString(),
+  provenAt: new Date().toISOString(),
+  failure: null,
+});
+const ACTIVE = { ...standby("a"), state: "active", activation: null } as const;
+
+function node(answer: Partial<Answer> = {}, aheadMs = 0): Promise<URL> {
+  return serve((_request, response) => {
+    const now = new Date(Date.now() + aheadMs).toISOString();
+    const rest = { activeKeyId: "a", publishedKeyId: "a", heldBack: null, keys: [standby("s"), ACTIVE] };
+    response.end(JSON.stringify({ now, ...rest, ...answer }));
+  });
+}
+
+describe("the addresses of --nodes", () => {
+  it("are URLs, with or without the path", () => {
+    const text = "http://127.0.0.1:8090, http://node-2:8090/keys,https://[::1]:1/behind/a/proxy";
+    expect(parseNodes(text).map(String)).toEqual([
+      "http://127.0.0.1:8090/keys",
+      "http://node-2:8090/keys",
+      "https://[::1]:1/behind/a/proxy",
+    ]);
+  });
+
+  it.each(["", "127.0.0.1:8090", "ftp://a/", "http://me:secret@a/", "http://a,http://a/keys"])(
+    "refuse %j",
+    (text) => {
+      expect(() => parseNodes(text)).toThrow(/^--nodes: /);
+    },
+  );
+});
+
+describe("an address without a plugin", () => {
+  it.each<[string, RequestListener, RegExp]>([
+    ["another service", (_q, response) => response.end("<html>"), /no plugin of this release/],
+    ["JSON of another kind", (_q, response) => response.end('{"keys":[]}'), /no plugin of this release/],
+    ["an error", (_q, response) => response.writeHead(503).end(), /HTTP 503/],
+    [
+      "a redirect",
+      (_q, response) => response.writeHead(302, { location: "http://127.0.0.1:1/" }).end(),
+      /redirect/,
+    ],
+    [
+      "more than it should",
+      (_q, response) => response.end(Buffer.alloc(2 << 20, 32)),
+      /more than 1048576 bytes/,
+    ],
+    ["nothing", () => undefined, /no answer within 3000 ms/],
+  ])("%s", async (_what, listener, reason) => {
+    const url = await serve(listener);
+    await expect(readNode(url)).rejects.toMatchObject({
+      code: "PEER_UNREACHABLE",
+      message: expect.stringMatching(reason) as string,
+    });
+  });
+
+  it("nobody", async () => {
+    const [report] = await readNodes(parseNodes(`http://127.0.0.1:${String(await freePort())}`));
+    expect(report).toMatchObject({
+      error: expect.stringContaining("ECONNREFUSED") as string,
+      activeKeyId: null,
+    });
+  });
+});
+
+describe("a standby KEK that is to go without a proof", () => {
+  const activation = Date.now() + HOUR_MS;
+  const refusal = async (...urls: Promise<URL>[]): Promise<string> =>
+    requireNeverUsed("s", activation, await Promise.all(urls)).catch(String);
+
+  it("may, when no node has used it, whether they have seen it or not", async () => {
+    expect(await refusal(node(), node({ keys: [ACTIVE] }))).toMatch(/^standby, and used by none of http/);
+  });
+
+  it("may not when it is active, published or superseded on one node, due by a node's clock, or near", async () => {
+    const retired = { ...standby("s"), state: "retired" } as const;
+    expect(await refusal(node(), node({ activeKeyId: "s" }))).toMatch(/s is active there/);
+    expect(await refusal(node({ publishedKeyId: "s" }))).toMatch(/s is active there/);
+    expect(await refusal(node({ keys: [retired, ACTIVE] }))).toMatch(/not standby there/);
+    expect(await refusal(node({}, HOUR_MS - 5_000))).toMatch(/due by its clock/);
+    const behind = [await node({}, -HOUR_MS)];
+    await expect(requireNeverUsed("s", Date.now() + 5_000, behind)).rejects.toThrow(/about to become active/);
+    expect(
+      await refusal(
+        node(),
+        serve((_q, response) => response.writeHead(500).end()),
+      ),
+    ).toMatch(/HTTP 500/);
+  });
+});
+
+describe("a look at the nodes", () => {
+  it("tells who is ready, who uses it already, who lacks it and why", async () => {
+    const failing = { ...standby("s"), failure: "it is broken" };
+    const unproven = { ...standby("s"), provenAt: null };
+    const other = { ...standby("s"), keyId: "impostor" };
+    const urls = await Promise.all([
+      node(),
+      node({ publishedKeyId: "s" }),
+      node({ keys: [ACTIVE] }),
+      node({ keys: [failing] }),
+      node({ keys: [unproven] }),
+      node({ keys: [other] }),
+      node({ keys: [{ ...standby("s"), label: "other" }] }),
+    ]);
+    const places = await look(kekRecord("label of s", "s"), [], urls);
+    expect(places.map(({ state, detail }) => `${state}: ${detail}`)).toEqual([
+      expect.stringMatching(/^ready: has proven it/),
+      "active: uses it already",
+      "missing: has not seen it",
+      "failing: its self-test failed: it is broken",
+      "missing: sees it, and has not proven it yet",
+      "failing: has another key under its label, impostor: no clone",
+      'failing: has it under another label, "other"',
+    ]);
+  });
+
+  it("warns of clocks, and finds in what nodes differ from most of them", async () => {
+    const urls = [
+      await node({}, 65_000),
+      await node(),
+      await node({ activeKeyId: "s", heldBack: "held back: why" }),
+    ];
+    const reports = await readNodes(urls);
+    expect(clockWarnings(reports.map(({ url, clockAheadMs }) => ({ name: url, clockAheadMs })))).toEqual([
+      expect.stringMatching(/: its clock is 6\d\.\d s ahead of this machine's/),
+    ]);
+    expect(compareNodes(reports, undefined)).toEqual([
+      `${String(urls[2])}: held back: why`,
+      `${String(urls[2])} has s active, ${String(urls[0])} a`,
+    ]);
+  });
+});
