@@ -75,6 +75,11 @@ module.exports = {
     confined("pkcs11js only in the token host", ["pkcs11js", "graphene-pk11"], ["token-host/"]),
     confined("gRPC only at the edges", ["@grpc"], ["server/", "cli/kms-client\\.ts", "etcd/"]),
     confined("HTTP metrics only in observability", ["prom-client"], ["observability/"]),
+    confined(
+      "the Kubernetes client only where it is loaded when needed",
+      ["@kubernetes"],
+      ["etcd/kube-api\\.ts"],
+    ),
     confined("one logger", ["pino"], ["observability/"]),
     confined(
       "command-line packages only in cli",

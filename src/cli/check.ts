@@ -15,6 +15,7 @@ import { withToken } from "./token.js";
 
 interface CheckOptions extends SettingsOptions {
   readonly encryptionConfig?: string;
+  readonly usageReport?: string;
 }
 
 const OTHERS_MAY_WRITE = 0o022;
@@ -28,6 +29,7 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
       "--encryption-config <file>",
       "also check kube-apiserver's EncryptionConfiguration against this plugin and its token",
     )
+    .option("--usage-report <file>", "what 'etcd usage --report' wrote: also check against what etcd holds")
     .addHelpText(
       "after",
       `
@@ -40,7 +42,7 @@ Example:
       const settings = settingsFrom(options, false);
       const p99Ms = await check(settings, report, options.encryptionConfig !== undefined);
       if (options.encryptionConfig !== undefined)
-        checkEncryption(options.encryptionConfig, settings, p99Ms, report);
+        checkEncryption(options.encryptionConfig, options.usageReport, settings, p99Ms, report);
       if (options.output === "json") terminal.out(formatJson({ findings: report.findings }));
       else
         terminal.out(

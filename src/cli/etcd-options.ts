@@ -37,6 +37,14 @@ export function addEtcdOptions(command: Command): Command {
 }
 
 function addSourceOptions(command: Command): Command {
+  return addEndpointOptions(command)
+    .option("--snapshot <file>", "read a snapshot that 'etcdctl snapshot save' made, instead of an etcd")
+    .option("--etcd-bin <program>", "etcd, to serve a snapshot", "etcd")
+    .option("--etcdutl-bin <program>", "etcdutl, to restore a snapshot", "etcdutl");
+}
+
+/** For a command that reads a running etcd only. */
+export function addEndpointOptions(command: Command): Command {
   const file = (flags: string, what: string, env: string): Option => new Option(flags, what).env(env);
   return command
     .addOption(
@@ -48,10 +56,7 @@ function addSourceOptions(command: Command): Command {
     )
     .addOption(file("--cacert <file>", "CA of etcd's certificate, PEM", "ETCDCTL_CACERT"))
     .addOption(file("--cert <file>", "client certificate for etcd, PEM", "ETCDCTL_CERT"))
-    .addOption(file("--key <file>", "private key of the client certificate, PEM", "ETCDCTL_KEY"))
-    .option("--snapshot <file>", "read a snapshot that 'etcdctl snapshot save' made, instead of an etcd")
-    .option("--etcd-bin <program>", "etcd, to serve a snapshot", "etcd")
-    .option("--etcdutl-bin <program>", "etcdutl, to restore a snapshot", "etcdutl");
+    .addOption(file("--key <file>", "private key of the client certificate, PEM", "ETCDCTL_KEY"));
 }
 
 /** @param names what the options are called, if not as etcdctl calls them */

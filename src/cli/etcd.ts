@@ -1,5 +1,6 @@
 // `kms-pkcs11 etcd`: the commands that read what API servers have stored, without them.
 import type { Command } from "commander";
+import { addEtcdMigrateCommand } from "./etcd-migrate.js";
 import { addEtcdUsageCommand } from "./etcd-usage.js";
 import { addEtcdVerifyCommand } from "./etcd-verify.js";
 import type { Terminal } from "./output.js";
@@ -12,4 +13,5 @@ export function addEtcdCommand(program: Command, terminal: Terminal): void {
     );
   addEtcdUsageCommand(etcd, terminal);
   addEtcdVerifyCommand(etcd, terminal);
+  addEtcdMigrateCommand(etcd, terminal);
 }

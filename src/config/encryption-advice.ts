@@ -140,7 +140,9 @@ function adviseOnIdentity(
 ): Advice {
   const left = `${subject}: identity is left in place`;
   if (stored === undefined)
-    return ok(`${left}: fine until all is rewritten; 'etcd usage' tells what is still in clear`);
+    return ok(
+      `${left}: fine until all is rewritten; what 'etcd usage --report' writes, given as --usage-report, shows when`,
+    );
   const clear = stored.filter(({ resource, prefix }) => prefix === "" && names(resources, resource));
   const objects = clear.reduce((sum, one) => sum + one.objects, 0);
   if (objects > 0)

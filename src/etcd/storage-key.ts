@@ -21,6 +21,9 @@ const SPECIAL: Readonly<Record<string, string>> = {
   "services/endpoints": "endpoints",
 };
 
+/** kube-apiserver's own records, which it never encrypts. */
+const OWN_RECORDS = new Set(["masterleases", "peerserverleases", "ranges"]);
+
 const GROUPS: Readonly<Record<string, string>> = {
   "": "bindings configmaps endpoints events limitranges namespaces nodes persistentvolumeclaims persistentvolumes pods podtemplates replicationcontrollers resourcequotas secrets serviceaccounts services",
   "admissionregistration.k8s.io":
@@ -66,6 +69,7 @@ export function parseStorageKey(key: string, prefix: string): ApiObjectName | un
   if (special !== undefined) return named("", special, rest);
   // Only groups have dots in them: resources are lower-case letters.
   if (first.includes(".")) return named(first, second, rest);
+  if (OWN_RECORDS.has(first)) return undefined;
   const resource = SPECIAL[first] ?? first;
   return named(GROUP_OF.get(resource), resource, [second, ...rest]);
 }

@@ -113,6 +113,28 @@ export class KubeApiserver {
     this.#encrypted = true;
   }
 
+  /** Where its EncryptionConfiguration is, for commands that read it. */
+  get encryptionFile(): string {
+    return this.#path("encryption.json");
+  }
+
+  /** Writes a kubeconfig of the administrator, for commands that take one. Returns its path. */
+  async writeKubeconfig(): Promise<string> {
+    const ca = readFileSync(this.#path("certs/apiserver.crt")).toString("base64");
+    const named = { cluster: "e2e", user: "e2e" };
+    const config = {
+      apiVersion: "v1",
+      kind: "Config",
+      clusters: [{ name: "e2e", cluster: { server: this.url, "certificate-authority-data": ca } }],
+      users: [{ name: "e2e", user: { token: this.#token } }],
+      contexts: [{ name: "e2e", context: named }],
+      "current-context": "e2e",
+    };
+    const path = this.#path("kubeconfig");
+    await writeFile(path, JSON.stringify(config), { mode: 0o600 });
+    return path;
+  }
+
   /** The client; available once the server has written its certificate. New after each stop. */
   get client(): KubeClient {
     if (this.#client === undefined) {

@@ -1,0 +1,176 @@
+// `kms-pkcs11 etcd migrate`: has kube-apiserver rewrite whatever etcd does not hold under the active key, and ends
+// with a survey of etcd as the proof that nothing is left.
+import type { Command } from "commander";
+import { parseDuration } from "../config/duration.js";
+import { KmsError } from "../errors.js";
+import { ApiResources } from "../etcd/api-resources.js";
+import { KubeApi } from "../etcd/kube-api.js";
+import { migrate, type Migrated } from "../etcd/migration.js";
+import { EtcdStore } from "../etcd/store.js";
+import { takeSurvey, type Aim, type Survey } from "../etcd/survey.js";
+import { addEndpointOptions, DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "./etcd-options.js";
+import { EXIT_NO } from "./exit-code.js";
+import { KmsClient } from "./kms-client.js";
+import { describeMigration, migrationJson, type MigrationResult } from "./migration-report.js";
+import { aimOf } from "./migration-aim.js";
+import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import { startProgress } from "./progress.js";
+
+interface MigrateOptions extends EndpointOptions {
+  readonly prefix: string;
+  readonly kubeconfig?: string;
+  readonly context?: string;
+  readonly socket: string;
+  readonly keyId?: string;
+  readonly encryptionConfig?: string;
+  readonly resources?: string;
+  readonly rate: string;
+  readonly concurrency: string;
+  readonly wait: string;
+  readonly dryRun?: true;
+  readonly output: OutputFormat;
+}
+
+export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
+  addEndpointOptions(etcd.command("migrate"))
+    .description(
+      "have kube-apiserver rewrite what is not under the active key; exit 0 if nothing is left, 1 if something is",
+    )
+    .option("--prefix <prefix>", "kube-apiserver's --etcd-prefix", DEFAULT_PREFIX)
+    .option("--kubeconfig <file>", "how the API is reached; without it as kubectl finds it")
+    .option("--context <name>", "context of the kubeconfig")
+    .option(
+      "--socket <path>",
+      "socket of the plugin, which tells the active key_id",
+      "/run/kms-pkcs11/kms.sock",
+    )
+    .option("--key-id <key_id>", "the active key_id, instead of asking the plugin")
+    .option("--encryption-config <file>", "kube-apiserver's EncryptionConfiguration: what is to be encrypted")
+    .option(
+      "--resources <list>",
+      "what is to be encrypted, such as secrets,configmaps; without both: secrets and whatever is partly encrypted",
+    )
+    .option("--rate <number>", "objects a second, at most", "100")
+    .option("--concurrency <number>", "requests at a time", "8")
+    .option("--wait <duration>", "how long to try again what API servers still write under another key", "3m")
+    .option("--dry-run", "say what would be rewritten, and rewrite nothing")
+    .addHelpText(
+      "after",
+      `
+Run again after an interruption: it goes on with what is left.
+
+Example:
+  kms-pkcs11 etcd migrate --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
+    --cert /etc/kubernetes/pki/apiserver-etcd-client.crt --key /etc/kubernetes/pki/apiserver-etcd-client.key \\
+    --kubeconfig /etc/kubernetes/admin.conf --encryption-config /etc/kubernetes/encryption.yaml`,
+    )
+    .action(async (_local, command: Command) => {
+      await run(command.optsWithGlobals<MigrateOptions>(), terminal);
+    });
+}
+
+async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
+  const limits = limitsOf(options);
+  const keyId = options.keyId ?? (await activeKeyId(options.socket));
+  const api = await KubeApi.connect(options);
+  try {
+    const result = await withLiveEtcd(options, async ({ client }) => {
+      const store = new EtcdStore(client, options.prefix);
+      const aim = await aimOf(keyId, options, store);
+      const before = await survey(store, options.prefix, aim, terminal);
+      if (before.left === 0) return { keyId, isDryRun: false, before, done: undefined };
+      const isDryRun = options.dryRun === true;
+      const ports = { store, prefix: options.prefix, api, resources: await ApiResources.discover(api) };
+      const done = await interruptible((signal) =>
+        withProgress(before, terminal, (onProgress) =>
+          migrate(ports, { aim, ...limits, dryRun: isDryRun, signal, onProgress }),
+        ),
+      );
+      return { keyId, isDryRun, before, done };
+    });
+    terminal.out(options.output === "json" ? formatJson(migrationJson(result)) : describeMigration(result));
+    if (!isFine(result)) process.exitCode = EXIT_NO;
+  } finally {
+    await api.close();
+  }
+}
+
+/** A dry run is fine when all that it found could be rewritten. */
+function isFine({ isDryRun, before, done }: MigrationResult): boolean {
+  return isDryRun ? done?.failures.length === 0 : (done?.after ?? before).left === 0;
+}
+
+/** @throws KmsError CONFIG_INVALID */
+function limitsOf({ rate, concurrency, wait }: MigrateOptions): {
+  rate: number;
+  concurrency: number;
+  settleMs: number;
+} {
+  const settleMs = parseDuration(wait);
+  if (settleMs === undefined) throw new KmsError("CONFIG_INVALID", "--wait: a duration such as 3m");
+  return { rate: countOf("--rate", rate), concurrency: countOf("--concurrency", concurrency), settleMs };
+}
+
+function countOf(option: string, text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count > 0 && count <= 10_000) return count;
+  throw new KmsError("CONFIG_INVALID", `${option}: a whole number from 1 to 10000`);
+}
+
+/** @throws KmsError PEER_UNREACHABLE; HSM_UNAVAILABLE when the plugin is not well */
+async function activeKeyId(socket: string): Promise<string> {
+  const client = new KmsClient(socket);
+  try {
+    const { healthz, keyId } = await client.status();
+    if (healthz === "ok") return keyId;
+    throw new KmsError("HSM_UNAVAILABLE", `the plugin at ${socket} is not well: ${healthz}`);
+  } finally {
+    client.close();
+  }
+}
+
+async function survey(store: EtcdStore, prefix: string, aim: Aim, terminal: Terminal): Promise<Survey> {
+  const progress = startProgress(terminal, "objects read", 0);
+  let total = 0;
+  try {
+    return await takeSurvey(store, prefix, aim, {
+      total: (objects) => (total = objects),
+      read: (objects) => {
+        if (objects % 1000 === 0) progress.update(objects, total);
+      },
+    });
+  } finally {
+    progress.end();
+  }
+}
+
+async function withProgress(
+  before: Survey,
+  terminal: Terminal,
+  work: (onProgress: (done: number) => void) => Promise<Migrated>,
+): Promise<Migrated> {
+  const progress = startProgress(terminal, "objects rewritten", before.left);
+  try {
+    return await work((done) => {
+      progress.update(done);
+    });
+  } finally {
+    progress.end();
+  }
+}
+
+/** The first SIGINT or SIGTERM ends the work in an orderly way; the report says what is left. */
+async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const stop = (): void => {
+    controller.abort();
+  };
+  process.once("SIGINT", stop);
+  process.once("SIGTERM", stop);
+  try {
+    return await work(controller.signal);
+  } finally {
+    process.off("SIGINT", stop);
+    process.off("SIGTERM", stop);
+  }
+}

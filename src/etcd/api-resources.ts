@@ -1,0 +1,96 @@
+// Where the API serves what etcd stores: discovery, asked once, turns an object's name into the path of a request.
+// What has no path is told with the reason, never passed over.
+import { KmsError } from "../errors.js";
+import type { KubeApi } from "./kube-api.js";
+import { resourceName, type ApiObjectName } from "./storage-key.js";
+
+export interface ServedResource {
+  readonly group: string;
+  readonly version: string;
+  readonly isNamespaced: boolean;
+  readonly canPatch: boolean;
+}
+
+/** Why the API cannot be asked for something. */
+export interface Unserved {
+  readonly reason: string;
+}
+
+/** apidiscovery.k8s.io, as served since Kubernetes 1.27 (v2beta1) and 1.30 (v2). */
+interface Discovery {
+  readonly kind?: string;
+  readonly items?: readonly {
+    readonly metadata?: { readonly name?: string };
+    readonly versions?: readonly {
+      readonly version: string;
+      readonly resources?: readonly {
+        readonly resource: string;
+        readonly scope: string;
+        readonly verbs: readonly string[];
+      }[];
+    }[];
+  }[];
+}
+
+const AGGREGATED = ["v2", "v2beta1"]
+  .map((version) => `application/json;g=apidiscovery.k8s.io;v=${version};as=APIGroupDiscoveryList`)
+  .join(",");
+
+export class ApiResources {
+  /** By resource: the groups that serve it, each in its preferred version. */
+  readonly #served = new Map<string, ServedResource[]>();
+
+  /** @throws KmsError PEER_UNREACHABLE */
+  static async discover(api: KubeApi): Promise<ApiResources> {
+    const resources = new ApiResources();
+    for (const path of ["/api", "/apis"])
+      resources.#add((await api.json({ method: "GET", path, accept: AGGREGATED })) as Discovery);
+    return resources;
+  }
+
+  #add({ kind, items = [] }: Discovery): void {
+    if (kind !== "APIGroupDiscoveryList") {
+      throw new KmsError(
+        "PEER_UNREACHABLE",
+        "kube-apiserver serves no aggregated discovery, which all releases with KMS v2 have; is --kubeconfig that of this cluster?",
+      );
+    }
+    for (const { metadata, versions = [] } of items)
+      for (const { version, resources = [] } of versions)
+        for (const { resource, scope, verbs } of resources) {
+          const known = this.#served.get(resource) ?? [];
+          const group = metadata?.name ?? "";
+          // The first version is the preferred one.
+          if (known.some((one) => one.group === group)) continue;
+          const isNamespaced = scope === "Namespaced";
+          known.push({ group, version, isNamespaced, canPatch: verbs.includes("patch") });
+          this.#served.set(resource, known);
+        }
+  }
+
+  /** The group and version that serve a resource. */
+  find({ group, resource }: Pick<ApiObjectName, "group" | "resource">): ServedResource | Unserved {
+    const served = this.#served.get(resource) ?? [];
+    // The key of a built-in resource does not tell its group.
+    const candidates = group === undefined ? served : served.filter((one) => one.group === group);
+    const [first, ...more] = candidates;
+    if (first === undefined) return { reason: "the API does not serve this resource" };
+    if (more.length > 0)
+      return { reason: `several groups serve it: ${candidates.map((one) => one.group).join(", ")}` };
+    return first.canPatch ? first : { reason: "the API does not let it be patched" };
+  }
+
+  /** The path of one object. */
+  place(object: ApiObjectName): { readonly path: string } | Unserved {
+    const served = this.find(object);
+    if ("reason" in served) return served;
+    const { namespace, resource, name } = object;
+    if (served.isNamespaced !== (namespace !== undefined)) {
+      const where = served.isNamespaced ? "in namespaces" : "without namespaces";
+      return { reason: `the API serves ${resourceName(object)} ${where}` };
+    }
+    const base = served.group === "" ? `/api/${served.version}` : `/apis/${served.group}/${served.version}`;
+    const within = namespace === undefined ? "" : `/namespaces/${encodeURIComponent(namespace)}`;
+    return { path: `${base}${within}/${resource}/${encodeURIComponent(name)}` };
+  }
+}

@@ -1,0 +1,204 @@
+// `etcd migrate` on a cluster with a past: objects in clear, under a local key, under an earlier KEK. All of it gets
+// under the active KEK while others write, and over an interruption; then the earlier KEK is not needed any more.
+
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import {
+  aescbcProvider,
+  identityProvider,
+  kmsProvider,
+  type EncryptionRule,
+} from "./harness/encryption-configuration.js";
+import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
+import { kmsPkcs11, kmsPkcs11Ok, MAIN } from "./harness/kms-pkcs11.js";
+import { parallel } from "./harness/parallel.js";
+import { ManagedProcess } from "./harness/process.js";
+import { record } from "./harness/report.js";
+import { parseStoredObject } from "./harness/stored-object.js";
+import { until } from "./harness/wait.js";
+import { createWidget, installWidgets, readWidget } from "./harness/widget.js";
+
+const SECRETS = 60;
+const CONFIG_MAPS = 10;
+const name = (index: number): string => `s-${String(index)}`;
+const local = aescbcProvider();
+
+let cluster: KmsCluster;
+let node: Node;
+let kubeconfig: string;
+/** The key_ids of the two generations. */
+let earlier: string;
+let active: string;
+
+/** What is stored: the key_id, or what stands in its place. */
+async function standings(): Promise<Map<string, string>> {
+  const entries = await cluster.plane.etcd.store.list("/registry/");
+  // What kube-apiserver notes for itself is not encrypted.
+  const api = entries.filter(({ key }) => !/^\/registry\/(ranges|peerserverleases)\//.test(key));
+  return new Map(
+    api.map(({ key, value }) => {
+      const prefix = value.toString("latin1", 0, 20).startsWith("k8s:enc:") ? "local key" : "clear";
+      return [key, parseStoredObject(value)?.keyId ?? prefix];
+    }),
+  );
+}
+
+async function countUnder(standing: string): Promise<number> {
+  return [...(await standings()).values()].filter((one) => one === standing).length;
+}
+
+async function restartWith(rule: EncryptionRule): Promise<void> {
+  await node.apiserver.writeEncryption([rule]);
+  await node.apiserver.restart();
+}
+
+const statusKeyId = async (): Promise<string> => {
+  const args = ["status", "--socket", node.plugin.places.socket, "-o", "json"];
+  return (JSON.parse(await kmsPkcs11Ok(args)) as { keyId: string }).keyId;
+};
+
+/** Secrets of a part of the numbers. */
+async function createSecrets(from: number, to: number): Promise<void> {
+  await parallel(to - from, 8, (index) =>
+    node.apiserver.client.createSecret(NAMESPACE, name(from + index), `value ${String(from + index)}`),
+  );
+}
+
+beforeAll(async () => {
+  cluster = await KmsCluster.start();
+  node = await cluster.addNode({ config: { keys: { refreshInterval: "200ms" } } });
+  const { plugin, apiserver } = node;
+  await plugin.start();
+  earlier = await statusKeyId();
+  await apiserver.writeEncryption([{ resources: ["*.*"], providers: [identityProvider] }]);
+  await apiserver.start();
+  const { client } = apiserver;
+  await client.createNamespace(NAMESPACE);
+  await createSecrets(0, SECRETS / 3);
+  await parallel(CONFIG_MAPS, 4, (index) => client.createConfigMap(NAMESPACE, name(index), "a value"));
+  await installWidgets(client);
+  await createWidget(client, NAMESPACE, "w", "a widget");
+  await restartWith({ resources: ["secrets"], providers: [local, identityProvider] });
+  await createSecrets(SECRETS / 3, (2 * SECRETS) / 3);
+  const kms = kmsProvider(plugin.places.socket);
+  await restartWith({ resources: ["*.*"], providers: [kms, local, identityProvider] });
+  await createSecrets((2 * SECRETS) / 3, SECRETS);
+  await kmsPkcs11Ok(
+    ["keys", "rotate", "--key", cluster.token.uri(), "--activate-in", "2s"],
+    cluster.token.env,
+  );
+  active = await until("the second KEK is active", async () => {
+    const keyId = await statusKeyId();
+    return keyId === earlier ? undefined : keyId;
+  });
+  kubeconfig = await apiserver.writeKubeconfig();
+});
+
+afterAll(async () => {
+  await cluster.stop();
+});
+
+const migrateArgs = (...more: readonly string[]): string[] => [
+  ...["etcd", "migrate", "--endpoints", cluster.plane.etcd.endpoint, "--kubeconfig", kubeconfig],
+  ...["--socket", node.plugin.places.socket, "--encryption-config", node.apiserver.encryptionFile, ...more],
+];
+
+interface Report {
+  readonly keyId: string;
+  readonly rewritten: number;
+  readonly overtaken: number;
+  readonly passes: number;
+  readonly failures: readonly { resource: string; reason: string; example: string }[];
+  readonly after: { readonly left: number };
+}
+
+describe("etcd migrate", () => {
+  it("first says what it would do, and does nothing", async () => {
+    const before = await cluster.plane.etcd.store.list("/registry/secrets/");
+    const { code, stdout } = await kmsPkcs11(migrateArgs("--dry-run", "-o", "json"));
+    const report = JSON.parse(stdout) as Report;
+    expect([code, report.failures, report.keyId]).toEqual([0, [], active]);
+    expect(report.rewritten).toBe(report.after.left);
+    expect(report.rewritten).toBeGreaterThan(SECRETS + CONFIG_MAPS);
+    expect(await cluster.plane.etcd.store.list("/registry/secrets/")).toEqual(before);
+    expect(await countUnder("local key")).toBeGreaterThanOrEqual(SECRETS / 3);
+    expect(await countUnder(earlier)).toBeGreaterThanOrEqual(SECRETS / 3);
+    expect(await countUnder("clear")).toBeGreaterThan(SECRETS / 3);
+  });
+
+  it("stops when it is told to, and says what is left", async () => {
+    const run = ManagedProcess.start({
+      name: "etcd migrate",
+      command: process.execPath,
+      args: [MAIN, ...migrateArgs("--rate", "20", "--concurrency", "2")],
+      logFile: join(node.plugin.places.folder, "migrate.log"),
+    });
+    await until(
+      "something is under the active KEK",
+      async () => {
+        // The API server asks the plugin for its key_id once a minute, and when somebody asks how it is.
+        await node.apiserver.get("/readyz");
+        return (await countUnder(active)) > 20;
+      },
+      { process: run },
+    );
+    expect(await run.stop()).toBe("exit code 1");
+    expect(run.logTail()).toMatch(/[1-9]\d* objects are left at revision \d+; interrupted: run it again/);
+    expect(await countUnder("local key")).toBeGreaterThan(0);
+  });
+
+  it("goes on when it is run again, and loses nothing that others write meanwhile", async () => {
+    const { client } = node.apiserver;
+    const written = new Map<string, string>();
+    let isOver = false;
+    const write = async (): Promise<void> => {
+      for (let round = 0; !isOver; round++) {
+        const secret = name(Math.floor(Math.random() * SECRETS));
+        const value = `round ${String(round)}`;
+        await client.replaceSecret(NAMESPACE, secret, value);
+        written.set(secret, value);
+      }
+    };
+    const writing = write();
+    const begun = performance.now();
+    const { code, stdout, stderr } = await kmsPkcs11(migrateArgs("-o", "json"));
+    isOver = true;
+    await writing;
+    expect(stderr).toBe("");
+    const report = JSON.parse(stdout) as Report;
+    expect([code, report.after.left, report.failures]).toEqual([0, 0, []]);
+    record("etcd-migrate", "objects rewritten after the interruption", report.rewritten);
+    record("etcd-migrate", "s for them, at most 100 a second", (performance.now() - begun) / 1000);
+    record("etcd-migrate", "Secrets written by others meanwhile", written.size);
+    record("etcd-migrate", "of them before the migration came to them", report.overtaken);
+    for (let index = 0; index < SECRETS; index++) {
+      const value = written.get(name(index)) ?? `value ${String(index)}`;
+      expect((await client.readSecret(NAMESPACE, name(index))).toString(), name(index)).toBe(value);
+    }
+    expect(await readWidget(client, NAMESPACE, "w")).toBe("a widget");
+  });
+
+  it("has left nothing in etcd that is not under the active KEK", async () => {
+    const rest = [...(await standings())].filter(([, standing]) => standing !== active);
+    expect(rest).toEqual([]);
+  });
+
+  it("has nothing to do then, and says so", async () => {
+    const { code, stdout } = await kmsPkcs11(migrateArgs());
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^nothing is left at revision \d+$/m)]);
+  });
+
+  it("names what the API does not serve: exit 1", async () => {
+    const key = "/registry/gone.example.com/things/e2e/t";
+    await cluster.plane.etcd.store.put(key, Buffer.from('{"kind":"Thing"}'));
+    const { code, stdout } = await kmsPkcs11(migrateArgs("-o", "json"));
+    await cluster.plane.etcd.store.delete(key);
+    const { after, failures } = JSON.parse(stdout) as Report;
+    const reason = "the API does not serve this resource";
+    expect([code, after.left, failures]).toEqual([
+      1,
+      1,
+      [{ resource: "things.gone.example.com", reason, objects: 1, example: key }],
+    ]);
+  });
+});
