@@ -1,6 +1,6 @@
 // `kms-pkcs11 etcd migrate`: has kube-apiserver rewrite whatever etcd does not hold under the active key, and ends
 // with a survey of etcd as the proof that nothing is left.
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
 import { parseDuration } from "../config/duration.js";
 import { KmsError } from "../errors.js";
 import { ApiResources } from "../etcd/api-resources.js";
@@ -8,6 +8,7 @@ import { KubeApi } from "../etcd/kube-api.js";
 import { migrate, type Migrated } from "../etcd/migration.js";
 import { EtcdStore } from "../etcd/store.js";
 import { takeSurvey, type Aim, type Survey } from "../etcd/survey.js";
+import { migrateByKubernetes } from "../etcd/version-migration.js";
 import { addEndpointOptions, DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "./etcd-options.js";
 import { EXIT_NO } from "./exit-code.js";
 import { KmsClient } from "./kms-client.js";
@@ -27,6 +28,7 @@ interface MigrateOptions extends EndpointOptions {
   readonly rate: string;
   readonly concurrency: string;
   readonly wait: string;
+  readonly with: "patches" | "svm";
   readonly dryRun?: true;
   readonly output: OutputFormat;
 }
@@ -53,6 +55,14 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
     .option("--rate <number>", "objects a second, at most", "100")
     .option("--concurrency <number>", "requests at a time", "8")
     .option("--wait <duration>", "how long to try again what API servers still write under another key", "3m")
+    .addOption(
+      new Option(
+        "--with <means>",
+        "patches of its own, or Kubernetes' StorageVersionMigration where it is served",
+      )
+        .choices(["patches", "svm"])
+        .default("patches"),
+    )
     .option("--dry-run", "say what would be rewritten, and rewrite nothing")
     .addHelpText(
       "after",
@@ -83,7 +93,9 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
       const ports = { store, prefix: options.prefix, api, resources: await ApiResources.discover(api) };
       const done = await interruptible((signal) =>
         withProgress(before, terminal, (onProgress) =>
-          migrate(ports, { aim, ...limits, dryRun: isDryRun, signal, onProgress }),
+          options.with === "svm" && !isDryRun
+            ? migrateByKubernetes(ports, before, { aim, ...limits, signal, onProgress })
+            : migrate(ports, { aim, ...limits, dryRun: isDryRun, signal, onProgress }),
         ),
       );
       return { keyId, isDryRun, before, done };

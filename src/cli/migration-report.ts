@@ -31,7 +31,7 @@ export function describeMigration({ keyId, isDryRun, before, done }: MigrationRe
     table,
     ...(done?.failures ?? []).map(
       ({ resource, objects, reason, example }) =>
-        `not rewritten: ${String(objects)} of ${resource}: ${reason} (${example})`,
+        `not rewritten: ${String(objects)} of ${resource}: ${reason}${example === "" ? "" : ` (${example})`}`,
     ),
     ...(sum > 0
       ? [`in clear, and not to be encrypted: ${String(sum)} objects of ${String(clear.length)} resources`]
