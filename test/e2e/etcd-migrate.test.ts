@@ -15,6 +15,7 @@ import { parallel } from "./harness/parallel.js";
 import { ManagedProcess } from "./harness/process.js";
 import { record } from "./harness/report.js";
 import { parseStoredObject } from "./harness/stored-object.js";
+import { outputPattern, readRunbook, RunbookShell } from "./harness/runbook.js";
 import { until } from "./harness/wait.js";
 import { createWidget, installWidgets, readWidget } from "./harness/widget.js";
 
@@ -57,6 +58,17 @@ const statusKeyId = async (): Promise<string> => {
   return (JSON.parse(await kmsPkcs11Ok(args)) as { keyId: string }).keyId;
 };
 
+/** Returns the key_id of the next KEK, active by then. */
+async function rotate(): Promise<string> {
+  const before = await statusKeyId();
+  const args = ["keys", "rotate", "--key", cluster.token.uri(), "--activate-in", "2s"];
+  await kmsPkcs11Ok(args, cluster.token.env);
+  return until("the next KEK is active", async () => {
+    const keyId = await statusKeyId();
+    return keyId === before ? undefined : keyId;
+  });
+}
+
 /** Secrets of a part of the numbers. */
 async function createSecrets(from: number, to: number): Promise<void> {
   await parallel(to - from, 8, (index) =>
@@ -66,7 +78,7 @@ async function createSecrets(from: number, to: number): Promise<void> {
 
 beforeAll(async () => {
   cluster = await KmsCluster.start();
-  node = await cluster.addNode({ config: { keys: { refreshInterval: "200ms" } } });
+  node = await cluster.addNode({ config: { keys: { refreshInterval: "1s" } } });
   const { plugin, apiserver } = node;
   await plugin.start();
   earlier = await statusKeyId();
@@ -200,5 +212,41 @@ describe("etcd migrate", () => {
       1,
       [{ resource: "things.gone.example.com", reason, objects: 1, example: key }],
     ]);
+  });
+});
+
+describe("deploy/runbooks/key-retirement.md", () => {
+  it("retires a KEK: its commands print what it says, and everything can be read without that KEK", async () => {
+    const { plugin, apiserver } = node;
+    const former = active;
+    active = await rotate();
+    const shell = await RunbookShell.create(plugin.places.folder, {
+      ...cluster.token.env,
+      CONFIG: join(plugin.places.folder, "config.yaml"),
+      SOCKET: plugin.places.socket,
+      ENCRYPTION: apiserver.encryptionFile,
+      KUBECONFIG: kubeconfig,
+      ETCDCTL_ENDPOINTS: cluster.plane.etcd.endpoint,
+      OLD: former,
+    });
+    const steps = await readRunbook(new URL("../../deploy/runbooks/key-retirement.md", import.meta.url));
+    expect(steps.map(({ command }) => command.split(" ").slice(1, 3).join(" "))).toContain("keys destroy");
+    // The API server asks the plugin for its key_id once a minute, and when somebody asks how it is.
+    const asking = setInterval(() => void apiserver.get("/readyz").catch(() => undefined), 500);
+    try {
+      for (const { command, output } of steps) {
+        const { code, stdout, stderr } = await shell.run(command);
+        expect([command, code, stderr]).toEqual([command, 0, ""]);
+        expect(stdout, command).toMatch(outputPattern(output));
+      }
+    } finally {
+      clearInterval(asking);
+    }
+    expect(await countUnder(active)).toBeGreaterThan(SECRETS);
+    expect(await countUnder(former)).toBe(0);
+    await plugin.restart();
+    await apiserver.restart();
+    const { items } = await apiserver.client.core.listNamespacedSecret({ namespace: NAMESPACE });
+    expect(items).toHaveLength(SECRETS);
   });
 });

@@ -1,0 +1,76 @@
+// The commands of a runbook with what they print: the `console` blocks of its Markdown, a command after each `$ `, its
+// output below. In the output `…` stands for anything within a line, and alone on a line for any lines.
+
+import { execFile } from "node:child_process";
+import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { MAIN } from "./kms-pkcs11.js";
+
+export interface RunbookStep {
+  readonly command: string;
+  readonly output: string;
+}
+
+const BLOCK = /^```console\n([^]*?)^```$/gm;
+
+/** Throws for a block without a command. */
+export async function readRunbook(path: URL): Promise<RunbookStep[]> {
+  const text = await readFile(path, "utf8");
+  return [...text.matchAll(BLOCK)].flatMap(([, block = ""]) => {
+    const [before, ...steps] = block.split(/^\$ /m);
+    if (before !== "" || steps.length === 0) throw new Error(`no command begins this block:\n${block}`);
+    return steps.map((step) => {
+      const [command = "", ...output] = step.trimEnd().split("\n");
+      return { command, output: output.join("\n") };
+    });
+  });
+}
+
+/** What the output has to match as a whole; runs of blanks, which align columns, match any. */
+export function outputPattern(output: string): RegExp {
+  const lines = output.split("\n").map((line) => {
+    if (line === "…") return "(?:.*\\n)*?";
+    const literal = line.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+    return `${literal.replace(/ +/g, " +").replaceAll("…", ".*")} *\\n`;
+  });
+  return new RegExp(`^${lines.join("")}$`);
+}
+
+export interface StepResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export class RunbookShell {
+  readonly #folder: string;
+  readonly #env: NodeJS.ProcessEnv;
+
+  private constructor(folder: string, env: NodeJS.ProcessEnv) {
+    this.#folder = folder;
+    this.#env = env;
+  }
+
+  /** @param folder the working folder, where `kms-pkcs11` is put on the path, too */
+  static async create(folder: string, env: Readonly<Record<string, string>>): Promise<RunbookShell> {
+    const bin = join(folder, "bin");
+    await mkdir(bin, { recursive: true });
+    const command = join(bin, "kms-pkcs11");
+    await writeFile(command, `#!/bin/sh\nexec '${process.execPath}' '${MAIN}' "$@"\n`);
+    await chmod(command, 0o755);
+    const path = `${bin}:${process.env["PATH"] ?? ""}`;
+    return new RunbookShell(folder, { ...process.env, ...env, PATH: path });
+  }
+
+  /** Runs a command as an operator's shell would; any exit code is a result. */
+  async run(command: string): Promise<StepResult> {
+    const options = { cwd: this.#folder, env: this.#env, timeout: 120_000 };
+    try {
+      return { code: 0, ...(await promisify(execFile)("/bin/sh", ["-c", command], options)) };
+    } catch (error) {
+      const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
+      return { code, stdout, stderr };
+    }
+  }
+}
