@@ -1,0 +1,92 @@
+// `--with svm`: one StorageVersionMigration a resource in the version that the cluster serves, waited for and removed.
+
+import { afterEach, expect, it } from "vitest";
+
+import { ApiResources } from "../../src/etcd/api-resources.js";
+import type { EtcdStore } from "../../src/etcd/store.js";
+import type { Survey } from "../../src/etcd/survey.js";
+import { migrateByKubernetes } from "../../src/etcd/version-migration.js";
+import { StandInApi, type Answer, type Asked } from "./stand-in-api.js";
+
+let standIn: StandInApi;
+
+afterEach(async () => {
+  await standIn.close();
+});
+
+const row = {
+  resource: "deployments.apps",
+  objects: 3,
+  current: 0,
+  stale: 3,
+  clear: 0,
+  aside: 0,
+  unreadable: 0,
+};
+const before: Survey = { rows: [row], revision: 1, left: 3 };
+
+const group = (name: string, version: string, resource: string): object => ({
+  metadata: { name },
+  versions: [{ version, resources: [{ resource, scope: "Namespaced", verbs: ["get", "patch"] }] }],
+});
+
+/** Runs it against a cluster that serves this version and whose controller sets these conditions, one a look. */
+async function run(version: string | undefined, conditions: readonly string[], settleMs = 60_000) {
+  const looks = [...conditions];
+  const answer = ({ method, path }: Asked): Answer => {
+    if (path === "/api" || path === "/apis") {
+      const served =
+        version === undefined ? [] : [group("storagemigration.k8s.io", version, "storageversionmigrations")];
+      return {
+        status: 200,
+        body: { kind: "APIGroupDiscoveryList", items: [...served, group("apps", "v1", "deployments")] },
+      };
+    }
+    if (method !== "GET") return { status: method === "POST" ? 201 : 200, body: { metadata: { name: "m" } } };
+    const type = looks.shift();
+    const status = type === undefined ? {} : { conditions: [{ type, status: "True", message: "why" }] };
+    return { status: 200, body: { metadata: { name: "m" }, status } };
+  };
+  standIn = new StandInApi(answer);
+  const api = await standIn.connect();
+  // etcd as it is when all has been rewritten.
+  const store = { objects: () => [], revisions: { first: 9, last: 9 } } as unknown as EtcdStore;
+  const aim = { keyId: "k", encrypts: () => true, providerOf: () => undefined };
+  const signal = new AbortController().signal;
+  try {
+    const ports = { api, store, prefix: "/registry", resources: await ApiResources.discover(api) };
+    return await migrateByKubernetes(ports, before, { aim, settleMs, signal, onProgress: () => undefined });
+  } finally {
+    await api.close();
+  }
+}
+
+const made = (): unknown => standIn.asked.find(({ method }) => method === "POST")?.body;
+const removed = (): boolean => standIn.asked.some(({ method }) => method === "DELETE");
+
+it.each([
+  ["v1", { group: "apps", resource: "deployments" }],
+  ["v1beta1", { group: "apps", resource: "deployments" }],
+  ["v1alpha1", { group: "apps", resource: "deployments", version: "v1" }],
+])("makes one of %s, and removes it when it has succeeded", async (version, resource) => {
+  expect(await run(version, ["Running", "Succeeded"])).toMatchObject({ rewritten: 3, failures: [] });
+  expect(made()).toMatchObject({ apiVersion: `storagemigration.k8s.io/${version}`, spec: { resource } });
+  expect(removed()).toBe(true);
+});
+
+it("tells why one failed", async () => {
+  expect((await run("v1beta1", ["Failed"])).failures).toEqual([
+    { resource: "deployments.apps", reason: "why", objects: 3, example: "" },
+  ]);
+});
+
+it("does not wait for ever for a controller that is not there, and leaves nothing for it to do later", async () => {
+  await expect(run("v1beta1", [], 0)).rejects.toThrow(/no controller began .* kube-controller-manager/);
+  expect(removed()).toBe(true);
+});
+
+it("says so where the cluster does not serve it", async () => {
+  await expect(run(undefined, [])).rejects.toThrow(
+    /does not serve storagemigration\.k8s\.io .* leave --with out/,
+  );
+});
