@@ -87,13 +87,14 @@ export class HostKeeper {
 
   /** One host from spawn to exit. */
   async #live(): Promise<EndCause> {
-    const host = new TokenHost(this.#options.host, this.#options.log);
+    const host = this.#spawn();
+    if (host === undefined) return "start";
     this.#host = host;
     const stampBefore = this.#options.gate.stamp;
     try {
       await this.#start(host);
     } catch (error) {
-      this.#reason = KmsError.from(error);
+      this.#reason = host.pid === undefined ? spawnFailure(error) : KmsError.from(error);
       host.kill("start");
     }
     const readySince = performance.now();
@@ -109,6 +110,18 @@ export class HostKeeper {
     );
     if (!wasReady) await this.#waitForPin(stampBefore);
     return cause;
+  }
+
+  #spawn(): TokenHost | undefined {
+    try {
+      return new TokenHost(this.#options.host, this.#options.log);
+    } catch (error) {
+      this.#reason = spawnFailure(error);
+      this.#failures++;
+      this.#options.log.warn({ failures: this.#failures, err: this.#reason }, "token host not started");
+      this.#options.onEnded("start");
+      return undefined;
+    }
   }
 
   async #start(host: TokenHost): Promise<void> {
@@ -155,4 +168,11 @@ export class HostKeeper {
       };
     });
   }
+}
+
+/** No process could be had: no descriptors, processes or memory are left. */
+function spawnFailure(error: unknown): KmsError {
+  const why = error instanceof Error ? error.message : "unknown error";
+  const text = `cannot start a token host (${why}); free memory, processes or file descriptors`;
+  return new KmsError("HSM_UNAVAILABLE", text, error);
 }

@@ -45,6 +45,7 @@ export class TokenHost {
   #maxLanes: number;
   #growing = false;
   #cause: EndCause | undefined;
+  #spawnError: Error | undefined;
   #description: TokenDescription | undefined;
 
   constructor(options: TokenHostOptions, log: Log) {
@@ -60,7 +61,8 @@ export class TokenHost {
       this.#logStderr(chunk);
     });
     this.ended = new Promise((resolve) => {
-      this.#child.once("error", () => {
+      this.#child.once("error", (error) => {
+        this.#spawnError = error;
         resolve(this.#finish("start"));
       });
       this.#child.once("exit", (_code, signal) => {
@@ -81,8 +83,12 @@ export class TokenHost {
     return this.#cause === undefined;
   }
 
-  /** Starts the first lane, loads the module and finds the token. */
+  /** Starts the first lane, loads the module and finds the token. @throws an error of spawn, if there is no process */
   async open(): Promise<TokenDescription> {
+    if (this.pid === undefined) {
+      await this.ended;
+      throw this.#spawnError ?? new Error("no process");
+    }
     const lane = this.#startLane();
     this.#description = (await callOn(lane, Op.open, this.#options.open)) as TokenDescription;
     return this.#description;
@@ -158,7 +164,8 @@ export class TokenHost {
   /** Ends the process now. Requests in flight fail at once. */
   kill(cause: EndCause): void {
     this.#finish(cause);
-    this.#child.kill("SIGKILL");
+    // Without a process Node 20 signals the number it finds instead: 0 (our own group), or an earlier child's.
+    if (this.pid !== undefined) this.#child.kill("SIGKILL");
   }
 
   /** Closes the sessions as far as the library lets us within `graceMs`, then ends the process. */
