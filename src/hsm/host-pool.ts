@@ -85,13 +85,17 @@ export class HostPool {
     return this.#readOn(await this.#serving(), op, value);
   }
 
-  /** Makes a reading of the keyring on every ready host, which keeps idle sessions alive and handles fresh. */
+  /**
+   * Makes a reading of the keyring on every ready host, which keeps idle sessions alive and handles fresh: on the
+   * serving one first, so that requests find another host free while a slow token is read.
+   */
   async listKeks(): Promise<readonly KekRecord[]> {
     const serving = await this.#serving();
+    const keks = (await this.#readOn(serving, Op.listKeks, {})) as KekRecord[];
     for (const host of this.ready) {
       if (host !== serving) void this.#controlOn(host, Op.listKeks, {}).catch(() => undefined);
     }
-    return (await this.#readOn(serving, Op.listKeks, {})) as KekRecord[];
+    return keks;
   }
 
   /** Replaces every host, and makes the reading on one that has started since. @throws KmsError */

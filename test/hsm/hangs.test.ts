@@ -47,6 +47,16 @@ describe("with an AES KEK", () => {
     expect(await opened.hsm.listKeks()).toMatchObject([{ keyId: token.keyId }]);
   });
 
+  it("a slow reading leaves a host free for requests", async () => {
+    const opened = await token.start({ hosts: 2, requestTimeoutMs: 2_900 });
+    token.fault.set("C_FindObjectsInit sleep 1500", "log C_FindObjectsInit");
+    const reading = opened.hsm.listKeks();
+    expect(await codeOf(token.encrypt(opened))).toBe("done");
+    expect(token.fault.log()).toEqual([]);
+    expect(await reading).toHaveLength(1);
+    expect(await codeOf(token.encrypt(opened))).toBe("done");
+  });
+
   it("a hang in the login after a logout keeps nobody from logging in later", async () => {
     const opened = await token.start({ startTimeoutMs: 1_000 });
     token.fault.set("logout", "C_Login hang");
