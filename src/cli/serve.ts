@@ -14,6 +14,8 @@ Example:
     --socket /run/kms-pkcs11/kms.sock --http 127.0.0.1:8090`,
     )
     .action(async (_local, command: Command) => {
+      // Node would open its debugger on a TCP port of the machine, for any of its users.
+      process.on("SIGUSR1", () => undefined);
       const settings = settingsFrom(command.optsWithGlobals<SettingsOptions>(), true);
       const plugin = await startPlugin(settings, process.env);
       let stopping = false;

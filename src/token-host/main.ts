@@ -31,6 +31,8 @@ function die(): void {
 // A terminal's Ctrl-C reaches the whole process group; the plugin decides when its token hosts end.
 process.on("SIGINT", () => undefined);
 process.on("SIGTERM", () => undefined);
+// Node would open its debugger on a TCP port of the machine, for any of its users.
+process.on("SIGUSR1", () => undefined);
 
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => {

@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
 import { LOCAL_KEK_ANNOTATION } from "../../src/provider/local-kek.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
-import { createKek, PluginProcess, type PluginSettings } from "../support/plugin-process.js";
+import { childrenOf, createKek, PluginProcess, type PluginSettings } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 
@@ -284,7 +284,10 @@ describe("what the process says", () => {
     expect(said).toContain('"uid":"words"');
   });
 
-  it("is one JSON line an event, and of Status only a change", () => {
+  it("is one JSON line an event, of Status only a change, and no debugger's address after SIGUSR1", async () => {
+    const { pid = 0 } = local.process;
+    for (const one of [pid, ...childrenOf(pid)]) process.kill(one, "SIGUSR1");
+    for (let turn = 0; turn < 20; turn++) await local.client.status();
     const entries = local.process.log
       .trim()
       .split("\n")
