@@ -19,7 +19,9 @@ const MAX_CONNECTIONS = 64;
 const MAX_STREAMS = 1_000;
 /** HTTP/2 state of one connection, in MB. */
 const MAX_SESSION_MEMORY_MB = 10;
-/** A connection that has sent nothing for this long is closed. */
+/** What every client of HTTP/2 sends first, whole (RFC 9113 section 3.4). */
+const PREFACE_BYTES = 24;
+/** A connection that has sent less than that for this long is closed. */
 const SILENT_MS = 10_000;
 /** A peer whose HTTP/2 has broken down is kept by Node even when it has gone, until it owes an answer to a ping. */
 const PING_EVERY_MS = 30_000;
@@ -76,7 +78,7 @@ function nameConnection(socket: Socket, number: number): void {
 function closeIfSilent(socket: Socket): void {
   socket.on("error", () => undefined);
   const timer = setTimeout(() => {
-    if (socket.bytesRead === 0) socket.destroy();
+    if (socket.bytesRead < PREFACE_BYTES) socket.destroy();
   }, SILENT_MS).unref();
   socket.once("close", () => {
     clearTimeout(timer);

@@ -262,9 +262,10 @@ describe("hostile peers", () => {
     await ended;
   });
 
-  it("are cut off when they send nothing for ten seconds, and only then", async () => {
+  it.each(["", "PRI * HTTP/2.0\r\n"])("are cut off ten seconds after %j alone", async (begun) => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     const silent = rawConnection();
+    silent.write(begun);
     const talking = http2.connect("http://localhost", { createConnection: () => rawConnection() });
     talking.on("error", () => undefined);
     const connected = new Promise((resolve) => silent.once("connect", resolve));
