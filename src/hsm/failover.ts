@@ -90,7 +90,10 @@ export class FailoverHsm implements Hsm {
       const view = this.#views[rank];
       if (view === undefined || records === undefined) return;
       view.keyIds = new Set(records.flatMap((record) => [record.keyId, ...record.aliases]));
-      for (const record of records) if (!found.has(record.keyId)) found.set(record.keyId, record);
+      for (const record of records) {
+        const name = `${record.keyId} ${record.label}`;
+        if (!found.has(name)) found.set(name, record);
+      }
     });
     this.#choose();
     const failed = readings.find((reading) => reading.status === "rejected");

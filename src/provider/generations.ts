@@ -40,9 +40,19 @@ export function readSchedule(records: readonly KekRecord[], policy: SchedulePoli
         ? `its label "${record.label}" holds no activation instant`
         : forbidden(record, policy);
     if (reason !== undefined) refused.push({ record, reason });
-    else generations.set(record.keyId, { record, activation: activation ?? -Infinity });
+    else addEarliest(generations, { record, activation: activation ?? -Infinity });
   }
   return { generations: [...generations.values()].sort(byActivation), refused };
+}
+
+/**
+ * Of copies of one key under several labels the earliest counts: the order of a token's objects differs from node
+ * to node, and a key that has been superseded must not become active again by a copy.
+ */
+function addEarliest(generations: Map<string, Generation>, generation: Generation): void {
+  const { keyId } = generation.record;
+  const known = generations.get(keyId);
+  if (known === undefined || generation.activation < known.activation) generations.set(keyId, generation);
 }
 
 function activationOf(label: string, objectName: string): number | undefined {

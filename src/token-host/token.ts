@@ -31,6 +31,8 @@ export class LaneToken {
   readonly #request: OpenRequest;
   readonly #slotId: number;
   readonly #description: TokenDescription;
+  /** As the token shows them, copies of one key under several labels included. */
+  #all: readonly Kek[] = [];
   #keks = new Map<string, Kek>();
 
   /** @throws TokenFault when the module, the token or a session cannot be had */
@@ -59,7 +61,7 @@ export class LaneToken {
 
   listKeks(): KekRecord[] {
     this.#read();
-    return [...new Set(this.#keks.values())].map((kek) => kek.record);
+    return this.#all.map((kek) => kek.record);
   }
 
   encrypt(request: CryptRequest): Buffer {
@@ -144,13 +146,13 @@ export class LaneToken {
   }
 
   #read(): void {
-    const keks = readKeyring(this.#session, {
+    this.#all = readKeyring(this.#session, {
       objectName: this.#request.objectName,
       loginRequired: this.#description.loginRequired,
       ...(this.#request.ckaId === undefined ? {} : { ckaId: this.#request.ckaId }),
     });
     this.#keks = new Map(
-      keks.flatMap((kek) => [kek.record.keyId, ...kek.record.aliases].map((id) => [id, kek])),
+      this.#all.flatMap((kek) => [kek.record.keyId, ...kek.record.aliases].map((id) => [id, kek])),
     );
   }
 

@@ -32,6 +32,17 @@ describe("activation instants", () => {
 });
 
 describe("the schedule", () => {
+  it("counts copies of a key under several labels as the earliest, whatever the order of the objects", () => {
+    const records = [generation(3, "copied"), generation(1, "copied"), generation(2, "later")];
+    for (const order of [records, records.toReversed()]) {
+      const schedule = readSchedule(order, POLICY);
+      expect(schedule.generations).toHaveLength(2);
+      expect(activeAt(schedule, POLICY, at(3)).record.keyId).toBe("later");
+    }
+    const withPlain = readSchedule([generation(2, "copied"), kekRecord("kms-kek", "copied")], POLICY);
+    expect(withPlain.generations.map(({ record }) => record.label)).toEqual(["kms-kek"]);
+  });
+
   it("takes the latest instant that is not ahead, whatever the order of the objects", () => {
     const records = [generation(3), generation(1), generation(2)];
     for (const order of [records, records.toReversed()]) {
