@@ -10,12 +10,17 @@ import { asBoolean, asNumber, readAttributes } from "./attributes.js";
 import { TokenFault } from "./ckr.js";
 import { fingerprintsOfAes, fingerprintsOfHmac, type Fingerprint } from "./fingerprint.js";
 import type { Kek } from "./kek.js";
-import { unpad } from "./module.js";
+import { printable, unpad } from "./module.js";
 import type { TokenSession } from "./session.js";
 
 const CKK_SHA256_HMAC = 0x2b;
 const KEK_BYTES = 32;
 const FIND_BATCH = 64;
+/** More keys of one name than any schedule has; their records fit one frame of the wire. */
+const MAX_KEYS = 1_000;
+/** Of what a record shows. A label that is a KEK's has at most 32 characters; a key_id digests a long CKA_ID. */
+const MAX_LABEL_SHOWN = 64;
+const MAX_ID_BYTES_SHOWN = 64;
 
 const ATTRIBUTES = {
   keyType: pkcs11js.CKA_KEY_TYPE,
@@ -62,6 +67,13 @@ export function readKeyring(session: TokenSession, wanted: WantedKeys): Kek[] {
     .filter((key) => key !== undefined);
   if (wanted.loginRequired && !session.isLoggedIn()) {
     throw new TokenFault("login", "SESSION_LOST", "the token host is logged out of the token");
+  }
+  if (found.length > MAX_KEYS) {
+    throw new TokenFault(
+      "setup",
+      "KEY_AMBIGUOUS",
+      `the token holds ${String(found.length)} keys named "${wanted.objectName}", more than the ${String(MAX_KEYS)} that are read; destroy those that are not needed`,
+    );
   }
   return group(found).map((keys) => nameGeneration(session, keys));
 }
@@ -134,8 +146,8 @@ function nameGeneration(session: TokenSession, keys: readonly FoundKey[]): Kek {
   const record: KekRecord = {
     keyId: keyIds[0] ?? makeKeyId(first.ckaId, "n", Buffer.alloc(0)),
     aliases: keyIds.slice(1),
-    label: first.label,
-    ckaId: first.ckaId.toString("hex"),
+    label: printable(first.label).slice(0, MAX_LABEL_SHOWN),
+    ckaId: first.ckaId.toString("hex", 0, MAX_ID_BYTES_SHOWN),
     kind,
     unprotected: keys.flatMap(unprotected),
     remarks: keys.flatMap(remarks),

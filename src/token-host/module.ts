@@ -67,7 +67,9 @@ export function findSlot(module: Module, selector: TokenSelector): Slot {
     );
   }
   const labelled = slots.filter(({ token }) => unpad(token.label) !== "");
-  const shown = labelled.map(({ token }) => `"${unpad(token.label)}" (serial ${unpad(token.serialNumber)})`);
+  const shown = labelled.map(({ token }) =>
+    printable(`"${unpad(token.label)}" (serial ${unpad(token.serialNumber)})`),
+  );
   const problem = matching.length === 0 ? `no token matches ${wanted}` : `several tokens match ${wanted}`;
   throw new TokenFault(
     "device",
@@ -122,6 +124,11 @@ export function unpad(text: string): string {
   return text.replace(/[\0 ]+$/u, "");
 }
 
+/** Without what a terminal or a log would obey: control, format and other characters that show nothing. */
+export function printable(text: string): string {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
+}
+
 export function slotIdOf(slot: Slot): number {
   return Number(slot.handle.readBigUInt64LE(0));
 }
@@ -139,10 +146,10 @@ export function describeToken(module: Module, slotId: number, loggedIn: boolean)
     const info = module.lib.C_GetTokenInfo(slotHandle(slotId));
     const has = (flag: number): boolean => (info.flags & flag) !== 0;
     return {
-      label: unpad(info.label),
-      serial: unpad(info.serialNumber),
-      manufacturer: unpad(info.manufacturerID),
-      model: unpad(info.model),
+      label: printable(unpad(info.label)),
+      serial: printable(unpad(info.serialNumber)),
+      manufacturer: printable(unpad(info.manufacturerID)),
+      model: printable(unpad(info.model)),
       slotId,
       firmware: `${String(info.firmwareVersion.major)}.${String(info.firmwareVersion.minor)}`,
       loginRequired: has(pkcs11js.CKF_LOGIN_REQUIRED),
@@ -151,7 +158,7 @@ export function describeToken(module: Module, slotId: number, loggedIn: boolean)
       pinFinalTry: has(pkcs11js.CKF_USER_PIN_FINAL_TRY),
       pinLocked: has(pkcs11js.CKF_USER_PIN_LOCKED),
       protectedAuthenticationPath: has(pkcs11js.CKF_PROTECTED_AUTHENTICATION_PATH),
-      library: `${unpad(module.libraryDescription)} ${String(module.libraryVersion.major)}.${String(module.libraryVersion.minor)}`,
+      library: `${printable(unpad(module.libraryDescription))} ${String(module.libraryVersion.major)}.${String(module.libraryVersion.minor)}`,
     };
   } catch (error) {
     throw toFault(error, "reading the token (C_GetTokenInfo)");

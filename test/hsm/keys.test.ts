@@ -94,6 +94,42 @@ it("two keys that share label and CKA_ID have different key_ids, the same after 
   expect(keyIds(await open(softHsm, "twin").listKeks())).toEqual(keyIds(found));
 });
 
+it("a key's copies under other labels are all told, each with its label", async () => {
+  const label = "copy@20260101T000000Z";
+  await makeKeys(softHsm, [{ label, id: "08" }]);
+  const client = new Pkcs11Client(softHsm);
+  await client.open();
+  await client.run(({ p11, module, state }, from) => {
+    const { session } = state;
+    module.C_FindObjectsInit(session, [{ type: p11.CKA_LABEL, value: from }]);
+    const [key] = module.C_FindObjects(session, 1);
+    module.C_FindObjectsFinal(session);
+    for (const value of ["copy", "copy@20270101T000000Z"]) {
+      if (key !== undefined) module.C_CopyObject(session, key, [{ type: p11.CKA_LABEL, value }]);
+    }
+  }, label);
+  await client.exit();
+  const found = await open(softHsm, "copy").listKeks();
+  expect(new Set(keyIds(found)).size).toBe(1);
+  expect(found.map((record) => record.label).sort()).toEqual(["copy", label, "copy@20270101T000000Z"]);
+});
+
+it("shows a label that would forge a line or move a terminal's cursor without its control characters", async () => {
+  await makeKeys(softHsm, [{ label: "odd@\u001b[2J\r\nok\u009b31m\u202e", id: "09" }]);
+  expect(await open(softHsm, "odd").listKeks()).toMatchObject([{ label: "odd@?[2J??ok?31m?" }]);
+});
+
+it("a label or an id longer than a frame of the wire hides no other key", async () => {
+  await makeKeys(softHsm, [
+    { label: "huge@20260101T000000Z", id: "0a" },
+    { label: `huge@${"x".repeat(1_200_000)}`, id: "0b" },
+    { label: "huge@20250101T000000Z", id: "0c".repeat(600_000) },
+  ]);
+  const found = await open(softHsm, "huge").listKeks();
+  expect(found.map(({ ckaId }) => ckaId.slice(0, 2)).sort()).toEqual(["0a", "0b", "0c"]);
+  expect(JSON.stringify(found).length).toBeLessThan(3_000);
+});
+
 it("says which keys are not protected, and why", async () => {
   await makeKeys(softHsm, [
     { label: "bare@20260101T000000Z", id: "01", CKA_EXTRACTABLE: true },
