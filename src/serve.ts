@@ -131,6 +131,7 @@ function providerRoom(settings: Settings, hsm: Hsm, observer: CacheObserver, log
   const { stateDir, health, cache, mode, mechanism, localKek, refreshIntervalMs } = settings;
   return new ProviderRoom({
     hsm,
+    requestTimeoutMs: settings.hsm.requestTimeoutMs,
     mode,
     mechanism,
     localKek,

@@ -18,6 +18,8 @@ const UNKNOWN_REREAD_MS = 1_000;
 
 export interface KeyringOptions {
   readonly hsm: Hsm;
+  /** Longest that a request waits for a reading, in ms. */
+  readonly requestTimeoutMs: number;
   readonly policy: SchedulePolicy;
   readonly log: Log;
   /** Called after every reading, with what has come and gone. */
@@ -62,19 +64,38 @@ export class Keyring {
 
   /**
    * The generation of a key_id, after one re-reading of the token if it is not known.
-   * @throws KmsError KEY_UNKNOWN; or why the token cannot be asked
+   * @throws KmsError KEY_UNKNOWN; or why the token cannot be asked, within the request timeout
    */
   async find(keyId: string): Promise<Generation> {
     const known = findByKeyId(this.#schedule, keyId);
     if (known !== undefined) return known;
-    // A reading that runs already may have passed the key before it was made.
-    if (this.#reading !== undefined) await this.#reading;
-    const found = findByKeyId(this.#schedule, keyId) ?? findByKeyId(await this.#readForUnknown(), keyId);
+    const found = await this.#inTime(this.#look(keyId));
     if (found !== undefined) return found;
     throw new KmsError(
       "KEY_UNKNOWN",
       `no KEK with key_id ${printable(keyId)} is on the token; was it destroyed, or is this another token?`,
     );
+  }
+
+  async #look(keyId: string): Promise<Generation | undefined> {
+    // A reading that runs already may have passed the key before it was made.
+    if (this.#reading !== undefined) await this.#reading;
+    return findByKeyId(this.#schedule, keyId) ?? findByKeyId(await this.#readForUnknown(), keyId);
+  }
+
+  /** A reading of a slow or hung token takes longer than a request may. */
+  async #inTime<T>(work: Promise<T>): Promise<T> {
+    const { requestTimeoutMs } = this.#options;
+    const timer = new AbortController();
+    const late = setTimeout(requestTimeoutMs, undefined, { signal: timer.signal }).then(() => {
+      const text = `the HSM's keys could not be read within ${String(requestTimeoutMs)} ms`;
+      throw new KmsError("DEADLINE", text);
+    });
+    try {
+      return await Promise.race([work, late]);
+    } finally {
+      timer.abort();
+    }
   }
 
   /** One reading for all who ask at the same time; who asks too soon after the last waits rather than be told "unknown". */

@@ -16,6 +16,8 @@ import { Watch } from "./watch.js";
 
 export interface ProviderOptions {
   readonly hsm: Hsm;
+  /** Longest that a request waits for the HSM, in ms. */
+  readonly requestTimeoutMs: number;
   readonly mode: Mode;
   readonly mechanism: MechanismChoice | "auto";
   readonly policy: SchedulePolicy;
@@ -53,6 +55,7 @@ export class ProviderRoom {
     this.localKeks = new LocalKeks(Provider.localKekWrapper(hsm, this.#prover), options.localKek);
     this.#keyring = new Keyring({
       hsm,
+      requestTimeoutMs: options.requestTimeoutMs,
       policy,
       log,
       onRead: (schedule, gone) => {

@@ -24,7 +24,7 @@ let warnings: string[];
 
 function build(): void {
   const policy = { objectName: "kms-kek", allowUnprotected: [] };
-  keyring = new Keyring({ hsm, policy, log: SILENT, onRead: () => undefined });
+  keyring = new Keyring({ hsm, requestTimeoutMs: 2_000, policy, log: SILENT, onRead: () => undefined });
   prover = new Prover(hsm, "auto", SILENT);
   const memory = { load: () => saved, save: (published: Published) => (saved = published) };
   warnings = [];

@@ -10,16 +10,20 @@ let hsm: FakeHsm;
 let gone: string[];
 let keyring: Keyring;
 
-beforeEach(() => {
-  hsm = new FakeHsm();
-  hsm.records = [kekRecord("kms-kek", "a")];
-  gone = [];
-  keyring = new Keyring({
+const keyringWith = (requestTimeoutMs: number): Keyring =>
+  new Keyring({
     hsm,
+    requestTimeoutMs,
     policy: { objectName: "kms-kek", allowUnprotected: [] },
     log: SILENT,
     onRead: (_schedule, left: readonly Generation[]) => gone.push(...left.map(({ record }) => record.keyId)),
   });
+
+beforeEach(() => {
+  hsm = new FakeHsm();
+  hsm.records = [kekRecord("kms-kek", "a")];
+  gone = [];
+  keyring = keyringWith(2_000);
 });
 
 describe("the keyring", () => {
@@ -49,6 +53,16 @@ describe("the keyring", () => {
   it("says that the HSM is away, not that the key is unknown", async () => {
     hsm.failure = new KmsError("HSM_UNAVAILABLE", "away");
     await expect(keyring.find("b")).rejects.toMatchObject({ code: "HSM_UNAVAILABLE" });
+  });
+
+  it("lets a request wait for a reading no longer than its timeout", async () => {
+    const hasty = keyringWith(10);
+    let answer: (records: []) => void = () => undefined;
+    hsm.listKeks = () => new Promise((resolve) => (answer = resolve));
+    await expect(hasty.find("b")).rejects.toMatchObject({ code: "DEADLINE" });
+    const running = hasty.read();
+    answer([]);
+    await expect(running).resolves.toMatchObject({ generations: [] });
   });
 
   it("believes that a key is gone only when two readings agree", async () => {
