@@ -50,7 +50,12 @@ describe("with an AES KEK", () => {
   it("a slow reading leaves a host free for requests", async () => {
     const opened = await token.start({ hosts: 2, requestTimeoutMs: 2_900 });
     token.fault.set("C_FindObjectsInit sleep 1500", "log C_FindObjectsInit");
+    const before = token.fault.calls("C_FindObjectsInit");
     const reading = opened.hsm.listKeks();
+    await waitFor(() => token.fault.calls("C_FindObjectsInit") > before, {
+      what: "a reading",
+      intervalMs: 5,
+    });
     expect(await codeOf(token.encrypt(opened))).toBe("done");
     expect(token.fault.log()).toEqual([]);
     expect(await reading).toHaveLength(1);
