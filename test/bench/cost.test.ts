@@ -1,0 +1,86 @@
+// What a request may cost, counted and not timed: messages to the token host, calls into the vendor's library, log
+// lines. Speed that is lost by one more of them is lost on every machine, and shows here on a busy one too. Which
+// requests need the HSM at all is in ../server/plugin.test.ts.
+
+import { Duplex } from "node:stream";
+
+import { describe, expect, it } from "vitest";
+
+import { Lane } from "../../src/hsm/lane.js";
+import { encodeCryptFrame, encodeFrame, Op, ReplyKind } from "../../src/hsm/wire.js";
+import { RequestLog } from "../../src/observability/request-log.js";
+import { PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";
+
+const REQUESTS = 20;
+
+const faulty = useFaultyToken();
+
+describe("a request that the HSM answers", () => {
+  it("is one write to the token host, of exactly its frame, which is wiped, and one reply", () => {
+    const written: Buffer[] = [];
+    const frames: string[] = [];
+    const replies: unknown[] = [];
+    const host = new Duplex({
+      read: () => undefined,
+      write: (frame: Buffer, _encoding, done) => {
+        written.push(frame);
+        frames.push(frame.toString("hex"));
+        done();
+      },
+    });
+    const lane = new Lane(host, () => {
+      throw new Error("the lane was disturbed");
+    });
+    const request = { keyId: "01.c0", mechanism: 1, aad: Buffer.of(1, 2), data: PLAINTEXT };
+    const frame = encodeCryptFrame(1, Op.encrypt, request);
+    lane.send(
+      (id) => encodeCryptFrame(id, Op.encrypt, request),
+      (reply) => replies.push(reply),
+    );
+    expect(frames).toEqual([frame.toString("hex")]);
+    // Length, id, kind; mechanism, key_id, associated data and plaintext, each once.
+    expect(frame.length).toBe(9 + 1 + 1 + 5 + 2 + 2 + PLAINTEXT.length);
+    host.emit("data", encodeFrame(1, ReplyKind.done, Buffer.of(7)));
+    expect(replies).toEqual([{ ok: true, body: Buffer.of(7) }]);
+    return new Promise<void>((resolve) => {
+      setImmediate(() => {
+        expect(written).toEqual([Buffer.alloc(frame.length)]);
+        resolve();
+      });
+    });
+  });
+
+  it("is one Init and one operation in the vendor's library, and no other call", async () => {
+    const token = await faulty.start({ hosts: 1, sessions: 1 });
+    const body = await faulty.encrypt(token);
+    const of = { Encrypt: () => faulty.encrypt(token), Decrypt: () => faulty.decrypt(token, body) };
+    for (const [operation, ask] of Object.entries(of)) {
+      const names = [`C_${operation}Init`, `C_${operation}`];
+      const before = { all: faulty.fault.calls(), own: names.map((name) => faulty.fault.calls(name)) };
+      const messages = token.results.length;
+      for (let request = 0; request < REQUESTS; request++) await ask();
+      const own = names.map((name, at) => faulty.fault.calls(name) - (before.own[at] ?? 0));
+      expect(own).toEqual([REQUESTS, REQUESTS]);
+      expect(faulty.fault.calls() - before.all).toBe(2 * REQUESTS);
+      expect(token.results.length - messages).toBe(REQUESTS);
+    }
+  });
+});
+
+describe("a request that memory answers", () => {
+  it("writes no log line, be it Decrypt or a Status that says what the last one said", () => {
+    const lines: unknown[] = [];
+    const line = (...said: unknown[]): void => {
+      lines.push(said);
+    };
+    const log = new RequestLog({ debug: () => undefined, info: line, warn: line, error: line });
+    const common = { uid: "u", keyId: "k", error: undefined, seconds: 0 };
+    log.requestDone({ ...common, operation: "Status", healthz: "ok" });
+    expect(lines.splice(0)).toHaveLength(1);
+    for (let request = 0; request < REQUESTS; request++) {
+      log.requestDone({ ...common, operation: "Decrypt" });
+      log.requestDone({ ...common, operation: "Status", healthz: "ok" });
+    }
+    expect(lines).toEqual([]);
+  });
+});
