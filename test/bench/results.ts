@@ -1,7 +1,7 @@
 // What a run has found, beside what was to be reached: collected as it is measured, written to bench/results/ as JSON
 // and printed as a table.
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -9,6 +9,10 @@ import type { Machine } from "../../src/bench/machine.js";
 import { formatTable } from "../../src/cli/output.js";
 
 const FOLDER = fileURLToPath(new URL("../../bench/results", import.meta.url));
+
+const README = fileURLToPath(new URL("../../README.md", import.meta.url));
+export const CHART = "cold-start.svg";
+const README_CHART = fileURLToPath(new URL(CHART, import.meta.url));
 
 /** One row of the table of what is to be reached. */
 export interface Finding {
@@ -39,6 +43,28 @@ export class Results {
     return path;
   }
 
+  /** What the README says between its markers: when and where it was measured, and every finding. */
+  get section(): string {
+    const { cores, cpu, system, node, openssl, loadAverage, time } = this.#machine;
+    const where = `${String(cores)} cores of ${cpu}, ${system}, Node.js ${node}, OpenSSL ${openssl}`;
+    return [
+      `Measured on ${time.slice(0, 10)} by \`scripts/bench\`: ${where}; load average ${String(loadAverage)} before it began.`,
+      "",
+      "| what | to reach | measured | |",
+      "| --- | --- | --- | --- |",
+      ...this.findings.map(
+        ({ what, target, measured, reached }) =>
+          `| ${what} | ${target} | ${measured} | ${reached ? "reached" : "falls short"} |`,
+      ),
+    ].join("\n");
+  }
+
+  /** Replaces what the README tells, and the chart that it shows. */
+  intoReadme(): void {
+    writeFileSync(README, withSection(readFileSync(README, "utf8"), this.section));
+    copyFileSync(join(FOLDER, CHART), README_CHART);
+  }
+
   /** Writes everything and returns what is to be printed. */
   write(): string {
     const { findings } = this;
@@ -59,4 +85,14 @@ export class Results {
     this.file("bench.txt", text);
     return text;
   }
+}
+
+const MARKERS = ["<!-- bench -->", "<!-- /bench -->"] as const;
+
+/** Returns the README with another section between its markers. @throws Error when it has no such markers */
+export function withSection(readme: string, section: string): string {
+  const [open, close] = MARKERS.map((marker) => readme.indexOf(marker));
+  if (open === undefined || close === undefined || open < 0 || close < open)
+    throw new Error(`the README has no ${MARKERS.join(" and ")}`);
+  return `${readme.slice(0, open + MARKERS[0].length)}\n\n${section}\n\n${readme.slice(close)}`;
 }

@@ -30,7 +30,7 @@ const COMMANDS = [
   "bench",
 ];
 /** Flags of the project's scripts and of Kubernetes, which the README mentions too. */
-const FOREIGN_FLAGS = ["--once", "--minutes", "--operations", "--smoke", "--config", "--help"];
+const FOREIGN_FLAGS = ["--once", "--readme", "--minutes", "--operations", "--smoke", "--config", "--help"];
 
 const cells = (line: string): string[] =>
   line
