@@ -17,12 +17,15 @@ export interface EndpointOptions {
   readonly key?: string;
 }
 
-export interface EtcdOptions extends EndpointOptions {
+export interface SourceOptions extends EndpointOptions {
   readonly snapshot?: string;
   readonly etcdBin: string;
   readonly etcdutlBin: string;
-  readonly prefix: string;
   readonly output: OutputFormat;
+}
+
+export interface EtcdOptions extends SourceOptions {
+  readonly prefix: string;
 }
 
 const DEFAULT_ENDPOINT = "127.0.0.1:2379";
@@ -36,7 +39,7 @@ export function addEtcdOptions(command: Command): Command {
   );
 }
 
-function addSourceOptions(command: Command): Command {
+export function addSourceOptions(command: Command): Command {
   return addEndpointOptions(command)
     .option("--snapshot <file>", "read a snapshot that 'etcdctl snapshot save' made, instead of an etcd")
     .option("--etcd-bin <program>", "etcd, to serve a snapshot", "etcd")
@@ -59,7 +62,6 @@ export function addEndpointOptions(command: Command): Command {
     .addOption(file("--key <file>", "private key of the client certificate, PEM", "ETCDCTL_KEY"));
 }
 
-/** @param names what the options are called, if not as etcdctl calls them */
 export function etcdAccess({ endpoints, cacert, cert, key }: EndpointOptions): EtcdAccess {
   return {
     endpoints: (endpoints ?? DEFAULT_ENDPOINT)
@@ -78,7 +80,10 @@ export interface EtcdSource {
 }
 
 /** @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
-export async function withEtcd<T>(options: EtcdOptions, use: (source: EtcdSource) => Promise<T>): Promise<T> {
+export async function withEtcd<T>(
+  options: SourceOptions,
+  use: (source: EtcdSource) => Promise<T>,
+): Promise<T> {
   if (options.snapshot === undefined) return withLiveEtcd(options, use);
   const stopListening = endOnSignals();
   try {

@@ -1,5 +1,6 @@
 // `kms-pkcs11 etcd`: the commands that read what API servers have stored, without them.
 import type { Command } from "commander";
+import { addEtcdGetCommand } from "./etcd-get.js";
 import { addEtcdMigrateCommand } from "./etcd-migrate.js";
 import { addEtcdUsageCommand } from "./etcd-usage.js";
 import { addEtcdVerifyCommand } from "./etcd-verify.js";
@@ -13,5 +14,6 @@ export function addEtcdCommand(program: Command, terminal: Terminal): void {
     );
   addEtcdUsageCommand(etcd, terminal);
   addEtcdVerifyCommand(etcd, terminal);
+  addEtcdGetCommand(etcd, terminal);
   addEtcdMigrateCommand(etcd, terminal);
 }

@@ -4,6 +4,7 @@ import { createInterface } from "node:readline/promises";
 import type { Command } from "commander";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
+import type { Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../serve.js";
 import { findKey, viewKeyring, type ViewedKey } from "./keyring-view.js";
 import { requireNeverUsed } from "./never-used.js";
@@ -39,7 +40,8 @@ A standby KEK has protected nothing if no node has activated it. This machine's 
 be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant.
 
 Example:
-  kms-pkcs11 keys destroy 0193...c1 --i-understand-data-is-lost 0193...c1 --config /etc/kms-pkcs11/config.yaml`,
+  kms-pkcs11 etcd usage --report usage.json
+  kms-pkcs11 keys destroy 0193...c1 --usage-report usage.json --config /etc/kms-pkcs11/config.yaml`,
     )
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<DestroyOptions>();
@@ -72,14 +74,19 @@ async function destroy(
   nodes: readonly URL[],
   options: DestroyOptions,
 ): Promise<Destroyed> {
-  const key = destroyable(settings, tokens, keyId);
-  const proof = await requireUnneeded(key, nodes, options);
+  const { key, schedule } = destroyable(settings, tokens, keyId);
+  const proof = await requireUnneeded(key, schedule, settings, nodes, options);
   await confirm(key.record.keyId);
   return { key, proof, changes: await destroyOn(tokens, key.record) };
 }
 
+interface Destroyable {
+  readonly key: ViewedKey;
+  readonly schedule: Schedule;
+}
+
 /** @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK; why a token that may hold it cannot be read */
-function destroyable(settings: Settings, tokens: readonly Token[], keyId: string): ViewedKey {
+function destroyable(settings: Settings, tokens: readonly Token[], keyId: string): Destroyable {
   const view = viewKeyring(tokens, schedulePolicy(settings), Date.now());
   const key = findKey(view, keyId);
   if (key === undefined) {
@@ -91,18 +98,21 @@ function destroyable(settings: Settings, tokens: readonly Token[], keyId: string
   }
   // Without an active one nothing tells which of the others it is.
   if (key.state !== "refused" && view.problem !== undefined) throw view.problem;
-  if (key.state !== "active") return key;
+  if (key.state !== "active") return { key, schedule: view.schedule };
   throw new KmsError("TOKEN_REFUSED", `${keyId} is the active KEK and is not destroyed; rotate first`);
 }
 
 /** Returns what shows it. @throws KmsError TOKEN_REFUSED when nothing does */
 async function requireUnneeded(
-  { state, activation, record }: ViewedKey,
+  key: ViewedKey,
+  schedule: Schedule,
+  settings: Settings,
   nodes: readonly URL[],
   options: DestroyOptions,
 ): Promise<string> {
+  const { state, activation, record } = key;
   if (state !== "standby" || activation === undefined || nodes.length === 0)
-    return requireDisuse(record, options);
+    return requireDisuse(key, schedule, settings, options);
   return requireNeverUsed(record.keyId, activation, nodes);
 }
 

@@ -25,10 +25,32 @@ const NO_LOGIN = 4_294_967_295;
 
 /** Does nothing without an audit log in the settings. Never throws. */
 export async function recordOperatorEvent(
-  { audit }: Settings,
-  { reason, ...operation }: Operation,
+  settings: Settings,
+  operation: Operation,
   terminal: Terminal = PROCESS_TERMINAL,
 ): Promise<void> {
+  try {
+    await append(settings, operation);
+  } catch (error) {
+    terminal.err(`warning: this is not in the audit log ${settings.audit?.file ?? ""}: ${reasonOf(error)}`);
+  }
+}
+
+/** For what must not be done unrecorded. @throws KmsError CONFIG_INVALID when the event cannot be written */
+export async function insistOnOperatorEvent(settings: Settings, operation: Operation): Promise<void> {
+  try {
+    await append(settings, operation);
+  } catch (error) {
+    const message = `the audit log cannot be written, and without it nothing is done: ${reasonOf(error)}`;
+    throw new KmsError("CONFIG_INVALID", message, error);
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+async function append({ audit }: Settings, { reason, ...operation }: Operation): Promise<void> {
   if (audit === undefined) return;
   const event: OperatorEvent = {
     event: "operator",
@@ -36,12 +58,7 @@ export async function recordOperatorEvent(
     ...(reason !== undefined && { reason: reason.slice(0, MAX_REASON) }),
     operator: operator(process.env),
   };
-  try {
-    await new AuditFile(audit).append([{ time: Date.now(), event }]);
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    terminal.err(`warning: this is not in the audit log ${audit.file}: ${why}`);
-  }
+  await new AuditFile(audit).append([{ time: Date.now(), event }]);
 }
 
 /**

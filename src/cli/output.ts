@@ -17,6 +17,15 @@ export const PROCESS_TERMINAL: Terminal = {
   isInteractive: process.stderr.isTTY,
 };
 
+/** Bytes as they are, on standard output; resolves when they have been handed over and may be wiped. */
+export function printBytes(bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve) => {
+    process.stdout.write(bytes, () => {
+      resolve();
+    });
+  });
+}
+
 /** A table without lines, its columns two spaces apart. */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const table = new Table({

@@ -24,7 +24,7 @@ export type StoredValue =
   | { readonly kind: "kms-v2"; readonly providerName: string; readonly object: EncryptedObject }
   /** Another provider's: its prefix after `k8s:enc:`, such as `aescbc:v1`, and the key or plugin it names. */
   | { readonly kind: "other-provider"; readonly provider: string; readonly keyName: string }
-  | { readonly kind: "plaintext"; readonly encoding: PlainEncoding };
+  | { readonly kind: "plaintext"; readonly encoding: PlainEncoding; readonly bytes: Buffer };
 
 const ENCRYPTED_PREFIX = Buffer.from("k8s:enc:");
 /** Each provider's prefix ends with the name of a key or plugin and a colon. */
@@ -42,7 +42,8 @@ const SEED_USES: readonly (SeedUse | undefined)[] = ["aes-gcm-key", "hkdf-sha256
 
 /** @throws KmsError INPUT_INVALID for whatever is neither encrypted as it should be nor a Kubernetes object */
 export function parseStoredValue(value: Buffer): StoredValue {
-  if (!startsWith(value, ENCRYPTED_PREFIX)) return { kind: "plaintext", encoding: encodingOf(value) };
+  if (!startsWith(value, ENCRYPTED_PREFIX))
+    return { kind: "plaintext", encoding: encodingOf(value), bytes: value };
   const head = value.toString("latin1", 0, MAX_PREFIX_BYTES);
   const [prefix, provider, name] = PREFIX.exec(head) ?? [];
   if (prefix === undefined || provider === undefined || name === undefined)

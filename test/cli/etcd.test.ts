@@ -1,4 +1,4 @@
-// `etcd usage` and `etcd verify` as an operator runs them, on a real etcd that holds what API servers would have
+// The `etcd` commands as an operator runs them, on a real etcd that holds what API servers would have
 // stored in it: two modes of the plugin, leftovers of other providers and in clear, and objects that were damaged.
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -57,8 +57,10 @@ afterAll(async () => {
   token.remove();
 });
 
+const runRaw = (...args: string[]): CommandResult =>
+  kmsPkcs11(["etcd", ...args], { ...token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
 const run = (...args: string[]): CommandResult => {
-  const result = kmsPkcs11(["etcd", ...args], { ...token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
+  const result = runRaw(...args);
   expect(result.stdout + result.stderr).not.toContain(SECRET);
   return result;
 };
@@ -161,5 +163,50 @@ describe("etcd verify", () => {
     const away = `pkcs11:token=none;object=kms-kek?module-path=${token.modulePath}&pin-source=file:${token.pinFile}`;
     const { code, stdout } = verify("--kek", away);
     expect([code, stdout]).toEqual([3, ""]);
+  });
+});
+
+describe("etcd get", () => {
+  const get = (...args: string[]): CommandResult => runRaw("get", "--config", plugin.configFile, ...args);
+  const auditFile = join(folder, "audit.log");
+  const because = ["--break-glass", "INC-1: rebuild"];
+
+  it("refuses without a reason, and without an audit log", () => {
+    expect(get(key("local"))).toMatchObject({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringContaining("--break-glass: say why") as string,
+    });
+    expect(get(key("local"), "--break-glass", " ")).toMatchObject({ code: 2, stdout: "" });
+    expect(get(key("local"), ...because)).toMatchObject({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringContaining("audit.file: is not set") as string,
+    });
+  });
+
+  it("prints one object in clear when the audit log has the reason", () => {
+    plugin.configure({ audit: { file: auditFile } });
+    expect(get(key("local"), ...because)).toMatchObject({ code: 0, stdout: SECRET });
+    expect(get("/registry/configmaps/one/clear", ...because).stdout).toBe('{"kind":"ConfigMap"}');
+    const { value } = JSON.parse(get(key("old-type"), ...because, "-o", "json").stdout) as { value: string };
+    expect(Buffer.from(value, "base64").toString()).toBe(SECRET);
+    const log = readFileSync(auditFile, "utf8");
+    expect(log.match(/INC-1: rebuild/g)).toHaveLength(3);
+    expect(log).toContain(key("old-type"));
+    expect(log).not.toContain(SECRET);
+  });
+
+  it("records failures too, and prints nothing when the event cannot be written", () => {
+    expect(get(key("none"), ...because)).toMatchObject({ code: 2, stdout: "" });
+    expect(get(key("leftover"), ...because)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("is under aescbc:v1:key1") as string,
+    });
+    expect(readFileSync(auditFile, "utf8").match(/INPUT_INVALID/g)).toHaveLength(2);
+    plugin.configure({ audit: { file: join(plugin.configFile, "audit.log") } });
+    const unwritable = get(key("local"), ...because);
+    expect(unwritable).toMatchObject({ code: 2, stdout: "" });
+    expect(unwritable.stderr).toContain("the audit log cannot be written");
   });
 });

@@ -24,6 +24,7 @@ const COMMANDS = [
   "keys destroy",
   "etcd usage",
   "etcd verify",
+  "etcd get",
   "etcd migrate",
   "conformance",
   "audit verify",

@@ -108,7 +108,7 @@ describe("other values", () => {
     ["json", Buffer.from('{"kind":"Widget"}\n')],
     ["cbor", Buffer.of(0xd9, 0xd9, 0xf7, 0xa0)],
   ])("in clear are told by their start: %s", (encoding, value) => {
-    expect(parseStoredValue(value)).toEqual({ kind: "plaintext", encoding });
+    expect(parseStoredValue(value)).toEqual({ kind: "plaintext", encoding, bytes: value });
   });
 
   it.each(["", "k8s", "K8s:enc:kms:v2:n:", "k8s:enc:", "k8s:enc:kms:v2:", "k8s:enc:kms:v2::x", "hello"])(

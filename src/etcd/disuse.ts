@@ -1,0 +1,88 @@
+// Whether usage reports show that nothing is under a KEK, nor will be. The argument: (1) the last API server has left
+// the KEK some minutes after its successor's instant: a plugin's Status names another key_id from then on, or, if it
+// cannot see the token, for the outage's grace at most; an API server asks every minute and encrypts for 3 more under
+// what it heard last; and a superseded KEK never becomes active again. (2) So an object that was not under the KEK
+// when a later census read it does not come under it, whichever revision it was read at. (3) The census saw every
+// object, and could read each. What it cannot see is restored from an old backup, hence the reports' greatest age.
+import { KmsError } from "../errors.js";
+import { normalPrefix } from "./storage-key.js";
+import type { UsageReport } from "./usage-report.js";
+
+export interface DisuseQuestion {
+  /** The key_ids by which stored objects may name the KEK. */
+  readonly keyIds: readonly string[];
+  /** When nobody encrypts under the KEK any more, in ms since the epoch. */
+  readonly settledAt: number;
+  readonly now: number;
+  readonly maxAgeMs: number;
+  /** kube-apiserver's `--etcd-prefix`: what a report must have covered. */
+  readonly prefix: string;
+  /** The cluster that is meant, in hexadecimal, if the caller says so. */
+  readonly clusterId: string | undefined;
+}
+
+export interface NamedReport {
+  /** A file, or "etcd". */
+  readonly name: string;
+  readonly report: UsageReport;
+}
+
+/** A report may be from a machine whose clock is ahead by this much. */
+const CLOCKS_DIFFER_MS = 60_000;
+
+/**
+ * Returns what they show, in one line. A snapshot's report proves nothing by itself, since nobody knows when the
+ * snapshot was taken; beside one of an etcd it shows that this backup needs the KEK no more.
+ * @throws KmsError TOKEN_REFUSED, with every objection
+ */
+export function requireUnused(reports: readonly NamedReport[], question: DisuseQuestion): string {
+  const objections = reports.flatMap(({ name, report }) =>
+    [...objectionsTo(report, question)].map((objection) => `${name}: ${objection}`),
+  );
+  const live = reports.filter(({ report }) => report.source.kind === "etcd");
+  if (live.length === 0)
+    objections.push("no report is of an etcd: a snapshot does not show what the cluster holds now");
+  if (objections.length > 0)
+    throw new KmsError("TOKEN_REFUSED", `nothing was destroyed:\n${objections.join("\n")}`);
+  return `no object is under it: ${reports.map(({ name, report }) => `${name} (${summary(report)})`).join(", ")}`;
+}
+
+function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator<string> {
+  const used = report.usages.filter(({ keyId }) => keyId !== null && question.keyIds.includes(keyId));
+  for (const { objects, resources } of used)
+    yield `${String(objects)} objects are under it (${Object.keys(resources).join(", ")}); rewrite them first`;
+  const unreadable = report.usages.find(({ protection }) => protection === "unreadable");
+  if (unreadable !== undefined)
+    yield `${String(unreadable.objects)} objects cannot be read, and may be under it; repair or delete them first`;
+  const wanted = normalPrefix(question.prefix);
+  if (report.prefix !== wanted)
+    yield `it covers ${report.prefix} and not ${wanted}; if that is kube-apiserver's, give it as --etcd-prefix`;
+  if (report.source.kind === "snapshot") return;
+  const { clusterId } = report.source;
+  if (question.clusterId !== undefined && clusterId !== question.clusterId.toLowerCase())
+    yield `it is of cluster ${clusterId}, not of ${question.clusterId}`;
+  yield* objectionsToTime(Date.parse(report.startedAt), question);
+}
+
+function* objectionsToTime(
+  startedAt: number,
+  { now, maxAgeMs, settledAt }: DisuseQuestion,
+): Generator<string> {
+  const age = now - startedAt;
+  if (age > maxAgeMs)
+    yield `it is ${minutes(age)} old, and ${minutes(maxAgeMs)} is the most; take a new one, or give --max-report-age`;
+  if (age < -CLOCKS_DIFFER_MS) yield "it is from the future; look at this machine's clock";
+  if (startedAt < settledAt) {
+    const from = new Date(settledAt).toISOString();
+    yield `it began before every API server had left the KEK; take a new one after ${from}`;
+  }
+}
+
+function minutes(ms: number): string {
+  return `${String(Math.ceil(ms / 60_000))} min`;
+}
+
+function summary({ source, objects, startedAt }: UsageReport): string {
+  const what = source.kind === "etcd" ? `cluster ${source.clusterId}` : `snapshot sha256:${source.sha256}`;
+  return `${what}, ${String(objects)} objects, ${startedAt}`;
+}

@@ -1,0 +1,85 @@
+// What a usage report must show before a KEK may be destroyed.
+
+import { describe, expect, it } from "vitest";
+import { KmsError } from "../../src/errors.js";
+import { requireUnused, type DisuseQuestion, type NamedReport } from "../../src/etcd/disuse.js";
+import type { UsageReport } from "../../src/etcd/usage-report.js";
+
+const NOW = Date.parse("2026-11-21T12:00:00Z");
+const HOUR = 3_600_000;
+const QUESTION: DisuseQuestion = {
+  keyIds: ["retired", "alias"],
+  settledAt: NOW - 2 * HOUR,
+  now: NOW,
+  maxAgeMs: HOUR,
+  prefix: "/registry",
+  clusterId: undefined,
+};
+const usage = (changes: Partial<UsageReport["usages"][number]> = {}): UsageReport["usages"][number] => ({
+  protection: "kms-v2",
+  provider: "kms:v2:hsm",
+  keyId: "active",
+  objects: 7,
+  seeds: { count: 1, isAtLeast: false },
+  resources: { secrets: 7 },
+  namespaces: { count: 1, isAtLeast: false },
+  oldestRevision: 1,
+  newestRevision: 9,
+  ...changes,
+});
+const report = (changes: Partial<UsageReport> = {}): NamedReport => ({
+  name: "usage.json",
+  report: {
+    apiVersion: "kms-pkcs11.dev/v1",
+    kind: "UsageReport",
+    toolVersion: "0",
+    startedAt: new Date(NOW - HOUR / 2).toISOString(),
+    finishedAt: new Date(NOW - HOUR / 2).toISOString(),
+    source: { kind: "etcd", endpoints: ["e:1"], clusterId: "c1", etcdVersion: "3.6.0" },
+    prefix: "/registry/",
+    revisions: { first: 9, last: 9 },
+    objects: 7,
+    usages: [usage()],
+    plaintextToEncrypt: null,
+    unreadable: [],
+    ...changes,
+  },
+});
+const snapshot = report({ source: { kind: "snapshot", sha256: "0".repeat(64) } });
+const at = (ms: number): NamedReport => report({ startedAt: new Date(ms).toISOString() });
+
+const objection = (reports: readonly NamedReport[], changes: Partial<DisuseQuestion> = {}): string => {
+  try {
+    return `accepted: ${requireUnused(reports, { ...QUESTION, ...changes })}`;
+  } catch (error) {
+    if (error instanceof KmsError && error.code === "TOKEN_REFUSED") return error.message;
+    throw error;
+  }
+};
+
+describe("a usage report as a proof", () => {
+  it("is taken when it saw everything, late enough, and nothing under the KEK", () => {
+    expect(objection([report()])).toBe(
+      "accepted: no object is under it: usage.json (cluster c1, 7 objects, 2026-11-21T11:30:00.000Z)",
+    );
+    expect(objection([report(), snapshot], { clusterId: "C1" })).toMatch(/^accepted/);
+  });
+
+  it.each<[string, readonly NamedReport[], Partial<DisuseQuestion>]>([
+    ["7 objects are under it (secrets)", [report({ usages: [usage({ keyId: "retired" })] })], {}],
+    ["7 objects are under it", [report({ usages: [usage(), usage({ keyId: "alias" })] })], {}],
+    ["7 objects are under it", [report(), report({ usages: [usage({ keyId: "alias" })] })], {}],
+    ["cannot be read", [report({ usages: [usage({ protection: "unreadable", keyId: null })] })], {}],
+    ["it covers /registry/secrets/ and not /registry/", [report({ prefix: "/registry/secrets/" })], {}],
+    ["and not /k8s/", [report()], { prefix: "k8s" }],
+    ["it is of cluster c1, not of c2", [report()], { clusterId: "c2" }],
+    ["it is 61 min old, and 60 min is the most", [at(NOW - HOUR - 1)], {}],
+    ["from the future", [at(NOW + 61_000)], {}],
+    ["after 2026-11-21T11:45:00.000Z", [report()], { settledAt: NOW - HOUR / 4 }],
+    ["no report is of an etcd", [snapshot], {}],
+    ["no report is of an etcd", [], {}],
+  ])("is refused: %s", (text, reports, changes) => {
+    expect(objection(reports, changes)).toMatch(/^nothing was destroyed:\n/);
+    expect(objection(reports, changes)).toContain(text);
+  });
+});
