@@ -64,10 +64,13 @@ packages_for() {
   case $1:$2 in
     apt-get:softhsm) echo softhsm2 ;;
     apt-get:certutil) echo libnss3-tools ;;
+    apt-get:prometheus | apt-get:promtool) echo prometheus ;;
     apt-get:etcd) echo etcd-server ;;
     apt-get:p11-kit) echo p11-kit p11-kit-modules ;;
     dnf:g++ | zypper:g++) echo gcc-c++ ;;
     dnf:certutil) echo nss-tools ;;
+    dnf:prometheus | dnf:promtool) echo golang-github-prometheus ;;
+    zypper:prometheus | zypper:promtool) echo golang-github-prometheus-prometheus ;;
     zypper:certutil) echo mozilla-nss-tools ;;
     dnf:p11-kit | zypper:p11-kit) echo p11-kit p11-kit-server ;;
     *:pkcs11-tool) echo opensc ;;

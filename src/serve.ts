@@ -12,6 +12,7 @@ import { RequestAudit } from "./observability/audit-requests.js";
 import { startHttp, type HttpContent, type RunningHttp } from "./observability/http.js";
 import { createLogger } from "./observability/logger.js";
 import { Metrics } from "./observability/metrics.js";
+import { ProcessUsage } from "./observability/process-usage.js";
 import { RequestLog } from "./observability/request-log.js";
 import type { SchedulePolicy } from "./provider/generations.js";
 import { ProviderRoom } from "./provider/room.js";
@@ -146,9 +147,13 @@ function providerRoom(settings: Settings, hsm: Hsm, observer: CacheObserver, log
 }
 
 function watchWith(metrics: Metrics, room: ProviderRoom, { port, tokens }: OpenedTokens): void {
+  const hosts = new ProcessUsage(() => tokens.flatMap((token) => token.pids));
   metrics.watch({
     hsmUp: () => port.state().up && room.outage.reason === undefined,
     outageSeconds: () => room.outage.seconds,
+    graceSeconds: () => room.outage.policy.gracePeriodMs / 1000,
+    hostResidentBytes: () => hosts.residentBytes,
+    hostCpuSeconds: () => hosts.cpuSeconds,
     readyHosts: () => sum(tokens, (token) => token.readyHosts),
     sessions: () => sum(tokens, (token) => token.sessions),
     queueLength: () => sum(tokens, (token) => token.queueLength),

@@ -1,7 +1,14 @@
 // Metrics for Prometheus: base units, few labels, and key_ids in the hashed form of kube-apiserver's own
 // metrics, so that the two join. Lower layers see only the methods that they call.
 import { createHash } from "node:crypto";
-import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import {
+  Counter,
+  Gauge,
+  Histogram,
+  Registry,
+  collectDefaultMetrics,
+  type OpenMetricsContentType,
+} from "prom-client";
 import { Series } from "./series.js";
 
 export interface KeyMetric {
@@ -15,6 +22,9 @@ export interface KeyMetric {
 export interface Gauges {
   readonly hsmUp: () => boolean;
   readonly outageSeconds: () => number;
+  readonly graceSeconds: () => number;
+  readonly hostResidentBytes: () => number;
+  readonly hostCpuSeconds: () => number;
   readonly readyHosts: () => number;
   readonly sessions: () => number;
   readonly queueLength: () => number;
@@ -38,7 +48,8 @@ const SECONDS_BUCKETS = [
 const LOOP_SAMPLE_MS = 100;
 
 export class Metrics {
-  readonly #registry = new Registry();
+  // Not by what a request accepts: prom-client renames its counters for good when it writes OpenMetrics.
+  readonly #registry = new Registry<OpenMetricsContentType>();
   readonly #requests = new Counter({
     name: "kms_pkcs11_requests_total",
     help: "KMS v2 requests by operation and gRPC status.",
@@ -48,7 +59,7 @@ export class Metrics {
   readonly #requestSeconds = new Histogram({
     name: "kms_pkcs11_request_seconds",
     help: "Time from a KMS v2 request's arrival to its answer.",
-    labelNames: ["operation"],
+    labelNames: ["operation", "code"],
     buckets: SECONDS_BUCKETS,
     registers: [this.#registry],
   });
@@ -61,7 +72,7 @@ export class Metrics {
   readonly #hsmCallSeconds = new Histogram({
     name: "kms_pkcs11_hsm_call_seconds",
     help: "Time from sending an operation to the token host to its reply.",
-    labelNames: ["operation"],
+    labelNames: ["operation", "result"],
     buckets: SECONDS_BUCKETS,
     registers: [this.#registry],
   });
@@ -85,14 +96,15 @@ export class Metrics {
 
   readonly #counted = new Series((operation, code) => ({
     count: this.#requests.labels({ operation, code }),
-    seconds: this.#requestSeconds.labels({ operation }),
+    seconds: this.#requestSeconds.labels({ operation, code }),
   }));
   readonly #countedHsm = new Series((operation, result) => ({
     count: this.#hsmCalls.labels({ operation, result }),
-    seconds: this.#hsmCallSeconds.labels({ operation }),
+    seconds: this.#hsmCallSeconds.labels({ operation, result }),
   }));
 
   constructor(version: string) {
+    this.#registry.setContentType(Registry.OPENMETRICS_CONTENT_TYPE);
     collectDefaultMetrics({
       register: this.#registry,
       prefix: "kms_pkcs11_",
@@ -116,6 +128,21 @@ export class Metrics {
       "kms_pkcs11_outage_seconds",
       "How long the HSM has been away; 0 while it is there.",
       gauges.outageSeconds,
+    );
+    this.#gauge(
+      "kms_pkcs11_outage_grace_seconds",
+      "How long an outage may last before Status tells of it (health.outageGracePeriod).",
+      gauges.graceSeconds,
+    );
+    this.#gauge(
+      "kms_pkcs11_token_host_resident_memory_bytes",
+      "Resident memory of the token hosts together.",
+      gauges.hostResidentBytes,
+    );
+    this.#readCounter(
+      "kms_pkcs11_token_host_cpu_seconds_total",
+      "Processor time of the token hosts together, ended ones included.",
+      gauges.hostCpuSeconds,
     );
     this.#gauge("kms_pkcs11_token_hosts", "Token hosts that are ready.", gauges.readyHosts);
     this.#gauge("kms_pkcs11_sessions", "Sessions that are open on the token.", gauges.sessions);

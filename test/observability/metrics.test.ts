@@ -17,11 +17,14 @@ const NAMES = [
   "kms_pkcs11_key_activation_timestamp_seconds",
   "kms_pkcs11_key_info",
   "kms_pkcs11_local_kek_uses",
+  "kms_pkcs11_outage_grace_seconds",
   "kms_pkcs11_outage_seconds",
   "kms_pkcs11_queue_length",
   "kms_pkcs11_request_seconds",
   "kms_pkcs11_requests_total",
   "kms_pkcs11_sessions",
+  "kms_pkcs11_token_host_cpu_seconds_total",
+  "kms_pkcs11_token_host_resident_memory_bytes",
   "kms_pkcs11_token_host_restarts_total",
   "kms_pkcs11_token_hosts",
 ];
@@ -31,6 +34,9 @@ it("metrics keep their names, labels and values", async () => {
   metrics.watch({
     hsmUp: () => true,
     outageSeconds: () => 0.5,
+    graceSeconds: () => 600,
+    hostResidentBytes: () => 5e7,
+    hostCpuSeconds: () => 1.5,
     readyHosts: () => 2,
     sessions: () => 32,
     queueLength: () => 7,
@@ -48,12 +54,18 @@ it("metrics keep their names, labels and values", async () => {
   metrics.cacheMiss();
   metrics.cacheEvicted();
   const text = await metrics.text();
-  const names = [...text.matchAll(/^# TYPE (kms_pkcs11_\S+)/gm)].map(([, name]) => name ?? "");
+  expect(metrics.contentType).toMatch(/^application\/openmetrics-text/);
+  expect(text).toMatch(/\n# EOF\n$/);
+  const names = [...text.matchAll(/^# TYPE (kms_pkcs11_\S+) (\w+)/gm)].map(([, name = "", type]) =>
+    type === "counter" ? `${name}_total` : name,
+  );
   expect(names.filter((name) => !/^kms_pkcs11_(process|nodejs)_/.test(name)).sort()).toEqual(NAMES);
   expect(text).toContain(`kms_pkcs11_build_info{version="1.2.3",node="${process.version}"} 1`);
   expect(text).toContain('kms_pkcs11_requests_total{operation="Decrypt",code="NOT_FOUND"} 1');
   expect(text).toContain('kms_pkcs11_hsm_calls_total{operation="encrypt",result="ok"} 1');
   expect(text).toContain('kms_pkcs11_token_host_restarts_total{cause="hang"} 1');
+  expect(text).toContain('kms_pkcs11_request_seconds_count{operation="Decrypt",code="NOT_FOUND"} 1');
+  expect(text).toContain('kms_pkcs11_hsm_call_seconds_count{operation="encrypt",result="ok"} 1');
   expect(text).toContain("kms_pkcs11_hsm_up 1");
   expect(text).toContain("kms_pkcs11_outage_seconds 0.5");
   expect(text).toContain(`kms_pkcs11_key_info{key_id_hash="${hashKeyId("id-two")}",state="active"} 1`);

@@ -1,0 +1,52 @@
+// Memory and processor time of other processes, the token hosts, from /proc. A process that has gone keeps its
+// share of the time, so that the sum never falls.
+import { readFileSync } from "node:fs";
+
+/** USER_HZ: 100 on every Linux that Node runs on (proc(5), times(2)). */
+const TICKS_PER_SECOND = 100;
+
+export class ProcessUsage {
+  readonly #pids: () => readonly number[];
+  #ended = 0;
+  #running = new Map<number, number>();
+
+  constructor(pids: () => readonly number[]) {
+    this.#pids = pids;
+  }
+
+  get residentBytes(): number {
+    return this.#pids().reduce((sum, pid) => sum + residentBytesOf(pid), 0);
+  }
+
+  /** Of all processes there have been, as far as they were seen. */
+  get cpuSeconds(): number {
+    const now = new Map<number, number>();
+    for (const pid of this.#pids()) {
+      const seconds = cpuSecondsOf(pid);
+      if (seconds !== undefined) now.set(pid, seconds);
+    }
+    for (const [pid, seconds] of this.#running) if (!now.has(pid)) this.#ended += seconds;
+    this.#running = now;
+    return [...now.values()].reduce((sum, seconds) => sum + seconds, this.#ended);
+  }
+}
+
+function cpuSecondsOf(pid: number): number | undefined {
+  // The second field, the name, may hold spaces and brackets: what follows its last bracket is counted.
+  const stat = read(pid, "stat");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return stat === "" ? undefined : (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+function residentBytesOf(pid: number): number {
+  return 1024 * Number(/^VmRSS:\s+(\d+) kB/m.exec(read(pid, "status"))?.[1] ?? 0);
+}
+
+/** Empty when the process has gone. */
+function read(pid: number, file: string): string {
+  try {
+    return readFileSync(`/proc/${String(pid)}/${file}`, "utf8");
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,155 @@
+// What is shipped for Prometheus and Grafana, tried on the real thing: the rules by promtool, and every query of
+// the dashboard and the rules against a Prometheus that has scraped a plugin.
+
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parse, stringify } from "yaml";
+
+import { KmsClient } from "../../src/cli/kms-client.js";
+import { freePort } from "../support/free-port.js";
+import { childrenOf, createKek, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { makeFolder } from "../support/token.js";
+import { waitFor } from "../support/wait.js";
+
+const FOLDER = fileURLToPath(new URL("../../deploy/prometheus/", import.meta.url));
+
+interface Rules {
+  readonly groups: readonly {
+    readonly rules: readonly { readonly record?: string; readonly expr: string }[];
+  }[];
+}
+interface Dashboard {
+  readonly panels: readonly {
+    readonly title: string;
+    readonly targets: readonly { readonly expr: string }[];
+  }[];
+}
+
+const rules = (parse(readFileSync(join(FOLDER, "rules.yaml"), "utf8")) as Rules).groups.flatMap(
+  (group) => group.rules,
+);
+const { panels } = JSON.parse(readFileSync(join(FOLDER, "dashboard.json"), "utf8")) as Dashboard;
+const queries = panels.flatMap(({ title, targets }) => targets.map(({ expr }) => [title, expr] as const));
+
+describe("the rules", () => {
+  it("pass promtool's check and their own tests", () => {
+    const run = (...args: string[]): string =>
+      execFileSync("promtool", args, { cwd: FOLDER, encoding: "utf8" });
+    expect(run("check", "rules", "rules.yaml")).toContain("SUCCESS");
+    expect(run("test", "rules", "rules.test.yaml")).toContain("SUCCESS");
+  });
+});
+
+describe("a Prometheus that scrapes a plugin", () => {
+  let token: SoftHsm;
+  let plugin: PluginProcess;
+  let client: KmsClient;
+  let prometheus: ChildProcess;
+  let folder: string;
+  let api: string;
+  let load: NodeJS.Timeout;
+
+  beforeAll(async () => {
+    token = createSoftHsm();
+    createKek(token);
+    plugin = new PluginProcess(token);
+    const [target, own] = [await freePort(), await freePort()];
+    plugin.configure({
+      audit: { file: join(plugin.folder, "audit.log") },
+      http: { address: `127.0.0.1:${String(target)}` },
+      cache: { entries: 1 },
+    });
+    await plugin.start();
+    client = new KmsClient(plugin.socket);
+    folder = makeFolder("prometheus");
+    writeFileSync(
+      join(folder, "prometheus.yaml"),
+      stringify({
+        global: { scrape_interval: "500ms", evaluation_interval: "500ms" },
+        rule_files: [join(FOLDER, "rules.yaml")],
+        scrape_configs: [
+          { job_name: "kms-pkcs11", static_configs: [{ targets: [`127.0.0.1:${String(target)}`] }] },
+        ],
+      }),
+    );
+    prometheus = spawn(
+      "prometheus",
+      [
+        `--config.file=${join(folder, "prometheus.yaml")}`,
+        `--storage.tsdb.path=${join(folder, "data")}`,
+        `--web.listen-address=127.0.0.1:${String(own)}`,
+      ],
+      { stdio: "ignore" },
+    );
+    api = `http://127.0.0.1:${String(own)}/api/v1`;
+    load = setInterval(() => void work().catch(() => undefined), 200);
+    await waitFor(async () => (await query('up{job="kms-pkcs11"} == 1')).length === 1, {
+      timeoutMs: 30_000,
+      intervalMs: 100,
+    });
+    // A host that ends, so that there is something to count.
+    process.kill(childrenOf(plugin.pid ?? 0)[1] ?? 0, "SIGKILL");
+  });
+
+  afterAll(async () => {
+    clearInterval(load);
+    client.close();
+    const ended = new Promise((resolve) => prometheus.once("exit", resolve));
+    prometheus.kill("SIGKILL");
+    await ended;
+    await plugin.stop();
+    plugin.remove();
+    token.remove();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** Something of everything: answers, an error, a cache hit. */
+  const work = async (): Promise<void> => {
+    const sealed = await client.encrypt(Buffer.alloc(32), "load");
+    await client.decrypt(sealed, "load");
+    await client.decrypt(sealed, "load");
+    await client.decrypt({ ...sealed, ciphertext: Buffer.alloc(60, 1) }, "load").catch(() => undefined);
+    await client.status();
+  };
+
+  const query = async (expr: string): Promise<{ readonly value: [number, string] }[]> => {
+    const response = await fetch(`${api}/query?query=${encodeURIComponent(expr)}`);
+    const answer = (await response.json()) as { status: string; error?: string; data?: { result: [] } };
+    if (answer.status !== "success") throw new Error(`${expr}: ${answer.error ?? ""}`);
+    return answer.data?.result ?? [];
+  };
+
+  it.each(queries)("shows something at %s: %s", async (_title, expr) => {
+    const rows = await waitFor(
+      async () => {
+        const found = await query(expr);
+        return found.length > 0 && found.every(({ value }) => value[1] !== "NaN") && found;
+      },
+      { what: expr, timeoutMs: 30_000, intervalMs: 200 },
+    );
+    expect(rows.length).toBeGreaterThan(0);
+  });
+
+  it("has a value for every recording rule, and takes every alerting one", async () => {
+    for (const { record, expr } of rules) {
+      if (record === undefined) await query(expr);
+      else await waitFor(async () => (await query(record)).length > 0, { what: record, timeoutMs: 30_000 });
+    }
+  });
+
+  it("is asked on the dashboard for every metric of the plugin's own", async () => {
+    const answer = await fetch(`${api}/label/__name__/values`);
+    const { data } = (await answer.json()) as { data: string[] };
+    const ours = data.filter(
+      (name) => name.startsWith("kms_pkcs11_") && !/_(process|nodejs)_|_(sum|count|created)$/.test(name),
+    );
+    const shown = queries.map(([, expr]) => expr).join("\n");
+    expect(ours.filter((name) => !shown.includes(name))).toEqual([]);
+    expect(ours.length).toBeGreaterThan(20);
+  });
+});
