@@ -8,6 +8,7 @@ import {
   MAX_PIN_BYTES,
   pinSourceStamp,
   readPin,
+  stampShowsChange,
   type PinSource,
 } from "./config/pin-source.js";
 import { formatPkcs11Uri, tokenSelector } from "./config/pkcs11-uri.js";
@@ -71,6 +72,7 @@ function pinFrom(source: PinSource, env: NodeJS.ProcessEnv): Pin {
   return {
     read: () => readPin(source, env),
     stamp: () => pinSourceStamp(source),
+    showsChange: stampShowsChange(source),
     description: describePinSource(source),
   };
 }

@@ -3,8 +3,7 @@
 // wipe). No message, description or stamp holds the PIN or its length.
 import { isUtf8 } from "node:buffer";
 import { closeSync, constants, existsSync, fstatSync, openSync, readSync, statSync } from "node:fs";
-import { basename, isAbsolute, join } from "node:path";
-import { performance } from "node:perf_hooks";
+import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { KmsError } from "../errors.js";
 import type { PinSourceName } from "./pin-source-name.js";
 
@@ -23,10 +22,15 @@ export const MAX_PIN_BYTES = 255;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** @throws KmsError CONFIG_INVALID for a credential without $CREDENTIALS_DIRECTORY */
+/**
+ * A file in $CREDENTIALS_DIRECTORY is a credential, too.
+ * @throws KmsError CONFIG_INVALID for a credential without $CREDENTIALS_DIRECTORY
+ */
 export function resolvePinSource(name: PinSourceName, env: Environment): PinSource {
-  if (name.kind !== "credential") return name;
   const directory = credentialsDirectory(env);
+  if (name.kind === "file" && directory !== undefined && dirname(name.path) === resolve(directory))
+    return { kind: "credential", path: name.path };
+  if (name.kind !== "credential") return name;
   if (directory !== undefined) return { kind: "credential", path: join(directory, name.name) };
   throw new KmsError(
     "CONFIG_INVALID",
@@ -130,8 +134,9 @@ export function checkPin(bytes: Buffer, source: PinSource): Buffer {
 }
 
 /**
- * Returns a text that changes when the source does: a file's identity and times, not its size, which would tell the
- * PIN's length. An environment cannot change under a process, so its stamp is the process's start.
+ * Returns a text that changes when a file does: its identity and times, not its size, which would tell the PIN's
+ * length. What systemd or a process's starter hands over is new at every start and shows nothing of a change:
+ * these sources have one stamp for ever, or each restart would count as a correction and cost an attempt.
  */
 export function pinSourceStamp(source: PinSource): string {
   switch (source.kind) {
@@ -139,11 +144,17 @@ export function pinSourceStamp(source: PinSource): string {
     case "unlock":
       return source.kind;
     case "env":
-      return `env:${source.name}:${String(performance.timeOrigin)}`;
-    case "file":
+      return `env:${source.name}`;
     case "credential":
-      return `${source.kind}:${fileStamp(source.path)}`;
+      return `credential:${basename(source.path)}`;
+    case "file":
+      return `file:${fileStamp(source.path)}`;
   }
+}
+
+/** Whether the stamp changes when the PIN is corrected. */
+export function stampShowsChange({ kind }: PinSource): boolean {
+  return kind !== "env" && kind !== "credential";
 }
 
 function fileStamp(path: string): string {

@@ -10,6 +10,7 @@ const LOOK_MS = 50;
 
 export class HeldPin implements Pin {
   readonly description: string;
+  readonly showsChange = true;
   readonly #missing: string;
   #pin: Buffer | undefined;
   #given = 0;

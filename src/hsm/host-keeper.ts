@@ -14,7 +14,7 @@ export interface KeeperOptions {
   /** Time for loading the module, logging in and reading the keyring, in ms. */
   readonly startTimeoutMs: number;
   readonly log: Log;
-  readonly onReady: (keks: readonly KekRecord[]) => void;
+  readonly onReady: () => void;
   readonly onEnded: (cause: EndCause) => void;
 }
 
@@ -25,7 +25,6 @@ const AWAY_BACKOFF = { firstMs: 200, capMs: 5_000 };
 /** A host that was ready for this long starts its successor's backoff anew. */
 const STABLE_MS = 10_000;
 const PIN_POLL_MS = 1_000;
-const PIN_RECHECK_MS = 60_000;
 
 export class HostKeeper {
   readonly #options: KeeperOptions;
@@ -135,20 +134,21 @@ export class HostKeeper {
         { pid: host.pid, token: this.#token.label, keks: keks.length },
         "token host ready",
       );
-      this.#options.onReady(keks);
+      this.#options.onReady();
     });
   }
 
   /**
    * A PIN that was refused or cannot be read is tried again only when its source has changed. The token is
-   * looked at again now and then all the same, without an attempt: its counter may have been reset.
+   * looked at again now and then all the same: its security officer may have unlocked it.
    */
   async #waitForPin(stamp: string): Promise<void> {
     const code = this.#reason?.code;
     if (code !== "PIN_REFUSED" && code !== "PIN_UNREADABLE") return;
-    const until = performance.now() + PIN_RECHECK_MS;
-    while (!this.#isStopped() && !this.#options.gate.mayTryAgain(stamp) && performance.now() < until) {
-      await this.#pause(PIN_POLL_MS);
+    const { gate } = this.#options;
+    const until = performance.now() + gate.recheckMs;
+    while (!this.#isStopped() && !gate.mayTryAgain(stamp) && performance.now() < until) {
+      await this.#pause(Math.min(PIN_POLL_MS, gate.recheckMs));
     }
     this.#failures = 0;
   }

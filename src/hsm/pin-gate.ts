@@ -1,10 +1,11 @@
-// The gate before every login: a wrong PIN costs one attempt, whatever restarts. A refusal is remembered by
-// the metadata of the PIN's source, in memory and in the state directory, and no further attempt is made
-// until the source changes: retrying locks tokens, and three control-plane nodes share one counter on a
-// network HSM. Nothing from which the PIN could be guessed is stored.
+// The gate before every login: a wrong PIN costs one attempt, and one whose answer was lost is made once more at
+// most, whatever restarts. Both are remembered by the metadata of the PIN's source, in memory and in the state
+// directory, and nothing more is tried until the source changes: retrying locks tokens, and three control-plane
+// nodes share one counter on a network HSM. Nothing from which the PIN could be guessed is stored.
 import { createHash } from "node:crypto";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
+import { PinHistory, type PinMemory, type PinRecord } from "./pin-history.js";
 import { HostFailure } from "./token-host.js";
 import type { TokenDescription } from "./wire.js";
 
@@ -12,21 +13,11 @@ import type { TokenDescription } from "./wire.js";
 export interface Pin {
   /** Returns the PIN, which the caller zeroes; undefined when none is configured. @throws KmsError PIN_UNREADABLE */
   read(): Buffer | undefined;
-  /** Changes when the source does; tells nothing of the PIN. */
+  /** Never the same for two PINs where `showsChange`; tells nothing of the PIN. */
   stamp(): string;
+  /** Whether the stamp changes with the PIN; an environment variable's cannot without telling of it. */
+  readonly showsChange: boolean;
   readonly description: string;
-}
-
-export interface RefusedPin {
-  readonly stamp: string;
-  readonly reason: string;
-  readonly at: string;
-}
-
-/** Where refusals outlive the process. */
-export interface PinMemory {
-  load(token: string): RefusedPin | undefined;
-  save(token: string, refused: RefusedPin | undefined): void;
 }
 
 export interface PinGateOptions {
@@ -35,15 +26,34 @@ export interface PinGateOptions {
   /** Spend the token's last attempt too. */
   readonly allowFinalTry: boolean;
   readonly log: Log;
+  /** How long a token is left alone that refuses logins for another reason than the PIN; 60 s if left out. */
+  readonly recheckMs?: number;
+}
+
+const RECHECK_MS = 60_000;
+/** Tokens that lock on the third wrong PIN, and do not warn, leave room for two of which nothing is known. */
+const MOST_UNANSWERED = 2;
+
+/** A token that refused a login, whatever the PIN: it is locked, or its PIN has expired or was never set. */
+interface Rest {
+  readonly stamp: string;
+  readonly until: number;
+  readonly refusal: KmsError;
 }
 
 export class PinGate {
+  readonly recheckMs: number;
   readonly #options: PinGateOptions;
-  readonly #refused = new Map<string, RefusedPin>();
+  readonly #history: PinHistory;
+  readonly #resting = new Map<string, Rest>();
+  /** The token whose record forbids another attempt. */
+  #latched: string | undefined;
   #turn: Promise<void> = Promise.resolve();
 
   constructor(options: PinGateOptions) {
     this.#options = options;
+    this.recheckMs = options.recheckMs ?? RECHECK_MS;
+    this.#history = new PinHistory(options.memory, options.log);
   }
 
   /**
@@ -67,9 +77,10 @@ export class PinGate {
     }
   }
 
-  /** Whether the source has changed since its PIN was refused; true when nothing has been refused. */
+  /** Whether the source has changed since its PIN was refused, or what was remembered of it has been removed. */
   mayTryAgain(stampAtRefusal: string): boolean {
-    return this.#options.pin.stamp() !== stampAtRefusal;
+    if (this.#options.pin.stamp() !== stampAtRefusal) return true;
+    return this.#latched !== undefined && this.#history.of(this.#latched)?.stamp !== stampAtRefusal;
   }
 
   get stamp(): string {
@@ -79,36 +90,105 @@ export class PinGate {
   async #loginInTurn(token: TokenDescription, attempt: (pin: Buffer) => Promise<void>): Promise<void> {
     const stamp = this.#options.pin.stamp();
     const name = nameToken(token);
+    this.#latched = undefined;
     this.#refuseKnown(token, name, stamp);
-    const pin = this.#options.pin.read();
-    if (pin === undefined) {
-      if (!token.loginRequired) return;
-      throw new KmsError(
-        "PIN_UNREADABLE",
-        `token "${token.label}" wants a login and no PIN source is configured; add pin-source to the URI`,
-      );
-    }
+    this.#refuseByFlags(token);
+    const pin = this.#readFor(token);
+    if (pin === undefined) return;
     try {
-      await attempt(pin);
-      this.#forget(name);
-    } catch (error) {
-      if (error instanceof HostFailure && error.code === "PIN_REFUSED")
-        this.#remember(name, stamp, error.message);
-      throw error;
+      await this.#spend(name, stamp, () => attempt(pin));
     } finally {
       pin.fill(0);
     }
   }
 
-  #refuseKnown(token: TokenDescription, name: string, stamp: string): void {
-    const refused = this.#refused.get(name) ?? this.#options.memory.load(name);
-    if (refused?.stamp === stamp) {
+  #readFor(token: TokenDescription): Buffer | undefined {
+    if (token.loginRequired && token.protectedAuthenticationPath) {
       throw new KmsError(
-        "PIN_REFUSED",
-        `the PIN from ${this.#options.pin.description} was refused at ${refused.at} and is not tried again; ` +
-          `correct it there (${refused.reason})`,
+        "TOKEN_REFUSED",
+        `token "${token.label}" takes its PIN on a keypad of its own (CKF_PROTECTED_AUTHENTICATION_PATH), where ` +
+          "the plugin cannot enter it; let the token take a PIN from its library",
       );
     }
+    const pin = this.#options.pin.read();
+    if (pin !== undefined || !token.loginRequired) return pin;
+    throw new KmsError(
+      "PIN_UNREADABLE",
+      `token "${token.label}" wants a login and no PIN source is configured; add pin-source to the URI`,
+    );
+  }
+
+  /** Makes the attempt, which counts as unanswered from before it until its answer is there. */
+  async #spend(name: string, stamp: string, attempt: () => Promise<void>): Promise<void> {
+    const before = this.#history.of(name);
+    const unanswered = 1 + (before?.stamp === stamp ? (before.unanswered ?? 0) : 0);
+    const begun = { stamp, unanswered, reason: "the plugin ended", at: new Date().toISOString() };
+    this.#history.put(name, begun);
+    try {
+      await attempt();
+      this.#history.put(name, undefined);
+    } catch (error) {
+      const refusal = KmsError.from(error);
+      const { pin } = error instanceof HostFailure ? error.failure : {};
+      if (pin === "wrong") {
+        this.#latched = name;
+        this.#history.put(name, { stamp, reason: refusal.message, at: begun.at });
+      } else if (pin === "unspent") {
+        this.#history.put(name, before);
+        if (refusal.code === "PIN_REFUSED")
+          this.#resting.set(name, { stamp, until: performance.now() + this.recheckMs, refusal });
+      } else {
+        this.#history.put(name, { ...begun, reason: refusal.message });
+      }
+      throw error;
+    }
+  }
+
+  #refuseKnown(token: TokenDescription, name: string, stamp: string): void {
+    const rest = this.#resting.get(name);
+    if (rest?.stamp === stamp && performance.now() < rest.until) throw rest.refusal;
+    this.#resting.delete(name);
+    const record = this.#history.of(name);
+    if (record?.stamp !== stamp) return;
+    const { unanswered } = record;
+    const counted = token.pinCountLow || token.pinFinalTry;
+    if (unanswered !== undefined && unanswered < MOST_UNANSWERED && !counted) return;
+    this.#latched = name;
+    throw new KmsError(
+      "PIN_REFUSED",
+      unanswered === undefined ? this.#tellRefused(record) : this.#tellUnanswered(record, counted),
+    );
+  }
+
+  #tellRefused({ at, reason }: PinRecord): string {
+    return (
+      `the PIN from ${this.#options.pin.description} was refused at ${at} and is not tried again; ` +
+      `${this.#correction} (${reason})`
+    );
+  }
+
+  #tellUnanswered({ at, reason }: PinRecord, counted: boolean): string {
+    const why = counted
+      ? "the token counts a wrong PIN"
+      : "it was tried twice, and a third wrong PIN locks tokens";
+    return (
+      `a login with the PIN from ${this.#options.pin.description} had no clear answer at ${at} and is not tried again, ` +
+      `since ${why}; make sure that the PIN is right, then ${this.#correction} (${reason})`
+    );
+  }
+
+  /** What lets the PIN be tried again. */
+  get #correction(): string {
+    const { pin, memory } = this.#options;
+    const { place } = memory;
+    if (pin.showsChange)
+      return `correct or touch it there${place === undefined ? "" : `, or remove ${place}`}`;
+    return place === undefined
+      ? "correct it there and restart the plugin"
+      : `correct it there and remove ${place}`;
+  }
+
+  #refuseByFlags(token: TokenDescription): void {
     if (token.pinLocked) {
       throw new KmsError(
         "PIN_REFUSED",
@@ -124,28 +204,6 @@ export class PinGate {
     }
     if (token.pinCountLow) {
       this.#options.log.warn({ token: token.label }, "token reports few PIN attempts left");
-    }
-  }
-
-  #remember(name: string, stamp: string, reason: string): void {
-    const refused = { stamp, reason, at: new Date().toISOString() };
-    this.#refused.set(name, refused);
-    this.#save(name, refused);
-  }
-
-  #forget(name: string): void {
-    const known = this.#refused.delete(name);
-    if (known || this.#options.memory.load(name) !== undefined) this.#save(name, undefined);
-  }
-
-  #save(name: string, refused: RefusedPin | undefined): void {
-    try {
-      this.#options.memory.save(name, refused);
-    } catch (error) {
-      this.#options.log.error(
-        { err: error },
-        "cannot record a refused PIN; it is remembered until the next restart only",
-      );
     }
   }
 }

@@ -1,54 +1,63 @@
-// Refused PINs in the state directory, by token, so that a restart does not spend another attempt. The file
+// What is remembered of logins in the state directory, so that a restart does not spend another attempt. The file
 // holds names of tokens (digests), metadata of PIN sources and dates: nothing that narrows a PIN down.
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { PinMemory, RefusedPin } from "./pin-gate.js";
+import type { PinMemory, PinRecord } from "./pin-history.js";
 
 const FILE = "pin-refused.json";
 
-/** Keeps refusals for the life of the process only. */
-export class VolatilePinMemory implements PinMemory {
-  readonly #refused = new Map<string, RefusedPin>();
+type Records = Readonly<Record<string, PinRecord | undefined>>;
 
-  load(token: string): RefusedPin | undefined {
-    return this.#refused.get(token);
+/** Remembers for the life of the process only. */
+export class VolatilePinMemory implements PinMemory {
+  readonly place = undefined;
+  readonly #records = new Map<string, PinRecord>();
+
+  load(token: string): PinRecord | undefined {
+    return this.#records.get(token);
   }
 
-  save(token: string, refused: RefusedPin | undefined): void {
-    if (refused === undefined) this.#refused.delete(token);
-    else this.#refused.set(token, refused);
+  save(token: string, record: PinRecord | undefined): void {
+    if (record === undefined) this.#records.delete(token);
+    else this.#records.set(token, record);
   }
 }
 
 export class FilePinMemory implements PinMemory {
+  readonly place: string;
   readonly #directory: string;
+  #last: Records = {};
 
   /** @param directory the state directory; made with mode 0700 when it is first needed */
   constructor(directory: string) {
     this.#directory = directory;
+    this.place = join(directory, FILE);
   }
 
-  /** A file that is missing or damaged counts as no refusal: the token keeps its own counter. */
-  load(token: string): RefusedPin | undefined {
+  load(token: string): PinRecord | undefined {
     return this.#readAll()[token];
   }
 
   /** @throws NodeJS.ErrnoException when the state directory cannot be written */
-  save(token: string, refused: RefusedPin | undefined): void {
-    const others = Object.entries(this.#readAll()).filter(([name]) => name !== token);
-    const all = Object.fromEntries(refused === undefined ? others : [...others, [token, refused]]);
+  save(token: string, record: PinRecord | undefined): void {
+    const all = this.#readAll();
+    if (record === undefined && all[token] === undefined) return;
+    const others = Object.entries(all).filter(([name]) => name !== token);
+    const next = Object.fromEntries(record === undefined ? others : [...others, [token, record]]);
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    const path = join(this.#directory, FILE);
-    writeFileSync(`${path}.new`, JSON.stringify(all, null, 2) + "\n", { mode: 0o600 });
-    renameSync(`${path}.new`, path);
+    writeFileSync(`${this.place}.new`, JSON.stringify(next, null, 2) + "\n", { mode: 0o600 });
+    renameSync(`${this.place}.new`, this.place);
+    this.#last = next;
   }
 
-  #readAll(): Record<string, RefusedPin | undefined> {
+  /** A file that is not there holds nothing; of one that cannot be read or is damaged, what it held last counts. */
+  #readAll(): Records {
     try {
-      const parsed: unknown = JSON.parse(readFileSync(join(this.#directory, FILE), "utf8"));
-      return typeof parsed === "object" && parsed !== null ? (parsed as Record<string, RefusedPin>) : {};
-    } catch {
-      return {};
+      const parsed: unknown = JSON.parse(readFileSync(this.place, "utf8"));
+      if (typeof parsed === "object" && parsed !== null) this.#last = parsed as Records;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") this.#last = {};
     }
+    return this.#last;
   }
 }

@@ -57,7 +57,6 @@ export interface TokenDescription {
   readonly manufacturer: string;
   readonly model: string;
   readonly slotId: number;
-  readonly firmware: string;
   readonly loginRequired: boolean;
   /** Somebody in the token host is logged in already. */
   readonly loggedIn: boolean;
@@ -113,6 +112,8 @@ export interface RelabelRequest {
   readonly label: string;
 }
 
+export type PinVerdict = "wrong" | "unspent" | "open";
+
 export interface WireFailure {
   readonly code: ErrorCode;
   readonly message: string;
@@ -122,6 +123,8 @@ export interface WireFailure {
   readonly rv?: number;
   /** The CK_RV stands in no row of the CKR table. */
   readonly unknownRv?: boolean;
+  /** Of a failed login: the PIN is wrong, nothing was said against it, or nobody can tell. */
+  readonly pin?: PinVerdict;
 }
 
 export interface CryptRequest {

@@ -3,6 +3,7 @@
 // A value that stands in no row is treated as a broken module, by its number.
 import { KmsError, type ErrorCode } from "../errors.js";
 import type { FaultClass } from "../hsm/fault.js";
+import type { PinVerdict } from "../hsm/wire.js";
 
 interface CkrRow {
   readonly name: string;
@@ -119,8 +120,8 @@ export const CKR_TABLE: Readonly<Record<number, CkrRow>> = {
   0x202: session("CKR_OPERATION_CANCEL_FAILED"),
 };
 
-/** Values that a decrypt returns for tampered input on some tokens and for a broken token on others. */
-const AMBIGUOUS_IN_DECRYPT: ReadonlySet<number> = new Set([0x05, 0x06, 0x07]);
+/** CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_ARGUMENTS_BAD: a refusal on some tokens, trouble on others. */
+const GENERAL_ERRORS: ReadonlySet<number> = new Set([0x05, 0x06, 0x07]);
 
 const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
   input: "the data was not made under this key or was changed",
@@ -133,10 +134,26 @@ const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
 };
 
 const PIN_NEXT_STEP =
-  "correct the PIN in its source; until that changes it is not tried again, since retrying locks tokens";
+  "correct the PIN in its source; it is not tried again as it is, since retrying locks tokens";
 
-function nextStep({ fault, code }: CkrRow): string {
-  return code === "PIN_REFUSED" ? PIN_NEXT_STEP : NEXT_STEP[fault];
+/** Refused logins that say nothing against the PIN: once the token is repaired, the same one may be right. */
+const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {
+  0xa3: "the PIN has expired; give the token a new one and put that into its source",
+  0xa4: "the token is locked; its security officer has to reset the PIN",
+  0x102: "the token's security officer has to set a user PIN first",
+};
+
+function nextStep(rv: number, { fault, code }: CkrRow): string {
+  return LOGIN_NEXT_STEP[rv] ?? (code === "PIN_REFUSED" ? PIN_NEXT_STEP : NEXT_STEP[fault]);
+}
+
+/** CKR_PIN_INCORRECT, CKR_PIN_INVALID, CKR_PIN_LEN_RANGE. */
+const WRONG_PIN: ReadonlySet<number> = new Set([0xa0, 0xa1, 0xa2]);
+
+/** What a failed C_Login says of the PIN: a general error or a vendor's own may stand for a wrong one. */
+export function pinVerdict({ rv }: TokenFault): PinVerdict {
+  if (rv === undefined || GENERAL_ERRORS.has(rv) || !(rv in CKR_TABLE)) return "open";
+  return WRONG_PIN.has(rv) ? "wrong" : "unspent";
 }
 
 /** A failed PKCS#11 call, or a finding of the token host, with what the plugin is to do about it. */
@@ -170,9 +187,9 @@ export function rowOf(rv: number): CkrRow {
   return CKR_TABLE[rv] ?? device(`CK_RV 0x${rv.toString(16)}`);
 }
 
-/** Whether this error of a decrypt needs a canary to tell bad input from a broken token. */
-export function isAmbiguousInDecrypt(error: unknown): boolean {
-  return error instanceof TokenFault && error.rv !== undefined && AMBIGUOUS_IN_DECRYPT.has(error.rv);
+/** Whether the code leaves open what is wrong: tampered input, a refusal, or a broken token. */
+export function isGeneralError(error: unknown): boolean {
+  return error instanceof TokenFault && error.rv !== undefined && GENERAL_ERRORS.has(error.rv);
 }
 
 /** @param doing what the token host was about to do, such as "encrypting (C_EncryptInit, C_Encrypt)" */
@@ -187,7 +204,7 @@ export function toFault(error: unknown, doing: string): TokenFault {
   return new TokenFault(
     row.fault,
     row.code,
-    `${doing}: ${row.name} (0x${rv.toString(16)}); ${nextStep(row)}`,
+    `${doing}: ${row.name} (0x${rv.toString(16)}); ${nextStep(rv, row)}`,
     rv,
     error,
   );

@@ -6,8 +6,8 @@ import type { Handle } from "pkcs11js";
 import pkcs11js from "pkcs11js";
 import type { FingerprintMethod } from "../hsm/key-id.js";
 import type { TokenSession } from "./session.js";
-import { TokenFault } from "./ckr.js";
-import { aesBlock, isGeneralError, isRefusal, tryCall } from "./trial.js";
+import { isGeneralError, TokenFault } from "./ckr.js";
+import { aesBlock, isRefusal, tryCall } from "./trial.js";
 
 const DOING = "fingerprinting the key (C_Encrypt)";
 const BLOCK = Buffer.from("kms-pkcs11 kcv 1");

@@ -18,7 +18,7 @@ import {
   type RelabelRequest,
   type WireFailure,
 } from "../hsm/wire.js";
-import { CKR_TABLE, toFault, TokenFault } from "./ckr.js";
+import { CKR_TABLE, pinVerdict, toFault, TokenFault } from "./ckr.js";
 import { LaneToken } from "./token.js";
 
 const CHUNK_BYTES = 64 * 1024;
@@ -89,6 +89,7 @@ function answer(id: number, kind: number, body: Buffer): Buffer {
       message: fault.message,
       fault: fault.fault,
       ...(fault.rv === undefined ? {} : { rv: fault.rv, unknownRv: !(fault.rv in CKR_TABLE) }),
+      ...(kind === Op.login && { pin: pinVerdict(fault) }),
     };
     return encodeFrame(id, ReplyKind.failed, encodeJsonBody(failure));
   }

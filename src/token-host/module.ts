@@ -151,7 +151,6 @@ export function describeToken(module: Module, slotId: number, loggedIn: boolean)
       manufacturer: printable(unpad(info.manufacturerID)),
       model: printable(unpad(info.model)),
       slotId,
-      firmware: `${String(info.firmwareVersion.major)}.${String(info.firmwareVersion.minor)}`,
       loginRequired: has(pkcs11js.CKF_LOGIN_REQUIRED),
       loggedIn,
       pinCountLow: has(pkcs11js.CKF_USER_PIN_COUNT_LOW),

@@ -12,7 +12,7 @@ import type {
   TokenDescription,
 } from "../hsm/wire.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
-import { isAmbiguousInDecrypt, TokenFault } from "./ckr.js";
+import { isGeneralError, TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
 import { makeKek } from "./key-maker.js";
 import { readKeyring } from "./keyring-reader.js";
@@ -53,9 +53,11 @@ export class LaneToken {
     return describeToken(this.#module, this.#slotId, this.#session.isLoggedIn());
   }
 
-  /** Logs in, unless the session shows that somebody in this process has. Spends one PIN attempt at most. */
+  /**
+   * Logs in. Spends one PIN attempt at most, and makes no other call on the session that `describe` has opened: a
+   * crash in this request is one in C_Login.
+   */
   login(pin: string): void {
-    if (this.#session.isLoggedIn()) return;
     this.#session.login(pin);
   }
 
@@ -79,7 +81,7 @@ export class LaneToken {
       try {
         return performer.decrypt(this.#session, kek, request.aad, request.data);
       } catch (error) {
-        if (!isAmbiguousInDecrypt(error)) throw error;
+        if (!isGeneralError(error)) throw error;
         this.#provePerformer(kek, mechanism, error);
         throw new TokenFault(
           "input",

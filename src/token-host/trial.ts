@@ -1,17 +1,11 @@
 // Calls that a token may refuse without anything being wrong with it: a mechanism it lacks, a use that a key
 // does not allow. Only being away or logged out is no refusal.
 import pkcs11js, { type Handle } from "pkcs11js";
-import type { TokenFault } from "./ckr.js";
+import { isGeneralError, type TokenFault } from "./ckr.js";
 import type { Attempt, TokenSession } from "./session.js";
 
-/** CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_ARGUMENTS_BAD: a refusal on some tokens, trouble on others. */
-const GENERAL_ERRORS: ReadonlySet<number | undefined> = new Set([0x05, 0x06, 0x07]);
 /** A refusal is the same every time, trouble passes. */
 const TRIES = 3;
-
-export function isGeneralError(fault: TokenFault): boolean {
-  return GENERAL_ERRORS.has(fault.rv);
-}
 
 /** Whether the fault says something of the mechanism or the key, and not of the token or the session. */
 export function isRefusal(fault: TokenFault): boolean {

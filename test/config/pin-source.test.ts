@@ -11,6 +11,7 @@ import {
   pinSourceStamp,
   readPin,
   resolvePinSource,
+  stampShowsChange,
   type PinSource,
 } from "../../src/config/pin-source.js";
 import { parsePinSourceName } from "../../src/config/pin-source-name.js";
@@ -115,8 +116,18 @@ describe("pinSourceStamp", () => {
     expect(pinSourceStamp(file)).toBe("file:ENOENT");
   });
 
-  it("of an environment variable is the process's, whatever the PIN", () => {
-    expect(pinSourceStamp({ kind: "env", name: "PIN" })).toMatch(/^env:PIN:[0-9.]+$/);
+  it("of what is new at every start anyway is the same for ever, whatever the PIN", () => {
+    const unit = (name: string) =>
+      ({ kind: "credential", path: `/run/credentials/${name}/kms-pin` }) as const;
+    for (const [source, stamp] of [
+      [{ kind: "env", name: "PIN" } as const, "env:PIN"],
+      [unit("kms-pkcs11.service"), "credential:kms-pin"],
+      [unit("run-u12.service"), "credential:kms-pin"],
+    ] as const) {
+      expect(pinSourceStamp(source)).toBe(stamp);
+      expect(stampShowsChange(source)).toBe(false);
+    }
+    expect(stampShowsChange(file)).toBe(true);
     expect(pinSourceStamp({ kind: "none" })).toBe("none");
   });
 });
@@ -127,6 +138,9 @@ describe("systemd credentials", () => {
     const source = resolvePinSource({ kind: "credential", name: "pin" }, env);
     expect(source).toEqual({ kind: "credential", path: join(directory, "pin") });
     expect(describePinSource(source)).toBe("systemd credential pin");
+    const named = (path: string) => resolvePinSource({ kind: "file", path }, env);
+    expect(named(join(directory, "pin"))).toEqual(source);
+    expect(named(join(directory, "..", "pin"))).toMatchObject({ kind: "file" });
     expect(messageOf(() => resolvePinSource({ kind: "credential", name: "pin" }, {}))).toContain(
       "LoadCredential=pin:/path",
     );

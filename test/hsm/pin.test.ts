@@ -2,11 +2,12 @@
 // none is made at all.
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
+import { pinSourceStamp, readPin, stampShowsChange, type PinSource } from "../../src/config/pin-source.js";
 import { FilePinMemory } from "../../src/hsm/pin-memory.js";
 import { codeOf, useFaultyToken } from "../support/faulty-token.js";
 import { makeFolder } from "../support/token.js";
@@ -45,6 +46,8 @@ const refusal = (opened: OpenedToken, text: string): Promise<unknown> =>
     { what: `a refusal that says "${text}"`, timeoutMs: 20_000 },
   );
 
+const record = (): string => join(stateDir, "pin-refused.json");
+
 const logins = (): number => token.fault.calls("C_Login");
 
 it("a wrong PIN costs one attempt over two hosts and three processes, and is not on the disk", async () => {
@@ -70,7 +73,7 @@ it("a corrected PIN file is taken up without a restart, and its refusal forgotte
   await token.recovers(opened);
   await waitFor(() => opened.hsm.readyHosts === 2, { what: "both hosts", timeoutMs: 20_000 });
   expect(logins() - before).toBe(2);
-  expect(readFileSync(join(stateDir, "pin-refused.json"), "utf8").trim()).toBe("{}");
+  expect(readFileSync(record(), "utf8").trim()).toBe("{}");
 });
 
 it("a locked token is left alone, and says so", async () => {
@@ -120,4 +123,130 @@ it("a missing PIN file costs no attempt, and its appearance is noticed", async (
   expect(logins()).toBe(before);
   writeFileSync(pinFile, token.softHsm.pin);
   await token.recovers(opened);
+});
+
+describe("a login without an answer", () => {
+  const counter = (): string => token.fault.path(`counter-${basename(folder)}`);
+
+  it.each([
+    ["silent", 2],
+    ["", 1],
+  ])("is made at most twice, over hosts and processes (flags: %s)", async (flags, most) => {
+    token.fault.set("C_Login segv after", `pin-counter 5 ${counter()} ${flags}`);
+    const before = logins();
+    for (let start = 0; start < 3; start++) {
+      const opened = open();
+      await refusal(opened, "no clear answer");
+      await opened.hsm.stop(200);
+    }
+    expect(logins() - before).toBe(most);
+    token.fault.set(`pin-counter 5 ${counter()} ${flags}`);
+    const opened = open();
+    await refusal(opened, "no clear answer");
+    writeFileSync(pinFile, token.softHsm.pin);
+    await token.recovers(opened);
+  });
+
+  it("is counted also where the plugin is ended in it", async () => {
+    token.fault.set("C_Login hang");
+    const before = logins();
+    for (let start = 0; start < 2; start++) {
+      const opened = open();
+      await waitFor(() => logins() - before > start, { what: "a login", timeoutMs: 20_000 });
+      await opened.hsm.stop(0);
+    }
+    await refusal(open(), "no clear answer");
+    expect(logins() - before).toBe(2);
+  });
+
+  it.each(["C_Login segv after", "C_Login rv 0x5"])("by a passing %s costs nobody anything", async (line) => {
+    writeFileSync(pinFile, token.softHsm.pin);
+    token.fault.set(`${line} once=${token.fault.path(`once-${basename(folder)}`)}`);
+    await token.recovers(open({ hosts: 1 }));
+    expect(readFileSync(record(), "utf8").trim()).toBe("{}");
+  });
+
+  it("is none where the token is away and says so", async () => {
+    writeFileSync(pinFile, token.softHsm.pin);
+    token.fault.set("C_Login rv 0x30");
+    const before = logins();
+    const opened = open();
+    await waitFor(() => logins() - before >= 3, { what: "three logins", timeoutMs: 20_000 });
+    token.fault.clear();
+    await token.recovers(opened);
+  });
+});
+
+it.each(["0xA3", "0xA4"])(
+  "a token that refuses every PIN by %s is tried again when it may have been repaired, and no sooner",
+  async (rv) => {
+    writeFileSync(pinFile, token.softHsm.pin);
+    token.fault.set(`C_Login rv ${rv}`);
+    const before = logins();
+    const opened = open();
+    await refusal(opened, "the token");
+    for (let i = 0; i < 5; i++) expect(await codeOf(token.encrypt(opened))).toBe("PIN_REFUSED");
+    expect(logins() - before).toBe(1);
+    await opened.hsm.stop(200);
+    const soon = open({ pinRecheckMs: 100 });
+    await refusal(soon, "the token");
+    token.fault.clear();
+    await token.recovers(soon);
+  },
+);
+
+it("a running host that is logged out spends no login on each request", async () => {
+  writeFileSync(pinFile, token.softHsm.pin);
+  const opened = open({ hosts: 1 });
+  await token.recovers(opened);
+  token.fault.set("logout", "C_Login rv 0xA4");
+  const before = logins();
+  for (let i = 0; i < 5; i++) expect(await codeOf(token.encrypt(opened))).toBe("PIN_REFUSED");
+  expect(logins() - before).toBe(1);
+});
+
+it("a state directory that cannot be written stops nobody, and a wrong PIN is remembered all the same", async () => {
+  writeFileSync(stateDir, "a file where the directory should be");
+  const opened = open();
+  const before = logins();
+  await refusal(opened, "CKR_PIN_INCORRECT");
+  await refusal(opened, "CKR_PIN_INCORRECT");
+  expect(logins() - before).toBe(1);
+  writeFileSync(pinFile, token.softHsm.pin);
+  await token.recovers(opened);
+});
+
+it.each<[string, () => PinSource]>([
+  ["an environment variable", () => ({ kind: "env", name: "PIN" })],
+  ["a systemd credential", () => ({ kind: "credential", path: pinFile })],
+])("%s is tried once, and again when its record is removed", async (_name, sourceOf) => {
+  const source = sourceOf();
+  let pin = WRONG_PIN;
+  // As systemd does at every start.
+  const handOver = (): void => {
+    rmSync(pinFile);
+    writeFileSync(pinFile, pin);
+  };
+  const start = (): OpenedToken => {
+    handOver();
+    const pinSource = {
+      read: () => readPin(source, { PIN: pin }),
+      stamp: () => pinSourceStamp(source),
+      showsChange: stampShowsChange(source),
+      description: "the test",
+    };
+    return open({ pinSource });
+  };
+  const before = logins();
+  for (let i = 0; i < 3; i++) {
+    const opened = start();
+    await refusal(opened, i === 0 ? "CKR_PIN_INCORRECT" : `remove ${record()}`);
+    await opened.hsm.stop(200);
+  }
+  expect(logins() - before).toBe(1);
+  pin = token.softHsm.pin;
+  const corrected = start();
+  await refusal(corrected, "not tried again");
+  rmSync(record());
+  await token.recovers(corrected);
 });

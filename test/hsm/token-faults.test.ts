@@ -115,7 +115,7 @@ describe("a library that crashes", () => {
     await recovers(token);
   });
 
-  it.each(["C_Initialize", "C_Login", "C_FindObjectsInit", "at-load"])(
+  it.each(["C_Initialize", "C_FindObjectsInit", "at-load"])(
     "in %s again and again: backs off, says so at once, and recovers",
     async (name) => {
       fault.set(`${name} abort`);

@@ -3,7 +3,8 @@
 import { fileURLToPath } from "node:url";
 
 import { pinSourceStamp, readPin } from "../../src/config/pin-source.js";
-import { PinGate, type Pin, type PinMemory } from "../../src/hsm/pin-gate.js";
+import { PinGate, type Pin } from "../../src/hsm/pin-gate.js";
+import type { PinMemory } from "../../src/hsm/pin-history.js";
 import { VolatilePinMemory } from "../../src/hsm/pin-memory.js";
 import { TokenHsm } from "../../src/hsm/token-hsm.js";
 import { SILENT } from "./fake-hsm.js";
@@ -23,7 +24,10 @@ export interface OpenOptions {
   readonly pin?: () => string;
   /** The PIN as the plugin reads it from a file, in place of `pin`. */
   readonly pinFile?: string;
+  /** In place of `pin` and `pinFile`. */
+  readonly pinSource?: Pin;
   readonly allowFinalTry?: boolean;
+  readonly pinRecheckMs?: number;
 }
 
 export interface OpenedToken {
@@ -62,6 +66,7 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
       memory: options.memory ?? new VolatilePinMemory(),
       allowFinalTry: options.allowFinalTry ?? false,
       log: SILENT,
+      ...(options.pinRecheckMs !== undefined && { recheckMs: options.pinRecheckMs }),
     }),
     startTimeoutMs,
     requestTimeoutMs,
@@ -76,17 +81,20 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
   return { hsm, ended, results };
 }
 
-function pinOf(token: TestToken, { pin = () => token.pin, pinFile }: OpenOptions): Pin {
+function pinOf(token: TestToken, { pin = () => token.pin, pinFile, pinSource }: OpenOptions): Pin {
+  if (pinSource !== undefined) return pinSource;
   if (pinFile !== undefined) {
     const source = { kind: "file", path: pinFile } as const;
     return {
       read: () => readPin(source, {}),
       stamp: () => pinSourceStamp(source),
+      showsChange: true,
       description: `file ${pinFile}`,
     };
   }
   return {
     read: () => Buffer.from(pin()),
+    showsChange: true,
     stamp: () => `stamp of ${String(pin().length)}`,
     description: "the test",
   };
