@@ -3,7 +3,7 @@
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
 import type { KmsProvider } from "../provider/kms.js";
-import { isHsmAway } from "../provider/prover.js";
+import { isHsmAway } from "../hsm/away.js";
 import { cacheName } from "../provider/unwrap-cache.js";
 import { openData } from "./data-key.js";
 import type { EncryptedObject } from "./stored-object.js";
@@ -65,7 +65,7 @@ export class Opener {
 
   async #decrypt({ keyId, encryptedSeed, annotations }: EncryptedObject): Promise<Outcome> {
     this.#decrypts++;
-    const context = { uid: "etcd", cancelled: false };
+    const context = { uid: "etcd", startedAt: performance.now(), cancelled: false };
     try {
       const seed = await this.#provider.decrypt({ ciphertext: encryptedSeed, keyId, annotations }, context);
       return { seed: Buffer.from(seed.buffer, seed.byteOffset, seed.length) };

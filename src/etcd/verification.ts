@@ -1,7 +1,7 @@
 // Whether every stored object opens with this HSM: counted by resource, the reasons sorted. Plaintext is wiped as soon
 // as it has authenticated. Memory does not grow with the objects.
 import { KmsError } from "../errors.js";
-import { isHsmAway } from "../provider/prover.js";
+import { isHsmAway } from "../hsm/away.js";
 import type { Opener } from "./opener.js";
 import { parseStorageKey, resourceName } from "./storage-key.js";
 import type { StoredObject } from "./store.js";

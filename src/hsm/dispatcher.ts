@@ -194,7 +194,7 @@ export class Dispatcher {
   #retryAfterLogin(job: Job, host: TokenHost, error: KmsError): void {
     this.#hosts.loginAgain(host).then(
       () => {
-        if (job.settled || job.queued) return;
+        if (job.settled || job.queued || this.#drop(job)) return;
         const lane = host.alive ? (host.pickLane() ?? host.lanes[0]) : undefined;
         if (lane === undefined) this.#retryElsewhere(job, host, error);
         else this.#send(job, { host, lane });
@@ -217,10 +217,11 @@ export class Dispatcher {
     for (const host of this.#hosts.ready) if (host.isHung(requestTimeoutMs)) host.kill("hang");
     for (const job of this.#jobs) {
       const age = now - job.startedAt;
-      if (age < LATE_PART * requestTimeoutMs) break;
-      if (age >= requestTimeoutMs) {
+      if (now - job.arrivedAt >= requestTimeoutMs) {
         const text = `the HSM did not answer within ${String(requestTimeoutMs)} ms`;
         this.#settle(job, new KmsError("DEADLINE", text));
+      } else if (age < LATE_PART * requestTimeoutMs) {
+        continue;
       } else if (!job.queued && job.sentTo.length < MAX_SENDS && !this.#drop(job)) {
         this.#sendSecondCopy(job);
       }

@@ -1,9 +1,10 @@
 // Several tokens that hold clones of the KEK, as one HSM: the preferred one serves; when it fails or is late
 // the next one does, within the same request. Coming back is damped, so that a flapping token does not flap
 // the plugin.
-import { KmsError, type ErrorCode } from "../errors.js";
+import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { Clones } from "./clones.js";
+import { isHsmAway } from "./away.js";
+import { Clones, type Reading } from "./clones.js";
 import type { MechanismChoice } from "./mechanisms.js";
 import type { Caller, Hsm, HsmState } from "./port.js";
 import { relay } from "./relay.js";
@@ -26,23 +27,22 @@ export interface FailoverOptions {
 /** A preferred token serves again when it has been well for this long, in ms. */
 const RETURN_AFTER_MS = 60_000;
 /** The next token is asked too when an answer is late by this part of the request timeout. */
-const LATE_PART = 0.5;
+const LATE_PART = 0.4;
 
-/** Errors of a token that another token may not have. */
-const ELSEWHERE: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  "HSM_UNAVAILABLE",
-  "SESSION_LOST",
-  "DEADLINE",
-  "OVERLOADED",
-  "PIN_REFUSED",
-  "PIN_UNREADABLE",
-  "TOKEN_NOT_FOUND",
-  "MODULE_UNUSABLE",
-  "KEY_MISSING",
-]);
+/** Readings of the other tokens wait for a slow one for this many request timeouts. */
+const SLOW_READING = 2;
+
+/** Whether another token may do what this error says that one cannot. */
+function isElsewhere(error: KmsError): boolean {
+  return isHsmAway(error) || error.code === "OVERLOADED" || error.code === "KEY_MISSING";
+}
 
 interface MemberView {
   readonly member: Member;
+  /** What it showed when it could last be read: a token that is away has lost no key. */
+  reading: Reading;
+  /** A reading that has not ended yet; a slow token is not given a second one. */
+  running: Promise<void> | undefined;
   keyIds: ReadonlySet<string>;
   /** When it began to be well, by a monotonic clock; undefined while it is not. */
   wellSince: number | undefined;
@@ -56,7 +56,13 @@ export class FailoverHsm implements Hsm {
 
   constructor(options: FailoverOptions) {
     this.#options = options;
-    this.#views = options.members.map((member) => ({ member, keyIds: new Set(), wellSince: undefined }));
+    this.#views = options.members.map((member) => ({
+      member,
+      reading: undefined,
+      running: undefined,
+      keyIds: new Set(),
+      wellSince: undefined,
+    }));
     this.#clones = new Clones(
       options.members.map(({ name }) => name),
       options.log,
@@ -64,11 +70,11 @@ export class FailoverHsm implements Hsm {
   }
 
   encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    return this.#crypt(request.keyId, (hsm) => hsm.encrypt(request, caller));
+    return this.#crypt(request.keyId, caller, (hsm, asker) => hsm.encrypt(request, asker));
   }
 
   decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    return this.#crypt(request.keyId, (hsm) => hsm.decrypt(request, caller));
+    return this.#crypt(request.keyId, caller, (hsm, asker) => hsm.decrypt(request, asker));
   }
 
   /** What the reachable tokens hold together, without keys that only claim to be clones. */
@@ -80,26 +86,48 @@ export class FailoverHsm implements Hsm {
     return this.#merge((hsm) => hsm.listKeksAnew());
   }
 
+  /** @throws KmsError when none can be read: that of the most preferred one */
   async #merge(read: (hsm: Hsm) => Promise<readonly KekRecord[]>): Promise<readonly KekRecord[]> {
-    const readings = await Promise.allSettled(this.#views.map(({ member }) => read(member.hsm)));
-    const found = new Map<string, KekRecord>();
-    const genuine = this.#clones.genuine(
-      readings.map((reading) => (reading.status === "fulfilled" ? reading.value : undefined)),
+    const readOne = async (view: MemberView): Promise<void> => {
+      view.reading = await read(view.member.hsm);
+    };
+    const readings = this.#views.map(
+      (view) => (view.running ??= readOne(view).finally(() => (view.running = undefined))),
     );
-    genuine.forEach((records, rank) => {
+    const failure = await this.#enough(readings);
+    this.#choose();
+    if (failure !== undefined) throw failure;
+    const found = new Map<string, KekRecord>();
+    this.#clones.genuine(this.#views.map(({ reading }) => reading)).forEach((records = [], rank) => {
       const view = this.#views[rank];
-      if (view === undefined || records === undefined) return;
-      view.keyIds = new Set(records.flatMap((record) => [record.keyId, ...record.aliases]));
+      if (view !== undefined)
+        view.keyIds = new Set(records.flatMap((record) => [record.keyId, ...record.aliases]));
       for (const record of records) {
         const name = `${record.keyId} ${record.label}`;
         if (!found.has(name)) found.set(name, record);
       }
     });
-    this.#choose();
-    const failed = readings.find((reading) => reading.status === "rejected");
-    if (failed !== undefined && readings.every((reading) => reading.status === "rejected"))
-      throw KmsError.from(failed.reason);
     return [...found.values()];
+  }
+
+  /** Waits for all readings, but for a slow one only so long if another has ended well. Returns why none has. */
+  async #enough(readings: readonly Promise<void>[]): Promise<KmsError | undefined> {
+    const all = Promise.allSettled(readings);
+    const any = Promise.any(readings);
+    any.catch(() => undefined);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, SLOW_READING * this.#options.requestTimeoutMs);
+    });
+    await Promise.race([all, late.then(() => any.catch(() => undefined))]);
+    clearTimeout(timer);
+    return any.then(
+      () => undefined,
+      async () => {
+        const failed = (await all).find((reading) => reading.status === "rejected");
+        return KmsError.from(failed?.reason);
+      },
+    );
   }
 
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
@@ -153,24 +181,37 @@ export class FailoverHsm implements Hsm {
         return await use(member.hsm);
       } catch (error) {
         failure = KmsError.from(error);
-        if (!ELSEWHERE.has(failure.code)) throw failure;
+        if (!isElsewhere(failure)) throw failure;
       }
     }
     throw failure;
   }
 
   /** Asks the serving token, and the next one when it fails or is late; the first answer wins. */
-  async #crypt(keyId: string, use: (hsm: Hsm) => Promise<Buffer>): Promise<Buffer> {
-    const [first, second] = this.#order(keyId);
-    if (first === undefined) throw new KmsError("HSM_UNAVAILABLE", "no token is configured");
-    if (second === undefined) return use(first.member.hsm);
+  async #crypt(
+    keyId: string,
+    caller: Caller,
+    use: (hsm: Hsm, caller: Caller) => Promise<Buffer>,
+  ): Promise<Buffer> {
+    const views = this.#order(keyId);
+    const [only] = views;
+    if (only === undefined) throw new KmsError("HSM_UNAVAILABLE", "no token is configured");
+    if (views.length === 1) return use(only.member.hsm, caller);
+    const { requestTimeoutMs } = this.#options;
+    const age = caller.startedAt === undefined ? 0 : performance.now() - caller.startedAt;
     return relay({
-      first: () => use(first.member.hsm),
-      second: () => use(second.member.hsm),
-      lateMs: this.#options.requestTimeoutMs * LATE_PART,
-      isFinal: (error) => !ELSEWHERE.has(error.code),
-      onFirstFailed: () => {
-        this.#leave(first);
+      asks: views.map(
+        ({ member }) =>
+          (asker) =>
+            use(member.hsm, asker),
+      ),
+      caller,
+      lateMs: requestTimeoutMs * LATE_PART,
+      limitMs: Math.max(0, requestTimeoutMs - age),
+      isFinal: (error) => !isElsewhere(error),
+      onFailed: (asked) => {
+        const view = views[asked];
+        if (view !== undefined) this.#leave(view);
       },
     });
   }

@@ -3,10 +3,11 @@
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { HostKeeper } from "./host-keeper.js";
+import { KeyringReadings, type ReadingHosts } from "./keyring-readings.js";
 import type { PinGate } from "./pin-gate.js";
 import type { HsmState } from "./port.js";
 import { HostFailure, within, type EndCause, type TokenHost, type TokenHostOptions } from "./token-host.js";
-import { Op, type KekRecord, type TokenDescription, type WireFailure } from "./wire.js";
+import { type Op, type KekRecord, type TokenDescription, type WireFailure } from "./wire.js";
 
 export interface HostPoolOptions {
   readonly host: TokenHostOptions;
@@ -30,6 +31,8 @@ export class HostPool {
   readonly #keepers: readonly HostKeeper[];
   readonly #relogins = new Map<TokenHost, Promise<void>>();
   readonly #unknownRvAt = new Map<number, number>();
+  readonly #readings: KeyringReadings;
+  #hasBeenReady = false;
   /** Resolves at the next change. */
   #change: Promise<void>;
   #announceChange: () => void = () => undefined;
@@ -39,13 +42,14 @@ export class HostPool {
     this.#options = options;
     this.#change = new Promise((resolve) => (this.#announceChange = resolve));
     this.#keepers = Array.from({ length: options.hosts }, () => this.#keeper());
+    this.#readings = new KeyringReadings(this.#readingHosts());
   }
 
   start(): void {
     this.#keepers.forEach((keeper, index) => {
       // Logins one after the other, the second only if the first succeeded.
       const mayStart = async (): Promise<void> => {
-        while (index > 0 && this.ready.length === 0 && !this.#isStopped()) await this.#change;
+        while (index > 0 && !this.#hasBeenReady && !this.#isStopped()) await this.#change;
       };
       void keeper.run(mayStart);
     });
@@ -82,26 +86,24 @@ export class HostPool {
 
   /** A call that changes nothing: made on the next host where the serving one is lost over it. @throws KmsError */
   async read(op: Op, value: unknown): Promise<unknown> {
-    return this.#readOn(await this.#serving(), op, value);
-  }
-
-  /**
-   * Makes a reading of the keyring on every ready host, which keeps idle sessions alive and handles fresh: on the
-   * serving one first, so that requests find another host free while a slow token is read.
-   */
-  async listKeks(): Promise<readonly KekRecord[]> {
-    const serving = await this.#serving();
-    const keks = (await this.#readOn(serving, Op.listKeks, {})) as KekRecord[];
-    for (const host of this.ready) {
-      if (host !== serving) void this.#controlOn(host, Op.listKeks, {}).catch(() => undefined);
+    const host = await this.#serving();
+    try {
+      return await this.#controlOn(host, op, value);
+    } catch (error) {
+      const [other] = this.ready;
+      if (host.alive || other === undefined) throw error;
+      return this.#controlOn(other, op, value);
     }
-    return keks;
   }
 
-  /** Replaces every host, and makes the reading on one that has started since. @throws KmsError */
-  async listKeksAnew(): Promise<readonly KekRecord[]> {
-    for (const host of this.ready) host.kill("device");
-    return this.listKeks();
+  /** Reads the keyring on one host, and on the others after it. @throws KmsError */
+  listKeks(): Promise<readonly KekRecord[]> {
+    return this.#readings.read();
+  }
+
+  /** Makes the reading on a host that has started since. @throws KmsError */
+  listKeksAnew(): Promise<readonly KekRecord[]> {
+    return this.#readings.readAnew();
   }
 
   /** Logs a host in again; one login serves all requests that found it logged out. @throws KmsError */
@@ -146,6 +148,7 @@ export class HostPool {
       startTimeoutMs,
       log,
       onReady: () => {
+        this.#hasBeenReady = true;
         this.#tellChange();
       },
       onEnded: (cause) => {
@@ -186,13 +189,26 @@ export class HostPool {
     clearTimeout(timer);
   }
 
-  async #readOn(host: TokenHost, op: Op, value: unknown): Promise<unknown> {
-    try {
-      return await this.#controlOn(host, op, value);
-    } catch (error) {
-      const [other] = this.ready;
-      if (host.alive || other === undefined) throw error;
-      return this.#controlOn(other, op, value);
+  #readingHosts(): ReadingHosts {
+    const ready = (): readonly TokenHost[] => this.ready;
+    return {
+      get ready() {
+        return ready();
+      },
+      configured: this.#options.hosts,
+      serving: () => this.#serving(),
+      call: (host, op, value) => this.#controlOn(host, op, value),
+      whenReady: (wanted) => this.#whenReady(wanted),
+    };
+  }
+
+  async #whenReady(wanted: (host: TokenHost) => boolean): Promise<TokenHost | undefined> {
+    const until = performance.now() + this.#options.startTimeoutMs;
+    for (;;) {
+      const host = this.ready.find(wanted);
+      const leftMs = until - performance.now();
+      if (host !== undefined || leftMs <= 0 || this.reason !== undefined || this.#isStopped()) return host;
+      await this.#changeWithin(leftMs);
     }
   }
 

@@ -10,6 +10,8 @@ export class Job {
   readonly request: CryptRequest;
   readonly caller: Caller;
   readonly startedAt = performance.now();
+  /** Its time runs from here: before `startedAt` where something else came first. */
+  readonly arrivedAt: number;
   /** Hosts that have had it, in order. */
   readonly sentTo: TokenHost[] = [];
   /** Copies under way at this moment. */
@@ -25,6 +27,7 @@ export class Job {
     this.op = op;
     this.request = request;
     this.caller = caller;
+    this.arrivedAt = caller.startedAt ?? this.startedAt;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;

@@ -7,6 +7,8 @@ import type { CryptRequest, KekRecord, ProbeResult } from "./wire.js";
 /** Whoever asks may lose interest; a request whose caller has gone is not sent to the HSM. */
 export interface Caller {
   readonly cancelled: boolean;
+  /** When the request arrived, by performance.now(): its time runs from there. Undefined: from now. */
+  readonly startedAt?: number;
 }
 
 export const PATIENT_CALLER: Caller = { cancelled: false };

@@ -1,72 +1,113 @@
-// One request over two tokens, within one deadline: the second is asked when the first fails or is late, and
-// the first answer wins. What the other one still brings is wiped.
+// One request over several tokens, within one deadline: the next is asked when one fails or is late, and the first
+// answer wins. What the others still bring is wiped, and what they have not sent yet is not sent.
 import { KmsError } from "../errors.js";
+import type { Caller } from "./port.js";
 
-export type Ask = () => Promise<Buffer>;
+export type Ask = (caller: Caller) => Promise<Buffer>;
 
 export interface RelayOptions {
-  readonly first: Ask;
-  readonly second: Ask;
+  /** In the order in which they are asked. */
+  readonly asks: readonly Ask[];
+  readonly caller: Caller;
+  /** The next is asked when an answer has not come within this, in ms. */
   readonly lateMs: number;
-  /** Whether an error of the first is the answer: asking elsewhere would change nothing. */
+  /** From now to the end of the request, in ms. */
+  readonly limitMs: number;
+  /** Whether an error is the answer: asking elsewhere would change nothing. */
   readonly isFinal: (error: KmsError) => boolean;
-  readonly onFirstFailed: () => void;
+  /** @param asked which of `asks`; not called for an error that is the answer */
+  readonly onFailed: (asked: number) => void;
 }
 
-/** @throws KmsError what the first failed with if that is final, else what the second did */
-export async function relay({
-  first,
-  second,
-  lateMs,
-  isFinal,
-  onFirstFailed,
-}: RelayOptions): Promise<Buffer> {
-  const asked = first().catch((thrown: unknown) => {
-    const error = KmsError.from(thrown);
-    if (isFinal(error)) throw new Final(error);
-    onFirstFailed();
-    throw error;
+/** @throws KmsError the final one if there was any, else what the last one failed with; DEADLINE */
+export function relay(options: RelayOptions): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    new Relay(options, resolve, reject).askNext();
   });
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => {
-      resolve(undefined);
+}
+
+class Relay {
+  readonly #options: RelayOptions;
+  readonly #resolve: (body: Buffer) => void;
+  readonly #reject: (error: KmsError) => void;
+  readonly #deadline: NodeJS.Timeout;
+  #late: NodeJS.Timeout | undefined;
+  #asked = 0;
+  #running = 0;
+  #decided = false;
+
+  constructor(options: RelayOptions, resolve: (body: Buffer) => void, reject: (error: KmsError) => void) {
+    this.#options = options;
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#deadline = setTimeout(() => {
+      this.#fail(new KmsError("DEADLINE", `no token answered within ${options.limitMs.toFixed(0)} ms`));
+    }, options.limitMs);
+  }
+
+  askNext(): void {
+    const { asks, lateMs } = this.#options;
+    const asked = this.#asked;
+    const ask = asks[asked];
+    if (this.#decided || ask === undefined) return;
+    this.#asked++;
+    this.#running++;
+    clearTimeout(this.#late);
+    this.#late = setTimeout(() => {
+      this.askNext();
     }, lateMs);
-  });
-  try {
-    const prompt = await Promise.race([asked, late]).catch((error: unknown) => {
-      if (error instanceof Final) throw error;
-      return undefined;
-    });
-    if (prompt !== undefined) return prompt;
-    return await firstOf(asked, second());
-  } catch (error) {
-    throw error instanceof Final ? error.reason : error;
-  } finally {
-    clearTimeout(timer);
+    ask(this.#caller()).then(
+      (body) => {
+        this.#succeed(body);
+      },
+      (thrown: unknown) => {
+        this.#failed(asked, KmsError.from(thrown));
+      },
+    );
   }
-}
 
-/** An error that another token would give too. */
-class Final extends Error {
-  readonly reason: KmsError;
-
-  constructor(reason: KmsError) {
-    super(reason.message);
-    this.reason = reason;
+  /** The request's caller, who also counts as gone when another token has answered. */
+  #caller(): Caller {
+    const { caller } = this.#options;
+    const isDecided = (): boolean => this.#decided;
+    return {
+      get cancelled() {
+        return isDecided() || caller.cancelled;
+      },
+      ...(caller.startedAt !== undefined && { startedAt: caller.startedAt }),
+    };
   }
-}
 
-/** The first plaintext or body of two; the other one is wiped. */
-async function firstOf(one: Promise<Buffer>, other: Promise<Buffer>): Promise<Buffer> {
-  const both = [one, other];
-  try {
-    const won = await Promise.any(both);
-    for (const each of both)
-      void each.then((body) => (body === won ? undefined : body.fill(0))).catch(() => undefined);
-    return won;
-  } catch (error) {
-    const reasons: unknown[] = error instanceof AggregateError ? error.errors : [error];
-    throw reasons.find((reason) => reason instanceof Final) ?? reasons.at(-1);
+  #succeed(body: Buffer): void {
+    if (this.#decided) {
+      body.fill(0);
+      return;
+    }
+    this.#decide();
+    this.#resolve(body);
+  }
+
+  #failed(asked: number, error: KmsError): void {
+    this.#running--;
+    if (this.#decided) return;
+    if (this.#options.isFinal(error)) {
+      this.#fail(error);
+      return;
+    }
+    this.#options.onFailed(asked);
+    if (this.#asked < this.#options.asks.length) this.askNext();
+    else if (this.#running === 0) this.#fail(error);
+  }
+
+  #fail(error: KmsError): void {
+    if (this.#decided) return;
+    this.#decide();
+    this.#reject(error);
+  }
+
+  #decide(): void {
+    this.#decided = true;
+    clearTimeout(this.#deadline);
+    clearTimeout(this.#late);
   }
 }

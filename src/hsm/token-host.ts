@@ -79,6 +79,11 @@ export class TokenHost {
     return this.#lanes;
   }
 
+  /** Why it has ended; undefined while it has not. */
+  get endCause(): EndCause | undefined {
+    return this.#cause;
+  }
+
   get alive(): boolean {
     return this.#cause === undefined;
   }

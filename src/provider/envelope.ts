@@ -14,9 +14,13 @@ export const LOCAL_KEK = 32;
 const LOCAL_KEK_OVERHEAD = { min: 28, max: 28 };
 const HEADER_BYTES = 2;
 
-export type Envelope =
-  | { readonly kind: "direct"; readonly mechanism: Mechanism; readonly body: Uint8Array }
-  | { readonly kind: "local-kek"; readonly body: Uint8Array };
+export interface DirectEnvelope {
+  readonly kind: "direct";
+  readonly mechanism: Mechanism;
+  readonly body: Uint8Array;
+}
+
+export type Envelope = DirectEnvelope | { readonly kind: "local-kek"; readonly body: Uint8Array };
 
 export function encodeEnvelope(mechanism: number, body: Uint8Array): Buffer {
   const envelope = Buffer.allocUnsafe(HEADER_BYTES + body.length);

@@ -62,12 +62,17 @@ export class Keyring {
     return this.#reading;
   }
 
+  /** The generation of a key_id as last read. */
+  known(keyId: string): Generation | undefined {
+    return findByKeyId(this.#schedule, keyId);
+  }
+
   /**
    * The generation of a key_id, after one re-reading of the token if it is not known.
    * @throws KmsError KEY_UNKNOWN; or why the token cannot be asked, within the request timeout
    */
   async find(keyId: string): Promise<Generation> {
-    const known = findByKeyId(this.#schedule, keyId);
+    const known = this.known(keyId);
     if (known !== undefined) return known;
     const found = await this.#inTime(this.#look(keyId));
     if (found !== undefined) return found;

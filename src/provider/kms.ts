@@ -34,6 +34,8 @@ export interface DecryptQuestion {
 /** What is known of a request beside its content. The server sets `cancelled` when the caller goes away. */
 export interface RequestContext {
   readonly uid: string;
+  /** When it arrived, by performance.now(): its time runs from there. */
+  readonly startedAt: number;
   cancelled: boolean;
 }
 

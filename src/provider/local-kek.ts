@@ -14,6 +14,8 @@ export const LOCAL_KEK_ANNOTATION = "local-kek.kms-pkcs11.dev";
 export const LOCAL_KEK_BYTES = 32;
 /** Unwrapped local KEKs of other nodes and earlier times that are kept; one is a few hundred bytes. */
 const MAX_OPENED = 1_000;
+/** The part of its uses and time after which a local KEK is replaced ahead of need. */
+const PREPARED_PART = 0.8;
 
 /** Wraps and unwraps a local KEK under a KEK; the purpose is part of the associated data. */
 export interface LocalKekWrapper {
@@ -57,9 +59,9 @@ export class LocalKeks {
     return this.#current?.uses ?? 0;
   }
 
-  /** Makes the local KEK for this KEK ahead of the first Encrypt, if there is none that may be used. */
+  /** Makes the local KEK for this KEK ahead of need: an outage must not begin with one that is about to expire. */
   async prepare(keyId: string): Promise<void> {
-    if (this.#usable(keyId) === undefined) await this.#make(keyId);
+    if (this.#usable(keyId, PREPARED_PART) === undefined) await this.#make(keyId);
   }
 
   /** Seals under the current local KEK of this KEK, which costs an HSM call only when it is a new one. */
@@ -109,10 +111,12 @@ export class LocalKeks {
     }
   }
 
-  #usable(keyId: string): LocalKek | undefined {
+  /** @param part of its uses and time that it may have had */
+  #usable(keyId: string, part = 1): LocalKek | undefined {
     const local = this.#current;
-    if (local?.keyId !== keyId || local.uses >= this.#policy.maxUses) return undefined;
-    return this.#now() - local.madeAt < this.#policy.maxAgeMs ? local : undefined;
+    const { maxUses, maxAgeMs } = this.#policy;
+    if (local?.keyId !== keyId || local.uses >= part * maxUses) return undefined;
+    return this.#now() - local.madeAt < part * maxAgeMs ? local : undefined;
   }
 
   #make(keyId: string): Promise<LocalKek> {

@@ -2,7 +2,8 @@
 // canary that is decrypted on every interval. A retired KEK that went missing or broke is found today, not
 // at the next restart of an API server.
 import { randomBytes, timingSafeEqual } from "node:crypto";
-import { KmsError, type ErrorCode } from "../errors.js";
+import { KmsError } from "../errors.js";
+import { isHsmAway } from "../hsm/away.js";
 import { mechanismByName, type Mechanism, type MechanismChoice } from "../hsm/mechanisms.js";
 import { PATIENT_CALLER, type Hsm } from "../hsm/port.js";
 import type { ProbeResult } from "../hsm/wire.js";
@@ -11,25 +12,8 @@ import { associatedData } from "./envelope.js";
 import type { Generation } from "./generations.js";
 
 const CANARY_BYTES = 32;
-
-/** Codes that say the HSM could not be asked, and nothing about the key. */
-const AWAY: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
-  "HSM_UNAVAILABLE",
-  "SESSION_LOST",
-  "DEADLINE",
-  "OVERLOADED",
-  "CANCELLED",
-  "STOPPING",
-  "PIN_REFUSED",
-  "PIN_UNREADABLE",
-  "TOKEN_NOT_FOUND",
-  "MODULE_UNUSABLE",
-]);
-
-/** Whether an error means that the HSM is away, rather than that a key or a request is bad. */
-export function isHsmAway(error: KmsError): boolean {
-  return AWAY.has(error.code);
-}
+/** KEKs that could not be asked before the HSM counts as away, none having been asked yet: each may take its time. */
+const MOST_UNASKED = 2;
 
 export interface Proof {
   /** What this generation encrypts with; undefined while it has not been proven, or cannot encrypt. */
@@ -43,6 +27,14 @@ interface Canary {
   readonly mechanism: Mechanism;
   readonly plaintext: Buffer;
   readonly body: Buffer;
+}
+
+/**
+ * Whether a failed proof says that the KEK does not do what it did. A KEK that is not found says nothing yet: the keyring
+ * decides whether it is gone.
+ */
+export function saysBroken(failure: KmsError): boolean {
+  return !isHsmAway(failure) && failure.code !== "KEY_MISSING";
 }
 
 export class Prover {
@@ -68,29 +60,50 @@ export class Prover {
   }
 
   /**
-   * Proves the generations one after the other and forgets those that are gone.
-   * @throws KmsError when the HSM is away; what was proven before stays proven
+   * Proves the generations one after the other, the one that is in use first, and forgets those that are gone. One that
+   * cannot be asked while others can has failed; that says nothing of the HSM.
+   * @throws KmsError when the HSM is away: the KEK in use cannot be asked, or none can. What was proven stays proven
    */
-  async prove(generations: readonly Generation[]): Promise<void> {
+  async prove(generations: readonly Generation[], inUse: string | undefined): Promise<void> {
     const present = new Set(generations.map(({ record }) => record.keyId));
     for (const keyId of this.#proofs.keys()) if (!present.has(keyId)) this.#forget(keyId);
-    for (const { record } of generations) await this.#proveOne(record.keyId);
+    const unasked: { readonly keyId: string; readonly failure: KmsError }[] = [];
+    let asked = 0;
+    for (const keyId of [...present].sort((one, other) => Number(other === inUse) - Number(one === inUse))) {
+      const failure = await this.#proveOne(keyId);
+      if (failure === undefined) asked++;
+      else if (keyId === inUse || (asked === 0 && unasked.length >= MOST_UNASKED)) throw failure;
+      else unasked.push({ keyId, failure });
+    }
+    const [first] = unasked;
+    if (first !== undefined && asked === 0) throw first.failure;
+    for (const { keyId, failure } of unasked) this.#fail(keyId, failure);
   }
 
-  async #proveOne(keyId: string): Promise<void> {
+  /** Returns why it could not be asked; undefined when it was, whatever came of it. */
+  async #proveOne(keyId: string): Promise<KmsError | undefined> {
     const before = this.#proofs.get(keyId);
     try {
       const canary = this.#canaries.get(keyId) ?? (await this.#makeCanary(keyId));
       await this.#openCanary(keyId, canary);
       this.#proofs.set(keyId, { mechanism: canary.mechanism, provenAt: new Date() });
       if (before?.failure !== undefined) this.#log.info({ keyId }, "KEK works again");
+      return undefined;
     } catch (error) {
       const failure = KmsError.from(error);
-      if (isHsmAway(failure)) throw failure;
-      this.#proofs.set(keyId, { ...before, failure });
-      if (before?.failure?.message !== failure.message)
-        this.#log.error({ keyId, err: failure }, "KEK fails its self-test");
+      // A queue that is full says nothing of the key: what is known of it stands.
+      if (failure.code === "OVERLOADED") return undefined;
+      if (isHsmAway(failure)) return failure;
+      this.#fail(keyId, failure);
+      return undefined;
     }
+  }
+
+  #fail(keyId: string, failure: KmsError): void {
+    const before = this.#proofs.get(keyId);
+    this.#proofs.set(keyId, { ...before, failure });
+    if (before?.failure?.message !== failure.message)
+      this.#log.error({ keyId, err: failure }, "KEK fails its self-test");
   }
 
   async #makeCanary(keyId: string): Promise<Canary> {

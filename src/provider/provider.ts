@@ -1,11 +1,11 @@
 // Encrypt, Decrypt and Status in domain terms: the checks in their order, then the cache, then the HSM. No
 // gRPC above it and no PKCS#11 below it is known here.
 import { KmsError } from "../errors.js";
-import type { Mechanism } from "../hsm/mechanisms.js";
-import { PATIENT_CALLER, type Hsm } from "../hsm/port.js";
+import { isHsmAway } from "../hsm/away.js";
 import type { ActiveKey } from "./active-key.js";
-import { associatedData, encodeEnvelope, parseEnvelope } from "./envelope.js";
+import { parseEnvelope } from "./envelope.js";
 import type { Generation } from "./generations.js";
+import type { KekCalls } from "./kek-calls.js";
 import type { Keyring } from "./keyring.js";
 import {
   MAX_ANNOTATION_BYTES,
@@ -19,28 +19,23 @@ import {
   type RequestContext,
   type StatusAnswer,
 } from "./kms.js";
-import { LOCAL_KEK_ANNOTATION, LOCAL_KEK_BYTES, type LocalKeks, type LocalKekWrapper } from "./local-kek.js";
+import { LOCAL_KEK_ANNOTATION, type LocalKeks } from "./local-kek.js";
 import type { Outage } from "./outage.js";
-import type { Prover } from "./prover.js";
+import { saysBroken, type Prover } from "./prover.js";
 import { cacheName, type UnwrapCache } from "./unwrap-cache.js";
 
 export type Mode = "direct" | "local-kek";
 
 export interface ProviderParts {
   readonly mode: Mode;
-  readonly hsm: Hsm;
+  readonly calls: KekCalls;
   readonly keyring: Keyring;
   readonly prover: Prover;
   readonly active: ActiveKey;
   readonly outage: Outage;
   readonly cache: UnwrapCache;
   readonly localKeks: LocalKeks;
-  /** Called when a request found the HSM away, so that it is looked at now and not at the next interval. */
-  readonly onHsmTrouble: () => void;
 }
-
-/** Part of the associated data under which local KEKs are wrapped: a DEK seed's envelope never opens as one. */
-const LOCAL_KEK_PURPOSE = Buffer.from("\0local-kek");
 
 export class Provider implements KmsProvider {
   readonly #parts: ProviderParts;
@@ -59,20 +54,25 @@ export class Provider implements KmsProvider {
   }
 
   #answer(activeGeneration: () => Generation): StatusAnswer {
-    const { active, outage, keyring } = this.#parts;
+    const { active, outage, keyring, prover } = this.#parts;
     if (!keyring.hasRead)
       throw (
         keyring.error ?? outage.reason ?? new KmsError("HSM_UNAVAILABLE", "the HSM has not been read yet")
       );
     const { keyId } = activeGeneration().record;
     if (active.heldBack !== undefined) return { healthz: oneLine(active.heldBack.message), keyId };
+    const { failure } = prover.proofOf(keyId);
+    // What a KEK that is there but fails has encrypted may not be readable: no grace for that.
+    if (failure !== undefined && saysBroken(failure)) return this.#unwell(failure, keyId, failure.message);
     if (!outage.graceIsOver || outage.reason === undefined) return { healthz: "ok", keyId };
-    if (outage.policy.onHsmLoss === "keepWriting") return { healthz: oneLine(outage.reason.message), keyId };
-    throw new KmsError(
-      "HSM_UNAVAILABLE",
-      oneLine(`HSM away beyond its grace period: ${outage.reason.message}`),
-      outage.reason,
-    );
+    return this.#unwell(outage.reason, keyId, `HSM away beyond its grace period: ${outage.reason.message}`);
+  }
+
+  /** As health.onHsmLoss says: writes go on with the reason told, or end by an error (kubernetes/kubernetes#138950). */
+  #unwell(reason: KmsError, keyId: string, stopping: string): StatusAnswer {
+    const { policy } = this.#parts.outage;
+    if (policy.onHsmLoss === "keepWriting") return { healthz: oneLine(reason.message), keyId };
+    throw new KmsError(isHsmAway(reason) ? "HSM_UNAVAILABLE" : reason.code, oneLine(stopping), reason);
   }
 
   async encrypt(plaintext: Uint8Array, context: RequestContext): Promise<EncryptAnswer> {
@@ -96,100 +96,25 @@ export class Provider implements KmsProvider {
     checkLengths(question);
     const { keyId, ciphertext, annotations } = question;
     const envelope = parseEnvelope(ciphertext);
-    const generation = await this.#parts.keyring.find(keyId);
+    const generation = this.#parts.keyring.known(keyId) ?? (await this.#parts.keyring.find(keyId));
     if (envelope.kind === "local-kek") {
       return this.#parts.localKeks.open(keyId, wrappedLocalKek(annotations), envelope.body);
     }
     if (Object.keys(annotations).length > 0)
       throw invalid("this ciphertext carries no annotations; they belong to another one");
     const name = cacheName(keyId, ciphertext, annotations);
-    const aad = associatedData(envelope.mechanism.id, keyId);
     return this.#parts.cache.get(
       name,
       generation.record.keyId,
-      (caller) => this.#decryptDirect(envelope.mechanism, keyId, envelope.body, aad, caller),
+      (caller) => this.#parts.calls.decrypt(keyId, envelope, caller),
       context,
     );
   }
 
   async #encryptUnder(keyId: string, plaintext: Uint8Array, context: RequestContext): Promise<EncryptAnswer> {
-    if (this.#parts.mode === "direct") return this.#encryptDirect(keyId, plaintext, context);
-    return { keyId, ...(await this.#parts.localKeks.seal(keyId, plaintext)) };
-  }
-
-  async #encryptDirect(
-    keyId: string,
-    plaintext: Uint8Array,
-    context: RequestContext,
-  ): Promise<EncryptAnswer> {
-    const mechanism = this.#mechanismOf(keyId);
-    const aad = associatedData(mechanism.id, keyId);
-    const body = await this.#guard(
-      this.#parts.hsm.encrypt({ keyId, mechanism: mechanism.id, aad, data: plaintext }, context),
-    );
-    return { ciphertext: encodeEnvelope(mechanism.id, body), keyId, annotations: {} };
-  }
-
-  #decryptDirect(
-    mechanism: Mechanism,
-    keyId: string,
-    body: Uint8Array,
-    aad: Buffer,
-    caller: { readonly cancelled: boolean },
-  ): Promise<Buffer> {
-    return this.#guard(this.#parts.hsm.decrypt({ keyId, mechanism: mechanism.id, aad, data: body }, caller));
-  }
-
-  #mechanismOf(keyId: string): Mechanism {
-    const { mechanism, failure } = this.#parts.prover.proofOf(keyId);
-    if (mechanism !== undefined) return mechanism;
-    throw failure ?? new KmsError("HSM_UNAVAILABLE", `KEK ${keyId} has not passed its self-test yet`);
-  }
-
-  /** Passes a result on; a failure that says the HSM is in trouble, or a KEK missing, is looked into at once. */
-  async #guard(call: Promise<Buffer>): Promise<Buffer> {
-    try {
-      return await call;
-    } catch (error) {
-      const { code } = KmsError.from(error);
-      if (
-        code === "HSM_UNAVAILABLE" ||
-        code === "DEADLINE" ||
-        code === "KEY_MISSING" ||
-        code === "SESSION_LOST"
-      ) {
-        this.#parts.onHsmTrouble();
-      }
-      throw error;
-    }
-  }
-
-  /** Local KEKs are wrapped as a DEK seed is encrypted, under associated data of their own. */
-  static localKekWrapper(hsm: Hsm, prover: Prover): LocalKekWrapper {
-    const aadOf = (mechanism: number, keyId: string): Buffer =>
-      Buffer.concat([associatedData(mechanism, keyId), LOCAL_KEK_PURPOSE]);
-    return {
-      wrap: async (keyId, localKek) => {
-        const { mechanism, failure } = prover.proofOf(keyId);
-        if (mechanism === undefined)
-          throw failure ?? new KmsError("HSM_UNAVAILABLE", `KEK ${keyId} has not passed its self-test yet`);
-        const aad = aadOf(mechanism.id, keyId);
-        const body = await hsm.encrypt(
-          { keyId, mechanism: mechanism.id, aad, data: localKek },
-          PATIENT_CALLER,
-        );
-        return encodeEnvelope(mechanism.id, body);
-      },
-      unwrap: async (keyId, wrapped) => {
-        const envelope = parseEnvelope(wrapped, LOCAL_KEK_BYTES);
-        if (envelope.kind !== "direct") throw invalid("the annotation holds no wrapped local KEK");
-        const aad = aadOf(envelope.mechanism.id, keyId);
-        return hsm.decrypt(
-          { keyId, mechanism: envelope.mechanism.id, aad, data: envelope.body },
-          PATIENT_CALLER,
-        );
-      },
-    };
+    const { mode, localKeks, calls } = this.#parts;
+    if (mode === "local-kek") return { keyId, ...(await localKeks.seal(keyId, plaintext)) };
+    return { keyId, ciphertext: await calls.encrypt(keyId, plaintext, context), annotations: {} };
   }
 }
 

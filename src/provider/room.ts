@@ -7,6 +7,7 @@ import { ActiveKey, type PublishedMemory } from "./active-key.js";
 import type { Generation, SchedulePolicy } from "./generations.js";
 import { reportKeyring, reportKeys, type KeyReport, type KeyringReport } from "./key-report.js";
 import { Keyring } from "./keyring.js";
+import { KekCalls } from "./kek-calls.js";
 import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
 import { Outage, type OutagePolicy } from "./outage.js";
 import { Prover } from "./prover.js";
@@ -52,7 +53,11 @@ export class ProviderRoom {
     this.#mode = mode;
     this.cache = new UnwrapCache(options.cache);
     this.#prover = new Prover(hsm, options.mechanism, log);
-    this.localKeks = new LocalKeks(Provider.localKekWrapper(hsm, this.#prover), options.localKek);
+    const onHsmTrouble = (): void => {
+      this.#watch.nudge();
+    };
+    const calls = new KekCalls({ hsm, prover: this.#prover, onHsmTrouble });
+    this.localKeks = new LocalKeks(calls.localKeks, options.localKek);
     this.#keyring = new Keyring({
       hsm,
       requestTimeoutMs: options.requestTimeoutMs,
@@ -81,21 +86,19 @@ export class ProviderRoom {
       prover: this.#prover,
       outage: this.outage,
       intervalMs: options.intervalMs,
+      inUse: () => this.#active.published?.record.keyId,
       now: () => Date.now(),
       onRound: () => this.#afterRound(),
     });
     this.provider = new Provider({
       mode,
-      hsm,
+      calls,
       keyring: this.#keyring,
       prover: this.#prover,
       active: this.#active,
       outage: this.outage,
       cache: this.cache,
       localKeks: this.localKeks,
-      onHsmTrouble: () => {
-        this.#watch.nudge();
-      },
     });
   }
 

@@ -3,6 +3,7 @@
 // it returns are copies: an entry may be wiped while its reader is still writing an answer.
 import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import type { Caller } from "../hsm/port.js";
 import type { Annotations } from "./kms.js";
 
 export interface CacheObserver {
@@ -23,20 +24,17 @@ interface Entry {
   readonly plaintext: Buffer;
 }
 
-/** Whoever asks may lose interest. */
-interface Caller {
-  readonly cancelled: boolean;
-}
-
 /** One load under way and all who wait for it: cancelled only when every one of them is. */
 class Flight implements Caller {
   readonly callers: Caller[] = [];
+  readonly startedAt: number;
   waiting = 0;
   readonly plaintext: Promise<Buffer>;
 
   /** @param ended called before the first of the waiting goes on: nobody joins a flight that is being wiped */
   constructor(first: Caller, load: (caller: Caller) => Promise<Buffer>, ended: () => void) {
     this.callers.push(first);
+    this.startedAt = first.startedAt ?? performance.now();
     this.plaintext = load(this).finally(ended);
   }
 

@@ -3,7 +3,7 @@
 import { KmsError } from "../errors.js";
 import type { Keyring } from "./keyring.js";
 import type { Outage } from "./outage.js";
-import { isHsmAway, type Prover } from "./prover.js";
+import type { Prover } from "./prover.js";
 
 export interface WatchOptions {
   readonly keyring: Keyring;
@@ -11,6 +11,8 @@ export interface WatchOptions {
   readonly outage: Outage;
   /** Between two rounds while the HSM is there, in ms; a KEK's instant brings one forward. */
   readonly intervalMs: number;
+  /** The key_id that Encrypt uses now: where it cannot be asked, the HSM is away. */
+  readonly inUse: () => string | undefined;
   /** Wall clock, ms since the epoch. */
   readonly now: () => number;
   /** After every round, also a failed one. */
@@ -28,6 +30,9 @@ export class Watch {
   #lastRoundAt = -Infinity;
   #checkedAt: number | undefined;
   #wake: (() => void) | undefined;
+  /** Trouble was reported while nobody was waiting for it, or too soon after the last round. */
+  #nudged = false;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: WatchOptions) {
     this.#options = options;
@@ -50,29 +55,31 @@ export class Watch {
 
   /** Reads and proves once. Returns whether all was well. */
   async round(): Promise<boolean> {
-    const { keyring, prover, outage, onRound } = this.#options;
+    const { keyring, prover, outage, inUse, onRound } = this.#options;
     const beganAt = this.#options.now();
     let well: boolean;
     try {
       const schedule = await keyring.read();
-      await prover.prove(schedule.generations);
+      await prover.prove(schedule.generations, inUse());
       this.#checkedAt = beganAt;
       outage.end();
       well = schedule.generations.every(({ record }) => prover.proofOf(record.keyId).failure === undefined);
     } catch (error) {
-      const failure = KmsError.from(error);
+      // A keyring that could be read but holds nothing usable does not get here: Status says so itself.
       well = false;
-      // A keyring that could be read but holds nothing usable is no outage: Status says so itself.
-      if (isHsmAway(failure) || failure.code === "INTERNAL") outage.begin(failure);
+      outage.begin(KmsError.from(error));
     }
     this.#lastRoundAt = performance.now();
     await onRound();
     return well;
   }
 
-  /** Asks for a round soon. */
+  /** Asks for a round soon; while one runs, for another after it. */
   nudge(): void {
-    if (performance.now() - this.#lastRoundAt > NUDGE_MS) this.#wake?.();
+    this.#nudged = true;
+    const waitMs = this.#lastRoundAt + NUDGE_MS - performance.now();
+    if (waitMs <= 0) this.#wake?.();
+    else if (this.#wake !== undefined) this.#wakeAfter(waitMs);
   }
 
   stop(): void {
@@ -95,12 +102,16 @@ export class Watch {
 
   async #pause(ms: number): Promise<void> {
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
+      this.#wake = resolve;
+      this.#wakeAfter(this.#nudged ? Math.min(ms, NUDGE_MS) : ms);
     });
+    clearTimeout(this.#timer);
     this.#wake = undefined;
+    this.#nudged = false;
+  }
+
+  #wakeAfter(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#wake?.(), ms);
   }
 }

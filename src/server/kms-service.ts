@@ -125,7 +125,7 @@ function serve(
   const startedAt = performance.now();
   // Once the connection has gone it has no name any more.
   const client = clientOf(call);
-  const context: RequestContext = { uid, cancelled: false };
+  const context: RequestContext = { uid, startedAt, cancelled: false };
   call.on("cancelled", () => {
     context.cancelled = true;
   });

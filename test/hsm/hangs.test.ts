@@ -41,6 +41,24 @@ describe("with an AES KEK", () => {
     },
   );
 
+  it("a hang in every reading takes no host away from requests but the one that it began on", async () => {
+    const opened = await token.start({ hosts: 2, requestTimeoutMs: 1_500 });
+    token.fault.set("C_FindObjects hang");
+    const outcomes: string[] = [];
+    const reading = codeOf(opened.hsm.listKeks()).then((code) => outcomes.push(code));
+    const codes = new Set<string>();
+    while (outcomes.length === 0) codes.add(await codeOf(token.encrypt(opened)));
+    await reading;
+    expect(outcomes).toEqual(["HSM_UNAVAILABLE"]);
+    expect(await codeOf(opened.hsm.listKeks())).toBe("HSM_UNAVAILABLE");
+    expect([...codes]).toEqual(["done"]);
+    token.fault.clear();
+    await waitFor(async () => (await codeOf(opened.hsm.listKeks())) === "done", {
+      what: "a reading",
+      ...LIMIT,
+    });
+  });
+
   it("a reading goes on with the warm host where the serving one hangs in it", async () => {
     const opened = await token.start({ hosts: 2, requestTimeoutMs: 300 });
     token.fault.set(`C_FindObjects hang once=${token.fault.path("reading")}`);

@@ -34,7 +34,7 @@ function build(): void {
 }
 
 async function readAndProve(): Promise<void> {
-  await prover.prove((await keyring.read()).generations);
+  await prover.prove((await keyring.read()).generations, active.published?.record.keyId);
 }
 
 beforeEach(async () => {

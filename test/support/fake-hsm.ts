@@ -21,6 +21,8 @@ export class FakeHsm implements Hsm {
   failure: KmsError | undefined;
   /** Keys that no operation works with. */
   readonly broken = new Set<string>();
+  /** What every call with a key ends with. */
+  readonly failures = new Map<string, KmsError>();
   readings = 0;
   calls = 0;
   /** Every call waits for it. */
@@ -71,6 +73,8 @@ export class FakeHsm implements Hsm {
     this.calls++;
     await this.gate;
     if (this.failure !== undefined) throw this.failure;
+    const failure = this.failures.get(keyId);
+    if (failure !== undefined) throw failure;
     if (this.broken.has(keyId)) throw new KmsError("KEY_UNSUITABLE", `${keyId} is broken`);
   }
 

@@ -1,0 +1,34 @@
+// Which errors say that a token could not be asked, rather than anything about a key or a request. One list for all
+// who decide by it: whether another token is asked, whether an outage begins, whether a KEK has failed.
+import type { ErrorCode, KmsError } from "../errors.js";
+
+const AWAY = {
+  CONFIG_INVALID: false,
+  INPUT_INVALID: false,
+  NOT_AUTHENTIC: false,
+  KEY_UNKNOWN: false,
+  KEY_MISSING: false,
+  KEY_AMBIGUOUS: false,
+  KEY_UNSUITABLE: false,
+  MECHANISM_UNSUPPORTED: false,
+  MODULE_UNUSABLE: true,
+  TOKEN_NOT_FOUND: true,
+  PIN_REFUSED: true,
+  PIN_UNREADABLE: true,
+  TOKEN_REFUSED: false,
+  HSM_UNAVAILABLE: true,
+  SESSION_LOST: true,
+  DEADLINE: true,
+  // The queue is the plugin's own: a token that cannot keep up is there.
+  OVERLOADED: false,
+  CANCELLED: false,
+  STOPPING: true,
+  SOCKET_UNUSABLE: false,
+  PEER_UNREACHABLE: false,
+  INTERNAL: false,
+} as const satisfies Record<ErrorCode, boolean>;
+
+/** Whether an error means that the HSM is away. */
+export function isHsmAway(error: KmsError): boolean {
+  return AWAY[error.code];
+}

@@ -1,0 +1,81 @@
+// Encrypt and Decrypt in the HSM under a KEK: the mechanism that its proof has chosen, the associated data, the
+// envelope around what comes back. A failure that says that the HSM is in trouble is reported, so that it is looked
+// into at once.
+import { KmsError } from "../errors.js";
+import { isHsmAway } from "../hsm/away.js";
+import type { Mechanism } from "../hsm/mechanisms.js";
+import { PATIENT_CALLER, type Caller, type Hsm } from "../hsm/port.js";
+import { associatedData, encodeEnvelope, parseEnvelope, type DirectEnvelope } from "./envelope.js";
+import { LOCAL_KEK_BYTES, type LocalKekWrapper } from "./local-kek.js";
+import { saysBroken, type Prover } from "./prover.js";
+
+export interface KekCallsOptions {
+  readonly hsm: Hsm;
+  readonly prover: Prover;
+  readonly onHsmTrouble: () => void;
+}
+
+/** Added to the associated data, so that what was encrypted for one purpose never opens for another. */
+const DEK_SEED = Buffer.alloc(0);
+const LOCAL_KEK = Buffer.from("\0local-kek");
+
+export class KekCalls {
+  readonly #options: KekCallsOptions;
+
+  constructor(options: KekCallsOptions) {
+    this.#options = options;
+  }
+
+  /** Returns an envelope. @throws KmsError why the KEK cannot be used */
+  async encrypt(keyId: string, data: Uint8Array, caller: Caller, purpose = DEK_SEED): Promise<Buffer> {
+    const { id } = this.#mechanismOf(keyId);
+    const aad = aadOf(id, keyId, purpose);
+    const body = await this.#guard(this.#options.hsm.encrypt({ keyId, mechanism: id, aad, data }, caller));
+    return encodeEnvelope(id, body);
+  }
+
+  /** The plaintext belongs to the caller. @throws KmsError NOT_AUTHENTIC */
+  decrypt(
+    keyId: string,
+    { mechanism: { id }, body: data }: DirectEnvelope,
+    caller: Caller,
+    purpose = DEK_SEED,
+  ): Promise<Buffer> {
+    const aad = aadOf(id, keyId, purpose);
+    return this.#guard(this.#options.hsm.decrypt({ keyId, mechanism: id, aad, data }, caller));
+  }
+
+  /** Local KEKs are wrapped as a DEK seed is encrypted. Who waits for one may be many, so none of them can leave. */
+  get localKeks(): LocalKekWrapper {
+    return {
+      wrap: (keyId, localKek) => this.encrypt(keyId, localKek, PATIENT_CALLER, LOCAL_KEK),
+      unwrap: async (keyId, wrapped) => {
+        const envelope = parseEnvelope(wrapped, LOCAL_KEK_BYTES);
+        if (envelope.kind === "direct") return this.decrypt(keyId, envelope, PATIENT_CALLER, LOCAL_KEK);
+        throw new KmsError("INPUT_INVALID", "the annotation holds no wrapped local KEK");
+      },
+    };
+  }
+
+  /** Nothing is encrypted under a KEK that fails its self-test: what is, may never be read again. */
+  #mechanismOf(keyId: string): Mechanism {
+    const { mechanism, failure } = this.#options.prover.proofOf(keyId);
+    if (mechanism !== undefined && (failure === undefined || !saysBroken(failure))) return mechanism;
+    throw failure ?? new KmsError("HSM_UNAVAILABLE", `KEK ${keyId} has not passed its self-test yet`);
+  }
+
+  async #guard(call: Promise<Buffer>): Promise<Buffer> {
+    try {
+      return await call;
+    } catch (thrown) {
+      const error = KmsError.from(thrown);
+      if (isHsmAway(error) || error.code === "KEY_MISSING") this.#options.onHsmTrouble();
+      throw error;
+    }
+  }
+}
+
+function aadOf(mechanism: number, keyId: string, purpose: Buffer): Buffer {
+  const aad = associatedData(mechanism, keyId);
+  return purpose.length === 0 ? aad : Buffer.concat([aad, purpose]);
+}

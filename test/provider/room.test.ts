@@ -1,0 +1,144 @@
+// The provider as a whole over an HSM that does what it is told: what a failure of one KEK, of a reading or of the HSM
+// means for Status, for Encrypt and for the other KEKs.
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+
+import { KmsError } from "../../src/errors.js";
+import type { RequestContext } from "../../src/provider/kms.js";
+import { NO_PUBLISHED_MEMORY } from "../../src/provider/published-memory.js";
+import { ProviderRoom, type ProviderOptions } from "../../src/provider/room.js";
+import { FakeHsm, SILENT } from "../support/fake-hsm.js";
+import { kekRecord } from "../support/kek-record.js";
+import { waitFor } from "../support/wait.js";
+
+const AWAY = new KmsError("HSM_UNAVAILABLE", "away");
+const SEED = Buffer.from("a DEK seed of thirty-two bytes!!");
+const NEVER = new Promise<never>(() => undefined);
+
+let hsm: FakeHsm;
+let room: ProviderRoom;
+
+const context = (): RequestContext => ({ uid: "test", startedAt: performance.now(), cancelled: false });
+
+function start(options: Partial<ProviderOptions> = {}): void {
+  room = new ProviderRoom({
+    hsm,
+    mode: "direct",
+    mechanism: "auto",
+    policy: { objectName: "kms-kek", allowUnprotected: [] },
+    intervalMs: 60_000,
+    requestTimeoutMs: 100,
+    outage: { gracePeriodMs: 60_000, onHsmLoss: "stopWrites" },
+    cache: {
+      entries: 10,
+      ttlMs: 60_000,
+      observer: { cacheHit: () => undefined, cacheMiss: () => undefined, cacheEvicted: () => undefined },
+    },
+    localKek: { maxAgeMs: 60_000, maxUses: 100 },
+    memory: NO_PUBLISHED_MEMORY,
+    log: SILENT,
+    ...options,
+  });
+  room.start();
+}
+
+const statusText = (): string => {
+  try {
+    return room.provider.status().healthz;
+  } catch (error) {
+    return KmsError.from(error).code;
+  }
+};
+const isOk = async (): Promise<void> => {
+  await waitFor(() => statusText() === "ok", { what: "an ok Status", timeoutMs: 5_000, intervalMs: 5 });
+};
+const codeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "done",
+    (error: unknown) => KmsError.from(error).code,
+  );
+/** Has a round made now. */
+async function lookAgain(): Promise<void> {
+  const before = hsm.readings;
+  const trouble = (): boolean => {
+    room.provider
+      .decrypt(
+        { keyId: `unknown ${String(Math.random())}`, ciphertext: Buffer.alloc(60, 1), annotations: {} },
+        context(),
+      )
+      .catch(() => undefined);
+    return hsm.readings > before + 1;
+  };
+  await waitFor(trouble, { what: "a round", timeoutMs: 10_000, intervalMs: 20 });
+}
+
+beforeEach(() => {
+  hsm = new FakeHsm();
+  hsm.records = [kekRecord("kms-kek@20200101T000000Z", "old"), kekRecord("kms-kek@20210101T000000Z", "new")];
+});
+
+afterEach(() => {
+  room.stop();
+});
+
+describe("a KEK that fails", () => {
+  it("and is active: Status is an error and nothing more is encrypted under it, with no grace", async () => {
+    start();
+    await isOk();
+    hsm.broken.add("new");
+    await expect(codeOf(room.provider.encrypt(SEED, context()))).resolves.toBe("KEY_UNSUITABLE");
+    hsm.failures.set("old", AWAY);
+    await waitFor(async () => (await lookAgain(), statusText() === "KEY_UNSUITABLE"), { timeoutMs: 20_000 });
+    hsm.broken.clear();
+    expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("KEY_UNSUITABLE");
+  });
+
+  it("and is retired: that KEK alone has failed, and the HSM is there", async () => {
+    start();
+    await isOk();
+    hsm.failures.set("old", AWAY);
+    await waitFor(async () => (await lookAgain(), !room.readiness().ready), { timeoutMs: 20_000 });
+    expect(room.readiness().lines).toEqual(["KEK old: away"]);
+    expect(room.outage.reason).toBeUndefined();
+    expect(statusText()).toBe("ok");
+    expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("done");
+  });
+});
+
+describe("an HSM", () => {
+  it("that is away is looked at at once when a request meets it, however soon after the last look", async () => {
+    start();
+    await isOk();
+    hsm.failure = AWAY;
+    await expect(codeOf(room.provider.encrypt(SEED, context()))).resolves.toBe("HSM_UNAVAILABLE");
+    await waitFor(() => room.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
+    expect(statusText()).toBe("ok");
+  });
+
+  it("that is away is looked at when a local KEK cannot be wrapped", async () => {
+    start({ mode: "local-kek", localKek: { maxAgeMs: 60_000, maxUses: 1 } });
+    await isOk();
+    hsm.failure = AWAY;
+    await waitFor(async () => (await codeOf(room.provider.encrypt(SEED, context()))) === "HSM_UNAVAILABLE", {
+      timeoutMs: 5_000,
+    });
+    await waitFor(() => room.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
+  });
+
+  it("whose keyring cannot be read for any reason is unready", async () => {
+    start();
+    await isOk();
+    hsm.failure = new KmsError("TOKEN_REFUSED", "not permitted");
+    await lookAgain();
+    await waitFor(() => /not permitted/.test(room.readiness().lines.join()), { timeoutMs: 5_000 });
+  });
+
+  it("whose reading never ends keeps no request for an unknown key_id beyond its time", async () => {
+    start();
+    await isOk();
+    hsm.listKeks = () => NEVER;
+    const { ciphertext } = await room.provider.encrypt(SEED, context());
+    const unknown = { keyId: "made elsewhere", ciphertext, annotations: {} };
+    await expect(codeOf(room.provider.decrypt(unknown, context()))).resolves.toBe("DEADLINE");
+  });
+});
