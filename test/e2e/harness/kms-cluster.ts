@@ -8,8 +8,8 @@ import type { KubeApiserver } from "./kube-apiserver.js";
 import { Plugin, type PluginOptions } from "./plugin.js";
 import { SoftHsmToken } from "./softhsm-token.js";
 
-/** What a node is started with, apart from the token that all share. */
-export type NodeOptions = Omit<PluginOptions, "token"> & {
+/** What a node is started with; its token is the one that all share, unless it has a clone of its own. */
+export type NodeOptions = Partial<PluginOptions> & {
   readonly resources?: readonly string[];
   readonly apiserverArgs?: readonly string[];
 };
@@ -48,7 +48,7 @@ export class KmsCluster {
   async addNode(options: NodeOptions = {}): Promise<Node> {
     const { resources, apiserverArgs = [], ...rest } = options;
     const name = options.name ?? `plugin-${String(this.plugins.length + 1)}`;
-    const plugin = await Plugin.create({ ...rest, name, token: this.token });
+    const plugin = await Plugin.create({ token: this.token, ...rest, name });
     this.plugins.push(plugin);
     const encryption = [kmsRule(plugin, resources)];
     const apiserver = await this.plane.addApiserver({ encryption, extraArgs: apiserverArgs });

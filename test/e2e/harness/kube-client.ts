@@ -12,6 +12,7 @@ import {
   CustomObjectsApi,
   ServerConfiguration,
 } from "@kubernetes/client-node";
+import { parallel } from "./parallel.js";
 
 export interface HttpAnswer {
   readonly status: number;
@@ -112,10 +113,11 @@ export class KubeClient {
    */
   async rewriteSecrets(): Promise<number> {
     const { items } = await this.core.listSecretForAllNamespaces();
-    for (const body of items) {
+    await parallel(items.length, 8, async (index) => {
+      const body = items[index] ?? {};
       const { name = "", namespace = "" } = body.metadata ?? {};
       await this.core.replaceNamespacedSecret({ namespace, name, body });
-    }
+    });
     return items.length;
   }
 

@@ -1,10 +1,16 @@
 // A load of writes and reads: every lane creates Secrets through one API server and reads each at once
 // through the next one, until it is stopped. Failures are kept, not thrown.
 
+import { setTimeout as pause } from "node:timers/promises";
 import type { KubeClient } from "./kube-client.js";
 import { summary } from "./report.js";
 
 const LANES_PER_CLIENT = 2;
+
+export interface LoadOptions {
+  /** Between two writes of a lane: a load that leaves the machine to other things, and etcd small. */
+  readonly pauseMs?: number;
+}
 
 export class Load {
   readonly failures: string[] = [];
@@ -15,18 +21,20 @@ export class Load {
   /** How many reads found what was written. */
   read = 0;
   readonly #namespace: string;
+  readonly #pauseMs: number;
   readonly #values = new Map<string, string>();
   readonly #writeMs: number[] = [];
   #stopped = false;
   #lanes: Promise<void> = Promise.resolve();
 
-  private constructor(namespace: string) {
+  private constructor(namespace: string, { pauseMs = 0 }: LoadOptions) {
     this.#namespace = namespace;
+    this.#pauseMs = pauseMs;
   }
 
   /** Starts at once. The clients must not be closed while it runs. */
-  static start(clients: readonly KubeClient[], namespace: string): Load {
-    const load = new Load(namespace);
+  static start(clients: readonly KubeClient[], namespace: string, options: LoadOptions = {}): Load {
+    const load = new Load(namespace, options);
     const lanes = clients.flatMap((writer, index) =>
       Array.from({ length: LANES_PER_CLIENT }, (_, lane) => {
         const reader = clients[(index + 1 + lane) % clients.length] ?? writer;
@@ -71,6 +79,7 @@ export class Load {
       } catch (error) {
         this.failures.push(`${name}: ${error instanceof Error ? error.message : String(error)}`);
       }
+      if (this.#pauseMs > 0) await pause(this.#pauseMs);
     }
   }
 }

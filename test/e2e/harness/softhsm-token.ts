@@ -3,13 +3,14 @@
 
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, rename, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdir, readdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { HsmToken } from "./hsm-token.js";
 import { newFolder } from "./run.js";
 
 const run = promisify(execFile);
+const PIN = "1234";
 
 const MODULE = [
   "/usr/lib/softhsm/libsofthsm2.so",
@@ -37,21 +38,35 @@ export class SoftHsmToken implements HsmToken {
   /** Throws, with the line that installs it, when SoftHSM is missing. */
   static async create(label = "e2e"): Promise<SoftHsmToken> {
     if (MODULE === undefined) throw new Error("SoftHSM is missing: apt-get install softhsm2");
-    const folder = await newFolder("hsm");
-    const token = new SoftHsmToken(label, MODULE, folder);
-    const pin = "1234";
-    await mkdir(token.#tokens);
-    await writeFile(token.pinFile, pin, { mode: 0o600 });
-    const settings = [
-      "directories.tokendir = " + token.#tokens,
-      "log.level = ERROR",
-      "slots.removable = false",
-    ];
-    await writeFile(token.env.SOFTHSM2_CONF, settings.join("\n"));
+    const token = new SoftHsmToken(label, MODULE, await newFolder("hsm"));
+    await token.#prepare();
     const env = { ...process.env, ...token.env };
-    const init = ["--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", pin];
+    const init = ["--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", PIN];
     await run("softhsm2-util", init, { env });
     return token;
+  }
+
+  /** Another token with the same keys, as a vendor's cloning makes one; keys that come later it does not get. */
+  async clone(): Promise<SoftHsmToken> {
+    const clone = new SoftHsmToken(this.label, this.module, await newFolder("hsm"));
+    await clone.#prepare();
+    await cp(this.#tokens, clone.#tokens, { recursive: true });
+    return clone;
+  }
+
+  /** Clones the keys that this token has and the other has not. */
+  async copyKeysTo(clone: SoftHsmToken): Promise<void> {
+    for (const folder of await readdir(this.#tokens)) {
+      const own = new Set(await readdir(join(clone.#tokens, folder)));
+      const paths = (name: string): [string, string] => [
+        join(this.#tokens, folder, name),
+        join(clone.#tokens, folder, name),
+      ];
+      for (const name of await readdir(join(this.#tokens, folder)))
+        if (!own.has(name)) await copyFile(...paths(name));
+      // What tells libraries that have the token open to look again.
+      await copyFile(...paths("generation"));
+    }
   }
 
   /** The PKCS#11 URI of a key on the token; `module` when another one stands in front of SoftHSM's. */
@@ -66,5 +81,16 @@ export class SoftHsmToken implements HsmToken {
 
   async attach(): Promise<void> {
     await rename(`${this.#tokens}.away`, this.#tokens);
+  }
+
+  async #prepare(): Promise<void> {
+    await mkdir(this.#tokens);
+    await writeFile(this.pinFile, PIN, { mode: 0o600 });
+    const settings = [
+      "directories.tokendir = " + this.#tokens,
+      "log.level = ERROR",
+      "slots.removable = false",
+    ];
+    await writeFile(this.env.SOFTHSM2_CONF, settings.join("\n"));
   }
 }
