@@ -80,6 +80,7 @@ module.exports = {
       ["@kubernetes"],
       ["etcd/kube-api\\.ts"],
     ),
+    confined("tracing only in observability", ["@opentelemetry"], ["observability/"]),
     confined("one logger", ["pino"], ["observability/"]),
     confined(
       "command-line packages only in cli",

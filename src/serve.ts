@@ -14,6 +14,7 @@ import { createLogger } from "./observability/logger.js";
 import { Metrics } from "./observability/metrics.js";
 import { ProcessUsage } from "./observability/process-usage.js";
 import { RequestLog } from "./observability/request-log.js";
+import { environmentWithoutTracing, startTracing, type Tracing } from "./observability/tracing.js";
 import type { SchedulePolicy } from "./provider/generations.js";
 import { ProviderRoom } from "./provider/room.js";
 import { FilePublishedMemory, NO_PUBLISHED_MEMORY } from "./provider/published-memory.js";
@@ -55,11 +56,12 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
     "kms-pkcs11 starts",
   );
   for (const warning of settings.warnings) log.warn({}, warning);
-  const hsm = openTokens(settings, metrics, log, env);
+  const tracing = await startTracing(env, VERSION, log);
+  const hsm = openTokens(settings, metrics, log, environmentWithoutTracing(env));
   const room = providerRoom(settings, hsm.port, metrics, log);
   watchWith(metrics, room, hsm);
   const audit = openAudit(settings, metrics, log);
-  const server = await serveSocket(settings, room, { metrics, audit, log });
+  const server = await serveSocket(settings, room, { metrics, audit, tracing, log });
   let http: RunningHttp | undefined;
   const unlocks: RunningUnlock[] = [];
   try {
@@ -85,7 +87,7 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
       for (const { held } of hsm.locked) held.forget();
       await http?.stop();
       audit?.record(lifeEvent("stopped", settings));
-      await audit?.stop();
+      await Promise.all([audit?.stop(), tracing?.stop()]);
       log.info({}, "kms-pkcs11 stopped");
     },
   };
@@ -103,10 +105,17 @@ function lifeEvent(event: "started" | "stopped", { socket }: Settings): AuditEve
   return { event, version: VERSION, socket: socket?.path ?? "", mode, pid: process.pid };
 }
 
+interface Watchers {
+  readonly metrics: Metrics;
+  readonly audit: AuditLog | undefined;
+  readonly tracing: Tracing | undefined;
+  readonly log: Log;
+}
+
 async function serveSocket(
   settings: Settings,
   room: ProviderRoom,
-  { metrics, audit, log }: { metrics: Metrics; audit: AuditLog | undefined; log: Log },
+  { metrics, audit, tracing, log }: Watchers,
 ): Promise<RunningServer> {
   if (settings.socket === undefined) throw new KmsError("CONFIG_INVALID", "socket.path: is missing");
   const requestLog = new RequestLog(log);
@@ -116,6 +125,7 @@ async function serveSocket(
     metrics.requestDone(request.operation, outcome, request.seconds);
     requestLog.requestDone(request);
     requestAudit?.requestDone(request, outcome);
+    tracing?.requestDone(request, outcome);
   });
   log.info({ socket: settings.socket.path, abstract: settings.socket.abstract }, "listening");
   return server;

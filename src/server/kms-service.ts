@@ -32,6 +32,8 @@ export interface FinishedRequest {
   readonly peer: string;
   /** What the client calls itself. */
   readonly userAgent: string | undefined;
+  /** The caller's trace (W3C Trace Context). */
+  readonly traceparent: string | undefined;
 }
 
 export type RequestObserver = (request: FinishedRequest) => void;
@@ -147,8 +149,11 @@ function serve(
   );
 }
 
-function clientOf(call: ServerUnaryCall<unknown, unknown>): Pick<FinishedRequest, "peer" | "userAgent"> {
-  return { peer: call.getPeer(), userAgent: call.metadata.get("user-agent")[0]?.toString() };
+function clientOf(
+  call: ServerUnaryCall<unknown, unknown>,
+): Pick<FinishedRequest, "peer" | "userAgent" | "traceparent"> {
+  const text = (name: string): string | undefined => call.metadata.get(name)[0]?.toString();
+  return { peer: call.getPeer(), userAgent: text("user-agent"), traceparent: text("traceparent") };
 }
 
 function wireError(error: KmsError): { code: number; details: string } {

@@ -1,0 +1,101 @@
+// A span for every KMS request, under the trace that kube-apiserver started (W3C Trace Context in the gRPC
+// metadata), sent by OTLP over HTTP. Off unless the standard OTEL_ variables name a place to send to; nothing of
+// OpenTelemetry is loaded then. A span is made from a finished request, so none waits for tracing.
+import type { Tracer } from "@opentelemetry/api";
+import { KmsError } from "../errors.js";
+import type { Log } from "../log.js";
+
+export interface TracedRequest {
+  readonly operation: string;
+  readonly uid: string;
+  readonly keyId: string | undefined;
+  readonly error: Error | undefined;
+  readonly seconds: number;
+  readonly traceparent: string | undefined;
+}
+
+export interface Tracing {
+  /** @param outcome the gRPC status' name */
+  requestDone(request: TracedRequest, outcome: string): void;
+  /** Sends what is left, within a limit. */
+  stop(): Promise<void>;
+}
+
+const ENDPOINTS = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+const STOP_MS = 2_000;
+/** The client's words are cut to this many characters. */
+const MAX_SHOWN = 128;
+
+/** The environment without what concerns tracing alone: its headers may hold a password for the collector. */
+export function environmentWithoutTracing(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("OTEL_")));
+}
+
+/** Returns undefined when tracing is off. @throws KmsError CONFIG_INVALID when it cannot be had as asked for */
+export async function startTracing(
+  env: NodeJS.ProcessEnv,
+  version: string,
+  log: Log,
+): Promise<Tracing | undefined> {
+  if (!isOn(env)) return undefined;
+  const [api, core, resources, sdk, { OTLPTraceExporter }] = await Promise.all([
+    import("@opentelemetry/api"),
+    import("@opentelemetry/core"),
+    import("@opentelemetry/resources"),
+    import("@opentelemetry/sdk-trace-base"),
+    import("@opentelemetry/exporter-trace-otlp-http"),
+  ]);
+  // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come last and win.
+  const provider = new sdk.BasicTracerProvider({
+    resource: resources
+      .resourceFromAttributes({ "service.name": "kms-pkcs11", "service.version": version })
+      .merge(resources.detectResources({ detectors: [resources.envDetector] })),
+    spanProcessors: [new sdk.BatchSpanProcessor(new OTLPTraceExporter())],
+  });
+  const propagator = new core.W3CTraceContextPropagator();
+  const getter = { keys: () => ["traceparent"], get: (carrier: TracedRequest) => carrier.traceparent };
+  const tracer: Tracer = provider.getTracer("kubernetes-kms-pkcs11", version);
+  log.info({}, "tracing is on");
+  return {
+    requestDone: (request, outcome) => {
+      const { operation, uid, keyId, error, seconds } = request;
+      const endedAt = Date.now();
+      const parent = propagator.extract(api.ROOT_CONTEXT, request, getter);
+      const options = {
+        kind: api.SpanKind.SERVER,
+        startTime: endedAt - seconds * 1000,
+        attributes: {
+          "rpc.system": "grpc",
+          "rpc.service": "v2.KeyManagementService",
+          "rpc.method": operation,
+          "kms.status": outcome,
+          ...(uid !== "" && { "kms.uid": uid.slice(0, MAX_SHOWN) }),
+          ...(keyId !== undefined && { "kms.key_id": keyId.slice(0, MAX_SHOWN) }),
+        },
+      };
+      const span = tracer.startSpan(`v2.KeyManagementService/${operation}`, options, parent);
+      if (error !== undefined) span.setStatus({ code: api.SpanStatusCode.ERROR, message: error.message });
+      span.end(endedAt);
+    },
+    stop: async () => {
+      const limit = new Promise((resolve) => setTimeout(resolve, STOP_MS).unref());
+      await Promise.race([provider.shutdown().catch(() => undefined), limit]);
+    },
+  };
+}
+
+/** @throws KmsError CONFIG_INVALID for another exporter or protocol than there is */
+function isOn(env: NodeJS.ProcessEnv): boolean {
+  const exporter = env["OTEL_TRACES_EXPORTER"];
+  if (env["OTEL_SDK_DISABLED"]?.toLowerCase() === "true" || exporter === "none") return false;
+  const protocol = env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] ?? env["OTEL_EXPORTER_OTLP_PROTOCOL"];
+  const on = exporter !== undefined || ENDPOINTS.some((name) => (env[name] ?? "") !== "");
+  if (on && exporter !== undefined && exporter !== "otlp")
+    throw new KmsError("CONFIG_INVALID", "OTEL_TRACES_EXPORTER: give otlp or none");
+  if (on && protocol !== undefined && protocol !== "http/json")
+    throw new KmsError(
+      "CONFIG_INVALID",
+      "OTEL_EXPORTER_OTLP_PROTOCOL: give http/json, the one that there is",
+    );
+  return on;
+}

@@ -1,0 +1,174 @@
+// Tracing as a collector sees it: spans of real requests under the caller's trace, and nothing where it is off.
+
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { readFileSync } from "node:fs";
+
+import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { startTracing } from "../../src/observability/tracing.js";
+import { kmsServiceDefinition } from "../../src/server/kms-service.js";
+import { childrenOf, createKek, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { waitFor } from "../support/wait.js";
+
+const TRACE = "0af7651916cd43dd8448eb211c80319c";
+const PARENT = "b7ad6b7169203331";
+const SECRET = "Bearer-of-the-collector";
+
+interface Span {
+  readonly name: string;
+  readonly traceId: string;
+  readonly parentSpanId?: string;
+  readonly kind: number;
+  readonly startTimeUnixNano: string;
+  readonly endTimeUnixNano: string;
+  readonly status: { readonly code: number; readonly message?: string };
+  readonly attributes: readonly { readonly key: string; readonly value: { readonly stringValue: string } }[];
+}
+interface Sent {
+  readonly resourceSpans: readonly {
+    readonly resource: Pick<Span, "attributes">;
+    readonly scopeSpans: readonly { readonly spans: readonly Span[] }[];
+  }[];
+}
+
+const received: Sent[] = [];
+const authorizations = new Set<string | undefined>();
+let collector: Server;
+let token: SoftHsm;
+let plugin: PluginProcess;
+let client: Client;
+
+beforeAll(async () => {
+  collector = createServer((request, response) => {
+    authorizations.add(request.headers.authorization);
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
+      if (request.url === "/v1/traces") received.push(JSON.parse(Buffer.concat(chunks).toString()) as Sent);
+      response.writeHead(200, { "content-type": "application/json" }).end("{}");
+    });
+  });
+  await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve));
+  const { port } = collector.address() as AddressInfo;
+  token = createSoftHsm();
+  createKek(token);
+  const otel = {
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${String(port)}`,
+    OTEL_EXPORTER_OTLP_HEADERS: `authorization=${SECRET}`,
+    OTEL_BSP_SCHEDULE_DELAY: "50",
+    OTEL_RESOURCE_ATTRIBUTES: "k8s.node.name=node-1",
+  };
+  plugin = new PluginProcess({ ...token, env: { ...token.env, ...otel } });
+  await plugin.start();
+  client = new Client(`unix:${plugin.socket}`, credentials.createInsecure(), {
+    "grpc.default_authority": "localhost",
+  });
+});
+
+afterAll(async () => {
+  client.close();
+  await plugin.stop();
+  plugin.remove();
+  token.remove();
+  await new Promise((resolve) => collector.close(resolve));
+});
+
+const call = async (method: string, request: object, flags = "01"): Promise<Record<string, unknown>> => {
+  const rpc = kmsServiceDefinition()[method];
+  if (rpc === undefined) throw new TypeError(method);
+  const metadata = new Metadata();
+  metadata.set("traceparent", `00-${TRACE}-${PARENT}-${flags}`);
+  return new Promise((resolve, reject) => {
+    const done = (error: ServiceError | null, answer?: unknown): void => {
+      if (error === null) resolve(answer as Record<string, unknown>);
+      else reject(error);
+    };
+    client.makeUnaryRequest(
+      rpc.path,
+      rpc.requestSerialize,
+      rpc.responseDeserialize,
+      request,
+      metadata,
+      {},
+      done,
+    );
+  });
+};
+const spans = (): Span[] =>
+  received.flatMap(({ resourceSpans }) =>
+    resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap((one) => one.spans)),
+  );
+const attributesOf = ({ attributes }: Pick<Span, "attributes">): Record<string, string> =>
+  Object.fromEntries(attributes.map(({ key, value }) => [key, value.stringValue]));
+const spanOf = (uid: string): Promise<Span> =>
+  waitFor(() => spans().find((span) => attributesOf(span)["kms.uid"] === uid), {
+    what: uid,
+    timeoutMs: 20_000,
+  });
+
+it("sends a span for every request, in the caller's trace", async () => {
+  const plaintext = Buffer.alloc(32, 0x5a);
+  const sealed = await call("Encrypt", { plaintext, uid: "traced-1" });
+  await expect(call("Decrypt", { ...sealed, key_id: "00.c0", uid: "traced-2" })).rejects.toThrow(/NOT_FOUND/);
+  const [encrypted, refused] = [await spanOf("traced-1"), await spanOf("traced-2")];
+  const place = { traceId: TRACE, parentSpanId: PARENT, kind: 2 };
+  expect(encrypted).toMatchObject({ ...place, name: "v2.KeyManagementService/Encrypt", status: { code: 0 } });
+  expect(attributesOf(encrypted)).toMatchObject({
+    "rpc.method": "Encrypt",
+    "kms.status": "OK",
+    "kms.key_id": sealed["key_id"],
+  });
+  expect(BigInt(encrypted.endTimeUnixNano)).toBeGreaterThan(BigInt(encrypted.startTimeUnixNano));
+  expect(refused).toMatchObject({ ...place, name: "v2.KeyManagementService/Decrypt", status: { code: 2 } });
+  expect(attributesOf(refused)["kms.status"]).toBe("NOT_FOUND");
+  const resource = attributesOf(received[0]?.resourceSpans[0]?.resource ?? { attributes: [] });
+  expect(resource).toMatchObject({ "service.name": "kms-pkcs11", "k8s.node.name": "node-1" });
+  expect(JSON.stringify(received)).not.toContain(plaintext.toString("hex"));
+});
+
+it("follows the caller's decision not to sample, and begins a trace where there is none", async () => {
+  await call("Encrypt", { plaintext: Buffer.alloc(32), uid: "unsampled" }, "00");
+  await call("Encrypt", { plaintext: Buffer.alloc(32), uid: "sampled" });
+  await spanOf("sampled");
+  expect(spans().filter((span) => attributesOf(span)["kms.uid"] === "unsampled")).toEqual([]);
+  const own = spans().filter(({ traceId }) => traceId !== TRACE);
+  expect(own.length).toBeGreaterThan(0);
+  expect(own.every(({ parentSpanId }) => parentSpanId === undefined || parentSpanId === "")).toBe(true);
+});
+
+it("keeps the collector's password to itself", () => {
+  expect([...authorizations]).toEqual([SECRET]);
+  const hosts = childrenOf(plugin.pid ?? 0);
+  expect(hosts.length).toBeGreaterThan(0);
+  for (const pid of hosts)
+    expect(readFileSync(`/proc/${String(pid)}/environ`, "latin1")).not.toContain("OTEL_");
+  expect(plugin.log).not.toContain(SECRET);
+});
+
+it("holds up nothing when the collector goes away", async () => {
+  collector.closeAllConnections();
+  await new Promise((resolve) => collector.close(resolve));
+  await call("Encrypt", { plaintext: Buffer.alloc(32), uid: "alone" });
+  expect(await plugin.stop()).toBe(0);
+});
+
+it("is off unless it is asked for, and refuses what there is not", async () => {
+  const log = {
+    debug: () => undefined,
+    info: () => undefined,
+    warn: () => undefined,
+    error: () => undefined,
+  };
+  const start = (env: NodeJS.ProcessEnv) => startTracing(env, "1", log);
+  const OTEL_EXPORTER_OTLP_ENDPOINT = "http://127.0.0.1:1";
+  expect(await start({})).toBeUndefined();
+  expect(await start({ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SDK_DISABLED: "true" })).toBeUndefined();
+  expect(await start({ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_EXPORTER: "none" })).toBeUndefined();
+  await expect(start({ OTEL_TRACES_EXPORTER: "zipkin" })).rejects.toThrow(/give otlp or none/);
+  await expect(start({ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" })).rejects.toThrow(
+    /http\/json/,
+  );
+});
