@@ -27,12 +27,18 @@ export class ControlPlane {
     this.#binaries = from;
   }
 
-  /** Starts etcd; API servers are added. The test must stop it, even when a later step of it throws. */
-  static async start(): Promise<ControlPlane> {
+  /**
+   * Starts etcd; API servers are added. The test must stop it, even when a later step of it throws.
+   * @param putData puts a data folder in the place of etcd's
+   */
+  static async start(putData?: (path: string) => Promise<void>): Promise<ControlPlane> {
     const folder = await newFolder("cp");
     const from = binaries();
     await writeServiceAccountKey(join(folder, "service-account.key"));
-    const etcd = await Etcd.start({ binaries: from, folder: join(folder, "etcd") });
+    const etcdFolder = join(folder, "etcd");
+    await mkdir(etcdFolder);
+    await putData?.(join(etcdFolder, "data"));
+    const etcd = await Etcd.start({ binaries: from, folder: etcdFolder });
     return new ControlPlane(etcd, folder, from);
   }
 

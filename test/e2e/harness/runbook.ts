@@ -29,6 +29,7 @@ export async function readRunbook(path: URL): Promise<RunbookStep[]> {
 
 /** What the output has to match as a whole; runs of blanks, which align columns, match any. */
 export function outputPattern(output: string): RegExp {
+  if (output === "") return /^$/;
   const lines = output.split("\n").map((line) => {
     if (line === "…") return "(?:.*\\n)*?";
     const literal = line.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
