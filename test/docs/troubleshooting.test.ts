@@ -1,0 +1,44 @@
+// The troubleshooting runbook quotes the plugin's messages: each quotation is compared with the source, so that a
+// message that changes takes its row along.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { expect, it } from "vitest";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const RUNBOOK = readFileSync(join(ROOT, "deploy/runbooks/troubleshooting.md"), "utf8");
+/** What kube-apiserver says, whose source is not here. */
+const FOREIGN_SECTION = /^## kube-apiserver .*?(?=^## )/ms;
+const LEAST_WORDS = 3;
+
+function sources(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .filter((name) => name.endsWith(".ts"))
+    .map((name) => readFileSync(join(folder, name), "utf8"));
+}
+
+/** Text as it is written over several literals, with its insertions taken out. */
+function flatten(source: string): string {
+  return source
+    .replace(/["`]\s*\+\s*["`]/g, "")
+    .replace(/\$\{[^}]*\}\}?/g, "...")
+    .replace(/\s+/g, " ");
+}
+
+it("quotes messages that the source has", () => {
+  const code = flatten(sources(join(ROOT, "src")).join("\n"));
+  const quoted = [...RUNBOOK.replace(FOREIGN_SECTION, "").matchAll(/(?<!`)`([^`\n]+)`(?!`)/g)]
+    .map(([, text = ""]) => text)
+    .filter((text) => text.split(" ").length >= LEAST_WORDS && !text.startsWith("kms-pkcs11 "))
+    .filter((text) => !/^(pin|keys|hsm|socket|journalctl|crictl|chmod)[ .]/.test(text));
+  expect(quoted.length).toBeGreaterThan(20);
+  const missing = quoted.flatMap((text) =>
+    text
+      .split("...")
+      .map((part) => part.replace(/^[\s:;,)(]+|[\s:;,)(]+$/g, ""))
+      .filter((part) => part.split(" ").length >= LEAST_WORDS && !code.includes(part)),
+  );
+  expect(missing).toEqual([]);
+});
