@@ -103,7 +103,8 @@ function supersededAt({ state, activation = -Infinity }: ViewedKey, { generation
   const later = generations
     .map((generation) => generation.activation)
     .filter((instant) => instant > activation && instant <= now && Number.isFinite(instant));
-  if (later.length > 0) return Math.min(...later);
+  // A refused key has no place in the schedule: only what is active now is known to have come after it.
+  if (later.length > 0) return state === "refused" ? Math.max(...later) : Math.min(...later);
   throw new KmsError(
     "TOKEN_REFUSED",
     "no label tells since when another KEK is active, so that no look at etcd shows that none comes under this one",

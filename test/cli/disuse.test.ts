@@ -1,0 +1,105 @@
+// `keys destroy` with etcd for a proof: a KEK that something is under stays, one that nothing can come under goes.
+
+import { writeFileSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { labelOf } from "../../src/provider/instant.js";
+import { formatStoredObject } from "../e2e/harness/stored-object.js";
+import { startEtcd, type TestEtcd } from "../support/etcd.js";
+import { Pkcs11Client } from "../support/pkcs11-client.js";
+import { kmsPkcs11, type CommandResult } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { makeFolder, tokenUri } from "../support/token.js";
+
+const YEAR_MS = 365 * 24 * 3_600_000;
+const folder = makeFolder("disuse");
+let token: SoftHsm;
+let etcd: TestEtcd;
+/** key_ids: superseded a year ago, superseded a minute ago, active, standby. */
+let settled: string;
+let fresh: string;
+let standby: string;
+
+const run = (...args: string[]): CommandResult => kmsPkcs11(args, token.env);
+const listed = (): string[] =>
+  (
+    JSON.parse(run("keys", "list", "--key", tokenUri(token, "kms-kek"), "-o", "json").stdout) as {
+      keys: { keyId: string }[];
+    }
+  ).keys.map(({ keyId }) => keyId);
+const destroy = (keyId: string, ...proof: string[]): CommandResult =>
+  run("keys", "destroy", keyId, "--key", tokenUri(token, "kms-kek"), ...proof);
+const live = (): string[] => ["--endpoints", etcd.endpoint];
+const objectUnder = (keyId: string): Buffer =>
+  formatStoredObject({
+    provider: "hsm",
+    encryptedData: Buffer.alloc(80),
+    keyId,
+    encryptedDekSource: Buffer.alloc(60),
+    annotations: {},
+    encryptedDekSourceType: 1,
+  });
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  const now = Date.now();
+  const instants = [now - 2 * YEAR_MS, now - YEAR_MS, now - 60_000, now + YEAR_MS];
+  const labels = instants.map((instant) => labelOf("kms-kek", instant));
+  const child = new Pkcs11Client(token);
+  await child.open();
+  await child.run(({ p11, state }, wanted: readonly string[]) => {
+    for (const [index, label] of wanted.entries())
+      state.makeKey({ [p11.CKA_LABEL]: label, [p11.CKA_ID]: Buffer.alloc(16, index + 1) });
+  }, labels);
+  await child.kill();
+  const keys = listed();
+  // Standby first, then the active one, then the retired ones, the latest first.
+  [standby = "", , fresh = "", settled = ""] = keys;
+  expect(keys).toHaveLength(4);
+  etcd = await startEtcd();
+  await etcd.store.put("/registry/secrets/ns/a", objectUnder(settled));
+});
+
+afterAll(async () => {
+  await etcd.remove();
+  token.remove();
+});
+
+describe("keys destroy with etcd for a proof", () => {
+  it("keeps a KEK that an object is under, whatever else is given", () => {
+    const report = join(folder, "used.json");
+    expect(run("etcd", "usage", ...live(), "--report", report).code).toBe(0);
+    for (const proof of [live(), ["--usage-report", report]]) {
+      const { code, stderr } = destroy(settled, ...proof);
+      expect([code, stderr]).toEqual([1, expect.stringContaining("1 objects are under it (secrets)")]);
+    }
+    expect(listed()).toContain(settled);
+  });
+
+  it("keeps one that API servers may not have left yet, and a standby one", () => {
+    expect(destroy(fresh, ...live()).stderr).toContain("before every API server had left the KEK");
+    expect(destroy(standby, ...live()).stderr).toContain("name every node by --nodes");
+    expect(destroy(fresh).stderr).toContain("give --usage-report or --endpoints");
+    expect(listed()).toHaveLength(4);
+  });
+
+  it("takes no report that is too old or of another cluster, and destroys with a good one", async () => {
+    await etcd.store.put("/registry/secrets/ns/a", Buffer.from("k8s\0"));
+    const report = join(folder, "usage.json");
+    expect(run("etcd", "usage", ...live(), "--report", report).code).toBe(0);
+    const text = readFileSync(report, "utf8");
+    expect(destroy(settled, "--usage-report", report, "--cluster-id", "1").stderr).toContain(
+      "it is of cluster",
+    );
+    const old = join(folder, "old.json");
+    writeFileSync(old, text.replace(/"startedAt": "\d+/, '"startedAt": "2025'));
+    expect(destroy(settled, "--usage-report", old).stderr).toContain("take a new one");
+    writeFileSync(old, "{}");
+    expect(destroy(settled, "--usage-report", old)).toMatchObject({ code: 2 });
+    expect(listed()).toContain(settled);
+
+    const { code, stdout } = destroy(settled, "--usage-report", report);
+    expect([code, stdout]).toEqual([0, expect.stringContaining("destroyed")]);
+    expect(listed()).not.toContain(settled);
+  });
+});
