@@ -87,7 +87,14 @@ describe("the README", () => {
   });
 });
 
-it.each(["README.md", "src/README.md", "test/e2e/README.md", "SECURITY.md", ".github/CONTRIBUTING.md"])(
+it.each([
+  "README.md",
+  "src/README.md",
+  "test/e2e/README.md",
+  "deploy/runbooks/rotation.md",
+  "SECURITY.md",
+  ".github/CONTRIBUTING.md",
+])(
   "%s links to files that there are",
   (path) => {
     const text = readFileSync(join(ROOT, path), "utf8");

@@ -14,9 +14,10 @@ export interface RunbookStep {
 
 const BLOCK = /^```console\n([^]*?)^```$/gm;
 
-/** Throws for a block without a command. */
-export async function readRunbook(path: URL): Promise<RunbookStep[]> {
-  const text = await readFile(path, "utf8");
+/** @param section the heading of the part to read, without it all of them. Throws for a block without a command. */
+export async function readRunbook(path: URL, section?: string): Promise<RunbookStep[]> {
+  const whole = await readFile(path, "utf8");
+  const text = section === undefined ? whole : (whole.split(`\n## ${section}\n`)[1]?.split("\n## ")[0] ?? "");
   return [...text.matchAll(BLOCK)].flatMap(([, block = ""]) => {
     const [before, ...steps] = block.split(/^\$ /m);
     if (before !== "" || steps.length === 0) throw new Error(`no command begins this block:\n${block}`);
