@@ -94,12 +94,9 @@ it.each([
   "deploy/runbooks/rotation.md",
   "SECURITY.md",
   ".github/CONTRIBUTING.md",
-])(
-  "%s links to files that there are",
-  (path) => {
-    const text = readFileSync(join(ROOT, path), "utf8");
-    for (const [, target = ""] of text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g)) {
-      if (!/^[a-z]+:/.test(target)) expect(existsSync(join(ROOT, dirname(path), target)), target).toBe(true);
-    }
-  },
-);
+])("%s links to files that there are", (path) => {
+  const text = readFileSync(join(ROOT, path), "utf8");
+  for (const [, target = ""] of text.matchAll(/\]\(([^)#\s]+)[^)]*\)/g)) {
+    if (!/^[a-z]+:/.test(target)) expect(existsSync(join(ROOT, dirname(path), target)), target).toBe(true);
+  }
+});
