@@ -13,5 +13,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 30_000,
+    // Most tests wait for processes most of the time; vitest would take one worker less than there are cores.
+    maxWorkers: 2,
   },
 });
