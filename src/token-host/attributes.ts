@@ -1,10 +1,7 @@
 // Attributes of key objects. An attribute that a token does not know or will not show is "unknown", not a
 // failure: tokens differ in what they keep (PKCS#11 v2.40 section 4.1, CKR_ATTRIBUTE_TYPE_INVALID).
 import type { Handle } from "pkcs11js";
-import type { TokenSession } from "./session.js";
-
-/** CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID. */
-const NOT_SHOWN: ReadonlySet<number | undefined> = new Set([0x11, 0x12]);
+import { ATTRIBUTE_NOT_SHOWN, type TokenSession } from "./session.js";
 
 /** Returns the value's bytes, or undefined where the token does not show this attribute. */
 export function readAttribute(session: TokenSession, object: Handle, type: number): Buffer | undefined {
@@ -12,7 +9,7 @@ export function readAttribute(session: TokenSession, object: Handle, type: numbe
     session.lib.C_GetAttributeValue(handle, object, [{ type }]),
   );
   if (read.ok) return bytesOf(read.value[0]?.value);
-  if (NOT_SHOWN.has(read.fault.rv)) return undefined;
+  if (ATTRIBUTE_NOT_SHOWN.has(read.fault.rv)) return undefined;
   throw read.fault;
 }
 
@@ -30,7 +27,7 @@ export function readAttributes(
     ),
   );
   if (read.ok) return new Map(types.map((type, at) => [type, bytesOf(read.value[at]?.value)]));
-  if (!NOT_SHOWN.has(read.fault.rv)) throw read.fault;
+  if (!ATTRIBUTE_NOT_SHOWN.has(read.fault.rv)) throw read.fault;
   return new Map(types.map((type) => [type, readAttribute(session, object, type)]));
 }
 

@@ -1,5 +1,5 @@
 // Every return value of PKCS#11 v2.40 (section 11.1) with what it means here: the fault class decides what
-// is done about it, the error code what a caller is told. Values of v3.0 that libraries return by now follow.
+// is done about it, the error code what a caller is told. Those of v3.0 to v3.2 stand among them.
 // A value that stands in no row is treated as a broken module, by its number.
 import { KmsError, type ErrorCode } from "../errors.js";
 import type { FaultClass } from "../hsm/fault.js";
@@ -44,6 +44,7 @@ export const CKR_TABLE: Readonly<Record<number, CkrRow>> = {
   0x32: device("CKR_DEVICE_REMOVED"),
   0x40: input("CKR_ENCRYPTED_DATA_INVALID"),
   0x41: input("CKR_ENCRYPTED_DATA_LEN_RANGE"),
+  0x42: input("CKR_AEAD_DECRYPT_FAILED"),
   0x50: session("CKR_FUNCTION_CANCELED"),
   0x51: session("CKR_FUNCTION_NOT_PARALLEL"),
   0x54: mechanism("CKR_FUNCTION_NOT_SUPPORTED"),
@@ -118,6 +119,13 @@ export const CKR_TABLE: Readonly<Record<number, CkrRow>> = {
   0x200: session("CKR_FUNCTION_REJECTED"),
   0x201: capacity("CKR_TOKEN_RESOURCE_EXCEEDED"),
   0x202: session("CKR_OPERATION_CANCEL_FAILED"),
+  0x203: key("CKR_KEY_EXHAUSTED"),
+  0x204: session("CKR_PENDING"),
+  0x205: refused("CKR_SESSION_ASYNC_NOT_SUPPORTED"),
+  0x206: refused("CKR_SEED_RANDOM_REQUIRED"),
+  0x207: refused("CKR_OPERATION_NOT_VALIDATED"),
+  0x208: device("CKR_TOKEN_NOT_INITIALIZED"),
+  0x209: mechanism("CKR_PARAMETER_SET_NOT_SUPPORTED"),
 };
 
 /** CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_ARGUMENTS_BAD: a refusal on some tokens, trouble on others. */
@@ -190,6 +198,14 @@ export function rowOf(rv: number): CkrRow {
 /** Whether the code leaves open what is wrong: tampered input, a refusal, or a broken token. */
 export function isGeneralError(error: unknown): boolean {
   return error instanceof TokenFault && error.rv !== undefined && GENERAL_ERRORS.has(error.rv);
+}
+
+/** The same fault where it was an encryption that failed: there the codes for bad input blame the plaintext. */
+export function ofEncrypt(error: unknown): unknown {
+  if (!(error instanceof TokenFault) || error.fault !== "input" || error.rv === undefined) return error;
+  const { name } = rowOf(error.rv);
+  const message = `encrypting: ${name} (0x${error.rv.toString(16)}); the token does not take this plaintext`;
+  return new TokenFault("input", "INPUT_INVALID", message, error.rv, error);
 }
 
 /** @param doing what the token host was about to do, such as "encrypting (C_EncryptInit, C_Encrypt)" */

@@ -7,15 +7,13 @@ import pkcs11js from "pkcs11js";
 import type { FingerprintMethod } from "../hsm/key-id.js";
 import type { TokenSession } from "./session.js";
 import { isGeneralError, TokenFault } from "./ckr.js";
+import { gcmEncrypt, IV_BYTES, TAG_BYTES } from "./mechanisms/gcm-call.js";
 import { aesBlock, isRefusal, tryCall } from "./trial.js";
 
 const DOING = "fingerprinting the key (C_Encrypt)";
 const BLOCK = Buffer.from("kms-pkcs11 kcv 1");
 const HMAC_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 const GCM_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
-/** Reserved for the fingerprint; a random IV meets it with 2^-96. */
-const GCM_RESERVED_IV_BYTES = 12;
-const TAG_BYTES = 16;
 
 export interface Fingerprint {
   readonly method: FingerprintMethod;
@@ -52,12 +50,12 @@ export function fingerprintsOfHmac(session: TokenSession, key: Handle): Fingerpr
 /** Only a token that honours the caller's IV gives the same bytes twice. Returns the refusal otherwise. */
 function sealReserved(session: TokenSession, key: Handle): Buffer | TokenFault | undefined {
   const seal = (): Buffer | TokenFault | undefined => {
-    const iv = Buffer.alloc(GCM_RESERVED_IV_BYTES);
-    const parameter = { type: pkcs11js.CK_PARAMS_GCM, iv, ivBits: 96, aad: BLOCK, tagBits: 8 * TAG_BYTES };
-    const out = tryCall(session, DOING, (handle) => {
-      session.lib.C_EncryptInit(handle, { mechanism: pkcs11js.CKM_AES_GCM, parameter }, key);
-      return Buffer.from(session.lib.C_Encrypt(handle, GCM_TEXT, Buffer.alloc(128)));
-    });
+    // Reserved for the fingerprint; a random IV meets it with 2^-96.
+    const iv = Buffer.alloc(IV_BYTES);
+    const call = { ckm: pkcs11js.CKM_AES_GCM, iv, aad: BLOCK };
+    const out = tryCall(session, DOING, (handle) =>
+      Buffer.from(gcmEncrypt(session, handle, key, call, GCM_TEXT)),
+    );
     if (!out.ok) {
       if (isRefusal(out.fault)) return out.fault;
       throw out.fault;

@@ -4,11 +4,10 @@ import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
 import type { GenerateRequest } from "../hsm/wire.js";
 import { TokenFault } from "./ckr.js";
-import type { Kek } from "./kek.js";
+import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
 import { TokenSession } from "./session.js";
 
-const CKK_SHA256_HMAC = 0x2b;
 const KEY_BYTES = 32;
 
 /** What a kind of key is for, with the uses that the mechanism needs; in the order of preference. */
@@ -90,7 +89,7 @@ function tryRecipe(session: TokenSession, recipe: Recipe): string | undefined {
       unprotected: [],
       remarks: [],
     };
-    const kek: Kek = { record, ...(aes && { aes }), ...(hmac && { hmac }) };
+    const kek: Kek = { record, ...(aes && { aes }), ...(hmac && { hmac }), learnt: {} };
     const [result] = probe(session, kek, recipe.choice);
     return result?.works === true ? undefined : (result?.detail ?? "not tried");
   } catch (error) {

@@ -9,11 +9,10 @@ import type { KekRecord } from "../hsm/wire.js";
 import { asBoolean, asNumber, readAttributes } from "./attributes.js";
 import { TokenFault } from "./ckr.js";
 import { fingerprintsOfAes, fingerprintsOfHmac, type Fingerprint } from "./fingerprint.js";
-import type { Kek } from "./kek.js";
+import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { printable, unpad } from "./module.js";
 import type { TokenSession } from "./session.js";
 
-const CKK_SHA256_HMAC = 0x2b;
 const KEK_BYTES = 32;
 const FIND_BATCH = 64;
 /** More keys of one name than any schedule has; their records fit one frame of the wire. */
@@ -152,7 +151,7 @@ function nameGeneration(session: TokenSession, keys: readonly FoundKey[]): Kek {
     unprotected: keys.flatMap(unprotected),
     remarks: keys.flatMap(remarks),
   };
-  return { record, ...(aes && { aes: aes.handle }), ...(hmac && { hmac: hmac.handle }) };
+  return { record, ...(aes && { aes: aes.handle }), ...(hmac && { hmac: hmac.handle }), learnt: {} };
 }
 
 function nameValues(

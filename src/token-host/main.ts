@@ -13,11 +13,10 @@ function startLane(lane: number): void {
   const worker = new Worker(new URL("./lane.js", import.meta.url), {
     workerData: { fd: FIRST_LANE_FD + lane },
     resourceLimits: LANE_LIMITS,
-    // The vendor library may print whatever it likes; nothing of it may reach the plugin's own log as is.
-    stdin: false,
   });
-  worker.on("error", (error) => {
-    process.stderr.write(`token host lane ${String(lane)}: ${error.message}\n`);
+  worker.on("error", (error: NodeJS.ErrnoException) => {
+    // The plugin logs this line, and nothing that the vendor library prints beside it.
+    process.stderr.write(`token host lane ${String(lane)}: ${error.code ?? error.name}\n`);
     die();
   });
   worker.on("exit", die);

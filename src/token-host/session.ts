@@ -7,7 +7,7 @@ import { toFault, type TokenFault, rvOf } from "./ckr.js";
 const CKR_SESSION_COUNT = 0xb1;
 const CKR_USER_ALREADY_LOGGED_IN = 0x100;
 /** CKR_ATTRIBUTE_SENSITIVE and CKR_ATTRIBUTE_TYPE_INVALID come from C_GetAttributeValue, which starts nothing. */
-const LEAVES_NOTHING_ACTIVE: ReadonlySet<number> = new Set([0x11, 0x12]);
+export const ATTRIBUTE_NOT_SHOWN: ReadonlySet<number | undefined> = new Set([0x11, 0x12]);
 /** CKS_RO_PUBLIC_SESSION and CKS_RW_PUBLIC_SESSION. */
 const PUBLIC_STATES: ReadonlySet<number> = new Set([0, 2]);
 
@@ -49,7 +49,7 @@ export class TokenSession {
       return { ok: true, value: call(this.handle) };
     } catch (error) {
       const rv = rvOf(error);
-      if (rv === undefined || !LEAVES_NOTHING_ACTIVE.has(rv)) this.#replace();
+      if (!ATTRIBUTE_NOT_SHOWN.has(rv)) this.#replace();
       return { ok: false, fault: toFault(error, doing) };
     }
   }

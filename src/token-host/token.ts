@@ -12,8 +12,8 @@ import type {
   TokenDescription,
 } from "../hsm/wire.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
-import { isGeneralError, TokenFault } from "./ckr.js";
-import type { Kek } from "./kek.js";
+import { isGeneralError, ofEncrypt, TokenFault } from "./ckr.js";
+import { learntBefore, type Kek } from "./kek.js";
 import { makeKek } from "./key-maker.js";
 import { readKeyring } from "./keyring-reader.js";
 import { PERFORMERS } from "./mechanisms/table.js";
@@ -68,9 +68,13 @@ export class LaneToken {
 
   encrypt(request: CryptRequest): Buffer {
     const performer = PERFORMERS[mechanismName(request)];
-    return this.#withKek(request.keyId, (kek) =>
-      performer.encrypt(this.#session, kek, request.aad, request.data),
-    );
+    return this.#withKek(request.keyId, (kek) => {
+      try {
+        return performer.encrypt(this.#session, kek, request.aad, request.data);
+      } catch (error) {
+        throw ofEncrypt(error);
+      }
+    });
   }
 
   /** A code that may mean either bad input or a broken token is decided by a canary of this lane's own. */
@@ -148,11 +152,13 @@ export class LaneToken {
   }
 
   #read(): void {
-    this.#all = readKeyring(this.#session, {
+    const keks = readKeyring(this.#session, {
       objectName: this.#request.objectName,
       loginRequired: this.#description.loginRequired,
       ...(this.#request.ckaId === undefined ? {} : { ckaId: this.#request.ckaId }),
     });
+    // A handle may mean another key by now; a key_id names the value, and what was learnt goes with that.
+    this.#all = keks.map((kek) => ({ ...kek, learnt: learntBefore(this.#keks.get(kek.record.keyId)) }));
     this.#keks = new Map(
       this.#all.flatMap((kek) => [kek.record.keyId, ...kek.record.aliases].map((id) => [id, kek])),
     );

@@ -1,7 +1,7 @@
 import pkcs11js from "pkcs11js";
 import { describe, expect, it } from "vitest";
 
-import { CKR_TABLE, rowOf, rvOf, toFault } from "../../src/token-host/ckr.js";
+import { CKR_TABLE, ofEncrypt, rowOf, rvOf, toFault } from "../../src/token-host/ckr.js";
 
 const CODES = Object.entries(pkcs11js).filter(
   ([name, value]) =>
@@ -11,7 +11,24 @@ const CODES = Object.entries(pkcs11js).filter(
     typeof value === "number",
 ) as [string, number][];
 
+/** What the headers of v3.0 to v3.2 (OASIS, pkcs11t.h) have beyond pkcs11js, and what is decided about it. */
+const CODES_OF_3 = [
+  ["CKR_AEAD_DECRYPT_FAILED", 0x42, "input", "NOT_AUTHENTIC"],
+  ["CKR_OPERATION_CANCEL_FAILED", 0x202, "session", "SESSION_LOST"],
+  ["CKR_KEY_EXHAUSTED", 0x203, "setup", "KEY_UNSUITABLE"],
+  ["CKR_PENDING", 0x204, "session", "SESSION_LOST"],
+  ["CKR_SESSION_ASYNC_NOT_SUPPORTED", 0x205, "setup", "TOKEN_REFUSED"],
+  ["CKR_SEED_RANDOM_REQUIRED", 0x206, "setup", "TOKEN_REFUSED"],
+  ["CKR_OPERATION_NOT_VALIDATED", 0x207, "setup", "TOKEN_REFUSED"],
+  ["CKR_TOKEN_NOT_INITIALIZED", 0x208, "device", "HSM_UNAVAILABLE"],
+  ["CKR_PARAMETER_SET_NOT_SUPPORTED", 0x209, "setup", "MECHANISM_UNSUPPORTED"],
+] as const;
+
 describe("the CKR table", () => {
+  it.each(CODES_OF_3)("has a row for %s", (name, value, fault, code) => {
+    expect(CKR_TABLE[value]).toEqual({ name, fault, code });
+  });
+
   it("has a row for every return value of the standard", () => {
     expect(CODES.length).toBeGreaterThan(80);
     for (const [name, value] of CODES) expect(CKR_TABLE[value]?.name, name).toBe(name);
@@ -25,6 +42,14 @@ describe("the CKR table", () => {
     expect(rvOf(Object.assign(new Error("x"), { code: 0xa0 }))).toBe(0xa0);
     expect(rvOf(new Error("CKR_ATTRIBUTE_VALUE_INVALID:19"))).toBe(19);
     expect(rvOf(new Error("other"))).toBeUndefined();
+  });
+
+  it("blames the plaintext where an encryption is refused, not a ciphertext", () => {
+    const fault = ofEncrypt(toFault(Object.assign(new Error("x"), { code: 0x21 }), "encrypting (C_Encrypt)"));
+    expect(fault).toMatchObject({ fault: "input", code: "INPUT_INVALID", rv: 0x21 });
+    expect((fault as Error).message).toMatch(
+      /CKR_DATA_LEN_RANGE \(0x21\); the token does not take this plaintext/,
+    );
   });
 
   it("says the code and what to do", () => {

@@ -5,7 +5,7 @@
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import pkcs11js from "pkcs11js";
 import { TokenFault } from "../ckr.js";
-import type { Kek } from "../kek.js";
+import { aesKeyOf, type Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 import { framed, hmacSign } from "./hmac-sign.js";
 import type { Performer } from "./performer.js";
@@ -77,9 +77,4 @@ function unpadded(padded: Buffer): Buffer {
     "HSM_UNAVAILABLE",
     "the token's AES-CBC plaintext is not what was encrypted",
   );
-}
-
-function aesKeyOf(kek: Kek): Buffer {
-  if (kek.aes !== undefined) return kek.aes;
-  throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", "this KEK has no AES key");
 }

@@ -2,8 +2,8 @@
 // the same: u8 IV length | IV | ciphertext | 16-byte tag.
 import pkcs11js from "pkcs11js";
 import type { MechanismName } from "../../hsm/mechanisms.js";
-import { TokenFault } from "../ckr.js";
-import type { Kek } from "../kek.js";
+import { isGeneralError, TokenFault } from "../ckr.js";
+import { aesKeyOf, type Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES } from "./gcm-call.js";
 import { decryptCall, findGcmDialect, makeIv, type GcmDialect } from "./gcm-dialect.js";
@@ -18,12 +18,20 @@ const STANDARD: GcmDialect = {
   ownFormat: false,
 };
 
-/** Returns the dialect found by trial, once a key and thread; null where AES-GCM does not work with it. */
+/** Tries AES-GCM, once a key and thread unless the outcome leaves a doubt. */
+function tryOnce(session: TokenSession, kek: Kek): { dialect: GcmDialect | null; doubt?: TokenFault } {
+  const { learnt } = kek;
+  if (learnt.gcm !== undefined) return { dialect: learnt.gcm };
+  if (kek.aes === undefined) return { dialect: null };
+  const trial = findGcmDialect(session, kek.aes);
+  if ("dialect" in trial) return { dialect: (learnt.gcm = trial.dialect) };
+  if (trial.doubt !== undefined) return { dialect: null, doubt: trial.doubt };
+  return { dialect: (learnt.gcm = null) };
+}
+
+/** Returns the dialect found by trial; null where AES-GCM does not work with this key, for now at least. */
 export function dialectOf(session: TokenSession, kek: Kek): GcmDialect | null {
-  if (kek.gcm !== undefined) return kek.gcm;
-  const trial = kek.aes === undefined ? undefined : findGcmDialect(session, kek.aes);
-  kek.gcm = trial !== undefined && "dialect" in trial ? trial.dialect : null;
-  return kek.gcm;
+  return tryOnce(session, kek).dialect;
 }
 
 export function aesGcm(mechanism: MechanismName): Performer {
@@ -41,7 +49,8 @@ function encrypt(
   plaintext: Uint8Array,
 ): Buffer {
   const key = kek.aes;
-  const dialect = dialectOf(session, kek);
+  const { dialect, doubt } = tryOnce(session, kek);
+  if (doubt !== undefined && !isGeneralError(doubt)) throw doubt;
   if (key === undefined || dialect === null || dialect.mechanism !== mechanism) {
     throw new TokenFault(
       "setup",
@@ -87,8 +96,7 @@ function bodyOf(dialect: GcmDialect, iv: Buffer, raw: Buffer, plaintextBytes: nu
 }
 
 function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Array): Buffer {
-  const key = kek.aes;
-  if (key === undefined) throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", "this KEK has no AES key");
+  const key = aesKeyOf(kek);
   const ivBytes = body[0];
   if ((ivBytes !== 12 && ivBytes !== 16) || body.length < 1 + ivBytes + TAG_BYTES + 1) {
     throw new TokenFault("input", "INPUT_INVALID", "the ciphertext is not laid out as AES-GCM makes it");

@@ -4,7 +4,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
 import { TokenFault } from "../ckr.js";
-import type { Kek } from "../kek.js";
+import { aesKeyOf, type Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 import { mayBeRefusal, tryCall } from "../trial.js";
 import type { Performer } from "./performer.js";
@@ -19,8 +19,11 @@ const SEMIBLOCK_BYTES = 8;
 
 type Way = (session: TokenSession, handle: Handle, key: Handle, bytes: Buffer) => Buffer;
 
-/** How this token wraps, found on first use, by key. */
-const waysByKek = new WeakMap<Kek, { wrap: Way; unwrap: Way }>();
+/** How a token wraps. */
+export interface KwpWay {
+  readonly wrap: Way;
+  readonly unwrap: Way;
+}
 
 export const aesKwp: Performer = { encrypt, decrypt };
 
@@ -61,25 +64,27 @@ function digestOf(aad: Uint8Array): Buffer {
   return createHash("sha256").update("kms-pkcs11 aes-kwp v1").update(aad).digest();
 }
 
-function wayOf(session: TokenSession, kek: Kek, key: Handle): { wrap: Way; unwrap: Way } {
-  const known = waysByKek.get(kek);
-  if (known !== undefined) return known;
+function wayOf(session: TokenSession, kek: Kek, key: Handle): KwpWay {
+  return (kek.learnt.kwp ??= findWay(session, key));
+}
+
+/** @throws TokenFault MECHANISM_UNSUPPORTED, or why the token cannot be asked now */
+function findWay(session: TokenSession, key: Handle): KwpWay {
   // Two lengths tell RFC 5649 from PKCS#7 padding under RFC 3394: 24 bytes give 32 here and 40 there.
   const text = Buffer.alloc(24, 0x5a);
   let refusal = "";
   for (const ckm of KWP_NUMBERS) {
     for (const way of [byEncrypt(ckm), byWrap(ckm)]) {
       const out = tryCall(session, "trying AES-KWP", (handle) => way.wrap(session, handle, key, text));
-      if (!out.ok) {
-        if (!mayBeRefusal(out.fault)) throw out.fault;
-        refusal = out.fault.message;
-        continue;
+      const wrapped = out.ok && out.value.length === text.length + SEMIBLOCK_BYTES ? out.value : undefined;
+      const back =
+        wrapped && tryCall(session, "trying AES-KWP", (handle) => way.unwrap(session, handle, key, wrapped));
+      if (back?.ok === true && back.value.equals(text)) return way;
+      for (const tried of [out, back]) {
+        if (tried === undefined || tried.ok) continue;
+        if (!mayBeRefusal(tried.fault)) throw tried.fault;
+        refusal = tried.fault.message;
       }
-      if (out.value.length !== text.length + SEMIBLOCK_BYTES) continue;
-      const back = session.attempt("trying AES-KWP", (handle) => way.unwrap(session, handle, key, out.value));
-      if (!back.ok || !back.value.equals(text)) continue;
-      waysByKek.set(kek, way);
-      return way;
     }
   }
   throw new TokenFault(
@@ -89,7 +94,7 @@ function wayOf(session: TokenSession, kek: Kek, key: Handle): { wrap: Way; unwra
   );
 }
 
-function byEncrypt(ckm: number): { wrap: Way; unwrap: Way } {
+function byEncrypt(ckm: number): KwpWay {
   const mechanism: Mechanism = { mechanism: ckm };
   return {
     wrap: ({ lib }, handle, key, bytes) => {
@@ -104,7 +109,7 @@ function byEncrypt(ckm: number): { wrap: Way; unwrap: Way } {
 }
 
 /** The bytes become a session object for as long as the call takes. */
-function byWrap(ckm: number): { wrap: Way; unwrap: Way } {
+function byWrap(ckm: number): KwpWay {
   const mechanism: Mechanism = { mechanism: ckm };
   return {
     wrap: ({ lib }, handle, key, bytes) => {
@@ -139,9 +144,4 @@ function carrierTemplate(): { type: number; value: number | boolean }[] {
     { type: pkcs11js.CKA_SENSITIVE, value: false },
     { type: pkcs11js.CKA_EXTRACTABLE, value: true },
   ];
-}
-
-function aesKeyOf(kek: Kek): Handle {
-  if (kek.aes !== undefined) return kek.aes;
-  throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", "this KEK has no AES key");
 }

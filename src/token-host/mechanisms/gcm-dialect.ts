@@ -5,8 +5,9 @@
 import { randomBytes } from "node:crypto";
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { MechanismName } from "../../hsm/mechanisms.js";
+import { isGeneralError, type TokenFault } from "../ckr.js";
 import type { TokenSession } from "../session.js";
-import { aesBlock, mayBeRefusal, tryCall } from "../trial.js";
+import { aesBlock, isRefusal, mayBeRefusal, tryCall } from "../trial.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES, type GcmCall } from "./gcm-call.js";
 
 export type IvSent = "random" | "zero" | "none";
@@ -26,21 +27,37 @@ const VENDOR_GCM = [0x8001e101];
 const KNOWN_TEXT = Buffer.from("kms-pkcs11 known text for one trial of AES-GCM");
 const KNOWN_AAD = Buffer.from("kms-pkcs11 trial");
 
-export type DialectTrial = { readonly dialect: GcmDialect } | { readonly refusal: string };
+/** `doubt`: a code that may refuse as well as report passing trouble; another trial may end otherwise. */
+export type DialectTrial =
+  { readonly dialect: GcmDialect } | { readonly refusal: string; readonly doubt?: TokenFault };
+type Outcome = { readonly dialect: GcmDialect } | { readonly refusal: string };
+
+interface Trial {
+  readonly session: TokenSession;
+  readonly key: Handle;
+  doubt?: TokenFault;
+}
 
 /**
  * Tries AES-GCM with this key.
  * @throws TokenFault when the token is away or logged out; a refusal is returned, not thrown
  */
 export function findGcmDialect(session: TokenSession, key: Handle): DialectTrial {
-  const offered = mechanismsOf(session);
+  const trial: Trial = { session, key };
+  const outcome = tryDialects(trial);
+  if ("dialect" in outcome || trial.doubt === undefined) return outcome;
+  return { ...outcome, doubt: trial.doubt };
+}
+
+function tryDialects(trial: Trial): Outcome {
+  const offered = mechanismsOf(trial.session);
   let refusal = "the token does not list CKM_AES_GCM";
   for (const ckm of [pkcs11js.CKM_AES_GCM, ...VENDOR_GCM]) {
     if (offered !== undefined && !offered.has(ckm)) continue;
     for (const ivSent of ["random", "zero", "none"] as const) {
-      const trial = tryDialect(session, key, ckm, ivSent);
-      if ("dialect" in trial) return trial;
-      refusal = trial.refusal;
+      const outcome = tryDialect(trial, ckm, ivSent);
+      if ("dialect" in outcome) return outcome;
+      refusal = outcome.refusal;
     }
   }
   return { refusal };
@@ -55,15 +72,15 @@ function mechanismsOf(session: TokenSession): ReadonlySet<number> | undefined {
   }
 }
 
-function tryDialect(session: TokenSession, key: Handle, ckm: number, ivSent: IvSent): DialectTrial {
-  const first = encryptKnown(session, key, ckm, ivSent);
+function tryDialect(trial: Trial, ckm: number, ivSent: IvSent): Outcome {
+  const first = encryptKnown(trial, ckm, ivSent);
   if ("refusal" in first) return first;
   const candidates = readings(first, ckm, ivSent);
   for (const candidate of candidates) {
-    if (opensAndRefuses(session, key, candidate.dialect, candidate.iv, candidate.sealed)) {
-      if (candidate.dialect.ownFormat) return { dialect: ownDialect(session, key, candidate, candidates) };
+    if (opensAndRefuses(trial, candidate.dialect, candidate.iv, candidate.sealed)) {
+      if (candidate.dialect.ownFormat) return { dialect: ownDialect(trial, candidate, candidates) };
       if (candidate.dialect.mechanism !== "aes-gcm") return { dialect: candidate.dialect };
-      return isDeterministic(session, key, ckm, first)
+      return isDeterministic(trial, ckm, first)
         ? { dialect: candidate.dialect }
         : { refusal: "the token neither uses the caller's IV nor tells its own" };
     }
@@ -77,20 +94,21 @@ interface KnownOutput {
   readonly raw: Buffer;
 }
 
-function encryptKnown(
-  session: TokenSession,
-  key: Handle,
-  ckm: number,
-  sent: IvSent | Buffer,
-): KnownOutput | { refusal: string } {
+function encryptKnown(trial: Trial, ckm: number, sent: IvSent | Buffer): KnownOutput | { refusal: string } {
   const iv = Buffer.isBuffer(sent) ? Buffer.from(sent) : makeIv(sent);
   const ivBefore = Buffer.from(iv);
+  const { session, key } = trial;
   const out = tryCall(session, "trying AES-GCM (C_Encrypt)", (handle) =>
     gcmEncrypt(session, handle, key, { ckm, iv, aad: KNOWN_AAD }, KNOWN_TEXT),
   );
   if (out.ok) return { ivBefore, ivAfter: iv, raw: out.value };
   if (!mayBeRefusal(out.fault)) throw out.fault;
+  doubtful(trial, out.fault);
   return { refusal: out.fault.message };
+}
+
+function doubtful(trial: Trial, fault: TokenFault): void {
+  if (isGeneralError(fault) || !isRefusal(fault)) trial.doubt ??= fault;
 }
 
 /** The IV buffer to hand over: random where the caller's IV is used, else what the token wants to see. */
@@ -141,13 +159,13 @@ function readings(out: KnownOutput, ckm: number, ivSent: IvSent): Reading[] {
  * A token that takes its own output back opens it however it is read. Where the IV stands shows in the first
  * block of the ciphertext if the token also performs AES on one block; else the likelier place is taken.
  */
-function ownDialect(session: TokenSession, key: Handle, likelier: Reading, all: Reading[]): GcmDialect {
+function ownDialect(trial: Trial, likelier: Reading, all: Reading[]): GcmDialect {
   const readings = all.filter(({ dialect }) => dialect.ownFormat);
-  return (readings.find((reading) => masksKnownText(session, key, reading)) ?? likelier).dialect;
+  return (readings.find((reading) => masksKnownText(trial, reading)) ?? likelier).dialect;
 }
 
 /** Whether the text is masked by AES of this IV's second counter block (SP 800-38D, section 7.1, 96-bit IV). */
-function masksKnownText(session: TokenSession, key: Handle, { iv, sealed }: Reading): boolean {
+function masksKnownText({ session, key }: Trial, { iv, sealed }: Reading): boolean {
   if (iv.length !== IV_BYTES) return false;
   const counter = Buffer.concat([iv, Buffer.of(0, 0, 0, 2)]);
   const mask = aesBlock(session, key, counter, "telling where AES-GCM keeps its IV (C_Encrypt)");
@@ -155,36 +173,34 @@ function masksKnownText(session: TokenSession, key: Handle, { iv, sealed }: Read
   return mask.every((byte, at) => (byte ^ (KNOWN_TEXT[at] ?? 0)) === sealed[at]);
 }
 
-function opensAndRefuses(
-  session: TokenSession,
-  key: Handle,
-  dialect: GcmDialect,
-  iv: Buffer,
-  sealed: Buffer,
-): boolean {
-  const opened = tryOpen(session, key, dialect, iv, sealed, KNOWN_AAD);
-  if (opened?.equals(KNOWN_TEXT) !== true) return false;
+function opensAndRefuses(trial: Trial, dialect: GcmDialect, iv: Buffer, sealed: Buffer): boolean {
+  const opened = tryOpen(trial, dialect, iv, sealed, KNOWN_AAD);
+  if (!Buffer.isBuffer(opened)) {
+    doubtful(trial, opened);
+    return false;
+  }
+  if (!opened.equals(KNOWN_TEXT)) return false;
   const flipped = Buffer.from(sealed);
   flipped[0] = (flipped[0] ?? 0) ^ 1;
-  if (tryOpen(session, key, dialect, iv, flipped, KNOWN_AAD) !== undefined) return false;
-  return tryOpen(session, key, dialect, iv, sealed, Buffer.from("another text")) === undefined;
+  if (Buffer.isBuffer(tryOpen(trial, dialect, iv, flipped, KNOWN_AAD))) return false;
+  return !Buffer.isBuffer(tryOpen(trial, dialect, iv, sealed, Buffer.from("another text")));
 }
 
+/** Returns the refusal where it does not open. */
 function tryOpen(
-  session: TokenSession,
-  key: Handle,
+  { session, key }: Trial,
   dialect: GcmDialect,
   iv: Buffer,
   sealed: Buffer,
   aad: Buffer,
-): Buffer | undefined {
+): Buffer | TokenFault {
   const { call, data } = decryptCall(dialect, iv, sealed, aad);
   const out = tryCall(session, "trying AES-GCM (C_Decrypt)", (handle) =>
     gcmDecrypt(session, handle, key, call, data),
   );
   if (out.ok) return out.value;
   if (!mayBeRefusal(out.fault)) throw out.fault;
-  return undefined;
+  return out.fault;
 }
 
 /** How this token wants an IV and a sealed text handed over for decryption. */
@@ -200,7 +216,7 @@ export function decryptCall(
 }
 
 /** The same IV over the same text must give the same bytes, or the token did not use it. */
-function isDeterministic(session: TokenSession, key: Handle, ckm: number, first: KnownOutput): boolean {
-  const second = encryptKnown(session, key, ckm, first.ivBefore);
+function isDeterministic(trial: Trial, ckm: number, first: KnownOutput): boolean {
+  const second = encryptKnown(trial, ckm, first.ivBefore);
   return "raw" in second && second.raw.equals(first.raw);
 }

@@ -1,0 +1,57 @@
+// What is learnt of a token's mechanisms by trial: a passing fault teaches nothing for good, and a reading of the
+// keyring forgets nothing.
+
+import { expect, it } from "vitest";
+
+import { mechanismByName } from "../../src/hsm/mechanisms.js";
+import { PATIENT_CALLER } from "../../src/hsm/port.js";
+import { codeOf, PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";
+import { waitFor } from "../support/wait.js";
+
+const token = useFaultyToken();
+const READY = { what: "a host that has tried nothing yet", timeoutMs: 20_000 };
+
+it.each([
+  "C_EncryptInit rv 0x80001234 count=3",
+  "C_EncryptInit rv 0x5 count=9",
+  "C_Decrypt rv 0x80001234 count=6",
+])("a passing %s in the trial of AES-GCM does not rule it out", async (line) => {
+  const opened = token.open();
+  await waitFor(() => opened.hsm.readyHosts === 1, READY);
+  token.fault.set(line);
+  await codeOf(token.encrypt(opened));
+  token.fault.clear();
+  await token.recovers(opened);
+});
+
+it("a reading of the keyring costs no new trial", async () => {
+  const opened = await token.start();
+  await opened.hsm.listKeks();
+  const before = token.fault.calls("C_EncryptInit");
+  await token.encrypt(opened);
+  expect(token.fault.calls("C_EncryptInit") - before).toBe(1);
+});
+
+it("a token that is away in the trial of AES-KWP does not lack it", async () => {
+  const only = "only-mechanisms 0x1080,0x350,0x2109,0x210A,0x210B";
+  const { id } = mechanismByName("aes-kwp");
+  token.fault.set(only);
+  const maker = token.open({ objectName: "kwp" });
+  const label = "kwp@20260101T000000Z";
+  const { keyId } = await maker.hsm.generate({ label, ckaId: "0e".repeat(16), kind: "aes" });
+  const { hsm } = token.open({ objectName: "kwp", requestTimeoutMs: 10_000 });
+  await waitFor(() => hsm.readyHosts === 1, READY);
+  token.fault.set(only, "C_UnwrapKey rv 0x30 count=1");
+  const request = { keyId, mechanism: id, aad: Buffer.from("aad"), data: PLAINTEXT };
+  expect(await codeOf(hsm.encrypt(request, PATIENT_CALLER))).toMatch(/^(done|HSM_UNAVAILABLE)$/);
+});
+
+it("a ciphertext that a token of PKCS#11 v3 refuses costs no host", async () => {
+  const opened = await token.start();
+  const body = await token.encrypt(opened);
+  token.fault.set("C_Decrypt rv 0x42");
+  expect(await codeOf(token.decrypt(opened, body))).toBe("NOT_AUTHENTIC");
+  token.fault.set("C_Encrypt rv 0x21");
+  expect(await codeOf(token.encrypt(opened))).toBe("INPUT_INVALID");
+  expect(opened.ended).toEqual([]);
+});
