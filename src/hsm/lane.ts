@@ -98,11 +98,15 @@ export class Lane {
   #receive(id: number, kind: number, body: Buffer): void {
     const sent = this.#sent.get(id);
     if (sent === undefined) return;
+    // A reply that cannot be read leaves its request waiting for what becomes of the host.
+    const reply: Reply =
+      kind === ReplyKind.done
+        ? { ok: true, body: Buffer.from(body) }
+        : { ok: false, failure: decodeJsonBody(body).value as WireFailure };
     this.#sent.delete(id);
     this.#measure(sent);
     if (sent.control) this.#controls--;
-    if (kind === ReplyKind.done) sent.done({ ok: true, body: Buffer.from(body) });
-    else sent.done({ ok: false, failure: decodeJsonBody(body).value as WireFailure });
+    sent.done(reply);
   }
 
   #measure({ sentAt, control }: Sent): void {

@@ -33,11 +33,16 @@ export type EndCause = "exit" | "signal" | "hang" | "device" | "protocol" | "sta
 const SLOW_SERVICE_MS = 0.4;
 /** Requests that one lane of a fast token may have waiting in its socket. */
 const PIPELINE = 32;
-/** A library may print without end; this much of it is kept for the log. */
-const STDERR_LINES_KEPT = 1;
+/** A process that has not gone by then after SIGKILL hangs in the kernel. */
+const UNKILLABLE_MS = 1_000;
+/** What the token host itself says; whatever else there is comes from the library. */
+const OWN_LINE = /^token host lane \d+: \w+$/m;
 
 export class TokenHost {
+  /** Resolves within a second of a kill, also where the kernel keeps the process (a driver's call, state D). */
   readonly ended: Promise<EndCause>;
+  readonly #end: (cause: EndCause) => void;
+  #givenUp: NodeJS.Timeout | undefined;
   readonly #child: ChildProcess;
   readonly #options: TokenHostOptions;
   readonly #log: Log;
@@ -60,14 +65,16 @@ export class TokenHost {
     this.#child.stderr?.on("data", (chunk: Buffer) => {
       this.#logStderr(chunk);
     });
-    this.ended = new Promise((resolve) => {
-      this.#child.once("error", (error) => {
-        this.#spawnError = error;
-        resolve(this.#finish("start"));
-      });
-      this.#child.once("exit", (_code, signal) => {
-        resolve(this.#finish(signal === null ? "exit" : "signal"));
-      });
+    let end: (cause: EndCause) => void = () => undefined;
+    this.ended = new Promise((resolve) => (end = resolve));
+    this.#end = end;
+    this.#child.once("error", (error) => {
+      this.#spawnError = error;
+      this.#end(this.#finish("start"));
+    });
+    this.#child.once("exit", (_code, signal) => {
+      clearTimeout(this.#givenUp);
+      this.#end(this.#finish(signal === null ? "exit" : "signal"));
     });
   }
 
@@ -170,7 +177,13 @@ export class TokenHost {
   kill(cause: EndCause): void {
     this.#finish(cause);
     // Without a process Node 20 signals the number it finds instead: 0 (our own group), or an earlier child's.
-    if (this.pid !== undefined) this.#child.kill("SIGKILL");
+    const gone = this.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
+    if (gone) return;
+    this.#child.kill("SIGKILL");
+    this.#givenUp ??= setTimeout(() => {
+      this.#log.warn({ pid: this.pid }, "token host does not end after SIGKILL; it is left to the kernel");
+      this.#end(this.#finish(cause));
+    }, UNKILLABLE_MS);
   }
 
   /** Closes the sessions as far as the library lets us within `graceMs`, then ends the process. */
@@ -206,9 +219,11 @@ export class TokenHost {
     return this.#cause;
   }
 
+  /** Libraries trace what they are given, the PIN included: of that only the size is told. */
   #logStderr(chunk: Buffer): void {
-    const lines = chunk.toString("utf8").split("\n").slice(0, STDERR_LINES_KEPT);
-    this.#log.debug({ pid: this.pid, stderr: lines.join(" ").slice(0, 500) }, "token host wrote to stderr");
+    const said = OWN_LINE.exec(chunk.toString("latin1"))?.[0];
+    this.#log.debug({ pid: this.pid, bytes: chunk.length, said }, "token host wrote to stderr");
+    chunk.fill(0);
   }
 }
 

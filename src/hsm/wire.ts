@@ -218,9 +218,10 @@ export class FrameReader {
       at = end;
     }
     this.#keep(bytes, at);
+    chunk.fill(0);
   }
 
-  /** Keeps a copy of what is not yet a whole frame and wipes the chunk it came in from. */
+  /** Keeps a copy of what is not yet a whole frame and wipes what it came in. */
   #keep(bytes: Buffer, from: number): void {
     this.#rest.fill(0);
     this.#rest = from === bytes.length ? Buffer.alloc(0) : Buffer.from(bytes.subarray(from));

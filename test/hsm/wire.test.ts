@@ -70,8 +70,11 @@ describe("the wire", () => {
   });
 
   it("wipes the chunks it has read", () => {
-    const chunk = encodeFrame(1, 1, Buffer.from("secret"));
-    readAll([chunk]);
-    expect(chunk.every((byte) => byte === 0)).toBe(true);
+    const frame = encodeFrame(1, 1, Buffer.from("secret"));
+    for (const at of [0, 3, FRAME_HEADER_BYTES + 2, frame.length]) {
+      const chunks = [Buffer.from(frame.subarray(0, at)), Buffer.from(frame.subarray(at))];
+      expect(readAll(chunks)).toMatchObject([{ id: 1 }]);
+      expect(Buffer.concat(chunks)).toEqual(Buffer.alloc(frame.length));
+    }
   });
 });
