@@ -195,11 +195,6 @@ describe("etcd migrate", () => {
     expect(rest).toEqual([]);
   });
 
-  it("has nothing to do then, and says so", async () => {
-    const { code, stdout } = await kmsPkcs11(migrateArgs());
-    expect([code, stdout]).toEqual([0, expect.stringMatching(/^nothing is left at revision \d+$/m)]);
-  });
-
   it("names what the API does not serve: exit 1", async () => {
     const key = "/registry/gone.example.com/things/e2e/t";
     await cluster.plane.etcd.store.put(key, Buffer.from('{"kind":"Thing"}'));
