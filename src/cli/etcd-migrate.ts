@@ -9,6 +9,7 @@ import { migrate, type Migrated } from "../etcd/migration.js";
 import { EtcdStore } from "../etcd/store.js";
 import { takeSurvey, type Aim, type Survey } from "../etcd/survey.js";
 import { migrateByKubernetes } from "../etcd/version-migration.js";
+import { untilInterrupted } from "./convergence.js";
 import { addEndpointOptions, DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "./etcd-options.js";
 import { EXIT_NO } from "./exit-code.js";
 import { KmsClient } from "./kms-client.js";
@@ -91,7 +92,7 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
       if (before.left === 0) return { keyId, isDryRun: false, before, done: undefined };
       const isDryRun = options.dryRun === true;
       const ports = { store, prefix: options.prefix, api, resources: await ApiResources.discover(api) };
-      const done = await interruptible((signal) =>
+      const done = await untilInterrupted((signal) =>
         withProgress(before, terminal, (onProgress) =>
           options.with === "svm" && !isDryRun
             ? migrateByKubernetes(ports, before, { aim, ...limits, signal, onProgress })
@@ -168,21 +169,5 @@ async function withProgress(
     });
   } finally {
     progress.end();
-  }
-}
-
-/** The first SIGINT or SIGTERM ends the work in an orderly way; the report says what is left. */
-async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const controller = new AbortController();
-  const stop = (): void => {
-    controller.abort();
-  };
-  process.once("SIGINT", stop);
-  process.once("SIGTERM", stop);
-  try {
-    return await work(controller.signal);
-  } finally {
-    process.off("SIGINT", stop);
-    process.off("SIGTERM", stop);
   }
 }
