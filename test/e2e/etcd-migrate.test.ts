@@ -62,7 +62,10 @@ const statusKeyId = async (): Promise<string> => {
 async function rotate(): Promise<string> {
   const before = await statusKeyId();
   const args = ["keys", "rotate", "--key", cluster.token.uri(), "--activate-in", "2s"];
+  // SoftHSM may lose an object of one process while another one writes the token: CKR_OBJECT_HANDLE_INVALID.
+  await node.plugin.stop();
   await kmsPkcs11Ok(args, cluster.token.env);
+  await node.plugin.start();
   return until("the next KEK is active", async () => {
     const keyId = await statusKeyId();
     return keyId === before ? undefined : keyId;
