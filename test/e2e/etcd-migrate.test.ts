@@ -14,6 +14,7 @@ import { kmsPkcs11, kmsPkcs11Ok, MAIN } from "./harness/kms-pkcs11.js";
 import { parallel } from "./harness/parallel.js";
 import { ManagedProcess } from "./harness/process.js";
 import { record } from "./harness/report.js";
+import { SoftHsmToken } from "./harness/softhsm-token.js";
 import { parseStoredObject } from "./harness/stored-object.js";
 import { outputPattern, readRunbook, RunbookShell } from "./harness/runbook.js";
 import { until } from "./harness/wait.js";
@@ -24,6 +25,7 @@ const CONFIG_MAPS = 10;
 const name = (index: number): string => `s-${String(index)}`;
 const local = aescbcProvider();
 
+let token: SoftHsmToken;
 let cluster: KmsCluster;
 let node: Node;
 let kubeconfig: string;
@@ -58,18 +60,12 @@ const statusKeyId = async (): Promise<string> => {
   return (JSON.parse(await kmsPkcs11Ok(args)) as { keyId: string }).keyId;
 };
 
-/** Returns the key_id of the next KEK, active by then. */
-async function rotate(): Promise<string> {
-  const before = await statusKeyId();
-  const args = ["keys", "rotate", "--key", cluster.token.uri(), "--activate-in", "2s"];
-  // SoftHSM may lose an object of one process while another one writes the token: CKR_OBJECT_HANDLE_INVALID.
+/** Makes the next KEK, active since so many days, so that it may be proven at once that the former one is not needed. */
+async function rotate(daysAgo: number): Promise<string> {
   await node.plugin.stop();
-  await kmsPkcs11Ok(args, cluster.token.env);
+  await token.makeKekOfPast(daysAgo);
   await node.plugin.start();
-  return until("the next KEK is active", async () => {
-    const keyId = await statusKeyId();
-    return keyId === before ? undefined : keyId;
-  });
+  return statusKeyId();
 }
 
 /** Secrets of a part of the numbers. */
@@ -80,8 +76,11 @@ async function createSecrets(from: number, to: number): Promise<void> {
 }
 
 beforeAll(async () => {
-  cluster = await KmsCluster.start();
-  node = await cluster.addNode({ config: { keys: { refreshInterval: "1s" } } });
+  token = await SoftHsmToken.create();
+  await token.makeKekOfPast(3);
+  cluster = await KmsCluster.start(token, true);
+  // With a file of its configuration, for the runbook.
+  node = await cluster.addNode({ config: {} });
   const { plugin, apiserver } = node;
   await plugin.start();
   earlier = await statusKeyId();
@@ -98,14 +97,7 @@ beforeAll(async () => {
   const kms = kmsProvider(plugin.places.socket);
   await restartWith({ resources: ["*.*"], providers: [kms, local, identityProvider] });
   await createSecrets((2 * SECRETS) / 3, SECRETS);
-  await kmsPkcs11Ok(
-    ["keys", "rotate", "--key", cluster.token.uri(), "--activate-in", "2s"],
-    cluster.token.env,
-  );
-  active = await until("the second KEK is active", async () => {
-    const keyId = await statusKeyId();
-    return keyId === earlier ? undefined : keyId;
-  });
+  active = await rotate(2);
   kubeconfig = await apiserver.writeKubeconfig();
 });
 
@@ -217,9 +209,9 @@ describe("deploy/runbooks/key-retirement.md", () => {
   it("retires a KEK: its commands print what it says, and everything can be read without that KEK", async () => {
     const { plugin, apiserver } = node;
     const former = active;
-    active = await rotate();
+    active = await rotate(1);
     const shell = await RunbookShell.create(plugin.places.folder, {
-      ...cluster.token.env,
+      ...token.env,
       CONFIG: join(plugin.places.folder, "config.yaml"),
       SOCKET: plugin.places.socket,
       ENCRYPTION: apiserver.encryptionFile,

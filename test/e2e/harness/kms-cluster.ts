@@ -37,10 +37,10 @@ export class KmsCluster {
     this.token = token;
   }
 
-  /** etcd and a token with a KEK; nodes are added. The test must stop it, even when a later step throws. */
-  static async start(token?: HsmToken): Promise<KmsCluster> {
+  /** etcd and a token with a KEK, made here unless it has one; nodes are added. The test must stop it, even when a later step throws. */
+  static async start(token?: HsmToken, hasKek = false): Promise<KmsCluster> {
     const withKek = token ?? (await SoftHsmToken.create());
-    await createKek(withKek);
+    if (!hasKek) await createKek(withKek);
     return new KmsCluster(await ControlPlane.start(), withKek);
   }
 

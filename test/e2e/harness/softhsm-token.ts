@@ -7,10 +7,12 @@ import { copyFile, cp, mkdir, readdir, rename, writeFile } from "node:fs/promise
 import { join } from "node:path";
 import { promisify } from "node:util";
 import type { HsmToken } from "./hsm-token.js";
+import { Pkcs11Client } from "../../support/pkcs11-client.js";
 import { newFolder } from "./run.js";
 
 const run = promisify(execFile);
 const PIN = "1234";
+const DAY_MS = 86_400_000;
 
 const MODULE = [
   "/usr/lib/softhsm/libsofthsm2.so",
@@ -92,5 +94,20 @@ export class SoftHsmToken implements HsmToken {
       "slots.removable = false",
     ];
     await writeFile(this.env.SOFTHSM2_CONF, settings.join("\n"));
+  }
+
+  /**
+   * Makes a generation that has been active since so many days, as `keys create` cannot. No plugin may run: SoftHSM
+   * may lose an object of one process while another one writes the token.
+   */
+  async makeKekOfPast(daysAgo: number, object = "kms-kek"): Promise<void> {
+    const { module: modulePath, label, pinFile, env } = this;
+    const client = new Pkcs11Client({ modulePath, label, pin: PIN, pinFile, env, remove: () => undefined });
+    const instant = new Date(Date.now() - daysAgo * DAY_MS).toISOString().replace(/[-:]|\.\d+/g, "");
+    await client.open();
+    await client.run(({ p11, state }, name) => {
+      state.makeKey({ [p11.CKA_LABEL]: name, [p11.CKA_ID]: Buffer.from(name.slice(-16)) });
+    }, `${object}@${instant}`);
+    await client.exit();
   }
 }
