@@ -3,8 +3,8 @@
 import type { Handle } from "pkcs11js";
 import type { KekRecord } from "../hsm/wire.js";
 import { TokenFault } from "./ckr.js";
-import type { KwpWay } from "./mechanisms/aes-kwp.js";
 import type { GcmDialect } from "./mechanisms/gcm-dialect.js";
+import type { KwpWay } from "./mechanisms/kwp-way.js";
 
 /** Of v3.0, unknown to pkcs11js. */
 export const CKK_SHA256_HMAC = 0x2b;

@@ -1,29 +1,18 @@
 // AES key wrap with padding (RFC 5649, NIST SP 800-38F) over a digest of the associated data, the
 // length and the plaintext: KWP takes no associated data, so its digest is wrapped along and compared on the way back.
-// By C_Encrypt where the token offers it so, else by wrapping a session object. Body: the wrapped bytes.
+// Body: the wrapped bytes.
 import { createHash, timingSafeEqual } from "node:crypto";
-import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
+import type { Handle } from "pkcs11js";
 import { TokenFault } from "../ckr.js";
 import { aesKeyOf, type Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
-import { mayBeRefusal, tryCall } from "../trial.js";
+import { findWay, SEMIBLOCK_BYTES, type KwpWay } from "./kwp-way.js";
 import type { Performer } from "./performer.js";
 
-/** CKM_AES_KEY_WRAP_KWP of v3.0; CKM_AES_KEY_WRAP_PAD, which is RFC 5649 on some tokens and PKCS#7 on others. */
-const KWP_NUMBERS = [0x210b, 0x210a] as const;
 const DIGEST_BYTES = 32;
 /** The plaintext's own length: SoftHSM 2.6 hands an unwrapped key back with its padding. */
 const LENGTH_BYTES = 2;
 const HEADER_BYTES = DIGEST_BYTES + LENGTH_BYTES;
-const SEMIBLOCK_BYTES = 8;
-
-type Way = (session: TokenSession, handle: Handle, key: Handle, bytes: Buffer) => Buffer;
-
-/** How a token wraps. */
-export interface KwpWay {
-  readonly wrap: Way;
-  readonly unwrap: Way;
-}
 
 export const aesKwp: Performer = { encrypt, decrypt };
 
@@ -66,82 +55,4 @@ function digestOf(aad: Uint8Array): Buffer {
 
 function wayOf(session: TokenSession, kek: Kek, key: Handle): KwpWay {
   return (kek.learnt.kwp ??= findWay(session, key));
-}
-
-/** @throws TokenFault MECHANISM_UNSUPPORTED, or why the token cannot be asked now */
-function findWay(session: TokenSession, key: Handle): KwpWay {
-  // Two lengths tell RFC 5649 from PKCS#7 padding under RFC 3394: 24 bytes give 32 here and 40 there.
-  const text = Buffer.alloc(24, 0x5a);
-  let refusal = "";
-  for (const ckm of KWP_NUMBERS) {
-    for (const way of [byEncrypt(ckm), byWrap(ckm)]) {
-      const out = tryCall(session, "trying AES-KWP", (handle) => way.wrap(session, handle, key, text));
-      const wrapped = out.ok && out.value.length === text.length + SEMIBLOCK_BYTES ? out.value : undefined;
-      const back =
-        wrapped && tryCall(session, "trying AES-KWP", (handle) => way.unwrap(session, handle, key, wrapped));
-      if (back?.ok === true && back.value.equals(text)) return way;
-      for (const tried of [out, back]) {
-        if (tried === undefined || tried.ok) continue;
-        if (!mayBeRefusal(tried.fault)) throw tried.fault;
-        refusal = tried.fault.message;
-      }
-    }
-  }
-  throw new TokenFault(
-    "setup",
-    "MECHANISM_UNSUPPORTED",
-    `the token does not perform AES-KWP with this KEK ${refusal}`.trimEnd(),
-  );
-}
-
-function byEncrypt(ckm: number): KwpWay {
-  const mechanism: Mechanism = { mechanism: ckm };
-  return {
-    wrap: ({ lib }, handle, key, bytes) => {
-      lib.C_EncryptInit(handle, mechanism, key);
-      return lib.C_Encrypt(handle, bytes, Buffer.alloc(bytes.length + 64));
-    },
-    unwrap: ({ lib }, handle, key, bytes) => {
-      lib.C_DecryptInit(handle, mechanism, key);
-      return lib.C_Decrypt(handle, bytes, Buffer.alloc(bytes.length + 64));
-    },
-  };
-}
-
-/** The bytes become a session object for as long as the call takes. */
-function byWrap(ckm: number): KwpWay {
-  const mechanism: Mechanism = { mechanism: ckm };
-  return {
-    wrap: ({ lib }, handle, key, bytes) => {
-      const object = lib.C_CreateObject(handle, [
-        ...carrierTemplate(),
-        { type: pkcs11js.CKA_VALUE, value: bytes },
-      ]);
-      try {
-        return lib.C_WrapKey(handle, mechanism, key, object, Buffer.alloc(bytes.length + 64));
-      } finally {
-        lib.C_DestroyObject(handle, object);
-      }
-    },
-    unwrap: ({ lib }, handle, key, bytes) => {
-      const object = lib.C_UnwrapKey(handle, mechanism, key, bytes, carrierTemplate());
-      try {
-        const [value] = lib.C_GetAttributeValue(handle, object, [{ type: pkcs11js.CKA_VALUE }]);
-        return Buffer.isBuffer(value?.value) ? value.value : Buffer.alloc(0);
-      } finally {
-        lib.C_DestroyObject(handle, object);
-      }
-    },
-  };
-}
-
-function carrierTemplate(): { type: number; value: number | boolean }[] {
-  return [
-    { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
-    { type: pkcs11js.CKA_KEY_TYPE, value: pkcs11js.CKK_GENERIC_SECRET },
-    { type: pkcs11js.CKA_TOKEN, value: false },
-    { type: pkcs11js.CKA_PRIVATE, value: true },
-    { type: pkcs11js.CKA_SENSITIVE, value: false },
-    { type: pkcs11js.CKA_EXTRACTABLE, value: true },
-  ];
 }
