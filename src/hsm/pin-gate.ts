@@ -46,6 +46,8 @@ export class PinGate {
   readonly #options: PinGateOptions;
   readonly #history: PinHistory;
   readonly #resting = new Map<string, Rest>();
+  /** The stamp of the PIN that last logged in, by token: what has no answer then is an outage, not a wrong PIN. */
+  readonly #proven = new Map<string, string>();
   /** The token whose record forbids another attempt. */
   #latched: string | undefined;
   #turn: Promise<void> = Promise.resolve();
@@ -126,12 +128,14 @@ export class PinGate {
     this.#history.put(name, begun);
     try {
       await attempt();
+      this.#proven.set(name, stamp);
       this.#history.put(name, undefined);
     } catch (error) {
       const refusal = KmsError.from(error);
       const { pin } = error instanceof HostFailure ? error.failure : {};
       if (pin === "wrong") {
         this.#latched = name;
+        this.#proven.delete(name);
         this.#history.put(name, { stamp, reason: refusal.message, at: begun.at });
       } else if (pin === "unspent") {
         this.#history.put(name, before);
@@ -152,7 +156,8 @@ export class PinGate {
     if (record?.stamp !== stamp) return;
     const { unanswered } = record;
     const counted = token.pinCountLow || token.pinFinalTry;
-    if (unanswered !== undefined && unanswered < MOST_UNANSWERED && !counted) return;
+    const mayGoOn = this.#proven.get(name) === stamp || (unanswered ?? 0) < MOST_UNANSWERED;
+    if (unanswered !== undefined && mayGoOn && !counted) return;
     this.#latched = name;
     throw new KmsError(
       "PIN_REFUSED",

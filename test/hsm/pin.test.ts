@@ -166,6 +166,21 @@ describe("a login without an answer", () => {
     expect(readFileSync(record(), "utf8").trim()).toBe("{}");
   });
 
+  it.each(["C_Login abort", "C_Login rv 0x5"])(
+    "is made for as long as an outage lasts (%s) with a PIN that has logged in before",
+    async (line) => {
+      writeFileSync(pinFile, token.softHsm.pin);
+      const opened = open();
+      await token.recovers(opened);
+      token.fault.set(line);
+      const before = logins();
+      for (const pid of opened.hsm.pids) process.kill(pid, "SIGKILL");
+      await waitFor(() => logins() - before >= 4, { what: "four logins", timeoutMs: 20_000 });
+      token.fault.clear();
+      await token.recovers(opened);
+    },
+  );
+
   it("is none where the token is away and says so", async () => {
     writeFileSync(pinFile, token.softHsm.pin);
     token.fault.set("C_Login rv 0x30");
