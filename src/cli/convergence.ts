@@ -47,11 +47,13 @@ export async function waitForConvergence(wait: Wait): Promise<Outcome> {
 }
 
 function tellChanges(places: readonly Place[], told: Map<string, string>, terminal: Terminal): void {
-  for (const { name, state, detail } of places) {
-    const line = `${name}: ${state}, ${detail}`;
-    if (told.get(name) === line) continue;
-    told.set(name, line);
-    terminal.err(line);
+  for (const place of places) {
+    const { name, state, detail } = place;
+    // A node that is ready proves the key again and again: the time of the last proof is no news.
+    const news = isReady(place) ? state : `${state}, ${detail}`;
+    if (told.get(name) === news) continue;
+    told.set(name, news);
+    terminal.err(`${name}: ${state}, ${detail}`);
   }
 }
 

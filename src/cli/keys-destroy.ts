@@ -7,7 +7,7 @@ import { KmsError } from "../errors.js";
 import type { Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../serve.js";
 import { findKey, viewKeyring, type ViewedKey } from "./keyring-view.js";
-import { requireNeverUsed } from "./never-used.js";
+import { requireLeft, requireNeverUsed } from "./never-used.js";
 import { parseNodes } from "./node-client.js";
 import { audited } from "./operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
@@ -28,7 +28,7 @@ export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
     .argument("<key_id>", "the key_id, as keys list shows it")
     .option(
       "--nodes <url,...>",
-      "for a standby KEK, every node's plugin, such as http://127.0.0.1:8090: enough if none of them has used it",
+      "every node's plugin, such as http://127.0.0.1:8090: refuses if one still uses the KEK; a proof for a standby KEK",
     )
     .addHelpText(
       "after",
@@ -37,7 +37,8 @@ The active KEK is refused. Any other one wants a proof that nothing is under it,
 terminal the key_id has to be typed as well. With several tokens, a repeat finishes what failed on one of them.
 
 A standby KEK has protected nothing if no node has activated it. This machine's clock does not show that, a node's may
-be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant.
+be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant. Where nodes have tokens
+of their own, --nodes also shows that none lacks the successor of a retired KEK and goes on encrypting under it.
 
 Example:
   kms-pkcs11 etcd usage --report usage.json
@@ -111,9 +112,10 @@ async function requireUnneeded(
   options: DestroyOptions,
 ): Promise<string> {
   const { state, activation, record } = key;
-  if (state !== "standby" || activation === undefined || nodes.length === 0)
-    return requireDisuse(key, schedule, settings, options);
-  return requireNeverUsed(record.keyId, activation, nodes);
+  if (state === "standby" && activation !== undefined && nodes.length > 0)
+    return requireNeverUsed(record.keyId, activation, nodes);
+  await requireLeft(record.keyId, nodes);
+  return requireDisuse(key, schedule, settings, options);
 }
 
 /** Asks on a terminal for the key_id to be typed. @throws KmsError TOKEN_REFUSED */

@@ -1,5 +1,6 @@
-// A standby KEK that no node has used protects nothing and may go without a proof. The nodes have to say so
-// themselves: this machine's clock may be behind theirs, and what it takes for standby may be active there.
+// What nodes say of a KEK that is to be destroyed. A standby one that none has used protects nothing and may go without
+// a proof; the nodes have to say so themselves: this machine's clock may be behind theirs, and what it takes for standby
+// may be active there. A retired one may still be active on a node whose clone lacks its successor.
 import { KmsError } from "../errors.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
 
@@ -25,6 +26,18 @@ export async function requireNeverUsed(
   if (activation - Date.now() < CANCEL_MARGIN_MS)
     throw new KmsError("TOKEN_REFUSED", `${keyId} is about to become active; nothing was destroyed`);
   return `standby, and used by none of ${nodes.map(({ href }) => href).join(", ")}`;
+}
+
+/** @throws KmsError TOKEN_REFUSED when a node encrypts under the KEK; PEER_UNREACHABLE when one does not answer */
+export async function requireLeft(keyId: string, nodes: readonly URL[]): Promise<void> {
+  const keyrings = await Promise.all(nodes.map((node) => readNode(node)));
+  keyrings.forEach(({ activeKeyId, publishedKeyId }, index) => {
+    if (activeKeyId !== keyId && publishedKeyId !== keyId) return;
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `${nodes[index]?.href ?? ""}: ${keyId} is active there; does that node lack its successor? nothing was destroyed`,
+    );
+  });
 }
 
 function refusalOf(

@@ -158,6 +158,7 @@ describe("keys rotate --nodes", () => {
       1,
       expect.stringMatching(/rotation aborted, .* destroyed again: .*clone it there/),
     ]);
+    expect(stderr.split(`${near.url}/keys: ready`)).toHaveLength(2);
     expect(said).toMatchObject({
       converged: false,
       interrupted: false,

@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 
 import { afterEach, describe, expect, it } from "vitest";
 
-import { requireNeverUsed } from "../../src/cli/never-used.js";
+import { requireLeft, requireNeverUsed } from "../../src/cli/never-used.js";
 import { parseNodes, readNode, type NodeKeyring } from "../../src/cli/node-client.js";
 import { compareNodes, readNodes } from "../../src/cli/node-comparison.js";
 import { clockWarnings, look } from "../../src/cli/places.js";
@@ -169,5 +169,22 @@ describe("a look at the nodes", () => {
       `${String(urls[2])}: held back: why`,
       `${String(urls[2])} has s active, ${String(urls[0])} a`,
     ]);
+  });
+});
+
+describe("a retired KEK", () => {
+  it("may not be destroyed while a node still encrypts under it, or does not answer", async () => {
+    const others = { activeKeyId: "b", publishedKeyId: "b" };
+    const refusal = async (...urls: Promise<URL>[]): Promise<string> =>
+      requireLeft("a", await Promise.all(urls)).then(() => "none", String);
+    expect(await refusal(node(others), node(others))).toBe("none");
+    expect(await refusal(node(others), node())).toMatch(/a is active there/);
+    expect(await refusal(node({ ...others, publishedKeyId: "a" }))).toMatch(/a is active there/);
+    expect(
+      await refusal(
+        node(others),
+        serve((_q, response) => response.writeHead(500).end()),
+      ),
+    ).toMatch(/HTTP 500/);
   });
 });

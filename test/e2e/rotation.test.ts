@@ -6,7 +6,7 @@ import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
 import { changeOver } from "./harness/change-over.js";
 import { compareNodes, nodeUrls, rotateKek, storedKeyIds, type Rotated } from "./harness/keyring.js";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
-import { kmsPkcs11Ok } from "./harness/kms-pkcs11.js";
+import { kmsPkcs11, kmsPkcs11Ok } from "./harness/kms-pkcs11.js";
 import { Load } from "./harness/load.js";
 import { record } from "./harness/report.js";
 import { SoftHsmToken } from "./harness/softhsm-token.js";
@@ -200,6 +200,17 @@ describe("three nodes on clones, one of which gets the new KEK late", () => {
     const { code, stdout } = await compareNodes(cluster.plugins);
     expect(code).toBe(1);
     expect(stdout).toContain(`http://${late.plugin.places.http}/keys has no retired`);
+    const destroy = [
+      "keys",
+      "destroy",
+      former,
+      "--i-understand-data-is-lost",
+      former,
+      "--key",
+      original.uri(),
+    ];
+    const refused = await kmsPkcs11([...destroy, "--nodes", nodeUrls(cluster.plugins)], original.env);
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("is active there")]);
     expect(load.failures).toEqual([]);
   });
 
