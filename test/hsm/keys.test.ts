@@ -171,6 +171,19 @@ it("a token that chooses short ids gives each key an id of its own", async () =>
 });
 
 describe("a failing token", () => {
+  it("whose objects vanish while they are read is read again", async () => {
+    const hsm = open(fault, "vanish");
+    const label = "vanish@20260101T000000Z";
+    const { keyId } = await hsm.generate({ label, ckaId: "07", kind: "aes" });
+    for (const calls of ["C_GetAttributeValue", "C_EncryptInit"]) {
+      fault.set(`${calls} rv 0x82 count=1`);
+      expect(keyIds(await hsm.listKeks())).toEqual([keyId]);
+    }
+    fault.set("C_GetAttributeValue rv 0x82");
+    await expect(hsm.listKeks()).rejects.toMatchObject({ code: "KEY_MISSING" });
+    fault.clear();
+  });
+
   // CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED, which some tokens also give for what they do not offer.
   it.each(["C_Encrypt rv 0x05 count=1", "C_EncryptInit rv 0x06 count=2", "C_Encrypt rv 0x05 p=0.1"])(
     "%s does not rename a key",
