@@ -4,13 +4,18 @@
 import { describe, expect, it } from "vitest";
 
 import { codeOf, useFaultyToken } from "../support/faulty-token.js";
+import { createNss } from "../support/nss.js";
+import { createSoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 
 const ENDED_IN_TIME = /^(DEADLINE|HSM_UNAVAILABLE)$/;
 const LIMIT = { timeoutMs: 20_000 };
 
-describe("with an AES KEK", () => {
-  const token = useFaultyToken();
+describe.each([
+  ["SoftHSM", createSoftHsm],
+  ["NSS softokn", createNss],
+])("with an AES KEK on %s", (_name, create) => {
+  const token = useFaultyToken("aes", create);
 
   it("a hang in C_Decrypt ends requests by their deadline while the state stays at hand", async () => {
     const opened = await token.start();
@@ -40,45 +45,6 @@ describe("with an AES KEK", () => {
       await token.recovers(opened);
     },
   );
-
-  it("a hang in every reading takes no host away from requests but the one that it began on", async () => {
-    const opened = await token.start({ hosts: 2, requestTimeoutMs: 1_500 });
-    token.fault.set("C_FindObjects hang");
-    const outcomes: string[] = [];
-    const reading = codeOf(opened.hsm.listKeks()).then((code) => outcomes.push(code));
-    const codes = new Set<string>();
-    while (outcomes.length === 0) codes.add(await codeOf(token.encrypt(opened)));
-    await reading;
-    expect(outcomes).toEqual(["HSM_UNAVAILABLE"]);
-    expect(await codeOf(opened.hsm.listKeks())).toBe("HSM_UNAVAILABLE");
-    expect([...codes]).toEqual(["done"]);
-    token.fault.clear();
-    await waitFor(async () => (await codeOf(opened.hsm.listKeks())) === "done", {
-      what: "a reading",
-      ...LIMIT,
-    });
-  });
-
-  it("a reading goes on with the warm host where the serving one hangs in it", async () => {
-    const opened = await token.start({ hosts: 2, requestTimeoutMs: 300 });
-    token.fault.set(`C_FindObjects hang once=${token.fault.path("reading")}`);
-    expect(await opened.hsm.listKeks()).toMatchObject([{ keyId: token.keyId }]);
-  });
-
-  it("a slow reading leaves a host free for requests", async () => {
-    const opened = await token.start({ hosts: 2, requestTimeoutMs: 2_900 });
-    token.fault.set("C_FindObjectsInit sleep 1500", "log C_FindObjectsInit");
-    const before = token.fault.calls("C_FindObjectsInit");
-    const reading = opened.hsm.listKeks();
-    await waitFor(() => token.fault.calls("C_FindObjectsInit") > before, {
-      what: "a reading",
-      intervalMs: 5,
-    });
-    expect(await codeOf(token.encrypt(opened))).toBe("done");
-    expect(token.fault.log()).toEqual([]);
-    expect(await reading).toHaveLength(1);
-    expect(await codeOf(token.encrypt(opened))).toBe("done");
-  });
 
   it("a hang in the login after a logout keeps nobody from logging in later", async () => {
     const opened = await token.start({ startTimeoutMs: 1_000 });
@@ -132,6 +98,49 @@ describe("with an AES KEK", () => {
     await waitFor(() => opened.ended.includes("hang"), { what: "the hung host's end", ...LIMIT });
     await waitFor(() => opened.hsm.readyHosts === 2, { what: "its successor", ...LIMIT });
     expect(opened.hsm.pids).not.toContain(serving);
+  });
+});
+
+describe("in the readings of several hosts", () => {
+  const token = useFaultyToken();
+
+  it("a hang in every reading takes no host away from requests but the one that it began on", async () => {
+    const opened = await token.start({ hosts: 2, requestTimeoutMs: 1_500 });
+    token.fault.set("C_FindObjects hang");
+    const outcomes: string[] = [];
+    const reading = codeOf(opened.hsm.listKeks()).then((code) => outcomes.push(code));
+    const codes = new Set<string>();
+    while (outcomes.length === 0) codes.add(await codeOf(token.encrypt(opened)));
+    await reading;
+    expect(outcomes).toEqual(["HSM_UNAVAILABLE"]);
+    expect(await codeOf(opened.hsm.listKeks())).toBe("HSM_UNAVAILABLE");
+    expect([...codes]).toEqual(["done"]);
+    token.fault.clear();
+    await waitFor(async () => (await codeOf(opened.hsm.listKeks())) === "done", {
+      what: "a reading",
+      ...LIMIT,
+    });
+  });
+
+  it("a reading goes on with the warm host where the serving one hangs in it", async () => {
+    const opened = await token.start({ hosts: 2, requestTimeoutMs: 300 });
+    token.fault.set(`C_FindObjects hang once=${token.fault.path("reading")}`);
+    expect(await opened.hsm.listKeks()).toMatchObject([{ keyId: token.keyId }]);
+  });
+
+  it("a slow reading leaves a host free for requests", async () => {
+    const opened = await token.start({ hosts: 2, requestTimeoutMs: 2_900 });
+    token.fault.set("C_FindObjectsInit sleep 1500", "log C_FindObjectsInit");
+    const before = token.fault.calls("C_FindObjectsInit");
+    const reading = opened.hsm.listKeks();
+    await waitFor(() => token.fault.calls("C_FindObjectsInit") > before, {
+      what: "a reading",
+      intervalMs: 5,
+    });
+    expect(await codeOf(token.encrypt(opened))).toBe("done");
+    expect(token.fault.log()).toEqual([]);
+    expect(await reading).toHaveLength(1);
+    expect(await codeOf(token.encrypt(opened))).toBe("done");
   });
 });
 

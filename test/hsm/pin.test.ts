@@ -69,7 +69,7 @@ it("a corrected PIN file is taken up without a restart, and its refusal forgotte
   const opened = open();
   await refusal(opened, "CKR_PIN_INCORRECT");
   const before = logins();
-  writeFileSync(pinFile, token.softHsm.pin);
+  writeFileSync(pinFile, token.fault.pin);
   await token.recovers(opened);
   await waitFor(() => opened.hsm.readyHosts === 2, { what: "both hosts", timeoutMs: 20_000 });
   expect(logins() - before).toBe(2);
@@ -80,7 +80,7 @@ it("a locked token is left alone, and says so", async () => {
   const counter = token.fault.path("locked");
   writeFileSync(counter, "3\n");
   token.fault.set(`pin-counter 3 ${counter}`);
-  writeFileSync(pinFile, token.softHsm.pin);
+  writeFileSync(pinFile, token.fault.pin);
   const before = logins();
   await refusal(open(), "is locked");
   expect(logins()).toBe(before);
@@ -91,7 +91,7 @@ it("the last attempt is spent only by an operator who says so", async () => {
   token.fault.set(`pin-counter 2 ${counter}`);
   const first = open();
   await refusal(first, "CKR_PIN_INCORRECT");
-  writeFileSync(pinFile, token.softHsm.pin);
+  writeFileSync(pinFile, token.fault.pin);
   const before = logins();
   await refusal(first, "one PIN attempt left");
   expect(logins()).toBe(before);
@@ -101,7 +101,7 @@ it("the last attempt is spent only by an operator who says so", async () => {
 
 it("flags are read before a login that follows a logout, too", async () => {
   const counter = token.fault.path("flags");
-  writeFileSync(pinFile, token.softHsm.pin);
+  writeFileSync(pinFile, token.fault.pin);
   const opened = open({ hosts: 1 });
   await token.recovers(opened);
   // Another node has spent all attempts but one.
@@ -121,7 +121,7 @@ it("a missing PIN file costs no attempt, and its appearance is noticed", async (
     timeoutMs: 20_000,
   });
   expect(logins()).toBe(before);
-  writeFileSync(pinFile, token.softHsm.pin);
+  writeFileSync(pinFile, token.fault.pin);
   await token.recovers(opened);
 });
 
@@ -143,7 +143,7 @@ describe("a login without an answer", () => {
     token.fault.set(`pin-counter 5 ${counter()} ${flags}`);
     const opened = open();
     await refusal(opened, "no clear answer");
-    writeFileSync(pinFile, token.softHsm.pin);
+    writeFileSync(pinFile, token.fault.pin);
     await token.recovers(opened);
   });
 
@@ -160,7 +160,7 @@ describe("a login without an answer", () => {
   });
 
   it.each(["C_Login segv after", "C_Login rv 0x5"])("by a passing %s costs nobody anything", async (line) => {
-    writeFileSync(pinFile, token.softHsm.pin);
+    writeFileSync(pinFile, token.fault.pin);
     token.fault.set(`${line} once=${token.fault.path(`once-${basename(folder)}`)}`);
     await token.recovers(open({ hosts: 1 }));
     expect(readFileSync(record(), "utf8").trim()).toBe("{}");
@@ -182,7 +182,7 @@ describe("a login without an answer", () => {
   );
 
   it("is none where the token is away and says so", async () => {
-    writeFileSync(pinFile, token.softHsm.pin);
+    writeFileSync(pinFile, token.fault.pin);
     token.fault.set("C_Login rv 0x30");
     const before = logins();
     const opened = open();
@@ -195,7 +195,7 @@ describe("a login without an answer", () => {
 it.each(["0xA3", "0xA4"])(
   "a token that refuses every PIN by %s is tried again when it may have been repaired, and no sooner",
   async (rv) => {
-    writeFileSync(pinFile, token.softHsm.pin);
+    writeFileSync(pinFile, token.fault.pin);
     token.fault.set(`C_Login rv ${rv}`);
     const before = logins();
     const opened = open();
@@ -211,7 +211,7 @@ it.each(["0xA3", "0xA4"])(
 );
 
 it("a running host that is logged out spends no login on each request", async () => {
-  writeFileSync(pinFile, token.softHsm.pin);
+  writeFileSync(pinFile, token.fault.pin);
   const opened = open({ hosts: 1 });
   await token.recovers(opened);
   token.fault.set("logout", "C_Login rv 0xA4");
@@ -227,7 +227,7 @@ it("a state directory that cannot be written stops nobody, and a wrong PIN is re
   await refusal(opened, "CKR_PIN_INCORRECT");
   await refusal(opened, "CKR_PIN_INCORRECT");
   expect(logins() - before).toBe(1);
-  writeFileSync(pinFile, token.softHsm.pin);
+  writeFileSync(pinFile, token.fault.pin);
   await token.recovers(opened);
 });
 
@@ -259,7 +259,7 @@ it.each<[string, () => PinSource]>([
     await opened.hsm.stop(200);
   }
   expect(logins() - before).toBe(1);
-  pin = token.softHsm.pin;
+  pin = token.fault.pin;
   const corrected = start();
   await refusal(corrected, "not tried again");
   rmSync(record());

@@ -1,5 +1,5 @@
-// What tests of the HSM layer share: one SoftHSM token a file, the fault module in front of it, a KEK on it, and
-// token hosts that are gone when the test is.
+// What tests of the HSM layer share: one token (SoftHSM, or another library's) a suite, the fault module in front of
+// it, a KEK on it, and token hosts that are gone when the test is.
 
 import { afterAll, afterEach, beforeAll } from "vitest";
 
@@ -7,7 +7,8 @@ import { KmsError } from "../../src/errors.js";
 import { PATIENT_CALLER, type Caller } from "../../src/hsm/port.js";
 import type { KekKind } from "../../src/hsm/mechanisms.js";
 import { FaultModule } from "./fault-module.js";
-import { createSoftHsm, type SoftHsm } from "./softhsm.js";
+import { createSoftHsm } from "./softhsm.js";
+import type { TestToken } from "./token.js";
 import { openToken, type OpenedToken, type OpenOptions } from "./token-hsm.js";
 import { waitFor } from "./wait.js";
 
@@ -20,7 +21,6 @@ const MECHANISM = { aes: 1, hmac: 5 } as const;
 
 export interface FaultyToken {
   readonly fault: FaultModule;
-  readonly softHsm: SoftHsm;
   readonly keyId: string;
   /** Opens the token; nothing need be ready yet. */
   open(options?: OpenOptions): OpenedToken;
@@ -38,10 +38,16 @@ export const codeOf = (work: Promise<unknown>): Promise<string> =>
     (error: unknown) => KmsError.from(error).code,
   );
 
-/** @param kind of the KEK; AES-GCM or HMAC-KDF under it */
-export function useFaultyToken(kind: Extract<KekKind, "aes" | "hmac"> = "aes"): FaultyToken {
+/**
+ * @param kind of the KEK; AES-GCM or HMAC-KDF under it
+ * @param create makes the token behind the fault module
+ */
+export function useFaultyToken(
+  kind: Extract<KekKind, "aes" | "hmac"> = "aes",
+  create: () => TestToken = createSoftHsm,
+): FaultyToken {
   let opened: OpenedToken[] = [];
-  const made: { softHsm?: SoftHsm; fault?: FaultModule; keyId?: string } = {};
+  const made: { behind?: TestToken; fault?: FaultModule; keyId?: string } = {};
   const need = <T>(value: T | undefined): T => {
     if (value === undefined) throw new Error("only inside a test");
     return value;
@@ -55,9 +61,6 @@ export function useFaultyToken(kind: Extract<KekKind, "aes" | "hmac"> = "aes"): 
   const token: FaultyToken = {
     get fault() {
       return need(made.fault);
-    },
-    get softHsm() {
-      return need(made.softHsm);
     },
     get keyId() {
       return need(made.keyId);
@@ -84,8 +87,8 @@ export function useFaultyToken(kind: Extract<KekKind, "aes" | "hmac"> = "aes"): 
   };
 
   beforeAll(async () => {
-    made.softHsm = createSoftHsm();
-    made.fault = new FaultModule(made.softHsm);
+    made.behind = create();
+    made.fault = new FaultModule(made.behind);
     const { hsm } = openToken(made.fault);
     const label = "kms-kek@20260101T000000Z";
     made.keyId = (await hsm.generate({ label, ckaId: "0a".repeat(16), kind })).keyId;
@@ -98,7 +101,7 @@ export function useFaultyToken(kind: Extract<KekKind, "aes" | "hmac"> = "aes"): 
   });
   afterAll(() => {
     made.fault?.remove();
-    made.softHsm?.remove();
+    made.behind?.remove();
   });
   return token;
 }
