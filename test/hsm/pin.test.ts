@@ -169,7 +169,7 @@ describe("a login without an answer", () => {
   it.each(["C_Login abort", "C_Login rv 0x5"])(
     "is made for as long as an outage lasts (%s) with a PIN that has logged in before",
     async (line) => {
-      writeFileSync(pinFile, token.softHsm.pin);
+      writeFileSync(pinFile, token.fault.pin);
       const opened = open();
       await token.recovers(opened);
       token.fault.set(line);
