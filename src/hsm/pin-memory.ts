@@ -1,8 +1,8 @@
 // What is remembered of logins in the state directory, so that a restart does not spend another attempt. The file
 // holds names of tokens (digests), metadata of PIN sources and dates: nothing that narrows a PIN down.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { PinMemory, PinRecord } from "./pin-history.js";
+import { readStateFile, writeStateFile } from "./state-file.js";
 
 const FILE = "pin-refused.json";
 
@@ -25,12 +25,10 @@ export class VolatilePinMemory implements PinMemory {
 
 export class FilePinMemory implements PinMemory {
   readonly place: string;
-  readonly #directory: string;
   #last: Records = {};
 
   /** @param directory the state directory; made with mode 0700 when it is first needed */
   constructor(directory: string) {
-    this.#directory = directory;
     this.place = join(directory, FILE);
   }
 
@@ -44,16 +42,14 @@ export class FilePinMemory implements PinMemory {
     if (record === undefined && all[token] === undefined) return;
     const others = Object.entries(all).filter(([name]) => name !== token);
     const next = Object.fromEntries(record === undefined ? others : [...others, [token, record]]);
-    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    writeFileSync(`${this.place}.new`, JSON.stringify(next, null, 2) + "\n", { mode: 0o600 });
-    renameSync(`${this.place}.new`, this.place);
+    writeStateFile(this.place, next);
     this.#last = next;
   }
 
   /** A file that is not there holds nothing; of one that cannot be read or is damaged, what it held last counts. */
   #readAll(): Records {
     try {
-      const parsed: unknown = JSON.parse(readFileSync(this.place, "utf8"));
+      const parsed: unknown = readStateFile(this.place);
       if (typeof parsed === "object" && parsed !== null) this.#last = parsed as Records;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") this.#last = {};

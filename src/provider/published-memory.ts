@@ -1,7 +1,7 @@
 // The last published key_id in the state directory, so that a restart with the clock behind does not go back
 // to an earlier KEK. Public data; a file that is missing or damaged counts as none.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { readStateFile, writeStateFile } from "../hsm/state-file.js";
 import type { Log } from "../log.js";
 import type { Published, PublishedMemory } from "./active-key.js";
 
@@ -10,18 +10,18 @@ const FILE = "published-key.json";
 export const NO_PUBLISHED_MEMORY: PublishedMemory = { load: () => undefined, save: () => undefined };
 
 export class FilePublishedMemory implements PublishedMemory {
-  readonly #directory: string;
+  readonly #path: string;
   readonly #log: Log;
 
   /** @param directory the state directory; made with mode 0700 when it is first needed */
   constructor(directory: string, log: Log) {
-    this.#directory = directory;
+    this.#path = join(directory, FILE);
     this.#log = log;
   }
 
   load(): Published | undefined {
     try {
-      const parsed: unknown = JSON.parse(readFileSync(join(this.#directory, FILE), "utf8"));
+      const parsed: unknown = readStateFile(this.#path);
       return isPublished(parsed) ? parsed : undefined;
     } catch {
       return undefined;
@@ -30,10 +30,7 @@ export class FilePublishedMemory implements PublishedMemory {
 
   save(published: Published): void {
     try {
-      mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-      const path = join(this.#directory, FILE);
-      writeFileSync(`${path}.new`, JSON.stringify(published) + "\n", { mode: 0o600 });
-      renameSync(`${path}.new`, path);
+      writeStateFile(this.#path, published);
     } catch (error) {
       this.#log.warn({ err: error }, "cannot record the active key_id in the state directory");
     }

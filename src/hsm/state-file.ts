@@ -1,0 +1,39 @@
+// Small JSON files of the state directory, read and written while requests are served: nothing found in their place
+// may hold the process up, and a write goes to no file but ours.
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname } from "node:path";
+
+const MAX_BYTES = 1 << 20;
+
+/** @throws NodeJS.ErrnoException ENOENT where there is none; SyntaxError, or an Error for what is no state file */
+export function readStateFile(path: string): unknown {
+  // Without O_NONBLOCK a pipe would keep every request waiting for its writer.
+  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  try {
+    const stat = fstatSync(file);
+    if (!stat.isFile() || stat.size > MAX_BYTES) throw new Error(`${path} is no state file`);
+    return JSON.parse(readFileSync(file, "utf8"));
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Replaces the file whole; makes its folder, mode 0700, if need be. @throws NodeJS.ErrnoException */
+export function writeStateFile(path: string, value: unknown): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const draft = `${path}.${String(process.pid)}.new`;
+  rmSync(draft, { force: true });
+  // "wx" follows no link.
+  writeFileSync(draft, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600, flag: "wx" });
+  renameSync(draft, path);
+}

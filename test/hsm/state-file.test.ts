@@ -1,0 +1,49 @@
+import { execFileSync } from "node:child_process";
+import { readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterEach, beforeEach, expect, it } from "vitest";
+
+import { readStateFile, writeStateFile } from "../../src/hsm/state-file.js";
+import { makeFolder } from "../support/token.js";
+
+let folder: string;
+let path: string;
+
+beforeEach(() => {
+  folder = makeFolder("state");
+  path = join(folder, "state", "file.json");
+});
+
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+it("reads back what it wrote, in a folder that it makes", () => {
+  expect(() => readStateFile(path)).toThrow("ENOENT");
+  writeStateFile(path, { a: 1 });
+  writeStateFile(path, { a: 2 });
+  expect(readStateFile(path)).toEqual({ a: 2 });
+});
+
+it("waits for no pipe, and reads no file that is far too long", () => {
+  writeStateFile(path, {});
+  rmSync(path);
+  execFileSync("mkfifo", [path]);
+  expect(() => readStateFile(path)).toThrow("is no state file");
+  rmSync(path);
+  writeFileSync(path, " ".repeat(2_000_000));
+  expect(() => readStateFile(path)).toThrow("is no state file");
+});
+
+it("writes through no link", () => {
+  writeStateFile(path, {});
+  const other = join(folder, "other");
+  writeFileSync(other, "precious");
+  symlinkSync(other, `${path}.${String(process.pid)}.new`);
+  rmSync(path);
+  symlinkSync(other, path);
+  writeStateFile(path, { a: 1 });
+  expect(readFileSync(other, "utf8")).toBe("precious");
+  expect(readStateFile(path)).toEqual({ a: 1 });
+});
