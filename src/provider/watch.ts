@@ -60,6 +60,8 @@ export class Watch {
     let well: boolean;
     try {
       const schedule = await keyring.read();
+      // What was reported up to here is looked into by the proofs that follow.
+      this.#nudged = false;
       await prover.prove(schedule.generations, inUse());
       this.#checkedAt = beganAt;
       outage.end();
