@@ -17,8 +17,6 @@ const KEK_BYTES = 32;
 const FIND_BATCH = 64;
 /** More keys of one name than any schedule has; their records fit one frame of the wire. */
 const MAX_KEYS = 1_000;
-/** Times that a reading is begun while objects vanish under it. */
-const MOST_READINGS = 3;
 /** Of what a record shows. A label that is a KEK's has at most 32 characters; a key_id digests a long CKA_ID. */
 const MAX_LABEL_SHOWN = 64;
 const MAX_ID_BYTES_SHOWN = 64;
@@ -63,17 +61,6 @@ export interface WantedKeys {
  * without any error
  */
 export function readKeyring(session: TokenSession, wanted: WantedKeys): Kek[] {
-  for (let left = MOST_READINGS - 1; ; left--) {
-    try {
-      return readOnce(session, wanted);
-    } catch (error) {
-      // Another process has made or destroyed an object since it was found.
-      if (!(error instanceof TokenFault) || error.fault !== "object" || left === 0) throw error;
-    }
-  }
-}
-
-function readOnce(session: TokenSession, wanted: WantedKeys): Kek[] {
   const found = findSecretKeys(session)
     .map((handle) => describe(session, handle, wanted))
     .filter((key) => key !== undefined);

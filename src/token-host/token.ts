@@ -25,6 +25,9 @@ import { TokenSession } from "./session.js";
 const CANARY_TEXT = Buffer.from("kms-pkcs11 canary");
 const CANARY_AAD = Buffer.from("kms-pkcs11 canary");
 
+/** Times that a reading is begun while objects vanish under it. */
+const MOST_READINGS = 3;
+
 export class LaneToken {
   readonly #module: Module;
   readonly #session: TokenSession;
@@ -61,9 +64,16 @@ export class LaneToken {
     this.#session.login(pin);
   }
 
+  /** Begins again where another process has made or destroyed an object since it was found. */
   listKeks(): KekRecord[] {
-    this.#read();
-    return this.#all.map((kek) => kek.record);
+    for (let left = MOST_READINGS - 1; ; left--) {
+      try {
+        this.#read();
+        return this.#all.map((kek) => kek.record);
+      } catch (error) {
+        if (!(error instanceof TokenFault) || error.fault !== "object" || left === 0) throw error;
+      }
+    }
   }
 
   encrypt(request: CryptRequest): Buffer {
