@@ -13,6 +13,9 @@ interface ReportRecord {
 
 const FILE = "report.jsonl";
 
+// A table as wide as its longest error message is unreadable, and fills a log whose end alone may be kept.
+const CELL_LIMIT = 90;
+
 /**
  * Records a result under a section, such as `record("restart", "Decrypt calls", 3)`. Numbers are
  * printed with at most one decimal; say the unit in `what` (`ms`, `s`, `per s`).
@@ -44,7 +47,9 @@ export function renderReport(runFolder: string): string {
   const records = lines.map((line) => JSON.parse(line) as ReportRecord);
   const sections = [...new Set(records.map(({ section }) => section))];
   const rows = sections.flatMap((section) =>
-    records.filter((one) => one.section === section).map((one) => [one.section, one.what, one.value]),
+    records
+      .filter((one) => one.section === section)
+      .map((one) => [one.section, one.what, shortened(one.value)]),
   );
   const table = [["case", "what", "measured"], ...rows];
   const widths = [0, 1, 2].map((column) => Math.max(...table.map((row) => row[column]?.length ?? 0)));
@@ -52,4 +57,8 @@ export function renderReport(runFolder: string): string {
     `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0, fill)).join(" | ")} |`;
   const [head = [], ...body] = table;
   return [print(head), print(["-", "-", "-"], "-"), ...body.map((row) => print(row))].join("\n");
+}
+
+function shortened(text: string): string {
+  return text.length <= CELL_LIMIT ? text : `${text.slice(0, CELL_LIMIT - 1)}…`;
 }
