@@ -17,7 +17,7 @@ import type { HsmObserver } from "./hsm/dispatcher.js";
 import { FailoverHsm } from "./hsm/failover.js";
 import { HeldPin, stateAfter } from "./hsm/held-pin.js";
 import { PinGate, type Pin } from "./hsm/pin-gate.js";
-import { FilePinMemory, VolatilePinMemory } from "./hsm/pin-memory.js";
+import { pinMemories } from "./hsm/pin-memory.js";
 import type { Hsm } from "./hsm/port.js";
 import { TokenHsm } from "./hsm/token-hsm.js";
 import type { Log } from "./log.js";
@@ -42,8 +42,7 @@ export interface TokenAccess {
 export function openToken({ settings, token, hosts, observer, log, env, heldPin }: TokenAccess): TokenHsm {
   const { uri, modulePath, moduleParameters, pin } = token;
   const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
-  const memory =
-    settings.stateDir === undefined ? new VolatilePinMemory() : new FilePinMemory(settings.stateDir);
+  const memories = pinMemories(settings.stateDir);
   const sources = settings.tokens.map((one) => one.pin);
   return new TokenHsm({
     host: {
@@ -59,7 +58,7 @@ export function openToken({ settings, token, hosts, observer, log, env, heldPin 
       sessions,
     },
     hosts,
-    gate: new PinGate({ pin: heldPin ?? pinFrom(pin, env), memory, allowFinalTry, log }),
+    gate: new PinGate({ pin: heldPin ?? pinFrom(pin, env), memories, allowFinalTry, log }),
     startTimeoutMs,
     requestTimeoutMs,
     queue,

@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { PinHistory, type PinMemory, type PinRecord } from "./pin-history.js";
+import { PinHistory, type PinMemories, type PinRecord } from "./pin-history.js";
 import { HostFailure } from "./token-host.js";
 import type { TokenDescription } from "./wire.js";
 
@@ -22,7 +22,7 @@ export interface Pin {
 
 export interface PinGateOptions {
   readonly pin: Pin;
-  readonly memory: PinMemory;
+  readonly memories: PinMemories;
   /** Spend the token's last attempt too. */
   readonly allowFinalTry: boolean;
   readonly log: Log;
@@ -45,9 +45,8 @@ export class PinGate {
   readonly recheckMs: number;
   readonly #options: PinGateOptions;
   readonly #history: PinHistory;
+  readonly #accepted: PinHistory;
   readonly #resting = new Map<string, Rest>();
-  /** The stamp of the PIN that last logged in, by token: what has no answer then is an outage, not a wrong PIN. */
-  readonly #proven = new Map<string, string>();
   /** The token whose record forbids another attempt. */
   #latched: string | undefined;
   #turn: Promise<void> = Promise.resolve();
@@ -55,7 +54,8 @@ export class PinGate {
   constructor(options: PinGateOptions) {
     this.#options = options;
     this.recheckMs = options.recheckMs ?? RECHECK_MS;
-    this.#history = new PinHistory(options.memory, options.log);
+    this.#history = new PinHistory(options.memories.refused, options.log);
+    this.#accepted = new PinHistory(options.memories.accepted, options.log);
   }
 
   /**
@@ -128,14 +128,15 @@ export class PinGate {
     this.#history.put(name, begun);
     try {
       await attempt();
-      this.#proven.set(name, stamp);
+      if (this.#accepted.of(name)?.stamp !== stamp)
+        this.#accepted.put(name, { stamp, reason: "accepted", at: begun.at });
       this.#history.put(name, undefined);
     } catch (error) {
       const refusal = KmsError.from(error);
       const { pin } = error instanceof HostFailure ? error.failure : {};
       if (pin === "wrong") {
         this.#latched = name;
-        this.#proven.delete(name);
+        this.#accepted.put(name, undefined);
         this.#history.put(name, { stamp, reason: refusal.message, at: begun.at });
       } else if (pin === "unspent") {
         this.#history.put(name, before);
@@ -156,7 +157,7 @@ export class PinGate {
     if (record?.stamp !== stamp) return;
     const { unanswered } = record;
     const counted = token.pinCountLow || token.pinFinalTry;
-    const mayGoOn = this.#proven.get(name) === stamp || (unanswered ?? 0) < MOST_UNANSWERED;
+    const mayGoOn = this.#accepted.of(name)?.stamp === stamp || (unanswered ?? 0) < MOST_UNANSWERED;
     if (unanswered !== undefined && mayGoOn && !counted) return;
     this.#latched = name;
     throw new KmsError(
@@ -184,8 +185,8 @@ export class PinGate {
 
   /** What lets the PIN be tried again. */
   get #correction(): string {
-    const { pin, memory } = this.#options;
-    const { place } = memory;
+    const { pin, memories } = this.#options;
+    const { place } = memories.refused;
     if (pin.showsChange)
       return `correct or touch it there${place === undefined ? "" : `, or remove ${place}`}`;
     return place === undefined

@@ -1,4 +1,4 @@
-// What is remembered of logins, by token: a PIN that was refused, or an attempt that had no answer. A state
+// What is remembered of logins, by token: a PIN that was refused or accepted, or an attempt without an answer. A state
 // directory that cannot be written stops nobody: then this process alone remembers.
 import type { Log } from "../log.js";
 
@@ -17,6 +17,13 @@ export interface PinMemory {
   readonly place: string | undefined;
   load(token: string): PinRecord | undefined;
   save(token: string, record: PinRecord | undefined): void;
+}
+
+export interface PinMemories {
+  /** PINs that were refused, and attempts that had no answer. */
+  readonly refused: PinMemory;
+  /** The PIN that last logged in: what has no answer then is an outage, not a wrong PIN. */
+  readonly accepted: PinMemory;
 }
 
 export class PinHistory {

@@ -1,15 +1,22 @@
 // What is remembered of logins in the state directory, so that a restart does not spend another attempt. The file
 // holds names of tokens (digests), metadata of PIN sources and dates: nothing that narrows a PIN down.
 import { join } from "node:path";
-import type { PinMemory, PinRecord } from "./pin-history.js";
+import type { PinMemories, PinMemory, PinRecord } from "./pin-history.js";
 import { readStateFile, writeStateFile } from "./state-file.js";
 
-const FILE = "pin-refused.json";
+const REFUSED = "pin-refused.json";
+const ACCEPTED = "pin-accepted.json";
 
 type Records = Readonly<Record<string, PinRecord | undefined>>;
 
-/** Remembers for the life of the process only. */
-export class VolatilePinMemory implements PinMemory {
+/** In the state directory, or for the life of the process only where there is none. */
+export function pinMemories(directory: string | undefined): PinMemories {
+  return directory === undefined
+    ? { refused: new VolatilePinMemory(), accepted: new VolatilePinMemory() }
+    : { refused: new FilePinMemory(directory, REFUSED), accepted: new FilePinMemory(directory, ACCEPTED) };
+}
+
+class VolatilePinMemory implements PinMemory {
   readonly place = undefined;
   readonly #records = new Map<string, PinRecord>();
 
@@ -23,13 +30,13 @@ export class VolatilePinMemory implements PinMemory {
   }
 }
 
-export class FilePinMemory implements PinMemory {
+class FilePinMemory implements PinMemory {
   readonly place: string;
   #last: Records = {};
 
   /** @param directory the state directory; made with mode 0700 when it is first needed */
-  constructor(directory: string) {
-    this.place = join(directory, FILE);
+  constructor(directory: string, file: string) {
+    this.place = join(directory, file);
   }
 
   load(token: string): PinRecord | undefined {

@@ -3,13 +3,12 @@
 import { expect, it } from "vitest";
 
 import { PinGate } from "../../src/hsm/pin-gate.js";
-import { VolatilePinMemory } from "../../src/hsm/pin-memory.js";
+import { pinMemories } from "../../src/hsm/pin-memory.js";
 import { SILENT } from "../support/fake-hsm.js";
 
 it("a token with a keypad of its own is not sent a PIN", async () => {
   const pin = { read: () => Buffer.from("1234"), stamp: () => "", showsChange: true, description: "" };
-  const memory = new VolatilePinMemory();
-  const gate = new PinGate({ pin, memory, allowFinalTry: false, log: SILENT });
+  const gate = new PinGate({ pin, memories: pinMemories(undefined), allowFinalTry: false, log: SILENT });
   const description = {
     label: "keypad",
     serial: "",

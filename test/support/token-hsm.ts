@@ -4,8 +4,7 @@ import { fileURLToPath } from "node:url";
 
 import { pinSourceStamp, readPin } from "../../src/config/pin-source.js";
 import { PinGate, type Pin } from "../../src/hsm/pin-gate.js";
-import type { PinMemory } from "../../src/hsm/pin-history.js";
-import { VolatilePinMemory } from "../../src/hsm/pin-memory.js";
+import { pinMemories } from "../../src/hsm/pin-memory.js";
 import { TokenHsm } from "../../src/hsm/token-hsm.js";
 import { SILENT } from "./fake-hsm.js";
 import type { TestToken } from "./token.js";
@@ -19,7 +18,8 @@ export interface OpenOptions {
   readonly sessions?: number;
   readonly queue?: number;
   readonly objectName?: string;
-  readonly memory?: PinMemory;
+  /** Where logins are remembered; for the life of the object if left out. */
+  readonly stateDir?: string;
   /** Read at every login; its length stands for the source's metadata. */
   readonly pin?: () => string;
   /** The PIN as the plugin reads it from a file, in place of `pin`. */
@@ -63,7 +63,7 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
     hosts,
     gate: new PinGate({
       pin: pinOf(token, options),
-      memory: options.memory ?? new VolatilePinMemory(),
+      memories: pinMemories(options.stateDir),
       allowFinalTry: options.allowFinalTry ?? false,
       log: SILENT,
       ...(options.pinRecheckMs !== undefined && { recheckMs: options.pinRecheckMs }),
