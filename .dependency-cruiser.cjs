@@ -17,6 +17,7 @@ const LAYERS = {
     "hsm/",
     "log\\.ts",
     "errors\\.ts",
+    "version\\.ts",
   ],
   "serve\\.ts": [
     "open-tokens\\.ts",
@@ -27,6 +28,7 @@ const LAYERS = {
     "hsm/",
     "log\\.ts",
     "errors\\.ts",
+    "version\\.ts",
   ],
   "open-tokens\\.ts": ["config/", "server/", "hsm/", "log\\.ts", "errors\\.ts"],
   "config/": ["provider/", "hsm/", "log\\.ts", "errors\\.ts"],
@@ -42,6 +44,7 @@ const LAYERS = {
   "token-host/": ["hsm/(wire[^/]*|fault|mechanisms|key-id)\\.ts", "log\\.ts", "errors\\.ts"],
   "log\\.ts": [],
   "errors\\.ts": [],
+  "version\\.ts": [],
 };
 
 const any = (paths) => `^src/(${paths.join("|")})`;

@@ -1,8 +1,8 @@
 // The composition root: the only file that constructs the plugin. Starts it in order, the socket first, so
 // that kube-apiserver finds somebody to ask however long the HSM takes, and stops it in the reverse order.
-import { readFileSync } from "node:fs";
 import { effectiveSettings, type Settings } from "./config/settings.js";
 import { KmsError } from "./errors.js";
+import type { HsmObserver } from "./hsm/dispatcher.js";
 import type { TokenHsm } from "./hsm/token-hsm.js";
 import type { Hsm } from "./hsm/port.js";
 import type { Log } from "./log.js";
@@ -11,24 +11,21 @@ import { AuditLog } from "./observability/audit-log.js";
 import { RequestAudit } from "./observability/audit-requests.js";
 import { startHttp, type HttpContent, type RunningHttp } from "./observability/http.js";
 import { createLogger } from "./observability/logger.js";
-import { Metrics } from "./observability/metrics.js";
+import type { Metrics } from "./observability/metrics.js";
 import { ProcessUsage } from "./observability/process-usage.js";
 import { RequestLog } from "./observability/request-log.js";
 import { environmentWithoutTracing, startTracing, type Tracing } from "./observability/tracing.js";
 import type { SchedulePolicy } from "./provider/generations.js";
 import { ProviderRoom } from "./provider/room.js";
 import { FilePublishedMemory, NO_PUBLISHED_MEMORY } from "./provider/published-memory.js";
-import { grpcStatusName } from "./server/grpc-status.js";
 import type { CacheObserver } from "./provider/unwrap-cache.js";
-import { startServer, type RunningServer } from "./server/server.js";
+import type { RunningServer } from "./server/server.js";
 import type { RunningUnlock } from "./server/unlock.js";
 import { openTokens, startUnlocking, type OpenedTokens } from "./open-tokens.js";
+import { VERSION } from "./version.js";
 
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
-export const VERSION = (
-  JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }
-).version;
 
 /** How the names on the token are read, from the settings. */
 export function schedulePolicy(settings: Settings): SchedulePolicy {
@@ -50,18 +47,36 @@ export interface Plugin {
  */
 export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): Promise<Plugin> {
   const log = createLogger(settings.logLevel);
-  const metrics = new Metrics(VERSION);
   log.info(
     { version: VERSION, node: process.version, settings: effectiveSettings(settings) },
     "kms-pkcs11 starts",
   );
   for (const warning of settings.warnings) log.warn({}, warning);
-  const tracing = await startTracing(env, VERSION, log);
-  const hsm = openTokens(settings, metrics, log, environmentWithoutTracing(env));
+  let metrics: Metrics | undefined;
+  const observer: HsmObserver = {
+    hsmCallDone: (operation, result, seconds) => metrics?.hsmCallDone(operation, result, seconds),
+    hostEnded: (cause) => metrics?.hostEnded(cause),
+  };
+  const hsm = openTokens(settings, observer, log, environmentWithoutTracing(env));
+  // A token host takes as long to load its packages as the plugin does: both at once.
+  for (const token of hsm.tokens) token.prepare();
+  try {
+    metrics = new (await import("./observability/metrics.js")).Metrics(VERSION);
+    return await startAround(hsm, settings, { metrics, tracing: await startTracing(env, VERSION, log), log });
+  } catch (error) {
+    await Promise.all(hsm.tokens.map((token) => token.stop(0)));
+    throw error;
+  }
+}
+
+type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log">;
+
+async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watchers): Promise<Plugin> {
+  const { metrics, tracing, log } = watchers;
   const room = providerRoom(settings, hsm.port, metrics, log);
   watchWith(metrics, room, hsm);
   const audit = openAudit(settings, metrics, log);
-  const server = await serveSocket(settings, room, { metrics, audit, tracing, log });
+  const server = await serveSocket(settings, room, { ...watchers, audit });
   let http: RunningHttp | undefined;
   const unlocks: RunningUnlock[] = [];
   try {
@@ -105,7 +120,7 @@ function lifeEvent(event: "started" | "stopped", { socket }: Settings): AuditEve
   return { event, version: VERSION, socket: socket?.path ?? "", mode, pid: process.pid };
 }
 
-interface Watchers {
+interface RequestWatchers {
   readonly metrics: Metrics;
   readonly audit: AuditLog | undefined;
   readonly tracing: Tracing | undefined;
@@ -115,9 +130,11 @@ interface Watchers {
 async function serveSocket(
   settings: Settings,
   room: ProviderRoom,
-  { metrics, audit, tracing, log }: Watchers,
+  { metrics, audit, tracing, log }: RequestWatchers,
 ): Promise<RunningServer> {
   if (settings.socket === undefined) throw new KmsError("CONFIG_INVALID", "socket.path: is missing");
+  const { startServer } = await import("./server/server.js");
+  const { grpcStatusName } = await import("./server/grpc-status.js");
   const requestLog = new RequestLog(log);
   const requestAudit = audit && new RequestAudit(audit);
   const server = await startServer(settings.socket, room.provider, (request) => {

@@ -5,7 +5,8 @@ import { compare, endpointSteps, measureEndpoints, OPERATIONS, summarise } from 
 import { describeMachine } from "../bench/machine.js";
 import type { BenchResult, BenchSettings } from "../bench/result.js";
 import { measureToken, TOKEN_OPERATIONS, workingMechanisms, type TokenFigure } from "../bench/token.js";
-import { schedulePolicy, VERSION } from "../serve.js";
+import { schedulePolicy } from "../serve.js";
+import { VERSION } from "../version.js";
 import { activeAt, readSchedule } from "../provider/generations.js";
 import { benchSettings, type BenchOptions } from "./bench-plan.js";
 import { showBench } from "./bench-report.js";

@@ -1,20 +1,27 @@
 // The command line: what commands there are, what they share, and how a failure ends.
 import { Command, CommanderError, Option } from "commander";
 import { KmsError } from "../errors.js";
-import { VERSION } from "../serve.js";
-import { addAuditCommand } from "./audit.js";
-import { addBenchCommand } from "./bench.js";
-import { addCheckCommand } from "./check.js";
-import { addEtcdCommand } from "./etcd.js";
-import { addConformanceCommand } from "./conformance.js";
+import { VERSION } from "../version.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
-import { addKeysCommand } from "./keys.js";
 import { PROCESS_TERMINAL, type Terminal } from "./output.js";
-import { addServeCommand } from "./serve.js";
-import { addStatusCommand } from "./status.js";
-import { addUnlockCommand } from "./unlock.js";
 
-export function createProgram(terminal: Terminal): Command {
+type AddCommand = (program: Command, terminal: Terminal) => void;
+
+/** In the order in which the help lists them; each is loaded when it is wanted, since `serve` has to start soon. */
+const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
+  ["serve", async () => (await import("./serve.js")).addServeCommand],
+  ["check", async () => (await import("./check.js")).addCheckCommand],
+  ["status", async () => (await import("./status.js")).addStatusCommand],
+  ["unlock", async () => (await import("./unlock.js")).addUnlockCommand],
+  ["conformance", async () => (await import("./conformance.js")).addConformanceCommand],
+  ["keys", async () => (await import("./keys.js")).addKeysCommand],
+  ["audit", async () => (await import("./audit.js")).addAuditCommand],
+  ["bench", async () => (await import("./bench.js")).addBenchCommand],
+  ["etcd", async () => (await import("./etcd.js")).addEtcdCommand],
+]);
+
+/** @param first of the arguments: where it names a command, that one alone is there */
+async function createProgram(terminal: Terminal, first: string | undefined): Promise<Command> {
   const program = new Command("kms-pkcs11")
     .description("Kubernetes KMS v2 plugin whose key encryption key never leaves a PKCS#11 HSM")
     .version(VERSION)
@@ -31,15 +38,8 @@ Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 3 HSM or netwo
 Example:
   kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml`,
     );
-  addServeCommand(program);
-  addCheckCommand(program, terminal);
-  addStatusCommand(program, terminal);
-  addUnlockCommand(program, terminal);
-  addConformanceCommand(program, terminal);
-  addKeysCommand(program, terminal);
-  addAuditCommand(program, terminal);
-  addBenchCommand(program, terminal);
-  addEtcdCommand(program, terminal);
+  const named = COMMANDS.get(first ?? "");
+  for (const load of named === undefined ? COMMANDS.values() : [named]) (await load())(program, terminal);
   inherit(program, program.commands);
   return program;
 }
@@ -57,7 +57,8 @@ function inherit(program: Command, commands: readonly Command[]): void {
 /** Runs one command line; sets process.exitCode. */
 export async function run(argv: readonly string[], terminal: Terminal = PROCESS_TERMINAL): Promise<void> {
   try {
-    await createProgram(terminal).parseAsync(argv);
+    const program = await createProgram(terminal, argv[2]);
+    await program.parseAsync(argv);
   } catch (error) {
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;

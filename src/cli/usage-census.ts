@@ -8,7 +8,7 @@ import { Census } from "../etcd/census.js";
 import { resourceName, type ApiObjectName } from "../etcd/storage-key.js";
 import { EtcdStore } from "../etcd/store.js";
 import { usageReport, type UsageReport } from "../etcd/usage-report.js";
-import { VERSION } from "../serve.js";
+import { VERSION } from "../version.js";
 import { forEachObject, type EtcdSource } from "./etcd-options.js";
 import type { Terminal } from "./output.js";
 

@@ -29,6 +29,7 @@ const PIN_POLL_MS = 1_000;
 export class HostKeeper {
   readonly #options: KeeperOptions;
   #host: TokenHost | undefined;
+  #prepared: TokenHost | undefined;
   #ready: TokenHost | undefined;
   #token: TokenDescription | undefined;
   #reason: KmsError | undefined;
@@ -52,6 +53,15 @@ export class HostKeeper {
   /** Why there is no ready host; undefined while one is being started that has not failed yet. */
   get reason(): KmsError | undefined {
     return this.ready === undefined ? this.#reason : undefined;
+  }
+
+  /** Starts the first process ahead of `run`: it loads its packages, and opens no token. */
+  prepare(): void {
+    try {
+      this.#host = this.#prepared = new TokenHost(this.#options.host, this.#options.log);
+    } catch {
+      // What keeps it from starting is told when `run` tries again.
+    }
   }
 
   /** Starts hosts until it is stopped. @param mayStart resolves when this keeper may make its first attempt */
@@ -86,7 +96,8 @@ export class HostKeeper {
 
   /** One host from spawn to exit. */
   async #live(): Promise<EndCause> {
-    const host = this.#spawn();
+    const host = this.#prepared ?? this.#spawn();
+    this.#prepared = undefined;
     if (host === undefined) return "start";
     this.#host = host;
     const stampBefore = this.#options.gate.stamp;

@@ -45,6 +45,10 @@ export class HostPool {
     this.#readings = new KeyringReadings(this.#readingHosts());
   }
 
+  prepare(): void {
+    this.#keepers[0]?.prepare();
+  }
+
   start(): void {
     this.#keepers.forEach((keeper, index) => {
       // Logins one after the other, the second only if the first succeeded.

@@ -76,6 +76,7 @@ export class TokenHost {
       clearTimeout(this.#givenUp);
       this.#end(this.#finish(signal === null ? "exit" : "signal"));
     });
+    if (this.pid !== undefined) this.#startLane();
   }
 
   get pid(): number | undefined {
@@ -95,13 +96,13 @@ export class TokenHost {
     return this.#cause === undefined;
   }
 
-  /** Starts the first lane, loads the module and finds the token. @throws an error of spawn, if there is no process */
+  /** Loads the module and finds the token. @throws an error of spawn, if there is no process */
   async open(): Promise<TokenDescription> {
-    if (this.pid === undefined) {
+    const [lane] = this.#lanes;
+    if (lane === undefined) {
       await this.ended;
       throw this.#spawnError ?? new Error("no process");
     }
-    const lane = this.#startLane();
     this.#description = (await callOn(lane, Op.open, this.#options.open)) as TokenDescription;
     return this.#description;
   }

@@ -58,6 +58,11 @@ export class TokenHsm implements Hsm, TokenAdministration {
     this.#dispatcher = new Dispatcher(this.#hosts, { requestTimeoutMs, queue, observer });
   }
 
+  /** Has the first host's process load its packages already; nothing asks the token before `start`. */
+  prepare(): void {
+    this.#hosts.prepare();
+  }
+
   start(): void {
     this.#hosts.start();
   }
