@@ -59,7 +59,7 @@ async function get(
   let plaintext: Buffer;
   try {
     object = await find(key, options);
-    plaintext = await open(object, settings);
+    plaintext = await open(object, settings, terminal);
   } catch (error) {
     await recordOperatorEvent(settings, { ...operation, outcome: KmsError.from(error).code }, terminal);
     throw error;
@@ -82,7 +82,7 @@ async function find(key: string, options: GetOptions): Promise<StoredObject> {
   throw new KmsError("INPUT_INVALID", `etcd holds no key ${key}; write it whole, prefix included`);
 }
 
-async function open({ key, value }: StoredObject, settings: Settings): Promise<Buffer> {
+async function open({ key, value }: StoredObject, settings: Settings, terminal: Terminal): Promise<Buffer> {
   if (value instanceof KmsError) throw value;
   if (value.kind === "plaintext") return Buffer.from(value.bytes);
   if (value.kind === "other-provider") {
@@ -90,7 +90,7 @@ async function open({ key, value }: StoredObject, settings: Settings): Promise<B
     throw new KmsError("INPUT_INVALID", `${key} is under ${under}, which does not ask this HSM`);
   }
   const { object } = value;
-  return withProvider(settings, async (provider) => {
+  return withProvider(settings, terminal, async (provider) => {
     const opener = new Opener(provider);
     try {
       return await opener.open(key, object);

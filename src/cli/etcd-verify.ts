@@ -40,7 +40,7 @@ async function verify(options: VerifyOptions, terminal: Terminal): Promise<Verif
   const settings = settingsOfKek(options);
   const { prefix } = options;
   return withEtcd(options, ({ client }) =>
-    withProvider(settings, async (provider) => {
+    withProvider(settings, terminal, async (provider) => {
       const opener = new Opener(provider);
       const verification = new Verification(opener, prefix);
       const startedAt = performance.now();

@@ -37,12 +37,16 @@ The active KEK is refused. Any other one wants a proof that nothing is under it,
 terminal the key_id has to be typed as well. With several tokens, a repeat finishes what failed on one of them.
 
 A standby KEK has protected nothing if no node has activated it. This machine's clock does not show that, a node's may
-be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant. Where nodes have tokens
-of their own, --nodes also shows that none lacks the successor of a retired KEK and goes on encrypting under it.
+be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant.
+
+A look at etcd shows what is under a retired KEK, not what may yet come under it: a node whose token lacks the successor,
+or whose plugin hangs, goes on encrypting under it. A proof from etcd therefore wants --nodes with every node as well,
+each of which has to name another active KEK; or, where that was seen in another way, --every-node-has-left KEY_ID.
 
 Example:
   kms-pkcs11 etcd usage --report usage.json
-  kms-pkcs11 keys destroy 0193...c1 --usage-report usage.json --config /etc/kms-pkcs11/config.yaml`,
+  kms-pkcs11 keys destroy 0193...c1 --usage-report usage.json --config /etc/kms-pkcs11/config.yaml \\
+    --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`,
     )
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<DestroyOptions>();
@@ -114,8 +118,8 @@ async function requireUnneeded(
   const { state, activation, record } = key;
   if (state === "standby" && activation !== undefined && nodes.length > 0)
     return requireNeverUsed(record.keyId, activation, nodes);
-  await requireLeft(record.keyId, nodes);
-  return requireDisuse(key, schedule, settings, options);
+  const left = await requireLeft([record.keyId, ...record.aliases], nodes);
+  return requireDisuse(key, { schedule, left }, settings, options);
 }
 
 /** Asks on a terminal for the key_id to be typed. @throws KmsError TOKEN_REFUSED */

@@ -28,16 +28,28 @@ export async function requireNeverUsed(
   return `standby, and used by none of ${nodes.map(({ href }) => href).join(", ")}`;
 }
 
-/** @throws KmsError TOKEN_REFUSED when a node encrypts under the KEK; PEER_UNREACHABLE when one does not answer */
-export async function requireLeft(keyId: string, nodes: readonly URL[]): Promise<void> {
+/**
+ * Returns what shows that every node has left the KEK, for the log; undefined when no node is named.
+ * @param keyIds by which nodes may know it
+ * @throws KmsError TOKEN_REFUSED when one encrypts under it, or under nothing yet; PEER_UNREACHABLE when one does not
+ *   answer
+ */
+export async function requireLeft(
+  keyIds: readonly string[],
+  nodes: readonly URL[],
+): Promise<string | undefined> {
+  if (nodes.length === 0) return undefined;
   const keyrings = await Promise.all(nodes.map((node) => readNode(node)));
   keyrings.forEach(({ activeKeyId, publishedKeyId }, index) => {
-    if (activeKeyId !== keyId && publishedKeyId !== keyId) return;
-    throw new KmsError(
-      "TOKEN_REFUSED",
-      `${nodes[index]?.href ?? ""}: ${keyId} is active there; does that node lack its successor? nothing was destroyed`,
-    );
+    const current = [activeKeyId, publishedKeyId].find((keyId) => keyId === null || keyIds.includes(keyId));
+    if (current === undefined) return;
+    const reason =
+      current === null
+        ? "no KEK is active there, so that nobody can tell which one will be;"
+        : `${current} is active there; does that node lack its successor?`;
+    throw new KmsError("TOKEN_REFUSED", `${nodes[index]?.href ?? ""}: ${reason} nothing was destroyed`);
   });
+  return `active on none of ${nodes.map(({ href }) => href).join(", ")}`;
 }
 
 function refusalOf(

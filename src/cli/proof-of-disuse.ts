@@ -14,6 +14,7 @@ import { takeCensus } from "./usage-census.js";
 
 export interface DisuseOptions {
   readonly iUnderstandDataIsLost?: string;
+  readonly everyNodeHasLeft?: string;
   readonly usageReport: readonly string[];
   readonly maxReportAge: string;
   readonly clusterId?: string;
@@ -47,30 +48,36 @@ export function addDisuseOptions(command: Command): Command {
       DEFAULT_PREFIX,
     )
     .option(
+      "--every-node-has-left <key_id>",
+      "the key_id once more, instead of --nodes beside a proof from etcd: no plugin encrypts under it any more",
+    )
+    .option(
       "--i-understand-data-is-lost <key_id>",
       "the key_id once more, instead of a proof: whatever it still protects is lost",
     );
 }
 
+export interface Circumstances {
+  /** Of all tokens: it says when the KEK was superseded. */
+  readonly schedule: Schedule;
+  /** What shows that no node encrypts under the KEK any more; undefined when no node was asked. */
+  readonly left: string | undefined;
+}
+
 /**
  * Returns what shows that the KEK is not needed, for the log.
- * @param schedule of all tokens, which says when the KEK was superseded
  * @throws KmsError TOKEN_REFUSED when nothing shows it
  */
 export async function requireDisuse(
   key: ViewedKey,
-  schedule: Schedule,
+  { schedule, left }: Circumstances,
   settings: Settings,
   options: DisuseOptions,
 ): Promise<string> {
   const { keyId, aliases } = key.record;
-  const written = options.iUnderstandDataIsLost;
-  if (written === keyId) return "the caller's word that the data under it is lost";
-  if (written !== undefined)
-    throw new KmsError(
-      "TOKEN_REFUSED",
-      "--i-understand-data-is-lost names another key_id; nothing was destroyed",
-    );
+  if (isStated("--i-understand-data-is-lost", options.iUnderstandDataIsLost, keyId))
+    return "the caller's word that the data under it is lost";
+  const isLeftByWord = isStated("--every-node-has-left", options.everyNodeHasLeft, keyId);
   if (options.usageReport.length === 0 && options.endpoints === undefined) {
     throw new KmsError(
       "TOKEN_REFUSED",
@@ -81,7 +88,14 @@ export async function requireDisuse(
   if (maxAgeMs === undefined)
     throw new KmsError("CONFIG_INVALID", "--max-report-age: give a duration such as 1h");
   const settledAt = supersededAt(key, schedule) + settings.health.outageGracePeriodMs + API_SERVER_MS;
-  return requireUnused(await reportsOf(options), {
+  const departure = left ?? (isLeftByWord ? "left by every node, by the caller's word" : undefined);
+  if (departure === undefined) {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `etcd does not show whether a node still encrypts under ${keyId}; name every node by --nodes, or, if that is known, give --every-node-has-left ${keyId}`,
+    );
+  }
+  const unused = requireUnused(await reportsOf(options), {
     keyIds: [keyId, ...aliases],
     settledAt,
     now: Date.now(),
@@ -89,6 +103,13 @@ export async function requireDisuse(
     prefix: options.etcdPrefix,
     clusterId: options.clusterId,
   });
+  return `${unused}; ${departure}`;
+}
+
+/** Whether the caller has written the key_id out. @throws KmsError TOKEN_REFUSED when it is another one's */
+function isStated(option: string, written: string | undefined, keyId: string): boolean {
+  if (written === undefined || written === keyId) return written === keyId;
+  throw new KmsError("TOKEN_REFUSED", `${option} names another key_id; nothing was destroyed`);
 }
 
 /** The instant of the first generation after the KEK. @throws KmsError TOKEN_REFUSED when none tells */

@@ -6,8 +6,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { labelOf } from "../../src/provider/instant.js";
 import { formatStoredObject } from "../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../support/etcd.js";
+import { freePort } from "../support/free-port.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
-import { kmsPkcs11, type CommandResult } from "../support/plugin-process.js";
+import { kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { makeFolder, tokenUri } from "../support/token.js";
 
@@ -15,10 +16,12 @@ const YEAR_MS = 365 * 24 * 3_600_000;
 const folder = makeFolder("disuse");
 let token: SoftHsm;
 let etcd: TestEtcd;
+let node: PluginProcess;
 /** key_ids: superseded a year ago, superseded a minute ago, active, standby. */
 let settled: string;
 let fresh: string;
 let standby: string;
+let before: string[];
 
 const run = (...args: string[]): CommandResult => kmsPkcs11(args, token.env);
 const listed = (): string[] =>
@@ -30,6 +33,8 @@ const listed = (): string[] =>
 const destroy = (keyId: string, ...proof: string[]): CommandResult =>
   run("keys", "destroy", keyId, "--key", tokenUri(token, "kms-kek"), ...proof);
 const live = (): string[] => ["--endpoints", etcd.endpoint];
+const byWord = (keyId: string): string[] => ["--every-node-has-left", keyId];
+const usage = (report: string): CommandResult => run("etcd", "usage", ...live(), "--report", report);
 const objectUnder = (keyId: string): Buffer =>
   formatStoredObject({
     provider: "hsm",
@@ -52,15 +57,18 @@ beforeAll(async () => {
       state.makeKey({ [p11.CKA_LABEL]: label, [p11.CKA_ID]: Buffer.alloc(16, index + 1) });
   }, labels);
   await child.kill();
-  const keys = listed();
+  before = listed();
   // Standby first, then the active one, then the retired ones, the latest first.
-  [standby = "", , fresh = "", settled = ""] = keys;
-  expect(keys).toHaveLength(4);
+  [standby = "", , fresh = "", settled = ""] = before;
+  expect(before).toHaveLength(4);
   etcd = await startEtcd();
+  node = new PluginProcess(token);
   await etcd.store.put("/registry/secrets/ns/a", objectUnder(settled));
 });
 
 afterAll(async () => {
+  await node.stop();
+  node.remove();
   await etcd.remove();
   token.remove();
 });
@@ -68,38 +76,51 @@ afterAll(async () => {
 describe("keys destroy with etcd for a proof", () => {
   it("keeps a KEK that an object is under, whatever else is given", () => {
     const report = join(folder, "used.json");
-    expect(run("etcd", "usage", ...live(), "--report", report).code).toBe(0);
+    expect(usage(report).code).toBe(0);
     for (const proof of [live(), ["--usage-report", report]]) {
-      const { code, stderr } = destroy(settled, ...proof);
+      const { code, stderr } = destroy(settled, ...proof, ...byWord(settled));
       expect([code, stderr]).toEqual([1, expect.stringContaining("1 objects are under it (secrets)")]);
     }
-    expect(listed()).toContain(settled);
   });
 
   it("keeps one that API servers may not have left yet, and a standby one", () => {
-    expect(destroy(fresh, ...live()).stderr).toContain("before every API server had left the KEK");
+    const early = destroy(fresh, ...live(), ...byWord(fresh));
+    expect(early.stderr).toContain("before every API server had left the KEK");
     expect(destroy(standby, ...live()).stderr).toContain("name every node by --nodes");
     expect(destroy(fresh).stderr).toContain("give --usage-report or --endpoints");
-    expect(listed()).toHaveLength(4);
   });
 
   it("takes no report that is too old or of another cluster, and destroys with a good one", async () => {
     await etcd.store.put("/registry/secrets/ns/a", Buffer.from("k8s\0"));
     const report = join(folder, "usage.json");
-    expect(run("etcd", "usage", ...live(), "--report", report).code).toBe(0);
+    expect(usage(report).code).toBe(0);
     const text = readFileSync(report, "utf8");
-    expect(destroy(settled, "--usage-report", report, "--cluster-id", "1").stderr).toContain(
-      "it is of cluster",
-    );
+    const proven = (file: string, ...more: string[]): CommandResult =>
+      destroy(settled, "--usage-report", file, ...byWord(settled), ...more);
+    expect(proven(report, "--cluster-id", "1").stderr).toContain("it is of cluster");
     const old = join(folder, "old.json");
     writeFileSync(old, text.replace(/"startedAt": "\d+/, '"startedAt": "2025'));
-    expect(destroy(settled, "--usage-report", old).stderr).toContain("take a new one");
+    expect(proven(old).stderr).toContain("take a new one");
     writeFileSync(old, "{}");
-    expect(destroy(settled, "--usage-report", old)).toMatchObject({ code: 2 });
-    expect(listed()).toContain(settled);
+    expect(proven(old)).toMatchObject({ code: 2 });
 
-    const { code, stdout } = destroy(settled, "--usage-report", report);
-    expect([code, stdout]).toEqual([0, expect.stringContaining("destroyed")]);
-    expect(listed()).not.toContain(settled);
+    expect(destroy(settled, "--usage-report", report)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        /whether a node still encrypts under .* by --nodes.*--every-node-has-left/,
+      ),
+    });
+    expect(destroy(settled, "--usage-report", report, ...byWord(fresh)).stderr).toContain(
+      "--every-node-has-left names another key_id",
+    );
+    const http = `127.0.0.1:${String(await freePort())}`;
+    node.configure({ http: { address: http } });
+    await node.start();
+    const nodes = ["--nodes", `http://${http}`];
+    const { code, stdout } = destroy(settled, "--usage-report", report, ...nodes, "-o", "json");
+    const { destroyed } = JSON.parse(stdout) as { destroyed: { keyId: string; proof: string } };
+    expect([code, destroyed.keyId]).toEqual([0, settled]);
+    expect(destroyed.proof).toMatch(/^no object is under it: .*; active on none of http:.*\/keys$/);
+    expect(listed()).toEqual(before.filter((keyId) => keyId !== settled));
   });
 });

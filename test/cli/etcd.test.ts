@@ -9,9 +9,11 @@ import { formatStoredObject } from "../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../support/etcd.js";
 import { freePort } from "../support/free-port.js";
 import { createKek, kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { FaultModule } from "../support/fault-module.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { SoftHsmClone } from "../support/softhsm-clone.js";
 import { newSeed, sealedObject, sealedValue, type StoredSeed } from "../support/stored-secrets.js";
-import { makeFolder } from "../support/token.js";
+import { makeFolder, tokenUri } from "../support/token.js";
 
 const SECRET = "a secret value";
 let token: SoftHsm;
@@ -163,6 +165,50 @@ describe("etcd verify", () => {
     const away = `pkcs11:token=none;object=kms-kek?module-path=${token.modulePath}&pin-source=file:${token.pinFile}`;
     const { code, stdout } = verify("--kek", away);
     expect([code, stdout]).toEqual([3, ""]);
+  });
+});
+
+describe("with several tokens", () => {
+  let fault: FaultModule;
+  let both: PluginProcess;
+
+  beforeAll(() => {
+    const clone = new SoftHsmClone(token, "other");
+    clone.sync();
+    fault = new FaultModule(token);
+    const audit = { file: join(folder, "both.log") };
+    both = new PluginProcess(fault, { failover: [{ uri: tokenUri(clone, "kms-kek") }], audit });
+  });
+  afterAll(() => {
+    both.remove();
+    fault.remove();
+  });
+  const asking = "asking pkcs11:token=other;object=kms-kek";
+
+  it("the next one opens what the preferred one cannot, from the start or in the middle", () => {
+    fault.set("C_DecryptInit rv 0x32");
+    const failing = run("verify", "--config", both.configFile);
+    expect(failing).toMatchObject({ code: 0, stderr: "" });
+    expect(failing.stdout).toMatch(/^secrets +303 +302 +0 +1 +0$/m);
+    expect(fault.calls("C_DecryptInit")).toBeGreaterThan(0);
+    fault.set("C_OpenSession rv 0x30");
+    const away = run("verify", "--config", both.configFile);
+    expect(away).toMatchObject({ code: 0, stderr: expect.stringContaining(asking) as string });
+    expect(away.stdout).toContain("304 objects, 3 DEK seeds asked of the HSM");
+    const shown = runRaw("get", key("local"), "--config", both.configFile, "--break-glass", "INC-2");
+    expect(shown).toMatchObject({
+      code: 0,
+      stdout: SECRET,
+      stderr: expect.stringContaining(asking) as string,
+    });
+  });
+
+  it("ends with 3 and names each when none is left", () => {
+    fault.set("C_OpenSession rv 0x30");
+    const away = `pkcs11:token=none;object=kms-kek?module-path=${token.modulePath}&pin-source=file:${token.pinFile}`;
+    both.configure({ failover: [{ uri: away }] });
+    const { code, stderr } = run("verify", "--config", both.configFile);
+    expect([code, stderr]).toEqual([3, expect.stringMatching(/token=kms;object=kms-kek: .*\n.*token=none;/)]);
   });
 });
 

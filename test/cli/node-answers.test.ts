@@ -176,9 +176,16 @@ describe("a retired KEK", () => {
   it("may not be destroyed while a node still encrypts under it, or does not answer", async () => {
     const others = { activeKeyId: "b", publishedKeyId: "b" };
     const refusal = async (...urls: Promise<URL>[]): Promise<string> =>
-      requireLeft("a", await Promise.all(urls)).then(() => "none", String);
-    expect(await refusal(node(others), node(others))).toBe("none");
+      requireLeft(["a", "alias"], await Promise.all(urls)).then(String, String);
+    const fine = node(others);
+    expect(await refusal(fine, node(others))).toMatch(`active on none of ${String(await fine)}, http`);
+    expect(await refusal()).toBe("undefined");
     expect(await refusal(node(others), node())).toMatch(/a is active there/);
+    expect(await refusal(node({ ...others, activeKeyId: "alias" }))).toMatch(/alias is active there/);
+    for (const unset of [{ activeKeyId: null }, { publishedKeyId: null }])
+      expect(await refusal(node({ ...others, ...unset }))).toMatch(
+        /no KEK is active there.*nothing was destroyed/,
+      );
     expect(await refusal(node({ ...others, publishedKeyId: "a" }))).toMatch(/a is active there/);
     expect(
       await refusal(

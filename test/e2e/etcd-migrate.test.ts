@@ -9,6 +9,7 @@ import {
   kmsProvider,
   type EncryptionRule,
 } from "./harness/encryption-configuration.js";
+import { nodeUrls } from "./harness/keyring.js";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
 import { kmsPkcs11, kmsPkcs11Ok, MAIN } from "./harness/kms-pkcs11.js";
 import { parallel } from "./harness/parallel.js";
@@ -214,6 +215,7 @@ describe("deploy/runbooks/key-retirement.md", () => {
       ...token.env,
       CONFIG: join(plugin.places.folder, "config.yaml"),
       SOCKET: plugin.places.socket,
+      NODES: nodeUrls([plugin]),
       ENCRYPTION: apiserver.encryptionFile,
       KUBECONFIG: kubeconfig,
       ETCDCTL_ENDPOINTS: cluster.plane.etcd.endpoint,
