@@ -19,6 +19,7 @@ import type { SchedulePolicy } from "./provider/generations.js";
 import { ProviderRoom } from "./provider/room.js";
 import { FilePublishedMemory, NO_PUBLISHED_MEMORY } from "./provider/published-memory.js";
 import type { CacheObserver } from "./provider/unwrap-cache.js";
+import type { FinishedRequest } from "./server/kms-service.js";
 import type { RunningServer } from "./server/server.js";
 import type { RunningUnlock } from "./server/unlock.js";
 import { openTokens, startUnlocking, type OpenedTokens } from "./open-tokens.js";
@@ -137,12 +138,16 @@ async function serveSocket(
   const { grpcStatusName } = await import("./server/grpc-status.js");
   const requestLog = new RequestLog(log);
   const requestAudit = audit && new RequestAudit(audit);
-  const server = await startServer(settings.socket, room.provider, (request) => {
+  const onRequest = (request: FinishedRequest): void => {
     const outcome = grpcStatusName(request.error?.code);
     metrics.requestDone(request.operation, outcome, request.seconds);
     requestLog.requestDone(request);
     requestAudit?.requestDone(request, outcome);
     tracing?.requestDone(request, outcome);
+  };
+  const server = await startServer(settings.socket, room.provider, onRequest, (limit) => {
+    metrics.limitReached(limit);
+    requestLog.limitReached(limit);
   });
   log.info({ socket: settings.socket.path, abstract: settings.socket.abstract }, "listening");
   return server;

@@ -82,6 +82,12 @@ export class Metrics {
     labelNames: ["cause"],
     registers: [this.#registry],
   });
+  readonly #limits = new Counter({
+    name: "kms_pkcs11_limits_total",
+    help: "Requests and connections that were ended because their client held too much, by limit.",
+    labelNames: ["limit"],
+    registers: [this.#registry],
+  });
   readonly #cache = {
     hits: this.#counter("kms_pkcs11_cache_hits_total", "Decrypts answered from the unwrap cache."),
     misses: this.#counter(
@@ -184,6 +190,10 @@ export class Metrics {
 
   hostEnded(cause: string): void {
     this.#restarts.inc({ cause });
+  }
+
+  limitReached(limit: string): void {
+    this.#limits.inc({ limit });
   }
 
   cacheHit(): void {

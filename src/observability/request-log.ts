@@ -1,5 +1,5 @@
 // What is logged of requests: every Encrypt (they are rare), every failure, Decrypts at debug level, and of
-// Status only a changed answer. uid and key_id, never data.
+// Status only a changed answer. uid and key_id, never data. And of clients that run into a limit.
 import type { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 
@@ -15,8 +15,12 @@ export interface LoggedRequest {
 /** A uid and a key_id are the client's words: cut to this many characters. */
 const MAX_SHOWN = 128;
 
+/** Who runs into a limit once does so thousands of times: a line for the first, then one a minute with their number. */
+const LIMIT_EVERY_MS = 60_000;
+
 export class RequestLog {
   readonly #log: Log;
+  readonly #limits = new Map<string, { toldAt: number; untold: number }>();
   #lastStatus = "";
 
   constructor(log: Log) {
@@ -26,6 +30,18 @@ export class RequestLog {
   requestDone(request: LoggedRequest): void {
     if (request.operation === "Status") this.#statusDone(request);
     else this.#cryptDone(request);
+  }
+
+  /** A request or a connection that was ended since its client holds more than clients need. */
+  limitReached(limit: string): void {
+    const now = performance.now();
+    const known = this.#limits.get(limit) ?? { toldAt: -Infinity, untold: 0 };
+    this.#limits.set(limit, known);
+    known.untold += 1;
+    if (now - known.toldAt < LIMIT_EVERY_MS) return;
+    this.#log.warn({ limit, times: known.untold }, "a client was cut off at a limit");
+    known.toldAt = now;
+    known.untold = 0;
   }
 
   #statusDone({ keyId, healthz, error }: LoggedRequest): void {

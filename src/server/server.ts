@@ -6,19 +6,22 @@ import {
   ServerCredentials,
   Client,
   credentials,
+  type ServerInterceptor,
   type ServiceError,
 } from "@grpc/grpc-js";
 import type { KmsProvider } from "../provider/kms.js";
 import { kmsService, kmsServiceDefinition, type RequestObserver } from "./kms-service.js";
+import { OpenRequests, type LimitObserver } from "./open-requests.js";
 import { bindSocket, type SocketSettings } from "./socket.js";
 
 /** A plaintext, a ciphertext and a key_id have 1 KiB each, annotations 32 KiB (k8s.io/apiserver). */
-const MAX_MESSAGE_BYTES = 64 * 1024;
+const MAX_MESSAGE_BYTES = 40 * 1024;
 /** Each provider entry of each API server has a connection, and a reload overlaps two. */
-const MAX_CONNECTIONS = 64;
-const MAX_STREAMS = 1_000;
+const MAX_CONNECTIONS = 32;
+/** A client in Go waits for its turn beyond this. What all connections together may have is bounded, too. */
+const MAX_STREAMS = 100;
 /** HTTP/2 state of one connection, in MB. */
-const MAX_SESSION_MEMORY_MB = 10;
+const MAX_SESSION_MEMORY_MB = 2;
 /** What every client of HTTP/2 sends first, whole (RFC 9113 section 3.4). */
 const PREFACE_BYTES = 24;
 /** A connection that has sent less than that for this long is closed. */
@@ -38,8 +41,10 @@ export async function startServer(
   settings: SocketSettings,
   provider: KmsProvider,
   observe: RequestObserver,
+  onLimit: LimitObserver,
 ): Promise<RunningServer> {
   const definition = kmsServiceDefinition();
+  const requests = new OpenRequests(onLimit);
   const grpc = new GrpcServer({
     "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
     "grpc.max_concurrent_streams": MAX_STREAMS,
@@ -47,6 +52,7 @@ export async function startServer(
     "grpc.keepalive_time_ms": PING_EVERY_MS,
     "grpc.keepalive_timeout_ms": PING_TIMEOUT_MS,
     "grpc.enable_channelz": 0,
+    interceptors: [requests.interceptor as ServerInterceptor],
   });
   grpc.addService(definition, kmsService(provider, observe));
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
@@ -58,6 +64,9 @@ export async function startServer(
     injector.injectConnection(socket);
   });
   listener.maxConnections = MAX_CONNECTIONS;
+  listener.on("drop", () => {
+    onLimit("too many connections");
+  });
   const bound = await bindSocket(listener, settings, askPeer);
   return {
     stop: async (graceMs) => {
@@ -65,6 +74,7 @@ export async function startServer(
       listener.close();
       injector.drain(graceMs);
       await shutDown(grpc, graceMs);
+      requests.stop();
       injector.destroy();
     },
   };

@@ -1,6 +1,6 @@
 import { Writable } from "node:stream";
 
-import { beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
 import { createLogger } from "../../src/observability/logger.js";
@@ -118,6 +118,22 @@ describe("the log of requests", () => {
     ]);
     text = "";
     expect(fill("debug", ...requests)).toContain("debug Decrypt");
+  });
+
+  it("tells of a limit once a minute, with how often it was met", () => {
+    vi.useFakeTimers({ toFake: ["performance"] });
+    const log = new RequestLog(createLogger("info", into));
+    for (let times = 0; times < 5; times++) log.limitReached("too late");
+    log.limitReached("too many requests");
+    vi.advanceTimersByTime(60_000);
+    log.limitReached("too late");
+    vi.useRealTimers();
+    const told = entries().map(({ limit, times }) => [limit, times]);
+    expect(told).toEqual([
+      ["too late", 1],
+      ["too many requests", 1],
+      ["too late", 5],
+    ]);
   });
 
   it("cuts what a client may make as long as it likes", () => {

@@ -1,0 +1,122 @@
+// The gRPC server on a socket of its own, over a provider that does what a test says, with clients for it.
+
+import { rmSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+
+import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+
+import type { KmsProvider } from "../../src/provider/kms.js";
+import { kmsServiceDefinition, type FinishedRequest } from "../../src/server/kms-service.js";
+import type { Limit } from "../../src/server/open-requests.js";
+import { startServer, type RunningServer } from "../../src/server/server.js";
+import { makeFolder } from "./token.js";
+
+export type Fields = Readonly<Record<string, unknown>>;
+
+export interface Call {
+  readonly answer: Promise<Fields>;
+  cancel(): void;
+}
+
+const SERVICE = kmsServiceDefinition();
+
+/** Answers everything, with what it was given. */
+export const ECHO: KmsProvider = {
+  status: () => ({ healthz: "ok", keyId: "k" }),
+  encrypt: (plaintext) =>
+    Promise.resolve({ ciphertext: Buffer.from(plaintext), keyId: "k", annotations: { "a.b": Buffer.of(1) } }),
+  decrypt: ({ ciphertext }) => Promise.resolve(Buffer.from(ciphertext)),
+};
+
+export class KmsServer {
+  readonly folder = makeFolder("server");
+  readonly path = join(this.folder, "kms.sock");
+  readonly finished: FinishedRequest[] = [];
+  readonly limits: Limit[] = [];
+  /** May be replaced at any time. */
+  provider: KmsProvider = ECHO;
+  readonly #open: { close(): void }[] = [];
+  #server: RunningServer | undefined;
+
+  async start(): Promise<void> {
+    this.#server = await this.startAnother(this.path);
+  }
+
+  /** Starts one more server with the same provider; its stopping is the caller's. */
+  async startAnother(path: string): Promise<RunningServer> {
+    const provider: KmsProvider = {
+      status: () => this.provider.status(),
+      encrypt: (plaintext, context) => this.provider.encrypt(plaintext, context),
+      decrypt: (question, context) => this.provider.decrypt(question, context),
+    };
+    const observe = (request: FinishedRequest): void => {
+      this.finished.push(request);
+    };
+    return startServer({ path, abstract: false, mode: 0o600 }, provider, observe, (limit) => {
+      this.limits.push(limit);
+    });
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    await this.#server?.stop(graceMs);
+  }
+
+  async remove(): Promise<void> {
+    for (const one of this.#open.splice(0)) one.close();
+    await this.stop(0);
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** Closes something with the rest. */
+  own(closable: { close(): void }): void {
+    this.#open.push(closable);
+  }
+
+  client(): Client {
+    const client = new Client(`unix:${this.path}`, credentials.createInsecure(), {
+      "grpc.default_authority": "localhost",
+      // Otherwise clients in one process share their connection.
+      "grpc.use_local_subchannel_pool": 1,
+    });
+    this.own(client);
+    return client;
+  }
+
+  /** A connection on which nothing is said yet. */
+  rawConnection(): Socket {
+    const socket = connect(this.path);
+    socket.on("error", () => undefined);
+    this.own({ close: () => socket.destroy() });
+    return socket;
+  }
+}
+
+/** Begins a request; `raw` is sent as it is, in the place of a message. */
+export function start(client: Client, method: string, fields: Fields, raw?: Buffer): Call {
+  const rpc = SERVICE[method];
+  if (rpc === undefined) throw new TypeError(method);
+  const serialize = raw === undefined ? rpc.requestSerialize : () => raw;
+  let cancel = (): void => undefined;
+  const answer = new Promise<Fields>((resolve, reject) => {
+    const done = (error: ServiceError | null, value?: unknown): void => {
+      if (error === null) resolve(value as Fields);
+      else reject(error);
+    };
+    const call = client.makeUnaryRequest(
+      rpc.path,
+      serialize,
+      rpc.responseDeserialize,
+      fields,
+      new Metadata(),
+      done,
+    );
+    cancel = () => {
+      call.cancel();
+    };
+  });
+  return { answer, cancel };
+}
+
+export const ask = (client: Client, method: string, fields: Fields = {}): Promise<Fields> =>
+  start(client, method, fields).answer;
