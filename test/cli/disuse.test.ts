@@ -108,7 +108,7 @@ describe("keys destroy with etcd for a proof", () => {
       code: 1,
       stderr: expect.stringMatching(
         /whether a node still encrypts under .* by --nodes.*--every-node-has-left/,
-      ),
+      ) as string,
     });
     expect(destroy(settled, "--usage-report", report, ...byWord(fresh)).stderr).toContain(
       "--every-node-has-left names another key_id",
