@@ -27,8 +27,8 @@ const PREFACE_BYTES = 24;
 /** A connection that has sent less than that for this long is closed. */
 const SILENT_MS = 10_000;
 /** A peer whose HTTP/2 has broken down is kept by Node even when it has gone, until it owes an answer to a ping. */
-const PING_EVERY_MS = 30_000;
-const PING_TIMEOUT_MS = 10_000;
+const PING_EVERY_MS = 5_000;
+const PING_TIMEOUT_MS = 5_000;
 const PEER_TIMEOUT_MS = 1_000;
 
 export interface RunningServer {

@@ -31,7 +31,16 @@ const COMMANDS = [
   "bench",
 ];
 /** Flags of the project's scripts and of Kubernetes, which the README mentions too. */
-const FOREIGN_FLAGS = ["--once", "--readme", "--minutes", "--operations", "--smoke", "--config", "--help"];
+const FOREIGN_FLAGS = [
+  "--once",
+  "--readme",
+  "--minutes",
+  "--operations",
+  "--fuzz",
+  "--smoke",
+  "--config",
+  "--help",
+];
 
 const cells = (line: string): string[] =>
   line

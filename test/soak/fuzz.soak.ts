@@ -1,0 +1,130 @@
+// The fuzz run: hostile bytes on connection after connection, and beside them a client that wants its answers. It fails
+// when the plugin ends, gives a wrong answer or none, does not let go of what a connection had, or grows.
+
+import { readdirSync } from "node:fs";
+import { connect } from "node:net";
+
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+import { KmsClient } from "../../src/cli/kms-client.js";
+import { childrenOf, createKek, PluginProcess, residentBytes } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { waitFor } from "../support/wait.js";
+import { seededRandom } from "./faults.js";
+import { HTTP2_FAMILIES } from "./hostile-http2.js";
+import { MESSAGE_FAMILIES } from "./hostile-messages.js";
+
+const CASES = Number(process.env["SOAK_FUZZ"] ?? "600");
+const SEED = Number(process.env["SOAK_SEED"] ?? String(Date.now() % 1_000_000));
+const PEERS = 6;
+/** For a peer that is answered nothing; one that is goes at once. */
+const PATIENCE_MS = 50;
+const CASES_PER_CHECK = 50;
+const FAMILIES = Object.entries({ ...HTTP2_FAMILIES, ...MESSAGE_FAMILIES });
+/** A connection whose HTTP/2 broke down is let go when it owes an answer to a ping. */
+const LET_GO_MS = 30_000;
+/** Pools and the compiler's work come in the first cases; what grows with their number is a leak. */
+const MOST_GROWTH_BYTES = 64 * 2 ** 20;
+
+let softHsm: SoftHsm;
+let plugin: PluginProcess;
+let client: KmsClient;
+let failed = true;
+
+beforeAll(async () => {
+  softHsm = createSoftHsm();
+  createKek(softHsm);
+  plugin = new PluginProcess(softHsm, { cache: { entries: 0 }, log: { level: "error" } });
+  await plugin.start();
+  client = new KmsClient(plugin.socket);
+});
+
+afterAll(async () => {
+  client.close();
+  await plugin.stop();
+  if (!failed) plugin.remove();
+  softHsm.remove();
+});
+
+/**
+ * Sends the bytes and goes, once there is an answer, an end, or nothing for a while. Returns whether there was room for
+ * the connection: the plugin begins every one that it takes with its SETTINGS.
+ */
+async function attack(bytes: Buffer): Promise<boolean> {
+  const socket = connect(plugin.socket);
+  let answers = 0;
+  await new Promise<void>((resolve) => {
+    const patience = setTimeout(resolve, PATIENCE_MS);
+    const done = (): void => {
+      clearTimeout(patience);
+      resolve();
+    };
+    socket.once("close", done).on("error", done);
+    // The first two are to the preface; what comes after them, if anything does, is to the attack.
+    socket.on("data", () => {
+      answers += 1;
+      if (answers > 2) done();
+    });
+    socket.write(bytes);
+  });
+  socket.destroy();
+  return answers > 0;
+}
+
+const plaintext = Buffer.from("thirty-two bytes of a DEK seed..");
+
+async function answersRightly(): Promise<void> {
+  expect(plugin.running, `the plugin has ended; see ${plugin.logFile}`).toBe(true);
+  expect((await client.status()).healthz).toBe("ok");
+  const opened = await client.decrypt(await client.encrypt(plaintext, "fuzz"), "fuzz");
+  expect(opened).toEqual(plaintext);
+}
+
+const descriptors = (pid: number): number => readdirSync(`/proc/${String(pid)}/fd`).length;
+
+test("hostile bytes end nothing, hold nothing and disturb nobody", async () => {
+  const { pid } = plugin;
+  if (pid === undefined) throw new Error("no plugin");
+  const hosts = childrenOf(pid);
+  await answersRightly();
+  const descriptorsBefore = descriptors(pid);
+  const random = seededRandom(SEED);
+  let next = 0;
+  let afterFirst = 0;
+  let most = 0;
+  const attackOn = async (): Promise<void> => {
+    while (next < CASES) {
+      const number = next++;
+      const [family, make] = FAMILIES[number % FAMILIES.length] ?? [];
+      if (family === undefined || make === undefined) throw new RangeError("no such family");
+      const bytes = make(random);
+      await waitFor(() => attack(bytes), {
+        what: `room for ${family}`,
+        timeoutMs: LET_GO_MS,
+        intervalMs: 100,
+      });
+      if (number % CASES_PER_CHECK === 0) {
+        await answersRightly();
+        const now = residentBytes(pid);
+        if (number <= CASES / 4) afterFirst = now;
+        most = Math.max(most, now);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: PEERS }, attackOn));
+  await waitFor(() => descriptors(pid) <= descriptorsBefore, {
+    what: `the ${String(descriptorsBefore)} file descriptors that there were before`,
+    timeoutMs: LET_GO_MS,
+  });
+  await answersRightly();
+  const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
+  console.log(
+    `fuzz of ${String(CASES)} connections in ${String(FAMILIES.length)} families, seed ${String(SEED)}\n` +
+      `  resident memory of the plugin: ${mebibytes(afterFirst)} MiB after a quarter, at most ${mebibytes(most)} MiB, ` +
+      `${mebibytes(residentBytes(pid))} MiB in the end; ${String(descriptors(pid))} file descriptors, before ${String(descriptorsBefore)}`,
+  );
+  expect(childrenOf(pid)).toEqual(hosts);
+  expect(plugin.log).toBe("");
+  expect(most - afterFirst).toBeLessThan(MOST_GROWTH_BYTES);
+  failed = false;
+});
