@@ -1,0 +1,105 @@
+// The npm packages that ship: packages.js [--write | --advisories]
+// Without an argument: each is pinned to one version, has a hash and a licence that is allowed, comes from npm's
+// registry, runs no install script that was not approved, and stands in deploy/package/PACKAGES.md as it is here; --write
+// writes that list. --advisories asks the registry for known vulnerabilities and for the signatures of what is installed;
+// a registry that does not answer such questions is told of, and makes the exit code 3.
+import { spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+
+const LIST = "deploy/package/PACKAGES.md";
+const REGISTRY = "https://registry.npmjs.org/";
+/** Permissive ones, which Apache-2.0 can be shipped with. */
+const LICENCES = [
+  "0BSD",
+  "Apache-2.0",
+  "BSD-2-Clause",
+  "BSD-3-Clause",
+  "BlueOak-1.0.0",
+  "ISC",
+  "MIT",
+  "Python-2.0",
+  "Unlicense",
+];
+const ANSWER_MS = 20_000;
+const NOT_ANSWERED = 3;
+
+const read = (path) => JSON.parse(readFileSync(path, "utf8"));
+const manifest = read("package.json");
+const problems = [];
+const expect = (holds, problem) => {
+  if (!holds) problems.push(problem);
+};
+
+const shipped = Object.entries(read("package-lock.json").packages)
+  .filter(([path, { dev, devOptional }]) => path !== "" && dev !== true && devOptional !== true)
+  .map(([path, entry]) => ({ name: path.slice(path.lastIndexOf("node_modules/") + 13), ...entry }))
+  .sort((a, b) => (a.name === b.name ? (a.version < b.version ? -1 : 1) : a.name < b.name ? -1 : 1));
+
+function list() {
+  const rows = shipped.map(({ name, version, license, hasInstallScript }) => {
+    const direct = name in manifest.dependencies ? "yes" : "";
+    const script = hasInstallScript === true ? (manifest.allowScripts[name] ? "runs" : "does not run") : "";
+    return `| ${name} | ${version} | ${license} | ${direct} | ${script} |`;
+  });
+  return [
+    "# npm packages that ship",
+    "",
+    `${shipped.length} packages from ${REGISTRY}, each taken only with the SHA-512 in package-lock.json. \`scripts/lint\``,
+    "compares this list with that file; `node scripts/packages.js --write` writes it. `scripts/package` puts the same in",
+    "CycloneDX beside the tarball.",
+    "",
+    "<!-- prettier-ignore -->",
+    "| package | version | licence | direct | install script |",
+    "| --- | --- | --- | --- | --- |",
+    ...rows,
+    "",
+  ].join("\n");
+}
+
+function checkAll() {
+  for (const [name, version] of Object.entries({ ...manifest.dependencies, ...manifest.devDependencies }))
+    expect(/^\d+\.\d+\.\d+$/.test(version), `${name} is not pinned: ${version}`);
+  for (const { name, version, license, integrity, resolved, hasInstallScript } of shipped) {
+    const what = `${name} ${version}`;
+    expect(LICENCES.includes(license), `${what} has a licence that is not allowed: ${license}`);
+    expect(/^sha512-/.test(integrity ?? ""), `${what} has no SHA-512`);
+    expect(resolved === undefined || resolved.startsWith(REGISTRY), `${what} comes from ${resolved}`);
+    expect(
+      hasInstallScript !== true || name in manifest.allowScripts,
+      `${what} has an install script: decide on it in allowScripts`,
+    );
+  }
+  expect(readFileSync(LIST, "utf8") === list(), `${LIST} is out of date: node scripts/packages.js --write`);
+}
+
+/** What npm answered, or undefined, with a line on it, when the registry did not. */
+function ask(what, args) {
+  const { stdout, error } = spawnSync("npm", args, { encoding: "utf8", timeout: ANSWER_MS });
+  let answer;
+  try {
+    answer = JSON.parse(stdout);
+  } catch {
+    // No JSON is no answer.
+  }
+  if (answer !== undefined && answer.error === undefined && answer.statusCode === undefined) return answer;
+  const why = answer?.error?.summary || answer?.message || error?.message || "npm gave no answer";
+  console.log(`not checked: ${what}: ${why}`);
+  process.exitCode = NOT_ANSWERED;
+  return undefined;
+}
+
+function askRegistry() {
+  const audit = ask("known vulnerabilities", ["audit", "--omit=dev", "--json"]);
+  if (audit === undefined) return;
+  for (const [name, { severity, range }] of Object.entries(audit.vulnerabilities ?? {}))
+    problems.push(`${name} ${range} has a known vulnerability (${severity}): npm audit --omit=dev`);
+  const signatures = ask("signatures", ["audit", "signatures", "--omit=dev", "--json"]);
+  for (const { name, version } of signatures?.invalid ?? [])
+    problems.push(`${name} ${version} has an invalid signature: npm audit signatures`);
+}
+
+if (process.argv[2] === "--write") writeFileSync(LIST, list());
+else if (process.argv[2] === "--advisories") askRegistry();
+else checkAll();
+for (const problem of problems) console.error(problem);
+if (problems.length > 0) process.exitCode = 1;
