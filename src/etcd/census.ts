@@ -2,7 +2,7 @@
 // so that a million objects need no more memory than a thousand.
 import { createHash } from "node:crypto";
 import { KmsError } from "../errors.js";
-import { BoundedSet, type DistinctCount } from "./bounded-set.js";
+import { Allowance, BoundedSet, type DistinctCount } from "./bounded-set.js";
 import { parseStorageKey, resourceName, type ApiObjectName } from "./storage-key.js";
 import type { StoredObject } from "./store.js";
 import type { EncryptedObject } from "./stored-object.js";
@@ -39,22 +39,42 @@ export interface CensusOptions {
   readonly prefix: string;
   /** Whether API servers are configured to encrypt these. */
   readonly shouldBeEncrypted?: (object: ApiObjectName) => boolean;
+  /** How many DEK seeds, and how many namespaces, are told apart; 200,000 unless told. */
+  readonly maxDistinct?: number;
 }
 
 const NO_OBJECT = "(no API object)";
-const MAX_ROWS = 10_000;
-const MAX_RESOURCES = 10_000;
 const MAX_SAMPLES = 20;
+const MAX_KEYS = 10_000;
+/** Of all keys together: the resources under each. */
+const MAX_RESOURCES = 100_000;
+/** Of all keys together: what is told apart, at about 100 bytes each. */
+const MAX_DISTINCT = 200_000;
+
+/** What all rows share, so that many rows take no more memory than one. */
+interface Allowances {
+  readonly seeds: Allowance;
+  readonly namespaces: Allowance;
+  readonly resources: Allowance;
+}
 
 export class Census {
   readonly #options: CensusOptions;
   readonly #rows = new Map<string, Row>();
+  readonly #keys = new Allowance(MAX_KEYS);
+  readonly #allowances: Allowances;
   readonly #plain = new Map<string, number>();
   readonly #unreadable: { key: string; reason: string }[] = [];
   #objects = 0;
 
   constructor(options: CensusOptions) {
     this.#options = options;
+    const { maxDistinct = MAX_DISTINCT } = options;
+    this.#allowances = {
+      seeds: new Allowance(maxDistinct),
+      namespaces: new Allowance(maxDistinct),
+      resources: new Allowance(MAX_RESOURCES),
+    };
   }
 
   /** @throws KmsError INPUT_INVALID when there are more key_ids or resources than any cluster has */
@@ -74,7 +94,7 @@ export class Census {
     } else {
       row = this.#row("plaintext", "", null);
       if (name !== undefined && this.#options.shouldBeEncrypted?.(name) === true)
-        count(this.#plain, resource);
+        this.#plain.set(resource, (this.#plain.get(resource) ?? 0) + 1);
     }
     row.add(resource, name?.namespace, modRevision);
   }
@@ -93,32 +113,40 @@ export class Census {
     const id = `${protection}\0${provider}\0${keyId ?? ""}`;
     let row = this.#rows.get(id);
     if (row === undefined) {
-      if (this.#rows.size === MAX_ROWS) throw tooMany("keys");
-      row = new Row(protection, provider, keyId);
+      this.#keys.insist("keys");
+      row = new Row({ protection, provider, keyId }, this.#allowances);
       this.#rows.set(id, row);
     }
     return row;
   }
 }
 
+type Head = Pick<Usage, "protection" | "provider" | "keyId">;
+
 class Row {
-  readonly #head: Pick<Usage, "protection" | "provider" | "keyId">;
-  readonly #seeds = new BoundedSet();
-  readonly #namespaces = new BoundedSet();
+  readonly #head: Head;
+  readonly #allowances: Allowances;
+  readonly #seeds: BoundedSet;
+  readonly #namespaces: BoundedSet;
   readonly #resources = new Map<string, number>();
   #lastSeed: Buffer = Buffer.alloc(0);
   #objects = 0;
   #oldest = Infinity;
   #newest = 0;
 
-  constructor(protection: Protection, provider: string, keyId: string | null) {
-    this.#head = { protection, provider, keyId };
+  constructor(head: Head, allowances: Allowances) {
+    this.#head = head;
+    this.#allowances = allowances;
+    this.#seeds = new BoundedSet(allowances.seeds);
+    this.#namespaces = new BoundedSet(allowances.namespaces);
   }
 
   add(resource: string, namespace: string | undefined, revision: number): void {
     this.#objects++;
     if (namespace !== undefined) this.#namespaces.add(namespace);
-    count(this.#resources, resource);
+    const before = this.#resources.get(resource);
+    if (before === undefined) this.#allowances.resources.insist("resources");
+    this.#resources.set(resource, (before ?? 0) + 1);
     this.#oldest = Math.min(this.#oldest, revision);
     this.#newest = Math.max(this.#newest, revision);
   }
@@ -127,7 +155,8 @@ class Row {
   addSeed({ encryptedSeed, seedUse }: EncryptedObject): void {
     if (this.#lastSeed.equals(encryptedSeed)) return;
     this.#lastSeed = Buffer.from(encryptedSeed);
-    this.#seeds.add(createHash("sha256").update(seedUse).update(encryptedSeed).digest("base64").slice(0, 22));
+    const digest = createHash("sha256").update(seedUse).update(encryptedSeed).digest();
+    this.#seeds.add(digest.toString("latin1"));
   }
 
   usage(): Usage {
@@ -141,17 +170,4 @@ class Row {
       newestRevision: this.#newest,
     };
   }
-}
-
-function count(counts: Map<string, number>, name: string): void {
-  const before = counts.get(name);
-  if (before === undefined && counts.size === MAX_RESOURCES) throw tooMany("resources");
-  counts.set(name, (before ?? 0) + 1);
-}
-
-function tooMany(what: string): KmsError {
-  return new KmsError(
-    "INPUT_INVALID",
-    `etcd holds objects of over 10,000 ${what}: is this a cluster's etcd?`,
-  );
 }

@@ -9,7 +9,8 @@ import { normalPrefix } from "./storage-key.js";
 /** Two pages are in memory at a time, each up to the size of a message in the worst case. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 const FIRST_LIMIT = 100;
-const MAX_LIMIT = 5_000;
+/** etcd counts the rest of the range anew for each page: few large pages of small objects cost it less. */
+const MAX_LIMIT = 20_000;
 
 export interface StoredObject {
   readonly key: string;

@@ -1,6 +1,7 @@
 // How far a migration is: by resource, what is under the active key, what is not though it should be, and what is
 // in clear because nobody wants it encrypted.
 import { KmsError } from "../errors.js";
+import { Allowance } from "./bounded-set.js";
 import type { EtcdStore, StoreObserver } from "./store.js";
 import { parseStorageKey, resourceName, type ApiObjectName } from "./storage-key.js";
 import type { StoredValue } from "./stored-object.js";
@@ -17,6 +18,7 @@ export interface Aim {
 /** `clear` and `aside` are as nobody minds: in clear, or otherwise what this migration is not about. */
 export type Standing = "current" | "stale" | "clear" | "aside" | "unreadable";
 
+const MAX_RESOURCES = 10_000;
 /** Stands for keys that are no objects of the API. */
 const NO_RESOURCE = "(no API object)";
 
@@ -53,7 +55,7 @@ export interface Survey {
   readonly left: number;
 }
 
-/** @throws KmsError PEER_UNREACHABLE */
+/** @throws KmsError PEER_UNREACHABLE; INPUT_INVALID when there are more resources than any cluster has */
 export async function takeSurvey(
   store: EtcdStore,
   prefix: string,
@@ -61,12 +63,16 @@ export async function takeSurvey(
   observer: StoreObserver & { read?(objects: number): void } = {},
 ): Promise<Survey> {
   const rows = new Map<string, { -readonly [Name in keyof SurveyRow]: SurveyRow[Name] }>();
+  const room = new Allowance(MAX_RESOURCES);
   let read = 0;
   for await (const { key, value } of store.objects(observer)) {
     const object = parseStorageKey(key, prefix);
     const resource = resourceOf(object);
-    const row = rows.get(resource) ?? { resource, objects: 0, ...NONE };
-    rows.set(resource, row);
+    let row = rows.get(resource);
+    if (row === undefined) {
+      room.insist("resources");
+      rows.set(resource, (row = { resource, objects: 0, ...NONE }));
+    }
     row.objects++;
     row[standingOf(value, object, aim)]++;
     observer.read?.(++read);

@@ -2,6 +2,7 @@
 // as it has authenticated. Memory does not grow with the objects.
 import { KmsError } from "../errors.js";
 import { isHsmAway } from "../hsm/away.js";
+import { Allowance } from "./bounded-set.js";
 import type { Opener } from "./opener.js";
 import { parseStorageKey, resourceName } from "./storage-key.js";
 import type { StoredObject } from "./store.js";
@@ -33,6 +34,7 @@ export interface VerificationResult {
 const NO_OBJECT = "(no API object)";
 const MAX_KEYS = 5;
 const MAX_REASONS = 100;
+const MAX_RESOURCES = 10_000;
 const MORE_REASONS = "other reasons";
 
 type Outcome = Exclude<keyof ResourceVerdict, "resource" | "objects">;
@@ -42,6 +44,7 @@ export class Verification {
   readonly #opener: Opener;
   readonly #prefix: string;
   readonly #resources = new Map<string, Counts>();
+  readonly #room = new Allowance(MAX_RESOURCES);
   readonly #failures = new Map<string, { objects: number; keys: string[] }>();
 
   constructor(opener: Opener, prefix: string) {
@@ -49,13 +52,14 @@ export class Verification {
     this.#prefix = prefix;
   }
 
-  /** @throws KmsError when the HSM is away: the object was not looked into */
+  /** @throws KmsError when the HSM is away: the object was not looked into; INPUT_INVALID for too many resources */
   async add(object: StoredObject): Promise<void> {
     const outcome = await this.#outcomeOf(object);
     const name = parseStorageKey(object.key, this.#prefix);
     const resource = name === undefined ? NO_OBJECT : resourceName(name);
     let counts = this.#resources.get(resource);
     if (counts === undefined) {
+      this.#room.insist("resources");
       counts = { opened: 0, plaintext: 0, otherProvider: 0, failed: 0 };
       this.#resources.set(resource, counts);
     }

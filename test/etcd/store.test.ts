@@ -100,6 +100,29 @@ describe("reading a prefix", () => {
     expect(store.revisions?.last).toBeGreaterThan(store.revisions?.first ?? Infinity);
   });
 
+  it("fails, and gives no end, when etcd goes away in the middle", async () => {
+    const mortal = await startEtcd();
+    try {
+      await mortal.store.putAll(numbered("/mortal/secrets/ns/", 1_000));
+      const store = new EtcdStore(connect({ endpoints: [mortal.endpoint] }), "/mortal");
+      let read = 0;
+      const reading = async (): Promise<void> => {
+        for await (const { key } of store.objects()) {
+          read++;
+          if (key.endsWith("000000")) await mortal.remove();
+        }
+      };
+      await expect(reading()).rejects.toMatchObject({
+        code: "PEER_UNREACHABLE",
+        message: expect.stringContaining(mortal.endpoint) as string,
+      });
+      expect(read).toBeGreaterThan(0);
+      expect(read).toBeLessThan(1_000);
+    } finally {
+      await mortal.remove();
+    }
+  });
+
   it("cuts a page down that is larger than a message may be", async () => {
     const large = Buffer.alloc(1024 * 1024, 1);
     large.write("k8s\0");

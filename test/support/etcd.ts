@@ -21,7 +21,8 @@ export interface TestEtcd {
   remove(): Promise<void>;
 }
 
-export async function startEtcd(): Promise<TestEtcd> {
+/** @param program etcd itself, and options beside those that a test needs */
+export async function startEtcd(program = "etcd", options: readonly string[] = []): Promise<TestEtcd> {
   const folder = makeFolder("etcd");
   const [certificate, privateKey] = [join(folder, "cert.pem"), join(folder, "key.pem")];
   makeCertificate(certificate, privateKey);
@@ -31,7 +32,7 @@ export async function startEtcd(): Promise<TestEtcd> {
   const misnamedEndpoint = `https://127.0.0.2:${String(tls)}`;
   const process = ManagedProcess.start({
     name: "etcd",
-    command: "etcd",
+    command: program,
     args: [
       `--data-dir=${join(folder, "data")}`,
       `--listen-client-urls=${endpoint},${tlsEndpoint},${misnamedEndpoint}`,
@@ -43,6 +44,7 @@ export async function startEtcd(): Promise<TestEtcd> {
       "--client-cert-auth",
       "--logger=zap",
       "--log-level=warn",
+      ...options,
     ],
     logFile: join(folder, "etcd.log"),
   });

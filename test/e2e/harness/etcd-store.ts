@@ -53,8 +53,8 @@ export class EtcdStore {
     await this.#call("put", { key: base64(key), value: value.toString("base64") });
   }
 
-  /** Stores many values with few requests; etcd takes 128 in one. */
-  async putAll(entries: Iterable<readonly [key: string, value: Buffer]>): Promise<void> {
+  /** Stores many values with few requests; etcd takes 128 in one, unless it is started with more. */
+  async putAll(entries: Iterable<readonly [key: string, value: Buffer]>, atOnce = 128): Promise<void> {
     let success: unknown[] = [];
     const flush = async (): Promise<void> => {
       if (success.length > 0) await this.#call("txn", { success });
@@ -62,7 +62,7 @@ export class EtcdStore {
     };
     for (const [key, value] of entries) {
       success.push({ request_put: { key: base64(key), value: value.toString("base64") } });
-      if (success.length === 128) await flush();
+      if (success.length === atOnce) await flush();
     }
     await flush();
   }

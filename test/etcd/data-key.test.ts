@@ -1,0 +1,54 @@
+// Opening an object's data: what kube-apiserver has sealed opens, and nothing else does, whatever the bytes. That it is
+// as kube-apiserver seals is shown by the end-to-end tests, which open what a real one has stored.
+
+import { randomBytes } from "node:crypto";
+
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+
+import { KmsError } from "../../src/errors.js";
+import { openData } from "../../src/etcd/data-key.js";
+import type { SeedUse } from "../../src/etcd/stored-object.js";
+import { sealedObject, type StoredSeed } from "../support/stored-secrets.js";
+
+const KEY = "/registry/secrets/a/b";
+const seedOf = (bytes: number): StoredSeed => ({
+  seed: randomBytes(bytes),
+  encrypted: { ciphertext: Buffer.of(1), keyId: "k", annotations: {} },
+});
+const codeOf = (...args: Parameters<typeof openData>): string => {
+  try {
+    openData(...args);
+    return "opened";
+  } catch (error) {
+    if (error instanceof KmsError) return error.code;
+    throw error;
+  }
+};
+
+describe("an object's data", () => {
+  it.each([
+    ["hkdf-sha256-seed", 1, 32],
+    ["aes-gcm-key", 0, 16],
+    ["aes-gcm-key", 0, 24],
+    ["aes-gcm-key", 0, 32],
+  ] as const)("opens under its seed and its etcd key only: %s, type %i, %i bytes", (use, type, bytes) => {
+    const stored = seedOf(bytes);
+    for (const text of ["", "a value", "v".repeat(1_500_000)]) {
+      const { encryptedData } = sealedObject(stored, KEY, text, type);
+      expect(openData(stored.seed, use, encryptedData, KEY).equals(Buffer.from(text))).toBe(true);
+      expect(codeOf(stored.seed, use, encryptedData, `${KEY}c`)).toBe("NOT_AUTHENTIC");
+      expect(codeOf(randomBytes(bytes), use, encryptedData, KEY)).toBe("NOT_AUTHENTIC");
+    }
+  });
+
+  it("gives a domain error for anything else", () => {
+    const bytes = fc.uint8Array({ maxLength: 120 });
+    const use = fc.constantFrom<SeedUse>("hkdf-sha256-seed", "aes-gcm-key");
+    fc.assert(
+      fc.property(bytes, use, bytes, (seed, how, data) => {
+        expect(codeOf(Buffer.from(seed), how, data, KEY)).toMatch(/^(NOT_AUTHENTIC|INPUT_INVALID)$/);
+      }),
+    );
+  });
+});
