@@ -8,8 +8,8 @@ import { cacheName } from "../provider/unwrap-cache.js";
 import { openData } from "./data-key.js";
 import type { EncryptedObject } from "./stored-object.js";
 
-/** A cluster has one for each start of an API server and each rotation. */
-const MAX_SEEDS = 10_000;
+/** A cluster has one for each start of an API server and each rotation; each takes some 500 bytes here. */
+const MAX_SEEDS = 50_000;
 
 type Outcome = { readonly seed: Buffer } | { readonly refusal: KmsError };
 

@@ -1,15 +1,19 @@
 // Rewriting by Kubernetes itself: one StorageVersionMigration a resource, which kube-controller-manager executes where
 // the cluster serves storagemigration.k8s.io. Waits for each to end and removes it.
 import { setTimeout as sleep } from "node:timers/promises";
+import PQueue from "p-queue";
 import { KmsError } from "../errors.js";
+import type { ApiResources } from "./api-resources.js";
 import type { KubeApi } from "./kube-api.js";
 import type { Failure, Migrated, MigrationPorts } from "./migration.js";
-import { takeSurvey, type Aim, type Survey } from "./survey.js";
+import { takeSurvey, type Aim, type Survey, type SurveyRow } from "./survey.js";
 
 export interface VersionMigrationOptions {
   readonly aim: Aim;
-  /** How long a controller may take to begin. */
+  /** How long a controller may take to begin, and how long to try again what API servers leave unchanged. */
   readonly settleMs: number;
+  /** Resources at a time. */
+  readonly concurrency: number;
   readonly signal: AbortSignal;
   /** Called with the number of objects dealt with. */
   readonly onProgress: (done: number) => void;
@@ -24,38 +28,77 @@ interface GroupResource {
 const GROUP = "storagemigration.k8s.io";
 const KIND = "storageversionmigrations";
 const POLL_MS = 1_000;
+const PAUSE_MS = 5_000;
 
 /** @throws KmsError CONFIG_INVALID when the cluster does not serve it; DEADLINE when nobody executes it */
 export async function migrateByKubernetes(
-  { api, resources, store, prefix }: MigrationPorts,
+  ports: MigrationPorts,
   before: Survey,
   options: VersionMigrationOptions,
 ): Promise<Migrated> {
-  const { aim, signal, onProgress } = options;
-  const served = resources.find({ group: GROUP, resource: KIND });
-  if ("reason" in served) {
-    throw new KmsError(
-      "CONFIG_INVALID",
-      `--with svm: this cluster does not serve ${GROUP} (feature gate StorageVersionMigrator); leave --with out`,
-    );
+  const { aim, signal, settleMs } = options;
+  const version = servedVersion(ports.resources);
+  let survey = before;
+  let deadline: number | undefined;
+  for (let passes = 1; ; passes++) {
+    const done = before.left - survey.left;
+    const failures = await migrateOnce(ports, version, survey, {
+      ...options,
+      onProgress: (more) => {
+        options.onProgress(done + more);
+      },
+    });
+    survey = await takeSurvey(ports.store, ports.prefix, aim);
+    deadline ??= performance.now() + settleMs;
+    // An API server that does not know the new key yet finds nothing to rewrite: tried again later.
+    const isLeft = survey.rows.some(({ stale }) => stale > 0);
+    if (!isLeft || failures.length > 0 || signal.aborted || performance.now() >= deadline) {
+      const rewritten = Math.max(0, before.left - survey.left);
+      const rest = { overtaken: 0, gone: 0, failures, interrupted: signal.aborted };
+      return { passes, rewritten, after: survey, ...rest };
+    }
+    await sleep(Math.min(PAUSE_MS, settleMs), undefined, { signal }).catch(() => undefined);
   }
+}
+
+/** @throws KmsError CONFIG_INVALID */
+function servedVersion(resources: ApiResources): string {
+  const served = resources.find({ group: GROUP, resource: KIND });
+  if ("version" in served) return served.version;
+  throw new KmsError(
+    "CONFIG_INVALID",
+    `--with svm: this cluster does not serve ${GROUP} (feature gate StorageVersionMigrator); leave --with out`,
+  );
+}
+
+/** One StorageVersionMigration for each resource of which something is stale. @throws KmsError when one breaks off */
+async function migrateOnce(
+  { api, resources }: MigrationPorts,
+  version: string,
+  survey: Survey,
+  options: VersionMigrationOptions,
+): Promise<Failure[]> {
+  const collection = `/apis/${GROUP}/${version}/${KIND}`;
   const failures: Failure[] = [];
   let done = 0;
-  for (const { resource: name, stale } of before.rows.filter((row) => row.stale > 0)) {
-    if (signal.aborted) break;
+  const migrate = async ({ resource: name, stale }: SurveyRow): Promise<void> => {
+    if (options.signal.aborted) return;
     const resource = groupResourceOf(name);
     const found = resources.find(resource);
     // The first version of the API wants the resource's version, too.
-    const version = "version" in found && served.version === "v1alpha1" ? { version: found.version } : {};
-    const body = migrationOf(served.version, { ...resource, ...version });
-    const collection = `/apis/${GROUP}/${served.version}/${KIND}`;
+    const its = "version" in found && version === "v1alpha1" ? { version: found.version } : {};
+    const body = migrationOf(version, { ...resource, ...its });
     const reason = "reason" in found ? found.reason : await execute(api, collection, body, options);
     if (reason !== undefined) failures.push({ resource: name, reason, objects: stale, example: "" });
-    onProgress((done += stale));
-  }
-  const after = await takeSurvey(store, prefix, aim);
-  const rewritten = Math.max(0, before.left - after.left);
-  return { passes: 1, rewritten, overtaken: 0, gone: 0, failures, after, interrupted: signal.aborted };
+    options.onProgress((done += stale));
+  };
+  // The controller waits a minute or two before each, until its cache has seen the resource's latest revision.
+  const queue = new PQueue({ concurrency: options.concurrency });
+  const stale = survey.rows.filter((row) => row.stale > 0);
+  const results = await Promise.allSettled(stale.map((row) => queue.add(() => migrate(row))));
+  const broken = results.find((result) => result.status === "rejected");
+  if (broken !== undefined) throw KmsError.from(broken.reason);
+  return failures;
 }
 
 function groupResourceOf(name: string): GroupResource {

@@ -3,7 +3,7 @@
 import { afterEach, expect, it } from "vitest";
 
 import { ApiResources } from "../../src/etcd/api-resources.js";
-import type { EtcdStore } from "../../src/etcd/store.js";
+import type { EtcdStore, StoredObject } from "../../src/etcd/store.js";
 import type { Survey } from "../../src/etcd/survey.js";
 import { migrateByKubernetes } from "../../src/etcd/version-migration.js";
 import { StandInApi, type Answer, type Asked } from "./stand-in-api.js";
@@ -31,7 +31,12 @@ const group = (name: string, version: string, resource: string): object => ({
 });
 
 /** Runs it against a cluster that serves this version and whose controller sets these conditions, one a look. */
-async function run(version: string | undefined, conditions: readonly string[], settleMs = 60_000) {
+async function run(
+  version: string | undefined,
+  conditions: readonly string[],
+  settleMs = 60_000,
+  surveys: readonly StoredObject[][] = [],
+) {
   const looks = [...conditions];
   const answer = ({ method, path }: Asked): Answer => {
     if (path === "/api" || path === "/apis") {
@@ -49,13 +54,23 @@ async function run(version: string | undefined, conditions: readonly string[], s
   };
   standIn = new StandInApi(answer);
   const api = await standIn.connect();
-  // etcd as it is when all has been rewritten.
-  const store = { objects: () => [], revisions: { first: 9, last: 9 } } as unknown as EtcdStore;
+  // etcd after each pass; in the end all has been rewritten.
+  const left = [...surveys];
+  const store = {
+    objects: () => left.shift() ?? [],
+    revisions: { first: 9, last: 9 },
+  } as unknown as EtcdStore;
   const aim = { keyId: "k", encrypts: () => true, providerOf: () => undefined };
   const signal = new AbortController().signal;
   try {
     const ports = { api, store, prefix: "/registry", resources: await ApiResources.discover(api) };
-    return await migrateByKubernetes(ports, before, { aim, settleMs, signal, onProgress: () => undefined });
+    return await migrateByKubernetes(ports, before, {
+      aim,
+      settleMs,
+      concurrency: 2,
+      signal,
+      onProgress: () => undefined,
+    });
   } finally {
     await api.close();
   }
@@ -72,6 +87,22 @@ it.each([
   expect(await run(version, ["Running", "Succeeded"])).toMatchObject({ rewritten: 3, failures: [] });
   expect(made()).toMatchObject({ apiVersion: `storagemigration.k8s.io/${version}`, spec: { resource } });
   expect(removed()).toBe(true);
+});
+
+it("makes another while API servers leave objects under the former key, for as long as it may", async () => {
+  const value = { kind: "plaintext", encoding: "json", bytes: Buffer.from("{}") } as const;
+  const stale = { key: "/registry/deployments/a/b", createRevision: 1, modRevision: 1, value };
+  expect(await run("v1beta1", ["Succeeded", "Succeeded"], 500, [[stale]])).toMatchObject({
+    passes: 2,
+    rewritten: 3,
+    after: { left: 0 },
+  });
+  await standIn.close();
+  expect(await run("v1beta1", ["Succeeded"], 0, [[stale]])).toMatchObject({
+    passes: 1,
+    rewritten: 2,
+    after: { left: 1 },
+  });
 });
 
 it("tells why one failed", async () => {
