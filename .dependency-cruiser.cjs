@@ -3,7 +3,7 @@
 
 /** A folder or file of src/ -> those of src/ that it may import, apart from itself. */
 const LAYERS = {
-  "main\\.ts": ["cli/"],
+  "main\\.ts": ["cli/", "hardening\\.ts"],
   "cli/": [
     "serve\\.ts",
     "open-tokens\\.ts",
@@ -41,7 +41,13 @@ const LAYERS = {
   "provider/": ["hsm/", "log\\.ts", "errors\\.ts"],
   "hsm/": ["log\\.ts", "errors\\.ts"],
   // The token host is another program: it shares the wire format and the tables that the format speaks of.
-  "token-host/": ["hsm/(wire[^/]*|fault|mechanisms|key-id)\\.ts", "log\\.ts", "errors\\.ts"],
+  "token-host/": [
+    "hsm/(wire[^/]*|fault|mechanisms|key-id)\\.ts",
+    "hardening\\.ts",
+    "log\\.ts",
+    "errors\\.ts",
+  ],
+  "hardening\\.ts": [],
   "log\\.ts": [],
   "errors\\.ts": [],
   "version\\.ts": [],

@@ -1,5 +1,7 @@
 #!/usr/bin/env node
 // The entry of the command `kms-pkcs11`.
-import { run } from "./cli/program.js";
+import { hardenProcess } from "./hardening.js";
 
+hardenProcess();
+const { run } = await import("./cli/program.js");
 await run(process.argv);

