@@ -93,7 +93,7 @@ describe("a call that never returns", () => {
     "%s at the start: the start is given up and tried again",
     async (name) => {
       fault.set(`${name} hang`);
-      opened = openToken(fault, { requestTimeoutMs: 300, startTimeoutMs: 600 });
+      opened = openToken(fault, { requestTimeoutMs: 300, startTimeoutMs: 3_000 });
       const token = opened;
       await waitFor(() => token.ended.includes("hang"), { what: "a host that was ended", timeoutMs: 20_000 });
       fault.clear();
