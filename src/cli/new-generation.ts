@@ -2,23 +2,43 @@
 // no key kept that is not protected as it should be.
 import { parse as uuidBytes, v7 as uuidV7 } from "uuid";
 import { KmsError } from "../errors.js";
+import type { Hsm } from "../hsm/port.js";
 import type { TokenAdministration } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/wire.js";
 import { readSchedule, type SchedulePolicy } from "../provider/generations.js";
 
-/** @throws KmsError KEY_UNSUITABLE when the token made a key that would be refused; it is destroyed again */
+/**
+ * @throws KmsError KEY_UNSUITABLE when the token made a key that would be refused; it is destroyed again. KEY_MISSING when
+ * nobody but its maker finds it: a key is worth nothing before the token shows it to a library loaded anew
+ */
 export async function makeGeneration(
-  hsm: TokenAdministration,
+  hsm: TokenAdministration & Pick<Hsm, "listKeksAnew">,
   policy: SchedulePolicy,
   label: string,
 ): Promise<KekRecord> {
   const ckaId = Buffer.from(uuidBytes(uuidV7())).toString("hex");
   const made = await hsm.generate({ label, ckaId, kind: "auto" });
   const [refusal] = readSchedule([made], policy).refused;
-  if (refusal === undefined) return made;
+  if (refusal === undefined) {
+    await requireKept(hsm, made);
+    return made;
+  }
   await hsm.destroy(made.keyId);
   throw new KmsError(
     "KEY_UNSUITABLE",
     `the token made a key that is refused, and it was destroyed again: ${refusal.reason}`,
+  );
+}
+
+async function requireKept(hsm: Pick<Hsm, "listKeksAnew">, { keyId, label }: KekRecord): Promise<void> {
+  const found = await hsm.listKeksAnew().catch((error: unknown) => {
+    const { code, message } = KmsError.from(error);
+    const text = `KEK ${keyId} ("${label}") was made and could not be read back: ${message}; see 'kms-pkcs11 keys list'`;
+    throw new KmsError(code, text, error);
+  });
+  if (found.some((record) => record.keyId === keyId)) return;
+  throw new KmsError(
+    "KEY_MISSING",
+    `the token made KEK ${keyId} ("${label}") and has not kept it; nothing uses it yet: run the command again`,
   );
 }

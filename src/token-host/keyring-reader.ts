@@ -2,7 +2,7 @@
 // the object name, or the object name and an activation instant after "@". An AES and an HMAC key that share
 // label and CKA_ID are one generation. Handles are volatile: every reading proves each key again by its
 // fingerprint, since a token that was away may reuse a handle number for another key.
-import pkcs11js, { type Handle } from "pkcs11js";
+import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import { makeKeyId } from "../hsm/key-id.js";
 import type { KekKind } from "../hsm/mechanisms.js";
 import type { KekRecord } from "../hsm/wire.js";
@@ -15,6 +15,14 @@ import type { TokenSession } from "./session.js";
 
 const KEK_BYTES = 32;
 const FIND_BATCH = 64;
+/**
+ * SoftHSM 2.6.1 lets other processes find a key that is being made, and gives it default attributes when they read any:
+ * the maker's own are lost then, its value included. A key is on the token (CKA_TOKEN) only once all of them are there.
+ */
+const ON_TOKEN: readonly Attribute[] = [
+  { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
+  { type: pkcs11js.CKA_TOKEN, value: true },
+];
 /** More keys of one name than any schedule has; their records fit one frame of the wire. */
 const MAX_KEYS = 1_000;
 /** Of what a record shows. A label that is a KEK's has at most 32 characters; a key_id digests a long CKA_ID. */
@@ -80,7 +88,7 @@ export function readKeyring(session: TokenSession, wanted: WantedKeys): Kek[] {
 function findSecretKeys(session: TokenSession): Handle[] {
   const { lib } = session;
   return session.run("looking for keys (C_FindObjects)", (handle) => {
-    lib.C_FindObjectsInit(handle, [{ type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY }]);
+    lib.C_FindObjectsInit(handle, [...ON_TOKEN]);
     const objects: Handle[] = [];
     for (;;) {
       const batch = lib.C_FindObjects(handle, FIND_BATCH);

@@ -129,10 +129,15 @@ export class LaneToken {
         "the token does not keep an AES and an HMAC key under one CKA_ID; choose another mechanism",
       );
     }
+    for (const object of objects) {
+      this.#session.attempt("removing a key that is not found (C_DestroyObject)", (handle) => {
+        this.#session.lib.C_DestroyObject(handle, object);
+      });
+    }
     throw new TokenFault(
       "device",
       "KEY_MISSING",
-      "the token made a key that is not found again under its label",
+      "the token made a key that is not found again under its label; it was removed, so run the command again",
     );
   }
 

@@ -1,0 +1,69 @@
+// A key that another process is making: it is left alone until all of it is there. SoftHSM 2.6.1 shows it to others
+// from its first attribute on, and writes defaults into it, over its maker's, for whoever reads one that is missing.
+
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { openToken } from "../support/token-hsm.js";
+
+/** CKA_CLASS, CKA_TOKEN, CKA_PRIVATE and CKA_KEY_TYPE as SoftHSM stores them: type, kind of value, value. */
+const CLASS = [0x0n, 2n, 4n] as const;
+const NOT_ON_TOKEN = [0x1n, 1n, 0] as const;
+const PRIVATE = [0x2n, 1n, 0xff] as const;
+const AES = [0x100n, 2n, 0x1fn] as const;
+
+let softHsm: SoftHsm;
+
+beforeAll(() => {
+  softHsm = createSoftHsm();
+});
+
+afterAll(() => {
+  softHsm.remove();
+});
+
+function bigEndian(value: bigint | number): Buffer {
+  if (typeof value === "number") return Buffer.of(value);
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(value);
+  return bytes;
+}
+
+/** Leaves the file of a key as it is when its maker has written so many attributes, and has others look at it. */
+function halfMake(...attributes: readonly (readonly (bigint | number)[])[]): string {
+  const tokens = join(softHsm.folder, "tokens");
+  const folder = join(tokens, readdirSync(tokens)[0] ?? "");
+  const file = join(folder, "5e880777-456f-df61-bf92-d187e5adb571.object");
+  writeFileSync(file, Buffer.concat([[1n], ...attributes].flat().map(bigEndian)));
+  writeFileSync(file.replace(/object$/, "lock"), "");
+  const generation = join(folder, "generation");
+  writeFileSync(generation, bigEndian(readFileSync(generation).readBigUInt64BE() + 1n));
+  return file;
+}
+
+it.each([
+  ["its class alone", [CLASS]],
+  ["a beginning", [CLASS, NOT_ON_TOKEN, PRIVATE]],
+  ["more", [CLASS, NOT_ON_TOKEN, PRIVATE, AES]],
+])("of which there is %s: nothing is written into it", async (_what, attributes) => {
+  const { hsm } = openToken(softHsm);
+  try {
+    const { label } = await hsm.generate({
+      label: "kms-kek@20260101T000000Z",
+      ckaId: "01",
+      kind: "auto",
+    });
+    const file = halfMake(...attributes);
+    const before = readFileSync(file);
+    const records = await hsm.listKeks();
+    expect(records.map((record) => record.label)).toContain(label);
+    expect(readFileSync(file).equals(before)).toBe(true);
+    expect((await hsm.listKeksAnew()).map((record) => record.label)).toContain(label);
+    expect(readFileSync(file).equals(before)).toBe(true);
+  } finally {
+    await hsm.stop(200);
+  }
+});
