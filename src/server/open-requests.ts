@@ -6,9 +6,9 @@ import type { ServerInterceptingCallInterface } from "@grpc/grpc-js";
 
 /** From its first byte until its answer has been read; the HSM's part is over in hsm.requestTimeout, below 3 s. */
 export const MAX_REQUEST_MS = 10_000;
-/** Over all connections, in whatever state. */
-export const MAX_OPEN = 512;
-/** Of those, bodies that are not whole. A connection alone may not have as many requests. */
+/** Over all connections, in whatever state: more than the default hsm.queue, whose refusal says what to do. */
+export const MAX_OPEN = 2_048;
+/** Of those, bodies that are not whole. A few KiB each where they are whole, up to 512 KiB where not. */
 export const MAX_UNFINISHED = 128;
 /** A body of 40 KiB comes in 3 DATA frames or some more. Each keeps what was read from the socket with it, up to 64 KiB. */
 const MAX_PIECES = 8;

@@ -18,10 +18,10 @@ import { bindSocket, type SocketSettings } from "./socket.js";
 const MAX_MESSAGE_BYTES = 40 * 1024;
 /** Each provider entry of each API server has a connection, and a reload overlaps two. */
 const MAX_CONNECTIONS = 32;
-/** A client in Go waits for its turn beyond this. What all connections together may have is bounded, too. */
-const MAX_STREAMS = 100;
+/** A client waits for its turn beyond this. What all connections together may have is bounded, too. */
+const MAX_STREAMS = 1_000;
 /** HTTP/2 state of one connection, in MB. */
-const MAX_SESSION_MEMORY_MB = 2;
+const MAX_SESSION_MEMORY_MB = 10;
 /** What every client of HTTP/2 sends first, whole (RFC 9113 section 3.4). */
 const PREFACE_BYTES = 24;
 /** A connection that has sent less than that for this long is closed. */

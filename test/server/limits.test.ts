@@ -165,7 +165,7 @@ describe("requests that are being answered", () => {
       if (client === undefined) throw new RangeError("no client");
       return ask(client, "Encrypt", { plaintext });
     });
-    await waitFor(() => waiting.length === MAX_OPEN);
+    await waitFor(() => waiting.length === MAX_OPEN, { what: "all requests", timeoutMs: 30_000 });
     await expect(ask(server.client(), "Encrypt", { plaintext })).rejects.toThrow(/RESOURCE_EXHAUSTED/);
     expect(server.limits).toEqual(["too many requests"]);
     for (const answer of waiting) answer();
