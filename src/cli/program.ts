@@ -21,7 +21,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
 ]);
 
 /** @param first of the arguments: where it names a command, that one alone is there */
-async function createProgram(terminal: Terminal, first: string | undefined): Promise<Command> {
+export async function createProgram(terminal: Terminal, first: string | undefined): Promise<Command> {
   const program = new Command("kms-pkcs11")
     .description("Kubernetes KMS v2 plugin whose key encryption key never leaves a PKCS#11 HSM")
     .version(VERSION)

@@ -256,21 +256,3 @@ describe("status", () => {
     }
   });
 });
-
-it("every command's --help ends with an example", () => {
-  const commands =
-    run("--help")
-      .stdout.match(/^ {2}(\w+)(?= .*)/gm)
-      ?.map((name) => name.trim()) ?? [];
-  expect(commands).toEqual(expect.arrayContaining(["serve", "check", "status", "keys"]));
-  const below = ["create", "list", "rotate", "adopt", "destroy"].map((name) => ["keys", name]);
-  const groups = ["audit", "keys", "help", "etcd"];
-  const single = commands.filter((name) => !groups.includes(name)).map((name) => [name]);
-  for (const words of [...single, ...below, ["audit", "verify"]]) {
-    const { code, stdout } = run(...words, "--help");
-    expect([code, stdout], words.join(" ")).toEqual([
-      0,
-      expect.stringMatching(/\nExamples?:\n {2}kms-pkcs11 /),
-    ]);
-  }
-});

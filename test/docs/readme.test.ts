@@ -7,29 +7,11 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 
 import { settingRows } from "../../src/config/setting-rows.js";
-import { Metrics } from "../../src/observability/metrics.js";
-import { kmsPkcs11 } from "../support/plugin-process.js";
+import { commandLine } from "./command-line.js";
+import { metricReference } from "./metric-reference.js";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const README = readFileSync(join(ROOT, "README.md"), "utf8");
-const COMMANDS = [
-  "serve",
-  "check",
-  "status",
-  "unlock",
-  "keys create",
-  "keys list",
-  "keys rotate",
-  "keys adopt",
-  "keys destroy",
-  "etcd usage",
-  "etcd verify",
-  "etcd get",
-  "etcd migrate",
-  "conformance",
-  "audit verify",
-  "bench",
-];
 /** Flags of the project's scripts and of Kubernetes, which the README mentions too. */
 const FOREIGN_FLAGS = [
   "--once",
@@ -59,36 +41,18 @@ describe("the README", () => {
     expect(rows).toEqual(wanted.map((row) => row.map((cell) => cell.trim())));
   });
 
-  it("names flags and commands that there are", () => {
-    const help = COMMANDS.map((command) => kmsPkcs11([...command.split(" "), "--help"]).stdout).join("\n");
+  it("names flags and commands that there are", async () => {
+    const commands = await commandLine();
+    const help = commands.map((command) => command.help).join("\n");
     const flags = new Set(README.match(/(?<![\w-])--[a-z][a-z-]+/g));
     for (const flag of flags) if (!FOREIGN_FLAGS.includes(flag)) expect(help, flag).toContain(flag);
     const table = /^\| command .*\n\|.*\n((?:\|.*\n)+)/m.exec(README)?.[1] ?? "";
     const named = [...table.matchAll(/^\| `([a-z ]+[a-z])/gm)].map(([, command]) => command);
-    expect(named).toEqual(COMMANDS);
+    expect(named.sort()).toEqual(commands.flatMap(({ name }) => (name === "" ? [] : [name])).sort());
   });
 
   it("names every metric that there is, and no other", async () => {
-    const metrics = new Metrics("0");
-    const zero = (): number => 0;
-    metrics.watch({
-      hsmUp: () => true,
-      outageSeconds: zero,
-      graceSeconds: zero,
-      hostResidentBytes: zero,
-      hostCpuSeconds: zero,
-      readyHosts: zero,
-      sessions: zero,
-      queueLength: zero,
-      cacheEntries: zero,
-      localKekUses: zero,
-      keys: () => [],
-    });
-    metrics.watchAudit({ up: true, buffered: 0, written: 0, lost: 0 });
-    const text = await metrics.text();
-    const there = [...text.matchAll(/^# TYPE (\S+) (\w+)$/gm)].map(([, name = "", type]) =>
-      type === "counter" ? `${name}_total` : name,
-    );
+    const there = (await metricReference()).map(({ name }) => name);
     const named: readonly string[] = README.match(/kms_pkcs11_[a-z_]+/g) ?? [];
     for (const name of named) expect(there, name).toContain(name);
     const ours = there.filter((name) => !/^kms_pkcs11_(process|nodejs)_/.test(name));

@@ -1,0 +1,35 @@
+// Every metric that the plugin gives, from its own answer to Prometheus.
+
+import { Metrics } from "../../src/observability/metrics.js";
+
+export interface MetricReference {
+  readonly name: string;
+  readonly type: string;
+  readonly help: string;
+}
+
+export async function metricReference(): Promise<MetricReference[]> {
+  const metrics = new Metrics("0");
+  const zero = (): number => 0;
+  metrics.watch({
+    hsmUp: () => true,
+    outageSeconds: zero,
+    graceSeconds: zero,
+    hostResidentBytes: zero,
+    hostCpuSeconds: zero,
+    readyHosts: zero,
+    sessions: zero,
+    queueLength: zero,
+    cacheEntries: zero,
+    localKekUses: zero,
+    keys: () => [],
+  });
+  metrics.watchAudit({ up: true, buffered: 0, written: 0, lost: 0 });
+  const text = await metrics.text();
+  const helps = new Map([...text.matchAll(/^# HELP (\S+) (.*)$/gm)].map(([, name, help]) => [name, help]));
+  return [...text.matchAll(/^# TYPE (\S+) (\w+)$/gm)].map(([, name = "", type = ""]) => ({
+    name: type === "counter" ? `${name}_total` : name,
+    type,
+    help: helps.get(name) ?? "",
+  }));
+}

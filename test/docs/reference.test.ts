@@ -1,0 +1,36 @@
+// The references of commands and metrics are what the code itself tells; `npx vitest run test/docs -u` writes them anew.
+
+import { expect, it } from "vitest";
+
+import { commandLine } from "./command-line.js";
+import { metricReference } from "./metric-reference.js";
+
+it("every command's help ends with an example", async () => {
+  const commands = await commandLine();
+  expect(commands.length).toBeGreaterThan(10);
+  for (const { name, help } of commands) expect(help, name).toMatch(/\nExamples?:\n {2}kms-pkcs11 /);
+});
+
+it("deploy/reference/commands.md is the commands' help", async () => {
+  const sections = (await commandLine()).map(
+    ({ name, help }) => `## ${name === "" ? "kms-pkcs11" : name}\n\n\`\`\`text\n${help}\n\`\`\`\n`,
+  );
+  const text = `# Commands\n\nWhat \`--help\` says of each.\n\n${sections.join("\n")}`;
+  await expect(text).toMatchFileSnapshot("../../deploy/reference/commands.md");
+});
+
+it("deploy/reference/metrics.md is what /metrics gives", async () => {
+  const rows = (await metricReference()).map(({ name, type, help }) => `| \`${name}\` | ${type} | ${help} |`);
+  const text = [
+    "# Metrics",
+    "",
+    "Every metric on `/metrics` (OpenMetrics). `*_seconds` histograms have the series `_bucket`, `_sum` and `_count`.",
+    "",
+    "<!-- prettier-ignore -->",
+    "| metric | type | tells |",
+    "| --- | --- | --- |",
+    ...rows,
+    "",
+  ].join("\n");
+  await expect(text).toMatchFileSnapshot("../../deploy/reference/metrics.md");
+});
