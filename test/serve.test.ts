@@ -11,6 +11,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
 import { KmsClient, type KmsCiphertext } from "../src/cli/kms-client.js";
 import { hashKeyId } from "../src/observability/metrics.js";
+import { FaultModule } from "./support/fault-module.js";
 import { createKek, kmsPkcs11, PluginProcess } from "./support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "./support/softhsm.js";
 import { tokenUri } from "./support/token.js";
@@ -229,14 +230,17 @@ describe("another start", () => {
     expect(existsSync(again.socket)).toBe(false);
   });
 
-  it("leaves a file that is no socket, and a folder that others may write to, alone", () => {
-    again = new PluginProcess(token);
+  it("leaves a file that is no socket, and a folder that others may write to, alone, and the token too", () => {
+    const fault = new FaultModule(token);
+    again = new PluginProcess(fault);
     writeFileSync(again.socket, "mine");
     const file = kmsPkcs11(["serve", "--config", again.configFile], token.env);
     expect([file.code, file.stderr]).toEqual([2, expect.stringContaining("no socket; it is left alone")]);
     chmodSync(dirname(again.socket), 0o777);
     const open = kmsPkcs11(["serve", "--config", again.configFile], token.env);
     expect([open.code, open.stderr]).toEqual([2, expect.stringContaining("can be written to by others")]);
+    expect(fault.calls()).toBe(0);
+    fault.remove();
   });
 
   it("lets requests under way end when it is told to stop", async () => {

@@ -93,6 +93,28 @@ describe("a KEK that fails", () => {
   });
 });
 
+describe("a KEK that is gone from the token", () => {
+  it.each(["direct", "local-kek"] as const)(
+    "is not served from memory after one reading, mode %s",
+    async (mode) => {
+      start({ mode });
+      await isOk();
+      const sealed = await room.provider.encrypt(SEED, context());
+      expect(await room.provider.decrypt(sealed, context())).toEqual(SEED);
+      const calls = hsm.calls;
+      hsm.records = hsm.records.filter(({ keyId }) => keyId !== sealed.keyId);
+      expect(await codeOf(room.provider.decrypt(sealed, context()))).toBe("done");
+      expect(hsm.calls).toBe(calls);
+      expect(await codeOf(room.provider.decrypt({ ...sealed, keyId: "another" }, context()))).toBe(
+        "KEY_UNKNOWN",
+      );
+      // Whether it is on the token now is a question for another reading, which may not follow this soon.
+      expect(await codeOf(room.provider.decrypt(sealed, context()))).not.toBe("done");
+      expect([room.cache.size, room.localKeks.uses]).toEqual([0, 0]);
+    },
+  );
+});
+
 describe("an HSM", () => {
   it("that is away is looked at at once when a request meets it, however soon after the last look", async () => {
     start();
