@@ -1,9 +1,11 @@
 // Whether usage reports show that nothing is under a KEK, nor will be. The argument: (1) the last API server has left
 // the KEK some minutes after its successor's instant: a plugin's Status names another key_id from then on, or, if it
 // cannot see the token, for the outage's grace at most; an API server asks every minute and encrypts for 3 more under
-// what it heard last; and a superseded KEK never becomes active again. (2) So an object that was not under the KEK
-// when a later census read it does not come under it, whichever revision it was read at. (3) The census saw every
-// object, and could read each. What it cannot see is restored from an old backup, hence the reports' greatest age.
+// what it heard last; and a superseded KEK never becomes active again. (A node whose token lacks the successor stays
+// with the KEK. No look at etcd shows that: whoever asks here has to ask the nodes, too.) (2) So an object that was
+// not under the KEK when a later census read it does not come under it, whichever revision it was read at. (3) The
+// census saw every object, and could read each. What it cannot see is restored from an old backup, hence the reports'
+// greatest age.
 import { KmsError } from "../errors.js";
 import { normalPrefix } from "./storage-key.js";
 import type { UsageReport } from "./usage-report.js";

@@ -1,6 +1,5 @@
 // The `etcd` commands as an operator runs them, on a real etcd that holds what API servers would have
 // stored in it: two modes of the plugin, leftovers of other providers and in clear, and objects that were damaged.
-
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -19,6 +18,9 @@ const SECRET = "a secret value";
 let token: SoftHsm;
 let etcd: TestEtcd;
 let plugin: PluginProcess;
+/** In front of the token; and a configuration whose first token that is, a clone the second. */
+let fault: FaultModule;
+let both: PluginProcess;
 let direct: StoredSeed;
 let keyId: string;
 const folder = makeFolder("etcd-cli");
@@ -39,6 +41,9 @@ beforeAll(async () => {
   const local = await newSeed(plugin.socket);
   await plugin.stop();
   keyId = direct.encrypted.keyId;
+  fault = new FaultModule(token);
+  const failover = [{ uri: tokenUri(new SoftHsmClone(token, "other"), "kms-kek") }];
+  both = new PluginProcess(fault, { failover, audit: { file: join(folder, "both.log") } });
 
   const many = Array.from({ length: 300 }, (_, at): [string, Buffer] => {
     const name = key(`many-${String(at)}`, `ns-${String(at % 3)}`);
@@ -55,6 +60,8 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await plugin.stop();
+  both.remove();
+  fault.remove();
   await etcd.remove();
   token.remove();
 });
@@ -66,6 +73,7 @@ const run = (...args: string[]): CommandResult => {
   expect(result.stdout + result.stderr).not.toContain(SECRET);
   return result;
 };
+const absent = (): string => tokenUri({ ...token, label: "none" }, "kms-kek");
 const verify = (...args: string[]): CommandResult => run("verify", "--config", plugin.configFile, ...args);
 
 describe("etcd usage", () => {
@@ -162,27 +170,12 @@ describe("etcd verify", () => {
   });
 
   it("ends with 3 when the HSM is away, and does not call the objects bad", () => {
-    const away = `pkcs11:token=none;object=kms-kek?module-path=${token.modulePath}&pin-source=file:${token.pinFile}`;
-    const { code, stdout } = verify("--kek", away);
+    const { code, stdout } = verify("--kek", absent());
     expect([code, stdout]).toEqual([3, ""]);
   });
 });
 
 describe("with several tokens", () => {
-  let fault: FaultModule;
-  let both: PluginProcess;
-
-  beforeAll(() => {
-    const clone = new SoftHsmClone(token, "other");
-    clone.sync();
-    fault = new FaultModule(token);
-    const audit = { file: join(folder, "both.log") };
-    both = new PluginProcess(fault, { failover: [{ uri: tokenUri(clone, "kms-kek") }], audit });
-  });
-  afterAll(() => {
-    both.remove();
-    fault.remove();
-  });
   const asking = "asking pkcs11:token=other;object=kms-kek";
 
   it("the next one opens what the preferred one cannot, from the start or in the middle", () => {
@@ -205,8 +198,7 @@ describe("with several tokens", () => {
 
   it("ends with 3 and names each when none is left", () => {
     fault.set("C_OpenSession rv 0x30");
-    const away = `pkcs11:token=none;object=kms-kek?module-path=${token.modulePath}&pin-source=file:${token.pinFile}`;
-    both.configure({ failover: [{ uri: away }] });
+    both.configure({ failover: [{ uri: absent() }] });
     const { code, stderr } = run("verify", "--config", both.configFile);
     expect([code, stderr]).toEqual([3, expect.stringMatching(/token=kms;object=kms-kek: .*\n.*token=none;/)]);
   });

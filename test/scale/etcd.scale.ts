@@ -13,7 +13,7 @@ import { parallel } from "../e2e/harness/parallel.js";
 import { startEtcd, type TestEtcd } from "../support/etcd.js";
 import { createKek, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
-import { newSeed, sealedValue, type StoredSeed } from "../support/stored-secrets.js";
+import { newSeeds, sealedValue, type StoredSeed } from "../support/stored-secrets.js";
 import { makeFolder } from "../support/token.js";
 import { measure, type Measured } from "./measured.js";
 
@@ -39,12 +39,6 @@ let plugin: PluginProcess;
 let seeds: readonly StoredSeed[];
 
 beforeAll(async () => {
-  token = createSoftHsm();
-  createKek(token);
-  plugin = new PluginProcess(token);
-  await plugin.start();
-  seeds = await parallel(SEEDS, 16, () => newSeed(plugin.socket));
-  await plugin.stop();
   const quota = String(8 * 2 ** 30);
   const options = [
     `--max-txn-ops=${String(PUTS_AT_ONCE)}`,
@@ -52,6 +46,12 @@ beforeAll(async () => {
     "--unsafe-no-fsync",
   ];
   etcd = await startEtcd(join(BINARIES, "etcd"), options);
+  token = createSoftHsm();
+  createKek(token);
+  plugin = new PluginProcess(token);
+  await plugin.start();
+  seeds = await newSeeds(plugin.socket, SEEDS);
+  await plugin.stop();
   const begun = performance.now();
   await parallel(WRITERS, WRITERS, (writer) => etcd.store.putAll(objects(writer), PUTS_AT_ONCE));
   tell("stored by the test", OBJECTS, (performance.now() - begun) / 1000);
@@ -61,6 +61,7 @@ afterAll(async () => {
   const widths = [0, 1, 2, 3].map((column) => Math.max(...figures.map((row) => row[column]?.length ?? 0)));
   for (const row of figures)
     console.log(row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "));
+  await plugin.stop();
   plugin.remove();
   token.remove();
   await etcd.remove();

@@ -3,7 +3,11 @@
 
 import { createCipheriv, createHmac, randomBytes } from "node:crypto";
 import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
+import { parallel } from "../e2e/harness/parallel.js";
 import { formatStoredObject, type StoredObject } from "../e2e/harness/stored-object.js";
+
+/** For what hangs, not for what is slow. */
+const PATIENCE_MS = 30_000;
 
 export interface StoredSeed {
   readonly seed: Buffer;
@@ -14,11 +18,25 @@ export interface StoredSeed {
 export async function newSeed(socket: string, bytes = 32): Promise<StoredSeed> {
   const client = new KmsClient(socket);
   try {
-    const seed = randomBytes(bytes);
-    return { seed, encrypted: await client.encrypt(seed, "test") };
+    return await encryptedSeed(client, bytes);
   } finally {
     client.close();
   }
+}
+
+/** Many of them, over one connection. */
+export async function newSeeds(socket: string, count: number): Promise<StoredSeed[]> {
+  const client = new KmsClient(socket, PATIENCE_MS);
+  try {
+    return await parallel(count, 16, () => encryptedSeed(client, 32));
+  } finally {
+    client.close();
+  }
+}
+
+async function encryptedSeed(client: KmsClient, bytes: number): Promise<StoredSeed> {
+  const seed = randomBytes(bytes);
+  return { seed, encrypted: await client.encrypt(seed, "test") };
 }
 
 /** @param type 1: the data key is derived from the seed; 0: the seed is the data key */
