@@ -1,37 +1,37 @@
 // The one table from a domain error to a gRPC status.
+import { status } from "@grpc/grpc-js";
 import type { ErrorCode } from "../errors.js";
-import { GrpcCode, type GrpcName } from "./grpc-code.js";
 
 const GRPC_STATUS = {
-  CONFIG_INVALID: "FAILED_PRECONDITION",
-  INPUT_INVALID: "INVALID_ARGUMENT",
-  NOT_AUTHENTIC: "INVALID_ARGUMENT",
-  KEY_UNKNOWN: "NOT_FOUND",
-  KEY_MISSING: "FAILED_PRECONDITION",
-  KEY_AMBIGUOUS: "FAILED_PRECONDITION",
-  KEY_UNSUITABLE: "FAILED_PRECONDITION",
-  MECHANISM_UNSUPPORTED: "FAILED_PRECONDITION",
-  MODULE_UNUSABLE: "FAILED_PRECONDITION",
-  TOKEN_NOT_FOUND: "FAILED_PRECONDITION",
-  PIN_REFUSED: "FAILED_PRECONDITION",
-  PIN_UNREADABLE: "FAILED_PRECONDITION",
-  TOKEN_REFUSED: "FAILED_PRECONDITION",
-  HSM_UNAVAILABLE: "UNAVAILABLE",
-  SESSION_LOST: "UNAVAILABLE",
-  DEADLINE: "DEADLINE_EXCEEDED",
-  OVERLOADED: "RESOURCE_EXHAUSTED",
-  CANCELLED: "CANCELLED",
-  STOPPING: "UNAVAILABLE",
-  SOCKET_UNUSABLE: "INTERNAL",
-  PEER_UNREACHABLE: "UNAVAILABLE",
-  INTERNAL: "INTERNAL",
-} as const satisfies Record<ErrorCode, GrpcName>;
+  CONFIG_INVALID: status.FAILED_PRECONDITION,
+  INPUT_INVALID: status.INVALID_ARGUMENT,
+  NOT_AUTHENTIC: status.INVALID_ARGUMENT,
+  KEY_UNKNOWN: status.NOT_FOUND,
+  KEY_MISSING: status.FAILED_PRECONDITION,
+  KEY_AMBIGUOUS: status.FAILED_PRECONDITION,
+  KEY_UNSUITABLE: status.FAILED_PRECONDITION,
+  MECHANISM_UNSUPPORTED: status.FAILED_PRECONDITION,
+  MODULE_UNUSABLE: status.FAILED_PRECONDITION,
+  TOKEN_NOT_FOUND: status.FAILED_PRECONDITION,
+  PIN_REFUSED: status.FAILED_PRECONDITION,
+  PIN_UNREADABLE: status.FAILED_PRECONDITION,
+  TOKEN_REFUSED: status.FAILED_PRECONDITION,
+  HSM_UNAVAILABLE: status.UNAVAILABLE,
+  SESSION_LOST: status.UNAVAILABLE,
+  DEADLINE: status.DEADLINE_EXCEEDED,
+  OVERLOADED: status.RESOURCE_EXHAUSTED,
+  CANCELLED: status.CANCELLED,
+  STOPPING: status.UNAVAILABLE,
+  SOCKET_UNUSABLE: status.INTERNAL,
+  PEER_UNREACHABLE: status.UNAVAILABLE,
+  INTERNAL: status.INTERNAL,
+} as const satisfies Record<ErrorCode, status>;
 
-export function grpcStatusOf(code: ErrorCode): (typeof GrpcCode)[GrpcName] {
-  return GrpcCode[GRPC_STATUS[code]];
+export function grpcStatusOf(code: ErrorCode): status {
+  return GRPC_STATUS[code];
 }
 
 /** The status' name, as metrics and logs show it. */
-export function grpcStatusName(code: ErrorCode | undefined): GrpcName {
-  return code === undefined ? "OK" : GRPC_STATUS[code];
+export function grpcStatusName(code: ErrorCode | undefined): string {
+  return code === undefined ? "OK" : status[GRPC_STATUS[code]];
 }

@@ -1,11 +1,17 @@
 // The three RPCs of KMS v2: fields are copied between the wire and the domain, and nothing else is done here.
 import { fileURLToPath } from "node:url";
-import type { ServiceDefinition } from "@grpc/grpc-js";
+import {
+  loadPackageDefinition,
+  type sendUnaryData,
+  type ServerUnaryCall,
+  type ServiceClientConstructor,
+  type ServiceDefinition,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { KmsError } from "../errors.js";
 import type { Annotations, KmsProvider, RequestContext } from "../provider/kms.js";
 import { grpcStatusOf } from "./grpc-status.js";
-import type { UnaryCall, UnaryMethod } from "./unary-server.js";
 
 const PROTO = fileURLToPath(new URL("../../proto/kms/v2/api.proto", import.meta.url));
 /** kube-apiserver fixes the version it first sees for its whole life. */
@@ -46,113 +52,110 @@ interface WireDecrypt {
 
 /** The service's definition, read once from the proto file that ships with the package. */
 export function kmsServiceDefinition(): ServiceDefinition {
-  const root = loadSync(PROTO, { keepCase: true, defaults: true });
-  return root["v2.KeyManagementService"] as ServiceDefinition;
-}
-
-/** The methods by their paths. */
-export function kmsService(provider: KmsProvider, observe: RequestObserver): Map<string, UnaryMethod> {
-  const methods = new Map<string, UnaryMethod>();
-  const add = (name: Operation, run: (request: unknown, answer: Answer) => void): void => {
-    const rpc = kmsServiceDefinition()[name];
-    if (rpc === undefined) throw new TypeError(`the service has no ${name}`);
-    methods.set(rpc.path, (message, call) => {
-      run(rpc.requestDeserialize(message), new Answer(name, call, rpc.responseSerialize, observe));
-    });
+  const definition = loadSync(PROTO, { keepCase: true, defaults: true });
+  const root = loadPackageDefinition(definition) as unknown as {
+    v2: { KeyManagementService: ServiceClientConstructor };
   };
-  add("Status", (_request, answer) => {
-    try {
-      const { healthz, keyId } = provider.status();
-      answer.send({ version: KMS_VERSION, healthz, key_id: keyId }, { keyId, healthz });
-    } catch (thrown) {
-      answer.fail(thrown, undefined);
-    }
-  });
-  add("Encrypt", (request, answer) => {
-    const { plaintext, uid } = request as WireEncrypt;
-    provider
-      .encrypt(plaintext, answer.context(uid))
-      .finally(() => plaintext.fill(0))
-      .then(
-        ({ ciphertext, keyId, annotations }) => {
-          answer.send({ ciphertext, key_id: keyId, annotations }, { keyId });
-        },
-        (thrown: unknown) => {
-          answer.fail(thrown, undefined);
-        },
-      );
-  });
-  add("Decrypt", (request, answer) => {
-    const { ciphertext, uid, key_id: keyId, annotations } = request as WireDecrypt;
-    provider.decrypt({ ciphertext, keyId, annotations }, answer.context(uid)).then(
-      (plaintext) => {
-        answer.send({ plaintext }, { keyId });
-        plaintext.fill(0);
-      },
-      (thrown: unknown) => {
-        answer.fail(thrown, keyId);
-      },
-    );
-  });
-  return methods;
+  return root.v2.KeyManagementService.service;
 }
 
-/** The one answer to a request, and what is told of it. */
-class Answer {
-  readonly #operation: Operation;
-  readonly #call: UnaryCall;
-  readonly #serialize: (message: object) => Buffer;
-  readonly #observe: RequestObserver;
-  readonly #startedAt = performance.now();
-  #uid = "";
+export function kmsService(provider: KmsProvider, observe: RequestObserver): UntypedServiceImplementation {
+  return {
+    Status: (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
+      const startedAt = performance.now();
+      const client = clientOf(call);
+      const done = (keyId: string | undefined, healthz: string | undefined, error?: KmsError): void => {
+        const seconds = (performance.now() - startedAt) / 1000;
+        observe({
+          operation: "Status",
+          uid: "",
+          keyId,
+          ...(healthz === undefined ? {} : { healthz }),
+          error,
+          seconds,
+          ...client,
+        });
+      };
+      try {
+        const { healthz, keyId } = provider.status();
+        answer(null, { version: KMS_VERSION, healthz, key_id: keyId });
+        done(keyId, healthz);
+      } catch (thrown) {
+        const error = KmsError.from(thrown);
+        answer(wireError(error));
+        done(undefined, undefined, error);
+      }
+    },
+    Encrypt: (call: ServerUnaryCall<WireEncrypt, unknown>, answer: sendUnaryData<unknown>) => {
+      const { plaintext, uid } = call.request;
+      serve("Encrypt", call, uid, undefined, answer, observe, async (context) => {
+        try {
+          const sealed = await provider.encrypt(plaintext, context);
+          const { ciphertext, keyId, annotations } = sealed;
+          return { message: { ciphertext, key_id: keyId, annotations }, keyId };
+        } finally {
+          plaintext.fill(0);
+        }
+      });
+    },
+    Decrypt: (call: ServerUnaryCall<WireDecrypt, unknown>, answer: sendUnaryData<unknown>) => {
+      const { ciphertext, uid, key_id: keyId, annotations } = call.request;
+      serve("Decrypt", call, uid, keyId, answer, observe, async (context) => {
+        const plaintext = await provider.decrypt({ ciphertext, keyId, annotations }, context);
+        return { message: { plaintext }, keyId, wipe: plaintext };
+      });
+    },
+  };
+}
 
-  constructor(
-    operation: Operation,
-    call: UnaryCall,
-    serialize: (message: object) => Buffer,
-    observe: RequestObserver,
-  ) {
-    this.#operation = operation;
-    this.#call = call;
-    this.#serialize = serialize;
-    this.#observe = observe;
-  }
+interface Served {
+  readonly message: object;
+  readonly keyId: string;
+  /** Bytes to zero once the answer has been serialised. */
+  readonly wipe?: Uint8Array;
+}
 
-  context(uid: string): RequestContext {
-    this.#uid = uid;
-    const context: RequestContext = { uid, startedAt: this.#startedAt, cancelled: false };
-    this.#call.onClose(() => {
-      context.cancelled = true;
-    });
-    return context;
-  }
+function serve(
+  operation: Operation,
+  call: ServerUnaryCall<unknown, unknown>,
+  uid: string,
+  askedKeyId: string | undefined,
+  answer: sendUnaryData<unknown>,
+  observe: RequestObserver,
+  work: (context: RequestContext) => Promise<Served>,
+): void {
+  const startedAt = performance.now();
+  // Once the connection has gone it has no name any more.
+  const client = clientOf(call);
+  const context: RequestContext = { uid, startedAt, cancelled: false };
+  call.on("cancelled", () => {
+    context.cancelled = true;
+  });
+  const done = (keyId: string | undefined, error: KmsError | undefined): void => {
+    observe({ operation, uid, keyId, error, seconds: (performance.now() - startedAt) / 1000, ...client });
+  };
+  work(context).then(
+    ({ message, keyId, wipe }) => {
+      answer(null, message);
+      // grpc-js serialises a unary answer before it returns; the copy is what travels.
+      wipe?.fill(0);
+      done(keyId, undefined);
+    },
+    (thrown: unknown) => {
+      const error = KmsError.from(thrown);
+      answer(wireError(error));
+      done(askedKeyId, error);
+    },
+  );
+}
 
-  /** Serialised when it returns, so that the caller may wipe what the message holds. */
-  send(message: object, told: { readonly keyId: string; readonly healthz?: string }): void {
-    const bytes = this.#serialize(message);
-    this.#call.answer(bytes);
-    bytes.fill(0);
-    this.#done({ ...told, error: undefined });
-  }
+function clientOf(
+  call: ServerUnaryCall<unknown, unknown>,
+): Pick<FinishedRequest, "peer" | "userAgent" | "traceparent"> {
+  const text = (name: string): string | undefined => call.metadata.get(name)[0]?.toString();
+  return { peer: call.getPeer(), userAgent: text("user-agent"), traceparent: text("traceparent") };
+}
 
-  fail(thrown: unknown, keyId: string | undefined): void {
-    const error = KmsError.from(thrown);
-    this.#call.fail({ code: grpcStatusOf(error.code), details: error.message });
-    this.#done({ keyId, error });
-  }
-
-  #done(told: Pick<FinishedRequest, "keyId" | "healthz" | "error">): void {
-    const { headers, peer } = this.#call;
-    const text = (value: string | string[] | undefined): string | undefined =>
-      Array.isArray(value) ? value[0] : value;
-    this.#observe({
-      operation: this.#operation,
-      uid: this.#uid,
-      seconds: (performance.now() - this.#startedAt) / 1000,
-      peer,
-      userAgent: headers["user-agent"],
-      traceparent: text(headers["traceparent"]),
-      ...told,
-    });
-  }
+function wireError(error: KmsError): { code: number; details: string } {
+  return { code: grpcStatusOf(error.code), details: error.message };
 }

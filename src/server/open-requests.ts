@@ -1,7 +1,8 @@
 // Bounds what callers can make the plugin hold: how many requests are open at once, how long one may be, and in how
 // many pieces its body may come. kube-apiserver sends a request whole and reads its answer at once; who does neither
-// loses that request, not the others theirs.
+// loses that request, not the others theirs. grpc-js ends a request for a deadline of the caller's only.
 import { constants, type ServerHttp2Stream } from "node:http2";
+import type { ServerInterceptingCallInterface } from "@grpc/grpc-js";
 
 /** From its first byte until its answer has been read; the HSM's part is over in hsm.requestTimeout, below 3 s. */
 export const MAX_REQUEST_MS = 10_000;
@@ -34,11 +35,21 @@ export class OpenRequests {
     this.#observe = observe;
   }
 
+  /** Sees every request that has a method and leaves it as it is, without the cost of a call that is wrapped. */
+  readonly interceptor = (
+    _method: unknown,
+    call: ServerInterceptingCallInterface,
+  ): ServerInterceptingCallInterface => {
+    // The stream alone tells when a request has really gone; grpc-js, pinned, keeps it in this field.
+    this.#add((call as unknown as { stream: ServerHttp2Stream }).stream);
+    return call;
+  };
+
   stop(): void {
     clearTimeout(this.#sweep);
   }
 
-  add(stream: ServerHttp2Stream): void {
+  #add(stream: ServerHttp2Stream): void {
     if (this.#open.size >= MAX_OPEN && !this.#endOldestUnfinished("too many requests")) {
       this.#end(stream, "too many requests");
       return;

@@ -1,12 +1,18 @@
-// The gRPC server on the unix socket. The listening socket is ours and its connections are handed to HTTP/2 one by
-// one, which gives us the file's permissions, a bound on connections and an end to silent ones.
+// The gRPC server on the unix socket. The listening socket is ours and its connections are handed to grpc-js
+// one by one, which gives us the file's permissions, a bound on connections and an end to silent ones.
 import { createServer, type Socket } from "node:net";
-import type { ServiceError } from "@grpc/grpc-js";
+import {
+  Server as GrpcServer,
+  ServerCredentials,
+  Client,
+  credentials,
+  type ServerInterceptor,
+  type ServiceError,
+} from "@grpc/grpc-js";
 import type { KmsProvider } from "../provider/kms.js";
 import { kmsService, kmsServiceDefinition, type RequestObserver } from "./kms-service.js";
 import { OpenRequests, type LimitObserver } from "./open-requests.js";
 import { bindSocket, type SocketSettings } from "./socket.js";
-import { UnaryServer } from "./unary-server.js";
 
 /** A plaintext, a ciphertext and a key_id have 1 KiB each, annotations 32 KiB (k8s.io/apiserver). */
 const MAX_MESSAGE_BYTES = 40 * 1024;
@@ -20,6 +26,7 @@ const MAX_SESSION_MEMORY_MB = 10;
 const PREFACE_BYTES = 24;
 /** A connection that has sent less than that for this long is closed. */
 const SILENT_MS = 10_000;
+/** A peer whose HTTP/2 has broken down is kept by Node even when it has gone, until it owes an answer to a ping. */
 const PING_EVERY_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
 const PEER_TIMEOUT_MS = 1_000;
@@ -36,21 +43,25 @@ export async function startServer(
   observe: RequestObserver,
   onLimit: LimitObserver,
 ): Promise<RunningServer> {
+  const definition = kmsServiceDefinition();
   const requests = new OpenRequests(onLimit);
-  const grpc = new UnaryServer({
-    methods: kmsService(provider, observe),
-    requests,
-    maxMessageBytes: MAX_MESSAGE_BYTES,
-    maxStreams: MAX_STREAMS,
-    maxSessionMemoryMb: MAX_SESSION_MEMORY_MB,
-    pingEveryMs: PING_EVERY_MS,
-    pingTimeoutMs: PING_TIMEOUT_MS,
+  const grpc = new GrpcServer({
+    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+    "grpc.max_concurrent_streams": MAX_STREAMS,
+    "grpc-node.max_session_memory": MAX_SESSION_MEMORY_MB,
+    "grpc.keepalive_time_ms": PING_EVERY_MS,
+    "grpc.keepalive_timeout_ms": PING_TIMEOUT_MS,
+    "grpc.enable_channelz": 0,
+    interceptors: [requests.interceptor as ServerInterceptor],
   });
+  grpc.addService(definition, kmsService(provider, observe));
+  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
   let connections = 0;
   const listener = createServer((socket) => {
     connections += 1;
+    nameConnection(socket, connections);
     closeIfSilent(socket);
-    grpc.accept(socket, `connection ${String(connections)}`);
+    injector.injectConnection(socket);
   });
   listener.maxConnections = MAX_CONNECTIONS;
   listener.on("drop", () => {
@@ -61,10 +72,17 @@ export async function startServer(
     stop: async (graceMs) => {
       bound.remove();
       listener.close();
-      await grpc.stop(graceMs);
+      injector.drain(graceMs);
+      await shutDown(grpc, graceMs);
       requests.stop();
+      injector.destroy();
     },
   };
+}
+
+/** A unix socket's peer has no address: grpc-js then tells this name as the peer of a call. */
+function nameConnection(socket: Socket, number: number): void {
+  Object.defineProperty(socket, "remoteAddress", { value: `connection ${String(number)}` });
 }
 
 function closeIfSilent(socket: Socket): void {
@@ -77,9 +95,20 @@ function closeIfSilent(socket: Socket): void {
   });
 }
 
+async function shutDown(grpc: GrpcServer, graceMs: number): Promise<void> {
+  const force = setTimeout(() => {
+    grpc.forceShutdown();
+  }, graceMs);
+  await new Promise<void>((resolve) => {
+    grpc.tryShutdown(() => {
+      resolve();
+    });
+  });
+  clearTimeout(force);
+}
+
 /** What the process behind a live socket answers to a KMS v2 Status. */
 async function askPeer(path: string): Promise<string> {
-  const { Client, credentials } = await import("@grpc/grpc-js");
   const rpc = kmsServiceDefinition()["Status"];
   if (rpc === undefined) throw new TypeError("the service has no Status");
   const client = new Client(`unix:${path}`, credentials.createInsecure(), {

@@ -35,43 +35,23 @@ describe("hostile peers", () => {
     expect(await ask(client, "Status")).toMatchObject({ healthz: "ok" });
   });
 
-  const STATUS = "/v2.KeyManagementService/Status";
-  const empty = Buffer.alloc(5);
-  it.each([
-    ["another method", "/v2.KeyManagementService/Steal", empty, status.UNIMPLEMENTED],
-    ["no body", STATUS, Buffer.alloc(0), status.INTERNAL],
-    ["half a prefix", STATUS, Buffer.alloc(3), status.INTERNAL],
-    ["a message that is shorter than it says", STATUS, Buffer.of(0, 0, 0, 0, 9, 1), status.INTERNAL],
-    ["two messages", STATUS, Buffer.concat([empty, empty]), status.INTERNAL],
-    ["a compressed message", STATUS, Buffer.of(1, 0, 0, 0, 0), status.UNIMPLEMENTED],
-    ["4 GiB to come", STATUS, Buffer.of(0, 255, 255, 255, 255), status.RESOURCE_EXHAUSTED],
-  ])("get a status for %s, and no method is run", async (_what, path, body, code) => {
-    expect((await request({ ":path": path }, body))["grpc-status"]).toBe(String(code));
-    expect(server.finished).toEqual([]);
-    expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
-  });
-
-  it("get 415 for what is no gRPC", async () => {
-    const answered = await request({ ":path": STATUS, "content-type": "text/plain" }, empty);
-    expect(answered[":status"]).toBe(http2.constants.HTTP_STATUS_UNSUPPORTED_MEDIA_TYPE);
-    expect(server.finished).toEqual([]);
-  });
-
-  async function request(
-    headers: http2.OutgoingHttpHeaders,
-    body: Buffer,
-  ): Promise<http2.IncomingHttpHeaders & http2.IncomingHttpStatusHeader> {
+  it("get UNIMPLEMENTED for another method", async () => {
+    const client = server.client();
     const session = http2.connect("http://localhost", { createConnection: () => server.rawConnection() });
     session.on("error", () => undefined);
-    const common = { ":method": "POST", "content-type": "application/grpc", te: "trailers" };
-    const stream = session.request({ ...common, ...headers });
-    stream.end(body);
-    try {
-      return await new Promise((resolve) => stream.once("response", resolve));
-    } finally {
-      session.destroy();
-    }
-  }
+    const stream = session.request({
+      ":method": "POST",
+      ":path": "/v2.KeyManagementService/Steal",
+      "content-type": "application/grpc",
+      te: "trailers",
+    });
+    const headers = await new Promise<http2.IncomingHttpHeaders>((resolve) =>
+      stream.once("response", resolve),
+    );
+    expect(headers["grpc-status"]).toBe(String(status.UNIMPLEMENTED));
+    session.destroy();
+    expect(await ask(client, "Status")).toMatchObject({ healthz: "ok" });
+  });
 
   const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
   const SETTINGS = "\0\0\0\x04\0\0\0\0\0";
