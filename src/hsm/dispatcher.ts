@@ -149,9 +149,12 @@ export class Dispatcher {
 
   #receive(job: Job, host: TokenHost, reply: Reply, sentAt: number): void {
     job.pending--;
-    const seconds = (performance.now() - sentAt) / 1000;
+    const endedAt = performance.now();
+    const seconds = (endedAt - sentAt) / 1000;
+    const operation = OPERATION_NAMES[job.op];
     const result = reply.ok ? "ok" : reply.failure.fault;
-    this.#options.observer.hsmCallDone(OPERATION_NAMES[job.op], result, seconds);
+    this.#options.observer.hsmCallDone(operation, result, seconds);
+    job.caller.hsmCalls?.push({ operation, result, endedAt, seconds });
     if (!reply.ok) this.#receiveFailure(job, host, reply.failure);
     else if (job.succeed(reply.body)) this.#jobs.delete(job);
     this.pump();

@@ -9,6 +9,18 @@ export interface Caller {
   readonly cancelled: boolean;
   /** When the request arrived, by performance.now(): its time runs from there. Undefined: from now. */
   readonly startedAt?: number;
+  /** Where calls to token hosts made for this request are put down as they end, for tracing. */
+  readonly hsmCalls?: HsmCall[] | undefined;
+}
+
+/** One operation that was sent to a token host, without its data. */
+export interface HsmCall {
+  readonly operation: string;
+  /** "ok", or what failed: a fault of the wire. */
+  readonly result: string;
+  /** By performance.now(). */
+  readonly endedAt: number;
+  readonly seconds: number;
 }
 
 export const PATIENT_CALLER: Caller = { cancelled: false };

@@ -75,6 +75,7 @@ class Relay {
         return isDecided() || caller.cancelled;
       },
       ...(caller.startedAt !== undefined && { startedAt: caller.startedAt }),
+      hsmCalls: caller.hsmCalls,
     };
   }
 

@@ -1,8 +1,11 @@
-// A span for every KMS request, under the trace that kube-apiserver started (W3C Trace Context in the gRPC
-// metadata), sent by OTLP over HTTP. Off unless the standard OTEL_ variables name a place to send to; nothing of
-// OpenTelemetry is loaded then. A span is made from a finished request, so none waits for tracing.
-import type { Tracer } from "@opentelemetry/api";
+// A span for every KMS request, and below it one for each of its calls to the HSM, under the trace that kube-apiserver
+// started (W3C Trace Context in the gRPC metadata), sent by OTLP over HTTP. Off unless the standard OTEL_ variables name
+// a place to send to; nothing of OpenTelemetry is loaded then. Spans are made from a finished request, so none waits for
+// tracing.
+import type * as Api from "@opentelemetry/api";
+import type { Context, Tracer } from "@opentelemetry/api";
 import { KmsError } from "../errors.js";
+import type { HsmCall } from "../hsm/port.js";
 import type { Log } from "../log.js";
 
 export interface TracedRequest {
@@ -11,6 +14,7 @@ export interface TracedRequest {
   readonly keyId: string | undefined;
   readonly error: Error | undefined;
   readonly seconds: number;
+  readonly hsmCalls: readonly HsmCall[];
   readonly traceparent: string | undefined;
 }
 
@@ -60,10 +64,12 @@ export async function startTracing(
     requestDone: (request, outcome) => {
       const { operation, uid, keyId, error, seconds } = request;
       const endedAt = Date.now();
+      const calls = onTheClock(request.hsmCalls, endedAt);
       const parent = propagator.extract(api.ROOT_CONTEXT, request, getter);
       const options = {
         kind: api.SpanKind.SERVER,
-        startTime: endedAt - seconds * 1000,
+        // Some of the time that follows a request's end has passed: none of its calls began before it.
+        startTime: Math.min(endedAt - seconds * 1000, ...calls.map(startOf)),
         attributes: {
           "rpc.system": "grpc",
           "rpc.service": "v2.KeyManagementService",
@@ -75,6 +81,8 @@ export async function startTracing(
       };
       const span = tracer.startSpan(`v2.KeyManagementService/${operation}`, options, parent);
       if (error !== undefined) span.setStatus({ code: api.SpanStatusCode.ERROR, message: error.message });
+      const within = api.trace.setSpan(parent, span);
+      for (const call of calls) traceHsmCall(api, tracer, within, call);
       span.end(endedAt);
     },
     stop: async () => {
@@ -82,6 +90,28 @@ export async function startTracing(
       await Promise.race([provider.shutdown().catch(() => undefined), limit]);
     },
   };
+}
+
+/** The calls with `endedAt` in ms of the clock, which shows `now` at this moment. */
+function onTheClock(calls: readonly HsmCall[], now: number): HsmCall[] {
+  const shift = now - performance.now();
+  return calls.map((call) => ({ ...call, endedAt: call.endedAt + shift }));
+}
+
+function startOf({ endedAt, seconds }: HsmCall): number {
+  return endedAt - seconds * 1000;
+}
+
+/** A span below the request's: the operation in the token host, with its way there and back. */
+function traceHsmCall(api: typeof Api, tracer: Tracer, within: Context, call: HsmCall): void {
+  const options = {
+    kind: api.SpanKind.CLIENT,
+    startTime: startOf(call),
+    attributes: { "hsm.operation": call.operation, "hsm.result": call.result },
+  };
+  const span = tracer.startSpan(`HSM ${call.operation}`, options, within);
+  if (call.result !== "ok") span.setStatus({ code: api.SpanStatusCode.ERROR, message: call.result });
+  span.end(call.endedAt);
 }
 
 /** @throws KmsError CONFIG_INVALID for another exporter or protocol than there is */

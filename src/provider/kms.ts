@@ -1,6 +1,7 @@
 // KMS v2 in domain terms: the three calls of kube-apiserver without gRPC. The server copies fields to and
 // from these shapes and knows nothing else of the provider. Limits are those of the API server's own
 // checks (k8s.io/apiserver, pkg/storage/value/encrypt/envelope/kmsv2).
+import type { HsmCall } from "../hsm/port.js";
 
 /** Longest plaintext taken, in bytes: its envelope stays within MAX_CIPHERTEXT_BYTES in every mode. */
 export const MAX_PLAINTEXT_BYTES = 768;
@@ -36,6 +37,8 @@ export interface RequestContext {
   readonly uid: string;
   /** When it arrived, by performance.now(): its time runs from there. */
   readonly startedAt: number;
+  /** Where its calls to the HSM are put down. */
+  readonly hsmCalls?: HsmCall[];
   cancelled: boolean;
 }
 

@@ -28,6 +28,7 @@ interface Entry {
 class Flight implements Caller {
   readonly callers: Caller[] = [];
   readonly startedAt: number;
+  readonly hsmCalls: Caller["hsmCalls"];
   waiting = 0;
   readonly plaintext: Promise<Buffer>;
 
@@ -35,6 +36,7 @@ class Flight implements Caller {
   constructor(first: Caller, load: (caller: Caller) => Promise<Buffer>, ended: () => void) {
     this.callers.push(first);
     this.startedAt = first.startedAt ?? performance.now();
+    this.hsmCalls = first.hsmCalls;
     this.plaintext = load(this).finally(ended);
   }
 

@@ -10,6 +10,7 @@ import {
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { KmsError } from "../errors.js";
+import type { HsmCall } from "../hsm/port.js";
 import type { Annotations, KmsProvider, RequestContext } from "../provider/kms.js";
 import { grpcStatusOf } from "./grpc-status.js";
 
@@ -28,6 +29,8 @@ export interface FinishedRequest {
   readonly healthz?: string;
   readonly error: KmsError | undefined;
   readonly seconds: number;
+  /** Those that were made for it, in the order of their ends. */
+  readonly hsmCalls: readonly HsmCall[];
   /** The connection, as server.ts numbers it. */
   readonly peer: string;
   /** What the client calls itself. */
@@ -73,6 +76,7 @@ export function kmsService(provider: KmsProvider, observe: RequestObserver): Unt
           ...(healthz === undefined ? {} : { healthz }),
           error,
           seconds,
+          hsmCalls: [],
           ...client,
         });
       };
@@ -127,12 +131,14 @@ function serve(
   const startedAt = performance.now();
   // Once the connection has gone it has no name any more.
   const client = clientOf(call);
-  const context: RequestContext = { uid, startedAt, cancelled: false };
+  const hsmCalls: HsmCall[] = [];
+  const context: RequestContext = { uid, startedAt, hsmCalls, cancelled: false };
   call.on("cancelled", () => {
     context.cancelled = true;
   });
   const done = (keyId: string | undefined, error: KmsError | undefined): void => {
-    observe({ operation, uid, keyId, error, seconds: (performance.now() - startedAt) / 1000, ...client });
+    const seconds = (performance.now() - startedAt) / 1000;
+    observe({ operation, uid, keyId, error, seconds, hsmCalls, ...client });
   };
   work(context).then(
     ({ message, keyId, wipe }) => {

@@ -20,6 +20,7 @@ const SECRET = "Bearer-of-the-collector";
 interface Span {
   readonly name: string;
   readonly traceId: string;
+  readonly spanId: string;
   readonly parentSpanId?: string;
   readonly kind: number;
   readonly startTimeUnixNano: string;
@@ -127,6 +128,30 @@ it("sends a span for every request, in the caller's trace", async () => {
   const resource = attributesOf(received[0]?.resourceSpans[0]?.resource ?? { attributes: [] });
   expect(resource).toMatchObject({ "service.name": "kms-pkcs11", "k8s.node.name": "node-1" });
   expect(JSON.stringify(received)).not.toContain(plaintext.toString("hex"));
+});
+
+it("sends a span for each call to the HSM, below the request's", async () => {
+  const sealed = await call("Encrypt", { plaintext: Buffer.alloc(32, 1), uid: "hsm-1" });
+  await call("Decrypt", { ...sealed, uid: "hsm-2" });
+  await call("Decrypt", { ...sealed, uid: "cached" });
+  const below = async (uid: string): Promise<Span[]> => {
+    const { spanId, traceId } = await spanOf(uid);
+    expect(traceId).toBe(TRACE);
+    return spans().filter(({ parentSpanId }) => parentSpanId === spanId);
+  };
+  // One batch may hold a request's span and the next its children's; an empty list is known only at the end.
+  const [encrypted] = await waitFor(async () => {
+    const found = await below("hsm-1");
+    return found.length > 0 && found;
+  });
+  expect(encrypted).toMatchObject({ name: "HSM encrypt", kind: 3, status: { code: 0 } });
+  expect(attributesOf(encrypted ?? { attributes: [] })["hsm.result"]).toBe("ok");
+  const around = await spanOf("hsm-1");
+  expect(BigInt(encrypted?.startTimeUnixNano ?? 0)).toBeGreaterThanOrEqual(BigInt(around.startTimeUnixNano));
+  expect(BigInt(encrypted?.endTimeUnixNano ?? 0)).toBeLessThanOrEqual(BigInt(around.endTimeUnixNano));
+  await spanOf("cached");
+  expect((await below("hsm-2")).map(({ name }) => name)).toEqual(["HSM decrypt"]);
+  expect(await below("cached")).toEqual([]);
 });
 
 it("follows the caller's decision not to sample, and begins a trace where there is none", async () => {
