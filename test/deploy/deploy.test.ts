@@ -2,7 +2,7 @@
 // each other on names and paths.
 
 import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { describe, expect, it } from "vitest";
@@ -39,11 +39,29 @@ describe("deploy/", () => {
   });
 
   it("mounts the folders that the plugin is configured with", () => {
-    const { socket, stateDir } = settings("config.yaml");
+    const { socket, stateDir, audit } = settings("config.yaml");
     const pod = parse(readFileSync(file("static-pod/kms-pkcs11.yaml"), "utf8")) as { spec: Folders };
     const mounted = pod.spec.volumes?.map(({ hostPath }) => hostPath.path);
     expect(mounted).toContain(stateDir);
-    expect(mounted?.some((path) => socket?.path.startsWith(`${path}/`))).toBe(true);
+    for (const used of [socket?.path, audit?.file]) {
+      expect(
+        mounted?.some((path) => used?.startsWith(`${path}/`)),
+        used,
+      ).toBe(true);
+    }
+    // And makes them, for the pod and for the unit.
+    const made = readFileSync(file("static-pod/tmpfiles.conf"), "utf8");
+    const unit = readFileSync(file("systemd/kms-pkcs11.service"), "utf8");
+    for (const path of [stateDir, dirname(socket?.path ?? ""), dirname(audit?.file ?? "")]) {
+      expect(made).toMatch(new RegExp(`^d +${path ?? ""} +07[05]0 +10001 +10001 `, "m"));
+      const [, , under, name] = (path ?? "").split("/");
+      const setting = path?.startsWith("/run/")
+        ? "RuntimeDirectory"
+        : under === "lib"
+          ? "StateDirectory"
+          : "LogsDirectory";
+      expect(unit).toContain(`${setting}=${name ?? under ?? ""}`);
+    }
     const cluster = parse(readFileSync(file("kubeadm/cluster-configuration.yaml"), "utf8")) as {
       apiServer: { extraVolumes: readonly { hostPath: string }[] };
     };
