@@ -14,7 +14,7 @@ import { waitFor } from "./wait.js";
 
 export const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 /** What deploy/ gives to Node.js. */
-const AS_DEPLOYED = ["--max-semi-space-size=4"];
+const AS_DEPLOYED = ["--max-semi-space-size=4", "--heap-growing-percent=40"];
 /** For what hangs, not for what is slow. */
 const START_LIMIT_MS = 55_000;
 
