@@ -1,6 +1,7 @@
-// Proof that each generation works: a real round trip at first sight, which also chooses its mechanism, and a
-// canary that is decrypted on every interval. A retired KEK that went missing or broke is found today, not
-// at the next restart of an API server.
+// Proof that each generation works: a real round trip at first sight, which also chooses its mechanism, and on every
+// interval a canary that is decrypted, for the KEK in use a new one each time: a token that answers with garbage is
+// found before much has been encrypted by it. A retired KEK that went missing or broke is found today, not at the next
+// restart of an API server.
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { KmsError } from "../errors.js";
 import { isHsmAway } from "../hsm/away.js";
@@ -70,7 +71,7 @@ export class Prover {
     const unasked: { readonly keyId: string; readonly failure: KmsError }[] = [];
     let asked = 0;
     for (const keyId of [...present].sort((one, other) => Number(other === inUse) - Number(one === inUse))) {
-      const failure = await this.#proveOne(keyId);
+      const failure = await this.#proveOne(keyId, keyId === inUse);
       if (failure === undefined) asked++;
       else if (keyId === inUse || (asked === 0 && unasked.length >= MOST_UNASKED)) throw failure;
       else unasked.push({ keyId, failure });
@@ -81,11 +82,12 @@ export class Prover {
   }
 
   /** Returns why it could not be asked; undefined when it was, whatever came of it. */
-  async #proveOne(keyId: string): Promise<KmsError | undefined> {
+  async #proveOne(keyId: string, isInUse: boolean): Promise<KmsError | undefined> {
     const before = this.#proofs.get(keyId);
     try {
-      const canary = this.#canaries.get(keyId) ?? (await this.#makeCanary(keyId));
+      const canary = await this.#canaryOf(keyId, isInUse);
       await this.#openCanary(keyId, canary);
+      this.#canaries.set(keyId, canary);
       this.#proofs.set(keyId, { mechanism: canary.mechanism, provenAt: new Date() });
       if (before?.failure !== undefined) this.#log.info({ keyId }, "KEK works again");
       return undefined;
@@ -106,19 +108,30 @@ export class Prover {
       this.#log.error({ keyId, err: failure }, "KEK fails its self-test");
   }
 
-  async #makeCanary(keyId: string): Promise<Canary> {
+  async #canaryOf(keyId: string, isInUse: boolean): Promise<Canary> {
+    const kept = this.#canaries.get(keyId);
+    if (kept === undefined) return this.#firstCanary(keyId);
+    return isInUse ? this.#makeCanary(keyId, kept.mechanism) : kept;
+  }
+
+  async #firstCanary(keyId: string): Promise<Canary> {
     const results = await this.#hsm.probe(keyId, this.#choice);
     const mechanism = chosen(results);
     if (mechanism === undefined) throw unsuitable(keyId, results);
+    const canary = await this.#makeCanary(keyId, mechanism);
+    // Kept whether it opens or not, so that the trials of mechanisms are not made again and again.
+    this.#canaries.set(keyId, canary);
+    this.#log.info({ keyId, mechanism: mechanism.name }, "KEK proven by a round trip");
+    return canary;
+  }
+
+  async #makeCanary(keyId: string, mechanism: Mechanism): Promise<Canary> {
     const plaintext = randomBytes(CANARY_BYTES);
     const body = await this.#hsm.encrypt(
       { keyId, mechanism: mechanism.id, aad: associatedData(mechanism.id, keyId), data: plaintext },
       PATIENT_CALLER,
     );
-    const canary = { mechanism, plaintext, body };
-    this.#canaries.set(keyId, canary);
-    this.#log.info({ keyId, mechanism: mechanism.name }, "KEK proven by a round trip");
-    return canary;
+    return { mechanism, plaintext, body };
   }
 
   async #openCanary(keyId: string, { mechanism, plaintext, body }: Canary): Promise<void> {

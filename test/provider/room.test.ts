@@ -69,6 +69,17 @@ afterEach(() => {
   room.stop();
 });
 
+it("a KEK in use that begins to encrypt to garbage is found by the next proof, and taken up again when it is right", async () => {
+  start(OFTEN);
+  await isOk();
+  hsm.scrambling.add("new");
+  await waitFor(() => statusText() !== "ok");
+  expect(await codeOf(room.provider.encrypt(SEED, context()))).not.toBe("done");
+  hsm.scrambling.clear();
+  await isOk();
+  expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("done");
+});
+
 describe("a KEK that fails", () => {
   it("and is active: Status is an error and nothing more is encrypted under it, with no grace", async () => {
     start(OFTEN);

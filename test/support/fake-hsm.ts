@@ -21,6 +21,8 @@ export class FakeHsm implements Hsm {
   failure: KmsError | undefined;
   /** Keys that no operation works with. */
   readonly broken = new Set<string>();
+  /** Keys that encrypt to something that nothing opens, and say that all is well. */
+  readonly scrambling = new Set<string>();
   /** What every call with a key ends with. */
   readonly failures = new Map<string, KmsError>();
   readings = 0;
@@ -34,7 +36,9 @@ export class FakeHsm implements Hsm {
     const iv = randomBytes(12);
     const cipher = createCipheriv("aes-256-gcm", this.#key(keyId), iv, { authTagLength: 16 });
     cipher.setAAD(aad);
-    return Buffer.concat([Buffer.of(12), iv, cipher.update(data), cipher.final(), cipher.getAuthTag()]);
+    const body = Buffer.concat([Buffer.of(12), iv, cipher.update(data), cipher.final(), cipher.getAuthTag()]);
+    if (this.scrambling.has(keyId)) body.fill(0, 13);
+    return body;
   }
 
   async decrypt({ keyId, aad, data }: CryptRequest): Promise<Buffer> {
