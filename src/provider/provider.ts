@@ -60,10 +60,10 @@ export class Provider implements KmsProvider {
         keyring.error ?? outage.reason ?? new KmsError("HSM_UNAVAILABLE", "the HSM has not been read yet")
       );
     const { keyId } = activeGeneration().record;
-    if (active.heldBack !== undefined) return { healthz: oneLine(active.heldBack.message), keyId };
     const { failure } = prover.proofOf(keyId);
     // What a KEK that is there but fails has encrypted may not be readable: no grace for that.
     if (failure !== undefined && saysBroken(failure)) return this.#unwell(failure, keyId, failure.message);
+    if (active.heldBack !== undefined) return { healthz: oneLine(active.heldBack.message), keyId };
     if (!outage.graceIsOver || outage.reason === undefined) return { healthz: "ok", keyId };
     return this.#unwell(outage.reason, keyId, `HSM away beyond its grace period: ${outage.reason.message}`);
   }

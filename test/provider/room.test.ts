@@ -92,6 +92,15 @@ describe("a KEK that fails", () => {
     expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("done");
   });
 
+  it("and is active while its successor is held back: Status is an error all the same", async () => {
+    hsm.failures.set("new", new KmsError("KEY_UNSUITABLE", "new is broken"));
+    start({ ...OFTEN, memory: { load: () => ({ keyId: "old", activation: 0 }), save: () => undefined } });
+    await waitFor(() => /due but not activated/.test(statusText()), { timeoutMs: 20_000 });
+    hsm.broken.add("old");
+    await waitFor(() => statusText() === "KEY_UNSUITABLE", { timeoutMs: 20_000 });
+    expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("KEY_UNSUITABLE");
+  });
+
   it("and is retired: that KEK alone has failed, and the HSM is there", async () => {
     start(OFTEN);
     await isOk();
