@@ -20,8 +20,9 @@ export function startProgress(terminal: Terminal, unit: string, total: number): 
       stream: process.stderr,
       format: `{bar} {percentage} % | {value} of {total} ${unit} | {eta_formatted} left`,
       clearOnComplete: true,
-      hideCursor: true,
-      gracefulExit: true,
+      // To show a hidden cursor again cli-progress 3.12 catches the first Ctrl-C, and the command goes on.
+      hideCursor: false,
+      gracefulExit: false,
     },
     Presets.shades_classic,
   );
