@@ -122,12 +122,20 @@ async function requireUnneeded(
   return requireDisuse(key, { schedule, left }, settings, options);
 }
 
-/** Asks on a terminal for the key_id to be typed. @throws KmsError TOKEN_REFUSED */
+/** Asks on a terminal for the key_id to be typed. @throws KmsError TOKEN_REFUSED; CANCELLED */
 async function confirm(keyId: string): Promise<void> {
   if (!process.stdin.isTTY) return;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const typed = await terminal.question(`Type the key_id to destroy it:\n`);
+  // Ctrl-C and Ctrl-D fail the question; the end of the input only closes the terminal.
+  const ended = new Promise<undefined>((resolve) => {
+    terminal.once("close", () => {
+      resolve(undefined);
+    });
+  });
+  const answer = terminal.question(`Type the key_id to destroy it:\n`).catch(() => undefined);
+  const typed = await Promise.race([answer, ended]);
   terminal.close();
+  if (typed === undefined) throw new KmsError("CANCELLED", "no key_id was typed; nothing was destroyed");
   if (typed.trim() !== keyId)
     throw new KmsError("TOKEN_REFUSED", "another key_id was typed; nothing was destroyed");
 }
