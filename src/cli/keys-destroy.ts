@@ -116,9 +116,10 @@ async function requireUnneeded(
   options: DestroyOptions,
 ): Promise<string> {
   const { state, activation, record } = key;
+  const keyIds = [record.keyId, ...record.aliases];
   if (state === "standby" && activation !== undefined && nodes.length > 0)
-    return requireNeverUsed(record.keyId, activation, nodes);
-  const left = await requireLeft([record.keyId, ...record.aliases], nodes);
+    return requireNeverUsed(keyIds, activation, nodes);
+  const left = await requireLeft(keyIds, nodes);
   return requireDisuse(key, { schedule, left }, settings, options);
 }
 

@@ -9,22 +9,26 @@ export const CANCEL_MARGIN_MS = 10_000;
 
 /**
  * Returns what shows that no node has used the KEK, for the log.
+ * @param keyIds by which nodes may know it
  * @param activation its instant, ms since the epoch
  * @throws KmsError TOKEN_REFUSED when it is or soon will be used; PEER_UNREACHABLE when a node does not answer
  */
 export async function requireNeverUsed(
-  keyId: string,
+  keyIds: readonly string[],
   activation: number,
   nodes: readonly URL[],
 ): Promise<string> {
   const keyrings = await Promise.all(nodes.map((node) => readNode(node)));
   keyrings.forEach((keyring, index) => {
-    const refusal = refusalOf(keyring, keyId, activation);
+    const refusal = refusalOf(keyring, keyIds, activation);
     if (refusal !== undefined)
       throw new KmsError("TOKEN_REFUSED", `${nodes[index]?.href ?? ""}: ${refusal}; nothing was destroyed`);
   });
   if (activation - Date.now() < CANCEL_MARGIN_MS)
-    throw new KmsError("TOKEN_REFUSED", `${keyId} is about to become active; nothing was destroyed`);
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `${keyIds[0] ?? ""} is about to become active; nothing was destroyed`,
+    );
   return `standby, and used by none of ${nodes.map(({ href }) => href).join(", ")}`;
 }
 
@@ -54,12 +58,14 @@ export async function requireLeft(
 
 function refusalOf(
   { activeKeyId, publishedKeyId, keys, now }: NodeKeyring,
-  keyId: string,
+  keyIds: readonly string[],
   activation: number,
 ): string | undefined {
-  if (activeKeyId === keyId || publishedKeyId === keyId) return `${keyId} is active there`;
-  if (keys.some((key) => key.keyId === keyId && key.state !== "standby"))
-    return `${keyId} is not standby there`;
-  if (activation - Date.parse(now) < CANCEL_MARGIN_MS) return `${keyId} is due by its clock, ${now}`;
+  const inUse = keyIds.find((keyId) => keyId === activeKeyId || keyId === publishedKeyId);
+  if (inUse !== undefined) return `${inUse} is active there`;
+  const superseded = keys.find(({ keyId, state }) => keyIds.includes(keyId) && state !== "standby");
+  if (superseded !== undefined) return `${superseded.keyId} is not standby there`;
+  if (activation - Date.parse(now) < CANCEL_MARGIN_MS)
+    return `${keyIds[0] ?? ""} is due by its clock, ${now}`;
   return undefined;
 }

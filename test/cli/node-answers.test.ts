@@ -106,7 +106,7 @@ describe("an address without a plugin", () => {
 describe("a standby KEK that is to go without a proof", () => {
   const activation = Date.now() + HOUR_MS;
   const refusal = async (...urls: Promise<URL>[]): Promise<string> =>
-    requireNeverUsed("s", activation, await Promise.all(urls)).catch(String);
+    requireNeverUsed(["s", "also-s"], activation, await Promise.all(urls)).catch(String);
 
   it("may, when no node has used it, whether they have seen it or not", async () => {
     expect(await refusal(node(), node({ keys: [ACTIVE] }))).toMatch(/^standby, and used by none of http/);
@@ -117,9 +117,15 @@ describe("a standby KEK that is to go without a proof", () => {
     expect(await refusal(node(), node({ activeKeyId: "s" }))).toMatch(/s is active there/);
     expect(await refusal(node({ publishedKeyId: "s" }))).toMatch(/s is active there/);
     expect(await refusal(node({ keys: [retired, ACTIVE] }))).toMatch(/not standby there/);
+    expect(await refusal(node({ activeKeyId: "also-s" }))).toMatch(/also-s is active there/);
+    expect(await refusal(node({ keys: [{ ...retired, keyId: "also-s" }, ACTIVE] }))).toMatch(
+      /not standby there/,
+    );
     expect(await refusal(node({}, HOUR_MS - 5_000))).toMatch(/due by its clock/);
     const behind = [await node({}, -HOUR_MS)];
-    await expect(requireNeverUsed("s", Date.now() + 5_000, behind)).rejects.toThrow(/about to become active/);
+    await expect(requireNeverUsed(["s"], Date.now() + 5_000, behind)).rejects.toThrow(
+      /about to become active/,
+    );
     expect(
       await refusal(
         node(),
