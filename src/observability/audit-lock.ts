@@ -25,8 +25,13 @@ export async function withLock<T>(
   try {
     return await work({ isHeld });
   } finally {
-    if (await isHeld()) await unlink(path);
+    // The work is done whatever becomes of its lock; one that stays is taken for left behind.
+    await release(path, isHeld).catch(() => undefined);
   }
+}
+
+async function release(path: string, isHeld: HeldLock["isHeld"]): Promise<void> {
+  if (await isHeld()) await unlink(path);
 }
 
 async function take(path: string, patienceMs: number): Promise<number> {

@@ -77,9 +77,7 @@ export class AuditLog {
     }
     this.#tellGap();
     this.#buffer.push({ time, event });
-    this.#flushing ??= this.#flush().finally(() => {
-      this.#flushing = undefined;
-    });
+    this.#flushing ??= this.#flush();
   }
 
   /** Writes what is buffered, as far as that can be done in time. */
@@ -109,7 +107,7 @@ export class AuditLog {
         await this.#file.append(batch);
       } catch (error) {
         this.#failed(error);
-        if (this.#stopped) return;
+        if (this.#stopped) break;
         await this.#wait(this.#retryMs);
         this.#retryMs = Math.min(2 * this.#retryMs, this.#timing.lastRetryMs);
         continue;
@@ -119,6 +117,8 @@ export class AuditLog {
       if (this.#buffer.length === 0) this.#tellGap();
       this.#succeeded();
     }
+    // Here and not when the promise is settled: what is recorded in between would wait for the next event.
+    this.#flushing = undefined;
   }
 
   #failed(error: unknown): void {

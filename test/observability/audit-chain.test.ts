@@ -5,6 +5,7 @@ import { createSecretKey } from "node:crypto";
 import {
   appendFileSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -21,6 +22,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { AuditFile } from "../../src/observability/audit-file.js";
 import { NO_MAC, openLine, sealLine, type AuditEvent } from "../../src/observability/audit-line.js";
+import { withLock } from "../../src/observability/audit-lock.js";
 import { verifyAudit, type AuditReport } from "../../src/observability/audit-verify.js";
 import { makeFolder } from "../support/token.js";
 
@@ -244,6 +246,17 @@ describe("going on", () => {
     await waiting;
     expect(lines()).toHaveLength(2);
     expect(existsSync(lock)).toBe(false);
+  });
+
+  it("and a lock that cannot be given back fails nothing that was done under it", async () => {
+    const parent = join(folder, "gone");
+    mkdirSync(parent);
+    const done = withLock(join(parent, "lock"), 0, () => {
+      rmSync(parent, { recursive: true });
+      writeFileSync(parent, "");
+      return Promise.resolve("done");
+    });
+    await expect(done).resolves.toBe("done");
   });
 
   it("refuses a key that is damaged or open to others, and a file that is no log", async () => {

@@ -191,6 +191,21 @@ describe("a log that cannot be written", () => {
     ]);
   });
 
+  it("leaves no event waiting for the next that is recorded as the writing ends", async () => {
+    mkdirSync(place().file);
+    const info = (): void => {
+      queueMicrotask(() => {
+        audit.record(event);
+      });
+    };
+    const audit: AuditLog = new AuditLog(place(), { ...log, info }, RETRY);
+    audit.record(event);
+    await waitFor(() => !audit.up);
+    rmSync(place().file, { recursive: true });
+    await waitFor(() => audit.written === 2, { timeoutMs: 20_000 });
+    await audit.stop();
+  });
+
   it("does not hold up a stop, which says what it cost", async () => {
     mkdirSync(place().file);
     const audit = new AuditLog(place(), log, RETRY);
