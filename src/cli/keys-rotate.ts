@@ -101,8 +101,10 @@ function requireSomethingToWatch(
   delayMs: number,
 ): void {
   if (wait !== true && abortUnlessConverged !== true) return;
-  if (nodes.length === 0 && tokens.length === 1)
-    throw new KmsError("CONFIG_INVALID", "--wait: give --nodes, or a configuration with several tokens");
+  if (nodes.length === 0 && tokens.length === 1) {
+    const option = wait === true ? "--wait" : "--abort-unless-converged";
+    throw new KmsError("CONFIG_INVALID", `${option}: give --nodes, or a configuration with several tokens`);
+  }
   if (abortUnlessConverged === true && delayMs < LEAST_GUARDED_MS) {
     throw new KmsError(
       "CONFIG_INVALID",

@@ -4,7 +4,7 @@ import type { KekRecord } from "../hsm/wire.js";
 import type { RotationPlan } from "../provider/rotation.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
 import { isReady, placeRows, type Place } from "./places.js";
-import { changeRows, requireChanged, type Changes } from "./token-changes.js";
+import { changeRows, type Changes } from "./token-changes.js";
 
 export interface Rotation {
   readonly plan: RotationPlan;
@@ -25,16 +25,28 @@ export interface Rotation {
 export function reportRotation(rotation: Rotation, output: OutputFormat, terminal: Terminal): void {
   terminal.out(output === "json" ? formatJson(asJson(rotation)) : describe(rotation));
   const { plan, made, places, abort, kept } = rotation;
-  if (abort !== undefined && made !== undefined) {
-    requireChanged(abort, `rotation aborted (${abort.reason}), but "${made.label}" was destroyed`);
-    throw new KmsError("KEY_UNSUITABLE", `rotation aborted, ${made.keyId} destroyed again: ${abort.reason}`);
-  }
+  if (abort !== undefined && made !== undefined) throw aborted(plan, made, abort);
   const lacking = places.filter((place) => !isReady(place)).map(({ name }) => name);
   if (lacking.length === 0) return;
   const text = `not everywhere yet: ${lacking.join(", ")}; the key becomes active at ${iso(plan.activation)} all the same`;
   if (rotation.converged === undefined) terminal.err(`next: ${text}`);
   else
     throw new KmsError("KEY_MISSING", kept === undefined ? text : `${text}, and was not destroyed: ${kept}`);
+}
+
+type Abort = NonNullable<Rotation["abort"]>;
+
+function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, failure }: Abort): KmsError {
+  if (failure === undefined)
+    return new KmsError("KEY_UNSUITABLE", `rotation aborted, ${keyId} destroyed again: ${reason}`);
+  const failed = tokens.filter(({ outcome }) => outcome === "failed");
+  const where = failed.map(({ token, error }) => `${token}: ${error ?? ""}`).join("; ");
+  return new KmsError(
+    failure.code,
+    `rotation aborted (${reason}), but ${keyId} could not be destroyed (${where}); it becomes active at ` +
+      `${iso(plan.activation)} unless 'kms-pkcs11 keys destroy ${keyId} --nodes ...' succeeds before`,
+    failure,
+  );
 }
 
 function asJson({ plan, made, places, converged, interrupted, kept, abort }: Rotation): object {
@@ -59,11 +71,12 @@ function asJson({ plan, made, places, converged, interrupted, kept, abort }: Rot
 }
 
 function describe({ plan, made, places, abort }: Rotation): string {
+  const isDestroyed = abort !== undefined && abort.failure === undefined;
   const rows = [
     ["key_id", made?.keyId ?? "not made: dry run"],
     ["label", plan.label],
-    [abort === undefined ? "active from" : "was to be active from", iso(plan.activation)],
-    [abort === undefined ? "until then" : "active", plan.from.record.keyId],
+    [isDestroyed ? "was to be active from" : "active from", iso(plan.activation)],
+    [isDestroyed ? "active" : "until then", plan.from.record.keyId],
   ];
   const tables = [
     formatTable(["", ""], rows),

@@ -150,6 +150,14 @@ describe("keys rotate --nodes", () => {
     });
   });
 
+  it("--abort-unless-converged wants something to watch", () => {
+    const args = ["--abort-unless-converged", "--key", tokenUri(token, "kms-kek")];
+    expect(kmsPkcs11(["keys", "rotate", ...args], token.env)).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/--abort-unless-converged: give --nodes, or/) as string,
+    });
+  });
+
   it("--abort-unless-converged destroys the key ten seconds before its instant where a node lacks it", async () => {
     await waitFor(() => keys("list", ...nodes()).code === 0, LONG);
     const rotation = start("rotate", "--activate-in", "22s", "--abort-unless-converged", ...nodes());
