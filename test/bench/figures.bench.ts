@@ -29,7 +29,7 @@ const COLD_REPETITIONS = QUICK ? 1 : 3;
 const DELAYS_MS = [0, 1, 2, 5];
 const STARTS = QUICK ? 2 : 7;
 const MEMORY_BLOCKS = 10;
-const REQUESTS = QUICK ? 10_000 : 1_000_000;
+const REQUESTS = QUICK ? 10_000 : Number(process.env["BENCH_REQUESTS"] ?? 1_000_000);
 const HANG_MS = QUICK ? 1_000 : 5_000;
 
 const stage = new Stage();
