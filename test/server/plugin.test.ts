@@ -2,13 +2,13 @@
 // does is in ../serve.test.ts.
 
 import { randomBytes } from "node:crypto";
-import { createServer } from "node:net";
 
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
 import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
 import { LOCAL_KEK_ANNOTATION } from "../../src/provider/local-kek.js";
+import { freePort } from "../support/free-port.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
 import { childrenOf, createKek, PluginProcess, type PluginSettings } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
@@ -31,14 +31,6 @@ interface Running {
   readonly process: PluginProcess;
   readonly client: KmsClient;
   readonly url: string;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : 0;
 }
 
 async function launch(settings: PluginSettings, object?: string): Promise<Running> {
@@ -231,10 +223,13 @@ describe("two keys under one plain label", () => {
     });
     await child.kill();
     const twins = await another(launch({}, "twins"));
-    const refusal = await waitFor(async () => {
-      const text = await twins.client.status().then(String, String);
-      return text.includes("several keys") ? text : undefined;
-    });
+    const refusal = await waitFor(
+      async () => {
+        const text = await twins.client.status().then(String, String);
+        return text.includes("several keys") ? text : undefined;
+      },
+      { timeoutMs: 20_000 },
+    );
     const [one = "", two = ""] = refusal.match(/0[12]\.c[0-9a-f]{32}/g) ?? [];
     expect([one.slice(0, 2), two.slice(0, 2)].sort()).toEqual(["01", "02"]);
     expect(refusal).toMatch(/FAILED_PRECONDITION.*set keys\.active/);
