@@ -3,7 +3,7 @@
 export interface WaitOptions {
   /** What is awaited, for the error. */
   readonly what?: string;
-  /** Default 5,000 ms. */
+  /** Default 20,000 ms: a limit for what hangs, not a measure of speed. */
   readonly timeoutMs?: number;
   /** Pause between two looks. Default 10 ms. */
   readonly intervalMs?: number;
@@ -15,7 +15,7 @@ export interface WaitOptions {
  */
 export async function waitFor<T>(
   condition: () => T | Promise<T>,
-  { what = "the condition", timeoutMs = 5_000, intervalMs = 10 }: WaitOptions = {},
+  { what = "the condition", timeoutMs = 20_000, intervalMs = 10 }: WaitOptions = {},
 ): Promise<Exclude<T, undefined | null | false>> {
   const deadline = performance.now() + timeoutMs;
   let cause: unknown;
