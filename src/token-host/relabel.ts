@@ -4,19 +4,30 @@ import pkcs11js, { type Handle } from "pkcs11js";
 import type { Kek } from "./kek.js";
 import type { TokenSession } from "./session.js";
 
-/** @throws TokenFault TOKEN_REFUSED where the label can be changed neither way; the key is as it was then */
+/**
+ * @throws TokenFault where the label can be changed neither way; the key is as it was then, unless the token does not
+ * take that back either
+ */
 export function relabel(session: TokenSession, kek: Kek, label: string): void {
-  for (const object of [kek.aes, kek.hmac]) {
-    if (object !== undefined) relabelOne(session, object, label);
+  const renamed: Handle[] = [];
+  try {
+    for (const object of [kek.aes, kek.hmac]) {
+      if (object !== undefined) renamed.push(relabelOne(session, object, label));
+    }
+  } catch (error) {
+    // Half a pair under each label would be two other KEKs.
+    for (const object of renamed) relabelOne(session, object, kek.record.label);
+    throw error;
   }
 }
 
-function relabelOne(session: TokenSession, object: Handle, label: string): void {
+/** Returns the handle of the key under its new label. */
+function relabelOne(session: TokenSession, object: Handle, label: string): Handle {
   const template = [{ type: pkcs11js.CKA_LABEL, value: label }];
   const inPlace = session.attempt("changing a label (C_SetAttributeValue)", (handle) => {
     session.lib.C_SetAttributeValue(handle, object, template);
   });
-  if (inPlace.ok) return;
+  if (inPlace.ok) return object;
   if (inPlace.fault.fault !== "setup") throw inPlace.fault;
   const copied = session.attempt("copying a key (C_CopyObject)", (handle) =>
     session.lib.C_CopyObject(handle, object, [...template, { type: pkcs11js.CKA_TOKEN, value: true }]),
@@ -25,4 +36,5 @@ function relabelOne(session: TokenSession, object: Handle, label: string): void 
   session.run("removing the key under its old label (C_DestroyObject)", (handle) => {
     session.lib.C_DestroyObject(handle, object);
   });
+  return copied.value;
 }

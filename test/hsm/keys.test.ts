@@ -210,3 +210,32 @@ describe("a failing token", () => {
     await expect(hsm.listKeks()).rejects.toMatchObject({ code: "HSM_UNAVAILABLE" });
   });
 });
+
+it("a pair keeps both halves under one label when the second cannot be given another", async () => {
+  const client = new Pkcs11Client(softHsm);
+  await client.open();
+  await client.run(({ p11, module, state }) => {
+    const own = { [p11.CKA_LABEL]: "pair", [p11.CKA_ID]: Buffer.of(7) };
+    state.makeKey(own);
+    module.C_GenerateKey(state.session, { mechanism: p11.CKM_GENERIC_SECRET_KEY_GEN }, [
+      { type: p11.CKA_CLASS, value: p11.CKO_SECRET_KEY },
+      { type: p11.CKA_KEY_TYPE, value: p11.CKK_GENERIC_SECRET },
+      { type: p11.CKA_VALUE_LEN, value: 32 },
+      { type: p11.CKA_TOKEN, value: true },
+      { type: p11.CKA_PRIVATE, value: true },
+      { type: p11.CKA_SIGN, value: true },
+      ...Object.entries(own).map(([type, value]) => ({ type: Number(type), value })),
+    ]);
+  });
+  await client.exit();
+  const hsm = open(fault, "pair");
+  const made = await hsm.listKeks();
+  expect(made).toMatchObject([{ kind: "aes+hmac", label: "pair" }]);
+  const keyId = made[0]?.keyId ?? "";
+  const label = "pair@20260101T000000Z";
+  fault.set("C_SetAttributeValue rv 0x10 skip=1 count=1", "C_CopyObject rv 0x1B");
+  await expect(hsm.relabel(keyId, label)).rejects.toMatchObject({ code: "TOKEN_REFUSED" });
+  expect(await hsm.listKeks()).toEqual(made);
+  fault.clear();
+  expect(await hsm.relabel(keyId, label)).toMatchObject({ keyId, kind: "aes+hmac", label });
+});
