@@ -1,7 +1,7 @@
 // Every return value of PKCS#11 v2.40 (section 11.1) with what it means here: the fault class decides what
 // is done about it, the error code what a caller is told. Those of v3.0 to v3.2 stand among them.
 // A value that stands in no row is treated as a broken module, by its number.
-import { KmsError, type ErrorCode } from "../errors.js";
+import type { ErrorCode } from "../errors.js";
 import type { FaultClass } from "../hsm/fault.js";
 import type { PinVerdict } from "../hsm/wire.js";
 
@@ -211,7 +211,6 @@ export function ofEncrypt(error: unknown): unknown {
 /** @param doing what the token host was about to do, such as "encrypting (C_EncryptInit, C_Encrypt)" */
 export function toFault(error: unknown, doing: string): TokenFault {
   if (error instanceof TokenFault) return error;
-  if (error instanceof KmsError) return new TokenFault("input", error.code, error.message, undefined, error);
   const rv = rvOf(error);
   if (rv === undefined) {
     return new TokenFault("device", "INTERNAL", `${doing} failed inside the token host`, undefined, error);
