@@ -59,7 +59,12 @@ export async function stateAfter(
   for (;;) {
     const now = state();
     if (now.up || performance.now() > until) return now;
-    if (!before.up && now.reason !== undefined && now.reason !== before.reason) return now;
+    if (!before.up && now.reason !== before.reason && isOfThisPin(now.reason)) return now;
     await setTimeout(LOOK_MS);
   }
+}
+
+/** An attempt that had begun before the PIN was there fails for want of one. */
+function isOfThisPin(reason: KmsError | undefined): boolean {
+  return reason !== undefined && reason.code !== "PIN_UNREADABLE";
 }
