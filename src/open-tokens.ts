@@ -26,6 +26,8 @@ import { startUnlock, type RunningUnlock } from "./server/unlock.js";
 const TOKEN_HOST_ENTRY = fileURLToPath(new URL("./token-host/main.js", import.meta.url));
 /** How long an operator who hands over a PIN waits for the token's word. */
 const UNLOCK_MS = 15_000;
+const ALREADY =
+  "the token is logged in already and this PIN was not tried; where the token's PIN has changed, restart the plugin first";
 
 export interface TokenAccess {
   readonly settings: Settings;
@@ -81,6 +83,8 @@ export interface LockedToken {
   readonly source: PinSource & { readonly kind: "unlock" };
   readonly held: HeldPin;
   readonly hsm: TokenHsm;
+  /** Token hosts when all is well. */
+  readonly hosts: number;
 }
 
 export interface OpenedTokens {
@@ -102,7 +106,7 @@ export function openTokens(
     const { uri, pin: source } = token;
     const heldPin = source.kind === "unlock" ? holdPin(source.path) : undefined;
     const hsm = openToken({ settings, token, hosts, observer, log, env, heldPin });
-    if (source.kind === "unlock" && heldPin !== undefined) locked.push({ source, held: heldPin, hsm });
+    if (source.kind === "unlock" && heldPin !== undefined) locked.push({ source, held: heldPin, hsm, hosts });
     return { name: formatPkcs11Uri(uri), hsm };
   });
   const [only] = members;
@@ -119,12 +123,17 @@ function holdPin(path: string): HeldPin {
 }
 
 /** @throws KmsError SOCKET_UNUSABLE */
-export function startUnlocking({ source, held, hsm }: LockedToken): Promise<RunningUnlock> {
+export function startUnlocking({ source, held, hsm, hosts }: LockedToken): Promise<RunningUnlock> {
   return startUnlock({
     path: source.path,
     maxPinBytes: MAX_PIN_BYTES,
     take: async (bytes) => {
       const pin = checkPin(bytes, source);
+      if (hsm.readyHosts === hosts) {
+        // Nothing would try it until a token host is replaced: a wrong one would then end the service.
+        pin.fill(0);
+        return { unlocked: true, message: ALREADY };
+      }
       const state = await stateAfter(
         () => {
           held.give(pin);

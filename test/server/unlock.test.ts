@@ -98,6 +98,22 @@ it("spends one attempt on a wrong PIN, and none on what cannot be one", async ()
   await waitFor(async () => (await statusText()) === "ok", LIMIT);
 });
 
+it("keeps the PIN that has logged in when another is handed over, which costs no attempt", async () => {
+  expect(unlock(softHsm.pin).code).toBe(0);
+  await waitFor(() => plugin.log.split('"token host ready"').length === 3, LIMIT);
+  const before = fault.calls("C_Login");
+  expect(unlock("wrong")).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/logged in already/) as string,
+  });
+  expect(fault.calls("C_Login")).toBe(before);
+  fault.set(`C_Encrypt segv once=${fault.path("third")}`, `C_Encrypt segv once=${fault.path("fourth")}`);
+  await waitFor(() => client.encrypt(Buffer.from("seed"), "kept"), LIMIT);
+  await waitFor(() => fault.calls("C_Login") >= before + 2, LIMIT);
+  fault.clear();
+  await waitFor(async () => (await statusText()) === "ok", LIMIT);
+});
+
 it("cuts off who sends without end, and goes on", async () => {
   const flood = connect(socket);
   const closed = new Promise((resolve) => flood.once("close", resolve));
