@@ -48,7 +48,7 @@ Example:
         terminal.out(
           formatTable(
             ["", "", ""],
-            report.findings.map((one) => [one.verdict, one.subject, one.detail]),
+            report.findings.map((one) => [one.verdict, one.subject, one.detail.split("\n")]),
           ).trimStart(),
         );
       process.exitCode = report.exitCode;

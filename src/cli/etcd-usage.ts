@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { writeUsageReport, type UsageReport } from "../etcd/usage-report.js";
 import { addEtcdOptions, withEtcd, type EtcdOptions } from "./etcd-options.js";
 import { EXIT_NO } from "./exit-code.js";
-import { formatJson, formatTable, type Terminal } from "./output.js";
+import { formatJson, formatTable, oneLine, type Cell, type Terminal } from "./output.js";
 import { takeCensus } from "./usage-census.js";
 
 interface UsageOptions extends EtcdOptions {
@@ -76,7 +76,7 @@ function describe(report: UsageReport, asked: readonly string[], used: readonly 
     ...Object.entries(report.plaintextToEncrypt ?? {}).map(
       ([resource, objects]) => `in clear, but to be encrypted: ${String(objects)} of ${resource}`,
     ),
-    ...report.unreadable.map(({ key, reason }) => `${key}: ${reason}`),
+    ...report.unreadable.map(({ key, reason }) => oneLine(`${key}: ${reason}`)),
     ...asked.map((keyId) => verdict(keyId, used.includes(keyId), hasUnreadable(report))),
   ].join("\n");
 }
@@ -88,7 +88,7 @@ function verdict(keyId: string, isUsed: boolean, isDoubtful: boolean): string {
     : `${keyId} is not used`;
 }
 
-function row(usage: Usage): string[] {
+function row(usage: Usage): Cell[] {
   const { protection, provider, keyId, objects, seeds, resources, namespaces } = usage;
   return [
     provider === "" ? protection : provider,
@@ -102,11 +102,11 @@ function row(usage: Usage): string[] {
 }
 
 /** The most frequent ones; the JSON output has all. */
-function shortList(resources: Usage["resources"]): string {
+function shortList(resources: Usage["resources"]): string[] {
   const sorted = Object.entries(resources).sort(([, a], [, b]) => b - a);
   const lines = sorted.slice(0, MAX_LISTED).map(([resource, number]) => `${resource}: ${String(number)}`);
   if (sorted.length > MAX_LISTED) lines.push(`and ${String(sorted.length - MAX_LISTED)} more`);
-  return lines.join("\n");
+  return lines;
 }
 
 function distinct({ count, isAtLeast }: Usage["namespaces"]): string {

@@ -6,7 +6,7 @@ import { EtcdStore } from "../etcd/store.js";
 import { Verification, type VerificationResult } from "../etcd/verification.js";
 import { addEtcdOptions, forEachObject, withEtcd, type EtcdOptions } from "./etcd-options.js";
 import { EXIT_NO } from "./exit-code.js";
-import { formatJson, formatTable, type Terminal } from "./output.js";
+import { formatJson, formatTable, oneLine, type Terminal } from "./output.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./etcd-kek.js";
 import { withProvider } from "./with-provider.js";
 
@@ -72,7 +72,7 @@ function describe({ objects, decrypts, seconds, resources, failures }: Verified)
   );
   const reasons = failures.flatMap(({ reason, objects: failed, keys }) => [
     `${String(failed)} failed: ${reason}`,
-    ...keys.map((key) => `  ${key}`),
+    ...keys.map((key) => `  ${oneLine(key)}`),
     ...(failed > keys.length ? [`  and ${String(failed - keys.length)} more`] : []),
   ]);
   const failed = failures.reduce((sum, failure) => sum + failure.objects, 0);

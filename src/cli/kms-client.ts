@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { KmsError } from "../errors.js";
+import { oneLine } from "./output.js";
 
 const PROTO = fileURLToPath(new URL("../../proto/kms/v2/api.proto", import.meta.url));
 
@@ -107,5 +108,5 @@ function grpcTarget(endpoint: string): string {
 function toKmsError(error: grpc.ServiceError): KmsError {
   const name = grpc.status[error.code];
   const code = error.code === grpc.status.NOT_FOUND ? "KEY_UNKNOWN" : "PEER_UNREACHABLE";
-  return new KmsError(code, `${name}: ${error.details}`, error);
+  return new KmsError(code, `${name}: ${oneLine(error.details)}`, error);
 }

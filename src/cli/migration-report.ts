@@ -2,7 +2,7 @@
 // that is the end of it.
 import type { Migrated } from "../etcd/migration.js";
 import type { Survey, SurveyRow } from "../etcd/survey.js";
-import { formatTable } from "./output.js";
+import { formatTable, oneLine } from "./output.js";
 
 export interface MigrationResult {
   readonly keyId: string;
@@ -29,9 +29,10 @@ export function describeMigration({ keyId, isDryRun, before, done }: MigrationRe
   return [
     `key_id ${keyId}`,
     table,
-    ...(done?.failures ?? []).map(
-      ({ resource, objects, reason, example }) =>
+    ...(done?.failures ?? []).map(({ resource, objects, reason, example }) =>
+      oneLine(
         `not rewritten: ${String(objects)} of ${resource}: ${reason}${example === "" ? "" : ` (${example})`}`,
+      ),
     ),
     ...(sum > 0
       ? [`in clear, and not to be encrypted: ${String(sum)} objects of ${String(clear.length)} resources`]

@@ -2,21 +2,25 @@
 // the address is told from a plugin by the shape of its answer.
 import { z } from "zod";
 import { KmsError } from "../errors.js";
+import { oneLine } from "./output.js";
+
+/** Goes into lines and tables beside what other nodes say. */
+const text = z.string().max(8_192).transform(oneLine);
 
 const nodeKey = z.object({
-  keyId: z.string(),
-  label: z.string(),
+  keyId: text,
+  label: text,
   state: z.enum(["standby", "active", "retired"]),
-  activation: z.string().nullable(),
-  provenAt: z.string().nullable(),
-  failure: z.string().nullable(),
+  activation: text.nullable(),
+  provenAt: text.nullable(),
+  failure: text.nullable(),
 });
 
 const nodeKeyring = z.object({
   now: z.iso.datetime(),
-  activeKeyId: z.string().nullable(),
-  publishedKeyId: z.string().nullable(),
-  heldBack: z.string().nullable(),
+  activeKeyId: text.nullable(),
+  publishedKeyId: text.nullable(),
+  heldBack: text.nullable(),
   keys: z.array(nodeKey).max(1_000),
 });
 
@@ -34,19 +38,19 @@ const MAX_BYTES = 1 << 20;
  * The addresses of `--nodes`: URLs of the plugins' HTTP endpoints, separated by commas.
  * @throws KmsError CONFIG_INVALID
  */
-export function parseNodes(text: string): URL[] {
-  const nodes = text.split(",").map((part) => parseNode(part.trim()));
+export function parseNodes(list: string): URL[] {
+  const nodes = list.split(",").map((part) => parseNode(part.trim()));
   const seen = new Set(nodes.map(String));
   if (seen.size === nodes.length) return nodes;
   throw new KmsError("CONFIG_INVALID", "--nodes: names a node twice");
 }
 
-function parseNode(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
+function parseNode(address: string): URL {
+  const url = URL.canParse(address) ? new URL(address) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== "" || url.password !== "") {
     throw new KmsError(
       "CONFIG_INVALID",
-      `--nodes: "${text}" is no address of a plugin; give URLs such as http://127.0.0.1:8090, separated by commas`,
+      `--nodes: "${address}" is no address of a plugin; give URLs such as http://127.0.0.1:8090, separated by commas`,
     );
   }
   if (url.pathname === "/") url.pathname = "/keys";
@@ -56,15 +60,15 @@ function parseNode(text: string): URL {
 /** @throws KmsError PEER_UNREACHABLE when no plugin answers there */
 export async function readNode(url: URL): Promise<NodeKeyring> {
   const askedAt = Date.now();
-  let text: string;
+  let body: string;
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
     if (!response.ok) throw new Error(`it answers HTTP ${String(response.status)}`);
-    text = await readBounded(response);
+    body = await readBounded(response);
   } catch (error) {
     throw unreachable(url, reasonOf(error), error);
   }
-  const parsed = nodeKeyring.safeParse(parseJson(text));
+  const parsed = nodeKeyring.safeParse(parseJson(body));
   if (!parsed.success)
     throw unreachable(url, "what answers there is no plugin of this release", parsed.error);
   const middle = (askedAt + Date.now()) / 2;
@@ -82,9 +86,9 @@ async function readBounded(response: Response): Promise<string> {
   return Buffer.concat(chunks).toString("utf8");
 }
 
-function parseJson(text: string): unknown {
+function parseJson(body: string): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(body);
   } catch {
     return undefined;
   }

@@ -1,5 +1,5 @@
 // What every command prints: a table for people or JSON for programs, on standard output; errors on standard
-// error. No command prints a PIN, a DEK seed or a KEK.
+// error. No command prints a PIN, a DEK seed or a KEK. What others have stored or answered is shown, never obeyed.
 import Table from "cli-table3";
 
 export type OutputFormat = "table" | "json";
@@ -12,10 +12,30 @@ export interface Terminal {
 }
 
 export const PROCESS_TERMINAL: Terminal = {
-  out: (text) => process.stdout.write(`${text}\n`),
-  err: (text) => process.stderr.write(`${text}\n`),
+  out: (text) => process.stdout.write(`${shown(text)}\n`),
+  err: (text) => process.stderr.write(`${shown(text)}\n`),
   isInteractive: process.stderr.isTTY,
 };
+
+/** What a terminal would obey, or not show. */
+const UNSHOWN = /[\p{C}\p{Zl}\p{Zp}]/gu;
+const UNSHOWN_BUT_LINES = /(?!\n)[\p{C}\p{Zl}\p{Zp}]/gu;
+
+/** Escaped as JSON escapes, so that JSON stays the same document. */
+function shown(text: string): string {
+  return text.replace(UNSHOWN_BUT_LINES, escaped);
+}
+
+/** What others have written, for a line of which it must not make two. */
+export function oneLine(text: string): string {
+  return text.replace(UNSHOWN, escaped);
+}
+
+function escaped(character: string): string {
+  return [...Array(character.length).keys()]
+    .map((at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, "0")}`)
+    .join("");
+}
 
 /** Bytes as they are, on standard output; resolves when they have been handed over and may be wiped. */
 export function printBytes(bytes: Uint8Array): Promise<void> {
@@ -26,14 +46,17 @@ export function printBytes(bytes: Uint8Array): Promise<void> {
   });
 }
 
+/** One line, or several where they are given one by one. */
+export type Cell = string | readonly string[];
+
 /** A table without lines, its columns two spaces apart. */
-export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function formatTable(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
   const table = new Table({
     head: [...head],
     style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
     chars: NO_LINES,
   });
-  table.push(...rows.map((row) => [...row]));
+  table.push(...rows.map((row) => row.map((cell) => [cell].flat().map(oneLine).join("\n"))));
   return table
     .toString()
     .split("\n")

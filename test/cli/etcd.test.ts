@@ -106,6 +106,25 @@ describe("etcd usage", () => {
     expect(run("usage", "--encryption-config", file).stdout).not.toContain("to be encrypted");
   });
 
+  it("shows what is stored in its one line, and no terminal obeys it", async () => {
+    const hostile = "\u001b]0;x\u0007\u009b2J\nall is well";
+    await etcd.store.putAll([
+      ["/hostile/secrets/a/b", formatStoredObject({ ...sealedObject(direct, "b", SECRET), keyId: hostile })],
+      [`/hostile/secrets/a/${hostile}`, Buffer.from("junk")],
+      ["/hostile/constructor/a/b", Buffer.from("{}")],
+    ]);
+    const { code, stdout } = run("usage", "--prefix", "/hostile");
+    const harmless = "\\u001b]0;x\\u0007\\u009b2J\\u000aall is well";
+    expect(stdout).not.toMatch(/[^\n\x20-\x7e]/);
+    expect(stdout).toContain(`kms:v2:hsm  ${harmless}  1  `);
+    expect(stdout).toMatch(/^plaintext .* constructor: 1 /m);
+    expect(stdout).toContain(`\n/hostile/secrets/a/${harmless}: the stored value cannot be read`);
+    expect(code).toBe(0);
+    const json = run("usage", "--prefix", "/hostile", "-o", "json").stdout;
+    const { usages } = JSON.parse(json) as { usages: { keyId: string | null }[] };
+    expect(usages.map((usage) => usage.keyId)).toContain(hostile);
+  });
+
   it("writes a report that can be read again", () => {
     const file = join(folder, "usage.json");
     expect(run("usage", "--report", file, "--prefix", "registry/secrets").code).toBe(0);

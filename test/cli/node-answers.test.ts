@@ -70,6 +70,20 @@ describe("the addresses of --nodes", () => {
   );
 });
 
+describe("what a node answers", () => {
+  it("is shown in the one line that it has, whatever characters are in it", async () => {
+    const hostile = "\u001b]0;x\u0007\nall nodes agree";
+    const url = await node({
+      activeKeyId: hostile,
+      heldBack: hostile,
+      keys: [{ ...ACTIVE, failure: hostile }],
+    });
+    const harmless = "\\u001b]0;x\\u0007\\u000aall nodes agree";
+    const [report] = await readNodes([url]);
+    expect(report).toMatchObject({ activeKeyId: harmless, problems: [harmless, `a: ${harmless}`] });
+  });
+});
+
 describe("an address without a plugin", () => {
   it.each<[string, RequestListener, RegExp]>([
     ["another service", (_q, response) => response.end("<html>"), /no plugin of this release/],
