@@ -85,6 +85,9 @@ export class ApiResources {
     const served = this.find(object);
     if ("reason" in served) return served;
     const { namespace, resource, name } = object;
+    // A path with these would be another object's.
+    if ([namespace, name].some((part) => part === "." || part === ".."))
+      return { reason: "the API has no object of this name" };
     if (served.isNamespaced !== (namespace !== undefined)) {
       const where = served.isNamespaced ? "in namespaces" : "without namespaces";
       return { reason: `the API serves ${resourceName(object)} ${where}` };

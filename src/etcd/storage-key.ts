@@ -12,14 +12,17 @@ export interface ApiObjectName {
 }
 
 /** Resources that are stored under another name than their own. */
-const SPECIAL: Readonly<Record<string, string>> = {
-  controllers: "replicationcontrollers",
-  minions: "nodes",
-  ingress: "ingresses",
-  podsecuritypolicy: "podsecuritypolicies",
-  "services/specs": "services",
-  "services/endpoints": "endpoints",
-};
+const SPECIAL = new Map([
+  ["controllers", "replicationcontrollers"],
+  ["minions", "nodes"],
+  ["ingress", "ingresses"],
+  ["podsecuritypolicy", "podsecuritypolicies"],
+  ["services/specs", "services"],
+  ["services/endpoints", "endpoints"],
+]);
+
+/** A resource, and a group: parts of an API server's own paths. Anybody who writes to etcd writes others. */
+const API_NAME = /^[a-z0-9.-]+$/i;
 
 /** kube-apiserver's own records, which it never encrypts. */
 const OWN_RECORDS = new Set(["masterleases", "peerserverleases", "ranges"]);
@@ -65,12 +68,12 @@ export function parseStorageKey(key: string, prefix: string): ApiObjectName | un
   const start = given.startsWith(DEFAULT_PREFIX) ? DEFAULT_PREFIX : given;
   if (!key.startsWith(start)) return undefined;
   const [first = "", second = "", ...rest] = key.slice(start.length).split("/");
-  const special = SPECIAL[`${first}/${second}`];
+  const special = SPECIAL.get(`${first}/${second}`);
   if (special !== undefined) return named("", special, rest);
   // Only groups have dots in them: resources are lower-case letters.
   if (first.includes(".")) return named(first, second, rest);
   if (OWN_RECORDS.has(first)) return undefined;
-  const resource = SPECIAL[first] ?? first;
+  const resource = SPECIAL.get(first) ?? first;
   return named(GROUP_OF.get(resource), resource, [second, ...rest]);
 }
 
@@ -80,7 +83,9 @@ function named(
   rest: readonly string[],
 ): ApiObjectName | undefined {
   const [first, second, more] = rest;
-  if (resource === "" || first === undefined || first === "" || more !== undefined) return undefined;
+  if (!API_NAME.test(resource) || (group !== undefined && group !== "" && !API_NAME.test(group)))
+    return undefined;
+  if (first === undefined || first === "" || more !== undefined) return undefined;
   if (second === undefined) return { group, resource, namespace: undefined, name: first };
   return second === "" ? undefined : { group, resource, namespace: first, name: second };
 }

@@ -12,6 +12,7 @@ describe("a storage key", () => {
   it.each([
     ["/registry/secrets/default/db", "secrets default db"],
     ["/registry/deployments/default/web", "deployments.apps default web"],
+    ["/registry/constructor/a/b", "constructor a b"],
     ["/registry/minions/node-1", "nodes - node-1"],
     ["/registry/services/specs/default/web", "services default web"],
     ["/registry/services/endpoints/default/web", "endpoints default web"],
@@ -35,6 +36,10 @@ describe("a storage key", () => {
     "/registry/a/b/c/d",
     "/registry/ranges/serviceips",
     "/other/secrets/a/b",
+    "/registry/__proto__/a",
+    "/registry/secrets\nforged/a/b",
+    "/registry/example.com/\u001b[2J/a/b",
+    "/registry/a.\u001b[2J/widgets/a/b",
   ])("names none when it is no object's: %s", (key) => {
     expect(shown(key)).toBeUndefined();
   });

@@ -1,0 +1,34 @@
+// Where the API serves what etcd stores, and what is in etcd under a name that no object of the API has.
+
+import { expect, it } from "vitest";
+
+import { ApiResources } from "../../src/etcd/api-resources.js";
+import { parseStorageKey } from "../../src/etcd/storage-key.js";
+import { StandInApi } from "./stand-in-api.js";
+
+const SECRETS = { resource: "secrets", scope: "Namespaced", verbs: ["get", "patch"] };
+
+it("asks for the object of an etcd key, and never for another one", async () => {
+  const kind = "APIGroupDiscoveryList";
+  const core = { metadata: { name: "" }, versions: [{ version: "v1", resources: [SECRETS] }] };
+  const standIn = new StandInApi(({ path }) => ({
+    status: 200,
+    body: { kind, items: path === "/api" ? [core] : [] },
+  }));
+  try {
+    const api = await standIn.connect();
+    const resources = await ApiResources.discover(api);
+    await api.close();
+    const placeOf = (key: string) => {
+      const object = parseStorageKey(key, "/registry");
+      return object && resources.place(object);
+    };
+    expect(placeOf("/registry/secrets/a/b?c#d")).toEqual({
+      path: "/api/v1/namespaces/a/secrets/b%3Fc%23d",
+    });
+    for (const key of ["/registry/secrets/../b", "/registry/secrets/a/..", "/registry/secrets/a/."])
+      expect(placeOf(key)).toEqual({ reason: "the API has no object of this name" });
+  } finally {
+    await standIn.close();
+  }
+});
