@@ -2,7 +2,7 @@
 // node to see it first. Pure; the key itself is made by the token.
 import { KmsError } from "../errors.js";
 import { activeAt, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
-import { labelOf } from "./instant.js";
+import { formatInstant, labelOf, parseInstant } from "./instant.js";
 
 /** Longer than every poll of every node, in ms: a standby KEK has to be seen and proven before its instant. */
 export const DEFAULT_DELAY_MS = 10 * 60_000;
@@ -34,6 +34,12 @@ export function planRotation(
     throw new KmsError(
       "INPUT_INVALID",
       `the activation instant ${iso(instant)} has passed; choose one ahead of ${iso(now)}`,
+    );
+  }
+  if (parseInstant(formatInstant(instant)) === undefined) {
+    throw new KmsError(
+      "INPUT_INVALID",
+      `the activation instant ${iso(instant)} does not fit a label, whose years have four digits; choose an earlier one`,
     );
   }
   const [latest] = schedule.generations;

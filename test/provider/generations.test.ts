@@ -107,9 +107,12 @@ describe("the schedule", () => {
 describe("planning a rotation", () => {
   const schedule = readSchedule([generation(1), generation(30)], POLICY);
 
-  it("refuses an instant that has passed, or that another key would overtake", () => {
+  it("refuses an instant that has passed, that another key would overtake, or that no label holds", () => {
     expect(() => planRotation(schedule, POLICY, at(2), at(1))).toThrow(/has passed/);
     expect(() => planRotation(schedule, POLICY, at(2), at(30))).toThrow(/destroy that one first/);
+    const year10000 = Date.UTC(10_000, 0);
+    expect(planRotation(schedule, POLICY, at(2), year10000 - 1000).label).toContain("@99991231T235959Z");
+    expect(() => planRotation(schedule, POLICY, at(2), year10000 - 999)).toThrow(/does not fit a label/);
   });
 
   it("labels the key with its instant, and warns when that is close", () => {
