@@ -16,7 +16,7 @@ import { ProcessUsage } from "./observability/process-usage.js";
 import { RequestLog } from "./observability/request-log.js";
 import { environmentWithoutTracing, startTracing, type Tracing } from "./observability/tracing.js";
 import type { SchedulePolicy } from "./provider/generations.js";
-import { ProviderRoom } from "./provider/room.js";
+import { ProviderRoom, type ProviderOptions } from "./provider/room.js";
 import { FilePublishedMemory, NO_PUBLISHED_MEMORY } from "./provider/published-memory.js";
 import type { CacheObserver } from "./provider/unwrap-cache.js";
 import type { FinishedRequest } from "./server/kms-service.js";
@@ -74,7 +74,7 @@ type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log">;
 
 async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watchers): Promise<Plugin> {
   const { metrics, tracing, log } = watchers;
-  const room = providerRoom(settings, hsm.port, metrics, log);
+  const room = new ProviderRoom(providerOptions(settings, hsm.port, metrics, log));
   watchWith(metrics, room, hsm);
   const audit = openAudit(settings, metrics, log);
   const server = await serveSocket(settings, room, { ...watchers, audit });
@@ -157,12 +157,12 @@ const UNOBSERVED = { cacheHit: () => undefined, cacheMiss: () => undefined, cach
 
 /** The provider for the length of one command: it is asked, and does nothing by itself. */
 export function openProvider(settings: Settings, hsm: Hsm, log: Log): ProviderRoom {
-  return providerRoom(settings, hsm, UNOBSERVED, log);
+  return new ProviderRoom({ ...providerOptions(settings, hsm, UNOBSERVED, log), readsOnce: true });
 }
 
-function providerRoom(settings: Settings, hsm: Hsm, observer: CacheObserver, log: Log): ProviderRoom {
+function providerOptions(settings: Settings, hsm: Hsm, observer: CacheObserver, log: Log): ProviderOptions {
   const { stateDir, health, cache, mode, mechanism, localKek, refreshIntervalMs } = settings;
-  return new ProviderRoom({
+  return {
     hsm,
     requestTimeoutMs: settings.hsm.requestTimeoutMs,
     mode,
@@ -175,7 +175,7 @@ function providerRoom(settings: Settings, hsm: Hsm, observer: CacheObserver, log
     cache: { ...cache, observer },
     memory: stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(stateDir, log),
     log,
-  });
+  };
 }
 
 function watchWith(metrics: Metrics, room: ProviderRoom, { port, tokens }: OpenedTokens): void {

@@ -20,6 +20,8 @@ export interface KeyringOptions {
   readonly hsm: Hsm;
   /** Longest that a request waits for a reading, in ms. */
   readonly requestTimeoutMs: number;
+  /** What is read once stays: a backup may name thousands of KEKs that are gone, which cost a reading each otherwise. */
+  readonly readsOnce?: boolean;
   readonly policy: SchedulePolicy;
   readonly log: Log;
   /** Called after every reading, with what has come and gone. */
@@ -68,7 +70,7 @@ export class Keyring {
   }
 
   /**
-   * The generation of a key_id, after one re-reading of the token if it is not known.
+   * The generation of a key_id, after one re-reading of the token if it is not known, unless it is read only once.
    * @throws KmsError KEY_UNKNOWN; or why the token cannot be asked, within the request timeout
    */
   async find(keyId: string): Promise<Generation> {
@@ -85,7 +87,9 @@ export class Keyring {
   async #look(keyId: string): Promise<Generation | undefined> {
     // A reading that runs already may have passed the key before it was made.
     if (this.#reading !== undefined) await this.#reading;
-    return findByKeyId(this.#schedule, keyId) ?? findByKeyId(await this.#readForUnknown(), keyId);
+    const found = findByKeyId(this.#schedule, keyId);
+    if (found !== undefined || (this.#hasRead && this.#options.readsOnce === true)) return found;
+    return findByKeyId(await this.#readForUnknown(), keyId);
   }
 
   /** A reading of a slow or hung token takes longer than a request may. */

@@ -19,6 +19,8 @@ export interface ProviderOptions {
   readonly hsm: Hsm;
   /** Longest that a request waits for the HSM, in ms. */
   readonly requestTimeoutMs: number;
+  /** Whether the keyring is as it was first read, for as long as nobody starts the background work. */
+  readonly readsOnce?: boolean;
   readonly mode: Mode;
   readonly mechanism: MechanismChoice | "auto";
   readonly policy: SchedulePolicy;
@@ -61,6 +63,7 @@ export class ProviderRoom {
     this.#keyring = new Keyring({
       hsm,
       requestTimeoutMs: options.requestTimeoutMs,
+      readsOnce: options.readsOnce ?? false,
       policy,
       log,
       onRead: (schedule, gone) => {

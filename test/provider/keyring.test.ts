@@ -10,12 +10,17 @@ let hsm: FakeHsm;
 let gone: string[];
 let keyring: Keyring;
 
+const OPTIONS = {
+  requestTimeoutMs: 2_000,
+  policy: { objectName: "kms-kek", allowUnprotected: [] },
+  log: SILENT,
+};
+
 const keyringWith = (requestTimeoutMs: number): Keyring =>
   new Keyring({
+    ...OPTIONS,
     hsm,
     requestTimeoutMs,
-    policy: { objectName: "kms-kek", allowUnprotected: [] },
-    log: SILENT,
     onRead: (_schedule, left: readonly Generation[]) => gone.push(...left.map(({ record }) => record.keyId)),
   });
 
@@ -34,6 +39,14 @@ describe("the keyring", () => {
     await expect(soon[0]).rejects.toMatchObject({ code: "KEY_UNKNOWN" });
     await Promise.allSettled(soon);
     expect(hsm.readings).toBe(2);
+  });
+
+  it("that is read once tells any number of unknown key_ids one after another, without another reading", async () => {
+    const once = new Keyring({ ...OPTIONS, hsm, readsOnce: true, onRead: () => undefined });
+    for (const keyId of ["b", "c", "d"])
+      await expect(once.find(keyId)).rejects.toMatchObject({ code: "KEY_UNKNOWN" });
+    expect((await once.find("a")).record.keyId).toBe("a");
+    expect(hsm.readings).toBe(1);
   });
 
   it("finds a key that was made a moment ago on another node", async () => {
