@@ -1,11 +1,18 @@
 // Where the chain of an audit log ends, whoever wrote it: after the last whole line of the file, or, in a new
 // file, of the one that was rotated away. Says what has to be told before the chain goes on.
 import type { KeyObject } from "node:crypto";
-import { open, type FileHandle } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
 import { KmsError } from "../errors.js";
-import { rotatedFiles } from "./audit-files.js";
-import { claimedSeq, NO_MAC, openLine, type AuditEvent, type ChainLink } from "./audit-line.js";
+import { openToRead, rotatedFiles } from "./audit-files.js";
+import {
+  claimedSeq,
+  MAX_LINE_BYTES,
+  NO_MAC,
+  openLine,
+  type AuditEvent,
+  type ChainLink,
+} from "./audit-line.js";
 
 export interface ChainEnd {
   readonly last: ChainLink;
@@ -14,8 +21,6 @@ export interface ChainEnd {
   readonly size: number;
 }
 
-/** More than any line has: every field is cut before. */
-const TAIL_BYTES = 64 * 1024;
 const BEGINNING: ChainLink = { seq: 0, mac: NO_MAC };
 const NEWLINE = 0x0a;
 const UNVERIFIED = "the line before does not verify";
@@ -62,7 +67,7 @@ async function endBefore(file: string, head: ChainLink | undefined, key: KeyObje
   const rotated = await rotatedFiles(file);
   const [oldest, newest] = [rotated[0], rotated.at(-1)];
   if (oldest === undefined || newest === undefined) return { last: head ?? BEGINNING, findings: [] };
-  const handle = await open(newest.path, "r");
+  const handle = await openToRead(newest.path);
   try {
     const { line } = await readTail(handle, newest.path);
     const end = line === undefined ? { last: head ?? BEGINNING, findings: [] } : endAt(line, head, key);
@@ -75,7 +80,7 @@ async function endBefore(file: string, head: ChainLink | undefined, key: KeyObje
 
 async function readTail(handle: FileHandle, path: string): Promise<Tail> {
   const { size } = await handle.stat();
-  const start = Math.max(0, size - TAIL_BYTES);
+  const start = Math.max(0, size - MAX_LINE_BYTES);
   const bytes = Buffer.alloc(size - start);
   await handle.read(bytes, 0, bytes.length, start);
   const lineEnd = bytes.lastIndexOf(NEWLINE);

@@ -1,22 +1,25 @@
 // The audit log's key: 32 random bytes in hex in a file of its own, made on first use, and beside it the head,
 // the place of the last line that was written. The head is what a removed end of the log is found by.
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
-import { link, mkdir, open, readFile, rename, stat, unlink } from "node:fs/promises";
+import { link, mkdir, open, rename, rm, stat, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
+import { openToRead } from "./audit-files.js";
 import type { ChainLink } from "./audit-line.js";
 
 const KEY_BYTES = 32;
 const OTHERS = 0o077;
+/** More than a key or a head has. */
+const MAX_BYTES = 4_096;
 
 /** Returns the key. @throws KmsError CONFIG_INVALID when the file is missing, damaged or open to others */
 export async function readAuditKey(path: string): Promise<KeyObject> {
   let text: string;
   let mode: number;
   try {
-    mode = (await stat(path)).mode;
-    text = await readFile(path, "utf8");
+    ({ mode, text } = await readSmall(path));
   } catch (error) {
+    if (error instanceof KmsError) throw error;
     const { code } = error as NodeJS.ErrnoException;
     throw new KmsError("CONFIG_INVALID", `${path}: the audit key cannot be read (${code ?? "error"})`, error);
   }
@@ -31,6 +34,17 @@ export async function readAuditKey(path: string): Promise<KeyObject> {
   const key = createSecretKey(bytes);
   bytes.fill(0);
   return key;
+}
+
+async function readSmall(path: string): Promise<{ mode: number; text: string }> {
+  const file = await openToRead(path);
+  try {
+    const { mode, size } = await file.stat();
+    if (size <= MAX_BYTES) return { mode, text: await file.readFile("utf8") };
+    throw new KmsError("CONFIG_INVALID", `${path}: is too long for what an audit log keeps there`);
+  } finally {
+    await file.close();
+  }
 }
 
 /** The same, but makes the key where there is none yet. @throws KmsError; NodeJS.ErrnoException */
@@ -58,7 +72,7 @@ async function makeKey(path: string): Promise<void> {
 /** Undefined when there is none, or none that can be read. */
 export async function readHead(keyFile: string): Promise<ChainLink | undefined> {
   try {
-    const { seq, mac } = JSON.parse(await readFile(headFile(keyFile), "utf8")) as Partial<ChainLink>;
+    const { seq, mac } = JSON.parse((await readSmall(headFile(keyFile))).text) as Partial<ChainLink>;
     return typeof seq === "number" && typeof mac === "string" ? { seq, mac } : undefined;
   } catch {
     return undefined;
@@ -77,7 +91,9 @@ function headFile(keyFile: string): string {
 }
 
 async function writeOwned(path: string, text: string): Promise<void> {
-  const file = await open(path, "w", 0o600);
+  await rm(path, { force: true });
+  // "wx" follows no link.
+  const file = await open(path, "wx", 0o600);
   try {
     await giveToFolderOwner(file, path);
     await file.writeFile(text);

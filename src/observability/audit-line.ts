@@ -6,6 +6,8 @@ import { createHmac, timingSafeEqual, type KeyObject } from "node:crypto";
 const VERSION = 1;
 const TRAILER = /^,"mac":"([0-9a-f]{64})"\}$/;
 const TRAILER_LENGTH = ',"mac":""}'.length + 64;
+/** More than any line has: every field is cut before. */
+export const MAX_LINE_BYTES = 64 * 1024;
 /** A line says its number within so many bytes. */
 export const LINE_START = 64;
 /** "prev" of a line with none before it. */

@@ -1,7 +1,7 @@
 // Whose turn it is to append to the audit log: a file made with O_EXCL, held for one batch of lines. The plugin
 // and any number of commands take turns, in containers too, where a process id says nothing. A holder that died
 // leaves its file behind, which counts as left after a while: no batch takes that long.
-import { open, rename, stat, unlink } from "node:fs/promises";
+import { lstat, open, rename, unlink } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
@@ -56,7 +56,8 @@ async function take(path: string, patienceMs: number): Promise<number> {
 /** Two that find the same file left behind must not remove each other's new one: it is moved first, then looked at. */
 async function removeIfLeftBehind(path: string): Promise<void> {
   const found = await inodeOf(path);
-  if (found === undefined || Date.now() - found.mtimeMs < LEFT_BEHIND_MS) return;
+  // One from the future was left before the clock was set back, and would hold up the log until then.
+  if (found === undefined || Math.abs(Date.now() - found.mtimeMs) < LEFT_BEHIND_MS) return;
   const aside = `${path}.${randomBytes(4).toString("hex")}`;
   try {
     await rename(path, aside);
@@ -68,7 +69,7 @@ async function removeIfLeftBehind(path: string): Promise<void> {
 }
 
 async function inodeOf(path: string): Promise<{ ino: number; mtimeMs: number } | undefined> {
-  return stat(path).catch((error: unknown) => {
+  return lstat(path).catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   });

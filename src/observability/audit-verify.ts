@@ -2,10 +2,10 @@
 // or added without the key. Changes nothing and takes no lock: the head is read first and every file opened
 // before any is read, so that a plugin which goes on writing raises no false alarm.
 import type { KeyObject } from "node:crypto";
-import { open, type FileHandle } from "node:fs/promises";
-import { rotatedFiles } from "./audit-files.js";
+import type { FileHandle } from "node:fs/promises";
+import { openToRead, rotatedFiles } from "./audit-files.js";
 import { readAuditKey, readHead } from "./audit-key.js";
-import { NO_MAC, openLine, type AuditLine, type ChainLink } from "./audit-line.js";
+import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditLine, type ChainLink } from "./audit-line.js";
 
 export interface AuditProblem {
   readonly file: string;
@@ -70,7 +70,7 @@ async function openAll(file: string): Promise<OpenedFile[]> {
     const paths = [...(await rotatedFiles(file)).map(({ path }) => path), file];
     const opened: OpenedFile[] = [];
     try {
-      for (const path of paths) opened.push({ path, handle: await open(path, "r") });
+      for (const path of paths) opened.push({ path, handle: await openToRead(path) });
       return opened;
     } catch (error) {
       for (const { handle } of opened) await handle.close();
@@ -94,7 +94,8 @@ async function* linesOf(handle: FileHandle): AsyncGenerator<RawLine> {
       yield { bytes: bytes.subarray(start, end), whole: true };
       start = end + 1;
     }
-    rest = bytes.subarray(start);
+    // Of what is longer than any line, the beginning shows as well as all of it that it is none.
+    rest = bytes.subarray(start, start + MAX_LINE_BYTES);
   }
   if (rest.length > 0) yield { bytes: rest, whole: false };
 }

@@ -1,0 +1,82 @@
+// What somebody has put in the place of the audit log's files, who can write to its folder: it is told, and holds up
+// neither a writer nor whoever verifies.
+
+import { execFileSync } from "node:child_process";
+import {
+  appendFileSync,
+  lutimesSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+import { afterEach, beforeEach, expect, it } from "vitest";
+
+import { AuditFile } from "../../src/observability/audit-file.js";
+import { verifyAudit, type AuditReport } from "../../src/observability/audit-verify.js";
+import { makeFolder } from "../support/token.js";
+
+let folder: string;
+let file: string;
+let keyFile: string;
+
+beforeEach(async () => {
+  folder = makeFolder("audit");
+  file = join(folder, "log", "audit.log");
+  keyFile = join(folder, "state", "audit.key");
+  await append();
+});
+
+afterEach(() => {
+  rmSync(folder, { recursive: true });
+});
+
+const append = (): Promise<void> =>
+  new AuditFile({ file, keyFile, maxBytes: 1e6, keep: 3 }).append([
+    { time: 0, event: { event: "recovered", bytes: 1 } },
+  ]);
+const verify = (): Promise<AuditReport> => verifyAudit({ file, keyFile });
+const makePipe = (path: string): void => {
+  rmSync(path, { force: true });
+  execFileSync("mkfifo", ["-m", "600", path]);
+};
+
+it("a line without end, which takes neither memory nor time that grows with it", async () => {
+  const before = readFileSync(file);
+  await append();
+  const last = readFileSync(file).subarray(before.length);
+  writeFileSync(file, before);
+  appendFileSync(file, `${"x".repeat(40 << 20)}\n`);
+  appendFileSync(file, last);
+  expect((await verify()).problems.map(({ line, problem }) => [line, problem])).toEqual([
+    [2, "was changed, or written with another key"],
+    [3, "number 2 stands after number 2: moved or repeated"],
+  ]);
+});
+
+it("pipes, whose writer nobody waits for", async () => {
+  makePipe(`${keyFile}.head`);
+  await append();
+  expect((await verify()).problems).toEqual([]);
+  makePipe(file);
+  await expect(verify()).rejects.toThrow(/is no regular file/);
+  rmSync(file);
+  makePipe(`${file}.${"9".repeat(12)}`);
+  await expect(append()).rejects.toThrow(/is no regular file/);
+  makePipe(keyFile);
+  await expect(verify()).rejects.toThrow(/is no regular file/);
+});
+
+it("a lock from before the clock was set back, and one that is a link to nothing", async () => {
+  const lock = `${file}.lock`;
+  writeFileSync(lock, "");
+  utimesSync(lock, 4e9, 4e9);
+  await append();
+  symlinkSync("nowhere", lock);
+  lutimesSync(lock, 0, 0);
+  await append();
+  expect((await verify()).lines).toBe(3);
+});
