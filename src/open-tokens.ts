@@ -126,7 +126,8 @@ function holdPin(path: string): HeldPin {
 export function startUnlocking({ source, held, hsm, hosts }: LockedToken): Promise<RunningUnlock> {
   return startUnlock({
     path: source.path,
-    maxPinBytes: MAX_PIN_BYTES,
+    // With its line break, as it comes from a file.
+    maxPinBytes: MAX_PIN_BYTES + 2,
     take: async (bytes) => {
       const pin = checkPin(bytes, source);
       if (hsm.readyHosts === hosts) {

@@ -1,8 +1,10 @@
 // Reads a secret: from a terminal without showing it, otherwise from standard input to its end. It is in one buffer,
 // which the caller zeroes; a string could not be.
+import { MAX_PIN_BYTES } from "../config/pin-source.js";
 import { KmsError } from "../errors.js";
 
-const MAX_BYTES = 1_024;
+/** With its line break. */
+const MAX_BYTES = MAX_PIN_BYTES + 2;
 const ENTER = [0x0a, 0x0d];
 const ERASE = [0x08, 0x7f];
 const CONTROL_C = 0x03;

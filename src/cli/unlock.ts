@@ -1,7 +1,10 @@
 // `kms-pkcs11 unlock`: hands the PIN over to a running plugin, from a terminal without showing it or from standard
 // input. The PIN is in no argument, no environment and no file.
+import { lstatSync, statSync } from "node:fs";
 import { connect } from "node:net";
+import { dirname } from "node:path";
 import type { Command } from "commander";
+import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { EXIT_NO } from "./exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "./output.js";
@@ -12,13 +15,14 @@ interface UnlockOptions {
   readonly output: OutputFormat;
 }
 
-interface Answer {
-  readonly unlocked: boolean;
-  readonly message: string;
-}
+const answerSchema = z.object({ unlocked: z.boolean(), message: z.string() });
+
+type Answer = z.infer<typeof answerSchema>;
 
 /** Longer than the plugin waits for the token. */
 const ANSWER_LIMIT_MS = 30_000;
+const ANSWER_LIMIT_BYTES = 64 * 1024;
+const OTHERS_MAY_WRITE = 0o022;
 
 export function addUnlockCommand(program: Command, terminal: Terminal): void {
   program
@@ -38,6 +42,7 @@ Examples:
     )
     .action(async (_local, command: Command) => {
       const { socket, output } = command.optsWithGlobals<UnlockOptions>();
+      requireSafePlace(socket);
       const pin = await readHidden("PIN: ");
       try {
         const answer = await handOver(socket, pin);
@@ -48,6 +53,19 @@ Examples:
         pin.fill(0);
       }
     });
+}
+
+/** Where others may put a socket, any of them could listen for the PIN. @throws KmsError SOCKET_UNUSABLE */
+function requireSafePlace(path: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket())
+    throw new KmsError("SOCKET_UNUSABLE", `${path} is no socket; give the plugin's pin.unlock to --socket`);
+  if ((statSync(dirname(path)).mode & OTHERS_MAY_WRITE) === 0) return;
+  throw new KmsError(
+    "SOCKET_UNUSABLE",
+    `${dirname(path)} can be written to by others, who could listen there for the PIN; no plugin's pin.unlock is there`,
+  );
 }
 
 /** @throws KmsError PEER_UNREACHABLE */
@@ -65,15 +83,17 @@ async function handOver(path: string, pin: Buffer): Promise<Answer> {
         error,
       );
     });
-    socket.on("data", (chunk) => (received += chunk.toString()));
+    socket.on("data", (chunk) => {
+      received += chunk.toString();
+      if (received.length > ANSWER_LIMIT_BYTES) socket.destroy(new Error("this is no plugin's answer"));
+    });
     socket.on("end", () => {
       resolve(received);
     });
     socket.end(pin);
   });
   try {
-    const { unlocked, message } = JSON.parse(text) as Partial<Answer>;
-    return { unlocked: unlocked === true, message: String(message) };
+    return answerSchema.parse(JSON.parse(text));
   } catch (error) {
     throw new KmsError(
       "PEER_UNREACHABLE",

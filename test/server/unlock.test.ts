@@ -1,10 +1,12 @@
 // A plugin whose PIN is on no disk: it starts locked, says what to do, is unlocked by the command, and a wrong PIN costs
 // one attempt.
 
-import { spawnSync } from "node:child_process";
-import { statSync } from "node:fs";
-import { connect } from "node:net";
-import { join } from "node:path";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { dirname, join } from "node:path";
+import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
@@ -13,6 +15,7 @@ import { KmsClient } from "../../src/cli/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
 import { createKek, PluginProcess, type CommandResult } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
 const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
@@ -52,6 +55,16 @@ afterAll(() => {
 });
 
 const statusText = (): Promise<string> => client.status().then(({ healthz }) => healthz, String);
+
+/** While this process listens. */
+async function unlockAt(path: string, pin: string): Promise<CommandResult> {
+  const child = spawn(process.execPath, [MAIN, "unlock", "--socket", path]);
+  child.stdin.on("error", () => undefined).end(pin);
+  const exited = once(child, "exit");
+  const [stdout, stderr] = [await text(child.stdout), await text(child.stderr)];
+  await exited;
+  return { code: child.exitCode, stdout, stderr };
+}
 
 function unlock(pin: string, ...options: string[]): CommandResult {
   const args = [MAIN, "unlock", "--socket", socket, ...options];
@@ -121,6 +134,52 @@ it("cuts off who sends without end, and goes on", async () => {
   flood.write(Buffer.alloc(4_096, "x"));
   await closed;
   expect(unlock(softHsm.pin).code).toBe(0);
+});
+
+it("takes the longest PIN with its line break for one, and tells the operator of one that is too long", () => {
+  expect(unlock(`${"x".repeat(255)}\r\n`)).toMatchObject({ code: 1, stderr: "" });
+  expect(unlock("x".repeat(258))).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/too long/) as string,
+  });
+});
+
+it("gives the PIN to nobody in a folder of everybody, and to no link", async () => {
+  const received: string[] = [];
+  const listener = createServer((peer) => peer.on("data", (chunk) => received.push(String(chunk))));
+  const trap = join(makeFolder("everybody"), "unlock.sock");
+  await new Promise<void>((resolve) => listener.listen(trap, resolve));
+  const link = join(plugin.folder, "link.sock");
+  symlinkSync(trap, link);
+  chmodSync(dirname(trap), 0o1777);
+  try {
+    for (const [path, reason] of [
+      [trap, /can be written to by others/],
+      [link, /is no socket/],
+    ] as const) {
+      const refused = await unlockAt(path, "1234");
+      expect(refused).toEqual({ code: 2, stdout: "", stderr: expect.stringMatching(reason) as string });
+    }
+    expect(received).toEqual([]);
+  } finally {
+    listener.close();
+    rmSync(dirname(trap), { recursive: true });
+  }
+});
+
+it("says that what answers without end, or in another form, is no plugin", async () => {
+  const place = join(plugin.folder, "other.sock");
+  for (const answer of ["[]", '{"unlocked":"yes"}', "x".repeat(1 << 20)]) {
+    const listener = createServer((peer) =>
+      peer
+        .on("error", () => undefined)
+        .resume()
+        .end(answer),
+    );
+    await new Promise<void>((resolve) => listener.listen(place, resolve));
+    expect(await unlockAt(place, "1234")).toMatchObject({ code: 3, stdout: "" });
+    await new Promise((resolve) => listener.close(resolve));
+  }
 });
 
 it("says that there is no plugin", async () => {
