@@ -62,6 +62,8 @@ describe("deploy/", () => {
           : "LogsDirectory";
       expect(unit).toContain(`${setting}=${name ?? under ?? ""}`);
     }
+    // root's: systemd-tmpfiles changes no file of another owner in a folder that is not.
+    expect(made).toMatch(/^d +\/etc\/kms-pkcs11\/credentials +0750 +root +10001 /m);
     const cluster = parse(readFileSync(file("kubeadm/cluster-configuration.yaml"), "utf8")) as {
       apiServer: { extraVolumes: readonly { hostPath: string }[] };
     };
