@@ -3,12 +3,14 @@
 import {
   closeSync,
   constants,
+  fchownSync,
   fstatSync,
   mkdirSync,
   openSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
@@ -34,6 +36,19 @@ export function writeStateFile(path: string, value: unknown): void {
   const draft = `${path}.${String(process.pid)}.new`;
   rmSync(draft, { force: true });
   // "wx" follows no link.
-  writeFileSync(draft, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600, flag: "wx" });
+  const file = openSync(draft, "wx", 0o600);
+  try {
+    giveToFolderOwner(file, path);
+    writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+  } finally {
+    closeSync(file);
+  }
   renameSync(draft, path);
+}
+
+/** What a command of root's has learnt, a refused PIN above all, has to be readable for the plugin, another user. */
+function giveToFolderOwner(file: number, path: string): void {
+  if (process.geteuid?.() !== 0) return;
+  const { uid, gid } = statSync(dirname(path));
+  if (uid !== 0) fchownSync(file, uid, gid);
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { afterEach, beforeEach, expect, it } from "vitest";
@@ -46,4 +46,14 @@ it("writes through no link", () => {
   writeStateFile(path, { a: 1 });
   expect(readFileSync(other, "utf8")).toBe("precious");
   expect(readStateFile(path)).toEqual({ a: 1 });
+});
+
+it("leaves what root writes to the owner of the folder, who has to read it", () => {
+  const euid = process.geteuid?.() ?? 0;
+  const owner = euid === 0 ? 10001 : euid;
+  mkdirSync(join(folder, "state"));
+  chownSync(join(folder, "state"), owner, process.getegid?.() ?? 0);
+  writeStateFile(path, { a: 1 });
+  expect(statSync(path)).toMatchObject({ uid: owner });
+  expect(statSync(path).mode & 0o777).toBe(0o600);
 });
