@@ -22,6 +22,8 @@ RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /us
 ENV NODE_ENV=production
 # Who may run a program and not read it gets a process that the kernel neither dumps nor lets its own user trace.
 RUN chmod 0711 /usr/local/bin/node
+# For operators, in the running container.
+RUN ln -s /app/dist/main.js /usr/local/bin/kms-pkcs11
 WORKDIR /app
 COPY package.json LICENSE ./
 COPY proto proto

@@ -34,7 +34,7 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
       "after",
       `
 Example:
-  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --encryption-config /etc/kubernetes/encryption.yaml`,
+  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml`,
     )
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<CheckOptions>();

@@ -73,7 +73,7 @@ Run again after an interruption: it goes on with what is left.
 Example:
   kms-pkcs11 etcd migrate --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
     --cert /etc/kubernetes/pki/apiserver-etcd-client.crt --key /etc/kubernetes/pki/apiserver-etcd-client.key \\
-    --kubeconfig /etc/kubernetes/admin.conf --encryption-config /etc/kubernetes/encryption.yaml`,
+    --kubeconfig /etc/kubernetes/admin.conf --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml`,
     )
     .action(async (_local, command: Command) => {
       await run(command.optsWithGlobals<MigrateOptions>(), terminal);
