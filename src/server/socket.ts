@@ -84,6 +84,8 @@ export async function bindSocket(
     };
   } catch (error) {
     server.close();
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (code === "EPERM" && syscall === "chown") throw notOurGroup(path, settings.group, error);
     throw unusable(`${path}: cannot listen: ${reasonOf(error as NodeJS.ErrnoException)}`, error);
   }
 }
@@ -175,6 +177,12 @@ function gidOf(group: string): number {
   if (gid === undefined)
     throw unusable(`socket.group: there is no group "${group}"; name one of /etc/group or a gid`);
   return Number(gid);
+}
+
+function notOurGroup(path: string, group = "", cause: unknown): KmsError {
+  const advice =
+    "name a group of the plugin's user, or make it a member (SupplementaryGroups, supplementalGroups)";
+  return unusable(`${path} cannot be given to group ${group} of socket.group (EPERM); ${advice}`, cause);
 }
 
 function unusable(message: string, cause?: unknown): KmsError {
