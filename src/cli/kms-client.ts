@@ -30,6 +30,7 @@ type Unary = (
 export class KmsClient {
   readonly #client: grpc.Client & Record<string, Unary>;
   readonly #timeoutMs: number;
+  readonly #endpoint: string;
 
   /**
    * @param endpoint a path, unix:///path, or unix:///@name for an abstract socket
@@ -47,6 +48,7 @@ export class KmsClient {
       "grpc.enable_channelz": 0,
     }) as unknown as grpc.Client & Record<string, Unary>;
     this.#timeoutMs = timeoutMs;
+    this.#endpoint = endpoint;
   }
 
   async status(): Promise<KmsStatus> {
@@ -82,7 +84,7 @@ export class KmsClient {
       const options = { deadline: Date.now() + timeoutMs };
       call.call(this.#client, request, new grpc.Metadata(), options, (error, answer) => {
         if (error === null) resolve(answer);
-        else reject(toKmsError(error));
+        else reject(toKmsError(error, this.#endpoint));
       });
     });
   }
@@ -93,9 +95,7 @@ export function answeredStatus(error: unknown): { readonly name: string; readonl
   const cause =
     error instanceof KmsError ? (error.cause as Partial<grpc.ServiceError> | undefined) : undefined;
   if (cause?.code === undefined || cause.details === undefined) return undefined;
-  // Only an answer has headers; a plugin whose HSM is away answers UNAVAILABLE too.
-  if (cause.code === grpc.status.UNAVAILABLE && cause.metadata?.get("content-type").length === 0)
-    return undefined;
+  if (isNobody(cause)) return undefined;
   return { name: grpc.status[cause.code], text: cause.details };
 }
 
@@ -105,8 +105,22 @@ function grpcTarget(endpoint: string): string {
   return name.startsWith("@") ? `unix-abstract:${name.slice(1)}` : `unix:${path}`;
 }
 
-function toKmsError(error: grpc.ServiceError): KmsError {
+/** Only an answer has headers; a plugin whose HSM is away answers UNAVAILABLE too. */
+function isNobody({ code, metadata }: Partial<grpc.ServiceError>): boolean {
+  return code === grpc.status.UNAVAILABLE && metadata?.get("content-type").length === 0;
+}
+
+function toKmsError(error: grpc.ServiceError, endpoint: string): KmsError {
   const name = grpc.status[error.code];
+  if (isNobody(error)) {
+    const why = /connect E[A-Z]+/.exec(error.details)?.[0] ?? error.details;
+    const advice = "is the plugin running, is this its socket, and are you its user or root?";
+    return new KmsError(
+      "PEER_UNREACHABLE",
+      `${name}: no plugin answers at ${endpoint} (${why}); ${advice}`,
+      error,
+    );
+  }
   const code = error.code === grpc.status.NOT_FOUND ? "KEY_UNKNOWN" : "PEER_UNREACHABLE";
   return new KmsError(code, `${name}: ${oneLine(error.details)}`, error);
 }

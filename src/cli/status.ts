@@ -3,7 +3,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { Command } from "commander";
 import { KmsError } from "../errors.js";
 import { EXIT_NO } from "./exit-code.js";
-import { KmsClient, type KmsStatus } from "./kms-client.js";
+import { answeredStatus, KmsClient, type KmsStatus } from "./kms-client.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
 
 interface StatusOptions {
@@ -50,6 +50,12 @@ async function status(options: StatusOptions, timeoutMs: number, terminal: Termi
     if (options.output === "json") terminal.out(formatJson({ ...answer, ...(trip && { roundTrip: trip }) }));
     else terminal.out(formatTable(["", ""], rows(answer, trip)).trimStart());
     if (answer.healthz !== "ok") process.exitCode = EXIT_NO;
+  } catch (error) {
+    // A plugin that answers with an error has been reached.
+    const answered = answeredStatus(error);
+    if (answered === undefined || answered.name === "DEADLINE_EXCEEDED") throw error;
+    terminal.err(`kms-pkcs11: ${KmsError.from(error).message}`);
+    process.exitCode = EXIT_NO;
   } finally {
     client.close();
   }

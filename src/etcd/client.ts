@@ -147,7 +147,7 @@ export class EtcdClient {
         return answer;
       } catch (error) {
         last = error as ServiceError;
-        failures.push(`${member.target.endpoint}: ${last.details}`);
+        failures.push(`${member.target.endpoint}: ${last.details.replace(/[. ]*Resolution note: $/, "")}`);
         if (last.code !== status.UNAVAILABLE && last.code !== status.DEADLINE_EXCEEDED) break;
       }
     }

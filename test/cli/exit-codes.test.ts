@@ -1,10 +1,13 @@
 // How commands end: the exit codes that scripts go by, and that no PIN is shown on the way.
 
+import { existsSync } from "node:fs";
+
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
+import { waitFor } from "../support/wait.js";
 
 let token: SoftHsm;
 /** Not started. */
@@ -51,5 +54,17 @@ describe("the commands' exit codes", () => {
   it("3 for a plugin that is not there, 2 for an option that is not", () => {
     expect(kmsPkcs11(["status", "--socket", "/nowhere/kms.sock"]).code).toBe(3);
     expect(kmsPkcs11(["status", "--no-such-option"]).code).toBe(2);
+  });
+
+  it("1 for a plugin that answers Status with an error", async () => {
+    const keyless = new PluginProcess(token, {}, "no-such-kek");
+    try {
+      keyless.launch();
+      await waitFor(() => existsSync(keyless.socket), { what: "the socket" });
+      expect(kmsPkcs11(["status", "--socket", keyless.socket])).toMatchObject({ code: 1, stdout: "" });
+    } finally {
+      await keyless.stop();
+      keyless.remove();
+    }
   });
 });
