@@ -1,7 +1,7 @@
 // The HTTP endpoints for people and probes, on loopback only: /livez never depends on the HSM, so that an
 // outage restarts nothing; /readyz and /healthz do. Takes no bodies and keeps nothing.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { isIP } from "node:net";
+import { isIP, type Socket } from "node:net";
 import { KmsError } from "../errors.js";
 
 export interface Readiness {
@@ -45,7 +45,7 @@ export async function startHttp(address: HttpAddress, content: HttpContent): Pro
       });
     },
   );
-  server.maxConnections = MAX_CONNECTIONS;
+  closeOldest(server);
   server.on("clientError", (_error, socket) => {
     socket.destroy();
   });
@@ -59,6 +59,17 @@ export async function startHttp(address: HttpAddress, content: HttpContent): Pro
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** Who holds all connections open would otherwise keep a probe out, and have the plugin restarted. */
+function closeOldest(server: Server): void {
+  const open = new Set<Socket>();
+  server.on("connection", (socket) => {
+    socket.once("close", () => open.delete(socket));
+    open.add(socket);
+    const [oldest] = open;
+    if (open.size > MAX_CONNECTIONS) oldest?.destroy();
+  });
 }
 
 async function listen(server: Server, { host, port }: HttpAddress): Promise<void> {

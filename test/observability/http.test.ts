@@ -1,3 +1,4 @@
+import { once } from "node:events";
 import { request } from "node:http";
 import { connect } from "node:net";
 
@@ -93,6 +94,14 @@ describe("the HTTP endpoints", () => {
       await new Promise((resolve) => socket.once("close", resolve));
     }
     expect(await get("/livez")).toMatchObject({ status: 200 });
+  });
+
+  it("answer although somebody holds all the connections that there may be", async () => {
+    const holders = Array.from({ length: 64 }, () => connect(http.address.port, http.address.host));
+    for (const holder of holders) holder.on("error", () => undefined);
+    await Promise.all(holders.map((holder) => once(holder, "connect")));
+    expect(await get("/livez")).toMatchObject({ status: 200 });
+    for (const holder of holders) holder.destroy();
   });
 
   it("tell that a port is taken", async () => {
