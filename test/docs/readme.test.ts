@@ -20,6 +20,9 @@ const FOREIGN_FLAGS = [
   "--operations",
   "--fuzz",
   "--smoke",
+  "--init-token",
+  "--free",
+  "--label",
   "--config",
   "--help",
 ];
