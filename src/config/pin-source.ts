@@ -61,7 +61,10 @@ export function readPin(source: PinSource, env: Environment): Buffer | undefined
     case "none":
       return undefined;
     case "unlock":
-      throw unreadable(source, "holds nothing here; it is handed over to the running plugin");
+      throw unreadable(
+        source,
+        "is the running plugin's alone; give a command --key with pin-source=env:NAME or file:/path",
+      );
     case "env":
       return checkPin(Buffer.from(env[source.name] ?? ""), source);
     case "file":

@@ -39,7 +39,7 @@ export function findWay(session: TokenSession, key: Handle): KwpWay {
   throw new TokenFault(
     "setup",
     "MECHANISM_UNSUPPORTED",
-    `the token does not perform AES-KWP with this KEK ${refusal}`.trimEnd(),
+    `the token does not perform AES-KWP with this KEK${refusal === "" ? "" : `: ${refusal}`}`,
   );
 }
 
