@@ -2,7 +2,8 @@
 // on a unix socket there, which nobody else can reach. Both programs are the operator's own.
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
-import { createReadStream, mkdtempSync, openSync, readFileSync, rmSync, closeSync } from "node:fs";
+import { constants, mkdtempSync, openSync, readFileSync, rmSync, closeSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -108,7 +109,14 @@ export class Snapshot {
 async function digestOf(file: string): Promise<string> {
   const hash = createHash("sha256");
   try {
-    for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer);
+    // Opening a pipe would otherwise wait for its writer, and nothing ends that.
+    const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      if (!(await handle.stat()).isFile()) throw new Error("not a regular file");
+      for await (const chunk of handle.createReadStream({ autoClose: false })) hash.update(chunk as Buffer);
+    } finally {
+      await handle.close();
+    }
   } catch (error) {
     throw new KmsError("CONFIG_INVALID", `--snapshot: ${file} cannot be read`, error);
   }

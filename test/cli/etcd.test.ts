@@ -1,5 +1,6 @@
 // The `etcd` commands as an operator runs them, on a real etcd that holds what API servers would have
 // stored in it: two modes of the plugin, leftovers of other providers and in clear, and objects that were damaged.
+import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -135,12 +136,15 @@ describe("etcd usage", () => {
     expect(() => readUsageReport(file)).toThrow("is no usage report");
   });
 
-  it("ends with 2 for a wrong prefix and a missing snapshot, with 3 when etcd is away", async () => {
+  it("ends with 2 for a wrong prefix and a snapshot that is missing or a pipe, with 3 when etcd is away", async () => {
     expect(run("usage", "--prefix", "/k8s")).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("--etcd-prefix") as string,
     });
     expect(run("usage", "--snapshot", join(folder, "none.db")).code).toBe(2);
+    const pipe = join(folder, "pipe.db");
+    execFileSync("mkfifo", [pipe]);
+    expect(run("usage", "--snapshot", pipe).code).toBe(2);
     expect(run("usage", "--endpoints", `127.0.0.1:${String(await freePort())}`).code).toBe(3);
   });
 });
