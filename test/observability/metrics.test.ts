@@ -16,6 +16,7 @@ const NAMES = [
   "kms_pkcs11_hsm_up",
   "kms_pkcs11_key_activation_timestamp_seconds",
   "kms_pkcs11_key_info",
+  "kms_pkcs11_limits_total",
   "kms_pkcs11_local_kek_uses",
   "kms_pkcs11_outage_grace_seconds",
   "kms_pkcs11_outage_seconds",
