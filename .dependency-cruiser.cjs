@@ -35,11 +35,11 @@ const LAYERS = {
   "server/": ["provider/", "hsm/", "log\\.ts", "errors\\.ts"],
   // It judges any plugin, and knows nothing of this one.
   "conformance/": [],
-  "etcd/": ["provider/", "hsm/", "log\\.ts", "errors\\.ts"],
+  "etcd/": ["provider/", "hsm/", "log\\.ts", "regular-file\\.ts", "errors\\.ts"],
   "bench/": ["provider/", "hsm/"],
-  "observability/": ["provider/", "hsm/", "log\\.ts", "errors\\.ts"],
+  "observability/": ["provider/", "hsm/", "log\\.ts", "regular-file\\.ts", "errors\\.ts"],
   "provider/": ["hsm/", "log\\.ts", "errors\\.ts"],
-  "hsm/": ["log\\.ts", "errors\\.ts"],
+  "hsm/": ["log\\.ts", "regular-file\\.ts", "errors\\.ts"],
   // The token host is another program: it shares the wire format and the tables that the format speaks of.
   "token-host/": [
     "hsm/(wire[^/]*|fault|mechanisms|key-id)\\.ts",
@@ -49,6 +49,7 @@ const LAYERS = {
   ],
   "hardening\\.ts": [],
   "log\\.ts": [],
+  "regular-file\\.ts": ["errors\\.ts"],
   "errors\\.ts": [],
   "version\\.ts": [],
 };

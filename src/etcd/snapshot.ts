@@ -2,13 +2,13 @@
 // on a unix socket there, which nobody else can reach. Both programs are the operator's own.
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
-import { constants, mkdtempSync, openSync, readFileSync, rmSync, closeSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { mkdtempSync, openSync, readFileSync, rmSync, closeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { KmsError } from "../errors.js";
+import { openRegular } from "../regular-file.js";
 import { EtcdClient } from "./client.js";
 
 export interface SnapshotPrograms {
@@ -109,10 +109,8 @@ export class Snapshot {
 async function digestOf(file: string): Promise<string> {
   const hash = createHash("sha256");
   try {
-    // Opening a pipe would otherwise wait for its writer, and nothing ends that.
-    const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    const handle = await openRegular(file);
     try {
-      if (!(await handle.stat()).isFile()) throw new Error("not a regular file");
       for await (const chunk of handle.createReadStream({ autoClose: false })) hash.update(chunk as Buffer);
     } finally {
       await handle.close();

@@ -2,7 +2,6 @@
 // may hold the process up, and a write goes to no file but ours.
 import {
   closeSync,
-  constants,
   fchownSync,
   fstatSync,
   mkdirSync,
@@ -14,13 +13,13 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
+import { heirOf, READ_AT_ONCE } from "../regular-file.js";
 
 const MAX_BYTES = 1 << 20;
 
 /** @throws NodeJS.ErrnoException ENOENT where there is none; SyntaxError, or an Error for what is no state file */
 export function readStateFile(path: string): unknown {
-  // Without O_NONBLOCK a pipe would keep every request waiting for its writer.
-  const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  const file = openSync(path, READ_AT_ONCE);
   try {
     const stat = fstatSync(file);
     if (!stat.isFile() || stat.size > MAX_BYTES) throw new Error(`${path} is no state file`);
@@ -48,7 +47,6 @@ export function writeStateFile(path: string, value: unknown): void {
 
 /** What a command of root's has learnt, a refused PIN above all, has to be readable for the plugin, another user. */
 function giveToFolderOwner(file: number, path: string): void {
-  if (process.geteuid?.() !== 0) return;
-  const { uid, gid } = statSync(dirname(path));
-  if (uid !== 0) fchownSync(file, uid, gid);
+  const heir = heirOf(statSync(dirname(path)));
+  if (heir !== undefined) fchownSync(file, heir.uid, heir.gid);
 }

@@ -4,7 +4,8 @@ import type { KeyObject } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
 import { KmsError } from "../errors.js";
-import { openToRead, rotatedFiles } from "./audit-files.js";
+import { openRegular } from "../regular-file.js";
+import { rotatedFiles } from "./audit-files.js";
 import {
   claimedSeq,
   MAX_LINE_BYTES,
@@ -67,7 +68,7 @@ async function endBefore(file: string, head: ChainLink | undefined, key: KeyObje
   const rotated = await rotatedFiles(file);
   const [oldest, newest] = [rotated[0], rotated.at(-1)];
   if (oldest === undefined || newest === undefined) return { last: head ?? BEGINNING, findings: [] };
-  const handle = await openToRead(newest.path);
+  const handle = await openRegular(newest.path);
   try {
     const { line } = await readTail(handle, newest.path);
     const end = line === undefined ? { last: head ?? BEGINNING, findings: [] } : endAt(line, head, key);

@@ -1,8 +1,7 @@
 // Which files make up an audit log: the one that is written, and those that were rotated away, which carry the
 // number of their first line. What was removed for want of room is told by a line, see audit-line.ts.
-import { constants, open, readdir, rename, unlink, type FileHandle } from "node:fs/promises";
+import { readdir, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { KmsError } from "../errors.js";
 
 const DIGITS = 12;
 
@@ -23,18 +22,6 @@ export async function rotatedFiles(file: string): Promise<RotatedFile[]> {
     path: join(dirname(file), prefix + number),
     first: Number(number),
   }));
-}
-
-/**
- * Opens a file to read it. Who can write to its folder may have put something else there, which must hold nobody up.
- * @throws KmsError CONFIG_INVALID for what is no file; NodeJS.ErrnoException
- */
-export async function openToRead(path: string): Promise<FileHandle> {
-  // Without O_NONBLOCK a pipe would keep the reader waiting for its writer.
-  const handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-  if ((await handle.stat()).isFile()) return handle;
-  await handle.close();
-  throw new KmsError("CONFIG_INVALID", `${path} is no regular file; move it away`);
 }
 
 /** Moves the written file away by one rename and removes the oldest beyond `keep`. @throws NodeJS.ErrnoException */

@@ -4,7 +4,7 @@ import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { link, mkdir, open, rename, rm, stat, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
-import { openToRead } from "./audit-files.js";
+import { heirOf, openRegular } from "../regular-file.js";
 import type { ChainLink } from "./audit-line.js";
 
 const KEY_BYTES = 32;
@@ -37,7 +37,7 @@ export async function readAuditKey(path: string): Promise<KeyObject> {
 }
 
 async function readSmall(path: string): Promise<{ mode: number; text: string }> {
-  const file = await openToRead(path);
+  const file = await openRegular(path);
   try {
     const { mode, size } = await file.stat();
     if (size <= MAX_BYTES) return { mode, text: await file.readFile("utf8") };
@@ -107,7 +107,6 @@ export async function giveToFolderOwner(
   file: { chown(uid: number, gid: number): Promise<void> },
   path: string,
 ): Promise<void> {
-  if (process.geteuid?.() !== 0) return;
-  const { uid, gid } = await stat(dirname(path));
-  if (uid !== 0) await file.chown(uid, gid);
+  const heir = heirOf(await stat(dirname(path)));
+  if (heir !== undefined) await file.chown(heir.uid, heir.gid);
 }

@@ -3,7 +3,8 @@
 // before any is read, so that a plugin which goes on writing raises no false alarm.
 import type { KeyObject } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
-import { openToRead, rotatedFiles } from "./audit-files.js";
+import { openRegular } from "../regular-file.js";
+import { rotatedFiles } from "./audit-files.js";
 import { readAuditKey, readHead } from "./audit-key.js";
 import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditLine, type ChainLink } from "./audit-line.js";
 
@@ -70,7 +71,7 @@ async function openAll(file: string): Promise<OpenedFile[]> {
     const paths = [...(await rotatedFiles(file)).map(({ path }) => path), file];
     const opened: OpenedFile[] = [];
     try {
-      for (const path of paths) opened.push({ path, handle: await openToRead(path) });
+      for (const path of paths) opened.push({ path, handle: await openRegular(path) });
       return opened;
     } catch (error) {
       for (const { handle } of opened) await handle.close();
