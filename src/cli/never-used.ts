@@ -18,12 +18,7 @@ export async function requireNeverUsed(
   activation: number,
   nodes: readonly URL[],
 ): Promise<string> {
-  const keyrings = await Promise.all(nodes.map((node) => readNode(node)));
-  keyrings.forEach((keyring, index) => {
-    const refusal = refusalOf(keyring, keyIds, activation);
-    if (refusal !== undefined)
-      throw new KmsError("TOKEN_REFUSED", `${nodes[index]?.href ?? ""}: ${refusal}; nothing was destroyed`);
-  });
+  await askAll(nodes, (keyring) => useOf(keyring, keyIds, activation));
   if (activation - Date.now() < CANCEL_MARGIN_MS)
     throw new KmsError(
       "TOKEN_REFUSED",
@@ -43,29 +38,42 @@ export async function requireLeft(
   nodes: readonly URL[],
 ): Promise<string | undefined> {
   if (nodes.length === 0) return undefined;
-  const keyrings = await Promise.all(nodes.map((node) => readNode(node)));
-  keyrings.forEach(({ activeKeyId, publishedKeyId }, index) => {
+  await askAll(nodes, ({ activeKeyId, publishedKeyId }) => {
     const current = [activeKeyId, publishedKeyId].find((keyId) => keyId === null || keyIds.includes(keyId));
-    if (current === undefined) return;
-    const reason =
-      current === null
-        ? "no KEK is active there, so that nobody can tell which one will be;"
-        : `${current} is active there; does that node lack its successor?`;
-    throw new KmsError("TOKEN_REFUSED", `${nodes[index]?.href ?? ""}: ${reason} nothing was destroyed`);
+    if (current === null) return "no KEK is active there, so that nobody can tell which one will be;";
+    if (current === undefined) return undefined;
+    return `${current} is active there; does that node lack its successor?`;
   });
   return `active on none of ${nodes.map(({ href }) => href).join(", ")}`;
 }
 
-function refusalOf(
+/**
+ * @param objection why nothing may be destroyed, with its stop; undefined where nothing speaks against it
+ * @throws KmsError TOKEN_REFUSED with the first node's objection; PEER_UNREACHABLE when one does not answer
+ */
+async function askAll(
+  nodes: readonly URL[],
+  objection: (keyring: NodeKeyring) => string | undefined,
+): Promise<void> {
+  const keyrings = await Promise.all(nodes.map((node) => readNode(node)));
+  keyrings.forEach((keyring, index) => {
+    const reason = objection(keyring);
+    if (reason !== undefined)
+      throw new KmsError("TOKEN_REFUSED", `${nodes[index]?.href ?? ""}: ${reason} nothing was destroyed`);
+  });
+}
+
+/** An objection of `askAll`'s. */
+function useOf(
   { activeKeyId, publishedKeyId, keys, now }: NodeKeyring,
   keyIds: readonly string[],
   activation: number,
 ): string | undefined {
   const inUse = keyIds.find((keyId) => keyId === activeKeyId || keyId === publishedKeyId);
-  if (inUse !== undefined) return `${inUse} is active there`;
+  if (inUse !== undefined) return `${inUse} is active there;`;
   const superseded = keys.find(({ keyId, state }) => keyIds.includes(keyId) && state !== "standby");
-  if (superseded !== undefined) return `${superseded.keyId} is not standby there`;
+  if (superseded !== undefined) return `${superseded.keyId} is not standby there;`;
   if (activation - Date.parse(now) < CANCEL_MARGIN_MS)
-    return `${keyIds[0] ?? ""} is due by its clock, ${now}`;
+    return `${keyIds[0] ?? ""} is due by its clock, ${now};`;
   return undefined;
 }
