@@ -41,16 +41,18 @@ export function makeKek(session: TokenSession, request: GenerateRequest): Handle
     return made;
   } catch (error) {
     // Half a pair would pass for a KEK of another kind.
-    for (const object of made)
-      session.attempt("removing half a pair (C_DestroyObject)", destroyer(session, object));
+    removeKeys(session, made, "removing half a pair (C_DestroyObject)");
     throw error;
   }
 }
 
-function destroyer(session: TokenSession, object: Handle): (handle: Handle) => void {
-  return (handle) => {
-    session.lib.C_DestroyObject(handle, object);
-  };
+/** As far as the token lets us. */
+export function removeKeys(session: TokenSession, objects: readonly Handle[], doing: string): void {
+  for (const object of objects) {
+    session.attempt(doing, (handle) => {
+      session.lib.C_DestroyObject(handle, object);
+    });
+  }
 }
 
 /** The first recipe that a short-lived session key shows to work on this token. */

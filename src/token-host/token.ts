@@ -14,7 +14,7 @@ import type {
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import { isGeneralError, ofEncrypt, TokenFault } from "./ckr.js";
 import { learntBefore, type Kek } from "./kek.js";
-import { makeKek } from "./key-maker.js";
+import { makeKek, removeKeys } from "./key-maker.js";
 import { readKeyring } from "./keyring-reader.js";
 import { PERFORMERS } from "./mechanisms/table.js";
 import { describeToken, findSlot, loadModule, slotHandle, slotIdOf } from "./module.js";
@@ -129,11 +129,7 @@ export class LaneToken {
         "the token does not keep an AES and an HMAC key under one CKA_ID; choose another mechanism",
       );
     }
-    for (const object of objects) {
-      this.#session.attempt("removing a key that is not found (C_DestroyObject)", (handle) => {
-        this.#session.lib.C_DestroyObject(handle, object);
-      });
-    }
+    removeKeys(this.#session, objects, "removing a key that is not found (C_DestroyObject)");
     throw new TokenFault(
       "device",
       "KEY_MISSING",
