@@ -50,9 +50,10 @@ export class OpenRequests {
   }
 
   #add(stream: ServerHttp2Stream): void {
-    if (this.#open.size >= MAX_OPEN && !this.#endOldestUnfinished("too many requests")) {
-      this.#end(stream, "too many requests");
-      return;
+    if (this.#open.size >= MAX_OPEN) {
+      const oldest = this.#oldestUnfinished();
+      this.#end(oldest ?? stream, "too many requests");
+      if (oldest === undefined) return;
     }
     this.#open.set(stream, performance.now());
     stream.once("close", () => this.#open.delete(stream));
@@ -71,8 +72,9 @@ export class OpenRequests {
 
   readonly #endUnfinished = (): void => {
     this.#counting = false;
-    let most = [...this.#open.keys()].filter(isUnfinished).length;
-    while (most > MAX_UNFINISHED && this.#endOldestUnfinished("too many unfinished requests")) most -= 1;
+    const unfinished = [...this.#open.keys()].filter(isUnfinished);
+    const excess = Math.max(0, unfinished.length - MAX_UNFINISHED);
+    for (const stream of unfinished.slice(0, excess)) this.#end(stream, "too many unfinished requests");
   };
 
   readonly #endLate = (): void => {
@@ -85,14 +87,9 @@ export class OpenRequests {
     if (this.#open.size > 0) this.#sweep = setTimeout(this.#endLate, SWEEP_MS).unref();
   };
 
-  /** Returns whether there was one. */
-  #endOldestUnfinished(limit: Limit): boolean {
-    for (const stream of this.#open.keys()) {
-      if (!isUnfinished(stream)) continue;
-      this.#end(stream, limit);
-      return true;
-    }
-    return false;
+  #oldestUnfinished(): ServerHttp2Stream | undefined {
+    for (const stream of this.#open.keys()) if (isUnfinished(stream)) return stream;
+    return undefined;
   }
 
   #end(stream: ServerHttp2Stream, limit: Limit): void {
