@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What every script here needs before it can do its own work: Node.js, system packages, npm packages, a build.
+# What every script here needs before it can do its own work: Node.js, system packages, npm packages, a build; and how
+# those that are suites of tests run and end.
 # To be sourced, not run. Nothing is done or printed when nothing is missing.
 set -euo pipefail
 
@@ -188,4 +189,14 @@ need_build() {
   ! build_is_fresh || return 0
   say "building"
   quietly "the build" npm run --silent build || exit 1
+}
+
+# Runs vitest with these arguments, and ends with one line: N passed, N failed. Returns 1 if anything failed.
+run_vitest() {
+  local status=0
+  results=$(mktemp -d)
+  trap 'rm -rf "$results"' EXIT
+  node_modules/.bin/vitest run --reporter=default --reporter=json --outputFile.json="$results/vitest.json" "$@" \
+    </dev/null || status=$?
+  node scripts/tally.js "$results/vitest.json" "$status"
 }
