@@ -112,7 +112,7 @@ function checkStateDir({ stateDir }: Settings, report: Report): void {
     report.add(
       "warn",
       "state",
-      "no stateDir: a refused PIN is forgotten at a restart, which then costs another attempt",
+      "no stateDir is set; serve needs one, and without it a refused PIN is tried again by every command",
     );
     return;
   }

@@ -11,7 +11,7 @@ export function addServeCommand(program: Command): void {
       `
 Example:
   kms-pkcs11 serve --key 'pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin' \\
-    --socket /run/kms-pkcs11/kms.sock --http 127.0.0.1:8090`,
+    --socket /run/kms-pkcs11/kms.sock --http 127.0.0.1:8090 --state-dir /var/lib/kms-pkcs11`,
     )
     .action(async (_local, command: Command) => {
       const settings = settingsFrom(command.optsWithGlobals<SettingsOptions>(), true);

@@ -39,7 +39,7 @@ export function addServeOptions(command: Command): Command {
 }
 
 /** @throws KmsError CONFIG_INVALID */
-export function settingsFrom(options: SettingsOptions, needsSocket: boolean): Settings {
+export function settingsFrom(options: SettingsOptions, serves: boolean): Settings {
   const { config, key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel } = options;
   return loadSettings({
     ...(config !== undefined && { configPath: config }),
@@ -54,6 +54,6 @@ export function settingsFrom(options: SettingsOptions, needsSocket: boolean): Se
       ...(logLevel !== undefined && { logLevel }),
     },
     env: process.env,
-    needsSocket,
+    serves,
   });
 }

@@ -213,7 +213,7 @@ export const documentSchema = z.strictObject({
   stateDir: optionalText({
     range: "an absolute path",
     read: checkAbsolutePath,
-    why: "Directory that remembers refused PINs and the published key_id over restarts",
+    why: "Directory that remembers refused PINs and the published key_id over restarts; `serve` requires it",
   }),
   audit: auditSection.prefault({}),
   log: z

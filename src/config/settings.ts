@@ -28,7 +28,7 @@ export interface SocketSettings {
 }
 
 export interface Settings {
-  /** There whenever the caller said that it needs one. */
+  /** Present whenever the caller serves. */
   readonly socket?: SocketSettings;
   /** The KEK's name, which all tokens' URIs carry as `object`. */
   readonly objectName: string;
@@ -59,6 +59,7 @@ export interface Settings {
   };
   /** Absent when it is off. */
   readonly http?: HttpAddress;
+  /** Present whenever the caller serves. */
   readonly stateDir?: string;
   /** Absent when there is no audit log. */
   readonly audit?: {
@@ -77,8 +78,8 @@ export interface LoadRequest {
   readonly flags: Flags;
   /** Read for $CREDENTIALS_DIRECTORY alone. */
   readonly env: NodeJS.ProcessEnv;
-  /** `serve` cannot do without a socket's path. */
-  readonly needsSocket: boolean;
+  /** `serve` requires a socket's path and a state directory. */
+  readonly serves: boolean;
 }
 
 /** A file with more problems than that is another file than was meant. */
@@ -88,7 +89,7 @@ const MEBIBYTE = 1024 * 1024;
 const AUDIT_KEY = "audit.key";
 
 /** @throws KmsError CONFIG_INVALID, one line a problem: "<path>: <what is wrong>; <what would be right>" */
-export function loadSettings({ configPath, flags, env, needsSocket }: LoadRequest): Settings {
+export function loadSettings({ configPath, flags, env, serves }: LoadRequest): Settings {
   const file = configPath === undefined ? undefined : readConfigurationFile(configPath);
   const { document, names } = overlayFlags(
     file?.document ?? { apiVersion: API_VERSION, kind: KIND, keys: {} },
@@ -98,7 +99,8 @@ export function loadSettings({ configPath, flags, env, needsSocket }: LoadReques
   const parsed = documentSchema.safeParse(document);
   if (!parsed.success) problems.addAll(parsed.error.issues.flatMap((issue) => problemsOf(issue, document)));
   const draft = salvage(document);
-  checkSocket(draft, needsSocket, problems);
+  checkSocket(draft, serves, problems);
+  if (serves) checkStateDir(draft, problems);
   checkAudit(draft, problems);
   const drafts = [
     { uri: draft.keys?.uri, module: draft.module ?? {}, pin: draft.pin ?? {} },
@@ -141,6 +143,15 @@ function checkSocket({ socket }: Salvaged, needed: boolean, problems: Problems):
       text: 'cannot connect with this socket.mode; set socket.mode to "0660"',
     });
   }
+}
+
+/** Which PINs were refused and which KEK was published must survive a restart. */
+function checkStateDir({ stateDir }: Salvaged, problems: Problems): void {
+  if (stateDir !== undefined || problems.concern(["stateDir"])) return;
+  problems.add({
+    at: ["stateDir"],
+    text: "is missing; give it or --state-dir a folder that outlives restarts, such as /var/lib/kms-pkcs11",
+  });
 }
 
 function checkAudit({ audit, stateDir }: Salvaged, problems: Problems): void {

@@ -227,6 +227,11 @@ describe("a configuration that cannot be used", () => {
     ["another output", ["keys", "list", "--output", "xml"], /table, json/],
     ["a file that is not there", ["check", "--config", "/nowhere.yaml"], /nowhere\.yaml/],
     ["no key at all", ["keys", "list"], /keys\.uri/],
+    [
+      "serve without a state directory",
+      ["serve", "--key", "pkcs11:token=t;object=k?module-path=/m.so", "--socket", "/run/x.sock"],
+      /^kms-pkcs11: stateDir: is missing; .*--state-dir/,
+    ],
     ["a timeout that is none", ["status", "--timeout", "soon"], /--timeout/],
   ])("ends with exit 2 for %s", (_what, args, text) => {
     const { code, stderr } = run(...args);

@@ -28,7 +28,7 @@ afterEach(() => {
 
 function load(yaml: string | Uint8Array, request: Partial<LoadRequest> = {}): Settings {
   writeFileSync(configPath, yaml, { mode: 0o600 });
-  return loadSettings({ configPath, flags: {}, env: {}, needsSocket: false, ...request });
+  return loadSettings({ configPath, flags: {}, env: {}, serves: false, ...request });
 }
 
 const problems = (yaml: string, request: Partial<LoadRequest> = {}): string[] =>

@@ -32,10 +32,10 @@ afterEach(() => {
 
 function load(yaml: string | Uint8Array, request: Partial<LoadRequest> = {}): Settings {
   writeFileSync(configPath, yaml, { mode: 0o600 });
-  return loadSettings({ configPath, flags: {}, env: {}, needsSocket: false, ...request });
+  return loadSettings({ configPath, flags: {}, env: {}, serves: false, ...request });
 }
 
-const fromFlags = (flags: Flags): Settings => loadSettings({ flags, env: {}, needsSocket: false });
+const fromFlags = (flags: Flags): Settings => loadSettings({ flags, env: {}, serves: false });
 
 describe("without a file", () => {
   it("a key is enough, and every default stands", () => {
@@ -73,11 +73,12 @@ describe("without a file", () => {
     });
   });
 
-  it("serve wants a socket too, and names both flags", () => {
-    const message = messageOf(() => loadSettings({ flags: {}, env: {}, needsSocket: true }));
+  it("serve requires a socket and a state directory too, and names the flags", () => {
+    const message = messageOf(() => loadSettings({ flags: {}, env: {}, serves: true }));
     expect(message.split("\n")).toEqual([
       expect.stringMatching(/^keys\.uri: is missing; give a PKCS#11 URI .*, here or with --key$/),
       "socket.path: is missing; give it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
+      "stateDir: is missing; give it or --state-dir a folder that outlives restarts, such as /var/lib/kms-pkcs11",
     ]);
   });
 
@@ -202,7 +203,7 @@ describe("warnings", () => {
 
 describe("the file itself", () => {
   it("has to be there, readable and a file", () => {
-    const request = { configPath, flags: {}, env: {}, needsSocket: false };
+    const request = { configPath, flags: {}, env: {}, serves: false };
     expect(messageOf(() => loadSettings(request))).toBe(
       `${configPath}: cannot be read (ENOENT); give a readable file to --config`,
     );
@@ -218,9 +219,9 @@ describe("effectiveSettings", () => {
     const key = "pkcs11:token=kms;object=kek;id=%01?module-path=/a.so&pin-source=env:KMS_PIN";
     const moduleParams = "configdir='/etc/nss' tokenPIN='hunter2 hunter2' Password = hunter2 flags=readOnly";
     const settings = loadSettings({
-      flags: { key, moduleParams, socket: "/run/kms.sock" },
+      flags: { key, moduleParams, socket: "/run/kms.sock", stateDir: "/var/lib/kms" },
       env: { KMS_PIN: "hunter2" },
-      needsSocket: true,
+      serves: true,
     });
     const text = JSON.stringify(effectiveSettings(settings));
     expect(text).not.toContain("hunter2");

@@ -13,8 +13,7 @@ import { loadSettings } from "../../src/config/settings.js";
 
 const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
 const file = (name: string): string => join(DEPLOY, name);
-const settings = (name: string) =>
-  loadSettings({ configPath: file(name), flags: {}, env: {}, needsSocket: true });
+const settings = (name: string) => loadSettings({ configPath: file(name), flags: {}, env: {}, serves: true });
 
 interface Folders {
   readonly volumes?: readonly { readonly hostPath: { readonly path: string } }[];

@@ -85,7 +85,7 @@ describe("the audit log of a plugin", () => {
   });
 
   it("takes the commands' events into the same chain while the plugin writes", async () => {
-    const settings = loadSettings({ configPath: plugin.configFile, flags: {}, env: {}, needsSocket: false });
+    const settings = loadSettings({ configPath: plugin.configFile, flags: {}, env: {}, serves: false });
     const requests = Promise.all(
       Array.from({ length: 20 }, (_, at) => client.encrypt(Buffer.alloc(32), `c${String(at)}`)),
     );
