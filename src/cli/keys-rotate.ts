@@ -4,6 +4,7 @@ import { Option, type Command } from "commander";
 import { parseDuration } from "../config/duration.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
+import { parseTime } from "../provider/instant.js";
 import { DEFAULT_DELAY_MS, planRotation, type RotationPlan } from "../provider/rotation.js";
 import { schedulePolicy } from "../serve.js";
 import { viewKeyring } from "./keyring-view.js";
@@ -79,13 +80,12 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
 /** @throws KmsError CONFIG_INVALID */
 function activationOf({ activateIn, activateAt }: RotateOptions, now: number): number {
   if (activateAt !== undefined) {
-    const at = /Z$|[+-]\d{2}:\d{2}$/.test(activateAt) ? Date.parse(activateAt) : Number.NaN;
-    if (Number.isNaN(at))
-      throw new KmsError(
-        "CONFIG_INVALID",
-        "--activate-at: a time with its zone, such as 2026-12-01T10:00:00Z",
-      );
-    return at;
+    const at = parseTime(activateAt);
+    if (at !== undefined) return at;
+    throw new KmsError(
+      "CONFIG_INVALID",
+      "--activate-at: give an existing date and time with its zone, such as 2026-12-01T10:00:00Z",
+    );
   }
   const delay = activateIn === undefined ? DEFAULT_DELAY_MS : parseDuration(activateIn);
   if (delay === undefined)

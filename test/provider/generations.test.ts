@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import { activeAt, findByKeyId, readSchedule, stateOf } from "../../src/provider/generations.js";
-import { formatInstant, labelOf, parseInstant } from "../../src/provider/instant.js";
+import { formatInstant, labelOf, parseInstant, parseTime } from "../../src/provider/instant.js";
 import { planRotation } from "../../src/provider/rotation.js";
 import { kekRecord } from "../support/kek-record.js";
 
@@ -28,6 +28,24 @@ describe("activation instants", () => {
     "2026-11-21T10:00:00Z",
   ])("refuses %j", (text) => {
     expect(parseInstant(text)).toBeUndefined();
+  });
+
+  it("are taken from operators with their zone, and only where they exist", () => {
+    expect(parseTime("2028-02-29T23:59:30+01:00")).toBe(Date.UTC(2028, 1, 29, 22, 59, 30));
+    expect(parseTime("2026-12-01T10:00Z")).toBe(Date.UTC(2026, 11, 1, 10));
+    const impossible = ["2027-02-29", "2027-02-30", "2027-04-31", "2027-13-01", "2027-00-01", "2027-01-00"];
+    for (const date of impossible) {
+      expect(parseTime(`${date}T00:00:00Z`)).toBeUndefined();
+      expect(parseInstant(`${date.replaceAll("-", "")}T000000Z`)).toBeUndefined();
+    }
+    for (const text of [
+      "2027-01-01T24:00:00Z",
+      "2027-01-01T23:60:00Z",
+      "2027-01-01T00:00:00",
+      "2027-01-01",
+      "Z",
+    ])
+      expect(parseTime(text)).toBeUndefined();
   });
 });
 
