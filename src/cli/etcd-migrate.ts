@@ -12,6 +12,7 @@ import { migrateByKubernetes } from "../etcd/version-migration.js";
 import { untilInterrupted } from "./convergence.js";
 import { addEndpointOptions, DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "./etcd-options.js";
 import { EXIT_NO } from "./exit-code.js";
+import { findReferenced, parseKeyReference } from "./key-reference.js";
 import { KmsClient } from "./kms-client.js";
 import { describeMigration, migrationJson, type MigrationResult } from "./migration-report.js";
 import { aimOf } from "./migration-aim.js";
@@ -47,7 +48,7 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
       "socket of the plugin, which tells the active key_id",
       "/run/kms-pkcs11/kms.sock",
     )
-    .option("--key-id <key_id>", "the active key_id, instead of asking the plugin")
+    .option("--key-id <key_id>", "the active key_id; a whole one is taken without asking the plugin")
     .option("--encryption-config <file>", "kube-apiserver's EncryptionConfiguration: what is to be encrypted")
     .option(
       "--resources <list>",
@@ -82,7 +83,7 @@ Example:
 
 async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
   const limits = limitsOf(options);
-  const keyId = options.keyId ?? (await activeKeyId(options.socket));
+  const keyId = await targetKeyId(options);
   const api = await KubeApi.connect(options);
   try {
     const result = await withLiveEtcd(options, async ({ client }) => {
@@ -128,6 +129,16 @@ function countOf(option: string, text: string): number {
   const count = Number(text);
   if (Number.isInteger(count) && count > 0 && count <= 10_000) return count;
   throw new KmsError("CONFIG_INVALID", `${option}: a whole number from 1 to 10000`);
+}
+
+/** @throws KmsError CONFIG_INVALID when `--key-id` is not the active KEK's; as `activeKeyId` */
+async function targetKeyId({ keyId = "@active", socket }: MigrateOptions): Promise<string> {
+  const option = "--key-id";
+  const reference = parseKeyReference(option, keyId);
+  if (reference.kind === "key_id") return reference.text;
+  const active = await activeKeyId(socket);
+  findReferenced(option, reference, [{ keyIds: [active], state: "active" }]);
+  return active;
 }
 
 /** @throws KmsError PEER_UNREACHABLE; HSM_UNAVAILABLE when the plugin is not well */

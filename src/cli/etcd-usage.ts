@@ -1,20 +1,27 @@
 // `kms-pkcs11 etcd usage`: which provider and which key_id protect how many objects, live or in a snapshot. Needs
 // neither the HSM nor any secret.
 import type { Command } from "commander";
+import { mayNameOneKek } from "../hsm/key-id.js";
 import { writeUsageReport, type UsageReport } from "../etcd/usage-report.js";
 import { addEtcdOptions, withEtcd, type EtcdOptions } from "./etcd-options.js";
+import { addKekOptions, type KekOptions } from "./etcd-kek.js";
 import { EXIT_NO } from "./exit-code.js";
+import { lookUpKeks, type NamedKek } from "./key-lookup.js";
+import { parseKeyReference } from "./key-reference.js";
 import { formatJson, formatTable, oneLine, type Cell, type Terminal } from "./output.js";
 import { takeCensus } from "./usage-census.js";
 
-interface UsageOptions extends EtcdOptions {
+interface UsageOptions extends EtcdOptions, KekOptions {
   readonly encryptionConfig?: string;
   readonly failIfUsed: readonly string[];
   readonly report?: string;
+  readonly nodes?: string;
 }
 
+const FAIL_IF_USED = "--fail-if-used";
+
 export function addEtcdUsageCommand(etcd: Command, terminal: Terminal): void {
-  addEtcdOptions(etcd.command("usage"))
+  addKekOptions(addEtcdOptions(etcd.command("usage")))
     .description("which provider and key_id protect how many objects; needs no HSM and no secret")
     .option(
       "--encryption-config <file>",
@@ -22,10 +29,11 @@ export function addEtcdUsageCommand(etcd: Command, terminal: Terminal): void {
     )
     .option(
       "--fail-if-used <key_id>",
-      "exit 1 when an object is under it, or cannot be read; may be given again",
+      "exit 1 when an object is or may be under it; may be given again; anything but a whole key_id needs --config, --kek or --nodes",
       (keyId: string, before: readonly string[]) => [...before, keyId],
       [],
     )
+    .option("--nodes <url,...>", "plugins whose /keys show which KEK --fail-if-used names")
     .option("--report <file>", "write a report that 'keys destroy --usage-report' takes for a proof")
     .addHelpText(
       "after",
@@ -37,16 +45,38 @@ Example:
     )
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<UsageOptions>();
+      const references = options.failIfUsed.map((text) => parseKeyReference(FAIL_IF_USED, text));
+      const asked = await lookUpKeks(FAIL_IF_USED, references, options);
       const report = await withEtcd(options, (source) =>
         takeCensus(source, options.prefix, terminal, options.encryptionConfig),
       );
       if (options.report !== undefined) writeUsageReport(options.report, report);
-      const { failIfUsed } = options;
-      const used = failIfUsed.filter((keyId) => report.usages.some((usage) => usage.keyId === keyId));
+      const answers = asked.map((kek) => answerFor(kek, report));
+      const used = answers.filter(({ isUsed }) => isUsed).map(({ keyId }) => keyId);
       if (options.output === "json") terminal.out(formatJson({ ...report, used }));
-      else terminal.out(describe(report, failIfUsed, used));
-      if (used.length > 0 || (failIfUsed.length > 0 && hasUnreadable(report))) process.exitCode = EXIT_NO;
+      else terminal.out(describe(report, answers));
+      if (answers.some(({ isUsed, doubt }) => isUsed || doubt !== undefined)) process.exitCode = EXIT_NO;
     });
+}
+
+interface Answer {
+  readonly keyId: string;
+  readonly isUsed: boolean;
+  /** Why nobody can tell; undefined when the answer is certain. */
+  readonly doubt: string | undefined;
+}
+
+function answerFor({ keyIds }: NamedKek, report: UsageReport): Answer {
+  const stored = report.usages.flatMap((usage) => usage.keyId ?? []);
+  const alike = stored.find((other) => keyIds.some((keyId) => mayNameOneKek(keyId, other)));
+  return {
+    keyId: keyIds[0],
+    isUsed: stored.some((keyId) => keyIds.includes(keyId)),
+    doubt: hasUnreadable(report)
+      ? "some objects cannot be read: nobody can tell"
+      : alike &&
+        `objects are under ${alike}, which may be the same KEK; give --config, so that the token tells`,
+  };
 }
 
 function hasUnreadable(report: UsageReport): boolean {
@@ -57,7 +87,7 @@ const MAX_LISTED = 6;
 
 type Usage = UsageReport["usages"][number];
 
-function describe(report: UsageReport, asked: readonly string[], used: readonly string[]): string {
+function describe(report: UsageReport, answers: readonly Answer[]): string {
   const { first, last } = report.revisions;
   const where =
     report.source.kind === "etcd"
@@ -77,15 +107,13 @@ function describe(report: UsageReport, asked: readonly string[], used: readonly 
       ([resource, objects]) => `in clear, but to be encrypted: ${String(objects)} of ${resource}`,
     ),
     ...report.unreadable.map(({ key, reason }) => oneLine(`${key}: ${reason}`)),
-    ...asked.map((keyId) => verdict(keyId, used.includes(keyId), hasUnreadable(report))),
+    ...answers.map(verdict),
   ].join("\n");
 }
 
-function verdict(keyId: string, isUsed: boolean, isDoubtful: boolean): string {
-  if (isUsed) return `${keyId} is used`;
-  return isDoubtful
-    ? `${keyId} is not seen, but some objects cannot be read: nobody can tell`
-    : `${keyId} is not used`;
+function verdict({ keyId, isUsed, doubt }: Answer): string {
+  if (isUsed) return oneLine(`${keyId} is used`);
+  return oneLine(doubt === undefined ? `${keyId} is not used` : `${keyId} is not seen, but ${doubt}`);
 }
 
 function row(usage: Usage): Cell[] {

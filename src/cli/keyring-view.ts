@@ -12,7 +12,8 @@ import {
   type Schedule,
   type SchedulePolicy,
 } from "../provider/generations.js";
-import { SILENT, type Token } from "./token.js";
+import { findReferenced, type KeyReference } from "./key-reference.js";
+import { requireAll, SILENT, type Token } from "./token.js";
 
 type KeyState = GenerationState | "refused";
 
@@ -65,9 +66,26 @@ export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, no
   return { schedule, active, problem, keys, differences: differencesOf(tokens, keys) };
 }
 
-/** Finds a key by its key_id or by an alias of it, refused ones too. */
-export function findKey({ keys }: KeyringView, keyId: string): ViewedKey | undefined {
-  return keys.find(({ record }) => record.keyId === keyId || record.aliases.includes(keyId));
+/**
+ * Finds the key that an operator names; undefined for a whole key_id that no token shows.
+ * @param what names the option or argument in messages
+ * @throws KmsError CONFIG_INVALID when anything but a whole key_id fits none of them, or several; why a token cannot be
+ *   read, since that may fit a key there, too
+ */
+export function findNamedKey(
+  what: string,
+  reference: KeyReference,
+  view: KeyringView,
+  tokens: readonly Token[],
+): ViewedKey | undefined {
+  if (reference.kind !== "key_id") requireAll(tokens, `to do without it, give the whole key_id as ${what}`);
+  if (reference.kind === "state" && view.problem !== undefined) throw view.problem;
+  const named = view.keys.map((key) => ({
+    key,
+    keyIds: [key.record.keyId, ...key.record.aliases],
+    state: key.state,
+  }));
+  return findReferenced(what, reference, named)?.key;
 }
 
 /** The token's own record of a KEK: its label may differ from another token's. */

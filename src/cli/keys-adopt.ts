@@ -4,10 +4,11 @@ import type { Command } from "commander";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/wire.js";
-import { activeAt, findByKeyId, readSchedule } from "../provider/generations.js";
+import { activeAt, readSchedule } from "../provider/generations.js";
 import { labelOf } from "../provider/instant.js";
 import { schedulePolicy } from "../serve.js";
-import { findKey, recordOn, viewKeyring, type KeyringView } from "./keyring-view.js";
+import { parseKeyReference, type KeyReference } from "./key-reference.js";
+import { findNamedKey, recordOn, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import { audited } from "./operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
@@ -28,7 +29,7 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
     .description(
       "give a key made by another tool an activation label, where the tokens allow it; its key_id stays",
     )
-    .argument("<key_id>", "the key_id, as keys list shows it")
+    .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @active or @retired")
     .addHelpText(
       "after",
       `
@@ -40,14 +41,15 @@ Example:
     )
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
+      const reference = parseKeyReference("<key_id>", keyId);
       const settings = settingsFrom(options, false);
       const adopted = await audited(
         settings,
         { operation: "keys adopt", keyId },
-        () => withTokens(settings, (tokens) => adopt(settings, tokens, keyId)),
+        () => withTokens(settings, (tokens) => adopt(settings, tokens, reference)),
         (done) => {
           const { outcome, details } = changeEvent(done.changes);
-          return { outcome, details: { label: done.label, ...details } };
+          return { keyId: done.keyId, outcome, details: { label: done.label, ...details } };
         },
       );
       const { changes, ...result } = adopted;
@@ -55,24 +57,31 @@ Example:
       else {
         const rows =
           changes.tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
-        terminal.out(`adopted as "${adopted.label}" (key_id ${adopted.keyId})${rows}`);
+        const isRepeat = changes.tokens.every(({ outcome }) => outcome === "not needed");
+        const did = isRepeat ? "adopted already as" : "adopted as";
+        terminal.out(`${did} "${adopted.label}" (key_id ${adopted.keyId})${rows}`);
       }
       requireChanged(changes, "adopted");
     });
 }
 
-async function adopt(settings: Settings, tokens: readonly Token[], keyId: string): Promise<Adopted> {
+async function adopt(
+  settings: Settings,
+  tokens: readonly Token[],
+  reference: KeyReference,
+): Promise<Adopted> {
   const now = Date.now();
   const policy = schedulePolicy(settings);
   const view = viewKeyring(tokens, policy, now);
-  const generation = findByKeyId(view.schedule, keyId);
-  if (generation === undefined) throw notFound(view, tokens, keyId);
-  const { record } = generation;
-  const labels = tokens.flatMap((token) => recordOn(token, record)?.label ?? []);
-  if (!labels.includes(settings.objectName))
-    throw new KmsError("TOKEN_REFUSED", `"${record.label}" has an activation instant already`);
-  // What was done on one token is done likewise on the others.
-  const label = labels.find((one) => one !== settings.objectName) ?? newLabel(settings, view, record, now);
+  const key = findNamedKey("<key_id>", reference, view, tokens);
+  if (key === undefined || key.state === "refused") throw notFound(key, tokens, reference);
+  const { record } = key;
+  const labels = new Set(tokens.flatMap((token) => recordOn(token, record)?.label ?? []));
+  // What was done on one token, or by a command that was killed, is done likewise on the others.
+  const [given, another] = [...labels].filter((label) => label !== settings.objectName);
+  if (given !== undefined && another !== undefined)
+    throw new KmsError("TOKEN_REFUSED", `it has several labels: ${[...labels].join(", ")}; give it one`);
+  const label = given ?? newLabel(settings, view, record, now);
   const changes = await changeTokens(tokens, record, async ({ hsm }, own) => {
     if (own.label === label) return false;
     await hsm.relabel(own.keyId, label);
@@ -81,12 +90,15 @@ async function adopt(settings: Settings, tokens: readonly Token[], keyId: string
   return { keyId: record.keyId, label, changes };
 }
 
-function notFound(view: KeyringView, tokens: readonly Token[], keyId: string): KmsError {
+function notFound(
+  refused: ViewedKey | undefined,
+  tokens: readonly Token[],
+  { text }: KeyReference,
+): KmsError {
   const failure = tokens.find((token) => token.failure !== undefined)?.failure;
   if (failure !== undefined) return failure;
-  const refused = findKey(view, keyId);
   const why = refused === undefined ? "no token of the configuration holds it" : refused.findings.join("; ");
-  return new KmsError("KEY_UNKNOWN", `no usable KEK has key_id ${keyId}: ${why}`);
+  return new KmsError("KEY_UNKNOWN", `no usable KEK has key_id ${text}: ${why}`);
 }
 
 /** An instant before now and before that of every other key. @throws KmsError where that made it the active one */

@@ -6,12 +6,13 @@ import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import type { Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../serve.js";
-import { findKey, viewKeyring, type ViewedKey } from "./keyring-view.js";
+import { parseKeyReference, type KeyReference } from "./key-reference.js";
+import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import { requireLeft, requireNeverUsed } from "./never-used.js";
 import { parseNodes } from "./node-client.js";
 import { audited } from "./operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
-import { addDisuseOptions, requireDisuse, type DisuseOptions } from "./proof-of-disuse.js";
+import { addDisuseOptions, requireDisuse, requireKeyIds, type DisuseOptions } from "./proof-of-disuse.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withTokens, type Token } from "./token.js";
 import { changeEvent, changeRows, destroyOn, requireChanged, type Changes } from "./token-changes.js";
@@ -25,7 +26,7 @@ export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
     .description(
       "destroy a standby or retired KEK on every token; what is encrypted under it can then never be read again",
     )
-    .argument("<key_id>", "the key_id, as keys list shows it")
+    .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @standby or @retired")
     .option(
       "--nodes <url,...>",
       "every node's plugin, such as http://127.0.0.1:8090: refuses if one still uses the KEK; a proof for a standby KEK",
@@ -50,15 +51,18 @@ Example:
     )
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<DestroyOptions>();
+      const reference = parseKeyReference("<key_id>", keyId);
+      requireKeyIds(options);
       const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
       const settings = settingsFrom(options, false);
       const destroyed = await audited(
         settings,
         { operation: "keys destroy", keyId },
-        () => withTokens(settings, (tokens) => destroy(settings, tokens, keyId, nodes, options)),
+        () => withTokens(settings, (tokens) => destroy(settings, tokens, reference, nodes, options)),
         ({ key, proof, changes }) => {
           const { outcome, details } = changeEvent(changes);
-          return { outcome, details: { label: key.record.label, proof, ...details } };
+          const { keyId, label } = key.record;
+          return { keyId, outcome, details: { label, proof, ...details } };
         },
       );
       report(destroyed, options, terminal);
@@ -75,12 +79,14 @@ interface Destroyed {
 async function destroy(
   settings: Settings,
   tokens: readonly Token[],
-  keyId: string,
+  reference: KeyReference,
   nodes: readonly URL[],
   options: DestroyOptions,
 ): Promise<Destroyed> {
-  const { key, schedule } = destroyable(settings, tokens, keyId);
-  const proof = await requireUnneeded(key, schedule, settings, nodes, options);
+  const { key, schedule, view } = destroyable(settings, tokens, reference);
+  const left = departedKey(options, view, tokens);
+  const stated = { ...options, ...(left !== undefined && { everyNodeHasLeft: left }) };
+  const proof = await requireUnneeded(key, schedule, settings, nodes, stated);
   await confirm(key.record.keyId);
   return { key, proof, changes: await destroyOn(tokens, key.record) };
 }
@@ -88,23 +94,39 @@ async function destroy(
 interface Destroyable {
   readonly key: ViewedKey;
   readonly schedule: Schedule;
+  readonly view: KeyringView;
+}
+
+/** Returns the key_id of the KEK that `--every-node-has-left` names. @throws KmsError CONFIG_INVALID */
+function departedKey(
+  { everyNodeHasLeft }: DestroyOptions,
+  view: KeyringView,
+  tokens: readonly Token[],
+): string | undefined {
+  if (everyNodeHasLeft === undefined) return undefined;
+  const option = "--every-node-has-left";
+  const named = findNamedKey(option, parseKeyReference(option, everyNodeHasLeft), view, tokens);
+  return named?.record.keyId ?? everyNodeHasLeft;
 }
 
 /** @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK; why a token that may hold it cannot be read */
-function destroyable(settings: Settings, tokens: readonly Token[], keyId: string): Destroyable {
+function destroyable(settings: Settings, tokens: readonly Token[], reference: KeyReference): Destroyable {
   const view = viewKeyring(tokens, schedulePolicy(settings), Date.now());
-  const key = findKey(view, keyId);
+  const key = findNamedKey("<key_id>", reference, view, tokens);
   if (key === undefined) {
     const failure = tokens.find((token) => token.failure !== undefined)?.failure;
     throw (
       failure ??
-      new KmsError("KEY_UNKNOWN", `no token holds a KEK with key_id ${keyId}; nothing was destroyed`)
+      new KmsError("KEY_UNKNOWN", `no token holds a KEK with key_id ${reference.text}; nothing was destroyed`)
     );
   }
   // Without an active one nothing tells which of the others it is.
   if (key.state !== "refused" && view.problem !== undefined) throw view.problem;
-  if (key.state !== "active") return { key, schedule: view.schedule };
-  throw new KmsError("TOKEN_REFUSED", `${keyId} is the active KEK and is not destroyed; rotate first`);
+  if (key.state !== "active") return { key, schedule: view.schedule, view };
+  throw new KmsError(
+    "TOKEN_REFUSED",
+    `${key.record.keyId} is the active KEK and is not destroyed; rotate first`,
+  );
 }
 
 /** Returns what shows it. @throws KmsError TOKEN_REFUSED when nothing does */

@@ -7,7 +7,9 @@ import { KmsError } from "../errors.js";
 import { requireUnused, type NamedReport } from "../etcd/disuse.js";
 import { readUsageReport } from "../etcd/usage-report.js";
 import type { Schedule } from "../provider/generations.js";
+import { isKeyId } from "../hsm/key-id.js";
 import { DEFAULT_PREFIX, withLiveEtcd } from "./etcd-options.js";
+import { parseKeyReference } from "./key-reference.js";
 import type { ViewedKey } from "./keyring-view.js";
 import { PROCESS_TERMINAL } from "./output.js";
 import { takeCensus } from "./usage-census.js";
@@ -53,8 +55,15 @@ export function addDisuseOptions(command: Command): Command {
     )
     .option(
       "--i-understand-data-is-lost <key_id>",
-      "the key_id once more, instead of a proof: whatever it still protects is lost",
+      "the whole key_id once more, instead of a proof: whatever it still protects is lost",
     );
+}
+
+/** Checks the key_ids of the options before anything is asked. @throws KmsError CONFIG_INVALID */
+export function requireKeyIds({ everyNodeHasLeft, iUnderstandDataIsLost }: DisuseOptions): void {
+  if (everyNodeHasLeft !== undefined) parseKeyReference("--every-node-has-left", everyNodeHasLeft);
+  if (iUnderstandDataIsLost === undefined || isKeyId(iUnderstandDataIsLost)) return;
+  throw new KmsError("CONFIG_INVALID", "--i-understand-data-is-lost: write the whole key_id out");
 }
 
 export interface Circumstances {

@@ -31,7 +31,34 @@ export function makeKeyId(ckaId: Uint8Array, method: FingerprintMethod, value: U
   return `${nameCkaId(ckaId)}.${method}${fingerprint}`;
 }
 
-function nameCkaId(ckaId: Uint8Array): string {
+const ID_PART = "(?:0|(?:[0-9a-f]{2}){1,16}|h[0-9a-f]{32})";
+const KEY_ID = new RegExp(`^${ID_PART}\\.(?:n|[cgsp][0-9a-f]{32})$`);
+const BEGINNING = new RegExp(
+  `^(?:0|[0-9a-f]{1,32}|h[0-9a-f]{0,32}|${ID_PART}\\.(?:n|[cgsp][0-9a-f]{0,32})?)$`,
+);
+
+/** Returns whether a text has the form of a whole key_id. */
+export function isKeyId(text: string): boolean {
+  return KEY_ID.test(text);
+}
+
+/** Returns whether some key_id may begin with a text. */
+export function mayBeginKeyId(text: string): boolean {
+  return BEGINNING.test(text);
+}
+
+/**
+ * Returns whether two key_ids have the same CKA_ID and fingerprints that were computed by different methods: nothing
+ * in them tells whether they name one KEK.
+ */
+export function mayNameOneKek(one: string, other: string): boolean {
+  const [ckaId, fingerprint = ""] = one.split(".");
+  const [otherCkaId, otherFingerprint = ""] = other.split(".");
+  return isKeyId(one) && isKeyId(other) && ckaId === otherCkaId && fingerprint[0] !== otherFingerprint[0];
+}
+
+/** Returns how a key_id names a CKA_ID: the part before its dot. */
+export function nameCkaId(ckaId: Uint8Array): string {
   if (ckaId.length === 0) return "0";
   if (ckaId.length <= ID_BYTES_IN_CLEAR) return Buffer.from(ckaId).toString("hex");
   return "h" + createHash("sha256").update(ckaId).digest().toString("hex", 0, DIGEST_BYTES);

@@ -26,6 +26,8 @@ let direct: StoredSeed;
 let keyId: string;
 const folder = makeFolder("etcd-cli");
 
+/** Of no KEK here. */
+const OTHER = `${"07".repeat(16)}.c${"0".repeat(32)}`;
 const key = (name: string, namespace = "one"): string => `/registry/secrets/${namespace}/${name}`;
 
 beforeAll(async () => {
@@ -79,18 +81,47 @@ const verify = (...args: string[]): CommandResult => run("verify", "--config", p
 
 describe("etcd usage", () => {
   it("counts objects by provider and key_id, without the HSM", () => {
-    const { code, stdout } = run("usage", "--fail-if-used", "another");
+    const { code, stdout } = run("usage", "--fail-if-used", OTHER);
     expect(code).toBe(0);
     expect(stdout).toMatch(new RegExp(`^kms:v2:hsm +${keyId} +302 +3 +secrets: 302 +4 +\\d+ to \\d+$`, "m"));
     expect(stdout).toMatch(/^aescbc:v1:key1 +1 +secrets: 1 +1 /m);
     expect(stdout).toMatch(/^plaintext +1 +configmaps: 1 /m);
     expect(stdout).toMatch(/^304 objects under \/registry\/ of cluster [0-9a-f]+, revision \d+$/m);
-    expect(stdout).toContain("another is not used");
+    expect(stdout).toContain(`${OTHER} is not used`);
   });
 
   it("answers whether a key_id is used with its exit code", () => {
     const { code, stdout } = run("usage", "--fail-if-used", keyId, "-o", "json");
     expect([code, (JSON.parse(stdout) as { used: string[] }).used]).toEqual([1, [keyId]]);
+    // With a fingerprint of another kind it may name the same KEK.
+    const doubtful = run("usage", "--fail-if-used", keyId.replace(/\..*/, `.s${"0".repeat(32)}`));
+    expect([doubtful.code, doubtful.stdout]).toEqual([1, expect.stringContaining("is not seen, but")]);
+  });
+
+  it("ends with 2 before etcd is asked when --fail-if-used identifies no KEK", () => {
+    const away = ["--endpoints", "127.0.0.1:1"];
+    const [ckaId = ""] = keyId.split(".");
+    const texts = ["", " ", "foo", "kms-kek", "@other", `${keyId}0`, ` ${keyId}`];
+    // The forms of a reference, with nothing to look it up.
+    for (const text of [...texts, keyId.slice(0, 12), ckaId, "@active"])
+      expect(run("usage", "--fail-if-used", text, ...away)).toMatchObject({
+        code: 2,
+        stderr: expect.stringMatching(/--fail-if-used: .*whole key_id|identifies no KEK/) as string,
+      });
+  });
+
+  it("looks a beginning, a CKA_ID and a state up on the token, and never in etcd", () => {
+    const [ckaId = ""] = keyId.split(".");
+    const config = ["--config", plugin.configFile];
+    for (const text of [keyId.slice(0, 9), ckaId, ckaId.toUpperCase(), "@active"]) {
+      const { code, stdout } = run("usage", "--fail-if-used", text, ...config);
+      expect([code, stdout]).toEqual([1, expect.stringContaining(`\n${keyId} is used`)]);
+    }
+    for (const text of ["@retired", "@standby", OTHER.slice(0, 8)])
+      expect(run("usage", "--fail-if-used", text, "--endpoints", "127.0.0.1:1", ...config)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining("fits no KEK") as string,
+      });
   });
 
   it("lists what the EncryptionConfiguration would not leave in clear", () => {
@@ -187,7 +218,7 @@ describe("etcd verify", () => {
       /^1 failed: its data does not authenticate.*\n {2}\/registry\/secrets\/bad\/moved$/m,
     );
     expect(table.stdout).toContain("5 do not open");
-    const usage = run("usage", "--fail-if-used", "another");
+    const usage = run("usage", "--fail-if-used", OTHER);
     expect([usage.code, usage.stdout]).toEqual([1, expect.stringContaining("nobody can tell")]);
     for (const name of Object.keys(damaged)) await etcd.store.delete(key(name, "bad"));
   });

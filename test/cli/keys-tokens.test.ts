@@ -162,6 +162,17 @@ describe("keys destroy and adopt", () => {
       code: 1,
       stderr: expect.stringContaining("no token holds a KEK") as string,
     });
+    expect(keys("destroy", "@standby", LOST, second)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("@standby fits no KEK") as string,
+    });
+    for (const [what, ...more] of [
+      ["foo"],
+      [""],
+      [second, LOST, "foo"],
+      [second, "--every-node-has-left", "foo"],
+    ])
+      expect(keys("destroy", what ?? "", ...more).code).toBe(2);
     expect(listed()).toMatchObject([{ keyId: first, state: "active", tokens: [FIRST, SECOND] }]);
   });
 
@@ -193,6 +204,10 @@ describe("keys destroy and adopt", () => {
       said: { tokens: [{ outcome: "not needed" }, { outcome: "done" }] },
     });
     expect(whole.said["adopted"]).toEqual(half.said["adopted"]);
+    expect(keys("adopt", "@active")).toMatchObject({
+      code: 0,
+      said: { adopted: half.said["adopted"], tokens: [{ outcome: "not needed" }, { outcome: "not needed" }] },
+    });
     expect(listed()).toMatchObject([
       { keyId: next, state: "standby", tokens: [FIRST, SECOND] },
       { keyId: plain, state: "active", tokens: [FIRST, SECOND] },

@@ -1,0 +1,70 @@
+// How an operator names a KEK on a command line: its key_id, the beginning of one that fits a single KEK, a CKA_ID, or
+// the only KEK in a state. What has none of these forms is a usage error before anything is asked.
+import { KmsError } from "../errors.js";
+import { isKeyId, mayBeginKeyId, nameCkaId } from "../hsm/key-id.js";
+
+const STATES = ["standby", "active", "retired"] as const;
+/** A long CKA_ID, of which the key_id has a digest only. */
+const LONG_CKA_ID = /^(?:[0-9a-f]{2}){17,}$/;
+const MAX_SHOWN = 100;
+
+export type KeyReference =
+  | { readonly kind: "key_id"; readonly text: string }
+  | { readonly kind: "state"; readonly text: string; readonly state: (typeof STATES)[number] }
+  /** The beginning of a key_id, or a CKA_ID in hexadecimal. */
+  | { readonly kind: "part"; readonly text: string };
+
+export interface NamedKey {
+  /** The key_id and its aliases. */
+  readonly keyIds: readonly string[];
+  readonly state: string;
+}
+
+/**
+ * Returns what a text may name; whether such a KEK exists is not asked.
+ * @param what names the option or argument in the message
+ * @throws KmsError CONFIG_INVALID
+ */
+export function parseKeyReference(what: string, text: string): KeyReference {
+  if (isKeyId(text)) return { kind: "key_id", text };
+  const state = STATES.find((one) => text === `@${one}`);
+  if (state !== undefined) return { kind: "state", text, state };
+  const lower = text.toLowerCase();
+  if (isKeyId(lower)) return { kind: "key_id", text: lower };
+  if (mayBeginKeyId(lower) || LONG_CKA_ID.test(lower)) return { kind: "part", text: lower };
+  throw new KmsError(
+    "CONFIG_INVALID",
+    `${what}: ${JSON.stringify(text.slice(0, MAX_SHOWN))} identifies no KEK; give a key_id as 'keys list' shows it, its beginning, a CKA_ID in hexadecimal, @active, @standby or @retired`,
+  );
+}
+
+/**
+ * Returns the KEK that a reference names among all there are; undefined for a whole key_id that none of them has.
+ * @throws KmsError CONFIG_INVALID when another reference fits none of them, or several
+ */
+export function findReferenced<T extends NamedKey>(
+  what: string,
+  reference: KeyReference,
+  keys: readonly T[],
+): T | undefined {
+  const { kind, text } = reference;
+  if (kind === "key_id") return keys.find(({ keyIds }) => keyIds.includes(text));
+  const fitting =
+    kind === "state" ? keys.filter(({ state }) => state === reference.state) : keysWithPart(text, keys);
+  const [only, ...others] = fitting;
+  if (only !== undefined && others.length === 0) return only;
+  const problem =
+    only === undefined
+      ? `${text} fits no KEK`
+      : `${text} fits ${fitting.map(({ keyIds }) => keyIds[0] ?? "").join(" and ")}`;
+  throw new KmsError("CONFIG_INVALID", `${what}: ${problem}; give the whole key_id, as 'keys list' shows it`);
+}
+
+/** A CKA_ID goes before the beginning of a longer one. */
+function keysWithPart<T extends NamedKey>(text: string, keys: readonly T[]): T[] {
+  const startingWith = (start: string): T[] =>
+    keys.filter(({ keyIds }) => keyIds.some((keyId) => keyId.startsWith(start)));
+  const ckaId = /^(?:[0-9a-f]{2})+$/.test(text) ? nameCkaId(Buffer.from(text, "hex")) : text;
+  const exact = startingWith(`${ckaId}.`);
+  return exact.length > 0 ? exact : startingWith(text);
+}
