@@ -67,3 +67,24 @@ test("read-only-attributes refuses every change", async () => {
   fault().set("read-only-attributes");
   expect(await hsm.code(rename)).toBe(0x10);
 });
+
+test("foreign-objects shows secret keys of others in a search that names none", async () => {
+  const hsm = await client();
+  await hsm.run(make, { 3: "ours" });
+  const labels = ({ module, state }: Pkcs11Scope, template: unknown[]): string[] => {
+    module.C_FindObjectsInit(state.session, template as never);
+    const found = module.C_FindObjects(state.session, 10).concat(module.C_FindObjects(state.session, 10));
+    module.C_FindObjectsFinal(state.session);
+    return found.map((object) => {
+      const [label] = module.C_GetAttributeValue(state.session, object, [{ type: 3 }]);
+      return (label?.value as Buffer).toString();
+    });
+  };
+  fault().set("foreign-objects 3");
+  const all = await hsm.run(labels, [{ type: 0, value: 4 }]);
+  expect(all.slice(0, 3)).toEqual(["other-2", "other-1", "other-0"]);
+  expect(all).toContain("ours");
+  expect(await hsm.run(labels, [{ type: 3, value: "ours" }])).toEqual(["ours"]);
+  fault().set("foreign-objects 3 0x5");
+  expect(await hsm.code(labels, [{ type: 0, value: 4 }])).toBe(0x5);
+});

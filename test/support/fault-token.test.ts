@@ -212,3 +212,16 @@ test("variables name the control file and the log in place of those beside the m
   expect(readFileSync(log, "utf8")).toMatch(/^C_Initialize rv=0x30 pid=\d+ tid=\d+ at=[\d.]+ ms=[\d.]+\n$/);
   await hsm.kill();
 });
+
+test("broken-slot lists one more slot, of which one function cannot tell anything", async () => {
+  const hsm = await client();
+  const count = await hsm.run(slots, true);
+  const info = ({ module }: Pkcs11Scope, name: "C_GetSlotInfo" | "C_GetTokenInfo"): unknown =>
+    module[name](module.C_GetSlotList(true)[0] ?? Buffer.alloc(8));
+  fault().set("broken-slot C_GetSlotInfo 0x30");
+  expect(await hsm.run(slots, true)).toBe(count + 1);
+  expect(await hsm.code(info, "C_GetSlotInfo")).toBe(0x30);
+  fault().set("broken-slot C_GetTokenInfo 0x5");
+  expect(await hsm.code(info, "C_GetSlotInfo")).toBe(0);
+  expect(await hsm.code(info, "C_GetTokenInfo")).toBe(0x5);
+});

@@ -149,7 +149,15 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
   else if (strcmp(name, "refuse-mechanism") == 0) parse_list(&made->refuse_mechanism, rest, line);
   else if (strcmp(name, "no-attribute") == 0) parse_list(&made->no_attribute, rest, line);
   else if (strcmp(name, "gcm-mechanism") == 0) made->gcm_mechanism = number_word(next_word(rest), line);
-  else if (strcmp(name, "gcm-iv") == 0) parse_gcm(made, next_word(rest), line);
+  else if (strcmp(name, "foreign-objects") == 0) {
+    made->foreign_objects = number_word(next_word(rest), line);
+    word = next_word(rest);
+    if (word != NULL) made->foreign_broken = number_word(word, line);
+  } else if (strcmp(name, "broken-slot") == 0) {
+    word = next_word(rest);
+    if (word == NULL || !function_named(word, &made->broken_slot)) refuse(line, word == NULL ? "(a function is missing)" : word);
+    made->broken_slot_rv = number_word(next_word(rest), line);
+  } else if (strcmp(name, "gcm-iv") == 0) parse_gcm(made, next_word(rest), line);
   else refuse(line, name);
   if ((word = next_word(rest)) != NULL) refuse(line, word);
 }
@@ -160,6 +168,7 @@ static struct control *parse(const char *path) {
   made->references = 1;
   made->session_limit = made->pin_limit = made->id_limit = made->label_limit = NO_LIMIT;
   made->gcm_mechanism = CKM_AES_GCM;
+  made->broken_slot = FUNCTION_COUNT;
   FILE *file = path == NULL ? NULL : fopen(path, "re");
   if (file == NULL) return made;
   char *text = NULL;

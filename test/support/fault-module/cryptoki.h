@@ -63,9 +63,15 @@ typedef struct {
 #define CKR_TOKEN_NOT_PRESENT 0xE0UL
 #define CKR_BUFFER_TOO_SMALL 0x150UL
 
+#define CKA_CLASS 0x0UL
+#define CKA_TOKEN 0x1UL
+#define CKA_PRIVATE 0x2UL
 #define CKA_LABEL 0x3UL
+#define CKA_KEY_TYPE 0x100UL
 #define CKA_ID 0x102UL
 #define CKM_AES_GCM 0x1087UL
+#define CKO_SECRET_KEY 4UL
+#define CKK_AES 0x1FUL
 #define CKU_USER 1UL
 #define CKF_TOKEN_PRESENT 0x1UL
 #define CKF_RW_SESSION 0x2UL
@@ -104,8 +110,8 @@ typedef struct CK_FUNCTION_LIST CK_FUNCTION_LIST;
   X(C_GetAttributeValue, SESSION, EMULATED, (CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count), (session, source, attributes, count)) \
   X(C_SetAttributeValue, SESSION, EMULATED, (CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count), (session, source, attributes, count)) \
   X(C_FindObjectsInit, SESSION, EMULATED, (CK_SESSION session, CK_ATTRIBUTE *attributes, CK_ULONG count), (session, attributes, count)) \
-  X(C_FindObjects, SESSION, FORWARDED, (CK_SESSION session, CK_OBJECT *object, CK_ULONG limit, CK_ULONG *count), (session, object, limit, count)) \
-  X(C_FindObjectsFinal, SESSION, FORWARDED, (CK_SESSION session), (session)) \
+  X(C_FindObjects, SESSION, EMULATED, (CK_SESSION session, CK_OBJECT *object, CK_ULONG limit, CK_ULONG *count), (session, object, limit, count)) \
+  X(C_FindObjectsFinal, SESSION, EMULATED, (CK_SESSION session), (session)) \
   X(C_EncryptInit, MECHANISM, EMULATED, (CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT key), (session, mechanism, key)) \
   X(C_Encrypt, SESSION, EMULATED, (CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length), (session, data, length, out, out_length)) \
   X(C_EncryptUpdate, SESSION, EMULATED, (CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length), (session, data, length, out, out_length)) \

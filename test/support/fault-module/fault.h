@@ -54,6 +54,10 @@ struct control {
   struct list no_mechanism, only_mechanisms, refuse_mechanism, no_attribute;
   enum gcm_place gcm_place;
   CK_ULONG gcm_iv_length, gcm_mechanism;
+  CK_ULONG foreign_objects;
+  CK_RV foreign_broken; /* what the first of them answers when it is read */
+  enum function broken_slot; /* FUNCTION_COUNT when not set */
+  CK_RV broken_slot_rv;
 };
 #define NO_LIMIT (~0UL)
 
@@ -99,6 +103,7 @@ struct session {
   bool lost;
   struct gcm_encrypt encrypt;
   struct gcm_decrypt decrypt;
+  CK_ULONG foreign_left; /* of the search that is under way */
 };
 
 void sessions_add(CK_SESSION handle, CK_SLOT_ID slot);
@@ -122,6 +127,12 @@ enum life { ALIVE, DEAD, EMPTY };
 extern _Atomic enum life life;
 
 bool mechanism_hidden(CK_ULONG type);
+
+/* ---- foreign.c: objects of other applications ---- */
+
+bool foreign_is(CK_OBJECT object);
+CK_RV foreign_read(CK_OBJECT object, CK_ATTRIBUTE *attributes, CK_ULONG count);
+
 void random_bytes(CK_BYTE *out, size_t length);
 
 #define EMULATION_FORWARDED(name, parameters)

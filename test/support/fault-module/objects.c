@@ -85,12 +85,6 @@ CK_RV emulated_C_GenerateKeyPair(CK_SESSION session, CK_MECHANISM *mechanism, CK
                                    private_count, public_key, private_key);
 }
 
-CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, CK_ULONG count) {
-  for (CK_ULONG i = 0; i < count; i++)
-    if (list_has(&control->no_attribute, attributes[i].type)) return CKR_ATTRIBUTE_TYPE_INVALID;
-  return target->C_FindObjectsInit(session, attributes, count);
-}
-
 CK_RV emulated_C_SetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {
   if (control->read_only_attributes) return CKR_ATTRIBUTE_READ_ONLY;
   CK_RV rv = check_template(attributes, count);
@@ -99,6 +93,7 @@ CK_RV emulated_C_SetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTR
 
 /* As the standard has it: an unknown type gets the length -1, and the others are answered all the same. */
 CK_RV emulated_C_GetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {
+  if (foreign_is(source)) return foreign_read(source, attributes, count);
   CK_ATTRIBUTE *known = calloc(count + 1, sizeof *known);
   if (known == NULL) return CKR_HOST_MEMORY;
   CK_ULONG asked = 0;

@@ -8,8 +8,25 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
+
+/* A slot that is listed first, and of which one function cannot tell anything. */
+#define BROKEN_SLOT 0x7FUL
+
+static bool is_broken(CK_SLOT_ID slot) { return control->broken_slot != FUNCTION_COUNT && slot == BROKEN_SLOT; }
+
+static CK_RV list_with_broken(CK_BBOOL present, CK_SLOT_ID *slots, CK_ULONG *count) {
+  CK_ULONG behind = slots == NULL || *count == 0 ? 0 : *count - 1;
+  bool room = slots != NULL && *count > 0;
+  CK_RV rv = target->C_GetSlotList(present, room ? slots + 1 : NULL, &behind);
+  *count = behind + 1;
+  if (rv != CKR_OK || slots == NULL) return rv;
+  if (!room) return CKR_BUFFER_TOO_SMALL;
+  slots[0] = BROKEN_SLOT;
+  return CKR_OK;
+}
 
 CK_RV emulated_C_GetSlotList(CK_BBOOL present, CK_SLOT_ID *slots, CK_ULONG *count) {
   if (life == DEAD) return CKR_DEVICE_ERROR;
@@ -17,11 +34,18 @@ CK_RV emulated_C_GetSlotList(CK_BBOOL present, CK_SLOT_ID *slots, CK_ULONG *coun
     *count = 0;
     return CKR_OK;
   }
+  if (control->broken_slot != FUNCTION_COUNT) return list_with_broken(present, slots, count);
   return target->C_GetSlotList(present, slots, count);
 }
 
 CK_RV emulated_C_GetSlotInfo(CK_SLOT_ID slot, CK_SLOT_INFO *info) {
   if (life == EMPTY) return CKR_SLOT_ID_INVALID;
+  if (is_broken(slot)) {
+    if (control->broken_slot == F_C_GetSlotInfo) return control->broken_slot_rv;
+    memset(info, ' ', sizeof *info);
+    info->flags = CKF_TOKEN_PRESENT;
+    return CKR_OK;
+  }
   CK_RV rv = target->C_GetSlotInfo(slot, info);
   if (rv == CKR_OK && control->token_removed) info->flags &= ~CKF_TOKEN_PRESENT;
   return rv;
@@ -68,6 +92,7 @@ static CK_ULONG pin_flags(void) {
 }
 
 CK_RV emulated_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO *info) {
+  if (is_broken(slot)) return control->broken_slot == F_C_GetTokenInfo ? control->broken_slot_rv : CKR_TOKEN_NOT_PRESENT;
   CK_RV rv = target->C_GetTokenInfo(slot, info);
   if (rv != CKR_OK) return rv;
   if (control->session_limit != NO_LIMIT) info->max_sessions = info->max_rw_sessions = control->session_limit;

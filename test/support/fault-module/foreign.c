@@ -1,0 +1,72 @@
+/*
+ * Searches, and secret keys of other applications that exist in their results only: as many as a shared partition
+ * holds, at no cost to the test. Each has a label of its own. Searches by CKA_LABEL or CKA_ID pass them over.
+ */
+#include "fault.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FIRST_FOREIGN 0x70000000UL
+
+bool foreign_is(CK_OBJECT object) {
+  return object >= FIRST_FOREIGN && object - FIRST_FOREIGN < control->foreign_objects;
+}
+
+CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, CK_ULONG count) {
+  bool named = false;
+  for (CK_ULONG i = 0; i < count; i++) {
+    if (list_has(&control->no_attribute, attributes[i].type)) return CKR_ATTRIBUTE_TYPE_INVALID;
+    named |= attributes[i].type == CKA_LABEL || attributes[i].type == CKA_ID;
+  }
+  CK_RV rv = target->C_FindObjectsInit(session, attributes, count);
+  struct session *known = sessions_find(session);
+  if (rv == CKR_OK && known != NULL) known->foreign_left = named ? 0 : control->foreign_objects;
+  return rv;
+}
+
+/* Before the target's own: what looks for one object has to get past them. */
+CK_RV emulated_C_FindObjects(CK_SESSION session, CK_OBJECT *objects, CK_ULONG limit, CK_ULONG *count) {
+  struct session *known = sessions_find(session);
+  if (known == NULL || known->foreign_left == 0) return target->C_FindObjects(session, objects, limit, count);
+  for (*count = 0; *count < limit && known->foreign_left > 0; known->foreign_left--)
+    objects[(*count)++] = FIRST_FOREIGN + known->foreign_left - 1;
+  return CKR_OK;
+}
+
+CK_RV emulated_C_FindObjectsFinal(CK_SESSION session) {
+  struct session *known = sessions_find(session);
+  if (known != NULL) known->foreign_left = 0;
+  return target->C_FindObjectsFinal(session);
+}
+
+static CK_RV give(CK_ATTRIBUTE *attribute, const void *value, CK_ULONG length) {
+  bool fits = attribute->value == NULL || attribute->length >= length;
+  attribute->length = fits ? length : ~0UL;
+  if (!fits) return CKR_BUFFER_TOO_SMALL;
+  if (attribute->value != NULL) memcpy(attribute->value, value, length);
+  return CKR_OK;
+}
+
+CK_RV foreign_read(CK_OBJECT object, CK_ATTRIBUTE *attributes, CK_ULONG count) {
+  if (object == FIRST_FOREIGN && control->foreign_broken != CKR_OK) return control->foreign_broken;
+  static const CK_ULONG class = CKO_SECRET_KEY, key_type = CKK_AES;
+  static const CK_BBOOL yes = 1;
+  char label[32];
+  CK_ULONG length = (CK_ULONG)snprintf(label, sizeof label, "other-%lu", object - FIRST_FOREIGN);
+  CK_RV rv = CKR_OK;
+  for (CK_ULONG i = 0; i < count; i++) {
+    CK_RV one;
+    switch (attributes[i].type) {
+    case CKA_CLASS: one = give(&attributes[i], &class, sizeof class); break;
+    case CKA_KEY_TYPE: one = give(&attributes[i], &key_type, sizeof key_type); break;
+    case CKA_TOKEN:
+    case CKA_PRIVATE: one = give(&attributes[i], &yes, sizeof yes); break;
+    case CKA_LABEL:
+    case CKA_ID: one = give(&attributes[i], label, length); break;
+    default: attributes[i].length = ~0UL; one = CKR_ATTRIBUTE_TYPE_INVALID;
+    }
+    if (one != CKR_OK) rv = one;
+  }
+  return rv;
+}
