@@ -1,11 +1,11 @@
 // The vendor library: loaded once a thread, initialised once a process, and the slot that holds the token.
-// PKCS#11 v2.40 sections 5.4 and 5.5. graphene-pk11 does the looking around; the request path uses its
-// pkcs11js object directly.
-import { Module, type Slot, type Token } from "graphene-pk11";
-import pkcs11js from "pkcs11js";
+// PKCS#11 v2.40 sections 5.4 and 5.5. graphene-pk11 loads it; calls go to its pkcs11js object directly.
+import { Module } from "graphene-pk11";
+import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
 import type { OpenRequest, TokenDescription, TokenSelector } from "../hsm/wire.js";
-import { rvOf, toFault, TokenFault } from "./ckr.js";
+import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
 
+const CKR_TOKEN_NOT_PRESENT = 0xe0;
 const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
 
 // pkcs11js unloads a library whose object is collected, under whatever sessions are open: keep it reachable.
@@ -49,68 +49,86 @@ function load(path: string): Module {
   }
 }
 
+interface ShownToken {
+  readonly slotId: number;
+  readonly info: TokenInfo;
+}
+
+interface ShownSlots {
+  readonly tokens: readonly ShownToken[];
+  /** Slots whose token cannot be read, such as "slot 3 could not be read: CKR_DEVICE_ERROR (0x30)". */
+  readonly unreadable: readonly string[];
+}
+
 /**
- * Finds the one slot whose token matches.
+ * Finds the one slot whose token matches, and returns its number.
  * @throws TokenFault HSM_UNAVAILABLE when the module shows no token at all (a network token's server may be
  * down), TOKEN_NOT_FOUND when no token or more than one matches
  */
-export function findSlot(module: Module, selector: TokenSelector): Slot {
-  const slots = listSlots(module);
-  const matching = slots.filter(({ slot, token }) => matches(slot, token, selector));
-  if (matching.length === 1 && matching[0] !== undefined) return matching[0].slot;
+export function findSlot({ lib }: Module, selector: TokenSelector): number {
+  const { tokens, unreadable } = readSlots(lib, selector.slotId);
+  const matching = tokens.filter((token) => matches(token, selector));
+  if (matching.length === 1 && matching[0] !== undefined) return matching[0].slotId;
   const wanted = describeSelector(selector);
-  if (slots.length === 0) {
+  const notRead = unreadable.map((slot) => `; ${slot}`).join("");
+  if (tokens.length === 0) {
     throw new TokenFault(
       "device",
       "HSM_UNAVAILABLE",
-      `the PKCS#11 module shows no token; check that the HSM is reachable and initialised (wanted ${wanted})`,
+      `the PKCS#11 module shows no token${notRead}; check that the HSM is reachable and initialised (wanted ${wanted})`,
     );
   }
-  const labelled = slots.filter(({ token }) => unpad(token.label) !== "");
-  const shown = labelled.map(({ token }) =>
-    printable(`"${unpad(token.label)}" (serial ${unpad(token.serialNumber)})`),
+  const labelled = tokens.filter(({ info }) => unpad(info.label) !== "");
+  const shown = labelled.map(({ info }) =>
+    printable(`"${unpad(info.label)}" (serial ${unpad(info.serialNumber)})`),
   );
   const problem = matching.length === 0 ? `no token matches ${wanted}` : `several tokens match ${wanted}`;
   throw new TokenFault(
     "device",
     "TOKEN_NOT_FOUND",
-    `${problem}; the module shows ${shown.join(", ") || "no labelled token"}; correct the token attributes of the URI`,
+    `${problem}; the module shows ${shown.join(", ") || "no labelled token"}${notRead}; correct the token attributes of the URI`,
   );
 }
 
-function listSlots(module: Module): { slot: Slot; token: Token }[] {
-  const found: { slot: Slot; token: Token }[] = [];
+/**
+ * Reads the token of every slot, or of one slot alone if that is asked for and there. Slots are asked for nothing but
+ * their tokens: C_GetSlotInfo fails on some that are not ours.
+ */
+function readSlots(lib: PKCS11, only: number | undefined): ShownSlots {
+  let slots: Handle[];
   try {
-    const slots = module.getSlots(true);
-    for (let at = 0; at < slots.length; at++) {
-      const slot = slots.items(at);
-      const token = tokenOf(slot);
-      if (token !== undefined) found.push({ slot, token });
-    }
+    slots = lib.C_GetSlotList(true);
   } catch (error) {
     throw toFault(error, "listing slots (C_GetSlotList)");
   }
-  return found;
-}
-
-/** A slot whose token cannot be read (removed, not recognised) is passed over: another may be ours. */
-function tokenOf(slot: Slot): Token | undefined {
-  try {
-    return slot.getToken();
-  } catch {
-    return undefined;
+  const one = slots.find((slot) => slotIdOf(slot) === only);
+  const tokens: ShownToken[] = [];
+  const unreadable: string[] = [];
+  for (const slot of one === undefined ? slots : [one]) {
+    try {
+      tokens.push({ slotId: slotIdOf(slot), info: lib.C_GetTokenInfo(slot) });
+    } catch (error) {
+      const rv = rvOf(error);
+      if (rv !== CKR_TOKEN_NOT_PRESENT) unreadable.push(notReadable(slotIdOf(slot), rv));
+    }
   }
+  return { tokens, unreadable };
 }
 
-function matches(slot: Slot, token: Token, wanted: TokenSelector): boolean {
+function notReadable(slotId: number, rv: number | undefined): string {
+  const why = rv === undefined ? "the call failed" : `${rowOf(rv).name} (0x${rv.toString(16)})`;
+  return `slot ${String(slotId)} could not be read: ${why}`;
+}
+
+function matches({ slotId, info }: ShownToken, wanted: TokenSelector): boolean {
   const same = (want: string | undefined, have: string): boolean =>
     want === undefined || want === unpad(have);
   return (
-    same(wanted.token, token.label) &&
-    same(wanted.serial, token.serialNumber) &&
-    same(wanted.manufacturer, token.manufacturerID) &&
-    same(wanted.model, token.model) &&
-    (wanted.slotId === undefined || wanted.slotId === slotIdOf(slot))
+    same(wanted.token, info.label) &&
+    same(wanted.serial, info.serialNumber) &&
+    same(wanted.manufacturer, info.manufacturerID) &&
+    same(wanted.model, info.model) &&
+    (wanted.slotId === undefined || wanted.slotId === slotId)
   );
 }
 
@@ -129,8 +147,9 @@ export function printable(text: string): string {
   return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
 }
 
-export function slotIdOf(slot: Slot): number {
-  return Number(slot.handle.readBigUInt64LE(0));
+/** The number in a CK_SLOT_ID of pkcs11js. */
+function slotIdOf(slot: Handle): number {
+  return Number(slot.readBigUInt64LE(0));
 }
 
 /** The CK_SLOT_ID as pkcs11js takes it. */

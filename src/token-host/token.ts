@@ -17,7 +17,7 @@ import { learntBefore, type Kek } from "./kek.js";
 import { makeKek, removeKeys } from "./key-maker.js";
 import { readKeyring } from "./keyring-reader.js";
 import { PERFORMERS } from "./mechanisms/table.js";
-import { describeToken, findSlot, loadModule, slotHandle, slotIdOf } from "./module.js";
+import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
 import { probe } from "./probe.js";
 import { relabel } from "./relabel.js";
 import { TokenSession } from "./session.js";
@@ -42,7 +42,7 @@ export class LaneToken {
   constructor(request: OpenRequest) {
     this.#request = request;
     this.#module = loadModule(request);
-    this.#slotId = request.slotId ?? slotIdOf(findSlot(this.#module, request.token));
+    this.#slotId = request.slotId ?? findSlot(this.#module, request.token);
     this.#session = new TokenSession(this.#module.lib, slotHandle(this.#slotId));
     this.#description = this.describe();
   }
