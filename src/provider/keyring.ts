@@ -1,10 +1,12 @@
 // The keyring as last read from the token: polled, re-read on demand for an unknown key_id (shared and rate
 // limited, so that hostile key_ids cost the HSM next to nothing), and believed about a missing key only when
-// two readings in a row agree.
+// two readings in a row agree. A reading may take longer than a request: it goes on, and the next request for the same
+// key_id is answered from it.
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
+import { AbsentKeyIds } from "./absent-key-ids.js";
 import {
   findByKeyId,
   readSchedule,
@@ -15,6 +17,10 @@ import {
 
 /** Least time between the beginnings of two readings that unknown key_ids ask for, in ms. */
 const UNKNOWN_REREAD_MS = 1_000;
+/** A reading that takes longer than this part of the request timeout is slow. */
+const SLOW_PART = 0.5;
+/** After a slow reading unknown key_ids leave the token alone for this many times as long as it took. */
+const SLOW_PAUSE = 2;
 
 export interface KeyringOptions {
   readonly hsm: Hsm;
@@ -26,11 +32,14 @@ export interface KeyringOptions {
   readonly log: Log;
   /** Called after every reading, with what has come and gone. */
   readonly onRead: (schedule: Schedule, gone: readonly Generation[]) => void;
+  /** A monotonic clock in ms. */
+  readonly now?: () => number;
 }
 
 export class Keyring {
   readonly policy: SchedulePolicy;
   readonly #options: KeyringOptions;
+  readonly #now: () => number;
   #schedule: Schedule = { generations: [], refused: [] };
   #reading: Promise<Schedule> | undefined;
   /** The reading that unknown key_ids wait for, and when the last such one began. */
@@ -38,10 +47,15 @@ export class Keyring {
   #wantedAt = -Infinity;
   #error: KmsError | undefined;
   #hasRead = false;
+  /** Of the last reading, whatever came of it. */
+  #tookMs = 0;
+  #endedAt = -Infinity;
+  readonly #absent = new AbsentKeyIds();
 
   constructor(options: KeyringOptions) {
     this.#options = options;
     this.policy = options.policy;
+    this.#now = options.now ?? (() => performance.now());
   }
 
   get schedule(): Schedule {
@@ -76,12 +90,12 @@ export class Keyring {
   async find(keyId: string): Promise<Generation> {
     const known = this.known(keyId);
     if (known !== undefined) return known;
-    const found = await this.#inTime(this.#look(keyId));
+    this.#absent.ask(keyId, this.#now());
+    // No reading could end in time: what the last one said stands until the next is due.
+    if (this.#isSlow && this.#absent.has(keyId) && this.#dueInMs() > 0) throw unknown(keyId);
+    const found = await this.#inTime(this.#look(keyId), keyId);
     if (found !== undefined) return found;
-    throw new KmsError(
-      "KEY_UNKNOWN",
-      `no KEK with key_id ${printable(keyId)} is on the token; was it destroyed, or is this another token?`,
-    );
+    throw unknown(keyId);
   }
 
   async #look(keyId: string): Promise<Generation | undefined> {
@@ -92,13 +106,16 @@ export class Keyring {
     return findByKeyId(await this.#readForUnknown(), keyId);
   }
 
-  /** A reading of a slow or hung token takes longer than a request may. */
-  async #inTime<T>(work: Promise<T>): Promise<T> {
+  /** A reading of a slow or hung token takes longer than a request may; it goes on without the request. */
+  async #inTime<T>(work: Promise<T>, keyId: string): Promise<T> {
     const { requestTimeoutMs } = this.#options;
     const timer = new AbortController();
     const late = setTimeout(requestTimeoutMs, undefined, { signal: timer.signal }).then(() => {
-      const text = `the HSM's keys could not be read within ${String(requestTimeoutMs)} ms`;
-      throw new KmsError("DEADLINE", text);
+      if (this.#absent.has(keyId)) throw unknown(keyId);
+      throw new KmsError(
+        "DEADLINE",
+        `the HSM's keys could not be read within ${String(requestTimeoutMs)} ms; the reading goes on, so try again`,
+      );
     });
     try {
       return await Promise.race([work, late]);
@@ -109,28 +126,38 @@ export class Keyring {
 
   /** One reading for all who ask at the same time; who asks too soon after the last waits rather than be told "unknown". */
   #readForUnknown(): Promise<Schedule> {
-    this.#wanted ??= this.#whenDue().then(() => {
+    this.#wanted ??= setTimeout(Math.max(0, this.#dueInMs())).then(() => {
       this.#wanted = undefined;
-      this.#wantedAt = performance.now();
+      this.#wantedAt = this.#now();
       return this.read();
     });
     return this.#wanted;
   }
 
-  async #whenDue(): Promise<void> {
-    const waitMs = this.#wantedAt + UNKNOWN_REREAD_MS - performance.now();
-    if (waitMs > 0) await setTimeout(waitMs);
+  get #isSlow(): boolean {
+    return this.#tookMs > SLOW_PART * this.#options.requestTimeoutMs;
+  }
+
+  /** Time until unknown key_ids may have the token read again. */
+  #dueInMs(): number {
+    const due = this.#isSlow ? this.#endedAt + SLOW_PAUSE * this.#tookMs : this.#wantedAt + UNKNOWN_REREAD_MS;
+    return due - this.#now();
   }
 
   async #readOnce(): Promise<Schedule> {
+    const beganAt = this.#now();
     try {
       const read = await this.#readTwiceIfGone();
       this.#error = undefined;
+      this.#absent.read(beganAt, (keyId) => findByKeyId(read, keyId) !== undefined);
       this.#take(read);
       return read;
     } catch (error) {
       this.#error = KmsError.from(error);
       throw this.#error;
+    } finally {
+      this.#endedAt = this.#now();
+      this.#tookMs = this.#endedAt - beganAt;
     }
   }
 
@@ -163,6 +190,13 @@ export class Keyring {
 
 function goneFrom(before: Schedule, after: Schedule): Generation[] {
   return before.generations.filter(({ record }) => findByKeyId(after, record.keyId) === undefined);
+}
+
+function unknown(keyId: string): KmsError {
+  return new KmsError(
+    "KEY_UNKNOWN",
+    `no KEK with key_id ${printable(keyId)} is on the token; was it destroyed, or is this another token?`,
+  );
 }
 
 /** A key_id in a message: what a client sent, cut short and without control characters. */

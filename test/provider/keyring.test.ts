@@ -4,7 +4,9 @@ import { KmsError } from "../../src/errors.js";
 import type { Generation } from "../../src/provider/generations.js";
 import { Keyring } from "../../src/provider/keyring.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";
+import { codeOf } from "../support/faulty-token.js";
 import { kekRecord } from "../support/kek-record.js";
+import { waitFor } from "../support/wait.js";
 
 let hsm: FakeHsm;
 let gone: string[];
@@ -16,11 +18,12 @@ const OPTIONS = {
   log: SILENT,
 };
 
-const keyringWith = (requestTimeoutMs: number): Keyring =>
+const keyringWith = (requestTimeoutMs: number, now?: () => number): Keyring =>
   new Keyring({
     ...OPTIONS,
     hsm,
     requestTimeoutMs,
+    ...(now && { now }),
     onRead: (_schedule, left: readonly Generation[]) => gone.push(...left.map(({ record }) => record.keyId)),
   });
 
@@ -100,5 +103,81 @@ describe("the keyring", () => {
     const error = await keyring.find(`\u0000\n${"x".repeat(900)}`).catch((thrown: unknown) => thrown);
     expect((error as Error).message).toMatch(/"\?\?x+\.\.\."/);
     expect((error as Error).message.length).toBeLessThan(200);
+  });
+});
+
+describe("a token that is read more slowly than a request may wait", () => {
+  const READING_MS = 1_000;
+  /** The readings under way, each of which ends when the test says so. */
+  let ends: (() => void)[];
+  let clock: number;
+
+  beforeEach(() => {
+    ends = [];
+    clock = 0;
+    keyring = keyringWith(20, () => clock);
+    const list = hsm.listKeks.bind(hsm);
+    hsm.listKeks = async () => {
+      const records = await list();
+      await new Promise<void>((resolve) => ends.push(resolve));
+      return records;
+    };
+  });
+
+  /** Ends the reading that runs, and waits for what follows from it. */
+  const endReading = async (): Promise<void> => {
+    await waitFor(() => ends.length > 0, { what: "a reading", intervalMs: 1 });
+    clock += READING_MS;
+    ends.shift()?.();
+    await new Promise((resolve) => setImmediate(resolve));
+  };
+  const ask = (keyId: string): Promise<string> => codeOf(keyring.find(keyId));
+
+  it("gives the first request a deadline, and the next one the answer without another reading", async () => {
+    expect(await ask("b")).toBe("DEADLINE");
+    await endReading();
+    expect(await ask("b")).toBe("KEY_UNKNOWN");
+    expect(hsm.readings).toBe(1);
+  });
+
+  it("knows nothing about a key_id that was first asked for while the reading ran", async () => {
+    expect(await ask("b")).toBe("DEADLINE");
+    clock++;
+    expect(await ask("c")).toBe("DEADLINE");
+    await endReading();
+    expect(await ask("c")).toBe("DEADLINE");
+    const running = keyring.read();
+    await endReading();
+    await running;
+    expect(await ask("c")).toBe("KEY_UNKNOWN");
+  });
+
+  it("goes on finding keys that were made since", async () => {
+    expect(await ask("b")).toBe("DEADLINE");
+    await endReading();
+    hsm.records = [kekRecord("kms-kek", "a"), kekRecord("kms-kek@20261121T100000Z", "b")];
+    const running = keyring.read();
+    await endReading();
+    await running;
+    expect(await ask("b")).toBe("done");
+  });
+
+  it("is left alone for a while by a key_id that is asked for again and again, and is then read once", async () => {
+    expect(await ask("b")).toBe("DEADLINE");
+    await endReading();
+    for (let times = 0; times < 10; times++) expect(await ask("b")).toBe("KEY_UNKNOWN");
+    expect(hsm.readings).toBe(1);
+    clock += 2 * READING_MS;
+    for (let times = 0; times < 3; times++) expect(await ask("b")).toBe("KEY_UNKNOWN");
+    expect(hsm.readings).toBe(2);
+    await endReading();
+  });
+
+  it("remembers a bounded number of key_ids", async () => {
+    const asked = Array.from({ length: 1_200 }, (_, at) => `unknown-${String(at)}`);
+    expect(new Set(await Promise.all(asked.map(ask)))).toEqual(new Set(["DEADLINE"]));
+    await endReading();
+    expect(await ask("unknown-1199")).toBe("KEY_UNKNOWN");
+    expect(await ask("unknown-0")).toBe("DEADLINE");
   });
 });
