@@ -10,6 +10,7 @@ import type { AuditEvent } from "./observability/audit-line.js";
 import { AuditLog } from "./observability/audit-log.js";
 import { RequestAudit } from "./observability/audit-requests.js";
 import { startHttp, type HttpContent, type RunningHttp } from "./observability/http.js";
+import { LogOutput, openSink } from "./observability/log-output.js";
 import { createLogger } from "./observability/logger.js";
 import type { Metrics } from "./observability/metrics.js";
 import { ProcessUsage } from "./observability/process-usage.js";
@@ -27,6 +28,8 @@ import { VERSION } from "./version.js";
 
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
+/** For log lines that still wait for their reader. */
+const LOG_CLOSE_MS = 500;
 
 /** How the names on the token are read, from the settings. */
 export function schedulePolicy(settings: Settings): SchedulePolicy {
@@ -47,7 +50,8 @@ export interface Plugin {
  * @throws KmsError SOCKET_UNUSABLE when the socket or the HTTP port cannot be had
  */
 export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): Promise<Plugin> {
-  const log = createLogger(settings.logLevel);
+  const output = new LogOutput(openSink(process.stdout.fd));
+  const log = createLogger(settings.logLevel, output);
   log.info(
     { version: VERSION, node: process.version, settings: effectiveSettings(settings) },
     "kms-pkcs11 starts",
@@ -63,14 +67,17 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
   for (const token of hsm.tokens) token.prepare();
   try {
     metrics = new (await import("./observability/metrics.js")).Metrics(VERSION);
-    return await startAround(hsm, settings, { metrics, tracing: await startTracing(env, VERSION, log), log });
+    metrics.watchLog(output);
+    const tracing = await startTracing(env, VERSION, log);
+    return await startAround(hsm, settings, { metrics, tracing, log, output });
   } catch (error) {
     await Promise.all(hsm.tokens.map((token) => token.stop(0)));
+    await output.close(LOG_CLOSE_MS);
     throw error;
   }
 }
 
-type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log">;
+type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log"> & { readonly output: LogOutput };
 
 async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watchers): Promise<Plugin> {
   const { metrics, tracing, log } = watchers;
@@ -105,6 +112,7 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
       audit?.record(lifeEvent("stopped", settings));
       await Promise.all([audit?.stop(), tracing?.stop()]);
       log.info({}, "kms-pkcs11 stopped");
+      await watchers.output.close(LOG_CLOSE_MS);
     },
   };
 }
