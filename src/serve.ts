@@ -25,6 +25,7 @@ import type { RunningServer } from "./server/server.js";
 import type { RunningUnlock } from "./server/unlock.js";
 import { openTokens, startUnlocking, type OpenedTokens } from "./open-tokens.js";
 import { VERSION } from "./version.js";
+import { environmentWithoutWatchdog, startWatchdog } from "./observability/watchdog.js";
 
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
@@ -62,14 +63,14 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
     hsmCallDone: (operation, result, seconds) => metrics?.hsmCallDone(operation, result, seconds),
     hostEnded: (cause) => metrics?.hostEnded(cause),
   };
-  const hsm = openTokens(settings, observer, log, environmentWithoutTracing(env));
+  const hsm = openTokens(settings, observer, log, environmentWithoutWatchdog(environmentWithoutTracing(env)));
   // A token host takes as long to load its packages as the plugin does: both at once.
   for (const token of hsm.tokens) token.prepare();
   try {
     metrics = new (await import("./observability/metrics.js")).Metrics(VERSION);
     metrics.watchLog(output);
     const tracing = await startTracing(env, VERSION, log);
-    return await startAround(hsm, settings, { metrics, tracing, log, output });
+    return await startAround(hsm, settings, { metrics, tracing, log, output, env });
   } catch (error) {
     await Promise.all(hsm.tokens.map((token) => token.stop(0)));
     await output.close(LOG_CLOSE_MS);
@@ -77,7 +78,10 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
   }
 }
 
-type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log"> & { readonly output: LogOutput };
+type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log"> & {
+  readonly output: LogOutput;
+  readonly env: NodeJS.ProcessEnv;
+};
 
 async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watchers): Promise<Plugin> {
   const { metrics, tracing, log } = watchers;
@@ -99,10 +103,12 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
   audit?.record(lifeEvent("started", settings));
   for (const token of hsm.tokens) token.start();
   room.start();
+  const watchdog = startWatchdog(watchers.env, log);
   return {
     log,
     http,
     stop: async () => {
+      watchdog?.stop();
       for (const unlock of unlocks) unlock.stop();
       await server.stop(DRAIN_MS);
       room.stop();
