@@ -4,6 +4,7 @@
 // tracing.
 import type * as Api from "@opentelemetry/api";
 import type { Context, Tracer } from "@opentelemetry/api";
+import type { ExportResultCode } from "@opentelemetry/core";
 import type { SpanExporter } from "@opentelemetry/sdk-trace-base";
 import { KmsError } from "../errors.js";
 import type { HsmCall } from "../hsm/port.js";
@@ -67,7 +68,9 @@ async function exportTraces(version: string, log: Log): Promise<Tracing> {
     resource: resources
       .resourceFromAttributes({ "service.name": "kms-pkcs11", "service.version": version })
       .merge(resources.detectResources({ detectors: [resources.envDetector] })),
-    spanProcessors: [new sdk.BatchSpanProcessor(reportFailures(new OTLPTraceExporter(), log))],
+    spanProcessors: [
+      new sdk.BatchSpanProcessor(reportFailures(new OTLPTraceExporter(), core.ExportResultCode.SUCCESS, log)),
+    ],
   });
   const propagator = new core.W3CTraceContextPropagator();
   const getter = { keys: () => ["traceparent"], get: (carrier: TracedRequest) => carrier.traceparent };
@@ -105,12 +108,12 @@ async function exportTraces(version: string, log: Log): Promise<Tracing> {
 }
 
 /** Logs why an export fails, once for each reason, and when exports succeed again. */
-function reportFailures(exporter: SpanExporter, log: Log): SpanExporter {
+function reportFailures(exporter: SpanExporter, success: ExportResultCode, log: Log): SpanExporter {
   let failing: string | undefined;
   return {
     export: (spans, done) => {
       exporter.export(spans, (result) => {
-        const reason = result.code === 0 ? undefined : (result.error?.message ?? "unknown error");
+        const reason = result.code === success ? undefined : (result.error?.message ?? "unknown error");
         if (reason === undefined && failing !== undefined) log.info({}, "traces are exported again");
         else if (reason !== failing) log.warn({ reason }, "traces cannot be exported");
         failing = reason;
