@@ -10,7 +10,6 @@ import type { AuditEvent } from "./observability/audit-line.js";
 import { AuditLog } from "./observability/audit-log.js";
 import { RequestAudit } from "./observability/audit-requests.js";
 import { startHttp, type HttpContent, type RunningHttp } from "./observability/http.js";
-import { LogOutput, openSink } from "./observability/log-output.js";
 import { createLogger } from "./observability/logger.js";
 import type { Metrics } from "./observability/metrics.js";
 import { ProcessUsage } from "./observability/process-usage.js";
@@ -18,19 +17,16 @@ import { RequestLog } from "./observability/request-log.js";
 import { environmentWithoutTracing, startTracing, type Tracing } from "./observability/tracing.js";
 import type { SchedulePolicy } from "./provider/generations.js";
 import { ProviderRoom, type ProviderOptions } from "./provider/room.js";
-import { FilePublishedMemory, NO_PUBLISHED_MEMORY } from "./provider/published-memory.js";
+import { FilePublishedMemory, NO_PUBLISHED_MEMORY, readOnly } from "./provider/published-memory.js";
 import type { CacheObserver } from "./provider/unwrap-cache.js";
 import type { FinishedRequest } from "./server/kms-service.js";
 import type { RunningServer } from "./server/server.js";
 import type { RunningUnlock } from "./server/unlock.js";
 import { openTokens, startUnlocking, type OpenedTokens } from "./open-tokens.js";
 import { VERSION } from "./version.js";
-import { environmentWithoutWatchdog, startWatchdog } from "./observability/watchdog.js";
 
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
-/** For log lines that still wait for their reader. */
-const LOG_CLOSE_MS = 500;
 
 /** How the names on the token are read, from the settings. */
 export function schedulePolicy(settings: Settings): SchedulePolicy {
@@ -51,8 +47,7 @@ export interface Plugin {
  * @throws KmsError SOCKET_UNUSABLE when the socket or the HTTP port cannot be had
  */
 export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): Promise<Plugin> {
-  const output = new LogOutput(openSink(process.stdout.fd));
-  const log = createLogger(settings.logLevel, output);
+  const log = createLogger(settings.logLevel);
   log.info(
     { version: VERSION, node: process.version, settings: effectiveSettings(settings) },
     "kms-pkcs11 starts",
@@ -63,25 +58,19 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
     hsmCallDone: (operation, result, seconds) => metrics?.hsmCallDone(operation, result, seconds),
     hostEnded: (cause) => metrics?.hostEnded(cause),
   };
-  const hsm = openTokens(settings, observer, log, environmentWithoutWatchdog(environmentWithoutTracing(env)));
+  const hsm = openTokens(settings, observer, log, environmentWithoutTracing(env));
   // A token host takes as long to load its packages as the plugin does: both at once.
   for (const token of hsm.tokens) token.prepare();
   try {
     metrics = new (await import("./observability/metrics.js")).Metrics(VERSION);
-    metrics.watchLog(output);
-    const tracing = await startTracing(env, VERSION, log);
-    return await startAround(hsm, settings, { metrics, tracing, log, output, env });
+    return await startAround(hsm, settings, { metrics, tracing: await startTracing(env, VERSION, log), log });
   } catch (error) {
     await Promise.all(hsm.tokens.map((token) => token.stop(0)));
-    await output.close(LOG_CLOSE_MS);
     throw error;
   }
 }
 
-type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log"> & {
-  readonly output: LogOutput;
-  readonly env: NodeJS.ProcessEnv;
-};
+type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log">;
 
 async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watchers): Promise<Plugin> {
   const { metrics, tracing, log } = watchers;
@@ -103,12 +92,10 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
   audit?.record(lifeEvent("started", settings));
   for (const token of hsm.tokens) token.start();
   room.start();
-  const watchdog = startWatchdog(watchers.env, log);
   return {
     log,
     http,
     stop: async () => {
-      watchdog?.stop();
       for (const unlock of unlocks) unlock.stop();
       await server.stop(DRAIN_MS);
       room.stop();
@@ -118,7 +105,6 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
       audit?.record(lifeEvent("stopped", settings));
       await Promise.all([audit?.stop(), tracing?.stop()]);
       log.info({}, "kms-pkcs11 stopped");
-      await watchers.output.close(LOG_CLOSE_MS);
     },
   };
 }
@@ -171,7 +157,8 @@ const UNOBSERVED = { cacheHit: () => undefined, cacheMiss: () => undefined, cach
 
 /** The provider for the length of one command: it is asked, and does nothing by itself. */
 export function openProvider(settings: Settings, hsm: Hsm, log: Log): ProviderRoom {
-  return new ProviderRoom({ ...providerOptions(settings, hsm, UNOBSERVED, log), readsOnce: true });
+  const options = providerOptions(settings, hsm, UNOBSERVED, log);
+  return new ProviderRoom({ ...options, memory: readOnly(options.memory), readsOnce: true });
 }
 
 function providerOptions(settings: Settings, hsm: Hsm, observer: CacheObserver, log: Log): ProviderOptions {
@@ -187,7 +174,7 @@ function providerOptions(settings: Settings, hsm: Hsm, observer: CacheObserver, 
     policy: schedulePolicy(settings),
     outage: { gracePeriodMs: health.outageGracePeriodMs, onHsmLoss: health.onHsmLoss },
     cache: { ...cache, observer },
-    memory: stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(stateDir, log),
+    memory: stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(stateDir),
     log,
   };
 }
@@ -212,7 +199,7 @@ function watchWith(metrics: Metrics, room: ProviderRoom, { port, tokens }: Opene
 function httpContent(room: ProviderRoom, metrics: Metrics): HttpContent {
   return {
     readiness: () => room.readiness(),
-    keys: () => room.keyring(),
+    keys: (refresh) => room.keyring(refresh),
     metrics: () => metrics.text(),
     metricsType: metrics.contentType,
   };

@@ -12,7 +12,8 @@ export interface Readiness {
 
 export interface HttpContent {
   readonly readiness: () => Readiness;
-  readonly keys: () => unknown;
+  /** @param refresh whether the caller asks for a new reading of the token, which may not come more often than now and then */
+  readonly keys: (refresh: boolean) => unknown;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
 }
@@ -95,7 +96,8 @@ async function answer(
     send(response, 405, "text/plain", "only GET\n");
     return;
   }
-  switch ((request.url ?? "").split("?", 1)[0]) {
+  const [path, query] = (request.url ?? "").split("?", 2);
+  switch (path) {
     case "/livez":
       send(response, 200, "text/plain", "ok\n");
       return;
@@ -109,7 +111,12 @@ async function answer(
       send(response, 200, content.metricsType, await content.metrics());
       return;
     case "/keys":
-      send(response, 200, "application/json", JSON.stringify(content.keys(), null, 2) + "\n");
+      send(
+        response,
+        200,
+        "application/json",
+        JSON.stringify(content.keys(query === "refresh"), null, 2) + "\n",
+      );
       return;
     default:
       send(response, 404, "text/plain", "one of /livez /readyz /healthz /metrics /keys\n");

@@ -176,14 +176,6 @@ export class Metrics {
     );
   }
 
-  watchLog(log: { readonly dropped: number }): void {
-    this.#readCounter(
-      "kms_pkcs11_log_dropped_total",
-      "Log lines that were dropped because standard output was not read.",
-      () => log.dropped,
-    );
-  }
-
   requestDone(operation: string, code: string, seconds: number): void {
     const counted = this.#counted.get(operation, code);
     counted.count.inc();
@@ -255,7 +247,7 @@ export class Metrics {
   #keyGauges(keys: () => readonly KeyMetric[]): void {
     new Gauge({
       name: "kms_pkcs11_key_info",
-      help: "Always 1 for each generation of the KEK; its labels tell its state.",
+      help: "Always 1 for each generation of the KEK; state is standby, due (waits for a Status call), active (Status names it) or retired.",
       labelNames: ["key_id_hash", "state"],
       registers: [this.#registry],
       collect() {

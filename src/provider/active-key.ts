@@ -17,7 +17,7 @@ export interface Published {
 
 export interface PublishedMemory {
   load(): Published | undefined;
-  /** Must not throw: a disk that is full stops nothing. */
+  /** @throws Error when it cannot be kept */
   save(published: Published): void;
 }
 
@@ -38,6 +38,8 @@ export class ActiveKey {
   readonly #options: ActiveKeyOptions;
   #published: Generation | undefined;
   #heldBack: KmsError | undefined;
+  /** Why a generation that may be used is not published. */
+  #unrecorded: KmsError | undefined;
   #clockWarned = false;
 
   constructor(options: ActiveKeyOptions) {
@@ -51,7 +53,23 @@ export class ActiveKey {
 
   /** Why a generation that is due is not used; undefined when none is held back. */
   get heldBack(): KmsError | undefined {
-    return this.#heldBack;
+    return this.#unrecorded ?? this.#heldBack;
+  }
+
+  /** The generation published last, if only before a restart: API servers go on with it until they ask again. */
+  get lastPublished(): Generation | undefined {
+    return this.#published ?? this.#remembered();
+  }
+
+  /** The generation that the next Status will publish in place of the last one; undefined when none waits for that. */
+  get due(): Generation | undefined {
+    const next = this.current;
+    return next?.record.keyId === this.lastPublished?.record.keyId ? undefined : next;
+  }
+
+  #remembered(): Generation | undefined {
+    const last = this.#options.memory.load();
+    return last && findByKeyId(this.#options.keyring.schedule, last.keyId);
   }
 
   /**
@@ -149,18 +167,42 @@ export class ActiveKey {
     );
   }
 
+  /**
+   * A use that the node may forget would one day count as none: a switch that cannot be recorded is not made, while
+   * there is an earlier KEK to go on with.
+   */
   #publish(generation: Generation): Generation {
-    const before = this.#published?.record.keyId;
-    this.#published = generation;
-    if (before !== generation.record.keyId) {
-      const { keyId, label } = generation.record;
-      this.#options.memory.save({
-        keyId,
-        activation: Number.isFinite(generation.activation) ? generation.activation : null,
-      });
-      this.#options.log.info({ keyId, label, before }, "active KEK");
+    const before = this.lastPublished;
+    const { keyId, label } = generation.record;
+    if (this.#published?.record.keyId === keyId) this.#unrecorded = undefined;
+    else {
+      try {
+        this.#options.memory.save({
+          keyId,
+          activation: Number.isFinite(generation.activation) ? generation.activation : null,
+        });
+        this.#unrecorded = undefined;
+      } catch (error) {
+        const kept = this.#withoutRecord(generation, before, error);
+        if (kept !== generation) return kept;
+      }
+      this.#options.log.info({ keyId, label, before: this.#published?.record.keyId }, "active KEK");
     }
+    this.#published = generation;
     return generation;
+  }
+
+  /** Returns the generation to publish when the state directory cannot be written. */
+  #withoutRecord(wanted: Generation, before: Generation | undefined, error: unknown): Generation {
+    const { keyId } = wanted.record;
+    const reason = (error as NodeJS.ErrnoException).code ?? "it cannot be written";
+    const text = `KEK ${keyId} is due but not activated: the state directory cannot record it (${reason})`;
+    if (this.#unrecorded?.message !== text) this.#options.log.warn({ keyId, err: error }, text);
+    if (before === undefined || before.record.keyId === keyId || !isProven(this.#options.prover, before))
+      return wanted;
+    this.#unrecorded = new KmsError("KEY_UNSUITABLE", text, error);
+    this.#published = before;
+    return before;
   }
 }
 

@@ -1,15 +1,19 @@
 // What the plugin tells of its keyring at /keys and in its metrics: public facts of each generation, in the
 // words of the design. Other nodes and the rotation commands compare these.
-import { stateOf, type GenerationState } from "./generations.js";
+import { stateOf, type Generation, type GenerationState } from "./generations.js";
 import type { ActiveKey } from "./active-key.js";
+import type { KeyMemory } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
 import type { Prover } from "./prover.js";
+
+/** `active`: published, so that Status names it and Encrypt uses it. `due`: active from the next Status call on. */
+export type NodeKeyState = GenerationState | "due";
 
 export interface KeyReport {
   readonly keyId: string;
   readonly label: string;
   readonly ckaId: string;
-  readonly state: GenerationState;
+  readonly state: NodeKeyState;
   /** ISO 8601; null for a key without an instant in its label. */
   readonly activation: string | null;
   readonly kind: string;
@@ -20,36 +24,69 @@ export interface KeyReport {
   readonly remarks: readonly string[];
 }
 
+/** When this node's plugin last answered under a key_id, at the latest. ISO 8601; null for never. */
+export interface AnswerReport {
+  readonly keyId: string;
+  readonly statusAt: string | null;
+  readonly encryptAt: string | null;
+}
+
 export interface KeyringReport {
   /** This node's wall clock, ISO 8601: rotation depends on it. */
   readonly now: string;
-  /** What the next Status answers with; null while there is none. */
-  readonly activeKeyId: string | null;
-  /** What the last Status answered with, and Encrypt uses. */
+  /** What the last Status answered with, and Encrypt uses; before the first one, what it was before the restart. */
   readonly publishedKeyId: string | null;
-  /** Why a KEK that is due is not used; null when none is held back. */
+  /** The same, by the name that earlier releases read. */
+  readonly activeKeyId: string | null;
+  /** The KEK that waits for a Status call to be published; null when there is none. */
+  readonly dueKeyId: string | null;
+  /** Why a KEK whose instant has come is not used; null when none is held back. */
   readonly heldBack: string | null;
-  readonly keys: readonly KeyReport[];
+  /** When the last reading of the token began that succeeded. */
+  readonly readAt: string | null;
+  /** Since when this node remembers under which key_ids it answered. */
+  readonly remembersSince: string;
+  readonly answered: readonly AnswerReport[];
+  readonly keys: readonly (KeyReport & {
+    /** Whether the key came to the token after the memory began, as far as this node has seen. */
+    readonly cameLater: boolean;
+  })[];
 }
 
-export function reportKeyring(
-  keyring: Keyring,
-  prover: Prover,
-  active: ActiveKey,
-  now: number,
-): KeyringReport {
+export interface KeyringParts {
+  readonly keyring: Keyring;
+  readonly prover: Prover;
+  readonly active: ActiveKey;
+  readonly memory: KeyMemory;
+}
+
+/** Returns what /keys answers. @param now ms since the epoch */
+export function reportKeyring(parts: KeyringParts, now: number): KeyringReport {
+  const { keyring, active, memory } = parts;
+  const published = active.lastPublished?.record.keyId ?? null;
   return {
-    now: new Date(now).toISOString(),
-    activeKeyId: active.current?.record.keyId ?? null,
-    publishedKeyId: active.published?.record.keyId ?? null,
+    now: iso(now),
+    publishedKeyId: published,
+    activeKeyId: published,
+    dueKeyId: active.due?.record.keyId ?? null,
     heldBack: active.heldBack?.message ?? null,
-    keys: reportKeys(keyring, prover, active, now),
+    readAt: isoOrNull(keyring.readAt),
+    remembersSince: iso(memory.since),
+    answered: memory.answered().map(({ keyId, statusAt, encryptAt }) => ({
+      keyId,
+      statusAt: isoOrNull(statusAt),
+      encryptAt: isoOrNull(encryptAt),
+    })),
+    keys: reportKeys(parts, now).map((key) => ({ ...key, cameLater: memory.isOlderThan(key.keyId) })),
   };
 }
 
-/** The generations, latest first; the active one is what Status answers with. */
-export function reportKeys(keyring: Keyring, prover: Prover, active: ActiveKey, now: number): KeyReport[] {
-  const current = active.current;
+/** Returns the generations, latest first. @param now ms since the epoch */
+export function reportKeys(
+  { keyring, prover, active }: Pick<KeyringParts, "keyring" | "prover" | "active">,
+  now: number,
+): KeyReport[] {
+  const stateNow = nodeStates(active, now);
   return keyring.schedule.generations.map((generation) => {
     const { record, activation } = generation;
     const proof = prover.proofOf(record.keyId);
@@ -57,8 +94,8 @@ export function reportKeys(keyring: Keyring, prover: Prover, active: ActiveKey, 
       keyId: record.keyId,
       label: record.label,
       ckaId: record.ckaId,
-      state: stateOf(generation, current, now),
-      activation: Number.isFinite(activation) ? new Date(activation).toISOString() : null,
+      state: stateNow(generation),
+      activation: Number.isFinite(activation) ? iso(activation) : null,
       kind: record.kind,
       mechanism: proof.mechanism?.name ?? null,
       provenAt: proof.provenAt?.toISOString() ?? null,
@@ -66,4 +103,23 @@ export function reportKeys(keyring: Keyring, prover: Prover, active: ActiveKey, 
       remarks: [...record.unprotected, ...record.remarks],
     };
   });
+}
+
+function nodeStates(active: ActiveKey, now: number): (generation: Generation) => NodeKeyState {
+  const { due, lastPublished } = active;
+  return (generation) => {
+    const { keyId } = generation.record;
+    if (keyId === lastPublished?.record.keyId) return "active";
+    if (keyId === due?.record.keyId) return "due";
+    // One that fell due and was superseded before it was published never will be.
+    return stateOf(generation, due ?? lastPublished, now);
+  };
+}
+
+function iso(instant: number): string {
+  return new Date(instant).toISOString();
+}
+
+function isoOrNull(instant: number | null | undefined): string | null {
+  return instant === null || instant === undefined ? null : iso(instant);
 }

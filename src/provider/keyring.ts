@@ -29,6 +29,8 @@ export interface KeyringOptions {
   /** What is read once stays: a backup may name thousands of KEKs that are gone, which cost a reading each otherwise. */
   readonly readsOnce?: boolean;
   readonly policy: SchedulePolicy;
+  /** The key_id that Encrypt uses now. */
+  readonly inUse?: () => string | undefined;
   readonly log: Log;
   /** Called after every reading, with what has come and gone. */
   readonly onRead: (schedule: Schedule, gone: readonly Generation[]) => void;
@@ -51,6 +53,7 @@ export class Keyring {
   #tookMs = 0;
   #endedAt = -Infinity;
   readonly #absent = new AbsentKeyIds();
+  #readAt: number | undefined;
 
   constructor(options: KeyringOptions) {
     this.#options = options;
@@ -65,6 +68,11 @@ export class Keyring {
   /** Whether the token has been read at all since the start. */
   get hasRead(): boolean {
     return this.#hasRead;
+  }
+
+  /** When the last reading that succeeded began, by the wall clock in ms since the epoch. */
+  get readAt(): number | undefined {
+    return this.#readAt;
   }
 
   /** Why the last reading failed; undefined when it did not. */
@@ -146,10 +154,12 @@ export class Keyring {
 
   async #readOnce(): Promise<Schedule> {
     const beganAt = this.#now();
+    const readAt = Date.now();
     try {
       const read = await this.#readTwiceIfGone();
       this.#error = undefined;
       this.#absent.read(beganAt, (keyId) => findByKeyId(read, keyId) !== undefined);
+      this.#readAt = readAt;
       this.#take(read);
       return read;
     } catch (error) {
@@ -179,12 +189,18 @@ export class Keyring {
     this.#hasRead = true;
     for (const { record } of come)
       this.#options.log.info({ keyId: record.keyId, label: record.label }, "KEK found");
-    for (const { record } of gone)
-      this.#options.log.error({ keyId: record.keyId, label: record.label }, "KEK is gone from the token");
+    for (const generation of gone) this.#logGone(generation);
     for (const { record, reason } of newlyRefused) {
       this.#options.log.warn({ keyId: record.keyId, label: record.label, reason }, "key refused");
     }
     this.#options.onRead(read, gone);
+  }
+
+  /** A KEK that nothing is encrypted under has most likely been destroyed on purpose. */
+  #logGone({ record: { keyId, label } }: Generation): void {
+    const { inUse, log } = this.#options;
+    if (inUse?.() === keyId) log.error({ keyId, label }, "the active KEK is gone from the token");
+    else log.warn({ keyId, label }, "a KEK that is not active is no longer on the token");
   }
 }
 

@@ -6,6 +6,7 @@ import type { ActiveKey } from "./active-key.js";
 import { parseEnvelope } from "./envelope.js";
 import type { Generation } from "./generations.js";
 import type { KekCalls } from "./kek-calls.js";
+import type { KeyMemory } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
 import {
   MAX_ANNOTATION_BYTES,
@@ -32,6 +33,7 @@ export interface ProviderParts {
   readonly keyring: Keyring;
   readonly prover: Prover;
   readonly active: ActiveKey;
+  readonly memory: KeyMemory;
   readonly outage: Outage;
   readonly cache: UnwrapCache;
   readonly localKeks: LocalKeks;
@@ -45,7 +47,9 @@ export class Provider implements KmsProvider {
   }
 
   status(): StatusAnswer {
-    return this.#answer(() => this.#parts.active.advance());
+    const answer = this.#answer(() => this.#parts.active.advance());
+    this.#parts.memory.statusAnswered(answer.keyId);
+    return answer;
   }
 
   /** What Status would answer, without publishing it. @throws KmsError likewise */
@@ -88,7 +92,9 @@ export class Provider implements KmsProvider {
       if (keyId === undefined) throw new KmsError("HSM_UNAVAILABLE", "no KEK is active yet");
       const answer = await this.#encryptUnder(keyId, plaintext, context);
       // Where a Status answer has switched meanwhile, this answer would no longer agree with it.
-      if (active.published?.record.keyId === keyId) return answer;
+      if (active.published?.record.keyId !== keyId) continue;
+      this.#parts.memory.encryptAnswered(keyId);
+      return answer;
     }
   }
 

@@ -3,9 +3,16 @@ import { KmsError } from "../errors.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
-import { ActiveKey, type PublishedMemory } from "./active-key.js";
-import type { Generation, SchedulePolicy } from "./generations.js";
-import { reportKeyring, reportKeys, type KeyReport, type KeyringReport } from "./key-report.js";
+import { ActiveKey } from "./active-key.js";
+import type { Generation, Schedule, SchedulePolicy } from "./generations.js";
+import {
+  reportKeyring,
+  reportKeys,
+  type KeyReport,
+  type KeyringParts,
+  type KeyringReport,
+} from "./key-report.js";
+import { KeyMemory, type KeyMemoryStore } from "./key-memory.js";
 import { Keyring } from "./keyring.js";
 import { KekCalls } from "./kek-calls.js";
 import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
@@ -29,7 +36,7 @@ export interface ProviderOptions {
   readonly outage: OutagePolicy;
   readonly cache: UnwrapCacheOptions;
   readonly localKek: LocalKekPolicy;
-  readonly memory: PublishedMemory;
+  readonly memory: KeyMemoryStore;
   readonly log: Log;
 }
 
@@ -48,11 +55,15 @@ export class ProviderRoom {
   readonly #keyring: Keyring;
   readonly #prover: Prover;
   readonly #active: ActiveKey;
+  readonly #memory: KeyMemory;
   readonly #watch: Watch;
 
   constructor(options: ProviderOptions) {
-    const { hsm, mode, policy, memory, log } = options;
+    const { hsm, mode, policy, log } = options;
     this.#mode = mode;
+    const clocks = { now: () => Date.now(), uptime: () => performance.now() };
+    const memory = new KeyMemory({ store: options.memory, log, ...clocks });
+    this.#memory = memory;
     this.cache = new UnwrapCache(options.cache);
     this.#prover = new Prover(hsm, options.mechanism, log);
     const onHsmTrouble = (): void => {
@@ -65,8 +76,10 @@ export class ProviderRoom {
       requestTimeoutMs: options.requestTimeoutMs,
       readsOnce: options.readsOnce ?? false,
       policy,
+      inUse: () => this.#active.published?.record.keyId,
       log,
       onRead: (schedule, gone) => {
+        memory.keysRead(() => namesOf(schedule));
         for (const { record } of gone)
           for (const name of [record.keyId, ...record.aliases]) this.#forget(name);
         // A KEK that a request for an unknown key_id has brought up is proven now, not at the next interval.
@@ -99,6 +112,7 @@ export class ProviderRoom {
       keyring: this.#keyring,
       prover: this.#prover,
       active: this.#active,
+      memory,
       outage: this.outage,
       cache: this.cache,
       localKeks: this.localKeks,
@@ -112,17 +126,28 @@ export class ProviderRoom {
   /** Stops the background work and wipes what was kept. */
   stop(): void {
     this.#watch.stop();
+    this.#memory.close();
     this.cache.clear();
     this.localKeks.clear();
   }
 
-  /** What /keys answers. */
-  keyring(): KeyringReport {
-    return reportKeyring(this.#keyring, this.#prover, this.#active, Date.now());
+  /** What /keys answers. @param refresh whether the token is to be read soon, as far as that is not asked too often */
+  keyring(refresh = false): KeyringReport {
+    if (refresh) this.#watch.refresh();
+    return reportKeyring(this.#parts(), Date.now());
   }
 
   keys(): KeyReport[] {
-    return reportKeys(this.#keyring, this.#prover, this.#active, Date.now());
+    return reportKeys(this.#parts(), Date.now());
+  }
+
+  #parts(): KeyringParts {
+    return {
+      keyring: this.#keyring,
+      prover: this.#prover,
+      active: this.#active,
+      memory: this.#memory,
+    };
   }
 
   /** Unready as soon as the HSM is away or a KEK fails, whatever Status still answers. */
@@ -153,4 +178,9 @@ export class ProviderRoom {
     // Ahead of the first Encrypt, which may then come while the HSM is away; a failure shows at the next proof.
     await this.localKeks.prepare(current.record.keyId).catch(() => undefined);
   }
+}
+
+/** Every key_id by which stored objects may name a key on the token, of refused ones too. */
+function namesOf({ generations, refused }: Schedule): string[] {
+  return [...generations, ...refused].flatMap(({ record }) => [record.keyId, ...record.aliases]);
 }

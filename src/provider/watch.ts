@@ -23,11 +23,16 @@ export interface WatchOptions {
 const TROUBLED_INTERVAL_MS = 1_000;
 /** Trouble that requests report is looked into this often at most, in ms. */
 const NUDGE_MS = 200;
+/** Rounds that are asked for from outside leave the token alone for this long, in ms, and for this many times their length. */
+const REFRESH_MS = 3_000;
+const REFRESH_SHARE = 5;
 
 export class Watch {
   readonly #options: WatchOptions;
   #stopped = false;
   #lastRoundAt = -Infinity;
+  #lastRoundMs = 0;
+  #isRunning = false;
   #checkedAt: number | undefined;
   #wake: (() => void) | undefined;
   /** Trouble was reported while nobody was waiting for it, or too soon after the last round. */
@@ -57,6 +62,8 @@ export class Watch {
   async round(): Promise<boolean> {
     const { keyring, prover, outage, inUse, onRound } = this.#options;
     const beganAt = this.#options.now();
+    const startedAt = performance.now();
+    this.#isRunning = true;
     let well: boolean;
     try {
       const schedule = await keyring.read();
@@ -72,6 +79,8 @@ export class Watch {
       outage.begin(KmsError.from(error));
     }
     this.#lastRoundAt = performance.now();
+    this.#lastRoundMs = this.#lastRoundAt - startedAt;
+    this.#isRunning = false;
     await onRound();
     return well;
   }
@@ -82,6 +91,12 @@ export class Watch {
     const waitMs = this.#lastRoundAt + NUDGE_MS - performance.now();
     if (waitMs <= 0) this.#wake?.();
     else if (this.#wake !== undefined) this.#wakeAfter(waitMs);
+  }
+
+  /** Asks for a round on behalf of anybody: whoever asks and however often, the token is read rarely for it. */
+  refresh(): void {
+    const idleMs = performance.now() - this.#lastRoundAt;
+    if (!this.#isRunning && idleMs >= Math.max(REFRESH_MS, REFRESH_SHARE * this.#lastRoundMs)) this.nudge();
   }
 
   stop(): void {

@@ -13,7 +13,7 @@ let http: RunningHttp;
 beforeAll(async () => {
   const content = {
     readiness: () => readiness,
-    keys: () => ({ activeKeyId: "k", keys: [] }),
+    keys: (refresh: boolean) => ({ activeKeyId: "k", keys: [], ...(refresh && { refresh }) }),
     metrics: () => Promise.resolve("a_metric 1\n"),
     metricsType: "text/plain; version=0.0.4",
   };
@@ -51,6 +51,7 @@ describe("the HTTP endpoints", () => {
     const keys = await get("/keys");
     expect(keys).toMatchObject({ status: 200, type: "application/json" });
     expect(JSON.parse(keys.body)).toEqual({ activeKeyId: "k", keys: [] });
+    expect((await get("/keys?refresh")).body).toContain('"refresh": true');
     expect(await get("/")).toMatchObject({ status: 404 });
   });
 

@@ -1,7 +1,8 @@
 import { beforeEach, describe, expect, it } from "vitest";
 
 import { ActiveKey, type Published } from "../../src/provider/active-key.js";
-import { reportKeyring, reportKeys } from "../../src/provider/key-report.js";
+import { KeyMemory } from "../../src/provider/key-memory.js";
+import { reportKeyring, reportKeys, type KeyringReport } from "../../src/provider/key-report.js";
 import { labelOf } from "../../src/provider/instant.js";
 import { Keyring } from "../../src/provider/keyring.js";
 import { Prover } from "../../src/provider/prover.js";
@@ -17,6 +18,7 @@ let now: number;
 let away: boolean;
 let checkedAt: number | undefined;
 let saved: Published | undefined;
+let full: boolean;
 let keyring: Keyring;
 let prover: Prover;
 let active: ActiveKey;
@@ -26,7 +28,13 @@ function build(): void {
   const policy = { objectName: "kms-kek", allowUnprotected: [] };
   keyring = new Keyring({ hsm, requestTimeoutMs: 2_000, policy, log: SILENT, onRead: () => undefined });
   prover = new Prover(hsm, "auto", SILENT);
-  const memory = { load: () => saved, save: (published: Published) => (saved = published) };
+  const memory = {
+    load: () => saved,
+    save: (published: Published) => {
+      if (full) throw Object.assign(new Error("no space"), { code: "ENOSPC" });
+      saved = published;
+    },
+  };
   warnings = [];
   const log = { ...SILENT, warn: (_fields: object, text: string) => void warnings.push(text) };
   const clocks = { now: () => now, checkedAt: () => checkedAt };
@@ -44,9 +52,18 @@ beforeEach(async () => {
   away = false;
   checkedAt = undefined;
   saved = undefined;
+  full = false;
   build();
   await readAndProve();
 });
+
+const states = (): string[] => reportKeys({ keyring, prover, active }, now).map(({ state }) => state);
+const report = (): KeyringReport => {
+  const clocks = { now: () => now, uptime: () => now };
+  const store = { load: () => undefined, save: () => undefined };
+  const memory = new KeyMemory({ store, log: SILENT, ...clocks });
+  return reportKeyring({ keyring, prover, active, memory }, now);
+};
 
 describe("the active KEK", () => {
   it("switches at its instant, and only when it is asked to", () => {
@@ -66,7 +83,53 @@ describe("the active KEK", () => {
     await readAndProve();
     expect(active.advance().record.keyId).toBe("k10");
     expect(warnings).toEqual([expect.stringContaining("clock is behind")]);
-    expect(reportKeys(keyring, prover, active, now).map(({ state }) => state)).toEqual(["active", "retired"]);
+    expect(states()).toEqual(["active", "retired"]);
+  });
+
+  it("is the one published, and not the one that is due and waits for a Status call, after a restart too", async () => {
+    expect([states(), report()]).toMatchObject([
+      ["standby", "due"],
+      { publishedKeyId: null, activeKeyId: null, dueKeyId: "k1" },
+    ]);
+    active.advance();
+    expect([states(), report().dueKeyId]).toEqual([["standby", "active"], null]);
+    for (const restart of [() => undefined, build]) {
+      restart();
+      await readAndProve();
+      now = at(10);
+      expect([states(), report()]).toMatchObject([
+        ["due", "active"],
+        { publishedKeyId: "k1", activeKeyId: "k1", dueKeyId: "k10", heldBack: null },
+      ]);
+    }
+    active.advance();
+    expect([states(), report()]).toMatchObject([
+      ["active", "retired"],
+      { publishedKeyId: "k10", activeKeyId: "k10", dueKeyId: null },
+    ]);
+  });
+
+  it("does not change while that cannot be recorded, unless there is none to go on with", async () => {
+    full = true;
+    expect(active.advance().record.keyId).toBe("k1");
+    full = false;
+    build();
+    await readAndProve();
+    active.advance();
+    [full, now] = [true, at(10)];
+    for (const restart of [() => undefined, build]) {
+      restart();
+      await readAndProve();
+      expect(active.advance().record.keyId).toBe("k1");
+      expect(active.heldBack?.message).toMatch(/k10 is due but not activated: .*cannot record it \(ENOSPC\)/);
+      expect(report()).toMatchObject({
+        publishedKeyId: "k1",
+        heldBack: expect.stringContaining("k10") as string,
+      });
+    }
+    full = false;
+    expect(active.advance().record.keyId).toBe("k10");
+    expect(active.heldBack).toBeUndefined();
   });
 
   it("stays with the later KEK after a restart with the clock behind", async () => {
@@ -118,7 +181,7 @@ describe("the active KEK", () => {
     now = at(20);
     expect(active.advance().record.keyId).toBe("k1");
     expect(active.heldBack?.message).toMatch(/k20.*not activated.*broken/);
-    expect(reportKeyring(keyring, prover, active, now)).toMatchObject({
+    expect(report()).toMatchObject({
       activeKeyId: "k1",
       publishedKeyId: "k1",
       heldBack: expect.stringContaining("k20") as string,

@@ -99,6 +99,23 @@ describe("the keyring", () => {
     expect(gone).toEqual(["a"]);
   });
 
+  it("reports the loss of the active KEK as an error, and that of another one neutrally", async () => {
+    const lines: string[] = [];
+    const line = (level: string) => (fields: object, text: string) => {
+      if (/token/.test(text)) lines.push(`${level} ${JSON.stringify(fields)}: ${text}`);
+    };
+    const log = { ...SILENT, warn: line("warn"), error: line("error") };
+    hsm.records = [kekRecord("kms-kek@20261121T100000Z", "b"), kekRecord("kms-kek", "a")];
+    const watched = new Keyring({ ...OPTIONS, hsm, log, inUse: () => "a", onRead: () => undefined });
+    await watched.read();
+    hsm.records = [];
+    await watched.read();
+    expect(lines).toEqual([
+      expect.stringMatching(/^warn .*"b".*: a KEK that is not active is no longer on the token$/),
+      expect.stringMatching(/^error .*"a".*: the active KEK is gone from the token$/),
+    ]);
+  });
+
   it("shows a client's key_id in an error without its control characters, and not at any length", async () => {
     const error = await keyring.find(`\u0000\n${"x".repeat(900)}`).catch((thrown: unknown) => thrown);
     expect((error as Error).message).toMatch(/"\?\?x+\.\.\."/);

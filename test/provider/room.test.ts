@@ -69,6 +69,20 @@ afterEach(() => {
   room.stop();
 });
 
+it("tells when it last answered Status and Encrypt under each KEK", async () => {
+  start();
+  await waitFor(() => room.keyring().dueKeyId === "new", { timeoutMs: 5_000, intervalMs: 5 });
+  expect(room.keyring()).toMatchObject({ publishedKeyId: null, answered: [] });
+  expect(room.keys()).toMatchObject([{ state: "due" }, { state: "retired" }]);
+  await isOk();
+  expect(room.keyring().answered).toMatchObject([{ keyId: "new", encryptAt: null }]);
+  await room.provider.encrypt(SEED, context());
+  expect(room.keyring().answered).toEqual([
+    { keyId: "new", statusAt: expect.any(String) as string, encryptAt: expect.any(String) as string },
+  ]);
+  expect(room.keys()).toMatchObject([{ state: "active" }, { state: "retired" }]);
+});
+
 it("a KEK in use that begins to encrypt to garbage is found by the next proof, and taken up again when it is right", async () => {
   start(OFTEN);
   await isOk();
@@ -133,6 +147,20 @@ describe("a KEK that is gone from the token", () => {
       expect([room.cache.size, room.localKeks.uses]).toEqual([0, 0]);
     },
   );
+});
+
+describe("a reading that somebody outside asks for", () => {
+  it("comes soon and only now and then, however often it is asked for", async () => {
+    start();
+    await isOk();
+    const before = hsm.readings;
+    const firstRead = room.keyring().readAt;
+    for (let asked = 0; asked < 1_000; asked++) room.keyring(true);
+    expect(hsm.readings).toBe(before);
+    await waitFor(() => room.keyring(true).readAt !== firstRead, { timeoutMs: 20_000, intervalMs: 5 });
+    for (let asked = 0; asked < 1_000; asked++) room.keyring(true);
+    expect(hsm.readings).toBe(before + 1);
+  });
 });
 
 describe("an HSM", () => {

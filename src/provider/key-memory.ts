@@ -1,0 +1,203 @@
+// What this node remembers of its own answers: the key_id that it published last, when its Status and Encrypt last
+// answered under each key_id, and since when it remembers. Destroying a KEK rests on it, so it claims too little rather
+// than too much: times of an earlier process count as late as they can have been, a clock that is put forward moves
+// the beginning along, and whatever the token held when the memory began is older than the memory.
+import { z } from "zod";
+import type { Log } from "../log.js";
+import type { Published, PublishedMemory } from "./active-key.js";
+
+/** Where a memory outlives the process. */
+export interface KeyMemoryStore {
+  /** Returns what was saved last; undefined where there is nothing or nothing that can be read. */
+  load(): unknown;
+  /** @throws Error when it cannot be kept */
+  save(document: object): void;
+}
+
+/** When a node's plugin last answered under a key_id, at the latest: ms since the epoch by its clock as it is now. */
+export interface Answered {
+  readonly keyId: string;
+  readonly statusAt: number | null;
+  readonly encryptAt: number | null;
+}
+
+const instant = z.number().nullable();
+const published = z.object({ keyId: z.string(), activation: instant });
+/** Version 1. What an earlier release wrote has the published key_id alone, and no version. */
+const document = z.object({
+  version: z.literal(1),
+  since: z.number(),
+  atBeginning: z.array(z.string()).nullable(),
+  answered: z.array(z.object({ keyId: z.string(), statusAt: instant, encryptAt: instant })),
+});
+
+/** Steps of the clock below this, in ms, are its own correction. */
+const STEP_MS = 1_000;
+/** Beyond this many key_ids the one whose last answer is longest ago is forgotten. */
+const MOST_KEY_IDS = 256;
+
+export interface KeyMemoryOptions {
+  readonly store: KeyMemoryStore;
+  readonly log: Log;
+  /** Wall clock, ms since the epoch. */
+  readonly now: () => number;
+  /** Of a clock that nobody sets, in ms. */
+  readonly uptime: () => number;
+}
+
+/** Times are kept by the clock that nobody sets. */
+interface Times {
+  statusAt: number | null;
+  encryptAt: number | null;
+}
+
+export class KeyMemory implements PublishedMemory {
+  readonly #options: KeyMemoryOptions;
+  #published: Published | undefined;
+  readonly #answered = new Map<string, Times>();
+  #since: number;
+  #atBeginning: ReadonlySet<string> | undefined;
+  /** Wall clock minus the clock that nobody sets, as last seen. */
+  #offset: number;
+
+  constructor(options: KeyMemoryOptions) {
+    this.#options = options;
+    this.#since = options.now();
+    this.#offset = options.now() - options.uptime();
+    const saved = options.store.load();
+    this.#published = published.safeParse(saved).data;
+    const known = document.safeParse(saved).data;
+    if (known !== undefined) this.#recall(known);
+  }
+
+  /** Since when every answer is remembered, in ms since the epoch by this node's clock. */
+  get since(): number {
+    this.#watchClock();
+    return this.#since;
+  }
+
+  /** Whether a key_id was not yet on the token when the memory began. */
+  isOlderThan(keyId: string): boolean {
+    return this.#atBeginning?.has(keyId) === false;
+  }
+
+  answered(): Answered[] {
+    this.#watchClock();
+    return [...this.#answered].map(([keyId, { statusAt, encryptAt }]) => ({
+      keyId,
+      statusAt: this.#wall(statusAt),
+      encryptAt: this.#wall(encryptAt),
+    }));
+  }
+
+  load(): Published | undefined {
+    return this.#published;
+  }
+
+  /** Remembers a key_id that is about to be published. @throws Error when it cannot be kept; nothing is changed then */
+  save(next: Published): void {
+    const before = { published: this.#published, times: this.#answered.get(next.keyId) };
+    this.#published = next;
+    this.#note(next.keyId, "statusAt");
+    try {
+      this.#store();
+    } catch (error) {
+      this.#published = before.published;
+      if (before.times === undefined) this.#answered.delete(next.keyId);
+      throw error;
+    }
+  }
+
+  statusAnswered(keyId: string): void {
+    this.#watchClock();
+    this.#note(keyId, "statusAt");
+  }
+
+  encryptAnswered(keyId: string): void {
+    this.#note(keyId, "encryptAt");
+  }
+
+  /** The key_ids on the token, after each reading: those of the first one are older than a memory that has just begun. */
+  keysRead(keyIds: () => readonly string[]): void {
+    this.#watchClock();
+    if (this.#atBeginning !== undefined) return;
+    this.#atBeginning = new Set(keyIds());
+    this.#tryToStore();
+  }
+
+  /** Keeps the times of the last answers. */
+  close(): void {
+    this.#tryToStore();
+  }
+
+  #recall({ since, atBeginning, answered }: z.infer<typeof document>): void {
+    const { now, uptime } = this.#options;
+    this.#since = since;
+    this.#atBeginning = atBeginning === null ? undefined : new Set(atBeginning);
+    const byUptime = (time: number | null): number | null =>
+      time === null ? null : uptime() - Math.max(0, now() - time);
+    for (const { keyId, statusAt, encryptAt } of answered) {
+      // The process that wrote this went on answering under it, for how long nobody knows.
+      const isLast = keyId === this.#published?.keyId;
+      const times = { statusAt: byUptime(statusAt), encryptAt: byUptime(encryptAt) };
+      this.#answered.set(keyId, isLast ? { statusAt: uptime(), encryptAt: uptime() } : times);
+    }
+  }
+
+  #note(keyId: string, what: keyof Times): void {
+    const times = this.#answered.get(keyId) ?? { statusAt: null, encryptAt: null };
+    times[what] = this.#options.uptime();
+    this.#answered.set(keyId, times);
+    if (this.#answered.size > MOST_KEY_IDS) this.#forgetOldest();
+  }
+
+  /** A KEK that was used is older than its last use: with the beginning moved there, nothing is claimed of it. */
+  #forgetOldest(): void {
+    const latest = ({ statusAt, encryptAt }: Times): number =>
+      Math.max(statusAt ?? -Infinity, encryptAt ?? -Infinity);
+    const [oldest] = [...this.#answered].sort(([, one], [, other]) => latest(one) - latest(other));
+    if (oldest === undefined) return;
+    this.#answered.delete(oldest[0]);
+    this.#since = Math.max(this.#since, this.#wall(latest(oldest[1])) ?? this.#since);
+  }
+
+  /** A clock that is put forward was behind, since when nobody knows: the memory began that much later. */
+  #watchClock(): void {
+    const offset = this.#options.now() - this.#options.uptime();
+    const step = offset - this.#offset;
+    this.#offset = offset;
+    if (step < STEP_MS) return;
+    this.#since += step;
+    this.#options.log.warn({ aheadMs: Math.round(step) }, "this node's clock was put forward");
+    this.#tryToStore();
+  }
+
+  #wall(time: number | null): number | null {
+    const { now, uptime } = this.#options;
+    return time === null ? null : Math.round(now() - (uptime() - time));
+  }
+
+  #store(): void {
+    this.#options.store.save({
+      version: 1,
+      keyId: this.#published?.keyId ?? null,
+      activation: this.#published?.activation ?? null,
+      since: Math.round(this.#since),
+      atBeginning: this.#atBeginning === undefined ? null : [...this.#atBeginning],
+      answered: [...this.#answered].map(([keyId, { statusAt, encryptAt }]) => ({
+        keyId,
+        statusAt: this.#wall(statusAt),
+        encryptAt: this.#wall(encryptAt),
+      })),
+    });
+  }
+
+  /** What is not kept here is only claimed later or not at all. */
+  #tryToStore(): void {
+    try {
+      this.#store();
+    } catch (error) {
+      this.#options.log.warn({ err: error }, "cannot record in the state directory which key_ids were used");
+    }
+  }
+}
