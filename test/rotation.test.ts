@@ -4,10 +4,11 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { KmsClient, type KmsCiphertext } from "../src/cli/kms-client.js";
+import { hashKeyId } from "../src/observability/metrics.js";
 import { labelOf } from "../src/provider/instant.js";
 import { freePort } from "./support/free-port.js";
 import { Pkcs11Client } from "./support/pkcs11-client.js";
-import { kmsPkcs11, PluginProcess } from "./support/plugin-process.js";
+import { kmsPkcs11, PluginProcess, type CommandResult } from "./support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "./support/softhsm.js";
 import { runTool, tokenUri } from "./support/token.js";
 import { waitFor } from "./support/wait.js";
@@ -28,7 +29,9 @@ interface Report {
   readonly now: string;
   readonly activeKeyId: string | null;
   readonly publishedKeyId: string | null;
+  readonly dueKeyId: string | null;
   readonly heldBack: string | null;
+  readonly answered: readonly { readonly keyId: string }[];
   readonly keys: readonly ReportedKey[];
 }
 
@@ -83,17 +86,21 @@ function keys(...args: string[]): Record<string, unknown> {
   return JSON.parse(stdout) as Record<string, unknown>;
 }
 
-async function rotate(): Promise<{ keyId: string; activation: number }> {
-  const { created, activation } = keys("rotate", "--activate-in", DELAY) as {
+function make(delay: string): { keyId: string; activation: number } {
+  const { created, activation } = keys("rotate", "--activate-in", delay) as {
     created: { keyId: string };
     activation: string;
   };
-  const { keyId } = created;
+  return { keyId: created.keyId, activation: Date.parse(activation) };
+}
+
+async function rotate(delay = DELAY): Promise<{ keyId: string; activation: number }> {
+  const { keyId, activation } = make(delay);
   await waitFor(async () => {
     await haveTokenRead();
     return (await reported(keyId))?.provenAt;
   }, LONG);
-  return { keyId, activation: Date.parse(activation) };
+  return { keyId, activation };
 }
 
 /** Every answer in the order in which it came. */
@@ -157,16 +164,67 @@ describe("a rotation from a key that pkcs11-tool made", () => {
   });
 });
 
+describe("a KEK that is due", () => {
+  it("and waits for a Status call is shown as such, and as active the one in use, until the call", async () => {
+    const { keyId: before } = await client.status();
+    const { keyId } = make("2s");
+    await haveTokenRead();
+    await waitFor(async () => (await report()).dueKeyId === keyId, LONG);
+    expect((await client.encrypt(SEED, "due")).keyId).toBe(before);
+    expect(await report()).toMatchObject({
+      publishedKeyId: before,
+      heldBack: null,
+      keys: [{ keyId, state: "due" }, { keyId: before, state: "active" }, { state: "retired" }],
+    });
+    const metrics = await (await fetch(`http://${address}/metrics`)).text();
+    expect(metrics).toContain(`key_info{key_id_hash="${hashKeyId(keyId)}",state="due"} 1`);
+    expect(metrics).toContain(`key_info{key_id_hash="${hashKeyId(before)}",state="active"} 1`);
+    const list = (): CommandResult =>
+      kmsPkcs11(
+        ["keys", "list", "--key", tokenUri(token, "console"), "--nodes", `http://${address}`],
+        token.env,
+      );
+    const { code, stdout } = list();
+    expect([code, stdout]).toEqual([
+      1,
+      expect.stringMatching(
+        new RegExp(
+          `${keyId} is due and waits for a Status call, until then ${before} is in use; run 'kms-pkcs11 status`,
+        ),
+      ),
+    ]);
+    expect(stdout.match(/^differs: /gm)).toHaveLength(1);
+    expect(kmsPkcs11(["status", "--socket", plugin.socket]).code).toBe(0);
+    expect(await report()).toMatchObject({ publishedKeyId: keyId, dueKeyId: null });
+    expect(list().code).toBe(0);
+    const { answered } = await report();
+    expect(new Set(answered.map((one) => one.keyId))).toContain(before);
+  });
+});
+
 describe("a standby KEK", () => {
+  it("that was cancelled does not stand in the way of another rotation, however seldom the plugin polls", async () => {
+    const { keyId } = await rotate("1h");
+    keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
+    expect((await report()).keys[0]).toMatchObject({ keyId, state: "standby" });
+    const again = ["rotate", "--activate-in", "1h", "--abort-unless-converged", "--dry-run"];
+    keys(...again, "--nodes", `http://${address}`);
+    expect((await report()).keys.map((key) => key.keyId)).not.toContain(keyId);
+  });
+
   it("is not used when it has been destroyed before its instant, however seldom the plugin polls", async () => {
     const { keyId: active } = await client.status();
     const { keyId, activation } = await rotate();
     keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
-    expect(await reported(keyId)).toMatchObject({ state: "standby" });
+    expect(await reported(keyId)).toMatchObject({ state: "standby", cameLater: true });
     const { order } = await load(() => Date.now() > activation + 300);
     expect(new Set(order.map((answer) => answer.keyId))).toEqual(new Set([active]));
     expect(order.filter(({ healthz }) => healthz !== undefined && healthz !== "ok")).toEqual([]);
     await waitFor(async () => (await reported(keyId)) === undefined, LONG);
+    const logged = plugin.log
+      .split("\n")
+      .filter((line) => line.includes(keyId) && line.includes("on the token"));
+    expect(logged).toEqual([expect.stringMatching(/"level":"warn".*is no longer on the token/)]);
   });
 
   it("that fails its self-test is not activated: the earlier one stays, unhealthy with the reason", async () => {
@@ -200,6 +258,7 @@ describe("a standby KEK", () => {
       keys: [
         { keyId: useless.keyId, state: "standby" },
         { keyId: active, state: "active" },
+        { state: "retired" },
         { state: "retired" },
       ],
     });

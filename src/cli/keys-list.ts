@@ -7,7 +7,6 @@ import { viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js
 import { compareNodes, nodeRows, readNodes, type NodeReport } from "./node-comparison.js";
 import { parseNodes } from "./node-client.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
-import { clockWarnings } from "./places.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { requireAll, withTokens, type Token } from "./token.js";
 
@@ -30,7 +29,7 @@ const STATE_ORDER = ["standby", "active", "retired", "refused"];
 export function addKeysListCommand(keys: Command, terminal: Terminal): void {
   addKeyOptions(keys.command("list"))
     .description(
-      "list the generations of the KEK; exit 0 if one is active and all tokens and nodes agree, 1 if not, 3 if one does not answer",
+      "list the generations of the KEK; exit 0 if one is active and all tokens, nodes and clocks agree, 1 if not, 3 if one does not answer",
     )
     .option(
       "--nodes <url,...>",
@@ -39,6 +38,10 @@ export function addKeysListCommand(keys: Command, terminal: Terminal): void {
     .addHelpText(
       "after",
       `
+STATE is what the labels and this machine's clock say. Of a node, ACTIVE is the KEK that its Status names and its Encrypt
+uses. DUE is one whose instant has come and that it does not use before the next Status call: its API server makes one
+within a minute, and so does 'kms-pkcs11 status' on that node.
+
 Example:
   kms-pkcs11 keys list --config /etc/kms-pkcs11/config.yaml --output json
   kms-pkcs11 keys list --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`,
@@ -76,8 +79,6 @@ function finish(
   };
   if (output === "json") terminal.out(formatJson(listing));
   else terminal.out(describe(listing, sorted(view), tokens.length > 1, now));
-  for (const warning of clockWarnings(nodes.map(({ url, clockAheadMs }) => ({ name: url, clockAheadMs }))))
-    terminal.err(`warning: ${warning}`);
   process.exitCode = exitCodeFor(listing, tokens, view);
 }
 
@@ -139,7 +140,7 @@ function describe(listing: Listing, keys: readonly ViewedKey[], several: boolean
     ...(rows.length === 0 ? [] : [formatTable(head, rows)]),
     ...(listing.nodes.length === 0
       ? []
-      : [formatTable(["NODE", "ACTIVE", "STANDBY", "RETIRED", "CLOCK"], nodeRows(listing.nodes))]),
+      : [formatTable(["NODE", "ACTIVE", "STANDBY", "DUE", "RETIRED", "CLOCK"], nodeRows(listing.nodes))]),
     ...away,
     ...listing.differences.map((difference) => `differs: ${difference}`),
     ...(listing.problem === null ? [] : [listing.problem]),

@@ -7,13 +7,13 @@ import { KmsError } from "../errors.js";
 import { parseTime } from "../provider/instant.js";
 import { DEFAULT_DELAY_MS, planRotation, type RotationPlan } from "../provider/rotation.js";
 import { schedulePolicy } from "../serve.js";
-import { viewKeyring } from "./keyring-view.js";
+import { viewKeyring, type KeyringView } from "./keyring-view.js";
 import { makeGeneration } from "./new-generation.js";
 import { parseNodes } from "./node-client.js";
 import { compareNodes, readNodes, type NodeReport } from "./node-comparison.js";
 import { audited } from "./operator-audit.js";
 import type { Terminal } from "./output.js";
-import { clockWarnings, look } from "./places.js";
+import { look } from "./places.js";
 import { reportRotation, type Rotation } from "./rotation-report.js";
 import { LEAST_GUARDED_MS, watchRotation } from "./rotation-watch.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
@@ -149,13 +149,19 @@ async function make(order: Order): Promise<Pick<Rotation, "plan" | "made">> {
   const policy = schedulePolicy(settings);
   const view = viewKeyring(tokens, policy, now);
   const plan = planRotation(view.schedule, policy, now, activation);
-  const reports = await readNodes(nodes);
+  const reports = await readNodesFor(nodes, view);
   const differences = [...view.differences, ...compareNodes(reports, view)];
   warn(plan, reports, differences, terminal);
   if (options.abortUnlessConverged === true) requireConverged(reports, differences);
   const [preferred] = tokens;
   if (options.dryRun === true || preferred === undefined) return { plan, made: undefined };
   return { plan, made: await makeGeneration(preferred.hsm, policy, plan.label) };
+}
+
+/** Nodes poll: one that does not agree may not have seen yet what was made or destroyed a moment ago. */
+async function readNodesFor(nodes: readonly URL[], view: KeyringView): Promise<NodeReport[]> {
+  const reports = await readNodes(nodes);
+  return compareNodes(reports, view).length === 0 ? reports : readNodes(nodes, true);
 }
 
 function warn(
@@ -165,9 +171,7 @@ function warn(
   terminal: Terminal,
 ): void {
   const away = nodes.flatMap(({ error }) => error ?? []);
-  const clocks = clockWarnings(nodes.map(({ url, clockAheadMs }) => ({ name: url, clockAheadMs })));
-  for (const warning of [...plan.warnings, ...away, ...differences, ...clocks])
-    terminal.err(`warning: ${warning}`);
+  for (const warning of [...plan.warnings, ...away, ...differences]) terminal.err(`warning: ${warning}`);
 }
 
 /** What does not agree before the rotation is not made worse by one. @throws KmsError */

@@ -102,8 +102,7 @@ export function answeredStatus(error: unknown): { readonly name: string; readonl
 function grpcTarget(endpoint: string): string {
   const path = endpoint.replace(/^unix:(?:\/\/)?/, "");
   const name = path.replace(/^\//, "");
-  // grpc-js has no "unix-abstract" scheme; Node takes a leading NUL for an abstract name.
-  return name.startsWith("@") ? `unix:\0${name.slice(1)}` : `unix:${path}`;
+  return name.startsWith("@") ? `unix-abstract:${name.slice(1)}` : `unix:${path}`;
 }
 
 /** Only an answer has headers; a plugin whose HSM is away answers UNAVAILABLE too. */

@@ -1,5 +1,6 @@
 // What a node's plugin answers at /keys, asked over HTTP with a limit on time and on size. Whatever else stands at
 // the address is told from a plugin by the shape of its answer.
+import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { oneLine } from "./output.js";
@@ -7,20 +8,31 @@ import { oneLine } from "./output.js";
 /** Goes into lines and tables beside what other nodes say. */
 const text = z.string().max(8_192).transform(oneLine);
 
+const time = z.iso.datetime().nullable();
+
 const nodeKey = z.object({
   keyId: text,
   label: text,
-  state: z.enum(["standby", "active", "retired"]),
+  ckaId: text.default(""),
+  state: z.enum(["standby", "due", "active", "retired"]),
   activation: text.nullable(),
   provenAt: text.nullable(),
   failure: text.nullable(),
+  cameLater: z.boolean().default(false),
 });
 
+const answered = z.object({ keyId: text, statusAt: time, encryptAt: time });
+
+/** What has a default is missing in the answers of earlier releases, which claim nothing by that. */
 const nodeKeyring = z.object({
   now: z.iso.datetime(),
   activeKeyId: text.nullable(),
   publishedKeyId: text.nullable(),
+  dueKeyId: text.nullable().default(null),
   heldBack: text.nullable(),
+  readAt: time.default(null),
+  remembersSince: time.default(null),
+  answered: z.array(answered).max(1_000).default([]),
   keys: z.array(nodeKey).max(1_000),
 });
 
@@ -29,10 +41,15 @@ export type NodeKey = z.infer<typeof nodeKey>;
 export interface NodeKeyring extends z.infer<typeof nodeKeyring> {
   /** How far the node's clock is ahead of this machine's, in ms; negative when it is behind. */
   readonly clockAheadMs: number;
+  /** By how much that may be wrong: half of the time that the answer took, in ms. */
+  readonly clockErrorMs: number;
 }
 
 const TIMEOUT_MS = 3_000;
 const MAX_BYTES = 1 << 20;
+/** How long a node may take to read its token because it was asked to, in ms. */
+const REFRESH_LIMIT_MS = 20_000;
+const REFRESH_POLL_MS = 250;
 
 /**
  * The addresses of `--nodes`: URLs of the plugins' HTTP endpoints, separated by commas.
@@ -59,7 +76,7 @@ function parseNode(address: string): URL {
 
 /** @throws KmsError PEER_UNREACHABLE when no plugin answers there */
 export async function readNode(url: URL): Promise<NodeKeyring> {
-  const askedAt = Date.now();
+  const askedAt = performance.now();
   let body: string;
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
@@ -71,8 +88,36 @@ export async function readNode(url: URL): Promise<NodeKeyring> {
   const parsed = nodeKeyring.safeParse(parseJson(body));
   if (!parsed.success)
     throw unreachable(url, "what answers there is no plugin of this release", parsed.error);
-  const middle = (askedAt + Date.now()) / 2;
-  return { ...parsed.data, clockAheadMs: Math.round(Date.parse(parsed.data.now) - middle) };
+  const tookMs = performance.now() - askedAt;
+  const middle = Date.now() - tookMs / 2;
+  return {
+    ...parsed.data,
+    dueKeyId: parsed.data.dueKeyId ?? waiting(parsed.data),
+    clockAheadMs: Math.round(Date.parse(parsed.data.now) - middle),
+    clockErrorMs: Math.ceil(tookMs / 2),
+  };
+}
+
+/** An earlier release calls the KEK active that the next Status will publish. */
+function waiting({ activeKeyId, publishedKeyId }: z.infer<typeof nodeKeyring>): string | null {
+  return activeKeyId === publishedKeyId ? null : activeKeyId;
+}
+
+/**
+ * As `readNode`, after the node has read its token once more; what it says without that if it does not get to it.
+ * @throws KmsError PEER_UNREACHABLE likewise
+ */
+export async function readNodeAnew(url: URL): Promise<NodeKeyring> {
+  const asking = new URL(url);
+  asking.search = "refresh";
+  const until = performance.now() + REFRESH_LIMIT_MS;
+  const first = await readNode(asking);
+  for (let last = first; ; last = await readNode(asking)) {
+    const isNew = last.readAt !== null && Date.parse(last.readAt) >= Date.parse(first.now);
+    // An earlier release does not say when it read.
+    if (isNew || first.readAt === null || performance.now() >= until) return last;
+    await setTimeout(REFRESH_POLL_MS);
+  }
 }
 
 async function readBounded(response: Response): Promise<string> {

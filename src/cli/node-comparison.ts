@@ -1,29 +1,36 @@
 // Whether the nodes' plugins agree with each other, and with the tokens: the active key_id, the standby and the
 // retired ones. A node that lacks a key cannot read what another one writes.
 import { KmsError } from "../errors.js";
+import { clockDifferences } from "./clocks.js";
 import type { KeyringView } from "./keyring-view.js";
-import { readNode, type NodeKey, type NodeKeyring } from "./node-client.js";
+import { readNode, readNodeAnew, type NodeKey, type NodeKeyring } from "./node-client.js";
 
 export interface NodeReport {
   readonly url: string;
-  /** Null when the node does not answer. */
+  /** What its Status says and Encrypt uses; null for none, and when the node does not answer. */
   readonly activeKeyId: string | null;
+  /** The same, by the name that /keys gives it. */
   readonly publishedKeyId: string | null;
+  /** The KEK that waits for a Status call. */
+  readonly dueKeyId: string | null;
   readonly standby: readonly string[];
   readonly retired: readonly string[];
   /** What is wrong with keys on this node. */
   readonly problems: readonly string[];
   readonly clockAheadMs: number | null;
+  readonly clockErrorMs: number | null;
+  /** Since when the node remembers under which key_ids it answered; null when it does not say. */
+  readonly remembersSince: string | null;
   /** Why the node does not answer; null when it does. */
   readonly error: string | null;
 }
 
-/** Asks all nodes at the same time; never throws. */
-export async function readNodes(urls: readonly URL[]): Promise<NodeReport[]> {
+/** Asks all nodes at the same time; never throws. @param anew after a new reading of their tokens */
+export async function readNodes(urls: readonly URL[], anew = false): Promise<NodeReport[]> {
   return Promise.all(
     urls.map(async (url) => {
       try {
-        return reportOf(url.href, await readNode(url));
+        return reportOf(url.href, await (anew ? readNodeAnew(url) : readNode(url)));
       } catch (error) {
         return unanswered(url.href, KmsError.from(error).message);
       }
@@ -32,35 +39,76 @@ export async function readNodes(urls: readonly URL[]): Promise<NodeReport[]> {
 }
 
 function reportOf(url: string, keyring: NodeKeyring): NodeReport {
-  const { activeKeyId, publishedKeyId, heldBack, keys, clockAheadMs } = keyring;
+  const { publishedKeyId, dueKeyId, heldBack, keys, clockAheadMs, clockErrorMs, remembersSince } = keyring;
   const inState = (state: NodeKey["state"]): string[] =>
     keys.filter((key) => key.state === state).map(({ keyId }) => keyId);
   const failures = keys.flatMap(({ keyId, failure }) => (failure === null ? [] : [`${keyId}: ${failure}`]));
   return {
     url,
-    activeKeyId,
+    activeKeyId: publishedKeyId,
     publishedKeyId,
+    dueKeyId,
     standby: inState("standby"),
     retired: inState("retired"),
-    problems: [...(heldBack === null ? [] : [heldBack]), ...failures],
+    problems: [...(heldBack === null ? waits(keyring) : [heldBack]), ...failures],
     clockAheadMs,
+    clockErrorMs,
+    remembersSince,
     error: null,
   };
 }
 
-function unanswered(url: string, error: string): NodeReport {
-  const nothing = { activeKeyId: null, publishedKeyId: null, standby: [], retired: [], problems: [] };
-  return { url, ...nothing, clockAheadMs: null, error };
+/** Why a node does not use the KEK that is due, where nothing but a Status call is missing. */
+function waits({ dueKeyId, publishedKeyId }: NodeKeyring): string[] {
+  if (dueKeyId === null) return [];
+  const until = publishedKeyId === null ? "nothing is published" : `${publishedKeyId} is in use`;
+  return [
+    `${dueKeyId} is due and waits for a Status call, until then ${until}; run 'kms-pkcs11 status --socket ...' on ` +
+      "that node, or wait for its API server's poll",
+  ];
 }
 
-/** A line for each difference; nodes that do not answer are none. */
+function unanswered(url: string, error: string): NodeReport {
+  const nothing = {
+    activeKeyId: null,
+    publishedKeyId: null,
+    dueKeyId: null,
+    standby: [],
+    retired: [],
+    problems: [],
+  };
+  return { url, ...nothing, clockAheadMs: null, clockErrorMs: null, remembersSince: null, error };
+}
+
+/** A line for each difference, of clocks too; nodes that do not answer are none. */
 export function compareNodes(nodes: readonly NodeReport[], view: KeyringView | undefined): string[] {
   const answering = nodes.filter(({ error }) => error === null);
+  return [...keyDifferences(answering, view), ...nodeClockDifferences(answering)];
+}
+
+/** A line for each clock that is off. */
+export function nodeClockDifferences(nodes: readonly NodeReport[]): string[] {
+  return clockDifferences(
+    nodes.flatMap(({ url: name, clockAheadMs: aheadMs, clockErrorMs: errorMs }) =>
+      aheadMs === null || errorMs === null ? [] : [{ name, aheadMs, errorMs }],
+    ),
+  );
+}
+
+function keyDifferences(answering: readonly NodeReport[], view: KeyringView | undefined): string[] {
   const reference = view === undefined ? majority(answering) : keyringOf(view);
   return [
     ...answering.flatMap(({ url, problems }) => problems.map((problem) => `${url}: ${problem}`)),
-    ...answering.flatMap((node) => differencesOf(node, reference)),
+    ...answering.flatMap((node) => differencesOf(withDue(node), reference)),
   ];
+}
+
+/** As the node will be after the Status call that it waits for: that it waits is told by itself. */
+function withDue(node: NodeReport): NodeReport {
+  const { dueKeyId, publishedKeyId, retired } = node;
+  if (dueKeyId === null) return node;
+  const former = publishedKeyId === null ? [] : [publishedKeyId];
+  return { ...node, activeKeyId: dueKeyId, retired: [...former, ...retired] };
 }
 
 interface Reference {
@@ -82,7 +130,8 @@ function keyringOf({ active, keys }: KeyringView): Reference {
 }
 
 /** What most nodes say; the first of them where no more than others do. */
-function majority(nodes: readonly NodeReport[]): Reference {
+function majority(answering: readonly NodeReport[]): Reference {
+  const nodes = answering.map(withDue);
   const [first] = nodes
     .map((node) => ({ node, votes: nodes.filter((other) => spelling(other) === spelling(node)).length }))
     .sort((one, other) => other.votes - one.votes);
@@ -120,18 +169,19 @@ function lacking(
   ];
 }
 
-/** For the table: node, active, standby, retired, clock. */
+/** For the table: node, active, standby, due, retired, clock. */
 export function nodeRows(nodes: readonly NodeReport[]): string[][] {
-  return nodes.map(({ url, activeKeyId, standby, retired, clockAheadMs, error }) =>
+  return nodes.map(({ url, activeKeyId, dueKeyId, standby, retired, clockAheadMs, error }) =>
     error === null
       ? [
           url,
           activeKeyId ?? "none",
           standby.join(" ") || "none",
+          dueKeyId ?? "none",
           String(retired.length),
           clock(clockAheadMs ?? 0),
         ]
-      : [url, error, "", "", ""],
+      : [url, error, "", "", "", ""],
   );
 }
 

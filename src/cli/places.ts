@@ -19,9 +19,6 @@ export interface Place {
   readonly clockAheadMs: number | null;
 }
 
-/** Beyond this, in ms, a node's clock is worth a warning. */
-const CLOCK_LIMIT_MS = 2_000;
-
 /** A place that takes longer to answer counts as unreachable, in ms: others' decisions wait for it. */
 const LOOK_MS = 5_000;
 
@@ -43,16 +40,6 @@ export async function look(
     ...tokens.map((token) => lookAtToken(kek, token, anew)),
     ...nodes.map((node) => lookAtNode(kek, node)),
   ]);
-}
-
-/** How the nodes' clocks differ from this machine's, a line for each that does. */
-export function clockWarnings(places: readonly Pick<Place, "name" | "clockAheadMs">[]): string[] {
-  return places.flatMap(({ name, clockAheadMs }) => {
-    if (clockAheadMs === null || Math.abs(clockAheadMs) < CLOCK_LIMIT_MS) return [];
-    const direction = clockAheadMs > 0 ? "ahead of" : "behind";
-    const seconds = (Math.abs(clockAheadMs) / 1000).toFixed(1);
-    return [`${name}: its clock is ${seconds} s ${direction} this machine's; it switches by its own`];
-  });
 }
 
 async function lookAtToken(kek: KekRecord, { name, hsm }: Token, anew: boolean): Promise<Place> {
@@ -105,8 +92,8 @@ function standing(kek: KekRecord, node: NodeKeyring): Pick<Place, "state" | "det
     return { state: "failing", detail: `has it under another label, "${found.label}"` };
   if (found.failure !== null) return { state: "failing", detail: `its self-test failed: ${found.failure}` };
   if (found.provenAt === null) return { state: "missing", detail: "sees it, and has not proven it yet" };
-  if ([node.activeKeyId, node.publishedKeyId].includes(kek.keyId))
-    return { state: "active", detail: "uses it already" };
+  if (node.publishedKeyId === kek.keyId) return { state: "active", detail: "uses it already" };
+  if (node.dueKeyId === kek.keyId) return { state: "active", detail: "uses it from the next Status call on" };
   return { state: "ready", detail: `has proven it at ${found.provenAt}` };
 }
 

@@ -6,10 +6,11 @@ import type { AddressInfo } from "node:net";
 
 import { afterEach, describe, expect, it } from "vitest";
 
+import { clockDifferences, slowestBehindMs } from "../../src/cli/clocks.js";
 import { requireLeft, requireNeverUsed } from "../../src/cli/never-used.js";
 import { parseNodes, readNode, type NodeKeyring } from "../../src/cli/node-client.js";
 import { compareNodes, readNodes } from "../../src/cli/node-comparison.js";
-import { clockWarnings, look } from "../../src/cli/places.js";
+import { look } from "../../src/cli/places.js";
 import { freePort } from "../support/free-port.js";
 import { kekRecord } from "../support/kek-record.js";
 
@@ -32,7 +33,7 @@ async function serve(listener: RequestListener): Promise<URL> {
   return url;
 }
 
-type Answer = Omit<NodeKeyring, "clockAheadMs">;
+type Answer = Omit<NodeKeyring, "clockAheadMs" | "clockErrorMs">;
 
 const standby = (keyId: string): Answer["keys"][number] => ({
   keyId,
@@ -41,6 +42,8 @@ const standby = (keyId: string): Answer["keys"][number] => ({
   activation: new Date(Date.now() + HOUR_MS).toISOString(),
   provenAt: new Date().toISOString(),
   failure: null,
+  ckaId: "",
+  cameLater: true,
 });
 const ACTIVE = { ...standby("a"), state: "active", activation: null } as const;
 
@@ -75,6 +78,7 @@ describe("what a node answers", () => {
     const hostile = "\u001b]0;x\u0007\nall nodes agree";
     const url = await node({
       activeKeyId: hostile,
+      publishedKeyId: hostile,
       heldBack: hostile,
       keys: [{ ...ACTIVE, failure: hostile }],
     });
@@ -175,20 +179,84 @@ describe("a look at the nodes", () => {
     ]);
   });
 
-  it("warns of clocks, and finds in what nodes differ from most of them", async () => {
+  it("finds in what nodes differ from most of them, and whose clock is off", async () => {
     const urls = [
       await node({}, 65_000),
       await node(),
-      await node({ activeKeyId: "s", heldBack: "held back: why" }),
+      await node({ publishedKeyId: "s", activeKeyId: "s", heldBack: "held back: why" }),
     ];
-    const reports = await readNodes(urls);
-    expect(clockWarnings(reports.map(({ url, clockAheadMs }) => ({ name: url, clockAheadMs })))).toEqual([
-      expect.stringMatching(/: its clock is 6\d\.\d s ahead of this machine's/),
-    ]);
-    expect(compareNodes(reports, undefined)).toEqual([
+    expect(compareNodes(await readNodes(urls), undefined)).toEqual([
       `${String(urls[2])}: held back: why`,
       `${String(urls[2])} has s active, ${String(urls[0])} a`,
+      expect.stringMatching(`${String(urls[0])}: its clock is 6\\d\\.\\d s ahead of`),
     ]);
+  });
+
+  it("shows the KEK that is published, and says of one that is due what it waits for", async () => {
+    const due = { ...standby("s"), state: "due" } as const;
+    const earlierRelease = { activeKeyId: "s" };
+    const waiting = [
+      await node({ dueKeyId: "s", keys: [due, ACTIVE] }),
+      await node({
+        ...earlierRelease,
+        keys: [
+          { ...due, state: "active" },
+          { ...ACTIVE, state: "retired" },
+        ],
+      }),
+      await node({ publishedKeyId: null, activeKeyId: null, dueKeyId: "s", keys: [due] }),
+    ];
+    const after = { ...ACTIVE, keyId: "s" };
+    const switched = await node({
+      publishedKeyId: "s",
+      activeKeyId: "s",
+      keys: [after, { ...ACTIVE, state: "retired" }],
+    });
+    const reports = await readNodes([...waiting, switched]);
+    expect(reports).toMatchObject([
+      { activeKeyId: "a", dueKeyId: "s" },
+      { activeKeyId: "a", dueKeyId: "s" },
+      { activeKeyId: null, dueKeyId: "s" },
+      { activeKeyId: "s", dueKeyId: null },
+    ]);
+    const remedy = /: s is due and waits for a Status call, .*; run 'kms-pkcs11 status --socket/;
+    expect(compareNodes(reports, undefined)).toEqual([
+      ...waiting.map((url) => expect.stringMatching(new RegExp(String(url) + remedy.source)) as string),
+      expect.stringMatching("has no retired a") as string,
+    ]);
+    expect(compareNodes(reports.slice(0, 1), undefined)).toHaveLength(1);
+  });
+});
+
+describe("the clocks of all nodes and of this machine", () => {
+  const clocks = (...aheadS: number[]): string[] =>
+    clockDifferences(
+      aheadS.map((ahead, index) => ({ name: `n${String(index)}`, aheadMs: ahead * 1_000, errorMs: 0 })),
+    );
+
+  it("agree within a few seconds, and within the time that an answer took", () => {
+    expect([clocks(), clocks(0), clocks(2, -2, 0)]).toEqual([[], [], []]);
+    expect(clockDifferences([{ name: "slow", aheadMs: 8_000, errorMs: 6_000 }])).toEqual([]);
+    expect(clockDifferences([{ name: "slow", aheadMs: 10_000, errorMs: 6_000 }])).toHaveLength(1);
+  });
+
+  it("are named where they are off, whichever it is", () => {
+    expect(clocks(0, -4, 0)).toEqual([
+      "n1: its clock is 4.0 s behind this machine's; set the clock that is wrong",
+    ]);
+    expect(clocks(1_800)).toEqual([
+      expect.stringMatching(/^n0: its clock is 1800\.0 s ahead of this machine's/),
+    ]);
+    for (const nodes of [2, 3, 4, 5])
+      expect(clocks(...Array.from({ length: nodes }, () => -1_800))).toEqual([
+        expect.stringMatching(/^this machine: its clock is 1800\.0 s ahead of that of n\d/),
+      ]);
+  });
+
+  it("say which one is slowest", () => {
+    const at = (...ahead: number[]): number =>
+      slowestBehindMs(ahead.map((aheadMs) => ({ name: "n", aheadMs, errorMs: 0 })));
+    expect([at(), at(5), at(-5, 3), at(-1, -9)]).toEqual([0, 0, 5, 9]);
   });
 });
 

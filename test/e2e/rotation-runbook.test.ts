@@ -10,6 +10,7 @@ import { newFolder } from "./harness/run.js";
 import { readRunbook, RunbookShell, type StepResult } from "./harness/runbook.js";
 import { RunbookOutput } from "./harness/runbook-output.js";
 import { SoftHsmToken } from "./harness/softhsm-token.js";
+import { pollStatus } from "./harness/status-polls.js";
 import { until } from "./harness/wait.js";
 
 const RUNBOOK = new URL("../../deploy/runbooks/rotation.md", import.meta.url);
@@ -19,15 +20,18 @@ const READS = /^kms-pkcs11 (keys list|status) /;
 
 let token: SoftHsmToken;
 const plugins: Plugin[] = [];
+let endPolls: () => void;
 
 beforeAll(async () => {
   token = await SoftHsmToken.create();
   await createKek(token);
   for (let index = 0; index < NODES; index++)
     plugins.push(await Plugin.start({ token, config: { keys: { refreshInterval: "1s" } } }));
+  endPolls = pollStatus(plugins);
 });
 
 afterAll(async () => {
+  endPolls();
   await Promise.all(plugins.map((plugin) => plugin.stop()));
 });
 
