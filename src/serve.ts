@@ -10,6 +10,7 @@ import type { AuditEvent } from "./observability/audit-line.js";
 import { AuditLog } from "./observability/audit-log.js";
 import { RequestAudit } from "./observability/audit-requests.js";
 import { startHttp, type HttpContent, type RunningHttp } from "./observability/http.js";
+import { LogOutput, openSink } from "./observability/log-output.js";
 import { createLogger } from "./observability/logger.js";
 import type { Metrics } from "./observability/metrics.js";
 import { ProcessUsage } from "./observability/process-usage.js";
@@ -24,9 +25,12 @@ import type { RunningServer } from "./server/server.js";
 import type { RunningUnlock } from "./server/unlock.js";
 import { openTokens, startUnlocking, type OpenedTokens } from "./open-tokens.js";
 import { VERSION } from "./version.js";
+import { environmentWithoutWatchdog, startWatchdog } from "./observability/watchdog.js";
 
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
+/** For log lines that still wait for their reader. */
+const LOG_CLOSE_MS = 500;
 
 /** How the names on the token are read, from the settings. */
 export function schedulePolicy(settings: Settings): SchedulePolicy {
@@ -47,7 +51,8 @@ export interface Plugin {
  * @throws KmsError SOCKET_UNUSABLE when the socket or the HTTP port cannot be had
  */
 export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): Promise<Plugin> {
-  const log = createLogger(settings.logLevel);
+  const output = new LogOutput(openSink(process.stdout.fd));
+  const log = createLogger(settings.logLevel, output);
   log.info(
     { version: VERSION, node: process.version, settings: effectiveSettings(settings) },
     "kms-pkcs11 starts",
@@ -58,19 +63,25 @@ export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): P
     hsmCallDone: (operation, result, seconds) => metrics?.hsmCallDone(operation, result, seconds),
     hostEnded: (cause) => metrics?.hostEnded(cause),
   };
-  const hsm = openTokens(settings, observer, log, environmentWithoutTracing(env));
+  const hsm = openTokens(settings, observer, log, environmentWithoutWatchdog(environmentWithoutTracing(env)));
   // A token host takes as long to load its packages as the plugin does: both at once.
   for (const token of hsm.tokens) token.prepare();
   try {
     metrics = new (await import("./observability/metrics.js")).Metrics(VERSION);
-    return await startAround(hsm, settings, { metrics, tracing: await startTracing(env, VERSION, log), log });
+    metrics.watchLog(output);
+    const tracing = await startTracing(env, VERSION, log);
+    return await startAround(hsm, settings, { metrics, tracing, log, output, env });
   } catch (error) {
     await Promise.all(hsm.tokens.map((token) => token.stop(0)));
+    await output.close(LOG_CLOSE_MS);
     throw error;
   }
 }
 
-type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log">;
+type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log"> & {
+  readonly output: LogOutput;
+  readonly env: NodeJS.ProcessEnv;
+};
 
 async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watchers): Promise<Plugin> {
   const { metrics, tracing, log } = watchers;
@@ -92,10 +103,12 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
   audit?.record(lifeEvent("started", settings));
   for (const token of hsm.tokens) token.start();
   room.start();
+  const watchdog = startWatchdog(watchers.env, log);
   return {
     log,
     http,
     stop: async () => {
+      watchdog?.stop();
       for (const unlock of unlocks) unlock.stop();
       await server.stop(DRAIN_MS);
       room.stop();
@@ -105,6 +118,7 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
       audit?.record(lifeEvent("stopped", settings));
       await Promise.all([audit?.stop(), tracing?.stop()]);
       log.info({}, "kms-pkcs11 stopped");
+      await watchers.output.close(LOG_CLOSE_MS);
     },
   };
 }

@@ -1,10 +1,12 @@
 // Exit codes of every command: 0 done; 1 the answer is no; 2 usage or configuration; 3 HSM or network not
-// reachable. One row for each error code.
+// reachable; 4 the result could not be written. One row for each error code.
 import type { ErrorCode } from "../errors.js";
 
 export const EXIT_NO = 1;
 export const EXIT_USAGE = 2;
 export const EXIT_UNREACHABLE = 3;
+/** The command ran, but its result could not be written to standard output. */
+export const EXIT_OUTPUT = 4;
 
 const EXIT_CODES = {
   CONFIG_INVALID: EXIT_USAGE,

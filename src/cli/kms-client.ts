@@ -102,7 +102,8 @@ export function answeredStatus(error: unknown): { readonly name: string; readonl
 function grpcTarget(endpoint: string): string {
   const path = endpoint.replace(/^unix:(?:\/\/)?/, "");
   const name = path.replace(/^\//, "");
-  return name.startsWith("@") ? `unix-abstract:${name.slice(1)}` : `unix:${path}`;
+  // grpc-js has no "unix-abstract" scheme; Node takes a leading NUL for an abstract name.
+  return name.startsWith("@") ? `unix:\0${name.slice(1)}` : `unix:${path}`;
 }
 
 /** Only an answer has headers; a plugin whose HSM is away answers UNAVAILABLE too. */

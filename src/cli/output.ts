@@ -1,6 +1,7 @@
 // What every command prints: a table for people or JSON for programs, on standard output; errors on standard
 // error. No command prints a PIN, a DEK seed or a KEK. What others have stored or answered is shown, never obeyed.
 import Table from "cli-table3";
+import { EXIT_OUTPUT } from "./exit-code.js";
 
 export type OutputFormat = "table" | "json";
 
@@ -16,6 +17,23 @@ export const PROCESS_TERMINAL: Terminal = {
   err: (text) => process.stderr.write(`${shown(text)}\n`),
   isInteractive: process.stderr.isTTY,
 };
+
+/**
+ * Decides what a failed write to standard output or standard error means. A reader that has left (EPIPE) ends no
+ * command and changes no exit code: whatever the command has begun is finished. Any other failure is one line on standard
+ * error and exit code 4, since the result has not reached anybody. To be called once, before anything is printed.
+ */
+export function handleOutputErrors(): void {
+  let failed = false;
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (failed || error.code === "EPIPE") return;
+    failed = true;
+    process.stderr.write(`kms-pkcs11: cannot write to standard output (${error.code ?? error.message})\n`);
+    process.once("exit", () => (process.exitCode = EXIT_OUTPUT));
+  });
+  // Nowhere is left to report this one.
+  process.stderr.on("error", () => undefined);
+}
 
 /** What a terminal would obey, or not show. */
 const UNSHOWN = /[\p{C}\p{Zl}\p{Zp}]/gu;

@@ -3,7 +3,7 @@ import { Command, CommanderError, Option } from "commander";
 import { KmsError } from "../errors.js";
 import { VERSION } from "../version.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
-import { PROCESS_TERMINAL, type Terminal } from "./output.js";
+import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
 
 type AddCommand = (program: Command, terminal: Terminal) => void;
 
@@ -33,7 +33,8 @@ export async function createProgram(terminal: Terminal, first: string | undefine
     .addHelpText(
       "after",
       `
-Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 3 HSM or network not reachable.
+Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 3 HSM or network not reachable; 4 the result could not be
+written to standard output.
 
 Example:
   kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml`,
@@ -56,6 +57,7 @@ function inherit(program: Command, commands: readonly Command[]): void {
 
 /** Runs one command line; sets process.exitCode. */
 export async function run(argv: readonly string[], terminal: Terminal = PROCESS_TERMINAL): Promise<void> {
+  handleOutputErrors();
   try {
     const program = await createProgram(terminal, argv[2]);
     await program.parseAsync(argv);

@@ -88,6 +88,8 @@ export class EtcdClient {
       client: new Client(target.address, target.credentials, {
         "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
         "grpc.enable_channelz": 0,
+        // etcd is asked directly: http_proxy, https_proxy and grpc_proxy are for the web, and apply to loopback too here.
+        "grpc.enable_http_proxy": 0,
         ...target.options,
       }),
     }));

@@ -1,14 +1,12 @@
-// The plugin's log: pino, JSON, one line an event, on standard output. Written synchronously, so that the
-// last line before a crash is there; there is no line on the path of a cached request.
-import { pino, type Logger } from "pino";
+// The plugin's log: pino, JSON, one line an event. There is no line on the path of a cached request.
+import { pino, type DestinationStream, type Logger } from "pino";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /** A second net under the rule that nothing secret is logged: values of these names never appear. */
 const NEVER = ["pin", "plaintext", "ciphertext", "password", "annotations", "secret"];
 
-export function createLogger(level: LogLevel, destination?: NodeJS.WritableStream): Logger {
-  const stream = destination ?? pino.destination({ dest: 1, sync: true });
+export function createLogger(level: LogLevel, destination: DestinationStream): Logger {
   return pino(
     {
       level,
@@ -18,7 +16,7 @@ export function createLogger(level: LogLevel, destination?: NodeJS.WritableStrea
       redact: { paths: [...NEVER, ...NEVER.map((name) => `*.${name}`)], censor: "[redacted]" },
       serializers: { err: serializeError },
     },
-    stream,
+    destination,
   );
 }
 

@@ -176,6 +176,14 @@ export class Metrics {
     );
   }
 
+  watchLog(log: { readonly dropped: number }): void {
+    this.#readCounter(
+      "kms_pkcs11_log_dropped_total",
+      "Log lines that were dropped because standard output was not read.",
+      () => log.dropped,
+    );
+  }
+
   requestDone(operation: string, code: string, seconds: number): void {
     const counted = this.#counted.get(operation, code);
     counted.count.inc();

@@ -4,6 +4,8 @@
 // tracing.
 import type * as Api from "@opentelemetry/api";
 import type { Context, Tracer } from "@opentelemetry/api";
+import type { ExportResultCode } from "@opentelemetry/core";
+import type { SpanExporter } from "@opentelemetry/sdk-trace-base";
 import { KmsError } from "../errors.js";
 import type { HsmCall } from "../hsm/port.js";
 import type { Log } from "../log.js";
@@ -35,13 +37,25 @@ export function environmentWithoutTracing(env: NodeJS.ProcessEnv): NodeJS.Proces
   return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("OTEL_")));
 }
 
-/** Returns undefined when tracing is off. @throws KmsError CONFIG_INVALID when it cannot be had as asked for */
+/** Returns undefined when tracing is off or cannot be started, which is logged: it never keeps the plugin down. */
 export async function startTracing(
   env: NodeJS.ProcessEnv,
   version: string,
   log: Log,
 ): Promise<Tracing | undefined> {
   if (!isOn(env)) return undefined;
+  try {
+    refuseUnsupported(env);
+    const tracing = await exportTraces(version, log);
+    log.info({}, "tracing is on");
+    return tracing;
+  } catch (error) {
+    log.warn({ err: error }, "tracing is off: it cannot be started as the OTEL_ variables say");
+    return undefined;
+  }
+}
+
+async function exportTraces(version: string, log: Log): Promise<Tracing> {
   const [api, core, resources, sdk, { OTLPTraceExporter }] = await Promise.all([
     import("@opentelemetry/api"),
     import("@opentelemetry/core"),
@@ -54,12 +68,13 @@ export async function startTracing(
     resource: resources
       .resourceFromAttributes({ "service.name": "kms-pkcs11", "service.version": version })
       .merge(resources.detectResources({ detectors: [resources.envDetector] })),
-    spanProcessors: [new sdk.BatchSpanProcessor(new OTLPTraceExporter())],
+    spanProcessors: [
+      new sdk.BatchSpanProcessor(reportFailures(new OTLPTraceExporter(), core.ExportResultCode.SUCCESS, log)),
+    ],
   });
   const propagator = new core.W3CTraceContextPropagator();
   const getter = { keys: () => ["traceparent"], get: (carrier: TracedRequest) => carrier.traceparent };
   const tracer: Tracer = provider.getTracer("kubernetes-kms-pkcs11", version);
-  log.info({}, "tracing is on");
   return {
     requestDone: (request, outcome) => {
       const { operation, uid, keyId, error, seconds } = request;
@@ -92,6 +107,24 @@ export async function startTracing(
   };
 }
 
+/** Logs why an export fails, once for each reason, and when exports succeed again. */
+function reportFailures(exporter: SpanExporter, success: ExportResultCode, log: Log): SpanExporter {
+  let failing: string | undefined;
+  return {
+    export: (spans, done) => {
+      exporter.export(spans, (result) => {
+        const reason = result.code === success ? undefined : (result.error?.message ?? "unknown error");
+        if (reason === undefined && failing !== undefined) log.info({}, "traces are exported again");
+        else if (reason !== failing) log.warn({ reason }, "traces cannot be exported");
+        failing = reason;
+        done(result);
+      });
+    },
+    shutdown: () => exporter.shutdown(),
+    forceFlush: () => exporter.forceFlush?.() ?? Promise.resolve(),
+  };
+}
+
 /** The calls with `endedAt` in ms of the clock, which shows `now` at this moment. */
 function onTheClock(calls: readonly HsmCall[], now: number): HsmCall[] {
   const shift = now - performance.now();
@@ -114,18 +147,25 @@ function traceHsmCall(api: typeof Api, tracer: Tracer, within: Context, call: Hs
   span.end(call.endedAt);
 }
 
-/** @throws KmsError CONFIG_INVALID for another exporter or protocol than there is */
+/** An empty variable counts as unset (OpenTelemetry specification, "Environment Variable Specification"). */
 function isOn(env: NodeJS.ProcessEnv): boolean {
-  const exporter = env["OTEL_TRACES_EXPORTER"];
-  if (env["OTEL_SDK_DISABLED"]?.toLowerCase() === "true" || exporter === "none") return false;
-  const protocol = env["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] ?? env["OTEL_EXPORTER_OTLP_PROTOCOL"];
-  const on = exporter !== undefined || ENDPOINTS.some((name) => (env[name] ?? "") !== "");
-  if (on && exporter !== undefined && exporter !== "otlp")
-    throw new KmsError("CONFIG_INVALID", "OTEL_TRACES_EXPORTER: give otlp or none");
-  if (on && protocol !== undefined && protocol !== "http/json")
-    throw new KmsError(
-      "CONFIG_INVALID",
-      "OTEL_EXPORTER_OTLP_PROTOCOL: give http/json, the one that there is",
-    );
-  return on;
+  const exporter = valueOf(env, "OTEL_TRACES_EXPORTER");
+  if (env["OTEL_SDK_DISABLED"]?.trim().toLowerCase() === "true" || exporter === "none") return false;
+  return exporter !== undefined || ENDPOINTS.some((name) => valueOf(env, name) !== undefined);
+}
+
+/** @throws KmsError CONFIG_INVALID for an exporter or protocol that is not supported */
+function refuseUnsupported(env: NodeJS.ProcessEnv): void {
+  const exporter = valueOf(env, "OTEL_TRACES_EXPORTER");
+  const protocol =
+    valueOf(env, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") ?? valueOf(env, "OTEL_EXPORTER_OTLP_PROTOCOL");
+  if (exporter !== undefined && exporter !== "otlp")
+    throw new KmsError("CONFIG_INVALID", "OTEL_TRACES_EXPORTER: only otlp and none are supported");
+  if (protocol !== undefined && protocol !== "http/json")
+    throw new KmsError("CONFIG_INVALID", "OTEL_EXPORTER_OTLP_PROTOCOL: only http/json is supported");
+}
+
+function valueOf(env: NodeJS.ProcessEnv, name: string): string | undefined {
+  const value = env[name]?.trim();
+  return value === "" ? undefined : value;
 }

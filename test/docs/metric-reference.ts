@@ -25,6 +25,7 @@ export async function metricReference(): Promise<MetricReference[]> {
     keys: () => [],
   });
   metrics.watchAudit({ up: true, buffered: 0, written: 0, lost: 0 });
+  metrics.watchLog({ dropped: 0 });
   const text = await metrics.text();
   const helps = new Map([...text.matchAll(/^# HELP (\S+) (.*)$/gm)].map(([, name, help]) => [name, help]));
   return [...text.matchAll(/^# TYPE (\S+) (\w+)$/gm)].map(([, name = "", type = ""]) => ({

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { readFileSync } from "node:fs";
 
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { startTracing } from "../../src/observability/tracing.js";
 import { kmsServiceDefinition } from "../../src/server/kms-service.js";
@@ -176,24 +176,59 @@ it("keeps the collector's password to itself", () => {
 it("holds up nothing when the collector goes away", async () => {
   collector.closeAllConnections();
   await new Promise((resolve) => collector.close(resolve));
-  await call("Encrypt", { plaintext: Buffer.alloc(32), uid: "alone" });
+  const failures = (): number => plugin.log.split('"msg":"traces cannot be exported"').length - 1;
+  for (let sent = 0; failures() === 0; sent++)
+    await call("Encrypt", { plaintext: Buffer.alloc(32), uid: `alone-${String(sent)}` });
+  expect(plugin.log).toMatch(/"reason":"[^"]*ECONNREFUSED/);
   expect(await plugin.stop()).toBe(0);
+  expect(failures()).toBe(1);
 });
 
-it("is off unless it is asked for, and refuses what there is not", async () => {
+describe("tracing that is off or cannot be started", () => {
+  const warnings: unknown[] = [];
   const log = {
     debug: () => undefined,
     info: () => undefined,
-    warn: () => undefined,
+    warn: (fields: object) => warnings.push(fields),
     error: () => undefined,
   };
   const start = (env: NodeJS.ProcessEnv) => startTracing(env, "1", log);
   const OTEL_EXPORTER_OTLP_ENDPOINT = "http://127.0.0.1:1";
-  expect(await start({})).toBeUndefined();
-  expect(await start({ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SDK_DISABLED: "true" })).toBeUndefined();
-  expect(await start({ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_EXPORTER: "none" })).toBeUndefined();
-  await expect(start({ OTEL_TRACES_EXPORTER: "zipkin" })).rejects.toThrow(/give otlp or none/);
-  await expect(start({ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" })).rejects.toThrow(
-    /http\/json/,
-  );
+
+  beforeEach(() => {
+    warnings.length = 0;
+  });
+
+  it.each([
+    {},
+    { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_SDK_DISABLED: "true" },
+    { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_EXPORTER: "none" },
+    { OTEL_TRACES_EXPORTER: "" },
+    { OTEL_EXPORTER_OTLP_ENDPOINT: "", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: " ", OTEL_TRACES_EXPORTER: " " },
+  ])("is off, without a word, for %o", async (env) => {
+    expect(await start(env)).toBeUndefined();
+    expect(warnings).toEqual([]);
+  });
+
+  it.each([
+    [{ OTEL_TRACES_EXPORTER: "zipkin" }, /only otlp and none/],
+    [{ OTEL_TRACES_EXPORTER: "otlp,console" }, /only otlp and none/],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, /http\/json/],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/protobuf" }, /http\/json/],
+  ])("warns and leaves the plugin up for %o", async (env, reason) => {
+    expect(await start(env)).toBeUndefined();
+    expect(warnings).toHaveLength(1);
+    expect((warnings[0] as { err: Error }).err.message).toMatch(reason);
+  });
+
+  it("takes empty variables beside an endpoint for unset ones", async () => {
+    const tracing = await start({
+      OTEL_EXPORTER_OTLP_ENDPOINT,
+      OTEL_TRACES_EXPORTER: "",
+      OTEL_EXPORTER_OTLP_PROTOCOL: "",
+      OTEL_SDK_DISABLED: "",
+    });
+    expect(tracing).toBeDefined();
+    await tracing?.stop();
+  });
 });

@@ -1,0 +1,190 @@
+// Where log lines go: standard output, whose reader may stop reading (a stuck container runtime, journald under
+// pressure, a terminal on hold) or leave. A write never blocks and never throws: lines wait in a bounded buffer, and
+// those that do not fit are dropped, counted, and reported by a line once there is room again.
+import { constants, fstatSync, openSync, write, writeSync } from "node:fs";
+import { Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isatty } from "node:tty";
+
+/** Bytes that may wait for the reader: some thousand lines. */
+const MAX_PENDING_BYTES = 1 << 20;
+/** Between two attempts to write to a terminal on hold (EAGAIN) or a full disk, in ms. */
+const RETRY_MS = 200;
+
+/** A destination that takes text without blocking. */
+export interface LogSink {
+  /** Bytes that it has taken and not yet handed to the kernel. */
+  readonly pendingBytes: number;
+  write(text: string): void;
+  /** Called once when nothing can be written any more, with the reason. */
+  onBroken(listener: (error: Error) => void): void;
+  /** Resolves when everything has been handed over; may never resolve. */
+  end(): Promise<void>;
+}
+
+export class LogOutput {
+  readonly #sink: LogSink;
+  readonly #maxPendingBytes: number;
+  #broken = false;
+  #dropped = 0;
+  #unreported = 0;
+
+  constructor(sink: LogSink, maxPendingBytes = MAX_PENDING_BYTES) {
+    this.#sink = sink;
+    this.#maxPendingBytes = maxPendingBytes;
+    sink.onBroken(() => {
+      this.#broken = true;
+    });
+  }
+
+  /** Lines dropped since the start. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  /** Takes one line with its line break, or drops it. Never blocks, never throws. */
+  write(line: string): void {
+    if (this.#broken || this.#sink.pendingBytes + line.length > this.#maxPendingBytes) {
+      this.#dropped++;
+      this.#unreported++;
+      return;
+    }
+    if (this.#unreported > 0) {
+      this.#sink.write(droppedLine(this.#unreported));
+      this.#unreported = 0;
+    }
+    this.#sink.write(line);
+  }
+
+  /** Waits until what is buffered has been written, at most `limitMs`. */
+  async close(limitMs: number): Promise<void> {
+    if (this.#broken) return;
+    await Promise.race([this.#sink.end(), sleep(limitMs, undefined, { ref: false })]);
+  }
+}
+
+function droppedLine(dropped: number): string {
+  const time = new Date().toISOString();
+  const msg = "log lines were dropped: standard output was not read fast enough";
+  return `${JSON.stringify({ level: "warn", time, dropped, msg })}\n`;
+}
+
+/** Returns the sink for a file descriptor, whatever is behind it: pipe, socket, terminal or file. */
+export function openSink(fd: number): LogSink {
+  const stat = fstatSync(fd);
+  return stat.isFIFO() || stat.isSocket() ? new StreamSink(fd) : new FileSink(nonBlocking(fd));
+}
+
+/** A pipe or a socket. Node writes at once as far as the kernel takes it, and queues the rest. */
+class StreamSink implements LogSink {
+  readonly #stream: Socket;
+
+  constructor(fd: number) {
+    this.#stream = new Socket({ fd, readable: false, writable: true });
+    // The log alone does not keep the process alive.
+    this.#stream.unref();
+  }
+
+  get pendingBytes(): number {
+    return this.#stream.writableLength;
+  }
+
+  write(text: string): void {
+    this.#stream.write(text);
+  }
+
+  onBroken(listener: (error: Error) => void): void {
+    this.#stream.on("error", listener);
+  }
+
+  end(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#stream.once("error", () => {
+        resolve();
+      });
+      this.#stream.end(resolve);
+    });
+  }
+}
+
+/**
+ * A terminal or a file, written in libuv's thread pool: a disk that hangs stops one thread and no request. Not by
+ * sonic-boom 4.2, which at the end tries for ever to write to a full disk.
+ */
+class FileSink implements LogSink {
+  readonly #fd: number;
+  #pending = Buffer.alloc(0);
+  #writing = false;
+  #onIdle: () => void = () => undefined;
+  #onBroken: (error: Error) => void = () => undefined;
+
+  constructor(fd: number) {
+    this.#fd = fd;
+    process.once("exit", () => {
+      this.#writeLast();
+    });
+  }
+
+  get pendingBytes(): number {
+    return this.#pending.length;
+  }
+
+  write(text: string): void {
+    this.#pending = Buffer.concat([this.#pending, Buffer.from(text)]);
+    this.#writeNext();
+  }
+
+  onBroken(listener: (error: Error) => void): void {
+    this.#onBroken = listener;
+  }
+
+  end(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onIdle = resolve;
+      this.#writeNext();
+    });
+  }
+
+  #writeNext(): void {
+    if (this.#writing) return;
+    if (this.#pending.length === 0) {
+      this.#onIdle();
+      return;
+    }
+    this.#writing = true;
+    write(this.#fd, this.#pending, (error, bytes) => {
+      if (error === null) this.#wrote(bytes);
+      else if (error.code === "EPIPE" || error.code === "EIO") this.#onBroken(error);
+      else
+        setTimeout(() => {
+          this.#wrote(0);
+        }, RETRY_MS).unref();
+    });
+  }
+
+  #wrote(bytes: number): void {
+    this.#writing = false;
+    this.#pending = this.#pending.subarray(bytes);
+    this.#writeNext();
+  }
+
+  /** What is left at the end of the process, as far as it can be written at once. */
+  #writeLast(): void {
+    try {
+      writeSync(this.#fd, this.#pending);
+    } catch {
+      // A full disk, a terminal on hold, or nobody there any more.
+    }
+  }
+}
+
+/** A terminal's own description would block, and is shared with the shell: another one is opened. */
+function nonBlocking(fd: number): number {
+  if (!isatty(fd)) return fd;
+  try {
+    const flags = constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
+    return openSync(`/proc/self/fd/${String(fd)}`, flags);
+  } catch {
+    return fd;
+  }
+}

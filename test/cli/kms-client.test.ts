@@ -1,0 +1,31 @@
+// The client's idea of an address: what kube-apiserver writes for a socket reaches the same socket here.
+
+import { createServer } from "node:net";
+import { join } from "node:path";
+
+import { expect, it } from "vitest";
+
+import { KmsClient } from "../../src/cli/kms-client.js";
+import { makeFolder } from "../support/token.js";
+
+const path = join(makeFolder("kms-client"), "kms.sock");
+const name = `kms-client-${String(process.pid)}`;
+
+it.each([
+  [path, path],
+  [`unix:${path}`, path],
+  [`unix://${path}`, path],
+  [`unix:///@${name}`, `\0${name}`],
+])("connects to %s", async (endpoint, listening) => {
+  let connections = 0;
+  const server = createServer((socket) => {
+    connections++;
+    socket.destroy();
+  });
+  await new Promise<void>((resolve) => server.listen(listening, resolve));
+  const client = new KmsClient(endpoint);
+  await expect(client.status()).rejects.toThrow();
+  client.close();
+  await new Promise((resolve) => server.close(resolve));
+  expect(connections).toBeGreaterThan(0);
+});

@@ -1,0 +1,44 @@
+// Commands whose output nobody reads, or which cannot be written: no stack trace, and no exit code that means "no".
+
+import { spawnSync } from "node:child_process";
+
+import { expect, it } from "vitest";
+
+import { MAIN } from "../support/plugin-process.js";
+
+interface Ended {
+  readonly code: string;
+  readonly stderr: string;
+}
+
+/** Runs a command in a shell, with `redirection` behind it; the code is the command's own. */
+function inShell(args: string, redirection: string): Ended {
+  const script = `{ "$0" "$1" ${args}; echo "code $?" >&3; } ${redirection}`;
+  const { stderr, output } = spawnSync("bash", ["-c", script, process.execPath, MAIN], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe", "pipe"],
+  });
+  return { code: output[3]?.trim() ?? "", stderr };
+}
+
+it.each([
+  ["--help", "code 0"],
+  ["keys rotate --help", "code 0"],
+  ["check --socket /nonexistent/kms.sock", "code 2"],
+  ["status --socket /nonexistent/kms.sock", "code 3"],
+])("%s ends quietly and with its own exit code when its reader leaves", (args, code) => {
+  for (const reader of ["| true", "| head -c 1 >/dev/null"]) {
+    const ended = inShell(`${args} 2>/dev/null`, reader);
+    expect(ended, reader).toEqual({ code, stderr: "" });
+  }
+  expect(inShell(args, "2>&1 >/dev/null | true")).toMatchObject({ code });
+});
+
+it.each(["--help", "--version", "keys rotate --help"])(
+  "%s says in one line that its output cannot be written",
+  (args) => {
+    const { code, stderr } = inShell(args, ">/dev/full");
+    expect(stderr).toMatch(/^kms-pkcs11: cannot write to standard output \(ENOSPC\)\n$/);
+    expect(code).toBe("code 4");
+  },
+);

@@ -1,0 +1,214 @@
+// The log whose reader stops reading, leaves, or has a full disk: the plugin goes on serving, and says what it lost.
+
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { closeSync, constants, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { request } from "node:http";
+import { join } from "node:path";
+
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+
+import { KmsClient } from "../../src/cli/kms-client.js";
+import { LogOutput, type LogSink } from "../../src/observability/log-output.js";
+import { freePort } from "../support/free-port.js";
+import { createKek, MAIN, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { makeFolder } from "../support/token.js";
+import { waitFor } from "../support/wait.js";
+
+describe("the bounded buffer", () => {
+  const taken: string[] = [];
+  let pendingBytes = 0;
+  let breakIt: (error: Error) => void = () => undefined;
+  const sink: LogSink = {
+    get pendingBytes() {
+      return pendingBytes;
+    },
+    write: (text) => taken.push(text),
+    onBroken: (listener) => (breakIt = listener),
+    end: () => new Promise(() => undefined),
+  };
+  afterEach(() => {
+    taken.length = 0;
+    pendingBytes = 0;
+  });
+
+  it("drops lines that do not fit, and reports their number before the next line that does", () => {
+    const output = new LogOutput(sink, 100);
+    output.write("first\n");
+    pendingBytes = 98;
+    output.write("lost\n");
+    output.write("lost too\n");
+    pendingBytes = 0;
+    output.write("second\n");
+    output.write("third\n");
+    expect(output.dropped).toBe(2);
+    expect(taken).toEqual(["first\n", expect.stringContaining('"dropped":2'), "second\n", "third\n"]);
+    expect(JSON.parse(taken[1] ?? "")).toMatchObject({ level: "warn", dropped: 2 });
+  });
+
+  it("counts every line once its reader has left", () => {
+    const output = new LogOutput(sink);
+    breakIt(new Error("EPIPE"));
+    output.write("a\n");
+    output.write("b\n");
+    expect(taken).toEqual([]);
+    expect(output.dropped).toBe(2);
+  });
+
+  it("does not wait for ever for a reader when it is closed", async () => {
+    await new LogOutput(sink).close(1);
+  });
+});
+
+describe("a plugin whose standard output is not read", () => {
+  let token: SoftHsm;
+  let plugin: PluginProcess;
+  let child: ChildProcess | undefined;
+  let port: number;
+  const folder = makeFolder("log-output");
+  const fifo = join(folder, "stdout");
+  const opened: number[] = [];
+
+  beforeAll(async () => {
+    token = createSoftHsm();
+    createKek(token);
+    port = await freePort();
+    plugin = new PluginProcess(token, { http: { address: `127.0.0.1:${String(port)}` } });
+    execFileSync("mkfifo", [fifo]);
+  });
+
+  afterEach(() => {
+    child?.kill("SIGKILL");
+    for (const fd of opened.splice(0)) closeSync(fd);
+  });
+
+  afterAll(() => {
+    plugin.remove();
+    token.remove();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  /** Opens the pipe and fills it, so that a write that waits for its reader waits from the first line on. */
+  const fullPipe = (): { readonly readEnd: number; readonly writeEnd: number } => {
+    const readEnd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
+    for (;;) {
+      try {
+        writeSync(readEnd, "#".repeat(4095) + "\n");
+      } catch {
+        break;
+      }
+    }
+    const writeEnd = openSync(fifo, constants.O_WRONLY);
+    opened.push(readEnd, writeEnd);
+    return { readEnd, writeEnd };
+  };
+  const serve = (stdout: number): ChildProcess => {
+    const env = { ...process.env, ...token.env };
+    child = spawn(process.execPath, [MAIN, "serve", "--config", plugin.configFile], {
+      env,
+      stdio: ["ignore", stdout, "ignore"],
+    });
+    return child;
+  };
+  const isServing = async (): Promise<void> => {
+    const client = new KmsClient(plugin.socket);
+    try {
+      await waitFor(async () => (await client.status()).healthz === "ok", { timeoutMs: 50_000 });
+      const sealed = await client.encrypt(Buffer.alloc(32, 7), "uid");
+      expect((await client.decrypt(sealed, "uid")).equals(Buffer.alloc(32, 7))).toBe(true);
+    } finally {
+      client.close();
+    }
+  };
+  const get = (path: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      request({ port, path, host: "127.0.0.1" }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        response.on("end", () => {
+          resolve(Buffer.concat(chunks).toString());
+        });
+      })
+        .on("error", reject)
+        .end();
+    });
+  const exitOf = (one: ChildProcess): Promise<number | NodeJS.Signals | null> =>
+    new Promise((resolve) =>
+      one.once("exit", (code, signal) => {
+        resolve(code ?? signal);
+      }),
+    );
+  const readAll = (fd: number): string => {
+    let text = "";
+    const chunk = Buffer.alloc(65_536);
+    for (;;) {
+      try {
+        text += chunk.toString("utf8", 0, readSync(fd, chunk));
+      } catch {
+        return text;
+      }
+    }
+  };
+
+  it("serves, answers probes, and stops on SIGTERM while a pipe is full", async () => {
+    const { writeEnd } = fullPipe();
+    const running = serve(writeEnd);
+    await isServing();
+    expect(await get("/livez")).toBe("ok\n");
+    const exit = exitOf(running);
+    running.kill("SIGTERM");
+    expect(await exit).toBe(0);
+  });
+
+  it("writes the lines that waited when the pipe is read again", async () => {
+    const { readEnd, writeEnd } = fullPipe();
+    const running = serve(writeEnd);
+    await isServing();
+    let text = "";
+    await waitFor(() => (text += readAll(readEnd)).includes('"msg":"Encrypt"'));
+    expect(text).toContain("kms-pkcs11 starts");
+    const exit = exitOf(running);
+    running.kill("SIGTERM");
+    expect(await exit).toBe(0);
+    expect(text + readAll(readEnd)).toContain("kms-pkcs11 stopped");
+  });
+
+  it("goes on when its reader leaves, and counts what nobody reads", async () => {
+    const readEnd = openSync(fifo, constants.O_RDWR);
+    const writeEnd = openSync(fifo, constants.O_WRONLY);
+    const running = serve(writeEnd);
+    closeSync(writeEnd);
+    closeSync(readEnd);
+    await isServing();
+    expect(await get("/metrics")).toMatch(/^kms_pkcs11_log_dropped_total [1-9]/m);
+    const exit = exitOf(running);
+    running.kill("SIGTERM");
+    expect(await exit).toBe(0);
+  });
+
+  it("goes on when the disk of its log is full", async () => {
+    const full = openSync("/dev/full", constants.O_WRONLY);
+    opened.push(full);
+    const running = serve(full);
+    await isServing();
+    const exit = exitOf(running);
+    running.kill("SIGTERM");
+    expect(await exit).toBe(0);
+  });
+
+  it("goes on when it writes to a terminal on hold", async () => {
+    // script(1) copies the terminal to a pipe that nobody reads, and then stops reading the terminal.
+    const { writeEnd } = fullPipe();
+    const command = `exec ${process.execPath} ${MAIN} serve --config ${plugin.configFile}`;
+    child = spawn("script", ["-qfc", command, "/dev/null"], {
+      env: { ...process.env, ...token.env },
+      stdio: ["ignore", writeEnd, "ignore"],
+    });
+    await isServing();
+    const client = new KmsClient(plugin.socket);
+    // A terminal's own buffer takes a few KiB before it is full.
+    for (let sent = 0; sent < 200; sent++) await client.encrypt(Buffer.alloc(32), "u".repeat(128));
+    client.close();
+    expect(await get("/livez")).toBe("ok\n");
+  });
+});
