@@ -6,8 +6,10 @@ import { KmsError } from "../errors.js";
 import { ApiResources } from "../etcd/api-resources.js";
 import { KubeApi } from "../etcd/kube-api.js";
 import { migrate, type Migrated } from "../etcd/migration.js";
-import { EtcdStore } from "../etcd/store.js";
-import { takeSurvey, type Aim, type Survey } from "../etcd/survey.js";
+import { compareClusters, type ComparisonPorts } from "../etcd/same-cluster.js";
+import { parseStorageKey } from "../etcd/storage-key.js";
+import { EtcdStore, type StoredObject } from "../etcd/store.js";
+import { standingOf, takeSurvey, type Aim, type Survey } from "../etcd/survey.js";
 import { migrateByKubernetes } from "../etcd/version-migration.js";
 import { untilInterrupted } from "./convergence.js";
 import { addEndpointOptions, DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "./etcd-options.js";
@@ -32,6 +34,7 @@ interface MigrateOptions extends EndpointOptions {
   readonly wait: string;
   readonly with: "patches" | "svm";
   readonly dryRun?: true;
+  readonly skipClusterCheck?: true;
   readonly output: OutputFormat;
 }
 
@@ -66,6 +69,10 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
         .default("patches"),
     )
     .option("--dry-run", "say what would be rewritten, and rewrite nothing")
+    .option(
+      "--skip-cluster-check",
+      "go on when nothing shows that the API server works on this etcd; never when something shows that it does not",
+    )
     .addHelpText(
       "after",
       `
@@ -84,7 +91,7 @@ Example:
 async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
   const limits = limitsOf(options);
   const keyId = await targetKeyId(options);
-  const api = await KubeApi.connect(options);
+  const api = KubeApi.connect(options);
   try {
     const result = await withLiveEtcd(options, async ({ client }) => {
       const store = new EtcdStore(client, options.prefix);
@@ -93,6 +100,7 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
       if (before.left === 0) return { keyId, isDryRun: false, before, done: undefined };
       const isDryRun = options.dryRun === true;
       const ports = { store, prefix: options.prefix, api, resources: await ApiResources.discover(api) };
+      await requireSameCluster(ports, aim, options);
       const done = await untilInterrupted((signal) =>
         withProgress(before, terminal, (onProgress) =>
           options.with === "svm" && !isDryRun
@@ -105,8 +113,30 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
     terminal.out(options.output === "json" ? formatJson(migrationJson(result)) : describeMigration(result));
     if (!isFine(result)) process.exitCode = EXIT_NO;
   } finally {
-    await api.close();
+    api.close();
   }
+}
+
+/** @throws KmsError CONFIG_INVALID when the API server works on another etcd, or nothing shows that it does not */
+async function requireSameCluster(
+  ports: ComparisonPorts,
+  aim: Aim,
+  { skipClusterCheck }: MigrateOptions,
+): Promise<void> {
+  const { verdict, text } = await compareClusters(ports, () => staleObjects(ports, aim));
+  if (verdict === "same" || (verdict === "unknown" && skipClusterCheck === true)) return;
+  const { server } = ports.api;
+  throw new KmsError(
+    "CONFIG_INVALID",
+    verdict === "different"
+      ? `${server} is not an API server of this etcd: ${text}; nothing was rewritten; correct --kubeconfig, --context or --endpoints`
+      : `nothing shows that ${server} is an API server of this etcd: ${text}; nothing was rewritten; use a kubeconfig that may get the namespace kube-system, or, if that is known, give --skip-cluster-check`,
+  );
+}
+
+async function* staleObjects({ store, prefix }: ComparisonPorts, aim: Aim): AsyncGenerator<StoredObject> {
+  for await (const object of store.objects())
+    if (standingOf(object.value, parseStorageKey(object.key, prefix), aim) === "stale") yield object;
 }
 
 /** A dry run is fine when all that it found could be rewritten. */

@@ -1,16 +1,16 @@
-// Requests to the Kubernetes API as a kubeconfig says. The client package reads the kubeconfig and its credentials
-// (files, exec plugins, OIDC); it is loaded only here and only when needed, since that costs most of a second. Its
-// typed calls are not used: they drop fields that its own release does not know.
-import { request as httpRequest, type IncomingMessage } from "node:http";
+// Requests to the Kubernetes API as a kubeconfig says. The client package makes connections (TLS, proxies) and OIDC
+// tokens; it is loaded only here and only when needed, since that costs most of a second. Its reading of kubeconfigs and
+// its exec plugins are not used, since kubectl does both otherwise, nor its typed calls, which drop fields that its own
+// release does not know.
+import { request as httpRequest, type Agent, type IncomingMessage } from "node:http";
 import { request as httpsRequest, type RequestOptions } from "node:https";
-import type { KubeConfig } from "@kubernetes/client-node";
+import type { Cluster, User } from "@kubernetes/client-node";
 import { KmsError } from "../errors.js";
-
-export interface KubeAccess {
-  /** Without it, as kubectl: $KUBECONFIG, ~/.kube/config, or the service account of the pod. */
-  readonly kubeconfig?: string | undefined;
-  readonly context?: string | undefined;
-}
+import { impersonationHeaders, KubeCredentials, type KubeCredential } from "./kube-credentials.js";
+import { proxyFromEnvironment } from "./kube-proxy.js";
+import { describeRefusal } from "./kube-status.js";
+import { readKubeTarget, type KubeAccess, type KubeTarget } from "./kubeconfig.js";
+import type { KubeUser } from "./kubeconfig-schema.js";
 
 export interface KubeRequest {
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";
@@ -30,78 +30,96 @@ export interface KubeAnswer {
 const SILENCE_MS = 60_000;
 const UNAUTHORIZED = 401;
 
+/** Over plain HTTP no credential is shown, as with kubectl. */
+const NO_CREDENTIAL: KubeCredential = { authorization: undefined, certificate: undefined, key: undefined };
+
 export class KubeApi {
   readonly server: string;
-  readonly #config: KubeConfig;
-  #options: Promise<RequestOptions> | undefined;
+  readonly #target: KubeTarget;
+  readonly #url: URL;
+  readonly #proxy: string | undefined;
+  readonly #credentials: KubeCredentials;
+  /** With the certificate that they were made for, and an agent that keeps connections. */
+  #options: { readonly certificate: string | undefined; readonly made: Promise<RequestOptions> } | undefined;
+  readonly #agents: Agent[] = [];
 
-  private constructor(config: KubeConfig, server: string) {
-    this.#config = config;
-    this.server = server;
+  private constructor(target: KubeTarget, env: NodeJS.ProcessEnv) {
+    this.#target = target;
+    this.#url = serverUrl(target.cluster.server);
+    this.server = this.#url.href.replace(/\/+$/, "");
+    this.#proxy = target.cluster["proxy-url"] || proxyFromEnvironment(this.#url, env);
+    this.#credentials = new KubeCredentials(target);
   }
 
-  /** Asks nothing yet. @throws KmsError CONFIG_INVALID */
-  static async connect({ kubeconfig, context }: KubeAccess): Promise<KubeApi> {
-    const { KubeConfig } = await import("@kubernetes/client-node");
-    const config = new KubeConfig();
-    try {
-      if (kubeconfig === undefined) config.loadFromDefault();
-      else config.loadFromFile(kubeconfig);
-      if (context !== undefined) config.setCurrentContext(context);
-    } catch (error) {
-      throw new KmsError("CONFIG_INVALID", "--kubeconfig: cannot be read as a kubeconfig", error);
-    }
-    const server = config.getCurrentCluster()?.server.replace(/\/+$/, "");
-    if (server !== undefined) return new KubeApi(config, server);
-    const which = context === undefined ? "its current context" : `the context ${context}`;
+  /** Reads the kubeconfig; asks nothing yet. @throws KmsError CONFIG_INVALID */
+  static connect(access: KubeAccess, env: NodeJS.ProcessEnv = process.env): KubeApi {
+    return new KubeApi(readKubeTarget(access, env), env);
+  }
+
+  /**
+   * Every status is an answer, but for a 401 that a fresh credential meets again.
+   * @throws KmsError PEER_UNREACHABLE; CONFIG_INVALID when the credentials cannot be used
+   */
+  async request(request: KubeRequest): Promise<KubeAnswer> {
+    const credential = await this.#credential();
+    const answer = await this.#send(credential, request);
+    if (answer.status !== UNAUTHORIZED) return answer;
+    // Files and plugins may have a new one.
+    await this.#credentials.refuse(credential);
+    this.#options = undefined;
+    const second = await this.#send(await this.#credential(), request);
+    if (second.status !== UNAUTHORIZED) return second;
     throw new KmsError(
       "CONFIG_INVALID",
-      `the kubeconfig has no cluster for ${which}; give --kubeconfig and --context`,
+      `kube-apiserver at ${this.server} refuses the kubeconfig's credentials: ${describeRefusal(UNAUTHORIZED, second.body)}`,
     );
-  }
-
-  /** Every status is an answer. @throws KmsError PEER_UNREACHABLE */
-  async request(request: KubeRequest): Promise<KubeAnswer> {
-    const answer = await this.#send(request);
-    if (answer.status !== UNAUTHORIZED) return answer;
-    // A credential that has run out is had anew; one that is refused again is the answer.
-    this.#options = undefined;
-    return this.#send(request);
   }
 
   /** @throws KmsError PEER_UNREACHABLE for any status but 2xx */
   async json(request: KubeRequest): Promise<unknown> {
     const { status, body } = await this.request(request);
-    if (status >= 200 && status < 300) return JSON.parse(body.toString());
-    throw new KmsError(
-      "PEER_UNREACHABLE",
-      `${request.method} ${request.path}: ${describeRefusal(status, body)}`,
-    );
+    const what = `${request.method} ${request.path}`;
+    if (status < 200 || status >= 300)
+      throw new KmsError("PEER_UNREACHABLE", `${what}: ${describeRefusal(status, body)}`);
+    try {
+      return JSON.parse(body.toString());
+    } catch (error) {
+      throw new KmsError(
+        "PEER_UNREACHABLE",
+        `${what}: what answers at ${this.server} is no API server`,
+        error,
+      );
+    }
   }
 
   /** Ends its connections. */
-  async close(): Promise<void> {
-    const { agent } = (await this.#options?.catch(() => undefined)) ?? {};
-    if (typeof agent === "object") agent.destroy();
+  close(): void {
+    for (const agent of this.#agents) agent.destroy();
   }
 
-  async #send({ method, path, accept = "application/json", body }: KubeRequest): Promise<KubeAnswer> {
-    this.#options ??= this.#credentials();
-    const options = await this.#options;
+  #credential(): Promise<KubeCredential> {
+    return this.#url.protocol === "https:" ? this.#credentials.get() : Promise.resolve(NO_CREDENTIAL);
+  }
+
+  async #send(
+    credential: KubeCredential,
+    { method, path, accept = "application/json", body }: KubeRequest,
+  ): Promise<KubeAnswer> {
+    const options = await this.#optionsFor(credential);
     const content = body && Buffer.from(JSON.stringify(body.json));
     const headers = {
       ...(options.headers as Record<string, string> | undefined),
+      ...(credential.authorization !== undefined && { Authorization: credential.authorization }),
+      ...impersonationHeaders(this.#target.user),
       Accept: accept,
       "User-Agent": "kms-pkcs11",
       ...(body && content && { "Content-Type": body.type, "Content-Length": String(content.length) }),
     };
     return new Promise((resolve, reject) => {
-      const send = this.server.startsWith("http:") ? httpRequest : httpsRequest;
+      const send = this.#url.protocol === "http:" ? httpRequest : httpsRequest;
       const sent = send(this.server + path, { ...options, method, headers, timeout: SILENCE_MS });
       const failed = (error: Error): void => {
-        const code = (error as NodeJS.ErrnoException).code ?? error.message;
-        const text = `kube-apiserver at ${this.server} does not answer: ${code}`;
-        reject(new KmsError("PEER_UNREACHABLE", text, error));
+        reject(this.#unreachable(error));
       };
       sent.on("error", failed);
       sent.on("timeout", () => sent.destroy(new Error(`no answer in ${String(SILENCE_MS / 1000)} s`)));
@@ -112,19 +130,85 @@ export class KubeApi {
     });
   }
 
-  /** Headers, certificates and an agent that keeps connections: the package's own makes one for each request. */
-  async #credentials(): Promise<RequestOptions> {
+  #unreachable(error: Error): KmsError {
+    const code = (error as NodeJS.ErrnoException).code ?? error.message;
+    const through = this.#proxy === undefined ? "" : ` through the proxy ${new URL(this.#proxy).host}`;
+    const text = `kube-apiserver at ${this.server} does not answer${through}: ${code}`;
+    return new KmsError("PEER_UNREACHABLE", text, error);
+  }
+
+  #optionsFor({ certificate, key }: KubeCredential): Promise<RequestOptions> {
+    if (this.#options === undefined || this.#options.certificate !== certificate)
+      this.#options = { certificate, made: this.#makeOptions(certificate, key) };
+    return this.#options.made;
+  }
+
+  /** Reads the files of TLS. @throws KmsError CONFIG_INVALID */
+  async #makeOptions(certificate: string | undefined, key: string | undefined): Promise<RequestOptions> {
+    const { KubeConfig } = await import("@kubernetes/client-node");
+    const config = new KubeConfig();
+    config.loadFromClusterAndUser(
+      this.#clusterForPackage(),
+      userForPackage(this.#target.user, certificate, key),
+    );
     const options: RequestOptions = {};
     try {
-      await this.#config.applyToHTTPSOptions(options);
+      await config.applyToHTTPSOptions(options);
     } catch (error) {
-      const text = "the kubeconfig's credentials cannot be had; does kubectl work with it?";
-      throw new KmsError("CONFIG_INVALID", text, error);
+      const { code, path } = error as NodeJS.ErrnoException;
+      const what =
+        path === undefined ? "are not usable" : `need ${path}, which cannot be read (${String(code)})`;
+      throw new KmsError("CONFIG_INVALID", `the kubeconfig's credentials ${what}`, error);
     }
-    const { agent } = options;
-    if (typeof agent === "object") Object.assign(agent, { keepAlive: true });
+    // The package means one agent for each request.
+    const agent = Object.assign(options.agent as Agent, { keepAlive: true });
+    this.#agents.push(agent);
     return options;
   }
+
+  #clusterForPackage(): Cluster {
+    const { cluster } = this.#target;
+    return defined({
+      name: "cluster",
+      server: this.server,
+      caFile: cluster["certificate-authority"],
+      caData: cluster["certificate-authority-data"],
+      tlsServerName: cluster["tls-server-name"],
+      // Without it the package refuses plain HTTP, where there is nothing to verify.
+      skipTLSVerify: cluster["insecure-skip-tls-verify"] === true || this.#url.protocol === "http:",
+      proxyUrl: this.#proxy,
+    });
+  }
+}
+
+function userForPackage(user: KubeUser, certificate: string | undefined, key: string | undefined): User {
+  const base64 = (pem: string | undefined): string | undefined => pem && Buffer.from(pem).toString("base64");
+  return defined({
+    name: "user",
+    certFile: user["client-certificate"],
+    certData: base64(certificate) ?? user["client-certificate-data"],
+    keyFile: user["client-key"],
+    keyData: base64(key) ?? user["client-key-data"],
+    authProvider: user["auth-provider"] ?? undefined,
+  });
+}
+
+/** Returns an object without the members that are undefined or empty. */
+function defined<T extends object>(members: { [name in keyof T]: T[name] | undefined }): T {
+  const given = Object.entries(members).filter(([, value]) => value !== undefined && value !== "");
+  return Object.fromEntries(given) as T;
+}
+
+/** @throws KmsError CONFIG_INVALID */
+function serverUrl(server: string): URL {
+  // Without a scheme it is plain HTTP for client-go, too.
+  const text = /^[a-z][a-z0-9+.-]*:\/\//i.test(server) ? server : `http://${server}`;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol))
+    throw new KmsError("CONFIG_INVALID", "the kubeconfig's server is no http or https URL");
+  url.search = "";
+  url.hash = "";
+  return url;
 }
 
 async function read(response: IncomingMessage): Promise<KubeAnswer> {
@@ -136,30 +220,4 @@ async function read(response: IncomingMessage): Promise<KubeAnswer> {
     body: Buffer.concat(chunks),
     retryAfterMs: Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : undefined,
   };
-}
-
-const INVALID = 422;
-const MAX_REFUSAL = 300;
-
-/** Why the API server refuses, by its Status; of what it finds invalid only the fields, since it repeats values. */
-export function describeRefusal(status: number, body: Buffer): string {
-  const { reason = "", message = "", details } = statusOf(body);
-  const fields = details?.causes?.flatMap(({ field }) => field ?? []) ?? [];
-  const text = status === INVALID ? `invalid: ${fields.join(", ")}` : message || reason;
-  return `${String(status)} ${text}`.trim().slice(0, MAX_REFUSAL);
-}
-
-interface KubeStatus {
-  readonly reason?: string;
-  readonly message?: string;
-  readonly details?: { readonly causes?: readonly { readonly field?: string }[] };
-}
-
-function statusOf(body: Buffer): KubeStatus {
-  try {
-    const parsed: unknown = JSON.parse(body.toString());
-    return typeof parsed === "object" && parsed !== null ? parsed : {};
-  } catch {
-    return {};
-  }
 }

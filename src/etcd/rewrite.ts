@@ -4,7 +4,8 @@
 // never comes here: the answer is asked for without its content.
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
-import { describeRefusal, type KubeAnswer, type KubeApi } from "./kube-api.js";
+import type { KubeAnswer, KubeApi } from "./kube-api.js";
+import { describeRefusal } from "./kube-status.js";
 
 export type Rewriting =
   /** It was written, under whatever key that API server writes with. */

@@ -81,6 +81,13 @@ export class EtcdStore {
     return entry && parse(entry);
   }
 
+  /** Returns the newest revision. @throws KmsError PEER_UNREACHABLE */
+  async revision(): Promise<number> {
+    const page = await this.#client.range({ key: Buffer.from(this.#prefix), limit: 1 });
+    if (typeof page === "string") throw new KmsError("PEER_UNREACHABLE", `etcd tells no revision: ${page}`);
+    return page.revision;
+  }
+
   #moveTo(revision: number, total: number, observer: StoreObserver): void {
     observer.total?.(total);
     if (this.#revisions !== undefined) observer.movedOn?.(revision);

@@ -18,7 +18,7 @@ it("asks for the object of an etcd key, and never for another one", async () => 
   try {
     const api = await standIn.connect();
     const resources = await ApiResources.discover(api);
-    await api.close();
+    api.close();
     const placeOf = (key: string) => {
       const object = parseStorageKey(key, "/registry");
       return object && resources.place(object);

@@ -29,7 +29,7 @@ async function against(answers: readonly Answer[], recheck?: Recheck): Promise<R
   try {
     return await rewrite(api, "/api/v1/namespaces/n/secrets/s", 7, recheck ?? unasked);
   } finally {
-    await api.close();
+    api.close();
   }
 }
 

@@ -1,13 +1,15 @@
 // An HTTP server in the place of kube-apiserver, for what a real one does not do on command: conflicts, overload,
 // credentials that run out, controllers that fail.
 
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:http";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer, type RequestListener } from "node:http";
+import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { KubeApi } from "../../src/etcd/kube-api.js";
+import { makeCertificate } from "../support/certificate.js";
 
 export interface Asked {
   readonly method: string;
@@ -22,15 +24,28 @@ export interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** Parts of the kubeconfig in place of the usual ones. */
+export interface KubeconfigParts {
+  readonly user?: object;
+  readonly cluster?: object;
+}
+
+/** Of all stand-ins in this process. */
+let tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
+
 export class StandInApi {
   readonly asked: Asked[] = [];
-  readonly #server: Server;
-  readonly #folder = mkdtempSync(join(tmpdir(), "stand-in-api-"));
-  readonly #kubeconfig = join(this.#folder, "kubeconfig");
+  readonly #server: ReturnType<typeof createHttpServer | typeof createServer>;
+  readonly #scheme: string;
+  readonly folder = mkdtempSync(join(tmpdir(), "stand-in-api-"));
+  readonly kubeconfig = join(this.folder, "kubeconfig");
 
-  /** @param answer called for each request in turn */
-  constructor(answer: (asked: Asked) => Answer) {
-    this.#server = createServer((request, response) => {
+  /**
+   * @param answer called for each request in turn
+   * @param isPlain over HTTP without TLS
+   */
+  constructor(answer: (asked: Asked) => Answer, isPlain = false) {
+    const listener: RequestListener = (request, response) => {
       const chunks: Buffer[] = [];
       request.on("data", (chunk: Buffer) => chunks.push(chunk));
       request.on("end", () => {
@@ -46,28 +61,55 @@ export class StandInApi {
         const { status, body = {}, headers: extra = {} } = answer(asked);
         response
           .writeHead(status, { "Content-Type": "application/json", ...extra })
-          .end(JSON.stringify(body));
+          .end(typeof body === "string" ? body : JSON.stringify(body));
       });
-    });
+    };
+    this.#scheme = isPlain ? "http" : "https";
+    this.#server = isPlain ? createHttpServer(listener) : createServer(this.#certificate(), listener);
+  }
+
+  get server(): string {
+    return `${this.#scheme}://127.0.0.1:${String((this.#server.address() as AddressInfo).port)}`;
   }
 
   /** Starts to listen. Returns a client that a kubeconfig has led to it. */
-  async connect(): Promise<KubeApi> {
+  async connect(parts: KubeconfigParts = {}, env: NodeJS.ProcessEnv = {}): Promise<KubeApi> {
+    await this.listen();
+    this.writeKubeconfig(parts);
+    return KubeApi.connect({ kubeconfig: this.kubeconfig }, env);
+  }
+
+  async listen(): Promise<void> {
+    if (this.#server.listening) return;
     await new Promise<void>((resolve) => this.#server.listen(0, "127.0.0.1", resolve));
-    const server = `http://127.0.0.1:${String((this.#server.address() as AddressInfo).port)}`;
+  }
+
+  writeKubeconfig({ user = { token: "a-token" }, cluster = {} }: KubeconfigParts = {}): void {
+    const authority = this.#scheme === "https" ? { "certificate-authority": "cert.pem" } : {};
     const config = {
-      clusters: [{ name: "c", cluster: { server, "insecure-skip-tls-verify": true } }],
-      users: [{ name: "u", user: { token: "a-token" } }],
+      clusters: [{ name: "c", cluster: { server: this.server, ...authority, ...cluster } }],
+      users: [{ name: "u", user }],
       contexts: [{ name: "x", context: { cluster: "c", user: "u" } }],
       "current-context": "x",
     };
-    writeFileSync(this.#kubeconfig, JSON.stringify(config));
-    return KubeApi.connect({ kubeconfig: this.#kubeconfig });
+    writeFileSync(this.kubeconfig, JSON.stringify(config));
   }
 
   async close(): Promise<void> {
-    rmSync(this.#folder, { recursive: true });
+    rmSync(this.folder, { recursive: true });
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #certificate(): { readonly cert: Buffer; readonly key: Buffer } {
+    const [cert, key] = [join(this.folder, "cert.pem"), join(this.folder, "key.pem")];
+    if (tls === undefined) {
+      makeCertificate(cert, key);
+      tls = { cert: readFileSync(cert), key: readFileSync(key) };
+    } else {
+      writeFileSync(cert, tls.cert);
+      writeFileSync(key, tls.key);
+    }
+    return tls;
   }
 }

@@ -72,7 +72,7 @@ async function run(
       onProgress: () => undefined,
     });
   } finally {
-    await api.close();
+    api.close();
   }
 }
 

@@ -5,8 +5,9 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { EtcdStore } from "../e2e/harness/etcd-store.js";
 import { ManagedProcess } from "../e2e/harness/process.js";
+import { makeCertificate } from "./certificate.js";
 import { freePort } from "./free-port.js";
-import { makeFolder, runTool } from "./token.js";
+import { makeFolder } from "./token.js";
 import { waitFor } from "./wait.js";
 
 export interface TestEtcd {
@@ -68,10 +69,4 @@ export async function startEtcd(program = "etcd", options: readonly string[] = [
       rmSync(folder, { recursive: true, force: true });
     },
   };
-}
-
-function makeCertificate(certificate: string, privateKey: string): void {
-  const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", privateKey];
-  const subject = ["-subj", "/CN=etcd", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"];
-  runTool("openssl", ["req", "-x509", ...key, ...subject, "-out", certificate], "apt-get install openssl");
 }

@@ -1,0 +1,62 @@
+// Why the API server, or something in front of it, refuses a request, in one line: by its Status (meta/v1), or by what
+// a proxy answers in its place.
+import { STATUS_CODES } from "node:http";
+
+const INVALID = 422;
+const MAX_REFUSAL = 300;
+
+interface KubeStatus {
+  readonly kind?: unknown;
+  readonly reason?: unknown;
+  readonly message?: unknown;
+  readonly details?: { readonly causes?: unknown } | null;
+}
+
+interface Cause {
+  readonly field?: unknown;
+  readonly message?: unknown;
+}
+
+/** Returns the status code and the reason. Of a field that is invalid only its name: the API server repeats values. */
+export function describeRefusal(status: number, body: Buffer): string {
+  const text = body.toString();
+  const parsed = parseStatus(text);
+  const reason = parsed === undefined ? foreignReason(text) : reasonOf(status, parsed);
+  const line = `${String(status)} ${reason || (STATUS_CODES[status] ?? "")}`;
+  return line.replace(/\s+/gu, " ").trim().slice(0, MAX_REFUSAL);
+}
+
+function reasonOf(status: number, { reason, message, details }: KubeStatus): string {
+  const causes = Array.isArray(details?.causes) ? (details.causes as (Cause | null)[]) : [];
+  const fields = causes.flatMap((cause) => textOf(cause?.field) || []);
+  const whole = textOf(message) || textOf(reason);
+  if (status !== INVALID || fields.length === 0)
+    return whole || causes.map(messageOf).filter(Boolean).join("; ");
+  // A policy's own words name no field.
+  const words = causes.flatMap((cause) => (textOf(cause?.field) === "" ? messageOf(cause) || [] : []));
+  return [`invalid: ${fields.join(", ")}`, ...words].join("; ");
+}
+
+function messageOf(cause: Cause | null): string {
+  return textOf(cause?.message);
+}
+
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
+}
+
+function parseStatus(text: string): KubeStatus | undefined {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    return typeof parsed === "object" && parsed !== null ? parsed : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Of a page its title, of a text its beginning. */
+function foreignReason(text: string): string {
+  const title = /<title[^>]*>([^<]*)<\/title>/i.exec(text)?.[1];
+  if (title !== undefined) return `${title} (a page of no API server)`;
+  return /^\s*</.test(text) ? "(a page of no API server)" : text;
+}

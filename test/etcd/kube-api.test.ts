@@ -1,0 +1,300 @@
+// How the API is reached, as kubectl reaches it: as whom, with which credentials, how long those are kept, through
+// which proxy, and what an exec plugin of the kubeconfig is run with.
+
+import { execFileSync } from "node:child_process";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer, request, type Server } from "node:http";
+import { connect, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { KubeAnswer, KubeApi } from "../../src/etcd/kube-api.js";
+import { KubeCredentials } from "../../src/etcd/kube-credentials.js";
+import { StandInApi, type Answer, type Asked, type KubeconfigParts } from "./stand-in-api.js";
+
+let standIn: StandInApi;
+let answer: (asked: Asked) => Answer;
+let api: KubeApi | undefined;
+
+beforeEach(() => {
+  answer = () => ({ status: 200 });
+  standIn = new StandInApi((asked) => answer(asked));
+});
+
+afterEach(async () => {
+  api?.close();
+  api = undefined;
+  await standIn.close();
+});
+
+const get = (): Promise<KubeAnswer> => (api as KubeApi).request({ method: "GET", path: "/api" });
+async function ask(parts: KubeconfigParts, env: NodeJS.ProcessEnv = {}): Promise<Asked["headers"]> {
+  api?.close();
+  api = await standIn.connect(parts, env);
+  await get();
+  return standIn.asked.at(-1)?.headers ?? {};
+}
+
+describe("a user of a kubeconfig", () => {
+  it("acts as another one with groups, a UID and extras", async () => {
+    const headers = await ask({
+      user: {
+        token: "t",
+        as: "jane",
+        "as-uid": "7",
+        "as-groups": ["dev", "ops"],
+        "as-user-extra": { "example.org/team": ["x", "y"], "50%": ["z"] },
+      },
+    });
+    expect(headers).toMatchObject({
+      authorization: "Bearer t",
+      "impersonate-user": "jane",
+      "impersonate-uid": "7",
+      // Node joins the values of a header that comes several times.
+      "impersonate-group": "dev, ops",
+      "impersonate-extra-example.org%2fteam": "x, y",
+      "impersonate-extra-50%25": "z",
+    });
+  });
+
+  it("shows its name and password", async () => {
+    const basic = `Basic ${Buffer.from("u:p").toString("base64")}`;
+    expect(await ask({ user: { username: "u", password: "p" } })).toHaveProperty("authorization", basic);
+  });
+
+  it("shows the token of a file beside the kubeconfig, read again after a while and after a 401", async () => {
+    const file = join(standIn.folder, "token");
+    writeFileSync(file, "first\n");
+    expect(await ask({ user: { tokenFile: "token" } })).toHaveProperty("authorization", "Bearer first");
+    writeFileSync(file, "second");
+    answer = ({ headers }) => ({ status: headers["authorization"] === "Bearer second" ? 200 : 401 });
+    expect((await get()).status).toBe(200);
+
+    let now = 0;
+    const credentials = new KubeCredentials(
+      { cluster: { server: "s" }, user: { tokenFile: file } },
+      () => now,
+    );
+    const shown = async (): Promise<string | undefined> => (await credentials.get()).authorization;
+    expect(await shown()).toBe("Bearer second");
+    writeFileSync(file, "third");
+    expect(await shown()).toBe("Bearer second");
+    now = 60_000;
+    expect(await shown()).toBe("Bearer third");
+    writeFileSync(file, "");
+    now = 120_000;
+    await expect(shown()).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+  });
+
+  it("is refused for good by a second 401", async () => {
+    answer = () => ({ status: 401, body: { message: "Unauthorized" } });
+    await expect(ask({ user: { token: "t" } })).rejects.toMatchObject({
+      code: "CONFIG_INVALID",
+      message: expect.stringContaining("refuses the kubeconfig's credentials: 401 Unauthorized") as string,
+    });
+    expect(standIn.asked).toHaveLength(2);
+  });
+});
+
+describe("a server over plain HTTP", () => {
+  it("is asked, as one behind 'kubectl proxy', and shown no credential", async () => {
+    await standIn.close();
+    standIn = new StandInApi((asked) => answer(asked), true);
+    const headers = await ask({ user: { token: "t", as: "jane" } });
+    expect(headers).toHaveProperty("impersonate-user", "jane");
+    expect(headers).not.toHaveProperty("authorization");
+  });
+});
+
+describe("a proxy", () => {
+  let proxy: Server;
+  let tunnels: string[];
+
+  beforeEach(async () => {
+    tunnels = [];
+    proxy = createServer((incoming, response) => {
+      incoming.pipe(request(incoming.url ?? "", (answer) => answer.pipe(response)));
+    });
+    proxy.on("connect", (incoming, socket) => {
+      tunnels.push(incoming.headers["proxy-authorization"] ?? incoming.url ?? "");
+      const url = new URL(standIn.server);
+      const upstream = connect(Number(url.port), url.hostname, () => {
+        socket.write("HTTP/1.1 200 OK\r\n\r\n");
+        upstream.pipe(socket).pipe(upstream);
+      });
+      socket.on("error", () => upstream.destroy());
+      upstream.on("error", () => socket.destroy());
+    });
+    await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  });
+
+  afterEach(() => {
+    proxy.closeAllConnections();
+    proxy.close();
+  });
+
+  const url = (login = ""): string =>
+    `http://${login}127.0.0.1:${String((proxy.address() as AddressInfo).port)}`;
+  // The name is not resolved here; the proxy leads it to the stand-in.
+  const far = { server: "https://api.invalid:6443", "tls-server-name": "127.0.0.1" };
+
+  it("is that of the cluster, whatever the environment says", async () => {
+    await ask(
+      { cluster: { ...far, "proxy-url": url("me:pass@") } },
+      { HTTPS_PROXY: "http://127.0.0.1:1", NO_PROXY: "*" },
+    );
+    expect(tunnels).toEqual([`Basic ${Buffer.from("me:pass").toString("base64")}`]);
+  });
+
+  it.each(["HTTPS_PROXY", "https_proxy"])("is that of %s", async (name) => {
+    await ask({ cluster: far }, { [name]: url(), HTTP_PROXY: "http://127.0.0.1:1" });
+    expect(tunnels).toEqual(["api.invalid:6443"]);
+  });
+
+  it("is none for loopback", async () => {
+    await ask({}, { HTTPS_PROXY: "http://127.0.0.1:1" });
+    expect(standIn.asked).toHaveLength(1);
+  });
+
+  it("is named when it does not lead there, without its password", async () => {
+    const failed = ask({ cluster: far }, { HTTPS_PROXY: "http://me:pass@127.0.0.1:1" });
+    await expect(failed).rejects.toMatchObject({
+      code: "PEER_UNREACHABLE",
+      message:
+        "kube-apiserver at https://api.invalid:6443 does not answer through the proxy 127.0.0.1:1: ECONNREFUSED",
+    });
+  });
+});
+
+describe("an exec plugin", () => {
+  const LOG = (): string => join(standIn.folder, "log");
+  const runs = (): string[] => readFileSync(LOG(), "utf8").trim().split("\n");
+
+  /** A plugin beside the kubeconfig that notes what it is run with; its n-th run answers with the token `n`. */
+  function plugin(status = "", more: object = {}, then = ""): KubeconfigParts {
+    const script = `#!/bin/sh
+if [ -t 0 ]; then in=terminal; else in=$(timeout 5 cat || echo open); fi
+echo "$KUBERNETES_EXEC_INFO|$in|$EXTRA|$*" >> "$(dirname "$0")/log"
+n=$(wc -l < "$(dirname "$0")/log")
+${then}
+printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{${status || '"token":"%s"'}}}' $n
+`;
+    const file = join(standIn.folder, "plugin");
+    writeFileSync(file, script);
+    chmodSync(file, 0o700);
+    const exec = {
+      apiVersion: "client.authentication.k8s.io/v1",
+      command: "./plugin",
+      args: ["get", "token"],
+      env: [{ name: "EXTRA", value: "e" }],
+      interactiveMode: "IfAvailable",
+      ...more,
+    };
+    return { user: { exec } };
+  }
+
+  it("is found beside the kubeconfig, with what kubectl hands it and its input closed, and is asked once", async () => {
+    expect(await ask(plugin())).toHaveProperty("authorization", "Bearer 1");
+    await Promise.all([get(), get(), get()]);
+    const [info = "", input, extra, args] = runs()[0]?.split("|") ?? [];
+    expect(JSON.parse(info)).toEqual({
+      apiVersion: "client.authentication.k8s.io/v1",
+      kind: "ExecCredential",
+      spec: { interactive: false },
+    });
+    expect([input, extra, args]).toEqual(["", "e", "get token"]);
+    expect(runs()).toHaveLength(1);
+  });
+
+  it("learns about the cluster when it wants to", async () => {
+    const config = { audience: "x" };
+    const extensions = [{ name: "client.authentication.k8s.io/exec", extension: config }];
+    await ask({
+      ...plugin("", { provideClusterInfo: true }),
+      cluster: { extensions, "tls-server-name": "127.0.0.1" },
+    });
+    expect(JSON.parse(runs()[0]?.split("|")[0] ?? "")).toMatchObject({
+      spec: {
+        cluster: {
+          server: standIn.server,
+          "tls-server-name": "127.0.0.1",
+          "certificate-authority-data": readFileSync(join(standIn.folder, "cert.pem"), "base64"),
+          config,
+        },
+      },
+    });
+  });
+
+  it("is asked again once after a 401, once for requests at the same time, and not when that is refused too", async () => {
+    answer = ({ headers }) => ({ status: headers["authorization"] === "Bearer 1" ? 401 : 200 });
+    api = await standIn.connect(plugin());
+    expect((await Promise.all([get(), get(), get()])).map(({ status }) => status)).toEqual([200, 200, 200]);
+    expect(runs()).toHaveLength(2);
+    answer = () => ({ status: 401 });
+    await expect(get()).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+    expect(runs()).toHaveLength(3);
+  });
+
+  it("is asked again when its credential has expired", async () => {
+    await ask(plugin('"token":"%s","expirationTimestamp":"2020-01-01T00:00:00Z"'));
+    await get();
+    expect(standIn.asked.map(({ headers }) => headers["authorization"])).toEqual(["Bearer 1", "Bearer 2"]);
+    expect(await ask(plugin('"token":"%s","expirationTimestamp":"2999-01-01T00:00:00Z"'))).toHaveProperty(
+      "authorization",
+      "Bearer 3",
+    );
+    await get();
+    expect(runs()).toHaveLength(3);
+  });
+
+  it("may answer with a certificate", async () => {
+    const [cert, key] = ["cert.pem", "key.pem"].map((name) =>
+      JSON.stringify(readFileSync(join(standIn.folder, name), "utf8")).replaceAll("\\n", "\\\\n"),
+    );
+    expect(
+      await ask(plugin(`"clientCertificateData":${cert ?? ""},"clientKeyData":${key ?? ""}`)),
+    ).not.toHaveProperty("authorization");
+    expect(runs()).toHaveLength(1);
+  });
+
+  it("is not run for a user that has a token or a certificate", async () => {
+    const { user } = plugin("", {}, "exit 1") as { user: object };
+    expect(await ask({ user: { ...user, token: "own" } })).toHaveProperty("authorization", "Bearer own");
+    await ask({ user: { ...user, "client-certificate": "cert.pem", "client-key": "key.pem" } });
+  });
+
+  it.each<[string, string, object, string]>([
+    ["fails with exit code 7", "", {}, "exit 7"],
+    [
+      "cannot be run (ENOENT); get it at example.org",
+      "",
+      { command: "./none", installHint: "get it at example.org" },
+      "",
+    ],
+    ["standard input is no terminal", "", { interactiveMode: "Always" }, ""],
+    ["neither a token nor a certificate", '"token":""', {}, ""],
+    ["one of certificate and key only", '"clientKeyData":"x"', {}, ""],
+    ["another apiVersion", "", { apiVersion: "client.authentication.k8s.io/v1beta1" }, ""],
+    ["does not answer with an ExecCredential (no JSON)", "", {}, "echo secret; exit 0"],
+  ])("that %s is an error which says so", async (text, status, more, then) => {
+    const failed = ask(plugin(status, more, then));
+    await expect(failed).rejects.toMatchObject({
+      code: "CONFIG_INVALID",
+      message: expect.stringContaining(text.replace("fails", "failed")) as string,
+    });
+    await expect(failed).rejects.not.toMatchObject({ message: expect.stringContaining("secret") as string });
+  });
+
+  it("has the terminal for questions, and its own words reach standard error", async () => {
+    await standIn.listen();
+    standIn.writeKubeconfig(plugin("", { interactiveMode: "Always" }, "echo Password? >&2; exit 1"));
+    const program = `import { KubeApi } from ${JSON.stringify(new URL("../../dist/etcd/kube-api.js", import.meta.url).href)};
+      await KubeApi.connect({ kubeconfig: ${JSON.stringify(standIn.kubeconfig)} }).request({ method: "GET", path: "/api" }).catch(() => 0);`;
+    const file = join(standIn.folder, "ask.mjs");
+    writeFileSync(file, program);
+    const said = execFileSync("script", ["-qec", `'${process.execPath}' '${file}'`, "/dev/null"], {
+      encoding: "utf8",
+    });
+    expect(said).toContain("Password?");
+    expect(runs()[0]).toContain('"interactive":true}}|terminal|');
+  });
+});
