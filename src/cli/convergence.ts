@@ -6,7 +6,7 @@ import { startProgress } from "./progress.js";
 
 export interface Wait {
   readonly look: () => Promise<Place[]>;
-  /** ms since the epoch, by this machine's clock; a node whose clock is ahead brings it forward. */
+  /** When the last look begins, ms since the epoch by this machine's clock; a node whose clock is ahead brings it forward. */
   readonly until: number;
   /** Whether to go on to the end although all are ready: one may still be lost. */
   readonly toTheEnd: boolean;
@@ -20,6 +20,8 @@ export interface Outcome {
   readonly places: readonly Place[];
   readonly converged: boolean;
   readonly interrupted: boolean;
+  /** How far a node's clock was ahead of this machine's at most, in ms, also one that does not answer any more. */
+  readonly aheadMs: number;
 }
 
 const POLL_MS = 1_000;
@@ -27,19 +29,25 @@ const POLL_MS = 1_000;
 /** Looks until all are ready, the time is over or the wait is ended. The last look is never older than its end. */
 export async function waitForConvergence(wait: Wait): Promise<Outcome> {
   const { terminal, signal, toTheEnd } = wait;
-  let places = await wait.look();
+  let aheadMs = 0;
+  const lookOnce = async (): Promise<Place[]> => {
+    const found = await wait.look();
+    aheadMs = Math.max(aheadMs, ...found.map((place) => place.clockAheadMs ?? 0));
+    return found;
+  };
+  let places = await lookOnce();
   const progress = startProgress(terminal, "tokens and nodes ready", places.length);
   const told = new Map<string, string>();
   try {
     for (;;) {
       progress.update(places.filter(isReady).length);
       if (!terminal.isInteractive) tellChanges(places, told, terminal);
-      const leftMs = wait.until - Date.now() - Math.max(0, ...places.map((place) => place.clockAheadMs ?? 0));
+      const leftMs = wait.until - Date.now() - aheadMs;
       const converged = places.every(isReady);
       if (signal.aborted || leftMs <= 0 || (converged && !toTheEnd))
-        return { places, converged, interrupted: signal.aborted };
+        return { places, converged, interrupted: signal.aborted, aheadMs };
       await pause(Math.min(POLL_MS, leftMs), signal);
-      places = await wait.look();
+      places = await lookOnce();
     }
   } finally {
     progress.end();

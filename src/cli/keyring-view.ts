@@ -5,6 +5,7 @@ import { Clones } from "../hsm/clones.js";
 import type { KekRecord } from "../hsm/wire.js";
 import {
   activeAt,
+  instantOf,
   readSchedule,
   stateOf,
   type Generation,
@@ -44,7 +45,10 @@ export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, no
     tokens.map(({ name }) => name),
     SILENT,
   ).genuine(tokens.map(({ records }) => records));
-  const all = genuine.flatMap((records) => records ?? []);
+  const all = earliestFirst(
+    genuine.flatMap((records) => records ?? []),
+    policy.objectName,
+  );
   const merged = all.filter((record, at) => all.findIndex((other) => isSameKek(other, record)) === at);
   const schedule = readSchedule(merged, policy);
   const { active, problem } = findActive(schedule, policy, now);
@@ -64,6 +68,12 @@ export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, no
     ...impostors(tokens, genuine),
   ];
   return { schedule, active, problem, keys, differences: differencesOf(tokens, keys) };
+}
+
+/** Of copies of one KEK under several labels the earliest counts, here as in `readSchedule`. */
+function earliestFirst(records: readonly KekRecord[], objectName: string): KekRecord[] {
+  const instant = ({ label }: KekRecord): number => instantOf(label, objectName) ?? Infinity;
+  return [...records].sort((a, b) => (instant(a) === instant(b) ? 0 : instant(a) < instant(b) ? -1 : 1));
 }
 
 /**

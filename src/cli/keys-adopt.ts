@@ -9,7 +9,7 @@ import { labelOf } from "../provider/instant.js";
 import { schedulePolicy } from "../serve.js";
 import { parseKeyReference, type KeyReference } from "./key-reference.js";
 import { findNamedKey, recordOn, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
-import { audited } from "./operator-audit.js";
+import { audited, type Begin } from "./operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withTokens, type Token } from "./token.js";
@@ -46,7 +46,7 @@ Example:
       const adopted = await audited(
         settings,
         { operation: "keys adopt", keyId },
-        () => withTokens(settings, (tokens) => adopt(settings, tokens, reference)),
+        (begin) => withTokens(settings, (tokens) => adopt(settings, tokens, reference, begin)),
         (done) => {
           const { outcome, details } = changeEvent(done.changes);
           return { keyId: done.keyId, outcome, details: { label: done.label, ...details } };
@@ -69,6 +69,7 @@ async function adopt(
   settings: Settings,
   tokens: readonly Token[],
   reference: KeyReference,
+  begin: Begin,
 ): Promise<Adopted> {
   const now = Date.now();
   const policy = schedulePolicy(settings);
@@ -82,6 +83,7 @@ async function adopt(
   if (given !== undefined && another !== undefined)
     throw new KmsError("TOKEN_REFUSED", `it has several labels: ${[...labels].join(", ")}; give it one`);
   const label = given ?? newLabel(settings, view, record, now);
+  await begin({ keyId: record.keyId, details: { label } });
   const changes = await changeTokens(tokens, record, async ({ hsm }, own) => {
     if (own.label === label) return false;
     await hsm.relabel(own.keyId, label);

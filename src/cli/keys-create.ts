@@ -8,7 +8,7 @@ import { labelOf } from "../provider/instant.js";
 import { schedulePolicy } from "../serve.js";
 import { cloneAdvice, waitForClones } from "./clone-advice.js";
 import { makeGeneration } from "./new-generation.js";
-import { audited } from "./operator-audit.js";
+import { audited, type Begin } from "./operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { isReady, look, placeRows, type Place } from "./places.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
@@ -51,7 +51,7 @@ Example:
         const { made, tokens: others } = await audited(
           settings,
           { operation: "keys create" },
-          () => create(settings, tokens),
+          (begin) => create(settings, tokens, begin),
           ({ made: { keyId, label } }) => ({ keyId, details: { label } }),
         );
         if (options.wait !== true || others.every(isReady)) return { made, tokens: others };
@@ -62,7 +62,7 @@ Example:
     });
 }
 
-async function create(settings: Settings, tokens: readonly Token[]): Promise<Created> {
+async function create(settings: Settings, tokens: readonly Token[], begin: Begin): Promise<Created> {
   requireAll(tokens, "nothing was created");
   for (const { name, records } of tokens) {
     const [existing] = records ?? [];
@@ -75,6 +75,7 @@ async function create(settings: Settings, tokens: readonly Token[]): Promise<Cre
   const [preferred, ...others] = tokens;
   if (preferred === undefined) throw new KmsError("INTERNAL", "a configuration without a token");
   const label = labelOf(settings.objectName, Date.now());
+  await begin({ details: { label } });
   const made = await makeGeneration(preferred.hsm, schedulePolicy(settings), label);
   return { made, tokens: await look(made, others, []) };
 }

@@ -1,21 +1,19 @@
-// `kms-pkcs11 keys destroy`: removes a generation of the KEK from every token that holds it, for good. Never the
-// active one; and only where something shows that nobody needs it.
-import { createInterface } from "node:readline/promises";
+// `kms-pkcs11 keys destroy`: removes a generation of the KEK from every token that holds it, for good. Asks first, has
+// require-unneeded.ts decide last, records the intent, destroys, and looks afterwards.
 import type { Command } from "commander";
 import type { Settings } from "../config/settings.js";
-import { KmsError } from "../errors.js";
-import type { Schedule } from "../provider/generations.js";
-import { schedulePolicy } from "../serve.js";
+import { confirmKeyId } from "./confirm-key-id.js";
+import { destroyOn } from "./destroy-on-tokens.js";
+import { addDisuseOptions, proofOf, type DisuseOptions } from "./disuse-options.js";
 import { parseKeyReference, type KeyReference } from "./key-reference.js";
-import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
-import { requireLeft, requireNeverUsed } from "./never-used.js";
+import { findNamedKey, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import { parseNodes } from "./node-client.js";
-import { audited } from "./operator-audit.js";
+import { audited, type Begin } from "./operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
-import { addDisuseOptions, requireDisuse, requireKeyIds, type DisuseOptions } from "./proof-of-disuse.js";
+import { requireDestroyable, requireUnneeded, type Proof } from "./require-unneeded.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withTokens, type Token } from "./token.js";
-import { changeEvent, changeRows, destroyOn, requireChanged, type Changes } from "./token-changes.js";
+import { changeEvent, changeRows, requireChanged, type Changes } from "./token-changes.js";
 
 interface DestroyOptions extends SettingsOptions, DisuseOptions {
   readonly nodes?: string;
@@ -35,14 +33,22 @@ export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
       "after",
       `
 The active KEK is refused. Any other one wants a proof that nothing is under it, or its key_id written out. On a
-terminal the key_id has to be typed as well. With several tokens, a repeat finishes what failed on one of them.
+terminal the key_id has to be typed as well; the KEK, the nodes and the proof are then looked at again. With several
+tokens, a repeat finishes what failed on one of them.
 
 A standby KEK has protected nothing if no node has activated it. This machine's clock does not show that, a node's may
-be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant.
+be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant. No standby KEK is
+destroyed later than that: what is not done by then, because the token is slow, is not begun.
 
 A look at etcd shows what is under a retired KEK, not what may yet come under it: a node whose token lacks the successor,
 or whose plugin hangs, goes on encrypting under it. A proof from etcd therefore wants --nodes with every node as well,
 each of which has to name another active KEK; or, where that was seen in another way, --every-node-has-left KEY_ID.
+
+Clusters that share a token may all have objects under the KEK. Give a --usage-report of each, name each one by
+--cluster-id, and all their nodes by --nodes: a cluster that is named and has no report is a refusal.
+
+Whether the KEK is gone, a library that has been loaded since says. Exit code 1 or 3 with "is not known" means that a
+token has to be looked at again, by 'keys list'. With audit.required nothing is done that is not in the audit log first.
 
 Example:
   kms-pkcs11 etcd usage --report usage.json
@@ -52,17 +58,20 @@ Example:
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<DestroyOptions>();
       const reference = parseKeyReference("<key_id>", keyId);
-      requireKeyIds(options);
       const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
+      const proof = proofOf(options, terminal);
       const settings = settingsFrom(options, false);
       const destroyed = await audited(
         settings,
         { operation: "keys destroy", keyId },
-        () => withTokens(settings, (tokens) => destroy(settings, tokens, reference, nodes, options)),
-        ({ key, proof, changes }) => {
+        (begin) =>
+          withTokens(settings, (tokens) =>
+            destroyKek({ settings, tokens, reference, nodes, proof, confirm: confirmKeyId, begin }),
+          ),
+        ({ key, proof: shown, changes }) => {
           const { outcome, details } = changeEvent(changes);
           const { keyId, label } = key.record;
-          return { keyId, outcome, details: { label, proof, ...details } };
+          return { keyId, outcome, details: { label, proof: shown, ...details } };
         },
       );
       report(destroyed, options, terminal);
@@ -70,97 +79,46 @@ Example:
     });
 }
 
+export interface DestroyOrder {
+  readonly settings: Settings;
+  readonly tokens: readonly Token[];
+  readonly reference: KeyReference;
+  readonly nodes: readonly URL[];
+  readonly proof: Proof;
+  /** Asks whoever may be there. Returns whether somebody was. @throws KmsError when the answer is no */
+  readonly confirm: (keyId: string) => Promise<boolean>;
+  readonly begin: Begin;
+}
+
 interface Destroyed {
   readonly key: ViewedKey;
+  /** What showed that nobody needs it. */
   readonly proof: string;
   readonly changes: Changes;
 }
 
-async function destroy(
-  settings: Settings,
-  tokens: readonly Token[],
-  reference: KeyReference,
-  nodes: readonly URL[],
-  options: DestroyOptions,
-): Promise<Destroyed> {
-  const { key, schedule, view } = destroyable(settings, tokens, reference);
-  const left = departedKey(options, view, tokens);
-  const stated = { ...options, ...(left !== undefined && { everyNodeHasLeft: left }) };
-  const proof = await requireUnneeded(key, schedule, settings, nodes, stated);
-  await confirm(key.record.keyId);
-  return { key, proof, changes: await destroyOn(tokens, key.record) };
-}
-
-interface Destroyable {
-  readonly key: ViewedKey;
-  readonly schedule: Schedule;
-  readonly view: KeyringView;
+/** @throws KmsError when it may not be destroyed; nothing was done then. What failed on a token is in the changes */
+export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
+  const { settings, tokens, reference, nodes, confirm, begin } = order;
+  const { key: named, view } = requireDestroyable(settings, tokens, reference, Date.now());
+  // From here on the key_id is meant: "@retired" may come to name another KEK.
+  const { keyId } = named.record;
+  const proof = { ...order.proof, left: departedKey(order.proof.left, view, tokens) };
+  const anew = await confirm(keyId);
+  const { key, shown, window } = await requireUnneeded({ settings, tokens, keyId, nodes, proof, anew });
+  await begin({ keyId, details: { label: key.record.label, proof: shown } });
+  return { key, proof: shown, changes: await destroyOn(tokens, key.record, window) };
 }
 
 /** Returns the key_id of the KEK that `--every-node-has-left` names. @throws KmsError CONFIG_INVALID */
 function departedKey(
-  { everyNodeHasLeft }: DestroyOptions,
+  written: string | undefined,
   view: KeyringView,
   tokens: readonly Token[],
 ): string | undefined {
-  if (everyNodeHasLeft === undefined) return undefined;
+  if (written === undefined) return undefined;
   const option = "--every-node-has-left";
-  const named = findNamedKey(option, parseKeyReference(option, everyNodeHasLeft), view, tokens);
-  return named?.record.keyId ?? everyNodeHasLeft;
-}
-
-/** @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK; why a token that may hold it cannot be read */
-function destroyable(settings: Settings, tokens: readonly Token[], reference: KeyReference): Destroyable {
-  const view = viewKeyring(tokens, schedulePolicy(settings), Date.now());
-  const key = findNamedKey("<key_id>", reference, view, tokens);
-  if (key === undefined) {
-    const failure = tokens.find((token) => token.failure !== undefined)?.failure;
-    throw (
-      failure ??
-      new KmsError("KEY_UNKNOWN", `no token holds a KEK with key_id ${reference.text}; nothing was destroyed`)
-    );
-  }
-  // Without an active one nothing tells which of the others it is.
-  if (key.state !== "refused" && view.problem !== undefined) throw view.problem;
-  if (key.state !== "active") return { key, schedule: view.schedule, view };
-  throw new KmsError(
-    "TOKEN_REFUSED",
-    `${key.record.keyId} is the active KEK and is not destroyed; rotate first`,
-  );
-}
-
-/** Returns what shows it. @throws KmsError TOKEN_REFUSED when nothing does */
-async function requireUnneeded(
-  key: ViewedKey,
-  schedule: Schedule,
-  settings: Settings,
-  nodes: readonly URL[],
-  options: DestroyOptions,
-): Promise<string> {
-  const { state, activation, record } = key;
-  const keyIds = [record.keyId, ...record.aliases];
-  if (state === "standby" && activation !== undefined && nodes.length > 0)
-    return requireNeverUsed(keyIds, activation, nodes);
-  const left = await requireLeft(keyIds, nodes);
-  return requireDisuse(key, { schedule, left }, settings, options);
-}
-
-/** Asks on a terminal for the key_id to be typed. @throws KmsError TOKEN_REFUSED; CANCELLED */
-async function confirm(keyId: string): Promise<void> {
-  if (!process.stdin.isTTY) return;
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  // Ctrl-C and Ctrl-D fail the question; the end of the input only closes the terminal.
-  const ended = new Promise<undefined>((resolve) => {
-    terminal.once("close", () => {
-      resolve(undefined);
-    });
-  });
-  const answer = terminal.question(`Type the key_id to destroy it:\n`).catch(() => undefined);
-  const typed = await Promise.race([answer, ended]);
-  terminal.close();
-  if (typed === undefined) throw new KmsError("CANCELLED", "no key_id was typed; nothing was destroyed");
-  if (typed.trim() !== keyId)
-    throw new KmsError("TOKEN_REFUSED", "another key_id was typed; nothing was destroyed");
+  return findNamedKey(option, parseKeyReference(option, written), view, tokens)?.record.keyId ?? written;
 }
 
 function report({ key, proof, changes }: Destroyed, { output }: DestroyOptions, terminal: Terminal): void {

@@ -11,11 +11,11 @@ import { viewKeyring, type KeyringView } from "./keyring-view.js";
 import { makeGeneration } from "./new-generation.js";
 import { parseNodes } from "./node-client.js";
 import { compareNodes, readNodes, type NodeReport } from "./node-comparison.js";
-import { audited } from "./operator-audit.js";
+import { audited, type Begin } from "./operator-audit.js";
 import type { Terminal } from "./output.js";
 import { look } from "./places.js";
 import { reportRotation, type Rotation } from "./rotation-report.js";
-import { LEAST_GUARDED_MS, watchRotation } from "./rotation-watch.js";
+import { LEAST_GUARDED_MS, requireTimeToAbort, watchRotation } from "./rotation-watch.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { requireAll, withTokens, type Token } from "./token.js";
 
@@ -36,11 +36,13 @@ read what the others write.
 --wait returns as soon as every other token and every node has the key with the same key_id, and every node has proven
 it; exit 1 if that is not so at the instant. The rotation then takes place all the same.
 
---abort-unless-converged watches until 10 s before the instant, by the clock that is furthest ahead. If a token or a node
-lacks the key then, does not answer, or has failed its self-test, the key is destroyed again and nothing changes: exit 1.
-A key that a node uses already is never destroyed. Ctrl-C or SIGTERM ends the wait: the key is then destroyed too, unless
-everything was ready at the last look. If the command is killed otherwise, or its machine fails, the key stays and
-becomes active at its instant: look with 'keys list --nodes', cancel with 'keys destroy KEY_ID --nodes'.
+--abort-unless-converged watches until 15 s before the instant, by the clock that is furthest ahead, and less with a slow
+token. If a token or a node lacks the key then, does not answer, or has failed its self-test, the key is destroyed again
+and nothing changes: exit 1. What cannot be destroyed until 10 s before the instant is not destroyed any more, and a
+rotation whose instant leaves a slow token too little time for it is not begun. A key that a node uses already is never
+destroyed. Ctrl-C or SIGTERM ends the wait: the key is then destroyed too, unless everything was ready at the last look.
+If the command is killed otherwise, or its machine fails, the key stays and becomes active at its instant: look with
+'keys list --nodes', cancel with 'keys destroy KEY_ID --nodes'.
 
 Example:
   kms-pkcs11 keys rotate --config /etc/kms-pkcs11/config.yaml --activate-in 30m
@@ -61,7 +63,7 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
     .option("--dry-run", "say what would be made, and make nothing")
     .option("--wait", "wait until every other token and node has the key")
     .option("--nodes <url,...>", "every node's plugin by its HTTP address, such as http://127.0.0.1:8090")
-    .option("--abort-unless-converged", "destroy the key 10 s before its instant if one lacks it")
+    .option("--abort-unless-converged", "destroy the key before its instant if one lacks it")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<RotateOptions>();
@@ -129,7 +131,7 @@ async function rotate(order: Order): Promise<Rotation> {
   const { plan, made } = await audited(
     settings,
     { operation: options.dryRun === true ? "keys rotate --dry-run" : "keys rotate" },
-    () => make(order),
+    (begin) => make(order, begin),
     (done) => ({
       ...(done.made !== undefined && { keyId: done.made.keyId }),
       details: { label: done.plan.label, from: done.plan.from.record.keyId },
@@ -143,7 +145,7 @@ async function rotate(order: Order): Promise<Rotation> {
 }
 
 /** Makes the key, unless it is a dry run. */
-async function make(order: Order): Promise<Pick<Rotation, "plan" | "made">> {
+async function make(order: Order, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
   const { settings, tokens, nodes, now, activation, options, terminal } = order;
   requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
   const policy = schedulePolicy(settings);
@@ -153,8 +155,10 @@ async function make(order: Order): Promise<Pick<Rotation, "plan" | "made">> {
   const differences = [...view.differences, ...compareNodes(reports, view)];
   warn(plan, reports, differences, terminal);
   if (options.abortUnlessConverged === true) requireConverged(reports, differences);
+  if (options.abortUnlessConverged === true) requireTimeToAbort(tokens, plan.activation);
   const [preferred] = tokens;
   if (options.dryRun === true || preferred === undefined) return { plan, made: undefined };
+  await begin({ details: { label: plan.label, from: plan.from.record.keyId } });
   return { plan, made: await makeGeneration(preferred.hsm, policy, plan.label) };
 }
 

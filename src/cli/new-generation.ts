@@ -6,6 +6,7 @@ import type { Hsm } from "../hsm/port.js";
 import type { TokenAdministration } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/wire.js";
 import { readSchedule, type SchedulePolicy } from "../provider/generations.js";
+import { destroyAndLook } from "./destroy-on-tokens.js";
 
 /**
  * @throws KmsError KEY_UNSUITABLE when the token made a key that would be refused; it is destroyed again. KEY_MISSING when
@@ -23,7 +24,7 @@ export async function makeGeneration(
     await requireKept(hsm, made);
     return made;
   }
-  await hsm.destroy(made.keyId);
+  await destroyAndLook(hsm, made);
   throw new KmsError(
     "KEY_UNSUITABLE",
     `the token made a key that is refused, and it was destroyed again: ${refusal.reason}`,

@@ -1,5 +1,7 @@
 // What a person does with a command, for the audit log: who as far as the system knows it, why, on which key and
-// how it ended. A log that cannot be written stops no command; the terminal says that the event is missing.
+// how it ended. What changes a KEK is recorded before it is begun as well, so that a command that is killed leaves its
+// intent. A log that cannot be written stops such a command where `audit.required` is set; otherwise the terminal says
+// that the event is missing.
 import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import type { Settings } from "../config/settings.js";
@@ -14,7 +16,7 @@ export interface Operation {
   readonly keyId?: string;
   /** In the operator's words. */
   readonly reason?: string;
-  /** "ok" or an error's code. */
+  /** "ok" or an error's code; "begun" for what is about to be done. */
   readonly outcome: string;
   readonly details?: NonNullable<OperatorEvent["details"]>;
 }
@@ -34,6 +36,15 @@ export async function recordOperatorEvent(
   } catch (error) {
     terminal.err(`warning: this is not in the audit log ${settings.audit?.file ?? ""}: ${reasonOf(error)}`);
   }
+}
+
+/**
+ * Records what is about to be changed.
+ * @throws KmsError CONFIG_INVALID where the audit log is required and cannot be written
+ */
+export async function recordIntent(settings: Settings, operation: Omit<Operation, "outcome">): Promise<void> {
+  const record = settings.audit?.required === true ? insistOnOperatorEvent : recordOperatorEvent;
+  await record(settings, { ...operation, outcome: "begun" });
 }
 
 /** For what must not be done unrecorded. @throws KmsError CONFIG_INVALID when the event cannot be written */
@@ -61,20 +72,24 @@ async function append({ audit }: Settings, { reason, ...operation }: Operation):
   await new AuditFile(audit).append([{ time: Date.now(), event }]);
 }
 
+/** Records that a change is about to be made, with what is known of it by now. */
+export type Begin = (known?: Partial<Operation>) => Promise<void>;
+
 /**
  * Does the work and records how it ended.
+ * @param work calls `begin` immediately before the first change, and does not go on when that throws
  * @param known what its result adds to what was known before; an outcome where it can fail in part
  * @throws what `work` throws
  */
 export async function audited<T>(
   settings: Settings,
   operation: Omit<Operation, "outcome">,
-  work: () => Promise<T>,
+  work: (begin: Begin) => Promise<T>,
   known: (result: T) => Partial<Operation> = () => ({}),
 ): Promise<T> {
   let result: T;
   try {
-    result = await work();
+    result = await work((begun) => recordIntent(settings, { ...operation, ...begun }));
   } catch (error) {
     await recordOperatorEvent(settings, { ...operation, outcome: KmsError.from(error).code });
     throw error;

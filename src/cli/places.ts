@@ -20,7 +20,7 @@ export interface Place {
 }
 
 /** A place that takes longer to answer counts as unreachable, in ms: others' decisions wait for it. */
-const LOOK_MS = 5_000;
+export const LOOK_MS = 5_000;
 
 export function isReady({ state }: Place): boolean {
   return state === "ready" || state === "active";

@@ -3,6 +3,7 @@ import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/wire.js";
 import type { RotationPlan } from "../provider/rotation.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
+import { CANCEL_MARGIN_MS } from "./never-used.js";
 import { isReady, placeRows, type Place } from "./places.js";
 import { changeRows, type Changes } from "./token-changes.js";
 
@@ -39,12 +40,16 @@ type Abort = NonNullable<Rotation["abort"]>;
 function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, failure }: Abort): KmsError {
   if (failure === undefined)
     return new KmsError("KEY_UNSUITABLE", `rotation aborted, ${keyId} destroyed again: ${reason}`);
-  const failed = tokens.filter(({ outcome }) => outcome === "failed");
+  const failed = tokens.filter(({ error }) => error !== null);
   const where = failed.map(({ token, error }) => `${token}: ${error ?? ""}`).join("; ");
+  const isKnown = tokens.every(({ outcome }) => outcome !== "unknown");
+  const what = isKnown
+    ? `${keyId} could not be destroyed (${where === "" ? failure.message : where}); it becomes active at `
+    : `whether ${keyId} was destroyed is not known (${where}); if it is still there, it becomes active at `;
   return new KmsError(
     failure.code,
-    `rotation aborted (${reason}), but ${keyId} could not be destroyed (${where}); it becomes active at ` +
-      `${iso(plan.activation)} unless 'kms-pkcs11 keys destroy ${keyId} --nodes ...' succeeds before`,
+    `rotation aborted (${reason}), but ${what}${iso(plan.activation)} unless 'kms-pkcs11 keys destroy ${keyId} --nodes ...' ` +
+      `succeeds until ${String(CANCEL_MARGIN_MS / 1000)} s before`,
     failure,
   );
 }

@@ -7,8 +7,8 @@ import type { Token } from "./token.js";
 
 export interface TokenChange {
   readonly token: string;
-  /** `not needed`: the token was as it should be already. */
-  readonly outcome: "done" | "not needed" | "failed";
+  /** `not needed`: the token was as it should be already. `unknown`: a call failed, and it cannot be read since. */
+  readonly outcome: "done" | "not needed" | "failed" | "unknown";
   readonly error: string | null;
 }
 
@@ -42,19 +42,11 @@ export async function changeTokens(
   return { tokens: changes, failure };
 }
 
-/** Destroys a KEK on every token that holds it. */
-export async function destroyOn(tokens: readonly Token[], kek: KekRecord): Promise<Changes> {
-  return changeTokens(tokens, kek, async ({ hsm }, record) => {
-    await hsm.destroy(record.keyId);
-    return true;
-  });
-}
-
 /** @throws KmsError that says on which tokens it failed, and that a repeat finishes the rest */
 export function requireChanged({ tokens, failure }: Changes, what: string): void {
   if (failure === undefined) return;
   if (tokens.length === 1) throw failure;
-  const failed = tokens.filter(({ outcome }) => outcome === "failed");
+  const failed = tokens.filter(({ error }) => error !== null);
   const list = failed.map(({ token, error }) => `${token}: ${error ?? ""}`).join("; ");
   throw new KmsError(
     failure.code,

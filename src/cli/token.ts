@@ -27,7 +27,11 @@ export interface Token {
   readonly records: readonly KekRecord[] | undefined;
   /** Why it could not be read; undefined when it could. */
   readonly failure: KmsError | undefined;
+  /** How long loading the library, logging in and reading it took, in ms: so long it takes again. */
+  readonly openMs: number;
 }
+
+type Reading = Pick<Token, "records" | "failure">;
 
 /** The preferred token alone. @throws KmsError, such as why the token cannot be had */
 export async function withToken<T>(settings: Settings, use: (hsm: TokenHsm) => Promise<T>): Promise<T> {
@@ -52,15 +56,30 @@ export async function withTokens<T>(
     for (const [index, token] of settings.tokens.entries()) {
       const hsm = open(settings, token);
       const source = describePinSource(token.pin);
+      const openedAt = performance.now();
       const reading = await read(hsm, refusedPins.get(source));
       // Two URIs may lead to one token: a PIN that it has refused is not tried on it again.
       if (reading.failure?.code === "PIN_REFUSED") refusedPins.set(source, reading.failure);
-      tokens.push({ name: names[index] ?? "", hsm, ...reading });
+      tokens.push({ name: names[index] ?? "", hsm, ...reading, openMs: performance.now() - openedAt });
     }
     return await use(tokens);
   } finally {
     await Promise.all(tokens.map(({ hsm }) => hsm.stop(STOP_MS)));
   }
+}
+
+/**
+ * Reads tokens again that could be read when the command began; never throws.
+ * @param anew by libraries loaded anew: some never show what came or went after them
+ */
+export function readAgain(tokens: readonly Token[], anew: boolean): Promise<Token[]> {
+  return Promise.all(
+    tokens.map(async (token) => {
+      if (token.failure !== undefined) return token;
+      const { hsm } = token;
+      return { ...token, ...(await reading(() => (anew ? hsm.listKeksAnew() : hsm.listKeks()))) };
+    }),
+  );
 }
 
 /** @throws KmsError of the first token that could not be read, naming it where there are several */
@@ -76,14 +95,15 @@ function open(settings: Settings, token: TokenSettings): TokenHsm {
   return openToken({ settings, token, hosts: 1, observer: UNOBSERVED, log: SILENT, env: process.env });
 }
 
-async function read(
-  hsm: TokenHsm,
-  refused: KmsError | undefined,
-): Promise<Pick<Token, "records" | "failure">> {
+async function read(hsm: TokenHsm, refused: KmsError | undefined): Promise<Reading> {
   if (refused !== undefined) return { records: undefined, failure: refused };
   hsm.start();
+  return reading(() => hsm.listKeks());
+}
+
+async function reading(list: () => Promise<readonly KekRecord[]>): Promise<Reading> {
   try {
-    return { records: await hsm.listKeks(), failure: undefined };
+    return { records: await list(), failure: undefined };
   } catch (error) {
     return { records: undefined, failure: KmsError.from(error) };
   }

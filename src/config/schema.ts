@@ -172,6 +172,10 @@ const auditSection = z.strictObject({
     why: "Size in MiB from which the audit log is rotated",
   }),
   keep: integer({ least: 1, most: 1000, preset: 10, why: "Rotated audit files that are kept" }),
+  required: flag({
+    preset: false,
+    why: "Whether commands that make, change or destroy a KEK refuse to while the audit log cannot be written",
+  }),
 });
 
 export const documentSchema = z.strictObject({

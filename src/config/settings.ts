@@ -67,6 +67,8 @@ export interface Settings {
     readonly keyFile: string;
     readonly maxBytes: number;
     readonly keep: number;
+    /** Whether a command that changes a KEK refuses where the log cannot be written. */
+    readonly required: boolean;
   };
   readonly logLevel: Document["log"]["level"];
   /** What is not wrong but should be known. */
@@ -155,6 +157,11 @@ function checkStateDir({ stateDir }: Salvaged, problems: Problems): void {
 }
 
 function checkAudit({ audit, stateDir }: Salvaged, problems: Problems): void {
+  if (audit?.required === true && audit.file === undefined && !problems.concern(["audit", "file"]))
+    problems.add({
+      at: ["audit", "file"],
+      text: "is missing; audit.required needs a log that can be written",
+    });
   if (audit?.file === undefined || audit.keyFile !== undefined || stateDir !== undefined) return;
   if (!problems.concern(["stateDir"], ["audit", "keyFile"]))
     problems.add({
@@ -166,7 +173,8 @@ function checkAudit({ audit, stateDir }: Salvaged, problems: Problems): void {
 function auditOf({ audit, stateDir }: Document): Settings["audit"] {
   const { file, keyFile = stateDir && join(stateDir, AUDIT_KEY) } = audit;
   if (file === undefined || keyFile === undefined) return undefined;
-  return { file, keyFile, maxBytes: audit.maxMebibytes * MEBIBYTE, keep: audit.keep };
+  const { keep, required } = audit;
+  return { file, keyFile, maxBytes: audit.maxMebibytes * MEBIBYTE, keep, required };
 }
 
 function normalise(document: Document, tokens: Settings["tokens"], warnings: readonly string[]): Settings {

@@ -19,8 +19,8 @@ export interface DisuseQuestion {
   readonly maxAgeMs: number;
   /** kube-apiserver's `--etcd-prefix`: what a report must have covered. */
   readonly prefix: string;
-  /** The cluster that is meant, in hexadecimal, if the caller says so. */
-  readonly clusterId: string | undefined;
+  /** The clusters that encrypt under the KEK, in hexadecimal, as far as the caller names them: each needs a report. */
+  readonly clusterIds: readonly string[];
 }
 
 export interface NamedReport {
@@ -44,6 +44,7 @@ export function requireUnused(reports: readonly NamedReport[], question: DisuseQ
   const live = reports.filter(({ report }) => report.source.kind === "etcd");
   if (live.length === 0)
     objections.push("no report is of an etcd: a snapshot does not show what the cluster holds now");
+  objections.push(...withoutReport(live, question.clusterIds));
   if (objections.length > 0)
     throw new KmsError("TOKEN_REFUSED", `nothing was destroyed:\n${objections.join("\n")}`);
   return `no object is under it: ${reports.map(({ name, report }) => `${name} (${summary(report)})`).join(", ")}`;
@@ -61,9 +62,17 @@ function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator
     yield `it covers ${report.prefix} and not ${wanted}; if that is kube-apiserver's, give it as --etcd-prefix`;
   if (report.source.kind === "snapshot") return;
   const { clusterId } = report.source;
-  if (question.clusterId !== undefined && clusterId !== question.clusterId.toLowerCase())
-    yield `it is of cluster ${clusterId}, not of ${question.clusterId}`;
+  if (question.clusterIds.length > 0 && !question.clusterIds.includes(clusterId))
+    yield `it is of cluster ${clusterId}, not of ${question.clusterIds.join(" or ")}`;
   yield* objectionsToTime(Date.parse(report.startedAt), question);
+}
+
+/** Clusters that share a token share the KEK: what one of them holds says nothing of the others. */
+function withoutReport(live: readonly NamedReport[], clusterIds: readonly string[]): string[] {
+  const reported = live.flatMap(({ report: { source } }) => (source.kind === "etcd" ? source.clusterId : []));
+  return clusterIds
+    .filter((clusterId) => !reported.includes(clusterId))
+    .map((clusterId) => `no report is of cluster ${clusterId}; take one there`);
 }
 
 function* objectionsToTime(

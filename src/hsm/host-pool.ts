@@ -83,9 +83,13 @@ export class HostPool {
     return this.#keepers.find((keeper) => keeper.token !== undefined)?.token;
   }
 
-  /** A call on the serving host. @throws KmsError, such as why there is no host */
-  async control(op: Op, value: unknown): Promise<unknown> {
-    return this.#controlOn(await this.#serving(), op, value);
+  /**
+   * Makes a call on the serving host.
+   * @param limitMs returns the time for it, when it begins; `controlTimeoutMs` without it
+   * @throws KmsError, such as why there is no host
+   */
+  async control(op: Op, value: unknown, limitMs?: () => number): Promise<unknown> {
+    return this.#controlOn(await this.#serving(), op, value, limitMs);
   }
 
   /** A call that changes nothing: made on the next host where the serving one is lost over it. @throws KmsError */
@@ -216,9 +220,15 @@ export class HostPool {
     }
   }
 
-  async #controlOn(host: TokenHost, op: Op, value: unknown, again = true): Promise<unknown> {
+  async #controlOn(
+    host: TokenHost,
+    op: Op,
+    value: unknown,
+    limitMs = () => this.#options.controlTimeoutMs,
+    again = true,
+  ): Promise<unknown> {
     try {
-      return await within(host, this.#options.controlTimeoutMs, () => host.control(op, value));
+      return await within(host, limitMs(), () => host.control(op, value));
     } catch (error) {
       if (!(error instanceof HostFailure)) throw error;
       this.condemnFor(host, error.failure);
@@ -227,6 +237,6 @@ export class HostPool {
       this.#options.onChange();
     }
     await this.loginAgain(host);
-    return this.#controlOn(host, op, value, false);
+    return this.#controlOn(host, op, value, limitMs, false);
   }
 }

@@ -9,11 +9,14 @@ import type { TokenHostOptions } from "./token-host.js";
 import {
   Op,
   type CryptRequest,
+  type DestroyReply,
+  type DestroyRequest,
   type GenerateRequest,
   type KekRecord,
   type ProbeResult,
   type TokenDescription,
 } from "./wire.js";
+import { deadlineAt } from "./wire-deadline.js";
 
 export interface TokenHsmOptions {
   readonly host: TokenHostOptions;
@@ -27,24 +30,41 @@ export interface TokenHsmOptions {
   readonly log: Log;
 }
 
+/** When a KEK may be destroyed that others will come to need; ms since the epoch, by this machine's clock. */
+export interface DestroyWindow {
+  /** No call that destroys is begun later. */
+  readonly begunBy: number;
+  /** One that has not ended by then is abandoned with its token host. */
+  readonly endedBy: number;
+}
+
 /** What an operator's commands need beyond what serving needs. */
 export interface TokenAdministration {
   token(): TokenDescription | undefined;
   /** Makes a generation inside the token. */
   generate(request: GenerateRequest): Promise<KekRecord>;
-  destroy(keyId: string): Promise<void>;
+  /**
+   * Destroys every object of a KEK. Returns how many there were. Whoever asks looks afterwards, by `listKeksAnew`: where it
+   * fails, the call may have been carried out all the same.
+   */
+  destroy(kek: Pick<KekRecord, "keyId" | "aliases">, window?: DestroyWindow): Promise<number>;
   relabel(keyId: string, label: string): Promise<KekRecord>;
 }
 
 /** Control calls read many attributes, or make keys; a slow token needs its time. */
 const CONTROL_TIMEOUT_FACTOR = 5;
+/** Nobody knows whether an abandoned C_DestroyObject was carried out: a slow one is rather waited for. */
+const DESTROY_TIMEOUT_FACTOR = 15;
+const LEAST_DESTROY_MS = 1_000;
 
 export class TokenHsm implements Hsm, TokenAdministration {
   readonly #hosts: HostPool;
   readonly #dispatcher: Dispatcher;
+  readonly #requestTimeoutMs: number;
 
   constructor(options: TokenHsmOptions) {
     const { observer, requestTimeoutMs, queue } = options;
+    this.#requestTimeoutMs = requestTimeoutMs;
     this.#hosts = new HostPool({
       ...options,
       controlTimeoutMs: CONTROL_TIMEOUT_FACTOR * requestTimeoutMs,
@@ -104,8 +124,19 @@ export class TokenHsm implements Hsm, TokenAdministration {
     return (await this.#hosts.control(Op.generate, request)) as KekRecord;
   }
 
-  async destroy(keyId: string): Promise<void> {
-    await this.#hosts.control(Op.destroy, { keyId });
+  async destroy(
+    { keyId, aliases }: Pick<KekRecord, "keyId" | "aliases">,
+    window?: DestroyWindow,
+  ): Promise<number> {
+    const keyIds = [keyId, ...aliases];
+    const request: DestroyRequest =
+      window === undefined ? { keyIds } : { keyIds, notAfter: deadlineAt(window.begunBy) };
+    const limitMs = (): number => {
+      const untilEnd = (window?.endedBy ?? Infinity) - Date.now();
+      // The token host itself refuses what comes after `begunBy`; it is given the time to say so.
+      return Math.max(LEAST_DESTROY_MS, Math.min(DESTROY_TIMEOUT_FACTOR * this.#requestTimeoutMs, untilEnd));
+    };
+    return ((await this.#hosts.control(Op.destroy, request, limitMs)) as DestroyReply).objects;
   }
 
   async relabel(keyId: string, label: string): Promise<KekRecord> {

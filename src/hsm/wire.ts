@@ -8,6 +8,7 @@
 import type { ErrorCode } from "../errors.js";
 import type { FaultClass } from "./fault.js";
 import type { KekKind, MechanismChoice, MechanismName } from "./mechanisms.js";
+import type { Deadline } from "./wire-deadline.js";
 
 export const Op = {
   open: 1,
@@ -104,7 +105,15 @@ export interface GenerateRequest {
 }
 
 export interface DestroyRequest {
-  readonly keyId: string;
+  /** The key_id and its aliases: another token may name the value by another of them. */
+  readonly keyIds: readonly string[];
+  /** No C_DestroyObject is begun later. */
+  readonly notAfter?: Deadline;
+}
+
+export interface DestroyReply {
+  /** Objects that were found and destroyed. */
+  readonly objects: number;
 }
 
 export interface RelabelRequest {

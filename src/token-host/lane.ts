@@ -56,10 +56,7 @@ const HANDLERS: Readonly<Record<Op, (body: Buffer) => Buffer>> = {
     return encodeJsonBody(token().probe(keyId, choice));
   },
   [Op.generate]: (body) => encodeJsonBody(token().generate(json(body) as GenerateRequest)),
-  [Op.destroy]: (body) => {
-    token().destroy((json(body) as DestroyRequest).keyId);
-    return encodeJsonBody({});
-  },
+  [Op.destroy]: (body) => encodeJsonBody(token().destroy(json(body) as DestroyRequest)),
   [Op.relabel]: (body) => {
     const { keyId, label } = json(body) as RelabelRequest;
     return encodeJsonBody(token().relabel(keyId, label));

@@ -5,6 +5,8 @@ import type { Module } from "graphene-pk11";
 import { mechanismById, type MechanismName } from "../hsm/mechanisms.js";
 import type {
   CryptRequest,
+  DestroyReply,
+  DestroyRequest,
   GenerateRequest,
   KekRecord,
   OpenRequest,
@@ -13,6 +15,7 @@ import type {
 } from "../hsm/wire.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import { isGeneralError, ofEncrypt, TokenFault } from "./ckr.js";
+import { destroyObjects, keksNamed } from "./destroyer.js";
 import { learntBefore, type Kek } from "./kek.js";
 import { makeKek, removeKeys } from "./key-maker.js";
 import { readKeyring } from "./keyring-reader.js";
@@ -122,7 +125,7 @@ export class LaneToken {
     if (made !== undefined && (objects.length === 1 || made.kind === "aes+hmac")) return made;
     if (made !== undefined) {
       // NSS softokn 3.87 lets the second key replace the first.
-      this.destroy(made.keyId);
+      this.destroy({ keyIds: [made.keyId] });
       throw new TokenFault(
         "setup",
         "TOKEN_REFUSED",
@@ -137,16 +140,10 @@ export class LaneToken {
     );
   }
 
-  destroy(keyId: string): void {
-    this.#withKek(keyId, (kek) => {
-      for (const object of [kek.aes, kek.hmac]) {
-        if (object === undefined) continue;
-        this.#session.run("destroying a key (C_DestroyObject)", (handle) => {
-          this.#session.lib.C_DestroyObject(handle, object);
-        });
-      }
-    });
-    this.#read();
+  /** Destroys every object of a KEK, as a fresh reading finds them; none is no error. */
+  destroy(request: DestroyRequest): DestroyReply {
+    this.listKeks();
+    return { objects: destroyObjects(this.#session, keksNamed(this.#all, request.keyIds), request) };
   }
 
   relabel(keyId: string, label: string): KekRecord {

@@ -158,7 +158,7 @@ describe("keys rotate --nodes", () => {
     });
   });
 
-  it("--abort-unless-converged destroys the key ten seconds before its instant where a node lacks it", async () => {
+  it("--abort-unless-converged destroys the key before its instant where a node lacks it", async () => {
     await waitFor(() => keys("list", ...nodes()).code === 0, LONG);
     const rotation = start("rotate", "--activate-in", "22s", "--abort-unless-converged", ...nodes());
     const { code, stderr, said } = await rotation.done;

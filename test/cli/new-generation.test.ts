@@ -22,7 +22,7 @@ function tokenThatShows(kept: () => Promise<readonly KekRecord[]>) {
   return {
     token: () => undefined,
     generate: () => Promise.resolve(MADE),
-    destroy: () => Promise.resolve(),
+    destroy: () => Promise.resolve(1),
     relabel: () => Promise.resolve(MADE),
     listKeksAnew: kept,
   };

@@ -37,7 +37,7 @@ it("says that the key is still there, when it becomes active, and what to do unt
       code: "HSM_UNAVAILABLE",
       message:
         "rotation aborted (a node lacks it), but new could not be destroyed (pkcs11:token=a: away); it becomes active " +
-        "at 2026-12-01T10:00:00.000Z unless 'kms-pkcs11 keys destroy new --nodes ...' succeeds before",
+        "at 2026-12-01T10:00:00.000Z unless 'kms-pkcs11 keys destroy new --nodes ...' succeeds until 10 s before",
     }),
   );
   expect(shown).toMatch(/^active from +2026-12-01T10:00:00.000Z\nuntil then +old$/m);

@@ -67,6 +67,7 @@ describe("settingRows", () => {
       "audit.keyFile": "none",
       "audit.maxMebibytes": "100",
       "audit.keep": "10",
+      "audit.required": "false",
       "log.level": "info",
     });
   });

@@ -245,7 +245,7 @@ describe("the audit log", () => {
 
   it("is off without a file, and has its key in the state directory or where it is told", () => {
     expect(audit("stateDir: /var/lib/kms\n")).toBeUndefined();
-    const log = { file: "/var/log/a.log", maxBytes: 100 * 2 ** 20, keep: 10 };
+    const log = { file: "/var/log/a.log", maxBytes: 100 * 2 ** 20, keep: 10, required: false };
     const inState = { ...log, keyFile: "/var/lib/kms/audit.key" };
     expect(audit("audit: { file: /var/log/a.log }\nstateDir: /var/lib/kms\n")).toEqual(inState);
     expect(audit("audit: { file: /var/log/a.log }\n", { stateDir: "/var/lib/kms" })).toEqual(inState);
@@ -255,7 +255,15 @@ describe("the audit log", () => {
       keyFile: "/etc/k",
       maxBytes: 2 ** 20,
       keep: 2,
+      required: false,
     });
+  });
+
+  it("that is required needs a file", () => {
+    const message = messageOf(() => audit("audit: { required: true }\nstateDir: /var/lib/kms\n"));
+    expect(message).toBe("audit.file: is missing; audit.required needs a log that can be written");
+    const log = "audit: { file: /var/log/a.log, required: true }\nstateDir: /var/lib/kms\n";
+    expect(audit(log)?.required).toBe(true);
   });
 
   it("needs a place for its key", () => {

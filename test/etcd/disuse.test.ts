@@ -13,7 +13,7 @@ const QUESTION: DisuseQuestion = {
   now: NOW,
   maxAgeMs: HOUR,
   prefix: "/registry",
-  clusterId: undefined,
+  clusterIds: [],
 };
 const usage = (changes: Partial<UsageReport["usages"][number]> = {}): UsageReport["usages"][number] => ({
   protection: "kms-v2",
@@ -46,6 +46,8 @@ const report = (changes: Partial<UsageReport> = {}): NamedReport => ({
   },
 });
 const snapshot = report({ source: { kind: "snapshot", sha256: "0".repeat(64) } });
+const of = (clusterId: string): NamedReport =>
+  report({ source: { kind: "etcd", endpoints: ["e:1"], clusterId, etcdVersion: "3.6.0" } });
 const at = (ms: number): NamedReport => report({ startedAt: new Date(ms).toISOString() });
 
 const objection = (reports: readonly NamedReport[], changes: Partial<DisuseQuestion> = {}): string => {
@@ -62,7 +64,8 @@ describe("a usage report as a proof", () => {
     expect(objection([report()])).toBe(
       "accepted: no object is under it: usage.json (cluster c1, 7 objects, 2026-11-21T11:30:00.000Z)",
     );
-    expect(objection([report(), snapshot], { clusterId: "C1" })).toMatch(/^accepted/);
+    expect(objection([report(), snapshot], { clusterIds: ["c1"] })).toMatch(/^accepted/);
+    expect(objection([report(), of("c2")], { clusterIds: ["c1", "c2"] })).toMatch(/^accepted/);
   });
 
   it.each<[string, readonly NamedReport[], Partial<DisuseQuestion>]>([
@@ -72,7 +75,10 @@ describe("a usage report as a proof", () => {
     ["cannot be read", [report({ usages: [usage({ protection: "unreadable", keyId: null })] })], {}],
     ["it covers /registry/secrets/ and not /registry/", [report({ prefix: "/registry/secrets/" })], {}],
     ["and not /k8s/", [report()], { prefix: "k8s" }],
-    ["it is of cluster c1, not of c2", [report()], { clusterId: "c2" }],
+    ["it is of cluster c1, not of c2", [report()], { clusterIds: ["c2"] }],
+    ["no report is of cluster c2; take one there", [report()], { clusterIds: ["c1", "c2"] }],
+    ["no report is of cluster c2", [report(), snapshot], { clusterIds: ["c1", "c2"] }],
+    ["it is of cluster c3, not of c1 or c2", [report(), of("c2"), of("c3")], { clusterIds: ["c1", "c2"] }],
     ["it is 61 min old, and 60 min is the most", [at(NOW - HOUR - 1)], {}],
     ["from the future", [at(NOW + 61_000)], {}],
     ["after 2026-11-21T11:45:00.000Z", [report()], { settledAt: NOW - HOUR / 4 }],

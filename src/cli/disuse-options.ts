@@ -1,0 +1,106 @@
+// The options of `keys destroy` that name a proof that nobody needs a KEK, and collecting what they name. What it proves
+// is decided in require-unneeded.ts.
+import type { Command } from "commander";
+import { parseDuration } from "../config/duration.js";
+import { KmsError } from "../errors.js";
+import type { NamedReport } from "../etcd/disuse.js";
+import { readUsageReport } from "../etcd/usage-report.js";
+import { isKeyId } from "../hsm/key-id.js";
+import { DEFAULT_PREFIX, withLiveEtcd } from "./etcd-options.js";
+import { parseKeyReference } from "./key-reference.js";
+import type { Terminal } from "./output.js";
+import type { Proof } from "./require-unneeded.js";
+import { takeCensus } from "./usage-census.js";
+
+export interface DisuseOptions {
+  readonly iUnderstandDataIsLost?: string;
+  readonly everyNodeHasLeft?: string;
+  readonly usageReport: readonly string[];
+  readonly maxReportAge: string;
+  readonly clusterId: readonly string[];
+  readonly etcdPrefix: string;
+  readonly endpoints?: string;
+  readonly cacert?: string;
+  readonly cert?: string;
+  readonly etcdKey?: string;
+}
+
+const HEXADECIMAL = /^(0x)?0*([0-9a-f]{1,16})$/;
+const collect = (one: string, before: readonly string[]): readonly string[] => [...before, one];
+
+export function addDisuseOptions(command: Command): Command {
+  return command
+    .option(
+      "--usage-report <file>",
+      "a proof: what 'etcd usage --report' wrote; again for every further etcd",
+      collect,
+      [],
+    )
+    .option("--max-report-age <duration>", "how old a report may be", "1h")
+    .option(
+      "--cluster-id <hex>",
+      "a cluster that uses this token, as 'etcd usage' shows it: a report of it is required; again for every further one",
+      collect,
+      [],
+    )
+    .option("--endpoints <list>", "a proof: look through this etcd now; as of 'etcd usage'")
+    .option("--cacert <file>", "CA of etcd's certificate, PEM")
+    .option("--cert <file>", "client certificate for etcd, PEM")
+    .option("--etcd-key <file>", "private key of the client certificate, PEM")
+    .option(
+      "--etcd-prefix <prefix>",
+      "what a proof must cover: kube-apiserver's --etcd-prefix",
+      DEFAULT_PREFIX,
+    )
+    .option(
+      "--every-node-has-left <key_id>",
+      "the key_id once more, instead of --nodes beside a proof from etcd: no plugin encrypts under it any more",
+    )
+    .option(
+      "--i-understand-data-is-lost <key_id>",
+      "the whole key_id once more, instead of a proof: whatever it still protects is lost",
+    );
+}
+
+/** Returns the proof that the options name; nothing is read yet. @throws KmsError CONFIG_INVALID */
+export function proofOf(options: DisuseOptions, terminal: Terminal): Proof {
+  const maxAgeMs = parseDuration(options.maxReportAge);
+  if (maxAgeMs === undefined)
+    throw new KmsError("CONFIG_INVALID", "--max-report-age: give a duration such as 1h");
+  const { everyNodeHasLeft, iUnderstandDataIsLost } = options;
+  if (everyNodeHasLeft !== undefined) parseKeyReference("--every-node-has-left", everyNodeHasLeft);
+  if (iUnderstandDataIsLost !== undefined && !isKeyId(iUnderstandDataIsLost))
+    throw new KmsError("CONFIG_INVALID", "--i-understand-data-is-lost: write the whole key_id out");
+  return {
+    lost: iUnderstandDataIsLost,
+    left: everyNodeHasLeft,
+    hasReports: options.usageReport.length > 0 || options.endpoints !== undefined,
+    reports: () => collectReports(options, terminal),
+    maxAgeMs,
+    prefix: options.etcdPrefix,
+    clusterIds: options.clusterId.map(parseClusterId),
+  };
+}
+
+function parseClusterId(text: string): string {
+  const [, , digits] = HEXADECIMAL.exec(text.toLowerCase()) ?? [];
+  if (digits !== undefined) return digits;
+  throw new KmsError(
+    "CONFIG_INVALID",
+    `--cluster-id: "${text}" is no cluster's id; give what 'etcd usage' shows, such as cdf818194e3a8c32`,
+  );
+}
+
+async function collectReports(options: DisuseOptions, terminal: Terminal): Promise<NamedReport[]> {
+  const { usageReport, endpoints, cacert, cert, etcdKey, etcdPrefix } = options;
+  const reports = usageReport.map((file) => ({ name: file, report: readUsageReport(file) }));
+  if (endpoints === undefined) return reports;
+  const access = {
+    endpoints,
+    ...(cacert !== undefined && { cacert }),
+    ...(cert !== undefined && { cert }),
+    ...(etcdKey !== undefined && { key: etcdKey }),
+  };
+  const report = await withLiveEtcd(access, (source) => takeCensus(source, etcdPrefix, terminal));
+  return [...reports, { name: "etcd", report }];
+}

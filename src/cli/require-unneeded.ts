@@ -1,0 +1,179 @@
+// The one place that decides that a KEK may be destroyed. Every command that destroys one asks here, after its last wait:
+// whatever was found before a prompt or a census is found again. In this order: the reports, which may take minutes; the
+// tokens; the nodes; and then the clock. The permission ends where the KEK may come into use.
+import type { Settings } from "../config/settings.js";
+import { KmsError } from "../errors.js";
+import { requireUnused, type NamedReport } from "../etcd/disuse.js";
+import type { DestroyWindow } from "../hsm/token-hsm.js";
+import { instantOf, type Schedule } from "../provider/generations.js";
+import { schedulePolicy } from "../serve.js";
+import type { KeyReference } from "./key-reference.js";
+import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
+import { CANCEL_MARGIN_MS, requireLeft, requireNeverUsed, type NodesAnswer } from "./never-used.js";
+import { readAgain, type Token } from "./token.js";
+
+/** What the caller offers to show that nobody needs the KEK. */
+export interface Proof {
+  /** The key_id as the caller wrote it out: whatever is under it is lost. */
+  readonly lost: string | undefined;
+  /** The key_id as the caller wrote it out: no node encrypts under it any more. */
+  readonly left: string | undefined;
+  readonly hasReports: boolean;
+  /** Reads files, or looks through etcd. @throws KmsError */
+  readonly reports: () => Promise<readonly NamedReport[]>;
+  readonly maxAgeMs: number;
+  /** kube-apiserver's `--etcd-prefix`. */
+  readonly prefix: string;
+  /** Clusters that use the token; each needs a report. */
+  readonly clusterIds: readonly string[];
+}
+
+export interface Question {
+  readonly settings: Settings;
+  readonly tokens: readonly Token[];
+  readonly keyId: string;
+  /** Addresses of the nodes' plugins. */
+  readonly nodes: readonly URL[];
+  readonly proof: Proof;
+  /** Whether libraries are loaded anew to read the tokens: after a prompt, whose length nobody knows. */
+  readonly anew: boolean;
+}
+
+/** That a KEK may be destroyed now, and until when. */
+export interface Permission {
+  readonly key: ViewedKey;
+  /** What shows it, for the log. */
+  readonly shown: string;
+  /** Undefined for a KEK that cannot come into use. */
+  readonly window: DestroyWindow | undefined;
+}
+
+/** From the end of an outage's grace until the last API server has left a KEK: a minute to ask, 3 to go on, 1 to spare. */
+const API_SERVER_MS = 5 * 60_000;
+
+/** A call that destroys is abandoned this long before the instant, in ms. */
+const ABANDON_MARGIN_MS = 1_000;
+
+/**
+ * Decides whether a KEK may be destroyed now.
+ * @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED when it may not; PEER_UNREACHABLE when a node or etcd does not answer
+ */
+export async function requireUnneeded(question: Question): Promise<Permission> {
+  const { settings, keyId, nodes, proof } = question;
+  const reports = proof.hasReports ? await proof.reports() : undefined;
+  const tokens = await readAgain(question.tokens, question.anew);
+  const now = Date.now();
+  const { key, view } = requireDestroyable(settings, tokens, { kind: "key_id", text: keyId }, now);
+  const { record, state, activation } = key;
+  const names = [record.keyId, ...record.aliases];
+  const standby = state === "standby" && activation !== undefined && nodes.length > 0;
+  const answer = standby ? await requireNeverUsed(names, activation, nodes) : await requireLeft(names, nodes);
+  const instant = instantOf(record.label, settings.objectName) ?? -Infinity;
+  // One that is refused here counts as well: another node may accept it. Both were looked at at `now`, not later.
+  const window = instant > now ? windowBefore(instant, answer?.aheadMs ?? 0) : undefined;
+  if (window !== undefined && window.begunBy < Date.now()) throw tooLate(record.keyId);
+  const shown =
+    standby && answer !== undefined
+      ? answer.statement
+      : disuse(question, key, view.schedule, answer, reports);
+  return { key, shown, window };
+}
+
+/** Returns what a KEK is now. @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK; why a token cannot be read */
+export function requireDestroyable(
+  settings: Settings,
+  tokens: readonly Token[],
+  reference: KeyReference,
+  now: number,
+): { readonly key: ViewedKey; readonly view: KeyringView } {
+  const view = viewKeyring(tokens, schedulePolicy(settings), now);
+  const key = findNamedKey("<key_id>", reference, view, tokens);
+  if (key === undefined) {
+    const failure = tokens.find((token) => token.failure !== undefined)?.failure;
+    throw (
+      failure ??
+      new KmsError("KEY_UNKNOWN", `no token holds a KEK with key_id ${reference.text}; nothing was destroyed`)
+    );
+  }
+  // Without an active one nothing tells which of the others it is.
+  if (key.state !== "refused" && view.problem !== undefined) throw view.problem;
+  const isActive = view.active !== undefined && isSameKek(view.active.record, key.record);
+  if (key.state !== "active" && !isActive) return { key, view };
+  throw new KmsError(
+    "TOKEN_REFUSED",
+    `${key.record.keyId} is the active KEK and is not destroyed; rotate first`,
+  );
+}
+
+/**
+ * Returns until when a KEK may be destroyed whose instant lies ahead: nodes activate it then.
+ * @param instant ms since the epoch
+ * @param aheadMs how far the clock that is furthest ahead is ahead of this machine's
+ */
+export function windowBefore(instant: number, aheadMs: number): DestroyWindow {
+  const earliest = instant - Math.max(0, aheadMs);
+  return { begunBy: earliest - CANCEL_MARGIN_MS, endedBy: earliest - ABANDON_MARGIN_MS };
+}
+
+function tooLate(keyId: string): KmsError {
+  return new KmsError("TOKEN_REFUSED", `${keyId} is about to become active; nothing was destroyed`);
+}
+
+/** Returns what shows that a KEK which may have been in use is not needed. @throws KmsError TOKEN_REFUSED when nothing does */
+function disuse(
+  { settings, proof }: Question,
+  key: ViewedKey,
+  schedule: Schedule,
+  answer: NodesAnswer | undefined,
+  reports: readonly NamedReport[] | undefined,
+): string {
+  const { keyId, aliases } = key.record;
+  if (isStated("--i-understand-data-is-lost", proof.lost, keyId))
+    return "the caller's word that the data under it is lost";
+  const isLeftByWord = isStated("--every-node-has-left", proof.left, keyId);
+  if (reports === undefined) {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, if that is known, --i-understand-data-is-lost ${keyId}`,
+    );
+  }
+  const settledAt = supersededAt(key, schedule) + settings.health.outageGracePeriodMs + API_SERVER_MS;
+  const departure =
+    answer?.statement ?? (isLeftByWord ? "left by every node, by the caller's word" : undefined);
+  if (departure === undefined) {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `etcd does not show whether a node still encrypts under ${keyId}; name every node by --nodes, or, if that is known, give --every-node-has-left ${keyId}`,
+    );
+  }
+  const { maxAgeMs, prefix, clusterIds } = proof;
+  const keyIds = [keyId, ...aliases];
+  const unused = requireUnused(reports, { keyIds, settledAt, now: Date.now(), maxAgeMs, prefix, clusterIds });
+  return `${unused}; ${departure}`;
+}
+
+/** Whether the caller has written the key_id out. @throws KmsError TOKEN_REFUSED when it is another one's */
+function isStated(option: string, written: string | undefined, keyId: string): boolean {
+  if (written === undefined || written === keyId) return written === keyId;
+  throw new KmsError("TOKEN_REFUSED", `${option} names another key_id; nothing was destroyed`);
+}
+
+/** The instant of the first generation after the KEK. @throws KmsError TOKEN_REFUSED when none tells */
+function supersededAt({ state, activation = -Infinity }: ViewedKey, { generations }: Schedule): number {
+  if (state === "standby") {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      "a look at etcd does not show that no node is about to use a standby KEK; name every node by --nodes",
+    );
+  }
+  const now = Date.now();
+  const later = generations
+    .map((generation) => generation.activation)
+    .filter((instant) => instant > activation && instant <= now && Number.isFinite(instant));
+  // A refused key has no place in the schedule: only what is active now is known to have come after it.
+  if (later.length > 0) return state === "refused" ? Math.max(...later) : Math.min(...later);
+  throw new KmsError(
+    "TOKEN_REFUSED",
+    "no label tells since when another KEK is active, so that no look at etcd shows that none comes under this one",
+  );
+}

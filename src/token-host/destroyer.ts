@@ -1,0 +1,42 @@
+// Destroys KEKs. A call that destroys cannot be taken back: the deadline is checked immediately before each one, after
+// everything that may be slow. PKCS#11 v2.40 section 5.7 (C_DestroyObject).
+import type { DestroyRequest } from "../hsm/wire.js";
+import { hasPassed } from "../hsm/wire-deadline.js";
+import { TokenFault } from "./ckr.js";
+import type { Kek } from "./kek.js";
+import type { TokenSession } from "./session.js";
+
+/** Returns those KEKs that are the one with these names: a token may hold several objects with one key_id. */
+export function keksNamed(keks: readonly Kek[], keyIds: readonly string[]): Kek[] {
+  const [keyId = ""] = keyIds;
+  return keks.filter(({ record }) => keyIds.includes(record.keyId) || record.aliases.includes(keyId));
+}
+
+/**
+ * Destroys every object of these KEKs. Returns how many objects there were.
+ * @throws TokenFault also when the deadline has passed; what is left is then untouched
+ */
+export function destroyObjects(
+  session: TokenSession,
+  keks: readonly Kek[],
+  { notAfter }: DestroyRequest,
+): number {
+  const objects = keks.flatMap(({ aes, hmac }) => [aes, hmac]).filter((object) => object !== undefined);
+  for (const [destroyed, object] of objects.entries()) {
+    session.run("destroying a key (C_DestroyObject)", (handle) => {
+      if (notAfter !== undefined && hasPassed(notAfter)) throw tooLate(notAfter.wallMs, destroyed);
+      session.lib.C_DestroyObject(handle, object);
+    });
+  }
+  return objects.length;
+}
+
+function tooLate(wallMs: number, destroyed: number): TokenFault {
+  const left =
+    destroyed === 0 ? "it was left as it is" : `${String(destroyed)} of its objects were destroyed`;
+  return new TokenFault(
+    "setup",
+    "TOKEN_REFUSED",
+    `the token was too slow: the KEK could be destroyed until ${new Date(wallMs).toISOString()}; ${left}`,
+  );
+}
