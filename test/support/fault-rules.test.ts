@@ -43,6 +43,24 @@ describe("actions", () => {
     expect(await timed(() => hsm.run(random))).toBeLessThan(30_000);
   });
 
+  test("alter changes one bit of an output, and only where there is one", async () => {
+    const hsm = await client();
+    const encryptedTwice = ({ state }: Pkcs11Scope): string[] => {
+      const key = (state.key ??= state.makeKey());
+      const iv = Buffer.alloc(12, 1);
+      return [1, 2].map(() => state.encrypt(key, iv, Buffer.alloc(32)).toString("hex"));
+    };
+    const [right = ""] = await hsm.run(encryptedTwice);
+    fault().set("C_Encrypt alter 3 skip=1 count=1");
+    const [first = "", second = ""] = await hsm.run(encryptedTwice);
+    expect(first).toBe(right);
+    const changed = [...Buffer.from(second, "hex")].map(
+      (byte, at) => byte ^ (Buffer.from(right, "hex")[at] ?? 0),
+    );
+    expect(changed).toEqual(changed.map((_, at) => Number(at === 3)));
+    expect(await hsm.run(encryptedTwice)).toEqual([right, right]);
+  });
+
   test("rv answers without asking the token; with `after` the token has done it", async () => {
     const hsm = await client();
     await hsm.run(({ module, state }) => {

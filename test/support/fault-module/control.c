@@ -71,11 +71,17 @@ static void parse_list(struct list *list, char **rest, int line) {
   if (list->length == before) refuse(line, "(an item is missing)");
 }
 
+/* The functions that call rules_alter. */
+static bool has_output(enum function function) {
+  return function == F_C_Encrypt || function == F_C_Decrypt || function == F_C_Sign || function == F_C_WrapKey ||
+         function == F_C_EncryptInit || function == F_C_GetAttributeValue;
+}
+
 static void parse_rule(struct control *made, enum function function, char **rest, int line) {
   static const struct { const char *name; enum action action; bool argument; } actions[] = {
       {"sleep", ACTION_SLEEP, true}, {"hang", ACTION_HANG, false}, {"rv", ACTION_RV, true},
       {"abort", ACTION_ABORT, false}, {"segv", ACTION_SEGV, false}, {"exit", ACTION_EXIT, true},
-      {"leak", ACTION_LEAK, true}};
+      {"leak", ACTION_LEAK, true}, {"alter", ACTION_ALTER, true}};
   if (made->rule_count == RULE_LIMIT) refuse(line, "(too many rules)");
   struct rule *rule = &made->rules[made->rule_count++];
   rule->function = function;
@@ -87,6 +93,7 @@ static void parse_rule(struct control *made, enum function function, char **rest
   if (word == NULL || i == sizeof actions / sizeof *actions) refuse(line, word == NULL ? "(an action is missing)" : word);
   rule->action = actions[i].action;
   if (actions[i].argument) rule->argument = number_word(next_word(rest), line);
+  if (rule->action == ACTION_ALTER && !has_output(function)) refuse(line, word);
   while ((word = next_word(rest)) != NULL) {
     if (strcmp(word, "after") == 0) rule->after = true;
     else if (strncmp(word, "count=", 6) == 0) rule->count = number_word(word + 6, line);

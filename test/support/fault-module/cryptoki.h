@@ -126,7 +126,7 @@ typedef struct CK_FUNCTION_LIST CK_FUNCTION_LIST;
   X(C_DigestKey, SESSION, FORWARDED, (CK_SESSION session, CK_OBJECT key), (session, key)) \
   X(C_DigestFinal, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *data, CK_ULONG *out_length), (session, data, out_length)) \
   X(C_SignInit, MECHANISM, FORWARDED, (CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT key), (session, mechanism, key)) \
-  X(C_Sign, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length), (session, data, length, out, out_length)) \
+  X(C_Sign, SESSION, EMULATED, (CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length), (session, data, length, out, out_length)) \
   X(C_SignUpdate, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *data, CK_ULONG length), (session, data, length)) \
   X(C_SignFinal, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *data, CK_ULONG *out_length), (session, data, out_length)) \
   X(C_SignRecoverInit, MECHANISM, FORWARDED, (CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT key), (session, mechanism, key)) \
@@ -143,7 +143,7 @@ typedef struct CK_FUNCTION_LIST CK_FUNCTION_LIST;
   X(C_DecryptVerifyUpdate, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length), (session, data, length, out, out_length)) \
   X(C_GenerateKey, MECHANISM, EMULATED, (CK_SESSION session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *attributes, CK_ULONG count, CK_OBJECT *object), (session, mechanism, attributes, count, object)) \
   X(C_GenerateKeyPair, MECHANISM, EMULATED, (CK_SESSION session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *public_attributes, CK_ULONG public_count, CK_ATTRIBUTE *private_attributes, CK_ULONG private_count, CK_OBJECT *public_key, CK_OBJECT *private_key), (session, mechanism, public_attributes, public_count, private_attributes, private_count, public_key, private_key)) \
-  X(C_WrapKey, MECHANISM, FORWARDED, (CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT wrapping_key, CK_OBJECT key, CK_BYTE *wrapped, CK_ULONG *length), (session, mechanism, wrapping_key, key, wrapped, length)) \
+  X(C_WrapKey, MECHANISM, EMULATED, (CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT wrapping_key, CK_OBJECT key, CK_BYTE *wrapped, CK_ULONG *length), (session, mechanism, wrapping_key, key, wrapped, length)) \
   X(C_UnwrapKey, MECHANISM, EMULATED, (CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT wrapping_key, CK_BYTE *wrapped, CK_ULONG length, CK_ATTRIBUTE *attributes, CK_ULONG count, CK_OBJECT *object), (session, mechanism, wrapping_key, wrapped, length, attributes, count, object)) \
   X(C_DeriveKey, MECHANISM, EMULATED, (CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT base_key, CK_ATTRIBUTE *attributes, CK_ULONG count, CK_OBJECT *object), (session, mechanism, base_key, attributes, count, object)) \
   X(C_SeedRandom, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *seed, CK_ULONG length), (session, seed, length)) \

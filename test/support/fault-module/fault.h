@@ -19,7 +19,7 @@ extern const char *const function_names[FUNCTION_COUNT];
 
 /* ---- control.c: the control file ---- */
 
-enum action { ACTION_SLEEP, ACTION_HANG, ACTION_RV, ACTION_ABORT, ACTION_SEGV, ACTION_EXIT, ACTION_LEAK };
+enum action { ACTION_SLEEP, ACTION_HANG, ACTION_RV, ACTION_ABORT, ACTION_SEGV, ACTION_EXIT, ACTION_LEAK, ACTION_ALTER };
 
 struct rule {
   enum function function;
@@ -73,6 +73,9 @@ const char *beside_module(const char *suffix);
 
 /* Carries out the rules of a function. Returns true when a rule has decided *rv. */
 bool rules_apply(struct control *control, enum function function, bool after, CK_RV *rv);
+
+/* Changes a bit of what a successful call has put out, as far as a rule says so. */
+void rules_alter(enum function function, CK_BYTE *out, CK_ULONG length);
 
 /* ---- trace.c: counts and log ---- */
 

@@ -42,7 +42,10 @@ CK_RV emulated_C_EncryptInit(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJ
   CK_RV rv = init_target(session, &made.parameters, key, false);
   if (rv != CKR_OK) return rv;
   known->encrypt = made;
-  if (made.place == GCM_WRITTEN) memcpy(given->iv, made.iv, control->gcm_iv_length);
+  if (made.place == GCM_WRITTEN) {
+    memcpy(given->iv, made.iv, control->gcm_iv_length);
+    rules_alter(F_C_EncryptInit, given->iv, control->gcm_iv_length);
+  }
   return rv;
 }
 
@@ -69,7 +72,7 @@ static CK_RV encrypt_with_iv(CK_SESSION session, struct gcm_encrypt *made, CK_BY
   return rv;
 }
 
-CK_RV emulated_C_Encrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
+static CK_RV encrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
   struct session *known = sessions_find(session);
   enum gcm_place place = known == NULL ? GCM_CALLER : known->encrypt.place;
   if (place == GCM_APPENDED || place == GCM_PREPENDED)
@@ -79,6 +82,12 @@ CK_RV emulated_C_Encrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_
     memcpy(known->encrypt.caller_iv, known->encrypt.iv, known->encrypt.parameters.iv_length);
     known->encrypt.place = GCM_CALLER;
   }
+  return rv;
+}
+
+CK_RV emulated_C_Encrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
+  CK_RV rv = encrypt(session, data, length, out, out_length);
+  if (rv == CKR_OK) rules_alter(F_C_Encrypt, out, *out_length);
   return rv;
 }
 
@@ -102,7 +111,7 @@ CK_RV emulated_C_DecryptInit(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJ
   return CKR_OK;
 }
 
-CK_RV emulated_C_Decrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
+static CK_RV decrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
   struct session *known = sessions_find(session);
   if (known == NULL || !known->decrypt.pending) return target->C_Decrypt(session, data, length, out, out_length);
   struct gcm_decrypt *pending = &known->decrypt;
@@ -128,6 +137,12 @@ CK_RV emulated_C_Decrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_
     *out_length = plain_length;
   }
   free(plain);
+  return rv;
+}
+
+CK_RV emulated_C_Decrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
+  CK_RV rv = decrypt(session, data, length, out, out_length);
+  if (rv == CKR_OK) rules_alter(F_C_Decrypt, out, *out_length);
   return rv;
 }
 

@@ -105,5 +105,21 @@ CK_RV emulated_C_GetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTR
     attributes[i].length =
         list_has(&control->no_attribute, attributes[i].type) ? ~0UL : known[next++].length;
   free(known);
+  for (CK_ULONG i = 0; rv == CKR_OK && i < count; i++)
+    if (attributes[i].value != NULL && attributes[i].length != ~0UL)
+      rules_alter(F_C_GetAttributeValue, attributes[i].value, attributes[i].length);
   return rv == CKR_OK && asked < count ? CKR_ATTRIBUTE_TYPE_INVALID : rv;
+}
+
+CK_RV emulated_C_WrapKey(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT wrapping_key, CK_OBJECT key,
+                         CK_BYTE *wrapped, CK_ULONG *length) {
+  CK_RV rv = target->C_WrapKey(session, mechanism, wrapping_key, key, wrapped, length);
+  if (rv == CKR_OK) rules_alter(F_C_WrapKey, wrapped, *length);
+  return rv;
+}
+
+CK_RV emulated_C_Sign(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_BYTE *out, CK_ULONG *out_length) {
+  CK_RV rv = target->C_Sign(session, data, length, out, out_length);
+  if (rv == CKR_OK) rules_alter(F_C_Sign, out, *out_length);
+  return rv;
 }

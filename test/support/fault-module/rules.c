@@ -55,7 +55,8 @@ bool rules_apply(struct control *now, enum function function, bool after, CK_RV 
   for (size_t i = 0; i < now->rule_count; i++) {
     struct rule *rule = &now->rules[i];
     bool every = rule->function == F_EVERY && function != F_C_GetFunctionList && function < FUNCTION_COUNT;
-    if ((rule->function != function && !every) || rule->after != after || !fires(rule)) continue;
+    if ((rule->function != function && !every) || rule->after != after || rule->action == ACTION_ALTER) continue;
+    if (!fires(rule)) continue;
     switch (rule->action) {
     case ACTION_SLEEP: sleep_ms(rule->argument); break;
     case ACTION_HANG:
@@ -68,7 +69,16 @@ bool rules_apply(struct control *now, enum function function, bool after, CK_RV 
     case ACTION_SEGV: die(SIGSEGV); break;
     case ACTION_EXIT: _exit((int)rule->argument);
     case ACTION_LEAK: leak(rule->argument); break;
+    case ACTION_ALTER: break; /* by rules_alter, once there is an output */
     }
   }
   return decided;
+}
+
+void rules_alter(enum function function, CK_BYTE *out, CK_ULONG length) {
+  if (out == NULL || length == 0) return;
+  for (size_t i = 0; i < control->rule_count; i++) {
+    struct rule *rule = &control->rules[i];
+    if (rule->action == ACTION_ALTER && rule->function == function && fires(rule)) out[rule->argument % length] ^= 1;
+  }
 }
