@@ -152,9 +152,10 @@ export class Dispatcher {
     const endedAt = performance.now();
     const seconds = (endedAt - sentAt) / 1000;
     const operation = OPERATION_NAMES[job.op];
-    const result = reply.ok ? "ok" : reply.failure.fault;
+    const result = reply.ok ? (reply.repeated === true ? "altered" : "ok") : reply.failure.fault;
     this.#options.observer.hsmCallDone(operation, result, seconds);
     job.caller.hsmCalls?.push({ operation, result, endedAt, seconds });
+    if (result === "altered") this.#hosts.noteAltered(host, job.request);
     if (!reply.ok) this.#receiveFailure(job, host, reply.failure);
     else if (job.succeed(reply.body)) this.#jobs.delete(job);
     this.pump();

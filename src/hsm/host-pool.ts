@@ -3,11 +3,18 @@
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { HostKeeper } from "./host-keeper.js";
+import { mechanismById } from "./mechanisms.js";
 import { KeyringReadings, type ReadingHosts } from "./keyring-readings.js";
 import type { PinGate } from "./pin-gate.js";
 import type { HsmState } from "./port.js";
 import { HostFailure, within, type EndCause, type TokenHost, type TokenHostOptions } from "./token-host.js";
-import { type Op, type KekRecord, type TokenDescription, type WireFailure } from "./wire.js";
+import {
+  type CryptRequest,
+  type Op,
+  type KekRecord,
+  type TokenDescription,
+  type WireFailure,
+} from "./wire.js";
 
 export interface HostPoolOptions {
   readonly host: TokenHostOptions;
@@ -137,6 +144,12 @@ export class HostPool {
     if (!broken || !host.alive || this.#isKnownRiddle(failure)) return;
     this.#options.log.warn({ pid: host.pid, rv: failure.rv, err: failure.message }, "token host is replaced");
     host.kill("device");
+  }
+
+  /** Tells of a result that the token altered; the token host has repeated the request on another session. */
+  noteAltered(host: TokenHost, { keyId, mechanism }: CryptRequest): void {
+    const name = mechanismById(mechanism)?.name;
+    this.#options.log.error({ pid: host.pid, keyId, mechanism: name }, "token returned an altered result");
   }
 
   /** Whether a code that stands in no row has cost a host already within the last minute. */

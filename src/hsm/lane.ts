@@ -5,7 +5,9 @@ import type { Duplex } from "node:stream";
 import { FrameReader, MAX_FRAME_BYTES, ReplyKind, decodeJsonBody, type WireFailure } from "./wire.js";
 
 export type Reply =
-  { readonly ok: true; readonly body: Buffer } | { readonly ok: false; readonly failure: WireFailure };
+  /** `repeated`: the token had altered the first result. */
+  | { readonly ok: true; readonly body: Buffer; readonly repeated?: true }
+  | { readonly ok: false; readonly failure: WireFailure };
 
 interface Sent {
   readonly sentAt: number;
@@ -100,9 +102,9 @@ export class Lane {
     if (sent === undefined) return;
     // A reply that cannot be read leaves its request waiting for what becomes of the host.
     const reply: Reply =
-      kind === ReplyKind.done
-        ? { ok: true, body: Buffer.from(body) }
-        : { ok: false, failure: decodeJsonBody(body).value as WireFailure };
+      kind === ReplyKind.failed
+        ? { ok: false, failure: decodeJsonBody(body).value as WireFailure }
+        : { ok: true, body: Buffer.from(body), ...(kind === ReplyKind.repeated && { repeated: true }) };
     this.#sent.delete(id);
     this.#measure(sent);
     if (sent.control) this.#controls--;

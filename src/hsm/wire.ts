@@ -25,7 +25,8 @@ export const Op = {
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
-export const ReplyKind = { done: 0, failed: 1 } as const;
+/** `repeated`: done, on the second try, after the token had returned a result that was altered. */
+export const ReplyKind = { done: 0, failed: 1, repeated: 2 } as const;
 
 export const FRAME_HEADER_BYTES = 9;
 /** A frame longer than this is a defect of the peer, not a request. */
@@ -136,12 +137,24 @@ export interface WireFailure {
   readonly pin?: PinVerdict;
 }
 
+/**
+ * How a plaintext that the token returns is checked: by a digest that is encrypted in front of it, or, where an older
+ * ciphertext holds none, by decrypting twice. Without either the caller compares it itself.
+ */
+export type PlaintextCheck = "digest" | "twice";
+
 export interface CryptRequest {
   readonly keyId: string;
+  /** Below 64. */
   readonly mechanism: number;
+  readonly check?: PlaintextCheck;
   readonly aad: Uint8Array;
   readonly data: Uint8Array;
 }
+
+/** The two highest bits of a crypt body's first byte. */
+const CHECK_BITS = { digest: 0x40, twice: 0x80 } as const;
+const MECHANISM_BITS = 0x3f;
 
 /** Returns a whole frame around `body`. */
 export function encodeFrame(id: number, kind: number, body: Uint8Array): Buffer {
@@ -155,7 +168,7 @@ export function encodeFrame(id: number, kind: number, body: Uint8Array): Buffer 
 
 /**
  * Returns a whole Encrypt or Decrypt frame, built without a copy in between.
- * body = u8 mechanism | u8 key_id length | key_id | u16 aad length | aad | data
+ * body = u8 check and mechanism | u8 key_id length | key_id | u16 aad length | aad | data
  */
 export function encodeCryptFrame(id: number, op: Op, request: CryptRequest): Buffer {
   const keyIdBytes = Buffer.byteLength(request.keyId);
@@ -164,7 +177,7 @@ export function encodeCryptFrame(id: number, op: Op, request: CryptRequest): Buf
   frame.writeUInt32BE(length - 4, 0);
   frame.writeUInt32BE(id, 4);
   frame[8] = op;
-  frame[9] = request.mechanism;
+  frame[9] = request.mechanism | (request.check === undefined ? 0 : CHECK_BITS[request.check]);
   frame[10] = keyIdBytes;
   let at = 11 + frame.write(request.keyId, 11);
   at = frame.writeUInt16BE(request.aad.length, at);
@@ -175,17 +188,24 @@ export function encodeCryptFrame(id: number, op: Op, request: CryptRequest): Buf
 
 /** Returns views into `body`; throws a RangeError on a body that is too short for its own lengths. */
 export function decodeCryptBody(body: Buffer): CryptRequest {
-  const mechanism = body.readUInt8(0);
+  const first = body.readUInt8(0);
   const keyIdBytes = body.readUInt8(1);
   const aadAt = 2 + keyIdBytes + 2;
   const aadBytes = body.readUInt16BE(aadAt - 2);
   if (aadAt + aadBytes > body.length) throw new RangeError("crypt body shorter than its lengths");
+  const check = checkOf(first);
   return {
-    mechanism,
+    mechanism: first & MECHANISM_BITS,
+    ...(check !== undefined && { check }),
     keyId: body.toString("latin1", 2, 2 + keyIdBytes),
     aad: body.subarray(aadAt, aadAt + aadBytes),
     data: body.subarray(aadAt + aadBytes),
   };
+}
+
+function checkOf(first: number): PlaintextCheck | undefined {
+  if ((first & CHECK_BITS.digest) !== 0) return "digest";
+  return (first & CHECK_BITS.twice) === 0 ? undefined : "twice";
 }
 
 /** body = u32 length of the JSON | JSON | secret */

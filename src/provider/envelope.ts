@@ -1,14 +1,21 @@
-// The envelope: what kube-apiserver stores as the encrypted DEK source. Format version 1:
+// The envelope: what kube-apiserver stores as the encrypted DEK source.
 //
-//   u8 format version = 1 | u8 mechanism | body
+//   u8 format version | u8 mechanism | body
 //
-// The mechanism is a row of the mechanism table, which lays out the body, or LOCAL_KEK (see local-kek.ts).
+// The mechanism is a row of the mechanism table, which lays out the body, or LOCAL_KEK (see local-kek.ts). In version 2
+// the token encrypts a digest of 8 bytes in front of the plaintext, so that a plaintext that it alters on the way back is
+// found; version 1 has none, and is what local KEKs, which seal in this process, are used with.
 // Associated data = format version, mechanism, key_id. Frozen by test/vectors/.
 import { KmsError } from "../errors.js";
 import { mechanismById, type Mechanism } from "../hsm/mechanisms.js";
 import { MAX_CIPHERTEXT_BYTES, MAX_PLAINTEXT_BYTES } from "./kms.js";
 
-export const FORMAT_VERSION = 1;
+/** With the plaintext alone. */
+export const PLAIN_FORMAT = 1;
+/** With a digest in front of the plaintext. */
+export const CHECKED_FORMAT = 2;
+export type FormatVersion = typeof PLAIN_FORMAT | typeof CHECKED_FORMAT;
+const DIGEST_BYTES = 8;
 /** The mechanism byte of an envelope sealed under a local KEK: IV (12) | ciphertext | tag (16). */
 export const LOCAL_KEK = 32;
 const LOCAL_KEK_OVERHEAD = { min: 28, max: 28 };
@@ -16,15 +23,16 @@ const HEADER_BYTES = 2;
 
 export interface DirectEnvelope {
   readonly kind: "direct";
+  readonly version: FormatVersion;
   readonly mechanism: Mechanism;
   readonly body: Uint8Array;
 }
 
 export type Envelope = DirectEnvelope | { readonly kind: "local-kek"; readonly body: Uint8Array };
 
-export function encodeEnvelope(mechanism: number, body: Uint8Array): Buffer {
+export function encodeEnvelope(version: FormatVersion, mechanism: number, body: Uint8Array): Buffer {
   const envelope = Buffer.allocUnsafe(HEADER_BYTES + body.length);
-  envelope[0] = FORMAT_VERSION;
+  envelope[0] = version;
   envelope[1] = mechanism;
   envelope.set(body, HEADER_BYTES);
   return envelope;
@@ -42,27 +50,28 @@ export function parseEnvelope(envelope: Uint8Array, maxPlaintext = MAX_PLAINTEXT
     );
   }
   const [version, id] = envelope;
-  if (version !== FORMAT_VERSION) {
+  if (version !== PLAIN_FORMAT && version !== CHECKED_FORMAT) {
     throw malformed(
       `ciphertext format version ${String(version)} is not known to this release; was it made by this plugin?`,
     );
   }
   const body = envelope.subarray(HEADER_BYTES);
   const mechanism = mechanismById(id ?? 0);
-  if (mechanism === undefined && id !== LOCAL_KEK)
-    throw malformed(`ciphertext mechanism ${String(id)} is not known`);
+  if (mechanism === undefined && (id !== LOCAL_KEK || version !== PLAIN_FORMAT))
+    throw malformed(`ciphertext mechanism ${String(id)} is not known in format version ${String(version)}`);
   const { min, max } = mechanism?.overhead ?? LOCAL_KEK_OVERHEAD;
-  if (body.length < min + 1 || body.length > max + maxPlaintext) {
+  const digest = version === CHECKED_FORMAT ? DIGEST_BYTES : 0;
+  if (body.length < min + digest + 1 || body.length > max + digest + maxPlaintext) {
     throw malformed(
       `a ciphertext of ${String(envelope.length)} bytes cannot hold a plaintext of 1 to ${String(maxPlaintext)}`,
     );
   }
-  return mechanism === undefined ? { kind: "local-kek", body } : { kind: "direct", mechanism, body };
+  return mechanism === undefined ? { kind: "local-kek", body } : { kind: "direct", version, mechanism, body };
 }
 
 /** Associated data of an envelope: format version, mechanism, key_id. */
-export function associatedData(mechanism: number, keyId: string): Buffer {
-  return Buffer.concat([Buffer.of(FORMAT_VERSION, mechanism), Buffer.from(keyId)]);
+export function associatedData(version: FormatVersion, mechanism: number, keyId: string): Buffer {
+  return Buffer.concat([Buffer.of(version, mechanism), Buffer.from(keyId)]);
 }
 
 function malformed(message: string): KmsError {

@@ -5,7 +5,14 @@ import { KmsError } from "../errors.js";
 import { isHsmAway } from "../hsm/away.js";
 import type { Mechanism } from "../hsm/mechanisms.js";
 import { PATIENT_CALLER, type Caller, type Hsm } from "../hsm/port.js";
-import { associatedData, encodeEnvelope, parseEnvelope, type DirectEnvelope } from "./envelope.js";
+import {
+  associatedData,
+  CHECKED_FORMAT,
+  encodeEnvelope,
+  parseEnvelope,
+  type DirectEnvelope,
+  type FormatVersion,
+} from "./envelope.js";
 import { LOCAL_KEK_BYTES, type LocalKekWrapper } from "./local-kek.js";
 import { saysBroken, type Prover } from "./prover.js";
 
@@ -29,20 +36,38 @@ export class KekCalls {
   /** Returns an envelope. @throws KmsError why the KEK cannot be used */
   async encrypt(keyId: string, data: Uint8Array, caller: Caller, purpose = DEK_SEED): Promise<Buffer> {
     const { id } = this.#mechanismOf(keyId);
-    const aad = aadOf(id, keyId, purpose);
-    const body = await this.#guard(this.#options.hsm.encrypt({ keyId, mechanism: id, aad, data }, caller));
-    return encodeEnvelope(id, body);
+    const aad = aadOf(CHECKED_FORMAT, id, keyId, purpose);
+    const request = { keyId, mechanism: id, check: "digest", aad, data } as const;
+    return encodeEnvelope(CHECKED_FORMAT, id, await this.#guard(this.#options.hsm.encrypt(request, caller)));
   }
 
   /** The plaintext belongs to the caller. @throws KmsError NOT_AUTHENTIC */
-  decrypt(
+  async decrypt(
     keyId: string,
-    { mechanism: { id }, body: data }: DirectEnvelope,
+    { version, mechanism, body: data }: DirectEnvelope,
     caller: Caller,
     purpose = DEK_SEED,
   ): Promise<Buffer> {
-    const aad = aadOf(id, keyId, purpose);
-    return this.#guard(this.#options.hsm.decrypt({ keyId, mechanism: id, aad, data }, caller));
+    const { id } = mechanism;
+    const aad = aadOf(version, id, keyId, purpose);
+    const check = version === CHECKED_FORMAT ? "digest" : "twice";
+    try {
+      return await this.#guard(this.#options.hsm.decrypt({ keyId, mechanism: id, check, aad, data }, caller));
+    } catch (error) {
+      throw this.#blame(keyId, mechanism, KmsError.from(error));
+    }
+  }
+
+  /** A mechanism that is lacking is the token's fault only where the KEK's proof relies on it. */
+  #blame(keyId: string, { id, name }: Mechanism, error: KmsError): KmsError {
+    const { mechanism } = this.#options.prover.proofOf(keyId);
+    if (error.code !== "MECHANISM_UNSUPPORTED" || mechanism === undefined || mechanism.id === id)
+      return error;
+    return new KmsError(
+      "INPUT_INVALID",
+      `the ciphertext names ${name}, which the token does not perform with KEK ${keyId}: it was changed, or made on a token that does`,
+      error,
+    );
   }
 
   /** Local KEKs are wrapped as a DEK seed is encrypted. Who waits for one may be many, so none of them can leave. */
@@ -75,7 +100,7 @@ export class KekCalls {
   }
 }
 
-function aadOf(mechanism: number, keyId: string, purpose: Buffer): Buffer {
-  const aad = associatedData(mechanism, keyId);
+function aadOf(version: FormatVersion, mechanism: number, keyId: string, purpose: Buffer): Buffer {
+  const aad = associatedData(version, mechanism, keyId);
   return purpose.length === 0 ? aad : Buffer.concat([aad, purpose]);
 }

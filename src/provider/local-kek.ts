@@ -6,7 +6,7 @@ import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
 import { openSealed, sealUnder } from "./aead.js";
-import { associatedData, encodeEnvelope, LOCAL_KEK } from "./envelope.js";
+import { associatedData, encodeEnvelope, LOCAL_KEK, PLAIN_FORMAT } from "./envelope.js";
 import type { Annotations } from "./kms.js";
 
 /** The annotation that carries the wrapped local KEK: a fully qualified domain name without a slash. */
@@ -70,9 +70,9 @@ export class LocalKeks {
     plaintext: Uint8Array,
   ): Promise<{ ciphertext: Buffer; annotations: Annotations }> {
     const local = await this.#use(keyId);
-    const body = sealUnder(local.key, associatedData(LOCAL_KEK, keyId), plaintext);
+    const body = sealUnder(local.key, associatedData(PLAIN_FORMAT, LOCAL_KEK, keyId), plaintext);
     return {
-      ciphertext: encodeEnvelope(LOCAL_KEK, body),
+      ciphertext: encodeEnvelope(PLAIN_FORMAT, LOCAL_KEK, body),
       annotations: { [LOCAL_KEK_ANNOTATION]: local.wrapped },
     };
   }
@@ -174,7 +174,7 @@ function nameOf(keyId: string, wrapped: Uint8Array): string {
 
 /** @throws KmsError NOT_AUTHENTIC */
 function openBody(key: KeyObject, keyId: string, body: Uint8Array): Buffer {
-  const plaintext = openSealed(key, associatedData(LOCAL_KEK, keyId), body);
+  const plaintext = openSealed(key, associatedData(PLAIN_FORMAT, LOCAL_KEK, keyId), body);
   if (plaintext !== undefined) return plaintext;
   throw new KmsError(
     "NOT_AUTHENTIC",

@@ -7,9 +7,9 @@ import { KmsError } from "../errors.js";
 import { isHsmAway } from "../hsm/away.js";
 import { mechanismByName, type Mechanism, type MechanismChoice } from "../hsm/mechanisms.js";
 import { PATIENT_CALLER, type Hsm } from "../hsm/port.js";
-import type { ProbeResult } from "../hsm/wire.js";
+import type { CryptRequest, ProbeResult } from "../hsm/wire.js";
 import type { Log } from "../log.js";
-import { associatedData } from "./envelope.js";
+import { associatedData, CHECKED_FORMAT } from "./envelope.js";
 import type { Generation } from "./generations.js";
 
 const CANARY_BYTES = 32;
@@ -127,18 +127,12 @@ export class Prover {
 
   async #makeCanary(keyId: string, mechanism: Mechanism): Promise<Canary> {
     const plaintext = randomBytes(CANARY_BYTES);
-    const body = await this.#hsm.encrypt(
-      { keyId, mechanism: mechanism.id, aad: associatedData(mechanism.id, keyId), data: plaintext },
-      PATIENT_CALLER,
-    );
+    const body = await this.#hsm.encrypt(requestOf(keyId, mechanism, plaintext), PATIENT_CALLER);
     return { mechanism, plaintext, body };
   }
 
   async #openCanary(keyId: string, { mechanism, plaintext, body }: Canary): Promise<void> {
-    const opened = await this.#hsm.decrypt(
-      { keyId, mechanism: mechanism.id, aad: associatedData(mechanism.id, keyId), data: body },
-      PATIENT_CALLER,
-    );
+    const opened = await this.#hsm.decrypt(requestOf(keyId, mechanism, body), PATIENT_CALLER);
     if (opened.length === plaintext.length && timingSafeEqual(opened, plaintext)) return;
     throw new KmsError("KEY_UNSUITABLE", `KEK ${keyId} decrypts its canary to something else`);
   }
@@ -147,6 +141,10 @@ export class Prover {
     this.#proofs.delete(keyId);
     this.#canaries.delete(keyId);
   }
+}
+
+function requestOf(keyId: string, { id }: Mechanism, data: Buffer): CryptRequest {
+  return { keyId, mechanism: id, check: "digest", aad: associatedData(CHECKED_FORMAT, id, keyId), data };
 }
 
 /** The first that works, in the order of preference in which they were tried. */

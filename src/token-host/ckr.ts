@@ -180,6 +180,17 @@ export class TokenFault extends Error {
   }
 }
 
+/**
+ * A result that cannot be right although the call returned CKR_OK: the token, or what lies between, altered it. Worth
+ * one more try on another session; a second one says that this process or its token is broken.
+ */
+export class AlteredResult extends TokenFault {
+  constructor(message: string, cause?: unknown) {
+    super("device", "HSM_UNAVAILABLE", message, undefined, cause);
+    this.name = "AlteredResult";
+  }
+}
+
 /** The CK_RV that a pkcs11js error carries, or undefined if it carries none. */
 export function rvOf(error: unknown): number | undefined {
   if (!(error instanceof Error)) return undefined;

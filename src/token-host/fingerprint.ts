@@ -6,7 +6,7 @@ import type { Handle } from "pkcs11js";
 import pkcs11js from "pkcs11js";
 import type { FingerprintMethod } from "../hsm/key-id.js";
 import type { TokenSession } from "./session.js";
-import { isGeneralError, TokenFault } from "./ckr.js";
+import { AlteredResult, isGeneralError, TokenFault } from "./ckr.js";
 import { gcmEncrypt, IV_BYTES, TAG_BYTES } from "./mechanisms/gcm-call.js";
 import { aesBlock, isRefusal, tryCall } from "./trial.js";
 
@@ -14,6 +14,8 @@ const DOING = "fingerprinting the key (C_Encrypt)";
 const BLOCK = Buffer.from("kms-pkcs11 kcv 1");
 const HMAC_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 const GCM_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
+
+const NEVER_ALIKE = "the token computes another fingerprint of the same key each time";
 
 export interface Fingerprint {
   readonly method: FingerprintMethod;
@@ -26,7 +28,8 @@ export interface Fingerprint {
  */
 export function fingerprintsOfAes(session: TokenSession, key: Handle): Fingerprint[] {
   const found: Fingerprint[] = [];
-  const block = aesBlock(session, key, BLOCK, DOING);
+  const block = agreed(() => aesBlock(session, key, BLOCK, DOING));
+  if (block === undefined) throw new AlteredResult(NEVER_ALIKE);
   if (Buffer.isBuffer(block)) found.push({ method: "c", value: block });
   const sealed = sealReserved(session, key);
   if (Buffer.isBuffer(sealed)) found.push({ method: "g", value: sealed });
@@ -38,18 +41,36 @@ export function fingerprintsOfAes(session: TokenSession, key: Handle): Fingerpri
 
 /** The fingerprint of an HMAC key, or none if the token cannot sign with it. */
 export function fingerprintsOfHmac(session: TokenSession, key: Handle): Fingerprint[] {
-  const signed = tryCall(session, "fingerprinting the key (C_Sign)", (handle) => {
-    session.lib.C_SignInit(handle, { mechanism: pkcs11js.CKM_SHA256_HMAC }, key);
-    return Buffer.from(session.lib.C_Sign(handle, HMAC_TEXT, Buffer.alloc(64)));
+  const value = agreed(() => {
+    const signed = tryCall(session, "fingerprinting the key (C_Sign)", (handle) => {
+      session.lib.C_SignInit(handle, { mechanism: pkcs11js.CKM_SHA256_HMAC }, key);
+      return Buffer.from(session.lib.C_Sign(handle, HMAC_TEXT, Buffer.alloc(64)));
+    });
+    return signed.ok ? signed.value : signed.fault;
   });
-  if (signed.ok) return signed.value.length === 32 ? [{ method: "s", value: signed.value }] : [];
-  if (!isRefusal(signed.fault) || isGeneralError(signed.fault)) throw signed.fault;
+  if (value === undefined) throw new AlteredResult(NEVER_ALIKE);
+  if (Buffer.isBuffer(value)) return value.length === 32 ? [{ method: "s", value }] : [];
+  if (!isRefusal(value) || isGeneralError(value)) throw value;
   return [];
+}
+
+/**
+ * Returns what two of up to three calls agree on: an altered result would give the key another name, under which nothing
+ * opens again. Undefined when no two agree; at once what is not a result.
+ */
+function agreed<T>(compute: () => Buffer | T): Buffer | T | undefined {
+  const seen: Buffer[] = [];
+  for (let tries = 0; tries < 3; tries++) {
+    const out = compute();
+    if (!Buffer.isBuffer(out) || seen.some((earlier) => earlier.equals(out))) return out;
+    seen.push(out);
+  }
+  return undefined;
 }
 
 /** Only a token that honours the caller's IV gives the same bytes twice. Returns the refusal otherwise. */
 function sealReserved(session: TokenSession, key: Handle): Buffer | TokenFault | undefined {
-  const seal = (): Buffer | TokenFault | undefined => {
+  return agreed(() => {
     // Reserved for the fingerprint; a random IV meets it with 2^-96.
     const iv = Buffer.alloc(IV_BYTES);
     const call = { ckm: pkcs11js.CKM_AES_GCM, iv, aad: BLOCK };
@@ -62,9 +83,5 @@ function sealReserved(session: TokenSession, key: Handle): Buffer | TokenFault |
     }
     const asked = out.value.length === GCM_TEXT.length + TAG_BYTES && iv.every((byte) => byte === 0);
     return asked ? out.value : undefined;
-  };
-  const first = seal();
-  if (!Buffer.isBuffer(first)) return first;
-  const second = seal();
-  return Buffer.isBuffer(second) && !second.equals(first) ? undefined : second;
+  });
 }

@@ -75,8 +75,10 @@ function isOp(kind: number): kind is Op {
 function answer(id: number, kind: number, body: Buffer): Buffer {
   try {
     if (!isOp(kind)) throw new TokenFault("device", "INTERNAL", `unknown request ${String(kind)}`);
+    const mended = opened?.mendedResults ?? 0;
     const reply = HANDLERS[kind](body);
-    const frame = encodeFrame(id, ReplyKind.done, reply);
+    const repeated = (opened?.mendedResults ?? 0) > mended;
+    const frame = encodeFrame(id, repeated ? ReplyKind.repeated : ReplyKind.done, reply);
     reply.fill(0);
     return frame;
   } catch (error) {

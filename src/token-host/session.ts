@@ -54,6 +54,11 @@ export class TokenSession {
     }
   }
 
+  /** Takes another session, where a call succeeded and its result is not to be believed. */
+  renew(): void {
+    this.#replace();
+  }
+
   /** Whether the application is logged in, by the session's own state. */
   isLoggedIn(): boolean {
     const info = this.run("reading the session (C_GetSessionInfo)", (handle) =>

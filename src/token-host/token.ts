@@ -2,7 +2,6 @@
 // request of the wire with plain calls; decides which failed call is worth a second one here and which the
 // plugin has to deal with.
 import type { Module } from "graphene-pk11";
-import { mechanismById, type MechanismName } from "../hsm/mechanisms.js";
 import type {
   CryptRequest,
   DestroyReply,
@@ -14,19 +13,16 @@ import type {
   TokenDescription,
 } from "../hsm/wire.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
-import { isGeneralError, ofEncrypt, TokenFault } from "./ckr.js";
+import { CheckedCrypt } from "./checked-crypt.js";
+import { TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
 import { learntBefore, type Kek } from "./kek.js";
 import { makeKek, removeKeys } from "./key-maker.js";
 import { readKeyring } from "./keyring-reader.js";
-import { PERFORMERS } from "./mechanisms/table.js";
 import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
 import { probe } from "./probe.js";
 import { relabel } from "./relabel.js";
 import { TokenSession } from "./session.js";
-
-const CANARY_TEXT = Buffer.from("kms-pkcs11 canary");
-const CANARY_AAD = Buffer.from("kms-pkcs11 canary");
 
 /** Times that a reading is begun while objects vanish under it. */
 const MOST_READINGS = 3;
@@ -34,6 +30,7 @@ const MOST_READINGS = 3;
 export class LaneToken {
   readonly #module: Module;
   readonly #session: TokenSession;
+  readonly #crypt: CheckedCrypt;
   readonly #request: OpenRequest;
   readonly #slotId: number;
   readonly #description: TokenDescription;
@@ -47,6 +44,7 @@ export class LaneToken {
     this.#module = loadModule(request);
     this.#slotId = request.slotId ?? findSlot(this.#module, request.token);
     this.#session = new TokenSession(this.#module.lib, slotHandle(this.#slotId));
+    this.#crypt = new CheckedCrypt(this.#session);
     this.#description = this.describe();
   }
 
@@ -79,36 +77,18 @@ export class LaneToken {
     }
   }
 
+  /** Verified: see `CheckedCrypt`. */
   encrypt(request: CryptRequest): Buffer {
-    const performer = PERFORMERS[mechanismName(request)];
-    return this.#withKek(request.keyId, (kek) => {
-      try {
-        return performer.encrypt(this.#session, kek, request.aad, request.data);
-      } catch (error) {
-        throw ofEncrypt(error);
-      }
-    });
+    return this.#withKek(request.keyId, (kek) => this.#crypt.encrypt(kek, request));
   }
 
-  /** A code that may mean either bad input or a broken token is decided by a canary of this lane's own. */
   decrypt(request: CryptRequest): Buffer {
-    const mechanism = mechanismName(request);
-    const performer = PERFORMERS[mechanism];
-    return this.#withKek(request.keyId, (kek) => {
-      try {
-        return performer.decrypt(this.#session, kek, request.aad, request.data);
-      } catch (error) {
-        if (!isGeneralError(error)) throw error;
-        this.#provePerformer(kek, mechanism, error);
-        throw new TokenFault(
-          "input",
-          "NOT_AUTHENTIC",
-          "the ciphertext does not authenticate under this KEK",
-          undefined,
-          error,
-        );
-      }
-    });
+    return this.#withKek(request.keyId, (kek) => this.#crypt.decrypt(kek, request));
+  }
+
+  /** Results so far that the token altered and a second try mended. */
+  get mendedResults(): number {
+    return this.#crypt.mended;
   }
 
   probe(keyId: string, choice: MechanismChoice | "auto"): ProbeResult[] {
@@ -195,36 +175,6 @@ export class LaneToken {
       throw naming(keyId, error);
     }
   }
-
-  /** @throws TokenFault `device` when the token cannot decrypt what it has just encrypted itself */
-  #provePerformer(kek: Kek, mechanism: MechanismName, cause: unknown): void {
-    const performer = PERFORMERS[mechanism];
-    try {
-      const body = performer.encrypt(this.#session, kek, CANARY_AAD, CANARY_TEXT);
-      if (performer.decrypt(this.#session, kek, CANARY_AAD, body).equals(CANARY_TEXT)) return;
-    } catch (error) {
-      // A key that may decrypt only cannot make a canary: the input is the likelier culprit.
-      if (error instanceof TokenFault && error.fault === "setup") return;
-      throw error;
-    }
-    throw new TokenFault(
-      "device",
-      "HSM_UNAVAILABLE",
-      "the token's round trip gives another text",
-      undefined,
-      cause,
-    );
-  }
-}
-
-function mechanismName(request: CryptRequest): MechanismName {
-  const mechanism = mechanismById(request.mechanism);
-  if (mechanism !== undefined) return mechanism.name;
-  throw new TokenFault(
-    "input",
-    "INPUT_INVALID",
-    `mechanism ${String(request.mechanism)} is not in the table`,
-  );
 }
 
 /** The same fault, its message naming the key_id. */

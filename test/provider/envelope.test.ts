@@ -3,7 +3,14 @@ import { describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
 import { MECHANISMS } from "../../src/hsm/mechanisms.js";
-import { associatedData, encodeEnvelope, LOCAL_KEK, parseEnvelope } from "../../src/provider/envelope.js";
+import {
+  associatedData,
+  CHECKED_FORMAT,
+  encodeEnvelope,
+  LOCAL_KEK,
+  parseEnvelope,
+  PLAIN_FORMAT,
+} from "../../src/provider/envelope.js";
 import { MAX_CIPHERTEXT_BYTES, MAX_PLAINTEXT_BYTES } from "../../src/provider/kms.js";
 
 describe("the envelope", () => {
@@ -21,20 +28,29 @@ describe("the envelope", () => {
     );
   });
 
-  it.each(MECHANISMS.map((row) => [row.name, row] as const))(
-    "keeps %s within kube-apiserver's limit",
-    (_name, row) => {
-      const longest = encodeEnvelope(row.id, Buffer.alloc(MAX_PLAINTEXT_BYTES + row.overhead.max));
+  const FORMATS = [
+    { version: PLAIN_FORMAT, digest: 0 },
+    { version: CHECKED_FORMAT, digest: 8 },
+  ] as const;
+
+  it.each(MECHANISMS.flatMap((row) => FORMATS.map((format) => ({ name: row.name, row, ...format }))))(
+    "keeps $name in format $version within kube-apiserver's limit",
+    ({ row, version, digest }) => {
+      const { min, max } = row.overhead;
+      const ofBytes = (bytes: number): Buffer => encodeEnvelope(version, row.id, Buffer.alloc(bytes));
+      const longest = ofBytes(MAX_PLAINTEXT_BYTES + digest + max);
       expect(longest.length).toBeLessThanOrEqual(MAX_CIPHERTEXT_BYTES);
-      expect(parseEnvelope(longest)).toMatchObject({ kind: "direct", mechanism: row });
-      expect(() => parseEnvelope(encodeEnvelope(row.id, Buffer.alloc(row.overhead.min)))).toThrow(
-        /cannot hold/,
-      );
-      expect(() =>
-        parseEnvelope(encodeEnvelope(row.id, Buffer.alloc(MAX_PLAINTEXT_BYTES + row.overhead.max + 1))),
-      ).toThrow(/cannot hold/);
+      expect(parseEnvelope(longest)).toMatchObject({ kind: "direct", version, mechanism: row });
+      expect(() => parseEnvelope(ofBytes(digest + min))).toThrow(/cannot hold/);
+      expect(() => parseEnvelope(ofBytes(MAX_PLAINTEXT_BYTES + digest + max + 1))).toThrow(/cannot hold/);
     },
   );
+
+  it("knows local KEKs in format 1 alone", () => {
+    const body = Buffer.alloc(60);
+    expect(parseEnvelope(encodeEnvelope(PLAIN_FORMAT, LOCAL_KEK, body)).kind).toBe("local-kek");
+    expect(() => parseEnvelope(encodeEnvelope(CHECKED_FORMAT, LOCAL_KEK, body))).toThrow(/mechanism 32/);
+  });
 
   it("never gives two mechanisms one byte", () => {
     const ids = [...MECHANISMS.map((row) => row.id), LOCAL_KEK];
@@ -42,10 +58,10 @@ describe("the envelope", () => {
   });
 
   it("refuses another version by its number", () => {
-    expect(() => parseEnvelope(Buffer.alloc(63, 2))).toThrow(/version 2/);
+    expect(() => parseEnvelope(Buffer.alloc(63, 3))).toThrow(/version 3/);
   });
 
   it("binds version, mechanism and key_id", () => {
-    expect(associatedData(1, "k").toString("hex")).toBe("01016b");
+    expect(associatedData(2, 1, "k").toString("hex")).toBe("02016b");
   });
 });

@@ -1,6 +1,6 @@
 // Ciphertexts that every later version must open, and key_ids that it must give: README.md beside this file.
 
-import { createCipheriv } from "node:crypto";
+import { createCipheriv, createHash, randomInt } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -35,8 +35,15 @@ const VECTORS_FILE = new URL("envelopes.json", import.meta.url);
 const SEED = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const ADD = process.env["ADD_VECTORS"] !== undefined;
 
-/** Every format that a release has written: which KEK (by CKA_ID), under which settings. */
-const WANTED: readonly { name: string; ckaId: string; settings: PluginSettings; plaintext?: string }[] = [
+interface Wanted {
+  readonly name: string;
+  readonly ckaId: string;
+  readonly settings: PluginSettings;
+  readonly plaintext?: string;
+}
+
+/** Every mechanism that a release has written with: which KEK (by CKA_ID), under which settings. */
+const MADE: readonly Wanted[] = [
   { name: "aes-gcm", ckaId: "0a01", settings: { mechanism: "aes-gcm" } },
   { name: "aes-gcm, one byte", ckaId: "0a01", settings: { mechanism: "aes-gcm" }, plaintext: "ff" },
   { name: "aes-gcm, 768 bytes", ckaId: "0a01", settings: { mechanism: "aes-gcm" }, plaintext: SEED.repeat(24) },
@@ -51,6 +58,8 @@ const WANTED: readonly { name: string; ckaId: string; settings: PluginSettings; 
   { name: "local-kek under aes-kwp", ckaId: "0a01", settings: { mode: "local-kek", mechanism: "aes-kwp" } },
   { name: "local-kek under aes-cbc-hmac", ckaId: "0a03", settings: { mode: "local-kek", mechanism: "aes-cbc-hmac" } },
 ];
+/** Of each what format 1 and, under another name, format 2 made of it. */
+const WANTED: readonly Wanted[] = [...MADE, ...MADE.map((one) => ({ ...one, name: `${one.name}, format 2` }))];
 
 const read = (file: URL): unknown => JSON.parse(readFileSync(file, "utf8"));
 const keks = read(KEKS_FILE) as FrozenKek[];
@@ -94,17 +103,21 @@ async function importKeks(): Promise<void> {
 }
 
 /** What a token that makes its own IV would have made of the seed. */
-function computed({ keyId, aes = "" }: FrozenKek, mechanism: number, ivBytes: number): Vector {
+function computed({ keyId, aes = "" }: FrozenKek, version: 1 | 2, mechanism: number, ivBytes: number): Vector {
   const iv = Buffer.alloc(ivBytes, 0xa5);
   const cipher = createCipheriv("aes-256-gcm", Buffer.from(aes, "hex"), iv, { authTagLength: 16 });
-  cipher.setAAD(associatedData(mechanism, keyId));
-  const sealed = [cipher.update(SEED, "hex"), cipher.final(), cipher.getAuthTag()];
-  const ciphertext = encodeEnvelope(mechanism, Buffer.concat([Buffer.of(ivBytes), iv, ...sealed]));
-  const name = `${mechanismById(mechanism)?.name ?? ""}, IV of ${String(ivBytes)} bytes`;
+  cipher.setAAD(associatedData(version, mechanism, keyId));
+  const seed = Buffer.from(SEED, "hex");
+  const digest = createHash("sha256").update("kms-pkcs11 plaintext v1").update(seed).digest();
+  const plain = version === 1 ? seed : Buffer.concat([digest.subarray(0, 8), seed]);
+  const sealed = [cipher.update(plain), cipher.final(), cipher.getAuthTag()];
+  const body = Buffer.concat([Buffer.of(ivBytes), iv, ...sealed]);
+  const ciphertext = encodeEnvelope(version, mechanism, body);
+  const name = `${mechanismById(mechanism)?.name ?? ""}, IV of ${String(ivBytes)} bytes${version === 2 ? ", format 2" : ""}`;
   return { name, keyId, plaintext: SEED, ciphertext: ciphertext.toString("hex"), annotations: {} };
 }
 
-async function sealed({ name, ckaId, settings, plaintext = SEED }: (typeof WANTED)[number]): Promise<Vector> {
+async function sealed({ name, ckaId, settings, plaintext = SEED }: Wanted): Promise<Vector> {
   const id = ckaId.replace(/../g, "%$&");
   const uri = tokenUri(token, "frozen").replace("object=frozen", `object=frozen;id=${id}`);
   const its = new PluginProcess(token, { ...settings, keys: { uri } });
@@ -127,7 +140,9 @@ async function addVectors(): Promise<void> {
   const [first] = keks;
   const made: Vector[] = [];
   for (const wanted of WANTED) if (isMissing(wanted.name)) made.push(await sealed(wanted));
-  const ownIv = [2, 3, 4].flatMap((id) => [12, 16].map((bytes) => first && computed(first, id, bytes)));
+  const ownIv = ([1, 2] as const).flatMap((version) =>
+    [2, 3, 4].flatMap((id) => [12, 16].map((bytes) => first && computed(first, version, id, bytes))),
+  );
   for (const vector of ownIv) if (vector !== undefined && isMissing(vector.name)) made.push(vector);
   vectors.push(...made);
   writeFileSync(VECTORS_FILE, `${JSON.stringify(vectors, null, 2)}\n`);
@@ -160,9 +175,15 @@ const question = ({ ciphertext, keyId, annotations }: Vector) => ({
 });
 
 describe("frozen ciphertexts", () => {
-  it("are there for every mechanism of the table and the local KEK", () => {
-    const ids = new Set(vectors.map(({ ciphertext }) => Number.parseInt(ciphertext.slice(2, 4), 16)));
-    expect([...ids].sort((a, b) => a - b)).toEqual([...MECHANISMS.map(({ id }) => id), LOCAL_KEK]);
+  it("are there for every mechanism of the table in both formats, and for the local KEK", () => {
+    const of = (version: number): number[] => {
+      const made = vectors.map(({ ciphertext }) => Buffer.from(ciphertext.slice(0, 4), "hex"));
+      const ids = new Set(made.filter(([first]) => first === version).map(([, id = 0]) => id));
+      return [...ids].sort((a, b) => a - b);
+    };
+    const table = MECHANISMS.map(({ id }) => id);
+    expect(of(1)).toEqual([...table, LOCAL_KEK]);
+    expect(of(2)).toEqual(table);
     expect(WANTED.filter(({ name }) => isMissing(name))).toEqual([]);
   });
 
@@ -170,16 +191,40 @@ describe("frozen ciphertexts", () => {
     expect((await client.decrypt(question(vector), "vector")).toString("hex")).toBe(vector.plaintext);
   });
 
-  it.each(vectors)("is refused under another KEK's key_id, and with any byte of its header changed: $name", async (vector) => {
-    const asked = question(vector);
+  it.each(vectors)("is refused under another KEK's key_id: $name", async (vector) => {
     for (const { keyId } of keks.filter((kek) => kek.keyId !== vector.keyId))
-      await expect(client.decrypt({ ...asked, keyId }, "vector")).rejects.toThrow(/^(INVALID_ARGUMENT|FAILED_PRECONDITION)/);
-    for (const at of [0, 1, 2]) {
-      const ciphertext = Buffer.from(asked.ciphertext);
-      ciphertext[at] = (ciphertext[at] ?? 0) ^ 1;
-      await expect(client.decrypt({ ...asked, ciphertext }, "vector")).rejects.toThrow(/^(INVALID_ARGUMENT|FAILED_PRECONDITION)/);
+      await expect(client.decrypt({ ...question(vector), keyId }, "vector")).rejects.toThrow(/^INVALID_ARGUMENT/);
+  });
+
+  it.each(vectors)("is refused with any byte changed, its mechanism to any value: $name", async (vector) => {
+    const asked = question(vector);
+    const { ciphertext } = asked;
+    const changes = [1, 2, 3, 0xff].map((mask) => ({ at: 0, mask }));
+    for (let mask = 1; mask < 64; mask++) changes.push({ at: 1, mask });
+    const step = Math.ceil(ciphertext.length / 120);
+    for (let at = 2; at < ciphertext.length; at += step) changes.push({ at, mask: randomInt(1, 256) });
+    for (const { at, mask } of changes) {
+      const changed = Buffer.from(ciphertext);
+      changed[at] = (changed[at] ?? 0) ^ mask;
+      const asking = client.decrypt({ ...asked, ciphertext: changed }, "vector");
+      await expect(asking, `byte ${String(at)} changed by ${String(mask)}`).rejects.toThrow(/^INVALID_ARGUMENT/);
     }
   });
+
+  it.each(vectors.filter(({ annotations }) => Object.keys(annotations).length > 0))(
+    "is refused with any byte of its local KEK changed: $name",
+    async (vector) => {
+      const asked = question(vector);
+      for (const [name, wrapped] of Object.entries(asked.annotations)) {
+        for (let at = 0; at < wrapped.length; at++) {
+          const changed = Buffer.from(wrapped);
+          changed[at] = (changed[at] ?? 0) ^ randomInt(1, 256);
+          const asking = client.decrypt({ ...asked, annotations: { [name]: changed } }, "vector");
+          await expect(asking, `byte ${String(at)}`).rejects.toThrow(/^INVALID_ARGUMENT/);
+        }
+      }
+    },
+  );
 
   it("belong to KEKs that keep their key_ids", async () => {
     expect((await client.status()).keyId).toBe(keks.at(-1)?.keyId);

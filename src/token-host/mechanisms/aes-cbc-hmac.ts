@@ -4,7 +4,7 @@
 // token needs CKM_AES_CBC only.
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import pkcs11js from "pkcs11js";
-import { TokenFault } from "../ckr.js";
+import { AlteredResult, TokenFault } from "../ckr.js";
 import { aesKeyOf, type Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 import { framed, hmacSign } from "./hmac-sign.js";
@@ -31,11 +31,7 @@ function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Ui
       return session.lib.C_Encrypt(handle, padded, Buffer.alloc(padded.length + BLOCK_BYTES));
     });
     if (sealed.length !== padded.length) {
-      throw new TokenFault(
-        "device",
-        "HSM_UNAVAILABLE",
-        "the token's AES-CBC output has another length than its input",
-      );
+      throw new AlteredResult("the token's AES-CBC output has another length than its input");
     }
     const ivAndSealed = Buffer.concat([iv, sealed]);
     return Buffer.concat([ivAndSealed, mac(session, kek, aad, ivAndSealed)]);
@@ -72,9 +68,5 @@ function unpadded(padded: Buffer): Buffer {
     return plaintext;
   }
   padded.fill(0);
-  throw new TokenFault(
-    "device",
-    "HSM_UNAVAILABLE",
-    "the token's AES-CBC plaintext is not what was encrypted",
-  );
+  throw new AlteredResult("the token's AES-CBC plaintext is not what was encrypted");
 }

@@ -2,7 +2,7 @@
 // the same: u8 IV length | IV | ciphertext | 16-byte tag.
 import pkcs11js from "pkcs11js";
 import type { MechanismName } from "../../hsm/mechanisms.js";
-import { isGeneralError, TokenFault } from "../ckr.js";
+import { AlteredResult, isGeneralError, TokenFault } from "../ckr.js";
 import { aesKeyOf, type Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES } from "./gcm-call.js";
@@ -73,14 +73,12 @@ function bodyOf(dialect: GcmDialect, iv: Buffer, raw: Buffer, plaintextBytes: nu
   const sealedBytes = plaintextBytes + TAG_BYTES;
   const carried = dialect.mechanism === "aes-gcm-iv-appended" || dialect.mechanism === "aes-gcm-iv-prepended";
   if (raw.length !== sealedBytes + (carried ? dialect.ivBytes : 0)) {
-    throw new TokenFault(
-      "device",
-      "HSM_UNAVAILABLE",
+    throw new AlteredResult(
       `the token's AES-GCM output has ${String(raw.length)} bytes for ${String(plaintextBytes)}; nothing is returned without its tag`,
     );
   }
   const untouched = dialect.mechanism === "aes-gcm-iv-written" && iv.every((byte) => byte === 0);
-  if (untouched) throw new TokenFault("device", "HSM_UNAVAILABLE", "the token no longer writes its IV back");
+  if (untouched) throw new AlteredResult("the token no longer writes its IV back");
   switch (dialect.mechanism) {
     case "aes-gcm-iv-appended":
       return Buffer.concat([
@@ -109,9 +107,5 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
   );
   if (plaintext.length === sealed.length - TAG_BYTES) return plaintext;
   plaintext.fill(0);
-  throw new TokenFault(
-    "device",
-    "HSM_UNAVAILABLE",
-    "the token returned a plaintext of another length than was encrypted",
-  );
+  throw new AlteredResult("the token returned a plaintext of another length than was encrypted");
 }

@@ -35,6 +35,8 @@ type Outcome = { readonly dialect: GcmDialect } | { readonly refusal: string };
 interface Trial {
   readonly session: TokenSession;
   readonly key: Handle;
+  /** A call succeeded, and what it put out was not as in any dialect. */
+  unlike: boolean;
   doubt?: TokenFault;
 }
 
@@ -43,8 +45,10 @@ interface Trial {
  * @throws TokenFault when the token is away or logged out; a refusal is returned, not thrown
  */
 export function findGcmDialect(session: TokenSession, key: Handle): DialectTrial {
-  const trial: Trial = { session, key };
-  const outcome = tryDialects(trial);
+  const trial: Trial = { session, key, unlike: false };
+  let outcome = tryDialects(trial);
+  // One altered result looks like a dialect that nobody speaks; a second trial shows the token's own.
+  if (!("dialect" in outcome) && trial.unlike) outcome = tryDialects(trial);
   if ("dialect" in outcome || trial.doubt === undefined) return outcome;
   return { ...outcome, doubt: trial.doubt };
 }
@@ -82,10 +86,15 @@ function tryDialect(trial: Trial, ckm: number, ivSent: IvSent): Outcome {
       if (candidate.dialect.mechanism !== "aes-gcm") return { dialect: candidate.dialect };
       return isDeterministic(trial, ckm, first)
         ? { dialect: candidate.dialect }
-        : { refusal: "the token neither uses the caller's IV nor tells its own" };
+        : unlike(trial, "the token neither uses the caller's IV nor tells its own");
     }
   }
-  return { refusal: "the token's AES-GCM output does not decrypt again, or a changed one is not refused" };
+  return unlike(trial, "the token's AES-GCM output does not decrypt again, or a changed one is not refused");
+}
+
+function unlike(trial: Trial, refusal: string): Outcome {
+  trial.unlike = true;
+  return { refusal };
 }
 
 interface KnownOutput {
@@ -161,7 +170,9 @@ function readings(out: KnownOutput, ckm: number, ivSent: IvSent): Reading[] {
  */
 function ownDialect(trial: Trial, likelier: Reading, all: Reading[]): GcmDialect {
   const readings = all.filter(({ dialect }) => dialect.ownFormat);
-  return (readings.find((reading) => masksKnownText(trial, reading)) ?? likelier).dialect;
+  const find = (): Reading | undefined => readings.find((reading) => masksKnownText(trial, reading));
+  // Twice, since one altered result must not decide how every ciphertext is laid out.
+  return (find() ?? find() ?? likelier).dialect;
 }
 
 /** Whether the text is masked by AES of this IV's second counter block (SP 800-38D, section 7.1, 96-bit IV). */

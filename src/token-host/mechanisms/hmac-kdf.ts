@@ -14,7 +14,7 @@ const NONCE_BYTES = 32;
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
-export const hmacKdf: Performer = { encrypt, decrypt };
+export const hmacKdf: Performer = { opensHere: true, encrypt, decrypt };
 
 function deriveKey(session: TokenSession, kek: Kek, aad: Uint8Array, nonce: Uint8Array): KeyObject {
   const { counter, bits } = COUNTER_AND_BITS;

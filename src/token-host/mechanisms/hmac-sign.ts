@@ -1,7 +1,7 @@
 // C_Sign with CKM_SHA256_HMAC (PKCS#11 v2.40 section 2.22 of the mechanisms): the one keyed operation that
 // nearly every token performs.
 import pkcs11js from "pkcs11js";
-import { TokenFault } from "../ckr.js";
+import { AlteredResult, TokenFault } from "../ckr.js";
 import type { Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 
@@ -17,11 +17,7 @@ export function hmacSign(session: TokenSession, kek: Kek, parts: readonly Uint8A
     return session.lib.C_Sign(handle, text, Buffer.alloc(2 * HMAC_BYTES));
   });
   if (out.length === HMAC_BYTES) return out;
-  throw new TokenFault(
-    "device",
-    "HSM_UNAVAILABLE",
-    `the token's HMAC-SHA-256 has ${String(out.length)} bytes`,
-  );
+  throw new AlteredResult(`the token's HMAC-SHA-256 has ${String(out.length)} bytes`);
 }
 
 /** A length before each part, so that no two lists of parts give the same text. */

@@ -17,23 +17,19 @@ export interface KwpWay {
   readonly unwrap: Way;
 }
 
+/** Two lengths tell RFC 5649 from PKCS#7 padding under RFC 3394: 24 bytes give 32 here and 40 there. */
+const TRIAL_TEXT = Buffer.alloc(24, 0x5a);
+/** Of one way: what was altered on the way back does not rule it out. */
+const TRIES = 2;
+
 /** @throws TokenFault MECHANISM_UNSUPPORTED, or why the token cannot be asked now */
 export function findWay(session: TokenSession, key: Handle): KwpWay {
-  // Two lengths tell RFC 5649 from PKCS#7 padding under RFC 3394: 24 bytes give 32 here and 40 there.
-  const text = Buffer.alloc(24, 0x5a);
   let refusal = "";
   for (const ckm of KWP_NUMBERS) {
     for (const way of [byEncrypt(ckm), byWrap(ckm)]) {
-      const out = tryCall(session, "trying AES-KWP", (handle) => way.wrap(session, handle, key, text));
-      const wrapped = out.ok && out.value.length === text.length + SEMIBLOCK_BYTES ? out.value : undefined;
-      const back =
-        wrapped && tryCall(session, "trying AES-KWP", (handle) => way.unwrap(session, handle, key, wrapped));
-      if (back?.ok === true && back.value.equals(text)) return way;
-      for (const tried of [out, back]) {
-        if (tried === undefined || tried.ok) continue;
-        if (!mayBeRefusal(tried.fault)) throw tried.fault;
-        refusal = tried.fault.message;
-      }
+      const outcome = tryWay(session, key, way);
+      if (outcome === true) return way;
+      if (outcome !== false) refusal = outcome.message;
     }
   }
   throw new TokenFault(
@@ -41,6 +37,26 @@ export function findWay(session: TokenSession, key: Handle): KwpWay {
     "MECHANISM_UNSUPPORTED",
     `the token does not perform AES-KWP with this KEK${refusal === "" ? "" : `: ${refusal}`}`,
   );
+}
+
+/** Returns whether a text comes back as it was, or the refusal. */
+function tryWay(session: TokenSession, key: Handle, way: KwpWay): boolean | TokenFault {
+  let refusal: TokenFault | undefined;
+  for (let tries = 0; tries < TRIES; tries++) {
+    const out = tryCall(session, "trying AES-KWP", (handle) => way.wrap(session, handle, key, TRIAL_TEXT));
+    const wrapped =
+      out.ok && out.value.length === TRIAL_TEXT.length + SEMIBLOCK_BYTES ? out.value : undefined;
+    const back =
+      wrapped && tryCall(session, "trying AES-KWP", (handle) => way.unwrap(session, handle, key, wrapped));
+    if (back?.ok === true && back.value.equals(TRIAL_TEXT)) return true;
+    for (const tried of [out, back]) {
+      if (tried === undefined || tried.ok) continue;
+      if (!mayBeRefusal(tried.fault)) throw tried.fault;
+      refusal = tried.fault;
+    }
+    if (!out.ok) break;
+  }
+  return refusal ?? false;
 }
 
 function byEncrypt(ckm: number): KwpWay {

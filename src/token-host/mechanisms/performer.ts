@@ -4,6 +4,8 @@ import type { Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 
 export interface Performer {
+  /** The plaintext is authenticated in this process: what the token alters shows at once. */
+  readonly opensHere?: true;
   /**
    * Returns the body: everything but the plaintext's key that is needed to decrypt it.
    * @throws TokenFault; MECHANISM_UNSUPPORTED where key or token do not perform it

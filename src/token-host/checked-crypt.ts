@@ -1,0 +1,190 @@
+// Encrypt and Decrypt under a KEK, checked before the answer leaves the token host. A token, or the memory and network
+// before it, may alter a bit of a result and return CKR_OK. kube-apiserver encrypts everything it writes under one seed,
+// so a ciphertext that does not open again would lose all of that; a wrong seed would stay in its cache for a day.
+// An altered result, or an error that may be passing trouble, is tried again on another session.
+import { createHash, timingSafeEqual } from "node:crypto";
+import { mechanismById, type Mechanism } from "../hsm/mechanisms.js";
+import type { CryptRequest } from "../hsm/wire.js";
+import { AlteredResult, isGeneralError, ofEncrypt, TokenFault } from "./ckr.js";
+import type { Kek } from "./kek.js";
+import { PERFORMERS } from "./mechanisms/table.js";
+import type { TokenSession } from "./session.js";
+
+const CANARY_TEXT = Buffer.from("kms-pkcs11 canary");
+const CANARY_AAD = Buffer.from("kms-pkcs11 canary");
+const DIGEST_LABEL = "kms-pkcs11 plaintext v1";
+/** Against accidents: whoever alters a ciphertext on purpose fails its authentication. */
+const DIGEST_BYTES = 8;
+const TRIES = 2;
+/** Of a call that ends with an error that may be a refusal or trouble. */
+const DOUBTFUL_TRIES = 3;
+
+interface Work {
+  readonly kek: Kek;
+  readonly mechanism: Mechanism;
+  readonly request: CryptRequest;
+}
+
+export class CheckedCrypt {
+  readonly #session: TokenSession;
+  #mended = 0;
+
+  constructor(session: TokenSession) {
+    this.#session = session;
+  }
+
+  /** Altered results so far that a second try mended. */
+  get mended(): number {
+    return this.#mended;
+  }
+
+  /**
+   * Returns a body that has been opened again, by calls of their own, and gave the plaintext.
+   * @throws TokenFault; AlteredResult when a second body does not open either
+   */
+  encrypt(kek: Kek, request: CryptRequest): Buffer {
+    const work = { kek, mechanism: mechanismOf(request), request };
+    const text = request.check === "digest" ? withDigest(request.data) : Buffer.from(request.data);
+    try {
+      return this.#repeat(
+        () => this.#encryptOnce(work, text),
+        (fault) => fault instanceof AlteredResult && TRIES,
+      );
+    } finally {
+      text.fill(0);
+    }
+  }
+
+  /**
+   * Returns the plaintext, which the caller zeroes.
+   * @throws TokenFault with fault `input` when the body does not open, tried more than once; AlteredResult
+   */
+  decrypt(kek: Kek, request: CryptRequest): Buffer {
+    const work = { kek, mechanism: mechanismOf(request), request };
+    const { name, kinds } = work.mechanism;
+    if (!kinds.includes(kek.record.kind)) {
+      const text = `the ciphertext names ${name}, which no KEK of kind ${kek.record.kind} performs: it was changed`;
+      throw new TokenFault("input", "INPUT_INVALID", text);
+    }
+    let proven = false;
+    return this.#repeat(
+      () => this.#decryptOnce(work),
+      (fault) => {
+        if (!isGeneralError(fault))
+          return (fault instanceof AlteredResult || fault.code === "NOT_AUTHENTIC") && TRIES;
+        if (!proven) this.#prove(work, fault);
+        proven = true;
+        return DOUBTFUL_TRIES;
+      },
+    );
+  }
+
+  /** @param triesFor how often this fault is worth trying in all, or false */
+  #repeat(once: () => Buffer, triesFor: (fault: TokenFault) => number | false): Buffer {
+    let altered = false;
+    for (let tries = 1; ; tries++) {
+      try {
+        const result = once();
+        if (altered) this.#mended++;
+        return result;
+      } catch (error) {
+        if (!(error instanceof TokenFault)) throw error;
+        const most = triesFor(error);
+        if (most === false) throw error;
+        if (tries >= most) throw isGeneralError(error) ? notAuthentic(error) : error;
+        altered ||= !isGeneralError(error);
+        if (error.rv === undefined) this.#session.renew();
+      }
+    }
+  }
+
+  #encryptOnce({ kek, mechanism, request }: Work, text: Buffer): Buffer {
+    const performer = PERFORMERS[mechanism.name];
+    let body: Buffer;
+    try {
+      body = performer.encrypt(this.#session, kek, request.aad, text);
+    } catch (error) {
+      throw ofEncrypt(error);
+    }
+    const wrong = `the token's ${mechanism.name} ciphertext does not open to what was encrypted`;
+    let opened: Buffer;
+    try {
+      opened = performer.decrypt(this.#session, kek, request.aad, body);
+    } catch (error) {
+      const refused = error instanceof TokenFault && (error.fault === "input" || isGeneralError(error));
+      throw refused ? new AlteredResult(wrong, error) : error;
+    }
+    if (isSame(opened, text)) return body;
+    throw new AlteredResult(wrong);
+  }
+
+  #decryptOnce({ kek, mechanism, request }: Work): Buffer {
+    const performer = PERFORMERS[mechanism.name];
+    const open = (): Buffer => performer.decrypt(this.#session, kek, request.aad, request.data);
+    const opened = open();
+    const wrong = `the token's plaintext of a ${mechanism.name} ciphertext is not what was encrypted`;
+    if (request.check === "digest") {
+      const text = withoutDigest(opened);
+      if (text === undefined) throw new AlteredResult(wrong);
+      return text;
+    }
+    if (request.check === undefined || performer.opensHere === true || isSame(open(), opened)) return opened;
+    opened.fill(0);
+    throw new AlteredResult(wrong);
+  }
+
+  /**
+   * A code that may mean either bad input or a broken token is decided by a round trip of the lane's own.
+   * @throws TokenFault `device` when the token cannot decrypt what it has just encrypted itself
+   */
+  #prove({ kek, mechanism }: Work, cause: TokenFault): void {
+    const performer = PERFORMERS[mechanism.name];
+    try {
+      const body = performer.encrypt(this.#session, kek, CANARY_AAD, CANARY_TEXT);
+      if (performer.decrypt(this.#session, kek, CANARY_AAD, body).equals(CANARY_TEXT)) return;
+    } catch (error) {
+      // A key that may decrypt only cannot make a canary: the input is the likelier culprit.
+      if (error instanceof TokenFault && error.fault === "setup") return;
+      throw error;
+    }
+    throw new AlteredResult("the token's round trip gives another text", cause);
+  }
+}
+
+function mechanismOf({ mechanism: id }: CryptRequest): Mechanism {
+  const mechanism = mechanismById(id);
+  if (mechanism !== undefined) return mechanism;
+  throw new TokenFault("input", "INPUT_INVALID", `mechanism ${String(id)} is not in the table`);
+}
+
+function notAuthentic(cause: TokenFault): TokenFault {
+  const text = "the ciphertext does not authenticate under this KEK";
+  return new TokenFault("input", "NOT_AUTHENTIC", text, undefined, cause);
+}
+
+/** Compares in constant time and wipes the first. */
+function isSame(opened: Buffer, expected: Uint8Array): boolean {
+  try {
+    return opened.length === expected.length && timingSafeEqual(opened, expected);
+  } finally {
+    opened.fill(0);
+  }
+}
+
+function digestOf(plaintext: Uint8Array): Buffer {
+  return createHash("sha256").update(DIGEST_LABEL).update(plaintext).digest().subarray(0, DIGEST_BYTES);
+}
+
+function withDigest(plaintext: Uint8Array): Buffer {
+  return Buffer.concat([digestOf(plaintext), plaintext]);
+}
+
+/** Wipes what it is given. Returns undefined when the digest is another text's. */
+function withoutDigest(opened: Buffer): Buffer | undefined {
+  const text = Buffer.from(opened.subarray(DIGEST_BYTES));
+  const same = text.length > 0 && timingSafeEqual(digestOf(text), opened.subarray(0, DIGEST_BYTES));
+  opened.fill(0);
+  if (same) return text;
+  text.fill(0);
+  return undefined;
+}

@@ -1,0 +1,229 @@
+// A token that alters one bit of a result and returns CKR_OK: no ciphertext that cannot be opened again leaves the
+// token host, no wrong plaintext does, and a valid ciphertext is not called invalid. One altered result costs a session.
+
+import { afterEach, describe, expect, it } from "vitest";
+
+import type { KekKind, MechanismName } from "../../src/hsm/mechanisms.js";
+import { mechanismByName } from "../../src/hsm/mechanisms.js";
+import { PATIENT_CALLER } from "../../src/hsm/port.js";
+import type { CryptRequest } from "../../src/hsm/wire.js";
+import { codeOf, PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";
+import type { OpenedToken } from "../support/token-hsm.js";
+
+const token = useFaultyToken();
+const AAD = Buffer.from("associated data");
+
+interface Case {
+  readonly name: string;
+  readonly lines: readonly string[];
+  readonly mechanism: MechanismName;
+  readonly kind: KekKind;
+  /** The calls whose output an Encrypt or a Decrypt rests on. */
+  readonly outputs: readonly string[];
+  /** The calls of a Decrypt. */
+  readonly decrypting: readonly string[];
+}
+
+const only = (...mechanisms: string[]): string => `only-mechanisms 0x1080,0x350,${mechanisms.join(",")}`;
+const gcm = (mode: string, mechanism: MechanismName, ...more: string[]): Case => ({
+  name: `AES-GCM, IV ${mode}`,
+  lines: [`gcm-iv ${mode}`],
+  mechanism,
+  kind: "aes",
+  outputs: ["C_Encrypt", "C_Decrypt", ...more],
+  decrypting: ["C_DecryptInit", "C_Decrypt"],
+});
+
+const CASES: readonly Case[] = [
+  gcm("caller", "aes-gcm"),
+  gcm("written", "aes-gcm-iv-written", "C_EncryptInit"),
+  gcm("appended12", "aes-gcm-iv-appended"),
+  gcm("prepended", "aes-gcm-iv-prepended"),
+  gcm("appended16-own", "aes-gcm-iv-appended"),
+  {
+    name: "HMAC",
+    lines: [only("0x251")],
+    mechanism: "hmac-kdf",
+    kind: "hmac",
+    outputs: ["C_Sign"],
+    decrypting: ["C_SignInit", "C_Sign"],
+  },
+  {
+    name: "AES key wrap",
+    lines: [only("0x2109,0x210A,0x210B")],
+    mechanism: "aes-kwp",
+    kind: "aes",
+    outputs: ["C_WrapKey", "C_GetAttributeValue"],
+    decrypting: ["C_UnwrapKey", "C_GetAttributeValue", "C_DestroyObject"],
+  },
+  {
+    name: "AES-CBC and HMAC",
+    lines: [only("0x1082", "0x251")],
+    mechanism: "aes-cbc-hmac",
+    kind: "aes+hmac",
+    outputs: ["C_Encrypt", "C_Sign", "C_Decrypt"],
+    decrypting: ["C_SignInit", "C_Sign", "C_DecryptInit", "C_Decrypt"],
+  },
+];
+
+let opened: OpenedToken[] = [];
+
+afterEach(async () => {
+  token.fault.clear();
+  await Promise.all(opened.map(({ hsm }) => hsm.stop(200)));
+  opened = [];
+});
+
+interface Prepared {
+  readonly one: OpenedToken;
+  readonly request: CryptRequest;
+}
+
+/** A KEK of the case's kind and a request under it, the mechanism's trials behind them. */
+async function prepare({ name, lines, mechanism, kind }: Case): Promise<Prepared> {
+  token.fault.set(...lines);
+  const objectName = `k${String(CASES.findIndex((one) => one.name === name))}`;
+  const one = token.open({ objectName, requestTimeoutMs: 5_000 });
+  opened.push(one);
+  const label = `${objectName}@20260101T000000Z`;
+  const known = await one.hsm.listKeks();
+  const { keyId } = known[0] ?? (await one.hsm.generate({ label, ckaId: "0f".repeat(16), kind }));
+  const request: CryptRequest = {
+    keyId,
+    mechanism: mechanismByName(mechanism).id,
+    aad: AAD,
+    data: PLAINTEXT,
+    check: "digest",
+  };
+  await one.hsm.encrypt(request, PATIENT_CALLER);
+  return { one, request };
+}
+
+describe.each(CASES)("$name", (its) => {
+  it("answers right although one result of any call was altered, and keeps its host", async () => {
+    const { one, request } = await prepare(its);
+    const { hsm } = one;
+    const old = { ...request, check: "twice" } as const;
+    const good = await hsm.encrypt(request, PATIENT_CALLER);
+    const older = await hsm.encrypt(old, PATIENT_CALLER);
+    for (const output of its.outputs) {
+      for (const byte of [0, 33, 9_999]) {
+        for (const skip of [0, 1]) {
+          const rule = `${output} alter ${String(byte)} skip=${String(skip)} count=1`;
+          token.fault.set(...its.lines, rule);
+          const body = await hsm.encrypt(request, PATIENT_CALLER);
+          token.fault.set(...its.lines);
+          const back = await hsm.decrypt({ ...request, data: body }, PATIENT_CALLER);
+          expect(back.equals(PLAINTEXT), `Encrypt under ${rule}`).toBe(true);
+          token.fault.set(...its.lines, rule);
+          const answer = await hsm.decrypt({ ...request, data: good }, PATIENT_CALLER);
+          expect(answer.equals(PLAINTEXT), `Decrypt under ${rule}`).toBe(true);
+          token.fault.set(...its.lines, rule);
+          const answerToOld = await hsm.decrypt({ ...old, data: older }, PATIENT_CALLER);
+          expect(answerToOld.equals(PLAINTEXT), `Decrypt of format 1 under ${rule}`).toBe(true);
+        }
+      }
+    }
+    expect(one.ended).toEqual([]);
+    expect(one.results).toContain("altered");
+  });
+
+  // CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_ARGUMENTS_BAD; CKR_ENCRYPTED_DATA_INVALID, CKR_AEAD_DECRYPT_FAILED.
+  it.each(["0x5", "0x6", "0x7", "0x40", "0x42"])(
+    "opens a valid ciphertext although a call of its Decrypt once ended with %s",
+    async (code) => {
+      const { one, request } = await prepare(its);
+      const good = await one.hsm.encrypt(request, PATIENT_CALLER);
+      for (const call of its.decrypting) {
+        token.fault.set(...its.lines, `${call} rv ${code} count=1`);
+        const answer = await one.hsm.decrypt({ ...request, data: good }, PATIENT_CALLER);
+        expect(answer.equals(PLAINTEXT), call).toBe(true);
+      }
+      expect(one.ended).toEqual([]);
+    },
+  );
+
+  it("fails, and never answers wrong, while every other result is altered", async () => {
+    const { one, request } = await prepare(its);
+    const good = await one.hsm.encrypt(request, PATIENT_CALLER);
+    // An HMAC that is altered twice alike is another key's: nobody can tell.
+    for (const output of its.outputs.filter((name) => name !== "C_Sign")) {
+      token.fault.set(...its.lines, `${output} alter 0 p=0.5`);
+      for (let round = 0; round < 3; round++) {
+        const body = await one.hsm.encrypt(request, PATIENT_CALLER).catch(() => undefined);
+        if (body !== undefined) {
+          token.fault.set(...its.lines);
+          expect((await one.hsm.decrypt({ ...request, data: body }, PATIENT_CALLER)).equals(PLAINTEXT)).toBe(
+            true,
+          );
+          token.fault.set(...its.lines, `${output} alter 0 p=0.5`);
+        }
+        const answer = await one.hsm
+          .decrypt({ ...request, data: good }, PATIENT_CALLER)
+          .catch(() => PLAINTEXT);
+        expect(answer.equals(PLAINTEXT)).toBe(true);
+      }
+    }
+  });
+});
+
+it("replaces the host of a token that goes on altering results, and fails the request", async () => {
+  const its = CASES[0] ?? gcm("caller", "aes-gcm");
+  const { one, request } = await prepare(its);
+  token.fault.set(...its.lines, "C_Encrypt alter 3");
+  expect(await codeOf(one.hsm.encrypt(request, PATIENT_CALLER))).not.toBe("done");
+  expect(one.ended).toContain("device");
+});
+
+it("opens a valid ciphertext although its Decrypt failed again after the round trip that found the token well", async () => {
+  const its = CASES[0] ?? gcm("caller", "aes-gcm");
+  const { one, request } = await prepare(its);
+  const good = await one.hsm.encrypt(request, PATIENT_CALLER);
+  token.fault.set(...its.lines, "C_Decrypt rv 0x5 count=1", "C_Decrypt rv 0x5 skip=2 count=1");
+  expect((await one.hsm.decrypt({ ...request, data: good }, PATIENT_CALLER)).equals(PLAINTEXT)).toBe(true);
+  expect(one.ended).toEqual([]);
+});
+
+describe("one altered result in what the answers rest on", () => {
+  const hosts = { objectName: "k0", requestTimeoutMs: 5_000 };
+
+  it.each([
+    ["AES-GCM", 0, "C_Encrypt alter 0 count=1"],
+    ["AES-GCM", 0, "C_Encrypt alter 5 skip=1 count=1"],
+    ["AES-GCM", 0, "C_Encrypt alter 0 skip=2 count=1"],
+    ["HMAC", 5, "C_Sign alter 0 count=1"],
+    ["HMAC", 5, "C_Sign alter 0 skip=1 count=1"],
+  ])("%s: a key keeps its key_id (case %i, %s)", async (_name, index, rule) => {
+    const its = CASES[index] ?? gcm("caller", "aes-gcm");
+    const { one, request } = await prepare(its);
+    for (let reading = 0; reading < 2; reading++) {
+      token.fault.set(...its.lines, rule);
+      expect((await one.hsm.listKeks()).map(({ keyId }) => keyId)).toEqual([request.keyId]);
+    }
+  });
+
+  it.each([
+    ["C_Encrypt alter 0 count=1", 0],
+    ["C_Encrypt alter 40 skip=1 count=1", 0],
+    ["C_Decrypt alter 0 count=1", 0],
+    ["C_EncryptInit alter 0 count=1", 1],
+    ["C_Encrypt alter 9999 count=1", 2],
+    ["C_Sign alter 0 count=1", 5],
+    ["C_Sign alter 0 skip=1 count=1", 5],
+    ["C_WrapKey alter 0 count=1", 6],
+    ["C_GetAttributeValue alter 0 count=1", 6],
+    ["C_Encrypt alter 0 count=1", 7],
+    ["C_Decrypt alter 0 count=1", 7],
+  ])("the trials of a mechanism find the same one (%s, case %i)", async (rule, index) => {
+    const its = CASES[index] ?? gcm("caller", "aes-gcm");
+    const { request } = await prepare(its);
+    // A host that has tried nothing yet.
+    const { hsm } = token.open({ ...hosts, objectName: `k${String(index)}` });
+    opened.push({ hsm, ended: [], results: [] });
+    await hsm.listKeks();
+    token.fault.set(...its.lines, rule);
+    const { choice } = mechanismByName(its.mechanism);
+    const results = await hsm.probe(request.keyId, choice);
+    expect(results).toMatchObject([{ mechanism: its.mechanism, works: true }]);
+  });
+});
