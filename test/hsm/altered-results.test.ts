@@ -142,8 +142,12 @@ describe.each(CASES)("$name", (its) => {
       expect(one.ended).toEqual([]);
     },
   );
+});
 
-  it("fails, and never answers wrong, while every other result is altered", async () => {
+it.each([0, 6, 7])(
+  "fails, and never answers wrong, while every other result is altered (case %i)",
+  async (index) => {
+    const its = CASES[index] ?? gcm("caller", "aes-gcm");
     const { one, request } = await prepare(its);
     const good = await one.hsm.encrypt(request, PATIENT_CALLER);
     // An HMAC that is altered twice alike is another key's: nobody can tell.
@@ -164,8 +168,8 @@ describe.each(CASES)("$name", (its) => {
         expect(answer.equals(PLAINTEXT)).toBe(true);
       }
     }
-  });
-});
+  },
+);
 
 it("replaces the host of a token that goes on altering results, and fails the request", async () => {
   const its = CASES[0] ?? gcm("caller", "aes-gcm");

@@ -15,6 +15,7 @@ it.each([
   "C_EncryptInit rv 0x80001234 count=3",
   "C_EncryptInit rv 0x5 count=9",
   "C_Decrypt rv 0x80001234 count=6",
+  "C_Decrypt rv 0x40 count=6",
 ])("a passing %s in the trial of AES-GCM does not rule it out", async (line) => {
   const opened = token.open();
   await waitFor(() => opened.hsm.readyHosts === 1, READY);

@@ -5,7 +5,7 @@
 import { randomBytes } from "node:crypto";
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { MechanismName } from "../../hsm/mechanisms.js";
-import { isGeneralError, type TokenFault } from "../ckr.js";
+import { AlteredResult, isGeneralError, type TokenFault } from "../ckr.js";
 import type { TokenSession } from "../session.js";
 import { aesBlock, isRefusal, mayBeRefusal, tryCall } from "../trial.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES, type GcmCall } from "./gcm-call.js";
@@ -188,6 +188,8 @@ function opensAndRefuses(trial: Trial, dialect: GcmDialect, iv: Buffer, sealed: 
   const opened = tryOpen(trial, dialect, iv, sealed, KNOWN_AAD);
   if (!Buffer.isBuffer(opened)) {
     doubtful(trial, opened);
+    if (opened.fault === "input")
+      trial.doubt ??= new AlteredResult("the token refuses its own AES-GCM ciphertext", opened);
     return false;
   }
   if (!opened.equals(KNOWN_TEXT)) return false;
