@@ -45,10 +45,12 @@ describe("actions", () => {
 
   test("alter changes one bit of an output, and only where there is one", async () => {
     const hsm = await client();
-    const encryptedTwice = ({ state }: Pkcs11Scope): string[] => {
-      const key = (state.key ??= state.makeKey());
+    await hsm.run(({ state }) => {
+      state.key = state.makeKey();
+    });
+    const encryptedTwice = ({ state: { key, encrypt } }: Pkcs11Scope): string[] => {
       const iv = Buffer.alloc(12, 1);
-      return [1, 2].map(() => state.encrypt(key, iv, Buffer.alloc(32)).toString("hex"));
+      return [1, 2].map(() => encrypt(key, iv, Buffer.alloc(32)).toString("hex"));
     };
     const [right = ""] = await hsm.run(encryptedTwice);
     fault().set("C_Encrypt alter 3 skip=1 count=1");
