@@ -6,14 +6,8 @@ import { basename } from "node:path";
 import { KmsError } from "../errors.js";
 import { openRegular } from "../regular-file.js";
 import { rotatedFiles } from "./audit-files.js";
-import {
-  claimedSeq,
-  MAX_LINE_BYTES,
-  NO_MAC,
-  openLine,
-  type AuditEvent,
-  type ChainLink,
-} from "./audit-line.js";
+import type { AuditHead } from "./audit-key.js";
+import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditEvent, type ChainLink } from "./audit-line.js";
 
 export interface ChainEnd {
   readonly last: ChainLink;
@@ -27,36 +21,47 @@ const NEWLINE = 0x0a;
 const UNVERIFIED = "the line before does not verify";
 
 interface Tail {
-  readonly line: Buffer | undefined;
+  /** Whole lines, the last one last; a long line before them may be cut off at its beginning. */
+  readonly lines: readonly Buffer[];
   readonly size: number;
   readonly cutOff: number;
 }
 
 /**
+ * Returns where the chain ends.
  * @param head the last line that is known to have been written
  * @throws KmsError CONFIG_INVALID for a file that is no audit log; NodeJS.ErrnoException
  */
 export async function findEnd(
   handle: FileHandle,
   file: string,
-  head: ChainLink | undefined,
+  head: AuditHead | undefined,
   key: KeyObject,
 ): Promise<ChainEnd> {
-  const { line, size, cutOff } = await readTail(handle, file);
+  const { lines, size, cutOff } = await readTail(handle, file);
   const recovered: AuditEvent[] = cutOff === 0 ? [] : [{ event: "recovered", bytes: cutOff }];
-  const end = line === undefined ? await endBefore(file, head, key) : endAt(line, head, key);
+  const end = lines.length === 0 ? await endBefore(file, head, key) : endAt(lines, head, key);
   return { last: end.last, findings: [...end.findings, ...recovered], size };
 }
 
 type End = Omit<ChainEnd, "size">;
 
-function endAt(line: Buffer, head: ChainLink = BEGINNING, key: KeyObject): End {
-  const last = openLine(line, key);
-  if (last === undefined) return restartAfter(Math.max(claimedSeq(line) ?? 0, head.seq), UNVERIFIED);
+function endAt(lines: readonly Buffer[], head: ChainLink = BEGINNING, key: KeyObject): End {
+  const last = openLine(lines.at(-1) ?? Buffer.alloc(0), key);
+  if (last === undefined) return restartAfter(Math.max(countedSeq(lines, key), head.seq), UNVERIFIED);
   // The head is moved after its line is on stable storage: a log that ends before it was cut.
   if (last.seq < head.seq)
     return restartAfter(head.seq, `${String(head.seq - last.seq)} lines before it were removed`);
   return { last, findings: [] };
+}
+
+/** The number of the last line, counted from the last one that verifies: what a line itself claims may be forged. */
+function countedSeq(lines: readonly Buffer[], key: KeyObject): number {
+  for (let at = lines.length - 1; at >= 0; at--) {
+    const verified = openLine(lines[at] ?? Buffer.alloc(0), key);
+    if (verified !== undefined) return verified.seq + lines.length - 1 - at;
+  }
+  return 0;
 }
 
 function restartAfter(seq: number, reason: string): End {
@@ -64,16 +69,19 @@ function restartAfter(seq: number, reason: string): End {
 }
 
 /** Of a new file: the newest rotated one knows more than the head, which may lag behind. */
-async function endBefore(file: string, head: ChainLink | undefined, key: KeyObject): Promise<End> {
+async function endBefore(file: string, head: AuditHead | undefined, key: KeyObject): Promise<End> {
   const rotated = await rotatedFiles(file);
   const [oldest, newest] = [rotated[0], rotated.at(-1)];
   if (oldest === undefined || newest === undefined) return { last: head ?? BEGINNING, findings: [] };
   const handle = await openRegular(newest.path);
   try {
-    const { line } = await readTail(handle, newest.path);
-    const end = line === undefined ? { last: head ?? BEGINNING, findings: [] } : endAt(line, head, key);
-    const told: AuditEvent = { event: "rotated", from: basename(newest.path), oldest: oldest.first };
-    return { last: end.last, findings: [told, ...end.findings] };
+    const { lines } = await readTail(handle, newest.path);
+    const end = lines.length === 0 ? { last: head ?? BEGINNING, findings: [] } : endAt(lines, head, key);
+    // Whoever removes the oldest files must not have the log itself say that it begins after them.
+    const kept = head?.oldest ?? oldest.first;
+    const findings: AuditEvent[] = [{ event: "rotated", from: basename(newest.path), oldest: kept }];
+    if (oldest.first > kept) findings.push({ event: "missing", first: kept, last: oldest.first - 1 });
+    return { last: end.last, findings: [...findings, ...end.findings] };
   } finally {
     await handle.close();
   }
@@ -87,12 +95,21 @@ async function readTail(handle: FileHandle, path: string): Promise<Tail> {
   const lineEnd = bytes.lastIndexOf(NEWLINE);
   if (lineEnd < 0) {
     if (start > 0) throw new KmsError("CONFIG_INVALID", `${path} is no audit log; choose another file`);
-    return { line: undefined, size: 0, cutOff: size };
+    return { lines: [], size: 0, cutOff: size };
   }
-  const lineStart = lineEnd === 0 ? 0 : bytes.lastIndexOf(NEWLINE, lineEnd - 1) + 1;
   return {
-    line: bytes.subarray(lineStart, lineEnd),
+    lines: splitLines(bytes.subarray(0, lineEnd)),
     size: start + lineEnd + 1,
     cutOff: bytes.length - lineEnd - 1,
   };
+}
+
+export function splitLines(bytes: Buffer): Buffer[] {
+  const lines: Buffer[] = [];
+  let start = 0;
+  for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE, start)) {
+    lines.push(bytes.subarray(start, end));
+    start = end + 1;
+  }
+  return [...lines, bytes.subarray(start)];
 }

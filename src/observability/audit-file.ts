@@ -1,13 +1,20 @@
 // Appends lines to the audit log, in turn with other processes: continues the chain where it ends and rotates at
 // a size. A batch is written as a whole or not at all, and is on stable storage before the head is moved.
 import type { KeyObject } from "node:crypto";
-import { constants, mkdir, open, type FileHandle } from "node:fs/promises";
+import { constants, mkdir, open, stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
-import { findEnd, type ChainEnd } from "./audit-end.js";
-import { rotateAway } from "./audit-files.js";
-import { giveToFolderOwner, readHead, readOrMakeAuditKey, writeHead } from "./audit-key.js";
-import { claimedSeq, LINE_START, sealLine, type ChainLink, type TimedEvent } from "./audit-line.js";
+import { findEnd, splitLines, type ChainEnd } from "./audit-end.js";
+import { moveAway, removeFiles, rotatedFiles, type RotatedFile } from "./audit-files.js";
+import { giveToFolderOwner, readHead, readOrMakeAuditKey, writeHead, type AuditHead } from "./audit-key.js";
+import {
+  MAX_LINE_BYTES,
+  openLine,
+  sealLine,
+  type AuditEvent,
+  type ChainLink,
+  type TimedEvent,
+} from "./audit-line.js";
 import { withLock, type HeldLock } from "./audit-lock.js";
 
 export interface AuditSettings {
@@ -25,7 +32,7 @@ export class AuditFile {
   readonly #settings: AuditSettings;
   #key: KeyObject | undefined;
   /** Where this process left the chain: good for as long as nobody else has written. */
-  #left: { readonly inode: number; readonly end: ChainEnd } | undefined;
+  #left: { readonly inode: number; readonly end: ChainEnd; readonly oldest: number | undefined } | undefined;
 
   constructor(settings: AuditSettings) {
     this.#settings = settings;
@@ -40,60 +47,108 @@ export class AuditFile {
     const key = (this.#key ??= await readOrMakeAuditKey(keyFile));
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     await withLock(`${file}.lock`, PATIENCE_MS, async (lock) => {
-      const last = await this.#appendLocked(events, key, lock);
-      // A head that stays behind costs no line: it only knows less of where the log should end.
-      await writeHead(keyFile, last).catch(() => undefined);
+      const { head, excess } = await this.#appendLocked(events, key, lock);
+      try {
+        await writeHead(keyFile, head);
+        // Only now: whoever looks for the oldest line must not miss one that retention has removed.
+        await removeFiles(excess);
+      } catch {
+        // A head that stays behind costs no line: it only knows less of where the log begins and ends.
+      }
     });
   }
 
-  async #appendLocked(events: readonly TimedEvent[], key: KeyObject, lock: HeldLock): Promise<ChainLink> {
-    let handle = await openToAppend(this.#settings.file);
+  async #appendLocked(events: readonly TimedEvent[], key: KeyObject, lock: HeldLock): Promise<Appended> {
+    const { file, maxBytes } = this.#settings;
+    const head = await this.#head();
+    let handle = await openToAppend(file);
     try {
-      let end = await this.#findEnd(handle, key);
-      if (end.size >= this.#settings.maxBytes) {
-        await this.#rotate(handle, end);
-        handle = await openToAppend(this.#settings.file);
+      let end = await this.#findEnd(handle, head, key);
+      if (end.size >= maxBytes) {
+        await this.#rotate(handle, end, key);
+        handle = await openToAppend(file);
         const { findings } = end;
-        end = await findEnd(handle, this.#settings.file, await this.#head(), key);
+        end = await findEnd(handle, file, head, key);
         end = { ...end, findings: [...end.findings, ...findings] };
       }
+      const { oldest, excess } = await this.#retention(handle, head, end, key);
       const now = Date.now();
-      const { text, last } = sealAll(
-        [...end.findings.map((event) => ({ time: now, event })), ...events],
-        end.last,
-        key,
-      );
+      const findings = end.findings.map((event) => ({ time: now, event: withOldest(event, oldest) }));
+      const { text, last } = sealAll([...findings, ...events], end.last, key);
       if (!(await lock.isHeld()))
         throw new KmsError("OVERLOADED", "the audit log's lock was lost; trying anew");
       const size = await appendWhole(handle, text, end.size);
-      this.#left = { inode: (await handle.stat()).ino, end: { last, findings: [], size } };
-      return last;
+      this.#left = { inode: (await handle.stat()).ino, end: { last, findings: [], size }, oldest };
+      return { head: { ...last, ...(oldest !== undefined && { oldest }) }, excess };
     } finally {
       await handle.close();
     }
   }
 
-  async #findEnd(handle: FileHandle, key: KeyObject): Promise<ChainEnd> {
+  async #findEnd(handle: FileHandle, head: AuditHead | undefined, key: KeyObject): Promise<ChainEnd> {
     const { ino, size } = await handle.stat();
     const left = this.#left;
     if (size > 0 && left?.inode === ino && left.end.size === size) return left.end;
-    return findEnd(handle, this.#settings.file, await this.#head(), key);
+    return findEnd(handle, this.#settings.file, head, key);
   }
 
   /** The file may lag behind what this process knows. */
-  async #head(): Promise<ChainLink | undefined> {
-    const [head, left] = [await readHead(this.#settings.keyFile), this.#left?.end.last];
-    return left !== undefined && left.seq > (head?.seq ?? 0) ? left : head;
+  async #head(): Promise<AuditHead | undefined> {
+    const [head, left] = [await readHead(this.#settings.keyFile), this.#left];
+    if (left === undefined || left.end.last.seq <= (head?.seq ?? 0)) return head;
+    const oldest = head?.oldest ?? left.oldest;
+    return { ...left.end.last, ...(oldest !== undefined && { oldest }) };
   }
 
-  async #rotate(handle: FileHandle, end: ChainEnd): Promise<void> {
-    const { file, keep } = this.#settings;
+  async #rotate(handle: FileHandle, end: ChainEnd, key: KeyObject): Promise<void> {
     await handle.truncate(end.size);
-    const start = Buffer.alloc(LINE_START);
-    await handle.read(start, 0, start.length, 0);
+    const first = (await firstSeq(handle, key)) ?? end.last.seq;
     await handle.close();
-    await rotateAway(file, claimedSeq(start) ?? end.last.seq, keep);
+    await moveAway(this.#settings.file, first);
   }
+
+  /** Which line is the oldest that is kept, and, where a file begins, which files are kept no longer. */
+  async #retention(
+    handle: FileHandle,
+    head: AuditHead | undefined,
+    end: ChainEnd,
+    key: KeyObject,
+  ): Promise<{ oldest: number | undefined; excess: readonly RotatedFile[] }> {
+    const { file, keep } = this.#settings;
+    const begins = end.findings.some(({ event }) => event === "rotated");
+    if (!begins && head?.oldest !== undefined) return { oldest: head.oldest, excess: [] };
+    // A file whose number no line has had yet is not of this log, and takes no other file's place.
+    const rotated = (await rotatedFiles(file)).filter(({ first }) => first <= end.last.seq);
+    const excess = begins ? rotated.slice(0, Math.max(0, rotated.length - keep)) : [];
+    const kept = rotated[excess.length]?.first;
+    if (excess.length > 0) return { oldest: kept, excess };
+    const begun = end.size === 0 ? end.last.seq + 1 : await firstSeq(handle, key);
+    return { oldest: head?.oldest ?? kept ?? begun, excess };
+  }
+}
+
+interface Appended {
+  readonly head: AuditHead;
+  /** Rotated files that are kept no longer. */
+  readonly excess: readonly RotatedFile[];
+}
+
+function withOldest(event: AuditEvent, oldest: number | undefined): AuditEvent {
+  return event.event === "rotated" && oldest !== undefined ? { ...event, oldest } : event;
+}
+
+/**
+ * The number of a file's first line, counted back from the first line that verifies: what a line itself claims may be
+ * forged. Undefined when none of the first verifies.
+ */
+async function firstSeq(handle: FileHandle, key: KeyObject): Promise<number | undefined> {
+  const bytes = Buffer.alloc(MAX_LINE_BYTES);
+  const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
+  for (const [at, line] of splitLines(bytes.subarray(0, bytesRead)).entries()) {
+    const verified = openLine(line, key);
+    if (verified !== undefined) return verified.seq - at;
+  }
+  return undefined;
 }
 
 function sealAll(
@@ -110,11 +165,31 @@ function sealAll(
   return { text: Buffer.from(lines.join("")), last };
 }
 
+/** @throws KmsError CONFIG_INVALID for a file that is somebody else's, or has another name too */
 async function openToAppend(path: string): Promise<FileHandle> {
   const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
-  const handle = await open(path, flags, 0o600);
-  if ((await handle.stat()).size === 0) await giveToFolderOwner(handle, path);
-  return handle;
+  const handle = await open(path, flags | constants.O_NONBLOCK | constants.O_NOCTTY, 0o600);
+  try {
+    const found = await handle.stat();
+    if (found.size === 0 && found.isFile()) await giveToFolderOwner(handle, path);
+    const folder = await stat(dirname(path));
+    if (!found.isFile()) throw notOurs(path, "is not a regular file");
+    // A hard link would have root append to a file of another user's choice.
+    if (found.nlink > 1) throw notOurs(path, `has ${String(found.nlink)} names (hard links)`);
+    if (![0, process.geteuid?.(), folder.uid].includes(found.uid))
+      throw notOurs(path, `belongs to user ${String(found.uid)}`);
+    return handle;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+function notOurs(path: string, problem: string): KmsError {
+  return new KmsError(
+    "CONFIG_INVALID",
+    `${path} ${problem}; the audit log is not written there, move it away`,
+  );
 }
 
 /** Returns the file's new length; after a failure it has its old one, without what was cut off. */

@@ -3,30 +3,33 @@
 import { readdir, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
+/** Digits that a number is padded to; a log of more lines than that has longer names. */
 const DIGITS = 12;
+const MAX_DIGITS = 15;
 
 export interface RotatedFile {
   readonly path: string;
-  /** The number of its first line. */
+  /** The number of its first line, as its name says. */
   readonly first: number;
 }
 
 /** Returns the rotated files, the oldest first. @throws NodeJS.ErrnoException */
 export async function rotatedFiles(file: string): Promise<RotatedFile[]> {
   const prefix = `${basename(file)}.`;
-  const numbers = (await readdir(dirname(file)))
+  return (await readdir(dirname(file)))
     .filter((name) => name.startsWith(prefix))
     .map((name) => name.slice(prefix.length))
-    .filter((rest) => /^\d+$/.test(rest) && rest.length === DIGITS);
-  return numbers.sort().map((number) => ({
-    path: join(dirname(file), prefix + number),
-    first: Number(number),
-  }));
+    .filter((rest) => /^\d+$/.test(rest) && rest.length >= DIGITS && rest.length <= MAX_DIGITS)
+    .map((number) => ({ path: join(dirname(file), prefix + number), first: Number(number) }))
+    .sort((one, other) => one.first - other.first);
 }
 
-/** Moves the written file away by one rename and removes the oldest beyond `keep`. @throws NodeJS.ErrnoException */
-export async function rotateAway(file: string, first: number, keep: number): Promise<void> {
+/** Moves the written file away by one rename. @param first the number of its first line @throws NodeJS.ErrnoException */
+export async function moveAway(file: string, first: number): Promise<void> {
   await rename(file, `${file}.${String(first).padStart(DIGITS, "0")}`);
-  const rotated = await rotatedFiles(file);
-  for (const { path } of rotated.slice(0, Math.max(0, rotated.length - keep))) await unlink(path);
+}
+
+/** Removes files that are no longer kept. @throws NodeJS.ErrnoException */
+export async function removeFiles(files: readonly RotatedFile[]): Promise<void> {
+  for (const { path } of files) await unlink(path);
 }

@@ -1,5 +1,6 @@
-// The audit log's key: 32 random bytes in hex in a file of its own, made on first use, and beside it the head,
-// the place of the last line that was written. The head is what a removed end of the log is found by.
+// The audit log's key: 32 random bytes in hex in a file of its own, made on first use, and beside it the head: the place
+// of the last line that was written, and the number of the oldest line that is kept. By the head a removed end or
+// beginning of the log is found.
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { link, mkdir, open, rename, rm, stat, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -69,20 +70,26 @@ async function makeKey(path: string): Promise<void> {
   }
 }
 
-/** Undefined when there is none, or none that can be read. */
-export async function readHead(keyFile: string): Promise<ChainLink | undefined> {
+export interface AuditHead extends ChainLink {
+  /** The oldest line that retention has left; undefined in a head of a release that did not keep it. */
+  readonly oldest?: number;
+}
+
+/** Returns undefined when there is none, or none that can be read. */
+export async function readHead(keyFile: string): Promise<AuditHead | undefined> {
   try {
-    const { seq, mac } = JSON.parse((await readSmall(headFile(keyFile))).text) as Partial<ChainLink>;
-    return typeof seq === "number" && typeof mac === "string" ? { seq, mac } : undefined;
+    const { seq, mac, oldest } = JSON.parse((await readSmall(headFile(keyFile))).text) as Partial<AuditHead>;
+    if (typeof seq !== "number" || typeof mac !== "string") return undefined;
+    return { seq, mac, ...(typeof oldest === "number" && { oldest }) };
   } catch {
     return undefined;
   }
 }
 
 /** @throws NodeJS.ErrnoException */
-export async function writeHead(keyFile: string, { seq, mac }: ChainLink): Promise<void> {
+export async function writeHead(keyFile: string, { seq, mac, oldest }: AuditHead): Promise<void> {
   const path = headFile(keyFile);
-  await writeOwned(`${path}.new`, `${JSON.stringify({ seq, mac })}\n`);
+  await writeOwned(`${path}.new`, `${JSON.stringify({ seq, mac, oldest })}\n`);
   await rename(`${path}.new`, path);
 }
 

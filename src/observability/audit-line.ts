@@ -8,8 +8,6 @@ const TRAILER = /^,"mac":"([0-9a-f]{64})"\}$/;
 const TRAILER_LENGTH = ',"mac":""}'.length + 64;
 /** More than any line has: every field is cut before. */
 export const MAX_LINE_BYTES = 64 * 1024;
-/** A line says its number within so many bytes. */
-export const LINE_START = 64;
 /** "prev" of a line with none before it. */
 export const NO_MAC = "0".repeat(64);
 
@@ -54,8 +52,10 @@ export type AuditEvent =
   | LifeEvent
   /** Lines that a full disk or a lost folder cost. */
   | { readonly event: "gap"; readonly lost: number; readonly since: string; readonly reason: string }
-  /** The first line of a file that continues another one; `oldest` is the first line that is still kept. */
+  /** The first line of a file that continues another one; `oldest` is the first line that retention has left. */
   | { readonly event: "rotated"; readonly from: string; readonly oldest: number }
+  /** Lines that should have been there when the log was continued, and were not. */
+  | { readonly event: "missing"; readonly first: number; readonly last: number }
   /** The line before was cut off by a crash; so many of its bytes were removed. */
   | { readonly event: "recovered"; readonly bytes: number }
   /** The line before does not verify, so the chain begins anew. */
@@ -106,10 +106,4 @@ export function openLine(bytes: Buffer, key: KeyObject): AuditLine | undefined {
   const { v, seq, prev } = fields;
   if (v !== VERSION || typeof seq !== "number" || typeof prev !== "string") return undefined;
   return { seq, mac, prev, fields };
-}
-
-/** What a line says of its place, whether or not it verifies. */
-export function claimedSeq(bytes: Buffer): number | undefined {
-  const seq = Number(/^\{"v":\d+,"seq":(\d{1,15}),/.exec(bytes.toString("latin1", 0, LINE_START))?.[1]);
-  return Number.isSafeInteger(seq) ? seq : undefined;
 }

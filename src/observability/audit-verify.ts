@@ -5,8 +5,8 @@ import type { KeyObject } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { openRegular } from "../regular-file.js";
 import { rotatedFiles } from "./audit-files.js";
-import { readAuditKey, readHead } from "./audit-key.js";
-import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditLine, type ChainLink } from "./audit-line.js";
+import { readAuditKey, readHead, type AuditHead } from "./audit-key.js";
+import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditLine } from "./audit-line.js";
 
 export interface AuditProblem {
   readonly file: string;
@@ -59,7 +59,7 @@ export async function verifyAudit(
         onBytes(Math.min(done, total), total);
       }
     }
-    return chain.report(file, head);
+    return chain.report(file);
   } finally {
     for (const { handle } of opened) await handle.close();
   }
@@ -103,7 +103,7 @@ async function* linesOf(handle: FileHandle): AsyncGenerator<RawLine> {
 
 class ChainReader {
   readonly #key: KeyObject;
-  readonly #head: ChainLink | undefined;
+  readonly #head: AuditHead | undefined;
   readonly #files: string[] = [];
   readonly #problems: AuditProblem[] = [];
   readonly #remarks: AuditProblem[] = [];
@@ -113,10 +113,10 @@ class ChainReader {
   /** Its MAC is unknown when the line did not verify. */
   #before: { readonly seq: number; readonly mac: string | undefined } | undefined;
   #last: AuditLine | undefined;
-  #oldestTold: number | undefined;
+  #oldestRecorded: number | undefined;
   #headSeen = false;
 
-  constructor(key: KeyObject, head: ChainLink | undefined) {
+  constructor(key: KeyObject, head: AuditHead | undefined) {
     this.#key = key;
     this.#head = head;
   }
@@ -146,7 +146,8 @@ class ChainReader {
     if (line.seq === this.#head?.seq) this.#headSeen = line.mac === this.#head.mac;
   }
 
-  report(file: string, head: ChainLink | undefined): AuditReport {
+  report(file: string): AuditReport {
+    const head = this.#head;
     this.#line = 0;
     const atEnd = (problem: string): void => void this.#problems.push({ file, line: 0, problem });
     if (head === undefined)
@@ -156,8 +157,9 @@ class ChainReader {
         `ends at number ${String(this.#last?.seq ?? 0)}, and the last one written is ${String(head.seq)}: its end was removed`,
       );
     else if (!this.#headSeen) atEnd(`number ${String(head.seq)} is another than was written`);
-    const oldest = this.#oldestTold ?? 1;
-    if (this.#first !== undefined && this.#first.seq !== oldest)
+    // What the log says of its own beginning is only as good as what its writer found; the head lies elsewhere.
+    const oldest = head?.oldest ?? this.#oldestRecorded ?? 1;
+    if (this.#first !== undefined && this.#first.seq > oldest)
       atEnd(
         `begins at number ${String(this.#first.seq)}, and should at ${String(oldest)}: its beginning was removed`,
       );
@@ -190,7 +192,11 @@ class ChainReader {
 
   #note({ fields }: AuditLine): void {
     const { event } = fields;
-    if (event === "rotated" && typeof fields["oldest"] === "number") this.#oldestTold = fields["oldest"];
+    if (event === "rotated" && typeof fields["oldest"] === "number") this.#oldestRecorded = fields["oldest"];
+    if (event === "missing")
+      this.#problem(
+        `numbers ${String(fields["first"])} to ${String(fields["last"])} had been removed when it was written`,
+      );
     if (event === "gap")
       this.#remark(`${String(fields["lost"])} events were lost (${String(fields["reason"])})`);
     if (event === "recovered") this.#remark("a line before it was cut off by a crash");

@@ -4,7 +4,9 @@
 import { createSecretKey } from "node:crypto";
 import {
   appendFileSync,
+  chownSync,
   existsSync,
+  linkSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -216,6 +218,118 @@ describe("going on", () => {
     renameSync(join(folder, "taken"), oldest);
     unlinkSync(join(folder, "log", names[2] ?? ""));
     expect((await problems()).join()).toMatch(/lines are missing before it/);
+  });
+
+  const rotatedNames = (): string[] =>
+    readdirSync(join(folder, "log"))
+      .filter((name) => /\.\d+$/.test(name))
+      .sort();
+  const headFile = (): string => `${keyFile}.head`;
+
+  it("a beginning that was removed is found, whatever the log itself says afterwards", async () => {
+    const log = appender(1000, 5);
+    await append(log, 0, 8);
+    unlinkSync(join(folder, "log", rotatedNames()[0] ?? ""));
+    // Other processes go on: they read the folder's listing without the oldest file.
+    await append(appender(1000, 5), 8, 4);
+    expect((await problems()).join()).toMatch(
+      /begins at number \d+, and should at 1: its beginning was removed/,
+    );
+    expect((await problems()).join()).toMatch(/numbers 1 to \d+ had been removed when it was written/);
+  });
+
+  it("a beginning that was removed stays on record when retention removes the files after it", async () => {
+    await append(appender(1000, 2), 0, 6);
+    unlinkSync(join(folder, "log", rotatedNames()[0] ?? ""));
+    await append(appender(1000, 2), 6, 4);
+    expect((await problems()).join()).toMatch(/had been removed when it was written/);
+  });
+
+  it("a beginning of the first file that was removed is found", async () => {
+    await append(appender(), 0, 5);
+    rewrite(lines().slice(2));
+    await append(appender(), 5, 1);
+    expect((await problems()).join()).toMatch(/begins at number 3, and should at 1/);
+  });
+
+  it("a head of an earlier release takes the oldest number from what it finds", async () => {
+    await append(appender(1000, 2), 0, 12);
+    const { seq, mac } = JSON.parse(readFileSync(headFile(), "utf8")) as Record<string, unknown>;
+    writeFileSync(headFile(), JSON.stringify({ seq, mac }));
+    expect(await problems()).toEqual([]);
+    await append(appender(1000, 2), 12, 1);
+    expect(JSON.parse(readFileSync(headFile(), "utf8"))).toHaveProperty(
+      "oldest",
+      Number(rotatedNames()[0]?.slice(-12)),
+    );
+    expect(await problems()).toEqual([]);
+  });
+
+  it("files that retention could not remove yet are no fault", async () => {
+    await append(appender(1000, 2), 0, 6);
+    const [oldest = ""] = rotatedNames();
+    const kept = readFileSync(join(folder, "log", oldest));
+    await append(appender(1000, 2), 6, 6);
+    expect(rotatedNames()).not.toContain(oldest);
+    writeFileSync(join(folder, "log", oldest), kept);
+    expect((await problems()).join()).not.toMatch(/beginning/);
+  });
+
+  it.each([
+    ["the first line", 0, 999_999_999_999_999],
+    ["the first line", 0, 7],
+    ["the last line", -1, 999_999_999_999_999],
+    ["the last line", -1, 1],
+  ])(
+    "a number that %s claims without the key goes into no name and no line (at %i: %i)",
+    async (_which, at, seq) => {
+      await append(appender(), 0, 6);
+      const forged = lines();
+      const index = at < 0 ? forged.length + at : at;
+      forged[index] = (forged[index] ?? "").replace(/"seq":\d+/, `"seq":${String(seq)}`);
+      rewrite(forged);
+      await append(appender(1000, 20), 6, 12);
+      for (const name of rotatedNames()) {
+        expect(name).toMatch(/^audit\.log\.\d{12}$/);
+        expect(Number(name.slice(-12))).toBeLessThan(100);
+      }
+      const report = await verify();
+      expect(report.files).toHaveLength(rotatedNames().length + 1);
+      expect(report.last?.seq).toBeLessThan(100);
+      expect(report.problems.map(({ problem }) => problem).join()).toMatch(
+        /was changed, or written with another key/,
+      );
+    },
+  );
+
+  it("files with numbers that no line has had take no other file's place, and are found", async () => {
+    await append(appender(1000, 3), 0, 3);
+    for (const number of ["000999999999", "999999999999", "999999999999999"])
+      writeFileSync(`${file}.${number}`, "forged\n");
+    const genuine = rotatedNames()[0] ?? "";
+    await append(appender(1000, 3), 3, 1);
+    expect(rotatedNames()).toContain(genuine);
+    expect((await verify()).problems.filter(({ problem }) => problem.includes("another key"))).toHaveLength(
+      3,
+    );
+  });
+
+  it("no file is continued that has another name, is another user's, or is no file", async () => {
+    await append(appender(), 0, 1);
+    const target = join(folder, "target");
+    writeFileSync(target, "");
+    rmSync(file);
+    linkSync(target, file);
+    await expect(append(appender(), 1, 1)).rejects.toThrow(/has 2 names \(hard links\); .* move it away/);
+    expect(readFileSync(target, "utf8")).toBe("");
+    rmSync(file);
+    mkdirSync(file);
+    await expect(append(appender(), 1, 1)).rejects.toThrow();
+    rmSync(file, { recursive: true });
+    if (process.getuid?.() !== 0) return;
+    writeFileSync(file, "");
+    chownSync(file, 4242, 4242);
+    await expect(append(appender(), 1, 1)).rejects.toThrow(/belongs to user 4242/);
   });
 
   it("when the process ended between rotating and writing", async () => {
