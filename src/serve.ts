@@ -1,6 +1,7 @@
 // The composition root: the only file that constructs the plugin. Starts it in order, the socket first, so
 // that kube-apiserver finds somebody to ask however long the HSM takes, and stops it in the reverse order.
 import { effectiveSettings, type Settings } from "./config/settings.js";
+import { requireTrustedPaths } from "./config/trusted-paths.js";
 import { KmsError } from "./errors.js";
 import type { HsmObserver } from "./hsm/dispatcher.js";
 import type { TokenHsm } from "./hsm/token-hsm.js";
@@ -51,6 +52,7 @@ export interface Plugin {
  * @throws KmsError SOCKET_UNUSABLE when the socket or the HTTP port cannot be had
  */
 export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): Promise<Plugin> {
+  requireTrustedPaths(settings, { isCommand: false });
   const output = new LogOutput(openSink(process.stdout.fd));
   const log = createLogger(settings.logLevel, output);
   log.info(

@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import type { Command } from "commander";
 import { readPin } from "../config/pin-source.js";
 import type { Settings } from "../config/settings.js";
+import { untrustedPaths } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
 import { checkEncryption } from "./check-encryption.js";
 import { checkToken, measureEncrypt } from "./check-token.js";
@@ -17,8 +18,6 @@ interface CheckOptions extends SettingsOptions {
   readonly encryptionConfig?: string;
   readonly usageReport?: string;
 }
-
-const OTHERS_MAY_WRITE = 0o022;
 
 export function addCheckCommand(program: Command, terminal: Terminal): void {
   addServeOptions(program.command("check"))
@@ -59,9 +58,7 @@ Example:
 async function check(settings: Settings, report: Report, measure: boolean): Promise<number | undefined> {
   report.add("ok", "config", `mode ${settings.mode}, mechanism ${settings.mechanism}`);
   for (const warning of settings.warnings) report.add("warn", "config", warning);
-  checkSocketFolder(settings, report);
-  checkStateDir(settings, report);
-  if (!checkModuleFile(settings, report) || !checkPin(settings, report)) return undefined;
+  if (!checkPaths(settings, report) || !checkPin(settings, report)) return undefined;
   try {
     return await withToken(settings, async (hsm) => {
       const able = await checkToken(settings, hsm, report);
@@ -78,44 +75,32 @@ function subjectOf(error: KmsError): string {
   return error.code === "PIN_REFUSED" || error.code === "PIN_UNREADABLE" ? "PIN" : "token";
 }
 
-function checkSocketFolder(settings: Settings, report: Report): void {
-  if (settings.socket === undefined) {
-    report.add("warn", "socket", "no socket.path is set; serve needs one");
-    return;
-  }
-  if (settings.socket.abstract) {
+/** Returns whether the module may be loaded. */
+function checkPaths(settings: Settings, report: Report): boolean {
+  const { socket, stateDir, audit } = settings;
+  const problems = untrustedPaths(settings, { isCommand: true });
+  const isFine = (subject: string): boolean => problems.every((problem) => problem.subject !== subject);
+  if (socket === undefined) report.add("warn", "socket", "no socket.path is set; serve needs one");
+  else if (socket.abstract)
     report.add(
       "warn",
       "socket",
       "an abstract socket has no access control: every process on the node can connect",
     );
-    return;
-  }
-  const folder = dirname(settings.socket.path);
-  try {
-    if ((statSync(folder).mode & OTHERS_MAY_WRITE) === 0) report.add("ok", "socket", `folder ${folder}`);
-    else
-      report.fail(
-        "socket",
-        new KmsError("SOCKET_UNUSABLE", `${folder} can be written to by others; chmod go-w it`),
-      );
-  } catch (error) {
-    report.fail(
-      "socket",
-      new KmsError("SOCKET_UNUSABLE", `${folder} does not exist; create it with mode 0700`, error),
-    );
-  }
-}
-
-function checkStateDir({ stateDir }: Settings, report: Report): void {
-  if (stateDir === undefined) {
+  else if (isFine("socket")) report.add("ok", "socket", `folder ${dirname(socket.path)}`);
+  if (stateDir === undefined)
     report.add(
       "warn",
       "state",
       "no stateDir is set; serve needs one, and without it a refused PIN is tried again by every command",
     );
-    return;
-  }
+  else if (isFine("state")) checkWritable(stateDir, report);
+  if (audit !== undefined && isFine("audit")) report.add("ok", "audit", `key in ${dirname(audit.keyFile)}`);
+  for (const { subject, error } of problems) report.fail(subject, error);
+  return isFine("module");
+}
+
+function checkWritable(stateDir: string, report: Report): void {
   const existing = [stateDir, dirname(stateDir)].find(
     (path) => statSync(path, { throwIfNoEntry: false }) !== undefined,
   );
@@ -129,24 +114,6 @@ function checkStateDir({ stateDir }: Settings, report: Report): void {
       `${stateDir} cannot be written to; refused PINs are not remembered over restarts`,
     );
   }
-}
-
-function checkModuleFile({ tokens }: Settings, report: Report): boolean {
-  const [{ modulePath }] = tokens;
-  const stats = statSync(modulePath, { throwIfNoEntry: false });
-  if (stats === undefined) {
-    report.fail(
-      "module",
-      new KmsError(
-        "MODULE_UNUSABLE",
-        `${modulePath} does not exist; install the vendor's client or correct module-path`,
-      ),
-    );
-    return false;
-  }
-  if ((stats.mode & OTHERS_MAY_WRITE) !== 0)
-    report.add("warn", "module", `${modulePath} can be written to by others; chmod go-w it`);
-  return true;
 }
 
 /** Reads the PIN to see that it can be read; the attempt is made once, by the login. */

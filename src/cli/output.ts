@@ -55,10 +55,16 @@ function escaped(character: string): string {
     .join("");
 }
 
-/** Bytes as they are, on standard output; resolves when they have been handed over and may be wiped. */
+/**
+ * Writes bytes to standard output, as they are or, to a terminal, as text with what it would obey escaped. Resolves when
+ * they have been handed over and may be wiped.
+ */
 export function printBytes(bytes: Uint8Array): Promise<void> {
+  const forTerminal = process.stdout.isTTY;
+  if (forTerminal)
+    process.stderr.write("Control characters are escaped; redirect the output for the bytes as they are.\n");
   return new Promise((resolve) => {
-    process.stdout.write(bytes, () => {
+    process.stdout.write(forTerminal ? `${shown(Buffer.from(bytes).toString())}\n` : bytes, () => {
       resolve();
     });
   });

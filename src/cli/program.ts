@@ -1,6 +1,7 @@
 // The command line: what commands there are, what they share, and how a failure ends.
 import { Command, CommanderError, Option } from "commander";
 import { KmsError } from "../errors.js";
+import { fileError, refusalIn } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
@@ -66,10 +67,19 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
       process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
       return;
     }
-    const known = KmsError.from(error);
+    const known = knownError(error);
     terminal.err(`kms-pkcs11: ${known.message}`);
     if (known.code === "INTERNAL" && known.cause instanceof Error)
       terminal.err(known.cause.stack ?? known.cause.message);
     process.exitCode = exitCodeOf(known.code);
   }
+}
+
+/** A file that cannot be used is the operator's to mend, wherever that was found: who was refused, and by which folder. */
+function knownError(error: unknown): KmsError {
+  const known = KmsError.from(error);
+  if (known.code === "INTERNAL") return fileError(known.cause) ?? known;
+  const refusal = refusalIn(known.cause);
+  if (refusal === undefined || known.message.includes(refusal)) return known;
+  return new KmsError(known.code, `${known.message} (${refusal})`, known.cause);
 }

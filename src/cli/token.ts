@@ -3,6 +3,7 @@
 import { formatPkcs11Uri } from "../config/pkcs11-uri.js";
 import { describePinSource } from "../config/pin-source.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
+import { requireTrustedPaths } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/wire.js";
@@ -49,6 +50,7 @@ export async function withTokens<T>(
   settings: Settings,
   use: (tokens: readonly Token[]) => Promise<T>,
 ): Promise<T> {
+  requireTrustedPaths(settings, { isCommand: true });
   const names = tokenNames(settings.tokens);
   const tokens: Token[] = [];
   const refusedPins = new Map<string, KmsError>();

@@ -2,9 +2,11 @@
 // on a unix socket there, which nobody else can reach. Both programs are the operator's own.
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtempSync, openSync, readFileSync, rmSync, closeSync } from "node:fs";
+import { closeSync, createWriteStream, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { KmsError } from "../errors.js";
@@ -39,11 +41,10 @@ export class Snapshot {
   }
 
   /**
-   * Needs as much room for temporary files as the snapshot has; `close` removes them.
+   * Needs twice the snapshot's room for temporary files; `close` removes them.
    * @throws KmsError CONFIG_INVALID when the file is no snapshot or a program is missing; PEER_UNREACHABLE
    */
   static async open(file: string, programs: SnapshotPrograms): Promise<Snapshot> {
-    const sha256 = await digestOf(file);
     const folder = mkdtempSync(join(tmpdir(), "kms-pkcs11-snapshot-"));
     const forget = (): void => {
       rmSync(folder, { recursive: true, force: true });
@@ -51,7 +52,10 @@ export class Snapshot {
     try {
       if (Buffer.byteLength(folder) > MAX_FOLDER_BYTES)
         throw new KmsError("CONFIG_INVALID", `${folder} is too long for a unix socket; set a shorter TMPDIR`);
-      await restore(programs.etcdutl, file, join(folder, "data"));
+      const copy = join(folder, "snapshot.db");
+      const sha256 = await copyAndHash(file, copy);
+      await restore(programs.etcdutl, copy, join(folder, "data"), file);
+      rmSync(copy);
       const etcd = startEtcd(programs.etcd, folder);
       const client = new EtcdClient({ endpoints: [`unix://${join(folder, "client")}`] });
       const snapshot = new Snapshot(client, sha256, folder, etcd);
@@ -106,24 +110,38 @@ export class Snapshot {
   }
 }
 
-async function digestOf(file: string): Promise<string> {
+/** Copies the snapshot, so that what is restored is what was hashed. Returns the SHA-256 in hexadecimal. */
+async function copyAndHash(file: string, copy: string): Promise<string> {
   const hash = createHash("sha256");
+  const handle = await openSnapshot(file);
   try {
-    const handle = await openRegular(file);
-    try {
-      for await (const chunk of handle.createReadStream({ autoClose: false })) hash.update(chunk as Buffer);
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    throw new KmsError("CONFIG_INVALID", `--snapshot: ${file} cannot be read`, error);
+    await pipeline(
+      handle.createReadStream({ autoClose: false }),
+      async function* (chunks: AsyncIterable<Buffer>) {
+        for await (const chunk of chunks) {
+          hash.update(chunk);
+          yield chunk;
+        }
+      },
+      createWriteStream(copy, { flags: "wx", mode: 0o600 }),
+    );
+  } finally {
+    await handle.close();
   }
   return hash.digest("hex");
 }
 
-async function restore(program: string, file: string, folder: string): Promise<void> {
+async function openSnapshot(file: string): Promise<FileHandle> {
   try {
-    await promisify(execFile)(program, ["snapshot", "restore", file, "--data-dir", folder], {
+    return await openRegular(file);
+  } catch (error) {
+    throw new KmsError("CONFIG_INVALID", `--snapshot: ${file} cannot be read`, error);
+  }
+}
+
+async function restore(program: string, copy: string, folder: string, file: string): Promise<void> {
+  try {
+    await promisify(execFile)(program, ["snapshot", "restore", copy, "--data-dir", folder], {
       env: CHILD_ENV,
     });
   } catch (error) {

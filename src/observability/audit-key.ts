@@ -1,10 +1,12 @@
 // The audit log's key: 32 random bytes in hex in a file of its own, made on first use, and beside it the head: the place
 // of the last line that was written, and the number of the oldest line that is kept. By the head a removed end or
 // beginning of the log is found.
+import type { Stats } from "node:fs";
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { link, mkdir, open, rename, rm, stat, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
+import { ownershipProblem } from "../files/ownership.js";
 import { heirOf, openRegular } from "../regular-file.js";
 import type { ChainLink } from "./audit-line.js";
 
@@ -16,15 +18,17 @@ const MAX_BYTES = 4_096;
 /** Returns the key. @throws KmsError CONFIG_INVALID when the file is missing, damaged or open to others */
 export async function readAuditKey(path: string): Promise<KeyObject> {
   let text: string;
-  let mode: number;
+  let stats: Stats;
   try {
-    ({ mode, text } = await readSmall(path));
+    ({ stats, text } = await readSmall(path));
   } catch (error) {
     if (error instanceof KmsError) throw error;
     const { code } = error as NodeJS.ErrnoException;
     throw new KmsError("CONFIG_INVALID", `${path}: the audit key cannot be read (${code ?? "error"})`, error);
   }
-  if ((mode & OTHERS) !== 0)
+  const problem = ownershipProblem(path, stats, { danger: "replace the audit key", forAnotherUser: true });
+  if (problem !== undefined) throw new KmsError("CONFIG_INVALID", problem);
+  if ((stats.mode & OTHERS) !== 0)
     throw new KmsError("CONFIG_INVALID", `${path}: the audit key is open to other users; chmod 600 it`);
   if (!/^[0-9a-f]{64}\n?$/.test(text))
     throw new KmsError(
@@ -37,11 +41,11 @@ export async function readAuditKey(path: string): Promise<KeyObject> {
   return key;
 }
 
-async function readSmall(path: string): Promise<{ mode: number; text: string }> {
+async function readSmall(path: string): Promise<{ stats: Stats; text: string }> {
   const file = await openRegular(path);
   try {
-    const { mode, size } = await file.stat();
-    if (size <= MAX_BYTES) return { mode, text: await file.readFile("utf8") };
+    const stats = await file.stat();
+    if (stats.size <= MAX_BYTES) return { stats, text: await file.readFile("utf8") };
     throw new KmsError("CONFIG_INVALID", `${path}: is too long for what an audit log keeps there`);
   } finally {
     await file.close();

@@ -8,13 +8,13 @@ import {
   lstatSync,
   readFileSync,
   realpathSync,
-  statSync,
   unlinkSync,
   type Stats,
 } from "node:fs";
 import { connect, type Server } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { KmsError } from "../errors.js";
+import { folderProblem } from "../files/ownership.js";
 
 export interface SocketSettings {
   /** A file's path, or the name of an abstract socket without its leading NUL. */
@@ -36,7 +36,6 @@ export interface BoundSocket {
 
 /** sockaddr_un holds 108 bytes, the last a NUL (unix(7)). */
 const MAX_PATH_BYTES = 107;
-const OTHERS_MAY_WRITE = 0o022;
 /** Nobody but the owner may connect until mode and group are set. */
 const BIND_UMASK = 0o177;
 /** Of the name that is bound: short, so that it costs a path no more than "kms.sock" does. */
@@ -110,27 +109,14 @@ function reasonOf({ code, message }: NodeJS.ErrnoException): string {
 /** Returns the real path of the socket's folder, which nobody but its owner may write to. */
 function safeFolder(path: string): string {
   const folder = dirname(path);
-  let real: string;
-  let stats: Stats;
+  let problem: string | undefined;
   try {
-    real = realpathSync(folder);
-    stats = statSync(real);
+    problem = folderProblem(folder, { danger: "replace the socket" });
+    if (problem === undefined) return realpathSync(folder);
   } catch (error) {
     throw unusable(`${folder} does not exist or cannot be entered; create it with mode 0700`, error);
   }
-  if (!stats.isDirectory()) throw unusable(`${folder} is no folder`);
-  const uid = process.geteuid?.() ?? 0;
-  if (stats.uid !== 0 && stats.uid !== uid) {
-    throw unusable(
-      `${folder} belongs to user ${String(stats.uid)}, who could replace the socket; use a folder of root or of this user`,
-    );
-  }
-  if ((stats.mode & OTHERS_MAY_WRITE) !== 0) {
-    throw unusable(
-      `${folder} can be written to by others, who could replace the socket; chmod go-w it or use another folder`,
-    );
-  }
-  return real;
+  throw unusable(problem);
 }
 
 async function removeStale(path: string, ask: AskPeer): Promise<void> {

@@ -1,0 +1,85 @@
+// Which paths of the settings have to be out of other users' reach, by the one rule of files/ownership.ts.
+import { statSync } from "node:fs";
+import { dirname } from "node:path";
+import { KmsError } from "../errors.js";
+import { fileError } from "../files/file-error.js";
+import { fileProblem, folderProblem, type Trust } from "../files/ownership.js";
+import type { Settings } from "./settings.js";
+
+export interface PathProblem {
+  readonly subject: "state" | "audit" | "socket" | "PIN" | "module";
+  readonly error: KmsError;
+}
+
+export interface PathOptions {
+  /** A command, which root may run for a plugin of another user. */
+  readonly isCommand: boolean;
+}
+
+/** Returns every path that somebody else could tamper with, or that cannot be looked at. */
+export function untrustedPaths(settings: Settings, { isCommand }: PathOptions): PathProblem[] {
+  const { stateDir, audit, socket, tokens } = settings;
+  const places: Place[] = [];
+  const add = (subject: PathProblem["subject"], path: string, kind: Place["kind"], danger: string): void => {
+    // Root runs code of the module in its own process: whom it belongs to matters there in a command too.
+    const forAnotherUser = isCommand && subject !== "module";
+    places.push({ subject, path, kind, trust: { danger, forAnotherUser } });
+  };
+  if (stateDir !== undefined) add("state", stateDir, "folder", "forge or remove what the plugin remembers");
+  if (audit !== undefined) add("audit", dirname(audit.keyFile), "folder", "replace the audit key");
+  if (socket !== undefined && !socket.abstract)
+    add("socket", dirname(socket.path), "folder", "replace the socket");
+  for (const { pin, modulePath } of tokens) {
+    if (pin.kind === "unlock") add("PIN", dirname(pin.path), "folder", "listen there for the PIN");
+    add("module", modulePath, "file", "run code of their own with the PIN and the KEK");
+  }
+  return places.flatMap((place) => problemOf(place) ?? []);
+}
+
+/** Refuses paths that somebody else could tamper with. @throws KmsError CONFIG_INVALID naming each and what to do */
+export function requireTrustedPaths(settings: Settings, options: PathOptions): void {
+  // A module that is missing has a better message of its own, and a socket's folder is looked at when it is bound.
+  const problems = untrustedPaths(settings, options).filter(
+    ({ error, subject }) => error.code === "CONFIG_INVALID" && !(options.isCommand && subject === "socket"),
+  );
+  const lines = [...new Set(problems.map(({ error }) => error.message))];
+  if (lines.length > 0) throw new KmsError("CONFIG_INVALID", lines.join("\n"));
+}
+
+interface Place {
+  readonly subject: PathProblem["subject"];
+  readonly path: string;
+  readonly kind: "file" | "folder";
+  readonly trust: Trust;
+}
+
+function problemOf({ subject, path, kind, trust }: Place): PathProblem | undefined {
+  try {
+    const problem =
+      kind === "file" ? fileProblem(path, trust) : folderProblem(nearestExisting(path, subject), trust);
+    return problem === undefined ? undefined : { subject, error: new KmsError("CONFIG_INVALID", problem) };
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === "ENOENT") return { subject, error: missing(subject, path, error) };
+    return { subject, error: fileError(error) ?? KmsError.from(error) };
+  }
+}
+
+/** The state directory and the audit key's folder are made when they are needed: then the folder above counts. */
+function nearestExisting(path: string, subject: PathProblem["subject"]): string {
+  if (subject !== "state" && subject !== "audit") return path;
+  let folder = path;
+  while (statSync(folder, { throwIfNoEntry: false }) === undefined && folder !== dirname(folder))
+    folder = dirname(folder);
+  return folder;
+}
+
+function missing(subject: PathProblem["subject"], path: string, cause: unknown): KmsError {
+  return subject === "module"
+    ? new KmsError(
+        "MODULE_UNUSABLE",
+        `${path} does not exist; install the vendor's client or correct module-path`,
+        cause,
+      )
+    : new KmsError("SOCKET_UNUSABLE", `${path} does not exist; create it with mode 0700`, cause);
+}

@@ -1,0 +1,109 @@
+// What to say of a file system error: the path, the user, and the folder that refuses, in place of a system call's name and
+// of files that only exist for a moment.
+import { accessSync, constants, existsSync, lstatSync } from "node:fs";
+import { userInfo } from "node:os";
+import { dirname, resolve } from "node:path";
+import { KmsError } from "../errors.js";
+
+const REASONS: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EPERM: "not permitted",
+  EROFS: "the file system is mounted read-only",
+  ENOSPC: "no space is left on the device",
+  EDQUOT: "the disk quota is used up",
+  EFBIG: "the file would exceed the largest size allowed (ulimit -f)",
+  ENOENT: "it does not exist",
+  ENOTDIR: "a part of the path is not a folder",
+  EISDIR: "it is a folder",
+  EEXIST: "it exists already",
+  ELOOP: "too many symbolic links",
+  ENAMETOOLONG: "the name is too long",
+  EXDEV: "it is on another file system",
+  EIO: "the disk reports an error",
+  ENOTEMPTY: "the folder is not empty",
+  EBUSY: "it is in use",
+  ETXTBSY: "it is in use",
+};
+
+const REFUSALS = new Set(["EACCES", "EPERM", "EROFS"]);
+
+/** Returns a KmsError for an error of the file system that names a path; undefined for anything else. */
+export function fileError(error: unknown): KmsError | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { code = "", path } = error as NodeJS.ErrnoException;
+  const reason = REASONS[code];
+  if (reason === undefined || typeof path !== "string") return undefined;
+  return new KmsError(
+    "CONFIG_INVALID",
+    `${subjectOf(resolve(path), code)} (${code}: ${reason})${adviceOf(code)}`,
+    error,
+  );
+}
+
+/** Returns who was refused what by which folder, for an error, or the cause of one, that says that somebody was. */
+export function refusalIn(error: unknown): string | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    const { code = "", path } = at as NodeJS.ErrnoException;
+    if (REFUSALS.has(code) && typeof path === "string") return subjectOf(resolve(path), code);
+  }
+  return undefined;
+}
+
+/** What failed: an existing file, or making one in a folder; who asked, and where it ended. */
+function subjectOf(path: string, code: string): string {
+  const refusing = code === "EACCES" || code === "EPERM" ? refusingFolder(path) : undefined;
+  if (refusing !== undefined)
+    return `user ${userName()} may not enter ${refusing}, on the way to ${shown(path)}`;
+  if (REFUSALS.has(code)) {
+    return exists(path)
+      ? `user ${userName()} may not use ${path}`
+      : `user ${userName()} may not make files in ${dirname(path)}`;
+  }
+  return `${shown(path)} cannot be used`;
+}
+
+/** The file, or its folder where the file does not exist: its name may be one that is only used for a moment. */
+function shown(path: string): string {
+  return exists(path) || !existsSync(dirname(path)) ? path : `a file in ${dirname(path)}`;
+}
+
+function exists(path: string): boolean {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return false;
+  }
+}
+
+/** The first folder on the way that this user may not enter. */
+function refusingFolder(path: string): string | undefined {
+  const folders: string[] = [];
+  for (let folder = dirname(path); ; folder = dirname(folder)) {
+    folders.unshift(folder);
+    if (folder === dirname(folder)) break;
+  }
+  return folders.find((folder) => {
+    try {
+      accessSync(folder, constants.X_OK);
+      return false;
+    } catch (error) {
+      return (error as NodeJS.ErrnoException).code === "EACCES";
+    }
+  });
+}
+
+function adviceOf(code: string): string {
+  if (code === "EACCES" || code === "EPERM")
+    return "; change its owner or mode, or run the command as root or as the plugin's user";
+  if (code === "ENOSPC" || code === "EDQUOT") return "; make room there";
+  return "";
+}
+
+function userName(): string {
+  const uid = process.geteuid?.() ?? 0;
+  try {
+    return `${userInfo().username} (uid ${String(uid)})`;
+  } catch {
+    return String(uid);
+  }
+}

@@ -1,0 +1,57 @@
+// The one rule about who may own, and write to, what the plugin trusts: the state directory, the audit key, the folders
+// of its sockets, the configuration and the PKCS#11 module. `serve` enforces it and `check` reports it.
+import { realpathSync, statSync, type Stats } from "node:fs";
+import { dirname } from "node:path";
+
+/** What is asked of a path, and what somebody who controls it could do. */
+export interface Trust {
+  /** As in "who could replace the socket". */
+  readonly danger: string;
+  /**
+   * Root runs a command for a plugin of another user, whose name it does not know: any owner will do then, as long as
+   * nobody else may write.
+   */
+  readonly forAnotherUser?: boolean;
+}
+
+const WRITABLE_BY_OTHERS = 0o022;
+const STICKY = 0o1000;
+
+/** Returns what is wrong with the owner or the mode of `path`, and what to do; undefined when nothing is. */
+export function ownershipProblem(path: string, stats: Stats, trust: Trust): string | undefined {
+  const uid = process.geteuid?.() ?? 0;
+  const mayBeAnybodys = trust.forAnotherUser === true && uid === 0;
+  if (stats.uid !== 0 && stats.uid !== uid && !mayBeAnybodys) {
+    return `${path} belongs to user ${String(stats.uid)}, who could ${trust.danger}; chown it to root or to the plugin's user`;
+  }
+  if ((stats.mode & WRITABLE_BY_OTHERS) !== 0)
+    return `${path} can be written to by others, who could ${trust.danger}; chmod go-w it`;
+  return undefined;
+}
+
+/**
+ * Returns what is wrong with a folder: its own owner and mode, and folders above it that others may write to, and so
+ * rename it. @throws NodeJS.ErrnoException when it cannot be looked at
+ */
+export function folderProblem(path: string, trust: Trust): string | undefined {
+  const real = realpathSync(path);
+  const stats = statSync(real);
+  if (!stats.isDirectory()) return `${path} is not a folder; move it away`;
+  return ownershipProblem(real, stats, trust) ?? problemAbove(real, trust);
+}
+
+/** Returns what is wrong with a file and its folder. @throws NodeJS.ErrnoException when it cannot be looked at */
+export function fileProblem(path: string, trust: Trust): string | undefined {
+  const real = realpathSync(path);
+  return ownershipProblem(real, statSync(real), trust) ?? folderProblem(dirname(real), trust);
+}
+
+function problemAbove(folder: string, trust: Trust): string | undefined {
+  for (let above = dirname(folder), below = folder; above !== below; below = above, above = dirname(above)) {
+    const { mode } = statSync(above);
+    // In a sticky folder, such as /tmp, only the owner of an entry may rename it.
+    if ((mode & WRITABLE_BY_OTHERS) !== 0 && (mode & STICKY) === 0)
+      return `${above} can be written to by others, who could ${trust.danger}; chmod go-w it, or use another folder than ${folder}`;
+  }
+  return undefined;
+}

@@ -1,0 +1,130 @@
+// Whose the plugin's folders and files may be: one rule, for every path that somebody else could use against it.
+
+import { chmodSync, chownSync, copyFileSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+
+import { fileProblem, folderProblem } from "../../src/files/ownership.js";
+import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { makeFolder, tokenUri } from "../support/token.js";
+
+const isRoot = process.getuid?.() === 0;
+const SOMEBODY = 4242;
+const trust = { danger: "replace it" };
+let top: string;
+let folder: string;
+let file: string;
+
+beforeEach(() => {
+  top = makeFolder("ownership");
+  folder = join(top, "folder");
+  file = join(folder, "file");
+  mkdirSync(folder, { mode: 0o700 });
+  writeFileSync(file, "", { mode: 0o600 });
+});
+
+afterEach(() => {
+  rmSync(top, { recursive: true, force: true });
+});
+
+it("is content with what belongs to this user and is closed to the others", () => {
+  expect([folderProblem(folder, trust), fileProblem(file, trust)]).toEqual([undefined, undefined]);
+});
+
+it.each([0o777, 0o1777, 0o770, 0o702])("refuses a folder of mode %o, and a file in it", (mode) => {
+  chmodSync(folder, mode);
+  for (const problem of [folderProblem(folder, trust), fileProblem(file, trust)])
+    expect(problem).toMatch(/folder can be written to by others, who could replace it; chmod go-w it/);
+});
+
+it("refuses a folder below one that others may write to, unless only owners may rename there", () => {
+  chmodSync(top, 0o777);
+  expect(folderProblem(folder, trust)).toMatch(/ownership-\w+ can be written to by others/);
+  chmodSync(top, 0o1777);
+  expect(folderProblem(folder, trust)).toBeUndefined();
+});
+
+it("looks at what a link leads to", () => {
+  const link = join(top, "link");
+  symlinkSync(folder, link);
+  expect(folderProblem(link, trust)).toBeUndefined();
+  chmodSync(folder, 0o777);
+  expect(folderProblem(link, trust)).toMatch(/can be written to by others/);
+});
+
+it("refuses a file that others may write to", () => {
+  chmodSync(file, 0o666);
+  expect(fileProblem(file, trust)).toMatch(/file can be written to by others/);
+});
+
+it.runIf(isRoot)("refuses another user's folder and file, but for a command of root's", () => {
+  chownSync(folder, SOMEBODY, SOMEBODY);
+  expect(folderProblem(folder, trust)).toMatch(
+    /belongs to user 4242, who could replace it; chown it to root/,
+  );
+  expect(fileProblem(file, trust)).toMatch(/folder belongs to user 4242/);
+  expect(folderProblem(folder, { ...trust, forAnotherUser: true })).toBeUndefined();
+  chmodSync(folder, 0o777);
+  expect(folderProblem(folder, { ...trust, forAnotherUser: true })).toMatch(/can be written to by others/);
+});
+
+describe("what serve refuses and check reports", () => {
+  let token: SoftHsm;
+  let plugin: PluginProcess;
+  const run = (...command: string[]): { code: number | null; text: string } => {
+    const { code, stdout, stderr } = kmsPkcs11([...command, "--config", plugin.configFile], token.env);
+    return { code, text: stdout + stderr };
+  };
+
+  beforeAll(() => {
+    token = createSoftHsm();
+    createKek(token);
+  });
+
+  beforeEach(() => {
+    plugin = new PluginProcess(token);
+  });
+
+  afterEach(() => {
+    plugin.remove();
+  });
+
+  afterAll(() => {
+    token.remove();
+  });
+
+  it("a state directory, with its audit key, that others may write to", () => {
+    plugin.configure({ audit: { file: join(top, "log", "audit.log") } });
+    mkdirSync(plugin.stateDir);
+    chmodSync(plugin.stateDir, 0o777);
+    for (const command of [["serve"], ["check"], ["keys", "list"]]) {
+      const { code, text } = run(...command);
+      expect(code, text).toBe(2);
+      expect(text).toMatch(
+        /state can be written to by others, who could forge or remove what the plugin remembers; chmod/,
+      );
+      expect(text).toMatch(/state can be written to by others, who could replace the audit key/);
+    }
+  });
+
+  it("a module that others may write to, or put another in the place of", () => {
+    const copy = join(folder, "libsofthsm2.so");
+    copyFileSync(token.modulePath, copy);
+    plugin.configure({ keys: { uri: tokenUri(token, "kms-kek", copy) } });
+    expect(run("check")).toMatchObject({ code: 0 });
+    for (const [path, mode] of [
+      [copy, 0o757],
+      [folder, 0o777],
+    ] as const) {
+      chmodSync(path, mode);
+      for (const command of [["serve"], ["check"], ["keys", "list"]]) {
+        const { code, text } = run(...command);
+        expect(code, text).toBe(2);
+        expect(text).toMatch(/can be written to by others, who could run code of their own/);
+      }
+      chmodSync(path, 0o700);
+    }
+  });
+});
