@@ -121,8 +121,9 @@ function notReadable(slotId: number, rv: number | undefined): string {
 }
 
 function matches({ slotId, info }: ShownToken, wanted: TokenSelector): boolean {
+  // A token cannot tell a blank at the end of its label from the padding behind it; one at the beginning counts.
   const same = (want: string | undefined, have: string): boolean =>
-    want === undefined || want === unpad(have);
+    want === undefined || unpad(want) === unpad(have);
   return (
     same(wanted.token, info.label) &&
     same(wanted.serial, info.serialNumber) &&

@@ -3,6 +3,8 @@
 import { afterEach, describe, expect, it } from "vitest";
 
 import { codeOf, useFaultyToken } from "../support/faulty-token.js";
+import { parsePkcs11Uri, tokenSelector } from "../../src/config/pkcs11-uri.js";
+import { createSoftHsm } from "../support/softhsm.js";
 import { openToken } from "../support/token-hsm.js";
 import { waitFor } from "../support/wait.js";
 
@@ -46,5 +48,36 @@ describe("a slot that cannot be read", () => {
     const reason = state.up ? undefined : state.reason;
     expect(reason?.code).toBe("HSM_UNAVAILABLE");
     expect(reason?.message).toContain("slot 127 could not be read: CKR_TOKEN_NOT_RECOGNIZED (0xe1)");
+  });
+});
+
+describe("blanks in labels", () => {
+  it("count at the beginning, of a token and of a key, and are padding at the end", async () => {
+    const softHsm = createSoftHsm({ label: " kms" });
+    const plain = softHsm.add({ label: "kms" });
+    const opened = [softHsm, plain, { ...plain, label: "kms  " }].map(
+      (token, at) => openToken(token, { objectName: at === 0 ? " kek" : "kek" }).hsm,
+    );
+    try {
+      const [leading, other, padded] = opened;
+      const made = await leading?.generate({ label: " kek@20260101T000000Z", ckaId: "01", kind: "aes" });
+      await other?.generate({ label: "kek@20260101T000000Z", ckaId: "02", kind: "aes" });
+      expect(leading?.token()?.label).toBe(" kms");
+      expect(await leading?.listKeks()).toEqual([made]);
+      for (const hsm of [other, padded]) {
+        expect((await hsm?.listKeks())?.map(({ label }) => label)).toEqual(["kek@20260101T000000Z"]);
+      }
+    } finally {
+      await Promise.all(opened.map((hsm) => hsm.stop(200)));
+      softHsm.remove();
+    }
+  });
+
+  it("reach the token from a URI, percent-encoded", () => {
+    const uri = parsePkcs11Uri(
+      "pkcs11:token=%20kms;serial=%2001;model=%20m;manufacturer=%20me;object=%20kek",
+    );
+    expect(tokenSelector(uri)).toEqual({ token: " kms", serial: " 01", model: " m", manufacturer: " me" });
+    expect(uri.object).toBe(" kek");
   });
 });

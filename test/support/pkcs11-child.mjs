@@ -19,7 +19,7 @@ const state = {
   findSlot: () => {
     state.slot = module
       .C_GetSlotList(true)
-      .find((slot) => module.C_GetTokenInfo(slot).label.trim() === label);
+      .find((slot) => module.C_GetTokenInfo(slot).label.trimEnd() === label);
     if (state.slot === undefined) throw new Error(`no token ${label}`);
     return state.slot;
   },
