@@ -11,7 +11,7 @@ import { makeGeneration } from "./new-generation.js";
 import { audited, type Begin } from "./operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { isReady, look, placeRows, type Place } from "./places.js";
-import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
+import { addKeyOptions, addMechanismOption, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { requireAll, withTokens, type Token } from "./token.js";
 
 interface CreateOptions extends SettingsOptions {
@@ -26,7 +26,7 @@ interface Created {
 }
 
 export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
-  addKeyOptions(keys.command("create"))
+  addMechanismOption(addKeyOptions(keys.command("create")))
     .description("make the first KEK inside the HSM, active at once; refuses when one exists")
     .option(
       "--wait",
@@ -76,7 +76,7 @@ async function create(settings: Settings, tokens: readonly Token[], begin: Begin
   if (preferred === undefined) throw new KmsError("INTERNAL", "a configuration without a token");
   const label = labelOf(settings.objectName, Date.now());
   await begin({ details: { label } });
-  const made = await makeGeneration(preferred.hsm, schedulePolicy(settings), label);
+  const made = await makeGeneration(preferred.hsm, schedulePolicy(settings), label, settings.mechanism);
   return { made, tokens: await look(made, others, []) };
 }
 

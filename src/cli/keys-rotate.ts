@@ -16,7 +16,7 @@ import type { Terminal } from "./output.js";
 import { look } from "./places.js";
 import { reportRotation, type Rotation } from "./rotation-report.js";
 import { LEAST_GUARDED_MS, requireTimeToAbort, watchRotation } from "./rotation-watch.js";
-import { addKeyOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
+import { addKeyOptions, addMechanismOption, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { requireAll, withTokens, type Token } from "./token.js";
 
 interface RotateOptions extends SettingsOptions {
@@ -50,7 +50,7 @@ Example:
     --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`;
 
 export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
-  addKeyOptions(keys.command("rotate"))
+  addMechanismOption(addKeyOptions(keys.command("rotate")))
     .description(
       "make the next KEK inside the HSM; it is standby until its activation instant, then active on every node",
     )
@@ -159,7 +159,7 @@ async function make(order: Order, begin: Begin): Promise<Pick<Rotation, "plan" |
   const [preferred] = tokens;
   if (options.dryRun === true || preferred === undefined) return { plan, made: undefined };
   await begin({ details: { label: plan.label, from: plan.from.record.keyId } });
-  return { plan, made: await makeGeneration(preferred.hsm, policy, plan.label) };
+  return { plan, made: await makeGeneration(preferred.hsm, policy, plan.label, settings.mechanism) };
 }
 
 /** Nodes poll: one that does not agree may not have seen yet what was made or destroyed a moment ago. */

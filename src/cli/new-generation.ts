@@ -2,6 +2,7 @@
 // no key kept that is not protected as it should be.
 import { parse as uuidBytes, v7 as uuidV7 } from "uuid";
 import { KmsError } from "../errors.js";
+import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm } from "../hsm/port.js";
 import type { TokenAdministration } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/wire.js";
@@ -9,16 +10,18 @@ import { readSchedule, type SchedulePolicy } from "../provider/generations.js";
 import { destroyAndLook } from "./destroy-on-tokens.js";
 
 /**
- * @throws KmsError KEY_UNSUITABLE when the token made a key that would be refused; it is destroyed again. KEY_MISSING when
+ * Makes a generation that performs the mechanism.
+ * @throws KmsError MECHANISM_UNSUPPORTED when the token does not; KEY_UNSUITABLE when the token made a key that would be refused; it is destroyed again. KEY_MISSING when
  * nobody but its maker finds it: a key is worth nothing before the token shows it to a library loaded anew
  */
 export async function makeGeneration(
   hsm: TokenAdministration & Pick<Hsm, "listKeksAnew">,
   policy: SchedulePolicy,
   label: string,
+  mechanism: MechanismChoice | "auto",
 ): Promise<KekRecord> {
   const ckaId = Buffer.from(uuidBytes(uuidV7())).toString("hex");
-  const made = await hsm.generate({ label, ckaId, kind: "auto" });
+  const made = await hsm.generate({ label, ckaId, kind: "auto", mechanism });
   const [refusal] = readSchedule([made], policy).refused;
   if (refusal === undefined) {
     await requireKept(hsm, made);

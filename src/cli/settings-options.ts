@@ -28,12 +28,20 @@ export function addKeyOptions(command: Command): Command {
     .option("--state-dir <dir>", "folder for what must outlive a restart; overrides stateDir");
 }
 
+/** What a KEK has to perform, for the commands that make one and those that use it. */
+export function addMechanismOption(command: Command): Command {
+  return command.option(
+    "--mechanism <name>",
+    "auto, aes-gcm, hmac-kdf, aes-kwp or aes-cbc-hmac; overrides mechanism",
+  );
+}
+
 /** Options of the commands that serve, or check what would be served. */
 export function addServeOptions(command: Command): Command {
-  return addKeyOptions(command)
+  addKeyOptions(command)
     .option("--socket <path>", "unix socket to serve on; overrides socket.path")
-    .option("--mode <mode>", "direct or local-kek; overrides mode")
-    .option("--mechanism <name>", "auto, aes-gcm, hmac-kdf, aes-kwp or aes-cbc-hmac; overrides mechanism")
+    .option("--mode <mode>", "direct or local-kek; overrides mode");
+  return addMechanismOption(command)
     .option("--http <address>", "loopback address and port, or off; overrides http.address")
     .option("--log-level <level>", "debug, info, warn or error; overrides log.level");
 }

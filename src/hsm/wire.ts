@@ -103,6 +103,8 @@ export interface GenerateRequest {
   readonly ckaId: string;
   /** "auto" tries AES first and a lone HMAC key where AES keys cannot encrypt with authentication. */
   readonly kind: KekKind | "auto";
+  /** What the key has to perform; "auto", or left out: the first of the table that the token does. */
+  readonly mechanism?: MechanismChoice | "auto";
 }
 
 export interface DestroyRequest {

@@ -24,24 +24,31 @@ const RECIPES: readonly Recipe[] = [
   { kind: "aes+hmac", choice: "aes-cbc-hmac", wraps: false },
 ];
 
+/** The objects of one generation. */
+export interface MadeKek {
+  readonly objects: readonly Handle[];
+  /** What they were made for. */
+  readonly choice: MechanismChoice;
+}
+
 /**
- * Makes the key or keys of one generation.
- * @returns the handles, for a reading of the keyring to find and name
- * @throws TokenFault MECHANISM_UNSUPPORTED when the token performs none of the mechanisms
+ * Makes the key or keys of one generation, for a reading of the keyring to find and name.
+ * @param tokenLabel names the token in an error
+ * @throws TokenFault MECHANISM_UNSUPPORTED when the token does not perform the mechanism, or none of them
  */
-export function makeKek(session: TokenSession, request: GenerateRequest): Handle[] {
-  const recipe = recipeFor(session, request.kind);
+export function makeKek(session: TokenSession, request: GenerateRequest, tokenLabel: string): MadeKek {
+  const recipe = recipeFor(session, request, tokenLabel);
   const id = Buffer.from(request.ckaId, "hex");
   const wanted = { label: request.label, id, onToken: true } as const;
-  const made: Handle[] = [];
+  const objects: Handle[] = [];
   try {
     for (const kind of recipe.kind.split("+") as ("aes" | "hmac")[]) {
-      made.push(makeKey(session, kind, recipe.wraps, wanted));
+      objects.push(makeKey(session, kind, recipe.wraps, wanted));
     }
-    return made;
+    return { objects, choice: recipe.choice };
   } catch (error) {
     // Half a pair would pass for a KEK of another kind.
-    removeKeys(session, made, "removing half a pair (C_DestroyObject)");
+    removeKeys(session, objects, "removing half a pair (C_DestroyObject)");
     throw error;
   }
 }
@@ -56,17 +63,25 @@ export function removeKeys(session: TokenSession, objects: readonly Handle[], do
 }
 
 /** The first recipe that a short-lived session key shows to work on this token. */
-function recipeFor(session: TokenSession, kind: KekKind | "auto"): Recipe {
+function recipeFor(
+  session: TokenSession,
+  { kind, mechanism = "auto" }: GenerateRequest,
+  tokenLabel: string,
+): Recipe {
   const refusals: string[] = [];
-  for (const recipe of RECIPES.filter((one) => kind === "auto" || one.kind === kind)) {
+  for (const recipe of RECIPES) {
+    if (kind !== "auto" && recipe.kind !== kind) continue;
+    if (mechanism !== "auto" && recipe.choice !== mechanism) continue;
     const refusal = tryRecipe(session, recipe);
     if (refusal === undefined) return recipe;
     refusals.push(`${recipe.choice}: ${refusal}`);
   }
+  const what = mechanism === "auto" ? "no mechanism of the table works" : `${mechanism} does not work`;
+  const step = mechanism === "auto" ? "" : "; set another mechanism, or auto";
   throw new TokenFault(
     "setup",
     "MECHANISM_UNSUPPORTED",
-    `no mechanism of the table works on this token (${refusals.join("; ")})`,
+    `${what} on token "${tokenLabel}" (${refusals.join("; ")})${step}`,
   );
 }
 

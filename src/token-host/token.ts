@@ -14,7 +14,7 @@ import type {
 } from "../hsm/wire.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import { CheckedCrypt } from "./checked-crypt.js";
-import { TokenFault } from "./ckr.js";
+import { toFault, TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
 import { learntBefore, type Kek } from "./kek.js";
 import { makeKek, removeKeys } from "./key-maker.js";
@@ -95,15 +95,22 @@ export class LaneToken {
     return this.#withKek(keyId, (kek) => probe(this.#session, kek, choice));
   }
 
-  /** Makes a generation and returns it as a fresh reading of the token names it. */
+  /** Makes a generation and returns it as a fresh reading of the token names it, once it performs its mechanism. */
   generate(request: GenerateRequest): KekRecord {
     const before = new Set(this.listKeks().map((record) => record.keyId));
-    const objects = makeKek(this.#session, request);
+    const { objects, choice } = makeKek(this.#session, request, this.#description.label);
     const made = this.listKeks().find(
       (record) => record.label === request.label && !before.has(record.keyId),
     );
-    if (made !== undefined && (objects.length === 1 || made.kind === "aes+hmac")) return made;
-    if (made !== undefined) {
+    if (made === undefined) {
+      removeKeys(this.#session, objects, "removing a key that is not found (C_DestroyObject)");
+      throw new TokenFault(
+        "device",
+        "KEY_MISSING",
+        "the token made a key that is not found again under its label; it was removed, so run the command again",
+      );
+    }
+    if (objects.length > 1 && made.kind !== "aes+hmac") {
       // NSS softokn 3.87 lets the second key replace the first.
       this.destroy({ keyIds: [made.keyId] });
       throw new TokenFault(
@@ -112,12 +119,29 @@ export class LaneToken {
         "the token does not keep an AES and an HMAC key under one CKA_ID; choose another mechanism",
       );
     }
-    removeKeys(this.#session, objects, "removing a key that is not found (C_DestroyObject)");
-    throw new TokenFault(
-      "device",
-      "KEY_MISSING",
-      "the token made a key that is not found again under its label; it was removed, so run the command again",
-    );
+    this.#requireAble(made, choice);
+    return made;
+  }
+
+  /** A key on the token may lack what a session key of the same template could do. */
+  #requireAble({ keyId }: KekRecord, choice: MechanismChoice): void {
+    let refusal: unknown;
+    try {
+      const [result] = this.probe(keyId, choice);
+      if (result?.works === true) return;
+      refusal = new TokenFault("setup", "MECHANISM_UNSUPPORTED", result?.detail ?? "it was not tried");
+    } catch (error) {
+      refusal = error;
+    }
+    const { fault, code, message } = toFault(refusal, `trying ${choice}`);
+    const text = `KEK ${keyId}, made on token "${this.#description.label}", does not perform ${choice} (${message})`;
+    try {
+      this.destroy({ keyIds: [keyId] });
+    } catch (error) {
+      const left = `${text}; it is still there: 'kms-pkcs11 keys destroy ${keyId}'`;
+      throw new TokenFault(fault, code, left, undefined, error);
+    }
+    throw new TokenFault(fault, code, `${text}; it was destroyed again: set another mechanism, or auto`);
   }
 
   /** Destroys every object of a KEK, as a fresh reading finds them; none is no error. */

@@ -83,6 +83,19 @@ describe("keys create and keys list", () => {
     expect((json(run("keys", "list", "--key", uri, "-o", "json"))["keys"] as unknown[]).length).toBe(1);
   });
 
+  it("make a key for the configured mechanism, or none at all", () => {
+    const key = tokenUri(token, "for-hmac");
+    const made = run("keys", "create", "--key", key, "--mechanism", "hmac-kdf", "-o", "json");
+    expect([made.code, json(made)["created"]]).toEqual([0, expect.objectContaining({ kind: "hmac" })]);
+    const config = join(token.folder, "mechanism.yaml");
+    writeFileSync(
+      config,
+      `apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\nmechanism: aes-cbc-hmac\nkeys: { uri: "${key}" }\n`,
+    );
+    const next = run("keys", "rotate", "--config", config, "-o", "json");
+    expect([next.code, next.stdout]).toEqual([0, expect.stringContaining('"kind": "aes+hmac"')]);
+  });
+
   it("name what forbids the use of a key, and who claims to be active", () => {
     const naked = run("keys", "list", "--key", tokenUri(token, "naked"), "-o", "json");
     expect(naked.code).toBe(1);

@@ -33,6 +33,7 @@ it("is no success, and says what to do", async () => {
     tokenThatShows(() => Promise.resolve([])),
     POLICY,
     LABEL,
+    "auto",
   );
   await expect(made).rejects.toMatchObject({
     code: "KEY_MISSING",
@@ -46,6 +47,7 @@ it("is not passed over where the token cannot be read again", async () => {
     tokenThatShows(() => Promise.reject(away)),
     POLICY,
     LABEL,
+    "auto",
   );
   await expect(made).rejects.toMatchObject({
     code: "HSM_UNAVAILABLE",
@@ -58,6 +60,7 @@ it("is returned once a library loaded anew shows it", async () => {
     tokenThatShows(() => Promise.resolve([MADE])),
     POLICY,
     LABEL,
+    "auto",
   );
   expect(await made).toEqual(MADE);
 });

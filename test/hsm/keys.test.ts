@@ -170,6 +170,50 @@ it("a token that chooses short ids gives each key an id of its own", async () =>
   expect(keyIds(await open(fault, "short").listKeks())).toEqual(keyIds(made));
 });
 
+describe("a key that is made for a mechanism", () => {
+  const LABEL = "made@20260101T000000Z";
+
+  it.each([
+    ["aes-gcm", "aes"],
+    ["hmac-kdf", "hmac"],
+    ["aes-kwp", "aes"],
+    ["aes-cbc-hmac", "aes+hmac"],
+  ] as const)("%s is of a kind that performs it: %s", async (mechanism, kind) => {
+    const hsm = open(fault, "made");
+    const made = await hsm.generate({ label: LABEL, ckaId: "0a", kind: "auto", mechanism });
+    expect(made).toMatchObject({ kind, label: LABEL, unprotected: [] });
+    expect(await hsm.probe(made.keyId, mechanism)).toMatchObject([{ works: true }]);
+    await hsm.destroy(made);
+  });
+
+  it("is not made where the token does not perform the mechanism", async () => {
+    fault.set("refuse-mechanism 0x251");
+    const hsm = open(fault, "made");
+    for (const mechanism of ["hmac-kdf", "aes-cbc-hmac"] as const) {
+      const making = hsm.generate({ label: LABEL, ckaId: "0b", kind: "auto", mechanism });
+      await expect(making).rejects.toMatchObject({
+        code: "MECHANISM_UNSUPPORTED",
+        message: expect.stringContaining(`${mechanism} does not work on token "${softHsm.label}"`) as string,
+      });
+    }
+    expect(await hsm.listKeks()).toEqual([]);
+  });
+
+  it("is destroyed again where the key on the token cannot what one of the session could", async () => {
+    const hsm = open(fault, "made");
+    await hsm.listKeks();
+    // Encrypting, opening again, refusing what was changed: three HMACs of the session's key.
+    fault.set("C_Sign rv 0x70 skip=3");
+    const making = hsm.generate({ label: LABEL, ckaId: "0c", kind: "auto", mechanism: "hmac-kdf" });
+    await expect(making).rejects.toMatchObject({
+      code: "MECHANISM_UNSUPPORTED",
+      message: expect.stringMatching(/token ".*", does not perform hmac-kdf .*destroyed again/) as string,
+    });
+    fault.clear();
+    expect(await hsm.listKeks()).toEqual([]);
+  });
+});
+
 describe("a failing token", () => {
   it("whose objects vanish while they are read is read again", async () => {
     const hsm = open(fault, "vanish");
