@@ -76,7 +76,7 @@ packages_for() {
     dnf:p11-kit | zypper:p11-kit) echo p11-kit p11-kit-server ;;
     *:pkcs11-tool) echo opensc ;;
     apt-get:script) echo bsdutils ;;
-    *:script) echo util-linux ;;
+    *:script | *:unshare) echo util-linux ;;
     *) echo "$2" ;;
   esac
 }

@@ -3,6 +3,10 @@ import type { Command } from "commander";
 import { startPlugin } from "../serve.js";
 import { addServeOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 
+/** Node.js waits for its own children alone; PID 1 inherits every orphan. */
+const NO_INIT =
+  "running as PID 1, where processes that the HSM's library leaves behind stay as zombies; use an init such as tini, or docker run --init";
+
 export function addServeCommand(program: Command): void {
   addServeOptions(program.command("serve"))
     .description("run the plugin; SIGTERM, SIGINT and SIGHUP drain requests and remove the socket")
@@ -16,6 +20,7 @@ Example:
     .action(async (_local, command: Command) => {
       const settings = settingsFrom(command.optsWithGlobals<SettingsOptions>(), true);
       const plugin = await startPlugin(settings, process.env);
+      if (process.pid === 1) plugin.log.warn({}, NO_INIT);
       let stopping = false;
       const stop = (signal: string): void => {
         if (stopping) process.exit(1);

@@ -81,7 +81,7 @@ static void parse_rule(struct control *made, enum function function, char **rest
   static const struct { const char *name; enum action action; bool argument; } actions[] = {
       {"sleep", ACTION_SLEEP, true}, {"hang", ACTION_HANG, false}, {"rv", ACTION_RV, true},
       {"abort", ACTION_ABORT, false}, {"segv", ACTION_SEGV, false}, {"exit", ACTION_EXIT, true},
-      {"leak", ACTION_LEAK, true}, {"alter", ACTION_ALTER, true}};
+      {"leak", ACTION_LEAK, true}, {"alter", ACTION_ALTER, true}, {"fork", ACTION_FORK, false}};
   if (made->rule_count == RULE_LIMIT) refuse(line, "(too many rules)");
   struct rule *rule = &made->rules[made->rule_count++];
   rule->function = function;
@@ -93,6 +93,7 @@ static void parse_rule(struct control *made, enum function function, char **rest
   if (word == NULL || i == sizeof actions / sizeof *actions) refuse(line, word == NULL ? "(an action is missing)" : word);
   rule->action = actions[i].action;
   if (actions[i].argument) rule->argument = number_word(next_word(rest), line);
+  if (rule->action == ACTION_FORK) rule->file = text_word(next_word(rest), line);
   if (rule->action == ACTION_ALTER && !has_output(function)) refuse(line, word);
   while ((word = next_word(rest)) != NULL) {
     if (strcmp(word, "after") == 0) rule->after = true;
@@ -198,7 +199,10 @@ static struct control *parse(const char *path) {
 
 static void drop(struct control *control_) {
   if (--control_->references > 0) return;
-  for (size_t i = 0; i < control_->rule_count; i++) free(control_->rules[i].once);
+  for (size_t i = 0; i < control_->rule_count; i++) {
+    free(control_->rules[i].once);
+    free(control_->rules[i].file);
+  }
   free(control_->count_file);
   free(control_->target);
   free(control_->pin_file);

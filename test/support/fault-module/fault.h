@@ -19,7 +19,7 @@ extern const char *const function_names[FUNCTION_COUNT];
 
 /* ---- control.c: the control file ---- */
 
-enum action { ACTION_SLEEP, ACTION_HANG, ACTION_RV, ACTION_ABORT, ACTION_SEGV, ACTION_EXIT, ACTION_LEAK, ACTION_ALTER };
+enum action { ACTION_SLEEP, ACTION_HANG, ACTION_RV, ACTION_ABORT, ACTION_SEGV, ACTION_EXIT, ACTION_LEAK, ACTION_ALTER, ACTION_FORK };
 
 struct rule {
   enum function function;
@@ -28,7 +28,7 @@ struct rule {
   bool after;
   double probability;
   unsigned long skip, count;
-  char *once;
+  char *once, *file;
   atomic_ulong seen;
 };
 

@@ -1,0 +1,117 @@
+// The container image's entry point as PID 1 of a process namespace: what a vendor's library leaves behind is reaped, and
+// signals reach the plugin. The entry point is the one in the Dockerfile; without its init the same orphan stays a zombie.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+
+import { KmsClient } from "../../src/cli/kms-client.js";
+import { FaultModule } from "../support/fault-module.js";
+import { childrenOf, createKek, MAIN, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { waitFor } from "../support/wait.js";
+
+const DOCKERFILE = fileURLToPath(new URL("../../Dockerfile", import.meta.url));
+const UNSHARE = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+const LIMIT = { timeoutMs: 40_000, intervalMs: 20 };
+
+let softHsm: SoftHsm;
+let fault: FaultModule;
+let plugin: PluginProcess;
+let client: KmsClient;
+let unshare: ChildProcess;
+
+beforeAll(() => {
+  softHsm = createSoftHsm();
+  fault = new FaultModule(softHsm);
+  createKek(fault);
+});
+
+afterEach(() => {
+  unshare.kill("SIGKILL");
+  client.close();
+  plugin.remove();
+  fault.clear();
+});
+
+afterAll(() => {
+  fault.remove();
+  softHsm.remove();
+});
+
+function entryPoint(): string[] {
+  const line = /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(DOCKERFILE, "utf8"))?.[1] ?? "[]";
+  const words = (JSON.parse(line) as string[]).map((word) => (word === "/app/dist/main.js" ? MAIN : word));
+  expect(existsSync(words[0] ?? ""), "tini is missing: apt-get install tini").toBe(true);
+  return words;
+}
+
+/** Starts the plugin in a process namespace of its own; returns the process id, here, of what is PID 1 there. */
+async function startAsInit(command: readonly string[]): Promise<number> {
+  plugin = new PluginProcess(fault);
+  client = new KmsClient(plugin.socket);
+  const log = openSync(plugin.logFile, "a", 0o600);
+  const user = process.getuid?.() === 0 ? [] : ["--user", "--map-root-user"];
+  const words = [...user, ...UNSHARE, ...command, "serve", "--config", plugin.configFile];
+  unshare = spawn("unshare", words, { env: { ...process.env, ...fault.env }, stdio: ["ignore", log, log] });
+  const ok = async (): Promise<boolean> => {
+    if (unshare.exitCode !== null) throw new Error(`it has ended:\n${plugin.log}`);
+    return (await client.status()).healthz === "ok";
+  };
+  await waitFor(ok, { what: "an ok Status", ...LIMIT });
+  return childrenOf(unshare.pid ?? 0)[0] ?? 0;
+}
+
+const stateOf = (pid: number): string =>
+  /^State:\s+(\w)/m.exec(readFileSync(`/proc/${String(pid)}/status`, "utf8"))?.[1] ?? "";
+
+/** Ends a token host whose library has a child of its own; returns that orphan, which init has inherited and which ends. */
+async function orphan(init: number): Promise<number> {
+  const lives = fault.path("lives");
+  writeFileSync(lives, "");
+  const before = new Set(childrenOf(init));
+  fault.set(
+    `C_Encrypt fork ${lives} once=${fault.path("forked")}`,
+    `C_Encrypt abort once=${fault.path("aborted")}`,
+  );
+  await client.encrypt(Buffer.alloc(32, 1), "orphan").catch(() => undefined);
+  const found = (): number | undefined => childrenOf(init).find((pid) => !before.has(pid) && isOrphan(pid));
+  const pid = await waitFor(found, { what: "an orphan under init", ...LIMIT });
+  rmSync(lives);
+  for (const name of ["forked", "aborted"]) rmSync(fault.path(name));
+  return pid;
+}
+
+/** Not a new token host, which keeps its standard input open. */
+const isOrphan = (pid: number): boolean => !existsSync(`/proc/${String(pid)}/fd/0`);
+
+it("reaps what the library of a token host leaves behind", async () => {
+  const init = await startAsInit(entryPoint());
+  const pid = await orphan(init);
+  await waitFor(() => !existsSync(`/proc/${String(pid)}`), { what: "the orphan to be reaped", ...LIMIT });
+  expect(plugin.log).not.toContain("PID 1");
+});
+
+it("has an init for that: without one the orphan stays, and the log says so", async () => {
+  const words = entryPoint();
+  const init = await startAsInit(words.slice(words.indexOf("--") + 1));
+  const pid = await orphan(init);
+  await waitFor(() => stateOf(pid) === "Z", { what: "a zombie", ...LIMIT });
+  await client.status();
+  expect(stateOf(pid)).toBe("Z");
+  expect(plugin.log).toContain("running as PID 1");
+});
+
+it.each(["SIGTERM", "SIGHUP"] as const)(
+  "passes %s on: the plugin drains and removes its socket",
+  async (signal) => {
+    const init = await startAsInit(entryPoint());
+    const ended = new Promise<number | null>((resolve) => unshare.once("exit", resolve));
+    process.kill(init, signal);
+    expect(await ended).toBe(0);
+    expect(existsSync(plugin.socket)).toBe(false);
+    expect(plugin.log).toContain("kms-pkcs11 stopped");
+  },
+);
