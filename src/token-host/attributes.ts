@@ -1,6 +1,7 @@
 // Attributes of key objects. An attribute that a token does not know or will not show is "unknown", not a
 // failure: tokens differ in what they keep (PKCS#11 v2.40 section 4.1, CKR_ATTRIBUTE_TYPE_INVALID).
 import type { Handle } from "pkcs11js";
+import { AlteredResult } from "./ckr.js";
 import { ATTRIBUTE_NOT_SHOWN, type TokenSession } from "./session.js";
 
 /** Returns the value's bytes, or undefined where the token does not show this attribute. */
@@ -29,6 +30,32 @@ export function readAttributes(
   if (read.ok) return new Map(types.map((type, at) => [type, bytesOf(read.value[at]?.value)]));
   if (!ATTRIBUTE_NOT_SHOWN.has(read.fault.rv)) throw read.fault;
   return new Map(types.map((type) => [type, readAttribute(session, object, type)]));
+}
+
+/** Readings of one key's attributes, of which two have to agree. */
+const MOST_READINGS = 3;
+
+/**
+ * Reads until two readings agree: an altered CKA_ID would give a key another key_id, and an altered label another instant.
+ * @throws TokenFault AlteredResult when no two do
+ */
+export function readSteadily(
+  session: TokenSession,
+  object: Handle,
+  types: readonly number[],
+): ReadonlyMap<number, Buffer | undefined> {
+  const readings: ReadonlyMap<number, Buffer | undefined>[] = [];
+  while (readings.length < MOST_READINGS) {
+    const now = readAttributes(session, object, types);
+    if (readings.some((earlier) => types.every((type) => isSame(earlier.get(type), now.get(type)))))
+      return now;
+    readings.push(now);
+  }
+  throw new AlteredResult("the token shows other attributes of the same key each time");
+}
+
+function isSame(one: Buffer | undefined, other: Buffer | undefined): boolean {
+  return one === undefined || other === undefined ? one === other : one.equals(other);
 }
 
 function bytesOf(value: unknown): Buffer | undefined {

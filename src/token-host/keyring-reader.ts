@@ -6,7 +6,7 @@ import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import { makeKeyId } from "../hsm/key-id.js";
 import type { KekKind } from "../hsm/mechanisms.js";
 import type { KekRecord } from "../hsm/wire.js";
-import { asBoolean, asNumber, readAttributes } from "./attributes.js";
+import { asBoolean, asNumber, readAttributes, readSteadily } from "./attributes.js";
 import { TokenFault } from "./ckr.js";
 import { fingerprintsOfAes, fingerprintsOfHmac, type Fingerprint } from "./fingerprint.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
@@ -106,17 +106,22 @@ function isOurs(label: string, objectName: string): boolean {
 }
 
 function describe(session: TokenSession, object: Handle, wanted: WantedKeys): FoundKey | undefined {
-  const labelBytes = readAttributes(session, object, [pkcs11js.CKA_LABEL]).get(pkcs11js.CKA_LABEL);
-  const label = unpad(labelBytes?.toString("utf8") ?? "");
-  if (!isOurs(label, wanted.objectName)) return undefined;
+  if (!isOurs(labelIn(readAttributes(session, object, [pkcs11js.CKA_LABEL])), wanted.objectName))
+    return undefined;
   const names = Object.keys(ATTRIBUTES) as AttributeName[];
-  const values = readAttributes(session, object, Object.values(ATTRIBUTES));
+  const values = readSteadily(session, object, [pkcs11js.CKA_LABEL, ...Object.values(ATTRIBUTES)]);
+  const label = labelIn(values);
+  if (!isOurs(label, wanted.objectName)) return undefined;
   const attributes = new Map(names.map((name) => [name, values.get(ATTRIBUTES[name])]));
   const ckaId = attributes.get("id") ?? Buffer.alloc(0);
   const kind = kindOf(asNumber(attributes.get("keyType")));
   if (kind === undefined || asBoolean(attributes.get("token")) === false) return undefined;
   if (wanted.ckaId !== undefined && wanted.ckaId !== ckaId.toString("hex")) return undefined;
   return { handle: object, label, ckaId, kind, attributes };
+}
+
+function labelIn(attributes: ReadonlyMap<number, Buffer | undefined>): string {
+  return unpad(attributes.get(pkcs11js.CKA_LABEL)?.toString("utf8") ?? "");
 }
 
 function kindOf(keyType: number | undefined): "aes" | "hmac" | undefined {

@@ -206,6 +206,22 @@ describe("one altered result in what the answers rest on", () => {
     }
   });
 
+  it("no attribute gives a key another key_id or label", async () => {
+    const its = CASES[0] ?? gcm("caller", "aes-gcm");
+    const { one } = await prepare(its);
+    const known = await one.hsm.listKeks();
+    const seen = new Set<string>();
+    // The label alone, which shows whose the key is, and all of them twice.
+    for (let skip = 0; skip < 33; skip++) {
+      token.fault.set(...its.lines, `C_GetAttributeValue alter 7 skip=${String(skip)} count=1`);
+      const read = await one.hsm.listKeks().catch(() => known);
+      for (const record of read) expect(record, `attribute ${String(skip)}`).toEqual(known[0]);
+      seen.add(String(read.length));
+    }
+    expect(seen).toContain("1");
+    expect(one.ended).toEqual([]);
+  });
+
   it.each([
     ["C_Encrypt alter 0 count=1", 0],
     ["C_Encrypt alter 40 skip=1 count=1", 0],
