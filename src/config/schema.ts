@@ -193,7 +193,7 @@ export const documentSchema = z.strictObject({
   mode: choice({
     values: MODES,
     preset: "direct",
-    why: "`direct`: one HSM call per DEK seed; `local-kek`: one per local KEK, which then serves while the HSM is away",
+    why: "`direct`: the HSM encrypts every DEK seed; `local-kek`: a local KEK, which then serves while the HSM is away",
   }),
   mechanism: choice({
     values: MECHANISM_SETTINGS,

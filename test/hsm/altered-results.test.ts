@@ -1,12 +1,18 @@
 // A token that alters one bit of a result and returns CKR_OK: no ciphertext that cannot be opened again leaves the
 // token host, no wrong plaintext does, and a valid ciphertext is not called invalid. One altered result costs a session.
 
+import { randomBytes } from "node:crypto";
+
 import { afterEach, describe, expect, it } from "vitest";
 
 import type { KekKind, MechanismName } from "../../src/hsm/mechanisms.js";
 import { mechanismByName } from "../../src/hsm/mechanisms.js";
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
 import type { CryptRequest } from "../../src/hsm/wire.js";
+import { KekCalls } from "../../src/provider/kek-calls.js";
+import { LOCAL_KEK_BYTES } from "../../src/provider/local-kek.js";
+import { Prover } from "../../src/provider/prover.js";
+import { SILENT } from "../support/fake-hsm.js";
 import { codeOf, PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";
 import type { OpenedToken } from "../support/token-hsm.js";
 
@@ -168,6 +174,30 @@ it.each([0, 6, 7])(
         expect(answer.equals(PLAINTEXT)).toBe(true);
       }
     }
+  },
+);
+
+it.each([0, 5, 6, 7])(
+  "wraps a local KEK so that it can be unwrapped, and unwraps it right (case %i)",
+  async (index) => {
+    const its = CASES[index] ?? gcm("caller", "aes-gcm");
+    const { one, request } = await prepare(its);
+    const { hsm } = one;
+    const prover = new Prover(hsm, mechanismByName(its.mechanism).choice, SILENT);
+    const records = await hsm.listKeks();
+    await prover.prove(
+      records.map((record) => ({ record, activation: 0 })),
+      request.keyId,
+    );
+    const { localKeks } = new KekCalls({ hsm, prover, onHsmTrouble: () => undefined });
+    for (const output of its.outputs) {
+      const localKek = randomBytes(LOCAL_KEK_BYTES);
+      token.fault.set(...its.lines, `${output} alter 0 count=1`);
+      const wrapped = await localKeks.wrap(request.keyId, localKek);
+      token.fault.set(...its.lines, `${output} alter 20 count=1`);
+      expect((await localKeks.unwrap(request.keyId, wrapped)).equals(localKek), output).toBe(true);
+    }
+    expect(one.ended).toEqual([]);
   },
 );
 
