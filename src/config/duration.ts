@@ -24,20 +24,36 @@ export function formatDuration(ms: number): string {
   return parts.join("") || "0s";
 }
 
-const GO_UNITS_MS: Readonly<Record<string, number>> = {
-  ns: 1e-6,
-  us: 1e-3,
-  µs: 1e-3,
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
+const GO_UNITS_NS: Readonly<Record<string, bigint>> = {
+  ns: 1n,
+  us: 1_000n,
+  // The micro sign, and the Greek letter.
+  "\u00b5s": 1_000n,
+  "\u03bcs": 1_000n,
+  ms: 1_000_000n,
+  s: 1_000_000_000n,
+  m: 60_000_000_000n,
+  h: 3_600_000_000_000n,
 };
-const GO_TERM = /(\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})(ns|us|µs|ms|s|m|h)/g;
+const GO_TERM = /(\d{1,20})?(?:\.(\d{0,40}))?(ns|us|\u00b5s|\u03bcs|ms|s|m|h)/g;
+const GO_MOST_NS = 2n ** 63n - 1n;
+const MAX_GO_LENGTH = 200;
 
-/** Returns the milliseconds of a duration as Go writes it ("1.5s", "1m0.5s"), for files of Kubernetes; undefined if it is none. */
+/**
+ * Returns the milliseconds of a duration as Go writes it ("1.5s", "1m0.5s"), for files of Kubernetes; undefined if it is
+ * none, or negative. Go counts whole nanoseconds, and refuses more than an int64 holds.
+ */
 export function parseGoDuration(text: string): number | undefined {
-  const terms = [...text.matchAll(GO_TERM)];
-  if (terms.length === 0 || terms.map(([term]) => term).join("") !== text) return undefined;
-  return terms.reduce((sum, [, count = "", unit = ""]) => sum + Number(count) * (GO_UNITS_MS[unit] ?? 0), 0);
+  const unsigned = text.replace(/^\+/, "");
+  if (unsigned === "0") return 0;
+  if (unsigned.length > MAX_GO_LENGTH) return undefined;
+  const terms = [...unsigned.matchAll(GO_TERM)];
+  if (terms.length === 0 || terms.map(([term]) => term).join("") !== unsigned) return undefined;
+  let sum = 0n;
+  for (const [, whole = "", fraction = "", unit = ""] of terms) {
+    if (whole + fraction === "") return undefined;
+    const ns = GO_UNITS_NS[unit] ?? 0n;
+    sum += BigInt(whole) * ns + (BigInt(fraction) * ns) / 10n ** BigInt(fraction.length);
+  }
+  return sum > GO_MOST_NS ? undefined : Number(sum) / 1e6;
 }

@@ -10,7 +10,7 @@ import {
   type EncryptionRule,
 } from "./encryption-configuration.js";
 import { formatDuration } from "./duration.js";
-import type { SocketAddress } from "./socket-address.js";
+import { sameSocket, socketOfEndpoint, type SocketAddress } from "./socket-address.js";
 
 export interface Advice {
   readonly verdict: "ok" | "warn" | "fail";
@@ -70,7 +70,7 @@ function adviseOnEndpoints(entries: readonly KmsEntry[], { socket }: EncryptionF
   );
   if (socket === undefined) return advice;
   const ours = endpointOf(socket);
-  const others = entries.filter(({ endpoint }) => endpoint !== ours);
+  const others = entries.filter(({ endpoint }) => !leadsTo(endpoint, socket));
   const elsewhere = others.map(({ name, endpoint }) => `${name} at ${endpoint}`).join(", ");
   if (others.length === entries.length)
     return [
@@ -86,7 +86,12 @@ function adviseOnEndpoints(entries: readonly KmsEntry[], { socket }: EncryptionF
 const sameEndpoint =
   (one: KmsEntry) =>
   (other: KmsEntry): boolean =>
-    one.endpoint === other.endpoint;
+    leadsTo(one.endpoint, socketOfEndpoint(other.endpoint));
+
+function leadsTo(endpoint: string, socket: SocketAddress | undefined): boolean {
+  const dialled = socketOfEndpoint(endpoint);
+  return dialled !== undefined && socket !== undefined && sameSocket(dialled, socket);
+}
 
 function endpointOf({ path, abstract }: SocketAddress): string {
   return abstract ? `unix:///@${path}` : `unix://${path}`;

@@ -6,6 +6,8 @@ import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { parseConfiguration } from "./file.js";
 import { parseGoDuration } from "./duration.js";
+import { anyOf, encryptedResource } from "./encryption-resource.js";
+import { socketOfEndpoint } from "./socket-address.js";
 
 export type EncryptionProvider =
   | {
@@ -39,9 +41,15 @@ const DEFAULT_TIMEOUT = "3s";
 const AES_KEY_BYTES = [16, 24, 32];
 const SECRETBOX_KEY_BYTES = [32];
 
+/** As Go's base64.StdEncoding takes it: padded, with nothing between but line breaks; bits left over do not count. */
+const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
+
 const keys = (lengths: readonly number[]) => {
   const hint = `give ${lengths.join(", ")} bytes in base64`;
-  const secret = z.string().refine((text) => lengths.includes(Buffer.from(text, "base64").length), hint);
+  const secret = z.string().refine((text) => {
+    const digits = text.replace(/[\r\n]/g, "");
+    return BASE64.test(digits) && lengths.includes(Buffer.from(digits, "base64").length);
+  }, hint);
   // The secret ends here: only its name goes on.
   const key = z.strictObject({ name: z.string().min(1), secret }).transform(({ name }) => name);
   return z.strictObject({ keys: z.array(key).min(1) });
@@ -50,7 +58,12 @@ const keys = (lengths: readonly number[]) => {
 const kms = z.strictObject({
   apiVersion: z.enum(["v1", "v2"], "give v2").default("v1"),
   name: z.string().min(1, "give the provider a name"),
-  endpoint: z.string().regex(/^unix:/, "give a unix socket such as unix:///run/kms-pkcs11/kms.sock"),
+  endpoint: z
+    .string()
+    .refine(
+      (text) => socketOfEndpoint(text) !== undefined,
+      "give a unix socket such as unix:///run/kms-pkcs11/kms.sock",
+    ),
   timeout: z
     .string()
     .default(DEFAULT_TIMEOUT)
@@ -78,26 +91,13 @@ const provider = z
     return z.NEVER;
   });
 
-const resource = z
-  .string()
-  .regex(/^[^A-Z]+$/, "write resources in lower case")
-  .refine((name) => name !== "*", "write *.* for all resources, or *. for those of the core group")
-  .refine(
-    (name) => name === "*.*" || !name.endsWith(".*"),
-    "the same resource across groups cannot be encrypted; name each group",
-  )
-  .refine(
-    (name) => !name.endsWith(".events.k8s.io"),
-    "write events: that is the group they are stored under",
-  );
-
 const schema = z.strictObject({
   apiVersion: z.literal("apiserver.config.k8s.io/v1", "give apiserver.config.k8s.io/v1"),
   kind: z.literal("EncryptionConfiguration", "give EncryptionConfiguration"),
   resources: z
     .array(
       z.strictObject({
-        resources: z.array(resource).min(1, "give at least one resource"),
+        resources: z.array(encryptedResource).min(1, "give at least one resource"),
         providers: z.array(provider).min(1, "give at least one provider"),
       }),
     )
@@ -144,10 +144,18 @@ export function readEncryptionConfiguration(path: string): EncryptionConfigurati
 
 /** @throws KmsError CONFIG_INVALID, one line a problem, none of which repeats a value of the file */
 export function parseEncryptionConfiguration(bytes: Uint8Array, path: string): EncryptionConfiguration {
-  const result = schema.safeParse(parseConfiguration(bytes, path));
+  const result = schema.safeParse(withoutNulls(parseConfiguration(bytes, path, "kubernetes")));
   const lines = result.success ? conflictsOf(result.data.resources) : result.error.issues.map(lineOf);
   if (result.success && lines.length === 0) return { rules: result.data.resources };
   throw new KmsError("CONFIG_INVALID", lines.map((line) => `${path}: ${line}`).join("\n"));
+}
+
+/** For Go a member that is null is not there. */
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== "object" || value === null) return value;
+  const given = Object.entries(value).filter(([, member]) => member !== null);
+  return Object.fromEntries(given.map(([name, member]) => [name, withoutNulls(member)]));
 }
 
 function lineOf({ path, message }: z.core.$ZodIssue): string {
@@ -176,17 +184,15 @@ function conflictsOf(rules: readonly EncryptionRule[]): string[] {
       if (one.apiVersion === "v2" && names.has(one.name))
         conflicts.push(`the kms provider ${one.name} stands twice; give every entry a name of its own`);
       names.add(one.name);
+      if (one.apiVersion === "v2" && one.name.includes(":"))
+        conflicts.push(
+          `the kms provider ${one.name} has a colon in its name, which v2 does not allow; remove it`,
+        );
       if (one.apiVersion === "v2" && one.cacheSize !== undefined)
         conflicts.push(`the kms provider ${one.name} has a cachesize, which v2 does not know; remove it`);
     }
   }
   return conflicts;
-}
-
-/** The wildcard of a resource's group: `*.apps` for `deployments.apps`, `*.` for `secrets`. */
-function anyOf(resourceName: string): string {
-  const dot = resourceName.indexOf(".");
-  return dot < 0 ? "*." : `*${resourceName.slice(dot)}`;
 }
 
 /**

@@ -12,7 +12,11 @@ import {
   Parser,
   visit,
   type Document,
+  type DocumentOptions,
   type Node,
+  type ParseOptions,
+  type ScalarTag,
+  type SchemaOptions,
 } from "yaml";
 import { KmsError } from "../errors.js";
 
@@ -35,14 +39,40 @@ export function readConfigurationFile(path: string): ConfigurationFile {
   return { document: parseConfiguration(bytes, path), warnings };
 }
 
+/**
+ * How plain scalars are read. Kubernetes reads YAML 1.1, where on, y and 0o17 are no text, but neither its times nor its
+ * sexagesimal numbers (go.yaml.in/yaml/v2).
+ */
+export type YamlDialect = "1.2" | "kubernetes";
+
+const GO_OCTAL: ScalarTag = {
+  tag: "tag:yaml.org,2002:int",
+  default: true,
+  test: /^[-+]?0o[0-7_]+$/,
+  resolve: (text) => Number.parseInt(text.replace(/_|0o/g, ""), 8),
+};
+const DIALECTS: Record<YamlDialect, ParseOptions & DocumentOptions & SchemaOptions> = {
+  "1.2": {},
+  kubernetes: {
+    version: "1.1",
+    customTags: (tags) => [
+      ...tags.filter(
+        (tag) => typeof tag === "string" || !(tag.format === "TIME" || tag.tag.endsWith(":timestamp")),
+      ),
+      GO_OCTAL,
+    ],
+  },
+};
+
 /** @throws KmsError CONFIG_INVALID */
-export function parseConfiguration(bytes: Uint8Array, path: string): unknown {
+export function parseConfiguration(bytes: Uint8Array, path: string, dialect: YamlDialect = "1.2"): unknown {
   const lines = new LineCounter();
   const text = decode(bytes, path);
   try {
     if (isTooDeep(text)) throw invalid([`${path}: is nested too deeply; a configuration needs four levels`]);
     // Duplicates are looked for below: yaml's own check takes minutes for a mapping that fills a megabyte.
     const document = parseDocument(text, {
+      ...DIALECTS[dialect],
       lineCounter: lines,
       prettyErrors: false,
       uniqueKeys: false,

@@ -1,5 +1,7 @@
 // The unix socket's address, mode and group as the configuration writes them. kube-apiserver takes
 // "unix:///path", and "unix:///@name" for a socket in Linux's abstract namespace (unix(7)).
+import { realpathSync, statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { KmsError } from "../errors.js";
 
 export interface SocketAddress {
@@ -26,6 +28,51 @@ export function parseSocketAddress(text: string): SocketAddress {
     throw invalid("is not a unix socket's address; give one such as unix:///run/kms-pkcs11/kms.sock");
   const abstract = path.startsWith("@");
   return { path: abstract ? path.slice(1) : path, abstract };
+}
+
+/**
+ * Returns the socket that kube-apiserver dials for an endpoint: the path of a URL as Go parses it, whatever stands before
+ * it; undefined for what is no such URL, or names no path.
+ */
+export function socketOfEndpoint(endpoint: string): SocketAddress | undefined {
+  const [, authority = "", path = ""] =
+    /^unix:(?:\/\/([^/?#]*)|(?!\/\/))(\/[^?#]+)(?:[?#].*)?$/is.exec(endpoint) ?? [];
+  // eslint-disable-next-line no-control-regex -- Go refuses them
+  if (path === "" || /[\0-\x1f\x7f]/.test(endpoint) || /[\s<>"\\^`{}|[\]%]/.test(authority)) return undefined;
+  try {
+    const decoded = decodeURIComponent(path);
+    return decoded.startsWith("/@")
+      ? { path: decoded.slice(2), abstract: true }
+      : { path: decoded, abstract: false };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Returns whether two addresses are one socket, by another name, a symbolic link on the way or a hard link. */
+export function sameSocket(one: SocketAddress, other: SocketAddress): boolean {
+  if (one.abstract || other.abstract) return one.abstract === other.abstract && one.path === other.path;
+  return placeOf(one.path) === placeOf(other.path);
+}
+
+/** The file where there is one; else the path with what exists of it resolved. */
+function placeOf(path: string): string {
+  const clean = resolve(path);
+  try {
+    const { dev, ino } = statSync(clean);
+    return `${String(dev)}:${String(ino)}`;
+  } catch {
+    return join(realFolder(dirname(clean)), basename(clean));
+  }
+}
+
+function realFolder(folder: string): string {
+  try {
+    return realpathSync(folder);
+  } catch {
+    const parent = dirname(folder);
+    return parent === folder ? folder : join(realFolder(parent), basename(folder));
+  }
 }
 
 /** Returns the permission bits. @throws KmsError CONFIG_INVALID */

@@ -8,6 +8,7 @@ import {
   storedPrefix,
   type EncryptionConfiguration,
 } from "../../src/config/encryption-configuration.js";
+import { KmsError } from "../../src/errors.js";
 import { messageOf } from "./message-of.js";
 
 const SECRET = Buffer.alloc(32, "a key in the file").toString("base64");
@@ -119,5 +120,43 @@ describe("what kube-apiserver would refuse", () => {
     const message = messageOf(() => parse(text));
     expect(message).toMatch(/keys\[0\]\.secret: give 16, 24, 32 bytes in base64/);
     expect(message).not.toContain(SECRET.slice(0, 8));
+  });
+});
+
+function isAccepted(text: string): boolean {
+  try {
+    return parse(text).rules.length > 0;
+  } catch (error) {
+    if (error instanceof KmsError) return false;
+    throw error;
+  }
+}
+
+interface Verdicts {
+  readonly cases: readonly { readonly name: string; readonly accepted: boolean; readonly text: string }[];
+}
+
+describe("beside the verdicts of kube-apiserver's own loader", () => {
+  const { cases } = JSON.parse(
+    readFileSync(new URL("encryption-verdicts.json", import.meta.url), "utf8"),
+  ) as Verdicts;
+  /** Refused here on purpose: names of nothing, sockets nobody can dial, the old kind, and more YAML than one needs. */
+  const stricter = [
+    /^resource (''|null|~|Null|NULL|-)$/,
+    /^list \[secrets, null\]$/,
+    /^endpoint ('unix:\/\/'|'unix:'|'unix:\/\/s'|'unix:s'|unix:@s)$/,
+    /^kms apiVersion ''$/,
+    /^head EncryptionConfig v1$/,
+    /^yaml (two documents|custom tag|binary)$/,
+  ];
+
+  it("nothing is accepted that kube-apiserver refuses, and little refused that it accepts", () => {
+    const differing = cases.filter(({ name, accepted, text }) => {
+      const isStricter = stricter.some((pattern) => pattern.test(name));
+      return isAccepted(text) !== (accepted && !isStricter);
+    });
+    expect(
+      differing.map(({ name, accepted }) => `${name}: kube-apiserver ${accepted ? "accepts" : "refuses"} it`),
+    ).toEqual([]);
   });
 });
