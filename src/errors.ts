@@ -26,8 +26,10 @@ export const ERROR_CODES = [
   "TOKEN_NOT_FOUND",
   /** The token refused the PIN, is locked, or one more try would be its last. */
   "PIN_REFUSED",
-  /** The PIN source cannot be read. */
+  /** The PIN source cannot be read, or holds what cannot be a PIN. */
   "PIN_UNREADABLE",
+  /** The state directory cannot be used, and what was asked for is not done unless it is recorded there. */
+  "STATE_UNUSABLE",
   /** The token refuses the operation for good: read-only, write-protected, not permitted. */
   "TOKEN_REFUSED",
   /** The HSM, its module or the token host is away for now. */

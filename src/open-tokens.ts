@@ -3,6 +3,7 @@
 import { fileURLToPath } from "node:url";
 import {
   checkPin,
+  correctPin,
   describePinSource,
   environmentWithoutPin,
   MAX_PIN_BYTES,
@@ -15,13 +16,13 @@ import { formatPkcs11Uri, tokenSelector } from "./config/pkcs11-uri.js";
 import type { Settings, TokenSettings } from "./config/settings.js";
 import type { HsmObserver } from "./hsm/dispatcher.js";
 import { FailoverHsm } from "./hsm/failover.js";
-import { HeldPin, stateAfter } from "./hsm/held-pin.js";
+import { HeldPin, verdictOn } from "./hsm/held-pin.js";
 import { PinGate, type Pin } from "./hsm/pin-gate.js";
 import { pinMemories } from "./hsm/pin-memory.js";
 import type { Hsm } from "./hsm/port.js";
 import { TokenHsm } from "./hsm/token-hsm.js";
 import type { Log } from "./log.js";
-import { startUnlock, type RunningUnlock } from "./server/unlock.js";
+import { startUnlock, type RunningUnlock, type UnlockAnswer } from "./server/unlock.js";
 
 const TOKEN_HOST_ENTRY = fileURLToPath(new URL("./token-host/main.js", import.meta.url));
 /** How long an operator who hands over a PIN waits for the token's word. */
@@ -36,15 +37,16 @@ export interface TokenAccess {
   readonly observer: HsmObserver;
   readonly log: Log;
   readonly env: NodeJS.ProcessEnv;
-  /** A PIN that is handed over, in place of the source that the settings name. */
-  readonly heldPin?: HeldPin | undefined;
+  /** In place of the source that the settings name. */
+  readonly handedPin?: Pin | undefined;
 }
 
 /** One token's HSM layer, not yet started. */
-export function openToken({ settings, token, hosts, observer, log, env, heldPin }: TokenAccess): TokenHsm {
+export function openToken({ settings, token, hosts, observer, log, env, handedPin }: TokenAccess): TokenHsm {
   const { uri, modulePath, moduleParameters, pin } = token;
   const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
-  const memories = pinMemories(settings.stateDir);
+  // Others that log in get half the time of a start; this start ends with it.
+  const memories = pinMemories(settings.stateDir, startTimeoutMs / 2);
   const sources = settings.tokens.map((one) => one.pin);
   return new TokenHsm({
     host: {
@@ -60,7 +62,7 @@ export function openToken({ settings, token, hosts, observer, log, env, heldPin 
       sessions,
     },
     hosts,
-    gate: new PinGate({ pin: heldPin ?? pinFrom(pin, env), memories, allowFinalTry, log }),
+    gate: new PinGate({ pin: handedPin ?? pinFrom(pin, env), memories, allowFinalTry, log }),
     startTimeoutMs,
     requestTimeoutMs,
     queue,
@@ -75,12 +77,15 @@ function pinFrom(source: PinSource, env: NodeJS.ProcessEnv): Pin {
     stamp: () => pinSourceStamp(source),
     showsChange: stampShowsChange(source),
     description: describePinSource(source),
+    correction: correctPin(source),
   };
 }
 
+type UnlockSource = PinSource & { readonly kind: "unlock" };
+
 /** A token whose PIN an operator hands over on a socket. */
 export interface LockedToken {
-  readonly source: PinSource & { readonly kind: "unlock" };
+  readonly source: UnlockSource;
   readonly held: HeldPin;
   readonly hsm: TokenHsm;
   /** Token hosts when all is well. */
@@ -104,9 +109,9 @@ export function openTokens(
   const locked: LockedToken[] = [];
   const members = settings.tokens.map((token) => {
     const { uri, pin: source } = token;
-    const heldPin = source.kind === "unlock" ? holdPin(source.path) : undefined;
-    const hsm = openToken({ settings, token, hosts, observer, log, env, heldPin });
-    if (source.kind === "unlock" && heldPin !== undefined) locked.push({ source, held: heldPin, hsm, hosts });
+    const held = source.kind === "unlock" ? holdPin(source) : undefined;
+    const hsm = openToken({ settings, token, hosts, observer, log, env, handedPin: held });
+    if (source.kind === "unlock" && held !== undefined) locked.push({ source, held, hsm, hosts });
     return { name: formatPkcs11Uri(uri), hsm };
   });
   const [only] = members;
@@ -117,35 +122,38 @@ export function openTokens(
   return { tokens: members.map(({ hsm }) => hsm), locked, port };
 }
 
-function holdPin(path: string): HeldPin {
-  const missing = `the PIN has not been handed over since the start; run kms-pkcs11 unlock --socket ${path}`;
-  return new HeldPin(`socket ${path}`, missing);
+function holdPin(source: UnlockSource): HeldPin {
+  const missing = `no PIN is held; run kms-pkcs11 unlock --socket ${source.path}`;
+  return new HeldPin({ description: describePinSource(source), missing, correction: correctPin(source) });
 }
 
 /** @throws KmsError SOCKET_UNUSABLE */
-export function startUnlocking({ source, held, hsm, hosts }: LockedToken): Promise<RunningUnlock> {
+export function startUnlocking(token: LockedToken): Promise<RunningUnlock> {
   return startUnlock({
-    path: source.path,
+    path: token.source.path,
     // With its line break, as it comes from a file.
     maxPinBytes: MAX_PIN_BYTES + 2,
-    take: async (bytes) => {
-      const pin = checkPin(bytes, source);
-      if (hsm.readyHosts === hosts) {
-        // Nothing would try it until a token host is replaced: a wrong one would then end the service.
-        pin.fill(0);
-        return { unlocked: true, message: ALREADY };
-      }
-      const state = await stateAfter(
-        () => {
-          held.give(pin);
-        },
-        () => hsm.state(),
-        UNLOCK_MS,
-      );
-      const message = state.up
-        ? "the token is logged in"
-        : (state.reason?.message ?? "the token has not answered yet");
-      return { unlocked: state.up, message };
-    },
+    take: (bytes) => take(checkPin(bytes, token.source), token),
   });
+}
+
+/** The PIN is tried where a token host has to log in; nothing is tried while all of them are logged in. */
+async function take(pin: Buffer, { held, hsm, hosts }: LockedToken): Promise<UnlockAnswer> {
+  const idle = (): boolean => hsm.readyHosts === hosts;
+  const verdict = await verdictOn(held.offer(pin), { state: () => hsm.state(), idle, limitMs: UNLOCK_MS });
+  const { up } = hsm.state();
+  switch (verdict.is) {
+    case "accepted":
+      return { unlocked: true, message: "the token is logged in" };
+    case "untried":
+      return { unlocked: true, message: ALREADY };
+    case "refused": {
+      const kept = up ? "; the token stays logged in with the PIN that is in use" : "";
+      return { unlocked: false, message: `${verdict.reason.message}${kept}` };
+    }
+    case "waiting": {
+      const why = verdict.reason?.message ?? "the token has not answered yet";
+      return { unlocked: false, message: `${why}; this PIN is tried when it does` };
+    }
+  }
 }

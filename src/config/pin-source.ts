@@ -13,6 +13,9 @@ export type PinSource =
   | { readonly kind: "env"; readonly name: string }
   /** Handed over to the running plugin on this socket. */
   | { readonly kind: "unlock"; readonly path: string }
+  /** Handed to this command by an operator. */
+  | { readonly kind: "stdin" }
+  | { readonly kind: "terminal" }
   | { readonly kind: "none" };
 
 /** The systemd credential that is used when nothing else is configured. */
@@ -63,8 +66,11 @@ export function readPin(source: PinSource, env: Environment): Buffer | undefined
     case "unlock":
       throw unreadable(
         source,
-        "is the running plugin's alone; give a command --key with pin-source=env:NAME or file:/path",
+        "is the running plugin's alone; run the command on a terminal, which asks for the PIN, or give --pin-stdin",
       );
+    case "stdin":
+    case "terminal":
+      throw unreadable(source, "is read by commands alone");
     case "env":
       return checkPin(Buffer.from(env[source.name] ?? ""), source);
     case "file":
@@ -115,25 +121,54 @@ function readInto(path: string, bytes: Buffer): number {
   }
 }
 
-/** Returns a copy of the PIN alone and zeroes `bytes`. What cannot be a PIN must cost no attempt. */
+/**
+ * Returns a copy of the PIN alone and zeroes `bytes`. Every PIN comes through here, wherever it is from: what cannot be
+ * one must cost no attempt.
+ * @throws KmsError PIN_UNREADABLE
+ */
 export function checkPin(bytes: Buffer, source: PinSource): Buffer {
   try {
     const end =
       bytes.at(-1) !== 0x0a ? bytes.length : bytes.at(-2) === 0x0d ? bytes.length - 2 : bytes.length - 1;
     const pin = bytes.subarray(0, end);
-    if (pin.length === 0) throw unreadable(source, "is empty; put the token's user PIN there");
-    if (pin.includes(0x0a) || pin.includes(0x0d))
-      throw unreadable(source, "has several lines; put the PIN alone there");
-    if (pin.length > MAX_PIN_BYTES) {
-      throw unreadable(source, `is too long for a PIN; put at most ${String(MAX_PIN_BYTES)} bytes there`);
-    }
-    if (!isUtf8(pin)) throw unreadable(source, "is not UTF-8 text; put the PIN as text there");
+    const problem = problemOf(pin);
+    if (problem !== undefined) throw unreadable(source, problem);
     const copy = Buffer.alloc(pin.length);
     pin.copy(copy);
     return copy;
   } finally {
     bytes.fill(0);
   }
+}
+
+const BYTE_ORDER_MARK = "\u{feff}";
+/** What Node makes of bytes in the environment that are not UTF-8. */
+const REPLACEMENT = "\u{fffd}";
+/** What is copied along with a text: zero-width characters, marks of direction, separators of lines. */
+const UNSEEN = [0x200b, 0x200c, 0x200d, 0x200e, 0x200f, 0x2028, 0x2029, 0x2060].map((code) =>
+  String.fromCodePoint(code),
+);
+const UTF16_MARKS = [Buffer.of(0xff, 0xfe), Buffer.of(0xfe, 0xff)];
+
+function problemOf(pin: Buffer): string | undefined {
+  if (pin.length === 0) return "is empty; put the token's user PIN there";
+  if (UTF16_MARKS.some((mark) => pin.subarray(0, 2).equals(mark)))
+    return "is UTF-16 text; save it as UTF-8 without a byte order mark";
+  if (pin.includes(0)) return "holds a zero byte; save it as UTF-8 text, not UTF-16, without padding";
+  if (pin.includes(0x0a) || pin.includes(0x0d)) return "has several lines; put the PIN alone there";
+  if (pin.length > MAX_PIN_BYTES)
+    return `is too long for a PIN; put at most ${String(MAX_PIN_BYTES)} bytes there`;
+  if (!isUtf8(pin) || pin.includes(REPLACEMENT)) return "is not UTF-8 text; put the PIN as text there";
+  if (pin.some(isControl)) return "holds a control character; put the PIN alone there";
+  if (pin.includes(BYTE_ORDER_MARK)) return "holds a byte order mark (BOM); save it as UTF-8 without one";
+  if (UNSEEN.some((character) => pin.includes(character)))
+    return "holds a character that cannot be seen; put the PIN alone there";
+  return undefined;
+}
+
+/** C0, DEL, and C1, whose two bytes in UTF-8 are 0xC2 and 0x80 to 0x9F. */
+function isControl(byte: number, at: number, pin: Buffer): boolean {
+  return byte < 0x20 || byte === 0x7f || (byte === 0xc2 && (pin[at + 1] ?? 0) < 0xa0);
 }
 
 /**
@@ -145,6 +180,8 @@ export function pinSourceStamp(source: PinSource): string {
   switch (source.kind) {
     case "none":
     case "unlock":
+    case "stdin":
+    case "terminal":
       return source.kind;
     case "env":
       return `env:${source.name}`;
@@ -187,12 +224,33 @@ export function describePinSource(source: PinSource): string {
       return "no PIN source";
     case "unlock":
       return `socket ${source.path}`;
+    case "stdin":
+      return "standard input";
+    case "terminal":
+      return "the terminal";
     case "env":
       return `environment variable ${source.name}`;
     case "credential":
       return `systemd credential ${basename(source.path)}`;
     case "file":
       return `file ${source.path}`;
+  }
+}
+
+/** Returns what to do about a PIN from there that was refused. */
+export function correctPin(source: PinSource): string {
+  switch (source.kind) {
+    case "none":
+    case "file":
+      return "correct it there";
+    case "env":
+    case "credential":
+      return "correct it there and restart the plugin";
+    case "unlock":
+      return `hand the right one over with kms-pkcs11 unlock --socket ${source.path}`;
+    case "stdin":
+    case "terminal":
+      return "run the command again with the right one";
   }
 }
 

@@ -15,6 +15,7 @@ const AWAY = {
   TOKEN_NOT_FOUND: true,
   PIN_REFUSED: true,
   PIN_UNREADABLE: true,
+  STATE_UNUSABLE: true,
   TOKEN_REFUSED: false,
   HSM_UNAVAILABLE: true,
   SESSION_LOST: true,

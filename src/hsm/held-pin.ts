@@ -1,5 +1,5 @@
-// A PIN that somebody hands over to the running plugin: it is on no disk, and stays in memory, since a token host
-// that is replaced has to log in anew.
+// A PIN that somebody hands over: it is on no disk, and stays in memory, since a token host that is replaced has to log
+// in again. One that is handed over while another is in use replaces it only after it has logged in.
 import { performance } from "node:perf_hooks";
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
@@ -8,63 +8,136 @@ import type { HsmState } from "./port.js";
 
 const LOOK_MS = 50;
 
+interface Held {
+  readonly pin: Buffer;
+  readonly stamp: string;
+}
+
+/** A PIN that has been handed over. */
+export interface Offer {
+  /** What became of it: undefined while no token has answered. */
+  outcome(): { readonly accepted: true } | { readonly refusal: KmsError } | undefined;
+  /** Takes it back; the one in use stays. */
+  withdraw(): void;
+}
+
+export interface HeldPinTexts {
+  readonly description: string;
+  /** What to do while nobody has handed one over. */
+  readonly missing: string;
+  /** What to do about one that was refused. */
+  readonly correction: string;
+}
+
 export class HeldPin implements Pin {
   readonly description: string;
+  readonly correction: string;
   readonly showsChange = true;
   readonly #missing: string;
-  #pin: Buffer | undefined;
+  #inUse: Held | undefined;
+  #offered: (Held & { settle: (failure: KmsError | undefined) => void }) | undefined;
   #given = 0;
 
-  /** @param missing what to do while nobody has handed one over */
-  constructor(description: string, missing: string) {
+  constructor({ description, missing, correction }: HeldPinTexts) {
     this.description = description;
+    this.correction = correction;
     this.#missing = missing;
   }
 
-  /** Takes the PIN over, a buffer of its own; the one before is zeroed. */
-  give(pin: Buffer): void {
-    this.forget();
-    this.#pin = pin;
-    this.#given++;
+  /** Takes a PIN over, a buffer of its own, for the next login. One that was offered before it is forgotten. */
+  offer(pin: Buffer): Offer {
+    this.#offered?.pin.fill(0);
+    let outcome: ReturnType<Offer["outcome"]>;
+    const stamp = this.#stampOf(++this.#given);
+    const settle = (failure: KmsError | undefined): void => {
+      outcome = failure === undefined ? { accepted: true } : { refusal: failure };
+    };
+    this.#offered = { pin, stamp, settle };
+    return {
+      outcome: () => outcome,
+      withdraw: () => {
+        if (this.#offered?.stamp === stamp) this.#dropOffered();
+      },
+    };
   }
 
   forget(): void {
-    this.#pin?.fill(0);
-    this.#pin = undefined;
+    this.#dropOffered();
+    this.#inUse?.pin.fill(0);
+    this.#inUse = undefined;
   }
 
   read(): Buffer {
-    if (this.#pin === undefined) throw new KmsError("PIN_UNREADABLE", this.#missing);
-    return Buffer.from(this.#pin);
+    const held = this.#offered ?? this.#inUse;
+    if (held === undefined) throw new KmsError("PIN_UNREADABLE", this.#missing);
+    return Buffer.from(held.pin);
   }
 
   /** Another for each PIN that is handed over, and for each process. */
   stamp(): string {
-    return `held:${String(performance.timeOrigin)}:${String(this.#given)}`;
+    return (this.#offered ?? this.#inUse)?.stamp ?? this.#stampOf(0);
+  }
+
+  /** What has no clear answer is tried again, and so is the only PIN where the token takes none for now. */
+  settled(stamp: string, failure: KmsError | undefined, isWrong: boolean): void {
+    const offered = this.#offered;
+    if (offered?.stamp !== stamp || (failure !== undefined && failure.code !== "PIN_REFUSED")) return;
+    if (failure === undefined) {
+      this.#inUse?.pin.fill(0);
+      this.#inUse = offered;
+      this.#offered = undefined;
+    } else if (isWrong || this.#inUse !== undefined) {
+      this.#dropOffered();
+    }
+    offered.settle(failure);
+  }
+
+  #dropOffered(): void {
+    this.#offered?.pin.fill(0);
+    this.#offered = undefined;
+  }
+
+  #stampOf(given: number): string {
+    return `held:${String(performance.timeOrigin)}:${String(given)}`;
   }
 }
 
-/**
- * Waits for what a token makes of a PIN that it is given by `give`. Returns its state after the next attempt, or as it
- * was when that takes longer than `limitMs`.
- */
-export async function stateAfter(
-  give: () => void,
-  state: () => HsmState,
-  limitMs: number,
-): Promise<HsmState> {
+export interface Awaited {
+  readonly state: () => HsmState;
+  /** Whether no login is to be expected. */
+  readonly idle: () => boolean;
+  readonly limitMs: number;
+}
+
+export type Verdict =
+  | { readonly is: "accepted" }
+  /** No login was needed; the PIN has been taken back. */
+  | { readonly is: "untried" }
+  | { readonly is: "refused"; readonly reason: KmsError }
+  /** The token does not answer; the PIN is tried when it does. */
+  | { readonly is: "waiting"; readonly reason: KmsError | undefined };
+
+/** Waits for what a token makes of a PIN that has just been handed over. */
+export async function verdictOn(offer: Offer, { state, idle, limitMs }: Awaited): Promise<Verdict> {
   const before = state();
-  give();
   const until = performance.now() + limitMs;
   for (;;) {
+    const outcome = offer.outcome();
+    if (outcome !== undefined)
+      return "accepted" in outcome ? { is: "accepted" } : { is: "refused", reason: outcome.refusal };
+    if (idle()) {
+      offer.withdraw();
+      return { is: "untried" };
+    }
     const now = state();
-    if (now.up || performance.now() > until) return now;
-    if (!before.up && now.reason !== before.reason && isOfThisPin(now.reason)) return now;
+    const reason = now.up ? undefined : now.reason;
+    const isNew = !before.up && reason !== before.reason && isOfToken(reason);
+    if (isNew || performance.now() > until) return { is: "waiting", reason };
     await setTimeout(LOOK_MS);
   }
 }
 
-/** An attempt that had begun before the PIN was there fails for want of one. */
-function isOfThisPin(reason: KmsError | undefined): boolean {
-  return reason !== undefined && reason.code !== "PIN_UNREADABLE";
+/** An attempt that had begun before the PIN was handed over fails for want of one. */
+function isOfToken(reason: KmsError | undefined): boolean {
+  return reason !== undefined && reason.code !== "PIN_UNREADABLE" && reason.code !== "PIN_REFUSED";
 }

@@ -1,15 +1,15 @@
-// The gate before every login: a wrong PIN costs one attempt, and one whose answer was lost is made once more at
-// most, whatever restarts. Both are remembered by the metadata of the PIN's source, in memory and in the state
-// directory, and nothing more is tried until the source changes: retrying locks tokens, and three control-plane
-// nodes share one counter on a network HSM. Nothing from which the PIN could be guessed is stored.
+// The gate before every login: a wrong PIN costs one attempt, and one that had no clear answer is made once more at
+// most, whatever restarts, rewrites its source or runs beside it: retrying locks tokens, and three control-plane nodes
+// share one counter on a network HSM.
 import { createHash } from "node:crypto";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { PinHistory, type PinMemories, type PinRecord } from "./pin-history.js";
+import type { PinMemories, PinRecord } from "./pin-history.js";
+import { PinLedger, type Candidate } from "./pin-ledger.js";
 import { HostFailure } from "./token-host.js";
-import type { TokenDescription } from "./wire.js";
+import type { PinVerdict, TokenDescription } from "./wire.js";
 
-/** Where the PIN comes from, as the configuration says. */
+/** Where the PIN comes from, as the configuration or an operator says. */
 export interface Pin {
   /** Returns the PIN, which the caller zeroes; undefined when none is configured. @throws KmsError PIN_UNREADABLE */
   read(): Buffer | undefined;
@@ -18,6 +18,14 @@ export interface Pin {
   /** Whether the stamp changes with the PIN; an environment variable's cannot without telling of it. */
   readonly showsChange: boolean;
   readonly description: string;
+  /** What to do about a PIN that was refused. */
+  readonly correction: string;
+  /**
+   * Called with what became of the PIN that had this stamp.
+   * @param failure undefined when it has logged in
+   * @param isWrong whether it is not tried again
+   */
+  settled?(stamp: string, failure: KmsError | undefined, isWrong: boolean): void;
 }
 
 export interface PinGateOptions {
@@ -36,7 +44,7 @@ const MOST_UNANSWERED = 2;
 
 /** A token that refused a login, whatever the PIN: it is locked, or its PIN has expired or was never set. */
 interface Rest {
-  readonly stamp: string;
+  readonly digest: string;
   readonly until: number;
   readonly refusal: KmsError;
 }
@@ -44,8 +52,7 @@ interface Rest {
 export class PinGate {
   readonly recheckMs: number;
   readonly #options: PinGateOptions;
-  readonly #history: PinHistory;
-  readonly #accepted: PinHistory;
+  readonly #ledger: PinLedger;
   readonly #resting = new Map<string, Rest>();
   /** The token whose record forbids another attempt. */
   #latched: string | undefined;
@@ -54,14 +61,14 @@ export class PinGate {
   constructor(options: PinGateOptions) {
     this.#options = options;
     this.recheckMs = options.recheckMs ?? RECHECK_MS;
-    this.#history = new PinHistory(options.memories.refused, options.log);
-    this.#accepted = new PinHistory(options.memories.accepted, options.log);
+    this.#ledger = new PinLedger(options.memories, options.log);
   }
 
   /**
-   * Logs in by `attempt`, one login at a time over all token hosts.
+   * Logs in by `attempt`, one login at a time over all token hosts and all processes that share the state directory.
    * @param describe reads the token afresh: its PIN flags change by every attempt, anybody's
-   * @throws KmsError PIN_REFUSED or PIN_UNREADABLE when none may be made; what `attempt` throws
+   * @throws KmsError PIN_REFUSED, PIN_UNREADABLE or STATE_UNUSABLE when none may be made; HSM_UNAVAILABLE when others
+   * are logging in for long; what `attempt` throws
    */
   async login(
     describe: () => Promise<TokenDescription>,
@@ -72,8 +79,11 @@ export class PinGate {
     this.#turn = new Promise((resolve) => (release = resolve));
     await before;
     try {
-      const token = await describe();
-      if (!token.loggedIn) await this.#loginInTurn(token, attempt);
+      const found = await describe();
+      if (found.loggedIn) return;
+      await this.#options.memories.exclusively(nameToken(found), async (unlocked) => {
+        await this.#loginInTurn(await describe(), attempt, unlocked);
+      });
     } finally {
       release();
     }
@@ -81,27 +91,75 @@ export class PinGate {
 
   /** Whether the source has changed since its PIN was refused, or what was remembered of it has been removed. */
   mayTryAgain(stampAtRefusal: string): boolean {
-    if (this.#options.pin.stamp() !== stampAtRefusal) return true;
-    return this.#latched !== undefined && this.#history.of(this.#latched)?.stamp !== stampAtRefusal;
+    const stamp = this.#options.pin.stamp();
+    return (
+      stamp !== stampAtRefusal || (this.#latched !== undefined && !this.#ledger.has(this.#latched, stamp))
+    );
   }
 
   get stamp(): string {
     return this.#options.pin.stamp();
   }
 
-  async #loginInTurn(token: TokenDescription, attempt: (pin: Buffer) => Promise<void>): Promise<void> {
-    const stamp = this.#options.pin.stamp();
-    const name = nameToken(token);
+  async #loginInTurn(
+    token: TokenDescription,
+    attempt: (pin: Buffer) => Promise<void>,
+    unlocked: unknown,
+  ): Promise<void> {
+    const { pin: source } = this.#options;
+    // Read before the PIN: of one that changes in between, the next look finds another stamp.
+    const stamp = source.stamp();
     this.#latched = undefined;
-    this.#refuseKnown(token, name, stamp);
-    this.#refuseByFlags(token);
     const pin = this.#readFor(token);
     if (pin === undefined) return;
     try {
-      await this.#spend(name, stamp, () => attempt(pin));
+      const { description, showsChange } = source;
+      const from = { token: nameToken(token), source: description, stamp, showsChange };
+      await this.#tryOnce(token, this.#ledger.candidate(from, pin), attempt, unlocked);
+      source.settled?.(stamp, undefined, false);
+    } catch (error) {
+      source.settled?.(stamp, KmsError.from(error), this.#isLatched());
+      throw error;
     } finally {
       pin.fill(0);
     }
+  }
+
+  /** A field would be narrowed by the compiler across an await. */
+  #isLatched(): boolean {
+    return this.#latched !== undefined;
+  }
+
+  async #tryOnce(
+    token: TokenDescription,
+    candidate: Candidate,
+    attempt: (pin: Buffer) => Promise<void>,
+    unlocked: unknown,
+  ): Promise<void> {
+    this.#refuseResting(candidate);
+    await this.#refuseKnown(token, candidate);
+    this.#refuseByFlags(token);
+    const begun = await this.#ledger.begin(candidate, unlocked);
+    try {
+      await attempt(candidate.pin);
+    } catch (error) {
+      const failure = KmsError.from(error);
+      const verdict = (failure instanceof HostFailure ? failure.failure.pin : undefined) ?? "open";
+      await this.#ledger.fail(candidate, begun, verdict, failure.message);
+      throw this.#refusal(candidate, verdict, failure);
+    }
+    await this.#ledger.accept(candidate, begun);
+  }
+
+  /** Returns the error to throw, and remembers what forbids another attempt. */
+  #refusal({ token, digest }: Candidate, verdict: PinVerdict, failure: KmsError): KmsError {
+    if (verdict === "wrong") {
+      this.#latched = token;
+      return new KmsError("PIN_REFUSED", `${failure.message}; ${this.#options.pin.correction}`, failure);
+    }
+    if (verdict === "unspent" && failure.code === "PIN_REFUSED")
+      this.#resting.set(token, { digest, until: performance.now() + this.recheckMs, refusal: failure });
+    return failure;
   }
 
   #readFor(token: TokenDescription): Buffer | undefined {
@@ -116,60 +174,37 @@ export class PinGate {
     if (pin !== undefined || !token.loginRequired) return pin;
     throw new KmsError(
       "PIN_UNREADABLE",
-      `token "${token.label}" wants a login and no PIN source is configured; add pin-source to the URI`,
+      `token "${token.label}" wants a login and no PIN source is configured; add pin-source to the URI, or give ` +
+        "--pin-stdin to a command",
     );
   }
 
-  /** Makes the attempt, which counts as unanswered from before it until its answer is there. */
-  async #spend(name: string, stamp: string, attempt: () => Promise<void>): Promise<void> {
-    const before = this.#history.of(name);
-    const unanswered = 1 + (before?.stamp === stamp ? (before.unanswered ?? 0) : 0);
-    const begun = { stamp, unanswered, reason: "the plugin ended", at: new Date().toISOString() };
-    this.#history.put(name, begun);
-    try {
-      await attempt();
-      if (this.#accepted.of(name)?.stamp !== stamp)
-        this.#accepted.put(name, { stamp, reason: "accepted", at: begun.at });
-      this.#history.put(name, undefined);
-    } catch (error) {
-      const refusal = KmsError.from(error);
-      const { pin } = error instanceof HostFailure ? error.failure : {};
-      if (pin === "wrong") {
-        this.#latched = name;
-        this.#accepted.put(name, undefined);
-        this.#history.put(name, { stamp, reason: refusal.message, at: begun.at });
-      } else if (pin === "unspent") {
-        this.#history.put(name, before);
-        if (refusal.code === "PIN_REFUSED")
-          this.#resting.set(name, { stamp, until: performance.now() + this.recheckMs, refusal });
-      } else {
-        this.#history.put(name, { ...begun, reason: refusal.message });
-      }
-      throw error;
-    }
+  #refuseResting({ token, digest }: Candidate): void {
+    const rest = this.#resting.get(token);
+    if (rest?.digest === digest && performance.now() < rest.until) throw rest.refusal;
+    this.#resting.delete(token);
   }
 
-  #refuseKnown(token: TokenDescription, name: string, stamp: string): void {
-    const rest = this.#resting.get(name);
-    if (rest?.stamp === stamp && performance.now() < rest.until) throw rest.refusal;
-    this.#resting.delete(name);
-    const record = this.#history.of(name);
-    if (record?.stamp !== stamp) return;
+  async #refuseKnown(token: TokenDescription, candidate: Candidate): Promise<void> {
+    const record = await this.#ledger.find(candidate);
+    if (record === undefined) return;
     const { unanswered } = record;
     const counted = token.pinCountLow || token.pinFinalTry;
-    const mayGoOn = this.#accepted.of(name)?.stamp === stamp || (unanswered ?? 0) < MOST_UNANSWERED;
+    const mayGoOn = this.#ledger.wasAccepted(candidate) || (unanswered ?? 0) < MOST_UNANSWERED;
     if (unanswered !== undefined && mayGoOn && !counted) return;
-    this.#latched = name;
+    this.#latched = candidate.token;
     throw new KmsError(
       "PIN_REFUSED",
       unanswered === undefined ? this.#tellRefused(record) : this.#tellUnanswered(record, counted),
     );
   }
 
-  #tellRefused({ at, reason }: PinRecord): string {
+  #tellRefused({ at, source, reason }: PinRecord): string {
+    const { description } = this.#options.pin;
+    const from = source === description || source === "" ? "" : `, from ${source},`;
     return (
-      `the PIN from ${this.#options.pin.description} was refused at ${at} and is not tried again; ` +
-      `${this.#correction} (${reason})`
+      `the PIN from ${description} was refused at ${at}${from} and is not tried again; ` +
+      `${this.#options.pin.correction}${this.#orRemove} (${reason})`
     );
   }
 
@@ -179,19 +214,14 @@ export class PinGate {
       : "it was tried twice, and a third wrong PIN locks tokens";
     return (
       `a login with the PIN from ${this.#options.pin.description} had no clear answer at ${at} and is not tried again, ` +
-      `since ${why}; make sure that the PIN is right, then ${this.#correction} (${reason})`
+      `since ${why}; make sure that the PIN is right: ${this.#options.pin.correction}${this.#orRemove} (${reason})`
     );
   }
 
-  /** What lets the PIN be tried again. */
-  get #correction(): string {
-    const { pin, memories } = this.#options;
-    const { place } = memories.refused;
-    if (pin.showsChange)
-      return `correct or touch it there${place === undefined ? "" : `, or remove ${place}`}`;
-    return place === undefined
-      ? "correct it there and restart the plugin"
-      : `correct it there and remove ${place}`;
+  /** What lets the same PIN be tried again. */
+  get #orRemove(): string {
+    const { place } = this.#options.memories.refused;
+    return place === undefined ? "" : `, or remove ${place} if this PIN is the right one now`;
   }
 
   #refuseByFlags(token: TokenDescription): void {

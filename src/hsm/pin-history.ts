@@ -1,56 +1,95 @@
-// What is remembered of logins, by token: a PIN that was refused or accepted, or an attempt without an answer. A state
-// directory that cannot be written stops nobody: then this process alone remembers.
+// What is remembered of logins, by token: PINs that were refused or accepted, and attempts without a clear answer.
 import type { Log } from "../log.js";
 
 export interface PinRecord {
-  /** Of the PIN's source. */
+  readonly id: string;
+  /** Where the PIN came from. */
+  readonly source: string;
+  /** Of the source when the PIN was read. */
   readonly stamp: string;
+  /** Of a refused PIN: tells it from most others, and almost nothing of it (pin-digest.ts). */
+  readonly mark?: number;
   readonly reason: string;
   readonly at: string;
-  /** Attempts that had no answer; left out where the PIN was refused. */
+  /** Attempts that had no clear answer; left out where the PIN was refused or accepted. */
   readonly unanswered?: number;
 }
+
+export type PinRecords = readonly PinRecord[];
 
 /** Where records outlive the process. */
 export interface PinMemory {
   /** The file to remove to have everything forgotten; undefined where records go with the process. */
   readonly place: string | undefined;
-  load(token: string): PinRecord | undefined;
-  save(token: string, record: PinRecord | undefined): void;
+  /** The latest first. @throws Error when what is stored cannot be read */
+  load(token: string): PinRecords;
+  /** @throws Error when it cannot be stored */
+  save(token: string, records: PinRecords): Promise<void>;
+  /** Forgets everything, which needs no room on the disk. @throws Error */
+  clear(): void;
 }
 
 export interface PinMemories {
-  /** PINs that were refused, and attempts that had no answer. */
+  /** PINs that were refused, and attempts that had no clear answer. */
   readonly refused: PinMemory;
-  /** The PIN that last logged in: what has no answer then is an outage, not a wrong PIN. */
+  /** PINs that have logged in: what has no answer then is an outage, not a wrong PIN. */
   readonly accepted: PinMemory;
+  /**
+   * Does `work` while nobody else reads, tries and records a PIN of this token's. Without a lock, where none can be
+   * made, `work` is given the reason.
+   */
+  exclusively(token: string, work: (unlocked?: unknown) => Promise<void>): Promise<void>;
 }
+
+/** One token's records are enough to know its last few PINs by. */
+const MOST_RECORDS = 8;
 
 export class PinHistory {
   readonly #memory: PinMemory;
   readonly #log: Log;
   /** What the memory did not take. */
-  readonly #unsaved = new Map<string, PinRecord | undefined>();
+  readonly #unsaved = new Map<string, PinRecords>();
 
   constructor(memory: PinMemory, log: Log) {
     this.#memory = memory;
     this.#log = log;
   }
 
-  of(token: string): PinRecord | undefined {
-    return this.#unsaved.has(token) ? this.#unsaved.get(token) : this.#memory.load(token);
+  /** @throws Error when what is stored cannot be read */
+  of(token: string): PinRecords {
+    return this.#unsaved.get(token) ?? this.#memory.load(token);
   }
 
-  put(token: string, record: PinRecord | undefined): void {
+  /** @throws Error when it cannot be stored, and is not remembered either */
+  async save(token: string, records: PinRecords): Promise<void> {
+    await this.#memory.save(token, records.slice(0, MOST_RECORDS));
+    this.#unsaved.delete(token);
+  }
+
+  /** Remembers for the life of the process what cannot be stored. Returns whether it was stored. */
+  async put(token: string, records: PinRecords): Promise<boolean> {
     try {
-      this.#memory.save(token, record);
-      this.#unsaved.delete(token);
+      await this.save(token, records);
+      return true;
     } catch (error) {
-      this.#unsaved.set(token, record);
+      this.keep(token, records);
       this.#log.error(
         { err: error },
-        "cannot record logins in the state directory; a refused PIN is remembered until the next restart only",
+        "cannot record a login in the state directory; it is remembered until the next restart only",
       );
+      return false;
+    }
+  }
+
+  keep(token: string, records: PinRecords): void {
+    this.#unsaved.set(token, records.slice(0, MOST_RECORDS));
+  }
+
+  clear(): void {
+    try {
+      this.#memory.clear();
+    } catch (error) {
+      this.#log.error({ err: error }, "cannot remove a record from the state directory");
     }
   }
 }

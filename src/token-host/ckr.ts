@@ -141,8 +141,8 @@ const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
   capacity: "the token has no session or memory left; close other clients or lower hsm.sessions",
 };
 
-const PIN_NEXT_STEP =
-  "correct the PIN in its source; it is not tried again as it is, since retrying locks tokens";
+/** What to do about it depends on where the PIN came from, which the token host does not know. */
+const PIN_NEXT_STEP = "it is not tried again as it is, since retrying locks tokens";
 
 /** Refused logins that say nothing against the PIN: once the token is repaired, the same one may be right. */
 const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {

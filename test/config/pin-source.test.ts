@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
+  checkPin,
   defaultPinSource,
   describePinSource,
   environmentWithoutPin,
@@ -64,6 +65,14 @@ describe("readPin", () => {
     ["\r\n", "is empty"],
     ["5678\n5678\n", "several lines"],
     ["5678\n\n", "several lines"],
+    ["\u{feff}5678", "byte order mark"],
+    ["5678\u{feff}\n", "byte order mark"],
+    ["5678\u{200b}", "cannot be seen"],
+    ["5678\u{fffd}", "UTF-8"],
+    ["5678\t", "control character"],
+    ["5678\u{1b}[A", "control character"],
+    ["5678\u{7f}", "control character"],
+    ["5678\u{85}", "control character"],
     ["5678".repeat(64), "too long"],
     ["5678".repeat(640_000), "too long"],
   ])("refuses a source that holds %j", (content, problem) => {
@@ -79,9 +88,25 @@ describe("readPin", () => {
     }
   });
 
-  it("refuses bytes that are no UTF-8", () => {
-    writeFileSync(file.path, Buffer.of(0x31, 0xff));
-    expect(messageOf(() => readPin(file, {}), "PIN_UNREADABLE")).toContain("UTF-8");
+  it.each<[string, Buffer, string]>([
+    ["bytes that are no UTF-8", Buffer.of(0x31, 0xff), "is not UTF-8"],
+    ["UTF-16 with a mark", Buffer.from("\u{feff}5678\n", "utf16le"), "is UTF-16"],
+    ["UTF-16 of the other order", Buffer.from("\u{feff}5678", "utf16le").swap16(), "is UTF-16"],
+    ["UTF-16 without a mark", Buffer.from("5678\r\n", "utf16le"), "zero byte"],
+    ["a C string", Buffer.from("5678\0"), "zero byte"],
+    ["padding", Buffer.concat([Buffer.from("5678\n"), Buffer.alloc(60)]), "zero byte"],
+  ])("refuses %s, wherever it comes from", (_what, bytes, problem) => {
+    writeFileSync(file.path, bytes);
+    const credential = { kind: "credential", path: file.path } as const;
+    for (const source of [file, credential])
+      expect(messageOf(() => readPin(source, {}), "PIN_UNREADABLE")).toContain(problem);
+    for (const kind of ["stdin", "terminal"] as const)
+      expect(messageOf(() => checkPin(Buffer.from(bytes), { kind }), "PIN_UNREADABLE")).toContain(problem);
+  });
+
+  it.each(["müller", "пароль", "a b", "pässword:user", "\u{1f600}"])("takes %j", (pin) => {
+    writeFileSync(file.path, `${pin}\r\n`);
+    expect(readPin(file, {})?.toString()).toBe(pin);
   });
 
   it("names the path and what to do when there is no file to read", () => {

@@ -7,8 +7,14 @@ import { pinMemories } from "../../src/hsm/pin-memory.js";
 import { SILENT } from "../support/fake-hsm.js";
 
 it("a token with a keypad of its own is not sent a PIN", async () => {
-  const pin = { read: () => Buffer.from("1234"), stamp: () => "", showsChange: true, description: "" };
-  const gate = new PinGate({ pin, memories: pinMemories(undefined), allowFinalTry: false, log: SILENT });
+  const pin = {
+    read: () => Buffer.from("1234"),
+    stamp: () => "",
+    showsChange: true,
+    description: "",
+    correction: "",
+  };
+  const gate = new PinGate({ pin, memories: pinMemories(undefined, 0), allowFinalTry: false, log: SILENT });
   const description = {
     label: "keypad",
     serial: "",

@@ -63,7 +63,7 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
     hosts,
     gate: new PinGate({
       pin: pinOf(token, options),
-      memories: pinMemories(options.stateDir),
+      memories: pinMemories(options.stateDir, 20_000),
       allowFinalTry: options.allowFinalTry ?? false,
       log: SILENT,
       ...(options.pinRecheckMs !== undefined && { recheckMs: options.pinRecheckMs }),
@@ -90,6 +90,7 @@ function pinOf(token: TestToken, { pin = () => token.pin, pinFile, pinSource }: 
       stamp: () => pinSourceStamp(source),
       showsChange: true,
       description: `file ${pinFile}`,
+      correction: "correct it there",
     };
   }
   return {
@@ -97,5 +98,6 @@ function pinOf(token: TestToken, { pin = () => token.pin, pinFile, pinSource }: 
     showsChange: true,
     stamp: () => `stamp of ${String(pin().length)}`,
     description: "the test",
+    correction: "correct it there",
   };
 }
