@@ -28,6 +28,8 @@ import { openTokens, startUnlocking, type OpenedTokens } from "./open-tokens.js"
 import { VERSION } from "./version.js";
 import { environmentWithoutWatchdog, startWatchdog } from "./observability/watchdog.js";
 
+/** Between two readings of the tokens by libraries loaded anew, in ms. */
+const RELOAD_MS = 10 * 60_000;
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
 /** For log lines that still wait for their reader. */
@@ -87,7 +89,11 @@ type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log"> & {
 
 async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watchers): Promise<Plugin> {
   const { metrics, tracing, log } = watchers;
-  const room = new ProviderRoom(providerOptions(settings, hsm.port, metrics, log));
+  const room = new ProviderRoom({
+    ...providerOptions(settings, hsm.port, metrics, log),
+    // In the place of a warm token host: where there is none, requests wait for the reload.
+    reload: { everyMs: settings.hsm.hosts > 1 ? RELOAD_MS : undefined },
+  });
   watchWith(metrics, room, hsm);
   const audit = openAudit(settings, metrics, log);
   const server = await serveSocket(settings, room, { ...watchers, audit });

@@ -111,10 +111,12 @@ export class HostKeeper {
     const cause = await host.ended;
     const wasReady = this.#ready === host;
     this.#ready = undefined;
-    this.#failures = wasReady && performance.now() - readySince > STABLE_MS ? 0 : this.#failures + 1;
+    const wasWell = cause === "reload" || performance.now() - readySince > STABLE_MS;
+    this.#failures = wasReady && wasWell ? 0 : this.#failures + 1;
     if (cause === "stop") return cause;
     this.#options.onEnded(cause);
-    this.#options.log.warn(
+    const { log } = this.#options;
+    log[cause === "reload" ? "info" : "warn"](
       { pid: host.pid, cause, failures: this.#failures, err: this.#reason },
       "token host ended",
     );

@@ -38,7 +38,7 @@ export class KeyringReadings {
   }
 
   /**
-   * Makes the reading on a host that has started since a key was missed, in the place of one that requests can spare.
+   * Makes the reading on a host that has started since it was asked for, in the place of one that requests can spare.
    * Where it shows other keys than the earlier hosts do, they are replaced too. @throws KmsError
    */
   async readAnew(): Promise<readonly KekRecord[]> {
@@ -58,7 +58,7 @@ export class KeyringReadings {
       if (this.#hosts.configured > 1) await this.#hosts.whenReady(() => this.#hosts.ready.length > 1);
       if (this.#isLast()) throw this.#refusal();
       for (const host of this.#hosts.ready) this.#doubted.add(host);
-      this.#hosts.ready.at(-1)?.kill("device");
+      this.#hosts.ready.at(-1)?.kill("reload");
     }
     const fresh = await this.#hosts.whenReady((host) => !this.#doubted.has(host));
     if (fresh !== undefined) return fresh;

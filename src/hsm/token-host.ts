@@ -27,7 +27,7 @@ export interface TokenHostOptions {
 }
 
 /** Why a token host ended; a metric label. */
-export type EndCause = "exit" | "signal" | "hang" | "device" | "protocol" | "start" | "stop";
+export type EndCause = "exit" | "signal" | "hang" | "device" | "reload" | "protocol" | "start" | "stop";
 
 /** A token host allocates little: fewer threads and a small heap leave a control-plane node some 5 MB for each. */
 const SMALL = ["--max-semi-space-size=1", "--single-threaded-gc", "--v8-pool-size=1"];

@@ -5,6 +5,7 @@
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
+import type { KekRecord } from "../hsm/wire.js";
 import type { Log } from "../log.js";
 import { AbsentKeyIds } from "./absent-key-ids.js";
 import {
@@ -14,6 +15,7 @@ import {
   type Schedule,
   type SchedulePolicy,
 } from "./generations.js";
+import type { ReloadSchedule } from "./reload-schedule.js";
 
 /** Least time between the beginnings of two readings that unknown key_ids ask for, in ms. */
 const UNKNOWN_REREAD_MS = 1_000;
@@ -34,6 +36,8 @@ export interface KeyringOptions {
   readonly log: Log;
   /** Called after every reading, with what has come and gone. */
   readonly onRead: (schedule: Schedule, gone: readonly Generation[]) => void;
+  /** When libraries are loaded anew although nothing seems gone; never without it. */
+  readonly reloads?: ReloadSchedule;
   /** A monotonic clock in ms. */
   readonly now?: () => number;
 }
@@ -174,9 +178,23 @@ export class Keyring {
   /** A key that seems gone is looked for once more by a library loaded anew. */
   async #readTwiceIfGone(): Promise<Schedule> {
     const { hsm, policy } = this.#options;
+    const anew = this.#hasRead && this.#options.reloads?.claim(this.#schedule.generations) === true;
+    const reloaded = anew ? await this.#reload() : undefined;
+    if (reloaded !== undefined) return readSchedule(reloaded, policy);
     const first = readSchedule(await hsm.listKeks(), policy);
     if (goneFrom(this.#schedule, first).length === 0) return first;
     return readSchedule(await hsm.listKeksAnew(), policy);
+  }
+
+  /** Returns undefined where no library can be loaded: the one that is loaded then stands, until the next time. */
+  async #reload(): Promise<readonly KekRecord[] | undefined> {
+    const { hsm, log } = this.#options;
+    try {
+      return await hsm.listKeksAnew();
+    } catch (error) {
+      log.warn({ err: KmsError.from(error) }, "the keyring could not be read by a library loaded anew");
+      return undefined;
+    }
   }
 
   #take(read: Schedule): void {

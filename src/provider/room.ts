@@ -19,6 +19,7 @@ import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
 import { Outage, type OutagePolicy } from "./outage.js";
 import { Prover } from "./prover.js";
 import { Provider, type Mode } from "./provider.js";
+import { ReloadSchedule, type ReloadOptions } from "./reload-schedule.js";
 import { UnwrapCache, type UnwrapCacheOptions } from "./unwrap-cache.js";
 import { Watch } from "./watch.js";
 
@@ -28,6 +29,8 @@ export interface ProviderOptions {
   readonly requestTimeoutMs: number;
   /** Whether the keyring is as it was first read, for as long as nobody starts the background work. */
   readonly readsOnce?: boolean;
+  /** When libraries are loaded anew although nothing seems gone; never without it. */
+  readonly reload?: ReloadOptions;
   readonly mode: Mode;
   readonly mechanism: MechanismChoice | "auto";
   readonly policy: SchedulePolicy;
@@ -75,6 +78,7 @@ export class ProviderRoom {
       hsm,
       requestTimeoutMs: options.requestTimeoutMs,
       readsOnce: options.readsOnce ?? false,
+      ...(options.reload !== undefined && { reloads: new ReloadSchedule(options.reload) }),
       policy,
       inUse: () => this.#active.published?.record.keyId,
       log,

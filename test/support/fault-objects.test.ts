@@ -88,3 +88,19 @@ test("foreign-objects shows secret keys of others in a search that names none", 
   fault().set("foreign-objects 3 0x5");
   expect(await hsm.code(labels, [{ type: 0, value: 4 }])).toBe(0x5);
 });
+
+test("store-at-load: a process sees what it made itself, and what others destroyed, until it initialises again", async () => {
+  fault().set("store-at-load");
+  const [one, other] = [await client(), await client()];
+  await one.run(make, { 3: "shared" });
+  const count = ({ state }: Pkcs11Scope): number => state.count("shared");
+  expect([await one.run(count), await other.run(count)]).toEqual([1, 0]);
+  const later = await client();
+  expect(await later.run(count)).toBe(1);
+  await one.run(({ module, state }) => {
+    module.C_DestroyObject(state.session, state.key);
+  });
+  expect([await one.run(count), await later.run(count), await (await client()).run(count)]).toEqual([
+    0, 1, 0,
+  ]);
+});

@@ -105,7 +105,7 @@ typedef struct CK_FUNCTION_LIST CK_FUNCTION_LIST;
   X(C_Logout, SESSION, FORWARDED, (CK_SESSION session), (session)) \
   X(C_CreateObject, SESSION, EMULATED, (CK_SESSION session, CK_ATTRIBUTE *attributes, CK_ULONG count, CK_OBJECT *object), (session, attributes, count, object)) \
   X(C_CopyObject, SESSION, EMULATED, (CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count, CK_OBJECT *object), (session, source, attributes, count, object)) \
-  X(C_DestroyObject, SESSION, FORWARDED, (CK_SESSION session, CK_OBJECT source), (session, source)) \
+  X(C_DestroyObject, SESSION, EMULATED, (CK_SESSION session, CK_OBJECT source), (session, source)) \
   X(C_GetObjectSize, SESSION, FORWARDED, (CK_SESSION session, CK_OBJECT source, CK_ULONG *size), (session, source, size)) \
   X(C_GetAttributeValue, SESSION, EMULATED, (CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count), (session, source, attributes, count)) \
   X(C_SetAttributeValue, SESSION, EMULATED, (CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count), (session, source, attributes, count)) \

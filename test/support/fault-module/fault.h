@@ -47,7 +47,7 @@ struct control {
   size_t rule_count;
   bool log[FUNCTION_COUNT];
   char *count_file, *target, *pin_file;
-  bool session_loss, logout, token_removed, device_error, read_only_attributes, pin_silent, gcm_own;
+  bool session_loss, logout, token_removed, device_error, store_at_load, read_only_attributes, pin_silent, gcm_own;
   atomic_bool session_loss_done, logout_done, token_removed_done;
   CK_RV refuse_ro_sessions;
   unsigned long session_limit, pin_limit, id_limit, label_limit; /* NO_LIMIT when not set */
@@ -68,6 +68,13 @@ bool list_has(const struct list *list, CK_ULONG item);
 
 /* Path of this module's own file with a suffix, for the files that lie beside it. */
 const char *beside_module(const char *suffix);
+
+/* ---- store.c: a store that is read once ---- */
+
+/* Before the target is initialised. */
+void store_load(void);
+/* After a call that has made or destroyed objects. */
+void store_write_back(void);
 
 /* ---- rules.c ---- */
 

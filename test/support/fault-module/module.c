@@ -115,6 +115,7 @@ CRYPTOKI_FUNCTIONS(WRAPPER)
 /* ---- life of the library ---- */
 
 CK_RV emulated_C_Initialize(void *arguments) {
+  if (control->store_at_load && !initialised) store_load();
   CK_RV rv = target->C_Initialize(arguments);
   if (rv == CKR_OK) {
     sessions_clear();

@@ -47,6 +47,7 @@ static CK_RV complete(struct completed *made, const CK_ATTRIBUTE *attributes, CK
   struct completed made = {0};                       \
   CK_RV rv = complete(&made, attributes, count);     \
   if (rv == CKR_OK) rv = call;                       \
+  if (rv == CKR_OK) store_write_back();              \
   free(made.attributes);                             \
   return rv
 
@@ -69,10 +70,18 @@ CK_RV emulated_C_DeriveKey(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJEC
   WITH_TEMPLATE(target->C_DeriveKey(session, mechanism, base_key, made.attributes, made.count, object));
 }
 
+CK_RV emulated_C_DestroyObject(CK_SESSION session, CK_OBJECT source) {
+  CK_RV rv = target->C_DestroyObject(session, source);
+  if (rv == CKR_OK) store_write_back();
+  return rv;
+}
+
 CK_RV emulated_C_CopyObject(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count,
                             CK_OBJECT *object) {
   CK_RV rv = check_template(attributes, count);
-  return rv != CKR_OK ? rv : target->C_CopyObject(session, source, attributes, count, object);
+  if (rv == CKR_OK) rv = target->C_CopyObject(session, source, attributes, count, object);
+  if (rv == CKR_OK) store_write_back();
+  return rv;
 }
 
 CK_RV emulated_C_GenerateKeyPair(CK_SESSION session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *public_attributes,
