@@ -1,0 +1,163 @@
+// Destroying a KEK on a token that is slow, loses replies or lies: what is left untouched after a deadline, and what is
+// said afterwards is what a library that has been loaded since shows.
+
+import { describe, expect, it } from "vitest";
+
+import { destroyAndLook, destroyOn } from "../../src/cli/destroy-on-tokens.js";
+import { KmsError } from "../../src/errors.js";
+import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
+import type { KekRecord } from "../../src/hsm/wire.js";
+import { useFaultyToken } from "../support/faulty-token.js";
+import { Pkcs11Client } from "../support/pkcs11-client.js";
+import type { OpenedToken } from "../support/token-hsm.js";
+
+const token = useFaultyToken();
+const SECOND_MS = 1_000;
+let made = 0;
+
+const until = (ms: number): DestroyWindow => ({
+  begunBy: Date.now() + ms,
+  endedBy: Date.now() + ms + 60 * SECOND_MS,
+});
+const messageOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(String, (error: unknown) => KmsError.from(error).message);
+
+/** Makes another KEK. */
+async function makeKek({ hsm }: OpenedToken, kind: "aes" | "aes+hmac" = "aes"): Promise<KekRecord> {
+  const seconds = String(++made).padStart(2, "0");
+  const ckaId = seconds.repeat(16);
+  return hsm.generate({ label: `kms-kek@202501010000${seconds}Z`, ckaId, kind });
+}
+
+/** Whether a process that has loaded the library now finds the KEK. */
+async function isThere({ keyId }: KekRecord): Promise<boolean> {
+  const { hsm } = token.open();
+  try {
+    return (await hsm.listKeks()).some((record) => record.keyId === keyId);
+  } finally {
+    await hsm.stop(200);
+  }
+}
+
+/** Another process makes a KEK and copies it: two objects with one key_id. */
+async function makeTwins(label: string): Promise<void> {
+  const child = new Pkcs11Client(token.fault);
+  await child.open();
+  await child.run(({ p11, module, state }, name) => {
+    const object = state.makeKey({ [p11.CKA_LABEL]: name, [p11.CKA_ID]: Buffer.alloc(16, 0xee) });
+    module.C_CopyObject(state.session, object, [{ type: p11.CKA_TOKEN, value: true }]);
+  }, label);
+  await child.kill();
+}
+
+describe("a KEK that is destroyed", () => {
+  it("goes with every object of its key_id, also where a library does not show what came after it", async () => {
+    for (const habit of [[], ["store-at-load"]]) {
+      token.fault.set(...habit);
+      const opened = await token.start();
+      const label = `kms-kek@2024010100000${String(habit.length)}Z`;
+      await makeTwins(label);
+      const twins = (await opened.hsm.listKeksAnew()).filter((record) => record.label === label);
+      expect(new Set(twins.map(({ keyId }) => keyId)).size).toBe(1);
+      expect(twins).toHaveLength(2);
+      const [kek] = twins as [KekRecord];
+      const { hsm } = token.open();
+      expect(await destroyAndLook(hsm, kek)).toBe("destroyed");
+      expect(await isThere(kek)).toBe(false);
+      expect(await destroyAndLook(hsm, kek)).toBe("absent");
+      await hsm.stop(200);
+    }
+  });
+
+  it("is found and destroyed by a second look where the first library does not know it", async () => {
+    token.fault.set("store-at-load");
+    const [early, later] = [await token.start(), token.open()];
+    const kek = await makeKek(later);
+    expect(await early.hsm.destroy(kek)).toBe(0);
+    expect(await destroyAndLook(early.hsm, kek)).toBe("destroyed");
+    expect(await isThere(kek)).toBe(false);
+  });
+
+  it("is left alone once its deadline has passed during the search, or while a session is replaced", async () => {
+    const opened = await token.start({ requestTimeoutMs: 1_000 });
+    const kek = await makeKek(opened);
+    const before = token.fault.calls("C_DestroyObject");
+    token.fault.set("C_FindObjectsInit sleep 600");
+    expect(await messageOf(opened.hsm.destroy(kek, until(500)))).toMatch(/too slow.*it was left as it is/);
+    expect(token.fault.calls("C_DestroyObject")).toBe(before);
+    token.fault.set("C_DestroyObject rv 0xB3 count=1", "C_OpenSession sleep 1500");
+    expect(await messageOf(opened.hsm.destroy(kek, until(1_000)))).toMatch(/too slow/);
+    expect(token.fault.calls("C_DestroyObject")).toBe(before + 1);
+    token.fault.clear();
+    expect(await isThere(kek)).toBe(true);
+    expect(await opened.hsm.destroy(kek, until(60 * SECOND_MS))).toBe(1);
+  });
+
+  it("is abandoned with its token host when the call does not end in time", async () => {
+    const opened = await token.start();
+    const kek = await makeKek(opened);
+    token.fault.set("C_DestroyObject hang");
+    const window = { begunBy: Date.now() + SECOND_MS, endedBy: Date.now() + SECOND_MS };
+    expect(await messageOf(destroyAndLook(opened.hsm, kek, window))).toMatch(
+      /ended \(hang\).*the token still holds .* may yet carry out/,
+    );
+    expect(opened.ended).toContain("hang");
+    token.fault.clear();
+    expect(await isThere(kek)).toBe(true);
+  });
+
+  it.each([
+    ["its host crashes after the call", "C_DestroyObject abort after"],
+    ["the answer is another one than what was done", "C_DestroyObject rv 0x30 after"],
+  ])("is known to be gone although %s", async (_what, rule) => {
+    const opened = await token.start();
+    const kek = await makeKek(opened);
+    token.fault.set(rule);
+    const records = [kek];
+    const one = { name: "one", hsm: opened.hsm, records, failure: undefined, openMs: 0 };
+    expect(await destroyOn([one], kek)).toEqual({
+      tokens: [{ token: "one", outcome: "done", error: null }],
+      failure: undefined,
+    });
+    token.fault.clear();
+    expect(await isThere(kek)).toBe(false);
+  });
+
+  it.each([
+    ["failed", "crashes before the call", ["C_DestroyObject abort"], /still holds .* may yet carry out/],
+    [
+      "failed",
+      "says yes and does nothing",
+      ["C_DestroyObject rv 0"],
+      /accepts C_DestroyObject, and still holds/,
+    ],
+    [
+      "unknown",
+      "cannot be read again",
+      ["C_DestroyObject abort", "C_Initialize rv 0x30"],
+      /cannot be read again .*: whether it still holds .* is not known/,
+    ],
+  ])("is said to be %s where the token %s", async (outcome, _what, rules, error) => {
+    const opened = await token.start();
+    const kek = await makeKek(opened);
+    token.fault.set(...rules);
+    const one = { name: "one", hsm: opened.hsm, records: [kek], failure: undefined, openMs: 0 };
+    const changes = await destroyOn([one], kek);
+    expect(changes.tokens).toEqual([
+      { token: "one", outcome, error: expect.stringMatching(error) as string },
+    ]);
+    expect(changes.failure).toBeInstanceOf(KmsError);
+  });
+
+  it("of two objects is said to be there when one of them is", async () => {
+    const opened = await token.start();
+    const kek = await makeKek(opened, "aes+hmac");
+    token.fault.set("C_DestroyObject rv 0x54 skip=1");
+    expect(await messageOf(destroyAndLook(opened.hsm, kek))).toMatch(
+      /C_DestroyObject.*the token still holds/,
+    );
+    token.fault.clear();
+    expect(await destroyAndLook(opened.hsm, kek)).toBe("destroyed");
+    expect(await isThere(kek)).toBe(false);
+  });
+});
