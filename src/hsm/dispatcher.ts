@@ -142,12 +142,12 @@ export class Dispatcher {
     lane.send(
       (id) => encodeCryptFrame(id, job.op, job.request),
       (reply) => {
-        this.#receive(job, host, reply, sentAt);
+        this.#receive(job, { host, lane }, reply, sentAt);
       },
     );
   }
 
-  #receive(job: Job, host: TokenHost, reply: Reply, sentAt: number): void {
+  #receive(job: Job, place: Place, reply: Reply, sentAt: number): void {
     job.pending--;
     const endedAt = performance.now();
     const seconds = (endedAt - sentAt) / 1000;
@@ -155,20 +155,21 @@ export class Dispatcher {
     const result = reply.ok ? (reply.repeated === true ? "altered" : "ok") : reply.failure.fault;
     this.#options.observer.hsmCallDone(operation, result, seconds);
     job.caller.hsmCalls?.push({ operation, result, endedAt, seconds });
-    if (result === "altered") this.#hosts.noteAltered(host, job.request);
-    if (!reply.ok) this.#receiveFailure(job, host, reply.failure);
+    if (result === "altered") this.#hosts.noteAltered(place.host, job.request);
+    if (!reply.ok) this.#receiveFailure(job, place, reply.failure);
     else if (job.succeed(reply.body)) this.#jobs.delete(job);
     this.pump();
   }
 
-  #receiveFailure(job: Job, host: TokenHost, failure: WireFailure): void {
+  #receiveFailure(job: Job, place: Place, failure: WireFailure): void {
+    const { host } = place;
     this.#hosts.condemnFor(host, failure);
     if (job.settled || job.queued) return;
     const error = new HostFailure(failure);
     const sendable = job.sentTo.length < MAX_SENDS;
     switch (failure.fault) {
       case "login":
-        if (sendable) this.#retryAfterLogin(job, host, error);
+        if (sendable) this.#retryAfterLogin(job, place, error);
         else if (job.pending === 0) this.#settle(job, error);
         return;
       case "device":
@@ -195,13 +196,13 @@ export class Dispatcher {
     this.#queue.unshift(job);
   }
 
-  #retryAfterLogin(job: Job, host: TokenHost, error: KmsError): void {
-    this.#hosts.loginAgain(host).then(
+  #retryAfterLogin(job: Job, place: Place, error: KmsError): void {
+    const { host, lane } = place;
+    this.#hosts.loginAgain(host, lane).then(
       () => {
         if (job.settled || job.queued || this.#drop(job)) return;
-        const lane = host.alive ? (host.pickLane() ?? host.lanes[0]) : undefined;
-        if (lane === undefined) this.#retryElsewhere(job, host, error);
-        else this.#send(job, { host, lane });
+        if (host.alive) this.#send(job, place);
+        else this.#retryElsewhere(job, host, error);
       },
       (refusal: unknown) => {
         this.#settle(job, KmsError.from(refusal));

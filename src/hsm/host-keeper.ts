@@ -3,25 +3,39 @@
 // there is none.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { backoffMs } from "./backoff.js";
+import { backoffMs, type BackoffLimits } from "./backoff.js";
+import type { Logins } from "./logins.js";
 import type { PinGate } from "./pin-gate.js";
-import { TokenHost, within, type EndCause, type TokenHostOptions } from "./token-host.js";
+import type { Starts } from "./starts.js";
+import { TokenHost, type EndCause, type TokenHostOptions } from "./token-host.js";
 import { Op, type KekRecord, type TokenDescription } from "./wire.js";
 
 export interface KeeperOptions {
   readonly host: TokenHostOptions;
   readonly gate: PinGate;
-  /** Time for loading the module, logging in and reading the keyring, in ms. */
-  readonly startTimeoutMs: number;
+  readonly logins: Logins;
+  readonly starts: Starts;
   readonly log: Log;
-  readonly onReady: () => void;
+  readonly onReady: (host: TokenHost) => void;
   readonly onEnded: (cause: EndCause) => void;
 }
 
 /** After a host that died. */
-const BACKOFF = { firstMs: 200, capMs: 30_000 };
-/** After a start that failed with an answer: a token that is away should be found again soon after it is back. */
-const AWAY_BACKOFF = { firstMs: 200, capMs: 5_000 };
+const CRASH_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 30_000 };
+/** After an error of the token: one that is away should be found again soon after it is back. */
+const AWAY_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 5_000 };
+/** After a call that hung: waiting for it has slowed things down already. */
+const HANG_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 400 };
+const BACKOFF: Readonly<Record<EndCause, BackoffLimits>> = {
+  exit: CRASH_BACKOFF,
+  signal: CRASH_BACKOFF,
+  protocol: CRASH_BACKOFF,
+  start: AWAY_BACKOFF,
+  device: AWAY_BACKOFF,
+  hang: HANG_BACKOFF,
+  reload: HANG_BACKOFF,
+  stop: HANG_BACKOFF,
+};
 /** A host that was ready for this long starts its successor's backoff anew. */
 const STABLE_MS = 10_000;
 const PIN_POLL_MS = 1_000;
@@ -34,6 +48,10 @@ export class HostKeeper {
   #token: TokenDescription | undefined;
   #reason: KmsError | undefined;
   #failures = 0;
+  /** Waits for its turn to start a host. */
+  #idle = false;
+  /** Processes that the kernel keeps after SIGKILL. */
+  #lingering: TokenHost[] = [];
   #stopped = false;
   #wake: () => void = () => undefined;
 
@@ -52,7 +70,7 @@ export class HostKeeper {
 
   /** Why there is no ready host; undefined while one is being started that has not failed yet. */
   get reason(): KmsError | undefined {
-    return this.ready === undefined ? this.#reason : undefined;
+    return this.ready === undefined && !this.#idle ? this.#reason : undefined;
   }
 
   /** Starts the first process ahead of `run`: it loads its packages, and opens no token. */
@@ -64,14 +82,17 @@ export class HostKeeper {
     }
   }
 
-  /** Starts hosts until it is stopped. @param mayStart resolves when this keeper may make its first attempt */
-  async run(mayStart: () => Promise<void>): Promise<void> {
+  /** Starts hosts until it is stopped. @param mayStart undefined when it may start one now, else resolves then */
+  async run(mayStart: () => Promise<void> | undefined): Promise<void> {
     while (!this.#stopped) {
-      await mayStart();
+      const turn = mayStart();
+      this.#idle = turn !== undefined;
+      await turn;
+      this.#idle = false;
       if (this.#isStopped()) return;
       const cause = await this.#live();
       if (this.#isStopped()) return;
-      await this.#pause(backoffMs(this.#failures, cause === "start" ? AWAY_BACKOFF : BACKOFF));
+      await this.#pause(this.#backoffMs(cause));
     }
   }
 
@@ -79,19 +100,6 @@ export class HostKeeper {
     this.#stopped = true;
     this.#wake();
     await this.#host?.stop(graceMs);
-  }
-
-  /** Logs a host in that the token has logged out. */
-  async loginAgain(host: TokenHost): Promise<void> {
-    const { gate, startTimeoutMs } = this.#options;
-    const control = (op: Op, secret?: Uint8Array): Promise<unknown> =>
-      within(host, startTimeoutMs, () => host.control(op, {}, secret));
-    await gate.login(
-      async () => (this.#token = (await control(Op.describe)) as TokenDescription),
-      async (pin) => {
-        await control(Op.login, pin);
-      },
-    );
   }
 
   /** One host from spawn to exit. */
@@ -137,18 +145,28 @@ export class HostKeeper {
   }
 
   async #start(host: TokenHost): Promise<void> {
-    await within(host, this.#options.startTimeoutMs, async () => {
-      this.#token = await host.open();
-      if (!this.#token.loggedIn) await this.loginAgain(host);
-      const keks = (await host.control(Op.listKeks, {})) as KekRecord[];
+    const { starts, logins, log, onReady } = this.#options;
+    await starts.run(host, async (step) => {
+      this.#token = await step("open", () => host.open());
+      const [lane] = host.lanes;
+      if (!this.#token.loggedIn && lane !== undefined) this.#token = await logins.login(host, lane);
+      const keks = (await step("read", () => host.control(Op.listKeks, {}))) as KekRecord[];
       this.#ready = host;
       this.#reason = undefined;
-      this.#options.log.info(
-        { pid: host.pid, token: this.#token.label, keks: keks.length },
-        "token host ready",
-      );
-      this.#options.onReady();
+      log.info({ pid: host.pid, token: this.#token.label, keks: keks.length }, "token host ready");
+      onReady(host);
     });
+  }
+
+  /** Processes that the kernel keeps must not add up: with each of them the next is longer in coming. */
+  #backoffMs(cause: EndCause): number {
+    this.#lingering = [...this.#lingering, ...(this.#host === undefined ? [] : [this.#host])].filter(
+      (host) => !host.gone,
+    );
+    return Math.max(
+      backoffMs(this.#failures, BACKOFF[cause]),
+      backoffMs(2 * this.#lingering.length, CRASH_BACKOFF),
+    );
   }
 
   /**

@@ -5,8 +5,11 @@ import type { Log } from "../log.js";
 import { HostKeeper } from "./host-keeper.js";
 import { mechanismById } from "./mechanisms.js";
 import { KeyringReadings, type ReadingHosts } from "./keyring-readings.js";
+import type { Lane } from "./lane.js";
+import { Logins } from "./logins.js";
 import type { PinGate } from "./pin-gate.js";
 import type { HsmState } from "./port.js";
+import { Starts } from "./starts.js";
 import { HostFailure, within, type EndCause, type TokenHost, type TokenHostOptions } from "./token-host.js";
 import {
   type CryptRequest,
@@ -32,11 +35,14 @@ export interface HostPoolOptions {
 
 /** A code that nobody knows replaces a host at most this often, in ms. */
 const UNKNOWN_RV_MS = 60_000;
+/** A start that hangs leaves room for another one beside it. */
+const LEAST_KEEPERS = 2;
 
 export class HostPool {
   readonly #options: HostPoolOptions;
   readonly #keepers: readonly HostKeeper[];
-  readonly #relogins = new Map<TokenHost, Promise<void>>();
+  readonly #starts: Starts;
+  readonly #logins: Logins;
   readonly #unknownRvAt = new Map<number, number>();
   readonly #readings: KeyringReadings;
   #hasBeenReady = false;
@@ -48,7 +54,13 @@ export class HostPool {
   constructor(options: HostPoolOptions) {
     this.#options = options;
     this.#change = new Promise((resolve) => (this.#announceChange = resolve));
-    this.#keepers = Array.from({ length: options.hosts }, () => this.#keeper());
+    this.#starts = new Starts(options.startTimeoutMs, () => {
+      this.#tellChange();
+    });
+    this.#logins = new Logins(options.gate, this.#starts, options.startTimeoutMs);
+    // The last of them may be a spare, for when a start hangs.
+    const keepers = Math.max(options.hosts, LEAST_KEEPERS);
+    this.#keepers = Array.from({ length: keepers }, () => this.#keeper());
     this.#readings = new KeyringReadings(this.#readingHosts());
   }
 
@@ -58,12 +70,25 @@ export class HostPool {
 
   start(): void {
     this.#keepers.forEach((keeper, index) => {
-      // Logins one after the other, the second only if the first succeeded.
-      const mayStart = async (): Promise<void> => {
-        while (index > 0 && !this.#hasBeenReady && !this.#isStopped()) await this.#change;
-      };
-      void keeper.run(mayStart);
+      void keeper.run(() => (this.#mayStart(index) ? undefined : this.#turn(index)));
     });
+  }
+
+  async #turn(index: number): Promise<void> {
+    while (!this.#mayStart(index) && !this.#isStopped()) await this.#change;
+  }
+
+  /**
+   * Logins one after the other, the second only if the first succeeded. While there is no host, one start beside
+   * another that hangs.
+   */
+  #mayStart(index: number): boolean {
+    const { underWay, isLate } = this.#starts;
+    const readyHosts = this.ready.length;
+    if (readyHosts >= this.#options.hosts) return false;
+    if (readyHosts === 0 && underWay >= LEAST_KEEPERS) return false;
+    if (index >= this.#options.hosts) return this.#hasBeenReady && readyHosts === 0 && isLate;
+    return index === 0 || this.#hasBeenReady || isLate;
   }
 
   async stop(graceMs: number): Promise<void> {
@@ -121,14 +146,9 @@ export class HostPool {
     return this.#readings.readAnew();
   }
 
-  /** Logs a host in again; one login serves all requests that found it logged out. @throws KmsError */
-  loginAgain(host: TokenHost): Promise<void> {
-    const running = this.#relogins.get(host);
-    if (running !== undefined) return running;
-    const keeper = this.#keepers.find((one) => one.ready === host);
-    const login = (keeper?.loginAgain(host) ?? Promise.resolve()).finally(() => this.#relogins.delete(host));
-    this.#relogins.set(host, login);
-    return login;
+  /** Logs a lane in that has found itself logged out. @throws KmsError */
+  async loginAgain(host: TokenHost, lane: Lane): Promise<void> {
+    await this.#logins.login(host, lane);
   }
 
   /** Opens another session on a slow serving host. Returns whether there is one more. */
@@ -162,14 +182,17 @@ export class HostPool {
   }
 
   #keeper(): HostKeeper {
-    const { host, gate, startTimeoutMs, log, onEnded } = this.#options;
+    const { host, gate, log, onEnded, hosts } = this.#options;
     return new HostKeeper({
       host,
       gate,
-      startTimeoutMs,
+      logins: this.#logins,
+      starts: this.#starts,
       log,
-      onReady: () => {
+      onReady: (ready) => {
         this.#hasBeenReady = true;
+        // A start that hung, and got through after all beside its substitute.
+        if (this.ready.length > hosts) ready.kill("stop");
         this.#tellChange();
       },
       onEnded: (cause) => {
@@ -249,7 +272,8 @@ export class HostPool {
     } finally {
       this.#options.onChange();
     }
-    await this.loginAgain(host);
+    const [lane] = host.lanes;
+    if (lane !== undefined) await this.loginAgain(host, lane);
     return this.#controlOn(host, op, value, limitMs, false);
   }
 }

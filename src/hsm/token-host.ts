@@ -26,6 +26,11 @@ export interface TokenHostOptions {
   readonly sessions: number;
 }
 
+export interface ControlOptions {
+  readonly lane?: Lane | undefined;
+  readonly secret?: Uint8Array;
+}
+
 /** Why a token host ended; a metric label. */
 export type EndCause = "exit" | "signal" | "hang" | "device" | "reload" | "protocol" | "start" | "stop";
 
@@ -98,6 +103,11 @@ export class TokenHost {
     return this.#cause === undefined;
   }
 
+  /** Whether there is no process (any more). */
+  get gone(): boolean {
+    return this.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
   /** Loads the module and finds the token. @throws an error of spawn, if there is no process */
   async open(): Promise<TokenDescription> {
     const [lane] = this.#lanes;
@@ -109,9 +119,12 @@ export class TokenHost {
     return this.#description;
   }
 
-  /** Makes a control call on the first lane and returns its JSON. It has no limit of its own. */
-  async control(op: Op, value: unknown, secret?: Uint8Array): Promise<unknown> {
-    const [lane] = this.#lanes;
+  /** Makes a control call, on the first lane unless told otherwise, and returns its JSON. It has no limit of its own. */
+  async control(
+    op: Op,
+    value: unknown,
+    { lane = this.#lanes[0], secret }: ControlOptions = {},
+  ): Promise<unknown> {
     if (lane === undefined) throw new TypeError("the token host has not been opened");
     return callOn(lane, op, value, secret);
   }
@@ -180,8 +193,7 @@ export class TokenHost {
   kill(cause: EndCause): void {
     this.#finish(cause);
     // Without a process Node 20 signals the number it finds instead: 0 (our own group), or an earlier child's.
-    const gone = this.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
-    if (gone) return;
+    if (this.gone) return;
     this.#child.kill("SIGKILL");
     this.#givenUp ??= setTimeout(() => {
       this.#log.warn({ pid: this.pid }, "token host does not end after SIGKILL; it is left to the kernel");

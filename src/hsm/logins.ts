@@ -1,0 +1,92 @@
+// Logins of one token's hosts, under its PIN gate. A login belongs to whatever the library takes for an application:
+// mostly the process, with some (p11-kit-client) each load of it, so that every lane logs in for itself. A lane that is
+// logged in already costs no attempt.
+import { KmsError } from "../errors.js";
+import type { Lane } from "./lane.js";
+import type { PinGate } from "./pin-gate.js";
+import type { Starts } from "./starts.js";
+import { within, type TokenHost } from "./token-host.js";
+import { Op, type TokenDescription } from "./wire.js";
+
+/** How much longer a login may take than one before it that was given up. */
+const LONGER = 1.25;
+
+export class Logins {
+  readonly #gate: PinGate;
+  readonly #starts: Starts;
+  readonly #startTimeoutMs: number;
+  readonly #running = new Map<Lane, Promise<TokenDescription>>();
+  /** Stamp of the PIN that has logged in last. */
+  #accepted: string | undefined;
+  /** Logins in a row whose answer was lost. */
+  #lost = 0;
+
+  constructor(gate: PinGate, starts: Starts, startTimeoutMs: number) {
+    this.#gate = gate;
+    this.#starts = starts;
+    this.#startTimeoutMs = startTimeoutMs;
+  }
+
+  /**
+   * Logs a lane in, unless it is logged in; one login serves all who ask at the same time. Returns the token as read
+   * just before. @throws KmsError
+   */
+  login(host: TokenHost, lane: Lane): Promise<TokenDescription> {
+    const running = this.#running.get(lane);
+    if (running !== undefined) return running;
+    const login = this.#login(host, lane).finally(() => this.#running.delete(lane));
+    this.#running.set(lane, login);
+    return login;
+  }
+
+  async #login(host: TokenHost, lane: Lane): Promise<TokenDescription> {
+    const seen: { token?: TokenDescription; attempted: boolean } = { attempted: false };
+    await this.#gate.login(
+      async () => (seen.token = await this.#describe(host, lane)),
+      async (pin) => {
+        seen.attempted = true;
+        await this.#attempt(host, lane, pin, seen.token);
+      },
+    );
+    if (!seen.attempted && seen.token !== undefined) return seen.token;
+    const token = await this.#describe(host, lane);
+    if (token.loggedIn || !token.loginRequired) return token;
+    // A token made anew: the library takes the application for logged in, and the token does not.
+    host.kill("device");
+    throw new KmsError("SESSION_LOST", "the login has no effect; the token host is replaced");
+  }
+
+  /** Others wait for their turn meanwhile, so that one that hangs is not waited for as long as a start may take. */
+  #describe(host: TokenHost, lane: Lane): Promise<TokenDescription> {
+    const limitMs = Math.min(this.#starts.lateMs("open"), this.#startTimeoutMs);
+    return within(
+      host,
+      limitMs,
+      async () => (await host.control(Op.describe, {}, { lane })) as TokenDescription,
+    );
+  }
+
+  async #attempt(host: TokenHost, lane: Lane, pin: Buffer, token?: TokenDescription): Promise<void> {
+    const { stamp } = this.#gate;
+    try {
+      await within(host, this.#limitMs(stamp, token), () =>
+        this.#starts.measure("login", () => host.control(Op.login, {}, { lane, secret: pin })),
+      );
+    } catch (error) {
+      if (!host.alive) this.#lost++;
+      throw error;
+    }
+    this.#accepted = stamp;
+    this.#lost = 0;
+  }
+
+  /**
+   * A login that hangs holds up all others. Where this PIN has logged in before it is given up early, since the gate
+   * lets it be made again; but later each time, lest a token that has become slow be never waited for.
+   */
+  #limitMs(stamp: string, token: TokenDescription | undefined): number {
+    const isCounted = token?.pinCountLow === true || token?.pinFinalTry === true;
+    if (stamp !== this.#accepted || isCounted) return this.#startTimeoutMs;
+    return Math.min(this.#startTimeoutMs, this.#starts.lateMs("login") * LONGER ** this.#lost);
+  }
+}

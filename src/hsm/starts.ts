@@ -1,0 +1,102 @@
+// The starts of one token's hosts that are under way, and how long each step of them may take. Where the HSM hangs a
+// start hangs too, and nothing tells whether that call will return when the HSM answers again. So the oldest start is
+// given all the time that the configuration allows, since a token may have become slow; later ones beside it are given
+// up soon and made again, until one gets through.
+import { within, type TokenHost } from "./token-host.js";
+
+/** "open": from spawning the process to a session; "login": C_Login; "read": the first reading of the keyring. */
+export type Step = "open" | "login" | "read";
+
+export type RunStep = <T>(step: Step, work: () => Promise<T>) => Promise<T>;
+
+/** A step is late when it takes this many times as long as it took last, and at least LEAST_MS. */
+const SLACK = 3;
+const LEAST_MS = 1_500;
+
+interface Start {
+  readonly host: TokenHost;
+  late: boolean;
+}
+
+export class Starts {
+  readonly #startTimeoutMs: number;
+  readonly #onLate: () => void;
+  /** The oldest first. */
+  readonly #underWay: Start[] = [];
+  readonly #took = new Map<Step, number>();
+
+  /**
+   * @param startTimeoutMs limit of a whole start
+   * @param onLate called when the oldest start is late: another one beside it may get through
+   */
+  constructor(startTimeoutMs: number, onLate: () => void) {
+    this.#startTimeoutMs = startTimeoutMs;
+    this.#onLate = onLate;
+  }
+
+  get underWay(): number {
+    return this.#underWay.length;
+  }
+
+  /** Whether the oldest start is late. */
+  get isLate(): boolean {
+    return this.#underWay[0]?.late ?? false;
+  }
+
+  /** Runs one start to its end; ends the host when it takes too long. */
+  async run<T>(host: TokenHost, work: (run: RunStep) => Promise<T>): Promise<T> {
+    const start: Start = { host, late: false };
+    this.#underWay.push(start);
+    try {
+      const result = await within(host, this.#startTimeoutMs, () =>
+        work((step, action) => this.#step(start, step, action)),
+      );
+      // What has hung since before a start that got through will hardly return.
+      for (const other of this.#underWay) if (other.late) other.host.kill("hang");
+      return result;
+    } finally {
+      this.#underWay.splice(this.#underWay.indexOf(start), 1);
+    }
+  }
+
+  /** Returns how long a step may take before it is late; Infinity where nothing is known of it. */
+  lateMs(step: Step): number {
+    const tookMs = this.#took.get(step);
+    if (tookMs !== undefined) return Math.max(LEAST_MS, SLACK * tookMs);
+    // Of the other steps a token may make much work the first time.
+    return step === "open" ? LEAST_MS : Infinity;
+  }
+
+  /** Measures a step that succeeds. */
+  async measure<T>(step: Step, work: () => Promise<T>): Promise<T> {
+    const begunAt = performance.now();
+    const result = await work();
+    this.#took.set(step, performance.now() - begunAt);
+    return result;
+  }
+
+  async #step<T>(start: Start, step: Step, work: () => Promise<T>): Promise<T> {
+    const lateMs = this.lateMs(step);
+    const timer =
+      lateMs < this.#startTimeoutMs
+        ? setTimeout(() => {
+            this.#overdue(start);
+          }, lateMs)
+        : undefined;
+    try {
+      return await this.measure(step, work);
+    } finally {
+      clearTimeout(timer);
+      start.late = false;
+    }
+  }
+
+  #overdue(start: Start): void {
+    if (start !== this.#underWay[0]) {
+      start.host.kill("hang");
+      return;
+    }
+    start.late = true;
+    this.#onLate();
+  }
+}
