@@ -135,7 +135,7 @@ export class EtcdClient {
     for (const { client } of this.#members) client.close();
   }
 
-  /** Asks the member that answered last, then the others. */
+  /** Asks the member that answered last, then the others, also after what only that member refuses, such as a learner. */
   async #call(service: Service, method: string, question: object): Promise<unknown> {
     const failures: string[] = [];
     let last: ServiceError | undefined;
@@ -150,11 +150,17 @@ export class EtcdClient {
       } catch (error) {
         last = error as ServiceError;
         failures.push(`${member.target.endpoint}: ${last.details.replace(/[. ]*Resolution note: $/, "")}`);
-        if (last.code !== status.UNAVAILABLE && last.code !== status.DEADLINE_EXCEEDED) break;
+        if (isAboutQuestion(last)) break;
       }
     }
     throw unreachable(failures, last);
   }
+}
+
+/** Whether every member would refuse the same, or the answer is what could not be taken. */
+function isAboutQuestion(error: ServiceError): boolean {
+  if ([status.INVALID_ARGUMENT, status.NOT_FOUND, status.OUT_OF_RANGE].includes(error.code)) return true;
+  return refusalOf(error) !== undefined;
 }
 
 function unreachable(failures: readonly string[], last: ServiceError | undefined): KmsError {

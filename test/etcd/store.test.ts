@@ -3,11 +3,19 @@
 
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
+import {
+  Server,
+  ServerCredentials,
+  status,
+  type handleUnaryCall,
+  type ServiceDefinition,
+} from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EtcdClient } from "../../src/etcd/client.js";
 import type { EtcdAccess } from "../../src/etcd/endpoints.js";
 import { EtcdStore, type StoredObject, type StoreObserver } from "../../src/etcd/store.js";
-import { startEtcd, type TestEtcd } from "../support/etcd.js";
+import { startEtcd, startLearner, type TestEtcd } from "../support/etcd.js";
 import { freePort } from "../support/free-port.js";
 import { makeFolder } from "../support/token.js";
 
@@ -144,6 +152,64 @@ describe("endpoints", () => {
       code: "PEER_UNREACHABLE",
       message: expect.stringMatching(new RegExp(`${one}: .*${another}: `)) as string,
     });
+  });
+
+  it("are asked one after the other when one refuses what others answer, such as a learner", async () => {
+    const learner = await startLearner(etcd);
+    try {
+      await etcd.store.put("/learnt/a", Buffer.from("{}"));
+      const client = connect({ endpoints: [learner.endpoint, etcd.endpoint] });
+      await expect(client.cluster()).resolves.toHaveProperty("id");
+      expect(await all(new EtcdStore(client, "/learnt"))).toHaveLength(1);
+      await expect(
+        connect({ endpoints: [learner.endpoint] }).range({ key: Buffer.from("/"), limit: 1 }),
+      ).rejects.toMatchObject({
+        code: "PEER_UNREACHABLE",
+        message: expect.stringContaining("rpc not supported for learner") as string,
+      });
+    } finally {
+      await learner.remove();
+    }
+  });
+
+  // etcd 3.4 calls a learner unavailable, 3.5 and later speak of a failed precondition.
+  it.each([
+    "FAILED_PRECONDITION",
+    "UNIMPLEMENTED",
+    "RESOURCE_EXHAUSTED",
+    "INTERNAL",
+    "DATA_LOSS",
+    "PERMISSION_DENIED",
+  ] as const)("are asked one after the other when one answers %s", async (code) => {
+    const server = new Server();
+    const bytes = (value: Buffer): Buffer => value;
+    const identity = {
+      requestSerialize: bytes,
+      requestDeserialize: bytes,
+      responseSerialize: bytes,
+      responseDeserialize: bytes,
+    };
+    const path = "/etcdserverpb.KV/Range";
+    server.addService(
+      {
+        Range: { path, requestStream: false, responseStream: false, ...identity },
+      } satisfies ServiceDefinition,
+      {
+        Range: ((_call, reply) => {
+          reply({ code: status[code], details: "etcdserver: not here" });
+        }) as handleUnaryCall<Buffer, Buffer>,
+      },
+    );
+    const port = await promisify(server.bindAsync.bind(server))(
+      "127.0.0.1:0",
+      ServerCredentials.createInsecure(),
+    );
+    try {
+      const client = connect({ endpoints: [`127.0.0.1:${String(port)}`, etcd.endpoint] });
+      expect(await client.range({ key: Buffer.from("/"), limit: 1 })).toHaveProperty("revision");
+    } finally {
+      server.forceShutdown();
+    }
   });
 
   it("take TLS with a client certificate, and tell what is missing", async () => {

@@ -16,6 +16,7 @@ export interface TestEtcd {
   readonly tlsEndpoint: string;
   /** The same at another address, for which the certificate is not. */
   readonly misnamedEndpoint: string;
+  readonly peer: string;
   readonly certificate: string;
   readonly privateKey: string;
   readonly store: EtcdStore;
@@ -29,6 +30,7 @@ export async function startEtcd(program = "etcd", options: readonly string[] = [
   makeCertificate(certificate, privateKey);
   const [plain, tls, peer] = [await freePort(), await freePort(), await freePort()];
   const endpoint = `http://127.0.0.1:${String(plain)}`;
+  const peerUrl = `http://127.0.0.1:${String(peer)}`;
   const tlsEndpoint = `https://127.0.0.1:${String(tls)}`;
   const misnamedEndpoint = `https://127.0.0.2:${String(tls)}`;
   const process = ManagedProcess.start({
@@ -38,7 +40,9 @@ export async function startEtcd(program = "etcd", options: readonly string[] = [
       `--data-dir=${join(folder, "data")}`,
       `--listen-client-urls=${endpoint},${tlsEndpoint},${misnamedEndpoint}`,
       `--advertise-client-urls=${endpoint}`,
-      `--listen-peer-urls=http://127.0.0.1:${String(peer)}`,
+      `--listen-peer-urls=${peerUrl}`,
+      `--initial-advertise-peer-urls=${peerUrl}`,
+      `--initial-cluster=default=${peerUrl}`,
       `--cert-file=${certificate}`,
       `--key-file=${privateKey}`,
       `--trusted-ca-file=${certificate}`,
@@ -61,9 +65,57 @@ export async function startEtcd(program = "etcd", options: readonly string[] = [
     endpoint,
     tlsEndpoint,
     misnamedEndpoint,
+    peer: peerUrl,
     certificate,
     privateKey,
     store: new EtcdStore(endpoint),
+    remove: async () => {
+      await process.kill();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Starts a second member that follows the first one and has no vote: it refuses to read through the quorum. */
+export async function startLearner(
+  of: TestEtcd,
+): Promise<{ readonly endpoint: string; remove(): Promise<void> }> {
+  const folder = makeFolder("etcd-learner");
+  const [endpoint, peer] = [await freePort(), await freePort()].map(
+    (port) => `http://127.0.0.1:${String(port)}`,
+  );
+  const added = await fetch(`${of.endpoint}/v3/cluster/member/add`, {
+    method: "POST",
+    body: JSON.stringify({ peerURLs: [peer], isLearner: true }),
+  });
+  if (!added.ok) throw new Error(`etcd adds no learner: ${await added.text()}`);
+  const process = ManagedProcess.start({
+    name: "learner",
+    command: "etcd",
+    args: [
+      "--name=learner",
+      `--data-dir=${join(folder, "data")}`,
+      `--listen-client-urls=${endpoint ?? ""}`,
+      `--advertise-client-urls=${endpoint ?? ""}`,
+      `--listen-peer-urls=${peer ?? ""}`,
+      `--initial-advertise-peer-urls=${peer ?? ""}`,
+      `--initial-cluster=default=${of.peer},learner=${peer ?? ""}`,
+      "--initial-cluster-state=existing",
+      "--logger=zap",
+      "--log-level=warn",
+    ],
+    logFile: join(folder, "etcd.log"),
+  });
+  await waitFor(
+    async () => {
+      if (process.ending !== undefined) throw new Error(`the learner ended: ${process.logTail()}`);
+      const status = await fetch(`${endpoint ?? ""}/v3/maintenance/status`, { method: "POST", body: "{}" });
+      return status.ok && ((await status.json()) as { isLearner?: boolean }).isLearner === true;
+    },
+    { what: "a learner", timeoutMs: 30_000 },
+  );
+  return {
+    endpoint: endpoint ?? "",
     remove: async () => {
       await process.kill();
       rmSync(folder, { recursive: true, force: true });
