@@ -38,6 +38,8 @@ export interface EncryptionConfiguration {
 }
 
 const DEFAULT_TIMEOUT = "3s";
+const MAX_LINES = 20;
+const MAX_LINE = 500;
 const AES_KEY_BYTES = [16, 24, 32];
 const SECRETBOX_KEY_BYTES = [32];
 
@@ -147,7 +149,10 @@ export function parseEncryptionConfiguration(bytes: Uint8Array, path: string): E
   const result = schema.safeParse(withoutNulls(parseConfiguration(bytes, path, "kubernetes")));
   const lines = result.success ? conflictsOf(result.data.resources) : result.error.issues.map(lineOf);
   if (result.success && lines.length === 0) return { rules: result.data.resources };
-  throw new KmsError("CONFIG_INVALID", lines.map((line) => `${path}: ${line}`).join("\n"));
+  const more = lines.length - MAX_LINES;
+  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and ${String(more)} problems more`] : lines;
+  const text = shown.map((line) => `${path}: ${line.slice(0, MAX_LINE)}`).join("\n");
+  throw new KmsError("CONFIG_INVALID", text);
 }
 
 /** For Go a member that is null is not there. */
@@ -163,20 +168,26 @@ function lineOf({ path, message }: z.core.$ZodIssue): string {
   return `${place.join("").replace(/^\./, "") || "document"}: ${message}`;
 }
 
+function repeated(names: readonly string[]): Set<string> {
+  const seen = new Set<string>();
+  return new Set(names.filter((name) => seen.size === seen.add(name).size));
+}
+
 /** What kube-apiserver refuses although every single entry is right. */
 function conflictsOf(rules: readonly EncryptionRule[]): string[] {
   const conflicts: string[] = [];
   const earlier = new Set<string>();
   const names = new Set<string>();
   for (const { resources, providers } of rules) {
-    for (const one of resources) {
+    const own = new Set(resources);
+    const twice = repeated(resources);
+    for (const one of own) {
       const wildcards = [anyOf(one), "*.*"];
       const mask = wildcards.find((rule) => earlier.has(rule));
       if (mask !== undefined) conflicts.push(`${one} is masked by the earlier ${mask}; put it before that`);
-      const wider = wildcards.find((rule) => rule !== one && resources.includes(rule));
+      const wider = wildcards.find((rule) => rule !== one && own.has(rule));
       if (wider !== undefined) conflicts.push(`${one} and ${wider} overlap in one rule; keep one of them`);
-      if (resources.filter((other) => other === one).length > 1)
-        conflicts.push(`${one} stands twice in one rule; keep one`);
+      if (twice.has(one)) conflicts.push(`${one} stands twice in one rule; keep one`);
     }
     for (const one of resources) earlier.add(one);
     for (const one of providers) {

@@ -14,6 +14,9 @@ export interface Problem {
   readonly text: string;
 }
 
+/** To look for what each of very many unknown names may have meant would take minutes. */
+const MAX_EXPLAINED = 100;
+
 /** Collects problems. What follows from a problem that is known already is not told again. */
 export class Problems {
   #known: readonly Problem[] = [];
@@ -58,7 +61,12 @@ function showName(name: PropertyKey): string {
 
 /** @param document what was checked */
 export function problemsOf(issue: z.core.$ZodIssue, document: unknown): Problem[] {
-  if (issue.code === "unrecognized_keys") return issue.keys.map((name) => unknownSetting(issue.path, name));
+  if (issue.code === "unrecognized_keys")
+    return issue.keys.map((name, at) =>
+      at < MAX_EXPLAINED
+        ? unknownSetting(issue.path, name)
+        : { at: [...issue.path, name], text: "is not a setting" },
+    );
   if (issue.code === "custom") return [{ at: issue.path, text: issue.message }];
   const value = valueAt(document, issue.path);
   const option = optionAt(issue.path);

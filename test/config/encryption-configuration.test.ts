@@ -115,6 +115,15 @@ describe("what kube-apiserver would refuse", () => {
     expect(messageOf(() => parse(text))).toMatch(message);
   });
 
+  it("is told in few lines of bounded length, however much of it there is", () => {
+    const many = Array.from({ length: 20_000 }, (_, at) => `r${String(at)}`);
+    const unknown = messageOf(() => parse(`${HEAD}${many.map((name) => `${name}: 1\n`).join("")}`));
+    const masked = messageOf(() => parse(rules(rule("'*.*'", v2), rule(many.join(", "), IDENTITY))));
+    for (const message of [unknown, masked]) expect(message.length).toBeLessThan(20 * 600);
+    expect(masked).toContain("and 19980 problems more");
+    expect(parse(rules(rule(many.join(", "), v2))).rules[0]?.resources).toHaveLength(20_000);
+  });
+
   it("is told without the keys, however wrong they are", () => {
     const text = rules(rule("secrets", `aescbc: { keys: [{ name: k1, secret: ${SECRET.slice(0, 20)} }] }`));
     const message = messageOf(() => parse(text));

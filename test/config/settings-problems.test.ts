@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { problemsOf } from "../../src/config/problems.js";
 import { loadSettings, type LoadRequest, type Settings } from "../../src/config/settings.js";
 import { KmsError } from "../../src/errors.js";
 import { messageOf } from "./message-of.js";
@@ -217,4 +218,12 @@ it("does not choke on a file full of what are no settings", () => {
   const lines = problems(Array.from({ length: 50_000 }, (_, index) => `k${String(index)}:\n`).join(""));
   expect(lines).toHaveLength(101);
   expect(lines.at(-1)).toMatch(/^and: [0-9]+ problems more$/);
+});
+
+it("looks for what was meant with the first of very many unknown settings only", () => {
+  const keys = Array.from({ length: 90_000 }, (_, at) => `unknown${String(at)}`);
+  const found = problemsOf({ code: "unrecognized_keys", keys, path: [], message: "", input: {} }, {});
+  expect(found).toHaveLength(90_000);
+  expect(found[99]?.text).toContain("known here are");
+  expect(new Set(found.slice(100).map(({ text }) => text))).toEqual(new Set(["is not a setting"]));
 });
