@@ -3,7 +3,7 @@
 
 /** A folder or file of src/ -> those of src/ that it may import, apart from itself. */
 const LAYERS = {
-  "main\\.ts": ["cli/", "hardening\\.ts"],
+  "main\\.ts": ["cli/", "hardening\\.ts", "errors\\.ts"],
   "cli/": [
     "serve\\.ts",
     "open-tokens\\.ts",

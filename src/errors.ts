@@ -68,9 +68,26 @@ export class KmsError extends Error {
     this.code = code;
   }
 
-  /** Returns `error` if it is a KmsError already, else an INTERNAL one that keeps it as its cause. */
+  /**
+   * Returns `error` if it is a KmsError already; for one that says that files run out an HSM_UNAVAILABLE one, else an
+   * INTERNAL one, that keep it as their cause.
+   */
   static from(error: unknown): KmsError {
     if (error instanceof KmsError) return error;
+    const limit = fileLimitIn(error);
+    if (limit !== undefined) return new KmsError("HSM_UNAVAILABLE", limit, error);
     return new KmsError("INTERNAL", "internal error; the log has its cause", error);
   }
+}
+
+/** Returns what to do about an error, or a cause of one, that says that no more files can be opened; undefined for others. */
+export function fileLimitIn(error: unknown): string | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    const { code } = at as NodeJS.ErrnoException;
+    if (code === "EMFILE")
+      return "too many open files (EMFILE); raise the limit: ulimit -n 1024, or LimitNOFILE=1024 in the systemd unit";
+    if (code === "ENFILE")
+      return "the system has too many open files (ENFILE); raise fs.file-max with sysctl";
+  }
+  return undefined;
 }

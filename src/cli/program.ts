@@ -1,6 +1,6 @@
 // The command line: what commands there are, what they share, and how a failure ends.
 import { Command, CommanderError, Option } from "commander";
-import { KmsError } from "../errors.js";
+import { fileLimitIn, KmsError } from "../errors.js";
 import { fileError, refusalIn } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
@@ -79,7 +79,7 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
 function knownError(error: unknown): KmsError {
   const known = KmsError.from(error);
   if (known.code === "INTERNAL") return fileError(known.cause) ?? known;
-  const refusal = refusalIn(known.cause);
+  const refusal = fileLimitIn(known.cause) ?? refusalIn(known.cause);
   if (refusal === undefined || known.message.includes(refusal)) return known;
   return new KmsError(known.code, `${known.message} (${refusal})`, known.cause);
 }

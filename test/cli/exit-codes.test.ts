@@ -1,10 +1,11 @@
 // How commands end: the exit codes that scripts go by, and that no PIN is shown on the way.
 
+import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
+import { createKek, kmsPkcs11, MAIN, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
@@ -49,6 +50,14 @@ describe("the commands' exit codes", () => {
   it("1 for a second keys create, which makes nothing", () => {
     const { code, stderr } = kmsPkcs11(["keys", "create", "--key", uri()], token.env);
     expect([code, stderr]).toEqual([1, expect.stringContaining("nothing was created")]);
+  });
+
+  it.each(["keys list", "serve", "check"])("3 and one line when %s may open too few files", (command) => {
+    for (const limit of [22, 30, 44]) {
+      const line = `ulimit -n ${String(limit)}; exec '${process.execPath}' '${MAIN}' ${command} --config '${plugin.configFile}'`;
+      const { status, stderr } = spawnSync("sh", ["-c", line], { encoding: "utf8" });
+      expect([status, stderr]).toEqual([3, expect.stringMatching(/^kms-pkcs11: .*ulimit -n 1024.*\n$/)]);
+    }
   });
 
   it("3 for a plugin that is not there, 2 for an option that is not", () => {
