@@ -28,15 +28,34 @@ export async function readRunbook(path: URL, section?: string): Promise<RunbookS
   });
 }
 
-/** What the output has to match as a whole; runs of blanks, which align columns, match any. */
-export function outputPattern(output: string): RegExp {
-  if (output === "") return /^$/;
-  const lines = output.split("\n").map((line) => {
-    if (line === "…") return "(?:.*\\n)*?";
-    const literal = line.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
-    return `${literal.replace(/ +/g, " +").replaceAll("…", ".*")} *\\n`;
-  });
-  return new RegExp(`^${lines.join("")}$`);
+/**
+ * Whether a command has printed what the runbook shows, as a whole; runs of blanks, which align columns, match any. Line
+ * by line, and not by one pattern: of a long output that does not match, that would try every division into lines.
+ */
+export function isAsShown(printed: string, shown: string): boolean {
+  const lines = printed === "" ? [] : printed.replace(/\n$/, "").split("\n");
+  const wanted = shown === "" ? [] : shown.split("\n");
+  // The lines that are left may be matched from here on when the last "…" has taken one line more.
+  let retry: { readonly wantedAt: number; lineAt: number } | undefined;
+  let wantedAt = 0;
+  for (let lineAt = 0; lineAt < lines.length;) {
+    if (wanted[wantedAt] === "…") {
+      retry = { wantedAt: ++wantedAt, lineAt };
+    } else if (linePattern(wanted[wantedAt])?.test(lines[lineAt] ?? "") === true) {
+      wantedAt++;
+      lineAt++;
+    } else if (retry !== undefined) {
+      wantedAt = retry.wantedAt;
+      lineAt = ++retry.lineAt;
+    } else return false;
+  }
+  return wanted.slice(wantedAt).every((line) => line === "…");
+}
+
+function linePattern(line: string | undefined): RegExp | undefined {
+  if (line === undefined) return undefined;
+  const literal = line.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+  return new RegExp(`^${literal.replace(/ +/g, " +").replaceAll("…", ".*")} *$`);
 }
 
 export interface StepResult {

@@ -1,0 +1,30 @@
+// How a runbook's output is compared with a command's, by which the end-to-end tests hold every runbook to the code.
+
+import { expect, it } from "vitest";
+
+import { isAsShown } from "../e2e/harness/runbook.js";
+
+it.each([
+  ["", "", true],
+  ["a\n", "", false],
+  ["", "a", false],
+  ["", "…", true],
+  ["a  b\n", "a b", true],
+  ["key 0198.c1 of kms-kek\n", "key … of kms-kek", true],
+  ["key 0198.c1\n", "key", false],
+  ["a\nb\nc\n", "a\n…\nc", true],
+  ["a\nc\n", "a\n…\nc", true],
+  ["a\nc\nb\nc\n", "…\nc", true],
+  ["a\nc\nb\n", "…\nc", false],
+  ["a\nb\n", "a\nb\n…", true],
+  ["a\nb\nc\n", "a\nb", false],
+  ["1\n2\nx\n3\nx\n4\n", "…\nx\n…\n4", true],
+  ["(a) $1\n", "(a) $1", true],
+])("%j is shown by %j: %j", (printed, shown, verdict) => {
+  expect(isAsShown(printed, shown)).toBe(verdict);
+});
+
+it("decides soon about a long output that is not as shown", () => {
+  const printed = "a line of some length, as a table has them\n".repeat(2_000);
+  expect(isAsShown(printed, `${"…\na line …\n".repeat(20)}the end`)).toBe(false);
+});
