@@ -1,8 +1,10 @@
 // The HTTP endpoints for people and probes, on loopback only: /livez never depends on the HSM, so that an
 // outage restarts nothing; /readyz and /healthz do. Takes no bodies and keeps nothing.
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { isIP, type Socket } from "node:net";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { isIP, type Server } from "node:net";
 import { KmsError } from "../errors.js";
+import { BACKLOG, createOneRequestServer } from "./http-connections.js";
+import { RenderingBudget, SharedRendering } from "./shared-rendering.js";
 
 export interface Readiness {
   readonly ready: boolean;
@@ -28,27 +30,13 @@ export interface RunningHttp {
   stop(): Promise<void>;
 }
 
-const MAX_CONNECTIONS = 64;
-const MAX_HEADER_BYTES = 8 * 1024;
-const REQUEST_TIMEOUT_MS = 5_000;
-
 /** @throws KmsError SOCKET_UNUSABLE when the port is taken */
 export async function startHttp(address: HttpAddress, content: HttpContent): Promise<RunningHttp> {
-  const server = createServer(
-    {
-      maxHeaderSize: MAX_HEADER_BYTES,
-      requestTimeout: REQUEST_TIMEOUT_MS,
-      headersTimeout: REQUEST_TIMEOUT_MS,
-    },
-    (request, response) => {
-      answer(request, response, content).catch(() => {
-        response.destroy();
-      });
-    },
-  );
-  closeOldest(server);
-  server.on("clientError", (_error, socket) => {
-    socket.destroy();
+  const pages = sharedPages(content);
+  const server = createOneRequestServer((request, response) => {
+    answer(request, response, pages).catch(() => {
+      response.destroy();
+    });
   });
   await listen(server, address);
   const bound = server.address();
@@ -56,22 +44,50 @@ export async function startHttp(address: HttpAddress, content: HttpContent): Pro
   return {
     address: { host: address.host, port },
     stop: async () => {
-      server.closeAllConnections();
+      server.closeAll();
       await new Promise((resolve) => server.close(resolve));
     },
   };
 }
 
-/** Who holds all connections open would otherwise keep a probe out, and have the plugin restarted. */
-function closeOldest(server: Server): void {
-  const open = new Set<Socket>();
-  server.on("connection", (socket) => {
-    socket.once("close", () => open.delete(socket));
-    open.add(socket);
-    const [oldest] = open;
-    if (open.size > MAX_CONNECTIONS) oldest?.destroy();
-  });
+interface Page {
+  readonly status: number;
+  readonly type: string;
+  readonly body: Buffer;
 }
+
+type Pages = ReadonlyMap<string, SharedRendering<Page>>;
+
+/** What costs something to render; all of it from one budget. */
+function sharedPages({ readiness, keys, metrics, metricsType }: HttpContent): Pages {
+  const budget = new RenderingBudget();
+  const shared = (render: () => Page | Promise<Page>): SharedRendering<Page> =>
+    new SharedRendering(render, budget);
+  const ready = shared(() => {
+    const { ready, lines } = readiness();
+    return page(ready ? 200 : 503, "text/plain", lines.map((line) => `${line}\n`).join(""));
+  });
+  return new Map([
+    ["/readyz", ready],
+    ["/healthz", ready],
+    ["/metrics", shared(async () => page(200, metricsType, await metrics()))],
+    ["/keys", shared(() => json(keys(false)))],
+    ["/keys?refresh", shared(() => json(keys(true)))],
+  ]);
+}
+
+function page(status: number, type: string, body: string): Page {
+  return { status, type, body: Buffer.from(body) };
+}
+
+function json(value: unknown): Page {
+  return page(200, "application/json", `${JSON.stringify(value, null, 2)}\n`);
+}
+
+const LIVE = page(200, "text/plain", "ok\n");
+const NO_LOCAL_NAME = page(403, "text/plain", "name this host by its address\n");
+const ONLY_GET = page(405, "text/plain", "only GET\n");
+const NO_SUCH_PAGE = page(404, "text/plain", "one of /livez /readyz /healthz /metrics /keys\n");
 
 async function listen(server: Server, { host, port }: HttpAddress): Promise<void> {
   await new Promise<void>((resolve, reject) => {
@@ -79,53 +95,34 @@ async function listen(server: Server, { host, port }: HttpAddress): Promise<void
       const text = `http.address: cannot listen on ${host}:${String(port)} (${error.code ?? error.message}); choose another port`;
       reject(new KmsError("SOCKET_UNUSABLE", text, error));
     });
-    server.listen(port, host, resolve);
+    server.listen({ port, host, backlog: BACKLOG }, resolve);
   });
 }
 
-async function answer(
-  request: IncomingMessage,
-  response: ServerResponse,
-  content: HttpContent,
-): Promise<void> {
-  if (!isLocalName(request.headers.host)) {
-    send(response, 403, "text/plain", "name this host by its address\n");
-    return;
-  }
-  if (request.method !== "GET" && request.method !== "HEAD") {
-    send(response, 405, "text/plain", "only GET\n");
-    return;
-  }
-  const [path, query] = (request.url ?? "").split("?", 2);
-  switch (path) {
-    case "/livez":
-      send(response, 200, "text/plain", "ok\n");
-      return;
-    case "/readyz":
-    case "/healthz": {
-      const { ready, lines } = content.readiness();
-      send(response, ready ? 200 : 503, "text/plain", lines.map((line) => `${line}\n`).join(""));
-      return;
-    }
-    case "/metrics":
-      send(response, 200, content.metricsType, await content.metrics());
-      return;
-    case "/keys":
-      send(
-        response,
-        200,
-        "application/json",
-        JSON.stringify(content.keys(query === "refresh"), null, 2) + "\n",
-      );
-      return;
-    default:
-      send(response, 404, "text/plain", "one of /livez /readyz /healthz /metrics /keys\n");
-  }
+async function answer(request: IncomingMessage, response: ServerResponse, pages: Pages): Promise<void> {
+  const { status, type, body } = await pageFor(request, response, pages);
+  response.writeHead(status, {
+    "content-type": type,
+    "content-length": body.length,
+    "cache-control": "no-store",
+    connection: "close",
+  });
+  response.end(body);
 }
 
-function send(response: ServerResponse, status: number, type: string, body: string): void {
-  response.writeHead(status, { "content-type": type, "cache-control": "no-store" });
-  response.end(body);
+async function pageFor(request: IncomingMessage, response: ServerResponse, pages: Pages): Promise<Page> {
+  if (!isLocalName(request.headers.host)) return NO_LOCAL_NAME;
+  if (request.method !== "GET" && request.method !== "HEAD") return ONLY_GET;
+  const url = request.url ?? "";
+  const path = url.split("?", 1)[0] ?? "";
+  if (path === "/livez") return LIVE;
+  const shared = pages.get(url) ?? pages.get(path);
+  if (shared === undefined) return NO_SUCH_PAGE;
+  const gone = new AbortController();
+  response.once("close", () => {
+    gone.abort();
+  });
+  return shared.get(gone.signal);
 }
 
 /** A web page cannot have its own name resolve to loopback and read what stands here. */

@@ -9,12 +9,17 @@ import { startHttp, type RunningHttp } from "../../src/observability/http.js";
 
 let readiness = { ready: true, lines: ["ok"] };
 let http: RunningHttp;
+let renderings = 0;
+let metric = "a_metric 1\n";
 
 beforeAll(async () => {
   const content = {
     readiness: () => readiness,
     keys: (refresh: boolean) => ({ activeKeyId: "k", keys: [], ...(refresh && { refresh }) }),
-    metrics: () => Promise.resolve("a_metric 1\n"),
+    metrics: () => {
+      renderings += 1;
+      return Promise.resolve(metric);
+    },
     metricsType: "text/plain; version=0.0.4",
   };
   http = await startHttp({ host: "127.0.0.1", port: 0 }, content);
@@ -98,11 +103,74 @@ describe("the HTTP endpoints", () => {
   });
 
   it("answer although somebody holds all the connections that there may be", async () => {
-    const holders = Array.from({ length: 64 }, () => connect(http.address.port, http.address.host));
+    const holders = Array.from({ length: 300 }, () => connect(http.address.port, http.address.host));
     for (const holder of holders) holder.on("error", () => undefined);
     await Promise.all(holders.map((holder) => once(holder, "connect")));
     expect(await get("/livez")).toMatchObject({ status: 200 });
     for (const holder of holders) holder.destroy();
+  });
+
+  it("answer one request of a connection, however many are sent at once, and close it", async () => {
+    const socket = connect(http.address.port, http.address.host);
+    let text = "";
+    socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+    socket.on("error", () => undefined);
+    const before = renderings;
+    socket.write("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000));
+    await once(socket, "close");
+    expect(text.match(/HTTP\/1\.1 200 OK/g)).toHaveLength(1);
+    expect(text).toMatch(/connection: close/i);
+    expect(text.endsWith(metric)).toBe(true);
+    expect(renderings - before).toBe(1);
+  });
+
+  it("take a request that comes in pieces, and not one that is no end of a head", async () => {
+    const socket = connect(http.address.port, http.address.host);
+    let text = "";
+    socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
+    for (const piece of ["GET /li", "vez HTTP/1.1\r\nHost: local", "host\r\n\r", "\n"]) {
+      await new Promise((resolve) => socket.write(piece, resolve));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await once(socket, "close");
+    expect(text).toMatch(/^HTTP\/1\.1 200 OK.*ok\n$/s);
+  });
+
+  it("render once for all who ask at the same time, and nothing for who has gone", async () => {
+    const before = renderings;
+    const leaving = Array.from({ length: 20 }, () => request({ ...http.address, path: "/metrics" }));
+    for (const one of leaving) one.on("error", () => undefined).end(() => one.destroy());
+    const answers = await Promise.all(Array.from({ length: 30 }, () => get("/metrics")));
+    for (const answer of answers) expect(answer).toMatchObject({ status: 200, body: metric });
+    expect(renderings - before).toBeLessThan(30);
+  });
+
+  it("never show what was true before the question only", async () => {
+    for (let count = 0; count < 20; count++) {
+      metric = `a_metric ${String(count)}\n`;
+      expect(await get("/metrics")).toMatchObject({ body: metric });
+    }
+  });
+
+  it("let go of an answer that is not read", async () => {
+    const big = `${"x".repeat(99)}\n`.repeat(100_000);
+    metric = big;
+    const readers = Array.from({ length: 80 }, () => connect(http.address.port, http.address.host).pause());
+    for (const reader of readers) {
+      reader.on("error", () => undefined);
+      reader.write("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    const [first, last] = [readers[0], readers.at(-1)];
+    if (first === undefined || last === undefined) throw new RangeError("no reader");
+    // The 65th that is answered closes the first.
+    await once(last, "readable");
+    expect(await get("/livez")).toMatchObject({ status: 200 });
+    let bytes = 0;
+    first.on("data", (chunk: Buffer) => (bytes += chunk.length)).resume();
+    await once(first, "close");
+    expect(bytes).toBeLessThan(big.length);
+    for (const reader of readers) reader.destroy();
+    metric = "a_metric 1\n";
   });
 
   it("tell that a port is taken", async () => {

@@ -1,0 +1,138 @@
+// The connections of the HTTP endpoints: a request each, and what a client sends after it is not read. Any user of the
+// machine may open them, so all are bounded, and the oldest gives way.
+import { createServer as createHttpServer, type RequestListener, type Server as HttpServer } from "node:http";
+import { createServer, type Server, type Socket } from "node:net";
+import { Duplex } from "node:stream";
+
+/** Those that have not sent a request yet, and those that have not read their answer yet. */
+const MAX_WAITING = 256;
+const MAX_ANSWERED = 64;
+const MAX_HEAD_BYTES = 8 * 1024;
+/** From the first byte to the last of a request's head, and again of its answer. */
+const TIMEOUT_MS = 5_000;
+/** Requests that are answered in one turn of the event loop: those of kube-apiserver come in between. */
+const MAX_A_TURN = 16;
+const HEAD_END = "\r\n\r\n";
+/** Connections that wait to be accepted; the kernel knows a limit of its own. */
+export const BACKLOG = 4_096;
+
+/** A connection as HTTP sees it: the head of one request, and a way to answer it. */
+class OneRequest extends Duplex {
+  readonly #socket: Socket;
+
+  constructor(socket: Socket, head: Buffer) {
+    super();
+    this.#socket = socket;
+    socket.once("close", () => this.destroy());
+    this.push(head);
+  }
+
+  override _read(): void {
+    // There is no more.
+  }
+
+  override _write(chunk: Buffer, encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    this.#socket.write(chunk, encoding, (error) => {
+      done(error);
+    });
+  }
+
+  override _final(done: () => void): void {
+    this.#socket.end(done);
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#socket.destroy();
+    done(error);
+  }
+}
+
+/** Returns a server that gives `listener` at most one request of each connection. */
+export function createOneRequestServer(
+  listener: RequestListener,
+): Server & { readonly closeAll: () => void } {
+  const http = createHttpServer({ maxHeaderSize: MAX_HEAD_BYTES }, listener);
+  http.on("clientError", (_error, socket) => {
+    socket.destroy();
+  });
+  const connections = new Connections(http);
+  const server = createServer((socket) => {
+    connections.add(socket);
+  });
+  return Object.assign(server, {
+    closeAll: () => {
+      connections.closeAll();
+    },
+  });
+}
+
+class Connections {
+  readonly #http: HttpServer;
+  readonly #waiting = new Set<Socket>();
+  readonly #answered = new Set<Socket>();
+  readonly #heads: (() => void)[] = [];
+  #scheduled = false;
+
+  constructor(http: HttpServer) {
+    this.#http = http;
+  }
+
+  add(socket: Socket): void {
+    socket.on("error", () => undefined);
+    let timer = setTimeout(() => socket.destroy(), TIMEOUT_MS).unref();
+    hold(this.#waiting, socket, MAX_WAITING);
+    let head = Buffer.alloc(0);
+    const take = (chunk: Buffer): void => {
+      head = Buffer.concat([head, chunk.subarray(0, MAX_HEAD_BYTES - head.length)]);
+      const end = head.indexOf(HEAD_END);
+      if (end < 0) {
+        if (head.length >= MAX_HEAD_BYTES) socket.destroy();
+        return;
+      }
+      socket.off("data", take).on("data", skip);
+      clearTimeout(timer);
+      timer = setTimeout(() => socket.destroy(), TIMEOUT_MS).unref();
+      this.#answerSoon(socket, Buffer.from(head.subarray(0, end + HEAD_END.length)));
+    };
+    // Reading on shows when the client goes; who goes on sending is not read any more.
+    let skipped = 0;
+    const skip = (chunk: Buffer): void => {
+      skipped += chunk.length;
+      if (skipped > MAX_HEAD_BYTES) socket.pause();
+    };
+    socket.on("data", take).on("end", () => socket.destroy());
+    socket.once("close", () => {
+      clearTimeout(timer);
+      this.#waiting.delete(socket);
+      this.#answered.delete(socket);
+    });
+  }
+
+  closeAll(): void {
+    for (const socket of [...this.#waiting, ...this.#answered]) socket.destroy();
+  }
+
+  #answerSoon(socket: Socket, head: Buffer): void {
+    this.#heads.push(() => {
+      if (socket.destroyed) return;
+      this.#waiting.delete(socket);
+      hold(this.#answered, socket, MAX_ANSWERED);
+      this.#http.emit("connection", new OneRequest(socket, head));
+    });
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    setImmediate(this.#answerSome);
+  }
+
+  readonly #answerSome = (): void => {
+    for (const answer of this.#heads.splice(0, MAX_A_TURN)) answer();
+    this.#scheduled = this.#heads.length > 0;
+    if (this.#scheduled) setImmediate(this.#answerSome);
+  };
+}
+
+function hold(sockets: Set<Socket>, socket: Socket, most: number): void {
+  sockets.add(socket);
+  const [oldest] = sockets;
+  if (sockets.size > most) oldest?.destroy();
+}
