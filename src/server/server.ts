@@ -1,35 +1,34 @@
 // The gRPC server on the unix socket. The listening socket is ours and its connections are handed to grpc-js
-// one by one, which gives us the file's permissions, a bound on connections and an end to silent ones.
-import { createServer, type Socket } from "node:net";
-import {
-  Server as GrpcServer,
-  ServerCredentials,
-  Client,
-  credentials,
-  type ServerInterceptor,
-  type ServiceError,
-} from "@grpc/grpc-js";
+// one by one, which gives us the file's permissions and a say in which connections and requests are served.
+import { createServer } from "node:net";
+import { Client, credentials, type Server as GrpcServer, type ServiceError } from "@grpc/grpc-js";
 import type { KmsProvider } from "../provider/kms.js";
+import { Connections } from "./connections.js";
+import { createGrpcListener } from "./grpc-listener.js";
 import { kmsService, kmsServiceDefinition, type RequestObserver } from "./kms-service.js";
 import { OpenRequests, type LimitObserver } from "./open-requests.js";
 import { bindSocket, type SocketSettings } from "./socket.js";
 
 /** A plaintext, a ciphertext and a key_id have 1 KiB each, annotations 32 KiB (k8s.io/apiserver). */
 const MAX_MESSAGE_BYTES = 40 * 1024;
-/** Each provider entry of each API server has a connection, and a reload overlaps two. */
-const MAX_CONNECTIONS = 32;
-/** A client waits for its turn beyond this. What all connections together may have is bounded, too. */
-const MAX_STREAMS = 1_000;
+/** What clients of gRPC assume before they are told; one that has more to ask waits for its turn. */
+export const MAX_STREAMS = 100;
+/** The names and values of one request, with 32 bytes for each (RFC 9113 section 6.5.2): kube-apiserver's have 500. */
+const MAX_HEADER_LIST_BYTES = 8 * 1024;
+const MAX_HEADERS = 64;
 /** HTTP/2 state of one connection, in MB. */
 const MAX_SESSION_MEMORY_MB = 10;
-/** What every client of HTTP/2 sends first, whole (RFC 9113 section 3.4). */
-const PREFACE_BYTES = 24;
-/** A connection that has sent less than that for this long is closed. */
-const SILENT_MS = 10_000;
 /** A peer whose HTTP/2 has broken down is kept by Node even when it has gone, until it owes an answer to a ping. */
 const PING_EVERY_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
 const PEER_TIMEOUT_MS = 1_000;
+
+const GRPC_OPTIONS = {
+  "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
+  "grpc.keepalive_time_ms": PING_EVERY_MS,
+  "grpc.keepalive_timeout_ms": PING_TIMEOUT_MS,
+  "grpc.enable_channelz": 0,
+};
 
 export interface RunningServer {
   /** Takes no new connections, lets requests end for up to `graceMs`, then removes the socket. */
@@ -43,56 +42,33 @@ export async function startServer(
   observe: RequestObserver,
   onLimit: LimitObserver,
 ): Promise<RunningServer> {
-  const definition = kmsServiceDefinition();
   const requests = new OpenRequests(onLimit);
-  const grpc = new GrpcServer({
-    "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
-    "grpc.max_concurrent_streams": MAX_STREAMS,
-    "grpc-node.max_session_memory": MAX_SESSION_MEMORY_MB,
-    "grpc.keepalive_time_ms": PING_EVERY_MS,
-    "grpc.keepalive_timeout_ms": PING_TIMEOUT_MS,
-    "grpc.enable_channelz": 0,
-    interceptors: [requests.interceptor as ServerInterceptor],
+  const connections = new Connections(requests, onLimit);
+  const http2Options = {
+    settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEADER_LIST_BYTES },
+    maxHeaderListPairs: MAX_HEADERS,
+    maxSessionMemory: MAX_SESSION_MEMORY_MB,
+  };
+  const serving = createGrpcListener(GRPC_OPTIONS, http2Options, (session, stream, begin) => {
+    connections.used(session);
+    requests.take(session, stream, begin);
   });
-  grpc.addService(definition, kmsService(provider, observe));
-  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
-  let connections = 0;
+  serving.grpc.addService(kmsServiceDefinition(), kmsService(provider, observe));
   const listener = createServer((socket) => {
-    connections += 1;
-    nameConnection(socket, connections);
-    closeIfSilent(socket);
-    injector.injectConnection(socket);
-  });
-  listener.maxConnections = MAX_CONNECTIONS;
-  listener.on("drop", () => {
-    onLimit("too many connections");
+    connections.add(socket, serving.http2);
   });
   const bound = await bindSocket(listener, settings, askPeer);
   return {
     stop: async (graceMs) => {
       bound.remove();
       listener.close();
-      injector.drain(graceMs);
-      await shutDown(grpc, graceMs);
+      connections.closeNew();
+      serving.drain(graceMs);
+      await shutDown(serving.grpc, graceMs);
       requests.stop();
-      injector.destroy();
+      serving.destroy();
     },
   };
-}
-
-/** A unix socket's peer has no address: grpc-js then tells this name as the peer of a call. */
-function nameConnection(socket: Socket, number: number): void {
-  Object.defineProperty(socket, "remoteAddress", { value: `connection ${String(number)}` });
-}
-
-function closeIfSilent(socket: Socket): void {
-  socket.on("error", () => undefined);
-  const timer = setTimeout(() => {
-    if (socket.bytesRead < PREFACE_BYTES) socket.destroy();
-  }, SILENT_MS).unref();
-  socket.once("close", () => {
-    clearTimeout(timer);
-  });
 }
 
 async function shutDown(grpc: GrpcServer, graceMs: number): Promise<void> {

@@ -38,6 +38,8 @@ export interface BoundSocket {
 const MAX_PATH_BYTES = 107;
 /** Nobody but the owner may connect until mode and group are set. */
 const BIND_UMASK = 0o177;
+/** Connections that wait to be accepted, beyond which a connect fails at once; the kernel knows a limit of its own. */
+const BACKLOG = 4_096;
 /** Of the name that is bound: short, so that it costs a path no more than "kms.sock" does. */
 const BOUND_NAME_BYTES = 3;
 
@@ -95,7 +97,7 @@ async function listen(server: Server, address: string, shown: string): Promise<v
       reject(unusable(`${shown}: cannot listen: ${reasonOf(error)}`, error));
     };
     server.once("error", fail);
-    server.listen({ path: address }, () => {
+    server.listen({ path: address, backlog: BACKLOG }, () => {
       server.off("error", fail);
       resolve();
     });
