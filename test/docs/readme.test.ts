@@ -19,6 +19,7 @@ const FOREIGN_FLAGS = [
   "--minutes",
   "--operations",
   "--fuzz",
+  "--attack",
   "--smoke",
   "--init-token",
   "--free",
