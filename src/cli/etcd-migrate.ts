@@ -151,7 +151,7 @@ function limitsOf({ rate, concurrency, wait }: MigrateOptions): {
   settleMs: number;
 } {
   const settleMs = parseDuration(wait);
-  if (settleMs === undefined) throw new KmsError("CONFIG_INVALID", "--wait: a duration such as 3m");
+  if (settleMs === undefined) throw new KmsError("CONFIG_INVALID", "--wait: give a duration such as 3m");
   return { rate: countOf("--rate", rate), concurrency: countOf("--concurrency", concurrency), settleMs };
 }
 

@@ -91,7 +91,7 @@ function activationOf({ activateIn, activateAt }: RotateOptions, now: number): n
   }
   const delay = activateIn === undefined ? DEFAULT_DELAY_MS : parseDuration(activateIn);
   if (delay === undefined)
-    throw new KmsError("CONFIG_INVALID", "--activate-in: a duration such as 10m or 1h30m");
+    throw new KmsError("CONFIG_INVALID", "--activate-in: give a duration such as 10m or 1h30m");
   return now + delay;
 }
 

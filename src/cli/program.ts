@@ -29,7 +29,7 @@ export async function createProgram(terminal: Terminal, first: string | undefine
     .addOption(
       new Option("-o, --output <format>", "what is printed").choices(["table", "json"]).default("table"),
     )
-    .showHelpAfterError("(run with --help for what there is)")
+    .showHelpAfterError("(run with --help for usage)")
     .exitOverride()
     .addHelpText(
       "after",

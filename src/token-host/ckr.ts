@@ -137,7 +137,7 @@ const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
   login: "the token logged the plugin out; it logs in again",
   object: "the KEK is not on the token; restore it or check that it was not destroyed",
   device: "the HSM or its module is failing; its client log tells more",
-  setup: "run 'kms-pkcs11 check'",
+  setup: "'kms-pkcs11 check' shows what the key and the token perform",
   capacity: "the token has no session or memory left; close other clients or lower hsm.sessions",
 };
 
