@@ -75,6 +75,7 @@ packages_for() {
     zypper:certutil) echo mozilla-nss-tools ;;
     dnf:p11-kit | zypper:p11-kit) echo p11-kit p11-kit-server ;;
     *:pkcs11-tool) echo opensc ;;
+    dnf:faketime | zypper:faketime) echo libfaketime ;;
     apt-get:script) echo bsdutils ;;
     *:script | *:unshare) echo util-linux ;;
     *) echo "$2" ;;

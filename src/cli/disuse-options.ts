@@ -6,7 +6,7 @@ import { KmsError } from "../errors.js";
 import type { NamedReport } from "../etcd/disuse.js";
 import { readUsageReport } from "../etcd/usage-report.js";
 import { isKeyId } from "../hsm/key-id.js";
-import { DEFAULT_PREFIX, withLiveEtcd } from "./etcd-options.js";
+import { DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "./etcd-options.js";
 import { parseKeyReference } from "./key-reference.js";
 import type { Terminal } from "./output.js";
 import type { Proof } from "./require-unneeded.js";
@@ -43,7 +43,10 @@ export function addDisuseOptions(command: Command): Command {
       collect,
       [],
     )
-    .option("--endpoints <list>", "a proof: look through this etcd now; as of 'etcd usage'")
+    .option(
+      "--endpoints <list>",
+      "a proof: look through this etcd now (default: ETCDCTL_ENDPOINTS, with etcdctl's other variables)",
+    )
     .option("--cacert <file>", "CA of etcd's certificate, PEM")
     .option("--cert <file>", "client certificate for etcd, PEM")
     .option("--etcd-key <file>", "private key of the client certificate, PEM")
@@ -74,7 +77,6 @@ export function proofOf(options: DisuseOptions, terminal: Terminal): Proof {
   return {
     lost: iUnderstandDataIsLost,
     left: everyNodeHasLeft,
-    hasReports: options.usageReport.length > 0 || options.endpoints !== undefined,
     reports: () => collectReports(options, terminal),
     maxAgeMs,
     prefix: options.etcdPrefix,
@@ -92,15 +94,29 @@ function parseClusterId(text: string): string {
 }
 
 async function collectReports(options: DisuseOptions, terminal: Terminal): Promise<NamedReport[]> {
-  const { usageReport, endpoints, cacert, cert, etcdKey, etcdPrefix } = options;
-  const reports = usageReport.map((file) => ({ name: file, report: readUsageReport(file) }));
-  if (endpoints === undefined) return reports;
+  const reports = options.usageReport.map((file) => ({ name: file, report: readUsageReport(file) }));
+  const { ETCDCTL_ENDPOINTS: known, ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY } = process.env;
+  const endpoints = options.endpoints ?? known;
+  if (endpoints === undefined || endpoints === "") return reports;
   const access = {
     endpoints,
-    ...(cacert !== undefined && { cacert }),
-    ...(cert !== undefined && { cert }),
-    ...(etcdKey !== undefined && { key: etcdKey }),
+    cacert: options.cacert ?? ETCDCTL_CACERT,
+    cert: options.cert ?? ETCDCTL_CERT,
+    key: options.etcdKey ?? ETCDCTL_KEY,
   };
-  const report = await withLiveEtcd(access, (source) => takeCensus(source, etcdPrefix, terminal));
-  return [...reports, { name: "etcd", report }];
+  try {
+    const report = await withLiveEtcd(definedOf(access), (source) =>
+      takeCensus(source, options.etcdPrefix, terminal),
+    );
+    return [...reports, { name: "etcd", report }];
+  } catch (error) {
+    const failure = KmsError.from(error);
+    if (options.endpoints !== undefined || failure.code !== "PEER_UNREACHABLE") throw failure;
+    terminal.err(`warning: nobody looked into the etcd of ETCDCTL_ENDPOINTS: ${failure.message}`);
+    return reports;
+  }
+}
+
+function definedOf(access: Record<string, string | undefined>): EndpointOptions {
+  return Object.fromEntries(Object.entries(access).filter(([, value]) => value !== undefined));
 }

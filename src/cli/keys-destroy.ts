@@ -40,6 +40,13 @@ A standby KEK has protected nothing if no node has activated it. This machine's 
 be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant. No standby KEK is
 destroyed later than that: what is not done by then, because the token is slow, is not begun.
 
+A node shows that it never used a standby KEK if what it remembers in its stateDir reaches back before the key was made. If
+it does not, or if a node has used the KEK, the command asks for the same proof as for a retired one. Whenever etcd is known
+(--endpoints, or ETCDCTL_ENDPOINTS), the command looks there too.
+
+Clocks of nodes and of this machine that differ by more than 3 s are a refusal, and so is a node that answered under the KEK
+less than 5 minutes and health.outageGracePeriod ago.
+
 A look at etcd shows what is under a retired KEK, not what may yet come under it: a node whose token lacks the successor,
 or whose plugin hangs, goes on encrypting under it. A proof from etcd therefore wants --nodes with every node as well,
 each of which has to name another active KEK; or, where that was seen in another way, --every-node-has-left KEY_ID.

@@ -1,11 +1,22 @@
 // What nodes say of a KEK that is to be destroyed. A standby one that none has used protects nothing and may go without
 // a proof; the nodes have to say so themselves: this machine's clock may be behind theirs, and what it takes for standby
-// may be active there. A retired one may still be active on a node whose clone lacks its successor.
+// may be active there. A retired one may still be active on a node whose clone lacks its successor. A clock that is off
+// makes their words worthless.
 import { KmsError } from "../errors.js";
+import { clockDifferences, slowestBehindMs } from "./clocks.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
+import { doubtOf, presentUse, type AskedKek } from "./node-use.js";
 
 /** A standby KEK is destroyed this long before its instant at the latest, in ms, by the clock furthest ahead. */
 export const CANCEL_MARGIN_MS = 10_000;
+
+/** Why the nodes do not show that a KEK was never used. */
+export interface Doubts {
+  /** The doubt of one node, with its address. */
+  readonly reason: string;
+  /** When a Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if nobody knows. */
+  readonly lastUse: number | undefined;
+}
 
 /** What all nodes say together. */
 export interface NodesAnswer {
@@ -13,46 +24,46 @@ export interface NodesAnswer {
   readonly statement: string;
   /** How far the clock that is furthest ahead is ahead of this machine's, in ms; negative when all are behind. */
   readonly aheadMs: number;
+  /** How far the slowest clock is behind this machine's, in ms; 0 when none is. */
+  readonly behindMs: number;
+  /** Undefined when every node shows that it never used the KEK. */
+  readonly doubts: Doubts | undefined;
 }
 
 /**
- * Returns what shows that no node has used the KEK.
- * @param keyIds by which nodes may know it
+ * Returns what shows that no node uses a standby KEK, and what they do not show.
  * @param activation its instant, ms since the epoch
- * @throws KmsError TOKEN_REFUSED when it is or soon will be used; PEER_UNREACHABLE when a node does not answer
+ * @throws KmsError TOKEN_REFUSED when it is or soon will be used, or a clock is off; PEER_UNREACHABLE when a node does not
+ *   answer
  */
-export async function requireNeverUsed(
-  keyIds: readonly string[],
+export async function requireUnusedNow(
+  kek: AskedKek,
   activation: number,
   nodes: readonly URL[],
 ): Promise<NodesAnswer> {
-  const aheadMs = await askAll(nodes, (keyring) => useOf(keyring, keyIds, activation));
+  const answer = await askAll(nodes, kek, (keyring) => useOf(keyring, kek, activation));
   if (activation - Date.now() < CANCEL_MARGIN_MS)
     throw new KmsError(
       "TOKEN_REFUSED",
-      `${keyIds[0] ?? ""} is about to become active; nothing was destroyed`,
+      `${kek.keyIds[0] ?? ""} is about to become active; nothing was destroyed`,
     );
-  return { statement: `standby, and used by none of ${namesOf(nodes)}`, aheadMs };
+  return { statement: `standby, and used by none of ${namesOf(nodes)}`, ...answer };
 }
 
 /**
  * Returns what shows that every node has left the KEK; undefined when no node is named.
- * @param keyIds by which nodes may know it
- * @throws KmsError TOKEN_REFUSED when one encrypts under it, or under nothing yet; PEER_UNREACHABLE when one does not
- *   answer
+ * @throws KmsError TOKEN_REFUSED when one encrypts under it, or under nothing yet, or a clock is off; PEER_UNREACHABLE when
+ *   one does not answer
  */
-export async function requireLeft(
-  keyIds: readonly string[],
-  nodes: readonly URL[],
-): Promise<NodesAnswer | undefined> {
+export async function requireLeft(kek: AskedKek, nodes: readonly URL[]): Promise<NodesAnswer | undefined> {
   if (nodes.length === 0) return undefined;
-  const aheadMs = await askAll(nodes, ({ activeKeyId, publishedKeyId }) => {
-    const current = [activeKeyId, publishedKeyId].find((keyId) => keyId === null || keyIds.includes(keyId));
-    if (current === null) return "no KEK is active there, so that nobody can tell which one will be;";
-    if (current === undefined) return undefined;
-    return `${current} is active there; does that node lack its successor?`;
+  const answer = await askAll(nodes, kek, (keyring) => {
+    const use = presentUse(keyring, kek);
+    if (use !== undefined) return `${use}; does that node lack its successor?`;
+    if (keyring.publishedKeyId !== null) return undefined;
+    return "no KEK is active there before a Status call, so that nobody can tell which one will be;";
   });
-  return { statement: `active on none of ${namesOf(nodes)}`, aheadMs };
+  return { statement: `active on none of ${namesOf(nodes)}`, ...answer };
 }
 
 function namesOf(nodes: readonly URL[]): string {
@@ -60,34 +71,55 @@ function namesOf(nodes: readonly URL[]): string {
 }
 
 /**
- * Returns how far the clock that is furthest ahead is ahead of this machine's, in ms.
  * @param objection why nothing may be destroyed, with its stop; undefined where nothing speaks against it
  * @throws KmsError TOKEN_REFUSED with the first node's objection; PEER_UNREACHABLE when one does not answer
  */
 async function askAll(
   nodes: readonly URL[],
+  kek: AskedKek,
   objection: (keyring: NodeKeyring) => string | undefined,
-): Promise<number> {
-  const keyrings = await Promise.all(nodes.map((node) => readNode(node)));
-  keyrings.forEach((keyring, index) => {
+): Promise<Omit<NodesAnswer, "statement">> {
+  const answers = await Promise.all(
+    nodes.map(async (node) => ({ name: node.href, keyring: await readNode(node) })),
+  );
+  for (const { name, keyring } of answers) {
     const reason = objection(keyring);
-    if (reason !== undefined)
-      throw new KmsError("TOKEN_REFUSED", `${nodes[index]?.href ?? ""}: ${reason} nothing was destroyed`);
+    if (reason !== undefined) throw new KmsError("TOKEN_REFUSED", `${name}: ${reason} nothing was destroyed`);
+  }
+  const clocks = answers.map(({ name, keyring: { clockAheadMs, clockErrorMs } }) => ({
+    name,
+    aheadMs: clockAheadMs,
+    errorMs: clockErrorMs,
+  }));
+  const [off] = clockDifferences(clocks);
+  if (off !== undefined) throw new KmsError("TOKEN_REFUSED", `${off}; nothing was destroyed`);
+  return {
+    aheadMs: Math.max(...clocks.map(({ aheadMs }) => aheadMs)),
+    behindMs: slowestBehindMs(clocks),
+    doubts: doubtsOf(answers, kek),
+  };
+}
+
+function doubtsOf(
+  answers: readonly { readonly name: string; readonly keyring: NodeKeyring }[],
+  kek: AskedKek,
+): Doubts | undefined {
+  const doubts = answers.flatMap(({ name, keyring }) => {
+    const doubt = doubtOf(keyring, kek);
+    return doubt === undefined ? [] : [{ lastUse: doubt.lastUse, reason: `${name}: ${doubt.reason}` }];
   });
-  return Math.max(...keyrings.map(({ clockAheadMs }) => clockAheadMs));
+  const latest = ({ lastUse }: Doubts): number => lastUse ?? Infinity;
+  return doubts.sort((one, other) => latest(other) - latest(one))[0];
 }
 
 /** An objection of `askAll`'s. */
-function useOf(
-  { activeKeyId, publishedKeyId, keys, now }: NodeKeyring,
-  keyIds: readonly string[],
-  activation: number,
-): string | undefined {
-  const inUse = keyIds.find((keyId) => keyId === activeKeyId || keyId === publishedKeyId);
-  if (inUse !== undefined) return `${inUse} is active there;`;
-  const superseded = keys.find(({ keyId, state }) => keyIds.includes(keyId) && state !== "standby");
+function useOf(keyring: NodeKeyring, kek: AskedKek, activation: number): string | undefined {
+  const use = presentUse(keyring, kek);
+  if (use !== undefined) return `${use};`;
+  const { keyIds } = kek;
+  const superseded = keyring.keys.find(({ keyId, state }) => keyIds.includes(keyId) && state !== "standby");
   if (superseded !== undefined) return `${superseded.keyId} is not standby there;`;
-  if (activation - Date.parse(now) < CANCEL_MARGIN_MS)
-    return `${keyIds[0] ?? ""} is due by its clock, ${now};`;
+  if (activation - Date.parse(keyring.now) < CANCEL_MARGIN_MS)
+    return `${keyIds[0] ?? ""} is due by its clock, ${keyring.now};`;
   return undefined;
 }

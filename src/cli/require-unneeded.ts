@@ -3,13 +3,13 @@
 // tokens; the nodes; and then the clock. The permission ends where the KEK may come into use.
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import { requireUnused, type NamedReport } from "../etcd/disuse.js";
+import { requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
 import type { DestroyWindow } from "../hsm/token-hsm.js";
 import { instantOf, type Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../serve.js";
 import type { KeyReference } from "./key-reference.js";
 import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
-import { CANCEL_MARGIN_MS, requireLeft, requireNeverUsed, type NodesAnswer } from "./never-used.js";
+import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } from "./never-used.js";
 import { readAgain, type Token } from "./token.js";
 
 /** What the caller offers to show that nobody needs the KEK. */
@@ -18,8 +18,7 @@ export interface Proof {
   readonly lost: string | undefined;
   /** The key_id as the caller wrote it out: no node encrypts under it any more. */
   readonly left: string | undefined;
-  readonly hasReports: boolean;
-  /** Reads files, or looks through etcd. @throws KmsError */
+  /** Reads files, and looks through etcd where one is known. @throws KmsError */
   readonly reports: () => Promise<readonly NamedReport[]>;
   readonly maxAgeMs: number;
   /** kube-apiserver's `--etcd-prefix`. */
@@ -60,21 +59,21 @@ const ABANDON_MARGIN_MS = 1_000;
  */
 export async function requireUnneeded(question: Question): Promise<Permission> {
   const { settings, keyId, nodes, proof } = question;
-  const reports = proof.hasReports ? await proof.reports() : undefined;
+  const reports = proof.lost === undefined ? await proof.reports() : [];
   const tokens = await readAgain(question.tokens, question.anew);
   const now = Date.now();
   const { key, view } = requireDestroyable(settings, tokens, { kind: "key_id", text: keyId }, now);
   const { record, state, activation } = key;
-  const names = [record.keyId, ...record.aliases];
+  const kek = { keyIds: [record.keyId, ...record.aliases], ckaId: record.ckaId };
   const standby = state === "standby" && activation !== undefined && nodes.length > 0;
-  const answer = standby ? await requireNeverUsed(names, activation, nodes) : await requireLeft(names, nodes);
+  const answer = standby ? await requireUnusedNow(kek, activation, nodes) : await requireLeft(kek, nodes);
   const instant = instantOf(record.label, settings.objectName) ?? -Infinity;
   // One that is refused here counts as well: another node may accept it. Both were looked at at `now`, not later.
   const window = instant > now ? windowBefore(instant, answer?.aheadMs ?? 0) : undefined;
   if (window !== undefined && window.begunBy < Date.now()) throw tooLate(record.keyId);
   const shown =
-    standby && answer !== undefined
-      ? answer.statement
+    standby && answer?.doubts === undefined
+      ? [answer?.statement, requireNoneUnder(reports, kek.keyIds)].join("; ")
       : disuse(question, key, view.schedule, answer, reports);
   return { key, shown, window };
 }
@@ -125,19 +124,20 @@ function disuse(
   key: ViewedKey,
   schedule: Schedule,
   answer: NodesAnswer | undefined,
-  reports: readonly NamedReport[] | undefined,
+  reports: readonly NamedReport[],
 ): string {
   const { keyId, aliases } = key.record;
   if (isStated("--i-understand-data-is-lost", proof.lost, keyId))
     return "the caller's word that the data under it is lost";
   const isLeftByWord = isStated("--every-node-has-left", proof.left, keyId);
-  if (reports === undefined) {
+  if (reports.length === 0) {
+    const doubt = key.state === "standby" && answer?.doubts ? `${answer.doubts.reason}; so ` : "";
     throw new KmsError(
       "TOKEN_REFUSED",
-      `nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, if that is known, --i-understand-data-is-lost ${keyId}`,
+      `${doubt}nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, if that is known, --i-understand-data-is-lost ${keyId}`,
     );
   }
-  const settledAt = supersededAt(key, schedule) + settings.health.outageGracePeriodMs + API_SERVER_MS;
+  const settledAt = leftAt(key, schedule, answer) + settings.health.outageGracePeriodMs + API_SERVER_MS;
   const departure =
     answer?.statement ?? (isLeftByWord ? "left by every node, by the caller's word" : undefined);
   if (departure === undefined) {
@@ -146,10 +146,38 @@ function disuse(
       `etcd does not show whether a node still encrypts under ${keyId}; name every node by --nodes, or, if that is known, give --every-node-has-left ${keyId}`,
     );
   }
+  const now = Date.now() - (answer?.behindMs ?? 0);
+  if (answer?.doubts !== undefined && now < settledAt) throw tooEarly(answer.doubts.reason, settledAt);
   const { maxAgeMs, prefix, clusterIds } = proof;
   const keyIds = [keyId, ...aliases];
-  const unused = requireUnused(reports, { keyIds, settledAt, now: Date.now(), maxAgeMs, prefix, clusterIds });
+  const unused = requireUnused(reports, { keyIds, settledAt, now, maxAgeMs, prefix, clusterIds });
   return `${unused}; ${departure}`;
+}
+
+function tooEarly(reason: string, settledAt: number): KmsError {
+  const until = new Date(settledAt).toISOString();
+  return new KmsError(
+    "TOKEN_REFUSED",
+    `${reason}; before every API server had left the KEK, which may be at ${until}, nothing shows that no object comes ` +
+      "under it. Take a report after that; nothing was destroyed",
+  );
+}
+
+/**
+ * Returns when the last plugin left a KEK: its successor's instant, by the slowest clock, or the last time that a node may
+ * have answered under it.
+ */
+function leftAt(key: ViewedKey, schedule: Schedule, answer: NodesAnswer | undefined): number {
+  const { doubts, behindMs = 0 } = answer ?? {};
+  if (doubts !== undefined && doubts.lastUse === undefined) {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `${doubts.reason}, so that nobody can tell when it left the KEK; bring its plugin to this release first`,
+    );
+  }
+  const lastUse = doubts?.lastUse ?? -Infinity;
+  const isAnsweredFor = key.state === "standby" && answer !== undefined;
+  return isAnsweredFor ? lastUse : Math.max(lastUse, supersededAt(key, schedule) + behindMs);
 }
 
 /** Whether the caller has written the key_id out. @throws KmsError TOKEN_REFUSED when it is another one's */

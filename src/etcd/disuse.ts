@@ -50,10 +50,27 @@ export function requireUnused(reports: readonly NamedReport[], question: DisuseQ
   return `no object is under it: ${reports.map(({ name, report }) => `${name} (${summary(report)})`).join(", ")}`;
 }
 
-function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator<string> {
-  const used = report.usages.filter(({ keyId }) => keyId !== null && question.keyIds.includes(keyId));
+/**
+ * Returns what reports show of a KEK that no node has used, in one line; nothing can be under it, and where one looks, nothing is.
+ * @throws KmsError TOKEN_REFUSED when objects are under it
+ */
+export function requireNoneUnder(reports: readonly NamedReport[], keyIds: readonly string[]): string {
+  const objections = reports.flatMap(({ name, report }) =>
+    [...objectionsToUse(report, keyIds)].map((objection) => `${name}: ${objection}`),
+  );
+  if (objections.length > 0)
+    throw new KmsError("TOKEN_REFUSED", `nothing was destroyed:\n${objections.join("\n")}`);
+  return reports.length === 0 ? "no etcd was looked into" : "no object is under it";
+}
+
+function* objectionsToUse(report: UsageReport, keyIds: readonly string[]): Generator<string> {
+  const used = report.usages.filter(({ keyId }) => keyId !== null && keyIds.includes(keyId));
   for (const { objects, resources } of used)
     yield `${String(objects)} objects are under it (${Object.keys(resources).join(", ")}); rewrite them first`;
+}
+
+function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator<string> {
+  yield* objectionsToUse(report, question.keyIds);
   const unreadable = report.usages.find(({ protection }) => protection === "unreadable");
   if (unreadable !== undefined)
     yield `${String(unreadable.objects)} objects cannot be read, and may be under it; repair or delete them first`;

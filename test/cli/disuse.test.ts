@@ -115,8 +115,16 @@ describe("keys destroy with etcd for a proof", () => {
     );
     const http = `127.0.0.1:${String(await freePort())}`;
     node.configure({ http: { address: http } });
-    await node.start();
     const nodes = ["--nodes", `http://${http}`];
+    const forgetful = async (): Promise<CommandResult> => {
+      await node.start();
+      return destroy(settled, "--usage-report", report, ...nodes);
+    };
+    // A node that has just begun to remember may have been under any KEK until then.
+    expect((await forgetful()).stderr).toMatch(/remembers since .*before every API server had left the KEK/);
+    await node.stop();
+    node.remember({ since: Date.now() - YEAR_MS / 12 });
+    await node.start();
     const { code, stdout } = destroy(settled, "--usage-report", report, ...nodes, "-o", "json");
     const { destroyed } = JSON.parse(stdout) as { destroyed: { keyId: string; proof: string } };
     expect([code, destroyed.keyId]).toEqual([0, settled]);

@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 
 import { clockDifferences, slowestBehindMs } from "../../src/cli/clocks.js";
-import { requireLeft, requireNeverUsed } from "../../src/cli/never-used.js";
+import { requireLeft, requireUnusedNow, type Doubts, type NodesAnswer } from "../../src/cli/never-used.js";
 import { parseNodes, readNode, type NodeKeyring } from "../../src/cli/node-client.js";
 import { compareNodes, readNodes } from "../../src/cli/node-comparison.js";
 import { look } from "../../src/cli/places.js";
@@ -15,6 +15,9 @@ import { freePort } from "../support/free-port.js";
 import { kekRecord } from "../support/kek-record.js";
 
 const HOUR_MS = 3_600_000;
+/** A CKA_ID of that time. */
+const uuidV7 = (time: number): string =>
+  `${time.toString(16).padStart(12, "0")}7${"a".repeat(3)}8${"b".repeat(15)}`;
 const servers: Server[] = [];
 
 afterEach(() => {
@@ -123,28 +126,36 @@ describe("an address without a plugin", () => {
 
 describe("a standby KEK that is to go without a proof", () => {
   const activation = Date.now() + HOUR_MS;
-  const refusal = async (...urls: Promise<URL>[]): Promise<string> =>
-    requireNeverUsed(["s", "also-s"], activation, await Promise.all(urls)).then(
-      ({ statement }) => statement,
-      String,
-    );
+  /** Made five minutes ago. */
+  const kek = { keyIds: ["s", "also-s"], ckaId: uuidV7(Date.now() - 300_000) };
+  const iso = (agoMs: number): string => new Date(Date.now() - agoMs).toISOString();
+  const REMEMBERS = { remembersSince: iso(HOUR_MS) };
+  const answerOf = async (...urls: Promise<URL>[]): Promise<NodesAnswer> =>
+    requireUnusedNow(kek, activation, await Promise.all(urls));
+  const refusal = (...urls: Promise<URL>[]): Promise<string> =>
+    answerOf(...urls).then(({ statement }) => statement, String);
+  const doubt = async (answer: Partial<Answer>, of = kek): Promise<Doubts | undefined> =>
+    (await requireUnusedNow(of, activation, [await node(REMEMBERS), await node(answer)])).doubts;
 
   it("may, when no node has used it, whether they have seen it or not", async () => {
-    expect(await refusal(node(), node({ keys: [ACTIVE] }))).toMatch(/^standby, and used by none of http/);
+    const answer = await answerOf(node(REMEMBERS), node({ ...REMEMBERS, keys: [ACTIVE] }));
+    expect(answer.statement).toMatch(/^standby, and used by none of http/);
+    expect(answer.doubts).toBeUndefined();
   });
 
-  it("may not when it is active, published or superseded on one node, due by a node's clock, or near", async () => {
-    const retired = { ...standby("s"), state: "retired" } as const;
-    expect(await refusal(node(), node({ activeKeyId: "s" }))).toMatch(/s is active there/);
-    expect(await refusal(node({ publishedKeyId: "s" }))).toMatch(/s is active there/);
-    expect(await refusal(node({ keys: [retired, ACTIVE] }))).toMatch(/not standby there/);
-    expect(await refusal(node({ activeKeyId: "also-s" }))).toMatch(/also-s is active there/);
-    expect(await refusal(node({ keys: [{ ...retired, keyId: "also-s" }, ACTIVE] }))).toMatch(
+  it("may not when it is active, published, due or superseded on one node, due by a node's clock, or near", async () => {
+    const inState = (state: "retired" | "due") => ({ ...standby("s"), state });
+    expect(await refusal(node(), node({ publishedKeyId: "s" }))).toMatch(/s is active there/);
+    expect(await refusal(node({ activeKeyId: "s" }))).toMatch(/s is due there/);
+    expect(await refusal(node({ dueKeyId: "also-s" }))).toMatch(/also-s is due there/);
+    expect(await refusal(node({ keys: [inState("due"), ACTIVE] }))).toMatch(/not standby there/);
+    expect(await refusal(node({ keys: [inState("retired"), ACTIVE] }))).toMatch(/not standby there/);
+    expect(await refusal(node({ publishedKeyId: "also-s" }))).toMatch(/also-s is active there/);
+    expect(await refusal(node({ keys: [{ ...inState("retired"), keyId: "also-s" }, ACTIVE] }))).toMatch(
       /not standby there/,
     );
     expect(await refusal(node({}, HOUR_MS - 5_000))).toMatch(/due by its clock/);
-    const behind = [await node({}, -HOUR_MS)];
-    await expect(requireNeverUsed(["s"], Date.now() + 5_000, behind)).rejects.toThrow(
+    await expect(requireUnusedNow(kek, Date.now() + 9_500, [await node(REMEMBERS, -2_500)])).rejects.toThrow(
       /about to become active/,
     );
     expect(
@@ -153,6 +164,40 @@ describe("a standby KEK that is to go without a proof", () => {
         serve((_q, response) => response.writeHead(500).end()),
       ),
     ).toMatch(/HTTP 500/);
+  });
+
+  it("may not while a clock is off, a node's or this machine's", async () => {
+    expect(await refusal(node(), node({}, -60_000))).toMatch(
+      /its clock is 60\.\d s behind .*nothing was destroyed/,
+    );
+    expect(await refusal(node({}, -60_000), node({}, -60_000))).toMatch(/this machine: its clock is 60/);
+  });
+
+  it("needs a proof when a node has answered under it, by whatever name", async () => {
+    const answered = [
+      { keyId: "a", statusAt: iso(1_000), encryptAt: null },
+      { keyId: "also-s", statusAt: iso(90_000), encryptAt: iso(60_000) },
+    ];
+    const said = await doubt({ ...REMEMBERS, answered });
+    expect(said?.reason).toMatch(/^http.*: its Status or Encrypt answered under it at /);
+    expect(Date.now() - (said?.lastUse ?? 0)).toBeGreaterThan(50_000);
+    expect(Date.now() - (said?.lastUse ?? 0)).toBeLessThan(70_000);
+  });
+
+  it("needs a proof when a node's memory is younger, or cannot be compared with the key", async () => {
+    const young = { remembersSince: iso(200_000) };
+    expect((await doubt(young))?.reason).toMatch(/remembers only since .*, and the KEK is of /);
+    expect((await doubt(young))?.lastUse).toBeLessThan(Date.now() - 190_000);
+    const seen = { ...standby("also-s"), cameLater: false };
+    expect((await doubt({ ...REMEMBERS, keys: [seen, ACTIVE] }))?.reason).toMatch(
+      /on its token when its memory began/,
+    );
+    for (const ckaId of ["", "0a", "6ba7b8109dad11d180b400c04fd430c8", kek.ckaId.replace(/^(.{12})7/, "$14")])
+      expect((await doubt(REMEMBERS, { ...kek, ckaId }))?.reason).toMatch(
+        /CKA_ID does not tell when it was made/,
+      );
+    // The answer of an earlier release.
+    expect(await doubt({})).toMatchObject({ lastUse: undefined });
   });
 });
 
@@ -266,21 +311,19 @@ describe("the clocks of all nodes and of this machine", () => {
 describe("a retired KEK", () => {
   it("may not be destroyed while a node still encrypts under it, or does not answer", async () => {
     const others = { activeKeyId: "b", publishedKeyId: "b" };
+    const kek = { keyIds: ["a", "alias"], ckaId: "" };
     const refusal = async (...urls: Promise<URL>[]): Promise<string> =>
-      requireLeft(["a", "alias"], await Promise.all(urls)).then(
-        (answer) => String(answer?.statement),
-        String,
-      );
+      requireLeft(kek, await Promise.all(urls)).then((answer) => String(answer?.statement), String);
     const fine = node(others);
     expect(await refusal(fine, node(others))).toMatch(`active on none of ${String(await fine)}, http`);
     expect(await refusal()).toBe("undefined");
     expect(await refusal(node(others), node())).toMatch(/a is active there/);
-    expect(await refusal(node({ ...others, activeKeyId: "alias" }))).toMatch(/alias is active there/);
-    for (const unset of [{ activeKeyId: null }, { publishedKeyId: null }])
-      expect(await refusal(node({ ...others, ...unset }))).toMatch(
-        /no KEK is active there.*nothing was destroyed/,
-      );
-    expect(await refusal(node({ ...others, publishedKeyId: "a" }))).toMatch(/a is active there/);
+    expect(await refusal(node({ ...others, publishedKeyId: "alias" }))).toMatch(/alias is active there/);
+    expect(await refusal(node({ ...others, dueKeyId: "a" }))).toMatch(/a is due there/);
+    expect(await refusal(node({ ...others, publishedKeyId: null }))).toMatch(
+      /no KEK is active there before a Status call.*nothing was destroyed/,
+    );
+    expect(await refusal(node(others), node(others, 60_000))).toMatch(/its clock is .*nothing was destroyed/);
     expect(
       await refusal(
         node(others),

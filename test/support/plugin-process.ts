@@ -53,6 +53,8 @@ export class PluginProcess {
   readonly stateDir = join(this.folder, "state");
   readonly logFile = join(this.folder, "serve.log");
   readonly configFile = join(this.folder, "config.yaml");
+  /** Beside the token's environment, from the next start on. */
+  env: Readonly<Record<string, string>> = {};
   readonly #token: TestToken;
   #child: ChildProcess | undefined;
 
@@ -92,7 +94,7 @@ export class PluginProcess {
   /** Starts the process; it need not serve yet when this returns. */
   launch(): void {
     const log = openSync(this.logFile, "a", 0o600);
-    const env = { ...process.env, ...this.#token.env };
+    const env = { ...process.env, ...this.#token.env, ...this.env };
     this.#child = spawn(process.execPath, [...AS_DEPLOYED, MAIN, "serve", "--config", this.configFile], {
       env,
       stdio: ["ignore", log, log],
@@ -114,6 +116,23 @@ export class PluginProcess {
     } finally {
       client.close();
     }
+  }
+
+  /** Replaces what a plugin that does not run remembers of its answers; times are ms since the epoch. */
+  remember(memory: {
+    readonly since: number;
+    readonly answered?: readonly { keyId: string; statusAt: number; encryptAt: number | null }[];
+  }): void {
+    const document = {
+      version: 1,
+      keyId: null,
+      activation: null,
+      atBeginning: null,
+      answered: [],
+      ...memory,
+    };
+    mkdirSync(this.stateDir, { recursive: true, mode: 0o700 });
+    writeFileSync(join(this.stateDir, "published-key.json"), JSON.stringify(document), { mode: 0o600 });
   }
 
   /** Ends the process; returns its exit code. */

@@ -1,0 +1,67 @@
+// What one node's answer shows of its use of a KEK: whether it may be encrypting under it, and when it last may have been.
+// A node's word is only as good as its memory: what it cannot have forgotten counts, nothing else.
+import { creationTime } from "../provider/creation-time.js";
+import type { NodeKeyring } from "./node-client.js";
+
+export interface AskedKek {
+  /** By which nodes may know it. */
+  readonly keyIds: readonly string[];
+  /** Hexadecimal. */
+  readonly ckaId: string;
+}
+
+/** Returns why a node may be encrypting under a KEK, now or from the next Status call on; undefined when it is not. */
+export function presentUse(node: NodeKeyring, { keyIds }: AskedKek): string | undefined {
+  const { publishedKeyId, dueKeyId } = node;
+  if (publishedKeyId !== null && keyIds.includes(publishedKeyId)) return `${publishedKeyId} is active there`;
+  if (dueKeyId !== null && keyIds.includes(dueKeyId))
+    return `${dueKeyId} is due there and becomes active with the next Status call`;
+  return undefined;
+}
+
+/** Why a node cannot say that it never used a KEK. */
+export interface Doubt {
+  readonly reason: string;
+  /** When its Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if nobody knows. */
+  readonly lastUse: number | undefined;
+}
+
+/** Returns what keeps a node from saying that it never used a KEK; undefined when nothing does. */
+export function doubtOf(node: NodeKeyring, kek: AskedKek): Doubt | undefined {
+  const used = lastAnswer(node, kek);
+  if (used !== undefined)
+    return { reason: `its Status or Encrypt answered under it at ${iso(used)}`, lastUse: here(node, used) };
+  if (node.remembersSince === null)
+    return { reason: "its release does not say what it remembers", lastUse: undefined };
+  const since = Date.parse(node.remembersSince);
+  const reason = shortMemory(node, kek, since);
+  return reason === undefined ? undefined : { reason, lastUse: here(node, since) };
+}
+
+/** Returns why a KEK may be older than a node's memory; undefined when it is younger. */
+function shortMemory({ keys }: NodeKeyring, { keyIds, ckaId }: AskedKek, since: number): string | undefined {
+  const made = creationTime(ckaId);
+  if (made === undefined)
+    return `it remembers since ${iso(since)}, and the KEK's CKA_ID does not tell when it was made`;
+  if (since > made) return `it remembers only since ${iso(since)}, and the KEK is of ${iso(made)}`;
+  const seen = keys.find(({ keyId }) => keyIds.includes(keyId));
+  return seen?.cameLater === false ? "the KEK was on its token when its memory began" : undefined;
+}
+
+/** By the node's clock. */
+function lastAnswer({ answered }: NodeKeyring, { keyIds }: AskedKek): number | undefined {
+  const times = answered
+    .filter(({ keyId }) => keyIds.includes(keyId))
+    .flatMap(({ statusAt, encryptAt }) => [statusAt, encryptAt])
+    .flatMap((time) => (time === null ? [] : Date.parse(time)));
+  return times.length === 0 ? undefined : Math.max(...times);
+}
+
+/** A time of a node's by this machine's clock; rather too late than too early. */
+function here({ clockAheadMs, clockErrorMs }: NodeKeyring, time: number): number {
+  return time - clockAheadMs + clockErrorMs;
+}
+
+function iso(time: number): string {
+  return new Date(time).toISOString();
+}
