@@ -2,7 +2,7 @@
 // endpoints on loopback. Stopping and starting keeps all three.
 
 import { existsSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { HsmToken } from "./hsm-token.js";
 import { MAIN } from "./kms-pkcs11.js";
@@ -41,6 +41,8 @@ export class Plugin {
   readonly places: PluginPlaces;
   readonly #args: readonly string[];
   readonly #env: Readonly<Record<string, string>>;
+  /** Further variables, from the next start on. */
+  env: Readonly<Record<string, string>> = {};
   #process: ManagedProcess | undefined;
 
   private constructor(options: PluginOptions, places: PluginPlaces, args: readonly string[]) {
@@ -89,7 +91,7 @@ export class Plugin {
       name: this.name,
       command: process.execPath,
       args: [MAIN, ...this.#args],
-      env: this.#env,
+      env: { ...this.#env, ...this.env },
       logFile: join(this.places.folder, "plugin.log"),
     });
   }
@@ -122,6 +124,24 @@ export class Plugin {
   async restart(timeoutMs?: number): Promise<number> {
     await this.stop();
     return this.start(timeoutMs);
+  }
+
+  /** Restarts it as one whose memory, and whose last answers under KEKs that it has left, are this much older. */
+  async ageMemory(ms: number): Promise<void> {
+    await this.stop();
+    const path = join(this.places.stateFolder, "published-key.json");
+    const memory = JSON.parse(await readFile(path, "utf8")) as {
+      since: number;
+      answered: { statusAt: number | null; encryptAt: number | null }[];
+    };
+    const older = (time: number | null): number | null => time && time - ms;
+    const answered = memory.answered.map((one) => ({
+      ...one,
+      statusAt: older(one.statusAt),
+      encryptAt: older(one.encryptAt),
+    }));
+    await writeFile(path, JSON.stringify({ ...memory, since: memory.since - ms, answered }));
+    await this.start();
   }
 
   get running(): boolean {
