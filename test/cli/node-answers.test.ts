@@ -168,9 +168,9 @@ describe("a standby KEK that is to go without a proof", () => {
 
   it("may not while a clock is off, a node's or this machine's", async () => {
     expect(await refusal(node(), node({}, -60_000))).toMatch(
-      /its clock is 60\.\d s behind .*nothing was destroyed/,
+      /its clock is (59|60)\.\d s behind .*nothing was destroyed/,
     );
-    expect(await refusal(node({}, -60_000), node({}, -60_000))).toMatch(/this machine: its clock is 60/);
+    expect(await refusal(node({}, -60_000), node({}, -60_000))).toMatch(/this machine: its clock is (59|60)/);
   });
 
   it("needs a proof when a node has answered under it, by whatever name", async () => {
