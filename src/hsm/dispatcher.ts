@@ -111,10 +111,10 @@ export class Dispatcher {
     const lateMs = LATE_PART * this.#options.requestTimeoutMs;
     const now = performance.now();
     const isLate = (host: TokenHost): boolean =>
-      host.busySince !== undefined && now - host.busySince > lateMs;
+      host.lanes.busySince !== undefined && now - host.lanes.busySince > lateMs;
     const { ready } = this.#hosts;
     for (const host of [...ready.filter((one) => !isLate(one)), ...ready.filter(isLate)]) {
-      const lane = job.sentTo.includes(host) ? undefined : host.pickLane();
+      const lane = job.sentTo.includes(host) ? undefined : host.lanes.pick();
       if (lane !== undefined) return { host, lane };
     }
     return undefined;
@@ -205,7 +205,10 @@ export class Dispatcher {
         else this.#retryElsewhere(job, host, error);
       },
       (refusal: unknown) => {
-        this.#settle(job, KmsError.from(refusal));
+        if (job.settled || job.queued) return;
+        const other = host.alive ? host.lanes.refuse(lane) : undefined;
+        if (other === undefined) this.#settle(job, KmsError.from(refusal));
+        else this.#send(job, { host, lane: other });
       },
     );
   }
@@ -219,7 +222,7 @@ export class Dispatcher {
   #sweep(): void {
     const now = performance.now();
     const { requestTimeoutMs } = this.#options;
-    for (const host of this.#hosts.ready) if (host.isHung(requestTimeoutMs)) host.kill("hang");
+    for (const host of this.#hosts.ready) if (host.lanes.isHung(requestTimeoutMs)) host.kill("hang");
     for (const job of this.#jobs) {
       const age = now - job.startedAt;
       if (now - job.arrivedAt >= requestTimeoutMs) {
@@ -233,7 +236,7 @@ export class Dispatcher {
     }
     this.pump();
     // A host that hangs is watched until it is replaced, also when another one has answered in its place.
-    if (this.#jobs.size > 0 || this.#hosts.ready.some((host) => host.busySince !== undefined)) return;
+    if (this.#jobs.size > 0 || this.#hosts.ready.some((host) => host.lanes.busySince !== undefined)) return;
     clearInterval(this.#sweeper);
     this.#sweeper = undefined;
   }

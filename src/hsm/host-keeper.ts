@@ -148,7 +148,7 @@ export class HostKeeper {
     const { starts, logins, log, onReady } = this.#options;
     await starts.run(host, async (step) => {
       this.#token = await step("open", () => host.open());
-      const [lane] = host.lanes;
+      const lane = host.lanes.first;
       if (!this.#token.loggedIn && lane !== undefined) this.#token = await logins.login(host, lane);
       const keks = (await step("read", () => host.control(Op.listKeks, {}))) as KekRecord[];
       this.#ready = host;

@@ -155,7 +155,7 @@ export class HostPool {
   async grow(): Promise<boolean> {
     const [host] = this.ready;
     if (host?.canGrow !== true) return false;
-    return within(host, this.#options.controlTimeoutMs, () => host.grow());
+    return host.grow(this.#options.controlTimeoutMs, (lane) => this.loginAgain(host, lane));
   }
 
   /** Replaces a host whose module or device is broken. */
@@ -272,7 +272,7 @@ export class HostPool {
     } finally {
       this.#options.onChange();
     }
-    const [lane] = host.lanes;
+    const lane = host.lanes.first;
     if (lane !== undefined) await this.loginAgain(host, lane);
     return this.#controlOn(host, op, value, limitMs, false);
   }

@@ -78,6 +78,7 @@ export class Logins {
     }
     this.#accepted = stamp;
     this.#lost = 0;
+    host.lanes.readmit();
   }
 
   /**

@@ -5,6 +5,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import type { Duplex } from "node:stream";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
+import { LaneSet } from "./lane-set.js";
 import { Lane, type Reply } from "./lane.js";
 import {
   decodeJsonBody,
@@ -36,10 +37,6 @@ export type EndCause = "exit" | "signal" | "hang" | "device" | "reload" | "proto
 
 /** A token host allocates little: fewer threads and a small heap leave a control-plane node some 5 MB for each. */
 const SMALL = ["--max-semi-space-size=1", "--single-threaded-gc", "--v8-pool-size=1"];
-/** Above this a request is slow enough that overlapping several on more sessions pays. */
-const SLOW_SERVICE_MS = 0.4;
-/** Requests that one lane of a fast token may have waiting in its socket. */
-const PIPELINE = 32;
 /** A process that has not gone by then after SIGKILL hangs in the kernel. */
 const UNKILLABLE_MS = 1_000;
 /** What the token host itself says; whatever else there is comes from the library. */
@@ -53,9 +50,8 @@ export class TokenHost {
   readonly #child: ChildProcess;
   readonly #options: TokenHostOptions;
   readonly #log: Log;
-  readonly #lanes: Lane[] = [];
+  readonly #lanes = new LaneSet();
   #maxLanes: number;
-  #growing = false;
   #cause: EndCause | undefined;
   #spawnError: Error | undefined;
   #description: TokenDescription | undefined;
@@ -83,14 +79,14 @@ export class TokenHost {
       clearTimeout(this.#givenUp);
       this.#end(this.#finish(signal === null ? "exit" : "signal"));
     });
-    if (this.pid !== undefined) this.#startLane();
+    if (this.pid !== undefined) this.#lanes.add(this.#startLane());
   }
 
   get pid(): number | undefined {
     return this.#child.pid;
   }
 
-  get lanes(): readonly Lane[] {
+  get lanes(): LaneSet {
     return this.#lanes;
   }
 
@@ -110,7 +106,7 @@ export class TokenHost {
 
   /** Loads the module and finds the token. @throws an error of spawn, if there is no process */
   async open(): Promise<TokenDescription> {
-    const [lane] = this.#lanes;
+    const lane = this.#lanes.first;
     if (lane === undefined) {
       await this.ended;
       throw this.#spawnError ?? new Error("no process");
@@ -123,69 +119,40 @@ export class TokenHost {
   async control(
     op: Op,
     value: unknown,
-    { lane = this.#lanes[0], secret }: ControlOptions = {},
+    { lane = this.#lanes.first, secret }: ControlOptions = {},
   ): Promise<unknown> {
     if (lane === undefined) throw new TypeError("the token host has not been opened");
     return callOn(lane, op, value, secret);
   }
 
-  /** The lane that serves a request soonest, or undefined when waiting for one is better. */
-  pickLane(): Lane | undefined {
-    const free = this.#lanes.filter((lane) => !lane.busyWithControl);
-    const idle = free.find((lane) => lane.load === 0);
-    if (idle !== undefined || this.isSlow) return idle;
-    const least = free.reduce<Lane | undefined>(
-      (a, b) => (a === undefined || b.load < a.load ? b : a),
-      undefined,
-    );
-    return least !== undefined && least.load < PIPELINE ? least : undefined;
-  }
-
-  get isSlow(): boolean {
-    return this.#lanes.some((lane) => lane.serviceMs > SLOW_SERVICE_MS);
-  }
-
-  get load(): number {
-    return this.#lanes.reduce((sum, lane) => sum + lane.load, 0);
-  }
-
-  /** Since when the request that has kept a lane busy the longest has done so. */
-  get busySince(): number | undefined {
-    let oldest: number | undefined;
-    for (const { busySince } of this.#lanes) {
-      if (busySince !== undefined && (oldest === undefined || busySince < oldest)) oldest = busySince;
-    }
-    return oldest;
-  }
-
-  /** Whether an Encrypt or Decrypt has kept a lane busy for longer than that. */
-  isHung(limitMs: number): boolean {
-    const now = performance.now();
-    return this.#lanes.some(({ cryptSince }) => cryptSince !== undefined && now - cryptSince > limitMs);
-  }
-
   /** Whether the token is slow enough for another lane to pay, and may have one. */
   get canGrow(): boolean {
-    return !this.#growing && this.#lanes.length < this.#maxLanes && this.alive && this.isSlow;
+    return !this.#lanes.isOpening && this.#lanes.length < this.#maxLanes && this.alive && this.#lanes.isSlow;
   }
 
-  /** Adds a lane to a slow token, one at a time, until it has no more sessions. Returns whether one was added. */
-  async grow(): Promise<boolean> {
+  /**
+   * Adds a lane to a slow token, one at a time, until it has no more sessions. Returns whether one was added.
+   * @param limitMs for opening the session
+   * @param login logs the lane in, where the library takes it for an application of its own
+   */
+  async grow(limitMs: number, login: (lane: Lane) => Promise<unknown>): Promise<boolean> {
     if (!this.canGrow || this.#description === undefined) return false;
-    this.#growing = true;
-    const index = this.#lanes.length;
+    const { slotId } = this.#description;
+    const lanes = this.#lanes.length;
     const lane = this.#startLane();
     try {
-      await callOn(lane, Op.open, { ...this.#options.open, slotId: this.#description.slotId });
+      await this.#lanes.addAfter(lane, async () => {
+        const open = { ...this.#options.open, slotId };
+        const token = await within(this, limitMs, () => callOn(lane, Op.open, open));
+        const { loginRequired, loggedIn } = token as TokenDescription;
+        if (loginRequired && !loggedIn) await login(lane);
+      });
       return true;
     } catch (error) {
       // The thread stays, unused; a token that has no session left now may well have none later.
-      this.#lanes.splice(index, 1);
-      this.#maxLanes = index;
-      this.#log.warn({ lanes: index, err: error }, "token gives no further session");
+      this.#maxLanes = lanes;
+      this.#log.warn({ lanes, err: error }, "token gives no further session");
       return false;
-    } finally {
-      this.#growing = false;
     }
   }
 
@@ -217,7 +184,6 @@ export class TokenHost {
     const lane = new Lane(stream, () => {
       this.kill("protocol");
     });
-    this.#lanes.push(lane);
     this.#child.stdin?.write(`${String(index)}\n`);
     return lane;
   }
@@ -230,7 +196,7 @@ export class TokenHost {
       fault: "device",
       message: `the token host ended (${this.#cause}); another one is started`,
     };
-    for (const lane of this.#lanes) lane.abandon(failure);
+    this.#lanes.abandon(failure);
     return this.#cause;
   }
 

@@ -26,6 +26,7 @@ typedef struct {
   CK_ULONG flags;
   CK_VERSION hardware, firmware;
 } CK_SLOT_INFO;
+typedef struct { CK_SLOT_ID slot; CK_ULONG state, flags, device_error; } CK_SESSION_INFO;
 
 typedef struct {
   CK_BYTE label[32], manufacturer[32], model[16], serial[16];
@@ -53,6 +54,11 @@ typedef struct {
 #define CKR_DEVICE_REMOVED 0x32UL
 #define CKR_ENCRYPTED_DATA_INVALID 0x40UL
 #define CKR_FUNCTION_NOT_SUPPORTED 0x54UL
+#define CKR_USER_ALREADY_LOGGED_IN 0x100UL
+#define CKR_USER_NOT_LOGGED_IN 0x101UL
+#define CKR_CRYPTOKI_ALREADY_INITIALIZED 0x191UL
+#define CKS_RO_USER 1UL
+#define CKS_RW_USER 3UL
 #define CKR_MECHANISM_INVALID 0x70UL
 #define CKR_MECHANISM_PARAM_INVALID 0x71UL
 #define CKR_OPERATION_ACTIVE 0x90UL
@@ -98,11 +104,11 @@ typedef struct CK_FUNCTION_LIST CK_FUNCTION_LIST;
   X(C_OpenSession, SLOT, EMULATED, (CK_SLOT_ID slot, CK_ULONG flags, void *application, void *notify, CK_SESSION *session), (slot, flags, application, notify, session)) \
   X(C_CloseSession, SESSION, EMULATED, (CK_SESSION session), (session)) \
   X(C_CloseAllSessions, SLOT, EMULATED, (CK_SLOT_ID slot), (slot)) \
-  X(C_GetSessionInfo, SESSION, FORWARDED, (CK_SESSION session, void *info), (session, info)) \
+  X(C_GetSessionInfo, SESSION, EMULATED, (CK_SESSION session, CK_SESSION_INFO *info), (session, info)) \
   X(C_GetOperationState, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *state, CK_ULONG *length), (session, state, length)) \
   X(C_SetOperationState, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *state, CK_ULONG length, CK_OBJECT encryption_key, CK_OBJECT authentication_key), (session, state, length, encryption_key, authentication_key)) \
   X(C_Login, SESSION, EMULATED, (CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length), (session, user, pin, length)) \
-  X(C_Logout, SESSION, FORWARDED, (CK_SESSION session), (session)) \
+  X(C_Logout, SESSION, EMULATED, (CK_SESSION session), (session)) \
   X(C_CreateObject, SESSION, EMULATED, (CK_SESSION session, CK_ATTRIBUTE *attributes, CK_ULONG count, CK_OBJECT *object), (session, attributes, count, object)) \
   X(C_CopyObject, SESSION, EMULATED, (CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count, CK_OBJECT *object), (session, source, attributes, count, object)) \
   X(C_DestroyObject, SESSION, EMULATED, (CK_SESSION session, CK_OBJECT source), (session, source)) \

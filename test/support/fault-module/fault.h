@@ -47,7 +47,7 @@ struct control {
   size_t rule_count;
   bool log[FUNCTION_COUNT];
   char *count_file, *target, *pin_file;
-  bool session_loss, logout, token_removed, device_error, store_at_load, read_only_attributes, pin_silent, gcm_own;
+  bool session_loss, logout, login_per_load, token_removed, device_error, store_at_load, read_only_attributes, pin_silent, gcm_own;
   atomic_bool session_loss_done, logout_done, token_removed_done;
   CK_RV refuse_ro_sessions;
   unsigned long session_limit, pin_limit, id_limit, label_limit; /* NO_LIMIT when not set */
@@ -125,6 +125,15 @@ size_t sessions_open(void);
 struct session *sessions_find(CK_SESSION handle);
 void sessions_lose(void);
 void sessions_logout(void);
+
+/* ---- login.c: a login for each load ---- */
+
+/* Whether the load of this thread is logged out, and shows no private object. */
+bool login_is_missing(void);
+void login_forget(void);
+/* Each turns the target's answer into that of this load. */
+CK_RV login_initialised(CK_RV rv);
+CK_RV login_of_load(CK_RV rv, const CK_BYTE *pin, CK_ULONG length);
 
 /* ---- module.c: the call under way ---- */
 

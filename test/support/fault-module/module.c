@@ -53,6 +53,7 @@ static CK_RV check_session(CK_SESSION handle) {
 
 static CK_RV check_mechanism(CK_SESSION handle, const CK_MECHANISM *mechanism) {
   CK_RV rv = check_session(handle);
+  if (rv == CKR_OK && login_is_missing()) rv = CKR_USER_NOT_LOGGED_IN;
   if (rv != CKR_OK || mechanism == NULL) return rv;
   if (mechanism_hidden(mechanism->type) || list_has(&control->refuse_mechanism, mechanism->type))
     return CKR_MECHANISM_INVALID;
@@ -75,7 +76,10 @@ static bool call_enter(struct call *call, enum function function, CK_RV *rv) {
   if (control->device_error && initialised && life == ALIVE) life = DEAD;
   if (control->session_loss && !atomic_exchange(&control->session_loss_done, true)) sessions_lose();
   if (control->token_removed && !atomic_exchange(&control->token_removed_done, true)) sessions_lose();
-  if (control->logout && !atomic_exchange(&control->logout_done, true)) sessions_logout();
+  if (control->logout && !atomic_exchange(&control->logout_done, true)) {
+    if (control->login_per_load) login_forget();
+    else sessions_logout();
+  }
   return rules_apply(control, function, false, rv);
 }
 
@@ -117,6 +121,7 @@ CRYPTOKI_FUNCTIONS(WRAPPER)
 CK_RV emulated_C_Initialize(void *arguments) {
   if (control->store_at_load && !initialised) store_load();
   CK_RV rv = target->C_Initialize(arguments);
+  if (rv != CKR_OK) return login_initialised(rv);
   if (rv == CKR_OK) {
     sessions_clear();
     life = control->device_error ? EMPTY : ALIVE;

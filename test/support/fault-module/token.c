@@ -70,12 +70,13 @@ static void pin_write(int file, unsigned long wrong) {
 }
 
 CK_RV emulated_C_Login(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length) {
-  if (control->pin_file == NULL || user != CKU_USER) return target->C_Login(session, user, pin, length);
+  if (user != CKU_USER) return target->C_Login(session, user, pin, length);
+  if (control->pin_file == NULL) return login_of_load(target->C_Login(session, user, pin, length), pin, length);
   unsigned long wrong;
   int file = pin_open(&wrong);
   CK_RV rv = CKR_PIN_LOCKED;
   if (wrong < control->pin_limit) {
-    rv = target->C_Login(session, user, pin, length);
+    rv = login_of_load(target->C_Login(session, user, pin, length), pin, length);
     if (rv == CKR_OK) pin_write(file, 0);
     if (rv == CKR_PIN_INCORRECT) pin_write(file, wrong + 1);
   }

@@ -1,0 +1,55 @@
+/*
+ * A login that holds for one load of the library only, as with p11-kit-client: every thread that has loaded this module
+ * is an application of its own, while the target takes the process for one.
+ */
+#include "fault.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#define PIN_LIMIT 256
+
+static _Thread_local bool initialised, logged_in;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+/* The PIN that the target has accepted: it asks for none once the process is logged in. */
+static CK_BYTE accepted[PIN_LIMIT];
+static CK_ULONG accepted_length;
+
+bool login_is_missing(void) { return control->login_per_load && !logged_in; }
+
+void login_forget(void) { logged_in = false; }
+
+CK_RV login_initialised(CK_RV rv) {
+  if (!control->login_per_load || rv != CKR_CRYPTOKI_ALREADY_INITIALIZED || initialised) return rv;
+  initialised = true;
+  return CKR_OK;
+}
+
+CK_RV login_of_load(CK_RV rv, const CK_BYTE *pin, CK_ULONG length) {
+  if (!control->login_per_load) return rv;
+  pthread_mutex_lock(&lock);
+  if (rv == CKR_OK && length <= PIN_LIMIT) {
+    memcpy(accepted, pin, length);
+    accepted_length = length;
+  } else if (rv == CKR_USER_ALREADY_LOGGED_IN && !logged_in) {
+    bool same = length == accepted_length && memcmp(accepted, pin, length) == 0;
+    rv = same ? CKR_OK : CKR_PIN_INCORRECT;
+  }
+  pthread_mutex_unlock(&lock);
+  if (rv == CKR_OK) logged_in = true;
+  return rv;
+}
+
+CK_RV emulated_C_GetSessionInfo(CK_SESSION session, CK_SESSION_INFO *info) {
+  CK_RV rv = target->C_GetSessionInfo(session, info);
+  if (rv == CKR_OK && login_is_missing() && (info->state == CKS_RO_USER || info->state == CKS_RW_USER))
+    info->state--;
+  return rv;
+}
+
+CK_RV emulated_C_Logout(CK_SESSION session) {
+  if (!control->login_per_load) return target->C_Logout(session);
+  if (!logged_in) return CKR_USER_NOT_LOGGED_IN;
+  login_forget();
+  return CKR_OK;
+}
