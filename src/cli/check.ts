@@ -10,8 +10,9 @@ import { KmsError } from "../errors.js";
 import { checkEncryption } from "./check-encryption.js";
 import { checkToken, measureEncrypt } from "./check-token.js";
 import { Report } from "./findings.js";
+import { isHanded } from "./operator-pin.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
-import { addServeOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
+import { addPinOption, addServeOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import { withToken } from "./token.js";
 
 interface CheckOptions extends SettingsOptions {
@@ -20,7 +21,7 @@ interface CheckOptions extends SettingsOptions {
 }
 
 export function addCheckCommand(program: Command, terminal: Terminal): void {
-  addServeOptions(program.command("check"))
+  addPinOption(addServeOptions(program.command("check")))
     .description(
       "preflight: config, module, token, PIN, keys, mechanism, round trip, socket folder; exit 0 if all is ok or warn",
     )
@@ -72,6 +73,7 @@ async function check(settings: Settings, report: Report, measure: boolean): Prom
 
 function subjectOf(error: KmsError): string {
   if (error.code === "MODULE_UNUSABLE") return "module";
+  if (error.code === "STATE_UNUSABLE") return "state";
   return error.code === "PIN_REFUSED" || error.code === "PIN_UNREADABLE" ? "PIN" : "token";
 }
 
@@ -108,17 +110,16 @@ function checkWritable(stateDir: string, report: Report): void {
     accessSync(existing ?? stateDir, constants.W_OK);
     report.add("ok", "state", stateDir);
   } catch {
-    report.add(
-      "warn",
-      "state",
-      `${stateDir} cannot be written to; refused PINs are not remembered over restarts`,
-    );
+    const text = `${stateDir} cannot be written to, and no PIN is tried that cannot be recorded there; let this user write there`;
+    report.fail("state", new KmsError("STATE_UNUSABLE", text));
   }
 }
 
 /** Reads the PIN to see that it can be read; the attempt is made once, by the login. */
 function checkPin({ tokens }: Settings, report: Report): boolean {
-  const [{ pin }] = tokens;
+  const [token] = tokens;
+  const { pin } = token;
+  if (isHanded(token)) return true;
   try {
     readPin(pin, process.env)?.fill(0);
   } catch (error) {

@@ -1,10 +1,7 @@
 // Reads a secret: from a terminal without showing it, otherwise from standard input to its end. It is in one buffer,
 // which the caller zeroes; a string could not be.
-import { MAX_PIN_BYTES } from "../config/pin-source.js";
 import { KmsError } from "../errors.js";
 
-/** With its line break. */
-const MAX_BYTES = MAX_PIN_BYTES + 2;
 const ENTER = [0x0a, 0x0d];
 const ERASE = [0x08, 0x7f];
 const CONTROL_C = 0x03;
@@ -13,24 +10,25 @@ const CONTROL_U = 0x15;
 /** The first byte of a UTF-8 character: not 10xxxxxx (RFC 3629 section 3). */
 const isFirstByte = (byte: number): boolean => (byte & 0xc0) !== 0x80;
 
-/** @throws KmsError CANCELLED by Ctrl-C; INPUT_INVALID when there is too much of it */
-export async function readHidden(prompt: string): Promise<Buffer> {
+/**
+ * Reads up to `maxBytes`. Standard input can be read on afterwards, by another question say.
+ * @throws KmsError CANCELLED by Ctrl-C; INPUT_INVALID when there is more
+ */
+export async function readHidden(prompt: string, maxBytes: number): Promise<Buffer> {
   const { stdin, stderr } = process;
-  const line = new HiddenLine();
-  if (stdin.isTTY) {
-    stderr.write(prompt);
+  const line = new HiddenLine(maxBytes);
+  const isTerminal = stdin.isTTY;
+  if (isTerminal) {
+    // Before the prompt, so that nothing that is typed at it is shown.
     stdin.setRawMode(true);
+    stderr.write(prompt);
   }
   try {
-    for await (const chunk of stdin as AsyncIterable<Buffer>) {
-      const done = stdin.isTTY ? line.type(chunk) : line.append(chunk);
-      chunk.fill(0);
-      if (done) break;
-    }
+    await readChunks(stdin, (chunk) => (isTerminal ? line.type(chunk) : line.append(chunk)));
     return line.take();
   } finally {
     line.wipe();
-    if (stdin.isTTY) {
+    if (isTerminal) {
       stdin.setRawMode(false);
       stderr.write("\n");
     }
@@ -38,9 +36,34 @@ export async function readHidden(prompt: string): Promise<Buffer> {
   }
 }
 
+/** Hands on what comes until `take` says that it is enough, or there is no more. Leaves the stream open. */
+function readChunks(stream: NodeJS.ReadStream, take: (chunk: Buffer) => boolean): Promise<void> {
+  return new Promise<void>((resolve, reject) => {
+    const end = (error?: Error): void => {
+      stream.off("data", onData).off("end", end).off("error", end);
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    const onData = (chunk: Buffer): void => {
+      try {
+        if (take(chunk)) end();
+      } catch (error) {
+        end(error as Error);
+      } finally {
+        chunk.fill(0);
+      }
+    };
+    stream.on("data", onData).on("end", end).on("error", end).resume();
+  });
+}
+
 class HiddenLine {
-  readonly #bytes = Buffer.alloc(MAX_BYTES);
+  readonly #bytes: Buffer;
   #length = 0;
+
+  constructor(maxBytes: number) {
+    this.#bytes = Buffer.alloc(maxBytes);
+  }
 
   append(chunk: Buffer): boolean {
     for (const byte of chunk) this.#add(byte);
@@ -68,7 +91,8 @@ class HiddenLine {
   }
 
   #add(byte: number): void {
-    if (this.#length === MAX_BYTES) throw new KmsError("INPUT_INVALID", "this is too long for a PIN");
+    if (this.#length === this.#bytes.length)
+      throw new KmsError("INPUT_INVALID", "this is too long for a PIN");
     this.#bytes[this.#length++] = byte;
   }
 

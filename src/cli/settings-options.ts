@@ -9,6 +9,7 @@ export interface SettingsOptions {
   readonly moduleParams?: string;
   readonly mechanism?: string;
   readonly stateDir?: string;
+  readonly pinStdin?: true;
   readonly socket?: string;
   readonly mode?: string;
   readonly http?: string;
@@ -16,8 +17,20 @@ export interface SettingsOptions {
   readonly output: OutputFormat;
 }
 
-/** Options that say which KEK on which token; the PIN's source is in the URI or the file. */
+/** Options of the commands that open a token: which KEK on which token, and where the PIN comes from. */
 export function addKeyOptions(command: Command): Command {
+  return addPinOption(addKekOptions(command));
+}
+
+/** In place of the source that the URI or the file names. */
+export function addPinOption(command: Command): Command {
+  return command.option(
+    "--pin-stdin",
+    "read the token's PIN from standard input; several tokens: one line for all, or one for each",
+  );
+}
+
+function addKekOptions(command: Command): Command {
   return command
     .option("-c, --config <file>", "configuration file (kind PluginConfiguration)")
     .option("--key <uri>", "PKCS#11 URI of the KEK; overrides keys.uri")
@@ -38,7 +51,7 @@ export function addMechanismOption(command: Command): Command {
 
 /** Options of the commands that serve, or check what would be served. */
 export function addServeOptions(command: Command): Command {
-  addKeyOptions(command)
+  addKekOptions(command)
     .option("--socket <path>", "unix socket to serve on; overrides socket.path")
     .option("--mode <mode>", "direct or local-kek; overrides mode");
   return addMechanismOption(command)
@@ -51,6 +64,7 @@ export function settingsFrom(options: SettingsOptions, serves: boolean): Setting
   const { config, key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel } = options;
   return loadSettings({
     ...(config !== undefined && { configPath: config }),
+    pinFromStdin: options.pinStdin === true,
     flags: {
       ...(key !== undefined && { key }),
       ...(moduleParams !== undefined && { moduleParams }),

@@ -5,10 +5,12 @@ import { describePinSource } from "../config/pin-source.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { requireTrustedPaths } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
+import type { HeldPin } from "../hsm/held-pin.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/wire.js";
 import type { Log } from "../log.js";
 import { openToken } from "../open-tokens.js";
+import { askForPin, canBeAsked, handedPin } from "./operator-pin.js";
 
 export const SILENT: Log = {
   debug: () => undefined,
@@ -36,8 +38,7 @@ type Reading = Pick<Token, "records" | "failure">;
 
 /** The preferred token alone. @throws KmsError, such as why the token cannot be had */
 export async function withToken<T>(settings: Settings, use: (hsm: TokenHsm) => Promise<T>): Promise<T> {
-  const hsm = open(settings, settings.tokens[0]);
-  hsm.start();
+  const hsm = await openAsked(settings, settings.tokens[0]);
   try {
     return await use(hsm);
   } finally {
@@ -56,10 +57,10 @@ export async function withTokens<T>(
   const refusedPins = new Map<string, KmsError>();
   try {
     for (const [index, token] of settings.tokens.entries()) {
-      const hsm = open(settings, token);
       const source = describePinSource(token.pin);
+      const pin = await handedPin(settings, token);
       const openedAt = performance.now();
-      const reading = await read(hsm, refusedPins.get(source));
+      const { hsm, ...reading } = await read(settings, token, { pin, refused: refusedPins.get(source) });
       // Two URIs may lead to one token: a PIN that it has refused is not tried on it again.
       if (reading.failure?.code === "PIN_REFUSED") refusedPins.set(source, reading.failure);
       tokens.push({ name: names[index] ?? "", hsm, ...reading, openMs: performance.now() - openedAt });
@@ -93,14 +94,44 @@ export function requireAll(tokens: readonly Token[], consequence: string): void 
   throw new KmsError(code, `${away.name}: ${message}; ${consequence}`, away.failure);
 }
 
-function open(settings: Settings, token: TokenSettings): TokenHsm {
-  return openToken({ settings, token, hosts: 1, observer: UNOBSERVED, log: SILENT, env: process.env });
+function open(settings: Settings, token: TokenSettings, handed: HeldPin | undefined): TokenHsm {
+  return openToken({
+    settings,
+    token,
+    hosts: 1,
+    observer: UNOBSERVED,
+    log: SILENT,
+    env: process.env,
+    handedPin: handed,
+  });
 }
 
-async function read(hsm: TokenHsm, refused: KmsError | undefined): Promise<Reading> {
-  if (refused !== undefined) return { records: undefined, failure: refused };
+/** Started; with the PIN that the operator is asked for where the token wants one and no source gives it. */
+async function openAsked(settings: Settings, token: TokenSettings): Promise<TokenHsm> {
+  const hsm = open(settings, token, await handedPin(settings, token));
   hsm.start();
-  return reading(() => hsm.listKeks());
+  if (!canBeAsked(token)) return hsm;
+  const { failure } = await reading(() => hsm.listKeks());
+  if (failure?.code !== "PIN_UNREADABLE") return hsm;
+  await hsm.stop(STOP_MS);
+  const again = open(settings, token, await askForPin(token));
+  again.start();
+  return again;
+}
+
+interface Access {
+  readonly pin: HeldPin | undefined;
+  readonly refused: KmsError | undefined;
+}
+
+async function read(
+  settings: Settings,
+  token: TokenSettings,
+  { pin, refused }: Access,
+): Promise<Reading & Pick<Token, "hsm">> {
+  if (refused !== undefined) return { hsm: open(settings, token, pin), records: undefined, failure: refused };
+  const hsm = await openAsked(settings, token);
+  return { hsm, ...(await reading(() => hsm.listKeks())) };
 }
 
 async function reading(list: () => Promise<readonly KekRecord[]>): Promise<Reading> {

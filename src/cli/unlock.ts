@@ -5,6 +5,7 @@ import { connect } from "node:net";
 import { dirname } from "node:path";
 import type { Command } from "commander";
 import { z } from "zod";
+import { MAX_PIN_BYTES } from "../config/pin-source.js";
 import { KmsError } from "../errors.js";
 import { EXIT_NO } from "./exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "./output.js";
@@ -43,7 +44,8 @@ Examples:
     .action(async (_local, command: Command) => {
       const { socket, output } = command.optsWithGlobals<UnlockOptions>();
       requireSafePlace(socket);
-      const pin = await readHidden("PIN: ");
+      await requireListener(socket);
+      const pin = await readHidden("PIN: ", MAX_PIN_BYTES + 2);
       try {
         const answer = await handOver(socket, pin);
         if (output === "json") terminal.out(formatJson(answer));
@@ -68,20 +70,33 @@ function requireSafePlace(path: string): void {
   );
 }
 
+/** Nobody types a PIN that nobody takes. @throws KmsError PEER_UNREACHABLE */
+async function requireListener(path: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    const probe = connect({ path });
+    probe.on("error", (error) => {
+      reject(unreachable(path, error));
+    });
+    probe.on("connect", () => {
+      probe.destroy();
+      resolve();
+    });
+  });
+}
+
+function unreachable(path: string, error: Error): KmsError {
+  const problem = `${error.message}; is the plugin running, with pin.unlock set, and are you its user or root?`;
+  return new KmsError("PEER_UNREACHABLE", `${path}: ${problem}`, error);
+}
+
 /** @throws KmsError PEER_UNREACHABLE */
 async function handOver(path: string, pin: Buffer): Promise<Answer> {
   const text = await new Promise<string>((resolve, reject) => {
-    const fail = (problem: string, cause?: unknown): void => {
-      reject(new KmsError("PEER_UNREACHABLE", `${path}: ${problem}`, cause));
-    };
     const socket = connect({ path, allowHalfOpen: true });
     let received = "";
     socket.setTimeout(ANSWER_LIMIT_MS, () => socket.destroy(new Error("no answer")));
     socket.on("error", (error) => {
-      fail(
-        `${error.message}; is the plugin running, with pin.unlock set, and are you its user or root?`,
-        error,
-      );
+      reject(unreachable(path, error));
     });
     socket.on("data", (chunk) => {
       received += chunk.toString();

@@ -80,6 +80,8 @@ export interface LoadRequest {
   readonly flags: Flags;
   /** Read for $CREDENTIALS_DIRECTORY alone. */
   readonly env: NodeJS.ProcessEnv;
+  /** An operator hands the PIN to the command, in place of every token's source. */
+  readonly pinFromStdin?: boolean;
   /** `serve` requires a socket's path and a state directory. */
   readonly serves: boolean;
 }
@@ -91,7 +93,13 @@ const MEBIBYTE = 1024 * 1024;
 const AUDIT_KEY = "audit.key";
 
 /** @throws KmsError CONFIG_INVALID, one line a problem: "<path>: <what is wrong>; <what would be right>" */
-export function loadSettings({ configPath, flags, env, serves }: LoadRequest): Settings {
+export function loadSettings({
+  configPath,
+  flags,
+  env,
+  serves,
+  pinFromStdin = false,
+}: LoadRequest): Settings {
   const file = configPath === undefined ? undefined : readConfigurationFile(configPath);
   const { document, names } = overlayFlags(
     file?.document ?? { apiVersion: API_VERSION, kind: KIND, keys: {} },
@@ -108,7 +116,7 @@ export function loadSettings({ configPath, flags, env, serves }: LoadRequest): S
     { uri: draft.keys?.uri, module: draft.module ?? {}, pin: draft.pin ?? {} },
     ...(draft.failover ?? []),
   ];
-  const tokens = resolveTokens(drafts, { env, uriFromFlag: flags.key !== undefined, problems });
+  const tokens = resolveTokens(drafts, { env, uriFromFlag: flags.key !== undefined, pinFromStdin, problems });
   const lines = problems.lines(names);
   if (!parsed.success || !hasOne(tokens) || lines.length > 0) throw invalid(lines);
   const warnings = [...(file?.warnings ?? []), ...tokens.flatMap(({ pin }) => permissionWarning(pin) ?? [])];

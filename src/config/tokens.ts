@@ -34,6 +34,7 @@ export interface TokenContext {
   readonly env: NodeJS.ProcessEnv;
   /** The first token's URI came from the command line. */
   readonly uriFromFlag: boolean;
+  readonly pinFromStdin: boolean;
   readonly problems: Problems;
 }
 
@@ -100,6 +101,7 @@ function resolvePin(
   place: Place,
   context: TokenContext,
 ): PinSource | undefined {
+  if (context.pinFromStdin) return { kind: "stdin" };
   const given = namesOf(draft);
   if (given.length > 1) {
     const kinds = given.map(({ kind }) => kind).join(" and ");

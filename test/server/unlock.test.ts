@@ -127,6 +127,28 @@ it("keeps the PIN that has logged in when another is handed over, which costs no
   await waitFor(async () => (await statusText()) === "ok", LIMIT);
 });
 
+it("keeps the PIN in use when a wrong one is handed over while a token host is replaced", async () => {
+  expect(unlock(softHsm.pin).code).toBe(0);
+  await waitFor(() => plugin.log.split('"token host ready"').length === 3, LIMIT);
+  // The next start fails before it logs in, until this rule goes.
+  fault.set("C_Initialize rv 0x30", `C_Encrypt segv once=${fault.path("fifth")}`);
+  await waitFor(() => client.encrypt(Buffer.from("seed"), "replaced"), LIMIT);
+  await waitFor(() => plugin.log.includes('"token host ended"'), LIMIT);
+  const before = fault.calls("C_Login");
+  const answer = unlockAt(socket, "wrong");
+  await waitFor(() => plugin.log.split('"cause":"start"').length > 2, LIMIT);
+  fault.clear();
+  expect(await answer).toMatchObject({
+    code: 1,
+    stdout: expect.stringMatching(/CKR_PIN_INCORRECT.*hand the right one over.*stays logged in/) as string,
+  });
+  // One attempt for the wrong one; then the PIN in use logs in.
+  await waitFor(() => fault.calls("C_Login") === before + 2, LIMIT);
+  await waitFor(async () => (await statusText()) === "ok", LIMIT);
+  expect(unlock("wrong").stdout).toMatch(/logged in already|not tried again/);
+  expect(fault.calls("C_Login")).toBe(before + 2);
+});
+
 it("cuts off who sends without end, and goes on", async () => {
   const flood = connect(socket);
   const closed = new Promise((resolve) => flood.once("close", resolve));

@@ -1,0 +1,94 @@
+// A PIN that the operator of a command hands to it: on a terminal, where the configured source is the running plugin's
+// alone or there is none, or on standard input by --pin-stdin. Asked for once, however often the token is opened.
+import {
+  checkPin,
+  correctPin,
+  describePinSource,
+  MAX_PIN_BYTES,
+  type PinSource,
+} from "../config/pin-source.js";
+import type { Settings, TokenSettings } from "../config/settings.js";
+import { KmsError } from "../errors.js";
+import { HeldPin } from "../hsm/held-pin.js";
+import { readHidden } from "./read-hidden.js";
+
+type HandedSource = PinSource & { readonly kind: "stdin" | "terminal" };
+
+/** With its line break. */
+const LINE_BYTES = MAX_PIN_BYTES + 2;
+const LINE_FEED = 0x0a;
+
+const held = new WeakMap<TokenSettings, HeldPin>();
+
+/** Whether a command asks its operator for this PIN before it opens the token. */
+export function isHanded({ pin }: TokenSettings): boolean {
+  return pin.kind === "stdin" || (pin.kind === "unlock" && process.stdin.isTTY);
+}
+
+/** Whether the operator can be asked once the token turns out to want a PIN, which no source gives. */
+export function canBeAsked({ pin }: TokenSettings): boolean {
+  return pin.kind === "none" && process.stdin.isTTY;
+}
+
+/**
+ * Returns the PIN as the operator hands it over; undefined where the configured source is read.
+ * @throws KmsError PIN_UNREADABLE, CANCELLED, INPUT_INVALID
+ */
+export async function handedPin(settings: Settings, token: TokenSettings): Promise<HeldPin | undefined> {
+  const before = held.get(token);
+  if (before !== undefined || !isHanded(token)) return before;
+  if (process.stdin.isTTY) return askForPin(token);
+  await takeStandardInput(settings.tokens);
+  return held.get(token);
+}
+
+/** Asks on the terminal, without an echo. @throws KmsError PIN_UNREADABLE, CANCELLED, INPUT_INVALID */
+export async function askForPin(token: TokenSettings): Promise<HeldPin> {
+  const { token: label, serial, object } = token.uri;
+  const name = label ?? serial ?? object;
+  return hold(token, { kind: "terminal" }, await readHidden(`PIN of token ${name}: `, LINE_BYTES));
+}
+
+/** One line for all tokens, or one for each in the order of the configuration. */
+async function takeStandardInput(tokens: readonly TokenSettings[]): Promise<void> {
+  const bytes = await readHidden("", tokens.length * LINE_BYTES);
+  try {
+    const lines = tokens.length === 1 ? [bytes] : splitLines(bytes);
+    if (lines.length > 1 && lines.length !== tokens.length) {
+      const counts = `${String(lines.length)} lines for ${String(tokens.length)} tokens`;
+      throw new KmsError(
+        "INPUT_INVALID",
+        `standard input holds ${counts}; give one PIN for all of them, or one a line for each`,
+      );
+    }
+    for (const [index, token] of tokens.entries())
+      hold(token, { kind: "stdin" }, Buffer.from(lines[index] ?? lines[0] ?? ""));
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+/** Returns views of the lines, each with its line break. */
+function splitLines(bytes: Buffer): Buffer[] {
+  const lines: Buffer[] = [];
+  for (let from = 0; from < bytes.length;) {
+    const end = bytes.indexOf(LINE_FEED, from);
+    const to = end < 0 ? bytes.length : end + 1;
+    lines.push(bytes.subarray(from, to));
+    from = to;
+  }
+  return lines;
+}
+
+/** @param bytes are zeroed */
+function hold(token: TokenSettings, source: HandedSource, bytes: Buffer): HeldPin {
+  const description = describePinSource(source);
+  const correction = correctPin(source);
+  const pin = new HeldPin({ description, correction, missing: `the PIN from ${description} was refused` });
+  pin.offer(checkPin(bytes, source));
+  held.set(token, pin);
+  process.once("exit", () => {
+    pin.forget();
+  });
+  return pin;
+}

@@ -1,0 +1,177 @@
+// Where the configured PIN is not for commands, their operator hands it over: on a terminal or on standard input. What
+// several commands and wrong PINs cost then.
+
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+
+import { FaultModule } from "../support/fault-module.js";
+import { createKek, MAIN, type CommandResult } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { makeFolder } from "../support/token.js";
+
+const PIN = "pässword-1234";
+let softHsm: SoftHsm;
+let fault: FaultModule;
+let folder: string;
+let stateDir: string;
+let uri: string;
+
+beforeAll(() => {
+  softHsm = createSoftHsm({ pin: PIN });
+  fault = new FaultModule(softHsm);
+  createKek(fault);
+  uri = `pkcs11:token=${softHsm.label};object=kms-kek?module-path=${fault.modulePath}`;
+});
+
+beforeEach(() => {
+  folder = makeFolder("operator-pin");
+  stateDir = join(folder, "state");
+});
+
+afterEach(() => {
+  fault.clear();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+afterAll(() => {
+  fault.remove();
+  softHsm.remove();
+});
+
+const logins = (): number => fault.calls("C_Login");
+const withUnlock = (): string => `${uri}&pin-source=unlock:${join(folder, "unlock.sock")}`;
+
+function start(args: readonly string[], input: string | Buffer): Promise<CommandResult> {
+  const child = spawn(process.execPath, [MAIN, ...args, "--state-dir", stateDir], {
+    env: { ...process.env, ...fault.env },
+  });
+  child.stdin.on("error", () => undefined).end(input);
+  const ended = once(child, "exit");
+  return Promise.all([text(child.stdout), text(child.stderr), ended]).then(([stdout, stderr]) => ({
+    code: child.exitCode,
+    stdout,
+    stderr,
+  }));
+}
+
+const run = (input: string | Buffer, ...args: string[]): Promise<CommandResult> => start(args, input);
+
+/** On a terminal, where `typed` is typed once `prompt` is there. */
+async function onTerminal(prompt: string, typed: string, ...args: string[]): Promise<CommandResult> {
+  const quoted = [process.execPath, MAIN, ...args].map((arg) => `'${arg}'`).join(" ");
+  const child = spawn("script", ["--quiet", "--return", "--command", quoted, "/dev/null"], {
+    env: { ...process.env, ...fault.env },
+  });
+  let shown = "";
+  child.stdin.on("error", () => undefined);
+  child.stdout.on("data", (chunk: Buffer) => {
+    const before = shown.includes(prompt);
+    shown += chunk.toString();
+    if (!before && shown.includes(prompt)) child.stdin.write(typed);
+  });
+  const [code] = (await once(child, "close")) as [number];
+  return { code, stdout: shown, stderr: "" };
+}
+
+describe("--pin-stdin", () => {
+  it("opens the token whose PIN is the running plugin's, or has no source", async () => {
+    for (const key of [withUnlock(), uri]) {
+      const listed = await run(`${PIN}\n`, "keys", "list", "--key", key, "--pin-stdin", "-o", "json");
+      expect(listed).toMatchObject({ code: 0, stderr: "" });
+      expect(listed.stdout).toContain("kms-kek@");
+    }
+    const checked = await run(PIN, "check", "--key", withUnlock(), "--pin-stdin");
+    expect(checked.stdout).not.toContain("fail");
+    expect(checked.code).toBe(0);
+  });
+
+  it("is named where there is no terminal to ask on", async () => {
+    const before = logins();
+    for (const key of [withUnlock(), uri]) {
+      const refused = await run("", "keys", "list", "--key", key);
+      expect(refused).toMatchObject({ code: 2, stderr: expect.stringMatching(/--pin-stdin/) as string });
+    }
+    expect(logins()).toBe(before);
+  });
+
+  it("takes the place of a source that cannot be read here", async () => {
+    const file = `${uri}&pin-source=credential:pin`;
+    expect(await run(PIN, "keys", "list", "--key", file, "--pin-stdin")).toMatchObject({ code: 0 });
+  });
+
+  it("costs no attempt for what cannot be a PIN", async () => {
+    const before = logins();
+    for (const bytes of ["", "\n", `\u{feff}${PIN}`, `${PIN}\0`, `${PIN}\n${PIN}\n`, "x".repeat(300)])
+      expect((await run(bytes, "keys", "list", "--key", uri, "--pin-stdin")).code).toBe(2);
+    expect((await run(Buffer.from(PIN, "utf16le"), "keys", "list", "--key", uri, "--pin-stdin")).code).toBe(
+      2,
+    );
+    expect(logins()).toBe(before);
+  });
+
+  it("spends one attempt on a wrong PIN, however many commands are given it, at once and afterwards", async () => {
+    fault.set("C_Login sleep 200");
+    const before = logins();
+    const list = (): Promise<CommandResult> => run("wrong", "keys", "list", "--key", uri, "--pin-stdin");
+    for (const { code, stderr } of await Promise.all([list(), list(), list(), list()])) {
+      expect(code).toBe(1);
+      expect(stderr).toMatch(/run the command again with the right one/);
+      expect(stderr).not.toContain("wrong-");
+    }
+    expect((await list()).code).toBe(1);
+    expect(logins() - before).toBe(1);
+    expect((await run(PIN, "keys", "list", "--key", uri, "--pin-stdin")).code).toBe(0);
+  });
+});
+
+describe("on a terminal", () => {
+  it.each([
+    ["the running plugin's", withUnlock],
+    ["from no source", () => uri],
+  ])("a command asks for a PIN that is %s, without showing it", async (_what, key) => {
+    const { code, stdout } = await onTerminal("PIN of token", `${PIN}\r`, "keys", "list", "--key", key());
+    expect(stdout).toContain("kms-kek@");
+    expect(stdout).not.toContain(PIN);
+    expect(code).toBe(0);
+  });
+
+  it("Ctrl-C at the question ends the command before any attempt", async () => {
+    const before = logins();
+    const { code } = await onTerminal("PIN of token", "\u0003", "keys", "list", "--key", withUnlock());
+    expect(code).toBe(1);
+    expect(logins()).toBe(before);
+  });
+
+  it("unlock does not ask where nobody listens", async () => {
+    const path = join(folder, "unlock.sock");
+    const nobody = await onTerminal("PIN:", `${PIN}\r`, "unlock", "--socket", path);
+    expect(nobody.code).toBe(3);
+    expect(nobody.stdout).not.toContain("PIN:");
+    // The socket of a process that has died.
+    spawnSync(process.execPath, [
+      "-e",
+      `require("node:net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, "SIGKILL"))`,
+    ]);
+    const stale = await onTerminal("PIN:", `${PIN}\r`, "unlock", "--socket", path);
+    expect(stale.code).toBe(3);
+    expect(stale.stdout).not.toContain("PIN:");
+    rmSync(path);
+    const server = createServer((peer) =>
+      peer
+        .on("error", () => undefined)
+        .resume()
+        .end("{}"),
+    );
+    await new Promise<void>((resolve) => server.listen(path, resolve));
+    const other = await onTerminal("PIN:", `${PIN}\r`, "unlock", "--socket", path);
+    server.close();
+    expect(other.stdout).toContain("PIN:");
+    expect(other.code).toBe(3);
+  });
+});
