@@ -5,7 +5,7 @@ import { dirname } from "node:path";
 import type { Command } from "commander";
 import { readPin } from "../config/pin-source.js";
 import type { Settings } from "../config/settings.js";
-import { untrustedPaths } from "../config/trusted-paths.js";
+import { untrustedPaths, type PathProblem } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
 import { checkEncryption } from "./check-encryption.js";
 import { checkToken, measureEncrypt } from "./check-token.js";
@@ -99,7 +99,17 @@ function checkPaths(settings: Settings, report: Report): boolean {
   else if (isFine("state")) checkWritable(stateDir, report);
   if (audit !== undefined && isFine("audit")) report.add("ok", "audit", `key in ${dirname(audit.keyFile)}`);
   for (const { subject, error } of problems) report.fail(subject, error);
+  warnOfAnotherUser(settings, problems, report);
   return isFine("module");
+}
+
+/** Root checks for a plugin whose user it does not know: what serve accepts from that user only is worth a warning. */
+function warnOfAnotherUser(settings: Settings, failed: readonly PathProblem[], report: Report): void {
+  const known = new Set(failed.map(({ error }) => error.message));
+  for (const { subject, error } of untrustedPaths(settings, { isCommand: false })) {
+    if (!known.has(error.message))
+      report.add("warn", subject, `right only if the plugin runs as that user: ${error.message}`);
+  }
 }
 
 function checkWritable(stateDir: string, report: Report): void {

@@ -109,6 +109,24 @@ describe("what serve refuses and check reports", () => {
     }
   });
 
+  it.runIf(isRoot)(
+    "another user's state directory: serve of root's refuses it, and check says for whom it is right",
+    () => {
+      mkdirSync(plugin.stateDir, { mode: 0o700 });
+      chownSync(plugin.stateDir, SOMEBODY, SOMEBODY);
+      expect(run("serve")).toMatchObject({
+        code: 2,
+        text: expect.stringContaining("belongs to user 4242") as string,
+      });
+      const checked = run("check");
+      expect(checked.code, checked.text).toBe(0);
+      expect(checked.text).toMatch(
+        /warn +state +right only if the plugin runs as that user: .* belongs to user 4242/,
+      );
+      expect(run("keys", "list").code).toBe(0);
+    },
+  );
+
   it("a module that others may write to, or put another in the place of", () => {
     const copy = join(folder, "libsofthsm2.so");
     copyFileSync(token.modulePath, copy);
