@@ -53,7 +53,7 @@ export class Keyring {
   #wantedAt = -Infinity;
   #error: KmsError | undefined;
   #hasRead = false;
-  /** Of the last reading, whatever came of it. */
+  /** Of the last reading by the library that is loaded, whatever came of it. */
   #tookMs = 0;
   #endedAt = -Infinity;
   readonly #absent = new AbsentKeyIds();
@@ -169,6 +169,14 @@ export class Keyring {
     } catch (error) {
       this.#error = KmsError.from(error);
       throw this.#error;
+    }
+  }
+
+  /** Reads by the library that is loaded. How long one has to be loaded says nothing of the token. */
+  async #list(): Promise<readonly KekRecord[]> {
+    const beganAt = this.#now();
+    try {
+      return await this.#options.hsm.listKeks();
     } finally {
       this.#endedAt = this.#now();
       this.#tookMs = this.#endedAt - beganAt;
@@ -181,7 +189,7 @@ export class Keyring {
     const anew = this.#hasRead && this.#options.reloads?.claim(this.#schedule.generations) === true;
     const reloaded = anew ? await this.#reload() : undefined;
     if (reloaded !== undefined) return readSchedule(reloaded, policy);
-    const first = readSchedule(await hsm.listKeks(), policy);
+    const first = readSchedule(await this.#list(), policy);
     if (goneFrom(this.#schedule, first).length === 0) return first;
     return readSchedule(await hsm.listKeksAnew(), policy);
   }

@@ -16,8 +16,12 @@ class LoadTimeHsm extends FakeHsm {
   loads = 0;
   store: FakeHsm["records"] = [];
 
+  /** Passes the time that a reload takes. */
+  whileLoading: () => void = () => undefined;
+
   override listKeksAnew(): ReturnType<FakeHsm["listKeks"]> {
     this.loads++;
+    this.whileLoading();
     this.records = this.store;
     return this.listKeks();
   }
@@ -30,6 +34,7 @@ function keyringOf(hsm: FakeHsm, clock: { ms: number }, everyMs: number | undefi
     policy: { objectName: "kms-kek", allowUnprotected: [] },
     log: SILENT,
     onRead: () => undefined,
+    now: () => clock.ms,
     reloads: new ReloadSchedule({ everyMs, wallNow: () => START + clock.ms, now: () => clock.ms }),
   });
 }
@@ -71,4 +76,18 @@ it("one that was destroyed at another time is noticed by the interval, and a rel
   clock.ms = 1_200_000;
   await keyring.read();
   expect([hsm.loads, keyring.known("a")]).toEqual([1, undefined]);
+});
+
+it("a slow reload does not pass for a slow token: an unknown key_id is looked for as before", async () => {
+  const clock = { ms: 0 };
+  const hsm = new LoadTimeHsm();
+  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
+  hsm.whileLoading = () => (clock.ms += 30_000);
+  const keyring = keyringOf(hsm, clock, 600_000);
+  await keyring.find("b").catch(() => undefined);
+  clock.ms = 600_000;
+  await keyring.read();
+  expect(hsm.loads).toBe(1);
+  hsm.records = [...hsm.records, kekRecord("kms-kek@20261121T100000Z", "b")];
+  expect((await keyring.find("b")).record.keyId).toBe("b");
 });
