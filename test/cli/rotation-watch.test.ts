@@ -1,0 +1,95 @@
+// The end of a guarded rotation that has not converged: the key is destroyed again in time, or not at all.
+
+import { expect, it } from "vitest";
+
+import { parseNodes } from "../../src/cli/node-client.js";
+import { requireTimeToAbort, watchRotation } from "../../src/cli/rotation-watch.js";
+import type { Rotation } from "../../src/cli/rotation-report.js";
+import type { Token } from "../../src/cli/token.js";
+import { loadSettings } from "../../src/config/settings.js";
+import { KmsError } from "../../src/errors.js";
+import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
+import type { KekRecord } from "../../src/hsm/wire.js";
+import { labelOf } from "../../src/provider/instant.js";
+import { freePort } from "../support/free-port.js";
+import { kekRecord } from "../support/kek-record.js";
+
+const settings = loadSettings({
+  flags: { key: "pkcs11:token=kms;object=kms-kek?module-path=/nowhere.so&pin-source=file:/nowhere" },
+  env: {},
+  serves: false,
+});
+const terminal = { out: () => undefined, err: () => undefined, isInteractive: false };
+
+interface Watched {
+  readonly rotation: Rotation;
+  readonly activation: number;
+  readonly windows: readonly (DestroyWindow | undefined)[];
+}
+
+/** Watches a new KEK that no node answers for, until so long before its instant. */
+async function watch(leftMs: number, openMs: number, destroy: () => Promise<number>): Promise<Watched> {
+  const windows: (DestroyWindow | undefined)[] = [];
+  const activation = Math.ceil((Date.now() + leftMs) / 1000) * 1000;
+  const made = kekRecord(labelOf("kms-kek", activation), "new");
+  let kept: KekRecord[] = [made];
+  const hsm = {
+    listKeksAnew: () => Promise.resolve(kept),
+    destroy: async (_kek: KekRecord, window: DestroyWindow | undefined) => {
+      windows.push(window);
+      const objects = await destroy();
+      kept = [];
+      return objects;
+    },
+  } as unknown as Token["hsm"];
+  const rotation = await watchRotation({
+    settings,
+    plan: {
+      label: made.label,
+      activation,
+      from: { record: kekRecord("kms-kek", "old"), activation: -Infinity },
+      warnings: [],
+    },
+    made,
+    tokens: [{ name: "kms", hsm, records: [made], failure: undefined, openMs }],
+    nodes: parseNodes(`http://127.0.0.1:${String(await freePort())}`),
+    guarded: true,
+    terminal,
+  });
+  return { rotation, activation, windows };
+}
+
+it("destroys the key until ten seconds before its instant, and decides as much earlier as the token is slow", async () => {
+  for (const [leftMs, openMs] of [
+    [16_000, 0],
+    [60_000, 45_000],
+  ] as const) {
+    const { rotation, activation, windows } = await watch(leftMs, openMs, () => Promise.resolve(1));
+    expect(windows).toEqual([{ begunBy: activation - 10_000, endedBy: activation - 1_000 }]);
+    expect(Date.now()).toBeLessThan(activation - 10_000 - openMs);
+    expect(rotation).toMatchObject({ converged: false, abort: { tokens: [{ outcome: "done" }] } });
+  }
+});
+
+it("says what has become of a key that the token was too slow to destroy", async () => {
+  const late = new KmsError("TOKEN_REFUSED", "the token was too slow");
+  const { rotation } = await watch(5_000, 0, () => Promise.reject(late));
+  expect(rotation.abort).toMatchObject({
+    tokens: [{ outcome: "failed", error: "the token was too slow; the token still holds new" }],
+    failure: { code: "TOKEN_REFUSED" },
+  });
+});
+
+it("is not begun where the tokens are too slow for it", () => {
+  const tokens = (...openMs: number[]): Token[] => openMs.map((ms) => ({ openMs: ms }) as Token);
+  const inSeconds = (seconds: number): number => Date.now() + seconds * 1_000;
+  expect(() => {
+    requireTimeToAbort(tokens(300, 300), inSeconds(22));
+  }).not.toThrow();
+  expect(() => {
+    requireTimeToAbort(tokens(8_500), inSeconds(48));
+  }).toThrow(/too slow to take the key back .*nothing was made.* at least \d+ s ahead/);
+  expect(() => {
+    requireTimeToAbort(tokens(500, 8_500), inSeconds(25));
+  }).toThrow(/too slow/);
+});
