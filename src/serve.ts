@@ -100,7 +100,7 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
   let http: RunningHttp | undefined;
   const unlocks: RunningUnlock[] = [];
   try {
-    http = settings.http && (await startHttp(settings.http, httpContent(room, metrics)));
+    http = settings.http && (await startHttp(settings.http, httpContent(room, server, metrics)));
     for (const token of hsm.locked) unlocks.push(await startUnlocking(token));
   } catch (error) {
     for (const unlock of unlocks) unlock.stop();
@@ -218,9 +218,14 @@ function watchWith(metrics: Metrics, room: ProviderRoom, { port, tokens }: Opene
   });
 }
 
-function httpContent(room: ProviderRoom, metrics: Metrics): HttpContent {
+function httpContent(room: ProviderRoom, server: RunningServer, metrics: Metrics): HttpContent {
   return {
-    readiness: () => room.readiness(),
+    readiness: () => {
+      const { ready, lines } = room.readiness();
+      const problem = server.socketProblem();
+      if (problem === undefined) return { ready, lines };
+      return { ready: false, lines: [problem, ...(ready ? [] : lines)] };
+    },
     keys: (refresh) => room.keyring(refresh),
     metrics: () => metrics.text(),
     metricsType: metrics.contentType,

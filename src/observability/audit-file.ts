@@ -15,7 +15,7 @@ import {
   type ChainLink,
   type TimedEvent,
 } from "./audit-line.js";
-import { withLock, type HeldLock } from "./audit-lock.js";
+import { withLock, type HeldLock } from "../files/turn-lock.js";
 
 export interface AuditSettings {
   readonly file: string;

@@ -1,13 +1,14 @@
 // The gRPC server on the unix socket. The listening socket is ours and its connections are handed to grpc-js
 // one by one, which gives us the file's permissions and a say in which connections and requests are served.
-import { createServer } from "node:net";
+import { createServer, type Server } from "node:net";
 import { Client, credentials, type Server as GrpcServer, type ServiceError } from "@grpc/grpc-js";
 import type { KmsProvider } from "../provider/kms.js";
 import { Connections } from "./connections.js";
 import { createGrpcListener } from "./grpc-listener.js";
+import { keepSocket } from "./kept-socket.js";
 import { kmsService, kmsServiceDefinition, type RequestObserver } from "./kms-service.js";
 import { OpenRequests, type LimitObserver } from "./open-requests.js";
-import { bindSocket, type SocketSettings } from "./socket.js";
+import type { SocketSettings } from "./socket.js";
 
 /** A plaintext, a ciphertext and a key_id have 1 KiB each, annotations 32 KiB (k8s.io/apiserver). */
 const MAX_MESSAGE_BYTES = 40 * 1024;
@@ -22,6 +23,8 @@ const MAX_SESSION_MEMORY_MB = 10;
 const PING_EVERY_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
 const PEER_TIMEOUT_MS = 1_000;
+/** How soon the socket is there again after its file was removed. */
+const MEND_EVERY_MS = 2_000;
 
 const GRPC_OPTIONS = {
   "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
@@ -31,6 +34,8 @@ const GRPC_OPTIONS = {
 };
 
 export interface RunningServer {
+  /** Why nobody can connect to the socket, in one line; undefined while all is well. */
+  socketProblem(): string | undefined;
   /** Takes no new connections, lets requests end for up to `graceMs`, then removes the socket. */
   stop(graceMs: number): Promise<void>;
 }
@@ -54,14 +59,17 @@ export async function startServer(
     requests.take(session, stream, begin);
   });
   serving.grpc.addService(kmsServiceDefinition(), kmsService(provider, observe));
-  const listener = createServer((socket) => {
-    connections.add(socket, serving.http2);
-  });
-  const bound = await bindSocket(listener, settings, askPeer);
+  const listen = (): Server =>
+    createServer((socket) => {
+      connections.add(socket, serving.http2);
+    });
+  const socket = await keepSocket(settings, listen, askPeer);
+  const mending = setInterval(() => void socket.mend(), MEND_EVERY_MS).unref();
   return {
+    socketProblem: () => socket.problem(),
     stop: async (graceMs) => {
-      bound.remove();
-      listener.close();
+      clearInterval(mending);
+      socket.stop();
       connections.closeNew();
       serving.drain(graceMs);
       await shutDown(serving.grpc, graceMs);

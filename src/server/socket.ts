@@ -15,6 +15,7 @@ import { connect, type Server } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { KmsError } from "../errors.js";
 import { folderProblem } from "../files/ownership.js";
+import { withLock } from "../files/turn-lock.js";
 
 export interface SocketSettings {
   /** A file's path, or the name of an abstract socket without its leading NUL. */
@@ -30,6 +31,8 @@ export interface SocketSettings {
 export type AskPeer = (path: string) => Promise<string>;
 
 export interface BoundSocket {
+  /** Whether the file is still the one that was bound. */
+  state(): "ours" | "another" | "gone";
   /** Removes the file, if it is still the one that was bound. */
   remove(): void;
 }
@@ -40,6 +43,8 @@ const MAX_PATH_BYTES = 107;
 const BIND_UMASK = 0o177;
 /** Connections that wait to be accepted, beyond which a connect fails at once; the kernel knows a limit of its own. */
 const BACKLOG = 4_096;
+/** Longer than a lock that was left behind is respected. */
+const LOCK_PATIENCE_MS = 15_000;
 /** Of the name that is bound: short, so that it costs a path no more than "kms.sock" does. */
 const BOUND_NAME_BYTES = 3;
 
@@ -54,7 +59,7 @@ export async function bindSocket(
 ): Promise<BoundSocket> {
   if (settings.abstract) {
     await listen(server, `\0${settings.path}`, settings.path);
-    return { remove: () => undefined };
+    return { state: () => "ours", remove: () => undefined };
   }
   const path = join(safeFolder(settings.path), basename(settings.path));
   // Node removes the name that it has bound when it closes, whoever has that name by then. So another name is
@@ -66,23 +71,62 @@ export async function bindSocket(
     );
   }
   const gid = settings.group === undefined ? undefined : gidOf(settings.group);
-  await removeStale(path, ask);
+  // Of two that find the same stale socket, the slower one would otherwise remove what the other has just bound: the
+  // kernel gives a removed file's inode number to the next one.
+  const live = await inTurn(path, async () => {
+    if (!(await removeStale(path))) return true;
+    await bindAndLink(server, settings, { path, bound, gid });
+    return false;
+  });
+  if (live)
+    throw unusable(`${path} is in use: ${await ask(path)}; stop that process or choose another socket`);
+  const ours = lstatSync(path);
+  return {
+    state: () => {
+      const now = lstatSync(path, { throwIfNoEntry: false });
+      if (now === undefined) return "gone";
+      return isSame(now, ours) ? "ours" : "another";
+    },
+    remove: () => {
+      removeIfSame(path, ours);
+    },
+  };
+}
+
+/** Holds the lock beside the socket. */
+async function inTurn<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await withLock(join(dirname(path), `.${basename(path)}.lock`), LOCK_PATIENCE_MS, work);
+  } catch (error) {
+    if (error instanceof KmsError && error.code !== "OVERLOADED") throw error;
+    throw unusable(
+      `${path}: cannot listen: ${error instanceof Error ? error.message : String(error)}`,
+      error,
+    );
+  }
+}
+
+interface Names {
+  readonly path: string;
+  readonly bound: string;
+  readonly gid: number | undefined;
+}
+
+async function bindAndLink(
+  server: Server,
+  settings: SocketSettings,
+  { path, bound, gid }: Names,
+): Promise<void> {
   const umask = process.umask(BIND_UMASK);
   // The file is made inside listen(), before it returns.
   const listening = listen(server, bound, path);
   process.umask(umask);
   await listening;
   try {
-    const ours = lstatSync(bound);
     if (gid !== undefined) chownSync(bound, -1, gid);
     chmodSync(bound, settings.mode);
     linkSync(bound, path);
     unlinkSync(bound);
-    return {
-      remove: () => {
-        removeIfSame(path, ours);
-      },
-    };
   } catch (error) {
     server.close();
     const { code, syscall } = error as NodeJS.ErrnoException;
@@ -121,15 +165,14 @@ function safeFolder(path: string): string {
   throw unusable(problem);
 }
 
-async function removeStale(path: string, ask: AskPeer): Promise<void> {
+/** Returns false where a process answers. */
+async function removeStale(path: string): Promise<boolean> {
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
+  if (found === undefined) return true;
   if (!found.isSocket()) throw unusable(`${path} exists and is no socket; it is left alone, move it away`);
-  if (await isRefused(path)) {
-    removeIfSame(path, found);
-    return;
-  }
-  throw unusable(`${path} is in use: ${await ask(path)}; stop that process or choose another socket`);
+  if (!(await isRefused(path))) return false;
+  removeIfSame(path, found);
+  return true;
 }
 
 /** Whether a connect is refused, which is what a socket file without a process behind it does. */
@@ -152,7 +195,11 @@ async function isRefused(path: string): Promise<boolean> {
 
 function removeIfSame(path: string, known: Stats): void {
   const now = lstatSync(path, { throwIfNoEntry: false });
-  if (now?.dev === known.dev && now.ino === known.ino) unlinkSync(path);
+  if (now !== undefined && isSame(now, known)) unlinkSync(path);
+}
+
+function isSame(one: Stats, other: Stats): boolean {
+  return one.dev === other.dev && one.ino === other.ino;
 }
 
 /** @throws KmsError SOCKET_UNUSABLE for a group that /etc/group does not know */

@@ -24,7 +24,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { AuditFile } from "../../src/observability/audit-file.js";
 import { NO_MAC, openLine, sealLine, type AuditEvent } from "../../src/observability/audit-line.js";
-import { withLock } from "../../src/observability/audit-lock.js";
+import { withLock } from "../../src/files/turn-lock.js";
 import { verifyAudit, type AuditReport } from "../../src/observability/audit-verify.js";
 import { makeFolder } from "../support/token.js";
 

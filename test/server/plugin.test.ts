@@ -2,6 +2,7 @@
 // does is in ../serve.test.ts.
 
 import { randomBytes } from "node:crypto";
+import { renameSync, rmSync, writeFileSync } from "node:fs";
 
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -92,6 +93,25 @@ async function callsOf(running: Running, work: () => Promise<unknown>): Promise<
   const after = await hsmCalls(running);
   return [after[0] - encrypts, after[1] - decrypts];
 }
+
+it("/readyz tells when the socket's file is another one or gone, and the plugin makes it again", async () => {
+  const { socket } = local.process;
+  const readyz = async (): Promise<readonly [number, string]> => {
+    const answer = await fetch(`${local.url}/readyz`);
+    return [answer.status, await answer.text()];
+  };
+  renameSync(socket, `${socket}.aside`);
+  writeFileSync(socket, "");
+  const [status, text] = await readyz();
+  expect(status).toBe(503);
+  expect(text).toContain(`${socket} is not this plugin's any more`);
+  rmSync(`${socket}.aside`);
+  rmSync(socket);
+  await waitFor(async () => (await readyz())[0] === 200, { what: "the socket" });
+  const client = new KmsClient(socket, PATIENCE_MS);
+  expect((await client.status()).healthz).toBe("ok");
+  client.close();
+});
 
 describe("mode local-kek", () => {
   it("round trips every length from 1 to 768 bytes", async () => {

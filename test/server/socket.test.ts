@@ -1,8 +1,10 @@
 // The socket's life, in this process, where a test can look between two steps of it.
 
+import { spawn } from "node:child_process";
 import {
   chmodSync,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -10,15 +12,21 @@ import {
   rmSync,
   symlinkSync,
   unlinkSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { bindSocket, type BoundSocket, type SocketSettings } from "../../src/server/socket.js";
+import { keepSocket, type KeptSocket } from "../../src/server/kept-socket.js";
 import { makeFolder } from "../support/token.js";
+
+const STARTER = fileURLToPath(new URL("../support/socket-starter.mjs", import.meta.url));
 
 let folder: string;
 let path: string;
@@ -51,6 +59,13 @@ const close = (server: Server): Promise<void> =>
       resolve();
     });
   });
+/** Leaves a socket behind as a process that was killed does. */
+const leaveStale = async (): Promise<void> => {
+  const server = makeServer();
+  await new Promise<void>((resolve) => server.listen(`${path}.stale`, resolve));
+  linkSync(`${path}.stale`, path);
+  await close(server);
+};
 const greeting = (address: string): Promise<string> =>
   new Promise((resolve, reject) => {
     const socket = connect(address);
@@ -85,7 +100,7 @@ describe("binding", () => {
     } finally {
       expect(process.umask(umask)).toBe(0);
     }
-    expect(seen).toEqual([0o600]);
+    expect(new Set(seen)).toEqual(new Set([0o600]));
     expect(modeOf(path)).toBe(0o660);
   });
 
@@ -110,11 +125,7 @@ describe("binding", () => {
   });
 
   it("removes a socket that nobody answers on", async () => {
-    await bind();
-    const [server] = servers;
-    renameSync(path, `${path}.kept`);
-    if (server !== undefined) await close(server);
-    renameSync(`${path}.kept`, path);
+    await leaveStale();
     await bind();
     expect(await greeting(path)).toBe("hello");
   });
@@ -170,6 +181,95 @@ describe("binding", () => {
     bound.remove();
     expect(readdirSync(folder)).toEqual([]);
     await expect(bind({ path: name, abstract: true })).rejects.toThrow(/just taken/);
+  });
+});
+
+describe("processes that start at the same moment on a socket that was left behind", () => {
+  class Starter {
+    readonly #child = spawn(process.execPath, [STARTER, path], { stdio: ["pipe", "pipe", "inherit"] });
+    readonly #lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+
+    get pid(): number | undefined {
+      return this.#child.pid;
+    }
+
+    async order(what: "start" | "stop"): Promise<string> {
+      this.#child.stdin.write(`${what}\n`);
+      return String((await this.#lines.next()).value);
+    }
+
+    end(): void {
+      this.#child.kill();
+    }
+  }
+
+  it("find one that serves, and the others are told so", async () => {
+    const starters = Array.from({ length: 4 }, () => new Starter());
+    try {
+      for (let round = 0; round < 40; round++) {
+        await leaveStale();
+        const outcomes = await Promise.all(starters.map((starter) => starter.order("start")));
+        const serving = starters.filter((_, index) => outcomes[index] === "bound");
+        expect(serving, outcomes.join("\n")).toHaveLength(1);
+        for (const outcome of outcomes) expect(outcome).toMatch(/^bound$|is in use: the peer/);
+        expect(await greeting(path)).toBe(String(serving[0]?.pid));
+        expect(readdirSync(folder)).toEqual(["kms.sock"]);
+        await Promise.all(starters.map((starter) => starter.order("stop")));
+      }
+    } finally {
+      for (const starter of starters) starter.end();
+    }
+  });
+
+  it("wait for one that has died in between, and then go on", async () => {
+    await leaveStale();
+    const lock = join(folder, ".kms.sock.lock");
+    writeFileSync(lock, "");
+    const longAgo = new Date(Date.now() - 60_000);
+    utimesSync(lock, longAgo, longAgo);
+    await bind();
+    expect(await greeting(path)).toBe("hello");
+    expect(readdirSync(folder)).toEqual(["kms.sock"]);
+  });
+});
+
+describe("a socket whose file changes while it is served", () => {
+  const keep = (): Promise<KeptSocket> =>
+    keepSocket({ path, abstract: false, mode: 0o600 }, makeServer, () => Promise.resolve("the peer"));
+
+  it("is made again where the file is gone", async () => {
+    const kept = await keep();
+    unlinkSync(path);
+    expect(kept.problem()).toMatch(/kms\.sock is gone.*cannot reach this plugin/);
+    await kept.mend();
+    expect(kept.problem()).toBeUndefined();
+    expect(await greeting(path)).toBe("hello");
+    kept.stop();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it("is left to whoever has put another one there", async () => {
+    const kept = await keep();
+    renameSync(path, `${path}.aside`);
+    await bind();
+    expect(kept.problem()).toMatch(/kms\.sock is not this plugin's.*cannot reach this plugin/);
+    const theirs = lstatSync(path).ino;
+    await kept.mend();
+    expect(kept.problem()).toMatch(/not this plugin's/);
+    kept.stop();
+    expect(lstatSync(path).ino).toBe(theirs);
+  });
+
+  it("says why it cannot be made again", async () => {
+    const kept = await keep();
+    unlinkSync(path);
+    chmodSync(folder, 0o777);
+    await kept.mend();
+    expect(kept.problem()).toMatch(/is gone.*others/);
+    chmodSync(folder, 0o700);
+    await kept.mend();
+    expect(kept.problem()).toBeUndefined();
+    kept.stop();
   });
 });
 

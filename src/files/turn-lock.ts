@@ -1,6 +1,6 @@
-// Whose turn it is to append to the audit log: a file made with O_EXCL, held for one batch of lines. The plugin
+// Whose turn it is to change a file, such as the audit log: a lock file made with O_EXCL, held for moments. The plugin
 // and any number of commands take turns, in containers too, where a process id says nothing. A holder that died
-// leaves its file behind, which counts as left after a while: no batch takes that long.
+// leaves its file behind, which counts as left after a while: no turn takes that long.
 import { lstat, open, rename, unlink } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
