@@ -7,6 +7,7 @@ import type { Command } from "commander";
 import { z } from "zod";
 import { MAX_PIN_BYTES } from "../config/pin-source.js";
 import { KmsError } from "../errors.js";
+import { folderProblem } from "../files/ownership.js";
 import { EXIT_NO } from "./exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "./output.js";
 import { readHidden } from "./read-hidden.js";
@@ -23,7 +24,6 @@ type Answer = z.infer<typeof answerSchema>;
 /** Longer than the plugin waits for the token. */
 const ANSWER_LIMIT_MS = 30_000;
 const ANSWER_LIMIT_BYTES = 64 * 1024;
-const OTHERS_MAY_WRITE = 0o022;
 
 export function addUnlockCommand(program: Command, terminal: Terminal): void {
   program
@@ -43,7 +43,7 @@ Examples:
     )
     .action(async (_local, command: Command) => {
       const { socket, output } = command.optsWithGlobals<UnlockOptions>();
-      requireSafePlace(socket);
+      requireSafePlace(socket, terminal);
       await requireListener(socket);
       const pin = await readHidden("PIN: ", MAX_PIN_BYTES + 2);
       try {
@@ -58,16 +58,17 @@ Examples:
 }
 
 /** Where others may put a socket, any of them could listen for the PIN. @throws KmsError SOCKET_UNUSABLE */
-function requireSafePlace(path: string): void {
+function requireSafePlace(path: string, terminal: Terminal): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket())
     throw new KmsError("SOCKET_UNUSABLE", `${path} is no socket; give the plugin's pin.unlock to --socket`);
-  if ((statSync(dirname(path)).mode & OTHERS_MAY_WRITE) === 0) return;
-  throw new KmsError(
-    "SOCKET_UNUSABLE",
-    `${dirname(path)} can be written to by others, who could listen there for the PIN; no plugin's pin.unlock is there`,
-  );
+  const problem = folderProblem(dirname(path), { danger: "listen there for the PIN", forAnotherUser: true });
+  if (problem !== undefined) throw new KmsError("SOCKET_UNUSABLE", problem);
+  const { uid } = statSync(dirname(path));
+  // Root does not know the plugin's user, and has to see whom the PIN goes to.
+  if (uid !== 0 && uid !== process.geteuid?.())
+    terminal.err(`the PIN goes to a process of user ${String(uid)}, to whom ${dirname(path)} belongs`);
 }
 
 /** Nobody types a PIN that nobody takes. @throws KmsError PEER_UNREACHABLE */

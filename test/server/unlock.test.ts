@@ -3,8 +3,8 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, rmSync, statSync, symlinkSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { chmodSync, chownSync, rmSync, statSync, symlinkSync } from "node:fs";
+import { connect, createServer, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
@@ -168,7 +168,11 @@ it("takes the longest PIN with its line break for one, and tells the operator of
 
 it("gives the PIN to nobody in a folder of everybody, and to no link", async () => {
   const received: string[] = [];
-  const listener = createServer((peer) => peer.on("data", (chunk) => received.push(String(chunk))));
+  const peers: Socket[] = [];
+  const listener = createServer({ allowHalfOpen: true }, (peer) => {
+    peers.push(peer);
+    peer.on("error", () => undefined).on("data", (chunk) => received.push(String(chunk)));
+  });
   const trap = join(makeFolder("everybody"), "unlock.sock");
   await new Promise<void>((resolve) => listener.listen(trap, resolve));
   const link = join(plugin.folder, "link.sock");
@@ -183,6 +187,14 @@ it("gives the PIN to nobody in a folder of everybody, and to no link", async () 
       expect(refused).toEqual({ code: 2, stdout: "", stderr: expect.stringMatching(reason) as string });
     }
     expect(received).toEqual([]);
+    if (process.getuid?.() !== 0) return;
+    // Root cannot know the plugin's user; it says whom the PIN goes to.
+    chmodSync(dirname(trap), 0o700);
+    chownSync(dirname(trap), 4242, 4242);
+    const given = unlockAt(trap, "1234");
+    await waitFor(() => received.length > 0, LIMIT);
+    for (const peer of peers) peer.end('{"unlocked":true,"message":"taken"}');
+    expect((await given).stderr).toMatch(/the PIN goes to a process of user 4242/);
   } finally {
     listener.close();
     rmSync(dirname(trap), { recursive: true });
