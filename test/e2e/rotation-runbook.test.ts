@@ -54,7 +54,7 @@ async function runSection(
     CONFIG: join(folder, "config.yaml"),
     SOCKET: socket,
     NODES: nodeUrls(plugins),
-    DELAY: "25s",
+    DELAY: "45s",
     ...variables,
   });
   const [shown, real] = [new RunbookOutput(), new RunbookOutput(await addresses())];
