@@ -170,8 +170,10 @@ describe("a KEK that is due", () => {
   it("and waits for a Status call is shown as such, and as active the one in use, until the call", async () => {
     const { keyId: before } = await client.status();
     const { keyId } = make("2s");
-    await haveTokenRead();
-    await waitFor(async () => (await report()).dueKeyId === keyId, LONG);
+    await waitFor(async () => {
+      await haveTokenRead();
+      return (await report()).dueKeyId === keyId;
+    }, LONG);
     expect((await client.encrypt(SEED, "due")).keyId).toBe(before);
     expect(await report()).toMatchObject({
       publishedKeyId: before,
