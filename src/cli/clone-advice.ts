@@ -1,7 +1,8 @@
 // Clones of a new KEK on the other tokens of a configuration: this program cannot make them, since the key never
 // leaves the HSM that made it; it says what is to be done, and waits until it is.
 import type { KekRecord } from "../hsm/wire.js";
-import { untilInterrupted, waitForConvergence } from "./convergence.js";
+import { waitForConvergence } from "./convergence.js";
+import { untilInterrupted } from "./interrupts.js";
 import type { Terminal } from "./output.js";
 import { look, type Place } from "./places.js";
 import type { Token } from "./token.js";

@@ -7,6 +7,7 @@ import { KmsError } from "../errors.js";
 import { parseTime } from "../provider/instant.js";
 import { DEFAULT_DELAY_MS, planRotation, type RotationPlan } from "../provider/rotation.js";
 import { schedulePolicy } from "../serve.js";
+import { untilInterrupted } from "./interrupts.js";
 import { viewKeyring, type KeyringView } from "./keyring-view.js";
 import { makeGeneration } from "./new-generation.js";
 import { parseNodes } from "./node-client.js";
@@ -40,9 +41,10 @@ it; exit 1 if that is not so at the instant. The rotation then takes place all t
 token. If a token or a node lacks the key then, does not answer, or has failed its self-test, the key is destroyed again
 and nothing changes: exit 1. What cannot be destroyed until 10 s before the instant is not destroyed any more, and a
 rotation whose instant leaves a slow token too little time for it is not begun. A key that a node uses already is never
-destroyed. Ctrl-C or SIGTERM ends the wait: the key is then destroyed too, unless everything was ready at the last look.
-If the command is killed otherwise, or its machine fails, the key stays and becomes active at its instant: look with
-'keys list --nodes', cancel with 'keys destroy KEY_ID --nodes'.
+destroyed. Ctrl-C, SIGTERM or the end of the terminal (SIGHUP) ends the wait, from the making of the key on: the key is
+then destroyed too, unless everything was ready at the last look. If the command is killed otherwise, or its machine
+fails, the key stays and becomes active at its instant: look with 'keys list --nodes', cancel with
+'keys destroy KEY_ID --nodes'.
 
 Example:
   kms-pkcs11 keys rotate --config /etc/kms-pkcs11/config.yaml --activate-in 30m
@@ -73,7 +75,9 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       const settings = settingsFrom(options, false);
       requireSomethingToWatch(options, settings, nodes, activation - now);
       const rotation = await withTokens(settings, (tokens) =>
-        rotate({ settings, tokens, nodes, now, activation, options, terminal }),
+        untilInterrupted((signal) =>
+          rotate({ settings, tokens, nodes, now, activation, options, signal, terminal }),
+        ),
       );
       reportRotation(rotation, options.output, terminal);
     });
@@ -123,11 +127,13 @@ interface Order {
   /** ms since the epoch. */
   readonly activation: number;
   readonly options: RotateOptions;
+  /** Ends the command before the key is made, and the wait after it: a key that is made is never left unguarded. */
+  readonly signal: AbortSignal;
   readonly terminal: Terminal;
 }
 
 async function rotate(order: Order): Promise<Rotation> {
-  const { settings, tokens, nodes, options, terminal } = order;
+  const { settings, tokens, nodes, options, signal, terminal } = order;
   const { plan, made } = await audited(
     settings,
     { operation: options.dryRun === true ? "keys rotate --dry-run" : "keys rotate" },
@@ -140,13 +146,13 @@ async function rotate(order: Order): Promise<Rotation> {
   if (made === undefined) return { plan, made, places: [] };
   const guarded = options.abortUnlessConverged === true;
   if (options.wait === true || guarded)
-    return watchRotation({ settings, plan, made, tokens, nodes, guarded, terminal });
+    return watchRotation({ settings, plan, made, tokens, nodes, guarded, signal, terminal });
   return { plan, made, places: await look(made, tokens.slice(1), nodes) };
 }
 
 /** Makes the key, unless it is a dry run. */
 async function make(order: Order, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
-  const { settings, tokens, nodes, now, activation, options, terminal } = order;
+  const { settings, tokens, nodes, now, activation, options, signal, terminal } = order;
   requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
   const policy = schedulePolicy(settings);
   const view = viewKeyring(tokens, policy, now);
@@ -158,6 +164,7 @@ async function make(order: Order, begin: Begin): Promise<Pick<Rotation, "plan" |
   if (options.abortUnlessConverged === true) requireTimeToAbort(tokens, plan.activation);
   const [preferred] = tokens;
   if (options.dryRun === true || preferred === undefined) return { plan, made: undefined };
+  if (signal.aborted) throw new KmsError("CANCELLED", "interrupted; nothing was made");
   await begin({ details: { label: plan.label, from: plan.from.record.keyId } });
   return { plan, made: await makeGeneration(preferred.hsm, policy, plan.label, settings.mechanism) };
 }

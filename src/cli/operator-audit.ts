@@ -8,6 +8,7 @@ import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { AuditFile } from "../observability/audit-file.js";
 import type { OperatorEvent } from "../observability/audit-line.js";
+import { holdInterrupts } from "./interrupts.js";
 import { PROCESS_TERMINAL, type Terminal } from "./output.js";
 
 export interface Operation {
@@ -76,7 +77,8 @@ async function append({ audit }: Settings, { reason, ...operation }: Operation):
 export type Begin = (known?: Partial<Operation>) => Promise<void>;
 
 /**
- * Does the work and records how it ended.
+ * Does the work and records how it ended. Once it has begun, an interrupt does not end it before it is recorded; a second
+ * one does.
  * @param work calls `begin` immediately before the first change, and does not go on when that throws
  * @param known what its result adds to what was known before; an outcome where it can fail in part
  * @throws what `work` throws
@@ -87,15 +89,23 @@ export async function audited<T>(
   work: (begin: Begin) => Promise<T>,
   known: (result: T) => Partial<Operation> = () => ({}),
 ): Promise<T> {
-  let result: T;
+  let release = (): void => undefined;
+  const begin: Begin = async (begun) => {
+    release = holdInterrupts(() => {
+      PROCESS_TERMINAL.err("interrupted: what is begun is finished first; interrupt again to end at once");
+    });
+    await recordIntent(settings, { ...operation, ...begun });
+  };
   try {
-    result = await work((begun) => recordIntent(settings, { ...operation, ...begun }));
-  } catch (error) {
-    await recordOperatorEvent(settings, { ...operation, outcome: KmsError.from(error).code });
-    throw error;
+    const result = await work(begin).catch(async (error: unknown) => {
+      await recordOperatorEvent(settings, { ...operation, outcome: KmsError.from(error).code });
+      throw error;
+    });
+    await recordOperatorEvent(settings, { ...operation, outcome: "ok", ...known(result) });
+    return result;
+  } finally {
+    release();
   }
-  await recordOperatorEvent(settings, { ...operation, outcome: "ok", ...known(result) });
-  return result;
 }
 
 /** sudo's variables are a claim of the environment; the login uid is the kernel's and outlasts sudo and su. */

@@ -6,7 +6,7 @@ import type { DestroyWindow } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/wire.js";
 import type { RotationPlan } from "../provider/rotation.js";
 import { cloneAdvice, repeatedLook } from "./clone-advice.js";
-import { untilInterrupted, waitForConvergence } from "./convergence.js";
+import { waitForConvergence } from "./convergence.js";
 import { destroyOn } from "./destroy-on-tokens.js";
 import { CANCEL_MARGIN_MS } from "./never-used.js";
 import { recordIntent, recordOperatorEvent } from "./operator-audit.js";
@@ -56,32 +56,32 @@ export interface RotationWatch {
   readonly nodes: readonly URL[];
   /** Whether the key is destroyed again where not all have it. */
   readonly guarded: boolean;
+  /** Ends the wait. */
+  readonly signal: AbortSignal;
   readonly terminal: Terminal;
 }
 
 export async function watchRotation(watch: RotationWatch): Promise<Rotation> {
-  const { plan, made, tokens, nodes, guarded, terminal } = watch;
+  const { plan, made, tokens, nodes, guarded, signal, terminal } = watch;
   const others = tokens.slice(1);
   terminal.err(
     `made "${made.label}" (key_id ${made.keyId}), active from ${new Date(plan.activation).toISOString()}`,
   );
   if (others.length > 0) terminal.err(cloneAdvice(made, tokens));
-  return untilInterrupted(async (signal) => {
-    const { aheadMs, ...outcome } = await waitForConvergence({
-      look: repeatedLook(made, others, nodes),
-      until: plan.activation - (guarded ? DECIDED_MS + abortMs(tokens) : 0),
-      toTheEnd: guarded,
-      signal,
-      terminal,
-    });
-    const ended = { plan, made, ...outcome };
-    if (outcome.converged || !guarded) return ended;
-    const { places, interrupted } = outcome;
-    const inUse = places.filter(({ state }) => state === "active");
-    if (inUse.length > 0) return { ...ended, kept: `it is in use already: ${namesOf(inUse)}` };
-    const window = windowBefore(plan.activation, aheadMs);
-    return { ...ended, abort: await abort(watch, reasonOf(places, interrupted), window) };
+  const { aheadMs, ...outcome } = await waitForConvergence({
+    look: repeatedLook(made, others, nodes),
+    until: plan.activation - (guarded ? DECIDED_MS + abortMs(tokens) : 0),
+    toTheEnd: guarded,
+    signal,
+    terminal,
   });
+  const ended = { plan, made, ...outcome };
+  if (outcome.converged || !guarded) return ended;
+  const { places, interrupted } = outcome;
+  const inUse = places.filter(({ state }) => state === "active");
+  if (inUse.length > 0) return { ...ended, kept: `it is in use already: ${namesOf(inUse)}` };
+  const window = windowBefore(plan.activation, aheadMs);
+  return { ...ended, abort: await abort(watch, reasonOf(places, interrupted), window) };
 }
 
 async function abort(

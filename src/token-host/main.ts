@@ -30,9 +30,8 @@ function die(): void {
   process.kill(process.pid, "SIGKILL");
 }
 
-// A terminal's Ctrl-C reaches the whole process group; the plugin decides when its token hosts end.
-process.on("SIGINT", () => undefined);
-process.on("SIGTERM", () => undefined);
+// A terminal's Ctrl-C and its end reach the whole process group; the plugin decides when its token hosts end.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => {

@@ -54,6 +54,7 @@ async function watch(leftMs: number, openMs: number, destroy: () => Promise<numb
     tokens: [{ name: "kms", hsm, records: [made], failure: undefined, openMs }],
     nodes: parseNodes(`http://127.0.0.1:${String(await freePort())}`),
     guarded: true,
+    signal: new AbortController().signal,
     terminal,
   });
   return { rotation, activation, windows };

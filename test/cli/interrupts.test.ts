@@ -1,0 +1,120 @@
+// Commands that change a KEK, interrupted: what is begun is finished and recorded, and a key that is to be destroyed
+// unless all have it is not left behind.
+
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+
+import { FaultModule } from "../support/fault-module.js";
+import { kmsPkcs11, MAIN, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { SoftHsmClone } from "../support/softhsm-clone.js";
+import { tokenUri } from "../support/token.js";
+import { waitFor } from "../support/wait.js";
+
+const LONG = { timeoutMs: 50_000, intervalMs: 50 };
+const GUARDED = ["rotate", "--activate-in", "1h", "--abort-unless-converged"];
+
+let token: SoftHsm;
+/** Stands in front of the first token; the second one never gets a clone of what is made. */
+let fault: FaultModule;
+/** Only its configuration file is used. */
+let both: PluginProcess;
+let auditFile: string;
+
+beforeAll(() => {
+  token = createSoftHsm();
+  fault = new FaultModule(token);
+  expect(kmsPkcs11(["keys", "create", "--key", tokenUri(fault, "kms-kek")], token.env).code).toBe(0);
+  const clone = new SoftHsmClone(token, "other");
+  both = new PluginProcess(fault);
+  auditFile = join(both.folder, "audit.log");
+  both.configure({
+    failover: [{ uri: tokenUri(clone, "kms-kek") }],
+    audit: { file: auditFile },
+  });
+});
+
+beforeEach(() => {
+  fault.clear();
+});
+
+afterAll(() => {
+  both.remove();
+  fault.remove();
+  token.remove();
+});
+
+const command = (...args: string[]): string[] => [MAIN, "keys", ...args, "--config", both.configFile];
+const environment = (): NodeJS.ProcessEnv => ({ ...process.env, ...token.env });
+
+function start(...args: string[]): { child: ChildProcess; ended: Promise<[number | null, string]> } {
+  const child = spawn(process.execPath, command(...args), { env: environment() });
+  let stderr = "";
+  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  return { child, ended: once(child, "close").then(([code]) => [code as number | null, stderr]) };
+}
+
+function standby(): string[] {
+  const [, , ...args] = command("list", "-o", "json");
+  const { keys } = JSON.parse(kmsPkcs11(["keys", ...args], token.env).stdout) as {
+    keys: { keyId: string; state: string }[];
+  };
+  return keys.filter(({ state }) => state === "standby").map(({ keyId }) => keyId);
+}
+
+/** Operations of the last events, with their outcomes. */
+function recorded(events: number): string[] {
+  const lines = readFileSync(auditFile, "utf8").trim().split("\n");
+  const operations = lines.flatMap((line) => {
+    const { operation, outcome } = JSON.parse(line) as { operation?: string; outcome?: string };
+    return operation === undefined ? [] : [`${operation}: ${outcome ?? ""}`];
+  });
+  return operations.slice(-events);
+}
+
+const ABORTED = [
+  "keys rotate: begun",
+  "keys rotate: ok",
+  "keys rotate --abort-unless-converged: begun",
+  "keys rotate --abort-unless-converged: ok",
+];
+
+it("Ctrl-C while a guarded key is being made: it is destroyed again", async () => {
+  fault.set("C_GenerateKey sleep 1000 after");
+  const before = fault.calls("C_GenerateKey");
+  const { child, ended } = start(...GUARDED);
+  await waitFor(() => fault.calls("C_GenerateKey") > before, LONG);
+  child.kill("SIGINT");
+  expect(await ended).toEqual([1, expect.stringMatching(/destroyed again: interrupted before all had it/)]);
+  expect(recorded(4)).toEqual(ABORTED);
+  expect(standby()).toEqual([]);
+});
+
+it("the end of the terminal while a guarded key waits: it is destroyed again", async () => {
+  const line = [process.execPath, ...command(...GUARDED)].map((word) => `'${word}'`).join(" ");
+  const terminal = spawn("script", ["-qec", line, "/dev/null"], { env: environment() });
+  let output = "";
+  terminal.stdout.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  await waitFor(() => output.includes("waiting for it there"), LONG);
+  terminal.kill("SIGKILL");
+  await waitFor(() => recorded(1)[0] === ABORTED[3], LONG);
+  expect(recorded(4)).toEqual(ABORTED);
+  expect(standby()).toEqual([]);
+});
+
+it("Ctrl-C during a destruction: it is finished and recorded", async () => {
+  expect(await start("rotate", "--activate-in", "1h").ended).toMatchObject([0, expect.anything()]);
+  const [keyId = ""] = standby();
+  fault.set("C_DestroyObject sleep 1000");
+  const before = fault.calls("C_DestroyObject");
+  const { child, ended } = start("destroy", keyId, "--i-understand-data-is-lost", keyId);
+  await waitFor(() => fault.calls("C_DestroyObject") > before, LONG);
+  child.kill("SIGINT");
+  expect(await ended).toEqual([0, expect.stringMatching(/^interrupted: .* finished first/)]);
+  expect(recorded(2)).toEqual(["keys destroy: begun", "keys destroy: ok"]);
+  expect(standby()).toEqual([]);
+});
