@@ -32,36 +32,36 @@ export function addDisuseOptions(command: Command): Command {
   return command
     .option(
       "--usage-report <file>",
-      "a proof: what 'etcd usage --report' wrote; again for every further etcd",
+      "proof: a report of 'etcd usage --report'; repeat the option for each etcd",
       collect,
       [],
     )
     .option("--max-report-age <duration>", "how old a report may be", "1h")
     .option(
       "--cluster-id <hex>",
-      "a cluster that uses this token, as 'etcd usage' shows it: a report of it is required; again for every further one",
+      "a cluster that uses this token, as 'etcd usage' shows it; requires a report of it; repeat for each cluster",
       collect,
       [],
     )
     .option(
       "--endpoints <list>",
-      "a proof: look through this etcd now (default: ETCDCTL_ENDPOINTS, with etcdctl's other variables)",
+      "proof: search this etcd now (default: ETCDCTL_ENDPOINTS, with etcdctl's other variables)",
     )
     .option("--cacert <file>", "CA of etcd's certificate, PEM")
     .option("--cert <file>", "client certificate for etcd, PEM")
     .option("--etcd-key <file>", "private key of the client certificate, PEM")
     .option(
       "--etcd-prefix <prefix>",
-      "what a proof must cover: kube-apiserver's --etcd-prefix",
+      "kube-apiserver's --etcd-prefix, which a proof must cover",
       DEFAULT_PREFIX,
     )
     .option(
       "--every-node-has-left <key_id>",
-      "the key_id once more, instead of --nodes beside a proof from etcd: no plugin encrypts under it any more",
+      "repeat the key_id to state, instead of --nodes, that no plugin encrypts under it any more",
     )
     .option(
       "--i-understand-data-is-lost <key_id>",
-      "the whole key_id once more, instead of a proof: whatever it still protects is lost",
+      "repeat the whole key_id instead of a proof: all data that it still protects is lost",
     );
 }
 

@@ -51,7 +51,7 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
       "socket of the plugin, which tells the active key_id",
       "/run/kms-pkcs11/kms.sock",
     )
-    .option("--key-id <key_id>", "the active key_id; a whole one is taken without asking the plugin")
+    .option("--key-id <key_id>", "the active key_id; for a whole key_id the plugin is not asked")
     .option("--encryption-config <file>", "kube-apiserver's EncryptionConfiguration: what is to be encrypted")
     .option(
       "--resources <list>",
@@ -71,7 +71,7 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
     .option("--dry-run", "say what would be rewritten, and rewrite nothing")
     .option(
       "--skip-cluster-check",
-      "go on when nothing shows that the API server works on this etcd; never when something shows that it does not",
+      "continue if it is unknown whether the API server uses this etcd; never if it is known not to",
     )
     .addHelpText(
       "after",

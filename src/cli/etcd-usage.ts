@@ -29,11 +29,11 @@ export function addEtcdUsageCommand(etcd: Command, terminal: Terminal): void {
     )
     .option(
       "--fail-if-used <key_id>",
-      "exit 1 when an object is or may be under it; may be given again; anything but a whole key_id needs --config, --kek or --nodes",
+      "exit 1 if an object is or may be under it; may be repeated; anything but a whole key_id needs --config, --kek or --nodes",
       (keyId: string, before: readonly string[]) => [...before, keyId],
       [],
     )
-    .option("--nodes <url,...>", "plugins whose /keys show which KEK --fail-if-used names")
+    .option("--nodes <url,...>", "plugins whose /keys resolve the KEK that --fail-if-used names")
     .option("--report <file>", "write a report that 'keys destroy --usage-report' takes for a proof")
     .addHelpText(
       "after",

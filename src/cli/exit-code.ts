@@ -1,4 +1,4 @@
-// Exit codes of every command: 0 done; 1 the answer is no; 2 usage or configuration; 3 HSM or network not
+// Exit codes of every command: 0 done; 1 negative result; 2 usage or configuration; 3 HSM or network not
 // reachable; 4 the result could not be written. One row for each error code.
 import type { ErrorCode } from "../errors.js";
 

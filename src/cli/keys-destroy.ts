@@ -32,30 +32,30 @@ export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
     .addHelpText(
       "after",
       `
-The active KEK is refused. Any other one wants a proof that nothing is under it, or its key_id written out. On a
-terminal the key_id has to be typed as well; the KEK, the nodes and the proof are then looked at again. With several
-tokens, a repeat finishes what failed on one of them.
+The active KEK is refused. Any other KEK requires a proof that no object is under it, or --i-understand-data-is-lost. On a
+terminal you have to type the key_id as well; the command then checks the KEK, the nodes and the proof again. If one of
+several tokens failed, repeat the command to finish.
 
-A standby KEK has protected nothing if no node has activated it. This machine's clock does not show that, a node's may
-be ahead: name every node by --nodes, and it goes without a proof until 10 s before its instant. No standby KEK is
-destroyed later than that: what is not done by then, because the token is slow, is not begun.
+A standby KEK has protected nothing if no node has activated it. This machine's clock cannot show that, since a node's clock
+may be ahead: name every node by --nodes, and no proof is needed until 10 s before the instant. No standby KEK is
+destroyed later than that; a call that a slow token would begin too late is not made.
 
-A node shows that it never used a standby KEK if what it remembers in its stateDir reaches back before the key was made. If
-it does not, or if a node has used the KEK, the command asks for the same proof as for a retired one. Whenever etcd is known
-(--endpoints, or ETCDCTL_ENDPOINTS), the command looks there too.
+A node shows that it never used a standby KEK if its memory, in its stateDir, is older than the key. If it is not, or if a
+node has used the KEK, the command requires the same proof as for a retired KEK. Whenever an etcd is named (--endpoints or
+ETCDCTL_ENDPOINTS), the command searches it too.
 
-Clocks of nodes and of this machine that differ by more than 3 s are a refusal, and so is a node that answered under the KEK
-less than 5 minutes and health.outageGracePeriod ago.
+The command refuses if the clocks of the nodes and of this machine differ by more than 3 s, or if a node answered under the
+KEK within the last 5 minutes plus health.outageGracePeriod.
 
-A look at etcd shows what is under a retired KEK, not what may yet come under it: a node whose token lacks the successor,
-or whose plugin hangs, goes on encrypting under it. A proof from etcd therefore wants --nodes with every node as well,
-each of which has to name another active KEK; or, where that was seen in another way, --every-node-has-left KEY_ID.
+A search of etcd shows which objects are under a retired KEK, not which may still be written under it: a node whose token
+lacks the successor, or whose plugin hangs, continues to encrypt under it. A proof from etcd therefore also requires --nodes
+with every node, each with another active KEK; or, if you have verified that in another way, --every-node-has-left KEY_ID.
 
 Clusters that share a token may all have objects under the KEK. Give a --usage-report of each, name each one by
---cluster-id, and all their nodes by --nodes: a cluster that is named and has no report is a refusal.
+--cluster-id, and all their nodes by --nodes. The command refuses if a named cluster has no report.
 
-Whether the KEK is gone, a library that has been loaded since says. Exit code 1 or 3 with "is not known" means that a
-token has to be looked at again, by 'keys list'. With audit.required nothing is done that is not in the audit log first.
+A freshly loaded library confirms that the KEK is gone. Exit code 1 or 3 with "is not known" means that you have to check
+a token again with 'keys list'. With audit.required, the command changes nothing that it cannot record first.
 
 Example:
   kms-pkcs11 etcd usage --report usage.json
@@ -92,7 +92,7 @@ export interface DestroyOrder {
   readonly reference: KeyReference;
   readonly nodes: readonly URL[];
   readonly proof: Proof;
-  /** Asks whoever may be there. Returns whether somebody was. @throws KmsError when the answer is no */
+  /** Asks whoever may be there. Returns whether somebody was. @throws KmsError when it is declined */
   readonly confirm: (keyId: string) => Promise<boolean>;
   readonly begin: Begin;
 }

@@ -38,9 +38,9 @@ export function addKeysListCommand(keys: Command, terminal: Terminal): void {
     .addHelpText(
       "after",
       `
-STATE is what the labels and this machine's clock say. Of a node, ACTIVE is the KEK that its Status names and its Encrypt
-uses. DUE is one whose instant has come and that it does not use before the next Status call: its API server makes one
-within a minute, and so does 'kms-pkcs11 status' on that node.
+STATE follows from the labels and this machine's clock. For a node, ACTIVE is the KEK that Status names and Encrypt uses.
+DUE is a KEK whose instant has come but which the node uses only after the next Status call. Its API server calls Status
+within a minute; 'kms-pkcs11 status' on that node calls it at once.
 
 Example:
   kms-pkcs11 keys list --config /etc/kms-pkcs11/config.yaml --output json

@@ -37,13 +37,13 @@ read what the others write.
 --wait returns as soon as every other token and every node has the key with the same key_id, and every node has proven
 it; exit 1 if that is not so at the instant. The rotation then takes place all the same.
 
---abort-unless-converged watches until 15 s before the instant, by the clock that is furthest ahead, and less with a slow
-token. If a token or a node lacks the key then, does not answer, or has failed its self-test, the key is destroyed again
-and nothing changes: exit 1. What cannot be destroyed until 10 s before the instant is not destroyed any more, and a
-rotation whose instant leaves a slow token too little time for it is not begun. A key that a node uses already is never
-destroyed. Ctrl-C, SIGTERM or the end of the terminal (SIGHUP) ends the wait, from the making of the key on: the key is
-then destroyed too, unless everything was ready at the last look. If the command is killed otherwise, or its machine
-fails, the key stays and becomes active at its instant: look with 'keys list --nodes', cancel with
+--abort-unless-converged watches until 15 s before the instant, by the clock that is furthest ahead; with a slow token it
+stops earlier. If a token or a node then lacks the key, does not answer, or has failed its self-test, the command destroys
+the key and exits with 1. It destroys nothing later than 10 s before the instant, and does not begin a rotation whose
+instant is too soon for a slow token. It never destroys a key that a node already uses. Once the key is made, Ctrl-C,
+SIGTERM or the end of the terminal (SIGHUP) ends the wait: the key is then destroyed too, unless everything was ready at the
+last check. If the command is killed in another way, or its machine fails, the key stays and becomes active at its instant:
+check with 'keys list --nodes', cancel with
 'keys destroy KEY_ID --nodes'.
 
 Example:
@@ -65,7 +65,7 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
     .option("--dry-run", "say what would be made, and make nothing")
     .option("--wait", "wait until every other token and node has the key")
     .option("--nodes <url,...>", "every node's plugin by its HTTP address, such as http://127.0.0.1:8090")
-    .option("--abort-unless-converged", "destroy the key before its instant if one lacks it")
+    .option("--abort-unless-converged", "destroy the key before its instant if a token or node lacks it")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<RotateOptions>();

@@ -34,7 +34,7 @@ export async function createProgram(terminal: Terminal, first: string | undefine
     .addHelpText(
       "after",
       `
-Exit codes: 0 done; 1 the answer is no; 2 usage or configuration; 3 HSM or network not reachable; 4 the result could not be
+Exit codes: 0 done; 1 negative result; 2 usage or configuration; 3 HSM or network not reachable; 4 the result could not be
 written to standard output.
 
 Example:

@@ -237,20 +237,21 @@ export function describePinSource(source: PinSource): string {
   }
 }
 
-/** Returns what to do about a PIN from there that was refused. */
+/** Returns what to do when a PIN from this source is refused. */
 export function correctPin(source: PinSource): string {
   switch (source.kind) {
     case "none":
+      return "correct the PIN in its source";
     case "file":
-      return "correct it there";
+      return `correct the PIN in ${describePinSource(source)}`;
     case "env":
     case "credential":
-      return "correct it there and restart the plugin";
+      return `correct the PIN in ${describePinSource(source)} and restart the plugin`;
     case "unlock":
-      return `hand the right one over with kms-pkcs11 unlock --socket ${source.path}`;
+      return `pass the right PIN with kms-pkcs11 unlock --socket ${source.path}`;
     case "stdin":
     case "terminal":
-      return "run the command again with the right one";
+      return "run the command again with the right PIN";
   }
 }
 

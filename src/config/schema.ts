@@ -174,7 +174,7 @@ const auditSection = z.strictObject({
   keep: integer({ least: 1, most: 1000, preset: 10, why: "Rotated audit files that are kept" }),
   required: flag({
     preset: false,
-    why: "Whether commands that make, change or destroy a KEK refuse to while the audit log cannot be written",
+    why: "Whether commands that make, change or destroy a KEK fail while the audit log cannot be written",
   }),
 });
 
@@ -193,7 +193,7 @@ export const documentSchema = z.strictObject({
   mode: choice({
     values: MODES,
     preset: "direct",
-    why: "`direct`: the HSM encrypts every DEK seed; `local-kek`: a local KEK, which then serves while the HSM is away",
+    why: "`direct`: the HSM encrypts every DEK seed; `local-kek`: a local KEK, which also serves while the HSM is away",
   }),
   mechanism: choice({
     values: MECHANISM_SETTINGS,

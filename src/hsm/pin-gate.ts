@@ -166,7 +166,7 @@ export class PinGate {
     if (token.loginRequired && token.protectedAuthenticationPath) {
       throw new KmsError(
         "TOKEN_REFUSED",
-        `token "${token.label}" takes its PIN on a keypad of its own (CKF_PROTECTED_AUTHENTICATION_PATH), where ` +
+        `token "${token.label}" takes its PIN on its own keypad (CKF_PROTECTED_AUTHENTICATION_PATH), where ` +
           "the plugin cannot enter it; let the token take a PIN from its library",
       );
     }
@@ -174,7 +174,7 @@ export class PinGate {
     if (pin !== undefined || !token.loginRequired) return pin;
     throw new KmsError(
       "PIN_UNREADABLE",
-      `token "${token.label}" wants a login and no PIN source is configured; add pin-source to the URI, or give ` +
+      `token "${token.label}" requires a login, but no PIN source is configured; add pin-source to the URI, or give ` +
         "--pin-stdin to a command",
     );
   }

@@ -142,7 +142,7 @@ const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
 };
 
 /** What to do about it depends on where the PIN came from, which the token host does not know. */
-const PIN_NEXT_STEP = "it is not tried again as it is, since retrying locks tokens";
+const PIN_NEXT_STEP = "this PIN is not tried again, since repeated wrong PINs lock tokens";
 
 /** Refused logins that say nothing against the PIN: once the token is repaired, the same one may be right. */
 const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {

@@ -121,7 +121,7 @@ describe("--pin-stdin", () => {
     const list = (): Promise<CommandResult> => run("wrong", "keys", "list", "--key", uri, "--pin-stdin");
     for (const { code, stderr } of await Promise.all([list(), list(), list(), list()])) {
       expect(code).toBe(1);
-      expect(stderr).toMatch(/run the command again with the right one/);
+      expect(stderr).toMatch(/run the command again with the right PIN/);
       expect(stderr).not.toContain("wrong-");
     }
     expect((await list()).code).toBe(1);

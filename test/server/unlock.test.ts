@@ -140,7 +140,7 @@ it("keeps the PIN in use when a wrong one is handed over while a token host is r
   fault.clear();
   expect(await answer).toMatchObject({
     code: 1,
-    stdout: expect.stringMatching(/CKR_PIN_INCORRECT.*hand the right one over.*stays logged in/) as string,
+    stdout: expect.stringMatching(/CKR_PIN_INCORRECT.*pass the right PIN with.*stays logged in/) as string,
   });
   // One attempt for the wrong one; then the PIN in use logs in.
   await waitFor(() => fault.calls("C_Login") === before + 2, LIMIT);

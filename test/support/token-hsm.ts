@@ -90,7 +90,7 @@ function pinOf(token: TestToken, { pin = () => token.pin, pinFile, pinSource }: 
       stamp: () => pinSourceStamp(source),
       showsChange: true,
       description: `file ${pinFile}`,
-      correction: "correct it there",
+      correction: "correct the PIN in its source",
     };
   }
   return {
@@ -98,6 +98,6 @@ function pinOf(token: TestToken, { pin = () => token.pin, pinFile, pinSource }: 
     showsChange: true,
     stamp: () => `stamp of ${String(pin().length)}`,
     description: "the test",
-    correction: "correct it there",
+    correction: "correct the PIN in its source",
   };
 }

@@ -55,6 +55,6 @@ describe("the CKR table", () => {
   it("says the code and what to do", () => {
     const fault = toFault(Object.assign(new Error("x"), { code: 0xa0 }), "logging in (C_Login)");
     expect(fault).toMatchObject({ fault: "setup", code: "PIN_REFUSED", rv: 0xa0 });
-    expect(fault.message).toMatch(/CKR_PIN_INCORRECT \(0xa0\); it is not tried again/);
+    expect(fault.message).toMatch(/CKR_PIN_INCORRECT \(0xa0\); this PIN is not tried again/);
   });
 });
