@@ -28,7 +28,7 @@ export const ERROR_CODES = [
   "PIN_REFUSED",
   /** The PIN source cannot be read, or holds what cannot be a PIN. */
   "PIN_UNREADABLE",
-  /** The state directory cannot be used, and what was asked for is not done unless it is recorded there. */
+  /** The state directory cannot be used, and the operation must be recorded there first. */
   "STATE_UNUSABLE",
   /** The token refuses the operation for good: read-only, write-protected, not permitted. */
   "TOKEN_REFUSED",
@@ -69,8 +69,8 @@ export class KmsError extends Error {
   }
 
   /**
-   * Returns `error` if it is a KmsError already; for one that says that files run out an HSM_UNAVAILABLE one, else an
-   * INTERNAL one, that keep it as their cause.
+   * Returns `error` if it is a KmsError already; otherwise wraps it as HSM_UNAVAILABLE if no more files can be opened, or
+   * else as INTERNAL.
    */
   static from(error: unknown): KmsError {
     if (error instanceof KmsError) return error;

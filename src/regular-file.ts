@@ -1,5 +1,5 @@
-// Files in folders where others may write: what lies in a file's place may hold nobody up, and what root makes there has
-// to stay usable for the plugin, which has another user.
+// Files in folders where others may write: opening must not block on a FIFO or device, and files that root creates must
+// stay usable for the plugin's user.
 import { constants } from "node:fs";
 import { open, type FileHandle } from "node:fs/promises";
 import { KmsError } from "./errors.js";

@@ -51,7 +51,7 @@ export interface Plugin {
 
 /**
  * Starts the plugin; it serves, if only with an error, when this resolves.
- * @throws KmsError SOCKET_UNUSABLE when the socket or the HTTP port cannot be had
+ * @throws KmsError SOCKET_UNUSABLE when the socket or the HTTP port cannot be bound
  */
 export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): Promise<Plugin> {
   requireTrustedPaths(settings, { isCommand: false });

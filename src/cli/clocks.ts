@@ -20,7 +20,7 @@ const THIS_MACHINE: Clock = { name: "this machine", aheadMs: 0, errorMs: 0 };
 export function clockDifferences(nodes: readonly Clock[]): string[] {
   const clocks = [THIS_MACHINE, ...nodes];
   const sorted = [...clocks].sort((one, other) => one.aheadMs - other.aheadMs);
-  // Most clocks are right; of two nobody can tell which one is.
+  // Most clocks are right; with only two clocks it is unknown which one is.
   const reference =
     clocks.length === 2 ? THIS_MACHINE : (sorted[Math.floor((clocks.length - 1) / 2)] ?? THIS_MACHINE);
   const others = reference === THIS_MACHINE ? "this machine's" : `that of ${reference.name}`;
@@ -28,7 +28,7 @@ export function clockDifferences(nodes: readonly Clock[]): string[] {
     const offMs = aheadMs - reference.aheadMs;
     if (Math.abs(offMs) <= CLOCK_LIMIT_MS + errorMs + reference.errorMs) return [];
     const text = `${(Math.abs(offMs) / 1000).toFixed(1)} s ${offMs > 0 ? "ahead of" : "behind"} ${others}`;
-    return [`${name}: its clock is ${text}; set the clock that is wrong`];
+    return [`${name}: its clock is ${text}; correct the clock that is wrong`];
   });
 }
 

@@ -1,5 +1,5 @@
-// The question of a command that destroys, on a terminal: the key_id has to be typed. It may wait for ever; whatever
-// was found before it has to be found again after it.
+// Asks the operator to type the key_id before a command destroys a KEK. The prompt may wait forever, so every check made
+// before it has to be repeated after it.
 import { createInterface } from "node:readline/promises";
 import { KmsError } from "../errors.js";
 

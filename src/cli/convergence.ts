@@ -6,7 +6,7 @@ import { startProgress } from "./progress.js";
 
 export interface Wait {
   readonly look: () => Promise<Place[]>;
-  /** When the last look begins, ms since the epoch by this machine's clock; a node whose clock is ahead brings it forward. */
+  /** When the last check begins, ms since the epoch by this machine's clock; earlier if a node's clock is ahead. */
   readonly until: number;
   /** Whether to go on to the end although all are ready: one may still be lost. */
   readonly toTheEnd: boolean;
@@ -20,7 +20,7 @@ export interface Outcome {
   readonly places: readonly Place[];
   readonly converged: boolean;
   readonly interrupted: boolean;
-  /** How far a node's clock was ahead of this machine's at most, in ms, also one that does not answer any more. */
+  /** The most that any node's clock was ahead of this machine's, in ms, including nodes that no longer answer. */
   readonly aheadMs: number;
 }
 

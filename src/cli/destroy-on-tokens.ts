@@ -1,5 +1,5 @@
-// Destroying a KEK on tokens, and looking afterwards: only a library that has been loaded since says whether every
-// object with the key_id is gone. A reply that was lost, or a token host that was killed over the call, decides nothing.
+// Destroys a KEK on tokens and checks the result: only a freshly loaded library shows whether every object with the
+// key_id is gone. A lost reply, or a token host that was killed during the call, proves nothing.
 import { KmsError } from "../errors.js";
 import { isHsmAway } from "../hsm/away.js";
 import type { Hsm } from "../hsm/port.js";
@@ -14,7 +14,7 @@ type DestroyingHsm = Pick<TokenAdministration, "destroy"> & Pick<Hsm, "listKeksA
 /** `absent`: there was nothing to destroy; `gone`: the call failed, and yet it is not there. */
 type Outcome = "destroyed" | "absent" | "gone";
 
-/** Objects that another process keeps adding are not destroyed for ever. */
+/** Bounds the rounds, since another process may keep adding objects. */
 const MOST_ROUNDS = 4;
 
 /** Destroys a KEK on every token that holds it, one token after the other. Never throws. */
@@ -42,7 +42,7 @@ export async function destroyOn(
   return { tokens: changes, failure };
 }
 
-/** Nobody knows whether the KEK is still on the token. */
+/** It is unknown whether the KEK is still on the token. */
 class UnknownOutcome extends KmsError {}
 
 /**
@@ -81,7 +81,7 @@ async function look(
     const before = trouble === undefined ? "" : `${trouble.message}; `;
     throw new UnknownOutcome(
       code,
-      `${before}the token cannot be read again (${message}): whether it still holds ${kek.keyId} is not known`,
+      `${before}the token cannot be read again (${message}); whether it still holds ${kek.keyId} is not known`,
       trouble ?? error,
     );
   }
@@ -89,9 +89,9 @@ async function look(
 
 function stillThere({ keyId }: KekRecord, trouble?: KmsError): KmsError {
   if (trouble === undefined)
-    return new KmsError("TOKEN_REFUSED", `the token accepts C_DestroyObject, and still holds ${keyId}`);
+    return new KmsError("TOKEN_REFUSED", `the token accepted C_DestroyObject but still holds ${keyId}`);
   const text = isHsmAway(trouble)
-    ? `${trouble.message}; the token still holds ${keyId}, but may yet carry out what it was sent: look again`
+    ? `${trouble.message}; the token still holds ${keyId} but may still carry out the call; check again`
     : `${trouble.message}; the token still holds ${keyId}`;
   return new KmsError(trouble.code, text, trouble);
 }

@@ -1,5 +1,5 @@
-// The options of `keys destroy` that name a proof that nobody needs a KEK, and collecting what they name. What it proves
-// is decided in require-unneeded.ts.
+// The options of `keys destroy` that name a proof that a KEK is not needed, and how that proof is collected.
+// require-unneeded.ts decides what it proves.
 import type { Command } from "commander";
 import { parseDuration } from "../config/duration.js";
 import { KmsError } from "../errors.js";
@@ -36,7 +36,7 @@ export function addDisuseOptions(command: Command): Command {
       collect,
       [],
     )
-    .option("--max-report-age <duration>", "how old a report may be", "1h")
+    .option("--max-report-age <duration>", "maximum age of a report", "1h")
     .option(
       "--cluster-id <hex>",
       "a cluster that uses this token, as 'etcd usage' shows it; requires a report of it; repeat for each cluster",
@@ -89,7 +89,7 @@ function parseClusterId(text: string): string {
   if (digits !== undefined) return digits;
   throw new KmsError(
     "CONFIG_INVALID",
-    `--cluster-id: "${text}" is no cluster's id; give what 'etcd usage' shows, such as cdf818194e3a8c32`,
+    `--cluster-id: "${text}" is not a cluster id; give what 'etcd usage' shows, such as cdf818194e3a8c32`,
   );
 }
 
@@ -112,7 +112,7 @@ async function collectReports(options: DisuseOptions, terminal: Terminal): Promi
   } catch (error) {
     const failure = KmsError.from(error);
     if (options.endpoints !== undefined || failure.code !== "PEER_UNREACHABLE") throw failure;
-    terminal.err(`warning: nobody looked into the etcd of ETCDCTL_ENDPOINTS: ${failure.message}`);
+    terminal.err(`warning: the etcd of ETCDCTL_ENDPOINTS was not searched: ${failure.message}`);
     return reports;
   }
 }

@@ -130,7 +130,7 @@ async function requireSameCluster(
     "CONFIG_INVALID",
     verdict === "different"
       ? `${server} is not an API server of this etcd: ${text}; nothing was rewritten; correct --kubeconfig, --context or --endpoints`
-      : `nothing shows that ${server} is an API server of this etcd: ${text}; nothing was rewritten; use a kubeconfig that may get the namespace kube-system, or, if that is known, give --skip-cluster-check`,
+      : `nothing shows that ${server} is an API server of this etcd: ${text}; nothing was rewritten; use a kubeconfig that may get the namespace kube-system, or, if you know that it is one, give --skip-cluster-check`,
   );
 }
 

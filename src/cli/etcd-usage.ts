@@ -73,9 +73,8 @@ function answerFor({ keyIds }: NamedKek, report: UsageReport): Answer {
     keyId: keyIds[0],
     isUsed: stored.some((keyId) => keyIds.includes(keyId)),
     doubt: hasUnreadable(report)
-      ? "some objects cannot be read: nobody can tell"
-      : alike &&
-        `objects are under ${alike}, which may be the same KEK; give --config, so that the token tells`,
+      ? "some objects cannot be read, so the answer is uncertain"
+      : alike && `objects are under ${alike}, which may be the same KEK; give --config to ask the token`,
   };
 }
 

@@ -1,5 +1,5 @@
 // Which key_ids stored objects may carry for the KEKs that an operator names. A whole key_id says that by itself;
-// anything shorter is looked up on the tokens or nodes, never in etcd: that nothing there fits it would prove nothing.
+// anything shorter is looked up on the tokens or nodes, never in etcd, where a missing match would prove nothing.
 import { KmsError } from "../errors.js";
 import { schedulePolicy } from "../serve.js";
 import { settingsOfKek, type KekOptions } from "./etcd-kek.js";
@@ -33,7 +33,7 @@ export async function lookUpKeks(
   if (options.nodes !== undefined) return onNodes(what, references, parseNodes(options.nodes));
   throw new KmsError(
     "CONFIG_INVALID",
-    `${what}: ${unclear.text} is no whole key_id; give that, as 'keys list' shows it, or --config, --kek or --nodes to look it up`,
+    `${what}: ${unclear.text} is not a whole key_id; give the one that 'keys list' shows, or --config, --kek or --nodes to look it up`,
   );
 }
 
@@ -47,7 +47,7 @@ function onTokens(
     const view = viewKeyring(tokens, schedulePolicy(settings), Date.now());
     const keks = references.map((reference): NamedKek => {
       const found = findNamedKey(what, reference, view, tokens);
-      // One that was destroyed is on no token any more, and may still be asked about.
+      // A destroyed KEK is on no token any more, but may still be asked about.
       if (found === undefined) return { keyIds: [reference.text] };
       const { keyId, aliases } = found.record;
       return { keyIds: [keyId, ...aliases] };
@@ -64,7 +64,7 @@ async function onNodes(
   const keyrings = await Promise.all(nodes.map((node) => readNode(node)));
   const keys = keyrings.flatMap((keyring) => keyring.keys);
   return references.map((reference) => {
-    // The same key on several nodes is one; by its state it counts where any node has it in that.
+    // The same key on several nodes counts once; it matches a state if any node reports that state.
     const named = new Map<string, NamedKey>();
     for (const { keyId, state } of keys)
       if (reference.kind !== "state" || state === reference.state)

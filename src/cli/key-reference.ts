@@ -1,10 +1,10 @@
 // How an operator names a KEK on a command line: its key_id, the beginning of one that fits a single KEK, a CKA_ID, or
-// the only KEK in a state. What has none of these forms is a usage error before anything is asked.
+// the only KEK in a state. Any other text is a usage error before anything is asked.
 import { KmsError } from "../errors.js";
 import { isKeyId, mayBeginKeyId, nameCkaId } from "../hsm/key-id.js";
 
 const STATES = ["standby", "active", "retired"] as const;
-/** A long CKA_ID, of which the key_id has a digest only. */
+/** A long CKA_ID; the key_id holds only its digest. */
 const LONG_CKA_ID = /^(?:[0-9a-f]{2}){17,}$/;
 const MAX_SHOWN = 100;
 
@@ -21,7 +21,7 @@ export interface NamedKey {
 }
 
 /**
- * Returns what a text may name; whether such a KEK exists is not asked.
+ * Parses a reference; does not check that such a KEK exists.
  * @param what names the option or argument in the message
  * @throws KmsError CONFIG_INVALID
  */
@@ -34,7 +34,7 @@ export function parseKeyReference(what: string, text: string): KeyReference {
   if (mayBeginKeyId(lower) || LONG_CKA_ID.test(lower)) return { kind: "part", text: lower };
   throw new KmsError(
     "CONFIG_INVALID",
-    `${what}: ${JSON.stringify(text.slice(0, MAX_SHOWN))} identifies no KEK; give a key_id as 'keys list' shows it, its beginning, a CKA_ID in hexadecimal, @active, @standby or @retired`,
+    `${what}: ${JSON.stringify(text.slice(0, MAX_SHOWN))} identifies no KEK; give a key_id that 'keys list' shows, its beginning, a CKA_ID in hexadecimal, @active, @standby or @retired`,
   );
 }
 
@@ -57,10 +57,10 @@ export function findReferenced<T extends NamedKey>(
     only === undefined
       ? `${text} fits no KEK`
       : `${text} fits ${fitting.map(({ keyIds }) => keyIds[0] ?? "").join(" and ")}`;
-  throw new KmsError("CONFIG_INVALID", `${what}: ${problem}; give the whole key_id, as 'keys list' shows it`);
+  throw new KmsError("CONFIG_INVALID", `${what}: ${problem}; give the whole key_id that 'keys list' shows`);
 }
 
-/** A CKA_ID goes before the beginning of a longer one. */
+/** An exact CKA_ID takes precedence over the beginning of a longer one. */
 function keysWithPart<T extends NamedKey>(text: string, keys: readonly T[]): T[] {
   const startingWith = (start: string): T[] =>
     keys.filter(({ keyIds }) => keyIds.some((keyId) => keyId.startsWith(start)));

@@ -78,7 +78,7 @@ async function adopt(
   if (key === undefined || key.state === "refused") throw notFound(key, tokens, reference);
   const { record } = key;
   const labels = new Set(tokens.flatMap((token) => recordOn(token, record)?.label ?? []));
-  // What was done on one token, or by a command that was killed, is done likewise on the others.
+  // Repeats on the other tokens what was done on one token or by a command that was killed.
   const [given, another] = [...labels].filter((label) => label !== settings.objectName);
   if (given !== undefined && another !== undefined)
     throw new KmsError("TOKEN_REFUSED", `it has several labels: ${[...labels].join(", ")}; give it one`);

@@ -1,5 +1,5 @@
-// `kms-pkcs11 keys destroy`: removes a generation of the KEK from every token that holds it, for good. Asks first, has
-// require-unneeded.ts decide last, records the intent, destroys, and looks afterwards.
+// `kms-pkcs11 keys destroy`: permanently removes a generation of the KEK from every token that holds it. Asks first, lets
+// require-unneeded.ts decide last, records the intent, destroys, and checks the result.
 import type { Command } from "commander";
 import type { Settings } from "../config/settings.js";
 import { confirmKeyId } from "./confirm-key-id.js";
@@ -92,23 +92,23 @@ export interface DestroyOrder {
   readonly reference: KeyReference;
   readonly nodes: readonly URL[];
   readonly proof: Proof;
-  /** Asks whoever may be there. Returns whether somebody was. @throws KmsError when it is declined */
+  /** Asks for confirmation. Returns whether there was a terminal to ask on. @throws KmsError when it is declined */
   readonly confirm: (keyId: string) => Promise<boolean>;
   readonly begin: Begin;
 }
 
 interface Destroyed {
   readonly key: ViewedKey;
-  /** What showed that nobody needs it. */
+  /** What showed that the KEK is not needed. */
   readonly proof: string;
   readonly changes: Changes;
 }
 
-/** @throws KmsError when it may not be destroyed; nothing was done then. What failed on a token is in the changes */
+/** @throws KmsError, before any change, when it may not be destroyed. Failures of a token are in the changes */
 export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
   const { settings, tokens, reference, nodes, confirm, begin } = order;
   const { key: named, view } = requireDestroyable(settings, tokens, reference, Date.now());
-  // From here on the key_id is meant: "@retired" may come to name another KEK.
+  // From here on use the key_id: "@retired" may come to name a different KEK.
   const { keyId } = named.record;
   const proof = { ...order.proof, left: departedKey(order.proof.left, view, tokens) };
   const anew = await confirm(keyId);

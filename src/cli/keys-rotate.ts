@@ -169,7 +169,7 @@ async function make(order: Order, begin: Begin): Promise<Pick<Rotation, "plan" |
   return { plan, made: await makeGeneration(preferred.hsm, policy, plan.label, settings.mechanism) };
 }
 
-/** Nodes poll: one that does not agree may not have seen yet what was made or destroyed a moment ago. */
+/** Nodes poll: one that differs may not have seen the latest change yet. */
 async function readNodesFor(nodes: readonly URL[], view: KeyringView): Promise<NodeReport[]> {
   const reports = await readNodes(nodes);
   return compareNodes(reports, view).length === 0 ? reports : readNodes(nodes, true);

@@ -1,7 +1,7 @@
 // What nodes say of a KEK that is to be destroyed. A standby one that none has used protects nothing and may go without
 // a proof; the nodes have to say so themselves: this machine's clock may be behind theirs, and what it takes for standby
-// may be active there. A retired one may still be active on a node whose clone lacks its successor. A clock that is off
-// makes their words worthless.
+// may be active there. A retired one may still be active on a node whose clone lacks its successor. A clock that is
+// off makes their answers worthless.
 import { KmsError } from "../errors.js";
 import { clockDifferences, slowestBehindMs } from "./clocks.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
@@ -14,11 +14,11 @@ export const CANCEL_MARGIN_MS = 10_000;
 export interface Doubts {
   /** The doubt of one node, with its address. */
   readonly reason: string;
-  /** When a Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if nobody knows. */
+  /** When a Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown. */
   readonly lastUse: number | undefined;
 }
 
-/** What all nodes say together. */
+/** The combined answer of all nodes. */
 export interface NodesAnswer {
   /** For the log. */
   readonly statement: string;
@@ -31,7 +31,7 @@ export interface NodesAnswer {
 }
 
 /**
- * Returns what shows that no node uses a standby KEK, and what they do not show.
+ * Returns what shows that no node uses a standby KEK, and which doubts remain.
  * @param activation its instant, ms since the epoch
  * @throws KmsError TOKEN_REFUSED when it is or soon will be used, or a clock is off; PEER_UNREACHABLE when a node does not
  *   answer
@@ -59,9 +59,9 @@ export async function requireLeft(kek: AskedKek, nodes: readonly URL[]): Promise
   if (nodes.length === 0) return undefined;
   const answer = await askAll(nodes, kek, (keyring) => {
     const use = presentUse(keyring, kek);
-    if (use !== undefined) return `${use}; does that node lack its successor?`;
+    if (use !== undefined) return `${use}; that node may lack its successor`;
     if (keyring.publishedKeyId !== null) return undefined;
-    return "no KEK is active there before a Status call, so that nobody can tell which one will be;";
+    return "no KEK is active there before a Status call, so it is unknown which one will be;";
   });
   return { statement: `active on none of ${namesOf(nodes)}`, ...answer };
 }

@@ -23,7 +23,7 @@ const nodeKey = z.object({
 
 const answered = z.object({ keyId: text, statusAt: time, encryptAt: time });
 
-/** What has a default is missing in the answers of earlier releases, which claim nothing by that. */
+/** Fields with a default are missing in answers of earlier releases, which then claim nothing. */
 const nodeKeyring = z.object({
   now: z.iso.datetime(),
   activeKeyId: text.nullable(),
@@ -98,13 +98,13 @@ export async function readNode(url: URL): Promise<NodeKeyring> {
   };
 }
 
-/** An earlier release calls the KEK active that the next Status will publish. */
+/** An earlier release reports the KEK that the next Status will publish as active. */
 function waiting({ activeKeyId, publishedKeyId }: z.infer<typeof nodeKeyring>): string | null {
   return activeKeyId === publishedKeyId ? null : activeKeyId;
 }
 
 /**
- * As `readNode`, after the node has read its token once more; what it says without that if it does not get to it.
+ * Does the same as `readNode` after the node has read its token again; without the reading if that takes too long.
  * @throws KmsError PEER_UNREACHABLE likewise
  */
 export async function readNodeAnew(url: URL): Promise<NodeKeyring> {

@@ -7,7 +7,7 @@ import { readNode, readNodeAnew, type NodeKey, type NodeKeyring } from "./node-c
 
 export interface NodeReport {
   readonly url: string;
-  /** What its Status says and Encrypt uses; null for none, and when the node does not answer. */
+  /** The KEK that Status names and Encrypt uses; null for none, or when the node does not answer. */
   readonly activeKeyId: string | null;
   /** The same, by the name that /keys gives it. */
   readonly publishedKeyId: string | null;
@@ -25,7 +25,7 @@ export interface NodeReport {
   readonly error: string | null;
 }
 
-/** Asks all nodes at the same time; never throws. @param anew after a new reading of their tokens */
+/** Asks all nodes at the same time; never throws. @param anew whether they read their tokens first */
 export async function readNodes(urls: readonly URL[], anew = false): Promise<NodeReport[]> {
   return Promise.all(
     urls.map(async (url) => {
@@ -58,7 +58,7 @@ function reportOf(url: string, keyring: NodeKeyring): NodeReport {
   };
 }
 
-/** Why a node does not use the KEK that is due, where nothing but a Status call is missing. */
+/** Explains why a node does not use the KEK that is due, if only a Status call is missing. */
 function waits({ dueKeyId, publishedKeyId }: NodeKeyring): string[] {
   if (dueKeyId === null) return [];
   const until = publishedKeyId === null ? "nothing is published" : `${publishedKeyId} is in use`;
@@ -80,7 +80,7 @@ function unanswered(url: string, error: string): NodeReport {
   return { url, ...nothing, clockAheadMs: null, clockErrorMs: null, remembersSince: null, error };
 }
 
-/** A line for each difference, of clocks too; nodes that do not answer are none. */
+/** Returns a line for each difference, including clocks; nodes that do not answer are skipped. */
 export function compareNodes(nodes: readonly NodeReport[], view: KeyringView | undefined): string[] {
   const answering = nodes.filter(({ error }) => error === null);
   return [...keyDifferences(answering, view), ...nodeClockDifferences(answering)];
@@ -103,7 +103,7 @@ function keyDifferences(answering: readonly NodeReport[], view: KeyringView | un
   ];
 }
 
-/** As the node will be after the Status call that it waits for: that it waits is told by itself. */
+/** The node as it will be after the Status call that it waits for; the wait is reported separately. */
 function withDue(node: NodeReport): NodeReport {
   const { dueKeyId, publishedKeyId, retired } = node;
   if (dueKeyId === null) return node;

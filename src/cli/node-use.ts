@@ -1,5 +1,5 @@
 // What one node's answer shows of its use of a KEK: whether it may be encrypting under it, and when it last may have been.
-// A node's word is only as good as its memory: what it cannot have forgotten counts, nothing else.
+// A node's answer is only as good as its memory: only what it cannot have forgotten counts.
 import { creationTime } from "../provider/creation-time.js";
 import type { NodeKeyring } from "./node-client.js";
 
@@ -22,7 +22,7 @@ export function presentUse(node: NodeKeyring, { keyIds }: AskedKek): string | un
 /** Why a node cannot say that it never used a KEK. */
 export interface Doubt {
   readonly reason: string;
-  /** When its Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if nobody knows. */
+  /** When its Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown. */
   readonly lastUse: number | undefined;
 }
 
@@ -32,7 +32,7 @@ export function doubtOf(node: NodeKeyring, kek: AskedKek): Doubt | undefined {
   if (used !== undefined)
     return { reason: `its Status or Encrypt answered under it at ${iso(used)}`, lastUse: here(node, used) };
   if (node.remembersSince === null)
-    return { reason: "its release does not say what it remembers", lastUse: undefined };
+    return { reason: "its release does not report what it remembers", lastUse: undefined };
   const since = Date.parse(node.remembersSince);
   const reason = shortMemory(node, kek, since);
   return reason === undefined ? undefined : { reason, lastUse: here(node, since) };
@@ -42,8 +42,8 @@ export function doubtOf(node: NodeKeyring, kek: AskedKek): Doubt | undefined {
 function shortMemory({ keys }: NodeKeyring, { keyIds, ckaId }: AskedKek, since: number): string | undefined {
   const made = creationTime(ckaId);
   if (made === undefined)
-    return `it remembers since ${iso(since)}, and the KEK's CKA_ID does not tell when it was made`;
-  if (since > made) return `it remembers only since ${iso(since)}, and the KEK is of ${iso(made)}`;
+    return `it remembers since ${iso(since)}, and the KEK's CKA_ID does not show when it was made`;
+  if (since > made) return `it remembers only since ${iso(since)}, and the KEK was made at ${iso(made)}`;
   const seen = keys.find(({ keyId }) => keyIds.includes(keyId));
   return seen?.cameLater === false ? "the KEK was on its token when its memory began" : undefined;
 }
@@ -57,7 +57,7 @@ function lastAnswer({ answered }: NodeKeyring, { keyIds }: AskedKek): number | u
   return times.length === 0 ? undefined : Math.max(...times);
 }
 
-/** A time of a node's by this machine's clock; rather too late than too early. */
+/** Converts a node's time to this machine's clock; errs on the late side. */
 function here({ clockAheadMs, clockErrorMs }: NodeKeyring, time: number): number {
   return time - clockAheadMs + clockErrorMs;
 }

@@ -1,6 +1,6 @@
 // What a person does with a command, for the audit log: who as far as the system knows it, why, on which key and
 // how it ended. What changes a KEK is recorded before it is begun as well, so that a command that is killed leaves its
-// intent. A log that cannot be written stops such a command where `audit.required` is set; otherwise the terminal says
+// intent. If the log cannot be written, `audit.required` stops such a command; otherwise the terminal says
 // that the event is missing.
 import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";

@@ -21,7 +21,7 @@ export const PROCESS_TERMINAL: Terminal = {
 /**
  * Decides what a failed write to standard output or standard error means. A reader that has left (EPIPE) ends no
  * command and changes no exit code: whatever the command has begun is finished. Any other failure is one line on standard
- * error and exit code 4, since the result has not reached anybody. To be called once, before anything is printed.
+ * error and exit code 4, since the result was lost. Call it once, before anything is printed.
  */
 export function handleOutputErrors(): void {
   let failed = false;
@@ -31,7 +31,7 @@ export function handleOutputErrors(): void {
     process.stderr.write(`kms-pkcs11: cannot write to standard output (${error.code ?? error.message})\n`);
     process.once("exit", () => (process.exitCode = EXIT_OUTPUT));
   });
-  // Nowhere is left to report this one.
+  // There is nowhere left to report this failure.
   process.stderr.on("error", () => undefined);
 }
 
@@ -56,8 +56,8 @@ function escaped(character: string): string {
 }
 
 /**
- * Writes bytes to standard output, as they are or, to a terminal, as text with what it would obey escaped. Resolves when
- * they have been handed over and may be wiped.
+ * Writes bytes to standard output; to a terminal, as text with control characters escaped. Resolves when the caller may
+ * wipe them.
  */
 export function printBytes(bytes: Uint8Array): Promise<void> {
   const forTerminal = process.stdout.isTTY;

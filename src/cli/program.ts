@@ -75,7 +75,7 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
   }
 }
 
-/** A file that cannot be used is the operator's to mend, wherever that was found: who was refused, and by which folder. */
+/** Adds to a file error which user was denied access by which folder, so that the operator can fix it. */
 function knownError(error: unknown): KmsError {
   const known = KmsError.from(error);
   if (known.code === "INTERNAL") return fileError(known.cause) ?? known;

@@ -1,5 +1,5 @@
-// The one place that decides that a KEK may be destroyed. Every command that destroys one asks here, after its last wait:
-// whatever was found before a prompt or a census is found again. In this order: the reports, which may take minutes; the
+// The one place that decides whether a KEK may be destroyed. Every command that destroys one asks here after its last
+// wait, so that every check made before a prompt or a census is repeated. In this order: the reports, which may take minutes; the
 // tokens; the nodes; and then the clock. The permission ends where the KEK may come into use.
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
@@ -14,9 +14,9 @@ import { readAgain, type Token } from "./token.js";
 
 /** What the caller offers to show that nobody needs the KEK. */
 export interface Proof {
-  /** The key_id as the caller wrote it out: whatever is under it is lost. */
+  /** The key_id that the caller repeated to accept that the data under it is lost. */
   readonly lost: string | undefined;
-  /** The key_id as the caller wrote it out: no node encrypts under it any more. */
+  /** The key_id that the caller repeated to state that no node encrypts under it any more. */
   readonly left: string | undefined;
   /** Reads files, and looks through etcd where one is known. @throws KmsError */
   readonly reports: () => Promise<readonly NamedReport[]>;
@@ -34,11 +34,11 @@ export interface Question {
   /** Addresses of the nodes' plugins. */
   readonly nodes: readonly URL[];
   readonly proof: Proof;
-  /** Whether libraries are loaded anew to read the tokens: after a prompt, whose length nobody knows. */
+  /** Whether to read the tokens with freshly loaded libraries, as is needed after a prompt of unknown length. */
   readonly anew: boolean;
 }
 
-/** That a KEK may be destroyed now, and until when. */
+/** Permission to destroy a KEK now, and its end. */
 export interface Permission {
   readonly key: ViewedKey;
   /** What shows it, for the log. */
@@ -47,7 +47,7 @@ export interface Permission {
   readonly window: DestroyWindow | undefined;
 }
 
-/** From the end of an outage's grace until the last API server has left a KEK: a minute to ask, 3 to go on, 1 to spare. */
+/** From the end of an outage's grace until the last API server has left a KEK: 1 minute to ask, 3 to continue, 1 spare. */
 const API_SERVER_MS = 5 * 60_000;
 
 /** A call that destroys is abandoned this long before the instant, in ms. */
@@ -68,7 +68,7 @@ export async function requireUnneeded(question: Question): Promise<Permission> {
   const standby = state === "standby" && activation !== undefined && nodes.length > 0;
   const answer = standby ? await requireUnusedNow(kek, activation, nodes) : await requireLeft(kek, nodes);
   const instant = instantOf(record.label, settings.objectName) ?? -Infinity;
-  // One that is refused here counts as well: another node may accept it. Both were looked at at `now`, not later.
+  // A KEK that is refused here counts as well: another node may accept it. Both were checked at `now`, not later.
   const window = instant > now ? windowBefore(instant, answer?.aheadMs ?? 0) : undefined;
   if (window !== undefined && window.begunBy < Date.now()) throw tooLate(record.keyId);
   const shown =
@@ -94,7 +94,7 @@ export function requireDestroyable(
       new KmsError("KEY_UNKNOWN", `no token holds a KEK with key_id ${reference.text}; nothing was destroyed`)
     );
   }
-  // Without an active one nothing tells which of the others it is.
+  // Without an active KEK it is unknown which of the others is in use.
   if (key.state !== "refused" && view.problem !== undefined) throw view.problem;
   const isActive = view.active !== undefined && isSameKek(view.active.record, key.record);
   if (key.state !== "active" && !isActive) return { key, view };
@@ -128,18 +128,18 @@ function disuse(
 ): string {
   const { keyId, aliases } = key.record;
   if (isStated("--i-understand-data-is-lost", proof.lost, keyId))
-    return "the caller's word that the data under it is lost";
+    return "the caller states that the data under it is lost";
   const isLeftByWord = isStated("--every-node-has-left", proof.left, keyId);
   if (reports.length === 0) {
     const doubt = key.state === "standby" && answer?.doubts ? `${answer.doubts.reason}; so ` : "";
     throw new KmsError(
       "TOKEN_REFUSED",
-      `${doubt}nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, if that is known, --i-understand-data-is-lost ${keyId}`,
+      `${doubt}nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, to give up the data under it, --i-understand-data-is-lost ${keyId}`,
     );
   }
   const settledAt = leftAt(key, schedule, answer) + settings.health.outageGracePeriodMs + API_SERVER_MS;
   const departure =
-    answer?.statement ?? (isLeftByWord ? "left by every node, by the caller's word" : undefined);
+    answer?.statement ?? (isLeftByWord ? "left by every node, as the caller states" : undefined);
   if (departure === undefined) {
     throw new KmsError(
       "TOKEN_REFUSED",
@@ -172,7 +172,7 @@ function leftAt(key: ViewedKey, schedule: Schedule, answer: NodesAnswer | undefi
   if (doubts !== undefined && doubts.lastUse === undefined) {
     throw new KmsError(
       "TOKEN_REFUSED",
-      `${doubts.reason}, so that nobody can tell when it left the KEK; bring its plugin to this release first`,
+      `${doubts.reason}, so it is unknown when it left the KEK; update its plugin to this release first`,
     );
   }
   const lastUse = doubts?.lastUse ?? -Infinity;
@@ -180,7 +180,7 @@ function leftAt(key: ViewedKey, schedule: Schedule, answer: NodesAnswer | undefi
   return isAnsweredFor ? lastUse : Math.max(lastUse, supersededAt(key, schedule) + behindMs);
 }
 
-/** Whether the caller has written the key_id out. @throws KmsError TOKEN_REFUSED when it is another one's */
+/** Returns whether the caller repeated the key_id. @throws KmsError TOKEN_REFUSED for a different one */
 function isStated(option: string, written: string | undefined, keyId: string): boolean {
   if (written === undefined || written === keyId) return written === keyId;
   throw new KmsError("TOKEN_REFUSED", `${option} names another key_id; nothing was destroyed`);
@@ -191,7 +191,7 @@ function supersededAt({ state, activation = -Infinity }: ViewedKey, { generation
   if (state === "standby") {
     throw new KmsError(
       "TOKEN_REFUSED",
-      "a look at etcd does not show that no node is about to use a standby KEK; name every node by --nodes",
+      "etcd cannot show that no node is about to use a standby KEK; name every node by --nodes",
     );
   }
   const now = Date.now();
@@ -202,6 +202,6 @@ function supersededAt({ state, activation = -Infinity }: ViewedKey, { generation
   if (later.length > 0) return state === "refused" ? Math.max(...later) : Math.min(...later);
   throw new KmsError(
     "TOKEN_REFUSED",
-    "no label tells since when another KEK is active, so that no look at etcd shows that none comes under this one",
+    "no label shows since when another KEK is active, so etcd cannot show that no more objects come under this one",
   );
 }

@@ -17,13 +17,13 @@ import type { Rotation } from "./rotation-report.js";
 import type { Token } from "./token.js";
 import { changeEvent } from "./token-changes.js";
 
-/** From where on a rotation cannot be taken back, with the last look before it, in ms before the instant. */
+/** Last moment to cancel a rotation, including the last check before it, in ms before the instant. */
 const DECIDED_MS = CANCEL_MARGIN_MS + LOOK_MS;
 
 /** Below this, in ms, no poll of a node would come before the decision. */
 export const LEAST_GUARDED_MS = DECIDED_MS + 5_000;
 
-/** Times that making a key and reading it back takes as long as opening its token. */
+/** Making a key and reading it back takes this many times as long as opening its token. */
 const MAKING = 3;
 
 /**
@@ -37,12 +37,12 @@ export function requireTimeToAbort(tokens: readonly Token[], activation: number)
   const seconds = String(Math.ceil((neededMs + LEAST_GUARDED_MS) / 1000));
   throw new KmsError(
     "INPUT_INVALID",
-    "the token is too slow to take the key back before its instant; nothing was made (--abort-unless-converged): " +
+    "the token is too slow to cancel the key before its instant; nothing was made (--abort-unless-converged): " +
       `choose an instant at least ${seconds} s ahead`,
   );
 }
 
-/** How long it may take until the last token has been sent what destroys the key. */
+/** Returns how long it may take until the last token has received the call that destroys the key. */
 function abortMs(tokens: readonly Token[]): number {
   return tokens.reduce((sum, { openMs }) => sum + openMs, 0);
 }

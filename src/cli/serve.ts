@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { startPlugin } from "../serve.js";
 import { addServeOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 
-/** Node.js waits for its own children alone; PID 1 inherits every orphan. */
+/** Node.js waits only for its own children, but PID 1 inherits every orphan. */
 const NO_INIT =
   "running as PID 1, where processes that the HSM's library leaves behind stay as zombies; use an init such as tini, or docker run --init";
 

@@ -7,7 +7,7 @@ import type { Token } from "./token.js";
 
 export interface TokenChange {
   readonly token: string;
-  /** `not needed`: the token was as it should be already. `unknown`: a call failed, and it cannot be read since. */
+  /** `not needed`: nothing had to change. `unknown`: a call failed, and the token cannot be read since. */
   readonly outcome: "done" | "not needed" | "failed" | "unknown";
   readonly error: string | null;
 }

@@ -30,13 +30,13 @@ export interface Token {
   readonly records: readonly KekRecord[] | undefined;
   /** Why it could not be read; undefined when it could. */
   readonly failure: KmsError | undefined;
-  /** How long loading the library, logging in and reading it took, in ms: so long it takes again. */
+  /** How long loading the library, logging in and reading it took, in ms: an estimate for the next time. */
   readonly openMs: number;
 }
 
 type Reading = Pick<Token, "records" | "failure">;
 
-/** The preferred token alone. @throws KmsError, such as why the token cannot be had */
+/** The preferred token alone. @throws KmsError, such as why the token is not available */
 export async function withToken<T>(settings: Settings, use: (hsm: TokenHsm) => Promise<T>): Promise<T> {
   const hsm = await openAsked(settings, settings.tokens[0]);
   try {
@@ -73,7 +73,7 @@ export async function withTokens<T>(
 
 /**
  * Reads tokens again that could be read when the command began; never throws.
- * @param anew by libraries loaded anew: some never show what came or went after them
+ * @param anew with freshly loaded libraries: some libraries never show later changes
  */
 export function readAgain(tokens: readonly Token[], anew: boolean): Promise<Token[]> {
   return Promise.all(

@@ -9,7 +9,7 @@ import { openProvider } from "../serve.js";
 import type { Terminal } from "./output.js";
 import { SILENT, withTokens, type Token } from "./token.js";
 
-/** @throws KmsError, such as why none of the tokens can be had */
+/** @throws KmsError, such as why no token is available */
 export function withProvider<T>(
   settings: Settings,
   terminal: Terminal,
@@ -42,5 +42,5 @@ function noneOf(away: readonly { readonly name: string; readonly failure: KmsErr
   if (preferred === undefined) return new KmsError("HSM_UNAVAILABLE", "no token is configured");
   if (others.length === 0) return preferred.failure;
   const reasons = away.map(({ name, failure }) => `${name}: ${failure.message}`).join("\n");
-  return new KmsError(preferred.failure.code, `no token can be had:\n${reasons}`, preferred.failure);
+  return new KmsError(preferred.failure.code, `no token is available:\n${reasons}`, preferred.failure);
 }

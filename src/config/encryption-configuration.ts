@@ -43,7 +43,7 @@ const MAX_LINE = 500;
 const AES_KEY_BYTES = [16, 24, 32];
 const SECRETBOX_KEY_BYTES = [32];
 
-/** As Go's base64.StdEncoding takes it: padded, with nothing between but line breaks; bits left over do not count. */
+/** Accepts what Go's base64.StdEncoding accepts: padded, line breaks allowed; leftover bits are ignored. */
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
 const keys = (lengths: readonly number[]) => {
@@ -150,12 +150,12 @@ export function parseEncryptionConfiguration(bytes: Uint8Array, path: string): E
   const lines = result.success ? conflictsOf(result.data.resources) : result.error.issues.map(lineOf);
   if (result.success && lines.length === 0) return { rules: result.data.resources };
   const more = lines.length - MAX_LINES;
-  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and ${String(more)} problems more`] : lines;
+  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and ${String(more)} more problems`] : lines;
   const text = shown.map((line) => `${path}: ${line.slice(0, MAX_LINE)}`).join("\n");
   throw new KmsError("CONFIG_INVALID", text);
 }
 
-/** For Go a member that is null is not there. */
+/** Go treats a null member as missing. */
 function withoutNulls(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutNulls);
   if (typeof value !== "object" || value === null) return value;
@@ -187,7 +187,7 @@ function conflictsOf(rules: readonly EncryptionRule[]): string[] {
       if (mask !== undefined) conflicts.push(`${one} is masked by the earlier ${mask}; put it before that`);
       const wider = wildcards.find((rule) => rule !== one && own.has(rule));
       if (wider !== undefined) conflicts.push(`${one} and ${wider} overlap in one rule; keep one of them`);
-      if (twice.has(one)) conflicts.push(`${one} stands twice in one rule; keep one`);
+      if (twice.has(one)) conflicts.push(`${one} is in the same rule twice; keep one`);
     }
     for (const one of resources) earlier.add(one);
     for (const one of providers) {

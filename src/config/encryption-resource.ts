@@ -2,7 +2,7 @@
 // validation_encryption.go), and the wildcard that covers each.
 import { z } from "zod";
 
-/** What kube-apiserver stores beside its resources: no API serves them. */
+/** Internal records of kube-apiserver, which no API serves. */
 const UNSERVED = ["apiserveripinfo", "serviceipallocations", "servicenodeportallocations"];
 
 /** A name in an EncryptionConfiguration's list of resources. */

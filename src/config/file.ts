@@ -40,7 +40,7 @@ export function readConfigurationFile(path: string): ConfigurationFile {
 }
 
 /**
- * How plain scalars are read. Kubernetes reads YAML 1.1, where on, y and 0o17 are no text, but neither its times nor its
+ * How plain scalars are read. Kubernetes reads YAML 1.1, where on, y and 0o17 are not text, but without its times and
  * sexagesimal numbers (go.yaml.in/yaml/v2).
  */
 export type YamlDialect = "1.2" | "kubernetes";
@@ -211,6 +211,6 @@ function readAll(path: string, file: number): Buffer {
 
 function invalid(lines: readonly string[]): KmsError {
   const more = lines.length - MAX_PROBLEMS;
-  const shown = more > 0 ? [...lines.slice(0, MAX_PROBLEMS), `and: ${String(more)} problems more`] : lines;
+  const shown = more > 0 ? [...lines.slice(0, MAX_PROBLEMS), `and: ${String(more)} more problems`] : lines;
   return new KmsError("CONFIG_INVALID", shown.join("\n"));
 }

@@ -66,11 +66,11 @@ export function readPin(source: PinSource, env: Environment): Buffer | undefined
     case "unlock":
       throw unreadable(
         source,
-        "is the running plugin's alone; run the command on a terminal, which asks for the PIN, or give --pin-stdin",
+        "belongs to the running plugin; run the command on a terminal, which asks for the PIN, or give --pin-stdin",
       );
     case "stdin":
     case "terminal":
-      throw unreadable(source, "is read by commands alone");
+      throw unreadable(source, "is read by commands only");
     case "env":
       return checkPin(Buffer.from(env[source.name] ?? ""), source);
     case "file":
@@ -122,8 +122,8 @@ function readInto(path: string, bytes: Buffer): number {
 }
 
 /**
- * Returns a copy of the PIN alone and zeroes `bytes`. Every PIN comes through here, wherever it is from: what cannot be
- * one must cost no attempt.
+ * Returns a copy of the PIN without a line break and zeroes `bytes`. Every PIN passes through here, so that bytes which
+ * cannot be a PIN cost no attempt.
  * @throws KmsError PIN_UNREADABLE
  */
 export function checkPin(bytes: Buffer, source: PinSource): Buffer {
@@ -142,27 +142,27 @@ export function checkPin(bytes: Buffer, source: PinSource): Buffer {
 }
 
 const BYTE_ORDER_MARK = "\u{feff}";
-/** What Node makes of bytes in the environment that are not UTF-8. */
+/** Node's replacement for bytes in the environment that are not UTF-8. */
 const REPLACEMENT = "\u{fffd}";
-/** What is copied along with a text: zero-width characters, marks of direction, separators of lines. */
+/** Invisible characters that copying adds to a text: zero-width, direction marks, line separators. */
 const UNSEEN = [0x200b, 0x200c, 0x200d, 0x200e, 0x200f, 0x2028, 0x2029, 0x2060].map((code) =>
   String.fromCodePoint(code),
 );
 const UTF16_MARKS = [Buffer.of(0xff, 0xfe), Buffer.of(0xfe, 0xff)];
 
 function problemOf(pin: Buffer): string | undefined {
-  if (pin.length === 0) return "is empty; put the token's user PIN there";
+  if (pin.length === 0) return "is empty; put the token's user PIN into it";
   if (UTF16_MARKS.some((mark) => pin.subarray(0, 2).equals(mark)))
     return "is UTF-16 text; save it as UTF-8 without a byte order mark";
   if (pin.includes(0)) return "holds a zero byte; save it as UTF-8 text, not UTF-16, without padding";
-  if (pin.includes(0x0a) || pin.includes(0x0d)) return "has several lines; put the PIN alone there";
+  if (pin.includes(0x0a) || pin.includes(0x0d)) return "has several lines; put only the PIN into it";
   if (pin.length > MAX_PIN_BYTES)
-    return `is too long for a PIN; put at most ${String(MAX_PIN_BYTES)} bytes there`;
-  if (!isUtf8(pin) || pin.includes(REPLACEMENT)) return "is not UTF-8 text; put the PIN as text there";
-  if (pin.some(isControl)) return "holds a control character; put the PIN alone there";
+    return `is too long for a PIN; at most ${String(MAX_PIN_BYTES)} bytes are allowed`;
+  if (!isUtf8(pin) || pin.includes(REPLACEMENT)) return "is not UTF-8 text; save the PIN as UTF-8";
+  if (pin.some(isControl)) return "holds a control character; put only the PIN into it";
   if (pin.includes(BYTE_ORDER_MARK)) return "holds a byte order mark (BOM); save it as UTF-8 without one";
   if (UNSEEN.some((character) => pin.includes(character)))
-    return "holds a character that cannot be seen; put the PIN alone there";
+    return "holds an invisible character; put only the PIN into it";
   return undefined;
 }
 

@@ -14,7 +14,7 @@ export interface Problem {
   readonly text: string;
 }
 
-/** To look for what each of very many unknown names may have meant would take minutes. */
+/** Looking for a similar name for each of very many unknown names would take minutes. */
 const MAX_EXPLAINED = 100;
 
 /** Collects problems. What follows from a problem that is known already is not told again. */

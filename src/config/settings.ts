@@ -125,7 +125,7 @@ export function loadSettings({
 
 function invalid(lines: readonly string[]): KmsError {
   const more = lines.length - MAX_LINES;
-  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and: ${String(more)} problems more`] : lines;
+  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and: ${String(more)} more problems`] : lines;
   return new KmsError("CONFIG_INVALID", shown.join("\n"));
 }
 
@@ -160,7 +160,7 @@ function checkStateDir({ stateDir }: Salvaged, problems: Problems): void {
   if (stateDir !== undefined || problems.concern(["stateDir"])) return;
   problems.add({
     at: ["stateDir"],
-    text: "is missing; give it or --state-dir a folder that outlives restarts, such as /var/lib/kms-pkcs11",
+    text: "is missing; set it or --state-dir to a folder that survives restarts, such as /var/lib/kms-pkcs11",
   });
 }
 

@@ -31,8 +31,8 @@ export function parseSocketAddress(text: string): SocketAddress {
 }
 
 /**
- * Returns the socket that kube-apiserver dials for an endpoint: the path of a URL as Go parses it, whatever stands before
- * it; undefined for what is no such URL, or names no path.
+ * Returns the socket that kube-apiserver dials for an endpoint: the path of the URL as Go parses it, whatever precedes it;
+ * undefined if the endpoint is not such a URL or has no path.
  */
 export function socketOfEndpoint(endpoint: string): SocketAddress | undefined {
   const [, authority = "", path = ""] =

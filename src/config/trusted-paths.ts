@@ -1,4 +1,4 @@
-// Which paths of the settings have to be out of other users' reach, by the one rule of files/ownership.ts.
+// Which paths in the settings must be protected from other users, by the rule of files/ownership.ts.
 import { statSync } from "node:fs";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
@@ -16,12 +16,12 @@ export interface PathOptions {
   readonly isCommand: boolean;
 }
 
-/** Returns every path that somebody else could tamper with, or that cannot be looked at. */
+/** Returns every path that another user could tamper with, or that cannot be inspected. */
 export function untrustedPaths(settings: Settings, { isCommand }: PathOptions): PathProblem[] {
   const { stateDir, audit, socket, tokens } = settings;
   const places: Place[] = [];
   const add = (subject: PathProblem["subject"], path: string, kind: Place["kind"], danger: string): void => {
-    // Root runs code of the module in its own process: whom it belongs to matters there in a command too.
+    // Root runs the module's code in its own process, so its owner matters for commands too.
     const forAnotherUser = isCommand && subject !== "module";
     places.push({ subject, path, kind, trust: { danger, forAnotherUser } });
   };
@@ -36,7 +36,7 @@ export function untrustedPaths(settings: Settings, { isCommand }: PathOptions): 
   return places.flatMap((place) => problemOf(place) ?? []);
 }
 
-/** Refuses paths that somebody else could tamper with. @throws KmsError CONFIG_INVALID naming each and what to do */
+/** Refuses paths that another user could tamper with. @throws KmsError CONFIG_INVALID naming each and what to do */
 export function requireTrustedPaths(settings: Settings, options: PathOptions): void {
   // A module that is missing has a better message of its own, and a socket's folder is looked at when it is bound.
   const problems = untrustedPaths(settings, options).filter(
@@ -65,7 +65,7 @@ function problemOf({ subject, path, kind, trust }: Place): PathProblem | undefin
   }
 }
 
-/** The state directory and the audit key's folder are made when they are needed: then the folder above counts. */
+/** The state directory and the audit key's folder are created on demand: until then the folder above counts. */
 function nearestExisting(path: string, subject: PathProblem["subject"]): string {
   if (subject !== "state" && subject !== "audit") return path;
   let folder = path;

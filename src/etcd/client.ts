@@ -157,7 +157,7 @@ export class EtcdClient {
   }
 }
 
-/** Whether every member would refuse the same, or the answer is what could not be taken. */
+/** Returns whether every member would refuse likewise, or the answer itself could not be read. */
 function isAboutQuestion(error: ServiceError): boolean {
   if ([status.INVALID_ARGUMENT, status.NOT_FOUND, status.OUT_OF_RANGE].includes(error.code)) return true;
   return refusalOf(error) !== undefined;

@@ -51,7 +51,7 @@ export function requireUnused(reports: readonly NamedReport[], question: DisuseQ
 }
 
 /**
- * Returns what reports show of a KEK that no node has used, in one line; nothing can be under it, and where one looks, nothing is.
+ * Returns in one line what the reports show about a KEK that no node has used, and which therefore protects nothing.
  * @throws KmsError TOKEN_REFUSED when objects are under it
  */
 export function requireNoneUnder(reports: readonly NamedReport[], keyIds: readonly string[]): string {
@@ -60,7 +60,7 @@ export function requireNoneUnder(reports: readonly NamedReport[], keyIds: readon
   );
   if (objections.length > 0)
     throw new KmsError("TOKEN_REFUSED", `nothing was destroyed:\n${objections.join("\n")}`);
-  return reports.length === 0 ? "no etcd was looked into" : "no object is under it";
+  return reports.length === 0 ? "no etcd was searched" : "no object is under it";
 }
 
 function* objectionsToUse(report: UsageReport, keyIds: readonly string[]): Generator<string> {
@@ -80,16 +80,16 @@ function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator
   if (report.source.kind === "snapshot") return;
   const { clusterId } = report.source;
   if (question.clusterIds.length > 0 && !question.clusterIds.includes(clusterId))
-    yield `it is of cluster ${clusterId}, not of ${question.clusterIds.join(" or ")}`;
+    yield `it covers cluster ${clusterId}, not ${question.clusterIds.join(" or ")}`;
   yield* objectionsToTime(Date.parse(report.startedAt), question);
 }
 
-/** Clusters that share a token share the KEK: what one of them holds says nothing of the others. */
+/** Clusters that share a token share the KEK: a report of one says nothing about the others. */
 function withoutReport(live: readonly NamedReport[], clusterIds: readonly string[]): string[] {
   const reported = live.flatMap(({ report: { source } }) => (source.kind === "etcd" ? source.clusterId : []));
   return clusterIds
     .filter((clusterId) => !reported.includes(clusterId))
-    .map((clusterId) => `no report is of cluster ${clusterId}; take one there`);
+    .map((clusterId) => `no report covers cluster ${clusterId}; take one there`);
 }
 
 function* objectionsToTime(

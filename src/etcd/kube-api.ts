@@ -30,7 +30,7 @@ export interface KubeAnswer {
 const SILENCE_MS = 60_000;
 const UNAUTHORIZED = 401;
 
-/** Over plain HTTP no credential is shown, as with kubectl. */
+/** Sends no credential over plain HTTP, as kubectl does. */
 const NO_CREDENTIAL: KubeCredential = { authorization: undefined, certificate: undefined, key: undefined };
 
 export class KubeApi {
@@ -57,7 +57,7 @@ export class KubeApi {
   }
 
   /**
-   * Every status is an answer, but for a 401 that a fresh credential meets again.
+   * Returns every status as an answer, except a second 401 with a fresh credential.
    * @throws KmsError PEER_UNREACHABLE; CONFIG_INVALID when the credentials cannot be used
    */
   async request(request: KubeRequest): Promise<KubeAnswer> {
@@ -84,11 +84,7 @@ export class KubeApi {
     try {
       return JSON.parse(body.toString());
     } catch (error) {
-      throw new KmsError(
-        "PEER_UNREACHABLE",
-        `${what}: what answers at ${this.server} is no API server`,
-        error,
-      );
+      throw new KmsError("PEER_UNREACHABLE", `${what}: ${this.server} is not an API server`, error);
     }
   }
 
@@ -205,7 +201,7 @@ function serverUrl(server: string): URL {
   const text = /^[a-z][a-z0-9+.-]*:\/\//i.test(server) ? server : `http://${server}`;
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol))
-    throw new KmsError("CONFIG_INVALID", "the kubeconfig's server is no http or https URL");
+    throw new KmsError("CONFIG_INVALID", "the kubeconfig's server is not an http or https URL");
   url.search = "";
   url.hash = "";
   return url;

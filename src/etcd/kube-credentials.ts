@@ -1,5 +1,5 @@
-// Whom the API server takes for the caller: the kubeconfig's user, its files and its exec plugin, kept for as long as
-// they are good, as client-go keeps them.
+// The credentials of the kubeconfig's user: its files and its exec plugin, cached for as long as client-go caches
+// them.
 import { readFileSync } from "node:fs";
 import { KmsError } from "../errors.js";
 import { runExecPlugin, type ExecCredential } from "./kube-exec.js";
@@ -7,7 +7,7 @@ import type { KubeTarget } from "./kubeconfig.js";
 import type { KubeUser } from "./kubeconfig-schema.js";
 
 export interface KubeCredential {
-  /** Undefined for none, or where something else makes it. */
+  /** Undefined if there is none, or if it is created elsewhere. */
   readonly authorization: string | undefined;
   /** Of an exec plugin, PEM. */
   readonly certificate: string | undefined;
@@ -31,10 +31,10 @@ export class KubeCredentials {
     this.#now = now;
   }
 
-  /** Returns the same object until it runs out. @throws KmsError CONFIG_INVALID */
+  /** Returns the same object until it expires. @throws KmsError CONFIG_INVALID */
   get(): Promise<KubeCredential> {
     if (this.#current === undefined || this.#now() >= this.#expiresAt) {
-      // No second plugin is run while one is asked.
+      // Never runs a second plugin while one is running.
       this.#expiresAt = Infinity;
       this.#current = this.#read();
       this.#current.catch(() => (this.#current = undefined));
@@ -42,7 +42,7 @@ export class KubeCredentials {
     return this.#current;
   }
 
-  /** Gives up a credential that the API server has refused, unless another one has replaced it already. */
+  /** Drops a credential that the API server has refused, unless it has been replaced already. */
   async refuse(refused: KubeCredential): Promise<void> {
     const current = await this.#current?.catch(() => undefined);
     if (current === refused) this.#current = undefined;
@@ -51,7 +51,7 @@ export class KubeCredentials {
   async #read(): Promise<KubeCredential> {
     const { user, cluster } = this.#target;
     const { token = "", tokenFile = "", username = "", password = "", exec } = user;
-    // As client-go: a file goes before the token beside it, which stands in until the file can be read.
+    // As in client-go, the file takes precedence; the inline token is used until the file can be read.
     if (tokenFile !== "") {
       this.#expiresAt = this.#now() + TOKEN_FILE_MS;
       return bearer(readToken(tokenFile, token));
@@ -61,7 +61,7 @@ export class KubeCredentials {
       const basic = Buffer.from(`${username}:${password}`).toString("base64");
       return { ...NOBODY, authorization: `Basic ${basic}` };
     }
-    // A plugin is run only for who has nothing else to show.
+    // Runs a plugin only if the user has no other credential.
     if (!exec || hasCertificate(user)) return NOBODY;
     const credential = await runExecPlugin(exec, cluster);
     this.#expiresAt = credential.expiresAt;
@@ -108,7 +108,7 @@ export function impersonationHeaders(user: KubeUser): Record<string, string | st
   };
 }
 
-/** Escapes what no header's name may hold (RFC 7230, token), and the percent sign. */
+/** Escapes characters that a header name may not hold (RFC 7230, token), and the percent sign. */
 function escapeHeaderName(name: string): string {
   return [...Buffer.from(name)]
     .map((byte) => {

@@ -32,7 +32,7 @@ const answerSchema = z.object({
 });
 
 /**
- * Runs the plugin once, however long it takes: somebody may be typing.
+ * Runs the plugin once, without a time limit: a user may be typing.
  * @throws KmsError CONFIG_INVALID when it cannot be run, fails, or answers with no credential
  */
 export async function runExecPlugin(exec: KubeExec, cluster: KubeCluster): Promise<ExecCredential> {
@@ -72,7 +72,7 @@ function isInteractive({ interactiveMode = "IfAvailable", command }: KubeExec): 
   if (interactiveMode === "IfAvailable") return false;
   throw refused(
     command,
-    "wants to ask questions (interactiveMode Always), and standard input is no terminal",
+    "wants to ask questions (interactiveMode Always), but standard input is not a terminal",
   );
 }
 
@@ -107,17 +107,17 @@ function credentialOf({ command, apiVersion }: KubeExec, answer: string): ExecCr
   try {
     parsed = answerSchema.parse(JSON.parse(answer));
   } catch (error) {
-    // What it says may be a credential: the cause holds places only for a well-formed answer.
+    // The answer may hold a credential: the cause names only the places of faulty fields.
     const places =
       error instanceof z.ZodError ? error.issues.map(({ path }) => path.join(".")).join(", ") : "no JSON";
     throw refused(command, `does not answer with an ExecCredential (${places || "no object"})`);
   }
   if (parsed.apiVersion !== apiVersion)
-    throw refused(command, `answers in another apiVersion than the kubeconfig's, ${apiVersion}`);
+    throw refused(command, `answers in a different apiVersion than the kubeconfig's, ${apiVersion}`);
   const { token, clientCertificateData, clientKeyData, expirationTimestamp } = parsed.status;
   const [certificate, key] = [clientCertificateData || undefined, clientKeyData || undefined];
   if ((certificate === undefined) !== (key === undefined))
-    throw refused(command, "answers with one of certificate and key only");
+    throw refused(command, "answers with only one of certificate and key");
   if (!token && certificate === undefined)
     throw refused(command, "answers with neither a token nor a certificate");
   const expiresAt = expirationTimestamp ? Date.parse(expirationTimestamp) : Infinity;

@@ -1,4 +1,4 @@
-// Which HTTP proxy leads to an API server by the environment, as Go's programs read it (golang.org/x/net/http/httpproxy):
+// Which HTTP proxy the environment sets for an API server, as Go programs read it (golang.org/x/net/http/httpproxy):
 // HTTPS_PROXY or HTTP_PROXY by the server's scheme, NO_PROXY with names, suffixes, addresses and networks; never one
 // for loopback.
 import { BlockList, isIP } from "node:net";

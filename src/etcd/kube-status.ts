@@ -1,5 +1,5 @@
-// Why the API server, or something in front of it, refuses a request, in one line: by its Status (meta/v1), or by what
-// a proxy answers in its place.
+// Explains in one line why the API server, or a proxy in front of it, refuses a request: by its Status (meta/v1) or by
+// the proxy's answer.
 import { STATUS_CODES } from "node:http";
 
 const INVALID = 422;
@@ -17,7 +17,7 @@ interface Cause {
   readonly message?: unknown;
 }
 
-/** Returns the status code and the reason. Of a field that is invalid only its name: the API server repeats values. */
+/** Returns the status code and the reason. Invalid fields are only named, since the API server repeats their values. */
 export function describeRefusal(status: number, body: Buffer): string {
   const text = body.toString();
   const parsed = parseStatus(text);
@@ -32,7 +32,7 @@ function reasonOf(status: number, { reason, message, details }: KubeStatus): str
   const whole = textOf(message) || textOf(reason);
   if (status !== INVALID || fields.length === 0)
     return whole || causes.map(messageOf).filter(Boolean).join("; ");
-  // A policy's own words name no field.
+  // A policy's own message names no field.
   const words = causes.flatMap((cause) => (textOf(cause?.field) === "" ? messageOf(cause) || [] : []));
   return [`invalid: ${fields.join(", ")}`, ...words].join("; ");
 }
@@ -54,9 +54,9 @@ function parseStatus(text: string): KubeStatus | undefined {
   }
 }
 
-/** Of a page its title, of a text its beginning. */
+/** Returns the title of an HTML page, or the beginning of a text. */
 function foreignReason(text: string): string {
   const title = /<title[^>]*>([^<]*)<\/title>/i.exec(text)?.[1];
-  if (title !== undefined) return `${title} (a page of no API server)`;
-  return /^\s*</.test(text) ? "(a page of no API server)" : text;
+  if (title !== undefined) return `${title} (a page that is not from an API server)`;
+  return /^\s*</.test(text) ? "(a page that is not from an API server)" : text;
 }

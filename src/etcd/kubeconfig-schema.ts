@@ -3,7 +3,7 @@
 import { z } from "zod";
 
 const text = z.string().optional();
-/** As Go decodes it: line breaks do not count. */
+/** Decodes as Go does: line breaks are ignored. */
 const base64 = z
   .string()
   .transform((value) => value.replace(/[\r\n]/g, ""))
@@ -65,7 +65,7 @@ export type KubeCluster = z.infer<typeof kubeCluster>;
 export type KubeUser = z.infer<typeof kubeUser>;
 export type KubeExec = z.infer<typeof kubeExec>;
 
-/** Names what is wrong by its place. */
+/** Names each fault by its place in the document. */
 export function placesOf({ issues }: z.ZodError): string {
   return issues.map(({ path }) => path.join(".") || "the document").join(", ");
 }
@@ -79,7 +79,7 @@ export function faultOfCluster(cluster: KubeCluster): string | undefined {
     return "has a certificate authority and insecure-skip-tls-verify; remove one of them";
   const proxy = cluster["proxy-url"] ?? "";
   if (proxy !== "" && !(URL.canParse(proxy) && /^(https?|socks5):$/.test(new URL(proxy).protocol)))
-    return "has a proxy-url that is no URL of the kind http, https or socks5";
+    return "has a proxy-url that is not an http, https or socks5 URL";
   return undefined;
 }
 
@@ -95,7 +95,7 @@ export function faultOfUser(user: KubeUser): string | undefined {
   if (has("exec") && has("auth-provider")) return bothOf("exec", "auth-provider");
   const { exec, "auth-provider": provider } = user;
   if (exec && exec.apiVersion.endsWith("/v1") && exec.interactiveMode === undefined)
-    return "has exec without interactiveMode, which its apiVersion wants: Never, IfAvailable or Always";
+    return "has exec without interactiveMode, which its apiVersion requires: Never, IfAvailable or Always";
   if (provider && provider.name !== "oidc")
     return `has the auth-provider ${JSON.stringify(provider.name)}, which kubectl does not know any more; use an exec plugin`;
   const impersonates = has("as-uid") || (user["as-groups"]?.length ?? 0) > 0 || has("as-user-extra");

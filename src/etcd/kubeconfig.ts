@@ -46,7 +46,7 @@ interface Merged {
 
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/** Reads files only. @throws KmsError CONFIG_INVALID, which repeats nothing of a kubeconfig but names */
+/** Reads files only. @throws KmsError CONFIG_INVALID, which repeats only names from a kubeconfig */
 export function readKubeTarget(access: KubeAccess, env: NodeJS.ProcessEnv): KubeTarget {
   const files = filesOf(access, env);
   const merged = merge(files, access.kubeconfig !== undefined);
@@ -95,7 +95,7 @@ function readDocument(file: string, isNamed: boolean): KubeconfigDocument | unde
   }
   const parsed = kubeconfigDocument.safeParse(content);
   if (parsed.success) return parsed.data;
-  throw invalid(`${file}: is no kubeconfig; wrong: ${placesOf(parsed.error)}`, parsed.error);
+  throw invalid(`${file}: is not a kubeconfig; wrong: ${placesOf(parsed.error)}`, parsed.error);
 }
 
 function add(

@@ -17,7 +17,7 @@ export interface ComparisonPorts {
   readonly resources: ApiResources;
 }
 
-/** `same` and `different` are certain; the text says by what, or why nobody can tell. */
+/** `same` and `different` are certain; the text gives the evidence, or why it is unknown. */
 export interface Comparison {
   readonly verdict: "same" | "different" | "unknown";
   readonly text: string;
@@ -27,7 +27,7 @@ const NAMESPACE = "kube-system";
 const PATH = `/api/v1/namespaces/${NAMESPACE}`;
 const METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-/** Somebody may write an object between the two looks at it. */
+/** An object may be written between the two reads. */
 const LOOKS = 5;
 const SAMPLES = 5;
 
@@ -68,7 +68,7 @@ async function compareNamespace(ports: ComparisonPorts): Promise<Comparison> {
   return unknown(looked.verdict === "unknown" ? looked.text : store.text);
 }
 
-/** The store's revision that a list is answered at lies between two that etcd names. */
+/** The revision of a list must lie between two revisions that etcd reports. */
 async function compareStores({ store, api }: ComparisonPorts): Promise<Comparison> {
   const before = await store.revision();
   const answer = await api.request({

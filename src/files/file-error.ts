@@ -1,5 +1,5 @@
-// What to say of a file system error: the path, the user, and the folder that refuses, in place of a system call's name and
-// of files that only exist for a moment.
+// Describes a file system error by the path, the user, and the folder that denies access, instead of by a system call and
+// the name of a temporary file.
 import { accessSync, constants, existsSync, lstatSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, resolve } from "node:path";
@@ -40,7 +40,7 @@ export function fileError(error: unknown): KmsError | undefined {
   );
 }
 
-/** Returns who was refused what by which folder, for an error, or the cause of one, that says that somebody was. */
+/** Returns which user was denied access by which folder, for such an error or its cause. */
 export function refusalIn(error: unknown): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
     const { code = "", path } = at as NodeJS.ErrnoException;
@@ -62,7 +62,7 @@ function subjectOf(path: string, code: string): string {
   return `${shown(path)} cannot be used`;
 }
 
-/** The file, or its folder where the file does not exist: its name may be one that is only used for a moment. */
+/** Returns the file, or its folder if the file does not exist: the name may be a temporary one. */
 function shown(path: string): string {
   return exists(path) || !existsSync(dirname(path)) ? path : `a file in ${dirname(path)}`;
 }
@@ -75,7 +75,7 @@ function exists(path: string): boolean {
   }
 }
 
-/** The first folder on the way that this user may not enter. */
+/** Returns the first folder on the path that this user may not enter. */
 function refusingFolder(path: string): string | undefined {
   const folders: string[] = [];
   for (let folder = dirname(path); ; folder = dirname(folder)) {
@@ -95,7 +95,7 @@ function refusingFolder(path: string): string | undefined {
 function adviceOf(code: string): string {
   if (code === "EACCES" || code === "EPERM")
     return "; change its owner or mode, or run the command as root or as the plugin's user";
-  if (code === "ENOSPC" || code === "EDQUOT") return "; make room there";
+  if (code === "ENOSPC" || code === "EDQUOT") return "; free some space there";
   return "";
 }
 

@@ -1,14 +1,14 @@
-// The one rule about who may own, and write to, what the plugin trusts: the state directory, the audit key, the folders
+// The one rule about who may own and write to the paths that the plugin trusts: the state directory, the audit key, the folders
 // of its sockets, the configuration and the PKCS#11 module. `serve` enforces it and `check` reports it.
 import { realpathSync, statSync, type Stats } from "node:fs";
 import { dirname } from "node:path";
 
-/** What is asked of a path, and what somebody who controls it could do. */
+/** What a path must satisfy, and what a user who controls it could do. */
 export interface Trust {
   /** As in "who could replace the socket". */
   readonly danger: string;
   /**
-   * Root runs a command for a plugin of another user, whose name it does not know: any owner will do then, as long as
+   * Root may run a command for a plugin whose user it does not know: then any owner is accepted, as long as
    * nobody else may write.
    */
   readonly forAnotherUser?: boolean;
@@ -30,17 +30,17 @@ export function ownershipProblem(path: string, stats: Stats, trust: Trust): stri
 }
 
 /**
- * Returns what is wrong with a folder: its own owner and mode, and folders above it that others may write to, and so
- * rename it. @throws NodeJS.ErrnoException when it cannot be looked at
+ * Returns what is wrong with a folder: its owner and mode, and folders above it in which others may write and so
+ * rename it. @throws NodeJS.ErrnoException when it cannot be inspected
  */
 export function folderProblem(path: string, trust: Trust): string | undefined {
   const real = realpathSync(path);
   const stats = statSync(real);
-  if (!stats.isDirectory()) return `${path} is not a folder; move it away`;
+  if (!stats.isDirectory()) return `${path} is not a folder; move it first`;
   return ownershipProblem(real, stats, trust) ?? problemAbove(real, trust);
 }
 
-/** Returns what is wrong with a file and its folder. @throws NodeJS.ErrnoException when it cannot be looked at */
+/** Returns what is wrong with a file and its folder. @throws NodeJS.ErrnoException when it cannot be inspected */
 export function fileProblem(path: string, trust: Trust): string | undefined {
   const real = realpathSync(path);
   return ownershipProblem(real, statSync(real), trust) ?? folderProblem(dirname(real), trust);

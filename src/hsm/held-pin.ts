@@ -1,5 +1,5 @@
-// A PIN that somebody hands over: it is on no disk, and stays in memory, since a token host that is replaced has to log
-// in again. One that is handed over while another is in use replaces it only after it has logged in.
+// A PIN that an operator passes to the plugin. It is on no disk and stays in memory, since a replaced token host has to
+// log in again. A PIN that is passed while another is in use replaces it only after it has logged in.
 import { performance } from "node:perf_hooks";
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
@@ -13,19 +13,19 @@ interface Held {
   readonly stamp: string;
 }
 
-/** A PIN that has been handed over. */
+/** A PIN that an operator has passed. */
 export interface Offer {
-  /** What became of it: undefined while no token has answered. */
+  /** Its outcome; undefined while no token has answered. */
   outcome(): { readonly accepted: true } | { readonly refusal: KmsError } | undefined;
-  /** Takes it back; the one in use stays. */
+  /** Withdraws it; the PIN in use stays. */
   withdraw(): void;
 }
 
 export interface HeldPinTexts {
   readonly description: string;
-  /** What to do while nobody has handed one over. */
+  /** What to do while no PIN has been passed. */
   readonly missing: string;
-  /** What to do about one that was refused. */
+  /** What to do about a refused PIN. */
   readonly correction: string;
 }
 
@@ -44,7 +44,7 @@ export class HeldPin implements Pin {
     this.#missing = missing;
   }
 
-  /** Takes a PIN over, a buffer of its own, for the next login. One that was offered before it is forgotten. */
+  /** Takes ownership of the buffer with a PIN for the next login. Forgets a PIN that was offered before. */
   offer(pin: Buffer): Offer {
     this.#offered?.pin.fill(0);
     let outcome: ReturnType<Offer["outcome"]>;
@@ -78,7 +78,7 @@ export class HeldPin implements Pin {
     return (this.#offered ?? this.#inUse)?.stamp ?? this.#stampOf(0);
   }
 
-  /** What has no clear answer is tried again, and so is the only PIN where the token takes none for now. */
+  /** A PIN without a clear answer is tried again, and so is the only PIN while the token accepts none. */
   settled(stamp: string, failure: KmsError | undefined, isWrong: boolean): void {
     const offered = this.#offered;
     if (offered?.stamp !== stamp || (failure !== undefined && failure.code !== "PIN_REFUSED")) return;
@@ -104,20 +104,20 @@ export class HeldPin implements Pin {
 
 export interface Awaited {
   readonly state: () => HsmState;
-  /** Whether no login is to be expected. */
+  /** Returns whether no login is expected. */
   readonly idle: () => boolean;
   readonly limitMs: number;
 }
 
 export type Verdict =
   | { readonly is: "accepted" }
-  /** No login was needed; the PIN has been taken back. */
+  /** No login was needed; the PIN has been withdrawn. */
   | { readonly is: "untried" }
   | { readonly is: "refused"; readonly reason: KmsError }
   /** The token does not answer; the PIN is tried when it does. */
   | { readonly is: "waiting"; readonly reason: KmsError | undefined };
 
-/** Waits for what a token makes of a PIN that has just been handed over. */
+/** Waits for a token's answer to a PIN that has just been passed. */
 export async function verdictOn(offer: Offer, { state, idle, limitMs }: Awaited): Promise<Verdict> {
   const before = state();
   const until = performance.now() + limitMs;
@@ -137,7 +137,7 @@ export async function verdictOn(offer: Offer, { state, idle, limitMs }: Awaited)
   }
 }
 
-/** An attempt that had begun before the PIN was handed over fails for want of one. */
+/** An attempt that began before the PIN was passed fails because there is none. */
 function isOfToken(reason: KmsError | undefined): boolean {
   return reason !== undefined && reason.code !== "PIN_UNREADABLE" && reason.code !== "PIN_REFUSED";
 }

@@ -22,7 +22,7 @@ export interface KeeperOptions {
 
 /** After a host that died. */
 const CRASH_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 30_000 };
-/** After an error of the token: one that is away should be found again soon after it is back. */
+/** After an error of the token: a token that returns should be found soon. */
 const AWAY_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 5_000 };
 /** After a call that hung: waiting for it has slowed things down already. */
 const HANG_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 400 };
@@ -158,7 +158,7 @@ export class HostKeeper {
     });
   }
 
-  /** Processes that the kernel keeps must not add up: with each of them the next is longer in coming. */
+  /** Processes that the kernel keeps must not add up: each one delays the next start. */
   #backoffMs(cause: EndCause): number {
     this.#lingering = [...this.#lingering, ...(this.#host === undefined ? [] : [this.#host])].filter(
       (host) => !host.gone,

@@ -35,7 +35,7 @@ export interface HostPoolOptions {
 
 /** A code that nobody knows replaces a host at most this often, in ms. */
 const UNKNOWN_RV_MS = 60_000;
-/** A start that hangs leaves room for another one beside it. */
+/** While a start hangs, another one may run beside it. */
 const LEAST_KEEPERS = 2;
 
 export class HostPool {
@@ -58,7 +58,7 @@ export class HostPool {
       this.#tellChange();
     });
     this.#logins = new Logins(options.gate, this.#starts, options.startTimeoutMs);
-    // The last of them may be a spare, for when a start hangs.
+    // The last of them may be a spare for a start that hangs.
     const keepers = Math.max(options.hosts, LEAST_KEEPERS);
     this.#keepers = Array.from({ length: keepers }, () => this.#keeper());
     this.#readings = new KeyringReadings(this.#readingHosts());
@@ -146,7 +146,7 @@ export class HostPool {
     return this.#readings.readAnew();
   }
 
-  /** Logs a lane in that has found itself logged out. @throws KmsError */
+  /** Logs in a lane that has found itself logged out. @throws KmsError */
   async loginAgain(host: TokenHost, lane: Lane): Promise<void> {
     await this.#logins.login(host, lane);
   }
@@ -166,7 +166,7 @@ export class HostPool {
     host.kill("device");
   }
 
-  /** Tells of a result that the token altered; the token host has repeated the request on another session. */
+  /** Reports a result that the token altered; the token host has repeated the request on another session. */
   noteAltered(host: TokenHost, { keyId, mechanism }: CryptRequest): void {
     const name = mechanismById(mechanism)?.name;
     this.#options.log.error({ pid: host.pid, keyId, mechanism: name }, "token returned an altered result");
@@ -191,7 +191,7 @@ export class HostPool {
       log,
       onReady: (ready) => {
         this.#hasBeenReady = true;
-        // A start that hung, and got through after all beside its substitute.
+        // A start that hung but succeeded after its substitute.
         if (this.ready.length > hosts) ready.kill("stop");
         this.#tellChange();
       },

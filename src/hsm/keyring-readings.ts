@@ -38,7 +38,7 @@ export class KeyringReadings {
   }
 
   /**
-   * Makes the reading on a host that has started since it was asked for, in the place of one that requests can spare.
+   * Reads on a host that started after the request for it; that host replaces a spare one.
    * Where it shows other keys than the earlier hosts do, they are replaced too. @throws KmsError
    */
   async readAnew(): Promise<readonly KekRecord[]> {

@@ -1,5 +1,5 @@
-// Logins of one token's hosts, under its PIN gate. A login belongs to whatever the library takes for an application:
-// mostly the process, with some (p11-kit-client) each load of it, so that every lane logs in for itself. A lane that is
+// Logins of one token's hosts, under its PIN gate. A login belongs to what the library treats as an application:
+// usually the process, but for some (p11-kit-client) each load of the library, so that every lane logs in itself. A lane that is
 // logged in already costs no attempt.
 import { KmsError } from "../errors.js";
 import type { Lane } from "./lane.js";
@@ -8,7 +8,7 @@ import type { Starts } from "./starts.js";
 import { within, type TokenHost } from "./token-host.js";
 import { Op, type TokenDescription } from "./wire.js";
 
-/** How much longer a login may take than one before it that was given up. */
+/** How much longer a login may take than the one before it that was abandoned. */
 const LONGER = 1.25;
 
 export class Logins {
@@ -51,12 +51,12 @@ export class Logins {
     if (!seen.attempted && seen.token !== undefined) return seen.token;
     const token = await this.#describe(host, lane);
     if (token.loggedIn || !token.loginRequired) return token;
-    // A token made anew: the library takes the application for logged in, and the token does not.
+    // A reinitialised token: the library considers the application logged in, but the token does not.
     host.kill("device");
     throw new KmsError("SESSION_LOST", "the login has no effect; the token host is replaced");
   }
 
-  /** Others wait for their turn meanwhile, so that one that hangs is not waited for as long as a start may take. */
+  /** Other logins wait meanwhile, so a login that hangs is abandoned before a start's limit. */
   #describe(host: TokenHost, lane: Lane): Promise<TokenDescription> {
     const limitMs = Math.min(this.#starts.lateMs("open"), this.#startTimeoutMs);
     return within(
@@ -82,8 +82,8 @@ export class Logins {
   }
 
   /**
-   * A login that hangs holds up all others. Where this PIN has logged in before it is given up early, since the gate
-   * lets it be made again; but later each time, lest a token that has become slow be never waited for.
+   * A login that hangs blocks all others. If this PIN has logged in before, the login is abandoned early, since the gate
+   * allows another; but later each time, so that a token that has become slow can finish.
    */
   #limitMs(stamp: string, token: TokenDescription | undefined): number {
     const isCounted = token?.pinCountLow === true || token?.pinFinalTry === true;

@@ -1,5 +1,5 @@
-// The gate before every login: a wrong PIN costs one attempt, and one that had no clear answer is made once more at
-// most, whatever restarts, rewrites its source or runs beside it: retrying locks tokens, and three control-plane nodes
+// The gate before every login: a wrong PIN costs one attempt, and a login with unknown outcome is retried at most once,
+// across restarts, rewritten sources and other processes: retrying locks tokens, and three control-plane nodes
 // share one counter on a network HSM.
 import { createHash } from "node:crypto";
 import { KmsError } from "../errors.js";
@@ -18,10 +18,10 @@ export interface Pin {
   /** Whether the stamp changes with the PIN; an environment variable's cannot without telling of it. */
   readonly showsChange: boolean;
   readonly description: string;
-  /** What to do about a PIN that was refused. */
+  /** What to do about a refused PIN. */
   readonly correction: string;
   /**
-   * Called with what became of the PIN that had this stamp.
+   * Called with the outcome of the PIN that had this stamp.
    * @param failure undefined when it has logged in
    * @param isWrong whether it is not tried again
    */
@@ -107,7 +107,7 @@ export class PinGate {
     unlocked: unknown,
   ): Promise<void> {
     const { pin: source } = this.#options;
-    // Read before the PIN: of one that changes in between, the next look finds another stamp.
+    // Read before the PIN: if the PIN changes in between, the next check finds a different stamp.
     const stamp = source.stamp();
     this.#latched = undefined;
     const pin = this.#readFor(token);
@@ -151,7 +151,7 @@ export class PinGate {
     await this.#ledger.accept(candidate, begun);
   }
 
-  /** Returns the error to throw, and remembers what forbids another attempt. */
+  /** Returns the error to throw, and records that no further attempt is allowed. */
   #refusal({ token, digest }: Candidate, verdict: PinVerdict, failure: KmsError): KmsError {
     if (verdict === "wrong") {
       this.#latched = token;

@@ -1,4 +1,4 @@
-// What is remembered of logins, by token: PINs that were refused or accepted, and attempts without a clear answer.
+// The memory of logins, by token: PINs that were refused or accepted, and attempts without a clear answer.
 import type { Log } from "../log.js";
 
 export interface PinRecord {
@@ -7,7 +7,7 @@ export interface PinRecord {
   readonly source: string;
   /** Of the source when the PIN was read. */
   readonly stamp: string;
-  /** Of a refused PIN: tells it from most others, and almost nothing of it (pin-digest.ts). */
+  /** Distinguishes a refused PIN from most others and reveals almost nothing (pin-digest.ts). */
   readonly mark?: number;
   readonly reason: string;
   readonly at: string;
@@ -25,23 +25,23 @@ export interface PinMemory {
   load(token: string): PinRecords;
   /** @throws Error when it cannot be stored */
   save(token: string, records: PinRecords): Promise<void>;
-  /** Forgets everything, which needs no room on the disk. @throws Error */
+  /** Forgets everything, which needs no disk space. @throws Error */
   clear(): void;
 }
 
 export interface PinMemories {
   /** PINs that were refused, and attempts that had no clear answer. */
   readonly refused: PinMemory;
-  /** PINs that have logged in: what has no answer then is an outage, not a wrong PIN. */
+  /** PINs that have logged in: for these, a missing answer is an outage, not a wrong PIN. */
   readonly accepted: PinMemory;
   /**
-   * Does `work` while nobody else reads, tries and records a PIN of this token's. Without a lock, where none can be
-   * made, `work` is given the reason.
+   * Does `work` while no other process reads, tries and records a PIN of this token. If no lock can be made, `work`
+   * runs without one and receives the reason.
    */
   exclusively(token: string, work: (unlocked?: unknown) => Promise<void>): Promise<void>;
 }
 
-/** One token's records are enough to know its last few PINs by. */
+/** Enough records to recognise the last few PINs of one token. */
 const MOST_RECORDS = 8;
 
 export class PinHistory {

@@ -1,5 +1,5 @@
-// What is known of a PIN that is about to be tried: whether it was refused, logged in, or had no clear answer before. An
-// attempt is recorded ahead of itself, since the process may end in it, and none is made that cannot be recorded.
+// What is known about a PIN before it is tried: whether it was refused, logged in, or had no clear answer. An attempt is
+// recorded before it is made, since the process may die during it. If it cannot be recorded, it is not made.
 import { randomUUID } from "node:crypto";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
@@ -34,7 +34,7 @@ export class PinLedger {
   readonly #accepted: PinHistory;
   readonly #place: string;
   readonly #log: Log;
-  /** Digests of the PINs that records are about, by the records' ids. */
+  /** Digests of the recorded PINs, by record id. */
   readonly #digests = new Map<string, string>();
 
   constructor(memories: PinMemories, log: Log) {
@@ -49,7 +49,7 @@ export class PinLedger {
     return { ...source, pin, digest: digestPin(pin) };
   }
 
-  /** Returns what is known against this PIN, under its source's stamp of now. */
+  /** Returns the record against this PIN, with the current stamp of its source. */
   async find(candidate: Candidate): Promise<PinRecord | undefined> {
     const records = this.#known(candidate.token);
     const record = records.find((one) => this.#isOf(one, candidate));
@@ -67,8 +67,8 @@ export class PinLedger {
   }
 
   /**
-   * Records the attempt ahead of it.
-   * @param unlocked why other processes may be trying the same PIN, if they may
+   * Records the attempt before it is made.
+   * @param unlocked why there is no lock, if other processes may be trying the same PIN
    * @throws KmsError STATE_UNUSABLE where that cannot be done, unless the PIN has logged in before
    */
   async begin(candidate: Candidate, unlocked: unknown): Promise<Begun> {
@@ -111,12 +111,12 @@ export class PinLedger {
     } else {
       const refused = this.#record(candidate, { mark: markPin(token, pin), reason });
       if (await this.#refused.put(token, [refused, ...others])) await this.#disown(candidate);
-      // What is removed for want of room leaves some.
+      // Removing a record frees space for the next one.
       else if (await this.#disown(candidate)) await this.#refused.put(token, [refused, ...others]);
     }
   }
 
-  /** A PIN that was refused counts as accepted no more, also where there is no room to write that. Returns whether it did. */
+  /** A refused PIN no longer counts as accepted, even if the disk is full. Returns whether it did count. */
   async #disown(candidate: Candidate): Promise<boolean> {
     const accepted = readable(() => this.#accepted.of(candidate.token));
     const others = accepted.filter((one) => !this.#isOf(one, candidate));
@@ -125,7 +125,7 @@ export class PinLedger {
     return true;
   }
 
-  /** The same PIN in a source that was rewritten, or in another one, is known by that source's stamp from now on. */
+  /** Records that the same PIN is now in a rewritten or different source, under that source's stamp. */
   async #renew(candidate: Candidate, record: PinRecord, records: PinRecords): Promise<void> {
     const { token, source, stamp, digest } = candidate;
     if (record.stamp === stamp) return;
@@ -157,22 +157,22 @@ export class PinLedger {
     return record.mark === undefined ? record.stamp === stamp : record.mark === markPin(token, pin);
   }
 
-  /** Of records that are there no more. */
+  /** Drops digests of records that no longer exist. */
   #forgetOldDigests(token: string): void {
     try {
       const ids = new Set([...this.#refused.of(token), ...this.#accepted.of(token)].map(({ id }) => id));
       for (const id of this.#digests.keys()) if (!ids.has(id)) this.#digests.delete(id);
     } catch {
-      // Of records that cannot be read now, they may be needed again.
+      // Records that cannot be read now may be needed again.
     }
   }
 
-  /** Nothing where it cannot be read: `begin` finds that, too. */
+  /** Returns nothing if the record cannot be read: `begin` reports that. */
   #known(token: string): PinRecords {
     return readable(() => this.#refused.of(token));
   }
 
-  /** Returns why it cannot be stored, or what is stored not be read. */
+  /** Returns why the record cannot be stored or read. */
   async #save(token: string, records: PinRecords): Promise<unknown> {
     try {
       this.#refused.of(token);

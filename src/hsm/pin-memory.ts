@@ -1,4 +1,4 @@
-// What is remembered of logins in the state directory, so that neither a restart nor another process spends another
+// The memory of logins in the state directory, so that neither a restart nor another process spends a further
 // attempt. The files hold names of tokens (digests), metadata of PIN sources, dates, and 10 bits of refused PINs.
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -129,7 +129,7 @@ function tokensOf(stored: unknown): Tokens {
   return stored["tokens"] as Tokens;
 }
 
-/** Before there was a version, there was one record a token. */
+/** Converts the format without a version, which had one record per token. */
 function withoutVersion(stored: object): Tokens {
   return Object.fromEntries(
     Object.entries(stored).map(([token, record]) => {

@@ -16,7 +16,7 @@ export interface Caller {
 /** One operation that was sent to a token host, without its data. */
 export interface HsmCall {
   readonly operation: string;
-  /** "ok"; "altered" where the token's first result was; or what failed: a fault of the wire. */
+  /** "ok"; "altered" if the token altered its first result; or the fault of the wire. */
   readonly result: string;
   /** By performance.now(). */
   readonly endedAt: number;

@@ -18,7 +18,7 @@ const NUMBER = /^\.(\d{1,15})$/;
 const MAX_PATH_BYTES = 107;
 
 export interface ProcessLock {
-  /** Exists, and can be written to by its users alone. */
+  /** An existing folder in which only the users of the lock can write. */
   readonly folder: string;
   readonly name: string;
   /** What the holder does, for the error of those who wait. */
@@ -67,7 +67,10 @@ class Contender {
       if (last === 0 || !(await this.#isHeld(last))) {
         if (await this.#succeed(last)) return;
       } else if (performance.now() >= giveUpAt) {
-        throw new KmsError("HSM_UNAVAILABLE", `another process is ${doing}, for long; it is waited for`);
+        throw new KmsError(
+          "HSM_UNAVAILABLE",
+          `another process has been ${doing} for a long time; waiting for it`,
+        );
       } else {
         await sleep(POLL_MS);
       }
@@ -116,7 +119,7 @@ class Contender {
     return server;
   }
 
-  /** Whether a process listens. One that has no room for another connection lives, too. */
+  /** Returns whether a process listens. A process with a full backlog is alive, too. */
   #isHeld(number: number): Promise<boolean> {
     return new Promise((resolve, reject) => {
       const probe = connect(this.#short(`${this.#name}.${String(number)}`));
@@ -125,9 +128,9 @@ class Contender {
         resolve(true);
       });
       probe.once("error", (error: NodeJS.ErrnoException) => {
-        // One that goes away in between is looked at again.
+        // A holder that disappears meanwhile is checked again.
         if (error.code === "EAGAIN" || error.code === "ECONNRESET") resolve(true);
-        // One that has been removed was not the highest any more: the next look decides.
+        // A removed socket was no longer the highest: the next check decides.
         else if (error.code === "ECONNREFUSED" || error.code === "ENOENT") resolve(false);
         else reject(error);
       });

@@ -51,7 +51,7 @@ export class Starts {
       const result = await within(host, this.#startTimeoutMs, () =>
         work((step, action) => this.#step(start, step, action)),
       );
-      // What has hung since before a start that got through will hardly return.
+      // Starts that hung before one that succeeded will hardly return.
       for (const other of this.#underWay) if (other.late) other.host.kill("hang");
       return result;
     } finally {
@@ -59,11 +59,11 @@ export class Starts {
     }
   }
 
-  /** Returns how long a step may take before it is late; Infinity where nothing is known of it. */
+  /** Returns how long a step may take before it is late; Infinity if it has not been measured. */
   lateMs(step: Step): number {
     const tookMs = this.#took.get(step);
     if (tookMs !== undefined) return Math.max(LEAST_MS, SLACK * tookMs);
-    // Of the other steps a token may make much work the first time.
+    // The other steps may take a token much longer the first time.
     return step === "open" ? LEAST_MS : Infinity;
   }
 

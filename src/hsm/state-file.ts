@@ -23,7 +23,7 @@ export function readStateFile(path: string): unknown {
   const file = openSync(path, READ_AT_ONCE);
   try {
     const stat = fstatSync(file);
-    if (!stat.isFile() || stat.size > MAX_BYTES) throw new Error("is no state file");
+    if (!stat.isFile() || stat.size > MAX_BYTES) throw new Error("is not a state file");
     return JSON.parse(readFileSync(file, "utf8"));
   } finally {
     closeSync(file);

@@ -30,7 +30,7 @@ export interface TokenHsmOptions {
   readonly log: Log;
 }
 
-/** When a KEK may be destroyed that others will come to need; ms since the epoch, by this machine's clock. */
+/** When a KEK that nodes will need later may be destroyed; ms since the epoch, by this machine's clock. */
 export interface DestroyWindow {
   /** No call that destroys is begun later. */
   readonly begunBy: number;
@@ -44,8 +44,8 @@ export interface TokenAdministration {
   /** Makes a generation inside the token. */
   generate(request: GenerateRequest): Promise<KekRecord>;
   /**
-   * Destroys every object of a KEK. Returns how many there were. Whoever asks looks afterwards, by `listKeksAnew`: where it
-   * fails, the call may have been carried out all the same.
+   * Destroys every object of a KEK. Returns how many there were. The caller must check afterwards with `listKeksAnew`: a
+   * call that fails may still have been carried out.
    */
   destroy(kek: Pick<KekRecord, "keyId" | "aliases">, window?: DestroyWindow): Promise<number>;
   relabel(keyId: string, label: string): Promise<KekRecord>;
@@ -53,7 +53,7 @@ export interface TokenAdministration {
 
 /** Control calls read many attributes, or make keys; a slow token needs its time. */
 const CONTROL_TIMEOUT_FACTOR = 5;
-/** Nobody knows whether an abandoned C_DestroyObject was carried out: a slow one is rather waited for. */
+/** It is unknown whether an abandoned C_DestroyObject was carried out, so a slow one is waited for. */
 const DESTROY_TIMEOUT_FACTOR = 15;
 const LEAST_DESTROY_MS = 1_000;
 
@@ -133,7 +133,7 @@ export class TokenHsm implements Hsm, TokenAdministration {
       window === undefined ? { keyIds } : { keyIds, notAfter: deadlineAt(window.begunBy) };
     const limitMs = (): number => {
       const untilEnd = (window?.endedBy ?? Infinity) - Date.now();
-      // The token host itself refuses what comes after `begunBy`; it is given the time to say so.
+      // The token host itself refuses calls after `begunBy`; leave it time to say so.
       return Math.max(LEAST_DESTROY_MS, Math.min(DESTROY_TIMEOUT_FACTOR * this.#requestTimeoutMs, untilEnd));
     };
     return ((await this.#hosts.control(Op.destroy, request, limitMs)) as DestroyReply).objects;

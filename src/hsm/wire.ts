@@ -25,7 +25,7 @@ export const Op = {
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
-/** `repeated`: done, on the second try, after the token had returned a result that was altered. */
+/** `repeated`: succeeded on the second try, after the token had altered the first result. */
 export const ReplyKind = { done: 0, failed: 1, repeated: 2 } as const;
 
 export const FRAME_HEADER_BYTES = 9;
@@ -103,7 +103,7 @@ export interface GenerateRequest {
   readonly ckaId: string;
   /** "auto" tries AES first and a lone HMAC key where AES keys cannot encrypt with authentication. */
   readonly kind: KekKind | "auto";
-  /** What the key has to perform; "auto", or left out: the first of the table that the token does. */
+  /** The mechanism that the key must perform; "auto" or left out: the first in the table that the token performs. */
   readonly mechanism?: MechanismChoice | "auto";
 }
 

@@ -77,7 +77,7 @@ async function endBefore(file: string, head: AuditHead | undefined, key: KeyObje
   try {
     const { lines } = await readTail(handle, newest.path);
     const end = lines.length === 0 ? { last: head ?? BEGINNING, findings: [] } : endAt(lines, head, key);
-    // Whoever removes the oldest files must not have the log itself say that it begins after them.
+    // An attacker who removes the oldest files must not get the log itself to confirm that it begins after them.
     const kept = head?.oldest ?? oldest.first;
     const findings: AuditEvent[] = [{ event: "rotated", from: basename(newest.path), oldest: kept }];
     if (oldest.first > kept) findings.push({ event: "missing", first: kept, last: oldest.first - 1 });

@@ -50,10 +50,10 @@ export class AuditFile {
       const { head, excess } = await this.#appendLocked(events, key, lock);
       try {
         await writeHead(keyFile, head);
-        // Only now: whoever looks for the oldest line must not miss one that retention has removed.
+        // Only now: a search for the oldest line must not miss one that retention has removed.
         await removeFiles(excess);
       } catch {
-        // A head that stays behind costs no line: it only knows less of where the log begins and ends.
+        // An outdated head loses no line; it only knows less about where the log begins and ends.
       }
     });
   }
@@ -107,7 +107,7 @@ export class AuditFile {
     await moveAway(this.#settings.file, first);
   }
 
-  /** Which line is the oldest that is kept, and, where a file begins, which files are kept no longer. */
+  /** Finds the oldest retained line and, when a new file begins, the files to remove. */
   async #retention(
     handle: FileHandle,
     head: AuditHead | undefined,
@@ -117,7 +117,7 @@ export class AuditFile {
     const { file, keep } = this.#settings;
     const begins = end.findings.some(({ event }) => event === "rotated");
     if (!begins && head?.oldest !== undefined) return { oldest: head.oldest, excess: [] };
-    // A file whose number no line has had yet is not of this log, and takes no other file's place.
+    // A file whose number no line has had yet is not part of this log and does not count as one of its files.
     const rotated = (await rotatedFiles(file)).filter(({ first }) => first <= end.last.seq);
     const excess = begins ? rotated.slice(0, Math.max(0, rotated.length - keep)) : [];
     const kept = rotated[excess.length]?.first;
@@ -188,7 +188,7 @@ async function openToAppend(path: string): Promise<FileHandle> {
 function notOurs(path: string, problem: string): KmsError {
   return new KmsError(
     "CONFIG_INVALID",
-    `${path} ${problem}; the audit log is not written there, move it away`,
+    `${path} ${problem}; the audit log is not written there, move it first`,
   );
 }
 

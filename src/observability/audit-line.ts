@@ -54,7 +54,7 @@ export type AuditEvent =
   | { readonly event: "gap"; readonly lost: number; readonly since: string; readonly reason: string }
   /** The first line of a file that continues another one; `oldest` is the first line that retention has left. */
   | { readonly event: "rotated"; readonly from: string; readonly oldest: number }
-  /** Lines that should have been there when the log was continued, and were not. */
+  /** Lines that were missing when the log was continued. */
   | { readonly event: "missing"; readonly first: number; readonly last: number }
   /** The line before was cut off by a crash; so many of its bytes were removed. */
   | { readonly event: "recovered"; readonly bytes: number }

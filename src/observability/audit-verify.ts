@@ -157,7 +157,7 @@ class ChainReader {
         `ends at number ${String(this.#last?.seq ?? 0)}, and the last one written is ${String(head.seq)}: its end was removed`,
       );
     else if (!this.#headSeen) atEnd(`number ${String(head.seq)} is another than was written`);
-    // What the log says of its own beginning is only as good as what its writer found; the head lies elsewhere.
+    // The log's own record of its beginning is only as good as what its writer found; the head is stored elsewhere.
     const oldest = head?.oldest ?? this.#oldestRecorded ?? 1;
     if (this.#first !== undefined && this.#first.seq > oldest)
       atEnd(

@@ -1,10 +1,10 @@
-// The connections of the HTTP endpoints: a request each, and what a client sends after it is not read. Any user of the
-// machine may open them, so all are bounded, and the oldest gives way.
+// The connections of the HTTP endpoints. Each serves one request; further bytes are not read. Any user of the machine
+// may open one, so their number is bounded and the oldest is closed.
 import { createServer as createHttpServer, type RequestListener, type Server as HttpServer } from "node:http";
 import { createServer, type Server, type Socket } from "node:net";
 import { Duplex } from "node:stream";
 
-/** Those that have not sent a request yet, and those that have not read their answer yet. */
+/** Connections that have not sent a request yet, and those that have not read their answer yet. */
 const MAX_WAITING = 256;
 const MAX_ANSWERED = 64;
 const MAX_HEAD_BYTES = 8 * 1024;
@@ -94,7 +94,7 @@ class Connections {
       timer = setTimeout(() => socket.destroy(), TIMEOUT_MS).unref();
       this.#answerSoon(socket, Buffer.from(head.subarray(0, end + HEAD_END.length)));
     };
-    // Reading on shows when the client goes; who goes on sending is not read any more.
+    // Keeps reading to notice when the client leaves; stops if the client keeps sending.
     let skipped = 0;
     const skip = (chunk: Buffer): void => {
       skipped += chunk.length;

@@ -58,7 +58,7 @@ interface Page {
 
 type Pages = ReadonlyMap<string, SharedRendering<Page>>;
 
-/** What costs something to render; all of it from one budget. */
+/** Pages that are costly to render; all share one budget. */
 function sharedPages({ readiness, keys, metrics, metricsType }: HttpContent): Pages {
   const budget = new RenderingBudget();
   const shared = (render: () => Page | Promise<Page>): SharedRendering<Page> =>

@@ -13,12 +13,12 @@ const RETRY_MS = 200;
 
 /** A destination that takes text without blocking. */
 export interface LogSink {
-  /** Bytes that it has taken and not yet handed to the kernel. */
+  /** Bytes accepted but not yet passed to the kernel. */
   readonly pendingBytes: number;
   write(text: string): void;
-  /** Called once when nothing can be written any more, with the reason. */
+  /** Called once, with the reason, when no further write is possible. */
   onBroken(listener: (error: Error) => void): void;
-  /** Resolves when everything has been handed over; may never resolve. */
+  /** Resolves when everything has been passed to the kernel; may never resolve. */
   end(): Promise<void>;
 }
 
@@ -75,7 +75,7 @@ export function openSink(fd: number): LogSink {
   return stat.isFIFO() || stat.isSocket() ? new StreamSink(fd) : new FileSink(nonBlocking(fd));
 }
 
-/** A pipe or a socket. Node writes at once as far as the kernel takes it, and queues the rest. */
+/** A pipe or a socket. Node writes at once what the kernel accepts, and queues the rest. */
 class StreamSink implements LogSink {
   readonly #stream: Socket;
 
@@ -168,7 +168,7 @@ class FileSink implements LogSink {
     this.#writeNext();
   }
 
-  /** What is left at the end of the process, as far as it can be written at once. */
+  /** Writes the rest at the end of the process, as far as that is possible at once. */
   #writeLast(): void {
     try {
       writeSync(this.#fd, this.#pending);
@@ -178,7 +178,7 @@ class FileSink implements LogSink {
   }
 }
 
-/** A terminal's own description would block, and is shared with the shell: another one is opened. */
+/** Opens the terminal again: its file description would block and is shared with the shell. */
 function nonBlocking(fd: number): number {
   if (!isatty(fd)) return fd;
   try {

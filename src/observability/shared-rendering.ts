@@ -1,19 +1,19 @@
-// What the HTTP endpoints show, rendered for everybody who asks at the same time, and seldom enough that nobody who may
-// ask can keep the plugin busy with it. Who asks gets what is true after the question, never an earlier answer.
+// The pages of the HTTP endpoints. Simultaneous requests share one rendering, and renderings have a budget, so that no
+// user can keep the plugin busy. A rendering always begins after the request: no request gets an earlier answer.
 
-/** Of each second, on the average: what all renderings together may take, in ms. */
+/** Average time per second that all renderings together may take, in ms. */
 const MS_PER_SECOND = 5;
-/** What may be taken at once after a quiet time, in ms. */
+/** Time that renderings may take at once after a quiet period, in ms. */
 const BURST_MS = 50;
-/** Longest that anybody waits for a rendering to begin, in ms. */
+/** Longest wait for a rendering to begin, in ms. */
 const MAX_WAIT_MS = 1_000;
 
-/** The time that renderings may take, shared by all of them. */
+/** The budget of time shared by all renderings. */
 export class RenderingBudget {
   #leftMs = BURST_MS;
   #at = performance.now();
 
-  /** Returns how long to wait until there is some of it, in ms. */
+  /** Returns how long to wait until time is available, in ms. */
   get waitMs(): number {
     const now = performance.now();
     this.#leftMs = Math.min(BURST_MS, this.#leftMs + ((now - this.#at) * MS_PER_SECOND) / 1_000);
@@ -43,7 +43,7 @@ export class SharedRendering<T> {
     this.#budget = budget;
   }
 
-  /** Resolves to a rendering that begins after this call; never, once `signal` tells that nobody waits for it any more. */
+  /** Resolves to a rendering that begins after this call; never resolves once `signal` aborts. */
   get(signal: AbortSignal): Promise<T> {
     return new Promise((done, failed) => {
       const waiting = { done, failed };

@@ -50,7 +50,7 @@ export async function startTracing(
     log.info({}, "tracing is on");
     return tracing;
   } catch (error) {
-    log.warn({ err: error }, "tracing is off: it cannot be started as the OTEL_ variables say");
+    log.warn({ err: error }, "tracing is off: the OTEL_ variables cannot be applied");
     return undefined;
   }
 }

@@ -1,5 +1,5 @@
-// systemd's watchdog (sd_notify(3), systemd.service(5) WatchdogSec=): a sign of life twice within each interval, given by
-// the event loop itself, so that a plugin whose loop stands still is restarted. Node has no datagram sockets of the unix
+// systemd's watchdog (sd_notify(3), systemd.service(5) WatchdogSec=): the event loop notifies systemd twice within each
+// interval, so that a plugin whose event loop hangs is restarted. Node has no datagram sockets of the unix
 // family, so systemd-notify(1) sends it; the unit needs NotifyAccess=all.
 import { spawn } from "node:child_process";
 import type { Log } from "../log.js";
@@ -23,7 +23,7 @@ export function startWatchdog(env: NodeJS.ProcessEnv, log: Log): Watchdog | unde
   if (socket === undefined || !isOurs || !Number.isFinite(intervalMs) || intervalMs <= 0) return undefined;
   let failed = false;
   const fail = (reason: string): void => {
-    if (!failed) log.warn({ reason }, "systemd's watchdog cannot be told that the plugin is alive");
+    if (!failed) log.warn({ reason }, "systemd's watchdog cannot be notified");
     failed = true;
   };
   const timer = setInterval(() => {

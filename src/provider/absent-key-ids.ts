@@ -1,7 +1,7 @@
 // key_ids that requests have asked for and the token does not hold, each with the reading that showed it. Bounded:
 // anyone who may open the socket can send any number of them.
 
-/** The longest unasked is forgotten beyond that. */
+/** Beyond this number, the key_id that was asked for longest ago is forgotten. */
 const MOST_KEPT = 1_000;
 
 interface Asked {

@@ -168,8 +168,8 @@ export class ActiveKey {
   }
 
   /**
-   * A use that the node may forget would one day count as none: a switch that cannot be recorded is not made, while
-   * there is an earlier KEK to go on with.
+   * A use that the node may forget would later count as none. So a switch that cannot be recorded is not made while an
+   * earlier KEK can still be used.
    */
   #publish(generation: Generation): Generation {
     const before = this.lastPublished;

@@ -1,14 +1,14 @@
-// What this node remembers of its own answers: the key_id that it published last, when its Status and Encrypt last
-// answered under each key_id, and since when it remembers. Destroying a KEK rests on it, so it claims too little rather
-// than too much: times of an earlier process count as late as they can have been, a clock that is put forward moves
-// the beginning along, and whatever the token held when the memory began is older than the memory.
+// This node's memory of its own answers: the key_id that it published last, when its Status and Encrypt last answered
+// under each key_id, and since when it remembers. `keys destroy` relies on it, so it claims too little rather than too
+// much: times of an earlier process count as the latest possible, setting the clock forward moves the beginning forward,
+// and every key that the token held when the memory began is older than the memory.
 import { z } from "zod";
 import type { Log } from "../log.js";
 import type { Published, PublishedMemory } from "./active-key.js";
 
 /** Where a memory outlives the process. */
 export interface KeyMemoryStore {
-  /** Returns what was saved last; undefined where there is nothing or nothing that can be read. */
+  /** Returns what was saved last; undefined if there is nothing or it cannot be read. */
   load(): unknown;
   /** @throws Error when it cannot be kept */
   save(document: object): void;
@@ -23,7 +23,7 @@ export interface Answered {
 
 const instant = z.number().nullable();
 const published = z.object({ keyId: z.string(), activation: instant });
-/** Version 1. What an earlier release wrote has the published key_id alone, and no version. */
+/** Version 1. Earlier releases wrote only the published key_id, without a version. */
 const document = z.object({
   version: z.literal(1),
   since: z.number(),
@@ -31,7 +31,7 @@ const document = z.object({
   answered: z.array(z.object({ keyId: z.string(), statusAt: instant, encryptAt: instant })),
 });
 
-/** Steps of the clock below this, in ms, are its own correction. */
+/** Smaller steps of the clock, in ms, are ordinary corrections. */
 const STEP_MS = 1_000;
 /** Beyond this many key_ids the one whose last answer is longest ago is forgotten. */
 const MOST_KEY_IDS = 256;
@@ -41,11 +41,11 @@ export interface KeyMemoryOptions {
   readonly log: Log;
   /** Wall clock, ms since the epoch. */
   readonly now: () => number;
-  /** Of a clock that nobody sets, in ms. */
+  /** Monotonic clock, in ms. */
   readonly uptime: () => number;
 }
 
-/** Times are kept by the clock that nobody sets. */
+/** Times are kept by the monotonic clock. */
 interface Times {
   statusAt: number | null;
   encryptAt: number | null;
@@ -57,7 +57,7 @@ export class KeyMemory implements PublishedMemory {
   readonly #answered = new Map<string, Times>();
   #since: number;
   #atBeginning: ReadonlySet<string> | undefined;
-  /** Wall clock minus the clock that nobody sets, as last seen. */
+  /** Wall clock minus monotonic clock, as last seen. */
   #offset: number;
 
   constructor(options: KeyMemoryOptions) {
@@ -137,7 +137,7 @@ export class KeyMemory implements PublishedMemory {
     const byUptime = (time: number | null): number | null =>
       time === null ? null : uptime() - Math.max(0, now() - time);
     for (const { keyId, statusAt, encryptAt } of answered) {
-      // The process that wrote this went on answering under it, for how long nobody knows.
+      // The process that wrote this continued to answer under it for an unknown time.
       const isLast = keyId === this.#published?.keyId;
       const times = { statusAt: byUptime(statusAt), encryptAt: byUptime(encryptAt) };
       this.#answered.set(keyId, isLast ? { statusAt: uptime(), encryptAt: uptime() } : times);
@@ -151,7 +151,7 @@ export class KeyMemory implements PublishedMemory {
     if (this.#answered.size > MOST_KEY_IDS) this.#forgetOldest();
   }
 
-  /** A KEK that was used is older than its last use: with the beginning moved there, nothing is claimed of it. */
+  /** A KEK is older than its last use: moving the beginning there withdraws every claim about it. */
   #forgetOldest(): void {
     const latest = ({ statusAt, encryptAt }: Times): number =>
       Math.max(statusAt ?? -Infinity, encryptAt ?? -Infinity);
@@ -161,7 +161,7 @@ export class KeyMemory implements PublishedMemory {
     this.#since = Math.max(this.#since, this.#wall(latest(oldest[1])) ?? this.#since);
   }
 
-  /** A clock that is put forward was behind, since when nobody knows: the memory began that much later. */
+  /** A clock that is set forward was behind for an unknown time: the memory began that much later. */
   #watchClock(): void {
     const offset = this.#options.now() - this.#options.uptime();
     const step = offset - this.#offset;
@@ -192,7 +192,7 @@ export class KeyMemory implements PublishedMemory {
     });
   }
 
-  /** What is not kept here is only claimed later or not at all. */
+  /** A failure to save only weakens later claims. */
   #tryToStore(): void {
     try {
       this.#store();

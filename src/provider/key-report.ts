@@ -111,7 +111,7 @@ function nodeStates(active: ActiveKey, now: number): (generation: Generation) =>
     const { keyId } = generation.record;
     if (keyId === lastPublished?.record.keyId) return "active";
     if (keyId === due?.record.keyId) return "due";
-    // One that fell due and was superseded before it was published never will be.
+    // A KEK that was superseded before it was published is never published.
     return stateOf(generation, due ?? lastPublished, now);
   };
 }

@@ -36,7 +36,7 @@ export interface KeyringOptions {
   readonly log: Log;
   /** Called after every reading, with what has come and gone. */
   readonly onRead: (schedule: Schedule, gone: readonly Generation[]) => void;
-  /** When libraries are loaded anew although nothing seems gone; never without it. */
+  /** When libraries are reloaded although nothing seems gone; without it, never. */
   readonly reloads?: ReloadSchedule;
   /** A monotonic clock in ms. */
   readonly now?: () => number;
@@ -103,7 +103,7 @@ export class Keyring {
     const known = this.known(keyId);
     if (known !== undefined) return known;
     this.#absent.ask(keyId, this.#now());
-    // No reading could end in time: what the last one said stands until the next is due.
+    // No reading could end in time: the last result stands until the next reading is due.
     if (this.#isSlow && this.#absent.has(keyId) && this.#dueInMs() > 0) throw unknown(keyId);
     const found = await this.#inTime(this.#look(keyId), keyId);
     if (found !== undefined) return found;
@@ -194,13 +194,13 @@ export class Keyring {
     return readSchedule(await hsm.listKeksAnew(), policy);
   }
 
-  /** Returns undefined where no library can be loaded: the one that is loaded then stands, until the next time. */
+  /** Returns undefined if no library can be loaded: the loaded one is used until the next time. */
   async #reload(): Promise<readonly KekRecord[] | undefined> {
     const { hsm, log } = this.#options;
     try {
       return await hsm.listKeksAnew();
     } catch (error) {
-      log.warn({ err: KmsError.from(error) }, "the keyring could not be read by a library loaded anew");
+      log.warn({ err: KmsError.from(error) }, "the keyring could not be read by a freshly loaded library");
       return undefined;
     }
   }
@@ -222,7 +222,7 @@ export class Keyring {
     this.#options.onRead(read, gone);
   }
 
-  /** A KEK that nothing is encrypted under has most likely been destroyed on purpose. */
+  /** A KEK that Encrypt does not use has most likely been destroyed on purpose. */
   #logGone({ record: { keyId, label } }: Generation): void {
     const { inUse, log } = this.#options;
     if (inUse?.() === keyId) log.error({ keyId, label }, "the active KEK is gone from the token");

@@ -30,7 +30,7 @@ export class FilePublishedMemory implements KeyMemoryStore {
   }
 }
 
-/** For commands that look at a node's state directory while its plugin writes there. */
+/** For commands that read a node's state directory while its plugin writes there. */
 export function readOnly(store: KeyMemoryStore): KeyMemoryStore {
   return { load: () => store.load(), save: () => undefined };
 }

@@ -1,10 +1,10 @@
-// When a keyring is read by a library loaded anew although nothing seems gone: some libraries read their store only when
-// they are loaded (TPMs), and go on encrypting under a KEK that was destroyed since. So now and then, and whenever an
-// instant has come since the last time: a standby KEK that was cancelled must not become active.
+// Decides when to read the keyring with a freshly loaded library although nothing seems gone. Some libraries (TPMs) read
+// their store only when they are loaded, and continue to encrypt under a KEK that has since been destroyed. Reloads happen
+// at an interval and after each instant: a cancelled standby KEK must not become active.
 import type { Generation } from "./generations.js";
 
 export interface ReloadOptions {
-  /** Between two of them, in ms; undefined: at instants only, where a reload would leave requests without a token host. */
+  /** Between two reloads, in ms; undefined: at instants only, if a reload would leave requests without a token host. */
   readonly everyMs: number | undefined;
   /** Wall clock, ms since the epoch. */
   readonly wallNow?: () => number;
@@ -19,7 +19,7 @@ export class ReloadSchedule {
   #wallAt: number;
   #at: number;
 
-  /** The libraries are loaded now. */
+  /** Notes that the libraries have just been loaded. */
   constructor({ everyMs, wallNow = () => Date.now(), now = () => performance.now() }: ReloadOptions) {
     this.#everyMs = everyMs ?? Infinity;
     this.#wallNow = wallNow;
@@ -28,7 +28,7 @@ export class ReloadSchedule {
     this.#at = now();
   }
 
-  /** Returns whether the next reading is to be by a library loaded anew; asked once for each, it counts as made. */
+  /** Returns whether the next reading needs a freshly loaded library, and counts that reload as made. */
   claim(generations: readonly Generation[]): boolean {
     const wallNow = this.#wallNow();
     const hasCome = ({ activation }: Generation): boolean =>

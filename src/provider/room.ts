@@ -29,7 +29,7 @@ export interface ProviderOptions {
   readonly requestTimeoutMs: number;
   /** Whether the keyring is as it was first read, for as long as nobody starts the background work. */
   readonly readsOnce?: boolean;
-  /** When libraries are loaded anew although nothing seems gone; never without it. */
+  /** When libraries are reloaded although nothing seems gone; without it, never. */
   readonly reload?: ReloadOptions;
   readonly mode: Mode;
   readonly mechanism: MechanismChoice | "auto";

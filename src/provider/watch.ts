@@ -23,7 +23,7 @@ export interface WatchOptions {
 const TROUBLED_INTERVAL_MS = 1_000;
 /** Trouble that requests report is looked into this often at most, in ms. */
 const NUDGE_MS = 200;
-/** Rounds that are asked for from outside leave the token alone for this long, in ms, and for this many times their length. */
+/** Minimum gap between rounds requested from outside, in ms, and as a multiple of a round's length. */
 const REFRESH_MS = 3_000;
 const REFRESH_SHARE = 5;
 
@@ -93,7 +93,7 @@ export class Watch {
     else if (this.#wake !== undefined) this.#wakeAfter(waitMs);
   }
 
-  /** Asks for a round on behalf of anybody: whoever asks and however often, the token is read rarely for it. */
+  /** Requests a round for an outside caller; however often it is called, the token is read rarely. */
   refresh(): void {
     const idleMs = performance.now() - this.#lastRoundAt;
     if (!this.#isRunning && idleMs >= Math.max(REFRESH_MS, REFRESH_SHARE * this.#lastRoundMs)) this.nudge();

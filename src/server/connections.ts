@@ -1,5 +1,5 @@
-// The connections to the socket: how many there may be, and which gives way to another one. A connection costs next to
-// nothing until it says something, and counts as in use from its first request on.
+// The connections to the socket: how many there may be, and which one is closed for a new one. A connection costs
+// almost nothing until it sends bytes, and counts as in use from its first request on.
 import { constants, type Http2Server, type ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 import type { LimitObserver, OpenRequests } from "./open-requests.js";
@@ -7,7 +7,7 @@ import { Pace } from "./pace.js";
 
 /** In use: each provider entry of each API server has one, and a reload overlaps two. */
 export const MAX_IN_USE = 256;
-/** Without a request so far, most of which cost next to nothing: the oldest gives way, however fast others come. */
+/** Without a request so far; most cost almost nothing. The oldest is closed, however fast others come. */
 export const MAX_NEW = 256;
 /** What every client of HTTP/2 sends first, whole (RFC 9113 section 3.4). */
 const PREFACE_BYTES = 24;
@@ -21,7 +21,7 @@ export class Connections {
   readonly #observe: LimitObserver;
   /** The oldest first. */
   readonly #new = new Set<Socket>();
-  /** The one whose last request came before those of the others first. */
+  /** Ordered by their last request, the least recent first. */
   readonly #inUse = new Set<ServerHttp2Session>();
   readonly #sockets = new WeakMap<ServerHttp2Session, Socket>();
   readonly #pace = new Pace();
@@ -32,7 +32,7 @@ export class Connections {
     this.#observe = observe;
   }
 
-  /** Takes a connection that has just been accepted, and hands it to a server of HTTP/2 once it has said something. */
+  /** Takes a connection that has just been accepted, and passes it to HTTP/2 once it has sent bytes. */
   add(socket: Socket, server: Http2Server): void {
     this.#number += 1;
     nameConnection(socket, this.#number);
@@ -80,7 +80,7 @@ export class Connections {
   }
 
   /**
-   * Closes one whose requests do not end, or else the one that has been without a request for the longest time, or else
+   * Closes a connection whose requests do not end; or else the one that has been without a request longest; or else
    * the one that holds the most.
    */
   #giveWay(): void {
@@ -98,12 +98,12 @@ export class Connections {
     if (leaving === undefined) return;
     this.#inUse.delete(leaving);
     this.#observe("too many connections");
-    // Tells the client what has been looked at: it may send the rest again on another connection.
+    // Tells the client which requests were processed: it may send the rest again on another connection.
     leaving.destroy(undefined, constants.NGHTTP2_NO_ERROR);
   }
 }
 
-/** A unix socket's peer has no address: grpc-js then tells this name as the peer of a call. */
+/** A unix socket's peer has no address: grpc-js then reports this name as the peer of a call. */
 function nameConnection(socket: Socket, number: number): void {
   Object.defineProperty(socket, "remoteAddress", { value: `connection ${String(number)}` });
 }

@@ -1,5 +1,5 @@
-// grpc-js with what it does not offer: settings of HTTP/2 other than its own, and a say in when a request reaches it. It
-// is pinned, and keeps both in these private fields; test/server/limits.test.ts fails when a later version does not.
+// Adds to grpc-js what it does not offer: our own HTTP/2 settings, and control over when a request reaches it. grpc-js is
+// pinned, and keeps both in these private fields; test/server/limits.test.ts fails when a later version does not.
 import { Server as GrpcServer, ServerCredentials, type ServerOptions as GrpcOptions } from "@grpc/grpc-js";
 import type {
   Http2Server,
@@ -14,18 +14,18 @@ interface PrivateFields {
   readonly http2Servers: ReadonlyMap<Http2Server, unknown>;
 }
 
-/** Takes a request, and has it begin, now or later. */
+/** Takes a request and starts it, now or later. */
 export type TakeRequest = (session: ServerHttp2Session, stream: ServerHttp2Stream, begin: () => void) => void;
 
 export interface GrpcListener {
   readonly grpc: GrpcServer;
   readonly http2: Http2Server;
-  /** Lets connections end for this long. */
+  /** Time that connections have to end. */
   drain(graceMs: number): void;
   destroy(): void;
 }
 
-/** What is read of a request; gRPC would keep all the others, a list of one value for each comma. */
+/** The only headers that are read; gRPC would keep all others, split at every comma. */
 const HEADERS = [
   ":method",
   ":path",

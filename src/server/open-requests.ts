@@ -1,6 +1,6 @@
-// Which requests are served when, so that no connection can take what the others need: each has a share of what is
-// served at once and a turn where requests wait, and the one that holds the most gives way where there are too many.
-// kube-apiserver sends a request whole and reads its answer at once; who does neither loses that request after a while.
+// Decides which requests are served when, so that no connection can starve the others. Each has a share of what is
+// served at once and a turn while requests wait; if there are too many, the connection that holds the most loses some.
+// kube-apiserver sends a request whole and reads its answer at once; a client that does not loses the request.
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 
 /** From its first byte until its answer has been read; the HSM's part is over in hsm.requestTimeout, below 3 s. */
@@ -135,7 +135,7 @@ export class OpenRequests {
 
   /** Ends a request of the connection that has the most. Returns false when that is the one that asks for room. */
   #makeRoom(asking: Owner): boolean {
-    // Who has as many as all have on the average makes no other give way: few have more, and it takes long to look.
+    // A connection that holds the average number displaces no other: few hold more, and the search takes long.
     if (asking.open.size * this.#owners.size >= MAX_OPEN) return false;
     let heaviest = asking;
     for (const owner of this.#owners.values()) if (owner.open.size > heaviest.open.size) heaviest = owner;

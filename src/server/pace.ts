@@ -1,6 +1,6 @@
-// How fast connections are read. Node reads on while there is something to read, up to 2 MiB before it looks at the
-// others: who sends requests faster than they are served is not read for a while, however soon each of them ends, and of
-// many new connections a few begin at a time.
+// Limits how fast connections are read. Node reads up to 2 MiB from one connection before it serves the others. So a
+// client that sends requests faster than they are served is not read for a while, and of many new connections only a few
+// begin at a time.
 import type { Socket } from "node:net";
 
 /** Requests of one connection in one turn of the event loop, after which it is not read in that turn. */
@@ -73,7 +73,7 @@ export class Pace {
     if (this.#paused.size > 0 || this.#new.size > 0) this.#schedule();
   };
 
-  /** Every other time the one that came last: who comes once does not wait for a crowd, and nobody waits for ever. */
+  /** Alternates between newest and oldest: a single newcomer does not wait for a crowd, and none waits forever. */
   #beginSome(): void {
     const waiting = [...this.#new.keys()];
     while (waiting.length > 0 && this.#begun < this.#mayBegin) {

@@ -12,7 +12,7 @@ import type { SocketSettings } from "./socket.js";
 
 /** A plaintext, a ciphertext and a key_id have 1 KiB each, annotations 32 KiB (k8s.io/apiserver). */
 const MAX_MESSAGE_BYTES = 40 * 1024;
-/** What clients of gRPC assume before they are told; one that has more to ask waits for its turn. */
+/** The limit that gRPC clients assume before they know ours; a client with more requests waits for its turn. */
 export const MAX_STREAMS = 100;
 /** The names and values of one request, with 32 bytes for each (RFC 9113 section 6.5.2): kube-apiserver's have 500. */
 const MAX_HEADER_LIST_BYTES = 8 * 1024;

@@ -51,7 +51,7 @@ export function readSteadily(
       return now;
     readings.push(now);
   }
-  throw new AlteredResult("the token shows other attributes of the same key each time");
+  throw new AlteredResult("the token returns different attributes for the same key each time");
 }
 
 function isSame(one: Buffer | undefined, other: Buffer | undefined): boolean {

@@ -1,7 +1,7 @@
 // Encrypt and Decrypt under a KEK, checked before the answer leaves the token host. A token, or the memory and network
 // before it, may alter a bit of a result and return CKR_OK. kube-apiserver encrypts everything it writes under one seed,
 // so a ciphertext that does not open again would lose all of that; a wrong seed would stay in its cache for a day.
-// An altered result, or an error that may be passing trouble, is tried again on another session.
+// A request with an altered result, or with an error that may be temporary, is tried again on another session.
 import { createHash, timingSafeEqual } from "node:crypto";
 import { mechanismById, type Mechanism } from "../hsm/mechanisms.js";
 import type { CryptRequest } from "../hsm/wire.js";
@@ -13,10 +13,10 @@ import type { TokenSession } from "./session.js";
 const CANARY_TEXT = Buffer.from("kms-pkcs11 canary");
 const CANARY_AAD = Buffer.from("kms-pkcs11 canary");
 const DIGEST_LABEL = "kms-pkcs11 plaintext v1";
-/** Against accidents: whoever alters a ciphertext on purpose fails its authentication. */
+/** Guards against accidents only: deliberate changes fail the ciphertext's authentication. */
 const DIGEST_BYTES = 8;
 const TRIES = 2;
-/** Of a call that ends with an error that may be a refusal or trouble. */
+/** Tries of a call whose error may be a refusal or temporary. */
 const DOUBTFUL_TRIES = 3;
 
 interface Work {
@@ -33,13 +33,13 @@ export class CheckedCrypt {
     this.#session = session;
   }
 
-  /** Altered results so far that a second try mended. */
+  /** Altered results so far that a second try corrected. */
   get mended(): number {
     return this.#mended;
   }
 
   /**
-   * Returns a body that has been opened again, by calls of their own, and gave the plaintext.
+   * Returns a body that was opened again in separate calls and gave the plaintext.
    * @throws TokenFault; AlteredResult when a second body does not open either
    */
   encrypt(kek: Kek, request: CryptRequest): Buffer {
@@ -63,7 +63,7 @@ export class CheckedCrypt {
     const work = { kek, mechanism: mechanismOf(request), request };
     const { name, kinds } = work.mechanism;
     if (!kinds.includes(kek.record.kind)) {
-      const text = `the ciphertext names ${name}, which no KEK of kind ${kek.record.kind} performs: it was changed`;
+      const text = `the ciphertext names ${name}, which no KEK of kind ${kek.record.kind} performs; it was changed`;
       throw new TokenFault("input", "INPUT_INVALID", text);
     }
     let proven = false;
@@ -147,7 +147,7 @@ export class CheckedCrypt {
       if (error instanceof TokenFault && error.fault === "setup") return;
       throw error;
     }
-    throw new AlteredResult("the token's round trip gives another text", cause);
+    throw new AlteredResult("the token's round trip returned a different text", cause);
   }
 }
 
@@ -179,7 +179,7 @@ function withDigest(plaintext: Uint8Array): Buffer {
   return Buffer.concat([digestOf(plaintext), plaintext]);
 }
 
-/** Wipes what it is given. Returns undefined when the digest is another text's. */
+/** Wipes its input. Returns undefined when the digest does not match. */
 function withoutDigest(opened: Buffer): Buffer | undefined {
   const text = Buffer.from(opened.subarray(DIGEST_BYTES));
   const same = text.length > 0 && timingSafeEqual(digestOf(text), opened.subarray(0, DIGEST_BYTES));

@@ -141,7 +141,7 @@ const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
   capacity: "the token has no session or memory left; close other clients or lower hsm.sessions",
 };
 
-/** What to do about it depends on where the PIN came from, which the token host does not know. */
+/** The remedy depends on the PIN's source, which the token host does not know. */
 const PIN_NEXT_STEP = "this PIN is not tried again, since repeated wrong PINs lock tokens";
 
 /** Refused logins that say nothing against the PIN: once the token is repaired, the same one may be right. */

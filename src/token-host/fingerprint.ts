@@ -15,7 +15,7 @@ const BLOCK = Buffer.from("kms-pkcs11 kcv 1");
 const HMAC_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 const GCM_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 
-const NEVER_ALIKE = "the token computes another fingerprint of the same key each time";
+const NEVER_ALIKE = "the token computes a different fingerprint for the same key each time";
 
 export interface Fingerprint {
   readonly method: FingerprintMethod;
@@ -55,8 +55,8 @@ export function fingerprintsOfHmac(session: TokenSession, key: Handle): Fingerpr
 }
 
 /**
- * Returns what two of up to three calls agree on: an altered result would give the key another name, under which nothing
- * opens again. Undefined when no two agree; at once what is not a result.
+ * Returns the result on which two of up to three calls agree: an altered result would give the key a different name,
+ * under which nothing could be decrypted. Undefined when no two agree; returns a failure at once.
  */
 function agreed<T>(compute: () => Buffer | T): Buffer | T | undefined {
   const seen: Buffer[] = [];

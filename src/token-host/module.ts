@@ -121,7 +121,7 @@ function notReadable(slotId: number, rv: number | undefined): string {
 }
 
 function matches({ slotId, info }: ShownToken, wanted: TokenSelector): boolean {
-  // A token cannot tell a blank at the end of its label from the padding behind it; one at the beginning counts.
+  // A blank at the end of a label cannot be distinguished from padding; a blank at the beginning counts.
   const same = (want: string | undefined, have: string): boolean =>
     want === undefined || unpad(want) === unpad(have);
   return (

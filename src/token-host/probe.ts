@@ -41,7 +41,7 @@ function probeOne(session: TokenSession, kek: Kek, mechanism: MechanismName): Pr
       return { mechanism, works: true, detail: "round trip done, a flipped bit refused" };
     } catch (error) {
       if (!(error instanceof TokenFault) || isAway(error)) throw error;
-      // A refusal is the same every time; a result that was altered on the way is not.
+      // A refusal is the same every time; an altered result is not.
       if (error.fault !== "setup" && tries < TRIES) continue;
       return { mechanism, works: false, detail: error.message };
     }

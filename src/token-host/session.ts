@@ -54,7 +54,7 @@ export class TokenSession {
     }
   }
 
-  /** Takes another session, where a call succeeded and its result is not to be believed. */
+  /** Replaces the session after a call that succeeded with a result that cannot be right. */
   renew(): void {
     this.#replace();
   }

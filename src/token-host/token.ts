@@ -38,7 +38,7 @@ export class LaneToken {
   #all: readonly Kek[] = [];
   #keks = new Map<string, Kek>();
 
-  /** @throws TokenFault when the module, the token or a session cannot be had */
+  /** @throws TokenFault when the module, the token or a session is not available */
   constructor(request: OpenRequest) {
     this.#request = request;
     this.#module = loadModule(request);
@@ -86,7 +86,7 @@ export class LaneToken {
     return this.#withKek(request.keyId, (kek) => this.#crypt.decrypt(kek, request));
   }
 
-  /** Results so far that the token altered and a second try mended. */
+  /** Results so far that the token altered and a second try corrected. */
   get mendedResults(): number {
     return this.#crypt.mended;
   }
@@ -107,7 +107,7 @@ export class LaneToken {
       throw new TokenFault(
         "device",
         "KEY_MISSING",
-        "the token made a key that is not found again under its label; it was removed, so run the command again",
+        "the token made a key that cannot be found under its label; the key was removed, run the command again",
       );
     }
     if (objects.length > 1 && made.kind !== "aes+hmac") {
@@ -123,7 +123,7 @@ export class LaneToken {
     return made;
   }
 
-  /** A key on the token may lack what a session key of the same template could do. */
+  /** A key on the token may fail where a session key of the same template worked. */
   #requireAble({ keyId }: KekRecord, choice: MechanismChoice): void {
     let refusal: unknown;
     try {
@@ -138,10 +138,10 @@ export class LaneToken {
     try {
       this.destroy({ keyIds: [keyId] });
     } catch (error) {
-      const left = `${text}; it is still there: 'kms-pkcs11 keys destroy ${keyId}'`;
+      const left = `${text}; the key is still there; remove it with 'kms-pkcs11 keys destroy ${keyId}'`;
       throw new TokenFault(fault, code, left, undefined, error);
     }
-    throw new TokenFault(fault, code, `${text}; it was destroyed again: set another mechanism, or auto`);
+    throw new TokenFault(fault, code, `${text}; the key was destroyed; set another mechanism, or auto`);
   }
 
   /** Destroys every object of a KEK, as a fresh reading finds them; none is no error. */

@@ -137,7 +137,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
     expect([code, stderr]).toEqual([
       1,
       expect.stringMatching(
-        /remembers only since .*, and the KEK is of .*; so nothing shows .*--usage-report/,
+        /remembers only since .*, and the KEK was made at .*; so nothing shows .*--usage-report/,
       ),
     ]);
     expect(destroy(standby, {}, ...live()).stderr).toContain("before every API server had left the KEK");
@@ -187,7 +187,7 @@ describe("a standby KEK that no node has used", () => {
     expect(destroy(standby, {}, "--endpoints", nobody).code).toBe(3);
     expect(destroy(standby, { ETCDCTL_ENDPOINTS: nobody })).toMatchObject({
       code: 0,
-      stderr: expect.stringContaining("nobody looked into the etcd of ETCDCTL_ENDPOINTS") as string,
+      stderr: expect.stringContaining("the etcd of ETCDCTL_ENDPOINTS was not searched") as string,
     });
   });
 });

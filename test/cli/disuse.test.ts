@@ -97,7 +97,7 @@ describe("keys destroy with etcd for a proof", () => {
     const text = readFileSync(report, "utf8");
     const proven = (file: string, ...more: string[]): CommandResult =>
       destroy(settled, "--usage-report", file, ...byWord(settled), ...more);
-    expect(proven(report, "--cluster-id", "1").stderr).toContain("it is of cluster");
+    expect(proven(report, "--cluster-id", "1").stderr).toContain("it covers cluster");
     const old = join(folder, "old.json");
     writeFileSync(old, text.replace(/"startedAt": "\d+/, '"startedAt": "2025'));
     expect(proven(old).stderr).toContain("take a new one");

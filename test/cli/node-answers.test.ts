@@ -186,7 +186,7 @@ describe("a standby KEK that is to go without a proof", () => {
 
   it("needs a proof when a node's memory is younger, or cannot be compared with the key", async () => {
     const young = { remembersSince: iso(200_000) };
-    expect((await doubt(young))?.reason).toMatch(/remembers only since .*, and the KEK is of /);
+    expect((await doubt(young))?.reason).toMatch(/remembers only since .*, and the KEK was made at /);
     expect((await doubt(young))?.lastUse).toBeLessThan(Date.now() - 190_000);
     const seen = { ...standby("also-s"), cameLater: false };
     expect((await doubt({ ...REMEMBERS, keys: [seen, ACTIVE] }))?.reason).toMatch(
@@ -194,7 +194,7 @@ describe("a standby KEK that is to go without a proof", () => {
     );
     for (const ckaId of ["", "0a", "6ba7b8109dad11d180b400c04fd430c8", kek.ckaId.replace(/^(.{12})7/, "$14")])
       expect((await doubt(REMEMBERS, { ...kek, ckaId }))?.reason).toMatch(
-        /CKA_ID does not tell when it was made/,
+        /CKA_ID does not show when it was made/,
       );
     // The answer of an earlier release.
     expect(await doubt({})).toMatchObject({ lastUse: undefined });
@@ -290,7 +290,7 @@ describe("the clocks of all nodes and of this machine", () => {
 
   it("are named where they are off, whichever it is", () => {
     expect(clocks(0, -4, 0)).toEqual([
-      "n1: its clock is 4.0 s behind this machine's; set the clock that is wrong",
+      "n1: its clock is 4.0 s behind this machine's; correct the clock that is wrong",
     ]);
     expect(clocks(1_800)).toEqual([
       expect.stringMatching(/^n0: its clock is 1800\.0 s ahead of this machine's/),

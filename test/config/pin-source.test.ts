@@ -67,7 +67,7 @@ describe("readPin", () => {
     ["5678\n\n", "several lines"],
     ["\u{feff}5678", "byte order mark"],
     ["5678\u{feff}\n", "byte order mark"],
-    ["5678\u{200b}", "cannot be seen"],
+    ["5678\u{200b}", "an invisible character"],
     ["5678\u{fffd}", "UTF-8"],
     ["5678\t", "control character"],
     ["5678\u{1b}[A", "control character"],

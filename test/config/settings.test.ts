@@ -78,7 +78,7 @@ describe("without a file", () => {
     expect(message.split("\n")).toEqual([
       expect.stringMatching(/^keys\.uri: is missing; give a PKCS#11 URI .*, here or with --key$/),
       "socket.path: is missing; give it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
-      "stateDir: is missing; give it or --state-dir a folder that outlives restarts, such as /var/lib/kms-pkcs11",
+      "stateDir: is missing; set it or --state-dir to a folder that survives restarts, such as /var/lib/kms-pkcs11",
     ]);
   });
 

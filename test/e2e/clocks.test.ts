@@ -162,7 +162,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
     expect([forgotten.code, forgotten.stderr]).toEqual([
       1,
       expect.stringMatching(
-        /it remembers only since .*, and the KEK is of .*give --usage-report or --endpoints/s,
+        /it remembers only since .*, and the KEK was made at .*give --usage-report or --endpoints/s,
       ),
     ]);
     const looked = await destroy(standby, {}, ...clusterEtcd);

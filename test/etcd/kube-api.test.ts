@@ -270,10 +270,10 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
       { command: "./none", installHint: "get it at example.org" },
       "",
     ],
-    ["standard input is no terminal", "", { interactiveMode: "Always" }, ""],
+    ["standard input is not a terminal", "", { interactiveMode: "Always" }, ""],
     ["neither a token nor a certificate", '"token":""', {}, ""],
-    ["one of certificate and key only", '"clientKeyData":"x"', {}, ""],
-    ["another apiVersion", "", { apiVersion: "client.authentication.k8s.io/v1beta1" }, ""],
+    ["only one of certificate and key", '"clientKeyData":"x"', {}, ""],
+    ["a different apiVersion", "", { apiVersion: "client.authentication.k8s.io/v1beta1" }, ""],
     ["does not answer with an ExecCredential (no JSON)", "", {}, "echo secret; exit 0"],
   ])("that %s is an error which says so", async (text, status, more, then) => {
     const failed = ask(plugin(status, more, then));

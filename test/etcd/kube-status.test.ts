@@ -63,7 +63,7 @@ it.each<[string, number, string, string]>([
     "a page",
     502,
     "<html><head><title>Bad\nGateway</title></head></html>",
-    "502 Bad Gateway (a page of no API server)",
+    "502 Bad Gateway (a page that is not from an API server)",
   ],
   ["no body", 504, "", "504 Gateway Timeout"],
   ["several lines", 403, status({ message: "one\r\ntwo\u2028three" }), "403 one two three"],

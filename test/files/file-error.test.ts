@@ -43,7 +43,7 @@ it("names a file that is there, and only the folder of one that is not", () => {
     path: join(top, "pin-refused.json.77.new"),
   });
   expect(fileError(full)?.message).toBe(
-    `a file in ${top} cannot be used (ENOSPC: no space is left on the device); make room there`,
+    `a file in ${top} cannot be used (ENOSPC: no space is left on the device); free some space there`,
   );
 });
 

@@ -129,7 +129,7 @@ describe("a KEK that is destroyed", () => {
       "failed",
       "says yes and does nothing",
       ["C_DestroyObject rv 0"],
-      /accepts C_DestroyObject, and still holds/,
+      /accepted C_DestroyObject but still holds/,
     ],
     [
       "unknown",

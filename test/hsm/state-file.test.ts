@@ -30,10 +30,10 @@ it("waits for no pipe, and reads no file that is far too long", () => {
   writeStateFile(path, {});
   rmSync(path);
   execFileSync("mkfifo", [path]);
-  expect(() => readStateFile(path)).toThrow("is no state file");
+  expect(() => readStateFile(path)).toThrow("is not a state file");
   rmSync(path);
   writeFileSync(path, " ".repeat(2_000_000));
-  expect(() => readStateFile(path)).toThrow("is no state file");
+  expect(() => readStateFile(path)).toThrow("is not a state file");
 });
 
 it("writes through no link", () => {

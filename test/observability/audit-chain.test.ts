@@ -320,7 +320,7 @@ describe("going on", () => {
     writeFileSync(target, "");
     rmSync(file);
     linkSync(target, file);
-    await expect(append(appender(), 1, 1)).rejects.toThrow(/has 2 names \(hard links\); .* move it away/);
+    await expect(append(appender(), 1, 1)).rejects.toThrow(/has 2 names \(hard links\); .* move it first/);
     expect(readFileSync(target, "utf8")).toBe("");
     rmSync(file);
     mkdirSync(file);

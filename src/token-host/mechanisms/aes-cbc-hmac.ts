@@ -31,7 +31,7 @@ function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Ui
       return session.lib.C_Encrypt(handle, padded, Buffer.alloc(padded.length + BLOCK_BYTES));
     });
     if (sealed.length !== padded.length) {
-      throw new AlteredResult("the token's AES-CBC output has another length than its input");
+      throw new AlteredResult("the token's AES-CBC output differs in length from its input");
     }
     const ivAndSealed = Buffer.concat([iv, sealed]);
     return Buffer.concat([ivAndSealed, mac(session, kek, aad, ivAndSealed)]);

@@ -107,5 +107,5 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
   );
   if (plaintext.length === sealed.length - TAG_BYTES) return plaintext;
   plaintext.fill(0);
-  throw new AlteredResult("the token returned a plaintext of another length than was encrypted");
+  throw new AlteredResult("the token returned a plaintext of a different length than was encrypted");
 }

@@ -35,7 +35,7 @@ type Outcome = { readonly dialect: GcmDialect } | { readonly refusal: string };
 interface Trial {
   readonly session: TokenSession;
   readonly key: Handle;
-  /** A call succeeded, and what it put out was not as in any dialect. */
+  /** A call succeeded, but its output fits no dialect. */
   unlike: boolean;
   doubt?: TokenFault;
 }
@@ -86,7 +86,7 @@ function tryDialect(trial: Trial, ckm: number, ivSent: IvSent): Outcome {
       if (candidate.dialect.mechanism !== "aes-gcm") return { dialect: candidate.dialect };
       return isDeterministic(trial, ckm, first)
         ? { dialect: candidate.dialect }
-        : unlike(trial, "the token neither uses the caller's IV nor tells its own");
+        : unlike(trial, "the token neither uses the caller's IV nor returns its own");
     }
   }
   return unlike(trial, "the token's AES-GCM output does not decrypt again, or a changed one is not refused");

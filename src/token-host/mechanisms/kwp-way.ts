@@ -19,7 +19,7 @@ export interface KwpWay {
 
 /** Two lengths tell RFC 5649 from PKCS#7 padding under RFC 3394: 24 bytes give 32 here and 40 there. */
 const TRIAL_TEXT = Buffer.alloc(24, 0x5a);
-/** Of one way: what was altered on the way back does not rule it out. */
+/** Tries per way: an altered result does not rule a way out. */
 const TRIES = 2;
 
 /** @throws TokenFault MECHANISM_UNSUPPORTED, or why the token cannot be asked now */
