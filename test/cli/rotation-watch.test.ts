@@ -89,7 +89,7 @@ it("is not begun where the tokens are too slow for it", () => {
   }).not.toThrow();
   expect(() => {
     requireTimeToAbort(tokens(8_500), inSeconds(48));
-  }).toThrow(/too slow to take the key back .*nothing was made.* at least \d+ s ahead/);
+  }).toThrow(/too slow to cancel the key .*nothing was made.* at least \d+ s ahead/);
   expect(() => {
     requireTimeToAbort(tokens(500, 8_500), inSeconds(25));
   }).toThrow(/too slow/);

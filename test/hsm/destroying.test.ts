@@ -99,7 +99,7 @@ describe("a KEK that is destroyed", () => {
     token.fault.set("C_DestroyObject hang");
     const window = { begunBy: Date.now() + SECOND_MS, endedBy: Date.now() + SECOND_MS };
     expect(await messageOf(destroyAndLook(opened.hsm, kek, window))).toMatch(
-      /ended \(hang\).*the token still holds .* may yet carry out/,
+      /ended \(hang\).*the token still holds .* may still carry out/,
     );
     expect(opened.ended).toContain("hang");
     token.fault.clear();
@@ -124,7 +124,7 @@ describe("a KEK that is destroyed", () => {
   });
 
   it.each([
-    ["failed", "crashes before the call", ["C_DestroyObject abort"], /still holds .* may yet carry out/],
+    ["failed", "crashes before the call", ["C_DestroyObject abort"], /still holds .* may still carry out/],
     [
       "failed",
       "says yes and does nothing",
@@ -135,7 +135,7 @@ describe("a KEK that is destroyed", () => {
       "unknown",
       "cannot be read again",
       ["C_DestroyObject abort", "C_Initialize rv 0x30"],
-      /cannot be read again .*: whether it still holds .* is not known/,
+      /cannot be read again .*; whether it still holds .* is not known/,
     ],
   ])("is said to be %s where the token %s", async (outcome, _what, rules, error) => {
     const opened = await token.start();
