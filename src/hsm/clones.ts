@@ -24,24 +24,37 @@ export class Clones {
     this.#log = log;
   }
 
-  /** The readings without the keys that are no clones; the ones whose name those carry have a remark on each. */
+  /**
+   * Returns the readings without the keys that are no clones. A KEK that one of them claims to be has a remark on it, and
+   * so has one that a token lacks.
+   */
   genuine(readings: readonly Reading[]): Reading[] {
-    const conflicts = new Map<string, string[]>();
+    const conflicts: { readonly keyId: string; readonly rank: number; readonly remark: string }[] = [];
     const kept = readings.map((records, rank) =>
       records?.filter((record) => {
         const other = this.#otherThan(record, rank);
         if (other === undefined) return true;
-        const remark = this.#refuse(record, rank, other);
-        conflicts.set(other.keyId, [...(conflicts.get(other.keyId) ?? []), remark]);
+        conflicts.push({ keyId: other.keyId, rank, remark: this.#refuse(record, rank, other) });
         return false;
       }),
     );
     return kept.map((records) =>
-      records?.map((record) => ({
-        ...record,
-        remarks: [...record.remarks, ...(conflicts.get(record.keyId) ?? [])],
-      })),
+      records?.map((record) => {
+        const own = conflicts.filter(({ keyId }) => keyId === record.keyId);
+        const holders = ranksOf(kept, (reading) => reading.some((one) => isSame(one, record)));
+        const lacking = ranksOf(kept, () => true).filter(
+          (rank) => !holders.includes(rank) && !own.some((conflict) => conflict.rank === rank),
+        );
+        const remarks = [...record.remarks, ...own.map(({ remark }) => remark)];
+        if (lacking.length > 0)
+          remarks.push(`only on ${this.#names(holders)}, not on ${this.#names(lacking)}; clone it there`);
+        return { ...record, remarks, heldBy: holders.map((rank) => this.#tokens[rank] ?? "") };
+      }),
     );
+  }
+
+  #names(ranks: readonly number[]): string {
+    return ranks.map((rank) => this.#tokens[rank]).join(" and ");
   }
 
   /** The key that a record's name stands for already, if that is another. */
@@ -72,4 +85,12 @@ export class Clones {
     }
     return `not cloned to ${token}: the key there with this label and CKA_ID is another, ${record.keyId}, and is refused`;
   }
+}
+
+function ranksOf(readings: readonly Reading[], wanted: (reading: readonly KekRecord[]) => boolean): number[] {
+  return readings.flatMap((reading, rank) => (reading !== undefined && wanted(reading) ? [rank] : []));
+}
+
+function isSame(one: KekRecord, other: KekRecord): boolean {
+  return one.keyId === other.keyId || one.aliases.includes(other.keyId) || other.aliases.includes(one.keyId);
 }

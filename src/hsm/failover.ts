@@ -4,30 +4,25 @@
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { isHsmAway } from "./away.js";
-import { Clones, type Reading } from "./clones.js";
+import { Clones } from "./clones.js";
 import type { MechanismChoice } from "./mechanisms.js";
+import { Member, type MemberOptions } from "./member.js";
 import type { Caller, Hsm, HsmState } from "./port.js";
 import { relay } from "./relay.js";
 import type { CryptRequest, KekRecord, ProbeResult } from "./wire.js";
 
-/** One token of several. */
-export interface Member {
-  /** Names the token in messages. */
-  readonly name: string;
-  readonly hsm: Hsm;
-}
-
 export interface FailoverOptions {
   /** In order of preference, at least one. */
-  readonly members: readonly Member[];
+  readonly members: readonly MemberOptions[];
   readonly requestTimeoutMs: number;
   readonly log: Log;
 }
 
 /** A preferred token serves again when it has been well for this long, in ms. */
 const RETURN_AFTER_MS = 60_000;
-/** The next token is asked too when an answer is late by this part of the request timeout. */
+/** The next token is asked too when an answer is late by this part of the request timeout, or by LATE_MS. */
 const LATE_PART = 0.4;
+const LATE_MS = 300;
 
 /** Readings of the other tokens wait for a slow one for this many request timeouts. */
 const SLOW_READING = 2;
@@ -37,32 +32,15 @@ function isElsewhere(error: KmsError): boolean {
   return isHsmAway(error) || error.code === "OVERLOADED" || error.code === "KEY_MISSING";
 }
 
-interface MemberView {
-  readonly member: Member;
-  /** What it showed when it could last be read: a token that is away has lost no key. */
-  reading: Reading;
-  /** A reading that has not ended yet; a slow token is not given a second one. */
-  running: Promise<void> | undefined;
-  keyIds: ReadonlySet<string>;
-  /** When it began to be well, by a monotonic clock; undefined while it is not. */
-  wellSince: number | undefined;
-}
-
 export class FailoverHsm implements Hsm {
-  readonly #views: readonly MemberView[];
+  readonly #members: readonly Member[];
   readonly #options: FailoverOptions;
   readonly #clones: Clones;
   #serving = 0;
 
   constructor(options: FailoverOptions) {
     this.#options = options;
-    this.#views = options.members.map((member) => ({
-      member,
-      reading: undefined,
-      running: undefined,
-      keyIds: new Set(),
-      wellSince: undefined,
-    }));
+    this.#members = options.members.map((member) => new Member(member));
     this.#clones = new Clones(
       options.members.map(({ name }) => name),
       options.log,
@@ -77,36 +55,27 @@ export class FailoverHsm implements Hsm {
     return this.#crypt(request.keyId, caller, (hsm, asker) => hsm.decrypt(request, asker));
   }
 
-  /** What the reachable tokens hold together, without keys that only claim to be clones. */
+  /** What the tokens hold together as they were last believed, without keys that only claim to be clones. */
   listKeks(): Promise<readonly KekRecord[]> {
-    return this.#merge((hsm) => hsm.listKeks());
+    return this.#merge((member) => member.read());
   }
 
   listKeksAnew(): Promise<readonly KekRecord[]> {
-    return this.#merge((hsm) => hsm.listKeksAnew());
+    return this.#merge((member) => member.readAnew());
   }
 
   /** @throws KmsError when none can be read: that of the most preferred one */
-  async #merge(read: (hsm: Hsm) => Promise<readonly KekRecord[]>): Promise<readonly KekRecord[]> {
-    const readOne = async (view: MemberView): Promise<void> => {
-      view.reading = await read(view.member.hsm);
-    };
-    const readings = this.#views.map(
-      (view) => (view.running ??= readOne(view).finally(() => (view.running = undefined))),
-    );
-    const failure = await this.#enough(readings);
+  async #merge(read: (member: Member) => Promise<void>): Promise<readonly KekRecord[]> {
+    const failure = await this.#enough(this.#members.map(read));
     this.#choose();
     if (failure !== undefined) throw failure;
     const found = new Map<string, KekRecord>();
-    this.#clones.genuine(this.#views.map(({ reading }) => reading)).forEach((records = [], rank) => {
-      const view = this.#views[rank];
-      if (view !== undefined)
-        view.keyIds = new Set(records.flatMap((record) => [record.keyId, ...record.aliases]));
-      for (const record of records) {
+    for (const records of this.#clones.genuine(this.#members.map(({ reading }) => reading))) {
+      for (const record of records ?? []) {
         const name = `${record.keyId} ${record.label}`;
         if (!found.has(name)) found.set(name, record);
       }
-    });
+    }
     return [...found.values()];
   }
 
@@ -131,54 +100,66 @@ export class FailoverHsm implements Hsm {
   }
 
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
-    return this.#inTurn(this.#order(keyId), (hsm) => hsm.probe(keyId, choice));
+    return this.#inTurn(keyId, (hsm) => hsm.probe(keyId, choice));
   }
 
   state(): HsmState {
-    const states = this.#views.map(({ member }) => member.hsm.state());
-    return states.find((state) => state.up) ?? states[0] ?? { up: false, reason: undefined };
+    const states = this.#members.map(({ state }) => state);
+    const state = states.find(({ up }) => up) ?? states[0] ?? { up: false, reason: undefined };
+    const unread = this.#unread();
+    return state.up && unread !== undefined ? { ...state, unread } : state;
+  }
+
+  #unread(): KmsError | undefined {
+    const member = this.#members.find(({ reading }) => reading === undefined);
+    if (member === undefined) return undefined;
+    const why = member.state.up ? "" : (member.state.reason?.message ?? "");
+    return new KmsError(
+      "HSM_UNAVAILABLE",
+      `token ${member.name} has not been read since the start${why === "" ? "" : `: ${why}`}`,
+    );
   }
 
   /** Moves away from a token at once, and back to a preferred one only when it has been well for a while. */
   #choose(): void {
     const now = performance.now();
-    for (const view of this.#views) {
-      if (!view.member.hsm.state().up) view.wellSince = undefined;
-      else view.wellSince ??= now;
+    for (const member of this.#members) {
+      if (!member.state.up) member.wellSince = undefined;
+      else member.wellSince ??= now;
     }
-    const isWell = (view: MemberView | undefined): boolean => view?.wellSince !== undefined;
-    const isSettled = (view: MemberView): boolean =>
-      view.wellSince !== undefined && now - view.wellSince >= RETURN_AFTER_MS;
-    const preferred = this.#views.findIndex((view, rank) =>
-      rank < this.#serving ? isSettled(view) : isWell(view),
+    const isWell = (member: Member | undefined): boolean => member?.wellSince !== undefined;
+    const isSettled = (member: Member): boolean =>
+      member.wellSince !== undefined && now - member.wellSince >= RETURN_AFTER_MS;
+    const preferred = this.#members.findIndex((member, rank) =>
+      rank < this.#serving ? isSettled(member) : isWell(member),
     );
-    if (preferred >= 0 && (preferred < this.#serving || !isWell(this.#views[this.#serving])))
+    if (preferred >= 0 && (preferred < this.#serving || !isWell(this.#members[this.#serving])))
       this.#serve(preferred);
   }
 
   #serve(rank: number): void {
     if (rank === this.#serving) return;
     this.#options.log.warn(
-      { from: this.#views[this.#serving]?.member.name, to: this.#views[rank]?.member.name },
+      { from: this.#members[this.#serving]?.name, to: this.#members[rank]?.name },
       "another token serves now",
     );
     this.#serving = rank;
   }
 
   /** The tokens that hold a key: those that are up before the others, the serving one first, then by preference. */
-  #order(keyId: string): MemberView[] {
-    const rankOf = (view: MemberView): number =>
-      (view.member.hsm.state().up ? 0 : 2) + (view === this.#views[this.#serving] ? 0 : 1);
-    const all = [...this.#views].sort((one, other) => rankOf(one) - rankOf(other));
-    const holders = all.filter((view) => view.keyIds.has(keyId));
+  #order(keyId: string): Member[] {
+    const rankOf = (member: Member): number =>
+      (member.state.up ? 0 : 2) + (member === this.#members[this.#serving] ? 0 : 1);
+    const all = [...this.#members].sort((one, other) => rankOf(one) - rankOf(other));
+    const holders = all.filter((member) => member.holds(keyId));
     return holders.length > 0 ? holders : all;
   }
 
-  async #inTurn<T>(views: readonly MemberView[], use: (hsm: Hsm) => Promise<T>): Promise<T> {
+  async #inTurn<T>(keyId: string, use: (hsm: Hsm) => Promise<T>): Promise<T> {
     let failure = new KmsError("HSM_UNAVAILABLE", "no token is configured");
-    for (const { member } of views) {
+    for (const member of this.#order(keyId)) {
       try {
-        return await use(member.hsm);
+        return await member.use(keyId, use);
       } catch (error) {
         failure = KmsError.from(error);
         if (!isElsewhere(failure)) throw failure;
@@ -193,33 +174,29 @@ export class FailoverHsm implements Hsm {
     caller: Caller,
     use: (hsm: Hsm, caller: Caller) => Promise<Buffer>,
   ): Promise<Buffer> {
-    const views = this.#order(keyId);
-    const [only] = views;
+    const members = this.#order(keyId);
+    const [only] = members;
     if (only === undefined) throw new KmsError("HSM_UNAVAILABLE", "no token is configured");
-    if (views.length === 1) return use(only.member.hsm, caller);
+    if (members.length === 1) return only.use(keyId, (hsm) => use(hsm, caller));
     const { requestTimeoutMs } = this.#options;
     const age = caller.startedAt === undefined ? 0 : performance.now() - caller.startedAt;
     return relay({
-      asks: views.map(
-        ({ member }) =>
-          (asker) =>
-            use(member.hsm, asker),
-      ),
+      asks: members.map((member) => (asker) => member.use(keyId, (hsm) => use(hsm, asker))),
       caller,
-      lateMs: requestTimeoutMs * LATE_PART,
+      lateMs: Math.min(LATE_MS, requestTimeoutMs * LATE_PART),
       limitMs: Math.max(0, requestTimeoutMs - age),
       isFinal: (error) => !isElsewhere(error),
-      onFailed: (asked) => {
-        const view = views[asked];
-        if (view !== undefined) this.#leave(view);
+      onPassedOver: (asked) => {
+        const member = members[asked];
+        if (member !== undefined) this.#leave(member);
       },
     });
   }
 
-  /** A token that failed a request is left for the next one, if it is the serving one. */
-  #leave(view: MemberView): void {
-    view.wellSince = undefined;
-    const next = this.#views.findIndex((other) => other !== view && other.member.hsm.state().up);
-    if (this.#views[this.#serving] === view && next >= 0) this.#serve(next);
+  /** A token that failed a request, or was slower than one asked after it, is left for the next one. */
+  #leave(member: Member): void {
+    member.wellSince = undefined;
+    const next = this.#members.findIndex((other) => other !== member && other.state.up);
+    if (this.#members[this.#serving] === member && next >= 0) this.#serve(next);
   }
 }

@@ -33,7 +33,7 @@ export class KeyringReadings {
   async read(): Promise<readonly KekRecord[]> {
     const host = await this.#spare();
     const records = await this.#readOn(host);
-    void this.#refreshOthers(host);
+    void this.#refreshOthers(host, records);
     return records;
   }
 
@@ -66,11 +66,12 @@ export class KeyringReadings {
     throw new KmsError("HSM_UNAVAILABLE", "no token host can be started to read the token");
   }
 
-  /** Keeps idle sessions alive and handles fresh. */
-  async #refreshOthers(first: TokenHost): Promise<void> {
+  /** Keeps idle sessions alive and handles fresh. A host that was idle while the token was away may show less since. */
+  async #refreshOthers(first: TokenHost, shown: readonly KekRecord[]): Promise<void> {
     for (const host of this.#hosts.ready) {
       if (host === first || this.#isLast()) continue;
-      await this.#readOn(host).catch(() => undefined);
+      const records = await this.#readOn(host).catch(() => undefined);
+      if (records !== undefined && host.alive && namesOf(records) !== namesOf(shown)) host.kill("reload");
     }
   }
 

@@ -26,7 +26,11 @@ export interface HsmCall {
 export const PATIENT_CALLER: Caller = { cancelled: false };
 
 export type HsmState =
-  | { readonly up: true }
+  | {
+      readonly up: true;
+      /** Why a token of several has not been read since the start, so that KEKs may be missing; undefined when all were. */
+      readonly unread?: KmsError;
+    }
   /** `reason` is undefined only before the first attempt has ended. */
   | { readonly up: false; readonly reason: KmsError | undefined };
 

@@ -15,8 +15,8 @@ export interface RelayOptions {
   readonly limitMs: number;
   /** Whether an error is the answer: asking elsewhere would change nothing. */
   readonly isFinal: (error: KmsError) => boolean;
-  /** @param asked which of `asks`; not called for an error that is the answer */
-  readonly onFailed: (asked: number) => void;
+  /** Called for one that failed, other than by the answer, or was still asked when a later one answered. @param asked which of `asks` */
+  readonly onPassedOver: (asked: number) => void;
 }
 
 /** @throws KmsError the final one if there was any, else what the last one failed with; DEADLINE */
@@ -33,7 +33,7 @@ class Relay {
   readonly #deadline: NodeJS.Timeout;
   #late: NodeJS.Timeout | undefined;
   #asked = 0;
-  #running = 0;
+  readonly #running = new Set<number>();
   #decided = false;
 
   constructor(options: RelayOptions, resolve: (body: Buffer) => void, reject: (error: KmsError) => void) {
@@ -51,14 +51,14 @@ class Relay {
     const ask = asks[asked];
     if (this.#decided || ask === undefined) return;
     this.#asked++;
-    this.#running++;
+    this.#running.add(asked);
     clearTimeout(this.#late);
     this.#late = setTimeout(() => {
       this.askNext();
     }, lateMs);
     ask(this.#caller()).then(
       (body) => {
-        this.#succeed(body);
+        this.#succeed(asked, body);
       },
       (thrown: unknown) => {
         this.#failed(asked, KmsError.from(thrown));
@@ -79,25 +79,27 @@ class Relay {
     };
   }
 
-  #succeed(body: Buffer): void {
+  #succeed(asked: number, body: Buffer): void {
+    this.#running.delete(asked);
     if (this.#decided) {
       body.fill(0);
       return;
     }
     this.#decide();
+    for (const other of this.#running) if (other < asked) this.#options.onPassedOver(other);
     this.#resolve(body);
   }
 
   #failed(asked: number, error: KmsError): void {
-    this.#running--;
+    this.#running.delete(asked);
     if (this.#decided) return;
     if (this.#options.isFinal(error)) {
       this.#fail(error);
       return;
     }
-    this.#options.onFailed(asked);
+    this.#options.onPassedOver(asked);
     if (this.#asked < this.#options.asks.length) this.askNext();
-    else if (this.#running === 0) this.#fail(error);
+    else if (this.#running.size === 0) this.#fail(error);
   }
 
   #fail(error: KmsError): void {

@@ -1,4 +1,5 @@
 // One token as an HSM: the port over its hosts and their dispatcher, and what operators' commands need beyond.
+import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { Dispatcher, type HsmObserver } from "./dispatcher.js";
 import { HostPool } from "./host-pool.js";
@@ -60,6 +61,7 @@ const LEAST_DESTROY_MS = 1_000;
 export class TokenHsm implements Hsm, TokenAdministration {
   readonly #hosts: HostPool;
   readonly #dispatcher: Dispatcher;
+  #stopped = false;
   readonly #requestTimeoutMs: number;
 
   constructor(options: TokenHsmOptions) {
@@ -88,6 +90,7 @@ export class TokenHsm implements Hsm, TokenAdministration {
   }
 
   async stop(graceMs: number): Promise<void> {
+    this.#stopped = true;
     this.#dispatcher.stop();
     await this.#hosts.stop(graceMs);
   }
@@ -104,7 +107,8 @@ export class TokenHsm implements Hsm, TokenAdministration {
     return this.#hosts.listKeks();
   }
 
-  listKeksAnew(): Promise<readonly KekRecord[]> {
+  async listKeksAnew(): Promise<readonly KekRecord[]> {
+    if (this.#stopped) throw new KmsError("STOPPING", "the token hosts are stopped");
     return this.#hosts.listKeksAnew();
   }
 

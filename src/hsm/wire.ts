@@ -82,6 +82,8 @@ export interface KekRecord {
   readonly unprotected: readonly string[];
   /** What is not as it should be but does not forbid its use. */
   readonly remarks: readonly string[];
+  /** Names of the tokens that hold it, where several are configured. */
+  readonly heldBy?: readonly string[];
 }
 
 export interface ProbeRequest {

@@ -27,6 +27,8 @@ export interface ActiveKeyOptions {
   readonly memory: PublishedMemory;
   /** No switch is made while the HSM is away: the first Encrypt under the new KEK would fail. */
   readonly isHsmAway: () => boolean;
+  /** Why KEKs may be missing from the keyring although it could be read; undefined when none are. */
+  readonly unread: () => KmsError | undefined;
   /** Wall clock, ms since the epoch. */
   readonly now: () => number;
   /** When the token was last looked at, by the same clock; undefined before the first time. */
@@ -140,9 +142,9 @@ export class ActiveKey {
     const before = memory.load();
     const known = before === undefined ? undefined : findByKeyId(keyring.schedule, before.keyId);
     const isBehind = known !== undefined && known.activation > this.#asOf();
-    const chosen = isBehind ? known : activeAt(keyring.schedule, keyring.policy, this.#asOf());
+    const chosen = isBehind ? known : this.#scheduled();
     if (isBehind) this.#warnOfClock(chosen);
-    if (before !== undefined && known === undefined) refuseSuccession(before, chosen);
+    if (before !== undefined && known === undefined) this.#refuseSuccession(before, chosen);
     if (this.#isReady(chosen)) return chosen;
     // What was published before goes on, as it would have without the restart.
     if (known !== undefined && known !== chosen && isProven(prover, known)) return known;
@@ -150,6 +152,31 @@ export class ActiveKey {
       prover.proofOf(chosen.record.keyId).failure ??
       new KmsError("HSM_UNAVAILABLE", `KEK ${chosen.record.keyId} has not passed its self-test yet`)
     );
+  }
+
+  /** @throws KmsError */
+  #scheduled(): Generation {
+    const { keyring, unread } = this.#options;
+    try {
+      return activeAt(keyring.schedule, keyring.policy, this.#asOf());
+    } catch (error) {
+      // A token that has not been read may hold it.
+      throw KmsError.from(error).code === "KEY_MISSING" ? (unread() ?? error) : error;
+    }
+  }
+
+  #refuseSuccession(before: Published, due: Generation): void {
+    try {
+      refuseSuccession(before, due);
+    } catch (error) {
+      const unread = this.#options.unread();
+      if (unread === undefined) throw error;
+      throw new KmsError(
+        "HSM_UNAVAILABLE",
+        `the active KEK ${before.keyId} is on no token that could be read; ${unread.message}`,
+        error,
+      );
+    }
   }
 
   /** A KEK that was cancelled just before its instant is not used because it had been seen earlier. */

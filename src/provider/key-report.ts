@@ -22,6 +22,8 @@ export interface KeyReport {
   /** Why the last self-test failed; null when it did not. */
   readonly failure: string | null;
   readonly remarks: readonly string[];
+  /** Names of the tokens that hold it; null where one token is configured. */
+  readonly heldBy: readonly string[] | null;
 }
 
 /** When this node's plugin last answered under a key_id, at the latest. ISO 8601; null for never. */
@@ -101,6 +103,7 @@ export function reportKeys(
       provenAt: proof.provenAt?.toISOString() ?? null,
       failure: proof.failure?.message ?? null,
       remarks: [...record.unprotected, ...record.remarks],
+      heldBy: record.heldBy ?? null,
     };
   });
 }

@@ -107,7 +107,9 @@ export class Keyring {
     if (this.#isSlow && this.#absent.has(keyId) && this.#dueInMs() > 0) throw unknown(keyId);
     const found = await this.#inTime(this.#look(keyId), keyId);
     if (found !== undefined) return found;
-    throw unknown(keyId);
+    const state = this.#options.hsm.state();
+    // A token that has not been read may hold it.
+    throw state.up && state.unread !== undefined ? state.unread : unknown(keyId);
   }
 
   async #look(keyId: string): Promise<Generation | undefined> {

@@ -50,6 +50,7 @@ export interface Readiness {
 }
 
 export class ProviderRoom {
+  readonly #hsm: Hsm;
   readonly provider: Provider;
   readonly outage: Outage;
   readonly cache: UnwrapCache;
@@ -63,6 +64,7 @@ export class ProviderRoom {
 
   constructor(options: ProviderOptions) {
     const { hsm, mode, policy, log } = options;
+    this.#hsm = hsm;
     this.#mode = mode;
     const clocks = { now: () => Date.now(), uptime: () => performance.now() };
     const memory = new KeyMemory({ store: options.memory, log, ...clocks });
@@ -97,6 +99,7 @@ export class ProviderRoom {
       prover: this.#prover,
       memory,
       isHsmAway: () => this.outage.reason !== undefined,
+      unread: () => unreadOf(hsm),
       now: () => Date.now(),
       checkedAt: () => this.#watch.checkedAt,
       log,
@@ -167,7 +170,20 @@ export class ProviderRoom {
     }
     for (const { keyId, failure } of this.keys())
       if (failure !== null) lines.push(`KEK ${keyId}: ${failure}`);
-    return { ready: lines.length === 0, lines: lines.length === 0 ? ["ok"] : [...new Set(lines)] };
+    const ready = lines.length === 0;
+    return { ready, lines: [...new Set([...(ready ? ["ok"] : lines), ...this.#weaknesses()])] };
+  }
+
+  /** What makes nothing unready, but would the next outage: the active KEK is not on every token. */
+  #weaknesses(): string[] {
+    const active = this.#active.lastPublished?.record;
+    const unread = unreadOf(this.#hsm);
+    return [
+      ...(active?.heldBy === undefined
+        ? []
+        : active.remarks.map((remark) => `KEK ${active.keyId}: ${remark}`)),
+      ...(unread === undefined ? [] : [unread.message]),
+    ];
   }
 
   #forget(keyId: string): void {
@@ -187,4 +203,9 @@ export class ProviderRoom {
 /** Every key_id by which stored objects may name a key on the token, of refused ones too. */
 function namesOf({ generations, refused }: Schedule): string[] {
   return [...generations, ...refused].flatMap(({ record }) => [record.keyId, ...record.aliases]);
+}
+
+function unreadOf(hsm: Hsm): KmsError | undefined {
+  const state = hsm.state();
+  return state.up ? state.unread : undefined;
 }

@@ -185,6 +185,32 @@ describe("on tokens that come and go", () => {
     await expect(failover.encrypt(request("kek"), late)).rejects.toMatchObject({ code: "DEADLINE" });
   });
 
+  it("one that is slower than the next one is left for it", async () => {
+    vi.useRealTimers();
+    const [first] = fakes;
+    if (first === undefined) throw new RangeError("no token");
+    first.gate = new Promise(() => undefined);
+    expect(await served()).toBe(2);
+    expect(switches).toEqual(["token 2"]);
+    const { calls } = first;
+    expect(await served()).toBe(2);
+    expect(first.calls).toBe(calls);
+  });
+
+  it("keys that a token no longer shows are not gone until it is read by a library loaded anew", async () => {
+    const [first, second] = fakes;
+    if (first === undefined || second === undefined) throw new RangeError("no token");
+    const names = async (): Promise<string[]> => (await failover.listKeks()).map(({ keyId }) => keyId);
+    for (const fake of fakes.slice(1)) fake.records = [];
+    const anew = vi.spyOn(second, "listKeksAnew").mockRejectedValue(AWAY);
+    first.records = [];
+    first.listKeksAnew = () => Promise.reject(AWAY);
+    expect(await names()).toEqual(["kek"]);
+    anew.mockRestore();
+    first.listKeksAnew = () => first.listKeks();
+    expect(await names()).toEqual([]);
+  });
+
   it("a slow one is not waited for where another has been read", async () => {
     vi.useRealTimers();
     const [first] = fakes;

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 
+import { KmsError } from "../../src/errors.js";
 import { ActiveKey, type Published } from "../../src/provider/active-key.js";
 import { KeyMemory } from "../../src/provider/key-memory.js";
 import { reportKeyring, reportKeys, type KeyringReport } from "../../src/provider/key-report.js";
@@ -19,6 +20,7 @@ let away: boolean;
 let checkedAt: number | undefined;
 let saved: Published | undefined;
 let full: boolean;
+let unread: KmsError | undefined;
 let keyring: Keyring;
 let prover: Prover;
 let active: ActiveKey;
@@ -38,7 +40,15 @@ function build(): void {
   warnings = [];
   const log = { ...SILENT, warn: (_fields: object, text: string) => void warnings.push(text) };
   const clocks = { now: () => now, checkedAt: () => checkedAt };
-  active = new ActiveKey({ keyring, prover, memory, isHsmAway: () => away, ...clocks, log });
+  active = new ActiveKey({
+    keyring,
+    prover,
+    memory,
+    isHsmAway: () => away,
+    unread: () => unread,
+    ...clocks,
+    log,
+  });
 }
 
 async function readAndProve(): Promise<void> {
@@ -53,6 +63,7 @@ beforeEach(async () => {
   checkedAt = undefined;
   saved = undefined;
   full = false;
+  unread = undefined;
   build();
   await readAndProve();
 });
@@ -150,6 +161,25 @@ describe("the active KEK", () => {
     expect(active.heldBack).toBeUndefined();
     checkedAt = at(11);
     expect(active.advance().record.keyId).toBe("k10");
+  });
+
+  it("is not said to be gone by a restart while a token that may hold it has not been read", async () => {
+    now = at(10);
+    active.advance();
+    unread = new KmsError("HSM_UNAVAILABLE", "token 2 has not been read since the start");
+    hsm.records = [generation(1)];
+    build();
+    await readAndProve();
+    expect(() => active.advance()).toThrow(
+      /k10 is on no token that could be read; token 2 has not been read/,
+    );
+    hsm.records = [];
+    saved = undefined;
+    build();
+    await readAndProve();
+    expect(() => active.advance()).toThrow(unread);
+    unread = undefined;
+    expect(() => active.advance()).toThrow(/holds no KEK/);
   });
 
   it("is never one that a restart finds to be superseded by a key that is gone", async () => {

@@ -43,7 +43,8 @@ export class SoftHsmClone implements TestToken {
   }
 }
 
-function folderOf(tokens: string, label: string): string {
+/** Returns the folder of the token with this label, under SoftHSM's `tokens`. */
+export function folderOf(tokens: string, label: string): string {
   const found = readdirSync(tokens).find((name) =>
     readFileSync(join(tokens, name, "token.object")).includes(label.padEnd(LABEL_BYTES)),
   );
