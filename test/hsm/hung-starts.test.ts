@@ -105,11 +105,11 @@ describe("in the order in which they began", () => {
   it("the oldest is kept until the limit of a start, the ones beside it are not", async () => {
     const oldest = begin("oldest");
     const younger = begin("younger");
-    await vi.advanceTimersByTimeAsync(1_600);
+    await vi.advanceTimersByTimeAsync(3_100);
     expect(killed).toEqual([["younger", "hang"]]);
     expect([starts.isLate, late, starts.underWay]).toEqual([true, 1, 1]);
     expect(await younger.started).toBe("ended");
-    await vi.advanceTimersByTimeAsync(28_000);
+    await vi.advanceTimersByTimeAsync(26_500);
     expect(killed).toHaveLength(1);
     await vi.advanceTimersByTimeAsync(1_000);
     expect(await oldest.started).toBe("ended");
@@ -125,7 +125,7 @@ describe("in the order in which they began", () => {
     quick.end();
     await quick.started;
     expect(killed).toEqual([]);
-    await vi.advanceTimersByTimeAsync(1_600);
+    await vi.advanceTimersByTimeAsync(3_100);
     const another = begin("another");
     another.end();
     expect(await another.started).toBe("ready");
