@@ -12,7 +12,7 @@ export type RunStep = <T>(step: Step, work: () => Promise<T>) => Promise<T>;
 /** A step is late when it takes this many times as long as it took last, and at least LEAST_MS. */
 const SLACK = 3;
 const LEAST_MS = 1_500;
-/** The same for the first time that a session is opened. Of the other steps a token may make much work the first time. */
+/** The same for the first "open" of all. The other steps may take a token much longer the first time. */
 const FIRST_OPEN_MS = 3_000;
 
 interface Start {
