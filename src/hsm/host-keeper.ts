@@ -6,15 +6,17 @@ import type { Log } from "../log.js";
 import { backoffMs, type BackoffLimits } from "./backoff.js";
 import type { Logins } from "./logins.js";
 import type { PinGate } from "./pin-gate.js";
-import type { Starts } from "./starts.js";
+import type { RunStep, Starts } from "./starts.js";
 import { TokenHost, type EndCause, type TokenHostOptions } from "./token-host.js";
-import { Op, type KekRecord, type TokenDescription } from "./wire.js";
+import type { TokenDescription, TokenKeys } from "./wire.js";
 
 export interface KeeperOptions {
   readonly host: TokenHostOptions;
   readonly gate: PinGate;
   readonly logins: Logins;
   readonly starts: Starts;
+  /** Reads the keyring on a host that is not ready yet, in steps of the start. */
+  readonly readFirst: (host: TokenHost, step: RunStep) => Promise<TokenKeys>;
   readonly log: Log;
   readonly onReady: (host: TokenHost) => void;
   readonly onEnded: (cause: EndCause) => void;
@@ -145,15 +147,16 @@ export class HostKeeper {
   }
 
   async #start(host: TokenHost): Promise<void> {
-    const { starts, logins, log, onReady } = this.#options;
+    const { starts, logins, log, onReady, readFirst } = this.#options;
     await starts.run(host, async (step) => {
       this.#token = await step("open", () => host.open());
       const lane = host.lanes.first;
       if (!this.#token.loggedIn && lane !== undefined) this.#token = await logins.login(host, lane);
-      const keks = (await step("read", () => host.control(Op.listKeks, {}))) as KekRecord[];
+      const { keks, objects } = await readFirst(host, step);
       this.#ready = host;
       this.#reason = undefined;
-      log.info({ pid: host.pid, token: this.#token.label, keks: keks.length }, "token host ready");
+      const token = this.#token.label;
+      log.info({ pid: host.pid, token, keks: keks.length, objects }, "token host ready");
       onReady(host);
     });
   }

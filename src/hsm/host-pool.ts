@@ -13,8 +13,9 @@ import { Starts } from "./starts.js";
 import { HostFailure, within, type EndCause, type TokenHost, type TokenHostOptions } from "./token-host.js";
 import {
   type CryptRequest,
-  type Op,
+  Op,
   type KekRecord,
+  type ProbeResult,
   type TokenDescription,
   type WireFailure,
 } from "./wire.js";
@@ -23,7 +24,7 @@ export interface HostPoolOptions {
   readonly host: TokenHostOptions;
   readonly hosts: number;
   readonly gate: PinGate;
-  /** For loading the module, logging in and reading the keyring, in ms. */
+  /** For loading the module and logging in, and for each step of reading the keyring that comes no further, in ms. */
   readonly startTimeoutMs: number;
   /** For a call that is no Encrypt or Decrypt, in ms. */
   readonly controlTimeoutMs: number;
@@ -61,7 +62,7 @@ export class HostPool {
     // The last of them may be a spare for a start that hangs.
     const keepers = Math.max(options.hosts, LEAST_KEEPERS);
     this.#keepers = Array.from({ length: keepers }, () => this.#keeper());
-    this.#readings = new KeyringReadings(this.#readingHosts());
+    this.#readings = new KeyringReadings(this.#readingHosts(), options);
   }
 
   prepare(): void {
@@ -108,7 +109,9 @@ export class HostPool {
   }
 
   get state(): HsmState {
-    return this.ready.length > 0 ? { up: true } : { up: false, reason: this.reason };
+    if (this.ready.length === 0) return { up: false, reason: this.reason };
+    const { finding } = this.#readings;
+    return { up: true, ...(finding !== undefined && { finding }) };
   }
 
   get token(): TokenDescription | undefined {
@@ -188,6 +191,7 @@ export class HostPool {
       gate,
       logins: this.#logins,
       starts: this.#starts,
+      readFirst: (one, step) => this.#readings.readFirst(one, step),
       log,
       onReady: (ready) => {
         this.#hasBeenReady = true;
@@ -215,15 +219,9 @@ export class HostPool {
 
   /** The serving host, after waiting for a start that has not failed yet. */
   async #serving(): Promise<TokenHost> {
-    const until = performance.now() + this.#options.startTimeoutMs;
-    for (;;) {
-      const [host] = this.ready;
-      if (host !== undefined) return host;
-      const leftMs = until - performance.now();
-      if (this.reason !== undefined || leftMs <= 0 || this.#isStopped()) break;
-      await this.#changeWithin(leftMs);
-    }
-    throw this.reason ?? new KmsError("HSM_UNAVAILABLE", "no token host is ready yet");
+    const host = await this.#whenReady(() => true);
+    if (host !== undefined) return host;
+    throw this.reason ?? new KmsError("HSM_UNAVAILABLE", `no token host is ready yet${this.#readings.soFar}`);
   }
 
   async #changeWithin(ms: number): Promise<void> {
@@ -241,19 +239,28 @@ export class HostPool {
       },
       configured: this.#options.hosts,
       serving: () => this.#serving(),
-      call: (host, op, value) => this.#controlOn(host, op, value),
+      read: (host, request, limitMs) => this.#controlOn(host, Op.readKeks, request, () => limitMs),
+      proves: (host, keyId) => this.#proves(host, keyId),
       whenReady: (wanted) => this.#whenReady(wanted),
     };
   }
 
+  /** Waits for a start that has not failed yet, as long as it may take or comes further. */
   async #whenReady(wanted: (host: TokenHost) => boolean): Promise<TokenHost | undefined> {
-    const until = performance.now() + this.#options.startTimeoutMs;
+    const since = performance.now();
     for (;;) {
       const host = this.ready.find(wanted);
-      const leftMs = until - performance.now();
+      const leftMs =
+        Math.max(since, this.#readings.firstReadingAt) + this.#options.startTimeoutMs - performance.now();
       if (host !== undefined || leftMs <= 0 || this.reason !== undefined || this.#isStopped()) return host;
       await this.#changeWithin(leftMs);
     }
+  }
+
+  /** Whether a host still works under a KEK. One that does not is replaced. */
+  async #proves(host: TokenHost, keyId: string): Promise<boolean> {
+    const results = await this.#controlOn(host, Op.probe, { keyId, choice: "auto" }).catch(() => []);
+    return (results as ProbeResult[]).some(({ works }) => works);
   }
 
   async #controlOn(
@@ -267,7 +274,8 @@ export class HostPool {
       return await within(host, limitMs(), () => host.control(op, value));
     } catch (error) {
       if (!(error instanceof HostFailure)) throw error;
-      this.condemnFor(host, error.failure);
+      // A reading that fails says nothing of operations under the KEK.
+      if (op !== Op.readKeks) this.condemnFor(host, error.failure);
       if (error.failure.fault !== "login" || !again) throw error;
     } finally {
       this.#options.onChange();

@@ -63,3 +63,9 @@ export function nameCkaId(ckaId: Uint8Array): string {
   if (ckaId.length <= ID_BYTES_IN_CLEAR) return Buffer.from(ckaId).toString("hex");
   return "h" + createHash("sha256").update(ckaId).digest().toString("hex", 0, DIGEST_BYTES);
 }
+
+/** Returns the CKA_ID that a key_id holds; undefined where it holds a digest of one, or none. */
+export function ckaIdIn(keyId: string): Buffer | undefined {
+  const [ckaId = ""] = keyId.split(".");
+  return isKeyId(keyId) && ckaId !== "0" && !ckaId.startsWith("h") ? Buffer.from(ckaId, "hex") : undefined;
+}

@@ -30,6 +30,8 @@ export type HsmState =
       readonly up: true;
       /** Why a token of several has not been read since the start, so that KEKs may be missing; undefined when all were. */
       readonly unread?: KmsError;
+      /** What is not as it should be and keeps no operation from succeeding. */
+      readonly finding?: string;
     }
   /** `reason` is undefined only before the first attempt has ended. */
   | { readonly up: false; readonly reason: KmsError | undefined };

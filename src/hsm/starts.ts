@@ -2,9 +2,9 @@
 // start hangs too, and nothing tells whether that call will return when the HSM answers again. So the oldest start is
 // given all the time that the configuration allows, since a token may have become slow; later ones beside it are given
 // up soon and made again, until one gets through.
-import { within, type TokenHost } from "./token-host.js";
+import type { TokenHost } from "./token-host.js";
 
-/** "open": from spawning the process to a session; "login": C_Login; "read": the first reading of the keyring. */
+/** "open": from spawning the process to a session; "login": C_Login; "read": a slice of the first reading of the keyring. */
 export type Step = "open" | "login" | "read";
 
 export type RunStep = <T>(step: Step, work: () => Promise<T>) => Promise<T>;
@@ -18,6 +18,8 @@ const FIRST_OPEN_MS = 3_000;
 interface Start {
   readonly host: TokenHost;
   late: boolean;
+  /** Ends the host unless another step is done before. */
+  limit: NodeJS.Timeout | undefined;
 }
 
 export class Starts {
@@ -28,7 +30,7 @@ export class Starts {
   readonly #took = new Map<Step, number>();
 
   /**
-   * @param startTimeoutMs limit of a whole start
+   * @param startTimeoutMs longest time without another step that is done
    * @param onLate called when the oldest start is late: another one beside it may get through
    */
   constructor(startTimeoutMs: number, onLate: () => void) {
@@ -45,18 +47,18 @@ export class Starts {
     return this.#underWay[0]?.late ?? false;
   }
 
-  /** Runs one start to its end; ends the host when it takes too long. */
+  /** Runs one start to its end; ends the host when no step of it is done for too long. */
   async run<T>(host: TokenHost, work: (run: RunStep) => Promise<T>): Promise<T> {
-    const start: Start = { host, late: false };
+    const start: Start = { host, late: false, limit: undefined };
     this.#underWay.push(start);
+    this.#limit(start);
     try {
-      const result = await within(host, this.#startTimeoutMs, () =>
-        work((step, action) => this.#step(start, step, action)),
-      );
+      const result = await work((step, action) => this.#step(start, step, action));
       // Starts that hung before one that succeeded will hardly return.
       for (const other of this.#underWay) if (other.late) other.host.kill("hang");
       return result;
     } finally {
+      clearTimeout(start.limit);
       this.#underWay.splice(this.#underWay.indexOf(start), 1);
     }
   }
@@ -72,7 +74,9 @@ export class Starts {
   async measure<T>(step: Step, work: () => Promise<T>): Promise<T> {
     const begunAt = performance.now();
     const result = await work();
-    this.#took.set(step, performance.now() - begunAt);
+    const tookMs = performance.now() - begunAt;
+    // A reading is many steps, and the search at its beginning may take far longer than all others.
+    this.#took.set(step, step === "read" ? Math.max(tookMs, this.#took.get(step) ?? 0) : tookMs);
     return result;
   }
 
@@ -85,11 +89,20 @@ export class Starts {
           }, lateMs)
         : undefined;
     try {
-      return await this.measure(step, work);
+      const result = await this.measure(step, work);
+      this.#limit(start);
+      return result;
     } finally {
       clearTimeout(timer);
       start.late = false;
     }
+  }
+
+  #limit(start: Start): void {
+    clearTimeout(start.limit);
+    start.limit = setTimeout(() => {
+      start.host.kill("hang");
+    }, this.#startTimeoutMs);
   }
 
   #overdue(start: Start): void {

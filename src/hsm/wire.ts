@@ -13,7 +13,7 @@ import type { Deadline } from "./wire-deadline.js";
 export const Op = {
   open: 1,
   login: 2,
-  listKeks: 3,
+  readKeks: 3,
   encrypt: 4,
   decrypt: 5,
   probe: 6,
@@ -84,6 +84,31 @@ export interface KekRecord {
   readonly remarks: readonly string[];
   /** Names of the tokens that hold it, where several are configured. */
   readonly heldBy?: readonly string[];
+}
+
+/** A reading of the keyring is asked for in slices, so that requests are served in between. */
+export interface ReadRequest {
+  /** Whether to go on with the reading that the last request has begun; else a new one begins. */
+  readonly goesOn: boolean;
+}
+
+export interface ReadingProgress {
+  /** Secret keys that have been dealt with, of those that a search of the token has shown. */
+  readonly seen: number;
+  readonly objects: number;
+}
+
+/** What one request has come to: how far the reading is, or all that it has found. */
+export type ReadSlice = ({ readonly done: false } & ReadingProgress) | ({ readonly done: true } & TokenKeys);
+
+export interface TokenKeys {
+  readonly keks: readonly KekRecord[];
+  /** Secret keys on the token, those of other applications included. */
+  readonly objects: number;
+  /** Objects that could not be read, whose they may be. */
+  readonly unreadable: number;
+  /** Why the first of them could not; empty when all could. */
+  readonly unreadableWhy: string;
 }
 
 export interface ProbeRequest {

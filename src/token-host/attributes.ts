@@ -1,26 +1,22 @@
 // Attributes of key objects. An attribute that a token does not know or will not show is "unknown", not a
 // failure: tokens differ in what they keep (PKCS#11 v2.40 section 4.1, CKR_ATTRIBUTE_TYPE_INVALID).
 import type { Handle } from "pkcs11js";
-import { AlteredResult } from "./ckr.js";
+import { AlteredResult, type TokenFault } from "./ckr.js";
 import { ATTRIBUTE_NOT_SHOWN, type TokenSession } from "./session.js";
+import { isRefusal, tryCall } from "./trial.js";
 
-/** Returns the value's bytes, or undefined where the token does not show this attribute. */
-export function readAttribute(session: TokenSession, object: Handle, type: number): Buffer | undefined {
-  const read = session.attempt(`reading attribute 0x${type.toString(16)} (C_GetAttributeValue)`, (handle) =>
-    session.lib.C_GetAttributeValue(handle, object, [{ type }]),
-  );
-  if (read.ok) return bytesOf(read.value[0]?.value);
-  if (ATTRIBUTE_NOT_SHOWN.has(read.fault.rv)) return undefined;
-  throw read.fault;
-}
-
-/** Reads several at once where the token shows them all, else one by one. */
+/**
+ * Reads several at once where the token shows them all, else one by one.
+ * @param needed those that must not be unknown for a failure; others may fail where something of the object is shown
+ * @throws TokenFault when the object or the token fails
+ */
 export function readAttributes(
   session: TokenSession,
   object: Handle,
   types: readonly number[],
+  needed: readonly number[] = types,
 ): ReadonlyMap<number, Buffer | undefined> {
-  const read = session.attempt("reading attributes (C_GetAttributeValue)", (handle) =>
+  const read = tryCall(session, "reading attributes (C_GetAttributeValue)", (handle) =>
     session.lib.C_GetAttributeValue(
       handle,
       object,
@@ -28,8 +24,33 @@ export function readAttributes(
     ),
   );
   if (read.ok) return new Map(types.map((type, at) => [type, bytesOf(read.value[at]?.value)]));
-  if (!ATTRIBUTE_NOT_SHOWN.has(read.fault.rv)) throw read.fault;
-  return new Map(types.map((type) => [type, readAttribute(session, object, type)]));
+  if (!isRefusal(read.fault)) throw read.fault;
+  return readOneByOne(session, object, types, needed);
+}
+
+function readOneByOne(
+  session: TokenSession,
+  object: Handle,
+  types: readonly number[],
+  needed: readonly number[],
+): ReadonlyMap<number, Buffer | undefined> {
+  const values = new Map<number, Buffer | undefined>();
+  let failure: TokenFault | undefined;
+  let shown = 0;
+  for (const type of types) {
+    const read = tryCall(
+      session,
+      `reading attribute 0x${type.toString(16)} (C_GetAttributeValue)`,
+      (handle) => session.lib.C_GetAttributeValue(handle, object, [{ type }]),
+    );
+    values.set(type, read.ok ? bytesOf(read.value[0]?.value) : undefined);
+    if (read.ok) shown++;
+    else if (ATTRIBUTE_NOT_SHOWN.has(read.fault.rv)) continue;
+    else if (!isRefusal(read.fault) || needed.includes(type)) throw read.fault;
+    else failure ??= read.fault;
+  }
+  if (failure !== undefined && shown === 0) throw failure;
+  return values;
 }
 
 /** Readings of one key's attributes, of which two have to agree. */
@@ -43,10 +64,11 @@ export function readSteadily(
   session: TokenSession,
   object: Handle,
   types: readonly number[],
+  needed: readonly number[] = types,
 ): ReadonlyMap<number, Buffer | undefined> {
   const readings: ReadonlyMap<number, Buffer | undefined>[] = [];
   while (readings.length < MOST_READINGS) {
-    const now = readAttributes(session, object, types);
+    const now = readAttributes(session, object, types, needed);
     if (readings.some((earlier) => types.every((type) => isSame(earlier.get(type), now.get(type)))))
       return now;
     readings.push(now);

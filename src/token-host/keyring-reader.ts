@@ -1,20 +1,20 @@
-// Finds the generations of the KEK on the token and names them: every AES or HMAC secret key whose label is
-// the object name, or the object name and an activation instant after "@". An AES and an HMAC key that share
-// label and CKA_ID are one generation. Handles are volatile: every reading proves each key again by its
-// fingerprint, since a token that was away may reuse a handle number for another key.
+// Reads the generations of the KEK from the token: every AES or HMAC secret key whose label is the object name, or the
+// object name and an activation instant after "@". No search can ask for that, so all secret keys are listed and their
+// labels read, but for those that are known to be other applications'. A reading stops after every object, so that
+// requests are served in between however many there are, and passes over objects that vanish or cannot be read.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
-import { makeKeyId } from "../hsm/key-id.js";
-import type { KekKind } from "../hsm/mechanisms.js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { ReadingProgress } from "../hsm/wire.js";
 import { asBoolean, asNumber, readAttributes, readSteadily } from "./attributes.js";
-import { TokenFault } from "./ckr.js";
-import { fingerprintsOfAes, fingerprintsOfHmac, type Fingerprint } from "./fingerprint.js";
+import { AlteredResult, CKR_TABLE, TokenFault } from "./ckr.js";
+import { fingerprintsOfAes } from "./fingerprint.js";
+import type { ForeignObjects } from "./foreign-objects.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
-import { printable, unpad } from "./module.js";
+import { KEY_ATTRIBUTES, nameGeneration, pairKeys, type AttributeName, type FoundKey } from "./kek-naming.js";
+import { unpad } from "./module.js";
 import type { TokenSession } from "./session.js";
+import { isRefusal } from "./trial.js";
 
-const KEK_BYTES = 32;
-const FIND_BATCH = 64;
+const FIND_BATCH = 1_000;
 /**
  * SoftHSM 2.6.1 lets other processes find a key that is being made, and gives it default attributes when they read any:
  * the maker's own are lost then, its value included. A key is on the token (CKA_TOKEN) only once all of them are there.
@@ -25,36 +25,18 @@ const ON_TOKEN: readonly Attribute[] = [
 ];
 /** More keys of one name than any schedule has; their records fit one frame of the wire. */
 const MAX_KEYS = 1_000;
-/** Of what a record shows. A label that is a KEK's has at most 32 characters; a key_id digests a long CKA_ID. */
-const MAX_LABEL_SHOWN = 64;
-const MAX_ID_BYTES_SHOWN = 64;
-
-const ATTRIBUTES = {
-  keyType: pkcs11js.CKA_KEY_TYPE,
-  id: pkcs11js.CKA_ID,
-  token: pkcs11js.CKA_TOKEN,
-  private: pkcs11js.CKA_PRIVATE,
-  sensitive: pkcs11js.CKA_SENSITIVE,
-  extractable: pkcs11js.CKA_EXTRACTABLE,
-  valueLen: pkcs11js.CKA_VALUE_LEN,
-  local: pkcs11js.CKA_LOCAL,
-  encrypt: pkcs11js.CKA_ENCRYPT,
-  decrypt: pkcs11js.CKA_DECRYPT,
-  wrap: pkcs11js.CKA_WRAP,
-  unwrap: pkcs11js.CKA_UNWRAP,
-  sign: pkcs11js.CKA_SIGN,
-  verify: pkcs11js.CKA_VERIFY,
-  derive: pkcs11js.CKA_DERIVE,
-} as const;
-type AttributeName = keyof typeof ATTRIBUTES;
-
-interface FoundKey {
-  readonly handle: Handle;
-  readonly label: string;
-  readonly ckaId: Buffer;
-  readonly kind: "aes" | "hmac";
-  readonly attributes: ReadonlyMap<AttributeName, Buffer | undefined>;
-}
+/** What must be known of a key before it is used, unless the token does not have such attributes at all. */
+const NEEDED = [
+  pkcs11js.CKA_LABEL,
+  KEY_ATTRIBUTES.id,
+  KEY_ATTRIBUTES.private,
+  KEY_ATTRIBUTES.sensitive,
+  KEY_ATTRIBUTES.extractable,
+];
+/** With more objects than this that fail, the token does. */
+const MOST_UNREADABLE = 100;
+/** Times that the token is searched while objects vanish under the reading. */
+const MOST_SEARCHES = 3;
 
 export interface WantedKeys {
   readonly objectName: string;
@@ -63,32 +45,118 @@ export interface WantedKeys {
   readonly loginRequired: boolean;
 }
 
-/**
- * Reads all generations.
- * @throws TokenFault `login` when the application is logged out, since private keys are then not found
- * without any error
- */
-export function readKeyring(session: TokenSession, wanted: WantedKeys): Kek[] {
-  const found = findSecretKeys(session)
-    .map((handle) => describe(session, handle, wanted))
-    .filter((key) => key !== undefined);
-  if (wanted.loginRequired && !session.isLoggedIn()) {
-    throw new TokenFault("login", "SESSION_LOST", "the token host is logged out of the token");
-  }
-  if (found.length > MAX_KEYS) {
-    throw new TokenFault(
-      "setup",
-      "KEY_AMBIGUOUS",
-      `the token holds ${String(found.length)} keys named "${wanted.objectName}", more than the ${String(MAX_KEYS)} that are read; destroy those that are not needed`,
-    );
-  }
-  return group(found).map((keys) => nameGeneration(session, keys));
+export interface ReadKeyring {
+  readonly keks: readonly Kek[];
+  /** Secret keys that the search has shown. */
+  readonly objects: number;
+  /** Why some of them could not be read; empty when all could. */
+  readonly unreadable: readonly TokenFault[];
 }
 
-function findSecretKeys(session: TokenSession): Handle[] {
+/**
+ * Reads all generations, or those that a narrower search shows; stops after every object.
+ * @throws TokenFault `login` when the application is logged out, since private keys are then not found without any
+ * error; why objects could not be read where none could
+ */
+export function* readKeyring(
+  session: TokenSession,
+  wanted: WantedKeys,
+  foreign: ForeignObjects,
+  narrower: readonly Attribute[] = [],
+): Generator<ReadingProgress, ReadKeyring> {
+  for (let left = narrower.length > 0 ? 0 : MOST_SEARCHES - 1; ; left--) {
+    const reading = new Reading(session, wanted, foreign);
+    const read = yield* reading.run(narrower);
+    if (reading.vanished === undefined) return read;
+    if (left > 0) continue;
+    if (reading.readable === 0 || read.keks.length === 0) throw reading.vanished;
+    return read;
+  }
+}
+
+/** One search and what it shows. */
+class Reading {
+  readonly #session: TokenSession;
+  readonly #wanted: WantedKeys;
+  readonly #foreign: ForeignObjects;
+  readonly #unreadable: TokenFault[] = [];
+  readable = 0;
+  /** The fault of an object that another process has destroyed since the search. */
+  vanished: TokenFault | undefined;
+
+  constructor(session: TokenSession, wanted: WantedKeys, foreign: ForeignObjects) {
+    this.#session = session;
+    this.#wanted = wanted;
+    this.#foreign = foreign;
+  }
+
+  *run(narrower: readonly Attribute[]): Generator<ReadingProgress, ReadKeyring> {
+    const objects = findSecretKeys(this.#session, narrower);
+    // At once, since requests between the steps may log in again.
+    this.#checkLogin();
+    if (narrower.length === 0) this.#foreign.keepOnly(objects);
+    const found: FoundKey[] = [];
+    for (const [seen, object] of objects.entries()) {
+      if (this.#foreign.has(object)) continue;
+      const key = this.#attempt(() => describe(this.#session, object, this.#wanted));
+      if (key !== undefined && key !== "foreign") found.push(key);
+      if (key === "foreign") this.#foreign.add(object);
+      yield { seen: seen + 1, objects: objects.length };
+    }
+    this.#checkLogin();
+    checkCount(found.length, this.#wanted.objectName);
+    const keks: Kek[] = [];
+    for (const keys of pairKeys(found)) {
+      const kek = this.#attempt(() => nameGeneration(this.#session, keys));
+      if (kek !== undefined) keks.push(kek);
+      yield { seen: objects.length, objects: objects.length };
+    }
+    const [fault] = this.#unreadable;
+    if (fault !== undefined && (this.readable === 0 || (keks.length === 0 && found.length > 0))) throw fault;
+    return { keks, objects: objects.length, unreadable: this.#unreadable };
+  }
+
+  /** Does something with one object. What is wrong with that one must not hide the others. */
+  #attempt<T>(read: () => T): T | undefined {
+    try {
+      const value = read();
+      this.readable++;
+      return value;
+    } catch (error) {
+      if (!(error instanceof TokenFault)) throw error;
+      if (error.fault === "object") this.vanished = error;
+      else if (isOfObject(error) && this.#unreadable.length < MOST_UNREADABLE) this.#unreadable.push(error);
+      else throw error;
+      return undefined;
+    }
+  }
+
+  #checkLogin(): void {
+    if (!this.#wanted.loginRequired || this.#session.isLoggedIn()) return;
+    throw new TokenFault("login", "SESSION_LOST", "the token host is logged out of the token");
+  }
+}
+
+/** Whether a fault may be one object's, and not the token's or the session's. */
+function isOfObject(fault: TokenFault): boolean {
+  return (
+    isRefusal(fault) || fault instanceof AlteredResult || (fault.rv !== undefined && !(fault.rv in CKR_TABLE))
+  );
+}
+
+function checkCount(keys: number, objectName: string): void {
+  if (keys <= MAX_KEYS) return;
+  throw new TokenFault(
+    "setup",
+    "KEY_AMBIGUOUS",
+    `the token holds ${String(keys)} keys named "${objectName}", more than the ${String(MAX_KEYS)} that are read; destroy those that are not needed`,
+  );
+}
+
+function findSecretKeys(session: TokenSession, narrower: readonly Attribute[]): Handle[] {
   const { lib } = session;
   return session.run("looking for keys (C_FindObjects)", (handle) => {
-    lib.C_FindObjectsInit(handle, [...ON_TOKEN]);
+    lib.C_FindObjectsInit(handle, [...ON_TOKEN, ...narrower]);
     const objects: Handle[] = [];
     for (;;) {
       const batch = lib.C_FindObjects(handle, FIND_BATCH);
@@ -105,19 +173,26 @@ function isOurs(label: string, objectName: string): boolean {
   return label === objectName || label.startsWith(objectName + "@");
 }
 
-function describe(session: TokenSession, object: Handle, wanted: WantedKeys): FoundKey | undefined {
-  if (!isOurs(labelIn(readAttributes(session, object, [pkcs11js.CKA_LABEL])), wanted.objectName))
-    return undefined;
-  const names = Object.keys(ATTRIBUTES) as AttributeName[];
-  const values = readSteadily(session, object, [pkcs11js.CKA_LABEL, ...Object.values(ATTRIBUTES)]);
+/** Returns "foreign" for a key that carries another name, and undefined for one that does and is no KEK. */
+function describe(
+  session: TokenSession,
+  object: Handle,
+  wanted: WantedKeys,
+): FoundKey | "foreign" | undefined {
+  const first = readAttributes(session, object, [pkcs11js.CKA_LABEL]);
+  if (!isOurs(labelIn(first), wanted.objectName)) return "foreign";
+  const names = Object.keys(KEY_ATTRIBUTES) as AttributeName[];
+  const types = [pkcs11js.CKA_LABEL, ...Object.values(KEY_ATTRIBUTES)];
+  const values = readSteadily(session, object, types, NEEDED);
   const label = labelIn(values);
   if (!isOurs(label, wanted.objectName)) return undefined;
-  const attributes = new Map(names.map((name) => [name, values.get(ATTRIBUTES[name])]));
+  const attributes = new Map(names.map((name) => [name, values.get(KEY_ATTRIBUTES[name])]));
   const ckaId = attributes.get("id") ?? Buffer.alloc(0);
-  const kind = kindOf(asNumber(attributes.get("keyType")));
-  if (kind === undefined || asBoolean(attributes.get("token")) === false) return undefined;
+  if (asBoolean(attributes.get("token")) === false) return undefined;
   if (wanted.ckaId !== undefined && wanted.ckaId !== ckaId.toString("hex")) return undefined;
-  return { handle: object, label, ckaId, kind, attributes };
+  const keyType = attributes.get("keyType");
+  const kind = keyType === undefined ? kindByTrial(session, object) : kindOf(asNumber(keyType));
+  return kind && { handle: object, label, ckaId, kind, attributes };
 }
 
 function labelIn(attributes: ReadonlyMap<number, Buffer | undefined>): string {
@@ -129,81 +204,12 @@ function kindOf(keyType: number | undefined): "aes" | "hmac" | undefined {
   return keyType === pkcs11js.CKK_GENERIC_SECRET || keyType === CKK_SHA256_HMAC ? "hmac" : undefined;
 }
 
-/** Pairs an AES with an HMAC key where label and CKA_ID leave no doubt; every other key stands alone. */
-function group(keys: readonly FoundKey[]): FoundKey[][] {
-  const byName = new Map<string, FoundKey[]>();
-  for (const key of keys) {
-    const name = `${key.label}\0${key.ckaId.toString("hex")}`;
-    byName.set(name, [...(byName.get(name) ?? []), key]);
+/** The YubiHSM 2 library 2.8.0 cannot read the CKA_KEY_TYPE of an HMAC key: what the key performs decides. */
+function kindByTrial(session: TokenSession, object: Handle): "aes" | "hmac" {
+  try {
+    return fingerprintsOfAes(session, object).length > 0 ? "aes" : "hmac";
+  } catch (error) {
+    if (error instanceof TokenFault && isOfObject(error)) return "hmac";
+    throw error;
   }
-  return [...byName.values()].flatMap((same) => {
-    const kinds = same.map((key) => key.kind);
-    return same.length === 2 && kinds.includes("aes") && kinds.includes("hmac")
-      ? [same]
-      : same.map((key) => [key]);
-  });
-}
-
-function nameGeneration(session: TokenSession, keys: readonly FoundKey[]): Kek {
-  const [first] = keys;
-  if (first === undefined) throw new TypeError("a generation without keys");
-  const aes = keys.find((key) => key.kind === "aes");
-  const hmac = keys.find((key) => key.kind === "hmac");
-  const keyIds = nameValues(
-    first.ckaId,
-    aes === undefined ? undefined : fingerprintsOfAes(session, aes.handle),
-    hmac === undefined ? undefined : fingerprintsOfHmac(session, hmac.handle),
-  );
-  const kind: KekKind = aes === undefined ? "hmac" : hmac === undefined ? "aes" : "aes+hmac";
-  const record: KekRecord = {
-    keyId: keyIds[0] ?? makeKeyId(first.ckaId, "n", Buffer.alloc(0)),
-    aliases: keyIds.slice(1),
-    label: printable(first.label).slice(0, MAX_LABEL_SHOWN),
-    ckaId: first.ckaId.toString("hex", 0, MAX_ID_BYTES_SHOWN),
-    kind,
-    unprotected: keys.flatMap(unprotected),
-    remarks: keys.flatMap(remarks),
-  };
-  return { record, ...(aes && { aes: aes.handle }), ...(hmac && { hmac: hmac.handle }), learnt: {} };
-}
-
-function nameValues(
-  ckaId: Buffer,
-  aes: Fingerprint[] | undefined,
-  hmac: Fingerprint[] | undefined,
-): string[] {
-  const single = [...(aes ?? []), ...(hmac ?? [])].map(({ method, value }) =>
-    makeKeyId(ckaId, method, value),
-  );
-  const [ofAes] = aes ?? [];
-  const [ofHmac] = hmac ?? [];
-  if (ofAes === undefined || ofHmac === undefined) return single;
-  return [makeKeyId(ckaId, "p", Buffer.concat([ofAes.value, ofHmac.value])), ...single];
-}
-
-function unprotected(key: FoundKey): string[] {
-  const is = (name: AttributeName): boolean | undefined => asBoolean(key.attributes.get(name));
-  return [
-    ...(is("extractable") === true ? ["CKA_EXTRACTABLE is true"] : []),
-    ...(is("sensitive") === false ? ["CKA_SENSITIVE is false"] : []),
-    ...(is("private") === false ? ["CKA_PRIVATE is false"] : []),
-  ];
-}
-
-const ALLOWED_USES = { aes: ["encrypt", "decrypt"], hmac: ["sign", "verify"] } as const;
-const ALL_USES = ["encrypt", "decrypt", "wrap", "unwrap", "sign", "verify", "derive"] as const;
-
-function remarks(key: FoundKey): string[] {
-  const allowed: readonly string[] = ALLOWED_USES[key.kind];
-  const excess = ALL_USES.filter(
-    (use) => !allowed.includes(use) && asBoolean(key.attributes.get(use)) === true,
-  );
-  const bytes = asNumber(key.attributes.get("valueLen"));
-  return [
-    ...excess.map((use) => `CKA_${use.toUpperCase()} is true`),
-    ...(asBoolean(key.attributes.get("local")) === false
-      ? ["CKA_LOCAL is false: the key was not made in the HSM"]
-      : []),
-    ...(bytes !== undefined && bytes < KEK_BYTES ? [`the key has ${String(8 * bytes)} bits, not 256`] : []),
-  ];
 }

@@ -15,6 +15,7 @@ import {
   type GenerateRequest,
   type OpenRequest,
   type ProbeRequest,
+  type ReadRequest,
   type RelabelRequest,
   type WireFailure,
 } from "../hsm/wire.js";
@@ -48,7 +49,7 @@ const HANDLERS: Readonly<Record<Op, (body: Buffer) => Buffer>> = {
     }
     return encodeJsonBody({});
   },
-  [Op.listKeks]: () => encodeJsonBody(token().listKeks()),
+  [Op.readKeks]: (body) => encodeJsonBody(token().readKeks(json(body) as ReadRequest)),
   [Op.encrypt]: (body) => token().encrypt(decodeCryptBody(body)),
   [Op.decrypt]: (body) => token().decrypt(decodeCryptBody(body)),
   [Op.probe]: (body) => {

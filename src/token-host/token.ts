@@ -1,4 +1,4 @@
-// One lane's view of the token: the module, its own session, and the generations it has read. Answers each
+// One lane's view of the token: the module, its own session, and the generations it knows. Answers each
 // request of the wire with plain calls; decides which failed call is worth a second one here and which the
 // plugin has to deal with.
 import type { Module } from "graphene-pk11";
@@ -10,42 +10,42 @@ import type {
   KekRecord,
   OpenRequest,
   ProbeResult,
+  ReadRequest,
+  ReadSlice,
   TokenDescription,
 } from "../hsm/wire.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import { CheckedCrypt } from "./checked-crypt.js";
 import { toFault, TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
-import { learntBefore, type Kek } from "./kek.js";
+import type { Kek } from "./kek.js";
 import { makeKek, removeKeys } from "./key-maker.js";
-import { readKeyring } from "./keyring-reader.js";
+import { LaneKeyring } from "./lane-keyring.js";
 import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
 import { probe } from "./probe.js";
 import { relabel } from "./relabel.js";
 import { TokenSession } from "./session.js";
 
-/** Times that a reading is begun while objects vanish under it. */
-const MOST_READINGS = 3;
-
 export class LaneToken {
   readonly #module: Module;
   readonly #session: TokenSession;
   readonly #crypt: CheckedCrypt;
-  readonly #request: OpenRequest;
   readonly #slotId: number;
   readonly #description: TokenDescription;
-  /** As the token shows them, copies of one key under several labels included. */
-  #all: readonly Kek[] = [];
-  #keks = new Map<string, Kek>();
+  readonly #keyring: LaneKeyring;
 
   /** @throws TokenFault when the module, the token or a session is not available */
   constructor(request: OpenRequest) {
-    this.#request = request;
     this.#module = loadModule(request);
     this.#slotId = request.slotId ?? findSlot(this.#module, request.token);
     this.#session = new TokenSession(this.#module.lib, slotHandle(this.#slotId));
     this.#crypt = new CheckedCrypt(this.#session);
     this.#description = this.describe();
+    this.#keyring = new LaneKeyring(this.#session, {
+      objectName: request.objectName,
+      loginRequired: this.#description.loginRequired,
+      ...(request.ckaId === undefined ? {} : { ckaId: request.ckaId }),
+    });
   }
 
   get description(): TokenDescription {
@@ -63,18 +63,12 @@ export class LaneToken {
    */
   login(pin: string): void {
     this.#session.login(pin);
+    this.#keyring.forgetHandles();
   }
 
-  /** Begins again where another process has made or destroyed an object since it was found. */
-  listKeks(): KekRecord[] {
-    for (let left = MOST_READINGS - 1; ; left--) {
-      try {
-        this.#read();
-        return this.#all.map((kek) => kek.record);
-      } catch (error) {
-        if (!(error instanceof TokenFault) || error.fault !== "object" || left === 0) throw error;
-      }
-    }
+  /** Reads the keyring for a bounded time. */
+  readKeks({ goesOn }: ReadRequest): ReadSlice {
+    return this.#keyring.readSlice(goesOn);
   }
 
   /** Verified: see `CheckedCrypt`. */
@@ -97,11 +91,9 @@ export class LaneToken {
 
   /** Makes a generation and returns it as a fresh reading of the token names it, once it performs its mechanism. */
   generate(request: GenerateRequest): KekRecord {
-    const before = new Set(this.listKeks().map((record) => record.keyId));
+    const before = new Set(this.#keyring.labelled(request.label).map(({ keyId }) => keyId));
     const { objects, choice } = makeKek(this.#session, request, this.#description.label);
-    const made = this.listKeks().find(
-      (record) => record.label === request.label && !before.has(record.keyId),
-    );
+    const made = this.#keyring.labelled(request.label).find(({ keyId }) => !before.has(keyId));
     if (made === undefined) {
       removeKeys(this.#session, objects, "removing a key that is not found (C_DestroyObject)");
       throw new TokenFault(
@@ -146,16 +138,17 @@ export class LaneToken {
 
   /** Destroys every object of a KEK, as a fresh reading finds them; none is no error. */
   destroy(request: DestroyRequest): DestroyReply {
-    this.listKeks();
-    return { objects: destroyObjects(this.#session, keksNamed(this.#all, request.keyIds), request) };
+    this.#keyring.readAll();
+    const keks = keksNamed(this.#keyring.all, request.keyIds);
+    return { objects: destroyObjects(this.#session, keks, request) };
   }
 
   relabel(keyId: string, label: string): KekRecord {
     this.#withKek(keyId, (kek) => {
       relabel(this.#session, kek, label);
     });
-    const renamed = this.listKeks().find((record) => record.keyId === keyId);
-    if (renamed?.label === label) return renamed;
+    const renamed = this.#keyring.labelled(label).find((record) => record.keyId === keyId);
+    if (renamed !== undefined) return renamed;
     throw new TokenFault("setup", "TOKEN_REFUSED", "the token kept the key's old label");
   }
 
@@ -163,22 +156,9 @@ export class LaneToken {
     this.#session.close();
   }
 
-  #read(): void {
-    const keks = readKeyring(this.#session, {
-      objectName: this.#request.objectName,
-      loginRequired: this.#description.loginRequired,
-      ...(this.#request.ckaId === undefined ? {} : { ckaId: this.#request.ckaId }),
-    });
-    // A handle may mean another key by now; a key_id names the value, and what was learnt goes with that.
-    this.#all = keks.map((kek) => ({ ...kek, learnt: learntBefore(this.#keks.get(kek.record.keyId)) }));
-    this.#keks = new Map(
-      this.#all.flatMap((kek) => [kek.record.keyId, ...kek.record.aliases].map((id) => [id, kek])),
-    );
-  }
-
-  /** Uses a generation; when its handle has become invalid, once more after a fresh reading of the token. */
+  /** Uses a generation; when its handle has become invalid, once more after it has been looked for. */
   #withKek<T>(keyId: string, use: (kek: Kek) => T): T {
-    const known = this.#keks.get(keyId);
+    const known = this.#keyring.known(keyId);
     if (known !== undefined) {
       try {
         return this.#useNamed(keyId, known, use);
@@ -186,8 +166,7 @@ export class LaneToken {
         if (!(error instanceof TokenFault) || error.fault !== "object") throw error;
       }
     }
-    this.#read();
-    const found = this.#keks.get(keyId);
+    const found = this.#keyring.find(keyId);
     if (found !== undefined) return this.#useNamed(keyId, found, use);
     throw new TokenFault("object", "KEY_MISSING", `the token holds no KEK with key_id ${keyId}`);
   }

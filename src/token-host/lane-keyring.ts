@@ -1,0 +1,178 @@
+// The generations of the KEK as one lane knows them: read in slices on the plugin's request, found one at a time where
+// a request needs one that has not been read, and forgotten where handles may have changed their meaning.
+import pkcs11js from "pkcs11js";
+import { ckaIdIn } from "../hsm/key-id.js";
+import type { KekRecord, ReadingProgress, ReadSlice } from "../hsm/wire.js";
+import { TokenFault } from "./ckr.js";
+import { ForeignObjects } from "./foreign-objects.js";
+import { learntBefore, type Kek } from "./kek.js";
+import { readKeyring, type ReadKeyring, type WantedKeys } from "./keyring-reader.js";
+import type { TokenSession } from "./session.js";
+import { isRefusal } from "./trial.js";
+
+/** Longest that a slice of a reading goes on, but for a call that is under way; requests wait for its end. In ms. */
+const SLICE_MS = 50;
+
+export class LaneKeyring {
+  readonly #session: TokenSession;
+  readonly #wanted: WantedKeys;
+  readonly #foreign = new ForeignObjects();
+  #reading: Generator<ReadingProgress, ReadKeyring> | undefined;
+  /** As the token shows them, copies of one key under several labels included. */
+  #all: readonly Kek[] = [];
+  #byKeyId = new Map<string, Kek>();
+  /** Whether the token's searches by CKA_ID find what is there; undefined until that has shown. */
+  #searchesById: boolean | undefined;
+
+  constructor(session: TokenSession, wanted: WantedKeys) {
+    this.#session = session;
+    this.#wanted = wanted;
+  }
+
+  get all(): readonly Kek[] {
+    return this.#all;
+  }
+
+  known(keyId: string): Kek | undefined {
+    return this.#byKeyId.get(keyId);
+  }
+
+  /** Reads on for a while. @param goesOn with the reading that the last call has begun @throws TokenFault */
+  readSlice(goesOn: boolean): ReadSlice {
+    return this.#guarded(() => {
+      const reading = (goesOn ? this.#reading : undefined) ?? this.#begin();
+      this.#reading = reading;
+      const until = performance.now() + SLICE_MS;
+      for (;;) {
+        const step = reading.next();
+        if (step.done === true) return this.#end(step.value);
+        if (performance.now() >= until) return { done: false, ...step.value };
+      }
+    });
+  }
+
+  /** Reads all to the end. @throws TokenFault */
+  readAll(): readonly KekRecord[] {
+    return this.#guarded(() => {
+      this.#end(finish(this.#begin()));
+      return this.#all.map(({ record }) => record);
+    });
+  }
+
+  /**
+   * Finds one generation that is not known, or whose handle is no longer valid: by its CKA_ID, which costs the same
+   * however many objects the token holds, and else by a reading.
+   * @throws TokenFault
+   */
+  find(keyId: string): Kek | undefined {
+    const stale = this.#byKeyId.get(keyId);
+    if (stale !== undefined) this.forgetHandles();
+    const ckaId = ckaIdIn(keyId);
+    if (ckaId !== undefined) {
+      this.#add(this.#search(pkcs11js.CKA_ID, ckaId));
+      const found = this.#byKeyId.get(keyId);
+      if (found !== undefined && found !== stale) {
+        this.#searchesById = true;
+        return found;
+      }
+      if (this.#believesMiss(keyId)) {
+        this.#byKeyId.delete(keyId);
+        return undefined;
+      }
+    }
+    this.readAll();
+    return this.#byKeyId.get(keyId);
+  }
+
+  /** Finds the generations under a label; by a reading where a search for it shows none. @throws TokenFault */
+  labelled(label: string): readonly KekRecord[] {
+    const under = (keks: readonly Kek[]): KekRecord[] =>
+      keks.map(({ record }) => record).filter((record) => record.label === label);
+    const found = this.#search(pkcs11js.CKA_LABEL, label);
+    this.#add(found);
+    if (found.length > 0) return under(found);
+    this.readAll();
+    return under(this.#all);
+  }
+
+  /** Forgets which handles are other applications', where they may have been given out again. */
+  forgetHandles(): void {
+    this.#foreign.clear();
+    this.#reading = undefined;
+  }
+
+  #begin(): Generator<ReadingProgress, ReadKeyring> {
+    return readKeyring(this.#session, this.#wanted, this.#foreign);
+  }
+
+  #end({ keks, objects, unreadable }: ReadKeyring): ReadSlice {
+    this.#reading = undefined;
+    this.#all = keks.map((kek) => this.#withLearnt(kek));
+    this.#byKeyId = new Map(this.#all.flatMap((kek) => namesOf(kek).map((name) => [name, kek])));
+    return {
+      done: true,
+      keks: this.#all.map(({ record }) => record),
+      objects,
+      unreadable: unreadable.length,
+      unreadableWhy: unreadable[0]?.message ?? "",
+    };
+  }
+
+  /** Adds what a narrower search has shown to what is known. */
+  #add(keks: readonly Kek[]): void {
+    for (const kek of keks) {
+      const added = this.#withLearnt(kek);
+      const isSame = ({ record }: Kek): boolean =>
+        record.keyId === kek.record.keyId && record.label === kek.record.label;
+      this.#all = [...this.#all.filter((known) => !isSame(known)), added];
+      for (const name of namesOf(kek)) this.#byKeyId.set(name, added);
+    }
+  }
+
+  /** A handle may mean another key by now; a key_id names the value, and what was learnt goes with that. */
+  #withLearnt(kek: Kek): Kek {
+    return { ...kek, learnt: learntBefore(this.#byKeyId.get(kek.record.keyId)) };
+  }
+
+  /** Returns nothing where the token does not search by that attribute. */
+  #search(type: number, value: Buffer | string): readonly Kek[] {
+    try {
+      return finish(readKeyring(this.#session, this.#wanted, this.#foreign, [{ type, value }])).keks;
+    } catch (error) {
+      if (error instanceof TokenFault && isRefusal(error)) return [];
+      throw error;
+    }
+  }
+
+  /** Whether a search by CKA_ID that shows nothing means that the key is not there: it finds another one. */
+  #believesMiss(keyId: string): boolean {
+    if (this.#searchesById === undefined) {
+      const others = this.#all.map(({ record }) => record.keyId).filter((other) => other !== keyId);
+      const ckaId = others.map(ckaIdIn).find((other) => other !== undefined);
+      if (ckaId !== undefined) this.#searchesById = this.#search(pkcs11js.CKA_ID, ckaId).length > 0;
+    }
+    return this.#searchesById === true;
+  }
+
+  /** After a failure of the session or the token, handles may have been given out again. */
+  #guarded<T>(read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      this.#reading = undefined;
+      if (!(error instanceof TokenFault) || !isRefusal(error)) this.forgetHandles();
+      throw error;
+    }
+  }
+}
+
+function finish(reading: Generator<ReadingProgress, ReadKeyring>): ReadKeyring {
+  for (;;) {
+    const step = reading.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+function namesOf({ record }: Kek): readonly string[] {
+  return [record.keyId, ...record.aliases];
+}

@@ -1,0 +1,125 @@
+// A token that holds many keys of other applications, or some that cannot be read: readings take long or fail, and
+// operations under the KEK go on.
+
+import { describe, expect, it } from "vitest";
+
+import { KmsError } from "../../src/errors.js";
+import { codeOf, useFaultyToken } from "../support/faulty-token.js";
+import type { OpenedToken } from "../support/token-hsm.js";
+import { waitFor } from "../support/wait.js";
+
+const OBJECTS = 200;
+/** Reading all of them takes some seconds, many times as long as a start may take without coming further. */
+const SHARED = [`foreign-objects ${String(OBJECTS)}`, "C_GetAttributeValue sleep 10"];
+const HASTY = { startTimeoutMs: 2_000, requestTimeoutMs: 2_900 };
+
+const token = useFaultyToken();
+const keyIds = async ({ hsm }: OpenedToken): Promise<string[]> =>
+  (await hsm.listKeks()).map(({ keyId }) => keyId);
+const messageOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "",
+    (error: unknown) => KmsError.from(error).message,
+  );
+
+describe("many keys of other applications", () => {
+  it("keep no host from starting, and are not looked at again at every reading", async () => {
+    token.fault.set(...SHARED);
+    const opened = await token.start(HASTY);
+    const before = token.fault.calls("C_GetAttributeValue");
+    expect(await keyIds(opened)).toEqual([token.keyId]);
+    expect(token.fault.calls("C_GetAttributeValue") - before).toBeLessThan(OBJECTS);
+  });
+
+  it("hold up no request, also where there is one host with one session", async () => {
+    const opened = await token.start({ requestTimeoutMs: 2_900, sessions: 1 });
+    token.fault.set(...SHARED);
+    const codes = new Set<string>();
+    let over = false;
+    const reading = keyIds(opened).finally(() => (over = true));
+    while (!(over as boolean)) codes.add(await codeOf(token.encrypt(opened)));
+    expect(await reading).toEqual([token.keyId]);
+    expect([...codes]).toEqual(["done"]);
+    expect(opened.ended).toEqual([]);
+  });
+
+  it("are not read for a request that finds itself on a new session", async () => {
+    const opened = await token.start({ requestTimeoutMs: 2_900 });
+    token.fault.set("foreign-objects 1000", "C_GetAttributeValue sleep 10", "C_Encrypt sleep 5");
+    await waitFor(
+      async () => {
+        const codes = await Promise.all(Array.from({ length: 16 }, () => codeOf(token.encrypt(opened))));
+        expect(new Set(codes)).toEqual(new Set(["done"]));
+        return opened.hsm.sessions > 2;
+      },
+      { what: "more sessions", timeoutMs: 20_000 },
+    );
+    expect(opened.ended).toEqual([]);
+  });
+
+  it("are named with the setting that helps where a reading comes no further", async () => {
+    const opened = await token.start({ hosts: 2, startTimeoutMs: 2_000, requestTimeoutMs: 200 });
+    token.fault.set(
+      `foreign-objects ${String(OBJECTS)}`,
+      "C_GetAttributeValue sleep 5 count=60",
+      "C_GetAttributeValue hang skip=60",
+    );
+    const message = await messageOf(opened.hsm.listKeks());
+    expect(message).toMatch(/after \d+ of 2\d\d secret keys/);
+    expect(message).toContain("hsm.startTimeout");
+    expect(message).toContain("a partition of its own");
+    expect(await codeOf(token.encrypt(opened))).toBe("done");
+  });
+
+  it("may be searched for as slowly as at the start", async () => {
+    token.fault.set("C_FindObjectsInit sleep 900");
+    const opened = await token.start({ startTimeoutMs: 3_000, requestTimeoutMs: 150 });
+    expect(await keyIds(opened)).toEqual([token.keyId]);
+    expect(opened.ended).toEqual([]);
+  });
+});
+
+describe("a reading that fails while operations under the KEK succeed", () => {
+  it.each([
+    "C_FindObjectsInit rv 0x30",
+    "C_FindObjects rv 0x5",
+    "C_GetAttributeValue rv 0x30",
+    "C_GetAttributeValue rv 0x80000001",
+    "C_GetSessionInfo rv 0x6",
+  ])("costs no host and no request (%s)", async (line) => {
+    const opened = await token.start();
+    token.fault.set(line);
+    expect(await codeOf(opened.hsm.listKeks())).toBe("HSM_UNAVAILABLE");
+    expect(await codeOf(token.encrypt(opened))).toBe("done");
+    expect(opened.ended).toEqual([]);
+    token.fault.clear();
+    expect(await keyIds(opened)).toEqual([token.keyId]);
+  });
+
+  it("costs the host where they fail too", async () => {
+    const opened = await token.start();
+    token.fault.set("device-error");
+    expect(await codeOf(opened.hsm.listKeks())).toBe("HSM_UNAVAILABLE");
+    await waitFor(() => opened.ended.includes("device"), { what: "the host's end" });
+  });
+});
+
+describe("one object that cannot be read", () => {
+  it.each(["0x5", "0x6", "0x54", "0x82", "0x80000001"])("hides no other (CKR %s)", async (code) => {
+    token.fault.set(`foreign-objects 3 ${code}`);
+    const opened = await token.start();
+    expect(await keyIds(opened)).toEqual([token.keyId]);
+    expect(opened.ended).toEqual([]);
+    const state = opened.hsm.state();
+    const finding = state.up ? (state.finding ?? "") : "";
+    // One that has vanished is not there.
+    if (code === "0x82") expect(finding).toBe("");
+    else expect(finding).toMatch(/^1 of \d+ secret keys on the token cannot be read/);
+  });
+
+  it("or an attribute of the KEK that the token does not have, does not hide the KEK", async () => {
+    token.fault.set("no-attribute 0x100,0x163,0x10C");
+    const opened = await token.start();
+    expect(await keyIds(opened)).toEqual([token.keyId]);
+  });
+});

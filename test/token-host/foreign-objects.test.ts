@@ -1,0 +1,43 @@
+import { beforeEach, expect, it } from "vitest";
+
+import { ForeignObjects } from "../../src/token-host/foreign-objects.js";
+
+const MINUTE_MS = 60_000;
+const handle = (number: number): Buffer => {
+  const bytes = Buffer.alloc(8);
+  bytes.writeUInt32LE(number);
+  return bytes;
+};
+
+let clock: number;
+let foreign: ForeignObjects;
+
+beforeEach(() => {
+  clock = 0;
+  foreign = new ForeignObjects(() => clock);
+});
+
+it("knows an object for a minute at least, and looks at each again within five", () => {
+  const objects = Array.from({ length: 500 }, (_, number) => handle(number));
+  for (const object of objects) foreign.add(object);
+  clock = MINUTE_MS - 1;
+  expect(objects.every((object) => foreign.has(object))).toBe(true);
+  clock = 3 * MINUTE_MS;
+  const due = objects.filter((object) => !foreign.has(object)).length;
+  expect(due).toBeGreaterThan(0);
+  expect(due).toBeLessThan(objects.length);
+  clock = 5 * MINUTE_MS;
+  expect(objects.some((object) => foreign.has(object))).toBe(false);
+});
+
+it("forgets a handle that a search no longer shows: it may come back as another object's", () => {
+  for (const number of [1, 2]) foreign.add(handle(number));
+  foreign.keepOnly([handle(2), handle(3)]);
+  expect([1, 2, 3].map((number) => foreign.has(handle(number)))).toEqual([false, true, false]);
+});
+
+it("forgets everything on request", () => {
+  foreign.add(handle(1));
+  foreign.clear();
+  expect(foreign.has(handle(1))).toBe(false);
+});
