@@ -206,6 +206,8 @@ function watchWith(metrics: Metrics, room: ProviderRoom, { port, tokens }: Opene
   metrics.watch({
     hsmUp: () => port.state().up && room.outage.reason === undefined,
     outageSeconds: () => room.outage.seconds,
+    keyringUp: () => !room.reading.failed,
+    readingSeconds: () => room.reading.seconds,
     graceSeconds: () => room.outage.policy.gracePeriodMs / 1000,
     hostResidentBytes: () => hosts.residentBytes,
     hostCpuSeconds: () => hosts.cpuSeconds,

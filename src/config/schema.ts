@@ -126,7 +126,7 @@ const hsmSection = z.strictObject({
     least: "1s",
     most: "10m",
     preset: "30s",
-    why: "Time to load the library and log in; some vendors' libraries are slow",
+    why: "Time to load the library and log in, and for reading the token to come further; some are slow",
   }),
   allowFinalTry: flag({
     preset: false,

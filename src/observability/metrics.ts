@@ -23,6 +23,8 @@ export interface Gauges {
   readonly hsmUp: () => boolean;
   readonly outageSeconds: () => number;
   readonly graceSeconds: () => number;
+  readonly keyringUp: () => boolean;
+  readonly readingSeconds: () => number;
   readonly hostResidentBytes: () => number;
   readonly hostCpuSeconds: () => number;
   readonly readyHosts: () => number;
@@ -139,6 +141,14 @@ export class Metrics {
       "kms_pkcs11_outage_grace_seconds",
       "How long an outage may last before Status tells of it (health.outageGracePeriod).",
       gauges.graceSeconds,
+    );
+    this.#gauge("kms_pkcs11_keyring_up", "Whether the last reading of the token's keys succeeded.", () =>
+      Number(gauges.keyringUp()),
+    );
+    this.#gauge(
+      "kms_pkcs11_keyring_reading_seconds",
+      "How long the last reading of the token's keys took.",
+      gauges.readingSeconds,
     );
     this.#gauge(
       "kms_pkcs11_token_host_resident_memory_bytes",

@@ -84,6 +84,11 @@ export class Keyring {
     return this.#error;
   }
 
+  /** How long the last reading took, whatever came of it. */
+  get tookMs(): number {
+    return this.#tookMs;
+  }
+
   /** Reads the token; callers at the same time share one reading. @throws KmsError */
   read(): Promise<Schedule> {
     this.#reading ??= this.#readOnce().finally(() => (this.#reading = undefined));
@@ -104,12 +109,16 @@ export class Keyring {
     if (known !== undefined) return known;
     this.#absent.ask(keyId, this.#now());
     // No reading could end in time: the last result stands until the next reading is due.
-    if (this.#isSlow && this.#absent.has(keyId) && this.#dueInMs() > 0) throw unknown(keyId);
+    if (this.#isSlow && this.#absent.has(keyId) && this.#dueInMs() > 0) throw this.#absence(keyId);
     const found = await this.#inTime(this.#look(keyId), keyId);
     if (found !== undefined) return found;
+    throw this.#absence(keyId);
+  }
+
+  /** What a key_id that a reading has not shown ends with: a token that has not been read may hold it. */
+  #absence(keyId: string): KmsError {
     const state = this.#options.hsm.state();
-    // A token that has not been read may hold it.
-    throw state.up && state.unread !== undefined ? state.unread : unknown(keyId);
+    return state.up && state.unread !== undefined ? state.unread : unknown(keyId);
   }
 
   async #look(keyId: string): Promise<Generation | undefined> {
@@ -125,7 +134,7 @@ export class Keyring {
     const { requestTimeoutMs } = this.#options;
     const timer = new AbortController();
     const late = setTimeout(requestTimeoutMs, undefined, { signal: timer.signal }).then(() => {
-      if (this.#absent.has(keyId)) throw unknown(keyId);
+      if (this.#absent.has(keyId)) throw this.#absence(keyId);
       throw new KmsError(
         "DEADLINE",
         `the HSM's keys could not be read within ${String(requestTimeoutMs)} ms; the reading goes on, so try again`,

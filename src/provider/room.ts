@@ -111,6 +111,7 @@ export class ProviderRoom {
       intervalMs: options.intervalMs,
       inUse: () => this.#active.published?.record.keyId,
       now: () => Date.now(),
+      log,
       onRound: () => this.#afterRound(),
     });
     this.provider = new Provider({
@@ -171,19 +172,31 @@ export class ProviderRoom {
     for (const { keyId, failure } of this.keys())
       if (failure !== null) lines.push(`KEK ${keyId}: ${failure}`);
     const ready = lines.length === 0;
-    return { ready, lines: [...new Set([...(ready ? ["ok"] : lines), ...this.#weaknesses()])] };
+    return { ready, lines: [...new Set([...(ready ? ["ok"] : lines), ...this.#findings()])] };
   }
 
-  /** What makes nothing unready, but would the next outage: the active KEK is not on every token. */
-  #weaknesses(): string[] {
+  /**
+   * What makes nothing unready: the active KEK is not on every token, so that the next outage may be one of the plugin;
+   * or the token is slow to read, or cannot be read.
+   */
+  #findings(): string[] {
     const active = this.#active.lastPublished?.record;
-    const unread = unreadOf(this.#hsm);
+    const state = this.#hsm.state();
+    const { error } = this.#keyring;
+    const isAway = this.outage.reason !== undefined;
     return [
       ...(active?.heldBy === undefined
         ? []
         : active.remarks.map((remark) => `KEK ${active.keyId}: ${remark}`)),
-      ...(unread === undefined ? [] : [unread.message]),
+      ...(state.up && state.unread !== undefined ? [state.unread.message] : []),
+      ...(error === undefined || isAway ? [] : [`the token's keys cannot be read: ${error.message}`]),
+      ...(state.up && state.finding !== undefined ? [state.finding] : []),
     ];
+  }
+
+  /** The last reading of the token. */
+  get reading(): { readonly failed: boolean; readonly seconds: number } {
+    return { failed: this.#keyring.error !== undefined, seconds: this.#keyring.tookMs / 1000 };
   }
 
   #forget(keyId: string): void {

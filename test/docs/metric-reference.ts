@@ -15,6 +15,8 @@ export async function metricReference(): Promise<MetricReference[]> {
     hsmUp: () => true,
     outageSeconds: zero,
     graceSeconds: zero,
+    keyringUp: () => true,
+    readingSeconds: zero,
     hostResidentBytes: zero,
     hostCpuSeconds: zero,
     readyHosts: zero,

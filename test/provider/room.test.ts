@@ -190,6 +190,49 @@ describe("an HSM", () => {
     await waitFor(() => /not permitted/.test(room.readiness().lines.join()), { timeoutMs: 5_000 });
   });
 
+  it.each(["HSM_UNAVAILABLE", "DEADLINE", "INTERNAL"] as const)(
+    "that cannot be read (%s) while its KEKs work is not away, and says so beside ok",
+    async (code) => {
+      start({ ...OFTEN, outage: { gracePeriodMs: 0, onHsmLoss: "stopWrites" } });
+      await isOk();
+      const list = hsm.listKeks.bind(hsm);
+      let failed = 0;
+      hsm.listKeks = () => {
+        failed++;
+        return Promise.reject(new KmsError(code, "no search"));
+      };
+      await waitFor(() => failed >= 3, { timeoutMs: 10_000, intervalMs: 5 });
+      expect(room.outage.reason).toBeUndefined();
+      expect(statusText()).toBe("ok");
+      expect(room.readiness()).toEqual({
+        ready: true,
+        lines: ["ok", "the token's keys cannot be read: no search"],
+      });
+      expect(room.reading.failed).toBe(true);
+      hsm.listKeks = list;
+      await waitFor(() => room.readiness().lines.join() === "ok", { timeoutMs: 5_000, intervalMs: 5 });
+    },
+  );
+
+  it("whose reading never ends is found to be away, and back, by proofs alone", async () => {
+    start(OFTEN);
+    await isOk();
+    hsm.listKeks = () => NEVER;
+    hsm.failure = AWAY;
+    await waitFor(() => room.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
+    expect(room.readiness().ready).toBe(false);
+    hsm.failure = undefined;
+    await waitFor(() => room.outage.reason === undefined, { timeoutMs: 5_000, intervalMs: 5 });
+    expect(room.readiness()).toEqual({ ready: true, lines: ["ok"] });
+  });
+
+  it("that could never be read is away", async () => {
+    hsm.listKeks = () => Promise.reject(AWAY);
+    start(OFTEN);
+    await waitFor(() => room.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
+    expect(room.readiness().ready).toBe(false);
+  });
+
   it("whose reading never ends keeps no request for an unknown key_id beyond its time", async () => {
     start();
     await isOk();
