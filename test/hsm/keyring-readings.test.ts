@@ -16,7 +16,7 @@ let shown: Pick<TokenKeys, "keks" | "unreadable">;
 let readings: KeyringReadings;
 
 beforeEach(() => {
-  const host = { alive: true, endCause: undefined } as TokenHost;
+  const host = { alive: true, endCause: undefined } as unknown as TokenHost;
   const hosts: ReadingHosts = {
     ready: [host],
     configured: 1,
