@@ -226,9 +226,11 @@ describe("a standby KEK", () => {
     expect(new Set(order.map((answer) => answer.keyId))).toEqual(new Set([active]));
     expect(order.filter(({ healthz }) => healthz !== undefined && healthz !== "ok")).toEqual([]);
     await waitFor(async () => (await reported(keyId)) === undefined, LONG);
-    const logged = plugin.log
-      .split("\n")
-      .filter((line) => line.includes(keyId) && line.includes("on the token"));
+    const logged = await waitFor(() => {
+      const lines = plugin.log.split("\n").slice(0, -1);
+      const found = lines.filter((line) => line.includes(keyId) && line.includes("on the token"));
+      return found.length > 0 && found;
+    });
     expect(logged).toEqual([expect.stringMatching(/"level":"warn".*is no longer on the token/)]);
   });
 

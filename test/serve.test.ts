@@ -11,6 +11,7 @@ import { KmsClient, type KmsCiphertext } from "../src/cli/kms-client.js";
 import { hashKeyId } from "../src/observability/metrics.js";
 import { createKek, kmsPkcs11, PluginProcess } from "./support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "./support/softhsm.js";
+import { waitFor } from "./support/wait.js";
 
 let token: SoftHsm;
 let plugin: PluginProcess;
@@ -151,9 +152,13 @@ describe("the log", () => {
       readonly healthz?: string;
       readonly msg: string;
     }
-    const lines = plugin.log.trim().split("\n");
-    const entries = lines.map((line) => JSON.parse(line) as Entry);
-    const ours = entries.filter(({ uid }) => uid === "uid-in-the-log");
+    const { entries, ours } = await waitFor(() => {
+      // The log is written in the background: its last line may not be whole yet.
+      const lines = plugin.log.trim().split("\n");
+      const all = lines.map((line) => JSON.parse(line) as Entry);
+      const asked = all.filter(({ uid }) => uid === "uid-in-the-log");
+      return asked.length >= 2 && { entries: all, ours: asked };
+    });
     expect(ours.map(({ msg, keyId }) => [msg, keyId])).toEqual([
       ["Encrypt", sealed.keyId],
       ["Decrypt", sealed.keyId],
