@@ -1,7 +1,7 @@
 // The log whose reader stops reading, leaves, or has a full disk: the plugin goes on serving, and says what it lost.
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { closeSync, constants, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 
@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { KmsClient } from "../../src/cli/kms-client.js";
 import { LogOutput, type LogSink } from "../../src/observability/log-output.js";
 import { freePort } from "../support/free-port.js";
-import { createKek, MAIN, PluginProcess } from "../support/plugin-process.js";
+import { childrenOf, createKek, MAIN, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
@@ -77,8 +77,11 @@ describe("a plugin whose standard output is not read", () => {
     execFileSync("mkfifo", [fifo]);
   });
 
-  afterEach(() => {
-    child?.kill("SIGKILL");
+  afterEach(async () => {
+    // script(1) has the plugin for its child, which would go on in the folder that is removed.
+    const pids = child?.pid === undefined ? [] : [child.pid, ...childrenOf(child.pid)];
+    for (const pid of pids) if (existsSync(`/proc/${String(pid)}`)) process.kill(pid, "SIGKILL");
+    await waitFor(() => pids.every((pid) => !existsSync(`/proc/${String(pid)}/fd/0`)));
     for (const fd of opened.splice(0)) closeSync(fd);
   });
 
