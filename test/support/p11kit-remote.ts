@@ -2,7 +2,8 @@
 // real second process to stop, kill and restart. p11-kit 0.24 passes few mechanisms on: HMAC and RSA, but not GCM.
 
 import { spawn, type ChildProcess } from "node:child_process";
-import { existsSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 
 import { findLibrary, makeFolder, type TestToken } from "./token.js";
@@ -60,7 +61,10 @@ export class P11KitRemote implements TestToken {
     server.stderr.on("data", (chunk: Buffer) => (printed += chunk.toString()));
     server.once("error", () => (failure = `p11-kit is missing: ${INSTALL}`));
     server.once("exit", () => (failure ??= `p11-kit server ended: ${printed.trim()}`));
-    await waitFor(() => failure !== undefined || existsSync(this.#socket), { what: "p11-kit server" });
+    // The file is there before anybody listens on it.
+    await waitFor(async () => failure !== undefined || (await isListening(this.#socket)), {
+      what: "p11-kit server",
+    });
     if (failure !== undefined) throw new Error(failure);
   }
 
@@ -102,4 +106,16 @@ export class P11KitRemote implements TestToken {
       if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
     }
   }
+}
+
+function isListening(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(path, () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.on("error", () => {
+      resolve(false);
+    });
+  });
 }
