@@ -48,7 +48,7 @@ afterAll(async () => {
 
 /**
  * Sends the bytes and goes, once there is an answer, an end, or nothing for a while. Returns whether there was room for
- * the connection: the plugin begins every one that it takes with its SETTINGS.
+ * the connection: the plugin answers the first bytes of every one that it takes with its SETTINGS.
  */
 async function attack(bytes: Buffer): Promise<boolean> {
   const socket = connect(plugin.socket);

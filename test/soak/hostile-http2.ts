@@ -20,7 +20,7 @@ import { below, bytesOf, method, nth, open, OPENING, pick, repeat, STREAM, type 
 
 export const HTTP2_FAMILIES: Families = {
   "no preface": (random) => bytesOf(random, 600),
-  "a part of the preface": (random) => PREFACE.subarray(0, below(random, PREFACE.length)),
+  "a part of the preface": (random) => PREFACE.subarray(0, 1 + below(random, PREFACE.length - 1)),
   "another protocol": (random) =>
     Buffer.from(
       pick(random, [
