@@ -101,8 +101,8 @@ export class Member {
   #doubtIt(): KmsError {
     this.#doubt ??= new KmsError(
       "HSM_UNAVAILABLE",
-      `token ${this.name} does not show KEKs that it held; what it shows is not believed until a library loaded anew ` +
-        "agrees; check that the HSM is reachable",
+      `token ${this.name} no longer shows KEKs that it held; this counts only once a freshly loaded library confirms it; ` +
+        "check that the HSM is reachable",
     );
     return this.#doubt;
   }
