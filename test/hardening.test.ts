@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 
-import { KmsClient } from "../src/cli/kms-client.js";
+import { KmsClient } from "../src/kms-client/kms-client.js";
 import { childrenOf, createKek, PluginProcess } from "./support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "./support/softhsm.js";
 import { waitFor } from "./support/wait.js";

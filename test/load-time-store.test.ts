@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 
-import { KmsClient } from "../src/cli/kms-client.js";
+import { KmsClient } from "../src/kms-client/kms-client.js";
 import { FaultModule } from "./support/fault-module.js";
 import { freePort } from "./support/free-port.js";
 import { kmsPkcs11, PluginProcess } from "./support/plugin-process.js";

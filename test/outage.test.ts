@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 
-import { KmsClient } from "../src/cli/kms-client.js";
+import { KmsClient } from "../src/kms-client/kms-client.js";
 import { freePort } from "./support/free-port.js";
 import { FaultModule } from "./support/fault-module.js";
 import { createKek, PluginProcess, type PluginSettings } from "./support/plugin-process.js";

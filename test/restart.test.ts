@@ -7,7 +7,7 @@ import { dirname } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 
 import { MAX_STREAMS } from "../src/server/server.js";
-import { KmsClient } from "../src/cli/kms-client.js";
+import { KmsClient } from "../src/kms-client/kms-client.js";
 import { FaultModule } from "./support/fault-module.js";
 import { createKek, kmsPkcs11, PluginProcess } from "./support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "./support/softhsm.js";

@@ -3,9 +3,9 @@
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { KmsClient, type KmsCiphertext } from "../src/cli/kms-client.js";
+import { KmsClient, type KmsCiphertext } from "../src/kms-client/kms-client.js";
 import { hashKeyId } from "../src/observability/metrics.js";
-import { labelOf } from "../src/provider/instant.js";
+import { labelOf } from "../src/provider/kek-label.js";
 import { freePort } from "./support/free-port.js";
 import { Pkcs11Client } from "./support/pkcs11-client.js";
 import { kmsPkcs11, PluginProcess, type CommandResult } from "./support/plugin-process.js";

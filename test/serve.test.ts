@@ -7,7 +7,7 @@ import { connect } from "node:net";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { KmsClient, type KmsCiphertext } from "../src/cli/kms-client.js";
+import { KmsClient, type KmsCiphertext } from "../src/kms-client/kms-client.js";
 import { hashKeyId } from "../src/observability/metrics.js";
 import { createKek, kmsPkcs11, PluginProcess } from "./support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "./support/softhsm.js";

@@ -3,7 +3,7 @@
 import { execFile } from "node:child_process";
 import { createSecretKey, randomBytes, webcrypto } from "node:crypto";
 import { promisify } from "node:util";
-import { openSealed, sealUnder } from "../provider/aead.js";
+import { openSealed, sealUnder } from "../aead.js";
 import { spreadOf, type Spread } from "./statistics.js";
 
 export const CORE_BYTES = [16, 32, 256, 1024, 4096, 16_384, 65_536] as const;

@@ -2,7 +2,7 @@
 // what disturbs the machine disturbs all of them.
 import { randomBytes } from "node:crypto";
 import { ratioOf, spreadOf, type Spread } from "./statistics.js";
-import { runTurn, type Turn, type TurnLength } from "./turn.js";
+import { runTurn, type Turn, type TurnLength } from "./closed-loop.js";
 
 interface Sealed {
   readonly ciphertext: Uint8Array;

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { mechanismByName, type MechanismName } from "../hsm/mechanisms.js";
 import { PATIENT_CALLER, type Hsm } from "../hsm/port.js";
 import { spreadOf, type Spread } from "./statistics.js";
-import { runTurn } from "./turn.js";
+import { runTurn } from "./closed-loop.js";
 
 /** The HSM layer with as many sessions as it has been started with, and how many of those are open now. */
 export interface MeasurableHsm extends Hsm {

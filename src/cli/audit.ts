@@ -1,8 +1,8 @@
 // `kms-pkcs11 audit verify`: finds every line of the audit log that was changed, removed, moved or added.
 import type { Command } from "commander";
 import { KmsError } from "../errors.js";
-import type { AuditReport } from "../observability/audit-verify.js";
-import { verifyAudit } from "../observability/audit-verify.js";
+import type { AuditReport } from "../audit/verify.js";
+import { verifyAudit } from "../audit/verify.js";
 import { EXIT_NO } from "./exit-code.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { startProgress } from "./progress.js";

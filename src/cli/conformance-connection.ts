@@ -1,7 +1,7 @@
 // The connections that the contract's rules ask over: KMS v2 clients on a plugin's socket, whose errors are values.
 import type { Answer, Connection, Plugin } from "../conformance/rule.js";
 import { KmsError } from "../errors.js";
-import { answeredStatus, KmsClient } from "./kms-client.js";
+import { answeredStatus, KmsClient } from "../kms-client/kms-client.js";
 
 const UID = "conformance";
 /** Longer than any plugin may take, so that what is too slow is told as that. */

@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { checkContract, CONTRACT, type Finding } from "../conformance/contract.js";
 import { pluginAt } from "./conformance-connection.js";
 import { EXIT_NO } from "./exit-code.js";
-import { answeredStatus, KmsClient } from "./kms-client.js";
+import { answeredStatus, KmsClient } from "../kms-client/kms-client.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
 import { startProgress } from "./progress.js";
 

@@ -9,7 +9,7 @@ import {
 } from "../config/pin-source.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import { HeldPin } from "../hsm/held-pin.js";
+import { HeldPin } from "../hsm/login/operator-pin.js";
 import { readHidden } from "./read-hidden.js";
 
 type HandedSource = PinSource & { readonly kind: "stdin" | "terminal" };

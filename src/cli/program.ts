@@ -11,14 +11,14 @@ type AddCommand = (program: Command, terminal: Terminal) => void;
 /** In the order in which the help lists them; each is loaded when it is wanted, since `serve` has to start soon. */
 const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
   ["serve", async () => (await import("./serve.js")).addServeCommand],
-  ["check", async () => (await import("./check.js")).addCheckCommand],
+  ["check", async () => (await import("./check/command.js")).addCheckCommand],
   ["status", async () => (await import("./status.js")).addStatusCommand],
   ["unlock", async () => (await import("./unlock.js")).addUnlockCommand],
   ["conformance", async () => (await import("./conformance.js")).addConformanceCommand],
-  ["keys", async () => (await import("./keys.js")).addKeysCommand],
+  ["keys", async () => (await import("./keys/command.js")).addKeysCommand],
   ["audit", async () => (await import("./audit.js")).addAuditCommand],
-  ["bench", async () => (await import("./bench.js")).addBenchCommand],
-  ["etcd", async () => (await import("./etcd.js")).addEtcdCommand],
+  ["bench", async () => (await import("./bench/command.js")).addBenchCommand],
+  ["etcd", async () => (await import("./etcd/command.js")).addEtcdCommand],
 ]);
 
 /** @param first of the arguments: where it names a command, that one alone is there */

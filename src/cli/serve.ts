@@ -1,6 +1,6 @@
 // `kms-pkcs11 serve`: runs the plugin until it is told to stop.
 import type { Command } from "commander";
-import { startPlugin } from "../serve.js";
+import { startPlugin } from "../compose/plugin.js";
 import { addServeOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 
 /** Node.js waits only for its own children, but PID 1 inherits every orphan. */

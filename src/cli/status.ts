@@ -3,7 +3,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { Command } from "commander";
 import { KmsError } from "../errors.js";
 import { EXIT_NO } from "./exit-code.js";
-import { answeredStatus, KmsClient, type KmsStatus } from "./kms-client.js";
+import { answeredStatus, KmsClient, type KmsStatus } from "../kms-client/kms-client.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
 
 interface StatusOptions {

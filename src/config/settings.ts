@@ -11,7 +11,7 @@ import { formatPkcs11Uri } from "./pkcs11-uri.js";
 import { Problems, problemsOf } from "./problems.js";
 import { redactParameters } from "./redact.js";
 import { API_VERSION, documentSchema, KIND, type Document } from "./schema.js";
-import { salvage, type Salvaged } from "./salvage.js";
+import { salvage, type Salvaged } from "./valid-parts.js";
 import { resolveTokens, type TokenSettings } from "./tokens.js";
 
 export type { Flags } from "./flags.js";

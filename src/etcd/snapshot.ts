@@ -10,7 +10,7 @@ import { pipeline } from "node:stream/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { KmsError } from "../errors.js";
-import { openRegular } from "../regular-file.js";
+import { openRegular } from "../files/regular-file.js";
 import { EtcdClient } from "./client.js";
 
 export interface SnapshotPrograms {

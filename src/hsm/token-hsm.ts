@@ -1,12 +1,12 @@
 // One token as an HSM: the port over its hosts and their dispatcher, and what operators' commands need beyond.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { Dispatcher, type HsmObserver } from "./dispatcher.js";
-import { HostPool } from "./host-pool.js";
+import { Dispatcher, type HsmObserver } from "./hosts/dispatcher.js";
+import { HostPool } from "./hosts/pool.js";
 import type { MechanismChoice } from "./mechanisms.js";
-import type { PinGate } from "./pin-gate.js";
+import type { PinGate } from "./login/login-gate.js";
 import type { Caller, Hsm, HsmState } from "./port.js";
-import type { TokenHostOptions } from "./token-host.js";
+import type { TokenHostOptions } from "./hosts/host-process.js";
 import {
   Op,
   type CryptRequest,

@@ -3,7 +3,7 @@
 // computes the same answer without a file, a pointer or an election.
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/wire.js";
-import { parseInstant } from "./instant.js";
+import { parseInstant } from "./kek-label.js";
 
 /** A generation of the KEK that may be used. */
 export interface Generation {

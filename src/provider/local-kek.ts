@@ -5,7 +5,7 @@
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
-import { openSealed, sealUnder } from "./aead.js";
+import { openSealed, sealUnder } from "../aead.js";
 import { associatedData, encodeEnvelope, LOCAL_KEK, PLAIN_FORMAT } from "./envelope.js";
 import type { Annotations } from "./kms.js";
 

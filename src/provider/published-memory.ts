@@ -1,7 +1,7 @@
 // The node's memory of its answers in the state directory, so that a restart with the clock behind does not go back to
 // an earlier KEK, and no use of a KEK is forgotten. Public data; a file that is missing or damaged counts as none.
 import { join } from "node:path";
-import { readStateFile, writeStateFile } from "../hsm/state-file.js";
+import { readStateFile, writeStateFile } from "../files/state-file.js";
 import type { KeyMemoryStore } from "./key-memory.js";
 
 const FILE = "published-key.json";

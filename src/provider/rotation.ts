@@ -2,7 +2,7 @@
 // node to see it first. Pure; the key itself is made by the token.
 import { KmsError } from "../errors.js";
 import { activeAt, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
-import { formatInstant, labelOf, parseInstant } from "./instant.js";
+import { formatInstant, labelOf, parseInstant } from "./kek-label.js";
 
 /** Longer than every poll of every node, in ms: a standby KEK has to be seen and proven before its instant. */
 export const DEFAULT_DELAY_MS = 10 * 60_000;

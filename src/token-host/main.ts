@@ -13,7 +13,7 @@ const FIRST_LANE_FD = 3;
 const LANE_LIMITS = { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 };
 
 function startLane(lane: number): void {
-  const worker = new Worker(new URL("./lane.js", import.meta.url), {
+  const worker = new Worker(new URL("./lane-thread.js", import.meta.url), {
     workerData: { fd: FIRST_LANE_FD + lane },
     resourceLimits: LANE_LIMITS,
   });

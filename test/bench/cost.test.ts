@@ -6,7 +6,7 @@ import { Duplex } from "node:stream";
 
 import { describe, expect, it } from "vitest";
 
-import { Lane } from "../../src/hsm/lane.js";
+import { Lane } from "../../src/hsm/hosts/lane-client.js";
 import { encodeCryptFrame, encodeFrame, Op, ReplyKind } from "../../src/hsm/wire.js";
 import { RequestLog } from "../../src/observability/request-log.js";
 import { PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";

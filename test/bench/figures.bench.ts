@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { compare, summarise, type Comparison, type Sample } from "../../src/bench/endpoints.js";
 import { describeMachine } from "../../src/bench/machine.js";
 import { quantile, spreadOf, type Spread } from "../../src/bench/statistics.js";
-import { KmsClient } from "../../src/cli/kms-client.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
 import { PluginProcess } from "../support/plugin-process.js";
 import { coldStartChart, type ColdStart } from "./chart.js";

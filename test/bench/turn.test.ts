@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { runTurn } from "../../src/bench/turn.js";
+import { runTurn } from "../../src/bench/closed-loop.js";
 
 const soon = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 

@@ -4,7 +4,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import type { BenchResult } from "../../src/bench/result.js";
-import { benchSettings } from "../../src/cli/bench-plan.js";
+import { benchSettings } from "../../src/cli/bench/plan.js";
 import { freePort } from "../support/free-port.js";
 import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";

@@ -2,7 +2,7 @@
 
 import { rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { KmsClient } from "../../src/cli/kms-client.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { formatStoredObject } from "../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../support/etcd.js";
 import { clockOff } from "../support/faketime.js";

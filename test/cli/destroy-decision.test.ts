@@ -3,16 +3,16 @@
 
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
-import { destroyKek, type DestroyOrder } from "../../src/cli/keys-destroy.js";
-import type { Proof } from "../../src/cli/require-unneeded.js";
-import type { Token } from "../../src/cli/token.js";
+import { destroyKek, type DestroyOrder } from "../../src/cli/keys/destroy.js";
+import type { Proof } from "../../src/admin/require-unneeded.js";
+import type { Token } from "../../src/admin/command-tokens.js";
 import { loadSettings } from "../../src/config/settings.js";
 import { KmsError } from "../../src/errors.js";
 import type { NamedReport } from "../../src/etcd/disuse.js";
 import type { UsageReport } from "../../src/etcd/usage-report.js";
 import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
 import type { KekRecord } from "../../src/hsm/wire.js";
-import { labelOf } from "../../src/provider/instant.js";
+import { labelOf } from "../../src/provider/kek-label.js";
 import { kekRecord } from "../support/kek-record.js";
 
 const NOW = Date.UTC(2026, 10, 21, 12);

@@ -3,7 +3,7 @@
 import { writeFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { labelOf } from "../../src/provider/instant.js";
+import { labelOf } from "../../src/provider/kek-label.js";
 import { formatStoredObject } from "../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../support/etcd.js";
 import { freePort } from "../support/free-port.js";

@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 
-import { findReferenced, parseKeyReference, type NamedKey } from "../../src/cli/key-reference.js";
+import { findReferenced, parseKeyReference, type NamedKey } from "../../src/admin/key-reference.js";
 import { makeKeyId, nameCkaId } from "../../src/hsm/key-id.js";
 
 const VALUE = Buffer.from("value");

@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 import { expect, it } from "vitest";
 
-import { KmsClient } from "../../src/cli/kms-client.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { makeFolder } from "../support/token.js";
 
 const path = join(makeFolder("kms-client"), "kms.sock");

@@ -2,7 +2,7 @@
 
 import { expect, it } from "vitest";
 
-import { makeGeneration } from "../../src/cli/new-generation.js";
+import { makeGeneration } from "../../src/admin/new-generation.js";
 import { KmsError } from "../../src/errors.js";
 import type { KekRecord } from "../../src/hsm/wire.js";
 

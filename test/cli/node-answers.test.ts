@@ -6,11 +6,11 @@ import type { AddressInfo } from "node:net";
 
 import { afterEach, describe, expect, it } from "vitest";
 
-import { clockDifferences, slowestBehindMs } from "../../src/cli/clocks.js";
-import { requireLeft, requireUnusedNow, type Doubts, type NodesAnswer } from "../../src/cli/never-used.js";
-import { parseNodes, readNode, type NodeKeyring } from "../../src/cli/node-client.js";
-import { compareNodes, readNodes } from "../../src/cli/node-comparison.js";
-import { look } from "../../src/cli/places.js";
+import { clockDifferences, slowestBehindMs } from "../../src/admin/clocks.js";
+import { requireLeft, requireUnusedNow, type Doubts, type NodesAnswer } from "../../src/admin/never-used.js";
+import { parseNodes, readNode, type NodeKeyring } from "../../src/admin/node-client.js";
+import { compareNodes, readNodes } from "../../src/admin/node-comparison.js";
+import { look } from "../../src/admin/places.js";
 import { freePort } from "../support/free-port.js";
 import { kekRecord } from "../support/kek-record.js";
 

@@ -2,7 +2,7 @@
 
 import { expect, it } from "vitest";
 
-import { reportRotation, type Rotation } from "../../src/cli/rotation-report.js";
+import { reportRotation, type Rotation } from "../../src/cli/keys/rotation-report.js";
 import { KmsError } from "../../src/errors.js";
 import { kekRecord } from "../support/kek-record.js";
 

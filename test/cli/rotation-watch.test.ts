@@ -2,15 +2,15 @@
 
 import { expect, it } from "vitest";
 
-import { parseNodes } from "../../src/cli/node-client.js";
-import { requireTimeToAbort, watchRotation } from "../../src/cli/rotation-watch.js";
-import type { Rotation } from "../../src/cli/rotation-report.js";
-import type { Token } from "../../src/cli/token.js";
+import { parseNodes } from "../../src/admin/node-client.js";
+import { requireTimeToAbort, watchRotation } from "../../src/admin/guarded-rotation.js";
+import type { Rotation } from "../../src/cli/keys/rotation-report.js";
+import type { Token } from "../../src/admin/command-tokens.js";
 import { loadSettings } from "../../src/config/settings.js";
 import { KmsError } from "../../src/errors.js";
 import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
 import type { KekRecord } from "../../src/hsm/wire.js";
-import { labelOf } from "../../src/provider/instant.js";
+import { labelOf } from "../../src/provider/kek-label.js";
 import { freePort } from "../support/free-port.js";
 import { kekRecord } from "../support/kek-record.js";
 

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 
-import { KmsClient } from "../../src/cli/kms-client.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
 import { childrenOf, createKek, MAIN, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";

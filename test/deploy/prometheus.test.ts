@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
 
-import { KmsClient } from "../../src/cli/kms-client.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { freePort } from "../support/free-port.js";
 import { childrenOf, createKek, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";

@@ -2,7 +2,7 @@
 // over the instant and the former KEK destroyed at the end; and nodes on three clones, one of which gets the key late.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
+import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { changeOver } from "./harness/change-over.js";
 import { compareNodes, nodeUrls, rotateKek, storedKeyIds, type Rotated } from "./harness/keyring.js";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { backoffMs } from "../../src/hsm/backoff.js";
+import { backoffMs } from "../../src/backoff.js";
 
 const LIMITS = { firstMs: 200, capMs: 30_000 };
 

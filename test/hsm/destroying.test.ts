@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 
-import { destroyAndLook, destroyOn } from "../../src/cli/destroy-on-tokens.js";
+import { destroyAndLook, destroyOn } from "../../src/admin/destroy-on-tokens.js";
 import { KmsError } from "../../src/errors.js";
 import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
 import type { KekRecord } from "../../src/hsm/wire.js";

@@ -6,10 +6,10 @@ import { join } from "node:path";
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
-import { FailoverHsm } from "../../src/hsm/failover.js";
+import { FailoverHsm } from "../../src/hsm/failover/failover.js";
 import type { EncryptAnswer, RequestContext } from "../../src/provider/kms.js";
 import { NO_PUBLISHED_MEMORY } from "../../src/provider/published-memory.js";
-import { ProviderRoom } from "../../src/provider/room.js";
+import { ProviderRoom } from "../../src/provider/running-provider.js";
 import { SILENT } from "../support/fake-hsm.js";
 import { codeOf } from "../support/faulty-token.js";
 import { folderOf, SoftHsmClone } from "../support/softhsm-clone.js";

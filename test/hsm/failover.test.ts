@@ -4,7 +4,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
-import { FailoverHsm } from "../../src/hsm/failover.js";
+import { FailoverHsm } from "../../src/hsm/failover/failover.js";
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
 import type { Log } from "../../src/log.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";

@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
-import { HeldPin, verdictOn, type Offer } from "../../src/hsm/held-pin.js";
+import { HeldPin, verdictOn, type Offer } from "../../src/hsm/login/operator-pin.js";
 import type { HsmState } from "../../src/hsm/port.js";
 
 const LIMIT_MS = 20_000;

@@ -3,8 +3,8 @@
 
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { Starts } from "../../src/hsm/starts.js";
-import type { EndCause, TokenHost } from "../../src/hsm/token-host.js";
+import { Starts } from "../../src/hsm/hosts/starts.js";
+import type { EndCause, TokenHost } from "../../src/hsm/hosts/host-process.js";
 import { codeOf, useFaultyToken } from "../support/faulty-token.js";
 import { waitFor } from "../support/wait.js";
 

@@ -2,8 +2,8 @@
 
 import { beforeEach, expect, it } from "vitest";
 
-import { KeyringReadings, type ReadingHosts } from "../../src/hsm/keyring-readings.js";
-import type { TokenHost } from "../../src/hsm/token-host.js";
+import { KeyringReadings, type ReadingHosts } from "../../src/hsm/hosts/readings.js";
+import type { TokenHost } from "../../src/hsm/hosts/host-process.js";
 import type { TokenKeys } from "../../src/hsm/wire.js";
 import { SILENT } from "../support/fake-hsm.js";
 import { codeOf } from "../support/faulty-token.js";

@@ -2,8 +2,8 @@
 
 import { expect, it } from "vitest";
 
-import { PinGate } from "../../src/hsm/pin-gate.js";
-import { pinMemories } from "../../src/hsm/pin-memory.js";
+import { PinGate } from "../../src/hsm/login/login-gate.js";
+import { pinMemories } from "../../src/hsm/login/login-files.js";
 import { SILENT } from "../support/fake-hsm.js";
 
 it("a token with a keypad of its own is not sent a PIN", async () => {

@@ -8,10 +8,10 @@ import { fileURLToPath } from "node:url";
 
 import { afterEach, beforeEach, expect, it } from "vitest";
 
-import { takeProcessLock, type HeldLock } from "../../src/hsm/process-lock.js";
+import { takeProcessLock, type HeldLock } from "../../src/files/process-lock.js";
 import { makeFolder } from "../support/token.js";
 
-const BUILT = fileURLToPath(new URL("../../dist/hsm/process-lock.js", import.meta.url));
+const BUILT = fileURLToPath(new URL("../../dist/files/process-lock.js", import.meta.url));
 let folder: string;
 
 beforeEach(() => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, expect, it } from "vitest";
 
-import { readStateFile, writeStateFile } from "../../src/hsm/state-file.js";
+import { readStateFile, writeStateFile } from "../../src/files/state-file.js";
 import { makeFolder } from "../support/token.js";
 
 let folder: string;

@@ -7,7 +7,7 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
-import { TokenHost } from "../../src/hsm/token-host.js";
+import { TokenHost } from "../../src/hsm/hosts/host-process.js";
 import { encodeFrame, ReplyKind } from "../../src/hsm/wire.js";
 import type { Log } from "../../src/log.js";
 import { makeFolder } from "../support/token.js";

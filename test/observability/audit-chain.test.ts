@@ -22,10 +22,10 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
-import { AuditFile } from "../../src/observability/audit-file.js";
-import { NO_MAC, openLine, sealLine, type AuditEvent } from "../../src/observability/audit-line.js";
+import { AuditFile } from "../../src/audit/writer.js";
+import { NO_MAC, openLine, sealLine, type AuditEvent } from "../../src/audit/line.js";
 import { withLock } from "../../src/files/turn-lock.js";
-import { verifyAudit, type AuditReport } from "../../src/observability/audit-verify.js";
+import { verifyAudit, type AuditReport } from "../../src/audit/verify.js";
 import { makeFolder } from "../support/token.js";
 
 let folder: string;

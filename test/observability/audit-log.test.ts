@@ -7,11 +7,11 @@ import { join } from "node:path";
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
-import { KmsClient } from "../../src/cli/kms-client.js";
-import { recordOperatorEvent } from "../../src/cli/operator-audit.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
+import { recordOperatorEvent } from "../../src/admin/operator-audit.js";
 import { loadSettings } from "../../src/config/settings.js";
-import { AuditLog } from "../../src/observability/audit-log.js";
-import { verifyAudit } from "../../src/observability/audit-verify.js";
+import { AuditLog } from "../../src/audit/log.js";
+import { verifyAudit } from "../../src/audit/verify.js";
 import { freePort } from "../support/free-port.js";
 import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";

@@ -15,8 +15,8 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, expect, it } from "vitest";
 
-import { AuditFile } from "../../src/observability/audit-file.js";
-import { verifyAudit, type AuditReport } from "../../src/observability/audit-verify.js";
+import { AuditFile } from "../../src/audit/writer.js";
+import { verifyAudit, type AuditReport } from "../../src/audit/verify.js";
 import { makeFolder } from "../support/token.js";
 
 let folder: string;

@@ -7,7 +7,7 @@ import { join } from "node:path";
 
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
-import { KmsClient } from "../../src/cli/kms-client.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { LogOutput, type LogSink } from "../../src/observability/log-output.js";
 import { freePort } from "../support/free-port.js";
 import { childrenOf, createKek, MAIN, PluginProcess } from "../support/plugin-process.js";

@@ -4,7 +4,7 @@ import { KmsError } from "../../src/errors.js";
 import { ActiveKey, type Published } from "../../src/provider/active-key.js";
 import { KeyMemory } from "../../src/provider/key-memory.js";
 import { reportKeyring, reportKeys, type KeyringReport } from "../../src/provider/key-report.js";
-import { labelOf } from "../../src/provider/instant.js";
+import { labelOf } from "../../src/provider/kek-label.js";
 import { Keyring } from "../../src/provider/keyring.js";
 import { Prover } from "../../src/provider/prover.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";

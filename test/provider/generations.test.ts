@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import { activeAt, findByKeyId, readSchedule, stateOf } from "../../src/provider/generations.js";
-import { formatInstant, labelOf, parseInstant, parseTime } from "../../src/provider/instant.js";
+import { formatInstant, labelOf, parseInstant, parseTime } from "../../src/provider/kek-label.js";
 import { planRotation } from "../../src/provider/rotation.js";
 import { kekRecord } from "../support/kek-record.js";
 

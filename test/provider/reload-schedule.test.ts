@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
 import { Keyring } from "../../src/provider/keyring.js";
-import { labelOf } from "../../src/provider/instant.js";
+import { labelOf } from "../../src/provider/kek-label.js";
 import { ReloadSchedule } from "../../src/provider/reload-schedule.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";
 import { kekRecord } from "../support/kek-record.js";

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { KmsError } from "../../src/errors.js";
 import type { RequestContext } from "../../src/provider/kms.js";
 import { NO_PUBLISHED_MEMORY } from "../../src/provider/published-memory.js";
-import { ProviderRoom, type ProviderOptions } from "../../src/provider/room.js";
+import { ProviderRoom, type ProviderOptions } from "../../src/provider/running-provider.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";
 import { kekRecord } from "../support/kek-record.js";
 import { waitFor } from "../support/wait.js";

@@ -7,7 +7,7 @@ import { renameSync, rmSync, writeFileSync } from "node:fs";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
-import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
+import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { LOCAL_KEK_ANNOTATION } from "../../src/provider/local-kek.js";
 import { freePort } from "../support/free-port.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";

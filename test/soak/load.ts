@@ -4,7 +4,7 @@
 
 import { randomBytes } from "node:crypto";
 
-import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
+import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 
 interface Kept {
   readonly plaintext: Buffer;

@@ -2,7 +2,7 @@
 
 import { request } from "node:http";
 
-import { KmsClient } from "../../src/cli/kms-client.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
 
 /** Between two rounds. */
 const EVERY_MS = 100;

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 import { stringify } from "yaml";
 
-import { KmsClient } from "../../src/cli/kms-client.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { makeFolder, tokenUri, type TestToken } from "./token.js";
 import { waitFor } from "./wait.js";
 

@@ -2,7 +2,7 @@
 // under it by code of the tests' own (HKDF of node:crypto would extract first; kube-apiserver only expands).
 
 import { createCipheriv, createHmac, randomBytes } from "node:crypto";
-import { KmsClient, type KmsCiphertext } from "../../src/cli/kms-client.js";
+import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { parallel } from "../e2e/harness/parallel.js";
 import { formatStoredObject, type StoredObject } from "../e2e/harness/stored-object.js";
 

@@ -3,8 +3,8 @@
 import { fileURLToPath } from "node:url";
 
 import { pinSourceStamp, readPin } from "../../src/config/pin-source.js";
-import { PinGate, type Pin } from "../../src/hsm/pin-gate.js";
-import { pinMemories } from "../../src/hsm/pin-memory.js";
+import { PinGate, type Pin } from "../../src/hsm/login/login-gate.js";
+import { pinMemories } from "../../src/hsm/login/login-files.js";
 import { TokenHsm } from "../../src/hsm/token-hsm.js";
 import { SILENT } from "./fake-hsm.js";
 import type { TestToken } from "./token.js";

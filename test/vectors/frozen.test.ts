@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { KmsClient } from "../../src/cli/kms-client.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { mechanismById, MECHANISMS } from "../../src/hsm/mechanisms.js";
 import { associatedData, encodeEnvelope, LOCAL_KEK } from "../../src/provider/envelope.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";

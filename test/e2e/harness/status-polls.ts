@@ -1,6 +1,6 @@
 // Status calls in place of an API server's, for plugins that have none: a KEK that is due is published by one.
 
-import { KmsClient } from "../../../src/cli/kms-client.js";
+import { KmsClient } from "../../../src/kms-client/kms-client.js";
 import type { Plugin } from "./plugin.js";
 
 const INTERVAL_MS = 500;

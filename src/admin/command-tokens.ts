@@ -1,0 +1,148 @@
+// The HSM for the length of one command: one token host for each token, started, used and stopped. A wrong PIN is
+// spent once here too, and remembered where the plugin remembers it.
+import { formatPkcs11Uri } from "../config/pkcs11-uri.js";
+import { describePinSource } from "../config/pin-source.js";
+import type { Settings, TokenSettings } from "../config/settings.js";
+import { requireTrustedPaths } from "../config/trusted-paths.js";
+import { KmsError } from "../errors.js";
+import type { HeldPin } from "../hsm/login/operator-pin.js";
+import type { TokenHsm } from "../hsm/token-hsm.js";
+import type { KekRecord } from "../hsm/wire.js";
+import type { Log } from "../log.js";
+import { openToken } from "../compose/tokens.js";
+import { askForPin, canBeAsked, handedPin } from "../cli/operator-pin.js";
+
+export const SILENT: Log = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
+const UNOBSERVED = { hsmCallDone: () => undefined, hostEnded: () => undefined };
+const STOP_MS = 1_000;
+
+/** One of the tokens that the configuration names, as it was found when the command began. */
+export interface Token {
+  /** Its URI without library and PIN source, where that is enough to tell it from the others. */
+  readonly name: string;
+  readonly hsm: TokenHsm;
+  /** What it holds; undefined when it could not be read. */
+  readonly records: readonly KekRecord[] | undefined;
+  /** Why it could not be read; undefined when it could. */
+  readonly failure: KmsError | undefined;
+  /** How long loading the library, logging in and reading it took, in ms: an estimate for the next time. */
+  readonly openMs: number;
+}
+
+type Reading = Pick<Token, "records" | "failure">;
+
+/** The preferred token alone. @throws KmsError, such as why the token is not available */
+export async function withToken<T>(settings: Settings, use: (hsm: TokenHsm) => Promise<T>): Promise<T> {
+  const hsm = await openAsked(settings, settings.tokens[0]);
+  try {
+    return await use(hsm);
+  } finally {
+    await hsm.stop(STOP_MS);
+  }
+}
+
+/** All tokens, the preferred one first; one that cannot be read is handed in with its failure. */
+export async function withTokens<T>(
+  settings: Settings,
+  use: (tokens: readonly Token[]) => Promise<T>,
+): Promise<T> {
+  requireTrustedPaths(settings, { isCommand: true });
+  const names = tokenNames(settings.tokens);
+  const tokens: Token[] = [];
+  const refusedPins = new Map<string, KmsError>();
+  try {
+    for (const [index, token] of settings.tokens.entries()) {
+      const source = describePinSource(token.pin);
+      const pin = await handedPin(settings, token);
+      const openedAt = performance.now();
+      const { hsm, ...reading } = await read(settings, token, { pin, refused: refusedPins.get(source) });
+      // Two URIs may lead to one token: a PIN that it has refused is not tried on it again.
+      if (reading.failure?.code === "PIN_REFUSED") refusedPins.set(source, reading.failure);
+      tokens.push({ name: names[index] ?? "", hsm, ...reading, openMs: performance.now() - openedAt });
+    }
+    return await use(tokens);
+  } finally {
+    await Promise.all(tokens.map(({ hsm }) => hsm.stop(STOP_MS)));
+  }
+}
+
+/**
+ * Reads tokens again that could be read when the command began; never throws.
+ * @param anew with freshly loaded libraries: some libraries never show later changes
+ */
+export function readAgain(tokens: readonly Token[], anew: boolean): Promise<Token[]> {
+  return Promise.all(
+    tokens.map(async (token) => {
+      if (token.failure !== undefined) return token;
+      const { hsm } = token;
+      return { ...token, ...(await reading(() => (anew ? hsm.listKeksAnew() : hsm.listKeks()))) };
+    }),
+  );
+}
+
+/** @throws KmsError of the first token that could not be read, naming it where there are several */
+export function requireAll(tokens: readonly Token[], consequence: string): void {
+  const away = tokens.find(({ failure }) => failure !== undefined);
+  if (away?.failure === undefined) return;
+  if (tokens.length === 1) throw away.failure;
+  const { code, message } = away.failure;
+  throw new KmsError(code, `${away.name}: ${message}; ${consequence}`, away.failure);
+}
+
+function open(settings: Settings, token: TokenSettings, handed: HeldPin | undefined): TokenHsm {
+  return openToken({
+    settings,
+    token,
+    hosts: 1,
+    observer: UNOBSERVED,
+    log: SILENT,
+    env: process.env,
+    handedPin: handed,
+  });
+}
+
+/** Started; with the PIN that the operator is asked for where the token wants one and no source gives it. */
+async function openAsked(settings: Settings, token: TokenSettings): Promise<TokenHsm> {
+  const hsm = open(settings, token, await handedPin(settings, token));
+  hsm.start();
+  if (!canBeAsked(token)) return hsm;
+  const { failure } = await reading(() => hsm.listKeks());
+  if (failure?.code !== "PIN_UNREADABLE") return hsm;
+  await hsm.stop(STOP_MS);
+  const again = open(settings, token, await askForPin(token));
+  again.start();
+  return again;
+}
+
+interface Access {
+  readonly pin: HeldPin | undefined;
+  readonly refused: KmsError | undefined;
+}
+
+async function read(
+  settings: Settings,
+  token: TokenSettings,
+  { pin, refused }: Access,
+): Promise<Reading & Pick<Token, "hsm">> {
+  if (refused !== undefined) return { hsm: open(settings, token, pin), records: undefined, failure: refused };
+  const hsm = await openAsked(settings, token);
+  return { hsm, ...(await reading(() => hsm.listKeks())) };
+}
+
+async function reading(list: () => Promise<readonly KekRecord[]>): Promise<Reading> {
+  try {
+    return { records: await list(), failure: undefined };
+  } catch (error) {
+    return { records: undefined, failure: KmsError.from(error) };
+  }
+}
+
+function tokenNames(tokens: readonly TokenSettings[]): string[] {
+  const short = tokens.map(({ uri }) => formatPkcs11Uri(uri).replace(/\?.*$/, ""));
+  return new Set(short).size === short.length ? short : tokens.map(({ uri }) => formatPkcs11Uri(uri));
+}

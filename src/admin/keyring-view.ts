@@ -1,0 +1,169 @@
+// The keyring over all tokens of the configuration: one schedule, as the plugin reads it, and where the tokens
+// differ. A KEK is made on one token and cloned to the others by the vendor's means, so that they may.
+import { KmsError } from "../errors.js";
+import { Clones } from "../hsm/failover/clones.js";
+import type { KekRecord } from "../hsm/wire.js";
+import {
+  activeAt,
+  instantOf,
+  readSchedule,
+  stateOf,
+  type Generation,
+  type GenerationState,
+  type Schedule,
+  type SchedulePolicy,
+} from "../provider/generations.js";
+import { findReferenced, type KeyReference } from "./key-reference.js";
+import { requireAll, SILENT, type Token } from "./command-tokens.js";
+
+type KeyState = GenerationState | "refused";
+
+export interface ViewedKey {
+  readonly record: KekRecord;
+  readonly state: KeyState;
+  /** ms since the epoch; undefined without an instant. */
+  readonly activation: number | undefined;
+  /** Why it is refused, and what else is not as it should be. */
+  readonly findings: readonly string[];
+  /** Names of the tokens that hold it. */
+  readonly holders: readonly string[];
+}
+
+export interface KeyringView {
+  readonly schedule: Schedule;
+  readonly active: Generation | undefined;
+  /** Why no key is active; undefined when one is. */
+  readonly problem: KmsError | undefined;
+  /** Standby, active, retired, refused. */
+  readonly keys: readonly ViewedKey[];
+  /** In what the tokens that could be read do not agree, a line each. */
+  readonly differences: readonly string[];
+}
+
+export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, now: number): KeyringView {
+  const genuine = new Clones(
+    tokens.map(({ name }) => name),
+    SILENT,
+  ).genuine(tokens.map(({ records }) => records));
+  const all = earliestFirst(
+    genuine.flatMap((records) => records ?? []),
+    policy.objectName,
+  );
+  const merged = all.filter((record, at) => all.findIndex((other) => isSameKek(other, record)) === at);
+  const schedule = readSchedule(merged, policy);
+  const { active, problem } = findActive(schedule, policy, now);
+  const keys = [
+    ...schedule.generations.map((generation): ViewedKey => {
+      const { record, activation } = generation;
+      const holders = holdersOf(tokens, record);
+      return {
+        record,
+        state: stateOf(generation, active, now),
+        activation: Number.isFinite(activation) ? activation : undefined,
+        findings: [...record.unprotected, ...record.remarks, ...unproven(record, holders)],
+        holders,
+      };
+    }),
+    ...schedule.refused.map(({ record, reason }) => refusedKey(tokens, record, reason)),
+    ...impostors(tokens, genuine),
+  ];
+  return { schedule, active, problem, keys, differences: differencesOf(tokens, keys) };
+}
+
+/** Of copies of one KEK under several labels the earliest counts, here as in `readSchedule`. */
+function earliestFirst(records: readonly KekRecord[], objectName: string): KekRecord[] {
+  const instant = ({ label }: KekRecord): number => instantOf(label, objectName) ?? Infinity;
+  return [...records].sort((a, b) => (instant(a) === instant(b) ? 0 : instant(a) < instant(b) ? -1 : 1));
+}
+
+/**
+ * Finds the key that an operator names; undefined for a whole key_id that no token shows.
+ * @param what names the option or argument in messages
+ * @throws KmsError CONFIG_INVALID when anything but a whole key_id fits none of them, or several; why a token cannot be
+ *   read, since that may fit a key there, too
+ */
+export function findNamedKey(
+  what: string,
+  reference: KeyReference,
+  view: KeyringView,
+  tokens: readonly Token[],
+): ViewedKey | undefined {
+  if (reference.kind !== "key_id")
+    requireAll(tokens, `to continue without it, give the whole key_id as ${what}`);
+  if (reference.kind === "state" && view.problem !== undefined) throw view.problem;
+  const named = view.keys.map((key) => ({
+    key,
+    keyIds: [key.record.keyId, ...key.record.aliases],
+    state: key.state,
+  }));
+  return findReferenced(what, reference, named)?.key;
+}
+
+/** The token's own record of a KEK: its label may differ from another token's. */
+export function recordOn(token: Token, kek: KekRecord): KekRecord | undefined {
+  return token.records?.find((record) => isSameKek(record, kek));
+}
+
+/** Whether two tokens show one key value: tokens that perform different mechanisms name it differently. */
+export function isSameKek(one: KekRecord, other: KekRecord): boolean {
+  return one.keyId === other.keyId || one.aliases.includes(other.keyId) || other.aliases.includes(one.keyId);
+}
+
+function findActive(
+  schedule: Schedule,
+  policy: SchedulePolicy,
+  now: number,
+): Pick<KeyringView, "active" | "problem"> {
+  try {
+    return { active: activeAt(schedule, policy, now), problem: undefined };
+  } catch (error) {
+    return { active: undefined, problem: KmsError.from(error) };
+  }
+}
+
+/** A key_id without a fingerprint names a CKA_ID, which says nothing of the value. */
+function unproven({ keyId }: KekRecord, holders: readonly string[]): string[] {
+  return holders.length > 1 && keyId.endsWith(".n")
+    ? ["the HSM computes no fingerprint: nothing shows that the tokens hold one value"]
+    : [];
+}
+
+function holdersOf(tokens: readonly Token[], kek: KekRecord): string[] {
+  return tokens.filter((token) => recordOn(token, kek) !== undefined).map(({ name }) => name);
+}
+
+function refusedKey(tokens: readonly Token[], record: KekRecord, reason: string): ViewedKey {
+  const findings = [reason, ...record.unprotected, ...record.remarks];
+  return { record, state: "refused", activation: undefined, findings, holders: holdersOf(tokens, record) };
+}
+
+/** Keys that carry the name of another token's KEK and are others. */
+function impostors(
+  tokens: readonly Token[],
+  genuine: readonly (readonly KekRecord[] | undefined)[],
+): ViewedKey[] {
+  return tokens.flatMap(({ name, records }, rank) =>
+    (records ?? [])
+      .filter((record) => genuine[rank]?.every(({ keyId }) => keyId !== record.keyId) ?? false)
+      .map((record) => ({
+        ...refusedKey(tokens, record, "no clone: another token has another key under this label and CKA_ID"),
+        holders: [name],
+      })),
+  );
+}
+
+function differencesOf(tokens: readonly Token[], keys: readonly ViewedKey[]): string[] {
+  const readable = tokens.filter(({ records }) => records !== undefined);
+  return keys.flatMap(({ record, state, holders }) => {
+    const lacking = readable.filter(({ name }) => !holders.includes(name)).map(({ name }) => name);
+    const labels = new Set(readable.flatMap((token) => recordOn(token, record)?.label ?? []));
+    const name = `${state} KEK "${record.label}" (key_id ${record.keyId})`;
+    return [
+      ...(state === "refused" && lacking.length > 0 ? [`${name} is on ${holders.join(", ")} only`] : []),
+      ...(state !== "refused" && lacking.length > 0
+        ? [`${name} is missing on ${lacking.join(", ")}; clone it there`]
+        : []),
+      ...(labels.size > 1 ? [`${name} has several labels: ${[...labels].join(", ")}`] : []),
+    ];
+  });
+}

@@ -1,0 +1,151 @@
+// What a node's plugin answers at /keys, asked over HTTP with a limit on time and on size. Whatever else stands at
+// the address is told from a plugin by the shape of its answer.
+import { setTimeout } from "node:timers/promises";
+import { z } from "zod";
+import { KmsError } from "../errors.js";
+import { oneLine } from "../cli/output.js";
+
+/** Goes into lines and tables beside what other nodes say. */
+const text = z.string().max(8_192).transform(oneLine);
+
+const time = z.iso.datetime().nullable();
+
+const nodeKey = z.object({
+  keyId: text,
+  label: text,
+  ckaId: text.default(""),
+  state: z.enum(["standby", "due", "active", "retired"]),
+  activation: text.nullable(),
+  provenAt: text.nullable(),
+  failure: text.nullable(),
+  cameLater: z.boolean().default(false),
+});
+
+const answered = z.object({ keyId: text, statusAt: time, encryptAt: time });
+
+/** Fields with a default are missing in answers of earlier releases, which then claim nothing. */
+const nodeKeyring = z.object({
+  now: z.iso.datetime(),
+  activeKeyId: text.nullable(),
+  publishedKeyId: text.nullable(),
+  dueKeyId: text.nullable().default(null),
+  heldBack: text.nullable(),
+  readAt: time.default(null),
+  remembersSince: time.default(null),
+  answered: z.array(answered).max(1_000).default([]),
+  keys: z.array(nodeKey).max(1_000),
+});
+
+export type NodeKey = z.infer<typeof nodeKey>;
+
+export interface NodeKeyring extends z.infer<typeof nodeKeyring> {
+  /** How far the node's clock is ahead of this machine's, in ms; negative when it is behind. */
+  readonly clockAheadMs: number;
+  /** By how much that may be wrong: half of the time that the answer took, in ms. */
+  readonly clockErrorMs: number;
+}
+
+const TIMEOUT_MS = 3_000;
+const MAX_BYTES = 1 << 20;
+/** How long a node may take to read its token because it was asked to, in ms. */
+const REFRESH_LIMIT_MS = 20_000;
+const REFRESH_POLL_MS = 250;
+
+/**
+ * The addresses of `--nodes`: URLs of the plugins' HTTP endpoints, separated by commas.
+ * @throws KmsError CONFIG_INVALID
+ */
+export function parseNodes(list: string): URL[] {
+  const nodes = list.split(",").map((part) => parseNode(part.trim()));
+  const seen = new Set(nodes.map(String));
+  if (seen.size === nodes.length) return nodes;
+  throw new KmsError("CONFIG_INVALID", "--nodes: names a node twice");
+}
+
+function parseNode(address: string): URL {
+  const url = URL.canParse(address) ? new URL(address) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== "" || url.password !== "") {
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `--nodes: "${address}" is no address of a plugin; give URLs such as http://127.0.0.1:8090, separated by commas`,
+    );
+  }
+  if (url.pathname === "/") url.pathname = "/keys";
+  return url;
+}
+
+/** @throws KmsError PEER_UNREACHABLE when no plugin answers there */
+export async function readNode(url: URL): Promise<NodeKeyring> {
+  const askedAt = performance.now();
+  let body: string;
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
+    if (!response.ok) throw new Error(`it answers HTTP ${String(response.status)}`);
+    body = await readBounded(response);
+  } catch (error) {
+    throw unreachable(url, reasonOf(error), error);
+  }
+  const parsed = nodeKeyring.safeParse(parseJson(body));
+  if (!parsed.success)
+    throw unreachable(url, "what answers there is no plugin of this release", parsed.error);
+  const tookMs = performance.now() - askedAt;
+  const middle = Date.now() - tookMs / 2;
+  return {
+    ...parsed.data,
+    dueKeyId: parsed.data.dueKeyId ?? waiting(parsed.data),
+    clockAheadMs: Math.round(Date.parse(parsed.data.now) - middle),
+    clockErrorMs: Math.ceil(tookMs / 2),
+  };
+}
+
+/** An earlier release reports the KEK that the next Status will publish as active. */
+function waiting({ activeKeyId, publishedKeyId }: z.infer<typeof nodeKeyring>): string | null {
+  return activeKeyId === publishedKeyId ? null : activeKeyId;
+}
+
+/**
+ * Does the same as `readNode` after the node has read its token again; without the reading if that takes too long.
+ * @throws KmsError PEER_UNREACHABLE likewise
+ */
+export async function readNodeAnew(url: URL): Promise<NodeKeyring> {
+  const asking = new URL(url);
+  asking.search = "refresh";
+  const until = performance.now() + REFRESH_LIMIT_MS;
+  const first = await readNode(asking);
+  for (let last = first; ; last = await readNode(asking)) {
+    const isNew = last.readAt !== null && Date.parse(last.readAt) >= Date.parse(first.now);
+    // An earlier release does not say when it read.
+    if (isNew || first.readAt === null || performance.now() >= until) return last;
+    await setTimeout(REFRESH_POLL_MS);
+  }
+}
+
+async function readBounded(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    bytes += chunk.length;
+    if (bytes > MAX_BYTES) throw new Error(`it answers more than ${String(MAX_BYTES)} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function parseJson(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+}
+
+/** fetch hides what happened in the cause of a TypeError. */
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === "TimeoutError") return `no answer within ${String(TIMEOUT_MS)} ms`;
+  return error.cause instanceof Error ? error.cause.message : error.message;
+}
+
+function unreachable(url: URL, reason: string, cause: unknown): KmsError {
+  return new KmsError("PEER_UNREACHABLE", `${url.href}: ${reason}`, cause);
+}

@@ -1,0 +1,207 @@
+// The one place that decides whether a KEK may be destroyed. Every command that destroys one asks here after its last
+// wait, so that every check made before a prompt or a census is repeated. In this order: the reports, which may take minutes; the
+// tokens; the nodes; and then the clock. The permission ends where the KEK may come into use.
+import type { Settings } from "../config/settings.js";
+import { KmsError } from "../errors.js";
+import { requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
+import type { DestroyWindow } from "../hsm/token-hsm.js";
+import { instantOf, type Schedule } from "../provider/generations.js";
+import { schedulePolicy } from "../compose/plugin.js";
+import type { KeyReference } from "./key-reference.js";
+import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
+import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } from "./never-used.js";
+import { readAgain, type Token } from "./command-tokens.js";
+
+/** What the caller offers to show that nobody needs the KEK. */
+export interface Proof {
+  /** The key_id that the caller repeated to accept that the data under it is lost. */
+  readonly lost: string | undefined;
+  /** The key_id that the caller repeated to state that no node encrypts under it any more. */
+  readonly left: string | undefined;
+  /** Reads files, and looks through etcd where one is known. @throws KmsError */
+  readonly reports: () => Promise<readonly NamedReport[]>;
+  readonly maxAgeMs: number;
+  /** kube-apiserver's `--etcd-prefix`. */
+  readonly prefix: string;
+  /** Clusters that use the token; each needs a report. */
+  readonly clusterIds: readonly string[];
+}
+
+export interface Question {
+  readonly settings: Settings;
+  readonly tokens: readonly Token[];
+  readonly keyId: string;
+  /** Addresses of the nodes' plugins. */
+  readonly nodes: readonly URL[];
+  readonly proof: Proof;
+  /** Whether to read the tokens with freshly loaded libraries, as is needed after a prompt of unknown length. */
+  readonly anew: boolean;
+}
+
+/** Permission to destroy a KEK now, and its end. */
+export interface Permission {
+  readonly key: ViewedKey;
+  /** What shows it, for the log. */
+  readonly shown: string;
+  /** Undefined for a KEK that cannot come into use. */
+  readonly window: DestroyWindow | undefined;
+}
+
+/** From the end of an outage's grace until the last API server has left a KEK: 1 minute to ask, 3 to continue, 1 spare. */
+const API_SERVER_MS = 5 * 60_000;
+
+/** A call that destroys is abandoned this long before the instant, in ms. */
+const ABANDON_MARGIN_MS = 1_000;
+
+/**
+ * Decides whether a KEK may be destroyed now.
+ * @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED when it may not; PEER_UNREACHABLE when a node or etcd does not answer
+ */
+export async function requireUnneeded(question: Question): Promise<Permission> {
+  const { settings, keyId, nodes, proof } = question;
+  const reports = proof.lost === undefined ? await proof.reports() : [];
+  const tokens = await readAgain(question.tokens, question.anew);
+  const now = Date.now();
+  const { key, view } = requireDestroyable(settings, tokens, { kind: "key_id", text: keyId }, now);
+  const { record, state, activation } = key;
+  const kek = { keyIds: [record.keyId, ...record.aliases], ckaId: record.ckaId };
+  const standby = state === "standby" && activation !== undefined && nodes.length > 0;
+  const answer = standby ? await requireUnusedNow(kek, activation, nodes) : await requireLeft(kek, nodes);
+  const instant = instantOf(record.label, settings.objectName) ?? -Infinity;
+  // A KEK that is refused here counts as well: another node may accept it. Both were checked at `now`, not later.
+  const window = instant > now ? windowBefore(instant, answer?.aheadMs ?? 0) : undefined;
+  if (window !== undefined && window.begunBy < Date.now()) throw tooLate(record.keyId);
+  const shown =
+    standby && answer?.doubts === undefined
+      ? [answer?.statement, requireNoneUnder(reports, kek.keyIds)].join("; ")
+      : disuse(question, key, view.schedule, answer, reports);
+  return { key, shown, window };
+}
+
+/** Returns what a KEK is now. @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK; why a token cannot be read */
+export function requireDestroyable(
+  settings: Settings,
+  tokens: readonly Token[],
+  reference: KeyReference,
+  now: number,
+): { readonly key: ViewedKey; readonly view: KeyringView } {
+  const view = viewKeyring(tokens, schedulePolicy(settings), now);
+  const key = findNamedKey("<key_id>", reference, view, tokens);
+  if (key === undefined) {
+    const failure = tokens.find((token) => token.failure !== undefined)?.failure;
+    throw (
+      failure ??
+      new KmsError("KEY_UNKNOWN", `no token holds a KEK with key_id ${reference.text}; nothing was destroyed`)
+    );
+  }
+  // Without an active KEK it is unknown which of the others is in use.
+  if (key.state !== "refused" && view.problem !== undefined) throw view.problem;
+  const isActive = view.active !== undefined && isSameKek(view.active.record, key.record);
+  if (key.state !== "active" && !isActive) return { key, view };
+  throw new KmsError(
+    "TOKEN_REFUSED",
+    `${key.record.keyId} is the active KEK and is not destroyed; rotate first`,
+  );
+}
+
+/**
+ * Returns until when a KEK may be destroyed whose instant lies ahead: nodes activate it then.
+ * @param instant ms since the epoch
+ * @param aheadMs how far the clock that is furthest ahead is ahead of this machine's
+ */
+export function windowBefore(instant: number, aheadMs: number): DestroyWindow {
+  const earliest = instant - Math.max(0, aheadMs);
+  return { begunBy: earliest - CANCEL_MARGIN_MS, endedBy: earliest - ABANDON_MARGIN_MS };
+}
+
+function tooLate(keyId: string): KmsError {
+  return new KmsError("TOKEN_REFUSED", `${keyId} is about to become active; nothing was destroyed`);
+}
+
+/** Returns what shows that a KEK which may have been in use is not needed. @throws KmsError TOKEN_REFUSED when nothing does */
+function disuse(
+  { settings, proof }: Question,
+  key: ViewedKey,
+  schedule: Schedule,
+  answer: NodesAnswer | undefined,
+  reports: readonly NamedReport[],
+): string {
+  const { keyId, aliases } = key.record;
+  if (isStated("--i-understand-data-is-lost", proof.lost, keyId))
+    return "the caller states that the data under it is lost";
+  const isLeftByWord = isStated("--every-node-has-left", proof.left, keyId);
+  if (reports.length === 0) {
+    const doubt = key.state === "standby" && answer?.doubts ? `${answer.doubts.reason}; so ` : "";
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `${doubt}nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, to give up the data under it, --i-understand-data-is-lost ${keyId}`,
+    );
+  }
+  const settledAt = leftAt(key, schedule, answer) + settings.health.outageGracePeriodMs + API_SERVER_MS;
+  const departure =
+    answer?.statement ?? (isLeftByWord ? "left by every node, as the caller states" : undefined);
+  if (departure === undefined) {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `etcd does not show whether a node still encrypts under ${keyId}; name every node by --nodes, or, if that is known, give --every-node-has-left ${keyId}`,
+    );
+  }
+  const now = Date.now() - (answer?.behindMs ?? 0);
+  if (answer?.doubts !== undefined && now < settledAt) throw tooEarly(answer.doubts.reason, settledAt);
+  const { maxAgeMs, prefix, clusterIds } = proof;
+  const keyIds = [keyId, ...aliases];
+  const unused = requireUnused(reports, { keyIds, settledAt, now, maxAgeMs, prefix, clusterIds });
+  return `${unused}; ${departure}`;
+}
+
+function tooEarly(reason: string, settledAt: number): KmsError {
+  const until = new Date(settledAt).toISOString();
+  return new KmsError(
+    "TOKEN_REFUSED",
+    `${reason}; before every API server had left the KEK, which may be at ${until}, nothing shows that no object comes ` +
+      "under it. Take a report after that; nothing was destroyed",
+  );
+}
+
+/**
+ * Returns when the last plugin left a KEK: its successor's instant, by the slowest clock, or the last time that a node may
+ * have answered under it.
+ */
+function leftAt(key: ViewedKey, schedule: Schedule, answer: NodesAnswer | undefined): number {
+  const { doubts, behindMs = 0 } = answer ?? {};
+  if (doubts !== undefined && doubts.lastUse === undefined) {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `${doubts.reason}, so it is unknown when it left the KEK; update its plugin to this release first`,
+    );
+  }
+  const lastUse = doubts?.lastUse ?? -Infinity;
+  const isAnsweredFor = key.state === "standby" && answer !== undefined;
+  return isAnsweredFor ? lastUse : Math.max(lastUse, supersededAt(key, schedule) + behindMs);
+}
+
+/** Returns whether the caller repeated the key_id. @throws KmsError TOKEN_REFUSED for a different one */
+function isStated(option: string, written: string | undefined, keyId: string): boolean {
+  if (written === undefined || written === keyId) return written === keyId;
+  throw new KmsError("TOKEN_REFUSED", `${option} names another key_id; nothing was destroyed`);
+}
+
+/** The instant of the first generation after the KEK. @throws KmsError TOKEN_REFUSED when none tells */
+function supersededAt({ state, activation = -Infinity }: ViewedKey, { generations }: Schedule): number {
+  if (state === "standby") {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      "etcd cannot show that no node is about to use a standby KEK; name every node by --nodes",
+    );
+  }
+  const now = Date.now();
+  const later = generations
+    .map((generation) => generation.activation)
+    .filter((instant) => instant > activation && instant <= now && Number.isFinite(instant));
+  // A refused key has no place in the schedule: only what is active now is known to have come after it.
+  if (later.length > 0) return state === "refused" ? Math.max(...later) : Math.min(...later);
+  throw new KmsError(
+    "TOKEN_REFUSED",
+    "no label shows since when another KEK is active, so etcd cannot show that no more objects come under this one",
+  );
+}

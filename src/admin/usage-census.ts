@@ -1,0 +1,48 @@
+// One census of etcd or of a snapshot, as a report: what `etcd usage` prints and `keys destroy` asks for.
+import {
+  providersOfResource,
+  readEncryptionConfiguration,
+  type EncryptionConfiguration,
+} from "../config/encryption-configuration.js";
+import { Census } from "../etcd/census.js";
+import { resourceName, type ApiObjectName } from "../etcd/storage-key.js";
+import { EtcdStore } from "../etcd/store.js";
+import { usageReport, type UsageReport } from "../etcd/usage-report.js";
+import { VERSION } from "../version.js";
+import { forEachObject, type EtcdSource } from "../cli/etcd/options.js";
+import type { Terminal } from "../cli/output.js";
+
+/** @param encryptionConfig path of kube-apiserver's EncryptionConfiguration. @throws KmsError */
+export async function takeCensus(
+  { client, source }: EtcdSource,
+  prefix: string,
+  terminal: Terminal,
+  encryptionConfig?: string,
+): Promise<UsageReport> {
+  const startedAt = new Date();
+  const encryption =
+    encryptionConfig === undefined ? undefined : readEncryptionConfiguration(encryptionConfig);
+  const census = new Census({
+    prefix,
+    ...(encryption !== undefined && { shouldBeEncrypted: (name) => isEncrypted(encryption, name) }),
+  });
+  const store = new EtcdStore(client, prefix);
+  await forEachObject(store, prefix, terminal, (object) => {
+    census.add(object);
+  });
+  return usageReport(census.result(), {
+    toolVersion: VERSION,
+    startedAt,
+    finishedAt: new Date(),
+    source,
+    prefix,
+    revisions: store.revisions ?? { first: 0, last: 0 },
+  });
+}
+
+/** Not what is stored under a built-in name whose group is unknown, such as the ranges of service addresses. */
+function isEncrypted(encryption: EncryptionConfiguration, name: ApiObjectName): boolean {
+  if (name.group === undefined) return false;
+  const [writer] = providersOfResource(encryption, resourceName(name)) ?? [];
+  return writer !== undefined && writer.kind !== "identity";
+}

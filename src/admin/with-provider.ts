@@ -1,0 +1,46 @@
+// What decrypts as the plugin does, for the length of one command: on the preferred token and, where that is away or
+// fails, on the next. Nothing in it runs in the background.
+import type { Settings } from "../config/settings.js";
+import { KmsError } from "../errors.js";
+import { FailoverHsm } from "../hsm/failover/failover.js";
+import type { Hsm } from "../hsm/port.js";
+import type { KmsProvider } from "../provider/kms.js";
+import { openProvider } from "../compose/plugin.js";
+import type { Terminal } from "../cli/output.js";
+import { SILENT, withTokens, type Token } from "./command-tokens.js";
+
+/** @throws KmsError, such as why no token is available */
+export function withProvider<T>(
+  settings: Settings,
+  terminal: Terminal,
+  use: (provider: Pick<KmsProvider, "decrypt">) => Promise<T>,
+): Promise<T> {
+  return withTokens(settings, async (tokens) => {
+    const room = openProvider(settings, oneOf(settings, tokens, terminal), SILENT);
+    try {
+      return await use(room.provider);
+    } finally {
+      room.stop();
+    }
+  });
+}
+
+/** Those that could be read, as one; says which could not. */
+function oneOf(settings: Settings, tokens: readonly Token[], terminal: Terminal): Hsm {
+  const away = tokens.flatMap(({ name, failure }) => (failure === undefined ? [] : [{ name, failure }]));
+  const members = tokens.filter(({ failure }) => failure === undefined);
+  const [first, second] = members;
+  if (first === undefined) throw noneOf(away);
+  for (const { name, failure } of away)
+    terminal.err(`${name}: ${failure.message}; asking ${members.map((one) => one.name).join(", ")}`);
+  if (second === undefined) return first.hsm;
+  return new FailoverHsm({ members, requestTimeoutMs: settings.hsm.requestTimeoutMs, log: SILENT });
+}
+
+function noneOf(away: readonly { readonly name: string; readonly failure: KmsError }[]): KmsError {
+  const [preferred, ...others] = away;
+  if (preferred === undefined) return new KmsError("HSM_UNAVAILABLE", "no token is configured");
+  if (others.length === 0) return preferred.failure;
+  const reasons = away.map(({ name, failure }) => `${name}: ${failure.message}`).join("\n");
+  return new KmsError(preferred.failure.code, `no token is available:\n${reasons}`, preferred.failure);
+}

@@ -1,0 +1,115 @@
+// Where the chain of an audit log ends, whoever wrote it: after the last whole line of the file, or, in a new
+// file, of the one that was rotated away. Says what has to be told before the chain goes on.
+import type { KeyObject } from "node:crypto";
+import type { FileHandle } from "node:fs/promises";
+import { basename } from "node:path";
+import { KmsError } from "../errors.js";
+import { openRegular } from "../files/regular-file.js";
+import { rotatedFiles } from "./rotated-files.js";
+import type { AuditHead } from "./key.js";
+import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditEvent, type ChainLink } from "./line.js";
+
+export interface ChainEnd {
+  readonly last: ChainLink;
+  readonly findings: readonly AuditEvent[];
+  /** Length of the file without a line that was cut off. */
+  readonly size: number;
+}
+
+const BEGINNING: ChainLink = { seq: 0, mac: NO_MAC };
+const NEWLINE = 0x0a;
+const UNVERIFIED = "the line before does not verify";
+
+interface Tail {
+  /** Whole lines, the last one last; a long line before them may be cut off at its beginning. */
+  readonly lines: readonly Buffer[];
+  readonly size: number;
+  readonly cutOff: number;
+}
+
+/**
+ * Returns where the chain ends.
+ * @param head the last line that is known to have been written
+ * @throws KmsError CONFIG_INVALID for a file that is no audit log; NodeJS.ErrnoException
+ */
+export async function findEnd(
+  handle: FileHandle,
+  file: string,
+  head: AuditHead | undefined,
+  key: KeyObject,
+): Promise<ChainEnd> {
+  const { lines, size, cutOff } = await readTail(handle, file);
+  const recovered: AuditEvent[] = cutOff === 0 ? [] : [{ event: "recovered", bytes: cutOff }];
+  const end = lines.length === 0 ? await endBefore(file, head, key) : endAt(lines, head, key);
+  return { last: end.last, findings: [...end.findings, ...recovered], size };
+}
+
+type End = Omit<ChainEnd, "size">;
+
+function endAt(lines: readonly Buffer[], head: ChainLink = BEGINNING, key: KeyObject): End {
+  const last = openLine(lines.at(-1) ?? Buffer.alloc(0), key);
+  if (last === undefined) return restartAfter(Math.max(countedSeq(lines, key), head.seq), UNVERIFIED);
+  // The head is moved after its line is on stable storage: a log that ends before it was cut.
+  if (last.seq < head.seq)
+    return restartAfter(head.seq, `${String(head.seq - last.seq)} lines before it were removed`);
+  return { last, findings: [] };
+}
+
+/** The number of the last line, counted from the last one that verifies: what a line itself claims may be forged. */
+function countedSeq(lines: readonly Buffer[], key: KeyObject): number {
+  for (let at = lines.length - 1; at >= 0; at--) {
+    const verified = openLine(lines[at] ?? Buffer.alloc(0), key);
+    if (verified !== undefined) return verified.seq + lines.length - 1 - at;
+  }
+  return 0;
+}
+
+function restartAfter(seq: number, reason: string): End {
+  return { last: { seq, mac: NO_MAC }, findings: [{ event: "restarted", reason }] };
+}
+
+/** Of a new file: the newest rotated one knows more than the head, which may lag behind. */
+async function endBefore(file: string, head: AuditHead | undefined, key: KeyObject): Promise<End> {
+  const rotated = await rotatedFiles(file);
+  const [oldest, newest] = [rotated[0], rotated.at(-1)];
+  if (oldest === undefined || newest === undefined) return { last: head ?? BEGINNING, findings: [] };
+  const handle = await openRegular(newest.path);
+  try {
+    const { lines } = await readTail(handle, newest.path);
+    const end = lines.length === 0 ? { last: head ?? BEGINNING, findings: [] } : endAt(lines, head, key);
+    // An attacker who removes the oldest files must not get the log itself to confirm that it begins after them.
+    const kept = head?.oldest ?? oldest.first;
+    const findings: AuditEvent[] = [{ event: "rotated", from: basename(newest.path), oldest: kept }];
+    if (oldest.first > kept) findings.push({ event: "missing", first: kept, last: oldest.first - 1 });
+    return { last: end.last, findings: [...findings, ...end.findings] };
+  } finally {
+    await handle.close();
+  }
+}
+
+async function readTail(handle: FileHandle, path: string): Promise<Tail> {
+  const { size } = await handle.stat();
+  const start = Math.max(0, size - MAX_LINE_BYTES);
+  const bytes = Buffer.alloc(size - start);
+  await handle.read(bytes, 0, bytes.length, start);
+  const lineEnd = bytes.lastIndexOf(NEWLINE);
+  if (lineEnd < 0) {
+    if (start > 0) throw new KmsError("CONFIG_INVALID", `${path} is no audit log; choose another file`);
+    return { lines: [], size: 0, cutOff: size };
+  }
+  return {
+    lines: splitLines(bytes.subarray(0, lineEnd)),
+    size: start + lineEnd + 1,
+    cutOff: bytes.length - lineEnd - 1,
+  };
+}
+
+export function splitLines(bytes: Buffer): Buffer[] {
+  const lines: Buffer[] = [];
+  let start = 0;
+  for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE, start)) {
+    lines.push(bytes.subarray(start, end));
+    start = end + 1;
+  }
+  return [...lines, bytes.subarray(start)];
+}

@@ -1,0 +1,123 @@
+// The audit log's key: 32 random bytes in hex in a file of its own, made on first use, and beside it the head: the place
+// of the last line that was written, and the number of the oldest line that is kept. By the head a removed end or
+// beginning of the log is found.
+import type { Stats } from "node:fs";
+import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
+import { link, mkdir, open, rename, rm, stat, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
+import { KmsError } from "../errors.js";
+import { ownershipProblem } from "../files/ownership.js";
+import { heirOf, openRegular } from "../files/regular-file.js";
+import type { ChainLink } from "./line.js";
+
+const KEY_BYTES = 32;
+const OTHERS = 0o077;
+/** More than a key or a head has. */
+const MAX_BYTES = 4_096;
+
+/** Returns the key. @throws KmsError CONFIG_INVALID when the file is missing, damaged or open to others */
+export async function readAuditKey(path: string): Promise<KeyObject> {
+  let text: string;
+  let stats: Stats;
+  try {
+    ({ stats, text } = await readSmall(path));
+  } catch (error) {
+    if (error instanceof KmsError) throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    throw new KmsError("CONFIG_INVALID", `${path}: the audit key cannot be read (${code ?? "error"})`, error);
+  }
+  const problem = ownershipProblem(path, stats, { danger: "replace the audit key", forAnotherUser: true });
+  if (problem !== undefined) throw new KmsError("CONFIG_INVALID", problem);
+  if ((stats.mode & OTHERS) !== 0)
+    throw new KmsError("CONFIG_INVALID", `${path}: the audit key is open to other users; chmod 600 it`);
+  if (!/^[0-9a-f]{64}\n?$/.test(text))
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${path}: is no audit key, which has ${String(2 * KEY_BYTES)} hex digits`,
+    );
+  const bytes = Buffer.from(text.slice(0, 2 * KEY_BYTES), "hex");
+  const key = createSecretKey(bytes);
+  bytes.fill(0);
+  return key;
+}
+
+async function readSmall(path: string): Promise<{ stats: Stats; text: string }> {
+  const file = await openRegular(path);
+  try {
+    const stats = await file.stat();
+    if (stats.size <= MAX_BYTES) return { stats, text: await file.readFile("utf8") };
+    throw new KmsError("CONFIG_INVALID", `${path}: is too long for what an audit log keeps there`);
+  } finally {
+    await file.close();
+  }
+}
+
+/** The same, but makes the key where there is none yet. @throws KmsError; NodeJS.ErrnoException */
+export async function readOrMakeAuditKey(path: string): Promise<KeyObject> {
+  if ((await stat(path).catch(() => undefined)) === undefined) await makeKey(path);
+  return readAuditKey(path);
+}
+
+async function makeKey(path: string): Promise<void> {
+  const bytes = randomBytes(KEY_BYTES);
+  const written = `${path}.${randomBytes(4).toString("hex")}`;
+  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await writeOwned(written, `${bytes.toString("hex")}\n`);
+  bytes.fill(0);
+  try {
+    // Unlike a rename, a link does not replace the key that another process has just made.
+    await link(written, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+  } finally {
+    await unlink(written);
+  }
+}
+
+export interface AuditHead extends ChainLink {
+  /** The oldest line that retention has left; undefined in a head of a release that did not keep it. */
+  readonly oldest?: number;
+}
+
+/** Returns undefined when there is none, or none that can be read. */
+export async function readHead(keyFile: string): Promise<AuditHead | undefined> {
+  try {
+    const { seq, mac, oldest } = JSON.parse((await readSmall(headFile(keyFile))).text) as Partial<AuditHead>;
+    if (typeof seq !== "number" || typeof mac !== "string") return undefined;
+    return { seq, mac, ...(typeof oldest === "number" && { oldest }) };
+  } catch {
+    return undefined;
+  }
+}
+
+/** @throws NodeJS.ErrnoException */
+export async function writeHead(keyFile: string, { seq, mac, oldest }: AuditHead): Promise<void> {
+  const path = headFile(keyFile);
+  await writeOwned(`${path}.new`, `${JSON.stringify({ seq, mac, oldest })}\n`);
+  await rename(`${path}.new`, path);
+}
+
+function headFile(keyFile: string): string {
+  return `${keyFile}.head`;
+}
+
+async function writeOwned(path: string, text: string): Promise<void> {
+  await rm(path, { force: true });
+  // "wx" follows no link.
+  const file = await open(path, "wx", 0o600);
+  try {
+    await giveToFolderOwner(file, path);
+    await file.writeFile(text);
+  } finally {
+    await file.close();
+  }
+}
+
+/** What a command run by root makes must stay usable for the plugin, which has another user. */
+export async function giveToFolderOwner(
+  file: { chown(uid: number, gid: number): Promise<void> },
+  path: string,
+): Promise<void> {
+  const heir = heirOf(await stat(dirname(path)));
+  if (heir !== undefined) await file.chown(heir.uid, heir.gid);
+}

@@ -1,0 +1,142 @@
+// The audit log as the serving plugin writes it: events are buffered in order, bounded, and written in the
+// background, so that no request waits for a disk. When the disk is full or the folder gone, requests go on, the
+// log and the metrics say so, and what did not fit in the buffer is told by a line in its place when it is over.
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Log } from "../log.js";
+import { AuditFile, type AuditSettings } from "./writer.js";
+import type { AuditEvent, TimedEvent } from "./line.js";
+
+export interface AuditTiming {
+  /** How long an event may wait for others to be written with. */
+  readonly flushMs: number;
+  readonly firstRetryMs: number;
+  readonly lastRetryMs: number;
+  /** How long a stop waits for what is buffered. */
+  readonly stopMs: number;
+}
+
+const TIMING: AuditTiming = { flushMs: 250, firstRetryMs: 1_000, lastRetryMs: 30_000, stopMs: 3_000 };
+const MAX_BUFFERED = 10_000;
+/** Lines of one batch: sealing them holds the event loop for about 2 ms. */
+const BATCH = 256;
+
+interface Gap {
+  lost: number;
+  readonly since: number;
+  readonly reason: string;
+}
+
+export class AuditLog {
+  readonly #file: AuditFile;
+  readonly #path: string;
+  readonly #log: Log;
+  readonly #timing: AuditTiming;
+  readonly #buffer: TimedEvent[] = [];
+  #gap: Gap | undefined;
+  #failure: string | undefined;
+  #retryMs: number;
+  #flushing: Promise<void> | undefined;
+  #stopped = false;
+  readonly #woken = new AbortController();
+  #written = 0;
+  #lost = 0;
+
+  constructor(settings: AuditSettings, log: Log, timing: Partial<AuditTiming> = {}) {
+    this.#file = new AuditFile(settings);
+    this.#path = settings.file;
+    this.#log = log;
+    this.#timing = { ...TIMING, ...timing };
+    this.#retryMs = this.#timing.firstRetryMs;
+  }
+
+  /** Whether the last batch could be written. */
+  get up(): boolean {
+    return this.#failure === undefined;
+  }
+
+  get buffered(): number {
+    return this.#buffer.length;
+  }
+
+  get written(): number {
+    return this.#written;
+  }
+
+  get lost(): number {
+    return this.#lost;
+  }
+
+  /** Never throws and never waits. */
+  record(event: AuditEvent): void {
+    const time = Date.now();
+    if (this.#buffer.length >= MAX_BUFFERED) {
+      this.#gap ??= { lost: 0, since: time, reason: this.#failure ?? "too many events at once" };
+      this.#gap.lost += 1;
+      this.#lost += 1;
+      return;
+    }
+    this.#tellGap();
+    this.#buffer.push({ time, event });
+    this.#flushing ??= this.#flush();
+  }
+
+  /** Writes what is buffered, as far as that can be done in time. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#woken.abort();
+    await Promise.race([this.#flushing, sleep(this.#timing.stopMs, undefined, { ref: false })]);
+    const lost = this.#buffer.length + (this.#gap?.lost ?? 0);
+    if (lost > 0) this.#log.error({ file: this.#path, lost }, "audit events were lost at the stop");
+  }
+
+  /** In the place where the lost events would have been. */
+  #tellGap(): void {
+    const gap = this.#gap;
+    if (gap === undefined) return;
+    this.#gap = undefined;
+    const since = new Date(gap.since).toISOString();
+    const { lost, reason } = gap;
+    this.#buffer.push({ time: Date.now(), event: { event: "gap", lost, since, reason } });
+  }
+
+  async #flush(): Promise<void> {
+    await this.#wait(this.#timing.flushMs);
+    while (this.#buffer.length > 0) {
+      const batch = this.#buffer.slice(0, BATCH);
+      try {
+        await this.#file.append(batch);
+      } catch (error) {
+        this.#failed(error);
+        if (this.#stopped) break;
+        await this.#wait(this.#retryMs);
+        this.#retryMs = Math.min(2 * this.#retryMs, this.#timing.lastRetryMs);
+        continue;
+      }
+      this.#buffer.splice(0, batch.length);
+      this.#written += batch.length;
+      if (this.#buffer.length === 0) this.#tellGap();
+      this.#succeeded();
+    }
+    // Here and not when the promise is settled: what is recorded in between would wait for the next event.
+    this.#flushing = undefined;
+  }
+
+  #failed(error: unknown): void {
+    const reason = (error as NodeJS.ErrnoException).code ?? String(error);
+    if (reason !== this.#failure)
+      this.#log.error({ err: error, file: this.#path }, "the audit log cannot be written; requests go on");
+    this.#failure = reason;
+  }
+
+  #succeeded(): void {
+    if (this.#failure === undefined) return;
+    this.#failure = undefined;
+    this.#retryMs = this.#timing.firstRetryMs;
+    this.#log.info({ file: this.#path, lost: this.#lost }, "the audit log is written again");
+  }
+
+  /** Cut short by a stop. */
+  async #wait(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#woken.signal }).catch(() => undefined);
+  }
+}

@@ -1,0 +1,220 @@
+// Reads an audit log from its oldest file to its last line and finds every line that was changed, removed, moved
+// or added without the key. Changes nothing and takes no lock: the head is read first and every file opened
+// before any is read, so that a plugin which goes on writing raises no false alarm.
+import type { KeyObject } from "node:crypto";
+import type { FileHandle } from "node:fs/promises";
+import { openRegular } from "../files/regular-file.js";
+import { rotatedFiles } from "./rotated-files.js";
+import { readAuditKey, readHead, type AuditHead } from "./key.js";
+import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditLine } from "./line.js";
+
+export interface AuditProblem {
+  readonly file: string;
+  /** From 1; 0 when it is about the file as a whole. */
+  readonly line: number;
+  readonly problem: string;
+}
+
+export interface AuditReport {
+  readonly files: readonly string[];
+  readonly lines: number;
+  readonly first: { readonly seq: number; readonly time: string } | null;
+  readonly last: { readonly seq: number; readonly time: string } | null;
+  readonly problems: readonly AuditProblem[];
+  /** What is no sign of a change, but should be known. */
+  readonly remarks: readonly AuditProblem[];
+}
+
+const NEWLINE = 0x0a;
+/** Of a log that is wholly another's, the first problems tell as much as all. */
+const MAX_PROBLEMS = 1_000;
+const TRIES = 3;
+
+interface OpenedFile {
+  readonly path: string;
+  readonly handle: FileHandle;
+}
+
+/**
+ * @param onBytes told how much has been read, and of how much
+ * @throws KmsError CONFIG_INVALID for the key; NodeJS.ErrnoException when a file cannot be read
+ */
+export async function verifyAudit(
+  { file, keyFile }: { readonly file: string; readonly keyFile: string },
+  onBytes: (done: number, total: number) => void = () => undefined,
+): Promise<AuditReport> {
+  const key = await readAuditKey(keyFile);
+  const head = await readHead(keyFile);
+  const opened = await openAll(file);
+  try {
+    const sizes = await Promise.all(opened.map(async ({ handle }) => (await handle.stat()).size));
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    const chain = new ChainReader(key, head);
+    let done = 0;
+    for (const { path, handle } of opened) {
+      chain.beginFile(path);
+      for await (const { bytes, whole } of linesOf(handle)) {
+        chain.read(bytes, whole);
+        done += bytes.length + 1;
+        onBytes(Math.min(done, total), total);
+      }
+    }
+    return chain.report(file);
+  } finally {
+    for (const { handle } of opened) await handle.close();
+  }
+}
+
+/** The written file first goes by another name when it is rotated: then the list is read anew. */
+async function openAll(file: string): Promise<OpenedFile[]> {
+  for (let tried = 1; ; tried++) {
+    const paths = [...(await rotatedFiles(file)).map(({ path }) => path), file];
+    const opened: OpenedFile[] = [];
+    try {
+      for (const path of paths) opened.push({ path, handle: await openRegular(path) });
+      return opened;
+    } catch (error) {
+      for (const { handle } of opened) await handle.close();
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || tried === TRIES) throw error;
+    }
+  }
+}
+
+interface RawLine {
+  readonly bytes: Buffer;
+  /** It ends in a newline. */
+  readonly whole: boolean;
+}
+
+async function* linesOf(handle: FileHandle): AsyncGenerator<RawLine> {
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const chunk of handle.createReadStream({ autoClose: false }) as AsyncIterable<Buffer>) {
+    const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    let start = 0;
+    for (let end = bytes.indexOf(NEWLINE); end >= 0; end = bytes.indexOf(NEWLINE, start)) {
+      yield { bytes: bytes.subarray(start, end), whole: true };
+      start = end + 1;
+    }
+    // Of what is longer than any line, the beginning shows as well as all of it that it is none.
+    rest = bytes.subarray(start, start + MAX_LINE_BYTES);
+  }
+  if (rest.length > 0) yield { bytes: rest, whole: false };
+}
+
+class ChainReader {
+  readonly #key: KeyObject;
+  readonly #head: AuditHead | undefined;
+  readonly #files: string[] = [];
+  readonly #problems: AuditProblem[] = [];
+  readonly #remarks: AuditProblem[] = [];
+  #line = 0;
+  #lines = 0;
+  #first: AuditLine | undefined;
+  /** Its MAC is unknown when the line did not verify. */
+  #before: { readonly seq: number; readonly mac: string | undefined } | undefined;
+  #last: AuditLine | undefined;
+  #oldestRecorded: number | undefined;
+  #headSeen = false;
+
+  constructor(key: KeyObject, head: AuditHead | undefined) {
+    this.#key = key;
+    this.#head = head;
+  }
+
+  beginFile(path: string): void {
+    this.#files.push(path);
+    this.#line = 0;
+  }
+
+  read(bytes: Buffer, whole: boolean): void {
+    this.#line += 1;
+    if (!whole) {
+      this.#remark("is cut off: a crash, or a line that is being written");
+      return;
+    }
+    this.#lines += 1;
+    const line = openLine(bytes, this.#key);
+    if (line === undefined) {
+      this.#problem("was changed, or written with another key");
+      this.#before = this.#before && { seq: this.#before.seq + 1, mac: undefined };
+      return;
+    }
+    this.#link(line);
+    this.#note(line);
+    this.#first ??= line;
+    this.#before = this.#last = line;
+    if (line.seq === this.#head?.seq) this.#headSeen = line.mac === this.#head.mac;
+  }
+
+  report(file: string): AuditReport {
+    const head = this.#head;
+    this.#line = 0;
+    const atEnd = (problem: string): void => void this.#problems.push({ file, line: 0, problem });
+    if (head === undefined)
+      this.#remark("nothing is recorded of where it should end, so a removed end is not found");
+    else if ((this.#last?.seq ?? 0) < head.seq)
+      atEnd(
+        `ends at number ${String(this.#last?.seq ?? 0)}, and the last one written is ${String(head.seq)}: its end was removed`,
+      );
+    else if (!this.#headSeen) atEnd(`number ${String(head.seq)} is another than was written`);
+    // The log's own record of its beginning is only as good as what its writer found; the head is stored elsewhere.
+    const oldest = head?.oldest ?? this.#oldestRecorded ?? 1;
+    if (this.#first !== undefined && this.#first.seq > oldest)
+      atEnd(
+        `begins at number ${String(this.#first.seq)}, and should at ${String(oldest)}: its beginning was removed`,
+      );
+    return {
+      files: this.#files,
+      lines: this.#lines,
+      first: placeOf(this.#first),
+      last: placeOf(this.#last),
+      problems: this.#problems,
+      remarks: this.#remarks,
+    };
+  }
+
+  #link({ seq, prev, fields }: AuditLine): void {
+    const before = this.#before;
+    if (fields["event"] === "restarted")
+      this.#problem(`the chain begins anew here: ${String(fields["reason"])}`);
+    else if (before === undefined) {
+      if (seq === 1 && prev !== NO_MAC) this.#problem("is the first line, but claims one before it");
+    } else if (seq > before.seq + 1) {
+      const missing = seq - before.seq - 1;
+      this.#problem(
+        `${String(missing)} line${missing === 1 ? " is" : "s are"} missing before it (number ${String(seq)})`,
+      );
+    } else if (seq <= before.seq)
+      this.#problem(`number ${String(seq)} stands after number ${String(before.seq)}: moved or repeated`);
+    else if (before.mac !== undefined && prev !== before.mac)
+      this.#problem("does not follow the line before it");
+  }
+
+  #note({ fields }: AuditLine): void {
+    const { event } = fields;
+    if (event === "rotated" && typeof fields["oldest"] === "number") this.#oldestRecorded = fields["oldest"];
+    if (event === "missing")
+      this.#problem(
+        `numbers ${String(fields["first"])} to ${String(fields["last"])} had been removed when it was written`,
+      );
+    if (event === "gap")
+      this.#remark(`${String(fields["lost"])} events were lost (${String(fields["reason"])})`);
+    if (event === "recovered") this.#remark("a line before it was cut off by a crash");
+  }
+
+  #problem(problem: string): void {
+    if (this.#problems.length < MAX_PROBLEMS) this.#problems.push(this.#at(problem));
+  }
+
+  #remark(problem: string): void {
+    if (this.#remarks.length < MAX_PROBLEMS) this.#remarks.push(this.#at(problem));
+  }
+
+  #at(problem: string): AuditProblem {
+    return { file: this.#files.at(-1) ?? "", line: this.#line, problem };
+  }
+}
+
+function placeOf(line: AuditLine | undefined): { seq: number; time: string } | null {
+  return line === undefined ? null : { seq: line.seq, time: String(line.fields["time"]) };
+}

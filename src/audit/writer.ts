@@ -1,0 +1,206 @@
+// Appends lines to the audit log, in turn with other processes: continues the chain where it ends and rotates at
+// a size. A batch is written as a whole or not at all, and is on stable storage before the head is moved.
+import type { KeyObject } from "node:crypto";
+import { constants, mkdir, open, stat, type FileHandle } from "node:fs/promises";
+import { dirname } from "node:path";
+import { KmsError } from "../errors.js";
+import { findEnd, splitLines, type ChainEnd } from "./chain-tail.js";
+import { moveAway, removeFiles, rotatedFiles, type RotatedFile } from "./rotated-files.js";
+import { giveToFolderOwner, readHead, readOrMakeAuditKey, writeHead, type AuditHead } from "./key.js";
+import {
+  MAX_LINE_BYTES,
+  openLine,
+  sealLine,
+  type AuditEvent,
+  type ChainLink,
+  type TimedEvent,
+} from "./line.js";
+import { withLock, type HeldLock } from "../files/turn-lock.js";
+
+export interface AuditSettings {
+  readonly file: string;
+  /** Its head lies beside it. */
+  readonly keyFile: string;
+  readonly maxBytes: number;
+  /** Rotated files that are kept, at least one. */
+  readonly keep: number;
+}
+
+const PATIENCE_MS = 5_000;
+
+export class AuditFile {
+  readonly #settings: AuditSettings;
+  #key: KeyObject | undefined;
+  /** Where this process left the chain: good for as long as nobody else has written. */
+  #left: { readonly inode: number; readonly end: ChainEnd; readonly oldest: number | undefined } | undefined;
+
+  constructor(settings: AuditSettings) {
+    this.#settings = settings;
+  }
+
+  /**
+   * Appends the events in their order. One call at a time.
+   * @throws KmsError, NodeJS.ErrnoException; nothing was appended then
+   */
+  async append(events: readonly TimedEvent[]): Promise<void> {
+    const { file, keyFile } = this.#settings;
+    const key = (this.#key ??= await readOrMakeAuditKey(keyFile));
+    await mkdir(dirname(file), { recursive: true, mode: 0o700 });
+    await withLock(`${file}.lock`, PATIENCE_MS, async (lock) => {
+      const { head, excess } = await this.#appendLocked(events, key, lock);
+      try {
+        await writeHead(keyFile, head);
+        // Only now: a search for the oldest line must not miss one that retention has removed.
+        await removeFiles(excess);
+      } catch {
+        // An outdated head loses no line; it only knows less about where the log begins and ends.
+      }
+    });
+  }
+
+  async #appendLocked(events: readonly TimedEvent[], key: KeyObject, lock: HeldLock): Promise<Appended> {
+    const { file, maxBytes } = this.#settings;
+    const head = await this.#head();
+    let handle = await openToAppend(file);
+    try {
+      let end = await this.#findEnd(handle, head, key);
+      if (end.size >= maxBytes) {
+        await this.#rotate(handle, end, key);
+        handle = await openToAppend(file);
+        const { findings } = end;
+        end = await findEnd(handle, file, head, key);
+        end = { ...end, findings: [...end.findings, ...findings] };
+      }
+      const { oldest, excess } = await this.#retention(handle, head, end, key);
+      const now = Date.now();
+      const findings = end.findings.map((event) => ({ time: now, event: withOldest(event, oldest) }));
+      const { text, last } = sealAll([...findings, ...events], end.last, key);
+      if (!(await lock.isHeld()))
+        throw new KmsError("OVERLOADED", "the audit log's lock was lost; trying anew");
+      const size = await appendWhole(handle, text, end.size);
+      this.#left = { inode: (await handle.stat()).ino, end: { last, findings: [], size }, oldest };
+      return { head: { ...last, ...(oldest !== undefined && { oldest }) }, excess };
+    } finally {
+      await handle.close();
+    }
+  }
+
+  async #findEnd(handle: FileHandle, head: AuditHead | undefined, key: KeyObject): Promise<ChainEnd> {
+    const { ino, size } = await handle.stat();
+    const left = this.#left;
+    if (size > 0 && left?.inode === ino && left.end.size === size) return left.end;
+    return findEnd(handle, this.#settings.file, head, key);
+  }
+
+  /** The file may lag behind what this process knows. */
+  async #head(): Promise<AuditHead | undefined> {
+    const [head, left] = [await readHead(this.#settings.keyFile), this.#left];
+    if (left === undefined || left.end.last.seq <= (head?.seq ?? 0)) return head;
+    const oldest = head?.oldest ?? left.oldest;
+    return { ...left.end.last, ...(oldest !== undefined && { oldest }) };
+  }
+
+  async #rotate(handle: FileHandle, end: ChainEnd, key: KeyObject): Promise<void> {
+    await handle.truncate(end.size);
+    const first = (await firstSeq(handle, key)) ?? end.last.seq;
+    await handle.close();
+    await moveAway(this.#settings.file, first);
+  }
+
+  /** Finds the oldest retained line and, when a new file begins, the files to remove. */
+  async #retention(
+    handle: FileHandle,
+    head: AuditHead | undefined,
+    end: ChainEnd,
+    key: KeyObject,
+  ): Promise<{ oldest: number | undefined; excess: readonly RotatedFile[] }> {
+    const { file, keep } = this.#settings;
+    const begins = end.findings.some(({ event }) => event === "rotated");
+    if (!begins && head?.oldest !== undefined) return { oldest: head.oldest, excess: [] };
+    // A file whose number no line has had yet is not part of this log and does not count as one of its files.
+    const rotated = (await rotatedFiles(file)).filter(({ first }) => first <= end.last.seq);
+    const excess = begins ? rotated.slice(0, Math.max(0, rotated.length - keep)) : [];
+    const kept = rotated[excess.length]?.first;
+    if (excess.length > 0) return { oldest: kept, excess };
+    const begun = end.size === 0 ? end.last.seq + 1 : await firstSeq(handle, key);
+    return { oldest: head?.oldest ?? kept ?? begun, excess };
+  }
+}
+
+interface Appended {
+  readonly head: AuditHead;
+  /** Rotated files that are kept no longer. */
+  readonly excess: readonly RotatedFile[];
+}
+
+function withOldest(event: AuditEvent, oldest: number | undefined): AuditEvent {
+  return event.event === "rotated" && oldest !== undefined ? { ...event, oldest } : event;
+}
+
+/**
+ * The number of a file's first line, counted back from the first line that verifies: what a line itself claims may be
+ * forged. Undefined when none of the first verifies.
+ */
+async function firstSeq(handle: FileHandle, key: KeyObject): Promise<number | undefined> {
+  const bytes = Buffer.alloc(MAX_LINE_BYTES);
+  const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
+  for (const [at, line] of splitLines(bytes.subarray(0, bytesRead)).entries()) {
+    const verified = openLine(line, key);
+    if (verified !== undefined) return verified.seq - at;
+  }
+  return undefined;
+}
+
+function sealAll(
+  events: readonly TimedEvent[],
+  before: ChainLink,
+  key: KeyObject,
+): { text: Buffer; last: ChainLink } {
+  let last = before;
+  const lines = events.map((event) => {
+    const line = sealLine(event, last, key);
+    last = line;
+    return `${line.text}\n`;
+  });
+  return { text: Buffer.from(lines.join("")), last };
+}
+
+/** @throws KmsError CONFIG_INVALID for a file that is somebody else's, or has another name too */
+async function openToAppend(path: string): Promise<FileHandle> {
+  const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
+  const handle = await open(path, flags | constants.O_NONBLOCK | constants.O_NOCTTY, 0o600);
+  try {
+    const found = await handle.stat();
+    if (found.size === 0 && found.isFile()) await giveToFolderOwner(handle, path);
+    const folder = await stat(dirname(path));
+    if (!found.isFile()) throw notOurs(path, "is not a regular file");
+    // A hard link would have root append to a file of another user's choice.
+    if (found.nlink > 1) throw notOurs(path, `has ${String(found.nlink)} names (hard links)`);
+    if (![0, process.geteuid?.(), folder.uid].includes(found.uid))
+      throw notOurs(path, `belongs to user ${String(found.uid)}`);
+    return handle;
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+function notOurs(path: string, problem: string): KmsError {
+  return new KmsError(
+    "CONFIG_INVALID",
+    `${path} ${problem}; the audit log is not written there, move it first`,
+  );
+}
+
+/** Returns the file's new length; after a failure it has its old one, without what was cut off. */
+async function appendWhole(handle: FileHandle, text: Buffer, size: number): Promise<number> {
+  await handle.truncate(size);
+  try {
+    await handle.appendFile(text);
+    await handle.datasync();
+    return size + text.length;
+  } catch (error) {
+    await handle.truncate(size);
+    throw error;
+  }
+}

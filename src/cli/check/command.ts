@@ -1,0 +1,141 @@
+// `kms-pkcs11 check`: the preflight, from the configuration to a round trip in the HSM. One line a finding:
+// ok, warn or fail, with what to do. What a failed finding makes pointless is not tried.
+import { accessSync, constants, statSync } from "node:fs";
+import { dirname } from "node:path";
+import type { Command } from "commander";
+import { readPin } from "../../config/pin-source.js";
+import type { Settings } from "../../config/settings.js";
+import { untrustedPaths, type PathProblem } from "../../config/trusted-paths.js";
+import { KmsError } from "../../errors.js";
+import { checkEncryption } from "./encryption.js";
+import { checkToken, measureEncrypt } from "./token.js";
+import { Report } from "./findings.js";
+import { isHanded } from "../operator-pin.js";
+import { formatJson, formatTable, type Terminal } from "../output.js";
+import { addPinOption, addServeOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { withToken } from "../../admin/command-tokens.js";
+
+interface CheckOptions extends SettingsOptions {
+  readonly encryptionConfig?: string;
+  readonly usageReport?: string;
+}
+
+export function addCheckCommand(program: Command, terminal: Terminal): void {
+  addPinOption(addServeOptions(program.command("check")))
+    .description(
+      "preflight: config, module, token, PIN, keys, mechanism, round trip, socket folder; exit 0 if all is ok or warn",
+    )
+    .option(
+      "--encryption-config <file>",
+      "also check kube-apiserver's EncryptionConfiguration against this plugin and its token",
+    )
+    .option("--usage-report <file>", "what 'etcd usage --report' wrote: also check against what etcd holds")
+    .addHelpText(
+      "after",
+      `
+Example:
+  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml`,
+    )
+    .action(async (_local, command: Command) => {
+      const options = command.optsWithGlobals<CheckOptions>();
+      const report = new Report();
+      const settings = settingsFrom(options, false);
+      const p99Ms = await check(settings, report, options.encryptionConfig !== undefined);
+      if (options.encryptionConfig !== undefined)
+        checkEncryption(options.encryptionConfig, options.usageReport, settings, p99Ms, report);
+      if (options.output === "json") terminal.out(formatJson({ findings: report.findings }));
+      else
+        terminal.out(
+          formatTable(
+            ["", "", ""],
+            report.findings.map((one) => [one.verdict, one.subject, one.detail.split("\n")]),
+          ).trimStart(),
+        );
+      process.exitCode = report.exitCode;
+    });
+}
+
+/** Returns the 99th percentile of Encrypt in ms when it is to be measured and the active KEK performs. */
+async function check(settings: Settings, report: Report, measure: boolean): Promise<number | undefined> {
+  report.add("ok", "config", `mode ${settings.mode}, mechanism ${settings.mechanism}`);
+  for (const warning of settings.warnings) report.add("warn", "config", warning);
+  if (!checkPaths(settings, report) || !checkPin(settings, report)) return undefined;
+  try {
+    return await withToken(settings, async (hsm) => {
+      const able = await checkToken(settings, hsm, report);
+      return able === undefined || !measure ? undefined : measureEncrypt(hsm, able);
+    });
+  } catch (error) {
+    report.fail(subjectOf(KmsError.from(error)), error);
+    return undefined;
+  }
+}
+
+function subjectOf(error: KmsError): string {
+  if (error.code === "MODULE_UNUSABLE") return "module";
+  if (error.code === "STATE_UNUSABLE") return "state";
+  return error.code === "PIN_REFUSED" || error.code === "PIN_UNREADABLE" ? "PIN" : "token";
+}
+
+/** Returns whether the module may be loaded. */
+function checkPaths(settings: Settings, report: Report): boolean {
+  const { socket, stateDir, audit } = settings;
+  const problems = untrustedPaths(settings, { isCommand: true });
+  const isFine = (subject: string): boolean => problems.every((problem) => problem.subject !== subject);
+  if (socket === undefined) report.add("warn", "socket", "no socket.path is set; serve needs one");
+  else if (socket.abstract)
+    report.add(
+      "warn",
+      "socket",
+      "an abstract socket has no access control: every process on the node can connect",
+    );
+  else if (isFine("socket")) report.add("ok", "socket", `folder ${dirname(socket.path)}`);
+  if (stateDir === undefined)
+    report.add(
+      "warn",
+      "state",
+      "no stateDir is set; serve needs one, and without it a refused PIN is tried again by every command",
+    );
+  else if (isFine("state")) checkWritable(stateDir, report);
+  if (audit !== undefined && isFine("audit")) report.add("ok", "audit", `key in ${dirname(audit.keyFile)}`);
+  for (const { subject, error } of problems) report.fail(subject, error);
+  warnOfAnotherUser(settings, problems, report);
+  return isFine("module");
+}
+
+/** Root checks for a plugin whose user it does not know: what serve accepts from that user only is worth a warning. */
+function warnOfAnotherUser(settings: Settings, failed: readonly PathProblem[], report: Report): void {
+  const known = new Set(failed.map(({ error }) => error.message));
+  for (const { subject, error } of untrustedPaths(settings, { isCommand: false })) {
+    if (!known.has(error.message))
+      report.add("warn", subject, `right only if the plugin runs as that user: ${error.message}`);
+  }
+}
+
+function checkWritable(stateDir: string, report: Report): void {
+  const existing = [stateDir, dirname(stateDir)].find(
+    (path) => statSync(path, { throwIfNoEntry: false }) !== undefined,
+  );
+  try {
+    accessSync(existing ?? stateDir, constants.W_OK);
+    report.add("ok", "state", stateDir);
+  } catch {
+    const text = `${stateDir} cannot be written to, and no PIN is tried that cannot be recorded there; let this user write there`;
+    report.fail("state", new KmsError("STATE_UNUSABLE", text));
+  }
+}
+
+/** Reads the PIN to see that it can be read; the attempt is made once, by the login. */
+function checkPin({ tokens }: Settings, report: Report): boolean {
+  const [token] = tokens;
+  const { pin } = token;
+  if (isHanded(token)) return true;
+  try {
+    readPin(pin, process.env)?.fill(0);
+  } catch (error) {
+    report.fail("PIN", error);
+    return false;
+  }
+  if (pin.kind === "none") report.add("warn", "PIN", "no PIN source; the token has to do without a login");
+  return true;
+}

@@ -1,0 +1,105 @@
+// `kms-pkcs11 etcd get`: one object in clear, for the hour when no API server is left. Only for a reason, and only
+// after the audit log holds it.
+import type { Command } from "commander";
+import type { Settings } from "../../config/settings.js";
+import { KmsError } from "../../errors.js";
+import { Opener } from "../../etcd/opener.js";
+import { EtcdStore, type StoredObject } from "../../etcd/store.js";
+import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
+import { addSourceOptions, withEtcd, type SourceOptions } from "./options.js";
+import { insistOnOperatorEvent, recordOperatorEvent, type Operation } from "../../admin/operator-audit.js";
+import { formatJson, printBytes, type Terminal } from "../output.js";
+import { withProvider } from "../../admin/with-provider.js";
+
+interface GetOptions extends SourceOptions, KekOptions {
+  readonly breakGlass?: string;
+}
+
+export function addEtcdGetCommand(etcd: Command, terminal: Terminal): void {
+  addKekOptions(addSourceOptions(etcd.command("get")))
+    .description(
+      "print one object in clear, with the HSM and without an API server; the audit log gets the reason",
+    )
+    .argument("<key>", "its etcd key, such as /registry/secrets/default/db")
+    .option("--break-glass <reason>", "why; goes to the audit log, which must be configured")
+    .addHelpText(
+      "after",
+      `
+Example:
+  kms-pkcs11 etcd get /registry/secrets/default/db --config /etc/kms-pkcs11/config.yaml \\
+    --snapshot backup.db --break-glass 'INC-4711: the database password for the rebuild'
+
+The bytes are those that kube-apiserver encoded: protobuf for what is built in, JSON for custom resources.`,
+    )
+    .action(async (key: string, _local, command: Command) => {
+      const options = command.optsWithGlobals<GetOptions>();
+      const reason = (options.breakGlass ?? "").trim();
+      if (reason === "")
+        throw new KmsError("CONFIG_INVALID", "--break-glass: say why; the reason goes to the audit log");
+      const settings = settingsOfKek(options);
+      if (settings.audit === undefined) {
+        throw new KmsError(
+          "CONFIG_INVALID",
+          "audit.file: is not set; without an audit log no object is shown in clear",
+        );
+      }
+      await get(key, reason, settings, options, terminal);
+    });
+}
+
+async function get(
+  key: string,
+  reason: string,
+  settings: Settings,
+  options: GetOptions,
+  terminal: Terminal,
+): Promise<void> {
+  const operation = { operation: "etcd get", reason, details: { key } };
+  let object: StoredObject;
+  let plaintext: Buffer;
+  try {
+    object = await find(key, options);
+    plaintext = await open(object, settings, terminal);
+  } catch (error) {
+    await recordOperatorEvent(settings, { ...operation, outcome: KmsError.from(error).code }, terminal);
+    throw error;
+  }
+  try {
+    await insistOnOperatorEvent(settings, { ...operation, ...keyIdOf(object), outcome: "ok" });
+    if (options.output === "json") {
+      const { modRevision } = object;
+      terminal.out(formatJson({ key, modRevision, ...keyIdOf(object), value: plaintext.toString("base64") }));
+    } else await printBytes(plaintext);
+  } finally {
+    plaintext.fill(0);
+  }
+}
+
+/** @throws KmsError INPUT_INVALID when there is no such key */
+async function find(key: string, options: GetOptions): Promise<StoredObject> {
+  const object = await withEtcd(options, ({ client }) => new EtcdStore(client, "/").object(key));
+  if (object !== undefined) return object;
+  throw new KmsError("INPUT_INVALID", `etcd holds no key ${key}; write it whole, prefix included`);
+}
+
+async function open({ key, value }: StoredObject, settings: Settings, terminal: Terminal): Promise<Buffer> {
+  if (value instanceof KmsError) throw value;
+  if (value.kind === "plaintext") return Buffer.from(value.bytes);
+  if (value.kind === "other-provider") {
+    const under = `${value.provider}:${value.keyName}`;
+    throw new KmsError("INPUT_INVALID", `${key} is under ${under}, which does not ask this HSM`);
+  }
+  const { object } = value;
+  return withProvider(settings, terminal, async (provider) => {
+    const opener = new Opener(provider);
+    try {
+      return await opener.open(key, object);
+    } finally {
+      opener.close();
+    }
+  });
+}
+
+function keyIdOf({ value }: StoredObject): Pick<Operation, "keyId"> {
+  return !(value instanceof KmsError) && value.kind === "kms-v2" ? { keyId: value.object.keyId } : {};
+}

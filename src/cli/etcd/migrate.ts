@@ -1,0 +1,214 @@
+// `kms-pkcs11 etcd migrate`: has kube-apiserver rewrite whatever etcd does not hold under the active key, and ends
+// with a survey of etcd as the proof that nothing is left.
+import { Option, type Command } from "commander";
+import { parseDuration } from "../../config/duration.js";
+import { KmsError } from "../../errors.js";
+import { ApiResources } from "../../etcd/api-resources.js";
+import { KubeApi } from "../../etcd/kube-api.js";
+import { migrate, type Migrated } from "../../etcd/migration.js";
+import { compareClusters, type ComparisonPorts } from "../../etcd/same-cluster.js";
+import { parseStorageKey } from "../../etcd/storage-key.js";
+import { EtcdStore, type StoredObject } from "../../etcd/store.js";
+import { standingOf, takeSurvey, type Aim, type Survey } from "../../etcd/survey.js";
+import { migrateByKubernetes } from "../../etcd/version-migration.js";
+import { addEndpointOptions, DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "./options.js";
+import { EXIT_NO } from "../exit-code.js";
+import { untilInterrupted } from "../../admin/interrupts.js";
+import { findReferenced, parseKeyReference } from "../../admin/key-reference.js";
+import { KmsClient } from "../../kms-client/kms-client.js";
+import { describeMigration, migrationJson, type MigrationResult } from "./migration-report.js";
+import { aimOf } from "../../admin/migration-aim.js";
+import { formatJson, type OutputFormat, type Terminal } from "../output.js";
+import { startProgress } from "../progress.js";
+
+interface MigrateOptions extends EndpointOptions {
+  readonly prefix: string;
+  readonly kubeconfig?: string;
+  readonly context?: string;
+  readonly socket: string;
+  readonly keyId?: string;
+  readonly encryptionConfig?: string;
+  readonly resources?: string;
+  readonly rate: string;
+  readonly concurrency: string;
+  readonly wait: string;
+  readonly with: "patches" | "svm";
+  readonly dryRun?: true;
+  readonly skipClusterCheck?: true;
+  readonly output: OutputFormat;
+}
+
+export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
+  addEndpointOptions(etcd.command("migrate"))
+    .description(
+      "have kube-apiserver rewrite what is not under the active key; exit 0 if nothing is left, 1 if something is",
+    )
+    .option("--prefix <prefix>", "kube-apiserver's --etcd-prefix", DEFAULT_PREFIX)
+    .option("--kubeconfig <file>", "how the API is reached; without it as kubectl finds it")
+    .option("--context <name>", "context of the kubeconfig")
+    .option(
+      "--socket <path>",
+      "socket of the plugin, which tells the active key_id",
+      "/run/kms-pkcs11/kms.sock",
+    )
+    .option("--key-id <key_id>", "the active key_id; for a whole key_id the plugin is not asked")
+    .option("--encryption-config <file>", "kube-apiserver's EncryptionConfiguration: what is to be encrypted")
+    .option(
+      "--resources <list>",
+      "what is to be encrypted, such as secrets,configmaps; without both: secrets and whatever is partly encrypted",
+    )
+    .option("--rate <number>", "objects a second, at most", "100")
+    .option("--concurrency <number>", "requests at a time", "8")
+    .option("--wait <duration>", "how long to try again what API servers still write under another key", "3m")
+    .addOption(
+      new Option(
+        "--with <means>",
+        "patches of its own, or Kubernetes' StorageVersionMigration where it is served",
+      )
+        .choices(["patches", "svm"])
+        .default("patches"),
+    )
+    .option("--dry-run", "say what would be rewritten, and rewrite nothing")
+    .option(
+      "--skip-cluster-check",
+      "continue if it is unknown whether the API server uses this etcd; never if it is known not to",
+    )
+    .addHelpText(
+      "after",
+      `
+Run again after an interruption: it goes on with what is left.
+
+Example:
+  kms-pkcs11 etcd migrate --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
+    --cert /etc/kubernetes/pki/apiserver-etcd-client.crt --key /etc/kubernetes/pki/apiserver-etcd-client.key \\
+    --kubeconfig /etc/kubernetes/admin.conf --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml`,
+    )
+    .action(async (_local, command: Command) => {
+      await run(command.optsWithGlobals<MigrateOptions>(), terminal);
+    });
+}
+
+async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
+  const limits = limitsOf(options);
+  const keyId = await targetKeyId(options);
+  const api = KubeApi.connect(options);
+  try {
+    const result = await withLiveEtcd(options, async ({ client }) => {
+      const store = new EtcdStore(client, options.prefix);
+      const aim = await aimOf(keyId, options, store);
+      const before = await survey(store, options.prefix, aim, terminal);
+      if (before.left === 0) return { keyId, isDryRun: false, before, done: undefined };
+      const isDryRun = options.dryRun === true;
+      const ports = { store, prefix: options.prefix, api, resources: await ApiResources.discover(api) };
+      await requireSameCluster(ports, aim, options);
+      const done = await untilInterrupted((signal) =>
+        withProgress(before, terminal, (onProgress) =>
+          options.with === "svm" && !isDryRun
+            ? migrateByKubernetes(ports, before, { aim, ...limits, signal, onProgress })
+            : migrate(ports, { aim, ...limits, dryRun: isDryRun, signal, onProgress }),
+        ),
+      );
+      return { keyId, isDryRun, before, done };
+    });
+    terminal.out(options.output === "json" ? formatJson(migrationJson(result)) : describeMigration(result));
+    if (!isFine(result)) process.exitCode = EXIT_NO;
+  } finally {
+    api.close();
+  }
+}
+
+/** @throws KmsError CONFIG_INVALID when the API server works on another etcd, or nothing shows that it does not */
+async function requireSameCluster(
+  ports: ComparisonPorts,
+  aim: Aim,
+  { skipClusterCheck }: MigrateOptions,
+): Promise<void> {
+  const { verdict, text } = await compareClusters(ports, () => staleObjects(ports, aim));
+  if (verdict === "same" || (verdict === "unknown" && skipClusterCheck === true)) return;
+  const { server } = ports.api;
+  throw new KmsError(
+    "CONFIG_INVALID",
+    verdict === "different"
+      ? `${server} is not an API server of this etcd: ${text}; nothing was rewritten; correct --kubeconfig, --context or --endpoints`
+      : `nothing shows that ${server} is an API server of this etcd: ${text}; nothing was rewritten; use a kubeconfig that may get the namespace kube-system, or, if you know that it is one, give --skip-cluster-check`,
+  );
+}
+
+async function* staleObjects({ store, prefix }: ComparisonPorts, aim: Aim): AsyncGenerator<StoredObject> {
+  for await (const object of store.objects())
+    if (standingOf(object.value, parseStorageKey(object.key, prefix), aim) === "stale") yield object;
+}
+
+/** A dry run is fine when all that it found could be rewritten. */
+function isFine({ isDryRun, before, done }: MigrationResult): boolean {
+  return isDryRun ? done?.failures.length === 0 : (done?.after ?? before).left === 0;
+}
+
+/** @throws KmsError CONFIG_INVALID */
+function limitsOf({ rate, concurrency, wait }: MigrateOptions): {
+  rate: number;
+  concurrency: number;
+  settleMs: number;
+} {
+  const settleMs = parseDuration(wait);
+  if (settleMs === undefined) throw new KmsError("CONFIG_INVALID", "--wait: give a duration such as 3m");
+  return { rate: countOf("--rate", rate), concurrency: countOf("--concurrency", concurrency), settleMs };
+}
+
+function countOf(option: string, text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count > 0 && count <= 10_000) return count;
+  throw new KmsError("CONFIG_INVALID", `${option}: a whole number from 1 to 10000`);
+}
+
+/** @throws KmsError CONFIG_INVALID when `--key-id` is not the active KEK's; as `activeKeyId` */
+async function targetKeyId({ keyId = "@active", socket }: MigrateOptions): Promise<string> {
+  const option = "--key-id";
+  const reference = parseKeyReference(option, keyId);
+  if (reference.kind === "key_id") return reference.text;
+  const active = await activeKeyId(socket);
+  findReferenced(option, reference, [{ keyIds: [active], state: "active" }]);
+  return active;
+}
+
+/** @throws KmsError PEER_UNREACHABLE; HSM_UNAVAILABLE when the plugin is not well */
+async function activeKeyId(socket: string): Promise<string> {
+  const client = new KmsClient(socket);
+  try {
+    const { healthz, keyId } = await client.status();
+    if (healthz === "ok") return keyId;
+    throw new KmsError("HSM_UNAVAILABLE", `the plugin at ${socket} is not well: ${healthz}`);
+  } finally {
+    client.close();
+  }
+}
+
+async function survey(store: EtcdStore, prefix: string, aim: Aim, terminal: Terminal): Promise<Survey> {
+  const progress = startProgress(terminal, "objects read", 0);
+  let total = 0;
+  try {
+    return await takeSurvey(store, prefix, aim, {
+      total: (objects) => (total = objects),
+      read: (objects) => {
+        if (objects % 1000 === 0) progress.update(objects, total);
+      },
+    });
+  } finally {
+    progress.end();
+  }
+}
+
+async function withProgress(
+  before: Survey,
+  terminal: Terminal,
+  work: (onProgress: (done: number) => void) => Promise<Migrated>,
+): Promise<Migrated> {
+  const progress = startProgress(terminal, "objects rewritten", before.left);
+  try {
+    return await work((done) => {
+      progress.update(done);
+    });
+  } finally {
+    progress.end();
+  }
+}

@@ -1,0 +1,63 @@
+// What `etcd migrate` prints: by resource what was and is under the active key, why something is left, and whether
+// that is the end of it.
+import type { Migrated } from "../../etcd/migration.js";
+import type { Survey, SurveyRow } from "../../etcd/survey.js";
+import { formatTable, oneLine } from "../output.js";
+
+export interface MigrationResult {
+  readonly keyId: string;
+  readonly before: Survey;
+  /** Undefined when there was nothing to do. */
+  readonly done: Migrated | undefined;
+  readonly isDryRun: boolean;
+}
+
+export function migrationJson({ keyId, isDryRun, before, done }: MigrationResult): object {
+  const after = { after: before, failures: [] };
+  return { keyId, dryRun: isDryRun, before, ...(done ?? after) };
+}
+
+export function describeMigration({ keyId, isDryRun, before, done }: MigrationResult): string {
+  const after = done?.after ?? before;
+  const concerned = after.rows.filter(({ current, stale, unreadable }) => current + stale + unreadable > 0);
+  const table = formatTable(
+    ["RESOURCE", "OBJECTS", "UNDER THE KEY", "BEFORE", "LEFT", "IN CLEAR"],
+    concerned.map((row) => cells(row, before)),
+  );
+  const clear = after.rows.filter((row) => row.clear > 0 && row.current === 0);
+  const sum = clear.reduce((objects, row) => objects + row.clear, 0);
+  return [
+    `key_id ${keyId}`,
+    table,
+    ...(done?.failures ?? []).map(({ resource, objects, reason, example }) =>
+      oneLine(
+        `not rewritten: ${String(objects)} of ${resource}: ${reason}${example === "" ? "" : ` (${example})`}`,
+      ),
+    ),
+    ...(sum > 0
+      ? [`in clear, and not to be encrypted: ${String(sum)} objects of ${String(clear.length)} resources`]
+      : []),
+    verdict(done, after, isDryRun),
+  ].join("\n");
+}
+
+function cells(row: SurveyRow, before: Survey): string[] {
+  const earlier = before.rows.find(({ resource }) => resource === row.resource);
+  const left = row.stale + row.unreadable;
+  return [row.resource, row.objects, row.current, earlier?.current ?? 0, left, row.clear].map(String);
+}
+
+function verdict(done: Migrated | undefined, after: Survey, isDryRun: boolean): string {
+  const at = `at revision ${String(after.revision)}`;
+  if (after.left === 0) {
+    const how = done === undefined ? "" : `${String(done.rewritten)} rewritten; `;
+    return `${how}nothing is left ${at}`;
+  }
+  const rewritten = String(done?.rewritten ?? 0);
+  if (isDryRun) return `${rewritten} of ${String(after.left)} objects would be rewritten (dry run, ${at})`;
+  const why =
+    done?.interrupted === true
+      ? "interrupted: run it again, it goes on from here"
+      : "run it again when that is mended";
+  return `${rewritten} rewritten; ${String(after.left)} objects are left ${at}; ${why}`;
+}

@@ -1,0 +1,141 @@
+// `kms-pkcs11 etcd usage`: which provider and which key_id protect how many objects, live or in a snapshot. Needs
+// neither the HSM nor any secret.
+import type { Command } from "commander";
+import { mayNameOneKek } from "../../hsm/key-id.js";
+import { writeUsageReport, type UsageReport } from "../../etcd/usage-report.js";
+import { addEtcdOptions, withEtcd, type EtcdOptions } from "./options.js";
+import { addKekOptions, type KekOptions } from "./kek-options.js";
+import { EXIT_NO } from "../exit-code.js";
+import { lookUpKeks, type NamedKek } from "../../admin/key-lookup.js";
+import { parseKeyReference } from "../../admin/key-reference.js";
+import { formatJson, formatTable, oneLine, type Cell, type Terminal } from "../output.js";
+import { takeCensus } from "../../admin/usage-census.js";
+
+interface UsageOptions extends EtcdOptions, KekOptions {
+  readonly encryptionConfig?: string;
+  readonly failIfUsed: readonly string[];
+  readonly report?: string;
+  readonly nodes?: string;
+}
+
+const FAIL_IF_USED = "--fail-if-used";
+
+export function addEtcdUsageCommand(etcd: Command, terminal: Terminal): void {
+  addKekOptions(addEtcdOptions(etcd.command("usage")))
+    .description("which provider and key_id protect how many objects; needs no HSM and no secret")
+    .option(
+      "--encryption-config <file>",
+      "kube-apiserver's EncryptionConfiguration: also list what it should encrypt and is in clear",
+    )
+    .option(
+      "--fail-if-used <key_id>",
+      "exit 1 if an object is or may be under it; may be repeated; anything but a whole key_id needs --config, --kek or --nodes",
+      (keyId: string, before: readonly string[]) => [...before, keyId],
+      [],
+    )
+    .option("--nodes <url,...>", "plugins whose /keys resolve the KEK that --fail-if-used names")
+    .option("--report <file>", "write a report that 'keys destroy --usage-report' takes for a proof")
+    .addHelpText(
+      "after",
+      `
+Example:
+  kms-pkcs11 etcd usage --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
+    --cert /etc/kubernetes/pki/etcd/healthcheck-client.crt --key /etc/kubernetes/pki/etcd/healthcheck-client.key
+  kms-pkcs11 etcd usage --snapshot backup.db --fail-if-used 0193...c1`,
+    )
+    .action(async (_local, command: Command) => {
+      const options = command.optsWithGlobals<UsageOptions>();
+      const references = options.failIfUsed.map((text) => parseKeyReference(FAIL_IF_USED, text));
+      const asked = await lookUpKeks(FAIL_IF_USED, references, options);
+      const report = await withEtcd(options, (source) =>
+        takeCensus(source, options.prefix, terminal, options.encryptionConfig),
+      );
+      if (options.report !== undefined) writeUsageReport(options.report, report);
+      const answers = asked.map((kek) => answerFor(kek, report));
+      const used = answers.filter(({ isUsed }) => isUsed).map(({ keyId }) => keyId);
+      if (options.output === "json") terminal.out(formatJson({ ...report, used }));
+      else terminal.out(describe(report, answers));
+      if (answers.some(({ isUsed, doubt }) => isUsed || doubt !== undefined)) process.exitCode = EXIT_NO;
+    });
+}
+
+interface Answer {
+  readonly keyId: string;
+  readonly isUsed: boolean;
+  /** Why nobody can tell; undefined when the answer is certain. */
+  readonly doubt: string | undefined;
+}
+
+function answerFor({ keyIds }: NamedKek, report: UsageReport): Answer {
+  const stored = report.usages.flatMap((usage) => usage.keyId ?? []);
+  const alike = stored.find((other) => keyIds.some((keyId) => mayNameOneKek(keyId, other)));
+  return {
+    keyId: keyIds[0],
+    isUsed: stored.some((keyId) => keyIds.includes(keyId)),
+    doubt: hasUnreadable(report)
+      ? "some objects cannot be read, so the answer is uncertain"
+      : alike && `objects are under ${alike}, which may be the same KEK; give --config to ask the token`,
+  };
+}
+
+function hasUnreadable(report: UsageReport): boolean {
+  return report.usages.some(({ protection }) => protection === "unreadable");
+}
+
+const MAX_LISTED = 6;
+
+type Usage = UsageReport["usages"][number];
+
+function describe(report: UsageReport, answers: readonly Answer[]): string {
+  const { first, last } = report.revisions;
+  const where =
+    report.source.kind === "etcd"
+      ? `cluster ${report.source.clusterId}`
+      : `snapshot sha256:${report.source.sha256}`;
+  const revisions =
+    first === last ? `revision ${String(first)}` : `revisions ${String(first)} to ${String(last)}`;
+  const table = formatTable(
+    ["PROVIDER", "KEY_ID", "OBJECTS", "SEEDS", "RESOURCES", "NAMESPACES", "REVISIONS"],
+    report.usages.map(row),
+  );
+  return [
+    table,
+    "",
+    `${String(report.objects)} objects under ${report.prefix} of ${where}, ${revisions}`,
+    ...Object.entries(report.plaintextToEncrypt ?? {}).map(
+      ([resource, objects]) => `in clear, but to be encrypted: ${String(objects)} of ${resource}`,
+    ),
+    ...report.unreadable.map(({ key, reason }) => oneLine(`${key}: ${reason}`)),
+    ...answers.map(verdict),
+  ].join("\n");
+}
+
+function verdict({ keyId, isUsed, doubt }: Answer): string {
+  if (isUsed) return oneLine(`${keyId} is used`);
+  return oneLine(doubt === undefined ? `${keyId} is not used` : `${keyId} is not seen, but ${doubt}`);
+}
+
+function row(usage: Usage): Cell[] {
+  const { protection, provider, keyId, objects, seeds, resources, namespaces } = usage;
+  return [
+    provider === "" ? protection : provider,
+    keyId ?? "",
+    String(objects),
+    seeds === null ? "" : distinct(seeds),
+    shortList(resources),
+    distinct(namespaces),
+    `${String(usage.oldestRevision)} to ${String(usage.newestRevision)}`,
+  ];
+}
+
+/** The most frequent ones; the JSON output has all. */
+function shortList(resources: Usage["resources"]): string[] {
+  const sorted = Object.entries(resources).sort(([, a], [, b]) => b - a);
+  const lines = sorted.slice(0, MAX_LISTED).map(([resource, number]) => `${resource}: ${String(number)}`);
+  if (sorted.length > MAX_LISTED) lines.push(`and ${String(sorted.length - MAX_LISTED)} more`);
+  return lines;
+}
+
+function distinct({ count, isAtLeast }: Usage["namespaces"]): string {
+  return isAtLeast ? `over ${String(count)}` : String(count);
+}

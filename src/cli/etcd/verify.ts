@@ -1,0 +1,88 @@
+// `kms-pkcs11 etcd verify`: opens every object with the HSM, without any API server. For a snapshot this is the proof
+// that this backup can be restored with this HSM.
+import type { Command } from "commander";
+import { Opener } from "../../etcd/opener.js";
+import { EtcdStore } from "../../etcd/store.js";
+import { Verification, type VerificationResult } from "../../etcd/verification.js";
+import { addEtcdOptions, forEachObject, withEtcd, type EtcdOptions } from "./options.js";
+import { EXIT_NO } from "../exit-code.js";
+import { formatJson, formatTable, oneLine, type Terminal } from "../output.js";
+import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
+import { withProvider } from "../../admin/with-provider.js";
+
+type VerifyOptions = EtcdOptions & KekOptions;
+
+interface Verified extends VerificationResult {
+  readonly objects: number;
+  /** DEK seeds that the HSM was asked for. */
+  readonly decrypts: number;
+  readonly seconds: number;
+}
+
+export function addEtcdVerifyCommand(etcd: Command, terminal: Terminal): void {
+  addKekOptions(addEtcdOptions(etcd.command("verify")))
+    .description(
+      "open every object with the HSM, without an API server; exit 0 if all that is under KMS v2 opens, 1 if not",
+    )
+    .addHelpText(
+      "after",
+      "\nExample:\n  kms-pkcs11 etcd verify --config /etc/kms-pkcs11/config.yaml --snapshot backup.db",
+    )
+    .action(async (_local, command: Command) => {
+      const options = command.optsWithGlobals<VerifyOptions>();
+      const verified = await verify(options, terminal);
+      terminal.out(options.output === "json" ? formatJson(verified) : describe(verified));
+      if (verified.failures.length > 0) process.exitCode = EXIT_NO;
+    });
+}
+
+async function verify(options: VerifyOptions, terminal: Terminal): Promise<Verified> {
+  const settings = settingsOfKek(options);
+  const { prefix } = options;
+  return withEtcd(options, ({ client }) =>
+    withProvider(settings, terminal, async (provider) => {
+      const opener = new Opener(provider);
+      const verification = new Verification(opener, prefix);
+      const startedAt = performance.now();
+      try {
+        await forEachObject(new EtcdStore(client, prefix), prefix, terminal, (object) =>
+          verification.add(object),
+        );
+      } finally {
+        opener.close();
+      }
+      const result = verification.result();
+      return {
+        objects: result.resources.reduce((sum, { objects }) => sum + objects, 0),
+        decrypts: opener.decrypts,
+        seconds: Math.round(performance.now() - startedAt) / 1000,
+        ...result,
+      };
+    }),
+  );
+}
+
+function describe({ objects, decrypts, seconds, resources, failures }: Verified): string {
+  const table = formatTable(
+    ["RESOURCE", "OBJECTS", "OPENED", "IN CLEAR", "OTHER PROVIDER", "FAILED"],
+    resources.map((one) => [
+      one.resource,
+      ...[one.objects, one.opened, one.plaintext, one.otherProvider, one.failed].map(String),
+    ]),
+  );
+  const reasons = failures.flatMap(({ reason, objects: failed, keys }) => [
+    `${String(failed)} failed: ${reason}`,
+    ...keys.map((key) => `  ${oneLine(key)}`),
+    ...(failed > keys.length ? [`  and ${String(failed - keys.length)} more`] : []),
+  ]);
+  const failed = failures.reduce((sum, failure) => sum + failure.objects, 0);
+  const others = resources.reduce((sum, { otherProvider }) => sum + otherProvider, 0);
+  return [
+    table,
+    "",
+    ...reasons,
+    `${String(objects)} objects, ${String(decrypts)} DEK seeds asked of the HSM, ${String(seconds)} s`,
+    ...(others > 0 ? [`${String(others)} are under other providers and were not looked into`] : []),
+    failed > 0 ? `${String(failed)} do not open` : "every object under KMS v2 opens with this HSM",
+  ].join("\n");
+}

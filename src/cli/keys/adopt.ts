@@ -1,0 +1,142 @@
+// `kms-pkcs11 keys adopt`: gives a key that another tool made, with the plain label, a label with an activation
+// instant, so that rotations can follow it. Its value, CKA_ID and key_id stay as they are.
+import type { Command } from "commander";
+import type { Settings } from "../../config/settings.js";
+import { KmsError } from "../../errors.js";
+import type { KekRecord } from "../../hsm/wire.js";
+import { activeAt, readSchedule } from "../../provider/generations.js";
+import { labelOf } from "../../provider/kek-label.js";
+import { schedulePolicy } from "../../compose/plugin.js";
+import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
+import {
+  findNamedKey,
+  recordOn,
+  viewKeyring,
+  type KeyringView,
+  type ViewedKey,
+} from "../../admin/keyring-view.js";
+import { audited, type Begin } from "../../admin/operator-audit.js";
+import { formatJson, formatTable, type Terminal } from "../output.js";
+import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { withTokens, type Token } from "../../admin/command-tokens.js";
+import {
+  changeEvent,
+  changeRows,
+  changeTokens,
+  requireChanged,
+  type Changes,
+} from "../../admin/token-changes.js";
+
+/** An adopted key counts as active since an hour ago, in ms: also for a node whose clock is behind. */
+const BEFORE_NOW_MS = 3_600_000;
+
+interface Adopted {
+  readonly keyId: string;
+  readonly label: string;
+  readonly changes: Changes;
+}
+
+export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
+  addKeyOptions(keys.command("adopt"))
+    .description(
+      "give a key made by another tool an activation label, where the tokens allow it; its key_id stays",
+    )
+    .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @active or @retired")
+    .addHelpText(
+      "after",
+      `
+Adopting is not needed to rotate: a key with the plain label is superseded by any that has an instant. It never
+changes which key is active. With several tokens each that holds the key is told; a repeat finishes what failed.
+
+Example:
+  kms-pkcs11 keys adopt 0193...c1 --config /etc/kms-pkcs11/config.yaml`,
+    )
+    .action(async (keyId: string, _local, command: Command) => {
+      const options = command.optsWithGlobals<SettingsOptions>();
+      const reference = parseKeyReference("<key_id>", keyId);
+      const settings = settingsFrom(options, false);
+      const adopted = await audited(
+        settings,
+        { operation: "keys adopt", keyId },
+        (begin) => withTokens(settings, (tokens) => adopt(settings, tokens, reference, begin)),
+        (done) => {
+          const { outcome, details } = changeEvent(done.changes);
+          return { keyId: done.keyId, outcome, details: { label: done.label, ...details } };
+        },
+      );
+      const { changes, ...result } = adopted;
+      if (options.output === "json") terminal.out(formatJson({ adopted: result, tokens: changes.tokens }));
+      else {
+        const rows =
+          changes.tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
+        const isRepeat = changes.tokens.every(({ outcome }) => outcome === "not needed");
+        const did = isRepeat ? "adopted already as" : "adopted as";
+        terminal.out(`${did} "${adopted.label}" (key_id ${adopted.keyId})${rows}`);
+      }
+      requireChanged(changes, "adopted");
+    });
+}
+
+async function adopt(
+  settings: Settings,
+  tokens: readonly Token[],
+  reference: KeyReference,
+  begin: Begin,
+): Promise<Adopted> {
+  const now = Date.now();
+  const policy = schedulePolicy(settings);
+  const view = viewKeyring(tokens, policy, now);
+  const key = findNamedKey("<key_id>", reference, view, tokens);
+  if (key === undefined || key.state === "refused") throw notFound(key, tokens, reference);
+  const { record } = key;
+  const labels = new Set(tokens.flatMap((token) => recordOn(token, record)?.label ?? []));
+  // Repeats on the other tokens what was done on one token or by a command that was killed.
+  const [given, another] = [...labels].filter((label) => label !== settings.objectName);
+  if (given !== undefined && another !== undefined)
+    throw new KmsError("TOKEN_REFUSED", `it has several labels: ${[...labels].join(", ")}; give it one`);
+  const label = given ?? newLabel(settings, view, record, now);
+  await begin({ keyId: record.keyId, details: { label } });
+  const changes = await changeTokens(tokens, record, async ({ hsm }, own) => {
+    if (own.label === label) return false;
+    await hsm.relabel(own.keyId, label);
+    return true;
+  });
+  return { keyId: record.keyId, label, changes };
+}
+
+function notFound(
+  refused: ViewedKey | undefined,
+  tokens: readonly Token[],
+  { text }: KeyReference,
+): KmsError {
+  const failure = tokens.find((token) => token.failure !== undefined)?.failure;
+  if (failure !== undefined) return failure;
+  const why = refused === undefined ? "no token of the configuration holds it" : refused.findings.join("; ");
+  return new KmsError("KEY_UNKNOWN", `no usable KEK has key_id ${text}: ${why}`);
+}
+
+/** An instant before now and before that of every other key. @throws KmsError where that made it the active one */
+function newLabel(settings: Settings, { schedule }: KeyringView, record: KekRecord, now: number): string {
+  const finite = schedule.generations.map(({ activation }) => activation).filter(Number.isFinite);
+  const label = labelOf(
+    settings.objectName,
+    Math.min(now - BEFORE_NOW_MS, ...finite.map((activation) => activation - 1000)),
+  );
+  const policy = schedulePolicy(settings);
+  const records = schedule.generations.map((one) =>
+    one.record === record ? { ...record, label } : one.record,
+  );
+  const before = activeAt(schedule, policy, now).record.keyId;
+  const after = readSchedule(records, policy);
+  if (after.refused.length > 0) {
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `adopting it would take it out of keys.allowUnprotected, which names "${record.label}"; rotate to a protected key instead`,
+    );
+  }
+  if (activeAt(after, policy, now).record.keyId === before) return label;
+  throw new KmsError(
+    "TOKEN_REFUSED",
+    `adopting it would make it active instead of ${before}; adopt that one first`,
+  );
+}

@@ -1,0 +1,112 @@
+// `kms-pkcs11 keys create`: makes the first generation of the KEK inside the HSM.
+import type { Command } from "commander";
+import { parseDuration } from "../../config/duration.js";
+import type { Settings } from "../../config/settings.js";
+import { KmsError } from "../../errors.js";
+import type { KekRecord } from "../../hsm/wire.js";
+import { labelOf } from "../../provider/kek-label.js";
+import { schedulePolicy } from "../../compose/plugin.js";
+import { cloneAdvice, waitForClones } from "../../admin/clone-advice.js";
+import { makeGeneration } from "../../admin/new-generation.js";
+import { audited, type Begin } from "../../admin/operator-audit.js";
+import { formatJson, formatTable, type Terminal } from "../output.js";
+import { isReady, look, placeRows, type Place } from "../../admin/places.js";
+import {
+  addKeyOptions,
+  addMechanismOption,
+  settingsFrom,
+  type SettingsOptions,
+} from "../settings-options.js";
+import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
+
+interface CreateOptions extends SettingsOptions {
+  readonly wait?: true;
+  readonly timeout: string;
+}
+
+interface Created {
+  readonly made: KekRecord;
+  /** The other tokens that the configuration names. */
+  readonly tokens: readonly Place[];
+}
+
+export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
+  addMechanismOption(addKeyOptions(keys.command("create")))
+    .description("make the first KEK inside the HSM, active at once; refuses when one exists")
+    .option(
+      "--wait",
+      "wait until the other tokens of the configuration hold the clone; exit 1 if they do not",
+    )
+    .option("--timeout <duration>", "how long to wait for that", "10m")
+    .addHelpText(
+      "after",
+      `
+A key that is made inside one HSM cannot be put into another by this program: with several tokens it is made on the
+first one, and you clone it to the others by the vendor's means (HA group, cloning domain, backup and restore).
+
+Example:
+  kms-pkcs11 keys create --key 'pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin'`,
+    )
+    .action(async (_local, command: Command) => {
+      const options = command.optsWithGlobals<CreateOptions>();
+      const timeoutMs = parseDuration(options.timeout);
+      if (timeoutMs === undefined)
+        throw new KmsError("CONFIG_INVALID", "--timeout: give a duration such as 10m");
+      const settings = settingsFrom(options, false);
+      const created = await withTokens(settings, async (tokens) => {
+        const { made, tokens: others } = await audited(
+          settings,
+          { operation: "keys create" },
+          (begin) => create(settings, tokens, begin),
+          ({ made: { keyId, label } }) => ({ keyId, details: { label } }),
+        );
+        if (options.wait !== true || others.every(isReady)) return { made, tokens: others };
+        terminal.err(cloneAdvice(made, tokens));
+        return { made, tokens: await waitForClones(made, tokens.slice(1), Date.now() + timeoutMs, terminal) };
+      });
+      report(created, options, terminal);
+    });
+}
+
+async function create(settings: Settings, tokens: readonly Token[], begin: Begin): Promise<Created> {
+  requireAll(tokens, "nothing was created");
+  for (const { name, records } of tokens) {
+    const [existing] = records ?? [];
+    if (existing === undefined) continue;
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `${tokens.length === 1 ? "the token" : name} holds "${existing.label}" (key_id ${existing.keyId}) already; nothing was created`,
+    );
+  }
+  const [preferred, ...others] = tokens;
+  if (preferred === undefined) throw new KmsError("INTERNAL", "a configuration without a token");
+  const label = labelOf(settings.objectName, Date.now());
+  await begin({ details: { label } });
+  const made = await makeGeneration(preferred.hsm, schedulePolicy(settings), label, settings.mechanism);
+  return { made, tokens: await look(made, others, []) };
+}
+
+function report({ made, tokens }: Created, { wait, output }: CreateOptions, terminal: Terminal): void {
+  if (output === "json") terminal.out(formatJson({ created: made, tokens }));
+  else terminal.out(describe(made, tokens));
+  const lacking = tokens.filter((place) => !isReady(place)).map(({ name }) => name);
+  if (lacking.length === 0) return;
+  const text = `the KEK is not on ${lacking.join(", ")} yet; clone it there, and see 'kms-pkcs11 keys list'`;
+  if (wait === true) throw new KmsError("KEY_MISSING", text);
+  terminal.err(`next: ${text}`);
+}
+
+function describe(made: KekRecord, tokens: readonly Place[]): string {
+  const rows = [
+    ["key_id", made.keyId],
+    ["label", made.label],
+    ["CKA_ID", made.ckaId === "" ? "none" : made.ckaId],
+    ["kind", made.kind],
+    ...made.remarks.map((remark) => ["remark", remark]),
+    ...placeRows(tokens).map(([state, name, detail]) => [
+      "clone",
+      `${name ?? ""}: ${state ?? ""}, ${detail ?? ""}`,
+    ]),
+  ];
+  return `KEK created, active now\n${formatTable(["", ""], rows).trimStart()}`;
+}

@@ -1,0 +1,141 @@
+// `kms-pkcs11 keys destroy`: permanently removes a generation of the KEK from every token that holds it. Asks first, lets
+// require-unneeded.ts decide last, records the intent, destroys, and checks the result.
+import type { Command } from "commander";
+import type { Settings } from "../../config/settings.js";
+import { confirmKeyId } from "./confirm-key-id.js";
+import { destroyOn } from "../../admin/destroy-on-tokens.js";
+import { addDisuseOptions, proofOf, type DisuseOptions } from "./disuse-options.js";
+import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
+import { findNamedKey, type KeyringView, type ViewedKey } from "../../admin/keyring-view.js";
+import { parseNodes } from "../../admin/node-client.js";
+import { audited, type Begin } from "../../admin/operator-audit.js";
+import { formatJson, formatTable, type Terminal } from "../output.js";
+import { requireDestroyable, requireUnneeded, type Proof } from "../../admin/require-unneeded.js";
+import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { withTokens, type Token } from "../../admin/command-tokens.js";
+import { changeEvent, changeRows, requireChanged, type Changes } from "../../admin/token-changes.js";
+
+interface DestroyOptions extends SettingsOptions, DisuseOptions {
+  readonly nodes?: string;
+}
+
+export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
+  addDisuseOptions(addKeyOptions(keys.command("destroy")))
+    .description(
+      "destroy a standby or retired KEK on every token; what is encrypted under it can then never be read again",
+    )
+    .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @standby or @retired")
+    .option(
+      "--nodes <url,...>",
+      "every node's plugin, such as http://127.0.0.1:8090: refuses if one still uses the KEK; a proof for a standby KEK",
+    )
+    .addHelpText(
+      "after",
+      `
+The active KEK is refused. Any other KEK requires a proof that no object is under it, or --i-understand-data-is-lost. On a
+terminal you have to type the key_id as well; the command then checks the KEK, the nodes and the proof again. If one of
+several tokens failed, repeat the command to finish.
+
+A standby KEK has protected nothing if no node has activated it. This machine's clock cannot show that, since a node's clock
+may be ahead: name every node by --nodes, and no proof is needed until 10 s before the instant. No standby KEK is
+destroyed later than that; a call that a slow token would begin too late is not made.
+
+A node shows that it never used a standby KEK if its memory, in its stateDir, is older than the key. If it is not, or if a
+node has used the KEK, the command requires the same proof as for a retired KEK. Whenever an etcd is named (--endpoints or
+ETCDCTL_ENDPOINTS), the command searches it too.
+
+The command refuses if the clocks of the nodes and of this machine differ by more than 3 s, or if a node answered under the
+KEK within the last 5 minutes plus health.outageGracePeriod.
+
+A search of etcd shows which objects are under a retired KEK, not which may still be written under it: a node whose token
+lacks the successor, or whose plugin hangs, continues to encrypt under it. A proof from etcd therefore also requires --nodes
+with every node, each with another active KEK; or, if you have verified that in another way, --every-node-has-left KEY_ID.
+
+Clusters that share a token may all have objects under the KEK. Give a --usage-report of each, name each one by
+--cluster-id, and all their nodes by --nodes. The command refuses if a named cluster has no report.
+
+A freshly loaded library confirms that the KEK is gone. Exit code 1 or 3 with "is not known" means that you have to check
+a token again with 'keys list'. With audit.required, the command changes nothing that it cannot record first.
+
+Example:
+  kms-pkcs11 etcd usage --report usage.json
+  kms-pkcs11 keys destroy 0193...c1 --usage-report usage.json --config /etc/kms-pkcs11/config.yaml \\
+    --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`,
+    )
+    .action(async (keyId: string, _local, command: Command) => {
+      const options = command.optsWithGlobals<DestroyOptions>();
+      const reference = parseKeyReference("<key_id>", keyId);
+      const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
+      const proof = proofOf(options, terminal);
+      const settings = settingsFrom(options, false);
+      const destroyed = await audited(
+        settings,
+        { operation: "keys destroy", keyId },
+        (begin) =>
+          withTokens(settings, (tokens) =>
+            destroyKek({ settings, tokens, reference, nodes, proof, confirm: confirmKeyId, begin }),
+          ),
+        ({ key, proof: shown, changes }) => {
+          const { outcome, details } = changeEvent(changes);
+          const { keyId, label } = key.record;
+          return { keyId, outcome, details: { label, proof: shown, ...details } };
+        },
+      );
+      report(destroyed, options, terminal);
+      requireChanged(destroyed.changes, "destroyed");
+    });
+}
+
+export interface DestroyOrder {
+  readonly settings: Settings;
+  readonly tokens: readonly Token[];
+  readonly reference: KeyReference;
+  readonly nodes: readonly URL[];
+  readonly proof: Proof;
+  /** Asks for confirmation. Returns whether there was a terminal to ask on. @throws KmsError when it is declined */
+  readonly confirm: (keyId: string) => Promise<boolean>;
+  readonly begin: Begin;
+}
+
+interface Destroyed {
+  readonly key: ViewedKey;
+  /** What showed that the KEK is not needed. */
+  readonly proof: string;
+  readonly changes: Changes;
+}
+
+/** @throws KmsError, before any change, when it may not be destroyed. Failures of a token are in the changes */
+export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
+  const { settings, tokens, reference, nodes, confirm, begin } = order;
+  const { key: named, view } = requireDestroyable(settings, tokens, reference, Date.now());
+  // From here on use the key_id: "@retired" may come to name a different KEK.
+  const { keyId } = named.record;
+  const proof = { ...order.proof, left: departedKey(order.proof.left, view, tokens) };
+  const anew = await confirm(keyId);
+  const { key, shown, window } = await requireUnneeded({ settings, tokens, keyId, nodes, proof, anew });
+  await begin({ keyId, details: { label: key.record.label, proof: shown } });
+  return { key, proof: shown, changes: await destroyOn(tokens, key.record, window) };
+}
+
+/** Returns the key_id of the KEK that `--every-node-has-left` names. @throws KmsError CONFIG_INVALID */
+function departedKey(
+  written: string | undefined,
+  view: KeyringView,
+  tokens: readonly Token[],
+): string | undefined {
+  if (written === undefined) return undefined;
+  const option = "--every-node-has-left";
+  return findNamedKey(option, parseKeyReference(option, written), view, tokens)?.record.keyId ?? written;
+}
+
+function report({ key, proof, changes }: Destroyed, { output }: DestroyOptions, terminal: Terminal): void {
+  const { keyId, label } = key.record;
+  const { tokens, failure } = changes;
+  if (output === "json") {
+    terminal.out(formatJson({ destroyed: { keyId, label, state: key.state, proof }, tokens }));
+    return;
+  }
+  const did = failure === undefined ? "destroyed" : "not destroyed everywhere:";
+  const rows = tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
+  if (tokens.length > 1 || failure === undefined) terminal.out(`${did} "${label}" (key_id ${keyId})${rows}`);
+}

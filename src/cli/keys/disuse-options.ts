@@ -1,0 +1,122 @@
+// The options of `keys destroy` that name a proof that a KEK is not needed, and how that proof is collected.
+// require-unneeded.ts decides what it proves.
+import type { Command } from "commander";
+import { parseDuration } from "../../config/duration.js";
+import { KmsError } from "../../errors.js";
+import type { NamedReport } from "../../etcd/disuse.js";
+import { readUsageReport } from "../../etcd/usage-report.js";
+import { isKeyId } from "../../hsm/key-id.js";
+import { DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "../etcd/options.js";
+import { parseKeyReference } from "../../admin/key-reference.js";
+import type { Terminal } from "../output.js";
+import type { Proof } from "../../admin/require-unneeded.js";
+import { takeCensus } from "../../admin/usage-census.js";
+
+export interface DisuseOptions {
+  readonly iUnderstandDataIsLost?: string;
+  readonly everyNodeHasLeft?: string;
+  readonly usageReport: readonly string[];
+  readonly maxReportAge: string;
+  readonly clusterId: readonly string[];
+  readonly etcdPrefix: string;
+  readonly endpoints?: string;
+  readonly cacert?: string;
+  readonly cert?: string;
+  readonly etcdKey?: string;
+}
+
+const HEXADECIMAL = /^(0x)?0*([0-9a-f]{1,16})$/;
+const collect = (one: string, before: readonly string[]): readonly string[] => [...before, one];
+
+export function addDisuseOptions(command: Command): Command {
+  return command
+    .option(
+      "--usage-report <file>",
+      "proof: a report of 'etcd usage --report'; repeat the option for each etcd",
+      collect,
+      [],
+    )
+    .option("--max-report-age <duration>", "maximum age of a report", "1h")
+    .option(
+      "--cluster-id <hex>",
+      "a cluster that uses this token, as 'etcd usage' shows it; requires a report of it; repeat for each cluster",
+      collect,
+      [],
+    )
+    .option(
+      "--endpoints <list>",
+      "proof: search this etcd now (default: ETCDCTL_ENDPOINTS, with etcdctl's other variables)",
+    )
+    .option("--cacert <file>", "CA of etcd's certificate, PEM")
+    .option("--cert <file>", "client certificate for etcd, PEM")
+    .option("--etcd-key <file>", "private key of the client certificate, PEM")
+    .option(
+      "--etcd-prefix <prefix>",
+      "kube-apiserver's --etcd-prefix, which a proof must cover",
+      DEFAULT_PREFIX,
+    )
+    .option(
+      "--every-node-has-left <key_id>",
+      "repeat the key_id to state, instead of --nodes, that no plugin encrypts under it any more",
+    )
+    .option(
+      "--i-understand-data-is-lost <key_id>",
+      "repeat the whole key_id instead of a proof: all data that it still protects is lost",
+    );
+}
+
+/** Returns the proof that the options name; nothing is read yet. @throws KmsError CONFIG_INVALID */
+export function proofOf(options: DisuseOptions, terminal: Terminal): Proof {
+  const maxAgeMs = parseDuration(options.maxReportAge);
+  if (maxAgeMs === undefined)
+    throw new KmsError("CONFIG_INVALID", "--max-report-age: give a duration such as 1h");
+  const { everyNodeHasLeft, iUnderstandDataIsLost } = options;
+  if (everyNodeHasLeft !== undefined) parseKeyReference("--every-node-has-left", everyNodeHasLeft);
+  if (iUnderstandDataIsLost !== undefined && !isKeyId(iUnderstandDataIsLost))
+    throw new KmsError("CONFIG_INVALID", "--i-understand-data-is-lost: write the whole key_id out");
+  return {
+    lost: iUnderstandDataIsLost,
+    left: everyNodeHasLeft,
+    reports: () => collectReports(options, terminal),
+    maxAgeMs,
+    prefix: options.etcdPrefix,
+    clusterIds: options.clusterId.map(parseClusterId),
+  };
+}
+
+function parseClusterId(text: string): string {
+  const [, , digits] = HEXADECIMAL.exec(text.toLowerCase()) ?? [];
+  if (digits !== undefined) return digits;
+  throw new KmsError(
+    "CONFIG_INVALID",
+    `--cluster-id: "${text}" is not a cluster id; give what 'etcd usage' shows, such as cdf818194e3a8c32`,
+  );
+}
+
+async function collectReports(options: DisuseOptions, terminal: Terminal): Promise<NamedReport[]> {
+  const reports = options.usageReport.map((file) => ({ name: file, report: readUsageReport(file) }));
+  const { ETCDCTL_ENDPOINTS: known, ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY } = process.env;
+  const endpoints = options.endpoints ?? known;
+  if (endpoints === undefined || endpoints === "") return reports;
+  const access = {
+    endpoints,
+    cacert: options.cacert ?? ETCDCTL_CACERT,
+    cert: options.cert ?? ETCDCTL_CERT,
+    key: options.etcdKey ?? ETCDCTL_KEY,
+  };
+  try {
+    const report = await withLiveEtcd(definedOf(access), (source) =>
+      takeCensus(source, options.etcdPrefix, terminal),
+    );
+    return [...reports, { name: "etcd", report }];
+  } catch (error) {
+    const failure = KmsError.from(error);
+    if (options.endpoints !== undefined || failure.code !== "PEER_UNREACHABLE") throw failure;
+    terminal.err(`warning: the etcd of ETCDCTL_ENDPOINTS was not searched: ${failure.message}`);
+    return reports;
+  }
+}
+
+function definedOf(access: Record<string, string | undefined>): EndpointOptions {
+  return Object.fromEntries(Object.entries(access).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,162 @@
+// `kms-pkcs11 keys list`: the generations of the KEK as the tokens, and the nodes' plugins, show them now.
+import type { Command } from "commander";
+import type { Settings } from "../../config/settings.js";
+import { schedulePolicy } from "../../compose/plugin.js";
+import { EXIT_NO, EXIT_UNREACHABLE, exitCodeOf } from "../exit-code.js";
+import { viewKeyring, type KeyringView, type ViewedKey } from "../../admin/keyring-view.js";
+import { compareNodes, nodeRows, readNodes, type NodeReport } from "../../admin/node-comparison.js";
+import { parseNodes } from "../../admin/node-client.js";
+import { formatJson, formatTable, type Terminal } from "../output.js";
+import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
+
+interface ListOptions extends SettingsOptions {
+  readonly nodes?: string;
+}
+
+interface Listing {
+  readonly keys: readonly object[];
+  readonly tokens: readonly { readonly token: string; readonly error: string | null }[];
+  readonly nodes: readonly NodeReport[];
+  /** In what tokens and nodes do not agree. */
+  readonly differences: readonly string[];
+  /** Why no key is active; null when one is, or when no token was asked. */
+  readonly problem: string | null;
+}
+
+const STATE_ORDER = ["standby", "active", "retired", "refused"];
+
+export function addKeysListCommand(keys: Command, terminal: Terminal): void {
+  addKeyOptions(keys.command("list"))
+    .description(
+      "list the generations of the KEK; exit 0 if one is active and all tokens, nodes and clocks agree, 1 if not, 3 if one does not answer",
+    )
+    .option(
+      "--nodes <url,...>",
+      "also ask these plugins' /keys, such as http://127.0.0.1:8090, and compare; without --config and --key only them",
+    )
+    .addHelpText(
+      "after",
+      `
+STATE follows from the labels and this machine's clock. For a node, ACTIVE is the KEK that Status names and Encrypt uses.
+DUE is a KEK whose instant has come but which the node uses only after the next Status call. Its API server calls Status
+within a minute; 'kms-pkcs11 status' on that node calls it at once.
+
+Example:
+  kms-pkcs11 keys list --config /etc/kms-pkcs11/config.yaml --output json
+  kms-pkcs11 keys list --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`,
+    )
+    .action(async (_local, command: Command) => {
+      const options = command.optsWithGlobals<ListOptions>();
+      const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
+      const onlyNodes = nodes.length > 0 && options.config === undefined && options.key === undefined;
+      const settings = onlyNodes ? undefined : settingsFrom(options, false);
+      const reports = readNodes(nodes);
+      if (settings === undefined) finish(undefined, [], await reports, options, terminal);
+      else
+        await withTokens(settings, async (tokens) => {
+          if (tokens.every(({ failure }) => failure !== undefined)) requireAll(tokens, "");
+          finish(settings, tokens, await reports, options, terminal);
+        });
+    });
+}
+
+function finish(
+  settings: Settings | undefined,
+  tokens: readonly Token[],
+  nodes: readonly NodeReport[],
+  { output }: ListOptions,
+  terminal: Terminal,
+): void {
+  const now = Date.now();
+  const view = settings && viewKeyring(tokens, schedulePolicy(settings), now);
+  const listing: Listing = {
+    keys: sorted(view).map((key) => asJson(key, now)),
+    tokens: tokens.map(({ name, failure }) => ({ token: name, error: failure?.message ?? null })),
+    nodes,
+    differences: [...(view?.differences ?? []), ...compareNodes(nodes, view)],
+    problem: view?.problem?.message ?? null,
+  };
+  if (output === "json") terminal.out(formatJson(listing));
+  else terminal.out(describe(listing, sorted(view), tokens.length > 1, now));
+  process.exitCode = exitCodeFor(listing, tokens, view);
+}
+
+function exitCodeFor(
+  { differences, nodes }: Listing,
+  tokens: readonly Token[],
+  view: KeyringView | undefined,
+): number {
+  if (view?.problem !== undefined || differences.length > 0) return EXIT_NO;
+  const away = tokens.find(({ failure }) => failure !== undefined)?.failure;
+  if (away !== undefined) return exitCodeOf(away.code);
+  return nodes.some(({ error }) => error !== null) ? EXIT_UNREACHABLE : 0;
+}
+
+function sorted(view: KeyringView | undefined): ViewedKey[] {
+  const rank = ({ state }: ViewedKey): number => STATE_ORDER.indexOf(state);
+  return [...(view?.keys ?? [])].sort((one, other) => rank(one) - rank(other));
+}
+
+function asJson({ record, state, activation, findings, holders }: ViewedKey, now: number): object {
+  const { keyId, aliases, label, ckaId, kind } = record;
+  return {
+    keyId,
+    aliases,
+    label,
+    ckaId,
+    kind,
+    state,
+    activation: activation === undefined ? null : new Date(activation).toISOString(),
+    ageSeconds: activation === undefined ? null : Math.round((now - activation) / 1000),
+    findings,
+    tokens: holders,
+  };
+}
+
+function describe(listing: Listing, keys: readonly ViewedKey[], several: boolean, now: number): string {
+  const head = [
+    "STATE",
+    "ACTIVATION",
+    "AGE",
+    "KIND",
+    "KEY_ID",
+    "LABEL",
+    ...(several ? ["TOKENS"] : []),
+    "FINDINGS",
+  ];
+  const rows = keys.map(({ record, state, activation, findings, holders }) => [
+    state,
+    activation === undefined ? "always" : new Date(activation).toISOString(),
+    activation === undefined ? "-" : age(now - activation),
+    record.kind,
+    record.keyId,
+    record.label,
+    ...(several ? [`${String(holders.length)} of ${String(listing.tokens.length)}`] : []),
+    findings.length === 0 ? "none" : findings.join("; "),
+  ]);
+  const away = listing.tokens.flatMap(({ token, error }) => (error === null ? [] : [`${token}: ${error}`]));
+  return [
+    ...(rows.length === 0 ? [] : [formatTable(head, rows)]),
+    ...(listing.nodes.length === 0
+      ? []
+      : [formatTable(["NODE", "ACTIVE", "STANDBY", "DUE", "RETIRED", "CLOCK"], nodeRows(listing.nodes))]),
+    ...away,
+    ...listing.differences.map((difference) => `differs: ${difference}`),
+    ...(listing.problem === null ? [] : [listing.problem]),
+  ].join("\n");
+}
+
+/** Such as 12d, 3h or 40s; "in 9m" for what lies ahead. */
+function age(ms: number): string {
+  const seconds = Math.round(Math.abs(ms) / 1000);
+  const units = [
+    [86_400, "d"],
+    [3_600, "h"],
+    [60, "m"],
+  ] as const;
+  const unit = units.find(([length]) => seconds >= 2 * length);
+  const text =
+    unit === undefined ? `${String(seconds)}s` : `${String(Math.floor(seconds / unit[0]))}${unit[1]}`;
+  return ms < 0 ? `in ${text}` : text;
+}

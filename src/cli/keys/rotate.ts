@@ -1,0 +1,201 @@
+// `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, to become active later, and
+// watches over it until every token and node has it.
+import { Option, type Command } from "commander";
+import { parseDuration } from "../../config/duration.js";
+import type { Settings } from "../../config/settings.js";
+import { KmsError } from "../../errors.js";
+import { parseTime } from "../../provider/kek-label.js";
+import { DEFAULT_DELAY_MS, planRotation, type RotationPlan } from "../../provider/rotation.js";
+import { schedulePolicy } from "../../compose/plugin.js";
+import { untilInterrupted } from "../../admin/interrupts.js";
+import { viewKeyring, type KeyringView } from "../../admin/keyring-view.js";
+import { makeGeneration } from "../../admin/new-generation.js";
+import { parseNodes } from "../../admin/node-client.js";
+import { compareNodes, readNodes, type NodeReport } from "../../admin/node-comparison.js";
+import { audited, type Begin } from "../../admin/operator-audit.js";
+import type { Terminal } from "../output.js";
+import { look } from "../../admin/places.js";
+import { reportRotation, type Rotation } from "./rotation-report.js";
+import { LEAST_GUARDED_MS, requireTimeToAbort, watchRotation } from "../../admin/guarded-rotation.js";
+import {
+  addKeyOptions,
+  addMechanismOption,
+  settingsFrom,
+  type SettingsOptions,
+} from "../settings-options.js";
+import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
+
+interface RotateOptions extends SettingsOptions {
+  readonly activateIn?: string;
+  readonly activateAt?: string;
+  readonly dryRun?: true;
+  readonly wait?: true;
+  readonly nodes?: string;
+  readonly abortUnlessConverged?: true;
+}
+
+const HELP = `
+The key is made on the first token. Clone it to the other tokens of the configuration, and to the tokens of other
+nodes, by the vendor's means before its instant; a node that lacks it then goes on with the earlier key, and cannot
+read what the others write.
+
+--wait returns as soon as every other token and every node has the key with the same key_id, and every node has proven
+it; exit 1 if that is not so at the instant. The rotation then takes place all the same.
+
+--abort-unless-converged watches until 15 s before the instant, by the clock that is furthest ahead; with a slow token it
+stops earlier. If a token or a node then lacks the key, does not answer, or has failed its self-test, the command destroys
+the key and exits with 1. It destroys nothing later than 10 s before the instant, and does not begin a rotation whose
+instant is too soon for a slow token. It never destroys a key that a node already uses. Once the key is made, Ctrl-C,
+SIGTERM or the end of the terminal (SIGHUP) ends the wait: the key is then destroyed too, unless everything was ready at the
+last check. If the command is killed in another way, or its machine fails, the key stays and becomes active at its instant:
+check with 'keys list --nodes', cancel with
+'keys destroy KEY_ID --nodes'.
+
+Example:
+  kms-pkcs11 keys rotate --config /etc/kms-pkcs11/config.yaml --activate-in 30m
+  kms-pkcs11 keys rotate --config /etc/kms-pkcs11/config.yaml --wait --abort-unless-converged \\
+    --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`;
+
+export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
+  addMechanismOption(addKeyOptions(keys.command("rotate")))
+    .description(
+      "make the next KEK inside the HSM; it is standby until its activation instant, then active on every node",
+    )
+    .option("--activate-in <duration>", "how long from now it becomes active, such as 10m (the default)")
+    .addOption(
+      new Option("--activate-at <time>", "when it becomes active, such as 2026-12-01T10:00:00Z").conflicts(
+        "activateIn",
+      ),
+    )
+    .option("--dry-run", "say what would be made, and make nothing")
+    .option("--wait", "wait until every other token and node has the key")
+    .option("--nodes <url,...>", "every node's plugin by its HTTP address, such as http://127.0.0.1:8090")
+    .option("--abort-unless-converged", "destroy the key before its instant if a token or node lacks it")
+    .addHelpText("after", HELP)
+    .action(async (_local, command: Command) => {
+      const options = command.optsWithGlobals<RotateOptions>();
+      const now = Date.now();
+      const activation = activationOf(options, now);
+      const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
+      const settings = settingsFrom(options, false);
+      requireSomethingToWatch(options, settings, nodes, activation - now);
+      const rotation = await withTokens(settings, (tokens) =>
+        untilInterrupted((signal) =>
+          rotate({ settings, tokens, nodes, now, activation, options, signal, terminal }),
+        ),
+      );
+      reportRotation(rotation, options.output, terminal);
+    });
+}
+
+/** @throws KmsError CONFIG_INVALID */
+function activationOf({ activateIn, activateAt }: RotateOptions, now: number): number {
+  if (activateAt !== undefined) {
+    const at = parseTime(activateAt);
+    if (at !== undefined) return at;
+    throw new KmsError(
+      "CONFIG_INVALID",
+      "--activate-at: give an existing date and time with its zone, such as 2026-12-01T10:00:00Z",
+    );
+  }
+  const delay = activateIn === undefined ? DEFAULT_DELAY_MS : parseDuration(activateIn);
+  if (delay === undefined)
+    throw new KmsError("CONFIG_INVALID", "--activate-in: give a duration such as 10m or 1h30m");
+  return now + delay;
+}
+
+/** @throws KmsError CONFIG_INVALID */
+function requireSomethingToWatch(
+  { wait, abortUnlessConverged }: RotateOptions,
+  { tokens }: Settings,
+  nodes: readonly URL[],
+  delayMs: number,
+): void {
+  if (wait !== true && abortUnlessConverged !== true) return;
+  if (nodes.length === 0 && tokens.length === 1) {
+    const option = wait === true ? "--wait" : "--abort-unless-converged";
+    throw new KmsError("CONFIG_INVALID", `${option}: give --nodes, or a configuration with several tokens`);
+  }
+  if (abortUnlessConverged === true && delayMs < LEAST_GUARDED_MS) {
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `--abort-unless-converged: needs an instant at least ${String(LEAST_GUARDED_MS / 1000)} s ahead`,
+    );
+  }
+}
+
+interface Order {
+  readonly settings: Settings;
+  readonly tokens: readonly Token[];
+  readonly nodes: readonly URL[];
+  readonly now: number;
+  /** ms since the epoch. */
+  readonly activation: number;
+  readonly options: RotateOptions;
+  /** Ends the command before the key is made, and the wait after it: a key that is made is never left unguarded. */
+  readonly signal: AbortSignal;
+  readonly terminal: Terminal;
+}
+
+async function rotate(order: Order): Promise<Rotation> {
+  const { settings, tokens, nodes, options, signal, terminal } = order;
+  const { plan, made } = await audited(
+    settings,
+    { operation: options.dryRun === true ? "keys rotate --dry-run" : "keys rotate" },
+    (begin) => make(order, begin),
+    (done) => ({
+      ...(done.made !== undefined && { keyId: done.made.keyId }),
+      details: { label: done.plan.label, from: done.plan.from.record.keyId },
+    }),
+  );
+  if (made === undefined) return { plan, made, places: [] };
+  const guarded = options.abortUnlessConverged === true;
+  if (options.wait === true || guarded)
+    return watchRotation({ settings, plan, made, tokens, nodes, guarded, signal, terminal });
+  return { plan, made, places: await look(made, tokens.slice(1), nodes) };
+}
+
+/** Makes the key, unless it is a dry run. */
+async function make(order: Order, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
+  const { settings, tokens, nodes, now, activation, options, signal, terminal } = order;
+  requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
+  const policy = schedulePolicy(settings);
+  const view = viewKeyring(tokens, policy, now);
+  const plan = planRotation(view.schedule, policy, now, activation);
+  const reports = await readNodesFor(nodes, view);
+  const differences = [...view.differences, ...compareNodes(reports, view)];
+  warn(plan, reports, differences, terminal);
+  if (options.abortUnlessConverged === true) requireConverged(reports, differences);
+  if (options.abortUnlessConverged === true) requireTimeToAbort(tokens, plan.activation);
+  const [preferred] = tokens;
+  if (options.dryRun === true || preferred === undefined) return { plan, made: undefined };
+  if (signal.aborted) throw new KmsError("CANCELLED", "interrupted; nothing was made");
+  await begin({ details: { label: plan.label, from: plan.from.record.keyId } });
+  return { plan, made: await makeGeneration(preferred.hsm, policy, plan.label, settings.mechanism) };
+}
+
+/** Nodes poll: one that differs may not have seen the latest change yet. */
+async function readNodesFor(nodes: readonly URL[], view: KeyringView): Promise<NodeReport[]> {
+  const reports = await readNodes(nodes);
+  return compareNodes(reports, view).length === 0 ? reports : readNodes(nodes, true);
+}
+
+function warn(
+  plan: RotationPlan,
+  nodes: readonly NodeReport[],
+  differences: readonly string[],
+  terminal: Terminal,
+): void {
+  const away = nodes.flatMap(({ error }) => error ?? []);
+  for (const warning of [...plan.warnings, ...away, ...differences]) terminal.err(`warning: ${warning}`);
+}
+
+/** What does not agree before the rotation is not made worse by one. @throws KmsError */
+function requireConverged(nodes: readonly NodeReport[], differences: readonly string[]): void {
+  const away = nodes.find(({ error }) => error !== null)?.error;
+  if (away !== undefined && away !== null)
+    throw new KmsError("PEER_UNREACHABLE", `${away}; nothing was made (--abort-unless-converged)`);
+  const [difference] = differences;
+  if (difference !== undefined)
+    throw new KmsError("TOKEN_REFUSED", `${difference}; nothing was made (--abort-unless-converged)`);
+}

@@ -1,0 +1,98 @@
+// What `kms-pkcs11 keys rotate` tells at its end, and with which exit code.
+import { KmsError } from "../../errors.js";
+import type { KekRecord } from "../../hsm/wire.js";
+import type { RotationPlan } from "../../provider/rotation.js";
+import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import { CANCEL_MARGIN_MS } from "../../admin/never-used.js";
+import { isReady, placeRows, type Place } from "../../admin/places.js";
+import { changeRows, type Changes } from "../../admin/token-changes.js";
+
+export interface Rotation {
+  readonly plan: RotationPlan;
+  /** Undefined after a dry run. */
+  readonly made: KekRecord | undefined;
+  /** The other tokens and the nodes, as the last look found them. */
+  readonly places: readonly Place[];
+  /** Whether all had the key in time; undefined where nobody waited for it. */
+  readonly converged?: boolean;
+  readonly interrupted?: boolean;
+  /** Why the key was not destroyed again, although not all had it. */
+  readonly kept?: string;
+  /** The key was destroyed again, or should have been. */
+  readonly abort?: Changes & { readonly reason: string };
+}
+
+/** @throws KmsError when not all had the key in time, or the rotation was aborted */
+export function reportRotation(rotation: Rotation, output: OutputFormat, terminal: Terminal): void {
+  terminal.out(output === "json" ? formatJson(asJson(rotation)) : describe(rotation));
+  const { plan, made, places, abort, kept } = rotation;
+  if (abort !== undefined && made !== undefined) throw aborted(plan, made, abort);
+  const lacking = places.filter((place) => !isReady(place)).map(({ name }) => name);
+  if (lacking.length === 0) return;
+  const text = `not everywhere yet: ${lacking.join(", ")}; the key becomes active at ${iso(plan.activation)} all the same`;
+  if (rotation.converged === undefined) terminal.err(`next: ${text}`);
+  else
+    throw new KmsError("KEY_MISSING", kept === undefined ? text : `${text}, and was not destroyed: ${kept}`);
+}
+
+type Abort = NonNullable<Rotation["abort"]>;
+
+function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, failure }: Abort): KmsError {
+  if (failure === undefined)
+    return new KmsError("KEY_UNSUITABLE", `rotation aborted, ${keyId} destroyed again: ${reason}`);
+  const failed = tokens.filter(({ error }) => error !== null);
+  const where = failed.map(({ token, error }) => `${token}: ${error ?? ""}`).join("; ");
+  const isKnown = tokens.every(({ outcome }) => outcome !== "unknown");
+  const what = isKnown
+    ? `${keyId} could not be destroyed (${where === "" ? failure.message : where}); it becomes active at `
+    : `whether ${keyId} was destroyed is not known (${where}); if it is still there, it becomes active at `;
+  return new KmsError(
+    failure.code,
+    `rotation aborted (${reason}), but ${what}${iso(plan.activation)} unless 'kms-pkcs11 keys destroy ${keyId} --nodes ...' ` +
+      `succeeds until ${String(CANCEL_MARGIN_MS / 1000)} s before`,
+    failure,
+  );
+}
+
+function asJson({ plan, made, places, converged, interrupted, kept, abort }: Rotation): object {
+  const ofKind = (kind: Place["kind"]): object[] =>
+    places
+      .filter((place) => place.kind === kind)
+      .map(({ name, state, detail, clockAheadMs }) =>
+        kind === "token" ? { token: name, state, detail } : { url: name, state, detail, clockAheadMs },
+      );
+  return {
+    label: plan.label,
+    activation: iso(plan.activation),
+    from: plan.from.record.keyId,
+    created: made ?? null,
+    tokens: ofKind("token"),
+    nodes: ofKind("node"),
+    converged: converged ?? null,
+    interrupted: interrupted ?? false,
+    kept: kept ?? null,
+    aborted: abort === undefined ? null : { reason: abort.reason, tokens: abort.tokens },
+  };
+}
+
+function describe({ plan, made, places, abort }: Rotation): string {
+  const isDestroyed = abort !== undefined && abort.failure === undefined;
+  const rows = [
+    ["key_id", made?.keyId ?? "not made: dry run"],
+    ["label", plan.label],
+    [isDestroyed ? "was to be active from" : "active from", iso(plan.activation)],
+    [isDestroyed ? "active" : "until then", plan.from.record.keyId],
+  ];
+  const tables = [
+    formatTable(["", ""], rows),
+    ...(places.length === 0 ? [] : [formatTable(["", "", ""], placeRows(places))]),
+    ...(abort === undefined
+      ? []
+      : [formatTable(["", "", ""], [["destroyed", "", ""], ...changeRows(abort)])]),
+  ];
+  return tables.map((table) => table.trimStart()).join("\n");
+}
+
+function iso(instant: number): string {
+  return new Date(instant).toISOString();
+}

@@ -1,0 +1,159 @@
+// Constructs the HSM layer from the settings: one token or several, each with its PIN's source, the socket on which a
+// PIN is handed over included.
+import { fileURLToPath } from "node:url";
+import {
+  checkPin,
+  correctPin,
+  describePinSource,
+  environmentWithoutPin,
+  MAX_PIN_BYTES,
+  pinSourceStamp,
+  readPin,
+  stampShowsChange,
+  type PinSource,
+} from "../config/pin-source.js";
+import { formatPkcs11Uri, tokenSelector } from "../config/pkcs11-uri.js";
+import type { Settings, TokenSettings } from "../config/settings.js";
+import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
+import { FailoverHsm } from "../hsm/failover/failover.js";
+import { HeldPin, verdictOn } from "../hsm/login/operator-pin.js";
+import { PinGate, type Pin } from "../hsm/login/login-gate.js";
+import { pinMemories } from "../hsm/login/login-files.js";
+import type { Hsm } from "../hsm/port.js";
+import { TokenHsm } from "../hsm/token-hsm.js";
+import type { Log } from "../log.js";
+import { startUnlock, type RunningUnlock, type UnlockAnswer } from "../server/unlock.js";
+
+const TOKEN_HOST_ENTRY = fileURLToPath(new URL("../token-host/main.js", import.meta.url));
+/** How long an operator who hands over a PIN waits for the token's word. */
+const UNLOCK_MS = 15_000;
+const ALREADY =
+  "the token is logged in already and this PIN was not tried; where the token's PIN has changed, restart the plugin first";
+
+export interface TokenAccess {
+  readonly settings: Settings;
+  readonly token: TokenSettings;
+  readonly hosts: number;
+  readonly observer: HsmObserver;
+  readonly log: Log;
+  readonly env: NodeJS.ProcessEnv;
+  /** In place of the source that the settings name. */
+  readonly handedPin?: Pin | undefined;
+}
+
+/** One token's HSM layer, not yet started. */
+export function openToken({ settings, token, hosts, observer, log, env, handedPin }: TokenAccess): TokenHsm {
+  const { uri, modulePath, moduleParameters, pin } = token;
+  const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
+  // Others that log in get half the time of a start; this start ends with it.
+  const memories = pinMemories(settings.stateDir, startTimeoutMs / 2);
+  const sources = settings.tokens.map((one) => one.pin);
+  return new TokenHsm({
+    host: {
+      entry: TOKEN_HOST_ENTRY,
+      env: environmentWithoutPin(env, sources),
+      open: {
+        modulePath,
+        ...(moduleParameters !== undefined && { moduleParameters }),
+        token: tokenSelector(uri),
+        objectName: settings.objectName,
+        ...(uri.id !== undefined && { ckaId: Buffer.from(uri.id).toString("hex") }),
+      },
+      sessions,
+    },
+    hosts,
+    gate: new PinGate({ pin: handedPin ?? pinFrom(pin, env), memories, allowFinalTry, log }),
+    startTimeoutMs,
+    requestTimeoutMs,
+    queue,
+    observer,
+    log,
+  });
+}
+
+function pinFrom(source: PinSource, env: NodeJS.ProcessEnv): Pin {
+  return {
+    read: () => readPin(source, env),
+    stamp: () => pinSourceStamp(source),
+    showsChange: stampShowsChange(source),
+    description: describePinSource(source),
+    correction: correctPin(source),
+  };
+}
+
+type UnlockSource = PinSource & { readonly kind: "unlock" };
+
+/** A token whose PIN an operator hands over on a socket. */
+export interface LockedToken {
+  readonly source: UnlockSource;
+  readonly held: HeldPin;
+  readonly hsm: TokenHsm;
+  /** Token hosts when all is well. */
+  readonly hosts: number;
+}
+
+export interface OpenedTokens {
+  readonly tokens: readonly TokenHsm[];
+  readonly locked: readonly LockedToken[];
+  /** All of them as one. */
+  readonly port: Hsm;
+}
+
+export function openTokens(
+  settings: Settings,
+  observer: HsmObserver,
+  log: Log,
+  env: NodeJS.ProcessEnv,
+): OpenedTokens {
+  const { hosts, requestTimeoutMs } = settings.hsm;
+  const locked: LockedToken[] = [];
+  const members = settings.tokens.map((token) => {
+    const { uri, pin: source } = token;
+    const held = source.kind === "unlock" ? holdPin(source) : undefined;
+    const hsm = openToken({ settings, token, hosts, observer, log, env, handedPin: held });
+    if (source.kind === "unlock" && held !== undefined) locked.push({ source, held, hsm, hosts });
+    return { name: formatPkcs11Uri(uri), hsm };
+  });
+  const [only] = members;
+  const port =
+    only !== undefined && members.length === 1
+      ? only.hsm
+      : new FailoverHsm({ members, requestTimeoutMs, log });
+  return { tokens: members.map(({ hsm }) => hsm), locked, port };
+}
+
+function holdPin(source: UnlockSource): HeldPin {
+  const missing = `no PIN is held; run kms-pkcs11 unlock --socket ${source.path}`;
+  return new HeldPin({ description: describePinSource(source), missing, correction: correctPin(source) });
+}
+
+/** @throws KmsError SOCKET_UNUSABLE */
+export function startUnlocking(token: LockedToken): Promise<RunningUnlock> {
+  return startUnlock({
+    path: token.source.path,
+    // With its line break, as it comes from a file.
+    maxPinBytes: MAX_PIN_BYTES + 2,
+    take: (bytes) => take(checkPin(bytes, token.source), token),
+  });
+}
+
+/** The PIN is tried where a token host has to log in; nothing is tried while all of them are logged in. */
+async function take(pin: Buffer, { held, hsm, hosts }: LockedToken): Promise<UnlockAnswer> {
+  const idle = (): boolean => hsm.readyHosts === hosts;
+  const verdict = await verdictOn(held.offer(pin), { state: () => hsm.state(), idle, limitMs: UNLOCK_MS });
+  const { up } = hsm.state();
+  switch (verdict.is) {
+    case "accepted":
+      return { unlocked: true, message: "the token is logged in" };
+    case "untried":
+      return { unlocked: true, message: ALREADY };
+    case "refused": {
+      const kept = up ? "; the token stays logged in with the PIN that is in use" : "";
+      return { unlocked: false, message: `${verdict.reason.message}${kept}` };
+    }
+    case "waiting": {
+      const why = verdict.reason?.message ?? "the token has not answered yet";
+      return { unlocked: false, message: `${why}; this PIN is tried when it does` };
+    }
+  }
+}

@@ -1,0 +1,91 @@
+// Small JSON files of the state directory, read and written while requests are served: nothing found in their place
+// may hold the process up, and a write goes to no file but ours.
+import {
+  closeSync,
+  fchownSync,
+  fstatSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { heirOf, READ_AT_ONCE } from "./regular-file.js";
+
+const MAX_BYTES = 1 << 20;
+
+/** @throws NodeJS.ErrnoException ENOENT where there is none; SyntaxError, or an Error for what is no state file */
+export function readStateFile(path: string): unknown {
+  const file = openSync(path, READ_AT_ONCE);
+  try {
+    const stat = fstatSync(file);
+    if (!stat.isFile() || stat.size > MAX_BYTES) throw new Error("is not a state file");
+    return JSON.parse(readFileSync(file, "utf8"));
+  } finally {
+    closeSync(file);
+  }
+}
+
+/**
+ * Replaces the file whole, so that it survives a loss of power; makes its folder, mode 0700, if need be. Leaves nothing
+ * behind where there is no room. @throws NodeJS.ErrnoException
+ */
+export function writeStateFile(path: string, value: unknown): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  const draft = `${path}.${String(process.pid)}.new`;
+  rmSync(draft, { force: true });
+  // "wx" follows no link.
+  const file = openSync(draft, "wx", 0o600);
+  try {
+    try {
+      giveToFolderOwner(file, path);
+      writeFileSync(file, `${JSON.stringify(value, null, 2)}\n`);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(draft, path);
+  } catch (error) {
+    rmSync(draft, { force: true });
+    throw error;
+  }
+  syncFolder(dirname(path));
+}
+
+function syncFolder(path: string): void {
+  const folder = openSync(path, "r");
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
+
+/** What a command of root's has learnt, a refused PIN above all, has to be readable for the plugin, another user. */
+function giveToFolderOwner(file: number, path: string): void {
+  const heir = heirOf(statSync(dirname(path)));
+  if (heir !== undefined) fchownSync(file, heir.uid, heir.gid);
+}
+
+const REPAIRS: Readonly<Record<string, string>> = {
+  ENOSPC: "free space on its file system",
+  EDQUOT: "free space on its file system",
+  EROFS: "mount its file system read-write",
+  ENOTDIR: "set stateDir to a folder",
+  EEXIST: "set stateDir to a folder",
+};
+
+/** Returns what is wrong with a state file and what to do about it, for people. */
+export function askToRepair(path: string, problem: unknown): string {
+  const { code, message } = problem as NodeJS.ErrnoException;
+  const user = String(process.geteuid?.() ?? "");
+  if (code === "EACCES" || code === "EPERM")
+    return `user ${user} cannot write ${path} (${code}); run as root or as the plugin's user, or give it ${dirname(path)}`;
+  if (code !== undefined)
+    return `${path} cannot be written (${code}); ${REPAIRS[code] ?? `let user ${user} write there`}`;
+  return `${path} ${problem instanceof SyntaxError ? "is damaged" : message}; remove it once you know that the PIN is right`;
+}

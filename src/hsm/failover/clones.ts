@@ -1,0 +1,96 @@
+// Which key is the KEK where several tokens hold clones of it. A key that carries another token's label and CKA_ID
+// but has another fingerprint is no clone: it is refused, and the KEK says so for as long as the other is there.
+import type { Log } from "../../log.js";
+import type { KekRecord } from "../wire.js";
+
+/** What one token showed at the last reading; undefined while it cannot be read. */
+export type Reading = readonly KekRecord[] | undefined;
+
+interface Known {
+  readonly keyId: string;
+  readonly rank: number;
+}
+
+export class Clones {
+  readonly #tokens: readonly string[];
+  readonly #log: Log;
+  /** The key_id that a label and CKA_ID stand for: the first seen, the most preferred token's of one reading. */
+  readonly #known = new Map<string, Known>();
+  readonly #reported = new Set<string>();
+
+  /** @param tokens names of the tokens for messages, in order of preference */
+  constructor(tokens: readonly string[], log: Log) {
+    this.#tokens = tokens;
+    this.#log = log;
+  }
+
+  /**
+   * Returns the readings without the keys that are no clones. A KEK that one of them claims to be has a remark on it, and
+   * so has one that a token lacks.
+   */
+  genuine(readings: readonly Reading[]): Reading[] {
+    const conflicts: { readonly keyId: string; readonly rank: number; readonly remark: string }[] = [];
+    const kept = readings.map((records, rank) =>
+      records?.filter((record) => {
+        const other = this.#otherThan(record, rank);
+        if (other === undefined) return true;
+        conflicts.push({ keyId: other.keyId, rank, remark: this.#refuse(record, rank, other) });
+        return false;
+      }),
+    );
+    return kept.map((records) =>
+      records?.map((record) => {
+        const own = conflicts.filter(({ keyId }) => keyId === record.keyId);
+        const holders = ranksOf(kept, (reading) => reading.some((one) => isSame(one, record)));
+        const lacking = ranksOf(kept, () => true).filter(
+          (rank) => !holders.includes(rank) && !own.some((conflict) => conflict.rank === rank),
+        );
+        const remarks = [...record.remarks, ...own.map(({ remark }) => remark)];
+        if (lacking.length > 0)
+          remarks.push(`only on ${this.#names(holders)}, not on ${this.#names(lacking)}; clone it there`);
+        return { ...record, remarks, heldBy: holders.map((rank) => this.#tokens[rank] ?? "") };
+      }),
+    );
+  }
+
+  #names(ranks: readonly number[]): string {
+    return ranks.map((rank) => this.#tokens[rank]).join(" and ");
+  }
+
+  /** The key that a record's name stands for already, if that is another. */
+  #otherThan(record: KekRecord, rank: number): Known | undefined {
+    // Without a CKA_ID nothing says that two keys claim to be one.
+    if (record.ckaId === "") return undefined;
+    const name = `${record.label} ${record.ckaId}`;
+    const known = this.#known.get(name);
+    if (known === undefined || known.rank === rank) {
+      this.#known.set(name, { keyId: record.keyId, rank });
+      return undefined;
+    }
+    const same = known.keyId === record.keyId || record.aliases.includes(known.keyId);
+    return same ? undefined : known;
+  }
+
+  #refuse(record: KekRecord, rank: number, known: Known): string {
+    const token = this.#tokens[rank] ?? "";
+    const line = `${record.keyId} ${known.keyId}`;
+    if (!this.#reported.has(line)) {
+      this.#reported.add(line);
+      const otherToken = this.#tokens[known.rank];
+      const { label, keyId } = record;
+      this.#log.error(
+        { label, token, keyId, otherToken, otherKeyId: known.keyId },
+        "key refused: it has the label and CKA_ID of another token's KEK but is another key; clone the KEK again",
+      );
+    }
+    return `not cloned to ${token}: the key there with this label and CKA_ID is another, ${record.keyId}, and is refused`;
+  }
+}
+
+function ranksOf(readings: readonly Reading[], wanted: (reading: readonly KekRecord[]) => boolean): number[] {
+  return readings.flatMap((reading, rank) => (reading !== undefined && wanted(reading) ? [rank] : []));
+}
+
+function isSame(one: KekRecord, other: KekRecord): boolean {
+  return one.keyId === other.keyId || one.aliases.includes(other.keyId) || other.aliases.includes(one.keyId);
+}

@@ -1,0 +1,202 @@
+// Several tokens that hold clones of the KEK, as one HSM: the preferred one serves; when it fails or is late
+// the next one does, within the same request. Coming back is damped, so that a flapping token does not flap
+// the plugin.
+import { KmsError } from "../../errors.js";
+import type { Log } from "../../log.js";
+import { isHsmAway } from "../away.js";
+import { Clones } from "./clones.js";
+import type { MechanismChoice } from "../mechanisms.js";
+import { Member, type MemberOptions } from "./member.js";
+import type { Caller, Hsm, HsmState } from "../port.js";
+import { relay } from "./hedged-request.js";
+import type { CryptRequest, KekRecord, ProbeResult } from "../wire.js";
+
+export interface FailoverOptions {
+  /** In order of preference, at least one. */
+  readonly members: readonly MemberOptions[];
+  readonly requestTimeoutMs: number;
+  readonly log: Log;
+}
+
+/** A preferred token serves again when it has been well for this long, in ms. */
+const RETURN_AFTER_MS = 60_000;
+/** The next token is asked too when an answer is late by this part of the request timeout, or by LATE_MS. */
+const LATE_PART = 0.4;
+const LATE_MS = 300;
+
+/** Readings of the other tokens wait for a slow one for this many request timeouts. */
+const SLOW_READING = 2;
+
+/** Whether another token may do what this error says that one cannot. */
+function isElsewhere(error: KmsError): boolean {
+  return isHsmAway(error) || error.code === "OVERLOADED" || error.code === "KEY_MISSING";
+}
+
+export class FailoverHsm implements Hsm {
+  readonly #members: readonly Member[];
+  readonly #options: FailoverOptions;
+  readonly #clones: Clones;
+  #serving = 0;
+
+  constructor(options: FailoverOptions) {
+    this.#options = options;
+    this.#members = options.members.map((member) => new Member(member));
+    this.#clones = new Clones(
+      options.members.map(({ name }) => name),
+      options.log,
+    );
+  }
+
+  encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
+    return this.#crypt(request.keyId, caller, (hsm, asker) => hsm.encrypt(request, asker));
+  }
+
+  decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
+    return this.#crypt(request.keyId, caller, (hsm, asker) => hsm.decrypt(request, asker));
+  }
+
+  /** What the tokens hold together as they were last believed, without keys that only claim to be clones. */
+  listKeks(): Promise<readonly KekRecord[]> {
+    return this.#merge((member) => member.read());
+  }
+
+  listKeksAnew(): Promise<readonly KekRecord[]> {
+    return this.#merge((member) => member.readAnew());
+  }
+
+  /** @throws KmsError when none can be read: that of the most preferred one */
+  async #merge(read: (member: Member) => Promise<void>): Promise<readonly KekRecord[]> {
+    const failure = await this.#enough(this.#members.map(read));
+    this.#choose();
+    if (failure !== undefined) throw failure;
+    const found = new Map<string, KekRecord>();
+    for (const records of this.#clones.genuine(this.#members.map(({ reading }) => reading))) {
+      for (const record of records ?? []) {
+        const name = `${record.keyId} ${record.label}`;
+        if (!found.has(name)) found.set(name, record);
+      }
+    }
+    return [...found.values()];
+  }
+
+  /** Waits for all readings, but for a slow one only so long if another has ended well. Returns why none has. */
+  async #enough(readings: readonly Promise<void>[]): Promise<KmsError | undefined> {
+    const all = Promise.allSettled(readings);
+    const any = Promise.any(readings);
+    any.catch(() => undefined);
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, SLOW_READING * this.#options.requestTimeoutMs);
+    });
+    await Promise.race([all, late.then(() => any.catch(() => undefined))]);
+    clearTimeout(timer);
+    return any.then(
+      () => undefined,
+      async () => {
+        const failed = (await all).find((reading) => reading.status === "rejected");
+        return KmsError.from(failed?.reason);
+      },
+    );
+  }
+
+  probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
+    return this.#inTurn(keyId, (hsm) => hsm.probe(keyId, choice));
+  }
+
+  state(): HsmState {
+    const states = this.#members.map(({ state }) => state);
+    const state = states.find(({ up }) => up) ?? states[0] ?? { up: false, reason: undefined };
+    const unread = this.#unread();
+    return state.up && unread !== undefined ? { ...state, unread } : state;
+  }
+
+  #unread(): KmsError | undefined {
+    const member = this.#members.find(({ reading }) => reading === undefined);
+    if (member === undefined) return undefined;
+    const why = member.state.up ? "" : (member.state.reason?.message ?? "");
+    return new KmsError(
+      "HSM_UNAVAILABLE",
+      `token ${member.name} has not been read since the start${why === "" ? "" : `: ${why}`}`,
+    );
+  }
+
+  /** Moves away from a token at once, and back to a preferred one only when it has been well for a while. */
+  #choose(): void {
+    const now = performance.now();
+    for (const member of this.#members) {
+      if (!member.state.up) member.wellSince = undefined;
+      else member.wellSince ??= now;
+    }
+    const isWell = (member: Member | undefined): boolean => member?.wellSince !== undefined;
+    const isSettled = (member: Member): boolean =>
+      member.wellSince !== undefined && now - member.wellSince >= RETURN_AFTER_MS;
+    const preferred = this.#members.findIndex((member, rank) =>
+      rank < this.#serving ? isSettled(member) : isWell(member),
+    );
+    if (preferred >= 0 && (preferred < this.#serving || !isWell(this.#members[this.#serving])))
+      this.#serve(preferred);
+  }
+
+  #serve(rank: number): void {
+    if (rank === this.#serving) return;
+    this.#options.log.warn(
+      { from: this.#members[this.#serving]?.name, to: this.#members[rank]?.name },
+      "another token serves now",
+    );
+    this.#serving = rank;
+  }
+
+  /** The tokens that hold a key: those that are up before the others, the serving one first, then by preference. */
+  #order(keyId: string): Member[] {
+    const rankOf = (member: Member): number =>
+      (member.state.up ? 0 : 2) + (member === this.#members[this.#serving] ? 0 : 1);
+    const all = [...this.#members].sort((one, other) => rankOf(one) - rankOf(other));
+    const holders = all.filter((member) => member.holds(keyId));
+    return holders.length > 0 ? holders : all;
+  }
+
+  async #inTurn<T>(keyId: string, use: (hsm: Hsm) => Promise<T>): Promise<T> {
+    let failure = new KmsError("HSM_UNAVAILABLE", "no token is configured");
+    for (const member of this.#order(keyId)) {
+      try {
+        return await member.use(keyId, use);
+      } catch (error) {
+        failure = KmsError.from(error);
+        if (!isElsewhere(failure)) throw failure;
+      }
+    }
+    throw failure;
+  }
+
+  /** Asks the serving token, and the next one when it fails or is late; the first answer wins. */
+  async #crypt(
+    keyId: string,
+    caller: Caller,
+    use: (hsm: Hsm, caller: Caller) => Promise<Buffer>,
+  ): Promise<Buffer> {
+    const members = this.#order(keyId);
+    const [only] = members;
+    if (only === undefined) throw new KmsError("HSM_UNAVAILABLE", "no token is configured");
+    if (members.length === 1) return only.use(keyId, (hsm) => use(hsm, caller));
+    const { requestTimeoutMs } = this.#options;
+    const age = caller.startedAt === undefined ? 0 : performance.now() - caller.startedAt;
+    return relay({
+      asks: members.map((member) => (asker) => member.use(keyId, (hsm) => use(hsm, asker))),
+      caller,
+      lateMs: Math.min(LATE_MS, requestTimeoutMs * LATE_PART),
+      limitMs: Math.max(0, requestTimeoutMs - age),
+      isFinal: (error) => !isElsewhere(error),
+      onPassedOver: (asked) => {
+        const member = members[asked];
+        if (member !== undefined) this.#leave(member);
+      },
+    });
+  }
+
+  /** A token that failed a request, or was slower than one asked after it, is left for the next one. */
+  #leave(member: Member): void {
+    member.wellSince = undefined;
+    const next = this.#members.findIndex((other) => other !== member && other.state.up);
+    if (this.#members[this.#serving] === member && next >= 0) this.#serve(next);
+  }
+}

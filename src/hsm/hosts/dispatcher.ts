@@ -1,0 +1,248 @@
+// The way of a request through the token hosts: a bounded queue, the least loaded lane, a second copy to
+// another host when an answer is late or a host died, and a deadline. A host whose oldest request has passed
+// the deadline is hung and is replaced.
+import { KmsError } from "../../errors.js";
+import type { HostPool } from "./pool.js";
+import { Job } from "./job.js";
+import type { Lane, Reply } from "./lane-client.js";
+import type { Caller } from "../port.js";
+import { HostFailure, type EndCause, type TokenHost } from "./host-process.js";
+import { encodeCryptFrame, Op, type CryptRequest, type WireFailure } from "../wire.js";
+
+/** What the HSM layer tells of itself; satisfied by the metrics. */
+export interface HsmObserver {
+  hsmCallDone(operation: string, result: string, seconds: number): void;
+  hostEnded(cause: EndCause): void;
+}
+
+export interface DispatcherOptions {
+  /** From a request's arrival to its end, in ms; below kube-apiserver's 3 s. */
+  readonly requestTimeoutMs: number;
+  /** Most requests that wait for a lane. */
+  readonly queue: number;
+  readonly observer: HsmObserver;
+}
+
+const SWEEP_MS = 25;
+/** A second copy is sent after this part of the request timeout. */
+const LATE_PART = 0.25;
+const MAX_SENDS = 2;
+const OPERATION_NAMES = { [Op.encrypt]: "encrypt", [Op.decrypt]: "decrypt" } as const;
+
+interface Place {
+  readonly host: TokenHost;
+  readonly lane: Lane;
+}
+
+export class Dispatcher {
+  readonly #hosts: HostPool;
+  readonly #options: DispatcherOptions;
+  readonly #queue: Job[] = [];
+  /** Every unsettled job, the oldest first. */
+  readonly #jobs = new Set<Job>();
+  #sweeper: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(hosts: HostPool, options: DispatcherOptions) {
+    this.#hosts = hosts;
+    this.#options = options;
+  }
+
+  get queueLength(): number {
+    return this.#queue.length;
+  }
+
+  /** @throws KmsError within the request timeout */
+  async crypt(op: Job["op"], request: CryptRequest, caller: Caller): Promise<Buffer> {
+    if (this.#stopped) throw new KmsError("STOPPING", "the plugin is stopping");
+    if (this.#queue.length >= this.#options.queue) {
+      const waiting = String(this.#queue.length);
+      throw new KmsError("OVERLOADED", `${waiting} requests wait for the HSM already; try again later`);
+    }
+    const job = new Job(op, request, caller);
+    this.#jobs.add(job);
+    this.#sweeper ??= setInterval(() => {
+      this.#sweep();
+    }, SWEEP_MS);
+    this.#enqueue(job);
+    this.pump();
+    return job.promise;
+  }
+
+  /** Sends what waits, oldest first, as far as there are lanes. */
+  pump(): void {
+    for (let at = 0; at < this.#queue.length;) {
+      const job = this.#queue[at];
+      if (job === undefined) break;
+      const place = this.#drop(job) ? undefined : this.#place(job);
+      if (place === undefined && !job.settled) {
+        // A second try waits for a host that has not had it, and holds up nobody who may go to any.
+        if (job.sentTo.length === 0) break;
+        at++;
+        continue;
+      }
+      this.#queue.splice(at, 1);
+      if (place === undefined) continue;
+      job.queued = false;
+      this.#send(job, place);
+    }
+    if (this.#queue.length > 0) this.#growOrGiveUp();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const job of this.#jobs) this.#settle(job, new KmsError("STOPPING", "the plugin is stopping"));
+    clearInterval(this.#sweeper);
+  }
+
+  #enqueue(job: Job): void {
+    job.queued = true;
+    this.#queue.push(job);
+  }
+
+  /** Whether a job need not be sent any more. */
+  #drop(job: Job): boolean {
+    if (job.caller.cancelled) this.#settle(job, new KmsError("CANCELLED", "the caller went away"));
+    return job.settled;
+  }
+
+  /** A lane for the job: the serving host first, unless it is late or has had the job already. */
+  #place(job: Job): Place | undefined {
+    const lateMs = LATE_PART * this.#options.requestTimeoutMs;
+    const now = performance.now();
+    const isLate = (host: TokenHost): boolean =>
+      host.lanes.busySince !== undefined && now - host.lanes.busySince > lateMs;
+    const { ready } = this.#hosts;
+    for (const host of [...ready.filter((one) => !isLate(one)), ...ready.filter(isLate)]) {
+      const lane = job.sentTo.includes(host) ? undefined : host.lanes.pick();
+      if (lane !== undefined) return { host, lane };
+    }
+    return undefined;
+  }
+
+  /** Opens another session on a slow token. With no host, and a start that has failed, waiting helps nobody. */
+  #growOrGiveUp(): void {
+    const [serving] = this.#hosts.ready;
+    if (serving !== undefined) {
+      void this.#hosts.grow().then((grown) => {
+        if (grown) this.pump();
+      });
+      return;
+    }
+    const { reason } = this.#hosts;
+    if (reason === undefined) return;
+    for (const job of this.#queue) this.#settle(job, reason);
+    this.#queue.length = 0;
+  }
+
+  #send(job: Job, { host, lane }: Place): void {
+    job.sentTo.push(host);
+    job.pending++;
+    const sentAt = performance.now();
+    lane.send(
+      (id) => encodeCryptFrame(id, job.op, job.request),
+      (reply) => {
+        this.#receive(job, { host, lane }, reply, sentAt);
+      },
+    );
+  }
+
+  #receive(job: Job, place: Place, reply: Reply, sentAt: number): void {
+    job.pending--;
+    const endedAt = performance.now();
+    const seconds = (endedAt - sentAt) / 1000;
+    const operation = OPERATION_NAMES[job.op];
+    const result = reply.ok ? (reply.repeated === true ? "altered" : "ok") : reply.failure.fault;
+    this.#options.observer.hsmCallDone(operation, result, seconds);
+    job.caller.hsmCalls?.push({ operation, result, endedAt, seconds });
+    if (result === "altered") this.#hosts.noteAltered(place.host, job.request);
+    if (!reply.ok) this.#receiveFailure(job, place, reply.failure);
+    else if (job.succeed(reply.body)) this.#jobs.delete(job);
+    this.pump();
+  }
+
+  #receiveFailure(job: Job, place: Place, failure: WireFailure): void {
+    const { host } = place;
+    this.#hosts.condemnFor(host, failure);
+    if (job.settled || job.queued) return;
+    const error = new HostFailure(failure);
+    const sendable = job.sentTo.length < MAX_SENDS;
+    switch (failure.fault) {
+      case "login":
+        if (sendable) this.#retryAfterLogin(job, place, error);
+        else if (job.pending === 0) this.#settle(job, error);
+        return;
+      case "device":
+      case "capacity":
+        if (sendable) this.#retryElsewhere(job, host, error);
+        else if (job.pending === 0) this.#settle(job, error);
+        return;
+      // A session's fault has had its second try, on a fresh session, inside the token host.
+      default:
+        this.#settle(job, error);
+    }
+  }
+
+  /** Queues a job again for another host: one that is ready, or the successor of one that is gone. */
+  #retryElsewhere(job: Job, host: TokenHost, error: KmsError): void {
+    const { ready, reason } = this.#hosts;
+    const other = ready.some((one) => !job.sentTo.includes(one));
+    const successor = !host.alive && reason === undefined;
+    if (!other && !successor) {
+      if (job.pending === 0) this.#settle(job, error);
+      return;
+    }
+    job.queued = true;
+    this.#queue.unshift(job);
+  }
+
+  #retryAfterLogin(job: Job, place: Place, error: KmsError): void {
+    const { host, lane } = place;
+    this.#hosts.loginAgain(host, lane).then(
+      () => {
+        if (job.settled || job.queued || this.#drop(job)) return;
+        if (host.alive) this.#send(job, place);
+        else this.#retryElsewhere(job, host, error);
+      },
+      (refusal: unknown) => {
+        if (job.settled || job.queued) return;
+        const other = host.alive ? host.lanes.refuse(lane) : undefined;
+        if (other === undefined) this.#settle(job, KmsError.from(refusal));
+        else this.#send(job, { host, lane: other });
+      },
+    );
+  }
+
+  #settle(job: Job, error: KmsError): void {
+    job.fail(error);
+    this.#jobs.delete(job);
+  }
+
+  /** Deadlines and second copies; runs only while requests are under way. */
+  #sweep(): void {
+    const now = performance.now();
+    const { requestTimeoutMs } = this.#options;
+    for (const host of this.#hosts.ready) if (host.lanes.isHung(requestTimeoutMs)) host.kill("hang");
+    for (const job of this.#jobs) {
+      const age = now - job.startedAt;
+      if (now - job.arrivedAt >= requestTimeoutMs) {
+        const text = `the HSM did not answer within ${String(requestTimeoutMs)} ms`;
+        this.#settle(job, new KmsError("DEADLINE", text));
+      } else if (age < LATE_PART * requestTimeoutMs) {
+        continue;
+      } else if (!job.queued && job.sentTo.length < MAX_SENDS && !this.#drop(job)) {
+        this.#sendSecondCopy(job);
+      }
+    }
+    this.pump();
+    // A host that hangs is watched until it is replaced, also when another one has answered in its place.
+    if (this.#jobs.size > 0 || this.#hosts.ready.some((host) => host.lanes.busySince !== undefined)) return;
+    clearInterval(this.#sweeper);
+    this.#sweeper = undefined;
+  }
+
+  #sendSecondCopy(job: Job): void {
+    const place = this.#place(job);
+    if (place !== undefined) this.#send(job, place);
+  }
+}

@@ -1,0 +1,246 @@
+// One token host as the plugin sees it: a child process with its lanes, from spawn to exit. It is ended from
+// outside by SIGKILL, since nothing inside a process can end a vendor call that hangs. Which host gets which
+// request, and when one is replaced, is decided above, in the host pool.
+import { spawn, type ChildProcess } from "node:child_process";
+import type { Duplex } from "node:stream";
+import { KmsError } from "../../errors.js";
+import type { Log } from "../../log.js";
+import { LaneSet } from "./lane-set.js";
+import { Lane, type Reply } from "./lane-client.js";
+import {
+  decodeJsonBody,
+  encodeFrame,
+  encodeJsonBody,
+  Op,
+  type OpenRequest,
+  type TokenDescription,
+  type WireFailure,
+} from "../wire.js";
+
+export interface TokenHostOptions {
+  /** The compiled entry file of the token host. */
+  readonly entry: string;
+  /** The environment for vendor libraries, without any PIN. */
+  readonly env: NodeJS.ProcessEnv;
+  readonly open: OpenRequest;
+  /** Most lanes, each a thread and a session. */
+  readonly sessions: number;
+}
+
+export interface ControlOptions {
+  readonly lane?: Lane | undefined;
+  readonly secret?: Uint8Array;
+}
+
+/** Why a token host ended; a metric label. */
+export type EndCause = "exit" | "signal" | "hang" | "device" | "reload" | "protocol" | "start" | "stop";
+
+/** A token host allocates little: fewer threads and a small heap leave a control-plane node some 5 MB for each. */
+const SMALL = ["--max-semi-space-size=1", "--single-threaded-gc", "--v8-pool-size=1"];
+/** A process that has not gone by then after SIGKILL hangs in the kernel. */
+const UNKILLABLE_MS = 1_000;
+/** What the token host itself says; whatever else there is comes from the library. */
+const OWN_LINE = /^token host lane \d+: \w+$/m;
+
+export class TokenHost {
+  /** Resolves within a second of a kill, also where the kernel keeps the process (a driver's call, state D). */
+  readonly ended: Promise<EndCause>;
+  readonly #end: (cause: EndCause) => void;
+  #givenUp: NodeJS.Timeout | undefined;
+  readonly #child: ChildProcess;
+  readonly #options: TokenHostOptions;
+  readonly #log: Log;
+  readonly #lanes = new LaneSet();
+  #maxLanes: number;
+  #cause: EndCause | undefined;
+  #spawnError: Error | undefined;
+  #description: TokenDescription | undefined;
+
+  constructor(options: TokenHostOptions, log: Log) {
+    this.#options = options;
+    this.#maxLanes = options.sessions;
+    this.#log = log;
+    this.#child = spawn(process.execPath, [...SMALL, options.entry], {
+      env: options.env,
+      stdio: ["pipe", "ignore", "pipe", ...Array.from({ length: options.sessions }, () => "pipe" as const)],
+    });
+    this.#child.stdin?.on("error", () => undefined);
+    this.#child.stderr?.on("data", (chunk: Buffer) => {
+      this.#logStderr(chunk);
+    });
+    let end: (cause: EndCause) => void = () => undefined;
+    this.ended = new Promise((resolve) => (end = resolve));
+    this.#end = end;
+    this.#child.once("error", (error) => {
+      this.#spawnError = error;
+      this.#end(this.#finish("start"));
+    });
+    this.#child.once("exit", (_code, signal) => {
+      clearTimeout(this.#givenUp);
+      this.#end(this.#finish(signal === null ? "exit" : "signal"));
+    });
+    if (this.pid !== undefined) this.#lanes.add(this.#startLane());
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  get lanes(): LaneSet {
+    return this.#lanes;
+  }
+
+  /** Why it has ended; undefined while it has not. */
+  get endCause(): EndCause | undefined {
+    return this.#cause;
+  }
+
+  get alive(): boolean {
+    return this.#cause === undefined;
+  }
+
+  /** Whether there is no process (any more). */
+  get gone(): boolean {
+    return this.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  /** Loads the module and finds the token. @throws an error of spawn, if there is no process */
+  async open(): Promise<TokenDescription> {
+    const lane = this.#lanes.first;
+    if (lane === undefined) {
+      await this.ended;
+      throw this.#spawnError ?? new Error("no process");
+    }
+    this.#description = (await callOn(lane, Op.open, this.#options.open)) as TokenDescription;
+    return this.#description;
+  }
+
+  /** Makes a control call, on the first lane unless told otherwise, and returns its JSON. It has no limit of its own. */
+  async control(
+    op: Op,
+    value: unknown,
+    { lane = this.#lanes.first, secret }: ControlOptions = {},
+  ): Promise<unknown> {
+    if (lane === undefined) throw new TypeError("the token host has not been opened");
+    return callOn(lane, op, value, secret);
+  }
+
+  /** Whether the token is slow enough for another lane to pay, and may have one. */
+  get canGrow(): boolean {
+    return !this.#lanes.isOpening && this.#lanes.length < this.#maxLanes && this.alive && this.#lanes.isSlow;
+  }
+
+  /**
+   * Adds a lane to a slow token, one at a time, until it has no more sessions. Returns whether one was added.
+   * @param limitMs for opening the session
+   * @param login logs the lane in, where the library takes it for an application of its own
+   */
+  async grow(limitMs: number, login: (lane: Lane) => Promise<unknown>): Promise<boolean> {
+    if (!this.canGrow || this.#description === undefined) return false;
+    const { slotId } = this.#description;
+    const lanes = this.#lanes.length;
+    const lane = this.#startLane();
+    try {
+      await this.#lanes.addAfter(lane, async () => {
+        const open = { ...this.#options.open, slotId };
+        const token = await within(this, limitMs, () => callOn(lane, Op.open, open));
+        const { loginRequired, loggedIn } = token as TokenDescription;
+        if (loginRequired && !loggedIn) await login(lane);
+      });
+      return true;
+    } catch (error) {
+      // The thread stays, unused; a token that has no session left now may well have none later.
+      this.#maxLanes = lanes;
+      this.#log.warn({ lanes, err: error }, "token gives no further session");
+      return false;
+    }
+  }
+
+  /** Ends the process now. Requests in flight fail at once. */
+  kill(cause: EndCause): void {
+    this.#finish(cause);
+    // Without a process Node 20 signals the number it finds instead: 0 (our own group), or an earlier child's.
+    if (this.gone) return;
+    this.#child.kill("SIGKILL");
+    this.#givenUp ??= setTimeout(() => {
+      this.#log.warn({ pid: this.pid }, "token host does not end after SIGKILL; it is left to the kernel");
+      this.#end(this.#finish(cause));
+    }, UNKILLABLE_MS);
+  }
+
+  /** Closes the sessions as far as the library lets us within `graceMs`, then ends the process. */
+  async stop(graceMs: number): Promise<void> {
+    if (this.alive && this.#lanes.length > 0) {
+      const closing = this.control(Op.close, {}).catch(() => undefined);
+      await Promise.race([closing, new Promise((resolve) => setTimeout(resolve, graceMs).unref())]);
+    }
+    this.kill("stop");
+    await this.ended;
+  }
+
+  #startLane(): Lane {
+    const index = this.#lanes.length;
+    const stream = this.#child.stdio[3 + index] as Duplex;
+    const lane = new Lane(stream, () => {
+      this.kill("protocol");
+    });
+    this.#child.stdin?.write(`${String(index)}\n`);
+    return lane;
+  }
+
+  /** The first cause given is the one that is kept: a kill is followed by the signal it sent. */
+  #finish(cause: EndCause): EndCause {
+    this.#cause ??= cause;
+    const failure: WireFailure = {
+      code: "HSM_UNAVAILABLE",
+      fault: "device",
+      message: `the token host ended (${this.#cause}); another one is started`,
+    };
+    this.#lanes.abandon(failure);
+    return this.#cause;
+  }
+
+  /** Libraries trace what they are given, the PIN included: of that only the size is told. */
+  #logStderr(chunk: Buffer): void {
+    const said = OWN_LINE.exec(chunk.toString("latin1"))?.[0];
+    this.#log.debug({ pid: this.pid, bytes: chunk.length, said }, "token host wrote to stderr");
+    chunk.fill(0);
+  }
+}
+
+/** Sends a JSON request and returns its JSON; a failed one throws a HostFailure. */
+async function callOn(lane: Lane, op: Op, value: unknown, secret?: Uint8Array): Promise<unknown> {
+  const reply = await new Promise<Reply>((resolve) => {
+    const build = (id: number): Buffer => {
+      const body = encodeJsonBody(value, secret);
+      const frame = encodeFrame(id, op, body);
+      body.fill(0);
+      return frame;
+    };
+    lane.send(build, resolve, true);
+  });
+  if (!reply.ok) throw new HostFailure(reply.failure);
+  return decodeJsonBody(reply.body).value;
+}
+
+/** A KmsError that still tells what the plugin has to do about it. */
+export class HostFailure extends KmsError {
+  readonly failure: WireFailure;
+
+  constructor(failure: WireFailure) {
+    super(failure.code, failure.message, failure);
+    this.failure = failure;
+  }
+}
+
+/** Ends the host when `work` on it takes longer: a vendor call that hangs ends in no other way. */
+export async function within<T>(host: TokenHost, limitMs: number, work: () => Promise<T>): Promise<T> {
+  const timer = setTimeout(() => {
+    host.kill("hang");
+  }, limitMs);
+  try {
+    return await work();
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,105 @@
+// The lanes of one token host: which of them serves the next request, how busy they are, and which must be left alone
+// because they are being opened or cannot be logged in.
+import type { Lane } from "./lane-client.js";
+import type { WireFailure } from "../wire.js";
+
+/** Above this a request is slow enough that overlapping several on more sessions pays. */
+const SLOW_SERVICE_MS = 0.4;
+/** Requests that one lane of a fast token may have waiting in its socket. */
+const PIPELINE = 32;
+
+export class LaneSet {
+  readonly #lanes: Lane[] = [];
+  /** Being opened and logged in. */
+  readonly #opening = new Set<Lane>();
+  /** Logged out, with a PIN that is not accepted. */
+  readonly #refused = new Set<Lane>();
+
+  /** Lanes that serve requests. */
+  get open(): readonly Lane[] {
+    if (this.#opening.size + this.#refused.size === 0) return this.#lanes;
+    return this.#lanes.filter((lane) => !this.#opening.has(lane) && !this.#refused.has(lane));
+  }
+
+  /** The lane for control calls. */
+  get first(): Lane | undefined {
+    return this.#lanes[0];
+  }
+
+  get length(): number {
+    return this.#lanes.length;
+  }
+
+  get isOpening(): boolean {
+    return this.#opening.size > 0;
+  }
+
+  add(lane: Lane): void {
+    this.#lanes.push(lane);
+  }
+
+  /** Adds a lane that serves requests once `work` on it is done; removes it when that fails. */
+  async addAfter(lane: Lane, work: () => Promise<void>): Promise<void> {
+    this.#lanes.push(lane);
+    this.#opening.add(lane);
+    try {
+      await work();
+    } catch (error) {
+      this.#lanes.splice(this.#lanes.indexOf(lane), 1);
+      throw error;
+    } finally {
+      this.#opening.delete(lane);
+    }
+  }
+
+  /** Leaves a lane alone that cannot be logged in. Returns another one that may go on, if there is one. */
+  refuse(lane: Lane): Lane | undefined {
+    const other = this.open.find((one) => one !== lane);
+    if (other !== undefined) this.#refused.add(lane);
+    return other;
+  }
+
+  /** Uses all lanes again: a login has succeeded. */
+  readmit(): void {
+    this.#refused.clear();
+  }
+
+  /** Returns the lane that serves a request soonest, or undefined when waiting for one is better. */
+  pick(): Lane | undefined {
+    const free = this.open.filter((lane) => !lane.busyWithControl);
+    const idle = free.find((lane) => lane.load === 0);
+    if (idle !== undefined || this.isSlow) return idle;
+    const least = free.reduce<Lane | undefined>(
+      (a, b) => (a === undefined || b.load < a.load ? b : a),
+      undefined,
+    );
+    return least !== undefined && least.load < PIPELINE ? least : undefined;
+  }
+
+  get isSlow(): boolean {
+    return this.#lanes.some((lane) => lane.serviceMs > SLOW_SERVICE_MS);
+  }
+
+  get load(): number {
+    return this.#lanes.reduce((sum, lane) => sum + lane.load, 0);
+  }
+
+  /** Since when the request that has kept a lane busy the longest has done so. */
+  get busySince(): number | undefined {
+    let oldest: number | undefined;
+    for (const { busySince } of this.#lanes) {
+      if (busySince !== undefined && (oldest === undefined || busySince < oldest)) oldest = busySince;
+    }
+    return oldest;
+  }
+
+  /** Whether an Encrypt or Decrypt has kept a lane busy for longer than that. */
+  isHung(limitMs: number): boolean {
+    const now = performance.now();
+    return this.#lanes.some(({ cryptSince }) => cryptSince !== undefined && now - cryptSince > limitMs);
+  }
+
+  abandon(failure: WireFailure): void {
+    for (const lane of this.#lanes) lane.abandon(failure);
+  }
+}

@@ -1,0 +1,93 @@
+// Logins of one token's hosts, under its PIN gate. A login belongs to what the library treats as an application:
+// usually the process, but for some (p11-kit-client) each load of the library, so that every lane logs in itself. A lane that is
+// logged in already costs no attempt.
+import { KmsError } from "../../errors.js";
+import type { Lane } from "./lane-client.js";
+import type { PinGate } from "../login/login-gate.js";
+import type { Starts } from "./starts.js";
+import { within, type TokenHost } from "./host-process.js";
+import { Op, type TokenDescription } from "../wire.js";
+
+/** How much longer a login may take than the one before it that was abandoned. */
+const LONGER = 1.25;
+
+export class Logins {
+  readonly #gate: PinGate;
+  readonly #starts: Starts;
+  readonly #startTimeoutMs: number;
+  readonly #running = new Map<Lane, Promise<TokenDescription>>();
+  /** Stamp of the PIN that has logged in last. */
+  #accepted: string | undefined;
+  /** Logins in a row whose answer was lost. */
+  #lost = 0;
+
+  constructor(gate: PinGate, starts: Starts, startTimeoutMs: number) {
+    this.#gate = gate;
+    this.#starts = starts;
+    this.#startTimeoutMs = startTimeoutMs;
+  }
+
+  /**
+   * Logs a lane in, unless it is logged in; one login serves all who ask at the same time. Returns the token as read
+   * just before. @throws KmsError
+   */
+  login(host: TokenHost, lane: Lane): Promise<TokenDescription> {
+    const running = this.#running.get(lane);
+    if (running !== undefined) return running;
+    const login = this.#login(host, lane).finally(() => this.#running.delete(lane));
+    this.#running.set(lane, login);
+    return login;
+  }
+
+  async #login(host: TokenHost, lane: Lane): Promise<TokenDescription> {
+    const seen: { token?: TokenDescription; attempted: boolean } = { attempted: false };
+    await this.#gate.login(
+      async () => (seen.token = await this.#describe(host, lane)),
+      async (pin) => {
+        seen.attempted = true;
+        await this.#attempt(host, lane, pin, seen.token);
+      },
+    );
+    if (!seen.attempted && seen.token !== undefined) return seen.token;
+    const token = await this.#describe(host, lane);
+    if (token.loggedIn || !token.loginRequired) return token;
+    // A reinitialised token: the library considers the application logged in, but the token does not.
+    host.kill("device");
+    throw new KmsError("SESSION_LOST", "the login has no effect; the token host is replaced");
+  }
+
+  /** Other logins wait meanwhile, so a login that hangs is abandoned before a start's limit. */
+  #describe(host: TokenHost, lane: Lane): Promise<TokenDescription> {
+    const limitMs = Math.min(this.#starts.lateMs("open"), this.#startTimeoutMs);
+    return within(
+      host,
+      limitMs,
+      async () => (await host.control(Op.describe, {}, { lane })) as TokenDescription,
+    );
+  }
+
+  async #attempt(host: TokenHost, lane: Lane, pin: Buffer, token?: TokenDescription): Promise<void> {
+    const { stamp } = this.#gate;
+    try {
+      await within(host, this.#limitMs(stamp, token), () =>
+        this.#starts.measure("login", () => host.control(Op.login, {}, { lane, secret: pin })),
+      );
+    } catch (error) {
+      if (!host.alive) this.#lost++;
+      throw error;
+    }
+    this.#accepted = stamp;
+    this.#lost = 0;
+    host.lanes.readmit();
+  }
+
+  /**
+   * A login that hangs blocks all others. If this PIN has logged in before, the login is abandoned early, since the gate
+   * allows another; but later each time, so that a token that has become slow can finish.
+   */
+  #limitMs(stamp: string, token: TokenDescription | undefined): number {
+    const isCounted = token?.pinCountLow === true || token?.pinFinalTry === true;
+    if (stamp !== this.#accepted || isCounted) return this.#startTimeoutMs;
+    return Math.min(this.#startTimeoutMs, this.#starts.lateMs("login") * LONGER ** this.#lost);
+  }
+}

@@ -1,0 +1,287 @@
+// The token hosts of one token, one serving and the others warm: their start in turn, their replacement, and
+// calls to them that are not on the path of a request. Which host gets which request, the dispatcher decides.
+import { KmsError } from "../../errors.js";
+import type { Log } from "../../log.js";
+import { HostKeeper } from "./supervisor.js";
+import { mechanismById } from "../mechanisms.js";
+import { KeyringReadings, type ReadingHosts } from "./readings.js";
+import type { Lane } from "./lane-client.js";
+import { Logins } from "./logins.js";
+import type { PinGate } from "../login/login-gate.js";
+import type { HsmState } from "../port.js";
+import { Starts } from "./starts.js";
+import { HostFailure, within, type EndCause, type TokenHost, type TokenHostOptions } from "./host-process.js";
+import {
+  type CryptRequest,
+  Op,
+  type KekRecord,
+  type ProbeResult,
+  type TokenDescription,
+  type WireFailure,
+} from "../wire.js";
+
+export interface HostPoolOptions {
+  readonly host: TokenHostOptions;
+  readonly hosts: number;
+  readonly gate: PinGate;
+  /** For loading the module and logging in, and for each step of reading the keyring that comes no further, in ms. */
+  readonly startTimeoutMs: number;
+  /** For a call that is no Encrypt or Decrypt, in ms. */
+  readonly controlTimeoutMs: number;
+  readonly onEnded: (cause: EndCause) => void;
+  /** A host has become ready, has ended, or is free again. */
+  readonly onChange: () => void;
+  readonly log: Log;
+}
+
+/** A code that nobody knows replaces a host at most this often, in ms. */
+const UNKNOWN_RV_MS = 60_000;
+/** While a start hangs, another one may run beside it. */
+const LEAST_KEEPERS = 2;
+
+export class HostPool {
+  readonly #options: HostPoolOptions;
+  readonly #keepers: readonly HostKeeper[];
+  readonly #starts: Starts;
+  readonly #logins: Logins;
+  readonly #unknownRvAt = new Map<number, number>();
+  readonly #readings: KeyringReadings;
+  #hasBeenReady = false;
+  /** Resolves at the next change. */
+  #change: Promise<void>;
+  #announceChange: () => void = () => undefined;
+  #stopped = false;
+
+  constructor(options: HostPoolOptions) {
+    this.#options = options;
+    this.#change = new Promise((resolve) => (this.#announceChange = resolve));
+    this.#starts = new Starts(options.startTimeoutMs, () => {
+      this.#tellChange();
+    });
+    this.#logins = new Logins(options.gate, this.#starts, options.startTimeoutMs);
+    // The last of them may be a spare for a start that hangs.
+    const keepers = Math.max(options.hosts, LEAST_KEEPERS);
+    this.#keepers = Array.from({ length: keepers }, () => this.#keeper());
+    this.#readings = new KeyringReadings(this.#readingHosts(), options);
+  }
+
+  prepare(): void {
+    this.#keepers[0]?.prepare();
+  }
+
+  start(): void {
+    this.#keepers.forEach((keeper, index) => {
+      void keeper.run(() => (this.#mayStart(index) ? undefined : this.#turn(index)));
+    });
+  }
+
+  async #turn(index: number): Promise<void> {
+    while (!this.#mayStart(index) && !this.#isStopped()) await this.#change;
+  }
+
+  /**
+   * Logins one after the other, the second only if the first succeeded. While there is no host, one start beside
+   * another that hangs.
+   */
+  #mayStart(index: number): boolean {
+    const { underWay, isLate } = this.#starts;
+    const readyHosts = this.ready.length;
+    if (readyHosts >= this.#options.hosts) return false;
+    if (readyHosts === 0 && underWay >= LEAST_KEEPERS) return false;
+    if (index >= this.#options.hosts) return this.#hasBeenReady && readyHosts === 0 && isLate;
+    return index === 0 || this.#hasBeenReady || isLate;
+  }
+
+  async stop(graceMs: number): Promise<void> {
+    this.#stopped = true;
+    this.#announceChange();
+    await Promise.all(this.#keepers.map((keeper) => keeper.stop(graceMs)));
+  }
+
+  /** Hosts that may be given requests, the serving one first. */
+  get ready(): readonly TokenHost[] {
+    return this.#keepers.flatMap((keeper) => keeper.ready ?? []);
+  }
+
+  /** Why the last start failed; undefined while nothing has failed since a host was ready. */
+  get reason(): KmsError | undefined {
+    return this.#keepers.find((keeper) => keeper.reason !== undefined)?.reason;
+  }
+
+  get state(): HsmState {
+    if (this.ready.length === 0) return { up: false, reason: this.reason };
+    const { finding } = this.#readings;
+    return { up: true, ...(finding !== undefined && { finding }) };
+  }
+
+  get token(): TokenDescription | undefined {
+    return this.#keepers.find((keeper) => keeper.token !== undefined)?.token;
+  }
+
+  /**
+   * Makes a call on the serving host.
+   * @param limitMs returns the time for it, when it begins; `controlTimeoutMs` without it
+   * @throws KmsError, such as why there is no host
+   */
+  async control(op: Op, value: unknown, limitMs?: () => number): Promise<unknown> {
+    return this.#controlOn(await this.#serving(), op, value, limitMs);
+  }
+
+  /** A call that changes nothing: made on the next host where the serving one is lost over it. @throws KmsError */
+  async read(op: Op, value: unknown): Promise<unknown> {
+    const host = await this.#serving();
+    try {
+      return await this.#controlOn(host, op, value);
+    } catch (error) {
+      const [other] = this.ready;
+      if (host.alive || other === undefined) throw error;
+      return this.#controlOn(other, op, value);
+    }
+  }
+
+  /** Reads the keyring on one host, and on the others after it. @throws KmsError */
+  listKeks(): Promise<readonly KekRecord[]> {
+    return this.#readings.read();
+  }
+
+  /** Makes the reading on a host that has started since. @throws KmsError */
+  listKeksAnew(): Promise<readonly KekRecord[]> {
+    return this.#readings.readAnew();
+  }
+
+  /** Logs in a lane that has found itself logged out. @throws KmsError */
+  async loginAgain(host: TokenHost, lane: Lane): Promise<void> {
+    await this.#logins.login(host, lane);
+  }
+
+  /** Opens another session on a slow serving host. Returns whether there is one more. */
+  async grow(): Promise<boolean> {
+    const [host] = this.ready;
+    if (host?.canGrow !== true) return false;
+    return host.grow(this.#options.controlTimeoutMs, (lane) => this.loginAgain(host, lane));
+  }
+
+  /** Replaces a host whose module or device is broken. */
+  condemnFor(host: TokenHost, failure: WireFailure): void {
+    const broken = failure.fault === "device" || failure.fault === "session";
+    if (!broken || !host.alive || this.#isKnownRiddle(failure)) return;
+    this.#options.log.warn({ pid: host.pid, rv: failure.rv, err: failure.message }, "token host is replaced");
+    host.kill("device");
+  }
+
+  /** Reports a result that the token altered; the token host has repeated the request on another session. */
+  noteAltered(host: TokenHost, { keyId, mechanism }: CryptRequest): void {
+    const name = mechanismById(mechanism)?.name;
+    this.#options.log.error({ pid: host.pid, keyId, mechanism: name }, "token returned an altered result");
+  }
+
+  /** Whether a code that stands in no row has cost a host already within the last minute. */
+  #isKnownRiddle({ rv, unknownRv }: WireFailure): boolean {
+    if (unknownRv !== true || rv === undefined) return false;
+    const now = performance.now();
+    if (now - (this.#unknownRvAt.get(rv) ?? -Infinity) < UNKNOWN_RV_MS) return true;
+    this.#unknownRvAt.set(rv, now);
+    return false;
+  }
+
+  #keeper(): HostKeeper {
+    const { host, gate, log, onEnded, hosts } = this.#options;
+    return new HostKeeper({
+      host,
+      gate,
+      logins: this.#logins,
+      starts: this.#starts,
+      readFirst: (one, step) => this.#readings.readFirst(one, step),
+      log,
+      onReady: (ready) => {
+        this.#hasBeenReady = true;
+        // A start that hung but succeeded after its substitute.
+        if (this.ready.length > hosts) ready.kill("stop");
+        this.#tellChange();
+      },
+      onEnded: (cause) => {
+        onEnded(cause);
+        this.#tellChange();
+      },
+    });
+  }
+
+  #tellChange(): void {
+    this.#announceChange();
+    this.#change = new Promise((resolve) => (this.#announceChange = resolve));
+    this.#options.onChange();
+  }
+
+  /** A field would be narrowed by the compiler across an await. */
+  #isStopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** The serving host, after waiting for a start that has not failed yet. */
+  async #serving(): Promise<TokenHost> {
+    const host = await this.#whenReady(() => true);
+    if (host !== undefined) return host;
+    throw this.reason ?? new KmsError("HSM_UNAVAILABLE", `no token host is ready yet${this.#readings.soFar}`);
+  }
+
+  async #changeWithin(ms: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, ms)));
+    await Promise.race([this.#change, timeout]);
+    clearTimeout(timer);
+  }
+
+  #readingHosts(): ReadingHosts {
+    const ready = (): readonly TokenHost[] => this.ready;
+    return {
+      get ready() {
+        return ready();
+      },
+      configured: this.#options.hosts,
+      serving: () => this.#serving(),
+      read: (host, request, limitMs) => this.#controlOn(host, Op.readKeks, request, () => limitMs),
+      proves: (host, keyId) => this.#proves(host, keyId),
+      whenReady: (wanted) => this.#whenReady(wanted),
+    };
+  }
+
+  /** Waits for a start that has not failed yet, as long as it may take or comes further. */
+  async #whenReady(wanted: (host: TokenHost) => boolean): Promise<TokenHost | undefined> {
+    const since = performance.now();
+    for (;;) {
+      const host = this.ready.find(wanted);
+      const leftMs =
+        Math.max(since, this.#readings.firstReadingAt) + this.#options.startTimeoutMs - performance.now();
+      if (host !== undefined || leftMs <= 0 || this.reason !== undefined || this.#isStopped()) return host;
+      await this.#changeWithin(leftMs);
+    }
+  }
+
+  /** Whether a host still works under a KEK. One that does not is replaced. */
+  async #proves(host: TokenHost, keyId: string): Promise<boolean> {
+    const results = await this.#controlOn(host, Op.probe, { keyId, choice: "auto" }).catch(() => []);
+    return (results as ProbeResult[]).some(({ works }) => works);
+  }
+
+  async #controlOn(
+    host: TokenHost,
+    op: Op,
+    value: unknown,
+    limitMs = () => this.#options.controlTimeoutMs,
+    again = true,
+  ): Promise<unknown> {
+    try {
+      return await within(host, limitMs(), () => host.control(op, value));
+    } catch (error) {
+      if (!(error instanceof HostFailure)) throw error;
+      // A reading that fails says nothing of operations under the KEK.
+      if (op !== Op.readKeks) this.condemnFor(host, error.failure);
+      if (error.failure.fault !== "login" || !again) throw error;
+    } finally {
+      this.#options.onChange();
+    }
+    const lane = host.lanes.first;
+    if (lane !== undefined) await this.loginAgain(host, lane);
+    return this.#controlOn(host, op, value, limitMs, false);
+  }
+}

@@ -1,0 +1,230 @@
+// Readings of the keyring over the hosts of one token. A call of a reading that hangs loses its host: so hosts are
+// read one after the other, and never the last one that requests have, once a reading has hung. A reading that is slow
+// or fails is a finding, and no reason to replace a host that goes on working under the KEK.
+import { KmsError } from "../../errors.js";
+import type { Log } from "../../log.js";
+import { count, readInSlices, seconds, SlicePace } from "./slices.js";
+import type { RunStep } from "./starts.js";
+import { HostFailure, type TokenHost } from "./host-process.js";
+import { Op, type KekRecord, type ReadingProgress, type ReadRequest, type TokenKeys } from "../wire.js";
+
+/** What readings need of the pool. */
+export interface ReadingHosts {
+  /** Hosts that may be given requests, the serving one first. */
+  readonly ready: readonly TokenHost[];
+  /** How many there are when all is well. */
+  readonly configured: number;
+  /** The serving host, after waiting for a start that has not failed yet. @throws KmsError */
+  serving(): Promise<TokenHost>;
+  /** One slice of a reading. @throws KmsError */
+  read(host: TokenHost, request: ReadRequest, limitMs: number): Promise<unknown>;
+  /** Returns whether a host still works under a KEK, and replaces it otherwise. */
+  proves(host: TokenHost, keyId: string): Promise<boolean>;
+  /** Returns a ready host that `wanted` accepts; undefined when a start has failed, or took too long. */
+  whenReady(wanted: (host: TokenHost) => boolean): Promise<TokenHost | undefined>;
+}
+
+export interface ReadingOptions {
+  /** Least time that a slice of a reading may take, in ms. */
+  readonly controlTimeoutMs: number;
+  /** Most time, in ms. */
+  readonly startTimeoutMs: number;
+  readonly log: Log;
+}
+
+/** A reading that takes longer is a finding. In ms. */
+const SLOW_MS = 5_000;
+
+export class KeyringReadings {
+  readonly #hosts: ReadingHosts;
+  readonly #pace: SlicePace;
+  readonly #startTimeoutMs: number;
+  readonly #log: Log;
+  /** A reading has hung, and none has ended well since. */
+  #hung = false;
+  /** Hosts that were there when a key was missed, until a later one has been read. */
+  readonly #doubted = new Set<TokenHost>();
+  /** The end of the reading that each host is busy with. */
+  readonly #turns = new WeakMap<TokenHost, Promise<unknown>>();
+  /** As last read, on whichever host. */
+  #known: readonly KekRecord[] = [];
+  #unreadable = 0;
+  #finding: string | undefined;
+  #first: ({ readonly at: number } & ReadingProgress) | undefined;
+
+  constructor(hosts: ReadingHosts, { controlTimeoutMs, startTimeoutMs, log }: ReadingOptions) {
+    this.#hosts = hosts;
+    this.#startTimeoutMs = startTimeoutMs;
+    this.#pace = new SlicePace(controlTimeoutMs, startTimeoutMs);
+    this.#log = log;
+  }
+
+  /** What is not as it should be about the last reading; undefined when all is. */
+  get finding(): string | undefined {
+    return this.#finding;
+  }
+
+  /** When a host that starts last came further in its reading, by performance.now(); 0 before the first time. */
+  get firstReadingAt(): number {
+    return this.#first?.at ?? 0;
+  }
+
+  /** How far it has come, for the end of a message; empty while no start reads. */
+  get soFar(): string {
+    if (this.#first === undefined || this.#hosts.ready.length > 0) return "";
+    const { seen, objects } = this.#first;
+    return `: the token is being read, ${count(seen)} of ${count(objects)} secret keys so far`;
+  }
+
+  /** Makes the first reading of a host, in steps of its start. @throws KmsError */
+  async readFirst(host: TokenHost, step: RunStep): Promise<TokenKeys> {
+    const ask = (request: ReadRequest): Promise<unknown> =>
+      step("read", () => host.control(Op.readKeks, request));
+    const keys = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
+      this.#first = { at: performance.now(), ...progress };
+    });
+    if (this.#known.length === 0) this.#believe(keys);
+    return keys;
+  }
+
+  /** @throws KmsError */
+  async read(): Promise<readonly KekRecord[]> {
+    const host = await this.#spare();
+    const records = await this.#readOn(host);
+    void this.#refreshOthers(host, records);
+    return records;
+  }
+
+  /**
+   * Reads on a host that started after the request for it; that host replaces a spare one.
+   * Where it shows other keys than the earlier hosts do, they are replaced too. @throws KmsError
+   */
+  async readAnew(): Promise<readonly KekRecord[]> {
+    const fresh = await this.#fresh();
+    const records = await this.#readOn(fresh);
+    for (const host of this.#hosts.ready) {
+      if (host === fresh || !this.#doubted.has(host)) continue;
+      const earlier = await this.#readOn(host).catch(() => undefined);
+      if (earlier === undefined || namesOf(earlier) !== namesOf(records)) host.kill("device");
+    }
+    this.#doubted.clear();
+    return records;
+  }
+
+  async #fresh(): Promise<TokenHost> {
+    if (this.#doubted.size === 0) {
+      if (this.#hosts.configured > 1) await this.#hosts.whenReady(() => this.#hosts.ready.length > 1);
+      if (this.#isLast()) throw this.#refusal();
+      for (const host of this.#hosts.ready) this.#doubted.add(host);
+      this.#hosts.ready.at(-1)?.kill("reload");
+    }
+    const fresh = await this.#hosts.whenReady((host) => !this.#doubted.has(host));
+    if (fresh !== undefined) return fresh;
+    // The library that is loaded may go on showing a token that is away, and empty.
+    throw new KmsError("HSM_UNAVAILABLE", "no token host can be started to read the token");
+  }
+
+  /** Keeps idle sessions alive and handles fresh. A host that was idle while the token was away may show less since. */
+  async #refreshOthers(first: TokenHost, shown: readonly KekRecord[]): Promise<void> {
+    for (const host of this.#hosts.ready) {
+      if (host === first || this.#isLast()) continue;
+      const records = await this.#readOn(host).catch(() => undefined);
+      if (records !== undefined && host.alive && namesOf(records) !== namesOf(shown)) host.kill("reload");
+    }
+  }
+
+  async #readOn(host: TokenHost): Promise<readonly KekRecord[]> {
+    try {
+      return await this.#inTurn(host);
+    } catch (error) {
+      if (host.endCause === "hang") this.#hung = true;
+      else if (host.alive) await this.#judge(host, error);
+      if (host.alive || host.endCause === "stop") throw error;
+      // Lost over it: once more, on another one.
+      const other = await this.#hosts.whenReady(() => !this.#isLast());
+      if (other !== undefined) return this.#inTurn(other);
+      throw this.#hung ? error : this.#refusal();
+    }
+  }
+
+  /** Whether a failed reading costs the host: not where operations under a KEK succeed. */
+  async #judge(host: TokenHost, error: unknown): Promise<void> {
+    if (!(error instanceof HostFailure)) return;
+    const { fault } = error.failure;
+    if (fault !== "device" && fault !== "session") return;
+    const [kek] = this.#known;
+    if (kek === undefined) host.kill("device");
+    else await this.#hosts.proves(host, kek.keyId);
+  }
+
+  /** One reading at a time on a host: each begins after it was asked for. */
+  async #inTurn(host: TokenHost): Promise<readonly KekRecord[]> {
+    const before = this.#turns.get(host) ?? Promise.resolve();
+    const reading = before.catch(() => undefined).then(() => this.#readWhole(host));
+    this.#turns.set(host, reading);
+    return reading;
+  }
+
+  async #readWhole(host: TokenHost): Promise<readonly KekRecord[]> {
+    const beganAt = performance.now();
+    const ask = (request: ReadRequest, limitMs: number): Promise<unknown> =>
+      this.#hosts.read(host, request, limitMs);
+    const keys = await readInSlices(host, this.#pace, this.#pace.limitMs, ask);
+    this.#hung = false;
+    this.#refuseIfHidden(keys);
+    this.#find(keys, performance.now() - beganAt);
+    this.#believe(keys);
+    return keys.keks;
+  }
+
+  #believe({ keks, unreadable }: TokenKeys): void {
+    this.#known = keks;
+    this.#unreadable = unreadable;
+  }
+
+  /** A KEK that is not seen is not gone where more objects than before could not be read. */
+  #refuseIfHidden({ keks, objects, unreadable, unreadableWhy }: TokenKeys): void {
+    if (unreadable <= this.#unreadable) return;
+    const shown = new Set(keks.flatMap(({ keyId, aliases }) => [keyId, ...aliases]));
+    if (this.#known.every(({ keyId }) => shown.has(keyId))) return;
+    throw new KmsError(
+      "HSM_UNAVAILABLE",
+      `${count(unreadable)} of ${count(objects)} secret keys on the token could not be read: ${unreadableWhy}`,
+    );
+  }
+
+  #find({ objects, unreadable, unreadableWhy }: TokenKeys, tookMs: number): void {
+    const unread = `${count(unreadable)} of ${count(objects)} secret keys on the token cannot be read: ${unreadableWhy}`;
+    const slow =
+      `reading the token takes ${seconds(tookMs)}, since it holds ${count(objects)} secret keys; ` +
+      "give the KEK a partition of its own, or raise keys.refreshInterval";
+    const finding = unreadable > 0 ? unread : tookMs > SLOW_MS ? slow : undefined;
+    if (finding !== undefined && this.#finding === undefined) this.#log.warn({ objects, tookMs }, finding);
+    this.#finding = finding;
+  }
+
+  async #spare(): Promise<TokenHost> {
+    const serving = await this.#hosts.serving();
+    if (this.#isLast()) throw this.#refusal();
+    return serving;
+  }
+
+  /** Whether requests would be left without a host if a reading hung now. */
+  #isLast(): boolean {
+    return this.#hung && this.#hosts.configured > 1 && this.#hosts.ready.length <= 1;
+  }
+
+  #refusal(): KmsError {
+    return new KmsError(
+      "HSM_UNAVAILABLE",
+      "the token cannot be read: a reading has hung, and the token host that is left is kept for requests",
+    );
+  }
+}
+
+function namesOf(records: readonly KekRecord[]): string {
+  return records
+    .map(({ keyId }) => keyId)
+    .sort()
+    .join(" ");
+}

@@ -1,0 +1,253 @@
+// The gate before every login: a wrong PIN costs one attempt, and a login with unknown outcome is retried at most once,
+// across restarts, rewritten sources and other processes: retrying locks tokens, and three control-plane nodes
+// share one counter on a network HSM.
+import { createHash } from "node:crypto";
+import { KmsError } from "../../errors.js";
+import type { Log } from "../../log.js";
+import type { PinMemories, PinRecord } from "./login-record.js";
+import { PinLedger, type Candidate } from "./pin-ledger.js";
+import { HostFailure } from "../hosts/host-process.js";
+import type { PinVerdict, TokenDescription } from "../wire.js";
+
+/** Where the PIN comes from, as the configuration or an operator says. */
+export interface Pin {
+  /** Returns the PIN, which the caller zeroes; undefined when none is configured. @throws KmsError PIN_UNREADABLE */
+  read(): Buffer | undefined;
+  /** Never the same for two PINs where `showsChange`; tells nothing of the PIN. */
+  stamp(): string;
+  /** Whether the stamp changes with the PIN; an environment variable's cannot without telling of it. */
+  readonly showsChange: boolean;
+  readonly description: string;
+  /** What to do about a refused PIN. */
+  readonly correction: string;
+  /**
+   * Called with the outcome of the PIN that had this stamp.
+   * @param failure undefined when it has logged in
+   * @param isWrong whether it is not tried again
+   */
+  settled?(stamp: string, failure: KmsError | undefined, isWrong: boolean): void;
+}
+
+export interface PinGateOptions {
+  readonly pin: Pin;
+  readonly memories: PinMemories;
+  /** Spend the token's last attempt too. */
+  readonly allowFinalTry: boolean;
+  readonly log: Log;
+  /** How long a token is left alone that refuses logins for another reason than the PIN; 60 s if left out. */
+  readonly recheckMs?: number;
+}
+
+const RECHECK_MS = 60_000;
+/** Tokens that lock on the third wrong PIN, and do not warn, leave room for two of which nothing is known. */
+const MOST_UNANSWERED = 2;
+
+/** A token that refused a login, whatever the PIN: it is locked, or its PIN has expired or was never set. */
+interface Rest {
+  readonly digest: string;
+  readonly until: number;
+  readonly refusal: KmsError;
+}
+
+export class PinGate {
+  readonly recheckMs: number;
+  readonly #options: PinGateOptions;
+  readonly #ledger: PinLedger;
+  readonly #resting = new Map<string, Rest>();
+  /** The token whose record forbids another attempt. */
+  #latched: string | undefined;
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor(options: PinGateOptions) {
+    this.#options = options;
+    this.recheckMs = options.recheckMs ?? RECHECK_MS;
+    this.#ledger = new PinLedger(options.memories, options.log);
+  }
+
+  /**
+   * Logs in by `attempt`, one login at a time over all token hosts and all processes that share the state directory.
+   * @param describe reads the token afresh: its PIN flags change by every attempt, anybody's
+   * @throws KmsError PIN_REFUSED, PIN_UNREADABLE or STATE_UNUSABLE when none may be made; HSM_UNAVAILABLE when others
+   * are logging in for long; what `attempt` throws
+   */
+  async login(
+    describe: () => Promise<TokenDescription>,
+    attempt: (pin: Buffer) => Promise<void>,
+  ): Promise<void> {
+    const before = this.#turn;
+    let release = (): void => undefined;
+    this.#turn = new Promise((resolve) => (release = resolve));
+    await before;
+    try {
+      const found = await describe();
+      if (found.loggedIn) return;
+      await this.#options.memories.exclusively(nameToken(found), async (unlocked) => {
+        await this.#loginInTurn(await describe(), attempt, unlocked);
+      });
+    } finally {
+      release();
+    }
+  }
+
+  /** Whether the source has changed since its PIN was refused, or what was remembered of it has been removed. */
+  mayTryAgain(stampAtRefusal: string): boolean {
+    const stamp = this.#options.pin.stamp();
+    return (
+      stamp !== stampAtRefusal || (this.#latched !== undefined && !this.#ledger.has(this.#latched, stamp))
+    );
+  }
+
+  get stamp(): string {
+    return this.#options.pin.stamp();
+  }
+
+  async #loginInTurn(
+    token: TokenDescription,
+    attempt: (pin: Buffer) => Promise<void>,
+    unlocked: unknown,
+  ): Promise<void> {
+    const { pin: source } = this.#options;
+    // Read before the PIN: if the PIN changes in between, the next check finds a different stamp.
+    const stamp = source.stamp();
+    this.#latched = undefined;
+    const pin = this.#readFor(token);
+    if (pin === undefined) return;
+    try {
+      const { description, showsChange } = source;
+      const from = { token: nameToken(token), source: description, stamp, showsChange };
+      await this.#tryOnce(token, this.#ledger.candidate(from, pin), attempt, unlocked);
+      source.settled?.(stamp, undefined, false);
+    } catch (error) {
+      source.settled?.(stamp, KmsError.from(error), this.#isLatched());
+      throw error;
+    } finally {
+      pin.fill(0);
+    }
+  }
+
+  /** A field would be narrowed by the compiler across an await. */
+  #isLatched(): boolean {
+    return this.#latched !== undefined;
+  }
+
+  async #tryOnce(
+    token: TokenDescription,
+    candidate: Candidate,
+    attempt: (pin: Buffer) => Promise<void>,
+    unlocked: unknown,
+  ): Promise<void> {
+    this.#refuseResting(candidate);
+    await this.#refuseKnown(token, candidate);
+    this.#refuseByFlags(token);
+    const begun = await this.#ledger.begin(candidate, unlocked);
+    try {
+      await attempt(candidate.pin);
+    } catch (error) {
+      const failure = KmsError.from(error);
+      const verdict = (failure instanceof HostFailure ? failure.failure.pin : undefined) ?? "open";
+      await this.#ledger.fail(candidate, begun, verdict, failure.message);
+      throw this.#refusal(candidate, verdict, failure);
+    }
+    await this.#ledger.accept(candidate, begun);
+  }
+
+  /** Returns the error to throw, and records that no further attempt is allowed. */
+  #refusal({ token, digest }: Candidate, verdict: PinVerdict, failure: KmsError): KmsError {
+    if (verdict === "wrong") {
+      this.#latched = token;
+      return new KmsError("PIN_REFUSED", `${failure.message}; ${this.#options.pin.correction}`, failure);
+    }
+    if (verdict === "unspent" && failure.code === "PIN_REFUSED")
+      this.#resting.set(token, { digest, until: performance.now() + this.recheckMs, refusal: failure });
+    return failure;
+  }
+
+  #readFor(token: TokenDescription): Buffer | undefined {
+    if (token.loginRequired && token.protectedAuthenticationPath) {
+      throw new KmsError(
+        "TOKEN_REFUSED",
+        `token "${token.label}" takes its PIN on its own keypad (CKF_PROTECTED_AUTHENTICATION_PATH), where ` +
+          "the plugin cannot enter it; let the token take a PIN from its library",
+      );
+    }
+    const pin = this.#options.pin.read();
+    if (pin !== undefined || !token.loginRequired) return pin;
+    throw new KmsError(
+      "PIN_UNREADABLE",
+      `token "${token.label}" requires a login, but no PIN source is configured; add pin-source to the URI, or give ` +
+        "--pin-stdin to a command",
+    );
+  }
+
+  #refuseResting({ token, digest }: Candidate): void {
+    const rest = this.#resting.get(token);
+    if (rest?.digest === digest && performance.now() < rest.until) throw rest.refusal;
+    this.#resting.delete(token);
+  }
+
+  async #refuseKnown(token: TokenDescription, candidate: Candidate): Promise<void> {
+    const record = await this.#ledger.find(candidate);
+    if (record === undefined) return;
+    const { unanswered } = record;
+    const counted = token.pinCountLow || token.pinFinalTry;
+    const mayGoOn = this.#ledger.wasAccepted(candidate) || (unanswered ?? 0) < MOST_UNANSWERED;
+    if (unanswered !== undefined && mayGoOn && !counted) return;
+    this.#latched = candidate.token;
+    throw new KmsError(
+      "PIN_REFUSED",
+      unanswered === undefined ? this.#tellRefused(record) : this.#tellUnanswered(record, counted),
+    );
+  }
+
+  #tellRefused({ at, source, reason }: PinRecord): string {
+    const { description } = this.#options.pin;
+    const from = source === description || source === "" ? "" : `, from ${source},`;
+    return (
+      `the PIN from ${description} was refused at ${at}${from} and is not tried again; ` +
+      `${this.#options.pin.correction}${this.#orRemove} (${reason})`
+    );
+  }
+
+  #tellUnanswered({ at, reason }: PinRecord, counted: boolean): string {
+    const why = counted
+      ? "the token counts a wrong PIN"
+      : "it was tried twice, and a third wrong PIN locks tokens";
+    return (
+      `a login with the PIN from ${this.#options.pin.description} had no clear answer at ${at} and is not tried again, ` +
+      `since ${why}; make sure that the PIN is right: ${this.#options.pin.correction}${this.#orRemove} (${reason})`
+    );
+  }
+
+  /** What lets the same PIN be tried again. */
+  get #orRemove(): string {
+    const { place } = this.#options.memories.refused;
+    return place === undefined ? "" : `, or remove ${place} if this PIN is the right one now`;
+  }
+
+  #refuseByFlags(token: TokenDescription): void {
+    if (token.pinLocked) {
+      throw new KmsError(
+        "PIN_REFUSED",
+        `token "${token.label}" is locked; its security officer has to reset the PIN`,
+      );
+    }
+    if (token.pinFinalTry && !this.#options.allowFinalTry) {
+      throw new KmsError(
+        "PIN_REFUSED",
+        `token "${token.label}" has one PIN attempt left, which is not spent; check the PIN, then reset the ` +
+          "counter by a login with another tool or set hsm.allowFinalTry",
+      );
+    }
+    if (token.pinCountLow) {
+      this.#options.log.warn({ token: token.label }, "token reports few PIN attempts left");
+    }
+  }
+}
+
+function nameToken(token: TokenDescription): string {
+  const { label, serial, manufacturer, model } = token;
+  return createHash("sha256")
+    .update(JSON.stringify([label, serial, manufacturer, model]))
+    .digest("hex")
+    .slice(0, 32);
+}

@@ -1,0 +1,143 @@
+// A PIN that an operator passes to the plugin. It is on no disk and stays in memory, since a replaced token host has to
+// log in again. A PIN that is passed while another is in use replaces it only after it has logged in.
+import { performance } from "node:perf_hooks";
+import { setTimeout } from "node:timers/promises";
+import { KmsError } from "../../errors.js";
+import type { Pin } from "./login-gate.js";
+import type { HsmState } from "../port.js";
+
+const LOOK_MS = 50;
+
+interface Held {
+  readonly pin: Buffer;
+  readonly stamp: string;
+}
+
+/** A PIN that an operator has passed. */
+export interface Offer {
+  /** Its outcome; undefined while no token has answered. */
+  outcome(): { readonly accepted: true } | { readonly refusal: KmsError } | undefined;
+  /** Withdraws it; the PIN in use stays. */
+  withdraw(): void;
+}
+
+export interface HeldPinTexts {
+  readonly description: string;
+  /** What to do while no PIN has been passed. */
+  readonly missing: string;
+  /** What to do about a refused PIN. */
+  readonly correction: string;
+}
+
+export class HeldPin implements Pin {
+  readonly description: string;
+  readonly correction: string;
+  readonly showsChange = true;
+  readonly #missing: string;
+  #inUse: Held | undefined;
+  #offered: (Held & { settle: (failure: KmsError | undefined) => void }) | undefined;
+  #given = 0;
+
+  constructor({ description, missing, correction }: HeldPinTexts) {
+    this.description = description;
+    this.correction = correction;
+    this.#missing = missing;
+  }
+
+  /** Takes ownership of the buffer with a PIN for the next login. Forgets a PIN that was offered before. */
+  offer(pin: Buffer): Offer {
+    this.#offered?.pin.fill(0);
+    let outcome: ReturnType<Offer["outcome"]>;
+    const stamp = this.#stampOf(++this.#given);
+    const settle = (failure: KmsError | undefined): void => {
+      outcome = failure === undefined ? { accepted: true } : { refusal: failure };
+    };
+    this.#offered = { pin, stamp, settle };
+    return {
+      outcome: () => outcome,
+      withdraw: () => {
+        if (this.#offered?.stamp === stamp) this.#dropOffered();
+      },
+    };
+  }
+
+  forget(): void {
+    this.#dropOffered();
+    this.#inUse?.pin.fill(0);
+    this.#inUse = undefined;
+  }
+
+  read(): Buffer {
+    const held = this.#offered ?? this.#inUse;
+    if (held === undefined) throw new KmsError("PIN_UNREADABLE", this.#missing);
+    return Buffer.from(held.pin);
+  }
+
+  /** Another for each PIN that is handed over, and for each process. */
+  stamp(): string {
+    return (this.#offered ?? this.#inUse)?.stamp ?? this.#stampOf(0);
+  }
+
+  /** A PIN without a clear answer is tried again, and so is the only PIN while the token accepts none. */
+  settled(stamp: string, failure: KmsError | undefined, isWrong: boolean): void {
+    const offered = this.#offered;
+    if (offered?.stamp !== stamp || (failure !== undefined && failure.code !== "PIN_REFUSED")) return;
+    if (failure === undefined) {
+      this.#inUse?.pin.fill(0);
+      this.#inUse = offered;
+      this.#offered = undefined;
+    } else if (isWrong || this.#inUse !== undefined) {
+      this.#dropOffered();
+    }
+    offered.settle(failure);
+  }
+
+  #dropOffered(): void {
+    this.#offered?.pin.fill(0);
+    this.#offered = undefined;
+  }
+
+  #stampOf(given: number): string {
+    return `held:${String(performance.timeOrigin)}:${String(given)}`;
+  }
+}
+
+export interface Awaited {
+  readonly state: () => HsmState;
+  /** Returns whether no login is expected. */
+  readonly idle: () => boolean;
+  readonly limitMs: number;
+}
+
+export type Verdict =
+  | { readonly is: "accepted" }
+  /** No login was needed; the PIN has been withdrawn. */
+  | { readonly is: "untried" }
+  | { readonly is: "refused"; readonly reason: KmsError }
+  /** The token does not answer; the PIN is tried when it does. */
+  | { readonly is: "waiting"; readonly reason: KmsError | undefined };
+
+/** Waits for a token's answer to a PIN that has just been passed. */
+export async function verdictOn(offer: Offer, { state, idle, limitMs }: Awaited): Promise<Verdict> {
+  const before = state();
+  const until = performance.now() + limitMs;
+  for (;;) {
+    const outcome = offer.outcome();
+    if (outcome !== undefined)
+      return "accepted" in outcome ? { is: "accepted" } : { is: "refused", reason: outcome.refusal };
+    if (idle()) {
+      offer.withdraw();
+      return { is: "untried" };
+    }
+    const now = state();
+    const reason = now.up ? undefined : now.reason;
+    const isNew = !before.up && reason !== before.reason && isOfToken(reason);
+    if (isNew || performance.now() > until) return { is: "waiting", reason };
+    await setTimeout(LOOK_MS);
+  }
+}
+
+/** An attempt that began before the PIN was passed fails because there is none. */
+function isOfToken(reason: KmsError | undefined): boolean {
+  return reason !== undefined && reason.code !== "PIN_UNREADABLE" && reason.code !== "PIN_REFUSED";
+}

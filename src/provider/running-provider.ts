@@ -1,0 +1,224 @@
+// The parts of the provider put together, and what of them others may read: the endpoints, the metrics.
+import { KmsError } from "../errors.js";
+import type { MechanismChoice } from "../hsm/mechanisms.js";
+import type { Hsm } from "../hsm/port.js";
+import type { Log } from "../log.js";
+import { ActiveKey } from "./active-key.js";
+import type { Generation, Schedule, SchedulePolicy } from "./generations.js";
+import {
+  reportKeyring,
+  reportKeys,
+  type KeyReport,
+  type KeyringParts,
+  type KeyringReport,
+} from "./key-report.js";
+import { KeyMemory, type KeyMemoryStore } from "./key-memory.js";
+import { Keyring } from "./keyring.js";
+import { KekCalls } from "./kek-calls.js";
+import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
+import { Outage, type OutagePolicy } from "./outage.js";
+import { Prover } from "./prover.js";
+import { Provider, type Mode } from "./provider.js";
+import { ReloadSchedule, type ReloadOptions } from "./reload-schedule.js";
+import { UnwrapCache, type UnwrapCacheOptions } from "./unwrap-cache.js";
+import { Watch } from "./background-check.js";
+
+export interface ProviderOptions {
+  readonly hsm: Hsm;
+  /** Longest that a request waits for the HSM, in ms. */
+  readonly requestTimeoutMs: number;
+  /** Whether the keyring is as it was first read, for as long as nobody starts the background work. */
+  readonly readsOnce?: boolean;
+  /** When libraries are reloaded although nothing seems gone; without it, never. */
+  readonly reload?: ReloadOptions;
+  readonly mode: Mode;
+  readonly mechanism: MechanismChoice | "auto";
+  readonly policy: SchedulePolicy;
+  /** Between two readings and proofs, in ms. */
+  readonly intervalMs: number;
+  readonly outage: OutagePolicy;
+  readonly cache: UnwrapCacheOptions;
+  readonly localKek: LocalKekPolicy;
+  readonly memory: KeyMemoryStore;
+  readonly log: Log;
+}
+
+export interface Readiness {
+  readonly ready: boolean;
+  /** For people: one finding a line. */
+  readonly lines: readonly string[];
+}
+
+export class ProviderRoom {
+  readonly #hsm: Hsm;
+  readonly provider: Provider;
+  readonly outage: Outage;
+  readonly cache: UnwrapCache;
+  readonly localKeks: LocalKeks;
+  readonly #mode: Mode;
+  readonly #keyring: Keyring;
+  readonly #prover: Prover;
+  readonly #active: ActiveKey;
+  readonly #memory: KeyMemory;
+  readonly #watch: Watch;
+
+  constructor(options: ProviderOptions) {
+    const { hsm, mode, policy, log } = options;
+    this.#hsm = hsm;
+    this.#mode = mode;
+    const clocks = { now: () => Date.now(), uptime: () => performance.now() };
+    const memory = new KeyMemory({ store: options.memory, log, ...clocks });
+    this.#memory = memory;
+    this.cache = new UnwrapCache(options.cache);
+    this.#prover = new Prover(hsm, options.mechanism, log);
+    const onHsmTrouble = (): void => {
+      this.#watch.nudge();
+    };
+    const calls = new KekCalls({ hsm, prover: this.#prover, onHsmTrouble });
+    this.localKeks = new LocalKeks(calls.localKeks, options.localKek);
+    this.#keyring = new Keyring({
+      hsm,
+      requestTimeoutMs: options.requestTimeoutMs,
+      readsOnce: options.readsOnce ?? false,
+      ...(options.reload !== undefined && { reloads: new ReloadSchedule(options.reload) }),
+      policy,
+      inUse: () => this.#active.published?.record.keyId,
+      log,
+      onRead: (schedule, gone) => {
+        memory.keysRead(() => namesOf(schedule));
+        for (const { record } of gone)
+          for (const name of [record.keyId, ...record.aliases]) this.#forget(name);
+        // A KEK that a request for an unknown key_id has brought up is proven now, not at the next interval.
+        const isNew = ({ record }: Generation): boolean => this.#prover.isUntried(record.keyId);
+        if (schedule.generations.some(isNew)) this.#watch.nudge();
+      },
+    });
+    this.outage = new Outage(options.outage, log);
+    this.#active = new ActiveKey({
+      keyring: this.#keyring,
+      prover: this.#prover,
+      memory,
+      isHsmAway: () => this.outage.reason !== undefined,
+      unread: () => unreadOf(hsm),
+      now: () => Date.now(),
+      checkedAt: () => this.#watch.checkedAt,
+      log,
+    });
+    this.#watch = new Watch({
+      keyring: this.#keyring,
+      prover: this.#prover,
+      outage: this.outage,
+      intervalMs: options.intervalMs,
+      inUse: () => this.#active.published?.record.keyId,
+      now: () => Date.now(),
+      log,
+      onRound: () => this.#afterRound(),
+    });
+    this.provider = new Provider({
+      mode,
+      calls,
+      keyring: this.#keyring,
+      prover: this.#prover,
+      active: this.#active,
+      memory,
+      outage: this.outage,
+      cache: this.cache,
+      localKeks: this.localKeks,
+    });
+  }
+
+  start(): void {
+    void this.#watch.run();
+  }
+
+  /** Stops the background work and wipes what was kept. */
+  stop(): void {
+    this.#watch.stop();
+    this.#memory.close();
+    this.cache.clear();
+    this.localKeks.clear();
+  }
+
+  /** What /keys answers. @param refresh whether the token is to be read soon, as far as that is not asked too often */
+  keyring(refresh = false): KeyringReport {
+    if (refresh) this.#watch.refresh();
+    return reportKeyring(this.#parts(), Date.now());
+  }
+
+  keys(): KeyReport[] {
+    return reportKeys(this.#parts(), Date.now());
+  }
+
+  #parts(): KeyringParts {
+    return {
+      keyring: this.#keyring,
+      prover: this.#prover,
+      active: this.#active,
+      memory: this.#memory,
+    };
+  }
+
+  /** Unready as soon as the HSM is away or a KEK fails, whatever Status still answers. */
+  readiness(): Readiness {
+    const lines: string[] = [];
+    if (this.outage.reason !== undefined)
+      lines.push(`HSM is away for ${this.outage.seconds.toFixed(0)} s: ${this.outage.reason.message}`);
+    try {
+      const { healthz } = this.provider.peekStatus();
+      if (healthz !== "ok") lines.push(healthz);
+    } catch (error) {
+      lines.push(KmsError.from(error).message);
+    }
+    for (const { keyId, failure } of this.keys())
+      if (failure !== null) lines.push(`KEK ${keyId}: ${failure}`);
+    const ready = lines.length === 0;
+    return { ready, lines: [...new Set([...(ready ? ["ok"] : lines), ...this.#findings()])] };
+  }
+
+  /**
+   * What makes nothing unready: the active KEK is not on every token, so that the next outage may be one of the plugin;
+   * or the token is slow to read, or cannot be read.
+   */
+  #findings(): string[] {
+    const active = this.#active.lastPublished?.record;
+    const state = this.#hsm.state();
+    const { error } = this.#keyring;
+    const isAway = this.outage.reason !== undefined;
+    return [
+      ...(active?.heldBy === undefined
+        ? []
+        : active.remarks.map((remark) => `KEK ${active.keyId}: ${remark}`)),
+      ...(state.up && state.unread !== undefined ? [state.unread.message] : []),
+      ...(error === undefined || isAway ? [] : [`the token's keys cannot be read: ${error.message}`]),
+      ...(state.up && state.finding !== undefined ? [state.finding] : []),
+    ];
+  }
+
+  /** The last reading of the token. */
+  get reading(): { readonly failed: boolean; readonly seconds: number } {
+    return { failed: this.#keyring.error !== undefined, seconds: this.#keyring.tookMs / 1000 };
+  }
+
+  #forget(keyId: string): void {
+    this.cache.dropKey(keyId);
+    this.localKeks.dropKey(keyId);
+  }
+
+  async #afterRound(): Promise<void> {
+    this.cache.purgeStale();
+    const current = this.#active.current;
+    if (this.#mode !== "local-kek" || current === undefined || this.outage.reason !== undefined) return;
+    // Ahead of the first Encrypt, which may then come while the HSM is away; a failure shows at the next proof.
+    await this.localKeks.prepare(current.record.keyId).catch(() => undefined);
+  }
+}
+
+/** Every key_id by which stored objects may name a key on the token, of refused ones too. */
+function namesOf({ generations, refused }: Schedule): string[] {
+  return [...generations, ...refused].flatMap(({ record }) => [record.keyId, ...record.aliases]);
+}
+
+function unreadOf(hsm: Hsm): KmsError | undefined {
+  const state = hsm.state();
+  return state.up ? state.unread : undefined;
+}
