@@ -1,0 +1,113 @@
+// `kms-pkcs11 bench` for a moment against real plugins on a SoftHSM token: that it measures what it says, as often as
+// it says. How long anything took is not judged.
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import type { BenchResult } from "../../../src/bench/result.js";
+import { benchSettings } from "../../../src/cli/bench/plan.js";
+import { freePort } from "../../support/free-port.js";
+import { createKek, kmsPkcs11, PluginProcess } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { tokenUri } from "../../support/token.js";
+
+const QUICK = ["--repetitions", "2", "--turn", "5", "--concurrency", "1,4", "--sessions", "1,4"];
+const OPERATIONS = ["Status", "Encrypt", "Decrypt first", "Decrypt again"];
+
+let token: SoftHsm;
+let ours: PluginProcess;
+let other: PluginProcess;
+let metricsUrl: string;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  createKek(token);
+  const address = `127.0.0.1:${String(await freePort())}`;
+  metricsUrl = `http://${address}/metrics`;
+  ours = new PluginProcess(token, { http: { address } });
+  other = new PluginProcess(token, { mode: "local-kek" });
+  await Promise.all([ours.start(), other.start()]);
+});
+
+afterAll(async () => {
+  for (const plugin of [ours, other]) {
+    await plugin.stop();
+    plugin.remove();
+  }
+  token.remove();
+});
+
+/** Requests that the plugin counts itself. */
+async function counted(): Promise<Record<string, number>> {
+  const text = await (await fetch(metricsUrl)).text();
+  const rows = text.matchAll(/^kms_pkcs11_requests_total\{operation="(\w+)",code="OK"\} (\d+)$/gm);
+  return Object.fromEntries([...rows].map(([, operation = "", value]) => [operation, Number(value)]));
+}
+
+describe("bench", () => {
+  it("measures core, token and two plugins in turn, and its counts are the plugin's own", async () => {
+    const before = await counted();
+    const asked = ["--key", tokenUri(token, "kms-kek"), "--socket", ours.socket, "--versus"];
+    const { code, stdout, stderr } = kmsPkcs11(
+      ["bench", ...asked, `unix://${other.socket}`, "--bytes", "32", ...QUICK, "-o", "json"],
+      token.env,
+    );
+    expect([code, stderr]).toEqual([0, ""]);
+    expect(stdout).not.toContain(token.pinFile);
+    const result = JSON.parse(stdout) as BenchResult;
+    expect(result.machine).toMatchObject({ node: process.version, openssl: process.versions.openssl });
+    expect(result.settings).toMatchObject({
+      repetitions: 2,
+      turnMs: 5,
+      concurrency: [1, 4],
+      sessions: [1, 4],
+    });
+
+    const core = result.core.map(({ implementation, operation }) => `${implementation} ${operation}`);
+    const both = ["core seal", "WebCrypto seal", "core open", "WebCrypto open"];
+    expect(core.slice(0, 4)).toEqual(both);
+    expect(result.core.every(({ nsPerOperation }) => nsPerOperation.median > 0)).toBe(true);
+
+    // A KEK of `keys create` on SoftHSM performs this one mechanism: its other uses are forbidden.
+    expect(result.token.map((one) => `${one.mechanism} ${one.operation} ${String(one.concurrency)}`)).toEqual(
+      [1, 4].flatMap((callers) =>
+        ["encrypt", "decrypt"].map((operation) => `aes-gcm ${operation} ${String(callers)}`),
+      ),
+    );
+
+    const cases = result.plugin.filter(({ target }) => target === ours.socket);
+    expect(cases.map(({ operation, concurrency }) => `${operation} ${String(concurrency)}`).sort()).toEqual(
+      OPERATIONS.flatMap((operation) => [`${operation} 1`, `${operation} 4`]).sort(),
+    );
+    expect(result.versus).toHaveLength(cases.length);
+    expect(result.versus.every(({ versus }) => versus === `unix://${other.socket}`)).toBe(true);
+
+    const after = await counted();
+    const told = (operation: string): number =>
+      cases.filter((one) => one.operation === operation).reduce((sum, { requests }) => sum + requests, 0);
+    expect((after["Status"] ?? 0) - (before["Status"] ?? 0)).toBe(told("Status"));
+    // Beside what is measured: 200 requests for warmth.
+    const decrypts = told("Decrypt first") + told("Decrypt again") + 200;
+    expect((after["Decrypt"] ?? 0) - (before["Decrypt"] ?? 0)).toBe(decrypts);
+  });
+
+  it("prints tables, of the core alone without a key and a socket", () => {
+    const { code, stdout } = kmsPkcs11(["bench", "--bytes", "16", ...QUICK]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^BYTES .*\n16 .*seal .*core /m);
+    expect(stdout).not.toContain("Plugin");
+  });
+
+  it.each([
+    [{ versus: "unix:///x.sock" }, /name the plugin to compare with by --socket/],
+    [{ concurrency: "1,none" }, /--concurrency: "none" is no whole number from 1 to 512/],
+    [{ turn: "0" }, /--turn: "0" is no whole number/],
+  ])("refuses %j", (wrong, why) => {
+    const right = { concurrency: "1", sessions: "1", repetitions: "1", turn: "1", output: "json" } as const;
+    expect(() => benchSettings({ ...right, ...wrong })).toThrow(why);
+  });
+
+  it("exits with 3 when there is no plugin to measure", () => {
+    const args = ["bench", "--bytes", "16", ...QUICK, "--socket", `${ours.socket}.none`];
+    expect(kmsPkcs11(args).code).toBe(3);
+  });
+});

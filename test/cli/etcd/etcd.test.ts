@@ -1,0 +1,304 @@
+// The `etcd` commands as an operator runs them, on a real etcd that holds what API servers would have
+// stored in it: two modes of the plugin, leftovers of other providers and in clear, and objects that were damaged.
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { readUsageReport } from "../../../src/etcd/usage-report.js";
+import { formatStoredObject } from "../../e2e/harness/stored-object.js";
+import { startEtcd, type TestEtcd } from "../../support/etcd.js";
+import { freePort } from "../../support/free-port.js";
+import { createKek, kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { FaultModule } from "../../support/fault-module.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { SoftHsmClone } from "../../support/softhsm-clone.js";
+import { newSeed, sealedObject, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
+import { makeFolder, tokenUri } from "../../support/token.js";
+
+const SECRET = "a secret value";
+let token: SoftHsm;
+let etcd: TestEtcd;
+let plugin: PluginProcess;
+/** In front of the token; and a configuration whose first token that is, a clone the second. */
+let fault: FaultModule;
+let both: PluginProcess;
+let direct: StoredSeed;
+let keyId: string;
+const folder = makeFolder("etcd-cli");
+
+/** Of no KEK here. */
+const OTHER = `${"07".repeat(16)}.c${"0".repeat(32)}`;
+const key = (name: string, namespace = "one"): string => `/registry/secrets/${namespace}/${name}`;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  createKek(token);
+  etcd = await startEtcd();
+  plugin = new PluginProcess(token);
+  await plugin.start();
+  direct = await newSeed(plugin.socket);
+  const key0 = await newSeed(plugin.socket, 16);
+  await plugin.stop();
+  plugin.configure({ mode: "local-kek" });
+  await plugin.start();
+  const local = await newSeed(plugin.socket);
+  await plugin.stop();
+  keyId = direct.encrypted.keyId;
+  fault = new FaultModule(token);
+  const failover = [{ uri: tokenUri(new SoftHsmClone(token, "other"), "kms-kek") }];
+  both = new PluginProcess(fault, { failover, audit: { file: join(folder, "both.log") } });
+
+  const many = Array.from({ length: 300 }, (_, at): [string, Buffer] => {
+    const name = key(`many-${String(at)}`, `ns-${String(at % 3)}`);
+    return [name, sealedValue(direct, name, SECRET)];
+  });
+  await etcd.store.putAll([
+    ...many,
+    [key("local"), sealedValue(local, key("local"), SECRET)],
+    [key("old-type"), sealedValue(key0, key("old-type"), SECRET, 0)],
+    ["/registry/configmaps/one/clear", Buffer.from('{"kind":"ConfigMap"}')],
+    [key("leftover"), Buffer.from("k8s:enc:aescbc:v1:key1:0123456789abcdef")],
+  ]);
+});
+
+afterAll(async () => {
+  await plugin.stop();
+  both.remove();
+  fault.remove();
+  await etcd.remove();
+  token.remove();
+});
+
+const runRaw = (...args: string[]): CommandResult =>
+  kmsPkcs11(["etcd", ...args], { ...token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
+const run = (...args: string[]): CommandResult => {
+  const result = runRaw(...args);
+  expect(result.stdout + result.stderr).not.toContain(SECRET);
+  return result;
+};
+const absent = (): string => tokenUri({ ...token, label: "none" }, "kms-kek");
+const verify = (...args: string[]): CommandResult => run("verify", "--config", plugin.configFile, ...args);
+
+describe("etcd usage", () => {
+  it("counts objects by provider and key_id, without the HSM", () => {
+    const { code, stdout } = run("usage", "--fail-if-used", OTHER);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`^kms:v2:hsm +${keyId} +302 +3 +secrets: 302 +4 +\\d+ to \\d+$`, "m"));
+    expect(stdout).toMatch(/^aescbc:v1:key1 +1 +secrets: 1 +1 /m);
+    expect(stdout).toMatch(/^plaintext +1 +configmaps: 1 /m);
+    expect(stdout).toMatch(/^304 objects under \/registry\/ of cluster [0-9a-f]+, revision \d+$/m);
+    expect(stdout).toContain(`${OTHER} is not used`);
+  });
+
+  it("answers whether a key_id is used with its exit code", () => {
+    const { code, stdout } = run("usage", "--fail-if-used", keyId, "-o", "json");
+    expect([code, (JSON.parse(stdout) as { used: string[] }).used]).toEqual([1, [keyId]]);
+    // With a fingerprint of another kind it may name the same KEK.
+    const doubtful = run("usage", "--fail-if-used", keyId.replace(/\..*/, `.s${"0".repeat(32)}`));
+    expect([doubtful.code, doubtful.stdout]).toEqual([1, expect.stringContaining("is not seen, but")]);
+  });
+
+  it("ends with 2 before etcd is asked when --fail-if-used identifies no KEK", () => {
+    const away = ["--endpoints", "127.0.0.1:1"];
+    const [ckaId = ""] = keyId.split(".");
+    const texts = ["", " ", "foo", "kms-kek", "@other", `${keyId}0`, ` ${keyId}`];
+    // The forms of a reference, with nothing to look it up.
+    for (const text of [...texts, keyId.slice(0, 12), ckaId, "@active"])
+      expect(run("usage", "--fail-if-used", text, ...away)).toMatchObject({
+        code: 2,
+        stderr: expect.stringMatching(/--fail-if-used: .*whole key_id|identifies no KEK/) as string,
+      });
+  });
+
+  it("looks a beginning, a CKA_ID and a state up on the token, and never in etcd", () => {
+    const [ckaId = ""] = keyId.split(".");
+    const config = ["--config", plugin.configFile];
+    for (const text of [keyId.slice(0, 9), ckaId, ckaId.toUpperCase(), "@active"]) {
+      const { code, stdout } = run("usage", "--fail-if-used", text, ...config);
+      expect([code, stdout]).toEqual([1, expect.stringContaining(`\n${keyId} is used`)]);
+    }
+    for (const text of ["@retired", "@standby", OTHER.slice(0, 8)])
+      expect(run("usage", "--fail-if-used", text, "--endpoints", "127.0.0.1:1", ...config)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining("fits no KEK") as string,
+      });
+  });
+
+  it("lists what the EncryptionConfiguration would not leave in clear", () => {
+    const file = join(folder, "encryption.json");
+    const kms = { apiVersion: "v2", name: "hsm", endpoint: "unix:///run/kms.sock" };
+    const rule = (resource: string): object => ({
+      apiVersion: "apiserver.config.k8s.io/v1",
+      kind: "EncryptionConfiguration",
+      resources: [{ resources: [resource], providers: [{ kms }, { identity: {} }] }],
+    });
+    writeFileSync(file, JSON.stringify(rule("*.")));
+    expect(run("usage", "--encryption-config", file).stdout).toContain("to be encrypted: 1 of configmaps");
+    writeFileSync(file, JSON.stringify(rule("secrets")));
+    expect(run("usage", "--encryption-config", file).stdout).not.toContain("to be encrypted");
+  });
+
+  it("shows what is stored in its one line, and no terminal obeys it", async () => {
+    const hostile = "\u001b]0;x\u0007\u009b2J\nall is well";
+    await etcd.store.putAll([
+      ["/hostile/secrets/a/b", formatStoredObject({ ...sealedObject(direct, "b", SECRET), keyId: hostile })],
+      [`/hostile/secrets/a/${hostile}`, Buffer.from("junk")],
+      ["/hostile/constructor/a/b", Buffer.from("{}")],
+    ]);
+    const { code, stdout } = run("usage", "--prefix", "/hostile");
+    const harmless = "\\u001b]0;x\\u0007\\u009b2J\\u000aall is well";
+    expect(stdout).not.toMatch(/[^\n\x20-\x7e]/);
+    expect(stdout).toContain(`kms:v2:hsm  ${harmless}  1  `);
+    expect(stdout).toMatch(/^plaintext .* constructor: 1 /m);
+    expect(stdout).toContain(`\n/hostile/secrets/a/${harmless}: the stored value cannot be read`);
+    expect(code).toBe(0);
+    const json = run("usage", "--prefix", "/hostile", "-o", "json").stdout;
+    const { usages } = JSON.parse(json) as { usages: { keyId: string | null }[] };
+    expect(usages.map((usage) => usage.keyId)).toContain(hostile);
+  });
+
+  it("writes a report that can be read again", () => {
+    const file = join(folder, "usage.json");
+    expect(run("usage", "--report", file, "--prefix", "registry/secrets").code).toBe(0);
+    const report = readUsageReport(file);
+    expect(report).toMatchObject({ prefix: "/registry/secrets/", objects: 303, source: { kind: "etcd" } });
+    expect(report.usages.map(({ resources }) => Object.keys(resources))).toEqual([["secrets"], ["secrets"]]);
+    writeFileSync(file, readFileSync(file, "utf8").replace('"objects"', '"things"'));
+    expect(() => readUsageReport(file)).toThrow("is no usage report");
+  });
+
+  it("ends with 2 for a wrong prefix and a snapshot that is missing or a pipe, with 3 when etcd is away", async () => {
+    expect(run("usage", "--prefix", "/k8s")).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("--etcd-prefix") as string,
+    });
+    expect(run("usage", "--snapshot", join(folder, "none.db")).code).toBe(2);
+    const pipe = join(folder, "pipe.db");
+    execFileSync("mkfifo", [pipe]);
+    expect(run("usage", "--snapshot", pipe).code).toBe(2);
+    expect(run("usage", "--endpoints", `127.0.0.1:${String(await freePort())}`).code).toBe(3);
+  });
+});
+
+describe("etcd verify", () => {
+  it("opens everything under KMS v2 with the HSM, each DEK seed once", () => {
+    const { code, stdout } = verify();
+    expect(stdout).toMatch(/^RESOURCE +OBJECTS +OPENED +IN CLEAR +OTHER PROVIDER +FAILED$/m);
+    expect(stdout).toMatch(/^configmaps +1 +0 +1 +0 +0$/m);
+    expect(stdout).toMatch(/^secrets +303 +302 +0 +1 +0$/m);
+    expect(stdout).toContain("304 objects, 3 DEK seeds asked of the HSM");
+    expect(stdout).toContain("every object under KMS v2 opens with this HSM");
+    expect(code).toBe(0);
+  });
+
+  it("says what does not open, and why", async () => {
+    const good = sealedObject(direct, key("x"), SECRET);
+    const damaged: Readonly<Record<string, Buffer>> = {
+      moved: sealedValue(direct, key("elsewhere"), SECRET),
+      "unknown-key": formatStoredObject({ ...good, keyId: "nobody's" }),
+      seed: formatStoredObject({ ...good, encryptedDekSource: Buffer.alloc(60, 1) }),
+      short: formatStoredObject({ ...good, encryptedData: Buffer.alloc(40) }),
+      junk: Buffer.from("junk"),
+    };
+    await etcd.store.putAll(Object.entries(damaged).map(([name, value]) => [key(name, "bad"), value]));
+    const { code, stdout } = verify("--prefix", "/registry/secrets/bad", "-o", "json");
+    const { failures } = JSON.parse(stdout) as { failures: { reason: string; keys: string[] }[] };
+    const reasonFor = (name: string): string | undefined =>
+      failures.find(({ keys }) => keys.includes(key(name, "bad")))?.reason;
+    expect(Object.keys(damaged).map(reasonFor)).toEqual([
+      expect.stringContaining("moved here from another etcd key"),
+      expect.stringContaining(`no KEK with key_id "nobody's"`),
+      expect.stringMatching(/ciphertext/),
+      expect.stringContaining("its data is too short"),
+      expect.stringContaining("neither encrypted nor a Kubernetes object"),
+    ]);
+    expect(code).toBe(1);
+    const table = verify();
+    expect(table.stdout).toMatch(
+      /^1 failed: its data does not authenticate.*\n {2}\/registry\/secrets\/bad\/moved$/m,
+    );
+    expect(table.stdout).toContain("5 do not open");
+    const usage = run("usage", "--fail-if-used", OTHER);
+    expect([usage.code, usage.stdout]).toEqual([1, expect.stringContaining("so the answer is uncertain")]);
+    for (const name of Object.keys(damaged)) await etcd.store.delete(key(name, "bad"));
+  });
+
+  it("ends with 3 when the HSM is away, and does not call the objects bad", () => {
+    const { code, stdout } = verify("--kek", absent());
+    expect([code, stdout]).toEqual([3, ""]);
+  });
+});
+
+describe("with several tokens", () => {
+  const asking = "asking pkcs11:token=other;object=kms-kek";
+
+  it("the next one opens what the preferred one cannot, from the start or in the middle", () => {
+    fault.set("C_DecryptInit rv 0x32");
+    const failing = run("verify", "--config", both.configFile);
+    expect(failing).toMatchObject({ code: 0, stderr: "" });
+    expect(failing.stdout).toMatch(/^secrets +303 +302 +0 +1 +0$/m);
+    expect(fault.calls("C_DecryptInit")).toBeGreaterThan(0);
+    fault.set("C_OpenSession rv 0x30");
+    const away = run("verify", "--config", both.configFile);
+    expect(away).toMatchObject({ code: 0, stderr: expect.stringContaining(asking) as string });
+    expect(away.stdout).toContain("304 objects, 3 DEK seeds asked of the HSM");
+    const shown = runRaw("get", key("local"), "--config", both.configFile, "--break-glass", "INC-2");
+    expect(shown).toMatchObject({
+      code: 0,
+      stdout: SECRET,
+      stderr: expect.stringContaining(asking) as string,
+    });
+  });
+
+  it("ends with 3 and names each when none is left", () => {
+    fault.set("C_OpenSession rv 0x30");
+    both.configure({ failover: [{ uri: absent() }] });
+    const { code, stderr } = run("verify", "--config", both.configFile);
+    expect([code, stderr]).toEqual([3, expect.stringMatching(/token=kms;object=kms-kek: .*\n.*token=none;/)]);
+  });
+});
+
+describe("etcd get", () => {
+  const get = (...args: string[]): CommandResult => runRaw("get", "--config", plugin.configFile, ...args);
+  const auditFile = join(folder, "audit.log");
+  const because = ["--break-glass", "INC-1: rebuild"];
+
+  it("refuses without a reason, and without an audit log", () => {
+    expect(get(key("local"))).toMatchObject({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringContaining("--break-glass: say why") as string,
+    });
+    expect(get(key("local"), "--break-glass", " ")).toMatchObject({ code: 2, stdout: "" });
+    expect(get(key("local"), ...because)).toMatchObject({
+      code: 2,
+      stdout: "",
+      stderr: expect.stringContaining("audit.file: is not set") as string,
+    });
+  });
+
+  it("prints one object in clear when the audit log has the reason", () => {
+    plugin.configure({ audit: { file: auditFile } });
+    expect(get(key("local"), ...because)).toMatchObject({ code: 0, stdout: SECRET });
+    expect(get("/registry/configmaps/one/clear", ...because).stdout).toBe('{"kind":"ConfigMap"}');
+    const { value } = JSON.parse(get(key("old-type"), ...because, "-o", "json").stdout) as { value: string };
+    expect(Buffer.from(value, "base64").toString()).toBe(SECRET);
+    const log = readFileSync(auditFile, "utf8");
+    expect(log.match(/INC-1: rebuild/g)).toHaveLength(3);
+    expect(log).toContain(key("old-type"));
+    expect(log).not.toContain(SECRET);
+  });
+
+  it("records failures too, and prints nothing when the event cannot be written", () => {
+    expect(get(key("none"), ...because)).toMatchObject({ code: 2, stdout: "" });
+    expect(get(key("leftover"), ...because)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("is under aescbc:v1:key1") as string,
+    });
+    expect(readFileSync(auditFile, "utf8").match(/INPUT_INVALID/g)).toHaveLength(2);
+    plugin.configure({ audit: { file: join(plugin.configFile, "audit.log") } });
+    const unwritable = get(key("local"), ...because);
+    expect(unwritable).toMatchObject({ code: 2, stdout: "" });
+    expect(unwritable.stderr).toContain("the audit log cannot be written");
+  });
+});

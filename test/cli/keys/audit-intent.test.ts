@@ -1,0 +1,121 @@
+// What commands that change a KEK leave in the audit log: their intent before the first change, their outcome after it;
+// and where the log is required and cannot be written, nothing is changed.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from "node:fs";
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { FaultModule } from "../../support/fault-module.js";
+import { kmsPkcs11, MAIN, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { runTool } from "../../support/token.js";
+import { waitFor } from "../../support/wait.js";
+
+let token: SoftHsm;
+let fault: FaultModule;
+/** Only its configuration file is used. */
+let configured: PluginProcess;
+let audit: string;
+
+beforeAll(() => {
+  token = createSoftHsm();
+  fault = new FaultModule(token);
+  audit = fault.path("audit.log");
+  writeFileSync(audit, "");
+  configured = new PluginProcess(fault, { audit: { file: audit, required: true } });
+});
+
+afterAll(() => {
+  configured.remove();
+  fault.remove();
+  token.remove();
+});
+
+const args = (words: readonly string[]): string[] => [
+  "keys",
+  ...words,
+  "--config",
+  configured.configFile,
+  "-o",
+  "json",
+];
+const keys = (...words: string[]): CommandResult => kmsPkcs11(args(words), fault.env);
+const keyIds = (): string[] =>
+  (JSON.parse(keys("list").stdout) as { keys: { keyId: string }[] }).keys.map(({ keyId }) => keyId);
+const events = (): string[] =>
+  readFileSync(audit, "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, string>)
+    .filter(({ event }) => event === "operator")
+    .map(({ operation, outcome, keyId }) => `${operation ?? ""} ${outcome ?? ""} ${keyId ?? "-"}`);
+
+/** Runs a command while a folder is in the place of the log. */
+function withoutLog(...words: string[]): CommandResult {
+  renameSync(audit, `${audit}.kept`);
+  mkdirSync(audit);
+  const result = keys(...words);
+  rmdirSync(audit);
+  renameSync(`${audit}.kept`, audit);
+  return result;
+}
+
+const withoutAge = (json: string): unknown =>
+  (JSON.parse(json) as { keys: { keyId: string; label: string; state: string }[] }).keys.map(
+    ({ keyId, label, state }) => ({ keyId, label, state }),
+  );
+
+it("nothing is changed that a required log does not take, by any command", () => {
+  const refusal = {
+    code: 2,
+    stderr: expect.stringContaining(
+      "the audit log cannot be written, and without it nothing is done",
+    ) as string,
+  };
+  expect(withoutLog("create")).toMatchObject(refusal);
+  const login = ["--module", token.modulePath, "--token-label", "kms", "--login", "--pin", token.pin];
+  const key = [
+    "--keygen",
+    "--key-type",
+    "AES:32",
+    "--label",
+    "kms-kek",
+    "--id",
+    "07",
+    "--private",
+    "--sensitive",
+  ];
+  runTool("pkcs11-tool", [...login, ...key], "apt-get install opensc", token.env);
+  const [plain = ""] = keyIds();
+  const made = keys("rotate", "--activate-in", "1h");
+  const { keyId } = (JSON.parse(made.stdout) as { created: { keyId: string } }).created;
+  const before = keys("list").stdout;
+  expect(withoutLog("rotate", "--activate-in", "2h")).toMatchObject(refusal);
+  expect(withoutLog("adopt", plain)).toMatchObject(refusal);
+  expect(withoutLog("destroy", keyId, "--i-understand-data-is-lost", keyId)).toMatchObject(refusal);
+  expect(withoutAge(keys("list").stdout)).toEqual(withoutAge(before));
+});
+
+it("a command that is killed while the token destroys leaves its intent, one that ends its outcome as well", async () => {
+  const standby = keyIds()[0] ?? "";
+  const words = ["destroy", standby, "--i-understand-data-is-lost", standby];
+  const earlier = events().length;
+  fault.set("C_DestroyObject hang");
+  const began = fault.calls("C_DestroyObject");
+  const child = spawn(process.execPath, [MAIN, ...args(words)], {
+    env: { ...process.env, ...fault.env },
+    stdio: "ignore",
+  });
+  await waitFor(() => fault.calls("C_DestroyObject") > began, { timeoutMs: 30_000 });
+  child.kill("SIGKILL");
+  await once(child, "close");
+  expect(events().slice(earlier)).toEqual([`keys destroy begun ${standby}`]);
+  fault.clear();
+  expect(keys(...words).code).toBe(0);
+  expect(events().slice(earlier + 1)).toEqual([
+    `keys destroy begun ${standby}`,
+    `keys destroy ok ${standby}`,
+  ]);
+});

@@ -1,0 +1,193 @@
+// `keys destroy --nodes` where a clock is wrong or was, where a node has forgotten, and where it has answered just now.
+
+import { rmSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { KmsClient } from "../../../src/kms-client/kms-client.js";
+import { formatStoredObject } from "../../e2e/harness/stored-object.js";
+import { startEtcd, type TestEtcd } from "../../support/etcd.js";
+import { clockOff } from "../../support/faketime.js";
+import { freePort } from "../../support/free-port.js";
+import { createKek, kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { tokenUri } from "../../support/token.js";
+import { waitFor } from "../../support/wait.js";
+
+const HOUR_MS = 3_600_000;
+
+let token: SoftHsm;
+let node: PluginProcess;
+let url: string;
+let etcd: TestEtcd;
+let first: string;
+let second: string;
+
+const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}): CommandResult =>
+  kmsPkcs11(["keys", ...args, "--key", tokenUri(token, "kms-kek")], { ...token.env, ...env });
+const destroy = (
+  keyId: string,
+  env: Readonly<Record<string, string>> = {},
+  ...proof: string[]
+): CommandResult => run(["destroy", keyId, "--nodes", url, ...proof], env);
+const live = (): string[] => ["--endpoints", etcd.endpoint];
+const published = async (): Promise<unknown> =>
+  ((await (await fetch(`${url}/keys`)).json()) as Record<string, unknown>)["publishedKeyId"];
+
+async function callStatus(): Promise<string> {
+  const client = new KmsClient(node.socket);
+  try {
+    return (await client.status()).keyId;
+  } finally {
+    client.close();
+  }
+}
+
+async function restart(env: Readonly<Record<string, string>> = {}): Promise<void> {
+  await node.stop();
+  node.env = env;
+  await node.start();
+}
+
+function rotate(...options: string[]): string {
+  const { code, stdout, stderr } = run(["rotate", "-o", "json", ...options]);
+  expect([code, stderr]).toEqual([0, expect.any(String)]);
+  return (JSON.parse(stdout) as { created: { keyId: string } }).created.keyId;
+}
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  createKek(token);
+  const address = `127.0.0.1:${String(await freePort())}`;
+  url = `http://${address}`;
+  node = new PluginProcess(token, { keys: { refreshInterval: "200ms" }, http: { address } });
+  await node.start();
+  etcd = await startEtcd();
+  await etcd.store.put("/registry/configmaps/ns/a", Buffer.from("k8s\0"));
+  first = await callStatus();
+  second = rotate("--activate-in", "1s");
+  await waitFor(async () => (await callStatus()) === second, { timeoutMs: 30_000, intervalMs: 50 });
+});
+
+afterAll(async () => {
+  await node.stop();
+  node.remove();
+  await etcd.remove();
+  token.remove();
+});
+
+describe("a retired KEK", () => {
+  it("stays for as long as an API server may go on under what a node answered last", () => {
+    const { code, stderr } = destroy(first, {}, ...live());
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /its Status or Encrypt answered under it at .*; before every API server had left/,
+      ),
+    ]);
+  });
+
+  it("stays when the operator's clock is ahead, and keys list tells", () => {
+    const offset = "+30m";
+    const refused = destroy(first, clockOff(offset), ...live());
+    expect([refused.code, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/its clock is (1[78]\d\d)\.\d s .*; nothing was/),
+    ]);
+    const list = run(["list", "--nodes", url], clockOff(offset));
+    expect([list.code, list.stdout]).toEqual([1, expect.stringMatching(/differs: .*its clock is/)]);
+    expect(run(["list", "--nodes", url]).code).toBe(0);
+  });
+});
+
+describe("a rotation that is to be taken back where it does not converge", () => {
+  it("is not begun while a node is past its instant already", async () => {
+    await restart(clockOff("+1h"));
+    const { code, stderr } = run([
+      "rotate",
+      "--activate-in",
+      "20m",
+      "--abort-unless-converged",
+      "--nodes",
+      url,
+    ]);
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/its clock is .* s ahead of .*; nothing was made/),
+    ]);
+    expect((JSON.parse(run(["list", "-o", "json"]).stdout) as { keys: object[] }).keys).toHaveLength(2);
+    await restart();
+  });
+});
+
+describe("a standby KEK that a node has used while its clock was an hour ahead", () => {
+  let standby: string;
+
+  it("stays while the node remembers, and when its state directory was emptied", async () => {
+    standby = rotate("--activate-in", "30m");
+    await restart(clockOff("+1h"));
+    await waitFor(async () => (await callStatus()) === standby, { timeoutMs: 30_000, intervalMs: 50 });
+    await restart();
+    expect(await callStatus()).toBe(standby);
+    expect(destroy(standby).stderr).toContain(`${standby} is active there`);
+
+    await node.stop();
+    rmSync(node.stateDir, { recursive: true });
+    await restart();
+    expect(await callStatus()).toBe(second);
+    const { code, stderr } = destroy(standby);
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /remembers only since .*, and the KEK was made at .*; so nothing shows .*--usage-report/,
+      ),
+    ]);
+    expect(destroy(standby, {}, ...live()).stderr).toContain("before every API server had left the KEK");
+    // Its word alone, from a time when its clock was behind: the key was there already.
+    await node.stop();
+    node.remember({ since: Date.now() - HOUR_MS });
+    await restart();
+    expect(destroy(standby).stderr).toContain("the KEK was on its token when its memory began");
+  });
+
+  it("stays while etcd has something under it; goes with etcd's proof, long after the node may have used it", async () => {
+    const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
+    const under = formatStoredObject({
+      ...stored,
+      keyId: standby,
+      annotations: {},
+      encryptedDekSourceType: 1,
+    });
+    await etcd.store.put("/registry/secrets/ns/a", under);
+    const known = { ETCDCTL_ENDPOINTS: etcd.endpoint };
+    await node.stop();
+    node.remember({ since: Date.now() - HOUR_MS });
+    await restart();
+    expect(await published()).toBe(second);
+    expect(destroy(standby, known).stderr).toContain("1 objects are under it (secrets)");
+    await etcd.store.delete("/registry/secrets/ns/a");
+    expect(destroy(standby, known)).toMatchObject({ code: 0 });
+  });
+});
+
+describe("a standby KEK that no node has used", () => {
+  it("stays while etcd, where it is known, has something under it, and goes when nobody can look there", async () => {
+    const standby = rotate("--activate-in", "30m");
+    const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
+    const under = formatStoredObject({
+      ...stored,
+      keyId: standby,
+      annotations: {},
+      encryptedDekSourceType: 1,
+    });
+    await etcd.store.put("/registry/secrets/ns/a", under);
+    expect(destroy(standby, { ETCDCTL_ENDPOINTS: etcd.endpoint }).stderr).toContain(
+      "1 objects are under it (secrets)",
+    );
+    expect(destroy(standby, {}, ...live()).stderr).toContain("1 objects are under it (secrets)");
+    const nobody = `http://127.0.0.1:${String(await freePort())}`;
+    expect(destroy(standby, {}, "--endpoints", nobody).code).toBe(3);
+    expect(destroy(standby, { ETCDCTL_ENDPOINTS: nobody })).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining("the etcd of ETCDCTL_ENDPOINTS was not searched") as string,
+    });
+  });
+});

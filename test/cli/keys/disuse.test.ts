@@ -1,0 +1,134 @@
+// `keys destroy` with etcd for a proof: a KEK that something is under stays, one that nothing can come under goes.
+
+import { writeFileSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { labelOf } from "../../../src/provider/kek-label.js";
+import { formatStoredObject } from "../../e2e/harness/stored-object.js";
+import { startEtcd, type TestEtcd } from "../../support/etcd.js";
+import { freePort } from "../../support/free-port.js";
+import { Pkcs11Client } from "../../support/pkcs11-client.js";
+import { kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { makeFolder, tokenUri } from "../../support/token.js";
+
+const YEAR_MS = 365 * 24 * 3_600_000;
+const folder = makeFolder("disuse");
+let token: SoftHsm;
+let etcd: TestEtcd;
+let node: PluginProcess;
+/** key_ids: superseded a year ago, superseded a minute ago, active, standby. */
+let settled: string;
+let fresh: string;
+let standby: string;
+let before: string[];
+
+const run = (...args: string[]): CommandResult => kmsPkcs11(args, token.env);
+const listed = (): string[] =>
+  (
+    JSON.parse(run("keys", "list", "--key", tokenUri(token, "kms-kek"), "-o", "json").stdout) as {
+      keys: { keyId: string }[];
+    }
+  ).keys.map(({ keyId }) => keyId);
+const destroy = (keyId: string, ...proof: string[]): CommandResult =>
+  run("keys", "destroy", keyId, "--key", tokenUri(token, "kms-kek"), ...proof);
+const live = (): string[] => ["--endpoints", etcd.endpoint];
+const byWord = (keyId: string): string[] => ["--every-node-has-left", keyId];
+const usage = (report: string): CommandResult => run("etcd", "usage", ...live(), "--report", report);
+const objectUnder = (keyId: string): Buffer =>
+  formatStoredObject({
+    provider: "hsm",
+    encryptedData: Buffer.alloc(80),
+    keyId,
+    encryptedDekSource: Buffer.alloc(60),
+    annotations: {},
+    encryptedDekSourceType: 1,
+  });
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  const now = Date.now();
+  const instants = [now - 2 * YEAR_MS, now - YEAR_MS, now - 60_000, now + YEAR_MS];
+  const labels = instants.map((instant) => labelOf("kms-kek", instant));
+  const child = new Pkcs11Client(token);
+  await child.open();
+  await child.run(({ p11, state }, wanted: readonly string[]) => {
+    for (const [index, label] of wanted.entries())
+      state.makeKey({ [p11.CKA_LABEL]: label, [p11.CKA_ID]: Buffer.alloc(16, index + 1) });
+  }, labels);
+  await child.kill();
+  before = listed();
+  // Standby first, then the active one, then the retired ones, the latest first.
+  [standby = "", , fresh = "", settled = ""] = before;
+  expect(before).toHaveLength(4);
+  etcd = await startEtcd();
+  node = new PluginProcess(token);
+  await etcd.store.put("/registry/secrets/ns/a", objectUnder(settled));
+});
+
+afterAll(async () => {
+  await node.stop();
+  node.remove();
+  await etcd.remove();
+  token.remove();
+});
+
+describe("keys destroy with etcd for a proof", () => {
+  it("keeps a KEK that an object is under, whatever else is given", () => {
+    const report = join(folder, "used.json");
+    expect(usage(report).code).toBe(0);
+    for (const proof of [live(), ["--usage-report", report]]) {
+      const { code, stderr } = destroy(settled, ...proof, ...byWord(settled));
+      expect([code, stderr]).toEqual([1, expect.stringContaining("1 objects are under it (secrets)")]);
+    }
+  });
+
+  it("keeps one that API servers may not have left yet, and a standby one", () => {
+    const early = destroy(fresh, ...live(), ...byWord(fresh));
+    expect(early.stderr).toContain("before every API server had left the KEK");
+    expect(destroy(standby, ...live()).stderr).toContain("name every node by --nodes");
+    expect(destroy(fresh).stderr).toContain("give --usage-report or --endpoints");
+  });
+
+  it("takes no report that is too old or of another cluster, and destroys with a good one", async () => {
+    await etcd.store.put("/registry/secrets/ns/a", Buffer.from("k8s\0"));
+    const report = join(folder, "usage.json");
+    expect(usage(report).code).toBe(0);
+    const text = readFileSync(report, "utf8");
+    const proven = (file: string, ...more: string[]): CommandResult =>
+      destroy(settled, "--usage-report", file, ...byWord(settled), ...more);
+    expect(proven(report, "--cluster-id", "1").stderr).toContain("it covers cluster");
+    const old = join(folder, "old.json");
+    writeFileSync(old, text.replace(/"startedAt": "\d+/, '"startedAt": "2025'));
+    expect(proven(old).stderr).toContain("take a new one");
+    writeFileSync(old, "{}");
+    expect(proven(old)).toMatchObject({ code: 2 });
+
+    expect(destroy(settled, "--usage-report", report)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        /whether a node still encrypts under .* by --nodes.*--every-node-has-left/,
+      ) as string,
+    });
+    expect(destroy(settled, "--usage-report", report, ...byWord(fresh)).stderr).toContain(
+      "--every-node-has-left names another key_id",
+    );
+    const http = `127.0.0.1:${String(await freePort())}`;
+    node.configure({ http: { address: http } });
+    const nodes = ["--nodes", `http://${http}`];
+    const forgetful = async (): Promise<CommandResult> => {
+      await node.start();
+      return destroy(settled, "--usage-report", report, ...nodes);
+    };
+    // A node that has just begun to remember may have been under any KEK until then.
+    expect((await forgetful()).stderr).toMatch(/remembers since .*before every API server had left the KEK/);
+    await node.stop();
+    node.remember({ since: Date.now() - YEAR_MS / 12 });
+    await node.start();
+    const { code, stdout } = destroy(settled, "--usage-report", report, ...nodes, "-o", "json");
+    const { destroyed } = JSON.parse(stdout) as { destroyed: { keyId: string; proof: string } };
+    expect([code, destroyed.keyId]).toEqual([0, settled]);
+    expect(destroyed.proof).toMatch(/^no object is under it: .*; active on none of http:.*\/keys$/);
+    expect(listed()).toEqual(before.filter((keyId) => keyId !== settled));
+  });
+});

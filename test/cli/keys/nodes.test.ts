@@ -1,0 +1,195 @@
+// Rotations watched over the plugins of two nodes, each with a clone of the token: the clone comes late, or does not
+// come in time. Reads as the manual of `keys rotate --nodes`.
+
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { freePort } from "../../support/free-port.js";
+import { kmsPkcs11, MAIN, PluginProcess } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { SoftHsmClone } from "../../support/softhsm-clone.js";
+import { tokenUri, type TestToken } from "../../support/token.js";
+import { waitFor } from "../../support/wait.js";
+
+const LONG = { timeoutMs: 40_000, intervalMs: 50 };
+
+interface Node {
+  readonly plugin: PluginProcess;
+  readonly url: string;
+}
+
+let token: SoftHsm;
+let clone: SoftHsmClone;
+let near: Node;
+let far: Node;
+/** Names both tokens. */
+let operator: PluginProcess;
+let active: string;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  expect(kmsPkcs11(["keys", "create", "--key", tokenUri(token, "kms-kek")], token.env).code).toBe(0);
+  clone = new SoftHsmClone(token, "other");
+  [near, far] = [await startNode(token), await startNode(clone)];
+  operator = new PluginProcess(token, {
+    failover: [{ uri: tokenUri(clone, "kms-kek") }],
+    audit: { file: join(near.plugin.folder, "audit.log") },
+  });
+  const { said } = keys("list");
+  active = (said["keys"] as { keyId: string }[])[0]?.keyId ?? "";
+});
+
+afterAll(async () => {
+  for (const { plugin } of [near, far]) {
+    await plugin.stop();
+    plugin.remove();
+  }
+  operator.remove();
+  token.remove();
+});
+
+async function startNode(of: TestToken): Promise<Node> {
+  const address = `127.0.0.1:${String(await freePort())}`;
+  const plugin = new PluginProcess(of, { keys: { refreshInterval: "200ms" }, http: { address } });
+  await plugin.start();
+  return { plugin, url: `http://${address}` };
+}
+
+interface Told {
+  readonly code: number | null;
+  readonly stderr: string;
+  readonly said: Record<string, unknown>;
+}
+
+const told = (code: number | null, stdout: string, stderr: string): Told => ({
+  code,
+  stderr,
+  said: stdout === "" ? {} : (JSON.parse(stdout) as Record<string, unknown>),
+});
+const full = (args: readonly string[]): string[] => [
+  "keys",
+  ...args,
+  "--config",
+  operator.configFile,
+  "-o",
+  "json",
+];
+const nodes = (): string[] => ["--nodes", `${near.url},${far.url}`];
+
+function keys(...args: string[]): Told {
+  const { code, stdout, stderr } = kmsPkcs11(full(args), token.env);
+  return told(code, stdout, stderr);
+}
+
+/** A command that is watched, or interrupted, while it runs. */
+function start(...args: string[]): { stderr: () => string; interrupt: () => void; done: Promise<Told> } {
+  const child = spawn(process.execPath, [MAIN, ...full(args)], { env: { ...process.env, ...token.env } });
+  let [stdout, stderr] = ["", ""];
+  child.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
+  return {
+    stderr: () => stderr,
+    interrupt: () => child.kill("SIGINT"),
+    done: new Promise((resolve) =>
+      child.once("close", (code) => {
+        resolve(told(code, stdout, stderr));
+      }),
+    ),
+  };
+}
+
+const missingAtFar = (stderr: string): boolean =>
+  stderr.includes(`${far.url}/keys: missing, has not seen it`);
+
+describe("keys rotate --nodes", () => {
+  it("--wait ends when the late clone has come; keys list compares; a standby key that nobody used may go", async () => {
+    const rotation = start("rotate", "--activate-in", "1h", "--wait", ...nodes());
+    await waitFor(() => missingAtFar(rotation.stderr()), LONG);
+    expect(rotation.stderr()).toMatch(/clone "kms-kek@.*" \(CKA_ID .*\) from .*token=kms.* to .*token=other/);
+    expect(keys("list", ...nodes())).toMatchObject({
+      code: 1,
+      said: {
+        differences: [
+          expect.stringMatching(/standby KEK .* missing on .*token=other/),
+          expect.stringMatching(`${far.url}/keys has no standby`),
+        ],
+        nodes: [
+          { activeKeyId: active, standby: [expect.any(String)] },
+          { activeKeyId: active, standby: [] },
+        ],
+      },
+    });
+    clone.sync();
+    const { code, said } = await rotation.done;
+    expect([code, said]).toMatchObject([
+      0,
+      {
+        converged: true,
+        aborted: null,
+        tokens: [{ state: "ready" }],
+        nodes: [
+          { url: `${near.url}/keys`, state: "ready" },
+          { url: `${far.url}/keys`, state: "ready" },
+        ],
+      },
+    ]);
+    const { keyId } = said["created"] as { keyId: string };
+    const onlyNodes = kmsPkcs11(["keys", "list", ...nodes()]);
+    expect([onlyNodes.code, onlyNodes.stdout]).toEqual([
+      0,
+      expect.stringMatching(`^NODE.*\n.*${active} *${keyId}`),
+    ]);
+    expect(keys("destroy", active, ...nodes()).stderr).toContain("is the active KEK");
+    expect(keys("destroy", keyId).stderr).toContain("--i-understand-data-is-lost");
+    expect(keys("destroy", keyId, ...nodes())).toMatchObject({
+      code: 0,
+      said: { destroyed: { keyId, state: "standby" }, tokens: [{ outcome: "done" }, { outcome: "done" }] },
+    });
+  });
+
+  it("--abort-unless-converged wants something to watch", () => {
+    const args = ["--abort-unless-converged", "--key", tokenUri(token, "kms-kek")];
+    expect(kmsPkcs11(["keys", "rotate", ...args], token.env)).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/--abort-unless-converged: give --nodes, or/) as string,
+    });
+  });
+
+  it("an interrupt destroys a guarded key that is not everywhere; what has not converged before is not begun", async () => {
+    await waitFor(() => keys("list", ...nodes()).code === 0, LONG);
+    const rotation = start("rotate", "--activate-in", "1h", "--abort-unless-converged", ...nodes());
+    await waitFor(() => missingAtFar(rotation.stderr()), LONG);
+    rotation.interrupt();
+    expect(await rotation.done).toMatchObject({
+      code: 1,
+      said: {
+        interrupted: true,
+        aborted: {
+          reason: expect.stringMatching(`interrupted.*${far.url}/keys has not seen it`) as string,
+          tokens: [{ outcome: "done" }, { outcome: "not needed" }],
+        },
+        nodes: [{ state: "ready" }, { state: "missing" }],
+      },
+    });
+    expect(keys("list").said["keys"]).toMatchObject([{ keyId: active, state: "active" }]);
+    const audit = readFileSync(join(near.plugin.folder, "audit.log"), "utf8");
+    for (const outcome of ["begun", "ok"])
+      expect(audit).toMatch(
+        new RegExp(`"operation":"keys rotate --abort-unless-converged".*"outcome":"${outcome}"`),
+      );
+    await far.plugin.stop();
+    const refused = keys("rotate", "--activate-in", "1h", "--abort-unless-converged", ...nodes());
+    expect(refused).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(`${far.url}.*nothing was made`) as string,
+    });
+    expect(keys("list", ...nodes())).toMatchObject({
+      code: 3,
+      said: { nodes: [{ error: null }, { activeKeyId: null }] },
+    });
+    expect(keys("list").said["keys"]).toHaveLength(1);
+  });
+});

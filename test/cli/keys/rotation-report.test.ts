@@ -1,0 +1,44 @@
+// What `keys rotate` tells of a rotation that was to be taken back and could not be.
+
+import { expect, it } from "vitest";
+
+import { reportRotation, type Rotation } from "../../../src/cli/keys/rotation-report.js";
+import { KmsError } from "../../../src/errors.js";
+import { kekRecord } from "../../support/kek-record.js";
+
+const ACTIVATION = Date.UTC(2026, 11, 1, 10);
+const MADE = kekRecord("kms-kek@20261201T100000Z", "new");
+const FAILURE = new KmsError("HSM_UNAVAILABLE", "away");
+const ROTATION: Rotation = {
+  plan: {
+    label: MADE.label,
+    activation: ACTIVATION,
+    from: { record: kekRecord("kms-kek@20260101T000000Z", "old"), activation: Date.UTC(2026, 0, 1) },
+    warnings: [],
+  },
+  made: MADE,
+  places: [],
+  converged: false,
+  abort: {
+    reason: "a node lacks it",
+    tokens: [{ token: "pkcs11:token=a", outcome: "failed", error: "away" }],
+    failure: FAILURE,
+  },
+};
+
+it("says that the key is still there, when it becomes active, and what to do until then", () => {
+  let shown = "";
+  const terminal = { out: (text: string) => (shown = text), err: () => undefined, isInteractive: false };
+  const report = (): void => {
+    reportRotation(ROTATION, "table", terminal);
+  };
+  expect(report).toThrow(
+    expect.objectContaining({
+      code: "HSM_UNAVAILABLE",
+      message:
+        "rotation aborted (a node lacks it), but new could not be destroyed (pkcs11:token=a: away); it becomes active " +
+        "at 2026-12-01T10:00:00.000Z unless 'kms-pkcs11 keys destroy new --nodes ...' succeeds until 10 s before",
+    }),
+  );
+  expect(shown).toMatch(/^active from +2026-12-01T10:00:00.000Z\nuntil then +old$/m);
+});

@@ -1,0 +1,216 @@
+// The key commands over two tokens of one configuration, the second a clone that is made by other means: what is done
+// on which, what is said where they differ, and how a repeat finishes what failed.
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+
+import { FaultModule } from "../../support/fault-module.js";
+import { kmsPkcs11, PluginProcess } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { SoftHsmClone } from "../../support/softhsm-clone.js";
+import { runTool, tokenUri } from "../../support/token.js";
+
+const FIRST = "pkcs11:token=kms;object=kms-kek";
+const SECOND = "pkcs11:token=other;object=kms-kek";
+const LOST = "--i-understand-data-is-lost";
+
+let token: SoftHsm;
+let clone: SoftHsmClone;
+/** Stands in front of the second token. */
+let fault: FaultModule;
+/** Only its configuration file is used. */
+let both: PluginProcess;
+
+beforeEach(() => {
+  token = createSoftHsm();
+  clone = new SoftHsmClone(token, "other");
+  fault = new FaultModule(clone);
+  both = new PluginProcess(token, { failover: [{ uri: tokenUri(fault, "kms-kek") }] });
+});
+
+afterEach(() => {
+  both.remove();
+  fault.remove();
+  token.remove();
+});
+
+interface Told {
+  readonly code: number | null;
+  readonly stderr: string;
+  readonly said: Record<string, unknown>;
+}
+
+function keys(...args: string[]): Told {
+  const command = ["keys", ...args, "--config", both.configFile, "-o", "json"];
+  const { code, stdout, stderr } = kmsPkcs11(command, token.env);
+  return { code, stderr, said: stdout === "" ? {} : (JSON.parse(stdout) as Record<string, unknown>) };
+}
+
+const createdKeyId = ({ said }: Told): string => (said["created"] as { keyId: string }).keyId;
+const listed = (): Record<string, unknown>[] => keys("list").said["keys"] as Record<string, unknown>[];
+
+describe("keys create and rotate", () => {
+  it("make the key on the first token, tell what to clone where, and see the clone", () => {
+    fault.set("C_OpenSession rv 0x30");
+    expect(keys("create")).toMatchObject({
+      code: 3,
+      stderr: expect.stringContaining(`${SECOND}: `) as string,
+      said: {},
+    });
+    fault.clear();
+    const created = keys("create");
+    expect(created).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining(`not on ${SECOND} yet; clone it there`) as string,
+      said: { tokens: [{ kind: "token", name: SECOND, state: "missing" }] },
+    });
+    const first = createdKeyId(created);
+    const apart = keys("list");
+    expect(apart).toMatchObject({
+      code: 1,
+      said: {
+        keys: [{ keyId: first, state: "active", tokens: [FIRST] }],
+        differences: [expect.stringMatching(`active KEK .*${first}.* missing on ${SECOND}; clone it there`)],
+      },
+    });
+    clone.sync();
+    expect(keys("list")).toMatchObject({
+      code: 0,
+      said: { keys: [{ keyId: first, tokens: [FIRST, SECOND] }], differences: [], problem: null },
+    });
+    const rotated = keys("rotate", "--activate-in", "1h");
+    expect(rotated).toMatchObject({
+      code: 0,
+      said: { from: first, tokens: [{ token: SECOND, state: "missing" }] },
+    });
+    const waited = keys("rotate", "--activate-in", "2h", "--dry-run");
+    expect(waited).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/standby KEK .* missing on .*other/) as string,
+      said: { created: null },
+    });
+  });
+
+  it("say that a key under the same name is another one", () => {
+    const { said: made } = keys("create");
+    const { keyId, label } = made["created"] as { keyId: string; label: string };
+    const [ckaId = ""] = keyId.split(".");
+    const login = ["--module", clone.modulePath, "--token-label", "other", "--login", "--pin", clone.pin];
+    const key = [
+      "--keygen",
+      "--key-type",
+      "AES:32",
+      "--label",
+      label,
+      "--id",
+      ckaId,
+      "--private",
+      "--sensitive",
+    ];
+    runTool("pkcs11-tool", [...login, ...key], "apt-get install opensc", token.env);
+    const { code, said } = keys("list");
+    expect([code, said["problem"]]).toEqual([1, null]);
+    expect(said["keys"]).toMatchObject([
+      { keyId, state: "active", tokens: [FIRST] },
+      {
+        state: "refused",
+        tokens: [SECOND],
+        findings: expect.arrayContaining([expect.stringContaining("no clone")]) as string[],
+      },
+    ]);
+    const [, impostor] = said["keys"] as { keyId: string }[];
+    expect(keys("destroy", impostor?.keyId ?? "", LOST, impostor?.keyId ?? "")).toMatchObject({
+      code: 0,
+      said: {
+        tokens: [
+          { token: FIRST, outcome: "not needed" },
+          { token: SECOND, outcome: "done" },
+        ],
+      },
+    });
+    clone.sync();
+    expect(keys("list").code).toBe(0);
+  });
+});
+
+describe("keys destroy and adopt", () => {
+  it("destroy on every token; where one fails say so, and a repeat finishes the rest", () => {
+    const first = createdKeyId(keys("create"));
+    const second = createdKeyId(keys("rotate", "--activate-in", "1h"));
+    clone.sync();
+    expect(keys("destroy", first, LOST, first)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("is the active KEK") as string,
+    });
+    fault.set("C_DestroyObject rv 0x54");
+    expect(keys("destroy", second, LOST, second)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(`on some tokens only; repeat the command .*${SECOND}: `) as string,
+      said: {
+        destroyed: { keyId: second, state: "standby" },
+        tokens: [
+          { token: FIRST, outcome: "done", error: null },
+          { token: SECOND, outcome: "failed", error: expect.stringContaining("C_DestroyObject") as string },
+        ],
+      },
+    });
+    fault.clear();
+    expect(keys("destroy", second, LOST, second)).toMatchObject({
+      code: 0,
+      said: { tokens: [{ outcome: "not needed" }, { outcome: "done" }] },
+    });
+    expect(keys("destroy", second, LOST, second)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("no token holds a KEK") as string,
+    });
+    expect(keys("destroy", "@standby", LOST, second)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("@standby fits no KEK") as string,
+    });
+    for (const [what, ...more] of [
+      ["foo"],
+      [""],
+      [second, LOST, "foo"],
+      [second, "--every-node-has-left", "foo"],
+    ])
+      expect(keys("destroy", what ?? "", ...more).code).toBe(2);
+    expect(listed()).toMatchObject([{ keyId: first, state: "active", tokens: [FIRST, SECOND] }]);
+  });
+
+  it("adopt under one instant everywhere, a repeat likewise, and never change which key is active", () => {
+    const login = ["--module", token.modulePath, "--token-label", "kms", "--login", "--pin", token.pin];
+    const key = [
+      "--keygen",
+      "--key-type",
+      "AES:32",
+      "--label",
+      "kms-kek",
+      "--id",
+      "07",
+      "--private",
+      "--sensitive",
+    ];
+    runTool("pkcs11-tool", [...login, ...key], "apt-get install opensc", token.env);
+    clone.sync();
+    const [{ keyId: plain } = { keyId: "" }] = listed() as { keyId: string }[];
+    const next = createdKeyId(keys("rotate", "--activate-in", "1h"));
+    clone.sync();
+    fault.set("C_SetAttributeValue rv 0x10", "C_CopyObject rv 0x54");
+    const half = keys("adopt", plain);
+    expect(half).toMatchObject({ code: 1, said: { tokens: [{ outcome: "done" }, { outcome: "failed" }] } });
+    fault.clear();
+    const whole = keys("adopt", plain);
+    expect(whole).toMatchObject({
+      code: 0,
+      said: { tokens: [{ outcome: "not needed" }, { outcome: "done" }] },
+    });
+    expect(whole.said["adopted"]).toEqual(half.said["adopted"]);
+    expect(keys("adopt", "@active")).toMatchObject({
+      code: 0,
+      said: { adopted: half.said["adopted"], tokens: [{ outcome: "not needed" }, { outcome: "not needed" }] },
+    });
+    expect(listed()).toMatchObject([
+      { keyId: next, state: "standby", tokens: [FIRST, SECOND] },
+      { keyId: plain, state: "active", tokens: [FIRST, SECOND] },
+    ]);
+  });
+});

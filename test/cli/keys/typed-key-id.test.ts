@@ -1,0 +1,62 @@
+// `keys destroy` on a terminal, which asks for the key_id to be typed.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { kmsPkcs11, MAIN, type CommandResult } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { tokenUri } from "../../support/token.js";
+
+const QUESTION = "Type the key_id to destroy it";
+
+let token: SoftHsm;
+
+beforeAll(() => {
+  token = createSoftHsm();
+});
+
+afterAll(() => {
+  token.remove();
+});
+
+/** Runs a command on a terminal of its own, which util-linux makes, and answers its question with these keys. */
+async function type(keys: string, ...args: string[]): Promise<[code: number | null, output: string]> {
+  const command = [process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(" ");
+  const child = spawn("script", ["-qec", command, "/dev/null"], { env: { ...process.env, ...token.env } });
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    const isAsked = output.includes(QUESTION);
+    output += text;
+    if (!isAsked && output.includes(QUESTION)) child.stdin.write(keys);
+  });
+  const [code] = (await once(child, "close")) as [number | null];
+  return [code, output];
+}
+
+it("destroys nothing when another or none is typed", async () => {
+  const uri = tokenUri(token, "kms-kek");
+  const keys = (...args: string[]): CommandResult =>
+    kmsPkcs11(["keys", ...args, "--key", uri, "-o", "json"], token.env);
+  expect(keys("create").code).toBe(0);
+  const { created } = JSON.parse(keys("rotate", "--activate-in", "1h").stdout) as {
+    created: { keyId: string };
+  };
+  const { keyId } = created;
+  const destroy = ["keys", "destroy", keyId, "--key", uri, "--i-understand-data-is-lost", keyId];
+  const refusals = [
+    ["another\r", "another key_id was typed; nothing was destroyed"],
+    // Ctrl-C and Ctrl-D.
+    ["\x03", "no key_id was typed; nothing was destroyed"],
+    ["\x04", "no key_id was typed; nothing was destroyed"],
+  ] as const;
+  for (const [keys, refusal] of refusals) {
+    const [code, output] = await type(keys, ...destroy);
+    expect([code, output.endsWith(`kms-pkcs11: ${refusal}\r\n`)], output).toEqual([1, true]);
+  }
+  await expect(type(`${keyId}\r`, ...destroy)).resolves.toEqual([
+    0,
+    expect.stringMatching(/destroyed "kms-kek@/),
+  ]);
+});

@@ -1,0 +1,66 @@
+// A plugin whose library reads its store only when it is loaded, as a TPM's: a standby KEK that was destroyed is not used.
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { KmsClient } from "../../src/kms-client/kms-client.js";
+import { FaultModule } from "../support/fault-module.js";
+import { freePort } from "../support/free-port.js";
+import { kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { tokenUri } from "../support/token.js";
+import { waitFor } from "../support/wait.js";
+
+let token: SoftHsm;
+let fault: FaultModule;
+let plugin: PluginProcess;
+let address: string;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  fault = new FaultModule(token);
+  fault.set("store-at-load");
+  address = `127.0.0.1:${String(await freePort())}`;
+  plugin = new PluginProcess(fault, { keys: { refreshInterval: "500ms" }, http: { address } });
+});
+
+afterAll(async () => {
+  await plugin.stop();
+  plugin.remove();
+  fault.remove();
+  token.remove();
+});
+
+function keys(...args: string[]): Record<string, unknown> {
+  const uri = tokenUri(fault, "kms-kek");
+  const { code, stdout, stderr } = kmsPkcs11(["keys", ...args, "--key", uri, "-o", "json"], fault.env);
+  expect([code, stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
+  return JSON.parse(stdout) as Record<string, unknown>;
+}
+const listed = async (): Promise<string[]> => {
+  const url = `http://${address}/keys`;
+  const response = await fetch(url, { headers: { connection: "close" } });
+  return ((await response.json()) as { keys: { keyId: string }[] }).keys.map(({ keyId }) => keyId);
+};
+
+it("loads it anew at the instant, before it would use the KEK", async () => {
+  const made = (...args: string[]): { keyId: string } => keys(...args)["created"] as { keyId: string };
+  const { keyId: active } = made("create");
+  const rotation = keys("rotate", "--activate-in", "30s");
+  const { keyId: standby } = rotation["created"] as { keyId: string };
+  await plugin.start();
+  expect(await listed()).toEqual([standby, active]);
+  keys("destroy", standby, "--i-understand-data-is-lost", standby);
+  const instant = Date.parse(rotation["activation"] as string);
+  const client = new KmsClient(plugin.socket);
+  const used = new Set<string>();
+  await waitFor(
+    async () => {
+      used.add((await client.status()).keyId);
+      used.add((await client.encrypt(Buffer.alloc(32), "any")).keyId);
+      return Date.now() > instant && !(await listed()).includes(standby);
+    },
+    { timeoutMs: 60_000, intervalMs: 100 },
+  );
+  client.close();
+  expect([...used]).toEqual([active]);
+});

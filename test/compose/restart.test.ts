@@ -1,0 +1,123 @@
+// Another start of the plugin beside one that runs on the same token: the other mode, stale sockets, draining, a wrong PIN.
+
+import { randomBytes } from "node:crypto";
+import { chmodSync, existsSync, readdirSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+
+import { MAX_STREAMS } from "../../src/server/server.js";
+import { KmsClient } from "../../src/kms-client/kms-client.js";
+import { FaultModule } from "../support/fault-module.js";
+import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { tokenUri } from "../support/token.js";
+import { waitFor } from "../support/wait.js";
+
+let token: SoftHsm;
+let plugin: PluginProcess;
+let client: KmsClient;
+let again: PluginProcess;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  createKek(token);
+  plugin = new PluginProcess(token);
+  await plugin.start();
+  client = new KmsClient(plugin.socket);
+});
+
+afterAll(async () => {
+  client.close();
+  await plugin.stop();
+  plugin.remove();
+  token.remove();
+});
+
+afterEach(async () => {
+  await again.stop();
+  again.remove();
+});
+
+const withClient = async <T>(use: (other: KmsClient) => Promise<T>): Promise<T> => {
+  const other = new KmsClient(again.socket);
+  try {
+    return await use(other);
+  } finally {
+    other.close();
+  }
+};
+
+it("gives the same key_id, and opens what either mode sealed before, in both modes", async () => {
+  const { keyId } = await client.status();
+  const direct = await client.encrypt(Buffer.from("direct"), "u");
+  again = new PluginProcess(token, { mode: "local-kek" });
+  await again.start();
+  const local = await withClient(async (other) => {
+    expect((await other.status()).keyId).toBe(keyId);
+    expect((await other.decrypt(direct, "u")).toString()).toBe("direct");
+    return other.encrypt(Buffer.from("local"), "u");
+  });
+  expect(Object.keys(local.annotations)).toEqual(["local-kek.kms-pkcs11.dev"]);
+  expect((await client.decrypt(local, "u")).toString()).toBe("local");
+  const swapped = { ...local, annotations: { "local-kek.kms-pkcs11.dev": direct.ciphertext } };
+  await expect(client.decrypt(swapped, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+  await expect(client.decrypt({ ...local, annotations: {} }, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+});
+
+it("removes a stale socket, and its own one when it is told to stop", async () => {
+  again = new PluginProcess(token);
+  await again.start();
+  await again.stop("SIGKILL");
+  expect(existsSync(again.socket)).toBe(true);
+  await again.start();
+  expect(await again.stop()).toBe(0);
+  expect(existsSync(again.socket)).toBe(false);
+});
+
+it("leaves a file that is no socket, and a folder that others may write to, alone, and the token too", () => {
+  const fault = new FaultModule(token);
+  again = new PluginProcess(fault);
+  writeFileSync(again.socket, "mine");
+  const file = kmsPkcs11(["serve", "--config", again.configFile], token.env);
+  expect([file.code, file.stderr]).toEqual([2, expect.stringContaining("no socket; it is left alone")]);
+  chmodSync(dirname(again.socket), 0o777);
+  const open = kmsPkcs11(["serve", "--config", again.configFile], token.env);
+  expect([open.code, open.stderr]).toEqual([2, expect.stringContaining("can be written to by others")]);
+  expect(fault.calls()).toBe(0);
+  fault.remove();
+});
+
+it("lets requests under way end when it is told to stop", async () => {
+  again = new PluginProcess(token);
+  await again.start();
+  await withClient(async (other) => {
+    await other.status();
+    // As many as the plugin advertises streams: what grpc-js keeps back beyond that ends with the connection, as INTERNAL.
+    const answers = Array.from({ length: MAX_STREAMS }, () => other.encrypt(randomBytes(32), "drain"));
+    await answers[0];
+    const stopped = again.stop();
+    const ended = await Promise.allSettled(answers);
+    expect(await stopped).toBe(0);
+    const refused = ended.filter((one) => one.status === "rejected").map((one) => String(one.reason));
+    for (const reason of refused) expect(reason).toMatch(/UNAVAILABLE/);
+  });
+});
+
+it("stays up and says what is wrong when the PIN is, after one attempt; and recovers when it is corrected", async () => {
+  again = new PluginProcess(token);
+  const pinFile = `${again.folder}/pin`;
+  writeFileSync(pinFile, "wrong", { mode: 0o600 });
+  again.configure({ keys: { uri: tokenUri({ ...token, pinFile }, "kms-kek") } });
+  again.launch();
+  await withClient(async (other) => {
+    const refusal = (): Promise<string> => other.status().then(String, String);
+    await waitFor(async () => /FAILED_PRECONDITION.*CKR_PIN_INCORRECT/.test(await refusal()), {
+      timeoutMs: 20_000,
+    });
+    expect(again.running).toBe(true);
+    expect(readdirSync(again.stateDir)).toContain("pin-refused.json");
+    writeFileSync(pinFile, token.pin);
+    await waitFor(async () => (await other.status()).healthz === "ok", { timeoutMs: 20_000 });
+  });
+});

@@ -1,0 +1,274 @@
+// Rotation in a running plugin on a real token: the switch at the instant under load, a cancelled KEK, and one that
+// fails its self-test. The plugin polls far too seldom to see any of it by chance.
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
+import { hashKeyId } from "../../src/observability/metrics.js";
+import { labelOf } from "../../src/provider/kek-label.js";
+import { freePort } from "../support/free-port.js";
+import { Pkcs11Client } from "../support/pkcs11-client.js";
+import { kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { runTool, tokenUri } from "../support/token.js";
+import { waitFor } from "../support/wait.js";
+
+const LONG = { timeoutMs: 30_000, intervalMs: 20 };
+const DELAY = "12s";
+const SEED = Buffer.alloc(32, 7);
+const ENCRYPTING_AT_ONCE = 8;
+
+interface ReportedKey {
+  readonly keyId: string;
+  readonly state: string;
+  readonly activation: string | null;
+  readonly provenAt: string | null;
+  readonly failure: string | null;
+}
+interface Report {
+  readonly now: string;
+  readonly activeKeyId: string | null;
+  readonly publishedKeyId: string | null;
+  readonly dueKeyId: string | null;
+  readonly heldBack: string | null;
+  readonly answered: readonly { readonly keyId: string }[];
+  readonly keys: readonly ReportedKey[];
+}
+
+let token: SoftHsm;
+let plugin: PluginProcess;
+let client: KmsClient;
+let address: string;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  const login = ["--module", token.modulePath, "--token-label", token.label, "--login", "--pin", token.pin];
+  const key = ["--keygen", "--key-type", "AES:32", "--label", "console", "--id", "aa"];
+  const flags = ["--private", "--sensitive"];
+  runTool("pkcs11-tool", [...login, ...key, ...flags], "apt-get install opensc", token.env);
+  address = `127.0.0.1:${String(await freePort())}`;
+  const settings = {
+    keys: { refreshInterval: "5m" },
+    health: { proofInterval: "10m" },
+    cache: { entries: 0 },
+    http: { address },
+  };
+  plugin = new PluginProcess(token, settings, "console");
+  await plugin.start();
+  client = new KmsClient(plugin.socket);
+});
+
+afterAll(async () => {
+  client.close();
+  await plugin.stop();
+  plugin.remove();
+  token.remove();
+});
+
+/** On a connection of its own: a command that ran meanwhile may have held up this process past the server's limit. */
+const report = async (): Promise<Report> =>
+  (await (await fetch(`http://${address}/keys`, { headers: { connection: "close" } })).json()) as Report;
+const reported = async (keyId: string): Promise<ReportedKey | undefined> =>
+  (await report()).keys.find((key) => key.keyId === keyId);
+
+/** A Decrypt with a key_id that nobody knows has the plugin read the token at once. */
+async function haveTokenRead(): Promise<void> {
+  const { ciphertext, annotations } = await client.encrypt(SEED, "any");
+  await expect(client.decrypt({ ciphertext, annotations, keyId: "unknown" }, "any")).rejects.toThrow(
+    /unknown/,
+  );
+}
+
+function keys(...args: string[]): Record<string, unknown> {
+  const { code, stdout, stderr } = kmsPkcs11(
+    ["keys", ...args, "--key", tokenUri(token, "console"), "-o", "json"],
+    token.env,
+  );
+  expect([code, stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
+  return JSON.parse(stdout) as Record<string, unknown>;
+}
+
+function make(delay: string): { keyId: string; activation: number } {
+  const { created, activation } = keys("rotate", "--activate-in", delay) as {
+    created: { keyId: string };
+    activation: string;
+  };
+  return { keyId: created.keyId, activation: Date.parse(activation) };
+}
+
+async function rotate(delay = DELAY): Promise<{ keyId: string; activation: number }> {
+  const { keyId, activation } = make(delay);
+  await waitFor(async () => {
+    await haveTokenRead();
+    return (await reported(keyId))?.provenAt;
+  }, LONG);
+  return { keyId, activation };
+}
+
+/** Every answer in the order in which it came. */
+interface Answers {
+  readonly order: {
+    readonly operation: "Status" | "Encrypt";
+    readonly keyId: string;
+    readonly healthz?: string;
+  }[];
+  readonly sealed: KmsCiphertext[];
+}
+
+/** One Status after the other, and Encrypts all the while, until `isEnough`. */
+async function load(isEnough: (answers: Answers) => boolean): Promise<Answers> {
+  const answers: Answers = { order: [], sealed: [] };
+  const statuses = async (): Promise<void> => {
+    while (!isEnough(answers)) answers.order.push({ operation: "Status", ...(await client.status()) });
+  };
+  const encrypts = async (): Promise<void> => {
+    while (!isEnough(answers)) {
+      const sealed = await client.encrypt(SEED, "load");
+      answers.order.push({ operation: "Encrypt", keyId: sealed.keyId });
+      answers.sealed.push(sealed);
+    }
+  };
+  await Promise.all([statuses(), ...Array.from({ length: ENCRYPTING_AT_ONCE }, encrypts)]);
+  return answers;
+}
+
+describe("a rotation from a key that pkcs11-tool made", () => {
+  it("is proven before its instant, and changes Status and Encrypt in one moment under load", async () => {
+    const { keyId: before } = await client.status();
+    const { keyId, activation } = await rotate();
+    expect(await report()).toMatchObject({
+      publishedKeyId: before,
+      activeKeyId: before,
+      heldBack: null,
+      keys: [
+        { keyId, state: "standby", failure: null },
+        { keyId: before, state: "active", activation: null },
+      ],
+    });
+    let afterwards = 0;
+    const { order, sealed } = await load(({ order: all }) => {
+      if (all.at(-1)?.keyId === keyId) afterwards++;
+      return afterwards > 200;
+    });
+    expect(Date.now()).toBeGreaterThanOrEqual(activation);
+    expect(new Set(order.map((answer) => answer.keyId))).toEqual(new Set([before, keyId]));
+    expect(order.filter(({ healthz }) => healthz !== undefined && healthz !== "ok")).toEqual([]);
+    // One change, by a Status answer: everything before it names the earlier KEK, everything after it the new one.
+    const change = order.findIndex((answer) => answer.keyId === keyId);
+    expect(order[change]?.operation).toBe("Status");
+    expect(order.slice(change).filter((answer) => answer.keyId !== keyId)).toEqual([]);
+    const [oldest, newest] = [sealed.at(0), sealed.at(-1)];
+    for (const one of [oldest, newest]) {
+      if (one === undefined) throw new Error("nothing was sealed");
+      expect((await client.decrypt(one, "after")).equals(SEED)).toBe(true);
+    }
+    expect((await report()).keys.map(({ state }) => state)).toEqual(["active", "retired"]);
+  });
+});
+
+describe("a KEK that is due", () => {
+  it("and waits for a Status call is shown as such, and as active the one in use, until the call", async () => {
+    const { keyId: before } = await client.status();
+    const { keyId } = make("2s");
+    await waitFor(async () => {
+      await haveTokenRead();
+      return (await report()).dueKeyId === keyId;
+    }, LONG);
+    expect((await client.encrypt(SEED, "due")).keyId).toBe(before);
+    expect(await report()).toMatchObject({
+      publishedKeyId: before,
+      heldBack: null,
+      keys: [{ keyId, state: "due" }, { keyId: before, state: "active" }, { state: "retired" }],
+    });
+    const metrics = await (await fetch(`http://${address}/metrics`)).text();
+    expect(metrics).toContain(`key_info{key_id_hash="${hashKeyId(keyId)}",state="due"} 1`);
+    expect(metrics).toContain(`key_info{key_id_hash="${hashKeyId(before)}",state="active"} 1`);
+    const list = (): CommandResult =>
+      kmsPkcs11(
+        ["keys", "list", "--key", tokenUri(token, "console"), "--nodes", `http://${address}`],
+        token.env,
+      );
+    const { code, stdout } = list();
+    expect([code, stdout]).toEqual([
+      1,
+      expect.stringMatching(
+        new RegExp(
+          `${keyId} is due and waits for a Status call, until then ${before} is in use; run 'kms-pkcs11 status`,
+        ),
+      ),
+    ]);
+    expect(stdout.match(/^differs: /gm)).toHaveLength(1);
+    expect(kmsPkcs11(["status", "--socket", plugin.socket]).code).toBe(0);
+    expect(await report()).toMatchObject({ publishedKeyId: keyId, dueKeyId: null });
+    expect(list().code).toBe(0);
+    const { answered } = await report();
+    expect(new Set(answered.map((one) => one.keyId))).toContain(before);
+  });
+});
+
+describe("a standby KEK", () => {
+  it("that was cancelled does not stand in the way of another rotation, however seldom the plugin polls", async () => {
+    const { keyId } = await rotate("1h");
+    keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
+    expect((await report()).keys[0]).toMatchObject({ keyId, state: "standby" });
+    const again = ["rotate", "--activate-in", "1h", "--abort-unless-converged", "--dry-run"];
+    keys(...again, "--nodes", `http://${address}`);
+    expect((await report()).keys.map((key) => key.keyId)).not.toContain(keyId);
+  });
+
+  it("is not used when it has been destroyed before its instant, however seldom the plugin polls", async () => {
+    const { keyId: active } = await client.status();
+    // A standby KEK may be destroyed until 10 s before its instant.
+    const { keyId, activation } = await rotate("25s");
+    keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
+    expect(await reported(keyId)).toMatchObject({ state: "standby", cameLater: true });
+    const { order } = await load(() => Date.now() > activation + 300);
+    expect(new Set(order.map((answer) => answer.keyId))).toEqual(new Set([active]));
+    expect(order.filter(({ healthz }) => healthz !== undefined && healthz !== "ok")).toEqual([]);
+    await waitFor(async () => (await reported(keyId)) === undefined, LONG);
+    const logged = await waitFor(() => {
+      const lines = plugin.log.split("\n").slice(0, -1);
+      const found = lines.filter((line) => line.includes(keyId) && line.includes("on the token"));
+      return found.length > 0 && found;
+    });
+    expect(logged).toEqual([expect.stringMatching(/"level":"warn".*is no longer on the token/)]);
+  });
+
+  it("that fails its self-test is not activated: the earlier one stays, unhealthy with the reason", async () => {
+    const { keyId: active } = await client.status();
+    const label = labelOf("console", Math.ceil(Date.now() / 1000) * 1000 + 3_000);
+    const child = new Pkcs11Client(token);
+    await child.open();
+    await child.run(({ p11, state }, name) => {
+      const none = [p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_WRAP, p11.CKA_UNWRAP].map((use) => [
+        use,
+        false,
+      ]);
+      state.makeKey({ [p11.CKA_LABEL]: name, ...(Object.fromEntries(none) as Record<number, false>) });
+    }, label);
+    await child.kill();
+    await haveTokenRead();
+    const useless = await waitFor(
+      async () => (await report()).keys.find(({ state, failure }) => state === "standby" && failure !== null),
+      LONG,
+    );
+    const said = await waitFor(async () => {
+      const { healthz } = await client.status();
+      return healthz !== "ok" && healthz;
+    }, LONG);
+    expect(said).toMatch(new RegExp(`${useless.keyId} is due but not activated: .*none of the mechanisms`));
+    expect(await client.status()).toMatchObject({ keyId: active });
+    expect((await client.encrypt(SEED, "held back")).keyId).toBe(active);
+    expect(await report()).toMatchObject({
+      publishedKeyId: active,
+      heldBack: expect.stringContaining(useless.keyId) as string,
+      keys: [
+        { keyId: useless.keyId, state: "standby" },
+        { keyId: active, state: "active" },
+        { state: "retired" },
+        { state: "retired" },
+      ],
+    });
+    expect((await fetch(`http://${address}/readyz`)).status).toBe(503);
+  });
+});

@@ -1,0 +1,147 @@
+// Starts of token hosts while the HSM hangs: the oldest is given its time, others are made again and again beside it, so
+// that one gets through soon after the hang; and no login is made that the PIN policy does not allow.
+
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+
+import { Starts } from "../../../src/hsm/hosts/starts.js";
+import type { EndCause, TokenHost } from "../../../src/hsm/hosts/host-process.js";
+import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
+import { waitFor } from "../../support/wait.js";
+
+/** Far beyond any test: whoever waits for it fails. */
+const START_TIMEOUT_MS = 600_000;
+const LIMIT = { timeoutMs: 60_000 };
+
+describe("of a token that is known", () => {
+  const token = useFaultyToken();
+  const hangs = ({ ended }: { readonly ended: readonly string[] }): number =>
+    ended.filter((cause) => cause === "hang").length;
+
+  it.each([
+    [1, "*"],
+    [2, "C_Initialize"],
+    [2, "C_GetSessionInfo"],
+    [2, "C_FindObjectsInit"],
+  ])("with %i hosts, one gets through after a hang of %s", async (hosts, name) => {
+    const opened = await token.start({ hosts, startTimeoutMs: START_TIMEOUT_MS });
+    token.fault.set(`${name} hang`);
+    for (const pid of opened.hsm.pids) process.kill(pid, "SIGKILL");
+    await waitFor(() => hangs(opened) >= 2, { what: "starts that were given up", ...LIMIT });
+    expect(await codeOf(token.encrypt(opened))).not.toBe("done");
+    token.fault.clear();
+    await token.recovers(opened);
+    await waitFor(() => opened.hsm.readyHosts === hosts, { what: "all hosts", ...LIMIT });
+  });
+
+  it("a login that hangs is made by one host at a time", async () => {
+    const opened = await token.start({ hosts: 2, startTimeoutMs: START_TIMEOUT_MS });
+    const before = token.fault.calls("C_Login");
+    token.fault.set("C_Login hang");
+    for (const pid of opened.hsm.pids) process.kill(pid, "SIGKILL");
+    await waitFor(
+      () => {
+        const logins = token.fault.calls("C_Login") - before;
+        expect(logins).toBeLessThanOrEqual(hangs(opened) + 1);
+        return logins >= 2;
+      },
+      { what: "a second login", intervalMs: 10, ...LIMIT },
+    );
+    token.fault.clear();
+    await token.recovers(opened);
+  });
+});
+
+describe("of a token that is not", () => {
+  const token = useFaultyToken();
+
+  it("one gets through after a hang before the login", async () => {
+    token.fault.set("C_Initialize hang");
+    const opened = token.open({ hosts: 2, startTimeoutMs: START_TIMEOUT_MS });
+    await waitFor(() => opened.ended.includes("hang"), { what: "a start that was given up", ...LIMIT });
+    token.fault.clear();
+    await token.recovers(opened);
+  });
+});
+
+describe("in the order in which they began", () => {
+  let killed: [string, EndCause][];
+  let late: number;
+  let starts: Starts;
+
+  beforeEach(() => {
+    vi.useFakeTimers();
+    killed = [];
+    late = 0;
+    starts = new Starts(30_000, () => late++);
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  /** A start whose first step lasts until its host is killed, or `end` is called. */
+  function begin(name: string): { end: () => void; started: Promise<string> } {
+    let end = (): void => undefined;
+    let fail = (): void => undefined;
+    const opened = new Promise<void>((resolve, reject) => {
+      end = resolve;
+      fail = () => {
+        reject(new Error("killed"));
+      };
+    });
+    const kill = (cause: EndCause): void => {
+      killed.push([name, cause]);
+      fail();
+    };
+    const host = { kill } as unknown as TokenHost;
+    const started = starts
+      .run(host, (step) => step("open", () => opened))
+      .then(
+        () => "ready",
+        () => "ended",
+      );
+    return { end, started };
+  }
+
+  it("the oldest is kept until the limit of a start, the ones beside it are not", async () => {
+    const oldest = begin("oldest");
+    const younger = begin("younger");
+    await vi.advanceTimersByTimeAsync(3_100);
+    expect(killed).toEqual([["younger", "hang"]]);
+    expect([starts.isLate, late, starts.underWay]).toEqual([true, 1, 1]);
+    expect(await younger.started).toBe("ended");
+    await vi.advanceTimersByTimeAsync(26_500);
+    expect(killed).toHaveLength(1);
+    await vi.advanceTimersByTimeAsync(1_000);
+    expect(await oldest.started).toBe("ended");
+    expect(killed).toEqual([
+      ["younger", "hang"],
+      ["oldest", "hang"],
+    ]);
+  });
+
+  it("the oldest is given up when another one has got through, and not before it is late", async () => {
+    const oldest = begin("oldest");
+    const quick = begin("quick");
+    quick.end();
+    await quick.started;
+    expect(killed).toEqual([]);
+    await vi.advanceTimersByTimeAsync(3_100);
+    const another = begin("another");
+    another.end();
+    expect(await another.started).toBe("ready");
+    expect(await oldest.started).toBe("ended");
+  });
+
+  it("a token that is slow has three times as long as it took", async () => {
+    const first = begin("first");
+    await vi.advanceTimersByTimeAsync(4_000);
+    first.end();
+    expect(await first.started).toBe("ready");
+    begin("oldest");
+    begin("younger");
+    await vi.advanceTimersByTimeAsync(11_900);
+    expect(killed).toEqual([]);
+    await vi.advanceTimersByTimeAsync(200);
+    expect(killed).toEqual([["younger", "hang"]]);
+  });
+});

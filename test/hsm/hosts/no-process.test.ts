@@ -1,0 +1,39 @@
+// A machine that has no file descriptors left to start a token host with.
+
+import { ChildProcess, execFileSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+
+import { afterEach, expect, it, vi } from "vitest";
+
+import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
+import { waitFor } from "../../support/wait.js";
+
+/** A token host needs two for each of its lanes and standard streams; the test a few of its own. */
+const SPARE_DESCRIPTORS = 14;
+
+const token = useFaultyToken();
+
+const allowDescriptors = (most: string): void => {
+  execFileSync("prlimit", ["--pid", String(process.pid), `--nofile=${most}:`]);
+};
+
+afterEach(() => {
+  allowDescriptors("1024");
+  vi.restoreAllMocks();
+});
+
+it("a host that cannot be spawned is an error that says why, signals nobody, and is tried again", async () => {
+  const signalled = vi.spyOn(ChildProcess.prototype, "kill");
+  const open = readdirSync("/proc/self/fd").length;
+  allowDescriptors(String(open + SPARE_DESCRIPTORS));
+  const opened = token.open();
+  await waitFor(() => opened.ended.length >= 3, { what: "three starts that failed", timeoutMs: 20_000 });
+  expect(await codeOf(token.encrypt(opened))).toBe("HSM_UNAVAILABLE");
+  expect(opened.hsm.state()).toMatchObject({
+    reason: { message: expect.stringContaining("EMFILE") as string },
+  });
+  // Node 20 has no process id for such a child and signals 0 or an earlier child's instead.
+  expect(signalled).not.toHaveBeenCalled();
+  allowDescriptors("1024");
+  await token.recovers(opened);
+});

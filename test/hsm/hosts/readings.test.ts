@@ -1,0 +1,48 @@
+// What a reading says of KEKs that it does not show, with hosts that answer as the test says.
+
+import { beforeEach, expect, it } from "vitest";
+
+import { KeyringReadings, type ReadingHosts } from "../../../src/hsm/hosts/readings.js";
+import type { TokenHost } from "../../../src/hsm/hosts/host-process.js";
+import type { TokenKeys } from "../../../src/hsm/wire.js";
+import { SILENT } from "../../support/fake-hsm.js";
+import { codeOf } from "../../support/faulty-token.js";
+import { kekRecord } from "../../support/kek-record.js";
+
+const A = kekRecord("kms-kek", "a");
+const B = kekRecord("kms-kek@20261121T100000Z", "b");
+
+let shown: Pick<TokenKeys, "keks" | "unreadable">;
+let readings: KeyringReadings;
+
+beforeEach(() => {
+  const host = { alive: true, endCause: undefined } as unknown as TokenHost;
+  const hosts: ReadingHosts = {
+    ready: [host],
+    configured: 1,
+    serving: () => Promise.resolve(host),
+    read: () => Promise.resolve({ done: true, objects: 10, unreadableWhy: "CKR_FUNCTION_FAILED", ...shown }),
+    proves: () => Promise.resolve(true),
+    whenReady: () => Promise.resolve(undefined),
+  };
+  readings = new KeyringReadings(hosts, { controlTimeoutMs: 1_000, startTimeoutMs: 1_000, log: SILENT });
+});
+
+const keyIds = async (): Promise<string[]> => (await readings.read()).map(({ keyId }) => keyId);
+
+it("a KEK is not gone where an object could not be read that could be before", async () => {
+  shown = { keks: [A, B], unreadable: 0 };
+  expect(await keyIds()).toEqual(["a", "b"]);
+  shown = { keks: [A], unreadable: 1 };
+  expect(await codeOf(readings.read())).toBe("HSM_UNAVAILABLE");
+  shown = { keks: [A], unreadable: 0 };
+  expect(await keyIds()).toEqual(["a"]);
+});
+
+it("an object that can never be read keeps no KEK from going, nor from coming", async () => {
+  shown = { keks: [A], unreadable: 1 };
+  expect(await keyIds()).toEqual(["a"]);
+  expect(readings.finding).toContain("1 of 10 secret keys on the token cannot be read: CKR_FUNCTION_FAILED");
+  shown = { keks: [B], unreadable: 1 };
+  expect(await keyIds()).toEqual(["b"]);
+});

@@ -1,0 +1,39 @@
+// What the PIN gate does before any login is made.
+
+import { expect, it } from "vitest";
+
+import { PinGate } from "../../../src/hsm/login/login-gate.js";
+import { pinMemories } from "../../../src/hsm/login/login-files.js";
+import { SILENT } from "../../support/fake-hsm.js";
+
+it("a token with a keypad of its own is not sent a PIN", async () => {
+  const pin = {
+    read: () => Buffer.from("1234"),
+    stamp: () => "",
+    showsChange: true,
+    description: "",
+    correction: "",
+  };
+  const gate = new PinGate({ pin, memories: pinMemories(undefined, 0), allowFinalTry: false, log: SILENT });
+  const description = {
+    label: "keypad",
+    serial: "",
+    manufacturer: "",
+    model: "",
+    slotId: 0,
+    loginRequired: true,
+    loggedIn: false,
+    pinCountLow: false,
+    pinFinalTry: false,
+    pinLocked: false,
+    protectedAuthenticationPath: true,
+    library: "",
+  };
+  const attempts: string[] = [];
+  const login = gate.login(
+    () => Promise.resolve(description),
+    (sent) => Promise.resolve(void attempts.push(sent.toString())),
+  );
+  await expect(login).rejects.toMatchObject({ code: "TOKEN_REFUSED", message: /keypad/ });
+  expect(attempts).toEqual([]);
+});

@@ -1,0 +1,291 @@
+// A PIN attempt is dear: three in a row lock a token. What a wrong PIN costs over hosts and processes, and when
+// none is made at all.
+
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+
+import { KmsError } from "../../../src/errors.js";
+import {
+  correctPin,
+  describePinSource,
+  pinSourceStamp,
+  readPin,
+  stampShowsChange,
+  type PinSource,
+} from "../../../src/config/pin-source.js";
+import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
+import { makeFolder } from "../../support/token.js";
+import type { OpenedToken, OpenOptions } from "../../support/token-hsm.js";
+import { waitFor } from "../../support/wait.js";
+
+const WRONG_PIN = "wrong-PIN-8642";
+const token = useFaultyToken();
+let folder: string;
+let pinFile: string;
+let stateDir: string;
+
+beforeEach(() => {
+  folder = makeFolder("pin");
+  pinFile = join(folder, "pin");
+  stateDir = join(folder, "state");
+  writeFileSync(pinFile, WRONG_PIN);
+});
+
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** As a process that starts anew: nothing but the state directory is left of the one before. */
+const open = (options: OpenOptions = {}): OpenedToken =>
+  token.open({ hosts: 2, pinFile, stateDir, ...options });
+
+const refusal = (opened: OpenedToken, text: string): Promise<unknown> =>
+  waitFor(
+    () =>
+      token.encrypt(opened).then(
+        () => false,
+        (error: unknown) =>
+          error instanceof KmsError && error.code === "PIN_REFUSED" && error.message.includes(text),
+      ),
+    { what: `a refusal that says "${text}"`, timeoutMs: 20_000 },
+  );
+
+const record = (): string => join(stateDir, "pin-refused.json");
+
+/** By token. */
+const recorded = (): unknown => (JSON.parse(readFileSync(record(), "utf8")) as { tokens: unknown }).tokens;
+
+const logins = (): number => token.fault.calls("C_Login");
+
+it("a wrong PIN costs one attempt over two hosts and three processes, and is not on the disk", async () => {
+  const before = logins();
+  for (let start = 0; start < 3; start++) {
+    const opened = open();
+    await refusal(opened, start === 0 ? "CKR_PIN_INCORRECT" : "not tried again");
+    expect(opened.hsm.state()).toMatchObject({ up: false, reason: { code: "PIN_REFUSED" } });
+    await opened.hsm.stop(200);
+  }
+  expect(logins() - before).toBe(1);
+  const files = readdirSync(stateDir, { withFileTypes: true }).filter((file) => file.isFile());
+  const state = files.map(({ name }) => readFileSync(join(stateDir, name), "utf8"));
+  expect(state.length).toBeGreaterThan(0);
+  for (const part of [WRONG_PIN, WRONG_PIN.slice(0, 6), Buffer.from(WRONG_PIN).toString("hex")])
+    expect(state.join()).not.toContain(part);
+});
+
+it("a corrected PIN file is taken up without a restart, and its refusal forgotten", async () => {
+  const opened = open();
+  await refusal(opened, "CKR_PIN_INCORRECT");
+  const before = logins();
+  writeFileSync(pinFile, token.fault.pin);
+  await token.recovers(opened);
+  await waitFor(() => opened.hsm.readyHosts === 2, { what: "both hosts", timeoutMs: 20_000 });
+  expect(logins() - before).toBe(2);
+  expect(recorded()).toEqual({});
+});
+
+it("a locked token is left alone, and says so", async () => {
+  const counter = token.fault.path("locked");
+  writeFileSync(counter, "3\n");
+  token.fault.set(`pin-counter 3 ${counter}`);
+  writeFileSync(pinFile, token.fault.pin);
+  const before = logins();
+  await refusal(open(), "is locked");
+  expect(logins()).toBe(before);
+});
+
+it("the last attempt is spent only by an operator who says so", async () => {
+  const counter = token.fault.path("final");
+  token.fault.set(`pin-counter 2 ${counter}`);
+  const first = open();
+  await refusal(first, "CKR_PIN_INCORRECT");
+  writeFileSync(pinFile, token.fault.pin);
+  const before = logins();
+  await refusal(first, "one PIN attempt left");
+  expect(logins()).toBe(before);
+  await first.hsm.stop(200);
+  await token.recovers(open({ allowFinalTry: true }));
+});
+
+it("flags are read before a login that follows a logout, too", async () => {
+  const counter = token.fault.path("flags");
+  writeFileSync(pinFile, token.fault.pin);
+  const opened = open({ hosts: 1 });
+  await token.recovers(opened);
+  // Another node has spent all attempts but one.
+  writeFileSync(counter, "1\n");
+  token.fault.set(`pin-counter 2 ${counter}`, "logout");
+  const before = logins();
+  await refusal(opened, "one PIN attempt left");
+  expect(logins()).toBe(before);
+});
+
+it("a missing PIN file costs no attempt, and its appearance is noticed", async () => {
+  rmSync(pinFile);
+  const opened = open();
+  const before = logins();
+  await waitFor(async () => (await codeOf(token.encrypt(opened))) === "PIN_UNREADABLE", {
+    what: "an unreadable PIN",
+    timeoutMs: 20_000,
+  });
+  expect(logins()).toBe(before);
+  writeFileSync(pinFile, token.fault.pin);
+  await token.recovers(opened);
+});
+
+describe("a login without an answer", () => {
+  const counter = (): string => token.fault.path(`counter-${basename(folder)}`);
+
+  it.each([
+    ["silent", 2],
+    ["", 1],
+  ])("is made at most twice, over hosts and processes (flags: %s)", async (flags, most) => {
+    token.fault.set("C_Login segv after", `pin-counter 5 ${counter()} ${flags}`);
+    const before = logins();
+    for (let start = 0; start < 3; start++) {
+      const opened = open();
+      await refusal(opened, "no clear answer");
+      await opened.hsm.stop(200);
+    }
+    expect(logins() - before).toBe(most);
+    token.fault.set(`pin-counter 5 ${counter()} ${flags}`);
+    const opened = open();
+    await refusal(opened, "no clear answer");
+    writeFileSync(pinFile, token.fault.pin);
+    await token.recovers(opened);
+  });
+
+  it("is counted also where the plugin is ended in it", async () => {
+    token.fault.set("C_Login hang");
+    const before = logins();
+    for (let start = 0; start < 2; start++) {
+      const opened = open();
+      await waitFor(() => logins() - before > start, { what: "a login", timeoutMs: 20_000 });
+      await opened.hsm.stop(0);
+    }
+    await refusal(open(), "no clear answer");
+    expect(logins() - before).toBe(2);
+  });
+
+  it.each(["C_Login segv after", "C_Login rv 0x5"])("by a passing %s costs nobody anything", async (line) => {
+    writeFileSync(pinFile, token.fault.pin);
+    token.fault.set(`${line} once=${token.fault.path(`once-${basename(folder)}`)}`);
+    await token.recovers(open({ hosts: 1 }));
+    expect(recorded()).toEqual({});
+  });
+
+  it.each(["C_Login abort", "C_Login rv 0x5"])(
+    "is made for as long as an outage lasts (%s) with a PIN that has logged in before",
+    async (line) => {
+      writeFileSync(pinFile, token.fault.pin);
+      const opened = open();
+      await token.recovers(opened);
+      token.fault.set(line);
+      const before = logins();
+      for (const pid of opened.hsm.pids) process.kill(pid, "SIGKILL");
+      await waitFor(() => logins() - before >= 4, { what: "four logins", timeoutMs: 20_000 });
+      await opened.hsm.stop(200);
+      const restarted = open();
+      await waitFor(() => logins() - before >= 8, { what: "four more after a restart", timeoutMs: 30_000 });
+      token.fault.clear();
+      await token.recovers(restarted);
+    },
+  );
+
+  it("counts again for a PIN that has logged in before and was refused since", async () => {
+    writeFileSync(pinFile, token.fault.pin);
+    const opened = open({ hosts: 1 });
+    await token.recovers(opened);
+    token.fault.set("C_Login rv 0xA0");
+    for (const pid of opened.hsm.pids) process.kill(pid, "SIGKILL");
+    await refusal(opened, "CKR_PIN_INCORRECT");
+    await opened.hsm.stop(200);
+    rmSync(record());
+    token.fault.set("C_Login abort");
+    const before = logins();
+    await refusal(open(), "no clear answer");
+    expect(logins() - before).toBe(2);
+  });
+
+  it("is none where the token is away and says so", async () => {
+    writeFileSync(pinFile, token.fault.pin);
+    token.fault.set("C_Login rv 0x30");
+    const before = logins();
+    const opened = open();
+    await waitFor(() => logins() - before >= 3, { what: "three logins", timeoutMs: 20_000 });
+    token.fault.clear();
+    await token.recovers(opened);
+  });
+});
+
+it.each(["0xA3", "0xA4"])(
+  "a token that refuses every PIN by %s is tried again when it may have been repaired, and no sooner",
+  async (rv) => {
+    writeFileSync(pinFile, token.fault.pin);
+    token.fault.set(`C_Login rv ${rv}`);
+    const before = logins();
+    const opened = open();
+    await refusal(opened, "the token");
+    for (let i = 0; i < 5; i++) expect(await codeOf(token.encrypt(opened))).toBe("PIN_REFUSED");
+    expect(logins() - before).toBe(1);
+    await opened.hsm.stop(200);
+    const soon = open({ pinRecheckMs: 100 });
+    await refusal(soon, "the token");
+    token.fault.clear();
+    await token.recovers(soon);
+  },
+);
+
+it("a running host that is logged out spends no login on each request", async () => {
+  writeFileSync(pinFile, token.fault.pin);
+  const opened = open({ hosts: 1 });
+  await token.recovers(opened);
+  token.fault.set("logout", "C_Login rv 0xA4");
+  const before = logins();
+  for (let i = 0; i < 5; i++) expect(await codeOf(token.encrypt(opened))).toBe("PIN_REFUSED");
+  expect(logins() - before).toBe(1);
+});
+
+it.each<[string, () => PinSource]>([
+  ["an environment variable", () => ({ kind: "env", name: "PIN" })],
+  ["a systemd credential", () => ({ kind: "credential", path: pinFile })],
+])(
+  "%s is tried once, and again when it holds another PIN or its record is removed",
+  async (_name, sourceOf) => {
+    const source = sourceOf();
+    let pin = WRONG_PIN;
+    // As systemd does at every start.
+    const handOver = (): void => {
+      rmSync(pinFile);
+      writeFileSync(pinFile, pin);
+    };
+    const start = (): OpenedToken => {
+      handOver();
+      const pinSource = {
+        read: () => readPin(source, { PIN: pin }),
+        stamp: () => pinSourceStamp(source),
+        showsChange: stampShowsChange(source),
+        description: describePinSource(source),
+        correction: correctPin(source),
+      };
+      return open({ pinSource });
+    };
+    const before = logins();
+    for (let i = 0; i < 3; i++) {
+      const opened = start();
+      await refusal(opened, i === 0 ? "CKR_PIN_INCORRECT" : `remove ${record()}`);
+      await opened.hsm.stop(200);
+    }
+    expect(logins() - before).toBe(1);
+    const removed = start();
+    await refusal(removed, "not tried again");
+    rmSync(record());
+    await waitFor(() => logins() - before === 2, { what: "another attempt" });
+    await refusal(removed, "CKR_PIN_INCORRECT");
+    await removed.hsm.stop(200);
+    pin = token.fault.pin;
+    await token.recovers(start());
+  },
+);
