@@ -42,6 +42,7 @@ export default defineConfig(
         "error",
         { considerDefaultExhaustiveForUnions: true },
       ],
+      "@typescript-eslint/restrict-template-expressions": ["error", { allowNumber: true }],
     },
   },
   {
@@ -59,6 +60,7 @@ export default defineConfig(
   {
     rules: {
       eqeqeq: "error",
+      curly: ["error", "multi-line"],
       "max-lines": ["warn", 300],
       "no-restricted-syntax": ["error", ...NAMES, NO_DEFAULT_EXPORT],
     },

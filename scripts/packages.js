@@ -57,8 +57,9 @@ function list() {
 }
 
 function checkAll() {
-  for (const [name, version] of Object.entries({ ...manifest.dependencies, ...manifest.devDependencies }))
+  for (const [name, version] of Object.entries({ ...manifest.dependencies, ...manifest.devDependencies })) {
     expect(/^\d+\.\d+\.\d+$/.test(version), `${name} is not pinned: ${version}`);
+  }
   for (const { name, version, license, integrity, resolved, hasInstallScript } of shipped) {
     const what = `${name} ${version}`;
     expect(LICENCES.includes(license), `${what} has a licence that is not allowed: ${license}`);
@@ -91,11 +92,13 @@ function ask(what, args) {
 function askRegistry() {
   const audit = ask("known vulnerabilities", ["audit", "--omit=dev", "--json"]);
   if (audit === undefined) return;
-  for (const [name, { severity, range }] of Object.entries(audit.vulnerabilities ?? {}))
+  for (const [name, { severity, range }] of Object.entries(audit.vulnerabilities ?? {})) {
     problems.push(`${name} ${range} has a known vulnerability (${severity}): npm audit --omit=dev`);
+  }
   const signatures = ask("signatures", ["audit", "signatures", "--omit=dev", "--json"]);
-  for (const { name, version } of signatures?.invalid ?? [])
+  for (const { name, version } of signatures?.invalid ?? []) {
     problems.push(`${name} ${version} has an invalid signature: npm audit signatures`);
+  }
 }
 
 if (process.argv[2] === "--write") writeFileSync(LIST, list());

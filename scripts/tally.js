@@ -16,8 +16,9 @@ let failed = 0;
 for (const file of files) {
   const count = (wanted) => file.assertionResults.filter((test) => test.status === wanted).length;
   const failures = count("failed");
-  for (const test of file.assertionResults.filter(({ status }) => status === "failed"))
+  for (const test of file.assertionResults.filter(({ status }) => status === "failed")) {
     explain(`${file.name}: ${test.fullName}`, test.failureMessages.join("\n"));
+  }
   if (failures === 0 && file.status === "failed") explain(file.name, file.message);
   passed += count("passed");
   failed += failures === 0 && file.status === "failed" ? 1 : failures;

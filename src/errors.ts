@@ -84,10 +84,12 @@ export class KmsError extends Error {
 export function fileLimitIn(error: unknown): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
     const { code } = at as NodeJS.ErrnoException;
-    if (code === "EMFILE")
+    if (code === "EMFILE") {
       return "too many open files (EMFILE); raise the limit: ulimit -n 1024, or LimitNOFILE=1024 in the systemd unit";
-    if (code === "ENFILE")
+    }
+    if (code === "ENFILE") {
       return "the system has too many open files (ENFILE); raise fs.file-max with sysctl";
+    }
   }
   return undefined;
 }

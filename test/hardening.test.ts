@@ -35,7 +35,7 @@ const processes = (): number[] => {
 
 /** Inodes of the TCP sockets on which a process listens. */
 function listening(pid: number): string[] {
-  const folder = `/proc/${String(pid)}/fd`;
+  const folder = `/proc/${pid}/fd`;
   const open = readdirSync(folder).flatMap((fd) => {
     try {
       return [readlinkSync(`${folder}/${fd}`)];
@@ -68,7 +68,7 @@ it("no process has a debugger, and none gets one by a signal", async () => {
 
 it("a core dump of any of them holds no memory", () => {
   for (const pid of processes()) {
-    expect(Number.parseInt(readFileSync(`/proc/${String(pid)}/coredump_filter`, "utf8"), 16)).toBe(0);
+    expect(Number.parseInt(readFileSync(`/proc/${pid}/coredump_filter`, "utf8"), 16)).toBe(0);
   }
 });
 

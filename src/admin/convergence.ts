@@ -44,8 +44,9 @@ export async function waitForConvergence(wait: Wait): Promise<Outcome> {
       if (!terminal.isInteractive) tellChanges(places, told, terminal);
       const leftMs = wait.until - Date.now() - aheadMs;
       const converged = places.every(isReady);
-      if (signal.aborted || leftMs <= 0 || (converged && !toTheEnd))
+      if (signal.aborted || leftMs <= 0 || (converged && !toTheEnd)) {
         return { places, converged, interrupted: signal.aborted, aheadMs };
+      }
       await pause(Math.min(POLL_MS, leftMs), signal);
       places = await lookOnce();
     }

@@ -88,8 +88,9 @@ async function look(
 }
 
 function stillThere({ keyId }: KekRecord, trouble?: KmsError): KmsError {
-  if (trouble === undefined)
+  if (trouble === undefined) {
     return new KmsError("TOKEN_REFUSED", `the token accepted C_DestroyObject but still holds ${keyId}`);
+  }
   const text = isHsmAway(trouble)
     ? `${trouble.message}; the token still holds ${keyId} but may still carry out the call; check again`
     : `${trouble.message}; the token still holds ${keyId}`;

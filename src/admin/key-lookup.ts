@@ -66,9 +66,11 @@ async function onNodes(
   return references.map((reference) => {
     // The same key on several nodes counts once; it matches a state if any node reports that state.
     const named = new Map<string, NamedKey>();
-    for (const { keyId, state } of keys)
-      if (reference.kind !== "state" || state === reference.state)
+    for (const { keyId, state } of keys) {
+      if (reference.kind !== "state" || state === reference.state) {
         named.set(keyId, { keyIds: [keyId], state });
+      }
+    }
     const [keyId = reference.text] = findReferenced(what, reference, [...named.values()])?.keyIds ?? [];
     return { keyIds: [keyId] };
   });

@@ -88,8 +88,9 @@ export function findNamedKey(
   view: KeyringView,
   tokens: readonly Token[],
 ): ViewedKey | undefined {
-  if (reference.kind !== "key_id")
+  if (reference.kind !== "key_id") {
     requireAll(tokens, `to continue without it, give the whole key_id as ${what}`);
+  }
   if (reference.kind === "state" && view.problem !== undefined) throw view.problem;
   const named = view.keys.map((key) => ({
     key,

@@ -18,14 +18,16 @@ export interface AimOptions {
 /** @throws KmsError CONFIG_INVALID; PEER_UNREACHABLE */
 export async function aimOf(keyId: string, options: AimOptions, store: EtcdStore): Promise<Aim> {
   const { encryptionConfig, resources, prefix } = options;
-  if (encryptionConfig !== undefined && resources !== undefined)
+  if (encryptionConfig !== undefined && resources !== undefined) {
     throw new KmsError("CONFIG_INVALID", "--encryption-config and --resources: give one of them");
+  }
   if (encryptionConfig !== undefined) return configured(keyId, readEncryptionConfiguration(encryptionConfig));
-  if (resources !== undefined)
+  if (resources !== undefined) {
     return listed(
       keyId,
       resources.split(",").map((name) => name.trim()),
     );
+  }
   const nothing = listed(keyId, []);
   return listed(keyId, ["secrets", ...encryptedResources(await takeSurvey(store, prefix, nothing))]);
 }

@@ -42,11 +42,12 @@ export async function requireUnusedNow(
   nodes: readonly URL[],
 ): Promise<NodesAnswer> {
   const answer = await askAll(nodes, kek, (keyring) => useOf(keyring, kek, activation));
-  if (activation - Date.now() < CANCEL_MARGIN_MS)
+  if (activation - Date.now() < CANCEL_MARGIN_MS) {
     throw new KmsError(
       "TOKEN_REFUSED",
       `${kek.keyIds[0] ?? ""} is about to become active; nothing was destroyed`,
     );
+  }
   return { statement: `standby, and used by none of ${namesOf(nodes)}`, ...answer };
 }
 
@@ -119,7 +120,8 @@ function useOf(keyring: NodeKeyring, kek: AskedKek, activation: number): string 
   const { keyIds } = kek;
   const superseded = keyring.keys.find(({ keyId, state }) => keyIds.includes(keyId) && state !== "standby");
   if (superseded !== undefined) return `${superseded.keyId} is not standby there;`;
-  if (activation - Date.parse(keyring.now) < CANCEL_MARGIN_MS)
+  if (activation - Date.parse(keyring.now) < CANCEL_MARGIN_MS) {
     return `${keyIds[0] ?? ""} is due by its clock, ${keyring.now};`;
+  }
   return undefined;
 }

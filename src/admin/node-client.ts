@@ -80,14 +80,15 @@ export async function readNode(url: URL): Promise<NodeKeyring> {
   let body: string;
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
-    if (!response.ok) throw new Error(`it answers HTTP ${String(response.status)}`);
+    if (!response.ok) throw new Error(`it answers HTTP ${response.status}`);
     body = await readBounded(response);
   } catch (error) {
     throw unreachable(url, reasonOf(error), error);
   }
   const parsed = nodeKeyring.safeParse(parseJson(body));
-  if (!parsed.success)
+  if (!parsed.success) {
     throw unreachable(url, "what answers there is no plugin of this release", parsed.error);
+  }
   const tookMs = performance.now() - askedAt;
   const middle = Date.now() - tookMs / 2;
   return {
@@ -125,7 +126,7 @@ async function readBounded(response: Response): Promise<string> {
   let bytes = 0;
   for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
     bytes += chunk.length;
-    if (bytes > MAX_BYTES) throw new Error(`it answers more than ${String(MAX_BYTES)} bytes`);
+    if (bytes > MAX_BYTES) throw new Error(`it answers more than ${MAX_BYTES} bytes`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
@@ -142,7 +143,7 @@ function parseJson(body: string): unknown {
 /** fetch hides what happened in the cause of a TypeError. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if (error.name === "TimeoutError") return `no answer within ${String(TIMEOUT_MS)} ms`;
+  if (error.name === "TimeoutError") return `no answer within ${TIMEOUT_MS} ms`;
   return error.cause instanceof Error ? error.cause.message : error.message;
 }
 

@@ -14,8 +14,9 @@ export interface AskedKek {
 export function presentUse(node: NodeKeyring, { keyIds }: AskedKek): string | undefined {
   const { publishedKeyId, dueKeyId } = node;
   if (publishedKeyId !== null && keyIds.includes(publishedKeyId)) return `${publishedKeyId} is active there`;
-  if (dueKeyId !== null && keyIds.includes(dueKeyId))
+  if (dueKeyId !== null && keyIds.includes(dueKeyId)) {
     return `${dueKeyId} is due there and becomes active with the next Status call`;
+  }
   return undefined;
 }
 
@@ -29,10 +30,12 @@ export interface Doubt {
 /** Returns what keeps a node from saying that it never used a KEK; undefined when nothing does. */
 export function doubtOf(node: NodeKeyring, kek: AskedKek): Doubt | undefined {
   const used = lastAnswer(node, kek);
-  if (used !== undefined)
+  if (used !== undefined) {
     return { reason: `its Status or Encrypt answered under it at ${iso(used)}`, lastUse: here(node, used) };
-  if (node.remembersSince === null)
+  }
+  if (node.remembersSince === null) {
     return { reason: "its release does not report what it remembers", lastUse: undefined };
+  }
   const since = Date.parse(node.remembersSince);
   const reason = shortMemory(node, kek, since);
   return reason === undefined ? undefined : { reason, lastUse: here(node, since) };
@@ -41,8 +44,9 @@ export function doubtOf(node: NodeKeyring, kek: AskedKek): Doubt | undefined {
 /** Returns why a KEK may be older than a node's memory; undefined when it is younger. */
 function shortMemory({ keys }: NodeKeyring, { keyIds, ckaId }: AskedKek, since: number): string | undefined {
   const made = creationTime(ckaId);
-  if (made === undefined)
+  if (made === undefined) {
     return `it remembers since ${iso(since)}, and the KEK's CKA_ID does not show when it was made`;
+  }
   if (since > made) return `it remembers only since ${iso(since)}, and the KEK was made at ${iso(made)}`;
   const seen = keys.find(({ keyId }) => keyIds.includes(keyId));
   return seen?.cameLater === false ? "the KEK was on its token when its memory began" : undefined;

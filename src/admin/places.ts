@@ -49,8 +49,9 @@ async function lookAtToken(kek: KekRecord, { name, hsm }: Token, anew: boolean):
     const found = records.find((record) => isSameKek(record, kek));
     if (found !== undefined) return { ...place, state: "ready", detail: "holds it" };
     const other = records.find(({ label, ckaId }) => label === kek.label && ckaId === kek.ckaId);
-    if (other === undefined)
+    if (other === undefined) {
       return { ...place, state: "missing", detail: "does not hold it; clone it there" };
+    }
     const detail = `holds another key under its label and CKA_ID, ${other.keyId}; clone it again`;
     return { ...place, state: "failing", detail };
   } catch (error) {
@@ -62,7 +63,7 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
-      reject(new KmsError("DEADLINE", `no answer within ${String(ms)} ms`));
+      reject(new KmsError("DEADLINE", `no answer within ${ms} ms`));
     }, ms);
   });
   return Promise.race([work, late]).finally(() => {
@@ -88,8 +89,9 @@ function standing(kek: KekRecord, node: NodeKeyring): Pick<Place, "state" | "det
       ? { state: "missing", detail: "has not seen it" }
       : { state: "failing", detail: `has another key under its label, ${other.keyId}: no clone` };
   }
-  if (found.label !== kek.label)
+  if (found.label !== kek.label) {
     return { state: "failing", detail: `has it under another label, "${found.label}"` };
+  }
   if (found.failure !== null) return { state: "failing", detail: `its self-test failed: ${found.failure}` };
   if (found.provenAt === null) return { state: "missing", detail: "sees it, and has not proven it yet" };
   if (node.publishedKeyId === kek.keyId) return { state: "active", detail: "uses it already" };

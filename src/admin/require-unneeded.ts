@@ -127,8 +127,9 @@ function disuse(
   reports: readonly NamedReport[],
 ): string {
   const { keyId, aliases } = key.record;
-  if (isStated("--i-understand-data-is-lost", proof.lost, keyId))
+  if (isStated("--i-understand-data-is-lost", proof.lost, keyId)) {
     return "the caller states that the data under it is lost";
+  }
   const isLeftByWord = isStated("--every-node-has-left", proof.left, keyId);
   if (reports.length === 0) {
     const doubt = key.state === "standby" && answer?.doubts ? `${answer.doubts.reason}; so ` : "";

@@ -31,8 +31,9 @@ function oneOf(settings: Settings, tokens: readonly Token[], terminal: Terminal)
   const members = tokens.filter(({ failure }) => failure === undefined);
   const [first, second] = members;
   if (first === undefined) throw noneOf(away);
-  for (const { name, failure } of away)
+  for (const { name, failure } of away) {
     terminal.err(`${name}: ${failure.message}; asking ${members.map((one) => one.name).join(", ")}`);
+  }
   if (second === undefined) return first.hsm;
   return new FailoverHsm({ members, requestTimeoutMs: settings.hsm.requestTimeoutMs, log: SILENT });
 }

@@ -50,8 +50,9 @@ function endAt(lines: readonly Buffer[], head: ChainLink = BEGINNING, key: KeyOb
   const last = openLine(lines.at(-1) ?? Buffer.alloc(0), key);
   if (last === undefined) return restartAfter(Math.max(countedSeq(lines, key), head.seq), UNVERIFIED);
   // The head is moved after its line is on stable storage: a log that ends before it was cut.
-  if (last.seq < head.seq)
-    return restartAfter(head.seq, `${String(head.seq - last.seq)} lines before it were removed`);
+  if (last.seq < head.seq) {
+    return restartAfter(head.seq, `${head.seq - last.seq} lines before it were removed`);
+  }
   return { last, findings: [] };
 }
 

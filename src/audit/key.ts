@@ -28,13 +28,12 @@ export async function readAuditKey(path: string): Promise<KeyObject> {
   }
   const problem = ownershipProblem(path, stats, { danger: "replace the audit key", forAnotherUser: true });
   if (problem !== undefined) throw new KmsError("CONFIG_INVALID", problem);
-  if ((stats.mode & OTHERS) !== 0)
+  if ((stats.mode & OTHERS) !== 0) {
     throw new KmsError("CONFIG_INVALID", `${path}: the audit key is open to other users; chmod 600 it`);
-  if (!/^[0-9a-f]{64}\n?$/.test(text))
-    throw new KmsError(
-      "CONFIG_INVALID",
-      `${path}: is no audit key, which has ${String(2 * KEY_BYTES)} hex digits`,
-    );
+  }
+  if (!/^[0-9a-f]{64}\n?$/.test(text)) {
+    throw new KmsError("CONFIG_INVALID", `${path}: is no audit key, which has ${2 * KEY_BYTES} hex digits`);
+  }
   const bytes = Buffer.from(text.slice(0, 2 * KEY_BYTES), "hex");
   const key = createSecretKey(bytes);
   bytes.fill(0);

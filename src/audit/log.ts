@@ -123,8 +123,9 @@ export class AuditLog {
 
   #failed(error: unknown): void {
     const reason = (error as NodeJS.ErrnoException).code ?? String(error);
-    if (reason !== this.#failure)
+    if (reason !== this.#failure) {
       this.#log.error({ err: error, file: this.#path }, "the audit log cannot be written; requests go on");
+    }
     this.#failure = reason;
   }
 

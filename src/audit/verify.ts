@@ -150,19 +150,18 @@ class ChainReader {
     const head = this.#head;
     this.#line = 0;
     const atEnd = (problem: string): void => void this.#problems.push({ file, line: 0, problem });
-    if (head === undefined)
+    if (head === undefined) {
       this.#remark("nothing is recorded of where it should end, so a removed end is not found");
-    else if ((this.#last?.seq ?? 0) < head.seq)
+    } else if ((this.#last?.seq ?? 0) < head.seq) {
       atEnd(
-        `ends at number ${String(this.#last?.seq ?? 0)}, and the last one written is ${String(head.seq)}: its end was removed`,
+        `ends at number ${this.#last?.seq ?? 0}, and the last one written is ${head.seq}: its end was removed`,
       );
-    else if (!this.#headSeen) atEnd(`number ${String(head.seq)} is another than was written`);
+    } else if (!this.#headSeen) atEnd(`number ${head.seq} is another than was written`);
     // The log's own record of its beginning is only as good as what its writer found; the head is stored elsewhere.
     const oldest = head?.oldest ?? this.#oldestRecorded ?? 1;
-    if (this.#first !== undefined && this.#first.seq > oldest)
-      atEnd(
-        `begins at number ${String(this.#first.seq)}, and should at ${String(oldest)}: its beginning was removed`,
-      );
+    if (this.#first !== undefined && this.#first.seq > oldest) {
+      atEnd(`begins at number ${this.#first.seq}, and should at ${oldest}: its beginning was removed`);
+    }
     return {
       files: this.#files,
       lines: this.#lines,
@@ -175,30 +174,31 @@ class ChainReader {
 
   #link({ seq, prev, fields }: AuditLine): void {
     const before = this.#before;
-    if (fields["event"] === "restarted")
+    if (fields["event"] === "restarted") {
       this.#problem(`the chain begins anew here: ${String(fields["reason"])}`);
-    else if (before === undefined) {
+    } else if (before === undefined) {
       if (seq === 1 && prev !== NO_MAC) this.#problem("is the first line, but claims one before it");
     } else if (seq > before.seq + 1) {
       const missing = seq - before.seq - 1;
-      this.#problem(
-        `${String(missing)} line${missing === 1 ? " is" : "s are"} missing before it (number ${String(seq)})`,
-      );
-    } else if (seq <= before.seq)
-      this.#problem(`number ${String(seq)} stands after number ${String(before.seq)}: moved or repeated`);
-    else if (before.mac !== undefined && prev !== before.mac)
+      this.#problem(`${missing} line${missing === 1 ? " is" : "s are"} missing before it (number ${seq})`);
+    } else if (seq <= before.seq) {
+      this.#problem(`number ${seq} stands after number ${before.seq}: moved or repeated`);
+    } else if (before.mac !== undefined && prev !== before.mac) {
       this.#problem("does not follow the line before it");
+    }
   }
 
   #note({ fields }: AuditLine): void {
     const { event } = fields;
     if (event === "rotated" && typeof fields["oldest"] === "number") this.#oldestRecorded = fields["oldest"];
-    if (event === "missing")
+    if (event === "missing") {
       this.#problem(
         `numbers ${String(fields["first"])} to ${String(fields["last"])} had been removed when it was written`,
       );
-    if (event === "gap")
+    }
+    if (event === "gap") {
       this.#remark(`${String(fields["lost"])} events were lost (${String(fields["reason"])})`);
+    }
     if (event === "recovered") this.#remark("a line before it was cut off by a crash");
   }
 

@@ -75,8 +75,9 @@ export class AuditFile {
       const now = Date.now();
       const findings = end.findings.map((event) => ({ time: now, event: withOldest(event, oldest) }));
       const { text, last } = sealAll([...findings, ...events], end.last, key);
-      if (!(await lock.isHeld()))
+      if (!(await lock.isHeld())) {
         throw new KmsError("OVERLOADED", "the audit log's lock was lost; trying anew");
+      }
       const size = await appendWhole(handle, text, end.size);
       this.#left = { inode: (await handle.stat()).ino, end: { last, findings: [], size }, oldest };
       return { head: { ...last, ...(oldest !== undefined && { oldest }) }, excess };
@@ -175,9 +176,10 @@ async function openToAppend(path: string): Promise<FileHandle> {
     const folder = await stat(dirname(path));
     if (!found.isFile()) throw notOurs(path, "is not a regular file");
     // A hard link would have root append to a file of another user's choice.
-    if (found.nlink > 1) throw notOurs(path, `has ${String(found.nlink)} names (hard links)`);
-    if (![0, process.geteuid?.(), folder.uid].includes(found.uid))
-      throw notOurs(path, `belongs to user ${String(found.uid)}`);
+    if (found.nlink > 1) throw notOurs(path, `has ${found.nlink} names (hard links)`);
+    if (![0, process.geteuid?.(), folder.uid].includes(found.uid)) {
+      throw notOurs(path, `belongs to user ${found.uid}`);
+    }
     return handle;
   } catch (error) {
     await handle.close();

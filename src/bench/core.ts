@@ -38,12 +38,13 @@ export async function measureCore(options: CoreOptions): Promise<CoreFigure[]> {
   const figures: CoreFigure[] = [];
   for (const bytes of options.bytes) {
     const works = { core: coreWorks(bytes), WebCrypto: await webCryptoWorks(bytes) };
-    for (const operation of ["seal", "open"] as const)
+    for (const operation of ["seal", "open"] as const) {
       for (const implementation of ["core", "WebCrypto"] as const) {
         const ns = await nsPerOperation(works[implementation][operation], options);
         figures.push(figureOf(implementation, operation, bytes, ns));
         options.onStep();
       }
+    }
     const limit = await opensslSpeed(bytes, options.leastMs);
     if (limit !== undefined) figures.push(figureOf("openssl speed", "seal", bytes, [limit]));
     options.onStep();

@@ -82,15 +82,18 @@ export async function measureEndpoints<S extends Sealed>(
   const known = new Map<Endpoint<S>, readonly S[]>();
   for (const endpoint of endpoints) known.set(endpoint, await warmUp(endpoint));
   const samples: Sample[] = [];
-  for (let repetition = 0; repetition < options.repetitions; repetition++)
-    for (const operation of options.operations)
-      for (const concurrency of options.concurrency)
+  for (let repetition = 0; repetition < options.repetitions; repetition++) {
+    for (const operation of options.operations) {
+      for (const concurrency of options.concurrency) {
         for (const endpoint of rotated(endpoints, repetition)) {
           const seeds = known.get(endpoint) ?? [];
           const turn = await runOperation(endpoint, operation, concurrency, seeds, options);
           samples.push({ target: endpoint.name, operation, concurrency, repetition, ...turn });
           options.onStep();
         }
+      }
+    }
+  }
   return samples;
 }
 
@@ -148,7 +151,7 @@ async function decryptOne<S extends Sealed>(client: KmsCaller<S>, seeds: readonl
 }
 
 function caseOf({ operation, concurrency }: Sample): string {
-  return `${operation} ${String(concurrency)}`;
+  return `${operation} ${concurrency}`;
 }
 
 function groupBy(samples: readonly Sample[], name: (sample: Sample) => string): Map<string, Sample[]> {

@@ -47,9 +47,11 @@ export async function workingMechanisms(hsm: Hsm, keyId: string): Promise<Mechan
 /** @throws KmsError when the token fails a request */
 export async function measureToken(hsm: MeasurableHsm, options: TokenOptions): Promise<TokenFigure[]> {
   const figures: TokenFigure[] = [];
-  for (const mechanism of options.mechanisms)
-    for (const operation of TOKEN_OPERATIONS)
+  for (const mechanism of options.mechanisms) {
+    for (const operation of TOKEN_OPERATIONS) {
       figures.push(await measureOne(hsm, mechanism, operation, options));
+    }
+  }
   return figures;
 }
 

@@ -53,11 +53,13 @@ Example:
 function placeOf(options: VerifyOptions): Place {
   const { file, keyFile } = options;
   if (file !== undefined && keyFile !== undefined) return { file, keyFile };
-  if (options.config === undefined)
+  if (options.config === undefined) {
     throw new KmsError("CONFIG_INVALID", "give --config, or --file and --key-file");
+  }
   const { audit } = settingsFrom(options, false);
-  if (audit === undefined)
+  if (audit === undefined) {
     throw new KmsError("CONFIG_INVALID", "the configuration sets no audit.file; give --file and --key-file");
+  }
   return { file: file ?? audit.file, keyFile: keyFile ?? audit.keyFile };
 }
 
@@ -80,8 +82,8 @@ function describe({ files, lines, first, last, problems, remarks }: AuditReport)
   const rows = [
     ["files", String(files.length)],
     ["lines", String(lines)],
-    ["first", first === null ? "none" : `number ${String(first.seq)}, ${first.time}`],
-    ["last", last === null ? "none" : `number ${String(last.seq)}, ${last.time}`],
+    ["first", first === null ? "none" : `number ${first.seq}, ${first.time}`],
+    ["last", last === null ? "none" : `number ${last.seq}, ${last.time}`],
     ...remarks.map((remark) => ["remark", sentence(remark)]),
     ...problems.map((problem) => ["problem", sentence(problem)]),
     [
@@ -93,5 +95,5 @@ function describe({ files, lines, first, last, problems, remarks }: AuditReport)
 }
 
 function sentence({ file, line, problem }: AuditReport["problems"][number]): string {
-  return line === 0 ? `${file} ${problem}` : `${file}:${String(line)} ${problem}`;
+  return line === 0 ? `${file} ${problem}` : `${file}:${line} ${problem}`;
 }

@@ -31,13 +31,14 @@ export function addConformanceCommand(program: Command, terminal: Terminal): voi
       });
       const rows = findings.map((one) => ({ verdict: verdictOf(one), ...one }));
       if (output === "json") terminal.out(formatJson({ findings: rows }));
-      else
+      else {
         terminal.out(
           formatTable(
             ["", "LEVEL", "RULE", "SEEN"],
             rows.map(({ verdict, level, rule, seen }) => [verdict, level, rule, seen]),
           ),
         );
+      }
       if (rows.some(({ verdict }) => verdict === "fail")) process.exitCode = EXIT_NO;
     });
 }

@@ -55,14 +55,15 @@ async function takeStandardInput(tokens: readonly TokenSettings[]): Promise<void
   try {
     const lines = tokens.length === 1 ? [bytes] : splitLines(bytes);
     if (lines.length > 1 && lines.length !== tokens.length) {
-      const counts = `${String(lines.length)} lines for ${String(tokens.length)} tokens`;
+      const counts = `${lines.length} lines for ${tokens.length} tokens`;
       throw new KmsError(
         "INPUT_INVALID",
         `standard input holds ${counts}; give one PIN for all of them, or one a line for each`,
       );
     }
-    for (const [index, token] of tokens.entries())
+    for (const [index, token] of tokens.entries()) {
       hold(token, { kind: "stdin" }, Buffer.from(lines[index] ?? lines[0] ?? ""));
+    }
   } finally {
     bytes.fill(0);
   }

@@ -61,8 +61,9 @@ function escaped(character: string): string {
  */
 export function printBytes(bytes: Uint8Array): Promise<void> {
   const forTerminal = process.stdout.isTTY;
-  if (forTerminal)
+  if (forTerminal) {
     process.stderr.write("Control characters are escaped; redirect the output for the bytes as they are.\n");
+  }
   return new Promise((resolve) => {
     process.stdout.write(forTerminal ? `${shown(Buffer.from(bytes).toString())}\n` : bytes, () => {
       resolve();

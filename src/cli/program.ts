@@ -51,8 +51,9 @@ function inherit(program: Command, commands: readonly Command[]): void {
   for (const command of commands) {
     command.copyInheritedSettings(program);
     if (command.commands.length > 0) inherit(program, command.commands);
-    else if (command.name() !== "serve")
+    else if (command.name() !== "serve") {
       command.addOption(new Option("-o, --output <format>", "what is printed").choices(["table", "json"]));
+    }
   }
 }
 
@@ -69,8 +70,9 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
     }
     const known = knownError(error);
     terminal.err(`kms-pkcs11: ${known.message}`);
-    if (known.code === "INTERNAL" && known.cause instanceof Error)
+    if (known.code === "INTERNAL" && known.cause instanceof Error) {
       terminal.err(known.cause.stack ?? known.cause.message);
+    }
     process.exitCode = exitCodeOf(known.code);
   }
 }

@@ -91,8 +91,9 @@ class HiddenLine {
   }
 
   #add(byte: number): void {
-    if (this.#length === this.#bytes.length)
+    if (this.#length === this.#bytes.length) {
       throw new KmsError("INPUT_INVALID", "this is too long for a PIN");
+    }
     this.#bytes[this.#length++] = byte;
   }
 

@@ -36,8 +36,9 @@ export function addStatusCommand(program: Command, terminal: Terminal): void {
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<StatusOptions>();
       const timeoutMs = Number(options.timeout);
-      if (!Number.isFinite(timeoutMs) || timeoutMs <= 0)
+      if (!Number.isFinite(timeoutMs) || timeoutMs <= 0) {
         throw new KmsError("CONFIG_INVALID", "--timeout: a number of ms above 0");
+      }
       await status(options, timeoutMs, terminal);
     });
 }
@@ -102,10 +103,7 @@ function rows(answer: KmsStatus, trip: RoundTrip | undefined): string[][] {
     trip.annotations.length === 0 ? "no annotations" : `annotations ${trip.annotations.join(", ")}`;
   return [
     ...basic,
-    [
-      "Encrypt",
-      `${String(SEED_BYTES)} bytes to ${String(trip.ciphertextBytes)}, ${annotations}, ${String(trip.encryptMs)} ms`,
-    ],
-    ["Decrypt", `the same ${String(SEED_BYTES)} bytes, ${String(trip.decryptMs)} ms`],
+    ["Encrypt", `${SEED_BYTES} bytes to ${trip.ciphertextBytes}, ${annotations}, ${trip.encryptMs} ms`],
+    ["Decrypt", `the same ${SEED_BYTES} bytes, ${trip.decryptMs} ms`],
   ];
 }

@@ -61,14 +61,16 @@ Examples:
 function requireSafePlace(path: string, terminal: Terminal): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
-  if (!found.isSocket())
+  if (!found.isSocket()) {
     throw new KmsError("SOCKET_UNUSABLE", `${path} is no socket; give the plugin's pin.unlock to --socket`);
+  }
   const problem = folderProblem(dirname(path), { danger: "listen there for the PIN", forAnotherUser: true });
   if (problem !== undefined) throw new KmsError("SOCKET_UNUSABLE", problem);
   const { uid } = statSync(dirname(path));
   // Root does not know the plugin's user, and has to see whom the PIN goes to.
-  if (uid !== 0 && uid !== process.geteuid?.())
-    terminal.err(`the PIN goes to a process of user ${String(uid)}, to whom ${dirname(path)} belongs`);
+  if (uid !== 0 && uid !== process.geteuid?.()) {
+    terminal.err(`the PIN goes to a process of user ${uid}, to whom ${dirname(path)} belongs`);
+  }
 }
 
 /** Nobody types a PIN that nobody takes. @throws KmsError PEER_UNREACHABLE */

@@ -19,7 +19,7 @@ export function formatDuration(ms: number): string {
   const parts = UNITS_MS.map((unit, at) => {
     const count = Math.floor(rest / unit);
     rest -= count * unit;
-    return count === 0 ? "" : `${String(count)}${UNIT_NAMES[at] ?? ""}`;
+    return count === 0 ? "" : `${count}${UNIT_NAMES[at] ?? ""}`;
   });
   return parts.join("") || "0s";
 }

@@ -58,10 +58,11 @@ function kmsEntries({ rules }: EncryptionConfiguration): KmsEntry[] {
 }
 
 function adviseOnEndpoints(entries: readonly KmsEntry[], { socket }: EncryptionFacts): Advice[] {
-  if (entries.length === 0)
+  if (entries.length === 0) {
     return [
       fail("no provider is kms: this plugin encrypts nothing; add a kms provider to the rule for secrets"),
     ];
+  }
   const twice = entries.filter((entry, at) => entries.findIndex(sameEndpoint(entry)) < at);
   const advice = twice.map(({ name, endpoint }) =>
     warn(
@@ -72,11 +73,12 @@ function adviseOnEndpoints(entries: readonly KmsEntry[], { socket }: EncryptionF
   const ours = endpointOf(socket);
   const others = entries.filter(({ endpoint }) => !leadsTo(endpoint, socket));
   const elsewhere = others.map(({ name, endpoint }) => `${name} at ${endpoint}`).join(", ");
-  if (others.length === entries.length)
+  if (others.length === entries.length) {
     return [
       ...advice,
       warn(`no kms provider is at ${ours}, where this plugin serves, but ${elsewhere}; correct endpoint`),
     ];
+  }
   return [
     ...advice,
     ok(`the plugin serves at ${ours}${elsewhere === "" ? "" : `; elsewhere: ${elsewhere}`}`),
@@ -108,28 +110,30 @@ function adviseOnEntry(entry: KmsEntry, { p99Ms, requestTimeoutMs }: EncryptionF
     );
   }
   const timeout = `kms provider ${name}: its timeout of ${formatDuration(Math.round(timeoutMs))}`;
-  if (p99Ms !== undefined && timeoutMs < p99Ms)
+  if (p99Ms !== undefined && timeoutMs < p99Ms) {
     advice.push(
       warn(`${timeout} is below the 99th percentile of this token, ${p99Ms.toFixed(1)} ms; set timeout: 3s`),
     );
-  else if (timeoutMs < requestTimeoutMs)
+  } else if (timeoutMs < requestTimeoutMs) {
     advice.push(
       warn(
         `${timeout} ends before the plugin's own (hsm.requestTimeout ${formatDuration(requestTimeoutMs)}); set timeout: 3s`,
       ),
     );
+  }
   return advice;
 }
 
 function adviseOnRule({ resources, providers }: EncryptionRule, stored: EncryptionFacts["stored"]): Advice[] {
   const subject = resources.join(", ");
   const [writer] = providers;
-  if (writer?.kind === "identity")
+  if (writer?.kind === "identity") {
     return [
       warn(
         `${subject}: identity comes first, so they are written in clear; once every API server has kms in its list, put kms first`,
       ),
     ];
+  }
   const advice =
     writer === undefined || writer.kind === "kms"
       ? []
@@ -144,14 +148,16 @@ function adviseOnIdentity(
   stored: EncryptionFacts["stored"],
 ): Advice {
   const left = `${subject}: identity is left in place`;
-  if (stored === undefined)
+  if (stored === undefined) {
     return ok(
       `${left}: fine until all is rewritten; what 'etcd usage --report' writes, given as --usage-report, shows when`,
     );
+  }
   const clear = stored.filter(({ resource, prefix }) => prefix === "" && names(resources, resource));
   const objects = clear.reduce((sum, one) => sum + one.objects, 0);
-  if (objects > 0)
-    return ok(`${left} and needed: ${String(objects)} objects are in clear; rewrite them by 'etcd migrate'`);
+  if (objects > 0) {
+    return ok(`${left} and needed: ${objects} objects are in clear; rewrite them by 'etcd migrate'`);
+  }
   return warn(
     `${left} and nothing is in clear any more: whoever can write to etcd could plant objects; remove it`,
   );
@@ -166,15 +172,17 @@ function adviseOnCoverage(configuration: EncryptionConfiguration): Advice[] {
   const isEncrypted = (resource: string): boolean =>
     providersOfResource(configuration, resource)?.some(({ kind }) => kind === "kms") === true;
   const advice: Advice[] = [];
-  if (!isEncrypted("secrets"))
+  if (!isEncrypted("secrets")) {
     advice.push(warn("secrets are left out: no kms provider has them; add them to the kms rule"));
+  }
   const others = [...TELLTALE, ANY_OTHER].filter((resource) => !isEncrypted(resource));
-  if (others.length > 0)
+  if (others.length > 0) {
     advice.push(
       warn(
         `left out: ${others.join(" and ").replace(ANY_OTHER, "custom resources")}; if they hold secrets, add them, or a last rule for "*.*"`,
       ),
     );
+  }
   return advice;
 }
 
@@ -187,7 +195,7 @@ function adviseOnStored(configuration: EncryptionConfiguration, stored: readonly
     const wanted = providers.map((one) => storedPrefix(one) || "identity").join(", ");
     return [
       fail(
-        `${String(objects)} objects of ${resource} are stored ${under}, which no provider here reads (${wanted}); keep the name they were written under`,
+        `${objects} objects of ${resource} are stored ${under}, which no provider here reads (${wanted}); keep the name they were written under`,
       ),
     ];
   });

@@ -150,7 +150,7 @@ export function parseEncryptionConfiguration(bytes: Uint8Array, path: string): E
   const lines = result.success ? conflictsOf(result.data.resources) : result.error.issues.map(lineOf);
   if (result.success && lines.length === 0) return { rules: result.data.resources };
   const more = lines.length - MAX_LINES;
-  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and ${String(more)} more problems`] : lines;
+  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and ${more} more problems`] : lines;
   const text = shown.map((line) => `${path}: ${line.slice(0, MAX_LINE)}`).join("\n");
   throw new KmsError("CONFIG_INVALID", text);
 }
@@ -164,7 +164,7 @@ function withoutNulls(value: unknown): unknown {
 }
 
 function lineOf({ path, message }: z.core.$ZodIssue): string {
-  const place = path.map((step) => (typeof step === "number" ? `[${String(step)}]` : `.${String(step)}`));
+  const place = path.map((step) => (typeof step === "number" ? `[${step}]` : `.${String(step)}`));
   return `${place.join("").replace(/^\./, "") || "document"}: ${message}`;
 }
 
@@ -192,15 +192,18 @@ function conflictsOf(rules: readonly EncryptionRule[]): string[] {
     for (const one of resources) earlier.add(one);
     for (const one of providers) {
       if (one.kind !== "kms") continue;
-      if (one.apiVersion === "v2" && names.has(one.name))
+      if (one.apiVersion === "v2" && names.has(one.name)) {
         conflicts.push(`the kms provider ${one.name} stands twice; give every entry a name of its own`);
+      }
       names.add(one.name);
-      if (one.apiVersion === "v2" && one.name.includes(":"))
+      if (one.apiVersion === "v2" && one.name.includes(":")) {
         conflicts.push(
           `the kms provider ${one.name} has a colon in its name, which v2 does not allow; remove it`,
         );
-      if (one.apiVersion === "v2" && one.cacheSize !== undefined)
+      }
+      if (one.apiVersion === "v2" && one.cacheSize !== undefined) {
         conflicts.push(`the kms provider ${one.name} has a cachesize, which v2 does not know; remove it`);
+      }
     }
   }
   return conflicts;

@@ -129,19 +129,20 @@ function faultsOfSyntax(document: Document.Parsed): Fault[] {
 function faultsOfContent(document: Document.Parsed): Fault[] {
   const faults: Fault[] = [];
   visit(document, (_key, node) => {
-    if (isAlias(node))
+    if (isAlias(node)) {
       faults.push({ offset: offsetOf(node), text: "aliases (*) are refused; write the value out" });
+    }
     if (!isMap(node)) return;
     const seen = new Set<string>();
     for (const { key } of node.items) {
-      if (!isScalar(key))
+      if (!isScalar(key)) {
         faults.push({
           offset: offsetOf(key as Node),
           text: "a key is no plain name; write it as name: value",
         });
-      else if (seen.has(String(key.value)))
+      } else if (seen.has(String(key.value))) {
         faults.push({ offset: offsetOf(key), text: "this key stands twice; keep one" });
-      else seen.add(String(key.value));
+      } else seen.add(String(key.value));
     }
   });
   return faults;
@@ -153,7 +154,7 @@ function offsetOf(node: Node | null): number {
 
 function lineOf(path: string, lines: LineCounter, { offset, text }: Fault): string {
   const { line, col } = lines.linePos(offset);
-  return `${path}:${String(line)}:${String(col)}: ${text}`;
+  return `${path}:${line}:${col}: ${text}`;
 }
 
 function decode(bytes: Uint8Array, path: string): string {
@@ -189,12 +190,11 @@ function warningsAbout(path: string, file: number): string[] {
   if (!stat.isFile()) throw invalid([`${path}: is not a regular file; give a YAML file to --config`]);
   const warnings: string[] = [];
   const danger = "could point the plugin at a library of theirs";
-  if ((stat.mode & WRITABLE_BY_OTHERS) !== 0)
+  if ((stat.mode & WRITABLE_BY_OTHERS) !== 0) {
     warnings.push(`${path} can be written by others, who ${danger}; chmod go-w it`);
+  }
   if (stat.uid !== 0 && stat.uid !== process.getuid?.()) {
-    warnings.push(
-      `${path} belongs to another user (uid ${String(stat.uid)}), who ${danger}; chown it to root`,
-    );
+    warnings.push(`${path} belongs to another user (uid ${stat.uid}), who ${danger}; chown it to root`);
   }
   return warnings;
 }
@@ -211,6 +211,6 @@ function readAll(path: string, file: number): Buffer {
 
 function invalid(lines: readonly string[]): KmsError {
   const more = lines.length - MAX_PROBLEMS;
-  const shown = more > 0 ? [...lines.slice(0, MAX_PROBLEMS), `and: ${String(more)} more problems`] : lines;
+  const shown = more > 0 ? [...lines.slice(0, MAX_PROBLEMS), `and: ${more} more problems`] : lines;
   return new KmsError("CONFIG_INVALID", shown.join("\n"));
 }

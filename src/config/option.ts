@@ -40,7 +40,7 @@ export function duration(option: Why & { least: string; most: string; preset: st
 }
 
 export function integer(option: Why & { least: number; most: number; preset: number }) {
-  const range = `a whole number from ${String(option.least)} to ${String(option.most)}`;
+  const range = `a whole number from ${option.least} to ${option.most}`;
   const schema = z.int().min(option.least).max(option.most);
   return schema.default(option.preset).register(OPTIONS, { kind: "integer", range, description: option.why });
 }

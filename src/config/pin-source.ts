@@ -31,8 +31,9 @@ type Environment = Readonly<Record<string, string | undefined>>;
  */
 export function resolvePinSource(name: PinSourceName, env: Environment): PinSource {
   const directory = credentialsDirectory(env);
-  if (name.kind === "file" && directory !== undefined && dirname(name.path) === resolve(directory))
+  if (name.kind === "file" && directory !== undefined && dirname(name.path) === resolve(directory)) {
     return { kind: "credential", path: name.path };
+  }
   if (name.kind !== "credential") return name;
   if (directory !== undefined) return { kind: "credential", path: join(directory, name.name) };
   throw new KmsError(
@@ -109,8 +110,9 @@ function readInto(path: string, bytes: Buffer): number {
   const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
   try {
     const stat = fstatSync(file);
-    if (!stat.isFile())
+    if (!stat.isFile()) {
       throw Object.assign(new Error("not a regular file"), { code: stat.isDirectory() ? "EISDIR" : "ENXIO" });
+    }
     let length = 0;
     for (let got = -1; got !== 0 && length < bytes.length; length += got) {
       got = readSync(file, bytes, length, bytes.length - length, null);
@@ -152,17 +154,18 @@ const UTF16_MARKS = [Buffer.of(0xff, 0xfe), Buffer.of(0xfe, 0xff)];
 
 function problemOf(pin: Buffer): string | undefined {
   if (pin.length === 0) return "is empty; put the token's user PIN into it";
-  if (UTF16_MARKS.some((mark) => pin.subarray(0, 2).equals(mark)))
+  if (UTF16_MARKS.some((mark) => pin.subarray(0, 2).equals(mark))) {
     return "is UTF-16 text; save it as UTF-8 without a byte order mark";
+  }
   if (pin.includes(0)) return "holds a zero byte; save it as UTF-8 text, not UTF-16, without padding";
   if (pin.includes(0x0a) || pin.includes(0x0d)) return "has several lines; put only the PIN into it";
-  if (pin.length > MAX_PIN_BYTES)
-    return `is too long for a PIN; at most ${String(MAX_PIN_BYTES)} bytes are allowed`;
+  if (pin.length > MAX_PIN_BYTES) return `is too long for a PIN; at most ${MAX_PIN_BYTES} bytes are allowed`;
   if (!isUtf8(pin) || pin.includes(REPLACEMENT)) return "is not UTF-8 text; save the PIN as UTF-8";
   if (pin.some(isControl)) return "holds a control character; put only the PIN into it";
   if (pin.includes(BYTE_ORDER_MARK)) return "holds a byte order mark (BOM); save it as UTF-8 without one";
-  if (UNSEEN.some((character) => pin.includes(character)))
+  if (UNSEEN.some((character) => pin.includes(character))) {
     return "holds an invisible character; put only the PIN into it";
+  }
   return undefined;
 }
 

@@ -104,7 +104,7 @@ export function requireKekUri(uri: Pkcs11Uri): KekUri {
   if (object === undefined) throw invalid("names no KEK; add object=NAME, such as object=kms-kek");
   if (object.length > MAX_OBJECT_NAME_LENGTH || !/^[\x20-\x7e]+$/.test(object) || object.includes("@")) {
     throw invalid(
-      `object is no KEK's name; give 1 to ${String(MAX_OBJECT_NAME_LENGTH)} printable ASCII characters without "@", such as kms-kek`,
+      `object is no KEK's name; give 1 to ${MAX_OBJECT_NAME_LENGTH} printable ASCII characters without "@", such as kms-kek`,
     );
   }
   const ignored = NOT_FOR_SELECTION.find((name) => uri[PATH_FIELDS[name]] !== undefined);
@@ -198,8 +198,9 @@ function secretKeyType(text: string): "secret-key" {
 }
 
 function textOf(field: TextField, name: string, bytes: Buffer): string {
-  if (!isUtf8(bytes))
+  if (!isUtf8(bytes)) {
     throw invalid(`${name} is not UTF-8 once its percent-encoding is undone; encode its UTF-8 bytes`);
+  }
   const text = bytes.toString("utf8");
   if (text.includes("\0")) throw invalid(`${name} holds a zero byte; leave out %00`);
   if (field === "libraryVersion" && !/^[0-9]+(\.[0-9]+)?$/.test(text)) {

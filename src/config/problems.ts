@@ -48,7 +48,7 @@ export class Problems {
 /** Returns a path as `failover[0].uri`. */
 function showPath(path: SettingPath): string {
   const text = path.reduce<string>(
-    (shown, step) => (typeof step === "number" ? `${shown}[${String(step)}]` : `${shown}.${showName(step)}`),
+    (shown, step) => (typeof step === "number" ? `${shown}[${step}]` : `${shown}.${showName(step)}`),
     "",
   );
   return text.replace(/^\./, "") || "configuration";
@@ -61,12 +61,13 @@ function showName(name: PropertyKey): string {
 
 /** @param document what was checked */
 export function problemsOf(issue: z.core.$ZodIssue, document: unknown): Problem[] {
-  if (issue.code === "unrecognized_keys")
+  if (issue.code === "unrecognized_keys") {
     return issue.keys.map((name, at) =>
       at < MAX_EXPLAINED
         ? unknownSetting(issue.path, name)
         : { at: [...issue.path, name], text: "is not a setting" },
     );
+  }
   if (issue.code === "custom") return [{ at: issue.path, text: issue.message }];
   const value = valueAt(document, issue.path);
   const option = optionAt(issue.path);
@@ -78,8 +79,9 @@ export function problemsOf(issue: z.core.$ZodIssue, document: unknown): Problem[
 function unknownSetting(section: SettingPath, name: string): Problem {
   const known = namesAt(section);
   // Somebody may have written the PIN where its source's name belongs.
-  if (section.at(-1) === "pin")
+  if (section.at(-1) === "pin") {
     return { at: section, text: `holds an unknown setting; give one of ${known.join(", ")}` };
+  }
   const elsewhere = settingRows().find(({ path }) => path.endsWith(`.${name}`))?.path;
   const meant = nearest(name, known) ?? elsewhere;
   const right = meant === undefined ? `known here are ${known.join(", ")}` : `did you mean ${meant}?`;
@@ -88,7 +90,7 @@ function unknownSetting(section: SettingPath, name: string): Problem {
 
 function wrongSection(issue: z.core.$ZodIssue, value: unknown): string {
   const names = namesAt(issue.path);
-  if (issue.code === "too_big") return `has too many entries; give at most ${String(issue.maximum)}`;
+  if (issue.code === "too_big") return `has too many entries; give at most ${issue.maximum}`;
   return `${nameKind(value)}; give ${names.length === 0 ? "a list" : `a mapping with ${names.join(", ")}`}`;
 }
 
@@ -101,7 +103,7 @@ function wrongValue({ meta, schema }: Option, value: unknown): string {
 
 /** Returns what the number may have meant. */
 function withUnit(schema: Option["schema"], value: number): string | undefined {
-  const meant = ["s", "ms", "m"].map((unit) => `${String(value)}${unit}`);
+  const meant = ["s", "ms", "m"].map((unit) => `${value}${unit}`);
   const right = meant.filter((text) => z.safeParse(schema, text).success);
   return right.length === 0 ? undefined : right.join(" or ");
 }

@@ -41,9 +41,9 @@ export function optionAt(path: readonly PropertyKey[]): Option | undefined {
 export function namesAt(path: readonly PropertyKey[]): string[] {
   let schema: Schema = bare(documentSchema);
   for (const step of path) {
-    if (schema instanceof z.ZodObject && typeof step === "string")
+    if (schema instanceof z.ZodObject && typeof step === "string") {
       schema = bare((schema.shape as Shape)[step] ?? z.never());
-    else if (schema instanceof z.ZodArray) schema = bare(schema.element);
+    } else if (schema instanceof z.ZodArray) schema = bare(schema.element);
   }
   return schema instanceof z.ZodObject ? Object.keys(schema.shape) : [];
 }

@@ -125,7 +125,7 @@ export function loadSettings({
 
 function invalid(lines: readonly string[]): KmsError {
   const more = lines.length - MAX_LINES;
-  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and: ${String(more)} more problems`] : lines;
+  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and: ${more} more problems`] : lines;
   return new KmsError("CONFIG_INVALID", shown.join("\n"));
 }
 
@@ -165,17 +165,19 @@ function checkStateDir({ stateDir }: Salvaged, problems: Problems): void {
 }
 
 function checkAudit({ audit, stateDir }: Salvaged, problems: Problems): void {
-  if (audit?.required === true && audit.file === undefined && !problems.concern(["audit", "file"]))
+  if (audit?.required === true && audit.file === undefined && !problems.concern(["audit", "file"])) {
     problems.add({
       at: ["audit", "file"],
       text: "is missing; audit.required needs a log that can be written",
     });
+  }
   if (audit?.file === undefined || audit.keyFile !== undefined || stateDir !== undefined) return;
-  if (!problems.concern(["stateDir"], ["audit", "keyFile"]))
+  if (!problems.concern(["stateDir"], ["audit", "keyFile"])) {
     problems.add({
       at: ["audit", "keyFile"],
       text: "is missing; give it, or stateDir for a key that is made there",
     });
+  }
 }
 
 function auditOf({ audit, stateDir }: Document): Settings["audit"] {

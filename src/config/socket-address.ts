@@ -20,12 +20,13 @@ export function parseSocketAddress(text: string): SocketAddress {
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_PATH_BYTES) {
     throw invalid(
-      `is ${String(bytes)} bytes long; give at most ${String(MAX_PATH_BYTES)}, which is what a unix socket's address holds`,
+      `is ${bytes} bytes long; give at most ${MAX_PATH_BYTES}, which is what a unix socket's address holds`,
     );
   }
   const named = /^(@[^\0]+|\/[^\0]*[^\0/])$/.test(path);
-  if (!named)
+  if (!named) {
     throw invalid("is not a unix socket's address; give one such as unix:///run/kms-pkcs11/kms.sock");
+  }
   const abstract = path.startsWith("@");
   return { path: abstract ? path.slice(1) : path, abstract };
 }
@@ -60,7 +61,7 @@ function placeOf(path: string): string {
   const clean = resolve(path);
   try {
     const { dev, ino } = statSync(clean);
-    return `${String(dev)}:${String(ino)}`;
+    return `${dev}:${ino}`;
   } catch {
     return join(realFolder(dirname(clean)), basename(clean));
   }
@@ -79,8 +80,9 @@ function realFolder(folder: string): string {
 export function parseSocketMode(text: string): number {
   const mode = /^0?[0-7]{3}$/.test(text) ? Number.parseInt(text, 8) : Number.NaN;
   if (Number.isNaN(mode)) throw invalid('is not an octal mode; give "0600", or "0660" with socket.group');
-  if ((mode & 0o007) !== 0)
+  if ((mode & 0o007) !== 0) {
     throw invalid('lets every user of the machine in; give "0600", or "0660" with socket.group');
+  }
   if ((mode & 0o117) !== 0 || (mode & 0o600) !== 0o600) {
     throw invalid('is no mode for a socket; give "0600", or "0660" with socket.group');
   }

@@ -24,7 +24,7 @@ export const moduleSection = z
       why: "The vendor's PKCS#11 library, instead of `module-path` in the URI",
     }),
     parameters: optionalText({
-      range: `1 to ${String(MAX_PARAMETERS_LENGTH)} characters`,
+      range: `1 to ${MAX_PARAMETERS_LENGTH} characters`,
       read: checkParameters,
       secret: true,
       why: "A string for C_Initialize, for libraries that want one (NSS: `configdir=... flags=...`)",
@@ -86,6 +86,6 @@ function checkParameters(text: string): string {
   if (text !== "" && text.length <= MAX_PARAMETERS_LENGTH && !text.includes("\0")) return text;
   throw new KmsError(
     "CONFIG_INVALID",
-    `is no string for a library; give 1 to ${String(MAX_PARAMETERS_LENGTH)} characters without zero bytes`,
+    `is no string for a library; give 1 to ${MAX_PARAMETERS_LENGTH} characters without zero bytes`,
   );
 }

@@ -52,8 +52,9 @@ export function resolveTokens(drafts: readonly TokenDraft[], context: TokenConte
       });
     }
     const spelling = formatPkcs11Uri(draft.uri);
-    if (spellings.has(spelling))
+    if (spellings.has(spelling)) {
       context.problems.add({ at: place.uri, text: "names a token that is there already; remove it" });
+    }
     spellings.add(spelling);
     return resolveToken(draft.uri, draft, place, {
       ...context,
@@ -74,8 +75,9 @@ function placeOf(index: number): Place {
 function resolveToken(uri: KekUri, draft: TokenDraft, place: Place, context: TokenContext): TokenSettings[] {
   const { path, parameters } = draft.module ?? {};
   const modulePath = context.uriFromFlag ? (uri.modulePath ?? path) : (path ?? uri.modulePath);
-  if (!context.problems.concern([...place.module, "path"]))
+  if (!context.problems.concern([...place.module, "path"])) {
     checkModulePath(uri, modulePath, place, context.problems);
+  }
   const pin = resolvePin(uri, draft, place, context);
   if (modulePath === undefined || pin === undefined) return [];
   return [{ uri, modulePath, ...(parameters !== undefined && { moduleParameters: parameters }), pin }];

@@ -27,8 +27,9 @@ export function untrustedPaths(settings: Settings, { isCommand }: PathOptions): 
   };
   if (stateDir !== undefined) add("state", stateDir, "folder", "forge or remove what the plugin remembers");
   if (audit !== undefined) add("audit", dirname(audit.keyFile), "folder", "replace the audit key");
-  if (socket !== undefined && !socket.abstract)
+  if (socket !== undefined && !socket.abstract) {
     add("socket", dirname(socket.path), "folder", "replace the socket");
+  }
   for (const { pin, modulePath } of tokens) {
     if (pin.kind === "unlock") add("PIN", dirname(pin.path), "folder", "listen there for the PIN");
     add("module", modulePath, "file", "run code of their own with the PIN and the KEK");
@@ -69,8 +70,9 @@ function problemOf({ subject, path, kind, trust }: Place): PathProblem | undefin
 function nearestExisting(path: string, subject: PathProblem["subject"]): string {
   if (subject !== "state" && subject !== "audit") return path;
   let folder = path;
-  while (statSync(folder, { throwIfNoEntry: false }) === undefined && folder !== dirname(folder))
+  while (statSync(folder, { throwIfNoEntry: false }) === undefined && folder !== dirname(folder)) {
     folder = dirname(folder);
+  }
   return folder;
 }
 

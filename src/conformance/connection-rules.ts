@@ -40,7 +40,7 @@ export const CONNECTION_RULES: readonly Rule[] = [
       );
       valueOf(await connection.status(), "Status afterwards");
       await roundTrip(connection);
-      return `${String(GIVEN_UP)} calls with 1 ms`;
+      return `${GIVEN_UP} calls with 1 ms`;
     },
   },
   {

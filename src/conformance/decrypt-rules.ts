@@ -38,11 +38,12 @@ export const DECRYPT_RULES: readonly Rule[] = [
     check: async (connection) => {
       const seed = randomBytes(SEED_BYTES);
       const sealed = await seal(connection, seed);
-      for (let at = 0; at < TIMES; at++)
+      for (let at = 0; at < TIMES; at++) {
         require(valueOf(await connection.decrypt(sealed), "Decrypt").equals(
           seed,
         ), "another plaintext came back");
-      return `${String(TIMES)} times`;
+      }
+      return `${TIMES} times`;
     },
   },
   {
@@ -116,8 +117,8 @@ async function roundTrip(connection: Connection, sizes: readonly number[]): Prom
   for (const size of sizes) {
     const plaintext = randomBytes(size);
     const sealed = await seal(connection, plaintext);
-    const opened = valueOf(await connection.decrypt(sealed), `Decrypt of ${String(size)} bytes`);
-    require(opened.equals(plaintext), `${String(size)} bytes came back as others`);
+    const opened = valueOf(await connection.decrypt(sealed), `Decrypt of ${size} bytes`);
+    require(opened.equals(plaintext), `${size} bytes came back as others`);
   }
   return `${sizes.join(", ")} bytes`;
 }
@@ -127,10 +128,10 @@ async function requireRefusals(connection: Connection, questions: readonly Seale
   const seen = new Set<string>();
   for (const question of questions) {
     const answer = await connection.decrypt(question);
-    if (!isRefused(answer)) throw new Violation(`one of ${String(questions.length)} was decrypted`);
+    if (!isRefused(answer)) throw new Violation(`one of ${questions.length} was decrypted`);
     seen.add(answer.refused);
   }
-  return `${String(questions.length)} refused: ${[...seen].join(", ")}`;
+  return `${questions.length} refused: ${[...seen].join(", ")}`;
 }
 
 function flipped(sealed: Sealed): Sealed[] {

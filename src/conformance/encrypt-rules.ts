@@ -14,7 +14,7 @@ export const ENCRYPT_RULES: readonly Rule[] = [
   {
     rule: "Encrypt takes a 32-byte seed",
     level: "must",
-    check: async (connection) => `${String((await seal(connection)).ciphertext.length)} bytes of ciphertext`,
+    check: async (connection) => `${(await seal(connection)).ciphertext.length} bytes of ciphertext`,
   },
   {
     rule: "Encrypt's key_id is Status's",
@@ -31,8 +31,8 @@ export const ENCRYPT_RULES: readonly Rule[] = [
     level: "must",
     check: async (connection) => {
       const { length } = (await seal(connection)).ciphertext;
-      require(length >= 1 && length <= MAX_CIPHERTEXT_BYTES, `${String(length)} bytes`);
-      return `${String(length)} bytes`;
+      require(length >= 1 && length <= MAX_CIPHERTEXT_BYTES, `${length} bytes`);
+      return `${length} bytes`;
     },
   },
   {
@@ -54,8 +54,8 @@ export const ENCRYPT_RULES: readonly Rule[] = [
         (sum, [key, value]) => sum + key.length + value.length,
         0,
       );
-      require(bytes <= MAX_ANNOTATIONS_BYTES, `${String(bytes)} bytes`);
-      return `${String(bytes)} bytes`;
+      require(bytes <= MAX_ANNOTATIONS_BYTES, `${bytes} bytes`);
+      return `${bytes} bytes`;
     },
   },
   {
@@ -89,7 +89,7 @@ export const ENCRYPT_RULES: readonly Rule[] = [
         return "refused with INVALID_ARGUMENT";
       }
       const opened = valueOf(await connection.decrypt(sealed.value), "Decrypt");
-      require(opened.length === 0, `${String(opened.length)} bytes come back`);
+      require(opened.length === 0, `${opened.length} bytes come back`);
       return "comes back";
     },
   },
@@ -114,7 +114,7 @@ export async function seal(
 /** Returns the median in words. @throws Violation when it is not below `targetMs` */
 export function requireMedian(times: readonly number[], targetMs: number): string {
   const median = [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? 0;
-  const seen = `median of ${String(times.length)}: ${median.toFixed(1)} ms`;
+  const seen = `median of ${times.length}: ${median.toFixed(1)} ms`;
   require(median < targetMs, seen);
   return seen;
 }
@@ -126,6 +126,6 @@ async function distinct(connection: Connection, plaintext: () => Buffer): Promis
     const notes = Object.entries(annotations).map(([key, value]) => `${key}=${value.toString("hex")}`);
     results.add([ciphertext.toString("hex"), keyId, ...notes.sort()].join());
   }
-  require(results.size === TIMES, `${String(results.size)} different ones of ${String(TIMES)}`);
-  return `${String(TIMES)} of ${String(TIMES)}`;
+  require(results.size === TIMES, `${results.size} different ones of ${TIMES}`);
+  return `${TIMES} of ${TIMES}`;
 }

@@ -40,8 +40,8 @@ export const STATUS_RULES: readonly Rule[] = [
     level: "must",
     check: async (connection) => {
       const bytes = Buffer.byteLength((await status(connection)).keyId);
-      require(bytes >= 1 && bytes <= MAX_KEY_ID_BYTES, `${String(bytes)} bytes`);
-      return `${String(bytes)} bytes`;
+      require(bytes >= 1 && bytes <= MAX_KEY_ID_BYTES, `${bytes} bytes`);
+      return `${bytes} bytes`;
     },
   },
   {
@@ -60,8 +60,8 @@ export const STATUS_RULES: readonly Rule[] = [
     check: async (connection) => {
       const seen = new Set<string>();
       for (let at = 0; at < REPEATS; at++) seen.add((await status(connection)).keyId);
-      require(seen.size === 1, `${String(seen.size)} different ones in ${String(REPEATS)} answers`);
-      return `the same in ${String(REPEATS)} answers`;
+      require(seen.size === 1, `${seen.size} different ones in ${REPEATS} answers`);
+      return `the same in ${REPEATS} answers`;
     },
   },
   {
@@ -71,8 +71,8 @@ export const STATUS_RULES: readonly Rule[] = [
       const times: number[] = [];
       for (let at = 0; at < REPEATS; at++) times.push((await connection.status()).ms);
       const slowest = Math.max(...times);
-      require(slowest < QUICK_MS, `slowest of ${String(REPEATS)}: ${slowest.toFixed(1)} ms`);
-      return `slowest of ${String(REPEATS)}: ${slowest.toFixed(1)} ms`;
+      require(slowest < QUICK_MS, `slowest of ${REPEATS}: ${slowest.toFixed(1)} ms`);
+      return `slowest of ${REPEATS}: ${slowest.toFixed(1)} ms`;
     },
   },
 ];

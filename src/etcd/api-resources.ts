@@ -43,8 +43,9 @@ export class ApiResources {
   /** @throws KmsError PEER_UNREACHABLE */
   static async discover(api: KubeApi): Promise<ApiResources> {
     const resources = new ApiResources();
-    for (const path of ["/api", "/apis"])
+    for (const path of ["/api", "/apis"]) {
       resources.#add((await api.json({ method: "GET", path, accept: AGGREGATED })) as Discovery);
+    }
     return resources;
   }
 
@@ -55,8 +56,8 @@ export class ApiResources {
         "kube-apiserver serves no aggregated discovery, which all releases with KMS v2 have; is --kubeconfig that of this cluster?",
       );
     }
-    for (const { metadata, versions = [] } of items)
-      for (const { version, resources = [] } of versions)
+    for (const { metadata, versions = [] } of items) {
+      for (const { version, resources = [] } of versions) {
         for (const { resource, scope, verbs } of resources) {
           const known = this.#served.get(resource) ?? [];
           const group = metadata?.name ?? "";
@@ -66,6 +67,8 @@ export class ApiResources {
           known.push({ group, version, isNamespaced, canPatch: verbs.includes("patch") });
           this.#served.set(resource, known);
         }
+      }
+    }
   }
 
   /** The group and version that serve a resource. */
@@ -75,8 +78,9 @@ export class ApiResources {
     const candidates = group === undefined ? served : served.filter((one) => one.group === group);
     const [first, ...more] = candidates;
     if (first === undefined) return { reason: "the API does not serve this resource" };
-    if (more.length > 0)
+    if (more.length > 0) {
       return { reason: `several groups serve it: ${candidates.map((one) => one.group).join(", ")}` };
+    }
     return first.canPatch ? first : { reason: "the API does not let it be patched" };
   }
 
@@ -86,8 +90,9 @@ export class ApiResources {
     if ("reason" in served) return served;
     const { namespace, resource, name } = object;
     // A path with these would be another object's.
-    if ([namespace, name].some((part) => part === "." || part === ".."))
+    if ([namespace, name].some((part) => part === "." || part === "..")) {
       return { reason: "the API has no object of this name" };
+    }
     if (served.isNamespaced !== (namespace !== undefined)) {
       const where = served.isNamespaced ? "in namespaces" : "without namespaces";
       return { reason: `the API serves ${resourceName(object)} ${where}` };

@@ -23,7 +23,7 @@ export class Allowance {
     if (this.take()) return;
     throw new KmsError(
       "INPUT_INVALID",
-      `etcd holds objects of over ${String(this.#most)} ${what}: is this a cluster's etcd?`,
+      `etcd holds objects of over ${this.#most} ${what}: is this a cluster's etcd?`,
     );
   }
 }

@@ -93,8 +93,9 @@ export class Census {
       row = this.#row("other-provider", `${value.provider}:${value.keyName}`, null);
     } else {
       row = this.#row("plaintext", "", null);
-      if (name !== undefined && this.#options.shouldBeEncrypted?.(name) === true)
+      if (name !== undefined && this.#options.shouldBeEncrypted?.(name) === true) {
         this.#plain.set(resource, (this.#plain.get(resource) ?? 0) + 1);
+      }
     }
     row.add(resource, name?.namespace, modRevision);
   }

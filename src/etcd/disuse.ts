@@ -42,11 +42,13 @@ export function requireUnused(reports: readonly NamedReport[], question: DisuseQ
     [...objectionsTo(report, question)].map((objection) => `${name}: ${objection}`),
   );
   const live = reports.filter(({ report }) => report.source.kind === "etcd");
-  if (live.length === 0)
+  if (live.length === 0) {
     objections.push("no report is of an etcd: a snapshot does not show what the cluster holds now");
+  }
   objections.push(...withoutReport(live, question.clusterIds));
-  if (objections.length > 0)
+  if (objections.length > 0) {
     throw new KmsError("TOKEN_REFUSED", `nothing was destroyed:\n${objections.join("\n")}`);
+  }
   return `no object is under it: ${reports.map(({ name, report }) => `${name} (${summary(report)})`).join(", ")}`;
 }
 
@@ -58,29 +60,34 @@ export function requireNoneUnder(reports: readonly NamedReport[], keyIds: readon
   const objections = reports.flatMap(({ name, report }) =>
     [...objectionsToUse(report, keyIds)].map((objection) => `${name}: ${objection}`),
   );
-  if (objections.length > 0)
+  if (objections.length > 0) {
     throw new KmsError("TOKEN_REFUSED", `nothing was destroyed:\n${objections.join("\n")}`);
+  }
   return reports.length === 0 ? "no etcd was searched" : "no object is under it";
 }
 
 function* objectionsToUse(report: UsageReport, keyIds: readonly string[]): Generator<string> {
   const used = report.usages.filter(({ keyId }) => keyId !== null && keyIds.includes(keyId));
-  for (const { objects, resources } of used)
-    yield `${String(objects)} objects are under it (${Object.keys(resources).join(", ")}); rewrite them first`;
+  for (const { objects, resources } of used) {
+    yield `${objects} objects are under it (${Object.keys(resources).join(", ")}); rewrite them first`;
+  }
 }
 
 function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator<string> {
   yield* objectionsToUse(report, question.keyIds);
   const unreadable = report.usages.find(({ protection }) => protection === "unreadable");
-  if (unreadable !== undefined)
-    yield `${String(unreadable.objects)} objects cannot be read, and may be under it; repair or delete them first`;
+  if (unreadable !== undefined) {
+    yield `${unreadable.objects} objects cannot be read, and may be under it; repair or delete them first`;
+  }
   const wanted = normalPrefix(question.prefix);
-  if (report.prefix !== wanted)
+  if (report.prefix !== wanted) {
     yield `it covers ${report.prefix} and not ${wanted}; if that is kube-apiserver's, give it as --etcd-prefix`;
+  }
   if (report.source.kind === "snapshot") return;
   const { clusterId } = report.source;
-  if (question.clusterIds.length > 0 && !question.clusterIds.includes(clusterId))
+  if (question.clusterIds.length > 0 && !question.clusterIds.includes(clusterId)) {
     yield `it covers cluster ${clusterId}, not ${question.clusterIds.join(" or ")}`;
+  }
   yield* objectionsToTime(Date.parse(report.startedAt), question);
 }
 
@@ -97,8 +104,9 @@ function* objectionsToTime(
   { now, maxAgeMs, settledAt }: DisuseQuestion,
 ): Generator<string> {
   const age = now - startedAt;
-  if (age > maxAgeMs)
+  if (age > maxAgeMs) {
     yield `it is ${minutes(age)} old, and ${minutes(maxAgeMs)} is the most; take a new one, or give --max-report-age`;
+  }
   if (age < -CLOCKS_DIFFER_MS) yield "it is from the future; look at this machine's clock";
   if (startedAt < settledAt) {
     const from = new Date(settledAt).toISOString();
@@ -107,10 +115,10 @@ function* objectionsToTime(
 }
 
 function minutes(ms: number): string {
-  return `${String(Math.ceil(ms / 60_000))} min`;
+  return `${Math.ceil(ms / 60_000)} min`;
 }
 
 function summary({ source, objects, startedAt }: UsageReport): string {
   const what = source.kind === "etcd" ? `cluster ${source.clusterId}` : `snapshot sha256:${source.sha256}`;
-  return `${what}, ${String(objects)} objects, ${startedAt}`;
+  return `${what}, ${objects} objects, ${startedAt}`;
 }

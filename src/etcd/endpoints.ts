@@ -26,8 +26,9 @@ export interface EtcdTarget {
 export function etcdTargets(access: EtcdAccess): EtcdTarget[] {
   const { endpoints, cacert, cert, key } = access;
   if (endpoints.length === 0) throw new KmsError("CONFIG_INVALID", "--endpoints: names no endpoint");
-  if ((cert === undefined) !== (key === undefined))
+  if ((cert === undefined) !== (key === undefined)) {
     throw new KmsError("CONFIG_INVALID", "--cert and --key belong together: give both or neither");
+  }
   const hasTlsFiles = cacert !== undefined || cert !== undefined;
   const parsed = endpoints.map((endpoint) => parseEndpoint(endpoint, hasTlsFiles));
   const files = readTlsFiles(access);

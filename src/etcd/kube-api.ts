@@ -79,8 +79,9 @@ export class KubeApi {
   async json(request: KubeRequest): Promise<unknown> {
     const { status, body } = await this.request(request);
     const what = `${request.method} ${request.path}`;
-    if (status < 200 || status >= 300)
+    if (status < 200 || status >= 300) {
       throw new KmsError("PEER_UNREACHABLE", `${what}: ${describeRefusal(status, body)}`);
+    }
     try {
       return JSON.parse(body.toString());
     } catch (error) {
@@ -118,7 +119,7 @@ export class KubeApi {
         reject(this.#unreachable(error));
       };
       sent.on("error", failed);
-      sent.on("timeout", () => sent.destroy(new Error(`no answer in ${String(SILENCE_MS / 1000)} s`)));
+      sent.on("timeout", () => sent.destroy(new Error(`no answer in ${SILENCE_MS / 1000} s`)));
       sent.on("response", (response) => {
         read(response).then(resolve, failed);
       });
@@ -134,8 +135,9 @@ export class KubeApi {
   }
 
   #optionsFor({ certificate, key }: KubeCredential): Promise<RequestOptions> {
-    if (this.#options === undefined || this.#options.certificate !== certificate)
+    if (this.#options === undefined || this.#options.certificate !== certificate) {
       this.#options = { certificate, made: this.#makeOptions(certificate, key) };
+    }
     return this.#options.made;
   }
 
@@ -200,8 +202,9 @@ function serverUrl(server: string): URL {
   // Without a scheme it is plain HTTP for client-go, too.
   const text = /^[a-z][a-z0-9+.-]*:\/\//i.test(server) ? server : `http://${server}`;
   const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol))
+  if (url === undefined || !/^https?:$/.test(url.protocol)) {
     throw new KmsError("CONFIG_INVALID", "the kubeconfig's server is not an http or https URL");
+  }
   url.search = "";
   url.hash = "";
   return url;

@@ -55,8 +55,9 @@ export async function runExecPlugin(exec: KubeExec, cluster: KubeCluster): Promi
   });
   try {
     const [code, signal] = (await once(child, "close")) as [number | null, string | null];
-    if (code !== 0)
-      throw refused(command, `failed with ${code === null ? String(signal) : `exit code ${String(code)}`}`);
+    if (code !== 0) {
+      throw refused(command, `failed with ${code === null ? String(signal) : `exit code ${code}`}`);
+    }
   } catch (error) {
     if (error instanceof KmsError) throw error;
     const reason = (error as NodeJS.ErrnoException).code ?? "unknown error";
@@ -112,14 +113,17 @@ function credentialOf({ command, apiVersion }: KubeExec, answer: string): ExecCr
       error instanceof z.ZodError ? error.issues.map(({ path }) => path.join(".")).join(", ") : "no JSON";
     throw refused(command, `does not answer with an ExecCredential (${places || "no object"})`);
   }
-  if (parsed.apiVersion !== apiVersion)
+  if (parsed.apiVersion !== apiVersion) {
     throw refused(command, `answers in a different apiVersion than the kubeconfig's, ${apiVersion}`);
+  }
   const { token, clientCertificateData, clientKeyData, expirationTimestamp } = parsed.status;
   const [certificate, key] = [clientCertificateData || undefined, clientKeyData || undefined];
-  if ((certificate === undefined) !== (key === undefined))
+  if ((certificate === undefined) !== (key === undefined)) {
     throw refused(command, "answers with only one of certificate and key");
-  if (!token && certificate === undefined)
+  }
+  if (!token && certificate === undefined) {
     throw refused(command, "answers with neither a token nor a certificate");
+  }
   const expiresAt = expirationTimestamp ? Date.parse(expirationTimestamp) : Infinity;
   return { token: token || undefined, certificate, key, expiresAt };
 }

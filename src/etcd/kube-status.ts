@@ -22,7 +22,7 @@ export function describeRefusal(status: number, body: Buffer): string {
   const text = body.toString();
   const parsed = parseStatus(text);
   const reason = parsed === undefined ? foreignReason(text) : reasonOf(status, parsed);
-  const line = `${String(status)} ${reason || (STATUS_CODES[status] ?? "")}`;
+  const line = `${status} ${reason || (STATUS_CODES[status] ?? "")}`;
   return line.replace(/\s+/gu, " ").trim().slice(0, MAX_REFUSAL);
 }
 
@@ -30,8 +30,9 @@ function reasonOf(status: number, { reason, message, details }: KubeStatus): str
   const causes = Array.isArray(details?.causes) ? (details.causes as (Cause | null)[]) : [];
   const fields = causes.flatMap((cause) => textOf(cause?.field) || []);
   const whole = textOf(message) || textOf(reason);
-  if (status !== INVALID || fields.length === 0)
+  if (status !== INVALID || fields.length === 0) {
     return whole || causes.map(messageOf).filter(Boolean).join("; ");
+  }
   // A policy's own message names no field.
   const words = causes.flatMap((cause) => (textOf(cause?.field) === "" ? messageOf(cause) || [] : []));
   return [`invalid: ${fields.join(", ")}`, ...words].join("; ");

@@ -75,29 +75,35 @@ export function faultOfCluster(cluster: KubeCluster): string | undefined {
   const file = cluster["certificate-authority"] ?? "";
   const data = cluster["certificate-authority-data"] ?? "";
   if (file !== "" && data !== "") return bothOf("certificate-authority-data", "certificate-authority");
-  if (cluster["insecure-skip-tls-verify"] === true && file + data !== "")
+  if (cluster["insecure-skip-tls-verify"] === true && file + data !== "") {
     return "has a certificate authority and insecure-skip-tls-verify; remove one of them";
+  }
   const proxy = cluster["proxy-url"] ?? "";
-  if (proxy !== "" && !(URL.canParse(proxy) && /^(https?|socks5):$/.test(new URL(proxy).protocol)))
+  if (proxy !== "" && !(URL.canParse(proxy) && /^(https?|socks5):$/.test(new URL(proxy).protocol))) {
     return "has a proxy-url that is not an http, https or socks5 URL";
+  }
   return undefined;
 }
 
 /** Returns why kubectl would not use a user, or undefined. */
 export function faultOfUser(user: KubeUser): string | undefined {
   const has = (name: keyof KubeUser): boolean => Boolean(user[name]);
-  for (const name of ["client-certificate", "client-key"] as const)
+  for (const name of ["client-certificate", "client-key"] as const) {
     if (has(name) && has(`${name}-data`)) return bothOf(`${name}-data`, name);
+  }
   const hasCertificate = has("client-certificate") || has("client-certificate-data");
-  if (hasCertificate && !has("client-key") && !has("client-key-data"))
+  if (hasCertificate && !has("client-key") && !has("client-key-data")) {
     return "has a client-certificate without client-key";
+  }
   if (has("token") && (has("username") || has("password"))) return bothOf("token", "username");
   if (has("exec") && has("auth-provider")) return bothOf("exec", "auth-provider");
   const { exec, "auth-provider": provider } = user;
-  if (exec && exec.apiVersion.endsWith("/v1") && exec.interactiveMode === undefined)
+  if (exec && exec.apiVersion.endsWith("/v1") && exec.interactiveMode === undefined) {
     return "has exec without interactiveMode, which its apiVersion requires: Never, IfAvailable or Always";
-  if (provider && provider.name !== "oidc")
+  }
+  if (provider && provider.name !== "oidc") {
     return `has the auth-provider ${JSON.stringify(provider.name)}, which kubectl does not know any more; use an exec plugin`;
+  }
   const impersonates = has("as-uid") || (user["as-groups"]?.length ?? 0) > 0 || has("as-user-extra");
   return impersonates && !has("as") ? "has as-uid, as-groups or as-user-extra without as" : undefined;
 }

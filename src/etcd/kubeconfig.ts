@@ -51,8 +51,9 @@ export function readKubeTarget(access: KubeAccess, env: NodeJS.ProcessEnv): Kube
   const files = filesOf(access, env);
   const merged = merge(files, access.kubeconfig !== undefined);
   const isEmpty = merged.contexts.size + merged.clusters.size + merged.users.size === 0;
-  if (!isEmpty || access.kubeconfig !== undefined)
+  if (!isEmpty || access.kubeconfig !== undefined) {
     return targetOf(merged, access.context ?? merged.currentContext);
+  }
   const pod = serviceAccount(env);
   if (pod !== undefined) return pod;
   throw invalid(`there is no kubeconfig in ${files.join(" or ")}; give --kubeconfig`);
@@ -115,8 +116,9 @@ function add(
 function targetOf({ contexts, clusters, users }: Merged, name: string): KubeTarget {
   if (name === "") throw invalid("the kubeconfig has no current-context; give --context");
   const { value: context } = find("context", name, contexts, kubeContext);
-  if (context.cluster === "")
+  if (context.cluster === "") {
     throw invalid(`the kubeconfig's context ${JSON.stringify(name)} has no cluster`);
+  }
   const cluster = find("cluster", context.cluster, clusters, kubeCluster);
   requireSound("cluster", context.cluster, faultOfCluster(cluster.value));
   const target = withPaths(cluster.value, cluster.file, ["certificate-authority"]);
@@ -156,8 +158,9 @@ function withPaths<T extends object>(part: T, file: string, names: readonly (key
   const absolute = { ...part };
   for (const name of names) {
     const path = part[name];
-    if (typeof path === "string" && path !== "")
+    if (typeof path === "string" && path !== "") {
       Object.assign(absolute, { [name]: resolve(dirname(file), path) });
+    }
   }
   return absolute;
 }

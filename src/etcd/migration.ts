@@ -77,8 +77,9 @@ export async function migrate(ports: MigrationPorts, options: MigrationOptions):
     deadline ??= performance.now() + settleMs;
     const isHopeless = pass.counts.unchanged + pass.counts.rewritten === 0;
     const isOver = dryRun || signal.aborted || performance.now() >= deadline;
-    if (after.left === 0 || isHopeless || isOver)
+    if (after.left === 0 || isHopeless || isOver) {
       return { passes, ...sum, failures: pass.failures, after, interrupted: signal.aborted };
+    }
     await sleep(Math.min(PAUSE_MS, settleMs), undefined, { signal }).catch(() => undefined);
   }
 }

@@ -37,11 +37,13 @@ export async function rewrite(
   for (let conflict = 0; conflict < CONFLICTS; conflict++) {
     const answer = await patch(api, path, revision);
     try {
-      if (answer.status === 200)
+      if (answer.status === 200) {
         return { kind: wasWritten(answer.body, revision) ? "rewritten" : "unchanged" };
+      }
       if (answer.status === 404) return { kind: "gone" };
-      if (answer.status !== 409)
+      if (answer.status !== 409) {
         return { kind: "failed", reason: describeRefusal(answer.status, answer.body) };
+      }
     } finally {
       // Annotations may hold what kubectl applied, a Secret's data with it.
       answer.body.fill(0);

@@ -58,13 +58,15 @@ async function compareNamespace(ports: ComparisonPorts): Promise<Comparison> {
   if (looked.verdict === "different") return looked;
   const uid = storedUid(stored);
   const told = looked.metadata?.uid;
-  if (uid !== undefined && told !== undefined && uid !== told)
+  if (uid !== undefined && told !== undefined && uid !== told) {
     return different(`the namespace ${NAMESPACE} has the UID ${uid} in etcd, and ${told} in the API`);
+  }
   const store = await compareStores(ports);
   if (store.verdict === "different") return store;
   const isKnown = uid !== undefined && told !== undefined;
-  if (isKnown || (looked.verdict === "same" && store.verdict === "same"))
+  if (isKnown || (looked.verdict === "same" && store.verdict === "same")) {
     return same(`by the namespace ${NAMESPACE}`);
+  }
   return unknown(looked.verdict === "unknown" ? looked.text : store.text);
 }
 
@@ -82,8 +84,8 @@ async function compareStores({ store, api }: ComparisonPorts): Promise<Compariso
   const revision = Number(metadataOf(answer.body)?.resourceVersion ?? Number.NaN);
   if (Number.isNaN(revision)) return unknown("a list of namespaces names no resourceVersion");
   if (before <= revision && revision <= after) return same("by the revision of the whole store");
-  const range = before === after ? String(before) : `${String(before)} to ${String(after)}`;
-  return different(`the API server's store is at revision ${String(revision)}, this etcd at ${range}`);
+  const range = before === after ? String(before) : `${before} to ${after}`;
+  return different(`the API server's store is at revision ${revision}, this etcd at ${range}`);
 }
 
 async function compareSamples(
@@ -123,10 +125,11 @@ async function compareRevisions(
     const now = await store.object(stored.key);
     const isUnchanged = now?.modRevision === before?.modRevision;
     const inApi = status === 404 ? undefined : metadata?.resourceVersion;
-    if (inApi === (now && String(now.modRevision)))
+    if (inApi === (now && String(now.modRevision))) {
       return now === undefined
         ? unknown(`${path} has been deleted`)
         : { ...same("by its revision"), metadata };
+    }
     if (isUnchanged || look === LOOKS) {
       const [here, there] = [now?.modRevision ?? "none", inApi ?? "none"];
       return different(

@@ -50,8 +50,9 @@ export class Snapshot {
       rmSync(folder, { recursive: true, force: true });
     };
     try {
-      if (Buffer.byteLength(folder) > MAX_FOLDER_BYTES)
+      if (Buffer.byteLength(folder) > MAX_FOLDER_BYTES) {
         throw new KmsError("CONFIG_INVALID", `${folder} is too long for a unix socket; set a shorter TMPDIR`);
+      }
       const copy = join(folder, "snapshot.db");
       const sha256 = await copyAndHash(file, copy);
       await restore(programs.etcdutl, copy, join(folder, "data"), file);

@@ -83,8 +83,9 @@ function named(
   rest: readonly string[],
 ): ApiObjectName | undefined {
   const [first, second, more] = rest;
-  if (!API_NAME.test(resource) || (group !== undefined && group !== "" && !API_NAME.test(group)))
+  if (!API_NAME.test(resource) || (group !== undefined && group !== "" && !API_NAME.test(group))) {
     return undefined;
+  }
   if (first === undefined || first === "" || more !== undefined) return undefined;
   if (second === undefined) return { group, resource, namespace: undefined, name: first };
   return second === "" ? undefined : { group, resource, namespace: first, name: second };

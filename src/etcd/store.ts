@@ -100,15 +100,17 @@ export class EtcdStore {
     for (;;) {
       const { key, end } = place;
       const page = await this.#client.range({ key, end, limit, ...(revision !== undefined && { revision }) });
-      if (typeof page !== "string")
+      if (typeof page !== "string") {
         return { page, place: { key, end, limit, revision: revision ?? page.revision } };
+      }
       if (page === "compacted") revision = undefined;
       else if (limit > 1) limit = Math.ceil(limit / 8);
-      else
+      else {
         throw new KmsError(
           "PEER_UNREACHABLE",
           "etcd does not answer with the next object: it is too large for a message",
         );
+      }
     }
   }
 }

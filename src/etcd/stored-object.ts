@@ -42,12 +42,14 @@ const SEED_USES: readonly (SeedUse | undefined)[] = ["aes-gcm-key", "hkdf-sha256
 
 /** @throws KmsError INPUT_INVALID for whatever is neither encrypted as it should be nor a Kubernetes object */
 export function parseStoredValue(value: Buffer): StoredValue {
-  if (!startsWith(value, ENCRYPTED_PREFIX))
+  if (!startsWith(value, ENCRYPTED_PREFIX)) {
     return { kind: "plaintext", encoding: encodingOf(value), bytes: value };
+  }
   const head = value.toString("latin1", 0, MAX_PREFIX_BYTES);
   const [prefix, provider, name] = PREFIX.exec(head) ?? [];
-  if (prefix === undefined || provider === undefined || name === undefined)
+  if (prefix === undefined || provider === undefined || name === undefined) {
     throw malformed("its prefix names no provider and key");
+  }
   const keyName = Buffer.from(name, "latin1").toString();
   if (provider !== "kms:v2") return { kind: "other-provider", provider, keyName };
   return {
@@ -77,7 +79,7 @@ function parseEncryptedObject(message: Buffer): EncryptedObject {
   }
   const { encryptedData, keyId, encryptedSeed, annotations, type } = fields;
   const seedUse = SEED_USES[type];
-  if (seedUse === undefined) throw malformed(`encryptedDEKSourceType ${String(type)} is not known`);
+  if (seedUse === undefined) throw malformed(`encryptedDEKSourceType ${type} is not known`);
   if (encryptedData.length === 0) throw malformed("it has no encrypted data");
   requireLength("encrypted DEK source", encryptedSeed.length, 1, MAX_ENCRYPTED_SEED_BYTES);
   requireLength("key_id", keyId.length, 1, MAX_KEY_ID_BYTES);
@@ -166,8 +168,7 @@ function skip(reader: protobuf.Reader, tag: number): void {
 }
 
 function requireLength(what: string, bytes: number, min: number, max: number): void {
-  if (bytes < min || bytes > max)
-    throw malformed(`its ${what} has ${String(bytes)} bytes, not ${String(min)} to ${String(max)}`);
+  if (bytes < min || bytes > max) throw malformed(`its ${what} has ${bytes} bytes, not ${min} to ${max}`);
 }
 
 function malformed(reason: string, cause?: unknown): KmsError {

@@ -161,6 +161,6 @@ async function execute(
 function nobodyBegins(waitedMs: number): KmsError {
   return new KmsError(
     "DEADLINE",
-    `no controller began with a StorageVersionMigration in ${String(Math.round(waitedMs / 1000))} s: is kube-controller-manager running with the feature gate StorageVersionMigrator? Without --with svm no controller is needed`,
+    `no controller began with a StorageVersionMigration in ${Math.round(waitedMs / 1000)} s: is kube-controller-manager running with the feature gate StorageVersionMigrator? Without --with svm no controller is needed`,
   );
 }

@@ -52,8 +52,9 @@ export function refusalIn(error: unknown): string | undefined {
 /** What failed: an existing file, or making one in a folder; who asked, and where it ended. */
 function subjectOf(path: string, code: string): string {
   const refusing = code === "EACCES" || code === "EPERM" ? refusingFolder(path) : undefined;
-  if (refusing !== undefined)
+  if (refusing !== undefined) {
     return `user ${userName()} may not enter ${refusing}, on the way to ${shown(path)}`;
+  }
   if (REFUSALS.has(code)) {
     return exists(path)
       ? `user ${userName()} may not use ${path}`
@@ -93,8 +94,9 @@ function refusingFolder(path: string): string | undefined {
 }
 
 function adviceOf(code: string): string {
-  if (code === "EACCES" || code === "EPERM")
+  if (code === "EACCES" || code === "EPERM") {
     return "; change its owner or mode, or run the command as root or as the plugin's user";
+  }
   if (code === "ENOSPC" || code === "EDQUOT") return "; free some space there";
   return "";
 }
@@ -102,7 +104,7 @@ function adviceOf(code: string): string {
 function userName(): string {
   const uid = process.geteuid?.() ?? 0;
   try {
-    return `${userInfo().username} (uid ${String(uid)})`;
+    return `${userInfo().username} (uid ${uid})`;
   } catch {
     return String(uid);
   }

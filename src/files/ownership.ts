@@ -22,10 +22,11 @@ export function ownershipProblem(path: string, stats: Stats, trust: Trust): stri
   const uid = process.geteuid?.() ?? 0;
   const mayBeAnybodys = trust.forAnotherUser === true && uid === 0;
   if (stats.uid !== 0 && stats.uid !== uid && !mayBeAnybodys) {
-    return `${path} belongs to user ${String(stats.uid)}, who could ${trust.danger}; chown it to root or to the plugin's user`;
+    return `${path} belongs to user ${stats.uid}, who could ${trust.danger}; chown it to root or to the plugin's user`;
   }
-  if ((stats.mode & WRITABLE_BY_OTHERS) !== 0)
+  if ((stats.mode & WRITABLE_BY_OTHERS) !== 0) {
     return `${path} can be written to by others, who could ${trust.danger}; chmod go-w it`;
+  }
   return undefined;
 }
 
@@ -50,8 +51,9 @@ function problemAbove(folder: string, trust: Trust): string | undefined {
   for (let above = dirname(folder), below = folder; above !== below; below = above, above = dirname(above)) {
     const { mode } = statSync(above);
     // In a sticky folder, such as /tmp, only the owner of an entry may rename it.
-    if ((mode & WRITABLE_BY_OTHERS) !== 0 && (mode & STICKY) === 0)
+    if ((mode & WRITABLE_BY_OTHERS) !== 0 && (mode & STICKY) === 0) {
       return `${above} can be written to by others, who could ${trust.danger}; chmod go-w it, or use another folder than ${folder}`;
+    }
   }
   return undefined;
 }

@@ -99,8 +99,9 @@ class Contender {
       rmSync(next, { force: true });
       return false;
     }
-    for (const number of this.#numbers())
+    for (const number of this.#numbers()) {
       if (number < highest) rmSync(this.#numbered(number), { force: true });
+    }
     rmSync(this.#path(this.#own), { force: true });
     return true;
   }
@@ -122,7 +123,7 @@ class Contender {
   /** Returns whether a process listens. A process with a full backlog is alive, too. */
   #isHeld(number: number): Promise<boolean> {
     return new Promise((resolve, reject) => {
-      const probe = connect(this.#short(`${this.#name}.${String(number)}`));
+      const probe = connect(this.#short(`${this.#name}.${number}`));
       probe.once("connect", () => {
         probe.destroy();
         resolve(true);
@@ -151,7 +152,7 @@ class Contender {
   }
 
   #numbered(number: number): string {
-    return this.#path(`${this.#name}.${String(number)}`);
+    return this.#path(`${this.#name}.${number}`);
   }
 
   #path(file: string): string {
@@ -159,6 +160,6 @@ class Contender {
   }
 
   #short(file: string): string {
-    return `/proc/self/fd/${String(this.#fd)}/${file}`;
+    return `/proc/self/fd/${this.#fd}/${file}`;
   }
 }

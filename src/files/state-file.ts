@@ -36,7 +36,7 @@ export function readStateFile(path: string): unknown {
  */
 export function writeStateFile(path: string, value: unknown): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  const draft = `${path}.${String(process.pid)}.new`;
+  const draft = `${path}.${process.pid}.new`;
   rmSync(draft, { force: true });
   // "wx" follows no link.
   const file = openSync(draft, "wx", 0o600);
@@ -83,9 +83,11 @@ const REPAIRS: Readonly<Record<string, string>> = {
 export function askToRepair(path: string, problem: unknown): string {
   const { code, message } = problem as NodeJS.ErrnoException;
   const user = String(process.geteuid?.() ?? "");
-  if (code === "EACCES" || code === "EPERM")
+  if (code === "EACCES" || code === "EPERM") {
     return `user ${user} cannot write ${path} (${code}); run as root or as the plugin's user, or give it ${dirname(path)}`;
-  if (code !== undefined)
+  }
+  if (code !== undefined) {
     return `${path} cannot be written (${code}); ${REPAIRS[code] ?? `let user ${user} write there`}`;
+  }
   return `${path} ${problem instanceof SyntaxError ? "is damaged" : message}; remove it once you know that the PIN is right`;
 }

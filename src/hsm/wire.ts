@@ -264,7 +264,7 @@ export class FrameReader {
     while (bytes.length - at >= FRAME_HEADER_BYTES) {
       const length = bytes.readUInt32BE(at);
       if (length < FRAME_HEADER_BYTES - 4 || length > MAX_FRAME_BYTES) {
-        throw new RangeError(`frame of ${String(length)} bytes`);
+        throw new RangeError(`frame of ${length} bytes`);
       }
       const end = at + 4 + length;
       if (end > bytes.length) break;

@@ -92,7 +92,7 @@ const NO_SUCH_PAGE = page(404, "text/plain", "one of /livez /readyz /healthz /me
 async function listen(server: Server, { host, port }: HttpAddress): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error: NodeJS.ErrnoException) => {
-      const text = `http.address: cannot listen on ${host}:${String(port)} (${error.code ?? error.message}); choose another port`;
+      const text = `http.address: cannot listen on ${host}:${port} (${error.code ?? error.message}); choose another port`;
       reject(new KmsError("SOCKET_UNUSABLE", text, error));
     });
     server.listen({ port, host, backlog: BACKLOG }, resolve);

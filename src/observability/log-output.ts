@@ -155,10 +155,11 @@ class FileSink implements LogSink {
     write(this.#fd, this.#pending, (error, bytes) => {
       if (error === null) this.#wrote(bytes);
       else if (error.code === "EPIPE" || error.code === "EIO") this.#onBroken(error);
-      else
+      else {
         setTimeout(() => {
           this.#wrote(0);
         }, RETRY_MS).unref();
+      }
     });
   }
 
@@ -183,7 +184,7 @@ function nonBlocking(fd: number): number {
   if (!isatty(fd)) return fd;
   try {
     const flags = constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
-    return openSync(`/proc/self/fd/${String(fd)}`, flags);
+    return openSync(`/proc/self/fd/${fd}`, flags);
   } catch {
     return fd;
   }

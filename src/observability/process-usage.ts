@@ -45,7 +45,7 @@ function residentBytesOf(pid: number): number {
 /** Empty when the process has gone. */
 function read(pid: number, file: string): string {
   try {
-    return readFileSync(`/proc/${String(pid)}/${file}`, "utf8");
+    return readFileSync(`/proc/${pid}/${file}`, "utf8");
   } catch {
     return "";
   }

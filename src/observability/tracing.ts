@@ -159,10 +159,12 @@ function refuseUnsupported(env: NodeJS.ProcessEnv): void {
   const exporter = valueOf(env, "OTEL_TRACES_EXPORTER");
   const protocol =
     valueOf(env, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") ?? valueOf(env, "OTEL_EXPORTER_OTLP_PROTOCOL");
-  if (exporter !== undefined && exporter !== "otlp")
+  if (exporter !== undefined && exporter !== "otlp") {
     throw new KmsError("CONFIG_INVALID", "OTEL_TRACES_EXPORTER: only otlp and none are supported");
-  if (protocol !== undefined && protocol !== "http/json")
+  }
+  if (protocol !== undefined && protocol !== "http/json") {
     throw new KmsError("CONFIG_INVALID", "OTEL_EXPORTER_OTLP_PROTOCOL: only http/json is supported");
+  }
 }
 
 function valueOf(env: NodeJS.ProcessEnv, name: string): string | undefined {

@@ -225,8 +225,9 @@ export class ActiveKey {
     const reason = (error as NodeJS.ErrnoException).code ?? "it cannot be written";
     const text = `KEK ${keyId} is due but not activated: the state directory cannot record it (${reason})`;
     if (this.#unrecorded?.message !== text) this.#options.log.warn({ keyId, err: error }, text);
-    if (before === undefined || before.record.keyId === keyId || !isProven(this.#options.prover, before))
+    if (before === undefined || before.record.keyId === keyId || !isProven(this.#options.prover, before)) {
       return wanted;
+    }
     this.#unrecorded = new KmsError("KEY_UNSUITABLE", text, error);
     this.#published = before;
     return before;

@@ -45,9 +45,7 @@ export function encodeEnvelope(version: FormatVersion, mechanism: number, body: 
  */
 export function parseEnvelope(envelope: Uint8Array, maxPlaintext = MAX_PLAINTEXT_BYTES): Envelope {
   if (envelope.length < HEADER_BYTES || envelope.length > MAX_CIPHERTEXT_BYTES) {
-    throw malformed(
-      `a ciphertext has 2 to ${String(MAX_CIPHERTEXT_BYTES)} bytes, not ${String(envelope.length)}`,
-    );
+    throw malformed(`a ciphertext has 2 to ${MAX_CIPHERTEXT_BYTES} bytes, not ${envelope.length}`);
   }
   const [version, id] = envelope;
   if (version !== PLAIN_FORMAT && version !== CHECKED_FORMAT) {
@@ -57,13 +55,14 @@ export function parseEnvelope(envelope: Uint8Array, maxPlaintext = MAX_PLAINTEXT
   }
   const body = envelope.subarray(HEADER_BYTES);
   const mechanism = mechanismById(id ?? 0);
-  if (mechanism === undefined && (id !== LOCAL_KEK || version !== PLAIN_FORMAT))
-    throw malformed(`ciphertext mechanism ${String(id)} is not known in format version ${String(version)}`);
+  if (mechanism === undefined && (id !== LOCAL_KEK || version !== PLAIN_FORMAT)) {
+    throw malformed(`ciphertext mechanism ${String(id)} is not known in format version ${version}`);
+  }
   const { min, max } = mechanism?.overhead ?? LOCAL_KEK_OVERHEAD;
   const digest = version === CHECKED_FORMAT ? DIGEST_BYTES : 0;
   if (body.length < min + digest + 1 || body.length > max + digest + maxPlaintext) {
     throw malformed(
-      `a ciphertext of ${String(envelope.length)} bytes cannot hold a plaintext of 1 to ${String(maxPlaintext)}`,
+      `a ciphertext of ${envelope.length} bytes cannot hold a plaintext of 1 to ${maxPlaintext}`,
     );
   }
   return mechanism === undefined ? { kind: "local-kek", body } : { kind: "direct", version, mechanism, body };

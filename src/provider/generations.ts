@@ -92,7 +92,7 @@ function choosePlain(plain: readonly Generation[], { objectName, pinned }: Sched
     if (one !== undefined && chosen.length === 1) return one;
     throw new KmsError(
       "KEY_AMBIGUOUS",
-      `keys.active names ${pinned}, which ${String(chosen.length)} keys labelled "${objectName}" match`,
+      `keys.active names ${pinned}, which ${chosen.length} keys labelled "${objectName}" match`,
     );
   }
   if (only !== undefined && another === undefined) return only;

@@ -61,8 +61,9 @@ export class KekCalls {
   /** A mechanism that is lacking is the token's fault only where the KEK's proof relies on it. */
   #blame(keyId: string, { id, name }: Mechanism, error: KmsError): KmsError {
     const { mechanism } = this.#options.prover.proofOf(keyId);
-    if (error.code !== "MECHANISM_UNSUPPORTED" || mechanism === undefined || mechanism.id === id)
+    if (error.code !== "MECHANISM_UNSUPPORTED" || mechanism === undefined || mechanism.id === id) {
       return error;
+    }
     return new KmsError(
       "INPUT_INVALID",
       `the ciphertext names ${name}, which the token does not perform with KEK ${keyId}: it was changed, or made on a token that does`,

@@ -137,7 +137,7 @@ export class Keyring {
       if (this.#absent.has(keyId)) throw this.#absence(keyId);
       throw new KmsError(
         "DEADLINE",
-        `the HSM's keys could not be read within ${String(requestTimeoutMs)} ms; the reading goes on, so try again`,
+        `the HSM's keys could not be read within ${requestTimeoutMs} ms; the reading goes on, so try again`,
       );
     });
     try {
@@ -224,8 +224,9 @@ export class Keyring {
     );
     this.#schedule = read;
     this.#hasRead = true;
-    for (const { record } of come)
+    for (const { record } of come) {
       this.#options.log.info({ keyId: record.keyId, label: record.label }, "KEK found");
+    }
     for (const generation of gone) this.#logGone(generation);
     for (const { record, reason } of newlyRefused) {
       this.#options.log.warn({ keyId: record.keyId, label: record.label, reason }, "key refused");

@@ -157,8 +157,9 @@ export class LocalKeks {
     const epoch = this.#epoch;
     const bytes = await this.#wrapper.unwrap(keyId, wrapped);
     try {
-      if (bytes.length !== LOCAL_KEK_BYTES)
+      if (bytes.length !== LOCAL_KEK_BYTES) {
         throw new KmsError("NOT_AUTHENTIC", "the local KEK has another length than 256 bits");
+      }
       const key = createSecretKey(bytes);
       if (epoch === this.#epoch) this.#opened.set(name, { keyId, key });
       return key;

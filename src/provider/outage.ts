@@ -37,8 +37,9 @@ export class Outage {
   }
 
   begin(reason: KmsError): void {
-    if (this.#reason?.message !== reason.message)
+    if (this.#reason?.message !== reason.message) {
       this.#log.warn({ err: reason, seconds: this.seconds }, "HSM is away");
+    }
     this.#reason = reason;
     this.#since ??= this.#now();
   }

@@ -104,8 +104,9 @@ export class Prover {
   #fail(keyId: string, failure: KmsError): void {
     const before = this.#proofs.get(keyId);
     this.#proofs.set(keyId, { ...before, failure });
-    if (before?.failure?.message !== failure.message)
+    if (before?.failure?.message !== failure.message) {
       this.#log.error({ keyId, err: failure }, "KEK fails its self-test");
+    }
   }
 
   async #canaryOf(keyId: string, isInUse: boolean): Promise<Canary> {

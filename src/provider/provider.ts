@@ -59,10 +59,11 @@ export class Provider implements KmsProvider {
 
   #answer(activeGeneration: () => Generation): StatusAnswer {
     const { active, outage, keyring, prover } = this.#parts;
-    if (!keyring.hasRead)
+    if (!keyring.hasRead) {
       throw (
         keyring.error ?? outage.reason ?? new KmsError("HSM_UNAVAILABLE", "the HSM has not been read yet")
       );
+    }
     const { keyId } = activeGeneration().record;
     const { failure } = prover.proofOf(keyId);
     // What a KEK that is there but fails has encrypted may not be readable: no grace for that.
@@ -81,9 +82,7 @@ export class Provider implements KmsProvider {
 
   async encrypt(plaintext: Uint8Array, context: RequestContext): Promise<EncryptAnswer> {
     if (plaintext.length < 1 || plaintext.length > MAX_PLAINTEXT_BYTES) {
-      throw invalid(
-        `a plaintext has 1 to ${String(MAX_PLAINTEXT_BYTES)} bytes, not ${String(plaintext.length)}`,
-      );
+      throw invalid(`a plaintext has 1 to ${MAX_PLAINTEXT_BYTES} bytes, not ${plaintext.length}`);
     }
     const { active } = this.#parts;
     if (active.published === undefined) this.status();
@@ -106,8 +105,9 @@ export class Provider implements KmsProvider {
     if (envelope.kind === "local-kek") {
       return this.#parts.localKeks.open(keyId, wrappedLocalKek(annotations), envelope.body);
     }
-    if (Object.keys(annotations).length > 0)
+    if (Object.keys(annotations).length > 0) {
       throw invalid("this ciphertext carries no annotations; they belong to another one");
+    }
     const name = cacheName(keyId, ciphertext, annotations);
     return this.#parts.cache.get(
       name,
@@ -126,18 +126,17 @@ export class Provider implements KmsProvider {
 
 function checkLengths({ ciphertext, keyId, annotations }: DecryptQuestion): void {
   if (ciphertext.length < 1 || ciphertext.length > MAX_CIPHERTEXT_BYTES) {
-    throw invalid(
-      `a ciphertext has 1 to ${String(MAX_CIPHERTEXT_BYTES)} bytes, not ${String(ciphertext.length)}`,
-    );
+    throw invalid(`a ciphertext has 1 to ${MAX_CIPHERTEXT_BYTES} bytes, not ${ciphertext.length}`);
   }
   const keyIdBytes = Buffer.byteLength(keyId);
   if (keyIdBytes < 1 || keyIdBytes > MAX_KEY_ID_BYTES) {
-    throw invalid(`a key_id has 1 to ${String(MAX_KEY_ID_BYTES)} bytes, not ${String(keyIdBytes)}`);
+    throw invalid(`a key_id has 1 to ${MAX_KEY_ID_BYTES} bytes, not ${keyIdBytes}`);
   }
   let bytes = 0;
   for (const [name, value] of Object.entries(annotations)) bytes += Buffer.byteLength(name) + value.length;
-  if (bytes > MAX_ANNOTATION_BYTES)
-    throw invalid(`annotations have at most ${String(MAX_ANNOTATION_BYTES)} bytes, not ${String(bytes)}`);
+  if (bytes > MAX_ANNOTATION_BYTES) {
+    throw invalid(`annotations have at most ${MAX_ANNOTATION_BYTES} bytes, not ${bytes}`);
+  }
 }
 
 function wrappedLocalKek(annotations: Annotations): Uint8Array {

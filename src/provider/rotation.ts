@@ -56,7 +56,7 @@ export function planRotation(
     from,
     warnings: short
       ? [
-          `active in less than ${String(SHORT_DELAY_MS / 1000)} s: a node that has not seen the key by then goes on with the earlier one`,
+          `active in less than ${SHORT_DELAY_MS / 1000} s: a node that has not seen the key by then goes on with the earlier one`,
         ]
       : [],
   };

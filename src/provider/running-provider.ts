@@ -86,8 +86,9 @@ export class ProviderRoom {
       log,
       onRead: (schedule, gone) => {
         memory.keysRead(() => namesOf(schedule));
-        for (const { record } of gone)
+        for (const { record } of gone) {
           for (const name of [record.keyId, ...record.aliases]) this.#forget(name);
+        }
         // A KEK that a request for an unknown key_id has brought up is proven now, not at the next interval.
         const isNew = ({ record }: Generation): boolean => this.#prover.isUntried(record.keyId);
         if (schedule.generations.some(isNew)) this.#watch.nudge();
@@ -161,16 +162,18 @@ export class ProviderRoom {
   /** Unready as soon as the HSM is away or a KEK fails, whatever Status still answers. */
   readiness(): Readiness {
     const lines: string[] = [];
-    if (this.outage.reason !== undefined)
+    if (this.outage.reason !== undefined) {
       lines.push(`HSM is away for ${this.outage.seconds.toFixed(0)} s: ${this.outage.reason.message}`);
+    }
     try {
       const { healthz } = this.provider.peekStatus();
       if (healthz !== "ok") lines.push(healthz);
     } catch (error) {
       lines.push(KmsError.from(error).message);
     }
-    for (const { keyId, failure } of this.keys())
+    for (const { keyId, failure } of this.keys()) {
       if (failure !== null) lines.push(`KEK ${keyId}: ${failure}`);
+    }
     const ready = lines.length === 0;
     return { ready, lines: [...new Set([...(ready ? ["ok"] : lines), ...this.#findings()])] };
   }

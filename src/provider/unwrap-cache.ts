@@ -145,7 +145,7 @@ export class UnwrapCache {
 export function cacheName(keyId: string, ciphertext: Uint8Array, annotations: Annotations): string {
   const hash = createHash("sha256");
   const add = (part: Uint8Array | string): void => {
-    hash.update(`${String(typeof part === "string" ? Buffer.byteLength(part) : part.length)}:`).update(part);
+    hash.update(`${typeof part === "string" ? Buffer.byteLength(part) : part.length}:`).update(part);
   };
   add(keyId);
   add(ciphertext);

@@ -105,7 +105,7 @@ export class Connections {
 
 /** A unix socket's peer has no address: grpc-js then reports this name as the peer of a call. */
 function nameConnection(socket: Socket, number: number): void {
-  Object.defineProperty(socket, "remoteAddress", { value: `connection ${String(number)}` });
+  Object.defineProperty(socket, "remoteAddress", { value: `connection ${number}` });
 }
 
 function closeIfSilent(socket: Socket): void {

@@ -31,8 +31,9 @@ export async function keepSocket(
   const problem = (): string | undefined => {
     const state = current.bound.state();
     if (state === "ours") return undefined;
-    if (state === "another")
+    if (state === "another") {
       return `${path} is not this plugin's any more, another file is in its place: kube-apiserver cannot reach this plugin; stop what put it there, and remove it`;
+    }
     return `${path} is gone: kube-apiserver cannot reach this plugin${failure === undefined ? "" : ` (${failure})`}`;
   };
   return {

@@ -161,8 +161,9 @@ export class OpenRequests {
   /** Those of the connection that has the most of them, one after another. */
   #endUnfinished(unfinished: readonly OpenRequest[]): void {
     const byOwner = new Map<Owner, OpenRequest[]>();
-    for (const request of unfinished)
+    for (const request of unfinished) {
       byOwner.set(request.owner, [...(byOwner.get(request.owner) ?? []), request]);
+    }
     for (let excess = unfinished.length - MAX_UNFINISHED; excess > 0; excess--) {
       const [most] = [...byOwner.values()].sort((a, b) => b.length - a.length);
       const request = most?.shift();

@@ -104,9 +104,9 @@ async function askPeer(path: string): Promise<string> {
         const keyId = (value as { key_id?: string } | undefined)?.key_id;
         if (error === null) resolve(`a KMS plugin answers there with key_id ${keyId ?? "none"}`);
         // Only an answer has headers; a plugin whose HSM is away answers UNAVAILABLE too.
-        else if (error.metadata.get("content-type").length === 0)
+        else if (error.metadata.get("content-type").length === 0) {
           resolve("a process that does not speak KMS v2 listens there");
-        else resolve(`a process answers there with ${error.message}`);
+        } else resolve(`a process answers there with ${error.message}`);
       };
       const deadline = { deadline: Date.now() + PEER_TIMEOUT_MS };
       client.makeUnaryRequest(rpc.path, rpc.requestSerialize, rpc.responseDeserialize, {}, deadline, answer);

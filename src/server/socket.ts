@@ -66,9 +66,7 @@ export async function bindSocket(
   // bound, and the socket is linked to its own once mode and group are right; a link replaces nothing.
   const bound = join(dirname(path), `.${randomBytes(BOUND_NAME_BYTES).toString("hex")}`);
   if (Math.max(Buffer.byteLength(path), Buffer.byteLength(bound)) > MAX_PATH_BYTES) {
-    throw unusable(
-      `${path}: a socket path has at most ${String(MAX_PATH_BYTES)} bytes; choose a shorter one`,
-    );
+    throw unusable(`${path}: a socket path has at most ${MAX_PATH_BYTES} bytes; choose a shorter one`);
   }
   const gid = settings.group === undefined ? undefined : gidOf(settings.group);
   // Of two that find the same stale socket, the slower one would otherwise remove what the other has just bound: the
@@ -78,8 +76,9 @@ export async function bindSocket(
     await bindAndLink(server, settings, { path, bound, gid });
     return false;
   });
-  if (live)
+  if (live) {
     throw unusable(`${path} is in use: ${await ask(path)}; stop that process or choose another socket`);
+  }
   const ours = lstatSync(path);
   return {
     state: () => {
@@ -209,8 +208,9 @@ function gidOf(group: string): number {
     .split("\n")
     .find((one) => one.startsWith(`${group}:`));
   const gid = line?.split(":")[2];
-  if (gid === undefined)
+  if (gid === undefined) {
     throw unusable(`socket.group: there is no group "${group}"; name one of /etc/group or a gid`);
+  }
   return Number(gid);
 }
 

@@ -69,8 +69,9 @@ export function readSteadily(
   const readings: ReadonlyMap<number, Buffer | undefined>[] = [];
   while (readings.length < MOST_READINGS) {
     const now = readAttributes(session, object, types, needed);
-    if (readings.some((earlier) => types.every((type) => isSame(earlier.get(type), now.get(type)))))
+    if (readings.some((earlier) => types.every((type) => isSame(earlier.get(type), now.get(type))))) {
       return now;
+    }
     readings.push(now);
   }
   throw new AlteredResult("the token returns different attributes for the same key each time");

@@ -70,8 +70,9 @@ export class CheckedCrypt {
     return this.#repeat(
       () => this.#decryptOnce(work),
       (fault) => {
-        if (!isGeneralError(fault))
+        if (!isGeneralError(fault)) {
           return (fault instanceof AlteredResult || fault.code === "NOT_AUTHENTIC") && TRIES;
+        }
         if (!proven) this.#prove(work, fault);
         proven = true;
         return DOUBTFUL_TRIES;
@@ -154,7 +155,7 @@ export class CheckedCrypt {
 function mechanismOf({ mechanism: id }: CryptRequest): Mechanism {
   const mechanism = mechanismById(id);
   if (mechanism !== undefined) return mechanism;
-  throw new TokenFault("input", "INPUT_INVALID", `mechanism ${String(id)} is not in the table`);
+  throw new TokenFault("input", "INPUT_INVALID", `mechanism ${id} is not in the table`);
 }
 
 function notAuthentic(cause: TokenFault): TokenFault {

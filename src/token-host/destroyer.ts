@@ -32,8 +32,7 @@ export function destroyObjects(
 }
 
 function tooLate(wallMs: number, destroyed: number): TokenFault {
-  const left =
-    destroyed === 0 ? "it was left as it is" : `${String(destroyed)} of its objects were destroyed`;
+  const left = destroyed === 0 ? "it was left as it is" : `${destroyed} of its objects were destroyed`;
   return new TokenFault(
     "setup",
     "TOKEN_REFUSED",

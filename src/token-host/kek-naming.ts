@@ -124,6 +124,6 @@ function remarks(key: FoundKey): string[] {
     ...(asBoolean(key.attributes.get("local")) === false
       ? ["CKA_LOCAL is false: the key was not made in the HSM"]
       : []),
-    ...(bytes !== undefined && bytes < KEK_BYTES ? [`the key has ${String(8 * bytes)} bits, not 256`] : []),
+    ...(bytes !== undefined && bytes < KEK_BYTES ? [`the key has ${8 * bytes} bits, not 256`] : []),
   ];
 }

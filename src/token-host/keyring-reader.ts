@@ -149,7 +149,7 @@ function checkCount(keys: number, objectName: string): void {
   throw new TokenFault(
     "setup",
     "KEY_AMBIGUOUS",
-    `the token holds ${String(keys)} keys named "${objectName}", more than the ${String(MAX_KEYS)} that are read; destroy those that are not needed`,
+    `the token holds ${keys} keys named "${objectName}", more than the ${MAX_KEYS} that are read; destroy those that are not needed`,
   );
 }
 

@@ -75,7 +75,7 @@ function isOp(kind: number): kind is Op {
 
 function answer(id: number, kind: number, body: Buffer): Buffer {
   try {
-    if (!isOp(kind)) throw new TokenFault("device", "INTERNAL", `unknown request ${String(kind)}`);
+    if (!isOp(kind)) throw new TokenFault("device", "INTERNAL", `unknown request ${kind}`);
     const mended = opened?.mendedResults ?? 0;
     const reply = HANDLERS[kind](body);
     const repeated = (opened?.mendedResults ?? 0) > mended;

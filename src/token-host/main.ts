@@ -19,7 +19,7 @@ function startLane(lane: number): void {
   });
   worker.on("error", (error: NodeJS.ErrnoException) => {
     // The plugin logs this line, and nothing that the vendor library prints beside it.
-    process.stderr.write(`token host lane ${String(lane)}: ${error.code ?? error.name}\n`);
+    process.stderr.write(`token host lane ${lane}: ${error.code ?? error.name}\n`);
     die();
   });
   worker.on("exit", die);

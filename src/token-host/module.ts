@@ -117,7 +117,7 @@ function readSlots(lib: PKCS11, only: number | undefined): ShownSlots {
 
 function notReadable(slotId: number, rv: number | undefined): string {
   const why = rv === undefined ? "the call failed" : `${rowOf(rv).name} (0x${rv.toString(16)})`;
-  return `slot ${String(slotId)} could not be read: ${why}`;
+  return `slot ${slotId} could not be read: ${why}`;
 }
 
 function matches({ slotId, info }: ShownToken, wanted: TokenSelector): boolean {
@@ -177,7 +177,7 @@ export function describeToken(module: Module, slotId: number, loggedIn: boolean)
       pinFinalTry: has(pkcs11js.CKF_USER_PIN_FINAL_TRY),
       pinLocked: has(pkcs11js.CKF_USER_PIN_LOCKED),
       protectedAuthenticationPath: has(pkcs11js.CKF_PROTECTED_AUTHENTICATION_PATH),
-      library: `${printable(unpad(module.libraryDescription))} ${String(module.libraryVersion.major)}.${String(module.libraryVersion.minor)}`,
+      library: `${printable(unpad(module.libraryDescription))} ${module.libraryVersion.major}.${module.libraryVersion.minor}`,
     };
   } catch (error) {
     throw toFault(error, "reading the token (C_GetTokenInfo)");

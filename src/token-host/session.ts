@@ -111,8 +111,9 @@ export class TokenSession {
     try {
       return this.lib.C_OpenSession(this.slot, flags);
     } catch (error) {
-      if (this.#readOnly || rvOf(error) === CKR_SESSION_COUNT)
+      if (this.#readOnly || rvOf(error) === CKR_SESSION_COUNT) {
         throw toFault(error, "opening a session (C_OpenSession)");
+      }
       return this.#openReadOnly(error);
     }
   }

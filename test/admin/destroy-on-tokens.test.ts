@@ -55,7 +55,7 @@ describe("a KEK that is destroyed", () => {
     for (const habit of [[], ["store-at-load"]]) {
       token.fault.set(...habit);
       const opened = await token.start();
-      const label = `kms-kek@2024010100000${String(habit.length)}Z`;
+      const label = `kms-kek@2024010100000${habit.length}Z`;
       await makeTwins(label);
       const twins = (await opened.hsm.listKeksAnew()).filter((record) => record.label === label);
       expect(new Set(twins.map(({ keyId }) => keyId)).size).toBe(1);

@@ -52,7 +52,7 @@ async function watch(leftMs: number, openMs: number, destroy: () => Promise<numb
     },
     made,
     tokens: [{ name: "kms", hsm, records: [made], failure: undefined, openMs }],
-    nodes: parseNodes(`http://127.0.0.1:${String(await freePort())}`),
+    nodes: parseNodes(`http://127.0.0.1:${await freePort()}`),
     guarded: true,
     signal: new AbortController().signal,
     terminal,

@@ -31,7 +31,7 @@ async function serve(listener: RequestListener): Promise<URL> {
   const server = createServer(listener);
   servers.push(server);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const [url] = parseNodes(`http://127.0.0.1:${String((server.address() as AddressInfo).port)}`);
+  const [url] = parseNodes(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
   if (url === undefined) throw new Error("no address");
   return url;
 }
@@ -116,7 +116,7 @@ describe("an address without a plugin", () => {
   });
 
   it("nobody", async () => {
-    const [report] = await readNodes(parseNodes(`http://127.0.0.1:${String(await freePort())}`));
+    const [report] = await readNodes(parseNodes(`http://127.0.0.1:${await freePort()}`));
     expect(report).toMatchObject({
       error: expect.stringContaining("ECONNREFUSED") as string,
       activeKeyId: null,
@@ -192,10 +192,16 @@ describe("a standby KEK that is to go without a proof", () => {
     expect((await doubt({ ...REMEMBERS, keys: [seen, ACTIVE] }))?.reason).toMatch(
       /on its token when its memory began/,
     );
-    for (const ckaId of ["", "0a", "6ba7b8109dad11d180b400c04fd430c8", kek.ckaId.replace(/^(.{12})7/, "$14")])
+    for (const ckaId of [
+      "",
+      "0a",
+      "6ba7b8109dad11d180b400c04fd430c8",
+      kek.ckaId.replace(/^(.{12})7/, "$14"),
+    ]) {
       expect((await doubt(REMEMBERS, { ...kek, ckaId }))?.reason).toMatch(
         /CKA_ID does not show when it was made/,
       );
+    }
     // The answer of an earlier release.
     expect(await doubt({})).toMatchObject({ lastUse: undefined });
   });
@@ -279,7 +285,7 @@ describe("a look at the nodes", () => {
 describe("the clocks of all nodes and of this machine", () => {
   const clocks = (...aheadS: number[]): string[] =>
     clockDifferences(
-      aheadS.map((ahead, index) => ({ name: `n${String(index)}`, aheadMs: ahead * 1_000, errorMs: 0 })),
+      aheadS.map((ahead, index) => ({ name: `n${index}`, aheadMs: ahead * 1_000, errorMs: 0 })),
     );
 
   it("agree within a few seconds, and within the time that an answer took", () => {
@@ -295,10 +301,11 @@ describe("the clocks of all nodes and of this machine", () => {
     expect(clocks(1_800)).toEqual([
       expect.stringMatching(/^n0: its clock is 1800\.0 s ahead of this machine's/),
     ]);
-    for (const nodes of [2, 3, 4, 5])
+    for (const nodes of [2, 3, 4, 5]) {
       expect(clocks(...Array.from({ length: nodes }, () => -1_800))).toEqual([
         expect.stringMatching(/^this machine: its clock is 1800\.0 s ahead of that of n\d/),
       ]);
+    }
   });
 
   it("say which one is slowest", () => {

@@ -53,8 +53,9 @@ const request = (uid: string): AuditEvent => ({
 });
 const appender = (maxBytes = 1e6, keep = 3): AuditFile => new AuditFile({ file, keyFile, maxBytes, keep });
 const append = async (log: AuditFile, from: number, count: number): Promise<void> => {
-  for (let at = from; at < from + count; at++)
+  for (let at = from; at < from + count; at++) {
     await log.append([{ time: Date.UTC(2026, 0, 1), event: request(String(at)) }]);
+  }
 };
 const verify = (): Promise<AuditReport> => verifyAudit({ file, keyFile });
 const lines = (path = file): string[] => readFileSync(path, "utf8").trimEnd().split("\n");
@@ -62,7 +63,7 @@ const rewrite = (changed: readonly string[], path = file): void => {
   writeFileSync(path, changed.map((line) => `${line}\n`).join(""));
 };
 const problems = async (): Promise<string[]> =>
-  (await verify()).problems.map(({ line, problem }) => `${String(line)}: ${problem}`);
+  (await verify()).problems.map(({ line, problem }) => `${line}: ${problem}`);
 
 describe("a line", () => {
   const key = createSecretKey(Buffer.alloc(32, 7));
@@ -86,8 +87,9 @@ describe("a line", () => {
       expect(openLine(bytes, key), String(at)).toBeUndefined();
     }
     expect(openLine(Buffer.from(text), createSecretKey(Buffer.alloc(32, 8)))).toBeUndefined();
-    for (const other of ["", "{}", `${text}\r`, ` ${text}`])
+    for (const other of ["", "{}", `${text}\r`, ` ${text}`]) {
       expect(openLine(Buffer.from(other), key)).toBeUndefined();
+    }
   });
 });
 
@@ -115,14 +117,12 @@ describe("what was done to a log", () => {
     rewrite(
       lines().map((line, index) => (index === at ? line.replace('"outcome":"OK"', '"outcome":"KO"') : line)),
     );
-    expect((await problems())[0]).toBe(`${String(at + 1)}: was changed, or written with another key`);
+    expect((await problems())[0]).toBe(`${at + 1}: was changed, or written with another key`);
   });
 
   it.each([1, 2, 3, 4])("the removal of line %i is found at the next", async (at) => {
     rewrite(lines().filter((_line, index) => index !== at));
-    expect(await problems()).toEqual([
-      `${String(at + 1)}: 1 line is missing before it (number ${String(at + 2)})`,
-    ]);
+    expect(await problems()).toEqual([`${at + 1}: 1 line is missing before it (number ${at + 2})`]);
   });
 
   it("lines that are swapped, repeated or cut off at either end are found", async () => {
@@ -286,7 +286,7 @@ describe("going on", () => {
       await append(appender(), 0, 6);
       const forged = lines();
       const index = at < 0 ? forged.length + at : at;
-      forged[index] = (forged[index] ?? "").replace(/"seq":\d+/, `"seq":${String(seq)}`);
+      forged[index] = (forged[index] ?? "").replace(/"seq":\d+/, `"seq":${seq}`);
       rewrite(forged);
       await append(appender(1000, 20), 6, 12);
       for (const name of rotatedNames()) {
@@ -304,8 +304,9 @@ describe("going on", () => {
 
   it("files with numbers that no line has had take no other file's place, and are found", async () => {
     await append(appender(1000, 3), 0, 3);
-    for (const number of ["000999999999", "999999999999", "999999999999999"])
+    for (const number of ["000999999999", "999999999999", "999999999999999"]) {
       writeFileSync(`${file}.${number}`, "forged\n");
+    }
     const genuine = rotatedNames()[0] ?? "";
     await append(appender(1000, 3), 3, 1);
     expect(rotatedNames()).toContain(genuine);

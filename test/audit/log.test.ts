@@ -38,7 +38,7 @@ describe("the audit log of a plugin", () => {
     plugin = new PluginProcess(token);
     file = join(plugin.folder, "audit.log");
     port = await freePort();
-    plugin.configure({ audit: { file }, http: { address: `127.0.0.1:${String(port)}` } });
+    plugin.configure({ audit: { file }, http: { address: `127.0.0.1:${port}` } });
     await plugin.start();
     client = new KmsClient(plugin.socket);
   });
@@ -51,7 +51,7 @@ describe("the audit log of a plugin", () => {
   });
 
   const metric = async (name: string): Promise<number> => {
-    const text = await (await fetch(`http://127.0.0.1:${String(port)}/metrics`)).text();
+    const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
     return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
   };
   const verify = () => {
@@ -80,14 +80,15 @@ describe("the audit log of a plugin", () => {
       ({ operation, healthz }) => operation === "Status" && healthz === "ok",
     );
     expect(statuses).toHaveLength(1);
-    for (const form of ["hex", "base64"] as const)
+    for (const form of ["hex", "base64"] as const) {
       expect(readFileSync(file, "utf8")).not.toContain(Buffer.alloc(32, 0x5a).toString(form));
+    }
   });
 
   it("takes the commands' events into the same chain while the plugin writes", async () => {
     const settings = loadSettings({ configPath: plugin.configFile, flags: {}, env: {}, serves: false });
     const requests = Promise.all(
-      Array.from({ length: 20 }, (_, at) => client.encrypt(Buffer.alloc(32), `c${String(at)}`)),
+      Array.from({ length: 20 }, (_, at) => client.encrypt(Buffer.alloc(32), `c${at}`)),
     );
     const asked = {
       operation: "keys destroy",
@@ -112,7 +113,7 @@ describe("the audit log of a plugin", () => {
     };
     // Enough for the plugin's log, and soon reached by the audit log, in the middle of a line.
     limit(100_001);
-    for (let at = 0; at < 500; at++) await client.decrypt(sealed, `full-${String(at)}`);
+    for (let at = 0; at < 500; at++) await client.decrypt(sealed, `full-${at}`);
     await waitFor(async () => (await metric("kms_pkcs11_audit_up")) === 0);
     expect(await metric("kms_pkcs11_audit_buffered")).toBeGreaterThan(0);
     expect((await client.status()).healthz).toBe("ok");
@@ -125,7 +126,7 @@ describe("the audit log of a plugin", () => {
     const uids = linesOf(file)
       .map(({ uid }) => String(uid))
       .filter((uid) => uid.startsWith("full-"));
-    expect(uids).toEqual(Array.from({ length: 500 }, (_, at) => `full-${String(at)}`));
+    expect(uids).toEqual(Array.from({ length: 500 }, (_, at) => `full-${at}`));
     expect(verify()).toMatchObject({ code: 0, report: { problems: [] } });
   });
 

@@ -11,6 +11,7 @@ it("draws one line for each mode, its axes named", async () => {
   expect(
     svg.match(/role="graphics-symbol" aria-roledescription="line mark"/g) ?? svg.match(/mark-line/g),
   ).toHaveLength(2);
-  for (const text of ["Cold start", "direct", "local-kek", "delay of each call into the HSM, ms"])
+  for (const text of ["Cold start", "direct", "local-kek", "delay of each call into the HSM, ms"]) {
     expect(svg).toContain(text);
+  }
 });

@@ -108,13 +108,15 @@ test("cold start: distinct DEK seeds one after another, with a slow HSM", async 
   for (const mode of modes) await writeSeeds(stage.target(mode), SEEDS, seedsOf(mode));
   const fault = new FaultModule(stage.token);
   try {
-    for (let repetition = 0; repetition < COLD_REPETITIONS; repetition++)
-      for (const delayMs of DELAYS_MS)
+    for (let repetition = 0; repetition < COLD_REPETITIONS; repetition++) {
+      for (const delayMs of DELAYS_MS) {
         for (const mode of modes) {
           const [took] = await coldStart(fault, mode, delayMs);
           expect(took?.requests).toBe(SEEDS);
           points.push({ mode, delayMs, repetition, msPerSeed: ((took?.seconds ?? NaN) * 1000) / SEEDS });
         }
+      }
+    }
   } finally {
     fault.remove();
   }
@@ -126,7 +128,7 @@ test("cold start: distinct DEK seeds one after another, with a slow HSM", async 
     );
   const ratio = medianOf("direct", 2) / medianOf("local-kek", 2);
   results.findings.push({
-    what: `${String(SEEDS)} distinct DEK seeds one after another, HSM with 2 ms a call: local-kek beside direct`,
+    what: `${SEEDS} distinct DEK seeds one after another, HSM with 2 ms a call: local-kek beside direct`,
     target: "at least 8× faster",
     measured: `${ratio.toFixed(1)}× (${medianOf("direct", 2).toFixed(2)} and ${medianOf("local-kek", 2).toFixed(2)} ms a seed)`,
     reached: ratio >= 8,
@@ -134,7 +136,7 @@ test("cold start: distinct DEK seeds one after another, with a slow HSM", async 
   const chart = modes.flatMap((mode) =>
     DELAYS_MS.map((delayMs) => ({ mode, delayMs, msPerSeed: medianOf(mode, delayMs) })),
   );
-  const svg = await coldStartChart(chart, `Cold start: ${String(SEEDS)} DEK seeds, one after another`);
+  const svg = await coldStartChart(chart, `Cold start: ${SEEDS} DEK seeds, one after another`);
   expect(svg).toMatch(/^<svg .*<path /s);
   results.file(CHART, svg);
 });
@@ -143,7 +145,7 @@ const seedsOf = (mode: string): string => join(stage.token.folder, `seeds-${mode
 
 /** A plugin that has never seen the seeds, on a token whose every decryption takes longer. */
 async function coldStart(fault: FaultModule, mode: string, delayMs: number): Promise<Sample[]> {
-  fault.set(`C_Encrypt sleep ${String(delayMs)}`, `C_Decrypt sleep ${String(delayMs)}`);
+  fault.set(`C_Encrypt sleep ${delayMs}`, `C_Decrypt sleep ${delayMs}`);
   const plugin = new PluginProcess(fault, { mode, log: { level: "warn" } });
   try {
     await plugin.start();

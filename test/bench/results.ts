@@ -46,9 +46,9 @@ export class Results {
   /** What the README says between its markers: when and where it was measured, and every finding. */
   get section(): string {
     const { cores, cpu, system, node, openssl, loadAverage, time } = this.#machine;
-    const where = `${String(cores)} cores of ${cpu}, ${system}, Node.js ${node}, OpenSSL ${openssl}`;
+    const where = `${cores} cores of ${cpu}, ${system}, Node.js ${node}, OpenSSL ${openssl}`;
     return [
-      `Measured on ${time.slice(0, 10)} by \`scripts/bench\`: ${where}; load average ${String(loadAverage)} before it began.`,
+      `Measured on ${time.slice(0, 10)} by \`scripts/bench\`: ${where}; load average ${loadAverage} before it began.`,
       "",
       "| what | to reach | measured | |",
       "| --- | --- | --- | --- |",
@@ -79,7 +79,7 @@ export class Results {
       ]),
     );
     const { cores, cpu, system, node, loadAverage, time } = this.#machine;
-    const head = `${time}, ${String(cores)} cores ${cpu}, ${system}, Node.js ${node}, load ${String(loadAverage)}`;
+    const head = `${time}, ${cores} cores ${cpu}, ${system}, Node.js ${node}, load ${loadAverage}`;
     const text = `${head}\n\n${table}\n`;
     this.file("bench.json", `${JSON.stringify(document, null, 2)}\n`);
     this.file("bench.txt", text);
@@ -92,7 +92,8 @@ const MARKERS = ["<!-- bench -->", "<!-- /bench -->"] as const;
 /** Returns the README with another section between its markers. @throws Error when it has no such markers */
 export function withSection(readme: string, section: string): string {
   const [open, close] = MARKERS.map((marker) => readme.indexOf(marker));
-  if (open === undefined || close === undefined || open < 0 || close < open)
+  if (open === undefined || close === undefined || open < 0 || close < open) {
     throw new Error(`the README has no ${MARKERS.join(" and ")}`);
+  }
   return `${readme.slice(0, open + MARKERS[0].length)}\n\n${section}\n\n${readme.slice(close)}`;
 }

@@ -190,8 +190,9 @@ describe("check", () => {
       const second = check(key, "--state-dir", stateDir);
       expect([second.code, fault.calls("C_Login")]).toEqual([1, 1]);
       expect(failures(second)[0]).toMatch(/^PIN: /);
-      for (const said of [first, second].map(({ stdout, stderr }) => stdout + stderr))
+      for (const said of [first, second].map(({ stdout, stderr }) => stdout + stderr)) {
         expect(said).not.toContain("not-the-pin-5512");
+      }
       expect(readFileSync(join(stateDir, "pin-refused.json"), "utf8")).not.toContain("5512");
       // A corrected PIN file is another source: one more attempt, and all is well.
       writeFileSync(wrong.pinFile, `${token.pin}\n`);
@@ -228,8 +229,9 @@ describe("a configuration that cannot be used", () => {
     for (const command of ["serve", "check"]) {
       const { code, stderr, stdout } = run(command, "--config", file);
       expect([code, stdout]).toEqual([2, ""]);
-      for (const path of ["socket.mode", "mode", "cache.entries", "hsm.requestTimout"])
+      for (const path of ["socket.mode", "mode", "cache.entries", "hsm.requestTimout"]) {
         expect(stderr).toMatch(new RegExp(`^(kms-pkcs11: )?${path.replace(".", "\\.")}: `, "m"));
+      }
       expect(stderr).toContain("requestTimeout");
     }
   });

@@ -107,8 +107,9 @@ describe("--pin-stdin", () => {
 
   it("costs no attempt for what cannot be a PIN", async () => {
     const before = logins();
-    for (const bytes of ["", "\n", `\u{feff}${PIN}`, `${PIN}\0`, `${PIN}\n${PIN}\n`, "x".repeat(300)])
+    for (const bytes of ["", "\n", `\u{feff}${PIN}`, `${PIN}\0`, `${PIN}\n${PIN}\n`, "x".repeat(300)]) {
       expect((await run(bytes, "keys", "list", "--key", uri, "--pin-stdin")).code).toBe(2);
+    }
     expect((await run(Buffer.from(PIN, "utf16le"), "keys", "list", "--key", uri, "--pin-stdin")).code).toBe(
       2,
     );

@@ -19,7 +19,7 @@ beforeAll(async () => {
   token = createSoftHsm();
   fault = new FaultModule(token);
   fault.set("store-at-load");
-  address = `127.0.0.1:${String(await freePort())}`;
+  address = `127.0.0.1:${await freePort()}`;
   plugin = new PluginProcess(fault, { keys: { refreshInterval: "500ms" }, http: { address } });
 });
 

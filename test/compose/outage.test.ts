@@ -39,7 +39,7 @@ afterAll(() => {
 });
 
 async function start(settings: PluginSettings): Promise<void> {
-  address = `127.0.0.1:${String(await freePort())}`;
+  address = `127.0.0.1:${await freePort()}`;
   plugin = new PluginProcess(fault, {
     keys: { refreshInterval: "200ms" },
     hsm: { requestTimeout: "500ms", startTimeout: "2s" },

@@ -70,10 +70,9 @@ describe("Encrypt and Decrypt", () => {
   it("refuses a ciphertext with any one byte changed", async () => {
     const sealed = await client.encrypt(randomBytes(32), "u");
     for (let at = 0; at < sealed.ciphertext.length; at++) {
-      await expect(
-        client.decrypt(changed(sealed, at, 1 << (at % 8)), "u"),
-        `byte ${String(at)}`,
-      ).rejects.toThrow(/^INVALID_ARGUMENT/);
+      await expect(client.decrypt(changed(sealed, at, 1 << (at % 8)), "u"), `byte ${at}`).rejects.toThrow(
+        /^INVALID_ARGUMENT/,
+      );
     }
     await expect(client.decrypt(sealed, "u")).resolves.toHaveLength(32);
   });
@@ -164,8 +163,9 @@ describe("the log", () => {
       ["Decrypt", sealed.keyId],
     ]);
     for (const secret of [plaintext, sealed.ciphertext, Buffer.from(`"${token.pin}"`)]) {
-      for (const form of ["hex", "base64", "latin1"] as const)
+      for (const form of ["hex", "base64", "latin1"] as const) {
         expect(plugin.log).not.toContain(secret.toString(form));
+      }
     }
     const changes = entries.filter(({ msg }) => msg === "Status changed");
     expect(changes.filter(({ healthz }) => healthz === "ok")).toHaveLength(1);

@@ -46,7 +46,7 @@ beforeAll(async () => {
   const key = ["--keygen", "--key-type", "AES:32", "--label", "console", "--id", "aa"];
   const flags = ["--private", "--sensitive"];
   runTool("pkcs11-tool", [...login, ...key, ...flags], "apt-get install opensc", token.env);
-  address = `127.0.0.1:${String(await freePort())}`;
+  address = `127.0.0.1:${await freePort()}`;
   const settings = {
     keys: { refreshInterval: "5m" },
     health: { proofInterval: "10m" },

@@ -30,7 +30,7 @@ describe("parseConfiguration", () => {
   it("refuses nesting and repetition that would cost time or memory, soon", () => {
     const bomb = Array.from(
       { length: 20 },
-      (_, level) => `l${String(level)}: &l${String(level)} [${`*l${String(level - 1)},`.repeat(9)}]`,
+      (_, level) => `l${level}: &l${level} [${`*l${level - 1},`.repeat(9)}]`,
     );
     const doubles = "a:\n".repeat(20_000);
     for (const text of [bomb.slice(1).join("\n"), "[".repeat(20_000), "- ".repeat(20_000), doubles]) {

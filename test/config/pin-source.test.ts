@@ -98,10 +98,12 @@ describe("readPin", () => {
   ])("refuses %s, wherever it comes from", (_what, bytes, problem) => {
     writeFileSync(file.path, bytes);
     const credential = { kind: "credential", path: file.path } as const;
-    for (const source of [file, credential])
+    for (const source of [file, credential]) {
       expect(messageOf(() => readPin(source, {}), "PIN_UNREADABLE")).toContain(problem);
-    for (const kind of ["stdin", "terminal"] as const)
+    }
+    for (const kind of ["stdin", "terminal"] as const) {
       expect(messageOf(() => checkPin(Buffer.from(bytes), { kind }), "PIN_UNREADABLE")).toContain(problem);
+    }
   });
 
   it.each(["müller", "пароль", "a b", "pässword:user", "\u{1f600}"])("takes %j", (pin) => {

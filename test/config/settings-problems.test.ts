@@ -215,13 +215,13 @@ it("gives settings or CONFIG_INVALID for any bytes", () => {
 });
 
 it("does not choke on a file full of what are no settings", () => {
-  const lines = problems(Array.from({ length: 50_000 }, (_, index) => `k${String(index)}:\n`).join(""));
+  const lines = problems(Array.from({ length: 50_000 }, (_, index) => `k${index}:\n`).join(""));
   expect(lines).toHaveLength(101);
   expect(lines.at(-1)).toMatch(/^and: [0-9]+ more problems$/);
 });
 
 it("looks for what was meant with the first of very many unknown settings only", () => {
-  const keys = Array.from({ length: 90_000 }, (_, at) => `unknown${String(at)}`);
+  const keys = Array.from({ length: 90_000 }, (_, at) => `unknown${at}`);
   const found = problemsOf({ code: "unrecognized_keys", keys, path: [], message: "", input: {} }, {});
   expect(found).toHaveLength(90_000);
   expect(found[99]?.text).toContain("known here are");

@@ -39,7 +39,7 @@ const BROKEN: readonly (readonly [rule: string, broken: () => Partial<Behaviour>
     "key_id stays the same",
     () => {
       let asked = 0;
-      return { status: (answer) => ({ ...answer, key_id: `k${String(asked++ % 2)}` }) };
+      return { status: (answer) => ({ ...answer, key_id: `k${asked++ % 2}` }) };
     },
     /2 different ones/,
   ],

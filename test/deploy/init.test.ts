@@ -65,7 +65,7 @@ async function startAsInit(command: readonly string[]): Promise<number> {
 }
 
 const stateOf = (pid: number): string =>
-  /^State:\s+(\w)/m.exec(readFileSync(`/proc/${String(pid)}/status`, "utf8"))?.[1] ?? "";
+  /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "";
 
 /** Ends a token host whose library has a child of its own; returns that orphan, which init has inherited and which ends. */
 async function orphan(init: number): Promise<number> {
@@ -85,12 +85,12 @@ async function orphan(init: number): Promise<number> {
 }
 
 /** Not a new token host, which keeps its standard input open. */
-const isOrphan = (pid: number): boolean => !existsSync(`/proc/${String(pid)}/fd/0`);
+const isOrphan = (pid: number): boolean => !existsSync(`/proc/${pid}/fd/0`);
 
 it("reaps what the library of a token host leaves behind", async () => {
   const init = await startAsInit(entryPoint());
   const pid = await orphan(init);
-  await waitFor(() => !existsSync(`/proc/${String(pid)}`), { what: "the orphan to be reaped", ...LIMIT });
+  await waitFor(() => !existsSync(`/proc/${pid}`), { what: "the orphan to be reaped", ...LIMIT });
   expect(plugin.log).not.toContain("PID 1");
 });
 

@@ -61,7 +61,7 @@ describe("a Prometheus that scrapes a plugin", () => {
     const [target, own] = [await freePort(), await freePort()];
     plugin.configure({
       audit: { file: join(plugin.folder, "audit.log") },
-      http: { address: `127.0.0.1:${String(target)}` },
+      http: { address: `127.0.0.1:${target}` },
       cache: { entries: 1 },
     });
     await plugin.start();
@@ -72,9 +72,7 @@ describe("a Prometheus that scrapes a plugin", () => {
       stringify({
         global: { scrape_interval: "500ms", evaluation_interval: "500ms" },
         rule_files: [join(FOLDER, "rules.yaml")],
-        scrape_configs: [
-          { job_name: "kms-pkcs11", static_configs: [{ targets: [`127.0.0.1:${String(target)}`] }] },
-        ],
+        scrape_configs: [{ job_name: "kms-pkcs11", static_configs: [{ targets: [`127.0.0.1:${target}`] }] }],
       }),
     );
     prometheus = spawn(
@@ -82,11 +80,11 @@ describe("a Prometheus that scrapes a plugin", () => {
       [
         `--config.file=${join(folder, "prometheus.yaml")}`,
         `--storage.tsdb.path=${join(folder, "data")}`,
-        `--web.listen-address=127.0.0.1:${String(own)}`,
+        `--web.listen-address=127.0.0.1:${own}`,
       ],
       { stdio: "ignore" },
     );
-    api = `http://127.0.0.1:${String(own)}/api/v1`;
+    api = `http://127.0.0.1:${own}/api/v1`;
     load = setInterval(() => void work().catch(() => undefined), 200);
     await waitFor(async () => (await query('up{job="kms-pkcs11"} == 1')).length === 1, {
       timeoutMs: 30_000,

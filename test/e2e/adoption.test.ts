@@ -38,7 +38,7 @@ beforeAll(async () => {
   apiservers = [await plane.startApiserver(), await plane.startApiserver()];
   await first().client.createNamespace(NAMESPACE);
   await parallel(SECRETS, 8, (index) =>
-    first().client.createSecret(NAMESPACE, `s-${String(index)}`, `${value} ${String(index)}`),
+    first().client.createSecret(NAMESPACE, `s-${index}`, `${value} ${index}`),
   );
 });
 
@@ -67,20 +67,14 @@ async function rollOut(providers: (own: Provider) => readonly Provider[]): Promi
 async function expectAllReadable({ client }: KubeApiserver): Promise<void> {
   const { items } = await client.core.listNamespacedSecret({ namespace: NAMESPACE });
   const values = items.map(({ data }) => Buffer.from(data?.["value"] ?? "", "base64").toString());
-  expect(values.sort()).toEqual(
-    Array.from({ length: SECRETS }, (_, index) => `${value} ${String(index)}`).sort(),
-  );
+  expect(values.sort()).toEqual(Array.from({ length: SECRETS }, (_, index) => `${value} ${index}`).sort());
 }
 
 /** Rewrites every Secret, and expects all to be stored as the pattern says. */
 async function rewrite(pattern: RegExp): Promise<void> {
   const begun = performance.now();
   expect(await first().client.rewriteSecrets()).toBe(SECRETS);
-  record(
-    "adoption",
-    `rewriting ${String(SECRETS)} Secrets to ${pattern.source}, ms`,
-    performance.now() - begun,
-  );
+  record("adoption", `rewriting ${SECRETS} Secrets to ${pattern.source}, ms`, performance.now() - begun);
   expect(await storedOtherwise(pattern)).toEqual([]);
 }
 

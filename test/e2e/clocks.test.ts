@@ -23,14 +23,15 @@ let clusterEtcd: string[];
 
 const at = (index: number): Node => {
   const node = nodes[index];
-  if (node === undefined) throw new Error(`there is no node ${String(index)}`);
+  if (node === undefined) throw new Error(`there is no node ${index}`);
   return node;
 };
 const publishedBy = async ({ plugin }: Node): Promise<string | null> =>
   ((await plugin.keys()) as { publishedKeyId: string | null }).publishedKeyId;
 const write = async (node: Node, prefix: string, count = SECRETS): Promise<void> => {
-  for (let index = 0; index < count; index++)
-    await node.apiserver.client.createSecret(NAMESPACE, `${prefix}-${String(index)}`, `value of ${prefix}`);
+  for (let index = 0; index < count; index++) {
+    await node.apiserver.client.createSecret(NAMESPACE, `${prefix}-${index}`, `value of ${prefix}`);
+  }
 };
 /** How many Secrets of that name are stored under a KEK. */
 const countUnder = async (prefix: string, keyId: string): Promise<number> =>
@@ -135,7 +136,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
       "its API server writes under it",
       async () => {
         await late.apiserver.get("/readyz");
-        await write(late, `ahead-${String(written++)}`, 1);
+        await write(late, `ahead-${written++}`, 1);
         return (await countUnder("ahead", standby)) > 0;
       },
       { timeoutMs: 90_000, intervalMs: 1_000 },

@@ -23,7 +23,7 @@ import { createWidget, installWidgets, readWidget } from "./harness/widget.js";
 
 const SECRETS = 60;
 const CONFIG_MAPS = 10;
-const name = (index: number): string => `s-${String(index)}`;
+const name = (index: number): string => `s-${index}`;
 const local = aescbcProvider();
 
 let token: SoftHsmToken;
@@ -72,7 +72,7 @@ async function rotate(daysAgo: number): Promise<string> {
 /** Secrets of a part of the numbers. */
 async function createSecrets(from: number, to: number): Promise<void> {
   await parallel(to - from, 8, (index) =>
-    node.apiserver.client.createSecret(NAMESPACE, name(from + index), `value ${String(from + index)}`),
+    node.apiserver.client.createSecret(NAMESPACE, name(from + index), `value ${from + index}`),
   );
 }
 
@@ -162,7 +162,7 @@ describe("etcd migrate", () => {
     const write = async (): Promise<void> => {
       for (let round = 0; !isOver; round++) {
         const secret = name(Math.floor(Math.random() * SECRETS));
-        const value = `round ${String(round)}`;
+        const value = `round ${round}`;
         await client.replaceSecret(NAMESPACE, secret, value);
         written.set(secret, value);
       }
@@ -180,7 +180,7 @@ describe("etcd migrate", () => {
     record("etcd-migrate", "Secrets written by others meanwhile", written.size);
     record("etcd-migrate", "of them before the migration came to them", report.overtaken);
     for (let index = 0; index < SECRETS; index++) {
-      const value = written.get(name(index)) ?? `value ${String(index)}`;
+      const value = written.get(name(index)) ?? `value ${index}`;
       expect((await client.readSecret(NAMESPACE, name(index))).toString(), name(index)).toBe(value);
     }
     expect(await readWidget(client, NAMESPACE, "w")).toBe("a widget");

@@ -74,7 +74,7 @@ async function statusKeyId(): Promise<string> {
 }
 
 async function createSecrets(past: string): Promise<void> {
-  const made = Array.from({ length: PER_PAST }, (_, at) => `${past}-${String(at)}`);
+  const made = Array.from({ length: PER_PAST }, (_, at) => `${past}-${at}`);
   await parallel(PER_PAST, 4, (at) => {
     const name = made[at] ?? "";
     return node.apiserver.client.createSecret(NAMESPACE, name, valueOf(name));
@@ -146,8 +146,9 @@ describe("the runbook of disaster recovery", () => {
       DATA: data,
       ETCDCTL_ENDPOINTS: cluster.plane.etcd.endpoint,
     });
-    for (const tool of ["etcd", "etcdctl", "etcdutl"])
+    for (const tool of ["etcd", "etcdctl", "etcdutl"]) {
       await symlink(join(binaries(), tool), join(folder, "bin", tool));
+    }
     const steps = await readRunbook(new URL("../../deploy/runbooks/disaster-recovery.md", import.meta.url));
     const restore = steps.findIndex(({ command }) => command.startsWith("etcdutl snapshot restore"));
     expect(restore).toBeGreaterThan(0);
@@ -167,8 +168,9 @@ describe("the runbook of disaster recovery", () => {
     }
     expect(await readFile(join(folder, "db.pb"), "utf8")).toContain(valueOf("db"));
     const [apiserver] = rebuilt?.plane.apiservers ?? [];
-    for (const name of names)
+    for (const name of names) {
       expect((await apiserver?.client.readSecret(NAMESPACE, name))?.toString()).toBe(valueOf(name));
+    }
   });
 
   /** A new etcd over the folder, the plugin and a new API server. */

@@ -50,8 +50,9 @@ function versions(binaries: string): [string, string][] {
 function removeLeftFolders(): void {
   for (const name of readdirSync(tmpdir())) {
     const pid = name.startsWith(NAME) ? Number(name.slice(NAME.length)) : NaN;
-    if (Number.isInteger(pid) && !isRunning(pid))
+    if (Number.isInteger(pid) && !isRunning(pid)) {
       rmSync(join(tmpdir(), name), { recursive: true, force: true });
+    }
   }
 }
 

@@ -25,7 +25,7 @@ afterAll(async () => {
 const written: string[] = [];
 
 async function write({ apiserver }: Node): Promise<void> {
-  const name = `outage-${String(written.length)}`;
+  const name = `outage-${written.length}`;
   written.push(name);
   await apiserver.client.createSecret(NAMESPACE, name, name).catch((error: unknown) => {
     written.pop();
@@ -57,7 +57,7 @@ describe("the HSM is away", () => {
     cluster.startNode({
       config: {
         keys: { refreshInterval: "1s" },
-        health: { outageGracePeriod: `${String(GRACE_MS / 1000)}s`, onHsmLoss },
+        health: { outageGracePeriod: `${GRACE_MS / 1000}s`, onHsmLoss },
       },
     });
 

@@ -27,7 +27,7 @@ afterAll(async () => {
 /** Resolves when some more writes have succeeded. */
 async function writesGoOn(more = 50): Promise<void> {
   const target = load.written + more;
-  await until(`${String(more)} more writes`, () => load.written >= target);
+  await until(`${more} more writes`, () => load.written >= target);
 }
 
 describe("the plugin under a load of writes and reads", () => {
@@ -36,7 +36,7 @@ describe("the plugin under a load of writes and reads", () => {
     for (let times = 1; times <= 3; times++) {
       expect(await node.plugin.stop()).toBe("exit code 0");
       await writesGoOn();
-      record("plugin restart", `start ${String(times)} to ready, ms`, await node.plugin.start());
+      record("plugin restart", `start ${times} to ready, ms`, await node.plugin.start());
       await writesGoOn();
     }
     expect(load.failures).toEqual([]);
@@ -46,11 +46,7 @@ describe("the plugin under a load of writes and reads", () => {
     for (let times = 1; times <= 3; times++) {
       await node.plugin.kill();
       await writesGoOn();
-      record(
-        "plugin restart",
-        `start ${String(times)} after SIGKILL to ready, ms`,
-        await node.plugin.start(),
-      );
+      record("plugin restart", `start ${times} after SIGKILL to ready, ms`, await node.plugin.start());
       await writesGoOn();
     }
     expect(load.failures).toEqual([]);
@@ -75,7 +71,7 @@ describe("the plugin under a load of writes and reads", () => {
 
   it("has lost nothing: a fresh API server reads every object", async () => {
     await load.stop();
-    record("plugin restart", "writes, failed", `${String(load.written)}, ${String(load.failures.length)}`);
+    record("plugin restart", "writes, failed", `${load.written}, ${load.failures.length}`);
     record("plugin restart", "reads", load.read);
     record("plugin restart", "ms of a write", load.writeSummary());
     await node.apiserver.restart();

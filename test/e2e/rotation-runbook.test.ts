@@ -25,8 +25,9 @@ let endPolls: () => void;
 beforeAll(async () => {
   token = await SoftHsmToken.create();
   await createKek(token);
-  for (let index = 0; index < NODES; index++)
+  for (let index = 0; index < NODES; index++) {
     plugins.push(await Plugin.start({ token, config: { keys: { refreshInterval: "1s" } } }));
+  }
   endPolls = pollStatus(plugins);
 });
 

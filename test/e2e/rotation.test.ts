@@ -26,8 +26,9 @@ const clientOf = ({ apiserver }: Node): Node["apiserver"]["client"] => apiserver
 const write = (node: Node, name: string): Promise<void> =>
   clientOf(node).createSecret(NAMESPACE, name, `value of ${name}`);
 async function expectReadable(node: Node, names: readonly string[]): Promise<void> {
-  for (const name of names)
+  for (const name of names) {
     expect((await clientOf(node).readSecret(NAMESPACE, name)).toString()).toBe(`value of ${name}`);
+  }
 }
 const keyIdOf = async (name: string): Promise<string | undefined> =>
   (await storedKeyIds(cluster.plane.etcd, NAMESPACE)).get(name);
@@ -80,11 +81,7 @@ describe("three nodes on one token", () => {
     const changed = await Promise.all(nodes.map(({ apiserver }) => changeOver(apiserver, keyId)));
     for (const [index, at] of changed.entries()) {
       expect(at).toBeGreaterThanOrEqual(activation);
-      record(
-        SECTION,
-        `from the instant to API server ${String(index + 1)}'s change, s`,
-        seconds(activation, at),
-      );
+      record(SECTION, `from the instant to API server ${index + 1}'s change, s`, seconds(activation, at));
     }
     expect(load.failures).toEqual([]);
   });
@@ -141,7 +138,7 @@ describe("three nodes on one token", () => {
 
   const sealOf = (index: number): KmsCiphertext => {
     const seal = seals[index];
-    if (seal === undefined) throw new Error(`plugin ${String(index)} has encrypted nothing`);
+    if (seal === undefined) throw new Error(`plugin ${index} has encrypted nothing`);
     return seal;
   };
 });
@@ -187,7 +184,7 @@ describe("three nodes on clones, one of which gets the new KEK late", () => {
   });
 
   it("the late node writes under the former KEK, reads that, and only what is under the new one not", async () => {
-    for (const [index, node] of nodes.entries()) await write(node, `meanwhile-${String(index)}`);
+    for (const [index, node] of nodes.entries()) await write(node, `meanwhile-${index}`);
     expect(await keyIdOf("meanwhile-0")).toBe(rotated.keyId);
     expect(await keyIdOf("meanwhile-2")).toBe(former);
     for (const node of punctual) await expectReadable(node, [...EARLY, "meanwhile-1", "meanwhile-2"]);
@@ -236,7 +233,7 @@ describe("three nodes on clones, one of which gets the new KEK late", () => {
       "it changes over",
       async () => {
         await readyz(late);
-        const name = `late-${String(count++)}`;
+        const name = `late-${count++}`;
         await write(late, name);
         return (await keyIdOf(name)) === rotated.keyId;
       },

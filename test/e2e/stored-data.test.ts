@@ -13,7 +13,7 @@ const CONFIG_MAPS = 100;
 const WIDGETS = 100;
 const LANES = 8;
 const value = "a value that must not be found in clear";
-const valueOf = (index: number): string => `${value} ${String(index)}`;
+const valueOf = (index: number): string => `${value} ${index}`;
 
 let cluster: KmsCluster;
 let node: Node;
@@ -57,16 +57,12 @@ describe("everything under *.*, through the plugin", () => {
     const { client } = node.apiserver;
     await installWidgets(client);
     const begun = performance.now();
-    await parallel(SECRETS, LANES, (index) =>
-      client.createSecret(NAMESPACE, `s-${String(index)}`, valueOf(index)),
-    );
+    await parallel(SECRETS, LANES, (index) => client.createSecret(NAMESPACE, `s-${index}`, valueOf(index)));
     record("stored data", "Secrets created per s", SECRETS / ((performance.now() - begun) / 1000));
     await parallel(CONFIG_MAPS, LANES, (index) =>
-      client.createConfigMap(NAMESPACE, `c-${String(index)}`, valueOf(index)),
+      client.createConfigMap(NAMESPACE, `c-${index}`, valueOf(index)),
     );
-    await parallel(WIDGETS, LANES, (index) =>
-      createWidget(client, NAMESPACE, `w-${String(index)}`, valueOf(index)),
-    );
+    await parallel(WIDGETS, LANES, (index) => createWidget(client, NAMESPACE, `w-${index}`, valueOf(index)));
 
     const stored = [
       ...(await cluster.plane.etcd.store.list(storageKey("secrets", NAMESPACE, "s-"))),
@@ -95,10 +91,10 @@ describe("everything under *.*, through the plugin", () => {
       // The plugin does: each seed has cost the HSM one call since the plugin's start, however often it was asked for.
       expect((await node.plugin.metrics()).sum("kms_pkcs11_cache_misses_total")).toBe(seeds);
       expect(await node.apiserver.kmsCalls("Encrypt")).toBe(1);
-      const what = `restart ${String(restart)}: DEK seeds stored, Decrypt calls, ms to ready`;
+      const what = `restart ${restart}: DEK seeds stored, Decrypt calls, ms to ready`;
       record("API server restart", what, [seeds, calls, readyMs].join(", "));
       // Objects under this start's own seed, for the next restart to count.
-      await node.apiserver.client.createSecret(NAMESPACE, `restart-${String(restart)}`, value);
+      await node.apiserver.client.createSecret(NAMESPACE, `restart-${restart}`, value);
     }
   });
 });
@@ -108,11 +104,11 @@ async function expectAllReadable(): Promise<void> {
   const secrets = await client.core.listNamespacedSecret({ namespace: NAMESPACE });
   const read = new Map(secrets.items.map((item) => [item.metadata?.name, item.data?.["value"] ?? ""]));
   for (let index = 0; index < SECRETS; index++) {
-    expect(Buffer.from(read.get(`s-${String(index)}`) ?? "", "base64").toString()).toBe(valueOf(index));
+    expect(Buffer.from(read.get(`s-${index}`) ?? "", "base64").toString()).toBe(valueOf(index));
   }
   const maps = await client.core.listNamespacedConfigMap({ namespace: NAMESPACE });
   expect(maps.items.filter((item) => item.data?.["value"]?.startsWith(value))).toHaveLength(CONFIG_MAPS);
   await parallel(WIDGETS, LANES, async (index) => {
-    expect(await readWidget(client, NAMESPACE, `w-${String(index)}`)).toBe(valueOf(index));
+    expect(await readWidget(client, NAMESPACE, `w-${index}`)).toBe(valueOf(index));
   });
 }

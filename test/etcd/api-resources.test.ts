@@ -26,8 +26,9 @@ it("asks for the object of an etcd key, and never for another one", async () => 
     expect(placeOf("/registry/secrets/a/b?c#d")).toEqual({
       path: "/api/v1/namespaces/a/secrets/b%3Fc%23d",
     });
-    for (const key of ["/registry/secrets/../b", "/registry/secrets/a/..", "/registry/secrets/a/."])
+    for (const key of ["/registry/secrets/../b", "/registry/secrets/a/..", "/registry/secrets/a/."]) {
       expect(placeOf(key)).toEqual({ reason: "the API has no object of this name" });
+    }
   } finally {
     await standIn.close();
   }

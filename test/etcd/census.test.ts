@@ -69,7 +69,7 @@ describe("the census", () => {
 
   it("tells only so many DEK seeds and namespaces apart, under all keys together", () => {
     const many = Array.from({ length: 30 }, (_, at) =>
-      object(`secrets/ns-${String(at)}/x`, sealed(`k${String(at % 2)}`, `seed-${String(at)}`)),
+      object(`secrets/ns-${at}/x`, sealed(`k${at % 2}`, `seed-${at}`)),
     );
     const { usages } = take([...many, ...many], { maxDistinct: 20 }).result();
     const counts = usages.map(({ objects, seeds, namespaces }) => [objects, seeds, namespaces]);
@@ -85,7 +85,7 @@ describe("the census", () => {
   it("gives up on what is no cluster's etcd", () => {
     const keys = Array.from({ length: 10_001 }, (_, at) => object("secrets/a/x", other(String(at))));
     expect(() => take(keys)).toThrow("over 10000 keys: is this a cluster's etcd?");
-    const resources = Array.from({ length: 100_001 }, (_, at) => object(`r${String(at)}/a/x`, PLAIN));
+    const resources = Array.from({ length: 100_001 }, (_, at) => object(`r${at}/a/x`, PLAIN));
     expect(() => take(resources)).toThrow("over 100000 resources");
   });
 });

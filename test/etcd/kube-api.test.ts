@@ -132,8 +132,7 @@ describe("a proxy", () => {
     proxy.close();
   });
 
-  const url = (login = ""): string =>
-    `http://${login}127.0.0.1:${String((proxy.address() as AddressInfo).port)}`;
+  const url = (login = ""): string => `http://${login}127.0.0.1:${(proxy.address() as AddressInfo).port}`;
   // The name is not resolved here; the proxy leads it to the stand-in.
   const far = { server: "https://api.invalid:6443", "tls-server-name": "127.0.0.1" };
 

@@ -103,8 +103,9 @@ describe("a kubeconfig", () => {
     expect(readKubeTarget({ kubeconfig: yaml("yes", "t") }, {}).cluster["insecure-skip-tls-verify"]).toBe(
       true,
     );
-    for (const file of [yaml("1", "t"), yaml("yes", "12345")])
+    for (const file of [yaml("1", "t"), yaml("yes", "12345")]) {
       expect(() => readKubeTarget({ kubeconfig: file }, {})).toThrow("wrong or missing: ");
+    }
   });
 
   it("is found in the home folder, and in no pod is none refused with what was looked for", () => {

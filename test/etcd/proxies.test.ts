@@ -29,8 +29,9 @@ beforeEach(async () => {
   target = new Counter();
   const proxyPort = await proxy.listen();
   targetPort = await target.listen();
-  for (const name of ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"])
-    vi.stubEnv(name, `http://127.0.0.1:${String(proxyPort)}`);
+  for (const name of ["http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"]) {
+    vi.stubEnv(name, `http://127.0.0.1:${proxyPort}`);
+  }
 });
 
 afterEach(() => {
@@ -40,7 +41,7 @@ afterEach(() => {
 });
 
 it.each(["http", "https"])("etcd over %s is asked directly", async (scheme) => {
-  const client = new EtcdClient({ endpoints: [`${scheme}://127.0.0.1:${String(targetPort)}`] });
+  const client = new EtcdClient({ endpoints: [`${scheme}://127.0.0.1:${targetPort}`] });
   await expect(client.cluster()).rejects.toThrow();
   client.close();
   expect([proxy.count, target.count > 0]).toEqual([0, true]);

@@ -90,8 +90,9 @@ const metadata = (resourceVersion: number | undefined, uid?: string): Answer =>
 async function apiWith({ namespace, list, object, uid = UID }: Api): Promise<StandInApi> {
   const own = await revisions();
   return new StandInApi(({ path, method }) => {
-    if (path === "/api" || path === "/apis")
+    if (path === "/api" || path === "/apis") {
       return { status: 200, body: path === "/api" ? RESOURCES : { ...RESOURCES, items: [] } };
+    }
     if (method !== "GET") return metadata(own.object);
     if (path.startsWith("/api/v1/namespaces?")) return list ?? metadata(own.store);
     return path === "/api/v1/namespaces/kube-system"
@@ -131,8 +132,9 @@ describe.each<[string, Buffer | undefined]>([
       { list: FORBIDDEN },
       { namespace: FORBIDDEN },
       { namespace: FORBIDDEN, list: FORBIDDEN },
-    ])
+    ]) {
       expect(await compare(answers)).toMatchObject({ verdict: "same" });
+    }
   });
 
   it("one of another cluster, and of a copy of this one, is told apart", async () => {
@@ -142,16 +144,18 @@ describe.each<[string, Buffer | undefined]>([
       { ...hidden, object: metadata(undefined) },
       { ...hidden, object: metadata(object + 1) },
     ];
-    if (value !== undefined)
+    if (value !== undefined) {
       others.push(
         { namespace: metadata(undefined) },
         { namespace: metadata(namespace + 1, UID) },
         { list: metadata(newest + 1) },
         { list: metadata(newest - 1) },
       );
+    }
     if (isClear) others.push({ uid: "another" }, { uid: "another", list: FORBIDDEN });
-    for (const answers of others)
+    for (const answers of others) {
       expect(await compare(answers), JSON.stringify(answers)).toMatchObject({ verdict: "different" });
+    }
   });
 
   it("nobody can tell when the API shows nothing", async () => {

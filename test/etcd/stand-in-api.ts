@@ -69,7 +69,7 @@ export class StandInApi {
   }
 
   get server(): string {
-    return `${this.#scheme}://127.0.0.1:${String((this.#server.address() as AddressInfo).port)}`;
+    return `${this.#scheme}://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
   /** Starts to listen. Returns a client that a kubeconfig has led to it. */

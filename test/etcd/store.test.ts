@@ -134,13 +134,13 @@ describe("reading a prefix", () => {
   it("cuts a page down that is larger than a message may be", async () => {
     const large = Buffer.alloc(1024 * 1024, 1);
     large.write("k8s\0");
-    for (let at = 0; at < 20; at++) await etcd.store.put(`/large/a/${String(at)}`, large);
+    for (let at = 0; at < 20; at++) await etcd.store.put(`/large/a/${at}`, large);
     expect(await all(new EtcdStore(connect(), "/large"))).toHaveLength(20);
   });
 });
 
 describe("endpoints", () => {
-  const dead = async (): Promise<string> => `127.0.0.1:${String(await freePort())}`;
+  const dead = async (): Promise<string> => `127.0.0.1:${await freePort()}`;
 
   it("are asked one after the other, and all named when none answers", async () => {
     const [one, another] = [await dead(), await dead()];
@@ -205,7 +205,7 @@ describe("endpoints", () => {
       ServerCredentials.createInsecure(),
     );
     try {
-      const client = connect({ endpoints: [`127.0.0.1:${String(port)}`, etcd.endpoint] });
+      const client = connect({ endpoints: [`127.0.0.1:${port}`, etcd.endpoint] });
       expect(await client.range({ key: Buffer.from("/"), limit: 1 })).toHaveProperty("revision");
     } finally {
       server.forceShutdown();

@@ -87,8 +87,9 @@ describe("a value of KMS v2", () => {
     const whole = sealed({ annotations: {} });
     const prefix = whole.indexOf("kms-pkcs11:") + "kms-pkcs11:".length;
     // Behind the seed only the type follows, without which it is an object still.
-    for (let length = 0; length < whole.length - 2; length++)
+    for (let length = 0; length < whole.length - 2; length++) {
       expect(refusal(whole.subarray(0, length)), String(length)).toContain("cannot be read");
+    }
     expect(refusal(whole.subarray(0, prefix - 1))).toContain("no provider and key");
     expect(refusal(with_(bytesField(2, Buffer.of(0xff))))).toContain("not UTF-8");
   });

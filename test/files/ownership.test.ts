@@ -35,8 +35,9 @@ it("is content with what belongs to this user and is closed to the others", () =
 
 it.each([0o777, 0o1777, 0o770, 0o702])("refuses a folder of mode %o, and a file in it", (mode) => {
   chmodSync(folder, mode);
-  for (const problem of [folderProblem(folder, trust), fileProblem(file, trust)])
+  for (const problem of [folderProblem(folder, trust), fileProblem(file, trust)]) {
     expect(problem).toMatch(/folder can be written to by others, who could replace it; chmod go-w it/);
+  }
 });
 
 it("refuses a folder below one that others may write to, unless only owners may rename there", () => {

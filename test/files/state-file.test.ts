@@ -40,7 +40,7 @@ it("writes through no link", () => {
   writeStateFile(path, {});
   const other = join(folder, "other");
   writeFileSync(other, "precious");
-  symlinkSync(other, `${path}.${String(process.pid)}.new`);
+  symlinkSync(other, `${path}.${process.pid}.new`);
   rmSync(path);
   symlinkSync(other, path);
   writeStateFile(path, { a: 1 });

@@ -88,7 +88,7 @@ interface Prepared {
 /** A KEK of the case's kind and a request under it, the mechanism's trials behind them. */
 async function prepare({ name, lines, mechanism, kind }: Case): Promise<Prepared> {
   token.fault.set(...lines);
-  const objectName = `k${String(CASES.findIndex((one) => one.name === name))}`;
+  const objectName = `k${CASES.findIndex((one) => one.name === name)}`;
   const one = token.open({ objectName, requestTimeoutMs: 5_000 });
   opened.push(one);
   const label = `${objectName}@20260101T000000Z`;
@@ -115,7 +115,7 @@ describe.each(CASES)("$name", (its) => {
     for (const output of its.outputs) {
       for (const byte of [0, 33, 9_999]) {
         for (const skip of [0, 1]) {
-          const rule = `${output} alter ${String(byte)} skip=${String(skip)} count=1`;
+          const rule = `${output} alter ${byte} skip=${skip} count=1`;
           token.fault.set(...its.lines, rule);
           const body = await hsm.encrypt(request, PATIENT_CALLER);
           token.fault.set(...its.lines);
@@ -243,9 +243,9 @@ describe("one altered result in what the answers rest on", () => {
     const seen = new Set<string>();
     // The label alone, which shows whose the key is, and all of them twice.
     for (let skip = 0; skip < 33; skip++) {
-      token.fault.set(...its.lines, `C_GetAttributeValue alter 7 skip=${String(skip)} count=1`);
+      token.fault.set(...its.lines, `C_GetAttributeValue alter 7 skip=${skip} count=1`);
       const read = await one.hsm.listKeks().catch(() => known);
-      for (const record of read) expect(record, `attribute ${String(skip)}`).toEqual(known[0]);
+      for (const record of read) expect(record, `attribute ${skip}`).toEqual(known[0]);
       seen.add(String(read.length));
     }
     expect(seen).toContain("1");
@@ -268,7 +268,7 @@ describe("one altered result in what the answers rest on", () => {
     const its = CASES[index] ?? gcm("caller", "aes-gcm");
     const { request } = await prepare(its);
     // A host that has tried nothing yet.
-    const { hsm } = token.open({ ...hosts, objectName: `k${String(index)}` });
+    const { hsm } = token.open({ ...hosts, objectName: `k${index}` });
     opened.push({ hsm, ended: [], results: [] });
     await hsm.listKeks();
     token.fault.set(...its.lines, rule);

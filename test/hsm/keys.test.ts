@@ -58,8 +58,9 @@ async function makeKeys(token: TestToken, all: readonly Record<string, string | 
     for (const { label, id, ...flags } of keys) {
       const attributes: Record<number, unknown> = { [p11.CKA_LABEL]: label };
       if (typeof id === "string") attributes[p11.CKA_ID] = Buffer.from(id, "hex");
-      for (const [name, value] of Object.entries(flags))
+      for (const [name, value] of Object.entries(flags)) {
         attributes[(p11 as unknown as Record<string, number>)[name] ?? 0] = value;
+      }
       state.makeKey(attributes);
     }
   }, all);

@@ -10,7 +10,7 @@ import { waitFor } from "../support/wait.js";
 
 const OBJECTS = 200;
 /** Reading all of them takes some seconds, many times as long as a start may take without coming further. */
-const SHARED = [`foreign-objects ${String(OBJECTS)}`, "C_GetAttributeValue sleep 10"];
+const SHARED = [`foreign-objects ${OBJECTS}`, "C_GetAttributeValue sleep 10"];
 const HASTY = { startTimeoutMs: 2_000, requestTimeoutMs: 2_900 };
 
 const token = useFaultyToken();
@@ -60,7 +60,7 @@ describe("many keys of other applications", () => {
   it("are named with the setting that helps where a reading comes no further", async () => {
     const opened = await token.start({ hosts: 2, startTimeoutMs: 2_000, requestTimeoutMs: 200 });
     token.fault.set(
-      `foreign-objects ${String(OBJECTS)}`,
+      `foreign-objects ${OBJECTS}`,
       "C_GetAttributeValue sleep 5 count=60",
       "C_GetAttributeValue hang skip=60",
     );

@@ -121,7 +121,7 @@ describe.each(CASES)("$name", ({ name, token, lines, mechanism, kind }) => {
   it("makes a key, encrypts and decrypts with it, and refuses what was changed", async () => {
     fault.set(...lines);
     nssFault.set(...lines);
-    const objectName = `k${String(CASES.findIndex((one) => one.name === name))}`;
+    const objectName = `k${CASES.findIndex((one) => one.name === name)}`;
     const hsm = open(token(), objectName);
     const made = await hsm.generate({ label: objectName + LABEL, ckaId: makeId(), kind: kind ?? "auto" });
     expect(made.unprotected).toEqual([]);
@@ -143,9 +143,7 @@ describe.each(CASES)("$name", ({ name, token, lines, mechanism, kind }) => {
     for (let at = 0; at < body.length; at += 3) {
       const changed = Buffer.from(body);
       changed[at] = (changed[at] ?? 0) ^ 0x10;
-      await expect(hsm.decrypt(call(changed), PATIENT_CALLER), `byte ${String(at)}`).rejects.toMatchObject(
-        refused,
-      );
+      await expect(hsm.decrypt(call(changed), PATIENT_CALLER), `byte ${at}`).rejects.toMatchObject(refused);
     }
     const other = call(body, { aad: Buffer.from("other") });
     await expect(hsm.decrypt(other, PATIENT_CALLER)).rejects.toMatchObject(refused);

@@ -21,8 +21,9 @@ interface Frame {
 function readAll(chunks: readonly Buffer[]): Frame[] {
   const frames: Frame[] = [];
   const reader = new FrameReader();
-  for (const chunk of chunks)
+  for (const chunk of chunks) {
     reader.push(chunk, (id, kind, body) => frames.push({ id, kind, body: Buffer.from(body) }));
+  }
   return frames;
 }
 
@@ -34,8 +35,9 @@ describe("the wire", () => {
       fc.property(fc.array(bytes, { maxLength: 6 }), fc.integer({ min: 1, max: 40 }), (bodies, size) => {
         const stream = Buffer.concat(bodies.map((body, id) => encodeFrame(id, 7, body)));
         const chunks: Buffer[] = [];
-        for (let at = 0; at < stream.length; at += size)
+        for (let at = 0; at < stream.length; at += size) {
           chunks.push(Buffer.from(stream.subarray(at, at + size)));
+        }
         const frames = readAll(chunks);
         return (
           frames.length === bodies.length &&

@@ -9,7 +9,7 @@ import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { makeFolder } from "../support/token.js";
 
 const path = join(makeFolder("kms-client"), "kms.sock");
-const name = `kms-client-${String(process.pid)}`;
+const name = `kms-client-${process.pid}`;
 
 it.each([
   [path, path],

@@ -72,8 +72,9 @@ describe("the HTTP endpoints", () => {
   });
 
   it("take nothing but GET", async () => {
-    for (const method of ["POST", "PUT", "DELETE"])
+    for (const method of ["POST", "PUT", "DELETE"]) {
       expect(await get("/keys", {}, method)).toMatchObject({ status: 405 });
+    }
     expect(await get("/livez", {}, "HEAD")).toMatchObject({ status: 200, body: "" });
   });
 
@@ -147,7 +148,7 @@ describe("the HTTP endpoints", () => {
 
   it("never show what was true before the question only", async () => {
     for (let count = 0; count < 20; count++) {
-      metric = `a_metric ${String(count)}\n`;
+      metric = `a_metric ${count}\n`;
       expect(await get("/metrics")).toMatchObject({ body: metric });
     }
   });

@@ -73,15 +73,15 @@ describe("a plugin whose standard output is not read", () => {
     token = createSoftHsm();
     createKek(token);
     port = await freePort();
-    plugin = new PluginProcess(token, { http: { address: `127.0.0.1:${String(port)}` } });
+    plugin = new PluginProcess(token, { http: { address: `127.0.0.1:${port}` } });
     execFileSync("mkfifo", [fifo]);
   });
 
   afterEach(async () => {
     // script(1) has the plugin for its child, which would go on in the folder that is removed.
     const pids = child?.pid === undefined ? [] : [child.pid, ...childrenOf(child.pid)];
-    for (const pid of pids) if (existsSync(`/proc/${String(pid)}`)) process.kill(pid, "SIGKILL");
-    await waitFor(() => pids.every((pid) => !existsSync(`/proc/${String(pid)}/fd/0`)));
+    for (const pid of pids) if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGKILL");
+    await waitFor(() => pids.every((pid) => !existsSync(`/proc/${pid}/fd/0`)));
     for (const fd of opened.splice(0)) closeSync(fd);
   });
 

@@ -57,7 +57,7 @@ beforeAll(async () => {
   token = createSoftHsm();
   createKek(token);
   const otel = {
-    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${String(port)}`,
+    OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
     OTEL_EXPORTER_OTLP_HEADERS: `authorization=${SECRET}`,
     OTEL_BSP_SCHEDULE_DELAY: "50",
     OTEL_RESOURCE_ATTRIBUTES: "k8s.node.name=node-1",
@@ -168,8 +168,7 @@ it("keeps the collector's password to itself", () => {
   expect([...authorizations]).toEqual([SECRET]);
   const hosts = childrenOf(plugin.pid ?? 0);
   expect(hosts.length).toBeGreaterThan(0);
-  for (const pid of hosts)
-    expect(readFileSync(`/proc/${String(pid)}/environ`, "latin1")).not.toContain("OTEL_");
+  for (const pid of hosts) expect(readFileSync(`/proc/${pid}/environ`, "latin1")).not.toContain("OTEL_");
   expect(plugin.log).not.toContain(SECRET);
 });
 
@@ -177,8 +176,9 @@ it("holds up nothing when the collector goes away", async () => {
   collector.closeAllConnections();
   await new Promise((resolve) => collector.close(resolve));
   const failures = (): number => plugin.log.split('"msg":"traces cannot be exported"').length - 1;
-  for (let sent = 0; failures() === 0; sent++)
-    await call("Encrypt", { plaintext: Buffer.alloc(32), uid: `alone-${String(sent)}` });
+  for (let sent = 0; failures() === 0; sent++) {
+    await call("Encrypt", { plaintext: Buffer.alloc(32), uid: `alone-${sent}` });
+  }
   expect(plugin.log).toMatch(/"reason":"[^"]*ECONNREFUSED/);
   expect(await plugin.stop()).toBe(0);
   expect(failures()).toBe(1);

@@ -11,8 +11,7 @@ import { FakeHsm, SILENT } from "../support/fake-hsm.js";
 import { kekRecord } from "../support/kek-record.js";
 
 const at = (second: number): number => Date.UTC(2026, 10, 21, 10, 0, second);
-const generation = (second: number, keyId = `k${String(second)}`) =>
-  kekRecord(labelOf("kms-kek", at(second)), keyId);
+const generation = (second: number, keyId = `k${second}`) => kekRecord(labelOf("kms-kek", at(second)), keyId);
 
 let hsm: FakeHsm;
 let now: number;

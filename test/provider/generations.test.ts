@@ -8,8 +8,7 @@ import { kekRecord } from "../support/kek-record.js";
 
 const POLICY = { objectName: "kms-kek", allowUnprotected: [] };
 const at = (second: number): number => Date.UTC(2026, 10, 21, 10, 0, second);
-const generation = (second: number, keyId = `k${String(second)}`) =>
-  kekRecord(labelOf("kms-kek", at(second)), keyId);
+const generation = (second: number, keyId = `k${second}`) => kekRecord(labelOf("kms-kek", at(second)), keyId);
 const instants = fc
   .date({ min: new Date(0), max: new Date("9999-12-31T23:59:59Z"), noInvalidDate: true })
   .map((date) => Math.floor(date.getTime() / 1000) * 1000);
@@ -44,8 +43,9 @@ describe("activation instants", () => {
       "2027-01-01T00:00:00",
       "2027-01-01",
       "Z",
-    ])
+    ]) {
       expect(parseTime(text)).toBeUndefined();
+    }
   });
 });
 

@@ -136,7 +136,7 @@ describe("the memory of a node", () => {
   it("is bounded, and claims nothing of a time that it has forgotten", () => {
     for (let index = 0; index < 300; index++) {
       uptime += 1_000;
-      publish(`k${String(index)}`);
+      publish(`k${index}`);
     }
     expect(memory.answered()).toHaveLength(256);
     expect(memory.since).toBe(START + 44_000);

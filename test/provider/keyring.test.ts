@@ -46,8 +46,9 @@ describe("the keyring", () => {
 
   it("that is read once tells any number of unknown key_ids one after another, without another reading", async () => {
     const once = new Keyring({ ...OPTIONS, hsm, readsOnce: true, onRead: () => undefined });
-    for (const keyId of ["b", "c", "d"])
+    for (const keyId of ["b", "c", "d"]) {
       await expect(once.find(keyId)).rejects.toMatchObject({ code: "KEY_UNKNOWN" });
+    }
     expect((await once.find("a")).record.keyId).toBe("a");
     expect(hsm.readings).toBe(1);
   });
@@ -191,7 +192,7 @@ describe("a token that is read more slowly than a request may wait", () => {
   });
 
   it("remembers a bounded number of key_ids", async () => {
-    const asked = Array.from({ length: 1_200 }, (_, at) => `unknown-${String(at)}`);
+    const asked = Array.from({ length: 1_200 }, (_, at) => `unknown-${at}`);
     expect(new Set(await Promise.all(asked.map(ask)))).toEqual(new Set(["DEADLINE"]));
     await endReading();
     expect(await ask("unknown-1199")).toBe("KEY_UNKNOWN");

@@ -40,11 +40,7 @@ let seeds: readonly StoredSeed[];
 
 beforeAll(async () => {
   const quota = String(8 * 2 ** 30);
-  const options = [
-    `--max-txn-ops=${String(PUTS_AT_ONCE)}`,
-    `--quota-backend-bytes=${quota}`,
-    "--unsafe-no-fsync",
-  ];
+  const options = [`--max-txn-ops=${PUTS_AT_ONCE}`, `--quota-backend-bytes=${quota}`, "--unsafe-no-fsync"];
   etcd = await startEtcd(join(BINARIES, "etcd"), options);
   token = createSoftHsm();
   createKek(token);
@@ -59,8 +55,9 @@ beforeAll(async () => {
 
 afterAll(async () => {
   const widths = [0, 1, 2, 3].map((column) => Math.max(...figures.map((row) => row[column]?.length ?? 0)));
-  for (const row of figures)
+  for (const row of figures) {
     console.log(row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  "));
+  }
   await plugin.stop();
   plugin.remove();
   token.remove();
@@ -70,7 +67,7 @@ afterAll(async () => {
 function* objects(writer: number): Generator<[string, Buffer]> {
   for (let at = writer; at < OBJECTS; at += WRITERS) {
     const resource = at < SECRETS ? "secrets" : "configmaps";
-    const key = `/registry/${resource}/namespace-${String(at % NAMESPACES)}/object-${String(at)}`;
+    const key = `/registry/${resource}/namespace-${at % NAMESPACES}/object-${at}`;
     yield [key, valueOf(at, key)];
   }
 }
@@ -86,7 +83,7 @@ function valueOf(at: number, key: string): Buffer {
 
 function tell(what: string, count: number, seconds: number, memory = ""): void {
   const rate = `${(count / seconds).toFixed(0)} per s`;
-  figures.push([what, `${String(count)} objects in ${seconds.toFixed(1)} s`, rate, memory]);
+  figures.push([what, `${count} objects in ${seconds.toFixed(1)} s`, rate, memory]);
 }
 
 async function run(what: string, count: number, ...args: string[]): Promise<unknown> {

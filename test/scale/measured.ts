@@ -55,11 +55,11 @@ export async function measure(
 
 /** Not the etcd that serves a snapshot: its memory is the file's pages. */
 function tokenHostsOf(pid: number): number[] {
-  return childrenOf(pid).filter((child) => read(`/proc/${String(child)}/cmdline`).includes("token-host"));
+  return childrenOf(pid).filter((child) => read(`/proc/${child}/cmdline`).includes("token-host"));
 }
 
 function highWaterMib(pid: number): number {
-  const kibibytes = /^VmHWM:\s+(\d+)/m.exec(read(`/proc/${String(pid)}/status`))?.[1];
+  const kibibytes = /^VmHWM:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1];
   return Number(kibibytes ?? 0) / 1024;
 }
 

@@ -73,8 +73,9 @@ class Peer {
 
 /** While time stands still. */
 async function waitForTurns(condition: () => boolean): Promise<void> {
-  for (let turns = 0; turns < 10_000 && !condition(); turns++)
+  for (let turns = 0; turns < 10_000 && !condition(); turns++) {
     await new Promise((resolve) => setImmediate(resolve));
+  }
   expect(condition()).toBe(true);
 }
 
@@ -189,8 +190,9 @@ describe("requests that wait for the HSM", () => {
     );
     await waitFor(() => held.length >= MAX_SERVED, { what: "the shares" });
     const newcomer = server.client();
-    for (let round = 0; round < 3; round++)
+    for (let round = 0; round < 3; round++) {
       expect(await ask(newcomer, "Encrypt", { plaintext: Buffer.of(1) })).toMatchObject({ key_id: "k" });
+    }
     expect(held.length).toBeLessThan(8 * STREAMS);
     const release = setInterval(() => {
       for (const answer of held.splice(0)) answer();
@@ -231,7 +233,7 @@ describe("requests that wait for the HSM", () => {
 describe("a client that keeps to the advertised number of streams", () => {
   it("is served all that it asks at once, over a client of gRPC", async () => {
     const client = server.client();
-    const plaintexts = Array.from({ length: 500 }, (_, index) => Buffer.from(`seed ${String(index)}`));
+    const plaintexts = Array.from({ length: 500 }, (_, index) => Buffer.from(`seed ${index}`));
     const answers = await Promise.all(plaintexts.map((plaintext) => ask(client, "Encrypt", { plaintext })));
     expect(answers.map(({ ciphertext }) => ciphertext)).toEqual(plaintexts);
     expect(server.limits).toEqual([]);

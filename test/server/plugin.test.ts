@@ -35,7 +35,7 @@ interface Running {
 }
 
 async function launch(settings: PluginSettings, object?: string): Promise<Running> {
-  const address = `127.0.0.1:${String(await freePort())}`;
+  const address = `127.0.0.1:${await freePort()}`;
   const process = new PluginProcess(token, { ...QUIET, http: { address }, ...settings }, object);
   process.launch();
   return { process, client: new KmsClient(process.socket, PATIENCE_MS), url: `http://${address}` };
@@ -122,8 +122,9 @@ describe("mode local-kek", () => {
       expect(sealed.ciphertext.length).toBeLessThan(1024);
       expect((await client.decrypt(sealed, "length")).equals(plaintext)).toBe(true);
     }
-    for (const length of [0, 769])
+    for (const length of [0, 769]) {
       await expect(client.encrypt(Buffer.alloc(length), "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+    }
   });
 
   it("refuses a ciphertext and an annotation with any one byte changed", async () => {
@@ -143,8 +144,9 @@ describe("mode local-kek", () => {
       })),
     ];
     expect(wrapped.length).toBeGreaterThan(60);
-    for (const question of questions)
+    for (const question of questions) {
       await expect(client.decrypt(question, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+    }
     await expect(client.decrypt(sealed, "u")).resolves.toHaveLength(32);
   });
 
@@ -185,8 +187,9 @@ describe("mode local-kek", () => {
     for (const swapped of [
       { ...here, annotations: there.annotations },
       { ...there, annotations: here.annotations },
-    ])
+    ]) {
       await expect(local.client.decrypt(swapped, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+    }
     const { keyId } = await other.client.status();
     await other.process.stop();
     other.process.launch();
@@ -294,9 +297,11 @@ describe("what the process says", () => {
     const words = [process.log, ...errors].join("\n");
     const said = words + (await (await fetch(`${local.url}/metrics`)).text());
     const wrapped = sealed.annotations[LOCAL_KEK_ANNOTATION] ?? Buffer.alloc(0);
-    for (const secret of [plaintext, sealed.ciphertext.subarray(2), wrapped.subarray(15)])
-      for (const form of ["hex", "base64", "base64url", "latin1", "utf8"] as const)
+    for (const secret of [plaintext, sealed.ciphertext.subarray(2), wrapped.subarray(15)]) {
+      for (const form of ["hex", "base64", "base64url", "latin1", "utf8"] as const) {
         expect(said).not.toContain(secret.subarray(0, 24).toString(form));
+      }
+    }
     expect(said).not.toContain(JSON.stringify([...plaintext]).slice(1, 30));
     expect(words).not.toMatch(new RegExp(`["'\\s:]${token.pin}["'\\s]`));
     expect(said).toContain('"uid":"words"');

@@ -175,7 +175,7 @@ describe("binding", () => {
   });
 
   it("serves an abstract name, which leaves no file", async () => {
-    const name = `kms-pkcs11-test-${String(process.pid)}`;
+    const name = `kms-pkcs11-test-${process.pid}`;
     const bound = await bind({ path: name, abstract: true });
     expect(await greeting(`\0${name}`)).toBe("hello");
     bound.remove();

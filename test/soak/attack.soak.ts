@@ -47,7 +47,7 @@ beforeAll(async () => {
   createKek(softHsm);
   port = await freePort();
   plugin = new PluginProcess(softHsm, {
-    http: { address: `127.0.0.1:${String(port)}` },
+    http: { address: `127.0.0.1:${port}` },
     ...(IS_ROOT && { socket: { mode: "0660", group: String(SOCKET_GROUP) } }),
   });
   for (const path of [plugin.folder, join(plugin.folder, "run")]) chmodSync(path, 0o711);
@@ -118,8 +118,8 @@ async function run(name: string, plan: Plan, groups: readonly number[]): Promise
   await attacker.stop();
   const { connections, requests } = attacker.outcome;
   console.log(
-    `${name}: ${String(connections)} connections, ${String(requests)} requests; kube-apiserver ${String(victim.rounds)} rounds, ` +
-      `slowest call ${victim.slowestMs.toFixed(0)} ms; kubelet ${String(victim.probes)} probes; ` +
+    `${name}: ${connections} connections, ${requests} requests; kube-apiserver ${victim.rounds} rounds, ` +
+      `slowest call ${victim.slowestMs.toFixed(0)} ms; kubelet ${victim.probes} probes; ` +
       `memory at most ${((most - atStart) / 2 ** 20).toFixed(0)} MiB more`,
   );
   expect(plugin.running, `the plugin has ended: ${plugin.log.slice(-2_000)}`).toBe(true);

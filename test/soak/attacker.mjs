@@ -25,8 +25,9 @@ const done = { connections: 0, requests: 0, refused: 0 };
 function numbered(stream) {
   const bytes = Buffer.from(request);
   if (plan.http) return bytes;
-  for (let at = 0; at + FRAME_HEADER <= bytes.length; at += FRAME_HEADER + bytes.readUIntBE(at, 3))
+  for (let at = 0; at + FRAME_HEADER <= bytes.length; at += FRAME_HEADER + bytes.readUIntBE(at, 3)) {
     if (bytes[at + 3] !== PING) bytes.writeUInt32BE(stream, at + 5);
+  }
   return bytes;
 }
 

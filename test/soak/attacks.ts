@@ -98,9 +98,7 @@ const UNFINISHED = Buffer.concat([
 const COMMAS = rpc("Status", Buffer.alloc(0), { "x-bin": ",".repeat(16_000) });
 const BIG_HEADERS = Buffer.concat([
   frame(HEADERS, 0, 1, callHeaders("Status")),
-  ...[1, 2, 3].map((number) =>
-    frame(CONTINUATION, 0, 1, header(`x${String(number)}-bin`, ",".repeat(16_000))),
-  ),
+  ...[1, 2, 3].map((number) => frame(CONTINUATION, 0, 1, header(`x${number}-bin`, ",".repeat(16_000)))),
   frame(CONTINUATION, END_HEADERS, 1, header("y", "y".repeat(5_000))),
   frame(DATA, END_STREAM, 1, grpcMessage(Buffer.alloc(0))),
 ]);

@@ -80,7 +80,7 @@ async function answersRightly(): Promise<void> {
   expect(opened).toEqual(plaintext);
 }
 
-const descriptors = (pid: number): number => readdirSync(`/proc/${String(pid)}/fd`).length;
+const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
 
 test("hostile bytes end nothing, hold nothing and disturb nobody", async () => {
   const { pid } = plugin;
@@ -113,15 +113,15 @@ test("hostile bytes end nothing, hold nothing and disturb nobody", async () => {
   };
   await Promise.all(Array.from({ length: PEERS }, attackOn));
   await waitFor(() => descriptors(pid) <= descriptorsBefore, {
-    what: `the ${String(descriptorsBefore)} file descriptors that there were before`,
+    what: `the ${descriptorsBefore} file descriptors that there were before`,
     timeoutMs: LET_GO_MS,
   });
   await answersRightly();
   const mebibytes = (bytes: number): string => (bytes / 2 ** 20).toFixed(0);
   console.log(
-    `fuzz of ${String(CASES)} connections in ${String(FAMILIES.length)} families, seed ${String(SEED)}\n` +
+    `fuzz of ${CASES} connections in ${FAMILIES.length} families, seed ${SEED}\n` +
       `  resident memory of the plugin: ${mebibytes(afterFirst)} MiB after a quarter, at most ${mebibytes(most)} MiB, ` +
-      `${mebibytes(residentBytes(pid))} MiB in the end; ${String(descriptors(pid))} file descriptors, before ${String(descriptorsBefore)}`,
+      `${mebibytes(residentBytes(pid))} MiB in the end; ${descriptors(pid)} file descriptors, before ${descriptorsBefore}`,
   );
   expect(childrenOf(pid)).toEqual(hosts);
   expect(plugin.log).toBe("");

@@ -59,7 +59,7 @@ export const HTTP2_FAMILIES: Families = {
         STREAM,
         Buffer.concat([
           callHeaders(method(random)),
-          repeat(below(random, 1_000), (index) => header(`x-${String(index)}`, "y")),
+          repeat(below(random, 1_000), (index) => header(`x-${index}`, "y")),
         ]),
       ),
     ]),

@@ -96,6 +96,6 @@ export class Load {
       if (error instanceof Error && REFUSED.test(error.message)) return;
       throw error;
     }
-    this.wrong.push(`a ciphertext changed at byte ${String(at)} was opened`);
+    this.wrong.push(`a ciphertext changed at byte ${at} was opened`);
   }
 }

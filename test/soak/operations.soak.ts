@@ -120,8 +120,8 @@ test.each([
   const second = await operate(quarter);
   const atEnd = hostBytes();
   console.log(
-    `${String(2 * quarter)} operations, ${String(CALLERS)} at a time, on a token that ${what}: ` +
-      `${((2 * quarter) / (first + second)).toFixed(0)} a second over ${String(token.hsm.sessions)} sessions of two hosts; ` +
+    `${2 * quarter} operations, ${CALLERS} at a time, on a token that ${what}: ` +
+      `${((2 * quarter) / (first + second)).toFixed(0)} a second over ${token.hsm.sessions} sessions of two hosts; ` +
       `the hosts' memory ${mebibytes(halfWay)} half-way, ${mebibytes(atEnd)} in the end`,
   );
   expect([...token.hsm.pids].sort()).toEqual(pids);

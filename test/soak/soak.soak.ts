@@ -40,7 +40,7 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 async function recovered(): Promise<void> {
   load.inARow = 0;
   await waitFor(() => load.inARow >= RECOVERED_ANSWERS || !plugin.running, {
-    what: `${String(RECOVERED_ANSWERS)} answers in a row`,
+    what: `${RECOVERED_ANSWERS} answers in a row`,
     timeoutMs: RECOVERY_LIMIT_MS,
   });
   expect(plugin.running, `the plugin has ended; see ${plugin.logFile}`).toBe(true);
@@ -96,8 +96,8 @@ function report(recoveries: ReadonlyMap<string, readonly number[]>, atStart: num
   });
   console.log(
     [
-      `soak of ${String(MINUTES)} min, seed ${String(SEED)}`,
-      `  requests ${String(load.requests)}, answered ${String(load.answered)}, refused for trouble ${String(load.troubled)}, wrong ${String(load.wrong.length)}`,
+      `soak of ${MINUTES} min, seed ${SEED}`,
+      `  requests ${load.requests}, answered ${load.answered}, refused for trouble ${load.troubled}, wrong ${load.wrong.length}`,
       ...rows,
       `  resident memory of plugin and token hosts: ${mebibytes(atStart)} at the start, ${mebibytes(atEnd)} at the end`,
     ].join("\n"),

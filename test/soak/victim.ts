@@ -61,7 +61,7 @@ export class Victim {
   }
 
   async #callOn(client: KmsClient): Promise<void> {
-    const plaintext = Buffer.from(`a DEK seed, number ${String(this.rounds)}`);
+    const plaintext = Buffer.from(`a DEK seed, number ${this.rounds}`);
     const { healthz } = await this.#timed(() => client.status());
     if (healthz !== "ok") throw new Error(`healthz: ${healthz}`);
     const sealed = await this.#timed(() => client.encrypt(plaintext, "victim"));

@@ -29,10 +29,10 @@ export async function startEtcd(program = "etcd", options: readonly string[] = [
   const [certificate, privateKey] = [join(folder, "cert.pem"), join(folder, "key.pem")];
   makeCertificate(certificate, privateKey);
   const [plain, tls, peer] = [await freePort(), await freePort(), await freePort()];
-  const endpoint = `http://127.0.0.1:${String(plain)}`;
-  const peerUrl = `http://127.0.0.1:${String(peer)}`;
-  const tlsEndpoint = `https://127.0.0.1:${String(tls)}`;
-  const misnamedEndpoint = `https://127.0.0.2:${String(tls)}`;
+  const endpoint = `http://127.0.0.1:${plain}`;
+  const peerUrl = `http://127.0.0.1:${peer}`;
+  const tlsEndpoint = `https://127.0.0.1:${tls}`;
+  const misnamedEndpoint = `https://127.0.0.2:${tls}`;
   const process = ManagedProcess.start({
     name: "etcd",
     command: program,
@@ -55,8 +55,9 @@ export async function startEtcd(program = "etcd", options: readonly string[] = [
   });
   await waitFor(
     async () => {
-      if (process.ending !== undefined)
+      if (process.ending !== undefined) {
         throw new Error(`etcd ended (${process.ending}); is it installed? ${process.logTail()}`);
+      }
       return (await fetch(`${endpoint}/health`)).ok;
     },
     { what: "etcd (apt-get install etcd-server, or run scripts/test)", timeoutMs: 30_000 },
@@ -81,9 +82,7 @@ export async function startLearner(
   of: TestEtcd,
 ): Promise<{ readonly endpoint: string; remove(): Promise<void> }> {
   const folder = makeFolder("etcd-learner");
-  const [endpoint, peer] = [await freePort(), await freePort()].map(
-    (port) => `http://127.0.0.1:${String(port)}`,
-  );
+  const [endpoint, peer] = [await freePort(), await freePort()].map((port) => `http://127.0.0.1:${port}`);
   const added = await fetch(`${of.endpoint}/v3/cluster/member/add`, {
     method: "POST",
     body: JSON.stringify({ peerURLs: [peer], isLearner: true }),

@@ -109,8 +109,9 @@ describe("gcm-iv", () => {
       fault().set(`gcm-iv ${mode}`);
       const sealed = await encrypt(hsm);
       expect(await decrypt(hsm, sealed)).toBe(TEXT);
-      for (const at of [0, 20, bytes(sealed.out) - 1])
+      for (const at of [0, 20, bytes(sealed.out) - 1]) {
         await expect(decrypt(hsm, flip(sealed, at))).rejects.toThrow();
+      }
       await expect(decrypt(hsm, { ...sealed, out: "00".repeat(9) })).rejects.toMatchObject({ code: 0x40 });
       expect(await decrypt(hsm, sealed)).toBe(TEXT);
     },

@@ -172,9 +172,7 @@ export function residentBytes(pid: number): number {
 /** A number of /proc/PID/status; undefined when the process has gone. */
 function statusOf(pid: number, name: string): number | undefined {
   try {
-    const line = new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(
-      readFileSync(`/proc/${String(pid)}/status`, "utf8"),
-    );
+    const line = new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"));
     return line?.[1] === undefined ? undefined : Number(line[1]);
   } catch {
     return undefined;

@@ -31,5 +31,6 @@ function stop() {
   return "stopped";
 }
 
-for await (const order of createInterface({ input: process.stdin }))
+for await (const order of createInterface({ input: process.stdin })) {
   console.log(order === "start" ? await start() : stop());
+}

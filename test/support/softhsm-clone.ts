@@ -32,8 +32,9 @@ export class SoftHsmClone implements TestToken {
   /** Clones the keys that the original has and this one has not. */
   sync(): void {
     const own = readdirSync(this.#folder);
-    for (const file of readdirSync(this.#from))
+    for (const file of readdirSync(this.#from)) {
       if (!own.includes(file)) copyFileSync(join(this.#from, file), join(this.#folder, file));
+    }
     // What tells running libraries to look again.
     copyFileSync(join(this.#from, "generation"), join(this.#folder, "generation"));
   }

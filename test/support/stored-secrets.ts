@@ -54,7 +54,7 @@ export function sealedObject(
           .digest()
       : seed;
   const nonce = randomBytes(12);
-  const cipher = createCipheriv(`aes-${String(dataKey.length * 8)}-gcm` as "aes-256-gcm", dataKey, nonce);
+  const cipher = createCipheriv(`aes-${dataKey.length * 8}-gcm` as "aes-256-gcm", dataKey, nonce);
   cipher.setAAD(Buffer.from(etcdKey));
   const sealed = Buffer.concat([cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]);
   return {

@@ -96,7 +96,7 @@ function pinOf(token: TestToken, { pin = () => token.pin, pinFile, pinSource }: 
   return {
     read: () => Buffer.from(pin()),
     showsChange: true,
-    stamp: () => `stamp of ${String(pin().length)}`,
+    stamp: () => `stamp of ${pin().length}`,
     description: "the test",
     correction: "correct the PIN in its source",
   };

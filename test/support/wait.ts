@@ -30,7 +30,7 @@ export async function waitFor<T>(
       cause = error;
     }
     if (performance.now() >= deadline) {
-      throw new Error(`waited ${String(timeoutMs)} ms in vain for ${what}`, { cause });
+      throw new Error(`waited ${timeoutMs} ms in vain for ${what}`, { cause });
     }
     await new Promise((resolve) => setTimeout(resolve, intervalMs));
   }

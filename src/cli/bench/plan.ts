@@ -25,8 +25,9 @@ const SEEDS_PER_MS = 0.5;
 /** @throws KmsError CONFIG_INVALID */
 export function benchSettings(options: BenchOptions): BenchSettings {
   const { socket, versus, concurrency, sessions, repetitions, turn, bytes } = options;
-  if (versus !== undefined && socket === undefined)
+  if (versus !== undefined && socket === undefined) {
     throw new KmsError("CONFIG_INVALID", "--versus: name the plugin to compare with by --socket");
+  }
   const turnMs = numberOf("--turn", turn, MAX_TURN_MS);
   const callers = listOf("--concurrency", concurrency, MAX_CONCURRENCY);
   return {
@@ -42,7 +43,7 @@ export function benchSettings(options: BenchOptions): BenchSettings {
 function numberOf(name: string, text: string, max: number): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= 1 && value <= max) return value;
-  throw new KmsError("CONFIG_INVALID", `${name}: "${text}" is no whole number from 1 to ${String(max)}`);
+  throw new KmsError("CONFIG_INVALID", `${name}: "${text}" is no whole number from 1 to ${max}`);
 }
 
 function listOf(name: string, text: string, max: number): number[] {

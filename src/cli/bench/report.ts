@@ -15,9 +15,9 @@ export function showBench(result: BenchResult, output: OutputFormat, terminal: T
   terminal.out(
     [
       `kms-pkcs11 ${version}, ${machine.time}`,
-      `${String(machine.cores)} cores ${machine.cpu}, ${String(machine.memoryMib)} MiB, ${machine.system}, load ${String(machine.loadAverage)}`,
+      `${machine.cores} cores ${machine.cpu}, ${machine.memoryMib} MiB, ${machine.system}, load ${machine.loadAverage}`,
       `Node.js ${machine.node}, OpenSSL ${machine.openssl}`,
-      `medians of ${String(settings.repetitions)} repetitions of ${String(settings.turnMs)} ms, quartiles in brackets; the client runs on this machine too`,
+      `medians of ${settings.repetitions} repetitions of ${settings.turnMs} ms, quartiles in brackets; the client runs on this machine too`,
     ].join("\n"),
   );
   const sections = [

@@ -41,16 +41,18 @@ Example:
       const report = new Report();
       const settings = settingsFrom(options, false);
       const p99Ms = await check(settings, report, options.encryptionConfig !== undefined);
-      if (options.encryptionConfig !== undefined)
+      if (options.encryptionConfig !== undefined) {
         checkEncryption(options.encryptionConfig, options.usageReport, settings, p99Ms, report);
+      }
       if (options.output === "json") terminal.out(formatJson({ findings: report.findings }));
-      else
+      else {
         terminal.out(
           formatTable(
             ["", "", ""],
             report.findings.map((one) => [one.verdict, one.subject, one.detail.split("\n")]),
           ).trimStart(),
         );
+      }
       process.exitCode = report.exitCode;
     });
 }
@@ -83,20 +85,20 @@ function checkPaths(settings: Settings, report: Report): boolean {
   const problems = untrustedPaths(settings, { isCommand: true });
   const isFine = (subject: string): boolean => problems.every((problem) => problem.subject !== subject);
   if (socket === undefined) report.add("warn", "socket", "no socket.path is set; serve needs one");
-  else if (socket.abstract)
+  else if (socket.abstract) {
     report.add(
       "warn",
       "socket",
       "an abstract socket has no access control: every process on the node can connect",
     );
-  else if (isFine("socket")) report.add("ok", "socket", `folder ${dirname(socket.path)}`);
-  if (stateDir === undefined)
+  } else if (isFine("socket")) report.add("ok", "socket", `folder ${dirname(socket.path)}`);
+  if (stateDir === undefined) {
     report.add(
       "warn",
       "state",
       "no stateDir is set; serve needs one, and without it a refused PIN is tried again by every command",
     );
-  else if (isFine("state")) checkWritable(stateDir, report);
+  } else if (isFine("state")) checkWritable(stateDir, report);
   if (audit !== undefined && isFine("audit")) report.add("ok", "audit", `key in ${dirname(audit.keyFile)}`);
   for (const { subject, error } of problems) report.fail(subject, error);
   warnOfAnotherUser(settings, problems, report);
@@ -107,8 +109,9 @@ function checkPaths(settings: Settings, report: Report): boolean {
 function warnOfAnotherUser(settings: Settings, failed: readonly PathProblem[], report: Report): void {
   const known = new Set(failed.map(({ error }) => error.message));
   for (const { subject, error } of untrustedPaths(settings, { isCommand: false })) {
-    if (!known.has(error.message))
+    if (!known.has(error.message)) {
       report.add("warn", subject, `right only if the plugin runs as that user: ${error.message}`);
+    }
   }
 }
 

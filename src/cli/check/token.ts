@@ -42,8 +42,9 @@ export async function checkToken(
   );
   const policy = schedulePolicy(settings);
   const schedule = readSchedule(records, policy);
-  for (const { record, reason } of schedule.refused)
+  for (const { record, reason } of schedule.refused) {
     report.add("warn", "key", `"${record.label}" is refused: ${reason}`);
+  }
   let active: Generation;
   try {
     active = activeAt(schedule, policy, Date.now());
@@ -84,16 +85,18 @@ async function checkKeys(
     );
     const tried = await hsm.probe(record.keyId, settings.mechanism);
     const chosen = tried.find((result) => result.works);
-    if (generation === active && chosen !== undefined)
+    if (generation === active && chosen !== undefined) {
       able = { keyId: record.keyId, mechanism: chosen.mechanism };
+    }
     for (const result of tried) {
       if (result === chosen) report.add("ok", "mechanism", `${result.mechanism}: ${result.detail}; taken`);
-      else
+      else {
         report.add(
           "ok",
           "mechanism",
           `${result.mechanism}: ${result.works ? "works too, comes later in the order" : `not taken: ${result.detail}`}`,
         );
+      }
     }
     if (chosen === undefined) {
       report.fail(

@@ -34,8 +34,9 @@ The bytes are those that kube-apiserver encoded: protobuf for what is built in, 
     .action(async (key: string, _local, command: Command) => {
       const options = command.optsWithGlobals<GetOptions>();
       const reason = (options.breakGlass ?? "").trim();
-      if (reason === "")
+      if (reason === "") {
         throw new KmsError("CONFIG_INVALID", "--break-glass: say why; the reason goes to the audit log");
+      }
       const settings = settingsOfKek(options);
       if (settings.audit === undefined) {
         throw new KmsError(

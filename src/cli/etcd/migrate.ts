@@ -135,8 +135,9 @@ async function requireSameCluster(
 }
 
 async function* staleObjects({ store, prefix }: ComparisonPorts, aim: Aim): AsyncGenerator<StoredObject> {
-  for await (const object of store.objects())
+  for await (const object of store.objects()) {
     if (standingOf(object.value, parseStorageKey(object.key, prefix), aim) === "stale") yield object;
+  }
 }
 
 /** A dry run is fine when all that it found could be rewritten. */

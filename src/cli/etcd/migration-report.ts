@@ -30,13 +30,9 @@ export function describeMigration({ keyId, isDryRun, before, done }: MigrationRe
     `key_id ${keyId}`,
     table,
     ...(done?.failures ?? []).map(({ resource, objects, reason, example }) =>
-      oneLine(
-        `not rewritten: ${String(objects)} of ${resource}: ${reason}${example === "" ? "" : ` (${example})`}`,
-      ),
+      oneLine(`not rewritten: ${objects} of ${resource}: ${reason}${example === "" ? "" : ` (${example})`}`),
     ),
-    ...(sum > 0
-      ? [`in clear, and not to be encrypted: ${String(sum)} objects of ${String(clear.length)} resources`]
-      : []),
+    ...(sum > 0 ? [`in clear, and not to be encrypted: ${sum} objects of ${clear.length} resources`] : []),
     verdict(done, after, isDryRun),
   ].join("\n");
 }
@@ -48,16 +44,16 @@ function cells(row: SurveyRow, before: Survey): string[] {
 }
 
 function verdict(done: Migrated | undefined, after: Survey, isDryRun: boolean): string {
-  const at = `at revision ${String(after.revision)}`;
+  const at = `at revision ${after.revision}`;
   if (after.left === 0) {
-    const how = done === undefined ? "" : `${String(done.rewritten)} rewritten; `;
+    const how = done === undefined ? "" : `${done.rewritten} rewritten; `;
     return `${how}nothing is left ${at}`;
   }
   const rewritten = String(done?.rewritten ?? 0);
-  if (isDryRun) return `${rewritten} of ${String(after.left)} objects would be rewritten (dry run, ${at})`;
+  if (isDryRun) return `${rewritten} of ${after.left} objects would be rewritten (dry run, ${at})`;
   const why =
     done?.interrupted === true
       ? "interrupted: run it again, it goes on from here"
       : "run it again when that is mended";
-  return `${rewritten} rewritten; ${String(after.left)} objects are left ${at}; ${why}`;
+  return `${rewritten} rewritten; ${after.left} objects are left ${at}; ${why}`;
 }

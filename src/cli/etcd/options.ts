@@ -146,7 +146,7 @@ export async function forEachObject(
       total: (objects) => (total = objects),
       movedOn: (revision) => {
         terminal.err(
-          `etcd has compacted the revision that was read; the rest is read at revision ${String(revision)}`,
+          `etcd has compacted the revision that was read; the rest is read at revision ${revision}`,
         );
       },
     });
@@ -158,11 +158,12 @@ export async function forEachObject(
   } finally {
     progress.end();
   }
-  if (done === 0)
+  if (done === 0) {
     throw new KmsError(
       "INPUT_INVALID",
       `there is no key under ${prefix}; give kube-apiserver's --etcd-prefix as --prefix`,
     );
+  }
 }
 
 const PROGRESS_EVERY = 500;

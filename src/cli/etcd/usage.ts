@@ -92,8 +92,7 @@ function describe(report: UsageReport, answers: readonly Answer[]): string {
     report.source.kind === "etcd"
       ? `cluster ${report.source.clusterId}`
       : `snapshot sha256:${report.source.sha256}`;
-  const revisions =
-    first === last ? `revision ${String(first)}` : `revisions ${String(first)} to ${String(last)}`;
+  const revisions = first === last ? `revision ${first}` : `revisions ${first} to ${last}`;
   const table = formatTable(
     ["PROVIDER", "KEY_ID", "OBJECTS", "SEEDS", "RESOURCES", "NAMESPACES", "REVISIONS"],
     report.usages.map(row),
@@ -101,9 +100,9 @@ function describe(report: UsageReport, answers: readonly Answer[]): string {
   return [
     table,
     "",
-    `${String(report.objects)} objects under ${report.prefix} of ${where}, ${revisions}`,
+    `${report.objects} objects under ${report.prefix} of ${where}, ${revisions}`,
     ...Object.entries(report.plaintextToEncrypt ?? {}).map(
-      ([resource, objects]) => `in clear, but to be encrypted: ${String(objects)} of ${resource}`,
+      ([resource, objects]) => `in clear, but to be encrypted: ${objects} of ${resource}`,
     ),
     ...report.unreadable.map(({ key, reason }) => oneLine(`${key}: ${reason}`)),
     ...answers.map(verdict),
@@ -124,18 +123,18 @@ function row(usage: Usage): Cell[] {
     seeds === null ? "" : distinct(seeds),
     shortList(resources),
     distinct(namespaces),
-    `${String(usage.oldestRevision)} to ${String(usage.newestRevision)}`,
+    `${usage.oldestRevision} to ${usage.newestRevision}`,
   ];
 }
 
 /** The most frequent ones; the JSON output has all. */
 function shortList(resources: Usage["resources"]): string[] {
   const sorted = Object.entries(resources).sort(([, a], [, b]) => b - a);
-  const lines = sorted.slice(0, MAX_LISTED).map(([resource, number]) => `${resource}: ${String(number)}`);
-  if (sorted.length > MAX_LISTED) lines.push(`and ${String(sorted.length - MAX_LISTED)} more`);
+  const lines = sorted.slice(0, MAX_LISTED).map(([resource, number]) => `${resource}: ${number}`);
+  if (sorted.length > MAX_LISTED) lines.push(`and ${sorted.length - MAX_LISTED} more`);
   return lines;
 }
 
 function distinct({ count, isAtLeast }: Usage["namespaces"]): string {
-  return isAtLeast ? `over ${String(count)}` : String(count);
+  return isAtLeast ? `over ${count}` : String(count);
 }

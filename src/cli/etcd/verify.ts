@@ -71,9 +71,9 @@ function describe({ objects, decrypts, seconds, resources, failures }: Verified)
     ]),
   );
   const reasons = failures.flatMap(({ reason, objects: failed, keys }) => [
-    `${String(failed)} failed: ${reason}`,
+    `${failed} failed: ${reason}`,
     ...keys.map((key) => `  ${oneLine(key)}`),
-    ...(failed > keys.length ? [`  and ${String(failed - keys.length)} more`] : []),
+    ...(failed > keys.length ? [`  and ${failed - keys.length} more`] : []),
   ]);
   const failed = failures.reduce((sum, failure) => sum + failure.objects, 0);
   const others = resources.reduce((sum, { otherProvider }) => sum + otherProvider, 0);
@@ -81,8 +81,8 @@ function describe({ objects, decrypts, seconds, resources, failures }: Verified)
     table,
     "",
     ...reasons,
-    `${String(objects)} objects, ${String(decrypts)} DEK seeds asked of the HSM, ${String(seconds)} s`,
-    ...(others > 0 ? [`${String(others)} are under other providers and were not looked into`] : []),
-    failed > 0 ? `${String(failed)} do not open` : "every object under KMS v2 opens with this HSM",
+    `${objects} objects, ${decrypts} DEK seeds asked of the HSM, ${seconds} s`,
+    ...(others > 0 ? [`${others} are under other providers and were not looked into`] : []),
+    failed > 0 ? `${failed} do not open` : "every object under KMS v2 opens with this HSM",
   ].join("\n");
 }

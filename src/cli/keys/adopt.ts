@@ -92,8 +92,9 @@ async function adopt(
   const labels = new Set(tokens.flatMap((token) => recordOn(token, record)?.label ?? []));
   // Repeats on the other tokens what was done on one token or by a command that was killed.
   const [given, another] = [...labels].filter((label) => label !== settings.objectName);
-  if (given !== undefined && another !== undefined)
+  if (given !== undefined && another !== undefined) {
     throw new KmsError("TOKEN_REFUSED", `it has several labels: ${[...labels].join(", ")}; give it one`);
+  }
   const label = given ?? newLabel(settings, view, record, now);
   await begin({ keyId: record.keyId, details: { label } });
   const changes = await changeTokens(tokens, record, async ({ hsm }, own) => {

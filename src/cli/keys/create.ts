@@ -50,8 +50,9 @@ Example:
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<CreateOptions>();
       const timeoutMs = parseDuration(options.timeout);
-      if (timeoutMs === undefined)
+      if (timeoutMs === undefined) {
         throw new KmsError("CONFIG_INVALID", "--timeout: give a duration such as 10m");
+      }
       const settings = settingsFrom(options, false);
       const created = await withTokens(settings, async (tokens) => {
         const { made, tokens: others } = await audited(

@@ -68,12 +68,14 @@ export function addDisuseOptions(command: Command): Command {
 /** Returns the proof that the options name; nothing is read yet. @throws KmsError CONFIG_INVALID */
 export function proofOf(options: DisuseOptions, terminal: Terminal): Proof {
   const maxAgeMs = parseDuration(options.maxReportAge);
-  if (maxAgeMs === undefined)
+  if (maxAgeMs === undefined) {
     throw new KmsError("CONFIG_INVALID", "--max-report-age: give a duration such as 1h");
+  }
   const { everyNodeHasLeft, iUnderstandDataIsLost } = options;
   if (everyNodeHasLeft !== undefined) parseKeyReference("--every-node-has-left", everyNodeHasLeft);
-  if (iUnderstandDataIsLost !== undefined && !isKeyId(iUnderstandDataIsLost))
+  if (iUnderstandDataIsLost !== undefined && !isKeyId(iUnderstandDataIsLost)) {
     throw new KmsError("CONFIG_INVALID", "--i-understand-data-is-lost: write the whole key_id out");
+  }
   return {
     lost: iUnderstandDataIsLost,
     left: everyNodeHasLeft,

@@ -53,11 +53,12 @@ Example:
       const settings = onlyNodes ? undefined : settingsFrom(options, false);
       const reports = readNodes(nodes);
       if (settings === undefined) finish(undefined, [], await reports, options, terminal);
-      else
+      else {
         await withTokens(settings, async (tokens) => {
           if (tokens.every(({ failure }) => failure !== undefined)) requireAll(tokens, "");
           finish(settings, tokens, await reports, options, terminal);
         });
+      }
     });
 }
 
@@ -132,7 +133,7 @@ function describe(listing: Listing, keys: readonly ViewedKey[], several: boolean
     record.kind,
     record.keyId,
     record.label,
-    ...(several ? [`${String(holders.length)} of ${String(listing.tokens.length)}`] : []),
+    ...(several ? [`${holders.length} of ${listing.tokens.length}`] : []),
     findings.length === 0 ? "none" : findings.join("; "),
   ]);
   const away = listing.tokens.flatMap(({ token, error }) => (error === null ? [] : [`${token}: ${error}`]));
@@ -156,7 +157,6 @@ function age(ms: number): string {
     [60, "m"],
   ] as const;
   const unit = units.find(([length]) => seconds >= 2 * length);
-  const text =
-    unit === undefined ? `${String(seconds)}s` : `${String(Math.floor(seconds / unit[0]))}${unit[1]}`;
+  const text = unit === undefined ? `${seconds}s` : `${Math.floor(seconds / unit[0])}${unit[1]}`;
   return ms < 0 ? `in ${text}` : text;
 }

@@ -99,8 +99,9 @@ function activationOf({ activateIn, activateAt }: RotateOptions, now: number): n
     );
   }
   const delay = activateIn === undefined ? DEFAULT_DELAY_MS : parseDuration(activateIn);
-  if (delay === undefined)
+  if (delay === undefined) {
     throw new KmsError("CONFIG_INVALID", "--activate-in: give a duration such as 10m or 1h30m");
+  }
   return now + delay;
 }
 
@@ -119,7 +120,7 @@ function requireSomethingToWatch(
   if (abortUnlessConverged === true && delayMs < LEAST_GUARDED_MS) {
     throw new KmsError(
       "CONFIG_INVALID",
-      `--abort-unless-converged: needs an instant at least ${String(LEAST_GUARDED_MS / 1000)} s ahead`,
+      `--abort-unless-converged: needs an instant at least ${LEAST_GUARDED_MS / 1000} s ahead`,
     );
   }
 }
@@ -150,8 +151,9 @@ async function rotate(order: Order): Promise<Rotation> {
   );
   if (made === undefined) return { plan, made, places: [] };
   const guarded = options.abortUnlessConverged === true;
-  if (options.wait === true || guarded)
+  if (options.wait === true || guarded) {
     return watchRotation({ settings, plan, made, tokens, nodes, guarded, signal, terminal });
+  }
   return { plan, made, places: await look(made, tokens.slice(1), nodes) };
 }
 
@@ -193,9 +195,11 @@ function warn(
 /** What does not agree before the rotation is not made worse by one. @throws KmsError */
 function requireConverged(nodes: readonly NodeReport[], differences: readonly string[]): void {
   const away = nodes.find(({ error }) => error !== null)?.error;
-  if (away !== undefined && away !== null)
+  if (away !== undefined && away !== null) {
     throw new KmsError("PEER_UNREACHABLE", `${away}; nothing was made (--abort-unless-converged)`);
+  }
   const [difference] = differences;
-  if (difference !== undefined)
+  if (difference !== undefined) {
     throw new KmsError("TOKEN_REFUSED", `${difference}; nothing was made (--abort-unless-converged)`);
+  }
 }

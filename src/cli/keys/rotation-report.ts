@@ -31,15 +31,17 @@ export function reportRotation(rotation: Rotation, output: OutputFormat, termina
   if (lacking.length === 0) return;
   const text = `not everywhere yet: ${lacking.join(", ")}; the key becomes active at ${iso(plan.activation)} all the same`;
   if (rotation.converged === undefined) terminal.err(`next: ${text}`);
-  else
+  else {
     throw new KmsError("KEY_MISSING", kept === undefined ? text : `${text}, and was not destroyed: ${kept}`);
+  }
 }
 
 type Abort = NonNullable<Rotation["abort"]>;
 
 function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, failure }: Abort): KmsError {
-  if (failure === undefined)
+  if (failure === undefined) {
     return new KmsError("KEY_UNSUITABLE", `rotation aborted, ${keyId} destroyed again: ${reason}`);
+  }
   const failed = tokens.filter(({ error }) => error !== null);
   const where = failed.map(({ token, error }) => `${token}: ${error ?? ""}`).join("; ");
   const isKnown = tokens.every(({ outcome }) => outcome !== "unknown");
@@ -49,7 +51,7 @@ function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, fai
   return new KmsError(
     failure.code,
     `rotation aborted (${reason}), but ${what}${iso(plan.activation)} unless 'kms-pkcs11 keys destroy ${keyId} --nodes ...' ` +
-      `succeeds until ${String(CANCEL_MARGIN_MS / 1000)} s before`,
+      `succeeds until ${CANCEL_MARGIN_MS / 1000} s before`,
     failure,
   );
 }

@@ -46,8 +46,9 @@ export class Clones {
           (rank) => !holders.includes(rank) && !own.some((conflict) => conflict.rank === rank),
         );
         const remarks = [...record.remarks, ...own.map(({ remark }) => remark)];
-        if (lacking.length > 0)
+        if (lacking.length > 0) {
           remarks.push(`only on ${this.#names(holders)}, not on ${this.#names(lacking)}; clone it there`);
+        }
         return { ...record, remarks, heldBy: holders.map((rank) => this.#tokens[rank] ?? "") };
       }),
     );

@@ -133,8 +133,9 @@ export class FailoverHsm implements Hsm {
     const preferred = this.#members.findIndex((member, rank) =>
       rank < this.#serving ? isSettled(member) : isWell(member),
     );
-    if (preferred >= 0 && (preferred < this.#serving || !isWell(this.#members[this.#serving])))
+    if (preferred >= 0 && (preferred < this.#serving || !isWell(this.#members[this.#serving]))) {
       this.#serve(preferred);
+    }
   }
 
   #serve(rank: number): void {

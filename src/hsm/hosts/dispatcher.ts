@@ -226,7 +226,7 @@ export class Dispatcher {
     for (const job of this.#jobs) {
       const age = now - job.startedAt;
       if (now - job.arrivedAt >= requestTimeoutMs) {
-        const text = `the HSM did not answer within ${String(requestTimeoutMs)} ms`;
+        const text = `the HSM did not answer within ${requestTimeoutMs} ms`;
         this.#settle(job, new KmsError("DEADLINE", text));
       } else if (age < LATE_PART * requestTimeoutMs) {
         continue;

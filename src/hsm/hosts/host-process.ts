@@ -184,7 +184,7 @@ export class TokenHost {
     const lane = new Lane(stream, () => {
       this.kill("protocol");
     });
-    this.#child.stdin?.write(`${String(index)}\n`);
+    this.#child.stdin?.write(`${index}\n`);
     return lane;
   }
 

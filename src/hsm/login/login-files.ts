@@ -20,12 +20,13 @@ type Tokens = Readonly<Record<string, PinRecords | undefined>>;
  * @param patienceMs how long to wait for another process that logs in to the same token
  */
 export function pinMemories(directory: string | undefined, patienceMs: number): PinMemories {
-  if (directory === undefined)
+  if (directory === undefined) {
     return {
       refused: new VolatilePinMemory(),
       accepted: new VolatilePinMemory(),
       exclusively: (_token, work) => work(),
     };
+  }
   return {
     refused: new FilePinMemory(directory, REFUSED),
     accepted: new FilePinMemory(directory, ACCEPTED),
@@ -121,11 +122,13 @@ class FilePinMemory implements PinMemory {
 function tokensOf(stored: unknown): Tokens {
   if (!isMapping(stored)) throw new Error("is damaged");
   if (!("version" in stored)) return withoutVersion(stored);
-  if (stored["version"] !== VERSION || !isMapping(stored["tokens"]))
+  if (stored["version"] !== VERSION || !isMapping(stored["tokens"])) {
     throw new Error("was written by a newer version");
+  }
   const tokens = Object.entries(stored["tokens"]);
-  if (!tokens.every(([, records]) => Array.isArray(records) && records.every(isRecord)))
+  if (!tokens.every(([, records]) => Array.isArray(records) && records.every(isRecord))) {
     throw new Error("is damaged");
+  }
   return stored["tokens"] as Tokens;
 }
 

@@ -157,8 +157,9 @@ export class PinGate {
       this.#latched = token;
       return new KmsError("PIN_REFUSED", `${failure.message}; ${this.#options.pin.correction}`, failure);
     }
-    if (verdict === "unspent" && failure.code === "PIN_REFUSED")
+    if (verdict === "unspent" && failure.code === "PIN_REFUSED") {
       this.#resting.set(token, { digest, until: performance.now() + this.recheckMs, refusal: failure });
+    }
     return failure;
   }
 

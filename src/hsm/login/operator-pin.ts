@@ -98,7 +98,7 @@ export class HeldPin implements Pin {
   }
 
   #stampOf(given: number): string {
-    return `held:${String(performance.timeOrigin)}:${String(given)}`;
+    return `held:${performance.timeOrigin}:${given}`;
   }
 }
 
@@ -123,8 +123,9 @@ export async function verdictOn(offer: Offer, { state, idle, limitMs }: Awaited)
   const until = performance.now() + limitMs;
   for (;;) {
     const outcome = offer.outcome();
-    if (outcome !== undefined)
+    if (outcome !== undefined) {
       return "accepted" in outcome ? { is: "accepted" } : { is: "refused", reason: outcome.refusal };
+    }
     if (idle()) {
       offer.withdraw();
       return { is: "untried" };

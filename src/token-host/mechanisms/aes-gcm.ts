@@ -74,7 +74,7 @@ function bodyOf(dialect: GcmDialect, iv: Buffer, raw: Buffer, plaintextBytes: nu
   const carried = dialect.mechanism === "aes-gcm-iv-appended" || dialect.mechanism === "aes-gcm-iv-prepended";
   if (raw.length !== sealedBytes + (carried ? dialect.ivBytes : 0)) {
     throw new AlteredResult(
-      `the token's AES-GCM output has ${String(raw.length)} bytes for ${String(plaintextBytes)}; nothing is returned without its tag`,
+      `the token's AES-GCM output has ${raw.length} bytes for ${plaintextBytes}; nothing is returned without its tag`,
     );
   }
   const untouched = dialect.mechanism === "aes-gcm-iv-written" && iv.every((byte) => byte === 0);

@@ -188,8 +188,9 @@ function opensAndRefuses(trial: Trial, dialect: GcmDialect, iv: Buffer, sealed: 
   const opened = tryOpen(trial, dialect, iv, sealed, KNOWN_AAD);
   if (!Buffer.isBuffer(opened)) {
     doubtful(trial, opened);
-    if (opened.fault === "input")
+    if (opened.fault === "input") {
       trial.doubt ??= new AlteredResult("the token refuses its own AES-GCM ciphertext", opened);
+    }
     return false;
   }
   if (!opened.equals(KNOWN_TEXT)) return false;

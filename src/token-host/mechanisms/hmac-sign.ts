@@ -17,7 +17,7 @@ export function hmacSign(session: TokenSession, kek: Kek, parts: readonly Uint8A
     return session.lib.C_Sign(handle, text, Buffer.alloc(2 * HMAC_BYTES));
   });
   if (out.length === HMAC_BYTES) return out;
-  throw new AlteredResult(`the token's HMAC-SHA-256 has ${String(out.length)} bytes`);
+  throw new AlteredResult(`the token's HMAC-SHA-256 has ${out.length} bytes`);
 }
 
 /** A length before each part, so that no two lists of parts give the same text. */

@@ -21,7 +21,7 @@ let metricsUrl: string;
 beforeAll(async () => {
   token = createSoftHsm();
   createKek(token);
-  const address = `127.0.0.1:${String(await freePort())}`;
+  const address = `127.0.0.1:${await freePort()}`;
   metricsUrl = `http://${address}/metrics`;
   ours = new PluginProcess(token, { http: { address } });
   other = new PluginProcess(token, { mode: "local-kek" });
@@ -68,14 +68,14 @@ describe("bench", () => {
     expect(result.core.every(({ nsPerOperation }) => nsPerOperation.median > 0)).toBe(true);
 
     // A KEK of `keys create` on SoftHSM performs this one mechanism: its other uses are forbidden.
-    expect(result.token.map((one) => `${one.mechanism} ${one.operation} ${String(one.concurrency)}`)).toEqual(
+    expect(result.token.map((one) => `${one.mechanism} ${one.operation} ${one.concurrency}`)).toEqual(
       [1, 4].flatMap((callers) =>
-        ["encrypt", "decrypt"].map((operation) => `aes-gcm ${operation} ${String(callers)}`),
+        ["encrypt", "decrypt"].map((operation) => `aes-gcm ${operation} ${callers}`),
       ),
     );
 
     const cases = result.plugin.filter(({ target }) => target === ours.socket);
-    expect(cases.map(({ operation, concurrency }) => `${operation} ${String(concurrency)}`).sort()).toEqual(
+    expect(cases.map(({ operation, concurrency }) => `${operation} ${concurrency}`).sort()).toEqual(
       OPERATIONS.flatMap((operation) => [`${operation} 1`, `${operation} 4`]).sort(),
     );
     expect(result.versus).toHaveLength(cases.length);

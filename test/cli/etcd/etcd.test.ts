@@ -49,7 +49,7 @@ beforeAll(async () => {
   both = new PluginProcess(fault, { failover, audit: { file: join(folder, "both.log") } });
 
   const many = Array.from({ length: 300 }, (_, at): [string, Buffer] => {
-    const name = key(`many-${String(at)}`, `ns-${String(at % 3)}`);
+    const name = key(`many-${at}`, `ns-${at % 3}`);
     return [name, sealedValue(direct, name, SECRET)];
   });
   await etcd.store.putAll([
@@ -103,11 +103,12 @@ describe("etcd usage", () => {
     const [ckaId = ""] = keyId.split(".");
     const texts = ["", " ", "foo", "kms-kek", "@other", `${keyId}0`, ` ${keyId}`];
     // The forms of a reference, with nothing to look it up.
-    for (const text of [...texts, keyId.slice(0, 12), ckaId, "@active"])
+    for (const text of [...texts, keyId.slice(0, 12), ckaId, "@active"]) {
       expect(run("usage", "--fail-if-used", text, ...away)).toMatchObject({
         code: 2,
         stderr: expect.stringMatching(/--fail-if-used: .*whole key_id|identifies no KEK/) as string,
       });
+    }
   });
 
   it("looks a beginning, a CKA_ID and a state up on the token, and never in etcd", () => {
@@ -117,11 +118,12 @@ describe("etcd usage", () => {
       const { code, stdout } = run("usage", "--fail-if-used", text, ...config);
       expect([code, stdout]).toEqual([1, expect.stringContaining(`\n${keyId} is used`)]);
     }
-    for (const text of ["@retired", "@standby", OTHER.slice(0, 8)])
+    for (const text of ["@retired", "@standby", OTHER.slice(0, 8)]) {
       expect(run("usage", "--fail-if-used", text, "--endpoints", "127.0.0.1:1", ...config)).toMatchObject({
         code: 2,
         stderr: expect.stringContaining("fits no KEK") as string,
       });
+    }
   });
 
   it("lists what the EncryptionConfiguration would not leave in clear", () => {
@@ -176,7 +178,7 @@ describe("etcd usage", () => {
     const pipe = join(folder, "pipe.db");
     execFileSync("mkfifo", [pipe]);
     expect(run("usage", "--snapshot", pipe).code).toBe(2);
-    expect(run("usage", "--endpoints", `127.0.0.1:${String(await freePort())}`).code).toBe(3);
+    expect(run("usage", "--endpoints", `127.0.0.1:${await freePort()}`).code).toBe(3);
   });
 });
 

@@ -56,7 +56,7 @@ function rotate(...options: string[]): string {
 beforeAll(async () => {
   token = createSoftHsm();
   createKek(token);
-  const address = `127.0.0.1:${String(await freePort())}`;
+  const address = `127.0.0.1:${await freePort()}`;
   url = `http://${address}`;
   node = new PluginProcess(token, { keys: { refreshInterval: "200ms" }, http: { address } });
   await node.start();
@@ -183,7 +183,7 @@ describe("a standby KEK that no node has used", () => {
       "1 objects are under it (secrets)",
     );
     expect(destroy(standby, {}, ...live()).stderr).toContain("1 objects are under it (secrets)");
-    const nobody = `http://127.0.0.1:${String(await freePort())}`;
+    const nobody = `http://127.0.0.1:${await freePort()}`;
     expect(destroy(standby, {}, "--endpoints", nobody).code).toBe(3);
     expect(destroy(standby, { ETCDCTL_ENDPOINTS: nobody })).toMatchObject({
       code: 0,

@@ -53,8 +53,9 @@ beforeAll(async () => {
   const child = new Pkcs11Client(token);
   await child.open();
   await child.run(({ p11, state }, wanted: readonly string[]) => {
-    for (const [index, label] of wanted.entries())
+    for (const [index, label] of wanted.entries()) {
       state.makeKey({ [p11.CKA_LABEL]: label, [p11.CKA_ID]: Buffer.alloc(16, index + 1) });
+    }
   }, labels);
   await child.kill();
   before = listed();
@@ -113,7 +114,7 @@ describe("keys destroy with etcd for a proof", () => {
     expect(destroy(settled, "--usage-report", report, ...byWord(fresh)).stderr).toContain(
       "--every-node-has-left names another key_id",
     );
-    const http = `127.0.0.1:${String(await freePort())}`;
+    const http = `127.0.0.1:${await freePort()}`;
     node.configure({ http: { address: http } });
     const nodes = ["--nodes", `http://${http}`];
     const forgetful = async (): Promise<CommandResult> => {

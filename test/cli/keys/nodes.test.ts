@@ -52,7 +52,7 @@ afterAll(async () => {
 });
 
 async function startNode(of: TestToken): Promise<Node> {
-  const address = `127.0.0.1:${String(await freePort())}`;
+  const address = `127.0.0.1:${await freePort()}`;
   const plugin = new PluginProcess(of, { keys: { refreshInterval: "200ms" }, http: { address } });
   await plugin.start();
   return { plugin, url: `http://${address}` };
@@ -176,10 +176,11 @@ describe("keys rotate --nodes", () => {
     });
     expect(keys("list").said["keys"]).toMatchObject([{ keyId: active, state: "active" }]);
     const audit = readFileSync(join(near.plugin.folder, "audit.log"), "utf8");
-    for (const outcome of ["begun", "ok"])
+    for (const outcome of ["begun", "ok"]) {
       expect(audit).toMatch(
         new RegExp(`"operation":"keys rotate --abort-unless-converged".*"outcome":"${outcome}"`),
       );
+    }
     await far.plugin.stop();
     const refused = keys("rotate", "--activate-in", "1h", "--abort-unless-converged", ...nodes());
     expect(refused).toMatchObject({

@@ -171,8 +171,9 @@ describe("keys destroy and adopt", () => {
       [""],
       [second, LOST, "foo"],
       [second, "--every-node-has-left", "foo"],
-    ])
+    ]) {
       expect(keys("destroy", what ?? "", ...more).code).toBe(2);
+    }
     expect(listed()).toMatchObject([{ keyId: first, state: "active", tokens: [FIRST, SECOND] }]);
   });
 

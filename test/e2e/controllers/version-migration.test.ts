@@ -14,7 +14,7 @@ import { createWidget, installWidgets, readWidget, WIDGETS } from "../harness/wi
 const SECRETS = 60;
 /** The controller waits until its cache has seen the latest revision of a resource, which takes it a minute or two. */
 const LIMIT_MS = 240_000;
-const name = (index: number): string => `s-${String(index)}`;
+const name = (index: number): string => `s-${index}`;
 
 let cluster: KmsCluster;
 let node: Node;
@@ -98,7 +98,8 @@ it("has Kubernetes rewrite everything under the active KEK", async () => {
   const keyIds = new Set(entries.map(({ value }) => parseStoredObject(value)?.keyId));
   expect(keyIds).toEqual(new Set([active]));
   const { client } = node.apiserver;
-  for (let index = 0; index < SECRETS; index++)
+  for (let index = 0; index < SECRETS; index++) {
     expect((await client.readSecret(NAMESPACE, name(index))).toString()).toBe(name(index));
+  }
   expect(await readWidget(client, NAMESPACE, "w")).toBe("a widget");
 });

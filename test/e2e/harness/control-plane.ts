@@ -44,7 +44,7 @@ export class ControlPlane {
 
   /** One more API server over the same etcd, configured but not started. */
   async addApiserver(options: ApiserverOptions = {}): Promise<KubeApiserver> {
-    const name = options.name ?? `apiserver-${String(this.apiservers.length + 1)}`;
+    const name = options.name ?? `apiserver-${this.apiservers.length + 1}`;
     const folder = join(this.#folder, name);
     await mkdir(folder);
     const server = await KubeApiserver.create({

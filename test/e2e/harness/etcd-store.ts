@@ -82,7 +82,7 @@ export class EtcdStore {
       method: "POST",
       body: JSON.stringify(body),
     });
-    if (!response.ok) throw new Error(`etcd ${method}: ${String(response.status)} ${await response.text()}`);
+    if (!response.ok) throw new Error(`etcd ${method}: ${response.status} ${await response.text()}`);
     return (await response.json()) as T;
   }
 }

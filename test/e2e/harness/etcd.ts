@@ -36,7 +36,7 @@ export class Etcd {
   static async start(options: EtcdOptions): Promise<Etcd> {
     await mkdir(options.folder, { recursive: true });
     const [client, peer] = [await freePort(), await freePort()];
-    const etcd = new Etcd(options, `http://127.0.0.1:${String(client)}`, `http://127.0.0.1:${String(peer)}`);
+    const etcd = new Etcd(options, `http://127.0.0.1:${client}`, `http://127.0.0.1:${peer}`);
     await etcd.#healthy();
     return etcd;
   }

@@ -47,7 +47,7 @@ export class KmsCluster {
   /** A plugin and an API server that uses it, neither of them started. */
   async addNode(options: NodeOptions = {}): Promise<Node> {
     const { resources, apiserverArgs = [], ...rest } = options;
-    const name = options.name ?? `plugin-${String(this.plugins.length + 1)}`;
+    const name = options.name ?? `plugin-${this.plugins.length + 1}`;
     const plugin = await Plugin.create({ token: this.token, ...rest, name });
     this.plugins.push(plugin);
     const encryption = [kmsRule(plugin, resources)];

@@ -42,7 +42,7 @@ export class KubeApiserver {
 
   private constructor(options: KubeApiserverOptions, port: number) {
     this.name = options.name;
-    this.url = `https://127.0.0.1:${String(port)}`;
+    this.url = `https://127.0.0.1:${port}`;
     this.#options = options;
     this.#port = port;
     this.#encrypted = options.encryption !== undefined;
@@ -153,7 +153,7 @@ export class KubeApiserver {
 
   async metrics(): Promise<Metrics> {
     const { status, body } = await this.get("/metrics");
-    if (status !== 200) throw new Error(`${this.name} /metrics: ${String(status)} ${body}`);
+    if (status !== 200) throw new Error(`${this.name} /metrics: ${status} ${body}`);
     return new Metrics(body);
   }
 
@@ -197,7 +197,7 @@ export class KubeApiserver {
       `--etcd-servers=${etcd.endpoint}`,
       "--bind-address=127.0.0.1",
       "--advertise-address=127.0.0.1",
-      `--secure-port=${String(this.#port)}`,
+      `--secure-port=${this.#port}`,
       `--cert-dir=${this.#path("certs")}`,
       `--token-auth-file=${this.#path("tokens.csv")}`,
       "--authorization-mode=RBAC",

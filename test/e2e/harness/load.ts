@@ -38,7 +38,7 @@ export class Load {
     const lanes = clients.flatMap((writer, index) =>
       Array.from({ length: LANES_PER_CLIENT }, (_, lane) => {
         const reader = clients[(index + 1 + lane) % clients.length] ?? writer;
-        return load.#lane(`load-${String(index)}-${String(lane)}`, writer, reader);
+        return load.#lane(`load-${index}-${lane}`, writer, reader);
       }),
     );
     load.#lanes = Promise.all(lanes).then(() => undefined);
@@ -66,7 +66,7 @@ export class Load {
 
   async #lane(prefix: string, writer: KubeClient, reader: KubeClient): Promise<void> {
     for (let count = 0; !this.#stopped; count++) {
-      const name = `${prefix}-${String(count)}`;
+      const name = `${prefix}-${count}`;
       const value = `value of ${name}`;
       try {
         const begun = performance.now();

@@ -59,7 +59,7 @@ export class Plugin {
     const places: PluginPlaces = {
       folder,
       socket: join(folder, "kms.sock"),
-      http: `127.0.0.1:${String(await freePort())}`,
+      http: `127.0.0.1:${await freePort()}`,
       stateFolder: join(folder, "state"),
     };
     await mkdir(places.stateFolder, { mode: 0o700 });
@@ -162,7 +162,7 @@ export class Plugin {
 
   async metrics(): Promise<Metrics> {
     const { status, body } = await this.get("/metrics");
-    if (status !== 200) throw new Error(`${this.name} /metrics: ${String(status)} ${body}`);
+    if (status !== 200) throw new Error(`${this.name} /metrics: ${status} ${body}`);
     return new Metrics(body);
   }
 

@@ -36,7 +36,7 @@ export function summary(durationsMs: readonly number[]): string {
   const sorted = [...durationsMs].sort((a, b) => a - b);
   const at = (part: number): string =>
     (sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? NaN).toFixed(1);
-  return `p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)} (n = ${String(sorted.length)})`;
+  return `p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)} (n = ${sorted.length})`;
 }
 
 /** A Markdown table of everything recorded in a run, empty when nothing was. */

@@ -16,7 +16,7 @@ export class RunbookOutput {
   comparable(output: string): string {
     const named = this.#names.reduce((text, [from, to]) => text.replaceAll(from, to), output);
     return named
-      .replace(KEY_ID, (keyId) => `<key ${String(this.#numberOf(keyId))}>`)
+      .replace(KEY_ID, (keyId) => `<key ${this.#numberOf(keyId)}>`)
       .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, "<time>")
       .replace(/@\d{8}T\d{6}Z/g, "@<instant>")
       .replace(/[+-]\d+\.\d s\b/g, "<clock>")

@@ -64,8 +64,9 @@ export class SoftHsmToken implements HsmToken {
         join(this.#tokens, folder, name),
         join(clone.#tokens, folder, name),
       ];
-      for (const name of await readdir(join(this.#tokens, folder)))
+      for (const name of await readdir(join(this.#tokens, folder))) {
         if (!own.has(name)) await copyFile(...paths(name));
+      }
       // What tells libraries that have the token open to look again.
       await copyFile(...paths("generation"));
     }

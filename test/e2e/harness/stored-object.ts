@@ -79,7 +79,7 @@ function* fields(message: Buffer): Generator<Field> {
       yield { number: tag >> 3, bytes: message.subarray(at, at + integer), integer };
       at += integer;
     } else {
-      throw new Error(`not an EncryptedObject: tag ${String(tag)} at byte ${String(at)}`);
+      throw new Error(`not an EncryptedObject: tag ${tag} at byte ${at}`);
     }
   }
 }

@@ -34,9 +34,7 @@ export async function until<T>(
     const ending = process?.ending;
     if (ending !== undefined || Date.now() > deadline) {
       const reason =
-        ending === undefined
-          ? `not within ${String(timeoutMs)} ms`
-          : `${process?.name ?? ""} ended: ${ending}`;
+        ending === undefined ? `not within ${timeoutMs} ms` : `${process?.name ?? ""} ended: ${ending}`;
       const log = process === undefined ? "" : `\n--- end of ${process.logFile}\n${process.logTail()}`;
       throw new Error(`${what}: ${reason}${log}`, { cause: last });
     }

@@ -53,7 +53,7 @@ describe("on two tokens whose keys have one name and two values", () => {
   it("the second is refused, with both key_ids named, and never serves for the first", async () => {
     const errors: unknown[] = [];
     const log: Log = { ...SILENT, error: (fields) => errors.push(fields) };
-    const members = opened.map(({ hsm }, index) => ({ name: `token ${String(index + 1)}`, hsm }));
+    const members = opened.map(({ hsm }, index) => ({ name: `token ${index + 1}`, hsm }));
     const failover = new FailoverHsm({ members, requestTimeoutMs: 1_000, log });
     const [first = "", second = ""] = keyIds;
     const records = await failover.listKeks();
@@ -90,7 +90,7 @@ describe("on tokens that come and go", () => {
     fakes.splice(0, fakes.length, new FakeHsm(), new FakeHsm(), new FakeHsm());
     for (const fake of fakes) fake.records = [kekRecord(LABEL, "kek", { ckaId: CKA_ID })];
     const log: Log = { ...SILENT, warn: (fields) => switches.push((fields as { to: string }).to) };
-    const members = fakes.map((hsm, index) => ({ name: `token ${String(index + 1)}`, hsm }));
+    const members = fakes.map((hsm, index) => ({ name: `token ${index + 1}`, hsm }));
     failover = new FailoverHsm({ members, requestTimeoutMs: 1_000, log });
     await failover.listKeks();
   });

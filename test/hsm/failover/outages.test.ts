@@ -179,9 +179,9 @@ describe("with rounds in quick succession", () => {
       else bringBack(name);
       if (step === "goes") away.add(name);
       else away.delete(name);
-      if (away.has("second"))
+      if (away.has("second")) {
         await waitFor(() => room.outage.reason !== undefined, { what: "the outage", ...LIMIT });
-      else await waitFor(encrypt, { what: "an Encrypt", ...LIMIT });
+      } else await waitFor(encrypt, { what: "an Encrypt", ...LIMIT });
       if (away.size === 1) await waitFor(decryptA, { what: "a Decrypt by the other token", ...LIMIT });
     }
     await allWell();

@@ -245,10 +245,11 @@ it("several processes that start at once spend one attempt between them", async 
   token.fault.set("C_Login sleep 300");
   const before = logins();
   const opened = Array.from({ length: 4 }, () => open({ hosts: 1 }));
-  for (const one of opened)
+  for (const one of opened) {
     await waitFor(async () => (await codeOf(token.encrypt(one))) === "PIN_REFUSED", {
       what: "a refusal",
       timeoutMs: 30_000,
     });
+  }
   expect(logins() - before).toBe(1);
 });

@@ -71,8 +71,9 @@ it("a wrong PIN costs one attempt over two hosts and three processes, and is not
   const files = readdirSync(stateDir, { withFileTypes: true }).filter((file) => file.isFile());
   const state = files.map(({ name }) => readFileSync(join(stateDir, name), "utf8"));
   expect(state.length).toBeGreaterThan(0);
-  for (const part of [WRONG_PIN, WRONG_PIN.slice(0, 6), Buffer.from(WRONG_PIN).toString("hex")])
+  for (const part of [WRONG_PIN, WRONG_PIN.slice(0, 6), Buffer.from(WRONG_PIN).toString("hex")]) {
     expect(state.join()).not.toContain(part);
+  }
 });
 
 it("a corrected PIN file is taken up without a restart, and its refusal forgotten", async () => {
