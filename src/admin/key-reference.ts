@@ -2,6 +2,7 @@
 // the only KEK in a state. Any other text is a usage error before anything is asked.
 import { KmsError } from "../errors.js";
 import { isKeyId, mayBeginKeyId, nameCkaId } from "../hsm/key-id.js";
+import { truncate } from "../untrusted-text.js";
 
 const STATES = ["standby", "active", "retired"] as const;
 /** A long CKA_ID; the key_id holds only its digest. */
@@ -34,7 +35,7 @@ export function parseKeyReference(what: string, text: string): KeyReference {
   if (mayBeginKeyId(lower) || LONG_CKA_ID.test(lower)) return { kind: "part", text: lower };
   throw new KmsError(
     "CONFIG_INVALID",
-    `${what}: ${JSON.stringify(text.slice(0, MAX_SHOWN))} identifies no KEK; give a key_id that 'keys list' shows, its beginning, a CKA_ID in hexadecimal, @active, @standby or @retired`,
+    `${what}: ${JSON.stringify(truncate(text, MAX_SHOWN))} identifies no KEK; give a key_id that 'keys list' shows, its beginning, a CKA_ID in hexadecimal, @active, @standby or @retired`,
   );
 }
 

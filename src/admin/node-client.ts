@@ -3,7 +3,7 @@
 import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
-import { oneLine } from "../cli/output.js";
+import { oneLine } from "../untrusted-text.js";
 
 /** Goes into lines and tables beside what other nodes say. */
 const text = z.string().max(8_192).transform(oneLine);

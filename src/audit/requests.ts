@@ -2,6 +2,7 @@
 // it uses no key. Who asked is told as far as it can be known: the connection, and what the client calls itself.
 // Node does not show a unix socket's peer credentials (SO_PEERCRED), so no process id or user is claimed.
 import type { AuditEvent } from "./line.js";
+import { clientText } from "../untrusted-text.js";
 
 export interface AuditedRequest {
   readonly operation: "Status" | "Encrypt" | "Decrypt";
@@ -17,9 +18,6 @@ export interface AuditedRequest {
 export interface AuditSink {
   record(event: AuditEvent): void;
 }
-
-/** The client's words are cut to this many characters. */
-const MAX_SHOWN = 128;
 
 export class RequestAudit {
   readonly #audit: AuditSink;
@@ -40,17 +38,13 @@ export class RequestAudit {
     this.#audit.record({
       event: "request",
       operation,
-      ...(uid !== "" && { uid: shown(uid) }),
-      ...(keyId !== undefined && { keyId: shown(keyId) }),
-      ...(healthz !== undefined && { healthz: shown(healthz) }),
+      ...(uid !== "" && { uid: clientText(uid) }),
+      ...(keyId !== undefined && { keyId: clientText(keyId) }),
+      ...(healthz !== undefined && { healthz: clientText(healthz) }),
       outcome,
       ms: Math.round(seconds * 1e6) / 1e3,
       peer,
-      ...(userAgent !== undefined && { userAgent: shown(userAgent) }),
+      ...(userAgent !== undefined && { userAgent: clientText(userAgent) }),
     });
   }
-}
-
-function shown(text: string): string {
-  return text.slice(0, MAX_SHOWN);
 }

@@ -2,6 +2,7 @@
 // error. No command prints a PIN, a DEK seed or a KEK. What others have stored or answered is shown, never obeyed.
 import Table from "cli-table3";
 import { EXIT_OUTPUT } from "./exit-code.js";
+import { escapeControls, oneLine } from "../untrusted-text.js";
 
 export type OutputFormat = "table" | "json";
 
@@ -13,8 +14,8 @@ export interface Terminal {
 }
 
 export const PROCESS_TERMINAL: Terminal = {
-  out: (text) => process.stdout.write(`${shown(text)}\n`),
-  err: (text) => process.stderr.write(`${shown(text)}\n`),
+  out: (text) => process.stdout.write(`${escapeControls(text)}\n`),
+  err: (text) => process.stderr.write(`${escapeControls(text)}\n`),
   isInteractive: process.stderr.isTTY,
 };
 
@@ -35,26 +36,6 @@ export function handleOutputErrors(): void {
   process.stderr.on("error", () => undefined);
 }
 
-/** What a terminal would obey, or not show. */
-const UNSHOWN = /[\p{C}\p{Zl}\p{Zp}]/gu;
-const UNSHOWN_BUT_LINES = /(?!\n)[\p{C}\p{Zl}\p{Zp}]/gu;
-
-/** Escaped as JSON escapes, so that JSON stays the same document. */
-function shown(text: string): string {
-  return text.replace(UNSHOWN_BUT_LINES, escaped);
-}
-
-/** What others have written, for a line of which it must not make two. */
-export function oneLine(text: string): string {
-  return text.replace(UNSHOWN, escaped);
-}
-
-function escaped(character: string): string {
-  return [...Array(character.length).keys()]
-    .map((at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, "0")}`)
-    .join("");
-}
-
 /**
  * Writes bytes to standard output; to a terminal, as text with control characters escaped. Resolves when the caller may
  * wipe them.
@@ -65,7 +46,7 @@ export function printBytes(bytes: Uint8Array): Promise<void> {
     process.stderr.write("Control characters are escaped; redirect the output for the bytes as they are.\n");
   }
   return new Promise((resolve) => {
-    process.stdout.write(forTerminal ? `${shown(Buffer.from(bytes).toString())}\n` : bytes, () => {
+    process.stdout.write(forTerminal ? `${escapeControls(Buffer.from(bytes).toString())}\n` : bytes, () => {
       resolve();
     });
   });

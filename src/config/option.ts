@@ -4,6 +4,7 @@
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { parseDuration } from "./duration.js";
+import { truncate } from "../untrusted-text.js";
 
 export interface OptionMeta {
   readonly kind: "duration" | "integer" | "choice" | "flag" | "text" | "list";
@@ -114,6 +115,5 @@ function reading<Value>(option: TextOption<Value>) {
 
 /** Returns a value of the configuration as a message may show it: short, on one line. */
 export function quote(value: unknown): string {
-  const text = JSON.stringify(value);
-  return text.length > 60 ? `${text.slice(0, 57)}..."` : text;
+  return truncate(JSON.stringify(value), 60);
 }

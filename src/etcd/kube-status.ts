@@ -1,6 +1,7 @@
 // Explains in one line why the API server, or a proxy in front of it, refuses a request: by its Status (meta/v1) or by
 // the proxy's answer.
 import { STATUS_CODES } from "node:http";
+import { collapseSpaces, truncate } from "../untrusted-text.js";
 
 const INVALID = 422;
 const MAX_REFUSAL = 300;
@@ -23,7 +24,7 @@ export function describeRefusal(status: number, body: Buffer): string {
   const parsed = parseStatus(text);
   const reason = parsed === undefined ? foreignReason(text) : reasonOf(status, parsed);
   const line = `${status} ${reason || (STATUS_CODES[status] ?? "")}`;
-  return line.replace(/\s+/gu, " ").trim().slice(0, MAX_REFUSAL);
+  return truncate(collapseSpaces(line), MAX_REFUSAL);
 }
 
 function reasonOf(status: number, { reason, message, details }: KubeStatus): string {

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { KmsError } from "../errors.js";
-import { oneLine } from "../cli/output.js";
+import { oneLine } from "../untrusted-text.js";
 
 const PROTO = fileURLToPath(new URL("../../proto/kms/v2/api.proto", import.meta.url));
 

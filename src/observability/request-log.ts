@@ -2,6 +2,7 @@
 // Status only a changed answer. uid and key_id, never data. And of clients that run into a limit.
 import type { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
+import { clientText } from "../untrusted-text.js";
 
 export interface LoggedRequest {
   readonly operation: "Status" | "Encrypt" | "Decrypt";
@@ -11,9 +12,6 @@ export interface LoggedRequest {
   readonly error: KmsError | undefined;
   readonly seconds: number;
 }
-
-/** A uid and a key_id are the client's words: cut to this many characters. */
-const MAX_SHOWN = 128;
 
 /** Who runs into a limit once does so thousands of times: a line for the first, then one a minute with their number. */
 const LIMIT_EVERY_MS = 60_000;
@@ -54,11 +52,14 @@ export class RequestLog {
 
   #cryptDone({ operation, uid, keyId, error, seconds }: LoggedRequest): void {
     if (operation === "Decrypt" && error === undefined) {
-      this.#log.debug({ uid: shown(uid), keyId: shown(keyId), ms: toMs(seconds) }, operation);
+      this.#log.debug(
+        { uid: clientText(uid), keyId: keyId && clientText(keyId), ms: toMs(seconds) },
+        operation,
+      );
     } else {
       const fields = {
-        uid: shown(uid),
-        keyId: shown(keyId),
+        uid: clientText(uid),
+        keyId: keyId && clientText(keyId),
         ms: toMs(seconds),
         ...(error && { err: error }),
       };
@@ -66,10 +67,6 @@ export class RequestLog {
       else this.#log.warn(fields, `${operation} failed`);
     }
   }
-}
-
-function shown(text: string | undefined): string | undefined {
-  return text?.slice(0, MAX_SHOWN);
 }
 
 function toMs(seconds: number): number {

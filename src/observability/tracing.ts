@@ -9,6 +9,7 @@ import type { SpanExporter } from "@opentelemetry/sdk-trace-base";
 import { KmsError } from "../errors.js";
 import type { HsmCall } from "../hsm/port.js";
 import type { Log } from "../log.js";
+import { clientText } from "../untrusted-text.js";
 
 export interface TracedRequest {
   readonly operation: string;
@@ -29,8 +30,6 @@ export interface Tracing {
 
 const ENDPOINTS = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const STOP_MS = 2_000;
-/** The client's words are cut to this many characters. */
-const MAX_SHOWN = 128;
 
 /** The environment without what concerns tracing alone: its headers may hold a password for the collector. */
 export function environmentWithoutTracing(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
@@ -90,8 +89,8 @@ async function exportTraces(version: string, log: Log): Promise<Tracing> {
           "rpc.service": "v2.KeyManagementService",
           "rpc.method": operation,
           "kms.status": outcome,
-          ...(uid !== "" && { "kms.uid": uid.slice(0, MAX_SHOWN) }),
-          ...(keyId !== undefined && { "kms.key_id": keyId.slice(0, MAX_SHOWN) }),
+          ...(uid !== "" && { "kms.uid": clientText(uid) }),
+          ...(keyId !== undefined && { "kms.key_id": clientText(keyId) }),
         },
       };
       const span = tracer.startSpan(`v2.KeyManagementService/${operation}`, options, parent);

@@ -16,6 +16,7 @@ import {
   type SchedulePolicy,
 } from "./generations.js";
 import type { ReloadSchedule } from "./reload-schedule.js";
+import { maskControls, truncate } from "../untrusted-text.js";
 
 /** Least time between the beginnings of two readings that unknown key_ids ask for, in ms. */
 const UNKNOWN_REREAD_MS = 1_000;
@@ -249,12 +250,6 @@ function goneFrom(before: Schedule, after: Schedule): Generation[] {
 function unknown(keyId: string): KmsError {
   return new KmsError(
     "KEY_UNKNOWN",
-    `no KEK with key_id ${printable(keyId)} is on the token; was it destroyed, or is this another token?`,
+    `no KEK with key_id "${truncate(maskControls(keyId), 80)}" is on the token; was it destroyed, or is this another token?`,
   );
-}
-
-/** A key_id in a message: what a client sent, cut short and without control characters. */
-function printable(keyId: string): string {
-  const shown = keyId.replace(/[^\x20-\x7e]/g, "?").slice(0, 80);
-  return `"${shown}${keyId.length > 80 ? "..." : ""}"`;
 }

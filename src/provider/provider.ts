@@ -24,6 +24,7 @@ import { LOCAL_KEK_ANNOTATION, type LocalKeks } from "./local-kek.js";
 import type { Outage } from "./outage.js";
 import { saysBroken, type Prover } from "./prover.js";
 import { cacheName, type UnwrapCache } from "./unwrap-cache.js";
+import { collapseSpaces, truncate } from "../untrusted-text.js";
 
 export type Mode = "direct" | "local-kek";
 
@@ -68,7 +69,7 @@ export class Provider implements KmsProvider {
     const { failure } = prover.proofOf(keyId);
     // What a KEK that is there but fails has encrypted may not be readable: no grace for that.
     if (failure !== undefined && saysBroken(failure)) return this.#unwell(failure, keyId, failure.message);
-    if (active.heldBack !== undefined) return { healthz: oneLine(active.heldBack.message), keyId };
+    if (active.heldBack !== undefined) return { healthz: healthzText(active.heldBack.message), keyId };
     if (!outage.graceIsOver || outage.reason === undefined) return { healthz: "ok", keyId };
     return this.#unwell(outage.reason, keyId, `HSM away beyond its grace period: ${outage.reason.message}`);
   }
@@ -76,8 +77,8 @@ export class Provider implements KmsProvider {
   /** As health.onHsmLoss says: writes go on with the reason told, or end by an error (kubernetes/kubernetes#138950). */
   #unwell(reason: KmsError, keyId: string, stopping: string): StatusAnswer {
     const { policy } = this.#parts.outage;
-    if (policy.onHsmLoss === "keepWriting") return { healthz: oneLine(reason.message), keyId };
-    throw new KmsError(isHsmAway(reason) ? "HSM_UNAVAILABLE" : reason.code, oneLine(stopping), reason);
+    if (policy.onHsmLoss === "keepWriting") return { healthz: healthzText(reason.message), keyId };
+    throw new KmsError(isHsmAway(reason) ? "HSM_UNAVAILABLE" : reason.code, healthzText(stopping), reason);
   }
 
   async encrypt(plaintext: Uint8Array, context: RequestContext): Promise<EncryptAnswer> {
@@ -150,7 +151,6 @@ function invalid(message: string): KmsError {
 }
 
 /** The API server shows healthz in one line of its own health error. */
-function oneLine(text: string): string {
-  const flat = text.replace(/\s+/g, " ");
-  return flat.length > 300 ? `${flat.slice(0, 297)}...` : flat;
+function healthzText(text: string): string {
+  return truncate(collapseSpaces(text), 300);
 }

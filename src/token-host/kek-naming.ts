@@ -9,8 +9,8 @@ import type { KekRecord } from "../hsm/wire.js";
 import { asBoolean, asNumber } from "./attributes.js";
 import { fingerprintsOfAes, fingerprintsOfHmac, type Fingerprint } from "./fingerprint.js";
 import type { Kek } from "./kek.js";
-import { printable } from "./module.js";
 import type { TokenSession } from "./session.js";
+import { maskControls, truncate } from "../untrusted-text.js";
 
 const KEK_BYTES = 32;
 /** Of what a record shows. A label that is a KEK's has at most 32 characters; a key_id digests a long CKA_ID. */
@@ -78,7 +78,7 @@ export function nameGeneration(session: TokenSession, keys: readonly FoundKey[])
   const record: KekRecord = {
     keyId: keyIds[0] ?? makeKeyId(first.ckaId, "n", Buffer.alloc(0)),
     aliases: keyIds.slice(1),
-    label: printable(first.label).slice(0, MAX_LABEL_SHOWN),
+    label: truncate(maskControls(first.label), MAX_LABEL_SHOWN),
     ckaId: first.ckaId.toString("hex", 0, MAX_ID_BYTES_SHOWN),
     kind,
     unprotected: keys.flatMap(unprotected),

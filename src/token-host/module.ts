@@ -4,6 +4,7 @@ import { Module } from "graphene-pk11";
 import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
 import type { OpenRequest, TokenDescription, TokenSelector } from "../hsm/wire.js";
 import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
+import { maskControls } from "../untrusted-text.js";
 
 const CKR_TOKEN_NOT_PRESENT = 0xe0;
 const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
@@ -80,7 +81,7 @@ export function findSlot({ lib }: Module, selector: TokenSelector): number {
   }
   const labelled = tokens.filter(({ info }) => unpad(info.label) !== "");
   const shown = labelled.map(({ info }) =>
-    printable(`"${unpad(info.label)}" (serial ${unpad(info.serialNumber)})`),
+    maskControls(`"${unpad(info.label)}" (serial ${unpad(info.serialNumber)})`),
   );
   const problem = matching.length === 0 ? `no token matches ${wanted}` : `several tokens match ${wanted}`;
   throw new TokenFault(
@@ -143,11 +144,6 @@ export function unpad(text: string): string {
   return text.replace(/[\0 ]+$/u, "");
 }
 
-/** Without what a terminal or a log would obey: control, format and other characters that show nothing. */
-export function printable(text: string): string {
-  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
-}
-
 /** The number in a CK_SLOT_ID of pkcs11js. */
 function slotIdOf(slot: Handle): number {
   return Number(slot.readBigUInt64LE(0));
@@ -166,10 +162,10 @@ export function describeToken(module: Module, slotId: number, loggedIn: boolean)
     const info = module.lib.C_GetTokenInfo(slotHandle(slotId));
     const has = (flag: number): boolean => (info.flags & flag) !== 0;
     return {
-      label: printable(unpad(info.label)),
-      serial: printable(unpad(info.serialNumber)),
-      manufacturer: printable(unpad(info.manufacturerID)),
-      model: printable(unpad(info.model)),
+      label: maskControls(unpad(info.label)),
+      serial: maskControls(unpad(info.serialNumber)),
+      manufacturer: maskControls(unpad(info.manufacturerID)),
+      model: maskControls(unpad(info.model)),
       slotId,
       loginRequired: has(pkcs11js.CKF_LOGIN_REQUIRED),
       loggedIn,
@@ -177,7 +173,7 @@ export function describeToken(module: Module, slotId: number, loggedIn: boolean)
       pinFinalTry: has(pkcs11js.CKF_USER_PIN_FINAL_TRY),
       pinLocked: has(pkcs11js.CKF_USER_PIN_LOCKED),
       protectedAuthenticationPath: has(pkcs11js.CKF_PROTECTED_AUTHENTICATION_PATH),
-      library: `${printable(unpad(module.libraryDescription))} ${module.libraryVersion.major}.${module.libraryVersion.minor}`,
+      library: `${maskControls(unpad(module.libraryDescription))} ${module.libraryVersion.major}.${module.libraryVersion.minor}`,
     };
   } catch (error) {
     throw toFault(error, "reading the token (C_GetTokenInfo)");

@@ -2,7 +2,8 @@
 // that is the end of it.
 import type { Migrated } from "../../etcd/migration.js";
 import type { Survey, SurveyRow } from "../../etcd/survey.js";
-import { formatTable, oneLine } from "../output.js";
+import { formatTable } from "../output.js";
+import { oneLine } from "../../untrusted-text.js";
 
 export interface MigrationResult {
   readonly keyId: string;

@@ -8,8 +8,9 @@ import { addKekOptions, type KekOptions } from "./kek-options.js";
 import { EXIT_NO } from "../exit-code.js";
 import { lookUpKeks, type NamedKek } from "../../admin/key-lookup.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
-import { formatJson, formatTable, oneLine, type Cell, type Terminal } from "../output.js";
+import { formatJson, formatTable, type Cell, type Terminal } from "../output.js";
 import { takeCensus } from "../../admin/usage-census.js";
+import { oneLine } from "../../untrusted-text.js";
 
 interface UsageOptions extends EtcdOptions, KekOptions {
   readonly encryptionConfig?: string;

@@ -6,9 +6,10 @@ import { EtcdStore } from "../../etcd/store.js";
 import { Verification, type VerificationResult } from "../../etcd/verification.js";
 import { addEtcdOptions, forEachObject, withEtcd, type EtcdOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
-import { formatJson, formatTable, oneLine, type Terminal } from "../output.js";
+import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
 import { withProvider } from "../../admin/with-provider.js";
+import { oneLine } from "../../untrusted-text.js";
 
 type VerifyOptions = EtcdOptions & KekOptions;
 

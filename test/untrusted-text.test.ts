@@ -1,0 +1,46 @@
+import { expect, it } from "vitest";
+import {
+  clientText,
+  collapseSpaces,
+  escapeControls,
+  maskControls,
+  oneLine,
+  truncate,
+} from "../src/untrusted-text.js";
+
+const HOSTILE = "a\u001b[2Jb\u202ec\u0000d\u2028e\r\nf";
+
+it("escapes every control character, so that the result is one line without terminal commands", () => {
+  expect(oneLine(HOSTILE)).toBe("a\\u001b[2Jb\\u202ec\\u0000d\\u2028e\\u000d\\u000af");
+});
+
+it("escapes control characters so that JSON means the same, and keeps its line feeds", () => {
+  const document = JSON.stringify({ label: "x\u007f\u202e" }, undefined, 2);
+  const shown = escapeControls(document);
+  expect(JSON.parse(shown)).toEqual(JSON.parse(document));
+  expect(shown.split("\n")).toHaveLength(3);
+  expect(shown).not.toContain("\u202e");
+});
+
+it("escapes both halves of a character outside the basic plane", () => {
+  expect(JSON.parse(`"${oneLine("\u{e0001}")}"`)).toBe("\u{e0001}");
+});
+
+it("masks control characters without changing the length", () => {
+  expect(maskControls("a\nb\u0007")).toBe("a?b?");
+});
+
+it("collapses white space", () => {
+  expect(collapseSpaces(" a \r\n\t b ")).toBe("a b");
+});
+
+it.each([
+  ["abcdef", 6, "abcdef"],
+  ["abcdefg", 6, "abc..."],
+])("truncates %j to %d characters as %j", (text, max, shown) => {
+  expect(truncate(text, max)).toBe(shown);
+});
+
+it("shows at most 128 characters of a client's text", () => {
+  expect(clientText("x".repeat(1_000))).toHaveLength(128);
+});
