@@ -107,7 +107,7 @@ afterAll(() => {
 });
 
 function watchStatus(): void {
-  statuses = new Set();
+  statuses = new Set([status()]);
   asking = setInterval(() => statuses.add(status()), 10);
 }
 
