@@ -62,7 +62,7 @@ const LAYERS = {
   "hsm/": ["files/", "backoff\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   // The token host is another program: it shares the wire format and the tables that the format speaks of.
   "token-host/": [
-    "hsm/(wire[^/]*|fault|mechanisms|key-id)\\.ts",
+    "hsm/(wire[^/]*|port|fault|mechanisms|key-id)\\.ts",
     "hardening\\.ts",
     "untrusted-text\\.ts",
     "log\\.ts",

@@ -1,6 +1,6 @@
 // Clones of a new KEK on the other tokens of a configuration: this program cannot make them, since the key never
 // leaves the HSM that made it; it says what is to be done, and waits until it is.
-import type { KekRecord } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
 import { waitForConvergence } from "./convergence.js";
 import { untilInterrupted } from "./interrupts.js";
 import type { Terminal } from "../cli/output.js";

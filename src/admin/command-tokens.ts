@@ -7,7 +7,7 @@ import { requireTrustedPaths } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
 import type { HeldPin } from "../hsm/login/operator-pin.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { openToken } from "../compose/tokens.js";
 import { askForPin, canBeAsked, handedPin } from "../cli/operator-pin.js";
@@ -80,7 +80,7 @@ export function readAgain(tokens: readonly Token[], anew: boolean): Promise<Toke
     tokens.map(async (token) => {
       if (token.failure !== undefined) return token;
       const { hsm } = token;
-      return { ...token, ...(await reading(() => (anew ? hsm.listKeksAnew() : hsm.listKeks()))) };
+      return { ...token, ...(await reading(() => (anew ? hsm.listKeksReloaded() : hsm.listKeks()))) };
     }),
   );
 }

@@ -2,14 +2,13 @@
 // key_id is gone. A lost reply, or a token host that was killed during the call, proves nothing.
 import { KmsError } from "../errors.js";
 import { isHsmAway } from "../hsm/away.js";
-import type { Hsm } from "../hsm/port.js";
+import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
-import type { KekRecord } from "../hsm/wire.js";
 import { isSameKek } from "./keyring-view.js";
 import type { Token } from "./command-tokens.js";
 import type { Changes, TokenChange } from "./token-changes.js";
 
-type DestroyingHsm = Pick<TokenAdministration, "destroy"> & Pick<Hsm, "listKeksAnew">;
+type DestroyingHsm = Pick<TokenAdministration, "destroy"> & Pick<Hsm, "listKeksReloaded">;
 
 /** `absent`: there was nothing to destroy; `gone`: the call failed, and yet it is not there. */
 type Outcome = "destroyed" | "absent" | "gone";
@@ -75,7 +74,7 @@ async function look(
   trouble: KmsError | undefined,
 ): Promise<readonly KekRecord[]> {
   try {
-    return (await hsm.listKeksAnew()).filter((record) => isSameKek(record, kek));
+    return (await hsm.listKeksReloaded()).filter((record) => isSameKek(record, kek));
   } catch (error) {
     const { code, message } = KmsError.from(error);
     const before = trouble === undefined ? "" : `${trouble.message}; `;

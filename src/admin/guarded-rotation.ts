@@ -3,7 +3,7 @@
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import type { DestroyWindow } from "../hsm/token-hsm.js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
 import type { RotationPlan } from "../provider/rotation.js";
 import { cloneAdvice, repeatedLook } from "./clone-advice.js";
 import { waitForConvergence } from "./convergence.js";

@@ -2,7 +2,7 @@
 // differ. A KEK is made on one token and cloned to the others by the vendor's means, so that they may.
 import { KmsError } from "../errors.js";
 import { Clones } from "../hsm/failover/clones.js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
 import {
   activeAt,
   instantOf,

@@ -3,9 +3,8 @@
 import { parse as uuidBytes, v7 as uuidV7 } from "uuid";
 import { KmsError } from "../errors.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
-import type { Hsm } from "../hsm/port.js";
+import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { TokenAdministration } from "../hsm/token-hsm.js";
-import type { KekRecord } from "../hsm/wire.js";
 import { readSchedule, type SchedulePolicy } from "../provider/generations.js";
 import { destroyAndLook } from "./destroy-on-tokens.js";
 
@@ -15,7 +14,7 @@ import { destroyAndLook } from "./destroy-on-tokens.js";
  * nobody but its maker finds it: a key is worth nothing before the token shows it to a library loaded anew
  */
 export async function makeGeneration(
-  hsm: TokenAdministration & Pick<Hsm, "listKeksAnew">,
+  hsm: TokenAdministration & Pick<Hsm, "listKeksReloaded">,
   policy: SchedulePolicy,
   label: string,
   mechanism: MechanismChoice | "auto",
@@ -34,8 +33,8 @@ export async function makeGeneration(
   );
 }
 
-async function requireKept(hsm: Pick<Hsm, "listKeksAnew">, { keyId, label }: KekRecord): Promise<void> {
-  const found = await hsm.listKeksAnew().catch((error: unknown) => {
+async function requireKept(hsm: Pick<Hsm, "listKeksReloaded">, { keyId, label }: KekRecord): Promise<void> {
+  const found = await hsm.listKeksReloaded().catch((error: unknown) => {
     const { code, message } = KmsError.from(error);
     const text = `KEK ${keyId} ("${label}") was made and could not be read back: ${message}; see 'kms-pkcs11 keys list'`;
     throw new KmsError(code, text, error);

@@ -1,7 +1,7 @@
 // Where a new KEK has to be seen before it may be relied on: the tokens that it is to be cloned to, and the nodes
 // that are to encrypt under it. One look finds how each of them stands.
 import { KmsError } from "../errors.js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
 import { isSameKek } from "./keyring-view.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
 import type { Token } from "./command-tokens.js";
@@ -45,7 +45,7 @@ export async function look(
 async function lookAtToken(kek: KekRecord, { name, hsm }: Token, anew: boolean): Promise<Place> {
   const place = { kind: "token", name, clockAheadMs: null } as const;
   try {
-    const records = await within(LOOK_MS, anew ? hsm.listKeksAnew() : hsm.listKeks());
+    const records = await within(LOOK_MS, anew ? hsm.listKeksReloaded() : hsm.listKeks());
     const found = records.find((record) => isSameKek(record, kek));
     if (found !== undefined) return { ...place, state: "ready", detail: "holds it" };
     const other = records.find(({ label, ckaId }) => label === kek.label && ckaId === kek.ckaId);

@@ -1,7 +1,7 @@
 // One change on every token that needs it: what was done on which, whatever fails on one. A repeat of the command
 // finds the change made where it was, and makes it where it was not.
 import { KmsError } from "../errors.js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
 import { isSameKek } from "./keyring-view.js";
 import type { Token } from "./command-tokens.js";
 

@@ -11,3 +11,5 @@
  * - `capacity`: no session or memory is left for now
  */
 export type FaultClass = "input" | "session" | "login" | "object" | "device" | "setup" | "capacity";
+
+export type PinVerdict = "wrong" | "unspent" | "open";

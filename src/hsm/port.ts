@@ -1,8 +1,82 @@
 // The HSM as the provider sees it: KEK generations named by key_id, two operations under them, and whether
 // it can be reached. Processes, sessions, handles and tokens are hidden behind it.
 import type { KmsError } from "../errors.js";
-import type { MechanismChoice } from "./mechanisms.js";
-import type { CryptRequest, KekRecord, ProbeResult } from "./wire.js";
+import type { KekKind, MechanismChoice, MechanismName } from "./mechanisms.js";
+
+/** Which token: every field that is given must match; labels are compared without their padding. */
+export interface TokenSelector {
+  readonly token?: string;
+  readonly serial?: string;
+  readonly manufacturer?: string;
+  readonly model?: string;
+  readonly slotId?: number;
+}
+
+export interface TokenDescription {
+  readonly label: string;
+  readonly serial: string;
+  readonly manufacturer: string;
+  readonly model: string;
+  readonly slotId: number;
+  readonly loginRequired: boolean;
+  /** Somebody in the token host is logged in already. */
+  readonly loggedIn: boolean;
+  readonly pinCountLow: boolean;
+  readonly pinFinalTry: boolean;
+  readonly pinLocked: boolean;
+  readonly protectedAuthenticationPath: boolean;
+  readonly library: string;
+}
+
+/** One generation of the KEK as the token shows it. */
+export interface KekRecord {
+  readonly keyId: string;
+  /** Other names of the same value: fingerprints by the other methods that the key performs. */
+  readonly aliases: readonly string[];
+  readonly label: string;
+  /** CKA_ID in hex; empty if it has none. */
+  readonly ckaId: string;
+  readonly kind: KekKind;
+  /** What is wrong with the key's attributes and forbids its use, such as "CKA_EXTRACTABLE is true". */
+  readonly unprotected: readonly string[];
+  /** What is not as it should be but does not forbid its use. */
+  readonly remarks: readonly string[];
+  /** Names of the tokens that hold it, where several are configured. */
+  readonly heldBy?: readonly string[];
+}
+
+/**
+ * How a plaintext that the token returns is checked: by a digest that is encrypted in front of it, or, where an older
+ * ciphertext holds none, by decrypting twice. Without either the caller compares it itself.
+ */
+export type PlaintextCheck = "digest" | "twice";
+
+export interface CryptRequest {
+  readonly keyId: string;
+  /** Below 64. */
+  readonly mechanism: number;
+  readonly check?: PlaintextCheck;
+  readonly aad: Uint8Array;
+  readonly data: Uint8Array;
+}
+
+export interface ProbeResult {
+  /** The mechanism that was tried; for GCM the IV mode that was found. */
+  readonly mechanism: MechanismName;
+  readonly works: boolean;
+  /** Why it is not taken, or what was found. */
+  readonly detail: string;
+}
+
+export interface GenerateRequest {
+  readonly label: string;
+  /** 16 bytes in hex; where the token refuses them it chooses the id itself. */
+  readonly ckaId: string;
+  /** "auto" tries AES first and a lone HMAC key where AES keys cannot encrypt with authentication. */
+  readonly kind: KekKind | "auto";
+  /** The mechanism that the key must perform; "auto" or left out: the first in the table that the token performs. */
+  readonly mechanism?: MechanismChoice | "auto";
+}
 
 /** Whoever asks may lose interest; a request whose caller has gone is not sent to the HSM. */
 export interface Caller {
@@ -53,7 +127,7 @@ export interface Hsm {
    * Reads them with a library that has been loaded anew, which costs a moment: a library whose token went away
    * may go on showing it, empty, and never find its keys again.
    */
-  listKeksAnew(): Promise<readonly KekRecord[]>;
+  listKeksReloaded(): Promise<readonly KekRecord[]>;
   /** Tries every mechanism (or one) with a key by round trips; records the outcome, never throws for a refusal. */
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]>;
   state(): HsmState;

@@ -5,18 +5,18 @@ import { Dispatcher, type HsmObserver } from "./hosts/dispatcher.js";
 import { HostPool } from "./hosts/pool.js";
 import type { MechanismChoice } from "./mechanisms.js";
 import type { PinGate } from "./login/login-gate.js";
-import type { Caller, Hsm, HsmState } from "./port.js";
+import type {
+  Caller,
+  Hsm,
+  HsmState,
+  CryptRequest,
+  GenerateRequest,
+  KekRecord,
+  ProbeResult,
+  TokenDescription,
+} from "./port.js";
 import type { TokenHostOptions } from "./hosts/host-process.js";
-import {
-  Op,
-  type CryptRequest,
-  type DestroyReply,
-  type DestroyRequest,
-  type GenerateRequest,
-  type KekRecord,
-  type ProbeResult,
-  type TokenDescription,
-} from "./wire.js";
+import { Op, type DestroyReply, type DestroyRequest } from "./wire.js";
 import { deadlineAt } from "./wire-deadline.js";
 
 export interface TokenHsmOptions {
@@ -45,7 +45,7 @@ export interface TokenAdministration {
   /** Makes a generation inside the token. */
   generate(request: GenerateRequest): Promise<KekRecord>;
   /**
-   * Destroys every object of a KEK. Returns how many there were. The caller must check afterwards with `listKeksAnew`: a
+   * Destroys every object of a KEK. Returns how many there were. The caller must check afterwards with `listKeksReloaded`: a
    * call that fails may still have been carried out.
    */
   destroy(kek: Pick<KekRecord, "keyId" | "aliases">, window?: DestroyWindow): Promise<number>;
@@ -107,9 +107,9 @@ export class TokenHsm implements Hsm, TokenAdministration {
     return this.#hosts.listKeks();
   }
 
-  async listKeksAnew(): Promise<readonly KekRecord[]> {
+  async listKeksReloaded(): Promise<readonly KekRecord[]> {
     if (this.#stopped) throw new KmsError("STOPPING", "the token hosts are stopped");
-    return this.#hosts.listKeksAnew();
+    return this.#hosts.listKeksReloaded();
   }
 
   async probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {

@@ -6,8 +6,9 @@
 // `kind` is an Op in a request and a ReplyKind in a reply. Encrypt and Decrypt carry bytes; every other
 // body is JSON, after which a Login carries the PIN as the frame's last bytes.
 import type { ErrorCode } from "../errors.js";
-import type { FaultClass } from "./fault.js";
-import type { KekKind, MechanismChoice, MechanismName } from "./mechanisms.js";
+import type { FaultClass, PinVerdict } from "./fault.js";
+import type { MechanismChoice } from "./mechanisms.js";
+import type { CryptRequest, KekRecord, PlaintextCheck, TokenSelector } from "./port.js";
 import type { Deadline } from "./wire-deadline.js";
 
 export const Op = {
@@ -32,15 +33,6 @@ export const FRAME_HEADER_BYTES = 9;
 /** A frame longer than this is a defect of the peer, not a request. */
 export const MAX_FRAME_BYTES = 1 << 20;
 
-/** Which token: every field that is given must match; labels are compared without their padding. */
-export interface TokenSelector {
-  readonly token?: string;
-  readonly serial?: string;
-  readonly manufacturer?: string;
-  readonly model?: string;
-  readonly slotId?: number;
-}
-
 export interface OpenRequest {
   readonly modulePath: string;
   readonly moduleParameters?: string;
@@ -51,39 +43,6 @@ export interface OpenRequest {
   readonly ckaId?: string;
   /** The slot that another lane of the same token host has found; it is logged in already. */
   readonly slotId?: number;
-}
-
-export interface TokenDescription {
-  readonly label: string;
-  readonly serial: string;
-  readonly manufacturer: string;
-  readonly model: string;
-  readonly slotId: number;
-  readonly loginRequired: boolean;
-  /** Somebody in the token host is logged in already. */
-  readonly loggedIn: boolean;
-  readonly pinCountLow: boolean;
-  readonly pinFinalTry: boolean;
-  readonly pinLocked: boolean;
-  readonly protectedAuthenticationPath: boolean;
-  readonly library: string;
-}
-
-/** One generation of the KEK as the token shows it. */
-export interface KekRecord {
-  readonly keyId: string;
-  /** Other names of the same value: fingerprints by the other methods that the key performs. */
-  readonly aliases: readonly string[];
-  readonly label: string;
-  /** CKA_ID in hex; empty if it has none. */
-  readonly ckaId: string;
-  readonly kind: KekKind;
-  /** What is wrong with the key's attributes and forbids its use, such as "CKA_EXTRACTABLE is true". */
-  readonly unprotected: readonly string[];
-  /** What is not as it should be but does not forbid its use. */
-  readonly remarks: readonly string[];
-  /** Names of the tokens that hold it, where several are configured. */
-  readonly heldBy?: readonly string[];
 }
 
 /** A reading of the keyring is asked for in slices, so that requests are served in between. */
@@ -116,24 +75,6 @@ export interface ProbeRequest {
   readonly choice: MechanismChoice | "auto";
 }
 
-export interface ProbeResult {
-  /** The mechanism that was tried; for GCM the IV mode that was found. */
-  readonly mechanism: MechanismName;
-  readonly works: boolean;
-  /** Why it is not taken, or what was found. */
-  readonly detail: string;
-}
-
-export interface GenerateRequest {
-  readonly label: string;
-  /** 16 bytes in hex; where the token refuses them it chooses the id itself. */
-  readonly ckaId: string;
-  /** "auto" tries AES first and a lone HMAC key where AES keys cannot encrypt with authentication. */
-  readonly kind: KekKind | "auto";
-  /** The mechanism that the key must perform; "auto" or left out: the first in the table that the token performs. */
-  readonly mechanism?: MechanismChoice | "auto";
-}
-
 export interface DestroyRequest {
   /** The key_id and its aliases: another token may name the value by another of them. */
   readonly keyIds: readonly string[];
@@ -151,8 +92,6 @@ export interface RelabelRequest {
   readonly label: string;
 }
 
-export type PinVerdict = "wrong" | "unspent" | "open";
-
 export interface WireFailure {
   readonly code: ErrorCode;
   readonly message: string;
@@ -164,21 +103,6 @@ export interface WireFailure {
   readonly unknownRv?: boolean;
   /** Of a failed login: the PIN is wrong, nothing was said against it, or nobody can tell. */
   readonly pin?: PinVerdict;
-}
-
-/**
- * How a plaintext that the token returns is checked: by a digest that is encrypted in front of it, or, where an older
- * ciphertext holds none, by decrypting twice. Without either the caller compares it itself.
- */
-export type PlaintextCheck = "digest" | "twice";
-
-export interface CryptRequest {
-  readonly keyId: string;
-  /** Below 64. */
-  readonly mechanism: number;
-  readonly check?: PlaintextCheck;
-  readonly aad: Uint8Array;
-  readonly data: Uint8Array;
 }
 
 /** The two highest bits of a crypt body's first byte. */

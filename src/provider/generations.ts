@@ -2,7 +2,7 @@
 // retired. A pure function of immutable attributes and the time, so that every node that sees the token
 // computes the same answer without a file, a pointer or an election.
 import { KmsError } from "../errors.js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
 import { parseInstant } from "./kek-label.js";
 
 /** A generation of the KEK that may be used. */

@@ -4,8 +4,7 @@
 // key_id is answered from it.
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
-import type { Hsm } from "../hsm/port.js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { AbsentKeyIds } from "./absent-key-ids.js";
 import {
@@ -203,14 +202,14 @@ export class Keyring {
     if (reloaded !== undefined) return readSchedule(reloaded, policy);
     const first = readSchedule(await this.#list(), policy);
     if (goneFrom(this.#schedule, first).length === 0) return first;
-    return readSchedule(await hsm.listKeksAnew(), policy);
+    return readSchedule(await hsm.listKeksReloaded(), policy);
   }
 
   /** Returns undefined if no library can be loaded: the loaded one is used until the next time. */
   async #reload(): Promise<readonly KekRecord[] | undefined> {
     const { hsm, log } = this.#options;
     try {
-      return await hsm.listKeksAnew();
+      return await hsm.listKeksReloaded();
     } catch (error) {
       log.warn({ err: KmsError.from(error) }, "the keyring could not be read by a freshly loaded library");
       return undefined;

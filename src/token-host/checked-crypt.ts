@@ -4,7 +4,7 @@
 // A request with an altered result, or with an error that may be temporary, is tried again on another session.
 import { createHash, timingSafeEqual } from "node:crypto";
 import { mechanismById, type Mechanism } from "../hsm/mechanisms.js";
-import type { CryptRequest } from "../hsm/wire.js";
+import type { CryptRequest } from "../hsm/port.js";
 import { AlteredResult, isGeneralError, ofEncrypt, TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
 import { PERFORMERS } from "./mechanisms/table.js";

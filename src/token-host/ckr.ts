@@ -2,8 +2,7 @@
 // is done about it, the error code what a caller is told. Those of v3.0 to v3.2 stand among them.
 // A value that stands in no row is treated as a broken module, by its number.
 import type { ErrorCode } from "../errors.js";
-import type { FaultClass } from "../hsm/fault.js";
-import type { PinVerdict } from "../hsm/wire.js";
+import type { FaultClass, PinVerdict } from "../hsm/fault.js";
 
 interface CkrRow {
   readonly name: string;

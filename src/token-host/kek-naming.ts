@@ -5,7 +5,7 @@
 import pkcs11js, { type Handle } from "pkcs11js";
 import { makeKeyId } from "../hsm/key-id.js";
 import type { KekKind } from "../hsm/mechanisms.js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
 import { asBoolean, asNumber } from "./attributes.js";
 import { fingerprintsOfAes, fingerprintsOfHmac, type Fingerprint } from "./fingerprint.js";
 import type { Kek } from "./kek.js";
@@ -84,7 +84,7 @@ export function nameGeneration(session: TokenSession, keys: readonly FoundKey[])
     unprotected: keys.flatMap(unprotected),
     remarks: keys.flatMap(remarks),
   };
-  return { record, ...(aes && { aes: aes.handle }), ...(hmac && { hmac: hmac.handle }), learnt: {} };
+  return { record, ...(aes && { aes: aes.handle }), ...(hmac && { hmac: hmac.handle }), discovered: {} };
 }
 
 function nameValues(

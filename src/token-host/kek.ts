@@ -1,7 +1,7 @@
 // A generation of the KEK as the token host holds it: the record that goes over the wire, the object
-// handles that do not, and what has been learnt of the token's mechanisms with it.
+// handles that do not, and what has been discovered of the token's mechanisms with it.
 import type { Handle } from "pkcs11js";
-import type { KekRecord } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
 import type { GcmDialect } from "./mechanisms/gcm-dialect.js";
 import type { KwpWay } from "./mechanisms/kwp-way.js";
@@ -10,7 +10,7 @@ import type { KwpWay } from "./mechanisms/kwp-way.js";
 export const CKK_SHA256_HMAC = 0x2b;
 
 /** Found by trial on first use; holds for the key's value, whatever handle it has. */
-export interface Learnt {
+export interface Discovered {
   /** Null where the token refuses AES-GCM with this key for good. */
   gcm?: GcmDialect | null;
   kwp?: KwpWay;
@@ -20,12 +20,12 @@ export interface Kek {
   readonly record: KekRecord;
   readonly aes?: Handle;
   readonly hmac?: Handle;
-  readonly learnt: Learnt;
+  readonly discovered: Discovered;
 }
 
 /** What an earlier reading's trials found; a refusal is looked at anew. */
-export function learntBefore(earlier: Kek | undefined): Learnt {
-  const { gcm, kwp } = earlier?.learnt ?? {};
+export function discoveredBefore(earlier: Kek | undefined): Discovered {
+  const { gcm, kwp } = earlier?.discovered ?? {};
   return { ...(gcm && { gcm }), ...(kwp && { kwp }) };
 }
 

@@ -2,7 +2,7 @@
 // tokens default them to true), and reads back what the token made of it. PKCS#11 v2.40 sections 4.9, 5.13.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
-import type { GenerateRequest } from "../hsm/wire.js";
+import type { GenerateRequest } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
@@ -106,7 +106,7 @@ function tryRecipe(session: TokenSession, recipe: Recipe): string | undefined {
       unprotected: [],
       remarks: [],
     };
-    const kek: Kek = { record, ...(aes && { aes }), ...(hmac && { hmac }), learnt: {} };
+    const kek: Kek = { record, ...(aes && { aes }), ...(hmac && { hmac }), discovered: {} };
     const [result] = probe(session, kek, recipe.choice);
     return result?.works === true ? undefined : (result?.detail ?? "not tried");
   } catch (error) {

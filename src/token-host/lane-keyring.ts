@@ -2,10 +2,11 @@
 // a request needs one that has not been read, and forgotten where handles may have changed their meaning.
 import pkcs11js from "pkcs11js";
 import { ckaIdIn } from "../hsm/key-id.js";
-import type { KekRecord, ReadingProgress, ReadSlice } from "../hsm/wire.js";
+import type { KekRecord } from "../hsm/port.js";
+import type { ReadingProgress, ReadSlice } from "../hsm/wire.js";
 import { TokenFault } from "./ckr.js";
 import { ForeignObjects } from "./foreign-objects.js";
-import { learntBefore, type Kek } from "./kek.js";
+import { discoveredBefore, type Kek } from "./kek.js";
 import { readKeyring, type ReadKeyring, type WantedKeys } from "./keyring-reader.js";
 import type { TokenSession } from "./session.js";
 import { isRefusal } from "./trial.js";
@@ -107,7 +108,7 @@ export class LaneKeyring {
 
   #end({ keks, objects, unreadable }: ReadKeyring): ReadSlice {
     this.#reading = undefined;
-    this.#all = keks.map((kek) => this.#withLearnt(kek));
+    this.#all = keks.map((kek) => this.#withDiscovered(kek));
     this.#byKeyId = new Map(this.#all.flatMap((kek) => namesOf(kek).map((name) => [name, kek])));
     return {
       done: true,
@@ -121,7 +122,7 @@ export class LaneKeyring {
   /** Adds what a narrower search has shown to what is known. */
   #add(keks: readonly Kek[]): void {
     for (const kek of keks) {
-      const added = this.#withLearnt(kek);
+      const added = this.#withDiscovered(kek);
       const isSame = ({ record }: Kek): boolean =>
         record.keyId === kek.record.keyId && record.label === kek.record.label;
       this.#all = [...this.#all.filter((known) => !isSame(known)), added];
@@ -129,9 +130,9 @@ export class LaneKeyring {
     }
   }
 
-  /** A handle may mean another key by now; a key_id names the value, and what was learnt goes with that. */
-  #withLearnt(kek: Kek): Kek {
-    return { ...kek, learnt: learntBefore(this.#byKeyId.get(kek.record.keyId)) };
+  /** A handle may mean another key by now; a key_id names the value, and what was discovered goes with that. */
+  #withDiscovered(kek: Kek): Kek {
+    return { ...kek, discovered: discoveredBefore(this.#byKeyId.get(kek.record.keyId)) };
   }
 
   /** Returns nothing where the token does not search by that attribute. */

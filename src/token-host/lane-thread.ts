@@ -3,6 +3,7 @@
 // lane alone, and the plugin kills the process from outside.
 import { readSync, writeSync } from "node:fs";
 import { workerData } from "node:worker_threads";
+import type { GenerateRequest } from "../hsm/port.js";
 import {
   decodeCryptBody,
   decodeJsonBody,
@@ -12,7 +13,6 @@ import {
   Op,
   ReplyKind,
   type DestroyRequest,
-  type GenerateRequest,
   type OpenRequest,
   type ProbeRequest,
   type ReadRequest,

@@ -2,18 +2,8 @@
 // request of the wire with plain calls; decides which failed call is worth a second one here and which the
 // plugin has to deal with.
 import type { Module } from "graphene-pk11";
-import type {
-  CryptRequest,
-  DestroyReply,
-  DestroyRequest,
-  GenerateRequest,
-  KekRecord,
-  OpenRequest,
-  ProbeResult,
-  ReadRequest,
-  ReadSlice,
-  TokenDescription,
-} from "../hsm/wire.js";
+import type { CryptRequest, GenerateRequest, KekRecord, ProbeResult, TokenDescription } from "../hsm/port.js";
+import type { DestroyReply, DestroyRequest, OpenRequest, ReadRequest, ReadSlice } from "../hsm/wire.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import { CheckedCrypt } from "./checked-crypt.js";
 import { toFault, TokenFault } from "./ckr.js";

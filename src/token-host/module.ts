@@ -2,7 +2,8 @@
 // PKCS#11 v2.40 sections 5.4 and 5.5. graphene-pk11 loads it; calls go to its pkcs11js object directly.
 import { Module } from "graphene-pk11";
 import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
-import type { OpenRequest, TokenDescription, TokenSelector } from "../hsm/wire.js";
+import type { TokenDescription, TokenSelector } from "../hsm/port.js";
+import type { OpenRequest } from "../hsm/wire.js";
 import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
 import { maskControls } from "../untrusted-text.js";
 

@@ -6,7 +6,7 @@ import {
   type MechanismChoice,
   type MechanismName,
 } from "../hsm/mechanisms.js";
-import type { ProbeResult } from "../hsm/wire.js";
+import type { ProbeResult } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
 import { dialectOf } from "./mechanisms/aes-gcm.js";

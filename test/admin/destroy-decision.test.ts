@@ -11,7 +11,7 @@ import { KmsError } from "../../src/errors.js";
 import type { NamedReport } from "../../src/etcd/disuse.js";
 import type { UsageReport } from "../../src/etcd/usage-report.js";
 import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
-import type { KekRecord } from "../../src/hsm/wire.js";
+import type { KekRecord } from "../../src/hsm/port.js";
 import { labelOf } from "../../src/provider/kek-label.js";
 import { kekRecord } from "../support/kek-record.js";
 
@@ -46,7 +46,7 @@ function token(): Token {
   const list = (): Promise<readonly KekRecord[]> => Promise.resolve([...records]);
   const hsm = {
     listKeks: list,
-    listKeksAnew: list,
+    listKeksReloaded: list,
     destroy: ({ keyId }: KekRecord, until: DestroyWindow | undefined) => {
       steps.push("destroy");
       window = until;

@@ -6,7 +6,7 @@ import { describe, expect, it } from "vitest";
 import { destroyAndLook, destroyOn } from "../../src/admin/destroy-on-tokens.js";
 import { KmsError } from "../../src/errors.js";
 import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
-import type { KekRecord } from "../../src/hsm/wire.js";
+import type { KekRecord } from "../../src/hsm/port.js";
 import { useFaultyToken } from "../support/faulty-token.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
 import type { OpenedToken } from "../support/token-hsm.js";
@@ -57,7 +57,7 @@ describe("a KEK that is destroyed", () => {
       const opened = await token.start();
       const label = `kms-kek@2024010100000${habit.length}Z`;
       await makeTwins(label);
-      const twins = (await opened.hsm.listKeksAnew()).filter((record) => record.label === label);
+      const twins = (await opened.hsm.listKeksReloaded()).filter((record) => record.label === label);
       expect(new Set(twins.map(({ keyId }) => keyId)).size).toBe(1);
       expect(twins).toHaveLength(2);
       const [kek] = twins as [KekRecord];

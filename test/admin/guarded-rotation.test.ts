@@ -9,7 +9,7 @@ import type { Token } from "../../src/admin/command-tokens.js";
 import { loadSettings } from "../../src/config/settings.js";
 import { KmsError } from "../../src/errors.js";
 import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
-import type { KekRecord } from "../../src/hsm/wire.js";
+import type { KekRecord } from "../../src/hsm/port.js";
 import { labelOf } from "../../src/provider/kek-label.js";
 import { freePort } from "../support/free-port.js";
 import { kekRecord } from "../support/kek-record.js";
@@ -34,7 +34,7 @@ async function watch(leftMs: number, openMs: number, destroy: () => Promise<numb
   const made = kekRecord(labelOf("kms-kek", activation), "new");
   let kept: KekRecord[] = [made];
   const hsm = {
-    listKeksAnew: () => Promise.resolve(kept),
+    listKeksReloaded: () => Promise.resolve(kept),
     destroy: async (_kek: KekRecord, window: DestroyWindow | undefined) => {
       windows.push(window);
       const objects = await destroy();

@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 
 import { makeGeneration } from "../../src/admin/new-generation.js";
 import { KmsError } from "../../src/errors.js";
-import type { KekRecord } from "../../src/hsm/wire.js";
+import type { KekRecord } from "../../src/hsm/port.js";
 
 const LABEL = "kms-kek@20260101T000000Z";
 const MADE: KekRecord = {
@@ -24,7 +24,7 @@ function tokenThatShows(kept: () => Promise<readonly KekRecord[]>) {
     generate: () => Promise.resolve(MADE),
     destroy: () => Promise.resolve(1),
     relabel: () => Promise.resolve(MADE),
-    listKeksAnew: kept,
+    listKeksReloaded: kept,
   };
 }
 

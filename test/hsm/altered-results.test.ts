@@ -7,8 +7,7 @@ import { afterEach, describe, expect, it } from "vitest";
 
 import type { KekKind, MechanismName } from "../../src/hsm/mechanisms.js";
 import { mechanismByName } from "../../src/hsm/mechanisms.js";
-import { PATIENT_CALLER } from "../../src/hsm/port.js";
-import type { CryptRequest } from "../../src/hsm/wire.js";
+import { PATIENT_CALLER, type CryptRequest } from "../../src/hsm/port.js";
 import { KekCalls } from "../../src/provider/kek-calls.js";
 import { LOCAL_KEK_BYTES } from "../../src/provider/local-kek.js";
 import { Prover } from "../../src/provider/prover.js";

@@ -61,7 +61,7 @@ it.each([
     const records = await hsm.listKeks();
     expect(records.map((record) => record.label)).toContain(label);
     expect(readFileSync(file).equals(before)).toBe(true);
-    expect((await hsm.listKeksAnew()).map((record) => record.label)).toContain(label);
+    expect((await hsm.listKeksReloaded()).map((record) => record.label)).toContain(label);
     expect(readFileSync(file).equals(before)).toBe(true);
   } finally {
     await hsm.stop(200);

@@ -5,8 +5,7 @@ import { randomBytes } from "node:crypto";
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
-import { PATIENT_CALLER } from "../../src/hsm/port.js";
-import type { KekRecord } from "../../src/hsm/wire.js";
+import { PATIENT_CALLER, type KekRecord } from "../../src/hsm/port.js";
 import { FaultModule } from "../support/fault-module.js";
 import { createNss, type Nss } from "../support/nss.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";

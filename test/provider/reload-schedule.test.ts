@@ -19,7 +19,7 @@ class LoadTimeHsm extends FakeHsm {
   /** Passes the time that a reload takes. */
   whileLoading: () => void = () => undefined;
 
-  override listKeksAnew(): ReturnType<FakeHsm["listKeks"]> {
+  override listKeksReloaded(): ReturnType<FakeHsm["listKeks"]> {
     this.loads++;
     this.whileLoading();
     this.records = this.store;
@@ -65,12 +65,12 @@ it("one that was destroyed at another time is noticed by the interval, and a rel
   clock.ms = 599_999;
   await keyring.read();
   expect(hsm.loads).toBe(0);
-  const list = hsm.listKeksAnew.bind(hsm);
-  hsm.listKeksAnew = () => Promise.reject(new KmsError("HSM_UNAVAILABLE", "no host can be started"));
+  const list = hsm.listKeksReloaded.bind(hsm);
+  hsm.listKeksReloaded = () => Promise.reject(new KmsError("HSM_UNAVAILABLE", "no host can be started"));
   clock.ms = 600_000;
   await keyring.read();
   expect([keyring.error, keyring.known("a")?.record.keyId]).toEqual([undefined, "a"]);
-  hsm.listKeksAnew = list;
+  hsm.listKeksReloaded = list;
   await keyring.read();
   expect(hsm.loads).toBe(0);
   clock.ms = 1_200_000;

@@ -4,8 +4,7 @@
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 
 import { KmsError } from "../../src/errors.js";
-import type { Hsm, HsmState } from "../../src/hsm/port.js";
-import type { CryptRequest, KekRecord, ProbeResult } from "../../src/hsm/wire.js";
+import type { Hsm, HsmState, CryptRequest, KekRecord, ProbeResult } from "../../src/hsm/port.js";
 import type { Log } from "../../src/log.js";
 
 export const SILENT: Log = {
@@ -60,7 +59,7 @@ export class FakeHsm implements Hsm {
     return this.failure === undefined ? Promise.resolve([...this.records]) : Promise.reject(this.failure);
   }
 
-  listKeksAnew(): Promise<readonly KekRecord[]> {
+  listKeksReloaded(): Promise<readonly KekRecord[]> {
     return this.listKeks();
   }
 

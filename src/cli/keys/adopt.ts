@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
-import type { KekRecord } from "../../hsm/wire.js";
+import type { KekRecord } from "../../hsm/port.js";
 import { activeAt, readSchedule } from "../../provider/generations.js";
 import { labelOf } from "../../provider/kek-label.js";
 import { schedulePolicy } from "../../compose/plugin.js";

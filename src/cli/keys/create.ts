@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
-import type { KekRecord } from "../../hsm/wire.js";
+import type { KekRecord } from "../../hsm/port.js";
 import { labelOf } from "../../provider/kek-label.js";
 import { schedulePolicy } from "../../compose/plugin.js";
 import { cloneAdvice, waitForClones } from "../../admin/clone-advice.js";

@@ -1,6 +1,6 @@
 // What `kms-pkcs11 keys rotate` tells at its end, and with which exit code.
 import { KmsError } from "../../errors.js";
-import type { KekRecord } from "../../hsm/wire.js";
+import type { KekRecord } from "../../hsm/port.js";
 import type { RotationPlan } from "../../provider/rotation.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
 import { CANCEL_MARGIN_MS } from "../../admin/never-used.js";

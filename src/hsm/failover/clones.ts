@@ -1,7 +1,7 @@
 // Which key is the KEK where several tokens hold clones of it. A key that carries another token's label and CKA_ID
 // but has another fingerprint is no clone: it is refused, and the KEK says so for as long as the other is there.
 import type { Log } from "../../log.js";
-import type { KekRecord } from "../wire.js";
+import type { KekRecord } from "../port.js";
 
 /** What one token showed at the last reading; undefined while it cannot be read. */
 export type Reading = readonly KekRecord[] | undefined;

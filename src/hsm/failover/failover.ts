@@ -7,9 +7,8 @@ import { isHsmAway } from "../away.js";
 import { Clones } from "./clones.js";
 import type { MechanismChoice } from "../mechanisms.js";
 import { Member, type MemberOptions } from "./member.js";
-import type { Caller, Hsm, HsmState } from "../port.js";
+import type { Caller, Hsm, HsmState, CryptRequest, KekRecord, ProbeResult } from "../port.js";
 import { relay } from "./hedged-request.js";
-import type { CryptRequest, KekRecord, ProbeResult } from "../wire.js";
 
 export interface FailoverOptions {
   /** In order of preference, at least one. */
@@ -60,8 +59,8 @@ export class FailoverHsm implements Hsm {
     return this.#merge((member) => member.read());
   }
 
-  listKeksAnew(): Promise<readonly KekRecord[]> {
-    return this.#merge((member) => member.readAnew());
+  listKeksReloaded(): Promise<readonly KekRecord[]> {
+    return this.#merge((member) => member.readReloaded());
   }
 
   /** @throws KmsError when none can be read: that of the most preferred one */

@@ -3,8 +3,7 @@
 // then the last good reading stands, and the token counts as away.
 import { KmsError } from "../../errors.js";
 import type { Reading } from "./clones.js";
-import type { Hsm, HsmState } from "../port.js";
-import type { KekRecord } from "../wire.js";
+import type { Hsm, HsmState, KekRecord } from "../port.js";
 
 /** Between two attempts at a reading while the token is doubted, in ms. */
 const DOUBTED_INTERVAL_MS = 1_000;
@@ -57,9 +56,9 @@ export class Member {
   }
 
   /** Reads the token by a freshly loaded library. @throws KmsError */
-  readAnew(): Promise<void> {
+  readReloaded(): Promise<void> {
     return this.#share(async () => {
-      this.#believe(await this.#hsm.listKeksAnew());
+      this.#believe(await this.#hsm.listKeksReloaded());
     });
   }
 
@@ -86,7 +85,7 @@ export class Member {
   async #confirm(): Promise<void> {
     this.#doubtIt();
     try {
-      this.#believe(await this.#hsm.listKeksAnew());
+      this.#believe(await this.#hsm.listKeksReloaded());
     } catch (error) {
       if (KmsError.from(error).code !== "STOPPING") this.#readLater();
       throw error;

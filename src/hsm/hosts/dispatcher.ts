@@ -5,9 +5,9 @@ import { KmsError } from "../../errors.js";
 import type { HostPool } from "./pool.js";
 import { Job } from "./job.js";
 import type { Lane, Reply } from "./lane-client.js";
-import type { Caller } from "../port.js";
+import type { Caller, CryptRequest } from "../port.js";
 import { HostFailure, type EndCause, type TokenHost } from "./host-process.js";
-import { encodeCryptFrame, Op, type CryptRequest, type WireFailure } from "../wire.js";
+import { encodeCryptFrame, Op, type WireFailure } from "../wire.js";
 
 /** What the HSM layer tells of itself; satisfied by the metrics. */
 export interface HsmObserver {

@@ -7,13 +7,13 @@ import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { LaneSet } from "./lane-set.js";
 import { Lane, type Reply } from "./lane-client.js";
+import type { TokenDescription } from "../port.js";
 import {
   decodeJsonBody,
   encodeFrame,
   encodeJsonBody,
   Op,
   type OpenRequest,
-  type TokenDescription,
   type WireFailure,
 } from "../wire.js";
 

@@ -1,9 +1,9 @@
 // One request on its way to a token: what to send, who waits, how often it has been sent and where to. A job
 // is settled once; replies that come after that are wiped.
 import type { KmsError } from "../../errors.js";
-import type { Caller } from "../port.js";
+import type { Caller, CryptRequest } from "../port.js";
 import type { TokenHost } from "./host-process.js";
-import { type Op, type CryptRequest } from "../wire.js";
+import type { Op } from "../wire.js";
 
 export class Job {
   readonly op: typeof Op.encrypt | typeof Op.decrypt;

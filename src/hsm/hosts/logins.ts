@@ -6,7 +6,8 @@ import type { Lane } from "./lane-client.js";
 import type { PinGate } from "../login/login-gate.js";
 import type { Starts } from "./starts.js";
 import { within, type TokenHost } from "./host-process.js";
-import { Op, type TokenDescription } from "../wire.js";
+import type { TokenDescription } from "../port.js";
+import { Op } from "../wire.js";
 
 /** How much longer a login may take than the one before it that was abandoned. */
 const LONGER = 1.25;

@@ -8,17 +8,10 @@ import { KeyringReadings, type ReadingHosts } from "./readings.js";
 import type { Lane } from "./lane-client.js";
 import { Logins } from "./logins.js";
 import type { PinGate } from "../login/login-gate.js";
-import type { HsmState } from "../port.js";
+import type { HsmState, CryptRequest, KekRecord, ProbeResult, TokenDescription } from "../port.js";
 import { Starts } from "./starts.js";
 import { HostFailure, within, type EndCause, type TokenHost, type TokenHostOptions } from "./host-process.js";
-import {
-  type CryptRequest,
-  Op,
-  type KekRecord,
-  type ProbeResult,
-  type TokenDescription,
-  type WireFailure,
-} from "../wire.js";
+import { Op, type WireFailure } from "../wire.js";
 
 export interface HostPoolOptions {
   readonly host: TokenHostOptions;
@@ -145,8 +138,8 @@ export class HostPool {
   }
 
   /** Makes the reading on a host that has started since. @throws KmsError */
-  listKeksAnew(): Promise<readonly KekRecord[]> {
-    return this.#readings.readAnew();
+  listKeksReloaded(): Promise<readonly KekRecord[]> {
+    return this.#readings.readReloaded();
   }
 
   /** Logs in a lane that has found itself logged out. @throws KmsError */
@@ -164,7 +157,7 @@ export class HostPool {
   /** Replaces a host whose module or device is broken. */
   condemnFor(host: TokenHost, failure: WireFailure): void {
     const broken = failure.fault === "device" || failure.fault === "session";
-    if (!broken || !host.alive || this.#isKnownRiddle(failure)) return;
+    if (!broken || !host.alive || this.#wasReplacedFor(failure)) return;
     this.#options.log.warn({ pid: host.pid, rv: failure.rv, err: failure.message }, "token host is replaced");
     host.kill("device");
   }
@@ -176,7 +169,7 @@ export class HostPool {
   }
 
   /** Whether a code that stands in no row has cost a host already within the last minute. */
-  #isKnownRiddle({ rv, unknownRv }: WireFailure): boolean {
+  #wasReplacedFor({ rv, unknownRv }: WireFailure): boolean {
     if (unknownRv !== true || rv === undefined) return false;
     const now = performance.now();
     if (now - (this.#unknownRvAt.get(rv) ?? -Infinity) < UNKNOWN_RV_MS) return true;

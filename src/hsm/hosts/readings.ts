@@ -6,7 +6,8 @@ import type { Log } from "../../log.js";
 import { count, readInSlices, seconds, SlicePace } from "./slices.js";
 import type { RunStep } from "./starts.js";
 import { HostFailure, type TokenHost } from "./host-process.js";
-import { Op, type KekRecord, type ReadingProgress, type ReadRequest, type TokenKeys } from "../wire.js";
+import type { KekRecord } from "../port.js";
+import { Op, type ReadingProgress, type ReadRequest, type TokenKeys } from "../wire.js";
 
 /** What readings need of the pool. */
 export interface ReadingHosts {
@@ -99,7 +100,7 @@ export class KeyringReadings {
    * Reads on a host that started after the request for it; that host replaces a spare one.
    * Where it shows other keys than the earlier hosts do, they are replaced too. @throws KmsError
    */
-  async readAnew(): Promise<readonly KekRecord[]> {
+  async readReloaded(): Promise<readonly KekRecord[]> {
     const fresh = await this.#fresh();
     const records = await this.#readOn(fresh);
     for (const host of this.#hosts.ready) {

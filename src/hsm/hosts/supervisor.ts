@@ -8,7 +8,8 @@ import type { Logins } from "./logins.js";
 import type { PinGate } from "../login/login-gate.js";
 import type { RunStep, Starts } from "./starts.js";
 import { TokenHost, type EndCause, type TokenHostOptions } from "./host-process.js";
-import type { TokenDescription, TokenKeys } from "../wire.js";
+import type { TokenDescription } from "../port.js";
+import type { TokenKeys } from "../wire.js";
 
 export interface KeeperOptions {
   readonly host: TokenHostOptions;

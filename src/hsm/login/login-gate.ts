@@ -7,7 +7,8 @@ import type { Log } from "../../log.js";
 import type { PinMemories, PinRecord } from "./login-record.js";
 import { PinLedger, type Candidate } from "./pin-ledger.js";
 import { HostFailure } from "../hosts/host-process.js";
-import type { PinVerdict, TokenDescription } from "../wire.js";
+import type { PinVerdict } from "../fault.js";
+import type { TokenDescription } from "../port.js";
 
 /** Where the PIN comes from, as the configuration or an operator says. */
 export interface Pin {

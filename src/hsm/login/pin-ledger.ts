@@ -6,7 +6,7 @@ import type { Log } from "../../log.js";
 import { digestPin, markPin } from "./pin-digest.js";
 import { PinHistory, type PinMemories, type PinRecord, type PinRecords } from "./login-record.js";
 import { askToRepair } from "../../files/state-file.js";
-import type { PinVerdict } from "../wire.js";
+import type { PinVerdict } from "../fault.js";
 
 /** A PIN that is about to be tried on a token. */
 export interface Candidate {

@@ -20,13 +20,13 @@ const STANDARD: GcmDialect = {
 
 /** Tries AES-GCM, once a key and thread unless the outcome leaves a doubt. */
 function tryOnce(session: TokenSession, kek: Kek): { dialect: GcmDialect | null; doubt?: TokenFault } {
-  const { learnt } = kek;
-  if (learnt.gcm !== undefined) return { dialect: learnt.gcm };
+  const { discovered } = kek;
+  if (discovered.gcm !== undefined) return { dialect: discovered.gcm };
   if (kek.aes === undefined) return { dialect: null };
   const trial = findGcmDialect(session, kek.aes);
-  if ("dialect" in trial) return { dialect: (learnt.gcm = trial.dialect) };
+  if ("dialect" in trial) return { dialect: (discovered.gcm = trial.dialect) };
   if (trial.doubt !== undefined) return { dialect: null, doubt: trial.doubt };
-  return { dialect: (learnt.gcm = null) };
+  return { dialect: (discovered.gcm = null) };
 }
 
 /** Returns the dialect found by trial; null where AES-GCM does not work with this key, for now at least. */

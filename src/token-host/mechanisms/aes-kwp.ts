@@ -54,5 +54,5 @@ function digestOf(aad: Uint8Array): Buffer {
 }
 
 function wayOf(session: TokenSession, kek: Kek, key: Handle): KwpWay {
-  return (kek.learnt.kwp ??= findWay(session, key));
+  return (kek.discovered.kwp ??= findWay(session, key));
 }

@@ -202,12 +202,12 @@ describe("on tokens that come and go", () => {
     if (first === undefined || second === undefined) throw new RangeError("no token");
     const names = async (): Promise<string[]> => (await failover.listKeks()).map(({ keyId }) => keyId);
     for (const fake of fakes.slice(1)) fake.records = [];
-    const anew = vi.spyOn(second, "listKeksAnew").mockRejectedValue(AWAY);
+    const anew = vi.spyOn(second, "listKeksReloaded").mockRejectedValue(AWAY);
     first.records = [];
-    first.listKeksAnew = () => Promise.reject(AWAY);
+    first.listKeksReloaded = () => Promise.reject(AWAY);
     expect(await names()).toEqual(["kek"]);
     anew.mockRestore();
-    first.listKeksAnew = () => first.listKeks();
+    first.listKeksReloaded = () => first.listKeks();
     expect(await names()).toEqual([]);
   });
 

@@ -133,7 +133,7 @@ it("a token initialised anew is used again with its new KEK, and never by the ol
   });
   await maker.exit();
   const after = await waitFor(
-    async () => (await hsm.listKeksAnew()).find(({ keyId }) => keyId !== before.keyId),
+    async () => (await hsm.listKeksReloaded()).find(({ keyId }) => keyId !== before.keyId),
     { what: "the new KEK", ...LIMIT },
   );
   expect(after).toMatchObject({ label, ckaId: before.ckaId });
