@@ -1,7 +1,7 @@
 // Which key_ids stored objects may carry for the KEKs that an operator names. A whole key_id says that by itself;
 // anything shorter is looked up on the tokens or nodes, never in etcd, where a missing match would prove nothing.
 import { KmsError } from "../errors.js";
-import { schedulePolicy } from "../compose/plugin.js";
+import { schedulePolicy } from "../compose/provider.js";
 import { settingsOfKek, type KekOptions } from "../cli/etcd/kek-options.js";
 import { findReferenced, type KeyReference, type NamedKey } from "./key-reference.js";
 import { findNamedKey, viewKeyring } from "./keyring-view.js";

@@ -5,7 +5,7 @@ import { Clones } from "../hsm/failover/clones.js";
 import type { KekRecord } from "../hsm/port.js";
 import {
   activeAt,
-  instantOf,
+  activationOf,
   readSchedule,
   stateOf,
   type Generation,
@@ -72,7 +72,7 @@ export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, no
 
 /** Of copies of one KEK under several labels the earliest counts, here as in `readSchedule`. */
 function earliestFirst(records: readonly KekRecord[], objectName: string): KekRecord[] {
-  const instant = ({ label }: KekRecord): number => instantOf(label, objectName) ?? Infinity;
+  const instant = ({ label }: KekRecord): number => activationOf(label, objectName) ?? Infinity;
   return [...records].sort((a, b) => (instant(a) === instant(b) ? 0 : instant(a) < instant(b) ? -1 : 1));
 }
 

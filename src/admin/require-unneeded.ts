@@ -5,8 +5,8 @@ import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
 import type { DestroyWindow } from "../hsm/token-hsm.js";
-import { instantOf, type Schedule } from "../provider/generations.js";
-import { schedulePolicy } from "../compose/plugin.js";
+import { activationOf, type Schedule } from "../provider/generations.js";
+import { schedulePolicy } from "../compose/provider.js";
 import type { KeyReference } from "./key-reference.js";
 import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } from "./never-used.js";
@@ -67,7 +67,7 @@ export async function requireUnneeded(question: Question): Promise<Permission> {
   const kek = { keyIds: [record.keyId, ...record.aliases], ckaId: record.ckaId };
   const standby = state === "standby" && activation !== undefined && nodes.length > 0;
   const answer = standby ? await requireUnusedNow(kek, activation, nodes) : await requireLeft(kek, nodes);
-  const instant = instantOf(record.label, settings.objectName) ?? -Infinity;
+  const instant = activationOf(record.label, settings.objectName) ?? -Infinity;
   // A KEK that is refused here counts as well: another node may accept it. Both were checked at `now`, not later.
   const window = instant > now ? windowBefore(instant, answer?.aheadMs ?? 0) : undefined;
   if (window !== undefined && window.begunBy < Date.now()) throw tooLate(record.keyId);

@@ -5,7 +5,7 @@ import { KmsError } from "../errors.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
 import type { Hsm } from "../hsm/port.js";
 import type { KmsProvider } from "../provider/kms.js";
-import { openProvider } from "../compose/plugin.js";
+import { openProvider } from "../compose/provider.js";
 import type { Terminal } from "../cli/output.js";
 import { SILENT, withTokens, type Token } from "./command-tokens.js";
 
@@ -16,11 +16,11 @@ export function withProvider<T>(
   use: (provider: Pick<KmsProvider, "decrypt">) => Promise<T>,
 ): Promise<T> {
   return withTokens(settings, async (tokens) => {
-    const room = openProvider(settings, oneOf(settings, tokens, terminal), SILENT);
+    const running = openProvider(settings, oneOf(settings, tokens, terminal), SILENT);
     try {
-      return await use(room.provider);
+      return await use(running.provider);
     } finally {
-      room.stop();
+      running.stop();
     }
   });
 }

@@ -5,7 +5,6 @@ import { requireTrustedPaths } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
-import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import type { AuditEvent } from "../audit/line.js";
 import { AuditLog } from "../audit/log.js";
@@ -17,13 +16,11 @@ import type { Metrics } from "../observability/metrics.js";
 import { ProcessUsage } from "../observability/process-usage.js";
 import { RequestLog } from "../observability/request-log.js";
 import { environmentWithoutTracing, startTracing, type Tracing } from "../observability/tracing.js";
-import type { SchedulePolicy } from "../provider/generations.js";
-import { ProviderRoom, type ProviderOptions } from "../provider/running-provider.js";
-import { FilePublishedMemory, NO_PUBLISHED_MEMORY, readOnly } from "../provider/published-memory.js";
-import type { CacheObserver } from "../provider/unwrap-cache.js";
+import { RunningProvider } from "../provider/running-provider.js";
 import type { FinishedRequest } from "../server/kms-service.js";
 import type { RunningServer } from "../server/server.js";
 import type { RunningUnlock } from "../server/unlock.js";
+import { providerOptions } from "./provider.js";
 import { openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
 import { environmentWithoutWatchdog, startWatchdog } from "../observability/watchdog.js";
@@ -34,12 +31,6 @@ const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
 /** For log lines that still wait for their reader. */
 const LOG_CLOSE_MS = 500;
-
-/** How the names on the token are read, from the settings. */
-export function schedulePolicy(settings: Settings): SchedulePolicy {
-  const { objectName, pinnedKey, allowUnprotected } = settings;
-  return { objectName, allowUnprotected, ...(pinnedKey !== undefined && { pinned: pinnedKey }) };
-}
 
 export interface Plugin {
   readonly log: Log;
@@ -89,18 +80,18 @@ type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log"> & {
 
 async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watchers): Promise<Plugin> {
   const { metrics, tracing, log } = watchers;
-  const room = new ProviderRoom({
+  const running = new RunningProvider({
     ...providerOptions(settings, hsm.port, metrics, log),
     // In the place of a warm token host: where there is none, requests wait for the reload.
     reload: { everyMs: settings.hsm.hosts > 1 ? RELOAD_MS : undefined },
   });
-  watchWith(metrics, room, hsm);
+  watchWith(metrics, running, hsm);
   const audit = openAudit(settings, metrics, log);
-  const server = await serveSocket(settings, room, { ...watchers, audit });
+  const server = await serveSocket(settings, running, { ...watchers, audit });
   let http: RunningHttp | undefined;
   const unlocks: RunningUnlock[] = [];
   try {
-    http = settings.http && (await startHttp(settings.http, httpContent(room, server, metrics)));
+    http = settings.http && (await startHttp(settings.http, httpContent(running, server, metrics)));
     for (const token of hsm.locked) unlocks.push(await startUnlocking(token));
   } catch (error) {
     for (const unlock of unlocks) unlock.stop();
@@ -110,7 +101,7 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
   }
   audit?.record(lifeEvent("started", settings));
   for (const token of hsm.tokens) token.start();
-  room.start();
+  running.start();
   const watchdog = startWatchdog(watchers.env, log);
   return {
     log,
@@ -119,7 +110,7 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
       watchdog?.stop();
       for (const unlock of unlocks) unlock.stop();
       await server.stop(DRAIN_MS);
-      room.stop();
+      running.stop();
       await Promise.all(hsm.tokens.map((token) => token.stop(HSM_STOP_MS)));
       for (const { held } of hsm.locked) held.forget();
       await http?.stop();
@@ -152,7 +143,7 @@ interface RequestWatchers {
 
 async function serveSocket(
   settings: Settings,
-  room: ProviderRoom,
+  running: RunningProvider,
   { metrics, audit, tracing, log }: RequestWatchers,
 ): Promise<RunningServer> {
   if (settings.socket === undefined) throw new KmsError("CONFIG_INVALID", "socket.path: is missing");
@@ -167,7 +158,7 @@ async function serveSocket(
     requestAudit?.requestDone(request, outcome);
     tracing?.requestDone(request, outcome);
   };
-  const server = await startServer(settings.socket, room.provider, onRequest, (limit) => {
+  const server = await startServer(settings.socket, running.provider, onRequest, (limit) => {
     metrics.limitReached(limit);
     requestLog.limitReached(limit);
   });
@@ -175,60 +166,34 @@ async function serveSocket(
   return server;
 }
 
-const UNOBSERVED = { cacheHit: () => undefined, cacheMiss: () => undefined, cacheEvicted: () => undefined };
-
-/** The provider for the length of one command: it is asked, and does nothing by itself. */
-export function openProvider(settings: Settings, hsm: Hsm, log: Log): ProviderRoom {
-  const options = providerOptions(settings, hsm, UNOBSERVED, log);
-  return new ProviderRoom({ ...options, memory: readOnly(options.memory), readsOnce: true });
-}
-
-function providerOptions(settings: Settings, hsm: Hsm, observer: CacheObserver, log: Log): ProviderOptions {
-  const { stateDir, health, cache, mode, mechanism, localKek, refreshIntervalMs } = settings;
-  return {
-    hsm,
-    requestTimeoutMs: settings.hsm.requestTimeoutMs,
-    mode,
-    mechanism,
-    localKek,
-    // A round reads and proves: the shorter of the two intervals serves both.
-    intervalMs: Math.min(refreshIntervalMs, health.proofIntervalMs),
-    policy: schedulePolicy(settings),
-    outage: { gracePeriodMs: health.outageGracePeriodMs, onHsmLoss: health.onHsmLoss },
-    cache: { ...cache, observer },
-    memory: stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(stateDir),
-    log,
-  };
-}
-
-function watchWith(metrics: Metrics, room: ProviderRoom, { port, tokens }: OpenedTokens): void {
+function watchWith(metrics: Metrics, running: RunningProvider, { port, tokens }: OpenedTokens): void {
   const hosts = new ProcessUsage(() => tokens.flatMap((token) => token.pids));
   metrics.watch({
-    hsmUp: () => port.state().up && room.outage.reason === undefined,
-    outageSeconds: () => room.outage.seconds,
-    keyringUp: () => !room.reading.failed,
-    readingSeconds: () => room.reading.seconds,
-    graceSeconds: () => room.outage.policy.gracePeriodMs / 1000,
+    hsmUp: () => port.state().up && running.outage.reason === undefined,
+    outageSeconds: () => running.outage.seconds,
+    keyringUp: () => !running.reading.failed,
+    readingSeconds: () => running.reading.seconds,
+    graceSeconds: () => running.outage.policy.gracePeriodMs / 1000,
     hostResidentBytes: () => hosts.residentBytes,
     hostCpuSeconds: () => hosts.cpuSeconds,
     readyHosts: () => sum(tokens, (token) => token.readyHosts),
     sessions: () => sum(tokens, (token) => token.sessions),
     queueLength: () => sum(tokens, (token) => token.queueLength),
-    cacheEntries: () => room.cache.size,
-    localKekUses: () => room.localKeks.uses,
-    keys: () => room.keys(),
+    cacheEntries: () => running.cache.size,
+    localKekUses: () => running.localKeks.uses,
+    keys: () => running.keys(),
   });
 }
 
-function httpContent(room: ProviderRoom, server: RunningServer, metrics: Metrics): HttpContent {
+function httpContent(running: RunningProvider, server: RunningServer, metrics: Metrics): HttpContent {
   return {
     readiness: () => {
-      const { ready, lines } = room.readiness();
+      const { ready, lines } = running.readiness();
       const problem = server.socketProblem();
       if (problem === undefined) return { ready, lines };
       return { ready: false, lines: [problem, ...(ready ? [] : lines)] };
     },
-    keys: (refresh) => room.keyring(refresh),
+    keys: (refresh) => running.keyring(refresh),
     metrics: () => metrics.text(),
     metricsType: metrics.contentType,
   };

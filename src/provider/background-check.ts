@@ -8,7 +8,7 @@ import type { Keyring } from "./keyring.js";
 import type { Outage } from "./outage.js";
 import type { Prover } from "./prover.js";
 
-export interface WatchOptions {
+export interface BackgroundCheckOptions {
   readonly keyring: Keyring;
   readonly prover: Prover;
   readonly outage: Outage;
@@ -33,8 +33,8 @@ const NUDGE_MS = 200;
 const REFRESH_MS = 3_000;
 const REFRESH_SHARE = 5;
 
-export class Watch {
-  readonly #options: WatchOptions;
+export class BackgroundCheck {
+  readonly #options: BackgroundCheckOptions;
   #stopped = false;
   #lastRoundAt = -Infinity;
   #lastRoundMs = 0;
@@ -47,7 +47,7 @@ export class Watch {
   #nudged = false;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(options: WatchOptions) {
+  constructor(options: BackgroundCheckOptions) {
     this.#options = options;
   }
 

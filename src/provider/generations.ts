@@ -34,7 +34,7 @@ export function readSchedule(records: readonly KekRecord[], policy: SchedulePoli
   const generations = new Map<string, Generation>();
   const refused: { record: KekRecord; reason: string }[] = [];
   for (const record of records) {
-    const activation = instantOf(record.label, policy.objectName);
+    const activation = activationOf(record.label, policy.objectName);
     const reason =
       activation === undefined
         ? `its label "${record.label}" holds no activation instant`
@@ -56,7 +56,7 @@ function addEarliest(generations: Map<string, Generation>, generation: Generatio
 }
 
 /** Returns the activation instant that a label spells out: -Infinity for the plain one, undefined for none. */
-export function instantOf(label: string, objectName: string): number | undefined {
+export function activationOf(label: string, objectName: string): number | undefined {
   return label === objectName ? -Infinity : parseInstant(label.slice(objectName.length + 1));
 }
 

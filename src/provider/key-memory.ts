@@ -72,7 +72,7 @@ export class KeyMemory implements PublishedMemory {
 
   /** Since when every answer is remembered, in ms since the epoch by this node's clock. */
   get since(): number {
-    this.#watchClock();
+    this.#noteClock();
     return this.#since;
   }
 
@@ -82,7 +82,7 @@ export class KeyMemory implements PublishedMemory {
   }
 
   answered(): Answered[] {
-    this.#watchClock();
+    this.#noteClock();
     return [...this.#answered].map(([keyId, { statusAt, encryptAt }]) => ({
       keyId,
       statusAt: this.#wall(statusAt),
@@ -109,7 +109,7 @@ export class KeyMemory implements PublishedMemory {
   }
 
   statusAnswered(keyId: string): void {
-    this.#watchClock();
+    this.#noteClock();
     this.#note(keyId, "statusAt");
   }
 
@@ -119,7 +119,7 @@ export class KeyMemory implements PublishedMemory {
 
   /** The key_ids on the token, after each reading: those of the first one are older than a memory that has just begun. */
   keysRead(keyIds: () => readonly string[]): void {
-    this.#watchClock();
+    this.#noteClock();
     if (this.#atBeginning !== undefined) return;
     this.#atBeginning = new Set(keyIds());
     this.#tryToStore();
@@ -162,7 +162,7 @@ export class KeyMemory implements PublishedMemory {
   }
 
   /** A clock that is set forward was behind for an unknown time: the memory began that much later. */
-  #watchClock(): void {
+  #noteClock(): void {
     const offset = this.#options.now() - this.#options.uptime();
     const step = offset - this.#offset;
     this.#offset = offset;

@@ -21,7 +21,7 @@ import { Prover } from "./prover.js";
 import { Provider, type Mode } from "./provider.js";
 import { ReloadSchedule, type ReloadOptions } from "./reload-schedule.js";
 import { UnwrapCache, type UnwrapCacheOptions } from "./unwrap-cache.js";
-import { Watch } from "./background-check.js";
+import { BackgroundCheck } from "./background-check.js";
 
 export interface ProviderOptions {
   readonly hsm: Hsm;
@@ -49,7 +49,7 @@ export interface Readiness {
   readonly lines: readonly string[];
 }
 
-export class ProviderRoom {
+export class RunningProvider {
   readonly #hsm: Hsm;
   readonly provider: Provider;
   readonly outage: Outage;
@@ -60,7 +60,7 @@ export class ProviderRoom {
   readonly #prover: Prover;
   readonly #active: ActiveKey;
   readonly #memory: KeyMemory;
-  readonly #watch: Watch;
+  readonly #check: BackgroundCheck;
 
   constructor(options: ProviderOptions) {
     const { hsm, mode, policy, log } = options;
@@ -72,7 +72,7 @@ export class ProviderRoom {
     this.cache = new UnwrapCache(options.cache);
     this.#prover = new Prover(hsm, options.mechanism, log);
     const onHsmTrouble = (): void => {
-      this.#watch.nudge();
+      this.#check.nudge();
     };
     const calls = new KekCalls({ hsm, prover: this.#prover, onHsmTrouble });
     this.localKeks = new LocalKeks(calls.localKeks, options.localKek);
@@ -91,7 +91,7 @@ export class ProviderRoom {
         }
         // A KEK that a request for an unknown key_id has brought up is proven now, not at the next interval.
         const isNew = ({ record }: Generation): boolean => this.#prover.isUntried(record.keyId);
-        if (schedule.generations.some(isNew)) this.#watch.nudge();
+        if (schedule.generations.some(isNew)) this.#check.nudge();
       },
     });
     this.outage = new Outage(options.outage, log);
@@ -102,10 +102,10 @@ export class ProviderRoom {
       isHsmAway: () => this.outage.reason !== undefined,
       unread: () => unreadOf(hsm),
       now: () => Date.now(),
-      checkedAt: () => this.#watch.checkedAt,
+      checkedAt: () => this.#check.checkedAt,
       log,
     });
-    this.#watch = new Watch({
+    this.#check = new BackgroundCheck({
       keyring: this.#keyring,
       prover: this.#prover,
       outage: this.outage,
@@ -129,12 +129,12 @@ export class ProviderRoom {
   }
 
   start(): void {
-    void this.#watch.run();
+    void this.#check.run();
   }
 
   /** Stops the background work and wipes what was kept. */
   stop(): void {
-    this.#watch.stop();
+    this.#check.stop();
     this.#memory.close();
     this.cache.clear();
     this.localKeks.clear();
@@ -142,7 +142,7 @@ export class ProviderRoom {
 
   /** What /keys answers. @param refresh whether the token is to be read soon, as far as that is not asked too often */
   keyring(refresh = false): KeyringReport {
-    if (refresh) this.#watch.refresh();
+    if (refresh) this.#check.refresh();
     return reportKeyring(this.#parts(), Date.now());
   }
 

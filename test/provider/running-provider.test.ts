@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { KmsError } from "../../src/errors.js";
 import type { RequestContext } from "../../src/provider/kms.js";
 import { NO_PUBLISHED_MEMORY } from "../../src/provider/published-memory.js";
-import { ProviderRoom, type ProviderOptions } from "../../src/provider/running-provider.js";
+import { RunningProvider, type ProviderOptions } from "../../src/provider/running-provider.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";
 import { kekRecord } from "../support/kek-record.js";
 import { waitFor } from "../support/wait.js";
@@ -16,12 +16,12 @@ const SEED = Buffer.from("a DEK seed of thirty-two bytes!!");
 const NEVER = new Promise<never>(() => undefined);
 
 let hsm: FakeHsm;
-let room: ProviderRoom;
+let running: RunningProvider;
 
 const context = (): RequestContext => ({ uid: "test", startedAt: performance.now(), cancelled: false });
 
 function start(options: Partial<ProviderOptions> = {}): void {
-  room = new ProviderRoom({
+  running = new RunningProvider({
     hsm,
     mode: "direct",
     mechanism: "auto",
@@ -39,12 +39,12 @@ function start(options: Partial<ProviderOptions> = {}): void {
     log: SILENT,
     ...options,
   });
-  room.start();
+  running.start();
 }
 
 const statusText = (): string => {
   try {
-    return room.provider.status().healthz;
+    return running.provider.status().healthz;
   } catch (error) {
     return KmsError.from(error).code;
   }
@@ -66,21 +66,21 @@ beforeEach(() => {
 });
 
 afterEach(() => {
-  room.stop();
+  running.stop();
 });
 
 it("tells when it last answered Status and Encrypt under each KEK", async () => {
   start();
-  await waitFor(() => room.keyring().dueKeyId === "new", { timeoutMs: 5_000, intervalMs: 5 });
-  expect(room.keyring()).toMatchObject({ publishedKeyId: null, answered: [] });
-  expect(room.keys()).toMatchObject([{ state: "due" }, { state: "retired" }]);
+  await waitFor(() => running.keyring().dueKeyId === "new", { timeoutMs: 5_000, intervalMs: 5 });
+  expect(running.keyring()).toMatchObject({ publishedKeyId: null, answered: [] });
+  expect(running.keys()).toMatchObject([{ state: "due" }, { state: "retired" }]);
   await isOk();
-  expect(room.keyring().answered).toMatchObject([{ keyId: "new", encryptAt: null }]);
-  await room.provider.encrypt(SEED, context());
-  expect(room.keyring().answered).toEqual([
+  expect(running.keyring().answered).toMatchObject([{ keyId: "new", encryptAt: null }]);
+  await running.provider.encrypt(SEED, context());
+  expect(running.keyring().answered).toEqual([
     { keyId: "new", statusAt: expect.any(String) as string, encryptAt: expect.any(String) as string },
   ]);
-  expect(room.keys()).toMatchObject([{ state: "active" }, { state: "retired" }]);
+  expect(running.keys()).toMatchObject([{ state: "active" }, { state: "retired" }]);
 });
 
 it("a KEK in use that begins to encrypt to garbage is found by the next proof, and taken up again when it is right", async () => {
@@ -88,10 +88,10 @@ it("a KEK in use that begins to encrypt to garbage is found by the next proof, a
   await isOk();
   hsm.scrambling.add("new");
   await waitFor(() => statusText() !== "ok");
-  expect(await codeOf(room.provider.encrypt(SEED, context()))).not.toBe("done");
+  expect(await codeOf(running.provider.encrypt(SEED, context()))).not.toBe("done");
   hsm.scrambling.clear();
   await isOk();
-  expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("done");
+  expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("done");
 });
 
 describe("a KEK that fails", () => {
@@ -100,10 +100,10 @@ describe("a KEK that fails", () => {
     await isOk();
     hsm.broken.add("new");
     await waitFor(() => statusText() === "KEY_UNSUITABLE", { timeoutMs: 20_000 });
-    expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("KEY_UNSUITABLE");
+    expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("KEY_UNSUITABLE");
     hsm.broken.clear();
     await isOk();
-    expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("done");
+    expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("done");
   });
 
   it("and is active while its successor is held back: Status is an error all the same", async () => {
@@ -112,18 +112,18 @@ describe("a KEK that fails", () => {
     await waitFor(() => /due but not activated/.test(statusText()), { timeoutMs: 20_000 });
     hsm.broken.add("old");
     await waitFor(() => statusText() === "KEY_UNSUITABLE", { timeoutMs: 20_000 });
-    expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("KEY_UNSUITABLE");
+    expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("KEY_UNSUITABLE");
   });
 
   it("and is retired: that KEK alone has failed, and the HSM is there", async () => {
     start(OFTEN);
     await isOk();
     hsm.failures.set("old", AWAY);
-    await waitFor(() => !room.readiness().ready, { timeoutMs: 20_000 });
-    expect(room.readiness().lines).toEqual(["KEK old: away"]);
-    expect(room.outage.reason).toBeUndefined();
+    await waitFor(() => !running.readiness().ready, { timeoutMs: 20_000 });
+    expect(running.readiness().lines).toEqual(["KEK old: away"]);
+    expect(running.outage.reason).toBeUndefined();
     expect(statusText()).toBe("ok");
-    expect(await codeOf(room.provider.encrypt(SEED, context()))).toBe("done");
+    expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("done");
   });
 });
 
@@ -133,18 +133,18 @@ describe("a KEK that is gone from the token", () => {
     async (mode) => {
       start({ mode });
       await isOk();
-      const sealed = await room.provider.encrypt(SEED, context());
-      expect(await room.provider.decrypt(sealed, context())).toEqual(SEED);
+      const sealed = await running.provider.encrypt(SEED, context());
+      expect(await running.provider.decrypt(sealed, context())).toEqual(SEED);
       const calls = hsm.calls;
       hsm.records = hsm.records.filter(({ keyId }) => keyId !== sealed.keyId);
-      expect(await codeOf(room.provider.decrypt(sealed, context()))).toBe("done");
+      expect(await codeOf(running.provider.decrypt(sealed, context()))).toBe("done");
       expect(hsm.calls).toBe(calls);
-      expect(await codeOf(room.provider.decrypt({ ...sealed, keyId: "another" }, context()))).toBe(
+      expect(await codeOf(running.provider.decrypt({ ...sealed, keyId: "another" }, context()))).toBe(
         "KEY_UNKNOWN",
       );
       // Whether it is on the token now is a question for another reading, which may not follow this soon.
-      expect(await codeOf(room.provider.decrypt(sealed, context()))).not.toBe("done");
-      expect([room.cache.size, room.localKeks.uses]).toEqual([0, 0]);
+      expect(await codeOf(running.provider.decrypt(sealed, context()))).not.toBe("done");
+      expect([running.cache.size, running.localKeks.uses]).toEqual([0, 0]);
     },
   );
 });
@@ -154,11 +154,11 @@ describe("a reading that somebody outside asks for", () => {
     start();
     await isOk();
     const before = hsm.readings;
-    const firstRead = room.keyring().readAt;
-    for (let asked = 0; asked < 1_000; asked++) room.keyring(true);
+    const firstRead = running.keyring().readAt;
+    for (let asked = 0; asked < 1_000; asked++) running.keyring(true);
     expect(hsm.readings).toBe(before);
-    await waitFor(() => room.keyring(true).readAt !== firstRead, { timeoutMs: 20_000, intervalMs: 5 });
-    for (let asked = 0; asked < 1_000; asked++) room.keyring(true);
+    await waitFor(() => running.keyring(true).readAt !== firstRead, { timeoutMs: 20_000, intervalMs: 5 });
+    for (let asked = 0; asked < 1_000; asked++) running.keyring(true);
     expect(hsm.readings).toBe(before + 1);
   });
 });
@@ -168,8 +168,8 @@ describe("an HSM", () => {
     start();
     await isOk();
     hsm.failure = AWAY;
-    await expect(codeOf(room.provider.encrypt(SEED, context()))).resolves.toBe("HSM_UNAVAILABLE");
-    await waitFor(() => room.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
+    await expect(codeOf(running.provider.encrypt(SEED, context()))).resolves.toBe("HSM_UNAVAILABLE");
+    await waitFor(() => running.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
     expect(statusText()).toBe("ok");
   });
 
@@ -177,17 +177,20 @@ describe("an HSM", () => {
     start({ mode: "local-kek", localKek: { maxAgeMs: 60_000, maxUses: 1 } });
     await isOk();
     hsm.failure = AWAY;
-    await waitFor(async () => (await codeOf(room.provider.encrypt(SEED, context()))) === "HSM_UNAVAILABLE", {
-      timeoutMs: 5_000,
-    });
-    await waitFor(() => room.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
+    await waitFor(
+      async () => (await codeOf(running.provider.encrypt(SEED, context()))) === "HSM_UNAVAILABLE",
+      {
+        timeoutMs: 5_000,
+      },
+    );
+    await waitFor(() => running.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
   });
 
   it("whose keyring cannot be read for any reason is unready", async () => {
     start(OFTEN);
     await isOk();
     hsm.failure = new KmsError("TOKEN_REFUSED", "not permitted");
-    await waitFor(() => /not permitted/.test(room.readiness().lines.join()), { timeoutMs: 5_000 });
+    await waitFor(() => /not permitted/.test(running.readiness().lines.join()), { timeoutMs: 5_000 });
   });
 
   it.each(["HSM_UNAVAILABLE", "DEADLINE", "INTERNAL"] as const)(
@@ -202,15 +205,15 @@ describe("an HSM", () => {
         return Promise.reject(new KmsError(code, "no search"));
       };
       await waitFor(() => failed >= 3, { timeoutMs: 10_000, intervalMs: 5 });
-      expect(room.outage.reason).toBeUndefined();
+      expect(running.outage.reason).toBeUndefined();
       expect(statusText()).toBe("ok");
-      expect(room.readiness()).toEqual({
+      expect(running.readiness()).toEqual({
         ready: true,
         lines: ["ok", "the token's keys cannot be read: no search"],
       });
-      expect(room.reading.failed).toBe(true);
+      expect(running.reading.failed).toBe(true);
       hsm.listKeks = list;
-      await waitFor(() => room.readiness().lines.join() === "ok", { timeoutMs: 5_000, intervalMs: 5 });
+      await waitFor(() => running.readiness().lines.join() === "ok", { timeoutMs: 5_000, intervalMs: 5 });
     },
   );
 
@@ -219,26 +222,26 @@ describe("an HSM", () => {
     await isOk();
     hsm.listKeks = () => NEVER;
     hsm.failure = AWAY;
-    await waitFor(() => room.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
-    expect(room.readiness().ready).toBe(false);
+    await waitFor(() => running.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
+    expect(running.readiness().ready).toBe(false);
     hsm.failure = undefined;
-    await waitFor(() => room.outage.reason === undefined, { timeoutMs: 5_000, intervalMs: 5 });
-    expect(room.readiness()).toEqual({ ready: true, lines: ["ok"] });
+    await waitFor(() => running.outage.reason === undefined, { timeoutMs: 5_000, intervalMs: 5 });
+    expect(running.readiness()).toEqual({ ready: true, lines: ["ok"] });
   });
 
   it("that could never be read is away", async () => {
     hsm.listKeks = () => Promise.reject(AWAY);
     start(OFTEN);
-    await waitFor(() => room.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
-    expect(room.readiness().ready).toBe(false);
+    await waitFor(() => running.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
+    expect(running.readiness().ready).toBe(false);
   });
 
   it("whose reading never ends keeps no request for an unknown key_id beyond its time", async () => {
     start();
     await isOk();
     hsm.listKeks = () => NEVER;
-    const { ciphertext } = await room.provider.encrypt(SEED, context());
+    const { ciphertext } = await running.provider.encrypt(SEED, context());
     const unknown = { keyId: "made elsewhere", ciphertext, annotations: {} };
-    await expect(codeOf(room.provider.decrypt(unknown, context()))).resolves.toBe("DEADLINE");
+    await expect(codeOf(running.provider.decrypt(unknown, context()))).resolves.toBe("DEADLINE");
   });
 });

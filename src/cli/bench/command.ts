@@ -5,7 +5,7 @@ import { compare, endpointSteps, measureEndpoints, OPERATIONS, summarise } from 
 import { describeMachine } from "../../bench/machine.js";
 import type { BenchResult, BenchSettings } from "../../bench/result.js";
 import { measureToken, TOKEN_OPERATIONS, workingMechanisms, type TokenFigure } from "../../bench/token.js";
-import { schedulePolicy } from "../../compose/plugin.js";
+import { schedulePolicy } from "../../compose/provider.js";
 import { VERSION } from "../../version.js";
 import { activeAt, readSchedule } from "../../provider/generations.js";
 import { benchSettings, type BenchOptions } from "./plan.js";

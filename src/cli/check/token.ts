@@ -14,7 +14,7 @@ import {
   type Generation,
   type Schedule,
 } from "../../provider/generations.js";
-import { schedulePolicy } from "../../compose/plugin.js";
+import { schedulePolicy } from "../../compose/provider.js";
 import type { Report } from "./findings.js";
 
 const SAMPLES = 50;

@@ -6,7 +6,7 @@ import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
 import { activeAt, readSchedule } from "../../provider/generations.js";
 import { labelOf } from "../../provider/kek-label.js";
-import { schedulePolicy } from "../../compose/plugin.js";
+import { schedulePolicy } from "../../compose/provider.js";
 import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
 import {
   findNamedKey,

@@ -5,7 +5,7 @@ import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
 import { labelOf } from "../../provider/kek-label.js";
-import { schedulePolicy } from "../../compose/plugin.js";
+import { schedulePolicy } from "../../compose/provider.js";
 import { cloneAdvice, waitForClones } from "../../admin/clone-advice.js";
 import { makeGeneration } from "../../admin/new-generation.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";

@@ -1,7 +1,7 @@
 // `kms-pkcs11 keys list`: the generations of the KEK as the tokens, and the nodes' plugins, show them now.
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
-import { schedulePolicy } from "../../compose/plugin.js";
+import { schedulePolicy } from "../../compose/provider.js";
 import { EXIT_NO, EXIT_UNREACHABLE, exitCodeOf } from "../exit-code.js";
 import { viewKeyring, type KeyringView, type ViewedKey } from "../../admin/keyring-view.js";
 import { compareNodes, nodeRows, readNodes, type NodeReport } from "../../admin/node-comparison.js";

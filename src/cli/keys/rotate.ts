@@ -6,7 +6,7 @@ import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { parseTime } from "../../provider/kek-label.js";
 import { DEFAULT_DELAY_MS, planRotation, type RotationPlan } from "../../provider/rotation.js";
-import { schedulePolicy } from "../../compose/plugin.js";
+import { schedulePolicy } from "../../compose/provider.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
 import { viewKeyring, type KeyringView } from "../../admin/keyring-view.js";
 import { makeGeneration } from "../../admin/new-generation.js";

@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { FailoverHsm } from "../../../src/hsm/failover/failover.js";
 import type { EncryptAnswer, RequestContext } from "../../../src/provider/kms.js";
 import { NO_PUBLISHED_MEMORY } from "../../../src/provider/published-memory.js";
-import { ProviderRoom } from "../../../src/provider/running-provider.js";
+import { RunningProvider } from "../../../src/provider/running-provider.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf } from "../../support/faulty-token.js";
 import { folderOf, SoftHsmClone } from "../../support/softhsm-clone.js";
@@ -27,7 +27,7 @@ type Name = "first" | "second";
 let second: SoftHsm;
 let tokens: Record<Name, TestToken>;
 let opened: Record<Name, OpenedToken>;
-let room: ProviderRoom;
+let running: RunningProvider;
 let keyIdB: string;
 let underA: EncryptAnswer;
 /** Every Status answer since the last look. */
@@ -35,11 +35,11 @@ let statuses: Set<string>;
 let asking: NodeJS.Timeout;
 
 const context = (): RequestContext => ({ uid: "test", startedAt: performance.now(), cancelled: false });
-const encrypt = (): Promise<EncryptAnswer> => room.provider.encrypt(SEED, context());
-const decryptA = (): Promise<unknown> => room.provider.decrypt(underA, context());
+const encrypt = (): Promise<EncryptAnswer> => running.provider.encrypt(SEED, context());
+const decryptA = (): Promise<unknown> => running.provider.decrypt(underA, context());
 const status = (): string => {
   try {
-    const { healthz, keyId } = room.provider.status();
+    const { healthz, keyId } = running.provider.status();
     return `${healthz} ${keyId}`;
   } catch (error) {
     return String(error);
@@ -64,7 +64,7 @@ async function start(intervalMs: number): Promise<void> {
   };
   await waitFor(() => opened.first.hsm.readyHosts + opened.second.hsm.readyHosts === 4, LIMIT);
   const members = (["first", "second"] as const).map((name) => ({ name, hsm: opened[name].hsm }));
-  room = new ProviderRoom({
+  running = new RunningProvider({
     hsm: new FailoverHsm({ members, requestTimeoutMs: 10_000, log: SILENT }),
     mode: "direct",
     mechanism: "auto",
@@ -77,12 +77,12 @@ async function start(intervalMs: number): Promise<void> {
     memory: NO_PUBLISHED_MEMORY,
     log: SILENT,
   });
-  room.start();
+  running.start();
   await waitFor(() => status().startsWith("ok"), LIMIT);
 }
 
 async function stop(): Promise<void> {
-  room.stop();
+  running.stop();
   await Promise.all([opened.first.hsm.stop(200), opened.second.hsm.stop(200)]);
 }
 
@@ -118,7 +118,7 @@ afterEach(async () => {
 
 const allWell = async (): Promise<void> => {
   await waitFor(encrypt, { what: "an Encrypt", ...LIMIT });
-  await waitFor(() => room.outage.reason === undefined && room.readiness().ready, {
+  await waitFor(() => running.outage.reason === undefined && running.readiness().ready, {
     what: "readiness",
     ...LIMIT,
   });
@@ -132,8 +132,8 @@ describe("with rounds in quick succession", () => {
 
   it("says which token alone holds the active KEK", () => {
     const detail = `KEK ${keyIdB}: only on second, not on first; clone it there`;
-    expect(room.readiness()).toEqual({ ready: true, lines: ["ok", detail] });
-    expect(room.keyring().keys).toMatchObject([
+    expect(running.readiness()).toEqual({ ready: true, lines: ["ok", detail] });
+    expect(running.keyring().keys).toMatchObject([
       { keyId: keyIdB, heldBy: ["second"], remarks: ["only on second, not on first; clone it there"] },
       { keyId: underA.keyId, heldBy: ["first", "second"], remarks: [] },
     ]);
@@ -180,13 +180,13 @@ describe("with rounds in quick succession", () => {
       if (step === "goes") away.add(name);
       else away.delete(name);
       if (away.has("second")) {
-        await waitFor(() => room.outage.reason !== undefined, { what: "the outage", ...LIMIT });
+        await waitFor(() => running.outage.reason !== undefined, { what: "the outage", ...LIMIT });
       } else await waitFor(encrypt, { what: "an Encrypt", ...LIMIT });
       if (away.size === 1) await waitFor(decryptA, { what: "a Decrypt by the other token", ...LIMIT });
     }
     await allWell();
     expect([...statuses]).toEqual([`ok ${keyIdB}`]);
-    expect(room.keyring().keys.map(({ keyId }) => keyId)).toEqual([keyIdB, underA.keyId]);
+    expect(running.keyring().keys.map(({ keyId }) => keyId)).toEqual([keyIdB, underA.keyId]);
   });
 });
 
