@@ -5,7 +5,7 @@ import { describePinSource } from "../config/pin-source.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { requireTrustedPaths } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
-import type { HeldPin } from "../hsm/login/operator-pin.js";
+import type { OperatorPin } from "../hsm/login/operator-pin.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/port.js";
 import type { Log } from "../log.js";
@@ -94,7 +94,7 @@ export function requireAll(tokens: readonly Token[], consequence: string): void 
   throw new KmsError(code, `${away.name}: ${message}; ${consequence}`, away.failure);
 }
 
-function open(settings: Settings, token: TokenSettings, handed: HeldPin | undefined): TokenHsm {
+function open(settings: Settings, token: TokenSettings, handed: OperatorPin | undefined): TokenHsm {
   return openToken({
     settings,
     token,
@@ -120,7 +120,7 @@ async function openAsked(settings: Settings, token: TokenSettings): Promise<Toke
 }
 
 interface Access {
-  readonly pin: HeldPin | undefined;
+  readonly pin: OperatorPin | undefined;
   readonly refused: KmsError | undefined;
 }
 

@@ -1,7 +1,7 @@
 // Destroys a KEK on tokens and checks the result: only a freshly loaded library shows whether every object with the
 // key_id is gone. A lost reply, or a token host that was killed during the call, proves nothing.
 import { KmsError } from "../errors.js";
-import { isHsmAway } from "../hsm/away.js";
+import { meansHsmAway } from "../hsm/away.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
 import { isSameKek } from "./keyring-view.js";
@@ -90,7 +90,7 @@ function stillThere({ keyId }: KekRecord, trouble?: KmsError): KmsError {
   if (trouble === undefined) {
     return new KmsError("TOKEN_REFUSED", `the token accepted C_DestroyObject but still holds ${keyId}`);
   }
-  const text = isHsmAway(trouble)
+  const text = meansHsmAway(trouble)
     ? `${trouble.message}; the token still holds ${keyId} but may still carry out the call; check again`
     : `${trouble.message}; the token still holds ${keyId}`;
   return new KmsError(trouble.code, text, trouble);

@@ -7,7 +7,7 @@ import { link, mkdir, open, rename, rm, stat, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
 import { ownershipProblem } from "../files/ownership.js";
-import { heirOf, openRegular } from "../files/regular-file.js";
+import { ownerForNewFile, openRegular } from "../files/regular-file.js";
 import type { ChainLink } from "./line.js";
 
 const KEY_BYTES = 32;
@@ -117,6 +117,6 @@ export async function giveToFolderOwner(
   file: { chown(uid: number, gid: number): Promise<void> },
   path: string,
 ): Promise<void> {
-  const heir = heirOf(await stat(dirname(path)));
+  const heir = ownerForNewFile(await stat(dirname(path)));
   if (heir !== undefined) await file.chown(heir.uid, heir.gid);
 }

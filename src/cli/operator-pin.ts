@@ -9,7 +9,7 @@ import {
 } from "../config/pin-source.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import { HeldPin } from "../hsm/login/operator-pin.js";
+import { OperatorPin } from "../hsm/login/operator-pin.js";
 import { readHidden } from "./read-hidden.js";
 
 type HandedSource = PinSource & { readonly kind: "stdin" | "terminal" };
@@ -18,7 +18,7 @@ type HandedSource = PinSource & { readonly kind: "stdin" | "terminal" };
 const LINE_BYTES = MAX_PIN_BYTES + 2;
 const LINE_FEED = 0x0a;
 
-const held = new WeakMap<TokenSettings, HeldPin>();
+const held = new WeakMap<TokenSettings, OperatorPin>();
 
 /** Whether a command asks its operator for this PIN before it opens the token. */
 export function isHanded({ pin }: TokenSettings): boolean {
@@ -34,7 +34,7 @@ export function canBeAsked({ pin }: TokenSettings): boolean {
  * Returns the PIN as the operator hands it over; undefined where the configured source is read.
  * @throws KmsError PIN_UNREADABLE, CANCELLED, INPUT_INVALID
  */
-export async function handedPin(settings: Settings, token: TokenSettings): Promise<HeldPin | undefined> {
+export async function handedPin(settings: Settings, token: TokenSettings): Promise<OperatorPin | undefined> {
   const before = held.get(token);
   if (before !== undefined || !isHanded(token)) return before;
   if (process.stdin.isTTY) return askForPin(token);
@@ -43,7 +43,7 @@ export async function handedPin(settings: Settings, token: TokenSettings): Promi
 }
 
 /** Asks on the terminal, without an echo. @throws KmsError PIN_UNREADABLE, CANCELLED, INPUT_INVALID */
-export async function askForPin(token: TokenSettings): Promise<HeldPin> {
+export async function askForPin(token: TokenSettings): Promise<OperatorPin> {
   const { token: label, serial, object } = token.uri;
   const name = label ?? serial ?? object;
   return hold(token, { kind: "terminal" }, await readHidden(`PIN of token ${name}: `, LINE_BYTES));
@@ -82,10 +82,14 @@ function splitLines(bytes: Buffer): Buffer[] {
 }
 
 /** @param bytes are zeroed */
-function hold(token: TokenSettings, source: HandedSource, bytes: Buffer): HeldPin {
+function hold(token: TokenSettings, source: HandedSource, bytes: Buffer): OperatorPin {
   const description = describePinSource(source);
   const correction = correctPin(source);
-  const pin = new HeldPin({ description, correction, missing: `the PIN from ${description} was refused` });
+  const pin = new OperatorPin({
+    description,
+    correction,
+    missing: `the PIN from ${description} was refused`,
+  });
   pin.offer(checkPin(bytes, source));
   held.set(token, pin);
   process.once("exit", () => {

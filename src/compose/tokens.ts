@@ -16,9 +16,9 @@ import { formatPkcs11Uri, tokenSelector } from "../config/pkcs11-uri.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
-import { HeldPin, verdictOn } from "../hsm/login/operator-pin.js";
-import { PinGate, type Pin } from "../hsm/login/login-gate.js";
-import { pinMemories } from "../hsm/login/login-files.js";
+import { OperatorPin, verdictOn } from "../hsm/login/operator-pin.js";
+import { LoginGate, type Pin } from "../hsm/login/login-gate.js";
+import { loginStores } from "../hsm/login/login-files.js";
 import type { Hsm } from "../hsm/port.js";
 import { TokenHsm } from "../hsm/token-hsm.js";
 import type { Log } from "../log.js";
@@ -46,7 +46,7 @@ export function openToken({ settings, token, hosts, observer, log, env, handedPi
   const { uri, modulePath, moduleParameters, pin } = token;
   const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
   // Others that log in get half the time of a start; this start ends with it.
-  const memories = pinMemories(settings.stateDir, startTimeoutMs / 2);
+  const stores = loginStores(settings.stateDir, startTimeoutMs / 2);
   const sources = settings.tokens.map((one) => one.pin);
   return new TokenHsm({
     host: {
@@ -62,7 +62,7 @@ export function openToken({ settings, token, hosts, observer, log, env, handedPi
       sessions,
     },
     hosts,
-    gate: new PinGate({ pin: handedPin ?? pinFrom(pin, env), memories, allowFinalTry, log }),
+    gate: new LoginGate({ pin: handedPin ?? pinFrom(pin, env), stores, allowFinalTry, log }),
     startTimeoutMs,
     requestTimeoutMs,
     queue,
@@ -86,7 +86,7 @@ type UnlockSource = PinSource & { readonly kind: "unlock" };
 /** A token whose PIN an operator hands over on a socket. */
 export interface LockedToken {
   readonly source: UnlockSource;
-  readonly held: HeldPin;
+  readonly held: OperatorPin;
   readonly hsm: TokenHsm;
   /** Token hosts when all is well. */
   readonly hosts: number;
@@ -122,9 +122,9 @@ export function openTokens(
   return { tokens: members.map(({ hsm }) => hsm), locked, port };
 }
 
-function holdPin(source: UnlockSource): HeldPin {
+function holdPin(source: UnlockSource): OperatorPin {
   const missing = `no PIN is held; run kms-pkcs11 unlock --socket ${source.path}`;
-  return new HeldPin({ description: describePinSource(source), missing, correction: correctPin(source) });
+  return new OperatorPin({ description: describePinSource(source), missing, correction: correctPin(source) });
 }
 
 /** @throws KmsError SOCKET_UNUSABLE */

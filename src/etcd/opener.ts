@@ -3,7 +3,7 @@
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
 import type { KmsProvider } from "../provider/kms.js";
-import { isHsmAway } from "../hsm/away.js";
+import { meansHsmAway } from "../hsm/away.js";
 import { cacheName } from "../provider/unwrap-cache.js";
 import { openData } from "./data-key.js";
 import type { EncryptedObject } from "./stored-object.js";
@@ -35,7 +35,7 @@ export class Opener {
 
   /**
    * Returns the plaintext, which belongs to the caller.
-   * @throws KmsError why it does not open; one for which isHsmAway holds says nothing about the object
+   * @throws KmsError why it does not open; one for which meansHsmAway holds says nothing about the object
    */
   async open(etcdKey: string, object: EncryptedObject): Promise<Buffer> {
     const outcome = await this.#outcomeOf(object);
@@ -71,7 +71,7 @@ export class Opener {
       return { seed: Buffer.from(seed.buffer, seed.byteOffset, seed.length) };
     } catch (error) {
       const refusal = KmsError.from(error);
-      if (isHsmAway(refusal)) throw refusal;
+      if (meansHsmAway(refusal)) throw refusal;
       return { refusal };
     }
   }

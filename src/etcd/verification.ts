@@ -1,7 +1,7 @@
 // Whether every stored object opens with this HSM: counted by resource, the reasons sorted. Plaintext is wiped as soon
 // as it has authenticated. Memory does not grow with the objects.
 import { KmsError } from "../errors.js";
-import { isHsmAway } from "../hsm/away.js";
+import { meansHsmAway } from "../hsm/away.js";
 import { Allowance } from "./bounded-set.js";
 import type { Opener } from "./opener.js";
 import { parseStorageKey, resourceName } from "./storage-key.js";
@@ -87,7 +87,7 @@ export class Verification {
       return "opened";
     } catch (error) {
       const reason = KmsError.from(error);
-      if (isHsmAway(reason)) throw reason;
+      if (meansHsmAway(reason)) throw reason;
       return this.#fail(key, reason);
     }
   }

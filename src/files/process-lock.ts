@@ -10,7 +10,7 @@ import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
-import { heirOf } from "./regular-file.js";
+import { ownerForNewFile } from "./regular-file.js";
 
 const POLL_MS = 20;
 const NUMBER = /^\.(\d{1,15})$/;
@@ -115,7 +115,7 @@ class Contender {
     });
     server.unref();
     chmodSync(path, 0o600);
-    const heir = heirOf(statSync(this.#folder));
+    const heir = ownerForNewFile(statSync(this.#folder));
     if (heir !== undefined) chownSync(path, heir.uid, heir.gid);
     return server;
   }

@@ -21,6 +21,6 @@ export interface Owner {
 }
 
 /** Whom a file of this process's has to be given to: the owner of its folder, where root has made it for another user. */
-export function heirOf(folder: Owner): Owner | undefined {
+export function ownerForNewFile(folder: Owner): Owner | undefined {
   return process.geteuid?.() === 0 && folder.uid !== 0 ? folder : undefined;
 }

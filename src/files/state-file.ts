@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
-import { heirOf, READ_AT_ONCE } from "./regular-file.js";
+import { ownerForNewFile, READ_AT_ONCE } from "./regular-file.js";
 
 const MAX_BYTES = 1 << 20;
 
@@ -67,7 +67,7 @@ function syncFolder(path: string): void {
 
 /** What a command of root's has learnt, a refused PIN above all, has to be readable for the plugin, another user. */
 function giveToFolderOwner(file: number, path: string): void {
-  const heir = heirOf(statSync(dirname(path)));
+  const heir = ownerForNewFile(statSync(dirname(path)));
   if (heir !== undefined) fchownSync(file, heir.uid, heir.gid);
 }
 

@@ -30,6 +30,6 @@ const AWAY = {
 } as const satisfies Record<ErrorCode, boolean>;
 
 /** Whether an error means that the HSM is away. */
-export function isHsmAway(error: KmsError): boolean {
+export function meansHsmAway(error: KmsError): boolean {
   return AWAY[error.code];
 }

@@ -4,7 +4,7 @@ import type { Log } from "../log.js";
 import { Dispatcher, type HsmObserver } from "./hosts/dispatcher.js";
 import { HostPool } from "./hosts/pool.js";
 import type { MechanismChoice } from "./mechanisms.js";
-import type { PinGate } from "./login/login-gate.js";
+import type { LoginGate } from "./login/login-gate.js";
 import type {
   Caller,
   Hsm,
@@ -15,15 +15,15 @@ import type {
   ProbeResult,
   TokenDescription,
 } from "./port.js";
-import type { TokenHostOptions } from "./hosts/host-process.js";
+import type { HostProcessOptions } from "./hosts/host-process.js";
 import { Op, type DestroyReply, type DestroyRequest } from "./wire.js";
 import { deadlineAt } from "./wire-deadline.js";
 
 export interface TokenHsmOptions {
-  readonly host: TokenHostOptions;
+  readonly host: HostProcessOptions;
   /** Processes: one serves, the others are warm. */
   readonly hosts: number;
-  readonly gate: PinGate;
+  readonly gate: LoginGate;
   readonly startTimeoutMs: number;
   readonly requestTimeoutMs: number;
   readonly queue: number;

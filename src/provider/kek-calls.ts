@@ -2,7 +2,7 @@
 // envelope around what comes back. A failure that says that the HSM is in trouble is reported, so that it is looked
 // into at once.
 import { KmsError } from "../errors.js";
-import { isHsmAway } from "../hsm/away.js";
+import { meansHsmAway } from "../hsm/away.js";
 import type { Mechanism } from "../hsm/mechanisms.js";
 import { PATIENT_CALLER, type Caller, type Hsm } from "../hsm/port.js";
 import {
@@ -95,7 +95,7 @@ export class KekCalls {
       return await call;
     } catch (thrown) {
       const error = KmsError.from(thrown);
-      if (isHsmAway(error) || error.code === "KEY_MISSING") this.#options.onHsmTrouble();
+      if (meansHsmAway(error) || error.code === "KEY_MISSING") this.#options.onHsmTrouble();
       throw error;
     }
   }

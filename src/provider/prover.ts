@@ -4,7 +4,7 @@
 // restart of an API server.
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { KmsError } from "../errors.js";
-import { isHsmAway } from "../hsm/away.js";
+import { meansHsmAway } from "../hsm/away.js";
 import { mechanismByName, type Mechanism, type MechanismChoice } from "../hsm/mechanisms.js";
 import { PATIENT_CALLER, type Hsm, type CryptRequest, type ProbeResult } from "../hsm/port.js";
 import type { Log } from "../log.js";
@@ -34,7 +34,7 @@ interface Canary {
  * decides whether it is gone.
  */
 export function saysBroken(failure: KmsError): boolean {
-  return !isHsmAway(failure) && failure.code !== "KEY_MISSING";
+  return !meansHsmAway(failure) && failure.code !== "KEY_MISSING";
 }
 
 export class Prover {
@@ -94,7 +94,7 @@ export class Prover {
       const failure = KmsError.from(error);
       // A queue that is full says nothing of the key: what is known of it stands.
       if (failure.code === "OVERLOADED") return undefined;
-      if (isHsmAway(failure)) return failure;
+      if (meansHsmAway(failure)) return failure;
       this.#fail(keyId, failure);
       return undefined;
     }

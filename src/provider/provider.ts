@@ -1,7 +1,7 @@
 // Encrypt, Decrypt and Status in domain terms: the checks in their order, then the cache, then the HSM. No
 // gRPC above it and no PKCS#11 below it is known here.
 import { KmsError } from "../errors.js";
-import { isHsmAway } from "../hsm/away.js";
+import { meansHsmAway } from "../hsm/away.js";
 import type { ActiveKey } from "./active-key.js";
 import { parseEnvelope } from "./envelope.js";
 import type { Generation } from "./generations.js";
@@ -78,7 +78,7 @@ export class Provider implements KmsProvider {
   #unwell(reason: KmsError, keyId: string, stopping: string): StatusAnswer {
     const { policy } = this.#parts.outage;
     if (policy.onHsmLoss === "keepWriting") return { healthz: healthzText(reason.message), keyId };
-    throw new KmsError(isHsmAway(reason) ? "HSM_UNAVAILABLE" : reason.code, healthzText(stopping), reason);
+    throw new KmsError(meansHsmAway(reason) ? "HSM_UNAVAILABLE" : reason.code, healthzText(stopping), reason);
   }
 
   async encrypt(plaintext: Uint8Array, context: RequestContext): Promise<EncryptAnswer> {

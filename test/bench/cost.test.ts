@@ -6,7 +6,7 @@ import { Duplex } from "node:stream";
 
 import { describe, expect, it } from "vitest";
 
-import { Lane } from "../../src/hsm/hosts/lane-client.js";
+import { LaneClient } from "../../src/hsm/hosts/lane-client.js";
 import { encodeCryptFrame, encodeFrame, Op, ReplyKind } from "../../src/hsm/wire.js";
 import { RequestLog } from "../../src/observability/request-log.js";
 import { PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";
@@ -28,7 +28,7 @@ describe("a request that the HSM answers", () => {
         done();
       },
     });
-    const lane = new Lane(host, () => {
+    const lane = new LaneClient(host, () => {
       throw new Error("the lane was disturbed");
     });
     const request = { keyId: "01.c0", mechanism: 1, aad: Buffer.of(1, 2), data: PLAINTEXT };

@@ -3,8 +3,8 @@
 import { fileURLToPath } from "node:url";
 
 import { pinSourceStamp, readPin } from "../../src/config/pin-source.js";
-import { PinGate, type Pin } from "../../src/hsm/login/login-gate.js";
-import { pinMemories } from "../../src/hsm/login/login-files.js";
+import { LoginGate, type Pin } from "../../src/hsm/login/login-gate.js";
+import { loginStores } from "../../src/hsm/login/login-files.js";
 import { TokenHsm } from "../../src/hsm/token-hsm.js";
 import { SILENT } from "./fake-hsm.js";
 import type { TestToken } from "./token.js";
@@ -61,9 +61,9 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
       sessions,
     },
     hosts,
-    gate: new PinGate({
+    gate: new LoginGate({
       pin: pinOf(token, options),
-      memories: pinMemories(options.stateDir, 20_000),
+      stores: loginStores(options.stateDir, 20_000),
       allowFinalTry: options.allowFinalTry ?? false,
       log: SILENT,
       ...(options.pinRecheckMs !== undefined && { recheckMs: options.pinRecheckMs }),

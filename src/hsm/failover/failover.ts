@@ -3,12 +3,12 @@
 // the plugin.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
-import { isHsmAway } from "../away.js";
+import { meansHsmAway } from "../away.js";
 import { Clones } from "./clones.js";
 import type { MechanismChoice } from "../mechanisms.js";
 import { Member, type MemberOptions } from "./member.js";
 import type { Caller, Hsm, HsmState, CryptRequest, KekRecord, ProbeResult } from "../port.js";
-import { relay } from "./hedged-request.js";
+import { hedge } from "./hedged-request.js";
 
 export interface FailoverOptions {
   /** In order of preference, at least one. */
@@ -28,7 +28,7 @@ const SLOW_READING = 2;
 
 /** Whether another token may do what this error says that one cannot. */
 function isElsewhere(error: KmsError): boolean {
-  return isHsmAway(error) || error.code === "OVERLOADED" || error.code === "KEY_MISSING";
+  return meansHsmAway(error) || error.code === "OVERLOADED" || error.code === "KEY_MISSING";
 }
 
 export class FailoverHsm implements Hsm {
@@ -180,7 +180,7 @@ export class FailoverHsm implements Hsm {
     if (members.length === 1) return only.use(keyId, (hsm) => use(hsm, caller));
     const { requestTimeoutMs } = this.#options;
     const age = caller.startedAt === undefined ? 0 : performance.now() - caller.startedAt;
-    return relay({
+    return hedge({
       asks: members.map((member) => (asker) => member.use(keyId, (hsm) => use(hsm, asker))),
       caller,
       lateMs: Math.min(LATE_MS, requestTimeoutMs * LATE_PART),

@@ -5,7 +5,7 @@ import type { Caller } from "../port.js";
 
 export type Ask = (caller: Caller) => Promise<Buffer>;
 
-export interface RelayOptions {
+export interface HedgeOptions {
   /** In the order in which they are asked. */
   readonly asks: readonly Ask[];
   readonly caller: Caller;
@@ -20,14 +20,14 @@ export interface RelayOptions {
 }
 
 /** @throws KmsError the final one if there was any, else what the last one failed with; DEADLINE */
-export function relay(options: RelayOptions): Promise<Buffer> {
+export function hedge(options: HedgeOptions): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    new Relay(options, resolve, reject).askNext();
+    new HedgedRequest(options, resolve, reject).askNext();
   });
 }
 
-class Relay {
-  readonly #options: RelayOptions;
+class HedgedRequest {
+  readonly #options: HedgeOptions;
   readonly #resolve: (body: Buffer) => void;
   readonly #reject: (error: KmsError) => void;
   readonly #deadline: NodeJS.Timeout;
@@ -36,7 +36,7 @@ class Relay {
   readonly #running = new Set<number>();
   #decided = false;
 
-  constructor(options: RelayOptions, resolve: (body: Buffer) => void, reject: (error: KmsError) => void) {
+  constructor(options: HedgeOptions, resolve: (body: Buffer) => void, reject: (error: KmsError) => void) {
     this.#options = options;
     this.#resolve = resolve;
     this.#reject = reject;

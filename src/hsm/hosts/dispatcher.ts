@@ -4,9 +4,9 @@
 import { KmsError } from "../../errors.js";
 import type { HostPool } from "./pool.js";
 import { Job } from "./job.js";
-import type { Lane, Reply } from "./lane-client.js";
+import type { LaneClient, Reply } from "./lane-client.js";
 import type { Caller, CryptRequest } from "../port.js";
-import { HostFailure, type EndCause, type TokenHost } from "./host-process.js";
+import { HostFailure, type EndCause, type HostProcess } from "./host-process.js";
 import { encodeCryptFrame, Op, type WireFailure } from "../wire.js";
 
 /** What the HSM layer tells of itself; satisfied by the metrics. */
@@ -29,9 +29,9 @@ const LATE_PART = 0.25;
 const MAX_SENDS = 2;
 const OPERATION_NAMES = { [Op.encrypt]: "encrypt", [Op.decrypt]: "decrypt" } as const;
 
-interface Place {
-  readonly host: TokenHost;
-  readonly lane: Lane;
+interface Destination {
+  readonly host: HostProcess;
+  readonly lane: LaneClient;
 }
 
 export class Dispatcher {
@@ -74,17 +74,17 @@ export class Dispatcher {
     for (let at = 0; at < this.#queue.length;) {
       const job = this.#queue[at];
       if (job === undefined) break;
-      const place = this.#drop(job) ? undefined : this.#place(job);
-      if (place === undefined && !job.settled) {
+      const destination = this.#drop(job) ? undefined : this.#destination(job);
+      if (destination === undefined && !job.settled) {
         // A second try waits for a host that has not had it, and holds up nobody who may go to any.
         if (job.sentTo.length === 0) break;
         at++;
         continue;
       }
       this.#queue.splice(at, 1);
-      if (place === undefined) continue;
+      if (destination === undefined) continue;
       job.queued = false;
-      this.#send(job, place);
+      this.#send(job, destination);
     }
     if (this.#queue.length > 0) this.#growOrGiveUp();
   }
@@ -107,10 +107,10 @@ export class Dispatcher {
   }
 
   /** A lane for the job: the serving host first, unless it is late or has had the job already. */
-  #place(job: Job): Place | undefined {
+  #destination(job: Job): Destination | undefined {
     const lateMs = LATE_PART * this.#options.requestTimeoutMs;
     const now = performance.now();
-    const isLate = (host: TokenHost): boolean =>
+    const isLate = (host: HostProcess): boolean =>
       host.lanes.busySince !== undefined && now - host.lanes.busySince > lateMs;
     const { ready } = this.#hosts;
     for (const host of [...ready.filter((one) => !isLate(one)), ...ready.filter(isLate)]) {
@@ -135,7 +135,7 @@ export class Dispatcher {
     this.#queue.length = 0;
   }
 
-  #send(job: Job, { host, lane }: Place): void {
+  #send(job: Job, { host, lane }: Destination): void {
     job.sentTo.push(host);
     job.pending++;
     const sentAt = performance.now();
@@ -147,7 +147,7 @@ export class Dispatcher {
     );
   }
 
-  #receive(job: Job, place: Place, reply: Reply, sentAt: number): void {
+  #receive(job: Job, destination: Destination, reply: Reply, sentAt: number): void {
     job.pending--;
     const endedAt = performance.now();
     const seconds = (endedAt - sentAt) / 1000;
@@ -155,21 +155,21 @@ export class Dispatcher {
     const result = reply.ok ? (reply.repeated === true ? "altered" : "ok") : reply.failure.fault;
     this.#options.observer.hsmCallDone(operation, result, seconds);
     job.caller.hsmCalls?.push({ operation, result, endedAt, seconds });
-    if (result === "altered") this.#hosts.noteAltered(place.host, job.request);
-    if (!reply.ok) this.#receiveFailure(job, place, reply.failure);
+    if (result === "altered") this.#hosts.noteAltered(destination.host, job.request);
+    if (!reply.ok) this.#receiveFailure(job, destination, reply.failure);
     else if (job.succeed(reply.body)) this.#jobs.delete(job);
     this.pump();
   }
 
-  #receiveFailure(job: Job, place: Place, failure: WireFailure): void {
-    const { host } = place;
-    this.#hosts.condemnFor(host, failure);
+  #receiveFailure(job: Job, destination: Destination, failure: WireFailure): void {
+    const { host } = destination;
+    this.#hosts.replaceIfBroken(host, failure);
     if (job.settled || job.queued) return;
     const error = new HostFailure(failure);
     const sendable = job.sentTo.length < MAX_SENDS;
     switch (failure.fault) {
       case "login":
-        if (sendable) this.#retryAfterLogin(job, place, error);
+        if (sendable) this.#retryAfterLogin(job, destination, error);
         else if (job.pending === 0) this.#settle(job, error);
         return;
       case "device":
@@ -184,7 +184,7 @@ export class Dispatcher {
   }
 
   /** Queues a job again for another host: one that is ready, or the successor of one that is gone. */
-  #retryElsewhere(job: Job, host: TokenHost, error: KmsError): void {
+  #retryElsewhere(job: Job, host: HostProcess, error: KmsError): void {
     const { ready, reason } = this.#hosts;
     const other = ready.some((one) => !job.sentTo.includes(one));
     const successor = !host.alive && reason === undefined;
@@ -196,12 +196,12 @@ export class Dispatcher {
     this.#queue.unshift(job);
   }
 
-  #retryAfterLogin(job: Job, place: Place, error: KmsError): void {
-    const { host, lane } = place;
+  #retryAfterLogin(job: Job, destination: Destination, error: KmsError): void {
+    const { host, lane } = destination;
     this.#hosts.loginAgain(host, lane).then(
       () => {
         if (job.settled || job.queued || this.#drop(job)) return;
-        if (host.alive) this.#send(job, place);
+        if (host.alive) this.#send(job, destination);
         else this.#retryElsewhere(job, host, error);
       },
       (refusal: unknown) => {
@@ -242,7 +242,7 @@ export class Dispatcher {
   }
 
   #sendSecondCopy(job: Job): void {
-    const place = this.#place(job);
-    if (place !== undefined) this.#send(job, place);
+    const destination = this.#destination(job);
+    if (destination !== undefined) this.#send(job, destination);
   }
 }

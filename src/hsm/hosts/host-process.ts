@@ -6,7 +6,7 @@ import type { Duplex } from "node:stream";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { LaneSet } from "./lane-set.js";
-import { Lane, type Reply } from "./lane-client.js";
+import { LaneClient, type Reply } from "./lane-client.js";
 import type { TokenDescription } from "../port.js";
 import {
   decodeJsonBody,
@@ -17,7 +17,7 @@ import {
   type WireFailure,
 } from "../wire.js";
 
-export interface TokenHostOptions {
+export interface HostProcessOptions {
   /** The compiled entry file of the token host. */
   readonly entry: string;
   /** The environment for vendor libraries, without any PIN. */
@@ -28,7 +28,7 @@ export interface TokenHostOptions {
 }
 
 export interface ControlOptions {
-  readonly lane?: Lane | undefined;
+  readonly lane?: LaneClient | undefined;
   readonly secret?: Uint8Array;
 }
 
@@ -42,13 +42,13 @@ const UNKILLABLE_MS = 1_000;
 /** What the token host itself says; whatever else there is comes from the library. */
 const OWN_LINE = /^token host lane \d+: \w+$/m;
 
-export class TokenHost {
+export class HostProcess {
   /** Resolves within a second of a kill, also where the kernel keeps the process (a driver's call, state D). */
   readonly ended: Promise<EndCause>;
   readonly #end: (cause: EndCause) => void;
   #givenUp: NodeJS.Timeout | undefined;
   readonly #child: ChildProcess;
-  readonly #options: TokenHostOptions;
+  readonly #options: HostProcessOptions;
   readonly #log: Log;
   readonly #lanes = new LaneSet();
   #maxLanes: number;
@@ -56,7 +56,7 @@ export class TokenHost {
   #spawnError: Error | undefined;
   #description: TokenDescription | undefined;
 
-  constructor(options: TokenHostOptions, log: Log) {
+  constructor(options: HostProcessOptions, log: Log) {
     this.#options = options;
     this.#maxLanes = options.sessions;
     this.#log = log;
@@ -135,7 +135,7 @@ export class TokenHost {
    * @param limitMs for opening the session
    * @param login logs the lane in, where the library takes it for an application of its own
    */
-  async grow(limitMs: number, login: (lane: Lane) => Promise<unknown>): Promise<boolean> {
+  async grow(limitMs: number, login: (lane: LaneClient) => Promise<unknown>): Promise<boolean> {
     if (!this.canGrow || this.#description === undefined) return false;
     const { slotId } = this.#description;
     const lanes = this.#lanes.length;
@@ -143,7 +143,7 @@ export class TokenHost {
     try {
       await this.#lanes.addAfter(lane, async () => {
         const open = { ...this.#options.open, slotId };
-        const token = await within(this, limitMs, () => callOn(lane, Op.open, open));
+        const token = await killOnTimeout(this, limitMs, () => callOn(lane, Op.open, open));
         const { loginRequired, loggedIn } = token as TokenDescription;
         if (loginRequired && !loggedIn) await login(lane);
       });
@@ -178,10 +178,10 @@ export class TokenHost {
     await this.ended;
   }
 
-  #startLane(): Lane {
+  #startLane(): LaneClient {
     const index = this.#lanes.length;
     const stream = this.#child.stdio[3 + index] as Duplex;
-    const lane = new Lane(stream, () => {
+    const lane = new LaneClient(stream, () => {
       this.kill("protocol");
     });
     this.#child.stdin?.write(`${index}\n`);
@@ -209,7 +209,7 @@ export class TokenHost {
 }
 
 /** Sends a JSON request and returns its JSON; a failed one throws a HostFailure. */
-async function callOn(lane: Lane, op: Op, value: unknown, secret?: Uint8Array): Promise<unknown> {
+async function callOn(lane: LaneClient, op: Op, value: unknown, secret?: Uint8Array): Promise<unknown> {
   const reply = await new Promise<Reply>((resolve) => {
     const build = (id: number): Buffer => {
       const body = encodeJsonBody(value, secret);
@@ -234,7 +234,11 @@ export class HostFailure extends KmsError {
 }
 
 /** Ends the host when `work` on it takes longer: a vendor call that hangs ends in no other way. */
-export async function within<T>(host: TokenHost, limitMs: number, work: () => Promise<T>): Promise<T> {
+export async function killOnTimeout<T>(
+  host: HostProcess,
+  limitMs: number,
+  work: () => Promise<T>,
+): Promise<T> {
   const timer = setTimeout(() => {
     host.kill("hang");
   }, limitMs);

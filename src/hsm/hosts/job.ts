@@ -2,7 +2,7 @@
 // is settled once; replies that come after that are wiped.
 import type { KmsError } from "../../errors.js";
 import type { Caller, CryptRequest } from "../port.js";
-import type { TokenHost } from "./host-process.js";
+import type { HostProcess } from "./host-process.js";
 import type { Op } from "../wire.js";
 
 export class Job {
@@ -13,7 +13,7 @@ export class Job {
   /** Its time runs from here: before `startedAt` where something else came first. */
   readonly arrivedAt: number;
   /** Hosts that have had it, in order. */
-  readonly sentTo: TokenHost[] = [];
+  readonly sentTo: HostProcess[] = [];
   /** Copies under way at this moment. */
   pending = 0;
   /** It waits in the queue at this moment. */

@@ -18,7 +18,7 @@ interface Sent {
 /** Requests of which the quickest tells how fast the token is; a busy machine slows single ones down. */
 const WINDOW = 16;
 
-export class Lane {
+export class LaneClient {
   readonly #stream: Duplex;
   readonly #sent = new Map<number, Sent>();
   #nextId = 1;

@@ -1,6 +1,6 @@
 // The lanes of one token host: which of them serves the next request, how busy they are, and which must be left alone
 // because they are being opened or cannot be logged in.
-import type { Lane } from "./lane-client.js";
+import type { LaneClient } from "./lane-client.js";
 import type { WireFailure } from "../wire.js";
 
 /** Above this a request is slow enough that overlapping several on more sessions pays. */
@@ -9,20 +9,20 @@ const SLOW_SERVICE_MS = 0.4;
 const PIPELINE = 32;
 
 export class LaneSet {
-  readonly #lanes: Lane[] = [];
+  readonly #lanes: LaneClient[] = [];
   /** Being opened and logged in. */
-  readonly #opening = new Set<Lane>();
+  readonly #opening = new Set<LaneClient>();
   /** Logged out, with a PIN that is not accepted. */
-  readonly #refused = new Set<Lane>();
+  readonly #refused = new Set<LaneClient>();
 
   /** Lanes that serve requests. */
-  get open(): readonly Lane[] {
+  get open(): readonly LaneClient[] {
     if (this.#opening.size + this.#refused.size === 0) return this.#lanes;
     return this.#lanes.filter((lane) => !this.#opening.has(lane) && !this.#refused.has(lane));
   }
 
   /** The lane for control calls. */
-  get first(): Lane | undefined {
+  get first(): LaneClient | undefined {
     return this.#lanes[0];
   }
 
@@ -34,12 +34,12 @@ export class LaneSet {
     return this.#opening.size > 0;
   }
 
-  add(lane: Lane): void {
+  add(lane: LaneClient): void {
     this.#lanes.push(lane);
   }
 
   /** Adds a lane that serves requests once `work` on it is done; removes it when that fails. */
-  async addAfter(lane: Lane, work: () => Promise<void>): Promise<void> {
+  async addAfter(lane: LaneClient, work: () => Promise<void>): Promise<void> {
     this.#lanes.push(lane);
     this.#opening.add(lane);
     try {
@@ -53,7 +53,7 @@ export class LaneSet {
   }
 
   /** Leaves a lane alone that cannot be logged in. Returns another one that may go on, if there is one. */
-  refuse(lane: Lane): Lane | undefined {
+  refuse(lane: LaneClient): LaneClient | undefined {
     const other = this.open.find((one) => one !== lane);
     if (other !== undefined) this.#refused.add(lane);
     return other;
@@ -65,11 +65,11 @@ export class LaneSet {
   }
 
   /** Returns the lane that serves a request soonest, or undefined when waiting for one is better. */
-  pick(): Lane | undefined {
+  pick(): LaneClient | undefined {
     const free = this.open.filter((lane) => !lane.busyWithControl);
     const idle = free.find((lane) => lane.load === 0);
     if (idle !== undefined || this.isSlow) return idle;
-    const least = free.reduce<Lane | undefined>(
+    const least = free.reduce<LaneClient | undefined>(
       (a, b) => (a === undefined || b.load < a.load ? b : a),
       undefined,
     );

@@ -2,10 +2,10 @@
 // usually the process, but for some (p11-kit-client) each load of the library, so that every lane logs in itself. A lane that is
 // logged in already costs no attempt.
 import { KmsError } from "../../errors.js";
-import type { Lane } from "./lane-client.js";
-import type { PinGate } from "../login/login-gate.js";
+import type { LaneClient } from "./lane-client.js";
+import type { LoginGate } from "../login/login-gate.js";
 import type { Starts } from "./starts.js";
-import { within, type TokenHost } from "./host-process.js";
+import { killOnTimeout, type HostProcess } from "./host-process.js";
 import type { TokenDescription } from "../port.js";
 import { Op } from "../wire.js";
 
@@ -13,16 +13,16 @@ import { Op } from "../wire.js";
 const LONGER = 1.25;
 
 export class Logins {
-  readonly #gate: PinGate;
+  readonly #gate: LoginGate;
   readonly #starts: Starts;
   readonly #startTimeoutMs: number;
-  readonly #running = new Map<Lane, Promise<TokenDescription>>();
+  readonly #running = new Map<LaneClient, Promise<TokenDescription>>();
   /** Stamp of the PIN that has logged in last. */
   #accepted: string | undefined;
   /** Logins in a row whose answer was lost. */
   #lost = 0;
 
-  constructor(gate: PinGate, starts: Starts, startTimeoutMs: number) {
+  constructor(gate: LoginGate, starts: Starts, startTimeoutMs: number) {
     this.#gate = gate;
     this.#starts = starts;
     this.#startTimeoutMs = startTimeoutMs;
@@ -32,7 +32,7 @@ export class Logins {
    * Logs a lane in, unless it is logged in; one login serves all who ask at the same time. Returns the token as read
    * just before. @throws KmsError
    */
-  login(host: TokenHost, lane: Lane): Promise<TokenDescription> {
+  login(host: HostProcess, lane: LaneClient): Promise<TokenDescription> {
     const running = this.#running.get(lane);
     if (running !== undefined) return running;
     const login = this.#login(host, lane).finally(() => this.#running.delete(lane));
@@ -40,7 +40,7 @@ export class Logins {
     return login;
   }
 
-  async #login(host: TokenHost, lane: Lane): Promise<TokenDescription> {
+  async #login(host: HostProcess, lane: LaneClient): Promise<TokenDescription> {
     const seen: { token?: TokenDescription; attempted: boolean } = { attempted: false };
     await this.#gate.login(
       async () => (seen.token = await this.#describe(host, lane)),
@@ -58,19 +58,19 @@ export class Logins {
   }
 
   /** Other logins wait meanwhile, so a login that hangs is abandoned before a start's limit. */
-  #describe(host: TokenHost, lane: Lane): Promise<TokenDescription> {
+  #describe(host: HostProcess, lane: LaneClient): Promise<TokenDescription> {
     const limitMs = Math.min(this.#starts.lateMs("open"), this.#startTimeoutMs);
-    return within(
+    return killOnTimeout(
       host,
       limitMs,
       async () => (await host.control(Op.describe, {}, { lane })) as TokenDescription,
     );
   }
 
-  async #attempt(host: TokenHost, lane: Lane, pin: Buffer, token?: TokenDescription): Promise<void> {
+  async #attempt(host: HostProcess, lane: LaneClient, pin: Buffer, token?: TokenDescription): Promise<void> {
     const { stamp } = this.#gate;
     try {
-      await within(host, this.#limitMs(stamp, token), () =>
+      await killOnTimeout(host, this.#limitMs(stamp, token), () =>
         this.#starts.measure("login", () => host.control(Op.login, {}, { lane, secret: pin })),
       );
     } catch (error) {

@@ -2,21 +2,27 @@
 // calls to them that are not on the path of a request. Which host gets which request, the dispatcher decides.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
-import { HostKeeper } from "./supervisor.js";
+import { Supervisor } from "./supervisor.js";
 import { mechanismById } from "../mechanisms.js";
 import { KeyringReadings, type ReadingHosts } from "./readings.js";
-import type { Lane } from "./lane-client.js";
+import type { LaneClient } from "./lane-client.js";
 import { Logins } from "./logins.js";
-import type { PinGate } from "../login/login-gate.js";
+import type { LoginGate } from "../login/login-gate.js";
 import type { HsmState, CryptRequest, KekRecord, ProbeResult, TokenDescription } from "../port.js";
 import { Starts } from "./starts.js";
-import { HostFailure, within, type EndCause, type TokenHost, type TokenHostOptions } from "./host-process.js";
+import {
+  HostFailure,
+  killOnTimeout,
+  type EndCause,
+  type HostProcess,
+  type HostProcessOptions,
+} from "./host-process.js";
 import { Op, type WireFailure } from "../wire.js";
 
 export interface HostPoolOptions {
-  readonly host: TokenHostOptions;
+  readonly host: HostProcessOptions;
   readonly hosts: number;
-  readonly gate: PinGate;
+  readonly gate: LoginGate;
   /** For loading the module and logging in, and for each step of reading the keyring that comes no further, in ms. */
   readonly startTimeoutMs: number;
   /** For a call that is no Encrypt or Decrypt, in ms. */
@@ -30,11 +36,11 @@ export interface HostPoolOptions {
 /** A code that nobody knows replaces a host at most this often, in ms. */
 const UNKNOWN_RV_MS = 60_000;
 /** While a start hangs, another one may run beside it. */
-const LEAST_KEEPERS = 2;
+const LEAST_SUPERVISORS = 2;
 
 export class HostPool {
   readonly #options: HostPoolOptions;
-  readonly #keepers: readonly HostKeeper[];
+  readonly #supervisors: readonly Supervisor[];
   readonly #starts: Starts;
   readonly #logins: Logins;
   readonly #unknownRvAt = new Map<number, number>();
@@ -53,18 +59,18 @@ export class HostPool {
     });
     this.#logins = new Logins(options.gate, this.#starts, options.startTimeoutMs);
     // The last of them may be a spare for a start that hangs.
-    const keepers = Math.max(options.hosts, LEAST_KEEPERS);
-    this.#keepers = Array.from({ length: keepers }, () => this.#keeper());
+    const supervisors = Math.max(options.hosts, LEAST_SUPERVISORS);
+    this.#supervisors = Array.from({ length: supervisors }, () => this.#supervisor());
     this.#readings = new KeyringReadings(this.#readingHosts(), options);
   }
 
   prepare(): void {
-    this.#keepers[0]?.prepare();
+    this.#supervisors[0]?.prepare();
   }
 
   start(): void {
-    this.#keepers.forEach((keeper, index) => {
-      void keeper.run(() => (this.#mayStart(index) ? undefined : this.#turn(index)));
+    this.#supervisors.forEach((supervisor, index) => {
+      void supervisor.run(() => (this.#mayStart(index) ? undefined : this.#turn(index)));
     });
   }
 
@@ -80,7 +86,7 @@ export class HostPool {
     const { underWay, isLate } = this.#starts;
     const readyHosts = this.ready.length;
     if (readyHosts >= this.#options.hosts) return false;
-    if (readyHosts === 0 && underWay >= LEAST_KEEPERS) return false;
+    if (readyHosts === 0 && underWay >= LEAST_SUPERVISORS) return false;
     if (index >= this.#options.hosts) return this.#hasBeenReady && readyHosts === 0 && isLate;
     return index === 0 || this.#hasBeenReady || isLate;
   }
@@ -88,17 +94,17 @@ export class HostPool {
   async stop(graceMs: number): Promise<void> {
     this.#stopped = true;
     this.#announceChange();
-    await Promise.all(this.#keepers.map((keeper) => keeper.stop(graceMs)));
+    await Promise.all(this.#supervisors.map((supervisor) => supervisor.stop(graceMs)));
   }
 
   /** Hosts that may be given requests, the serving one first. */
-  get ready(): readonly TokenHost[] {
-    return this.#keepers.flatMap((keeper) => keeper.ready ?? []);
+  get ready(): readonly HostProcess[] {
+    return this.#supervisors.flatMap((supervisor) => supervisor.ready ?? []);
   }
 
   /** Why the last start failed; undefined while nothing has failed since a host was ready. */
   get reason(): KmsError | undefined {
-    return this.#keepers.find((keeper) => keeper.reason !== undefined)?.reason;
+    return this.#supervisors.find((supervisor) => supervisor.reason !== undefined)?.reason;
   }
 
   get state(): HsmState {
@@ -108,7 +114,7 @@ export class HostPool {
   }
 
   get token(): TokenDescription | undefined {
-    return this.#keepers.find((keeper) => keeper.token !== undefined)?.token;
+    return this.#supervisors.find((supervisor) => supervisor.token !== undefined)?.token;
   }
 
   /**
@@ -143,7 +149,7 @@ export class HostPool {
   }
 
   /** Logs in a lane that has found itself logged out. @throws KmsError */
-  async loginAgain(host: TokenHost, lane: Lane): Promise<void> {
+  async loginAgain(host: HostProcess, lane: LaneClient): Promise<void> {
     await this.#logins.login(host, lane);
   }
 
@@ -155,7 +161,7 @@ export class HostPool {
   }
 
   /** Replaces a host whose module or device is broken. */
-  condemnFor(host: TokenHost, failure: WireFailure): void {
+  replaceIfBroken(host: HostProcess, failure: WireFailure): void {
     const broken = failure.fault === "device" || failure.fault === "session";
     if (!broken || !host.alive || this.#wasReplacedFor(failure)) return;
     this.#options.log.warn({ pid: host.pid, rv: failure.rv, err: failure.message }, "token host is replaced");
@@ -163,7 +169,7 @@ export class HostPool {
   }
 
   /** Reports a result that the token altered; the token host has repeated the request on another session. */
-  noteAltered(host: TokenHost, { keyId, mechanism }: CryptRequest): void {
+  noteAltered(host: HostProcess, { keyId, mechanism }: CryptRequest): void {
     const name = mechanismById(mechanism)?.name;
     this.#options.log.error({ pid: host.pid, keyId, mechanism: name }, "token returned an altered result");
   }
@@ -177,9 +183,9 @@ export class HostPool {
     return false;
   }
 
-  #keeper(): HostKeeper {
+  #supervisor(): Supervisor {
     const { host, gate, log, onEnded, hosts } = this.#options;
-    return new HostKeeper({
+    return new Supervisor({
       host,
       gate,
       logins: this.#logins,
@@ -211,7 +217,7 @@ export class HostPool {
   }
 
   /** The serving host, after waiting for a start that has not failed yet. */
-  async #serving(): Promise<TokenHost> {
+  async #serving(): Promise<HostProcess> {
     const host = await this.#whenReady(() => true);
     if (host !== undefined) return host;
     throw this.reason ?? new KmsError("HSM_UNAVAILABLE", `no token host is ready yet${this.#readings.soFar}`);
@@ -225,7 +231,7 @@ export class HostPool {
   }
 
   #readingHosts(): ReadingHosts {
-    const ready = (): readonly TokenHost[] => this.ready;
+    const ready = (): readonly HostProcess[] => this.ready;
     return {
       get ready() {
         return ready();
@@ -239,7 +245,7 @@ export class HostPool {
   }
 
   /** Waits for a start that has not failed yet, as long as it may take or comes further. */
-  async #whenReady(wanted: (host: TokenHost) => boolean): Promise<TokenHost | undefined> {
+  async #whenReady(wanted: (host: HostProcess) => boolean): Promise<HostProcess | undefined> {
     const since = performance.now();
     for (;;) {
       const host = this.ready.find(wanted);
@@ -251,24 +257,24 @@ export class HostPool {
   }
 
   /** Whether a host still works under a KEK. One that does not is replaced. */
-  async #proves(host: TokenHost, keyId: string): Promise<boolean> {
+  async #proves(host: HostProcess, keyId: string): Promise<boolean> {
     const results = await this.#controlOn(host, Op.probe, { keyId, choice: "auto" }).catch(() => []);
     return (results as ProbeResult[]).some(({ works }) => works);
   }
 
   async #controlOn(
-    host: TokenHost,
+    host: HostProcess,
     op: Op,
     value: unknown,
     limitMs = () => this.#options.controlTimeoutMs,
     again = true,
   ): Promise<unknown> {
     try {
-      return await within(host, limitMs(), () => host.control(op, value));
+      return await killOnTimeout(host, limitMs(), () => host.control(op, value));
     } catch (error) {
       if (!(error instanceof HostFailure)) throw error;
       // A reading that fails says nothing of operations under the KEK.
-      if (op !== Op.readKeks) this.condemnFor(host, error.failure);
+      if (op !== Op.readKeks) this.replaceIfBroken(host, error.failure);
       if (error.failure.fault !== "login" || !again) throw error;
     } finally {
       this.#options.onChange();

@@ -5,24 +5,24 @@ import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { count, readInSlices, seconds, SlicePace } from "./slices.js";
 import type { RunStep } from "./starts.js";
-import { HostFailure, type TokenHost } from "./host-process.js";
+import { HostFailure, type HostProcess } from "./host-process.js";
 import type { KekRecord } from "../port.js";
 import { Op, type ReadingProgress, type ReadRequest, type TokenKeys } from "../wire.js";
 
 /** What readings need of the pool. */
 export interface ReadingHosts {
   /** Hosts that may be given requests, the serving one first. */
-  readonly ready: readonly TokenHost[];
+  readonly ready: readonly HostProcess[];
   /** How many there are when all is well. */
   readonly configured: number;
   /** The serving host, after waiting for a start that has not failed yet. @throws KmsError */
-  serving(): Promise<TokenHost>;
+  serving(): Promise<HostProcess>;
   /** One slice of a reading. @throws KmsError */
-  read(host: TokenHost, request: ReadRequest, limitMs: number): Promise<unknown>;
+  read(host: HostProcess, request: ReadRequest, limitMs: number): Promise<unknown>;
   /** Returns whether a host still works under a KEK, and replaces it otherwise. */
-  proves(host: TokenHost, keyId: string): Promise<boolean>;
+  proves(host: HostProcess, keyId: string): Promise<boolean>;
   /** Returns a ready host that `wanted` accepts; undefined when a start has failed, or took too long. */
-  whenReady(wanted: (host: TokenHost) => boolean): Promise<TokenHost | undefined>;
+  whenReady(wanted: (host: HostProcess) => boolean): Promise<HostProcess | undefined>;
 }
 
 export interface ReadingOptions {
@@ -44,9 +44,9 @@ export class KeyringReadings {
   /** A reading has hung, and none has ended well since. */
   #hung = false;
   /** Hosts that were there when a key was missed, until a later one has been read. */
-  readonly #doubted = new Set<TokenHost>();
+  readonly #doubted = new Set<HostProcess>();
   /** The end of the reading that each host is busy with. */
-  readonly #turns = new WeakMap<TokenHost, Promise<unknown>>();
+  readonly #turns = new WeakMap<HostProcess, Promise<unknown>>();
   /** As last read, on whichever host. */
   #known: readonly KekRecord[] = [];
   #unreadable = 0;
@@ -78,7 +78,7 @@ export class KeyringReadings {
   }
 
   /** Makes the first reading of a host, in steps of its start. @throws KmsError */
-  async readFirst(host: TokenHost, step: RunStep): Promise<TokenKeys> {
+  async readFirst(host: HostProcess, step: RunStep): Promise<TokenKeys> {
     const ask = (request: ReadRequest): Promise<unknown> =>
       step("read", () => host.control(Op.readKeks, request));
     const keys = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
@@ -112,7 +112,7 @@ export class KeyringReadings {
     return records;
   }
 
-  async #fresh(): Promise<TokenHost> {
+  async #fresh(): Promise<HostProcess> {
     if (this.#doubted.size === 0) {
       if (this.#hosts.configured > 1) await this.#hosts.whenReady(() => this.#hosts.ready.length > 1);
       if (this.#isLast()) throw this.#refusal();
@@ -126,7 +126,7 @@ export class KeyringReadings {
   }
 
   /** Keeps idle sessions alive and handles fresh. A host that was idle while the token was away may show less since. */
-  async #refreshOthers(first: TokenHost, shown: readonly KekRecord[]): Promise<void> {
+  async #refreshOthers(first: HostProcess, shown: readonly KekRecord[]): Promise<void> {
     for (const host of this.#hosts.ready) {
       if (host === first || this.#isLast()) continue;
       const records = await this.#readOn(host).catch(() => undefined);
@@ -134,7 +134,7 @@ export class KeyringReadings {
     }
   }
 
-  async #readOn(host: TokenHost): Promise<readonly KekRecord[]> {
+  async #readOn(host: HostProcess): Promise<readonly KekRecord[]> {
     try {
       return await this.#inTurn(host);
     } catch (error) {
@@ -149,7 +149,7 @@ export class KeyringReadings {
   }
 
   /** Whether a failed reading costs the host: not where operations under a KEK succeed. */
-  async #judge(host: TokenHost, error: unknown): Promise<void> {
+  async #judge(host: HostProcess, error: unknown): Promise<void> {
     if (!(error instanceof HostFailure)) return;
     const { fault } = error.failure;
     if (fault !== "device" && fault !== "session") return;
@@ -159,14 +159,14 @@ export class KeyringReadings {
   }
 
   /** One reading at a time on a host: each begins after it was asked for. */
-  async #inTurn(host: TokenHost): Promise<readonly KekRecord[]> {
+  async #inTurn(host: HostProcess): Promise<readonly KekRecord[]> {
     const before = this.#turns.get(host) ?? Promise.resolve();
     const reading = before.catch(() => undefined).then(() => this.#readWhole(host));
     this.#turns.set(host, reading);
     return reading;
   }
 
-  async #readWhole(host: TokenHost): Promise<readonly KekRecord[]> {
+  async #readWhole(host: HostProcess): Promise<readonly KekRecord[]> {
     const beganAt = performance.now();
     const ask = (request: ReadRequest, limitMs: number): Promise<unknown> =>
       this.#hosts.read(host, request, limitMs);
@@ -204,7 +204,7 @@ export class KeyringReadings {
     this.#finding = finding;
   }
 
-  async #spare(): Promise<TokenHost> {
+  async #spare(): Promise<HostProcess> {
     const serving = await this.#hosts.serving();
     if (this.#isLast()) throw this.#refusal();
     return serving;

@@ -1,7 +1,7 @@
 // One reading of a token's keyring on one host, asked for slice by slice: requests are served between two of them, and
 // what limits a reading is that it gets no further, not how long it takes in all.
 import { KmsError } from "../../errors.js";
-import type { TokenHost } from "./host-process.js";
+import type { HostProcess } from "./host-process.js";
 import type { ReadingProgress, ReadRequest, ReadSlice, TokenKeys } from "../wire.js";
 
 /** Asks for one slice. @param limitMs after which the host has hung */
@@ -35,7 +35,7 @@ export class SlicePace {
  * @throws KmsError that says how far it came, where the host hung over it
  */
 export async function readInSlices(
-  host: TokenHost,
+  host: HostProcess,
   pace: SlicePace,
   limitMs: number,
   ask: AskForSlice,

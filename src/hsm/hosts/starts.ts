@@ -2,7 +2,7 @@
 // start hangs too, and nothing tells whether that call will return when the HSM answers again. So the oldest start is
 // given all the time that the configuration allows, since a token may have become slow; later ones beside it are given
 // up soon and made again, until one gets through.
-import type { TokenHost } from "./host-process.js";
+import type { HostProcess } from "./host-process.js";
 
 /** "open": from spawning the process to a session; "login": C_Login; "read": a slice of the first reading of the keyring. */
 export type Step = "open" | "login" | "read";
@@ -16,7 +16,7 @@ const LEAST_MS = 1_500;
 const FIRST_OPEN_MS = 3_000;
 
 interface Start {
-  readonly host: TokenHost;
+  readonly host: HostProcess;
   late: boolean;
   /** Ends the host unless another step is done before. */
   limit: NodeJS.Timeout | undefined;
@@ -48,7 +48,7 @@ export class Starts {
   }
 
   /** Runs one start to its end; ends the host when no step of it is done for too long. */
-  async run<T>(host: TokenHost, work: (run: RunStep) => Promise<T>): Promise<T> {
+  async run<T>(host: HostProcess, work: (run: RunStep) => Promise<T>): Promise<T> {
     const start: Start = { host, late: false, limit: undefined };
     this.#underWay.push(start);
     this.#limit(start);

@@ -5,21 +5,21 @@ import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { backoffMs, type BackoffLimits } from "../../backoff.js";
 import type { Logins } from "./logins.js";
-import type { PinGate } from "../login/login-gate.js";
+import type { LoginGate } from "../login/login-gate.js";
 import type { RunStep, Starts } from "./starts.js";
-import { TokenHost, type EndCause, type TokenHostOptions } from "./host-process.js";
+import { HostProcess, type EndCause, type HostProcessOptions } from "./host-process.js";
 import type { TokenDescription } from "../port.js";
 import type { TokenKeys } from "../wire.js";
 
-export interface KeeperOptions {
-  readonly host: TokenHostOptions;
-  readonly gate: PinGate;
+export interface SupervisorOptions {
+  readonly host: HostProcessOptions;
+  readonly gate: LoginGate;
   readonly logins: Logins;
   readonly starts: Starts;
   /** Reads the keyring on a host that is not ready yet, in steps of the start. */
-  readonly readFirst: (host: TokenHost, step: RunStep) => Promise<TokenKeys>;
+  readonly readFirst: (host: HostProcess, step: RunStep) => Promise<TokenKeys>;
   readonly log: Log;
-  readonly onReady: (host: TokenHost) => void;
+  readonly onReady: (host: HostProcess) => void;
   readonly onEnded: (cause: EndCause) => void;
 }
 
@@ -43,27 +43,27 @@ const BACKOFF: Readonly<Record<EndCause, BackoffLimits>> = {
 const STABLE_MS = 10_000;
 const PIN_POLL_MS = 1_000;
 
-export class HostKeeper {
-  readonly #options: KeeperOptions;
-  #host: TokenHost | undefined;
-  #prepared: TokenHost | undefined;
-  #ready: TokenHost | undefined;
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  #host: HostProcess | undefined;
+  #prepared: HostProcess | undefined;
+  #ready: HostProcess | undefined;
   #token: TokenDescription | undefined;
   #reason: KmsError | undefined;
   #failures = 0;
   /** Waits for its turn to start a host. */
   #idle = false;
   /** Processes that the kernel keeps after SIGKILL. */
-  #lingering: TokenHost[] = [];
+  #lingering: HostProcess[] = [];
   #stopped = false;
   #wake: () => void = () => undefined;
 
-  constructor(options: KeeperOptions) {
+  constructor(options: SupervisorOptions) {
     this.#options = options;
   }
 
   /** The host that may be given requests. */
-  get ready(): TokenHost | undefined {
+  get ready(): HostProcess | undefined {
     return this.#ready?.alive === true ? this.#ready : undefined;
   }
 
@@ -79,7 +79,7 @@ export class HostKeeper {
   /** Starts the first process ahead of `run`: it loads its packages, and opens no token. */
   prepare(): void {
     try {
-      this.#host = this.#prepared = new TokenHost(this.#options.host, this.#options.log);
+      this.#host = this.#prepared = new HostProcess(this.#options.host, this.#options.log);
     } catch {
       // What keeps it from starting is told when `run` tries again.
     }
@@ -135,9 +135,9 @@ export class HostKeeper {
     return cause;
   }
 
-  #spawn(): TokenHost | undefined {
+  #spawn(): HostProcess | undefined {
     try {
-      return new TokenHost(this.#options.host, this.#options.log);
+      return new HostProcess(this.#options.host, this.#options.log);
     } catch (error) {
       this.#reason = spawnFailure(error);
       this.#failures++;
@@ -147,7 +147,7 @@ export class HostKeeper {
     }
   }
 
-  async #start(host: TokenHost): Promise<void> {
+  async #start(host: HostProcess): Promise<void> {
     const { starts, logins, log, onReady, readFirst } = this.#options;
     await starts.run(host, async (step) => {
       this.#token = await step("open", () => host.open());

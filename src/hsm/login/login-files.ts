@@ -3,7 +3,7 @@
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { KmsError } from "../../errors.js";
-import type { PinMemories, PinMemory, PinRecord, PinRecords } from "./login-record.js";
+import type { LoginStores, LoginStore, PinRecord, PinRecords } from "./login-record.js";
 import { takeProcessLock, type HeldLock } from "../../files/process-lock.js";
 import { readStateFile, writeStateFile } from "../../files/state-file.js";
 
@@ -19,17 +19,17 @@ type Tokens = Readonly<Record<string, PinRecords | undefined>>;
  * In the state directory, or for the life of the process only where there is none.
  * @param patienceMs how long to wait for another process that logs in to the same token
  */
-export function pinMemories(directory: string | undefined, patienceMs: number): PinMemories {
+export function loginStores(directory: string | undefined, patienceMs: number): LoginStores {
   if (directory === undefined) {
     return {
-      refused: new VolatilePinMemory(),
-      accepted: new VolatilePinMemory(),
+      refused: new VolatileLoginStore(),
+      accepted: new VolatileLoginStore(),
       exclusively: (_token, work) => work(),
     };
   }
   return {
-    refused: new FilePinMemory(directory, REFUSED),
-    accepted: new FilePinMemory(directory, ACCEPTED),
+    refused: new FileLoginStore(directory, REFUSED),
+    accepted: new FileLoginStore(directory, ACCEPTED),
     exclusively: (token, work) => exclusively(directory, { token, patienceMs }, work),
   };
 }
@@ -55,8 +55,8 @@ async function exclusively(
   }
 }
 
-class VolatilePinMemory implements PinMemory {
-  readonly place = undefined;
+class VolatileLoginStore implements LoginStore {
+  readonly path = undefined;
   readonly #records = new Map<string, PinRecords>();
 
   load(token: string): PinRecords {
@@ -73,14 +73,14 @@ class VolatilePinMemory implements PinMemory {
   }
 }
 
-class FilePinMemory implements PinMemory {
-  readonly place: string;
+class FileLoginStore implements LoginStore {
+  readonly path: string;
   readonly #folder: string;
   readonly #file: string;
 
   /** @param folder the state directory; made with mode 0700 when it is first needed */
   constructor(folder: string, file: string) {
-    this.place = join(folder, file);
+    this.path = join(folder, file);
     this.#folder = folder;
     this.#file = file;
   }
@@ -97,20 +97,20 @@ class FilePinMemory implements PinMemory {
     try {
       const others = Object.entries(this.#readAll()).filter(([name]) => name !== token);
       const tokens = Object.fromEntries(records.length === 0 ? others : [...others, [token, records]]);
-      writeStateFile(this.place, { version: VERSION, tokens });
+      writeStateFile(this.path, { version: VERSION, tokens });
     } finally {
       held.release();
     }
   }
 
   clear(): void {
-    rmSync(this.place, { force: true });
+    rmSync(this.path, { force: true });
   }
 
   /** A file that is not there holds nothing. @throws Error for one that cannot be read or is damaged */
   #readAll(): Tokens {
     try {
-      return tokensOf(readStateFile(this.place));
+      return tokensOf(readStateFile(this.path));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
       throw error;

@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
-import type { PinMemories, PinRecord } from "./login-record.js";
+import type { LoginStores, PinRecord } from "./login-record.js";
 import { PinLedger, type Candidate } from "./pin-ledger.js";
 import { HostFailure } from "../hosts/host-process.js";
 import type { PinVerdict } from "../fault.js";
@@ -29,9 +29,9 @@ export interface Pin {
   settled?(stamp: string, failure: KmsError | undefined, isWrong: boolean): void;
 }
 
-export interface PinGateOptions {
+export interface LoginGateOptions {
   readonly pin: Pin;
-  readonly memories: PinMemories;
+  readonly stores: LoginStores;
   /** Spend the token's last attempt too. */
   readonly allowFinalTry: boolean;
   readonly log: Log;
@@ -44,25 +44,25 @@ const RECHECK_MS = 60_000;
 const MOST_UNANSWERED = 2;
 
 /** A token that refused a login, whatever the PIN: it is locked, or its PIN has expired or was never set. */
-interface Rest {
+interface LoginPause {
   readonly digest: string;
   readonly until: number;
   readonly refusal: KmsError;
 }
 
-export class PinGate {
+export class LoginGate {
   readonly recheckMs: number;
-  readonly #options: PinGateOptions;
+  readonly #options: LoginGateOptions;
   readonly #ledger: PinLedger;
-  readonly #resting = new Map<string, Rest>();
+  readonly #pauses = new Map<string, LoginPause>();
   /** The token whose record forbids another attempt. */
   #latched: string | undefined;
   #turn: Promise<void> = Promise.resolve();
 
-  constructor(options: PinGateOptions) {
+  constructor(options: LoginGateOptions) {
     this.#options = options;
     this.recheckMs = options.recheckMs ?? RECHECK_MS;
-    this.#ledger = new PinLedger(options.memories, options.log);
+    this.#ledger = new PinLedger(options.stores, options.log);
   }
 
   /**
@@ -82,7 +82,7 @@ export class PinGate {
     try {
       const found = await describe();
       if (found.loggedIn) return;
-      await this.#options.memories.exclusively(nameToken(found), async (unlocked) => {
+      await this.#options.stores.exclusively(nameToken(found), async (unlocked) => {
         await this.#loginInTurn(await describe(), attempt, unlocked);
       });
     } finally {
@@ -137,7 +137,7 @@ export class PinGate {
     attempt: (pin: Buffer) => Promise<void>,
     unlocked: unknown,
   ): Promise<void> {
-    this.#refuseResting(candidate);
+    this.#refuseWhilePaused(candidate);
     await this.#refuseKnown(token, candidate);
     this.#refuseByFlags(token);
     const begun = await this.#ledger.begin(candidate, unlocked);
@@ -159,7 +159,7 @@ export class PinGate {
       return new KmsError("PIN_REFUSED", `${failure.message}; ${this.#options.pin.correction}`, failure);
     }
     if (verdict === "unspent" && failure.code === "PIN_REFUSED") {
-      this.#resting.set(token, { digest, until: performance.now() + this.recheckMs, refusal: failure });
+      this.#pauses.set(token, { digest, until: performance.now() + this.recheckMs, refusal: failure });
     }
     return failure;
   }
@@ -181,10 +181,10 @@ export class PinGate {
     );
   }
 
-  #refuseResting({ token, digest }: Candidate): void {
-    const rest = this.#resting.get(token);
-    if (rest?.digest === digest && performance.now() < rest.until) throw rest.refusal;
-    this.#resting.delete(token);
+  #refuseWhilePaused({ token, digest }: Candidate): void {
+    const pause = this.#pauses.get(token);
+    if (pause?.digest === digest && performance.now() < pause.until) throw pause.refusal;
+    this.#pauses.delete(token);
   }
 
   async #refuseKnown(token: TokenDescription, candidate: Candidate): Promise<void> {
@@ -197,11 +197,11 @@ export class PinGate {
     this.#latched = candidate.token;
     throw new KmsError(
       "PIN_REFUSED",
-      unanswered === undefined ? this.#tellRefused(record) : this.#tellUnanswered(record, counted),
+      unanswered === undefined ? this.#refusedText(record) : this.#unansweredText(record, counted),
     );
   }
 
-  #tellRefused({ at, source, reason }: PinRecord): string {
+  #refusedText({ at, source, reason }: PinRecord): string {
     const { description } = this.#options.pin;
     const from = source === description || source === "" ? "" : `, from ${source},`;
     return (
@@ -210,7 +210,7 @@ export class PinGate {
     );
   }
 
-  #tellUnanswered({ at, reason }: PinRecord, counted: boolean): string {
+  #unansweredText({ at, reason }: PinRecord, counted: boolean): string {
     const why = counted
       ? "the token counts a wrong PIN"
       : "it was tried twice, and a third wrong PIN locks tokens";
@@ -222,8 +222,8 @@ export class PinGate {
 
   /** What lets the same PIN be tried again. */
   get #orRemove(): string {
-    const { place } = this.#options.memories.refused;
-    return place === undefined ? "" : `, or remove ${place} if this PIN is the right one now`;
+    const { path } = this.#options.stores.refused;
+    return path === undefined ? "" : `, or remove ${path} if this PIN is the right one now`;
   }
 
   #refuseByFlags(token: TokenDescription): void {

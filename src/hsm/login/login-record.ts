@@ -18,9 +18,9 @@ export interface PinRecord {
 export type PinRecords = readonly PinRecord[];
 
 /** Where records outlive the process. */
-export interface PinMemory {
+export interface LoginStore {
   /** The file to remove to have everything forgotten; undefined where records go with the process. */
-  readonly place: string | undefined;
+  readonly path: string | undefined;
   /** The latest first. @throws Error when what is stored cannot be read */
   load(token: string): PinRecords;
   /** @throws Error when it cannot be stored */
@@ -29,11 +29,11 @@ export interface PinMemory {
   clear(): void;
 }
 
-export interface PinMemories {
+export interface LoginStores {
   /** PINs that were refused, and attempts that had no clear answer. */
-  readonly refused: PinMemory;
+  readonly refused: LoginStore;
   /** PINs that have logged in: for these, a missing answer is an outage, not a wrong PIN. */
-  readonly accepted: PinMemory;
+  readonly accepted: LoginStore;
   /**
    * Does `work` while no other process reads, tries and records a PIN of this token. If no lock can be made, `work`
    * runs without one and receives the reason.
@@ -44,13 +44,13 @@ export interface PinMemories {
 /** Enough records to recognise the last few PINs of one token. */
 const MOST_RECORDS = 8;
 
-export class PinHistory {
-  readonly #memory: PinMemory;
+export class LoginRecord {
+  readonly #memory: LoginStore;
   readonly #log: Log;
   /** What the memory did not take. */
   readonly #unsaved = new Map<string, PinRecords>();
 
-  constructor(memory: PinMemory, log: Log) {
+  constructor(memory: LoginStore, log: Log) {
     this.#memory = memory;
     this.#log = log;
   }

@@ -6,7 +6,7 @@ import { KmsError } from "../../errors.js";
 import type { Pin } from "./login-gate.js";
 import type { HsmState } from "../port.js";
 
-const LOOK_MS = 50;
+const POLL_MS = 50;
 
 interface Held {
   readonly pin: Buffer;
@@ -21,7 +21,7 @@ export interface Offer {
   withdraw(): void;
 }
 
-export interface HeldPinTexts {
+export interface OperatorPinTexts {
   readonly description: string;
   /** What to do while no PIN has been passed. */
   readonly missing: string;
@@ -29,7 +29,7 @@ export interface HeldPinTexts {
   readonly correction: string;
 }
 
-export class HeldPin implements Pin {
+export class OperatorPin implements Pin {
   readonly description: string;
   readonly correction: string;
   readonly showsChange = true;
@@ -38,7 +38,7 @@ export class HeldPin implements Pin {
   #offered: (Held & { settle: (failure: KmsError | undefined) => void }) | undefined;
   #given = 0;
 
-  constructor({ description, missing, correction }: HeldPinTexts) {
+  constructor({ description, missing, correction }: OperatorPinTexts) {
     this.description = description;
     this.correction = correction;
     this.#missing = missing;
@@ -102,7 +102,7 @@ export class HeldPin implements Pin {
   }
 }
 
-export interface Awaited {
+export interface VerdictOptions {
   readonly state: () => HsmState;
   /** Returns whether no login is expected. */
   readonly idle: () => boolean;
@@ -118,7 +118,7 @@ export type Verdict =
   | { readonly is: "waiting"; readonly reason: KmsError | undefined };
 
 /** Waits for a token's answer to a PIN that has just been passed. */
-export async function verdictOn(offer: Offer, { state, idle, limitMs }: Awaited): Promise<Verdict> {
+export async function verdictOn(offer: Offer, { state, idle, limitMs }: VerdictOptions): Promise<Verdict> {
   const before = state();
   const until = performance.now() + limitMs;
   for (;;) {
@@ -134,7 +134,7 @@ export async function verdictOn(offer: Offer, { state, idle, limitMs }: Awaited)
     const reason = now.up ? undefined : now.reason;
     const isNew = !before.up && reason !== before.reason && isOfToken(reason);
     if (isNew || performance.now() > until) return { is: "waiting", reason };
-    await setTimeout(LOOK_MS);
+    await setTimeout(POLL_MS);
   }
 }
 

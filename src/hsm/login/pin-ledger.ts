@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { digestPin, markPin } from "./pin-digest.js";
-import { PinHistory, type PinMemories, type PinRecord, type PinRecords } from "./login-record.js";
+import { LoginRecord, type LoginStores, type PinRecord, type PinRecords } from "./login-record.js";
 import { askToRepair } from "../../files/state-file.js";
 import type { PinVerdict } from "../fault.js";
 
@@ -30,17 +30,17 @@ interface Begun {
 }
 
 export class PinLedger {
-  readonly #refused: PinHistory;
-  readonly #accepted: PinHistory;
-  readonly #place: string;
+  readonly #refused: LoginRecord;
+  readonly #accepted: LoginRecord;
+  readonly #path: string;
   readonly #log: Log;
   /** Digests of the recorded PINs, by record id. */
   readonly #digests = new Map<string, string>();
 
-  constructor(memories: PinMemories, log: Log) {
-    this.#refused = new PinHistory(memories.refused, log);
-    this.#accepted = new PinHistory(memories.accepted, log);
-    this.#place = memories.refused.place ?? "";
+  constructor(stores: LoginStores, log: Log) {
+    this.#refused = new LoginRecord(stores.refused, log);
+    this.#accepted = new LoginRecord(stores.accepted, log);
+    this.#path = stores.refused.path ?? "";
     this.#log = log;
   }
 
@@ -184,7 +184,7 @@ export class PinLedger {
   }
 
   #unrecordable(cause: unknown): KmsError {
-    const text = `no PIN is tried while it cannot be recorded: ${askToRepair(this.#place, cause)}`;
+    const text = `no PIN is tried while it cannot be recorded: ${askToRepair(this.#path, cause)}`;
     return new KmsError("STATE_UNUSABLE", text, cause);
   }
 }

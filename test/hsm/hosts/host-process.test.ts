@@ -7,7 +7,7 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
-import { TokenHost } from "../../../src/hsm/hosts/host-process.js";
+import { HostProcess } from "../../../src/hsm/hosts/host-process.js";
 import { encodeFrame, ReplyKind } from "../../../src/hsm/wire.js";
 import type { Log } from "../../../src/log.js";
 import { makeFolder } from "../../support/token.js";
@@ -15,7 +15,7 @@ import { waitFor } from "../../support/wait.js";
 
 let folder: string;
 let logged: { readonly details: object; readonly text: string }[];
-let hosts: TokenHost[];
+let hosts: HostProcess[];
 
 beforeEach(() => {
   folder = makeFolder("host");
@@ -31,13 +31,13 @@ afterEach(async () => {
 });
 
 /** A host that runs `script`; lane 0 is file descriptor 3. */
-function start(script: string): TokenHost {
+function start(script: string): HostProcess {
   const entry = join(folder, "entry.mjs");
   writeFileSync(entry, script);
   const note = (details: object, text: string): void => void logged.push({ details, text });
   const log: Log = { debug: note, info: note, warn: note, error: note };
   const open = { modulePath: "", token: {}, objectName: "kek" };
-  const host = new TokenHost({ entry, env: process.env, open, sessions: 1 }, log);
+  const host = new HostProcess({ entry, env: process.env, open, sessions: 1 }, log);
   hosts.push(host);
   return host;
 }

@@ -4,7 +4,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { Starts } from "../../../src/hsm/hosts/starts.js";
-import type { EndCause, TokenHost } from "../../../src/hsm/hosts/host-process.js";
+import type { EndCause, HostProcess } from "../../../src/hsm/hosts/host-process.js";
 import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
 import { waitFor } from "../../support/wait.js";
 
@@ -92,7 +92,7 @@ describe("in the order in which they began", () => {
       killed.push([name, cause]);
       fail();
     };
-    const host = { kill } as unknown as TokenHost;
+    const host = { kill } as unknown as HostProcess;
     const started = starts
       .run(host, (step) => step("open", () => opened))
       .then(

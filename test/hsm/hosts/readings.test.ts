@@ -3,7 +3,7 @@
 import { beforeEach, expect, it } from "vitest";
 
 import { KeyringReadings, type ReadingHosts } from "../../../src/hsm/hosts/readings.js";
-import type { TokenHost } from "../../../src/hsm/hosts/host-process.js";
+import type { HostProcess } from "../../../src/hsm/hosts/host-process.js";
 import type { TokenKeys } from "../../../src/hsm/wire.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf } from "../../support/faulty-token.js";
@@ -16,7 +16,7 @@ let shown: Pick<TokenKeys, "keks" | "unreadable">;
 let readings: KeyringReadings;
 
 beforeEach(() => {
-  const host = { alive: true, endCause: undefined } as unknown as TokenHost;
+  const host = { alive: true, endCause: undefined } as unknown as HostProcess;
   const hosts: ReadingHosts = {
     ready: [host],
     configured: 1,

@@ -2,8 +2,8 @@
 
 import { expect, it } from "vitest";
 
-import { PinGate } from "../../../src/hsm/login/login-gate.js";
-import { pinMemories } from "../../../src/hsm/login/login-files.js";
+import { LoginGate } from "../../../src/hsm/login/login-gate.js";
+import { loginStores } from "../../../src/hsm/login/login-files.js";
 import { SILENT } from "../../support/fake-hsm.js";
 
 it("a token with a keypad of its own is not sent a PIN", async () => {
@@ -14,7 +14,7 @@ it("a token with a keypad of its own is not sent a PIN", async () => {
     description: "",
     correction: "",
   };
-  const gate = new PinGate({ pin, memories: pinMemories(undefined, 0), allowFinalTry: false, log: SILENT });
+  const gate = new LoginGate({ pin, stores: loginStores(undefined, 0), allowFinalTry: false, log: SILENT });
   const description = {
     label: "keypad",
     serial: "",

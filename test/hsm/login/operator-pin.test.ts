@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 
 import { KmsError } from "../../../src/errors.js";
-import { HeldPin, verdictOn, type Offer } from "../../../src/hsm/login/operator-pin.js";
+import { OperatorPin, verdictOn, type Offer } from "../../../src/hsm/login/operator-pin.js";
 import type { HsmState } from "../../../src/hsm/port.js";
 
 const LIMIT_MS = 20_000;
@@ -11,11 +11,11 @@ const REFUSED = new KmsError("PIN_REFUSED", "wrong");
 const AWAY = new KmsError("HSM_UNAVAILABLE", "away");
 const NONE = new KmsError("PIN_UNREADABLE", "none has been handed over");
 
-const hold = (): HeldPin =>
-  new HeldPin({ description: "the test", missing: "hand one over", correction: "hand another over" });
+const hold = (): OperatorPin =>
+  new OperatorPin({ description: "the test", missing: "hand one over", correction: "hand another over" });
 
 /** As a login does. */
-function attempt(held: HeldPin, failure?: KmsError, isWrong = failure !== undefined): string {
+function attempt(held: OperatorPin, failure?: KmsError, isWrong = failure !== undefined): string {
   const stamp = held.stamp();
   const pin = held.read().toString();
   held.settled(stamp, failure, isWrong);
