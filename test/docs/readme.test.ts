@@ -68,7 +68,13 @@ it.each([
   "README.md",
   "src/README.md",
   "test/e2e/README.md",
+  "deploy/README.md",
   "deploy/runbooks/rotation.md",
+  "deploy/runbooks/key-retirement.md",
+  "deploy/runbooks/disaster-recovery.md",
+  "deploy/runbooks/troubleshooting.md",
+  "test/bench/README.md",
+  "test/scale/README.md",
   "SECURITY.md",
   ".github/CONTRIBUTING.md",
 ])("%s links to files that there are", (path) => {
