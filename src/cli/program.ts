@@ -5,11 +5,9 @@ import { fileError, refusalIn } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
+import { addCommands, type AddCommand, type CommandLoaders } from "./subcommands.js";
 
-type AddCommand = (program: Command, terminal: Terminal) => void;
-
-/** In the order in which the help lists them; each is loaded when it is wanted, since `serve` has to start soon. */
-const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
+const COMMANDS: CommandLoaders = new Map<string, () => Promise<AddCommand>>([
   ["serve", async () => (await import("./serve.js")).addServeCommand],
   ["check", async () => (await import("./check/command.js")).addCheckCommand],
   ["status", async () => (await import("./status.js")).addStatusCommand],
@@ -21,8 +19,8 @@ const COMMANDS: ReadonlyMap<string, () => Promise<AddCommand>> = new Map([
   ["etcd", async () => (await import("./etcd/command.js")).addEtcdCommand],
 ]);
 
-/** @param first of the arguments: where it names a command, that one alone is there */
-export async function createProgram(terminal: Terminal, first: string | undefined): Promise<Command> {
+/** Returns the program with the command that `args` begins with, or with all commands if it begins with none. */
+export async function createProgram(terminal: Terminal, args: readonly string[]): Promise<Command> {
   const program = new Command("kms-pkcs11")
     .description("Kubernetes KMS v2 plugin whose key encryption key never leaves a PKCS#11 HSM")
     .version(VERSION)
@@ -40,8 +38,7 @@ written to standard output.
 Example:
   kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml`,
     );
-  const named = COMMANDS.get(first ?? "");
-  for (const load of named === undefined ? COMMANDS.values() : [named]) (await load())(program, terminal);
+  await addCommands(COMMANDS, program, terminal, args);
   inherit(program, program.commands);
   return program;
 }
@@ -61,7 +58,7 @@ function inherit(program: Command, commands: readonly Command[]): void {
 export async function run(argv: readonly string[], terminal: Terminal = PROCESS_TERMINAL): Promise<void> {
   handleOutputErrors();
   try {
-    const program = await createProgram(terminal, argv[2]);
+    const program = await createProgram(terminal, argv.slice(2));
     await program.parseAsync(argv);
   } catch (error) {
     if (error instanceof CommanderError) {

@@ -34,6 +34,6 @@ function leaves(command: Command, above: readonly string[]): CommandHelp[] {
 /** Every command that does something, in the order of the program's help. */
 export async function commandLine(): Promise<CommandHelp[]> {
   const silent: Terminal = { out: () => undefined, err: () => undefined, isInteractive: false };
-  const program = await createProgram(silent, undefined);
+  const program = await createProgram(silent, []);
   return [{ name: "", help: helpOf(program) }, ...program.commands.flatMap((command) => leaves(command, []))];
 }

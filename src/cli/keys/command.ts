@@ -1,19 +1,23 @@
 // `kms-pkcs11 keys`: the commands for the generations of the KEK.
 import type { Command } from "commander";
-import { addKeysAdoptCommand } from "./adopt.js";
-import { addKeysCreateCommand } from "./create.js";
-import { addKeysDestroyCommand } from "./destroy.js";
-import { addKeysListCommand } from "./list.js";
-import { addKeysRotateCommand } from "./rotate.js";
 import type { Terminal } from "../output.js";
+import { addCommands, type AddCommand, type CommandLoaders } from "../subcommands.js";
 
-export function addKeysCommand(program: Command, terminal: Terminal): void {
+const COMMANDS: CommandLoaders = new Map<string, () => Promise<AddCommand>>([
+  ["create", async () => (await import("./create.js")).addKeysCreateCommand],
+  ["list", async () => (await import("./list.js")).addKeysListCommand],
+  ["rotate", async () => (await import("./rotate.js")).addKeysRotateCommand],
+  ["adopt", async () => (await import("./adopt.js")).addKeysAdoptCommand],
+  ["destroy", async () => (await import("./destroy.js")).addKeysDestroyCommand],
+]);
+
+export async function addKeysCommand(
+  program: Command,
+  terminal: Terminal,
+  args: readonly string[],
+): Promise<void> {
   const keys = program
     .command("keys")
     .description("create, list, rotate, adopt and destroy the generations of the KEK on the token");
-  addKeysCreateCommand(keys, terminal);
-  addKeysListCommand(keys, terminal);
-  addKeysRotateCommand(keys, terminal);
-  addKeysAdoptCommand(keys, terminal);
-  addKeysDestroyCommand(keys, terminal);
+  await addCommands(COMMANDS, keys, terminal, args);
 }
