@@ -1,12 +1,7 @@
 // A PIN that the operator of a command hands to it: on a terminal, where the configured source is the running plugin's
 // alone or there is none, or on standard input by --pin-stdin. Asked for once, however often the token is opened.
-import {
-  checkPin,
-  correctPin,
-  describePinSource,
-  MAX_PIN_BYTES,
-  type PinSource,
-} from "../config/pin-source.js";
+import { correctPin, describePinSource, type PinSource } from "../config/pin-source.js";
+import { checkPin, MAX_PIN_BYTES } from "../config/read-pin.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { OperatorPin } from "../hsm/login/operator-pin.js";

@@ -5,7 +5,7 @@ import { connect } from "node:net";
 import { dirname } from "node:path";
 import type { Command } from "commander";
 import { z } from "zod";
-import { MAX_PIN_BYTES } from "../config/pin-source.js";
+import { MAX_PIN_BYTES } from "../config/read-pin.js";
 import { KmsError } from "../errors.js";
 import { folderProblem } from "../files/ownership.js";
 import { EXIT_NO } from "./exit-code.js";

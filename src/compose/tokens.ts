@@ -2,16 +2,14 @@
 // PIN is handed over included.
 import { fileURLToPath } from "node:url";
 import {
-  checkPin,
   correctPin,
   describePinSource,
   environmentWithoutPin,
-  MAX_PIN_BYTES,
   pinSourceStamp,
-  readPin,
   stampShowsChange,
   type PinSource,
 } from "../config/pin-source.js";
+import { checkPin, MAX_PIN_BYTES, readPin } from "../config/read-pin.js";
 import { formatPkcs11Uri, tokenSelector } from "../config/pkcs11-uri.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";

@@ -1,15 +1,14 @@
-// What is amiss, or soon will be, in an EncryptionConfiguration that kube-apiserver would accept: seen from this
-// plugin (its socket, how quick its token is) and, where it is known, from what etcd holds. Each piece of advice says
-// what to do.
+// Advice on an EncryptionConfiguration that kube-apiserver accepts but that does not protect the cluster as intended.
+// Compares it with this plugin (its socket, the token's speed) and, if known, with the objects in etcd. Every warning
+// says what to do.
+import { formatDuration } from "./duration.js";
 import {
   providersOfResource,
   readPrefixes,
   storedPrefix,
   type EncryptionConfiguration,
-  type EncryptionProvider,
-  type EncryptionRule,
 } from "./encryption-configuration.js";
-import { formatDuration } from "./duration.js";
+import type { EncryptionProvider, EncryptionRule } from "./encryption-schema.js";
 import { sameSocket, socketOfEndpoint, type SocketAddress } from "./socket-address.js";
 
 export interface Advice {
@@ -18,17 +17,17 @@ export interface Advice {
 }
 
 export interface EncryptionFacts {
-  /** Where the plugin serves. */
+  /** The plugin's socket. */
   readonly socket: SocketAddress | undefined;
-  /** How long the plugin itself waits for its HSM. */
+  /** The plugin's own time limit for the HSM. */
   readonly requestTimeoutMs: number;
-  /** 99th percentile of Encrypt on the token. */
+  /** 99th percentile of Encrypt on the token; undefined if not measured. */
   readonly p99Ms: number | undefined;
-  /** What etcd holds; undefined when nobody looked. */
+  /** The objects in etcd; undefined if there is no usage report. */
   readonly stored: readonly StoredUnder[] | undefined;
 }
 
-/** So many objects of a resource carry this prefix in etcd; the empty one is in clear. */
+/** The number of objects of a resource with a prefix in etcd; the empty prefix means in clear. */
 export interface StoredUnder {
   readonly resource: string;
   readonly prefix: string;
@@ -37,11 +36,12 @@ export interface StoredUnder {
 
 type KmsEntry = EncryptionProvider & { readonly kind: "kms" };
 
-/** Resources that are there in every cluster and often hold what should not be in clear. */
-const TELLTALE = ["configmaps"];
-/** Stands for the custom resources, which only `*.*` covers all of. */
-const ANY_OTHER = "*.*";
+/** Resources that exist in every cluster and often contain confidential data. */
+const OFTEN_CONFIDENTIAL = ["configmaps"];
+/** Stands for the custom resources; only `*.*` covers all of them. */
+const ALL_OTHERS = "*.*";
 
+/** Returns advice on endpoints, providers, rules, resources without encryption and objects that no provider reads. */
 export function adviseOnEncryption(configuration: EncryptionConfiguration, facts: EncryptionFacts): Advice[] {
   const entries = kmsEntries(configuration);
   return [
@@ -60,28 +60,30 @@ function kmsEntries({ rules }: EncryptionConfiguration): KmsEntry[] {
 function adviseOnEndpoints(entries: readonly KmsEntry[], { socket }: EncryptionFacts): Advice[] {
   if (entries.length === 0) {
     return [
-      fail("no provider is kms: this plugin encrypts nothing; add a kms provider to the rule for secrets"),
+      fail("no kms provider, so this plugin encrypts nothing; add a kms provider to the rule for secrets"),
     ];
   }
   const twice = entries.filter((entry, at) => entries.findIndex(sameEndpoint(entry)) < at);
   const advice = twice.map(({ name, endpoint }) =>
     warn(
-      `kms provider ${name} is the second one on ${endpoint}: each has its own DEK seeds and connection; name one provider for all resources in one rule`,
+      `kms provider ${name} is the second one on ${endpoint}: each has its own DEK seeds and connection; put all resources in one rule with one kms provider`,
     ),
   );
   if (socket === undefined) return advice;
   const ours = endpointOf(socket);
   const others = entries.filter(({ endpoint }) => !leadsTo(endpoint, socket));
-  const elsewhere = others.map(({ name, endpoint }) => `${name} at ${endpoint}`).join(", ");
+  const otherEndpoints = others.map(({ name, endpoint }) => `${name} at ${endpoint}`).join(", ");
   if (others.length === entries.length) {
     return [
       ...advice,
-      warn(`no kms provider is at ${ours}, where this plugin serves, but ${elsewhere}; correct endpoint`),
+      warn(
+        `no kms provider uses ${ours}, where this plugin serves; found ${otherEndpoints}; correct the endpoint`,
+      ),
     ];
   }
   return [
     ...advice,
-    ok(`the plugin serves at ${ours}${elsewhere === "" ? "" : `; elsewhere: ${elsewhere}`}`),
+    ok(`the plugin serves at ${ours}${otherEndpoints === "" ? "" : `; others: ${otherEndpoints}`}`),
   ];
 }
 
@@ -105,7 +107,7 @@ function adviseOnEntry(entry: KmsEntry, { p99Ms, requestTimeoutMs }: EncryptionF
   if (apiVersion === "v1") {
     advice.push(
       fail(
-        `kms provider ${name} is v1, which is what no apiVersion means, is off in kube-apiserver since 1.29 and not served by this plugin; add apiVersion: v2`,
+        `kms provider ${name} is v1 (the default apiVersion), which this plugin does not serve and kube-apiserver disables since 1.29; add apiVersion: v2`,
       ),
     );
   }
@@ -117,7 +119,7 @@ function adviseOnEntry(entry: KmsEntry, { p99Ms, requestTimeoutMs }: EncryptionF
   } else if (timeoutMs < requestTimeoutMs) {
     advice.push(
       warn(
-        `${timeout} ends before the plugin's own (hsm.requestTimeout ${formatDuration(requestTimeoutMs)}); set timeout: 3s`,
+        `${timeout} is below the plugin's own (hsm.requestTimeout ${formatDuration(requestTimeoutMs)}); set timeout: 3s`,
       ),
     );
   }
@@ -130,14 +132,18 @@ function adviseOnRule({ resources, providers }: EncryptionRule, stored: Encrypti
   if (writer?.kind === "identity") {
     return [
       warn(
-        `${subject}: identity comes first, so they are written in clear; once every API server has kms in its list, put kms first`,
+        `${subject}: identity comes first, so they are written in clear; when every API server has kms in its list, put kms first`,
       ),
     ];
   }
   const advice =
     writer === undefined || writer.kind === "kms"
       ? []
-      : [warn(`${subject}: ${writer.kind} writes, with a key in this file; put kms first to use the HSM`)];
+      : [
+          warn(
+            `${subject}: ${writer.kind} comes first, so a key in this file encrypts them; put kms first to use the HSM`,
+          ),
+        ];
   if (!providers.some(({ kind }) => kind === "identity")) return advice;
   return [...advice, adviseOnIdentity(subject, resources, stored)];
 }
@@ -147,23 +153,25 @@ function adviseOnIdentity(
   resources: readonly string[],
   stored: EncryptionFacts["stored"],
 ): Advice {
-  const left = `${subject}: identity is left in place`;
+  const present = `${subject}: identity is in the list`;
   if (stored === undefined) {
     return ok(
-      `${left}: fine until all is rewritten; what 'etcd usage --report' writes, given as --usage-report, shows when`,
+      `${present}, which is right until every object is encrypted; give a report of 'etcd usage --report' as --usage-report to check that`,
     );
   }
   const clear = stored.filter(({ resource, prefix }) => prefix === "" && names(resources, resource));
   const objects = clear.reduce((sum, one) => sum + one.objects, 0);
   if (objects > 0) {
-    return ok(`${left} and needed: ${objects} objects are in clear; rewrite them by 'etcd migrate'`);
+    return ok(
+      `${present}, which is needed: ${objects} objects are in clear; encrypt them with 'etcd migrate'`,
+    );
   }
   return warn(
-    `${left} and nothing is in clear any more: whoever can write to etcd could plant objects; remove it`,
+    `${present}, but no object is in clear any more: anybody who can write to etcd could plant objects; remove identity`,
   );
 }
 
-/** Whether a rule's list names a resource, by its name or by a wildcard. */
+/** Returns whether a rule's list contains a resource, by its name or by a wildcard. */
 function names(list: readonly string[], resource: string): boolean {
   return providersOfResource({ rules: [{ resources: list, providers: [] }] }, resource) !== undefined;
 }
@@ -173,29 +181,29 @@ function adviseOnCoverage(configuration: EncryptionConfiguration): Advice[] {
     providersOfResource(configuration, resource)?.some(({ kind }) => kind === "kms") === true;
   const advice: Advice[] = [];
   if (!isEncrypted("secrets")) {
-    advice.push(warn("secrets are left out: no kms provider has them; add them to the kms rule"));
+    advice.push(warn("secrets are not encrypted by kms; add them to the kms rule"));
   }
-  const others = [...TELLTALE, ANY_OTHER].filter((resource) => !isEncrypted(resource));
+  const others = [...OFTEN_CONFIDENTIAL, ALL_OTHERS].filter((resource) => !isEncrypted(resource));
   if (others.length > 0) {
     advice.push(
       warn(
-        `left out: ${others.join(" and ").replace(ANY_OTHER, "custom resources")}; if they hold secrets, add them, or a last rule for "*.*"`,
+        `not encrypted by kms: ${others.join(" and ").replace(ALL_OTHERS, "custom resources")}; if they contain secrets, add them, or a last rule for "*.*"`,
       ),
     );
   }
   return advice;
 }
 
-/** What nobody could read any more, such as objects under a provider that has been renamed. */
+/** Returns a failure for objects that no provider reads, such as those of a provider that has been renamed. */
 function adviseOnStored(configuration: EncryptionConfiguration, stored: readonly StoredUnder[]): Advice[] {
   return stored.flatMap(({ resource, prefix, objects }) => {
     const providers = providersOfResource(configuration, resource) ?? [{ kind: "identity" } as const];
     if (providers.some((one) => readPrefixes(one).includes(prefix))) return [];
     const under = prefix === "" ? "in clear" : `under ${prefix}`;
-    const wanted = providers.map((one) => storedPrefix(one) || "identity").join(", ");
+    const known = providers.map((one) => storedPrefix(one) || "identity").join(", ");
     return [
       fail(
-        `${objects} objects of ${resource} are stored ${under}, which no provider here reads (${wanted}); keep the name they were written under`,
+        `${objects} objects of ${resource} are stored ${under}, which no provider in this file reads (${known}); add the provider that wrote them, with the name it had then`,
       ),
     ];
   });

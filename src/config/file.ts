@@ -1,7 +1,6 @@
 // The configuration file: one YAML 1.2 document of a bounded size, with no duplicate keys and no aliases.
-// Knows nothing of settings. No message repeats text from the file but key names: a misplaced PIN may stand
-// anywhere in it.
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+// Knows nothing of settings. No message repeats text from the file: a misplaced PIN may be anywhere in it.
+import { closeSync, fstatSync, openSync } from "node:fs";
 import {
   isAlias,
   isMap,
@@ -19,29 +18,35 @@ import {
   type SchemaOptions,
 } from "yaml";
 import { KmsError } from "../errors.js";
+import { readInto } from "../files/read-into.js";
+import { READ_AT_ONCE } from "../files/regular-file.js";
+import { invalid, invalidLines } from "./invalid.js";
 
 const MAX_FILE_BYTES = 1024 * 1024;
 const MAX_PROBLEMS = 20;
-/** Levels of the concrete syntax, where a mapping in a list in a mapping counts some more than three. */
+/** Counted in the concrete syntax, where a mapping in a list in a mapping is more than three levels. */
 const MAX_NESTING = 32;
 const WRITABLE_BY_OTHERS = 0o022;
 
 export interface ConfigurationFile {
-  /** Plain data; anything that YAML can say. */
+  /** Plain data; any value that YAML can express. */
   readonly document: unknown;
-  /** What is not wrong with the file but should be known. */
+  /** Problems that do not prevent the use of the file. */
   readonly warnings: readonly string[];
 }
 
-/** @throws KmsError CONFIG_INVALID, one line a problem, with line and column for what is wrong in the YAML */
+/**
+ * Reads and parses the plugin's configuration file.
+ * @throws KmsError CONFIG_INVALID, one line per problem, with line and column for errors in the YAML
+ */
 export function readConfigurationFile(path: string): ConfigurationFile {
   const { bytes, warnings } = readBytes(path);
   return { document: parseConfiguration(bytes, path), warnings };
 }
 
 /**
- * How plain scalars are read. Kubernetes reads YAML 1.1, where on, y and 0o17 are not text, but without its times and
- * sexagesimal numbers (go.yaml.in/yaml/v2).
+ * How plain scalars are read. Kubernetes reads YAML 1.1, in which on, y and 0o17 are not text, but without YAML 1.1's
+ * times and sexagesimal numbers (go.yaml.in/yaml/v2).
  */
 export type YamlDialect = "1.2" | "kubernetes";
 
@@ -64,13 +69,17 @@ const DIALECTS: Record<YamlDialect, ParseOptions & DocumentOptions & SchemaOptio
   },
 };
 
-/** @throws KmsError CONFIG_INVALID */
+/**
+ * Returns the single YAML document in `bytes` as plain data.
+ * @param path names the file in messages
+ * @throws KmsError CONFIG_INVALID, one line per problem with line and column
+ */
 export function parseConfiguration(bytes: Uint8Array, path: string, dialect: YamlDialect = "1.2"): unknown {
   const lines = new LineCounter();
   const text = decode(bytes, path);
   try {
-    if (isTooDeep(text)) throw invalid([`${path}: is nested too deeply; a configuration needs four levels`]);
-    // Duplicates are looked for below: yaml's own check takes minutes for a mapping that fills a megabyte.
+    if (isTooDeep(text)) throw invalid(`${path}: is nested too deeply; a configuration needs four levels`);
+    // faultsOfContent finds duplicate keys: yaml's own check takes minutes for a mapping that fills a megabyte.
     const document = parseDocument(text, {
       ...DIALECTS[dialect],
       lineCounter: lines,
@@ -79,19 +88,20 @@ export function parseConfiguration(bytes: Uint8Array, path: string, dialect: Yam
       logLevel: "error",
     });
     const faults = [...faultsOfSyntax(document), ...faultsOfContent(document)];
-    if (faults.length > 0) throw invalid(faults.map((fault) => lineOf(path, lines, fault)));
-    if (document.contents === null) throw invalid([`${path}: is empty; begin it with apiVersion and kind`]);
+    const texts = faults.map((fault) => lineOf(path, lines, fault));
+    if (texts.length > 0) throw invalidLines(texts, MAX_PROBLEMS);
+    if (document.contents === null) throw invalid(`${path}: is empty; begin it with apiVersion and kind`);
     return document.toJS({ maxAliasCount: 0 });
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    throw new KmsError("CONFIG_INVALID", `${path}: cannot be read as YAML; simplify it`, error);
+    throw invalid(`${path}: cannot be read as YAML; simplify it`, error);
   }
 }
 
 /**
- * Composing is recursive in yaml 2.9, and near the stack's end V8 ends the process instead of throwing
- * (Node 20, "RegExpCompiler Allocation failed"). The lexer and the parser of the concrete syntax keep a stack
- * of their own.
+ * Checks the nesting before composing, which is recursive in yaml 2.9: near the end of the stack V8 aborts the process
+ * instead of throwing (Node 20, "RegExpCompiler Allocation failed"). The lexer and the parser of the concrete syntax
+ * are not recursive.
  */
 function isTooDeep(text: string): boolean {
   const parser = new Parser();
@@ -108,8 +118,8 @@ interface Fault {
 }
 
 const SYNTAX_FAULTS: Readonly<Partial<Record<string, string>>> = {
-  BAD_DQ_ESCAPE: "a backslash in double quotes means nothing YAML knows; use single quotes",
-  BAD_INDENT: "the indentation fits no line above; align it",
+  BAD_DQ_ESCAPE: "an unknown escape sequence in double quotes; use single quotes",
+  BAD_INDENT: "the indentation does not match any line above; align it",
   BLOCK_AS_IMPLICIT_KEY: 'a second ": " on one line; put the value in quotes',
   MISSING_CHAR: "a closing quote, bracket, colon or comma is missing; add it",
   MULTILINE_IMPLICIT_KEY: 'a line without ": "; write it as name: value',
@@ -125,7 +135,7 @@ function faultsOfSyntax(document: Document.Parsed): Fault[] {
   }));
 }
 
-/** Aliases could grow a small file into a huge document; of duplicate keys one would be ignored. */
+/** Finds aliases, which could expand a small file into a huge document, and duplicate keys, one of which would be ignored. */
 function faultsOfContent(document: Document.Parsed): Fault[] {
   const faults: Fault[] = [];
   visit(document, (_key, node) => {
@@ -138,10 +148,10 @@ function faultsOfContent(document: Document.Parsed): Fault[] {
       if (!isScalar(key)) {
         faults.push({
           offset: offsetOf(key as Node),
-          text: "a key is no plain name; write it as name: value",
+          text: "a key is not a plain name; write it as name: value",
         });
       } else if (seen.has(String(key.value))) {
-        faults.push({ offset: offsetOf(key), text: "this key stands twice; keep one" });
+        faults.push({ offset: offsetOf(key), text: "this key appears twice; keep one" });
       } else seen.add(String(key.value));
     }
   });
@@ -161,14 +171,13 @@ function decode(bytes: Uint8Array, path: string): string {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {
-    throw new KmsError("CONFIG_INVALID", `${path}: is not UTF-8 text; save it as UTF-8`, error);
+    throw invalid(`${path}: is not UTF-8 text; save it as UTF-8`, error);
   }
 }
 
 function readBytes(path: string): { bytes: Buffer; warnings: string[] } {
   try {
-    // Without O_NONBLOCK a pipe would keep the start waiting for its writer.
-    const file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    const file = openSync(path, READ_AT_ONCE);
     try {
       return { warnings: warningsAbout(path, file), bytes: readAll(path, file) };
     } finally {
@@ -177,19 +186,15 @@ function readBytes(path: string): { bytes: Buffer; warnings: string[] } {
   } catch (error) {
     if (error instanceof KmsError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? "unknown error";
-    throw new KmsError(
-      "CONFIG_INVALID",
-      `${path}: cannot be read (${code}); give a readable file to --config`,
-      error,
-    );
+    throw invalid(`${path}: cannot be read (${code}); give a readable file to --config`, error);
   }
 }
 
 function warningsAbout(path: string, file: number): string[] {
   const stat = fstatSync(file);
-  if (!stat.isFile()) throw invalid([`${path}: is not a regular file; give a YAML file to --config`]);
+  if (!stat.isFile()) throw invalid(`${path}: is not a regular file; give a YAML file to --config`);
   const warnings: string[] = [];
-  const danger = "could point the plugin at a library of theirs";
+  const danger = "could make the plugin load another library";
   if ((stat.mode & WRITABLE_BY_OTHERS) !== 0) {
     warnings.push(`${path} can be written by others, who ${danger}; chmod go-w it`);
   }
@@ -201,16 +206,7 @@ function warningsAbout(path: string, file: number): string[] {
 
 function readAll(path: string, file: number): Buffer {
   const bytes = Buffer.alloc(MAX_FILE_BYTES + 1);
-  let length = 0;
-  for (let got = -1; got !== 0 && length < bytes.length; length += got) {
-    got = readSync(file, bytes, length, bytes.length - length, null);
-  }
+  const length = readInto(file, bytes);
   if (length <= MAX_FILE_BYTES) return bytes.subarray(0, length);
-  throw invalid([`${path}: is longer than 1 MiB; give a configuration file`]);
-}
-
-function invalid(lines: readonly string[]): KmsError {
-  const more = lines.length - MAX_PROBLEMS;
-  const shown = more > 0 ? [...lines.slice(0, MAX_PROBLEMS), `and: ${more} more problems`] : lines;
-  return new KmsError("CONFIG_INVALID", shown.join("\n"));
+  throw invalid(`${path}: is longer than 1 MiB; give a configuration file`);
 }

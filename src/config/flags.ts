@@ -1,22 +1,22 @@
-// The command line's flags, laid over the file's document before it is checked, so that both are checked
-// alike.
+// Applies the command line's flags to the configuration document before it is checked, so that flags and file pass the
+// same checks.
 import { resolve } from "node:path";
 
-/** Each overrides one setting of the file. */
+/** Each flag overrides one setting of the file. */
 export interface Flags {
   readonly key?: string | undefined;
-  /** A relative path is taken from the working directory. */
+  /** A relative path is resolved against the working directory. */
   readonly socket?: string | undefined;
   readonly mode?: string | undefined;
   readonly http?: string | undefined;
-  /** A relative path is taken from the working directory. */
+  /** A relative path is resolved against the working directory. */
   readonly stateDir?: string | undefined;
   readonly moduleParams?: string | undefined;
   readonly mechanism?: string | undefined;
   readonly logLevel?: string | undefined;
 }
 
-const PLACES: Readonly<
+const OVERRIDES: Readonly<
   Record<keyof Flags, { readonly flag: string; readonly path: readonly [string, string?] }>
 > = {
   key: { flag: "--key", path: ["keys", "uri"] },
@@ -31,16 +31,16 @@ const PLACES: Readonly<
 
 export interface Overlaid {
   readonly document: unknown;
-  /** Dotted path of an overridden setting -> the flag, for messages. */
+  /** For messages: the flag by the dotted path of the setting that it overrides. */
   readonly names: ReadonlyMap<string, string>;
 }
 
-/** Returns a copy with the flags in it. What is no mapping where one belongs is left to the schema. */
+/** Returns a copy of the document with the flags applied. Leaves it to the schema to report a section that is not a mapping. */
 export function overlayFlags(document: unknown, flags: Flags): Overlaid {
   const names = new Map<string, string>();
   if (!isMapping(document)) return { document, names };
   const result: Record<string, unknown> = { ...document };
-  for (const [name, { flag, path }] of Object.entries(PLACES)) {
+  for (const [name, { flag, path }] of Object.entries(OVERRIDES)) {
     const value = flags[name as keyof Flags];
     if (value === undefined) continue;
     const [section, setting] = path;

@@ -1,6 +1,5 @@
-// The kinds of option that the schema is made of. Each carries, in the registry OPTIONS, what the
-// configuration table and the error messages say of it: why it is there, its range, and whether its value may
-// be repeated in a message.
+// The kinds of option that the schema consists of. The registry OPTIONS holds for each option what the configuration
+// table and the error messages need: its purpose, its range, and whether a message may repeat its value.
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { parseDuration } from "./duration.js";
@@ -8,13 +7,13 @@ import { truncate } from "../untrusted-text.js";
 
 export interface OptionMeta {
   readonly kind: "duration" | "integer" | "choice" | "flag" | "text" | "list";
-  /** What is accepted, readable after "give". */
+  /** The accepted values, in words that may follow "give". */
   readonly range: string;
-  /** Why one would set it. */
+  /** What the option does. */
   readonly description: string;
-  /** The value may hold, or be mistaken for, a secret: messages never repeat it. */
+  /** The value may be or contain a secret, so messages never repeat it. */
   readonly secret?: boolean;
-  /** A section may be given without it. */
+  /** The option has no default and may be omitted. */
   readonly optional?: boolean;
 }
 
@@ -24,14 +23,14 @@ interface Why {
   readonly why: string;
 }
 
-/** A duration in milliseconds, written as in "1h30m". */
+/** Returns the schema of a duration, written like "1h30m" and read as milliseconds. */
 export function duration(option: Why & { least: string; most: string; preset: string }) {
   const [least = 0, most = 0] = [option.least, option.most].map(parseDuration);
   const range = `${option.least} to ${option.most}`;
   const schema = z.string().transform((text, context) => {
     const ms = parseDuration(text);
     if (ms !== undefined && ms >= least && ms <= most) return ms;
-    const problem = ms === undefined ? "which is no duration" : "which is out of range";
+    const problem = ms === undefined ? "which is not a duration" : "which is out of range";
     context.addIssue(`is ${quote(text)}, ${problem}; give ${range}, such as ${option.preset}`);
     return z.NEVER;
   });
@@ -66,12 +65,12 @@ export function flag(option: Why & { preset: boolean }) {
 
 interface TextOption<Value> extends Why {
   readonly range: string;
-  /** @throws KmsError CONFIG_INVALID, whose message stands after the option's path */
+  /** @throws KmsError CONFIG_INVALID with a message that continues the option's path */
   readonly read: (text: string) => Value;
   readonly secret?: boolean;
 }
 
-/** A text that has to be given. */
+/** Returns the schema of a text that must be given. */
 export function requiredText<Value>(option: TextOption<Value>) {
   return reading(option).register(OPTIONS, textMeta(option));
 }
@@ -86,7 +85,7 @@ export function presetText<Value>(option: TextOption<Value> & { preset: string }
   return reading(option).prefault(option.preset).register(OPTIONS, textMeta(option));
 }
 
-/** A name that may be written as a number, such as a gid. */
+/** Returns the schema of a name or a number, such as a group name or a gid. */
 export function optionalNameOrNumber(option: TextOption<string>) {
   const schema = z.union([reading(option), z.int().min(0).transform(String)]);
   return schema.optional().register(OPTIONS, { ...textMeta(option), optional: true });
@@ -113,7 +112,7 @@ function reading<Value>(option: TextOption<Value>) {
   });
 }
 
-/** Returns a value of the configuration as a message may show it: short, on one line. */
+/** Returns a value of the configuration for a message: as JSON on one line, at most 60 characters. */
 export function quote(value: unknown): string {
   return truncate(JSON.stringify(value), 60);
 }

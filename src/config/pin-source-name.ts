@@ -1,8 +1,8 @@
-// How a PIN source is written in a pin-source attribute (RFC 7512 section 2.4) or an option: "file:/path", a
-// plain path, "env:NAME", "credential:NAME" or "unlock:/path". Only the grammar; nothing is read here. What is given may be a
-// PIN that somebody took for its source, so no message repeats it.
+// The grammar of a PIN source in a pin-source attribute (RFC 7512 section 2.4) or an option: "file:/path", a plain path,
+// "env:NAME", "credential:NAME" or "unlock:/path". Reads no PIN. An operator may have written the PIN in place of its
+// source, so no message repeats the text.
 import { fileURLToPath } from "node:url";
-import { KmsError } from "../errors.js";
+import { invalid } from "./invalid.js";
 import { parseSocketAddress } from "./socket-address.js";
 
 export type PinSourceName =
@@ -13,10 +13,10 @@ export type PinSourceName =
 
 const FORMS = "give file:/path, env:NAME, credential:NAME or unlock:/path";
 const ENV_NAME = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
-/** systemd takes a credential's name as a file name (systemd.exec, LoadCredential=). */
+/** systemd uses a credential's name as a file name (systemd.exec, LoadCredential=). */
 const CREDENTIAL_NAME = /^(?!\.{1,2}$)[\x21-\x2e\x30-\x39\x3b-\x7e]{1,255}$/;
 
-/** @throws KmsError CONFIG_INVALID when the text is no PIN source; the message never repeats the text */
+/** Returns the PIN source that the text names. @throws KmsError CONFIG_INVALID; the message never repeats the text */
 export function parsePinSourceName(text: string): PinSourceName {
   if (text.startsWith("|")) throw invalid(`a pin-source that runs a program is refused; ${FORMS}`);
   const colon = text.indexOf(":");
@@ -37,13 +37,13 @@ export function parsePinSourceName(text: string): PinSourceName {
   }
 }
 
-/** @throws KmsError CONFIG_INVALID */
+/** Returns the name itself. @throws KmsError CONFIG_INVALID unless it can name an environment variable */
 export function checkEnvName(name: string): string {
   if (ENV_NAME.test(name)) return name;
   throw invalid("is not the name of an environment variable; give letters, digits and _, such as KMS_PIN");
 }
 
-/** @throws KmsError CONFIG_INVALID */
+/** Returns the name itself. @throws KmsError CONFIG_INVALID unless it can name a systemd credential */
 export function checkCredentialName(name: string): string {
   if (CREDENTIAL_NAME.test(name)) return name;
   throw invalid("is not the name of a systemd credential; give a file name, such as kms-pkcs11-pin");
@@ -55,7 +55,7 @@ export function checkAbsolutePath(path: string): string {
   throw invalid("is not an absolute path; begin it with /");
 }
 
-/** Returns the path itself. @throws KmsError CONFIG_INVALID unless it can be a socket that has access control */
+/** Returns the socket's path. @throws KmsError CONFIG_INVALID for an abstract socket, which has no access control */
 export function checkUnlockSocket(path: string): string {
   const { abstract, path: checked } = parseSocketAddress(path);
   if (!abstract) return checked;
@@ -63,14 +63,10 @@ export function checkUnlockSocket(path: string): string {
 }
 
 function pathOfUrl(text: string): string {
-  if (!/^file:\//i.test(text)) throw invalid("a file: pin-source has an absolute path; give file:/path");
+  if (!/^file:\//i.test(text)) throw invalid("a file: pin-source needs an absolute path; give file:/path");
   try {
     return fileURLToPath(new URL(text));
   } catch {
-    throw invalid("is not a file: URL of this machine; give file:/path");
+    throw invalid("is not the file: URL of a local file; give file:/path");
   }
-}
-
-function invalid(message: string): KmsError {
-  return new KmsError("CONFIG_INVALID", message);
 }

@@ -1,10 +1,12 @@
-// PKCS#11 URIs (RFC 7512): parsing, formatting, and what a URI must hold to name a KEK. Stricter than the RFC
-// in four ways: pin-value is refused, a slot number must come with the token's name or serial, `type` may
-// only be secret-key, and no attribute is empty. Scheme and hex digits are case-insensitive, all else is
-// case-sensitive (sections 2.3 and 2.5). No message repeats a value from the query.
+// PKCS#11 URIs (RFC 7512): parsing, formatting, and what a URI must contain to name a KEK. Stricter than the RFC in four
+// ways: pin-value is refused, a slot number requires the token's name or serial, `type` must be secret-key, and no
+// attribute may be empty. Scheme and hex digits are case-insensitive, everything else is case-sensitive (sections 2.3
+// and 2.5). No message repeats a value from the query.
 import { isUtf8 } from "node:buffer";
-import { KmsError } from "../errors.js";
-import { nearest } from "./nearest.js";
+import type { KmsError } from "../errors.js";
+import { truncate } from "../untrusted-text.js";
+import { invalid } from "./invalid.js";
+import { similarName } from "./similar-name.js";
 import { parsePinSourceName } from "./pin-source-name.js";
 
 export interface Pkcs11Uri {
@@ -26,17 +28,17 @@ export interface Pkcs11Uri {
   readonly type?: "secret-key";
   readonly modulePath?: string;
   readonly moduleName?: string;
-  /** As written: see `parsePinSourceName`. */
+  /** In the grammar of `parsePinSourceName`. */
   readonly pinSource?: string;
 }
 
 /** A URI that names a KEK. */
 export type KekUri = Pkcs11Uri & { readonly object: string };
 
-/** What a token is found by; every field that is given must match. */
+/** The attributes that select a token; every one that is present must match. */
 export type UriTokenSelector = Pick<Pkcs11Uri, "token" | "serial" | "manufacturer" | "model" | "slotId">;
 
-/** Leaves room for "@" and the activation instant in a label of 40 bytes (YubiHSM 2). */
+/** "@" and the activation instant must fit behind it in a label of 40 bytes (YubiHSM 2). */
 export const MAX_OBJECT_NAME_LENGTH = 15;
 
 type Draft = { -readonly [Field in keyof Pkcs11Uri]: Pkcs11Uri[Field] };
@@ -45,7 +47,7 @@ type TextField = Exclude<keyof Pkcs11Uri, "slotId" | "id" | "type">;
 const EXAMPLE =
   "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/path";
 
-/** In the order in which they are written. */
+/** In the order in which formatPkcs11Uri writes them. */
 const PATH_FIELDS = {
   "library-manufacturer": "libraryManufacturer",
   "library-description": "libraryDescription",
@@ -74,7 +76,7 @@ const NOT_FOR_SELECTION = [
   "slot-description",
 ] as const;
 
-/** @throws KmsError CONFIG_INVALID: what is wrong and what would be right, never a PIN */
+/** Returns the URI's attributes. @throws KmsError CONFIG_INVALID with the problem and its correction, never a PIN */
 export function parsePkcs11Uri(text: string): Pkcs11Uri {
   if (/(^|[:;?&])\s*pin[-_]?value/i.test(text)) {
     throw invalid(
@@ -83,45 +85,45 @@ export function parsePkcs11Uri(text: string): Pkcs11Uri {
   }
   const scheme = /^pkcs11:/i.exec(text)?.[0];
   if (scheme === undefined) throw invalid(`is not a PKCS#11 URI; give one such as ${EXAMPLE}`);
-  const rest = text.slice(scheme.length);
-  const mark = rest.indexOf("?");
+  const attributes = text.slice(scheme.length);
+  const mark = attributes.indexOf("?");
   const draft: Draft = {};
-  readAttributes(draft, mark < 0 ? rest : rest.slice(0, mark), ";", PATH_FIELDS);
-  if (mark >= 0) readAttributes(draft, rest.slice(mark + 1), "&", QUERY_FIELDS);
+  readAttributes(draft, mark < 0 ? attributes : attributes.slice(0, mark), ";", PATH_FIELDS);
+  if (mark >= 0) readAttributes(draft, attributes.slice(mark + 1), "&", QUERY_FIELDS);
   if (draft.slotId !== undefined && draft.token === undefined && draft.serial === undefined) {
-    throw invalid("a slot number alone is never relied on; add token=LABEL or serial=NUMBER to slot-id");
+    throw invalid("slot-id alone does not identify a token; add token=LABEL or serial=NUMBER");
   }
   return draft;
 }
 
 /**
  * Returns the URI if it can name a KEK.
- * @throws KmsError CONFIG_INVALID when `object` is missing or is no KEK's name, or when the URI narrows the token
- * down by attributes of slot or library that are not compared here
+ * @throws KmsError CONFIG_INVALID if `object` is missing or cannot be a KEK's name, or if the URI has attributes of the
+ * slot or the library that this plugin does not compare
  */
 export function requireKekUri(uri: Pkcs11Uri): KekUri {
   const { object } = uri;
-  if (object === undefined) throw invalid("names no KEK; add object=NAME, such as object=kms-kek");
+  if (object === undefined) throw invalid("does not name a KEK; add object=NAME, such as object=kms-kek");
   if (object.length > MAX_OBJECT_NAME_LENGTH || !/^[\x20-\x7e]+$/.test(object) || object.includes("@")) {
     throw invalid(
-      `object is no KEK's name; give 1 to ${MAX_OBJECT_NAME_LENGTH} printable ASCII characters without "@", such as kms-kek`,
+      `object cannot be the name of a KEK; give 1 to ${MAX_OBJECT_NAME_LENGTH} printable ASCII characters without "@", such as kms-kek`,
     );
   }
   const ignored = NOT_FOR_SELECTION.find((name) => uri[PATH_FIELDS[name]] !== undefined);
   if (ignored !== undefined) {
-    throw invalid(`${ignored} selects no token here; use token, serial, manufacturer, model and slot-id`);
+    throw invalid(`${ignored} cannot select a token; use token, serial, manufacturer, model and slot-id`);
   }
   return { ...uri, object };
 }
 
-/** Returns what of the URI selects the token. */
+/** Returns the attributes of the URI that select the token. */
 export function tokenSelector(uri: Pkcs11Uri): UriTokenSelector {
   const { token, serial, manufacturer, model, slotId } = uri;
   const all = { token, serial, manufacturer, model, slotId };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
-/** Returns the URI in one canonical spelling, which `parsePkcs11Uri` reads back; it holds no PIN. */
+/** Returns the URI in canonical form, which `parsePkcs11Uri` can read; it holds no PIN. */
 export function formatPkcs11Uri(uri: Pkcs11Uri): string {
   const query = formatAttributes(uri, QUERY_FIELDS, "&", /[^A-Za-z0-9._~:@,+/-]/gu);
   return `pkcs11:${formatAttributes(uri, PATH_FIELDS, ";", /[^A-Za-z0-9._~:@,+-]/gu)}${query === "" ? "" : `?${query}`}`;
@@ -157,29 +159,29 @@ function readAttributes(
     const name = part.slice(0, Math.max(at, 0));
     if (!/^[A-Za-z0-9_-]+$/.test(name)) {
       throw invalid(
-        `an attribute is not written as name=value; separate them by "${separator}", such as ${EXAMPLE}`,
+        `an attribute is not written as name=value; separate attributes by "${separator}", as in ${EXAMPLE}`,
       );
     }
-    // Vendors' attributes (section 2.3): nothing here acts on them.
+    // Vendor attributes (section 2.3) have no effect here.
     if (/^x-/i.test(name)) continue;
     const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
     if (field === undefined) throw unknownAttribute(name, separator, fields);
-    if (draft[field] !== undefined) throw invalid(`${name} stands twice; give it once`);
+    if (draft[field] !== undefined) throw invalid(`${name} appears twice; give it once`);
     assign(draft, field, name, percentDecode(name, part.slice(at + 1), separator));
   }
 }
 
 function unknownAttribute(name: string, separator: ";" | "&", fields: object): KmsError {
-  const [other, place] = separator === ";" ? [QUERY_FIELDS, `after "?"`] : [PATH_FIELDS, `before "?"`];
-  if (Object.hasOwn(other, name)) return invalid(`${name} stands in the wrong place; write it ${place}`);
+  const [others, side] = separator === ";" ? [QUERY_FIELDS, "after"] : [PATH_FIELDS, "before"];
+  if (Object.hasOwn(others, name)) return invalid(`${name} belongs ${side} the "?"; move it there`);
   const known = Object.keys(fields);
-  const meant = nearest(name, known);
-  const right = meant === undefined ? `known here are ${known.join(", ")}` : `did you mean ${meant}?`;
-  return invalid(`attribute "${name.slice(0, 40)}" is not known; ${right}`);
+  const similar = similarName(name, known);
+  const hint = similar === undefined ? `give one of ${known.join(", ")}` : `did you mean ${similar}?`;
+  return invalid(`attribute "${truncate(name, 40)}" is not known; ${hint}`);
 }
 
 function assign(draft: Draft, field: keyof Pkcs11Uri, name: string, bytes: Buffer): void {
-  if (bytes.length === 0) throw invalid(`${name} is empty; leave it out or give it a value`);
+  if (bytes.length === 0) throw invalid(`${name} is empty; omit it or give it a value`);
   if (field === "id") draft.id = Uint8Array.from(bytes);
   else if (field === "slotId") draft.slotId = slotNumber(bytes.toString("latin1"));
   else if (field === "type") draft.type = secretKeyType(bytes.toString("latin1"));
@@ -194,15 +196,15 @@ function slotNumber(text: string): number {
 
 function secretKeyType(text: string): "secret-key" {
   if (text === "secret-key") return text;
-  throw invalid("type names no KEK's class; write type=secret-key or leave it out");
+  throw invalid("type is not the object class of a KEK; write type=secret-key or omit it");
 }
 
 function textOf(field: TextField, name: string, bytes: Buffer): string {
   if (!isUtf8(bytes)) {
-    throw invalid(`${name} is not UTF-8 once its percent-encoding is undone; encode its UTF-8 bytes`);
+    throw invalid(`${name} is not UTF-8 after percent-decoding; percent-encode its UTF-8 bytes`);
   }
   const text = bytes.toString("utf8");
-  if (text.includes("\0")) throw invalid(`${name} holds a zero byte; leave out %00`);
+  if (text.includes("\0")) throw invalid(`${name} holds a zero byte; remove %00`);
   if (field === "libraryVersion" && !/^[0-9]+(\.[0-9]+)?$/.test(text)) {
     throw invalid("library-version is not a version; give major.minor, such as 2.6");
   }
@@ -210,7 +212,7 @@ function textOf(field: TextField, name: string, bytes: Buffer): string {
   return text;
 }
 
-/** Section 2.3: pk11-pchar in the path, pk11-qchar in the query. */
+/** Accepts pk11-pchar in the path and pk11-qchar in the query (section 2.3). */
 function percentDecode(name: string, text: string, separator: ";" | "&"): Buffer {
   const literal = separator === ";" ? /[\w.~:[\]@!$'()*+,=&-]/ : /[\w.~:[\]@!$'()*+,=/?|-]/;
   const bytes: number[] = [];
@@ -226,12 +228,8 @@ function percentDecode(name: string, text: string, separator: ";" | "&"): Buffer
     } else if (literal.test(char)) {
       bytes.push(char.charCodeAt(0));
     } else {
-      throw invalid(`${name} holds a character that has to be percent-encoded, such as a space as %20`);
+      throw invalid(`${name} holds a character that must be percent-encoded, such as a space as %20`);
     }
   }
   return Buffer.from(bytes);
-}
-
-function invalid(message: string): KmsError {
-  return new KmsError("CONFIG_INVALID", message);
 }

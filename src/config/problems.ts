@@ -1,23 +1,22 @@
-// What is wrong with a configuration, in the words an operator needs: where, what, and the value that would
-// be right. Turns zod's issues into such lines by the schema's own ranges. Values that may be secrets are
-// never repeated.
+// The problems of a configuration as messages for an operator: the setting, what is wrong, and a valid value. Takes the
+// valid values from the schema. Never repeats a value that may be a secret.
 import { z } from "zod";
-import { nearest } from "./nearest.js";
 import { quote } from "./option.js";
 import { namesAt, optionAt, settingRows, type Option } from "./setting-rows.js";
+import { similarName } from "./similar-name.js";
 
 export type SettingPath = readonly PropertyKey[];
 
 export interface Problem {
   readonly at: SettingPath;
-  /** "what is wrong; what would be right" */
+  /** "<what is wrong>; <what to do>" */
   readonly text: string;
 }
 
-/** Looking for a similar name for each of very many unknown names would take minutes. */
-const MAX_EXPLAINED = 100;
+/** Finding a similar name for each of very many unknown names would take minutes. */
+const MAX_SUGGESTIONS = 100;
 
-/** Collects problems. What follows from a problem that is known already is not told again. */
+/** Collects problems, and answers which settings have one, so that a consequence is not reported as well. */
 export class Problems {
   #known: readonly Problem[] = [];
 
@@ -29,14 +28,17 @@ export class Problems {
     this.#known = this.#known.concat(problems);
   }
 
-  /** Whether anything at or below one of the paths is wrong. */
+  /** Returns whether there is a problem at or below one of the paths. */
   concern(...paths: readonly SettingPath[]): boolean {
     return this.#known.some(({ at }) =>
       paths.some((path) => path.every((step, index) => at[index] === step)),
     );
   }
 
-  /** @param names what to call a setting that came from a flag, by its dotted path */
+  /**
+   * Returns one line per problem: "<path or flag>: <what is wrong>; <what to do>".
+   * @param names the flag that set a setting, by the setting's dotted path
+   */
   lines(names: ReadonlyMap<string, string>): string[] {
     return this.#known.map(({ at, text }) => {
       const dotted = showPath(at);
@@ -48,7 +50,7 @@ export class Problems {
 /** Returns a path as `failover[0].uri`. */
 function showPath(path: SettingPath): string {
   const text = path.reduce<string>(
-    (shown, step) => (typeof step === "number" ? `${shown}[${step}]` : `${shown}.${showName(step)}`),
+    (before, step) => (typeof step === "number" ? `${before}[${step}]` : `${before}.${showName(step)}`),
     "",
   );
   return text.replace(/^\./, "") || "configuration";
@@ -59,11 +61,14 @@ function showName(name: PropertyKey): string {
   return /^[\w-]{1,40}$/.test(text) ? text : quote(text);
 }
 
-/** @param document what was checked */
+/**
+ * Returns the problems that an issue of the schema stands for.
+ * @param document the document that was checked
+ */
 export function problemsOf(issue: z.core.$ZodIssue, document: unknown): Problem[] {
   if (issue.code === "unrecognized_keys") {
     return issue.keys.map((name, at) =>
-      at < MAX_EXPLAINED
+      at < MAX_SUGGESTIONS
         ? unknownSetting(issue.path, name)
         : { at: [...issue.path, name], text: "is not a setting" },
     );
@@ -78,14 +83,14 @@ export function problemsOf(issue: z.core.$ZodIssue, document: unknown): Problem[
 
 function unknownSetting(section: SettingPath, name: string): Problem {
   const known = namesAt(section);
-  // Somebody may have written the PIN where its source's name belongs.
+  // The unknown name may be a PIN, written in place of its source.
   if (section.at(-1) === "pin") {
     return { at: section, text: `holds an unknown setting; give one of ${known.join(", ")}` };
   }
   const elsewhere = settingRows().find(({ path }) => path.endsWith(`.${name}`))?.path;
-  const meant = nearest(name, known) ?? elsewhere;
-  const right = meant === undefined ? `known here are ${known.join(", ")}` : `did you mean ${meant}?`;
-  return { at: [...section, name], text: `is not a setting; ${right}` };
+  const similar = similarName(name, known) ?? elsewhere;
+  const hint = similar === undefined ? `give one of ${known.join(", ")}` : `did you mean ${similar}?`;
+  return { at: [...section, name], text: `is not a setting; ${hint}` };
 }
 
 function wrongSection(issue: z.core.$ZodIssue, value: unknown): string {
@@ -96,16 +101,16 @@ function wrongSection(issue: z.core.$ZodIssue, value: unknown): string {
 
 function wrongValue({ meta, schema }: Option, value: unknown): string {
   const showable = meta.secret !== true && ["string", "number", "boolean"].includes(typeof value);
-  const right = meta.kind === "duration" && typeof value === "number" ? withUnit(schema, value) : undefined;
-  if (right !== undefined) return `is ${quote(value)} without a unit; give ${right}`;
+  const valid = meta.kind === "duration" && typeof value === "number" ? withUnit(schema, value) : undefined;
+  if (valid !== undefined) return `is ${quote(value)} without a unit; give ${valid}`;
   return `${showable ? `is ${quote(value)}` : nameKind(value)}; give ${meta.range}`;
 }
 
-/** Returns what the number may have meant. */
+/** Returns the valid durations that the number may stand for; undefined if there are none. */
 function withUnit(schema: Option["schema"], value: number): string | undefined {
-  const meant = ["s", "ms", "m"].map((unit) => `${value}${unit}`);
-  const right = meant.filter((text) => z.safeParse(schema, text).success);
-  return right.length === 0 ? undefined : right.join(" or ");
+  const durations = ["s", "ms", "m"].map((unit) => `${value}${unit}`);
+  const valid = durations.filter((text) => z.safeParse(schema, text).success);
+  return valid.length === 0 ? undefined : valid.join(" or ");
 }
 
 function nameKind(value: unknown): string {

@@ -1,6 +1,5 @@
-// The configuration document: every option with its default, range and reason, in one place. The table in the
-// README, the checks and the messages all come from here. What concerns several options at once is in
-// `settings.ts`.
+// The configuration document: every option with its default, range and purpose. The README's table, the checks and the
+// messages are derived from it. Checks that involve several options are in `settings.ts`.
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { parseHttpAddress } from "./http-address.js";
@@ -30,18 +29,18 @@ const socketSection = z.strictObject({
   path: optionalText({
     range: "a unix socket's address such as unix:///run/kms-pkcs11/kms.sock",
     read: parseSocketAddress,
-    why: "Where kube-apiserver connects, at most 107 bytes; needed by `serve`",
+    why: "Socket that kube-apiserver connects to, at most 107 bytes; `serve` requires it",
   }),
   mode: presetText({
     preset: "0600",
     range: '"0600", or "0660" with socket.group',
     read: parseSocketMode,
-    why: "Permissions of the socket, octal and in quotes; never for other users",
+    why: "Permissions of the socket, octal and in quotes; access for other users is refused",
   }),
   group: optionalNameOrNumber({
     range: "a group's name or number",
     read: checkGroup,
-    why: "Group of the socket, for an apiserver that does not run as the plugin's user",
+    why: "Group of the socket, for a kube-apiserver that does not run as the plugin's user",
   }),
   allowAbstract: flag({
     preset: false,
@@ -58,17 +57,17 @@ const keysSection = z.strictObject({
   active: optionalText({
     range: "a key_id or a CKA_ID in hex",
     read: checkActive,
-    why: "Decides between several keys that carry the KEK's name and no activation instant",
+    why: "Selects one of several keys that have the KEK's name and no activation instant",
   }),
   allowUnprotected: textList({
     range: "a list of key labels",
-    why: "Keys to use although they are extractable, not sensitive or not private",
+    why: "Keys to use even if they are extractable, not sensitive or not private",
   }),
   refreshInterval: duration({
     least: "100ms",
     most: "5m",
     preset: "30s",
-    why: "How often the token is read for new and vanished keys; must stay below the delay of a rotation",
+    why: "How often the plugin reads the token for new and removed keys; must be shorter than the activation delay of a rotation",
   }),
 });
 
@@ -77,7 +76,7 @@ const localKekSection = z.strictObject({
     least: "1s",
     most: "168h",
     preset: "24h",
-    why: "Time after which a local KEK encrypts no more",
+    why: "Age from which a local KEK is no longer used to encrypt",
   }),
   maxUses: integer({
     least: 1,
@@ -92,7 +91,7 @@ const cacheSection = z.strictObject({
     least: 0,
     most: 1_000_000,
     preset: 1000,
-    why: "DEK seeds kept decrypted in memory; 0 turns the cache off",
+    why: "Number of decrypted DEK seeds kept in memory; 0 turns the cache off",
   }),
   ttl: duration({ least: "1s", most: "24h", preset: "1h", why: "How long a decrypted DEK seed is kept" }),
 });
@@ -102,35 +101,35 @@ const hsmSection = z.strictObject({
     least: "100ms",
     most: "2900ms",
     preset: "2s",
-    why: "Time for one request, after which a hung token host is replaced; below the API server's 3 s",
+    why: "Time limit for one request, after which a hung token host is replaced; below kube-apiserver's 3 s",
   }),
   hosts: integer({
     least: 1,
     most: 4,
     preset: 2,
-    why: "Token-host processes: one serves, the others are warm",
+    why: "Number of token hosts: one serves, the others are warm",
   }),
   sessions: integer({
     least: 1,
     most: 64,
     preset: 16,
-    why: "Sessions per token host, so that a network HSM's latency overlaps",
+    why: "Maximum number of sessions per token host; on a network HSM their waiting times overlap",
   }),
   queue: integer({
     least: 1,
     most: 100_000,
     preset: 1000,
-    why: "Requests that may wait; more are refused at once",
+    why: "Number of requests that may wait; further ones are refused at once",
   }),
   startTimeout: duration({
     least: "1s",
     most: "10m",
     preset: "30s",
-    why: "Time to load the library and log in, and for reading the token to come further; some are slow",
+    why: "Time limit for loading the library and logging in, and for each step of reading the token; some tokens are slow",
   }),
   allowFinalTry: flag({
     preset: false,
-    why: "Spends the token's last PIN attempt too; a wrong PIN then locks the token",
+    why: "Allows the token's last PIN attempt; a wrong PIN then locks the token",
   }),
 });
 
@@ -144,13 +143,13 @@ const healthSection = z.strictObject({
   onHsmLoss: choice({
     values: ["stopWrites", "keepWriting"],
     preset: "stopWrites",
-    why: "What follows the grace period: writes end within 3 min, or go on with the reason in `healthz`",
+    why: "After the grace period: `stopWrites` makes writes fail within 3 min, `keepWriting` continues them with the reason in `healthz`",
   }),
   proofInterval: duration({
     least: "100ms",
     most: "10m",
     preset: "30s",
-    why: "How often every KEK proves itself by a real round trip",
+    why: "How often every KEK is proved by encrypting and decrypting on the token",
   }),
 });
 
@@ -158,23 +157,23 @@ const auditSection = z.strictObject({
   file: optionalText({
     range: "an absolute path",
     read: checkAbsolutePath,
-    why: "File of the audit log: every use of a KEK and every command that changes one; without it there is none",
+    why: "File of the audit log, which records every use of a KEK and every command that changes one; no audit log without it",
   }),
   keyFile: optionalText({
     range: "an absolute path",
     read: checkAbsolutePath,
-    why: "The key that the audit log's lines are chained with, made on first use; without it `audit.key` in stateDir",
+    why: "Key that chains the lines of the audit log, created on first use; `audit.key` in stateDir if omitted",
   }),
   maxMebibytes: integer({
     least: 1,
     most: 10_240,
     preset: 100,
-    why: "Size in MiB from which the audit log is rotated",
+    why: "Size in MiB at which the audit log is rotated",
   }),
-  keep: integer({ least: 1, most: 1000, preset: 10, why: "Rotated audit files that are kept" }),
+  keep: integer({ least: 1, most: 1000, preset: 10, why: "Number of rotated audit files to keep" }),
   required: flag({
     preset: false,
-    why: "Whether commands that make, change or destroy a KEK fail while the audit log cannot be written",
+    why: "Whether commands that create, change or destroy a KEK fail while the audit log cannot be written",
   }),
 });
 
@@ -193,12 +192,12 @@ export const documentSchema = z.strictObject({
   mode: choice({
     values: MODES,
     preset: "direct",
-    why: "`direct`: the HSM encrypts every DEK seed; `local-kek`: a local KEK, which also serves while the HSM is away",
+    why: "`direct`: the HSM encrypts every DEK seed; `local-kek`: a local KEK does, also while the HSM is away",
   }),
   mechanism: choice({
     values: MECHANISM_SETTINGS,
     preset: "auto",
-    why: "How new DEK seeds are encrypted; `auto` takes the first that key and token really perform",
+    why: "Mechanism that encrypts new DEK seeds; `auto` selects the first that key and token support in a test",
   }),
   localKek: localKekSection.prefault({}),
   cache: cacheSection.prefault({}),
@@ -217,12 +216,12 @@ export const documentSchema = z.strictObject({
   stateDir: optionalText({
     range: "an absolute path",
     read: checkAbsolutePath,
-    why: "Directory that remembers refused PINs and the published key_id over restarts; `serve` requires it",
+    why: "Directory that keeps the record of refused PINs and the published key_id across restarts; `serve` requires it",
   }),
   audit: auditSection.prefault({}),
   log: z
     .strictObject({
-      level: choice({ values: LOG_LEVELS, preset: "info", why: "Least severe level that is logged" }),
+      level: choice({ values: LOG_LEVELS, preset: "info", why: "Lowest level that is logged" }),
     })
     .prefault({}),
 });
@@ -231,5 +230,5 @@ export type Document = z.output<typeof documentSchema>;
 
 function checkActive(text: string): string {
   if (/^[\x21-\x7e]{1,128}$/.test(text)) return text;
-  throw new KmsError("CONFIG_INVALID", "is no key_id; give one as `keys list` shows it, or a CKA_ID in hex");
+  throw new KmsError("CONFIG_INVALID", "is not a key_id; copy one from `keys list`, or give a CKA_ID in hex");
 }

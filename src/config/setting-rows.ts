@@ -1,5 +1,5 @@
-// The configuration table, read from the schema: one row an option, in the document's order. Also the walk
-// over the schema's shape that reading a faulty document needs.
+// The configuration table, derived from the schema: one row per option, in the document's order. Also walks the schema,
+// for messages about a faulty document.
 import { z } from "zod";
 import { OPTIONS, type OptionMeta } from "./option.js";
 import { documentSchema } from "./schema.js";
@@ -7,7 +7,7 @@ import { documentSchema } from "./schema.js";
 export interface SettingRow {
   /** Such as `hsm.requestTimeout` or `failover[].uri`. */
   readonly path: string;
-  /** As written in YAML; "required" or "none" where there is none. */
+  /** In YAML; "required" or "none" if there is no default. */
   readonly default: string;
   readonly range: string;
   readonly description: string;
@@ -31,13 +31,13 @@ export function settingRows(): SettingRow[] {
   }));
 }
 
-/** Returns the option at a path of a document, whose list indices are numbers, or the list that holds it. */
+/** Returns the option at a path of a document, or the list that contains it; list indices in the path are numbers. */
 export function optionAt(path: readonly PropertyKey[]): Option | undefined {
   const wanted = rowPath(path);
   return ALL.find(({ path: known }) => known === wanted || `${known}[]` === wanted);
 }
 
-/** Returns the names of the settings that a section may hold; empty for what is no section. */
+/** Returns the names of the settings in a section; empty if the path does not lead to a section. */
 export function namesAt(path: readonly PropertyKey[]): string[] {
   let schema: Schema = bare(documentSchema);
   for (const step of path) {
@@ -72,7 +72,7 @@ function* options(schema: Schema, path: string): Generator<Option> {
 
 const ALL: readonly Option[] = [...options(documentSchema, "")];
 
-/** Strips the wrappers that give a default. */
+/** Returns the schema without the wrappers that give a default. */
 export function bare(schema: Schema): Schema {
   if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) {
     return bare(schema.def.innerType);

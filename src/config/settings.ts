@@ -1,18 +1,17 @@
-// The settings that the plugin and its commands run with: the file, overridden by flags, checked as a whole.
-// All problems are told at once. Durations are in milliseconds from here on, and nothing below reads the file
-// again.
+// The settings of the plugin and its commands: the file, overridden by flags, checked as a whole. Reports all problems at
+// once. Durations are in milliseconds from here on, and nothing else reads the file.
 import { join } from "node:path";
-import { KmsError } from "../errors.js";
 import { readConfigurationFile } from "./file.js";
 import type { HttpAddress } from "./http-address.js";
 import { overlayFlags, type Flags } from "./flags.js";
+import { invalidLines } from "./invalid.js";
 import { describePinSource, permissionWarning } from "./pin-source.js";
 import { formatPkcs11Uri } from "./pkcs11-uri.js";
 import { Problems, problemsOf } from "./problems.js";
 import { redactParameters } from "./redact.js";
 import { API_VERSION, documentSchema, KIND, type Document } from "./schema.js";
-import { salvage, type Salvaged } from "./valid-parts.js";
 import { resolveTokens, type TokenSettings } from "./tokens.js";
+import { validParts, type ValidParts } from "./valid-parts.js";
 
 export type { Flags } from "./flags.js";
 export type { TokenSettings } from "./tokens.js";
@@ -21,18 +20,18 @@ export interface SocketSettings {
   /** An absolute path; of an abstract socket its name without the "@". */
   readonly path: string;
   readonly abstract: boolean;
-  /** Permission bits; nothing for others. */
+  /** Permission bits, with none set for other users. */
   readonly mode: number;
   /** A name or a number. */
   readonly group?: string;
 }
 
 export interface Settings {
-  /** Present whenever the caller serves. */
+  /** Always present for `serve`. */
   readonly socket?: SocketSettings;
-  /** The KEK's name, which all tokens' URIs carry as `object`. */
+  /** The KEK's name: `object` in the URI of every token. */
   readonly objectName: string;
-  /** The preferred one first, then the failover ones in their order. */
+  /** The preferred token first, then the failover tokens in order. */
   readonly tokens: readonly [TokenSettings, ...TokenSettings[]];
   /** A key_id or a CKA_ID in hex. */
   readonly pinnedKey?: string;
@@ -47,7 +46,7 @@ export interface Settings {
     readonly requestTimeoutMs: number;
     readonly startTimeoutMs: number;
     readonly hosts: number;
-    /** For each host. */
+    /** Per token host. */
     readonly sessions: number;
     readonly queue: number;
     readonly allowFinalTry: boolean;
@@ -57,42 +56,45 @@ export interface Settings {
     readonly onHsmLoss: Document["health"]["onHsmLoss"];
     readonly proofIntervalMs: number;
   };
-  /** Absent when it is off. */
+  /** Absent if the HTTP endpoints are off. */
   readonly http?: HttpAddress;
-  /** Present whenever the caller serves. */
+  /** Always present for `serve`. */
   readonly stateDir?: string;
-  /** Absent when there is no audit log. */
+  /** Absent if no audit log is configured. */
   readonly audit?: {
     readonly file: string;
     readonly keyFile: string;
     readonly maxBytes: number;
     readonly keep: number;
-    /** Whether a command that changes a KEK refuses where the log cannot be written. */
+    /** Whether a command that changes a KEK fails while the log cannot be written. */
     readonly required: boolean;
   };
   readonly logLevel: Document["log"]["level"];
-  /** What is not wrong but should be known. */
+  /** Problems that do not prevent the use of the settings. */
   readonly warnings: readonly string[];
 }
 
 export interface LoadRequest {
   readonly configPath?: string;
   readonly flags: Flags;
-  /** Read for $CREDENTIALS_DIRECTORY alone. */
+  /** Only $CREDENTIALS_DIRECTORY is read. */
   readonly env: NodeJS.ProcessEnv;
-  /** An operator hands the PIN to the command, in place of every token's source. */
+  /** The operator gives the PIN to the command; the PIN sources of the tokens are ignored. */
   readonly pinFromStdin?: boolean;
   /** `serve` requires a socket's path and a state directory. */
   readonly serves: boolean;
 }
 
-/** A file with more problems than that is another file than was meant. */
+/** A file with more problems is probably not the intended one. */
 const MAX_LINES = 100;
 const MEBIBYTE = 1024 * 1024;
-/** Of the state directory. */
+/** In the state directory. */
 const AUDIT_KEY = "audit.key";
 
-/** @throws KmsError CONFIG_INVALID, one line a problem: "<path>: <what is wrong>; <what would be right>" */
+/**
+ * Returns the settings from the file and the flags.
+ * @throws KmsError CONFIG_INVALID, one line per problem: "<path or flag>: <what is wrong>; <what to do>"
+ */
 export function loadSettings({
   configPath,
   flags,
@@ -108,7 +110,7 @@ export function loadSettings({
   const problems = new Problems();
   const parsed = documentSchema.safeParse(document);
   if (!parsed.success) problems.addAll(parsed.error.issues.flatMap((issue) => problemsOf(issue, document)));
-  const draft = salvage(document);
+  const draft = validParts(document);
   checkSocket(draft, serves, problems);
   if (serves) checkStateDir(draft, problems);
   checkAudit(draft, problems);
@@ -118,24 +120,18 @@ export function loadSettings({
   ];
   const tokens = resolveTokens(drafts, { env, uriFromFlag: flags.key !== undefined, pinFromStdin, problems });
   const lines = problems.lines(names);
-  if (!parsed.success || !hasOne(tokens) || lines.length > 0) throw invalid(lines);
+  if (!parsed.success || !hasOne(tokens) || lines.length > 0) throw invalidLines(lines, MAX_LINES);
   const warnings = [...(file?.warnings ?? []), ...tokens.flatMap(({ pin }) => permissionWarning(pin) ?? [])];
   return normalise(parsed.data, tokens, [...new Set(warnings)]);
-}
-
-function invalid(lines: readonly string[]): KmsError {
-  const more = lines.length - MAX_LINES;
-  const shown = more > 0 ? [...lines.slice(0, MAX_LINES), `and: ${more} more problems`] : lines;
-  return new KmsError("CONFIG_INVALID", shown.join("\n"));
 }
 
 function hasOne(tokens: readonly TokenSettings[]): tokens is readonly [TokenSettings, ...TokenSettings[]] {
   return tokens.length > 0;
 }
 
-function checkSocket({ socket }: Salvaged, needed: boolean, problems: Problems): void {
+function checkSocket({ socket }: ValidParts, isRequired: boolean, problems: Problems): void {
   const path = ["socket", "path"];
-  if (needed && socket?.path === undefined && !problems.concern(["socket"])) {
+  if (isRequired && socket?.path === undefined && !problems.concern(["socket"])) {
     problems.add({
       at: path,
       text: "is missing; give it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
@@ -155,8 +151,8 @@ function checkSocket({ socket }: Salvaged, needed: boolean, problems: Problems):
   }
 }
 
-/** Which PINs were refused and which KEK was published must survive a restart. */
-function checkStateDir({ stateDir }: Salvaged, problems: Problems): void {
+/** Requires a state directory: the record of refused PINs and of the published key_id must survive a restart. */
+function checkStateDir({ stateDir }: ValidParts, problems: Problems): void {
   if (stateDir !== undefined || problems.concern(["stateDir"])) return;
   problems.add({
     at: ["stateDir"],
@@ -164,18 +160,18 @@ function checkStateDir({ stateDir }: Salvaged, problems: Problems): void {
   });
 }
 
-function checkAudit({ audit, stateDir }: Salvaged, problems: Problems): void {
+function checkAudit({ audit, stateDir }: ValidParts, problems: Problems): void {
   if (audit?.required === true && audit.file === undefined && !problems.concern(["audit", "file"])) {
     problems.add({
       at: ["audit", "file"],
-      text: "is missing; audit.required needs a log that can be written",
+      text: "is missing; audit.required is true, so give the file of the audit log",
     });
   }
   if (audit?.file === undefined || audit.keyFile !== undefined || stateDir !== undefined) return;
   if (!problems.concern(["stateDir"], ["audit", "keyFile"])) {
     problems.add({
       at: ["audit", "keyFile"],
-      text: "is missing; give it, or stateDir for a key that is made there",
+      text: "is missing; set it, or set stateDir, in which a key is then created",
     });
   }
 }
@@ -228,7 +224,7 @@ function normalise(document: Document, tokens: Settings["tokens"], warnings: rea
   };
 }
 
-/** Returns the settings for the log, without secrets; JSON leaves out what is undefined. */
+/** Returns the settings for the log, without secrets. Undefined members are for JSON.stringify to omit. */
 export function effectiveSettings(settings: Settings): object {
   const { socket, tokens } = settings;
   return {

@@ -1,26 +1,26 @@
-// The unix socket's address, mode and group as the configuration writes them. kube-apiserver takes
-// "unix:///path", and "unix:///@name" for a socket in Linux's abstract namespace (unix(7)).
+// The unix socket's address, mode and group in the configuration. kube-apiserver accepts "unix:///path", and
+// "unix:///@name" for a socket in Linux's abstract namespace (unix(7)).
 import { realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { KmsError } from "../errors.js";
+import { invalid } from "./invalid.js";
 
 export interface SocketAddress {
-  /** An absolute path; of an abstract socket its name without the "@". */
+  /** An absolute path; for an abstract socket its name without the "@". */
   readonly path: string;
   readonly abstract: boolean;
 }
 
-/** Bytes of sun_path less the byte that ends a path or begins an abstract name. */
+/** The size of sun_path, less the byte that ends a path or begins an abstract name. */
 const MAX_PATH_BYTES = 107;
 
-/** @throws KmsError CONFIG_INVALID */
+/** Returns the address that a path, a unix:// URL or @name stands for. @throws KmsError CONFIG_INVALID */
 export function parseSocketAddress(text: string): SocketAddress {
   const stripped = text.startsWith("unix:///") ? text.slice("unix://".length) : text;
   const path = stripped.startsWith("/@") && text !== stripped ? stripped.slice(1) : stripped;
   const bytes = Buffer.byteLength(path);
   if (bytes > MAX_PATH_BYTES) {
     throw invalid(
-      `is ${bytes} bytes long; give at most ${MAX_PATH_BYTES}, which is what a unix socket's address holds`,
+      `is ${bytes} bytes long; give at most ${MAX_PATH_BYTES}, the limit of a unix socket's address`,
     );
   }
   const named = /^(@[^\0]+|\/[^\0]*[^\0/])$/.test(path);
@@ -50,14 +50,14 @@ export function socketOfEndpoint(endpoint: string): SocketAddress | undefined {
   }
 }
 
-/** Returns whether two addresses are one socket, by another name, a symbolic link on the way or a hard link. */
+/** Returns whether two addresses name the same socket, also by different spellings, symbolic links or hard links. */
 export function sameSocket(one: SocketAddress, other: SocketAddress): boolean {
   if (one.abstract || other.abstract) return one.abstract === other.abstract && one.path === other.path;
-  return placeOf(one.path) === placeOf(other.path);
+  return identityOf(one.path) === identityOf(other.path);
 }
 
-/** The file where there is one; else the path with what exists of it resolved. */
-function placeOf(path: string): string {
+/** Returns device and inode of an existing file; otherwise the path, resolved as far as it exists. */
+function identityOf(path: string): string {
   const clean = resolve(path);
   try {
     const { dev, ino } = statSync(clean);
@@ -76,25 +76,21 @@ function realFolder(folder: string): string {
   }
 }
 
-/** Returns the permission bits. @throws KmsError CONFIG_INVALID */
+/** Returns the permission bits. @throws KmsError CONFIG_INVALID unless only the owner and perhaps the group have access */
 export function parseSocketMode(text: string): number {
   const mode = /^0?[0-7]{3}$/.test(text) ? Number.parseInt(text, 8) : Number.NaN;
   if (Number.isNaN(mode)) throw invalid('is not an octal mode; give "0600", or "0660" with socket.group');
   if ((mode & 0o007) !== 0) {
-    throw invalid('lets every user of the machine in; give "0600", or "0660" with socket.group');
+    throw invalid('gives every user access; give "0600", or "0660" with socket.group');
   }
   if ((mode & 0o117) !== 0 || (mode & 0o600) !== 0o600) {
-    throw invalid('is no mode for a socket; give "0600", or "0660" with socket.group');
+    throw invalid('is not a usable socket mode; give "0600", or "0660" with socket.group');
   }
   return mode;
 }
 
-/** @throws KmsError CONFIG_INVALID unless it is a group's name or number */
+/** Returns the text itself. @throws KmsError CONFIG_INVALID unless it can be a group's name or number */
 export function checkGroup(text: string): string {
   if (/^([A-Za-z_][A-Za-z0-9_.-]{0,31}|[0-9]{1,10})$/.test(text)) return text;
   throw invalid("is not a group; give a name such as kms, or a gid");
-}
-
-function invalid(message: string): KmsError {
-  return new KmsError("CONFIG_INVALID", message);
 }

@@ -1,7 +1,7 @@
-// The options of one token that holds the KEK: its URI, library and PIN source; the preferred one's and the
-// failover ones'. How they are put together is in `tokens.ts`.
+// The options of one token that holds the KEK: its URI, library and PIN source. The preferred token and the failover
+// tokens share them. `tokens.ts` combines them.
 import { z } from "zod";
-import { KmsError } from "../errors.js";
+import { invalid } from "./invalid.js";
 import { optionalText, requiredText } from "./option.js";
 import {
   checkAbsolutePath,
@@ -11,7 +11,7 @@ import {
 } from "./pin-source-name.js";
 import { parsePkcs11Uri, requireKekUri, type KekUri } from "./pkcs11-uri.js";
 
-/** Far beyond what NSS or p11-kit take, and short enough to be searched for secrets. */
+/** Longer than NSS or p11-kit need, and short enough for redactParameters. */
 const MAX_PARAMETERS_LENGTH = 4096;
 const URI_EXAMPLE =
   "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/path";
@@ -21,13 +21,13 @@ export const moduleSection = z
     path: optionalText({
       range: "an absolute path",
       read: checkAbsolutePath,
-      why: "The vendor's PKCS#11 library, instead of `module-path` in the URI",
+      why: "The vendor's PKCS#11 library; replaces `module-path` in the URI",
     }),
     parameters: optionalText({
       range: `1 to ${MAX_PARAMETERS_LENGTH} characters`,
       read: checkParameters,
       secret: true,
-      why: "A string for C_Initialize, for libraries that want one (NSS: `configdir=... flags=...`)",
+      why: "A string for C_Initialize, for libraries that need one (NSS: `configdir=... flags=...`)",
     }),
   })
   .prefault({});
@@ -44,24 +44,24 @@ export const pinSection = z
       range: "the name of an environment variable",
       read: checkEnvName,
       secret: true,
-      why: "An environment variable that holds the PIN; the token host does not inherit it",
+      why: "An environment variable that holds the PIN; token hosts do not inherit it",
     }),
     credential: optionalText({
       range: "the name of a systemd credential",
       read: checkCredentialName,
       secret: true,
-      why: "A systemd credential that holds the PIN; without any PIN source, `kms-pkcs11-pin` is used if it is there",
+      why: "A systemd credential that holds the PIN; if no PIN source is given and `kms-pkcs11-pin` exists, it is used",
     }),
     unlock: optionalText({
       range: "an absolute path",
       read: checkUnlockSocket,
       secret: true,
-      why: "A socket on which `kms-pkcs11 unlock` hands over the PIN after each start; it is in memory only",
+      why: "A socket on which `kms-pkcs11 unlock` delivers the PIN after each start; the PIN is kept in memory only",
     }),
   })
   .prefault({});
 
-/** How a URI option is read; each place adds why it is there. */
+/** The common part of the URI options; each adds its purpose. */
 export const kekUri = {
   range: `a PKCS#11 URI (RFC 7512) such as ${URI_EXAMPLE}`,
   read: (text: string): KekUri => requireKekUri(parsePkcs11Uri(text)),
@@ -84,8 +84,7 @@ export const failoverSection = z
 
 function checkParameters(text: string): string {
   if (text !== "" && text.length <= MAX_PARAMETERS_LENGTH && !text.includes("\0")) return text;
-  throw new KmsError(
-    "CONFIG_INVALID",
-    `is no string for a library; give 1 to ${MAX_PARAMETERS_LENGTH} characters without zero bytes`,
+  throw invalid(
+    `cannot be passed to the library; give 1 to ${MAX_PARAMETERS_LENGTH} characters without zero bytes`,
   );
 }

@@ -1,6 +1,5 @@
-// The tokens that hold the KEK: each URI together with its library and the source of its PIN. In the file,
-// `module` and `pin` win over the same thing in the URI beside them; a URI from the command line wins over
-// both.
+// The tokens that hold the KEK: each URI with its library and PIN source. In the file, `module` and `pin` take precedence
+// over the attributes of the URI beside them; a URI from the command line takes precedence over both.
 import { isAbsolute } from "node:path";
 import { KmsError } from "../errors.js";
 import { defaultPinSource, resolvePinSource, type PinSource } from "./pin-source.js";
@@ -16,7 +15,7 @@ export interface TokenSettings {
   readonly pin: PinSource;
 }
 
-/** What could be read of a token's settings. */
+/** The valid settings of a token; some may be missing. */
 export interface TokenDraft {
   readonly uri?: KekUri | undefined;
   readonly module?: { readonly path?: string | undefined; readonly parameters?: string | undefined };
@@ -24,7 +23,7 @@ export interface TokenDraft {
 }
 
 /** The paths of one token's settings, for messages. */
-interface Place {
+interface TokenPaths {
   readonly uri: SettingPath;
   readonly module: SettingPath;
   readonly pin: SettingPath;
@@ -38,32 +37,32 @@ export interface TokenContext {
   readonly problems: Problems;
 }
 
-/** Returns the tokens in the order given, without those that have problems; adds the problems. */
+/** Returns the tokens in the order of the drafts, without those that have problems; adds the problems to `context`. */
 export function resolveTokens(drafts: readonly TokenDraft[], context: TokenContext): TokenSettings[] {
   const objectName = drafts[0]?.uri?.object;
   const spellings = new Set<string>();
   return drafts.flatMap((draft, index) => {
-    const place = placeOf(index);
+    const paths = pathsOf(index);
     if (draft.uri === undefined) return [];
     if (objectName !== undefined && draft.uri.object !== objectName) {
       context.problems.add({
-        at: place.uri,
-        text: `names another KEK than keys.uri; give object=${objectName}`,
+        at: paths.uri,
+        text: `names a different KEK than keys.uri; give object=${objectName}`,
       });
     }
     const spelling = formatPkcs11Uri(draft.uri);
     if (spellings.has(spelling)) {
-      context.problems.add({ at: place.uri, text: "names a token that is there already; remove it" });
+      context.problems.add({ at: paths.uri, text: "repeats another token's URI; remove it" });
     }
     spellings.add(spelling);
-    return resolveToken(draft.uri, draft, place, {
+    return resolveToken(draft.uri, draft, paths, {
       ...context,
       uriFromFlag: context.uriFromFlag && index === 0,
     });
   });
 }
 
-function placeOf(index: number): Place {
+function pathsOf(index: number): TokenPaths {
   const section = (name: string): SettingPath => (index === 0 ? [name] : ["failover", index - 1, name]);
   return {
     uri: index === 0 ? ["keys", "uri"] : section("uri"),
@@ -72,42 +71,47 @@ function placeOf(index: number): Place {
   };
 }
 
-function resolveToken(uri: KekUri, draft: TokenDraft, place: Place, context: TokenContext): TokenSettings[] {
+function resolveToken(
+  uri: KekUri,
+  draft: TokenDraft,
+  paths: TokenPaths,
+  context: TokenContext,
+): TokenSettings[] {
   const { path, parameters } = draft.module ?? {};
   const modulePath = context.uriFromFlag ? (uri.modulePath ?? path) : (path ?? uri.modulePath);
-  if (!context.problems.concern([...place.module, "path"])) {
-    checkModulePath(uri, modulePath, place, context.problems);
+  if (!context.problems.concern([...paths.module, "path"])) {
+    checkModulePath(uri, modulePath, paths, context.problems);
   }
-  const pin = resolvePin(uri, draft, place, context);
+  const pin = resolvePin(uri, draft, paths, context);
   if (modulePath === undefined || pin === undefined) return [];
   return [{ uri, modulePath, ...(parameters !== undefined && { moduleParameters: parameters }), pin }];
 }
 
-function checkModulePath(uri: KekUri, path: string | undefined, place: Place, problems: Problems): void {
+function checkModulePath(uri: KekUri, path: string | undefined, paths: TokenPaths, problems: Problems): void {
   if (path === undefined) {
-    const found =
-      uri.moduleName === undefined ? "names no library" : "has a module-name, which is not searched for";
-    const section = place.module.join(".").replace(/\.(\d+)\./, "[$1].");
+    const problem =
+      uri.moduleName === undefined ? "does not name a library" : "has a module-name, which is not supported";
+    const section = paths.module.join(".").replace(/\.(\d+)\./, "[$1].");
     problems.add({
-      at: place.uri,
-      text: `${found}; add module-path=/path/to/library.so to it, or set ${section}.path`,
+      at: paths.uri,
+      text: `${problem}; add module-path=/path/to/library.so to it, or set ${section}.path`,
     });
   } else if (!isAbsolute(path)) {
-    problems.add({ at: place.uri, text: "has a module-path that is not absolute; begin it with /" });
+    problems.add({ at: paths.uri, text: "has a module-path that is not absolute; begin it with /" });
   }
 }
 
 function resolvePin(
   uri: KekUri,
   draft: TokenDraft,
-  place: Place,
+  paths: TokenPaths,
   context: TokenContext,
 ): PinSource | undefined {
   if (context.pinFromStdin) return { kind: "stdin" };
   const given = namesOf(draft);
   if (given.length > 1) {
     const kinds = given.map(({ kind }) => kind).join(" and ");
-    context.problems.add({ at: place.pin, text: `holds ${kinds}; keep one` });
+    context.problems.add({ at: paths.pin, text: `gives ${kinds}; keep one` });
     return undefined;
   }
   const inUri = uri.pinSource === undefined ? undefined : parsePinSourceName(uri.pinSource);
@@ -117,7 +121,7 @@ function resolvePin(
     return name === undefined ? defaultPinSource(context.env) : resolvePinSource(name, context.env);
   } catch (error) {
     if (!(error instanceof KmsError)) throw error;
-    context.problems.add({ at: fromSection ? place.pin : place.uri, text: error.message });
+    context.problems.add({ at: fromSection ? paths.pin : paths.uri, text: error.message });
     return undefined;
   }
 }

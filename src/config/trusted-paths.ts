@@ -1,4 +1,4 @@
-// Which paths in the settings must be protected from other users, by the rule of files/ownership.ts.
+// Checks the paths in the settings that other users must not control, by the rule of files/ownership.ts.
 import { statSync } from "node:fs";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
@@ -12,20 +12,25 @@ export interface PathProblem {
 }
 
 export interface PathOptions {
-  /** A command, which root may run for a plugin of another user. */
+  /** True for commands, which root may run for a plugin of another user. */
   readonly isCommand: boolean;
 }
 
 /** Returns every path that another user could tamper with, or that cannot be inspected. */
 export function untrustedPaths(settings: Settings, { isCommand }: PathOptions): PathProblem[] {
   const { stateDir, audit, socket, tokens } = settings;
-  const places: Place[] = [];
-  const add = (subject: PathProblem["subject"], path: string, kind: Place["kind"], danger: string): void => {
-    // Root runs the module's code in its own process, so its owner matters for commands too.
+  const paths: TrustedPath[] = [];
+  const add = (
+    subject: PathProblem["subject"],
+    path: string,
+    kind: TrustedPath["kind"],
+    danger: string,
+  ): void => {
+    // Root runs the module's code in its own process, so the module's owner matters for commands too.
     const forAnotherUser = isCommand && subject !== "module";
-    places.push({ subject, path, kind, trust: { danger, forAnotherUser } });
+    paths.push({ subject, path, kind, trust: { danger, forAnotherUser } });
   };
-  if (stateDir !== undefined) add("state", stateDir, "folder", "forge or remove what the plugin remembers");
+  if (stateDir !== undefined) add("state", stateDir, "folder", "forge or remove the plugin's state");
   if (audit !== undefined) add("audit", dirname(audit.keyFile), "folder", "replace the audit key");
   if (socket !== undefined && !socket.abstract) {
     add("socket", dirname(socket.path), "folder", "replace the socket");
@@ -34,12 +39,15 @@ export function untrustedPaths(settings: Settings, { isCommand }: PathOptions): 
     if (pin.kind === "unlock") add("PIN", dirname(pin.path), "folder", "listen there for the PIN");
     add("module", modulePath, "file", "run code of their own with the PIN and the KEK");
   }
-  return places.flatMap((place) => problemOf(place) ?? []);
+  return paths.flatMap((path) => problemOf(path) ?? []);
 }
 
-/** Refuses paths that another user could tamper with. @throws KmsError CONFIG_INVALID naming each and what to do */
+/**
+ * Checks that no other user could tamper with the paths in the settings.
+ * @throws KmsError CONFIG_INVALID that names each such path and what to do
+ */
 export function requireTrustedPaths(settings: Settings, options: PathOptions): void {
-  // A module that is missing has a better message of its own, and a socket's folder is looked at when it is bound.
+  // Loading reports a missing module better, and serve checks a socket's folder when it binds the socket.
   const problems = untrustedPaths(settings, options).filter(
     ({ error, subject }) => error.code === "CONFIG_INVALID" && !(options.isCommand && subject === "socket"),
   );
@@ -47,14 +55,14 @@ export function requireTrustedPaths(settings: Settings, options: PathOptions): v
   if (lines.length > 0) throw new KmsError("CONFIG_INVALID", lines.join("\n"));
 }
 
-interface Place {
+interface TrustedPath {
   readonly subject: PathProblem["subject"];
   readonly path: string;
   readonly kind: "file" | "folder";
   readonly trust: Trust;
 }
 
-function problemOf({ subject, path, kind, trust }: Place): PathProblem | undefined {
+function problemOf({ subject, path, kind, trust }: TrustedPath): PathProblem | undefined {
   try {
     const problem =
       kind === "file" ? fileProblem(path, trust) : folderProblem(nearestExisting(path, subject), trust);
@@ -66,7 +74,7 @@ function problemOf({ subject, path, kind, trust }: Place): PathProblem | undefin
   }
 }
 
-/** The state directory and the audit key's folder are created on demand: until then the folder above counts. */
+/** Returns the folder to check: the state directory and the audit key's folder are created on demand inside it. */
 function nearestExisting(path: string, subject: PathProblem["subject"]): string {
   if (subject !== "state" && subject !== "audit") return path;
   let folder = path;

@@ -1,19 +1,20 @@
-// What can be read of a document that has problems: every option on its own. Checks that concern several
-// options can then tell their problems along with the schema's, instead of one round of corrections later.
+// The valid options of a document that has problems. With them, checks that involve several options can report their
+// problems together with the schema's, so that an operator can correct everything at once.
 import { z } from "zod";
 import { documentSchema, type Document } from "./schema.js";
 import { bare, type Schema } from "./setting-rows.js";
 
 type Section = "socket" | "keys" | "module" | "pin" | "audit";
 
-/** Undefined stands for what cannot be read and for what is not given. */
-export type Salvaged = { readonly [Name in Section]?: Partial<Document[Name]> } & {
+/** An option that is invalid or not given is undefined. */
+export type ValidParts = { readonly [Name in Section]?: Partial<Document[Name]> } & {
   readonly failover?: readonly Partial<Document["failover"][number]>[];
   readonly stateDir?: string;
 };
 
-export function salvage(document: unknown): Salvaged {
-  return read(documentSchema, document) as Salvaged;
+/** Returns the valid options of a document. */
+export function validParts(document: unknown): ValidParts {
+  return read(documentSchema, document) as ValidParts;
 }
 
 function read(schema: Schema, value: unknown): unknown {

@@ -1,4 +1,4 @@
-// Advice on EncryptionConfigurations that kube-apiserver would take: what is warned of, and what to do about it.
+// The advice on EncryptionConfigurations that kube-apiserver accepts: each problem is found and comes with what to do.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
@@ -16,23 +16,23 @@ const FACTS: EncryptionFacts = {
   stored: undefined,
 };
 
-/** One line a piece of advice. */
+/** Returns one line per piece of advice: "<verdict>: <text>". */
 const advise = (text: string, facts: Partial<EncryptionFacts> = {}): string[] =>
   adviseOnEncryption(parseEncryptionConfiguration(Buffer.from(text), "enc.yaml"), { ...FACTS, ...facts }).map(
     (one) => `${one.verdict}: ${one.text}`,
   );
 
-const LEFT_OUT = /^warn: left out: configmaps and custom resources; .*"\*\.\*"/;
-const IN_PLACE = /^ok: secrets: identity is left in place: fine until all is rewritten/;
+const NOT_ENCRYPTED = /^warn: not encrypted by kms: configmaps and custom resources; .*"\*\.\*"/;
+const HAS_IDENTITY = /^ok: secrets: identity is in the list, which is right until every object is encrypted/;
 const SERVES = /^ok: the plugin serves at unix:\/\/\/run\/kms-pkcs11\/kms\.sock$/;
 
-it("finds the shipped configuration fit for adopting the plugin", () => {
+it("finds no fault in the shipped configuration beyond resources that it does not encrypt", () => {
   expect(advise(SHIPPED)).toEqual(
-    [SERVES, IN_PLACE, LEFT_OUT].map((text) => expect.stringMatching(text) as string),
+    [SERVES, HAS_IDENTITY, NOT_ENCRYPTED].map((text) => expect.stringMatching(text) as string),
   );
 });
 
-describe("warns, and says what to do, when", () => {
+describe("advice on an EncryptionConfiguration", () => {
   const changed = (from: string | RegExp, to: string): string => SHIPPED.replace(from, to);
   const identityFirst = changed(/ +- kms:[^]*$/, "      - identity: {}\n");
   const second = `${SHIPPED}  - resources: [configmaps]
@@ -40,57 +40,57 @@ describe("warns, and says what to do, when", () => {
 
   it.each<[string, string, RegExp, Partial<EncryptionFacts>?]>([
     ["kms is v1 by default", changed("apiVersion: v2", ""), /^fail: .*is v1.*add apiVersion: v2/],
-    ["identity writes", identityFirst, /^warn: secrets: identity comes first.*put kms first/],
-    ["nothing is kms", identityFirst, /^fail: no provider is kms/],
+    ["identity comes first", identityFirst, /^warn: secrets: identity comes first.*put kms first/],
+    ["there is no kms provider", identityFirst, /^fail: no kms provider/],
     [
-      "the timeout is short",
+      "the timeout is below the token's 99th percentile",
       changed("timeout: 3s", "timeout: 100ms"),
       /^warn: .*100ms is below.*120\.0 ms; set/,
       { p99Ms: 120 },
     ],
     [
-      "the plugin would wait longer",
+      "the timeout is below the plugin's own",
       changed("timeout: 3s", "timeout: 1s"),
-      /^warn: .*1s ends before.*hsm\.requestTimeout 2s/,
+      /^warn: .*1s is below the plugin's own.*hsm\.requestTimeout 2s/,
     ],
     [
-      "the endpoint is another's",
+      "no endpoint is the plugin's",
       changed("kms.sock", "old.sock"),
-      /^warn: no kms provider is at unix:.*kms\.sock.*kms-pkcs11 at unix:.*old\.sock; correct/,
+      /^warn: no kms provider uses unix:.*kms\.sock.*kms-pkcs11 at unix:.*old\.sock; correct/,
     ],
-    ["secrets are left out", changed("- secrets", "- configmaps"), /^warn: secrets are left out/],
+    ["secrets are not encrypted", changed("- secrets", "- configmaps"), /^warn: secrets are not encrypted/],
     ["two providers share a socket", second, /^warn: kms provider other is the second one/],
     [
-      "a local key writes",
+      "a key in the file encrypts",
       changed(
         /- kms:[^]*$/,
         `- aescbc: { keys: [{ name: k, secret: ${Buffer.alloc(32).toString("base64")} }] }\n`,
       ),
-      /^warn: secrets: aescbc writes.*put kms first/,
+      /^warn: secrets: aescbc comes first.*put kms first/,
     ],
-  ])("%s", (_what, text, message, facts = {}) => {
+  ])("warns or fails if %s", (_what, text, message, facts = {}) => {
     expect(advise(text, facts)).toContainEqual(expect.stringMatching(message));
   });
 });
 
-describe("knows from etcd", () => {
+describe("advice that uses the objects in etcd", () => {
   const kms = { resource: "secrets", prefix: "k8s:enc:kms:v2:kms-pkcs11:", objects: 5 };
   const clear = { resource: "secrets", prefix: "", objects: 3 };
 
-  it("whether identity is needed", () => {
+  it("says whether identity is still needed", () => {
     expect(advise(SHIPPED, { stored: [kms, clear] })).toContainEqual(
       expect.stringMatching(/^ok: .*needed: 3 objects/),
     );
     expect(advise(SHIPPED, { stored: [kms, { ...clear, resource: "pods" }] })).toContainEqual(
-      expect.stringMatching(/^warn: .*nothing is in clear any more.*remove it/),
+      expect.stringMatching(/^warn: .*no object is in clear any more.*remove identity/),
     );
   });
 
-  it("what a renamed provider would make unreadable", () => {
+  it("fails if objects would be unreadable because their provider has been renamed", () => {
     const renamed = SHIPPED.replace(/^( +name:) kms-pkcs11/m, "$1 hsm");
     expect(advise(renamed, { stored: [kms] })).toContainEqual(
       expect.stringMatching(
-        /^fail: 5 objects of secrets are stored under k8s:enc:kms:v2:kms-pkcs11:.*keep the name/,
+        /^fail: 5 objects of secrets are stored under k8s:enc:kms:v2:kms-pkcs11:.*the name it had then/,
       ),
     );
     expect(advise(SHIPPED, { stored: [kms] }).join("\n")).not.toContain("fail");

@@ -1,4 +1,4 @@
-// The EncryptionConfiguration as kube-apiserver reads it: providers of a resource, wildcards, and what it refuses.
+// Reading an EncryptionConfiguration as kube-apiserver does: providers of a resource, wildcards, and what is refused.
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
@@ -22,7 +22,7 @@ const rule = (resources: string, ...providers: readonly string[]): string =>
 const kms = (more: string): string => `kms: { name: hsm, endpoint: "unix:///run/kms.sock"${more} }`;
 const IDENTITY = "identity: {}";
 
-/** The prefixes of a resource's providers, the writing one first. */
+/** Returns the prefixes of a resource's providers; the first provider writes. */
 const prefixes = (text: string, resource: string): string[] | undefined =>
   providersOfResource(parse(text), resource)?.map(storedPrefix);
 
@@ -40,17 +40,17 @@ describe("the providers of a resource", () => {
     ["deployments.apps", ["k8s:enc:aescbc:v1:k1:"]],
     ["configmaps", ["k8s:enc:aesgcm:v1:g1:"]],
     ["leases.coordination.k8s.io", undefined],
-  ])("of %s", (resource, expected) => {
+  ])("are found for %s", (resource, expected) => {
     expect(prefixes(text, resource)).toEqual(expected);
   });
 
-  it("come from *.* when nothing names the resource or its group", () => {
+  it("come from *.* if no rule names the resource or its group", () => {
     const all = rules(rule("events", IDENTITY), rule("'*.*'", kms(", apiVersion: v2")));
     expect(prefixes(all, "leases.coordination.k8s.io")).toEqual(["k8s:enc:kms:v2:hsm:"]);
     expect(prefixes(all, "events")).toEqual([""]);
   });
 
-  it("are kms v1 with 3 s unless the file says otherwise", () => {
+  it("default to KMS v1 with a timeout of 3 s", () => {
     const [first, second] = [kms(""), kms(", apiVersion: v2, timeout: 1m0.5s")].map(
       (one) => parse(rules(rule("secrets", one))).rules[0]?.providers[0],
     );
@@ -58,11 +58,11 @@ describe("the providers of a resource", () => {
     expect(second).toMatchObject({ apiVersion: "v2", timeoutMs: 60_500 });
   });
 
-  it("hold no key of the file", () => {
+  it("contain no key of the file", () => {
     expect(JSON.stringify(parse(text))).not.toContain(SECRET.slice(0, 8));
   });
 
-  it("are those of the file that comes with the plugin", () => {
+  it("are read from the shipped file", () => {
     const path = fileURLToPath(new URL("../../deploy/encryption-configuration.yaml", import.meta.url));
     const shipped = parseEncryptionConfiguration(readFileSync(path), path);
     expect(providersOfResource(shipped, "secrets")?.map(storedPrefix)).toEqual([
@@ -72,7 +72,7 @@ describe("the providers of a resource", () => {
   });
 });
 
-describe("what kube-apiserver would refuse", () => {
+describe("what kube-apiserver refuses", () => {
   const v2 = kms(", apiVersion: v2");
   it.each([
     [
@@ -93,7 +93,7 @@ describe("what kube-apiserver would refuse", () => {
       rules(rule("secrets", "kms: { name: a, endpoint: 'tcp://x' }")),
       /endpoint: give a unix/,
     ],
-    ["no duration", rules(rule("secrets", kms(", timeout: 3"))), /timeout/],
+    ["a timeout without a unit", rules(rule("secrets", kms(", timeout: 3"))), /timeout/],
     ["capitals", rules(rule("Secrets", v2)), /lower case/],
     ["a bare star", rules(rule("'*'", v2)), /write \*\.\*/],
     ["a resource of any group", rules(rule("'secrets.*'", v2)), /across groups/],
@@ -105,17 +105,17 @@ describe("what kube-apiserver would refuse", () => {
     ],
     ["an overlap", rules(rule("'*.', secrets", v2)), /secrets and \*\. overlap/],
     ["a resource twice", rules(rule("secrets, secrets", v2)), /secrets is in the same rule twice/],
-    ["a name twice", rules(rule("secrets", v2), rule("configmaps", v2)), /provider hsm stands twice/],
+    ["a name twice", rules(rule("secrets", v2), rule("configmaps", v2)), /provider hsm appears twice/],
     [
       "cachesize in v2",
       rules(rule("secrets", kms(", apiVersion: v2, cachesize: 10"))),
-      /v2 does not know; remove/,
+      /v2 does not support; remove/,
     ],
-  ])("%s", (_what, text, message) => {
+  ])("is refused here too: %s", (_what, text, message) => {
     expect(messageOf(() => parse(text))).toMatch(message);
   });
 
-  it("is told in few lines of bounded length, however much of it there is", () => {
+  it("is reported in at most 20 lines of bounded length and the number of further problems", () => {
     const many = Array.from({ length: 20_000 }, (_, at) => `r${at}`);
     const unknown = messageOf(() => parse(`${HEAD}${many.map((name) => `${name}: 1\n`).join("")}`));
     const masked = messageOf(() => parse(rules(rule("'*.*'", v2), rule(many.join(", "), IDENTITY))));
@@ -124,7 +124,7 @@ describe("what kube-apiserver would refuse", () => {
     expect(parse(rules(rule(many.join(", "), v2))).rules[0]?.resources).toHaveLength(20_000);
   });
 
-  it("is told without the keys, however wrong they are", () => {
+  it("is reported without the keys of the file", () => {
     const text = rules(rule("secrets", `aescbc: { keys: [{ name: k1, secret: ${SECRET.slice(0, 20)} }] }`));
     const message = messageOf(() => parse(text));
     expect(message).toMatch(/keys\[0\]\.secret: give 16, 24, 32 bytes in base64/);
@@ -145,11 +145,11 @@ interface Verdicts {
   readonly cases: readonly { readonly name: string; readonly accepted: boolean; readonly text: string }[];
 }
 
-describe("beside the verdicts of kube-apiserver's own loader", () => {
+describe("compared with kube-apiserver's own loader", () => {
   const { cases } = JSON.parse(
     readFileSync(new URL("encryption-verdicts.json", import.meta.url), "utf8"),
   ) as Verdicts;
-  /** Refused here on purpose: names of nothing, sockets nobody can dial, the old kind, and more YAML than one needs. */
+  /** Refused here on purpose: empty names, unreachable sockets, the old kind, and YAML features nobody needs. */
   const stricter = [
     /^resource (''|null|~|Null|NULL|-)$/,
     /^list \[secrets, null\]$/,
@@ -159,7 +159,7 @@ describe("beside the verdicts of kube-apiserver's own loader", () => {
     /^yaml (two documents|custom tag|binary)$/,
   ];
 
-  it("nothing is accepted that kube-apiserver refuses, and little refused that it accepts", () => {
+  it("the parser agrees in all cases except those that it refuses on purpose", () => {
     const differing = cases.filter(({ name, accepted, text }) => {
       const isStricter = stricter.some((pattern) => pattern.test(name));
       return isAccepted(text) !== (accepted && !isStricter);

@@ -1,4 +1,4 @@
-// What a refused configuration says.
+// The message of a refused configuration.
 import { KmsError, type ErrorCode } from "../../src/errors.js";
 
 /** Returns the message of the KmsError that `use` throws; fails the test if it throws none or another one. */
@@ -9,5 +9,5 @@ export function messageOf(use: () => unknown, code: ErrorCode = "CONFIG_INVALID"
     if (error instanceof KmsError && error.code === code) return error.message;
     throw error;
   }
-  throw new Error(`nothing was refused with ${code}`);
+  throw new Error(`nothing was thrown; expected ${code}`);
 }

@@ -1,20 +1,19 @@
-// PIN sources: how they are named and read, and that neither a message nor a stamp tells anything of the PIN.
+// PIN sources: how they are named and read. Neither a message nor a stamp reveals anything about the PIN.
 import { mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { execFileSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
-  checkPin,
   defaultPinSource,
   describePinSource,
   environmentWithoutPin,
   pinSourceStamp,
-  readPin,
   resolvePinSource,
   stampShowsChange,
   type PinSource,
 } from "../../src/config/pin-source.js";
+import { checkPin, readPin } from "../../src/config/read-pin.js";
 import { parsePinSourceName } from "../../src/config/pin-source-name.js";
 import { messageOf } from "./message-of.js";
 
@@ -55,7 +54,7 @@ describe("readPin", () => {
     expect(readPin({ kind: "env", name: "PIN" }, { PIN: content })?.toString()).toBe(pin);
   });
 
-  it("returns nothing when no PIN is configured", () => {
+  it("returns undefined if no PIN is configured", () => {
     expect(readPin({ kind: "none" }, {})).toBeUndefined();
   });
 
@@ -89,13 +88,17 @@ describe("readPin", () => {
   });
 
   it.each<[string, Buffer, string]>([
-    ["bytes that are no UTF-8", Buffer.of(0x31, 0xff), "is not UTF-8"],
-    ["UTF-16 with a mark", Buffer.from("\u{feff}5678\n", "utf16le"), "is UTF-16"],
-    ["UTF-16 of the other order", Buffer.from("\u{feff}5678", "utf16le").swap16(), "is UTF-16"],
-    ["UTF-16 without a mark", Buffer.from("5678\r\n", "utf16le"), "zero byte"],
+    ["bytes that are not UTF-8", Buffer.of(0x31, 0xff), "is not UTF-8"],
+    ["little-endian UTF-16 with a byte order mark", Buffer.from("\u{feff}5678\n", "utf16le"), "is UTF-16"],
+    [
+      "big-endian UTF-16 with a byte order mark",
+      Buffer.from("\u{feff}5678", "utf16le").swap16(),
+      "is UTF-16",
+    ],
+    ["UTF-16 without a byte order mark", Buffer.from("5678\r\n", "utf16le"), "zero byte"],
     ["a C string", Buffer.from("5678\0"), "zero byte"],
     ["padding", Buffer.concat([Buffer.from("5678\n"), Buffer.alloc(60)]), "zero byte"],
-  ])("refuses %s, wherever it comes from", (_what, bytes, problem) => {
+  ])("refuses %s from every kind of source", (_what, bytes, problem) => {
     writeFileSync(file.path, bytes);
     const credential = { kind: "credential", path: file.path } as const;
     for (const source of [file, credential]) {
@@ -106,12 +109,12 @@ describe("readPin", () => {
     }
   });
 
-  it.each(["müller", "пароль", "a b", "pässword:user", "\u{1f600}"])("takes %j", (pin) => {
+  it.each(["müller", "пароль", "a b", "pässword:user", "\u{1f600}"])("accepts the PIN %j", (pin) => {
     writeFileSync(file.path, `${pin}\r\n`);
     expect(readPin(file, {})?.toString()).toBe(pin);
   });
 
-  it("names the path and what to do when there is no file to read", () => {
+  it("names the path and what to do if there is no file to read", () => {
     const missing = messageOf(() => readPin(file, {}), "PIN_UNREADABLE");
     expect(missing).toBe(
       `the PIN's file ${file.path} cannot be read (ENOENT); create it with the token's user PIN, mode 0600`,
@@ -123,14 +126,14 @@ describe("readPin", () => {
     );
   });
 
-  it("does not wait at a pipe without a writer", () => {
+  it("does not block on a FIFO without a writer", () => {
     execFileSync("mkfifo", [file.path]);
     expect(messageOf(() => readPin(file, {}), "PIN_UNREADABLE")).toContain("give a regular file");
   });
 });
 
 describe("pinSourceStamp", () => {
-  it("stays while the file does, and changes with it", () => {
+  it("changes only when the file changes", () => {
     writeFileSync(file.path, "1234");
     utimesSync(file.path, 1, 1);
     const before = pinSourceStamp(file);
@@ -143,7 +146,7 @@ describe("pinSourceStamp", () => {
     expect(pinSourceStamp(file)).toBe("file:ENOENT");
   });
 
-  it("of what is new at every start anyway is the same for ever, whatever the PIN", () => {
+  it("is constant for credentials and environment variables, which are new at every start", () => {
     const unit = (name: string) =>
       ({ kind: "credential", path: `/run/credentials/${name}/kms-pin` }) as const;
     for (const [source, stamp] of [
@@ -173,7 +176,7 @@ describe("systemd credentials", () => {
     );
   });
 
-  it("are used by default when there is one of the default name", () => {
+  it("are used by default if one has the default name", () => {
     const env = { CREDENTIALS_DIRECTORY: directory };
     expect(defaultPinSource(env)).toEqual({ kind: "none" });
     writeFileSync(join(directory, "kms-pkcs11-pin"), "1234");
@@ -182,7 +185,7 @@ describe("systemd credentials", () => {
   });
 });
 
-it("environmentWithoutPin leaves out the PINs and what is not set", () => {
+it("environmentWithoutPin removes PINs and unset variables", () => {
   const env = { PATH: "/bin", PIN: "1234", OTHER: undefined };
   expect(environmentWithoutPin(env, [{ kind: "env", name: "PIN" }, { kind: "none" }])).toEqual({
     PATH: "/bin",

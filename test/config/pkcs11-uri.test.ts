@@ -1,4 +1,4 @@
-// The URI grammar of RFC 7512, the narrower rules of this plugin, and that no message ever shows a PIN.
+// The URI grammar of RFC 7512 and this plugin's stricter rules. No message contains a PIN.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
@@ -39,25 +39,25 @@ describe("parsePkcs11Uri", () => {
     });
   });
 
-  it("takes an empty URI, any case of the scheme and of hex digits, and UTF-8", () => {
+  it("accepts an empty URI, any case of the scheme and of hex digits, and UTF-8", () => {
     expect(parsePkcs11Uri("pkcs11:")).toEqual({});
     expect(parsePkcs11Uri("PKCS11:token=%C3%9c%c3%9C")).toEqual({ token: "ÜÜ" });
   });
 
-  it("passes over vendors' attributes", () => {
+  it("ignores vendor attributes", () => {
     expect(parsePkcs11Uri("pkcs11:token=a;x-vendor=%20?x-q=1&x-q=2")).toEqual({ token: "a" });
   });
 
   it.each([
     ["", "is not a PKCS#11 URI"],
     ["file:/a", "is not a PKCS#11 URI"],
-    ["pkcs11:token=a;token=b", "token stands twice; give it once"],
-    ["pkcs11:token=a?module-path=/a&module-path=/b", "module-path stands twice"],
+    ["pkcs11:token=a;token=b", "token appears twice; give it once"],
+    ["pkcs11:token=a?module-path=/a&module-path=/b", "module-path appears twice"],
     ["pkcs11:Token=a", 'attribute "Token" is not known; did you mean token?'],
     ["pkcs11:tokn=a", "did you mean token?"],
-    ["pkcs11:color=a", "known here are"],
-    ["pkcs11:module-path=/a", 'module-path stands in the wrong place; write it after "?"'],
-    ["pkcs11:?token=a", 'token stands in the wrong place; write it before "?"'],
+    ["pkcs11:color=a", "give one of"],
+    ["pkcs11:module-path=/a", 'module-path belongs after the "?"; move it there'],
+    ["pkcs11:?token=a", 'token belongs before the "?"; move it there'],
     ["pkcs11:token", "name=value"],
     ["pkcs11:token=a;;object=b", "name=value"],
     ["pkcs11:token=a;", "name=value"],
@@ -71,8 +71,8 @@ describe("parsePkcs11Uri", () => {
     ["pkcs11:token=a%00", "zero byte"],
     ["pkcs11:token=", "token is empty"],
     ["pkcs11:id=", "id is empty"],
-    ["pkcs11:slot-id=1", "a slot number alone is never relied on"],
-    ["pkcs11:slot-id=1;model=m;object=kek", "a slot number alone is never relied on"],
+    ["pkcs11:slot-id=1", "slot-id alone does not identify a token"],
+    ["pkcs11:slot-id=1;model=m;object=kek", "slot-id alone does not identify a token"],
     ["pkcs11:token=a;slot-id=0x1", "slot-id=1"],
     ["pkcs11:token=a;slot-id=99999999999999999999", "is not a slot number"],
     ["pkcs11:type=private", "type=secret-key"],
@@ -98,13 +98,13 @@ describe("parsePkcs11Uri", () => {
     "pin-value=hunter2hunter2",
     "pkcs11:token=a?pin_value=hunter2hunter2&b&c=%zz",
     "pkcs11:token=a?pin-value:hunter2hunter2",
-  ])("refuses a PIN in %j, says pin-source instead and does not repeat it", (text) => {
+  ])("refuses a PIN in %j, suggests pin-source and does not repeat the PIN", (text) => {
     const message = messageOf(() => parsePkcs11Uri(text));
     expect(message).toContain("use pin-source");
     expect(message).not.toContain("hunter2");
   });
 
-  it("gives a value or CONFIG_INVALID for any text", () => {
+  it("returns a URI or throws CONFIG_INVALID for any text", () => {
     const piece = fc.constantFrom(
       "pkcs11:",
       ";",
@@ -135,7 +135,7 @@ describe("parsePkcs11Uri", () => {
     );
   });
 
-  it("never repeats a pin-value wherever it stands", () => {
+  it("never repeats a pin-value, whatever its position", () => {
     const pin = fc.stringMatching(/^[A-Z0-9!?&;=%/]{8,24}$/);
     const before = fc.constantFrom(
       "pkcs11:",
@@ -177,7 +177,7 @@ describe("formatPkcs11Uri", () => {
     { requiredKeys: ["token"] },
   );
 
-  it("is read back as the same URI, and stays the same", () => {
+  it("writes a URI that parses to the same attributes and formats to the same text", () => {
     fc.assert(
       fc.property(uris, (uri) => {
         const formatted = formatPkcs11Uri(uri);
@@ -188,7 +188,7 @@ describe("formatPkcs11Uri", () => {
     );
   });
 
-  it("writes what an operator would", () => {
+  it("escapes only what must be escaped, in the canonical order of attributes", () => {
     const uri = parsePkcs11Uri(
       "pkcs11:object=kms-kek;token=my%20token;id=%01a?pin-source=file:/run/pin&module-path=/usr/lib/a.so",
     );
@@ -205,17 +205,17 @@ describe("requireKekUri", () => {
     ["pkcs11:object=kek@2026", "1 to 15 printable ASCII"],
     ["pkcs11:object=k%C3%A9k", "1 to 15 printable ASCII"],
     ["pkcs11:object=a%0Ab", "1 to 15 printable ASCII"],
-    ["pkcs11:object=kek;slot-description=x", "slot-description selects no token here"],
+    ["pkcs11:object=kek;slot-description=x", "slot-description cannot select a token"],
   ])("refuses %s", (uri, message) => {
     expect(refusal(uri)).toContain(message);
   });
 
-  it("takes 15 characters", () => {
+  it("accepts an object name of 15 characters", () => {
     expect(requireKekUri(parsePkcs11Uri("pkcs11:object=fifteen-letters")).object).toBe("fifteen-letters");
   });
 });
 
-it("tokenSelector gives what selects the token and nothing else", () => {
+it("tokenSelector returns only the attributes that select the token", () => {
   const uri = parsePkcs11Uri("pkcs11:token=t;serial=s;slot-id=4;object=o?module-path=/m");
   expect(tokenSelector(uri)).toEqual({ token: "t", serial: "s", slotId: 4 });
 });

@@ -1,17 +1,17 @@
-// The configuration table, and that the schema speaks of what the rest of the plugin knows.
+// The configuration table, the schema's agreement with the mechanism table, durations, suggestions and redaction.
 import { describe, expect, it } from "vitest";
 import { parseDuration, formatDuration } from "../../src/config/duration.js";
-import { nearest } from "../../src/config/nearest.js";
 import { redactParameters } from "../../src/config/redact.js";
 import { MECHANISM_SETTINGS } from "../../src/config/schema.js";
 import { settingRows } from "../../src/config/setting-rows.js";
+import { similarName } from "../../src/config/similar-name.js";
 import { MECHANISM_CHOICES } from "../../src/hsm/mechanisms.js";
 import fc from "fast-check";
 
 describe("settingRows", () => {
   const rows = settingRows();
 
-  it("names every option once, with a default, a range and a reason", () => {
+  it("has every option once, with a default, a range and a description", () => {
     expect(new Set(rows.map(({ path }) => path)).size).toBe(rows.length);
     for (const row of rows) {
       expect(row.description.length, row.path).toBeGreaterThan(10);
@@ -20,7 +20,7 @@ describe("settingRows", () => {
     }
   });
 
-  it("gives defaults as they are written", () => {
+  it("has the documented defaults", () => {
     const defaults = Object.fromEntries(rows.map((row) => [row.path, row.default]));
     expect(defaults).toEqual({
       apiVersion: "required",
@@ -73,7 +73,7 @@ describe("settingRows", () => {
   });
 });
 
-it("mechanism offers what the mechanism table has", () => {
+it("the option mechanism offers auto and every mechanism of the mechanism table", () => {
   expect(MECHANISM_SETTINGS).toEqual(["auto", ...MECHANISM_CHOICES]);
 });
 
@@ -85,23 +85,23 @@ describe("durations", () => {
     ["1h30m", 5_400_000],
     ["1m500ms", 60_500],
     ["0s", 0],
-  ])("reads %s", (text, ms) => {
+  ])("are read from %s", (text, ms) => {
     expect(parseDuration(text)).toBe(ms);
   });
 
   it.each(["", "10", "1.5h", "1d", "-1s", "1s1m", "1 s", "1S", "1s\n", "9".repeat(10) + "s"])(
-    "does not read %j",
+    "are not read from %j",
     (text) => {
       expect(parseDuration(text)).toBeUndefined();
     },
   );
 
-  it("are read back as they were formatted", () => {
+  it("survive formatting and parsing", () => {
     fc.assert(fc.property(fc.nat({ max: 10 ** 12 }), (ms) => parseDuration(formatDuration(ms)) === ms));
   });
 });
 
-describe("nearest", () => {
+describe("similarName", () => {
   it.each([
     ["tokn", "token"],
     ["Token", "token"],
@@ -109,8 +109,8 @@ describe("nearest", () => {
     ["modulepath", "module-path"],
     ["xyz", undefined],
     ["", undefined],
-  ])("%s means %s", (given, meant) => {
-    expect(nearest(given, ["token", "module-path", "id"])).toBe(meant);
+  ])("suggests for %j: %s", (given, suggestion) => {
+    expect(similarName(given, ["token", "module-path", "id"])).toBe(suggestion);
   });
 });
 
@@ -123,7 +123,7 @@ describe("redactParameters", () => {
     ["user_password=(hunter2 hunter2) x=y", "user_password=*** x=y"],
     ["pw='a' PIN=hunter2\\ hunter2 z", "pw='a' PIN=*** z"],
     ["configdir='/etc/pki/nssdb' flags=readOnly", "configdir='/etc/pki/nssdb' flags=readOnly"],
-  ])("%s", (parameters, redacted) => {
+  ])("turns %s into %s", (parameters, redacted) => {
     expect(redactParameters(parameters)).toBe(redacted);
   });
 });

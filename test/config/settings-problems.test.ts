@@ -1,41 +1,18 @@
-// Everything that can be wrong with a configuration: each problem with its path and the value that would be
-// right, all at once, and never a PIN in any of them.
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+// The problems of a configuration: all are reported at once, each with its path and what to do, and none with a PIN.
 import fc from "fast-check";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { problemsOf } from "../../src/config/problems.js";
-import { loadSettings, type LoadRequest, type Settings } from "../../src/config/settings.js";
+import type { LoadRequest } from "../../src/config/settings.js";
 import { KmsError } from "../../src/errors.js";
+import { HEAD, MINIMAL, URI, useConfigurationFile } from "./configuration-file.js";
 import { messageOf } from "./message-of.js";
 
-const URI =
-  "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/pin";
-const HEAD = "apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\n";
-const MINIMAL = `${HEAD}keys:\n  uri: ${URI}\n`;
-
-let directory: string;
-let configPath: string;
-
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), "settings-"));
-  configPath = join(directory, "config.yaml");
-});
-
-afterEach(() => {
-  rmSync(directory, { recursive: true });
-});
-
-function load(yaml: string | Uint8Array, request: Partial<LoadRequest> = {}): Settings {
-  writeFileSync(configPath, yaml, { mode: 0o600 });
-  return loadSettings({ configPath, flags: {}, env: {}, serves: false, ...request });
-}
+const file = useConfigurationFile();
 
 const problems = (yaml: string, request: Partial<LoadRequest> = {}): string[] =>
-  messageOf(() => load(yaml, request)).split("\n");
+  messageOf(() => file.load(yaml, request)).split("\n");
 
-it("tells all problems at once, across options too", () => {
+it("reports all problems at once, including those that involve several options", () => {
   const yaml = `apiVersion: kms-pkcs11.dev/v2
 kind: PluginConfiguration
 sockets: {}
@@ -60,9 +37,9 @@ uri: x
     "sockets: is not a setting; did you mean socket?",
     "uri: is not a setting; did you mean keys.uri?",
     "socket.path: is an abstract socket, which has no access control; give a path, or set socket.allowAbstract to true",
-    "keys.uri: names no library; add module-path=/path/to/library.so to it, or set module.path",
-    "pin: holds file and env; keep one",
-    "failover[0].uri: names another KEK than keys.uri; give object=kms-kek",
+    "keys.uri: does not name a library; add module-path=/path/to/library.so to it, or set module.path",
+    "pin: gives file and env; keep one",
+    "failover[0].uri: names a different KEK than keys.uri; give object=kms-kek",
   ]);
 });
 
@@ -73,7 +50,7 @@ it.each([
   ],
   ["hsm: { requestTimeout: 2000 }", "hsm.requestTimeout: is 2000 without a unit; give 2000ms"],
   ["cache: { ttl: 30 }", "cache.ttl: is 30 without a unit; give 30s or 30m"],
-  ["cache: { ttl: 1d }", 'cache.ttl: is "1d", which is no duration; give 1s to 24h, such as 1h'],
+  ["cache: { ttl: 1d }", 'cache.ttl: is "1d", which is not a duration; give 1s to 24h, such as 1h'],
   ["cache: { entries: 1.5 }", "cache.entries: is 1.5; give a whole number from 0 to 1000000"],
   ["cache:", "cache: is empty; give a mapping with entries, ttl"],
   ["cache: [1]", "cache: is a list; give a mapping with entries, ttl"],
@@ -89,7 +66,7 @@ it.each([
   ],
   [
     "http: { address: '127.0.0.1' }",
-    "http.address: is no address with a port from 0 to 65535; give one such as 127.0.0.1:8090, or off",
+    "http.address: is not an address with a port from 0 to 65535; give one such as 127.0.0.1:8090, or off",
   ],
   [
     "http: { address: '10.0.0.1:80' }",
@@ -109,11 +86,11 @@ it.each([
   ],
   [
     "socket: { mode: '0666' }",
-    'socket.mode: lets every user of the machine in; give "0600", or "0660" with socket.group',
+    'socket.mode: gives every user access; give "0600", or "0660" with socket.group',
   ],
   [
     "socket: { mode: '0400' }",
-    'socket.mode: is no mode for a socket; give "0600", or "0660" with socket.group',
+    'socket.mode: is not a usable socket mode; give "0600", or "0660" with socket.group',
   ],
   ["socket: { group: kms }", 'socket.group: cannot connect with this socket.mode; set socket.mode to "0660"'],
   ["socket: { group: 'a b' }", 'socket.group: is "a b"; give a group\'s name or number'],
@@ -121,21 +98,21 @@ it.each([
     "pin: { credential: kms-pin }",
     "pin: $CREDENTIALS_DIRECTORY is not set; run under systemd with LoadCredential=kms-pin:/path, or use a file",
   ],
-  ["failover: [{ uri: '" + URI + "' }]", "failover[0].uri: names a token that is there already; remove it"],
+  ["failover: [{ uri: '" + URI + "' }]", "failover[0].uri: repeats another token's URI; remove it"],
 ])("refuses %s", (line, problem) => {
   expect(problems(`${MINIMAL}${line}\n`)).toEqual([problem]);
 });
 
-it("refuses a socket path that is too long, by its bytes", () => {
+it("limits a socket path by bytes, not characters", () => {
   const path = `/${"ü".repeat(53)}`;
-  expect(load(`${MINIMAL}socket: { path: "unix://${path}" }\n`).socket?.path).toBe(path);
+  expect(file.load(`${MINIMAL}socket: { path: "unix://${path}" }\n`).socket?.path).toBe(path);
   expect(problems(`${MINIMAL}socket: { path: "${path}x" }\n`)).toEqual([
-    "socket.path: is 108 bytes long; give at most 107, which is what a unix socket's address holds",
+    "socket.path: is 108 bytes long; give at most 107, the limit of a unix socket's address",
   ]);
 });
 
-it("takes an abstract socket when that is allowed", () => {
-  const { socket } = load(`${MINIMAL}socket: { path: "unix:///@kms", allowAbstract: true }\n`);
+it("accepts an abstract socket if socket.allowAbstract is true", () => {
+  const { socket } = file.load(`${MINIMAL}socket: { path: "unix:///@kms", allowAbstract: true }\n`);
   expect(socket).toEqual({ path: "kms", abstract: true, mode: 0o600 });
 });
 
@@ -153,23 +130,23 @@ it.each([
   "pin: !hunter2 a",
   "module: { parameters: [hunter2] }",
   'module: { parameters: "hunter2\\0" }',
-])("does not repeat a PIN that stands where none belongs: %s", (line) => {
+])("does not repeat a misplaced PIN: %s", (line) => {
   expect(problems(`${MINIMAL}${line}\n`).join("\n")).not.toContain("hunter2");
 });
 
-it("does not repeat a pin-value, from the file or a flag", () => {
+it("does not repeat a pin-value from the file or from a flag", () => {
   const uri = "pkcs11:object=kek?module-path=/a.so&pin-value=hunter2";
-  for (const said of [
+  for (const lines of [
     problems(`${HEAD}keys: { uri: "${uri}" }\n`),
     problems(MINIMAL, { flags: { key: uri } }),
   ]) {
-    expect(said).toEqual([
+    expect(lines).toEqual([
       expect.stringMatching(/^(keys\.uri|--key): pin-value is refused.*use pin-source=file:\/path$/),
     ]);
   }
 });
 
-it("gives settings or CONFIG_INVALID for any bytes", () => {
+it("returns settings or throws CONFIG_INVALID for any bytes", () => {
   const part = fc.constantFrom(
     HEAD,
     MINIMAL,
@@ -203,27 +180,30 @@ it("gives settings or CONFIG_INVALID for any bytes", () => {
   fc.assert(
     fc.property(fc.oneof(fc.uint8Array(), nearlyYaml), (bytes) => {
       try {
-        load(bytes);
+        file.load(bytes);
       } catch (error) {
         expect(error).toBeInstanceOf(KmsError);
         expect(error).toHaveProperty("code", "CONFIG_INVALID");
-        expect(error).toHaveProperty("message", expect.stringMatching(/^([^\n]+: [^\n]+\n?)+$/));
+        expect(error).toHaveProperty(
+          "message",
+          expect.stringMatching(/^([^\n]+: [^\n]+\n?)+(and \d+ more problems)?$/),
+        );
       }
     }),
     { numRuns: 1000 },
   );
 });
 
-it("does not choke on a file full of what are no settings", () => {
+it("reports the first 100 problems of a file with 50,000 unknown settings", () => {
   const lines = problems(Array.from({ length: 50_000 }, (_, index) => `k${index}:\n`).join(""));
   expect(lines).toHaveLength(101);
-  expect(lines.at(-1)).toMatch(/^and: [0-9]+ more problems$/);
+  expect(lines.at(-1)).toMatch(/^and [0-9]+ more problems$/);
 });
 
-it("looks for what was meant with the first of very many unknown settings only", () => {
+it("suggests names for the first 100 unknown settings only", () => {
   const keys = Array.from({ length: 90_000 }, (_, at) => `unknown${at}`);
   const found = problemsOf({ code: "unrecognized_keys", keys, path: [], message: "", input: {} }, {});
   expect(found).toHaveLength(90_000);
-  expect(found[99]?.text).toContain("known here are");
+  expect(found[99]?.text).toContain("give one of");
   expect(new Set(found.slice(100).map(({ text }) => text))).toEqual(new Set(["is not a setting"]));
 });

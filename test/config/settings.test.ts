@@ -1,44 +1,17 @@
-// Loading: the file, the flags over it, and every problem told at once with its path and the value that would
-// be right.
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+// Loading the settings: the file, and the flags that override it.
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import {
-  effectiveSettings,
-  loadSettings,
-  type Flags,
-  type LoadRequest,
-  type Settings,
-} from "../../src/config/settings.js";
+import { describe, expect, it } from "vitest";
+import { effectiveSettings, loadSettings, type Flags, type Settings } from "../../src/config/settings.js";
+import { HEAD, MINIMAL, URI, useConfigurationFile } from "./configuration-file.js";
 import { messageOf } from "./message-of.js";
 
-const URI =
-  "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/pin";
-const HEAD = "apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\n";
-const MINIMAL = `${HEAD}keys:\n  uri: ${URI}\n`;
-
-let directory: string;
-let configPath: string;
-
-beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), "settings-"));
-  configPath = join(directory, "config.yaml");
-});
-
-afterEach(() => {
-  rmSync(directory, { recursive: true });
-});
-
-function load(yaml: string | Uint8Array, request: Partial<LoadRequest> = {}): Settings {
-  writeFileSync(configPath, yaml, { mode: 0o600 });
-  return loadSettings({ configPath, flags: {}, env: {}, serves: false, ...request });
-}
+const file = useConfigurationFile();
 
 const fromFlags = (flags: Flags): Settings => loadSettings({ flags, env: {}, serves: false });
 
 describe("without a file", () => {
-  it("a key is enough, and every default stands", () => {
+  it("--key is enough: every other setting has its default", () => {
     expect(fromFlags({ key: URI })).toEqual({
       objectName: "kms-kek",
       tokens: [
@@ -73,7 +46,7 @@ describe("without a file", () => {
     });
   });
 
-  it("serve requires a socket and a state directory too, and names the flags", () => {
+  it("serve also requires a socket and a state directory, and names their flags", () => {
     const message = messageOf(() => loadSettings({ flags: {}, env: {}, serves: true }));
     expect(message.split("\n")).toEqual([
       expect.stringMatching(/^keys\.uri: is missing; give a PKCS#11 URI .*, here or with --key$/),
@@ -91,7 +64,7 @@ describe("without a file", () => {
       logLevel: "loud",
     };
     expect(messageOf(() => fromFlags(flags)).split("\n")).toEqual([
-      expect.stringMatching(/^--key: names no KEK; add object=NAME/),
+      expect.stringMatching(/^--key: does not name a KEK; add object=NAME/),
       '--mode: is "indirect"; give direct, local-kek',
       "--http: is not a loopback address; give 127.0.0.1:1, [::1]:1 or off",
       '--log-level: is "loud"; give debug, info, warn, error',
@@ -99,7 +72,7 @@ describe("without a file", () => {
     ]);
   });
 
-  it("relative paths of flags are taken from the working directory", () => {
+  it("relative paths of flags are resolved against the working directory", () => {
     const settings = fromFlags({ key: URI, socket: ".dev/kms.sock", stateDir: "state" });
     expect(settings.socket).toEqual({ path: resolve(".dev/kms.sock"), abstract: false, mode: 0o600 });
     expect(settings.stateDir).toBe(resolve("state"));
@@ -108,7 +81,7 @@ describe("without a file", () => {
 
 describe("with a file", () => {
   it("reads every setting", () => {
-    const settings = load(`${HEAD}
+    const settings = file.load(`${HEAD}
 socket: { path: "unix:///run/kms/kms.sock", mode: "0660", group: 1000, allowAbstract: false }
 keys: { uri: "pkcs11:token=kms;object=kms-kek", active: 0a1b, allowUnprotected: [old], refreshInterval: 1m30s }
 module: { path: /usr/lib/nss.so, parameters: "configdir=/etc/nss" }
@@ -164,58 +137,60 @@ log: { level: debug }
     });
   });
 
-  it("flags win over it, a key's library and PIN source too", () => {
+  it("flags take precedence, including the library and PIN source of --key", () => {
     const yaml = `${MINIMAL}module: { path: /file.so }\npin: { env: FILE_PIN }\nmode: local-kek\n`;
-    expect(load(yaml).tokens[0]).toMatchObject({ modulePath: "/file.so", pin: { kind: "env" } });
+    expect(file.load(yaml).tokens[0]).toMatchObject({ modulePath: "/file.so", pin: { kind: "env" } });
     const key = "pkcs11:token=b;object=b?module-path=/flag.so&pin-source=/flag.pin";
-    const settings = load(yaml, { flags: { key, mode: "direct", moduleParams: "p" } });
+    const settings = file.load(yaml, { flags: { key, mode: "direct", moduleParams: "p" } });
     expect(settings).toMatchObject({ objectName: "b", mode: "direct" });
     expect(settings.tokens[0]).toMatchObject({
       modulePath: "/flag.so",
       moduleParameters: "p",
       pin: { kind: "file", path: "/flag.pin" },
     });
-    const bare = load(yaml, { flags: { key: "pkcs11:object=b" } }).tokens[0];
+    const bare = file.load(yaml, { flags: { key: "pkcs11:object=b" } }).tokens[0];
     expect(bare).toMatchObject({ modulePath: "/file.so", pin: { kind: "env", name: "FILE_PIN" } });
   });
 
-  it("takes the default credential when nothing names a PIN source", () => {
-    writeFileSync(join(directory, "kms-pkcs11-pin"), "1234", { mode: 0o400 });
+  it("uses the default credential if no PIN source is configured", () => {
+    writeFileSync(join(file.directory, "kms-pkcs11-pin"), "1234", { mode: 0o400 });
     const yaml = `${HEAD}keys: { uri: "pkcs11:object=kek?module-path=/a.so" }\n`;
-    expect(load(yaml).tokens[0].pin).toEqual({ kind: "none" });
-    const [{ pin }] = load(yaml, { env: { CREDENTIALS_DIRECTORY: directory } }).tokens;
-    expect(pin).toEqual({ kind: "credential", path: join(directory, "kms-pkcs11-pin") });
+    expect(file.load(yaml).tokens[0].pin).toEqual({ kind: "none" });
+    const [{ pin }] = file.load(yaml, { env: { CREDENTIALS_DIRECTORY: file.directory } }).tokens;
+    expect(pin).toEqual({ kind: "credential", path: join(file.directory, "kms-pkcs11-pin") });
   });
 });
 
 describe("warnings", () => {
-  it("tell of a file that others can change and a PIN that others can read", () => {
-    const pin = join(directory, "pin");
+  it("name a configuration that others can write and a PIN file that others can read", () => {
+    const pin = join(file.directory, "pin");
     writeFileSync(pin, "1234", { mode: 0o600 });
     chmodSync(pin, 0o640);
     const yaml = `${HEAD}keys: { uri: "pkcs11:object=kek?module-path=/a.so&pin-source=${pin}" }\n`;
-    expect(load(yaml).warnings).toEqual([`PIN file ${pin} can be read by others; chmod 0400 it`]);
+    expect(file.load(yaml).warnings).toEqual([`PIN file ${pin} can be read by others; chmod 0400 it`]);
     chmodSync(pin, 0o400);
-    chmodSync(configPath, 0o620);
-    expect(load(yaml).warnings).toEqual([expect.stringContaining(`${configPath} can be written by others`)]);
+    chmodSync(file.path, 0o620);
+    expect(file.load(yaml).warnings).toEqual([
+      expect.stringContaining(`${file.path} can be written by others`),
+    ]);
   });
 });
 
-describe("the file itself", () => {
-  it("has to be there, readable and a file", () => {
-    const request = { configPath, flags: {}, env: {}, serves: false };
+describe("the configuration file", () => {
+  it("must exist, be readable and be a regular file", () => {
+    const request = { configPath: file.path, flags: {}, env: {}, serves: false };
     expect(messageOf(() => loadSettings(request))).toBe(
-      `${configPath}: cannot be read (ENOENT); give a readable file to --config`,
+      `${file.path}: cannot be read (ENOENT); give a readable file to --config`,
     );
-    mkdirSync(configPath);
+    mkdirSync(file.path);
     expect(messageOf(() => loadSettings(request))).toBe(
-      `${configPath}: is not a regular file; give a YAML file to --config`,
+      `${file.path}: is not a regular file; give a YAML file to --config`,
     );
   });
 });
 
 describe("effectiveSettings", () => {
-  it("is plain data without secrets", () => {
+  it("returns plain data without secrets", () => {
     const key = "pkcs11:token=kms;object=kek;id=%01?module-path=/a.so&pin-source=env:KMS_PIN";
     const moduleParams = "configdir='/etc/nss' tokenPIN='hunter2 hunter2' Password = hunter2 flags=readOnly";
     const settings = loadSettings({
@@ -241,9 +216,9 @@ describe("effectiveSettings", () => {
 
 describe("the audit log", () => {
   const audit = (yaml: string, flags: Flags = {}): Settings["audit"] =>
-    load(`${MINIMAL}${yaml}`, { flags }).audit;
+    file.load(`${MINIMAL}${yaml}`, { flags }).audit;
 
-  it("is off without a file, and has its key in the state directory or where it is told", () => {
+  it("is off without a file, and its key is in the state directory unless keyFile is set", () => {
     expect(audit("stateDir: /var/lib/kms\n")).toBeUndefined();
     const log = { file: "/var/log/a.log", maxBytes: 100 * 2 ** 20, keep: 10, required: false };
     const inState = { ...log, keyFile: "/var/lib/kms/audit.key" };
@@ -259,15 +234,17 @@ describe("the audit log", () => {
     });
   });
 
-  it("that is required needs a file", () => {
+  it("needs a file if it is required", () => {
     const message = messageOf(() => audit("audit: { required: true }\nstateDir: /var/lib/kms\n"));
-    expect(message).toBe("audit.file: is missing; audit.required needs a log that can be written");
+    expect(message).toBe("audit.file: is missing; audit.required is true, so give the file of the audit log");
     const log = "audit: { file: /var/log/a.log, required: true }\nstateDir: /var/lib/kms\n";
     expect(audit(log)?.required).toBe(true);
   });
 
-  it("needs a place for its key", () => {
+  it("needs a keyFile or a state directory for its key", () => {
     const message = messageOf(() => audit("audit: { file: /var/log/a.log }\n"));
-    expect(message).toBe("audit.keyFile: is missing; give it, or stateDir for a key that is made there");
+    expect(message).toBe(
+      "audit.keyFile: is missing; set it, or set stateDir, in which a key is then created",
+    );
   });
 });

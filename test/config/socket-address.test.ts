@@ -1,5 +1,4 @@
-// Which socket an endpoint of kube-apiserver's leads to, and when that is the plugin's.
-
+// Which socket an endpoint in kube-apiserver's configuration leads to, and when that is the plugin's socket.
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -33,7 +32,7 @@ it.each<[endpoint: string, socket: string, isSame: boolean]>([
   ["unix://F/run/b.sock", "F/run/a.sock", false],
   ["unix:///@name", "/name", false],
   ["unix:///@a", "@b", false],
-])("%s, the plugin at %s: %s", (endpoint, socket, isSame) => {
+])("whether %s leads to the plugin at %s: %s", (endpoint, socket, isSame) => {
   const dialled = socketOfEndpoint(endpoint.replace("F", folder));
   expect(dialled && sameSocket(dialled, parseSocketAddress(socket.replace("F", folder)))).toBe(isSame);
 });

@@ -104,7 +104,7 @@ describe("what serve refuses and check reports", () => {
       const { code, text } = run(...command);
       expect(code, text).toBe(2);
       expect(text).toMatch(
-        /state can be written to by others, who could forge or remove what the plugin remembers; chmod/,
+        /state can be written to by others, who could forge or remove the plugin's state; chmod/,
       );
       expect(text).toMatch(/state can be written to by others, who could replace the audit key/);
     }

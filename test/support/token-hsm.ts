@@ -2,7 +2,8 @@
 
 import { fileURLToPath } from "node:url";
 
-import { pinSourceStamp, readPin } from "../../src/config/pin-source.js";
+import { pinSourceStamp } from "../../src/config/pin-source.js";
+import { readPin } from "../../src/config/read-pin.js";
 import { LoginGate, type Pin } from "../../src/hsm/login/login-gate.js";
 import { loginStores } from "../../src/hsm/login/login-files.js";
 import { TokenHsm } from "../../src/hsm/token-hsm.js";

@@ -3,7 +3,7 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Command } from "commander";
-import { readPin } from "../../config/pin-source.js";
+import { readPin } from "../../config/read-pin.js";
 import type { Settings } from "../../config/settings.js";
 import { untrustedPaths, type PathProblem } from "../../config/trusted-paths.js";
 import { KmsError } from "../../errors.js";

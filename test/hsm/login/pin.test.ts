@@ -11,10 +11,10 @@ import {
   correctPin,
   describePinSource,
   pinSourceStamp,
-  readPin,
   stampShowsChange,
   type PinSource,
 } from "../../../src/config/pin-source.js";
+import { readPin } from "../../../src/config/read-pin.js";
 import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
 import { makeFolder } from "../../support/token.js";
 import type { OpenedToken, OpenOptions } from "../../support/token-hsm.js";

@@ -1,7 +1,10 @@
-// The known name that somebody who mistyped one most likely meant.
+// Suggests the known name that a mistyped one most likely stands for.
 
-/** Returns the name closest to `given`: the same but for case and punctuation, or at most two edits away. */
-export function nearest(given: string, known: readonly string[]): string | undefined {
+/**
+ * Returns the known name closest to `given`, which differs only in case and punctuation or by at most two edits; undefined
+ * if there is none.
+ */
+export function similarName(given: string, known: readonly string[]): string | undefined {
   if (given.length > 64) return undefined;
   const plain = (name: string): string => name.toLowerCase().replace(/[-_]/g, "");
   const ranked = known
@@ -11,7 +14,7 @@ export function nearest(given: string, known: readonly string[]): string | undef
   return ranked[0]?.name;
 }
 
-/** Levenshtein's distance: insertions, deletions and replacements of one character. */
+/** Returns the Levenshtein distance: insertions, deletions and replacements of one character. */
 function edits(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, column) => column);
   for (let line = 1; line <= from.length; line++) {
