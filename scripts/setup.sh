@@ -197,7 +197,14 @@ run_vitest() {
   local status=0
   results=$(mktemp -d)
   trap 'rm -rf "$results"' EXIT
-  node_modules/.bin/vitest run --reporter=default --reporter=json --outputFile.json="$results/vitest.json" "$@" \
-    </dev/null || status=$?
-  node scripts/tally.js "$results/vitest.json" "$status"
+  RESULTS_FILE=$results/run.json node_modules/.bin/vitest run --reporter=default \
+    --reporter="$repository/scripts/results-reporter.js" "$@" </dev/null || status=$?
+  node scripts/tally.js "$results/run.json" "$status"
+}
+
+# Runs vitest with these arguments until it is ended, beside a build that follows the sources.
+watch_vitest() {
+  node_modules/.bin/tsc -p tsconfig.build.json --watch --preserveWatchOutput &
+  trap 'kill %1 2>/dev/null || true' EXIT
+  node_modules/.bin/vitest watch "$@"
 }

@@ -1,28 +1,29 @@
-// Prints "N passed, N failed" for a run of vitest: tally.js JSON-REPORT EXIT-STATUS
-// A file that failed outside its tests counts as one failure, and so does a run that ended badly without
-// naming a failed test, or ran no test at all. Exits 1 if anything failed. What failed is named once more before the
-// count, with the beginning of its message: the end of a long log is what a reader sees, and often all that is kept.
+// Prints the failures of a run of vitest and "N passed, N failed": tally.js RESULTS-FILE EXIT-STATUS
+// results-reporter.js writes RESULTS-FILE. A run that ended badly without a failure to name, or that ran no test,
+// counts as one failure. The first failure is printed last, with its assertion, because the end of a long log is what
+// a reader sees and often all that is kept. Exits 1 if anything failed.
 import { existsSync, readFileSync } from "node:fs";
+import { stripVTControlCharacters } from "node:util";
 
-const [report, status] = process.argv.slice(2);
-const files = existsSync(report) ? JSON.parse(readFileSync(report, "utf8")).testResults : [];
-const MESSAGE_LINES = 12;
+const MESSAGE_LINES = 40;
+const MOST_NAMES = 50;
 
-const explain = (name, message = "") =>
-  console.log([`failed: ${name}`, ...message.split("\n").slice(0, MESSAGE_LINES)].join("\n    "));
+const [file, status] = process.argv.slice(2);
+const { passed, failures } = existsSync(file)
+  ? JSON.parse(readFileSync(file, "utf8"))
+  : { passed: 0, failures: [] };
 
-let passed = 0;
-let failed = 0;
-for (const file of files) {
-  const count = (wanted) => file.assertionResults.filter((test) => test.status === wanted).length;
-  const failures = count("failed");
-  for (const test of file.assertionResults.filter(({ status }) => status === "failed")) {
-    explain(`${file.name}: ${test.fullName}`, test.failureMessages.join("\n"));
-  }
-  if (failures === 0 && file.status === "failed") explain(file.name, file.message);
-  passed += count("passed");
-  failed += failures === 0 && file.status === "failed" ? 1 : failures;
+const [first, ...others] = failures;
+for (const { name } of others.slice(0, MOST_NAMES).reverse()) console.log(`failed: ${name}`);
+if (first !== undefined) {
+  console.log(
+    [
+      `failed first: ${first.name}`,
+      ...stripVTControlCharacters(first.text).split("\n").slice(0, MESSAGE_LINES),
+    ].join("\n    "),
+  );
 }
-if (failed === 0 && (status !== "0" || passed === 0)) failed = 1;
+
+const failed = failures.length === 0 && (status !== "0" || passed === 0) ? 1 : failures.length;
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;
