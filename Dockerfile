@@ -1,10 +1,10 @@
-# The plugin without any vendor's PKCS#11 library: mount that from the node, as deploy/static-pod/ does.
-# Debian, since such libraries are built for glibc.
+# The plugin without a vendor's PKCS#11 library: mount that from the node, as deploy/static-pod/ does.
+# Based on Debian, since such libraries are built for glibc.
 ARG NODE=24-bookworm
 
 FROM node:${NODE} AS build
 WORKDIR /app
-# pkcs11js is compiled: this image has python3, g++ and make, and Node's headers under /usr/local/include/node.
+# Compiling pkcs11js needs python3, g++ and make, which this image has, and Node's headers under /usr/local/include/node.
 ENV npm_config_nodedir=/usr/local
 COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund && test -e node_modules/pkcs11js/build/Release/pkcs11.node
@@ -17,24 +17,24 @@ FROM node:${NODE}-slim
 LABEL org.opencontainers.image.title="kubernetes-kms-pkcs11" \
       org.opencontainers.image.description="Kubernetes KMS v2 plugin whose key encryption key never leaves a PKCS#11 HSM" \
       org.opencontainers.image.licenses="Apache-2.0"
-# As PID 1 it reaps what a vendor's library leaves behind when its process is ended; Node.js waits for its own children alone.
+# The init (PID 1) reaps processes that a vendor's library leaves behind; Node.js reaps only its own children.
 RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 # Nothing is installed at run time.
 RUN rm -rf /usr/local/lib/node_modules /usr/local/bin/npm /usr/local/bin/npx /usr/local/bin/corepack /opt/yarn-*
 ENV NODE_ENV=production
-# Who may run a program and not read it gets a process that the kernel neither dumps nor lets its own user trace.
+# If a user can execute a program but not read it, the kernel neither dumps its process nor lets that user trace it.
 RUN chmod 0711 /usr/local/bin/node
-# For operators, in the running container.
+# For operators who run commands in the container.
 RUN ln -s /app/dist/main.js /usr/local/bin/kms-pkcs11
 WORKDIR /app
 COPY package.json LICENSE ./
 COPY proto proto
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
-# Numeric, so that kubelet can check runAsNonRoot; deploy/ gives the same id to the socket's folder and the PIN.
+# Numeric, so that kubelet can check runAsNonRoot. In deploy/ the same id owns the socket's folder and the PIN.
 USER 10001:10001
-# No HEALTHCHECK: kubelet probes /livez.
-# V8 lets garbage pile up to 60 MB under load unless it is told less.
-# -s: it reaps also where the pod shares its process namespace and it is not PID 1. It passes signals on.
+# There is no HEALTHCHECK, since kubelet probes /livez.
+# Without these limits V8 lets garbage grow to 60 MB under load.
+# -s: tini also reaps if it is not PID 1, because the pod shares its process namespace. It forwards signals.
 ENTRYPOINT ["/usr/bin/tini", "-s", "--", "node", "--max-semi-space-size=4", "--heap-growing-percent=40", "/app/dist/main.js"]
 CMD ["serve", "--config", "/etc/kms-pkcs11/config.yaml"]

@@ -1,14 +1,14 @@
-// The npm packages that ship: packages.js [--write | --advisories]
-// Without an argument: each is pinned to one version, has a hash and a licence that is allowed, comes from npm's
-// registry, runs no install script that was not approved, and stands in deploy/package/PACKAGES.md as it is here; --write
-// writes that list. --advisories asks the registry for known vulnerabilities and for the signatures of what is installed;
-// a registry that does not answer such questions is told of, and makes the exit code 3.
+// Checks the npm packages that ship: packages.js [--write | --advisories]
+// Without an argument: each package is pinned to one version, has a hash and an allowed licence, comes from npm's
+// registry, runs no install script that was not approved, and is listed in deploy/package/PACKAGES.md. --write writes that
+// list. --advisories asks the registry for known vulnerabilities and for the signatures of the installed packages. If the
+// registry does not answer, it says so and exits with 3.
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 
 const LIST = "deploy/package/PACKAGES.md";
 const REGISTRY = "https://registry.npmjs.org/";
-/** Permissive ones, which Apache-2.0 can be shipped with. */
+/** Permissive licences, which are compatible with Apache-2.0. */
 const LICENCES = [
   "0BSD",
   "Apache-2.0",
@@ -44,9 +44,9 @@ function list() {
   return [
     "# npm packages that ship",
     "",
-    `${shipped.length} packages from ${REGISTRY}, each taken only with the SHA-512 in package-lock.json. \`scripts/lint\``,
-    "compares this list with that file; `node scripts/packages.js --write` writes it. `scripts/package` puts the same in",
-    "CycloneDX beside the tarball.",
+    `${shipped.length} packages from ${REGISTRY}, each accepted only with the SHA-512 in package-lock.json. \`scripts/lint\``,
+    "compares this list with that file; `node scripts/packages.js --write` writes it. `scripts/package` writes the same list",
+    "as CycloneDX beside the tarball.",
     "",
     "<!-- prettier-ignore -->",
     "| package | version | licence | direct | install script |",
@@ -62,7 +62,7 @@ function checkAll() {
   }
   for (const { name, version, license, integrity, resolved, hasInstallScript } of shipped) {
     const what = `${name} ${version}`;
-    expect(LICENCES.includes(license), `${what} has a licence that is not allowed: ${license}`);
+    expect(LICENCES.includes(license), `${what} has the licence ${license}, which is not allowed`);
     expect(/^sha512-/.test(integrity ?? ""), `${what} has no SHA-512`);
     expect(resolved === undefined || resolved.startsWith(REGISTRY), `${what} comes from ${resolved}`);
     expect(
@@ -73,14 +73,14 @@ function checkAll() {
   expect(readFileSync(LIST, "utf8") === list(), `${LIST} is out of date: node scripts/packages.js --write`);
 }
 
-/** What npm answered, or undefined, with a line on it, when the registry did not. */
+/** Returns npm's answer, or prints a line and returns undefined if the registry did not answer. */
 function ask(what, args) {
   const { stdout, error } = spawnSync("npm", args, { encoding: "utf8", timeout: ANSWER_MS });
   let answer;
   try {
     answer = JSON.parse(stdout);
   } catch {
-    // No JSON is no answer.
+    // Without JSON there is no answer.
   }
   if (answer !== undefined && answer.error === undefined && answer.statusCode === undefined) return answer;
   const why = answer?.error?.summary || answer?.message || error?.message || "npm gave no answer";

@@ -1,7 +1,6 @@
 # shellcheck shell=bash
-# What every script here needs before it can do its own work: Node.js, system packages, npm packages, a build; and how
-# those that are suites of tests run and end.
-# To be sourced, not run. Nothing is done or printed when nothing is missing.
+# Prepares what every script here needs (Node.js, system packages, npm packages, a build) and runs vitest for those that
+# are test suites. To be sourced, not run. Does and prints nothing if nothing is missing.
 set -euo pipefail
 
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -10,7 +9,7 @@ cd "$repository"
 say() { echo "${0##*/}: $*" >&2; }
 die() { say "$1"; exit "${2:-1}"; }
 
-# Runs a command in silence; shows what it printed only if it fails: quietly <what it does> <command...>
+# Runs a command and shows its output only if it fails: quietly <what it does> <command...>
 quietly() {
   local what=$1 output status=0
   shift
@@ -25,16 +24,16 @@ quietly() {
 }
 
 need_node() {
-  command -v node >/dev/null || die "Node.js 20.19 or newer is needed and there is none: https://nodejs.org/en/download" 2
+  command -v node >/dev/null || die "Node.js 20.19 or newer is needed, and none is installed: https://nodejs.org/en/download" 2
   node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
            process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' ||
     die "Node.js 20.19 or newer is needed; this is $(node --version) ($(command -v node))" 2
   case $(ldd --version 2>&1 || true) in
-    *musl*) die "a system with glibc is needed: vendor PKCS#11 libraries and Node.js do not get along on musl" 2 ;;
+    *musl*) die "a system with glibc is needed: vendors' PKCS#11 libraries are not built for musl" 2 ;;
   esac
 }
 
-# The first of several paths that exists; wildcards are for the folders named after the machine.
+# Prints the first of several paths that exists. The callers' wildcards match folders named after the architecture.
 first_file() {
   local path
   for path in "$@"; do
@@ -60,7 +59,7 @@ has() {
   esac >/dev/null
 }
 
-# The packages that bring something, by package manager: packages_for <apt-get|dnf|zypper> <what>
+# Prints the packages that contain a command: packages_for <apt-get|dnf|zypper> <what>
 packages_for() {
   case $1:$2 in
     apt-get:softhsm) echo softhsm2 ;;
@@ -82,7 +81,7 @@ packages_for() {
   esac
 }
 
-# Another apt or dpkg at work is no failure: up to five minutes of patience.
+# Runs apt-get, and waits up to five minutes while another apt or dpkg holds the lock.
 apt() {
   local tries=0 output
   output=$(mktemp)
@@ -100,13 +99,13 @@ apt() {
 
 apt_install() {
   apt install --yes --no-install-recommends "$@" && return
-  # No package lists yet, or ones that are too old.
+  # The package lists are missing or too old.
   apt update && apt install --yes --no-install-recommends "$@" && return
   echo "$apt_output" >&2
   return 1
 }
 
-# Installs what is missing of the things named (commands, or a name that `has` knows).
+# Installs those of the named things that are missing: commands, or names that `has` knows.
 need_system() {
   local what manager='' missing=() packages=()
   for what in "$@"; do
@@ -118,7 +117,7 @@ need_system() {
     if command -v "$what" >/dev/null; then manager=$what; break; fi
   done
   [ -n "$manager" ] ||
-    die "no package manager that is known here (apt-get, dnf, zypper); please install: ${missing[*]}" 2
+    die "none of apt-get, dnf and zypper was found; please install: ${missing[*]}" 2
   for what in "${missing[@]}"; do
     read -ra what <<<"$(packages_for "$manager" "$what")"
     packages+=("${what[@]}")
@@ -136,8 +135,8 @@ need_system() {
   done
 }
 
-# node-gyp downloads Node's headers unless it is told where they are. They are beside the running binary in the
-# official archives and images and in NodeSource's packages; a folder of another version's headers is no use.
+# Tells node-gyp where Node's headers are, so that it does not download them. The official archives and images and
+# NodeSource's packages have them beside the running binary. Headers of another version must not be used.
 use_local_headers() {
   [ -z "${npm_config_nodedir:-}" ] || return 0
   local prefix
@@ -154,7 +153,7 @@ npm_packages_are_there() {
   [ -e "$pkcs11js_binary" ] && cmp -s package-lock.json node_modules/.installed-package-lock.json
 }
 
-# npm ci when package-lock.json is another than at the last one, and pkcs11js's binary in any case.
+# Runs npm ci if package-lock.json has changed since the last run, and builds pkcs11js's binary if it is missing.
 need_npm_packages() {
   ! npm_packages_are_there || return 0
   use_local_headers
@@ -167,11 +166,11 @@ need_npm_packages() {
     say "building pkcs11js"
     quietly "building pkcs11js" npm rebuild --foreground-scripts pkcs11js || exit 1
     [ -e "$pkcs11js_binary" ] ||
-      die "npm has not built $pkcs11js_binary: are install scripts switched off (npm config get ignore-scripts)?"
+      die "npm has not built $pkcs11js_binary; check whether install scripts are switched off (npm config get ignore-scripts)"
   fi
 }
 
-# Node.js, the npm packages, and the things named, as need_system takes them.
+# Prepares Node.js, the npm packages, and the named things (as need_system takes them).
 set_up() {
   local things=("$@")
   need_node
@@ -180,7 +179,7 @@ set_up() {
   need_npm_packages
 }
 
-# A file that was removed or added shows in its folder's time.
+# Adding or removing a file changes its folder's time, which find compares too.
 build_is_fresh() {
   [ -e dist/main.js ] && [ -e dist/token-host/main.js ] &&
     [ -z "$(find src package.json tsconfig.json tsconfig.build.json -newer dist/main.js -print -quit)" ]
@@ -192,7 +191,7 @@ need_build() {
   quietly "the build" npm run --silent build || exit 1
 }
 
-# Runs vitest with these arguments, and ends with one line: N passed, N failed. Returns 1 if anything failed.
+# Runs vitest with these arguments and ends with one line: N passed, N failed. Returns 1 if anything failed.
 run_vitest() {
   local status=0
   results=$(mktemp -d)
