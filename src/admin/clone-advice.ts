@@ -3,7 +3,7 @@
 import type { KekRecord } from "../hsm/port.js";
 import { waitForConvergence } from "./convergence.js";
 import { untilInterrupted } from "./interrupts.js";
-import type { Terminal } from "../cli/output.js";
+import type { Operator } from "./operator.js";
 import { look, type Place } from "./places.js";
 import type { Token } from "./command-tokens.js";
 
@@ -25,10 +25,10 @@ export async function waitForClones(
   kek: KekRecord,
   tokens: readonly Token[],
   until: number,
-  terminal: Terminal,
+  operator: Operator,
 ): Promise<readonly Place[]> {
   return untilInterrupted(async (signal) => {
-    const wait = { look: repeatedLook(kek, tokens, []), until, toTheEnd: false, signal, terminal };
+    const wait = { look: repeatedLook(kek, tokens, []), until, toTheEnd: false, signal, operator };
     return (await waitForConvergence(wait)).places;
   });
 }

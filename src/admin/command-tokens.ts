@@ -10,7 +10,7 @@ import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { openToken } from "../compose/tokens.js";
-import { askForPin, canBeAsked, handedPin } from "../cli/operator-pin.js";
+import type { Operator } from "./operator.js";
 
 export const SILENT: Log = {
   debug: () => undefined,
@@ -37,8 +37,12 @@ export interface Token {
 type Reading = Pick<Token, "records" | "failure">;
 
 /** The preferred token alone. @throws KmsError, such as why the token is not available */
-export async function withToken<T>(settings: Settings, use: (hsm: TokenHsm) => Promise<T>): Promise<T> {
-  const hsm = await openAsked(settings, settings.tokens[0]);
+export async function withToken<T>(
+  settings: Settings,
+  operator: Operator,
+  use: (hsm: TokenHsm) => Promise<T>,
+): Promise<T> {
+  const hsm = await openAsked(settings, operator, settings.tokens[0]);
   try {
     return await use(hsm);
   } finally {
@@ -49,6 +53,7 @@ export async function withToken<T>(settings: Settings, use: (hsm: TokenHsm) => P
 /** All tokens, the preferred one first; one that cannot be read is handed in with its failure. */
 export async function withTokens<T>(
   settings: Settings,
+  operator: Operator,
   use: (tokens: readonly Token[]) => Promise<T>,
 ): Promise<T> {
   requireTrustedPaths(settings, { isCommand: true });
@@ -58,9 +63,12 @@ export async function withTokens<T>(
   try {
     for (const [index, token] of settings.tokens.entries()) {
       const source = describePinSource(token.pin);
-      const pin = await handedPin(settings, token);
+      const pin = await operator.pins.supplied(settings, token);
       const openedAt = performance.now();
-      const { hsm, ...reading } = await read(settings, token, { pin, refused: refusedPins.get(source) });
+      const { hsm, ...reading } = await read(settings, operator, token, {
+        pin,
+        refused: refusedPins.get(source),
+      });
       // Two URIs may lead to one token: a PIN that it has refused is not tried on it again.
       if (reading.failure?.code === "PIN_REFUSED") refusedPins.set(source, reading.failure);
       tokens.push({ name: names[index] ?? "", hsm, ...reading, openMs: performance.now() - openedAt });
@@ -107,14 +115,14 @@ function open(settings: Settings, token: TokenSettings, handed: OperatorPin | un
 }
 
 /** Started; with the PIN that the operator is asked for where the token wants one and no source gives it. */
-async function openAsked(settings: Settings, token: TokenSettings): Promise<TokenHsm> {
-  const hsm = open(settings, token, await handedPin(settings, token));
+async function openAsked(settings: Settings, { pins }: Operator, token: TokenSettings): Promise<TokenHsm> {
+  const hsm = open(settings, token, await pins.supplied(settings, token));
   hsm.start();
-  if (!canBeAsked(token)) return hsm;
+  if (!pins.canPrompt(token)) return hsm;
   const { failure } = await reading(() => hsm.listKeks());
   if (failure?.code !== "PIN_UNREADABLE") return hsm;
   await hsm.stop(STOP_MS);
-  const again = open(settings, token, await askForPin(token));
+  const again = open(settings, token, await pins.prompt(token));
   again.start();
   return again;
 }
@@ -126,11 +134,12 @@ interface Access {
 
 async function read(
   settings: Settings,
+  operator: Operator,
   token: TokenSettings,
   { pin, refused }: Access,
 ): Promise<Reading & Pick<Token, "hsm">> {
   if (refused !== undefined) return { hsm: open(settings, token, pin), records: undefined, failure: refused };
-  const hsm = await openAsked(settings, token);
+  const hsm = await openAsked(settings, operator, token);
   return { hsm, ...(await reading(() => hsm.listKeks())) };
 }
 

@@ -1,8 +1,7 @@
 // Waiting until a new KEK is seen everywhere, or until there is no time left for it. The instant is each node's own:
 // a clock that is ahead shortens the time.
-import type { Terminal } from "../cli/output.js";
+import type { Operator } from "./operator.js";
 import { isReady, type Place } from "./places.js";
-import { startProgress } from "../cli/progress.js";
 
 export interface Wait {
   readonly look: () => Promise<Place[]>;
@@ -12,7 +11,7 @@ export interface Wait {
   readonly toTheEnd: boolean;
   /** Ends the wait early. */
   readonly signal: AbortSignal;
-  readonly terminal: Terminal;
+  readonly operator: Operator;
 }
 
 export interface Outcome {
@@ -28,7 +27,7 @@ const POLL_MS = 1_000;
 
 /** Looks until all are ready, the time is over or the wait is ended. The last look is never older than its end. */
 export async function waitForConvergence(wait: Wait): Promise<Outcome> {
-  const { terminal, signal, toTheEnd } = wait;
+  const { operator, signal, toTheEnd } = wait;
   let aheadMs = 0;
   const lookOnce = async (): Promise<Place[]> => {
     const found = await wait.look();
@@ -36,12 +35,12 @@ export async function waitForConvergence(wait: Wait): Promise<Outcome> {
     return found;
   };
   let places = await lookOnce();
-  const progress = startProgress(terminal, "tokens and nodes ready", places.length);
+  const progress = operator.startProgress("tokens and nodes ready", places.length);
   const told = new Map<string, string>();
   try {
     for (;;) {
       progress.update(places.filter(isReady).length);
-      if (!terminal.isInteractive) tellChanges(places, told, terminal);
+      if (!operator.seesProgress) reportChanges(places, told, operator);
       const leftMs = wait.until - Date.now() - aheadMs;
       const converged = places.every(isReady);
       if (signal.aborted || leftMs <= 0 || (converged && !toTheEnd)) {
@@ -55,14 +54,14 @@ export async function waitForConvergence(wait: Wait): Promise<Outcome> {
   }
 }
 
-function tellChanges(places: readonly Place[], told: Map<string, string>, terminal: Terminal): void {
+function reportChanges(places: readonly Place[], told: Map<string, string>, operator: Operator): void {
   for (const place of places) {
     const { name, state, detail } = place;
     // A node that is ready proves the key again and again: the time of the last proof is no news.
     const news = isReady(place) ? state : `${state}, ${detail}`;
     if (told.get(name) === news) continue;
     told.set(name, news);
-    terminal.err(`${name}: ${state}, ${detail}`);
+    operator.notify(`${name}: ${state}, ${detail}`);
   }
 }
 

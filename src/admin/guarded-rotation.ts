@@ -10,12 +10,11 @@ import { waitForConvergence } from "./convergence.js";
 import { destroyOn } from "./destroy-on-tokens.js";
 import { CANCEL_MARGIN_MS } from "./never-used.js";
 import { recordIntent, recordOperatorEvent } from "./operator-audit.js";
-import type { Terminal } from "../cli/output.js";
+import type { Operator } from "./operator.js";
 import { isReady, LOOK_MS, type Place } from "./places.js";
 import { windowBefore } from "./require-unneeded.js";
-import type { Rotation } from "../cli/keys/rotation-report.js";
 import type { Token } from "./command-tokens.js";
-import { changeEvent } from "./token-changes.js";
+import { changeEvent, type Changes } from "./token-changes.js";
 
 /** Last moment to cancel a rotation, including the last check before it, in ms before the instant. */
 const DECIDED_MS = CANCEL_MARGIN_MS + LOOK_MS;
@@ -47,6 +46,21 @@ function abortMs(tokens: readonly Token[]): number {
   return tokens.reduce((sum, { openMs }) => sum + openMs, 0);
 }
 
+export interface Rotation {
+  readonly plan: RotationPlan;
+  /** Undefined after a dry run. */
+  readonly made: KekRecord | undefined;
+  /** The other tokens and the nodes, as the last look found them. */
+  readonly places: readonly Place[];
+  /** Whether all had the key in time; undefined where nobody waited for it. */
+  readonly converged?: boolean;
+  readonly interrupted?: boolean;
+  /** Why the key was not destroyed again, although not all had it. */
+  readonly kept?: string;
+  /** The key was destroyed again, or should have been. */
+  readonly abort?: Changes & { readonly reason: string };
+}
+
 export interface RotationWatch {
   readonly settings: Settings;
   readonly plan: RotationPlan;
@@ -58,22 +72,22 @@ export interface RotationWatch {
   readonly guarded: boolean;
   /** Ends the wait. */
   readonly signal: AbortSignal;
-  readonly terminal: Terminal;
+  readonly operator: Operator;
 }
 
 export async function watchRotation(watch: RotationWatch): Promise<Rotation> {
-  const { plan, made, tokens, nodes, guarded, signal, terminal } = watch;
+  const { plan, made, tokens, nodes, guarded, signal, operator } = watch;
   const others = tokens.slice(1);
-  terminal.err(
+  operator.notify(
     `made "${made.label}" (key_id ${made.keyId}), active from ${new Date(plan.activation).toISOString()}`,
   );
-  if (others.length > 0) terminal.err(cloneAdvice(made, tokens));
+  if (others.length > 0) operator.notify(cloneAdvice(made, tokens));
   const { aheadMs, ...outcome } = await waitForConvergence({
     look: repeatedLook(made, others, nodes),
     until: plan.activation - (guarded ? DECIDED_MS + abortMs(tokens) : 0),
     toTheEnd: guarded,
     signal,
-    terminal,
+    operator,
   });
   const ended = { plan, made, ...outcome };
   if (outcome.converged || !guarded) return ended;
@@ -85,20 +99,20 @@ export async function watchRotation(watch: RotationWatch): Promise<Rotation> {
 }
 
 async function abort(
-  { settings, made, tokens }: RotationWatch,
+  { settings, made, tokens, operator }: RotationWatch,
   reason: string,
   window: DestroyWindow,
 ): Promise<NonNullable<Rotation["abort"]>> {
   const operation = { operation: "keys rotate --abort-unless-converged", keyId: made.keyId };
   const known = { destroyed: made.label, reason: reason.slice(0, 1024) };
   try {
-    await recordIntent(settings, { ...operation, details: known });
+    await recordIntent(settings, operator, { ...operation, details: known });
   } catch (error) {
     return { reason, tokens: [], failure: KmsError.from(error) };
   }
   const changes = await destroyOn(tokens, made, window);
   const { outcome, details } = changeEvent(changes);
-  await recordOperatorEvent(settings, { ...operation, outcome, details: { ...known, ...details } });
+  await recordOperatorEvent(settings, operator, { ...operation, outcome, details: { ...known, ...details } });
   return { reason, ...changes };
 }
 

@@ -2,6 +2,8 @@
 // connection breaks. Nohup is no protection: Node.js sets every signal back to its default.
 
 const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+/** 128 plus the signal's number, as a shell reports it. */
+const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
 /** A signal that the first interrupt sets; another one ends the process. */
 export async function untilInterrupted<T>(use: (signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -21,7 +23,12 @@ export function holdInterrupts(notice: () => void): () => void {
   return onInterrupt(notice);
 }
 
-function onInterrupt(listener: () => void): () => void {
+/** Exits on an interrupt, so that what is removed at exit is removed. Returns a function that ends this. */
+export function exitOnInterrupt(): () => void {
+  return onInterrupt((signal) => process.exit(EXIT_CODES[signal]));
+}
+
+function onInterrupt(listener: (signal: (typeof INTERRUPTS)[number]) => void): () => void {
   for (const signal of INTERRUPTS) process.once(signal, listener);
   return () => {
     for (const signal of INTERRUPTS) process.off(signal, listener);

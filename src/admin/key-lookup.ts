@@ -2,10 +2,11 @@
 // anything shorter is looked up on the tokens or nodes, never in etcd, where a missing match would prove nothing.
 import { KmsError } from "../errors.js";
 import { schedulePolicy } from "../compose/provider.js";
-import { settingsOfKek, type KekOptions } from "../cli/etcd/kek-options.js";
+import type { Settings } from "../config/settings.js";
 import { findReferenced, type KeyReference, type NamedKey } from "./key-reference.js";
 import { findNamedKey, viewKeyring } from "./keyring-view.js";
-import { parseNodes, readNode } from "./node-client.js";
+import { readNode } from "./node-client.js";
+import type { Operator } from "./operator.js";
 import { withTokens } from "./command-tokens.js";
 
 export interface NamedKek {
@@ -13,8 +14,11 @@ export interface NamedKek {
   readonly keyIds: readonly [string, ...string[]];
 }
 
-export interface LookupOptions extends KekOptions {
-  readonly nodes?: string;
+export interface LookupSources {
+  /** Undefined if no token may be asked. */
+  readonly settings: Settings | undefined;
+  /** Asked only if no token may be. */
+  readonly nodes: readonly URL[];
 }
 
 /**
@@ -24,13 +28,14 @@ export interface LookupOptions extends KekOptions {
 export async function lookUpKeks(
   what: string,
   references: readonly KeyReference[],
-  options: LookupOptions,
+  { settings, nodes }: LookupSources,
+  operator: Operator,
 ): Promise<NamedKek[]> {
   if (references.length === 0) return [];
-  if (options.config !== undefined || options.kek !== undefined) return onTokens(what, references, options);
+  if (settings !== undefined) return onTokens(what, references, settings, operator);
   const unclear = references.find(({ kind }) => kind !== "key_id");
   if (unclear === undefined) return references.map(({ text }) => ({ keyIds: [text] }));
-  if (options.nodes !== undefined) return onNodes(what, references, parseNodes(options.nodes));
+  if (nodes.length > 0) return onNodes(what, references, nodes);
   throw new KmsError(
     "CONFIG_INVALID",
     `${what}: ${unclear.text} is not a whole key_id; give the one that 'keys list' shows, or --config, --kek or --nodes to look it up`,
@@ -40,10 +45,10 @@ export async function lookUpKeks(
 function onTokens(
   what: string,
   references: readonly KeyReference[],
-  options: LookupOptions,
+  settings: Settings,
+  operator: Operator,
 ): Promise<NamedKek[]> {
-  const settings = settingsOfKek(options);
-  return withTokens(settings, (tokens) => {
+  return withTokens(settings, operator, (tokens) => {
     const view = viewKeyring(tokens, schedulePolicy(settings), Date.now());
     const keks = references.map((reference): NamedKek => {
       const found = findNamedKey(what, reference, view, tokens);

@@ -9,7 +9,7 @@ import { KmsError } from "../errors.js";
 import { AuditFile } from "../audit/writer.js";
 import type { OperatorEvent } from "../audit/line.js";
 import { holdInterrupts } from "./interrupts.js";
-import { PROCESS_TERMINAL, type Terminal } from "../cli/output.js";
+import type { Operator } from "./operator.js";
 
 export interface Operation {
   /** As the command is called: "keys destroy". */
@@ -29,13 +29,15 @@ const NO_LOGIN = 4_294_967_295;
 /** Does nothing without an audit log in the settings. Never throws. */
 export async function recordOperatorEvent(
   settings: Settings,
+  operator: Operator,
   operation: Operation,
-  terminal: Terminal = PROCESS_TERMINAL,
 ): Promise<void> {
   try {
     await append(settings, operation);
   } catch (error) {
-    terminal.err(`warning: this is not in the audit log ${settings.audit?.file ?? ""}: ${reasonOf(error)}`);
+    operator.notify(
+      `warning: this is not in the audit log ${settings.audit?.file ?? ""}: ${reasonOf(error)}`,
+    );
   }
 }
 
@@ -43,9 +45,14 @@ export async function recordOperatorEvent(
  * Records what is about to be changed.
  * @throws KmsError CONFIG_INVALID where the audit log is required and cannot be written
  */
-export async function recordIntent(settings: Settings, operation: Omit<Operation, "outcome">): Promise<void> {
-  const record = settings.audit?.required === true ? insistOnOperatorEvent : recordOperatorEvent;
-  await record(settings, { ...operation, outcome: "begun" });
+export async function recordIntent(
+  settings: Settings,
+  operator: Operator,
+  operation: Omit<Operation, "outcome">,
+): Promise<void> {
+  const event = { ...operation, outcome: "begun" };
+  if (settings.audit?.required === true) await insistOnOperatorEvent(settings, event);
+  else await recordOperatorEvent(settings, operator, event);
 }
 
 /** For what must not be done unrecorded. @throws KmsError CONFIG_INVALID when the event cannot be written */
@@ -68,7 +75,7 @@ async function append({ audit }: Settings, { reason, ...operation }: Operation):
     event: "operator",
     ...operation,
     ...(reason !== undefined && { reason: reason.slice(0, MAX_REASON) }),
-    operator: operator(process.env),
+    operator: identityOf(process.env),
   };
   await new AuditFile(audit).append([{ time: Date.now(), event }]);
 }
@@ -85,6 +92,7 @@ export type Begin = (known?: Partial<Operation>) => Promise<void>;
  */
 export async function audited<T>(
   settings: Settings,
+  operator: Operator,
   operation: Omit<Operation, "outcome">,
   work: (begin: Begin) => Promise<T>,
   known: (result: T) => Partial<Operation> = () => ({}),
@@ -92,16 +100,16 @@ export async function audited<T>(
   let release = (): void => undefined;
   const begin: Begin = async (begun) => {
     release = holdInterrupts(() => {
-      PROCESS_TERMINAL.err("interrupted: what is begun is finished first; interrupt again to end at once");
+      operator.notify("interrupted: what is begun is finished first; interrupt again to end at once");
     });
-    await recordIntent(settings, { ...operation, ...begun });
+    await recordIntent(settings, operator, { ...operation, ...begun });
   };
   try {
     const result = await work(begin).catch(async (error: unknown) => {
-      await recordOperatorEvent(settings, { ...operation, outcome: KmsError.from(error).code });
+      await recordOperatorEvent(settings, operator, { ...operation, outcome: KmsError.from(error).code });
       throw error;
     });
-    await recordOperatorEvent(settings, { ...operation, outcome: "ok", ...known(result) });
+    await recordOperatorEvent(settings, operator, { ...operation, outcome: "ok", ...known(result) });
     return result;
   } finally {
     release();
@@ -109,7 +117,7 @@ export async function audited<T>(
 }
 
 /** sudo's variables are a claim of the environment; the login uid is the kernel's and outlasts sudo and su. */
-function operator(env: NodeJS.ProcessEnv): OperatorEvent["operator"] {
+function identityOf(env: NodeJS.ProcessEnv): OperatorEvent["operator"] {
   const uid = process.getuid?.() ?? -1;
   return {
     uid,

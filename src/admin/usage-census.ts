@@ -9,14 +9,14 @@ import { resourceName, type ApiObjectName } from "../etcd/storage-key.js";
 import { EtcdStore } from "../etcd/store.js";
 import { usageReport, type UsageReport } from "../etcd/usage-report.js";
 import { VERSION } from "../version.js";
-import { forEachObject, type EtcdSource } from "../cli/etcd/options.js";
-import type { Terminal } from "../cli/output.js";
+import { forEachObject, type EtcdSource } from "./etcd-source.js";
+import type { Operator } from "./operator.js";
 
 /** @param encryptionConfig path of kube-apiserver's EncryptionConfiguration. @throws KmsError */
 export async function takeCensus(
   { client, source }: EtcdSource,
   prefix: string,
-  terminal: Terminal,
+  operator: Operator,
   encryptionConfig?: string,
 ): Promise<UsageReport> {
   const startedAt = new Date();
@@ -27,7 +27,7 @@ export async function takeCensus(
     ...(encryption !== undefined && { shouldBeEncrypted: (name) => isEncrypted(encryption, name) }),
   });
   const store = new EtcdStore(client, prefix);
-  await forEachObject(store, prefix, terminal, (object) => {
+  await forEachObject(store, prefix, operator, (object) => {
     census.add(object);
   });
   return usageReport(census.result(), {

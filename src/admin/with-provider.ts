@@ -6,17 +6,17 @@ import { FailoverHsm } from "../hsm/failover/failover.js";
 import type { Hsm } from "../hsm/port.js";
 import type { KmsProvider } from "../provider/kms.js";
 import { openProvider } from "../compose/provider.js";
-import type { Terminal } from "../cli/output.js";
+import type { Operator } from "./operator.js";
 import { SILENT, withTokens, type Token } from "./command-tokens.js";
 
 /** @throws KmsError, such as why no token is available */
 export function withProvider<T>(
   settings: Settings,
-  terminal: Terminal,
+  operator: Operator,
   use: (provider: Pick<KmsProvider, "decrypt">) => Promise<T>,
 ): Promise<T> {
-  return withTokens(settings, async (tokens) => {
-    const running = openProvider(settings, oneOf(settings, tokens, terminal), SILENT);
+  return withTokens(settings, operator, async (tokens) => {
+    const running = openProvider(settings, oneOf(settings, tokens, operator), SILENT);
     try {
       return await use(running.provider);
     } finally {
@@ -26,13 +26,13 @@ export function withProvider<T>(
 }
 
 /** Those that could be read, as one; says which could not. */
-function oneOf(settings: Settings, tokens: readonly Token[], terminal: Terminal): Hsm {
+function oneOf(settings: Settings, tokens: readonly Token[], operator: Operator): Hsm {
   const away = tokens.flatMap(({ name, failure }) => (failure === undefined ? [] : [{ name, failure }]));
   const members = tokens.filter(({ failure }) => failure === undefined);
   const [first, second] = members;
   if (first === undefined) throw noneOf(away);
   for (const { name, failure } of away) {
-    terminal.err(`${name}: ${failure.message}; asking ${members.map((one) => one.name).join(", ")}`);
+    operator.notify(`${name}: ${failure.message}; asking ${members.map((one) => one.name).join(", ")}`);
   }
   if (second === undefined) return first.hsm;
   return new FailoverHsm({ members, requestTimeoutMs: settings.hsm.requestTimeoutMs, log: SILENT });

@@ -1,14 +1,8 @@
 // Progress of long work: a bar with an estimate on standard error when that is a terminal, nothing otherwise. It
 // never touches standard output, so that tables and JSON stay whole.
 import { Presets, SingleBar } from "cli-progress";
+import type { Progress } from "../admin/operator.js";
 import type { Terminal } from "./output.js";
-
-export interface Progress {
-  /** `total` may become known, or better known, while the work goes on. */
-  update(done: number, total?: number): void;
-  /** Removes the bar; may be called more than once. */
-  end(): void;
-}
 
 const NO_PROGRESS: Progress = { update: () => undefined, end: () => undefined };
 

@@ -3,8 +3,7 @@
 import { expect, it } from "vitest";
 
 import { parseNodes } from "../../src/admin/node-client.js";
-import { requireTimeToAbort, watchRotation } from "../../src/admin/guarded-rotation.js";
-import type { Rotation } from "../../src/cli/keys/rotation-report.js";
+import { requireTimeToAbort, watchRotation, type Rotation } from "../../src/admin/guarded-rotation.js";
 import type { Token } from "../../src/admin/command-tokens.js";
 import { loadSettings } from "../../src/config/settings.js";
 import { KmsError } from "../../src/errors.js";
@@ -12,6 +11,7 @@ import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
 import type { KekRecord } from "../../src/hsm/port.js";
 import { labelOf } from "../../src/provider/kek-label.js";
 import { freePort } from "../support/free-port.js";
+import { silentOperator } from "../support/operator.js";
 import { kekRecord } from "../support/kek-record.js";
 
 const settings = loadSettings({
@@ -19,7 +19,6 @@ const settings = loadSettings({
   env: {},
   serves: false,
 });
-const terminal = { out: () => undefined, err: () => undefined, isInteractive: false };
 
 interface Watched {
   readonly rotation: Rotation;
@@ -55,7 +54,7 @@ async function watch(leftMs: number, openMs: number, destroy: () => Promise<numb
     nodes: parseNodes(`http://127.0.0.1:${await freePort()}`),
     guarded: true,
     signal: new AbortController().signal,
-    terminal,
+    operator: silentOperator(),
   });
   return { rotation, activation, windows };
 }

@@ -12,6 +12,7 @@ import { recordOperatorEvent } from "../../src/admin/operator-audit.js";
 import { loadSettings } from "../../src/config/settings.js";
 import { AuditLog } from "../../src/audit/log.js";
 import { verifyAudit } from "../../src/audit/verify.js";
+import { silentOperator } from "../support/operator.js";
 import { freePort } from "../support/free-port.js";
 import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
@@ -97,7 +98,7 @@ describe("the audit log of a plugin", () => {
       outcome: "ok",
       details: { objects: 0 },
     };
-    await recordOperatorEvent(settings, asked);
+    await recordOperatorEvent(settings, silentOperator(), asked);
     await requests;
     const event = linesOf(file).find(({ event }) => event === "operator");
     expect(event).toMatchObject({ ...asked, operator: { uid: process.getuid?.(), pid: process.pid } });

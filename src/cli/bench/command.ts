@@ -12,6 +12,7 @@ import { benchSettings, type BenchOptions } from "./plan.js";
 import { showBench } from "./report.js";
 import { KmsClient } from "../../kms-client/kms-client.js";
 import type { Terminal } from "../output.js";
+import { operatorAt } from "../operator.js";
 import { startProgress } from "../progress.js";
 import { addKeyOptions, settingsFrom } from "../settings-options.js";
 import { withToken } from "../../admin/command-tokens.js";
@@ -86,16 +87,20 @@ async function measureTokens(
   const settings = settingsFrom(withoutSocket(options), false);
   const figures: TokenFigure[] = [];
   for (const sessions of plan.sessions) {
-    const measured = withToken({ ...settings, hsm: { ...settings.hsm, sessions } }, async (hsm) => {
-      const policy = schedulePolicy(settings);
-      const { keyId } = activeAt(readSchedule(await hsm.listKeks(), policy), policy, Date.now()).record;
-      const mechanisms = await workingMechanisms(hsm, keyId);
-      const { repetitions, turnMs } = plan;
-      const steps = mechanisms.length * TOKEN_OPERATIONS.length * repetitions;
-      return withProgress(terminal, steps, (onStep) =>
-        measureToken(hsm, { keyId, mechanisms, concurrency: sessions, repetitions, turnMs, onStep }),
-      );
-    });
+    const measured = withToken(
+      { ...settings, hsm: { ...settings.hsm, sessions } },
+      operatorAt(terminal),
+      async (hsm) => {
+        const policy = schedulePolicy(settings);
+        const { keyId } = activeAt(readSchedule(await hsm.listKeks(), policy), policy, Date.now()).record;
+        const mechanisms = await workingMechanisms(hsm, keyId);
+        const { repetitions, turnMs } = plan;
+        const steps = mechanisms.length * TOKEN_OPERATIONS.length * repetitions;
+        return withProgress(terminal, steps, (onStep) =>
+          measureToken(hsm, { keyId, mechanisms, concurrency: sessions, repetitions, turnMs, onStep }),
+        );
+      },
+    );
     figures.push(...(await measured));
   }
   return figures;

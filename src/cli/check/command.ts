@@ -10,6 +10,8 @@ import { KmsError } from "../../errors.js";
 import { checkEncryption } from "./encryption.js";
 import { checkToken, measureEncrypt } from "./token.js";
 import { Report } from "./findings.js";
+import type { Operator } from "../../admin/operator.js";
+import { operatorAt } from "../operator.js";
 import { isHanded } from "../operator-pin.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addPinOption, addServeOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
@@ -40,7 +42,12 @@ Example:
       const options = command.optsWithGlobals<CheckOptions>();
       const report = new Report();
       const settings = settingsFrom(options, false);
-      const p99Ms = await check(settings, report, options.encryptionConfig !== undefined);
+      const p99Ms = await check(
+        settings,
+        operatorAt(terminal),
+        report,
+        options.encryptionConfig !== undefined,
+      );
       if (options.encryptionConfig !== undefined) {
         checkEncryption(options.encryptionConfig, options.usageReport, settings, p99Ms, report);
       }
@@ -58,12 +65,17 @@ Example:
 }
 
 /** Returns the 99th percentile of Encrypt in ms when it is to be measured and the active KEK performs. */
-async function check(settings: Settings, report: Report, measure: boolean): Promise<number | undefined> {
+async function check(
+  settings: Settings,
+  operator: Operator,
+  report: Report,
+  measure: boolean,
+): Promise<number | undefined> {
   report.add("ok", "config", `mode ${settings.mode}, mechanism ${settings.mechanism}`);
   for (const warning of settings.warnings) report.add("warn", "config", warning);
   if (!checkPaths(settings, report) || !checkPin(settings, report)) return undefined;
   try {
-    return await withToken(settings, async (hsm) => {
+    return await withToken(settings, operator, async (hsm) => {
       const able = await checkToken(settings, hsm, report);
       return able === undefined || !measure ? undefined : measureEncrypt(hsm, able);
     });

@@ -9,6 +9,7 @@ import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js"
 import { addSourceOptions, withEtcd, type SourceOptions } from "./options.js";
 import { insistOnOperatorEvent, recordOperatorEvent, type Operation } from "../../admin/operator-audit.js";
 import { formatJson, printBytes, type Terminal } from "../output.js";
+import { operatorAt } from "../operator.js";
 import { withProvider } from "../../admin/with-provider.js";
 
 interface GetOptions extends SourceOptions, KekOptions {
@@ -62,7 +63,10 @@ async function get(
     object = await find(key, options);
     plaintext = await open(object, settings, terminal);
   } catch (error) {
-    await recordOperatorEvent(settings, { ...operation, outcome: KmsError.from(error).code }, terminal);
+    await recordOperatorEvent(settings, operatorAt(terminal), {
+      ...operation,
+      outcome: KmsError.from(error).code,
+    });
     throw error;
   }
   try {
@@ -91,7 +95,7 @@ async function open({ key, value }: StoredObject, settings: Settings, terminal: 
     throw new KmsError("INPUT_INVALID", `${key} is under ${under}, which does not ask this HSM`);
   }
   const { object } = value;
-  return withProvider(settings, terminal, async (provider) => {
+  return withProvider(settings, operatorAt(terminal), async (provider) => {
     const opener = new Opener(provider);
     try {
       return await opener.open(key, object);

@@ -11,8 +11,9 @@ import { parseStorageKey } from "../../etcd/storage-key.js";
 import { EtcdStore, type StoredObject } from "../../etcd/store.js";
 import { standingOf, takeSurvey, type Aim, type Survey } from "../../etcd/survey.js";
 import { migrateByKubernetes } from "../../etcd/version-migration.js";
-import { addEndpointOptions, DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "./options.js";
+import { addEndpointOptions, DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
+import { withLiveEtcd } from "../../admin/etcd-source.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
 import { findReferenced, parseKeyReference } from "../../admin/key-reference.js";
 import { KmsClient } from "../../kms-client/kms-client.js";
@@ -93,7 +94,7 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
   const keyId = await targetKeyId(options);
   const api = KubeApi.connect(options);
   try {
-    const result = await withLiveEtcd(options, async ({ client }) => {
+    const result = await withLiveEtcd(etcdAccess(options), async ({ client }) => {
       const store = new EtcdStore(client, options.prefix);
       const aim = await aimOf(keyId, options, store);
       const before = await survey(store, options.prefix, aim, terminal);

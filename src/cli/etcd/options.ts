@@ -1,14 +1,9 @@
 // The options of the etcd commands: where the objects are, in etcd or in a snapshot of it, named as etcdctl names
-// them; and the connection for the length of one command.
+// them.
 import { Option, type Command } from "commander";
-import { EtcdClient } from "../../etcd/client.js";
+import { withLiveEtcd, withSnapshot, type EtcdSource } from "../../admin/etcd-source.js";
 import type { EtcdAccess } from "../../etcd/endpoints.js";
-import { Snapshot } from "../../etcd/snapshot.js";
-import { type EtcdStore, type StoredObject } from "../../etcd/store.js";
-import type { UsageSource } from "../../etcd/usage-report.js";
-import { KmsError } from "../../errors.js";
-import type { OutputFormat, Terminal } from "../output.js";
-import { startProgress } from "../progress.js";
+import type { OutputFormat } from "../output.js";
 
 export interface EndpointOptions {
   readonly endpoints?: string;
@@ -74,96 +69,10 @@ export function etcdAccess({ endpoints, cacert, cert, key }: EndpointOptions): E
   };
 }
 
-export interface EtcdSource {
-  readonly client: EtcdClient;
-  readonly source: UsageSource;
+/** Opens what the options name, a running etcd or a snapshot. @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
+export function withEtcd<T>(options: SourceOptions, use: (source: EtcdSource) => Promise<T>): Promise<T> {
+  const { snapshot: file, etcdBin: etcd, etcdutlBin: etcdutl } = options;
+  return file === undefined
+    ? withLiveEtcd(etcdAccess(options), use)
+    : withSnapshot({ file, programs: { etcd, etcdutl } }, use);
 }
-
-/** @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
-export async function withEtcd<T>(
-  options: SourceOptions,
-  use: (source: EtcdSource) => Promise<T>,
-): Promise<T> {
-  if (options.snapshot === undefined) return withLiveEtcd(options, use);
-  const stopListening = endOnSignals();
-  try {
-    const snapshot = await Snapshot.open(options.snapshot, {
-      etcd: options.etcdBin,
-      etcdutl: options.etcdutlBin,
-    });
-    try {
-      return await use({ client: snapshot.client, source: { kind: "snapshot", sha256: snapshot.sha256 } });
-    } finally {
-      await snapshot.close();
-    }
-  } finally {
-    stopListening();
-  }
-}
-
-/** @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
-export async function withLiveEtcd<T>(
-  options: EndpointOptions,
-  use: (source: EtcdSource) => Promise<T>,
-): Promise<T> {
-  const access = etcdAccess(options);
-  const client = new EtcdClient(access);
-  try {
-    const { id, version } = await client.cluster();
-    const source = { kind: "etcd", endpoints: [...access.endpoints], clusterId: id, etcdVersion: version };
-    return await use({ client, source } as EtcdSource);
-  } finally {
-    client.close();
-  }
-}
-
-const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
-
-/** An interrupted command ends as an exit does, so that the restored snapshot does not stay behind. */
-function endOnSignals(): () => void {
-  const handlers = Object.entries(SIGNALS).map(([signal, code]) => {
-    const handler = (): void => process.exit(code);
-    process.once(signal, handler);
-    return { signal, handler };
-  });
-  return () => {
-    for (const { signal, handler } of handlers) process.off(signal, handler);
-  };
-}
-
-/** Hands over every object, with a progress bar. @throws KmsError INPUT_INVALID when there is none at all */
-export async function forEachObject(
-  store: EtcdStore,
-  prefix: string,
-  terminal: Terminal,
-  use: (object: StoredObject) => void | Promise<void>,
-): Promise<void> {
-  const progress = startProgress(terminal, "objects", 0);
-  let done = 0;
-  let total = 0;
-  try {
-    const objects = store.objects({
-      total: (objects) => (total = objects),
-      movedOn: (revision) => {
-        terminal.err(
-          `etcd has compacted the revision that was read; the rest is read at revision ${revision}`,
-        );
-      },
-    });
-    for await (const object of objects) {
-      const pending = use(object);
-      if (pending !== undefined) await pending;
-      if (++done % PROGRESS_EVERY === 0) progress.update(done, total);
-    }
-  } finally {
-    progress.end();
-  }
-  if (done === 0) {
-    throw new KmsError(
-      "INPUT_INVALID",
-      `there is no key under ${prefix}; give kube-apiserver's --etcd-prefix as --prefix`,
-    );
-  }
-}
-
-const PROGRESS_EVERY = 500;

@@ -4,10 +4,12 @@ import type { Command } from "commander";
 import { mayNameOneKek } from "../../hsm/key-id.js";
 import { writeUsageReport, type UsageReport } from "../../etcd/usage-report.js";
 import { addEtcdOptions, withEtcd, type EtcdOptions } from "./options.js";
-import { addKekOptions, type KekOptions } from "./kek-options.js";
+import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
 import { EXIT_NO } from "../exit-code.js";
-import { lookUpKeks, type NamedKek } from "../../admin/key-lookup.js";
-import { parseKeyReference } from "../../admin/key-reference.js";
+import { lookUpKeks, type LookupSources, type NamedKek } from "../../admin/key-lookup.js";
+import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
+import { parseNodes } from "../../admin/node-client.js";
+import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Cell, type Terminal } from "../output.js";
 import { takeCensus } from "../../admin/usage-census.js";
 import { oneLine } from "../../untrusted-text.js";
@@ -47,9 +49,10 @@ Example:
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<UsageOptions>();
       const references = options.failIfUsed.map((text) => parseKeyReference(FAIL_IF_USED, text));
-      const asked = await lookUpKeks(FAIL_IF_USED, references, options);
+      const operator = operatorAt(terminal);
+      const asked = await lookUpKeks(FAIL_IF_USED, references, sourcesOf(options, references), operator);
       const report = await withEtcd(options, (source) =>
-        takeCensus(source, options.prefix, terminal, options.encryptionConfig),
+        takeCensus(source, options.prefix, operator, options.encryptionConfig),
       );
       if (options.report !== undefined) writeUsageReport(options.report, report);
       const answers = asked.map((kek) => answerFor(kek, report));
@@ -58,6 +61,17 @@ Example:
       else terminal.out(describe(report, answers));
       if (answers.some(({ isUsed, doubt }) => isUsed || doubt !== undefined)) process.exitCode = EXIT_NO;
     });
+}
+
+/** @throws KmsError CONFIG_INVALID */
+function sourcesOf(options: UsageOptions, references: readonly KeyReference[]): LookupSources {
+  const { config, kek, nodes } = options;
+  // Without a KEK to look up, the configuration of an HSM is of no interest.
+  if (references.length === 0) return { settings: undefined, nodes: [] };
+  return {
+    settings: config === undefined && kek === undefined ? undefined : settingsOfKek(options),
+    nodes: nodes === undefined ? [] : parseNodes(nodes),
+  };
 }
 
 interface Answer {

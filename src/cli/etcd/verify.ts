@@ -4,10 +4,12 @@ import type { Command } from "commander";
 import { Opener } from "../../etcd/opener.js";
 import { EtcdStore } from "../../etcd/store.js";
 import { Verification, type VerificationResult } from "../../etcd/verification.js";
-import { addEtcdOptions, forEachObject, withEtcd, type EtcdOptions } from "./options.js";
+import { addEtcdOptions, withEtcd, type EtcdOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
+import { forEachObject } from "../../admin/etcd-source.js";
+import { operatorAt } from "../operator.js";
 import { withProvider } from "../../admin/with-provider.js";
 import { oneLine } from "../../untrusted-text.js";
 
@@ -39,14 +41,15 @@ export function addEtcdVerifyCommand(etcd: Command, terminal: Terminal): void {
 
 async function verify(options: VerifyOptions, terminal: Terminal): Promise<Verified> {
   const settings = settingsOfKek(options);
+  const operator = operatorAt(terminal);
   const { prefix } = options;
   return withEtcd(options, ({ client }) =>
-    withProvider(settings, terminal, async (provider) => {
+    withProvider(settings, operator, async (provider) => {
       const opener = new Opener(provider);
       const verification = new Verification(opener, prefix);
       const startedAt = performance.now();
       try {
-        await forEachObject(new EtcdStore(client, prefix), prefix, terminal, (object) =>
+        await forEachObject(new EtcdStore(client, prefix), prefix, operator, (object) =>
           verification.add(object),
         );
       } finally {

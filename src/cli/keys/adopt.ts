@@ -17,6 +17,7 @@ import {
 } from "../../admin/keyring-view.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
+import { operatorAt } from "../operator.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { withTokens, type Token } from "../../admin/command-tokens.js";
 import {
@@ -55,10 +56,12 @@ Example:
       const options = command.optsWithGlobals<SettingsOptions>();
       const reference = parseKeyReference("<key_id>", keyId);
       const settings = settingsFrom(options, false);
+      const operator = operatorAt(terminal);
       const adopted = await audited(
         settings,
+        operator,
         { operation: "keys adopt", keyId },
-        (begin) => withTokens(settings, (tokens) => adopt(settings, tokens, reference, begin)),
+        (begin) => withTokens(settings, operator, (tokens) => adopt(settings, tokens, reference, begin)),
         (done) => {
           const { outcome, details } = changeEvent(done.changes);
           return { keyId: done.keyId, outcome, details: { label: done.label, ...details } };

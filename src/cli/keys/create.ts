@@ -10,6 +10,7 @@ import { cloneAdvice, waitForClones } from "../../admin/clone-advice.js";
 import { makeGeneration } from "../../admin/new-generation.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
+import { operatorAt } from "../operator.js";
 import { isReady, look, placeRows, type Place } from "../../admin/places.js";
 import {
   addKeyOptions,
@@ -54,16 +55,18 @@ Example:
         throw new KmsError("CONFIG_INVALID", "--timeout: give a duration such as 10m");
       }
       const settings = settingsFrom(options, false);
-      const created = await withTokens(settings, async (tokens) => {
+      const operator = operatorAt(terminal);
+      const created = await withTokens(settings, operator, async (tokens) => {
         const { made, tokens: others } = await audited(
           settings,
+          operator,
           { operation: "keys create" },
           (begin) => create(settings, tokens, begin),
           ({ made: { keyId, label } }) => ({ keyId, details: { label } }),
         );
         if (options.wait !== true || others.every(isReady)) return { made, tokens: others };
         terminal.err(cloneAdvice(made, tokens));
-        return { made, tokens: await waitForClones(made, tokens.slice(1), Date.now() + timeoutMs, terminal) };
+        return { made, tokens: await waitForClones(made, tokens.slice(1), Date.now() + timeoutMs, operator) };
       });
       report(created, options, terminal);
     });

@@ -10,6 +10,7 @@ import { findNamedKey, type KeyringView, type ViewedKey } from "../../admin/keyr
 import { parseNodes } from "../../admin/node-client.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
+import { operatorAt } from "../operator.js";
 import { requireDestroyable, requireUnneeded, type Proof } from "../../admin/require-unneeded.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { withTokens, type Token } from "../../admin/command-tokens.js";
@@ -66,13 +67,15 @@ Example:
       const options = command.optsWithGlobals<DestroyOptions>();
       const reference = parseKeyReference("<key_id>", keyId);
       const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
-      const proof = proofOf(options, terminal);
+      const operator = operatorAt(terminal);
+      const proof = proofOf(options, operator);
       const settings = settingsFrom(options, false);
       const destroyed = await audited(
         settings,
+        operator,
         { operation: "keys destroy", keyId },
         (begin) =>
-          withTokens(settings, (tokens) =>
+          withTokens(settings, operator, (tokens) =>
             destroyKek({ settings, tokens, reference, nodes, proof, confirm: confirmKeyId, begin }),
           ),
         ({ key, proof: shown, changes }) => {

@@ -6,9 +6,10 @@ import { KmsError } from "../../errors.js";
 import type { NamedReport } from "../../etcd/disuse.js";
 import { readUsageReport } from "../../etcd/usage-report.js";
 import { isKeyId } from "../../hsm/key-id.js";
-import { DEFAULT_PREFIX, withLiveEtcd, type EndpointOptions } from "../etcd/options.js";
+import { DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "../etcd/options.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
-import type { Terminal } from "../output.js";
+import { withLiveEtcd } from "../../admin/etcd-source.js";
+import type { Operator } from "../../admin/operator.js";
 import type { Proof } from "../../admin/require-unneeded.js";
 import { takeCensus } from "../../admin/usage-census.js";
 
@@ -66,7 +67,7 @@ export function addDisuseOptions(command: Command): Command {
 }
 
 /** Returns the proof that the options name; nothing is read yet. @throws KmsError CONFIG_INVALID */
-export function proofOf(options: DisuseOptions, terminal: Terminal): Proof {
+export function proofOf(options: DisuseOptions, operator: Operator): Proof {
   const maxAgeMs = parseDuration(options.maxReportAge);
   if (maxAgeMs === undefined) {
     throw new KmsError("CONFIG_INVALID", "--max-report-age: give a duration such as 1h");
@@ -79,7 +80,7 @@ export function proofOf(options: DisuseOptions, terminal: Terminal): Proof {
   return {
     lost: iUnderstandDataIsLost,
     left: everyNodeHasLeft,
-    reports: () => collectReports(options, terminal),
+    reports: () => collectReports(options, operator),
     maxAgeMs,
     prefix: options.etcdPrefix,
     clusterIds: options.clusterId.map(parseClusterId),
@@ -95,7 +96,7 @@ function parseClusterId(text: string): string {
   );
 }
 
-async function collectReports(options: DisuseOptions, terminal: Terminal): Promise<NamedReport[]> {
+async function collectReports(options: DisuseOptions, operator: Operator): Promise<NamedReport[]> {
   const reports = options.usageReport.map((file) => ({ name: file, report: readUsageReport(file) }));
   const { ETCDCTL_ENDPOINTS: known, ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY } = process.env;
   const endpoints = options.endpoints ?? known;
@@ -107,14 +108,14 @@ async function collectReports(options: DisuseOptions, terminal: Terminal): Promi
     key: options.etcdKey ?? ETCDCTL_KEY,
   };
   try {
-    const report = await withLiveEtcd(definedOf(access), (source) =>
-      takeCensus(source, options.etcdPrefix, terminal),
+    const report = await withLiveEtcd(etcdAccess(definedOf(access)), (source) =>
+      takeCensus(source, options.etcdPrefix, operator),
     );
     return [...reports, { name: "etcd", report }];
   } catch (error) {
     const failure = KmsError.from(error);
     if (options.endpoints !== undefined || failure.code !== "PEER_UNREACHABLE") throw failure;
-    terminal.err(`warning: the etcd of ETCDCTL_ENDPOINTS was not searched: ${failure.message}`);
+    operator.notify(`warning: the etcd of ETCDCTL_ENDPOINTS was not searched: ${failure.message}`);
     return reports;
   }
 }

@@ -7,6 +7,7 @@ import { viewKeyring, type KeyringView, type ViewedKey } from "../../admin/keyri
 import { compareNodes, nodeRows, readNodes, type NodeReport } from "../../admin/node-comparison.js";
 import { parseNodes } from "../../admin/node-client.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
+import { operatorAt } from "../operator.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
 
@@ -54,7 +55,7 @@ Example:
       const reports = readNodes(nodes);
       if (settings === undefined) finish(undefined, [], await reports, options, terminal);
       else {
-        await withTokens(settings, async (tokens) => {
+        await withTokens(settings, operatorAt(terminal), async (tokens) => {
           if (tokens.every(({ failure }) => failure !== undefined)) requireAll(tokens, "");
           finish(settings, tokens, await reports, options, terminal);
         });

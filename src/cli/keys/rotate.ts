@@ -14,9 +14,16 @@ import { parseNodes } from "../../admin/node-client.js";
 import { compareNodes, readNodes, type NodeReport } from "../../admin/node-comparison.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
 import type { Terminal } from "../output.js";
+import { operatorAt } from "../operator.js";
+import type { Operator } from "../../admin/operator.js";
 import { look } from "../../admin/places.js";
-import { reportRotation, type Rotation } from "./rotation-report.js";
-import { LEAST_GUARDED_MS, requireTimeToAbort, watchRotation } from "../../admin/guarded-rotation.js";
+import { reportRotation } from "./rotation-report.js";
+import {
+  LEAST_GUARDED_MS,
+  requireTimeToAbort,
+  watchRotation,
+  type Rotation,
+} from "../../admin/guarded-rotation.js";
 import {
   addKeyOptions,
   addMechanismOption,
@@ -79,9 +86,10 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
       const settings = settingsFrom(options, false);
       requireSomethingToWatch(options, settings, nodes, activation - now);
-      const rotation = await withTokens(settings, (tokens) =>
+      const operator = operatorAt(terminal);
+      const rotation = await withTokens(settings, operator, (tokens) =>
         untilInterrupted((signal) =>
-          rotate({ settings, tokens, nodes, now, activation, options, signal, terminal }),
+          rotate({ settings, tokens, nodes, now, activation, options, signal, operator }),
         ),
       );
       reportRotation(rotation, options.output, terminal);
@@ -135,13 +143,14 @@ interface Order {
   readonly options: RotateOptions;
   /** Ends the command before the key is made, and the wait after it: a key that is made is never left unguarded. */
   readonly signal: AbortSignal;
-  readonly terminal: Terminal;
+  readonly operator: Operator;
 }
 
 async function rotate(order: Order): Promise<Rotation> {
-  const { settings, tokens, nodes, options, signal, terminal } = order;
+  const { settings, tokens, nodes, options, signal, operator } = order;
   const { plan, made } = await audited(
     settings,
+    operator,
     { operation: options.dryRun === true ? "keys rotate --dry-run" : "keys rotate" },
     (begin) => make(order, begin),
     (done) => ({
@@ -152,21 +161,21 @@ async function rotate(order: Order): Promise<Rotation> {
   if (made === undefined) return { plan, made, places: [] };
   const guarded = options.abortUnlessConverged === true;
   if (options.wait === true || guarded) {
-    return watchRotation({ settings, plan, made, tokens, nodes, guarded, signal, terminal });
+    return watchRotation({ settings, plan, made, tokens, nodes, guarded, signal, operator });
   }
   return { plan, made, places: await look(made, tokens.slice(1), nodes) };
 }
 
 /** Makes the key, unless it is a dry run. */
 async function make(order: Order, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
-  const { settings, tokens, nodes, now, activation, options, signal, terminal } = order;
+  const { settings, tokens, nodes, now, activation, options, signal, operator } = order;
   requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
   const policy = schedulePolicy(settings);
   const view = viewKeyring(tokens, policy, now);
   const plan = planRotation(view.schedule, policy, now, activation);
   const reports = await readNodesFor(nodes, view);
   const differences = [...view.differences, ...compareNodes(reports, view)];
-  warn(plan, reports, differences, terminal);
+  warn(plan, reports, differences, operator);
   if (options.abortUnlessConverged === true) requireConverged(reports, differences);
   if (options.abortUnlessConverged === true) requireTimeToAbort(tokens, plan.activation);
   const [preferred] = tokens;
@@ -186,10 +195,10 @@ function warn(
   plan: RotationPlan,
   nodes: readonly NodeReport[],
   differences: readonly string[],
-  terminal: Terminal,
+  operator: Operator,
 ): void {
   const away = nodes.flatMap(({ error }) => error ?? []);
-  for (const warning of [...plan.warnings, ...away, ...differences]) terminal.err(`warning: ${warning}`);
+  for (const warning of [...plan.warnings, ...away, ...differences]) operator.notify(`warning: ${warning}`);
 }
 
 /** What does not agree before the rotation is not made worse by one. @throws KmsError */

@@ -1,26 +1,12 @@
 // What `kms-pkcs11 keys rotate` tells at its end, and with which exit code.
+import type { Rotation } from "../../admin/guarded-rotation.js";
 import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
 import type { RotationPlan } from "../../provider/rotation.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
 import { CANCEL_MARGIN_MS } from "../../admin/never-used.js";
 import { isReady, placeRows, type Place } from "../../admin/places.js";
-import { changeRows, type Changes } from "../../admin/token-changes.js";
-
-export interface Rotation {
-  readonly plan: RotationPlan;
-  /** Undefined after a dry run. */
-  readonly made: KekRecord | undefined;
-  /** The other tokens and the nodes, as the last look found them. */
-  readonly places: readonly Place[];
-  /** Whether all had the key in time; undefined where nobody waited for it. */
-  readonly converged?: boolean;
-  readonly interrupted?: boolean;
-  /** Why the key was not destroyed again, although not all had it. */
-  readonly kept?: string;
-  /** The key was destroyed again, or should have been. */
-  readonly abort?: Changes & { readonly reason: string };
-}
+import { changeRows } from "../../admin/token-changes.js";
 
 /** @throws KmsError when not all had the key in time, or the rotation was aborted */
 export function reportRotation(rotation: Rotation, output: OutputFormat, terminal: Terminal): void {

@@ -2,7 +2,8 @@
 
 import { expect, it } from "vitest";
 
-import { reportRotation, type Rotation } from "../../../src/cli/keys/rotation-report.js";
+import type { Rotation } from "../../../src/admin/guarded-rotation.js";
+import { reportRotation } from "../../../src/cli/keys/rotation-report.js";
 import { KmsError } from "../../../src/errors.js";
 import { kekRecord } from "../../support/kek-record.js";
 
