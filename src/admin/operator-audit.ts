@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import { AuditFile } from "../audit/writer.js";
+import { AuditWriter } from "../audit/writer.js";
 import type { OperatorEvent } from "../audit/line.js";
 import { holdInterrupts } from "./interrupts.js";
 import type { Operator } from "./operator.js";
@@ -77,7 +77,7 @@ async function append({ audit }: Settings, { reason, ...operation }: Operation):
     ...(reason !== undefined && { reason: reason.slice(0, MAX_REASON) }),
     operator: identityOf(process.env),
   };
-  await new AuditFile(audit).append([{ time: Date.now(), event }]);
+  await new AuditWriter(audit).append([{ time: Date.now(), event }]);
 }
 
 /** Records that a change is about to be made, with what is known of it by now. */

@@ -9,7 +9,7 @@ import { rotatedFiles } from "./rotated-files.js";
 import type { AuditHead } from "./key.js";
 import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditEvent, type ChainLink } from "./line.js";
 
-export interface ChainEnd {
+export interface ChainTail {
   readonly last: ChainLink;
   readonly findings: readonly AuditEvent[];
   /** Length of the file without a line that was cut off. */
@@ -32,19 +32,19 @@ interface Tail {
  * @param head the last line that is known to have been written
  * @throws KmsError CONFIG_INVALID for a file that is no audit log; NodeJS.ErrnoException
  */
-export async function findEnd(
+export async function findChainTail(
   handle: FileHandle,
   file: string,
   head: AuditHead | undefined,
   key: KeyObject,
-): Promise<ChainEnd> {
+): Promise<ChainTail> {
   const { lines, size, cutOff } = await readTail(handle, file);
   const recovered: AuditEvent[] = cutOff === 0 ? [] : [{ event: "recovered", bytes: cutOff }];
   const end = lines.length === 0 ? await endBefore(file, head, key) : endAt(lines, head, key);
   return { last: end.last, findings: [...end.findings, ...recovered], size };
 }
 
-type End = Omit<ChainEnd, "size">;
+type End = Omit<ChainTail, "size">;
 
 function endAt(lines: readonly Buffer[], head: ChainLink = BEGINNING, key: KeyObject): End {
   const last = openLine(lines.at(-1) ?? Buffer.alloc(0), key);

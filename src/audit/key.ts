@@ -52,7 +52,7 @@ async function readSmall(path: string): Promise<{ stats: Stats; text: string }> 
 }
 
 /** The same, but makes the key where there is none yet. @throws KmsError; NodeJS.ErrnoException */
-export async function readOrMakeAuditKey(path: string): Promise<KeyObject> {
+export async function readOrCreateAuditKey(path: string): Promise<KeyObject> {
   if ((await stat(path).catch(() => undefined)) === undefined) await makeKey(path);
   return readAuditKey(path);
 }

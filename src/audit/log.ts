@@ -3,7 +3,7 @@
 // log and the metrics say so, and what did not fit in the buffer is told by a line in its place when it is over.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../log.js";
-import { AuditFile, type AuditSettings } from "./writer.js";
+import { AuditWriter, type AuditSettings } from "./writer.js";
 import type { AuditEvent, TimedEvent } from "./line.js";
 
 export interface AuditTiming {
@@ -27,7 +27,7 @@ interface Gap {
 }
 
 export class AuditLog {
-  readonly #file: AuditFile;
+  readonly #file: AuditWriter;
   readonly #path: string;
   readonly #log: Log;
   readonly #timing: AuditTiming;
@@ -42,7 +42,7 @@ export class AuditLog {
   #lost = 0;
 
   constructor(settings: AuditSettings, log: Log, timing: Partial<AuditTiming> = {}) {
-    this.#file = new AuditFile(settings);
+    this.#file = new AuditWriter(settings);
     this.#path = settings.file;
     this.#log = log;
     this.#timing = { ...TIMING, ...timing };

@@ -49,7 +49,7 @@ export async function verifyAudit(
   try {
     const sizes = await Promise.all(opened.map(async ({ handle }) => (await handle.stat()).size));
     const total = sizes.reduce((sum, size) => sum + size, 0);
-    const chain = new ChainReader(key, head);
+    const chain = new ChainVerifier(key, head);
     let done = 0;
     for (const { path, handle } of opened) {
       chain.beginFile(path);
@@ -101,7 +101,7 @@ async function* linesOf(handle: FileHandle): AsyncGenerator<RawLine> {
   if (rest.length > 0) yield { bytes: rest, whole: false };
 }
 
-class ChainReader {
+class ChainVerifier {
   readonly #key: KeyObject;
   readonly #head: AuditHead | undefined;
   readonly #files: string[] = [];

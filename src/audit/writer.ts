@@ -4,9 +4,9 @@ import type { KeyObject } from "node:crypto";
 import { constants, mkdir, open, stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
-import { findEnd, splitLines, type ChainEnd } from "./chain-tail.js";
+import { findChainTail, splitLines, type ChainTail } from "./chain-tail.js";
 import { moveAway, removeFiles, rotatedFiles, type RotatedFile } from "./rotated-files.js";
-import { giveToFolderOwner, readHead, readOrMakeAuditKey, writeHead, type AuditHead } from "./key.js";
+import { giveToFolderOwner, readHead, readOrCreateAuditKey, writeHead, type AuditHead } from "./key.js";
 import {
   MAX_LINE_BYTES,
   openLine,
@@ -28,11 +28,11 @@ export interface AuditSettings {
 
 const PATIENCE_MS = 5_000;
 
-export class AuditFile {
+export class AuditWriter {
   readonly #settings: AuditSettings;
   #key: KeyObject | undefined;
   /** Where this process left the chain: good for as long as nobody else has written. */
-  #left: { readonly inode: number; readonly end: ChainEnd; readonly oldest: number | undefined } | undefined;
+  #left: { readonly inode: number; readonly end: ChainTail; readonly oldest: number | undefined } | undefined;
 
   constructor(settings: AuditSettings) {
     this.#settings = settings;
@@ -44,7 +44,7 @@ export class AuditFile {
    */
   async append(events: readonly TimedEvent[]): Promise<void> {
     const { file, keyFile } = this.#settings;
-    const key = (this.#key ??= await readOrMakeAuditKey(keyFile));
+    const key = (this.#key ??= await readOrCreateAuditKey(keyFile));
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     await withLock(`${file}.lock`, PATIENCE_MS, async (lock) => {
       const { head, excess } = await this.#appendLocked(events, key, lock);
@@ -63,12 +63,12 @@ export class AuditFile {
     const head = await this.#head();
     let handle = await openToAppend(file);
     try {
-      let end = await this.#findEnd(handle, head, key);
+      let end = await this.#findChainTail(handle, head, key);
       if (end.size >= maxBytes) {
         await this.#rotate(handle, end, key);
         handle = await openToAppend(file);
         const { findings } = end;
-        end = await findEnd(handle, file, head, key);
+        end = await findChainTail(handle, file, head, key);
         end = { ...end, findings: [...end.findings, ...findings] };
       }
       const { oldest, excess } = await this.#retention(handle, head, end, key);
@@ -86,11 +86,11 @@ export class AuditFile {
     }
   }
 
-  async #findEnd(handle: FileHandle, head: AuditHead | undefined, key: KeyObject): Promise<ChainEnd> {
+  async #findChainTail(handle: FileHandle, head: AuditHead | undefined, key: KeyObject): Promise<ChainTail> {
     const { ino, size } = await handle.stat();
     const left = this.#left;
     if (size > 0 && left?.inode === ino && left.end.size === size) return left.end;
-    return findEnd(handle, this.#settings.file, head, key);
+    return findChainTail(handle, this.#settings.file, head, key);
   }
 
   /** The file may lag behind what this process knows. */
@@ -101,7 +101,7 @@ export class AuditFile {
     return { ...left.end.last, ...(oldest !== undefined && { oldest }) };
   }
 
-  async #rotate(handle: FileHandle, end: ChainEnd, key: KeyObject): Promise<void> {
+  async #rotate(handle: FileHandle, end: ChainTail, key: KeyObject): Promise<void> {
     await handle.truncate(end.size);
     const first = (await firstSeq(handle, key)) ?? end.last.seq;
     await handle.close();
@@ -112,7 +112,7 @@ export class AuditFile {
   async #retention(
     handle: FileHandle,
     head: AuditHead | undefined,
-    end: ChainEnd,
+    end: ChainTail,
     key: KeyObject,
   ): Promise<{ oldest: number | undefined; excess: readonly RotatedFile[] }> {
     const { file, keep } = this.#settings;

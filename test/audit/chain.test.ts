@@ -22,7 +22,7 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
-import { AuditFile } from "../../src/audit/writer.js";
+import { AuditWriter } from "../../src/audit/writer.js";
 import { NO_MAC, openLine, sealLine, type AuditEvent } from "../../src/audit/line.js";
 import { withLock } from "../../src/files/turn-lock.js";
 import { verifyAudit, type AuditReport } from "../../src/audit/verify.js";
@@ -51,8 +51,9 @@ const request = (uid: string): AuditEvent => ({
   ms: 0.25,
   peer: "connection 1",
 });
-const appender = (maxBytes = 1e6, keep = 3): AuditFile => new AuditFile({ file, keyFile, maxBytes, keep });
-const append = async (log: AuditFile, from: number, count: number): Promise<void> => {
+const appender = (maxBytes = 1e6, keep = 3): AuditWriter =>
+  new AuditWriter({ file, keyFile, maxBytes, keep });
+const append = async (log: AuditWriter, from: number, count: number): Promise<void> => {
   for (let at = from; at < from + count; at++) {
     await log.append([{ time: Date.UTC(2026, 0, 1), event: request(String(at)) }]);
   }

@@ -15,7 +15,7 @@ import { join } from "node:path";
 
 import { afterEach, beforeEach, expect, it } from "vitest";
 
-import { AuditFile } from "../../src/audit/writer.js";
+import { AuditWriter } from "../../src/audit/writer.js";
 import { verifyAudit, type AuditReport } from "../../src/audit/verify.js";
 import { makeFolder } from "../support/token.js";
 
@@ -35,7 +35,7 @@ afterEach(() => {
 });
 
 const append = (): Promise<void> =>
-  new AuditFile({ file, keyFile, maxBytes: 1e6, keep: 3 }).append([
+  new AuditWriter({ file, keyFile, maxBytes: 1e6, keep: 3 }).append([
     { time: 0, event: { event: "recovered", bytes: 1 } },
   ]);
 const verify = (): Promise<AuditReport> => verifyAudit({ file, keyFile });
