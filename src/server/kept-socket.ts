@@ -1,64 +1,86 @@
-// The unix socket for as long as the plugin runs: somebody may remove its file, a cleaner of temporary folders for
-// instance, and the plugin would serve nobody and look well.
+// A unix socket for as long as the plugin runs. Somebody may remove its file, for instance a cleaner of temporary
+// folders. Then nobody could connect although the plugin looks healthy, so the socket is bound again.
 import type { Server } from "node:net";
 import { KmsError } from "../errors.js";
 import { bindSocket, type AskPeer, type BoundSocket, type SocketSettings } from "./socket.js";
 
+/** Time between two checks of the file, in ms. */
+const CHECK_EVERY_MS = 2_000;
+
 export interface KeptSocket {
-  /** Why nobody can connect, and what to do; undefined while all is well. */
+  /** Returns why nobody can connect, and what to do; undefined if clients can connect. */
   problem(): string | undefined;
-  /** Makes the socket again where its file is gone. */
-  mend(): Promise<void>;
-  /** Takes no new connections and removes the file. */
+  /** Binds the socket again if its file is gone. Called regularly, without the caller. */
+  rebind(): Promise<void>;
+  /** Refuses new connections and removes the file. */
   stop(): void;
 }
 
-/** Binds a server that `make` returns, and another one when its file is gone. @throws KmsError SOCKET_UNUSABLE */
+/**
+ * Binds a server that `make` returns to the socket, and another one whenever the socket's file is gone.
+ * @throws KmsError SOCKET_UNUSABLE
+ */
 export async function keepSocket(
   settings: SocketSettings,
   make: () => Server,
   ask: AskPeer,
 ): Promise<KeptSocket> {
-  const bind = async (): Promise<{ server: Server; bound: BoundSocket }> => {
+  const bind = async (): Promise<Bound> => {
     const server = make();
-    return { server, bound: await bindSocket(server, settings, ask) };
+    return { server, socket: await bindSocket(server, settings, ask) };
   };
   let current = await bind();
   let failure: string | undefined;
   let stopped = false;
   const isStopped = (): boolean => stopped;
-  const { path } = settings;
-  const problem = (): string | undefined => {
-    const state = current.bound.state();
-    if (state === "ours") return undefined;
-    if (state === "another") {
-      return `${path} is not this plugin's any more, another file is in its place: kube-apiserver cannot reach this plugin; stop what put it there, and remove it`;
+  const tryToRebind = async (): Promise<void> => {
+    if (isStopped() || current.socket.state() !== "gone") return;
+    try {
+      const { server } = current;
+      const again = await bind();
+      server.close();
+      current = again;
+      failure = undefined;
+      if (isStopped()) close(current);
+    } catch (error) {
+      failure = KmsError.from(error).message;
     }
-    return `${path} is gone: kube-apiserver cannot reach this plugin${failure === undefined ? "" : ` (${failure})`}`;
   };
+  let rebinding: Promise<void> | undefined;
+  const rebind = (): Promise<void> =>
+    (rebinding ??= tryToRebind().finally(() => {
+      rebinding = undefined;
+    }));
+  const timer = setInterval(() => void rebind(), CHECK_EVERY_MS).unref();
   return {
-    problem,
-    mend: async () => {
-      if (isStopped() || current.bound.state() !== "gone") return;
-      try {
-        const { server } = current;
-        const again = await bind();
-        server.close();
-        current = again;
-        failure = undefined;
-        if (isStopped()) close(current);
-      } catch (error) {
-        failure = KmsError.from(error).message;
-      }
-    },
+    problem: () => describe(settings.path, current.socket.state(), failure),
+    rebind,
     stop: () => {
       stopped = true;
+      clearInterval(timer);
       close(current);
     },
   };
 }
 
-function close({ server, bound }: { server: Server; bound: BoundSocket }): void {
-  bound.remove();
+interface Bound {
+  readonly server: Server;
+  readonly socket: BoundSocket;
+}
+
+function close({ server, socket }: Bound): void {
+  socket.remove();
   server.close();
+}
+
+function describe(
+  path: string,
+  state: ReturnType<BoundSocket["state"]>,
+  failure: string | undefined,
+): string | undefined {
+  if (state === "ours") return undefined;
+  if (state === "another") {
+    return `another file has replaced the socket ${path}: kube-apiserver cannot reach this plugin; stop the process that made it, and remove it`;
+  }
+  return `${path} is gone: kube-apiserver cannot reach this plugin${failure === undefined ? "" : ` (${failure})`}`;
 }

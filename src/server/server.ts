@@ -23,8 +23,6 @@ const MAX_SESSION_MEMORY_MB = 10;
 const PING_EVERY_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
 const PEER_TIMEOUT_MS = 1_000;
-/** How soon the socket is there again after its file was removed. */
-const MEND_EVERY_MS = 2_000;
 
 const GRPC_OPTIONS = {
   "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
@@ -64,11 +62,9 @@ export async function startServer(
       connections.add(socket, serving.http2);
     });
   const socket = await keepSocket(settings, listen, askPeer);
-  const mending = setInterval(() => void socket.mend(), MEND_EVERY_MS).unref();
   return {
     socketProblem: () => socket.problem(),
     stop: async (graceMs) => {
-      clearInterval(mending);
       socket.stop();
       connections.closeNew();
       serving.drain(graceMs);

@@ -1,25 +1,26 @@
-// The socket on which an operator hands over the PIN: the PIN's bytes until the end of what is sent, then one line of
-// JSON back with what came of it. Only the plugin's own user and root can connect.
-import { createServer, type Socket } from "node:net";
+// The socket on which an operator passes the PIN: the client sends the PIN and ends its side; the plugin answers with
+// the outcome as one line of JSON. Only the plugin's own user and root can connect.
+import { createServer, type Server, type Socket } from "node:net";
 import { KmsError } from "../errors.js";
-import { bindSocket } from "./socket.js";
+import { keepSocket } from "./kept-socket.js";
 
-/** What came of a PIN that was handed over. */
+/** The outcome of a PIN that an operator has passed. */
 export interface UnlockAnswer {
-  /** The token has taken it. */
+  /** Whether the token is logged in. */
   readonly unlocked: boolean;
   readonly message: string;
 }
 
 export interface UnlockOptions {
   readonly path: string;
-  /** Bytes; who sends more is cut off. */
+  /** A client that sends more bytes is disconnected. */
   readonly maxPinBytes: number;
-  /** Tries a PIN, a buffer of its own. A KmsError is the answer. */
+  /** Tries a PIN and owns its buffer. Its KmsError, if any, is the answer. */
   readonly take: (pin: Buffer) => Promise<UnlockAnswer>;
 }
 
 export interface RunningUnlock {
+  /** Refuses new connections and removes the socket. */
   stop(): void;
 }
 
@@ -27,20 +28,17 @@ const SOCKET_MODE = 0o600;
 const MAX_CONNECTIONS = 4;
 const SILENT_MS = 10_000;
 
-/** @throws KmsError SOCKET_UNUSABLE */
+/** Starts to listen for PINs, and binds the socket again if its file is removed. @throws KmsError SOCKET_UNUSABLE */
 export async function startUnlock(options: UnlockOptions): Promise<RunningUnlock> {
-  const server = createServer({ allowHalfOpen: true }, (socket) => {
-    serve(socket, options);
-  });
-  server.maxConnections = MAX_CONNECTIONS;
-  const settings = { path: options.path, abstract: false, mode: SOCKET_MODE };
-  const bound = await bindSocket(server, settings, () => Promise.resolve("a process listens there"));
-  return {
-    stop: () => {
-      bound.remove();
-      server.close();
-    },
+  const listen = (): Server => {
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      serve(socket, options);
+    });
+    server.maxConnections = MAX_CONNECTIONS;
+    return server;
   };
+  const settings = { path: options.path, abstract: false, mode: SOCKET_MODE };
+  return keepSocket(settings, listen, () => Promise.resolve("a process listens there"));
 }
 
 function serve(socket: Socket, { maxPinBytes, take }: UnlockOptions): void {

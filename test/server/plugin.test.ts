@@ -104,7 +104,7 @@ it("/readyz tells when the socket's file is another one or gone, and the plugin 
   writeFileSync(socket, "");
   const [status, text] = await readyz();
   expect(status).toBe(503);
-  expect(text).toContain(`${socket} is not this plugin's any more`);
+  expect(text).toContain(`${socket}: kube-apiserver cannot reach this plugin`);
   rmSync(`${socket}.aside`);
   rmSync(socket);
   await waitFor(async () => (await readyz())[0] === 200, { what: "the socket" });

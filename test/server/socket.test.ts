@@ -241,7 +241,7 @@ describe("a socket whose file changes while it is served", () => {
     const kept = await keep();
     unlinkSync(path);
     expect(kept.problem()).toMatch(/kms\.sock is gone.*cannot reach this plugin/);
-    await kept.mend();
+    await kept.rebind();
     expect(kept.problem()).toBeUndefined();
     expect(await greeting(path)).toBe("hello");
     kept.stop();
@@ -252,10 +252,10 @@ describe("a socket whose file changes while it is served", () => {
     const kept = await keep();
     renameSync(path, `${path}.aside`);
     await bind();
-    expect(kept.problem()).toMatch(/kms\.sock is not this plugin's.*cannot reach this plugin/);
+    expect(kept.problem()).toMatch(/another file has replaced the socket .*kms\.sock.*cannot reach this plugin/);
     const theirs = lstatSync(path).ino;
-    await kept.mend();
-    expect(kept.problem()).toMatch(/not this plugin's/);
+    await kept.rebind();
+    expect(kept.problem()).toMatch(/another file has replaced/);
     kept.stop();
     expect(lstatSync(path).ino).toBe(theirs);
   });
@@ -264,10 +264,10 @@ describe("a socket whose file changes while it is served", () => {
     const kept = await keep();
     unlinkSync(path);
     chmodSync(folder, 0o777);
-    await kept.mend();
+    await kept.rebind();
     expect(kept.problem()).toMatch(/is gone.*others/);
     chmodSync(folder, 0o700);
-    await kept.mend();
+    await kept.rebind();
     expect(kept.problem()).toBeUndefined();
     kept.stop();
   });

@@ -1,222 +1,157 @@
-// A plugin whose PIN is on no disk: it starts locked, says what to do, is unlocked by the command, and a wrong PIN costs
-// one attempt.
+// A plugin whose PIN is not on a disk, as one process: it starts locked, and an operator unlocks it by the command.
 
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, chownSync, rmSync, statSync, symlinkSync } from "node:fs";
-import { connect, createServer, type Socket } from "node:net";
-import { dirname, join } from "node:path";
+import { statSync } from "node:fs";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
-import { createKek, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { freePort } from "../support/free-port.js";
+import { createKek, MAIN, PluginProcess, type CommandResult } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
-import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
-const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
-const LIMIT = { timeoutMs: 20_000, intervalMs: 50 };
+const HOSTS = 2;
 
 let softHsm: SoftHsm;
 let fault: FaultModule;
 let plugin: PluginProcess;
 let socket: string;
+let port: number;
 let client: KmsClient;
 
-beforeAll(() => {
+beforeAll(async () => {
   softHsm = createSoftHsm({ pin: "müller-1234" });
   fault = new FaultModule(softHsm);
   createKek(fault);
-});
-
-beforeEach(async () => {
   plugin = new PluginProcess(fault);
   socket = join(plugin.folder, "run", "unlock.sock");
+  port = await freePort();
   const uri = `pkcs11:token=${softHsm.label};object=kms-kek?module-path=${fault.modulePath}`;
-  plugin.configure({ keys: { uri }, pin: { unlock: socket } });
+  plugin.configure({
+    keys: { uri },
+    pin: { unlock: socket },
+    hsm: { hosts: HOSTS },
+    http: { address: `127.0.0.1:${port}` },
+  });
   client = new KmsClient(plugin.socket);
   plugin.launch();
-  await waitFor(() => statSync(socket, { throwIfNoEntry: false })?.isSocket() === true, LIMIT);
+  await waitFor(() => statSync(socket, { throwIfNoEntry: false })?.isSocket() === true);
 });
 
-afterEach(async () => {
+afterEach(() => {
+  fault.clear();
+});
+
+afterAll(async () => {
   client.close();
   await plugin.stop();
   plugin.remove();
-});
-
-afterAll(() => {
   fault.remove();
   softHsm.remove();
 });
 
 const statusText = (): Promise<string> => client.status().then(({ healthz }) => healthz, String);
+const allHostsReady = (): Promise<boolean> =>
+  waitFor(
+    async () => {
+      const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+      return metrics.includes(`kms_pkcs11_token_hosts ${HOSTS}\n`);
+    },
+    { what: "all token hosts" },
+  );
+const logins = (): number => fault.calls("C_Login");
+const matching = (pattern: RegExp): string => expect.stringMatching(pattern) as string;
 
-/** While this process listens. */
-async function unlockAt(path: string, pin: string): Promise<CommandResult> {
-  const child = spawn(process.execPath, [MAIN, "unlock", "--socket", path]);
+async function unlock(pin: string, ...options: string[]): Promise<CommandResult> {
+  const child = spawn(process.execPath, [MAIN, "unlock", "--socket", socket, ...options]);
   child.stdin.on("error", () => undefined).end(pin);
   const exited = once(child, "exit");
-  const [stdout, stderr] = [await text(child.stdout), await text(child.stderr)];
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
   await exited;
   return { code: child.exitCode, stdout, stderr };
 }
 
-function unlock(pin: string, ...options: string[]): CommandResult {
-  const args = [MAIN, "unlock", "--socket", socket, ...options];
-  const { status, stdout, stderr } = spawnSync(process.execPath, args, { input: pin, encoding: "utf8" });
-  return { code: status, stdout, stderr };
-}
+describe("a locked plugin", () => {
+  beforeEach(() => waitFor(async () => /run kms-pkcs11 unlock --socket/.test(await statusText())));
 
-it("is locked after its start, and unlocked by the PIN, which is shown nowhere", async () => {
-  await waitFor(async () => /run kms-pkcs11 unlock --socket/.test(await statusText()), LIMIT);
-  expect(statSync(socket).mode & 0o777).toBe(0o600);
-  expect(unlock(`${softHsm.pin}\n`)).toEqual({ code: 0, stdout: "the token is logged in\n", stderr: "" });
-  await waitFor(async () => (await statusText()) === "ok", LIMIT);
+  it("spends no PIN attempt on a PIN that is empty or has several lines", async () => {
+    const before = logins();
+    expect(await unlock("")).toMatchObject({ code: 1, stdout: matching(/is empty/) });
+    expect(await unlock("two\nlines")).toMatchObject({ code: 1, stdout: matching(/several lines/) });
+    expect(logins()).toBe(before);
+  });
+
+  it("spends one PIN attempt on a wrong PIN", async () => {
+    const before = logins();
+    const { code, stdout } = await unlock("wrong", "--output", "json");
+    expect([code, JSON.parse(stdout)]).toEqual([1, { unlocked: false, message: matching(/PIN/) }]);
+    expect(logins()).toBe(before + 1);
+  });
+
+  it("accepts the longest PIN including its line break", async () => {
+    expect(await unlock(`${"x".repeat(255)}\r\n`)).toMatchObject({ code: 1, stderr: "" });
+  });
+});
+
+it("the right PIN unlocks the plugin and appears in no log", async () => {
+  expect(await unlock(`${softHsm.pin}\n`)).toMatchObject({ code: 0, stderr: "" });
+  await waitFor(async () => (await statusText()) === "ok");
   expect(plugin.log).not.toContain(softHsm.pin);
 });
 
-it("goes on by itself when a token host is replaced", async () => {
-  expect(unlock(softHsm.pin).code).toBe(0);
-  await waitFor(async () => (await statusText()) === "ok", LIMIT);
-  const before = fault.calls("C_Login");
-  fault.set(`C_Encrypt segv once=${fault.path("first")}`, `C_Encrypt segv once=${fault.path("second")}`);
-  await waitFor(() => client.encrypt(Buffer.from("seed"), "after"), LIMIT);
-  await waitFor(() => fault.calls("C_Login") > before, LIMIT);
-  fault.clear();
-  expect(await statusText()).toBe("ok");
-});
+describe("a plugin that has been unlocked", () => {
+  const encrypt = (): Promise<unknown> => waitFor(() => client.encrypt(Buffer.from("seed"), "u"));
+  const crashHosts = (...files: string[]): void => {
+    fault.set(...files.map((file) => `C_Encrypt segv once=${fault.path(file)}`));
+  };
 
-it("spends one attempt on a wrong PIN, and none on what cannot be one", async () => {
-  await waitFor(async () => /unlock/.test(await statusText()), LIMIT);
-  const before = fault.calls("C_Login");
-  expect(unlock("")).toMatchObject({ code: 1, stdout: expect.stringMatching(/is empty/) as string });
-  expect(unlock("two\nlines")).toMatchObject({
-    code: 1,
-    stdout: expect.stringMatching(/several lines/) as string,
+  beforeEach(async () => {
+    if ((await statusText()) !== "ok") expect((await unlock(softHsm.pin)).code).toBe(0);
+    await allHostsReady();
+    await waitFor(async () => (await statusText()) === "ok");
   });
-  expect(fault.calls("C_Login")).toBe(before);
-  const wrong = unlock("wrong", "--output", "json");
-  expect(JSON.parse(wrong.stdout)).toMatchObject({
-    unlocked: false,
-    message: expect.stringMatching(/PIN/) as string,
+
+  it("keeps its PIN when another one is passed, which costs no PIN attempt", async () => {
+    const before = logins();
+    expect(await unlock("other")).toMatchObject({ code: 0, stdout: matching(/logged in already/) });
+    expect(logins()).toBe(before);
   });
-  expect(wrong.code).toBe(1);
-  expect(fault.calls("C_Login")).toBe(before + 1);
-  expect(unlock(softHsm.pin).code).toBe(0);
-  await waitFor(async () => (await statusText()) === "ok", LIMIT);
-});
 
-it("keeps the PIN that has logged in when another is handed over, which costs no attempt", async () => {
-  expect(unlock(softHsm.pin).code).toBe(0);
-  await waitFor(() => plugin.log.split('"token host ready"').length === 3, LIMIT);
-  const before = fault.calls("C_Login");
-  expect(unlock("wrong")).toMatchObject({
-    code: 0,
-    stdout: expect.stringMatching(/logged in already/) as string,
+  it("logs in again with its PIN when token hosts are replaced", async () => {
+    const before = logins();
+    crashHosts("first", "second");
+    await encrypt();
+    await waitFor(() => logins() >= before + HOSTS);
+    fault.clear();
+    await allHostsReady();
+    await waitFor(async () => (await statusText()) === "ok");
   });
-  expect(fault.calls("C_Login")).toBe(before);
-  fault.set(`C_Encrypt segv once=${fault.path("third")}`, `C_Encrypt segv once=${fault.path("fourth")}`);
-  await waitFor(() => client.encrypt(Buffer.from("seed"), "kept"), LIMIT);
-  await waitFor(() => fault.calls("C_Login") >= before + 2, LIMIT);
-  fault.clear();
-  await waitFor(async () => (await statusText()) === "ok", LIMIT);
-});
 
-it("keeps the PIN in use when a wrong one is handed over while a token host is replaced", async () => {
-  expect(unlock(softHsm.pin).code).toBe(0);
-  await waitFor(() => plugin.log.split('"token host ready"').length === 3, LIMIT);
-  // The next start fails before it logs in, until this rule goes.
-  fault.set("C_Initialize rv 0x30", `C_Encrypt segv once=${fault.path("fifth")}`);
-  await waitFor(() => client.encrypt(Buffer.from("seed"), "replaced"), LIMIT);
-  await waitFor(() => plugin.log.includes('"token host ended"'), LIMIT);
-  const before = fault.calls("C_Login");
-  const answer = unlockAt(socket, "wrong");
-  await waitFor(() => plugin.log.split('"cause":"start"').length > 2, LIMIT);
-  fault.clear();
-  expect(await answer).toMatchObject({
-    code: 1,
-    stdout: expect.stringMatching(/CKR_PIN_INCORRECT.*pass the right PIN with.*stays logged in/) as string,
+  it("keeps its PIN when a wrong one is passed while a token host is replaced", async () => {
+    const from = plugin.log.length;
+    const failedStarts = (): number => plugin.log.slice(from).split('"cause":"start"').length - 1;
+    // The next start fails before it logs in, until this rule is cleared.
+    fault.set("C_Initialize rv 0x30", `C_Encrypt segv once=${fault.path("third")}`);
+    await encrypt();
+    await waitFor(() => failedStarts() > 0);
+    const before = logins();
+    const answer = unlock("wrong too");
+    const failed = failedStarts();
+    await waitFor(() => failedStarts() > failed);
+    fault.clear();
+    expect(await answer).toMatchObject({
+      code: 1,
+      stdout: matching(/CKR_PIN_INCORRECT.*pass the right PIN with.*stays logged in/),
+    });
+    // One attempt for the wrong PIN; then the PIN in use logs in.
+    await waitFor(() => logins() === before + 2);
+    await waitFor(async () => (await statusText()) === "ok");
+    expect((await unlock("wrong too")).stdout).toMatch(/logged in already|not tried again/);
+    expect(logins()).toBe(before + 2);
   });
-  // One attempt for the wrong one; then the PIN in use logs in.
-  await waitFor(() => fault.calls("C_Login") === before + 2, LIMIT);
-  await waitFor(async () => (await statusText()) === "ok", LIMIT);
-  expect(unlock("wrong").stdout).toMatch(/logged in already|not tried again/);
-  expect(fault.calls("C_Login")).toBe(before + 2);
-});
-
-it("cuts off who sends without end, and goes on", async () => {
-  const flood = connect(socket);
-  const closed = new Promise((resolve) => flood.once("close", resolve));
-  flood.on("error", () => undefined);
-  flood.write(Buffer.alloc(4_096, "x"));
-  await closed;
-  expect(unlock(softHsm.pin).code).toBe(0);
-});
-
-it("takes the longest PIN with its line break for one, and tells the operator of one that is too long", () => {
-  expect(unlock(`${"x".repeat(255)}\r\n`)).toMatchObject({ code: 1, stderr: "" });
-  expect(unlock("x".repeat(258))).toMatchObject({
-    code: 2,
-    stderr: expect.stringMatching(/too long/) as string,
-  });
-});
-
-it("gives the PIN to nobody in a folder of everybody, and to no link", async () => {
-  const received: string[] = [];
-  const peers: Socket[] = [];
-  const listener = createServer({ allowHalfOpen: true }, (peer) => {
-    peers.push(peer);
-    peer.on("error", () => undefined).on("data", (chunk) => received.push(String(chunk)));
-  });
-  const trap = join(makeFolder("everybody"), "unlock.sock");
-  await new Promise<void>((resolve) => listener.listen(trap, resolve));
-  const link = join(plugin.folder, "link.sock");
-  symlinkSync(trap, link);
-  chmodSync(dirname(trap), 0o1777);
-  try {
-    for (const [path, reason] of [
-      [trap, /can be written to by others/],
-      [link, /is no socket/],
-    ] as const) {
-      const refused = await unlockAt(path, "1234");
-      expect(refused).toEqual({ code: 2, stdout: "", stderr: expect.stringMatching(reason) as string });
-    }
-    expect(received).toEqual([]);
-    if (process.getuid?.() !== 0) return;
-    // Root cannot know the plugin's user; it says whom the PIN goes to.
-    chmodSync(dirname(trap), 0o700);
-    chownSync(dirname(trap), 4242, 4242);
-    const given = unlockAt(trap, "1234");
-    await waitFor(() => received.length > 0, LIMIT);
-    for (const peer of peers) peer.end('{"unlocked":true,"message":"taken"}');
-    expect((await given).stderr).toMatch(/the PIN goes to a process of user 4242/);
-  } finally {
-    listener.close();
-    rmSync(dirname(trap), { recursive: true });
-  }
-});
-
-it("says that what answers without end, or in another form, is no plugin", async () => {
-  const place = join(plugin.folder, "other.sock");
-  for (const answer of ["[]", '{"unlocked":"yes"}', "x".repeat(1 << 20)]) {
-    const listener = createServer((peer) =>
-      peer
-        .on("error", () => undefined)
-        .resume()
-        .end(answer),
-    );
-    await new Promise<void>((resolve) => listener.listen(place, resolve));
-    expect(await unlockAt(place, "1234")).toMatchObject({ code: 3, stdout: "" });
-    await new Promise((resolve) => listener.close(resolve));
-  }
-});
-
-it("says that there is no plugin", async () => {
-  await plugin.stop();
-  expect(unlock(softHsm.pin)).toMatchObject({ code: 3, stdout: "" });
 });

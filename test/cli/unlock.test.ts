@@ -1,0 +1,106 @@
+// `kms-pkcs11 unlock` beside sockets that are not the plugin's: it gives the PIN to nobody else, and says what is wrong.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, chownSync, rmSync, symlinkSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+
+import { MAIN, type CommandResult } from "../support/plugin-process.js";
+import { makeFolder } from "../support/token.js";
+import { waitFor } from "../support/wait.js";
+
+let folder: string;
+let path: string;
+let listener: Server | undefined;
+
+beforeEach(() => {
+  folder = makeFolder("unlock");
+  path = join(folder, "unlock.sock");
+});
+
+afterEach(() => {
+  listener?.close();
+  listener = undefined;
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const listen = async (onPeer: (peer: Socket) => void): Promise<void> => {
+  const server = createServer({ allowHalfOpen: true }, (peer) => {
+    onPeer(peer.on("error", () => undefined));
+  });
+  listener = server;
+  await new Promise<void>((resolve) => server.listen(path, resolve));
+};
+
+async function unlock(pin: string, socket = path): Promise<CommandResult> {
+  const child = spawn(process.execPath, [MAIN, "unlock", "--socket", socket]);
+  child.stdin.on("error", () => undefined).end(pin);
+  const exited = once(child, "exit");
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  await exited;
+  return { code: child.exitCode, stdout, stderr };
+}
+
+describe("a socket that another user may have made", () => {
+  const received: string[] = [];
+  const peers: Socket[] = [];
+
+  beforeEach(async () => {
+    received.length = peers.length = 0;
+    await listen((peer) => {
+      peers.push(peer.on("data", (chunk) => received.push(String(chunk))));
+    });
+  });
+
+  it("gets no PIN if its folder can be written to by others", async () => {
+    chmodSync(folder, 0o1777);
+    const stderr = expect.stringMatching(/can be written to by others/) as string;
+    expect(await unlock("1234")).toEqual({ code: 2, stdout: "", stderr });
+    expect(received).toEqual([]);
+  });
+
+  it("gets no PIN through a symbolic link", async () => {
+    const link = join(folder, "link.sock");
+    symlinkSync(path, link);
+    const stderr = expect.stringMatching(/socket; give the plugin's pin\.unlock/) as string;
+    expect(await unlock("1234", link)).toEqual({ code: 2, stdout: "", stderr });
+    expect(received).toEqual([]);
+  });
+
+  it.runIf(process.getuid?.() === 0)("gets a PIN from root, who sees which user receives it", async () => {
+    chownSync(folder, 4242, 4242);
+    const given = unlock("1234");
+    await waitFor(() => received.length > 0);
+    for (const peer of peers) peer.end('{"unlocked":true,"message":"taken"}');
+    expect((await given).stderr).toMatch(/the PIN goes to a process of user 4242/);
+  });
+});
+
+describe("a peer that is not a plugin", () => {
+  it.each([
+    ["another JSON document", "[]"],
+    ["a field of another type", '{"unlocked":"yes"}'],
+    ["a response without end", "x".repeat(1 << 20)],
+  ])("is reported for %s", async (_what, answer) => {
+    await listen((peer) => peer.resume().end(answer));
+    expect(await unlock("1234")).toMatchObject({ code: 3, stdout: "" });
+  });
+
+  it("is reported if nobody listens", async () => {
+    expect(await unlock("1234")).toMatchObject({ code: 3, stdout: "" });
+  });
+});
+
+it("refuses a PIN that is too long before it sends anything", async () => {
+  const received: string[] = [];
+  await listen((peer) => peer.on("data", (chunk) => received.push(String(chunk))));
+  expect(await unlock("x".repeat(258))).toMatchObject({
+    code: 2,
+    stderr: expect.stringMatching(/too long/) as string,
+  });
+  expect(received).toEqual([]);
+});
