@@ -252,7 +252,9 @@ describe("a socket whose file changes while it is served", () => {
     const kept = await keep();
     renameSync(path, `${path}.aside`);
     await bind();
-    expect(kept.problem()).toMatch(/another file has replaced the socket .*kms\.sock.*cannot reach this plugin/);
+    expect(kept.problem()).toMatch(
+      /another file has replaced the socket .*kms\.sock.*cannot reach this plugin/,
+    );
     const theirs = lstatSync(path).ino;
     await kept.rebind();
     expect(kept.problem()).toMatch(/another file has replaced/);
