@@ -16,7 +16,7 @@ import type {
   TokenDescription,
 } from "./port.js";
 import type { HostProcessOptions } from "./hosts/host-process.js";
-import { Op, type DestroyReply, type DestroyRequest } from "./wire.js";
+import { Op, type DestroyRequest } from "./wire-calls.js";
 import { deadlineAt } from "./wire-deadline.js";
 
 export interface TokenHsmOptions {
@@ -112,8 +112,8 @@ export class TokenHsm implements Hsm, TokenAdministration {
     return this.#hosts.listKeksReloaded();
   }
 
-  async probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
-    return (await this.#hosts.read(Op.probe, { keyId, choice })) as ProbeResult[];
+  probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
+    return this.#hosts.read(Op.probe, { keyId, choice });
   }
 
   state(): HsmState {
@@ -124,8 +124,8 @@ export class TokenHsm implements Hsm, TokenAdministration {
     return this.#hosts.token;
   }
 
-  async generate(request: GenerateRequest): Promise<KekRecord> {
-    return (await this.#hosts.control(Op.generate, request)) as KekRecord;
+  generate(request: GenerateRequest): Promise<KekRecord> {
+    return this.#hosts.control(Op.generate, request);
   }
 
   async destroy(
@@ -140,11 +140,11 @@ export class TokenHsm implements Hsm, TokenAdministration {
       // The token host itself refuses calls after `begunBy`; leave it time to say so.
       return Math.max(LEAST_DESTROY_MS, Math.min(DESTROY_TIMEOUT_FACTOR * this.#requestTimeoutMs, untilEnd));
     };
-    return ((await this.#hosts.control(Op.destroy, request, limitMs)) as DestroyReply).objects;
+    return (await this.#hosts.control(Op.destroy, request, limitMs)).objects;
   }
 
-  async relabel(keyId: string, label: string): Promise<KekRecord> {
-    return (await this.#hosts.control(Op.relabel, { keyId, label })) as KekRecord;
+  relabel(keyId: string, label: string): Promise<KekRecord> {
+    return this.#hosts.control(Op.relabel, { keyId, label });
   }
 
   get readyHosts(): number {

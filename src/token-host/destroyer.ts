@@ -1,6 +1,6 @@
 // Destroys KEKs. A call that destroys cannot be taken back: the deadline is checked immediately before each one, after
 // everything that may be slow. PKCS#11 v2.40 section 5.7 (C_DestroyObject).
-import type { DestroyRequest } from "../hsm/wire.js";
+import type { DestroyRequest } from "../hsm/wire-calls.js";
 import { hasPassed } from "../hsm/wire-deadline.js";
 import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";

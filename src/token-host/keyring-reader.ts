@@ -3,7 +3,7 @@
 // labels read, but for those that are known to be other applications'. A reading stops after every object, so that
 // requests are served in between however many there are, and passes over objects that vanish or cannot be read.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
-import type { ReadingProgress } from "../hsm/wire.js";
+import type { ReadingProgress } from "../hsm/wire-calls.js";
 import { asBoolean, asNumber, readAttributes, readSteadily } from "./attributes.js";
 import { AlteredResult, CKR_TABLE, TokenFault } from "./ckr.js";
 import { fingerprintsOfAes } from "./fingerprint.js";

@@ -3,7 +3,7 @@
 import pkcs11js from "pkcs11js";
 import { ckaIdIn } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
-import type { ReadingProgress, ReadSlice } from "../hsm/wire.js";
+import type { ReadingProgress, ReadSlice } from "../hsm/wire-calls.js";
 import { TokenFault } from "./ckr.js";
 import { ForeignObjects } from "./foreign-objects.js";
 import { discoveredBefore, type Kek } from "./kek.js";
@@ -38,10 +38,10 @@ export class LaneKeyring {
     return this.#byKeyId.get(keyId);
   }
 
-  /** Reads on for a while. @param goesOn with the reading that the last call has begun @throws TokenFault */
-  readSlice(goesOn: boolean): ReadSlice {
+  /** Reads on for a while. @param resume with the reading that the last call has begun @throws TokenFault */
+  readSlice(resume: boolean): ReadSlice {
     return this.#guarded(() => {
-      const reading = (goesOn ? this.#reading : undefined) ?? this.#begin();
+      const reading = (resume ? this.#reading : undefined) ?? this.#begin();
       this.#reading = reading;
       const until = performance.now() + SLICE_MS;
       for (;;) {
@@ -115,7 +115,7 @@ export class LaneKeyring {
       keks: this.#all.map(({ record }) => record),
       objects,
       unreadable: unreadable.length,
-      unreadableWhy: unreadable[0]?.message ?? "",
+      unreadableReason: unreadable[0]?.message ?? "",
     };
   }
 

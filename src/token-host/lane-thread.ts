@@ -3,22 +3,24 @@
 // lane alone, and the plugin kills the process from outside.
 import { readSync, writeSync } from "node:fs";
 import { workerData } from "node:worker_threads";
-import type { GenerateRequest } from "../hsm/port.js";
+import type { CryptRequest } from "../hsm/port.js";
 import {
+  decodeControlRequest,
   decodeCryptBody,
-  decodeJsonBody,
+  encodeControlReply,
+  encodeFailure,
   encodeFrame,
-  encodeJsonBody,
   FrameReader,
-  Op,
   ReplyKind,
-  type DestroyRequest,
-  type OpenRequest,
-  type ProbeRequest,
-  type ReadRequest,
-  type RelabelRequest,
-  type WireFailure,
 } from "../hsm/wire.js";
+import {
+  Op,
+  type ControlOp,
+  type ControlReply,
+  type ControlRequest,
+  type CryptOp,
+  type WireFailure,
+} from "../hsm/wire-calls.js";
 import { CKR_TABLE, pinVerdict, toFault, TokenFault } from "./ckr.js";
 import { LaneToken } from "./lane-token.js";
 
@@ -31,53 +33,69 @@ function token(): LaneToken {
   throw new TokenFault("device", "INTERNAL", "the lane has not been opened");
 }
 
-const json = (body: Buffer): unknown => decodeJsonBody(body).value;
+type ControlHandlers = {
+  readonly [O in ControlOp]: (request: ControlRequest<O>, secret: Buffer) => ControlReply<O>;
+};
 
-const HANDLERS: Readonly<Record<Op, (body: Buffer) => Buffer>> = {
-  [Op.open]: (body) => {
-    opened = new LaneToken(json(body) as OpenRequest);
-    return encodeJsonBody(opened.description);
+const CONTROL: ControlHandlers = {
+  [Op.open]: (request) => {
+    opened = new LaneToken(request);
+    return opened.description;
   },
-  [Op.describe]: () => encodeJsonBody(token().describe()),
-  [Op.login]: (body) => {
-    const { secret } = decodeJsonBody(body);
-    try {
-      // pkcs11js takes the PIN as a string, which nobody can wipe; it lives until the next collection.
-      token().login(secret.toString("utf8"));
-    } finally {
-      secret.fill(0);
-    }
-    return encodeJsonBody({});
+  [Op.describe]: () => token().describe(),
+  [Op.login]: (_request, secret) => {
+    // pkcs11js takes the PIN as a string, which cannot be wiped; it lives until the next garbage collection.
+    token().login(secret.toString("utf8"));
+    return {};
   },
-  [Op.readKeks]: (body) => encodeJsonBody(token().readKeks(json(body) as ReadRequest)),
-  [Op.encrypt]: (body) => token().encrypt(decodeCryptBody(body)),
-  [Op.decrypt]: (body) => token().decrypt(decodeCryptBody(body)),
-  [Op.probe]: (body) => {
-    const { keyId, choice } = json(body) as ProbeRequest;
-    return encodeJsonBody(token().probe(keyId, choice));
-  },
-  [Op.generate]: (body) => encodeJsonBody(token().generate(json(body) as GenerateRequest)),
-  [Op.destroy]: (body) => encodeJsonBody(token().destroy(json(body) as DestroyRequest)),
-  [Op.relabel]: (body) => {
-    const { keyId, label } = json(body) as RelabelRequest;
-    return encodeJsonBody(token().relabel(keyId, label));
-  },
+  [Op.readKeks]: (request) => token().readKeks(request),
+  [Op.probe]: (request) => token().probe(request),
+  [Op.generate]: (request) => token().generate(request),
+  [Op.destroy]: (request) => token().destroy(request),
+  [Op.relabel]: (request) => token().relabel(request),
   [Op.close]: () => {
     opened?.close();
     opened = undefined;
-    return encodeJsonBody({});
+    return {};
   },
 };
 
-function isOp(kind: number): kind is Op {
-  return kind in HANDLERS;
+const CRYPT: Readonly<Record<CryptOp, (request: CryptRequest) => Buffer>> = {
+  [Op.encrypt]: (request) => token().encrypt(request),
+  [Op.decrypt]: (request) => token().decrypt(request),
+};
+
+function isControlOp(kind: number): kind is ControlOp {
+  return kind in CONTROL;
+}
+
+function isCryptOp(kind: number): kind is CryptOp {
+  return kind in CRYPT;
+}
+
+/** Wipes the secret. */
+function control<O extends ControlOp>(op: O, request: ControlRequest<O>, secret: Buffer): Buffer {
+  try {
+    return encodeControlReply(op, CONTROL[op](request, secret));
+  } finally {
+    secret.fill(0);
+  }
+}
+
+/** Returns the body of the reply. */
+function perform(kind: number, body: Buffer): Buffer {
+  if (isCryptOp(kind)) return CRYPT[kind](decodeCryptBody(body));
+  if (isControlOp(kind)) {
+    const { request, secret } = decodeControlRequest(kind, body);
+    return control(kind, request, secret);
+  }
+  throw new TokenFault("device", "INTERNAL", `unknown request ${kind}`);
 }
 
 function answer(id: number, kind: number, body: Buffer): Buffer {
   try {
-    if (!isOp(kind)) throw new TokenFault("device", "INTERNAL", `unknown request ${kind}`);
     const mended = opened?.mendedResults ?? 0;
-    const reply = HANDLERS[kind](body);
+    const reply = perform(kind, body);
     const repeated = (opened?.mendedResults ?? 0) > mended;
     const frame = encodeFrame(id, repeated ? ReplyKind.repeated : ReplyKind.done, reply);
     reply.fill(0);
@@ -91,7 +109,7 @@ function answer(id: number, kind: number, body: Buffer): Buffer {
       ...(fault.rv === undefined ? {} : { rv: fault.rv, unknownRv: !(fault.rv in CKR_TABLE) }),
       ...(kind === Op.login && { pin: pinVerdict(fault) }),
     };
-    return encodeFrame(id, ReplyKind.failed, encodeJsonBody(failure));
+    return encodeFrame(id, ReplyKind.failed, encodeFailure(failure));
   }
 }
 

@@ -3,7 +3,15 @@
 // plugin has to deal with.
 import type { Module } from "graphene-pk11";
 import type { CryptRequest, GenerateRequest, KekRecord, ProbeResult, TokenDescription } from "../hsm/port.js";
-import type { DestroyReply, DestroyRequest, OpenRequest, ReadRequest, ReadSlice } from "../hsm/wire.js";
+import type {
+  DestroyReply,
+  DestroyRequest,
+  OpenRequest,
+  ProbeRequest,
+  RelabelRequest,
+  ReadRequest,
+  ReadSlice,
+} from "../hsm/wire-calls.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import { CheckedCrypt } from "./checked-crypt.js";
 import { toFault, TokenFault } from "./ckr.js";
@@ -57,8 +65,8 @@ export class LaneToken {
   }
 
   /** Reads the keyring for a bounded time. */
-  readKeks({ goesOn }: ReadRequest): ReadSlice {
-    return this.#keyring.readSlice(goesOn);
+  readKeks({ resume }: ReadRequest): ReadSlice {
+    return this.#keyring.readSlice(resume);
   }
 
   /** Verified: see `CheckedCrypt`. */
@@ -75,7 +83,7 @@ export class LaneToken {
     return this.#crypt.mended;
   }
 
-  probe(keyId: string, choice: MechanismChoice | "auto"): ProbeResult[] {
+  probe({ keyId, choice }: ProbeRequest): readonly ProbeResult[] {
     return this.#withKek(keyId, (kek) => probe(this.#session, kek, choice));
   }
 
@@ -109,7 +117,7 @@ export class LaneToken {
   #requireAble({ keyId }: KekRecord, choice: MechanismChoice): void {
     let refusal: unknown;
     try {
-      const [result] = this.probe(keyId, choice);
+      const [result] = this.probe({ keyId, choice });
       if (result?.works === true) return;
       refusal = new TokenFault("setup", "MECHANISM_UNSUPPORTED", result?.detail ?? "it was not tried");
     } catch (error) {
@@ -133,7 +141,7 @@ export class LaneToken {
     return { objects: destroyObjects(this.#session, keks, request) };
   }
 
-  relabel(keyId: string, label: string): KekRecord {
+  relabel({ keyId, label }: RelabelRequest): KekRecord {
     this.#withKek(keyId, (kek) => {
       relabel(this.#session, kek, label);
     });

@@ -3,7 +3,7 @@
 import { Module } from "graphene-pk11";
 import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
 import type { TokenDescription, TokenSelector } from "../hsm/port.js";
-import type { OpenRequest } from "../hsm/wire.js";
+import type { OpenRequest } from "../hsm/wire-calls.js";
 import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
 import { maskControls } from "../untrusted-text.js";
 

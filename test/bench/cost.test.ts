@@ -7,7 +7,8 @@ import { Duplex } from "node:stream";
 import { describe, expect, it } from "vitest";
 
 import { LaneClient } from "../../src/hsm/hosts/lane-client.js";
-import { encodeCryptFrame, encodeFrame, Op, ReplyKind } from "../../src/hsm/wire.js";
+import { encodeCryptFrame, encodeFrame, ReplyKind } from "../../src/hsm/wire.js";
+import { Op } from "../../src/hsm/wire-calls.js";
 import { RequestLog } from "../../src/observability/request-log.js";
 import { PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";
 

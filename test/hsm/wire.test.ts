@@ -3,14 +3,14 @@ import { describe, expect, it } from "vitest";
 
 import {
   decodeCryptBody,
-  decodeJsonBody,
+  decodeControlRequest,
   encodeCryptFrame,
   encodeFrame,
-  encodeJsonBody,
+  encodeControlFrame,
   FRAME_HEADER_BYTES,
   FrameReader,
-  Op,
 } from "../../src/hsm/wire.js";
+import { Op } from "../../src/hsm/wire-calls.js";
 
 interface Frame {
   readonly id: number;
@@ -58,9 +58,10 @@ describe("the wire", () => {
     );
   });
 
-  it("puts a secret behind the JSON", () => {
-    const { value, secret } = decodeJsonBody(encodeJsonBody({ a: "ü" }, Buffer.from("1234")));
-    expect([value, secret.toString()]).toEqual([{ a: "ü" }, "1234"]);
+  it("puts a secret behind the JSON of its request", () => {
+    const frame = encodeControlFrame(1, Op.relabel, { keyId: "a", label: "ü" }, Buffer.from("1234"));
+    const { request, secret } = decodeControlRequest(Op.relabel, frame.subarray(FRAME_HEADER_BYTES));
+    expect([request, secret.toString()]).toEqual([{ keyId: "a", label: "ü" }, "1234"]);
   });
 
   it("refuses a frame that is too long or too short to be one", () => {

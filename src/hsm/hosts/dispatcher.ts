@@ -7,7 +7,8 @@ import { Job } from "./job.js";
 import type { LaneClient, Reply } from "./lane-client.js";
 import type { Caller, CryptRequest } from "../port.js";
 import { HostFailure, type EndCause, type HostProcess } from "./host-process.js";
-import { encodeCryptFrame, Op, type WireFailure } from "../wire.js";
+import { encodeCryptFrame } from "../wire.js";
+import { Op, type WireFailure } from "../wire-calls.js";
 
 /** What the HSM layer tells of itself; satisfied by the metrics. */
 export interface HsmObserver {

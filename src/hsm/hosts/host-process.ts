@@ -8,14 +8,15 @@ import type { Log } from "../../log.js";
 import { LaneSet } from "./lane-set.js";
 import { LaneClient, type Reply } from "./lane-client.js";
 import type { TokenDescription } from "../port.js";
+import { decodeControlReply, encodeControlFrame } from "../wire.js";
 import {
-  decodeJsonBody,
-  encodeFrame,
-  encodeJsonBody,
   Op,
+  type ControlOp,
+  type ControlReply,
+  type ControlRequest,
   type OpenRequest,
   type WireFailure,
-} from "../wire.js";
+} from "../wire-calls.js";
 
 export interface HostProcessOptions {
   /** The compiled entry file of the token host. */
@@ -111,18 +112,18 @@ export class HostProcess {
       await this.ended;
       throw this.#spawnError ?? new Error("no process");
     }
-    this.#description = (await callOn(lane, Op.open, this.#options.open)) as TokenDescription;
+    this.#description = await callOn(lane, Op.open, this.#options.open);
     return this.#description;
   }
 
   /** Makes a control call, on the first lane unless told otherwise, and returns its JSON. It has no limit of its own. */
-  async control(
-    op: Op,
-    value: unknown,
+  async control<O extends ControlOp>(
+    op: O,
+    request: ControlRequest<O>,
     { lane = this.#lanes.first, secret }: ControlOptions = {},
-  ): Promise<unknown> {
+  ): Promise<ControlReply<O>> {
     if (lane === undefined) throw new TypeError("the token host has not been opened");
-    return callOn(lane, op, value, secret);
+    return callOn(lane, op, request, secret);
   }
 
   /** Whether the token is slow enough for another lane to pay, and may have one. */
@@ -143,8 +144,9 @@ export class HostProcess {
     try {
       await this.#lanes.addAfter(lane, async () => {
         const open = { ...this.#options.open, slotId };
-        const token = await killOnTimeout(this, limitMs, () => callOn(lane, Op.open, open));
-        const { loginRequired, loggedIn } = token as TokenDescription;
+        const { loginRequired, loggedIn } = await killOnTimeout(this, limitMs, () =>
+          callOn(lane, Op.open, open),
+        );
         if (loginRequired && !loggedIn) await login(lane);
       });
       return true;
@@ -208,19 +210,18 @@ export class HostProcess {
   }
 }
 
-/** Sends a JSON request and returns its JSON; a failed one throws a HostFailure. */
-async function callOn(lane: LaneClient, op: Op, value: unknown, secret?: Uint8Array): Promise<unknown> {
+/** Makes a control call on a lane and returns its reply, or throws a HostFailure. */
+async function callOn<O extends ControlOp>(
+  lane: LaneClient,
+  op: O,
+  request: ControlRequest<O>,
+  secret?: Uint8Array,
+): Promise<ControlReply<O>> {
   const reply = await new Promise<Reply>((resolve) => {
-    const build = (id: number): Buffer => {
-      const body = encodeJsonBody(value, secret);
-      const frame = encodeFrame(id, op, body);
-      body.fill(0);
-      return frame;
-    };
-    lane.send(build, resolve, true);
+    lane.send((id) => encodeControlFrame(id, op, request, secret), resolve, true);
   });
   if (!reply.ok) throw new HostFailure(reply.failure);
-  return decodeJsonBody(reply.body).value;
+  return decodeControlReply(op, reply.body);
 }
 
 /** A KmsError that still tells what the plugin has to do about it. */

@@ -3,10 +3,10 @@
 import type { KmsError } from "../../errors.js";
 import type { Caller, CryptRequest } from "../port.js";
 import type { HostProcess } from "./host-process.js";
-import type { Op } from "../wire.js";
+import type { CryptOp } from "../wire-calls.js";
 
 export class Job {
-  readonly op: typeof Op.encrypt | typeof Op.decrypt;
+  readonly op: CryptOp;
   readonly request: CryptRequest;
   readonly caller: Caller;
   readonly startedAt = performance.now();
@@ -23,7 +23,7 @@ export class Job {
   #resolve!: (body: Buffer) => void;
   #reject!: (error: KmsError) => void;
 
-  constructor(op: typeof Op.encrypt | typeof Op.decrypt, request: CryptRequest, caller: Caller) {
+  constructor(op: CryptOp, request: CryptRequest, caller: Caller) {
     this.op = op;
     this.request = request;
     this.caller = caller;

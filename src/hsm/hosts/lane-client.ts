@@ -2,7 +2,8 @@
 // thread that blocks in the vendor library. Knows no PKCS#11 and no policy; measures how long one request
 // keeps the token busy.
 import type { Duplex } from "node:stream";
-import { FrameReader, MAX_FRAME_BYTES, ReplyKind, decodeJsonBody, type WireFailure } from "../wire.js";
+import { FrameReader, MAX_FRAME_BYTES, ReplyKind, decodeFailure } from "../wire.js";
+import type { WireFailure } from "../wire-calls.js";
 
 export type Reply =
   /** `repeated`: the token had altered the first result. */
@@ -103,7 +104,7 @@ export class LaneClient {
     // A reply that cannot be read leaves its request waiting for what becomes of the host.
     const reply: Reply =
       kind === ReplyKind.failed
-        ? { ok: false, failure: decodeJsonBody(body).value as WireFailure }
+        ? { ok: false, failure: decodeFailure(body) }
         : { ok: true, body: Buffer.from(body), ...(kind === ReplyKind.repeated && { repeated: true }) };
     this.#sent.delete(id);
     this.#measure(sent);

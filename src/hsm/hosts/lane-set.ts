@@ -1,7 +1,7 @@
 // The lanes of one token host: which of them serves the next request, how busy they are, and which must be left alone
 // because they are being opened or cannot be logged in.
 import type { LaneClient } from "./lane-client.js";
-import type { WireFailure } from "../wire.js";
+import type { WireFailure } from "../wire-calls.js";
 
 /** Above this a request is slow enough that overlapping several on more sessions pays. */
 const SLOW_SERVICE_MS = 0.4;

@@ -7,7 +7,7 @@ import type { LoginGate } from "../login/login-gate.js";
 import type { Starts } from "./starts.js";
 import { killOnTimeout, type HostProcess } from "./host-process.js";
 import type { TokenDescription } from "../port.js";
-import { Op } from "../wire.js";
+import { Op } from "../wire-calls.js";
 
 /** How much longer a login may take than the one before it that was abandoned. */
 const LONGER = 1.25;
@@ -60,11 +60,7 @@ export class Logins {
   /** Other logins wait meanwhile, so a login that hangs is abandoned before a start's limit. */
   #describe(host: HostProcess, lane: LaneClient): Promise<TokenDescription> {
     const limitMs = Math.min(this.#starts.lateMs("open"), this.#startTimeoutMs);
-    return killOnTimeout(
-      host,
-      limitMs,
-      async () => (await host.control(Op.describe, {}, { lane })) as TokenDescription,
-    );
+    return killOnTimeout(host, limitMs, () => host.control(Op.describe, {}, { lane }));
   }
 
   async #attempt(host: HostProcess, lane: LaneClient, pin: Buffer, token?: TokenDescription): Promise<void> {

@@ -8,7 +8,7 @@ import { KeyringReadings, type ReadingHosts } from "./readings.js";
 import type { LaneClient } from "./lane-client.js";
 import { Logins } from "./logins.js";
 import type { LoginGate } from "../login/login-gate.js";
-import type { HsmState, CryptRequest, KekRecord, ProbeResult, TokenDescription } from "../port.js";
+import type { HsmState, CryptRequest, KekRecord, TokenDescription } from "../port.js";
 import { Starts } from "./starts.js";
 import {
   HostFailure,
@@ -17,7 +17,13 @@ import {
   type HostProcess,
   type HostProcessOptions,
 } from "./host-process.js";
-import { Op, type WireFailure } from "../wire.js";
+import {
+  Op,
+  type ControlOp,
+  type ControlReply,
+  type ControlRequest,
+  type WireFailure,
+} from "../wire-calls.js";
 
 export interface HostPoolOptions {
   readonly host: HostProcessOptions;
@@ -122,19 +128,23 @@ export class HostPool {
    * @param limitMs returns the time for it, when it begins; `controlTimeoutMs` without it
    * @throws KmsError, such as why there is no host
    */
-  async control(op: Op, value: unknown, limitMs?: () => number): Promise<unknown> {
-    return this.#controlOn(await this.#serving(), op, value, limitMs);
+  async control<O extends ControlOp>(
+    op: O,
+    request: ControlRequest<O>,
+    limitMs?: () => number,
+  ): Promise<ControlReply<O>> {
+    return this.#controlOn(await this.#serving(), op, request, limitMs);
   }
 
   /** A call that changes nothing: made on the next host where the serving one is lost over it. @throws KmsError */
-  async read(op: Op, value: unknown): Promise<unknown> {
+  async read<O extends ControlOp>(op: O, request: ControlRequest<O>): Promise<ControlReply<O>> {
     const host = await this.#serving();
     try {
-      return await this.#controlOn(host, op, value);
+      return await this.#controlOn(host, op, request);
     } catch (error) {
       const [other] = this.ready;
       if (host.alive || other === undefined) throw error;
-      return this.#controlOn(other, op, value);
+      return this.#controlOn(other, op, request);
     }
   }
 
@@ -259,18 +269,18 @@ export class HostPool {
   /** Whether a host still works under a KEK. One that does not is replaced. */
   async #proves(host: HostProcess, keyId: string): Promise<boolean> {
     const results = await this.#controlOn(host, Op.probe, { keyId, choice: "auto" }).catch(() => []);
-    return (results as ProbeResult[]).some(({ works }) => works);
+    return results.some(({ works }) => works);
   }
 
-  async #controlOn(
+  async #controlOn<O extends ControlOp>(
     host: HostProcess,
-    op: Op,
-    value: unknown,
+    op: O,
+    request: ControlRequest<O>,
     limitMs = () => this.#options.controlTimeoutMs,
     again = true,
-  ): Promise<unknown> {
+  ): Promise<ControlReply<O>> {
     try {
-      return await killOnTimeout(host, limitMs(), () => host.control(op, value));
+      return await killOnTimeout(host, limitMs(), () => host.control(op, request));
     } catch (error) {
       if (!(error instanceof HostFailure)) throw error;
       // A reading that fails says nothing of operations under the KEK.
@@ -281,6 +291,6 @@ export class HostPool {
     }
     const lane = host.lanes.first;
     if (lane !== undefined) await this.loginAgain(host, lane);
-    return this.#controlOn(host, op, value, limitMs, false);
+    return this.#controlOn(host, op, request, limitMs, false);
   }
 }

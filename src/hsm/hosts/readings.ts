@@ -7,7 +7,7 @@ import { count, readInSlices, seconds, SlicePace } from "./slices.js";
 import type { RunStep } from "./starts.js";
 import { HostFailure, type HostProcess } from "./host-process.js";
 import type { KekRecord } from "../port.js";
-import { Op, type ReadingProgress, type ReadRequest, type TokenKeys } from "../wire.js";
+import { Op, type ReadingProgress, type ReadRequest, type ReadSlice, type TokenKeys } from "../wire-calls.js";
 
 /** What readings need of the pool. */
 export interface ReadingHosts {
@@ -18,7 +18,7 @@ export interface ReadingHosts {
   /** The serving host, after waiting for a start that has not failed yet. @throws KmsError */
   serving(): Promise<HostProcess>;
   /** One slice of a reading. @throws KmsError */
-  read(host: HostProcess, request: ReadRequest, limitMs: number): Promise<unknown>;
+  read(host: HostProcess, request: ReadRequest, limitMs: number): Promise<ReadSlice>;
   /** Returns whether a host still works under a KEK, and replaces it otherwise. */
   proves(host: HostProcess, keyId: string): Promise<boolean>;
   /** Returns a ready host that `wanted` accepts; undefined when a start has failed, or took too long. */
@@ -79,7 +79,7 @@ export class KeyringReadings {
 
   /** Makes the first reading of a host, in steps of its start. @throws KmsError */
   async readFirst(host: HostProcess, step: RunStep): Promise<TokenKeys> {
-    const ask = (request: ReadRequest): Promise<unknown> =>
+    const ask = (request: ReadRequest): Promise<ReadSlice> =>
       step("read", () => host.control(Op.readKeks, request));
     const keys = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
       this.#first = { at: performance.now(), ...progress };
@@ -168,7 +168,7 @@ export class KeyringReadings {
 
   async #readWhole(host: HostProcess): Promise<readonly KekRecord[]> {
     const beganAt = performance.now();
-    const ask = (request: ReadRequest, limitMs: number): Promise<unknown> =>
+    const ask = (request: ReadRequest, limitMs: number): Promise<ReadSlice> =>
       this.#hosts.read(host, request, limitMs);
     const keys = await readInSlices(host, this.#pace, this.#pace.limitMs, ask);
     this.#hung = false;
@@ -184,18 +184,18 @@ export class KeyringReadings {
   }
 
   /** A KEK that is not seen is not gone where more objects than before could not be read. */
-  #refuseIfHidden({ keks, objects, unreadable, unreadableWhy }: TokenKeys): void {
+  #refuseIfHidden({ keks, objects, unreadable, unreadableReason }: TokenKeys): void {
     if (unreadable <= this.#unreadable) return;
     const shown = new Set(keks.flatMap(({ keyId, aliases }) => [keyId, ...aliases]));
     if (this.#known.every(({ keyId }) => shown.has(keyId))) return;
     throw new KmsError(
       "HSM_UNAVAILABLE",
-      `${count(unreadable)} of ${count(objects)} secret keys on the token could not be read: ${unreadableWhy}`,
+      `${count(unreadable)} of ${count(objects)} secret keys on the token could not be read: ${unreadableReason}`,
     );
   }
 
-  #find({ objects, unreadable, unreadableWhy }: TokenKeys, tookMs: number): void {
-    const unread = `${count(unreadable)} of ${count(objects)} secret keys on the token cannot be read: ${unreadableWhy}`;
+  #find({ objects, unreadable, unreadableReason }: TokenKeys, tookMs: number): void {
+    const unread = `${count(unreadable)} of ${count(objects)} secret keys on the token cannot be read: ${unreadableReason}`;
     const slow =
       `reading the token takes ${seconds(tookMs)}, since it holds ${count(objects)} secret keys; ` +
       "give the KEK a partition of its own, or raise keys.refreshInterval";

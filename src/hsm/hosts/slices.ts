@@ -2,10 +2,10 @@
 // what limits a reading is that it gets no further, not how long it takes in all.
 import { KmsError } from "../../errors.js";
 import type { HostProcess } from "./host-process.js";
-import type { ReadingProgress, ReadRequest, ReadSlice, TokenKeys } from "../wire.js";
+import type { ReadingProgress, ReadRequest, ReadSlice, TokenKeys } from "../wire-calls.js";
 
 /** Asks for one slice. @param limitMs after which the host has hung */
-export type AskForSlice = (request: ReadRequest, limitMs: number) => Promise<unknown>;
+export type AskForSlice = (request: ReadRequest, limitMs: number) => Promise<ReadSlice>;
 
 /** A slice may take this many times as long as the slowest that has ended well. */
 const SLACK = 3;
@@ -43,9 +43,9 @@ export async function readInSlices(
 ): Promise<TokenKeys> {
   const reached = { seen: 0, objects: 0 };
   try {
-    for (let goesOn = false; ; goesOn = true) {
+    for (let resume = false; ; resume = true) {
       const askedAt = performance.now();
-      const slice = (await ask({ goesOn }, limitMs)) as ReadSlice;
+      const slice = await ask({ resume }, limitMs);
       pace.note(performance.now() - askedAt);
       if (slice.done) return slice;
       reached.seen = slice.seen;

@@ -9,7 +9,7 @@ import type { LoginGate } from "../login/login-gate.js";
 import type { RunStep, Starts } from "./starts.js";
 import { HostProcess, type EndCause, type HostProcessOptions } from "./host-process.js";
 import type { TokenDescription } from "../port.js";
-import type { TokenKeys } from "../wire.js";
+import type { TokenKeys } from "../wire-calls.js";
 
 export interface SupervisorOptions {
   readonly host: HostProcessOptions;

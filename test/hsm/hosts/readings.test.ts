@@ -4,7 +4,7 @@ import { beforeEach, expect, it } from "vitest";
 
 import { KeyringReadings, type ReadingHosts } from "../../../src/hsm/hosts/readings.js";
 import type { HostProcess } from "../../../src/hsm/hosts/host-process.js";
-import type { TokenKeys } from "../../../src/hsm/wire.js";
+import type { TokenKeys } from "../../../src/hsm/wire-calls.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf } from "../../support/faulty-token.js";
 import { kekRecord } from "../../support/kek-record.js";
@@ -21,7 +21,8 @@ beforeEach(() => {
     ready: [host],
     configured: 1,
     serving: () => Promise.resolve(host),
-    read: () => Promise.resolve({ done: true, objects: 10, unreadableWhy: "CKR_FUNCTION_FAILED", ...shown }),
+    read: () =>
+      Promise.resolve({ done: true, objects: 10, unreadableReason: "CKR_FUNCTION_FAILED", ...shown }),
     proves: () => Promise.resolve(true),
     whenReady: () => Promise.resolve(undefined),
   };
