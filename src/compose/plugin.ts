@@ -4,7 +4,6 @@ import { effectiveSettings, type Settings } from "../config/settings.js";
 import { requireTrustedPaths } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
-import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { Log } from "../log.js";
 import type { AuditEvent } from "../audit/line.js";
 import { AuditLog } from "../audit/log.js";
@@ -13,13 +12,13 @@ import { startHttp, type HttpContent, type RunningHttp } from "../observability/
 import { LogOutput, openSink } from "../observability/log-output.js";
 import { createLogger } from "../observability/logger.js";
 import type { Metrics } from "../observability/metrics.js";
-import { ProcessUsage } from "../observability/process-usage.js";
 import { RequestLog } from "../observability/request-log.js";
 import { environmentWithoutTracing, startTracing, type Tracing } from "../observability/tracing.js";
 import { RunningProvider } from "../provider/running-provider.js";
 import type { FinishedRequest } from "../server/kms-service.js";
 import type { RunningServer } from "../server/server.js";
 import type { RunningUnlock } from "../server/unlock.js";
+import { observeProvider } from "./gauges.js";
 import { providerOptions } from "./provider.js";
 import { openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
@@ -85,7 +84,7 @@ async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watc
     // In the place of a warm token host: where there is none, requests wait for the reload.
     reload: { everyMs: settings.hsm.hosts > 1 ? RELOAD_MS : undefined },
   });
-  watchWith(metrics, running, hsm);
+  observeProvider(metrics, running, hsm);
   const audit = openAudit(settings, metrics, log);
   const server = await serveSocket(settings, running, { ...watchers, audit });
   let http: RunningHttp | undefined;
@@ -166,25 +165,6 @@ async function serveSocket(
   return server;
 }
 
-function watchWith(metrics: Metrics, running: RunningProvider, { port, tokens }: OpenedTokens): void {
-  const hosts = new ProcessUsage(() => tokens.flatMap((token) => token.pids));
-  metrics.watch({
-    hsmUp: () => port.state().up && running.outage.reason === undefined,
-    outageSeconds: () => running.outage.seconds,
-    keyringUp: () => !running.reading.failed,
-    readingSeconds: () => running.reading.seconds,
-    graceSeconds: () => running.outage.policy.gracePeriodMs / 1000,
-    hostResidentBytes: () => hosts.residentBytes,
-    hostCpuSeconds: () => hosts.cpuSeconds,
-    readyHosts: () => sum(tokens, (token) => token.readyHosts),
-    sessions: () => sum(tokens, (token) => token.sessions),
-    queueLength: () => sum(tokens, (token) => token.queueLength),
-    cacheEntries: () => running.cache.size,
-    localKekUses: () => running.localKeks.uses,
-    keys: () => running.keys(),
-  });
-}
-
 function httpContent(running: RunningProvider, server: RunningServer, metrics: Metrics): HttpContent {
   return {
     readiness: () => {
@@ -197,8 +177,4 @@ function httpContent(running: RunningProvider, server: RunningServer, metrics: M
     metrics: () => metrics.text(),
     metricsType: metrics.contentType,
   };
-}
-
-function sum(tokens: readonly TokenHsm[], of: (token: TokenHsm) => number): number {
-  return tokens.reduce((total, token) => total + of(token), 0);
 }

@@ -4,7 +4,19 @@
 // and every key that the token held when the memory began is older than the memory.
 import { z } from "zod";
 import type { Log } from "../log.js";
-import type { Published, PublishedMemory } from "./active-key.js";
+
+/** The key_id that this node published last, kept across restarts. */
+export interface Published {
+  readonly keyId: string;
+  /** ms since the epoch; null for a plain label. */
+  readonly activation: number | null;
+}
+
+export interface PublishedMemory {
+  load(): Published | undefined;
+  /** Records a key_id that is about to be published, or throws an Error. */
+  save(published: Published): void;
+}
 
 /** Where a memory outlives the process. */
 export interface KeyMemoryStore {
@@ -63,7 +75,7 @@ export class KeyMemory implements PublishedMemory {
   constructor(options: KeyMemoryOptions) {
     this.#options = options;
     this.#since = options.now();
-    this.#offset = options.now() - options.uptime();
+    this.#offset = this.#clockOffset();
     const saved = options.store.load();
     this.#published = published.safeParse(saved).data;
     const known = document.safeParse(saved).data;
@@ -72,8 +84,7 @@ export class KeyMemory implements PublishedMemory {
 
   /** Since when every answer is remembered, in ms since the epoch by this node's clock. */
   get since(): number {
-    this.#noteClock();
-    return this.#since;
+    return this.#since + this.#clockStep();
   }
 
   /** Whether a key_id was not yet on the token when the memory began. */
@@ -82,7 +93,6 @@ export class KeyMemory implements PublishedMemory {
   }
 
   answered(): Answered[] {
-    this.#noteClock();
     return [...this.#answered].map(([keyId, { statusAt, encryptAt }]) => ({
       keyId,
       statusAt: this.#wall(statusAt),
@@ -96,6 +106,7 @@ export class KeyMemory implements PublishedMemory {
 
   /** Remembers a key_id that is about to be published. @throws Error when it cannot be kept; nothing is changed then */
   save(next: Published): void {
+    this.#noteClock();
     const before = { published: this.#published, times: this.#answered.get(next.keyId) };
     this.#published = next;
     this.#note(next.keyId, "statusAt");
@@ -127,6 +138,7 @@ export class KeyMemory implements PublishedMemory {
 
   /** Keeps the times of the last answers. */
   close(): void {
+    this.#noteClock();
     this.#tryToStore();
   }
 
@@ -161,15 +173,27 @@ export class KeyMemory implements PublishedMemory {
     this.#since = Math.max(this.#since, this.#wall(latest(oldest[1])) ?? this.#since);
   }
 
-  /** A clock that is set forward was behind for an unknown time: the memory began that much later. */
+  /**
+   * Takes a clock that was set forward into account: it was behind for an unknown time, so the memory began that much
+   * later.
+   */
   #noteClock(): void {
-    const offset = this.#options.now() - this.#options.uptime();
-    const step = offset - this.#offset;
-    this.#offset = offset;
-    if (step < STEP_MS) return;
+    const step = this.#clockStep();
+    this.#offset = this.#clockOffset();
+    if (step === 0) return;
     this.#since += step;
     this.#options.log.warn({ aheadMs: Math.round(step) }, "this node's clock was put forward");
     this.#tryToStore();
+  }
+
+  /** Returns by how much the clock was set forward since it was last noted, in ms; 0 for corrections. */
+  #clockStep(): number {
+    const step = this.#clockOffset() - this.#offset;
+    return step < STEP_MS ? 0 : step;
+  }
+
+  #clockOffset(): number {
+    return this.#options.now() - this.#options.uptime();
   }
 
   #wall(time: number | null): number | null {

@@ -66,12 +66,13 @@ export interface KeyringParts {
 export function reportKeyring(parts: KeyringParts, now: number): KeyringReport {
   const { keyring, active, memory } = parts;
   const published = active.lastPublished?.record.keyId ?? null;
+  const { heldBack } = active.choose();
   return {
     now: iso(now),
     publishedKeyId: published,
     activeKeyId: published,
-    dueKeyId: active.due?.record.keyId ?? null,
-    heldBack: active.heldBack?.message ?? null,
+    dueKeyId: dueOf(active)?.record.keyId ?? null,
+    heldBack: heldBack?.message ?? null,
     readAt: isoOrNull(keyring.readAt),
     remembersSince: iso(memory.since),
     answered: memory.answered().map(({ keyId, statusAt, encryptAt }) => ({
@@ -109,7 +110,8 @@ export function reportKeys(
 }
 
 function nodeStates(active: ActiveKey, now: number): (generation: Generation) => NodeKeyState {
-  const { due, lastPublished } = active;
+  const { lastPublished } = active;
+  const due = dueOf(active);
   return (generation) => {
     const { keyId } = generation.record;
     if (keyId === lastPublished?.record.keyId) return "active";
@@ -117,6 +119,12 @@ function nodeStates(active: ActiveKey, now: number): (generation: Generation) =>
     // A KEK that was superseded before it was published is never published.
     return stateOf(generation, due ?? lastPublished, now);
   };
+}
+
+/** Returns the generation that the next Status will publish instead of the last one; undefined if none is waiting. */
+function dueOf(active: ActiveKey): Generation | undefined {
+  const { generation } = active.choose();
+  return generation?.record.keyId === active.lastPublished?.record.keyId ? undefined : generation;
 }
 
 function iso(instant: number): string {

@@ -2,9 +2,8 @@
 // gRPC above it and no PKCS#11 below it is known here.
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
-import type { ActiveKey } from "./active-key.js";
+import type { ActiveKey, UsableChoice } from "./active-key.js";
 import { parseEnvelope } from "./envelope.js";
-import type { Generation } from "./generations.js";
 import type { KekCalls } from "./kek-calls.js";
 import type { KeyMemory } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
@@ -48,28 +47,34 @@ export class Provider implements KmsProvider {
   }
 
   status(): StatusAnswer {
-    const answer = this.#answer(() => this.#parts.active.advance());
+    this.#requireReading();
+    const answer = this.#answerWith(this.#parts.active.publish());
     this.#parts.memory.statusAnswered(answer.keyId);
     return answer;
   }
 
-  /** What Status would answer, without publishing it. @throws KmsError likewise */
+  /** Returns what Status would answer now, or throws what it would throw, and changes nothing. */
   peekStatus(): StatusAnswer {
-    return this.#answer(() => this.#parts.active.choose());
+    this.#requireReading();
+    const choice = this.#parts.active.choose();
+    if (choice.generation === undefined) throw choice.refusal;
+    return this.#answerWith(choice);
   }
 
-  #answer(activeGeneration: () => Generation): StatusAnswer {
-    const { active, outage, keyring, prover } = this.#parts;
-    if (!keyring.hasRead) {
-      throw (
-        keyring.error ?? outage.reason ?? new KmsError("HSM_UNAVAILABLE", "the HSM has not been read yet")
-      );
-    }
-    const { keyId } = activeGeneration().record;
+  #requireReading(): void {
+    const { keyring, outage } = this.#parts;
+    if (keyring.hasRead) return;
+    const unread = new KmsError("HSM_UNAVAILABLE", "the HSM has not been read yet");
+    throw keyring.error ?? outage.reason ?? unread;
+  }
+
+  #answerWith({ generation, heldBack }: UsableChoice): StatusAnswer {
+    const { outage, prover } = this.#parts;
+    const { keyId } = generation.record;
     const { failure } = prover.proofOf(keyId);
-    // What a KEK that is there but fails has encrypted may not be readable: no grace for that.
+    // What a KEK encrypts that is present but fails may not be readable: no grace period applies.
     if (failure !== undefined && saysBroken(failure)) return this.#unwell(failure, keyId, failure.message);
-    if (active.heldBack !== undefined) return { healthz: healthzText(active.heldBack.message), keyId };
+    if (heldBack !== undefined) return { healthz: healthzText(heldBack.message), keyId };
     if (!outage.graceIsOver || outage.reason === undefined) return { healthz: "ok", keyId };
     return this.#unwell(outage.reason, keyId, `HSM away beyond its grace period: ${outage.reason.message}`);
   }

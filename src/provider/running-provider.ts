@@ -4,6 +4,7 @@ import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { ActiveKey } from "./active-key.js";
+import { Health } from "./health.js";
 import type { Generation, Schedule, SchedulePolicy } from "./generations.js";
 import {
   reportKeyring,
@@ -61,6 +62,7 @@ export class RunningProvider {
   readonly #active: ActiveKey;
   readonly #memory: KeyMemory;
   readonly #check: BackgroundCheck;
+  readonly #stopped = new AbortController();
 
   constructor(options: ProviderOptions) {
     const { hsm, mode, policy, log } = options;
@@ -72,7 +74,7 @@ export class RunningProvider {
     this.cache = new UnwrapCache(options.cache);
     this.#prover = new Prover(hsm, options.mechanism, log);
     const onHsmTrouble = (): void => {
-      this.#check.nudge();
+      this.#check.requestRound();
     };
     const calls = new KekCalls({ hsm, prover: this.#prover, onHsmTrouble });
     this.localKeks = new LocalKeks(calls.localKeks, options.localKek);
@@ -91,27 +93,26 @@ export class RunningProvider {
         }
         // A KEK that a request for an unknown key_id has brought up is proven now, not at the next interval.
         const isNew = ({ record }: Generation): boolean => this.#prover.isUntried(record.keyId);
-        if (schedule.generations.some(isNew)) this.#check.nudge();
+        if (schedule.generations.some(isNew)) this.#check.requestRound();
       },
     });
     this.outage = new Outage(options.outage, log);
+    const health = new Health(hsm, this.outage);
     this.#active = new ActiveKey({
       keyring: this.#keyring,
       prover: this.#prover,
       memory,
-      isHsmAway: () => this.outage.reason !== undefined,
-      unread: () => unreadOf(hsm),
-      now: () => Date.now(),
-      checkedAt: () => this.#check.checkedAt,
+      health,
+      now: clocks.now,
       log,
     });
     this.#check = new BackgroundCheck({
       keyring: this.#keyring,
       prover: this.#prover,
-      outage: this.outage,
+      health,
       intervalMs: options.intervalMs,
       inUse: () => this.#active.published?.record.keyId,
-      now: () => Date.now(),
+      now: clocks.now,
       log,
       onRound: () => this.#afterRound(),
     });
@@ -129,12 +130,12 @@ export class RunningProvider {
   }
 
   start(): void {
-    void this.#check.run();
+    void this.#check.run(this.#stopped.signal);
   }
 
   /** Stops the background work and wipes what was kept. */
   stop(): void {
-    this.#check.stop();
+    this.#stopped.abort();
     this.#memory.close();
     this.cache.clear();
     this.localKeks.clear();
@@ -209,19 +210,14 @@ export class RunningProvider {
 
   async #afterRound(): Promise<void> {
     this.cache.purgeStale();
-    const current = this.#active.current;
-    if (this.#mode !== "local-kek" || current === undefined || this.outage.reason !== undefined) return;
+    const { generation } = this.#active.choose();
+    if (this.#mode !== "local-kek" || generation === undefined || this.outage.reason !== undefined) return;
     // Ahead of the first Encrypt, which may then come while the HSM is away; a failure shows at the next proof.
-    await this.localKeks.prepare(current.record.keyId).catch(() => undefined);
+    await this.localKeks.prepare(generation.record.keyId).catch(() => undefined);
   }
 }
 
 /** Every key_id by which stored objects may name a key on the token, of refused ones too. */
 function namesOf({ generations, refused }: Schedule): string[] {
   return [...generations, ...refused].flatMap(({ record }) => [record.keyId, ...record.aliases]);
-}
-
-function unreadOf(hsm: Hsm): KmsError | undefined {
-  const state = hsm.state();
-  return state.up ? state.unread : undefined;
 }

@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
-import { ActiveKey, type Published } from "../../src/provider/active-key.js";
-import { KeyMemory } from "../../src/provider/key-memory.js";
+import { ActiveKey } from "../../src/provider/active-key.js";
+import { KeyMemory, type Published } from "../../src/provider/key-memory.js";
 import { reportKeyring, reportKeys, type KeyringReport } from "../../src/provider/key-report.js";
 import { labelOf } from "../../src/provider/kek-label.js";
 import { Keyring } from "../../src/provider/keyring.js";
@@ -38,17 +38,24 @@ function build(): void {
   };
   warnings = [];
   const log = { ...SILENT, warn: (_fields: object, text: string) => void warnings.push(text) };
-  const clocks = { now: () => now, checkedAt: () => checkedAt };
-  active = new ActiveKey({
-    keyring,
-    prover,
-    memory,
-    isHsmAway: () => away,
-    unread: () => unread,
-    ...clocks,
-    log,
-  });
+  const health = {
+    get isOutage() {
+      return away;
+    },
+    get unread() {
+      return unread;
+    },
+    get checkedAt() {
+      return checkedAt;
+    },
+  };
+  active = new ActiveKey({ keyring, prover, memory, health, now: () => now, log });
 }
+
+/** Publishes as a Status answer does, and returns the key_id. */
+const publish = (): string => active.publish().generation.record.keyId;
+const chosen = (): string | undefined => active.choose().generation?.record.keyId;
+const heldBack = (): string | undefined => active.choose().heldBack?.message;
 
 async function readAndProve(): Promise<void> {
   await prover.prove((await keyring.read()).generations, active.published?.record.keyId);
@@ -77,21 +84,21 @@ const report = (): KeyringReport => {
 
 describe("the active KEK", () => {
   it("switches at its instant, and only when it is asked to", () => {
-    expect(active.advance().record.keyId).toBe("k1");
+    expect(publish()).toBe("k1");
     now = at(10);
-    expect(active.choose().record.keyId).toBe("k10");
+    expect(chosen()).toBe("k10");
     expect(active.published?.record.keyId).toBe("k1");
-    expect(active.advance().record.keyId).toBe("k10");
+    expect(publish()).toBe("k10");
     expect(active.published?.record.keyId).toBe("k10");
   });
 
   it("never goes back when the clock does, and says so once", async () => {
     now = at(10);
-    active.advance();
+    publish();
     now = at(10) - 5 * 3_600_000;
-    expect(active.advance().record.keyId).toBe("k10");
+    expect(publish()).toBe("k10");
     await readAndProve();
-    expect(active.advance().record.keyId).toBe("k10");
+    expect(publish()).toBe("k10");
     expect(warnings).toEqual([expect.stringContaining("clock is behind")]);
     expect(states()).toEqual(["active", "retired"]);
   });
@@ -101,7 +108,7 @@ describe("the active KEK", () => {
       ["standby", "due"],
       { publishedKeyId: null, activeKeyId: null, dueKeyId: "k1" },
     ]);
-    active.advance();
+    publish();
     expect([states(), report().dueKeyId]).toEqual([["standby", "active"], null]);
     for (const restart of [() => undefined, build]) {
       restart();
@@ -112,7 +119,7 @@ describe("the active KEK", () => {
         { publishedKeyId: "k1", activeKeyId: "k1", dueKeyId: "k10", heldBack: null },
       ]);
     }
-    active.advance();
+    publish();
     expect([states(), report()]).toMatchObject([
       ["active", "retired"],
       { publishedKeyId: "k10", activeKeyId: "k10", dueKeyId: null },
@@ -121,95 +128,93 @@ describe("the active KEK", () => {
 
   it("does not change while that cannot be recorded, unless there is none to go on with", async () => {
     full = true;
-    expect(active.advance().record.keyId).toBe("k1");
+    expect(publish()).toBe("k1");
     full = false;
     build();
     await readAndProve();
-    active.advance();
+    publish();
     [full, now] = [true, at(10)];
     for (const restart of [() => undefined, build]) {
       restart();
       await readAndProve();
-      expect(active.advance().record.keyId).toBe("k1");
-      expect(active.heldBack?.message).toMatch(/k10 is due but not activated: .*cannot record it \(ENOSPC\)/);
+      expect(publish()).toBe("k1");
+      expect(heldBack()).toMatch(/k10 is due but not activated: .*cannot record it \(ENOSPC\)/);
       expect(report()).toMatchObject({
         publishedKeyId: "k1",
         heldBack: expect.stringContaining("k10") as string,
       });
     }
     full = false;
-    expect(active.advance().record.keyId).toBe("k10");
-    expect(active.heldBack).toBeUndefined();
+    expect(publish()).toBe("k10");
+    expect(heldBack()).toBeUndefined();
   });
 
   it("stays with the later KEK after a restart with the clock behind", async () => {
     now = at(10);
-    active.advance();
+    publish();
     now = at(2);
     build();
     await readAndProve();
-    expect(active.advance().record.keyId).toBe("k10");
+    expect(publish()).toBe("k10");
     expect(warnings).toEqual([expect.stringContaining("clock is behind")]);
   });
 
   it("falls due only when the token has been looked at after its instant, so that a cancelled one never does", () => {
     checkedAt = at(5);
-    active.advance();
+    publish();
     now = at(12);
-    expect(active.advance().record.keyId).toBe("k1");
-    expect(active.heldBack).toBeUndefined();
+    expect(publish()).toBe("k1");
+    expect(heldBack()).toBeUndefined();
     checkedAt = at(11);
-    expect(active.advance().record.keyId).toBe("k10");
+    expect(publish()).toBe("k10");
   });
 
   it("is not said to be gone by a restart while a token that may hold it has not been read", async () => {
     now = at(10);
-    active.advance();
+    publish();
     unread = new KmsError("HSM_UNAVAILABLE", "token 2 has not been read since the start");
     hsm.records = [generation(1)];
     build();
     await readAndProve();
-    expect(() => active.advance()).toThrow(
-      /k10 is on no token that could be read; token 2 has not been read/,
-    );
+    expect(() => publish()).toThrow(/k10 is on no token that could be read; token 2 has not been read/);
     hsm.records = [];
     saved = undefined;
     build();
     await readAndProve();
-    expect(() => active.advance()).toThrow(unread);
+    expect(() => publish()).toThrow(unread);
     unread = undefined;
-    expect(() => active.advance()).toThrow(/holds no KEK/);
+    expect(() => publish()).toThrow(/holds no KEK/);
   });
 
   it("is never one that a restart finds to be superseded by a key that is gone", async () => {
     now = at(10);
-    active.advance();
+    publish();
     hsm.records = [generation(1)];
     build();
     await readAndProve();
-    expect(() => active.advance()).toThrow(/k10 is gone from the token, and .* is an earlier one/);
+    expect(() => publish()).toThrow(/k10 is gone from the token, and .* is an earlier one/);
     hsm.records = [generation(1), generation(11)];
     now = at(11);
     await readAndProve();
-    expect(active.advance().record.keyId).toBe("k11");
+    expect(publish()).toBe("k11");
   });
 
   it("refuses another key that claims the instant of the one published before", async () => {
-    active.advance();
+    publish();
     hsm.records = [generation(1, "impostor")];
     build();
     await readAndProve();
-    expect(() => active.advance()).toThrow(/impostor.*k1/);
+    expect(() => publish()).toThrow(/impostor.*k1/);
   });
 
   it("does not activate a standby KEK that fails its self-test, and says so", async () => {
     hsm.broken.add("k20");
-    active.advance();
+    publish();
     hsm.records = [generation(1), generation(20)];
     await readAndProve();
     now = at(20);
-    expect(active.advance().record.keyId).toBe("k1");
-    expect(active.heldBack?.message).toMatch(/k20.*not activated.*broken/);
+    expect(publish()).toBe("k1");
+    expect(heldBack()).toMatch(/k20.*not activated.*broken/);
     expect(report()).toMatchObject({
       activeKeyId: "k1",
       publishedKeyId: "k1",
@@ -221,38 +226,38 @@ describe("the active KEK", () => {
     });
     hsm.broken.clear();
     await readAndProve();
-    expect(active.advance().record.keyId).toBe("k20");
-    expect(active.heldBack).toBeUndefined();
+    expect(publish()).toBe("k20");
+    expect(heldBack()).toBeUndefined();
   });
 
   it("goes on after a restart with what was published, while the KEK that is due fails its self-test", async () => {
-    active.advance();
+    publish();
     hsm.broken.add("k10");
     now = at(10);
     build();
     await readAndProve();
-    expect(active.advance().record.keyId).toBe("k1");
-    expect(active.heldBack?.message).toMatch(/k10.*not activated/);
+    expect(publish()).toBe("k1");
+    expect(heldBack()).toMatch(/k10.*not activated/);
     saved = undefined;
     build();
     await readAndProve();
-    expect(() => active.advance()).toThrow(/k10 is broken/);
+    expect(() => publish()).toThrow(/k10 is broken/);
   });
 
   it("does not switch while the HSM is away", () => {
-    active.advance();
+    publish();
     away = true;
     now = at(10);
-    expect(active.advance().record.keyId).toBe("k1");
+    expect(publish()).toBe("k1");
     away = false;
-    expect(active.advance().record.keyId).toBe("k10");
+    expect(publish()).toBe("k10");
   });
 
   it("does not fall back to a retired KEK when the active one is gone", async () => {
     now = at(10);
-    active.advance();
+    publish();
     hsm.records = [generation(1)];
     await readAndProve();
-    expect(() => active.advance()).toThrow(/k10 is gone from the token/);
+    expect(() => publish()).toThrow(/k10 is gone from the token/);
   });
 });

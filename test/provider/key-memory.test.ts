@@ -86,6 +86,7 @@ describe("the memory of a node", () => {
     uptime += 5_000;
     ahead = 0;
     expect(memory.since).toBe(START);
+    memory.statusAnswered("a");
     ahead = -HOUR_MS;
     expect(memory.since).toBe(START);
     start();
