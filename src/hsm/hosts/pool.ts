@@ -1,5 +1,7 @@
-// The token hosts of one token, one serving and the others warm: their start in turn, their replacement, and
-// calls to them that are not on the path of a request. Which host gets which request, the dispatcher decides.
+// The token hosts of one token, one serving and the others warm: the order in which they start, their replacement, and
+// control calls to them. The dispatcher decides which host gets which request.
+import { EventEmitter, once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { Supervisor } from "./supervisor.js";
@@ -52,21 +54,19 @@ export class HostPool {
   readonly #unknownRvAt = new Map<number, number>();
   readonly #readings: KeyringReadings;
   #hasBeenReady = false;
-  /** Resolves at the next change. */
-  #change: Promise<void>;
-  #announceChange: () => void = () => undefined;
-  #stopped = false;
+  /** Emits "change" when a host has become ready or has ended, when a start is late, and at the stop. */
+  readonly #events = new EventEmitter().setMaxListeners(0);
+  readonly #stopping = new AbortController();
 
   constructor(options: HostPoolOptions) {
     this.#options = options;
-    this.#change = new Promise((resolve) => (this.#announceChange = resolve));
     this.#starts = new Starts(options.startTimeoutMs, () => {
-      this.#tellChange();
+      this.#changed();
     });
     this.#logins = new Logins(options.gate, this.#starts, options.startTimeoutMs);
-    // The last of them may be a spare for a start that hangs.
+    // With one host configured, the second supervisor only starts a host beside a start that hangs.
     const supervisors = Math.max(options.hosts, LEAST_SUPERVISORS);
-    this.#supervisors = Array.from({ length: supervisors }, () => this.#supervisor());
+    this.#supervisors = Array.from({ length: supervisors }, (_, index) => this.#supervisor(index));
     this.#readings = new KeyringReadings(this.#readingHosts(), options);
   }
 
@@ -75,18 +75,12 @@ export class HostPool {
   }
 
   start(): void {
-    this.#supervisors.forEach((supervisor, index) => {
-      void supervisor.run(() => (this.#mayStart(index) ? undefined : this.#turn(index)));
-    });
-  }
-
-  async #turn(index: number): Promise<void> {
-    while (!this.#mayStart(index) && !this.#isStopped()) await this.#change;
+    for (const supervisor of this.#supervisors) void supervisor.run(this.#stopping.signal);
   }
 
   /**
-   * Logins one after the other, the second only if the first succeeded. While there is no host, one start beside
-   * another that hangs.
+   * Hosts log in one after the other, the second only if the first succeeded. While no host is ready, one start may run
+   * beside another that hangs.
    */
   #mayStart(index: number): boolean {
     const { underWay, isLate } = this.#starts;
@@ -98,8 +92,8 @@ export class HostPool {
   }
 
   async stop(graceMs: number): Promise<void> {
-    this.#stopped = true;
-    this.#announceChange();
+    this.#stopping.abort();
+    this.#events.emit("change");
     await Promise.all(this.#supervisors.map((supervisor) => supervisor.stop(graceMs)));
   }
 
@@ -193,37 +187,33 @@ export class HostPool {
     return false;
   }
 
-  #supervisor(): Supervisor {
+  #supervisor(index: number): Supervisor {
     const { host, gate, log, onEnded, hosts } = this.#options;
     return new Supervisor({
       host,
       gate,
       logins: this.#logins,
       starts: this.#starts,
+      mayStart: () => this.#mayStart(index),
+      nextChange: (signal) => once(this.#events, "change", { signal }),
       readFirst: (one, step) => this.#readings.readFirst(one, step),
       log,
       onReady: (ready) => {
         this.#hasBeenReady = true;
-        // A start that hung but succeeded after its substitute.
+        // A start that was late and whose substitute was ready first.
         if (this.ready.length > hosts) ready.kill("stop");
-        this.#tellChange();
+        this.#changed();
       },
       onEnded: (cause) => {
         onEnded(cause);
-        this.#tellChange();
+        this.#changed();
       },
     });
   }
 
-  #tellChange(): void {
-    this.#announceChange();
-    this.#change = new Promise((resolve) => (this.#announceChange = resolve));
+  #changed(): void {
+    this.#events.emit("change");
     this.#options.onChange();
-  }
-
-  /** A field would be narrowed by the compiler across an await. */
-  #isStopped(): boolean {
-    return this.#stopped;
   }
 
   /** The serving host, after waiting for a start that has not failed yet. */
@@ -233,11 +223,12 @@ export class HostPool {
     throw this.reason ?? new KmsError("HSM_UNAVAILABLE", `no token host is ready yet${this.#readings.soFar}`);
   }
 
-  async #changeWithin(ms: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const timeout = new Promise<void>((resolve) => (timer = setTimeout(resolve, ms)));
-    await Promise.race([this.#change, timeout]);
-    clearTimeout(timer);
+  /** Waits for the next change, but not longer than this. */
+  async #changeOrTimeout(ms: number): Promise<void> {
+    const over = new AbortController();
+    const { signal } = over;
+    await Promise.race([once(this.#events, "change", { signal }), sleep(ms, undefined, { signal })]);
+    over.abort();
   }
 
   #readingHosts(): ReadingHosts {
@@ -256,13 +247,14 @@ export class HostPool {
 
   /** Waits for a start that has not failed yet, as long as it may take or comes further. */
   async #whenReady(wanted: (host: HostProcess) => boolean): Promise<HostProcess | undefined> {
+    const { signal } = this.#stopping;
     const since = performance.now();
     for (;;) {
       const host = this.ready.find(wanted);
       const leftMs =
         Math.max(since, this.#readings.firstReadingAt) + this.#options.startTimeoutMs - performance.now();
-      if (host !== undefined || leftMs <= 0 || this.reason !== undefined || this.#isStopped()) return host;
-      await this.#changeWithin(leftMs);
+      if (host !== undefined || leftMs <= 0 || this.reason !== undefined || signal.aborted) return host;
+      await this.#changeOrTimeout(leftMs);
     }
   }
 

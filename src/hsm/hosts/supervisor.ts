@@ -1,6 +1,7 @@
-// Keeps one token host alive: starts it, logs it in, proves it by a reading of the keyring, waits for its
-// end, and starts the next with capped backoff. What it has kept is either a ready host or the reason why
-// there is none.
+// Keeps one token host running: starts it, logs it in, has it read the keyring, waits for its end, and starts the next
+// after a capped backoff. At any time it has either a ready host or the reason why it has none. Which host gets
+// which request is not decided here.
+import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { backoffMs, type BackoffLimits } from "../../backoff.js";
@@ -16,6 +17,10 @@ export interface SupervisorOptions {
   readonly gate: LoginGate;
   readonly logins: Logins;
   readonly starts: Starts;
+  /** Returns whether a host may be started now. */
+  readonly mayStart: () => boolean;
+  /** Resolves when the answer of `mayStart` may have changed; rejects when the signal aborts. */
+  readonly nextChange: (signal: AbortSignal) => Promise<unknown>;
   /** Reads the keyring on a host that is not ready yet, in steps of the start. */
   readonly readFirst: (host: HostProcess, step: RunStep) => Promise<TokenKeys>;
   readonly log: Log;
@@ -27,7 +32,7 @@ export interface SupervisorOptions {
 const CRASH_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 30_000 };
 /** After an error of the token: a token that returns should be found soon. */
 const AWAY_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 5_000 };
-/** After a call that hung: waiting for it has slowed things down already. */
+/** After a call that hung: waiting for it has cost time already. */
 const HANG_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 400 };
 const BACKOFF: Readonly<Record<EndCause, BackoffLimits>> = {
   exit: CRASH_BACKOFF,
@@ -39,24 +44,23 @@ const BACKOFF: Readonly<Record<EndCause, BackoffLimits>> = {
   reload: HANG_BACKOFF,
   stop: HANG_BACKOFF,
 };
-/** A host that was ready for this long starts its successor's backoff anew. */
+/** The end of a host that was ready for at least this long does not count as another failure in a row. */
 const STABLE_MS = 10_000;
-const PIN_POLL_MS = 1_000;
+/** Interval of checks whether a refused PIN has been replaced. */
+const PIN_POLL_MS = 250;
 
 export class Supervisor {
   readonly #options: SupervisorOptions;
+  /** The last host that was started, running or not. */
   #host: HostProcess | undefined;
   #prepared: HostProcess | undefined;
   #ready: HostProcess | undefined;
   #token: TokenDescription | undefined;
   #reason: KmsError | undefined;
   #failures = 0;
-  /** Waits for its turn to start a host. */
-  #idle = false;
+  #isWaitingForTurn = false;
   /** Processes that the kernel keeps after SIGKILL. */
   #lingering: HostProcess[] = [];
-  #stopped = false;
-  #wake: () => void = () => undefined;
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -67,46 +71,51 @@ export class Supervisor {
     return this.#ready?.alive === true ? this.#ready : undefined;
   }
 
+  /** The token as described when a host last opened it or logged in. */
   get token(): TokenDescription | undefined {
     return this.#token;
   }
 
-  /** Why there is no ready host; undefined while one is being started that has not failed yet. */
+  /** Why there is no ready host; undefined while a start has not failed yet, and while waiting for a turn. */
   get reason(): KmsError | undefined {
-    return this.ready === undefined && !this.#idle ? this.#reason : undefined;
+    return this.ready === undefined && !this.#isWaitingForTurn ? this.#reason : undefined;
   }
 
-  /** Starts the first process ahead of `run`: it loads its packages, and opens no token. */
+  /** Spawns the first process before `run`, so that it loads its packages; it does not open the token yet. */
   prepare(): void {
     try {
       this.#host = this.#prepared = new HostProcess(this.#options.host, this.#options.log);
     } catch {
-      // What keeps it from starting is told when `run` tries again.
+      // `run` tries again and reports what prevents it.
     }
   }
 
-  /** Starts hosts until it is stopped. @param mayStart undefined when it may start one now, else resolves then */
-  async run(mayStart: () => Promise<void> | undefined): Promise<void> {
-    while (!this.#stopped) {
-      const turn = mayStart();
-      this.#idle = turn !== undefined;
-      await turn;
-      this.#idle = false;
-      if (this.#isStopped()) return;
-      const cause = await this.#live();
-      if (this.#isStopped()) return;
-      await this.#pause(this.#backoffMs(cause));
+  /** Keeps a host running until the signal aborts; `stop` then ends the last one. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { mayStart, nextChange } = this.#options;
+    try {
+      for (;;) {
+        while (!mayStart()) {
+          this.#isWaitingForTurn = true;
+          await nextChange(signal);
+        }
+        this.#isWaitingForTurn = false;
+        signal.throwIfAborted();
+        const cause = await this.#runHost(signal);
+        await sleep(this.#backoffMs(cause), undefined, { signal });
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
     }
   }
 
+  /** Ends the host after the signal of `run` has aborted. @param graceMs for closing its sessions */
   async stop(graceMs: number): Promise<void> {
-    this.#stopped = true;
-    this.#wake();
     await this.#host?.stop(graceMs);
   }
 
-  /** One host from spawn to exit. */
-  async #live(): Promise<EndCause> {
+  /** Starts a host and waits for its end. Returns why it ended. */
+  async #runHost(signal: AbortSignal): Promise<EndCause> {
     const host = this.#prepared ?? this.#spawn();
     this.#prepared = undefined;
     if (host === undefined) return "start";
@@ -122,16 +131,11 @@ export class Supervisor {
     const cause = await host.ended;
     const wasReady = this.#ready === host;
     this.#ready = undefined;
-    const wasWell = cause === "reload" || performance.now() - readySince > STABLE_MS;
-    this.#failures = wasReady && wasWell ? 0 : this.#failures + 1;
+    const wasStable = cause === "reload" || performance.now() - readySince > STABLE_MS;
+    this.#failures = wasReady && wasStable ? 0 : this.#failures + 1;
     if (cause === "stop") return cause;
-    this.#options.onEnded(cause);
-    const { log } = this.#options;
-    log[cause === "reload" ? "info" : "warn"](
-      { pid: host.pid, cause, failures: this.#failures, err: this.#reason },
-      "token host ended",
-    );
-    if (!wasReady) await this.#waitForPin(stampBefore);
+    this.#reportEnd(host, cause);
+    if (!wasReady) await this.#waitForNewPin(stampBefore, signal);
     return cause;
   }
 
@@ -162,7 +166,16 @@ export class Supervisor {
     });
   }
 
-  /** Processes that the kernel keeps must not add up: each one delays the next start. */
+  #reportEnd(host: HostProcess, cause: EndCause): void {
+    const { log, onEnded } = this.#options;
+    onEnded(cause);
+    log[cause === "reload" ? "info" : "warn"](
+      { pid: host.pid, cause, failures: this.#failures, err: this.#reason },
+      "token host ended",
+    );
+  }
+
+  /** Processes that the kernel keeps must not accumulate: each one delays the next start. */
   #backoffMs(cause: EndCause): number {
     this.#lingering = [...this.#lingering, ...(this.#host === undefined ? [] : [this.#host])].filter(
       (host) => !host.gone,
@@ -174,38 +187,21 @@ export class Supervisor {
   }
 
   /**
-   * A PIN that was refused or cannot be read is tried again only when its source has changed. The token is
-   * looked at again now and then all the same: its security officer may have unlocked it.
+   * Waits until the source of a PIN that was refused or cannot be read has changed. Ends after a while in any case,
+   * since the token's security officer may have unlocked the token.
    */
-  async #waitForPin(stamp: string): Promise<void> {
+  async #waitForNewPin(stamp: string, signal: AbortSignal): Promise<void> {
     const code = this.#reason?.code;
     if (code !== "PIN_REFUSED" && code !== "PIN_UNREADABLE") return;
     const { gate } = this.#options;
     const until = performance.now() + gate.recheckMs;
-    while (!this.#isStopped() && !gate.mayTryAgain(stamp) && performance.now() < until) {
-      await this.#pause(Math.min(PIN_POLL_MS, gate.recheckMs));
+    while (!gate.mayTryAgain(stamp) && performance.now() < until) {
+      await sleep(Math.min(PIN_POLL_MS, gate.recheckMs), undefined, { signal });
     }
     this.#failures = 0;
   }
-
-  /** A getter would be narrowed away by the compiler across an await. */
-  #isStopped(): boolean {
-    return this.#stopped;
-  }
-
-  async #pause(ms: number): Promise<void> {
-    if (ms <= 0 || this.#stopped) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#wake = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-  }
 }
 
-/** No process could be had: no descriptors, processes or memory are left. */
 function spawnFailure(error: unknown): KmsError {
   const why = error instanceof Error ? error.message : "unknown error";
   const text = `cannot start a token host (${why}); free memory, processes or file descriptors`;
