@@ -4,6 +4,7 @@
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { meansHsmAway } from "../away.js";
+import { nextTokenAfterMs } from "../hedging.js";
 import { Clones } from "./clones.js";
 import type { MechanismChoice } from "../mechanisms.js";
 import { Member, type MemberOptions } from "./member.js";
@@ -19,10 +20,6 @@ export interface FailoverOptions {
 
 /** A preferred token serves again when it has been well for this long, in ms. */
 const RETURN_AFTER_MS = 60_000;
-/** The next token is asked too when an answer is late by this part of the request timeout, or by LATE_MS. */
-const LATE_PART = 0.4;
-const LATE_MS = 300;
-
 /** Readings of the other tokens wait for a slow one for this many request timeouts. */
 const SLOW_READING = 2;
 
@@ -183,7 +180,7 @@ export class FailoverHsm implements Hsm {
     return hedge({
       asks: members.map((member) => (asker) => member.use(keyId, (hsm) => use(hsm, asker))),
       caller,
-      lateMs: Math.min(LATE_MS, requestTimeoutMs * LATE_PART),
+      lateMs: nextTokenAfterMs(requestTimeoutMs),
       limitMs: Math.max(0, requestTimeoutMs - age),
       isFinal: (error) => !isElsewhere(error),
       onPassedOver: (asked) => {

@@ -2,6 +2,7 @@
 // another host when an answer is late or a host died, and a deadline. A host whose oldest request has passed
 // the deadline is hung and is replaced.
 import { KmsError } from "../../errors.js";
+import { COPIES_PER_TOKEN, otherHostAfterMs } from "../hedging.js";
 import type { HostPool } from "./pool.js";
 import { Job } from "./job.js";
 import type { LaneClient, Reply } from "./lane-client.js";
@@ -25,9 +26,6 @@ export interface DispatcherOptions {
 }
 
 const SWEEP_MS = 25;
-/** A second copy is sent after this part of the request timeout. */
-const LATE_PART = 0.25;
-const MAX_SENDS = 2;
 const OPERATION_NAMES = { [Op.encrypt]: "encrypt", [Op.decrypt]: "decrypt" } as const;
 
 interface Destination {
@@ -109,7 +107,7 @@ export class Dispatcher {
 
   /** A lane for the job: the serving host first, unless it is late or has had the job already. */
   #destination(job: Job): Destination | undefined {
-    const lateMs = LATE_PART * this.#options.requestTimeoutMs;
+    const lateMs = otherHostAfterMs(this.#options.requestTimeoutMs);
     const now = performance.now();
     const isLate = (host: HostProcess): boolean =>
       host.lanes.busySince !== undefined && now - host.lanes.busySince > lateMs;
@@ -167,7 +165,7 @@ export class Dispatcher {
     this.#hosts.replaceIfBroken(host, failure);
     if (job.settled || job.queued) return;
     const error = new HostFailure(failure);
-    const sendable = job.sentTo.length < MAX_SENDS;
+    const sendable = job.sentTo.length < COPIES_PER_TOKEN;
     switch (failure.fault) {
       case "login":
         if (sendable) this.#retryAfterLogin(job, destination, error);
@@ -202,16 +200,23 @@ export class Dispatcher {
     this.#hosts.loginAgain(host, lane).then(
       () => {
         if (job.settled || job.queued || this.#drop(job)) return;
-        if (host.alive) this.#send(job, destination);
+        if (host.alive) this.#sendAgain(job, destination, error);
         else this.#retryElsewhere(job, host, error);
       },
       (refusal: unknown) => {
         if (job.settled || job.queued) return;
         const other = host.alive ? host.lanes.refuse(lane) : undefined;
-        if (other === undefined) this.#settle(job, KmsError.from(refusal));
-        else this.#send(job, { host, lane: other });
+        const failure = KmsError.from(refusal);
+        if (other !== undefined) this.#sendAgain(job, { host, lane: other }, failure);
+        else if (job.pending === 0) this.#settle(job, failure);
       },
     );
+  }
+
+  /** Sends another copy, unless a late answer has made the sweep send the last one meanwhile. */
+  #sendAgain(job: Job, destination: Destination, error: KmsError): void {
+    if (job.sentTo.length < COPIES_PER_TOKEN) this.#send(job, destination);
+    else if (job.pending === 0) this.#settle(job, error);
   }
 
   #settle(job: Job, error: KmsError): void {
@@ -229,9 +234,9 @@ export class Dispatcher {
       if (now - job.arrivedAt >= requestTimeoutMs) {
         const text = `the HSM did not answer within ${requestTimeoutMs} ms`;
         this.#settle(job, new KmsError("DEADLINE", text));
-      } else if (age < LATE_PART * requestTimeoutMs) {
+      } else if (age < otherHostAfterMs(requestTimeoutMs)) {
         continue;
-      } else if (!job.queued && job.sentTo.length < MAX_SENDS && !this.#drop(job)) {
+      } else if (!job.queued && job.sentTo.length < COPIES_PER_TOKEN && !this.#drop(job)) {
         this.#sendSecondCopy(job);
       }
     }
