@@ -1,5 +1,5 @@
-// Capped exponential backoff with jitter, so that a token host that dies again and again, on three nodes at
-// once, neither spins nor strikes in step.
+// Capped exponential backoff with jitter: a token host that dies repeatedly, perhaps on three nodes at once, is neither
+// restarted without pause nor on all nodes at the same moment.
 
 export interface BackoffLimits {
   readonly firstMs: number;
@@ -7,8 +7,8 @@ export interface BackoffLimits {
 }
 
 /**
- * Returns how long to wait after this many failures in a row: nothing after none, else between half and the
- * whole of `firstMs` doubled each time, up to `capMs`.
+ * Returns how long to wait, in ms, after this many failures in a row: 0 after none; else `firstMs`, doubled with each
+ * further failure up to `capMs`, times a random factor between 0.5 and 1.
  */
 export function backoffMs(
   failures: number,

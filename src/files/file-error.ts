@@ -49,7 +49,7 @@ export function refusalIn(error: unknown): string | undefined {
   return undefined;
 }
 
-/** What failed: an existing file, or making one in a folder; who asked, and where it ended. */
+/** Returns what failed: using an existing file or creating one, for which user, and which folder denied it. */
 function subjectOf(path: string, code: string): string {
   const refusing = code === "EACCES" || code === "EPERM" ? refusingFolder(path) : undefined;
   if (refusing !== undefined) {
@@ -58,7 +58,7 @@ function subjectOf(path: string, code: string): string {
   if (REFUSALS.has(code)) {
     return exists(path)
       ? `user ${userName()} may not use ${path}`
-      : `user ${userName()} may not make files in ${dirname(path)}`;
+      : `user ${userName()} may not create files in ${dirname(path)}`;
   }
   return `${shown(path)} cannot be used`;
 }

@@ -1,9 +1,9 @@
-// A lock between processes that share a folder, in containers too, that the kernel releases when its holder dies. Node
-// has no flock; so the holder listens on a unix socket, and a socket that refuses connections belongs to nobody.
+// A lock between processes that share a folder, also across containers, which the kernel releases when its holder dies. Node
+// has no flock; so the holder listens on a unix socket, and a socket that refuses connections has no holder.
 //
-// Names are numbered. The next holder links its socket as the successor of the highest number, whose process is dead,
-// and holds the lock if no higher number exists then. The highest is never removed, so numbers only grow: nobody can
-// take a successor's socket for the one that was found dead.
+// The sockets are numbered. If the process of the highest number is dead, the next holder links its own socket under the
+// following number, and holds the lock if no higher number exists then. The highest is never removed, so numbers only
+// grow, and a new holder's socket is never mistaken for the dead one.
 import { randomBytes } from "node:crypto";
 import { chmodSync, chownSync, closeSync, linkSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
@@ -21,8 +21,9 @@ export interface ProcessLock {
   /** An existing folder in which only the users of the lock can write. */
   readonly folder: string;
   readonly name: string;
-  /** What the holder does, for the error of those who wait. */
+  /** What the holder is doing, as in "another process has been logging in"; for the error of those who wait. */
   readonly doing: string;
+  /** How long to wait for the present holder. */
   readonly patienceMs: number;
 }
 
@@ -69,7 +70,7 @@ class Contender {
       } else if (performance.now() >= giveUpAt) {
         throw new KmsError(
           "HSM_UNAVAILABLE",
-          `another process has been ${doing} for a long time; waiting for it`,
+          `another process has been ${doing} for a long time; waiting for it to finish`,
         );
       } else {
         await sleep(POLL_MS);
@@ -77,14 +78,14 @@ class Contender {
     }
   }
 
-  /** The socket stays, as the highest number; without a listener it is nobody's. */
+  /** Leaves the socket, since it has the highest number; without a listener it has no holder. */
   release(): void {
     this.#server?.close();
     rmSync(this.#path(this.#own), { force: true });
     closeSync(this.#fd);
   }
 
-  /** Returns whether the lock is ours; false when another contender was quicker. */
+  /** Returns whether this contender now holds the lock; false if another one was quicker. */
   async #succeed(last: number): Promise<boolean> {
     this.#server ??= await this.#listen();
     const next = this.#numbered(last + 1);
@@ -115,8 +116,8 @@ class Contender {
     });
     server.unref();
     chmodSync(path, 0o600);
-    const heir = ownerForNewFile(statSync(this.#folder));
-    if (heir !== undefined) chownSync(path, heir.uid, heir.gid);
+    const owner = ownerForNewFile(statSync(this.#folder));
+    if (owner !== undefined) chownSync(path, owner.uid, owner.gid);
     return server;
   }
 
@@ -129,9 +130,9 @@ class Contender {
         resolve(true);
       });
       probe.once("error", (error: NodeJS.ErrnoException) => {
-        // A holder that disappears meanwhile is checked again.
+        // If the holder disappears meanwhile, the next check finds that.
         if (error.code === "EAGAIN" || error.code === "ECONNRESET") resolve(true);
-        // A removed socket was no longer the highest: the next check decides.
+        // A removed socket no longer has the highest number; the next check decides.
         else if (error.code === "ECONNREFUSED" || error.code === "ENOENT") resolve(false);
         else reject(error);
       });

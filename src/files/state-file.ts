@@ -1,5 +1,5 @@
-// Small JSON files of the state directory, read and written while requests are served: nothing found in their place
-// may hold the process up, and a write goes to no file but ours.
+// Small JSON files in the state directory, read and written while requests are served: opening must not block on a FIFO
+// or device, and a write must not follow a link.
 import {
   closeSync,
   fchownSync,
@@ -18,7 +18,7 @@ import { ownerForNewFile, READ_AT_ONCE } from "./regular-file.js";
 
 const MAX_BYTES = 1 << 20;
 
-/** @throws NodeJS.ErrnoException ENOENT where there is none; SyntaxError, or an Error for what is no state file */
+/** Returns the parsed JSON, or throws NodeJS.ErrnoException (ENOENT), SyntaxError, or an Error if it is not a state file. */
 export function readStateFile(path: string): unknown {
   const file = openSync(path, READ_AT_ONCE);
   try {
@@ -31,14 +31,14 @@ export function readStateFile(path: string): unknown {
 }
 
 /**
- * Replaces the file whole, so that it survives a loss of power; makes its folder, mode 0700, if need be. Leaves nothing
- * behind where there is no room. @throws NodeJS.ErrnoException
+ * Replaces the file atomically, so that it survives a loss of power. Creates its folder with mode 0700 if necessary, and
+ * leaves no draft behind if the disk is full. @throws NodeJS.ErrnoException
  */
 export function writeStateFile(path: string, value: unknown): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const draft = `${path}.${process.pid}.new`;
   rmSync(draft, { force: true });
-  // "wx" follows no link.
+  // "wx" does not follow links.
   const file = openSync(draft, "wx", 0o600);
   try {
     try {
@@ -65,10 +65,10 @@ function syncFolder(path: string): void {
   }
 }
 
-/** What a command of root's has learnt, a refused PIN above all, has to be readable for the plugin, another user. */
+/** What a command records as root, such as a refused PIN, must be readable for the plugin, which runs as another user. */
 function giveToFolderOwner(file: number, path: string): void {
-  const heir = ownerForNewFile(statSync(dirname(path)));
-  if (heir !== undefined) fchownSync(file, heir.uid, heir.gid);
+  const owner = ownerForNewFile(statSync(dirname(path)));
+  if (owner !== undefined) fchownSync(file, owner.uid, owner.gid);
 }
 
 const REPAIRS: Readonly<Record<string, string>> = {
@@ -79,7 +79,7 @@ const REPAIRS: Readonly<Record<string, string>> = {
   EEXIST: "set stateDir to a folder",
 };
 
-/** Returns what is wrong with a state file and what to do about it, for people. */
+/** Returns a message that says what is wrong with a state file and how to fix it. */
 export function askToRepair(path: string, problem: unknown): string {
   const { code, message } = problem as NodeJS.ErrnoException;
   const user = String(process.geteuid?.() ?? "");

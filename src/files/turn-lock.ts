@@ -1,20 +1,23 @@
-// Whose turn it is to change a file, such as the audit log: a lock file made with O_EXCL, held for moments. The plugin
-// and any number of commands take turns, in containers too, where a process id says nothing. A holder that died
-// leaves its file behind, which counts as left after a while: no turn takes that long.
+// A lock for short changes of one file, such as the audit log: a lock file created with O_EXCL. The plugin and any number
+// of commands take turns, also across containers, where process ids are ambiguous. A holder that dies leaves its file
+// behind; one that is older than any turn takes counts as abandoned.
 import { lstat, open, rename, unlink } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 
-const LEFT_BEHIND_MS = 10_000;
+const ABANDONED_MS = 10_000;
 const POLL_MS = 15;
 
 export interface HeldLock {
-  /** Whether nobody has taken it for left behind in the meantime. */
+  /** Returns false if another process has taken the lock, considering it abandoned. */
   isHeld(): Promise<boolean>;
 }
 
-/** @throws KmsError OVERLOADED when others hold it for longer than `patienceMs`; whatever `work` throws */
+/**
+ * Does `work` while holding the lock, and returns its result.
+ * @throws KmsError OVERLOADED if others hold the lock for longer than `patienceMs`; what `work` throws
+ */
 export async function withLock<T>(
   path: string,
   patienceMs: number,
@@ -25,7 +28,7 @@ export async function withLock<T>(
   try {
     return await work({ isHeld });
   } finally {
-    // The work is done whatever becomes of its lock; one that stays is taken for left behind.
+    // The work is done whether or not its lock can be removed; a lock that stays counts as abandoned later.
     await release(path, isHeld).catch(() => undefined);
   }
 }
@@ -45,19 +48,22 @@ async function take(path: string, patienceMs: number): Promise<number> {
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     }
-    await removeIfLeftBehind(path);
+    await removeIfAbandoned(path);
     if (performance.now() >= giveUpAt) {
-      throw new KmsError("OVERLOADED", `${path} is held by another process; remove it if there is none`);
+      throw new KmsError(
+        "OVERLOADED",
+        `${path} is held by another process; remove it if no such process is running`,
+      );
     }
     await sleep(POLL_MS);
   }
 }
 
-/** Two that find the same file left behind must not remove each other's new one: it is moved first, then looked at. */
-async function removeIfLeftBehind(path: string): Promise<void> {
+/** Moves the file before it checks it again: two processes that find it abandoned must not remove each other's new one. */
+async function removeIfAbandoned(path: string): Promise<void> {
   const found = await inodeOf(path);
-  // One from the future was left before the clock was set back, and would hold up the log until then.
-  if (found === undefined || Math.abs(Date.now() - found.mtimeMs) < LEFT_BEHIND_MS) return;
+  // A file from the future was left before the clock was set back; waiting for it could take hours.
+  if (found === undefined || Math.abs(Date.now() - found.mtimeMs) < ABANDONED_MS) return;
   const aside = `${path}.${randomBytes(4).toString("hex")}`;
   try {
     await rename(path, aside);

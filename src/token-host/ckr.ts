@@ -146,7 +146,7 @@ const PIN_NEXT_STEP = "this PIN is not tried again, since repeated wrong PINs lo
 /** Refused logins that say nothing against the PIN: once the token is repaired, the same one may be right. */
 const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {
   0xa3: "the PIN has expired; give the token a new one and put that into its source",
-  0xa4: "the token is locked; its security officer has to reset the PIN",
+  0xa4: "the token is locked; its security officer must reset the PIN",
   0x102: "the token's security officer has to set a user PIN first",
 };
 

@@ -62,12 +62,12 @@ it("pipes, whose writer nobody waits for", async () => {
   await append();
   expect((await verify()).problems).toEqual([]);
   makePipe(file);
-  await expect(verify()).rejects.toThrow(/is no regular file/);
+  await expect(verify()).rejects.toThrow(/is not a regular file/);
   rmSync(file);
   makePipe(`${file}.${"9".repeat(12)}`);
-  await expect(append()).rejects.toThrow(/is no regular file/);
+  await expect(append()).rejects.toThrow(/is not a regular file/);
   makePipe(keyFile);
-  await expect(verify()).rejects.toThrow(/is no regular file/);
+  await expect(verify()).rejects.toThrow(/is not a regular file/);
 });
 
 it("a lock from before the clock was set back, and one that is a link to nothing", async () => {

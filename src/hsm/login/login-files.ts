@@ -1,5 +1,5 @@
-// The memory of logins in the state directory, so that neither a restart nor another process spends a further
-// attempt. The files hold names of tokens (digests), metadata of PIN sources, dates, and 10 bits of refused PINs.
+// Stores the records of logins in the state directory, so that neither a restart nor another process spends another
+// PIN attempt. The files hold digests of token names, metadata of PIN sources, dates, and 10 bits of each refused PIN.
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { KmsError } from "../../errors.js";
@@ -16,7 +16,7 @@ const WRITE_PATIENCE_MS = 10_000;
 type Tokens = Readonly<Record<string, PinRecords | undefined>>;
 
 /**
- * In the state directory, or for the life of the process only where there is none.
+ * Returns stores in the state directory, or in memory if none is configured.
  * @param patienceMs how long to wait for another process that logs in to the same token
  */
 export function loginStores(directory: string | undefined, patienceMs: number): LoginStores {
@@ -78,7 +78,7 @@ class FileLoginStore implements LoginStore {
   readonly #folder: string;
   readonly #file: string;
 
-  /** @param folder the state directory; made with mode 0700 when it is first needed */
+  /** @param folder the state directory; created with mode 0700 when it is first needed */
   constructor(folder: string, file: string) {
     this.path = join(folder, file);
     this.#folder = folder;
@@ -107,7 +107,7 @@ class FileLoginStore implements LoginStore {
     rmSync(this.path, { force: true });
   }
 
-  /** A file that is not there holds nothing. @throws Error for one that cannot be read or is damaged */
+  /** Returns no records if the file does not exist. @throws Error if it cannot be read or is damaged */
   #readAll(): Tokens {
     try {
       return tokensOf(readStateFile(this.path));

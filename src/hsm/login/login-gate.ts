@@ -1,5 +1,5 @@
-// The gate before every login: a wrong PIN costs one attempt, and a login with unknown outcome is retried at most once,
-// across restarts, rewritten sources and other processes: retrying locks tokens, and three control-plane nodes
+// Decides whether a login may be made. A wrong PIN costs one attempt, and a login with unknown outcome is retried at most
+// once, across restarts, rewritten sources and processes: each retry may lock the token, and three control-plane nodes
 // share one counter on a network HSM.
 import { createHash } from "node:crypto";
 import { KmsError } from "../../errors.js";
@@ -10,13 +10,13 @@ import { HostFailure } from "../hosts/host-process.js";
 import type { PinVerdict } from "../fault.js";
 import type { TokenDescription } from "../port.js";
 
-/** Where the PIN comes from, as the configuration or an operator says. */
+/** Where a PIN comes from: a configured source, or an operator. */
 export interface Pin {
   /** Returns the PIN, which the caller zeroes; undefined when none is configured. @throws KmsError PIN_UNREADABLE */
   read(): Buffer | undefined;
-  /** Never the same for two PINs where `showsChange`; tells nothing of the PIN. */
+  /** Returns metadata of the source that reveals nothing of the PIN; different for two PINs if `showsChange`. */
   stamp(): string;
-  /** Whether the stamp changes with the PIN; an environment variable's cannot without telling of it. */
+  /** Whether the stamp changes with the PIN. That of an environment variable cannot, since it would reveal the PIN. */
   readonly showsChange: boolean;
   readonly description: string;
   /** What to do about a refused PIN. */
@@ -35,15 +35,15 @@ export interface LoginGateOptions {
   /** Spend the token's last attempt too. */
   readonly allowFinalTry: boolean;
   readonly log: Log;
-  /** How long a token is left alone that refuses logins for another reason than the PIN; 60 s if left out. */
+  /** How long no login is tried on a token that refuses logins for another reason than the PIN; 60 s if left out. */
   readonly recheckMs?: number;
 }
 
 const RECHECK_MS = 60_000;
-/** Tokens that lock on the third wrong PIN, and do not warn, leave room for two of which nothing is known. */
+/** Some tokens lock on the third wrong PIN without a warning, so at most two attempts may have an unknown outcome. */
 const MOST_UNANSWERED = 2;
 
-/** A token that refused a login, whatever the PIN: it is locked, or its PIN has expired or was never set. */
+/** No login until then: the token refused one whatever the PIN, since it is locked or its PIN has expired or is not set. */
 interface LoginPause {
   readonly digest: string;
   readonly until: number;
@@ -67,9 +67,9 @@ export class LoginGate {
 
   /**
    * Logs in by `attempt`, one login at a time over all token hosts and all processes that share the state directory.
-   * @param describe reads the token afresh: its PIN flags change by every attempt, anybody's
-   * @throws KmsError PIN_REFUSED, PIN_UNREADABLE or STATE_UNUSABLE when none may be made; HSM_UNAVAILABLE when others
-   * are logging in for long; what `attempt` throws
+   * @param describe reads the token again, since every attempt by any client changes its PIN flags
+   * @throws KmsError PIN_REFUSED, PIN_UNREADABLE or STATE_UNUSABLE if no attempt may be made; HSM_UNAVAILABLE if another
+   * process holds the lock for too long; what `attempt` throws
    */
   async login(
     describe: () => Promise<TokenDescription>,
@@ -90,7 +90,7 @@ export class LoginGate {
     }
   }
 
-  /** Whether the source has changed since its PIN was refused, or what was remembered of it has been removed. */
+  /** Returns whether the source has changed since its PIN was refused, or the record against it has been removed. */
   mayTryAgain(stampAtRefusal: string): boolean {
     const stamp = this.#options.pin.stamp();
     return (
@@ -98,6 +98,7 @@ export class LoginGate {
     );
   }
 
+  /** The present stamp of the PIN source. */
   get stamp(): string {
     return this.#options.pin.stamp();
   }
@@ -168,8 +169,8 @@ export class LoginGate {
     if (token.loginRequired && token.protectedAuthenticationPath) {
       throw new KmsError(
         "TOKEN_REFUSED",
-        `token "${token.label}" takes its PIN on its own keypad (CKF_PROTECTED_AUTHENTICATION_PATH), where ` +
-          "the plugin cannot enter it; let the token take a PIN from its library",
+        `token "${token.label}" reads its PIN from its own keypad (CKF_PROTECTED_AUTHENTICATION_PATH), where ` +
+          "the plugin cannot enter it; configure the token to accept a PIN from its library",
       );
     }
     const pin = this.#options.pin.read();
@@ -206,7 +207,7 @@ export class LoginGate {
     const from = source === description || source === "" ? "" : `, from ${source},`;
     return (
       `the PIN from ${description} was refused at ${at}${from} and is not tried again; ` +
-      `${this.#options.pin.correction}${this.#orRemove} (${reason})`
+      `${this.#options.pin.correction}${this.#removalHint} (${reason})`
     );
   }
 
@@ -216,28 +217,28 @@ export class LoginGate {
       : "it was tried twice, and a third wrong PIN locks tokens";
     return (
       `a login with the PIN from ${this.#options.pin.description} had no clear answer at ${at} and is not tried again, ` +
-      `since ${why}; make sure that the PIN is right: ${this.#options.pin.correction}${this.#orRemove} (${reason})`
+      `because ${why}; make sure that the PIN is correct: ${this.#options.pin.correction}${this.#removalHint} (${reason})`
     );
   }
 
-  /** What lets the same PIN be tried again. */
-  get #orRemove(): string {
+  /** The end of a message: how to have the same PIN tried again. */
+  get #removalHint(): string {
     const { path } = this.#options.stores.refused;
-    return path === undefined ? "" : `, or remove ${path} if this PIN is the right one now`;
+    return path === undefined ? "" : `, or remove ${path} if this PIN is correct now`;
   }
 
   #refuseByFlags(token: TokenDescription): void {
     if (token.pinLocked) {
       throw new KmsError(
         "PIN_REFUSED",
-        `token "${token.label}" is locked; its security officer has to reset the PIN`,
+        `token "${token.label}" is locked; its security officer must reset the PIN`,
       );
     }
     if (token.pinFinalTry && !this.#options.allowFinalTry) {
       throw new KmsError(
         "PIN_REFUSED",
-        `token "${token.label}" has one PIN attempt left, which is not spent; check the PIN, then reset the ` +
-          "counter by a login with another tool or set hsm.allowFinalTry",
+        `token "${token.label}" has one PIN attempt left, which the plugin does not spend; check the PIN, then reset the ` +
+          "counter by logging in with another tool, or set hsm.allowFinalTry",
       );
     }
     if (token.pinCountLow) {

@@ -1,36 +1,37 @@
-// The memory of logins, by token: PINs that were refused or accepted, and attempts without a clear answer.
+// What is recorded of logins to each token: PINs that were refused or accepted, and attempts without a clear answer. If
+// a record cannot be stored, it is kept until the process ends.
 import type { Log } from "../../log.js";
 
 export interface PinRecord {
   readonly id: string;
   /** Where the PIN came from. */
   readonly source: string;
-  /** Of the source when the PIN was read. */
+  /** The stamp of the source when the PIN was read. */
   readonly stamp: string;
   /** Distinguishes a refused PIN from most others and reveals almost nothing (pin-digest.ts). */
   readonly mark?: number;
   readonly reason: string;
   readonly at: string;
-  /** Attempts that had no clear answer; left out where the PIN was refused or accepted. */
+  /** Number of attempts that had no clear answer; left out if the PIN was refused or accepted. */
   readonly unanswered?: number;
 }
 
 export type PinRecords = readonly PinRecord[];
 
-/** Where records outlive the process. */
+/** Where records are stored. */
 export interface LoginStore {
-  /** The file to remove to have everything forgotten; undefined where records go with the process. */
+  /** The file whose removal deletes the records; undefined if they end with the process. */
   readonly path: string | undefined;
-  /** The latest first. @throws Error when what is stored cannot be read */
+  /** Returns the records of a token, the latest first, or throws an Error if they cannot be read. */
   load(token: string): PinRecords;
-  /** @throws Error when it cannot be stored */
+  /** Replaces the records of a token, or throws an Error if they cannot be stored. */
   save(token: string, records: PinRecords): Promise<void>;
-  /** Forgets everything, which needs no disk space. @throws Error */
+  /** Deletes all records, which needs no disk space. @throws Error */
   clear(): void;
 }
 
 export interface LoginStores {
-  /** PINs that were refused, and attempts that had no clear answer. */
+  /** PINs that were refused, and attempts without a clear answer. */
   readonly refused: LoginStore;
   /** PINs that have logged in: for these, a missing answer is an outage, not a wrong PIN. */
   readonly accepted: LoginStore;
@@ -47,7 +48,7 @@ const MOST_RECORDS = 8;
 export class LoginRecord {
   readonly #memory: LoginStore;
   readonly #log: Log;
-  /** What the memory did not take. */
+  /** Records that could not be stored. */
   readonly #unsaved = new Map<string, PinRecords>();
 
   constructor(memory: LoginStore, log: Log) {
@@ -55,18 +56,18 @@ export class LoginRecord {
     this.#log = log;
   }
 
-  /** @throws Error when what is stored cannot be read */
+  /** Returns the records of a token, the latest first, or throws an Error if they cannot be read. */
   of(token: string): PinRecords {
     return this.#unsaved.get(token) ?? this.#memory.load(token);
   }
 
-  /** @throws Error when it cannot be stored, and is not remembered either */
+  /** Stores the latest records, or throws an Error and keeps none of them. */
   async save(token: string, records: PinRecords): Promise<void> {
     await this.#memory.save(token, records.slice(0, MOST_RECORDS));
     this.#unsaved.delete(token);
   }
 
-  /** Remembers for the life of the process what cannot be stored. Returns whether it was stored. */
+  /** Stores the records, or keeps them until the process ends. Returns whether they were stored. */
   async put(token: string, records: PinRecords): Promise<boolean> {
     try {
       await this.save(token, records);
@@ -75,7 +76,7 @@ export class LoginRecord {
       this.keep(token, records);
       this.#log.error(
         { err: error },
-        "cannot record a login in the state directory; it is remembered until the next restart only",
+        "cannot record a login in the state directory; it is remembered only until the next restart",
       );
       return false;
     }

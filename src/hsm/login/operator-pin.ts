@@ -1,5 +1,5 @@
-// A PIN that an operator passes to the plugin. It is on no disk and stays in memory, since a replaced token host has to
-// log in again. A PIN that is passed while another is in use replaces it only after it has logged in.
+// A PIN that an operator passes to the plugin. It is never written to disk and stays in memory, since each replacement
+// token host logs in again. A PIN that is passed while another is in use replaces it only after it has logged in.
 import { performance } from "node:perf_hooks";
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
@@ -15,7 +15,7 @@ interface Held {
 
 /** A PIN that an operator has passed. */
 export interface Offer {
-  /** Its outcome; undefined while no token has answered. */
+  /** Returns its outcome; undefined while no token has answered. */
   outcome(): { readonly accepted: true } | { readonly refusal: KmsError } | undefined;
   /** Withdraws it; the PIN in use stays. */
   withdraw(): void;
@@ -44,7 +44,7 @@ export class OperatorPin implements Pin {
     this.#missing = missing;
   }
 
-  /** Takes ownership of the buffer with a PIN for the next login. Forgets a PIN that was offered before. */
+  /** Takes ownership of a buffer with a PIN for the next login. Zeroes a PIN that was offered before and not used. */
   offer(pin: Buffer): Offer {
     this.#offered?.pin.fill(0);
     let outcome: ReturnType<Offer["outcome"]>;
@@ -73,12 +73,12 @@ export class OperatorPin implements Pin {
     return Buffer.from(held.pin);
   }
 
-  /** Another for each PIN that is handed over, and for each process. */
+  /** Returns a text that differs for each PIN that is passed and for each process. */
   stamp(): string {
     return (this.#offered ?? this.#inUse)?.stamp ?? this.#stampOf(0);
   }
 
-  /** A PIN without a clear answer is tried again, and so is the only PIN while the token accepts none. */
+  /** Keeps a PIN that has no clear answer yet, and the only PIN while the token refuses every login. */
   settled(stamp: string, failure: KmsError | undefined, isWrong: boolean): void {
     const offered = this.#offered;
     if (offered?.stamp !== stamp || (failure !== undefined && failure.code !== "PIN_REFUSED")) return;
@@ -114,10 +114,10 @@ export type Verdict =
   /** No login was needed; the PIN has been withdrawn. */
   | { readonly is: "untried" }
   | { readonly is: "refused"; readonly reason: KmsError }
-  /** The token does not answer; the PIN is tried when it does. */
+  /** The token does not answer; the PIN is tried as soon as it does. */
   | { readonly is: "waiting"; readonly reason: KmsError | undefined };
 
-/** Waits for a token's answer to a PIN that has just been passed. */
+/** Waits for a token's answer to a PIN that has just been passed, and returns it. */
 export async function verdictOn(offer: Offer, { state, idle, limitMs }: VerdictOptions): Promise<Verdict> {
   const before = state();
   const until = performance.now() + limitMs;
@@ -132,13 +132,13 @@ export async function verdictOn(offer: Offer, { state, idle, limitMs }: VerdictO
     }
     const now = state();
     const reason = now.up ? undefined : now.reason;
-    const isNew = !before.up && reason !== before.reason && isOfToken(reason);
+    const isNew = !before.up && reason !== before.reason && comesFromToken(reason);
     if (isNew || performance.now() > until) return { is: "waiting", reason };
     await setTimeout(POLL_MS);
   }
 }
 
-/** An attempt that began before the PIN was passed fails because there is none. */
-function isOfToken(reason: KmsError | undefined): boolean {
+/** An attempt that began before the PIN was passed fails for lack of a PIN, which says nothing about this one. */
+function comesFromToken(reason: KmsError | undefined): boolean {
   return reason !== undefined && reason.code !== "PIN_UNREADABLE" && reason.code !== "PIN_REFUSED";
 }

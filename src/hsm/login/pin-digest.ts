@@ -1,10 +1,10 @@
 // Recognises a PIN without storing it: in memory by a digest under a key of this process, on disk by a mark of so few
-// bits that a reader learns almost nothing, however short the PIN is and however fast they guess. A slow hash is not
-// enough: all PINs of four digits are tried in minutes.
+// bits that a reader learns almost nothing, however short the PIN is and however fast they guess. A slow hash would not
+// be enough: all PINs of four digits could be tried in minutes.
 import { createHmac, randomBytes } from "node:crypto";
 
 const KEY = randomBytes(32);
-/** One in 1024 other PINs has the same mark and is taken for a refused one; removing the record helps. */
+/** One in 1,024 other PINs has the same mark and is mistaken for a refused one until the record is removed. */
 const MARK_BITS = 10;
 
 /** Returns the digest for this process's memory. */

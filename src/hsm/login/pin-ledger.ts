@@ -1,5 +1,5 @@
-// What is known about a PIN before it is tried: whether it was refused, logged in, or had no clear answer. An attempt is
-// recorded before it is made, since the process may die during it. If it cannot be recorded, it is not made.
+// What is known about a PIN before it is tried: it was refused, it has logged in, or its last attempt had no clear answer.
+// An attempt is recorded before it is made, since the process may die during it. If it cannot be recorded, it is not made.
 import { randomUUID } from "node:crypto";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
@@ -25,7 +25,7 @@ export type CandidateSource = Pick<Candidate, "token" | "source" | "stamp" | "sh
 interface Begun {
   readonly record: PinRecord;
   readonly before: PinRecords;
-  /** Without those of the same PIN. */
+  /** Those of `before` that are about other PINs. */
   readonly others: PinRecords;
 }
 
@@ -44,12 +44,12 @@ export class PinLedger {
     this.#log = log;
   }
 
-  /** @param pin which the caller zeroes */
+  /** Returns the PIN with what identifies it. @param pin stays the caller's, who zeroes it */
   candidate(source: CandidateSource, pin: Buffer): Candidate {
     return { ...source, pin, digest: digestPin(pin) };
   }
 
-  /** Returns the record against this PIN, with the current stamp of its source. */
+  /** Returns the record that forbids or limits attempts with this PIN, under the current stamp of its source. */
   async find(candidate: Candidate): Promise<PinRecord | undefined> {
     const records = this.#known(candidate.token);
     const record = records.find((one) => this.#isOf(one, candidate));
@@ -57,11 +57,12 @@ export class PinLedger {
     return record;
   }
 
-  /** Whether a refused PIN, or an attempt, is recorded under this stamp. */
+  /** Returns whether a refused PIN, or an attempt without a clear answer, is recorded under this stamp. */
   has(token: string, stamp: string): boolean {
     return this.#known(token).some((record) => record.stamp === stamp);
   }
 
+  /** Returns whether this PIN has logged in before and was not refused since. */
   wasAccepted(candidate: Candidate): boolean {
     return readable(() => this.#accepted.of(candidate.token)).some((one) => this.#isOf(one, candidate));
   }
@@ -69,7 +70,7 @@ export class PinLedger {
   /**
    * Records the attempt before it is made.
    * @param unlocked why there is no lock, if other processes may be trying the same PIN
-   * @throws KmsError STATE_UNUSABLE where that cannot be done, unless the PIN has logged in before
+   * @throws KmsError STATE_UNUSABLE if it cannot be recorded, unless the PIN has logged in before
    */
   async begin(candidate: Candidate, unlocked: unknown): Promise<Begun> {
     const { token } = candidate;
@@ -87,7 +88,7 @@ export class PinLedger {
     return { record, before, others };
   }
 
-  /** The token has taken the PIN; what was refused from the same source is forgotten. */
+  /** Records that the PIN has logged in, and removes records of PINs that were refused from the same source. */
   async accept(candidate: Candidate, { others }: Begun): Promise<void> {
     const { token, source, stamp } = candidate;
     const accepted = readable(() => this.#accepted.of(token));
@@ -100,7 +101,7 @@ export class PinLedger {
     await this.#refused.put(token, kept);
   }
 
-  /** The attempt has failed. @param verdict what the failure says of the PIN */
+  /** Records that the attempt has failed. @param verdict what the failure says about the PIN */
   async fail(candidate: Candidate, begun: Begun, verdict: PinVerdict, reason: string): Promise<void> {
     const { token, pin } = candidate;
     const { record, before, others } = begun;
@@ -116,7 +117,7 @@ export class PinLedger {
     }
   }
 
-  /** A refused PIN no longer counts as accepted, even if the disk is full. Returns whether it did count. */
+  /** Removes a refused PIN from the accepted ones, even if the disk is full. Returns whether it was among them. */
   async #disown(candidate: Candidate): Promise<boolean> {
     const accepted = readable(() => this.#accepted.of(candidate.token));
     const others = accepted.filter((one) => !this.#isOf(one, candidate));
@@ -146,7 +147,7 @@ export class PinLedger {
     return record;
   }
 
-  /** Whether a record is about this PIN: by its bytes where they are known, otherwise by its source. */
+  /** Returns whether a record is about this PIN: by its bytes if they are known, otherwise by its source. */
   #isOf(record: PinRecord, { token, stamp, showsChange, pin, digest }: Candidate): boolean {
     const known = this.#digests.get(record.id);
     if (known !== undefined) return known === digest;
@@ -163,16 +164,16 @@ export class PinLedger {
       const ids = new Set([...this.#refused.of(token), ...this.#accepted.of(token)].map(({ id }) => id));
       for (const id of this.#digests.keys()) if (!ids.has(id)) this.#digests.delete(id);
     } catch {
-      // Records that cannot be read now may be needed again.
+      // Digests of records that cannot be read now may be needed later.
     }
   }
 
-  /** Returns nothing if the record cannot be read: `begin` reports that. */
+  /** Returns no records if they cannot be read; `begin` reports that. */
   #known(token: string): PinRecords {
     return readable(() => this.#refused.of(token));
   }
 
-  /** Returns why the record cannot be stored or read. */
+  /** Stores the records. Returns the error if they cannot be stored or read; undefined on success. */
   async #save(token: string, records: PinRecords): Promise<unknown> {
     try {
       this.#refused.of(token);
