@@ -1,5 +1,5 @@
-// Which errors say that a token could not be asked, rather than anything about a key or a request. One list for all
-// who decide by it: whether another token is asked, whether an outage begins, whether a KEK has failed.
+// Which errors mean that the token cannot be used now, and say nothing about a key or a request. This one list decides
+// whether another token is asked, whether an outage begins, and whether a KEK has failed its proof.
 import type { ErrorCode, KmsError } from "../errors.js";
 
 const AWAY = {
@@ -20,7 +20,7 @@ const AWAY = {
   HSM_UNAVAILABLE: true,
   SESSION_LOST: true,
   DEADLINE: true,
-  // The queue is the plugin's own: a token that cannot keep up is there.
+  // The queue is the plugin's own: a token that cannot keep up still answers.
   OVERLOADED: false,
   CANCELLED: false,
   STOPPING: true,
@@ -29,7 +29,7 @@ const AWAY = {
   INTERNAL: false,
 } as const satisfies Record<ErrorCode, boolean>;
 
-/** Whether an error means that the HSM is away. */
+/** Returns whether an error means that the HSM is away. */
 export function meansHsmAway(error: KmsError): boolean {
   return AWAY[error.code];
 }

@@ -1,9 +1,9 @@
-// Which key is the KEK where several tokens hold clones of it. A key that carries another token's label and CKA_ID
-// but has another fingerprint is no clone: it is refused, and the KEK says so for as long as the other is there.
+// Decides which keys of several tokens are clones of one KEK. A key with the label and CKA_ID of another token's KEK but a
+// different fingerprint is not a clone: it is refused, and the KEK carries a remark while that key exists.
 import type { Log } from "../../log.js";
 import type { KekRecord } from "../port.js";
 
-/** What one token showed at the last reading; undefined while it cannot be read. */
+/** What one token showed at its last reading; undefined if it has not been read. */
 export type Reading = readonly KekRecord[] | undefined;
 
 interface Known {
@@ -14,7 +14,7 @@ interface Known {
 export class Clones {
   readonly #tokens: readonly string[];
   readonly #log: Log;
-  /** The key_id that a label and CKA_ID stand for: the first seen, the most preferred token's of one reading. */
+  /** The key_id for each label and CKA_ID: the first seen, in one round that of the most preferred token. */
   readonly #known = new Map<string, Known>();
   readonly #reported = new Set<string>();
 
@@ -25,14 +25,14 @@ export class Clones {
   }
 
   /**
-   * Returns the readings without the keys that are no clones. A KEK that one of them claims to be has a remark on it, and
-   * so has one that a token lacks.
+   * Returns the readings without keys that only look like clones. The KEK that such a key imitates has a remark, and so
+   * has a KEK that is missing on a token.
    */
   genuine(readings: readonly Reading[]): Reading[] {
     const conflicts: { readonly keyId: string; readonly rank: number; readonly remark: string }[] = [];
     const kept = readings.map((records, rank) =>
       records?.filter((record) => {
-        const other = this.#otherThan(record, rank);
+        const other = this.#conflictWith(record, rank);
         if (other === undefined) return true;
         conflicts.push({ keyId: other.keyId, rank, remark: this.#refuse(record, rank, other) });
         return false;
@@ -58,9 +58,9 @@ export class Clones {
     return ranks.map((rank) => this.#tokens[rank]).join(" and ");
   }
 
-  /** The key that a record's name stands for already, if that is another. */
-  #otherThan(record: KekRecord, rank: number): Known | undefined {
-    // Without a CKA_ID nothing says that two keys claim to be one.
+  /** Returns the known key with the label and CKA_ID of this record, if its value is different. */
+  #conflictWith(record: KekRecord, rank: number): Known | undefined {
+    // Without a CKA_ID, two keys with one label do not claim to be the same key.
     if (record.ckaId === "") return undefined;
     const name = `${record.label} ${record.ckaId}`;
     const known = this.#known.get(name);
@@ -81,10 +81,10 @@ export class Clones {
       const { label, keyId } = record;
       this.#log.error(
         { label, token, keyId, otherToken, otherKeyId: known.keyId },
-        "key refused: it has the label and CKA_ID of another token's KEK but is another key; clone the KEK again",
+        "key refused: it has the label and CKA_ID of another token's KEK but a different value; clone the KEK again",
       );
     }
-    return `not cloned to ${token}: the key there with this label and CKA_ID is another, ${record.keyId}, and is refused`;
+    return `not cloned to ${token}: the key there with this label and CKA_ID has a different value, ${record.keyId}, and is refused`;
   }
 }
 

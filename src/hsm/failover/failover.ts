@@ -1,6 +1,6 @@
-// Several tokens that hold clones of the KEK, as one HSM: the preferred one serves; when it fails or is late
-// the next one does, within the same request. Coming back is damped, so that a flapping token does not flap
-// the plugin.
+// Combines several tokens that hold clones of the KEK into one HSM. The preferred token serves; if it fails or is late, the
+// next one is asked within the same request. Returning to a preferred token takes a while, so that a token that goes
+// away again and again does not make the plugin switch as often.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { meansHsmAway } from "../away.js";
@@ -18,13 +18,13 @@ export interface FailoverOptions {
   readonly log: Log;
 }
 
-/** A preferred token serves again when it has been well for this long, in ms. */
+/** A preferred token serves again after it has been well for this long, in ms. */
 const RETURN_AFTER_MS = 60_000;
-/** Readings of the other tokens wait for a slow one for this many request timeouts. */
+/** The result of a reading waits for a slow token for this many request timeouts, if another token has been read. */
 const SLOW_READING = 2;
 
-/** Whether another token may do what this error says that one cannot. */
-function isElsewhere(error: KmsError): boolean {
+/** Returns whether another token may succeed after this error. */
+function isWorthAnotherToken(error: KmsError): boolean {
   return meansHsmAway(error) || error.code === "OVERLOADED" || error.code === "KEY_MISSING";
 }
 
@@ -51,7 +51,7 @@ export class FailoverHsm implements Hsm {
     return this.#crypt(request.keyId, caller, (hsm, asker) => hsm.decrypt(request, asker));
   }
 
-  /** What the tokens hold together as they were last believed, without keys that only claim to be clones. */
+  /** Reads all tokens and returns the KEKs that they hold together, without keys that only look like clones. */
   listKeks(): Promise<readonly KekRecord[]> {
     return this.#merge((member) => member.read());
   }
@@ -60,7 +60,7 @@ export class FailoverHsm implements Hsm {
     return this.#merge((member) => member.readReloaded());
   }
 
-  /** @throws KmsError when none can be read: that of the most preferred one */
+  /** @throws KmsError if no token can be read: the error of the most preferred one */
   async #merge(read: (member: Member) => Promise<void>): Promise<readonly KekRecord[]> {
     const failure = await this.#enough(this.#members.map(read));
     this.#choose();
@@ -75,7 +75,7 @@ export class FailoverHsm implements Hsm {
     return [...found.values()];
   }
 
-  /** Waits for all readings, but for a slow one only so long if another has ended well. Returns why none has. */
+  /** Waits for all readings, but not for slow ones once another has succeeded. Returns the error if none succeeds. */
   async #enough(readings: readonly Promise<void>[]): Promise<KmsError | undefined> {
     const all = Promise.allSettled(readings);
     const any = Promise.any(readings);
@@ -116,7 +116,7 @@ export class FailoverHsm implements Hsm {
     );
   }
 
-  /** Moves away from a token at once, and back to a preferred one only when it has been well for a while. */
+  /** Leaves a failing token at once, and returns to a preferred one only after it has been well for a while. */
   #choose(): void {
     const now = performance.now();
     for (const member of this.#members) {
@@ -143,7 +143,7 @@ export class FailoverHsm implements Hsm {
     this.#serving = rank;
   }
 
-  /** The tokens that hold a key: those that are up before the others, the serving one first, then by preference. */
+  /** Returns the tokens that hold a key: those that are up first, among them the serving one, then by preference. */
   #order(keyId: string): Member[] {
     const rankOf = (member: Member): number =>
       (member.state.up ? 0 : 2) + (member === this.#members[this.#serving] ? 0 : 1);
@@ -159,13 +159,13 @@ export class FailoverHsm implements Hsm {
         return await member.use(keyId, use);
       } catch (error) {
         failure = KmsError.from(error);
-        if (!isElsewhere(failure)) throw failure;
+        if (!isWorthAnotherToken(failure)) throw failure;
       }
     }
     throw failure;
   }
 
-  /** Asks the serving token, and the next one when it fails or is late; the first answer wins. */
+  /** Asks the serving token, and the next one if it fails or is late; the first answer is returned. */
   async #crypt(
     keyId: string,
     caller: Caller,
@@ -182,7 +182,7 @@ export class FailoverHsm implements Hsm {
       caller,
       lateMs: nextTokenAfterMs(requestTimeoutMs),
       limitMs: Math.max(0, requestTimeoutMs - age),
-      isFinal: (error) => !isElsewhere(error),
+      isFinal: (error) => !isWorthAnotherToken(error),
       onPassedOver: (asked) => {
         const member = members[asked];
         if (member !== undefined) this.#leave(member);
@@ -190,7 +190,7 @@ export class FailoverHsm implements Hsm {
     });
   }
 
-  /** A token that failed a request, or was slower than one asked after it, is left for the next one. */
+  /** Has the next token serve after one that failed a request or was slower than a token asked after it. */
   #leave(member: Member): void {
     member.wellSince = undefined;
     const next = this.#members.findIndex((other) => other !== member && other.state.up);

@@ -1,5 +1,6 @@
-// One request over several tokens, within one deadline: the next is asked when one fails or is late, and the first
-// answer wins. What the others still bring is wiped, and what they have not sent yet is not sent.
+// Makes one request to several tokens within one deadline: the next token is asked when one fails or is late, and the first
+// answer is returned. Later answers are wiped, and calls that have not begun by then are not made. hsm/hedging.ts says
+// what bounds the number of calls.
 import { KmsError } from "../../errors.js";
 import type { Caller } from "../port.js";
 
@@ -9,17 +10,17 @@ export interface HedgeOptions {
   /** In the order in which they are asked. */
   readonly asks: readonly Ask[];
   readonly caller: Caller;
-  /** The next is asked when an answer has not come within this, in ms. */
+  /** After this time without an answer the next is asked, in ms. */
   readonly lateMs: number;
   /** From now to the end of the request, in ms. */
   readonly limitMs: number;
-  /** Whether an error is the answer: asking elsewhere would change nothing. */
+  /** Returns whether an error is the final answer, which asking another token would not change. */
   readonly isFinal: (error: KmsError) => boolean;
-  /** Called for one that failed, other than by the answer, or was still asked when a later one answered. @param asked which of `asks` */
+  /** Called for each that failed, except with the final answer, or was overtaken by a later one. @param asked index in `asks` */
   readonly onPassedOver: (asked: number) => void;
 }
 
-/** @throws KmsError the final one if there was any, else what the last one failed with; DEADLINE */
+/** Returns the first answer, or throws the final error, else the last one, or DEADLINE. */
 export function hedge(options: HedgeOptions): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     new HedgedRequest(options, resolve, reject).askNext();
@@ -66,7 +67,7 @@ class HedgedRequest {
     );
   }
 
-  /** The request's caller, who also counts as gone when another token has answered. */
+  /** Returns the request's caller, who also counts as gone once the request is decided. */
   #caller(): Caller {
     const { caller } = this.#options;
     const isDecided = (): boolean => this.#decided;

@@ -1,11 +1,11 @@
-// One token of several, and what it is believed to hold. A library whose token went away may go on showing it, empty, and
-// never find its keys again: what it no longer shows is believed only when a library loaded since then agrees. Until
-// then the last good reading stands, and the token counts as away.
+// One token of a failover set, and the KEKs that it holds. A library whose token went away may keep showing it, empty, and
+// never find its keys again. So a missing KEK counts as missing only after a freshly loaded library confirms it; until
+// then the previous reading stays valid, and the token counts as away.
 import { KmsError } from "../../errors.js";
 import type { Reading } from "./clones.js";
 import type { Hsm, HsmState, KekRecord } from "../port.js";
 
-/** Between two attempts at a reading while the token is doubted, in ms. */
+/** Interval of readings while a missing KEK is not confirmed, in ms. */
 const DOUBTED_INTERVAL_MS = 1_000;
 
 export interface MemberOptions {
@@ -19,12 +19,12 @@ export class Member {
   readonly #hsm: Hsm;
   #reading: Reading;
   #keyIds: ReadonlySet<string> = new Set();
-  /** Why what it shows is not believed; undefined when it is. */
+  /** Why its latest reading is not believed; undefined if it is. */
   #doubt: KmsError | undefined;
-  /** A reading that has not ended yet; a slow token is not given a second one. */
+  /** The reading in progress, which later callers share. */
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
-  /** When it began to be well, by a monotonic clock; undefined while it is not. */
+  /** Since when it has been well, by performance.now(); undefined while it is not. */
   wellSince: number | undefined;
 
   constructor({ name, hsm }: MemberOptions) {
@@ -32,7 +32,7 @@ export class Member {
     this.#hsm = hsm;
   }
 
-  /** What it showed when it was last believed; undefined before the first time. */
+  /** The last reading that was believed; undefined before the first. */
   get reading(): Reading {
     return this.#reading;
   }
@@ -46,7 +46,7 @@ export class Member {
     return state.up && this.#doubt !== undefined ? { up: false, reason: this.#doubt } : state;
   }
 
-  /** Reads the token, and again by a freshly loaded library where it shows less than before. @throws KmsError */
+  /** Reads the token, and again by a freshly loaded library if a KEK is missing. @throws KmsError */
   read(): Promise<void> {
     return this.#share(async () => {
       const records = await this.#hsm.listKeks();
@@ -55,7 +55,7 @@ export class Member {
     });
   }
 
-  /** Reads the token by a freshly loaded library. @throws KmsError */
+  /** Reads the token by a freshly loaded library and believes the result. @throws KmsError */
   readReloaded(): Promise<void> {
     return this.#share(async () => {
       this.#believe(await this.#hsm.listKeksReloaded());
@@ -63,8 +63,8 @@ export class Member {
   }
 
   /**
-   * Makes one operation under a KEK. Where the token does not find a KEK that it held, a freshly loaded library is asked.
-   * @throws KmsError; HSM_UNAVAILABLE in place of KEY_MISSING until one has answered
+   * Makes one operation under a KEK. If the token does not find a KEK that it held, reads it by a freshly loaded library.
+   * @throws KmsError; HSM_UNAVAILABLE instead of KEY_MISSING until that reading has succeeded
    */
   async use<T>(keyId: string, operation: (hsm: Hsm) => Promise<T>): Promise<T> {
     try {
@@ -72,7 +72,7 @@ export class Member {
     } catch (thrown) {
       const error = KmsError.from(thrown);
       if (error.code !== "KEY_MISSING" || !this.holds(keyId)) throw error;
-      // One that is doubted already is looked into in the background.
+      // If the token is doubted already, a background reading is on its way.
       const confirming = this.#doubt === undefined ? this.#share(() => this.#confirm()) : this.#running;
       const doubt = this.#doubtIt();
       await confirming?.catch(() => undefined);
@@ -118,7 +118,7 @@ export class Member {
     return this.#reading?.some((record) => !namesOf(record).some((name) => shown.has(name))) ?? false;
   }
 
-  /** Its hosts are replaced as soon as it can be read, whenever the next round of readings is. */
+  /** Reads the token again soon, without waiting for the next background check. */
   #readLater(): void {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
