@@ -7,7 +7,7 @@ import type { HostProcess } from "../../../src/hsm/hosts/host-process.js";
 import type { LaneClient, Reply } from "../../../src/hsm/hosts/lane-client.js";
 import type { HostPool } from "../../../src/hsm/hosts/pool.js";
 import { PATIENT_CALLER } from "../../../src/hsm/port.js";
-import { Op } from "../../../src/hsm/wire.js";
+import { Op } from "../../../src/hsm/wire-calls.js";
 import { waitFor } from "../../support/wait.js";
 
 const REQUEST = { keyId: "01.n", mechanism: 1, aad: Buffer.alloc(0), data: Buffer.alloc(0) };
