@@ -81,14 +81,14 @@ export async function withTokens<T>(
 
 /**
  * Reads tokens again that could be read when the command began; never throws.
- * @param anew with freshly loaded libraries: some libraries never show later changes
+ * @param reloaded whether to reload the libraries first: some never show later changes
  */
-export function readAgain(tokens: readonly Token[], anew: boolean): Promise<Token[]> {
+export function readAgain(tokens: readonly Token[], reloaded: boolean): Promise<Token[]> {
   return Promise.all(
     tokens.map(async (token) => {
       if (token.failure !== undefined) return token;
       const { hsm } = token;
-      return { ...token, ...(await reading(() => (anew ? hsm.listKeksReloaded() : hsm.listKeks()))) };
+      return { ...token, ...(await reading(() => (reloaded ? hsm.listKeksReloaded() : hsm.listKeks()))) };
     }),
   );
 }

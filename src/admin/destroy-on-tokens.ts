@@ -28,7 +28,7 @@ export async function destroyOn(
     try {
       if (away !== undefined) throw away;
       const wasThere = records?.some((record) => isSameKek(record, kek)) ?? false;
-      const outcome = await destroyAndLook(hsm, kek, window);
+      const outcome = await destroyAndConfirm(hsm, kek, window);
       const done = outcome === "destroyed" || (outcome === "gone" && wasThere);
       changes.push({ token: name, outcome: done ? "done" : "not needed", error: null });
     } catch (thrown) {
@@ -48,7 +48,7 @@ class UnknownOutcome extends KmsError {}
  * Destroys every object of a KEK on one token.
  * @throws KmsError when it is still there; UnknownOutcome when the token cannot be read afterwards
  */
-export async function destroyAndLook(
+export async function destroyAndConfirm(
   hsm: DestroyingHsm,
   kek: KekRecord,
   window?: DestroyWindow,
@@ -61,14 +61,14 @@ export async function destroyAndLook(
     } catch (error) {
       trouble = KmsError.from(error);
     }
-    const left = await look(hsm, kek, trouble);
+    const left = await remainingRecords(hsm, kek, trouble);
     if (left.length === 0) return objects > 0 ? "destroyed" : trouble === undefined ? "absent" : "gone";
     if (trouble !== undefined) throw stillThere(kek, trouble);
     if (round === MOST_ROUNDS) throw stillThere(kek);
   }
 }
 
-async function look(
+async function remainingRecords(
   hsm: DestroyingHsm,
   kek: KekRecord,
   trouble: KmsError | undefined,

@@ -1,43 +1,42 @@
-// Watching over a new KEK until its instant: whether every token and node has it, and if it is to be so, taking it
-// back in time where one does not.
+// Follows a new KEK until its activation: waits for every token and node to have it and, if requested, destroys it in
+// time when one lacks it.
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import type { DestroyWindow } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/port.js";
 import type { RotationPlan } from "../provider/rotation.js";
-import { cloneAdvice, repeatedLook } from "./clone-advice.js";
-import { waitForConvergence } from "./convergence.js";
+import { cloneAdvice, repeatedCheck, waitForConvergence } from "./rollout.js";
 import { destroyOn } from "./destroy-on-tokens.js";
-import { CANCEL_MARGIN_MS } from "./never-used.js";
+import { CANCEL_MARGIN_MS } from "./require-of-nodes.js";
 import { recordIntent, recordOperatorEvent } from "./operator-audit.js";
 import type { Operator } from "./operator.js";
-import { isReady, LOOK_MS, type Place } from "./places.js";
+import { CHECK_LIMIT_MS, isReady, type Readiness } from "./readiness.js";
 import { windowBefore } from "./require-unneeded.js";
 import type { Token } from "./command-tokens.js";
 import { changeEvent, type Changes } from "./token-changes.js";
 
-/** Last moment to cancel a rotation, including the last check before it, in ms before the instant. */
-const DECIDED_MS = CANCEL_MARGIN_MS + LOOK_MS;
+/** Time to cancel a rotation, including the check before it, in ms before the activation. */
+const DECIDED_MS = CANCEL_MARGIN_MS + CHECK_LIMIT_MS;
 
-/** Below this, in ms, no poll of a node would come before the decision. */
+/** Shortest delay in ms that leaves time for a node to poll its token before the decision. */
 export const LEAST_GUARDED_MS = DECIDED_MS + 5_000;
 
-/** Making a key and reading it back takes this many times as long as opening its token. */
-const MAKING = 3;
+/** Generating a key and reading it back takes at most this many times as long as opening its token. */
+const GENERATION_FACTOR = 3;
 
 /**
- * Requires that a KEK which is made now could still be destroyed in time.
- * @throws KmsError INPUT_INVALID when the tokens are too slow for it
+ * Requires that a KEK which is made now can still be destroyed before its activation.
+ * @throws KmsError INPUT_INVALID when the tokens cannot complete it in time
  */
 export function requireTimeToAbort(tokens: readonly Token[], activation: number): void {
   const [preferred] = tokens;
-  const neededMs = DECIDED_MS + abortMs(tokens) + MAKING * (preferred?.openMs ?? 0);
+  const neededMs = DECIDED_MS + abortMs(tokens) + GENERATION_FACTOR * (preferred?.openMs ?? 0);
   if (activation - Date.now() >= neededMs) return;
   const seconds = String(Math.ceil((neededMs + LEAST_GUARDED_MS) / 1000));
   throw new KmsError(
     "INPUT_INVALID",
-    "the token is too slow to cancel the key before its instant; nothing was made (--abort-unless-converged): " +
-      `choose an instant at least ${seconds} s ahead`,
+    "the token is too slow to cancel the KEK before its activation; nothing was made (--abort-unless-converged): " +
+      `choose an activation at least ${seconds} s ahead`,
   );
 }
 
@@ -50,56 +49,60 @@ export interface Rotation {
   readonly plan: RotationPlan;
   /** Undefined after a dry run. */
   readonly made: KekRecord | undefined;
-  /** The other tokens and the nodes, as the last look found them. */
-  readonly places: readonly Place[];
-  /** Whether all had the key in time; undefined where nobody waited for it. */
+  /** The other tokens and the nodes at the last check. */
+  readonly readiness: readonly Readiness[];
+  /** Whether every token and node had the KEK before its activation; undefined if the command did not wait. */
   readonly converged?: boolean;
   readonly interrupted?: boolean;
-  /** Why the key was not destroyed again, although not all had it. */
+  /** Why the KEK was kept although a token or node lacked it. */
   readonly kept?: string;
-  /** The key was destroyed again, or should have been. */
+  /** Set if the rotation was aborted; the changes show whether the KEK was destroyed. */
   readonly abort?: Changes & { readonly reason: string };
 }
 
-export interface RotationWatch {
+export interface GuardedRotation {
   readonly settings: Settings;
   readonly plan: RotationPlan;
   readonly made: KekRecord;
   /** The first one made the key. */
   readonly tokens: readonly Token[];
   readonly nodes: readonly URL[];
-  /** Whether the key is destroyed again where not all have it. */
-  readonly guarded: boolean;
+  /** Whether to destroy the KEK if a token or node lacks it. */
+  readonly abortUnlessConverged: boolean;
   /** Ends the wait. */
   readonly signal: AbortSignal;
   readonly operator: Operator;
 }
 
-export async function watchRotation(watch: RotationWatch): Promise<Rotation> {
-  const { plan, made, tokens, nodes, guarded, signal, operator } = watch;
+/**
+ * Waits for the rollout of a new KEK and returns the result, after destroying the KEK if that was requested and is necessary.
+ * Failures of single tokens are in the result.
+ */
+export async function guardRotation(rotation: GuardedRotation): Promise<Rotation> {
+  const { plan, made, tokens, nodes, abortUnlessConverged, signal, operator } = rotation;
   const others = tokens.slice(1);
   operator.notify(
     `made "${made.label}" (key_id ${made.keyId}), active from ${new Date(plan.activation).toISOString()}`,
   );
   if (others.length > 0) operator.notify(cloneAdvice(made, tokens));
   const { aheadMs, ...outcome } = await waitForConvergence({
-    look: repeatedLook(made, others, nodes),
-    until: plan.activation - (guarded ? DECIDED_MS + abortMs(tokens) : 0),
-    toTheEnd: guarded,
+    check: repeatedCheck(made, others, nodes),
+    until: plan.activation - (abortUnlessConverged ? DECIDED_MS + abortMs(tokens) : 0),
+    toTheEnd: abortUnlessConverged,
     signal,
     operator,
   });
   const ended = { plan, made, ...outcome };
-  if (outcome.converged || !guarded) return ended;
-  const { places, interrupted } = outcome;
-  const inUse = places.filter(({ state }) => state === "active");
+  if (outcome.converged || !abortUnlessConverged) return ended;
+  const { readiness, interrupted } = outcome;
+  const inUse = readiness.filter(({ state }) => state === "active");
   if (inUse.length > 0) return { ...ended, kept: `it is in use already: ${namesOf(inUse)}` };
   const window = windowBefore(plan.activation, aheadMs);
-  return { ...ended, abort: await abort(watch, reasonOf(places, interrupted), window) };
+  return { ...ended, abort: await abort(rotation, reasonOf(readiness, interrupted), window) };
 }
 
 async function abort(
-  { settings, made, tokens, operator }: RotationWatch,
+  { settings, made, tokens, operator }: GuardedRotation,
   reason: string,
   window: DestroyWindow,
 ): Promise<NonNullable<Rotation["abort"]>> {
@@ -116,14 +119,14 @@ async function abort(
   return { reason, ...changes };
 }
 
-function reasonOf(places: readonly Place[], interrupted: boolean): string {
-  const lacking = places.filter((place) => !isReady(place));
+function reasonOf(readiness: readonly Readiness[], interrupted: boolean): string {
+  const lacking = readiness.filter((one) => !isReady(one));
   const list = lacking
     .map(({ name, detail }) => (detail.startsWith(name) ? detail : `${name} ${detail}`))
     .join("; ");
-  return interrupted ? `interrupted before all had it (${list})` : list;
+  return interrupted ? `interrupted before every token and node had it (${list})` : list;
 }
 
-function namesOf(places: readonly Place[]): string {
-  return places.map(({ name }) => name).join(", ");
+function namesOf(readiness: readonly Readiness[]): string {
+  return readiness.map(({ name }) => name).join(", ");
 }

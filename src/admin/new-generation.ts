@@ -6,7 +6,7 @@ import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { TokenAdministration } from "../hsm/token-hsm.js";
 import { readSchedule, type SchedulePolicy } from "../provider/generations.js";
-import { destroyAndLook } from "./destroy-on-tokens.js";
+import { destroyAndConfirm } from "./destroy-on-tokens.js";
 
 /**
  * Makes a generation that performs the mechanism.
@@ -26,7 +26,7 @@ export async function makeGeneration(
     await requireKept(hsm, made);
     return made;
   }
-  await destroyAndLook(hsm, made);
+  await destroyAndConfirm(hsm, made);
   throw new KmsError(
     "KEY_UNSUITABLE",
     `the token made a key that is refused, and it was destroyed again: ${refusal.reason}`,

@@ -1,11 +1,11 @@
-// What a node's plugin answers at /keys, asked over HTTP with a limit on time and on size. Whatever else stands at
-// the address is told from a plugin by the shape of its answer.
+// Reads /keys of a node's plugin over HTTP, with limits on time and size. The shape of the answer shows whether a plugin
+// listens at the address.
 import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { oneLine } from "../untrusted-text.js";
 
-/** Goes into lines and tables beside what other nodes say. */
+/** One line, since it is shown in lines and tables. */
 const text = z.string().max(8_192).transform(oneLine);
 
 const time = z.iso.datetime().nullable();
@@ -23,7 +23,7 @@ const nodeKey = z.object({
 
 const answered = z.object({ keyId: text, statusAt: time, encryptAt: time });
 
-/** Fields with a default are missing in answers of earlier releases, which then claim nothing. */
+/** Earlier releases do not send the fields that have a default here. */
 const nodeKeyring = z.object({
   now: z.iso.datetime(),
   activeKeyId: text.nullable(),
@@ -41,7 +41,7 @@ export type NodeKey = z.infer<typeof nodeKey>;
 export interface NodeKeyring extends z.infer<typeof nodeKeyring> {
   /** How far the node's clock is ahead of this machine's, in ms; negative when it is behind. */
   readonly clockAheadMs: number;
-  /** By how much that may be wrong: half of the time that the answer took, in ms. */
+  /** Largest error of that, in ms: half of the response time. */
   readonly clockErrorMs: number;
 }
 
@@ -52,7 +52,7 @@ const REFRESH_LIMIT_MS = 20_000;
 const REFRESH_POLL_MS = 250;
 
 /**
- * The addresses of `--nodes`: URLs of the plugins' HTTP endpoints, separated by commas.
+ * Parses the value of `--nodes`: URLs of the plugins' HTTP endpoints, separated by commas.
  * @throws KmsError CONFIG_INVALID
  */
 export function parseNodes(list: string): URL[] {
@@ -67,27 +67,27 @@ function parseNode(address: string): URL {
   if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== "" || url.password !== "") {
     throw new KmsError(
       "CONFIG_INVALID",
-      `--nodes: "${address}" is no address of a plugin; give URLs such as http://127.0.0.1:8090, separated by commas`,
+      `--nodes: "${address}" is not a plugin address; give URLs such as http://127.0.0.1:8090, separated by commas`,
     );
   }
   if (url.pathname === "/") url.pathname = "/keys";
   return url;
 }
 
-/** @throws KmsError PEER_UNREACHABLE when no plugin answers there */
+/** Reads a node's keyring. @throws KmsError PEER_UNREACHABLE when no plugin answers there */
 export async function readNode(url: URL): Promise<NodeKeyring> {
   const askedAt = performance.now();
   let body: string;
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
-    if (!response.ok) throw new Error(`it answers HTTP ${response.status}`);
+    if (!response.ok) throw new Error(`HTTP status ${response.status}`);
     body = await readBounded(response);
   } catch (error) {
     throw unreachable(url, reasonOf(error), error);
   }
   const parsed = nodeKeyring.safeParse(parseJson(body));
   if (!parsed.success) {
-    throw unreachable(url, "what answers there is no plugin of this release", parsed.error);
+    throw unreachable(url, "the response is not from a compatible plugin", parsed.error);
   }
   const tookMs = performance.now() - askedAt;
   const middle = Date.now() - tookMs / 2;
@@ -105,18 +105,18 @@ function waiting({ activeKeyId, publishedKeyId }: z.infer<typeof nodeKeyring>): 
 }
 
 /**
- * Does the same as `readNode` after the node has read its token again; without the reading if that takes too long.
- * @throws KmsError PEER_UNREACHABLE likewise
+ * Reads a node's keyring after the node has read its token again, or without that if it takes longer than 20 s.
+ * @throws KmsError PEER_UNREACHABLE when no plugin answers there
  */
-export async function readNodeAnew(url: URL): Promise<NodeKeyring> {
+export async function readNodeRefreshed(url: URL): Promise<NodeKeyring> {
   const asking = new URL(url);
   asking.search = "refresh";
   const until = performance.now() + REFRESH_LIMIT_MS;
   const first = await readNode(asking);
   for (let last = first; ; last = await readNode(asking)) {
-    const isNew = last.readAt !== null && Date.parse(last.readAt) >= Date.parse(first.now);
+    const isRefreshed = last.readAt !== null && Date.parse(last.readAt) >= Date.parse(first.now);
     // An earlier release does not say when it read.
-    if (isNew || first.readAt === null || performance.now() >= until) return last;
+    if (isRefreshed || first.readAt === null || performance.now() >= until) return last;
     await setTimeout(REFRESH_POLL_MS);
   }
 }
@@ -126,7 +126,7 @@ async function readBounded(response: Response): Promise<string> {
   let bytes = 0;
   for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
     bytes += chunk.length;
-    if (bytes > MAX_BYTES) throw new Error(`it answers more than ${MAX_BYTES} bytes`);
+    if (bytes > MAX_BYTES) throw new Error(`the response exceeds ${MAX_BYTES} bytes`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString("utf8");
@@ -140,7 +140,7 @@ function parseJson(body: string): unknown {
   }
 }
 
-/** fetch hides what happened in the cause of a TypeError. */
+/** fetch reports the actual error as the cause of a TypeError. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error.name === "TimeoutError") return `no answer within ${TIMEOUT_MS} ms`;

@@ -3,7 +3,7 @@
 import { KmsError } from "../errors.js";
 import { clockDifferences } from "./clocks.js";
 import type { KeyringView } from "./keyring-view.js";
-import { readNode, readNodeAnew, type NodeKey, type NodeKeyring } from "./node-client.js";
+import { readNode, readNodeRefreshed, type NodeKey, type NodeKeyring } from "./node-client.js";
 
 export interface NodeReport {
   readonly url: string;
@@ -25,12 +25,12 @@ export interface NodeReport {
   readonly error: string | null;
 }
 
-/** Asks all nodes at the same time; never throws. @param anew whether they read their tokens first */
-export async function readNodes(urls: readonly URL[], anew = false): Promise<NodeReport[]> {
+/** Asks all nodes at the same time; never throws. @param refreshed whether they read their tokens first */
+export async function readNodes(urls: readonly URL[], refreshed = false): Promise<NodeReport[]> {
   return Promise.all(
     urls.map(async (url) => {
       try {
-        return reportOf(url.href, await (anew ? readNodeAnew(url) : readNode(url)));
+        return reportOf(url.href, await (refreshed ? readNodeRefreshed(url) : readNode(url)));
       } catch (error) {
         return unanswered(url.href, KmsError.from(error).message);
       }

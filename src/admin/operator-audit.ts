@@ -1,11 +1,11 @@
-// What a person does with a command, for the audit log: who as far as the system knows it, why, on which key and
-// how it ended. What changes a KEK is recorded before it is begun as well, so that a command that is killed leaves its
-// intent. If the log cannot be written, `audit.required` stops such a command; otherwise the terminal says
-// that the event is missing.
+// Records in the audit log what an operator does with a command: who, why, on which KEK, and the outcome. A change of a KEK
+// is also recorded before it begins, so that a command that is killed leaves its intent. If the log cannot be written,
+// `audit.required` stops such a command; otherwise the operator sees a warning.
 import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
+import { fileError } from "../files/file-error.js";
 import { AuditWriter } from "../audit/writer.js";
 import type { OperatorEvent } from "../audit/line.js";
 import { holdInterrupts } from "./interrupts.js";
@@ -17,16 +17,16 @@ export interface Operation {
   readonly keyId?: string;
   /** In the operator's words. */
   readonly reason?: string;
-  /** "ok" or an error's code; "begun" for what is about to be done. */
+  /** "ok" or an error's code; "begun" for an intent. */
   readonly outcome: string;
   readonly details?: NonNullable<OperatorEvent["details"]>;
 }
 
 const MAX_REASON = 1024;
-/** What /proc/self/loginuid holds for a process that no login led to. */
+/** The value in /proc/self/loginuid of a process that no login started. */
 const NO_LOGIN = 4_294_967_295;
 
-/** Does nothing without an audit log in the settings. Never throws. */
+/** Records an event, or warns the operator if that fails. Does nothing if no audit log is configured. Never throws. */
 export async function recordOperatorEvent(
   settings: Settings,
   operator: Operator,
@@ -42,8 +42,8 @@ export async function recordOperatorEvent(
 }
 
 /**
- * Records what is about to be changed.
- * @throws KmsError CONFIG_INVALID where the audit log is required and cannot be written
+ * Records a change that is about to be made.
+ * @throws KmsError CONFIG_INVALID when the audit log is required and cannot be written
  */
 export async function recordIntent(
   settings: Settings,
@@ -55,18 +55,18 @@ export async function recordIntent(
   else await recordOperatorEvent(settings, operator, event);
 }
 
-/** For what must not be done unrecorded. @throws KmsError CONFIG_INVALID when the event cannot be written */
+/** Records an event before an operation that must not go unrecorded. @throws KmsError CONFIG_INVALID if that fails */
 export async function insistOnOperatorEvent(settings: Settings, operation: Operation): Promise<void> {
   try {
     await append(settings, operation);
   } catch (error) {
-    const message = `the audit log cannot be written, and without it nothing is done: ${reasonOf(error)}`;
+    const message = `the audit log cannot be written, so the operation was not started: ${reasonOf(error)}`;
     throw new KmsError("CONFIG_INVALID", message, error);
   }
 }
 
 function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return fileError(error)?.message ?? (error instanceof Error ? error.message : String(error));
 }
 
 async function append({ audit }: Settings, { reason, ...operation }: Operation): Promise<void> {
@@ -80,14 +80,14 @@ async function append({ audit }: Settings, { reason, ...operation }: Operation):
   await new AuditWriter(audit).append([{ time: Date.now(), event }]);
 }
 
-/** Records that a change is about to be made, with what is known of it by now. */
+/** Records that a change is about to be made, with what is known about it. */
 export type Begin = (known?: Partial<Operation>) => Promise<void>;
 
 /**
- * Does the work and records how it ended. Once it has begun, an interrupt does not end it before it is recorded; a second
- * one does.
- * @param work calls `begin` immediately before the first change, and does not go on when that throws
- * @param known what its result adds to what was known before; an outcome where it can fail in part
+ * Does the work and records the outcome. After `begin`, the first interrupt waits for the work and its record; the second
+ * ends the process.
+ * @param work calls `begin` immediately before the first change, and stops if that throws
+ * @param known returns what the result adds to the event, such as another outcome if the work failed in part
  * @throws what `work` throws
  */
 export async function audited<T>(
@@ -100,7 +100,7 @@ export async function audited<T>(
   let release = (): void => undefined;
   const begin: Begin = async (begun) => {
     release = holdInterrupts(() => {
-      operator.notify("interrupted: what is begun is finished first; interrupt again to end at once");
+      operator.notify("interrupted: finishing the operation in progress; interrupt again to exit now");
     });
     await recordIntent(settings, operator, { ...operation, ...begun });
   };

@@ -9,7 +9,7 @@ import { activationOf, type Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../compose/provider.js";
 import type { KeyReference } from "./key-reference.js";
 import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
-import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } from "./never-used.js";
+import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } from "./require-of-nodes.js";
 import { readAgain, type Token } from "./command-tokens.js";
 
 /** What the caller offers to show that nobody needs the KEK. */
@@ -18,7 +18,7 @@ export interface Proof {
   readonly lost: string | undefined;
   /** The key_id that the caller repeated to state that no node encrypts under it any more. */
   readonly left: string | undefined;
-  /** Reads files, and looks through etcd where one is known. @throws KmsError */
+  /** Reads report files, and searches etcd if one is configured. @throws KmsError */
   readonly reports: () => Promise<readonly NamedReport[]>;
   readonly maxAgeMs: number;
   /** kube-apiserver's `--etcd-prefix`. */
@@ -34,8 +34,8 @@ export interface Question {
   /** Addresses of the nodes' plugins. */
   readonly nodes: readonly URL[];
   readonly proof: Proof;
-  /** Whether to read the tokens with freshly loaded libraries, as is needed after a prompt of unknown length. */
-  readonly anew: boolean;
+  /** Whether to read the tokens with reloaded libraries, which is necessary after a prompt of unknown length. */
+  readonly reloaded: boolean;
 }
 
 /** Permission to destroy a KEK now, and its end. */
@@ -60,7 +60,7 @@ const ABANDON_MARGIN_MS = 1_000;
 export async function requireUnneeded(question: Question): Promise<Permission> {
   const { settings, keyId, nodes, proof } = question;
   const reports = proof.lost === undefined ? await proof.reports() : [];
-  const tokens = await readAgain(question.tokens, question.anew);
+  const tokens = await readAgain(question.tokens, question.reloaded);
   const now = Date.now();
   const { key, view } = requireDestroyable(settings, tokens, { kind: "key_id", text: keyId }, now);
   const { record, state, activation } = key;
@@ -199,7 +199,7 @@ function supersededAt({ state, activation = -Infinity }: ViewedKey, { generation
   const later = generations
     .map((generation) => generation.activation)
     .filter((instant) => instant > activation && instant <= now && Number.isFinite(instant));
-  // A refused key has no place in the schedule: only what is active now is known to have come after it.
+  // A refused key is not part of the schedule: only what is active now is known to have come after it.
   if (later.length > 0) return state === "refused" ? Math.max(...later) : Math.min(...later);
   throw new KmsError(
     "TOKEN_REFUSED",

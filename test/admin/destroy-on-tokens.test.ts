@@ -3,7 +3,7 @@
 
 import { describe, expect, it } from "vitest";
 
-import { destroyAndLook, destroyOn } from "../../src/admin/destroy-on-tokens.js";
+import { destroyAndConfirm, destroyOn } from "../../src/admin/destroy-on-tokens.js";
 import { KmsError } from "../../src/errors.js";
 import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
 import type { KekRecord } from "../../src/hsm/port.js";
@@ -62,9 +62,9 @@ describe("a KEK that is destroyed", () => {
       expect(twins).toHaveLength(2);
       const [kek] = twins as [KekRecord];
       const { hsm } = token.open();
-      expect(await destroyAndLook(hsm, kek)).toBe("destroyed");
+      expect(await destroyAndConfirm(hsm, kek)).toBe("destroyed");
       expect(await isThere(kek)).toBe(false);
-      expect(await destroyAndLook(hsm, kek)).toBe("absent");
+      expect(await destroyAndConfirm(hsm, kek)).toBe("absent");
       await hsm.stop(200);
     }
   });
@@ -74,7 +74,7 @@ describe("a KEK that is destroyed", () => {
     const [early, later] = [await token.start(), token.open()];
     const kek = await makeKek(later);
     expect(await early.hsm.destroy(kek)).toBe(0);
-    expect(await destroyAndLook(early.hsm, kek)).toBe("destroyed");
+    expect(await destroyAndConfirm(early.hsm, kek)).toBe("destroyed");
     expect(await isThere(kek)).toBe(false);
   });
 
@@ -98,7 +98,7 @@ describe("a KEK that is destroyed", () => {
     const kek = await makeKek(opened);
     token.fault.set("C_DestroyObject hang");
     const window = { begunBy: Date.now() + SECOND_MS, endedBy: Date.now() + SECOND_MS };
-    expect(await messageOf(destroyAndLook(opened.hsm, kek, window))).toMatch(
+    expect(await messageOf(destroyAndConfirm(opened.hsm, kek, window))).toMatch(
       /ended \(hang\).*the token still holds .* may still carry out/,
     );
     expect(opened.ended).toContain("hang");
@@ -153,11 +153,11 @@ describe("a KEK that is destroyed", () => {
     const opened = await token.start();
     const kek = await makeKek(opened, "aes+hmac");
     token.fault.set("C_DestroyObject rv 0x54 skip=1");
-    expect(await messageOf(destroyAndLook(opened.hsm, kek))).toMatch(
+    expect(await messageOf(destroyAndConfirm(opened.hsm, kek))).toMatch(
       /C_DestroyObject.*the token still holds/,
     );
     token.fault.clear();
-    expect(await destroyAndLook(opened.hsm, kek)).toBe("destroyed");
+    expect(await destroyAndConfirm(opened.hsm, kek)).toBe("destroyed");
     expect(await isThere(kek)).toBe(false);
   });
 });

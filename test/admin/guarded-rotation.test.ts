@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 
 import { parseNodes } from "../../src/admin/node-client.js";
-import { requireTimeToAbort, watchRotation, type Rotation } from "../../src/admin/guarded-rotation.js";
+import { requireTimeToAbort, guardRotation, type Rotation } from "../../src/admin/guarded-rotation.js";
 import type { Token } from "../../src/admin/command-tokens.js";
 import { loadSettings } from "../../src/config/settings.js";
 import { KmsError } from "../../src/errors.js";
@@ -41,7 +41,7 @@ async function watch(leftMs: number, openMs: number, destroy: () => Promise<numb
       return objects;
     },
   } as unknown as Token["hsm"];
-  const rotation = await watchRotation({
+  const rotation = await guardRotation({
     settings,
     plan: {
       label: made.label,
@@ -52,7 +52,7 @@ async function watch(leftMs: number, openMs: number, destroy: () => Promise<numb
     made,
     tokens: [{ name: "kms", hsm, records: [made], failure: undefined, openMs }],
     nodes: parseNodes(`http://127.0.0.1:${await freePort()}`),
-    guarded: true,
+    abortUnlessConverged: true,
     signal: new AbortController().signal,
     operator: silentOperator(),
   });
@@ -88,7 +88,7 @@ it("is not begun where the tokens are too slow for it", () => {
   }).not.toThrow();
   expect(() => {
     requireTimeToAbort(tokens(8_500), inSeconds(48));
-  }).toThrow(/too slow to cancel the key .*nothing was made.* at least \d+ s ahead/);
+  }).toThrow(/too slow to cancel the KEK .*nothing was made.* at least \d+ s ahead/);
   expect(() => {
     requireTimeToAbort(tokens(500, 8_500), inSeconds(25));
   }).toThrow(/too slow/);

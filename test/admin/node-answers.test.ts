@@ -7,10 +7,15 @@ import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 
 import { clockDifferences, slowestBehindMs } from "../../src/admin/clocks.js";
-import { requireLeft, requireUnusedNow, type Doubts, type NodesAnswer } from "../../src/admin/never-used.js";
+import {
+  requireLeft,
+  requireUnusedNow,
+  type Doubts,
+  type NodesAnswer,
+} from "../../src/admin/require-of-nodes.js";
 import { parseNodes, readNode, type NodeKeyring } from "../../src/admin/node-client.js";
 import { compareNodes, readNodes } from "../../src/admin/node-comparison.js";
-import { look } from "../../src/admin/places.js";
+import { checkReadiness } from "../../src/admin/readiness.js";
 import { freePort } from "../support/free-port.js";
 import { kekRecord } from "../support/kek-record.js";
 
@@ -93,9 +98,9 @@ describe("what a node answers", () => {
 
 describe("an address without a plugin", () => {
   it.each<[string, RequestListener, RegExp]>([
-    ["another service", (_q, response) => response.end("<html>"), /no plugin of this release/],
-    ["JSON of another kind", (_q, response) => response.end('{"keys":[]}'), /no plugin of this release/],
-    ["an error", (_q, response) => response.writeHead(503).end(), /HTTP 503/],
+    ["another service", (_q, response) => response.end("<html>"), /not from a compatible plugin/],
+    ["JSON of another kind", (_q, response) => response.end('{"keys":[]}'), /not from a compatible plugin/],
+    ["an error", (_q, response) => response.writeHead(503).end(), /HTTP status 503/],
     [
       "a redirect",
       (_q, response) => response.writeHead(302, { location: "http://127.0.0.1:1/" }).end(),
@@ -104,7 +109,7 @@ describe("an address without a plugin", () => {
     [
       "more than it should",
       (_q, response) => response.end(Buffer.alloc(2 << 20, 32)),
-      /more than 1048576 bytes/,
+      /exceeds 1048576 bytes/,
     ],
     ["nothing", () => undefined, /no answer within 3000 ms/],
   ])("%s", async (_what, listener, reason) => {
@@ -163,7 +168,7 @@ describe("a standby KEK that is to go without a proof", () => {
         node(),
         serve((_q, response) => response.writeHead(500).end()),
       ),
-    ).toMatch(/HTTP 500/);
+    ).toMatch(/HTTP status 500/);
   });
 
   it("may not while a clock is off, a node's or this machine's", async () => {
@@ -207,7 +212,7 @@ describe("a standby KEK that is to go without a proof", () => {
   });
 });
 
-describe("a look at the nodes", () => {
+describe("a check of the nodes", () => {
   it("tells who is ready, who uses it already, who lacks it and why", async () => {
     const failing = { ...standby("s"), failure: "it is broken" };
     const unproven = { ...standby("s"), provenAt: null };
@@ -221,14 +226,14 @@ describe("a look at the nodes", () => {
       node({ keys: [other] }),
       node({ keys: [{ ...standby("s"), label: "other" }] }),
     ]);
-    const places = await look(kekRecord("label of s", "s"), [], urls);
-    expect(places.map(({ state, detail }) => `${state}: ${detail}`)).toEqual([
+    const readiness = await checkReadiness(kekRecord("label of s", "s"), [], urls);
+    expect(readiness.map(({ state, detail }) => `${state}: ${detail}`)).toEqual([
       expect.stringMatching(/^ready: has proven it/),
       "active: uses it already",
       "missing: has not seen it",
       "failing: its self-test failed: it is broken",
       "missing: sees it, and has not proven it yet",
-      "failing: has another key under its label, impostor: no clone",
+      "failing: has another key under its label, impostor; it is not a clone",
       'failing: has it under another label, "other"',
     ]);
   });
@@ -336,6 +341,6 @@ describe("a retired KEK", () => {
         node(others),
         serve((_q, response) => response.writeHead(500).end()),
       ),
-    ).toMatch(/HTTP 500/);
+    ).toMatch(/HTTP status 500/);
   });
 });

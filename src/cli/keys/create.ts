@@ -6,12 +6,12 @@ import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
 import { labelOf } from "../../provider/kek-label.js";
 import { schedulePolicy } from "../../compose/provider.js";
-import { cloneAdvice, waitForClones } from "../../admin/clone-advice.js";
+import { cloneAdvice, waitForClones } from "../../admin/rollout.js";
 import { makeGeneration } from "../../admin/new-generation.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { operatorAt } from "../operator.js";
-import { isReady, look, placeRows, type Place } from "../../admin/places.js";
+import { checkReadiness, isReady, readinessRows, type Readiness } from "../../admin/readiness.js";
 import {
   addKeyOptions,
   addMechanismOption,
@@ -28,7 +28,7 @@ interface CreateOptions extends SettingsOptions {
 interface Created {
   readonly made: KekRecord;
   /** The other tokens that the configuration names. */
-  readonly tokens: readonly Place[];
+  readonly tokens: readonly Readiness[];
 }
 
 export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
@@ -87,27 +87,27 @@ async function create(settings: Settings, tokens: readonly Token[], begin: Begin
   const label = labelOf(settings.objectName, Date.now());
   await begin({ details: { label } });
   const made = await makeGeneration(preferred.hsm, schedulePolicy(settings), label, settings.mechanism);
-  return { made, tokens: await look(made, others, []) };
+  return { made, tokens: await checkReadiness(made, others, []) };
 }
 
 function report({ made, tokens }: Created, { wait, output }: CreateOptions, terminal: Terminal): void {
   if (output === "json") terminal.out(formatJson({ created: made, tokens }));
   else terminal.out(describe(made, tokens));
-  const lacking = tokens.filter((place) => !isReady(place)).map(({ name }) => name);
+  const lacking = tokens.filter((one) => !isReady(one)).map(({ name }) => name);
   if (lacking.length === 0) return;
   const text = `the KEK is not on ${lacking.join(", ")} yet; clone it there, and see 'kms-pkcs11 keys list'`;
   if (wait === true) throw new KmsError("KEY_MISSING", text);
   terminal.err(`next: ${text}`);
 }
 
-function describe(made: KekRecord, tokens: readonly Place[]): string {
+function describe(made: KekRecord, tokens: readonly Readiness[]): string {
   const rows = [
     ["key_id", made.keyId],
     ["label", made.label],
     ["CKA_ID", made.ckaId === "" ? "none" : made.ckaId],
     ["kind", made.kind],
     ...made.remarks.map((remark) => ["remark", remark]),
-    ...placeRows(tokens).map(([state, name, detail]) => [
+    ...readinessRows(tokens).map(([state, name, detail]) => [
       "clone",
       `${name ?? ""}: ${state ?? ""}, ${detail ?? ""}`,
     ]),

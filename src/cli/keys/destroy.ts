@@ -114,8 +114,8 @@ export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
   // From here on use the key_id: "@retired" may come to name a different KEK.
   const { keyId } = named.record;
   const proof = { ...order.proof, left: departedKey(order.proof.left, view, tokens) };
-  const anew = await confirm(keyId);
-  const { key, shown, window } = await requireUnneeded({ settings, tokens, keyId, nodes, proof, anew });
+  const reloaded = await confirm(keyId);
+  const { key, shown, window } = await requireUnneeded({ settings, tokens, keyId, nodes, proof, reloaded });
   await begin({ keyId, details: { label: key.record.label, proof: shown } });
   return { key, proof: shown, changes: await destroyOn(tokens, key.record, window) };
 }

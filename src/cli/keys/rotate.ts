@@ -16,12 +16,12 @@ import { audited, type Begin } from "../../admin/operator-audit.js";
 import type { Terminal } from "../output.js";
 import { operatorAt } from "../operator.js";
 import type { Operator } from "../../admin/operator.js";
-import { look } from "../../admin/places.js";
+import { checkReadiness } from "../../admin/readiness.js";
 import { reportRotation } from "./rotation-report.js";
 import {
   LEAST_GUARDED_MS,
   requireTimeToAbort,
-  watchRotation,
+  guardRotation,
   type Rotation,
 } from "../../admin/guarded-rotation.js";
 import {
@@ -85,7 +85,7 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       const activation = activationOf(options, now);
       const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
       const settings = settingsFrom(options, false);
-      requireSomethingToWatch(options, settings, nodes, activation - now);
+      requireSomethingToWaitFor(options, settings, nodes, activation - now);
       const operator = operatorAt(terminal);
       const rotation = await withTokens(settings, operator, (tokens) =>
         untilInterrupted((signal) =>
@@ -114,7 +114,7 @@ function activationOf({ activateIn, activateAt }: RotateOptions, now: number): n
 }
 
 /** @throws KmsError CONFIG_INVALID */
-function requireSomethingToWatch(
+function requireSomethingToWaitFor(
   { wait, abortUnlessConverged }: RotateOptions,
   { tokens }: Settings,
   nodes: readonly URL[],
@@ -158,12 +158,12 @@ async function rotate(order: Order): Promise<Rotation> {
       details: { label: done.plan.label, from: done.plan.from.record.keyId },
     }),
   );
-  if (made === undefined) return { plan, made, places: [] };
-  const guarded = options.abortUnlessConverged === true;
-  if (options.wait === true || guarded) {
-    return watchRotation({ settings, plan, made, tokens, nodes, guarded, signal, operator });
+  if (made === undefined) return { plan, made, readiness: [] };
+  const abortUnlessConverged = options.abortUnlessConverged === true;
+  if (options.wait === true || abortUnlessConverged) {
+    return guardRotation({ settings, plan, made, tokens, nodes, abortUnlessConverged, signal, operator });
   }
-  return { plan, made, places: await look(made, tokens.slice(1), nodes) };
+  return { plan, made, readiness: await checkReadiness(made, tokens.slice(1), nodes) };
 }
 
 /** Makes the key, unless it is a dry run. */

@@ -4,16 +4,16 @@ import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
 import type { RotationPlan } from "../../provider/rotation.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
-import { CANCEL_MARGIN_MS } from "../../admin/never-used.js";
-import { isReady, placeRows, type Place } from "../../admin/places.js";
+import { CANCEL_MARGIN_MS } from "../../admin/require-of-nodes.js";
+import { isReady, readinessRows, type Readiness } from "../../admin/readiness.js";
 import { changeRows } from "../../admin/token-changes.js";
 
 /** @throws KmsError when not all had the key in time, or the rotation was aborted */
 export function reportRotation(rotation: Rotation, output: OutputFormat, terminal: Terminal): void {
   terminal.out(output === "json" ? formatJson(asJson(rotation)) : describe(rotation));
-  const { plan, made, places, abort, kept } = rotation;
+  const { plan, made, readiness, abort, kept } = rotation;
   if (abort !== undefined && made !== undefined) throw aborted(plan, made, abort);
-  const lacking = places.filter((place) => !isReady(place)).map(({ name }) => name);
+  const lacking = readiness.filter((one) => !isReady(one)).map(({ name }) => name);
   if (lacking.length === 0) return;
   const text = `not everywhere yet: ${lacking.join(", ")}; the key becomes active at ${iso(plan.activation)} all the same`;
   if (rotation.converged === undefined) terminal.err(`next: ${text}`);
@@ -42,10 +42,10 @@ function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, fai
   );
 }
 
-function asJson({ plan, made, places, converged, interrupted, kept, abort }: Rotation): object {
-  const ofKind = (kind: Place["kind"]): object[] =>
-    places
-      .filter((place) => place.kind === kind)
+function asJson({ plan, made, readiness, converged, interrupted, kept, abort }: Rotation): object {
+  const ofKind = (kind: Readiness["kind"]): object[] =>
+    readiness
+      .filter((one) => one.kind === kind)
       .map(({ name, state, detail, clockAheadMs }) =>
         kind === "token" ? { token: name, state, detail } : { url: name, state, detail, clockAheadMs },
       );
@@ -63,7 +63,7 @@ function asJson({ plan, made, places, converged, interrupted, kept, abort }: Rot
   };
 }
 
-function describe({ plan, made, places, abort }: Rotation): string {
+function describe({ plan, made, readiness, abort }: Rotation): string {
   const isDestroyed = abort !== undefined && abort.failure === undefined;
   const rows = [
     ["key_id", made?.keyId ?? "not made: dry run"],
@@ -73,7 +73,7 @@ function describe({ plan, made, places, abort }: Rotation): string {
   ];
   const tables = [
     formatTable(["", ""], rows),
-    ...(places.length === 0 ? [] : [formatTable(["", "", ""], placeRows(places))]),
+    ...(readiness.length === 0 ? [] : [formatTable(["", "", ""], readinessRows(readiness))]),
     ...(abort === undefined
       ? []
       : [formatTable(["", "", ""], [["destroyed", "", ""], ...changeRows(abort)])]),

@@ -71,7 +71,7 @@ it("nothing is changed that a required log does not take, by any command", () =>
   const refusal = {
     code: 2,
     stderr: expect.stringContaining(
-      "the audit log cannot be written, and without it nothing is done",
+      "the audit log cannot be written, so the operation was not started",
     ) as string,
   };
   expect(withoutLog("create")).toMatchObject(refusal);

@@ -18,7 +18,7 @@ const ROTATION: Rotation = {
     warnings: [],
   },
   made: MADE,
-  places: [],
+  readiness: [],
   converged: false,
   abort: {
     reason: "a node lacks it",

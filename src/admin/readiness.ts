@@ -1,5 +1,5 @@
-// Where a new KEK has to be seen before it may be relied on: the tokens that it is to be cloned to, and the nodes
-// that are to encrypt under it. One look finds how each of them stands.
+// Whether a new KEK may be relied on: one check of the tokens that need a clone of it and of the nodes that will encrypt
+// under it.
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/port.js";
 import { isSameKek } from "./keyring-view.js";
@@ -7,59 +7,60 @@ import { readNode, type NodeKeyring } from "./node-client.js";
 import type { Token } from "./command-tokens.js";
 
 /** `active`: the node uses it already. */
-type PlaceState = "ready" | "active" | "missing" | "failing" | "unreachable";
+type ReadinessState = "ready" | "active" | "missing" | "failing" | "unreachable";
 
-export interface Place {
+/** The state of a new KEK on one token or node. */
+export interface Readiness {
   readonly kind: "token" | "node";
   /** The token's name, or the node's URL. */
   readonly name: string;
-  readonly state: PlaceState;
+  readonly state: ReadinessState;
   readonly detail: string;
   /** How far a node's clock is ahead of this machine's, in ms; null for tokens and for nodes that do not answer. */
   readonly clockAheadMs: number | null;
 }
 
-/** A place that takes longer to answer counts as unreachable, in ms: others' decisions wait for it. */
-export const LOOK_MS = 5_000;
+/** A token that takes longer to answer, in ms, counts as unreachable, since the decision waits for every answer. */
+export const CHECK_LIMIT_MS = 5_000;
 
-export function isReady({ state }: Place): boolean {
+export function isReady({ state }: Readiness): boolean {
   return state === "ready" || state === "active";
 }
 
 /**
- * Asks all at the same time; never throws.
- * @param anew by libraries loaded anew: some never show an object that came after them
+ * Checks all tokens and nodes at the same time; never throws.
+ * @param reloaded whether to reload the libraries first: some never show an object that is newer than their load
  */
-export async function look(
+export async function checkReadiness(
   kek: KekRecord,
   tokens: readonly Token[],
   nodes: readonly URL[],
-  anew = false,
-): Promise<Place[]> {
+  reloaded = false,
+): Promise<Readiness[]> {
   return Promise.all([
-    ...tokens.map((token) => lookAtToken(kek, token, anew)),
-    ...nodes.map((node) => lookAtNode(kek, node)),
+    ...tokens.map((token) => checkToken(kek, token, reloaded)),
+    ...nodes.map((node) => checkNode(kek, node)),
   ]);
 }
 
-async function lookAtToken(kek: KekRecord, { name, hsm }: Token, anew: boolean): Promise<Place> {
-  const place = { kind: "token", name, clockAheadMs: null } as const;
+async function checkToken(kek: KekRecord, { name, hsm }: Token, reloaded: boolean): Promise<Readiness> {
+  const base = { kind: "token", name, clockAheadMs: null } as const;
   try {
-    const records = await within(LOOK_MS, anew ? hsm.listKeksReloaded() : hsm.listKeks());
+    const records = await withLimit(CHECK_LIMIT_MS, reloaded ? hsm.listKeksReloaded() : hsm.listKeks());
     const found = records.find((record) => isSameKek(record, kek));
-    if (found !== undefined) return { ...place, state: "ready", detail: "holds it" };
+    if (found !== undefined) return { ...base, state: "ready", detail: "holds it" };
     const other = records.find(({ label, ckaId }) => label === kek.label && ckaId === kek.ckaId);
     if (other === undefined) {
-      return { ...place, state: "missing", detail: "does not hold it; clone it there" };
+      return { ...base, state: "missing", detail: "does not hold it; clone it there" };
     }
     const detail = `holds another key under its label and CKA_ID, ${other.keyId}; clone it again`;
-    return { ...place, state: "failing", detail };
+    return { ...base, state: "failing", detail };
   } catch (error) {
-    return { ...place, state: "unreachable", detail: KmsError.from(error).message };
+    return { ...base, state: "unreachable", detail: KmsError.from(error).message };
   }
 }
 
-async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+async function withLimit<T>(ms: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_resolve, reject) => {
     timer = setTimeout(() => {
@@ -71,23 +72,23 @@ async function within<T>(ms: number, work: Promise<T>): Promise<T> {
   });
 }
 
-async function lookAtNode(kek: KekRecord, url: URL): Promise<Place> {
-  const place = { kind: "node", name: url.href } as const;
+async function checkNode(kek: KekRecord, url: URL): Promise<Readiness> {
+  const base = { kind: "node", name: url.href } as const;
   try {
     const keyring = await readNode(url);
-    return { ...place, ...standing(kek, keyring), clockAheadMs: keyring.clockAheadMs };
+    return { ...base, ...stateOn(kek, keyring), clockAheadMs: keyring.clockAheadMs };
   } catch (error) {
-    return { ...place, state: "unreachable", detail: KmsError.from(error).message, clockAheadMs: null };
+    return { ...base, state: "unreachable", detail: KmsError.from(error).message, clockAheadMs: null };
   }
 }
 
-function standing(kek: KekRecord, node: NodeKeyring): Pick<Place, "state" | "detail"> {
+function stateOn(kek: KekRecord, node: NodeKeyring): Pick<Readiness, "state" | "detail"> {
   const found = node.keys.find(({ keyId }) => keyId === kek.keyId);
   if (found === undefined) {
     const other = node.keys.find(({ label }) => label === kek.label);
     return other === undefined
       ? { state: "missing", detail: "has not seen it" }
-      : { state: "failing", detail: `has another key under its label, ${other.keyId}: no clone` };
+      : { state: "failing", detail: `has another key under its label, ${other.keyId}; it is not a clone` };
   }
   if (found.label !== kek.label) {
     return { state: "failing", detail: `has it under another label, "${found.label}"` };
@@ -99,7 +100,7 @@ function standing(kek: KekRecord, node: NodeKeyring): Pick<Place, "state" | "det
   return { state: "ready", detail: `has proven it at ${found.provenAt}` };
 }
 
-/** For a table or JSON. */
-export function placeRows(places: readonly Place[]): string[][] {
-  return places.map(({ name, state, detail }) => [state, name, detail]);
+/** Returns table rows: state, name, detail. */
+export function readinessRows(readiness: readonly Readiness[]): string[][] {
+  return readiness.map(({ name, state, detail }) => [state, name, detail]);
 }

@@ -41,7 +41,7 @@ export async function requireUnusedNow(
   activation: number,
   nodes: readonly URL[],
 ): Promise<NodesAnswer> {
-  const answer = await askAll(nodes, kek, (keyring) => useOf(keyring, kek, activation));
+  const answer = await requireOfEveryNode(nodes, kek, (keyring) => useOf(keyring, kek, activation));
   if (activation - Date.now() < CANCEL_MARGIN_MS) {
     throw new KmsError(
       "TOKEN_REFUSED",
@@ -58,7 +58,7 @@ export async function requireUnusedNow(
  */
 export async function requireLeft(kek: AskedKek, nodes: readonly URL[]): Promise<NodesAnswer | undefined> {
   if (nodes.length === 0) return undefined;
-  const answer = await askAll(nodes, kek, (keyring) => {
+  const answer = await requireOfEveryNode(nodes, kek, (keyring) => {
     const use = presentUse(keyring, kek);
     if (use !== undefined) return `${use}; that node may lack its successor`;
     if (keyring.publishedKeyId !== null) return undefined;
@@ -75,7 +75,7 @@ function namesOf(nodes: readonly URL[]): string {
  * @param objection why nothing may be destroyed, with its stop; undefined where nothing speaks against it
  * @throws KmsError TOKEN_REFUSED with the first node's objection; PEER_UNREACHABLE when one does not answer
  */
-async function askAll(
+async function requireOfEveryNode(
   nodes: readonly URL[],
   kek: AskedKek,
   objection: (keyring: NodeKeyring) => string | undefined,
@@ -113,7 +113,7 @@ function doubtsOf(
   return doubts.sort((one, other) => latest(other) - latest(one))[0];
 }
 
-/** An objection of `askAll`'s. */
+/** Returns why a node may come to use a standby KEK; undefined if it will not. */
 function useOf(keyring: NodeKeyring, kek: AskedKek, activation: number): string | undefined {
   const use = presentUse(keyring, kek);
   if (use !== undefined) return `${use};`;

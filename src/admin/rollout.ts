@@ -1,0 +1,112 @@
+// The rollout of a new KEK to the other tokens and the nodes. The key never leaves the HSM that made it, so the operator
+// clones it with the vendor's tools; this file prints the instructions and waits until they have been carried out.
+import { setTimeout } from "node:timers/promises";
+import type { KekRecord } from "../hsm/port.js";
+import type { Token } from "./command-tokens.js";
+import { untilInterrupted } from "./interrupts.js";
+import type { Operator } from "./operator.js";
+import { checkReadiness, isReady, type Readiness } from "./readiness.js";
+
+/** Number of checks between reloads of a library that caches objects. */
+const CHECKS_BETWEEN_RELOADS = 10;
+const POLL_MS = 1_000;
+
+export interface Wait {
+  readonly check: () => Promise<Readiness[]>;
+  /** Latest start of the last check, ms since the epoch by this machine's clock; earlier if a node's clock is ahead. */
+  readonly until: number;
+  /** Whether to continue to the end although all are ready, since one may still lose the KEK. */
+  readonly toTheEnd: boolean;
+  /** Ends the wait early. */
+  readonly signal: AbortSignal;
+  readonly operator: Operator;
+}
+
+export interface Outcome {
+  /** State at the last check. */
+  readonly readiness: readonly Readiness[];
+  readonly converged: boolean;
+  readonly interrupted: boolean;
+  /** The most that any node's clock was ahead of this machine's, in ms, including nodes that no longer answer. */
+  readonly aheadMs: number;
+}
+
+/**
+ * Polls until every token and node is ready, the deadline passes, or the signal aborts. The result comes from a check
+ * that began no earlier than that moment.
+ */
+export async function waitForConvergence(wait: Wait): Promise<Outcome> {
+  const { operator, signal, toTheEnd } = wait;
+  let aheadMs = 0;
+  const checkOnce = async (): Promise<Readiness[]> => {
+    const found = await wait.check();
+    aheadMs = Math.max(aheadMs, ...found.map(({ clockAheadMs }) => clockAheadMs ?? 0));
+    return found;
+  };
+  let readiness = await checkOnce();
+  const progress = operator.startProgress("tokens and nodes ready", readiness.length);
+  const reported = new Map<string, string>();
+  try {
+    for (;;) {
+      progress.update(readiness.filter(isReady).length);
+      if (!operator.seesProgress) reportChanges(readiness, reported, operator);
+      const leftMs = wait.until - Date.now() - aheadMs;
+      const converged = readiness.every(isReady);
+      if (signal.aborted || leftMs <= 0 || (converged && !toTheEnd)) {
+        return { readiness, converged, interrupted: signal.aborted, aheadMs };
+      }
+      // An abort only shortens the pause: one more check follows.
+      await setTimeout(Math.min(POLL_MS, leftMs), undefined, { signal }).catch(() => undefined);
+      readiness = await checkOnce();
+    }
+  } finally {
+    progress.end();
+  }
+}
+
+/** Returns a function that checks tokens and nodes, and reloads the tokens' libraries now and then. */
+export function repeatedCheck(
+  kek: KekRecord,
+  tokens: readonly Token[],
+  nodes: readonly URL[],
+): () => Promise<Readiness[]> {
+  let checks = 0;
+  return () => checkReadiness(kek, tokens, nodes, ++checks % CHECKS_BETWEEN_RELOADS === 0);
+}
+
+/** Waits until the tokens hold the KEK, and returns their state at the last check. @param until ms since the epoch */
+export async function waitForClones(
+  kek: KekRecord,
+  tokens: readonly Token[],
+  until: number,
+  operator: Operator,
+): Promise<readonly Readiness[]> {
+  return untilInterrupted(async (signal) => {
+    const wait = { check: repeatedCheck(kek, tokens, []), until, toTheEnd: false, signal, operator };
+    return (await waitForConvergence(wait)).readiness;
+  });
+}
+
+/** Returns the instruction to clone a KEK from the first token to the others. */
+export function cloneAdvice({ label, ckaId, keyId }: KekRecord, tokens: readonly Token[]): string {
+  const [preferred, ...others] = tokens.map(({ name }) => name);
+  return (
+    `clone "${label}" (CKA_ID ${ckaId === "" ? "none" : ckaId}, key_id ${keyId}) from ${preferred ?? ""} to ` +
+    `${others.join(", ")} with the vendor's tool; waiting for it there`
+  );
+}
+
+function reportChanges(
+  readiness: readonly Readiness[],
+  reported: Map<string, string>,
+  operator: Operator,
+): void {
+  for (const one of readiness) {
+    const { name, state, detail } = one;
+    // A node that is ready proves the KEK again and again: the time of the last proof is not a change.
+    const news = isReady(one) ? state : `${state}, ${detail}`;
+    if (reported.get(name) === news) continue;
+    reported.set(name, news);
+    operator.notify(`${name}: ${state}, ${detail}`);
+  }
+}

@@ -1,0 +1,38 @@
+// What an operator is told when a command's event cannot be written to the audit log.
+
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, expect, it } from "vitest";
+
+import { insistOnOperatorEvent, recordOperatorEvent } from "../../src/admin/operator-audit.js";
+import type { Settings } from "../../src/config/settings.js";
+import { silentOperator } from "../support/operator.js";
+import { makeFolder } from "../support/token.js";
+
+const folder = makeFolder("operator-audit");
+const notFolder = join(folder, "file");
+writeFileSync(notFolder, "");
+const settings = {
+  audit: {
+    file: join(notFolder, "logs", "audit.log"),
+    keyFile: join(notFolder, "logs", "audit.key"),
+    required: true,
+  },
+} as unknown as Settings;
+const event = { operation: "keys create", outcome: "ok" };
+const reason = "(ENOTDIR: a part of the path is not a folder)";
+
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+it("warns with the path and the reason in plain words if the audit log is optional", async () => {
+  const lines: string[] = [];
+  await recordOperatorEvent(settings, silentOperator(lines), event);
+  expect(lines).toEqual([expect.stringContaining(reason)]);
+});
+
+it("refuses with the path and the reason in plain words if the audit log is required", async () => {
+  await expect(insistOnOperatorEvent(settings, event)).rejects.toThrow(reason);
+});
