@@ -1,5 +1,5 @@
-// Where the API serves what etcd stores: discovery, asked once, turns an object's name into the path of a request.
-// What has no path is told with the reason, never passed over.
+// The API path of an object in etcd. Uses aggregated discovery, requested once. An object without a path is reported with
+// the reason, never skipped silently.
 import { KmsError } from "../errors.js";
 import type { KubeApi } from "./kube-api.js";
 import { resourceName, type ApiObjectName } from "./storage-key.js";
@@ -11,7 +11,7 @@ export interface ServedResource {
   readonly canPatch: boolean;
 }
 
-/** Why the API cannot be asked for something. */
+/** Why the API cannot serve an object. */
 export interface Unserved {
   readonly reason: string;
 }
@@ -37,10 +37,10 @@ const AGGREGATED = ["v2", "v2beta1"]
   .join(",");
 
 export class ApiResources {
-  /** By resource: the groups that serve it, each in its preferred version. */
+  /** For each resource, the groups that serve it, each in its preferred version. */
   readonly #served = new Map<string, ServedResource[]>();
 
-  /** @throws KmsError PEER_UNREACHABLE */
+  /** Asks the API server for all resources that it serves. @throws KmsError PEER_UNREACHABLE */
   static async discover(api: KubeApi): Promise<ApiResources> {
     const resources = new ApiResources();
     for (const path of ["/api", "/apis"]) {
@@ -53,7 +53,7 @@ export class ApiResources {
     if (kind !== "APIGroupDiscoveryList") {
       throw new KmsError(
         "PEER_UNREACHABLE",
-        "kube-apiserver serves no aggregated discovery, which all releases with KMS v2 have; is --kubeconfig that of this cluster?",
+        "kube-apiserver does not serve aggregated discovery, which every release with KMS v2 has; is --kubeconfig that of this cluster?",
       );
     }
     for (const { metadata, versions = [] } of items) {
@@ -71,34 +71,34 @@ export class ApiResources {
     }
   }
 
-  /** The group and version that serve a resource. */
+  /** Returns the group and version that serve a resource, or why none does. */
   find({ group, resource }: Pick<ApiObjectName, "group" | "resource">): ServedResource | Unserved {
     const served = this.#served.get(resource) ?? [];
-    // The key of a built-in resource does not tell its group.
+    // The etcd key of a built-in resource does not contain its group.
     const candidates = group === undefined ? served : served.filter((one) => one.group === group);
     const [first, ...more] = candidates;
     if (first === undefined) return { reason: "the API does not serve this resource" };
     if (more.length > 0) {
       return { reason: `several groups serve it: ${candidates.map((one) => one.group).join(", ")}` };
     }
-    return first.canPatch ? first : { reason: "the API does not let it be patched" };
+    return first.canPatch ? first : { reason: "the API does not allow patching it" };
   }
 
-  /** The path of one object. */
-  place(object: ApiObjectName): { readonly path: string } | Unserved {
+  /** Returns the path of one object, or why it has none. */
+  pathOf(object: ApiObjectName): { readonly path: string } | Unserved {
     const served = this.find(object);
     if ("reason" in served) return served;
     const { namespace, resource, name } = object;
-    // A path with these would be another object's.
+    // A path with these would lead to another object.
     if ([namespace, name].some((part) => part === "." || part === "..")) {
       return { reason: "the API has no object of this name" };
     }
     if (served.isNamespaced !== (namespace !== undefined)) {
-      const where = served.isNamespaced ? "in namespaces" : "without namespaces";
-      return { reason: `the API serves ${resourceName(object)} ${where}` };
+      const scope = served.isNamespaced ? "in namespaces" : "without namespaces";
+      return { reason: `the API serves ${resourceName(object)} ${scope}` };
     }
     const base = served.group === "" ? `/api/${served.version}` : `/apis/${served.group}/${served.version}`;
-    const within = namespace === undefined ? "" : `/namespaces/${encodeURIComponent(namespace)}`;
-    return { path: `${base}${within}/${resource}/${encodeURIComponent(name)}` };
+    const scope = namespace === undefined ? "" : `/namespaces/${encodeURIComponent(namespace)}`;
+    return { path: `${base}${scope}/${resource}/${encodeURIComponent(name)}` };
   }
 }

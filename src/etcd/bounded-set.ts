@@ -1,36 +1,40 @@
-// Bounds on what is remembered of an etcd of any size. Distinct values beyond theirs are told as "at least so many";
-// of what no cluster has that many of, more is an error.
+// Bounds on memory while reading an etcd of any size. A count of distinct values that exceeds its bound is reported as "at
+// least this many"; a number that no cluster reaches is an error.
 import { KmsError } from "../errors.js";
 
-/** How many entries several collections may have together. */
+/** A limit on the entries of several collections together. */
 export class Allowance {
-  readonly #most: number;
+  readonly #max: number;
   #taken = 0;
 
-  constructor(most: number) {
-    this.#most = most;
+  constructor(max: number) {
+    this.#max = max;
   }
 
-  /** Whether there is room for one more, which is then taken. */
+  /** Takes one entry from the allowance; returns false if it is used up. */
   take(): boolean {
-    if (this.#taken === this.#most) return false;
+    if (this.#taken === this.#max) return false;
     this.#taken++;
     return true;
   }
 
-  /** @throws KmsError INPUT_INVALID when there is no room for one more of them */
-  insist(what: string): void {
+  /**
+   * Takes one entry from the allowance.
+   * @param what the entries in the plural, for the message
+   * @throws KmsError INPUT_INVALID if the allowance is used up
+   */
+  require(what: string): void {
     if (this.take()) return;
     throw new KmsError(
       "INPUT_INVALID",
-      `etcd holds objects of over ${this.#most} ${what}: is this a cluster's etcd?`,
+      `etcd holds objects of over ${this.#max} ${what}: is this a cluster's etcd?`,
     );
   }
 }
 
 export interface DistinctCount {
   readonly count: number;
-  /** There were more than could be told apart. */
+  /** There were more values than the allowance permits to distinguish. */
   readonly isAtLeast: boolean;
 }
 

@@ -1,9 +1,9 @@
-// The census: which provider, and which key_id, protects how many objects. Takes objects one by one and keeps counts,
-// so that a million objects need no more memory than a thousand.
+// The census: how many objects each provider and each key_id protects. Takes objects one by one and keeps only counts, so
+// a million objects need no more memory than a thousand.
 import { createHash } from "node:crypto";
 import { KmsError } from "../errors.js";
 import { Allowance, BoundedSet, type DistinctCount } from "./bounded-set.js";
-import { parseStorageKey, resourceName, type ApiObjectName } from "./storage-key.js";
+import { parseStorageKey, resourceOf, type ApiObjectName } from "./storage-key.js";
 import type { StoredObject } from "./store.js";
 import type { EncryptedObject } from "./stored-object.js";
 
@@ -12,12 +12,12 @@ export type Protection = "kms-v2" | "other-provider" | "plaintext" | "unreadable
 /** The objects under one key of one provider. */
 export interface Usage {
   readonly protection: Protection;
-  /** Such as `kms:v2:kms-pkcs11` or `aescbc:v1:key1`: the stored prefix; empty for plaintext and what is unreadable. */
+  /** From the stored prefix, such as `kms:v2:kms-pkcs11` or `aescbc:v1:key1`; empty for plaintext and unreadable objects. */
   readonly provider: string;
-  /** Null but for KMS v2. */
+  /** Null except for KMS v2. */
   readonly keyId: string | null;
   readonly objects: number;
-  /** Different encrypted DEK seeds, hence what a restarted API server asks the plugin for; null but for KMS v2. */
+  /** Distinct encrypted DEK seeds, each of which a restarted API server asks the plugin for; null except for KMS v2. */
   readonly seeds: DistinctCount | null;
   readonly resources: Readonly<Record<string, number>>;
   readonly namespaces: DistinctCount;
@@ -29,29 +29,28 @@ export interface Usage {
 export interface CensusResult {
   readonly objects: number;
   readonly usages: readonly Usage[];
-  /** Objects in clear by resource that should be encrypted; null when nobody said which should. */
+  /** By resource, the objects in clear that should be encrypted; null if the caller did not say which should be. */
   readonly plaintextToEncrypt: Readonly<Record<string, number>> | null;
-  /** The first few values that could not be read. */
+  /** The first few unreadable values. */
   readonly unreadable: readonly { readonly key: string; readonly reason: string }[];
 }
 
 export interface CensusOptions {
   readonly prefix: string;
-  /** Whether API servers are configured to encrypt these. */
+  /** Returns whether API servers are configured to encrypt the object. */
   readonly shouldBeEncrypted?: (object: ApiObjectName) => boolean;
-  /** How many DEK seeds, and how many namespaces, are told apart; 200,000 unless told. */
+  /** How many DEK seeds, and how many namespaces, are distinguished; default 200,000. */
   readonly maxDistinct?: number;
 }
 
-const NO_OBJECT = "(no API object)";
 const MAX_SAMPLES = 20;
 const MAX_KEYS = 10_000;
-/** Of all keys together: the resources under each. */
+/** The sum over all keys of the resources under each. */
 const MAX_RESOURCES = 100_000;
-/** Of all keys together: what is told apart, at about 100 bytes each. */
+/** The distinct values of all keys together, at about 100 bytes each. */
 const MAX_DISTINCT = 200_000;
 
-/** What all rows share, so that many rows take no more memory than one. */
+/** Shared by all rows, so that many rows take no more memory than one. */
 interface Allowances {
   readonly seeds: Allowance;
   readonly namespaces: Allowance;
@@ -77,11 +76,11 @@ export class Census {
     };
   }
 
-  /** @throws KmsError INPUT_INVALID when there are more key_ids or resources than any cluster has */
+  /** Counts one object. @throws KmsError INPUT_INVALID if there are more key_ids or resources than any cluster has */
   add({ key, modRevision, value }: StoredObject): void {
     this.#objects++;
     const name = parseStorageKey(key, this.#options.prefix);
-    const resource = name === undefined ? NO_OBJECT : resourceName(name);
+    const resource = resourceOf(name);
     let row: Row;
     if (value instanceof KmsError) {
       row = this.#row("unreadable", "", null);
@@ -114,7 +113,7 @@ export class Census {
     const id = `${protection}\0${provider}\0${keyId ?? ""}`;
     let row = this.#rows.get(id);
     if (row === undefined) {
-      this.#keys.insist("keys");
+      this.#keys.require("keys");
       row = new Row({ protection, provider, keyId }, this.#allowances);
       this.#rows.set(id, row);
     }
@@ -146,13 +145,13 @@ class Row {
     this.#objects++;
     if (namespace !== undefined) this.#namespaces.add(namespace);
     const before = this.#resources.get(resource);
-    if (before === undefined) this.#allowances.resources.insist("resources");
+    if (before === undefined) this.#allowances.resources.require("resources");
     this.#resources.set(resource, (before ?? 0) + 1);
     this.#oldest = Math.min(this.#oldest, revision);
     this.#newest = Math.max(this.#newest, revision);
   }
 
-  /** An API server writes many objects under one seed: those in a row need no digest. */
+  /** An API server writes many objects under one seed: consecutive objects with the same seed need no digest. */
   addSeed({ encryptedSeed, seedUse }: EncryptedObject): void {
     if (this.#lastSeed.equals(encryptedSeed)) return;
     this.#lastSeed = Buffer.from(encryptedSeed);

@@ -1,5 +1,5 @@
-// A reader of etcd's v3 API over gRPC: ranges of keys, and what cluster answers. Only reads, and only through the
-// quorum. Several endpoints are one cluster's members: the next is asked when one does not answer.
+// A read-only client of etcd's v3 API over gRPC: ranges of keys, and the cluster's id. Every read is linearizable. Several
+// endpoints are members of one cluster: if one does not answer, the next is asked.
 import { fileURLToPath } from "node:url";
 import {
   Client,
@@ -15,7 +15,7 @@ import { etcdTargets, type EtcdAccess, type EtcdTarget } from "./endpoints.js";
 
 const PROTO = fileURLToPath(new URL("../../proto/etcd/v3/rpc.proto", import.meta.url));
 const CALL_TIMEOUT_MS = 30_000;
-/** etcd keeps values of 1.5 MB by default; a page of many is cut down rather than refused for good. */
+/** etcd accepts values of 1.5 MB by default. The caller asks for a smaller page if a page exceeds this. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
 export interface EtcdEntry {
@@ -25,26 +25,26 @@ export interface EtcdEntry {
   readonly modRevision: number;
 }
 
-export interface RangeQuestion {
+export interface RangeRequest {
   readonly key: Buffer;
-  /** The first key that no longer belongs to the range; without it, the single key. */
+  /** The first key behind the range; if omitted, the range is the single key. */
   readonly end?: Buffer;
-  /** Most entries in the answer. */
+  /** The maximum number of entries in the answer. */
   readonly limit: number;
-  /** The store as it was then; without it, as it is now. */
+  /** The revision to read; the current one if omitted. */
   readonly revision?: number;
 }
 
 export interface RangePage {
   readonly entries: readonly EtcdEntry[];
   readonly more: boolean;
-  /** Keys in the range, whatever the limit. */
+  /** Keys in the range, regardless of the limit. */
   readonly count: number;
   /** The store's revision when it answered. */
   readonly revision: number;
 }
 
-/** A range that was not answered, and that may be asked for in another way. */
+/** Why etcd refused a range that the caller may request differently. */
 export type RangeRefusal = "compacted" | "too-large";
 
 export interface EtcdCluster {
@@ -81,37 +81,37 @@ export class EtcdClient {
   readonly #members: readonly Member[];
   #serving = 0;
 
-  /** Connects when it is first asked. @throws KmsError CONFIG_INVALID */
+  /** Connects with the first request. @throws KmsError CONFIG_INVALID if the endpoints or TLS files cannot be used */
   constructor(access: EtcdAccess) {
     this.#members = etcdTargets(access).map((target) => ({
       target,
       client: new Client(target.address, target.credentials, {
         "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
         "grpc.enable_channelz": 0,
-        // etcd is asked directly: http_proxy, https_proxy and grpc_proxy are for the web, and apply to loopback too here.
+        // http_proxy, https_proxy and grpc_proxy are meant for the web, and grpc-js would apply them to loopback too.
         "grpc.enable_http_proxy": 0,
         ...target.options,
       }),
     }));
   }
 
-  /** @throws KmsError PEER_UNREACHABLE when no endpoint answers */
+  /** Returns the cluster's id and version. @throws KmsError PEER_UNREACHABLE if no endpoint answers */
   async cluster(): Promise<EtcdCluster> {
     const answer = (await this.#call("Maintenance", "Status", {})) as { header: Header; version: string };
     return { id: BigInt(answer.header.cluster_id).toString(16), version: answer.version };
   }
 
   /**
-   * Linearizable, at a revision too: a member that lags would answer with a revision that it does not have yet,
-   * and one round of the quorum a page costs nothing beside the page.
+   * Returns a page of a range, or why etcd refuses it. Linearizable, even at a given revision: a member that lags may not
+   * have that revision yet, and one round of the quorum costs little compared with a page.
    * @throws KmsError PEER_UNREACHABLE
    */
-  async range({ key, end, limit, revision }: RangeQuestion): Promise<RangePage | RangeRefusal> {
-    // A range_end that is there but empty would mean all keys from this one on.
-    const question = { key, ...(end !== undefined && { range_end: end }), limit, revision: revision ?? 0 };
+  async range({ key, end, limit, revision }: RangeRequest): Promise<RangePage | RangeRefusal> {
+    // An empty range_end would mean all keys from this one on.
+    const request = { key, ...(end !== undefined && { range_end: end }), limit, revision: revision ?? 0 };
     let answer: RangeAnswer;
     try {
-      answer = (await this.#call("KV", "Range", question)) as RangeAnswer;
+      answer = (await this.#call("KV", "Range", request)) as RangeAnswer;
     } catch (error) {
       const cause = error instanceof KmsError ? error.cause : undefined;
       const refusal = refusalOf(cause);
@@ -135,8 +135,8 @@ export class EtcdClient {
     for (const { client } of this.#members) client.close();
   }
 
-  /** Asks the member that answered last, then the others, also after what only that member refuses, such as a learner. */
-  async #call(service: Service, method: string, question: object): Promise<unknown> {
+  /** Asks the member that answered last, then the others if it does not answer or, as a learner does, refuses on its own. */
+  async #call(service: Service, method: string, request: object): Promise<unknown> {
     const failures: string[] = [];
     let last: ServiceError | undefined;
     for (let tried = 0; tried < this.#members.length; tried++) {
@@ -144,21 +144,21 @@ export class EtcdClient {
       const member = this.#members[at];
       if (member === undefined) continue;
       try {
-        const answer = await unary(member.client, service, method, question);
+        const answer = await unary(member.client, service, method, request);
         this.#serving = at;
         return answer;
       } catch (error) {
         last = error as ServiceError;
         failures.push(`${member.target.endpoint}: ${last.details.replace(/[. ]*Resolution note: $/, "")}`);
-        if (isAboutQuestion(last)) break;
+        if (isRefusedByAll(last)) break;
       }
     }
     throw unreachable(failures, last);
   }
 }
 
-/** Returns whether every member would refuse likewise, or the answer itself could not be read. */
-function isAboutQuestion(error: ServiceError): boolean {
+/** Returns whether every member would refuse the request, or the answer is too large to receive. */
+function isRefusedByAll(error: ServiceError): boolean {
   if ([status.INVALID_ARGUMENT, status.NOT_FOUND, status.OUT_OF_RANGE].includes(error.code)) return true;
   return refusalOf(error) !== undefined;
 }
@@ -174,7 +174,7 @@ function unreachable(failures: readonly string[], last: ServiceError | undefined
 function refusalOf(error: unknown): RangeRefusal | undefined {
   const { code, details } = (error ?? {}) as Partial<ServiceError>;
   if (code === status.OUT_OF_RANGE && details?.includes("compacted") === true) return "compacted";
-  // etcd's own RESOURCE_EXHAUSTED speaks of too many requests; grpc-js's of the message.
+  // From etcd, RESOURCE_EXHAUSTED means too many requests; from grpc-js, a message that is too large.
   const isOurs = details?.startsWith("etcdserver:") !== true;
   return code === status.RESOURCE_EXHAUSTED && isOurs ? "too-large" : undefined;
 }
@@ -183,7 +183,7 @@ const SERVICES = loadPackageDefinition(
   loadSync(PROTO, { keepCase: true, defaults: true, longs: String }),
 ) as unknown as { etcdserverpb: Record<Service, ServiceClientConstructor> };
 
-function unary(client: Client, service: Service, method: string, question: object): Promise<unknown> {
+function unary(client: Client, service: Service, method: string, request: object): Promise<unknown> {
   const definition = SERVICES.etcdserverpb[service].service[method];
   if (definition === undefined) throw new TypeError(`no method ${service}/${method}`);
   return new Promise((resolve, reject) => {
@@ -191,7 +191,7 @@ function unary(client: Client, service: Service, method: string, question: objec
       definition.path,
       definition.requestSerialize,
       definition.responseDeserialize,
-      question,
+      request,
       new Metadata(),
       { deadline: Date.now() + CALL_TIMEOUT_MS },
       (error, answer) => {

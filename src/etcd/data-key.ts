@@ -1,6 +1,6 @@
-// Opens encryptedData as kube-apiserver does (k8s.io/apiserver, storage/value/encrypt/aes): AES-GCM with a 12-byte
-// nonce in front and the etcd key as associated data. Under a seed, the first 32 bytes are the info from which
-// HKDF-SHA256-Expand (RFC 5869, section 2.3) makes the key of this one object; without, the seed is the key.
+// Decrypts encryptedData as kube-apiserver does (k8s.io/apiserver, storage/value/encrypt/aes): AES-GCM with a 12-byte
+// nonce in front and the etcd key as associated data. With a DEK seed, the first 32 bytes are the info from which
+// HKDF-SHA256-Expand (RFC 5869, section 2.3) derives the object's key; otherwise the seed itself is the key.
 import { createDecipheriv, createHmac, type CipherGCMTypes } from "node:crypto";
 import { KmsError } from "../errors.js";
 import type { SeedUse } from "./stored-object.js";
@@ -14,13 +14,13 @@ const AES: Readonly<Record<number, CipherGCMTypes>> = {
   24: "aes-192-gcm",
   32: "aes-256-gcm",
 };
-/** The expansion's only block: 32 bytes are wanted and SHA-256 gives as many. */
+/** The counter of the expansion's only block: SHA-256 gives the 32 bytes that are needed. */
 const FIRST_BLOCK = Buffer.of(1);
 
 /**
- * Returns the plaintext, which belongs to the caller.
- * @param etcdKey the whole key, prefix included
- * @throws KmsError NOT_AUTHENTIC; INPUT_INVALID when the data or the seed is too short to be one
+ * Returns the plaintext, for the caller to zero.
+ * @param etcdKey the whole key, including the prefix
+ * @throws KmsError NOT_AUTHENTIC; INPUT_INVALID if the data or the seed is too short
  */
 export function openData(seed: Buffer, use: SeedUse, data: Uint8Array, etcdKey: string): Buffer {
   if (use === "aes-gcm-key") return openSealed(seed, data, etcdKey);
@@ -37,7 +37,7 @@ export function openData(seed: Buffer, use: SeedUse, data: Uint8Array, etcdKey: 
 
 function openSealed(dataKey: Buffer, data: Uint8Array, etcdKey: string): Buffer {
   const algorithm = AES[dataKey.length];
-  if (algorithm === undefined) throw invalid("its DEK seed has not the length of an AES key");
+  if (algorithm === undefined) throw invalid("its DEK seed does not have the length of an AES key");
   if (data.length < NONCE_BYTES + TAG_BYTES) throw invalid("its data is too short");
   const tagAt = data.length - TAG_BYTES;
   const decipher = createDecipheriv(algorithm, dataKey, data.subarray(0, NONCE_BYTES), {
@@ -52,7 +52,7 @@ function openSealed(dataKey: Buffer, data: Uint8Array, etcdKey: string): Buffer 
     plaintext.fill(0);
     throw new KmsError(
       "NOT_AUTHENTIC",
-      "its data does not authenticate: it was changed, or moved here from another etcd key",
+      "its data does not authenticate: it was changed, or moved from another etcd key",
       error,
     );
   }

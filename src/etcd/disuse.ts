@@ -1,25 +1,27 @@
-// Whether usage reports show that nothing is under a KEK, nor will be. The argument: (1) the last API server has left
-// the KEK some minutes after its successor's instant: a plugin's Status names another key_id from then on, or, if it
-// cannot see the token, for the outage's grace at most; an API server asks every minute and encrypts for 3 more under
-// what it heard last; and a superseded KEK never becomes active again. (A node whose token lacks the successor stays
-// with the KEK. No look at etcd shows that: whoever asks here has to ask the nodes, too.) (2) So an object that was
-// not under the KEK when a later census read it does not come under it, whichever revision it was read at. (3) The
-// census saw every object, and could read each. What it cannot see is restored from an old backup, hence the reports'
-// greatest age.
+// Decides from usage reports whether no object is encrypted under a KEK and none will be. The argument:
+// (1) Some minutes after the successor's activation instant, no API server encrypts under the KEK any more. From that
+//     instant a plugin publishes another key_id (during an outage, after the grace period at the latest); an API server
+//     asks for the Status every minute, and encrypts for up to 3 minutes under the last key_id that it received; and a
+//     replaced KEK never becomes active again. A node whose token lacks the successor keeps using the KEK. etcd cannot
+//     show that, so the caller must ask the nodes too.
+// (2) Therefore an object that a later census did not find under the KEK will not be encrypted under it, whatever
+//     revision the census read.
+// (3) The census read every object. It cannot see objects that are later restored from an old backup; the maximum age
+//     of reports limits that risk.
 import { KmsError } from "../errors.js";
 import { normalPrefix } from "./storage-key.js";
 import type { UsageReport } from "./usage-report.js";
 
 export interface DisuseQuestion {
-  /** The key_ids by which stored objects may name the KEK. */
+  /** All key_ids of the KEK that stored objects may contain. */
   readonly keyIds: readonly string[];
-  /** When nobody encrypts under the KEK any more, in ms since the epoch. */
+  /** From when no API server encrypts under the KEK any more, in ms since the epoch. */
   readonly settledAt: number;
   readonly now: number;
   readonly maxAgeMs: number;
-  /** kube-apiserver's `--etcd-prefix`: what a report must have covered. */
+  /** kube-apiserver's `--etcd-prefix`, which a report must cover. */
   readonly prefix: string;
-  /** The clusters that encrypt under the KEK, in hexadecimal, as far as the caller names them: each needs a report. */
+  /** The clusters that encrypt under the KEK, in hexadecimal, if the caller names them: each needs a report. */
   readonly clusterIds: readonly string[];
 }
 
@@ -29,13 +31,13 @@ export interface NamedReport {
   readonly report: UsageReport;
 }
 
-/** A report may be from a machine whose clock is ahead by this much. */
+/** The clock of the machine that wrote a report may be ahead by this much. */
 const CLOCKS_DIFFER_MS = 60_000;
 
 /**
- * Returns what they show, in one line. A snapshot's report proves nothing by itself, since nobody knows when the
- * snapshot was taken; beside one of an etcd it shows that this backup needs the KEK no more.
- * @throws KmsError TOKEN_REFUSED, with every objection
+ * Returns the evidence in one line. A report of a snapshot proves nothing by itself, since the snapshot's time is unknown;
+ * together with a report of an etcd it shows that this backup does not need the KEK.
+ * @throws KmsError TOKEN_REFUSED with every objection
  */
 export function requireUnused(reports: readonly NamedReport[], question: DisuseQuestion): string {
   const objections = reports.flatMap(({ name, report }) =>
@@ -43,7 +45,9 @@ export function requireUnused(reports: readonly NamedReport[], question: DisuseQ
   );
   const live = reports.filter(({ report }) => report.source.kind === "etcd");
   if (live.length === 0) {
-    objections.push("no report is of an etcd: a snapshot does not show what the cluster holds now");
+    objections.push(
+      "no report is of an etcd: a snapshot does not show what etcd holds now; take one of etcd",
+    );
   }
   objections.push(...withoutReport(live, question.clusterIds));
   if (objections.length > 0) {
@@ -53,8 +57,8 @@ export function requireUnused(reports: readonly NamedReport[], question: DisuseQ
 }
 
 /**
- * Returns in one line what the reports show about a KEK that no node has used, and which therefore protects nothing.
- * @throws KmsError TOKEN_REFUSED when objects are under it
+ * Returns in one line what the reports show about a KEK that no node has used and that should therefore protect nothing.
+ * @throws KmsError TOKEN_REFUSED if objects are under it
  */
 export function requireNoneUnder(reports: readonly NamedReport[], keyIds: readonly string[]): string {
   const objections = reports.flatMap(({ name, report }) =>
@@ -79,9 +83,9 @@ function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator
   if (unreadable !== undefined) {
     yield `${unreadable.objects} objects cannot be read, and may be under it; repair or delete them first`;
   }
-  const wanted = normalPrefix(question.prefix);
-  if (report.prefix !== wanted) {
-    yield `it covers ${report.prefix} and not ${wanted}; if that is kube-apiserver's, give it as --etcd-prefix`;
+  const required = normalPrefix(question.prefix);
+  if (report.prefix !== required) {
+    yield `it covers ${report.prefix} and not ${required}; if kube-apiserver uses ${report.prefix}, give it as --etcd-prefix`;
   }
   if (report.source.kind === "snapshot") return;
   const { clusterId } = report.source;
@@ -91,7 +95,7 @@ function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator
   yield* objectionsToTime(Date.parse(report.startedAt), question);
 }
 
-/** Clusters that share a token share the KEK: a report of one says nothing about the others. */
+/** Returns the clusters without a report: clusters that share a token share the KEK, so each needs its own report. */
 function withoutReport(live: readonly NamedReport[], clusterIds: readonly string[]): string[] {
   const reported = live.flatMap(({ report: { source } }) => (source.kind === "etcd" ? source.clusterId : []));
   return clusterIds
@@ -105,12 +109,12 @@ function* objectionsToTime(
 ): Generator<string> {
   const age = now - startedAt;
   if (age > maxAgeMs) {
-    yield `it is ${minutes(age)} old, and ${minutes(maxAgeMs)} is the most; take a new one, or give --max-report-age`;
+    yield `it is ${minutes(age)} old, and at most ${minutes(maxAgeMs)} are allowed; take a new one, or give --max-report-age`;
   }
-  if (age < -CLOCKS_DIFFER_MS) yield "it is from the future; look at this machine's clock";
+  if (age < -CLOCKS_DIFFER_MS) yield "it is from the future; check this machine's clock";
   if (startedAt < settledAt) {
     const from = new Date(settledAt).toISOString();
-    yield `it began before every API server had left the KEK; take a new one after ${from}`;
+    yield `it was begun before every API server had left the KEK; take a new one after ${from}`;
   }
 }
 

@@ -1,4 +1,4 @@
-// How etcd is reached, in etcdctl's words: endpoints, and the files of TLS. Turns them into what grpc-js takes.
+// The endpoints and TLS files of etcd, given as for etcdctl, as channels for grpc-js.
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { checkServerIdentity } from "node:tls";
@@ -16,18 +16,18 @@ export interface EtcdAccess {
 
 export interface EtcdTarget {
   readonly endpoint: string;
-  /** As grpc-js names it. */
+  /** In the form that grpc-js takes. */
   readonly address: string;
   readonly credentials: ChannelCredentials;
   readonly options: ChannelOptions;
 }
 
-/** @throws KmsError CONFIG_INVALID for an endpoint or a file that cannot be used */
+/** Returns a target per endpoint. @throws KmsError CONFIG_INVALID for an endpoint or a file that cannot be used */
 export function etcdTargets(access: EtcdAccess): EtcdTarget[] {
   const { endpoints, cacert, cert, key } = access;
-  if (endpoints.length === 0) throw new KmsError("CONFIG_INVALID", "--endpoints: names no endpoint");
+  if (endpoints.length === 0) throw new KmsError("CONFIG_INVALID", "--endpoints: give at least one endpoint");
   if ((cert === undefined) !== (key === undefined)) {
-    throw new KmsError("CONFIG_INVALID", "--cert and --key belong together: give both or neither");
+    throw new KmsError("CONFIG_INVALID", "--cert and --key: give both or neither");
   }
   const hasTlsFiles = cacert !== undefined || cert !== undefined;
   const parsed = endpoints.map((endpoint) => parseEndpoint(endpoint, hasTlsFiles));
@@ -35,7 +35,11 @@ export function etcdTargets(access: EtcdAccess): EtcdTarget[] {
   try {
     return parsed.map((one) => ({ ...one, ...(one.isTls ? tls(one.address, files) : PLAIN) }));
   } catch (error) {
-    throw new KmsError("CONFIG_INVALID", "--cacert, --cert and --key: are not PEM files that fit", error);
+    throw new KmsError(
+      "CONFIG_INVALID",
+      "--cacert, --cert and --key: are not matching PEM files; give the files of one client",
+      error,
+    );
   } finally {
     files.key?.fill(0);
   }
@@ -47,7 +51,7 @@ interface Endpoint {
   readonly isTls: boolean;
 }
 
-/** Without a scheme an endpoint is TLS when there are files for it, as with etcdctl. */
+/** Reads an endpoint. Without a scheme it uses TLS if TLS files are given, as in etcdctl. */
 function parseEndpoint(endpoint: string, hasTlsFiles: boolean): Endpoint {
   if (endpoint.startsWith("unix://")) return { endpoint, address: `unix:${endpoint.slice(7)}`, isTls: false };
   const [, scheme = hasTlsFiles ? "https" : "http", host] =
@@ -55,7 +59,7 @@ function parseEndpoint(endpoint: string, hasTlsFiles: boolean): Endpoint {
   if (host === undefined) {
     throw new KmsError(
       "CONFIG_INVALID",
-      `--endpoints: "${endpoint}" is no endpoint; write https://host:2379, http://host:2379 or unix:///path`,
+      `--endpoints: "${endpoint}" is not an endpoint; give https://host:2379, http://host:2379 or unix:///path`,
     );
   }
   return { endpoint, address: host, isTls: scheme === "https" };
@@ -75,7 +79,7 @@ type Channel = Pick<EtcdTarget, "credentials" | "options">;
 
 const PLAIN: Channel = { credentials: credentials.createInsecure(), options: {} };
 
-/** What a TLS client names to the server when it knows an IP address only: RFC 6066 allows no address there. */
+/** The server name that a TLS client sends if it has only an IP address: RFC 6066 does not allow an address. */
 const NO_NAME = "localhost";
 
 function tls(address: string, { ca, cert, key }: TlsFiles): Channel {
@@ -95,6 +99,6 @@ function readPem(option: string, path: string | undefined): Buffer | null {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new KmsError("CONFIG_INVALID", `${option}: ${path} cannot be read`, error);
+    throw new KmsError("CONFIG_INVALID", `${option}: ${path} cannot be read; give a readable file`, error);
   }
 }

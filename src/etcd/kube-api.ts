@@ -1,7 +1,6 @@
-// Requests to the Kubernetes API as a kubeconfig says. The client package makes connections (TLS, proxies) and OIDC
-// tokens; it is loaded only here and only when needed, since that costs most of a second. Its reading of kubeconfigs and
-// its exec plugins are not used, since kubectl does both otherwise, nor its typed calls, which drop fields that its own
-// release does not know.
+// Requests to the Kubernetes API with a kubeconfig. The client package provides connections (TLS, proxies) and OIDC tokens;
+// it is loaded only here and only when needed, since loading takes most of a second. Its kubeconfig reader and exec plugins
+// are not used, since they differ from kubectl's, nor its typed calls, which drop fields unknown to its own release.
 import { request as httpRequest, type Agent, type IncomingMessage } from "node:http";
 import { request as httpsRequest, type RequestOptions } from "node:https";
 import type { Cluster, User } from "@kubernetes/client-node";
@@ -21,16 +20,17 @@ export interface KubeRequest {
 
 export interface KubeAnswer {
   readonly status: number;
-  /** The caller zeroes it where it may hold what nobody else should see. */
+  /** The caller zeroes it if it may contain secrets. */
   readonly body: Buffer;
-  /** What the API server asks to wait, for 429 and 503. */
+  /** From the header Retry-After, which the API server sends with 429 and 503. */
   readonly retryAfterMs: number | undefined;
 }
 
+/** A connection that is silent for this long has failed. */
 const SILENCE_MS = 60_000;
 const UNAUTHORIZED = 401;
 
-/** Sends no credential over plain HTTP, as kubectl does. */
+/** For plain HTTP, over which kubectl does not send credentials either. */
 const NO_CREDENTIAL: KubeCredential = { authorization: undefined, certificate: undefined, key: undefined };
 
 export class KubeApi {
@@ -39,7 +39,7 @@ export class KubeApi {
   readonly #url: URL;
   readonly #proxy: string | undefined;
   readonly #credentials: KubeCredentials;
-  /** With the certificate that they were made for, and an agent that keeps connections. */
+  /** Connection options, with an agent that keeps connections, and the client certificate in them. */
   #options: { readonly certificate: string | undefined; readonly made: Promise<RequestOptions> } | undefined;
   readonly #agents: Agent[] = [];
 
@@ -51,20 +51,20 @@ export class KubeApi {
     this.#credentials = new KubeCredentials(target);
   }
 
-  /** Reads the kubeconfig; asks nothing yet. @throws KmsError CONFIG_INVALID */
+  /** Reads the kubeconfig; sends no request yet. @throws KmsError CONFIG_INVALID */
   static connect(access: KubeAccess, env: NodeJS.ProcessEnv = process.env): KubeApi {
     return new KubeApi(readKubeTarget(access, env), env);
   }
 
   /**
-   * Returns every status as an answer, except a second 401 with a fresh credential.
-   * @throws KmsError PEER_UNREACHABLE; CONFIG_INVALID when the credentials cannot be used
+   * Sends a request and returns the answer, whatever its status. A 401 is repeated once with a fresh credential.
+   * @throws KmsError PEER_UNREACHABLE; CONFIG_INVALID if the credentials cannot be used or a second 401 arrives
    */
   async request(request: KubeRequest): Promise<KubeAnswer> {
     const credential = await this.#credential();
     const answer = await this.#send(credential, request);
     if (answer.status !== UNAUTHORIZED) return answer;
-    // Files and plugins may have a new one.
+    // The file or plugin may have a new credential.
     await this.#credentials.refuse(credential);
     this.#options = undefined;
     const second = await this.#send(await this.#credential(), request);
@@ -75,7 +75,7 @@ export class KubeApi {
     );
   }
 
-  /** @throws KmsError PEER_UNREACHABLE for any status but 2xx */
+  /** Sends a request and returns the parsed JSON body. @throws KmsError PEER_UNREACHABLE also for any status but 2xx */
   async json(request: KubeRequest): Promise<unknown> {
     const { status, body } = await this.request(request);
     const what = `${request.method} ${request.path}`;
@@ -89,7 +89,7 @@ export class KubeApi {
     }
   }
 
-  /** Ends its connections. */
+  /** Closes all connections. */
   close(): void {
     for (const agent of this.#agents) agent.destroy();
   }
@@ -141,7 +141,7 @@ export class KubeApi {
     return this.#options.made;
   }
 
-  /** Reads the files of TLS. @throws KmsError CONFIG_INVALID */
+  /** Reads the TLS files. @throws KmsError CONFIG_INVALID */
   async #makeOptions(certificate: string | undefined, key: string | undefined): Promise<RequestOptions> {
     const { KubeConfig } = await import("@kubernetes/client-node");
     const config = new KubeConfig();
@@ -158,7 +158,7 @@ export class KubeApi {
         path === undefined ? "are not usable" : `need ${path}, which cannot be read (${String(code)})`;
       throw new KmsError("CONFIG_INVALID", `the kubeconfig's credentials ${what}`, error);
     }
-    // The package means one agent for each request.
+    // The package intends one agent per request.
     const agent = Object.assign(options.agent as Agent, { keepAlive: true });
     this.#agents.push(agent);
     return options;
@@ -172,7 +172,7 @@ export class KubeApi {
       caFile: cluster["certificate-authority"],
       caData: cluster["certificate-authority-data"],
       tlsServerName: cluster["tls-server-name"],
-      // Without it the package refuses plain HTTP, where there is nothing to verify.
+      // Otherwise the package refuses plain HTTP, which has no certificate to verify.
       skipTLSVerify: cluster["insecure-skip-tls-verify"] === true || this.#url.protocol === "http:",
       proxyUrl: this.#proxy,
     });
@@ -197,9 +197,9 @@ function defined<T extends object>(members: { [name in keyof T]: T[name] | undef
   return Object.fromEntries(given) as T;
 }
 
-/** @throws KmsError CONFIG_INVALID */
+/** Returns the server's URL without query and fragment. @throws KmsError CONFIG_INVALID */
 function serverUrl(server: string): URL {
-  // Without a scheme it is plain HTTP for client-go, too.
+  // Like client-go, uses plain HTTP without a scheme.
   const text = /^[a-z][a-z0-9+.-]*:\/\//i.test(server) ? server : `http://${server}`;
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol)) {

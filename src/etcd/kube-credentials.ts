@@ -1,5 +1,4 @@
-// The credentials of the kubeconfig's user: its files and its exec plugin, cached for as long as client-go caches
-// them.
+// The credentials of the kubeconfig's user, from its files or its exec plugin, cached as long as client-go caches them.
 import { readFileSync } from "node:fs";
 import { KmsError } from "../errors.js";
 import { runExecPlugin, type ExecCredential } from "./kube-exec.js";
@@ -7,14 +6,14 @@ import type { KubeTarget } from "./kubeconfig.js";
 import type { KubeUser } from "./kubeconfig-schema.js";
 
 export interface KubeCredential {
-  /** Undefined if there is none, or if it is created elsewhere. */
+  /** The header's value; undefined if the user has none, or if the client package creates it. */
   readonly authorization: string | undefined;
-  /** Of an exec plugin, PEM. */
+  /** PEM, from an exec plugin. */
   readonly certificate: string | undefined;
   readonly key: string | undefined;
 }
 
-/** client-go reads a token's file again after this, in ms: a minute, less the time that a request may take. */
+/** The interval at which client-go reads a token file again, in ms: a minute, less the time that a request may take. */
 const TOKEN_FILE_MS = 50_000;
 
 const NOBODY: KubeCredential = { authorization: undefined, certificate: undefined, key: undefined };
@@ -25,7 +24,7 @@ export class KubeCredentials {
   #current: Promise<KubeCredential> | undefined;
   #expiresAt = 0;
 
-  /** @param now ms since the epoch, for tests */
+  /** @param now the time in ms since the epoch, for tests */
   constructor(target: KubeTarget, now: () => number = Date.now) {
     this.#target = target;
     this.#now = now;

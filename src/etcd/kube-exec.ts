@@ -1,19 +1,19 @@
-// Credentials from an exec plugin of a kubeconfig, run as kubectl runs it (client-go, plugin/pkg/client/auth/exec): it
-// learns the cluster and whether it may ask questions through KUBERNETES_EXEC_INFO, has the terminal only then, and
-// writes its own words to standard error.
+// Credentials from a kubeconfig's exec plugin, run as kubectl runs it (client-go, plugin/pkg/client/auth/exec). The plugin
+// receives the cluster, and whether it may prompt, in KUBERNETES_EXEC_INFO. It has the terminal as standard input only if
+// it may prompt, and always writes to our standard error.
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { once } from "node:events";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
-import type { KubeCluster, KubeExec } from "./kubeconfig-schema.js";
+import { fieldsOf, type KubeCluster, type KubeExec } from "./kubeconfig-schema.js";
 
 export interface ExecCredential {
   readonly token: string | undefined;
   /** PEM. */
   readonly certificate: string | undefined;
   readonly key: string | undefined;
-  /** ms since the epoch; Infinity when the plugin names no end. */
+  /** ms since the epoch; Infinity if the plugin gives no expiry. */
   readonly expiresAt: number;
 }
 
@@ -32,8 +32,8 @@ const answerSchema = z.object({
 });
 
 /**
- * Runs the plugin once, without a time limit: a user may be typing.
- * @throws KmsError CONFIG_INVALID when it cannot be run, fails, or answers with no credential
+ * Runs the plugin once and returns its credential. There is no time limit, since a user may be typing.
+ * @throws KmsError CONFIG_INVALID if the plugin cannot be run, fails, or does not return a credential
  */
 export async function runExecPlugin(exec: KubeExec, cluster: KubeCluster): Promise<ExecCredential> {
   const interactive = isInteractive(exec);
@@ -73,7 +73,7 @@ function isInteractive({ interactiveMode = "IfAvailable", command }: KubeExec): 
   if (interactiveMode === "IfAvailable") return false;
   throw refused(
     command,
-    "wants to ask questions (interactiveMode Always), but standard input is not a terminal",
+    "must prompt (interactiveMode Always), but standard input is not a terminal; run the command on a terminal",
   );
 }
 
@@ -108,21 +108,21 @@ function credentialOf({ command, apiVersion }: KubeExec, answer: string): ExecCr
   try {
     parsed = answerSchema.parse(JSON.parse(answer));
   } catch (error) {
-    // The answer may hold a credential: the cause names only the places of faulty fields.
-    const places =
-      error instanceof z.ZodError ? error.issues.map(({ path }) => path.join(".")).join(", ") : "no JSON";
-    throw refused(command, `does not answer with an ExecCredential (${places || "no object"})`);
+    // The output may contain a credential, so the message names only the faulty fields.
+    const fields =
+      error instanceof z.ZodError ? `wrong or missing: ${fieldsOf(error)}` : "the output is not JSON";
+    throw refused(command, `did not return an ExecCredential (${fields})`);
   }
   if (parsed.apiVersion !== apiVersion) {
-    throw refused(command, `answers in a different apiVersion than the kubeconfig's, ${apiVersion}`);
+    throw refused(command, `returned a different apiVersion than the kubeconfig's, ${apiVersion}`);
   }
   const { token, clientCertificateData, clientKeyData, expirationTimestamp } = parsed.status;
   const [certificate, key] = [clientCertificateData || undefined, clientKeyData || undefined];
   if ((certificate === undefined) !== (key === undefined)) {
-    throw refused(command, "answers with only one of certificate and key");
+    throw refused(command, "returned only one of certificate and key");
   }
   if (!token && certificate === undefined) {
-    throw refused(command, "answers with neither a token nor a certificate");
+    throw refused(command, "returned neither a token nor a certificate");
   }
   const expiresAt = expirationTimestamp ? Date.parse(expirationTimestamp) : Infinity;
   return { token: token || undefined, certificate, key, expiresAt };

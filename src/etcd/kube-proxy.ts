@@ -1,9 +1,9 @@
-// Which HTTP proxy the environment sets for an API server, as Go programs read it (golang.org/x/net/http/httpproxy):
-// HTTPS_PROXY or HTTP_PROXY by the server's scheme, NO_PROXY with names, suffixes, addresses and networks; never one
+// The HTTP proxy that the environment sets for an API server, by the rules of Go programs (golang.org/x/net/http/httpproxy):
+// HTTPS_PROXY or HTTP_PROXY by the server's scheme; NO_PROXY with names, suffixes, addresses and networks; never a proxy
 // for loopback.
 import { BlockList, isIP } from "node:net";
 
-/** Returns the proxy's URL; undefined for none. */
+/** Returns the URL of the proxy for `server`; undefined if it is reached directly. */
 export function proxyFromEnvironment(server: URL, env: NodeJS.ProcessEnv): string | undefined {
   const isTls = server.protocol === "https:";
   const proxy = isTls ? setting(env, "HTTPS_PROXY") : setting(env, "HTTP_PROXY");
@@ -24,17 +24,17 @@ function isDirect(server: URL, noProxy: string): boolean {
   const host = server.hostname.replace(/^\[|\]$/g, "").toLowerCase();
   if (host === "localhost" || isIn(LOOPBACK, host)) return true;
   const port = server.port === "" ? (server.protocol === "https:" ? "443" : "80") : server.port;
-  return noProxy.split(",").some((entry) => isMeant(entry.trim().toLowerCase(), host, port));
+  return noProxy.split(",").some((entry) => matches(entry.trim().toLowerCase(), host, port));
 }
 
-/** Whether one entry of NO_PROXY means a host. */
-function isMeant(entry: string, host: string, port: string): boolean {
+/** Returns whether an entry of NO_PROXY applies to a host. */
+function matches(entry: string, host: string, port: string): boolean {
   if (entry === "") return false;
   if (entry === "*") return true;
   const network = networkOf(entry);
   if (network !== undefined) return isIn(network, host);
-  const { name, wanted } = splitPort(entry);
-  if (name === "" || (wanted !== undefined && wanted !== port)) return false;
+  const { name, port: entryPort } = splitPort(entry);
+  if (name === "" || (entryPort !== undefined && entryPort !== port)) return false;
   if (isIP(name) !== 0) return isIP(host) !== 0 && isIn(addressOf(name), host);
   const suffix = name.startsWith("*.") ? name.slice(1) : name;
   return suffix.startsWith(".") ? host.endsWith(suffix) : host === suffix || host.endsWith(`.${suffix}`);
@@ -50,10 +50,10 @@ function networkOf(entry: string): BlockList | undefined {
   return network;
 }
 
-function splitPort(entry: string): { readonly name: string; readonly wanted: string | undefined } {
-  if (isIP(entry) !== 0) return { name: entry, wanted: undefined };
-  const [, bracketed, plain, wanted] = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(entry) ?? [];
-  return { name: bracketed ?? plain ?? entry, wanted };
+function splitPort(entry: string): { readonly name: string; readonly port: string | undefined } {
+  if (isIP(entry) !== 0) return { name: entry, port: undefined };
+  const [, bracketed, plain, port] = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(entry) ?? [];
+  return { name: bracketed ?? plain ?? entry, port };
 }
 
 function addressOf(address: string): BlockList {

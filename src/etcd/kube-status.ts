@@ -1,5 +1,5 @@
-// Explains in one line why the API server, or a proxy in front of it, refuses a request: by its Status (meta/v1) or by
-// the proxy's answer.
+// Explains in one line why the API server, or a proxy in front of it, refused a request, from the Status (meta/v1) or the
+// proxy's page.
 import { STATUS_CODES } from "node:http";
 import { collapseSpaces, truncate } from "../untrusted-text.js";
 
@@ -18,7 +18,7 @@ interface Cause {
   readonly message?: unknown;
 }
 
-/** Returns the status code and the reason. Invalid fields are only named, since the API server repeats their values. */
+/** Returns the status code and the reason. Names invalid fields only, since the API server's message repeats their values. */
 export function describeRefusal(status: number, body: Buffer): string {
   const text = body.toString();
   const parsed = parseStatus(text);
@@ -34,7 +34,7 @@ function reasonOf(status: number, { reason, message, details }: KubeStatus): str
   if (status !== INVALID || fields.length === 0) {
     return whole || causes.map(messageOf).filter(Boolean).join("; ");
   }
-  // A policy's own message names no field.
+  // The message of an admission policy has no field.
   const words = causes.flatMap((cause) => (textOf(cause?.field) === "" ? messageOf(cause) || [] : []));
   return [`invalid: ${fields.join(", ")}`, ...words].join("; ");
 }

@@ -1,5 +1,5 @@
-// The shape of a kubeconfig (client-go, tools/clientcmd/api/v1) and what of it kubectl would refuse. No message repeats
-// a value: any of them may be a credential.
+// The schema of a kubeconfig (client-go, tools/clientcmd/api/v1) and what kubectl refuses beyond it. No message repeats a
+// value, since any value may be a credential.
 import { z } from "zod";
 
 const text = z.string().optional();
@@ -65,12 +65,12 @@ export type KubeCluster = z.infer<typeof kubeCluster>;
 export type KubeUser = z.infer<typeof kubeUser>;
 export type KubeExec = z.infer<typeof kubeExec>;
 
-/** Names each fault by its place in the document. */
-export function placesOf({ issues }: z.ZodError): string {
+/** Returns the paths of the faulty fields. */
+export function fieldsOf({ issues }: z.ZodError): string {
   return issues.map(({ path }) => path.join(".") || "the document").join(", ");
 }
 
-/** Returns why kubectl would not use a cluster, or undefined. */
+/** Returns why kubectl refuses a cluster; undefined if it does not. */
 export function faultOfCluster(cluster: KubeCluster): string | undefined {
   const file = cluster["certificate-authority"] ?? "";
   const data = cluster["certificate-authority-data"] ?? "";
@@ -85,7 +85,7 @@ export function faultOfCluster(cluster: KubeCluster): string | undefined {
   return undefined;
 }
 
-/** Returns why kubectl would not use a user, or undefined. */
+/** Returns why kubectl refuses a user; undefined if it does not. */
 export function faultOfUser(user: KubeUser): string | undefined {
   const has = (name: keyof KubeUser): boolean => Boolean(user[name]);
   for (const name of ["client-certificate", "client-key"] as const) {
@@ -102,7 +102,7 @@ export function faultOfUser(user: KubeUser): string | undefined {
     return "has exec without interactiveMode, which its apiVersion requires: Never, IfAvailable or Always";
   }
   if (provider && provider.name !== "oidc") {
-    return `has the auth-provider ${JSON.stringify(provider.name)}, which kubectl does not know any more; use an exec plugin`;
+    return `has the auth-provider ${JSON.stringify(provider.name)}, which kubectl no longer supports; use an exec plugin`;
   }
   const impersonates = has("as-uid") || (user["as-groups"]?.length ?? 0) > 0 || has("as-user-extra");
   return impersonates && !has("as") ? "has as-uid, as-groups or as-user-extra without as" : undefined;

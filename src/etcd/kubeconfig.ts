@@ -1,6 +1,6 @@
-// Which API server to ask, and as whom, found and merged as kubectl does (client-go, tools/clientcmd): of several files
-// in $KUBECONFIG the first that has a name, or a current-context, decides, and a path is relative to the file that it
-// stands in.
+// Finds the API server and the user in kubeconfigs, as kubectl does (client-go, tools/clientcmd). If $KUBECONFIG lists
+// several files, the first that defines a name or a current-context takes precedence, and a path is relative to the file
+// that contains it.
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, dirname, join, resolve } from "node:path";
@@ -10,18 +10,18 @@ import { KmsError } from "../errors.js";
 import {
   faultOfCluster,
   faultOfUser,
+  fieldsOf,
   kubeCluster,
   kubeconfigDocument,
   kubeContext,
   kubeUser,
-  placesOf,
   type KubeCluster,
   type KubeconfigDocument,
   type KubeUser,
 } from "./kubeconfig-schema.js";
 
 export interface KubeAccess {
-  /** Without it, as kubectl: $KUBECONFIG, ~/.kube/config, or the service account of the pod. */
+  /** If omitted, as for kubectl: $KUBECONFIG, ~/.kube/config, or the pod's service account. */
   readonly kubeconfig?: string | undefined;
   readonly context?: string | undefined;
 }
@@ -31,7 +31,7 @@ export interface KubeTarget {
   readonly user: KubeUser;
 }
 
-/** A part of a kubeconfig, and the file that it stands in. */
+/** A part of a kubeconfig, and the file that contains it. */
 interface Part {
   readonly value: unknown;
   readonly file: string;
@@ -46,7 +46,7 @@ interface Merged {
 
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/** Reads files only. @throws KmsError CONFIG_INVALID, which repeats only names from a kubeconfig */
+/** Returns the cluster and the user to use. @throws KmsError CONFIG_INVALID, which repeats only names from a kubeconfig */
 export function readKubeTarget(access: KubeAccess, env: NodeJS.ProcessEnv): KubeTarget {
   const files = filesOf(access, env);
   const merged = merge(files, access.kubeconfig !== undefined);
@@ -96,7 +96,7 @@ function readDocument(file: string, isNamed: boolean): KubeconfigDocument | unde
   }
   const parsed = kubeconfigDocument.safeParse(content);
   if (parsed.success) return parsed.data;
-  throw invalid(`${file}: is not a kubeconfig; wrong: ${placesOf(parsed.error)}`, parsed.error);
+  throw invalid(`${file}: is not a kubeconfig; wrong: ${fieldsOf(parsed.error)}`, parsed.error);
 }
 
 function add(
@@ -120,12 +120,12 @@ function targetOf({ contexts, clusters, users }: Merged, name: string): KubeTarg
     throw invalid(`the kubeconfig's context ${JSON.stringify(name)} has no cluster`);
   }
   const cluster = find("cluster", context.cluster, clusters, kubeCluster);
-  requireSound("cluster", context.cluster, faultOfCluster(cluster.value));
+  refuseFault("cluster", context.cluster, faultOfCluster(cluster.value));
   const target = withPaths(cluster.value, cluster.file, ["certificate-authority"]);
   // A context without a user is anonymous, as for kubectl proxy.
   if (context.user === "") return { cluster: target, user: {} };
   const user = find("user", context.user, users, kubeUser);
-  requireSound("user", context.user, faultOfUser(user.value));
+  refuseFault("user", context.user, faultOfUser(user.value));
   return { cluster: target, user: callerOf(user.value, user.file) };
 }
 
@@ -147,10 +147,10 @@ function find<T>(
   const parsed = schema.safeParse(part.value ?? {});
   if (parsed.success) return { value: parsed.data, file: part.file };
   const where = `${part.file}: ${kind} ${JSON.stringify(name)}`;
-  throw invalid(`${where}: wrong or missing: ${placesOf(parsed.error)}`, parsed.error);
+  throw invalid(`${where}: wrong or missing: ${fieldsOf(parsed.error)}`, parsed.error);
 }
 
-function requireSound(kind: string, name: string, fault: string | undefined): void {
+function refuseFault(kind: string, name: string, fault: string | undefined): void {
   if (fault !== undefined) throw invalid(`the kubeconfig's ${kind} ${JSON.stringify(name)} ${fault}`);
 }
 
@@ -165,7 +165,7 @@ function withPaths<T extends object>(part: T, file: string, names: readonly (key
   return absolute;
 }
 
-/** Returns how a pod reaches its cluster; undefined outside of one. */
+/** Returns the cluster and the service account of the pod; undefined outside of a pod. */
 function serviceAccount(env: NodeJS.ProcessEnv): KubeTarget | undefined {
   const host = env["KUBERNETES_SERVICE_HOST"] ?? "";
   const port = env["KUBERNETES_SERVICE_PORT"] ?? "";

@@ -1,15 +1,15 @@
-// Rewrites, through the API, whatever etcd does not hold under the active key, until a survey of etcd finds nothing
-// left. Nothing is remembered between runs: a run that was interrupted is resumed by the next one, which finds less
-// to do. API servers learn of a new key when they next ask the plugin, so what they leave unchanged is tried again.
+// Rewrites, through the API, every object in etcd that is not under the active key, until a survey of etcd finds none left.
+// Keeps no state between runs: after an interruption the next run finds fewer objects to rewrite. An API server uses a new
+// key only after its next Status call to the plugin, so objects that it left unchanged are tried again.
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { KmsError } from "../errors.js";
 import type { ApiResources } from "./api-resources.js";
 import type { KubeApi } from "./kube-api.js";
 import { rewrite, type Rewriting } from "./rewrite.js";
-import { parseStorageKey } from "./storage-key.js";
+import { parseStorageKey, resourceOf } from "./storage-key.js";
 import type { EtcdStore, StoredObject } from "./store.js";
-import { resourceOf, standingOf, takeSurvey, type Aim, type Survey } from "./survey.js";
+import { stateOf, takeSurvey, type Aim, type Survey } from "./survey.js";
 
 export interface MigrationPorts {
   readonly store: EtcdStore;
@@ -21,17 +21,17 @@ export interface MigrationPorts {
 
 export interface MigrationOptions {
   readonly aim: Aim;
-  /** Objects a second, at most. */
+  /** Maximum number of objects per second. */
   readonly rate: number;
-  /** Requests at a time. */
+  /** Maximum number of requests at a time. */
   readonly concurrency: number;
-  /** How long to try again what API servers leave unchanged. */
+  /** How long to retry objects that API servers leave unchanged. */
   readonly settleMs: number;
-  /** Ask the API for nothing but where objects are served. */
+  /** Only finds the path of each object in the API; writes nothing. */
   readonly dryRun: boolean;
-  /** Ends the migration after the requests under way. */
+  /** Ends the migration after the requests in progress. */
   readonly signal: AbortSignal;
-  /** Called with the number of objects dealt with in this pass. */
+  /** Called with the number of objects handled in this pass. */
   readonly onProgress: (done: number) => void;
 }
 
@@ -46,23 +46,23 @@ export interface Failure {
 export interface Migrated {
   readonly passes: number;
   readonly rewritten: number;
-  /** Written by others meanwhile, under the active key. */
+  /** Objects that others have written under the active key in the meantime. */
   readonly overtaken: number;
   readonly gone: number;
-  /** Of the last pass. */
+  /** From the last pass. */
   readonly failures: readonly Failure[];
   readonly after: Survey;
   readonly interrupted: boolean;
 }
 
 const PAUSE_MS = 5_000;
-/** A pass that begins with so many unchanged objects is broken off: the API servers do not know the key yet. */
-const UNCHANGED_AT_FIRST = 50;
+/** A pass whose first objects are all unchanged ends after this many: the API servers do not use the new key yet. */
+const MAX_INITIAL_UNCHANGED = 50;
 const UNCHANGED =
-  "kube-apiserver leaves it as it is: it does not write this resource under the active key; see its EncryptionConfiguration and its plugin's key_id";
+  "kube-apiserver leaves it unchanged: it does not write this resource under the active key; check its EncryptionConfiguration and its plugin's key_id";
 const SLICE_MS = 100;
 
-/** @throws KmsError PEER_UNREACHABLE when etcd or the API stays away; a later run goes on */
+/** Rewrites the objects. @throws KmsError PEER_UNREACHABLE if etcd or the API does not answer; a later run continues */
 export async function migrate(ports: MigrationPorts, options: MigrationOptions): Promise<Migrated> {
   const { signal, settleMs, aim, dryRun } = options;
   const sum = { rewritten: 0, overtaken: 0, gone: 0 };
@@ -84,7 +84,7 @@ export async function migrate(ports: MigrationPorts, options: MigrationOptions):
   }
 }
 
-/** One reading of etcd, with everything stale handed to the API. */
+/** Reads etcd once and rewrites every stale object. */
 class Pass {
   readonly counts: Record<Rewriting["kind"], number> = {
     rewritten: 0,
@@ -97,7 +97,8 @@ class Pass {
   readonly #options: MigrationOptions;
   readonly #queue: PQueue;
   readonly #failures = new Map<string, Failure>();
-  #broken: KmsError | undefined;
+  /** The error that ends the pass. */
+  #fatal: KmsError | undefined;
 
   constructor(ports: MigrationPorts, options: MigrationOptions) {
     this.#ports = ports;
@@ -112,15 +113,15 @@ class Pass {
     const { aim, concurrency } = this.#options;
     for await (const object of store.objects()) {
       if (this.#isOver) break;
-      const standing = standingOf(object.value, parseStorageKey(object.key, prefix), aim);
-      if (standing === "unreadable") this.#fail(object, (object.value as KmsError).message);
-      if (standing !== "stale") continue;
+      const state = stateOf(object.value, parseStorageKey(object.key, prefix), aim);
+      if (state === "unreadable") this.#fail(object, (object.value as KmsError).message);
+      if (state !== "stale") continue;
       await this.#queue.onSizeLessThan(concurrency);
       void this.#queue.add(() => this.#rewrite(object));
     }
     if (this.#isOver) this.#queue.clear();
     await this.#queue.onIdle();
-    if (this.#broken !== undefined) throw this.#broken;
+    if (this.#fatal !== undefined) throw this.#fatal;
   }
 
   get failures(): Failure[] {
@@ -132,8 +133,8 @@ class Pass {
     const isEarly = useful.rewritten + useful.overtaken + useful.gone + failed === 0;
     return (
       this.#options.signal.aborted ||
-      this.#broken !== undefined ||
-      (isEarly && unchanged >= UNCHANGED_AT_FIRST)
+      this.#fatal !== undefined ||
+      (isEarly && unchanged >= MAX_INITIAL_UNCHANGED)
     );
   }
 
@@ -146,23 +147,23 @@ class Pass {
       if (outcome.kind === "unchanged") this.#fail(object, UNCHANGED);
       this.#options.onProgress(Object.values(this.counts).reduce((sum, count) => sum + count, 0));
     } catch (error) {
-      this.#broken ??= KmsError.from(error);
+      this.#fatal ??= KmsError.from(error);
     }
   }
 
   async #outcome({ key, modRevision }: StoredObject): Promise<Rewriting> {
     const { store, prefix, api, resources } = this.#ports;
     const object = parseStorageKey(key, prefix);
-    if (object === undefined) return { kind: "failed", reason: "its key is that of no API object" };
-    const place = resources.place(object);
-    if ("reason" in place) return { kind: "failed", reason: place.reason };
+    if (object === undefined) return { kind: "failed", reason: "its key is not that of an API object" };
+    const served = resources.pathOf(object);
+    if ("reason" in served) return { kind: "failed", reason: served.reason };
     if (this.#options.dryRun) return { kind: "rewritten" };
-    return rewrite(api, place.path, modRevision, async () => {
+    return rewrite(api, served.path, modRevision, async () => {
       const now = await store.object(key);
       return (
         now && {
           modRevision: now.modRevision,
-          stale: standingOf(now.value, object, this.#options.aim) === "stale",
+          stale: stateOf(now.value, object, this.#options.aim) === "stale",
         }
       );
     });
@@ -171,7 +172,7 @@ class Pass {
   #fail({ key }: StoredObject, text: string): void {
     const object = parseStorageKey(key, this.#ports.prefix);
     const resource = resourceOf(object);
-    // One line for all objects that share a reason: the API server names each of them.
+    // The API server's message contains the object's name; without it, objects with the same reason share one line.
     const reason = object === undefined ? text : text.replaceAll(`"${object.name}"`, "it");
     const id = `${resource} ${reason}`;
     const known = this.#failures.get(id);

@@ -1,5 +1,5 @@
-// Opens stored objects with the HSM, without any API server: each distinct DEK seed is decrypted once, by the same
-// path as a Decrypt call of kube-apiserver, and so is each refusal. Seeds are wiped when they leave.
+// Decrypts stored objects with the HSM, without an API server. Each distinct DEK seed is decrypted once, in the same way as
+// a Decrypt call of kube-apiserver, and a refusal is remembered like a seed. Evicted seeds are zeroed.
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
 import type { KmsProvider } from "../provider/kms.js";
@@ -8,7 +8,7 @@ import { cacheName } from "../provider/unwrap-cache.js";
 import { openData } from "./data-key.js";
 import type { EncryptedObject } from "./stored-object.js";
 
-/** A cluster has one for each start of an API server and each rotation; each takes some 500 bytes here. */
+/** A cluster has one seed per start of an API server and per rotation; each takes about 500 bytes here. */
 const MAX_SEEDS = 50_000;
 
 type Outcome = { readonly seed: Buffer } | { readonly refusal: KmsError };
@@ -28,14 +28,14 @@ export class Opener {
     this.#provider = provider;
   }
 
-  /** How many DEK seeds the HSM was asked for. */
+  /** The number of DEK seeds that the HSM was asked to decrypt. */
   get decrypts(): number {
     return this.#decrypts;
   }
 
   /**
-   * Returns the plaintext, which belongs to the caller.
-   * @throws KmsError why it does not open; one for which meansHsmAway holds says nothing about the object
+   * Returns the plaintext, for the caller to zero.
+   * @throws KmsError if the object cannot be decrypted; if meansHsmAway holds for it, it says nothing about the object
    */
   async open(etcdKey: string, object: EncryptedObject): Promise<Buffer> {
     const outcome = await this.#outcomeOf(object);
@@ -43,7 +43,7 @@ export class Opener {
     return openData(outcome.seed, object.seedUse, object.encryptedData, etcdKey);
   }
 
-  /** Wipes every seed. */
+  /** Zeroes every seed. */
   close(): void {
     this.#last = undefined;
     this.#outcomes.clear();
@@ -51,7 +51,7 @@ export class Opener {
 
   async #outcomeOf(object: EncryptedObject): Promise<Outcome> {
     const { keyId, encryptedSeed, annotations } = object;
-    // Objects that follow each other are mostly under one seed: those need no digest.
+    // Consecutive objects are mostly under the same seed; comparing seeds saves the digest.
     if (this.#last !== undefined && hasSameSeed(this.#last.object, object)) return this.#last.outcome;
     const name = cacheName(keyId, encryptedSeed, annotations);
     let outcome = this.#outcomes.get(name);

@@ -1,23 +1,23 @@
-// Has kube-apiserver write one object anew: a patch that changes nothing but names the resourceVersion that etcd
-// holds. The API server decrypts the object, finds what is stored stale (another key or provider than it writes with
-// now) and writes it; whoever else has written meanwhile wins, since the patch is then refused. The object itself
-// never comes here: the answer is asked for without its content.
+// Makes kube-apiserver rewrite one object, with a patch that changes nothing and contains the resourceVersion that etcd
+// holds. The API server decrypts the object, finds the stored value stale (it would use another key or provider now) and
+// writes it. If somebody else has written the object in the meantime, the patch is refused, so their change is kept. The
+// object itself is never received: the request asks for metadata only.
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { KubeAnswer, KubeApi } from "./kube-api.js";
 import { describeRefusal } from "./kube-status.js";
 
 export type Rewriting =
-  /** It was written, under whatever key that API server writes with. */
+  /** The API server wrote it, under the key that it uses. */
   | { readonly kind: "rewritten" }
-  /** The API server sees nothing stale: it writes with the key and provider that the object is under. */
+  /** The API server did not find it stale: it still uses the key and provider that the object is under. */
   | { readonly kind: "unchanged" }
   | { readonly kind: "gone" }
-  /** Somebody else wrote it, and it is no longer stale. */
+  /** Somebody else wrote it, so it is no longer stale. */
   | { readonly kind: "overtaken" }
   | { readonly kind: "failed"; readonly reason: string };
 
-/** What etcd holds under the object's key now; undefined when it is gone. */
+/** Returns the state of the object in etcd now; undefined if it has been deleted. */
 export type Recheck = () => Promise<{ readonly modRevision: number; readonly stale: boolean } | undefined>;
 
 const CONFLICTS = 20;
@@ -26,7 +26,7 @@ const FIRST_PAUSE_MS = 200;
 const MERGE_PATCH = "application/merge-patch+json";
 const METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
-/** @throws KmsError PEER_UNREACHABLE when the API server or etcd stays away */
+/** Rewrites one object. @throws KmsError PEER_UNREACHABLE if the API server or etcd does not answer */
 export async function rewrite(
   api: KubeApi,
   path: string,
@@ -45,7 +45,7 @@ export async function rewrite(
         return { kind: "failed", reason: describeRefusal(answer.status, answer.body) };
       }
     } finally {
-      // Annotations may hold what kubectl applied, a Secret's data with it.
+      // The annotation of `kubectl apply` may contain a Secret's data.
       answer.body.fill(0);
     }
     const now = await recheck();
@@ -53,11 +53,11 @@ export async function rewrite(
     if (!now.stale) return { kind: "overtaken" };
     revision = now.modRevision;
   }
-  const reason = "others keep writing it under another key; are all plugins at the same key?";
+  const reason = "others keep writing it under another key; do all plugins publish the same key_id?";
   return { kind: "failed", reason };
 }
 
-/** Asks again when the API server is overloaded, fails or is away. */
+/** Sends the patch, and repeats it if the API server is overloaded, fails or does not answer. */
 async function patch(api: KubeApi, path: string, revision: number): Promise<KubeAnswer> {
   const json = { metadata: { resourceVersion: String(revision) } };
   for (let retry = 0; ; retry++) {
@@ -69,8 +69,8 @@ async function patch(api: KubeApi, path: string, revision: number): Promise<Kube
         accept: METADATA_ONLY,
         body: { type: MERGE_PATCH, json },
       });
-      const isPassing = answer.status === 429 || answer.status >= 500;
-      if (!isPassing || retry === RETRIES) return answer;
+      const isTemporary = answer.status === 429 || answer.status >= 500;
+      if (!isTemporary || retry === RETRIES) return answer;
       pauseMs = Math.max(pauseMs, answer.retryAfterMs ?? 0);
     } catch (error) {
       if (retry === RETRIES || KmsError.from(error).code !== "PEER_UNREACHABLE") throw error;
@@ -79,7 +79,7 @@ async function patch(api: KubeApi, path: string, revision: number): Promise<Kube
   }
 }
 
-/** The object's resourceVersion stands before its labels and annotations, and is read without parsing those. */
+/** Returns whether the resourceVersion has changed. It precedes labels and annotations, so those need not be parsed. */
 function wasWritten(body: Buffer, before: number): boolean {
   const name = '"resourceVersion":"';
   const start = body.indexOf(name);

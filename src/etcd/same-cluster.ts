@@ -1,7 +1,7 @@
-// Whether the API server that is to write works on the etcd that is read: a kubeconfig may lead to another cluster, or
-// to one that was restored from this etcd's backup. Asks with read requests only. Three signs, any of which may be out
-// of reach (encrypted in etcd, or forbidden to the caller): the UID of the namespace kube-system, which no two clusters
-// share but copies; the revision of the whole store, which copies do not share either; and the revisions of objects.
+// Checks that the API server which will write uses the etcd that is read: a kubeconfig may lead to another cluster, or to
+// one restored from this etcd's backup. Sends read requests only. Compares three things, each of which may be unavailable
+// (encrypted in etcd, or forbidden to the user): the UID of the namespace kube-system, which only copies of a cluster
+// share; the revision of the whole store, which copies do not share; and the revisions of objects.
 import { KmsError } from "../errors.js";
 import protobuf from "protobufjs";
 import type { ApiResources } from "./api-resources.js";
@@ -27,9 +27,9 @@ const NAMESPACE = "kube-system";
 const PATH = `/api/v1/namespaces/${NAMESPACE}`;
 const METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-/** An object may be written between the two reads. */
-const LOOKS = 5;
-const SAMPLES = 5;
+/** An object may be written between the two reads, so the comparison is repeated. */
+const MAX_ATTEMPTS = 5;
+const MAX_SAMPLES = 5;
 
 interface Metadata {
   readonly uid?: string;
@@ -37,7 +37,8 @@ interface Metadata {
 }
 
 /**
- * @param samples objects that the API serves, some of them: compared where the namespace does not tell
+ * Compares the API server's cluster with this etcd.
+ * @param samples objects that the API serves; some of them are compared if the namespace does not decide
  * @throws KmsError PEER_UNREACHABLE
  */
 export async function compareClusters(
@@ -54,23 +55,23 @@ async function compareNamespace(ports: ComparisonPorts): Promise<Comparison> {
   const key = `${normalPrefix(ports.prefix)}namespaces/${NAMESPACE}`;
   const stored = await ports.store.object(key);
   if (stored === undefined) return unknown(`this etcd has no namespace ${NAMESPACE}`);
-  const looked = await compareRevisions(ports, stored, PATH);
-  if (looked.verdict === "different") return looked;
+  const revision = await compareRevisions(ports, stored, PATH);
+  if (revision.verdict === "different") return revision;
   const uid = storedUid(stored);
-  const told = looked.metadata?.uid;
-  if (uid !== undefined && told !== undefined && uid !== told) {
-    return different(`the namespace ${NAMESPACE} has the UID ${uid} in etcd, and ${told} in the API`);
+  const apiUid = revision.metadata?.uid;
+  if (uid !== undefined && apiUid !== undefined && uid !== apiUid) {
+    return different(`the namespace ${NAMESPACE} has the UID ${uid} in etcd, and ${apiUid} in the API`);
   }
   const store = await compareStores(ports);
   if (store.verdict === "different") return store;
-  const isKnown = uid !== undefined && told !== undefined;
-  if (isKnown || (looked.verdict === "same" && store.verdict === "same")) {
+  const isKnown = uid !== undefined && apiUid !== undefined;
+  if (isKnown || (revision.verdict === "same" && store.verdict === "same")) {
     return same(`by the namespace ${NAMESPACE}`);
   }
-  return unknown(looked.verdict === "unknown" ? looked.text : store.text);
+  return unknown(revision.verdict === "unknown" ? revision.text : store.text);
 }
 
-/** The revision of a list must lie between two revisions that etcd reports. */
+/** Compares the revision of a list in the API with the revisions of etcd before and after it. */
 async function compareStores({ store, api }: ComparisonPorts): Promise<Comparison> {
   const before = await store.revision();
   const answer = await api.request({
@@ -80,9 +81,9 @@ async function compareStores({ store, api }: ComparisonPorts): Promise<Compariso
   });
   const after = await store.revision();
   const text = describeRefusal(answer.status, answer.body);
-  if (answer.status !== 200) return unknown(`a list of namespaces is answered with ${text}`);
+  if (answer.status !== 200) return unknown(`the API answers a list of namespaces with ${text}`);
   const revision = Number(metadataOf(answer.body)?.resourceVersion ?? Number.NaN);
-  if (Number.isNaN(revision)) return unknown("a list of namespaces names no resourceVersion");
+  if (Number.isNaN(revision)) return unknown("the API's list of namespaces has no resourceVersion");
   if (before <= revision && revision <= after) return same("by the revision of the whole store");
   const range = before === after ? String(before) : `${before} to ${after}`;
   return different(`the API server's store is at revision ${revision}, this etcd at ${range}`);
@@ -97,10 +98,10 @@ async function compareSamples(
   let asked = 0;
   for await (const stored of samples) {
     const object = parseStorageKey(stored.key, ports.prefix);
-    const place = object && ports.resources.place(object);
-    if (place === undefined || "reason" in place) continue;
-    if (++asked > SAMPLES) break;
-    const { verdict, text } = await compareRevisions(ports, stored, place.path);
+    const served = object && ports.resources.pathOf(object);
+    if (served === undefined || "reason" in served) continue;
+    if (++asked > MAX_SAMPLES) break;
+    const { verdict, text } = await compareRevisions(ports, stored, served.path);
     if (verdict === "different") return different(text);
     if (verdict === "same") agreeing.push(stored.key);
     else reason = text;
@@ -108,20 +109,20 @@ async function compareSamples(
   return agreeing.length === 0 ? unknown(reason) : same(`by the revision of ${agreeing.join(", ")}`);
 }
 
-/** Whether an object has one revision in etcd and in the API. */
+/** Compares the revision of an object in etcd with that in the API. */
 async function compareRevisions(
   { store, api }: ComparisonPorts,
   stored: StoredObject,
   path: string,
 ): Promise<Comparison & { readonly metadata?: Metadata | undefined }> {
   let before: StoredObject | undefined = stored;
-  for (let look = 1; ; look++) {
+  for (let attempt = 1; ; attempt++) {
     const { status, body } = await api.request({ method: "GET", path, accept: METADATA });
     const metadata = status === 200 ? metadataOf(body) : undefined;
     const refusal = describeRefusal(status, body);
-    // Annotations may hold what kubectl applied, a Secret's data with it.
+    // The annotation of `kubectl apply` may contain a Secret's data.
     body.fill(0);
-    if (status !== 200 && status !== 404) return unknown(`${path} is answered with ${refusal}`);
+    if (status !== 200 && status !== 404) return unknown(`the API answers ${path} with ${refusal}`);
     const now = await store.object(stored.key);
     const isUnchanged = now?.modRevision === before?.modRevision;
     const inApi = status === 404 ? undefined : metadata?.resourceVersion;
@@ -130,10 +131,10 @@ async function compareRevisions(
         ? unknown(`${path} has been deleted`)
         : { ...same("by its revision"), metadata };
     }
-    if (isUnchanged || look === LOOKS) {
-      const [here, there] = [now?.modRevision ?? "none", inApi ?? "none"];
+    if (isUnchanged || attempt === MAX_ATTEMPTS) {
+      const inEtcd = now?.modRevision ?? "none";
       return different(
-        `${stored.key} has revision ${String(here)} in etcd, and ${there} in the API (${path})`,
+        `${stored.key} has revision ${inEtcd} in etcd, and ${inApi ?? "none"} in the API (${path})`,
       );
     }
     before = now;
@@ -148,14 +149,14 @@ function metadataOf(body: Buffer): Metadata | undefined {
   }
 }
 
-/** Returns the UID of an object that is stored in clear, as JSON or protobuf. */
+/** Returns the UID of an object that is stored in clear as JSON or protobuf; undefined if it cannot be read. */
 function storedUid({ value }: StoredObject): string | undefined {
   if (value instanceof KmsError || value.kind !== "plaintext") return undefined;
   const { encoding, bytes } = value;
   if (encoding === "json") return metadataOf(bytes)?.uid;
   if (encoding !== "protobuf") return undefined;
   try {
-    // k8s\0, then runtime.Unknown: raw is field 2; in every object metadata is field 1, and its uid field 5.
+    // After k8s\0 comes runtime.Unknown, whose field 2 is raw; in every object field 1 is metadata, whose field 5 is uid.
     const raw = fieldOf(bytes.subarray(4), 2);
     return Buffer.from(fieldOf(fieldOf(raw, 1), 5)).toString() || undefined;
   } catch {
@@ -163,12 +164,12 @@ function storedUid({ value }: StoredObject): string | undefined {
   }
 }
 
-/** Returns a length-delimited field of a protobuf message; empty when it has none. */
-function fieldOf(message: Uint8Array, wanted: number): Uint8Array {
+/** Returns a length-delimited field of a protobuf message; empty if the message does not have it. */
+function fieldOf(message: Uint8Array, field: number): Uint8Array {
   const reader = protobuf.Reader.create(message);
   while (reader.pos < reader.len) {
     const tag = reader.uint32();
-    if (tag >>> 3 === wanted && (tag & 7) === 2) return reader.bytes();
+    if (tag >>> 3 === field && (tag & 7) === 2) return reader.bytes();
     reader.skipType(tag & 7);
   }
   return new Uint8Array();

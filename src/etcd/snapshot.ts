@@ -1,5 +1,5 @@
-// A snapshot file, read as etcd reads it: etcdutl restores it into a folder of its own, and a private etcd serves that
-// on a unix socket there, which nobody else can reach. Both programs are the operator's own.
+// Reads a snapshot file with etcd itself: etcdutl restores it into a temporary folder, and a private etcd serves it on a
+// unix socket in that folder, which no other user can reach. The operator provides both programs.
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { closeSync, createWriteStream, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
@@ -11,24 +11,26 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { KmsError } from "../errors.js";
 import { openRegular } from "../files/regular-file.js";
+import { truncate } from "../untrusted-text.js";
 import { EtcdClient } from "./client.js";
 
 export interface SnapshotPrograms {
-  /** Paths, or names to be found through PATH. */
+  /** Paths, or names to find in PATH. */
   readonly etcd: string;
   readonly etcdutl: string;
 }
 
 const READY_MS = 60_000;
-const LOOK_EVERY_MS = 50;
-/** A unix socket's path has 107 bytes at most. */
+const POLL_MS = 50;
+const MAX_REASON = 300;
+/** The path of a unix socket has at most 107 bytes. */
 const MAX_FOLDER_BYTES = 90;
-/** Nothing of the caller's: ETCD_ variables would configure the private etcd. */
+/** Not the caller's environment, in which ETCD_ variables would configure the private etcd. */
 const CHILD_ENV = { PATH: process.env["PATH"] ?? "" };
 
 export class Snapshot {
   readonly client: EtcdClient;
-  /** Of the file, in hexadecimal. */
+  /** The file's digest in hexadecimal. */
   readonly sha256: string;
   readonly #folder: string;
   readonly #etcd: ChildProcess;
@@ -41,14 +43,12 @@ export class Snapshot {
   }
 
   /**
-   * Needs twice the snapshot's room for temporary files; `close` removes them.
-   * @throws KmsError CONFIG_INVALID when the file is no snapshot or a program is missing; PEER_UNREACHABLE
+   * Restores and serves a snapshot. Needs temporary space of twice its size, which `close` frees.
+   * @throws KmsError CONFIG_INVALID if the file is not a snapshot or a program is missing; PEER_UNREACHABLE if the
+   * private etcd does not start
    */
   static async open(file: string, programs: SnapshotPrograms): Promise<Snapshot> {
     const folder = mkdtempSync(join(tmpdir(), "kms-pkcs11-snapshot-"));
-    const forget = (): void => {
-      rmSync(folder, { recursive: true, force: true });
-    };
     try {
       if (Buffer.byteLength(folder) > MAX_FOLDER_BYTES) {
         throw new KmsError("CONFIG_INVALID", `${folder} is too long for a unix socket; set a shorter TMPDIR`);
@@ -69,7 +69,7 @@ export class Snapshot {
       }
       return snapshot;
     } catch (error) {
-      forget();
+      rmSync(folder, { recursive: true, force: true });
       throw error;
     }
   }
@@ -84,7 +84,7 @@ export class Snapshot {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
-  /** Nothing in the folder is wanted again: no need to let etcd end by itself. */
+  /** Kills etcd: nothing in the folder is needed again. */
   readonly #end = (): void => {
     this.#etcd.kill("SIGKILL");
     rmSync(this.#folder, { recursive: true, force: true });
@@ -96,7 +96,7 @@ export class Snapshot {
     const deadline = performance.now() + READY_MS;
     for (;;) {
       try {
-        // Linearizable: answered when the only member has elected itself.
+        // A linearizable read is answered when the only member has elected itself.
         await this.client.range({ key: Buffer.of(0), limit: 1 });
         return;
       } catch (error) {
@@ -105,13 +105,13 @@ export class Snapshot {
           const reason = lastLine(readFileSync(join(this.#folder, "log"), "utf8"));
           throw new KmsError("PEER_UNREACHABLE", `${program} does not serve the snapshot: ${reason}`, error);
         }
-        await sleep(LOOK_EVERY_MS);
+        await sleep(POLL_MS);
       }
     }
   }
 }
 
-/** Copies the snapshot, so that what is restored is what was hashed. Returns the SHA-256 in hexadecimal. */
+/** Copies the snapshot, so that the restored bytes are the hashed bytes. Returns the SHA-256 in hexadecimal. */
 async function copyAndHash(file: string, copy: string): Promise<string> {
   const hash = createHash("sha256");
   const handle = await openSnapshot(file);
@@ -136,7 +136,7 @@ async function openSnapshot(file: string): Promise<FileHandle> {
   try {
     return await openRegular(file);
   } catch (error) {
-    throw new KmsError("CONFIG_INVALID", `--snapshot: ${file} cannot be read`, error);
+    throw new KmsError("CONFIG_INVALID", `--snapshot: ${file} cannot be read; give a readable file`, error);
   }
 }
 
@@ -161,7 +161,7 @@ function startEtcd(program: string, folder: string): ChildProcess {
       [
         `--data-dir=${join(folder, "data")}`,
         `--listen-client-urls=unix://${join(folder, "client")}`,
-        // Never called; a peer's address must look like one, and is a socket in the working folder.
+        // etcd requires both addresses. Nobody calls the first; the second is a socket in the working folder.
         "--advertise-client-urls=http://localhost:2379",
         "--listen-peer-urls=unix://localhost:2380",
         "--heartbeat-interval=10",
@@ -177,10 +177,10 @@ function startEtcd(program: string, folder: string): ChildProcess {
 }
 
 function missing(option: string, program: string, cause: unknown): KmsError {
-  const what = `${program} cannot be started; install the etcd release of this cluster, or name the program`;
+  const what = `${program} cannot be started; install the etcd release of this cluster, or give the program's path`;
   return new KmsError("CONFIG_INVALID", `${option}: ${what}`, cause);
 }
 
 function lastLine(text: string): string {
-  return text.trim().split("\n").at(-1)?.slice(0, 300) ?? "";
+  return truncate(text.trim().split("\n").at(-1) ?? "", MAX_REASON);
 }

@@ -1,17 +1,17 @@
-// Which API object an etcd key belongs to. kube-apiserver stores under `<prefix>/<resource>/[<namespace>/]<name>`;
-// custom resources, and what its extension and aggregation servers store, under `<group>/<resource>` instead
+// The API object that an etcd key belongs to. kube-apiserver uses the key `<prefix>/<resource>/[<namespace>/]<name>`, and
+// `<prefix>/<group>/<resource>/...` for custom resources and for the objects of its extension and aggregation servers
 // (k8s.io/kubernetes, pkg/kubeapiserver/default_storage_factory_builder.go).
 
 export interface ApiObjectName {
-  /** "" for the core group; undefined for a built-in resource that this release does not know. */
+  /** "" for the core group; undefined for a built-in resource that is missing from the table below. */
   readonly group: string | undefined;
   readonly resource: string;
-  /** Undefined for objects of the cluster. */
+  /** Undefined for cluster-scoped objects. */
   readonly namespace: string | undefined;
   readonly name: string;
 }
 
-/** Resources that are stored under another name than their own. */
+/** Resources that are stored under a different name. */
 const SPECIAL = new Map([
   ["controllers", "replicationcontrollers"],
   ["minions", "nodes"],
@@ -21,10 +21,10 @@ const SPECIAL = new Map([
   ["services/endpoints", "endpoints"],
 ]);
 
-/** A resource, and a group: parts of an API server's own paths. Anybody who writes to etcd writes others. */
+/** Matches resources and groups as API servers write them. Keys from anybody else who can write to etcd may differ. */
 const API_NAME = /^[a-z0-9.-]+$/i;
 
-/** kube-apiserver's own records, which it never encrypts. */
+/** Internal records of kube-apiserver, which it never encrypts. */
 const OWN_RECORDS = new Set(["masterleases", "peerserverleases", "ranges"]);
 
 const GROUPS: Readonly<Record<string, string>> = {
@@ -59,9 +59,10 @@ const GROUP_OF = new Map(
 const DEFAULT_PREFIX = "/registry/";
 
 /**
- * @param prefix kube-apiserver's `--etcd-prefix`, with or without its slashes; a longer one than the default counts
- *   as the default
- * @returns undefined for a key that is no API object's, such as the ranges of service addresses
+ * Returns the object of a key; undefined if the key does not belong to an API object, such as the ranges of service
+ * addresses.
+ * @param prefix kube-apiserver's `--etcd-prefix`, with or without slashes at either end; a prefix that begins with the
+ *   default one is treated as the default
  */
 export function parseStorageKey(key: string, prefix: string): ApiObjectName | undefined {
   const given = normalPrefix(prefix);
@@ -70,7 +71,7 @@ export function parseStorageKey(key: string, prefix: string): ApiObjectName | un
   const [first = "", second = "", ...rest] = key.slice(start.length).split("/");
   const special = SPECIAL.get(`${first}/${second}`);
   if (special !== undefined) return named("", special, rest);
-  // Only groups have dots in them: resources are lower-case letters.
+  // Only groups contain dots; resources are lower-case letters.
   if (first.includes(".")) return named(first, second, rest);
   if (OWN_RECORDS.has(first)) return undefined;
   const resource = SPECIAL.get(first) ?? first;
@@ -91,13 +92,18 @@ function named(
   return second === "" ? undefined : { group, resource, namespace: first, name: second };
 }
 
-/** The prefix of every key, as kube-apiserver joins it: a slash at either end. */
+/** Returns the prefix as kube-apiserver puts it before every key, with a slash at either end. */
 export function normalPrefix(prefix: string): string {
   const bare = prefix.split("/").filter((part) => part !== "");
   return bare.length === 0 ? "/" : `/${bare.join("/")}/`;
 }
 
-/** A resource as EncryptionConfiguration and kubectl name it: `secrets`, `deployments.apps`. */
+/** Returns a resource's name in EncryptionConfiguration and kubectl: `secrets`, `deployments.apps`. */
 export function resourceName({ group, resource }: Pick<ApiObjectName, "group" | "resource">): string {
   return group === undefined || group === "" ? resource : `${resource}.${group}`;
+}
+
+/** Returns the resource name for a report, which also covers keys that do not belong to an API object. */
+export function resourceOf(object: ApiObjectName | undefined): string {
+  return object === undefined ? "(no API object)" : resourceName(object);
 }

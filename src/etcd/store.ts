@@ -1,33 +1,33 @@
-// Every object under a prefix of etcd, in the order of the keys, with bounded memory: pages of about the same number
-// of bytes at one revision, the next one fetched while one is worked on.
+// Reads every object under a prefix of etcd, in the order of the keys, at one revision and with bounded memory: in pages of
+// about the same number of bytes, of which the next is fetched while one is processed.
 import { isUtf8 } from "node:buffer";
 import { KmsError } from "../errors.js";
 import { parseStoredValue, type StoredValue } from "./stored-object.js";
 import type { EtcdClient, EtcdEntry, RangePage } from "./client.js";
 import { normalPrefix } from "./storage-key.js";
 
-/** Two pages are in memory at a time, each up to the size of a message in the worst case. */
+/** Two pages are in memory at a time; in the worst case each is as large as a message may be. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 const FIRST_LIMIT = 100;
-/** etcd counts the rest of the range anew for each page: few large pages of small objects cost it less. */
+/** etcd counts the remaining keys of the range for each page, so a few large pages cost it less than many small ones. */
 const MAX_LIMIT = 20_000;
 
 export interface StoredObject {
   readonly key: string;
   readonly createRevision: number;
   readonly modRevision: number;
-  /** The KmsError says why a value, or its key, cannot be read. */
+  /** A KmsError if the value or its key cannot be read. */
   readonly value: StoredValue | KmsError;
 }
 
 export interface StoreObserver {
-  /** How many keys there are, as far as is known; called at the start and when a revision is given up. */
+  /** The number of keys; called at the start and when reading continues at a newer revision. */
   total?(objects: number): void;
-  /** The revision was compacted while it was read: the keys that are left are read at a newer one. */
-  movedOn?(revision: number): void;
+  /** The revision was compacted during the reading: the remaining keys are read at `revision`. */
+  compacted?(revision: number): void;
 }
 
-/** The revisions at which keys were read: the same unless the first was compacted meanwhile. */
+/** The revisions at which keys were read; they differ only if the first was compacted during the reading. */
 export interface Revisions {
   readonly first: number;
   readonly last: number;
@@ -38,42 +38,49 @@ export class EtcdStore {
   readonly #prefix: string;
   #revisions: Revisions | undefined;
 
-  /** @param prefix kube-apiserver's `--etcd-prefix` or a longer one, with or without its slashes */
+  /** @param prefix kube-apiserver's `--etcd-prefix` or a longer one, with or without slashes at either end */
   constructor(client: EtcdClient, prefix: string) {
     this.#client = client;
     this.#prefix = normalPrefix(prefix);
   }
 
   /**
-   * All keys as they were at one revision. When etcd compacts it away (kube-apiserver asks for that every 5 min,
-   * and what is 5 to 10 min old goes), the rest is read at a newer revision, and `revisions` says so: each key is
-   * still read once, as it was at or after the first.
+   * Yields all keys at one revision. If etcd compacts that revision during the reading (kube-apiserver compacts every 5 min
+   * what is 5 to 10 min old), the remaining keys are read at a newer one, which `revisions` shows. Each key is still read
+   * once, at or after the first revision.
    * @throws KmsError PEER_UNREACHABLE
    */
   async *objects(observer: StoreObserver = {}): AsyncGenerator<StoredObject, void> {
     const end = prefixEnd(this.#prefix);
-    let place: Place = { key: Buffer.from(this.#prefix), end, limit: FIRST_LIMIT, revision: undefined };
+    let request: PageRequest = {
+      key: Buffer.from(this.#prefix),
+      end,
+      limit: FIRST_LIMIT,
+      revision: undefined,
+    };
     let read = 0;
     this.#revisions = undefined;
-    let next: Promise<Fetched> | undefined = this.#fetch(place);
+    let next: Promise<FetchedPage> | undefined = this.#fetch(request);
     while (next !== undefined) {
-      const { page, place: at }: Fetched = await next;
-      if (place.revision !== at.revision) this.#moveTo(at.revision, read + page.count, observer);
-      place = following(at, page);
-      next = page.more ? this.#fetch(place) : undefined;
-      // Awaited when this page has been worked off; until then its failure is not unhandled.
+      const { page, answered }: FetchedPage = await next;
+      if (request.revision !== answered.revision) {
+        this.#moveTo(answered.revision, read + page.count, observer);
+      }
+      request = nextRequest(answered, page);
+      next = page.more ? this.#fetch(request) : undefined;
+      // Awaited after this page has been processed; until then a failure must not count as unhandled.
       next?.catch(() => undefined);
       for (const entry of page.entries) yield parse(entry);
       read += page.entries.length;
     }
   }
 
-  /** Of the last reading; undefined before its first page. */
+  /** The revisions of the last reading; undefined before its first page. */
   get revisions(): Revisions | undefined {
     return this.#revisions;
   }
 
-  /** @returns undefined when there is no such key. @throws KmsError PEER_UNREACHABLE */
+  /** Returns one object; undefined if there is no such key. @throws KmsError PEER_UNREACHABLE */
   async object(key: string): Promise<StoredObject | undefined> {
     const page = await this.#client.range({ key: Buffer.from(key), limit: 1 });
     if (typeof page === "string") throw new KmsError("PEER_UNREACHABLE", `etcd refuses ${key}: ${page}`);
@@ -84,53 +91,54 @@ export class EtcdStore {
   /** Returns the newest revision. @throws KmsError PEER_UNREACHABLE */
   async revision(): Promise<number> {
     const page = await this.#client.range({ key: Buffer.from(this.#prefix), limit: 1 });
-    if (typeof page === "string") throw new KmsError("PEER_UNREACHABLE", `etcd tells no revision: ${page}`);
+    if (typeof page === "string") {
+      throw new KmsError("PEER_UNREACHABLE", `etcd does not report its revision: ${page}`);
+    }
     return page.revision;
   }
 
   #moveTo(revision: number, total: number, observer: StoreObserver): void {
     observer.total?.(total);
-    if (this.#revisions !== undefined) observer.movedOn?.(revision);
+    if (this.#revisions !== undefined) observer.compacted?.(revision);
     this.#revisions = { first: this.#revisions?.first ?? revision, last: revision };
   }
 
-  /** A page from a place on; smaller when it does not fit, at the newest revision when its own has gone. */
-  async #fetch(place: Place): Promise<Fetched> {
-    let { limit, revision } = place;
+  /** Fetches a page: a smaller one if it does not fit a message, at the newest revision if its own was compacted. */
+  async #fetch({ key, end, ...first }: PageRequest): Promise<FetchedPage> {
+    let { limit, revision } = first;
     for (;;) {
-      const { key, end } = place;
       const page = await this.#client.range({ key, end, limit, ...(revision !== undefined && { revision }) });
       if (typeof page !== "string") {
-        return { page, place: { key, end, limit, revision: revision ?? page.revision } };
+        return { page, answered: { key, end, limit, revision: revision ?? page.revision } };
       }
       if (page === "compacted") revision = undefined;
       else if (limit > 1) limit = Math.ceil(limit / 8);
       else {
         throw new KmsError(
           "PEER_UNREACHABLE",
-          "etcd does not answer with the next object: it is too large for a message",
+          "etcd cannot return the next object: it is too large for a message",
         );
       }
     }
   }
 }
 
-interface Place {
+interface PageRequest {
   readonly key: Buffer;
   readonly end: Buffer;
   readonly limit: number;
-  /** Undefined before the first answer has told it. */
+  /** Undefined before the first answer. */
   readonly revision: number | undefined;
 }
 
-interface Fetched {
+interface FetchedPage {
   readonly page: RangePage;
-  /** Where it was fetched, after all. */
-  readonly place: Place & { readonly revision: number };
+  /** The request that was answered; its limit and revision may differ from those first requested. */
+  readonly answered: PageRequest & { readonly revision: number };
 }
 
-/** Directly behind the last key, with a limit that makes the next page about PAGE_BYTES. */
-function following({ end, limit, key, revision }: Place, { entries }: RangePage): Place {
+/** Returns the request for the keys behind the last one, with a limit that makes the page about PAGE_BYTES. */
+function nextRequest({ end, limit, key, revision }: PageRequest, { entries }: RangePage): PageRequest {
   const last = entries.at(-1);
   if (last === undefined) return { key, end, limit, revision };
   const bytes = entries.reduce((sum, entry) => sum + entry.key.length + entry.value.length, 0);
@@ -138,7 +146,7 @@ function following({ end, limit, key, revision }: Place, { entries }: RangePage)
   return {
     key: Buffer.concat([last.key, Buffer.of(0)]),
     end,
-    // Small objects may be followed by large ones: the limit grows step by step.
+    // Large objects may follow small ones, so the limit grows step by step.
     limit: Math.max(1, Math.min(fitting, limit * 4, MAX_LIMIT)),
     revision,
   };
@@ -149,7 +157,9 @@ function parse({ key, value, createRevision, modRevision }: EtcdEntry): StoredOb
 }
 
 function valueOf(key: Buffer, value: Buffer): StoredValue | KmsError {
-  if (!isUtf8(key)) return new KmsError("INPUT_INVALID", "the key is not UTF-8, hence not Kubernetes'");
+  if (!isUtf8(key)) {
+    return new KmsError("INPUT_INVALID", "the key is not UTF-8, so Kubernetes did not write it");
+  }
   try {
     return parseStoredValue(value);
   } catch (error) {
@@ -157,7 +167,7 @@ function valueOf(key: Buffer, value: Buffer): StoredValue | KmsError {
   }
 }
 
-/** The first key after all that start with the prefix; the prefix is ASCII or UTF-8, whose bytes stay below 0xff. */
+/** Returns the first key behind those that start with the prefix; no byte of the prefix is 0xff, since it is UTF-8. */
 function prefixEnd(prefix: string): Buffer {
   const end = Buffer.from(prefix);
   const last = end.length - 1;

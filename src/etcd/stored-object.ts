@@ -1,12 +1,12 @@
-// What kube-apiserver stores under one etcd key: encrypted by a provider that the value's prefix names, or in
-// clear. Reads the KMS v2 EncryptedObject (k8s.io/apiserver, storage/value/encrypt/envelope/kmsv2/v2/api.proto)
-// with the checks that the API server makes; bytes fields are views of the value. Nothing is decrypted here.
+// Parses what kube-apiserver stores under one etcd key: a value in clear, or one encrypted by the provider in its prefix.
+// Reads the KMS v2 EncryptedObject (k8s.io/apiserver, storage/value/encrypt/envelope/kmsv2/v2/api.proto) with the checks
+// of the API server; bytes fields are views of the value. Decrypts nothing.
 import { isUtf8 } from "node:buffer";
 import protobuf from "protobufjs/minimal.js";
 import { KmsError } from "../errors.js";
 import { MAX_ANNOTATION_BYTES, type Annotations } from "../provider/kms.js";
 
-/** How the data key comes from the DEK seed: the EncryptedObject's encryptedDEKSourceType. */
+/** How the data key is derived from the DEK seed: the EncryptedObject's encryptedDEKSourceType. */
 export type SeedUse = "aes-gcm-key" | "hkdf-sha256-seed";
 
 export interface EncryptedObject {
@@ -22,7 +22,7 @@ export type PlainEncoding = "protobuf" | "json" | "cbor";
 
 export type StoredValue =
   | { readonly kind: "kms-v2"; readonly providerName: string; readonly object: EncryptedObject }
-  /** Another provider's: its prefix after `k8s:enc:`, such as `aescbc:v1`, and the key or plugin it names. */
+  /** `provider` is the part of the prefix after `k8s:enc:`, such as `aescbc:v1`; `keyName` is the key or plugin behind it. */
   | { readonly kind: "other-provider"; readonly provider: string; readonly keyName: string }
   | { readonly kind: "plaintext"; readonly encoding: PlainEncoding; readonly bytes: Buffer };
 
@@ -34,13 +34,13 @@ const PROTOBUF_MAGIC = Buffer.from("k8s\0");
 const CBOR_MAGIC = Buffer.of(0xd9, 0xd9, 0xf7);
 const JSON_START = /^\s*[{[]/;
 
-/** What kube-apiserver takes (kmsv2 ValidateEncryptedObject), in bytes. */
+/** The limits of kube-apiserver (kmsv2 ValidateEncryptedObject), in bytes. */
 const MAX_KEY_ID_BYTES = 1024;
 const MAX_ENCRYPTED_SEED_BYTES = 1024;
 
 const SEED_USES: readonly (SeedUse | undefined)[] = ["aes-gcm-key", "hkdf-sha256-seed"];
 
-/** @throws KmsError INPUT_INVALID for whatever is neither encrypted as it should be nor a Kubernetes object */
+/** Returns the parsed value. @throws KmsError INPUT_INVALID unless it is a valid encrypted value or a Kubernetes object */
 export function parseStoredValue(value: Buffer): StoredValue {
   if (!startsWith(value, ENCRYPTED_PREFIX)) {
     return { kind: "plaintext", encoding: encodingOf(value), bytes: value };
@@ -48,7 +48,7 @@ export function parseStoredValue(value: Buffer): StoredValue {
   const head = value.toString("latin1", 0, MAX_PREFIX_BYTES);
   const [prefix, provider, name] = PREFIX.exec(head) ?? [];
   if (prefix === undefined || provider === undefined || name === undefined) {
-    throw malformed("its prefix names no provider and key");
+    throw malformed("its prefix does not name a provider and a key");
   }
   const keyName = Buffer.from(name, "latin1").toString();
   if (provider !== "kms:v2") return { kind: "other-provider", provider, keyName };
@@ -75,7 +75,7 @@ function parseEncryptedObject(message: Buffer): EncryptedObject {
   try {
     fields = readFields(message);
   } catch (error) {
-    throw malformed("its EncryptedObject is cut off or not protobuf", error);
+    throw malformed("its EncryptedObject is truncated or not protobuf", error);
   }
   const { encryptedData, keyId, encryptedSeed, annotations, type } = fields;
   const seedUse = SEED_USES[type];
@@ -123,9 +123,9 @@ function tagOf(field: number, wireType: number): number {
 }
 
 /**
- * As Go's proto.Unmarshal reads it: the last of several wins, and a field that is unknown or has another wire type
- * is passed over. Generated protobufjs decoders take a known field whatever its wire type, hence not one of those.
- * @throws Error of any kind when the message is cut off or malformed
+ * Reads the fields as Go's proto.Unmarshal does: the last of several values counts, and a field that is unknown or has
+ * another wire type is skipped. Generated protobufjs decoders accept a known field with any wire type.
+ * @throws Error of any kind if the message is truncated or malformed
  */
 function readFields(message: Buffer): Fields {
   const fields: Fields = {

@@ -1,36 +1,34 @@
-// How far a migration is: by resource, what is under the active key, what is not though it should be, and what is
-// in clear because nobody wants it encrypted.
+// The progress of a migration: by resource, how many objects are under the active key, how many still have to be
+// rewritten, and how many the migration does not concern.
 import { KmsError } from "../errors.js";
 import { Allowance } from "./bounded-set.js";
 import type { EtcdStore, StoreObserver } from "./store.js";
-import { parseStorageKey, resourceName, type ApiObjectName } from "./storage-key.js";
+import { parseStorageKey, resourceOf, type ApiObjectName } from "./storage-key.js";
 import type { StoredValue } from "./stored-object.js";
 
-/** What should be stored how. */
+/** The state that a migration brings objects to. */
 export interface Aim {
   readonly keyId: string;
-  /** Whether a resource is to be encrypted: what is in clear of it is then stale. */
+  /** Returns whether a resource must be encrypted, which makes its objects in clear stale. */
   encrypts(resource: string): boolean;
-  /** The name of the KMS v2 provider that writes a resource; undefined when that is not known, or another kind writes it. */
+  /** Returns the name of the KMS v2 provider that writes a resource; undefined if it is not known or of another kind. */
   providerOf(resource: string): string | undefined;
 }
 
-/** `clear` and `aside` are as nobody minds: in clear, or otherwise what this migration is not about. */
-export type Standing = "current" | "stale" | "clear" | "aside" | "unreadable";
+/**
+ * `current`: under the active key; `stale`: to be rewritten; `clear` and `aside`: in clear, or encrypted otherwise, which
+ * this migration does not concern.
+ */
+export type ObjectState = "current" | "stale" | "clear" | "aside" | "unreadable";
 
 const MAX_RESOURCES = 10_000;
-/** Stands for keys that are no objects of the API. */
-const NO_RESOURCE = "(no API object)";
 
-export function resourceOf(object: ApiObjectName | undefined): string {
-  return object === undefined ? NO_RESOURCE : resourceName(object);
-}
-
-export function standingOf(
+/** Returns the state of an object with regard to the aim. */
+export function stateOf(
   value: StoredValue | KmsError,
   object: ApiObjectName | undefined,
   aim: Aim,
-): Standing {
+): ObjectState {
   if (value instanceof KmsError) return object === undefined ? "aside" : "unreadable";
   const resource = resourceOf(object);
   const shouldBeOurs = object !== undefined && aim.encrypts(resource);
@@ -41,7 +39,7 @@ export function standingOf(
   return isOurs && value.object.keyId === aim.keyId ? "current" : "stale";
 }
 
-export interface SurveyRow extends Readonly<Record<Standing, number>> {
+export interface SurveyRow extends Readonly<Record<ObjectState, number>> {
   readonly resource: string;
   readonly objects: number;
 }
@@ -49,13 +47,16 @@ export interface SurveyRow extends Readonly<Record<Standing, number>> {
 export interface Survey {
   /** In the order of the keys. */
   readonly rows: readonly SurveyRow[];
-  /** etcd's, when the last key was read. */
+  /** The revision of etcd at which the last key was read. */
   readonly revision: number;
-  /** What is not as it should be: stale or unreadable. */
+  /** The number of stale and unreadable objects. */
   readonly left: number;
 }
 
-/** @throws KmsError PEER_UNREACHABLE; INPUT_INVALID when there are more resources than any cluster has */
+/**
+ * Reads all objects and counts their states.
+ * @throws KmsError PEER_UNREACHABLE; INPUT_INVALID if there are more resources than any cluster has
+ */
 export async function takeSurvey(
   store: EtcdStore,
   prefix: string,
@@ -63,18 +64,18 @@ export async function takeSurvey(
   observer: StoreObserver & { read?(objects: number): void } = {},
 ): Promise<Survey> {
   const rows = new Map<string, { -readonly [Name in keyof SurveyRow]: SurveyRow[Name] }>();
-  const room = new Allowance(MAX_RESOURCES);
+  const allowance = new Allowance(MAX_RESOURCES);
   let read = 0;
   for await (const { key, value } of store.objects(observer)) {
     const object = parseStorageKey(key, prefix);
     const resource = resourceOf(object);
     let row = rows.get(resource);
     if (row === undefined) {
-      room.insist("resources");
+      allowance.require("resources");
       rows.set(resource, (row = { resource, objects: 0, ...NONE }));
     }
     row.objects++;
-    row[standingOf(value, object, aim)]++;
+    row[stateOf(value, object, aim)]++;
     observer.read?.(++read);
   }
   const all = [...rows.values()];
@@ -87,7 +88,7 @@ export async function takeSurvey(
 
 const NONE = { current: 0, stale: 0, clear: 0, aside: 0, unreadable: 0 };
 
-/** Resources of which something is encrypted already, by whatever provider. */
+/** Returns the resources of which at least one object is encrypted, by any provider. */
 export function encryptedResources({ rows }: Survey): string[] {
   return rows
     .filter(({ current, stale, aside }) => current + stale + aside > 0)

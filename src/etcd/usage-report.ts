@@ -1,5 +1,5 @@
-// The usage report: a census with where and when it was taken, as a file that `keys destroy` takes for a proof.
-// It is as trustworthy as the folder it lies in: whoever can write the file can write what it says.
+// The usage report: a census with its source and time, as a file that `keys destroy` accepts as evidence. It is as
+// trustworthy as its folder: anybody who can write the file can forge it.
 import { readFileSync, writeFileSync } from "node:fs";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
@@ -31,7 +31,7 @@ const source = z.discriminatedUnion("kind", [
   }),
   z.strictObject({
     kind: z.literal("snapshot"),
-    /** Of the file, in hexadecimal. */
+    /** The file's digest in hexadecimal. */
     sha256: z.string().regex(/^[0-9a-f]{64}$/),
   }),
 ]);
@@ -40,13 +40,13 @@ const schema = z.strictObject({
   apiVersion: z.literal("kms-pkcs11.dev/v1"),
   kind: z.literal("UsageReport"),
   toolVersion: z.string(),
-  /** When the reading began. */
+  /** When reading began. */
   startedAt: z.iso.datetime(),
   finishedAt: z.iso.datetime(),
   source,
-  /** What was read: the keys that begin so. */
+  /** The prefix of the keys that were read. */
   prefix: z.string(),
-  /** The revisions of etcd at which keys were read; the same unless the first was compacted meanwhile. */
+  /** The revisions at which keys were read; they differ only if the first was compacted during the reading. */
   revisions: z.strictObject({ first: z.int(), last: z.int() }),
   objects: z.int().min(0),
   usages: z.array(usage),
@@ -66,6 +66,7 @@ export interface ReportParts {
   readonly revisions: { readonly first: number; readonly last: number };
 }
 
+/** Returns a report of a census. */
 export function usageReport(census: CensusResult, parts: ReportParts): UsageReport {
   return schema.parse({
     apiVersion: "kms-pkcs11.dev/v1",
@@ -78,7 +79,7 @@ export function usageReport(census: CensusResult, parts: ReportParts): UsageRepo
   });
 }
 
-/** @throws KmsError CONFIG_INVALID when it cannot be written */
+/** Writes a report, mode 0600. @throws KmsError CONFIG_INVALID if the file cannot be written */
 export function writeUsageReport(path: string, report: UsageReport): void {
   try {
     writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600 });
@@ -87,17 +88,21 @@ export function writeUsageReport(path: string, report: UsageReport): void {
   }
 }
 
-/** @throws KmsError CONFIG_INVALID when the file is no usage report */
+/** Returns the report in a file. @throws KmsError CONFIG_INVALID if it is not a usage report */
 export function readUsageReport(path: string): UsageReport {
   let text: string;
   try {
     text = readFileSync(path, "utf8");
   } catch (error) {
-    throw new KmsError("CONFIG_INVALID", `${path}: cannot be read`, error);
+    throw new KmsError("CONFIG_INVALID", `${path}: cannot be read; give a readable usage report`, error);
   }
   try {
     return schema.parse(JSON.parse(text));
   } catch (error) {
-    throw new KmsError("CONFIG_INVALID", `${path}: is no usage report of 'kms-pkcs11 etcd usage'`, error);
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${path}: is not a usage report; create one with 'kms-pkcs11 etcd usage --report'`,
+      error,
+    );
   }
 }

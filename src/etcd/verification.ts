@@ -1,20 +1,20 @@
-// Whether every stored object opens with this HSM: counted by resource, the reasons sorted. Plaintext is wiped as soon
-// as it has authenticated. Memory does not grow with the objects.
+// Verifies that every stored object can be decrypted with this HSM. Counts results by resource and groups failures by
+// reason. Zeroes plaintext as soon as it has authenticated. Memory does not grow with the number of objects.
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
 import { Allowance } from "./bounded-set.js";
 import type { Opener } from "./opener.js";
-import { parseStorageKey, resourceName } from "./storage-key.js";
+import { parseStorageKey, resourceOf } from "./storage-key.js";
 import type { StoredObject } from "./store.js";
 
 export interface ResourceVerdict {
   readonly resource: string;
   readonly objects: number;
-  /** Authenticated under its etcd key. */
+  /** Decrypted and authenticated under their etcd keys. */
   readonly opened: number;
-  /** In clear: nothing to open. */
+  /** In clear, so there is nothing to decrypt. */
   readonly plaintext: number;
-  /** Under a provider that does not ask this HSM, hence not looked into. */
+  /** Not checked, since another provider encrypted them. */
   readonly otherProvider: number;
   readonly failed: number;
 }
@@ -31,11 +31,10 @@ export interface VerificationResult {
   readonly failures: readonly FailureReason[];
 }
 
-const NO_OBJECT = "(no API object)";
 const MAX_KEYS = 5;
 const MAX_REASONS = 100;
 const MAX_RESOURCES = 10_000;
-const MORE_REASONS = "other reasons";
+const OTHER_REASONS = "other reasons";
 
 type Outcome = Exclude<keyof ResourceVerdict, "resource" | "objects">;
 type Counts = Record<Outcome, number>;
@@ -44,7 +43,7 @@ export class Verification {
   readonly #opener: Opener;
   readonly #prefix: string;
   readonly #resources = new Map<string, Counts>();
-  readonly #room = new Allowance(MAX_RESOURCES);
+  readonly #allowance = new Allowance(MAX_RESOURCES);
   readonly #failures = new Map<string, { objects: number; keys: string[] }>();
 
   constructor(opener: Opener, prefix: string) {
@@ -52,14 +51,13 @@ export class Verification {
     this.#prefix = prefix;
   }
 
-  /** @throws KmsError when the HSM is away: the object was not looked into; INPUT_INVALID for too many resources */
+  /** Verifies one object. @throws KmsError if the HSM is away and the object was not checked; INPUT_INVALID for too many resources */
   async add(object: StoredObject): Promise<void> {
     const outcome = await this.#outcomeOf(object);
-    const name = parseStorageKey(object.key, this.#prefix);
-    const resource = name === undefined ? NO_OBJECT : resourceName(name);
+    const resource = resourceOf(parseStorageKey(object.key, this.#prefix));
     let counts = this.#resources.get(resource);
     if (counts === undefined) {
-      this.#room.insist("resources");
+      this.#allowance.require("resources");
       counts = { opened: 0, plaintext: 0, otherProvider: 0, failed: 0 };
       this.#resources.set(resource, counts);
     }
@@ -74,7 +72,7 @@ export class Verification {
         objects: Object.values(counts).reduce((sum, count) => sum + count, 0),
         ...counts,
       }));
-    const failures = [...this.#failures].map(([reason, rest]) => ({ reason, ...rest }));
+    const failures = [...this.#failures].map(([reason, failure]) => ({ reason, ...failure }));
     return { resources, failures };
   }
 
@@ -94,7 +92,7 @@ export class Verification {
 
   #fail(key: string, { message }: KmsError): "failed" {
     const isNew = !this.#failures.has(message);
-    const reason = isNew && this.#failures.size >= MAX_REASONS ? MORE_REASONS : message;
+    const reason = isNew && this.#failures.size >= MAX_REASONS ? OTHER_REASONS : message;
     const failure = this.#failures.get(reason) ?? { objects: 0, keys: [] };
     failure.objects++;
     if (failure.keys.length < MAX_KEYS) failure.keys.push(key);

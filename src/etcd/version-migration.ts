@@ -1,5 +1,5 @@
-// Rewriting by Kubernetes itself: one StorageVersionMigration a resource, which kube-controller-manager executes where
-// the cluster serves storagemigration.k8s.io. Waits for each to end and removes it.
+// Rewriting by Kubernetes itself, if the cluster serves storagemigration.k8s.io: creates one StorageVersionMigration per
+// resource, which kube-controller-manager executes, waits for it to end and removes it.
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { KmsError } from "../errors.js";
@@ -10,16 +10,16 @@ import { takeSurvey, type Aim, type Survey, type SurveyRow } from "./survey.js";
 
 export interface VersionMigrationOptions {
   readonly aim: Aim;
-  /** How long a controller may take to begin, and how long to try again what API servers leave unchanged. */
+  /** How long a controller may take to begin, and how long to retry objects that API servers leave unchanged. */
   readonly settleMs: number;
-  /** Resources at a time. */
+  /** Maximum number of resources at a time. */
   readonly concurrency: number;
   readonly signal: AbortSignal;
-  /** Called with the number of objects dealt with. */
+  /** Called with the number of objects handled. */
   readonly onProgress: (done: number) => void;
 }
 
-/** A resource as EncryptionConfiguration and kubectl name it. */
+/** A resource in the form that StorageVersionMigration takes. */
 interface GroupResource {
   readonly group: string;
   readonly resource: string;
@@ -30,7 +30,11 @@ const KIND = "storageversionmigrations";
 const POLL_MS = 1_000;
 const PAUSE_MS = 5_000;
 
-/** @throws KmsError CONFIG_INVALID when the cluster does not serve it; DEADLINE when nobody executes it */
+/**
+ * Rewrites the stale objects of a survey.
+ * @throws KmsError CONFIG_INVALID if the cluster does not serve StorageVersionMigrations; DEADLINE if no controller
+ * executes them; PEER_UNREACHABLE
+ */
 export async function migrateByKubernetes(
   ports: MigrationPorts,
   before: Survey,
@@ -50,12 +54,12 @@ export async function migrateByKubernetes(
     });
     survey = await takeSurvey(ports.store, ports.prefix, aim);
     deadline ??= performance.now() + settleMs;
-    // An API server that does not know the new key yet finds nothing to rewrite: tried again later.
-    const isLeft = survey.rows.some(({ stale }) => stale > 0);
-    if (!isLeft || failures.length > 0 || signal.aborted || performance.now() >= deadline) {
+    // An API server that does not use the new key yet has nothing to rewrite, so stale objects are tried again.
+    const hasStale = survey.rows.some(({ stale }) => stale > 0);
+    if (!hasStale || failures.length > 0 || signal.aborted || performance.now() >= deadline) {
       const rewritten = Math.max(0, before.left - survey.left);
-      const rest = { overtaken: 0, gone: 0, failures, interrupted: signal.aborted };
-      return { passes, rewritten, after: survey, ...rest };
+      const interrupted = signal.aborted;
+      return { passes, rewritten, after: survey, overtaken: 0, gone: 0, failures, interrupted };
     }
     await sleep(Math.min(PAUSE_MS, settleMs), undefined, { signal }).catch(() => undefined);
   }
@@ -67,11 +71,11 @@ function servedVersion(resources: ApiResources): string {
   if ("version" in served) return served.version;
   throw new KmsError(
     "CONFIG_INVALID",
-    `--with svm: this cluster does not serve ${GROUP} (feature gate StorageVersionMigrator); leave --with out`,
+    `--with svm: this cluster does not serve ${GROUP} (feature gate StorageVersionMigrator); omit --with`,
   );
 }
 
-/** One StorageVersionMigration for each resource of which something is stale. @throws KmsError when one breaks off */
+/** Executes one StorageVersionMigration per resource with stale objects. @throws KmsError if one cannot be completed */
 async function migrateOnce(
   { api, resources }: MigrationPorts,
   version: string,
@@ -85,19 +89,19 @@ async function migrateOnce(
     if (options.signal.aborted) return;
     const resource = groupResourceOf(name);
     const found = resources.find(resource);
-    // The first version of the API wants the resource's version, too.
-    const its = "version" in found && version === "v1alpha1" ? { version: found.version } : {};
-    const body = migrationOf(version, { ...resource, ...its });
+    // v1alpha1 also requires the version of the resource.
+    const resourceVersion = "version" in found && version === "v1alpha1" ? { version: found.version } : {};
+    const body = migrationOf(version, { ...resource, ...resourceVersion });
     const reason = "reason" in found ? found.reason : await execute(api, collection, body, options);
     if (reason !== undefined) failures.push({ resource: name, reason, objects: stale, example: "" });
     options.onProgress((done += stale));
   };
-  // The controller waits a minute or two before each, until its cache has seen the resource's latest revision.
+  // Before each one the controller waits a minute or two, until its cache has the resource's latest revision.
   const queue = new PQueue({ concurrency: options.concurrency });
   const stale = survey.rows.filter((row) => row.stale > 0);
   const results = await Promise.allSettled(stale.map((row) => queue.add(() => migrate(row))));
-  const broken = results.find((result) => result.status === "rejected");
-  if (broken !== undefined) throw KmsError.from(broken.reason);
+  const rejected = results.find((result) => result.status === "rejected");
+  if (rejected !== undefined) throw KmsError.from(rejected.reason);
   return failures;
 }
 
@@ -149,7 +153,7 @@ async function execute(
       if (conditions.some(({ type }) => type === "Succeeded")) return undefined;
       const failed = conditions.find(({ type }) => type === "Failed");
       if (failed !== undefined) return failed.message ?? "the StorageVersionMigration failed";
-      if (conditions.length === 0 && performance.now() > deadline) throw nobodyBegins(settleMs);
+      if (conditions.length === 0 && performance.now() > deadline) throw notStarted(settleMs);
       await sleep(POLL_MS, undefined, { signal }).catch(() => undefined);
     }
     return "interrupted";
@@ -158,9 +162,9 @@ async function execute(
   }
 }
 
-function nobodyBegins(waitedMs: number): KmsError {
+function notStarted(waitedMs: number): KmsError {
   return new KmsError(
     "DEADLINE",
-    `no controller began with a StorageVersionMigration in ${Math.round(waitedMs / 1000)} s: is kube-controller-manager running with the feature gate StorageVersionMigrator? Without --with svm no controller is needed`,
+    `no controller began a StorageVersionMigration within ${Math.round(waitedMs / 1000)} s: does kube-controller-manager run with the feature gate StorageVersionMigrator? Without --with svm no controller is needed`,
   );
 }

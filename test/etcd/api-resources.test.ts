@@ -1,4 +1,4 @@
-// Where the API serves what etcd stores, and what is in etcd under a name that no object of the API has.
+// The API path of an object in etcd. A key whose name no API object can have leads to no path.
 
 import { expect, it } from "vitest";
 
@@ -8,7 +8,7 @@ import { StandInApi } from "./stand-in-api.js";
 
 const SECRETS = { resource: "secrets", scope: "Namespaced", verbs: ["get", "patch"] };
 
-it("asks for the object of an etcd key, and never for another one", async () => {
+it("an etcd key leads to the path of its own object and never to another object", async () => {
   const kind = "APIGroupDiscoveryList";
   const core = { metadata: { name: "" }, versions: [{ version: "v1", resources: [SECRETS] }] };
   const standIn = new StandInApi(({ path }) => ({
@@ -19,15 +19,15 @@ it("asks for the object of an etcd key, and never for another one", async () => 
     const api = await standIn.connect();
     const resources = await ApiResources.discover(api);
     api.close();
-    const placeOf = (key: string) => {
+    const pathOf = (key: string) => {
       const object = parseStorageKey(key, "/registry");
-      return object && resources.place(object);
+      return object && resources.pathOf(object);
     };
-    expect(placeOf("/registry/secrets/a/b?c#d")).toEqual({
+    expect(pathOf("/registry/secrets/a/b?c#d")).toEqual({
       path: "/api/v1/namespaces/a/secrets/b%3Fc%23d",
     });
     for (const key of ["/registry/secrets/../b", "/registry/secrets/a/..", "/registry/secrets/a/."]) {
-      expect(placeOf(key)).toEqual({ reason: "the API has no object of this name" });
+      expect(pathOf(key)).toEqual({ reason: "the API has no object of this name" });
     }
   } finally {
     await standIn.close();

@@ -1,4 +1,4 @@
-// The census: what it counts by, and that no etcd, whatever is in it, makes it remember without bound.
+// The census: what it counts, and that its memory is bounded whatever etcd contains.
 
 import { describe, expect, it } from "vitest";
 import { KmsError } from "../../src/errors.js";
@@ -67,7 +67,7 @@ describe("the census", () => {
     expect(samples).toEqual([{ key: "/registry/secrets/a/5", reason: "why" }]);
   });
 
-  it("tells only so many DEK seeds and namespaces apart, under all keys together", () => {
+  it("distinguishes a bounded number of DEK seeds and namespaces under all keys together", () => {
     const many = Array.from({ length: 30 }, (_, at) =>
       object(`secrets/ns-${at}/x`, sealed(`k${at % 2}`, `seed-${at}`)),
     );
@@ -82,7 +82,7 @@ describe("the census", () => {
     expect(one?.seeds).toEqual({ count: 10, isAtLeast: false });
   });
 
-  it("gives up on what is no cluster's etcd", () => {
+  it("fails if there are more keys or resources than any cluster has", () => {
     const keys = Array.from({ length: 10_001 }, (_, at) => object("secrets/a/x", other(String(at))));
     expect(() => take(keys)).toThrow("over 10000 keys: is this a cluster's etcd?");
     const resources = Array.from({ length: 100_001 }, (_, at) => object(`r${at}/a/x`, PLAIN));

@@ -1,5 +1,5 @@
-// Opening an object's data: what kube-apiserver has sealed opens, and nothing else does, whatever the bytes. That it is
-// as kube-apiserver seals is shown by the end-to-end tests, which open what a real one has stored.
+// Decrypting an object's data: only unchanged data under the right key and etcd key decrypts. The end-to-end tests decrypt
+// what a real kube-apiserver has stored.
 
 import { randomBytes } from "node:crypto";
 
@@ -32,7 +32,7 @@ describe("an object's data", () => {
     ["aes-gcm-key", 0, 16],
     ["aes-gcm-key", 0, 24],
     ["aes-gcm-key", 0, 32],
-  ] as const)("opens under its seed and its etcd key only: %s, type %i, %i bytes", (use, type, bytes) => {
+  ] as const)("decrypts under its own seed and etcd key only: %s, type %i, %i bytes", (use, type, bytes) => {
     const stored = seedOf(bytes);
     for (const text of ["", "a value", "v".repeat(1_500_000)]) {
       const { encryptedData } = sealedObject(stored, KEY, text, type);
@@ -42,7 +42,7 @@ describe("an object's data", () => {
     }
   });
 
-  it("gives a domain error for anything else", () => {
+  it("is refused with NOT_AUTHENTIC or INPUT_INVALID, whatever the bytes", () => {
     const bytes = fc.uint8Array({ maxLength: 120 });
     const use = fc.constantFrom<SeedUse>("hkdf-sha256-seed", "aes-gcm-key");
     fc.assert(

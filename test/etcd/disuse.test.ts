@@ -59,8 +59,8 @@ const objection = (reports: readonly NamedReport[], changes: Partial<DisuseQuest
   }
 };
 
-describe("a usage report as a proof", () => {
-  it("is taken when it saw everything, late enough, and nothing under the KEK", () => {
+describe("a usage report as evidence that a KEK is unused", () => {
+  it("is accepted if it is late enough, covers everything and shows no object under the KEK", () => {
     expect(objection([report()])).toBe(
       "accepted: no object is under it: usage.json (cluster c1, 7 objects, 2026-11-21T11:30:00.000Z)",
     );
@@ -79,7 +79,7 @@ describe("a usage report as a proof", () => {
     ["no report covers cluster c2; take one there", [report()], { clusterIds: ["c1", "c2"] }],
     ["no report covers cluster c2", [report(), snapshot], { clusterIds: ["c1", "c2"] }],
     ["it covers cluster c3, not c1 or c2", [report(), of("c2"), of("c3")], { clusterIds: ["c1", "c2"] }],
-    ["it is 61 min old, and 60 min is the most", [at(NOW - HOUR - 1)], {}],
+    ["it is 61 min old, and at most 60 min are allowed", [at(NOW - HOUR - 1)], {}],
     ["from the future", [at(NOW + 61_000)], {}],
     ["after 2026-11-21T11:45:00.000Z", [report()], { settledAt: NOW - HOUR / 4 }],
     ["no report is of an etcd", [snapshot], {}],

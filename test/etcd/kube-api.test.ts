@@ -1,5 +1,5 @@
-// How the API is reached, as kubectl reaches it: as whom, with which credentials, how long those are kept, through
-// which proxy, and what an exec plugin of the kubeconfig is run with.
+// Requests to the API as kubectl makes them: the user, the credentials and how long they are cached, the proxy, and how an
+// exec plugin of the kubeconfig is run.
 
 import { execFileSync } from "node:child_process";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";
@@ -35,7 +35,7 @@ async function ask(parts: KubeconfigParts, env: NodeJS.ProcessEnv = {}): Promise
 }
 
 describe("a user of a kubeconfig", () => {
-  it("acts as another one with groups, a UID and extras", async () => {
+  it("can impersonate another user with groups, a UID and extras", async () => {
     const headers = await ask({
       user: {
         token: "t",
@@ -56,12 +56,12 @@ describe("a user of a kubeconfig", () => {
     });
   });
 
-  it("shows its name and password", async () => {
+  it("authenticates with name and password", async () => {
     const basic = `Basic ${Buffer.from("u:p").toString("base64")}`;
     expect(await ask({ user: { username: "u", password: "p" } })).toHaveProperty("authorization", basic);
   });
 
-  it("shows the token of a file beside the kubeconfig, read again after a while and after a 401", async () => {
+  it("authenticates with a token file, which is read again after a minute and after a 401", async () => {
     const file = join(standIn.folder, "token");
     writeFileSync(file, "first\n");
     expect(await ask({ user: { tokenFile: "token" } })).toHaveProperty("authorization", "Bearer first");
@@ -74,18 +74,18 @@ describe("a user of a kubeconfig", () => {
       { cluster: { server: "s" }, user: { tokenFile: file } },
       () => now,
     );
-    const shown = async (): Promise<string | undefined> => (await credentials.get()).authorization;
-    expect(await shown()).toBe("Bearer second");
+    const header = async (): Promise<string | undefined> => (await credentials.get()).authorization;
+    expect(await header()).toBe("Bearer second");
     writeFileSync(file, "third");
-    expect(await shown()).toBe("Bearer second");
+    expect(await header()).toBe("Bearer second");
     now = 60_000;
-    expect(await shown()).toBe("Bearer third");
+    expect(await header()).toBe("Bearer third");
     writeFileSync(file, "");
     now = 120_000;
-    await expect(shown()).rejects.toMatchObject({ code: "CONFIG_INVALID" });
+    await expect(header()).rejects.toMatchObject({ code: "CONFIG_INVALID" });
   });
 
-  it("is refused for good by a second 401", async () => {
+  it("is refused after a second 401", async () => {
     answer = () => ({ status: 401, body: { message: "Unauthorized" } });
     await expect(ask({ user: { token: "t" } })).rejects.toMatchObject({
       code: "CONFIG_INVALID",
@@ -96,7 +96,7 @@ describe("a user of a kubeconfig", () => {
 });
 
 describe("a server over plain HTTP", () => {
-  it("is asked, as one behind 'kubectl proxy', and shown no credential", async () => {
+  it("such as 'kubectl proxy' receives requests without a credential", async () => {
     await standIn.close();
     standIn = new StandInApi((asked) => answer(asked), true);
     const headers = await ask({ user: { token: "t", as: "jane" } });
@@ -133,10 +133,10 @@ describe("a proxy", () => {
   });
 
   const url = (login = ""): string => `http://${login}127.0.0.1:${(proxy.address() as AddressInfo).port}`;
-  // The name is not resolved here; the proxy leads it to the stand-in.
+  // The name is not resolved here; the proxy forwards it to the stand-in.
   const far = { server: "https://api.invalid:6443", "tls-server-name": "127.0.0.1" };
 
-  it("is that of the cluster, whatever the environment says", async () => {
+  it("of the kubeconfig's cluster takes precedence over the environment", async () => {
     await ask(
       { cluster: { ...far, "proxy-url": url("me:pass@") } },
       { HTTPS_PROXY: "http://127.0.0.1:1", NO_PROXY: "*" },
@@ -144,17 +144,17 @@ describe("a proxy", () => {
     expect(tunnels).toEqual([`Basic ${Buffer.from("me:pass").toString("base64")}`]);
   });
 
-  it.each(["HTTPS_PROXY", "https_proxy"])("is that of %s", async (name) => {
+  it.each(["HTTPS_PROXY", "https_proxy"])("is taken from %s", async (name) => {
     await ask({ cluster: far }, { [name]: url(), HTTP_PROXY: "http://127.0.0.1:1" });
     expect(tunnels).toEqual(["api.invalid:6443"]);
   });
 
-  it("is none for loopback", async () => {
+  it("is not used for loopback", async () => {
     await ask({}, { HTTPS_PROXY: "http://127.0.0.1:1" });
     expect(standIn.asked).toHaveLength(1);
   });
 
-  it("is named when it does not lead there, without its password", async () => {
+  it("is named in the error without its password if it cannot be reached", async () => {
     const failed = ask({ cluster: far }, { HTTPS_PROXY: "http://me:pass@127.0.0.1:1" });
     await expect(failed).rejects.toMatchObject({
       code: "PEER_UNREACHABLE",
@@ -168,7 +168,7 @@ describe("an exec plugin", () => {
   const LOG = (): string => join(standIn.folder, "log");
   const runs = (): string[] => readFileSync(LOG(), "utf8").trim().split("\n");
 
-  /** A plugin beside the kubeconfig that notes what it is run with; its n-th run answers with the token `n`. */
+  /** Writes a plugin beside the kubeconfig that logs how it is run; its n-th run returns the token `n`. */
   function plugin(status = "", more: object = {}, then = ""): KubeconfigParts {
     const script = `#!/bin/sh
 if [ -t 0 ]; then in=terminal; else in=$(timeout 5 cat || echo open); fi
@@ -191,7 +191,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     return { user: { exec } };
   }
 
-  it("is found beside the kubeconfig, with what kubectl hands it and its input closed, and is asked once", async () => {
+  it("runs once, from beside the kubeconfig, with kubectl's environment and closed input", async () => {
     expect(await ask(plugin())).toHaveProperty("authorization", "Bearer 1");
     await Promise.all([get(), get(), get()]);
     const [info = "", input, extra, args] = runs()[0]?.split("|") ?? [];
@@ -204,7 +204,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     expect(runs()).toHaveLength(1);
   });
 
-  it("learns about the cluster when it wants to", async () => {
+  it("receives the cluster if provideClusterInfo is set", async () => {
     const config = { audience: "x" };
     const extensions = [{ name: "client.authentication.k8s.io/exec", extension: config }];
     await ask({
@@ -223,7 +223,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     });
   });
 
-  it("is asked again once after a 401, once for requests at the same time, and not when that is refused too", async () => {
+  it("runs once more after a 401, also for simultaneous requests, but not after a second 401", async () => {
     answer = ({ headers }) => ({ status: headers["authorization"] === "Bearer 1" ? 401 : 200 });
     api = await standIn.connect(plugin());
     expect((await Promise.all([get(), get(), get()])).map(({ status }) => status)).toEqual([200, 200, 200]);
@@ -233,7 +233,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     expect(runs()).toHaveLength(3);
   });
 
-  it("is asked again when its credential has expired", async () => {
+  it("runs again when its credential has expired", async () => {
     await ask(plugin('"token":"%s","expirationTimestamp":"2020-01-01T00:00:00Z"'));
     await get();
     expect(standIn.asked.map(({ headers }) => headers["authorization"])).toEqual(["Bearer 1", "Bearer 2"]);
@@ -245,7 +245,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     expect(runs()).toHaveLength(3);
   });
 
-  it("may answer with a certificate", async () => {
+  it("may return a certificate", async () => {
     const [cert, key] = ["cert.pem", "key.pem"].map((name) =>
       JSON.stringify(readFileSync(join(standIn.folder, name), "utf8")).replaceAll("\\n", "\\\\n"),
     );
@@ -255,7 +255,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     expect(runs()).toHaveLength(1);
   });
 
-  it("is not run for a user that has a token or a certificate", async () => {
+  it("does not run for a user that has a token or a certificate", async () => {
     const { user } = plugin("", {}, "exit 1") as { user: object };
     expect(await ask({ user: { ...user, token: "own" } })).toHaveProperty("authorization", "Bearer own");
     await ask({ user: { ...user, "client-certificate": "cert.pem", "client-key": "key.pem" } });
@@ -273,8 +273,8 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     ["neither a token nor a certificate", '"token":""', {}, ""],
     ["only one of certificate and key", '"clientKeyData":"x"', {}, ""],
     ["a different apiVersion", "", { apiVersion: "client.authentication.k8s.io/v1beta1" }, ""],
-    ["does not answer with an ExecCredential (no JSON)", "", {}, "echo secret; exit 0"],
-  ])("that %s is an error which says so", async (text, status, more, then) => {
+    ["did not return an ExecCredential (the output is not JSON)", "", {}, "echo secret; exit 0"],
+  ])("failure is reported without its output: %s", async (text, status, more, then) => {
     const failed = ask(plugin(status, more, then));
     await expect(failed).rejects.toMatchObject({
       code: "CONFIG_INVALID",
@@ -283,17 +283,17 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     await expect(failed).rejects.not.toMatchObject({ message: expect.stringContaining("secret") as string });
   });
 
-  it("has the terminal for questions, and its own words reach standard error", async () => {
+  it("can prompt on the terminal, and its standard error is passed on", async () => {
     await standIn.listen();
     standIn.writeKubeconfig(plugin("", { interactiveMode: "Always" }, "echo Password? >&2; exit 1"));
     const program = `import { KubeApi } from ${JSON.stringify(new URL("../../dist/etcd/kube-api.js", import.meta.url).href)};
       await KubeApi.connect({ kubeconfig: ${JSON.stringify(standIn.kubeconfig)} }).request({ method: "GET", path: "/api" }).catch(() => 0);`;
     const file = join(standIn.folder, "ask.mjs");
     writeFileSync(file, program);
-    const said = execFileSync("script", ["-qec", `'${process.execPath}' '${file}'`, "/dev/null"], {
+    const output = execFileSync("script", ["-qec", `'${process.execPath}' '${file}'`, "/dev/null"], {
       encoding: "utf8",
     });
-    expect(said).toContain("Password?");
+    expect(output).toContain("Password?");
     expect(runs()[0]).toContain('"interactive":true}}|terminal|');
   });
 });

@@ -1,4 +1,4 @@
-// Which servers NO_PROXY means, as Go's programs understand it.
+// The proxy of the environment for a server, by the rules of Go programs.
 
 import { expect, it } from "vitest";
 import { proxyFromEnvironment } from "../../src/etcd/kube-proxy.js";
@@ -32,11 +32,11 @@ it.each<[noProxy: string, server: string, isDirect: boolean]>([
   ["", "https://localhost:6443", true],
   ["", "https://127.9.9.9:6443", true],
   ["", "https://[::1]:6443", true],
-])("NO_PROXY=%s for %s", (noProxy, server, isDirect) => {
+])("with NO_PROXY=%s, whether %s is reached directly: %s", (noProxy, server, isDirect) => {
   expect(through(server, { HTTPS_PROXY: "http://p:1", NO_PROXY: noProxy }) === undefined).toBe(isDirect);
 });
 
-it("goes by the server's scheme, takes capitals first, and a host without a scheme", () => {
+it("the proxy depends on the server's scheme; upper-case names take precedence", () => {
   expect(through("http://a", { HTTPS_PROXY: "http://p:1" })).toBeUndefined();
   expect(through("http://a", { http_proxy: "http://p:1" })).toBe("http://p:1");
   expect(through("https://a", { HTTPS_PROXY: "p:1", https_proxy: "q:1" })).toBe("http://p:1");

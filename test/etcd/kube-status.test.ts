@@ -1,4 +1,4 @@
-// The reason of a refusal, from whoever refuses: the API server's fields, a policy's words, a proxy's page.
+// The reason for a refusal by the API server, an admission policy or a proxy.
 
 import { expect, it } from "vitest";
 import { describeRefusal } from "../../src/etcd/kube-status.js";
@@ -67,10 +67,10 @@ it.each<[string, number, string, string]>([
   ],
   ["no body", 504, "", "504 Gateway Timeout"],
   ["several lines", 403, status({ message: "one\r\ntwo\u2028three" }), "403 one two three"],
-])("is told by %s", (_what, code, body, reason) => {
+])("the reason for a refusal is found in %s", (_what, code, body, reason) => {
   expect(describeRefusal(code, Buffer.from(body))).toBe(reason);
 });
 
-it("is cut to a line's length", () => {
+it("a long reason is cut to 300 characters", () => {
   expect(describeRefusal(403, Buffer.from(status({ message: "x".repeat(10_000) })))).toHaveLength(300);
 });

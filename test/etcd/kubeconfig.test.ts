@@ -1,4 +1,4 @@
-// What is made of kubeconfigs, as kubectl makes it: which file decides, where paths lead, and what is refused.
+// Reading kubeconfigs as kubectl does: which file takes precedence, how paths are resolved, and what is refused.
 
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -25,7 +25,7 @@ interface Parts {
   readonly cluster?: object;
   readonly user?: object;
 }
-/** A kubeconfig with one context, whose cluster, user and name are the same. */
+/** Returns a kubeconfig with one context, whose cluster and user have its name. */
 const config = (name: string, { current = name, cluster, user }: Parts = {}): object => ({
   "current-context": current,
   clusters: [{ name, cluster: { server: `https://${name}:6443`, ...cluster } }],
@@ -36,32 +36,32 @@ const read = (list: string[], context?: string): KubeTarget =>
   readKubeTarget({ context }, { KUBECONFIG: list.join(":"), HOME: folder });
 const readOne = (parts: Parts): KubeTarget => readKubeTarget({ kubeconfig: write(config("a", parts)) }, {});
 
-describe("of several files in $KUBECONFIG", () => {
+describe("with several files in $KUBECONFIG", () => {
   const [a, b] = [write(config("a")), write(config("b"))];
 
-  it("the first one's current-context decides, and each one's contexts can be named", () => {
+  it("the first current-context is used, and contexts of every file can be selected", () => {
     expect(read([a, b])).toMatchObject({ cluster: { server: "https://a:6443" }, user: { token: "a" } });
     expect(read([b, a])).toMatchObject({ cluster: { server: "https://b:6443" }, user: { token: "b" } });
     expect(read([a, b], "b")).toMatchObject({ cluster: { server: "https://b:6443" }, user: { token: "b" } });
   });
 
-  it("the first one that has a current-context decides", () => {
+  it("files without a current-context are skipped when looking for one", () => {
     const none = write({ ...config("c"), "current-context": "" });
     expect(read([none, b, a]).cluster.server).toBe("https://b:6443");
   });
 
-  it("missing and empty ones, empty names and repetitions count for nothing", () => {
+  it("missing and empty files, empty names and repetitions are ignored", () => {
     const empty = [write(""), write("# nothing\n"), write("{}"), write("clusters: null\nusers: []\n")];
     expect(read(["", join(folder, "none"), ...empty, a, a, b]).cluster.server).toBe("https://a:6443");
   });
 
-  it("the first definition of a name counts, as a whole", () => {
+  it("the first definition of a name is used as a whole", () => {
     const other = write(config("a", { cluster: { server: "https://other", "tls-server-name": "x" } }));
     const { cluster, user } = read([a, other]);
     expect([cluster, user]).toEqual([{ server: "https://a:6443" }, { token: "a" }]);
   });
 
-  it("a context may join a cluster of one file and a user of another", () => {
+  it("a context may combine a cluster and a user from different files", () => {
     const joined = write({
       "current-context": "j",
       contexts: [{ name: "j", context: { cluster: "a", user: "b" } }],
@@ -69,7 +69,7 @@ describe("of several files in $KUBECONFIG", () => {
     expect(read([joined, a, b])).toEqual({ cluster: { server: "https://a:6443" }, user: { token: "b" } });
   });
 
-  it("a path is relative to the file that it stands in", () => {
+  it("a path is relative to the file that contains it", () => {
     const exec = (command: string): Parts => ({
       cluster: { "certificate-authority": "ca.pem" },
       user: {
@@ -80,14 +80,14 @@ describe("of several files in $KUBECONFIG", () => {
       },
     });
     const file = write(config("p", exec("./bin/login")));
-    const place = join(folder, String(files));
+    const beside = join(folder, String(files));
     expect(read([a, file], "p")).toMatchObject({
-      cluster: { "certificate-authority": join(place, "ca.pem") },
+      cluster: { "certificate-authority": join(beside, "ca.pem") },
       user: {
         "client-certificate": join(folder, "c.pem"),
         "client-key": "/k.pem",
-        tokenFile: join(place, "t"),
-        exec: { command: join(place, "bin/login") },
+        tokenFile: join(beside, "t"),
+        exec: { command: join(beside, "bin/login") },
       },
     });
     expect(readOne(exec("login")).user.exec?.command).toBe("login");
@@ -95,7 +95,7 @@ describe("of several files in $KUBECONFIG", () => {
 });
 
 describe("a kubeconfig", () => {
-  it("is read as YAML 1.1, with numbers and booleans of Go's types only", () => {
+  it("is read as YAML 1.1, in which yes is a boolean and 12345 is not a string", () => {
     const yaml = (verify: string, token: string): string =>
       write(
         `current-context: a\nclusters: [{name: a, cluster: {server: https://a, insecure-skip-tls-verify: ${verify}}}]\nusers: [{name: a, user: {token: ${token}}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n`,
@@ -108,7 +108,7 @@ describe("a kubeconfig", () => {
     }
   });
 
-  it("is found in the home folder, and in no pod is none refused with what was looked for", () => {
+  it("is found in the home folder; if there is none outside of a pod, the error names the path", () => {
     expect(() => readKubeTarget({}, { HOME: folder })).toThrow(join(folder, ".kube", "config"));
     mkdirSync(join(folder, ".kube"));
     writeFileSync(join(folder, ".kube", "config"), JSON.stringify(config("home")));
@@ -157,7 +157,7 @@ describe("a kubeconfig", () => {
     ],
     ['auth-provider "gcp"', { user: { "auth-provider": { name: "gcp" } } }],
     ["without as", { user: { "as-groups": ["system:masters"] } }],
-  ])("is refused, as by kubectl: %s", (text, parts) => {
+  ])("is refused as by kubectl: %s", (text, parts) => {
     expect(() => readOne(parts)).toThrow(text);
   });
 
@@ -167,7 +167,7 @@ describe("a kubeconfig", () => {
     ["is not YAML", () => write("a: [")],
     ["is not a kubeconfig", () => write("- a")],
     ['has the cluster "a" twice', () => write({ clusters: [{ name: "a" }, { name: "a" }] })],
-  ])("is refused when it is named and cannot be used: %s", (text, file) => {
+  ])("is refused if it is given with --kubeconfig and cannot be used: %s", (text, file) => {
     expect(() => readKubeTarget({ kubeconfig: file() }, {})).toThrow(text);
   });
 });

@@ -1,4 +1,4 @@
-// A proxy in the environment is for the web: no connection to etcd goes through it.
+// Connections to etcd ignore the proxy settings of the environment, which are meant for the web.
 
 import { createServer, type AddressInfo, type Server } from "node:net";
 
@@ -40,7 +40,7 @@ afterEach(() => {
   target.server.close();
 });
 
-it.each(["http", "https"])("etcd over %s is asked directly", async (scheme) => {
+it.each(["http", "https"])("etcd over %s is reached without the environment's proxy", async (scheme) => {
   const client = new EtcdClient({ endpoints: [`${scheme}://127.0.0.1:${targetPort}`] });
   await expect(client.cluster()).rejects.toThrow();
   client.close();

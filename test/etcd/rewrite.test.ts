@@ -1,5 +1,4 @@
-// Having the API server write an object anew: what each of its answers leads to, above all that whoever else writes
-// the object wins.
+// Making the API server rewrite an object: the outcome of each answer, and that a concurrent write is never overwritten.
 
 import { afterEach, describe, expect, it } from "vitest";
 
@@ -21,7 +20,7 @@ const at = (resourceVersion: number): Answer => ({
 });
 const conflict: Answer = { status: 409, body: { reason: "Conflict" } };
 
-/** Rewrites an object of revision 7 against these answers, of which the last one repeats. */
+/** Rewrites an object of revision 7 with an API that gives these answers and repeats the last one. */
 async function against(answers: readonly Answer[], recheck?: Recheck): Promise<Rewriting> {
   standIn = new StandInApi(() => answers[Math.min(standIn.asked.length, answers.length) - 1] ?? at(0));
   const api = await standIn.connect();
@@ -38,8 +37,8 @@ const revisions = (): unknown[] =>
     ({ body }) => (body as { metadata: { resourceVersion: string } }).metadata.resourceVersion,
   );
 
-describe("a rewriting", () => {
-  it("patches nothing, at the revision that etcd holds, and asks for no content", async () => {
+describe("rewriting an object", () => {
+  it("sends an empty patch at the revision in etcd and requests metadata only", async () => {
     expect(await against([at(8)])).toEqual({ kind: "rewritten" });
     expect(standIn.asked).toMatchObject([
       {
@@ -66,11 +65,11 @@ describe("a rewriting", () => {
       },
       { kind: "failed", reason: "422 invalid: data[k]" },
     ],
-  ])("meets %s", async (_what, answer, outcome) => {
+  ])("reports the outcome for an answer with %s", async (_what, answer, outcome) => {
     expect(await against([answer])).toEqual(outcome);
   });
 
-  it("lets another writer win, and goes on only while what is stored is stale", async () => {
+  it("keeps another writer's change and retries only while the stored object is stale", async () => {
     const states = [
       { modRevision: 9, stale: true },
       { modRevision: 12, stale: false },
@@ -80,16 +79,16 @@ describe("a rewriting", () => {
     expect(revisions()).toEqual(["7", "9"]);
   });
 
-  it("ends when the object is deleted after a conflict", async () => {
+  it("ends if the object is deleted after a conflict", async () => {
     expect(await against([conflict], () => Promise.resolve(undefined))).toEqual({ kind: "gone" });
   });
 
-  it("gives up on an object that others keep writing under another key", async () => {
+  it("fails if others keep writing the object under another key", async () => {
     const recheck: Recheck = () => Promise.resolve({ modRevision: 9, stale: true });
     expect(await against([conflict], recheck)).toMatchObject({ kind: "failed" });
   });
 
-  it("asks again after an overload, and with credentials had anew after a 401", async () => {
+  it("retries after an overload, and with fresh credentials after a 401", async () => {
     expect(await against([{ status: 429 }, { status: 401 }, { status: 500 }, at(8)])).toEqual({
       kind: "rewritten",
     });

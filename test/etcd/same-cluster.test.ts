@@ -1,5 +1,5 @@
-// That nothing is rewritten through the API server of another cluster than the one whose etcd is read, by the signs
-// that each situation leaves: a real etcd, and an API that answers as its own cluster or as another one would.
+// Objects are rewritten only through the API server of the cluster whose etcd is read. Uses a real etcd, and an API that
+// answers like its own cluster or like another one.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
@@ -16,7 +16,7 @@ import { StandInApi, type Answer } from "./stand-in-api.js";
 const UID = "4b8e1f6a-0000-4000-8000-000000000001";
 const NAMESPACE = "/registry/namespaces/kube-system";
 const OBJECT = "/registry/secrets/ns/a";
-/** Under a provider that is not active, so that it is to be rewritten. */
+/** Under a provider that is not active, so it must be rewritten. */
 const ENCRYPTED = "k8s:enc:aescbc:v1:key1:0123456789abcdef";
 const FORBIDDEN: Answer = { status: 403, body: { message: "forbidden" } };
 const RESOURCES = {
@@ -55,7 +55,7 @@ afterAll(async () => {
   await etcd.remove();
 });
 
-/** A Namespace as kube-apiserver stores it: its metadata has a name and a UID. */
+/** Returns a Namespace as kube-apiserver stores it, with a name and a UID in its metadata. */
 function protobufNamespace(uid: string): Buffer {
   const metadata = protobuf.Writer.create().uint32(10).string("kube-system").uint32(42).string(uid).finish();
   const namespace = protobuf.Writer.create().uint32(10).bytes(metadata).finish();
@@ -65,7 +65,7 @@ function protobufNamespace(uid: string): Buffer {
 }
 
 interface Api {
-  /** Of the namespace kube-system; without it the API has it as it is in etcd. */
+  /** The answer for the namespace kube-system; if omitted, it matches etcd. */
   readonly namespace?: Answer;
   readonly list?: Answer;
   readonly object?: Answer;
@@ -86,7 +86,7 @@ const metadata = (resourceVersion: number | undefined, uid?: string): Answer =>
     ? { status: 404, body: { reason: "NotFound" } }
     : { status: 200, body: { metadata: { resourceVersion: String(resourceVersion), uid } } };
 
-/** An API that answers as one on this etcd would, but for what is given. */
+/** Returns an API that answers like one on this etcd, except for the given answers. */
 async function apiWith({ namespace, list, object, uid = UID }: Api): Promise<StandInApi> {
   const own = await revisions();
   return new StandInApi(({ path, method }) => {
@@ -117,7 +117,7 @@ describe.each<[string, Buffer | undefined]>([
   ["a namespace as JSON", Buffer.from(JSON.stringify({ metadata: { uid: UID } }))],
   ["an encrypted namespace", Buffer.from(ENCRYPTED)],
   ["no namespace", undefined],
-])("with %s in etcd", (what, value) => {
+])("the comparison of clusters with %s in etcd", (what, value) => {
   const isClear = value !== undefined && !value.toString("latin1").startsWith("k8s:enc:");
 
   beforeAll(async () => {
@@ -126,7 +126,7 @@ describe.each<[string, Buffer | undefined]>([
     else await etcd.store.put(NAMESPACE, value);
   });
 
-  it("an API of the same cluster is found to be that, whatever it may not show", async () => {
+  it("recognises the same cluster, even if some requests are forbidden", async () => {
     for (const answers of [
       {},
       { list: FORBIDDEN },
@@ -137,7 +137,7 @@ describe.each<[string, Buffer | undefined]>([
     }
   });
 
-  it("one of another cluster, and of a copy of this one, is told apart", async () => {
+  it("recognises another cluster and a copy of this cluster", async () => {
     const { namespace = 0, object = 0, store: newest } = await revisions();
     const hidden = { namespace: FORBIDDEN, list: FORBIDDEN };
     const others: Api[] = [
@@ -158,7 +158,7 @@ describe.each<[string, Buffer | undefined]>([
     }
   });
 
-  it("nobody can tell when the API shows nothing", async () => {
+  it("has no verdict if every request is forbidden", async () => {
     const answers = { namespace: FORBIDDEN, list: FORBIDDEN, object: FORBIDDEN };
     expect(await compare(answers)).toMatchObject({
       verdict: "unknown",
@@ -203,7 +203,7 @@ describe("etcd migrate", () => {
     },
   );
 
-  it("goes to the API of the first file's current-context, and writes where nobody can tell only when it is allowed to", async () => {
+  it("writes to an unverified cluster only with --skip-cluster-check, and only to the current context's", async () => {
     standIn = await apiWith({ namespace: FORBIDDEN, list: FORBIDDEN, object: FORBIDDEN });
     const other = await apiWith({});
     await Promise.all([standIn.listen(), other.listen()]);

@@ -1,5 +1,4 @@
-// A snapshot that changes while it is read: what is restored is what was hashed.
-
+// A snapshot that changes while it is read: the restored bytes are the hashed bytes.
 import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
@@ -14,11 +13,11 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it("is restored from a copy of its own, which is gone afterwards", async () => {
+it("a snapshot is restored from a private copy, which is removed afterwards", async () => {
   const file = join(folder, "snapshot.db");
   writeFileSync(file, "the bytes that were there at first");
   const etcdutl = join(folder, "etcdutl");
-  // Tells which file it was given and what is in it, after the operator's own has been replaced.
+  // Replaces the operator's file, then records the name and the content of the file that it was given.
   writeFileSync(
     etcdutl,
     `#!/bin/sh\necho replaced >${file}\necho "$3" >${folder}/given\ncp "$3" ${folder}/restored\nexit 1\n`,

@@ -1,5 +1,5 @@
-// An HTTP server in the place of kube-apiserver, for what a real one does not do on command: conflicts, overload,
-// credentials that run out, controllers that fail.
+// An HTTP server that stands in for kube-apiserver, for situations that a real one does not produce on demand: conflicts,
+// overload, expired credentials, failing controllers.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, type RequestListener } from "node:http";
@@ -24,13 +24,13 @@ export interface Answer {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** Parts of the kubeconfig in place of the usual ones. */
+/** Replacements for parts of the kubeconfig. */
 export interface KubeconfigParts {
   readonly user?: object;
   readonly cluster?: object;
 }
 
-/** Of all stand-ins in this process. */
+/** Shared by all stand-ins in this process. */
 let tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
 
 export class StandInApi {
@@ -42,7 +42,7 @@ export class StandInApi {
 
   /**
    * @param answer called for each request in turn
-   * @param isPlain over HTTP without TLS
+   * @param isPlain serves HTTP without TLS
    */
   constructor(answer: (asked: Asked) => Answer, isPlain = false) {
     const listener: RequestListener = (request, response) => {
@@ -72,7 +72,7 @@ export class StandInApi {
     return `${this.#scheme}://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
   }
 
-  /** Starts to listen. Returns a client that a kubeconfig has led to it. */
+  /** Starts to listen. Returns a client that found it through a kubeconfig. */
   async connect(parts: KubeconfigParts = {}, env: NodeJS.ProcessEnv = {}): Promise<KubeApi> {
     await this.listen();
     this.writeKubeconfig(parts);

@@ -1,9 +1,8 @@
-// Which API object an etcd key belongs to.
-
+// The API object that an etcd key belongs to.
 import { describe, expect, it } from "vitest";
 import { normalPrefix, parseStorageKey, resourceName } from "../../src/etcd/storage-key.js";
 
-const shown = (key: string, prefix = "/registry"): string | undefined => {
+const describeKey = (key: string, prefix = "/registry"): string | undefined => {
   const name = parseStorageKey(key, prefix);
   return name && [resourceName(name), name.namespace ?? "-", name.name].join(" ");
 };
@@ -21,10 +20,10 @@ describe("a storage key", () => {
     ["/registry/example.com/gadgets/g", "gadgets.example.com - g"],
     ["/registry/apiregistration.k8s.io/apiservices/v1.", "apiservices.apiregistration.k8s.io - v1."],
   ])("names its object: %s", (key, name) => {
-    expect(shown(key)).toBe(name);
+    expect(describeKey(key)).toBe(name);
   });
 
-  it("tells the core group from one that it does not know", () => {
+  it('of a core resource has the group "", of an unknown resource none', () => {
     expect(parseStorageKey("/registry/secrets/a/b", "/registry")?.group).toBe("");
     expect(parseStorageKey("/registry/novelties/a", "/registry")?.group).toBeUndefined();
   });
@@ -40,15 +39,15 @@ describe("a storage key", () => {
     "/registry/secrets\nforged/a/b",
     "/registry/example.com/\u001b[2J/a/b",
     "/registry/a.\u001b[2J/widgets/a/b",
-  ])("names none when it is no object's: %s", (key) => {
-    expect(shown(key)).toBeUndefined();
+  ])("that does not belong to an object is not parsed: %s", (key) => {
+    expect(describeKey(key)).toBeUndefined();
   });
 
-  it("follows another prefix, however its slashes are written", () => {
+  it("is parsed under any prefix, with or without slashes at its ends", () => {
     expect(["k8s", "/k8s", "k8s/", "//k8s//"].map(normalPrefix)).toEqual(Array(4).fill("/k8s/"));
     expect(["", "/"].map(normalPrefix)).toEqual(["/", "/"]);
-    expect(shown("/a/b/secrets/ns/db", "a/b")).toBe("secrets ns db");
-    expect(shown("/secrets/ns/db", "/")).toBe("secrets ns db");
-    expect(shown("/registry/secrets/ns/db", "/registry/secrets/ns/")).toBe("secrets ns db");
+    expect(describeKey("/a/b/secrets/ns/db", "a/b")).toBe("secrets ns db");
+    expect(describeKey("/secrets/ns/db", "/")).toBe("secrets ns db");
+    expect(describeKey("/registry/secrets/ns/db", "/registry/secrets/ns/")).toBe("secrets ns db");
   });
 });

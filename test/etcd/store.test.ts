@@ -1,6 +1,5 @@
-// Reading every object of a real etcd: paging, one revision, compaction meanwhile, large values, several endpoints
+// Reading every object of a real etcd: paging, consistency at one revision, compaction, large values, several endpoints
 // and TLS.
-
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -44,7 +43,7 @@ const all = async (store: EtcdStore, observer?: StoreObserver): Promise<StoredOb
 };
 
 describe("reading a prefix", () => {
-  it("gives its objects in order with their revisions, and nobody else's", async () => {
+  it("yields the objects under the prefix in order, with their revisions", async () => {
     await etcd.store.put("/one/secrets/ns/b", Buffer.from("k8s\0b"));
     await etcd.store.put("/one/secrets/ns/a", Buffer.from("k8s:enc:aescbc:v1:key1:x"));
     await etcd.store.put("/one/secrets/ns/a", Buffer.from("k8s:enc:secretbox:v1:key1:x"));
@@ -65,12 +64,12 @@ describe("reading a prefix", () => {
     expect(store.revisions?.first).toBe(store.revisions?.last);
   });
 
-  it("gives nothing when there is nothing", async () => {
+  it("yields nothing for an empty prefix", async () => {
     expect(await all(new EtcdStore(connect(), "/empty"))).toEqual([]);
     expect(await new EtcdStore(connect(), "/empty").object("/empty/a/b")).toBeUndefined();
   });
 
-  it("reads many pages as they were at one revision, while others write", async () => {
+  it("reads many pages at one revision while others write", async () => {
     await etcd.store.putAll(numbered("/many/secrets/ns/", 1_000));
     const store = new EtcdStore(connect(), "/many/");
     const keys = new Set<string>();
@@ -85,7 +84,7 @@ describe("reading a prefix", () => {
     expect(keys.has("/many/secrets/ns/000999")).toBe(true);
   });
 
-  it("goes on at a newer revision when its own is compacted away, and says so", async () => {
+  it("continues at a newer revision if its own is compacted, and reports that", async () => {
     await etcd.store.putAll(numbered("/compacted/secrets/ns/", 1_500));
     const store = new EtcdStore(connect(), "/compacted/");
     const seen: string[] = [];
@@ -93,7 +92,7 @@ describe("reading a prefix", () => {
     const moves: number[] = [];
     for await (const { key } of store.objects({
       total: (total) => totals.push(total),
-      movedOn: (revision) => moves.push(revision),
+      compacted: (revision) => moves.push(revision),
     })) {
       if (seen.length === 0) {
         await etcd.store.delete("/compacted/secrets/ns/001499");
@@ -108,7 +107,7 @@ describe("reading a prefix", () => {
     expect(store.revisions?.last).toBeGreaterThan(store.revisions?.first ?? Infinity);
   });
 
-  it("fails, and gives no end, when etcd goes away in the middle", async () => {
+  it("throws if etcd stops during the reading", async () => {
     const mortal = await startEtcd();
     try {
       await mortal.store.putAll(numbered("/mortal/secrets/ns/", 1_000));
@@ -131,7 +130,7 @@ describe("reading a prefix", () => {
     }
   });
 
-  it("cuts a page down that is larger than a message may be", async () => {
+  it("requests a smaller page if a page exceeds the message limit", async () => {
     const large = Buffer.alloc(1024 * 1024, 1);
     large.write("k8s\0");
     for (let at = 0; at < 20; at++) await etcd.store.put(`/large/a/${at}`, large);
@@ -142,7 +141,7 @@ describe("reading a prefix", () => {
 describe("endpoints", () => {
   const dead = async (): Promise<string> => `127.0.0.1:${await freePort()}`;
 
-  it("are asked one after the other, and all named when none answers", async () => {
+  it("are tried one after the other, and all are named if none answers", async () => {
     const [one, another] = [await dead(), await dead()];
     await expect(connect({ endpoints: [one, etcd.endpoint] }).cluster()).resolves.toMatchObject({
       id: expect.stringMatching(/^[0-9a-f]{1,16}$/) as string,
@@ -154,7 +153,7 @@ describe("endpoints", () => {
     });
   });
 
-  it("are asked one after the other when one refuses what others answer, such as a learner", async () => {
+  it("are tried one after the other if one is a learner, which refuses reads", async () => {
     const learner = await startLearner(etcd);
     try {
       await etcd.store.put("/learnt/a", Buffer.from("{}"));
@@ -172,7 +171,7 @@ describe("endpoints", () => {
     }
   });
 
-  // etcd 3.4 calls a learner unavailable, 3.5 and later speak of a failed precondition.
+  // A learner of etcd 3.4 answers UNAVAILABLE; one of 3.5 and later answers FAILED_PRECONDITION.
   it.each([
     "FAILED_PRECONDITION",
     "UNIMPLEMENTED",
@@ -180,7 +179,7 @@ describe("endpoints", () => {
     "INTERNAL",
     "DATA_LOSS",
     "PERMISSION_DENIED",
-  ] as const)("are asked one after the other when one answers %s", async (code) => {
+  ] as const)("are tried one after the other if one answers %s", async (code) => {
     const server = new Server();
     const bytes = (value: Buffer): Buffer => value;
     const identity = {
@@ -212,7 +211,7 @@ describe("endpoints", () => {
     }
   });
 
-  it("take TLS with a client certificate, and tell what is missing", async () => {
+  it("support TLS with a client certificate; the error names the options if TLS fails", async () => {
     const endpoints = [etcd.tlsEndpoint];
     const { certificate: cert, privateKey: key } = etcd;
     await expect(connect({ endpoints, cacert: cert, cert, key }).cluster()).resolves.toHaveProperty("id");
@@ -225,16 +224,16 @@ describe("endpoints", () => {
     }
   });
 
-  it("are refused with files or names that cannot be used", () => {
+  it("are refused if an address or a TLS file cannot be used", () => {
     const junk = join(makeFolder("pem"), "junk.pem");
     writeFileSync(junk, "junk");
     const refused: [Partial<EtcdAccess>, string][] = [
-      [{ endpoints: [] }, "--endpoints: names no endpoint"],
-      [{ endpoints: ["ftp://h:1"] }, "is no endpoint"],
-      [{ endpoints: ["host"] }, "is no endpoint"],
-      [{ cert: junk }, "--cert and --key belong together"],
+      [{ endpoints: [] }, "--endpoints: give at least one endpoint"],
+      [{ endpoints: ["ftp://h:1"] }, "is not an endpoint"],
+      [{ endpoints: ["host"] }, "is not an endpoint"],
+      [{ cert: junk }, "--cert and --key: give both or neither"],
       [{ endpoints: ["https://h:1"], cacert: "/no/such/file" }, "--cacert: /no/such/file cannot be read"],
-      [{ endpoints: ["https://h:1"], cert: junk, key: junk }, "are not PEM files that fit"],
+      [{ endpoints: ["https://h:1"], cert: junk, key: junk }, "are not matching PEM files"],
     ];
     for (const [access, message] of refused) expect(() => connect(access)).toThrow(message);
   });

@@ -1,5 +1,5 @@
-// The parser of stored values: each provider's prefix, the EncryptedObject as the API server checks it, and any other
-// bytes, which give a value or a domain error.
+// Parsing stored values: the prefix of each provider, the EncryptedObject with the API server's checks, and arbitrary
+// bytes, which give a value or INPUT_INVALID.
 
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -38,11 +38,11 @@ const refusal = (value: Buffer): string => {
     if (error instanceof KmsError && error.code === "INPUT_INVALID") return error.message;
     throw error;
   }
-  throw new Error("it was read");
+  throw new Error("the value was parsed");
 };
 const kmsObject = (value: StoredValue): unknown => value.kind === "kms-v2" && value.object;
 
-describe("a value of KMS v2", () => {
+describe("a stored value of KMS v2", () => {
   it("is read with every field", () => {
     expect(parseStoredValue(sealed())).toEqual({
       kind: "kms-v2",
@@ -51,12 +51,12 @@ describe("a value of KMS v2", () => {
     });
   });
 
-  it("has an AES-GCM key instead of a seed when no type is written", () => {
+  it("without a type has an AES-GCM key instead of a seed", () => {
     const value = parseStoredValue(sealed({ encryptedDekSourceType: 0 }));
     expect(kmsObject(value)).toMatchObject({ seedUse: "aes-gcm-key" });
   });
 
-  it("may hold unknown fields, of every wire type; the last of several known ones counts", () => {
+  it("may contain unknown fields of every wire type; the last of repeated known fields counts", () => {
     const fixed64 = Buffer.concat([Buffer.of((9 << 3) | 1), Buffer.alloc(8)]);
     const group = Buffer.of((10 << 3) | 3, (1 << 3) | 0, 5, (10 << 3) | 4);
     const fixed32 = Buffer.concat([Buffer.of((11 << 3) | 5), Buffer.alloc(4)]);
@@ -65,7 +65,7 @@ describe("a value of KMS v2", () => {
     expect(kmsObject(value)).toEqual({ ...PARSED, keyId: "k2" });
   });
 
-  it("does not take a known field with another wire type for that field", () => {
+  it("ignores a known field that has another wire type", () => {
     expect(kmsObject(parseStoredValue(with_(varintField(2, 99), bytesField(5, Buffer.of(0)))))).toEqual(
       PARSED,
     );
@@ -74,30 +74,34 @@ describe("a value of KMS v2", () => {
   it.each([
     ["data", { encryptedData: Buffer.alloc(0) }, "no encrypted data"],
     ["seed", { encryptedDekSource: Buffer.alloc(0) }, "encrypted DEK source has 0 bytes"],
-    ["short seed", { encryptedDekSource: Buffer.alloc(1025) }, "encrypted DEK source has 1025 bytes"],
+    [
+      "seed of at most 1024 bytes",
+      { encryptedDekSource: Buffer.alloc(1025) },
+      "encrypted DEK source has 1025 bytes",
+    ],
     ["key_id", { keyId: "" }, "key_id has 0 bytes"],
-    ["short key_id", { keyId: "k".repeat(1025) }, "key_id has 1025 bytes"],
-    ["small annotations", { annotations: { a: Buffer.alloc(32_768) } }, "annotations has 32769 bytes"],
-    ["known type", { encryptedDekSourceType: 2 }, "encryptedDEKSourceType 2 is not known"],
-  ])("is refused without its %s", (_what, changes, reason) => {
+    ["key_id of at most 1024 bytes", { keyId: "k".repeat(1025) }, "key_id has 1025 bytes"],
+    ["size of its annotations", { annotations: { a: Buffer.alloc(32_768) } }, "annotations has 32769 bytes"],
+    ["type", { encryptedDekSourceType: 2 }, "encryptedDEKSourceType 2 is not known"],
+  ])("is refused without a valid %s", (_what, changes, reason) => {
     expect(refusal(sealed(changes))).toContain(reason);
   });
 
-  it("is refused when it is cut off anywhere, or its key_id is not UTF-8", () => {
+  it("is refused if it is truncated anywhere or its key_id is not UTF-8", () => {
     const whole = sealed({ annotations: {} });
     const prefix = whole.indexOf("kms-pkcs11:") + "kms-pkcs11:".length;
-    // Behind the seed only the type follows, without which it is an object still.
+    // Behind the seed only the type follows, without which the object is still valid.
     for (let length = 0; length < whole.length - 2; length++) {
       expect(refusal(whole.subarray(0, length)), String(length)).toContain("cannot be read");
     }
-    expect(refusal(whole.subarray(0, prefix - 1))).toContain("no provider and key");
+    expect(refusal(whole.subarray(0, prefix - 1))).toContain("does not name a provider and a key");
     expect(refusal(with_(bytesField(2, Buffer.of(0xff))))).toContain("not UTF-8");
   });
 });
 
-describe("other values", () => {
+describe("other stored values", () => {
   it.each(["aescbc:v1", "aesgcm:v1", "secretbox:v1", "kms:v1"])(
-    "of %s are told by the prefix",
+    "of %s are recognised by their prefix",
     (provider) => {
       const value = Buffer.concat([Buffer.from(`k8s:enc:${provider}:key-1:`), Buffer.of(0, 255, 58)]);
       expect(parseStoredValue(value)).toEqual({ kind: "other-provider", provider, keyName: "key-1" });
@@ -108,18 +112,18 @@ describe("other values", () => {
     ["protobuf", Buffer.from("k8s\0\n\f")],
     ["json", Buffer.from('{"kind":"Widget"}\n')],
     ["cbor", Buffer.of(0xd9, 0xd9, 0xf7, 0xa0)],
-  ])("in clear are told by their start: %s", (encoding, value) => {
+  ])("in clear are recognised by their first bytes: %s", (encoding, value) => {
     expect(parseStoredValue(value)).toEqual({ kind: "plaintext", encoding, bytes: value });
   });
 
   it.each(["", "k8s", "K8s:enc:kms:v2:n:", "k8s:enc:", "k8s:enc:kms:v2:", "k8s:enc:kms:v2::x", "hello"])(
-    "are refused when they are none of these: %j",
+    "are refused if they are of no known kind: %j",
     (text) => {
       expect(refusal(Buffer.from(text))).toMatch(/^the stored value cannot be read: it/);
     },
   );
 
-  it("give a value or a domain error, whatever the bytes", () => {
+  it("are parsed or refused with INPUT_INVALID, whatever the bytes", () => {
     const prefix = fc.constantFrom("", "k8s:enc:", "k8s:enc:kms:v2:n:", "k8s:enc:kms:v1:", "k8s\0", "{");
     const bytes = fc.uint8Array({ maxLength: 200 });
     const flips = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 8 });

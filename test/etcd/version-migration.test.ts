@@ -1,5 +1,4 @@
-// `--with svm`: one StorageVersionMigration a resource in the version that the cluster serves, waited for and removed.
-
+// `--with svm`: one StorageVersionMigration per resource, in the API version that the cluster serves.
 import { afterEach, expect, it } from "vitest";
 
 import { ApiResources } from "../../src/etcd/api-resources.js";
@@ -30,14 +29,14 @@ const group = (name: string, version: string, resource: string): object => ({
   versions: [{ version, resources: [{ resource, scope: "Namespaced", verbs: ["get", "patch"] }] }],
 });
 
-/** Runs it against a cluster that serves this version and whose controller sets these conditions, one a look. */
+/** Runs the migration on a cluster that serves `version` and whose controller sets one of `conditions` per request. */
 async function run(
   version: string | undefined,
   conditions: readonly string[],
   settleMs = 60_000,
   surveys: readonly StoredObject[][] = [],
 ) {
-  const looks = [...conditions];
+  const pending = [...conditions];
   const answer = ({ method, path }: Asked): Answer => {
     if (path === "/api" || path === "/apis") {
       const served =
@@ -48,13 +47,13 @@ async function run(
       };
     }
     if (method !== "GET") return { status: method === "POST" ? 201 : 200, body: { metadata: { name: "m" } } };
-    const type = looks.shift();
+    const type = pending.shift();
     const status = type === undefined ? {} : { conditions: [{ type, status: "True", message: "why" }] };
     return { status: 200, body: { metadata: { name: "m" }, status } };
   };
   standIn = new StandInApi(answer);
   const api = await standIn.connect();
-  // etcd after each pass; in the end all has been rewritten.
+  // The objects in etcd after each pass; after the last one everything has been rewritten.
   const left = [...surveys];
   const store = {
     objects: () => left.shift() ?? [],
@@ -83,13 +82,13 @@ it.each([
   ["v1", { group: "apps", resource: "deployments" }],
   ["v1beta1", { group: "apps", resource: "deployments" }],
   ["v1alpha1", { group: "apps", resource: "deployments", version: "v1" }],
-])("makes one of %s, and removes it when it has succeeded", async (version, resource) => {
+])("a StorageVersionMigration of %s is created, and removed after success", async (version, resource) => {
   expect(await run(version, ["Running", "Succeeded"])).toMatchObject({ rewritten: 3, failures: [] });
   expect(made()).toMatchObject({ apiVersion: `storagemigration.k8s.io/${version}`, spec: { resource } });
   expect(removed()).toBe(true);
 });
 
-it("makes another while API servers leave objects under the former key, for as long as it may", async () => {
+it("another StorageVersionMigration is created while objects stay under the previous key", async () => {
   const value = { kind: "plaintext", encoding: "json", bytes: Buffer.from("{}") } as const;
   const stale = { key: "/registry/deployments/a/b", createRevision: 1, modRevision: 1, value };
   expect(await run("v1beta1", ["Succeeded", "Succeeded"], 500, [[stale]])).toMatchObject({
@@ -105,19 +104,17 @@ it("makes another while API servers leave objects under the former key, for as l
   });
 });
 
-it("tells why one failed", async () => {
+it("the reason of a failed StorageVersionMigration is reported", async () => {
   expect((await run("v1beta1", ["Failed"])).failures).toEqual([
     { resource: "deployments.apps", reason: "why", objects: 3, example: "" },
   ]);
 });
 
-it("does not wait for ever for a controller that is not there, and leaves nothing for it to do later", async () => {
+it("if no controller begins, the migration ends and removes its StorageVersionMigration", async () => {
   await expect(run("v1beta1", [], 0)).rejects.toThrow(/no controller began .* kube-controller-manager/);
   expect(removed()).toBe(true);
 });
 
-it("says so where the cluster does not serve it", async () => {
-  await expect(run(undefined, [])).rejects.toThrow(
-    /does not serve storagemigration\.k8s\.io .* leave --with out/,
-  );
+it("a cluster that does not serve StorageVersionMigrations is reported", async () => {
+  await expect(run(undefined, [])).rejects.toThrow(/does not serve storagemigration\.k8s\.io .* omit --with/);
 });

@@ -9,7 +9,7 @@ import { migrate, type Migrated } from "../../etcd/migration.js";
 import { compareClusters, type ComparisonPorts } from "../../etcd/same-cluster.js";
 import { parseStorageKey } from "../../etcd/storage-key.js";
 import { EtcdStore, type StoredObject } from "../../etcd/store.js";
-import { standingOf, takeSurvey, type Aim, type Survey } from "../../etcd/survey.js";
+import { stateOf, takeSurvey, type Aim, type Survey } from "../../etcd/survey.js";
 import { migrateByKubernetes } from "../../etcd/version-migration.js";
 import { addEndpointOptions, DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
@@ -137,7 +137,7 @@ async function requireSameCluster(
 
 async function* staleObjects({ store, prefix }: ComparisonPorts, aim: Aim): AsyncGenerator<StoredObject> {
   for await (const object of store.objects()) {
-    if (standingOf(object.value, parseStorageKey(object.key, prefix), aim) === "stale") yield object;
+    if (stateOf(object.value, parseStorageKey(object.key, prefix), aim) === "stale") yield object;
   }
 }
 

@@ -166,7 +166,7 @@ describe("etcd usage", () => {
     expect(report).toMatchObject({ prefix: "/registry/secrets/", objects: 303, source: { kind: "etcd" } });
     expect(report.usages.map(({ resources }) => Object.keys(resources))).toEqual([["secrets"], ["secrets"]]);
     writeFileSync(file, readFileSync(file, "utf8").replace('"objects"', '"things"'));
-    expect(() => readUsageReport(file)).toThrow("is no usage report");
+    expect(() => readUsageReport(file)).toThrow("is not a usage report");
   });
 
   it("ends with 2 for a wrong prefix and a snapshot that is missing or a pipe, with 3 when etcd is away", async () => {
