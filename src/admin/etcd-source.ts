@@ -68,7 +68,7 @@ export async function forEachObject(
   try {
     const objects = store.objects({
       total: (objects) => (total = objects),
-      movedOn: (revision) => {
+      compacted: (revision) => {
         operator.notify(
           `etcd has compacted the revision that was being read; reading continues at revision ${revision}`,
         );
