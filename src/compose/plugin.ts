@@ -1,5 +1,5 @@
-// The composition root: the only file that constructs the plugin. Starts it in order, the socket first, so
-// that kube-apiserver finds somebody to ask however long the HSM takes, and stops it in the reverse order.
+// The composition root: the only file that constructs the plugin. It binds the socket before any token host logs in, so
+// that kube-apiserver gets an answer however long the HSM takes. closers.ts lists the order in which parts close.
 import { effectiveSettings, type Settings } from "../config/settings.js";
 import { requireTrustedPaths } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
@@ -17,115 +17,153 @@ import { environmentWithoutTracing, startTracing, type Tracing } from "../observ
 import { RunningProvider } from "../provider/running-provider.js";
 import type { FinishedRequest } from "../server/kms-service.js";
 import type { RunningServer } from "../server/server.js";
-import type { RunningUnlock } from "../server/unlock.js";
+import { Closers } from "./closers.js";
 import { observeProvider } from "./gauges.js";
 import { providerOptions } from "./provider.js";
 import { openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
 import { environmentWithoutWatchdog, startWatchdog } from "../observability/watchdog.js";
 
-/** Between two readings of the tokens by libraries loaded anew, in ms. */
+/** Between two readings of the tokens by reloaded libraries, in ms. */
 const RELOAD_MS = 10 * 60_000;
+/** How long requests under way may take to finish at a stop, and token hosts to log out, in ms. */
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
-/** For log lines that still wait for their reader. */
+/** How long log lines may wait for their reader at the end, in ms. */
 const LOG_CLOSE_MS = 500;
 
 export interface Plugin {
   readonly log: Log;
-  /** Where the HTTP endpoints are, if there are any. */
+  /** Where the HTTP endpoints listen; undefined if none are configured. */
   readonly http: RunningHttp | undefined;
-  /** Drains requests, closes sessions, wipes what was kept and removes the socket. */
+  /** Drains requests, closes sessions, wipes secrets and removes the socket. */
   stop(): Promise<void>;
 }
 
+/** What every later part of a start needs. */
+interface Start {
+  readonly settings: Settings;
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  readonly output: LogOutput;
+  readonly closers: Closers;
+}
+
 /**
- * Starts the plugin; it serves, if only with an error, when this resolves.
- * @throws KmsError SOCKET_UNUSABLE when the socket or the HTTP port cannot be bound
+ * Starts the plugin, which answers requests when this resolves, if only with an error. Throws SOCKET_UNUSABLE if the
+ * socket or the HTTP port cannot be bound; whatever was opened before a failure is closed.
  */
-export async function startPlugin(settings: Settings, env: NodeJS.ProcessEnv): Promise<Plugin> {
+export async function startPlugin(
+  settings: Settings,
+  env: NodeJS.ProcessEnv,
+  closers = new Closers(),
+): Promise<Plugin> {
   requireTrustedPaths(settings, { isCommand: false });
   const output = new LogOutput(openSink(process.stdout.fd));
   const log = createLogger(settings.logLevel, output);
-  log.info(
-    { version: VERSION, node: process.version, settings: effectiveSettings(settings) },
-    "kms-pkcs11 starts",
-  );
-  for (const warning of settings.warnings) log.warn({}, warning);
-  let metrics: Metrics | undefined;
-  const observer: HsmObserver = {
-    hsmCallDone: (operation, result, seconds) => metrics?.hsmCallDone(operation, result, seconds),
-    hostEnded: (cause) => metrics?.hostEnded(cause),
-  };
-  const hsm = openTokens(settings, observer, log, environmentWithoutWatchdog(environmentWithoutTracing(env)));
-  // A token host takes as long to load its packages as the plugin does: both at once.
-  for (const token of hsm.tokens) token.prepare();
+  const close = (isGraceful: boolean): Promise<void> =>
+    closers.closeAll(isGraceful, (part, error) => {
+      log.error({ part, err: error }, "a part of the plugin could not be closed");
+    });
   try {
-    metrics = new (await import("../observability/metrics.js")).Metrics(VERSION);
-    metrics.watchLog(output);
-    const tracing = await startTracing(env, VERSION, log);
-    return await startAround(hsm, settings, { metrics, tracing, log, output, env });
+    closers.add("log output", async (isGraceful) => {
+      if (isGraceful) log.info({}, "kms-pkcs11 stopped");
+      await output.close(LOG_CLOSE_MS);
+    });
+    const http = await startParts({ settings, env, log, output, closers });
+    return { log, http, stop: () => close(true) };
   } catch (error) {
-    await Promise.all(hsm.tokens.map((token) => token.stop(0)));
-    await output.close(LOG_CLOSE_MS);
+    await close(false);
     throw error;
   }
 }
 
-type Watchers = Pick<RequestWatchers, "metrics" | "tracing" | "log"> & {
-  readonly output: LogOutput;
-  readonly env: NodeJS.ProcessEnv;
-};
-
-async function startAround(hsm: OpenedTokens, settings: Settings, watchers: Watchers): Promise<Plugin> {
-  const { metrics, tracing, log } = watchers;
-  const running = new RunningProvider({
-    ...providerOptions(settings, hsm.port, metrics, log),
-    // In the place of a warm token host: where there is none, requests wait for the reload.
-    reload: { everyMs: settings.hsm.hosts > 1 ? RELOAD_MS : undefined },
-  });
-  observeProvider(metrics, running, hsm);
-  const audit = openAudit(settings, metrics, log);
-  const server = await serveSocket(settings, running, { ...watchers, audit });
-  let http: RunningHttp | undefined;
-  const unlocks: RunningUnlock[] = [];
-  try {
-    http = settings.http && (await startHttp(settings.http, httpContent(running, server, metrics)));
-    for (const token of hsm.locked) unlocks.push(await startUnlocking(token));
-  } catch (error) {
-    for (const unlock of unlocks) unlock.stop();
-    await http?.stop();
-    await server.stop(0);
-    throw error;
+/** Opens the parts in their order. Token hosts load their packages meanwhile, but log in only when all are open. */
+async function startParts(start: Start): Promise<RunningHttp | undefined> {
+  const { settings, env, log, output, closers } = start;
+  const version = { version: VERSION, node: process.version };
+  log.info({ ...version, settings: effectiveSettings(settings) }, "kms-pkcs11 starts");
+  for (const warning of settings.warnings) log.warn({}, warning);
+  const observer = new DeferredHsmObserver();
+  const hsm = openHsm(start, observer);
+  const metrics = new (await import("../observability/metrics.js")).Metrics(VERSION);
+  metrics.watchLog(output);
+  observer.metrics = metrics;
+  const tracing = await startTracing(env, VERSION, log);
+  closers.add("tracing", () => tracing?.stop());
+  const running = openRunningProvider(settings, hsm, metrics, log);
+  const audit = openAudit(start, metrics);
+  const server = await serveSocket(start, running, { metrics, tracing, audit });
+  const http = settings.http && (await startHttp(settings.http, httpContent(running, server, metrics)));
+  closers.add("HTTP endpoints", () => http?.stop());
+  for (const token of hsm.locked) {
+    const unlock = await startUnlocking(token);
+    closers.add("unlock sockets", () => {
+      unlock.stop();
+    });
   }
   audit?.record(lifeEvent("started", settings));
   for (const token of hsm.tokens) token.start();
   running.start();
-  const watchdog = startWatchdog(watchers.env, log);
-  return {
-    log,
-    http,
-    stop: async () => {
-      watchdog?.stop();
-      for (const unlock of unlocks) unlock.stop();
-      await server.stop(DRAIN_MS);
-      running.stop();
-      await Promise.all(hsm.tokens.map((token) => token.stop(HSM_STOP_MS)));
-      for (const { held } of hsm.locked) held.forget();
-      await http?.stop();
-      audit?.record(lifeEvent("stopped", settings));
-      await Promise.all([audit?.stop(), tracing?.stop()]);
-      log.info({}, "kms-pkcs11 stopped");
-      await watchers.output.close(LOG_CLOSE_MS);
-    },
-  };
+  // A provider that never ran must not write the state directory: another plugin may be using it.
+  closers.add("provider", () => {
+    running.stop();
+  });
+  const watchdog = startWatchdog(env, log);
+  closers.add("watchdog", () => watchdog?.stop());
+  return http;
 }
 
-function openAudit({ audit }: Settings, metrics: Metrics, log: Log): AuditLog | undefined {
-  if (audit === undefined) return undefined;
-  const opened = new AuditLog(audit, log);
-  metrics.watchAudit(opened);
-  return opened;
+/** Passes calls and ends of token hosts on to the metrics, which are loaded while the first host starts. */
+class DeferredHsmObserver implements HsmObserver {
+  metrics: Metrics | undefined;
+
+  hsmCallDone(operation: string, result: string, seconds: number): void {
+    this.metrics?.hsmCallDone(operation, result, seconds);
+  }
+
+  hostEnded(cause: string): void {
+    this.metrics?.hostEnded(cause);
+  }
+}
+
+function openHsm({ settings, env, log, closers }: Start, observer: HsmObserver): OpenedTokens {
+  const hsm = openTokens(settings, observer, log, environmentWithoutWatchdog(environmentWithoutTracing(env)));
+  closers.add("token hosts", async (isGraceful) => {
+    await Promise.all(hsm.tokens.map((token) => token.stop(isGraceful ? HSM_STOP_MS : 0)));
+  });
+  closers.add("held PINs", () => {
+    for (const { held } of hsm.locked) held.forget();
+  });
+  // A token host takes as long to load its packages as the plugin does: both at once.
+  for (const token of hsm.tokens) token.prepare();
+  return hsm;
+}
+
+function openRunningProvider(
+  settings: Settings,
+  hsm: OpenedTokens,
+  metrics: Metrics,
+  log: Log,
+): RunningProvider {
+  const running = new RunningProvider({
+    ...providerOptions(settings, hsm.port, metrics, log),
+    // A reload replaces the warm token host; without one, requests would wait for the reload.
+    reload: { everyMs: settings.hsm.hosts > 1 ? RELOAD_MS : undefined },
+  });
+  observeProvider(metrics, running, hsm);
+  return running;
+}
+
+function openAudit({ settings, log, closers }: Start, metrics: Metrics): AuditLog | undefined {
+  if (settings.audit === undefined) return undefined;
+  const audit = new AuditLog(settings.audit, log);
+  metrics.watchAudit(audit);
+  closers.add("audit log", async (isGraceful) => {
+    if (isGraceful) audit.record(lifeEvent("stopped", settings));
+    await audit.stop();
+  });
+  return audit;
 }
 
 function lifeEvent(event: "started" | "stopped", { socket }: Settings): AuditEvent {
@@ -133,17 +171,16 @@ function lifeEvent(event: "started" | "stopped", { socket }: Settings): AuditEve
   return { event, version: VERSION, socket: socket?.path ?? "", mode, pid: process.pid };
 }
 
-interface RequestWatchers {
+interface RequestObservers {
   readonly metrics: Metrics;
   readonly audit: AuditLog | undefined;
   readonly tracing: Tracing | undefined;
-  readonly log: Log;
 }
 
 async function serveSocket(
-  settings: Settings,
+  { settings, log, closers }: Start,
   running: RunningProvider,
-  { metrics, audit, tracing, log }: RequestWatchers,
+  { metrics, audit, tracing }: RequestObservers,
 ): Promise<RunningServer> {
   if (settings.socket === undefined) throw new KmsError("CONFIG_INVALID", "socket.path: is missing");
   const { startServer } = await import("../server/server.js");
@@ -161,6 +198,7 @@ async function serveSocket(
     metrics.limitReached(limit);
     requestLog.limitReached(limit);
   });
+  closers.add("server", (isGraceful) => server.stop(isGraceful ? DRAIN_MS : 0));
   log.info({ socket: settings.socket.path, abstract: settings.socket.abstract }, "listening");
   return server;
 }

@@ -1,0 +1,44 @@
+// Closes the parts of the plugin in one explicit order, at a stop and after a start that failed. Parts are registered as
+// they are opened, so that whatever is open is closed and nothing else. It knows no part.
+
+/** The parts, in the order in which they close. */
+export const CLOSING_ORDER = [
+  "watchdog",
+  "unlock sockets",
+  "server",
+  "provider",
+  "token hosts",
+  "held PINs",
+  "HTTP endpoints",
+  "audit log",
+  "tracing",
+  "log output",
+] as const;
+
+export type PartName = (typeof CLOSING_ORDER)[number];
+
+/** `isGraceful`: requests under way may finish, and the stop is recorded. Not so after a start that failed. */
+export type Close = (isGraceful: boolean) => void | Promise<void>;
+
+export class Closers {
+  readonly #opened: { readonly part: PartName; readonly close: Close }[] = [];
+
+  /** Registers a part that has just been opened. One name may stand for several parts. */
+  add(part: PartName, close: Close): void {
+    this.#opened.push({ part, close });
+  }
+
+  /** Closes the open parts. One that fails keeps no other part open; `onFailure` receives its error. */
+  async closeAll(isGraceful: boolean, onFailure: (part: PartName, error: unknown) => void): Promise<void> {
+    const opened = this.#opened.splice(0);
+    for (const name of CLOSING_ORDER) {
+      for (const { close } of opened.filter(({ part }) => part === name)) {
+        try {
+          await close(isGraceful);
+        } catch (error) {
+          onFailure(name, error);
+        }
+      }
+    }
+  }
+}
