@@ -1,12 +1,15 @@
-// Fingerprints: a deterministic operation of the HSM over a fixed text, so that a key_id names the key's
-// value without the value leaving. The texts are frozen. One AES block under the KEK is what CBC with a zero
-// IV and ECB both compute; it meets a GCM counter block with a probability of 2^-96 per message (a random
-// 96-bit IV would have to equal the text's first 12 bytes), and only a truncated SHA-256 of it is published.
+// Fingerprints: a deterministic operation of the HSM over a fixed text, so that a key_id names the key's value without
+// the value leaving the HSM. The texts are frozen. CBC with a zero IV and ECB compute the same AES block; it collides
+// with a GCM counter block with a probability of 2^-96 per message (a random 96-bit IV would have to equal the text's
+// first 12 bytes), and only a truncated SHA-256 of it is published.
+//
+// A temporary error must never change which fingerprints a key gets, since they are its name. Only a definite refusal
+// (an unknown mechanism, a use that the key does not permit) takes one away. A general error may be either: see `settle`.
 import type { Handle } from "pkcs11js";
 import pkcs11js from "pkcs11js";
 import type { FingerprintMethod } from "../hsm/key-id.js";
 import type { TokenSession } from "./session.js";
-import { AlteredResult, isGeneralError, TokenFault } from "./ckr.js";
+import { AlteredResult, isGeneralError, type TokenFault } from "./ckr.js";
 import { gcmEncrypt, IV_BYTES, TAG_BYTES } from "./mechanisms/gcm-call.js";
 import { aesBlock, isRefusal, tryCall } from "./trial.js";
 
@@ -15,32 +18,102 @@ const BLOCK = Buffer.from("kms-pkcs11 kcv 1");
 const HMAC_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 const GCM_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 
-const NEVER_ALIKE = "the token computes a different fingerprint for the same key each time";
+/** Further attempts at a fingerprint before a general error counts as a refusal. */
+const SETTLING_ROUNDS = 6;
 
 export interface Fingerprint {
   readonly method: FingerprintMethod;
   readonly value: Buffer;
 }
 
-/**
- * Every fingerprint that this AES key performs, the one that names it first; empty if the token refuses all.
- * @throws TokenFault when the token fails: a key must not get another name for that
- */
-export function fingerprintsOfAes(session: TokenSession, key: Handle): Fingerprint[] {
-  const found: Fingerprint[] = [];
-  const block = agreed(() => aesBlock(session, key, BLOCK, DOING));
-  if (block === undefined) throw new AlteredResult(NEVER_ALIKE);
-  if (Buffer.isBuffer(block)) found.push({ method: "c", value: block });
-  const sealed = sealReserved(session, key);
-  if (Buffer.isBuffer(sealed)) found.push({ method: "g", value: sealed });
-  if (found.length > 0) return found;
-  const trouble = [block, sealed].flat().find((one) => one instanceof TokenFault && isGeneralError(one));
-  if (trouble instanceof TokenFault) throw trouble;
-  return [];
+/** A fingerprint's value; "refused" if the token never computes it; or a general error, which leaves that open. */
+type Outcome = Buffer | "refused" | TokenFault;
+
+interface AesMethod {
+  readonly method: FingerprintMethod;
+  readonly compute: (session: TokenSession, key: Handle) => Outcome;
 }
 
-/** The fingerprint of an HMAC key, or none if the token cannot sign with it. */
-export function fingerprintsOfHmac(session: TokenSession, key: Handle): Fingerprint[] {
+/** The fingerprint that names the key comes first. */
+const AES_METHODS: readonly AesMethod[] = [
+  { method: "c", compute: encryptBlock },
+  { method: "g", compute: encryptUnderReservedIv },
+];
+
+/** Remembers which fingerprints belong to one key value. One per lane. */
+export class FingerprintMemory {
+  readonly #byFingerprint = new Map<string, readonly Fingerprint[]>();
+
+  /** Returns all fingerprints of the value that has this one; undefined if it has not been seen. */
+  find(fingerprint: Fingerprint): readonly Fingerprint[] | undefined {
+    return this.#byFingerprint.get(nameOf(fingerprint));
+  }
+
+  /** Remembers all fingerprints of one value. */
+  store(fingerprints: readonly Fingerprint[]): void {
+    for (const one of fingerprints) this.#byFingerprint.set(nameOf(one), fingerprints);
+  }
+}
+
+function nameOf({ method, value }: Fingerprint): string {
+  return method + value.toString("hex");
+}
+
+/**
+ * Returns every fingerprint that this AES key performs, the one that names it first; none if the token refuses all.
+ * @throws TokenFault when the token fails, so that no name is given to the key
+ */
+export function fingerprintsOfAes(
+  session: TokenSession,
+  key: Handle,
+  memory: FingerprintMemory,
+): readonly Fingerprint[] {
+  const outcomes = AES_METHODS.map((method) => ({ method, outcome: method.compute(session, key) }));
+  const performed = outcomes.find(({ outcome }) => Buffer.isBuffer(outcome));
+  const fault = outcomes.map(({ outcome }) => outcome).find((outcome) => outcome instanceof Error);
+  if (fault !== undefined) {
+    if (performed === undefined || !Buffer.isBuffer(performed.outcome)) throw fault;
+    const reference = { method: performed.method.method, value: performed.outcome };
+    // The reference identifies the value, and with it the fingerprint that fails now.
+    const known = memory.find(reference);
+    if (known !== undefined) return known;
+    for (const one of outcomes) {
+      if (!(one.outcome instanceof Error)) continue;
+      one.outcome = settle(
+        () => one.method.compute(session, key),
+        () => performed.method.compute(session, key),
+        reference.value,
+      );
+    }
+  }
+  const found = outcomes.flatMap(({ method: { method }, outcome }) =>
+    Buffer.isBuffer(outcome) ? [{ method, value: outcome }] : [],
+  );
+  memory.store(found);
+  return found;
+}
+
+/**
+ * Decides whether a fingerprint that ended in a general error is refused. Some tokens answer a general error to every
+ * mechanism they lack; the key still needs a name, the same on every node. So the computation is repeated, each time
+ * followed by a fingerprint that worked: an error of the token would sooner or later spare the one or hit the other.
+ * @throws TokenFault when the reference fails as well
+ */
+function settle(compute: () => Outcome, computeReference: () => Outcome, reference: Buffer): Outcome {
+  for (let round = 0; round < SETTLING_ROUNDS; round++) {
+    const outcome = compute();
+    if (!(outcome instanceof Error)) return outcome;
+    const again = computeReference();
+    if (!Buffer.isBuffer(again) || !again.equals(reference)) throw outcome;
+  }
+  return "refused";
+}
+
+/**
+ * Returns the fingerprint of an HMAC key; none if the token refuses to sign with it.
+ * @throws TokenFault when the token fails
+ */
+export function fingerprintsOfHmac(session: TokenSession, key: Handle): readonly Fingerprint[] {
   const value = agreed(() => {
     const signed = tryCall(session, "fingerprinting the key (C_Sign)", (handle) => {
       session.lib.C_SignInit(handle, { mechanism: pkcs11js.CKM_SHA256_HMAC }, key);
@@ -48,7 +121,7 @@ export function fingerprintsOfHmac(session: TokenSession, key: Handle): Fingerpr
     });
     return signed.ok ? signed.value : signed.fault;
   });
-  if (value === undefined) throw new AlteredResult(NEVER_ALIKE);
+  if (value === undefined) throw neverAgreed();
   if (Buffer.isBuffer(value)) return value.length === 32 ? [{ method: "s", value }] : [];
   if (!isRefusal(value) || isGeneralError(value)) throw value;
   return [];
@@ -68,20 +141,33 @@ function agreed<T>(compute: () => Buffer | T): Buffer | T | undefined {
   return undefined;
 }
 
-/** Only a token that honours the caller's IV gives the same bytes twice. Returns the refusal otherwise. */
-function sealReserved(session: TokenSession, key: Handle): Buffer | TokenFault | undefined {
-  return agreed(() => {
-    // Reserved for the fingerprint; a random IV meets it with 2^-96.
+function neverAgreed(): AlteredResult {
+  return new AlteredResult("the token computes a different fingerprint for the same key each time");
+}
+
+function encryptBlock(session: TokenSession, key: Handle): Outcome {
+  const block = agreed(() => aesBlock(session, key, BLOCK, DOING));
+  if (block === undefined) throw neverAgreed();
+  if (Buffer.isBuffer(block)) return block;
+  return block.find(isGeneralError) ?? "refused";
+}
+
+/** Only a token that uses the caller's IV returns the same bytes twice; of others this fingerprint does not exist. */
+function encryptUnderReservedIv(session: TokenSession, key: Handle): Outcome {
+  const sealed = agreed((): Outcome => {
+    // Reserved for the fingerprint: a random IV equals it with a probability of 2^-96.
     const iv = Buffer.alloc(IV_BYTES);
     const call = { ckm: pkcs11js.CKM_AES_GCM, iv, aad: BLOCK };
     const out = tryCall(session, DOING, (handle) =>
       Buffer.from(gcmEncrypt(session, handle, key, call, GCM_TEXT)),
     );
-    if (!out.ok) {
-      if (isRefusal(out.fault)) return out.fault;
-      throw out.fault;
+    if (out.ok) {
+      const usedOurs = out.value.length === GCM_TEXT.length + TAG_BYTES && iv.every((byte) => byte === 0);
+      return usedOurs ? out.value : "refused";
     }
-    const asked = out.value.length === GCM_TEXT.length + TAG_BYTES && iv.every((byte) => byte === 0);
-    return asked ? out.value : undefined;
+    if (isGeneralError(out.fault)) return out.fault;
+    if (isRefusal(out.fault)) return "refused";
+    throw out.fault;
   });
+  return sealed ?? "refused";
 }

@@ -7,7 +7,12 @@ import { makeKeyId } from "../hsm/key-id.js";
 import type { KekKind } from "../hsm/mechanisms.js";
 import type { KekRecord } from "../hsm/port.js";
 import { asBoolean, asNumber } from "./attributes.js";
-import { fingerprintsOfAes, fingerprintsOfHmac, type Fingerprint } from "./fingerprint.js";
+import {
+  fingerprintsOfAes,
+  fingerprintsOfHmac,
+  type Fingerprint,
+  type FingerprintMemory,
+} from "./fingerprint.js";
 import type { Kek } from "./kek.js";
 import type { TokenSession } from "./session.js";
 import { maskControls, truncate } from "../untrusted-text.js";
@@ -64,14 +69,18 @@ export function pairKeys(keys: readonly FoundKey[]): FoundKey[][] {
  * Names one generation by the fingerprints that its keys perform.
  * @throws TokenFault where the token does not say whether it performs them
  */
-export function nameGeneration(session: TokenSession, keys: readonly FoundKey[]): Kek {
+export function nameGeneration(
+  session: TokenSession,
+  keys: readonly FoundKey[],
+  memory: FingerprintMemory,
+): Kek {
   const [first] = keys;
   if (first === undefined) throw new TypeError("a generation without keys");
   const aes = keys.find((key) => key.kind === "aes");
   const hmac = keys.find((key) => key.kind === "hmac");
   const keyIds = nameValues(
     first.ckaId,
-    aes === undefined ? undefined : fingerprintsOfAes(session, aes.handle),
+    aes === undefined ? undefined : fingerprintsOfAes(session, aes.handle, memory),
     hmac === undefined ? undefined : fingerprintsOfHmac(session, hmac.handle),
   );
   const kind: KekKind = aes === undefined ? "hmac" : hmac === undefined ? "aes" : "aes+hmac";
@@ -89,8 +98,8 @@ export function nameGeneration(session: TokenSession, keys: readonly FoundKey[])
 
 function nameValues(
   ckaId: Buffer,
-  aes: Fingerprint[] | undefined,
-  hmac: Fingerprint[] | undefined,
+  aes: readonly Fingerprint[] | undefined,
+  hmac: readonly Fingerprint[] | undefined,
 ): string[] {
   const single = [...(aes ?? []), ...(hmac ?? [])].map(({ method, value }) =>
     makeKeyId(ckaId, method, value),

@@ -6,7 +6,7 @@ import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { ReadingProgress } from "../hsm/wire-calls.js";
 import { asBoolean, asNumber, readAttributes, readSteadily } from "./attributes.js";
 import { AlteredResult, CKR_TABLE, TokenFault } from "./ckr.js";
-import { fingerprintsOfAes } from "./fingerprint.js";
+import { FingerprintMemory, fingerprintsOfAes, fingerprintsOfHmac } from "./fingerprint.js";
 import type { ForeignObjects } from "./foreign-objects.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { KEY_ATTRIBUTES, nameGeneration, pairKeys, type AttributeName, type FoundKey } from "./kek-naming.js";
@@ -45,6 +45,12 @@ export interface WantedKeys {
   readonly loginRequired: boolean;
 }
 
+/** What a lane remembers from one reading to the next. */
+export interface ReadingMemory {
+  readonly foreign: ForeignObjects;
+  readonly fingerprints: FingerprintMemory;
+}
+
 export interface ReadKeyring {
   readonly keks: readonly Kek[];
   /** Secret keys that the search has shown. */
@@ -61,11 +67,11 @@ export interface ReadKeyring {
 export function* readKeyring(
   session: TokenSession,
   wanted: WantedKeys,
-  foreign: ForeignObjects,
+  memory: ReadingMemory,
   narrower: readonly Attribute[] = [],
 ): Generator<ReadingProgress, ReadKeyring> {
   for (let left = narrower.length > 0 ? 0 : MOST_SEARCHES - 1; ; left--) {
-    const reading = new Reading(session, wanted, foreign);
+    const reading = new Reading(session, wanted, memory);
     const read = yield* reading.run(narrower);
     if (reading.vanished === undefined) return read;
     if (left > 0) continue;
@@ -78,36 +84,37 @@ export function* readKeyring(
 class Reading {
   readonly #session: TokenSession;
   readonly #wanted: WantedKeys;
-  readonly #foreign: ForeignObjects;
+  readonly #memory: ReadingMemory;
   readonly #unreadable: TokenFault[] = [];
   readable = 0;
   /** The fault of an object that another process has destroyed since the search. */
   vanished: TokenFault | undefined;
 
-  constructor(session: TokenSession, wanted: WantedKeys, foreign: ForeignObjects) {
+  constructor(session: TokenSession, wanted: WantedKeys, memory: ReadingMemory) {
     this.#session = session;
     this.#wanted = wanted;
-    this.#foreign = foreign;
+    this.#memory = memory;
   }
 
   *run(narrower: readonly Attribute[]): Generator<ReadingProgress, ReadKeyring> {
+    const { foreign, fingerprints } = this.#memory;
     const objects = findSecretKeys(this.#session, narrower);
     // At once, since requests between the steps may log in again.
     this.#checkLogin();
-    if (narrower.length === 0) this.#foreign.keepOnly(objects);
+    if (narrower.length === 0) foreign.keepOnly(objects);
     const found: FoundKey[] = [];
     for (const [seen, object] of objects.entries()) {
-      if (this.#foreign.has(object)) continue;
+      if (foreign.has(object)) continue;
       const key = this.#attempt(() => describe(this.#session, object, this.#wanted));
       if (key !== undefined && key !== "foreign") found.push(key);
-      if (key === "foreign") this.#foreign.add(object);
+      if (key === "foreign") foreign.add(object);
       yield { seen: seen + 1, objects: objects.length };
     }
     this.#checkLogin();
     checkCount(found.length, this.#wanted.objectName);
     const keks: Kek[] = [];
     for (const keys of pairKeys(found)) {
-      const kek = this.#attempt(() => nameGeneration(this.#session, keys));
+      const kek = this.#attempt(() => nameGeneration(this.#session, keys, fingerprints));
       if (kek !== undefined) keks.push(kek);
       yield { seen: objects.length, objects: objects.length };
     }
@@ -138,10 +145,10 @@ class Reading {
 }
 
 /** Whether a fault may be one object's, and not the token's or the session's. */
-function isOfObject(fault: TokenFault): boolean {
-  return (
-    isRefusal(fault) || fault instanceof AlteredResult || (fault.rv !== undefined && !(fault.rv in CKR_TABLE))
-  );
+function isOfObject(fault: unknown): boolean {
+  if (!(fault instanceof TokenFault)) return false;
+  const isUnknown = fault.rv !== undefined && !(fault.rv in CKR_TABLE);
+  return isRefusal(fault) || fault instanceof AlteredResult || isUnknown;
 }
 
 function checkCount(keys: number, objectName: string): void {
@@ -207,9 +214,11 @@ function kindOf(keyType: number | undefined): "aes" | "hmac" | undefined {
 /** The YubiHSM 2 library 2.8.0 cannot read the CKA_KEY_TYPE of an HMAC key: what the key performs decides. */
 function kindByTrial(session: TokenSession, object: Handle): "aes" | "hmac" {
   try {
-    return fingerprintsOfAes(session, object).length > 0 ? "aes" : "hmac";
+    if (fingerprintsOfAes(session, object, new FingerprintMemory()).length > 0) return "aes";
   } catch (error) {
-    if (error instanceof TokenFault && isOfObject(error)) return "hmac";
-    throw error;
+    // A temporary error must not turn an AES key into an HMAC key.
+    const isHmac = isOfObject(error) && fingerprintsOfHmac(session, object).length > 0;
+    if (!isHmac) throw error;
   }
+  return "hmac";
 }

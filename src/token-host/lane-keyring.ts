@@ -5,6 +5,7 @@ import { ckaIdIn } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
 import type { ReadingProgress, ReadSlice } from "../hsm/wire-calls.js";
 import { TokenFault } from "./ckr.js";
+import { FingerprintMemory } from "./fingerprint.js";
 import { ForeignObjects } from "./foreign-objects.js";
 import { discoveredBefore, type Kek } from "./kek.js";
 import { readKeyring, type ReadKeyring, type WantedKeys } from "./keyring-reader.js";
@@ -17,7 +18,7 @@ const SLICE_MS = 50;
 export class LaneKeyring {
   readonly #session: TokenSession;
   readonly #wanted: WantedKeys;
-  readonly #foreign = new ForeignObjects();
+  readonly #memory = { foreign: new ForeignObjects(), fingerprints: new FingerprintMemory() };
   #reading: Generator<ReadingProgress, ReadKeyring> | undefined;
   /** As the token shows them, copies of one key under several labels included. */
   #all: readonly Kek[] = [];
@@ -98,12 +99,12 @@ export class LaneKeyring {
 
   /** Forgets which handles are other applications', where they may have been given out again. */
   forgetHandles(): void {
-    this.#foreign.clear();
+    this.#memory.foreign.clear();
     this.#reading = undefined;
   }
 
   #begin(): Generator<ReadingProgress, ReadKeyring> {
-    return readKeyring(this.#session, this.#wanted, this.#foreign);
+    return readKeyring(this.#session, this.#wanted, this.#memory);
   }
 
   #end({ keks, objects, unreadable }: ReadKeyring): ReadSlice {
@@ -138,7 +139,7 @@ export class LaneKeyring {
   /** Returns nothing where the token does not search by that attribute. */
   #search(type: number, value: Buffer | string): readonly Kek[] {
     try {
-      return finish(readKeyring(this.#session, this.#wanted, this.#foreign, [{ type, value }])).keks;
+      return finish(readKeyring(this.#session, this.#wanted, this.#memory, [{ type, value }])).keks;
     } catch (error) {
       if (error instanceof TokenFault && isRefusal(error)) return [];
       throw error;

@@ -1,5 +1,5 @@
-// What is learnt of a token's mechanisms by trial: a passing fault teaches nothing for good, and a reading of the
-// keyring forgets nothing.
+// What a token host discovers of a token's mechanisms: a temporary error decides nothing, and a reading of the keyring
+// forgets nothing.
 
 import { expect, it } from "vitest";
 
@@ -31,6 +31,13 @@ it("a reading of the keyring costs no new trial", async () => {
   const before = token.fault.calls("C_EncryptInit");
   await token.encrypt(opened);
   expect(token.fault.calls("C_EncryptInit") - before).toBe(1);
+});
+
+it("six general errors while a reading fingerprints a KEK leave its names as they are", async () => {
+  const { hsm } = await token.start();
+  const before = await hsm.listKeks();
+  token.fault.set("C_EncryptInit rv 0x5 count=6");
+  expect(await hsm.listKeks()).toEqual(before);
 });
 
 it("a token that is away in the trial of AES-KWP does not lack it", async () => {
