@@ -1,8 +1,10 @@
-// What is logged of requests: every Encrypt (they are rare), every failure, Decrypts at debug level, and of
-// Status only a changed answer. uid and key_id, never data. And of clients that run into a limit.
+// Decides what the log says about requests: every Encrypt (they are rare), failures, Decrypts at debug level, and Status
+// only when its answer changed. It logs uid and key_id, never data. Lines about failures and limits are bounded; metrics
+// and the audit log have every request.
 import type { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { clientText } from "../untrusted-text.js";
+import { RepeatedLines } from "./repeated-lines.js";
 
 export interface LoggedRequest {
   readonly operation: "Status" | "Encrypt" | "Decrypt";
@@ -13,33 +15,32 @@ export interface LoggedRequest {
   readonly seconds: number;
 }
 
-/** Who runs into a limit once does so thousands of times: a line for the first, then one a minute with their number. */
-const LIMIT_EVERY_MS = 60_000;
+/** Interval of the lines about failures with the same operation and error code, in ms. */
+const FAILURE_INTERVAL_MS = 10_000;
+/** Interval of the lines about one limit, in ms: a client that exceeds it does so thousands of times. */
+const LIMIT_INTERVAL_MS = 60_000;
 
 export class RequestLog {
   readonly #log: Log;
-  readonly #limits = new Map<string, { toldAt: number; untold: number }>();
+  readonly #failures = new RepeatedLines(FAILURE_INTERVAL_MS);
+  readonly #limits = new RepeatedLines(LIMIT_INTERVAL_MS);
   #lastStatus = "";
 
   constructor(log: Log) {
     this.#log = log;
   }
 
+  /** Logs a finished request, if it is one that the log reports. */
   requestDone(request: LoggedRequest): void {
     if (request.operation === "Status") this.#statusDone(request);
     else this.#cryptDone(request);
   }
 
-  /** A request or a connection that was ended since its client holds more than clients need. */
+  /** Logs that a request or a connection was ended because its client exceeded a limit. */
   limitReached(limit: string): void {
-    const now = performance.now();
-    const known = this.#limits.get(limit) ?? { toldAt: -Infinity, untold: 0 };
-    this.#limits.set(limit, known);
-    known.untold += 1;
-    if (now - known.toldAt < LIMIT_EVERY_MS) return;
-    this.#log.warn({ limit, times: known.untold }, "a client was cut off at a limit");
-    known.toldAt = now;
-    known.untold = 0;
+    this.#limits.add(limit, (times) => {
+      this.#log.warn({ limit, times }, "a client was cut off at a limit");
+    });
   }
 
   #statusDone({ keyId, healthz, error }: LoggedRequest): void {
@@ -50,25 +51,22 @@ export class RequestLog {
     else this.#log.warn({ keyId, healthz, err: error }, "Status changed");
   }
 
-  #cryptDone({ operation, uid, keyId, error, seconds }: LoggedRequest): void {
-    if (operation === "Decrypt" && error === undefined) {
-      this.#log.debug(
-        { uid: clientText(uid), keyId: keyId && clientText(keyId), ms: toMs(seconds) },
-        operation,
-      );
-    } else {
-      const fields = {
-        uid: clientText(uid),
-        keyId: keyId && clientText(keyId),
-        ms: toMs(seconds),
-        ...(error && { err: error }),
-      };
-      if (error === undefined) this.#log.info(fields, operation);
-      else this.#log.warn(fields, `${operation} failed`);
-    }
+  #cryptDone(request: LoggedRequest): void {
+    const { operation, error } = request;
+    if (error !== undefined) {
+      this.#failures.add(`${operation} ${error.code}`, (times) => {
+        const fields = { ...fieldsOf(request), ...(times > 1 && { times }), err: error };
+        this.#log.warn(fields, `${operation} failed`);
+      });
+    } else if (operation === "Decrypt") this.#log.debug(fieldsOf(request), operation);
+    else this.#log.info(fieldsOf(request), operation);
   }
 }
 
-function toMs(seconds: number): number {
-  return Math.round(seconds * 1e5) / 100;
+function fieldsOf({ uid, keyId, seconds }: LoggedRequest): object {
+  return {
+    uid: clientText(uid),
+    keyId: keyId && clientText(keyId),
+    ms: Math.round(seconds * 1e5) / 100,
+  };
 }

@@ -1,8 +1,8 @@
 import { Writable } from "node:stream";
 
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { KmsError } from "../../src/errors.js";
+import { KmsError, type ErrorCode } from "../../src/errors.js";
 import { createLogger } from "../../src/observability/logger.js";
 import { RequestLog, type LoggedRequest } from "../../src/observability/request-log.js";
 
@@ -120,20 +120,58 @@ describe("the log of requests", () => {
     expect(fill("debug", ...requests)).toContain("debug Decrypt");
   });
 
-  it("tells of a limit once a minute, with how often it was met", () => {
-    vi.useFakeTimers({ toFake: ["performance"] });
-    const log = new RequestLog(createLogger("info", into));
-    for (let times = 0; times < 5; times++) log.limitReached("too late");
-    log.limitReached("too many requests");
-    vi.advanceTimersByTime(60_000);
-    log.limitReached("too late");
-    vi.useRealTimers();
-    const told = entries().map(({ limit, times }) => [limit, times]);
-    expect(told).toEqual([
-      ["too late", 1],
-      ["too many requests", 1],
-      ["too late", 5],
-    ]);
+  describe("in a loop", () => {
+    beforeEach(() => {
+      vi.useFakeTimers();
+    });
+
+    afterEach(() => {
+      vi.useRealTimers();
+    });
+
+    it("reports a limit at once, then once a minute with the number of times", () => {
+      const log = new RequestLog(createLogger("info", into));
+      const reported = () => entries().map(({ limit, times }) => [limit, times]);
+      for (let times = 0; times < 5; times++) log.limitReached("too late");
+      log.limitReached("too many requests");
+      const first = [
+        ["too late", 1],
+        ["too many requests", 1],
+      ];
+      expect(reported()).toEqual(first);
+      vi.advanceTimersByTime(60_000);
+      expect(reported()).toEqual([...first, ["too late", 4]]);
+      log.limitReached("too late");
+      log.limitReached("too many requests");
+      expect(reported()).toEqual([...first, ["too late", 4], ["too many requests", 1]]);
+      vi.advanceTimersByTime(60_000);
+      expect(reported()).toEqual([...first, ["too late", 4], ["too many requests", 1], ["too late", 1]]);
+    });
+
+    it("reports failures of one kind once per interval, the last one with their number", () => {
+      const log = new RequestLog(createLogger("info", into));
+      const fail = (code: ErrorCode, uid: string): void => {
+        log.requestDone(ask({ operation: "Decrypt", uid, error: new KmsError(code, `because of ${uid}`) }));
+      };
+      const reported = () => entries().map(({ uid, times, err }) => [(err as KmsError).code, uid, times]);
+      for (let sent = 1; sent <= 1_000; sent++) fail("NOT_AUTHENTIC", `u${sent}`);
+      fail("KEY_UNKNOWN", "other");
+      const first = [
+        ["NOT_AUTHENTIC", "u1", undefined],
+        ["KEY_UNKNOWN", "other", undefined],
+      ];
+      expect(reported()).toEqual(first);
+      vi.advanceTimersByTime(10_000);
+      expect(reported()).toEqual([...first, ["NOT_AUTHENTIC", "u1000", 999]]);
+      expect(entries().at(-1)).toMatchObject({ level: "warn", msg: "Decrypt failed" });
+      vi.advanceTimersByTime(10_000);
+      fail("NOT_AUTHENTIC", "later");
+      expect(reported()).toEqual([
+        ...first,
+        ["NOT_AUTHENTIC", "u1000", 999],
+        ["NOT_AUTHENTIC", "later", undefined],
+      ]);
+    });
   });
 
   it("cuts what a client may make as long as it likes", () => {
