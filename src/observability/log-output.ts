@@ -1,14 +1,14 @@
-// Where log lines go: standard output, whose reader may stop reading (a stuck container runtime, journald under
-// pressure, a terminal on hold) or leave. A write never blocks and never throws: lines wait in a bounded buffer, and
-// those that do not fit are dropped, counted, and reported by a line once there is room again.
+// Writes log lines to standard output, whose reader may stop reading (a stuck container runtime, journald under
+// pressure, a terminal on hold) or leave. A write never blocks and never throws: lines wait in a bounded buffer. Lines
+// that do not fit are dropped, counted, and reported by a line as soon as there is space again.
 import { constants, fstatSync, openSync, write, writeSync } from "node:fs";
 import { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isatty } from "node:tty";
 
-/** Bytes that may wait for the reader: some thousand lines. */
+/** Maximum number of bytes that wait for the reader: a few thousand lines. */
 const MAX_PENDING_BYTES = 1 << 20;
-/** Between two attempts to write to a terminal on hold (EAGAIN) or a full disk, in ms. */
+/** Time between two attempts to write to a terminal on hold (EAGAIN) or a full disk, in ms. */
 const RETRY_MS = 200;
 
 /** A destination that takes text without blocking. */
@@ -37,12 +37,12 @@ export class LogOutput {
     });
   }
 
-  /** Lines dropped since the start. */
+  /** Number of lines dropped since the start. */
   get dropped(): number {
     return this.#dropped;
   }
 
-  /** Takes one line with its line break, or drops it. Never blocks, never throws. */
+  /** Accepts one line, including its line break, or drops it. Never blocks, never throws. */
   write(line: string): void {
     if (this.#broken || this.#sink.pendingBytes + line.length > this.#maxPendingBytes) {
       this.#dropped++;
@@ -56,7 +56,7 @@ export class LogOutput {
     this.#sink.write(line);
   }
 
-  /** Waits until what is buffered has been written, at most `limitMs`. */
+  /** Waits until all accepted lines have been written, at most `limitMs`. */
   async close(limitMs: number): Promise<void> {
     if (this.#broken) return;
     await Promise.race([this.#sink.end(), sleep(limitMs, undefined, { ref: false })]);
@@ -69,7 +69,7 @@ function droppedLine(dropped: number): string {
   return `${JSON.stringify({ level: "warn", time, dropped, msg })}\n`;
 }
 
-/** Returns the sink for a file descriptor, whatever is behind it: pipe, socket, terminal or file. */
+/** Returns the sink for a file descriptor of any kind: pipe, socket, terminal or file. */
 export function openSink(fd: number): LogSink {
   const stat = fstatSync(fd);
   return stat.isFIFO() || stat.isSocket() ? new StreamSink(fd) : new FileSink(nonBlocking(fd));
@@ -108,12 +108,16 @@ class StreamSink implements LogSink {
 }
 
 /**
- * A terminal or a file, written in libuv's thread pool: a disk that hangs stops one thread and no request. Not by
- * sonic-boom 4.2, which at the end tries for ever to write to a full disk.
+ * A terminal or a file, written in libuv's thread pool: a disk that hangs blocks one thread and no request. Not by
+ * sonic-boom 4.2, which at the end tries forever to write to a full disk.
  */
 class FileSink implements LogSink {
   readonly #fd: number;
-  #pending = Buffer.alloc(0);
+  /** The unwritten part of the current write. */
+  #current = Buffer.alloc(0);
+  /** Lines for the next write. Joined once, when it begins: a disk that hangs must not cost a copy for each line. */
+  #queued: Buffer[] = [];
+  #queuedBytes = 0;
   #writing = false;
   #onIdle: () => void = () => undefined;
   #onBroken: (error: Error) => void = () => undefined;
@@ -126,11 +130,13 @@ class FileSink implements LogSink {
   }
 
   get pendingBytes(): number {
-    return this.#pending.length;
+    return this.#current.length + this.#queuedBytes;
   }
 
   write(text: string): void {
-    this.#pending = Buffer.concat([this.#pending, Buffer.from(text)]);
+    const line = Buffer.from(text);
+    this.#queued.push(line);
+    this.#queuedBytes += line.length;
     this.#writeNext();
   }
 
@@ -147,12 +153,13 @@ class FileSink implements LogSink {
 
   #writeNext(): void {
     if (this.#writing) return;
-    if (this.#pending.length === 0) {
+    if (this.#current.length === 0) this.#takeQueued();
+    if (this.#current.length === 0) {
       this.#onIdle();
       return;
     }
     this.#writing = true;
-    write(this.#fd, this.#pending, (error, bytes) => {
+    write(this.#fd, this.#current, (error, bytes) => {
       if (error === null) this.#wrote(bytes);
       else if (error.code === "EPIPE" || error.code === "EIO") this.#onBroken(error);
       else {
@@ -163,23 +170,29 @@ class FileSink implements LogSink {
     });
   }
 
+  #takeQueued(): void {
+    this.#current = Buffer.concat(this.#queued);
+    this.#queued = [];
+    this.#queuedBytes = 0;
+  }
+
   #wrote(bytes: number): void {
     this.#writing = false;
-    this.#pending = this.#pending.subarray(bytes);
+    this.#current = this.#current.subarray(bytes);
     this.#writeNext();
   }
 
-  /** Writes the rest at the end of the process, as far as that is possible at once. */
+  /** Writes the remaining lines at the end of the process, as far as possible without waiting. */
   #writeLast(): void {
     try {
-      writeSync(this.#fd, this.#pending);
+      writeSync(this.#fd, Buffer.concat([this.#current, ...this.#queued]));
     } catch {
-      // A full disk, a terminal on hold, or nobody there any more.
+      // A full disk, a terminal on hold, or a reader that has left.
     }
   }
 }
 
-/** Opens the terminal again: its file description would block and is shared with the shell. */
+/** Opens a terminal again, non-blocking: its file description is shared with the shell, which needs it blocking. */
 function nonBlocking(fd: number): number {
   if (!isatty(fd)) return fd;
   try {

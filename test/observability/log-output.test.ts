@@ -1,14 +1,23 @@
 // The log whose reader stops reading, leaves, or has a full disk: the plugin goes on serving, and says what it lost.
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
-import { closeSync, constants, existsSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
-import { LogOutput, type LogSink } from "../../src/observability/log-output.js";
+import { LogOutput, openSink, type LogSink } from "../../src/observability/log-output.js";
 import { freePort } from "../support/free-port.js";
 import { childrenOf, createKek, MAIN, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
@@ -57,6 +66,46 @@ describe("the bounded buffer", () => {
 
   it("does not wait for ever for a reader when it is closed", async () => {
     await new LogOutput(sink).close(1);
+  });
+});
+
+describe("a log in a file", () => {
+  let folder: string;
+
+  beforeEach(() => {
+    folder = makeFolder("log-file");
+  });
+
+  afterEach(() => {
+    vi.restoreAllMocks();
+    rmSync(folder, { recursive: true });
+  });
+
+  const lines = Array.from({ length: 5_000 }, (_, at) => `line ${at} ${"x".repeat(100)}\n`);
+
+  it("has every line once and in order", async () => {
+    const file = join(folder, "log");
+    const fd = openSync(file, constants.O_WRONLY | constants.O_CREAT);
+    const output = new LogOutput(openSink(fd));
+    for (const line of lines) output.write(line);
+    await output.close(60_000);
+    closeSync(fd);
+    expect(readFileSync(file, "utf8")).toBe(lines.join(""));
+  });
+
+  it("copies each line a bounded number of times while the disk takes none", () => {
+    let copied = 0;
+    const concat = Buffer.concat.bind(Buffer);
+    vi.spyOn(Buffer, "concat").mockImplementation((list) => {
+      const joined = concat(list);
+      copied += joined.length;
+      return joined;
+    });
+    const fd = openSync("/dev/full", constants.O_WRONLY);
+    const output = new LogOutput(openSink(fd));
+    for (const line of lines) output.write(line);
+    expect(output.dropped).toBe(0);
+    expect(copied).toBeLessThanOrEqual(lines.join("").length);
   });
 });
 
