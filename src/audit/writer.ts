@@ -1,7 +1,7 @@
 // Appends lines to the audit log, in turn with other processes: continues the chain where it ends and rotates at
 // a size. A batch is written as a whole or not at all, and is on stable storage before the head is moved.
 import type { KeyObject } from "node:crypto";
-import { constants, mkdir, open, stat, type FileHandle } from "node:fs/promises";
+import { constants, lstat, mkdir, open, stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
 import { findChainTail, splitLines, type ChainTail } from "./chain-tail.js";
@@ -169,7 +169,12 @@ function sealAll(
 /** @throws KmsError CONFIG_INVALID for a file that is somebody else's, or has another name too */
 async function openToAppend(path: string): Promise<FileHandle> {
   const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
-  const handle = await open(path, flags | constants.O_NONBLOCK | constants.O_NOCTTY, 0o600);
+  const handle = await open(path, flags | constants.O_NONBLOCK | constants.O_NOCTTY, 0o600).catch(
+    async (error: unknown) => {
+      if (await isSymbolicLink(path)) throw notOurs(path, "is a symbolic link", error);
+      throw error;
+    },
+  );
   try {
     const found = await handle.stat();
     if (found.size === 0 && found.isFile()) await giveToFolderOwner(handle, path);
@@ -187,11 +192,16 @@ async function openToAppend(path: string): Promise<FileHandle> {
   }
 }
 
-function notOurs(path: string, problem: string): KmsError {
-  return new KmsError(
-    "CONFIG_INVALID",
-    `${path} ${problem}; the audit log is not written there, move it first`,
+async function isSymbolicLink(path: string): Promise<boolean> {
+  return lstat(path).then(
+    (found) => found.isSymbolicLink(),
+    () => false,
   );
+}
+
+function notOurs(path: string, problem: string, cause?: unknown): KmsError {
+  const message = `${path} ${problem}; the audit log is not written there, move it first`;
+  return new KmsError("CONFIG_INVALID", message, cause);
 }
 
 /** Returns the file's new length; after a failure it has its old one, without what was cut off. */

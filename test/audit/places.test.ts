@@ -4,6 +4,7 @@
 import { execFileSync } from "node:child_process";
 import {
   appendFileSync,
+  existsSync,
   lutimesSync,
   readFileSync,
   rmSync,
@@ -68,6 +69,16 @@ it("pipes, whose writer nobody waits for", async () => {
   await expect(append()).rejects.toThrow(/is not a regular file/);
   makePipe(keyFile);
   await expect(verify()).rejects.toThrow(/is not a regular file/);
+});
+
+it("refuses a symbolic link in place of the log and says what it is", async () => {
+  rmSync(file);
+  symlinkSync(join(folder, "target"), file);
+  await expect(append()).rejects.toMatchObject({
+    code: "CONFIG_INVALID",
+    message: `${file} is a symbolic link; the audit log is not written there, move it first`,
+  });
+  expect(existsSync(join(folder, "target"))).toBe(false);
 });
 
 it("a lock from before the clock was set back, and one that is a link to nothing", async () => {
