@@ -20,7 +20,7 @@ const FOLDER = fileURLToPath(new URL("../../deploy/prometheus/", import.meta.url
 
 interface Rules {
   readonly groups: readonly {
-    readonly rules: readonly { readonly record?: string; readonly expr: string }[];
+    readonly rules: readonly { readonly record?: string; readonly alert?: string; readonly expr: string }[];
   }[];
 }
 interface Dashboard {
@@ -43,6 +43,14 @@ describe("the rules", () => {
     expect(run("check", "rules", "rules.yaml")).toContain("SUCCESS");
     expect(run("test", "rules", "rules.test.yaml")).toContain("SUCCESS");
   });
+});
+
+it("every alert is expected to fire in a test of the rules", () => {
+  const tests = readFileSync(join(FOLDER, "rules.test.yaml"), "utf8");
+  const untested = rules.flatMap(({ alert }) =>
+    alert === undefined || tests.includes(alert) ? [] : [alert],
+  );
+  expect(untested).toEqual([]);
 });
 
 describe("a Prometheus that scrapes a plugin", () => {
