@@ -12,7 +12,7 @@ export function observeProvider(
   { port, tokens }: Pick<OpenedTokens, "port" | "tokens">,
 ): void {
   const hosts = new ProcessUsage(() => tokens.flatMap((token) => token.pids));
-  metrics.watch({
+  metrics.addPluginState({
     hsmUp: () => port.state().up && running.outage.reason === undefined,
     outageSeconds: () => running.outage.seconds,
     keyringUp: () => !running.reading.failed,

@@ -87,7 +87,7 @@ async function startParts(start: Start): Promise<RunningHttp | undefined> {
   const observer = new DeferredHsmObserver();
   const hsm = openHsm(start, observer);
   const metrics = new (await import("../observability/metrics.js")).Metrics(VERSION);
-  metrics.watchLog(output);
+  metrics.addLogState(output);
   observer.metrics = metrics;
   const tracing = await startTracing(env, VERSION, log);
   closers.add("tracing", () => tracing?.stop());
@@ -158,7 +158,7 @@ function openRunningProvider(
 function openAudit({ settings, log, closers }: Start, metrics: Metrics): AuditLog | undefined {
   if (settings.audit === undefined) return undefined;
   const audit = new AuditLog(settings.audit, log);
-  metrics.watchAudit(audit);
+  metrics.addAuditState(audit);
   closers.add("audit log", async (isGraceful) => {
     if (isGraceful) audit.record(lifeEvent("stopped", settings));
     await audit.stop();

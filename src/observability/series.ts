@@ -1,5 +1,5 @@
-// The series of pairs of labels, each looked up once: prom-client hashes labels anew at every call otherwise, which
-// shows on the path of a cached request.
+// Keeps the series of each pair of labels: prom-client would hash the labels at every call, which noticeably slows a
+// cached request.
 
 interface Counted {
   readonly count: { inc(): void };
@@ -14,12 +14,13 @@ export class Series {
     this.#make = make;
   }
 
+  /** Returns the series of two labels, and makes it on first use. */
   get(first: string, second: string): Counted {
     const known = this.#made.get(first)?.get(second);
     if (known !== undefined) return known;
     const made = this.#make(first, second);
-    const rest = this.#made.get(first) ?? new Map<string, Counted>();
-    this.#made.set(first, rest.set(second, made));
+    const ofFirst = this.#made.get(first) ?? new Map<string, Counted>();
+    this.#made.set(first, ofFirst.set(second, made));
     return made;
   }
 }

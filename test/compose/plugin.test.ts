@@ -8,7 +8,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
-import { hashKeyId } from "../../src/observability/metrics.js";
+import { hashKeyId } from "../../src/observability/scraped-metrics.js";
 import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";

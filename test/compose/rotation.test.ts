@@ -4,7 +4,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
-import { hashKeyId } from "../../src/observability/metrics.js";
+import { hashKeyId } from "../../src/observability/scraped-metrics.js";
 import { labelOf } from "../../src/provider/kek-label.js";
 import { freePort } from "../support/free-port.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";

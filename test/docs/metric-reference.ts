@@ -11,7 +11,7 @@ export interface MetricReference {
 export async function metricReference(): Promise<MetricReference[]> {
   const metrics = new Metrics("0");
   const zero = (): number => 0;
-  metrics.watch({
+  metrics.addPluginState({
     hsmUp: () => true,
     outageSeconds: zero,
     graceSeconds: zero,
@@ -26,8 +26,8 @@ export async function metricReference(): Promise<MetricReference[]> {
     localKekUses: zero,
     keys: () => [],
   });
-  metrics.watchAudit({ up: true, buffered: 0, written: 0, lost: 0 });
-  metrics.watchLog({ dropped: 0 });
+  metrics.addAuditState({ up: true, buffered: 0, written: 0, lost: 0 });
+  metrics.addLogState({ dropped: 0 });
   const text = await metrics.text();
   const helps = new Map([...text.matchAll(/^# HELP (\S+) (.*)$/gm)].map(([, name, help]) => [name, help]));
   return [...text.matchAll(/^# TYPE (\S+) (\w+)$/gm)].map(([, name = "", type = ""]) => ({

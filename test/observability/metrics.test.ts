@@ -2,7 +2,8 @@ import { createHash } from "node:crypto";
 
 import { expect, it } from "vitest";
 
-import { hashKeyId, Metrics } from "../../src/observability/metrics.js";
+import { Metrics } from "../../src/observability/metrics.js";
+import { hashKeyId } from "../../src/observability/scraped-metrics.js";
 
 /** Dashboards and alerts stand on these names. */
 const NAMES = [
@@ -34,7 +35,7 @@ const NAMES = [
 
 it("metrics keep their names, labels and values", async () => {
   const metrics = new Metrics("1.2.3");
-  metrics.watch({
+  metrics.addPluginState({
     hsmUp: () => true,
     outageSeconds: () => 0.5,
     graceSeconds: () => 600,

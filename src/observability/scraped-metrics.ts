@@ -1,0 +1,181 @@
+// Metrics whose values are read when Prometheus asks: the state of the HSM, the KEKs, the audit log and the log. What they
+// are read from is passed in, so that this file knows no other layer.
+import { createHash } from "node:crypto";
+import { Counter, Gauge, type OpenMetricsContentType, type Registry } from "prom-client";
+
+type OpenMetricsRegistry = Registry<OpenMetricsContentType>;
+
+export interface KeyMetric {
+  readonly keyId: string;
+  readonly state: string;
+  /** ISO 8601; null for a KEK without an activation instant. */
+  readonly activation: string | null;
+}
+
+/** Functions that return the plugin's state at this moment. */
+export interface PluginState {
+  readonly hsmUp: () => boolean;
+  readonly outageSeconds: () => number;
+  readonly graceSeconds: () => number;
+  readonly keyringUp: () => boolean;
+  readonly readingSeconds: () => number;
+  readonly hostResidentBytes: () => number;
+  readonly hostCpuSeconds: () => number;
+  readonly readyHosts: () => number;
+  readonly sessions: () => number;
+  readonly queueLength: () => number;
+  readonly cacheEntries: () => number;
+  readonly localKekUses: () => number;
+  readonly keys: () => readonly KeyMetric[];
+}
+
+export interface AuditState {
+  readonly up: boolean;
+  readonly buffered: number;
+  readonly written: number;
+  readonly lost: number;
+}
+
+/** Registers the metrics of the HSM, its token hosts and the KEKs. */
+export function addPluginState(registry: OpenMetricsRegistry, state: PluginState): void {
+  addHsmState(registry, state);
+  const gauge = (name: string, help: string, read: () => number): void => {
+    addGauge(registry, { name, help, read });
+  };
+  gauge("kms_pkcs11_cache_entries", "Plaintexts in the unwrap cache.", state.cacheEntries);
+  gauge("kms_pkcs11_local_kek_uses", "Encrypts under the current local KEK.", state.localKekUses);
+  addKeyMetrics(registry, state.keys);
+}
+
+function addHsmState(registry: OpenMetricsRegistry, state: PluginState): void {
+  const gauge = (name: string, help: string, read: () => number): void => {
+    addGauge(registry, { name, help, read });
+  };
+  gauge("kms_pkcs11_hsm_up", "Whether a token host is ready and the last proof succeeded.", () =>
+    Number(state.hsmUp()),
+  );
+  gauge(
+    "kms_pkcs11_outage_seconds",
+    "Duration of the current outage of the HSM; 0 if there is none.",
+    state.outageSeconds,
+  );
+  gauge(
+    "kms_pkcs11_outage_grace_seconds",
+    "Time that an outage may last before Status reports it (health.outageGracePeriod).",
+    state.graceSeconds,
+  );
+  gauge("kms_pkcs11_keyring_up", "Whether the last reading of the token's KEKs succeeded.", () =>
+    Number(state.keyringUp()),
+  );
+  gauge(
+    "kms_pkcs11_keyring_reading_seconds",
+    "Duration of the last reading of the token's KEKs.",
+    state.readingSeconds,
+  );
+  gauge(
+    "kms_pkcs11_token_host_resident_memory_bytes",
+    "Resident memory of all token hosts.",
+    state.hostResidentBytes,
+  );
+  addReadCounter(registry, {
+    name: "kms_pkcs11_token_host_cpu_seconds_total",
+    help: "CPU time of all token hosts, including those that have ended.",
+    read: state.hostCpuSeconds,
+  });
+  gauge("kms_pkcs11_token_hosts", "Token hosts that are ready.", state.readyHosts);
+  gauge("kms_pkcs11_sessions", "Open sessions on the token.", state.sessions);
+  gauge("kms_pkcs11_queue_length", "Requests that wait for a session.", state.queueLength);
+}
+
+/** Registers the metrics of the audit log, if there is one. */
+export function addAuditState(registry: OpenMetricsRegistry, audit: AuditState): void {
+  addGauge(registry, {
+    name: "kms_pkcs11_audit_up",
+    help: "Whether the last write to the audit log succeeded.",
+    read: () => Number(audit.up),
+  });
+  addGauge(registry, {
+    name: "kms_pkcs11_audit_buffered",
+    help: "Audit events that wait to be written.",
+    read: () => audit.buffered,
+  });
+  addReadCounter(registry, {
+    name: "kms_pkcs11_audit_events_total",
+    help: "Audit events that were written.",
+    read: () => audit.written,
+  });
+  addReadCounter(registry, {
+    name: "kms_pkcs11_audit_lost_total",
+    help: "Audit events that were lost because the audit log could not be written.",
+    read: () => audit.lost,
+  });
+}
+
+/** Registers the metric of the log's output. */
+export function addLogState(registry: OpenMetricsRegistry, log: { readonly dropped: number }): void {
+  addReadCounter(registry, {
+    name: "kms_pkcs11_log_dropped_total",
+    help: "Log lines that were dropped because standard output was not read fast enough.",
+    read: () => log.dropped,
+  });
+}
+
+interface ScrapedMetric {
+  readonly name: string;
+  readonly help: string;
+  readonly read: () => number;
+}
+
+/** Registers a counter whose value is kept elsewhere. */
+function addReadCounter(registry: OpenMetricsRegistry, { name, help, read }: ScrapedMetric): void {
+  new Counter({
+    name,
+    help,
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc(read());
+    },
+  });
+}
+
+function addGauge(registry: OpenMetricsRegistry, { name, help, read }: ScrapedMetric): void {
+  new Gauge({
+    name,
+    help,
+    registers: [registry],
+    collect() {
+      this.set(read());
+    },
+  });
+}
+
+function addKeyMetrics(registry: OpenMetricsRegistry, keys: () => readonly KeyMetric[]): void {
+  new Gauge({
+    name: "kms_pkcs11_key_info",
+    help: "Always 1 for each generation of the KEK; state is standby, due (not yet published), active or retired.",
+    labelNames: ["key_id_hash", "state"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { keyId, state } of keys()) this.set({ key_id_hash: hashKeyId(keyId), state }, 1);
+    },
+  });
+  new Gauge({
+    name: "kms_pkcs11_key_activation_timestamp_seconds",
+    help: "Activation instant of each generation that has one.",
+    labelNames: ["key_id_hash"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const { keyId, activation } of keys()) {
+        if (activation !== null) this.set({ key_id_hash: hashKeyId(keyId) }, Date.parse(activation) / 1000);
+      }
+    },
+  });
+}
+
+/** Returns a key_id as kube-apiserver labels its own metrics (k8s.io/apiserver, envelope/metrics). */
+export function hashKeyId(keyId: string): string {
+  return `sha256:${createHash("sha256").update(keyId).digest("hex")}`;
+}
