@@ -1,47 +1,62 @@
-// Making a generation of the KEK on a token, for the commands that do: a UUIDv7 (RFC 9562) as its CKA_ID, and
-// no key kept that is not protected as it should be.
+// Makes a generation of the KEK on a token, with a UUIDv7 (RFC 9562) as its CKA_ID. A KEK is kept only if it is protected
+// as required, if the token shows it to a reloaded library, and if no other command has made a rival at the same time.
 import { parse as uuidBytes, v7 as uuidV7 } from "uuid";
 import { KmsError } from "../errors.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
-import type { TokenAdministration } from "../hsm/token-hsm.js";
+import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
 import { readSchedule, type SchedulePolicy } from "../provider/generations.js";
 import { destroyAndConfirm } from "./destroy-on-tokens.js";
+import { requireNoRival, type MadeKek } from "./rival-keks.js";
+
+export interface NewGeneration {
+  readonly policy: SchedulePolicy;
+  readonly label: string;
+  /** What the KEK must perform. */
+  readonly mechanism: MechanismChoice | "auto";
+  /** Returns whether another KEK that appears meanwhile must not exist beside this one. */
+  readonly isRival: MadeKek["isRival"];
+  /** While the KEK has certainly not been used; called once it is made. */
+  readonly unusedUntil: () => DestroyWindow;
+}
 
 /**
- * Makes a generation that performs the mechanism.
- * @throws KmsError MECHANISM_UNSUPPORTED when the token does not; KEY_UNSUITABLE when the token made a key that would be refused; it is destroyed again. KEY_MISSING when
- * nobody but its maker finds it: a key is worth nothing before the token shows it to a library loaded anew
+ * Makes a generation and returns it.
+ * @throws KmsError MECHANISM_UNSUPPORTED when the token does not perform the mechanism; KEY_UNSUITABLE when it made a key
+ *   that the plugin would refuse, which is destroyed; KEY_MISSING when a reloaded library does not show the key; and as
+ *   `requireNoRival` when another command made one at the same time
  */
 export async function makeGeneration(
   hsm: TokenAdministration & Pick<Hsm, "listKeksReloaded">,
-  policy: SchedulePolicy,
-  label: string,
-  mechanism: MechanismChoice | "auto",
+  { policy, label, mechanism, isRival, unusedUntil }: NewGeneration,
 ): Promise<KekRecord> {
   const ckaId = Buffer.from(uuidBytes(uuidV7())).toString("hex");
   const made = await hsm.generate({ label, ckaId, kind: "auto", mechanism });
   const [refusal] = readSchedule([made], policy).refused;
   if (refusal === undefined) {
-    await requireKept(hsm, made);
+    const listed = await requireKept(hsm, made);
+    await requireNoRival({ hsm, made, listed, isRival, unusedUntil: unusedUntil() });
     return made;
   }
   await destroyAndConfirm(hsm, made);
   throw new KmsError(
     "KEY_UNSUITABLE",
-    `the token made a key that is refused, and it was destroyed again: ${refusal.reason}`,
+    `the token made a key that the plugin would refuse, and it was destroyed: ${refusal.reason}`,
   );
 }
 
-async function requireKept(hsm: Pick<Hsm, "listKeksReloaded">, { keyId, label }: KekRecord): Promise<void> {
+async function requireKept(
+  hsm: Pick<Hsm, "listKeksReloaded">,
+  { keyId, label }: KekRecord,
+): Promise<readonly KekRecord[]> {
   const found = await hsm.listKeksReloaded().catch((error: unknown) => {
     const { code, message } = KmsError.from(error);
     const text = `KEK ${keyId} ("${label}") was made and could not be read back: ${message}; see 'kms-pkcs11 keys list'`;
     throw new KmsError(code, text, error);
   });
-  if (found.some((record) => record.keyId === keyId)) return;
+  if (found.some((record) => record.keyId === keyId)) return found;
   throw new KmsError(
     "KEY_MISSING",
-    `the token made KEK ${keyId} ("${label}") and has not kept it; nothing uses it yet: run the command again`,
+    `the token made KEK ${keyId} ("${label}") but has not kept it; nothing uses it yet, so run the command again`,
   );
 }

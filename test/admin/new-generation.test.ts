@@ -1,8 +1,8 @@
-// A key that a token makes and does not keep, which none does on command.
+// A KEK that the token makes and does not keep; no real token does that on demand.
 
 import { expect, it } from "vitest";
 
-import { makeGeneration } from "../../src/admin/new-generation.js";
+import { makeGeneration, type NewGeneration } from "../../src/admin/new-generation.js";
 import { KmsError } from "../../src/errors.js";
 import type { KekRecord } from "../../src/hsm/port.js";
 
@@ -16,7 +16,13 @@ const MADE: KekRecord = {
   unprotected: [],
   remarks: [],
 };
-const POLICY = { objectName: "kms-kek", allowUnprotected: [] };
+const ORDER: NewGeneration = {
+  policy: { objectName: "kms-kek", allowUnprotected: [] },
+  label: LABEL,
+  mechanism: "auto",
+  isRival: () => true,
+  unusedUntil: () => ({ begunBy: Infinity, endedBy: Infinity }),
+};
 
 function tokenThatShows(kept: () => Promise<readonly KekRecord[]>) {
   return {
@@ -28,12 +34,10 @@ function tokenThatShows(kept: () => Promise<readonly KekRecord[]>) {
   };
 }
 
-it("is no success, and says what to do", async () => {
+it("a KEK that the token has not kept is an error that says what to do", async () => {
   const made = makeGeneration(
     tokenThatShows(() => Promise.resolve([])),
-    POLICY,
-    LABEL,
-    "auto",
+    ORDER,
   );
   await expect(made).rejects.toMatchObject({
     code: "KEY_MISSING",
@@ -41,13 +45,11 @@ it("is no success, and says what to do", async () => {
   });
 });
 
-it("is not passed over where the token cannot be read again", async () => {
+it("a KEK that cannot be read back is an error that names it", async () => {
   const away = new KmsError("HSM_UNAVAILABLE", "the token is away");
   const made = makeGeneration(
     tokenThatShows(() => Promise.reject(away)),
-    POLICY,
-    LABEL,
-    "auto",
+    ORDER,
   );
   await expect(made).rejects.toMatchObject({
     code: "HSM_UNAVAILABLE",
@@ -55,12 +57,10 @@ it("is not passed over where the token cannot be read again", async () => {
   });
 });
 
-it("is returned once a library loaded anew shows it", async () => {
+it("a KEK that a reloaded library shows is returned", async () => {
   const made = makeGeneration(
     tokenThatShows(() => Promise.resolve([MADE])),
-    POLICY,
-    LABEL,
-    "auto",
+    ORDER,
   );
   expect(await made).toEqual(MADE);
 });

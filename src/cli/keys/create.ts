@@ -4,6 +4,7 @@ import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
+import type { DestroyWindow } from "../../hsm/token-hsm.js";
 import { labelOf } from "../../provider/kek-label.js";
 import { schedulePolicy } from "../../compose/provider.js";
 import { cloneAdvice, waitForClones } from "../../admin/rollout.js";
@@ -19,6 +20,9 @@ import {
   type SettingsOptions,
 } from "../settings-options.js";
 import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
+
+/** How long after its making a KEK is certainly unused, in ms. */
+const UNUSED_MS = 3_000;
 
 interface CreateOptions extends SettingsOptions {
   readonly wait?: true;
@@ -86,8 +90,20 @@ async function create(settings: Settings, tokens: readonly Token[], begin: Begin
   if (preferred === undefined) throw new KmsError("INTERNAL", "a configuration without a token");
   const label = labelOf(settings.objectName, Date.now());
   await begin({ details: { label } });
-  const made = await makeGeneration(preferred.hsm, schedulePolicy(settings), label, settings.mechanism);
+  const made = await makeGeneration(preferred.hsm, {
+    policy: schedulePolicy(settings),
+    label,
+    mechanism: settings.mechanism,
+    isRival: () => true,
+    unusedUntil: unusedForSeconds,
+  });
   return { made, tokens: await checkReadiness(made, others, []) };
+}
+
+/** The first KEK is active at once, but no node uses a KEK that it has not read and proven. */
+function unusedForSeconds(): DestroyWindow {
+  const now = Date.now();
+  return { begunBy: now + UNUSED_MS, endedBy: now + 2 * UNUSED_MS };
 }
 
 function report({ made, tokens }: Created, { wait, output }: CreateOptions, terminal: Terminal): void {

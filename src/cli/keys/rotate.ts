@@ -5,7 +5,7 @@ import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { parseTime } from "../../provider/kek-label.js";
-import { DEFAULT_DELAY_MS, planRotation, type RotationPlan } from "../../provider/rotation.js";
+import { DEFAULT_DELAY_MS, planRotation } from "../../provider/rotation.js";
 import { schedulePolicy } from "../../compose/provider.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
 import { viewKeyring, type KeyringView } from "../../admin/keyring-view.js";
@@ -30,6 +30,7 @@ import {
   settingsFrom,
   type SettingsOptions,
 } from "../settings-options.js";
+import { windowBefore } from "../../admin/require-unneeded.js";
 import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
 
 interface RotateOptions extends SettingsOptions {
@@ -175,14 +176,25 @@ async function make(order: Order, begin: Begin): Promise<Pick<Rotation, "plan" |
   const plan = planRotation(view.schedule, policy, now, activation);
   const reports = await readNodesFor(nodes, view);
   const differences = [...view.differences, ...compareNodes(reports, view)];
-  warn(plan, reports, differences, operator);
+  warn([...plan.warnings, ...pendingKeks(view, now)], reports, differences, operator);
   if (options.abortUnlessConverged === true) requireConverged(reports, differences);
   if (options.abortUnlessConverged === true) requireTimeToAbort(tokens, plan.activation);
   const [preferred] = tokens;
   if (options.dryRun === true || preferred === undefined) return { plan, made: undefined };
   if (signal.aborted) throw new KmsError("CANCELLED", "interrupted; nothing was made");
   await begin({ details: { label: plan.label, from: plan.from.record.keyId } });
-  return { plan, made: await makeGeneration(preferred.hsm, policy, plan.label, settings.mechanism) };
+  const made = await makeGeneration(preferred.hsm, {
+    policy,
+    label: plan.label,
+    mechanism: settings.mechanism,
+    isRival: ({ label }) => label === plan.label,
+    unusedUntil: () => windowBefore(plan.activation, Math.max(0, ...reports.map(clockAheadOf))),
+  });
+  return { plan, made };
+}
+
+function clockAheadOf({ clockAheadMs }: NodeReport): number {
+  return clockAheadMs ?? 0;
 }
 
 /** Nodes poll: one that differs may not have seen the latest change yet. */
@@ -191,14 +203,26 @@ async function readNodesFor(nodes: readonly URL[], view: KeyringView): Promise<N
   return compareNodes(reports, view).length === 0 ? reports : readNodes(nodes, true);
 }
 
+/** Returns a warning for each standby KEK: it becomes active before the new one, which does not replace it. */
+function pendingKeks({ keys }: KeyringView, now: number): string[] {
+  return keys.flatMap(({ record: { label, keyId }, state, activation }) =>
+    state === "standby" && activation !== undefined && activation > now
+      ? [
+          `"${label}" (key_id ${keyId}) is standby already and becomes active at ${new Date(activation).toISOString()}, ` +
+            `before the new KEK; if it should not, cancel it with 'kms-pkcs11 keys destroy ${keyId} --nodes ...'`,
+        ]
+      : [],
+  );
+}
+
 function warn(
-  plan: RotationPlan,
+  warnings: readonly string[],
   nodes: readonly NodeReport[],
   differences: readonly string[],
   operator: Operator,
 ): void {
   const away = nodes.flatMap(({ error }) => error ?? []);
-  for (const warning of [...plan.warnings, ...away, ...differences]) operator.notify(`warning: ${warning}`);
+  for (const warning of [...warnings, ...away, ...differences]) operator.notify(`warning: ${warning}`);
 }
 
 /** What does not agree before the rotation is not made worse by one. @throws KmsError */

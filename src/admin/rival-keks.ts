@@ -1,0 +1,73 @@
+// KEKs that two commands make at the same time, on one machine or on several that share a token. Each command checked that
+// it was alone before it made its KEK, so each must check again afterwards with a reloaded library. Of such KEKs the one
+// with the smallest key_id stays: all commands that see them decide alike without talking to each other, and since key_ids
+// begin with a UUIDv7 it is the oldest.
+import { setTimeout } from "node:timers/promises";
+import { KmsError } from "../errors.js";
+import type { Hsm, KekRecord } from "../hsm/port.js";
+import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
+import { destroyAndConfirm } from "./destroy-on-tokens.js";
+import { isSameKek } from "./keyring-view.js";
+
+export interface MadeKek {
+  readonly hsm: Pick<TokenAdministration, "destroy"> & Pick<Hsm, "listKeksReloaded">;
+  readonly made: KekRecord;
+  /** What a reloaded library listed after the KEK was made. */
+  readonly listed: readonly KekRecord[];
+  /** Returns whether another KEK must not exist beside this one. */
+  readonly isRival: (record: KekRecord) => boolean;
+  /** While the KEK has certainly not been used, so that it may be destroyed without a proof. */
+  readonly unusedUntil: DestroyWindow;
+}
+
+/** How long the command that made a rival may take to destroy it, in ms. */
+const WITHDRAWAL_LIMIT_MS = 10_000;
+const POLL_MS = 500;
+
+/**
+ * Requires that no other command made a rival KEK at the same time. Destroys this command's KEK if the rival stays.
+ * @throws KmsError TOKEN_REFUSED when this command's KEK was destroyed; KEY_AMBIGUOUS when both are still on the token;
+ *   why the KEK could not be destroyed
+ */
+export async function requireNoRival(kek: MadeKek, withdrawalLimitMs = WITHDRAWAL_LIMIT_MS): Promise<void> {
+  let rivals = rivalsAmong(kek.listed, kek);
+  const [first] = rivals;
+  if (first === undefined) return;
+  if (first.keyId < kek.made.keyId) throw await withdraw(kek, first);
+  // The other commands destroy theirs. This one must not, even if they do not: both KEKs would be lost.
+  const until = performance.now() + withdrawalLimitMs;
+  while (performance.now() < until) {
+    await setTimeout(POLL_MS);
+    rivals = rivalsAmong(await kek.hsm.listKeksReloaded(), kek);
+    if (rivals.length === 0) return;
+  }
+  const names = rivals.map(describe).join(" and ");
+  throw new KmsError(
+    "KEY_AMBIGUOUS",
+    `made ${describe(kek.made)}, but another command made ${names} at the same time, and both are on the token; ` +
+      "destroy the one that is not needed with 'kms-pkcs11 keys destroy'",
+  );
+}
+
+function rivalsAmong(records: readonly KekRecord[], { made, isRival }: MadeKek): KekRecord[] {
+  return records
+    .filter((record) => !isSameKek(record, made) && isRival(record))
+    .sort((one, other) => (one.keyId < other.keyId ? -1 : 1));
+}
+
+/** Destroys this command's KEK and returns the error that says so. @throws KmsError when it may still be on the token */
+async function withdraw({ hsm, made, unusedUntil }: MadeKek, rival: KekRecord): Promise<KmsError> {
+  const conflict = `another command made ${describe(rival)} at the same time`;
+  try {
+    await destroyAndConfirm(hsm, made, unusedUntil);
+  } catch (error) {
+    const { code, message } = KmsError.from(error);
+    const text = `${conflict}, and this command's ${describe(made)} could not be destroyed: ${message}`;
+    throw new KmsError(code, text, error);
+  }
+  return new KmsError("TOKEN_REFUSED", `${conflict}; this command's ${describe(made)} was destroyed unused`);
+}
+
+function describe({ label, keyId }: KekRecord): string {
+  return `"${label}" (key_id ${keyId})`;
+}

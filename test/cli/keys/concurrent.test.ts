@@ -1,0 +1,83 @@
+// Commands that make a KEK while another one is new: of two at the same time one succeeds, the other fails, and one KEK
+// remains; a later one warns of the standby KEK.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { text } from "node:stream/consumers";
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { FaultModule } from "../../support/fault-module.js";
+import { kmsPkcs11, MAIN } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { tokenUri } from "../../support/token.js";
+
+const AFTER_MAKING = "C_GenerateKey sleep 1000 after";
+let token: SoftHsm;
+let fault: FaultModule;
+
+beforeAll(() => {
+  token = createSoftHsm();
+  fault = new FaultModule(token);
+});
+
+afterAll(() => {
+  fault.remove();
+  token.remove();
+});
+
+const args = (words: readonly string[]): string[] => [
+  "keys",
+  ...words,
+  "--key",
+  tokenUri(fault, "kms-kek"),
+  "-o",
+  "json",
+];
+
+function states(): string[] {
+  const { stdout } = kmsPkcs11(args(["list"]), fault.env);
+  return (JSON.parse(stdout) as { keys: { state: string }[] }).keys.map(({ state }) => state);
+}
+
+async function start(...words: string[]): Promise<{ code: number; stderr: string }> {
+  const child = spawn(process.execPath, [MAIN, ...args(words)], {
+    env: { ...process.env, ...fault.env },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const [stderr, [code]] = (await Promise.all([text(child.stderr), once(child, "close")])) as [
+    string,
+    [number],
+  ];
+  return { code, stderr };
+}
+
+async function expectOneSuccess(...words: string[]): Promise<void> {
+  const ended = await Promise.all([start(...words), start(...words)]);
+  expect(ended.map(({ code }) => code).sort(), JSON.stringify(ended)).toEqual([0, 1]);
+}
+
+it("one of two simultaneous 'keys create' makes the first KEK", async () => {
+  fault.set(AFTER_MAKING);
+  await expectOneSuccess("create");
+  fault.clear();
+  expect(states()).toEqual(["active"]);
+});
+
+it("one of two simultaneous 'keys rotate' for one instant makes the next KEK, if libraries read at load time too", async () => {
+  const at = new Date(Date.now() + 3_600_000).toISOString();
+  fault.set(AFTER_MAKING, "store-at-load");
+  await expectOneSuccess("rotate", "--activate-at", at);
+  fault.clear();
+  expect(states()).toEqual(["standby", "active"]);
+});
+
+it("'keys rotate' warns that a standby KEK becomes active before the new one", () => {
+  const { code, stderr } = kmsPkcs11(args(["rotate", "--activate-in", "2h", "--dry-run"]), fault.env);
+  expect([code, stderr]).toEqual([
+    0,
+    expect.stringMatching(
+      /warning: "kms-kek@\w+" \(key_id \S+\) is standby already and becomes active at .* before the new KEK/,
+    ),
+  ]);
+});
