@@ -10,6 +10,7 @@ import { schedulePolicy } from "../../compose/provider.js";
 import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
 import {
   findNamedKey,
+  isSameKek,
   recordOn,
   viewKeyring,
   type KeyringView,
@@ -98,6 +99,7 @@ async function adopt(
   if (given !== undefined && another !== undefined) {
     throw new KmsError("TOKEN_REFUSED", `it has several labels: ${[...labels].join(", ")}; give it one`);
   }
+  requireNotCopied(tokens, record, settings.objectName);
   const label = given ?? newLabel(settings, view, record, now);
   await begin({ keyId: record.keyId, details: { label } });
   const changes = await changeTokens(tokens, record, async ({ hsm }, own) => {
@@ -106,6 +108,28 @@ async function adopt(
     return true;
   });
   return { keyId: record.keyId, label, changes };
+}
+
+/**
+ * Requires that no token holds the KEK under both labels. Where a label cannot be changed, the token host copies the key and
+ * destroys the original, and was killed in between. It must not destroy one of the two now: it finds objects by key_id,
+ * which both share.
+ * @throws KmsError TOKEN_REFUSED that says how to remove the original
+ */
+function requireNotCopied(tokens: readonly Token[], record: KekRecord, objectName: string): void {
+  for (const { name, records = [] } of tokens) {
+    const labels = records.filter((own) => isSameKek(own, record)).map(({ label }) => label);
+    const copy = labels.find((label) => label !== objectName);
+    if (copy === undefined || !labels.includes(objectName)) continue;
+    const id = record.ckaId === "" ? "" : ` and CKA_ID ${record.ckaId}`;
+    throw new KmsError(
+      "TOKEN_REFUSED",
+      `${name} holds this KEK twice, as "${objectName}" and as "${copy}", because adopting it was interrupted; both have the ` +
+        `same value. Remove the object with label "${objectName}"${id} with the vendor's tool, such as 'pkcs11-tool ` +
+        `--delete-object --type secrkey --label ${objectName}${record.ckaId === "" ? "" : ` --id ${record.ckaId}`}'; ` +
+        "'keys destroy' would destroy both",
+    );
+  }
 }
 
 function notFound(

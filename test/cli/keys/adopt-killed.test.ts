@@ -1,0 +1,72 @@
+// `keys adopt` on a token whose labels cannot be changed, so that the key is copied: what a kill between the copy and the
+// destruction of the original leaves, and how to finish.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { FaultModule } from "../../support/fault-module.js";
+import { kmsPkcs11, MAIN, type CommandResult } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { runTool, tokenUri } from "../../support/token.js";
+import { waitFor } from "../../support/wait.js";
+
+let token: SoftHsm;
+let fault: FaultModule;
+
+beforeAll(() => {
+  token = createSoftHsm();
+  fault = new FaultModule(token);
+});
+
+afterAll(() => {
+  fault.remove();
+  token.remove();
+});
+
+const args = (words: readonly string[]): string[] => [
+  "keys",
+  ...words,
+  "--key",
+  tokenUri(fault, "kms-kek"),
+  "-o",
+  "json",
+];
+const keys = (...words: string[]): CommandResult => kmsPkcs11(args(words), fault.env);
+const pkcs11Tool = (...words: string[]): string =>
+  runTool(
+    "pkcs11-tool",
+    ["--module", token.modulePath, "--token-label", token.label, "--login", "--pin", token.pin, ...words],
+    "apt-get install opensc",
+    token.env,
+  );
+
+it("explains how to finish after a kill between copy and destruction, and then finds the KEK adopted", async () => {
+  const plain = ["--label", "kms-kek", "--id", "07"];
+  pkcs11Tool("--keygen", "--key-type", "AES:32", ...plain, "--private", "--sensitive");
+  fault.set("read-only-attributes", "C_DestroyObject hang");
+  const before = fault.calls("C_DestroyObject");
+  const child = spawn(process.execPath, [MAIN, ...args(["adopt", "@active"])], {
+    env: { ...process.env, ...fault.env },
+    stdio: "ignore",
+  });
+  await waitFor(() => fault.calls("C_DestroyObject") > before, { timeoutMs: 30_000 });
+  child.kill("SIGKILL");
+  await once(child, "close");
+  fault.set("read-only-attributes");
+
+  const again = keys("adopt", "@active");
+  expect([again.code, again.stderr]).toEqual([
+    1,
+    expect.stringMatching(
+      /holds this KEK twice, as "kms-kek" and as "kms-kek@\w+".*--delete-object --type secrkey --label kms-kek --id 07'/,
+    ),
+  ]);
+
+  pkcs11Tool("--delete-object", "--type", "secrkey", ...plain);
+  const finished = keys("adopt", "@active");
+  expect(finished.code, finished.stderr).toBe(0);
+  expect(JSON.parse(finished.stdout)).toMatchObject({ tokens: [{ outcome: "not needed" }] });
+  expect(JSON.parse(keys("list").stdout)).toMatchObject({ keys: [{ state: "active" }] });
+});
