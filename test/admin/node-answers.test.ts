@@ -14,6 +14,7 @@ import {
   type NodesAnswer,
 } from "../../src/admin/require-of-nodes.js";
 import { parseNodes, readNode, type NodeKeyring } from "../../src/admin/node-client.js";
+import { nodesAfterDestroy, warningsAfterDestroy } from "../../src/admin/nodes-after-destroy.js";
 import { compareNodes, readNodes } from "../../src/admin/node-comparison.js";
 import { checkReadiness } from "../../src/admin/readiness.js";
 import { freePort } from "../support/free-port.js";
@@ -62,6 +63,31 @@ function node(answer: Partial<Answer> = {}, aheadMs = 0): Promise<URL> {
     response.end(JSON.stringify({ now, ...rest, ...answer }));
   });
 }
+
+describe("nodes after a KEK was destroyed", () => {
+  it("are asked until none lists the KEK; a warning names those that still do or do not answer", async () => {
+    const asked = await node({ keys: [ACTIVE] });
+    const slow = await node({});
+    const away = new URL(`http://127.0.0.1:${await freePort()}/keys`);
+    const after = await nodesAfterDestroy([asked, slow, away], ["s"], 0);
+    expect(after.map(({ listed }) => listed)).toEqual([false, true, null]);
+    const warnings = warningsAfterDestroy(after, "s");
+    expect(warnings).toEqual([
+      expect.stringMatching(`${slow.href} still lists s .* within 10 minutes`),
+      expect.stringMatching(`${away.href}.*; whether that node still lists s is not known`),
+    ]);
+  });
+
+  it("are given time to notice that the KEK is gone", async () => {
+    let requests = 0;
+    const late = await serve((_request, response) => {
+      const keys = ++requests === 1 ? [standby("s"), ACTIVE] : [ACTIVE];
+      const now = new Date().toISOString();
+      response.end(JSON.stringify({ now, activeKeyId: "a", publishedKeyId: "a", heldBack: null, keys }));
+    });
+    expect(await nodesAfterDestroy([late], ["s"])).toEqual([{ url: late.href, listed: false, error: null }]);
+  });
+});
 
 describe("the addresses of --nodes", () => {
   it("are URLs, with or without the path", () => {

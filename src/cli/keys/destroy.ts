@@ -7,6 +7,11 @@ import { destroyOn } from "../../admin/destroy-on-tokens.js";
 import { addDisuseOptions, proofOf, type DisuseOptions } from "./disuse-options.js";
 import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
 import { findNamedKey, type KeyringView, type ViewedKey } from "../../admin/keyring-view.js";
+import {
+  nodesAfterDestroy,
+  warningsAfterDestroy,
+  type NodeAfterDestroy,
+} from "../../admin/nodes-after-destroy.js";
 import { parseNodes } from "../../admin/node-client.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
@@ -55,8 +60,8 @@ with every node, each with another active KEK; or, if you have verified that in 
 Clusters that share a token may all have objects under the KEK. Give a --usage-report of each, name each one by
 --cluster-id, and all their nodes by --nodes. The command refuses if a named cluster has no report.
 
-A freshly loaded library confirms that the KEK is gone. Exit code 1 or 3 with "is not known" means that you have to check
-a token again with 'keys list'. With audit.required, the command changes nothing that it cannot record first.
+A reloaded library confirms that the KEK is gone. Exit code 1 or 3 with "is not known" means that you have to check a token
+again with 'keys list'. Afterwards the nodes are asked again for up to 10 s; a node that still lists the KEK is a warning. With audit.required, the command changes nothing that it cannot record first.
 
 Example:
   kms-pkcs11 etcd usage --report usage.json
@@ -84,7 +89,15 @@ Example:
           return { keyId, outcome, details: { label, proof: shown, ...details } };
         },
       );
-      report(destroyed, options, terminal);
+      const { record } = destroyed.key;
+      const after =
+        destroyed.changes.failure === undefined
+          ? await nodesAfterDestroy(nodes, [record.keyId, ...record.aliases])
+          : [];
+      report(destroyed, after, options, terminal);
+      for (const warning of warningsAfterDestroy(after, record.keyId)) {
+        operator.notify(`warning: ${warning}`);
+      }
       requireChanged(destroyed.changes, "destroyed");
     });
 }
@@ -131,11 +144,16 @@ function departedKey(
   return findNamedKey(option, parseKeyReference(option, written), view, tokens)?.record.keyId ?? written;
 }
 
-function report({ key, proof, changes }: Destroyed, { output }: DestroyOptions, terminal: Terminal): void {
+function report(
+  { key, proof, changes }: Destroyed,
+  nodes: readonly NodeAfterDestroy[],
+  { output }: DestroyOptions,
+  terminal: Terminal,
+): void {
   const { keyId, label } = key.record;
   const { tokens, failure } = changes;
   if (output === "json") {
-    terminal.out(formatJson({ destroyed: { keyId, label, state: key.state, proof }, tokens }));
+    terminal.out(formatJson({ destroyed: { keyId, label, state: key.state, proof }, tokens, nodes }));
     return;
   }
   const did = failure === undefined ? "destroyed" : "not destroyed everywhere:";
