@@ -13,7 +13,7 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     teardownTimeout: 30_000,
-    // Most tests wait for processes most of the time; vitest would take one worker less than there are cores.
-    maxWorkers: 2,
+    // Most tests wait for processes and instants most of the time, so twice as many files run as CI has cores.
+    maxWorkers: 4,
   },
 });

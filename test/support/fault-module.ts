@@ -1,6 +1,6 @@
 // The fault module, built from its folder, and one instance of it in front of a token: its control file, its counts
 // and its log. The module is a copy of the shared object in a folder of its own and finds its control file beside
-// itself, so that several instances need nothing in the environment to be told apart.
+// itself, so that several instances need nothing in the environment to be distinguished.
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -24,8 +24,16 @@ export interface LoggedCall {
   readonly ms: number;
 }
 
-/** Builds the module if its sources are newer; returns the shared object's path. */
+let isBuilt = false;
+
+/** Builds the module if its sources are newer, once per process; returns the shared object's path. */
 export function buildFaultModule(): string {
+  if (!isBuilt) make();
+  isBuilt = true;
+  return join(BUILD, "fault-module.so");
+}
+
+function make(): void {
   try {
     execFileSync("make", ["--silent", "-C", SOURCES, `BUILD=${BUILD}`], {
       stdio: ["ignore", "ignore", "pipe"],
@@ -35,7 +43,6 @@ export function buildFaultModule(): string {
     const reason = code === "ENOENT" ? "make is missing: apt-get install make gcc" : String(stderr);
     throw new Error(`cannot build the fault module: ${reason}`, { cause: error });
   }
-  return join(BUILD, "fault-module.so");
 }
 
 /** A token with the fault module in front of it, itself a token like any other. */
@@ -60,7 +67,7 @@ export class FaultModule implements TestToken {
     this.clear();
   }
 
-  /** The rules in force from the next call on, in every process; those before are gone and all counters begin anew. */
+  /** Replaces the rules from the next call on, in every process, and resets all counters of rules. */
   set(...lines: readonly string[]): void {
     const always = [`target ${this.#target}`, `count-file ${this.#path("counts")}`];
     const draft = this.#path("control.draft");
@@ -72,7 +79,7 @@ export class FaultModule implements TestToken {
     this.set();
   }
 
-  /** How often a function was called since this instance was made, over all processes; all functions without a name. */
+  /** Returns how often a function, or any function, was called since this instance was made, over all processes. */
   calls(name?: string): number {
     const counters = this.#read("counts");
     let calls = 0;

@@ -1,5 +1,5 @@
-// A clone of a SoftHSM token, as a vendor's cloning makes one: another token, with another label and serial number,
-// that holds keys of the same value. SoftHSM encrypts objects under a key of the token's, which the clone shares.
+// A clone of a SoftHSM token, as vendors' cloning makes it: a second token with its own label and serial number that holds
+// the same KEK values. SoftHSM encrypts objects under a key of the token, which the clone shares.
 
 import { copyFileSync, cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -29,18 +29,18 @@ export class SoftHsmClone implements TestToken {
     rename(join(this.#folder, "token.object"), original.label, label);
   }
 
-  /** Clones the keys that the original has and this one has not. */
+  /** Copies the keys that the original holds and this clone does not. */
   sync(): void {
     const own = readdirSync(this.#folder);
     for (const file of readdirSync(this.#from)) {
       if (!own.includes(file)) copyFileSync(join(this.#from, file), join(this.#folder, file));
     }
-    // What tells running libraries to look again.
+    // Makes running libraries read the folder again.
     copyFileSync(join(this.#from, "generation"), join(this.#folder, "generation"));
   }
 
   remove(): void {
-    // It goes with the original.
+    // Removed with the original.
   }
 }
 

@@ -27,7 +27,7 @@ export interface SoftHsm extends TestToken {
   readonly soPin: string;
   /** Another token under the same configuration, hence the same `env`. */
   add(options: SoftHsmOptions): TestToken;
-  /** Initialises the token anew: its objects are gone, and it has the same label and PIN. */
+  /** Initialises the token again: removes its objects, and keeps its label and PIN. */
   reinitialise(): void;
 }
 

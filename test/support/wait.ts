@@ -5,7 +5,7 @@ export interface WaitOptions {
   readonly what?: string;
   /** Default 20,000 ms: a limit for what hangs, not a measure of speed. */
   readonly timeoutMs?: number;
-  /** Pause between two looks. Default 10 ms. */
+  /** Pause between two checks. Default 10 ms. */
   readonly intervalMs?: number;
 }
 

@@ -1,6 +1,6 @@
 /*
- * The control file: parsed, and read again whenever it has changed. A control is immutable once parsed, but for the
- * counters of its rules; a call keeps the one it began with, so nothing is locked while a rule sleeps.
+ * Parses the control file, and reads it again when it has changed. Once parsed, a control changes only in the counters
+ * of its rules. A call keeps the control it started with, so that no lock is held while a rule sleeps.
  */
 #define _GNU_SOURCE
 #include "fault.h"
@@ -27,7 +27,7 @@ const char *beside_module(const char *suffix) {
 
 /* ---- parsing ---- */
 
-/* A rule that is not understood must not pass for one that did not fire. */
+/* An unknown rule ends the process: a test must not mistake it for a rule that did not fire. */
 static void refuse(int number, const char *word) {
   fprintf(stderr, "fault-module: control file, line %d: \"%s\" is not understood\n", number, word);
   abort();

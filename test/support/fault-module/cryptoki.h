@@ -1,10 +1,10 @@
 /*
- * The part of PKCS#11 2.40 that the fault module needs: types, the structures it looks into (the others are
+ * The part of PKCS#11 2.40 that the fault module needs: types, the structures whose fields it reads (the others are
  * void pointers), and one row per function, in the order of CK_FUNCTION_LIST.
  *
  * A row is X(name, scope, kind, parameters, arguments). The scope says which state is checked before the call
  * (FREE: none; LIBRARY; SLOT; SESSION; MECHANISM: the session and its mechanism); the kind, whether the call is
- * FORWARDED to the target as it is, or EMULATED by a function of this module that may change it.
+ * FORWARDED to the target unchanged, or EMULATED by a function of this module that may change it.
  */
 #ifndef CRYPTOKI_H
 #define CRYPTOKI_H

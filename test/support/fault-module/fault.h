@@ -1,6 +1,6 @@
 /*
- * What the files of the fault module share: the control file as parsed, the sessions it knows, and the call that
- * is under way. README.md says what each setting does.
+ * What the files of the fault module share: the parsed control file, the sessions, and the call in progress.
+ * README.md documents each setting.
  */
 #ifndef FAULT_H
 #define FAULT_H
@@ -55,33 +55,33 @@ struct control {
   enum gcm_place gcm_place;
   CK_ULONG gcm_iv_length, gcm_mechanism;
   CK_ULONG foreign_objects;
-  CK_RV foreign_broken; /* what the first of them answers when it is read */
+  CK_RV foreign_broken; /* the result of reading the first of them */
   enum function broken_slot; /* FUNCTION_COUNT when not set */
   CK_RV broken_slot_rv;
 };
 #define NO_LIMIT (~0UL)
 
-/* The control file as it is now; each acquired one is released once. */
+/* Returns the current control file; release each one once. */
 struct control *control_acquire(void);
 void control_release(struct control *control);
 bool list_has(const struct list *list, CK_ULONG item);
 
-/* Path of this module's own file with a suffix, for the files that lie beside it. */
+/* Returns the path of this module's own file with a suffix, for the files beside it. */
 const char *beside_module(const char *suffix);
 
-/* ---- store.c: a store that is read once ---- */
+/* ---- store.c: a store that the library reads once ---- */
 
-/* Before the target is initialised. */
+/* Call before the target is initialised. */
 void store_load(void);
-/* After a call that has made or destroyed objects. */
+/* Call after a call that made or destroyed objects. */
 void store_write_back(void);
 
 /* ---- rules.c ---- */
 
-/* Carries out the rules of a function. Returns true when a rule has decided *rv. */
+/* Carries out the rules of a function. Returns true if a rule has decided *rv. */
 bool rules_apply(struct control *control, enum function function, bool after, CK_RV *rv);
 
-/* Changes a bit of what a successful call has put out, as far as a rule says so. */
+/* Changes a bit in the output of a successful call if a rule says so. */
 void rules_alter(enum function function, CK_BYTE *out, CK_ULONG length);
 
 /* ---- trace.c: counts and log ---- */
@@ -113,7 +113,7 @@ struct session {
   bool lost;
   struct gcm_encrypt encrypt;
   struct gcm_decrypt decrypt;
-  CK_ULONG foreign_left; /* of the search that is under way */
+  CK_ULONG foreign_left; /* of the search in progress */
 };
 
 void sessions_add(CK_SESSION handle, CK_SLOT_ID slot);
@@ -121,27 +121,27 @@ void sessions_remove(CK_SESSION handle);
 void sessions_remove_slot(CK_SLOT_ID slot);
 void sessions_clear(void);
 size_t sessions_open(void);
-/* NULL for a session that was not opened through this module. */
+/* Returns NULL for a session that was not opened through this module. */
 struct session *sessions_find(CK_SESSION handle);
 void sessions_lose(void);
 void sessions_logout(void);
 
 /* ---- login.c: a login for each load ---- */
 
-/* Whether the load of this thread is logged out, and shows no private object. */
+/* Returns whether the load of this thread is logged out, so that it shows no private object. */
 bool login_is_missing(void);
 void login_forget(void);
-/* Each turns the target's answer into that of this load. */
+/* Each turns the target's result into the result for this load. */
 CK_RV login_initialised(CK_RV rv);
 CK_RV login_of_load(CK_RV rv, const CK_BYTE *pin, CK_ULONG length);
 
-/* ---- module.c: the call under way ---- */
+/* ---- module.c: the call in progress ---- */
 
 extern CK_FUNCTION_LIST *target;
-/* The control file in force for the call that this thread is in. */
+/* The control file in force for the call in this thread. */
 extern _Thread_local struct control *control;
 
-/* Life of the library: ALIVE, DEAD since a device-error, or EMPTY: initialised during one. */
+/* State of the library: ALIVE; DEAD since a device-error; or EMPTY, if initialised during one. */
 enum life { ALIVE, DEAD, EMPTY };
 extern _Atomic enum life life;
 

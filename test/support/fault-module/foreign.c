@@ -1,6 +1,6 @@
 /*
- * Searches, and secret keys of other applications that exist in their results only: as many as a shared partition
- * holds, at no cost to the test. Each has a label of its own. Searches by CKA_LABEL or CKA_ID pass them over.
+ * Searches, and simulated secret keys of other applications, which exist only in search results: as many as a shared
+ * partition holds, at no cost to the test. Each has its own label. Searches by CKA_LABEL or CKA_ID do not return them.
  */
 #include "fault.h"
 
@@ -25,7 +25,7 @@ CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, C
   return rv;
 }
 
-/* Before the target's own: what looks for one object has to get past them. */
+/* They come before the target's own objects, so that a search for one object has to pass them. */
 CK_RV emulated_C_FindObjects(CK_SESSION session, CK_OBJECT *objects, CK_ULONG limit, CK_ULONG *count) {
   struct session *known = sessions_find(session);
   if (login_is_missing()) return *count = 0, CKR_OK;

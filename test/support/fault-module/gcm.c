@@ -1,6 +1,6 @@
 /*
- * AES-GCM as tokens do it that make the IV themselves: written back into the caller's parameters, or put after or
- * before the ciphertext. The modes are those of README.md; real tokens of each kind are named there.
+ * AES-GCM of tokens that generate the IV themselves: they write it into the caller's parameters, or put it after or
+ * before the ciphertext. README.md describes the modes and names real tokens of each kind.
  */
 #include "fault.h"
 
@@ -91,7 +91,7 @@ CK_RV emulated_C_Encrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_
   return rv;
 }
 
-/* ---- decrypting what the token wants back in its own format ---- */
+/* ---- decrypting ciphertexts in the token's own format ---- */
 
 CK_RV emulated_C_DecryptInit(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT key) {
   struct session *known = sessions_find(session);
@@ -146,7 +146,7 @@ CK_RV emulated_C_Decrypt(CK_SESSION session, CK_BYTE *data, CK_ULONG length, CK_
   return rv;
 }
 
-/* ---- in parts: not with an IV that travels in the ciphertext ---- */
+/* ---- multi-part calls: refused if the IV is part of the ciphertext ---- */
 
 static bool in_one_piece_only(CK_SESSION session) {
   struct session *known = sessions_find(session);

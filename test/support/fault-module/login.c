@@ -1,6 +1,6 @@
 /*
- * A login that holds for one load of the library only, as with p11-kit-client: every thread that has loaded this module
- * is an application of its own, while the target takes the process for one.
+ * A login that is valid for one load of the library, as with p11-kit-client: each thread that has loaded this module
+ * is a separate application, although the target sees one process.
  */
 #include "fault.h"
 
@@ -11,7 +11,7 @@
 
 static _Thread_local bool initialised, logged_in;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-/* The PIN that the target has accepted: it asks for none once the process is logged in. */
+/* The PIN that the target has accepted. Once the process is logged in, the target does not check a PIN. */
 static CK_BYTE accepted[PIN_LIMIT];
 static CK_ULONG accepted_length;
 

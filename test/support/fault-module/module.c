@@ -1,6 +1,6 @@
 /*
  * A PKCS#11 module that forwards every call to another one and, on the way, does what its control file says:
- * delays, errors, crashes and the habits of tokens that are not at hand. README.md documents the control file.
+ * delays, errors, crashes and the behaviour of tokens that the tests do not have. README.md documents the control file.
  * This file holds the wrappers and the checks that all calls of a scope share.
  */
 #define _GNU_SOURCE
@@ -43,7 +43,7 @@ static CK_RV check_session(CK_SESSION handle) {
   if (control->token_removed) return CKR_DEVICE_REMOVED;
   struct session *session = sessions_find(handle);
   if (session != NULL && session->lost) {
-    /* Closed here, by the thread that uses it, and not when it was lost: another thread may have been inside it. */
+    /* Closed by the thread that uses it, not when it was lost: another thread may have been in a call on it. */
     target->C_CloseSession(handle);
     sessions_remove(handle);
     return CKR_SESSION_HANDLE_INVALID;
@@ -67,7 +67,7 @@ struct call {
   double started;
 };
 
-/* Returns true when a rule has decided the answer already. */
+/* Returns true if a rule has already decided the result. */
 static bool call_enter(struct call *call, enum function function, CK_RV *rv) {
   call->outer = control;
   control = control_acquire();

@@ -1,6 +1,6 @@
 /*
- * Attributes: types that the token does not know, limits on CKA_ID and CKA_LABEL, an id of the token's own choice,
- * and attributes that cannot be changed.
+ * Attributes: types that the token does not know, limits on CKA_ID and CKA_LABEL, ids that the token chooses, and
+ * attributes that cannot be changed.
  */
 #include "fault.h"
 
@@ -17,7 +17,7 @@ static CK_RV check_template(const CK_ATTRIBUTE *attributes, CK_ULONG count) {
   return CKR_OK;
 }
 
-/* The template of a new object, with an id of the token's choice when it has a limit and the caller gave none. */
+/* The template of a new object, with a CKA_ID that the token chose if its length is limited and the caller gave none. */
 struct completed {
   CK_ATTRIBUTE *attributes;
   CK_ULONG count;
@@ -100,7 +100,7 @@ CK_RV emulated_C_SetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTR
   return rv != CKR_OK ? rv : target->C_SetAttributeValue(session, source, attributes, count);
 }
 
-/* As the standard has it: an unknown type gets the length -1, and the others are answered all the same. */
+/* As in the standard: an unknown type gets the length -1, and the other attributes are returned. */
 CK_RV emulated_C_GetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {
   if (foreign_is(source)) return foreign_read(source, attributes, count);
   CK_ATTRIBUTE *known = calloc(count + 1, sizeof *known);

@@ -1,5 +1,5 @@
 /*
- * Carrying out the rules: which of them fire at this call, and what then happens. Nothing is locked meanwhile.
+ * Decides which rules fire at a call, and carries them out. Holds no lock while it does.
  */
 #define _GNU_SOURCE
 #include "fault.h"
@@ -46,11 +46,11 @@ static void sleep_ms(CK_ULONG ms) {
 static void leak(size_t size) {
   char *lost = malloc(size);
   if (lost == NULL) return;
-  memset(lost, 1, size); /* touched, so that it shows as resident */
+  memset(lost, 1, size); /* written, so that it counts as resident */
   __asm__ volatile("" : : "r"(lost) : "memory");
 }
 
-/* A child that lives on, whatever becomes of its parent, and holds nothing of it open. */
+/* Starts a child that outlives its parent and holds none of its files open. */
 static void leave_child(const char *file) {
   if (fork() != 0) return;
   for (int fd = 0; fd < 1024; fd++) close(fd);
@@ -78,7 +78,7 @@ bool rules_apply(struct control *now, enum function function, bool after, CK_RV 
     case ACTION_EXIT: _exit((int)rule->argument);
     case ACTION_LEAK: leak(rule->argument); break;
     case ACTION_FORK: leave_child(rule->file); break;
-    case ACTION_ALTER: break; /* by rules_alter, once there is an output */
+    case ACTION_ALTER: break; /* done by rules_alter, once the call has an output */
     }
   }
   return decided;

@@ -1,6 +1,6 @@
 /*
- * The sessions opened through this module. The lock guards the table only: what hangs on one session is used by
- * one thread at a time, as PKCS#11 asks of the application.
+ * The sessions opened through this module. The lock guards the table only: the state of a session is used by one
+ * thread at a time, as PKCS#11 requires of the application.
  */
 #include "fault.h"
 
@@ -72,14 +72,14 @@ struct session *sessions_find(CK_SESSION handle) {
 void sessions_logout(void) {
   pthread_mutex_lock(&lock);
   for (size_t i = 0; i < used; i++) {
-    bool skip = table[i]->lost; /* one logout a slot, through a session that is still there */
+    bool skip = table[i]->lost; /* one logout per slot, through a session that still exists */
     for (size_t j = 0; j < i; j++) skip |= table[j]->slot == table[i]->slot && !table[j]->lost;
     if (!skip) target->C_Logout(table[i]->handle);
   }
   pthread_mutex_unlock(&lock);
 }
 
-/* The sessions end, and with them the login. */
+/* Ends the sessions, which also ends the login. */
 void sessions_lose(void) {
   sessions_logout();
   pthread_mutex_lock(&lock);

@@ -1,7 +1,7 @@
 /*
- * A token whose library reads its store only when it is initialised, as a TPM's: it works on a copy of SoftHSM's token
- * folder that is made then. What this process makes or destroys is carried over to the real folder; what other
- * processes do there meanwhile is not seen, and what they have destroyed goes on working.
+ * A token whose library reads its store only when it is initialised, as the library of a TPM does. It works on a copy
+ * of SoftHSM's token folder, made at initialisation. Objects that this process makes or destroys are copied to or
+ * removed from the real folder. Changes by other processes are not seen: objects that they destroyed still work.
  */
 #define _GNU_SOURCE
 #include "fault.h"

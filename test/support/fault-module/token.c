@@ -1,6 +1,6 @@
 /*
- * Slots, tokens, sessions and logins: a removed token, a dead library, limits on sessions, hidden mechanisms, and
- * a counter of wrong PINs that outlives the process, as a token's does.
+ * Slots, tokens, sessions and logins: a removed token, a library that has failed, limits on sessions, hidden
+ * mechanisms, and a counter of wrong PINs that outlives the process, as on a real token.
  */
 #define _GNU_SOURCE
 #include "fault.h"
@@ -12,7 +12,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-/* A slot that is listed first, and of which one function cannot tell anything. */
+/* A slot that is listed first and for which one function fails. */
 #define BROKEN_SLOT 0x7FUL
 
 static bool is_broken(CK_SLOT_ID slot) { return control->broken_slot != FUNCTION_COUNT && slot == BROKEN_SLOT; }

@@ -1,6 +1,6 @@
 /*
- * What was called: counters per function in a file that processes share (they outlive a crash), and one line per
- * call of the functions that the control file names. The format of both is in README.md.
+ * Records calls: a counter per function in a file that processes share and that outlives a crash, and one line per call
+ * of the functions that the control file names. README.md describes both formats.
  */
 #define _GNU_SOURCE
 #include "fault.h"
@@ -42,7 +42,7 @@ void trace_count(const struct control *now, enum function function) {
   if (now->count_file == NULL) return;
   pthread_mutex_lock(&lock);
   if (mapped_path == NULL || strcmp(mapped_path, now->count_file) != 0) {
-    free(mapped_path); /* an earlier mapping stays: another thread may be about to add to it */
+    free(mapped_path); /* keep the earlier mapping: another thread may be about to write to it */
     mapped_path = strdup(now->count_file);
     mapped = map(mapped_path);
   }
