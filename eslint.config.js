@@ -3,6 +3,7 @@
 import eslint from "@eslint/js";
 import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
+import { testTitles } from "./test/setup/test-title-rules.js";
 
 /** Names that mean two things here, or the wrong one: what they are called instead. */
 const NAMES = [
@@ -69,6 +70,11 @@ export default defineConfig(
     files: ["src/**/*.ts"],
     ignores: ["src/token-host/**"],
     rules: { "no-restricted-syntax": ["error", ...NAMES, NO_DEFAULT_EXPORT, PKCS11_NAMES] },
+  },
+  {
+    files: ["test/**/*.{test,soak,scale,bench}.ts"],
+    plugins: { "test-titles": testTitles },
+    rules: { "test-titles/short": "warn", "test-titles/unique": "warn" },
   },
   {
     // A tool asks for these default exports.
