@@ -132,6 +132,20 @@ describe("in the order in which they began", () => {
     expect(await oldest.started).toBe("ended");
   });
 
+  it("starts beside one that hangs get more time after each that was given up", async () => {
+    starts = new Starts(START_TIMEOUT_MS, () => late++);
+    begin("oldest");
+    for (let round = 0; round < 5; round++) {
+      begin("younger");
+      await vi.advanceTimersByTimeAsync(10_000);
+    }
+    expect(killed).toHaveLength(5);
+    const slow = begin("slow");
+    await vi.advanceTimersByTimeAsync(8_000);
+    slow.end();
+    expect(await slow.started).toBe("ready");
+  });
+
   it("a token that is slow has three times as long as it took", async () => {
     const first = begin("first");
     await vi.advanceTimersByTimeAsync(4_000);
