@@ -62,6 +62,8 @@ export interface OpenRequest {
 export interface ReadRequest {
   /** Whether to continue the reading that an earlier request began; otherwise a new one begins. */
   readonly resume: boolean;
+  /** Instead of a reading: this key_id alone, by a search for its CKA_ID. None is found if the token cannot search so. */
+  readonly only?: string;
 }
 
 export interface ReadingProgress {

@@ -53,6 +53,17 @@ export class LaneKeyring {
     });
   }
 
+  /** Finds one generation by its CKA_ID and reads no other object. @throws TokenFault */
+  readOne(keyId: string): ReadSlice {
+    const ckaId = ckaIdIn(keyId);
+    this.#guarded(() => {
+      if (ckaId !== undefined) this.#add(this.#search(pkcs11js.CKA_ID, ckaId));
+    });
+    const found = this.#byKeyId.get(keyId);
+    const keks = found === undefined ? [] : [found.record];
+    return { done: true, keks, objects: keks.length, unreadable: 0, unreadableReason: "" };
+  }
+
   /** Reads all to the end. @throws TokenFault */
   readAll(): readonly KekRecord[] {
     return this.#guarded(() => {

@@ -65,8 +65,8 @@ export class LaneToken {
   }
 
   /** Reads the keyring for a bounded time. */
-  readKeks({ resume }: ReadRequest): ReadSlice {
-    return this.#keyring.readSlice(resume);
+  readKeks({ resume, only }: ReadRequest): ReadSlice {
+    return only === undefined ? this.#keyring.readSlice(resume) : this.#keyring.readOne(only);
   }
 
   /** Verified: see `CheckedCrypt`. */

@@ -77,15 +77,20 @@ export class KeyringReadings {
     return `: the token is being read, ${count(seen)} of ${count(objects)} secret keys so far`;
   }
 
-  /** Makes the first reading of a host, in steps of its start. @throws KmsError */
-  async readFirst(host: HostProcess, step: RunStep): Promise<TokenKeys> {
+  /**
+   * Makes sure that a host finds the KEKs, in steps of its start, and returns them. If a host has read the token before,
+   * another one need only find the same KEKs by their CKA_IDs: it is ready soon, however many keys of other applications
+   * the token holds. Otherwise it reads the keyring. @throws KmsError
+   */
+  async readFirst(host: HostProcess, step: RunStep): Promise<readonly KekRecord[]> {
     const ask = (request: ReadRequest): Promise<ReadSlice> =>
       step("read", () => host.control(Op.readKeks, request));
+    if (this.#known.length > 0 && (await findAll(this.#known, ask))) return this.#known;
     const keys = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
       this.#first = { at: performance.now(), ...progress };
     });
     if (this.#known.length === 0) this.#believe(keys);
-    return keys;
+    return keys.keks;
   }
 
   /** @throws KmsError */
@@ -221,6 +226,18 @@ export class KeyringReadings {
       "the token cannot be read: a reading has hung, and the token host that is left is kept for requests",
     );
   }
+}
+
+/** Returns whether the host finds all of these KEKs without a reading. */
+async function findAll(
+  known: readonly KekRecord[],
+  ask: (request: ReadRequest) => Promise<ReadSlice>,
+): Promise<boolean> {
+  for (const { keyId } of known) {
+    const slice = await ask({ resume: false, only: keyId });
+    if (!slice.done || slice.keks.length === 0) return false;
+  }
+  return true;
 }
 
 function namesOf(records: readonly KekRecord[]): string {

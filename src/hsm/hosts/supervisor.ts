@@ -1,4 +1,4 @@
-// Keeps one token host running: starts it, logs it in, has it read the keyring, waits for its end, and starts the next
+// Keeps one token host running: starts it, logs it in, has it find the KEKs, waits for its end, and starts the next
 // after a capped backoff. At any time it has either a ready host or the reason why it has none. Which host gets
 // which request is not decided here.
 import { setTimeout as sleep } from "node:timers/promises";
@@ -9,8 +9,7 @@ import type { Logins } from "./logins.js";
 import type { LoginGate } from "../login/login-gate.js";
 import type { RunStep, Starts } from "./starts.js";
 import { HostProcess, type EndCause, type HostProcessOptions } from "./host-process.js";
-import type { TokenDescription } from "../port.js";
-import type { TokenKeys } from "../wire-calls.js";
+import type { KekRecord, TokenDescription } from "../port.js";
 
 export interface SupervisorOptions {
   readonly host: HostProcessOptions;
@@ -21,8 +20,8 @@ export interface SupervisorOptions {
   readonly mayStart: () => boolean;
   /** Resolves when the answer of `mayStart` may have changed; rejects when the signal aborts. */
   readonly nextChange: (signal: AbortSignal) => Promise<unknown>;
-  /** Reads the keyring on a host that is not ready yet, in steps of the start. */
-  readonly readFirst: (host: HostProcess, step: RunStep) => Promise<TokenKeys>;
+  /** Makes sure that a host finds the KEKs before it is ready, in steps of the start. */
+  readonly readFirst: (host: HostProcess, step: RunStep) => Promise<readonly KekRecord[]>;
   readonly log: Log;
   readonly onReady: (host: HostProcess) => void;
   readonly onEnded: (cause: EndCause) => void;
@@ -157,11 +156,11 @@ export class Supervisor {
       this.#token = await step("open", () => host.open());
       const lane = host.lanes.first;
       if (!this.#token.loggedIn && lane !== undefined) this.#token = await logins.login(host, lane);
-      const { keks, objects } = await readFirst(host, step);
+      const keks = await readFirst(host, step);
       this.#ready = host;
       this.#reason = undefined;
       const token = this.#token.label;
-      log.info({ pid: host.pid, token, keks: keks.length, objects }, "token host ready");
+      log.info({ pid: host.pid, token, keks: keks.length }, "token host ready");
       onReady(host);
     });
   }

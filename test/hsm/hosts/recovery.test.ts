@@ -178,3 +178,16 @@ it("callers who leave while they wait cost the token nothing", async () => {
   await Promise.all(busy);
   expect(token.fault.calls("C_Encrypt") - before).toBe(10);
 });
+
+it("a replacement host is ready without reading the keys of other applications", async () => {
+  const objects = 500;
+  const opened = await token.start();
+  const before = opened.hsm.pids;
+  token.fault.set(`foreign-objects ${objects}`, "C_GetAttributeValue sleep 10");
+  const calls = token.fault.calls("C_GetAttributeValue");
+  for (const pid of before) process.kill(pid, "SIGKILL");
+  const isReplaced = (): boolean => opened.hsm.readyHosts === 1 && opened.hsm.pids[0] !== before[0];
+  await waitFor(isReplaced, { what: "the replacement", intervalMs: 10, timeoutMs: 60_000 });
+  expect(token.fault.calls("C_GetAttributeValue") - calls).toBeLessThan(objects);
+  expect(await codeOf(token.encrypt(opened))).toBe("done");
+});
