@@ -1,148 +1,247 @@
-// A PIN attempt is made only where it can be recorded, and never twice with the same bytes: over rewritten files,
-// restarts, sources, processes and tokens' answers.
+// A PIN is tried only if the attempt can be recorded, and never twice with the same bytes: across rewritten files,
+// restarts, sources and processes. All but the first test ask the gate itself, with a token that counts logins; a new gate
+// over the same state directory knows no more than a new process would.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
+import { pinSourceStamp } from "../../../src/config/pin-source.js";
+import { readPin } from "../../../src/config/read-pin.js";
 import { KmsError } from "../../../src/errors.js";
+import { HostFailure } from "../../../src/hsm/hosts/host-process.js";
+import { loginStores } from "../../../src/hsm/login/login-files.js";
+import { LoginGate } from "../../../src/hsm/login/login-gate.js";
+import type { TokenDescription } from "../../../src/hsm/port.js";
+import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
 import { makeFolder } from "../../support/token.js";
-import type { OpenedToken, OpenOptions } from "../../support/token-hsm.js";
+import type { OpenedToken } from "../../support/token-hsm.js";
 import { waitFor } from "../../support/wait.js";
 
+const PIN = "right-PIN-2468";
 const WRONG_PIN = "wrong-PIN-8642";
-const token = useFaultyToken();
+const WAIT_FOR_LOCK_MS = 20_000;
+const TOKEN: TokenDescription = {
+  label: "counting",
+  serial: "1",
+  manufacturer: "",
+  model: "",
+  slotId: 0,
+  loginRequired: true,
+  loggedIn: false,
+  pinCountLow: false,
+  pinFinalTry: false,
+  pinLocked: false,
+  protectedAuthenticationPath: false,
+  library: "",
+};
+const INCORRECT = new HostFailure({
+  code: "PIN_REFUSED",
+  message: "the token refused the PIN (CKR_PIN_INCORRECT)",
+  fault: "setup",
+  pin: "wrong",
+});
+const NO_CLEAR_ANSWER = new HostFailure({
+  code: "HSM_UNAVAILABLE",
+  message: "the login failed (CKR_GENERAL_ERROR)",
+  fault: "device",
+  pin: "open",
+});
+
 let folder: string;
 let pinFile: string;
 let stateDir: string;
+let logins: number;
+/** The token's answer to a login. */
+let answer: (pin: string) => Promise<void>;
+
+const judge = (pin: string): Promise<void> => (pin === PIN ? Promise.resolve() : Promise.reject(INCORRECT));
 
 beforeEach(() => {
   folder = makeFolder("pin-attempts");
   pinFile = join(folder, "pin");
   stateDir = join(folder, "state");
   writeFileSync(pinFile, WRONG_PIN);
+  logins = 0;
+  answer = judge;
 });
 
 afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const open = (options: OpenOptions = {}): OpenedToken =>
-  token.open({ hosts: 2, pinFile, stateDir, ...options });
-const logins = (): number => token.fault.calls("C_Login");
+/** Returns a gate as a new process has it. */
+function open(path = pinFile): LoginGate {
+  const source = { kind: "file", path } as const;
+  return new LoginGate({
+    pin: {
+      read: () => readPin(source, {}),
+      stamp: () => pinSourceStamp(source),
+      showsChange: true,
+      description: `file ${path}`,
+      correction: "correct it",
+    },
+    stores: loginStores(stateDir, WAIT_FOR_LOCK_MS),
+    allowFinalTry: false,
+    log: SILENT,
+  });
+}
+
+const login = (gate: LoginGate): Promise<void> =>
+  gate.login(
+    () => Promise.resolve(TOKEN),
+    (pin) => {
+      logins++;
+      return answer(pin.toString());
+    },
+  );
+
+const fails = (gate: LoginGate, code: string, text: string): Promise<void> =>
+  expect(login(gate)).rejects.toMatchObject({ code, message: expect.stringContaining(text) as string });
+
 const record = (): string => join(stateDir, "pin-refused.json");
 
-/** As an agent does that copies a secret: another inode and another time. */
+/** Replaces the file as an agent does that copies a secret: with another inode and another time. */
 function replace(pin: string): void {
   writeFileSync(`${pinFile}.new`, pin);
   renameSync(`${pinFile}.new`, pinFile);
 }
 
-const failure = (opened: OpenedToken, code: string, text: string): Promise<unknown> =>
-  waitFor(
-    () =>
-      token.encrypt(opened).then(
-        () => false,
-        (error: unknown) => error instanceof KmsError && error.code === code && error.message.includes(text),
-      ),
-    { what: `${code} that says "${text}"`, timeoutMs: 30_000 },
-  );
+describe("a PIN on a real token", () => {
+  const token = useFaultyToken();
+  const openHosts = (): OpenedToken => token.open({ hosts: 2, pinFile, stateDir });
+  const failure = (opened: OpenedToken, text: string): Promise<unknown> =>
+    waitFor(
+      () =>
+        token.encrypt(opened).then(
+          () => false,
+          (error: unknown) =>
+            error instanceof KmsError && error.code === "PIN_REFUSED" && error.message.includes(text),
+        ),
+      { what: `a refusal that says "${text}"`, timeoutMs: 30_000 },
+    );
 
-const starts = (opened: OpenedToken): number => opened.ended.length;
-
-describe("the same bytes", () => {
-  it("are not tried again when their file is rewritten, in this process or the next", async () => {
-    const before = logins();
-    const opened = open();
-    await failure(opened, "PIN_REFUSED", "CKR_PIN_INCORRECT");
-    for (let round = 0; round < 2; round++) {
-      const seen = starts(opened);
-      replace(`${WRONG_PIN}\n`);
-      // The change is noticed: a token host is started, and finds the same PIN.
-      await waitFor(() => starts(opened) > seen, { what: "another look" });
-      await failure(opened, "PIN_REFUSED", "not tried again");
-    }
+  it("is not tried again when its file is rewritten, in this process or the next", async () => {
+    const before = token.fault.calls("C_Login");
+    const opened = openHosts();
+    await failure(opened, "CKR_PIN_INCORRECT");
+    const seen = opened.ended.length;
+    replace(`${WRONG_PIN}\n`);
+    // The change is noticed: a token host is started, and finds the same PIN.
+    await waitFor(() => opened.ended.length > seen, { what: "another start" });
+    await failure(opened, "not tried again");
     await opened.hsm.stop(200);
     replace(WRONG_PIN);
-    const next = open();
-    await failure(next, "PIN_REFUSED", "not tried again");
-    expect(logins() - before).toBe(1);
+    const next = openHosts();
+    await failure(next, "not tried again");
+    expect(token.fault.calls("C_Login") - before).toBe(1);
     replace(token.fault.pin);
     await token.recovers(next);
   });
+});
+
+describe("the same bytes", () => {
+  it("are not tried again when their file is rewritten twice, in this process or the next", async () => {
+    const gate = open();
+    await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
+    for (const text of [`${WRONG_PIN}\n`, WRONG_PIN]) {
+      const { stamp } = gate;
+      replace(text);
+      expect(gate.mayTryAgain(stamp)).toBe(true);
+      await fails(gate, "PIN_REFUSED", "not tried again");
+    }
+    replace(WRONG_PIN);
+    await fails(open(), "PIN_REFUSED", "not tried again");
+    expect(logins).toBe(1);
+    replace(PIN);
+    await login(open());
+  });
 
   it("are not tried again after another wrong PIN, from this source or another", async () => {
-    const before = logins();
-    const opened = open({ hosts: 1 });
-    await failure(opened, "PIN_REFUSED", "CKR_PIN_INCORRECT");
+    const gate = open();
+    await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
     replace("wrong-too");
-    await waitFor(() => logins() - before === 2, { what: "the other PIN's attempt" });
-    await failure(opened, "PIN_REFUSED", "PIN");
-    await opened.hsm.stop(200);
+    await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
     for (const pin of [WRONG_PIN, "wrong-too"]) {
       const other = join(folder, `other-${pin}`);
       writeFileSync(other, pin);
-      const again = open({ hosts: 1, pinFile: other });
-      await failure(again, "PIN_REFUSED", "not tried again");
-      await again.hsm.stop(200);
+      await fails(open(other), "PIN_REFUSED", "not tried again");
     }
-    expect(logins() - before).toBe(2);
+    expect(logins).toBe(2);
   });
 
-  it("that have no clear answer count on when their file is rewritten", async () => {
-    // A token that has counted a wrong PIN before would not be asked twice.
-    const right = token.open({ stateDir: join(folder, "other") });
-    await token.recovers(right);
-    token.fault.set("C_Login rv 0x5");
-    const before = logins();
-    const opened = open({ hosts: 1 });
-    await waitFor(() => logins() > before, { what: "the first login" });
+  it("that have no clear answer are still counted when their file is rewritten", async () => {
+    answer = () => Promise.reject(NO_CLEAR_ANSWER);
+    const gate = open();
+    await fails(gate, "HSM_UNAVAILABLE", "CKR_GENERAL_ERROR");
     replace(WRONG_PIN);
-    await failure(opened, "PIN_REFUSED", "no clear answer");
-    const seen = starts(opened);
+    await fails(gate, "HSM_UNAVAILABLE", "CKR_GENERAL_ERROR");
+    await fails(gate, "PIN_REFUSED", "no clear answer");
     replace(WRONG_PIN);
-    await waitFor(() => starts(opened) > seen, { what: "another look" });
-    await failure(opened, "PIN_REFUSED", "no clear answer");
-    expect(logins() - before).toBe(2);
+    await fails(gate, "PIN_REFUSED", "no clear answer");
+    expect(logins).toBe(2);
   });
 
-  it("that have logged in are known as accepted when their file is rewritten", async () => {
-    replace(token.fault.pin);
-    const opened = open({ hosts: 1 });
-    await token.recovers(opened);
-    replace(token.fault.pin);
-    token.fault.set("C_Login rv 0x5");
-    const before = logins();
-    for (const pid of opened.hsm.pids) process.kill(pid, "SIGKILL");
-    await waitFor(() => logins() - before >= 4, { what: "four logins", timeoutMs: 30_000 });
-    token.fault.clear();
-    await token.recovers(opened);
+  it("that have logged in still count as accepted when their file is rewritten", async () => {
+    replace(PIN);
+    const gate = open();
+    await login(gate);
+    replace(PIN);
+    answer = () => Promise.reject(NO_CLEAR_ANSWER);
+    for (let attempt = 0; attempt < 4; attempt++) await fails(gate, "HSM_UNAVAILABLE", "CKR_GENERAL_ERROR");
+    answer = judge;
+    await login(gate);
+    expect(logins).toBe(6);
   });
 
   it("are tried again once their record is removed", async () => {
-    const opened = open({ hosts: 1 });
-    await failure(opened, "PIN_REFUSED", "CKR_PIN_INCORRECT");
-    const before = logins();
+    const gate = open();
+    await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
+    const { stamp } = gate;
+    expect(gate.mayTryAgain(stamp)).toBe(false);
     rmSync(record());
-    await waitFor(() => logins() > before, { what: "another attempt" });
+    expect(gate.mayTryAgain(stamp)).toBe(true);
+    await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
+    expect(logins).toBe(2);
   });
 });
 
-describe("what cannot be recorded", () => {
+describe("an attempt that cannot be recorded", () => {
+  it("is not made while the state directory is a file", async () => {
+    writeFileSync(stateDir, "a file where the directory should be");
+    const gate = open();
+    await fails(gate, "STATE_UNUSABLE", stateDir);
+    await fails(gate, "STATE_UNUSABLE", stateDir);
+    expect(logins).toBe(0);
+    rmSync(stateDir);
+    await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
+    expect(logins).toBe(1);
+  });
+
+  it("is not made while the record is damaged", async () => {
+    mkdirSync(stateDir);
+    writeFileSync(record(), '{"version":1,"tok');
+    const gate = open();
+    await fails(gate, "STATE_UNUSABLE", record());
+    expect(logins).toBe(0);
+    rmSync(record());
+    await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
+  });
+});
+
+describe.skipIf(process.geteuid?.() !== 0)("on a file system that is full or read-only", () => {
   const mounts: string[] = [];
 
-  /** A file system of 64 KiB. */
+  /** Mounts a file system of 64 KiB. */
   function mount(): void {
     mkdirSync(stateDir, { mode: 0o700 });
     execFileSync("mount", ["-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", stateDir]);
     mounts.push(stateDir);
   }
-  const remount = (flag: "ro" | "rw"): void => {
-    execFileSync("mount", ["-o", `remount,${flag}`, stateDir]);
-  };
   const fill = (): void => {
     try {
       writeFileSync(join(stateDir, "filler"), Buffer.alloc(128 * 1024));
@@ -150,106 +249,58 @@ describe("what cannot be recorded", () => {
       // It is full now.
     }
   };
+  const makeReadOnly = (): void => {
+    execFileSync("mount", ["-o", "remount,ro", stateDir]);
+  };
   const temporary = (): string[] => readdirSync(stateDir).filter((name) => name.endsWith(".new"));
+  const HARMS: [string, () => void][] = [
+    ["full", fill],
+    ["read-only", makeReadOnly],
+  ];
 
   afterEach(() => {
     for (const place of mounts.splice(0)) execFileSync("umount", ["--lazy", place]);
   });
 
-  it("is not tried where the state directory is no directory, until it can be", async () => {
-    writeFileSync(stateDir, "a file where the directory should be");
-    const before = logins();
-    const opened = open();
-    await failure(opened, "STATE_UNUSABLE", stateDir);
-    await failure(opened, "STATE_UNUSABLE", stateDir);
-    expect(logins()).toBe(before);
-    rmSync(stateDir);
-    await failure(opened, "PIN_REFUSED", "CKR_PIN_INCORRECT");
-    expect(logins() - before).toBe(1);
+  it.each(HARMS)("a new PIN costs no attempt at any start (%s)", async (_what, harm) => {
+    mount();
+    harm();
+    for (let start = 0; start < 2; start++) await fails(open(), "STATE_UNUSABLE", stateDir);
+    expect(logins).toBe(0);
+    expect(temporary()).toEqual([]);
   });
 
-  it("is not tried where the record is damaged", async () => {
-    mkdirSync(stateDir);
-    writeFileSync(record(), '{"version":1,"tok');
-    const before = logins();
-    const opened = open();
-    await failure(opened, "STATE_UNUSABLE", record());
-    expect(logins()).toBe(before);
-    rmSync(record());
-    await failure(opened, "PIN_REFUSED", "CKR_PIN_INCORRECT");
+  it.each(HARMS)("a PIN that has logged in before is tried (%s)", async (_what, harm) => {
+    mount();
+    replace(PIN);
+    await login(open());
+    harm();
+    await login(open());
+    expect(logins).toBe(2);
+    expect(temporary()).toEqual([]);
   });
 
-  describe.skipIf(process.geteuid?.() !== 0)("on a real file system", () => {
-    it.each<[string, () => void]>([
-      ["full", fill],
-      [
-        "read-only",
-        () => {
-          remount("ro");
-        },
-      ],
-    ])("costs nothing where that is %s, at any start", async (_what, harm) => {
-      mount();
-      harm();
-      const before = logins();
-      for (let start = 0; start < 2; start++) {
-        const opened = open();
-        await failure(opened, "STATE_UNUSABLE", stateDir);
-        await opened.hsm.stop(200);
-      }
-      expect(logins()).toBe(before);
-      expect(temporary()).toEqual([]);
-    });
-
-    it.each<[string, () => void]>([
-      ["full", fill],
-      [
-        "read-only",
-        () => {
-          remount("ro");
-        },
-      ],
-    ])("is tried from a source that has logged in, where that is %s", async (_what, harm) => {
-      mount();
-      replace(token.fault.pin);
-      const first = open({ hosts: 1 });
-      await token.recovers(first);
-      await first.hsm.stop(200);
-      harm();
-      await token.recovers(open());
-      expect(temporary()).toEqual([]);
-    });
-
-    it("costs one attempt where a source that has logged in is refused and the disk is full", async () => {
-      mount();
-      replace(token.fault.pin);
-      const first = open({ hosts: 1 });
-      await token.recovers(first);
-      await first.hsm.stop(200);
-      fill();
-      token.fault.set("C_Login rv 0xA0");
-      const before = logins();
-      for (let start = 0; start < 3; start++) {
-        const opened = open();
-        // What is removed makes room for the record of the refusal.
-        await failure(opened, "PIN_REFUSED", start === 0 ? "CKR_PIN_INCORRECT" : "not tried again");
-        await opened.hsm.stop(200);
-      }
-      expect(logins() - before).toBe(1);
-      expect(existsSync(join(stateDir, "pin-accepted.json"))).toBe(false);
-    });
+  it("a PIN that has logged in before and is refused costs one attempt (full)", async () => {
+    mount();
+    replace(PIN);
+    await login(open());
+    fill();
+    answer = () => Promise.reject(INCORRECT);
+    logins = 0;
+    // Removing the record of the accepted PIN frees space for that of the refusal.
+    await fails(open(), "PIN_REFUSED", "CKR_PIN_INCORRECT");
+    for (let start = 0; start < 2; start++) await fails(open(), "PIN_REFUSED", "not tried again");
+    expect(logins).toBe(1);
+    expect(existsSync(join(stateDir, "pin-accepted.json"))).toBe(false);
   });
 });
 
-it("several processes that start at once spend one attempt between them", async () => {
-  token.fault.set("C_Login sleep 300");
-  const before = logins();
-  const opened = Array.from({ length: 4 }, () => open({ hosts: 1 }));
-  for (const one of opened) {
-    await waitFor(async () => (await codeOf(token.encrypt(one))) === "PIN_REFUSED", {
-      what: "a refusal",
-      timeoutMs: 30_000,
-    });
-  }
-  expect(logins() - before).toBe(1);
+it("several gates that log in at once spend one attempt between them", async () => {
+  answer = async () => {
+    await sleep(100);
+    throw INCORRECT;
+  };
+  const codes = await Promise.all(Array.from({ length: 4 }, () => codeOf(login(open()))));
+  expect(codes).toEqual(Array.from({ length: 4 }, () => "PIN_REFUSED"));
+  expect(logins).toBe(1);
 });
