@@ -24,7 +24,7 @@ import { openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
 import { environmentWithoutWatchdog, startWatchdog } from "../observability/watchdog.js";
 
-/** Between two readings of the tokens by reloaded libraries, in ms. */
+/** Between two reloads of a library that is not known to need them, in ms. */
 const RELOAD_MS = 10 * 60_000;
 /** How long requests under way may take to finish at a stop, and token hosts to log out, in ms. */
 const DRAIN_MS = 5_000;
@@ -146,10 +146,11 @@ function openRunningProvider(
   metrics: Metrics,
   log: Log,
 ): RunningProvider {
+  const intervals = { oftenMs: settings.refreshIntervalMs, rarelyMs: RELOAD_MS };
   const running = new RunningProvider({
     ...providerOptions(settings, hsm.port, metrics, log),
     // A reload replaces the warm token host; without one, requests would wait for the reload.
-    reload: { everyMs: settings.hsm.hosts > 1 ? RELOAD_MS : undefined },
+    reload: { intervals: settings.hsm.hosts > 1 ? intervals : undefined },
   });
   observeProvider(metrics, running, hsm);
   return running;

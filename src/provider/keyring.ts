@@ -1,7 +1,7 @@
-// The keyring as last read from the token: polled, re-read on demand for an unknown key_id (shared and rate
-// limited, so that hostile key_ids cost the HSM next to nothing), and believed about a missing key only when
-// two readings in a row agree. A reading may take longer than a request: it goes on, and the next request for the same
-// key_id is answered from it.
+// The keyring as last read from the token. It is read at an interval, and on demand for an unknown key_id; these
+// readings are shared and rate-limited, so that hostile key_ids cost the HSM next to nothing. A KEK counts as gone only
+// if a second reading, by a reloaded library, agrees. A reading may outlast the request that asked for it; the next
+// request for the same key_id uses its result.
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
@@ -19,22 +19,22 @@ import { maskControls, truncate } from "../untrusted-text.js";
 
 /** Least time between the beginnings of two readings that unknown key_ids ask for, in ms. */
 const UNKNOWN_REREAD_MS = 1_000;
-/** A reading that takes longer than this part of the request timeout is slow. */
+/** A reading is slow if it takes longer than this share of the request timeout. */
 const SLOW_PART = 0.5;
-/** After a slow reading unknown key_ids leave the token alone for this many times as long as it took. */
+/** After a slow reading, unknown key_ids trigger none for this multiple of its duration. */
 const SLOW_PAUSE = 2;
 
 export interface KeyringOptions {
   readonly hsm: Hsm;
   /** Longest that a request waits for a reading, in ms. */
   readonly requestTimeoutMs: number;
-  /** What is read once stays: a backup may name thousands of KEKs that are gone, which cost a reading each otherwise. */
+  /** Reads the token only once: a backup may name thousands of destroyed KEKs, and each would cost a reading. */
   readonly readsOnce?: boolean;
   readonly policy: SchedulePolicy;
-  /** The key_id that Encrypt uses now. */
+  /** Returns the key_id that Encrypt uses now. */
   readonly inUse?: () => string | undefined;
   readonly log: Log;
-  /** Called after every reading, with what has come and gone. */
+  /** Called after every reading, with the schedule and the generations that are gone. */
   readonly onRead: (schedule: Schedule, gone: readonly Generation[]) => void;
   /** When libraries are reloaded although nothing seems gone; without it, never. */
   readonly reloads?: ReloadSchedule;
@@ -48,12 +48,12 @@ export class Keyring {
   readonly #now: () => number;
   #schedule: Schedule = { generations: [], refused: [] };
   #reading: Promise<Schedule> | undefined;
-  /** The reading that unknown key_ids wait for, and when the last such one began. */
+  /** The reading that unknown key_ids wait for, and when the last such reading began. */
   #wanted: Promise<Schedule> | undefined;
   #wantedAt = -Infinity;
   #error: KmsError | undefined;
   #hasRead = false;
-  /** Of the last reading by the library that is loaded, whatever came of it. */
+  /** Duration and end of the last reading by the loaded library, successful or not. */
   #tookMs = 0;
   #endedAt = -Infinity;
   readonly #absent = new AbsentKeyIds();
@@ -69,7 +69,7 @@ export class Keyring {
     return this.#schedule;
   }
 
-  /** Whether the token has been read at all since the start. */
+  /** Whether the token has been read since the start. */
   get hasRead(): boolean {
     return this.#hasRead;
   }
@@ -79,65 +79,65 @@ export class Keyring {
     return this.#readAt;
   }
 
-  /** Why the last reading failed; undefined when it did not. */
+  /** Why the last reading failed; undefined if it succeeded. */
   get error(): KmsError | undefined {
     return this.#error;
   }
 
-  /** How long the last reading took, whatever came of it. */
+  /** How long the last reading took, in ms, successful or not. */
   get tookMs(): number {
     return this.#tookMs;
   }
 
-  /** Reads the token; callers at the same time share one reading. @throws KmsError */
+  /** Reads the token, or throws a KmsError. Callers at the same time share one reading. */
   read(): Promise<Schedule> {
     this.#reading ??= this.#readOnce().finally(() => (this.#reading = undefined));
     return this.#reading;
   }
 
-  /** The generation of a key_id as last read. */
+  /** Returns the generation of a key_id as last read. */
   known(keyId: string): Generation | undefined {
     return findByKeyId(this.#schedule, keyId);
   }
 
   /**
-   * The generation of a key_id, after one re-reading of the token if it is not known, unless it is read only once.
-   * @throws KmsError KEY_UNKNOWN; or why the token cannot be asked, within the request timeout
+   * Returns the generation of a key_id; reads the token again if the key_id is unknown, unless the token is read only
+   * once. Throws KEY_UNKNOWN if no KEK has it, or within the request timeout why the token cannot be read.
    */
   async find(keyId: string): Promise<Generation> {
     const known = this.known(keyId);
     if (known !== undefined) return known;
     this.#absent.ask(keyId, this.#now());
-    // No reading could end in time: the last result stands until the next reading is due.
+    // No reading would end in time: the last result is used until the next reading is due.
     if (this.#isSlow && this.#absent.has(keyId) && this.#dueInMs() > 0) throw this.#absence(keyId);
-    const found = await this.#inTime(this.#look(keyId), keyId);
+    const found = await this.#untilTimeout(this.#findByReading(keyId), keyId);
     if (found !== undefined) return found;
     throw this.#absence(keyId);
   }
 
-  /** What a key_id that a reading has not shown ends with: a token that has not been read may hold it. */
+  /** Returns the error for a key_id that no reading has shown. A token that has not been read may hold it. */
   #absence(keyId: string): KmsError {
     const state = this.#options.hsm.state();
     return state.up && state.unread !== undefined ? state.unread : unknown(keyId);
   }
 
-  async #look(keyId: string): Promise<Generation | undefined> {
-    // A reading that runs already may have passed the key before it was made.
+  async #findByReading(keyId: string): Promise<Generation | undefined> {
+    // A reading under way may have passed this position before the key was made.
     if (this.#reading !== undefined) await this.#reading;
     const found = findByKeyId(this.#schedule, keyId);
     if (found !== undefined || (this.#hasRead && this.#options.readsOnce === true)) return found;
     return findByKeyId(await this.#readForUnknown(), keyId);
   }
 
-  /** A reading of a slow or hung token takes longer than a request may; it goes on without the request. */
-  async #inTime<T>(work: Promise<T>, keyId: string): Promise<T> {
+  /** Waits for a reading no longer than a request may take; a slow reading continues without the request. */
+  async #untilTimeout<T>(work: Promise<T>, keyId: string): Promise<T> {
     const { requestTimeoutMs } = this.#options;
     const timer = new AbortController();
     const late = setTimeout(requestTimeoutMs, undefined, { signal: timer.signal }).then(() => {
       if (this.#absent.has(keyId)) throw this.#absence(keyId);
       throw new KmsError(
         "DEADLINE",
-        `the HSM's keys could not be read within ${requestTimeoutMs} ms; the reading goes on, so try again`,
+        `the HSM's keys could not be read within ${requestTimeoutMs} ms; the reading continues, so try again`,
       );
     });
     try {
@@ -147,7 +147,7 @@ export class Keyring {
     }
   }
 
-  /** One reading for all who ask at the same time; who asks too soon after the last waits rather than be told "unknown". */
+  /** Shares one reading among simultaneous callers. After a recent reading they wait, rather than get "unknown". */
   #readForUnknown(): Promise<Schedule> {
     this.#wanted ??= setTimeout(Math.max(0, this.#dueInMs())).then(() => {
       this.#wanted = undefined;
@@ -161,7 +161,7 @@ export class Keyring {
     return this.#tookMs > SLOW_PART * this.#options.requestTimeoutMs;
   }
 
-  /** Time until unknown key_ids may have the token read again. */
+  /** Returns the time until an unknown key_id may trigger a reading again. */
   #dueInMs(): number {
     const due = this.#isSlow ? this.#endedAt + SLOW_PAUSE * this.#tookMs : this.#wantedAt + UNKNOWN_REREAD_MS;
     return due - this.#now();
@@ -183,7 +183,7 @@ export class Keyring {
     }
   }
 
-  /** Reads by the library that is loaded. How long one has to be loaded says nothing of the token. */
+  /** Reads with the loaded library. The time that a reload takes says nothing about the token. */
   async #list(): Promise<readonly KekRecord[]> {
     const beganAt = this.#now();
     try {
@@ -194,24 +194,34 @@ export class Keyring {
     }
   }
 
-  /** A key that seems gone is looked for once more by a library loaded anew. */
+  /** Reads the token; reads it again with a reloaded library before it reports a key as gone. */
   async #readTwiceIfGone(): Promise<Schedule> {
-    const { hsm, policy } = this.#options;
-    const anew = this.#hasRead && this.#options.reloads?.claim(this.#schedule.generations) === true;
-    const reloaded = anew ? await this.#reload() : undefined;
-    if (reloaded !== undefined) return readSchedule(reloaded, policy);
+    const { hsm, policy, reloads } = this.#options;
+    if (this.#hasRead && reloads?.claim(this.#schedule.generations) === true) {
+      const reloaded = await this.#readReloaded(reloads);
+      if (reloaded !== undefined) return reloaded;
+    }
     const first = readSchedule(await this.#list(), policy);
     if (goneFrom(this.#schedule, first).length === 0) return first;
     return readSchedule(await hsm.listKeksReloaded(), policy);
   }
 
-  /** Returns undefined if no library can be loaded: the loaded one is used until the next time. */
-  async #reload(): Promise<readonly KekRecord[] | undefined> {
-    const { hsm, log } = this.#options;
+  /**
+   * Reads with a reloaded library, and compares what the loaded one showed before. Returns undefined if no library can
+   * be loaded: the loaded one stays in use until the next reload.
+   */
+  async #readReloaded(reloads: ReloadSchedule): Promise<Schedule | undefined> {
+    const { hsm, policy, log } = this.#options;
+    const previous = this.#schedule;
+    const loaded = await this.#list().catch(() => undefined);
     try {
-      return await hsm.listKeksReloaded();
+      const reloaded = readSchedule(await hsm.listKeksReloaded(), policy);
+      if (loaded !== undefined) {
+        reloads.learn({ previous, loaded: readSchedule(loaded, policy), reloaded }, log);
+      }
+      return reloaded;
     } catch (error) {
-      log.warn({ err: KmsError.from(error) }, "the keyring could not be read by a freshly loaded library");
+      log.warn({ err: KmsError.from(error) }, "the keyring could not be read by a reloaded library");
       return undefined;
     }
   }
@@ -234,7 +244,7 @@ export class Keyring {
     this.#options.onRead(read, gone);
   }
 
-  /** A KEK that Encrypt does not use has most likely been destroyed on purpose. */
+  /** A KEK that Encrypt does not use was most likely destroyed on purpose. */
   #logGone({ record: { keyId, label } }: Generation): void {
     const { inUse, log } = this.#options;
     if (inUse?.() === keyId) log.error({ keyId, label }, "the active KEK is gone from the token");

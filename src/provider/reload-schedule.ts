@@ -1,41 +1,91 @@
-// Decides when to read the keyring with a freshly loaded library although nothing seems gone. Some libraries (TPMs) read
-// their store only when they are loaded, and continue to encrypt under a KEK that has since been destroyed. Reloads happen
-// at an interval and after each instant: a cancelled standby KEK must not become active.
-import type { Generation } from "./generations.js";
+// Decides when to read the keyring with a reloaded library although no KEK seems gone. Some libraries (TPMs) read their
+// store only when they are loaded: they show no new KEK, and continue to encrypt under one that has since been destroyed.
+// Whether a library is of that kind is found by comparing what it shows before and after a reload, never by its vendor.
+// Every library is also reloaded after each activation instant: a cancelled standby KEK must not become active.
+import type { Log } from "../log.js";
+import type { Generation, Schedule } from "./generations.js";
+
+export interface ReloadIntervals {
+  /** Between two reloads of a library that shows changes only after a reload, in ms. */
+  readonly oftenMs: number;
+  /** Between two reloads of any other library, in ms. */
+  readonly rarelyMs: number;
+}
 
 export interface ReloadOptions {
-  /** Between two reloads, in ms; undefined: at instants only, if a reload would leave requests without a token host. */
-  readonly everyMs: number | undefined;
+  /** Undefined: reload at activations only, since a reload would leave requests without a token host. */
+  readonly intervals: ReloadIntervals | undefined;
   /** Wall clock, ms since the epoch. */
   readonly wallNow?: () => number;
   /** A monotonic clock in ms. */
   readonly now?: () => number;
 }
 
+/** The keys shown by the last reading, by the loaded library just before a reload, and after the reload. */
+export interface ReloadResult {
+  readonly previous: Schedule;
+  readonly loaded: Schedule;
+  readonly reloaded: Schedule;
+}
+
+/** Minimum gap between two reloads, as a multiple of the time that the last one took. */
+const GAP_SHARE = 5;
+
 export class ReloadSchedule {
-  readonly #everyMs: number;
+  readonly #intervals: ReloadIntervals | undefined;
   readonly #wallNow: () => number;
   readonly #now: () => number;
+  #needsReload = false;
   #wallAt: number;
   #at: number;
+  #tookMs = 0;
 
-  /** Notes that the libraries have just been loaded. */
-  constructor({ everyMs, wallNow = () => Date.now(), now = () => performance.now() }: ReloadOptions) {
-    this.#everyMs = everyMs ?? Infinity;
+  /** Counts the libraries as loaded now. */
+  constructor({ intervals, wallNow = () => Date.now(), now = () => performance.now() }: ReloadOptions) {
+    this.#intervals = intervals;
     this.#wallNow = wallNow;
     this.#now = now;
     this.#wallAt = wallNow();
     this.#at = now();
   }
 
-  /** Returns whether the next reading needs a freshly loaded library, and counts that reload as made. */
+  /** Returns whether the next reading needs a reloaded library, and counts that reload as made. */
   claim(generations: readonly Generation[]): boolean {
     const wallNow = this.#wallNow();
-    const hasCome = ({ activation }: Generation): boolean =>
+    const wasActivated = ({ activation }: Generation): boolean =>
       activation > this.#wallAt && activation <= wallNow;
-    if (this.#now() - this.#at < this.#everyMs && !generations.some(hasCome)) return false;
+    if (this.#now() - this.#at < this.#intervalMs && !generations.some(wasActivated)) return false;
     this.#wallAt = wallNow;
     this.#at = this.#now();
     return true;
   }
+
+  /**
+   * Learns from a claimed reload what kind of library it is. A library that showed neither the previous keys nor those
+   * after the reload may have lost its token meanwhile: that says nothing.
+   */
+  learn({ previous, loaded, reloaded }: ReloadResult, log: Log): void {
+    this.#tookMs = this.#now() - this.#at;
+    const isUnchanged = isSame(loaded, previous);
+    if (isUnchanged === isSame(loaded, reloaded) || this.#needsReload === isUnchanged) return;
+    this.#needsReload = isUnchanged;
+    const when = isUnchanged ? "only after a reload; it is reloaded regularly" : "without a reload";
+    log.info({}, `the token's library shows new and destroyed KEKs ${when}`);
+  }
+
+  get #intervalMs(): number {
+    if (this.#intervals === undefined) return Infinity;
+    const { oftenMs, rarelyMs } = this.#intervals;
+    return this.#needsReload ? Math.max(oftenMs, GAP_SHARE * this.#tookMs) : rarelyMs;
+  }
+}
+
+function isSame(one: Schedule, other: Schedule): boolean {
+  return namesOf(one) === namesOf(other);
+}
+
+/** Names all keys that carry the object's name, the refused ones included. */
+function namesOf({ generations, refused }: Schedule): string {
+  const keyIds = [...generations, ...refused].map(({ record }) => record.keyId);
+  return keyIds.sort().join(" ");
 }

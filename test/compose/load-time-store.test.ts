@@ -1,4 +1,5 @@
-// A plugin whose library reads its store only when it is loaded, as a TPM's: a standby KEK that was destroyed is not used.
+// A plugin whose library reads its store only when it is loaded, as a TPM's does. A destroyed standby KEK is not used, and
+// once the plugin has noticed what kind of library it is, it shows new and destroyed KEKs soon.
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 
@@ -42,8 +43,9 @@ const listed = async (): Promise<string[]> => {
   return ((await response.json()) as { keys: { keyId: string }[] }).keys.map(({ keyId }) => keyId);
 };
 
-it("loads it anew at the instant, before it would use the KEK", async () => {
-  const made = (...args: string[]): { keyId: string } => keys(...args)["created"] as { keyId: string };
+const made = (...args: string[]): { keyId: string } => keys(...args)["created"] as { keyId: string };
+
+it("reloads the library at an activation, before it would use the KEK", async () => {
   const { keyId: active } = made("create");
   const rotation = keys("rotate", "--activate-in", "30s");
   const { keyId: standby } = rotation["created"] as { keyId: string };
@@ -63,4 +65,12 @@ it("loads it anew at the instant, before it would use the KEK", async () => {
   );
   client.close();
   expect([...used]).toEqual([active]);
+});
+
+it("shows a KEK that is made or destroyed later within a few refresh intervals", async () => {
+  const { keyId } = made("rotate", "--activate-in", "1h");
+  const limit = { timeoutMs: 25_000, intervalMs: 100 };
+  await waitFor(async () => (await listed()).includes(keyId), { what: "the new KEK", ...limit });
+  keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
+  await waitFor(async () => !(await listed()).includes(keyId), { what: "the end of the KEK", ...limit });
 });

@@ -1,17 +1,18 @@
-// When libraries are loaded anew although nothing seems gone, and what the keyring makes of it.
+// When libraries are reloaded although no KEK seems gone, and what the keyring learns from it.
 
 import { expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
 import { Keyring } from "../../src/provider/keyring.js";
 import { labelOf } from "../../src/provider/kek-label.js";
-import { ReloadSchedule } from "../../src/provider/reload-schedule.js";
+import { ReloadSchedule, type ReloadIntervals } from "../../src/provider/reload-schedule.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";
 import { kekRecord } from "../support/kek-record.js";
 
 const START = Date.UTC(2026, 10, 21, 12);
+const INTERVALS = { oftenMs: 60_000, rarelyMs: 600_000 };
 
-/** A token whose library, until it is loaded anew, shows what was there when it was loaded. */
+/** A token whose library, until it is reloaded, shows the keys that existed when it was loaded. */
 class LoadTimeHsm extends FakeHsm {
   loads = 0;
   store: FakeHsm["records"] = [];
@@ -27,7 +28,7 @@ class LoadTimeHsm extends FakeHsm {
   }
 }
 
-function keyringOf(hsm: FakeHsm, clock: { ms: number }, everyMs: number | undefined): Keyring {
+function keyringOf(hsm: FakeHsm, clock: { ms: number }, intervals: ReloadIntervals | undefined): Keyring {
   return new Keyring({
     hsm,
     requestTimeoutMs: 2_000,
@@ -35,11 +36,11 @@ function keyringOf(hsm: FakeHsm, clock: { ms: number }, everyMs: number | undefi
     log: SILENT,
     onRead: () => undefined,
     now: () => clock.ms,
-    reloads: new ReloadSchedule({ everyMs, wallNow: () => START + clock.ms, now: () => clock.ms }),
+    reloads: new ReloadSchedule({ intervals, wallNow: () => START + clock.ms, now: () => clock.ms }),
   });
 }
 
-it("a KEK that was destroyed is noticed at its instant, by a library that has been loaded since", async () => {
+it("a reload at its activation shows that a standby KEK was destroyed", async () => {
   const clock = { ms: 0 };
   const hsm = new LoadTimeHsm();
   const active = kekRecord("kms-kek", "a");
@@ -55,11 +56,11 @@ it("a KEK that was destroyed is noticed at its instant, by a library that has be
   expect(hsm.loads).toBe(1);
 });
 
-it("one that was destroyed at another time is noticed by the interval, and a reload that fails ends nothing", async () => {
+it("a reload at the interval shows a destroyed KEK; until one succeeds, the keyring stays as it was", async () => {
   const clock = { ms: 0 };
   const hsm = new LoadTimeHsm();
   hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
-  const keyring = keyringOf(hsm, clock, 600_000);
+  const keyring = keyringOf(hsm, clock, INTERVALS);
   await keyring.read();
   hsm.store = [];
   clock.ms = 599_999;
@@ -78,16 +79,105 @@ it("one that was destroyed at another time is noticed by the interval, and a rel
   expect([hsm.loads, keyring.known("a")]).toEqual([1, undefined]);
 });
 
-it("a slow reload does not pass for a slow token: an unknown key_id is looked for as before", async () => {
+it("a slow reload does not count as a slow token: unknown key_ids are still looked up", async () => {
   const clock = { ms: 0 };
   const hsm = new LoadTimeHsm();
   hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
   hsm.whileLoading = () => (clock.ms += 30_000);
-  const keyring = keyringOf(hsm, clock, 600_000);
+  const keyring = keyringOf(hsm, clock, INTERVALS);
   await keyring.find("b").catch(() => undefined);
   clock.ms = 600_000;
   await keyring.read();
   expect(hsm.loads).toBe(1);
   hsm.records = [...hsm.records, kekRecord("kms-kek@20261121T100000Z", "b")];
   expect((await keyring.find("b")).record.keyId).toBe("b");
+});
+
+/** Reads every 20 s for a while. */
+async function readFor(keyring: Keyring, clock: { ms: number }, ms: number): Promise<void> {
+  for (const end = clock.ms + ms; clock.ms < end;) {
+    clock.ms += 20_000;
+    await keyring.read();
+  }
+}
+
+it("a library that showed a change only after a reload is reloaded at every refresh interval", async () => {
+  const clock = { ms: 0 };
+  const hsm = new LoadTimeHsm();
+  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
+  const keyring = keyringOf(hsm, clock, INTERVALS);
+  await keyring.read();
+  hsm.store = [kekRecord("kms-kek", "a"), kekRecord("kms-kek@20261121T100000Z", "b")];
+  await readFor(keyring, clock, 580_000);
+  expect([hsm.loads, keyring.known("b")]).toEqual([0, undefined]);
+  await readFor(keyring, clock, 20_000);
+  expect([hsm.loads, keyring.known("b")?.record.keyId]).toEqual([1, "b"]);
+  hsm.store = [...hsm.store, kekRecord("kms-kek@20261121T110000Z", "c")];
+  await readFor(keyring, clock, 60_000);
+  expect(keyring.known("c")?.record.keyId).toBe("c");
+  hsm.store = hsm.store.filter(({ keyId }) => keyId !== "b");
+  await readFor(keyring, clock, 60_000);
+  expect([hsm.loads, keyring.known("b")]).toEqual([3, undefined]);
+});
+
+it("a library that shows changes without a reload is reloaded rarely", async () => {
+  const clock = { ms: 0 };
+  const hsm = new LoadTimeHsm();
+  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
+  const keyring = keyringOf(hsm, clock, INTERVALS);
+  await keyring.read();
+  hsm.records = hsm.store = [...hsm.store, kekRecord("kms-kek@20261121T100000Z", "b")];
+  await readFor(keyring, clock, 3_600_000);
+  expect(hsm.loads).toBe(6);
+});
+
+it("a KEK made during a reload does not count against the library for long", async () => {
+  const clock = { ms: 0 };
+  const hsm = new LoadTimeHsm();
+  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
+  const keyring = keyringOf(hsm, clock, INTERVALS);
+  await keyring.read();
+  hsm.whileLoading = () => {
+    hsm.store = [...hsm.store, kekRecord("kms-kek@20261121T100000Z", "b")];
+    hsm.whileLoading = () => undefined;
+  };
+  await readFor(keyring, clock, 660_000);
+  expect(hsm.loads).toBe(2);
+  clock.ms += 40_000;
+  hsm.records = hsm.store = hsm.store.filter(({ keyId }) => keyId !== "b");
+  await readFor(keyring, clock, 20_000);
+  expect([hsm.loads, keyring.known("b")]).toEqual([3, undefined]);
+  await readFor(keyring, clock, 580_000);
+  expect(hsm.loads).toBe(3);
+});
+
+it("a library whose token was away is not taken for one that needs reloads", async () => {
+  const clock = { ms: 0 };
+  const hsm = new LoadTimeHsm();
+  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
+  const keyring = keyringOf(hsm, clock, INTERVALS);
+  await keyring.read();
+  clock.ms = 600_000;
+  hsm.records = [];
+  await keyring.read();
+  await readFor(keyring, clock, 580_000);
+  expect([hsm.loads, keyring.known("a")?.record.keyId]).toEqual([1, "a"]);
+});
+
+it("a slow reload is not repeated before five times its duration has passed", async () => {
+  const clock = { ms: 0 };
+  const hsm = new LoadTimeHsm();
+  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
+  hsm.whileLoading = () => (clock.ms += 30_000);
+  const keyring = keyringOf(hsm, clock, INTERVALS);
+  await keyring.read();
+  hsm.store = [...hsm.store, kekRecord("kms-kek@20261121T100000Z", "b")];
+  clock.ms = 600_000;
+  await keyring.read();
+  clock.ms = 740_000;
+  await keyring.read();
+  expect(hsm.loads).toBe(1);
+  clock.ms = 750_000;
+  await keyring.read();
+  expect(hsm.loads).toBe(2);
 });
