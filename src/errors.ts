@@ -1,52 +1,51 @@
-// The one error of this code base. A KmsError carries a code from a closed union, a message that may be
-// shown to anybody (it names keys and next steps, never data, PINs or key material) and, for the log
-// only, its cause. How a code reaches a caller is decided in one table per way out:
+// The only error class of this project. A KmsError has a code from a closed union, a public message (it names keys and
+// next steps, never data, PINs or key material) and, for the log only, its cause. Two tables translate the codes:
 // `server/grpc-status.ts` for gRPC, `cli/exit-code.ts` for the shell.
 
 export const ERROR_CODES = [
-  /** The command line or the configuration cannot be used as it stands. */
+  /** The command line or the configuration is invalid. */
   "CONFIG_INVALID",
-  /** A request is malformed: empty, oversized, unknown version, fields that do not fit together. */
+  /** A request is malformed: empty, oversized, of an unknown version, or with contradictory fields. */
   "INPUT_INVALID",
-  /** A ciphertext does not authenticate under the KEK and the associated data given. */
+  /** A ciphertext does not authenticate under the given KEK and associated data. */
   "NOT_AUTHENTIC",
-  /** No KEK on the token carries this key_id. */
+  /** No KEK on the token has this key_id. */
   "KEY_UNKNOWN",
-  /** No usable KEK is on the token at all, or the one that is needed has gone. */
+  /** The token holds no usable KEK, or the required KEK is gone. */
   "KEY_MISSING",
-  /** Several keys claim to be the active KEK and nothing decides between them. */
+  /** Several keys could be the active KEK, and nothing decides between them. */
   "KEY_AMBIGUOUS",
-  /** A KEK exists but its attributes, type or self-test rule it out. */
+  /** A KEK exists but cannot be used because of its attributes, type or self-test. */
   "KEY_UNSUITABLE",
-  /** Neither the key nor the token performs the mechanism that is asked for. */
+  /** The key or the token does not perform the requested mechanism. */
   "MECHANISM_UNSUPPORTED",
   /** The vendor library cannot be loaded or is not a PKCS#11 module. */
   "MODULE_UNUSABLE",
-  /** No slot holds the token that the URI names, or several do. */
+  /** No slot, or more than one, holds the token that the URI names. */
   "TOKEN_NOT_FOUND",
-  /** The token refused the PIN, is locked, or one more try would be its last. */
+  /** The token refused the PIN, is locked, or allows only one more PIN attempt. */
   "PIN_REFUSED",
-  /** The PIN source cannot be read, or holds what cannot be a PIN. */
+  /** The PIN source cannot be read, or its content cannot be a PIN. */
   "PIN_UNREADABLE",
   /** The state directory cannot be used, and the operation must be recorded there first. */
   "STATE_UNUSABLE",
-  /** The token refuses the operation for good: read-only, write-protected, not permitted. */
+  /** The token permanently refuses the operation: read-only, write-protected, not permitted. */
   "TOKEN_REFUSED",
-  /** The HSM, its module or the token host is away for now. */
+  /** The HSM, its module or the token host is temporarily unavailable. */
   "HSM_UNAVAILABLE",
-  /** A session, login or object handle was lost and could not be had again in time. */
+  /** A session, login or object handle was lost and could not be restored in time. */
   "SESSION_LOST",
-  /** The HSM did not answer within the request's time. */
+  /** The HSM did not answer within the request timeout. */
   "DEADLINE",
-  /** More requests are waiting than may wait. */
+  /** Too many requests are waiting. */
   "OVERLOADED",
-  /** The caller went away before the answer was there. */
+  /** The caller disconnected before the response. */
   "CANCELLED",
   /** The plugin is stopping. */
   "STOPPING",
-  /** The socket's path is taken, unsafe or cannot be bound. */
+  /** The socket's path is in use or unsafe, or cannot be bound. */
   "SOCKET_UNUSABLE",
-  /** A peer (plugin, etcd, API server) cannot be reached or does not answer as it should. */
+  /** A peer (plugin, etcd, API server) cannot be reached or sent an unusable response. */
   "PEER_UNREACHABLE",
   /** A defect of this program. */
   "INTERNAL",
@@ -69,8 +68,8 @@ export class KmsError extends Error {
   }
 
   /**
-   * Returns `error` if it is a KmsError already; otherwise wraps it as HSM_UNAVAILABLE if no more files can be opened, or
-   * else as INTERNAL.
+   * Returns a KmsError unchanged, and wraps any other error: as HSM_UNAVAILABLE if no more files can be opened, as
+   * INTERNAL otherwise.
    */
   static from(error: unknown): KmsError {
     if (error instanceof KmsError) return error;
@@ -80,7 +79,7 @@ export class KmsError extends Error {
   }
 }
 
-/** Returns what to do about an error, or a cause of one, that says that no more files can be opened; undefined for others. */
+/** Returns what to do if no more files can be opened, by the error or one of its causes; undefined for other errors. */
 export function fileLimitIn(error: unknown): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
     const { code } = at as NodeJS.ErrnoException;

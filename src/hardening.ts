@@ -1,13 +1,13 @@
-// Closes what Node leaves open to whoever may signal the process, or gave it its environment, and what the kernel would
-// write to a disk: debugger, core dumps, diagnostic reports. They would show PIN, DEK seeds and local KEKs. The first
-// thing that the plugin, its commands and the token host do.
+// Disables Node's debugger, diagnostic reports and core dumps, which could expose PINs, DEK seeds and local KEKs. The
+// plugin, its commands and the token host run it before anything else.
 import { writeFileSync } from "node:fs";
 import inspector from "node:inspector";
 
+/** Hardens this process; child processes inherit the core dump filter. */
 export function hardenProcess(): void {
-  // Node would open its debugger on a TCP port of the machine, for any of its users.
+  // By default, SIGUSR1 opens a debugger on a TCP port that every local user can reach.
   process.on("SIGUSR1", () => undefined);
-  // Where NODE_OPTIONS has it open already. Worker threads have none of their own unless it is.
+  // NODE_OPTIONS may have opened it already. Worker threads have no debugger of their own unless it is open.
   if (inspector.url() !== undefined) inspector.close();
   process.report.reportOnFatalError = false;
   process.report.reportOnUncaughtException = false;
@@ -15,14 +15,11 @@ export function hardenProcess(): void {
   emptyCoreDumps();
 }
 
-/**
- * A core dump without any of the process's memory (core(5)), also where the kernel hands it to a program and asks no
- * limit. Child processes inherit it.
- */
+/** Excludes all memory from core dumps (core(5)), even if the kernel pipes them to a program regardless of the limit. */
 function emptyCoreDumps(): void {
   try {
     writeFileSync("/proc/self/coredump_filter", "0");
   } catch {
-    // A process that the kernel dumps nothing of, as that of the package is, may not write there. Others have /proc.
+    // A non-dumpable process, such as one of the container image, may not write this file. Others have /proc.
   }
 }

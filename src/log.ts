@@ -1,5 +1,5 @@
-// The log as the lower layers see it: structured fields first, then a fixed message. Handed in by the
-// composition root (a pino logger in production); nobody imports a logger as a global.
+// The log as all layers see it: structured fields first, then a fixed message. The composition root passes it in (a pino
+// logger in production); no module imports a global logger.
 
 export interface Log {
   debug(fields: object, message: string): void;

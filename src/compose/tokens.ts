@@ -1,5 +1,5 @@
-// Constructs the HSM layer from the settings: one token or several, each with its PIN's source, the socket on which a
-// PIN is handed over included.
+// Constructs the HSM layer from the settings: one token or several, each with its PIN source, including the sockets on
+// which an operator submits a PIN.
 import { fileURLToPath } from "node:url";
 import {
   correctPin,
@@ -23,10 +23,10 @@ import type { Log } from "../log.js";
 import { startUnlock, type RunningUnlock, type UnlockAnswer } from "../server/unlock.js";
 
 const TOKEN_HOST_ENTRY = fileURLToPath(new URL("../token-host/main.js", import.meta.url));
-/** How long an operator who hands over a PIN waits for the token's word. */
+/** How long `unlock` waits for the token to accept or refuse the PIN, in ms. */
 const UNLOCK_MS = 15_000;
 const ALREADY =
-  "the token is logged in already and this PIN was not tried; where the token's PIN has changed, restart the plugin first";
+  "the token is logged in already and this PIN was not tried; if the token's PIN has changed, restart the plugin first";
 
 export interface TokenAccess {
   readonly settings: Settings;
@@ -35,15 +35,15 @@ export interface TokenAccess {
   readonly observer: HsmObserver;
   readonly log: Log;
   readonly env: NodeJS.ProcessEnv;
-  /** In place of the source that the settings name. */
+  /** Replaces the PIN source of the settings. */
   readonly handedPin?: Pin | undefined;
 }
 
-/** One token's HSM layer, not yet started. */
+/** Constructs the HSM layer of one token, without starting it. */
 export function openToken({ settings, token, hosts, observer, log, env, handedPin }: TokenAccess): TokenHsm {
   const { uri, modulePath, moduleParameters, pin } = token;
   const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
-  // Others that log in get half the time of a start; this start ends with it.
+  // A login waits for those of other processes for at most half of its start timeout.
   const stores = loginStores(settings.stateDir, startTimeoutMs / 2);
   const sources = settings.tokens.map((one) => one.pin);
   return new TokenHsm({
@@ -81,19 +81,19 @@ function pinFrom(source: PinSource, env: NodeJS.ProcessEnv): Pin {
 
 type UnlockSource = PinSource & { readonly kind: "unlock" };
 
-/** A token whose PIN an operator hands over on a socket. */
+/** A token whose PIN an operator submits on a socket. */
 export interface LockedToken {
   readonly source: UnlockSource;
   readonly held: OperatorPin;
   readonly hsm: TokenHsm;
-  /** Token hosts when all is well. */
+  /** Number of token hosts while all are running. */
   readonly hosts: number;
 }
 
 export interface OpenedTokens {
   readonly tokens: readonly TokenHsm[];
   readonly locked: readonly LockedToken[];
-  /** All of them as one. */
+  /** Combines all tokens. */
   readonly port: Hsm;
 }
 
@@ -125,17 +125,17 @@ function holdPin(source: UnlockSource): OperatorPin {
   return new OperatorPin({ description: describePinSource(source), missing, correction: correctPin(source) });
 }
 
-/** @throws KmsError SOCKET_UNUSABLE */
+/** Listens for the PIN of a token, or throws SOCKET_UNUSABLE. */
 export function startUnlocking(token: LockedToken): Promise<RunningUnlock> {
   return startUnlock({
     path: token.source.path,
-    // With its line break, as it comes from a file.
+    // Including the line break that ends a file.
     maxPinBytes: MAX_PIN_BYTES + 2,
     take: (bytes) => take(checkPin(bytes, token.source), token),
   });
 }
 
-/** The PIN is tried where a token host has to log in; nothing is tried while all of them are logged in. */
+/** Tries the PIN if a token host has to log in, and nothing while all of them are logged in. */
 async function take(pin: Buffer, { held, hsm, hosts }: LockedToken): Promise<UnlockAnswer> {
   const idle = (): boolean => hsm.readyHosts === hosts;
   const verdict = await verdictOn(held.offer(pin), { state: () => hsm.state(), idle, limitMs: UNLOCK_MS });

@@ -1,20 +1,20 @@
-// key_ids that requests have asked for and the token does not hold, each with the reading that showed it. Bounded:
-// anyone who may open the socket can send any number of them.
+// Remembers key_ids that requests named and that no KEK on the token has, as far as a complete reading has shown it.
+// Bounded, since anyone who may open the socket can send any number of them.
 
-/** Beyond this number, the key_id that was asked for longest ago is forgotten. */
+/** Beyond this number, the key_id requested longest ago is forgotten. */
 const MOST_KEPT = 1_000;
 
-interface Asked {
+interface RequestedKeyId {
   /** By a monotonic clock, in ms. */
   readonly since: number;
-  /** Whether a reading that began later has ended without it. */
+  /** Whether a reading that began later ended without this key_id. */
   absent: boolean;
 }
 
 export class AbsentKeyIds {
-  readonly #asked = new Map<string, Asked>();
+  readonly #asked = new Map<string, RequestedKeyId>();
 
-  /** Notes that a key_id is asked for, which the keyring as last read does not hold. */
+  /** Records a request for a key_id that the keyring as last read does not hold. */
   ask(keyId: string, now: number): void {
     const entry = this.#asked.get(keyId) ?? { since: now, absent: false };
     this.#asked.delete(keyId);
@@ -24,7 +24,7 @@ export class AbsentKeyIds {
     if (oldest !== undefined) this.#asked.delete(oldest);
   }
 
-  /** Takes a complete reading into account. @param beganAt by the same clock */
+  /** Updates the absent key_ids after a complete reading. @param beganAt by the same clock, in ms */
   read(beganAt: number, holds: (keyId: string) => boolean): void {
     for (const [keyId, asked] of this.#asked) {
       if (holds(keyId)) this.#asked.delete(keyId);
@@ -32,7 +32,7 @@ export class AbsentKeyIds {
     }
   }
 
-  /** Whether the last complete reading that says anything about it did not find it. */
+  /** Returns whether the last complete reading since the request did not find the key_id. */
   has(keyId: string): boolean {
     return this.#asked.get(keyId)?.absent === true;
   }

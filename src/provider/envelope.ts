@@ -2,17 +2,17 @@
 //
 //   u8 format version | u8 mechanism | body
 //
-// The mechanism is a row of the mechanism table, which lays out the body, or LOCAL_KEK (see local-kek.ts). In version 2
-// the token encrypts a digest of 8 bytes in front of the plaintext, so that a plaintext that it alters on the way back is
-// found; version 1 has none, and is what local KEKs, which seal in this process, are used with.
+// The mechanism is a row of the mechanism table, which defines the body, or LOCAL_KEK (see local-kek.ts). In version 2
+// the token encrypts an 8-byte digest in front of the plaintext, so that an altered plaintext is detected. Version 1 has
+// no digest; local KEKs, which seal in this process, use it.
 // Associated data = format version, mechanism, key_id. Frozen by test/vectors/.
 import { KmsError } from "../errors.js";
 import { mechanismById, type Mechanism } from "../hsm/mechanisms.js";
 import { MAX_CIPHERTEXT_BYTES, MAX_PLAINTEXT_BYTES } from "./kms.js";
 
-/** With the plaintext alone. */
+/** The body holds the plaintext alone. */
 export const PLAIN_FORMAT = 1;
-/** With a digest in front of the plaintext. */
+/** The body holds a digest in front of the plaintext. */
 export const CHECKED_FORMAT = 2;
 export type FormatVersion = typeof PLAIN_FORMAT | typeof CHECKED_FORMAT;
 const DIGEST_BYTES = 8;
@@ -39,9 +39,8 @@ export function encodeEnvelope(version: FormatVersion, mechanism: number, body: 
 }
 
 /**
- * Reads an envelope; its body is a view. Nothing in it is authenticated yet.
- * @param maxPlaintext longest plaintext that it may hold, in bytes
- * @throws KmsError INPUT_INVALID when version, mechanism or length cannot be one of ours
+ * Parses an envelope; its body is a view, and nothing in it is authenticated yet. Throws INPUT_INVALID if the version,
+ * mechanism or length cannot come from this plugin. @param maxPlaintext longest plaintext that it may hold, in bytes
  */
 export function parseEnvelope(envelope: Uint8Array, maxPlaintext = MAX_PLAINTEXT_BYTES): Envelope {
   if (envelope.length < HEADER_BYTES || envelope.length > MAX_CIPHERTEXT_BYTES) {
@@ -68,7 +67,7 @@ export function parseEnvelope(envelope: Uint8Array, maxPlaintext = MAX_PLAINTEXT
   return mechanism === undefined ? { kind: "local-kek", body } : { kind: "direct", version, mechanism, body };
 }
 
-/** Associated data of an envelope: format version, mechanism, key_id. */
+/** Returns the associated data of an envelope: format version, mechanism, key_id. */
 export function associatedData(version: FormatVersion, mechanism: number, keyId: string): Buffer {
   return Buffer.concat([Buffer.of(version, mechanism), Buffer.from(keyId)]);
 }

@@ -1,11 +1,11 @@
-// The schedule that the token's labels spell out: which generation is active now, which are standby, which
-// retired. A pure function of immutable attributes and the time, so that every node that sees the token
-// computes the same answer without a file, a pointer or an election.
+// Derives the schedule from the labels on the token: which generation is active, which are standby, which retired. It is
+// a pure function of immutable attributes and the time, so that every node that reads the token computes the same answer
+// without a file, a pointer or an election.
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/port.js";
 import { parseInstant } from "./kek-label.js";
 
-/** A generation of the KEK that may be used. */
+/** A KEK that may be used, with its activation. */
 export interface Generation {
   readonly record: KekRecord;
   /** ms since the epoch; -Infinity for a plain label, which counts as active since the beginning. */
@@ -16,20 +16,20 @@ export type GenerationState = "standby" | "active" | "retired";
 
 export interface SchedulePolicy {
   readonly objectName: string;
-  /** key_id or CKA_ID (hex) that decides between several keys with a plain label. */
+  /** The key_id or CKA_ID (hex) that chooses among several keys with a plain label. */
   readonly pinned?: string;
-  /** Labels of keys that may be used although they are not protected as they should be. */
+  /** Labels of keys that may be used although their attributes do not protect them. */
   readonly allowUnprotected: readonly string[];
 }
 
 export interface Schedule {
   /** Latest activation first. */
   readonly generations: readonly Generation[];
-  /** Keys that carry the name but may not be used, with the reason. */
+  /** Keys with the object name that may not be used, with the reason. */
   readonly refused: readonly { readonly record: KekRecord; readonly reason: string }[];
 }
 
-/** Sorts what the token holds into generations that may be used and keys that may not. */
+/** Sorts the keys on the token into generations that may be used and keys that may not. */
 export function readSchedule(records: readonly KekRecord[], policy: SchedulePolicy): Schedule {
   const generations = new Map<string, Generation>();
   const refused: { record: KekRecord; reason: string }[] = [];
@@ -37,7 +37,7 @@ export function readSchedule(records: readonly KekRecord[], policy: SchedulePoli
     const activation = activationOf(record.label, policy.objectName);
     const reason =
       activation === undefined
-        ? `its label "${record.label}" holds no activation instant`
+        ? `its label "${record.label}" has no activation instant`
         : forbidden(record, policy);
     if (reason !== undefined) refused.push({ record, reason });
     else addEarliest(generations, { record, activation: activation ?? -Infinity });
@@ -46,8 +46,8 @@ export function readSchedule(records: readonly KekRecord[], policy: SchedulePoli
 }
 
 /**
- * Of copies of one key under several labels the earliest counts: the order of a token's objects differs from node
- * to node, and a key that has been superseded must not become active again by a copy.
+ * Keeps the earliest of several copies of one key. The order of a token's objects differs from node to node, and a
+ * superseded key must not become active again through a copy.
  */
 function addEarliest(generations: Map<string, Generation>, generation: Generation): void {
   const { keyId } = generation.record;
@@ -55,7 +55,7 @@ function addEarliest(generations: Map<string, Generation>, generation: Generatio
   if (known === undefined || generation.activation < known.activation) generations.set(keyId, generation);
 }
 
-/** Returns the activation instant that a label spells out: -Infinity for the plain one, undefined for none. */
+/** Returns the activation instant in a label: -Infinity for a plain label, undefined if the label has none. */
 export function activationOf(label: string, objectName: string): number | undefined {
   return label === objectName ? -Infinity : parseInstant(label.slice(objectName.length + 1));
 }
@@ -65,16 +65,15 @@ function forbidden(record: KekRecord, policy: SchedulePolicy): string | undefine
   return `${record.unprotected.join(", ")}; make a protected key, or list its label in keys.allowUnprotected`;
 }
 
-/** Latest first; two keys with the same instant are ordered by key_id, alike on every node. */
+/** Orders the latest activation first; keys with the same activation by key_id, so that all nodes agree. */
 function byActivation(a: Generation, b: Generation): number {
   if (a.activation !== b.activation) return b.activation > a.activation ? 1 : -1;
   return a.record.keyId < b.record.keyId ? 1 : -1;
 }
 
 /**
- * The generation with the latest activation instant that is not in the future.
- * @param now ms since the epoch
- * @throws KmsError KEY_MISSING when there is none; KEY_AMBIGUOUS when plain labels leave a choice
+ * Returns the generation with the latest activation that is not in the future. Throws KEY_MISSING if there is none,
+ * KEY_AMBIGUOUS if several keys have a plain label. @param now ms since the epoch
  */
 export function activeAt(schedule: Schedule, policy: SchedulePolicy, now: number): Generation {
   const due = schedule.generations.filter((generation) => generation.activation <= now);
@@ -129,7 +128,7 @@ function missing(schedule: Schedule, { objectName }: SchedulePolicy): KmsError {
   );
 }
 
-/** The state of a generation beside the one that is active, which may have come late or stayed too long. */
+/** Returns the state of a generation, given the generation that is in fact active, whatever the schedule says. */
 export function stateOf(
   generation: Generation,
   active: Generation | undefined,
@@ -139,7 +138,7 @@ export function stateOf(
   return generation.activation > (active?.activation ?? now) ? "standby" : "retired";
 }
 
-/** Finds a generation by its key_id or by an alias of it. */
+/** Returns the generation with this key_id or alias; undefined if there is none. */
 export function findByKeyId(schedule: Schedule, keyId: string): Generation | undefined {
   return schedule.generations.find(({ record }) => record.keyId === keyId || record.aliases.includes(keyId));
 }

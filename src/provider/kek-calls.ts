@@ -1,6 +1,5 @@
-// Encrypt and Decrypt in the HSM under a KEK: the mechanism that its proof has chosen, the associated data, the
-// envelope around what comes back. A failure that says that the HSM is in trouble is reported, so that it is looked
-// into at once.
+// Encrypts and decrypts under a KEK in the HSM: chooses the mechanism by the KEK's proof, adds the associated data, and
+// wraps the result in an envelope. A failure that points to trouble with the HSM triggers a background check.
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
 import type { Mechanism } from "../hsm/mechanisms.js";
@@ -22,7 +21,7 @@ export interface KekCallsOptions {
   readonly onHsmTrouble: () => void;
 }
 
-/** Added to the associated data, so that what was encrypted for one purpose never opens for another. */
+/** Part of the associated data, so that a ciphertext made for one purpose never decrypts for another. */
 const DEK_SEED = Buffer.alloc(0);
 const LOCAL_KEK = Buffer.from("\0local-kek");
 
@@ -33,7 +32,7 @@ export class KekCalls {
     this.#options = options;
   }
 
-  /** Returns an envelope. @throws KmsError why the KEK cannot be used */
+  /** Returns an envelope, or throws a KmsError that says why the KEK cannot be used. */
   async encrypt(keyId: string, data: Uint8Array, caller: Caller, purpose = DEK_SEED): Promise<Buffer> {
     const { id } = this.#mechanismOf(keyId);
     const aad = aadOf(CHECKED_FORMAT, id, keyId, purpose);
@@ -41,7 +40,7 @@ export class KekCalls {
     return encodeEnvelope(CHECKED_FORMAT, id, await this.#guard(this.#options.hsm.encrypt(request, caller)));
   }
 
-  /** The plaintext belongs to the caller. @throws KmsError NOT_AUTHENTIC */
+  /** Returns a plaintext that belongs to the caller, or throws a KmsError such as NOT_AUTHENTIC. */
   async decrypt(
     keyId: string,
     { version, mechanism, body: data }: DirectEnvelope,
@@ -58,7 +57,7 @@ export class KekCalls {
     }
   }
 
-  /** A mechanism that is lacking is the token's fault only where the KEK's proof relies on it. */
+  /** Blames the ciphertext for a missing mechanism, unless the KEK's proof relies on that mechanism. */
   #blame(keyId: string, { id, name }: Mechanism, error: KmsError): KmsError {
     const { mechanism } = this.#options.prover.proofOf(keyId);
     if (error.code !== "MECHANISM_UNSUPPORTED" || mechanism === undefined || mechanism.id === id) {
@@ -66,12 +65,12 @@ export class KekCalls {
     }
     return new KmsError(
       "INPUT_INVALID",
-      `the ciphertext names ${name}, which the token does not perform with KEK ${keyId}: it was changed, or made on a token that does`,
+      `the ciphertext names ${name}, which the token does not perform with KEK ${keyId}; it was changed, or made on a token that performs it`,
       error,
     );
   }
 
-  /** Local KEKs are wrapped as a DEK seed is encrypted. Who waits for one may be many, so none of them can leave. */
+  /** Wraps local KEKs as DEK seeds are encrypted. Many requests may wait for one call, so that none of them can cancel it. */
   get localKeks(): LocalKekWrapper {
     return {
       wrap: (keyId, localKek) => this.encrypt(keyId, localKek, PATIENT_CALLER, LOCAL_KEK),
@@ -83,7 +82,7 @@ export class KekCalls {
     };
   }
 
-  /** Nothing is encrypted under a KEK that fails its self-test: what is, may never be read again. */
+  /** Refuses a KEK that fails its self-test: what it encrypts might never be decrypted. */
   #mechanismOf(keyId: string): Mechanism {
     const { mechanism, failure } = this.#options.prover.proofOf(keyId);
     if (mechanism !== undefined && (failure === undefined || !saysBroken(failure))) return mechanism;

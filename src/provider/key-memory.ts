@@ -1,6 +1,6 @@
-// This node's memory of its own answers: the key_id that it published last, when its Status and Encrypt last answered
-// under each key_id, and since when it remembers. `keys destroy` relies on it, so it claims too little rather than too
-// much: times of an earlier process count as the latest possible, setting the clock forward moves the beginning forward,
+// This node's memory of its own answers: the key_id that it published last, when Status and Encrypt last answered under
+// each key_id, and when the memory began. `keys destroy` relies on it, so it claims too little rather than too much:
+// times of an earlier process count as the latest possible, a clock that is set forward moves the beginning forward,
 // and every key that the token held when the memory began is older than the memory.
 import { z } from "zod";
 import type { Log } from "../log.js";
@@ -18,15 +18,15 @@ export interface PublishedMemory {
   save(published: Published): void;
 }
 
-/** Where a memory outlives the process. */
+/** Storage that outlives the process. */
 export interface KeyMemoryStore {
-  /** Returns what was saved last; undefined if there is nothing or it cannot be read. */
+  /** Returns the document saved last; undefined if there is none or it cannot be read. */
   load(): unknown;
-  /** @throws Error when it cannot be kept */
+  /** Stores a document, or throws an Error. */
   save(document: object): void;
 }
 
-/** When a node's plugin last answered under a key_id, at the latest: ms since the epoch by its clock as it is now. */
+/** Latest times at which Status and Encrypt can have answered under a key_id: ms since the epoch by the present clock. */
 export interface Answered {
   readonly keyId: string;
   readonly statusAt: number | null;
@@ -45,7 +45,7 @@ const document = z.object({
 
 /** Smaller steps of the clock, in ms, are ordinary corrections. */
 const STEP_MS = 1_000;
-/** Beyond this many key_ids the one whose last answer is longest ago is forgotten. */
+/** Beyond this number, the key_id whose last answer is longest ago is forgotten. */
 const MOST_KEY_IDS = 256;
 
 export interface KeyMemoryOptions {
@@ -82,12 +82,12 @@ export class KeyMemory implements PublishedMemory {
     if (known !== undefined) this.#recall(known);
   }
 
-  /** Since when every answer is remembered, in ms since the epoch by this node's clock. */
+  /** The instant since which every answer is remembered, in ms since the epoch by this node's clock. */
   get since(): number {
     return this.#since + this.#clockStep();
   }
 
-  /** Whether a key_id was not yet on the token when the memory began. */
+  /** Returns whether a key_id was not yet on the token when the memory began. */
   isOlderThan(keyId: string): boolean {
     return this.#atBeginning?.has(keyId) === false;
   }
@@ -104,7 +104,7 @@ export class KeyMemory implements PublishedMemory {
     return this.#published;
   }
 
-  /** Remembers a key_id that is about to be published. @throws Error when it cannot be kept; nothing is changed then */
+  /** Records a key_id that is about to be published; throws an Error and changes nothing if that fails. */
   save(next: Published): void {
     this.#noteClock();
     const before = { published: this.#published, times: this.#answered.get(next.keyId) };
@@ -128,7 +128,7 @@ export class KeyMemory implements PublishedMemory {
     this.#note(keyId, "encryptAt");
   }
 
-  /** The key_ids on the token, after each reading: those of the first one are older than a memory that has just begun. */
+  /** Records the key_ids on the token after a reading. Those of the first reading are older than a new memory. */
   keysRead(keyIds: () => readonly string[]): void {
     this.#noteClock();
     if (this.#atBeginning !== undefined) return;
@@ -136,7 +136,7 @@ export class KeyMemory implements PublishedMemory {
     this.#tryToStore();
   }
 
-  /** Keeps the times of the last answers. */
+  /** Stores the times of the last answers. */
   close(): void {
     this.#noteClock();
     this.#tryToStore();
@@ -149,7 +149,7 @@ export class KeyMemory implements PublishedMemory {
     const byUptime = (time: number | null): number | null =>
       time === null ? null : uptime() - Math.max(0, now() - time);
     for (const { keyId, statusAt, encryptAt } of answered) {
-      // The process that wrote this continued to answer under it for an unknown time.
+      // The process that wrote this document continued to answer under the last key_id for an unknown time.
       const isLast = keyId === this.#published?.keyId;
       const times = { statusAt: byUptime(statusAt), encryptAt: byUptime(encryptAt) };
       this.#answered.set(keyId, isLast ? { statusAt: uptime(), encryptAt: uptime() } : times);
@@ -163,7 +163,7 @@ export class KeyMemory implements PublishedMemory {
     if (this.#answered.size > MOST_KEY_IDS) this.#forgetOldest();
   }
 
-  /** A KEK is older than its last use: moving the beginning there withdraws every claim about it. */
+  /** Moves the beginning of the memory to the last use of the forgotten KEK, which withdraws every claim about it. */
   #forgetOldest(): void {
     const latest = ({ statusAt, encryptAt }: Times): number =>
       Math.max(statusAt ?? -Infinity, encryptAt ?? -Infinity);
@@ -182,7 +182,7 @@ export class KeyMemory implements PublishedMemory {
     this.#offset = this.#clockOffset();
     if (step === 0) return;
     this.#since += step;
-    this.#options.log.warn({ aheadMs: Math.round(step) }, "this node's clock was put forward");
+    this.#options.log.warn({ aheadMs: Math.round(step) }, "this node's clock was set forward");
     this.#tryToStore();
   }
 
@@ -216,12 +216,12 @@ export class KeyMemory implements PublishedMemory {
     });
   }
 
-  /** A failure to save only weakens later claims. */
+  /** Stores the memory if possible; a failure only weakens later claims. */
   #tryToStore(): void {
     try {
       this.#store();
     } catch (error) {
-      this.#options.log.warn({ err: error }, "cannot record in the state directory which key_ids were used");
+      this.#options.log.warn({ err: error }, "the state directory cannot record which key_ids were used");
     }
   }
 }

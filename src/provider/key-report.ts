@@ -1,12 +1,12 @@
-// What the plugin tells of its keyring at /keys and in its metrics: public facts of each generation, in the
-// words of the design. Other nodes and the rotation commands compare these.
+// Reports the keyring for /keys and the metrics: public facts about each generation. Rotation commands compare the
+// reports of all nodes. A report changes nothing.
 import { stateOf, type Generation, type GenerationState } from "./generations.js";
 import type { ActiveKey } from "./active-key.js";
 import type { KeyMemory } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
 import type { Prover } from "./prover.js";
 
-/** `active`: published, so that Status names it and Encrypt uses it. `due`: active from the next Status call on. */
+/** `active`: published, so that Encrypt uses it. `due`: active from the next Status call. */
 export type NodeKeyState = GenerationState | "due";
 
 export interface KeyReport {
@@ -14,19 +14,19 @@ export interface KeyReport {
   readonly label: string;
   readonly ckaId: string;
   readonly state: NodeKeyState;
-  /** ISO 8601; null for a key without an instant in its label. */
+  /** ISO 8601; null for a plain label. */
   readonly activation: string | null;
   readonly kind: string;
   readonly mechanism: string | null;
   readonly provenAt: string | null;
-  /** Why the last self-test failed; null when it did not. */
+  /** Why the last self-test failed; null if it succeeded. */
   readonly failure: string | null;
   readonly remarks: readonly string[];
-  /** Names of the tokens that hold it; null where one token is configured. */
+  /** Names of the tokens that hold it; null if one token is configured. */
   readonly heldBy: readonly string[] | null;
 }
 
-/** When this node's plugin last answered under a key_id, at the latest. ISO 8601; null for never. */
+/** Latest times at which Status and Encrypt can have answered under a key_id. ISO 8601; null for never. */
 export interface AnswerReport {
   readonly keyId: string;
   readonly statusAt: string | null;
@@ -34,23 +34,23 @@ export interface AnswerReport {
 }
 
 export interface KeyringReport {
-  /** This node's wall clock, ISO 8601: rotation depends on it. */
+  /** This node's wall clock, ISO 8601. Rotation depends on it. */
   readonly now: string;
-  /** What the last Status answered with, and Encrypt uses; before the first one, what it was before the restart. */
+  /** The key_id of the last Status answer, which Encrypt uses; before the first, that of the last one before the restart. */
   readonly publishedKeyId: string | null;
-  /** The same, by the name that earlier releases read. */
+  /** The same, by the name that earlier releases use. */
   readonly activeKeyId: string | null;
-  /** The KEK that waits for a Status call to be published; null when there is none. */
+  /** The KEK that the next Status call publishes; null if there is none. */
   readonly dueKeyId: string | null;
-  /** Why a KEK whose instant has come is not used; null when none is held back. */
+  /** Why a due KEK is not used; null if none is held back. */
   readonly heldBack: string | null;
-  /** When the last reading of the token began that succeeded. */
+  /** When the last successful reading of the token began. */
   readonly readAt: string | null;
-  /** Since when this node remembers under which key_ids it answered. */
+  /** The time since which this node remembers under which key_ids it answered. */
   readonly remembersSince: string;
   readonly answered: readonly AnswerReport[];
   readonly keys: readonly (KeyReport & {
-    /** Whether the key came to the token after the memory began, as far as this node has seen. */
+    /** Whether the key came to the token after the memory began, as far as this node knows. */
     readonly cameLater: boolean;
   })[];
 }
@@ -62,7 +62,7 @@ export interface KeyringParts {
   readonly memory: KeyMemory;
 }
 
-/** Returns what /keys answers. @param now ms since the epoch */
+/** Returns the document served at /keys. @param now ms since the epoch */
 export function reportKeyring(parts: KeyringParts, now: number): KeyringReport {
   const { keyring, active, memory } = parts;
   const published = active.lastPublished?.record.keyId ?? null;
@@ -84,7 +84,7 @@ export function reportKeyring(parts: KeyringParts, now: number): KeyringReport {
   };
 }
 
-/** Returns the generations, latest first. @param now ms since the epoch */
+/** Returns one report per generation, latest first. @param now ms since the epoch */
 export function reportKeys(
   { keyring, prover, active }: Pick<KeyringParts, "keyring" | "prover" | "active">,
   now: number,
@@ -116,7 +116,7 @@ function nodeStates(active: ActiveKey, now: number): (generation: Generation) =>
     const { keyId } = generation.record;
     if (keyId === lastPublished?.record.keyId) return "active";
     if (keyId === due?.record.keyId) return "due";
-    // A KEK that was superseded before it was published is never published.
+    // A KEK that is superseded before it was published is never published.
     return stateOf(generation, due ?? lastPublished, now);
   };
 }

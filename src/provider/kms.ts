@@ -1,14 +1,14 @@
-// KMS v2 in domain terms: the three calls of kube-apiserver without gRPC. The server copies fields to and
-// from these shapes and knows nothing else of the provider. Limits are those of the API server's own
-// checks (k8s.io/apiserver, pkg/storage/value/encrypt/envelope/kmsv2).
+// KMS v2 in domain terms: kube-apiserver's three calls without gRPC. The server copies fields to and from these shapes
+// and knows nothing else of the provider. The limits are those that kube-apiserver checks
+// (k8s.io/apiserver, pkg/storage/value/encrypt/envelope/kmsv2).
 import type { HsmCall } from "../hsm/port.js";
 
-/** Longest plaintext taken, in bytes: its envelope stays within MAX_CIPHERTEXT_BYTES in every mode. */
+/** Longest accepted plaintext, in bytes: its envelope stays within MAX_CIPHERTEXT_BYTES in every mode. */
 export const MAX_PLAINTEXT_BYTES = 768;
-/** Longest ciphertext and key_id, in bytes; kube-apiserver refuses more than 1024 (we keep one in hand). */
+/** Longest ciphertext and key_id, in bytes: one less than kube-apiserver accepts. */
 export const MAX_CIPHERTEXT_BYTES = 1023;
 export const MAX_KEY_ID_BYTES = 1023;
-/** Most annotation bytes, keys and values together, that kube-apiserver takes. */
+/** Longest annotations that kube-apiserver accepts, keys and values together, in bytes. */
 export const MAX_ANNOTATION_BYTES = 32 * 1024;
 
 export type Annotations = Readonly<Record<string, Uint8Array>>;
@@ -16,7 +16,7 @@ export type Annotations = Readonly<Record<string, Uint8Array>>;
 export interface StatusAnswer {
   /** Exactly "ok", or one line for the operator. */
   readonly healthz: string;
-  /** The key_id that Encrypt uses from this answer on. */
+  /** The key_id that Encrypt uses after this answer. */
   readonly keyId: string;
 }
 
@@ -32,12 +32,12 @@ export interface DecryptQuestion {
   readonly annotations: Annotations;
 }
 
-/** What is known of a request beside its content. The server sets `cancelled` when the caller goes away. */
+/** A request without its content. The server sets `cancelled` when the caller disconnects. */
 export interface RequestContext {
   readonly uid: string;
-  /** When it arrived, by performance.now(): its time runs from there. */
+  /** When it arrived, by performance.now(); its timeout starts then. */
   readonly startedAt: number;
-  /** Where its calls to the HSM are put down. */
+  /** Collects the calls to the HSM made for it. */
   readonly hsmCalls?: HsmCall[];
   cancelled: boolean;
 }
@@ -45,12 +45,12 @@ export interface RequestContext {
 /** Every method fails with a KmsError and with nothing else. */
 export interface KmsProvider {
   /**
-   * Answers from memory. Its key_id becomes the one Encrypt uses.
-   * @throws KmsError when there is no key_id to answer with, or writes are to stop
+   * Answers from memory, and publishes the key_id of the answer, which Encrypt uses from then on. Throws a KmsError if
+   * there is no key_id to answer with, or if writes must stop.
    */
   status(): StatusAnswer;
-  /** @param plaintext the DEK seed, 1 to MAX_PLAINTEXT_BYTES; not kept and not changed */
+  /** Encrypts a DEK seed of 1 to MAX_PLAINTEXT_BYTES, which is neither stored nor changed. */
   encrypt(plaintext: Uint8Array, context: RequestContext): Promise<EncryptAnswer>;
-  /** Returns the DEK seed in a buffer that belongs to the caller. */
+  /** Decrypts to a DEK seed in a buffer that belongs to the caller. */
   decrypt(question: DecryptQuestion, context: RequestContext): Promise<Uint8Array>;
 }

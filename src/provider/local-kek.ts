@@ -1,7 +1,6 @@
-// Mode `local-kek`: a 256-bit key made in this process, wrapped once by the HSM and carried in an annotation,
-// seals DEK seeds in process with AES-256-GCM (random IVs: at most 2^20 uses a key, far below the 2^32 of NIST
-// SP 800-38D section 8.3). It is bound to its KEK by associated data and lives in memory only;
-// two processes never share one, since each makes its own.
+// Mode `local-kek`: a 256-bit key made in this process, wrapped once by the HSM and carried in an annotation, seals DEK
+// seeds in this process with AES-256-GCM. IVs are random; a key has at most 2^20 uses, far below the 2^32 of NIST
+// SP 800-38D section 8.3. Associated data bind it to its KEK. It exists in memory only, and every process makes its own.
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
@@ -12,12 +11,12 @@ import type { Annotations } from "./kms.js";
 /** The annotation that carries the wrapped local KEK: a fully qualified domain name without a slash. */
 export const LOCAL_KEK_ANNOTATION = "local-kek.kms-pkcs11.dev";
 export const LOCAL_KEK_BYTES = 32;
-/** Unwrapped local KEKs of other nodes and earlier times that are kept; one is a few hundred bytes. */
+/** Largest number of unwrapped local KEKs of other nodes and earlier times in memory, at a few hundred bytes each. */
 const MAX_OPENED = 1_000;
-/** The part of its uses and time after which a local KEK is replaced ahead of need. */
-const PREPARED_PART = 0.8;
+/** The share of its uses and age after which a local KEK is replaced in advance. */
+const PREPARED_SHARE = 0.8;
 
-/** Wraps and unwraps a local KEK under a KEK; the purpose is part of the associated data. */
+/** Wraps and unwraps local KEKs under a KEK; the associated data name this purpose. */
 export interface LocalKekWrapper {
   wrap(keyId: string, localKek: Buffer): Promise<Buffer>;
   unwrap(keyId: string, wrapped: Uint8Array): Promise<Buffer>;
@@ -44,7 +43,7 @@ export class LocalKeks {
   readonly #opening = new Map<string, Promise<KeyObject>>();
   #current: LocalKek | undefined;
   #making: { readonly keyId: string; readonly promise: Promise<LocalKek> } | undefined;
-  /** Counts what was forgotten, so that a call to the HSM that was under way then brings nothing back. */
+  /** Incremented when local KEKs are forgotten, so that a call to the HSM under way restores none of them. */
   #epoch = 0;
 
   /** @param now a monotonic clock in ms */
@@ -54,17 +53,17 @@ export class LocalKeks {
     this.#now = now;
   }
 
-  /** Times the current local KEK has been used. */
+  /** Number of uses of the current local KEK. */
   get uses(): number {
     return this.#current?.uses ?? 0;
   }
 
-  /** Makes the local KEK for this KEK ahead of need: an outage must not begin with one that is about to expire. */
+  /** Makes a new local KEK in advance: an outage must not begin with one that is about to expire. */
   async prepare(keyId: string): Promise<void> {
-    if (this.#usable(keyId, PREPARED_PART) === undefined) await this.#make(keyId);
+    if (this.#usable(keyId, PREPARED_SHARE) === undefined) await this.#make(keyId);
   }
 
-  /** Seals under the current local KEK of this KEK, which costs an HSM call only when it is a new one. */
+  /** Seals a DEK seed under the current local KEK of this KEK. Only a new local KEK costs an HSM call. */
   async seal(
     keyId: string,
     plaintext: Uint8Array,
@@ -77,12 +76,12 @@ export class LocalKeks {
     };
   }
 
-  /** The opened local KEK of an annotation, if it has been opened before. */
+  /** Returns the local KEK of an annotation if it has been unwrapped before. */
   known(keyId: string, wrapped: Uint8Array): KeyObject | undefined {
     return this.#opened.get(nameOf(keyId, wrapped))?.key;
   }
 
-  /** Opens a body with the local KEK of its annotation: at most one HSM call for each local KEK. */
+  /** Opens a body with the local KEK of its annotation, with at most one HSM call for each local KEK. */
   async open(keyId: string, wrapped: Uint8Array, body: Uint8Array): Promise<Buffer> {
     const key = this.known(keyId, wrapped) ?? (await this.#unwrapShared(keyId, wrapped));
     return openBody(key, keyId, body);
@@ -101,7 +100,7 @@ export class LocalKeks {
     this.#opened.clear();
   }
 
-  /** Counts a use; those who waited for one local KEK together may be more than it has uses. */
+  /** Counts a use. More requests may have waited for one local KEK than it has uses left. */
   async #use(keyId: string): Promise<LocalKek> {
     for (;;) {
       const local = this.#usable(keyId) ?? (await this.#make(keyId));
@@ -111,12 +110,12 @@ export class LocalKeks {
     }
   }
 
-  /** @param part of its uses and time that it may have had */
-  #usable(keyId: string, part = 1): LocalKek | undefined {
+  /** Returns the current local KEK if it belongs to this KEK and has used up less than this share of its uses and age. */
+  #usable(keyId: string, share = 1): LocalKek | undefined {
     const local = this.#current;
     const { maxUses, maxAgeMs } = this.#policy;
-    if (local?.keyId !== keyId || local.uses >= part * maxUses) return undefined;
-    return this.#now() - local.madeAt < part * maxAgeMs ? local : undefined;
+    if (local?.keyId !== keyId || local.uses >= share * maxUses) return undefined;
+    return this.#now() - local.madeAt < share * maxAgeMs ? local : undefined;
   }
 
   #make(keyId: string): Promise<LocalKek> {
@@ -158,7 +157,7 @@ export class LocalKeks {
     const bytes = await this.#wrapper.unwrap(keyId, wrapped);
     try {
       if (bytes.length !== LOCAL_KEK_BYTES) {
-        throw new KmsError("NOT_AUTHENTIC", "the local KEK has another length than 256 bits");
+        throw new KmsError("NOT_AUTHENTIC", "the local KEK is not 256 bits long");
       }
       const key = createSecretKey(bytes);
       if (epoch === this.#epoch) this.#opened.set(name, { keyId, key });
@@ -173,7 +172,7 @@ function nameOf(keyId: string, wrapped: Uint8Array): string {
   return `${keyId} ${Buffer.from(wrapped.buffer, wrapped.byteOffset, wrapped.byteLength).toString("base64")}`;
 }
 
-/** @throws KmsError NOT_AUTHENTIC */
+/** Returns the plaintext, or throws NOT_AUTHENTIC. */
 function openBody(key: KeyObject, keyId: string, body: Uint8Array): Buffer {
   const plaintext = openSealed(key, associatedData(PLAIN_FORMAT, LOCAL_KEK, keyId), body);
   if (plaintext !== undefined) return plaintext;

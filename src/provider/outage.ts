@@ -1,6 +1,6 @@
-// How long the HSM has been away, and what that means for Status: nothing within the grace period, since
-// kube-apiserver needs nothing from the HSM to go on writing and an unready API server leaves the load
-// balancer; after it, what health.onHsmLoss says (kubernetes/kubernetes#138950).
+// Measures an HSM outage. Within the grace period it does not affect Status: kube-apiserver can continue to write
+// without the HSM, and an unready API server leaves the load balancer. After it, health.onHsmLoss decides
+// (kubernetes/kubernetes#138950).
 import type { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 
@@ -23,11 +23,12 @@ export class Outage {
     this.#now = now;
   }
 
-  /** Why the HSM is away; undefined when it is not. */
+  /** Why the HSM is away; undefined without an outage. */
   get reason(): KmsError | undefined {
     return this.#reason;
   }
 
+  /** Duration of the outage so far, in seconds; 0 without an outage. */
   get seconds(): number {
     return this.#since === undefined ? 0 : (this.#now() - this.#since) / 1000;
   }
@@ -36,6 +37,7 @@ export class Outage {
     return this.#since !== undefined && this.#now() - this.#since > this.policy.gracePeriodMs;
   }
 
+  /** Begins an outage, or updates the reason of the present one. */
   begin(reason: KmsError): void {
     if (this.#reason?.message !== reason.message) {
       this.#log.warn({ err: reason, seconds: this.seconds }, "HSM is away");
@@ -44,6 +46,7 @@ export class Outage {
     this.#since ??= this.#now();
   }
 
+  /** Ends the outage, if there is one. */
   end(): void {
     if (this.#since === undefined) return;
     this.#log.info({ seconds: this.seconds }, "HSM is back");

@@ -1,7 +1,7 @@
-// Proof that each generation works: a real round trip at first sight, which also chooses its mechanism, and on every
-// interval a canary that is decrypted, for the KEK in use a new one each time: a token that answers with garbage is
-// found before much has been encrypted by it. A retired KEK that went missing or broke is found today, not at the next
-// restart of an API server.
+// Proves that each generation works. The first proof is a round trip that also chooses the mechanism. Every later proof
+// decrypts a canary; for the KEK in use the canary is new each time, so that a token that encrypts to garbage is found
+// early. Retired KEKs are proven too: one that is missing or broken is found now, not at the next restart of an API
+// server.
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
@@ -12,13 +12,13 @@ import { associatedData, CHECKED_FORMAT } from "./envelope.js";
 import type { Generation } from "./generations.js";
 
 const CANARY_BYTES = 32;
-/** KEKs that could not be asked before the HSM counts as away, none having been asked yet: each may take its time. */
-const MOST_UNASKED = 2;
+/** Unreachable KEKs tolerated while no KEK has answered: each may take its timeout. With one more, the HSM is away. */
+const MAX_UNREACHED = 2;
 
 export interface Proof {
-  /** What this generation encrypts with; undefined while it has not been proven, or cannot encrypt. */
+  /** The mechanism that this generation encrypts with; undefined if it is unproven or cannot encrypt. */
   readonly mechanism?: Mechanism;
-  /** Why the last proof failed; undefined when it did not. */
+  /** Why the last proof failed; undefined if it succeeded. */
   readonly failure?: KmsError;
   readonly provenAt?: Date;
 }
@@ -30,8 +30,8 @@ interface Canary {
 }
 
 /**
- * Whether a failed proof says that the KEK does not do what it did. A KEK that is not found says nothing yet: the keyring
- * decides whether it is gone.
+ * Returns whether a failed proof means that the KEK itself is broken. A KEK that is not found does not count: the
+ * keyring decides whether it is gone.
  */
 export function saysBroken(failure: KmsError): boolean {
   return !meansHsmAway(failure) && failure.code !== "KEY_MISSING";
@@ -54,33 +54,33 @@ export class Prover {
     return this.#proofs.get(keyId) ?? {};
   }
 
-  /** Whether nothing is known about a key yet, good or bad. */
+  /** Returns whether a KEK has not been tried yet. */
   isUntried(keyId: string): boolean {
     return !this.#proofs.has(keyId);
   }
 
   /**
-   * Proves the generations one after the other, the one that is in use first, and forgets those that are gone. One that
-   * cannot be asked while others can has failed; that says nothing of the HSM.
-   * @throws KmsError when the HSM is away: the KEK in use cannot be asked, or none can. What was proven stays proven
+   * Proves the generations one after the other, the KEK in use first, and forgets those that are gone. A KEK that
+   * cannot be reached while others can has failed; that says nothing about the HSM. Throws a KmsError if the HSM is
+   * away: the KEK in use, or every KEK, cannot be reached. Earlier proofs stay valid then.
    */
   async prove(generations: readonly Generation[], inUse: string | undefined): Promise<void> {
     const present = new Set(generations.map(({ record }) => record.keyId));
     for (const keyId of this.#proofs.keys()) if (!present.has(keyId)) this.#forget(keyId);
-    const unasked: { readonly keyId: string; readonly failure: KmsError }[] = [];
-    let asked = 0;
+    const unreached: { readonly keyId: string; readonly failure: KmsError }[] = [];
+    let reached = 0;
     for (const keyId of [...present].sort((one, other) => Number(other === inUse) - Number(one === inUse))) {
       const failure = await this.#proveOne(keyId, keyId === inUse);
-      if (failure === undefined) asked++;
-      else if (keyId === inUse || (asked === 0 && unasked.length >= MOST_UNASKED)) throw failure;
-      else unasked.push({ keyId, failure });
+      if (failure === undefined) reached++;
+      else if (keyId === inUse || (reached === 0 && unreached.length >= MAX_UNREACHED)) throw failure;
+      else unreached.push({ keyId, failure });
     }
-    const [first] = unasked;
-    if (first !== undefined && asked === 0) throw first.failure;
-    for (const { keyId, failure } of unasked) this.#fail(keyId, failure);
+    const [first] = unreached;
+    if (first !== undefined && reached === 0) throw first.failure;
+    for (const { keyId, failure } of unreached) this.#fail(keyId, failure);
   }
 
-  /** Returns why it could not be asked; undefined when it was, whatever came of it. */
+  /** Returns why the KEK could not be reached; undefined if it was reached, whether it works or not. */
   async #proveOne(keyId: string, isInUse: boolean): Promise<KmsError | undefined> {
     const before = this.#proofs.get(keyId);
     try {
@@ -92,7 +92,7 @@ export class Prover {
       return undefined;
     } catch (error) {
       const failure = KmsError.from(error);
-      // A queue that is full says nothing of the key: what is known of it stands.
+      // A full queue says nothing about the key: the earlier proof stays valid.
       if (failure.code === "OVERLOADED") return undefined;
       if (meansHsmAway(failure)) return failure;
       this.#fail(keyId, failure);
@@ -119,7 +119,7 @@ export class Prover {
     const mechanism = chosen(results);
     if (mechanism === undefined) throw unsuitable(keyId, results);
     const canary = await this.#makeCanary(keyId, mechanism);
-    // Kept whether it opens or not, so that the trials of mechanisms are not made again and again.
+    // Kept even if it cannot be decrypted, so that the mechanisms are not tried again and again.
     this.#canaries.set(keyId, canary);
     this.#log.info({ keyId, mechanism: mechanism.name }, "KEK proven by a round trip");
     return canary;
@@ -147,7 +147,7 @@ function requestOf(keyId: string, { id }: Mechanism, data: Buffer): CryptRequest
   return { keyId, mechanism: id, check: "digest", aad: associatedData(CHECKED_FORMAT, id, keyId), data };
 }
 
-/** The first that works, in the order of preference in which they were tried. */
+/** Returns the first mechanism that works, in the order of preference. */
 function chosen(results: readonly ProbeResult[]): Mechanism | undefined {
   const first = results.find((result) => result.works);
   return first === undefined ? undefined : mechanismByName(first.mechanism);
@@ -155,8 +155,5 @@ function chosen(results: readonly ProbeResult[]): Mechanism | undefined {
 
 function unsuitable(keyId: string, results: readonly ProbeResult[]): KmsError {
   const tried = results.map(({ mechanism, detail }) => `${mechanism}: ${detail}`).join("; ");
-  return new KmsError(
-    "MECHANISM_UNSUPPORTED",
-    `KEK ${keyId} performs none of the mechanisms wanted (${tried})`,
-  );
+  return new KmsError("MECHANISM_UNSUPPORTED", `KEK ${keyId} performs none of the mechanisms (${tried})`);
 }

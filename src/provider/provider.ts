@@ -1,5 +1,5 @@
-// Encrypt, Decrypt and Status in domain terms: the checks in their order, then the cache, then the HSM. No
-// gRPC above it and no PKCS#11 below it is known here.
+// Encrypt, Decrypt and Status in domain terms: the checks in their order, then the cache, then the HSM. It knows
+// neither gRPC nor PKCS#11.
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
 import type { ActiveKey, UsableChoice } from "./active-key.js";
@@ -79,7 +79,7 @@ export class Provider implements KmsProvider {
     return this.#unwell(outage.reason, keyId, `HSM away beyond its grace period: ${outage.reason.message}`);
   }
 
-  /** As health.onHsmLoss says: writes go on with the reason told, or end by an error (kubernetes/kubernetes#138950). */
+  /** Reports the reason and lets writes continue, or throws to end them, as health.onHsmLoss says. */
   #unwell(reason: KmsError, keyId: string, stopping: string): StatusAnswer {
     const { policy } = this.#parts.outage;
     if (policy.onHsmLoss === "keepWriting") return { healthz: healthzText(reason.message), keyId };
@@ -96,7 +96,7 @@ export class Provider implements KmsProvider {
       const keyId = active.published?.record.keyId;
       if (keyId === undefined) throw new KmsError("HSM_UNAVAILABLE", "no KEK is active yet");
       const answer = await this.#encryptUnder(keyId, plaintext, context);
-      // Where a Status answer has switched meanwhile, this answer would no longer agree with it.
+      // If Status has switched meanwhile, this answer would no longer agree with it.
       if (active.published?.record.keyId !== keyId) continue;
       this.#parts.memory.encryptAnswered(keyId);
       return answer;
@@ -112,7 +112,7 @@ export class Provider implements KmsProvider {
       return this.#parts.localKeks.open(keyId, wrappedLocalKek(annotations), envelope.body);
     }
     if (Object.keys(annotations).length > 0) {
-      throw invalid("this ciphertext carries no annotations; they belong to another one");
+      throw invalid("this ciphertext has no annotations; those sent belong to another ciphertext");
     }
     const name = cacheName(keyId, ciphertext, annotations);
     return this.#parts.cache.get(
@@ -148,14 +148,14 @@ function checkLengths({ ciphertext, keyId, annotations }: DecryptQuestion): void
 function wrappedLocalKek(annotations: Annotations): Uint8Array {
   const wrapped = annotations[LOCAL_KEK_ANNOTATION];
   if (wrapped !== undefined && Object.keys(annotations).length === 1) return wrapped;
-  throw invalid(`a ciphertext under a local KEK carries the annotation ${LOCAL_KEK_ANNOTATION} and no other`);
+  throw invalid(`a ciphertext under a local KEK has the annotation ${LOCAL_KEK_ANNOTATION} and no other`);
 }
 
 function invalid(message: string): KmsError {
   return new KmsError("INPUT_INVALID", message);
 }
 
-/** The API server shows healthz in one line of its own health error. */
+/** Returns one short line: the API server shows healthz in its own health error. */
 function healthzText(text: string): string {
   return truncate(collapseSpaces(text), 300);
 }

@@ -1,5 +1,6 @@
-// The node's memory of its answers in the state directory, so that a restart with the clock behind does not go back to
-// an earlier KEK, and no use of a KEK is forgotten. Public data; a file that is missing or damaged counts as none.
+// Stores the node's memory of its answers in the state directory, so that a restart with the clock behind does not
+// return to an earlier KEK, and no use of a KEK is forgotten. The data is public; a missing or damaged file counts as
+// no memory.
 import { join } from "node:path";
 import { readStateFile, writeStateFile } from "../files/state-file.js";
 import type { KeyMemoryStore } from "./key-memory.js";
@@ -11,7 +12,7 @@ export const NO_PUBLISHED_MEMORY: KeyMemoryStore = { load: () => undefined, save
 export class FilePublishedMemory implements KeyMemoryStore {
   readonly #path: string;
 
-  /** @param directory the state directory; made with mode 0700 when it is first needed */
+  /** @param directory the state directory; created with mode 0700 when first needed */
   constructor(directory: string) {
     this.#path = join(directory, FILE);
   }
@@ -24,13 +25,13 @@ export class FilePublishedMemory implements KeyMemoryStore {
     }
   }
 
-  /** @throws NodeJS.ErrnoException */
+  /** Writes the file, or throws a NodeJS.ErrnoException. */
   save(document: object): void {
     writeStateFile(this.#path, document);
   }
 }
 
-/** For commands that read a node's state directory while its plugin writes there. */
+/** Returns a store that never writes, for commands that read a state directory while a plugin uses it. */
 export function readOnly(store: KeyMemoryStore): KeyMemoryStore {
   return { load: () => store.load(), save: () => undefined };
 }

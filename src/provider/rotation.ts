@@ -1,12 +1,12 @@
-// Planning a rotation: a new generation whose instant lies ahead of every other one, far enough for every
-// node to see it first. Pure; the key itself is made by the token.
+// Plans a rotation: a new generation that is activated after every existing one, late enough for every node to read and
+// prove it first. Pure; the token makes the key.
 import { KmsError } from "../errors.js";
 import { activeAt, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
 import { formatInstant, labelOf, parseInstant } from "./kek-label.js";
 
-/** Longer than every poll of every node, in ms: a standby KEK has to be seen and proven before its instant. */
+/** Default time until activation, in ms. Every node must have read and proven the standby KEK by then. */
 export const DEFAULT_DELAY_MS = 10 * 60_000;
-/** Below this, nodes with the default poll may not have seen the key when it falls due. */
+/** With a shorter time, in ms, nodes with the default refresh interval may not know the KEK at its activation. */
 export const SHORT_DELAY_MS = 2 * 60_000;
 
 export interface RotationPlan {
@@ -18,9 +18,8 @@ export interface RotationPlan {
 }
 
 /**
- * @param activation ms since the epoch
- * @throws KmsError INPUT_INVALID for an instant that would not make the new key the active one; KEY_MISSING
- * when there is nothing to rotate from
+ * Returns the label and activation of the new KEK. Throws INPUT_INVALID if the new KEK would not become active at this
+ * instant, KEY_MISSING if there is no KEK to rotate from. @param activation ms since the epoch
  */
 export function planRotation(
   schedule: Schedule,
@@ -33,7 +32,7 @@ export function planRotation(
   if (instant < now) {
     throw new KmsError(
       "INPUT_INVALID",
-      `the activation instant ${iso(instant)} has passed; choose one ahead of ${iso(now)}`,
+      `the activation instant ${iso(instant)} has passed; choose one after ${iso(now)}`,
     );
   }
   if (parseInstant(formatInstant(instant)) === undefined) {
@@ -46,7 +45,7 @@ export function planRotation(
   if (latest !== undefined && latest.activation >= instant) {
     throw new KmsError(
       "INPUT_INVALID",
-      `"${latest.record.label}" is to become active at ${iso(latest.activation)}; the new key has to come after it, or destroy that one first`,
+      `"${latest.record.label}" becomes active at ${iso(latest.activation)}; choose a later instant, or destroy that KEK first`,
     );
   }
   const short = instant - now < SHORT_DELAY_MS;
@@ -56,7 +55,7 @@ export function planRotation(
     from,
     warnings: short
       ? [
-          `active in less than ${SHORT_DELAY_MS / 1000} s: a node that has not seen the key by then goes on with the earlier one`,
+          `active in less than ${SHORT_DELAY_MS / 1000} s: a node that has not read the KEK by then keeps using the previous one`,
         ]
       : [],
   };

@@ -1,4 +1,4 @@
-// The parts of the provider put together, and what of them others may read: the endpoints, the metrics.
+// Constructs the provider from its parts, runs its background check, and gives endpoints and metrics read access.
 import { KmsError } from "../errors.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm } from "../hsm/port.js";
@@ -26,11 +26,11 @@ import { BackgroundCheck } from "./background-check.js";
 
 export interface ProviderOptions {
   readonly hsm: Hsm;
-  /** Longest that a request waits for the HSM, in ms. */
+  /** Longest time that a request waits for the HSM, in ms. */
   readonly requestTimeoutMs: number;
-  /** Whether the keyring is as it was first read, for as long as nobody starts the background work. */
+  /** Whether the token is read only once, if the background check is not started. */
   readonly readsOnce?: boolean;
-  /** When libraries are reloaded although nothing seems gone; without it, never. */
+  /** When libraries are reloaded although no KEK seems gone; undefined: never. */
   readonly reload?: ReloadOptions;
   readonly mode: Mode;
   readonly mechanism: MechanismChoice | "auto";
@@ -46,7 +46,7 @@ export interface ProviderOptions {
 
 export interface Readiness {
   readonly ready: boolean;
-  /** For people: one finding a line. */
+  /** Findings for people, one per line. */
   readonly lines: readonly string[];
 }
 
@@ -91,7 +91,7 @@ export class RunningProvider {
         for (const { record } of gone) {
           for (const name of [record.keyId, ...record.aliases]) this.#forget(name);
         }
-        // A KEK that a request for an unknown key_id has brought up is proven now, not at the next interval.
+        // A KEK found by a request for an unknown key_id is proven now, not at the next interval.
         const isNew = ({ record }: Generation): boolean => this.#prover.isUntried(record.keyId);
         if (schedule.generations.some(isNew)) this.#check.requestRound();
       },
@@ -133,7 +133,7 @@ export class RunningProvider {
     void this.#check.run(this.#stopped.signal);
   }
 
-  /** Stops the background work and wipes what was kept. */
+  /** Stops the background check, and zeroes cached DEK seeds and local KEKs. */
   stop(): void {
     this.#stopped.abort();
     this.#memory.close();
@@ -141,7 +141,7 @@ export class RunningProvider {
     this.localKeks.clear();
   }
 
-  /** What /keys answers. @param refresh whether the token is to be read soon, as far as that is not asked too often */
+  /** Returns the document served at /keys. @param refresh requests a reading of the token soon, at a limited rate */
   keyring(refresh = false): KeyringReport {
     if (refresh) this.#check.refresh();
     return reportKeyring(this.#parts(), Date.now());
@@ -160,7 +160,7 @@ export class RunningProvider {
     };
   }
 
-  /** Unready as soon as the HSM is away or a KEK fails, whatever Status still answers. */
+  /** Returns whether the HSM answers and every KEK works, whatever Status still answers. */
   readiness(): Readiness {
     const lines: string[] = [];
     if (this.outage.reason !== undefined) {
@@ -180,8 +180,8 @@ export class RunningProvider {
   }
 
   /**
-   * What makes nothing unready: the active KEK is not on every token, so that the next outage may be one of the plugin;
-   * or the token is slow to read, or cannot be read.
+   * Returns findings that do not make the plugin unready: the active KEK is not on every token, so that failover would
+   * fail; or the token is slow to read, or cannot be read.
    */
   #findings(): string[] {
     const active = this.#active.lastPublished?.record;
@@ -198,7 +198,7 @@ export class RunningProvider {
     ];
   }
 
-  /** The last reading of the token. */
+  /** Whether the last reading of the token failed, and how long it took. */
   get reading(): { readonly failed: boolean; readonly seconds: number } {
     return { failed: this.#keyring.error !== undefined, seconds: this.#keyring.tookMs / 1000 };
   }
@@ -212,12 +212,12 @@ export class RunningProvider {
     this.cache.purgeStale();
     const { generation } = this.#active.choose();
     if (this.#mode !== "local-kek" || generation === undefined || this.outage.reason !== undefined) return;
-    // Ahead of the first Encrypt, which may then come while the HSM is away; a failure shows at the next proof.
+    // In advance, so that Encrypt works during an outage. The next proof reports a failure.
     await this.localKeks.prepare(generation.record.keyId).catch(() => undefined);
   }
 }
 
-/** Every key_id by which stored objects may name a key on the token, of refused ones too. */
+/** Returns every key_id by which stored objects may name a key on the token, refused keys included. */
 function namesOf({ generations, refused }: Schedule): string[] {
   return [...generations, ...refused].flatMap(({ record }) => [record.keyId, ...record.aliases]);
 }

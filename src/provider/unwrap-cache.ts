@@ -1,6 +1,6 @@
-// The unwrap cache: plaintexts by a digest of everything that determines them. Bounded in number and time;
-// identical misses under way share one call; failures are not kept; entries are wiped when they leave. What
-// it returns are copies: an entry may be wiped while its reader is still writing an answer.
+// The unwrap cache: DEK seeds, found by a digest of everything that determines them. It is bounded in number and time.
+// Identical misses share one call; failures are not cached; entries are zeroed when they leave. It returns copies, since
+// an entry may be zeroed while a response is still being written.
 import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Caller } from "../hsm/port.js";
@@ -13,7 +13,7 @@ export interface CacheObserver {
 }
 
 export interface UnwrapCacheOptions {
-  /** Most entries; 0 turns the cache off. */
+  /** Largest number of entries; 0 turns the cache off. */
   readonly entries: number;
   readonly ttlMs: number;
   readonly observer: CacheObserver;
@@ -24,7 +24,7 @@ interface Entry {
   readonly plaintext: Buffer;
 }
 
-/** One load under way and all who wait for it: cancelled only when every one of them is. */
+/** A load under way, with all callers that wait for it. It is cancelled only when all of them are. */
 class Flight implements Caller {
   readonly callers: Caller[] = [];
   readonly startedAt: number;
@@ -32,7 +32,7 @@ class Flight implements Caller {
   waiting = 0;
   readonly plaintext: Promise<Buffer>;
 
-  /** @param ended called before the first of the waiting goes on: nobody joins a flight that is being wiped */
+  /** @param ended called before the first caller continues, so that nobody joins a load whose plaintext is being zeroed */
   constructor(first: Caller, load: (caller: Caller) => Promise<Buffer>, ended: () => void) {
     this.callers.push(first);
     this.startedAt = first.startedAt ?? performance.now();
@@ -44,7 +44,7 @@ class Flight implements Caller {
     return this.callers.every((caller) => caller.cancelled);
   }
 
-  /** A copy for one more of them; the last to leave wipes the original. */
+  /** Returns a copy for one more caller; the last caller zeroes the original. */
   async copy(): Promise<Buffer> {
     this.waiting++;
     const plaintext = await this.plaintext;
@@ -58,7 +58,7 @@ export class UnwrapCache {
   readonly #entries: LRUCache<string, Entry> | undefined;
   readonly #underWay = new Map<string, Flight>();
   readonly #observer: CacheObserver;
-  /** Counts removals by key, so that an answer that was under way then is not stored after. */
+  /** Incremented by every removal by key, so that a load under way is not stored afterwards. */
   #epoch = 0;
 
   constructor({ entries, ttlMs, observer }: UnwrapCacheOptions) {
@@ -79,7 +79,7 @@ export class UnwrapCache {
     return this.#entries?.size ?? 0;
   }
 
-  /** Returns a plaintext that is kept, as a copy for the caller; undefined on a miss. */
+  /** Returns a copy of a cached plaintext; undefined on a miss. */
   peek(name: string): Buffer | undefined {
     const entry = this.#entries?.get(name);
     if (entry === undefined) return undefined;
@@ -88,8 +88,8 @@ export class UnwrapCache {
   }
 
   /**
-   * Returns a copy of the plaintext, from `load` on a miss; what `load` throws is thrown and not kept. The caller
-   * that `load` is given stands for all who wait for the same plaintext.
+   * Returns a copy of the plaintext, from `load` on a miss. An error of `load` is passed on and not cached. The caller
+   * passed to `load` stands for all callers that wait for the same plaintext.
    */
   async get(
     name: string,
@@ -115,7 +115,7 @@ export class UnwrapCache {
     return flight.copy();
   }
 
-  /** Wipes every plaintext that came from under this KEK. */
+  /** Zeroes every plaintext that was encrypted under this KEK. */
   dropKey(keyId: string): void {
     this.#epoch++;
     for (const [name, entry] of this.#entries?.entries() ?? []) {
@@ -123,7 +123,7 @@ export class UnwrapCache {
     }
   }
 
-  /** Wipes what has outlived its time; to be called now and then. */
+  /** Zeroes expired entries. Must be called now and then. */
   purgeStale(): void {
     this.#entries?.purgeStale();
   }
@@ -141,7 +141,7 @@ export class UnwrapCache {
   }
 }
 
-/** Names everything that determines a plaintext: each part with its length, so that no two lists collide. */
+/** Returns a digest of everything that determines a plaintext, each part with its length, so that no two inputs collide. */
 export function cacheName(keyId: string, ciphertext: Uint8Array, annotations: Annotations): string {
   const hash = createHash("sha256");
   const add = (part: Uint8Array | string): void => {

@@ -127,7 +127,7 @@ describe("planning a rotation", () => {
 
   it("refuses an instant that has passed, that another key would overtake, or that no label holds", () => {
     expect(() => planRotation(schedule, POLICY, at(2), at(1))).toThrow(/has passed/);
-    expect(() => planRotation(schedule, POLICY, at(2), at(30))).toThrow(/destroy that one first/);
+    expect(() => planRotation(schedule, POLICY, at(2), at(30))).toThrow(/destroy that KEK first/);
     const year10000 = Date.UTC(10_000, 0);
     expect(planRotation(schedule, POLICY, at(2), year10000 - 1000).label).toContain("@99991231T235959Z");
     expect(() => planRotation(schedule, POLICY, at(2), year10000 - 999)).toThrow(/does not fit a label/);

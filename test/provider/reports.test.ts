@@ -144,5 +144,5 @@ it("reports with a clock that was set back or forward log and record nothing", a
     expect(traces()).toEqual(before);
   }
   expect(running.provider.status().keyId).toBe("next");
-  expect(logged).toContain("this node's clock was put forward");
+  expect(logged).toContain("this node's clock was set forward");
 });
