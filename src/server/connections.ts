@@ -1,25 +1,28 @@
-// The connections to the socket: how many there may be, and which one is closed for a new one. A connection costs
-// almost nothing until it sends bytes, and counts as in use from its first request on.
+// Limits the connections to the socket and decides which one is closed to admit a new one. A connection costs almost
+// nothing until it sends bytes, and counts as in use from its first request on.
 import { constants, type Http2Server, type ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 import type { LimitObserver, OpenRequests } from "./open-requests.js";
 import { Pace } from "./pace.js";
 
-/** In use: each provider entry of each API server has one, and a reload overlaps two. */
+/** Maximum number of connections in use. Each provider entry of each API server has one, and two during a reload. */
 export const MAX_IN_USE = 256;
-/** Without a request so far; most cost almost nothing. The oldest is closed, however fast others come. */
+/** Maximum number of connections without a request so far; beyond it the oldest is closed. */
 export const MAX_NEW = 256;
-/** What every client of HTTP/2 sends first, whole (RFC 9113 section 3.4). */
+/** Length of the connection preface, which every HTTP/2 client sends first (RFC 9113 section 3.4). */
 const PREFACE_BYTES = 24;
-/** A connection that has sent less than that for this long is closed. */
+/** Time after which a connection that has not sent a whole preface is closed, in ms. */
 const SILENT_MS = 10_000;
-/** No request takes that long whose client sends it whole and reads its answer: see hsm.requestTimeout. */
+/**
+ * Age at which an open request shows that its client is stuck, in ms: a request that is sent whole and whose answer is read
+ * ends sooner (hsm.requestTimeout).
+ */
 const STUCK_MS = 3_000;
 
 export class Connections {
   readonly #requests: OpenRequests;
   readonly #observe: LimitObserver;
-  /** The oldest first. */
+  /** Without a request so far, the oldest first. */
   readonly #new = new Set<Socket>();
   /** Ordered by their last request, the least recent first. */
   readonly #inUse = new Set<ServerHttp2Session>();
@@ -32,7 +35,7 @@ export class Connections {
     this.#observe = observe;
   }
 
-  /** Takes a connection that has just been accepted, and passes it to HTTP/2 once it has sent bytes. */
+  /** Adds an accepted connection, and passes it to HTTP/2 as soon as it has sent bytes. */
   add(socket: Socket, server: Http2Server): void {
     this.#number += 1;
     nameConnection(socket, this.#number);
@@ -52,7 +55,7 @@ export class Connections {
     });
   }
 
-  /** HTTP/2 begins with what has been read until then. */
+  /** Passes a connection to HTTP/2, which begins with the bytes read so far. */
   #begin(socket: Socket, server: Http2Server): void {
     if (socket.destroyed) return;
     server.once("session", (session) => {
@@ -62,7 +65,7 @@ export class Connections {
     server.emit("connection", socket);
   }
 
-  /** Notes that a request has come on a connection. */
+  /** Records that a request has arrived on a connection. */
   used(session: ServerHttp2Session): void {
     const socket = this.#sockets.get(session);
     if (socket !== undefined) {
@@ -71,19 +74,19 @@ export class Connections {
     }
     this.#inUse.delete(session);
     this.#inUse.add(session);
-    if (this.#inUse.size > MAX_IN_USE) this.#giveWay();
+    if (this.#inUse.size > MAX_IN_USE) this.#closeOne();
   }
 
-  /** Closes those that have had no request. */
+  /** Closes the connections that have not had a request. */
   closeNew(): void {
     for (const socket of this.#new) socket.destroy();
   }
 
   /**
-   * Closes a connection whose requests do not end; or else the one that has been without a request longest; or else
-   * the one that holds the most.
+   * Closes a connection whose requests do not end; otherwise the one that has been idle longest; otherwise the one with the
+   * most open requests.
    */
-  #giveWay(): void {
+  #closeOne(): void {
     let stuck: ServerHttp2Session | undefined;
     let idle: ServerHttp2Session | undefined;
     let heaviest: ServerHttp2Session | undefined;
@@ -98,12 +101,12 @@ export class Connections {
     if (leaving === undefined) return;
     this.#inUse.delete(leaving);
     this.#observe("too many connections");
-    // Tells the client which requests were processed: it may send the rest again on another connection.
+    // GOAWAY reports which requests were processed: the client may send the others again on another connection.
     leaving.destroy(undefined, constants.NGHTTP2_NO_ERROR);
   }
 }
 
-/** A unix socket's peer has no address: grpc-js then reports this name as the peer of a call. */
+/** Gives a connection a name, which grpc-js reports as the peer of a call: a unix socket's peer has no address. */
 function nameConnection(socket: Socket, number: number): void {
   Object.defineProperty(socket, "remoteAddress", { value: `connection ${number}` });
 }

@@ -1,5 +1,5 @@
-// Adds to grpc-js what it does not offer: our own HTTP/2 settings, and control over when a request reaches it. grpc-js is
-// pinned, and keeps both in these private fields; test/server/limits.test.ts fails when a later version does not.
+// Adds to grpc-js what it does not offer: HTTP/2 settings of our own, and control over when a request reaches it. Uses two
+// private fields of the pinned grpc-js; test/server/limits.test.ts fails if another version lacks them.
 import { Server as GrpcServer, ServerCredentials, type ServerOptions as GrpcOptions } from "@grpc/grpc-js";
 import type {
   Http2Server,
@@ -14,18 +14,18 @@ interface PrivateFields {
   readonly http2Servers: ReadonlyMap<Http2Server, unknown>;
 }
 
-/** Takes a request and starts it, now or later. */
+/** Accepts a request and calls `begin` now or later. */
 export type TakeRequest = (session: ServerHttp2Session, stream: ServerHttp2Stream, begin: () => void) => void;
 
 export interface GrpcListener {
   readonly grpc: GrpcServer;
   readonly http2: Http2Server;
-  /** Time that connections have to end. */
+  /** Ends all connections; after `graceMs` by force. */
   drain(graceMs: number): void;
   destroy(): void;
 }
 
-/** The only headers that are read; gRPC would keep all others, split at every comma. */
+/** The headers that this server uses. gRPC would keep all others too, split at every comma. */
 const HEADERS = [
   ":method",
   ":path",
@@ -37,6 +37,7 @@ const HEADERS = [
   "grpc-encoding",
 ] as const;
 
+/** Returns a gRPC server that accepts connections from `http2` and passes every request through `take`. */
 export function createGrpcListener(
   grpcOptions: GrpcOptions,
   http2Options: ServerOptions,
@@ -47,16 +48,18 @@ export function createGrpcListener(
   Object.assign(fields.commonServerOptions, http2Options);
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
   const [http2] = fields.http2Servers.keys();
-  if (http2 === undefined) throw new TypeError("grpc-js keeps its servers elsewhere");
+  if (http2 === undefined) {
+    throw new TypeError("this version of grpc-js does not keep its HTTP/2 servers in http2Servers");
+  }
   const serve = http2.listeners("stream");
   http2.removeAllListeners("stream");
   http2.on("stream", (stream, headers) => {
-    // grpc-js listens too, but not before the request has begun.
+    // grpc-js adds its own listener only when the request begins.
     stream.on("error", () => undefined);
     const { session } = stream;
     if (session === undefined) return;
     take(session as ServerHttp2Session, stream, () => {
-      for (const one of serve) Reflect.apply(one, http2, [stream, known(headers)]);
+      for (const listener of serve) Reflect.apply(listener, http2, [stream, known(headers)]);
     });
   });
   return {

@@ -28,11 +28,12 @@ const GRPC_STATUS = {
   INTERNAL: status.INTERNAL,
 } as const satisfies Record<ErrorCode, status>;
 
+/** Returns the gRPC status of an error code. */
 export function grpcStatusOf(code: ErrorCode): status {
   return GRPC_STATUS[code];
 }
 
-/** The status' name, as metrics and logs show it. */
+/** Returns the status's name for metrics and logs; OK for undefined. */
 export function grpcStatusName(code: ErrorCode | undefined): string {
   return code === undefined ? "OK" : status[GRPC_STATUS[code]];
 }

@@ -1,4 +1,5 @@
-// The three RPCs of KMS v2: fields are copied between the wire and the domain, and nothing else is done here.
+// Implements the three RPCs of KMS v2 (k8s.io/kms, proto/kms/v2/api.proto). Copies fields between gRPC messages and the
+// provider; every decision is the provider's.
 import { fileURLToPath } from "node:url";
 import {
   loadPackageDefinition,
@@ -15,25 +16,25 @@ import type { Annotations, KmsProvider, RequestContext } from "../provider/kms.j
 import { grpcStatusOf } from "./grpc-status.js";
 
 const PROTO = fileURLToPath(new URL("../../proto/kms/v2/api.proto", import.meta.url));
-/** kube-apiserver fixes the version it first sees for its whole life. */
+/** kube-apiserver accepts no other version until it restarts. */
 const KMS_VERSION = "v2";
 
 export type Operation = "Status" | "Encrypt" | "Decrypt";
 
-/** One finished request, without its data. */
+/** The facts of a finished request, without its data. */
 export interface FinishedRequest {
   readonly operation: Operation;
   readonly uid: string;
-  /** The key_id answered with or asked for; undefined where there was none. */
+  /** The key_id of the answer or of the request; undefined if there is none. */
   readonly keyId: string | undefined;
   readonly healthz?: string;
   readonly error: KmsError | undefined;
   readonly seconds: number;
-  /** Those that were made for it, in the order of their ends. */
+  /** HSM calls made for the request, in the order in which they ended. */
   readonly hsmCalls: readonly HsmCall[];
-  /** The connection, as server.ts numbers it. */
+  /** The connection's name: "connection" and a number of this process. */
   readonly peer: string;
-  /** What the client calls itself. */
+  /** The client's user-agent header. */
   readonly userAgent: string | undefined;
   /** The caller's trace (W3C Trace Context). */
   readonly traceparent: string | undefined;
@@ -53,7 +54,7 @@ interface WireDecrypt {
   readonly annotations: Annotations;
 }
 
-/** The service's definition, read once from the proto file that ships with the package. */
+/** Returns the service's definition, read from the proto file in the package. */
 export function kmsServiceDefinition(): ServiceDefinition {
   const definition = loadSync(PROTO, { keepCase: true, defaults: true });
   const root = loadPackageDefinition(definition) as unknown as {
@@ -62,6 +63,7 @@ export function kmsServiceDefinition(): ServiceDefinition {
   return root.v2.KeyManagementService.service;
 }
 
+/** Returns the RPC handlers; `observe` receives every finished request. */
 export function kmsService(provider: KmsProvider, observe: RequestObserver): UntypedServiceImplementation {
   return {
     Status: (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
@@ -129,7 +131,7 @@ function serve(
   work: (context: RequestContext) => Promise<Served>,
 ): void {
   const startedAt = performance.now();
-  // Once the connection has gone it has no name any more.
+  // Read now: a closed connection has no name.
   const client = clientOf(call);
   const hsmCalls: HsmCall[] = [];
   const context: RequestContext = { uid, startedAt, hsmCalls, cancelled: false };
@@ -143,7 +145,7 @@ function serve(
   work(context).then(
     ({ message, keyId, wipe }) => {
       answer(null, message);
-      // grpc-js serialises a unary answer before it returns; the copy is what travels.
+      // grpc-js has serialised the answer when this returns, so the original can be wiped.
       wipe?.fill(0);
       done(keyId, undefined);
     },

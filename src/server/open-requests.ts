@@ -1,20 +1,21 @@
-// Decides which requests are served when, so that no connection can starve the others. Each has a share of what is
-// served at once and a turn while requests wait; if there are too many, the connection that holds the most loses some.
-// kube-apiserver sends a request whole and reads its answer at once; a client that does not loses the request.
+// Decides when each request is served, so that no connection can starve the others. Every connection may have an equal
+// share of the requests served at once, and waiting requests take turns by connection. If too many requests are open, the
+// connection with the most loses some. kube-apiserver sends a request whole and reads its answer at once; a client that
+// does not do so loses the request.
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 
-/** From its first byte until its answer has been read; the HSM's part is over in hsm.requestTimeout, below 3 s. */
+/** Maximum time from a request's first byte until its answer has been read, in ms; the HSM's part takes less than 3 s. */
 export const MAX_REQUEST_MS = 10_000;
-/** Over all connections, in whatever state. */
+/** Maximum number of open requests on all connections, in any state. */
 export const MAX_OPEN = 2_048;
-/** Served at once, shared by the connections that have requests: two of them have as much as each may open. */
+/** Maximum number of requests served at once, shared by the connections that have requests. */
 export const MAX_SERVED = 256;
-/** Of those that are served, bodies that are not whole after UNFINISHED_MS: up to 512 KiB each. */
+/** Maximum number of served requests whose bodies are incomplete after UNFINISHED_MS; each holds up to 512 KiB. */
 export const MAX_UNFINISHED = 128;
 const UNFINISHED_MS = 1_000;
-/** A body of 40 KiB comes in 3 DATA frames or some more. Each keeps what was read from the socket with it, up to 64 KiB. */
+/** Maximum number of DATA frames of a request. 40 KiB need 3 or a few more; each keeps up to 64 KiB of socket data. */
 const MAX_PIECES = 8;
-/** Requests that begin in one turn of the event loop: about 10 ms of work, after which others are looked at. */
+/** Maximum number of requests that begin in one turn of the event loop: about 10 ms of work. */
 const MAX_A_TURN = 64;
 const SWEEP_MS = 500;
 
@@ -25,14 +26,14 @@ export type Limit =
   | "too many pieces"
   | "too late";
 
-/** Told of every request and connection that was ended for a limit. */
+/** Called for every request and connection that was ended because of a limit. */
 export type LimitObserver = (limit: Limit) => void;
 
 interface OpenRequest {
   readonly stream: ServerHttp2Stream;
   readonly owner: Owner;
   readonly since: number;
-  /** Undefined once it is served. */
+  /** Undefined after the request has begun. */
   begin: (() => void) | undefined;
 }
 
@@ -47,10 +48,10 @@ class Owner {
 
 export class OpenRequests {
   readonly #observe: LimitObserver;
-  /** The oldest first. */
+  /** All open requests, the oldest first. */
   readonly #open = new Set<OpenRequest>();
   readonly #owners = new Map<ServerHttp2Session, Owner>();
-  /** Those with requests that wait, in the order of their turns. */
+  /** Owners with waiting requests, in the order of their turns. */
   readonly #waiting = new Set<Owner>();
   #begunThisTurn = 0;
   #turn: NodeJS.Immediate | undefined;
@@ -60,12 +61,13 @@ export class OpenRequests {
     this.#observe = observe;
   }
 
+  /** Stops the timers. */
   stop(): void {
     clearTimeout(this.#sweep);
     clearImmediate(this.#turn);
   }
 
-  /** How many requests of a connection are open, and for how long the oldest of them has been, in ms. */
+  /** Returns the number of a connection's open requests and the age of the oldest one, in ms. */
   heldBy(session: ServerHttp2Session): { readonly count: number; readonly oldestMs: number } {
     const open = this.#owners.get(session)?.open;
     const [oldest] = open ?? [];
@@ -73,10 +75,10 @@ export class OpenRequests {
     return { count: open?.size ?? 0, oldestMs };
   }
 
-  /** Takes a request, and calls `begin` when it is its turn, unless it has ended before. */
+  /** Adds a request, and calls `begin` in its turn, unless the request has ended by then. */
   take(session: ServerHttp2Session, stream: ServerHttp2Stream, begin: () => void): void {
     const owner = this.#owners.get(session) ?? new Owner();
-    if (this.#open.size >= MAX_OPEN && !this.#makeRoom(owner)) {
+    if (this.#open.size >= MAX_OPEN && !this.#displaceOne(owner)) {
       this.#refuse(stream, "too many requests", constants.NGHTTP2_REFUSED_STREAM);
       return;
     }
@@ -91,12 +93,12 @@ export class OpenRequests {
     });
     this.#waiting.add(owner);
     this.#sweep ??= setTimeout(this.#endLate, SWEEP_MS).unref();
-    // Where others wait already, this one waits behind them.
+    // If other connections have waiting requests, this one waits for its turn.
     if (this.#waiting.size === 1) this.#serve();
     else this.#turn ??= setImmediate(this.#endTurn);
   }
 
-  /** Begins what has its turn: one request of each connection after another, each within its share. */
+  /** Begins one request of each waiting connection in turn, as long as the connection is within its share. */
   readonly #serve = (): void => {
     const share = Math.max(1, Math.floor(MAX_SERVED / this.#owners.size));
     for (let blocked = 0; blocked < this.#waiting.size && this.#begunThisTurn < MAX_A_TURN;) {
@@ -124,7 +126,7 @@ export class OpenRequests {
     const { begin, stream } = request;
     request.begin = undefined;
     begin();
-    // A request that grpc-js has refused at once is not read; to listen would begin that, and keep it open.
+    // grpc-js does not read a request that it refuses at once; a data listener would start reading and keep it open.
     if (stream.readableFlowing === null) return;
     let pieces = 0;
     stream.on("data", () => {
@@ -133,9 +135,9 @@ export class OpenRequests {
     });
   }
 
-  /** Ends a request of the connection that has the most. Returns false when that is the one that asks for room. */
-  #makeRoom(asking: Owner): boolean {
-    // A connection that holds the average number displaces no other: few hold more, and the search takes long.
+  /** Ends a request of the connection that has the most; returns false if that is the asking connection itself. */
+  #displaceOne(asking: Owner): boolean {
+    // A connection with the average number of requests displaces no other: few have more, and the search is slow.
     if (asking.open.size * this.#owners.size >= MAX_OPEN) return false;
     let heaviest = asking;
     for (const owner of this.#owners.values()) if (owner.open.size > heaviest.open.size) heaviest = owner;
@@ -158,7 +160,7 @@ export class OpenRequests {
     if (this.#open.size > 0) this.#sweep = setTimeout(this.#endLate, SWEEP_MS).unref();
   };
 
-  /** Those of the connection that has the most of them, one after another. */
+  /** Ends unfinished requests above the limit, each time one of the connection that has the most of them. */
   #endUnfinished(unfinished: readonly OpenRequest[]): void {
     const byOwner = new Map<Owner, OpenRequest[]>();
     for (const request of unfinished) {
@@ -192,7 +194,7 @@ export class OpenRequests {
     if (stream.destroyed || stream.closed) return;
     this.#observe(limit);
     stream.close(code);
-    // close() alone waits for a peer that reads nothing.
+    // close() alone would wait for a peer that does not read.
     stream.destroy();
   }
 }

@@ -1,19 +1,19 @@
-// Limits how fast connections are read. Node reads up to 2 MiB from one connection before it serves the others. So a
-// client that sends requests faster than they are served is not read for a while, and of many new connections only a few
-// begin at a time.
+// Limits how fast connections are read, since Node reads up to 2 MiB from one connection before it serves the others. A
+// connection that sends requests faster than they are served is paused, and of many new connections only a few begin at a
+// time.
 import type { Socket } from "node:net";
 
-/** Requests of one connection in one turn of the event loop, after which it is not read in that turn. */
+/** Requests of one connection in one turn of the event loop, after which it is paused. */
 const MAX_EACH = 32;
-/** The same once all connections together have sent MAX_TOGETHER in that turn. */
+/** The same after all connections together have sent MAX_TOGETHER requests in that turn. */
 const MAX_EACH_OF_MANY = 4;
 const MAX_TOGETHER = 256;
-/** Of those that are not read, this many are read again in the next turn; one while new connections wait. */
+/** Number of paused connections that are resumed in a turn; only one is while new connections wait. */
 const RESUMED_A_TURN = 2;
-/** New connections that begin in one turn: each may send all that it may have open at once, or next to nothing. */
+/** Number of new connections that begin in a turn. It varies, since each may send many requests at once or almost nothing. */
 const BEGUN_A_TURN = { least: 2, most: 16 };
 
-/** The handle that HTTP/2 has taken over from its socket; Node has no other name for it. */
+/** The handle that HTTP/2 has taken over from its socket; Node has no public API for it. */
 interface Handle {
   readStop?(): unknown;
   readStart?(): unknown;
@@ -21,7 +21,7 @@ interface Handle {
 
 export class Pace {
   readonly #taken = new Map<Socket, number>();
-  /** In the order of their turns. */
+  /** In the order in which they are resumed. */
   readonly #paused = new Set<Socket>();
   readonly #new = new Map<Socket, () => void>();
   #together = 0;
@@ -29,7 +29,7 @@ export class Pace {
   #mayBegin = BEGUN_A_TURN.most;
   #isScheduled = false;
 
-  /** Calls `begin`, which has a connection read, when it is its turn. */
+  /** Calls `begin`, which starts reading the connection, in its turn. */
   admit(socket: Socket, begin: () => void): void {
     this.#new.set(socket, begin);
     socket.once("close", () => this.#new.delete(socket));
@@ -37,7 +37,7 @@ export class Pace {
     this.#schedule();
   }
 
-  /** Notes that a request has come on a connection. */
+  /** Counts a request that has arrived on a connection, and pauses the connection if there are too many. */
   took(socket: Socket): void {
     const taken = (this.#taken.get(socket) ?? 0) + 1;
     this.#taken.set(socket, taken);
@@ -73,7 +73,7 @@ export class Pace {
     if (this.#paused.size > 0 || this.#new.size > 0) this.#schedule();
   };
 
-  /** Alternates between newest and oldest: a single newcomer does not wait for a crowd, and none waits forever. */
+  /** Begins the newest and the oldest in turn: a new client does not wait for a crowd, and none waits forever. */
   #beginSome(): void {
     const waiting = [...this.#new.keys()];
     while (waiting.length > 0 && this.#begun < this.#mayBegin) {

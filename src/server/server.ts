@@ -1,5 +1,5 @@
-// The gRPC server on the unix socket. The listening socket is ours and its connections are handed to grpc-js
-// one by one, which gives us the file's permissions and a say in which connections and requests are served.
+// Serves gRPC on the unix socket. This code owns the listening socket and passes its connections to grpc-js one by one, so
+// that it controls the file's permissions and decides which connections and requests are served.
 import { createServer, type Server } from "node:net";
 import { Client, credentials, type Server as GrpcServer, type ServiceError } from "@grpc/grpc-js";
 import type { KmsProvider } from "../provider/kms.js";
@@ -10,16 +10,16 @@ import { kmsService, kmsServiceDefinition, type RequestObserver } from "./kms-se
 import { OpenRequests, type LimitObserver } from "./open-requests.js";
 import type { SocketSettings } from "./socket.js";
 
-/** A plaintext, a ciphertext and a key_id have 1 KiB each, annotations 32 KiB (k8s.io/apiserver). */
+/** Plaintext, ciphertext and key_id have at most 1 KiB each, annotations 32 KiB (k8s.io/apiserver). */
 const MAX_MESSAGE_BYTES = 40 * 1024;
-/** The limit that gRPC clients assume before they know ours; a client with more requests waits for its turn. */
+/** Requests per connection. gRPC clients assume the same limit before they receive ours, and queue further requests. */
 export const MAX_STREAMS = 100;
-/** The names and values of one request, with 32 bytes for each (RFC 9113 section 6.5.2): kube-apiserver's have 500. */
+/** Header names and values of a request plus 32 bytes for each (RFC 9113 section 6.5.2); kube-apiserver sends 500 bytes. */
 const MAX_HEADER_LIST_BYTES = 8 * 1024;
 const MAX_HEADERS = 64;
-/** HTTP/2 state of one connection, in MB. */
+/** Maximum HTTP/2 state of a connection, in MB. */
 const MAX_SESSION_MEMORY_MB = 10;
-/** A peer whose HTTP/2 has broken down is kept by Node even when it has gone, until it owes an answer to a ping. */
+/** Node keeps a connection whose HTTP/2 has failed until a ping is not answered. */
 const PING_EVERY_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
 const PEER_TIMEOUT_MS = 1_000;
@@ -32,13 +32,13 @@ const GRPC_OPTIONS = {
 };
 
 export interface RunningServer {
-  /** Why nobody can connect to the socket, in one line; undefined while all is well. */
+  /** Returns why nobody can connect to the socket, in one line; undefined if clients can connect. */
   socketProblem(): string | undefined;
-  /** Takes no new connections, lets requests end for up to `graceMs`, then removes the socket. */
+  /** Removes the socket, refuses new connections, and waits up to `graceMs` for open requests. */
   stop(graceMs: number): Promise<void>;
 }
 
-/** @throws KmsError SOCKET_UNUSABLE */
+/** Starts to serve the provider on the socket. @throws KmsError SOCKET_UNUSABLE */
 export async function startServer(
   settings: SocketSettings,
   provider: KmsProvider,
@@ -87,7 +87,7 @@ async function shutDown(grpc: GrpcServer, graceMs: number): Promise<void> {
   clearTimeout(force);
 }
 
-/** What the process behind a live socket answers to a KMS v2 Status. */
+/** Describes the process that listens on a live socket by its answer to a KMS v2 Status. */
 async function askPeer(path: string): Promise<string> {
   const rpc = kmsServiceDefinition()["Status"];
   if (rpc === undefined) throw new TypeError("the service has no Status");
@@ -99,7 +99,7 @@ async function askPeer(path: string): Promise<string> {
       const answer = (error: ServiceError | null, value?: unknown): void => {
         const keyId = (value as { key_id?: string } | undefined)?.key_id;
         if (error === null) resolve(`a KMS plugin answers there with key_id ${keyId ?? "none"}`);
-        // Only an answer has headers; a plugin whose HSM is away answers UNAVAILABLE too.
+        // Only a gRPC response has headers. The code decides nothing: a plugin whose HSM is away answers UNAVAILABLE too.
         else if (error.metadata.get("content-type").length === 0) {
           resolve("a process that does not speak KMS v2 listens there");
         } else resolve(`a process answers there with ${error.message}`);

@@ -1,5 +1,6 @@
-// The unix socket's life: a safe folder, a stale file removed only after a connect to it was refused, a bind
-// that no other user can connect to even for a moment, and a removal that touches nobody else's socket.
+// Binds and removes a unix socket safely: only in a folder that nobody else can write to; a stale file is removed only
+// after a connect to it was refused; no other user can connect before mode and group are set; and no other process's
+// socket is removed.
 import { randomBytes } from "node:crypto";
 import {
   chmodSync,
@@ -18,20 +19,20 @@ import { folderProblem } from "../files/ownership.js";
 import { withLock } from "../files/turn-lock.js";
 
 export interface SocketSettings {
-  /** A file's path, or the name of an abstract socket without its leading NUL. */
+  /** Path of the file, or name of an abstract socket without its leading NUL. */
   readonly path: string;
   readonly abstract: boolean;
   /** Permission bits of the file, such as 0o600. */
   readonly mode: number;
-  /** Group name or gid that the file is given to. */
+  /** Name or gid of the file's group. */
   readonly group?: string;
 }
 
-/** Asks what answers on a live socket, in a few words. */
+/** Returns a short description of the process that listens on a live socket. */
 export type AskPeer = (path: string) => Promise<string>;
 
 export interface BoundSocket {
-  /** Whether the file is still the one that was bound. */
+  /** Returns whether the file is still the one that was bound. */
   state(): "ours" | "another" | "gone";
   /** Removes the file, if it is still the one that was bound. */
   remove(): void;
@@ -39,18 +40,18 @@ export interface BoundSocket {
 
 /** sockaddr_un holds 108 bytes, the last a NUL (unix(7)). */
 const MAX_PATH_BYTES = 107;
-/** Nobody but the owner may connect until mode and group are set. */
+/** Only the owner may connect until mode and group are set. */
 const BIND_UMASK = 0o177;
-/** Connections that wait to be accepted, beyond which a connect fails at once; the kernel knows a limit of its own. */
+/** Maximum number of connections that wait to be accepted; the kernel has a limit of its own. */
 const BACKLOG = 4_096;
-/** Longer than a lock that was left behind is respected. */
+/** Maximum wait for the lock, in ms: longer than it takes until an abandoned lock is removed. */
 const LOCK_PATIENCE_MS = 15_000;
-/** Of the name that is bound: short, so that it costs a path no more than "kms.sock" does. */
+/** Random bytes in the temporary name: short, so that the path is not longer than with "kms.sock". */
 const BOUND_NAME_BYTES = 3;
 
 /**
  * Binds `server` to the socket.
- * @throws KmsError SOCKET_UNUSABLE with what to do
+ * @throws KmsError SOCKET_UNUSABLE, which says how to fix it
  */
 export async function bindSocket(
   server: Server,
@@ -62,15 +63,15 @@ export async function bindSocket(
     return { state: () => "ours", remove: () => undefined };
   }
   const path = join(safeFolder(settings.path), basename(settings.path));
-  // Node removes the name that it has bound when it closes, whoever has that name by then. So another name is
-  // bound, and the socket is linked to its own once mode and group are right; a link replaces nothing.
+  // When it closes, Node removes the name that it has bound, even if the file is another process's by then. So a temporary
+  // name is bound, and the file gets its real name by a link when mode and group are set; a link replaces no file.
   const bound = join(dirname(path), `.${randomBytes(BOUND_NAME_BYTES).toString("hex")}`);
   if (Math.max(Buffer.byteLength(path), Buffer.byteLength(bound)) > MAX_PATH_BYTES) {
     throw unusable(`${path}: a socket path has at most ${MAX_PATH_BYTES} bytes; choose a shorter one`);
   }
   const gid = settings.group === undefined ? undefined : gidOf(settings.group);
-  // Of two that find the same stale socket, the slower one would otherwise remove what the other has just bound: the
-  // kernel gives a removed file's inode number to the next one.
+  // Without the lock, the slower of two processes that find the same stale socket would remove the socket that the other
+  // has just bound: the kernel gives the inode number of a removed file to the next one.
   const live = await inTurn(path, async () => {
     if (!(await removeStale(path))) return true;
     await bindAndLink(server, settings, { path, bound, gid });
@@ -92,7 +93,7 @@ export async function bindSocket(
   };
 }
 
-/** Holds the lock beside the socket. */
+/** Runs `work` while it holds the lock beside the socket. */
 async function inTurn<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await withLock(join(dirname(path), `.${basename(path)}.lock`), LOCK_PATIENCE_MS, work);
@@ -117,7 +118,7 @@ async function bindAndLink(
   { path, bound, gid }: Names,
 ): Promise<void> {
   const umask = process.umask(BIND_UMASK);
-  // The file is made inside listen(), before it returns.
+  // listen() creates the file before it returns.
   const listening = listen(server, bound, path);
   process.umask(umask);
   await listening;
@@ -164,17 +165,17 @@ function safeFolder(path: string): string {
   throw unusable(problem);
 }
 
-/** Returns false where a process answers. */
+/** Removes a socket that nobody listens on. Returns false if a process listens on it. */
 async function removeStale(path: string): Promise<boolean> {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return true;
-  if (!found.isSocket()) throw unusable(`${path} exists and is no socket; it is left alone, move it away`);
+  if (!found.isSocket()) throw unusable(`${path} is not a socket; left untouched, move it first`);
   if (!(await isRefused(path))) return false;
   removeIfSame(path, found);
   return true;
 }
 
-/** Whether a connect is refused, which is what a socket file without a process behind it does. */
+/** Returns whether a connect is refused, as it is if no process listens on the socket. */
 async function isRefused(path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const probe = connect(path);
@@ -201,7 +202,7 @@ function isSame(one: Stats, other: Stats): boolean {
   return one.dev === other.dev && one.ino === other.ino;
 }
 
-/** @throws KmsError SOCKET_UNUSABLE for a group that /etc/group does not know */
+/** Returns a group's gid. @throws KmsError SOCKET_UNUSABLE for a group that is not in /etc/group */
 function gidOf(group: string): number {
   if (/^\d+$/.test(group)) return Number(group);
   const line = readFileSync("/etc/group", "utf8")

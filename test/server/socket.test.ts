@@ -149,13 +149,13 @@ describe("binding", () => {
 
   it("leaves a file, a folder and a link that are no socket alone", async () => {
     writeFileSync(path, "mine");
-    await expect(bind()).rejects.toThrow(/no socket; it is left alone/);
+    await expect(bind()).rejects.toThrow(/is not a socket; left untouched/);
     unlinkSync(path);
     symlinkSync("/nowhere", path);
-    await expect(bind()).rejects.toThrow(/no socket; it is left alone/);
+    await expect(bind()).rejects.toThrow(/is not a socket; left untouched/);
     unlinkSync(path);
     mkdirSync(path);
-    await expect(bind()).rejects.toThrow(/no socket; it is left alone/);
+    await expect(bind()).rejects.toThrow(/is not a socket; left untouched/);
     expect(readdirSync(folder)).toEqual(["kms.sock"]);
   });
 
