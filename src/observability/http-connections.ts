@@ -1,22 +1,22 @@
-// The connections of the HTTP endpoints. Each serves one request; further bytes are not read. Any user of the machine
-// may open one, so their number is bounded and the oldest is closed.
+// Limits the connections of the HTTP endpoints, which any user of the machine may open: each serves one request, and the
+// oldest is closed if there are too many.
 import { createServer as createHttpServer, type RequestListener, type Server as HttpServer } from "node:http";
 import { createServer, type Server, type Socket } from "node:net";
 import { Duplex } from "node:stream";
 
-/** Connections that have not sent a request yet, and those that have not read their answer yet. */
+/** Maximum number of connections that have not sent a request yet, and of those that have not read their answer yet. */
 const MAX_WAITING = 256;
 const MAX_ANSWERED = 64;
 const MAX_HEAD_BYTES = 8 * 1024;
-/** From the first byte to the last of a request's head, and again of its answer. */
+/** Maximum time for the head of a request, and again for its answer, in ms. */
 const TIMEOUT_MS = 5_000;
-/** Requests that are answered in one turn of the event loop: those of kube-apiserver come in between. */
+/** Requests answered in one turn of the event loop, so that kube-apiserver's are served in between. */
 const MAX_A_TURN = 16;
 const HEAD_END = "\r\n\r\n";
-/** Connections that wait to be accepted; the kernel knows a limit of its own. */
+/** Maximum number of connections that wait to be accepted; the kernel has a limit of its own. */
 export const BACKLOG = 4_096;
 
-/** A connection as HTTP sees it: the head of one request, and a way to answer it. */
+/** A connection for Node's HTTP server: it delivers the head of one request and passes the answer to the socket. */
 class OneRequest extends Duplex {
   readonly #socket: Socket;
 
@@ -28,7 +28,7 @@ class OneRequest extends Duplex {
   }
 
   override _read(): void {
-    // There is no more.
+    // The head was pushed in the constructor; nothing follows it.
   }
 
   override _write(chunk: Buffer, encoding: BufferEncoding, done: (error?: Error | null) => void): void {
@@ -47,7 +47,7 @@ class OneRequest extends Duplex {
   }
 }
 
-/** Returns a server that gives `listener` at most one request of each connection. */
+/** Returns a server that passes at most one request of each connection to `listener`. */
 export function createOneRequestServer(
   listener: RequestListener,
 ): Server & { readonly closeAll: () => void } {

@@ -1,5 +1,5 @@
-// The HTTP endpoints for people and probes, on loopback only: /livez never depends on the HSM, so that an
-// outage restarts nothing; /readyz and /healthz do. Takes no bodies and keeps nothing.
+// Serves the HTTP endpoints for operators and probes on loopback. /livez never depends on the HSM, so that an outage
+// restarts nothing; /readyz and /healthz do. Reads no bodies and stores nothing.
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { isIP, type Server } from "node:net";
 import { KmsError } from "../errors.js";
@@ -8,13 +8,13 @@ import { RenderingBudget, SharedRendering } from "./shared-rendering.js";
 
 export interface Readiness {
   readonly ready: boolean;
-  /** For people: one finding a line. */
+  /** Findings for an operator, one per line. */
   readonly lines: readonly string[];
 }
 
 export interface HttpContent {
   readonly readiness: () => Readiness;
-  /** @param refresh whether the caller asks for a new reading of the token, which may not come more often than now and then */
+  /** Returns the body of /keys. @param refresh whether to read the token again soon; the provider limits how often */
   readonly keys: (refresh: boolean) => unknown;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
@@ -30,7 +30,7 @@ export interface RunningHttp {
   stop(): Promise<void>;
 }
 
-/** @throws KmsError SOCKET_UNUSABLE when the port is taken */
+/** Starts the endpoints. @throws KmsError SOCKET_UNUSABLE if the port is taken */
 export async function startHttp(address: HttpAddress, content: HttpContent): Promise<RunningHttp> {
   const pages = sharedPages(content);
   const server = createOneRequestServer((request, response) => {
@@ -58,7 +58,7 @@ interface Page {
 
 type Pages = ReadonlyMap<string, SharedRendering<Page>>;
 
-/** Pages that are costly to render; all share one budget. */
+/** Returns the pages that are costly to render; all share one budget. */
 function sharedPages({ readiness, keys, metrics, metricsType }: HttpContent): Pages {
   const budget = new RenderingBudget();
   const shared = (render: () => Page | Promise<Page>): SharedRendering<Page> =>
@@ -85,8 +85,8 @@ function json(value: unknown): Page {
 }
 
 const LIVE = page(200, "text/plain", "ok\n");
-const NO_LOCAL_NAME = page(403, "text/plain", "name this host by its address\n");
-const ONLY_GET = page(405, "text/plain", "only GET\n");
+const NOT_LOCAL = page(403, "text/plain", "use localhost or an IP address as the host name\n");
+const ONLY_GET = page(405, "text/plain", "only GET is supported\n");
 const NO_SUCH_PAGE = page(404, "text/plain", "one of /livez /readyz /healthz /metrics /keys\n");
 
 async function listen(server: Server, { host, port }: HttpAddress): Promise<void> {
@@ -111,7 +111,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, pages:
 }
 
 async function pageFor(request: IncomingMessage, response: ServerResponse, pages: Pages): Promise<Page> {
-  if (!isLocalName(request.headers.host)) return NO_LOCAL_NAME;
+  if (!isLocalName(request.headers.host)) return NOT_LOCAL;
   if (request.method !== "GET" && request.method !== "HEAD") return ONLY_GET;
   const url = request.url ?? "";
   const path = url.split("?", 1)[0] ?? "";
@@ -125,7 +125,7 @@ async function pageFor(request: IncomingMessage, response: ServerResponse, pages
   return shared.get(gone.signal);
 }
 
-/** A web page cannot have its own name resolve to loopback and read what stands here. */
+/** Prevents DNS rebinding: a web page must not read these pages through a name of its own that resolves to loopback. */
 function isLocalName(host: string | undefined): boolean {
   if (host === undefined) return true;
   const name = host.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");

@@ -1,11 +1,12 @@
-// The plugin's log: pino, JSON, one line an event. There is no line on the path of a cached request.
+// Makes the plugin's log: JSON by pino, one line per event. A cached Decrypt writes no line at level info.
 import { pino, type DestinationStream, type Logger } from "pino";
 
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
-/** A second net under the rule that nothing secret is logged: values of these names never appear. */
+/** Fields whose values never appear, in case code breaks the rule that nothing secret is logged. */
 const NEVER = ["pin", "plaintext", "ciphertext", "password", "annotations", "secret"];
 
+/** Returns a logger that writes to `destination`. */
 export function createLogger(level: LogLevel, destination: DestinationStream): Logger {
   return pino(
     {
@@ -20,7 +21,7 @@ export function createLogger(level: LogLevel, destination: DestinationStream): L
   );
 }
 
-/** Code, message and causes of an error: no stack for the expected ones, no data. */
+/** Returns an error's code, message and causes. Only an unexpected error has its stack. */
 export function serializeError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const code = (error as { code?: unknown }).code;

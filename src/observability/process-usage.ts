@@ -1,5 +1,5 @@
-// Memory and processor time of other processes, the token hosts, from /proc. A process that has gone keeps its
-// share of the time, so that the sum never falls.
+// Measures memory and CPU time of other processes, the token hosts, from /proc. The time of ended processes stays in the
+// sum, so that it never decreases.
 import { readFileSync } from "node:fs";
 
 /** USER_HZ: 100 on every Linux that Node runs on (proc(5), times(2)). */
@@ -14,11 +14,12 @@ export class ProcessUsage {
     this.#pids = pids;
   }
 
+  /** Resident memory of the running processes, in bytes. */
   get residentBytes(): number {
     return this.#pids().reduce((sum, pid) => sum + residentBytesOf(pid), 0);
   }
 
-  /** Of all processes there have been, as far as they were seen. */
+  /** CPU time of all processes so far, as of their last measurement. */
   get cpuSeconds(): number {
     const now = new Map<number, number>();
     for (const pid of this.#pids()) {
@@ -32,7 +33,7 @@ export class ProcessUsage {
 }
 
 function cpuSecondsOf(pid: number): number | undefined {
-  // The second field, the name, may hold spaces and brackets: what follows its last bracket is counted.
+  // The second field, the name, may contain spaces and parentheses: fields are counted after the last parenthesis.
   const stat = read(pid, "stat");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
   return stat === "" ? undefined : (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
@@ -42,7 +43,7 @@ function residentBytesOf(pid: number): number {
   return 1024 * Number(/^VmRSS:\s+(\d+) kB/m.exec(read(pid, "status"))?.[1] ?? 0);
 }
 
-/** Empty when the process has gone. */
+/** Returns a file of /proc/PID; an empty string if the process has ended. */
 function read(pid: number, file: string): string {
   try {
     return readFileSync(`/proc/${pid}/${file}`, "utf8");

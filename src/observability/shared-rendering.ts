@@ -1,5 +1,5 @@
-// The pages of the HTTP endpoints. Simultaneous requests share one rendering, and renderings have a budget, so that no
-// user can keep the plugin busy. A rendering always begins after the request: no request gets an earlier answer.
+// Renders the pages of the HTTP endpoints. Simultaneous requests share one rendering, and all renderings share a budget of
+// time, so that no user can keep the plugin busy. A rendering always begins after the request, so no answer is outdated.
 
 /** Average time per second that all renderings together may take, in ms. */
 const MS_PER_SECOND = 5;

@@ -1,7 +1,6 @@
-// A span for every KMS request, and below it one for each of its calls to the HSM, under the trace that kube-apiserver
-// started (W3C Trace Context in the gRPC metadata), sent by OTLP over HTTP. Off unless the standard OTEL_ variables name
-// a place to send to; nothing of OpenTelemetry is loaded then. Spans are made from a finished request, so none waits for
-// tracing.
+// Exports a span for every KMS request, with a child span for each of its HSM calls, in the trace that kube-apiserver
+// started (W3C Trace Context in the gRPC metadata), by OTLP over HTTP. Off, and OpenTelemetry not loaded, unless the
+// standard OTEL_ variables give an endpoint. Spans are made from finished requests, so no request waits for tracing.
 import type * as Api from "@opentelemetry/api";
 import type { Context, Tracer } from "@opentelemetry/api";
 import type { ExportResultCode } from "@opentelemetry/core";
@@ -22,21 +21,21 @@ export interface TracedRequest {
 }
 
 export interface Tracing {
-  /** @param outcome the gRPC status' name */
+  /** Exports the spans of a request. @param outcome name of its gRPC status */
   requestDone(request: TracedRequest, outcome: string): void;
-  /** Sends what is left, within a limit. */
+  /** Exports the remaining spans, within a time limit. */
   stop(): Promise<void>;
 }
 
 const ENDPOINTS = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 const STOP_MS = 2_000;
 
-/** The environment without what concerns tracing alone: its headers may hold a password for the collector. */
+/** Returns the environment without the variables of tracing, whose headers may hold the collector's password. */
 export function environmentWithoutTracing(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("OTEL_")));
 }
 
-/** Returns undefined when tracing is off or cannot be started, which is logged: it never keeps the plugin down. */
+/** Starts tracing. Returns undefined if it is off, or if it cannot be started, which is logged: the plugin runs without it. */
 export async function startTracing(
   env: NodeJS.ProcessEnv,
   version: string,
@@ -62,7 +61,7 @@ async function exportTraces(version: string, log: Log): Promise<Tracing> {
     import("@opentelemetry/sdk-trace-base"),
     import("@opentelemetry/exporter-trace-otlp-http"),
   ]);
-  // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come last and win.
+  // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come last, so they take precedence.
   const provider = new sdk.BasicTracerProvider({
     resource: resources
       .resourceFromAttributes({ "service.name": "kms-pkcs11", "service.version": version })
@@ -82,7 +81,7 @@ async function exportTraces(version: string, log: Log): Promise<Tracing> {
       const parent = propagator.extract(api.ROOT_CONTEXT, request, getter);
       const options = {
         kind: api.SpanKind.SERVER,
-        // Some of the time that follows a request's end has passed: none of its calls began before it.
+        // endedAt is a little late, so the computed start may be too; no call of a request begins before the request.
         startTime: Math.min(endedAt - seconds * 1000, ...calls.map(startOf)),
         attributes: {
           "rpc.system": "grpc",
@@ -106,7 +105,7 @@ async function exportTraces(version: string, log: Log): Promise<Tracing> {
   };
 }
 
-/** Logs why an export fails, once for each reason, and when exports succeed again. */
+/** Logs why exports fail, once per reason, and that they succeed again. */
 function reportFailures(exporter: SpanExporter, success: ExportResultCode, log: Log): SpanExporter {
   let failing: string | undefined;
   return {
@@ -124,7 +123,7 @@ function reportFailures(exporter: SpanExporter, success: ExportResultCode, log: 
   };
 }
 
-/** The calls with `endedAt` in ms of the clock, which shows `now` at this moment. */
+/** Returns the calls with `endedAt` in ms since the epoch instead of performance.now(). */
 function onTheClock(calls: readonly HsmCall[], now: number): HsmCall[] {
   const shift = now - performance.now();
   return calls.map((call) => ({ ...call, endedAt: call.endedAt + shift }));
@@ -134,7 +133,7 @@ function startOf({ endedAt, seconds }: HsmCall): number {
   return endedAt - seconds * 1000;
 }
 
-/** A span below the request's: the operation in the token host, with its way there and back. */
+/** Exports a child span of the request's: the operation in the token host, including the transport there and back. */
 function traceHsmCall(api: typeof Api, tracer: Tracer, within: Context, call: HsmCall): void {
   const options = {
     kind: api.SpanKind.CLIENT,
@@ -146,7 +145,7 @@ function traceHsmCall(api: typeof Api, tracer: Tracer, within: Context, call: Hs
   span.end(call.endedAt);
 }
 
-/** An empty variable counts as unset (OpenTelemetry specification, "Environment Variable Specification"). */
+/** Returns whether tracing is on. An empty variable counts as unset (OpenTelemetry specification, "Environment Variable Specification"). */
 function isOn(env: NodeJS.ProcessEnv): boolean {
   const exporter = valueOf(env, "OTEL_TRACES_EXPORTER");
   if (env["OTEL_SDK_DISABLED"]?.trim().toLowerCase() === "true" || exporter === "none") return false;

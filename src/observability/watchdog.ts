@@ -1,6 +1,6 @@
-// systemd's watchdog (sd_notify(3), systemd.service(5) WatchdogSec=): the event loop notifies systemd twice within each
-// interval, so that a plugin whose event loop hangs is restarted. Node has no datagram sockets of the unix
-// family, so systemd-notify(1) sends it; the unit needs NotifyAccess=all.
+// Notifies systemd's watchdog (sd_notify(3), systemd.service(5) WatchdogSec=) twice per interval from the event loop, so
+// that systemd restarts a plugin whose event loop hangs. Node has no unix datagram sockets, so systemd-notify(1) sends the
+// notification; the unit needs NotifyAccess=all.
 import { spawn } from "node:child_process";
 import type { Log } from "../log.js";
 
@@ -15,7 +15,7 @@ export interface Watchdog {
   stop(): void;
 }
 
-/** Returns undefined where no watchdog is set for this process. */
+/** Starts the notifications. Returns undefined if systemd expects none from this process. */
 export function startWatchdog(env: NodeJS.ProcessEnv, log: Log): Watchdog | undefined {
   const { NOTIFY_SOCKET: socket, WATCHDOG_USEC: usec, WATCHDOG_PID: pid } = env;
   const intervalMs = Number(usec) / 1_000 / 2;
