@@ -1,5 +1,5 @@
-// Where the chain of an audit log ends, whoever wrote it: after the last whole line of the file, or, in a new
-// file, of the one that was rotated away. Says what has to be told before the chain goes on.
+// Finds where the chain of an audit log ends: after the last complete line of the file or, if that is new, of the newest
+// rotated file. Returns the findings that must be recorded before the chain continues.
 import type { KeyObject } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
@@ -12,7 +12,7 @@ import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditEvent, type ChainLink } fro
 export interface ChainTail {
   readonly last: ChainLink;
   readonly findings: readonly AuditEvent[];
-  /** Length of the file without a line that was cut off. */
+  /** Length of the file without an incomplete last line, in bytes. */
   readonly size: number;
 }
 
@@ -21,16 +21,16 @@ const NEWLINE = 0x0a;
 const UNVERIFIED = "the line before does not verify";
 
 interface Tail {
-  /** Whole lines, the last one last; a long line before them may be cut off at its beginning. */
+  /** Complete lines up to the last one; the beginning of the first may be missing. */
   readonly lines: readonly Buffer[];
   readonly size: number;
   readonly cutOff: number;
 }
 
 /**
- * Returns where the chain ends.
+ * Returns the end of the chain.
  * @param head the last line that is known to have been written
- * @throws KmsError CONFIG_INVALID for a file that is no audit log; NodeJS.ErrnoException
+ * @throws KmsError CONFIG_INVALID for a file that is not an audit log; NodeJS.ErrnoException
  */
 export async function findChainTail(
   handle: FileHandle,
@@ -49,14 +49,14 @@ type End = Omit<ChainTail, "size">;
 function endAt(lines: readonly Buffer[], head: ChainLink = BEGINNING, key: KeyObject): End {
   const last = openLine(lines.at(-1) ?? Buffer.alloc(0), key);
   if (last === undefined) return restartAfter(Math.max(countedSeq(lines, key), head.seq), UNVERIFIED);
-  // The head is moved after its line is on stable storage: a log that ends before it was cut.
+  // The head is written after its line is on stable storage, so a log that ends before the head was cut.
   if (last.seq < head.seq) {
     return restartAfter(head.seq, `${head.seq - last.seq} lines before it were removed`);
   }
   return { last, findings: [] };
 }
 
-/** The number of the last line, counted from the last one that verifies: what a line itself claims may be forged. */
+/** Returns the number of the last line, counted from the last line that verifies: a line's own number may be forged. */
 function countedSeq(lines: readonly Buffer[], key: KeyObject): number {
   for (let at = lines.length - 1; at >= 0; at--) {
     const verified = openLine(lines[at] ?? Buffer.alloc(0), key);
@@ -69,7 +69,7 @@ function restartAfter(seq: number, reason: string): End {
   return { last: { seq, mac: NO_MAC }, findings: [{ event: "restarted", reason }] };
 }
 
-/** Of a new file: the newest rotated one knows more than the head, which may lag behind. */
+/** Returns the end before a new file: the newest rotated file is more current than the head, which may be outdated. */
 async function endBefore(file: string, head: AuditHead | undefined, key: KeyObject): Promise<End> {
   const rotated = await rotatedFiles(file);
   const [oldest, newest] = [rotated[0], rotated.at(-1)];
@@ -78,7 +78,7 @@ async function endBefore(file: string, head: AuditHead | undefined, key: KeyObje
   try {
     const { lines } = await readTail(handle, newest.path);
     const end = lines.length === 0 ? { last: head ?? BEGINNING, findings: [] } : endAt(lines, head, key);
-    // An attacker who removes the oldest files must not get the log itself to confirm that it begins after them.
+    // The log must not confirm that it begins after the oldest files if an attacker has removed them.
     const kept = head?.oldest ?? oldest.first;
     const findings: AuditEvent[] = [{ event: "rotated", from: basename(newest.path), oldest: kept }];
     if (oldest.first > kept) findings.push({ event: "missing", first: kept, last: oldest.first - 1 });
@@ -95,7 +95,7 @@ async function readTail(handle: FileHandle, path: string): Promise<Tail> {
   await handle.read(bytes, 0, bytes.length, start);
   const lineEnd = bytes.lastIndexOf(NEWLINE);
   if (lineEnd < 0) {
-    if (start > 0) throw new KmsError("CONFIG_INVALID", `${path} is no audit log; choose another file`);
+    if (start > 0) throw new KmsError("CONFIG_INVALID", `${path} is not an audit log; choose another file`);
     return { lines: [], size: 0, cutOff: size };
   }
   return {
@@ -105,6 +105,7 @@ async function readTail(handle: FileHandle, path: string): Promise<Tail> {
   };
 }
 
+/** Splits at line feeds; the last element is what follows the last one. */
 export function splitLines(bytes: Buffer): Buffer[] {
   const lines: Buffer[] = [];
   let start = 0;

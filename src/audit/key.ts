@@ -1,6 +1,6 @@
-// The audit log's key: 32 random bytes in hex in a file of its own, made on first use, and beside it the head: the place
-// of the last line that was written, and the number of the oldest line that is kept. By the head a removed end or
-// beginning of the log is found.
+// Keeps the audit log's key and head. The key is 32 random bytes, in hex in a file of its own, created on first use. The
+// head, in a file beside it, is the number and MAC of the last written line and the number of the oldest retained line. It
+// reveals that the end or the beginning of the log was removed.
 import type { Stats } from "node:fs";
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { link, mkdir, open, rename, rm, stat, unlink } from "node:fs/promises";
@@ -12,10 +12,10 @@ import type { ChainLink } from "./line.js";
 
 const KEY_BYTES = 32;
 const OTHERS = 0o077;
-/** More than a key or a head has. */
+/** Maximum size of either file; both are smaller. */
 const MAX_BYTES = 4_096;
 
-/** Returns the key. @throws KmsError CONFIG_INVALID when the file is missing, damaged or open to others */
+/** Returns the key. @throws KmsError CONFIG_INVALID if the file is missing, damaged, or accessible to other users */
 export async function readAuditKey(path: string): Promise<KeyObject> {
   let text: string;
   let stats: Stats;
@@ -29,10 +29,10 @@ export async function readAuditKey(path: string): Promise<KeyObject> {
   const problem = ownershipProblem(path, stats, { danger: "replace the audit key", forAnotherUser: true });
   if (problem !== undefined) throw new KmsError("CONFIG_INVALID", problem);
   if ((stats.mode & OTHERS) !== 0) {
-    throw new KmsError("CONFIG_INVALID", `${path}: the audit key is open to other users; chmod 600 it`);
+    throw new KmsError("CONFIG_INVALID", `${path}: other users can access the audit key; chmod 600 it`);
   }
   if (!/^[0-9a-f]{64}\n?$/.test(text)) {
-    throw new KmsError("CONFIG_INVALID", `${path}: is no audit key, which has ${2 * KEY_BYTES} hex digits`);
+    throw new KmsError("CONFIG_INVALID", `${path}: is not an audit key of ${2 * KEY_BYTES} hex digits`);
   }
   const bytes = Buffer.from(text.slice(0, 2 * KEY_BYTES), "hex");
   const key = createSecretKey(bytes);
@@ -45,26 +45,26 @@ async function readSmall(path: string): Promise<{ stats: Stats; text: string }> 
   try {
     const stats = await file.stat();
     if (stats.size <= MAX_BYTES) return { stats, text: await file.readFile("utf8") };
-    throw new KmsError("CONFIG_INVALID", `${path}: is too long for what an audit log keeps there`);
+    throw new KmsError("CONFIG_INVALID", `${path}: is too long for an audit key or head`);
   } finally {
     await file.close();
   }
 }
 
-/** The same, but makes the key where there is none yet. @throws KmsError; NodeJS.ErrnoException */
+/** Returns the key, and creates it first if it does not exist. @throws KmsError; NodeJS.ErrnoException */
 export async function readOrCreateAuditKey(path: string): Promise<KeyObject> {
-  if ((await stat(path).catch(() => undefined)) === undefined) await makeKey(path);
+  if ((await stat(path).catch(() => undefined)) === undefined) await createKey(path);
   return readAuditKey(path);
 }
 
-async function makeKey(path: string): Promise<void> {
+async function createKey(path: string): Promise<void> {
   const bytes = randomBytes(KEY_BYTES);
   const written = `${path}.${randomBytes(4).toString("hex")}`;
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   await writeOwned(written, `${bytes.toString("hex")}\n`);
   bytes.fill(0);
   try {
-    // Unlike a rename, a link does not replace the key that another process has just made.
+    // Unlike a rename, a link does not replace the key that another process has just created.
     await link(written, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
@@ -74,11 +74,11 @@ async function makeKey(path: string): Promise<void> {
 }
 
 export interface AuditHead extends ChainLink {
-  /** The oldest line that retention has left; undefined in a head of a release that did not keep it. */
+  /** Number of the oldest retained line; undefined in a head of a release that did not record it. */
   readonly oldest?: number;
 }
 
-/** Returns undefined when there is none, or none that can be read. */
+/** Returns the head; undefined if it does not exist or cannot be read. */
 export async function readHead(keyFile: string): Promise<AuditHead | undefined> {
   try {
     const { seq, mac, oldest } = JSON.parse((await readSmall(headFile(keyFile))).text) as Partial<AuditHead>;
@@ -89,7 +89,7 @@ export async function readHead(keyFile: string): Promise<AuditHead | undefined> 
   }
 }
 
-/** @throws NodeJS.ErrnoException */
+/** Replaces the head. @throws NodeJS.ErrnoException */
 export async function writeHead(keyFile: string, { seq, mac, oldest }: AuditHead): Promise<void> {
   const path = headFile(keyFile);
   await writeOwned(`${path}.new`, `${JSON.stringify({ seq, mac, oldest })}\n`);
@@ -112,7 +112,7 @@ async function writeOwned(path: string, text: string): Promise<void> {
   }
 }
 
-/** What a command run by root makes must stay usable for the plugin, which has another user. */
+/** Gives a file to the owner of its folder if root has created it: the plugin, which runs as another user, must be able to use it. */
 export async function giveToFolderOwner(
   file: { chown(uid: number, gid: number): Promise<void> },
   path: string,

@@ -1,14 +1,14 @@
-// One line of the audit log, version 1: a JSON object that ends in the MAC of the line before ("prev") and its
-// own ("mac"), an HMAC-SHA-256 over every byte that stands before `,"mac":`. So a line that was changed does not
-// verify, and one that was removed or moved leaves a line whose "prev" fits nothing. Knows no files.
+// Seals and opens one line of the audit log, version 1: a JSON object that ends with the MAC of the previous line ("prev")
+// and its own ("mac"), an HMAC-SHA-256 over all bytes before `,"mac":`. A changed line does not verify. A removed or moved
+// line leaves a line whose "prev" does not match. Knows nothing about files.
 import { createHmac, timingSafeEqual, type KeyObject } from "node:crypto";
 
 const VERSION = 1;
 const TRAILER = /^,"mac":"([0-9a-f]{64})"\}$/;
 const TRAILER_LENGTH = ',"mac":""}'.length + 64;
-/** More than any line has: every field is cut before. */
+/** Maximum length of a line in bytes; every field is truncated so that no line reaches it. */
 export const MAX_LINE_BYTES = 64 * 1024;
-/** "prev" of a line with none before it. */
+/** "prev" of the first line. */
 export const NO_MAC = "0".repeat(64);
 
 interface RequestEvent {
@@ -24,7 +24,7 @@ interface RequestEvent {
   readonly userAgent?: string;
 }
 
-/** Of the serving plugin. The socket's mode says who can have asked. */
+/** Start or stop of the serving plugin. The socket's mode shows who was able to connect. */
 interface LifeEvent {
   readonly event: "started" | "stopped";
   readonly version: string;
@@ -33,7 +33,7 @@ interface LifeEvent {
   readonly pid: number;
 }
 
-/** What a person did with a command. */
+/** What an operator did with a command. */
 export interface OperatorEvent {
   readonly event: "operator";
   readonly operation: string;
@@ -45,20 +45,20 @@ export interface OperatorEvent {
   readonly operator: Readonly<Record<string, string | number>>;
 }
 
-/** What happened, in fields that hold names and numbers, never data. */
+/** An event. Its fields hold names and numbers, never data. */
 export type AuditEvent =
   | RequestEvent
   | OperatorEvent
   | LifeEvent
-  /** Lines that a full disk or a lost folder cost. */
+  /** Events that were lost, for example because the disk was full. */
   | { readonly event: "gap"; readonly lost: number; readonly since: string; readonly reason: string }
-  /** The first line of a file that continues another one; `oldest` is the first line that retention has left. */
+  /** First line of a file that continues another one; `oldest` is the number of the oldest retained line. */
   | { readonly event: "rotated"; readonly from: string; readonly oldest: number }
-  /** Lines that were missing when the log was continued. */
+  /** Lines that were missing when the log was continued. `first` and `last` are their numbers. */
   | { readonly event: "missing"; readonly first: number; readonly last: number }
-  /** The line before was cut off by a crash; so many of its bytes were removed. */
+  /** A crash left the previous line incomplete; its `bytes` bytes were removed. */
   | { readonly event: "recovered"; readonly bytes: number }
-  /** The line before does not verify, so the chain begins anew. */
+  /** The previous line does not verify, or lines were removed, so a new chain begins here. */
   | { readonly event: "restarted"; readonly reason: string };
 
 export interface TimedEvent {
@@ -66,7 +66,7 @@ export interface TimedEvent {
   readonly event: AuditEvent;
 }
 
-/** The place of a line in the chain. */
+/** Number and MAC of a line. */
 export interface ChainLink {
   readonly seq: number;
   readonly mac: string;
@@ -77,7 +77,7 @@ export interface AuditLine extends ChainLink {
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-/** Returns the line, without its newline, that follows `before`. */
+/** Returns the line that follows `before`, without a line feed. */
 export function sealLine(
   { time, event }: TimedEvent,
   before: ChainLink,
@@ -95,7 +95,7 @@ export function sealLine(
   return { text: `${signed},"mac":"${mac}"}`, seq: fields.seq, mac };
 }
 
-/** Returns undefined for what is no such line or does not carry the MAC that `key` gives it. */
+/** Returns the line; undefined if the bytes are not a line of version 1, or its MAC does not verify under `key`. */
 export function openLine(bytes: Buffer, key: KeyObject): AuditLine | undefined {
   const signed = bytes.subarray(0, Math.max(0, bytes.length - TRAILER_LENGTH));
   const [, mac] = TRAILER.exec(bytes.toString("latin1", signed.length)) ?? [];

@@ -1,23 +1,23 @@
-// The audit log as the serving plugin writes it: events are buffered in order, bounded, and written in the
-// background, so that no request waits for a disk. When the disk is full or the folder gone, requests go on, the
-// log and the metrics say so, and what did not fit in the buffer is told by a line in its place when it is over.
+// Writes the serving plugin's audit log in the background, from a bounded buffer, so that no request waits for a disk. If
+// the log cannot be written, requests continue, and the log and the metrics report it. Events that did not fit into the
+// buffer are recorded later as a "gap" line in their position.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../log.js";
 import { AuditWriter, type AuditSettings } from "./writer.js";
 import type { AuditEvent, TimedEvent } from "./line.js";
 
 export interface AuditTiming {
-  /** How long an event may wait for others to be written with. */
+  /** Time for which an event may wait so that others are written with it. */
   readonly flushMs: number;
   readonly firstRetryMs: number;
   readonly lastRetryMs: number;
-  /** How long a stop waits for what is buffered. */
+  /** Maximum time for which stop() waits until the buffer is written. */
   readonly stopMs: number;
 }
 
 const TIMING: AuditTiming = { flushMs: 250, firstRetryMs: 1_000, lastRetryMs: 30_000, stopMs: 3_000 };
 const MAX_BUFFERED = 10_000;
-/** Lines of one batch: sealing them holds the event loop for about 2 ms. */
+/** Lines per write: sealing them occupies the event loop for about 2 ms. */
 const BATCH = 256;
 
 interface Gap {
@@ -49,7 +49,7 @@ export class AuditLog {
     this.#retryMs = this.#timing.firstRetryMs;
   }
 
-  /** Whether the last batch could be written. */
+  /** Whether the last write succeeded. */
   get up(): boolean {
     return this.#failure === undefined;
   }
@@ -66,7 +66,7 @@ export class AuditLog {
     return this.#lost;
   }
 
-  /** Never throws and never waits. */
+  /** Buffers an event. Never throws and never waits. */
   record(event: AuditEvent): void {
     const time = Date.now();
     if (this.#buffer.length >= MAX_BUFFERED) {
@@ -75,22 +75,24 @@ export class AuditLog {
       this.#lost += 1;
       return;
     }
-    this.#tellGap();
+    this.#recordGap();
     this.#buffer.push({ time, event });
     this.#flushing ??= this.#flush();
   }
 
-  /** Writes what is buffered, as far as that can be done in time. */
+  /** Writes the buffered events as far as possible within `stopMs`, and logs how many were lost. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#woken.abort();
     await Promise.race([this.#flushing, sleep(this.#timing.stopMs, undefined, { ref: false })]);
     const lost = this.#buffer.length + (this.#gap?.lost ?? 0);
-    if (lost > 0) this.#log.error({ file: this.#path, lost }, "audit events were lost at the stop");
+    if (lost > 0) {
+      this.#log.error({ file: this.#path, lost }, "audit events were lost when the plugin stopped");
+    }
   }
 
-  /** In the place where the lost events would have been. */
-  #tellGap(): void {
+  /** Records a gap in the position of the lost events. */
+  #recordGap(): void {
     const gap = this.#gap;
     if (gap === undefined) return;
     this.#gap = undefined;
@@ -114,17 +116,17 @@ export class AuditLog {
       }
       this.#buffer.splice(0, batch.length);
       this.#written += batch.length;
-      if (this.#buffer.length === 0) this.#tellGap();
+      if (this.#buffer.length === 0) this.#recordGap();
       this.#succeeded();
     }
-    // Here and not when the promise is settled: what is recorded in between would wait for the next event.
+    // Not after the promise has settled: an event recorded in between would wait for the next one.
     this.#flushing = undefined;
   }
 
   #failed(error: unknown): void {
     const reason = (error as NodeJS.ErrnoException).code ?? String(error);
     if (reason !== this.#failure) {
-      this.#log.error({ err: error, file: this.#path }, "the audit log cannot be written; requests go on");
+      this.#log.error({ err: error, file: this.#path }, "the audit log cannot be written; requests continue");
     }
     this.#failure = reason;
   }
@@ -133,10 +135,10 @@ export class AuditLog {
     if (this.#failure === undefined) return;
     this.#failure = undefined;
     this.#retryMs = this.#timing.firstRetryMs;
-    this.#log.info({ file: this.#path, lost: this.#lost }, "the audit log is written again");
+    this.#log.info({ file: this.#path, lost: this.#lost }, "the audit log can be written again");
   }
 
-  /** Cut short by a stop. */
+  /** Ends early when the log stops. */
   async #wait(ms: number): Promise<void> {
     await sleep(ms, undefined, { signal: this.#woken.signal }).catch(() => undefined);
   }

@@ -1,6 +1,6 @@
-// What the audit log keeps of requests: every Encrypt and Decrypt, and of Status only a changed answer, since
-// it uses no key. Who asked is told as far as it can be known: the connection, and what the client calls itself.
-// Node does not show a unix socket's peer credentials (SO_PEERCRED), so no process id or user is claimed.
+// Decides which requests are audited: every Encrypt and Decrypt, and Status only if its answer changed, since it uses no
+// KEK. A client is identified by its connection and its user-agent. Node does not expose the credentials of a unix
+// socket's peer (SO_PEERCRED), so no process id or user is recorded.
 import type { AuditEvent } from "./line.js";
 import { clientText } from "../untrusted-text.js";
 
@@ -10,7 +10,7 @@ export interface AuditedRequest {
   readonly keyId: string | undefined;
   readonly healthz?: string;
   readonly seconds: number;
-  /** The connection, by a number of this process. */
+  /** The connection, numbered within this process. */
   readonly peer: string;
   readonly userAgent: string | undefined;
 }
@@ -27,7 +27,7 @@ export class RequestAudit {
     this.#audit = audit;
   }
 
-  /** @param outcome the gRPC status' name */
+  /** Records a finished request. @param outcome name of its gRPC status */
   requestDone(request: AuditedRequest, outcome: string): void {
     const { operation, uid, keyId, healthz, seconds, peer, userAgent } = request;
     if (operation === "Status") {

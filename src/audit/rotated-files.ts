@@ -1,15 +1,15 @@
-// Which files make up an audit log: the one that is written, and those that were rotated away, which carry the
-// number of their first line. What was removed for want of room is told by a line, see audit-line.ts.
+// Names, lists and removes the rotated files of an audit log. A rotated file carries the number of its first line in its
+// name.
 import { readdir, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
-/** Digits that a number is padded to; a log of more lines than that has longer names. */
+/** Digits that a number is padded to; larger numbers make longer names. */
 const DIGITS = 12;
 const MAX_DIGITS = 15;
 
 export interface RotatedFile {
   readonly path: string;
-  /** The number of its first line, as its name says. */
+  /** Number of its first line, according to its name. */
   readonly first: number;
 }
 

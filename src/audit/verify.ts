@@ -1,6 +1,6 @@
-// Reads an audit log from its oldest file to its last line and finds every line that was changed, removed, moved
-// or added without the key. Changes nothing and takes no lock: the head is read first and every file opened
-// before any is read, so that a plugin which goes on writing raises no false alarm.
+// Reads an audit log from its oldest file to its last line and finds every line that was changed, removed, moved, or added
+// without the key. Changes nothing and takes no lock: it reads the head first and opens every file before it reads one, so
+// that a plugin that is writing causes no false alarm.
 import type { KeyObject } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { openRegular } from "../files/regular-file.js";
@@ -10,7 +10,7 @@ import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditLine } from "./line.js";
 
 export interface AuditProblem {
   readonly file: string;
-  /** From 1; 0 when it is about the file as a whole. */
+  /** Counted from 1; 0 if the problem concerns the whole file. */
   readonly line: number;
   readonly problem: string;
 }
@@ -21,12 +21,12 @@ export interface AuditReport {
   readonly first: { readonly seq: number; readonly time: string } | null;
   readonly last: { readonly seq: number; readonly time: string } | null;
   readonly problems: readonly AuditProblem[];
-  /** What is no sign of a change, but should be known. */
+  /** Findings that do not indicate a change, such as lost events. */
   readonly remarks: readonly AuditProblem[];
 }
 
 const NEWLINE = 0x0a;
-/** Of a log that is wholly another's, the first problems tell as much as all. */
+/** Maximum number of problems, and of remarks, in a report. */
 const MAX_PROBLEMS = 1_000;
 const TRIES = 3;
 
@@ -36,8 +36,9 @@ interface OpenedFile {
 }
 
 /**
- * @param onBytes told how much has been read, and of how much
- * @throws KmsError CONFIG_INVALID for the key; NodeJS.ErrnoException when a file cannot be read
+ * Verifies an audit log.
+ * @param onBytes called with the number of bytes read so far and of all bytes
+ * @throws KmsError CONFIG_INVALID for an unusable key; NodeJS.ErrnoException if a file cannot be read
  */
 export async function verifyAudit(
   { file, keyFile }: { readonly file: string; readonly keyFile: string },
@@ -65,7 +66,7 @@ export async function verifyAudit(
   }
 }
 
-/** The written file first goes by another name when it is rotated: then the list is read anew. */
+/** Opens all files. If the log is rotated meanwhile, lists them again. */
 async function openAll(file: string): Promise<OpenedFile[]> {
   for (let tried = 1; ; tried++) {
     const paths = [...(await rotatedFiles(file)).map(({ path }) => path), file];
@@ -82,7 +83,7 @@ async function openAll(file: string): Promise<OpenedFile[]> {
 
 interface RawLine {
   readonly bytes: Buffer;
-  /** It ends in a newline. */
+  /** Whether it ends with a line feed. */
   readonly whole: boolean;
 }
 
@@ -95,7 +96,7 @@ async function* linesOf(handle: FileHandle): AsyncGenerator<RawLine> {
       yield { bytes: bytes.subarray(start, end), whole: true };
       start = end + 1;
     }
-    // Of what is longer than any line, the beginning shows as well as all of it that it is none.
+    // Text longer than any line is cut: its beginning suffices to show that it does not verify.
     rest = bytes.subarray(start, start + MAX_LINE_BYTES);
   }
   if (rest.length > 0) yield { bytes: rest, whole: false };
@@ -110,7 +111,7 @@ class ChainVerifier {
   #line = 0;
   #lines = 0;
   #first: AuditLine | undefined;
-  /** Its MAC is unknown when the line did not verify. */
+  /** Its MAC is undefined if the line did not verify. */
   #before: { readonly seq: number; readonly mac: string | undefined } | undefined;
   #last: AuditLine | undefined;
   #oldestRecorded: number | undefined;
@@ -129,7 +130,7 @@ class ChainVerifier {
   read(bytes: Buffer, whole: boolean): void {
     this.#line += 1;
     if (!whole) {
-      this.#remark("is cut off: a crash, or a line that is being written");
+      this.#remark("is incomplete: after a crash, or because it is being written");
       return;
     }
     this.#lines += 1;
@@ -151,16 +152,14 @@ class ChainVerifier {
     this.#line = 0;
     const atEnd = (problem: string): void => void this.#problems.push({ file, line: 0, problem });
     if (head === undefined) {
-      this.#remark("nothing is recorded of where it should end, so a removed end is not found");
+      this.#remark("its head is missing, so a removed end cannot be detected");
     } else if ((this.#last?.seq ?? 0) < head.seq) {
-      atEnd(
-        `ends at number ${this.#last?.seq ?? 0}, and the last one written is ${head.seq}: its end was removed`,
-      );
-    } else if (!this.#headSeen) atEnd(`number ${head.seq} is another than was written`);
-    // The log's own record of its beginning is only as good as what its writer found; the head is stored elsewhere.
+      atEnd(`ends at number ${this.#last?.seq ?? 0}, but ${head.seq} was written: its end was removed`);
+    } else if (!this.#headSeen) atEnd(`number ${head.seq} is not the line that was written`);
+    // The head is more reliable than the log's own record of its beginning, which its writer took from the files.
     const oldest = head?.oldest ?? this.#oldestRecorded ?? 1;
     if (this.#first !== undefined && this.#first.seq > oldest) {
-      atEnd(`begins at number ${this.#first.seq}, and should at ${oldest}: its beginning was removed`);
+      atEnd(`begins at number ${this.#first.seq} instead of ${oldest}: its beginning was removed`);
     }
     return {
       files: this.#files,
@@ -175,14 +174,14 @@ class ChainVerifier {
   #link({ seq, prev, fields }: AuditLine): void {
     const before = this.#before;
     if (fields["event"] === "restarted") {
-      this.#problem(`the chain begins anew here: ${String(fields["reason"])}`);
+      this.#problem(`a new chain begins here: ${String(fields["reason"])}`);
     } else if (before === undefined) {
-      if (seq === 1 && prev !== NO_MAC) this.#problem("is the first line, but claims one before it");
+      if (seq === 1 && prev !== NO_MAC) this.#problem("is the first line, but refers to a line before it");
     } else if (seq > before.seq + 1) {
       const missing = seq - before.seq - 1;
       this.#problem(`${missing} line${missing === 1 ? " is" : "s are"} missing before it (number ${seq})`);
     } else if (seq <= before.seq) {
-      this.#problem(`number ${seq} stands after number ${before.seq}: moved or repeated`);
+      this.#problem(`number ${seq} follows number ${before.seq}: moved or repeated`);
     } else if (before.mac !== undefined && prev !== before.mac) {
       this.#problem("does not follow the line before it");
     }
@@ -193,13 +192,13 @@ class ChainVerifier {
     if (event === "rotated" && typeof fields["oldest"] === "number") this.#oldestRecorded = fields["oldest"];
     if (event === "missing") {
       this.#problem(
-        `numbers ${String(fields["first"])} to ${String(fields["last"])} had been removed when it was written`,
+        `numbers ${String(fields["first"])} to ${String(fields["last"])} were already missing when it was written`,
       );
     }
     if (event === "gap") {
       this.#remark(`${String(fields["lost"])} events were lost (${String(fields["reason"])})`);
     }
-    if (event === "recovered") this.#remark("a line before it was cut off by a crash");
+    if (event === "recovered") this.#remark("a crash left an incomplete line before it, which was removed");
   }
 
   #problem(problem: string): void {

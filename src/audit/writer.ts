@@ -1,5 +1,5 @@
-// Appends lines to the audit log, in turn with other processes: continues the chain where it ends and rotates at
-// a size. A batch is written as a whole or not at all, and is on stable storage before the head is moved.
+// Appends lines to the audit log, which several processes may write in turn. Continues the chain at its end and rotates
+// the file at a size. A batch is written completely or not at all, and is on stable storage before the head is written.
 import type { KeyObject } from "node:crypto";
 import { constants, lstat, mkdir, open, stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -19,10 +19,10 @@ import { withLock, type HeldLock } from "../files/turn-lock.js";
 
 export interface AuditSettings {
   readonly file: string;
-  /** Its head lies beside it. */
+  /** The head is a file beside it. */
   readonly keyFile: string;
   readonly maxBytes: number;
-  /** Rotated files that are kept, at least one. */
+  /** Number of rotated files that are kept, at least one. */
   readonly keep: number;
 }
 
@@ -31,7 +31,7 @@ const PATIENCE_MS = 5_000;
 export class AuditWriter {
   readonly #settings: AuditSettings;
   #key: KeyObject | undefined;
-  /** Where this process left the chain: good for as long as nobody else has written. */
+  /** The chain's end after this process's last append; valid if no other process has written since. */
   #left: { readonly inode: number; readonly end: ChainTail; readonly oldest: number | undefined } | undefined;
 
   constructor(settings: AuditSettings) {
@@ -39,8 +39,8 @@ export class AuditWriter {
   }
 
   /**
-   * Appends the events in their order. One call at a time.
-   * @throws KmsError, NodeJS.ErrnoException; nothing was appended then
+   * Appends the events in their order. Calls must not overlap.
+   * @throws KmsError, NodeJS.ErrnoException if nothing was appended
    */
   async append(events: readonly TimedEvent[]): Promise<void> {
     const { file, keyFile } = this.#settings;
@@ -50,10 +50,10 @@ export class AuditWriter {
       const { head, excess } = await this.#appendLocked(events, key, lock);
       try {
         await writeHead(keyFile, head);
-        // Only now: a search for the oldest line must not miss one that retention has removed.
+        // After the head: until it is written, the oldest line that it names must exist.
         await removeFiles(excess);
       } catch {
-        // An outdated head loses no line; it only knows less about where the log begins and ends.
+        // An outdated head loses no line; it only detects less of what is removed.
       }
     });
   }
@@ -76,7 +76,7 @@ export class AuditWriter {
       const findings = end.findings.map((event) => ({ time: now, event: withOldest(event, oldest) }));
       const { text, last } = sealAll([...findings, ...events], end.last, key);
       if (!(await lock.isHeld())) {
-        throw new KmsError("OVERLOADED", "the audit log's lock was lost; trying anew");
+        throw new KmsError("OVERLOADED", "the audit log's lock was lost; trying again");
       }
       const size = await appendWhole(handle, text, end.size);
       this.#left = { inode: (await handle.stat()).ino, end: { last, findings: [], size }, oldest };
@@ -93,7 +93,7 @@ export class AuditWriter {
     return findChainTail(handle, this.#settings.file, head, key);
   }
 
-  /** The file may lag behind what this process knows. */
+  /** Returns the head, by this process's own record if the file is older. */
   async #head(): Promise<AuditHead | undefined> {
     const [head, left] = [await readHead(this.#settings.keyFile), this.#left];
     if (left === undefined || left.end.last.seq <= (head?.seq ?? 0)) return head;
@@ -108,7 +108,7 @@ export class AuditWriter {
     await moveAway(this.#settings.file, first);
   }
 
-  /** Finds the oldest retained line and, when a new file begins, the files to remove. */
+  /** Returns the oldest retained line and, if a new file begins, the files to remove. */
   async #retention(
     handle: FileHandle,
     head: AuditHead | undefined,
@@ -118,7 +118,7 @@ export class AuditWriter {
     const { file, keep } = this.#settings;
     const begins = end.findings.some(({ event }) => event === "rotated");
     if (!begins && head?.oldest !== undefined) return { oldest: head.oldest, excess: [] };
-    // A file whose number no line has had yet is not part of this log and does not count as one of its files.
+    // A file with a number that no line has reached yet is not part of this log and does not count.
     const rotated = (await rotatedFiles(file)).filter(({ first }) => first <= end.last.seq);
     const excess = begins ? rotated.slice(0, Math.max(0, rotated.length - keep)) : [];
     const kept = rotated[excess.length]?.first;
@@ -130,7 +130,7 @@ export class AuditWriter {
 
 interface Appended {
   readonly head: AuditHead;
-  /** Rotated files that are kept no longer. */
+  /** Rotated files to remove. */
   readonly excess: readonly RotatedFile[];
 }
 
@@ -139,8 +139,8 @@ function withOldest(event: AuditEvent, oldest: number | undefined): AuditEvent {
 }
 
 /**
- * The number of a file's first line, counted back from the first line that verifies: what a line itself claims may be
- * forged. Undefined when none of the first verifies.
+ * Returns the number of a file's first line, counted back from the first line that verifies, since a line's own number may
+ * be forged; undefined if none of the first 64 KiB verifies.
  */
 async function firstSeq(handle: FileHandle, key: KeyObject): Promise<number | undefined> {
   const bytes = Buffer.alloc(MAX_LINE_BYTES);
@@ -166,7 +166,7 @@ function sealAll(
   return { text: Buffer.from(lines.join("")), last };
 }
 
-/** @throws KmsError CONFIG_INVALID for a file that is somebody else's, or has another name too */
+/** Opens the log. @throws KmsError CONFIG_INVALID for a file of another user or with more than one name */
 async function openToAppend(path: string): Promise<FileHandle> {
   const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
   const handle = await open(path, flags | constants.O_NONBLOCK | constants.O_NOCTTY, 0o600).catch(
@@ -180,7 +180,7 @@ async function openToAppend(path: string): Promise<FileHandle> {
     if (found.size === 0 && found.isFile()) await giveToFolderOwner(handle, path);
     const folder = await stat(dirname(path));
     if (!found.isFile()) throw notOurs(path, "is not a regular file");
-    // A hard link would have root append to a file of another user's choice.
+    // Through a hard link, another user could make root append to any file.
     if (found.nlink > 1) throw notOurs(path, `has ${found.nlink} names (hard links)`);
     if (![0, process.geteuid?.(), folder.uid].includes(found.uid)) {
       throw notOurs(path, `belongs to user ${found.uid}`);
@@ -204,7 +204,7 @@ function notOurs(path: string, problem: string, cause?: unknown): KmsError {
   return new KmsError("CONFIG_INVALID", message, cause);
 }
 
-/** Returns the file's new length; after a failure it has its old one, without what was cut off. */
+/** Appends text after `size` bytes and returns the file's new length. After a failure the file has `size` bytes. */
 async function appendWhole(handle: FileHandle, text: Buffer, size: number): Promise<number> {
   await handle.truncate(size);
   try {

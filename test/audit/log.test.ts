@@ -118,7 +118,7 @@ describe("the audit log of a plugin", () => {
     await waitFor(async () => (await metric("kms_pkcs11_audit_up")) === 0);
     expect(await metric("kms_pkcs11_audit_buffered")).toBeGreaterThan(0);
     expect((await client.status()).healthz).toBe("ok");
-    expect(plugin.log).toMatch(/EFBIG.*the audit log cannot be written; requests go on/);
+    expect(plugin.log).toMatch(/EFBIG.*the audit log cannot be written; requests continue/);
     expect(verify()).toMatchObject({ code: 0 });
     limit("unlimited");
     await waitFor(() => linesOf(file).some(({ uid }) => uid === "full-499"), { timeoutMs: 20_000 });
@@ -188,8 +188,8 @@ describe("a log that cannot be written", () => {
     expect(lines[10_000]).toMatchObject({ event: "gap", lost: 5, reason: "EISDIR" });
     expect((await verifyAudit(place())).problems).toEqual([]);
     expect(messages).toEqual([
-      "the audit log cannot be written; requests go on",
-      "the audit log is written again",
+      "the audit log cannot be written; requests continue",
+      "the audit log can be written again",
     ]);
   });
 
@@ -213,6 +213,6 @@ describe("a log that cannot be written", () => {
     const audit = new AuditLog(place(), log, RETRY);
     audit.record(event);
     await audit.stop();
-    expect(messages.at(-1)).toBe("audit events were lost at the stop");
+    expect(messages.at(-1)).toBe("audit events were lost when the plugin stopped");
   });
 });

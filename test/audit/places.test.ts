@@ -54,7 +54,7 @@ it("a line without end, which takes neither memory nor time that grows with it",
   appendFileSync(file, last);
   expect((await verify()).problems.map(({ line, problem }) => [line, problem])).toEqual([
     [2, "was changed, or written with another key"],
-    [3, "number 2 stands after number 2: moved or repeated"],
+    [3, "number 2 follows number 2: moved or repeated"],
   ]);
 });
 

@@ -1,0 +1,134 @@
+// How a writer continues an audit log: after crashes, beside other writers, and which files it refuses.
+
+import {
+  appendFileSync,
+  chownSync,
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+
+import { afterEach, beforeEach, expect, it } from "vitest";
+
+import { withLock } from "../../src/files/turn-lock.js";
+import { AuditFiles } from "../support/audit-files.js";
+
+let log: AuditFiles;
+let folder: string;
+let file: string;
+let keyFile: string;
+
+beforeEach(() => {
+  log = new AuditFiles();
+  ({ folder, file, keyFile } = log);
+});
+
+afterEach(() => {
+  log.remove();
+});
+
+it("continues after an incomplete line and records that it was removed", async () => {
+  await log.append(log.writer(), 0, 3);
+  appendFileSync(file, '{"v":1,"seq":4,"time":"2026');
+  expect(await log.verify()).toMatchObject({ lines: 3, problems: [], remarks: [{ line: 4 }] });
+  await log.append(log.writer(), 3, 1);
+  expect(log.lines().map((line) => (JSON.parse(line) as { event: string }).event)).toEqual([
+    "request",
+    "request",
+    "request",
+    "recovered",
+    "request",
+  ]);
+  expect((await log.verify()).problems).toEqual([]);
+});
+
+it("continues after an incomplete first line", async () => {
+  await log.append(log.writer(), 0, 1);
+  truncateSync(file, 20);
+  rmSync(`${keyFile}.head`);
+  await log.append(log.writer(), 0, 1);
+  expect(await log.verify()).toMatchObject({ lines: 2, problems: [] });
+});
+
+it("continues no file with a second name or of another user, and nothing that is not a file", async () => {
+  await log.append(log.writer(), 0, 1);
+  const target = join(folder, "target");
+  writeFileSync(target, "");
+  rmSync(file);
+  linkSync(target, file);
+  await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(
+    /has 2 names \(hard links\); .* move it first/,
+  );
+  expect(readFileSync(target, "utf8")).toBe("");
+  rmSync(file);
+  mkdirSync(file);
+  await expect(log.append(log.writer(), 1, 1)).rejects.toThrow();
+  rmSync(file, { recursive: true });
+  if (process.getuid?.() !== 0) return;
+  writeFileSync(file, "");
+  chownSync(file, 4242, 4242);
+  await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(/belongs to user 4242/);
+});
+
+it("continues after a process that ended between rotating and writing", async () => {
+  await log.append(log.writer(), 0, 3);
+  renameSync(file, `${file}.000000000001`);
+  await log.append(log.writer(), 3, 1);
+  expect(await log.verify()).toMatchObject({ lines: 5, problems: [] });
+  expect(log.lines()[0]).toContain('"event":"rotated","from":"audit.log.000000000001","oldest":1');
+});
+
+it("lets several writers continue one chain at once", async () => {
+  const writers = Array.from({ length: 6 }, (_, at) => log.append(log.writer(4000, 1000), at * 100, 15));
+  await Promise.all(writers);
+  const report = await log.verify();
+  expect(report.problems).toEqual([]);
+  const texts = report.files.flatMap((path) => log.lines(path));
+  expect(texts.filter((line) => line.includes('"event":"request"'))).toHaveLength(90);
+});
+
+it("ignores a lock that a crash left behind, but waits for a held one", async () => {
+  await log.append(log.writer(), 0, 1);
+  const lock = `${file}.lock`;
+  writeFileSync(lock, "");
+  const waiting = log.append(log.writer(), 1, 1);
+  expect(existsSync(lock)).toBe(true);
+  expect(log.lines()).toHaveLength(1);
+  utimesSync(lock, 0, 0);
+  await waiting;
+  expect(log.lines()).toHaveLength(2);
+  expect(existsSync(lock)).toBe(false);
+});
+
+it("returns the result of the work although the lock cannot be released", async () => {
+  const parent = join(folder, "gone");
+  mkdirSync(parent);
+  const done = withLock(join(parent, "lock"), 0, () => {
+    rmSync(parent, { recursive: true });
+    writeFileSync(parent, "");
+    return Promise.resolve("done");
+  });
+  await expect(done).resolves.toBe("done");
+});
+
+it("refuses a damaged or exposed key, and a file that is not a log", async () => {
+  await log.append(log.writer(), 0, 1);
+  const key = readFileSync(keyFile);
+  writeFileSync(keyFile, "abc");
+  await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(/is not an audit key/);
+  rmSync(keyFile);
+  writeFileSync(keyFile, key, { mode: 0o644 });
+  await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(/chmod 600/);
+  await expect(log.verify()).rejects.toThrow(/chmod 600/);
+  rmSync(keyFile);
+  writeFileSync(keyFile, key, { mode: 0o600 });
+  writeFileSync(file, "x".repeat(100_000));
+  await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(/is not an audit log/);
+});

@@ -1,0 +1,65 @@
+// An audit log in a folder of its own, with a writer and the means to tamper with its files.
+
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+
+import type { AuditEvent } from "../../src/audit/line.js";
+import { verifyAudit, type AuditReport } from "../../src/audit/verify.js";
+import { AuditWriter } from "../../src/audit/writer.js";
+import { makeFolder } from "./token.js";
+
+/** A Decrypt with this uid. */
+export const requestOf = (uid: string): AuditEvent => ({
+  event: "request",
+  operation: "Decrypt",
+  uid,
+  keyId: "k",
+  outcome: "OK",
+  ms: 0.25,
+  peer: "connection 1",
+});
+
+export class AuditFiles {
+  readonly folder = makeFolder("audit");
+  readonly file = join(this.folder, "log", "audit.log");
+  readonly keyFile = join(this.folder, "state", "audit.key");
+
+  writer(maxBytes = 1e6, keep = 3): AuditWriter {
+    return new AuditWriter({ file: this.file, keyFile: this.keyFile, maxBytes, keep });
+  }
+
+  /** Appends lines one by one; their uids count from `from`. */
+  async append(writer: AuditWriter, from: number, count: number): Promise<void> {
+    for (let at = from; at < from + count; at++) {
+      await writer.append([{ time: Date.UTC(2026, 0, 1), event: requestOf(String(at)) }]);
+    }
+  }
+
+  verify(): Promise<AuditReport> {
+    return verifyAudit({ file: this.file, keyFile: this.keyFile });
+  }
+
+  /** Returns the problems that a verification finds, each with its line's number. */
+  async problems(): Promise<string[]> {
+    return (await this.verify()).problems.map(({ line, problem }) => `${line}: ${problem}`);
+  }
+
+  lines(path = this.file): string[] {
+    return readFileSync(path, "utf8").trimEnd().split("\n");
+  }
+
+  rewrite(lines: readonly string[]): void {
+    writeFileSync(this.file, lines.map((line) => `${line}\n`).join(""));
+  }
+
+  /** Names of the rotated files, the oldest first. */
+  rotatedNames(): string[] {
+    return readdirSync(dirname(this.file))
+      .filter((name) => /\.\d+$/.test(name))
+      .sort();
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true });
+  }
+}
