@@ -1,13 +1,13 @@
-// Whether the clocks of all nodes and of this machine agree: a KEK's instant is each node's own, and ages and waiting
-// times are only as good as the clock that they are taken by.
+// Compares the clocks of all nodes and of this machine. Each node switches to a KEK by its own clock, and ages and waiting
+// times are only as good as the clocks that measure them.
 
-/** A node's clock as it was read from here. */
+/** A node's clock, compared with this machine's. */
 export interface Clock {
-  /** Whose it is. */
+  /** The node's address. */
   readonly name: string;
   /** How far it is ahead of this machine's, in ms; negative when it is behind. */
   readonly aheadMs: number;
-  /** By how much that may be wrong at most: half of the time that the answer took, in ms. */
+  /** Largest error of that, in ms: half of the response time. */
   readonly errorMs: number;
 }
 
@@ -16,7 +16,7 @@ export const CLOCK_LIMIT_MS = 3_000;
 
 const THIS_MACHINE: Clock = { name: "this machine", aheadMs: 0, errorMs: 0 };
 
-/** Returns a line for each clock that is off, this machine's included: which, and by how much. */
+/** Returns a line for each clock that is wrong, including this machine's, with the difference. */
 export function clockDifferences(nodes: readonly Clock[]): string[] {
   const clocks = [THIS_MACHINE, ...nodes];
   const sorted = [...clocks].sort((one, other) => one.aheadMs - other.aheadMs);
@@ -32,7 +32,7 @@ export function clockDifferences(nodes: readonly Clock[]): string[] {
   });
 }
 
-/** Returns how far the slowest clock of all is behind this machine's, in ms; 0 where this machine's is the slowest. */
+/** Returns how far the slowest clock of all is behind this machine's, in ms; 0 if this machine's is the slowest. */
 export function slowestBehindMs(nodes: readonly Clock[]): number {
   return Math.max(0, ...nodes.map(({ aheadMs }) => -aheadMs));
 }

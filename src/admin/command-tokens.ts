@@ -1,5 +1,5 @@
-// The HSM for the length of one command: one token host for each token, started, used and stopped. A wrong PIN is
-// spent once here too, and remembered where the plugin remembers it.
+// Opens the tokens for the length of one command: one token host for each, started, used and stopped. A wrong PIN costs one
+// attempt here too, and is recorded where the plugin records it.
 import { formatPkcs11Uri } from "../config/pkcs11-uri.js";
 import { describePinSource } from "../config/pin-source.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
@@ -21,28 +21,28 @@ export const SILENT: Log = {
 const UNOBSERVED = { hsmCallDone: () => undefined, hostEnded: () => undefined };
 const STOP_MS = 1_000;
 
-/** One of the tokens that the configuration names, as it was found when the command began. */
+/** A configured token and its content when the command began. */
 export interface Token {
-  /** Its URI without library and PIN source, where that is enough to tell it from the others. */
+  /** Its URI, without library and PIN source if that is still unique. */
   readonly name: string;
   readonly hsm: TokenHsm;
-  /** What it holds; undefined when it could not be read. */
+  /** The KEKs that it holds; undefined if it could not be read. */
   readonly records: readonly KekRecord[] | undefined;
-  /** Why it could not be read; undefined when it could. */
+  /** Why it could not be read; undefined if it could. */
   readonly failure: KmsError | undefined;
-  /** How long loading the library, logging in and reading it took, in ms: an estimate for the next time. */
+  /** Time in ms to load the library, log in and read the token: an estimate for the next time. */
   readonly openMs: number;
 }
 
 type Reading = Pick<Token, "records" | "failure">;
 
-/** The preferred token alone. @throws KmsError, such as why the token is not available */
+/** Opens the preferred token only. @throws KmsError, such as why the token is not available */
 export async function withToken<T>(
   settings: Settings,
   operator: Operator,
   use: (hsm: TokenHsm) => Promise<T>,
 ): Promise<T> {
-  const hsm = await openAsked(settings, operator, settings.tokens[0]);
+  const hsm = await openAndStart(settings, operator, settings.tokens[0]);
   try {
     return await use(hsm);
   } finally {
@@ -50,7 +50,7 @@ export async function withToken<T>(
   }
 }
 
-/** All tokens, the preferred one first; one that cannot be read is handed in with its failure. */
+/** Opens all tokens, the preferred one first; a token that cannot be read is included with its error. */
 export async function withTokens<T>(
   settings: Settings,
   operator: Operator,
@@ -93,7 +93,7 @@ export function readAgain(tokens: readonly Token[], reloaded: boolean): Promise<
   );
 }
 
-/** @throws KmsError of the first token that could not be read, naming it where there are several */
+/** Requires that every token could be read. @throws KmsError of the first that could not, with its name if there are several */
 export function requireAll(tokens: readonly Token[], consequence: string): void {
   const away = tokens.find(({ failure }) => failure !== undefined);
   if (away?.failure === undefined) return;
@@ -114,8 +114,8 @@ function open(settings: Settings, token: TokenSettings, handed: OperatorPin | un
   });
 }
 
-/** Started; with the PIN that the operator is asked for where the token wants one and no source gives it. */
-async function openAsked(settings: Settings, { pins }: Operator, token: TokenSettings): Promise<TokenHsm> {
+/** Starts a token's host, and prompts for the PIN if the token requires one and no source is configured. */
+async function openAndStart(settings: Settings, { pins }: Operator, token: TokenSettings): Promise<TokenHsm> {
   const hsm = open(settings, token, await pins.supplied(settings, token));
   hsm.start();
   if (!pins.canPrompt(token)) return hsm;
@@ -139,7 +139,7 @@ async function read(
   { pin, refused }: Access,
 ): Promise<Reading & Pick<Token, "hsm">> {
   if (refused !== undefined) return { hsm: open(settings, token, pin), records: undefined, failure: refused };
-  const hsm = await openAsked(settings, operator, token);
+  const hsm = await openAndStart(settings, operator, token);
   return { hsm, ...(await reading(() => hsm.listKeks())) };
 }
 

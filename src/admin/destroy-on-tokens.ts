@@ -1,4 +1,4 @@
-// Destroys a KEK on tokens and checks the result: only a freshly loaded library shows whether every object with the
+// Destroys a KEK on tokens and checks the result: only a reloaded library shows whether every object with the
 // key_id is gone. A lost reply, or a token host that was killed during the call, proves nothing.
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
@@ -10,7 +10,7 @@ import type { Changes, TokenChange } from "./token-changes.js";
 
 type DestroyingHsm = Pick<TokenAdministration, "destroy"> & Pick<Hsm, "listKeksReloaded">;
 
-/** `absent`: there was nothing to destroy; `gone`: the call failed, and yet it is not there. */
+/** `absent`: there was nothing to destroy; `gone`: the call failed, but the token no longer shows the KEK. */
 type Outcome = "destroyed" | "absent" | "gone";
 
 /** Bounds the rounds, since another process may keep adding objects. */
@@ -45,7 +45,7 @@ export async function destroyOn(
 class UnknownOutcome extends KmsError {}
 
 /**
- * Destroys every object of a KEK on one token.
+ * Destroys every object of a KEK on one token, and confirms with a reloaded library that it is gone.
  * @throws KmsError when it is still there; UnknownOutcome when the token cannot be read afterwards
  */
 export async function destroyAndConfirm(

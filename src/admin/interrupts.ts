@@ -1,11 +1,11 @@
-// What interrupts a command: Ctrl-C, a supervisor's SIGTERM, and SIGHUP of a terminal that has gone, as when an SSH
-// connection breaks. Nohup is no protection: Node.js sets every signal back to its default.
+// Handles what interrupts a command: Ctrl-C, a supervisor's SIGTERM, and SIGHUP when the terminal closes, as when an SSH
+// connection breaks. Nohup does not prevent it: Node.js resets every signal to its default.
 
 const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /** 128 plus the signal's number, as a shell reports it. */
 const EXIT_CODES = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
-/** A signal that the first interrupt sets; another one ends the process. */
+/** Runs work with a signal that the first interrupt aborts; the second interrupt ends the process. */
 export async function untilInterrupted<T>(use: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
   const stopListening = onInterrupt(() => {
@@ -18,12 +18,12 @@ export async function untilInterrupted<T>(use: (signal: AbortSignal) => Promise<
   }
 }
 
-/** Keeps the first interrupt from ending the process. Returns what ends that. @param notice called when it comes */
+/** Keeps the first interrupt from ending the process. Returns a function that ends this. @param notice called on it */
 export function holdInterrupts(notice: () => void): () => void {
   return onInterrupt(notice);
 }
 
-/** Exits on an interrupt, so that what is removed at exit is removed. Returns a function that ends this. */
+/** Exits on an interrupt, so that cleanup runs. Returns a function that ends this. */
 export function exitOnInterrupt(): () => void {
   return onInterrupt((signal) => process.exit(EXIT_CODES[signal]));
 }

@@ -1,4 +1,4 @@
-// Which key_ids stored objects may carry for the KEKs that an operator names. A whole key_id says that by itself;
+// Finds the key_ids that stored objects may carry for the KEKs that an operator names. A whole key_id needs no lookup;
 // anything shorter is looked up on the tokens or nodes, never in etcd, where a missing match would prove nothing.
 import { KmsError } from "../errors.js";
 import { schedulePolicy } from "../compose/provider.js";
@@ -22,8 +22,9 @@ export interface LookupSources {
 }
 
 /**
+ * Returns the key_ids of each KEK that a reference names.
  * @param what names the option in messages
- * @throws KmsError CONFIG_INVALID when a reference names no KEK, or nothing is given to look it up
+ * @throws KmsError CONFIG_INVALID when a reference names no KEK, or there is neither token nor node to look it up
  */
 export async function lookUpKeks(
   what: string,

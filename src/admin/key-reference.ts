@@ -1,5 +1,5 @@
-// How an operator names a KEK on a command line: its key_id, the beginning of one that fits a single KEK, a CKA_ID, or
-// the only KEK in a state. Any other text is a usage error before anything is asked.
+// Parses how an operator names a KEK on a command line: its key_id, the beginning of a key_id that matches a single KEK, a
+// CKA_ID, or the only KEK in a state. Any other text is a usage error before any token or node is asked.
 import { KmsError } from "../errors.js";
 import { isKeyId, mayBeginKeyId, nameCkaId } from "../hsm/key-id.js";
 import { truncate } from "../untrusted-text.js";
@@ -40,8 +40,8 @@ export function parseKeyReference(what: string, text: string): KeyReference {
 }
 
 /**
- * Returns the KEK that a reference names among all there are; undefined for a whole key_id that none of them has.
- * @throws KmsError CONFIG_INVALID when another reference fits none of them, or several
+ * Returns the KEK that a reference names; undefined for a whole key_id that none of the KEKs has.
+ * @throws KmsError CONFIG_INVALID when another reference matches none of them, or several
  */
 export function findReferenced<T extends NamedKey>(
   what: string,

@@ -1,5 +1,5 @@
-// The keyring over all tokens of the configuration: one schedule, as the plugin reads it, and where the tokens
-// differ. A KEK is made on one token and cloned to the others by the vendor's means, so that they may.
+// Combines the configured tokens into one keyring: the schedule as the plugin reads it, and the differences between the
+// tokens. They may differ, since a KEK is made on one token and cloned to the others with the vendor's tools.
 import { KmsError } from "../errors.js";
 import { Clones } from "../hsm/failover/clones.js";
 import type { KekRecord } from "../hsm/port.js";
@@ -23,7 +23,7 @@ export interface ViewedKey {
   readonly state: KeyState;
   /** ms since the epoch; undefined without an instant. */
   readonly activation: number | undefined;
-  /** Why it is refused, and what else is not as it should be. */
+  /** Why it is refused, and what else is wrong with it. */
   readonly findings: readonly string[];
   /** Names of the tokens that hold it. */
   readonly holders: readonly string[];
@@ -36,10 +36,11 @@ export interface KeyringView {
   readonly problem: KmsError | undefined;
   /** Standby, active, retired, refused. */
   readonly keys: readonly ViewedKey[];
-  /** In what the tokens that could be read do not agree, a line each. */
+  /** A line for each difference between the readable tokens. */
   readonly differences: readonly string[];
 }
 
+/** Returns the keyring over all readable tokens. @param now ms since the epoch */
 export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, now: number): KeyringView {
   const genuine = new Clones(
     tokens.map(({ name }) => name),
@@ -79,8 +80,8 @@ function earliestFirst(records: readonly KekRecord[], objectName: string): KekRe
 /**
  * Finds the key that an operator names; undefined for a whole key_id that no token shows.
  * @param what names the option or argument in messages
- * @throws KmsError CONFIG_INVALID when anything but a whole key_id fits none of them, or several; why a token cannot be
- *   read, since that may fit a key there, too
+ * @throws KmsError CONFIG_INVALID when a reference other than a whole key_id matches no KEK, or several; why a token
+ *   cannot be read, since the reference may match a KEK there, too
  */
 export function findNamedKey(
   what: string,
@@ -100,12 +101,12 @@ export function findNamedKey(
   return findReferenced(what, reference, named)?.key;
 }
 
-/** The token's own record of a KEK: its label may differ from another token's. */
+/** Returns the token's own record of a KEK: its label may differ from another token's. */
 export function recordOn(token: Token, kek: KekRecord): KekRecord | undefined {
   return token.records?.find((record) => isSameKek(record, kek));
 }
 
-/** Whether two tokens show one key value: tokens that perform different mechanisms name it differently. */
+/** Returns whether two records are of one key value: tokens that perform different mechanisms name it differently. */
 export function isSameKek(one: KekRecord, other: KekRecord): boolean {
   return one.keyId === other.keyId || one.aliases.includes(other.keyId) || other.aliases.includes(one.keyId);
 }
@@ -122,7 +123,7 @@ function findActive(
   }
 }
 
-/** A key_id without a fingerprint names a CKA_ID, which says nothing of the value. */
+/** A key_id without a fingerprint only names a CKA_ID, which says nothing about the value. */
 function unproven({ keyId }: KekRecord, holders: readonly string[]): string[] {
   return holders.length > 1 && keyId.endsWith(".n")
     ? ["the HSM computes no fingerprint: nothing shows that the tokens hold one value"]
@@ -138,7 +139,7 @@ function refusedKey(tokens: readonly Token[], record: KekRecord, reason: string)
   return { record, state: "refused", activation: undefined, findings, holders: holdersOf(tokens, record) };
 }
 
-/** Keys that carry the name of another token's KEK and are others. */
+/** Returns keys that carry the label and CKA_ID of another token's KEK but have another value. */
 function impostors(
   tokens: readonly Token[],
   genuine: readonly (readonly KekRecord[] | undefined)[],
@@ -147,7 +148,7 @@ function impostors(
     (records ?? [])
       .filter((record) => genuine[rank]?.every(({ keyId }) => keyId !== record.keyId) ?? false)
       .map((record) => ({
-        ...refusedKey(tokens, record, "no clone: another token has another key under this label and CKA_ID"),
+        ...refusedKey(tokens, record, "not a clone: another token holds another key under this label and CKA_ID"),
         holders: [name],
       })),
   );

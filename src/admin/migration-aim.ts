@@ -1,5 +1,5 @@
-// What `etcd migrate` is to bring under the active key: as an EncryptionConfiguration says, as the caller lists it, or
-// by default secrets and every resource of which something is encrypted already.
+// Decides which resources `etcd migrate` brings under the active KEK: those of an EncryptionConfiguration, those that the
+// caller lists, or by default secrets and every resource of which something is encrypted already.
 import {
   providersOfResource,
   readEncryptionConfiguration,
@@ -15,7 +15,7 @@ export interface AimOptions {
   readonly prefix: string;
 }
 
-/** @throws KmsError CONFIG_INVALID; PEER_UNREACHABLE */
+/** Returns which resources to migrate to a key_id. @throws KmsError CONFIG_INVALID; PEER_UNREACHABLE */
 export async function aimOf(keyId: string, options: AimOptions, store: EtcdStore): Promise<Aim> {
   const { encryptionConfig, resources, prefix } = options;
   if (encryptionConfig !== undefined && resources !== undefined) {

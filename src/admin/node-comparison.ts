@@ -1,5 +1,5 @@
-// Whether the nodes' plugins agree with each other, and with the tokens: the active key_id, the standby and the
-// retired ones. A node that lacks a key cannot read what another one writes.
+// Compares the nodes' plugins with each other and with the tokens: active, standby and retired key_ids. A node that lacks a
+// KEK cannot read what another node writes.
 import { KmsError } from "../errors.js";
 import { clockDifferences } from "./clocks.js";
 import type { KeyringView } from "./keyring-view.js";
@@ -9,9 +9,9 @@ export interface NodeReport {
   readonly url: string;
   /** The KEK that Status names and Encrypt uses; null for none, or when the node does not answer. */
   readonly activeKeyId: string | null;
-  /** The same, by the name that /keys gives it. */
+  /** The same value, under the field's name in /keys. */
   readonly publishedKeyId: string | null;
-  /** The KEK that waits for a Status call. */
+  /** The KEK that the next Status call publishes. */
   readonly dueKeyId: string | null;
   readonly standby: readonly string[];
   readonly retired: readonly string[];
@@ -19,7 +19,7 @@ export interface NodeReport {
   readonly problems: readonly string[];
   readonly clockAheadMs: number | null;
   readonly clockErrorMs: number | null;
-  /** Since when the node remembers under which key_ids it answered; null when it does not say. */
+  /** Since when the node remembers under which key_ids it answered; null if its release does not report it. */
   readonly remembersSince: string | null;
   /** Why the node does not answer; null when it does. */
   readonly error: string | null;
@@ -86,7 +86,7 @@ export function compareNodes(nodes: readonly NodeReport[], view: KeyringView | u
   return [...keyDifferences(answering, view), ...nodeClockDifferences(answering)];
 }
 
-/** A line for each clock that is off. */
+/** Returns a line for each clock that is wrong. */
 export function nodeClockDifferences(nodes: readonly NodeReport[]): string[] {
   return clockDifferences(
     nodes.flatMap(({ url: name, clockAheadMs: aheadMs, clockErrorMs: errorMs }) =>
@@ -129,7 +129,7 @@ function keyringOf({ active, keys }: KeyringView): Reference {
   };
 }
 
-/** What most nodes say; the first of them where no more than others do. */
+/** Returns the keyring that most nodes report; of several, the first. */
 function majority(answering: readonly NodeReport[]): Reference {
   const nodes = answering.map(withDue);
   const [first] = nodes
@@ -169,7 +169,7 @@ function lacking(
   ];
 }
 
-/** For the table: node, active, standby, due, retired, clock. */
+/** Returns table rows: node, active, standby, due, retired, clock. */
 export function nodeRows(nodes: readonly NodeReport[]): string[][] {
   return nodes.map(({ url, activeKeyId, dueKeyId, standby, retired, clockAheadMs, error }) =>
     error === null

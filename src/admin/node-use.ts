@@ -1,10 +1,10 @@
-// What one node's answer shows of its use of a KEK: whether it may be encrypting under it, and when it last may have been.
-// A node's answer is only as good as its memory: only what it cannot have forgotten counts.
+// Interprets one node's answer about a KEK: whether the node may encrypt under it, and when it last may have done so. The
+// answer is only as good as the node's memory, so only what it cannot have forgotten counts.
 import { creationTime } from "../provider/creation-time.js";
 import type { NodeKeyring } from "./node-client.js";
 
 export interface AskedKek {
-  /** By which nodes may know it. */
+  /** The key_ids by which nodes may know it. */
   readonly keyIds: readonly string[];
   /** Hexadecimal. */
   readonly ckaId: string;
@@ -52,7 +52,7 @@ function shortMemory({ keys }: NodeKeyring, { keyIds, ckaId }: AskedKek, since: 
   return seen?.cameLater === false ? "the KEK was on its token when its memory began" : undefined;
 }
 
-/** By the node's clock. */
+/** Returns the last time the node answered under the KEK, by the node's clock. */
 function lastAnswer({ answered }: NodeKeyring, { keyIds }: AskedKek): number | undefined {
   const times = answered
     .filter(({ keyId }) => keyIds.includes(keyId))

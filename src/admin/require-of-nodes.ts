@@ -1,13 +1,12 @@
-// What nodes say of a KEK that is to be destroyed. A standby one that none has used protects nothing and may go without
-// a proof; the nodes have to say so themselves: this machine's clock may be behind theirs, and what it takes for standby
-// may be active there. A retired one may still be active on a node whose clone lacks its successor. A clock that is
-// off makes their answers worthless.
+// What every node must report before a KEK may be destroyed. A standby KEK that no node has used protects nothing and needs
+// no proof; only the nodes can say so, since this machine's clock may be behind theirs and the KEK may be active there. A
+// retired KEK may still be active on a node whose token lacks its successor. A wrong clock makes the reports worthless.
 import { KmsError } from "../errors.js";
 import { clockDifferences, slowestBehindMs } from "./clocks.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
 import { doubtOf, presentUse, type AskedKek } from "./node-use.js";
 
-/** A standby KEK is destroyed this long before its instant at the latest, in ms, by the clock furthest ahead. */
+/** A standby KEK may be destroyed until this long before its activation, in ms, by the clock furthest ahead. */
 export const CANCEL_MARGIN_MS = 10_000;
 
 /** Why the nodes do not show that a KEK was never used. */
@@ -32,8 +31,8 @@ export interface NodesAnswer {
 
 /**
  * Returns what shows that no node uses a standby KEK, and which doubts remain.
- * @param activation its instant, ms since the epoch
- * @throws KmsError TOKEN_REFUSED when it is or soon will be used, or a clock is off; PEER_UNREACHABLE when a node does not
+ * @param activation ms since the epoch
+ * @throws KmsError TOKEN_REFUSED when a node uses it or soon will, or a clock is wrong; PEER_UNREACHABLE when a node does not
  *   answer
  */
 export async function requireUnusedNow(
@@ -52,9 +51,9 @@ export async function requireUnusedNow(
 }
 
 /**
- * Returns what shows that every node has left the KEK; undefined when no node is named.
- * @throws KmsError TOKEN_REFUSED when one encrypts under it, or under nothing yet, or a clock is off; PEER_UNREACHABLE when
- *   one does not answer
+ * Returns what shows that every node has left the KEK; undefined if no node is given.
+ * @throws KmsError TOKEN_REFUSED when a node encrypts under it, or under nothing yet, or a clock is wrong;
+ *   PEER_UNREACHABLE when a node does not answer
  */
 export async function requireLeft(kek: AskedKek, nodes: readonly URL[]): Promise<NodesAnswer | undefined> {
   if (nodes.length === 0) return undefined;
@@ -72,8 +71,9 @@ function namesOf(nodes: readonly URL[]): string {
 }
 
 /**
- * @param objection why nothing may be destroyed, with its stop; undefined where nothing speaks against it
- * @throws KmsError TOKEN_REFUSED with the first node's objection; PEER_UNREACHABLE when one does not answer
+ * Asks every node at the same time and requires that none objects.
+ * @param objection returns why nothing may be destroyed, including punctuation; undefined without an objection
+ * @throws KmsError TOKEN_REFUSED with the first node's objection; PEER_UNREACHABLE when a node does not answer
  */
 async function requireOfEveryNode(
   nodes: readonly URL[],

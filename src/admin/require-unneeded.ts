@@ -1,6 +1,6 @@
-// The one place that decides whether a KEK may be destroyed. Every command that destroys one asks here after its last
-// wait, so that every check made before a prompt or a census is repeated. In this order: the reports, which may take minutes; the
-// tokens; the nodes; and then the clock. The permission ends where the KEK may come into use.
+// The only file that decides whether a KEK may be destroyed. Every command that destroys a KEK calls it after its last wait,
+// so that every check made before a prompt or a census is repeated, in this order: the reports, which may take minutes; the
+// tokens; the nodes; the clock. The permission ends when the KEK may come into use.
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
@@ -41,7 +41,7 @@ export interface Question {
 /** Permission to destroy a KEK now, and its end. */
 export interface Permission {
   readonly key: ViewedKey;
-  /** What shows it, for the log. */
+  /** What shows that the KEK is not needed, for the log. */
   readonly shown: string;
   /** Undefined for a KEK that cannot come into use. */
   readonly window: DestroyWindow | undefined;
@@ -50,7 +50,7 @@ export interface Permission {
 /** From the end of an outage's grace until the last API server has left a KEK: 1 minute to ask, 3 to continue, 1 spare. */
 const API_SERVER_MS = 5 * 60_000;
 
-/** A call that destroys is abandoned this long before the instant, in ms. */
+/** A call that destroys is abandoned this long before the activation, in ms. */
 const ABANDON_MARGIN_MS = 1_000;
 
 /**
@@ -105,7 +105,7 @@ export function requireDestroyable(
 }
 
 /**
- * Returns until when a KEK may be destroyed whose instant lies ahead: nodes activate it then.
+ * Returns until when a KEK may be destroyed that nodes will activate later.
  * @param instant ms since the epoch
  * @param aheadMs how far the clock that is furthest ahead is ahead of this machine's
  */
@@ -187,7 +187,7 @@ function isStated(option: string, written: string | undefined, keyId: string): b
   throw new KmsError("TOKEN_REFUSED", `${option} names another key_id; nothing was destroyed`);
 }
 
-/** The instant of the first generation after the KEK. @throws KmsError TOKEN_REFUSED when none tells */
+/** Returns the activation of the first generation after the KEK. @throws KmsError TOKEN_REFUSED when no label shows it */
 function supersededAt({ state, activation = -Infinity }: ViewedKey, { generations }: Schedule): number {
   if (state === "standby") {
     throw new KmsError(
@@ -203,6 +203,6 @@ function supersededAt({ state, activation = -Infinity }: ViewedKey, { generation
   if (later.length > 0) return state === "refused" ? Math.max(...later) : Math.min(...later);
   throw new KmsError(
     "TOKEN_REFUSED",
-    "no label shows since when another KEK is active, so etcd cannot show that no more objects come under this one",
+    "no label shows since when another KEK is active, so etcd cannot show that nothing more is encrypted under this one",
   );
 }

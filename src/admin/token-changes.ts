@@ -1,5 +1,5 @@
-// One change on every token that needs it: what was done on which, whatever fails on one. A repeat of the command
-// finds the change made where it was, and makes it where it was not.
+// Makes one change on every token that needs it and reports the result for each, even if one fails. A repeated command makes
+// the change only on the tokens that still need it.
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/port.js";
 import { isSameKek } from "./keyring-view.js";
@@ -7,18 +7,21 @@ import type { Token } from "./command-tokens.js";
 
 export interface TokenChange {
   readonly token: string;
-  /** `not needed`: nothing had to change. `unknown`: a call failed, and the token cannot be read since. */
+  /** `not needed`: nothing to change. `unknown`: a call failed, and the token could not be read afterwards. */
   readonly outcome: "done" | "not needed" | "failed" | "unknown";
   readonly error: string | null;
 }
 
 export interface Changes {
   readonly tokens: readonly TokenChange[];
-  /** Of the first token on which it failed; undefined when it failed on none. */
+  /** The error of the first token on which it failed; undefined if it failed on none. */
   readonly failure: KmsError | undefined;
 }
 
-/** @param change returns whether there was anything to do; gets the token's own record as it is now */
+/**
+ * Changes a KEK on every token, one after the other. Never throws.
+ * @param change returns whether a change was needed; receives the token's current record
+ */
 export async function changeTokens(
   tokens: readonly Token[],
   kek: KekRecord,
@@ -42,7 +45,7 @@ export async function changeTokens(
   return { tokens: changes, failure };
 }
 
-/** @throws KmsError that says on which tokens it failed, and that a repeat finishes the rest */
+/** Requires that no token failed. @throws KmsError that names the tokens on which it failed */
 export function requireChanged({ tokens, failure }: Changes, what: string): void {
   if (failure === undefined) return;
   if (tokens.length === 1) throw failure;
@@ -55,7 +58,7 @@ export function requireChanged({ tokens, failure }: Changes, what: string): void
   );
 }
 
-/** For the audit log. */
+/** Returns outcome and details for the audit log. */
 export function changeEvent({ tokens, failure }: Changes): {
   readonly outcome: string;
   readonly details: { readonly tokens: string };
@@ -64,6 +67,7 @@ export function changeEvent({ tokens, failure }: Changes): {
   return { outcome: failure?.code ?? "ok", details: { tokens: text } };
 }
 
+/** Returns table rows: outcome, token, error. */
 export function changeRows({ tokens }: Changes): string[][] {
   return tokens.map(({ token, outcome, error }) => [outcome, token, error ?? ""]);
 }

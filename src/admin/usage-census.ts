@@ -1,4 +1,4 @@
-// One census of etcd or of a snapshot, as a report: what `etcd usage` prints and `keys destroy` asks for.
+// Takes a census of etcd or of a snapshot and returns the usage report that `etcd usage` prints and `keys destroy` requires.
 import {
   providersOfResource,
   readEncryptionConfiguration,
@@ -12,7 +12,7 @@ import { VERSION } from "../version.js";
 import { forEachObject, type EtcdSource } from "./etcd-source.js";
 import type { Operator } from "./operator.js";
 
-/** @param encryptionConfig path of kube-apiserver's EncryptionConfiguration. @throws KmsError */
+/** Counts what is stored under which key_id. @param encryptionConfig path of kube-apiserver's EncryptionConfiguration. @throws KmsError */
 export async function takeCensus(
   { client, source }: EtcdSource,
   prefix: string,
@@ -40,7 +40,7 @@ export async function takeCensus(
   });
 }
 
-/** Not what is stored under a built-in name whose group is unknown, such as the ranges of service addresses. */
+/** Objects under a built-in name whose group is unknown, such as service IP ranges, count as not encrypted. */
 function isEncrypted(encryption: EncryptionConfiguration, name: ApiObjectName): boolean {
   if (name.group === undefined) return false;
   const [writer] = providersOfResource(encryption, resourceName(name)) ?? [];

@@ -1,5 +1,5 @@
-// What decrypts as the plugin does, for the length of one command: on the preferred token and, where that is away or
-// fails, on the next. Nothing in it runs in the background.
+// Decrypts as the plugin does, for the length of one command: on the preferred token and, if that is away or fails, on the
+// next. Nothing runs in the background.
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
@@ -9,14 +9,14 @@ import { openProvider } from "../compose/provider.js";
 import type { Operator } from "./operator.js";
 import { SILENT, withTokens, type Token } from "./command-tokens.js";
 
-/** @throws KmsError, such as why no token is available */
+/** Opens the tokens and runs work with a provider on them. @throws KmsError, such as why no token is available */
 export function withProvider<T>(
   settings: Settings,
   operator: Operator,
   use: (provider: Pick<KmsProvider, "decrypt">) => Promise<T>,
 ): Promise<T> {
   return withTokens(settings, operator, async (tokens) => {
-    const running = openProvider(settings, oneOf(settings, tokens, operator), SILENT);
+    const running = openProvider(settings, combine(settings, tokens, operator), SILENT);
     try {
       return await use(running.provider);
     } finally {
@@ -25,12 +25,12 @@ export function withProvider<T>(
   });
 }
 
-/** Those that could be read, as one; says which could not. */
-function oneOf(settings: Settings, tokens: readonly Token[], operator: Operator): Hsm {
+/** Combines the readable tokens into one HSM and reports the unreadable ones. */
+function combine(settings: Settings, tokens: readonly Token[], operator: Operator): Hsm {
   const away = tokens.flatMap(({ name, failure }) => (failure === undefined ? [] : [{ name, failure }]));
   const members = tokens.filter(({ failure }) => failure === undefined);
   const [first, second] = members;
-  if (first === undefined) throw noneOf(away);
+  if (first === undefined) throw noneReadable(away);
   for (const { name, failure } of away) {
     operator.notify(`${name}: ${failure.message}; asking ${members.map((one) => one.name).join(", ")}`);
   }
@@ -38,7 +38,7 @@ function oneOf(settings: Settings, tokens: readonly Token[], operator: Operator)
   return new FailoverHsm({ members, requestTimeoutMs: settings.hsm.requestTimeoutMs, log: SILENT });
 }
 
-function noneOf(away: readonly { readonly name: string; readonly failure: KmsError }[]): KmsError {
+function noneReadable(away: readonly { readonly name: string; readonly failure: KmsError }[]): KmsError {
   const [preferred, ...others] = away;
   if (preferred === undefined) return new KmsError("HSM_UNAVAILABLE", "no token is configured");
   if (others.length === 0) return preferred.failure;

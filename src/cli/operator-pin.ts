@@ -1,5 +1,5 @@
-// A PIN that the operator of a command hands to it: on a terminal, where the configured source is the running plugin's
-// alone or there is none, or on standard input by --pin-stdin. Asked for once, however often the token is opened.
+// A PIN that the operator supplies to a command: on standard input with --pin-stdin, or on the terminal if the configured
+// source is for the running plugin only, or there is none. Prompts once, even if the token is opened several times.
 import { correctPin, describePinSource, type PinSource } from "../config/pin-source.js";
 import { checkPin, MAX_PIN_BYTES } from "../config/read-pin.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
@@ -9,24 +9,24 @@ import { readHidden } from "./read-hidden.js";
 
 type HandedSource = PinSource & { readonly kind: "stdin" | "terminal" };
 
-/** With its line break. */
+/** Including the line break. */
 const LINE_BYTES = MAX_PIN_BYTES + 2;
 const LINE_FEED = 0x0a;
 
 const held = new WeakMap<TokenSettings, OperatorPin>();
 
-/** Whether a command asks its operator for this PIN before it opens the token. */
+/** Returns whether a command takes this PIN from its operator before it opens the token. */
 export function isHanded({ pin }: TokenSettings): boolean {
   return pin.kind === "stdin" || (pin.kind === "unlock" && process.stdin.isTTY);
 }
 
-/** Whether the operator can be asked once the token turns out to want a PIN, which no source gives. */
+/** Returns whether to prompt for a PIN if the token requires one and no source is configured. */
 export function canBeAsked({ pin }: TokenSettings): boolean {
   return pin.kind === "none" && process.stdin.isTTY;
 }
 
 /**
- * Returns the PIN as the operator hands it over; undefined where the configured source is read.
+ * Returns the PIN that the operator supplies; undefined if the configured source applies.
  * @throws KmsError PIN_UNREADABLE, CANCELLED, INPUT_INVALID
  */
 export async function handedPin(settings: Settings, token: TokenSettings): Promise<OperatorPin | undefined> {
@@ -37,14 +37,14 @@ export async function handedPin(settings: Settings, token: TokenSettings): Promi
   return held.get(token);
 }
 
-/** Asks on the terminal, without an echo. @throws KmsError PIN_UNREADABLE, CANCELLED, INPUT_INVALID */
+/** Prompts on the terminal without echo. @throws KmsError PIN_UNREADABLE, CANCELLED, INPUT_INVALID */
 export async function askForPin(token: TokenSettings): Promise<OperatorPin> {
   const { token: label, serial, object } = token.uri;
   const name = label ?? serial ?? object;
   return hold(token, { kind: "terminal" }, await readHidden(`PIN of token ${name}: `, LINE_BYTES));
 }
 
-/** One line for all tokens, or one for each in the order of the configuration. */
+/** Reads one line for all tokens, or one for each in the order of the configuration. */
 async function takeStandardInput(tokens: readonly TokenSettings[]): Promise<void> {
   const bytes = await readHidden("", tokens.length * LINE_BYTES);
   try {
@@ -64,7 +64,7 @@ async function takeStandardInput(tokens: readonly TokenSettings[]): Promise<void
   }
 }
 
-/** Returns views of the lines, each with its line break. */
+/** Returns views of the lines, including their line breaks. */
 function splitLines(bytes: Buffer): Buffer[] {
   const lines: Buffer[] = [];
   for (let from = 0; from < bytes.length;) {

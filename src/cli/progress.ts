@@ -1,12 +1,12 @@
-// Progress of long work: a bar with an estimate on standard error when that is a terminal, nothing otherwise. It
-// never touches standard output, so that tables and JSON stay whole.
+// Progress of long work: a bar with an estimate on standard error if that is a terminal, otherwise nothing. It never
+// writes to standard output, which is for tables and JSON.
 import { Presets, SingleBar } from "cli-progress";
 import type { Progress } from "../admin/operator.js";
 import type { Terminal } from "./output.js";
 
 const NO_PROGRESS: Progress = { update: () => undefined, end: () => undefined };
 
-/** @param unit what is counted, in the plural: "objects" */
+/** Draws a bar if standard error is a terminal. @param unit what is counted, in the plural: "objects" */
 export function startProgress(terminal: Terminal, unit: string, total: number): Progress {
   if (!terminal.isInteractive) return NO_PROGRESS;
   const bar = new SingleBar(
@@ -14,7 +14,7 @@ export function startProgress(terminal: Terminal, unit: string, total: number): 
       stream: process.stderr,
       format: `{bar} {percentage} % | {value} of {total} ${unit} | {eta_formatted} left`,
       clearOnComplete: true,
-      // To show a hidden cursor again cli-progress 3.12 catches the first Ctrl-C, and the command goes on.
+      // To restore a hidden cursor, cli-progress 3.12 catches the first Ctrl-C and the command continues.
       hideCursor: false,
       gracefulExit: false,
     },

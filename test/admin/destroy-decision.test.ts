@@ -1,5 +1,5 @@
-// When `keys destroy` decides: after its prompt and after its census, whatever was true before. On tokens that show what
-// they are told to, with a clock that moves while somebody thinks about the question.
+// `keys destroy` decides after its prompt and its census, whatever was true before. The tokens are fakes, and the clock moves
+// while the operator is prompted.
 
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
@@ -124,7 +124,7 @@ it("asks, decides, records its intent, and destroys", async () => {
   expect([steps, window]).toEqual([["ask", "record", "destroy"], undefined]);
 });
 
-it("destroys nothing that cannot be recorded", async () => {
+it("destroys nothing if the intent cannot be recorded", async () => {
   const begin = (): Promise<never> => Promise.reject(new KmsError("CONFIG_INVALID", "no audit log"));
   expect(await destroy(OLD, { lost: OLD }, undefined, { begin })).toBe("no audit log");
   expect(steps).toEqual(["ask"]);
@@ -164,14 +164,14 @@ it("keeps a KEK that becomes active during the census", async () => {
   expect(await destroy(NEXT, { reports })).toMatch(/is the active KEK/);
 });
 
-it("names the moment until which a standby KEK may go, and one that is refused here and may be standby elsewhere", async () => {
+it("limits when a standby KEK, or a refused one that may be standby elsewhere, may be destroyed", async () => {
   const margin = { begunBy: NOW + HOUR_MS - 10_000, endedBy: NOW + HOUR_MS - 1_000 };
   expect([await destroy(NEXT, { lost: NEXT }), window]).toEqual(["destroyed", margin]);
   records = [at(-HOUR_MS, ACTIVE), { ...at(HOUR_MS, NEXT), unprotected: ["CKA_EXTRACTABLE is true"] }];
   expect([await destroy(NEXT, { lost: NEXT }), window]).toEqual(["destroyed", margin]);
 });
 
-it("means the KEK that was confirmed, whatever the reference comes to name meanwhile", async () => {
+it("destroys the KEK that was confirmed even if the reference names another one by then", async () => {
   const reference = { kind: "state", text: "@standby", state: "standby" } as const;
   const later = at(2 * HOUR_MS, idOf("4"));
   const meanwhile = (): void => void (records = [...records.filter(({ keyId }) => keyId !== NEXT), later]);
@@ -179,7 +179,7 @@ it("means the KEK that was confirmed, whatever the reference comes to name meanw
   expect(records).toContain(later);
 });
 
-it("counts the earliest of several labels that one KEK carries", async () => {
+it("uses the earliest label of a KEK that has several", async () => {
   records = [at(HOUR_MS, ACTIVE), at(-HOUR_MS, ACTIVE)];
   expect(await destroy(ACTIVE, { lost: ACTIVE })).toMatch(/is the active KEK/);
 });

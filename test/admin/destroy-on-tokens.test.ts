@@ -50,8 +50,8 @@ async function makeTwins(label: string): Promise<void> {
   await child.kill();
 }
 
-describe("a KEK that is destroyed", () => {
-  it("goes with every object of its key_id, also where a library does not show what came after it", async () => {
+describe("destroying a KEK on tokens", () => {
+  it("destroys every object of its key_id, even if the library does not show later objects", async () => {
     for (const habit of [[], ["store-at-load"]]) {
       token.fault.set(...habit);
       const opened = await token.start();
@@ -69,7 +69,7 @@ describe("a KEK that is destroyed", () => {
     }
   });
 
-  it("is found and destroyed by a second look where the first library does not know it", async () => {
+  it("finds a KEK after a reload if the first library does not know it", async () => {
     token.fault.set("store-at-load");
     const [early, later] = [await token.start(), token.open()];
     const kek = await makeKek(later);
@@ -78,7 +78,7 @@ describe("a KEK that is destroyed", () => {
     expect(await isThere(kek)).toBe(false);
   });
 
-  it("is left alone once its deadline has passed during the search, or while a session is replaced", async () => {
+  it("leaves the KEK alone if the deadline passes during the search or a session replacement", async () => {
     const opened = await token.start({ requestTimeoutMs: 1_000 });
     const kek = await makeKek(opened);
     const before = token.fault.calls("C_DestroyObject");
@@ -93,7 +93,7 @@ describe("a KEK that is destroyed", () => {
     expect(await opened.hsm.destroy(kek, until(60 * SECOND_MS))).toBe(1);
   });
 
-  it("is abandoned with its token host when the call does not end in time", async () => {
+  it("abandons a call that does not end in time, together with its token host", async () => {
     const opened = await token.start();
     const kek = await makeKek(opened);
     token.fault.set("C_DestroyObject hang");
@@ -149,7 +149,7 @@ describe("a KEK that is destroyed", () => {
     expect(changes.failure).toBeInstanceOf(KmsError);
   });
 
-  it("of two objects is said to be there when one of them is", async () => {
+  it("reports a KEK of two objects as present if one of them is", async () => {
     const opened = await token.start();
     const kek = await makeKek(opened, "aes+hmac");
     token.fault.set("C_DestroyObject rv 0x54 skip=1");

@@ -1,4 +1,4 @@
-// The end of a guarded rotation that has not converged: the key is destroyed again in time, or not at all.
+// A guarded rotation that has not converged: the KEK is destroyed in time, or not at all.
 
 import { expect, it } from "vitest";
 
@@ -26,7 +26,7 @@ interface Watched {
   readonly windows: readonly (DestroyWindow | undefined)[];
 }
 
-/** Watches a new KEK that no node answers for, until so long before its instant. */
+/** Guards a new KEK whose node does not answer, beginning `leftMs` before its activation. */
 async function watch(leftMs: number, openMs: number, destroy: () => Promise<number>): Promise<Watched> {
   const windows: (DestroyWindow | undefined)[] = [];
   const activation = Math.ceil((Date.now() + leftMs) / 1000) * 1000;
@@ -59,7 +59,7 @@ async function watch(leftMs: number, openMs: number, destroy: () => Promise<numb
   return { rotation, activation, windows };
 }
 
-it("destroys the key until ten seconds before its instant, and decides as much earlier as the token is slow", async () => {
+it("destroys the KEK up to 10 s before its activation, and decides earlier on a slow token", async () => {
   for (const [leftMs, openMs] of [
     [16_000, 0],
     [60_000, 45_000],
@@ -71,7 +71,7 @@ it("destroys the key until ten seconds before its instant, and decides as much e
   }
 });
 
-it("says what has become of a key that the token was too slow to destroy", async () => {
+it("reports a KEK that the token was too slow to destroy", async () => {
   const late = new KmsError("TOKEN_REFUSED", "the token was too slow");
   const { rotation } = await watch(5_000, 0, () => Promise.reject(late));
   expect(rotation.abort).toMatchObject({
@@ -80,7 +80,7 @@ it("says what has become of a key that the token was too slow to destroy", async
   });
 });
 
-it("is not begun where the tokens are too slow for it", () => {
+it("refuses an activation that leaves slow tokens no time to abort", () => {
   const tokens = (...openMs: number[]): Token[] => openMs.map((ms) => ({ openMs: ms }) as Token);
   const inSeconds = (seconds: number): number => Date.now() + seconds * 1_000;
   expect(() => {

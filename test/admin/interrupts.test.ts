@@ -1,4 +1,4 @@
-// Commands that change a KEK, interrupted: what is begun is finished and recorded, and a key that is to be destroyed
+// Commands that change a KEK, interrupted: the operation in progress is finished and recorded, and a key that is to be destroyed
 // unless all have it is not left behind.
 
 import { spawn, type ChildProcess } from "node:child_process";
@@ -83,7 +83,7 @@ const ABORTED = [
   "keys rotate --abort-unless-converged: ok",
 ];
 
-it("Ctrl-C while a guarded key is being made: it is destroyed again", async () => {
+it("Ctrl-C while 'keys rotate --abort-unless-converged' makes a key destroys the key", async () => {
   fault.set("C_GenerateKey sleep 1000 after");
   const before = fault.calls("C_GenerateKey");
   const { child, ended } = start(...GUARDED);
@@ -91,13 +91,13 @@ it("Ctrl-C while a guarded key is being made: it is destroyed again", async () =
   child.kill("SIGINT");
   expect(await ended).toEqual([
     1,
-    expect.stringMatching(/destroyed again: interrupted before every token and node had it/),
+    expect.stringMatching(/was destroyed: interrupted before every token and node had it/),
   ]);
   expect(recorded(4)).toEqual(ABORTED);
   expect(standby()).toEqual([]);
 });
 
-it("the end of the terminal while a guarded key waits: it is destroyed again", async () => {
+it("SIGHUP while 'keys rotate --abort-unless-converged' waits destroys the key", async () => {
   const line = [process.execPath, ...command(...GUARDED)].map((word) => `'${word}'`).join(" ");
   const terminal = spawn("script", ["-qec", line, "/dev/null"], { env: environment() });
   let output = "";
@@ -109,7 +109,7 @@ it("the end of the terminal while a guarded key waits: it is destroyed again", a
   expect(standby()).toEqual([]);
 });
 
-it("Ctrl-C during a destruction: it is finished and recorded", async () => {
+it("Ctrl-C during 'keys destroy' lets it finish and record the outcome", async () => {
   expect(await start("rotate", "--activate-in", "1h").ended).toMatchObject([0, expect.anything()]);
   const [keyId = ""] = standby();
   fault.set("C_DestroyObject sleep 1000");

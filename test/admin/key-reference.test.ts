@@ -36,11 +36,11 @@ describe("a reference to a KEK", () => {
     expect(find(text)).toBe(KEYS[at]?.keyIds[0]);
   });
 
-  it("names none when a whole key_id is another's", () => {
+  it("finds nothing if no KEK has the whole key_id", () => {
     expect(find(idOf("05"))).toBeUndefined();
   });
 
-  it.each(["010", "@retired", "aa", "@active "])("is refused when it fits none or several: %s", (text) => {
+  it.each(["010", "@retired", "aa", "@active "])("is refused if it matches no KEK or several: %s", (text) => {
     expect(() => find(text)).toThrow(/^it: .*(key_id|@active)/);
   });
 

@@ -1,5 +1,5 @@
-// What is made of a node's answer, with nodes that answer as told: clocks that are ahead, keys that are in use, and
-// addresses behind which there is no plugin.
+// How commands interpret nodes' answers, with fake nodes: clocks that are ahead, KEKs in use, and addresses that are not a
+// plugin's.
 
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -65,7 +65,7 @@ function node(answer: Partial<Answer> = {}, aheadMs = 0): Promise<URL> {
 }
 
 describe("nodes after a KEK was destroyed", () => {
-  it("are asked until none lists the KEK; a warning names those that still do or do not answer", async () => {
+  it("are named in a warning if they still list the KEK or do not answer", async () => {
     const asked = await node({ keys: [ACTIVE] });
     const slow = await node({});
     const away = new URL(`http://127.0.0.1:${await freePort()}/keys`);
@@ -78,7 +78,7 @@ describe("nodes after a KEK was destroyed", () => {
     ]);
   });
 
-  it("are given time to notice that the KEK is gone", async () => {
+  it("are asked again until they no longer list the KEK", async () => {
     let requests = 0;
     const late = await serve((_request, response) => {
       const keys = ++requests === 1 ? [standby("s"), ACTIVE] : [ACTIVE];
@@ -108,7 +108,7 @@ describe("the addresses of --nodes", () => {
 });
 
 describe("what a node answers", () => {
-  it("is shown in the one line that it has, whatever characters are in it", async () => {
+  it("is shown on one line, with control characters escaped", async () => {
     const hostile = "\u001b]0;x\u0007\nall nodes agree";
     const url = await node({
       activeKeyId: hostile,
@@ -155,7 +155,7 @@ describe("an address without a plugin", () => {
   });
 });
 
-describe("a standby KEK that is to go without a proof", () => {
+describe("destroying a standby KEK without a proof", () => {
   const activation = Date.now() + HOUR_MS;
   /** Made five minutes ago. */
   const kek = { keyIds: ["s", "also-s"], ckaId: uuidV7(Date.now() - 300_000) };
@@ -168,13 +168,13 @@ describe("a standby KEK that is to go without a proof", () => {
   const doubt = async (answer: Partial<Answer>, of = kek): Promise<Doubts | undefined> =>
     (await requireUnusedNow(of, activation, [await node(REMEMBERS), await node(answer)])).doubts;
 
-  it("may, when no node has used it, whether they have seen it or not", async () => {
+  it("is allowed if no node has used it, whether or not they have seen it", async () => {
     const answer = await answerOf(node(REMEMBERS), node({ ...REMEMBERS, keys: [ACTIVE] }));
     expect(answer.statement).toMatch(/^standby, and used by none of http/);
     expect(answer.doubts).toBeUndefined();
   });
 
-  it("may not when it is active, published, due or superseded on one node, due by a node's clock, or near", async () => {
+  it("is refused if the KEK is active, due or superseded on a node, or nearly due", async () => {
     const inState = (state: "retired" | "due") => ({ ...standby("s"), state });
     expect(await refusal(node(), node({ publishedKeyId: "s" }))).toMatch(/s is active there/);
     expect(await refusal(node({ activeKeyId: "s" }))).toMatch(/s is due there/);
@@ -197,14 +197,14 @@ describe("a standby KEK that is to go without a proof", () => {
     ).toMatch(/HTTP status 500/);
   });
 
-  it("may not while a clock is off, a node's or this machine's", async () => {
+  it("is refused while a node's or this machine's clock is wrong", async () => {
     expect(await refusal(node(), node({}, -60_000))).toMatch(
       /its clock is (59|60)\.\d s behind .*nothing was destroyed/,
     );
     expect(await refusal(node({}, -60_000), node({}, -60_000))).toMatch(/this machine: its clock is (59|60)/);
   });
 
-  it("needs a proof when a node has answered under it, by whatever name", async () => {
+  it("requires a proof if a node has answered under any key_id of the KEK", async () => {
     const answered = [
       { keyId: "a", statusAt: iso(1_000), encryptAt: null },
       { keyId: "also-s", statusAt: iso(90_000), encryptAt: iso(60_000) },
@@ -215,7 +215,7 @@ describe("a standby KEK that is to go without a proof", () => {
     expect(Date.now() - (said?.lastUse ?? 0)).toBeLessThan(70_000);
   });
 
-  it("needs a proof when a node's memory is younger, or cannot be compared with the key", async () => {
+  it("requires a proof if a node's memory is younger than the KEK or the ages are unknown", async () => {
     const young = { remembersSince: iso(200_000) };
     expect((await doubt(young))?.reason).toMatch(/remembers only since .*, and the KEK was made at /);
     expect((await doubt(young))?.lastUse).toBeLessThan(Date.now() - 190_000);
@@ -239,7 +239,7 @@ describe("a standby KEK that is to go without a proof", () => {
 });
 
 describe("a check of the nodes", () => {
-  it("tells who is ready, who uses it already, who lacks it and why", async () => {
+  it("reports which nodes are ready, use the KEK already, or lack it and why", async () => {
     const failing = { ...standby("s"), failure: "it is broken" };
     const unproven = { ...standby("s"), provenAt: null };
     const other = { ...standby("s"), keyId: "impostor" };
@@ -264,7 +264,7 @@ describe("a check of the nodes", () => {
     ]);
   });
 
-  it("finds in what nodes differ from most of them, and whose clock is off", async () => {
+  it("reports how nodes differ from the majority and which clock is wrong", async () => {
     const urls = [
       await node({}, 65_000),
       await node(),
@@ -277,7 +277,7 @@ describe("a check of the nodes", () => {
     ]);
   });
 
-  it("shows the KEK that is published, and says of one that is due what it waits for", async () => {
+  it("shows the published KEK and explains what a due KEK waits for", async () => {
     const due = { ...standby("s"), state: "due" } as const;
     const earlierRelease = { activeKeyId: "s" };
     const waiting = [
@@ -319,13 +319,13 @@ describe("the clocks of all nodes and of this machine", () => {
       aheadS.map((ahead, index) => ({ name: `n${index}`, aheadMs: ahead * 1_000, errorMs: 0 })),
     );
 
-  it("agree within a few seconds, and within the time that an answer took", () => {
+  it("agree if they differ by a few seconds plus the response time at most", () => {
     expect([clocks(), clocks(0), clocks(2, -2, 0)]).toEqual([[], [], []]);
     expect(clockDifferences([{ name: "slow", aheadMs: 8_000, errorMs: 6_000 }])).toEqual([]);
     expect(clockDifferences([{ name: "slow", aheadMs: 10_000, errorMs: 6_000 }])).toHaveLength(1);
   });
 
-  it("are named where they are off, whichever it is", () => {
+  it("are named if they are wrong, whichever it is", () => {
     expect(clocks(0, -4, 0)).toEqual([
       "n1: its clock is 4.0 s behind this machine's; correct the clock that is wrong",
     ]);
@@ -339,7 +339,7 @@ describe("the clocks of all nodes and of this machine", () => {
     }
   });
 
-  it("say which one is slowest", () => {
+  it("show how far the slowest is behind", () => {
     const at = (...ahead: number[]): number =>
       slowestBehindMs(ahead.map((aheadMs) => ({ name: "n", aheadMs, errorMs: 0 })));
     expect([at(), at(5), at(-5, 3), at(-1, -9)]).toEqual([0, 0, 5, 9]);
@@ -347,7 +347,7 @@ describe("the clocks of all nodes and of this machine", () => {
 });
 
 describe("a retired KEK", () => {
-  it("may not be destroyed while a node still encrypts under it, or does not answer", async () => {
+  it("may not be destroyed while a node encrypts under it or does not answer", async () => {
     const others = { activeKeyId: "b", publishedKeyId: "b" };
     const kek = { keyIds: ["a", "alias"], ckaId: "" };
     const refusal = async (...urls: Promise<URL>[]): Promise<string> =>

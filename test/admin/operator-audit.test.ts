@@ -1,4 +1,4 @@
-// What an operator is told when a command's event cannot be written to the audit log.
+// What the operator sees if a command's event cannot be written to the audit log.
 
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

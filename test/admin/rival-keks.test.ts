@@ -35,7 +35,7 @@ function command(made: KekRecord, ...listings: (readonly KekRecord[])[]) {
   return { kek, destroyed };
 }
 
-it("accepts a KEK if the token shows no other under its instant", async () => {
+it("accepts a KEK if the token shows no other with the same activation", async () => {
   const { kek, destroyed } = command(newer, [newer, kekRecord("kms-kek@20290101T000000Z", "00.c00")]);
   await requireNoRival(kek);
   expect(destroyed).toEqual([]);
@@ -51,13 +51,13 @@ it("destroys the newer of two KEKs and says why the command failed", async () =>
   expect(destroyed).toEqual([newer]);
 });
 
-it("keeps the older of two KEKs and waits until the other command has destroyed the newer", async () => {
+it("keeps the older of two KEKs and waits until the newer is destroyed", async () => {
   const { kek, destroyed } = command(older, [older, newer], [older, newer], [older]);
   await requireNoRival(kek);
   expect(destroyed).toEqual([]);
 });
 
-it("destroys neither KEK if the other command does not destroy the newer, and names both", async () => {
+it("destroys neither KEK if the other command keeps the newer, and names both", async () => {
   const { kek, destroyed } = command(older, [older, newer]);
   await expect(requireNoRival(kek, 600)).rejects.toMatchObject({
     code: "KEY_AMBIGUOUS",

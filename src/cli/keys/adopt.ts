@@ -1,5 +1,5 @@
 // `kms-pkcs11 keys adopt`: gives a key that another tool made, with the plain label, a label with an activation
-// instant, so that rotations can follow it. Its value, CKA_ID and key_id stay as they are.
+// instant, so that rotations can follow it. Its value, CKA_ID and key_id do not change.
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
@@ -48,7 +48,8 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
       "after",
       `
 Adopting is not needed to rotate: a key with the plain label is superseded by any that has an instant. It never
-changes which key is active. With several tokens each that holds the key is told; a repeat finishes what failed.
+changes which key is active. With several tokens it relabels the key on each that holds it; repeat the command if a token
+failed.
 
 Example:
   kms-pkcs11 keys adopt 0193...c1 --config /etc/kms-pkcs11/config.yaml`,
@@ -94,7 +95,7 @@ async function adopt(
   if (key === undefined || key.state === "refused") throw notFound(key, tokens, reference);
   const { record } = key;
   const labels = new Set(tokens.flatMap((token) => recordOn(token, record)?.label ?? []));
-  // Repeats on the other tokens what was done on one token or by a command that was killed.
+  // A label that an earlier run gave on one token is repeated on the others.
   const [given, another] = [...labels].filter((label) => label !== settings.objectName);
   if (given !== undefined && another !== undefined) {
     throw new KmsError("TOKEN_REFUSED", `it has several labels: ${[...labels].join(", ")}; give it one`);
@@ -143,7 +144,10 @@ function notFound(
   return new KmsError("KEY_UNKNOWN", `no usable KEK has key_id ${text}: ${why}`);
 }
 
-/** An instant before now and before that of every other key. @throws KmsError where that made it the active one */
+/**
+ * Returns a label with an instant before now and before that of every other generation.
+ * @throws KmsError TOKEN_REFUSED when that would change which KEK is active, or make the KEK refused
+ */
 function newLabel(settings: Settings, { schedule }: KeyringView, record: KekRecord, now: number): string {
   const finite = schedule.generations.map(({ activation }) => activation).filter(Number.isFinite);
   const label = labelOf(

@@ -31,7 +31,7 @@ interface CreateOptions extends SettingsOptions {
 
 interface Created {
   readonly made: KekRecord;
-  /** The other tokens that the configuration names. */
+  /** The other configured tokens. */
   readonly tokens: readonly Readiness[];
 }
 
@@ -46,8 +46,8 @@ export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
     .addHelpText(
       "after",
       `
-A key that is made inside one HSM cannot be put into another by this program: with several tokens it is made on the
-first one, and you clone it to the others by the vendor's means (HA group, cloning domain, backup and restore).
+A key never leaves the HSM that made it. With several tokens it is made on the first, and you clone it to the others with
+the vendor's tools (HA group, cloning domain, backup and restore).
 
 Example:
   kms-pkcs11 keys create --key 'pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin'`,

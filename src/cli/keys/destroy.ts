@@ -43,7 +43,7 @@ terminal you have to type the key_id as well; the command then checks the KEK, t
 several tokens failed, repeat the command to finish.
 
 A standby KEK has protected nothing if no node has activated it. This machine's clock cannot show that, since a node's clock
-may be ahead: name every node by --nodes, and no proof is needed until 10 s before the instant. No standby KEK is
+may be ahead: name every node by --nodes, and no proof is needed until 10 s before the activation. No standby KEK is
 destroyed later than that; a call that a slow token would begin too late is not made.
 
 A node shows that it never used a standby KEK if its memory, in its stateDir, is older than the key. If it is not, or if a

@@ -19,7 +19,7 @@ interface Listing {
   readonly keys: readonly object[];
   readonly tokens: readonly { readonly token: string; readonly error: string | null }[];
   readonly nodes: readonly NodeReport[];
-  /** In what tokens and nodes do not agree. */
+  /** A line for each difference between tokens and nodes. */
   readonly differences: readonly string[];
   /** Why no key is active; null when one is, or when no token was asked. */
   readonly problem: string | null;
@@ -40,7 +40,7 @@ export function addKeysListCommand(keys: Command, terminal: Terminal): void {
       "after",
       `
 STATE follows from the labels and this machine's clock. For a node, ACTIVE is the KEK that Status names and Encrypt uses.
-DUE is a KEK whose instant has come but which the node uses only after the next Status call. Its API server calls Status
+DUE is a KEK whose activation has passed but which the node uses only after the next Status call. Its API server calls Status
 within a minute; 'kms-pkcs11 status' on that node calls it at once.
 
 Example:

@@ -1,5 +1,5 @@
-// `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, to become active later, and
-// watches over it until every token and node has it.
+// `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, which becomes active later. It can wait until
+// every token and node has it, and destroy it if one does not.
 import { Option, type Command } from "commander";
 import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
@@ -43,21 +43,23 @@ interface RotateOptions extends SettingsOptions {
 }
 
 const HELP = `
-The key is made on the first token. Clone it to the other tokens of the configuration, and to the tokens of other
-nodes, by the vendor's means before its instant; a node that lacks it then goes on with the earlier key, and cannot
-read what the others write.
+The key is made on the first token. Clone it to the other tokens of the configuration, and to the tokens of other nodes,
+with the vendor's tools before its activation. A node that lacks it then keeps using the previous KEK and cannot read what
+the others write.
 
---wait returns as soon as every other token and every node has the key with the same key_id, and every node has proven
-it; exit 1 if that is not so at the instant. The rotation then takes place all the same.
+--wait returns as soon as every other token and every node has the key with the same key_id, and every node has proven it.
+Exit code 1 means that one did not have it at the activation; the rotation takes place all the same.
 
---abort-unless-converged watches until 15 s before the instant, by the clock that is furthest ahead; with a slow token it
-stops earlier. If a token or a node then lacks the key, does not answer, or has failed its self-test, the command destroys
-the key and exits with 1. It destroys nothing later than 10 s before the instant, and does not begin a rotation whose
-instant is too soon for a slow token. It never destroys a key that a node already uses. Once the key is made, Ctrl-C,
-SIGTERM or the end of the terminal (SIGHUP) ends the wait: the key is then destroyed too, unless everything was ready at the
-last check. If the command is killed in another way, or its machine fails, the key stays and becomes active at its instant:
-check with 'keys list --nodes', cancel with
+--abort-unless-converged checks until 15 s before the activation, by the clock that is furthest ahead; with a slow token it
+stops earlier. If a token or node then lacks the key, does not answer, or has failed its self-test, the command destroys the
+key and exits with 1. It destroys nothing later than 10 s before the activation, and refuses an activation that is too soon
+for a slow token. It never destroys a key that a node already uses. Once the key is made, Ctrl-C, SIGTERM or the end of the
+terminal (SIGHUP) ends the wait: the key is destroyed too, unless everything was ready at the last check. If the command is
+killed in another way, or its machine fails, the key stays and becomes active: check with 'keys list --nodes', cancel with
 'keys destroy KEY_ID --nodes'.
+
+If another command makes a key for the same activation at the same time, the newer key is destroyed unused and its command
+exits with 1. A standby KEK that exists already is a warning: it becomes active before the new key.
 
 Example:
   kms-pkcs11 keys rotate --config /etc/kms-pkcs11/config.yaml --activate-in 30m
@@ -75,10 +77,10 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
         "activateIn",
       ),
     )
-    .option("--dry-run", "say what would be made, and make nothing")
+    .option("--dry-run", "print what would be made, and make nothing")
     .option("--wait", "wait until every other token and node has the key")
     .option("--nodes <url,...>", "every node's plugin by its HTTP address, such as http://127.0.0.1:8090")
-    .option("--abort-unless-converged", "destroy the key before its instant if a token or node lacks it")
+    .option("--abort-unless-converged", "destroy the key before its activation if a token or node lacks it")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<RotateOptions>();
@@ -129,7 +131,7 @@ function requireSomethingToWaitFor(
   if (abortUnlessConverged === true && delayMs < LEAST_GUARDED_MS) {
     throw new KmsError(
       "CONFIG_INVALID",
-      `--abort-unless-converged: needs an instant at least ${LEAST_GUARDED_MS / 1000} s ahead`,
+      `--abort-unless-converged: requires an activation at least ${LEAST_GUARDED_MS / 1000} s ahead`,
     );
   }
 }
@@ -142,7 +144,7 @@ interface Order {
   /** ms since the epoch. */
   readonly activation: number;
   readonly options: RotateOptions;
-  /** Ends the command before the key is made, and the wait after it: a key that is made is never left unguarded. */
+  /** Ends the command before the key is made, or the wait after it: a key that is made never stays unguarded. */
   readonly signal: AbortSignal;
   readonly operator: Operator;
 }
@@ -197,7 +199,7 @@ function clockAheadOf({ clockAheadMs }: NodeReport): number {
   return clockAheadMs ?? 0;
 }
 
-/** Nodes poll: one that differs may not have seen the latest change yet. */
+/** Reads the nodes; if they differ, again after they have read their tokens, since a node polls its token. */
 async function readNodesFor(nodes: readonly URL[], view: KeyringView): Promise<NodeReport[]> {
   const reports = await readNodes(nodes);
   return compareNodes(reports, view).length === 0 ? reports : readNodes(nodes, true);
@@ -225,7 +227,7 @@ function warn(
   for (const warning of [...warnings, ...away, ...differences]) operator.notify(`warning: ${warning}`);
 }
 
-/** What does not agree before the rotation is not made worse by one. @throws KmsError */
+/** Requires that tokens and nodes agree before the rotation. @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED */
 function requireConverged(nodes: readonly NodeReport[], differences: readonly string[]): void {
   const away = nodes.find(({ error }) => error !== null)?.error;
   if (away !== undefined && away !== null) {

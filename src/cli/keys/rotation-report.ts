@@ -1,4 +1,4 @@
-// What `kms-pkcs11 keys rotate` tells at its end, and with which exit code.
+// Reports the result of `kms-pkcs11 keys rotate`, and fails with the error that sets its exit code.
 import type { Rotation } from "../../admin/guarded-rotation.js";
 import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
@@ -8,14 +8,14 @@ import { CANCEL_MARGIN_MS } from "../../admin/require-of-nodes.js";
 import { isReady, readinessRows, type Readiness } from "../../admin/readiness.js";
 import { changeRows } from "../../admin/token-changes.js";
 
-/** @throws KmsError when not all had the key in time, or the rotation was aborted */
+/** Prints the result. @throws KmsError when a token or node lacked the key in time, or the rotation was aborted */
 export function reportRotation(rotation: Rotation, output: OutputFormat, terminal: Terminal): void {
   terminal.out(output === "json" ? formatJson(asJson(rotation)) : describe(rotation));
   const { plan, made, readiness, abort, kept } = rotation;
   if (abort !== undefined && made !== undefined) throw aborted(plan, made, abort);
   const lacking = readiness.filter((one) => !isReady(one)).map(({ name }) => name);
   if (lacking.length === 0) return;
-  const text = `not everywhere yet: ${lacking.join(", ")}; the key becomes active at ${iso(plan.activation)} all the same`;
+  const text = `not yet on every token and node: ${lacking.join(", ")}; the key becomes active at ${iso(plan.activation)} all the same`;
   if (rotation.converged === undefined) terminal.err(`next: ${text}`);
   else {
     throw new KmsError("KEY_MISSING", kept === undefined ? text : `${text}, and was not destroyed: ${kept}`);
@@ -26,7 +26,7 @@ type Abort = NonNullable<Rotation["abort"]>;
 
 function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, failure }: Abort): KmsError {
   if (failure === undefined) {
-    return new KmsError("KEY_UNSUITABLE", `rotation aborted, ${keyId} destroyed again: ${reason}`);
+    return new KmsError("KEY_UNSUITABLE", `rotation aborted, ${keyId} was destroyed: ${reason}`);
   }
   const failed = tokens.filter(({ error }) => error !== null);
   const where = failed.map(({ token, error }) => `${token}: ${error ?? ""}`).join("; ");
@@ -68,7 +68,7 @@ function describe({ plan, made, readiness, abort }: Rotation): string {
   const rows = [
     ["key_id", made?.keyId ?? "not made: dry run"],
     ["label", plan.label],
-    [isDestroyed ? "was to be active from" : "active from", iso(plan.activation)],
+    [isDestroyed ? "would have been active from" : "active from", iso(plan.activation)],
     [isDestroyed ? "active" : "until then", plan.from.record.keyId],
   ];
   const tables = [

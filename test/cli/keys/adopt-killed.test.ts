@@ -42,7 +42,7 @@ const pkcs11Tool = (...words: string[]): string =>
     token.env,
   );
 
-it("explains how to finish after a kill between copy and destruction, and then finds the KEK adopted", async () => {
+it("explains how to finish an adoption that was killed between copy and destruction", async () => {
   const plain = ["--label", "kms-kek", "--id", "07"];
   pkcs11Tool("--keygen", "--key-type", "AES:32", ...plain, "--private", "--sensitive");
   fault.set("read-only-attributes", "C_DestroyObject hang");

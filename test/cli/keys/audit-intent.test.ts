@@ -1,5 +1,5 @@
-// What commands that change a KEK leave in the audit log: their intent before the first change, their outcome after it;
-// and where the log is required and cannot be written, nothing is changed.
+// What commands that change a KEK write to the audit log: the intent before the first change and the outcome after it. If the
+// log is required and cannot be written, nothing is changed.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -52,7 +52,7 @@ const events = (): string[] =>
     .filter(({ event }) => event === "operator")
     .map(({ operation, outcome, keyId }) => `${operation ?? ""} ${outcome ?? ""} ${keyId ?? "-"}`);
 
-/** Runs a command while a folder is in the place of the log. */
+/** Runs a command while a folder has the log's path. */
 function withoutLog(...words: string[]): CommandResult {
   renameSync(audit, `${audit}.kept`);
   mkdirSync(audit);
@@ -67,7 +67,7 @@ const withoutAge = (json: string): unknown =>
     ({ keyId, label, state }) => ({ keyId, label, state }),
   );
 
-it("nothing is changed that a required log does not take, by any command", () => {
+it("no command changes anything that a required audit log cannot record", () => {
   const refusal = {
     code: 2,
     stderr: expect.stringContaining(
@@ -98,7 +98,7 @@ it("nothing is changed that a required log does not take, by any command", () =>
   expect(withoutAge(keys("list").stdout)).toEqual(withoutAge(before));
 });
 
-it("a command that is killed while the token destroys leaves its intent, one that ends its outcome as well", async () => {
+it("a killed command has recorded its intent, a finished one its outcome too", async () => {
   const standby = keyIds()[0] ?? "";
   const words = ["destroy", standby, "--i-understand-data-is-lost", standby];
   const earlier = events().length;

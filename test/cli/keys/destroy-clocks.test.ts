@@ -1,4 +1,4 @@
-// `keys destroy --nodes` where a clock is wrong or was, where a node has forgotten, and where it has answered just now.
+// `keys destroy --nodes` when a clock is or was wrong, when a node has lost its memory, and when it answered just now.
 
 import { rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -75,7 +75,7 @@ afterAll(async () => {
 });
 
 describe("a retired KEK", () => {
-  it("stays for as long as an API server may go on under what a node answered last", () => {
+  it("is kept while an API server may still use a node's last answer", () => {
     const { code, stderr } = destroy(first, {}, ...live());
     expect([code, stderr]).toEqual([
       1,
@@ -85,7 +85,7 @@ describe("a retired KEK", () => {
     ]);
   });
 
-  it("stays when the operator's clock is ahead, and keys list tells", () => {
+  it("is kept while the operator's clock is ahead, which 'keys list' reports", () => {
     const offset = "+30m";
     const refused = destroy(first, clockOff(offset), ...live());
     expect([refused.code, refused.stderr]).toEqual([
@@ -98,8 +98,8 @@ describe("a retired KEK", () => {
   });
 });
 
-describe("a rotation that is to be taken back where it does not converge", () => {
-  it("is not begun while a node is past its instant already", async () => {
+describe("keys rotate --abort-unless-converged", () => {
+  it("makes nothing if the activation has passed by a node's clock", async () => {
     await restart(clockOff("+1h"));
     const { code, stderr } = run([
       "rotate",
@@ -121,7 +121,7 @@ describe("a rotation that is to be taken back where it does not converge", () =>
 describe("a standby KEK that a node has used while its clock was an hour ahead", () => {
   let standby: string;
 
-  it("stays while the node remembers, and when its state directory was emptied", async () => {
+  it("is kept while the node remembers, and after its state directory was emptied", async () => {
     standby = rotate("--activate-in", "30m");
     await restart(clockOff("+1h"));
     await waitFor(async () => (await callStatus()) === standby, { timeoutMs: 30_000, intervalMs: 50 });
@@ -148,7 +148,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
     expect(destroy(standby).stderr).toContain("the KEK was on its token when its memory began");
   });
 
-  it("stays while etcd has something under it; goes with etcd's proof, long after the node may have used it", async () => {
+  it("is kept while etcd has an object under it, and destroyed with etcd's proof", async () => {
     const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
     const under = formatStoredObject({
       ...stored,
@@ -169,7 +169,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
 });
 
 describe("a standby KEK that no node has used", () => {
-  it("stays while etcd, where it is known, has something under it, and goes when nobody can look there", async () => {
+  it("is kept while a known etcd has an object under it, and destroyed if none is known", async () => {
     const standby = rotate("--activate-in", "30m");
     const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
     const under = formatStoredObject({

@@ -105,7 +105,7 @@ const missingAtFar = (stderr: string): boolean =>
   stderr.includes(`${far.url}/keys: missing, has not seen it`);
 
 describe("keys rotate --nodes", () => {
-  it("--wait ends when the late clone has come; keys list compares; a standby key that nobody used may go", async () => {
+  it("--wait ends when the clone arrives, and the unused standby key may be destroyed", async () => {
     const rotation = start("rotate", "--activate-in", "1h", "--wait", ...nodes());
     await waitFor(() => missingAtFar(rotation.stderr()), LONG);
     expect(rotation.stderr()).toMatch(/clone "kms-kek@.*" \(CKA_ID .*\) from .*token=kms.* to .*token=other/);
@@ -150,7 +150,7 @@ describe("keys rotate --nodes", () => {
     });
   });
 
-  it("--abort-unless-converged wants something to watch", () => {
+  it("--abort-unless-converged requires nodes or several tokens", () => {
     const args = ["--abort-unless-converged", "--key", tokenUri(token, "kms-kek")];
     expect(kmsPkcs11(["keys", "rotate", ...args], token.env)).toMatchObject({
       code: 2,
@@ -158,7 +158,7 @@ describe("keys rotate --nodes", () => {
     });
   });
 
-  it("an interrupt destroys a guarded key that is not everywhere; what has not converged before is not begun", async () => {
+  it("an interrupt destroys a guarded key that is not yet on every token and node", async () => {
     await waitFor(() => keys("list", ...nodes()).code === 0, LONG);
     const rotation = start("rotate", "--activate-in", "1h", "--abort-unless-converged", ...nodes());
     await waitFor(() => missingAtFar(rotation.stderr()), LONG);

@@ -27,7 +27,7 @@ const ROTATION: Rotation = {
   },
 };
 
-it("says that the key is still there, when it becomes active, and what to do until then", () => {
+it("reports a key that was not destroyed, its activation and what to do before it", () => {
   let shown = "";
   const terminal = { out: (text: string) => (shown = text), err: () => undefined, isInteractive: false };
   const report = (): void => {

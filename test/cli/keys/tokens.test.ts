@@ -49,7 +49,7 @@ const createdKeyId = ({ said }: Told): string => (said["created"] as { keyId: st
 const listed = (): Record<string, unknown>[] => keys("list").said["keys"] as Record<string, unknown>[];
 
 describe("keys create and rotate", () => {
-  it("make the key on the first token, tell what to clone where, and see the clone", () => {
+  it("make the key on the first token, print how to clone it, and find the clone", () => {
     fault.set("C_OpenSession rv 0x30");
     expect(keys("create")).toMatchObject({
       code: 3,
@@ -90,7 +90,7 @@ describe("keys create and rotate", () => {
     });
   });
 
-  it("say that a key under the same name is another one", () => {
+  it("report another key under the same label and CKA_ID", () => {
     const { said: made } = keys("create");
     const { keyId, label } = made["created"] as { keyId: string; label: string };
     const [ckaId = ""] = keyId.split(".");
@@ -114,7 +114,7 @@ describe("keys create and rotate", () => {
       {
         state: "refused",
         tokens: [SECOND],
-        findings: expect.arrayContaining([expect.stringContaining("no clone")]) as string[],
+        findings: expect.arrayContaining([expect.stringContaining("not a clone")]) as string[],
       },
     ]);
     const [, impostor] = said["keys"] as { keyId: string }[];
@@ -133,7 +133,7 @@ describe("keys create and rotate", () => {
 });
 
 describe("keys destroy and adopt", () => {
-  it("destroy on every token; where one fails say so, and a repeat finishes the rest", () => {
+  it("destroy on every token, report a failed one, and finish when repeated", () => {
     const first = createdKeyId(keys("create"));
     const second = createdKeyId(keys("rotate", "--activate-in", "1h"));
     clone.sync();
@@ -177,7 +177,7 @@ describe("keys destroy and adopt", () => {
     expect(listed()).toMatchObject([{ keyId: first, state: "active", tokens: [FIRST, SECOND] }]);
   });
 
-  it("adopt under one instant everywhere, a repeat likewise, and never change which key is active", () => {
+  it("adopt under one instant on every token without changing the active key", () => {
     const login = ["--module", token.modulePath, "--token-label", "kms", "--login", "--pin", token.pin];
     const key = [
       "--keygen",

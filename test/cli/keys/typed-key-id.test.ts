@@ -35,7 +35,7 @@ async function type(keys: string, ...args: string[]): Promise<[code: number | nu
   return [code, output];
 }
 
-it("destroys nothing when another or none is typed", async () => {
+it("destroys nothing if another key_id or none is typed", async () => {
   const uri = tokenUri(token, "kms-kek");
   const keys = (...args: string[]): CommandResult =>
     kmsPkcs11(["keys", ...args, "--key", uri, "-o", "json"], token.env);
