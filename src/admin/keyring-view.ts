@@ -148,7 +148,11 @@ function impostors(
     (records ?? [])
       .filter((record) => genuine[rank]?.every(({ keyId }) => keyId !== record.keyId) ?? false)
       .map((record) => ({
-        ...refusedKey(tokens, record, "not a clone: another token holds another key under this label and CKA_ID"),
+        ...refusedKey(
+          tokens,
+          record,
+          "not a clone: another token holds another key under this label and CKA_ID",
+        ),
         holders: [name],
       })),
   );

@@ -38,7 +38,7 @@ export async function requireNoRival(kek: MadeKek, withdrawalLimitMs = WITHDRAWA
   const until = performance.now() + withdrawalLimitMs;
   while (performance.now() < until) {
     await setTimeout(POLL_MS);
-    rivals = rivalsAmong(await kek.hsm.listKeksReloaded(), kek);
+    rivals = rivalsAmong(await listAgain(kek, first), kek);
     if (rivals.length === 0) return;
   }
   const names = rivals.map(describe).join(" and ");
@@ -47,6 +47,17 @@ export async function requireNoRival(kek: MadeKek, withdrawalLimitMs = WITHDRAWA
     `made ${describe(kek.made)}, but another command made ${names} at the same time, and both are on the token; ` +
       "destroy the one that is not needed with 'kms-pkcs11 keys destroy'",
   );
+}
+
+/** @throws KmsError that names both KEKs when the token cannot be read */
+async function listAgain({ hsm, made }: MadeKek, rival: KekRecord): Promise<readonly KekRecord[]> {
+  try {
+    return await hsm.listKeksReloaded();
+  } catch (error) {
+    const { code, message } = KmsError.from(error);
+    const text = `made ${describe(made)}; whether ${describe(rival)} of another command is still on the token is not known: ${message}`;
+    throw new KmsError(code, text, error);
+  }
 }
 
 function rivalsAmong(records: readonly KekRecord[], { made, isRival }: MadeKek): KekRecord[] {

@@ -3,7 +3,7 @@
 
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
-import { destroyKek, type DestroyOrder } from "../../src/cli/keys/destroy.js";
+import { destroyKek, type DestroyOrder } from "../../src/admin/destroy-kek.js";
 import type { Proof } from "../../src/admin/require-unneeded.js";
 import type { Token } from "../../src/admin/command-tokens.js";
 import { loadSettings } from "../../src/config/settings.js";

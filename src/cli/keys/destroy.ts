@@ -1,25 +1,22 @@
-// `kms-pkcs11 keys destroy`: permanently removes a generation of the KEK from every token that holds it. Asks first, lets
-// require-unneeded.ts decide last, records the intent, destroys, and checks the result.
+// `kms-pkcs11 keys destroy`: permanently removes a generation of the KEK from every token that holds it, and reports what the
+// tokens and nodes show afterwards.
 import type { Command } from "commander";
-import type { Settings } from "../../config/settings.js";
 import { confirmKeyId } from "./confirm-key-id.js";
-import { destroyOn } from "../../admin/destroy-on-tokens.js";
+import { destroyKek, type Destroyed } from "../../admin/destroy-kek.js";
 import { addDisuseOptions, proofOf, type DisuseOptions } from "./disuse-options.js";
-import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
-import { findNamedKey, type KeyringView, type ViewedKey } from "../../admin/keyring-view.js";
+import { parseKeyReference } from "../../admin/key-reference.js";
 import {
   nodesAfterDestroy,
   warningsAfterDestroy,
   type NodeAfterDestroy,
 } from "../../admin/nodes-after-destroy.js";
 import { parseNodes } from "../../admin/node-client.js";
-import { audited, type Begin } from "../../admin/operator-audit.js";
+import { audited } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { operatorAt } from "../operator.js";
-import { requireDestroyable, requireUnneeded, type Proof } from "../../admin/require-unneeded.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
-import { withTokens, type Token } from "../../admin/command-tokens.js";
-import { changeEvent, changeRows, requireChanged, type Changes } from "../../admin/token-changes.js";
+import { withTokens } from "../../admin/command-tokens.js";
+import { changeEvent, changeRows, requireChanged } from "../../admin/token-changes.js";
 
 interface DestroyOptions extends SettingsOptions, DisuseOptions {
   readonly nodes?: string;
@@ -100,48 +97,6 @@ Example:
       }
       requireChanged(destroyed.changes, "destroyed");
     });
-}
-
-export interface DestroyOrder {
-  readonly settings: Settings;
-  readonly tokens: readonly Token[];
-  readonly reference: KeyReference;
-  readonly nodes: readonly URL[];
-  readonly proof: Proof;
-  /** Asks for confirmation. Returns whether there was a terminal to ask on. @throws KmsError when it is declined */
-  readonly confirm: (keyId: string) => Promise<boolean>;
-  readonly begin: Begin;
-}
-
-interface Destroyed {
-  readonly key: ViewedKey;
-  /** What showed that the KEK is not needed. */
-  readonly proof: string;
-  readonly changes: Changes;
-}
-
-/** @throws KmsError, before any change, when it may not be destroyed. Failures of a token are in the changes */
-export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
-  const { settings, tokens, reference, nodes, confirm, begin } = order;
-  const { key: named, view } = requireDestroyable(settings, tokens, reference, Date.now());
-  // From here on use the key_id: "@retired" may come to name a different KEK.
-  const { keyId } = named.record;
-  const proof = { ...order.proof, left: departedKey(order.proof.left, view, tokens) };
-  const reloaded = await confirm(keyId);
-  const { key, shown, window } = await requireUnneeded({ settings, tokens, keyId, nodes, proof, reloaded });
-  await begin({ keyId, details: { label: key.record.label, proof: shown } });
-  return { key, proof: shown, changes: await destroyOn(tokens, key.record, window) };
-}
-
-/** Returns the key_id of the KEK that `--every-node-has-left` names. @throws KmsError CONFIG_INVALID */
-function departedKey(
-  written: string | undefined,
-  view: KeyringView,
-  tokens: readonly Token[],
-): string | undefined {
-  if (written === undefined) return undefined;
-  const option = "--every-node-has-left";
-  return findNamedKey(option, parseKeyReference(option, written), view, tokens)?.record.keyId ?? written;
 }
 
 function report(

@@ -1,0 +1,55 @@
+// Destroys a KEK on every token that holds it: asks for confirmation, lets require-unneeded.ts decide last, records the
+// intent, destroys, and checks the result.
+import type { Settings } from "../config/settings.js";
+import type { Token } from "./command-tokens.js";
+import { destroyOn } from "./destroy-on-tokens.js";
+import { parseKeyReference, type KeyReference } from "./key-reference.js";
+import { findNamedKey, type KeyringView, type ViewedKey } from "./keyring-view.js";
+import type { Begin } from "./operator-audit.js";
+import { requireDestroyable, requireUnneeded, type Proof } from "./require-unneeded.js";
+import type { Changes } from "./token-changes.js";
+
+export interface DestroyOrder {
+  readonly settings: Settings;
+  readonly tokens: readonly Token[];
+  readonly reference: KeyReference;
+  readonly nodes: readonly URL[];
+  readonly proof: Proof;
+  /** Asks for confirmation. Returns whether there was a terminal to ask on. @throws KmsError when it is declined */
+  readonly confirm: (keyId: string) => Promise<boolean>;
+  readonly begin: Begin;
+}
+
+export interface Destroyed {
+  readonly key: ViewedKey;
+  /** What showed that the KEK is not needed. */
+  readonly proof: string;
+  readonly changes: Changes;
+}
+
+/**
+ * Confirms, decides, records the intent and destroys. Failures of single tokens are in the result.
+ * @throws KmsError before any change, when the KEK may not be destroyed
+ */
+export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
+  const { settings, tokens, reference, nodes, confirm, begin } = order;
+  const { key: named, view } = requireDestroyable(settings, tokens, reference, Date.now());
+  // From here on use the key_id: "@retired" may come to name a different KEK.
+  const { keyId } = named.record;
+  const proof = { ...order.proof, left: departedKey(order.proof.left, view, tokens) };
+  const reloaded = await confirm(keyId);
+  const { key, shown, window } = await requireUnneeded({ settings, tokens, keyId, nodes, proof, reloaded });
+  await begin({ keyId, details: { label: key.record.label, proof: shown } });
+  return { key, proof: shown, changes: await destroyOn(tokens, key.record, window) };
+}
+
+/** Returns the key_id of the KEK that `--every-node-has-left` names. @throws KmsError CONFIG_INVALID */
+function departedKey(
+  written: string | undefined,
+  view: KeyringView,
+  tokens: readonly Token[],
+): string | undefined {
+  if (written === undefined) return undefined;
+  const option = "--every-node-has-left";
+  return findNamedKey(option, parseKeyReference(option, written), view, tokens)?.record.keyId ?? written;
+}
