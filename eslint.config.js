@@ -1,8 +1,9 @@
-// typescript-eslint's strictest set, and the rules of this house that a linter can check: names, files, exports.
+// typescript-eslint's strictest set, and this project's own rules that a linter can check: names, files, exports, phrases.
 
 import eslint from "@eslint/js";
 import { defineConfig, globalIgnores } from "eslint/config";
 import tseslint from "typescript-eslint";
+import { plainPhrases } from "./test/setup/phrase-rules.js";
 import { testTitles } from "./test/setup/test-title-rules.js";
 
 /** Names that mean two things here, or the wrong one: what they are called instead. */
@@ -65,6 +66,11 @@ export default defineConfig(
       "max-lines": ["warn", 300],
       "no-restricted-syntax": ["error", ...NAMES, NO_DEFAULT_EXPORT],
     },
+  },
+  {
+    files: ["{src,test}/**/*.{ts,mjs}", "scripts/*.js"],
+    plugins: { language: plainPhrases },
+    rules: { "language/plain-phrases": "warn" },
   },
   {
     files: ["src/**/*.ts"],
