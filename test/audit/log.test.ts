@@ -5,17 +5,15 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
-import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { recordOperatorEvent } from "../../src/admin/operator-audit.js";
 import { loadSettings } from "../../src/config/settings.js";
 import { AuditLog } from "../../src/audit/log.js";
 import { verifyAudit } from "../../src/audit/verify.js";
 import { silentOperator } from "../support/operator.js";
-import { freePort } from "../support/free-port.js";
-import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { kmsPkcs11 } from "../support/plugin-process.js";
 import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -27,43 +25,26 @@ const linesOf = (file: string): Line[] =>
     .map((line) => JSON.parse(line) as Line);
 
 describe("the audit log of a plugin", () => {
-  let token: SoftHsm;
-  let plugin: PluginProcess;
-  let client: KmsClient;
+  const kms = usePlugin((folder) => ({ audit: { file: join(folder, "audit.log") } }));
   let file: string;
-  let port: number;
 
-  beforeAll(async () => {
-    token = createSoftHsm();
-    createKek(token);
-    plugin = new PluginProcess(token);
-    file = join(plugin.folder, "audit.log");
-    port = await freePort();
-    plugin.configure({ audit: { file }, http: { address: `127.0.0.1:${port}` } });
-    await plugin.start();
-    client = new KmsClient(plugin.socket);
-  });
-
-  afterAll(async () => {
-    client.close();
-    await plugin.stop();
-    plugin.remove();
-    token.remove();
+  beforeAll(() => {
+    file = join(kms.plugin.folder, "audit.log");
   });
 
   const metric = async (name: string): Promise<number> => {
-    const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    const text = await (await fetch(`http://${kms.address}/metrics`)).text();
     return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
   };
   const verify = () => {
-    const { code, stdout } = kmsPkcs11(["audit", "verify", "--config", plugin.configFile, "-o", "json"]);
+    const { code, stdout } = kmsPkcs11(["audit", "verify", "--config", kms.plugin.configFile, "-o", "json"]);
     return { code, report: JSON.parse(stdout) as { lines: number; problems: object[] } };
   };
 
   it("tells of every request who asked, with which key, and how it ended", async () => {
-    const sealed = await client.encrypt(Buffer.alloc(32, 0x5a), "uid-1");
-    await client.decrypt(sealed, "uid-2");
-    await expect(client.decrypt({ ...sealed, keyId: "00.c0" }, "uid-3")).rejects.toThrow(/NOT_FOUND/);
+    const sealed = await kms.client.encrypt(Buffer.alloc(32, 0x5a), "uid-1");
+    await kms.client.decrypt(sealed, "uid-2");
+    await expect(kms.client.decrypt({ ...sealed, keyId: "00.c0" }, "uid-3")).rejects.toThrow(/NOT_FOUND/);
     const asked = await waitFor(() => {
       const found = linesOf(file).filter(({ uid }) => String(uid).startsWith("uid-"));
       return found.length === 3 && found;
@@ -76,7 +57,7 @@ describe("the audit log of a plugin", () => {
       { ...common, operation: "Decrypt", uid: "uid-2", keyId, outcome: "OK", peer },
       { ...common, operation: "Decrypt", uid: "uid-3", keyId: "00.c0", outcome: "NOT_FOUND", peer },
     ]);
-    expect(linesOf(file)[0]).toMatchObject({ event: "started", socket: plugin.socket, mode: "0600" });
+    expect(linesOf(file)[0]).toMatchObject({ event: "started", socket: kms.plugin.socket, mode: "0600" });
     const statuses = linesOf(file).filter(
       ({ operation, healthz }) => operation === "Status" && healthz === "ok",
     );
@@ -87,9 +68,9 @@ describe("the audit log of a plugin", () => {
   });
 
   it("takes the commands' events into the same chain while the plugin writes", async () => {
-    const settings = loadSettings({ configPath: plugin.configFile, flags: {}, env: {}, serves: false });
+    const settings = loadSettings({ configPath: kms.plugin.configFile, flags: {}, env: {}, serves: false });
     const requests = Promise.all(
-      Array.from({ length: 20 }, (_, at) => client.encrypt(Buffer.alloc(32), `c${at}`)),
+      Array.from({ length: 20 }, (_, at) => kms.client.encrypt(Buffer.alloc(32), `c${at}`)),
     );
     const asked = {
       operation: "keys destroy",
@@ -107,18 +88,18 @@ describe("the audit log of a plugin", () => {
   });
 
   it("outlives a disk that takes no more: requests go on, it is reported, and no line is lost", async () => {
-    const sealed = await client.encrypt(Buffer.alloc(32), "before");
+    const sealed = await kms.client.encrypt(Buffer.alloc(32), "before");
     await waitFor(() => linesOf(file).some(({ uid }) => uid === "before"));
     const limit = (bytes: number | string): void => {
-      execFileSync("prlimit", ["--pid", String(plugin.pid), `--fsize=${String(bytes)}:unlimited`]);
+      execFileSync("prlimit", ["--pid", String(kms.plugin.pid), `--fsize=${String(bytes)}:unlimited`]);
     };
     // Enough for the plugin's log, and soon reached by the audit log, in the middle of a line.
     limit(100_001);
-    for (let at = 0; at < 500; at++) await client.decrypt(sealed, `full-${at}`);
+    for (let at = 0; at < 500; at++) await kms.client.decrypt(sealed, `full-${at}`);
     await waitFor(async () => (await metric("kms_pkcs11_audit_up")) === 0);
     expect(await metric("kms_pkcs11_audit_buffered")).toBeGreaterThan(0);
-    expect((await client.status()).healthz).toBe("ok");
-    expect(plugin.log).toMatch(/EFBIG.*the audit log cannot be written; requests continue/);
+    expect((await kms.client.status()).healthz).toBe("ok");
+    expect(kms.plugin.log).toMatch(/EFBIG.*the audit log cannot be written; requests continue/);
     expect(verify()).toMatchObject({ code: 0 });
     limit("unlimited");
     await waitFor(() => linesOf(file).some(({ uid }) => uid === "full-499"), { timeoutMs: 20_000 });
@@ -132,17 +113,17 @@ describe("the audit log of a plugin", () => {
   });
 
   it("is whole after a crash and after a stop, and what was done to it is found", async () => {
-    await plugin.stop("SIGKILL");
-    await plugin.start();
-    await plugin.stop();
+    await kms.plugin.stop("SIGKILL");
+    await kms.plugin.start();
+    await kms.plugin.stop();
     const lines = linesOf(file);
     expect(lines.at(-1)).toMatchObject({ event: "stopped" });
     expect(verify()).toMatchObject({ code: 0, report: { lines: lines.length } });
     execFileSync("sed", ["-i", "4d", file]);
-    const { code, stdout } = kmsPkcs11(["audit", "verify", "--config", plugin.configFile]);
+    const { code, stdout } = kmsPkcs11(["audit", "verify", "--config", kms.plugin.configFile]);
     expect(code).toBe(1);
     expect(stdout).toMatch(/^problem +\S+audit\.log:4 1 line is missing before it \(number 5\)$/m);
-    const key = join(plugin.stateDir, "audit.key");
+    const key = join(kms.plugin.stateDir, "audit.key");
     expect(kmsPkcs11(["audit", "verify", "--file", file, "--key-file", key]).code).toBe(1);
     expect(kmsPkcs11(["audit", "verify", "--file", file]).code).toBe(2);
     expect(kmsPkcs11(["audit", "verify", "--file", "/nowhere/a", "--key-file", key]).code).toBe(2);

@@ -5,32 +5,15 @@ import { statSync } from "node:fs";
 import { connect } from "node:net";
 
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { hashKeyId } from "../../src/observability/scraped-metrics.js";
-import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { kmsPkcs11 } from "../support/plugin-process.js";
 import { waitFor } from "../support/wait.js";
 
-let token: SoftHsm;
-let plugin: PluginProcess;
-let client: KmsClient;
-
-beforeAll(async () => {
-  token = createSoftHsm();
-  createKek(token);
-  plugin = new PluginProcess(token, { log: { level: "debug" }, cache: { entries: 100 } });
-  await plugin.start();
-  client = new KmsClient(plugin.socket);
-});
-
-afterAll(async () => {
-  client.close();
-  await plugin.stop();
-  plugin.remove();
-  token.remove();
-});
+const kms = usePlugin({ log: { level: "debug" }, cache: { entries: 100 } });
 
 const changed = (sealed: KmsCiphertext, at: number, bit = 1): KmsCiphertext => {
   const ciphertext = Buffer.from(sealed.ciphertext);
@@ -44,44 +27,48 @@ describe("Encrypt and Decrypt", () => {
     const caller = async (): Promise<void> => {
       for (let length = lengths.pop(); length !== undefined; length = lengths.pop()) {
         const plaintext = randomBytes(length);
-        const sealed = await client.encrypt(plaintext, "length");
+        const sealed = await kms.client.encrypt(plaintext, "length");
         expect(sealed.ciphertext.length).toBeLessThan(1024);
-        expect((await client.decrypt(sealed, "length")).equals(plaintext)).toBe(true);
+        expect((await kms.client.decrypt(sealed, "length")).equals(plaintext)).toBe(true);
       }
     };
     await Promise.all(Array.from({ length: 16 }, caller));
   });
 
   it.each([0, 769, 40_000])("refuses a plaintext of %i bytes", async (length) => {
-    await expect(client.encrypt(Buffer.alloc(length), "u")).rejects.toThrow(/^INVALID_ARGUMENT.*1 to 768/);
+    await expect(kms.client.encrypt(Buffer.alloc(length), "u")).rejects.toThrow(
+      /^INVALID_ARGUMENT.*1 to 768/,
+    );
   });
 
   it("answers with the key_id of Status", async () => {
-    const { keyId, version, healthz } = await client.status();
+    const { keyId, version, healthz } = await kms.client.status();
     expect([version, healthz]).toEqual(["v2", "ok"]);
-    expect((await client.encrypt(randomBytes(32), "u")).keyId).toBe(keyId);
+    expect((await kms.client.encrypt(randomBytes(32), "u")).keyId).toBe(keyId);
   });
 
   it("makes different ciphertexts of one plaintext", async () => {
-    const sealed = await Promise.all(Array.from({ length: 50 }, () => client.encrypt(Buffer.alloc(32), "u")));
+    const sealed = await Promise.all(
+      Array.from({ length: 50 }, () => kms.client.encrypt(Buffer.alloc(32), "u")),
+    );
     expect(new Set(sealed.map((one) => one.ciphertext.toString("hex"))).size).toBe(50);
   });
 
   it("refuses a ciphertext with any one byte changed", async () => {
-    const sealed = await client.encrypt(randomBytes(32), "u");
+    const sealed = await kms.client.encrypt(randomBytes(32), "u");
     for (let at = 0; at < sealed.ciphertext.length; at++) {
-      await expect(client.decrypt(changed(sealed, at, 1 << (at % 8)), "u"), `byte ${at}`).rejects.toThrow(
+      await expect(kms.client.decrypt(changed(sealed, at, 1 << (at % 8)), "u"), `byte ${at}`).rejects.toThrow(
         /^INVALID_ARGUMENT/,
       );
     }
-    await expect(client.decrypt(sealed, "u")).resolves.toHaveLength(32);
+    await expect(kms.client.decrypt(sealed, "u")).resolves.toHaveLength(32);
   });
 
   it("refuses a shorter and a longer ciphertext, another key_id and foreign annotations", async () => {
-    const sealed = await client.encrypt(randomBytes(32), "u");
+    const sealed = await kms.client.encrypt(randomBytes(32), "u");
     const { ciphertext } = sealed;
     const refuse = async (question: KmsCiphertext, how: RegExp): Promise<void> => {
-      await expect(client.decrypt(question, "u")).rejects.toThrow(how);
+      await expect(kms.client.decrypt(question, "u")).rejects.toThrow(how);
     };
     await refuse({ ...sealed, ciphertext: ciphertext.subarray(0, -1) }, /^INVALID_ARGUMENT/);
     await refuse({ ...sealed, ciphertext: Buffer.concat([ciphertext, Buffer.of(0)]) }, /^INVALID_ARGUMENT/);
@@ -95,7 +82,7 @@ describe("Encrypt and Decrypt", () => {
   });
 
   it("ends in a domain error for any bytes, and lives", async () => {
-    const { keyId } = await client.status();
+    const { keyId } = await kms.client.status();
     const question = fc.record({
       ciphertext: fc.oneof(
         fc.uint8Array({ maxLength: 1100 }),
@@ -108,7 +95,7 @@ describe("Encrypt and Decrypt", () => {
       ciphertext,
       ...rest
     }: typeof question extends fc.Arbitrary<infer Q> ? Q : never) => {
-      const answer = client.decrypt({ ciphertext: Buffer.from(ciphertext), ...rest }, "fuzz");
+      const answer = kms.client.decrypt({ ciphertext: Buffer.from(ciphertext), ...rest }, "fuzz");
       expect(String(await answer.catch((error: unknown) => error))).toMatch(/INVALID_ARGUMENT|NOT_FOUND/);
     };
     // Many at a time: those with an unknown key_id wait for one reading together.
@@ -119,17 +106,17 @@ describe("Encrypt and Decrypt", () => {
       }),
       { numRuns: 6 },
     );
-    expect((await client.status()).healthz).toBe("ok");
+    expect((await kms.client.status()).healthz).toBe("ok");
   });
 
   it("serves several connections at once, and outlives garbage on others", async () => {
-    const others = [1, 2, 3].map(() => new KmsClient(plugin.socket));
+    const others = [1, 2, 3].map(() => new KmsClient(kms.plugin.socket));
     for (const garbage of [
       randomBytes(4000),
       Buffer.from("GET / HTTP/1.1\r\n\r\n"),
       Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\xff".repeat(99), "latin1"),
     ]) {
-      const raw = connect(plugin.socket);
+      const raw = connect(kms.plugin.socket);
       raw.on("error", () => undefined).resume();
       raw.end(garbage);
       await new Promise((resolve) => raw.once("close", resolve));
@@ -143,8 +130,8 @@ describe("Encrypt and Decrypt", () => {
 describe("the log", () => {
   it("holds the uid and the key_id of a request on one JSON line, and no data", async () => {
     const plaintext = randomBytes(32);
-    const sealed = await client.encrypt(plaintext, "uid-in-the-log");
-    await client.decrypt(sealed, "uid-in-the-log");
+    const sealed = await kms.client.encrypt(plaintext, "uid-in-the-log");
+    await kms.client.decrypt(sealed, "uid-in-the-log");
     interface Entry {
       readonly uid?: string;
       readonly keyId?: string;
@@ -153,7 +140,7 @@ describe("the log", () => {
     }
     const { entries, ours } = await waitFor(() => {
       // The log is written in the background: its last line may not be whole yet.
-      const lines = plugin.log.trim().split("\n");
+      const lines = kms.plugin.log.trim().split("\n");
       const all = lines.map((line) => JSON.parse(line) as Entry);
       const asked = all.filter(({ uid }) => uid === "uid-in-the-log");
       return asked.length >= 2 && { entries: all, ours: asked };
@@ -162,9 +149,9 @@ describe("the log", () => {
       ["Encrypt", sealed.keyId],
       ["Decrypt", sealed.keyId],
     ]);
-    for (const secret of [plaintext, sealed.ciphertext, Buffer.from(`"${token.pin}"`)]) {
+    for (const secret of [plaintext, sealed.ciphertext, Buffer.from(`"${kms.token.pin}"`)]) {
       for (const form of ["hex", "base64", "latin1"] as const) {
-        expect(plugin.log).not.toContain(secret.toString(form));
+        expect(kms.plugin.log).not.toContain(secret.toString(form));
       }
     }
     const changes = entries.filter(({ msg }) => msg === "Status changed");
@@ -174,19 +161,19 @@ describe("the log", () => {
 
 describe("the socket", () => {
   it("is its user's alone", () => {
-    expect(statSync(plugin.socket).mode & 0o777).toBe(0o600);
+    expect(statSync(kms.plugin.socket).mode & 0o777).toBe(0o600);
   });
 
   it("is not taken from a live plugin, whose key_id is told", async () => {
-    const { keyId } = await client.status();
-    const second = kmsPkcs11(["serve", "--config", plugin.configFile], token.env);
+    const { keyId } = await kms.client.status();
+    const second = kmsPkcs11(["serve", "--config", kms.plugin.configFile], kms.token.env);
     expect(second.code).toBe(2);
     expect(second.stderr).toContain(`in use: a KMS plugin answers there with key_id ${keyId}`);
-    expect((await client.status()).keyId).toBe(keyId);
+    expect((await kms.client.status()).keyId).toBe(keyId);
   });
 });
 
 it("key_ids join with kube-apiserver's own metric", async () => {
-  const { keyId } = await client.status();
+  const { keyId } = await kms.client.status();
   expect(hashKeyId(keyId)).toBe(`sha256:${createHash("sha256").update(keyId).digest("hex")}`);
 });

@@ -4,35 +4,18 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, existsSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterEach, expect, it } from "vitest";
 
 import { MAX_STREAMS } from "../../src/server/server.js";
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
-import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
 import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
-let token: SoftHsm;
-let plugin: PluginProcess;
-let client: KmsClient;
+const kms = usePlugin();
 let again: PluginProcess;
-
-beforeAll(async () => {
-  token = createSoftHsm();
-  createKek(token);
-  plugin = new PluginProcess(token);
-  await plugin.start();
-  client = new KmsClient(plugin.socket);
-});
-
-afterAll(async () => {
-  client.close();
-  await plugin.stop();
-  plugin.remove();
-  token.remove();
-});
 
 afterEach(async () => {
   await again.stop();
@@ -49,9 +32,9 @@ const withClient = async <T>(use: (other: KmsClient) => Promise<T>): Promise<T> 
 };
 
 it("gives the same key_id, and opens what either mode sealed before, in both modes", async () => {
-  const { keyId } = await client.status();
-  const direct = await client.encrypt(Buffer.from("direct"), "u");
-  again = new PluginProcess(token, { mode: "local-kek" });
+  const { keyId } = await kms.client.status();
+  const direct = await kms.client.encrypt(Buffer.from("direct"), "u");
+  again = new PluginProcess(kms.token, { mode: "local-kek" });
   await again.start();
   const local = await withClient(async (other) => {
     expect((await other.status()).keyId).toBe(keyId);
@@ -59,14 +42,14 @@ it("gives the same key_id, and opens what either mode sealed before, in both mod
     return other.encrypt(Buffer.from("local"), "u");
   });
   expect(Object.keys(local.annotations)).toEqual(["local-kek.kms-pkcs11.dev"]);
-  expect((await client.decrypt(local, "u")).toString()).toBe("local");
+  expect((await kms.client.decrypt(local, "u")).toString()).toBe("local");
   const swapped = { ...local, annotations: { "local-kek.kms-pkcs11.dev": direct.ciphertext } };
-  await expect(client.decrypt(swapped, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
-  await expect(client.decrypt({ ...local, annotations: {} }, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+  await expect(kms.client.decrypt(swapped, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
+  await expect(kms.client.decrypt({ ...local, annotations: {} }, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
 });
 
 it("removes a stale socket, and its own one when it is told to stop", async () => {
-  again = new PluginProcess(token);
+  again = new PluginProcess(kms.token);
   await again.start();
   await again.stop("SIGKILL");
   expect(existsSync(again.socket)).toBe(true);
@@ -76,20 +59,20 @@ it("removes a stale socket, and its own one when it is told to stop", async () =
 });
 
 it("leaves a file that is no socket, and a folder that others may write to, alone, and the token too", () => {
-  const fault = new FaultModule(token);
+  const fault = new FaultModule(kms.token);
   again = new PluginProcess(fault);
   writeFileSync(again.socket, "mine");
-  const file = kmsPkcs11(["serve", "--config", again.configFile], token.env);
+  const file = kmsPkcs11(["serve", "--config", again.configFile], kms.token.env);
   expect([file.code, file.stderr]).toEqual([2, expect.stringContaining("no socket; it is left alone")]);
   chmodSync(dirname(again.socket), 0o777);
-  const open = kmsPkcs11(["serve", "--config", again.configFile], token.env);
+  const open = kmsPkcs11(["serve", "--config", again.configFile], kms.token.env);
   expect([open.code, open.stderr]).toEqual([2, expect.stringContaining("can be written to by others")]);
   expect(fault.calls()).toBe(0);
   fault.remove();
 });
 
 it("lets requests under way end when it is told to stop", async () => {
-  again = new PluginProcess(token);
+  again = new PluginProcess(kms.token);
   await again.start();
   await withClient(async (other) => {
     await other.status();
@@ -105,10 +88,10 @@ it("lets requests under way end when it is told to stop", async () => {
 });
 
 it("stays up and says what is wrong when the PIN is, after one attempt; and recovers when it is corrected", async () => {
-  again = new PluginProcess(token);
+  again = new PluginProcess(kms.token);
   const pinFile = `${again.folder}/pin`;
   writeFileSync(pinFile, "wrong", { mode: 0o600 });
-  again.configure({ keys: { uri: tokenUri({ ...token, pinFile }, "kms-kek") } });
+  again.configure({ keys: { uri: tokenUri({ ...kms.token, pinFile }, "kms-kek") } });
   again.launch();
   await withClient(async (other) => {
     const refusal = (): Promise<string> => other.status().then(String, String);
@@ -117,7 +100,7 @@ it("stays up and says what is wrong when the PIN is, after one attempt; and reco
     });
     expect(again.running).toBe(true);
     expect(readdirSync(again.stateDir)).toContain("pin-refused.json");
-    writeFileSync(pinFile, token.pin);
+    writeFileSync(pinFile, kms.token.pin);
     await waitFor(async () => (await other.status()).healthz === "ok", { timeoutMs: 20_000 });
   });
 });

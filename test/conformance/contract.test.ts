@@ -3,14 +3,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { status } from "@grpc/grpc-js";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it } from "vitest";
 
 import { pluginAt } from "../../src/cli/conformance-connection.js";
 import { run } from "../../src/cli/program.js";
 import { checkContract, CONTRACT } from "../../src/conformance/contract.js";
 import { Violation } from "../../src/conformance/rule.js";
-import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { kmsPkcs11 } from "../support/plugin-process.js";
 import { KEY_ID, NOTE, refusal, startFakePlugin, type Behaviour, type FakePlugin } from "./fake-plugin.js";
 
 /** A busy machine may be slower than these ask for. */
@@ -227,21 +227,7 @@ describe("a plugin that breaks the contract", () => {
 });
 
 describe("a plugin that keeps it", () => {
-  let token: SoftHsm;
-  let plugin: PluginProcess;
-
-  beforeAll(async () => {
-    token = createSoftHsm();
-    createKek(token);
-    plugin = new PluginProcess(token);
-    await plugin.start();
-  });
-
-  afterAll(async () => {
-    await plugin.stop();
-    plugin.remove();
-    token.remove();
-  });
+  const kms = usePlugin();
 
   it("keeps every rule: one without an HSM", async () => {
     fake = await startFakePlugin();
@@ -252,10 +238,10 @@ describe("a plugin that keeps it", () => {
 
   it("keeps every rule: this one, on a token", async () => {
     fake = await startFakePlugin();
-    const { code, stdout } = kmsPkcs11(["conformance", "--socket", plugin.socket]);
+    const { code, stdout } = kmsPkcs11(["conformance", "--socket", kms.plugin.socket]);
     const broken = stdout.split("\n").filter((line) => !/^(ok| )/.test(line) && line !== "");
     const unexpected = broken.filter((line) => !/less than|below|taken as :authority/.test(line));
     expect([code, unexpected]).toEqual([0, []]);
-    expect(kmsPkcs11(["conformance", "--socket", `${plugin.socket}.none`]).code).toBe(3);
+    expect(kmsPkcs11(["conformance", "--socket", `${kms.plugin.socket}.none`]).code).toBe(3);
   });
 });

@@ -1,0 +1,65 @@
+// One running plugin for all tests of a file or group, with a token, a KEK and a client of its own. Tests share it, so
+// they leave it as they found it.
+
+import { afterAll, beforeAll } from "vitest";
+
+import { KmsClient } from "../../src/kms-client/kms-client.js";
+import { freePort } from "./free-port.js";
+import { createKek, PluginProcess, type PluginSettings } from "./plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "./softhsm.js";
+
+export interface PluginFixture {
+  readonly token: SoftHsm;
+  readonly plugin: PluginProcess;
+  /** Connected to the plugin's socket. */
+  readonly client: KmsClient;
+  /** Host and port of the plugin's HTTP endpoints. */
+  readonly address: string;
+}
+
+/**
+ * Before the tests, makes a SoftHSM token with a KEK and starts a plugin on it that serves HTTP endpoints; after them,
+ * stops the plugin and removes everything.
+ * @param settings sections of its configuration file; a function gets the plugin's folder
+ */
+export function usePlugin(
+  settings: PluginSettings | ((folder: string) => PluginSettings) = {},
+): PluginFixture {
+  const made: { -readonly [Name in keyof PluginFixture]?: PluginFixture[Name] } = {};
+  const need = <T>(value: T | undefined): T => {
+    if (value === undefined) throw new Error("usePlugin: available only inside a test");
+    return value;
+  };
+
+  beforeAll(async () => {
+    const token = (made.token = createSoftHsm());
+    createKek(token);
+    const plugin = (made.plugin = new PluginProcess(token));
+    made.address = `127.0.0.1:${await freePort()}`;
+    const sections = typeof settings === "function" ? settings(plugin.folder) : settings;
+    plugin.configure({ http: { address: made.address }, ...sections });
+    await plugin.start();
+    made.client = new KmsClient(plugin.socket);
+  });
+  afterAll(async () => {
+    made.client?.close();
+    await made.plugin?.stop();
+    made.plugin?.remove();
+    made.token?.remove();
+  });
+
+  return {
+    get token() {
+      return need(made.token);
+    },
+    get plugin() {
+      return need(made.plugin);
+    },
+    get client() {
+      return need(made.client);
+    },
+    get address() {
+      return need(made.address);
+    },
+  };
+}
