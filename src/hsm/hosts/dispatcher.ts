@@ -1,6 +1,6 @@
-// The way of a request through the token hosts: a bounded queue, the least loaded lane, a second copy to
-// another host when an answer is late or a host died, and a deadline. A host whose oldest request has passed
-// the deadline is hung and is replaced.
+// Sends each request to a token host: through a bounded queue to the least loaded lane, once more to another host if the
+// answer is late or the host died (hsm/hedging.ts), until a deadline. A host whose oldest request has passed the
+// deadline hangs and is replaced.
 import { KmsError } from "../../errors.js";
 import { COPIES_PER_TOKEN, otherHostAfterMs } from "../hedging.js";
 import type { HostPool } from "./pool.js";
@@ -11,16 +11,16 @@ import { HostFailure, type EndCause, type HostProcess } from "./host-process.js"
 import { encodeCryptFrame } from "../wire.js";
 import { Op, type WireFailure } from "../wire-calls.js";
 
-/** What the HSM layer tells of itself; satisfied by the metrics. */
+/** What the HSM layer reports; implemented by the metrics. */
 export interface HsmObserver {
   hsmCallDone(operation: string, result: string, seconds: number): void;
   hostEnded(cause: EndCause): void;
 }
 
 export interface DispatcherOptions {
-  /** From a request's arrival to its end, in ms; below kube-apiserver's 3 s. */
+  /** Longest time from a request's arrival to its end, in ms; below kube-apiserver's 3 s. */
   readonly requestTimeoutMs: number;
-  /** Most requests that wait for a lane. */
+  /** Largest number of requests that wait for a lane. */
   readonly queue: number;
   readonly observer: HsmObserver;
 }
@@ -51,12 +51,15 @@ export class Dispatcher {
     return this.#queue.length;
   }
 
-  /** @throws KmsError within the request timeout */
+  /** Makes one operation and returns its result, or throws a KmsError, within the request timeout. */
   async crypt(op: Job["op"], request: CryptRequest, caller: Caller): Promise<Buffer> {
     if (this.#stopped) throw new KmsError("STOPPING", "the plugin is stopping");
     if (this.#queue.length >= this.#options.queue) {
       const waiting = String(this.#queue.length);
-      throw new KmsError("OVERLOADED", `${waiting} requests wait for the HSM already; try again later`);
+      throw new KmsError(
+        "OVERLOADED",
+        `${waiting} requests are already waiting for the HSM; try again later`,
+      );
     }
     const job = new Job(op, request, caller);
     this.#jobs.add(job);
@@ -68,14 +71,14 @@ export class Dispatcher {
     return job.promise;
   }
 
-  /** Sends what waits, oldest first, as far as there are lanes. */
+  /** Sends waiting requests, the oldest first, while lanes are free. */
   pump(): void {
     for (let at = 0; at < this.#queue.length;) {
       const job = this.#queue[at];
       if (job === undefined) break;
       const destination = this.#drop(job) ? undefined : this.#destination(job);
       if (destination === undefined && !job.settled) {
-        // A second try waits for a host that has not had it, and holds up nobody who may go to any.
+        // A second copy waits for another host, and must not block requests that may go to any.
         if (job.sentTo.length === 0) break;
         at++;
         continue;
@@ -88,6 +91,7 @@ export class Dispatcher {
     if (this.#queue.length > 0) this.#growOrGiveUp();
   }
 
+  /** Ends every request with STOPPING. */
   stop(): void {
     this.#stopped = true;
     for (const job of this.#jobs) this.#settle(job, new KmsError("STOPPING", "the plugin is stopping"));
@@ -99,13 +103,13 @@ export class Dispatcher {
     this.#queue.push(job);
   }
 
-  /** Whether a job need not be sent any more. */
+  /** Returns whether a job need not be sent any more. */
   #drop(job: Job): boolean {
     if (job.caller.cancelled) this.#settle(job, new KmsError("CANCELLED", "the caller went away"));
     return job.settled;
   }
 
-  /** A lane for the job: the serving host first, unless it is late or has had the job already. */
+  /** Returns a lane for the job: of the serving host, unless that is late or has been sent the job already. */
   #destination(job: Job): Destination | undefined {
     const lateMs = otherHostAfterMs(this.#options.requestTimeoutMs);
     const now = performance.now();
@@ -119,7 +123,7 @@ export class Dispatcher {
     return undefined;
   }
 
-  /** Opens another session on a slow token. With no host, and a start that has failed, waiting helps nobody. */
+  /** Opens another session on a slow token. Without a host, ends the waiting requests once a start has failed. */
   #growOrGiveUp(): void {
     const [serving] = this.#hosts.ready;
     if (serving !== undefined) {
@@ -176,13 +180,13 @@ export class Dispatcher {
         if (sendable) this.#retryElsewhere(job, host, error);
         else if (job.pending === 0) this.#settle(job, error);
         return;
-      // A session's fault has had its second try, on a fresh session, inside the token host.
+      // After a fault of the session, the token host itself has tried again on a fresh one.
       default:
         this.#settle(job, error);
     }
   }
 
-  /** Queues a job again for another host: one that is ready, or the successor of one that is gone. */
+  /** Queues a job again for another host: a ready one, or the successor of a host that has ended. */
   #retryElsewhere(job: Job, host: HostProcess, error: KmsError): void {
     const { ready, reason } = this.#hosts;
     const other = ready.some((one) => !job.sentTo.includes(one));
@@ -224,7 +228,7 @@ export class Dispatcher {
     this.#jobs.delete(job);
   }
 
-  /** Deadlines and second copies; runs only while requests are under way. */
+  /** Enforces deadlines and sends second copies; runs only while requests are in progress. */
   #sweep(): void {
     const now = performance.now();
     const { requestTimeoutMs } = this.#options;
@@ -241,7 +245,7 @@ export class Dispatcher {
       }
     }
     this.pump();
-    // A host that hangs is watched until it is replaced, also when another one has answered in its place.
+    // A host that hangs is checked until it is replaced, even if another host has answered its requests.
     if (this.#jobs.size > 0 || this.#hosts.ready.some((host) => host.lanes.busySince !== undefined)) return;
     clearInterval(this.#sweeper);
     this.#sweeper = undefined;

@@ -1,6 +1,6 @@
-// One token host as the plugin sees it: a child process with its lanes, from spawn to exit. It is ended from
-// outside by SIGKILL, since nothing inside a process can end a vendor call that hangs. Which host gets which
-// request, and when one is replaced, is decided above, in the host pool.
+// One token host as the plugin sees it: a child process with its lanes, from spawn to exit. SIGKILL from outside ends it,
+// since nothing inside a process can end a vendor call that hangs. The pool and the dispatcher decide which host gets which
+// request and when a host is replaced.
 import { spawn, type ChildProcess } from "node:child_process";
 import type { Duplex } from "node:stream";
 import { KmsError } from "../../errors.js";
@@ -24,7 +24,7 @@ export interface HostProcessOptions {
   /** The environment for vendor libraries, without any PIN. */
   readonly env: NodeJS.ProcessEnv;
   readonly open: OpenRequest;
-  /** Most lanes, each a thread and a session. */
+  /** Largest number of lanes, each a thread and a session. */
   readonly sessions: number;
 }
 
@@ -38,13 +38,13 @@ export type EndCause = "exit" | "signal" | "hang" | "device" | "reload" | "proto
 
 /** A token host allocates little: fewer threads and a small heap leave a control-plane node some 5 MB for each. */
 const SMALL = ["--max-semi-space-size=1", "--single-threaded-gc", "--v8-pool-size=1"];
-/** A process that has not gone by then after SIGKILL hangs in the kernel. */
+/** A process that still exists this long after SIGKILL hangs in the kernel. */
 const UNKILLABLE_MS = 1_000;
-/** What the token host itself says; whatever else there is comes from the library. */
+/** What the token host itself writes to stderr; anything else comes from the library. */
 const OWN_LINE = /^token host lane \d+: \w+$/m;
 
 export class HostProcess {
-  /** Resolves within a second of a kill, also where the kernel keeps the process (a driver's call, state D). */
+  /** Resolves within a second of a kill, even if the kernel keeps the process (state D, in a driver's call). */
   readonly ended: Promise<EndCause>;
   readonly #end: (cause: EndCause) => void;
   #givenUp: NodeJS.Timeout | undefined;
@@ -100,12 +100,12 @@ export class HostProcess {
     return this.#cause === undefined;
   }
 
-  /** Whether there is no process (any more). */
+  /** Whether the process does not exist, or no longer. */
   get gone(): boolean {
     return this.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
-  /** Loads the module and finds the token. @throws an error of spawn, if there is no process */
+  /** Loads the module and finds the token. @throws HostFailure; an error of spawn if there is no process */
   async open(): Promise<TokenDescription> {
     const lane = this.#lanes.first;
     if (lane === undefined) {
@@ -116,7 +116,7 @@ export class HostProcess {
     return this.#description;
   }
 
-  /** Makes a control call, on the first lane unless told otherwise, and returns its JSON. It has no limit of its own. */
+  /** Makes a control call, by default on the first lane, and returns its reply. It has no time limit of its own. */
   async control<O extends ControlOp>(
     op: O,
     request: ControlRequest<O>,
@@ -126,7 +126,7 @@ export class HostProcess {
     return callOn(lane, op, request, secret);
   }
 
-  /** Whether the token is slow enough for another lane to pay, and may have one. */
+  /** Whether the token is slow enough for another lane to pay, and another one is allowed. */
   get canGrow(): boolean {
     return !this.#lanes.isOpening && this.#lanes.length < this.#maxLanes && this.alive && this.#lanes.isSlow;
   }
@@ -134,7 +134,7 @@ export class HostProcess {
   /**
    * Adds a lane to a slow token, one at a time, until it has no more sessions. Returns whether one was added.
    * @param limitMs for opening the session
-   * @param login logs the lane in, where the library takes it for an application of its own
+   * @param login logs the lane in, if the library treats it as an application of its own
    */
   async grow(limitMs: number, login: (lane: LaneClient) => Promise<unknown>): Promise<boolean> {
     if (!this.canGrow || this.#description === undefined) return false;
@@ -151,26 +151,29 @@ export class HostProcess {
       });
       return true;
     } catch (error) {
-      // The thread stays, unused; a token that has no session left now may well have none later.
+      // The thread stays, unused; a token without a free session now will probably have none later.
       this.#maxLanes = lanes;
       this.#log.warn({ lanes, err: error }, "token gives no further session");
       return false;
     }
   }
 
-  /** Ends the process now. Requests in flight fail at once. */
+  /** Ends the process now. Requests in progress fail at once. */
   kill(cause: EndCause): void {
     this.#finish(cause);
     // Without a process Node 20 signals the number it finds instead: 0 (our own group), or an earlier child's.
     if (this.gone) return;
     this.#child.kill("SIGKILL");
     this.#givenUp ??= setTimeout(() => {
-      this.#log.warn({ pid: this.pid }, "token host does not end after SIGKILL; it is left to the kernel");
+      this.#log.warn(
+        { pid: this.pid },
+        "token host does not end after SIGKILL; the kernel still holds the process",
+      );
       this.#end(this.#finish(cause));
     }, UNKILLABLE_MS);
   }
 
-  /** Closes the sessions as far as the library lets us within `graceMs`, then ends the process. */
+  /** Closes the sessions, for at most `graceMs`, then ends the process. */
   async stop(graceMs: number): Promise<void> {
     if (this.alive && this.#lanes.length > 0) {
       const closing = this.control(Op.close, {}).catch(() => undefined);
@@ -190,19 +193,19 @@ export class HostProcess {
     return lane;
   }
 
-  /** The first cause given is the one that is kept: a kill is followed by the signal it sent. */
+  /** Keeps the first cause, since a kill is followed by the signal that it sent. */
   #finish(cause: EndCause): EndCause {
     this.#cause ??= cause;
     const failure: WireFailure = {
       code: "HSM_UNAVAILABLE",
       fault: "device",
-      message: `the token host ended (${this.#cause}); another one is started`,
+      message: `the token host ended (${this.#cause}); another one is being started`,
     };
     this.#lanes.abandon(failure);
     return this.#cause;
   }
 
-  /** Libraries trace what they are given, the PIN included: of that only the size is told. */
+  /** Libraries may trace their arguments, including the PIN, so only the size of their output is logged. */
   #logStderr(chunk: Buffer): void {
     const said = OWN_LINE.exec(chunk.toString("latin1"))?.[0];
     this.#log.debug({ pid: this.pid, bytes: chunk.length, said }, "token host wrote to stderr");
@@ -224,7 +227,7 @@ async function callOn<O extends ControlOp>(
   return decodeControlReply(op, reply.body);
 }
 
-/** A KmsError that still tells what the plugin has to do about it. */
+/** A KmsError that carries what the token host reported, such as what the plugin has to do about it. */
 export class HostFailure extends KmsError {
   readonly failure: WireFailure;
 
@@ -234,7 +237,7 @@ export class HostFailure extends KmsError {
   }
 }
 
-/** Ends the host when `work` on it takes longer: a vendor call that hangs ends in no other way. */
+/** Does `work`, and kills the host if that takes longer than `limitMs`: nothing else ends a vendor call that hangs. */
 export async function killOnTimeout<T>(
   host: HostProcess,
   limitMs: number,

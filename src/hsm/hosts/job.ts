@@ -1,5 +1,5 @@
-// One request on its way to a token: what to send, who waits, how often it has been sent and where to. A job
-// is settled once; replies that come after that are wiped.
+// One request on its way to a token: its data, its caller, and the hosts that it has been sent to. A job is settled once;
+// later replies are wiped.
 import type { KmsError } from "../../errors.js";
 import type { Caller, CryptRequest } from "../port.js";
 import type { HostProcess } from "./host-process.js";
@@ -10,13 +10,13 @@ export class Job {
   readonly request: CryptRequest;
   readonly caller: Caller;
   readonly startedAt = performance.now();
-  /** Its time runs from here: before `startedAt` where something else came first. */
+  /** Its deadline counts from here; earlier than `startedAt` if the plugin did something else for the request first. */
   readonly arrivedAt: number;
-  /** Hosts that have had it, in order. */
+  /** Hosts that it has been sent to, in order. */
   readonly sentTo: HostProcess[] = [];
-  /** Copies under way at this moment. */
+  /** Number of copies without a reply. */
   pending = 0;
-  /** It waits in the queue at this moment. */
+  /** Whether it is in the queue. */
   queued = false;
   settled = false;
   readonly promise: Promise<Buffer>;
@@ -34,6 +34,7 @@ export class Job {
     });
   }
 
+  /** Resolves the promise. Returns false, and wipes the body, if the job was settled before. */
   succeed(body: Buffer): boolean {
     if (this.settled) {
       body.fill(0);
@@ -44,6 +45,7 @@ export class Job {
     return true;
   }
 
+  /** Rejects the promise. Returns false if the job was settled before. */
   fail(error: KmsError): boolean {
     if (this.settled) return false;
     this.settled = true;

@@ -1,12 +1,12 @@
-// The plugin's end of one lane: requests out, replies in, in order, over a socketpair whose other end is a
-// thread that blocks in the vendor library. Knows no PKCS#11 and no policy; measures how long one request
-// keeps the token busy.
+// The plugin's end of one lane: sends requests and receives their replies, in order, over a socketpair whose other end is a
+// thread that blocks in the vendor library. It knows neither PKCS#11 nor policy, and measures how long one request keeps
+// the token busy.
 import type { Duplex } from "node:stream";
 import { FrameReader, MAX_FRAME_BYTES, ReplyKind, decodeFailure } from "../wire.js";
 import type { WireFailure } from "../wire-calls.js";
 
 export type Reply =
-  /** `repeated`: the token had altered the first result. */
+  /** `repeated`: the token altered the first result, and the second one was right. */
   | { readonly ok: true; readonly body: Buffer; readonly repeated?: true }
   | { readonly ok: false; readonly failure: WireFailure };
 
@@ -16,7 +16,7 @@ interface Sent {
   readonly done: (reply: Reply) => void;
 }
 
-/** Requests of which the quickest tells how fast the token is; a busy machine slows single ones down. */
+/** The quickest of this many requests shows how fast the token is; a busy machine slows single ones down. */
 const WINDOW = 16;
 
 export class LaneClient {
@@ -43,15 +43,16 @@ export class LaneClient {
         onProtocolError();
       }
     });
-    // A broken pipe shows as the end of the process, which is watched for.
+    // A broken pipe means that the process has ended, which HostProcess handles.
     stream.on("error", () => undefined);
   }
 
-  /** A request that may take long is with the token; others are better off elsewhere. */
+  /** Whether the token works on a control call, which may take long; other requests should use another lane. */
   get busyWithControl(): boolean {
     return this.#controls > 0;
   }
 
+  /** Number of requests without a reply. */
   get load(): number {
     return this.#sent.size;
   }
@@ -61,19 +62,19 @@ export class LaneClient {
     return this.#serviceMs;
   }
 
-  /** When the request that the token works on now was sent; undefined when it works on none. */
+  /** Since when the token has worked on its present request, by performance.now(); undefined if there is none. */
   get busySince(): number | undefined {
     const [oldest] = this.#sent.values();
     return oldest === undefined ? undefined : Math.max(oldest.sentAt, this.#lastReplyAt);
   }
 
-  /** The same where that request is an Encrypt or Decrypt: control calls have longer limits of their own. */
+  /** The same, but only if that request is an Encrypt or Decrypt: control calls have longer limits of their own. */
   get cryptSince(): number | undefined {
     const [oldest] = this.#sent.values();
     return oldest?.control === false ? this.busySince : undefined;
   }
 
-  /** @param build makes the frame; it is wiped once it is written */
+  /** Sends a request; `done` is called once. @param build makes the frame, which is wiped once it is written */
   send(build: (id: number) => Buffer, done: (reply: Reply) => void, control = false): void {
     if (this.#gone !== undefined) {
       done({ ok: false, failure: this.#gone });
@@ -88,7 +89,7 @@ export class LaneClient {
     this.#stream.write(frame, () => frame.fill(0));
   }
 
-  /** Ends every request in flight, and every later one, with this failure. */
+  /** Ends every request in progress, and every later one, with this failure. */
   abandon(failure: WireFailure): void {
     if (this.#gone !== undefined) return;
     this.#gone = failure;
@@ -101,7 +102,7 @@ export class LaneClient {
   #receive(id: number, kind: number, body: Buffer): void {
     const sent = this.#sent.get(id);
     if (sent === undefined) return;
-    // A reply that cannot be read leaves its request waiting for what becomes of the host.
+    // A reply that cannot be decoded leaves its request waiting until the host ends.
     const reply: Reply =
       kind === ReplyKind.failed
         ? { ok: false, failure: decodeFailure(body) }

@@ -1,18 +1,18 @@
-// The lanes of one token host: which of them serves the next request, how busy they are, and which must be left alone
+// The lanes of one token host: which of them serves the next request, how busy they are, and which must not be used
 // because they are being opened or cannot be logged in.
 import type { LaneClient } from "./lane-client.js";
 import type { WireFailure } from "../wire-calls.js";
 
-/** Above this a request is slow enough that overlapping several on more sessions pays. */
+/** Above this duration of a request, overlapping requests on more sessions pays. In ms. */
 const SLOW_SERVICE_MS = 0.4;
-/** Requests that one lane of a fast token may have waiting in its socket. */
+/** Largest number of requests in the socket of one lane of a fast token. */
 const PIPELINE = 32;
 
 export class LaneSet {
   readonly #lanes: LaneClient[] = [];
-  /** Being opened and logged in. */
+  /** Lanes that are being opened and logged in. */
   readonly #opening = new Set<LaneClient>();
-  /** Logged out, with a PIN that is not accepted. */
+  /** Lanes that are logged out and whose login was refused. */
   readonly #refused = new Set<LaneClient>();
 
   /** Lanes that serve requests. */
@@ -38,7 +38,7 @@ export class LaneSet {
     this.#lanes.push(lane);
   }
 
-  /** Adds a lane that serves requests once `work` on it is done; removes it when that fails. */
+  /** Adds a lane that serves requests once `work` on it is done; removes it if that fails. */
   async addAfter(lane: LaneClient, work: () => Promise<void>): Promise<void> {
     this.#lanes.push(lane);
     this.#opening.add(lane);
@@ -52,19 +52,19 @@ export class LaneSet {
     }
   }
 
-  /** Leaves a lane alone that cannot be logged in. Returns another one that may go on, if there is one. */
+  /** Stops using a lane that cannot be logged in, if another one can serve. Returns that one. */
   refuse(lane: LaneClient): LaneClient | undefined {
     const other = this.open.find((one) => one !== lane);
     if (other !== undefined) this.#refused.add(lane);
     return other;
   }
 
-  /** Uses all lanes again: a login has succeeded. */
+  /** Uses all lanes again, after a login has succeeded. */
   readmit(): void {
     this.#refused.clear();
   }
 
-  /** Returns the lane that serves a request soonest, or undefined when waiting for one is better. */
+  /** Returns the lane that serves a request soonest, or undefined if waiting for one is better. */
   pick(): LaneClient | undefined {
     const free = this.open.filter((lane) => !lane.busyWithControl);
     const idle = free.find((lane) => lane.load === 0);
@@ -76,6 +76,7 @@ export class LaneSet {
     return least !== undefined && least.load < PIPELINE ? least : undefined;
   }
 
+  /** Whether the token is slow enough for more sessions to pay. */
   get isSlow(): boolean {
     return this.#lanes.some((lane) => lane.serviceMs > SLOW_SERVICE_MS);
   }
@@ -84,7 +85,7 @@ export class LaneSet {
     return this.#lanes.reduce((sum, lane) => sum + lane.load, 0);
   }
 
-  /** Since when the request that has kept a lane busy the longest has done so. */
+  /** Since when the longest-running request has kept its lane busy, by performance.now(); undefined if none has. */
   get busySince(): number | undefined {
     let oldest: number | undefined;
     for (const { busySince } of this.#lanes) {
@@ -93,7 +94,7 @@ export class LaneSet {
     return oldest;
   }
 
-  /** Whether an Encrypt or Decrypt has kept a lane busy for longer than that. */
+  /** Returns whether an Encrypt or Decrypt has kept a lane busy for longer than this. */
   isHung(limitMs: number): boolean {
     const now = performance.now();
     return this.#lanes.some(({ cryptSince }) => cryptSince !== undefined && now - cryptSince > limitMs);

@@ -1,6 +1,6 @@
-// Logins of one token's hosts, under its PIN gate. A login belongs to what the library treats as an application:
-// usually the process, but for some (p11-kit-client) each load of the library, so that every lane logs in itself. A lane that is
-// logged in already costs no attempt.
+// Logs in the lanes of one token's hosts, through its login gate. A login belongs to what the library treats as an
+// application: usually the process, but for some libraries (p11-kit-client) each load of the library, so that every lane
+// logs in by itself. A lane that is logged in already costs no attempt.
 import { KmsError } from "../../errors.js";
 import type { LaneClient } from "./lane-client.js";
 import type { LoginGate } from "../login/login-gate.js";
@@ -9,7 +9,7 @@ import { killOnTimeout, type HostProcess } from "./host-process.js";
 import type { TokenDescription } from "../port.js";
 import { Op } from "../wire-calls.js";
 
-/** How much longer a login may take than the one before it that was abandoned. */
+/** Each login that was abandoned gives the next one this many times as long. */
 const LONGER = 1.25;
 
 export class Logins {
@@ -17,9 +17,9 @@ export class Logins {
   readonly #starts: Starts;
   readonly #startTimeoutMs: number;
   readonly #running = new Map<LaneClient, Promise<TokenDescription>>();
-  /** Stamp of the PIN that has logged in last. */
+  /** The stamp of the PIN that logged in last. */
   #accepted: string | undefined;
-  /** Logins in a row whose answer was lost. */
+  /** Number of logins in a row without an answer. */
   #lost = 0;
 
   constructor(gate: LoginGate, starts: Starts, startTimeoutMs: number) {
@@ -29,8 +29,8 @@ export class Logins {
   }
 
   /**
-   * Logs a lane in, unless it is logged in; one login serves all who ask at the same time. Returns the token as read
-   * just before. @throws KmsError
+   * Logs a lane in unless it is logged in already; concurrent calls share one login. Returns the token as last described.
+   * @throws KmsError
    */
   login(host: HostProcess, lane: LaneClient): Promise<TokenDescription> {
     const running = this.#running.get(lane);

@@ -31,17 +31,17 @@ export interface HostPoolOptions {
   readonly host: HostProcessOptions;
   readonly hosts: number;
   readonly gate: LoginGate;
-  /** For loading the module and logging in, and for each step of reading the keyring that comes no further, in ms. */
+  /** Limit for loading the module, for logging in, and for reading the keyring without progress, in ms. */
   readonly startTimeoutMs: number;
-  /** For a call that is no Encrypt or Decrypt, in ms. */
+  /** Limit for a control call, in ms. */
   readonly controlTimeoutMs: number;
   readonly onEnded: (cause: EndCause) => void;
-  /** A host has become ready, has ended, or is free again. */
+  /** Called when a host has become ready, has ended, or has finished a control call. */
   readonly onChange: () => void;
   readonly log: Log;
 }
 
-/** A code that nobody knows replaces a host at most this often, in ms. */
+/** Shortest interval between two hosts that are replaced for the same unknown CKR code, in ms. */
 const UNKNOWN_RV_MS = 60_000;
 /** While a start hangs, another one may run beside it. */
 const LEAST_SUPERVISORS = 2;
@@ -102,7 +102,7 @@ export class HostPool {
     return this.#supervisors.flatMap((supervisor) => supervisor.ready ?? []);
   }
 
-  /** Why the last start failed; undefined while nothing has failed since a host was ready. */
+  /** Why the last start failed; undefined if none has failed since a host was ready. */
   get reason(): KmsError | undefined {
     return this.#supervisors.find((supervisor) => supervisor.reason !== undefined)?.reason;
   }
@@ -119,8 +119,8 @@ export class HostPool {
 
   /**
    * Makes a call on the serving host.
-   * @param limitMs returns the time for it, when it begins; `controlTimeoutMs` without it
-   * @throws KmsError, such as why there is no host
+   * @param limitMs returns the limit when the call begins; `controlTimeoutMs` if left out
+   * @throws KmsError, such as why no host is ready
    */
   async control<O extends ControlOp>(
     op: O,
@@ -130,7 +130,7 @@ export class HostPool {
     return this.#controlOn(await this.#serving(), op, request, limitMs);
   }
 
-  /** A call that changes nothing: made on the next host where the serving one is lost over it. @throws KmsError */
+  /** Makes a call that changes nothing on the token, on the next host if it costs the serving one. @throws KmsError */
   async read<O extends ControlOp>(op: O, request: ControlRequest<O>): Promise<ControlReply<O>> {
     const host = await this.#serving();
     try {
@@ -142,22 +142,22 @@ export class HostPool {
     }
   }
 
-  /** Reads the keyring on one host, and on the others after it. @throws KmsError */
+  /** Reads the keyring on one host and returns it, then reads the others in the background. @throws KmsError */
   listKeks(): Promise<readonly KekRecord[]> {
     return this.#readings.read();
   }
 
-  /** Makes the reading on a host that has started since. @throws KmsError */
+  /** Reads the keyring on a host that starts after this call. @throws KmsError */
   listKeksReloaded(): Promise<readonly KekRecord[]> {
     return this.#readings.readReloaded();
   }
 
-  /** Logs in a lane that has found itself logged out. @throws KmsError */
+  /** Logs in a lane that reported being logged out. @throws KmsError */
   async loginAgain(host: HostProcess, lane: LaneClient): Promise<void> {
     await this.#logins.login(host, lane);
   }
 
-  /** Opens another session on a slow serving host. Returns whether there is one more. */
+  /** Opens another session on a slow serving host. Returns whether one was added. */
   async grow(): Promise<boolean> {
     const [host] = this.ready;
     if (host?.canGrow !== true) return false;
@@ -178,7 +178,7 @@ export class HostPool {
     this.#options.log.error({ pid: host.pid, keyId, mechanism: name }, "token returned an altered result");
   }
 
-  /** Whether a code that stands in no row has cost a host already within the last minute. */
+  /** Returns whether a host was replaced for this unknown code within the last minute. */
   #wasReplacedFor({ rv, unknownRv }: WireFailure): boolean {
     if (unknownRv !== true || rv === undefined) return false;
     const now = performance.now();
@@ -216,7 +216,7 @@ export class HostPool {
     this.#options.onChange();
   }
 
-  /** The serving host, after waiting for a start that has not failed yet. */
+  /** Returns the serving host, after waiting for a start that has not failed yet. */
   async #serving(): Promise<HostProcess> {
     const host = await this.#whenReady(() => true);
     if (host !== undefined) return host;
@@ -245,7 +245,7 @@ export class HostPool {
     };
   }
 
-  /** Waits for a start that has not failed yet, as long as it may take or comes further. */
+  /** Waits for a start that has not failed yet, up to its time limit without progress. */
   async #whenReady(wanted: (host: HostProcess) => boolean): Promise<HostProcess | undefined> {
     const { signal } = this.#stopping;
     const since = performance.now();
@@ -258,7 +258,7 @@ export class HostPool {
     }
   }
 
-  /** Whether a host still works under a KEK. One that does not is replaced. */
+  /** Returns whether operations under a KEK succeed on a host, which is replaced if they do not. */
   async #proves(host: HostProcess, keyId: string): Promise<boolean> {
     const results = await this.#controlOn(host, Op.probe, { keyId, choice: "auto" }).catch(() => []);
     return results.some(({ works }) => works);
@@ -275,7 +275,7 @@ export class HostPool {
       return await killOnTimeout(host, limitMs(), () => host.control(op, request));
     } catch (error) {
       if (!(error instanceof HostFailure)) throw error;
-      // A reading that fails says nothing of operations under the KEK.
+      // A failed reading says nothing about operations under the KEK.
       if (op !== Op.readKeks) this.replaceIfBroken(host, error.failure);
       if (error.failure.fault !== "login" || !again) throw error;
     } finally {

@@ -1,6 +1,6 @@
-// Readings of the keyring over the hosts of one token. A call of a reading that hangs loses its host: so hosts are
-// read one after the other, and never the last one that requests have, once a reading has hung. A reading that is slow
-// or fails is a finding, and no reason to replace a host that goes on working under the KEK.
+// Readings of the keyring over the hosts of one token. A reading that hangs costs its host. So hosts are read one after
+// the other, and once a reading has hung, the last host that serves requests is not read. A slow or failed reading is a
+// finding; it does not replace a host whose operations under the KEK succeed.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { count, readInSlices, seconds, SlicePace } from "./slices.js";
@@ -9,31 +9,31 @@ import { HostFailure, type HostProcess } from "./host-process.js";
 import type { KekRecord } from "../port.js";
 import { Op, type ReadingProgress, type ReadRequest, type ReadSlice, type TokenKeys } from "../wire-calls.js";
 
-/** What readings need of the pool. */
+/** What readings need from the pool. */
 export interface ReadingHosts {
   /** Hosts that may be given requests, the serving one first. */
   readonly ready: readonly HostProcess[];
-  /** How many there are when all is well. */
+  /** Number of hosts in the configuration. */
   readonly configured: number;
   /** The serving host, after waiting for a start that has not failed yet. @throws KmsError */
   serving(): Promise<HostProcess>;
-  /** One slice of a reading. @throws KmsError */
+  /** Reads one slice. @throws KmsError */
   read(host: HostProcess, request: ReadRequest, limitMs: number): Promise<ReadSlice>;
-  /** Returns whether a host still works under a KEK, and replaces it otherwise. */
+  /** Returns whether operations under a KEK succeed on a host; replaces the host if they do not. */
   proves(host: HostProcess, keyId: string): Promise<boolean>;
-  /** Returns a ready host that `wanted` accepts; undefined when a start has failed, or took too long. */
+  /** Waits for a ready host that `wanted` accepts and returns it; undefined if a start failed or took too long. */
   whenReady(wanted: (host: HostProcess) => boolean): Promise<HostProcess | undefined>;
 }
 
 export interface ReadingOptions {
-  /** Least time that a slice of a reading may take, in ms. */
+  /** Shortest limit for a slice of a reading, in ms. */
   readonly controlTimeoutMs: number;
-  /** Most time, in ms. */
+  /** Longest limit, in ms. */
   readonly startTimeoutMs: number;
   readonly log: Log;
 }
 
-/** A reading that takes longer is a finding. In ms. */
+/** A reading that takes longer than this is a finding. In ms. */
 const SLOW_MS = 5_000;
 
 export class KeyringReadings {
@@ -41,13 +41,13 @@ export class KeyringReadings {
   readonly #pace: SlicePace;
   readonly #startTimeoutMs: number;
   readonly #log: Log;
-  /** A reading has hung, and none has ended well since. */
+  /** Whether a reading has hung and none has succeeded since. */
   #hung = false;
-  /** Hosts that were there when a key was missed, until a later one has been read. */
+  /** Hosts that were ready when a reloaded reading was requested, until a later host has been read. */
   readonly #doubted = new Set<HostProcess>();
-  /** The end of the reading that each host is busy with. */
+  /** The last reading requested on each host. */
   readonly #turns = new WeakMap<HostProcess, Promise<unknown>>();
-  /** As last read, on whichever host. */
+  /** The KEKs at the last reading, on any host. */
   #known: readonly KekRecord[] = [];
   #unreadable = 0;
   #finding: string | undefined;
@@ -60,17 +60,17 @@ export class KeyringReadings {
     this.#log = log;
   }
 
-  /** What is not as it should be about the last reading; undefined when all is. */
+  /** What is wrong with the last reading; undefined if nothing is. */
   get finding(): string | undefined {
     return this.#finding;
   }
 
-  /** When a host that starts last came further in its reading, by performance.now(); 0 before the first time. */
+  /** When a starting host last made progress in its reading, by performance.now(); 0 if none has. */
   get firstReadingAt(): number {
     return this.#first?.at ?? 0;
   }
 
-  /** How far it has come, for the end of a message; empty while no start reads. */
+  /** The end of a message: how far the reading of a starting host is; empty if a host is ready. */
   get soFar(): string {
     if (this.#first === undefined || this.#hosts.ready.length > 0) return "";
     const { seen, objects } = this.#first;
@@ -102,8 +102,8 @@ export class KeyringReadings {
   }
 
   /**
-   * Reads on a host that started after the request for it; that host replaces a spare one.
-   * Where it shows other keys than the earlier hosts do, they are replaced too. @throws KmsError
+   * Reads on a host that starts after this call and replaces a warm one. Earlier hosts that show other keys are replaced
+   * too. @throws KmsError
    */
   async readReloaded(): Promise<readonly KekRecord[]> {
     const fresh = await this.#fresh();
@@ -126,11 +126,11 @@ export class KeyringReadings {
     }
     const fresh = await this.#hosts.whenReady((host) => !this.#doubted.has(host));
     if (fresh !== undefined) return fresh;
-    // The library that is loaded may go on showing a token that is away, and empty.
+    // A library loaded before may keep showing a token that is away, and empty.
     throw new KmsError("HSM_UNAVAILABLE", "no token host can be started to read the token");
   }
 
-  /** Keeps idle sessions alive and handles fresh. A host that was idle while the token was away may show less since. */
+  /** Reads the other hosts, which keeps their sessions alive. Replaces those that show other keys than the first. */
   async #refreshOthers(first: HostProcess, shown: readonly KekRecord[]): Promise<void> {
     for (const host of this.#hosts.ready) {
       if (host === first || this.#isLast()) continue;
@@ -146,14 +146,14 @@ export class KeyringReadings {
       if (host.endCause === "hang") this.#hung = true;
       else if (host.alive) await this.#judge(host, error);
       if (host.alive || host.endCause === "stop") throw error;
-      // Lost over it: once more, on another one.
+      // The reading cost its host; make it on another one.
       const other = await this.#hosts.whenReady(() => !this.#isLast());
       if (other !== undefined) return this.#inTurn(other);
       throw this.#hung ? error : this.#refusal();
     }
   }
 
-  /** Whether a failed reading costs the host: not where operations under a KEK succeed. */
+  /** Replaces a host whose reading failed, unless operations under a KEK succeed on it. */
   async #judge(host: HostProcess, error: unknown): Promise<void> {
     if (!(error instanceof HostFailure)) return;
     const { fault } = error.failure;
@@ -163,7 +163,7 @@ export class KeyringReadings {
     else await this.#hosts.proves(host, kek.keyId);
   }
 
-  /** One reading at a time on a host: each begins after it was asked for. */
+  /** Makes one reading at a time on a host; each begins after it was requested. */
   async #inTurn(host: HostProcess): Promise<readonly KekRecord[]> {
     const before = this.#turns.get(host) ?? Promise.resolve();
     const reading = before.catch(() => undefined).then(() => this.#readWhole(host));
@@ -188,7 +188,7 @@ export class KeyringReadings {
     this.#unreadable = unreadable;
   }
 
-  /** A KEK that is not seen is not gone where more objects than before could not be read. */
+  /** Throws if a KEK is missing and more objects than before could not be read: it may be among those. */
   #refuseIfHidden({ keks, objects, unreadable, unreadableReason }: TokenKeys): void {
     if (unreadable <= this.#unreadable) return;
     const shown = new Set(keks.flatMap(({ keyId, aliases }) => [keyId, ...aliases]));
@@ -215,7 +215,7 @@ export class KeyringReadings {
     return serving;
   }
 
-  /** Whether requests would be left without a host if a reading hung now. */
+  /** Returns whether requests would be left without a host if a reading hung now. */
   #isLast(): boolean {
     return this.#hung && this.#hosts.configured > 1 && this.#hosts.ready.length <= 1;
   }
@@ -223,7 +223,7 @@ export class KeyringReadings {
   #refusal(): KmsError {
     return new KmsError(
       "HSM_UNAVAILABLE",
-      "the token cannot be read: a reading has hung, and the token host that is left is kept for requests",
+      "the token cannot be read: a reading has hung, and the last token host is kept for requests",
     );
   }
 }

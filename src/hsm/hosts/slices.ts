@@ -1,16 +1,16 @@
-// One reading of a token's keyring on one host, asked for slice by slice: requests are served between two of them, and
-// what limits a reading is that it gets no further, not how long it takes in all.
+// One reading of a token's keyring on one host, requested slice by slice: requests are served between two slices, and a
+// reading is limited by the time without progress, not by its total time.
 import { KmsError } from "../../errors.js";
 import type { HostProcess } from "./host-process.js";
 import type { ReadingProgress, ReadRequest, ReadSlice, TokenKeys } from "../wire-calls.js";
 
-/** Asks for one slice. @param limitMs after which the host has hung */
+/** Requests one slice. @param limitMs after which the host counts as hung */
 export type AskForSlice = (request: ReadRequest, limitMs: number) => Promise<ReadSlice>;
 
-/** A slice may take this many times as long as the slowest that has ended well. */
+/** A slice may take this many times as long as the slowest one that succeeded. */
 const SLACK = 3;
 
-/** How long a slice of this token's readings may take: a search can only be waited for, and takes what it takes. */
+/** How long a slice of this token's readings may take; a search is one call, which no slice can divide. */
 export class SlicePace {
   readonly #leastMs: number;
   readonly #mostMs: number;
@@ -31,8 +31,8 @@ export class SlicePace {
 }
 
 /**
- * Reads to the end.
- * @throws KmsError that says how far it came, where the host hung over it
+ * Makes a whole reading and returns it.
+ * @throws KmsError that says how far the reading came, if the host hung
  */
 export async function readInSlices(
   host: HostProcess,
@@ -62,16 +62,17 @@ function stuck({ seen, objects }: ReadingProgress, limitMs: number, cause: unkno
     objects === 0 ? "in the search for secret keys" : `after ${count(seen)} of ${count(objects)} secret keys`;
   return new KmsError(
     "HSM_UNAVAILABLE",
-    `reading the token came no further for ${seconds(limitMs)} ${where}; if it is slow, raise hsm.startTimeout, or give the KEK a partition of its own`,
+    `reading the token made no progress for ${seconds(limitMs)} ${where}; if the token is slow, raise hsm.startTimeout, or give the KEK a partition of its own`,
     cause,
   );
 }
 
-/** A number as people read it, such as "12,000". */
+/** Returns a number with separators, such as "12,000". */
 export function count(objects: number): string {
   return objects.toLocaleString("en-US");
 }
 
+/** Returns a duration in seconds, such as "2.5 s". */
 export function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(ms < 10_000 ? 1 : 0)} s`;
 }
