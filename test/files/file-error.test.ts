@@ -27,7 +27,7 @@ const errorOf = (work: () => unknown): unknown => {
   throw new Error("nothing was thrown");
 };
 
-it("names a file that is there, and only the folder of one that is not", () => {
+it("names an existing file, and only the folder of a missing one", () => {
   const error = errorOf(() => openSync(join(top, "a.123.new", "x"), "r"));
   expect(fileError(error)?.message).toMatch(/a\.123\.new\/x cannot be used \(ENOENT: it does not exist\)$/);
   writeFileSync(join(top, "there"), "");
@@ -47,7 +47,7 @@ it("names a file that is there, and only the folder of one that is not", () => {
   );
 });
 
-it("leaves errors alone that are not of the file system, or name no path", () => {
+it("ignores errors that are not from the file system or name no path", () => {
   expect(fileError(new TypeError("defect"))).toBeUndefined();
   expect(
     fileError(Object.assign(new Error("x"), { code: "ECONNREFUSED", path: "/run/x.sock" })),
@@ -55,7 +55,7 @@ it("leaves errors alone that are not of the file system, or name no path", () =>
   expect(fileError(Object.assign(new Error("x"), { code: "EACCES" }))).toBeUndefined();
 });
 
-describe.runIf(isRoot)("a user who is refused", () => {
+describe.runIf(isRoot)("a user who is denied access", () => {
   const closed = join(top, "closed");
   // Where another user may run it from: the tests' own folders may be closed to them.
   const asNobody = (...args: string[]): { code: number | null; stderr: string } => {

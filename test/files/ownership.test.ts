@@ -29,7 +29,7 @@ afterEach(() => {
   rmSync(top, { recursive: true, force: true });
 });
 
-it("is content with what belongs to this user and is closed to the others", () => {
+it("accepts what belongs to this user and is closed to others", () => {
   expect([folderProblem(folder, trust), fileProblem(file, trust)]).toEqual([undefined, undefined]);
 });
 
@@ -47,7 +47,7 @@ it("refuses a folder below one that others may write to, unless only owners may 
   expect(folderProblem(folder, trust)).toBeUndefined();
 });
 
-it("looks at what a link leads to", () => {
+it("checks what a link leads to", () => {
   const link = join(top, "link");
   symlinkSync(folder, link);
   expect(folderProblem(link, trust)).toBeUndefined();
@@ -60,7 +60,7 @@ it("refuses a file that others may write to", () => {
   expect(fileProblem(file, trust)).toMatch(/file can be written to by others/);
 });
 
-it.runIf(isRoot)("refuses another user's folder and file, but for a command of root's", () => {
+it.runIf(isRoot)("refuses another user's folder and file, except for a command run by root", () => {
   chownSync(folder, SOMEBODY, SOMEBODY);
   expect(folderProblem(folder, trust)).toMatch(
     /belongs to user 4242, who could replace it; chown it to root/,

@@ -19,14 +19,14 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it("reads back what it wrote, in a folder that it makes", () => {
+it("reads back what it wrote, in a folder that it creates", () => {
   expect(() => readStateFile(path)).toThrow("ENOENT");
   writeStateFile(path, { a: 1 });
   writeStateFile(path, { a: 2 });
   expect(readStateFile(path)).toEqual({ a: 2 });
 });
 
-it("waits for no pipe, and reads no file that is far too long", () => {
+it("does not block on a pipe, and does not read a file that is far too long", () => {
   writeStateFile(path, {});
   rmSync(path);
   execFileSync("mkfifo", [path]);
@@ -36,7 +36,7 @@ it("waits for no pipe, and reads no file that is far too long", () => {
   expect(() => readStateFile(path)).toThrow("is not a state file");
 });
 
-it("writes through no link", () => {
+it("does not write through a link", () => {
   writeStateFile(path, {});
   const other = join(folder, "other");
   writeFileSync(other, "precious");
@@ -48,7 +48,7 @@ it("writes through no link", () => {
   expect(readStateFile(path)).toEqual({ a: 1 });
 });
 
-it("leaves what root writes to the owner of the folder, who has to read it", () => {
+it("gives what root writes to the owner of the folder, who must read it", () => {
   const euid = process.geteuid?.() ?? 0;
   const owner = euid === 0 ? 10001 : euid;
   mkdirSync(join(folder, "state"));

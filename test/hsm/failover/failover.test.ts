@@ -50,7 +50,7 @@ describe("on two tokens whose keys have one name and two values", () => {
     for (const softHsm of softHsms.splice(0)) softHsm.remove();
   });
 
-  it("the second is refused, with both key_ids named, and never serves for the first", async () => {
+  it("the second key is refused, both key_ids are named, and it never serves for the first", async () => {
     const errors: unknown[] = [];
     const log: Log = { ...SILENT, error: (fields) => errors.push(fields) };
     const members = opened.map(({ hsm }, index) => ({ name: `token ${index + 1}`, hsm }));
@@ -107,7 +107,7 @@ describe("on tokens that come and go", () => {
     return asked.at(-1) ?? 0;
   }
 
-  it("the preferred one serves; when it fails, the next one within the same request", async () => {
+  it("the preferred token serves; if it fails, the next one serves the same request", async () => {
     expect(await served()).toBe(1);
     fakes[0]?.broken.add("kek");
     await expect(failover.encrypt(request("kek"), PATIENT_CALLER)).rejects.toMatchObject({
@@ -121,7 +121,7 @@ describe("on tokens that come and go", () => {
     expect(switches).toEqual(["token 2"]);
   });
 
-  it("the third one serves when the first two are known to be away", async () => {
+  it("the third token serves if the first two are known to be away", async () => {
     for (const fake of fakes.slice(0, 2)) fake.failure = AWAY;
     expect(await served()).toBe(3);
   });
@@ -145,7 +145,7 @@ describe("on tokens that come and go", () => {
     expect(switches).toEqual(["token 2", "token 1"]);
   });
 
-  it("one that fails while it serves again is left again", async () => {
+  it("a token that fails after it has returned is left again", async () => {
     const [first, second] = fakes;
     if (first === undefined || second === undefined) throw new RangeError("no token");
     second.failure = AWAY;
@@ -159,7 +159,7 @@ describe("on tokens that come and go", () => {
     expect(await served()).toBe(3);
   });
 
-  it("keys that are on one token only are not gone when that one is away", async () => {
+  it("keys that only one token holds do not count as gone while it is away", async () => {
     const [first] = fakes;
     if (first === undefined) throw new RangeError("no token");
     first.records = [
@@ -175,7 +175,7 @@ describe("on tokens that come and go", () => {
     });
   });
 
-  it("all of them are asked within one request, and when all are late it ends with its time", async () => {
+  it("all tokens are asked within one request, which ends at its deadline if all are late", async () => {
     for (const fake of fakes.slice(0, 2)) {
       fake.encrypt = () => Promise.reject(AWAY);
     }
@@ -185,7 +185,7 @@ describe("on tokens that come and go", () => {
     await expect(failover.encrypt(request("kek"), late)).rejects.toMatchObject({ code: "DEADLINE" });
   });
 
-  it("one that is slower than the next one is left for it", async () => {
+  it("a token that is slower than the next one is left for it", async () => {
     vi.useRealTimers();
     const [first] = fakes;
     if (first === undefined) throw new RangeError("no token");
@@ -197,7 +197,7 @@ describe("on tokens that come and go", () => {
     expect(first.calls).toBe(calls);
   });
 
-  it("keys that a token no longer shows are not gone until it is read by a library loaded anew", async () => {
+  it("keys that a token no longer shows count as gone only after a reloaded library agrees", async () => {
     const [first, second] = fakes;
     if (first === undefined || second === undefined) throw new RangeError("no token");
     const names = async (): Promise<string[]> => (await failover.listKeks()).map(({ keyId }) => keyId);
@@ -211,7 +211,7 @@ describe("on tokens that come and go", () => {
     expect(await names()).toEqual([]);
   });
 
-  it("a slow one is not waited for where another has been read", async () => {
+  it("a slow token does not delay the readings of the others", async () => {
     vi.useRealTimers();
     const [first] = fakes;
     if (first === undefined) throw new RangeError("no token");

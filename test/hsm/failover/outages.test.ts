@@ -130,7 +130,7 @@ describe("with rounds in quick succession", () => {
     watchStatus();
   });
 
-  it("says which token alone holds the active KEK", () => {
+  it("readiness names the only token that holds the active KEK", () => {
     const detail = `KEK ${keyIdB}: only on second, not on first; clone it there`;
     expect(running.readiness()).toEqual({ ready: true, lines: ["ok", detail] });
     expect(running.keyring().keys).toMatchObject([

@@ -17,7 +17,7 @@ describe.each([
 ])("with an AES KEK on %s", (_name, create) => {
   const token = useFaultyToken("aes", create);
 
-  it("a hang in C_Decrypt ends requests by their deadline while the state stays at hand", async () => {
+  it("a hang in C_Decrypt ends requests by their deadline and does not block the state", async () => {
     const opened = await token.start();
     const body = await token.encrypt(opened);
     token.fault.set("C_Decrypt hang");
@@ -35,7 +35,7 @@ describe.each([
   });
 
   it.each(["C_FindObjectsInit", "C_GetAttributeValue"])(
-    "a hang in %s ends a reading of the keyring, and the host",
+    "a hang in %s ends a reading of the keyring and its host",
     async (name) => {
       const opened = await token.start({ requestTimeoutMs: 200 });
       token.fault.set(`${name} hang`);
@@ -46,7 +46,7 @@ describe.each([
     },
   );
 
-  it("a hang in the login after a logout keeps nobody from logging in later", async () => {
+  it("a hang in the login after a logout does not prevent later logins", async () => {
     const opened = await token.start({ startTimeoutMs: 1_000 });
     token.fault.set("logout", "C_Login hang");
     expect(await codeOf(token.encrypt(opened))).toMatch(ENDED_IN_TIME);
@@ -55,7 +55,7 @@ describe.each([
     await token.recovers(opened);
   });
 
-  it("a hang in opening one more session ends the host, which can then grow", async () => {
+  it("a hang in opening one more session ends the host, and its successor can grow", async () => {
     const opened = await token.start({ requestTimeoutMs: 400 });
     token.fault.set("C_Encrypt sleep 5", "C_OpenSession hang");
     await waitFor(
@@ -75,7 +75,7 @@ describe.each([
     );
   });
 
-  it("a hang in closing a session ends the host, and holds up no stopping", async () => {
+  it("a hang in closing a session ends the host and does not delay the stop", async () => {
     const opened = await token.start();
     token.fault.set("C_EncryptInit rv 0x30", "C_CloseSession hang");
     expect(await codeOf(token.encrypt(opened))).toMatch(ENDED_IN_TIME);
@@ -86,7 +86,7 @@ describe.each([
     await opened.hsm.stop(50);
   });
 
-  it("of the serving host is answered by the warm one, and the next request waits for neither", async () => {
+  it("while the serving host hangs, the warm one answers this request and the next", async () => {
     const opened = await token.start({ hosts: 2, requestTimeoutMs: 2_000 });
     token.fault.set(`C_EncryptInit hang once=${token.fault.path("once")}`, "log C_Encrypt");
     const [serving] = opened.hsm.pids;
@@ -107,7 +107,7 @@ describe.each([
 describe("in the readings of several hosts", () => {
   const token = useFaultyToken();
 
-  it("a hang in every reading takes no host away from requests but the one that it began on", async () => {
+  it("a hang in every reading costs only the host that it began on", async () => {
     const opened = await token.start({ hosts: 2, requestTimeoutMs: 1_500 });
     token.fault.set("C_FindObjects hang");
     const outcomes: string[] = [];
@@ -125,7 +125,7 @@ describe("in the readings of several hosts", () => {
     });
   });
 
-  it("a reading goes on with the warm host where the serving one hangs in it", async () => {
+  it("a reading that hangs on the serving host is repeated on the warm one", async () => {
     const opened = await token.start({ hosts: 2, requestTimeoutMs: 300 });
     token.fault.set(`C_FindObjects hang once=${token.fault.path("reading")}`);
     expect(await opened.hsm.listKeks()).toMatchObject([{ keyId: token.keyId }]);

@@ -42,7 +42,7 @@ function start(script: string): HostProcess {
   return host;
 }
 
-it("a failure that cannot be read ends the host, and whoever waits for it", async () => {
+it("a failure reply that cannot be decoded ends the host and its requests", async () => {
   const reply = encodeFrame(1, ReplyKind.failed, Buffer.from("garbled")).toString("hex");
   const host = start(`
     import { Socket } from "node:net";
@@ -53,7 +53,7 @@ it("a failure that cannot be read ends the host, and whoever waits for it", asyn
   expect(await host.ended).toBe("protocol");
 });
 
-it("what a library prints is not logged, only how much and what the token host says itself", async () => {
+it("of stderr only the size and the token host's own lines are logged", async () => {
   start(`
     process.stderr.write("C_Login(pin=8642)\\ntoken host lane 3: ERR_WORKER_OUT_OF_MEMORY\\n");
     process.stdin.resume();
@@ -65,12 +65,14 @@ it("what a library prints is not logged, only how much and what the token host s
   expect(JSON.stringify(logged)).not.toContain("8642");
 });
 
-it("a process that outlives SIGKILL holds up nobody", async () => {
+it("a process that outlives SIGKILL blocks nothing", async () => {
   const host = start("process.stdin.resume();");
   vi.spyOn(ChildProcess.prototype, "kill").mockReturnValue(true);
   await host.stop(0);
   expect(await host.ended).toBe("stop");
-  expect(logged.map(({ text }) => text)).toContainEqual(expect.stringContaining("does not end after SIGKILL"));
+  expect(logged.map(({ text }) => text)).toContainEqual(
+    expect.stringContaining("does not end after SIGKILL"),
+  );
   vi.restoreAllMocks();
   if (host.pid !== undefined) process.kill(host.pid, "SIGKILL");
 });

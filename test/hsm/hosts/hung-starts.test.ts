@@ -12,7 +12,7 @@ import { waitFor } from "../../support/wait.js";
 const START_TIMEOUT_MS = 600_000;
 const LIMIT = { timeoutMs: 60_000 };
 
-describe("of a token that is known", () => {
+describe("starts on a token that has been open before", () => {
   const token = useFaultyToken();
   const hangs = ({ ended }: { readonly ended: readonly string[] }): number =>
     ended.filter((cause) => cause === "hang").length;
@@ -22,7 +22,7 @@ describe("of a token that is known", () => {
     [2, "C_Initialize"],
     [2, "C_GetSessionInfo"],
     [2, "C_FindObjectsInit"],
-  ])("with %i hosts, one gets through after a hang of %s", async (hosts, name) => {
+  ])("with %i hosts, a start succeeds after a hang of %s", async (hosts, name) => {
     const opened = await token.start({ hosts, startTimeoutMs: START_TIMEOUT_MS });
     token.fault.set(`${name} hang`);
     for (const pid of opened.hsm.pids) process.kill(pid, "SIGKILL");
@@ -51,10 +51,10 @@ describe("of a token that is known", () => {
   });
 });
 
-describe("of a token that is not", () => {
+describe("starts on a token that has not been open before", () => {
   const token = useFaultyToken();
 
-  it("one gets through after a hang before the login", async () => {
+  it("a start succeeds after a hang before the login", async () => {
     token.fault.set("C_Initialize hang");
     const opened = token.open({ hosts: 2, startTimeoutMs: START_TIMEOUT_MS });
     await waitFor(() => opened.ended.includes("hang"), { what: "a start that was given up", ...LIMIT });
@@ -63,7 +63,7 @@ describe("of a token that is not", () => {
   });
 });
 
-describe("in the order in which they began", () => {
+describe("several starts", () => {
   let killed: [string, EndCause][];
   let late: number;
   let starts: Starts;
@@ -102,7 +102,7 @@ describe("in the order in which they began", () => {
     return { end, started };
   }
 
-  it("the oldest is kept until the limit of a start, the ones beside it are not", async () => {
+  it("the oldest start is kept until its limit, those beside it are given up earlier", async () => {
     const oldest = begin("oldest");
     const younger = begin("younger");
     await vi.advanceTimersByTimeAsync(3_100);
@@ -119,7 +119,7 @@ describe("in the order in which they began", () => {
     ]);
   });
 
-  it("the oldest is given up when another one has got through, and not before it is late", async () => {
+  it("the oldest start is given up once it is late and another has succeeded", async () => {
     const oldest = begin("oldest");
     const quick = begin("quick");
     quick.end();
@@ -146,7 +146,7 @@ describe("in the order in which they began", () => {
     expect(await slow.started).toBe("ready");
   });
 
-  it("a token that is slow has three times as long as it took", async () => {
+  it("a step may take three times as long as it took last", async () => {
     const first = begin("first");
     await vi.advanceTimersByTimeAsync(4_000);
     first.end();

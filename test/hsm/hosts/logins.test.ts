@@ -79,7 +79,7 @@ describe.each(["aes", "hmac"] as const)("with an %s KEK", (kind) => {
       ? ["C_EncryptInit", "C_Encrypt", "C_DecryptInit", "C_Decrypt", "C_FindObjectsInit"]
       : ["C_SignInit", "C_Sign", "C_GetAttributeValue"];
 
-  it("a token that says once of any call that nobody is logged in costs no request", async () => {
+  it("a token that reports once that nobody is logged in costs no request", async () => {
     const opened = await token.start({ requestTimeoutMs: 2_900 });
     for (const call of calls) {
       token.fault.set(`${call} rv 0x101 count=1`);
@@ -91,7 +91,7 @@ describe.each(["aes", "hmac"] as const)("with an %s KEK", (kind) => {
   });
 });
 
-describe("on a token that was made anew", () => {
+describe("on a token that was reinitialised", () => {
   const token = useFaultyToken();
 
   it("a login that has no effect ends the host", async () => {

@@ -22,7 +22,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-it("a host that cannot be spawned is an error that says why, signals nobody, and is tried again", async () => {
+it("a host that cannot be spawned is reported with its cause and tried again", async () => {
   const signalled = vi.spyOn(ChildProcess.prototype, "kill");
   const open = readdirSync("/proc/self/fd").length;
   allowDescriptors(String(open + SPARE_DESCRIPTORS));

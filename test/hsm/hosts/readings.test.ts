@@ -31,7 +31,7 @@ beforeEach(() => {
 
 const keyIds = async (): Promise<string[]> => (await readings.read()).map(({ keyId }) => keyId);
 
-it("a KEK is not gone where an object could not be read that could be before", async () => {
+it("a KEK does not count as gone while an object cannot be read that could be before", async () => {
   shown = { keks: [A, B], unreadable: 0 };
   expect(await keyIds()).toEqual(["a", "b"]);
   shown = { keks: [A], unreadable: 1 };
@@ -40,7 +40,7 @@ it("a KEK is not gone where an object could not be read that could be before", a
   expect(await keyIds()).toEqual(["a"]);
 });
 
-it("an object that can never be read keeps no KEK from going, nor from coming", async () => {
+it("an object that can never be read does not hide that KEKs come and go", async () => {
   shown = { keks: [A], unreadable: 1 };
   expect(await keyIds()).toEqual(["a"]);
   expect(readings.finding).toContain("1 of 10 secret keys on the token cannot be read: CKR_FUNCTION_FAILED");

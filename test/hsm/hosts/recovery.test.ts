@@ -59,7 +59,7 @@ describe("the same on NSS softokn", () => {
   ])("%s ends the request with %s after at most %i calls over two hosts", (...row) => endsAfter(nss, row));
 });
 
-it("a session that saw an error is closed, and never used again", async () => {
+it("a session is closed after an error and not used again", async () => {
   const opened = await token.start();
   // The module leaves the operation active, as many tokens do: using that session again would fail for ever.
   token.fault.set("C_Encrypt rv 0x21 count=5");
@@ -89,7 +89,7 @@ it("a host that cannot start backs off: its starts stay few, however many reques
   await token.recovers(opened);
 });
 
-it.each(["segv", "abort", "exit 1"])("a crash by %s at the library's end harms nobody", async (how) => {
+it.each(["segv", "abort", "exit 1"])("a crash by %s at the library's end does no harm", async (how) => {
   const opened = await token.start({ hosts: 2 });
   token.fault.set(`at-exit ${how}`, `C_Finalize ${how}`);
   await opened.hsm.stop(500);
@@ -106,7 +106,7 @@ it("a crash of the serving host costs neither its request nor the next one", asy
   expect(opened.ended).toEqual(["signal"]);
 });
 
-it("a token without a session left for more lanes serves with those it has", async () => {
+it("a token without further sessions serves with the lanes that it has", async () => {
   token.fault.set("session-limit 2", "C_Encrypt sleep 3");
   const opened = await token.start({ requestTimeoutMs: 2_900 });
   const codes = await Promise.all(Array.from({ length: 60 }, () => codeOf(token.encrypt(opened))));
@@ -116,7 +116,7 @@ it("a token without a session left for more lanes serves with those it has", asy
   expect(opened.ended).toEqual([]);
 });
 
-it("a token initialised anew is used again with its new KEK, and never by the old one's name", async () => {
+it("a reinitialised token is used with its new KEK, never under the old key_id", async () => {
   const softHsm = createSoftHsm();
   const fault = new FaultModule(softHsm);
   const { hsm } = openToken(fault, { hosts: 2, requestTimeoutMs: 400 });
@@ -144,7 +144,7 @@ it("a token initialised anew is used again with its new KEK, and never by the ol
   softHsm.remove();
 });
 
-it("10,000 requests on a slow token: what may wait is answered, the rest is refused at once", async () => {
+it("of 10,000 requests on a slow token the queue is answered and the rest refused at once", async () => {
   const opened = await token.start({ queue: 200, requestTimeoutMs: 2_900, sessions: 4 });
   token.fault.set("C_Encrypt sleep 2");
   let longest = 0;
@@ -164,7 +164,7 @@ it("10,000 requests on a slow token: what may wait is answered, the rest is refu
   await token.recovers(opened);
 });
 
-it("callers who leave while they wait cost the token nothing", async () => {
+it("requests whose callers have left are not sent to the token", async () => {
   const opened = await token.start({ sessions: 1, requestTimeoutMs: 2_900 });
   token.fault.set("C_Encrypt sleep 5");
   // Enough for the layer to have noticed: a token that it takes for fast is sent requests ahead.

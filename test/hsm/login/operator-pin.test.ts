@@ -39,7 +39,7 @@ it("a PIN replaces the one in use only after it has logged in", () => {
   expect(attempt(held)).toBe("changed");
 });
 
-it("one that has no clear answer is tried again, one that was withdrawn or replaced is not", () => {
+it("a PIN without a clear answer is tried again, a withdrawn or replaced one is not", () => {
   const held = hold();
   held.offer(Buffer.from("right"));
   attempt(held);
@@ -54,7 +54,7 @@ it("one that has no clear answer is tried again, one that was withdrawn or repla
   expect(held.read().toString()).toBe("third");
 });
 
-it("the only PIN stays where the token is locked, beside another one it does not", () => {
+it("a locked token keeps the only PIN, but not one beside another", () => {
   const held = hold();
   const locked = held.offer(Buffer.from("only"));
   attempt(held, REFUSED, false);
@@ -90,7 +90,7 @@ const states = (...given: HsmState[]): (() => HsmState) => {
 const down = (reason?: KmsError): HsmState => ({ up: false, reason });
 const busy = (): boolean => false;
 
-it("the answer awaited is the one to this PIN, whatever the hosts' state is meanwhile", async () => {
+it("the verdict is the answer to this PIN, whatever the hosts' state is meanwhile", async () => {
   const state = states(down(), down(NONE), { up: true });
   const limits = { state, idle: busy, limitMs: LIMIT_MS };
   const wrong = offerWith(undefined, undefined, undefined, { refusal: REFUSED });
@@ -98,7 +98,7 @@ it("the answer awaited is the one to this PIN, whatever the hosts' state is mean
   expect(await verdictOn(offerWith(undefined, { accepted: true }), limits)).toEqual({ is: "accepted" });
 });
 
-it("a token that is away is told of, and so is that no login was needed", async () => {
+it("the verdict says if the token is away or if no login was needed", async () => {
   const state = states(down(NONE), down(NONE), down(AWAY));
   expect(await verdictOn(offerWith(undefined), { state, idle: busy, limitMs: LIMIT_MS })).toEqual({
     is: "waiting",

@@ -1,5 +1,5 @@
-// A PIN attempt is dear: three in a row lock a token. What a wrong PIN costs over hosts and processes, and when
-// none is made at all.
+// PIN attempts are scarce: three wrong ones in a row may lock a token. What a wrong PIN costs over hosts and processes, and
+// when no attempt is made.
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -76,7 +76,7 @@ it("a wrong PIN costs one attempt over two hosts and three processes, and is not
   }
 });
 
-it("a corrected PIN file is taken up without a restart, and its refusal forgotten", async () => {
+it("a corrected PIN file is used without a restart, and the refusal is forgotten", async () => {
   const opened = open();
   await refusal(opened, "CKR_PIN_INCORRECT");
   const before = logins();
@@ -87,7 +87,7 @@ it("a corrected PIN file is taken up without a restart, and its refusal forgotte
   expect(recorded()).toEqual({});
 });
 
-it("a locked token is left alone, and says so", async () => {
+it("a locked token is reported and not tried", async () => {
   const counter = token.fault.path("locked");
   writeFileSync(counter, "3\n");
   token.fault.set(`pin-counter 3 ${counter}`);
@@ -97,7 +97,7 @@ it("a locked token is left alone, and says so", async () => {
   expect(logins()).toBe(before);
 });
 
-it("the last attempt is spent only by an operator who says so", async () => {
+it("the last attempt is made only if the operator allows it", async () => {
   const counter = token.fault.path("final");
   token.fault.set(`pin-counter 2 ${counter}`);
   const first = open();
@@ -110,7 +110,7 @@ it("the last attempt is spent only by an operator who says so", async () => {
   await token.recovers(open({ allowFinalTry: true }));
 });
 
-it("flags are read before a login that follows a logout, too", async () => {
+it("the PIN flags are also read before a login that follows a logout", async () => {
   const counter = token.fault.path("flags");
   writeFileSync(pinFile, token.fault.pin);
   const opened = open({ hosts: 1 });
@@ -158,7 +158,7 @@ describe("a login without an answer", () => {
     await token.recovers(opened);
   });
 
-  it("is counted also where the plugin is ended in it", async () => {
+  it("is counted even if the plugin ends during it", async () => {
     token.fault.set("C_Login hang");
     const before = logins();
     for (let start = 0; start < 2; start++) {
@@ -170,7 +170,7 @@ describe("a login without an answer", () => {
     expect(logins() - before).toBe(2);
   });
 
-  it.each(["C_Login segv after", "C_Login rv 0x5"])("by a passing %s costs nobody anything", async (line) => {
+  it.each(["C_Login segv after", "C_Login rv 0x5"])("after a single %s costs nothing", async (line) => {
     writeFileSync(pinFile, token.fault.pin);
     token.fault.set(`${line} once=${token.fault.path(`once-${basename(folder)}`)}`);
     await token.recovers(open({ hosts: 1 }));
@@ -210,7 +210,7 @@ describe("a login without an answer", () => {
     expect(logins() - before).toBe(2);
   });
 
-  it("is none where the token is away and says so", async () => {
+  it("does not count if the token reports that it is away", async () => {
     writeFileSync(pinFile, token.fault.pin);
     token.fault.set("C_Login rv 0x30");
     const before = logins();
@@ -222,7 +222,7 @@ describe("a login without an answer", () => {
 });
 
 it.each(["0xA3", "0xA4"])(
-  "a token that refuses every PIN by %s is tried again when it may have been repaired, and no sooner",
+  "a token that refuses every PIN by %s is tried again only after the recheck interval",
   async (rv) => {
     writeFileSync(pinFile, token.fault.pin);
     token.fault.set(`C_Login rv ${rv}`);
@@ -239,7 +239,7 @@ it.each(["0xA3", "0xA4"])(
   },
 );
 
-it("a running host that is logged out spends no login on each request", async () => {
+it("a running host that is logged out does not log in for each request", async () => {
   writeFileSync(pinFile, token.fault.pin);
   const opened = open({ hosts: 1 });
   await token.recovers(opened);
