@@ -107,9 +107,9 @@ describe("destroying a KEK on tokens", () => {
   });
 
   it.each([
-    ["its host crashes after the call", "C_DestroyObject abort after"],
-    ["the answer is another one than what was done", "C_DestroyObject rv 0x30 after"],
-  ])("is known to be gone although %s", async (_what, rule) => {
+    ["the host crashes after the call", "C_DestroyObject abort after"],
+    ["the call reports an error", "C_DestroyObject rv 0x30 after"],
+  ])("confirms that the KEK is gone although %s", async (_what, rule) => {
     const opened = await token.start();
     const kek = await makeKek(opened);
     token.fault.set(rule);
@@ -127,7 +127,7 @@ describe("destroying a KEK on tokens", () => {
     ["failed", "crashes before the call", ["C_DestroyObject abort"], /still holds .* may still carry out/],
     [
       "failed",
-      "says yes and does nothing",
+      "accepts the call but does nothing",
       ["C_DestroyObject rv 0"],
       /accepted C_DestroyObject but still holds/,
     ],
@@ -137,7 +137,7 @@ describe("destroying a KEK on tokens", () => {
       ["C_DestroyObject abort", "C_Initialize rv 0x30"],
       /cannot be read again .*; whether it still holds .* is not known/,
     ],
-  ])("is said to be %s where the token %s", async (outcome, _what, rules, error) => {
+  ])("reports the outcome %s if the token %s", async (outcome, _what, rules, error) => {
     const opened = await token.start();
     const kek = await makeKek(opened);
     token.fault.set(...rules);
