@@ -64,7 +64,7 @@ export class CheckedCrypt {
     const { name, kinds } = work.mechanism;
     if (!kinds.includes(kek.record.kind)) {
       const text = `the ciphertext names ${name}, which no KEK of kind ${kek.record.kind} performs; it was changed`;
-      throw new TokenFault("input", "INPUT_INVALID", text);
+      throw new TokenFault(text, { fault: "input", code: "INPUT_INVALID" });
     }
     let proven = false;
     return this.#repeat(
@@ -155,12 +155,12 @@ export class CheckedCrypt {
 function mechanismOf({ mechanism: id }: CryptRequest): Mechanism {
   const mechanism = mechanismById(id);
   if (mechanism !== undefined) return mechanism;
-  throw new TokenFault("input", "INPUT_INVALID", `mechanism ${id} is not in the table`);
+  throw new TokenFault(`mechanism ${id} is not in the table`, { fault: "input", code: "INPUT_INVALID" });
 }
 
 function notAuthentic(cause: TokenFault): TokenFault {
   const text = "the ciphertext does not authenticate under this KEK";
-  return new TokenFault("input", "NOT_AUTHENTIC", text, undefined, cause);
+  return new TokenFault(text, { fault: "input", code: "NOT_AUTHENTIC", cause });
 }
 
 /** Compares in constant time and wipes the first. */

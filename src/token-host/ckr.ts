@@ -163,14 +163,22 @@ export function pinVerdict({ rv }: TokenFault): PinVerdict {
   return WRONG_PIN.has(rv) ? "wrong" : "unspent";
 }
 
-/** A failed PKCS#11 call, or a finding of the token host, with what the plugin is to do about it. */
+export interface TokenFaultOptions {
+  readonly fault: FaultClass;
+  readonly code: ErrorCode;
+  /** The CK_RV, if a call returned one. */
+  readonly rv?: number | undefined;
+  readonly cause?: unknown;
+}
+
+/** A failed PKCS#11 call, or a finding of the token host, with what the plugin has to do about it. */
 export class TokenFault extends Error {
   readonly fault: FaultClass;
   readonly code: ErrorCode;
   /** The CK_RV, if a call returned one. */
   readonly rv: number | undefined;
 
-  constructor(fault: FaultClass, code: ErrorCode, message: string, rv?: number, cause?: unknown) {
+  constructor(message: string, { fault, code, rv, cause }: TokenFaultOptions) {
     super(message, { cause });
     this.name = "TokenFault";
     this.fault = fault;
@@ -185,7 +193,7 @@ export class TokenFault extends Error {
  */
 export class AlteredResult extends TokenFault {
   constructor(message: string, cause?: unknown) {
-    super("device", "HSM_UNAVAILABLE", message, undefined, cause);
+    super(message, { fault: "device", code: "HSM_UNAVAILABLE", cause });
     this.name = "AlteredResult";
   }
 }
@@ -215,7 +223,7 @@ export function ofEncrypt(error: unknown): unknown {
   if (!(error instanceof TokenFault) || error.fault !== "input" || error.rv === undefined) return error;
   const { name } = rowOf(error.rv);
   const message = `encrypting: ${name} (0x${error.rv.toString(16)}); the token does not take this plaintext`;
-  return new TokenFault("input", "INPUT_INVALID", message, error.rv, error);
+  return new TokenFault(message, { fault: "input", code: "INPUT_INVALID", rv: error.rv, cause: error });
 }
 
 /** @param doing what the token host was about to do, such as "encrypting (C_EncryptInit, C_Encrypt)" */
@@ -223,14 +231,17 @@ export function toFault(error: unknown, doing: string): TokenFault {
   if (error instanceof TokenFault) return error;
   const rv = rvOf(error);
   if (rv === undefined) {
-    return new TokenFault("device", "INTERNAL", `${doing} failed inside the token host`, undefined, error);
+    return new TokenFault(`${doing} failed inside the token host`, {
+      fault: "device",
+      code: "INTERNAL",
+      cause: error,
+    });
   }
   const row = rowOf(rv);
-  return new TokenFault(
-    row.fault,
-    row.code,
-    `${doing}: ${row.name} (0x${rv.toString(16)}); ${nextStep(rv, row)}`,
+  return new TokenFault(`${doing}: ${row.name} (0x${rv.toString(16)}); ${nextStep(rv, row)}`, {
+    fault: row.fault,
+    code: row.code,
     rv,
-    error,
-  );
+    cause: error,
+  });
 }

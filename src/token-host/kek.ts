@@ -32,5 +32,5 @@ export function discoveredBefore(earlier: Kek | undefined): Discovered {
 /** @throws TokenFault MECHANISM_UNSUPPORTED */
 export function aesKeyOf(kek: Kek): Handle {
   if (kek.aes !== undefined) return kek.aes;
-  throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", "this KEK has no AES key");
+  throw new TokenFault("this KEK has no AES key", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });
 }

@@ -78,11 +78,10 @@ function recipeFor(
   }
   const what = mechanism === "auto" ? "no mechanism of the table works" : `${mechanism} does not work`;
   const step = mechanism === "auto" ? "" : "; set another mechanism, or auto";
-  throw new TokenFault(
-    "setup",
-    "MECHANISM_UNSUPPORTED",
-    `${what} on token "${tokenLabel}" (${refusals.join("; ")})${step}`,
-  );
+  throw new TokenFault(`${what} on token "${tokenLabel}" (${refusals.join("; ")})${step}`, {
+    fault: "setup",
+    code: "MECHANISM_UNSUPPORTED",
+  });
 }
 
 /** Returns why the recipe does not work here, or undefined if it does. */
@@ -141,7 +140,7 @@ function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wa
       refusal ??= made.fault;
     }
   }
-  throw refusal ?? new TokenFault("setup", "TOKEN_REFUSED", "the token makes no such key");
+  throw refusal ?? new TokenFault("the token makes no such key", { fault: "setup", code: "TOKEN_REFUSED" });
 }
 
 /** The CKA_ID is given up first (tokens with short ids choose one themselves), then the spelt-out refusals. */

@@ -140,7 +140,10 @@ class Reading {
 
   #checkLogin(): void {
     if (!this.#wanted.loginRequired || this.#session.isLoggedIn()) return;
-    throw new TokenFault("login", "SESSION_LOST", "the token host is logged out of the token");
+    throw new TokenFault("the token host is logged out of the token", {
+      fault: "login",
+      code: "SESSION_LOST",
+    });
   }
 }
 
@@ -154,9 +157,8 @@ function isOfObject(fault: unknown): boolean {
 function checkCount(keys: number, objectName: string): void {
   if (keys <= MAX_KEYS) return;
   throw new TokenFault(
-    "setup",
-    "KEY_AMBIGUOUS",
     `the token holds ${keys} keys named "${objectName}", more than the ${MAX_KEYS} that are read; destroy those that are not needed`,
+    { fault: "setup", code: "KEY_AMBIGUOUS" },
   );
 }
 

@@ -30,7 +30,7 @@ let opened: LaneToken | undefined;
 
 function token(): LaneToken {
   if (opened !== undefined) return opened;
-  throw new TokenFault("device", "INTERNAL", "the lane has not been opened");
+  throw new TokenFault("the lane has not been opened", { fault: "device", code: "INTERNAL" });
 }
 
 type ControlHandlers = {
@@ -89,7 +89,7 @@ function perform(kind: number, body: Buffer): Buffer {
     const { request, secret } = decodeControlRequest(kind, body);
     return control(kind, request, secret);
   }
-  throw new TokenFault("device", "INTERNAL", `unknown request ${kind}`);
+  throw new TokenFault(`unknown request ${kind}`, { fault: "device", code: "INTERNAL" });
 }
 
 function answer(id: number, kind: number, body: Buffer): Buffer {

@@ -95,18 +95,16 @@ export class LaneToken {
     if (made === undefined) {
       removeKeys(this.#session, objects, "removing a key that is not found (C_DestroyObject)");
       throw new TokenFault(
-        "device",
-        "KEY_MISSING",
         "the token made a key that cannot be found under its label; the key was removed, run the command again",
+        { fault: "device", code: "KEY_MISSING" },
       );
     }
     if (objects.length > 1 && made.kind !== "aes+hmac") {
       // NSS softokn 3.87 lets the second key replace the first.
       this.destroy({ keyIds: [made.keyId] });
       throw new TokenFault(
-        "setup",
-        "TOKEN_REFUSED",
         "the token does not keep an AES and an HMAC key under one CKA_ID; choose another mechanism",
+        { fault: "setup", code: "TOKEN_REFUSED" },
       );
     }
     this.#requireAble(made, choice);
@@ -119,7 +117,10 @@ export class LaneToken {
     try {
       const [result] = this.probe({ keyId, choice });
       if (result?.works === true) return;
-      refusal = new TokenFault("setup", "MECHANISM_UNSUPPORTED", result?.detail ?? "it was not tried");
+      refusal = new TokenFault(result?.detail ?? "it was not tried", {
+        fault: "setup",
+        code: "MECHANISM_UNSUPPORTED",
+      });
     } catch (error) {
       refusal = error;
     }
@@ -129,9 +130,9 @@ export class LaneToken {
       this.destroy({ keyIds: [keyId] });
     } catch (error) {
       const left = `${text}; the key is still there; remove it with 'kms-pkcs11 keys destroy ${keyId}'`;
-      throw new TokenFault(fault, code, left, undefined, error);
+      throw new TokenFault(left, { fault, code, cause: error });
     }
-    throw new TokenFault(fault, code, `${text}; the key was destroyed; set another mechanism, or auto`);
+    throw new TokenFault(`${text}; the key was destroyed; set another mechanism, or auto`, { fault, code });
   }
 
   /** Destroys every object of a KEK, as a fresh reading finds them; none is no error. */
@@ -147,7 +148,7 @@ export class LaneToken {
     });
     const renamed = this.#keyring.labelled(label).find((record) => record.keyId === keyId);
     if (renamed !== undefined) return renamed;
-    throw new TokenFault("setup", "TOKEN_REFUSED", "the token kept the key's old label");
+    throw new TokenFault("the token kept the key's old label", { fault: "setup", code: "TOKEN_REFUSED" });
   }
 
   close(): void {
@@ -166,7 +167,10 @@ export class LaneToken {
     }
     const found = this.#keyring.find(keyId);
     if (found !== undefined) return this.#useNamed(keyId, found, use);
-    throw new TokenFault("object", "KEY_MISSING", `the token holds no KEK with key_id ${keyId}`);
+    throw new TokenFault(`the token holds no KEK with key_id ${keyId}`, {
+      fault: "object",
+      code: "KEY_MISSING",
+    });
   }
 
   #useNamed<T>(keyId: string, kek: Kek, use: (kek: Kek) => T): T {
@@ -181,5 +185,10 @@ export class LaneToken {
 /** The same fault, its message naming the key_id. */
 function naming(keyId: string, error: unknown): unknown {
   if (!(error instanceof TokenFault) || error.message.includes(keyId)) return error;
-  return new TokenFault(error.fault, error.code, `${error.message} (key_id ${keyId})`, error.rv, error);
+  return new TokenFault(`${error.message} (key_id ${keyId})`, {
+    fault: error.fault,
+    code: error.code,
+    rv: error.rv,
+    cause: error,
+  });
 }

@@ -46,11 +46,8 @@ function load(path: string): graphene.Module {
   } catch (error) {
     const detail = error instanceof Error ? error.message.split("\n", 1)[0] : "";
     throw new TokenFault(
-      "setup",
-      "MODULE_UNUSABLE",
       `cannot load the PKCS#11 module ${path}: ${detail ?? ""}; install the vendor's client or correct module-path`,
-      undefined,
-      error,
+      { fault: "setup", code: "MODULE_UNUSABLE", cause: error },
     );
   }
 }
@@ -79,9 +76,8 @@ export function findSlot({ lib }: graphene.Module, selector: TokenSelector): num
   const notRead = unreadable.map((slot) => `; ${slot}`).join("");
   if (tokens.length === 0) {
     throw new TokenFault(
-      "device",
-      "HSM_UNAVAILABLE",
       `the PKCS#11 module shows no token${notRead}; check that the HSM is reachable and initialised (wanted ${wanted})`,
+      { fault: "device", code: "HSM_UNAVAILABLE" },
     );
   }
   const labelled = tokens.filter(({ info }) => unpad(info.label) !== "");
@@ -90,9 +86,8 @@ export function findSlot({ lib }: graphene.Module, selector: TokenSelector): num
   );
   const problem = matching.length === 0 ? `no token matches ${wanted}` : `several tokens match ${wanted}`;
   throw new TokenFault(
-    "device",
-    "TOKEN_NOT_FOUND",
     `${problem}; the module shows ${shown.join(", ") || "no labelled token"}${notRead}; correct the token attributes of the URI`,
+    { fault: "device", code: "TOKEN_NOT_FOUND" },
   );
 }
 

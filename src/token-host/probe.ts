@@ -52,12 +52,12 @@ function roundTrip(session: TokenSession, kek: Kek, mechanism: MechanismName): v
   const performer = PERFORMERS[mechanism];
   const body = performer.encrypt(session, kek, AAD, KNOWN_TEXT);
   if (!performer.decrypt(session, kek, AAD, body).equals(KNOWN_TEXT)) {
-    throw new TokenFault("device", "KEY_UNSUITABLE", "a round trip gave another text");
+    throw new TokenFault("a round trip gave another text", { fault: "device", code: "KEY_UNSUITABLE" });
   }
   const flipped = Buffer.from(body);
   flipped[body.length - 1] = (flipped[body.length - 1] ?? 0) ^ 1;
   if (opens(() => performer.decrypt(session, kek, AAD, flipped))) {
-    throw new TokenFault("device", "KEY_UNSUITABLE", "a flipped bit was not refused");
+    throw new TokenFault("a flipped bit was not refused", { fault: "device", code: "KEY_UNSUITABLE" });
   }
 }
 

@@ -44,11 +44,17 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
   const key = aesKeyOf(kek);
   const sealedBytes = body.length - BLOCK_BYTES - MAC_BYTES;
   if (sealedBytes < BLOCK_BYTES || sealedBytes % BLOCK_BYTES !== 0) {
-    throw new TokenFault("input", "INPUT_INVALID", "the ciphertext is not laid out as aes-cbc-hmac makes it");
+    throw new TokenFault("the ciphertext is not laid out as aes-cbc-hmac makes it", {
+      fault: "input",
+      code: "INPUT_INVALID",
+    });
   }
   const ivAndSealed = body.subarray(0, body.length - MAC_BYTES);
   if (!timingSafeEqual(mac(session, kek, aad, ivAndSealed), body.subarray(body.length - MAC_BYTES))) {
-    throw new TokenFault("input", "NOT_AUTHENTIC", "the ciphertext does not authenticate under this KEK");
+    throw new TokenFault("the ciphertext does not authenticate under this KEK", {
+      fault: "input",
+      code: "NOT_AUTHENTIC",
+    });
   }
   const iv = Buffer.from(ivAndSealed.subarray(0, BLOCK_BYTES));
   const sealed = Buffer.from(ivAndSealed.subarray(BLOCK_BYTES));

@@ -52,11 +52,10 @@ function encrypt(
   const { dialect, doubt } = tryOnce(session, kek);
   if (doubt !== undefined && !isGeneralError(doubt)) throw doubt;
   if (key === undefined || dialect === null || dialect.mechanism !== mechanism) {
-    throw new TokenFault(
-      "setup",
-      "MECHANISM_UNSUPPORTED",
-      `the token does not perform ${mechanism} with this KEK`,
-    );
+    throw new TokenFault(`the token does not perform ${mechanism} with this KEK`, {
+      fault: "setup",
+      code: "MECHANISM_UNSUPPORTED",
+    });
   }
   const { iv, raw } = session.run("encrypting (C_Encrypt)", (handle) => {
     const fresh = makeIv(dialect.ivSent);
@@ -97,7 +96,10 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
   const key = aesKeyOf(kek);
   const ivBytes = body[0];
   if ((ivBytes !== 12 && ivBytes !== 16) || body.length < 1 + ivBytes + TAG_BYTES + 1) {
-    throw new TokenFault("input", "INPUT_INVALID", "the ciphertext is not laid out as AES-GCM makes it");
+    throw new TokenFault("the ciphertext is not laid out as AES-GCM makes it", {
+      fault: "input",
+      code: "INPUT_INVALID",
+    });
   }
   const iv = body.subarray(1, 1 + ivBytes);
   const sealed = body.subarray(1 + ivBytes);

@@ -31,7 +31,10 @@ function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Ui
 
 function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Array): Buffer {
   if (body.length % SEMIBLOCK_BYTES !== 0 || body.length < DIGEST_BYTES + 2 * SEMIBLOCK_BYTES) {
-    throw new TokenFault("input", "INPUT_INVALID", "the ciphertext is not laid out as aes-kwp makes it");
+    throw new TokenFault("the ciphertext is not laid out as aes-kwp makes it", {
+      fault: "input",
+      code: "INPUT_INVALID",
+    });
   }
   const key = aesKeyOf(kek);
   const way = wayOf(session, kek, key);
@@ -46,7 +49,10 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
   } finally {
     inner.fill(0);
   }
-  throw new TokenFault("input", "NOT_AUTHENTIC", "the ciphertext was made for another key_id or another use");
+  throw new TokenFault("the ciphertext was made for another key_id or another use", {
+    fault: "input",
+    code: "NOT_AUTHENTIC",
+  });
 }
 
 function digestOf(aad: Uint8Array): Buffer {

@@ -36,7 +36,10 @@ function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Ui
 
 function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Array): Buffer {
   if (body.length < NONCE_BYTES + IV_BYTES + TAG_BYTES + 1) {
-    throw new TokenFault("input", "INPUT_INVALID", "the ciphertext is not laid out as hmac-kdf makes it");
+    throw new TokenFault("the ciphertext is not laid out as hmac-kdf makes it", {
+      fault: "input",
+      code: "INPUT_INVALID",
+    });
   }
   const nonce = body.subarray(0, NONCE_BYTES);
   const iv = body.subarray(NONCE_BYTES, NONCE_BYTES + IV_BYTES);
@@ -50,13 +53,11 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
     decipher.final();
   } catch (error) {
     plaintext.fill(0);
-    throw new TokenFault(
-      "input",
-      "NOT_AUTHENTIC",
-      "the ciphertext does not authenticate under this KEK",
-      undefined,
-      error,
-    );
+    throw new TokenFault("the ciphertext does not authenticate under this KEK", {
+      fault: "input",
+      code: "NOT_AUTHENTIC",
+      cause: error,
+    });
   }
   return plaintext;
 }

@@ -10,7 +10,9 @@ const HMAC_BYTES = 32;
 /** Returns HMAC-SHA-256 of the parts under the KEK's HMAC key; 32 bytes that the caller zeroes if secret. */
 export function hmacSign(session: TokenSession, kek: Kek, parts: readonly Uint8Array[]): Buffer {
   const key = kek.hmac;
-  if (key === undefined) throw new TokenFault("setup", "MECHANISM_UNSUPPORTED", "this KEK has no HMAC key");
+  if (key === undefined) {
+    throw new TokenFault("this KEK has no HMAC key", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });
+  }
   const text = Buffer.concat(parts);
   const out = session.run("computing an HMAC (C_Sign)", (handle) => {
     session.lib.C_SignInit(handle, { mechanism: pkcs11js.CKM_SHA256_HMAC }, key);

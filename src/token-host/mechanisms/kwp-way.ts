@@ -33,9 +33,8 @@ export function findWay(session: TokenSession, key: Handle): KwpWay {
     }
   }
   throw new TokenFault(
-    "setup",
-    "MECHANISM_UNSUPPORTED",
     `the token does not perform AES-KWP with this KEK${refusal === "" ? "" : `: ${refusal}`}`,
+    { fault: "setup", code: "MECHANISM_UNSUPPORTED" },
   );
 }
 
