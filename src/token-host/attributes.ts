@@ -1,13 +1,13 @@
-// Attributes of key objects. An attribute that a token does not know or will not show is "unknown", not a
-// failure: tokens differ in what they keep (PKCS#11 v2.40 section 4.1, CKR_ATTRIBUTE_TYPE_INVALID).
+// Attributes of key objects. An attribute that a token does not have or does not reveal is "unknown", not an error:
+// tokens differ in what they store (PKCS#11 v2.40 section 4.1, CKR_ATTRIBUTE_TYPE_INVALID).
 import type { Handle } from "pkcs11js";
 import { AlteredResult, type TokenFault } from "./ckr.js";
 import { ATTRIBUTE_NOT_SHOWN, type TokenSession } from "./session.js";
-import { isRefusal, tryCall } from "./trial.js";
+import { isRefusal, tryCall } from "./refusal.js";
 
 /**
- * Reads several at once where the token shows them all, else one by one.
- * @param needed those that must not be unknown for a failure; others may fail where something of the object is shown
+ * Reads several attributes at once, or one by one if the token refuses that.
+ * @param needed attributes whose failure is thrown; others may fail as long as any attribute can be read
  * @throws TokenFault when the object or the token fails
  */
 export function readAttributes(
@@ -53,12 +53,13 @@ function readOneByOne(
   return values;
 }
 
-/** Readings of one key's attributes, of which two have to agree. */
+/** Times that attributes are read until two results agree. */
 const MOST_READINGS = 3;
 
 /**
- * Reads until two readings agree: an altered CKA_ID would give a key another key_id, and an altered label another instant.
- * @throws TokenFault AlteredResult when no two do
+ * Reads attributes until two results agree: an altered CKA_ID would change the key_id, and an altered label the
+ * activation instant.
+ * @throws TokenFault AlteredResult when no two agree
  */
 export function readSteadily(
   session: TokenSession,
@@ -85,12 +86,12 @@ function bytesOf(value: unknown): Buffer | undefined {
   return Buffer.isBuffer(value) ? value : undefined;
 }
 
-/** A CK_BBOOL; undefined where unknown. */
+/** Returns a CK_BBOOL; undefined if unknown. */
 export function asBoolean(value: Buffer | undefined): boolean | undefined {
   return value?.length === 1 ? value[0] !== 0 : undefined;
 }
 
-/** A CK_ULONG of 8 or 4 bytes in host order; undefined where unknown or CK_UNAVAILABLE_INFORMATION. */
+/** Returns a CK_ULONG of 8 or 4 bytes in host order; undefined if unknown or CK_UNAVAILABLE_INFORMATION. */
 export function asNumber(value: Buffer | undefined): number | undefined {
   if (value?.length === 8) {
     const wide = value.readBigUInt64LE(0);

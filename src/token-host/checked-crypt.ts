@@ -16,7 +16,7 @@ const DIGEST_LABEL = "kms-pkcs11 plaintext v1";
 /** Guards against accidents only: deliberate changes fail the ciphertext's authentication. */
 const DIGEST_BYTES = 8;
 const TRIES = 2;
-/** Tries of a call whose error may be a refusal or temporary. */
+/** Attempts at a call whose error may be a refusal or temporary. */
 const DOUBTFUL_TRIES = 3;
 
 interface Work {
@@ -33,14 +33,14 @@ export class CheckedCrypt {
     this.#session = session;
   }
 
-  /** Altered results so far that a second try corrected. */
+  /** Number of altered results that a second attempt corrected. */
   get mended(): number {
     return this.#mended;
   }
 
   /**
-   * Returns a body that was opened again in separate calls and gave the plaintext.
-   * @throws TokenFault; AlteredResult when a second body does not open either
+   * Returns a body that separate calls have decrypted to the plaintext.
+   * @throws TokenFault; AlteredResult when the second body does not decrypt either
    */
   encrypt(kek: Kek, request: CryptRequest): Buffer {
     const work = { kek, mechanism: mechanismOf(request), request };
@@ -57,7 +57,7 @@ export class CheckedCrypt {
 
   /**
    * Returns the plaintext, which the caller zeroes.
-   * @throws TokenFault with fault `input` when the body does not open, tried more than once; AlteredResult
+   * @throws TokenFault with fault `input` when repeated attempts do not decrypt the body; AlteredResult
    */
   decrypt(kek: Kek, request: CryptRequest): Buffer {
     const work = { kek, mechanism: mechanismOf(request), request };
@@ -80,7 +80,7 @@ export class CheckedCrypt {
     );
   }
 
-  /** @param triesFor how often this fault is worth trying in all, or false */
+  /** @param triesFor returns the total number of attempts that a fault justifies, or false */
   #repeat(once: () => Buffer, triesFor: (fault: TokenFault) => number | false): Buffer {
     let altered = false;
     for (let tries = 1; ; tries++) {
@@ -135,7 +135,7 @@ export class CheckedCrypt {
   }
 
   /**
-   * A code that may mean either bad input or a broken token is decided by a round trip of the lane's own.
+   * Decides by a canary, a round trip of the lane's own, whether a code means bad input or a broken token.
    * @throws TokenFault `device` when the token cannot decrypt what it has just encrypted itself
    */
   #prove({ kek, mechanism }: Work, cause: TokenFault): void {
@@ -144,7 +144,7 @@ export class CheckedCrypt {
       const body = performer.encrypt(this.#session, kek, CANARY_AAD, CANARY_TEXT);
       if (performer.decrypt(this.#session, kek, CANARY_AAD, body).equals(CANARY_TEXT)) return;
     } catch (error) {
-      // A key that may decrypt only cannot make a canary: the input is the likelier culprit.
+      // A key that may only decrypt cannot encrypt a canary; the input is more likely at fault.
       if (error instanceof TokenFault && error.fault === "setup") return;
       throw error;
     }
@@ -163,7 +163,7 @@ function notAuthentic(cause: TokenFault): TokenFault {
   return new TokenFault(text, { fault: "input", code: "NOT_AUTHENTIC", cause });
 }
 
-/** Compares in constant time and wipes the first. */
+/** Compares in constant time and wipes the first argument. */
 function isSame(opened: Buffer, expected: Uint8Array): boolean {
   try {
     return opened.length === expected.length && timingSafeEqual(opened, expected);

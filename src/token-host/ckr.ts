@@ -1,6 +1,6 @@
-// Every return value of PKCS#11 v2.40 (section 11.1) with what it means here: the fault class decides what
-// is done about it, the error code what a caller is told. Those of v3.0 to v3.2 stand among them.
-// A value that stands in no row is treated as a broken module, by its number.
+// Every return value of PKCS#11 v2.40 (section 11.1) and of v3.0 to v3.2, with its meaning here: the fault class decides
+// what the plugin does, the error code what the caller receives. A value that is not in the table is reported by its
+// number and treated as a broken module.
 import type { ErrorCode } from "../errors.js";
 import type { FaultClass, PinVerdict } from "../hsm/fault.js";
 
@@ -127,7 +127,7 @@ export const CKR_TABLE: Readonly<Record<number, CkrRow>> = {
   0x209: mechanism("CKR_PARAMETER_SET_NOT_SUPPORTED"),
 };
 
-/** CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_ARGUMENTS_BAD: a refusal on some tokens, trouble on others. */
+/** CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_ARGUMENTS_BAD: a refusal on some tokens, a temporary error on others. */
 const GENERAL_ERRORS: ReadonlySet<number> = new Set([0x05, 0x06, 0x07]);
 
 const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
@@ -143,7 +143,7 @@ const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
 /** The remedy depends on the PIN's source, which the token host does not know. */
 const PIN_NEXT_STEP = "this PIN is not tried again, since repeated wrong PINs lock tokens";
 
-/** Refused logins that say nothing against the PIN: once the token is repaired, the same one may be right. */
+/** Refused logins that do not mean a wrong PIN: once the token is repaired, the same PIN may be right. */
 const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {
   0xa3: "the PIN has expired; give the token a new one and put that into its source",
   0xa4: "the token is locked; its security officer must reset the PIN",
@@ -157,7 +157,7 @@ function nextStep(rv: number, { fault, code }: CkrRow): string {
 /** CKR_PIN_INCORRECT, CKR_PIN_INVALID, CKR_PIN_LEN_RANGE. */
 const WRONG_PIN: ReadonlySet<number> = new Set([0xa0, 0xa1, 0xa2]);
 
-/** What a failed C_Login says of the PIN: a general error or a vendor's own may stand for a wrong one. */
+/** Returns what a failed C_Login says about the PIN. A general error or a vendor's own code may mean a wrong one. */
 export function pinVerdict({ rv }: TokenFault): PinVerdict {
   if (rv === undefined || GENERAL_ERRORS.has(rv) || !(rv in CKR_TABLE)) return "open";
   return WRONG_PIN.has(rv) ? "wrong" : "unspent";
@@ -188,8 +188,8 @@ export class TokenFault extends Error {
 }
 
 /**
- * A result that cannot be right although the call returned CKR_OK: the token, or what lies between, altered it. Worth
- * one more try on another session; a second one says that this process or its token is broken.
+ * A wrong result of a call that returned CKR_OK: the token, or the path to it, altered the result. The call is repeated
+ * once on another session; a second altered result means that this process or its token is broken.
  */
 export class AlteredResult extends TokenFault {
   constructor(message: string, cause?: unknown) {
@@ -198,7 +198,7 @@ export class AlteredResult extends TokenFault {
   }
 }
 
-/** The CK_RV that a pkcs11js error carries, or undefined if it carries none. */
+/** Returns the CK_RV of a pkcs11js error, or undefined if it has none. */
 export function rvOf(error: unknown): number | undefined {
   if (!(error instanceof Error)) return undefined;
   const code = (error as { code?: unknown }).code;
@@ -208,25 +208,25 @@ export function rvOf(error: unknown): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
-/** The decided row of a CK_RV; unknown and vendor-defined values count as a broken module. */
+/** Returns the row of a CK_RV; unknown and vendor-defined values count as a broken module. */
 export function rowOf(rv: number): CkrRow {
   return CKR_TABLE[rv] ?? device(`CK_RV 0x${rv.toString(16)}`);
 }
 
-/** Whether the code leaves open what is wrong: tampered input, a refusal, or a broken token. */
+/** Returns whether the code may mean tampered input, a refusal or a broken token. */
 export function isGeneralError(error: unknown): boolean {
   return error instanceof TokenFault && error.rv !== undefined && GENERAL_ERRORS.has(error.rv);
 }
 
-/** The same fault where it was an encryption that failed: there the codes for bad input blame the plaintext. */
+/** Returns the fault of a failed encryption: there the codes for bad input concern the plaintext. */
 export function ofEncrypt(error: unknown): unknown {
   if (!(error instanceof TokenFault) || error.fault !== "input" || error.rv === undefined) return error;
   const { name } = rowOf(error.rv);
-  const message = `encrypting: ${name} (0x${error.rv.toString(16)}); the token does not take this plaintext`;
+  const message = `encrypting: ${name} (0x${error.rv.toString(16)}); the token does not accept this plaintext`;
   return new TokenFault(message, { fault: "input", code: "INPUT_INVALID", rv: error.rv, cause: error });
 }
 
-/** @param doing what the token host was about to do, such as "encrypting (C_EncryptInit, C_Encrypt)" */
+/** Returns the TokenFault for an error. @param doing the operation, such as "encrypting (C_EncryptInit, C_Encrypt)" */
 export function toFault(error: unknown, doing: string): TokenFault {
   if (error instanceof TokenFault) return error;
   const rv = rvOf(error);

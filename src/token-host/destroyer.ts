@@ -1,4 +1,4 @@
-// Destroys KEKs. A call that destroys cannot be taken back: the deadline is checked immediately before each one, after
+// Destroys KEKs. C_DestroyObject cannot be undone, so the deadline is checked immediately before each call, after
 // everything that may be slow. PKCS#11 v2.40 section 5.7 (C_DestroyObject).
 import type { DestroyRequest } from "../hsm/wire-calls.js";
 import { hasPassed } from "../hsm/wire-deadline.js";
@@ -6,15 +6,15 @@ import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
 import type { TokenSession } from "./session.js";
 
-/** Returns those KEKs that are the one with these names: a token may hold several objects with one key_id. */
+/** Returns the KEKs with one of these key_ids: a token may hold several objects with one key_id. */
 export function keksNamed(keks: readonly Kek[], keyIds: readonly string[]): Kek[] {
   const [keyId = ""] = keyIds;
   return keks.filter(({ record }) => keyIds.includes(record.keyId) || record.aliases.includes(keyId));
 }
 
 /**
- * Destroys every object of these KEKs. Returns how many objects there were.
- * @throws TokenFault also when the deadline has passed; what is left is then untouched
+ * Destroys every object of these KEKs and returns their number.
+ * @throws TokenFault also when the deadline has passed; the remaining objects are then untouched
  */
 export function destroyObjects(
   session: TokenSession,

@@ -11,7 +11,7 @@ import type { FingerprintMethod } from "../hsm/key-id.js";
 import type { TokenSession } from "./session.js";
 import { AlteredResult, isGeneralError, type TokenFault } from "./ckr.js";
 import { gcmEncrypt, IV_BYTES, TAG_BYTES } from "./mechanisms/gcm-call.js";
-import { aesBlock, isRefusal, tryCall } from "./trial.js";
+import { aesBlock, isRefusal, tryCall } from "./refusal.js";
 
 const DOING = "fingerprinting the key (C_Encrypt)";
 const BLOCK = Buffer.from("kms-pkcs11 kcv 1");

@@ -1,10 +1,10 @@
-// Handles of secret keys that belong to other applications, so that a reading does not ask for their labels again: a
+// Handles of secret keys that belong to other applications, so that a reading does not fetch their labels again: a
 // shared partition holds thousands of them, and each costs a round trip. A handle number may come to mean another
-// object once its own has been destroyed. So one that a search no longer shows is forgotten, and every other is looked
-// at again after a while: sooner than a KEK becomes active that was made with the default delay.
+// object after its own has been destroyed. So a handle that a search no longer returns is forgotten, and every other is
+// checked again after a while, sooner than a KEK made with the default delay becomes active.
 import type { Handle } from "pkcs11js";
 
-/** Least and most time until a handle is looked at for the second time; later on, always the most. In ms. */
+/** Shortest and longest time until a handle is checked for the second time; afterwards always the longest. In ms. */
 const FIRST_CHECK_MS = 60_000;
 const CHECK_MS = 5 * 60_000;
 
@@ -17,19 +17,19 @@ export class ForeignObjects {
     this.#now = now;
   }
 
-  /** Forgets what the latest search does not show. */
+  /** Forgets handles that the latest search did not return. */
   keepOnly(shown: readonly Handle[]): void {
     if (this.#checkAt.size === 0) return;
     const present = new Set(shown.map(numberOf));
     for (const handle of this.#checkAt.keys()) if (!present.has(handle)) this.#checkAt.delete(handle);
   }
 
-  /** Whether a handle is known to be another application's, and need not be looked at now. */
+  /** Returns whether a handle is known to be another application's and does not need a check now. */
   has(object: Handle): boolean {
     return (this.#checkAt.get(numberOf(object)) ?? -Infinity) > this.#now();
   }
 
-  /** Notes what has just been looked at. The second looks are spread, so that no reading has to make them all. */
+  /** Records a handle as checked. The second checks are spread out, so that no reading has to make all of them. */
   add(object: Handle): void {
     const handle = numberOf(object);
     const waitMs = this.#checkAt.has(handle)
@@ -38,7 +38,7 @@ export class ForeignObjects {
     this.#checkAt.set(handle, this.#now() + waitMs);
   }
 
-  /** Forgets all: handle numbers may have been given out again. */
+  /** Forgets all handles: their numbers may have been reused. */
   clear(): void {
     this.#checkAt.clear();
   }

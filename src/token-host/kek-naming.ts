@@ -18,7 +18,7 @@ import type { TokenSession } from "./session.js";
 import { maskControls, truncate } from "../untrusted-text.js";
 
 const KEK_BYTES = 32;
-/** Of what a record shows. A label that is a KEK's has at most 32 characters; a key_id digests a long CKA_ID. */
+/** Bounds of a record's fields. A KEK's label has at most 32 characters; a key_id contains a digest of a long CKA_ID. */
 const MAX_LABEL_SHOWN = 64;
 const MAX_ID_BYTES_SHOWN = 64;
 
@@ -50,7 +50,7 @@ export interface FoundKey {
   readonly attributes: ReadonlyMap<AttributeName, Buffer | undefined>;
 }
 
-/** Pairs an AES with an HMAC key where label and CKA_ID leave no doubt; every other key stands alone. */
+/** Pairs an AES key with the only HMAC key of the same label and CKA_ID; every other key is a generation of its own. */
 export function pairKeys(keys: readonly FoundKey[]): FoundKey[][] {
   const byName = new Map<string, FoundKey[]>();
   for (const key of keys) {
@@ -66,8 +66,8 @@ export function pairKeys(keys: readonly FoundKey[]): FoundKey[][] {
 }
 
 /**
- * Names one generation by the fingerprints that its keys perform.
- * @throws TokenFault where the token does not say whether it performs them
+ * Returns one generation, named by the fingerprints that its keys perform.
+ * @throws TokenFault when the token fails, so that it is unknown which fingerprints it performs
  */
 export function nameGeneration(
   session: TokenSession,

@@ -1,19 +1,19 @@
-// A generation of the KEK as the token host holds it: the record that goes over the wire, the object
-// handles that do not, and what has been discovered of the token's mechanisms with it.
+// A generation of the KEK as the token host knows it: the record that is sent to the plugin, the object handles that are
+// not, and what has been discovered about the token's mechanisms with this key.
 import type { Handle } from "pkcs11js";
 import type { KekRecord } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
-import type { GcmDialect } from "./mechanisms/gcm-dialect.js";
-import type { KwpWay } from "./mechanisms/kwp-way.js";
+import type { GcmIvMode } from "./mechanisms/gcm-iv-mode.js";
+import type { KwpVariant } from "./mechanisms/kwp-variant.js";
 
-/** Of v3.0, unknown to pkcs11js. */
+/** PKCS#11 v3.0; pkcs11js does not define it. */
 export const CKK_SHA256_HMAC = 0x2b;
 
-/** Found by trial on first use; holds for the key's value, whatever handle it has. */
+/** Found on first use. It concerns the key's value, whatever its handle. */
 export interface Discovered {
-  /** Null where the token refuses AES-GCM with this key for good. */
-  gcm?: GcmDialect | null;
-  kwp?: KwpWay;
+  /** Null if the token definitely refuses AES-GCM with this key. */
+  gcm?: GcmIvMode | null;
+  kwp?: KwpVariant;
 }
 
 export interface Kek {
@@ -23,13 +23,13 @@ export interface Kek {
   readonly discovered: Discovered;
 }
 
-/** What an earlier reading's trials found; a refusal is looked at anew. */
+/** Returns what was discovered before an earlier reading; a refusal is not kept, so that it is checked again. */
 export function discoveredBefore(earlier: Kek | undefined): Discovered {
   const { gcm, kwp } = earlier?.discovered ?? {};
   return { ...(gcm && { gcm }), ...(kwp && { kwp }) };
 }
 
-/** @throws TokenFault MECHANISM_UNSUPPORTED */
+/** Returns the AES key. @throws TokenFault MECHANISM_UNSUPPORTED if there is none */
 export function aesKeyOf(kek: Kek): Handle {
   if (kek.aes !== undefined) return kek.aes;
   throw new TokenFault("this KEK has no AES key", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });

@@ -1,5 +1,5 @@
 // Makes a generation of the KEK inside the HSM, with every use that it does not need explicitly false (some
-// tokens default them to true), and reads back what the token made of it. PKCS#11 v2.40 sections 4.9, 5.13.
+// tokens default them to true). PKCS#11 v2.40 sections 4.9, 5.13.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
 import type { GenerateRequest } from "../hsm/port.js";
@@ -10,13 +10,14 @@ import { TokenSession } from "./session.js";
 
 const KEY_BYTES = 32;
 
-/** What a kind of key is for, with the uses that the mechanism needs; in the order of preference. */
+/** A kind of key and the mechanism that it is made for. */
 interface Recipe {
   readonly kind: KekKind;
   readonly choice: MechanismChoice;
   readonly wraps: boolean;
 }
 
+/** In order of preference. */
 const RECIPES: readonly Recipe[] = [
   { kind: "aes", choice: "aes-gcm", wraps: false },
   { kind: "hmac", choice: "hmac-kdf", wraps: false },
@@ -47,13 +48,13 @@ export function makeKek(session: TokenSession, request: GenerateRequest, tokenLa
     }
     return { objects, choice: recipe.choice };
   } catch (error) {
-    // Half a pair would pass for a KEK of another kind.
-    removeKeys(session, objects, "removing half a pair (C_DestroyObject)");
+    // A single key of a pair would be listed as a KEK of another kind.
+    removeKeys(session, objects, "removing one key of an incomplete pair (C_DestroyObject)");
     throw error;
   }
 }
 
-/** As far as the token lets us. */
+/** Destroys objects; ignores failures. */
 export function removeKeys(session: TokenSession, objects: readonly Handle[], doing: string): void {
   for (const object of objects) {
     session.attempt(doing, (handle) => {
@@ -62,7 +63,7 @@ export function removeKeys(session: TokenSession, objects: readonly Handle[], do
   }
 }
 
-/** The first recipe that a short-lived session key shows to work on this token. */
+/** Returns the first recipe that works on this token with a session key. */
 function recipeFor(
   session: TokenSession,
   { kind, mechanism = "auto" }: GenerateRequest,
@@ -87,7 +88,7 @@ function recipeFor(
 /** Returns why the recipe does not work here, or undefined if it does. */
 function tryRecipe(session: TokenSession, recipe: Recipe): string | undefined {
   const handles = new Map<string, Handle>();
-  // A session object goes with its session, and a refused call replaces the session it was made on.
+  // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their own.
   const holder = new TokenSession(session.lib, session.slot);
   const wanted = { label: "kms-pkcs11 trial", onToken: false } as const;
   try {
@@ -122,7 +123,7 @@ interface WantedKey {
   readonly onToken: boolean;
 }
 
-/** Tries the full template first, then without what some tokens refuse to be told. */
+/** Tries the full template first, then shorter ones without attributes that some tokens refuse. */
 function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wanted: WantedKey): Handle {
   let refusal: TokenFault | undefined;
   for (const keyType of kind === "aes"
@@ -143,7 +144,7 @@ function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wa
   throw refusal ?? new TokenFault("the token makes no such key", { fault: "setup", code: "TOKEN_REFUSED" });
 }
 
-/** The CKA_ID is given up first (tokens with short ids choose one themselves), then the spelt-out refusals. */
+/** The CKA_ID is dropped first (tokens with short ids choose one themselves), then the uses set to false. */
 function templates(kind: "aes" | "hmac", keyType: number, wraps: boolean, wanted: WantedKey): Attribute[][] {
   const needed = neededAttributes(kind, keyType, wraps, wanted);
   const refused = refusedUses(kind, wraps);

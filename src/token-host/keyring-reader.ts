@@ -1,7 +1,7 @@
 // Reads the generations of the KEK from the token: every AES or HMAC secret key whose label is the object name, or the
-// object name and an activation instant after "@". No search can ask for that, so all secret keys are listed and their
-// labels read, but for those that are known to be other applications'. A reading stops after every object, so that
-// requests are served in between however many there are, and passes over objects that vanish or cannot be read.
+// object name and an activation instant after "@". C_FindObjects cannot match prefixes, so all secret keys are listed and
+// their labels read, except those known to belong to other applications. A reading pauses after every object, so that
+// requests are served in between, and skips objects that vanish or cannot be read.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { ReadingProgress } from "../hsm/wire-calls.js";
 import { asBoolean, asNumber, readAttributes, readSteadily } from "./attributes.js";
@@ -12,20 +12,20 @@ import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { KEY_ATTRIBUTES, nameGeneration, pairKeys, type AttributeName, type FoundKey } from "./kek-naming.js";
 import { unpad } from "./module.js";
 import type { TokenSession } from "./session.js";
-import { isRefusal } from "./trial.js";
+import { isRefusal } from "./refusal.js";
 
 const FIND_BATCH = 1_000;
 /**
  * SoftHSM 2.6.1 lets other processes find a key that is being made, and gives it default attributes when they read any:
- * the maker's own are lost then, its value included. A key is on the token (CKA_TOKEN) only once all of them are there.
+ * the maker's own are then lost, including the value. CKA_TOKEN is set only once all attributes are complete.
  */
 const ON_TOKEN: readonly Attribute[] = [
   { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
   { type: pkcs11js.CKA_TOKEN, value: true },
 ];
-/** More keys of one name than any schedule has; their records fit one frame of the wire. */
+/** More keys of one name than any schedule has; their records fit into one frame of the wire. */
 const MAX_KEYS = 1_000;
-/** What must be known of a key before it is used, unless the token does not have such attributes at all. */
+/** Attributes that must be known before a key is used, unless the token does not support them. */
 const NEEDED = [
   pkcs11js.CKA_LABEL,
   KEY_ATTRIBUTES.id,
@@ -33,9 +33,9 @@ const NEEDED = [
   KEY_ATTRIBUTES.sensitive,
   KEY_ATTRIBUTES.extractable,
 ];
-/** With more objects than this that fail, the token does. */
+/** If more objects than this fail, the token itself is considered to fail. */
 const MOST_UNREADABLE = 100;
-/** Times that the token is searched while objects vanish under the reading. */
+/** Maximum number of searches while objects vanish during the reading. */
 const MOST_SEARCHES = 3;
 
 export interface WantedKeys {
@@ -53,16 +53,16 @@ export interface ReadingMemory {
 
 export interface ReadKeyring {
   readonly keks: readonly Kek[];
-  /** Secret keys that the search has shown. */
+  /** Number of secret keys that the search returned. */
   readonly objects: number;
-  /** Why some of them could not be read; empty when all could. */
+  /** Faults of those that could not be read. */
   readonly unreadable: readonly TokenFault[];
 }
 
 /**
- * Reads all generations, or those that a narrower search shows; stops after every object.
+ * Reads all generations, or those that a narrower search returns; yields after every object.
  * @throws TokenFault `login` when the application is logged out, since private keys are then not found without any
- * error; why objects could not be read where none could
+ * error; the first object's fault if no object could be read
  */
 export function* readKeyring(
   session: TokenSession,
@@ -80,7 +80,7 @@ export function* readKeyring(
   }
 }
 
-/** One search and what it shows. */
+/** One search and the objects that it returned. */
 class Reading {
   readonly #session: TokenSession;
   readonly #wanted: WantedKeys;
@@ -99,7 +99,7 @@ class Reading {
   *run(narrower: readonly Attribute[]): Generator<ReadingProgress, ReadKeyring> {
     const { foreign, fingerprints } = this.#memory;
     const objects = findSecretKeys(this.#session, narrower);
-    // At once, since requests between the steps may log in again.
+    // Immediately, since requests between the steps may log in again.
     this.#checkLogin();
     if (narrower.length === 0) foreign.keepOnly(objects);
     const found: FoundKey[] = [];
@@ -123,7 +123,7 @@ class Reading {
     return { keks, objects: objects.length, unreadable: this.#unreadable };
   }
 
-  /** Does something with one object. What is wrong with that one must not hide the others. */
+  /** Reads one object. Its fault must not hide the others. */
   #attempt<T>(read: () => T): T | undefined {
     try {
       const value = read();
@@ -147,7 +147,7 @@ class Reading {
   }
 }
 
-/** Whether a fault may be one object's, and not the token's or the session's. */
+/** Returns whether a fault may concern one object rather than the token or the session. */
 function isOfObject(fault: unknown): boolean {
   if (!(fault instanceof TokenFault)) return false;
   const isUnknown = fault.rv !== undefined && !(fault.rv in CKR_TABLE);
@@ -164,7 +164,7 @@ function checkCount(keys: number, objectName: string): void {
 
 function findSecretKeys(session: TokenSession, narrower: readonly Attribute[]): Handle[] {
   const { lib } = session;
-  return session.run("looking for keys (C_FindObjects)", (handle) => {
+  return session.run("searching for keys (C_FindObjects)", (handle) => {
     lib.C_FindObjectsInit(handle, [...ON_TOKEN, ...narrower]);
     const objects: Handle[] = [];
     for (;;) {
@@ -182,7 +182,7 @@ function isOurs(label: string, objectName: string): boolean {
   return label === objectName || label.startsWith(objectName + "@");
 }
 
-/** Returns "foreign" for a key that carries another name, and undefined for one that does and is no KEK. */
+/** Returns "foreign" for a key with another name, and undefined for a key with the name that is not a KEK. */
 function describe(
   session: TokenSession,
   object: Handle,
@@ -200,7 +200,7 @@ function describe(
   if (asBoolean(attributes.get("token")) === false) return undefined;
   if (wanted.ckaId !== undefined && wanted.ckaId !== ckaId.toString("hex")) return undefined;
   const keyType = attributes.get("keyType");
-  const kind = keyType === undefined ? kindByTrial(session, object) : kindOf(asNumber(keyType));
+  const kind = keyType === undefined ? kindByOperation(session, object) : kindOf(asNumber(keyType));
   return kind && { handle: object, label, ckaId, kind, attributes };
 }
 
@@ -213,8 +213,8 @@ function kindOf(keyType: number | undefined): "aes" | "hmac" | undefined {
   return keyType === pkcs11js.CKK_GENERIC_SECRET || keyType === CKK_SHA256_HMAC ? "hmac" : undefined;
 }
 
-/** The YubiHSM 2 library 2.8.0 cannot read the CKA_KEY_TYPE of an HMAC key: what the key performs decides. */
-function kindByTrial(session: TokenSession, object: Handle): "aes" | "hmac" {
+/** Decides by what the key performs: the YubiHSM 2 library 2.8.0 cannot read the CKA_KEY_TYPE of an HMAC key. */
+function kindByOperation(session: TokenSession, object: Handle): "aes" | "hmac" {
   try {
     if (fingerprintsOfAes(session, object, new FingerprintMemory()).length > 0) return "aes";
   } catch (error) {

@@ -1,5 +1,5 @@
-// The generations of the KEK as one lane knows them: read in slices on the plugin's request, found one at a time where
-// a request needs one that has not been read, and forgotten where handles may have changed their meaning.
+// The generations of the KEK as one lane knows them: read in slices when the plugin asks for a reading, searched for
+// one at a time when a request needs a generation that is unknown, and forgotten when handles may have been reused.
 import pkcs11js from "pkcs11js";
 import { ckaIdIn } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
@@ -10,9 +10,9 @@ import { ForeignObjects } from "./foreign-objects.js";
 import { discoveredBefore, type Kek } from "./kek.js";
 import { readKeyring, type ReadKeyring, type WantedKeys } from "./keyring-reader.js";
 import type { TokenSession } from "./session.js";
-import { isRefusal } from "./trial.js";
+import { isRefusal } from "./refusal.js";
 
-/** Longest that a slice of a reading goes on, but for a call that is under way; requests wait for its end. In ms. */
+/** Duration of a slice, in ms; a call in progress may extend it. Requests wait until the slice ends. */
 const SLICE_MS = 50;
 
 export class LaneKeyring {
@@ -20,10 +20,10 @@ export class LaneKeyring {
   readonly #wanted: WantedKeys;
   readonly #memory = { foreign: new ForeignObjects(), fingerprints: new FingerprintMemory() };
   #reading: Generator<ReadingProgress, ReadKeyring> | undefined;
-  /** As the token shows them, copies of one key under several labels included. */
+  /** All generations, including copies of one key under several labels. */
   #all: readonly Kek[] = [];
   #byKeyId = new Map<string, Kek>();
-  /** Whether the token's searches by CKA_ID find what is there; undefined until that has shown. */
+  /** Whether searches by CKA_ID find objects on this token; undefined until known. */
   #searchesById: boolean | undefined;
 
   constructor(session: TokenSession, wanted: WantedKeys) {
@@ -39,7 +39,7 @@ export class LaneKeyring {
     return this.#byKeyId.get(keyId);
   }
 
-  /** Reads on for a while. @param resume with the reading that the last call has begun @throws TokenFault */
+  /** Reads one slice. @param resume continues the reading that an earlier call began @throws TokenFault */
   readSlice(resume: boolean): ReadSlice {
     return this.#guarded(() => {
       const reading = (resume ? this.#reading : undefined) ?? this.#begin();
@@ -64,7 +64,7 @@ export class LaneKeyring {
     return { done: true, keks, objects: keks.length, unreadable: 0, unreadableReason: "" };
   }
 
-  /** Reads all to the end. @throws TokenFault */
+  /** Makes a whole reading. @throws TokenFault */
   readAll(): readonly KekRecord[] {
     return this.#guarded(() => {
       this.#end(finish(this.#begin()));
@@ -73,8 +73,8 @@ export class LaneKeyring {
   }
 
   /**
-   * Finds one generation that is not known, or whose handle is no longer valid: by its CKA_ID, which costs the same
-   * however many objects the token holds, and else by a reading.
+   * Finds a generation that is unknown or whose handle is no longer valid: by its CKA_ID, at a cost independent of
+   * the number of objects on the token, or otherwise by a reading.
    * @throws TokenFault
    */
   find(keyId: string): Kek | undefined {
@@ -97,7 +97,7 @@ export class LaneKeyring {
     return this.#byKeyId.get(keyId);
   }
 
-  /** Finds the generations under a label; by a reading where a search for it shows none. @throws TokenFault */
+  /** Finds the generations with a label, by a reading if a search for it returns none. @throws TokenFault */
   labelled(label: string): readonly KekRecord[] {
     const under = (keks: readonly Kek[]): KekRecord[] =>
       keks.map(({ record }) => record).filter((record) => record.label === label);
@@ -108,7 +108,7 @@ export class LaneKeyring {
     return under(this.#all);
   }
 
-  /** Forgets which handles are other applications', where they may have been given out again. */
+  /** Forgets which handles belong to other applications, since their numbers may have been reused. */
   forgetHandles(): void {
     this.#memory.foreign.clear();
     this.#reading = undefined;
@@ -131,7 +131,7 @@ export class LaneKeyring {
     };
   }
 
-  /** Adds what a narrower search has shown to what is known. */
+  /** Adds the generations that a narrower search found. */
   #add(keks: readonly Kek[]): void {
     for (const kek of keks) {
       const added = this.#withDiscovered(kek);
@@ -142,12 +142,12 @@ export class LaneKeyring {
     }
   }
 
-  /** A handle may mean another key by now; a key_id names the value, and what was discovered goes with that. */
+  /** Discoveries belong to the key value that a key_id names; the handle may have been reused for another key. */
   #withDiscovered(kek: Kek): Kek {
     return { ...kek, discovered: discoveredBefore(this.#byKeyId.get(kek.record.keyId)) };
   }
 
-  /** Returns nothing where the token does not search by that attribute. */
+  /** Returns an empty list if the token does not search by that attribute. */
   #search(type: number, value: Buffer | string): readonly Kek[] {
     try {
       return finish(readKeyring(this.#session, this.#wanted, this.#memory, [{ type, value }])).keks;
@@ -157,7 +157,7 @@ export class LaneKeyring {
     }
   }
 
-  /** Whether a search by CKA_ID that shows nothing means that the key is not there: it finds another one. */
+  /** Whether an empty search by CKA_ID proves that the key does not exist: the same search finds another key. */
   #believesMiss(keyId: string): boolean {
     if (this.#searchesById === undefined) {
       const others = this.#all.map(({ record }) => record.keyId).filter((other) => other !== keyId);
@@ -167,7 +167,7 @@ export class LaneKeyring {
     return this.#searchesById === true;
   }
 
-  /** After a failure of the session or the token, handles may have been given out again. */
+  /** After an error of the session or the token, handles may have been reused. */
   #guarded<T>(read: () => T): T {
     try {
       return read();

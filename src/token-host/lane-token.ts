@@ -1,6 +1,5 @@
-// One lane's view of the token: the module, its own session, and the generations it knows. Answers each
-// request of the wire with plain calls; decides which failed call is worth a second one here and which the
-// plugin has to deal with.
+// The token as one lane uses it: the module, the lane's session, and the generations that it knows. Performs each call
+// of wire-calls.ts; decides which failed calls to repeat here and which to leave to the plugin.
 import type { Module } from "graphene-pk11";
 import type { CryptRequest, GenerateRequest, KekRecord, ProbeResult, TokenDescription } from "../hsm/port.js";
 import type {
@@ -50,14 +49,14 @@ export class LaneToken {
     return this.#description;
   }
 
-  /** Reads the token afresh, the flags of its PIN and whether this process is logged in included. */
+  /** Reads the token information again, including its PIN flags and whether this process is logged in. */
   describe(): TokenDescription {
     return describeToken(this.#module, this.#slotId, this.#session.isLoggedIn());
   }
 
   /**
-   * Logs in. Spends one PIN attempt at most, and makes no other call on the session that `describe` has opened: a
-   * crash in this request is one in C_Login.
+   * Logs in. Spends at most one PIN attempt, and makes no other call on the session that `describe` has opened, so that
+   * a crash during this request is a crash in C_Login.
    */
   login(pin: string): void {
     this.#session.login(pin);
@@ -69,7 +68,7 @@ export class LaneToken {
     return only === undefined ? this.#keyring.readSlice(resume) : this.#keyring.readOne(only);
   }
 
-  /** Verified: see `CheckedCrypt`. */
+  /** Encrypts; `CheckedCrypt` verifies the result. */
   encrypt(request: CryptRequest): Buffer {
     return this.#withKek(request.keyId, (kek) => this.#crypt.encrypt(kek, request));
   }
@@ -78,7 +77,7 @@ export class LaneToken {
     return this.#withKek(request.keyId, (kek) => this.#crypt.decrypt(kek, request));
   }
 
-  /** Results so far that the token altered and a second try corrected. */
+  /** Number of altered results that a second attempt corrected. */
   get mendedResults(): number {
     return this.#crypt.mended;
   }
@@ -87,7 +86,7 @@ export class LaneToken {
     return this.#withKek(keyId, (kek) => probe(this.#session, kek, choice));
   }
 
-  /** Makes a generation and returns it as a fresh reading of the token names it, once it performs its mechanism. */
+  /** Makes a generation, checks that it performs its mechanism, and returns it as a new reading of the token lists it. */
   generate(request: GenerateRequest): KekRecord {
     const before = new Set(this.#keyring.labelled(request.label).map(({ keyId }) => keyId));
     const { objects, choice } = makeKek(this.#session, request, this.#description.label);
@@ -111,7 +110,7 @@ export class LaneToken {
     return made;
   }
 
-  /** A key on the token may fail where a session key of the same template worked. */
+  /** A token object may fail although a session object with the same template worked. */
   #requireAble({ keyId }: KekRecord, choice: MechanismChoice): void {
     let refusal: unknown;
     try {
@@ -135,7 +134,7 @@ export class LaneToken {
     throw new TokenFault(`${text}; the key was destroyed; set another mechanism, or auto`, { fault, code });
   }
 
-  /** Destroys every object of a KEK, as a fresh reading finds them; none is no error. */
+  /** Destroys every object of a KEK that a new reading finds; none is not an error. */
   destroy(request: DestroyRequest): DestroyReply {
     this.#keyring.readAll();
     const keks = keksNamed(this.#keyring.all, request.keyIds);
@@ -155,7 +154,7 @@ export class LaneToken {
     this.#session.close();
   }
 
-  /** Uses a generation; when its handle has become invalid, once more after it has been looked for. */
+  /** Uses a generation; if its handle is invalid, searches for the generation and tries once more. */
   #withKek<T>(keyId: string, use: (kek: Kek) => T): T {
     const known = this.#keyring.known(keyId);
     if (known !== undefined) {

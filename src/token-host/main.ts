@@ -1,15 +1,15 @@
 // The token host: the one process that loads the vendor's PKCS#11 library. This thread makes no PKCS#11 call,
-// so that it can always end the process when the plugin goes away, however deep a lane hangs. The plugin
-// writes the number of each lane to be started to standard input, one a line.
+// so that it can always end the process when the plugin exits, even while a lane hangs. The plugin writes the
+// number of each lane to start to standard input, one per line.
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
 import { hardenProcess } from "../hardening.js";
 
 hardenProcess();
 
-/** File descriptor of lane 0; lane n has the n-th after it. */
+/** File descriptor of lane 0; lane n uses FIRST_LANE_FD + n. */
 const FIRST_LANE_FD = 3;
-/** A lane needs little: the smaller its heap, the more of them fit a control-plane node. */
+/** A lane needs little memory, and a control-plane node must fit many lanes. */
 const LANE_LIMITS = { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 };
 
 function startLane(lane: number): void {
@@ -18,19 +18,19 @@ function startLane(lane: number): void {
     resourceLimits: LANE_LIMITS,
   });
   worker.on("error", (error: NodeJS.ErrnoException) => {
-    // The plugin logs this line, and nothing that the vendor library prints beside it.
+    // The plugin logs this line, but nothing that the vendor library prints.
     process.stderr.write(`token host lane ${lane}: ${error.code ?? error.name}\n`);
     die();
   });
   worker.on("exit", die);
 }
 
-/** process.exit() would wait for a call that hangs; a signal does not. */
+/** Ends the process by a signal: process.exit() would wait for a call that hangs. */
 function die(): void {
   process.kill(process.pid, "SIGKILL");
 }
 
-// A terminal's Ctrl-C and its end reach the whole process group; the plugin decides when its token hosts end.
+// Ctrl-C and hang-up of a terminal reach the whole process group; the plugin decides when its token hosts end.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
 
 const input = createInterface({ input: process.stdin });

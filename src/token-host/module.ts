@@ -1,4 +1,4 @@
-// The vendor library: loaded once a thread, initialised once a process, and the slot that holds the token.
+// The vendor library, loaded once per thread and initialised once per process, and the slot that holds the token.
 // PKCS#11 v2.40 sections 5.4 and 5.5. graphene-pk11 loads it; calls go to its pkcs11js object directly.
 import { createRequire } from "node:module";
 import type * as graphene from "graphene-pk11";
@@ -14,13 +14,13 @@ const { Module } = createRequire(import.meta.url)("graphene-pk11") as typeof gra
 const CKR_TOKEN_NOT_PRESENT = 0xe0;
 const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
 
-// pkcs11js unloads a library whose object is collected, under whatever sessions are open: keep it reachable.
+// pkcs11js unloads a library when its object is garbage-collected, even with open sessions: keep it reachable.
 let loaded: graphene.Module | undefined;
 
 /**
  * Loads and initialises the library. Threads of one process must do this one after another: two at once in
  * C_Initialize crash pkcs11js 2.1.7.
- * @throws TokenFault MODULE_UNUSABLE when it is no PKCS#11 module; the CKR row of a refused C_Initialize
+ * @throws TokenFault MODULE_UNUSABLE when it is not a PKCS#11 module; the CKR row of a refused C_Initialize
  */
 export function loadModule(request: OpenRequest): graphene.Module {
   loaded = load(request.modulePath);
@@ -139,24 +139,24 @@ function describeSelector(selector: TokenSelector): string {
   return parts.length === 0 ? "any token" : parts.join(";");
 }
 
-/** Text fields are padded with spaces to their width, by some libraries with NULs (section 2.3). */
+/** Removes the padding of a text field: spaces, in some libraries NULs (section 2.3). */
 export function unpad(text: string): string {
   return text.replace(/[\0 ]+$/u, "");
 }
 
-/** The number in a CK_SLOT_ID of pkcs11js. */
+/** Returns the number in a CK_SLOT_ID of pkcs11js. */
 function slotIdOf(slot: Handle): number {
   return Number(slot.readBigUInt64LE(0));
 }
 
-/** The CK_SLOT_ID as pkcs11js takes it. */
+/** Returns a CK_SLOT_ID in the form that pkcs11js expects. */
 export function slotHandle(slotId: number): Buffer {
   const handle = Buffer.alloc(8);
   handle.writeBigUInt64LE(BigInt(slotId));
   return handle;
 }
 
-/** Reads CK_TOKEN_INFO afresh, PIN flags included. */
+/** Reads CK_TOKEN_INFO, including the PIN flags. @throws TokenFault */
 export function describeToken(module: graphene.Module, slotId: number, loggedIn: boolean): TokenDescription {
   try {
     const info = module.lib.C_GetTokenInfo(slotHandle(slotId));

@@ -1,5 +1,5 @@
-// What a key and its token really perform, proven by a round trip and a flipped bit that is refused; not by
-// what the token lists. Nothing is stored on the token.
+// What a key and its token actually perform: proven by a round trip and by the refusal of a flipped bit, not by the
+// token's mechanism list. Nothing is stored on the token.
 import {
   MECHANISM_CHOICES,
   mechanismByName,
@@ -9,7 +9,7 @@ import {
 import type { ProbeResult } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
-import { dialectOf } from "./mechanisms/aes-gcm.js";
+import { ivModeOf } from "./mechanisms/aes-gcm.js";
 import { PERFORMERS } from "./mechanisms/table.js";
 import type { TokenSession } from "./session.js";
 
@@ -18,8 +18,8 @@ const AAD = Buffer.from("kms-pkcs11 self-test");
 const TRIES = 2;
 
 /**
- * Tries one mechanism, or all of them, in the order of preference.
- * @throws TokenFault when the token is away or logged out; a mechanism's refusal is a result
+ * Tests one mechanism, or all in order of preference, and returns the results; a refusal is a result.
+ * @throws TokenFault when the token is away or logged out
  */
 export function probe(session: TokenSession, kek: Kek, choice: MechanismChoice | "auto"): ProbeResult[] {
   const choices = choice === "auto" ? MECHANISM_CHOICES : [choice];
@@ -27,7 +27,7 @@ export function probe(session: TokenSession, kek: Kek, choice: MechanismChoice |
 }
 
 function nameOf(session: TokenSession, kek: Kek, choice: MechanismChoice): MechanismName {
-  return choice === "aes-gcm" ? (dialectOf(session, kek)?.mechanism ?? "aes-gcm") : choice;
+  return choice === "aes-gcm" ? (ivModeOf(session, kek)?.mechanism ?? "aes-gcm") : choice;
 }
 
 function probeOne(session: TokenSession, kek: Kek, mechanism: MechanismName): ProbeResult {
@@ -41,7 +41,7 @@ function probeOne(session: TokenSession, kek: Kek, mechanism: MechanismName): Pr
       return { mechanism, works: true, detail: "round trip done, a flipped bit refused" };
     } catch (error) {
       if (!(error instanceof TokenFault) || isAway(error)) throw error;
-      // A refusal is the same every time; an altered result is not.
+      // A refusal repeats; an altered result does not.
       if (error.fault !== "setup" && tries < TRIES) continue;
       return { mechanism, works: false, detail: error.message };
     }
@@ -71,7 +71,7 @@ function opens(decrypt: () => Buffer): boolean {
   }
 }
 
-/** A token that is away or logged out says nothing about the mechanism. */
+/** An error of a token that is away or logged out says nothing about the mechanism. */
 function isAway(fault: TokenFault): boolean {
   const removed = fault.rv === 0x30 || fault.rv === 0x32 || fault.rv === 0xe0 || fault.rv === 0x190;
   return (

@@ -1,12 +1,12 @@
-// Gives a key another CKA_LABEL, where the token allows it: in place, or by a copy that replaces it
-// (C_CopyObject keeps the value inside the token). PKCS#11 v2.40 section 5.7.
+// Changes a key's CKA_LABEL if the token permits it: in place, or by a copy that replaces the key (C_CopyObject keeps the
+// value inside the token). PKCS#11 v2.40 section 5.7.
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { Kek } from "./kek.js";
 import type { TokenSession } from "./session.js";
 
 /**
- * @throws TokenFault where the label can be changed neither way; the key is as it was then, unless the token does not
- * take that back either
+ * Changes the label of a KEK's keys.
+ * @throws TokenFault when neither method works; the key then keeps its label, unless the token also refuses to restore it
  */
 export function relabel(session: TokenSession, kek: Kek, label: string): void {
   const renamed: Handle[] = [];
@@ -15,13 +15,13 @@ export function relabel(session: TokenSession, kek: Kek, label: string): void {
       if (object !== undefined) renamed.push(relabelOne(session, object, label));
     }
   } catch (error) {
-    // Half a pair under each label would be two other KEKs.
+    // A pair with different labels would be listed as two other KEKs.
     for (const object of renamed) relabelOne(session, object, kek.record.label);
     throw error;
   }
 }
 
-/** Returns the handle of the key under its new label. */
+/** Returns the handle of the relabelled key. */
 function relabelOne(session: TokenSession, object: Handle, label: string): Handle {
   const template = [{ type: pkcs11js.CKA_LABEL, value: label }];
   const inPlace = session.attempt("changing a label (C_SetAttributeValue)", (handle) => {

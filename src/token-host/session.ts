@@ -1,6 +1,5 @@
-// One session on the token and the rule that no session outlives an error: a failed call may leave an
-// operation active for ever (CKR_OPERATION_ACTIVE), so the session is replaced and the call, where a
-// session was at fault, tried once more. PKCS#11 v2.40 section 5.6.
+// One session on the token, and the rule that no session outlives an error: a failed call may leave an operation active
+// forever (CKR_OPERATION_ACTIVE), so the session is replaced, and the call is repeated once if the session was at fault. PKCS#11 v2.40 section 5.6.
 import pkcs11js, { type Handle, type PKCS11 } from "pkcs11js";
 import { toFault, type TokenFault, rvOf } from "./ckr.js";
 
@@ -25,13 +24,13 @@ export class TokenSession {
     this.slot = slot;
   }
 
-  /** The session to call with now; it changes after every error. */
+  /** The current session; it changes after every error. */
   get handle(): Handle {
     return (this.#handle ??= this.#open());
   }
 
   /**
-   * Makes one call or one Init-and-call pair; after a session fault once more on a fresh session.
+   * Makes one call, or an Init call and its operation; after a session fault, once more on a new session.
    * @throws TokenFault after which the session has been replaced
    */
   run<T>(doing: string, call: (handle: Handle) => T): T {
@@ -43,7 +42,7 @@ export class TokenSession {
     throw second.fault;
   }
 
-  /** Makes a call that may well be refused; the session is fresh afterwards. */
+  /** Makes a call that may be refused; a failure replaces the session. Throws nothing. */
   attempt<T>(doing: string, call: (handle: Handle) => T): Attempt<T> {
     try {
       return { ok: true, value: call(this.handle) };
@@ -54,12 +53,12 @@ export class TokenSession {
     }
   }
 
-  /** Replaces the session after a call that succeeded with a result that cannot be right. */
+  /** Replaces the session after a call that succeeded with a wrong result. */
   renew(): void {
     this.#replace();
   }
 
-  /** Whether the application is logged in, by the session's own state. */
+  /** Returns whether the application is logged in, according to the session's state. */
   isLoggedIn(): boolean {
     const info = this.run("reading the session (C_GetSessionInfo)", (handle) =>
       this.lib.C_GetSessionInfo(handle),
@@ -67,7 +66,7 @@ export class TokenSession {
     return !PUBLIC_STATES.has(info.state);
   }
 
-  /** Spends one PIN attempt unless somebody in this process is logged in already. */
+  /** Logs in. Spends one PIN attempt unless this process is logged in already. */
   login(pin: string): void {
     try {
       this.lib.C_Login(this.handle, pkcs11js.CKU_USER, pin);
@@ -91,7 +90,7 @@ export class TokenSession {
     try {
       this.#handle = this.#open();
     } catch {
-      // No room beside the old one, or no token: the next use opens it, and its error is the one to tell.
+      // The token has no second session, or is away: the next use opens one and reports the error.
     }
     this.#discard(old);
   }
@@ -100,11 +99,11 @@ export class TokenSession {
     try {
       this.lib.C_CloseSession(handle);
     } catch {
-      // It was lost already.
+      // The session is already lost.
     }
   }
 
-  /** Read-write first, since some tokens refuse read-only sessions; read-only where the token is protected. */
+  /** Opens a read-write session, since some tokens refuse read-only ones; a read-only session if that is refused. */
   #open(): Handle {
     const serial = pkcs11js.CKF_SERIAL_SESSION;
     const flags = this.#readOnly ? serial : serial | pkcs11js.CKF_RW_SESSION;

@@ -48,7 +48,7 @@ describe("the CKR table", () => {
     const fault = ofEncrypt(toFault(Object.assign(new Error("x"), { code: 0x21 }), "encrypting (C_Encrypt)"));
     expect(fault).toMatchObject({ fault: "input", code: "INPUT_INVALID", rv: 0x21 });
     expect((fault as Error).message).toMatch(
-      /CKR_DATA_LEN_RANGE \(0x21\); the token does not take this plaintext/,
+      /CKR_DATA_LEN_RANGE \(0x21\); the token does not accept this plaintext/,
     );
   });
 

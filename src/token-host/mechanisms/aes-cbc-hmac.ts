@@ -65,7 +65,7 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
   return unpadded(padded);
 }
 
-/** The MAC has vouched for the padding: a bad one is the token's doing, and no oracle. */
+/** The MAC has been verified, so a bad padding is the token's error and not a padding oracle. */
 function unpadded(padded: Buffer): Buffer {
   const padding = padded.at(-1) ?? 0;
   if (padding >= 1 && padding <= BLOCK_BYTES && padding < padded.length) {

@@ -1,16 +1,16 @@
-// AES-256-GCM in the HSM (NIST SP 800-38D; PKCS#11 v3.0 section 6.13). Whoever makes the IV, the body is
-// the same: u8 IV length | IV | ciphertext | 16-byte tag.
+// AES-256-GCM in the HSM (NIST SP 800-38D; PKCS#11 v3.0 section 6.13). The body is the same in every IV mode:
+// u8 IV length | IV | ciphertext | 16-byte tag.
 import pkcs11js from "pkcs11js";
 import type { MechanismName } from "../../hsm/mechanisms.js";
 import { AlteredResult, isGeneralError, TokenFault } from "../ckr.js";
 import { aesKeyOf, type Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES } from "./gcm-call.js";
-import { decryptCall, findGcmDialect, makeIv, type GcmDialect } from "./gcm-dialect.js";
+import { decryptCall, findGcmIvMode, makeIv, type GcmIvMode } from "./gcm-iv-mode.js";
 import type { Performer } from "./performer.js";
 
-/** How a key that may only decrypt is used: the IV in the parameters, as the standard has it. */
-const STANDARD: GcmDialect = {
+/** For a key that may only decrypt, so that no mode can be found: the IV in the parameters, as in the standard. */
+const STANDARD: GcmIvMode = {
   mechanism: "aes-gcm",
   ckm: pkcs11js.CKM_AES_GCM,
   ivSent: "random",
@@ -18,22 +18,23 @@ const STANDARD: GcmDialect = {
   ownFormat: false,
 };
 
-/** Tries AES-GCM, once a key and thread unless the outcome leaves a doubt. */
-function tryOnce(session: TokenSession, kek: Kek): { dialect: GcmDialect | null; doubt?: TokenFault } {
+/** Finds the IV mode, once per key and lane unless the outcome is in doubt. */
+function findMode(session: TokenSession, kek: Kek): { mode: GcmIvMode | null; doubt?: TokenFault } {
   const { discovered } = kek;
-  if (discovered.gcm !== undefined) return { dialect: discovered.gcm };
-  if (kek.aes === undefined) return { dialect: null };
-  const trial = findGcmDialect(session, kek.aes);
-  if ("dialect" in trial) return { dialect: (discovered.gcm = trial.dialect) };
-  if (trial.doubt !== undefined) return { dialect: null, doubt: trial.doubt };
-  return { dialect: (discovered.gcm = null) };
+  if (discovered.gcm !== undefined) return { mode: discovered.gcm };
+  if (kek.aes === undefined) return { mode: null };
+  const result = findGcmIvMode(session, kek.aes);
+  if ("mode" in result) return { mode: (discovered.gcm = result.mode) };
+  if (result.doubt !== undefined) return { mode: null, doubt: result.doubt };
+  return { mode: (discovered.gcm = null) };
 }
 
-/** Returns the dialect found by trial; null where AES-GCM does not work with this key, for now at least. */
-export function dialectOf(session: TokenSession, kek: Kek): GcmDialect | null {
-  return tryOnce(session, kek).dialect;
+/** Returns the IV mode; null if AES-GCM does not work with this key, or not at the moment. */
+export function ivModeOf(session: TokenSession, kek: Kek): GcmIvMode | null {
+  return findMode(session, kek).mode;
 }
 
+/** Returns the performer of AES-GCM in one IV mode. */
 export function aesGcm(mechanism: MechanismName): Performer {
   return {
     encrypt: (session, kek, aad, plaintext) => encrypt(mechanism, session, kek, aad, plaintext),
@@ -49,44 +50,44 @@ function encrypt(
   plaintext: Uint8Array,
 ): Buffer {
   const key = kek.aes;
-  const { dialect, doubt } = tryOnce(session, kek);
+  const { mode, doubt } = findMode(session, kek);
   if (doubt !== undefined && !isGeneralError(doubt)) throw doubt;
-  if (key === undefined || dialect === null || dialect.mechanism !== mechanism) {
+  if (key === undefined || mode === null || mode.mechanism !== mechanism) {
     throw new TokenFault(`the token does not perform ${mechanism} with this KEK`, {
       fault: "setup",
       code: "MECHANISM_UNSUPPORTED",
     });
   }
   const { iv, raw } = session.run("encrypting (C_Encrypt)", (handle) => {
-    const fresh = makeIv(dialect.ivSent);
+    const fresh = makeIv(mode.ivSent);
     return {
       iv: fresh,
-      raw: gcmEncrypt(session, handle, key, { ckm: dialect.ckm, iv: fresh, aad }, plaintext),
+      raw: gcmEncrypt(session, handle, key, { ckm: mode.ckm, iv: fresh, aad }, plaintext),
     };
   });
-  return bodyOf(dialect, iv, raw, plaintext.length);
+  return bodyOf(mode, iv, raw, plaintext.length);
 }
 
-/** Reads the token's output; a length that does not fit would mean a missing tag or another IV mode. */
-function bodyOf(dialect: GcmDialect, iv: Buffer, raw: Buffer, plaintextBytes: number): Buffer {
+/** Lays out the body from the token's output. An unexpected length means a missing tag or another IV mode. */
+function bodyOf(mode: GcmIvMode, iv: Buffer, raw: Buffer, plaintextBytes: number): Buffer {
   const sealedBytes = plaintextBytes + TAG_BYTES;
-  const carried = dialect.mechanism === "aes-gcm-iv-appended" || dialect.mechanism === "aes-gcm-iv-prepended";
-  if (raw.length !== sealedBytes + (carried ? dialect.ivBytes : 0)) {
+  const carried = mode.mechanism === "aes-gcm-iv-appended" || mode.mechanism === "aes-gcm-iv-prepended";
+  if (raw.length !== sealedBytes + (carried ? mode.ivBytes : 0)) {
     throw new AlteredResult(
       `the token's AES-GCM output has ${raw.length} bytes for ${plaintextBytes}; nothing is returned without its tag`,
     );
   }
-  const untouched = dialect.mechanism === "aes-gcm-iv-written" && iv.every((byte) => byte === 0);
+  const untouched = mode.mechanism === "aes-gcm-iv-written" && iv.every((byte) => byte === 0);
   if (untouched) throw new AlteredResult("the token no longer writes its IV back");
-  switch (dialect.mechanism) {
+  switch (mode.mechanism) {
     case "aes-gcm-iv-appended":
       return Buffer.concat([
-        Buffer.of(dialect.ivBytes),
+        Buffer.of(mode.ivBytes),
         raw.subarray(sealedBytes),
         raw.subarray(0, sealedBytes),
       ]);
     case "aes-gcm-iv-prepended":
-      return Buffer.concat([Buffer.of(dialect.ivBytes), raw]);
+      return Buffer.concat([Buffer.of(mode.ivBytes), raw]);
     default:
       return Buffer.concat([Buffer.of(iv.length), iv, raw]);
   }
@@ -103,7 +104,7 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
   }
   const iv = body.subarray(1, 1 + ivBytes);
   const sealed = body.subarray(1 + ivBytes);
-  const { call, data } = decryptCall(dialectOf(session, kek) ?? STANDARD, iv, sealed, aad);
+  const { call, data } = decryptCall(ivModeOf(session, kek) ?? STANDARD, iv, sealed, aad);
   const plaintext = session.run("decrypting (C_Decrypt)", (handle) =>
     gcmDecrypt(session, handle, key, call, data),
   );

@@ -1,16 +1,16 @@
 // AES key wrap with padding (RFC 5649, NIST SP 800-38F) over a digest of the associated data, the
-// length and the plaintext: KWP takes no associated data, so its digest is wrapped along and compared on the way back.
+// length and the plaintext: KWP takes no associated data, so its digest is wrapped with the plaintext and compared after unwrapping.
 // Body: the wrapped bytes.
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { Handle } from "pkcs11js";
 import { TokenFault } from "../ckr.js";
 import { aesKeyOf, type Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
-import { findWay, SEMIBLOCK_BYTES, type KwpWay } from "./kwp-way.js";
+import { findKwpVariant, SEMIBLOCK_BYTES, type KwpVariant } from "./kwp-variant.js";
 import type { Performer } from "./performer.js";
 
 const DIGEST_BYTES = 32;
-/** The plaintext's own length: SoftHSM 2.6 hands an unwrapped key back with its padding. */
+/** The plaintext's length: SoftHSM 2.6 returns an unwrapped key with its padding. */
 const LENGTH_BYTES = 2;
 const HEADER_BYTES = DIGEST_BYTES + LENGTH_BYTES;
 
@@ -18,12 +18,12 @@ export const aesKwp: Performer = { encrypt, decrypt };
 
 function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Uint8Array): Buffer {
   const key = aesKeyOf(kek);
-  const way = wayOf(session, kek, key);
+  const variant = variantOf(session, kek, key);
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt16BE(plaintext.length);
   const inner = Buffer.concat([digestOf(aad), length, plaintext]);
   try {
-    return session.run("wrapping (AES-KWP)", (handle) => way.wrap(session, handle, key, inner));
+    return session.run("wrapping (AES-KWP)", (handle) => variant.wrap(session, handle, key, inner));
   } finally {
     inner.fill(0);
   }
@@ -37,9 +37,9 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
     });
   }
   const key = aesKeyOf(kek);
-  const way = wayOf(session, kek, key);
+  const variant = variantOf(session, kek, key);
   const inner = session.run("unwrapping (AES-KWP)", (handle) =>
-    way.unwrap(session, handle, key, Buffer.from(body)),
+    variant.unwrap(session, handle, key, Buffer.from(body)),
   );
   try {
     if (inner.length > HEADER_BYTES && timingSafeEqual(inner.subarray(0, DIGEST_BYTES), digestOf(aad))) {
@@ -59,6 +59,6 @@ function digestOf(aad: Uint8Array): Buffer {
   return createHash("sha256").update("kms-pkcs11 aes-kwp v1").update(aad).digest();
 }
 
-function wayOf(session: TokenSession, kek: Kek, key: Handle): KwpWay {
-  return (kek.discovered.kwp ??= findWay(session, key));
+function variantOf(session: TokenSession, kek: Kek, key: Handle): KwpVariant {
+  return (kek.discovered.kwp ??= findKwpVariant(session, key));
 }

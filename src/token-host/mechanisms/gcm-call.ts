@@ -1,11 +1,11 @@
-// C_Encrypt and C_Decrypt with AES-GCM, one-shot, with the 128-bit tag always asked for and always checked
-// for: pkcs11js 2.1.7 with tagBits 0 makes SoftHSM 2.6 encrypt without any tag and without an error.
+// C_Encrypt and C_Decrypt with AES-GCM in one part. The 128-bit tag is always requested, and callers check the output's
+// length: with tagBits 0, pkcs11js 2.1.7 makes SoftHSM 2.6 encrypt without a tag and without an error.
 import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
 import type { TokenSession } from "../session.js";
 
 export const TAG_BYTES = 16;
 export const IV_BYTES = 12;
-/** Room for the largest plaintext with tag and IV, with a margin for libraries that ask for a block more. */
+/** Output bytes beyond the input: tag, IV, and a margin for libraries that require one more block. */
 const SLACK_BYTES = 64;
 
 export interface GcmCall {
@@ -28,7 +28,7 @@ function mechanismOf(call: GcmCall): Mechanism {
   return { mechanism: call.ckm, parameter };
 }
 
-/** Returns what the token put out, unread. */
+/** Returns the token's output; its layout depends on the IV mode. */
 export function gcmEncrypt(
   session: TokenSession,
   handle: Handle,
@@ -41,6 +41,7 @@ export function gcmEncrypt(
   return session.lib.C_Encrypt(handle, input, Buffer.alloc(data.length + SLACK_BYTES));
 }
 
+/** Returns the plaintext; the caller checks its length. */
 export function gcmDecrypt(
   session: TokenSession,
   handle: Handle,

@@ -1,5 +1,5 @@
-// C_Sign with CKM_SHA256_HMAC (PKCS#11 v2.40 section 2.22 of the mechanisms): the one keyed operation that
-// nearly every token performs.
+// C_Sign with CKM_SHA256_HMAC (PKCS#11 v2.40 section 2.22 of the mechanisms): the keyed operation that nearly
+// every token performs.
 import pkcs11js from "pkcs11js";
 import { AlteredResult, TokenFault } from "../ckr.js";
 import type { Kek } from "../kek.js";
@@ -22,7 +22,7 @@ export function hmacSign(session: TokenSession, kek: Kek, parts: readonly Uint8A
   throw new AlteredResult(`the token's HMAC-SHA-256 has ${out.length} bytes`);
 }
 
-/** A length before each part, so that no two lists of parts give the same text. */
+/** Returns a part preceded by its length, so that no two lists of parts give the same text. */
 export function framed(part: Uint8Array): Buffer {
   const length = Buffer.alloc(4);
   length.writeUInt32BE(part.length);

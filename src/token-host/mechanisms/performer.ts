@@ -1,14 +1,14 @@
-// What a row of the mechanism table does in the token host. A performer lays out and reads the body; what
-// surrounds it in an envelope it does not know.
+// What the token host does for one row of the mechanism table. A performer writes and reads the body; it does not know
+// the envelope around it.
 import type { Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 
 export interface Performer {
-  /** The plaintext is authenticated in this process: what the token alters shows at once. */
+  /** The plaintext is authenticated in this process, so that a result altered by the token is detected. */
   readonly opensHere?: true;
   /**
-   * Returns the body: everything but the plaintext's key that is needed to decrypt it.
-   * @throws TokenFault; MECHANISM_UNSUPPORTED where key or token do not perform it
+   * Returns the body: everything that decryption needs besides the KEK.
+   * @throws TokenFault; MECHANISM_UNSUPPORTED if the key or token does not perform it
    */
   encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Uint8Array): Buffer;
   /**

@@ -1,4 +1,4 @@
-// Which performer stands behind which row of the mechanism table.
+// The performer of each row of the mechanism table.
 import type { MechanismName } from "../../hsm/mechanisms.js";
 import { aesCbcHmac } from "./aes-cbc-hmac.js";
 import { aesGcm } from "./aes-gcm.js";

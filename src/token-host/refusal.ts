@@ -1,33 +1,33 @@
-// Calls that a token may refuse without anything being wrong with it: a mechanism it lacks, a use that a key
-// does not allow. Only being away or logged out is no refusal.
+// Calls that a working token may refuse: a mechanism that it lacks, a use that a key does not permit. An error that says
+// the token is away or logged out is not a refusal.
 import pkcs11js, { type Handle } from "pkcs11js";
 import { isGeneralError, type TokenFault } from "./ckr.js";
 import type { Attempt, TokenSession } from "./session.js";
 
-/** A refusal is the same every time, trouble passes. */
-const TRIES = 3;
+/** A refusal repeats; a temporary error passes. */
+const ATTEMPTS = 3;
 
-/** Whether the fault says something of the mechanism or the key, and not of the token or the session. */
+/** Returns whether a fault may concern the mechanism or the key, rather than the token or the session. */
 export function isRefusal(fault: TokenFault): boolean {
   return fault.fault === "setup" || fault.fault === "input" || isGeneralError(fault);
 }
 
-/** The same for a trial: a vendor's own number may refuse a parameter as well as report a broken device. */
+/** Returns the same while a mechanism is tested: a vendor's own code may refuse a parameter or report a broken device. */
 export function mayBeRefusal(fault: TokenFault): boolean {
   return isRefusal(fault) || (fault.rv !== undefined && fault.rv >= 0x80000000);
 }
 
-/** Makes the call, again where a general error leaves open whether it is refused. Throws nothing. */
+/** Makes a call, and repeats it after a general error, which may be a refusal or temporary. Throws nothing. */
 export function tryCall<T>(session: TokenSession, doing: string, call: (handle: Handle) => T): Attempt<T> {
-  for (let tries = 1; ; tries++) {
+  for (let attempts = 1; ; attempts++) {
     const out = session.attempt(doing, call);
-    if (out.ok || !isGeneralError(out.fault) || tries === TRIES) return out;
+    if (out.ok || !isGeneralError(out.fault) || attempts === ATTEMPTS) return out;
   }
 }
 
 /**
- * AES of one block under this key, by CBC with a zero IV or by ECB, which compute the same.
- * @returns the faults where the token refuses both
+ * Encrypts one AES block, by CBC with a zero IV or by ECB, which compute the same.
+ * @returns the block, or the faults if the token refuses both
  * @throws TokenFault when the token is away or logged out
  */
 export function aesBlock(

@@ -1,34 +1,37 @@
-// How a token performs AES key wrap with padding, found by trial: by C_Encrypt where it offers it so, else by
-// wrapping a session object.
+// Finds how a token performs AES key wrap with padding (RFC 5649): with C_Encrypt and C_Decrypt, or with C_WrapKey and
+// C_UnwrapKey on a session object; and under which mechanism number.
 import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
 import { TokenFault } from "../ckr.js";
 import type { TokenSession } from "../session.js";
-import { mayBeRefusal, tryCall } from "../trial.js";
+import { mayBeRefusal, tryCall } from "../refusal.js";
 
 /** CKM_AES_KEY_WRAP_KWP of v3.0; CKM_AES_KEY_WRAP_PAD, which is RFC 5649 on some tokens and PKCS#7 on others. */
 const KWP_NUMBERS = [0x210b, 0x210a] as const;
 export const SEMIBLOCK_BYTES = 8;
 
-type Way = (session: TokenSession, handle: Handle, key: Handle, bytes: Buffer) => Buffer;
+type WrapCall = (session: TokenSession, handle: Handle, key: Handle, bytes: Buffer) => Buffer;
 
-/** How a token wraps. */
-export interface KwpWay {
-  readonly wrap: Way;
-  readonly unwrap: Way;
+/** The calls that wrap and unwrap bytes on a token. */
+export interface KwpVariant {
+  readonly wrap: WrapCall;
+  readonly unwrap: WrapCall;
 }
 
-/** Two lengths tell RFC 5649 from PKCS#7 padding under RFC 3394: 24 bytes give 32 here and 40 there. */
-const TRIAL_TEXT = Buffer.alloc(24, 0x5a);
-/** Tries per way: an altered result does not rule a way out. */
-const TRIES = 2;
+/** The wrapped length distinguishes RFC 5649 (32 bytes) from PKCS#7 padding under RFC 3394 (40 bytes). */
+const KNOWN_TEXT = Buffer.alloc(24, 0x5a);
+/** Attempts per variant: an altered result does not rule it out. */
+const ATTEMPTS = 2;
 
-/** @throws TokenFault MECHANISM_UNSUPPORTED, or why the token cannot be asked now */
-export function findWay(session: TokenSession, key: Handle): KwpWay {
+/**
+ * Returns the first variant that works with this key.
+ * @throws TokenFault MECHANISM_UNSUPPORTED, or the fault of a token that fails now
+ */
+export function findKwpVariant(session: TokenSession, key: Handle): KwpVariant {
   let refusal = "";
   for (const ckm of KWP_NUMBERS) {
-    for (const way of [byEncrypt(ckm), byWrap(ckm)]) {
-      const outcome = tryWay(session, key, way);
-      if (outcome === true) return way;
+    for (const variant of [byEncrypt(ckm), byWrap(ckm)]) {
+      const outcome = tryVariant(session, key, variant);
+      if (outcome === true) return variant;
       if (outcome !== false) refusal = outcome.message;
     }
   }
@@ -38,16 +41,19 @@ export function findWay(session: TokenSession, key: Handle): KwpWay {
   );
 }
 
-/** Returns whether a text comes back as it was, or the refusal. */
-function tryWay(session: TokenSession, key: Handle, way: KwpWay): boolean | TokenFault {
+/** Returns whether a round trip gives the same text, or why the token refused. */
+function tryVariant(session: TokenSession, key: Handle, variant: KwpVariant): boolean | TokenFault {
   let refusal: TokenFault | undefined;
-  for (let tries = 0; tries < TRIES; tries++) {
-    const out = tryCall(session, "trying AES-KWP", (handle) => way.wrap(session, handle, key, TRIAL_TEXT));
+  for (let attempts = 0; attempts < ATTEMPTS; attempts++) {
+    const out = tryCall(session, "trying AES-KWP", (handle) =>
+      variant.wrap(session, handle, key, KNOWN_TEXT),
+    );
     const wrapped =
-      out.ok && out.value.length === TRIAL_TEXT.length + SEMIBLOCK_BYTES ? out.value : undefined;
+      out.ok && out.value.length === KNOWN_TEXT.length + SEMIBLOCK_BYTES ? out.value : undefined;
     const back =
-      wrapped && tryCall(session, "trying AES-KWP", (handle) => way.unwrap(session, handle, key, wrapped));
-    if (back?.ok === true && back.value.equals(TRIAL_TEXT)) return true;
+      wrapped &&
+      tryCall(session, "trying AES-KWP", (handle) => variant.unwrap(session, handle, key, wrapped));
+    if (back?.ok === true && back.value.equals(KNOWN_TEXT)) return true;
     for (const tried of [out, back]) {
       if (tried === undefined || tried.ok) continue;
       if (!mayBeRefusal(tried.fault)) throw tried.fault;
@@ -58,7 +64,7 @@ function tryWay(session: TokenSession, key: Handle, way: KwpWay): boolean | Toke
   return refusal ?? false;
 }
 
-function byEncrypt(ckm: number): KwpWay {
+function byEncrypt(ckm: number): KwpVariant {
   const mechanism: Mechanism = { mechanism: ckm };
   return {
     wrap: ({ lib }, handle, key, bytes) => {
@@ -72,8 +78,8 @@ function byEncrypt(ckm: number): KwpWay {
   };
 }
 
-/** The bytes become a session object for as long as the call takes. */
-function byWrap(ckm: number): KwpWay {
+/** The bytes are the value of a session object during the call. */
+function byWrap(ckm: number): KwpVariant {
   const mechanism: Mechanism = { mechanism: ckm };
   return {
     wrap: ({ lib }, handle, key, bytes) => {

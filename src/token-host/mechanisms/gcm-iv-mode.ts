@@ -1,0 +1,243 @@
+// Finds a token's IV mode of AES-GCM by test encryptions: who makes the IV, where the token returns it, and how it
+// expects it for decryption. Two encryptions of a known text under a known IV show the mode: the output is longer by
+// the tag and the IV is unchanged, the IV is overwritten, or 12 or 16 bytes of IV precede or follow the ciphertext.
+// Behaviour decides, never a vendor's name.
+import { randomBytes } from "node:crypto";
+import pkcs11js, { type Handle } from "pkcs11js";
+import type { MechanismName } from "../../hsm/mechanisms.js";
+import { AlteredResult, isGeneralError, type TokenFault } from "../ckr.js";
+import type { TokenSession } from "../session.js";
+import { aesBlock, isRefusal, mayBeRefusal, tryCall } from "../refusal.js";
+import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES, type GcmCall } from "./gcm-call.js";
+
+export type IvSent = "random" | "zero" | "none";
+
+export interface GcmIvMode {
+  readonly mechanism: MechanismName;
+  /** CKM_AES_GCM or a vendor's own number for it. */
+  readonly ckm: number;
+  readonly ivSent: IvSent;
+  readonly ivBytes: number;
+  /** Decryption expects the token's whole output, including the IV, instead of the IV in the parameters. */
+  readonly ownFormat: boolean;
+}
+
+/** Google kmsp11's CKM_CLOUDKMS_AES_GCM: refuses an IV that is not zero, and writes its own. */
+const VENDOR_GCM = [0x8001e101];
+const KNOWN_TEXT = Buffer.from("kms-pkcs11 known text for one trial of AES-GCM");
+const KNOWN_AAD = Buffer.from("kms-pkcs11 trial");
+
+/** `doubt`: an error that may be a refusal or temporary; searching again may find a mode. */
+export type GcmIvModeResult =
+  { readonly mode: GcmIvMode } | { readonly refusal: string; readonly doubt?: TokenFault };
+type Outcome = { readonly mode: GcmIvMode } | { readonly refusal: string };
+
+interface ModeSearch {
+  readonly session: TokenSession;
+  readonly key: Handle;
+  /** A call succeeded, but its output fits no known mode. */
+  unfamiliar: boolean;
+  doubt?: TokenFault;
+}
+
+/**
+ * Returns the IV mode of AES-GCM with this key, or why there is none.
+ * @throws TokenFault when the token is away or logged out
+ */
+export function findGcmIvMode(session: TokenSession, key: Handle): GcmIvModeResult {
+  const search: ModeSearch = { session, key, unfamiliar: false };
+  let outcome = tryIvModes(search);
+  // A single altered result looks like an unknown mode; a second search finds the token's own.
+  if (!("mode" in outcome) && search.unfamiliar) outcome = tryIvModes(search);
+  if ("mode" in outcome || search.doubt === undefined) return outcome;
+  return { ...outcome, doubt: search.doubt };
+}
+
+function tryIvModes(search: ModeSearch): Outcome {
+  const offered = mechanismsOf(search.session);
+  let refusal = "the token does not list CKM_AES_GCM";
+  for (const ckm of [pkcs11js.CKM_AES_GCM, ...VENDOR_GCM]) {
+    if (offered !== undefined && !offered.has(ckm)) continue;
+    for (const ivSent of ["random", "zero", "none"] as const) {
+      const outcome = tryIvMode(search, ckm, ivSent);
+      if ("mode" in outcome) return outcome;
+      refusal = outcome.refusal;
+    }
+  }
+  return { refusal };
+}
+
+/** Returns the mechanisms that the token lists; undefined if it returns no list. */
+function mechanismsOf(session: TokenSession): ReadonlySet<number> | undefined {
+  try {
+    return new Set(session.lib.C_GetMechanismList(session.slot));
+  } catch {
+    return undefined;
+  }
+}
+
+function tryIvMode(search: ModeSearch, ckm: number, ivSent: IvSent): Outcome {
+  const first = encryptKnown(search, ckm, ivSent);
+  if ("refusal" in first) return first;
+  const candidates = interpretations(first, ckm, ivSent);
+  for (const candidate of candidates) {
+    if (opensAndRefuses(search, candidate.mode, candidate.iv, candidate.sealed)) {
+      if (candidate.mode.ownFormat) return { mode: ownFormatMode(search, candidate, candidates) };
+      if (candidate.mode.mechanism !== "aes-gcm") return { mode: candidate.mode };
+      return isDeterministic(search, ckm, first)
+        ? { mode: candidate.mode }
+        : unfamiliar(search, "the token neither uses the caller's IV nor returns its own");
+    }
+  }
+  return unfamiliar(
+    search,
+    "the token's AES-GCM output does not decrypt again, or a changed one is not refused",
+  );
+}
+
+function unfamiliar(search: ModeSearch, refusal: string): Outcome {
+  search.unfamiliar = true;
+  return { refusal };
+}
+
+interface KnownOutput {
+  readonly ivBefore: Buffer;
+  readonly ivAfter: Buffer;
+  readonly raw: Buffer;
+}
+
+function encryptKnown(
+  search: ModeSearch,
+  ckm: number,
+  sent: IvSent | Buffer,
+): KnownOutput | { refusal: string } {
+  const iv = Buffer.isBuffer(sent) ? Buffer.from(sent) : makeIv(sent);
+  const ivBefore = Buffer.from(iv);
+  const { session, key } = search;
+  const out = tryCall(session, "trying AES-GCM (C_Encrypt)", (handle) =>
+    gcmEncrypt(session, handle, key, { ckm, iv, aad: KNOWN_AAD }, KNOWN_TEXT),
+  );
+  if (out.ok) return { ivBefore, ivAfter: iv, raw: out.value };
+  if (!mayBeRefusal(out.fault)) throw out.fault;
+  doubtful(search, out.fault);
+  return { refusal: out.fault.message };
+}
+
+function doubtful(search: ModeSearch, fault: TokenFault): void {
+  if (isGeneralError(fault) || !isRefusal(fault)) search.doubt ??= fault;
+}
+
+/** Returns the IV buffer for an encryption: random if the token uses the caller's IV, otherwise what it accepts. */
+export function makeIv(sent: IvSent): Buffer {
+  if (sent === "random") return randomBytes(IV_BYTES);
+  return Buffer.alloc(sent === "zero" ? IV_BYTES : 0);
+}
+
+interface Interpretation {
+  readonly mode: GcmIvMode;
+  readonly iv: Buffer;
+  readonly sealed: Buffer;
+}
+
+/** Returns the possible interpretations of an output, the likelier first. */
+function interpretations(out: KnownOutput, ckm: number, ivSent: IvSent): Interpretation[] {
+  const extra = out.raw.length - KNOWN_TEXT.length - TAG_BYTES;
+  if (extra === 0) {
+    if (out.ivAfter.length !== IV_BYTES) return [];
+    const changed = !out.ivAfter.equals(out.ivBefore);
+    if (!changed && ivSent !== "random") return [];
+    const mechanism = changed ? "aes-gcm-iv-written" : "aes-gcm";
+    const mode = { mechanism, ckm, ivSent, ivBytes: IV_BYTES, ownFormat: false } as const;
+    return [{ mode, iv: out.ivAfter, sealed: out.raw }];
+  }
+  if (extra !== 12 && extra !== 16) return [];
+  const end = out.raw.length - extra;
+  const appended = {
+    mechanism: "aes-gcm-iv-appended",
+    iv: out.raw.subarray(end),
+    sealed: out.raw.subarray(0, end),
+  } as const;
+  const prepended = {
+    mechanism: "aes-gcm-iv-prepended",
+    iv: out.raw.subarray(0, extra),
+    sealed: out.raw.subarray(extra),
+  } as const;
+  return [false, true].flatMap((ownFormat) =>
+    [appended, prepended].map(({ mechanism, iv, sealed }) => ({
+      mode: { mechanism, ckm, ivSent, ivBytes: extra, ownFormat },
+      iv,
+      sealed,
+    })),
+  );
+}
+
+/**
+ * A token that expects its own output decrypts it under every interpretation. If the token also encrypts single AES
+ * blocks, the first block of the ciphertext shows where the IV is; otherwise the likelier position is assumed.
+ */
+function ownFormatMode(search: ModeSearch, likelier: Interpretation, all: Interpretation[]): GcmIvMode {
+  const own = all.filter(({ mode }) => mode.ownFormat);
+  const find = (): Interpretation | undefined => own.find((one) => masksKnownText(search, one));
+  // Twice, since a single altered result must not decide the layout of every ciphertext.
+  return (find() ?? find() ?? likelier).mode;
+}
+
+/** Whether the text is masked by AES of this IV's second counter block (SP 800-38D, section 7.1, 96-bit IV). */
+function masksKnownText({ session, key }: ModeSearch, { iv, sealed }: Interpretation): boolean {
+  if (iv.length !== IV_BYTES) return false;
+  const counter = Buffer.concat([iv, Buffer.of(0, 0, 0, 2)]);
+  const mask = aesBlock(session, key, counter, "locating the IV in the AES-GCM output (C_Encrypt)");
+  if (!Buffer.isBuffer(mask)) return false;
+  return mask.every((byte, at) => (byte ^ (KNOWN_TEXT[at] ?? 0)) === sealed[at]);
+}
+
+function opensAndRefuses(search: ModeSearch, mode: GcmIvMode, iv: Buffer, sealed: Buffer): boolean {
+  const opened = tryOpen(search, mode, iv, sealed, KNOWN_AAD);
+  if (!Buffer.isBuffer(opened)) {
+    doubtful(search, opened);
+    if (opened.fault === "input") {
+      search.doubt ??= new AlteredResult("the token refuses its own AES-GCM ciphertext", opened);
+    }
+    return false;
+  }
+  if (!opened.equals(KNOWN_TEXT)) return false;
+  const flipped = Buffer.from(sealed);
+  flipped[0] = (flipped[0] ?? 0) ^ 1;
+  if (Buffer.isBuffer(tryOpen(search, mode, iv, flipped, KNOWN_AAD))) return false;
+  return !Buffer.isBuffer(tryOpen(search, mode, iv, sealed, Buffer.from("another text")));
+}
+
+/** Returns the plaintext, or why it does not decrypt. */
+function tryOpen(
+  { session, key }: ModeSearch,
+  mode: GcmIvMode,
+  iv: Buffer,
+  sealed: Buffer,
+  aad: Buffer,
+): Buffer | TokenFault {
+  const { call, data } = decryptCall(mode, iv, sealed, aad);
+  const out = tryCall(session, "trying AES-GCM (C_Decrypt)", (handle) =>
+    gcmDecrypt(session, handle, key, call, data),
+  );
+  if (out.ok) return out.value;
+  if (!mayBeRefusal(out.fault)) throw out.fault;
+  return out.fault;
+}
+
+/** Returns the parameters and data with which this token decrypts. */
+export function decryptCall(
+  mode: GcmIvMode,
+  iv: Uint8Array,
+  sealed: Uint8Array,
+  aad: Uint8Array,
+): { call: GcmCall; data: Uint8Array } {
+  if (!mode.ownFormat) return { call: { ckm: mode.ckm, iv: Buffer.from(iv), aad }, data: sealed };
+  const parts = mode.mechanism === "aes-gcm-iv-prepended" ? [iv, sealed] : [sealed, iv];
+  return { call: { ckm: mode.ckm, iv: makeIv(mode.ivSent), aad }, data: Buffer.concat(parts) };
+}
+
+/** Returns whether the same IV and text give the same bytes; otherwise the token did not use the IV. */
+function isDeterministic(search: ModeSearch, ckm: number, first: KnownOutput): boolean {
+  const second = encryptKnown(search, ckm, first.ivBefore);
+  return "raw" in second && second.raw.equals(first.raw);
+}
