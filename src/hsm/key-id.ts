@@ -9,7 +9,7 @@ import { createHash } from "node:crypto";
 
 /**
  * How the HSM computed the fingerprint: `c` AES of one fixed block, `g` AES-GCM under the reserved zero IV,
- * `s` HMAC-SHA-256 of a fixed text, `p` a pair of an AES and an HMAC key, `n` none could be had.
+ * `s` HMAC-SHA-256 of a fixed text, `p` a pair of an AES and an HMAC key, `n` no fingerprint.
  */
 export type FingerprintMethod = "c" | "g" | "s" | "p" | "n";
 
@@ -48,8 +48,8 @@ export function mayBeginKeyId(text: string): boolean {
 }
 
 /**
- * Returns whether two key_ids have the same CKA_ID and fingerprints that were computed by different methods: nothing
- * in them tells whether they name one KEK.
+ * Returns whether two key_ids have the same CKA_ID and fingerprints computed by different methods, so that they may
+ * name one KEK.
  */
 export function mayNameOneKek(one: string, other: string): boolean {
   const [ckaId, fingerprint = ""] = one.split(".");
@@ -64,7 +64,7 @@ export function nameCkaId(ckaId: Uint8Array): string {
   return "h" + createHash("sha256").update(ckaId).digest().toString("hex", 0, DIGEST_BYTES);
 }
 
-/** Returns the CKA_ID that a key_id holds; undefined where it holds a digest of one, or none. */
+/** Returns the CKA_ID that a key_id contains; undefined if it contains a digest of the CKA_ID, or none. */
 export function ckaIdIn(keyId: string): Buffer | undefined {
   const [ckaId = ""] = keyId.split(".");
   return isKeyId(keyId) && ckaId !== "0" && !ckaId.startsWith("h") ? Buffer.from(ckaId, "hex") : undefined;

@@ -1,7 +1,7 @@
-// The mechanism table: everything about one way of encrypting under a KEK in one row. A row's `id` is the
-// byte stored in every ciphertext, so a row is never renumbered and never removed. Bodies are laid out by
-// the token host alone; here stands only what is needed to refuse an impossible length before the HSM is
-// asked. IV modes of GCM differ by who makes the IV (PKCS#11 v3.0 section 6.13.3; vendors' documents).
+// The mechanism table: one row for each method of encrypting under a KEK. A row's `id` is the byte stored in every
+// ciphertext, so a row is never renumbered and never removed. The layout of bodies is known to the token host alone; this
+// table only has what is needed to refuse an impossible length before the HSM is asked. IV modes of GCM differ by who
+// makes the IV (PKCS#11 v3.0 section 6.13.3; vendors' documents).
 
 export type MechanismName =
   | "aes-gcm"
@@ -12,25 +12,25 @@ export type MechanismName =
   | "aes-kwp"
   | "aes-cbc-hmac";
 
-/** What an operator may ask for; the IV modes of GCM are one choice, found by trial. */
+/** What an operator may choose; the IV modes of GCM are one choice, since the token decides the mode. */
 export const MECHANISM_CHOICES = ["aes-gcm", "hmac-kdf", "aes-kwp", "aes-cbc-hmac"] as const;
 export type MechanismChoice = (typeof MECHANISM_CHOICES)[number];
 
-/** The objects a generation of the KEK is made of. */
+/** The key objects that make up a generation of the KEK. */
 export type KekKind = "aes" | "hmac" | "aes+hmac";
 
 export interface Mechanism {
   readonly name: MechanismName;
   readonly choice: MechanismChoice;
-  /** The second byte of every envelope made with it. */
+  /** The second byte of every envelope that the mechanism makes. */
   readonly id: number;
   readonly kinds: readonly KekKind[];
-  /** Least and most bytes that the body is longer than the plaintext. */
+  /** Number of bytes by which the body is longer than the plaintext. */
   readonly overhead: { readonly min: number; readonly max: number };
 }
 
 const AES_KINDS = ["aes", "aes+hmac"] as const;
-/** A length byte for the IV, the IV of 12 (or, made by some tokens, 16) bytes, the 16-byte tag. */
+/** A length byte for the IV, an IV of 12 bytes (some tokens make 16), the 16-byte tag. */
 const GCM_OVERHEAD = { min: 1 + 12 + 16, max: 1 + 16 + 16 };
 
 export const MECHANISMS: readonly Mechanism[] = [
@@ -61,10 +61,12 @@ export const MECHANISMS: readonly Mechanism[] = [
 const BY_ID = new Map(MECHANISMS.map((row) => [row.id, row]));
 const BY_NAME = new Map(MECHANISMS.map((row) => [row.name, row]));
 
+/** Returns the row of an id; undefined if there is none. */
 export function mechanismById(id: number): Mechanism | undefined {
   return BY_ID.get(id);
 }
 
+/** Returns the row of a name. */
 export function mechanismByName(name: MechanismName): Mechanism {
   const row = BY_NAME.get(name);
   if (row === undefined) throw new TypeError(`no mechanism is called ${name}`);

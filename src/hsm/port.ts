@@ -1,9 +1,9 @@
-// The HSM as the provider sees it: KEK generations named by key_id, two operations under them, and whether
-// it can be reached. Processes, sessions, handles and tokens are hidden behind it.
+// The HSM as the rest of the program knows it: KEK generations named by key_id, two operations under them, and whether the
+// HSM can be reached. Processes, sessions and handles are hidden behind this port.
 import type { KmsError } from "../errors.js";
 import type { KekKind, MechanismChoice, MechanismName } from "./mechanisms.js";
 
-/** Which token: every field that is given must match; labels are compared without their padding. */
+/** Selects a token: every field that is set must match; labels are compared without their padding. */
 export interface TokenSelector {
   readonly token?: string;
   readonly serial?: string;
@@ -12,6 +12,7 @@ export interface TokenSelector {
   readonly slotId?: number;
 }
 
+/** What a token reports about itself and its PIN. */
 export interface TokenDescription {
   readonly label: string;
   readonly serial: string;
@@ -19,7 +20,7 @@ export interface TokenDescription {
   readonly model: string;
   readonly slotId: number;
   readonly loginRequired: boolean;
-  /** Somebody in the token host is logged in already. */
+  /** Whether the token host is logged in already. */
   readonly loggedIn: boolean;
   readonly pinCountLow: boolean;
   readonly pinFinalTry: boolean;
@@ -28,10 +29,10 @@ export interface TokenDescription {
   readonly library: string;
 }
 
-/** One generation of the KEK as the token shows it. */
+/** One generation of the KEK as the token lists it. */
 export interface KekRecord {
   readonly keyId: string;
-  /** Other names of the same value: fingerprints by the other methods that the key performs. */
+  /** Other key_ids of the same value, by the other fingerprints that the key performs. */
   readonly aliases: readonly string[];
   readonly label: string;
   /** CKA_ID in hex; empty if it has none. */
@@ -39,18 +40,19 @@ export interface KekRecord {
   readonly kind: KekKind;
   /** What is wrong with the key's attributes and forbids its use, such as "CKA_EXTRACTABLE is true". */
   readonly unprotected: readonly string[];
-  /** What is not as it should be but does not forbid its use. */
+  /** Shortcomings of the key that do not forbid its use. */
   readonly remarks: readonly string[];
-  /** Names of the tokens that hold it, where several are configured. */
+  /** Names of the tokens that hold it, if several are configured. */
   readonly heldBy?: readonly string[];
 }
 
 /**
- * How a plaintext that the token returns is checked: by a digest that is encrypted in front of it, or, where an older
- * ciphertext holds none, by decrypting twice. Without either the caller compares it itself.
+ * How a plaintext returned by the token is checked: by a digest that is encrypted in front of it or, for an older
+ * ciphertext without a digest, by decrypting twice. If undefined, the caller compares the plaintext itself.
  */
 export type PlaintextCheck = "digest" | "twice";
 
+/** An Encrypt or Decrypt under a KEK. */
 export interface CryptRequest {
   readonly keyId: string;
   /** Below 64. */
@@ -61,36 +63,36 @@ export interface CryptRequest {
 }
 
 export interface ProbeResult {
-  /** The mechanism that was tried; for GCM the IV mode that was found. */
+  /** The tested mechanism; for GCM with the IV mode that was found. */
   readonly mechanism: MechanismName;
   readonly works: boolean;
-  /** Why it is not taken, or what was found. */
+  /** Why it does not work, or what was found. */
   readonly detail: string;
 }
 
 export interface GenerateRequest {
   readonly label: string;
-  /** 16 bytes in hex; where the token refuses them it chooses the id itself. */
+  /** 16 bytes in hex; a token that refuses them chooses the id itself. */
   readonly ckaId: string;
-  /** "auto" tries AES first and a lone HMAC key where AES keys cannot encrypt with authentication. */
+  /** "auto" tries AES first, then an HMAC key if AES keys cannot encrypt with authentication. */
   readonly kind: KekKind | "auto";
-  /** The mechanism that the key must perform; "auto" or left out: the first in the table that the token performs. */
+  /** The mechanism that the key must perform; "auto" or undefined: the first in the table that the token performs. */
   readonly mechanism?: MechanismChoice | "auto";
 }
 
-/** Whoever asks may lose interest; a request whose caller has gone is not sent to the HSM. */
+/** The caller of a request. If it cancels, the request is not sent to the HSM any more. */
 export interface Caller {
   readonly cancelled: boolean;
-  /** When the request arrived, by performance.now(): its time runs from there. Undefined: from now. */
+  /** When the request arrived, by performance.now(); its timeout starts then. Undefined: now. */
   readonly startedAt?: number;
-  /** Where calls to token hosts made for this request are put down as they end, for tracing. */
+  /** Collects the finished calls to token hosts made for this request, for tracing. */
   readonly hsmCalls?: HsmCall[] | undefined;
 }
 
 /** One operation that was sent to a token host, without its data. */
 export interface HsmCall {
   readonly operation: string;
-  /** "ok"; "altered" if the token altered its first result; or the fault of the wire. */
+  /** "ok"; "altered" if the token altered its first result; otherwise the fault class. */
   readonly result: string;
   /** By performance.now(). */
   readonly endedAt: number;
@@ -102,12 +104,12 @@ export const PATIENT_CALLER: Caller = { cancelled: false };
 export type HsmState =
   | {
       readonly up: true;
-      /** Why a token of several has not been read since the start, so that KEKs may be missing; undefined when all were. */
+      /** Why one of several tokens has not been read since the start, so that KEKs may be missing; undefined if all were. */
       readonly unread?: KmsError;
-      /** What is not as it should be and keeps no operation from succeeding. */
+      /** A problem that does not make operations fail. */
       readonly finding?: string;
     }
-  /** `reason` is undefined only before the first attempt has ended. */
+  /** `reason` is undefined only until the first attempt ends. */
   | { readonly up: false; readonly reason: KmsError | undefined };
 
 export interface Hsm {
@@ -121,14 +123,14 @@ export interface Hsm {
    * @throws KmsError NOT_AUTHENTIC when it does not open; others within the request timeout
    */
   decrypt(request: CryptRequest, caller: Caller): Promise<Buffer>;
-  /** Reads the generations from the token. */
+  /** Reads the generations from the token. @throws KmsError */
   listKeks(): Promise<readonly KekRecord[]>;
   /**
-   * Reads them with a library that has been loaded anew, which costs a moment: a library whose token went away
-   * may go on showing it, empty, and never find its keys again.
+   * Reads the generations with a freshly loaded library, which takes longer: a library whose token went away may
+   * continue to show it, empty, and never find its keys again. @throws KmsError
    */
   listKeksReloaded(): Promise<readonly KekRecord[]>;
-  /** Tries every mechanism (or one) with a key by round trips; records the outcome, never throws for a refusal. */
+  /** Tests one or all mechanisms with a KEK by round trips, and returns the results; a refusal is a result. @throws KmsError */
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]>;
   state(): HsmState;
 }

@@ -1,4 +1,4 @@
-// One token as an HSM: the port over its hosts and their dispatcher, and what operators' commands need beyond.
+// One token as an HSM: implements the port with the token's hosts and their dispatcher, and what operators' commands need.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { Dispatcher, type HsmObserver } from "./hosts/dispatcher.js";
@@ -21,7 +21,7 @@ import { deadlineAt } from "./wire-deadline.js";
 
 export interface TokenHsmOptions {
   readonly host: HostProcessOptions;
-  /** Processes: one serves, the others are warm. */
+  /** Number of token hosts: one serves, the others are warm. */
   readonly hosts: number;
   readonly gate: LoginGate;
   readonly startTimeoutMs: number;
@@ -31,30 +31,30 @@ export interface TokenHsmOptions {
   readonly log: Log;
 }
 
-/** When a KEK that nodes will need later may be destroyed; ms since the epoch, by this machine's clock. */
+/** Until when a KEK that nodes will need later may be destroyed; ms since the epoch, by this machine's clock. */
 export interface DestroyWindow {
-  /** No call that destroys is begun later. */
+  /** No C_DestroyObject starts later. */
   readonly begunBy: number;
-  /** One that has not ended by then is abandoned with its token host. */
+  /** A call that has not ended by then is abandoned, and its token host is killed. */
   readonly endedBy: number;
 }
 
-/** What an operator's commands need beyond what serving needs. */
+/** What operators' commands need in addition to the port. */
 export interface TokenAdministration {
   token(): TokenDescription | undefined;
   /** Makes a generation inside the token. */
   generate(request: GenerateRequest): Promise<KekRecord>;
   /**
-   * Destroys every object of a KEK. Returns how many there were. The caller must check afterwards with `listKeksReloaded`: a
-   * call that fails may still have been carried out.
+   * Destroys every object of a KEK and returns their number. The caller must check afterwards with
+   * `listKeksReloaded`: a call that fails may still have been carried out.
    */
   destroy(kek: Pick<KekRecord, "keyId" | "aliases">, window?: DestroyWindow): Promise<number>;
   relabel(keyId: string, label: string): Promise<KekRecord>;
 }
 
-/** Control calls read many attributes, or make keys; a slow token needs its time. */
+/** Control calls read many attributes, or make keys; a slow token needs more time for them. */
 const CONTROL_TIMEOUT_FACTOR = 5;
-/** It is unknown whether an abandoned C_DestroyObject was carried out, so a slow one is waited for. */
+/** It is unknown whether an abandoned C_DestroyObject was carried out, so it gets more time. */
 const DESTROY_TIMEOUT_FACTOR = 15;
 const LEAST_DESTROY_MS = 1_000;
 
@@ -80,7 +80,7 @@ export class TokenHsm implements Hsm, TokenAdministration {
     this.#dispatcher = new Dispatcher(this.#hosts, { requestTimeoutMs, queue, observer });
   }
 
-  /** Has the first host's process load its packages already; nothing asks the token before `start`. */
+  /** Starts the first host's process, which loads its packages; the token is not used before `start`. */
   prepare(): void {
     this.#hosts.prepare();
   }

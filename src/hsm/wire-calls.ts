@@ -1,5 +1,5 @@
-// The calls that the plugin makes to a token host: what each operation asks for and what it returns. How they become
-// bytes is wire.ts's business; what the token host does about them, token-host/lane-token.ts's.
+// The calls that the plugin makes to a token host: the request and reply of each operation. wire.ts encodes them;
+// token-host/lane-token.ts performs them.
 import type { ErrorCode } from "../errors.js";
 import type { FaultClass, PinVerdict } from "./fault.js";
 import type { MechanismChoice } from "./mechanisms.js";
@@ -22,10 +22,10 @@ export const Op = {
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
-/** A request for an HSM operation under a KEK; it carries bytes, not JSON. */
+/** An operation under a KEK; its request and reply carry bytes, not JSON. */
 export type CryptOp = typeof Op.encrypt | typeof Op.decrypt;
 
-/** Every other operation, with what it sends and what it returns as JSON. */
+/** The request and reply of every other operation, sent as JSON. */
 export interface ControlCalls {
   /** Loads the module, finds the token and opens the lane's session. */
   [Op.open]: { request: OpenRequest; reply: TokenDescription };
@@ -54,11 +54,11 @@ export interface OpenRequest {
   readonly objectName: string;
   /** Only the key with this CKA_ID (hex), if the URI names one. */
   readonly ckaId?: string;
-  /** The slot that another lane of the same token host has found; it is logged in already. */
+  /** The slot that another lane of the same token host has found. */
   readonly slotId?: number;
 }
 
-/** A reading of the keyring is asked for in slices, so that requests are served in between. */
+/** A reading of the keyring is made in slices, so that requests are served in between. */
 export interface ReadRequest {
   /** Whether to continue the reading that an earlier request began; otherwise a new one begins. */
   readonly resume: boolean;
@@ -67,21 +67,21 @@ export interface ReadRequest {
 }
 
 export interface ReadingProgress {
-  /** Secret keys that have been dealt with, of those that a search of the token has shown. */
+  /** Secret keys read so far, of the `objects` that the search returned. */
   readonly seen: number;
   readonly objects: number;
 }
 
-/** What one request has come to: how far the reading is, or all that it has found. */
+/** The reply to one slice: the progress, or the finished reading. */
 export type ReadSlice = ({ readonly done: false } & ReadingProgress) | ({ readonly done: true } & TokenKeys);
 
 export interface TokenKeys {
   readonly keks: readonly KekRecord[];
-  /** Secret keys on the token, those of other applications included. */
+  /** Secret keys on the token, including those of other applications. */
   readonly objects: number;
-  /** Objects that could not be read, whose they may be. */
+  /** Objects that could not be read; their owner is unknown. */
   readonly unreadable: number;
-  /** Why the first of them could not; empty when all could. */
+  /** Why the first of them could not be read; empty if all could. */
   readonly unreadableReason: string;
 }
 
@@ -91,14 +91,14 @@ export interface ProbeRequest {
 }
 
 export interface DestroyRequest {
-  /** The key_id and its aliases: another token may name the value by another of them. */
+  /** The key_id and its aliases: another token may list the value under an alias. */
   readonly keyIds: readonly string[];
-  /** No C_DestroyObject is begun later. */
+  /** No C_DestroyObject starts later. */
   readonly notAfter?: Deadline;
 }
 
 export interface DestroyReply {
-  /** Objects that were found and destroyed. */
+  /** Number of destroyed objects. */
   readonly objects: number;
 }
 
@@ -107,6 +107,7 @@ export interface RelabelRequest {
   readonly label: string;
 }
 
+/** Why a call failed. */
 export interface WireFailure {
   readonly code: ErrorCode;
   readonly message: string;
@@ -114,8 +115,8 @@ export interface WireFailure {
   readonly fault: FaultClass;
   /** The CK_RV, if a call returned one. */
   readonly rv?: number;
-  /** The CK_RV stands in no row of the CKR table. */
+  /** Whether the CK_RV is missing from the CKR table. */
   readonly unknownRv?: boolean;
-  /** Of a failed login: the PIN is wrong, nothing was said against it, or nobody can tell. */
+  /** Only of a failed login. */
   readonly pin?: PinVerdict;
 }

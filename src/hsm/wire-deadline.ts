@@ -1,8 +1,8 @@
-// By when a token host must have begun a call that cannot be taken back. The plugin's side sets it, the token host
-// compares it with the clocks immediately before the call, since the search before the call may be slow.
+// The latest start of a call that cannot be undone. The plugin sets it; the token host compares it with the clocks
+// immediately before the call, since the search before the call may be slow.
 
 /**
- * One moment by both clocks of this machine: the wall clock may be set back, and the monotonic one stands still while a
+ * An instant by both clocks of this machine: the wall clock may be set back, and the monotonic clock stops while the
  * machine is suspended.
  */
 export interface Deadline {
@@ -16,11 +16,12 @@ export function deadlineAt(wallMs: number): Deadline {
   return { wallMs, monotonicMs: monotonicNow() + wallMs - Date.now() };
 }
 
+/** Returns whether either clock has passed the deadline. */
 export function hasPassed({ wallMs, monotonicMs }: Deadline): boolean {
   return Date.now() > wallMs || monotonicNow() > monotonicMs;
 }
 
-/** CLOCK_MONOTONIC, which a process shares with its children. */
+/** Returns CLOCK_MONOTONIC in ms, which all processes of a machine share. */
 function monotonicNow(): number {
   return Number(process.hrtime.bigint() / 1_000_000n);
 }

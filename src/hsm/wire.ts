@@ -8,7 +8,7 @@
 import type { CryptRequest, PlaintextCheck } from "./port.js";
 import type { ControlOp, ControlReply, ControlRequest, CryptOp, WireFailure } from "./wire-calls.js";
 
-/** `repeated`: succeeded on the second try, after the token had altered the first result. */
+/** `repeated`: succeeded on the second attempt, after the token had altered the first result. */
 export const ReplyKind = { done: 0, failed: 1, repeated: 2 } as const;
 
 export const FRAME_HEADER_BYTES = 9;
@@ -49,7 +49,7 @@ export function encodeCryptFrame(id: number, op: CryptOp, request: CryptRequest)
   return frame;
 }
 
-/** Returns views into `body`; throws a RangeError on a body that is too short for its own lengths. */
+/** Returns views into `body`. @throws RangeError if the body is shorter than its lengths say */
 export function decodeCryptBody(body: Buffer): CryptRequest {
   const first = body.readUInt8(0);
   const keyIdBytes = body.readUInt8(1);
@@ -93,6 +93,7 @@ export function decodeControlRequest<O extends ControlOp>(
   return { request: value as ControlRequest<O>, secret };
 }
 
+/** Returns the body of a reply. */
 export function encodeControlReply<O extends ControlOp>(_op: O, reply: ControlReply<O>): Buffer {
   return encodeJsonBody(reply);
 }
@@ -102,6 +103,7 @@ export function decodeControlReply<O extends ControlOp>(_op: O, body: Buffer): C
   return decodeJsonBody(body).value as ControlReply<O>;
 }
 
+/** Returns the body of a failed reply. */
 export function encodeFailure(failure: WireFailure): Buffer {
   return encodeJsonBody(failure);
 }
@@ -127,11 +129,11 @@ function decodeJsonBody(body: Buffer): { value: unknown; secret: Buffer } {
   return { value: JSON.parse(body.toString("utf8", 4, end)) as unknown, secret: body.subarray(end) };
 }
 
-/** Cuts a byte stream into frames. Bodies are views: use or copy them before the next `push`. */
+/** Splits a byte stream into frames. Bodies are views: use or copy them before the next `push`. */
 export class FrameReader {
   #partial: Buffer = Buffer.alloc(0);
 
-  /** @throws RangeError when the peer announces a frame over MAX_FRAME_BYTES or under a header's length */
+  /** @throws RangeError on a frame longer than MAX_FRAME_BYTES or shorter than a header */
   push(chunk: Buffer, onFrame: (id: number, kind: number, body: Buffer) => void): void {
     const bytes = this.#partial.length === 0 ? chunk : Buffer.concat([this.#partial, chunk]);
     let at = 0;
