@@ -1,5 +1,5 @@
-// A token that alters one bit of a result and returns CKR_OK: no ciphertext that cannot be opened again leaves the
-// token host, no wrong plaintext does, and a valid ciphertext is not called invalid. One altered result costs a session.
+// A token that alters one bit of a result and returns CKR_OK: no ciphertext that does not decrypt leaves the
+// token host, no wrong plaintext does, and a valid ciphertext is not reported as invalid. One altered result costs a session.
 
 import { randomBytes } from "node:crypto";
 
@@ -23,7 +23,7 @@ interface Case {
   readonly lines: readonly string[];
   readonly mechanism: MechanismName;
   readonly kind: KekKind;
-  /** The calls whose output an Encrypt or a Decrypt rests on. */
+  /** The calls whose output an Encrypt or a Decrypt uses. */
   readonly outputs: readonly string[];
   /** The calls of a Decrypt. */
   readonly decrypting: readonly string[];
@@ -84,7 +84,7 @@ interface Prepared {
   readonly request: CryptRequest;
 }
 
-/** A KEK of the case's kind and a request under it, the mechanism's trials behind them. */
+/** Returns a KEK of the case's kind and a request under it, after the mechanism has been discovered. */
 async function prepare({ name, lines, mechanism, kind }: Case): Promise<Prepared> {
   token.fault.set(...lines);
   const objectName = `k${CASES.findIndex((one) => one.name === name)}`;
@@ -105,7 +105,7 @@ async function prepare({ name, lines, mechanism, kind }: Case): Promise<Prepared
 }
 
 describe.each(CASES)("$name", (its) => {
-  it("answers right although one result of any call was altered, and keeps its host", async () => {
+  it("one altered result of any call changes no answer and costs no host", async () => {
     const { one, request } = await prepare(its);
     const { hsm } = one;
     const old = { ...request, check: "twice" } as const;
@@ -155,7 +155,7 @@ it.each([0, 6, 7])(
     const its = CASES[index] ?? gcm("caller", "aes-gcm");
     const { one, request } = await prepare(its);
     const good = await one.hsm.encrypt(request, PATIENT_CALLER);
-    // An HMAC that is altered twice alike is another key's: nobody can tell.
+    // An HMAC that is altered twice in the same way cannot be distinguished from another key's.
     for (const output of its.outputs.filter((name) => name !== "C_Sign")) {
       token.fault.set(...its.lines, `${output} alter 0 p=0.5`);
       for (let round = 0; round < 3; round++) {
@@ -200,7 +200,7 @@ it.each([0, 5, 6, 7])(
   },
 );
 
-it("replaces the host of a token that goes on altering results, and fails the request", async () => {
+it("a token that keeps altering results fails the request and loses its host", async () => {
   const its = CASES[0] ?? gcm("caller", "aes-gcm");
   const { one, request } = await prepare(its);
   token.fault.set(...its.lines, "C_Encrypt alter 3");
@@ -208,7 +208,7 @@ it("replaces the host of a token that goes on altering results, and fails the re
   expect(one.ended).toContain("device");
 });
 
-it("opens a valid ciphertext although its Decrypt failed again after the round trip that found the token well", async () => {
+it("a valid ciphertext decrypts although its second attempt also fails with a general error", async () => {
   const its = CASES[0] ?? gcm("caller", "aes-gcm");
   const { one, request } = await prepare(its);
   const good = await one.hsm.encrypt(request, PATIENT_CALLER);
@@ -217,7 +217,7 @@ it("opens a valid ciphertext although its Decrypt failed again after the round t
   expect(one.ended).toEqual([]);
 });
 
-describe("one altered result in what the answers rest on", () => {
+describe("one altered result while keys are read or mechanisms discovered", () => {
   const hosts = { objectName: "k0", requestTimeoutMs: 5_000 };
 
   it.each([
@@ -226,7 +226,7 @@ describe("one altered result in what the answers rest on", () => {
     ["AES-GCM", 0, "C_Encrypt alter 0 skip=2 count=1"],
     ["HMAC", 5, "C_Sign alter 0 count=1"],
     ["HMAC", 5, "C_Sign alter 0 skip=1 count=1"],
-  ])("%s: a key keeps its key_id (case %i, %s)", async (_name, index, rule) => {
+  ])("%s: an altered result leaves the key_id as it is (case %i, %s)", async (_name, index, rule) => {
     const its = CASES[index] ?? gcm("caller", "aes-gcm");
     const { one, request } = await prepare(its);
     for (let reading = 0; reading < 2; reading++) {
@@ -235,7 +235,7 @@ describe("one altered result in what the answers rest on", () => {
     }
   });
 
-  it("no attribute gives a key another key_id or label", async () => {
+  it("an altered attribute leaves a key's key_id and label as they are", async () => {
     const its = CASES[0] ?? gcm("caller", "aes-gcm");
     const { one } = await prepare(its);
     const known = await one.hsm.listKeks();
@@ -263,10 +263,10 @@ describe("one altered result in what the answers rest on", () => {
     ["C_GetAttributeValue alter 0 count=1", 6],
     ["C_Encrypt alter 0 count=1", 7],
     ["C_Decrypt alter 0 count=1", 7],
-  ])("the trials of a mechanism find the same one (%s, case %i)", async (rule, index) => {
+  ])("an altered result leads to the same mechanism (%s, case %i)", async (rule, index) => {
     const its = CASES[index] ?? gcm("caller", "aes-gcm");
     const { request } = await prepare(its);
-    // A host that has tried nothing yet.
+    // A host that has discovered nothing yet.
     const { hsm } = token.open({ ...hosts, objectName: `k${index}` });
     opened.push({ hsm, ended: [], results: [] });
     await hsm.listKeks();

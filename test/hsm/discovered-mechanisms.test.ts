@@ -9,14 +9,14 @@ import { codeOf, PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";
 import { waitFor } from "../support/wait.js";
 
 const token = useFaultyToken();
-const READY = { what: "a host that has tried nothing yet", timeoutMs: 20_000 };
+const READY = { what: "a host that has discovered nothing yet", timeoutMs: 20_000 };
 
 it.each([
   "C_EncryptInit rv 0x80001234 count=3",
   "C_EncryptInit rv 0x5 count=9",
   "C_Decrypt rv 0x80001234 count=6",
   "C_Decrypt rv 0x40 count=6",
-])("a passing %s in the trial of AES-GCM does not rule it out", async (line) => {
+])("a temporary %s while AES-GCM is discovered does not rule it out", async (line) => {
   const opened = token.open();
   await waitFor(() => opened.hsm.readyHosts === 1, READY);
   token.fault.set(line);
@@ -25,7 +25,7 @@ it.each([
   await token.recovers(opened);
 });
 
-it("a reading of the keyring costs no new trial", async () => {
+it("a reading of the keyring discovers no mechanism again", async () => {
   const opened = await token.start();
   await opened.hsm.listKeks();
   const before = token.fault.calls("C_EncryptInit");
@@ -33,14 +33,14 @@ it("a reading of the keyring costs no new trial", async () => {
   expect(token.fault.calls("C_EncryptInit") - before).toBe(1);
 });
 
-it("six general errors while a reading fingerprints a KEK leave its names as they are", async () => {
+it("six general errors while a reading fingerprints a KEK change none of its key_ids", async () => {
   const { hsm } = await token.start();
   const before = await hsm.listKeks();
   token.fault.set("C_EncryptInit rv 0x5 count=6");
   expect(await hsm.listKeks()).toEqual(before);
 });
 
-it("a token that is away in the trial of AES-KWP does not lack it", async () => {
+it("a token that is away while AES-KWP is discovered is not considered to lack it", async () => {
   const only = "only-mechanisms 0x1080,0x350,0x2109,0x210A,0x210B";
   const { id } = mechanismByName("aes-kwp");
   token.fault.set(only);
@@ -54,7 +54,7 @@ it("a token that is away in the trial of AES-KWP does not lack it", async () => 
   expect(await codeOf(hsm.encrypt(request, PATIENT_CALLER))).toMatch(/^(done|HSM_UNAVAILABLE)$/);
 });
 
-it("a ciphertext that a token of PKCS#11 v3 refuses costs no host", async () => {
+it("a ciphertext refused with a code of PKCS#11 v3 costs no host", async () => {
   const opened = await token.start();
   const body = await token.encrypt(opened);
   token.fault.set("C_Decrypt rv 0x42");

@@ -1,5 +1,5 @@
-// A key that another process is making: it is left alone until all of it is there. SoftHSM 2.6.1 shows it to others
-// from its first attribute on, and writes defaults into it, over its maker's, for whoever reads one that is missing.
+// A key that another process is making is left alone until it is complete. SoftHSM 2.6.1 lists it from its first
+// attribute on, and when a missing attribute is read, writes a default over the maker's value.
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -48,7 +48,7 @@ it.each([
   ["its class alone", [CLASS]],
   ["a beginning", [CLASS, NOT_ON_TOKEN, PRIVATE]],
   ["more", [CLASS, NOT_ON_TOKEN, PRIVATE, AES]],
-])("of which there is %s: nothing is written into it", async (_what, attributes) => {
+])("a key that another process is making, with %s so far, is left untouched", async (_what, attributes) => {
   const { hsm } = openToken(softHsm);
   try {
     const { label } = await hsm.generate({

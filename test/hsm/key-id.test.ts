@@ -9,13 +9,13 @@ const values = fc.uint8Array({ minLength: 16, maxLength: 64 });
 const methods = fc.constantFrom<FingerprintMethod>("c", "g", "s", "p");
 
 describe("the key_id", () => {
-  it("is frozen: stored data carries it", () => {
+  it("a key_id is frozen, since stored data contains it", () => {
     expect(makeKeyId(Buffer.from("0102", "hex"), "c", VALUE)).toBe("0102.c4278ce9a67c7c1be6ac328354bcc2910");
     expect(makeKeyId(Buffer.alloc(0), "n", Buffer.alloc(0))).toBe("0.n");
     expect(makeKeyId(Buffer.alloc(17), "n", Buffer.alloc(0))).toMatch(/^h[0-9a-f]{32}\.n$/);
   });
 
-  it("is printable and short for any CKA_ID", () => {
+  it("a key_id is printable and short for any CKA_ID", () => {
     fc.assert(
       fc.property(ids, methods, values, (id, method, value) =>
         /^[0-9a-z.]{3,67}$/.test(makeKeyId(id, method, value)),
@@ -23,7 +23,7 @@ describe("the key_id", () => {
     );
   });
 
-  it("differs for another id, method or value", () => {
+  it("a key_id differs for another CKA_ID, method or value", () => {
     fc.assert(
       fc.property(
         ids,

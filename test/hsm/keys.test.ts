@@ -1,5 +1,5 @@
-// What a key on the token is called and how it is judged: a name follows the key's value, not its label, and
-// neither a restart nor a failing token gives it another one.
+// How keys on the token are named and judged: the key_id follows the key's value, not its label, and neither a restart
+// nor a failing token changes it.
 
 import { randomBytes } from "node:crypto";
 
@@ -49,7 +49,7 @@ function open(token: TestToken, objectName: string, options: OpenOptions = {}): 
 
 const keyIds = (records: readonly KekRecord[]): string[] => records.map(({ keyId }) => keyId).sort();
 
-/** Makes keys as another tool would, with these attributes beside the usual ones. */
+/** Makes keys as another tool would, with these attributes in addition to the usual ones. */
 async function makeKeys(token: TestToken, all: readonly Record<string, string | boolean>[]): Promise<void> {
   const client = new Pkcs11Client(token);
   await client.open();
@@ -70,7 +70,7 @@ describe.each([
   ["SoftHSM", () => softHsm as TestToken],
   ["NSS softokn", () => nss as TestToken],
 ])("on %s", (_name, token) => {
-  it("keys without an id, with a long one, and of another name keep apart", async () => {
+  it("keys without a CKA_ID, with a long one, and with another label are distinguished", async () => {
     await makeKeys(token(), [
       { label: "plain" },
       { label: "plain@20260101T000000Z", id: "ab".repeat(24) },
@@ -94,7 +94,7 @@ it("two keys that share label and CKA_ID have different key_ids, the same after 
   expect(keyIds(await open(softHsm, "twin").listKeks())).toEqual(keyIds(found));
 });
 
-it("a key's copies under other labels are all told, each with its label", async () => {
+it("copies of a key under other labels are all listed, each with its label", async () => {
   const label = "copy@20260101T000000Z";
   await makeKeys(softHsm, [{ label, id: "08" }]);
   const client = new Pkcs11Client(softHsm);
@@ -114,12 +114,12 @@ it("a key's copies under other labels are all told, each with its label", async 
   expect(found.map((record) => record.label).sort()).toEqual(["copy", label, "copy@20270101T000000Z"]);
 });
 
-it("shows a label that would forge a line or move a terminal's cursor without its control characters", async () => {
+it("a label is listed without its control characters", async () => {
   await makeKeys(softHsm, [{ label: "odd@\u001b[2J\r\nok\u009b31m\u202e", id: "09" }]);
   expect(await open(softHsm, "odd").listKeks()).toMatchObject([{ label: "odd@?[2J??ok?31m?" }]);
 });
 
-it("a label or an id longer than a frame of the wire hides no other key", async () => {
+it("a label or CKA_ID longer than a frame of the wire hides no other key", async () => {
   await makeKeys(softHsm, [
     { label: "huge@20260101T000000Z", id: "0a" },
     { label: `huge@${"x".repeat(1_200_000)}`, id: "0b" },
@@ -130,7 +130,7 @@ it("a label or an id longer than a frame of the wire hides no other key", async 
   expect(JSON.stringify(found).length).toBeLessThan(3_000);
 });
 
-it("says which keys are not protected, and why", async () => {
+it("keys that are not protected are listed with the reasons", async () => {
   await makeKeys(softHsm, [
     { label: "bare@20260101T000000Z", id: "01", CKA_EXTRACTABLE: true },
     { label: "bare@20260102T000000Z", id: "02", CKA_SENSITIVE: false },
@@ -147,7 +147,7 @@ it("says which keys are not protected, and why", async () => {
   });
 });
 
-it("an attribute that the token does not know is unknown, and forbids nothing", async () => {
+it("an attribute that the token does not support forbids nothing", async () => {
   fault.set("no-attribute 0x163,0x162,0x103");
   const hsm = open(fault, "quiet");
   const label = "quiet@20260101T000000Z";
@@ -155,7 +155,7 @@ it("an attribute that the token does not know is unknown, and forbids nothing", 
   expect(await hsm.listKeks()).toMatchObject([{ ckaId: "05", unprotected: [] }]);
 });
 
-it("a token that chooses short ids gives each key an id of its own", async () => {
+it("a token that chooses short CKA_IDs gives each key its own", async () => {
   fault.set("id-limit 2");
   const hsm = open(fault, "short");
   const made: KekRecord[] = [];
@@ -186,7 +186,7 @@ describe("a key that is made for a mechanism", () => {
     await hsm.destroy(made);
   });
 
-  it("is not made where the token does not perform the mechanism", async () => {
+  it("a key is not made if the token does not perform its mechanism", async () => {
     fault.set("refuse-mechanism 0x251");
     const hsm = open(fault, "made");
     for (const mechanism of ["hmac-kdf", "aes-cbc-hmac"] as const) {
@@ -199,10 +199,10 @@ describe("a key that is made for a mechanism", () => {
     expect(await hsm.listKeks()).toEqual([]);
   });
 
-  it("is destroyed again where the key on the token cannot what one of the session could", async () => {
+  it("a new key is destroyed if it does not perform what a session key performed", async () => {
     const hsm = open(fault, "made");
     await hsm.listKeks();
-    // Encrypting, opening again, refusing what was changed: three HMACs of the session's key.
+    // Three HMACs of the session key: to encrypt, to decrypt, and to refuse a changed ciphertext.
     fault.set("C_Sign rv 0x70 skip=3");
     const making = hsm.generate({ label: LABEL, ckaId: "0c", kind: "auto", mechanism: "hmac-kdf" });
     await expect(making).rejects.toMatchObject({
@@ -217,7 +217,7 @@ describe("a key that is made for a mechanism", () => {
 });
 
 describe("a failing token", () => {
-  it("whose objects vanish while they are read is read again", async () => {
+  it("a token whose objects vanish during a reading is read again", async () => {
     const hsm = open(fault, "vanish");
     const label = "vanish@20260101T000000Z";
     const { keyId } = await hsm.generate({ label, ckaId: "07", kind: "aes" });
@@ -230,7 +230,7 @@ describe("a failing token", () => {
     fault.clear();
   });
 
-  // CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED, which some tokens also give for what they do not offer.
+  // CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED, which some tokens also return for mechanisms that they lack.
   it.each(["C_Encrypt rv 0x05 count=1", "C_EncryptInit rv 0x06 count=2", "C_Encrypt rv 0x05 p=0.1"])(
     "%s does not rename a key",
     async (line) => {
@@ -249,7 +249,7 @@ describe("a failing token", () => {
     },
   );
 
-  it("that fails every operation names no key at all", async () => {
+  it("a token that fails every operation names no key", async () => {
     const hsm = open(fault, "firm");
     await hsm.listKeks();
     fault.set("C_Encrypt rv 0x05");
@@ -257,7 +257,7 @@ describe("a failing token", () => {
   });
 });
 
-it("a pair keeps both halves under one label when the second cannot be given another", async () => {
+it("a pair keeps its label when the second key cannot be relabelled", async () => {
   const client = new Pkcs11Client(softHsm);
   await client.open();
   await client.run(({ p11, module, state }) => {

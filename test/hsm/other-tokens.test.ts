@@ -48,7 +48,7 @@ describe("NSS softokn", () => {
     nss.remove();
   });
 
-  it("is well again after every fault, with the same key under the same name", async () => {
+  it("NSS softokn works again after every fault, with the same key_id", async () => {
     const { keyId } = await opened.hsm.generate({ label: LABEL, ckaId: "0c".repeat(16), kind: "auto" });
     await recovers(opened, keyId, 1);
     for (const lines of [
@@ -94,7 +94,7 @@ describe("a token behind a server", () => {
     softHsm.remove();
   });
 
-  it("is used again after its server was killed, stopped and restarted", async () => {
+  it("a token behind a server works again after the server was killed, stopped and restarted", async () => {
     const { keyId } = await opened.hsm.generate({ label: LABEL, ckaId: "0d".repeat(16), kind: "auto" });
     const probed = (await opened.hsm.probe(keyId, "auto")).find(({ works }) => works);
     expect(probed?.mechanism).toBe("hmac-kdf");

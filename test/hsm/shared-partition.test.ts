@@ -1,5 +1,5 @@
-// A token that holds many keys of other applications, or some that cannot be read: readings take long or fail, and
-// operations under the KEK go on.
+// A token that holds many keys of other applications, or unreadable ones: readings take long or fail, and operations
+// under the KEK continue.
 
 import { describe, expect, it } from "vitest";
 
@@ -9,7 +9,7 @@ import type { OpenedToken } from "../support/token-hsm.js";
 import { waitFor } from "../support/wait.js";
 
 const OBJECTS = 200;
-/** Reading all of them takes some seconds, many times as long as a start may take without coming further. */
+/** Reading all of them takes some seconds, many times as long as a start may take without progress. */
 const SHARED = [`foreign-objects ${OBJECTS}`, "C_GetAttributeValue sleep 10"];
 const HASTY = { startTimeoutMs: 2_000, requestTimeoutMs: 2_900 };
 
@@ -23,7 +23,7 @@ const messageOf = (work: Promise<unknown>): Promise<string> =>
   );
 
 describe("many keys of other applications", () => {
-  it("keep no host from starting, and are not looked at again at every reading", async () => {
+  it("keys of other applications do not prevent a start, and are not checked at every reading", async () => {
     token.fault.set(...SHARED);
     const opened = await token.start(HASTY);
     const before = token.fault.calls("C_GetAttributeValue");
@@ -31,7 +31,7 @@ describe("many keys of other applications", () => {
     expect(token.fault.calls("C_GetAttributeValue") - before).toBeLessThan(OBJECTS);
   });
 
-  it("hold up no request, also where there is one host with one session", async () => {
+  it("reading many foreign keys delays no request, even with one host and one session", async () => {
     const opened = await token.start({ requestTimeoutMs: 2_900, sessions: 1 });
     token.fault.set(...SHARED);
     const codes = new Set<string>();
@@ -43,7 +43,7 @@ describe("many keys of other applications", () => {
     expect(opened.ended).toEqual([]);
   });
 
-  it("are not read for a request that finds itself on a new session", async () => {
+  it("a request on a new session does not read the keys of other applications", async () => {
     const opened = await token.start({ requestTimeoutMs: 2_900 });
     token.fault.set("foreign-objects 1000", "C_GetAttributeValue sleep 10", "C_Encrypt sleep 5");
     await waitFor(
@@ -57,7 +57,7 @@ describe("many keys of other applications", () => {
     expect(opened.ended).toEqual([]);
   });
 
-  it("are named with the setting that helps where a reading comes no further", async () => {
+  it("a reading without progress reports how far it came and which setting helps", async () => {
     const opened = await token.start({ hosts: 2, startTimeoutMs: 2_000, requestTimeoutMs: 200 });
     token.fault.set(
       `foreign-objects ${OBJECTS}`,
@@ -71,7 +71,7 @@ describe("many keys of other applications", () => {
     expect(await codeOf(token.encrypt(opened))).toBe("done");
   });
 
-  it("may be searched for as slowly as at the start", async () => {
+  it("a search may take as long as it did at the start", async () => {
     token.fault.set("C_FindObjectsInit sleep 900");
     const opened = await token.start({ startTimeoutMs: 3_000, requestTimeoutMs: 150 });
     expect(await keyIds(opened)).toEqual([token.keyId]);
@@ -86,7 +86,7 @@ describe("a reading that fails while operations under the KEK succeed", () => {
     "C_GetAttributeValue rv 0x30",
     "C_GetAttributeValue rv 0x80000001",
     "C_GetSessionInfo rv 0x6",
-  ])("costs no host and no request (%s)", async (line) => {
+  ])("a failed reading costs no host and no request while the KEK works (%s)", async (line) => {
     const opened = await token.start();
     token.fault.set(line);
     expect(await codeOf(opened.hsm.listKeks())).toBe("HSM_UNAVAILABLE");
@@ -96,7 +96,7 @@ describe("a reading that fails while operations under the KEK succeed", () => {
     expect(await keyIds(opened)).toEqual([token.keyId]);
   });
 
-  it("costs the host where they fail too", async () => {
+  it("a failed reading costs the host if the KEK fails too", async () => {
     const opened = await token.start();
     token.fault.set("device-error");
     expect(await codeOf(opened.hsm.listKeks())).toBe("HSM_UNAVAILABLE");
@@ -105,19 +105,22 @@ describe("a reading that fails while operations under the KEK succeed", () => {
 });
 
 describe("one object that cannot be read", () => {
-  it.each(["0x5", "0x6", "0x54", "0x82", "0x80000001"])("hides no other (CKR %s)", async (code) => {
-    token.fault.set(`foreign-objects 3 ${code}`);
-    const opened = await token.start();
-    expect(await keyIds(opened)).toEqual([token.keyId]);
-    expect(opened.ended).toEqual([]);
-    const state = opened.hsm.state();
-    const finding = state.up ? (state.finding ?? "") : "";
-    // One that has vanished is not there.
-    if (code === "0x82") expect(finding).toBe("");
-    else expect(finding).toMatch(/^1 of \d+ secret keys on the token cannot be read/);
-  });
+  it.each(["0x5", "0x6", "0x54", "0x82", "0x80000001"])(
+    "an unreadable object hides no other (CKR %s)",
+    async (code) => {
+      token.fault.set(`foreign-objects 3 ${code}`);
+      const opened = await token.start();
+      expect(await keyIds(opened)).toEqual([token.keyId]);
+      expect(opened.ended).toEqual([]);
+      const state = opened.hsm.state();
+      const finding = state.up ? (state.finding ?? "") : "";
+      // A vanished object is not unreadable.
+      if (code === "0x82") expect(finding).toBe("");
+      else expect(finding).toMatch(/^1 of \d+ secret keys on the token cannot be read/);
+    },
+  );
 
-  it("or an attribute of the KEK that the token does not have, does not hide the KEK", async () => {
+  it("an attribute that the token does not have does not hide the KEK", async () => {
     token.fault.set("no-attribute 0x100,0x163,0x10C");
     const opened = await token.start();
     expect(await keyIds(opened)).toEqual([token.keyId]);

@@ -1,4 +1,4 @@
-// Slots beside the one that holds the token: what is wrong with them must not hide it.
+// Faults of other slots must not hide the slot that holds the token.
 
 import { afterEach, describe, expect, it } from "vitest";
 
@@ -25,7 +25,7 @@ describe("a slot that cannot be read", () => {
     },
   );
 
-  it("is named where no token matches", async () => {
+  it("an unreadable slot is reported if no token matches", async () => {
     token.fault.set("broken-slot C_GetTokenInfo 0x30");
     const { modulePath, pin, pinFile, env } = token.fault;
     const elsewhere = { modulePath, pin, pinFile, env, label: "elsewhere", remove: () => undefined };
@@ -40,7 +40,7 @@ describe("a slot that cannot be read", () => {
     expect(await message()).toContain("slot 127 could not be read: CKR_DEVICE_ERROR (0x30)");
   });
 
-  it("is named where no other slot holds a token", async () => {
+  it("an unreadable slot is reported if no other slot holds a token", async () => {
     token.fault.set("broken-slot C_GetTokenInfo 0xE1", "C_GetTokenInfo rv 0xE1");
     const opened = token.open();
     await waitFor(() => !opened.hsm.state().up && opened.ended.length > 0, { what: "the refusal" });
@@ -52,7 +52,7 @@ describe("a slot that cannot be read", () => {
 });
 
 describe("blanks in labels", () => {
-  it("count at the beginning, of a token and of a key, and are padding at the end", async () => {
+  it("blanks in labels of tokens and keys count at the beginning and are padding at the end", async () => {
     const softHsm = createSoftHsm({ label: " kms" });
     const plain = softHsm.add({ label: "kms" });
     const opened = [softHsm, plain, { ...plain, label: "kms  " }].map(
@@ -73,7 +73,7 @@ describe("blanks in labels", () => {
     }
   });
 
-  it("reach the token from a URI, percent-encoded", () => {
+  it("percent-encoded blanks of a URI reach the token", () => {
     const uri = parsePkcs11Uri(
       "pkcs11:token=%20kms;serial=%2001;model=%20m;manufacturer=%20me;object=%20kek",
     );

@@ -1,5 +1,5 @@
-// What every token has to do under the HSM layer, whatever its library, its AES-GCM and the mechanisms it
-// offers: made keys, round trips, refused changes, key_ids that survive a restart.
+// What the HSM layer guarantees on every token, whatever its library, its IV mode and its mechanisms: keys are made, round
+// trips succeed, changed ciphertexts are refused, and key_ids survive a restart.
 
 import { randomBytes, randomUUID } from "node:crypto";
 
@@ -49,7 +49,7 @@ function open(token: TestToken, objectName: string): OpenedToken["hsm"] {
   return one.hsm;
 }
 
-/** Only what makes keys, and these. */
+/** Returns a rule that allows key generation and these mechanisms only. */
 const only = (...mechanisms: string[]): string => `only-mechanisms 0x1080,0x350,${mechanisms.join(",")}`;
 
 const KEY_WRAP = "0x2109,0x210A,0x210B";
@@ -59,7 +59,7 @@ interface Case {
   readonly token: () => TestToken;
   readonly lines: readonly string[];
   readonly mechanism: MechanismName;
-  /** "auto" where it is left out. */
+  /** "auto" if undefined. */
   readonly kind?: KekKind;
 }
 
@@ -118,7 +118,7 @@ const CASES: readonly Case[] = [
 ];
 
 describe.each(CASES)("$name", ({ name, token, lines, mechanism, kind }) => {
-  it("makes a key, encrypts and decrypts with it, and refuses what was changed", async () => {
+  it("a new key encrypts and decrypts, and refuses changed ciphertexts", async () => {
     fault.set(...lines);
     nssFault.set(...lines);
     const objectName = `k${CASES.findIndex((one) => one.name === name)}`;
@@ -153,16 +153,16 @@ describe.each(CASES)("$name", ({ name, token, lines, mechanism, kind }) => {
   });
 });
 
-it("keeps no half of a pair on a token that cannot keep both", async () => {
+it("a token that cannot store both keys of a pair stores neither", async () => {
   const hsm = open(nss, "half");
   const request = { label: `half${LABEL}`, ckaId: makeId(), kind: "aes+hmac" } as const;
   await expect(hsm.generate(request)).rejects.toMatchObject({ code: "TOKEN_REFUSED" });
   expect(await hsm.listKeks()).toEqual([]);
 });
 
-it("keeps no half of a pair when the token fails in between", async () => {
+it("no key of a pair remains when the token fails while it is made", async () => {
   const hsm = open(fault, "between");
-  // Two keys of the trial and the first of the pair are made.
+  // Two session keys and the first key of the pair are made.
   fault.set("C_GenerateKey rv 0xD1 skip=3");
   const request = { label: `between${LABEL}`, ckaId: makeId(), kind: "aes+hmac" } as const;
   await expect(hsm.generate(request)).rejects.toMatchObject({ code: "TOKEN_REFUSED" });

@@ -1,5 +1,5 @@
 // Faults that an HSM library can produce, injected under real token hosts: every request ends in time, and
-// the layer is well again when the fault is over, without a restart of anything but token hosts.
+// the layer recovers when the fault is over; only token hosts are restarted.
 
 import { randomBytes } from "node:crypto";
 
@@ -163,7 +163,7 @@ describe("a session, login or token that goes", () => {
     await recovers(token);
   });
 
-  it("tells bad input from a broken token by a canary", async () => {
+  it("a canary distinguishes bad input from a broken token", async () => {
     const token = await start();
     const body = await encrypt(token);
     body[body.length - 1] = (body[body.length - 1] ?? 0) ^ 1;
@@ -185,7 +185,7 @@ function mostAtATime(calls: readonly LoggedCall[]): number {
 }
 
 describe("a slow token", () => {
-  it("has its calls overlapped, at least eight at a time, with the right answers", async () => {
+  it("calls to a slow token overlap, at least eight at a time, with the right results", async () => {
     const token = await start({ requestTimeoutMs: 2_900, sessions: 16 });
     fault.set("* sleep 2", "log C_EncryptInit C_Encrypt C_DecryptInit C_Decrypt");
     const call = async (): Promise<void> => {

@@ -30,7 +30,7 @@ function readAll(chunks: readonly Buffer[]): Frame[] {
 const bytes = fc.uint8Array({ maxLength: 300 });
 
 describe("the wire", () => {
-  it("cuts frames alike however the stream is cut", () => {
+  it("a reader returns the same frames however the stream is divided", () => {
     fc.assert(
       fc.property(fc.array(bytes, { maxLength: 6 }), fc.integer({ min: 1, max: 40 }), (bodies, size) => {
         const stream = Buffer.concat(bodies.map((body, id) => encodeFrame(id, 7, body)));
@@ -47,7 +47,7 @@ describe("the wire", () => {
     );
   });
 
-  it("carries a request as it was", () => {
+  it("a decoded request equals the encoded one", () => {
     fc.assert(
       fc.property(bytes, bytes, (aad, data) => {
         const frame = encodeCryptFrame(3, Op.encrypt, { keyId: "ab.c1", mechanism: 5, aad, data });
@@ -58,13 +58,13 @@ describe("the wire", () => {
     );
   });
 
-  it("puts a secret behind the JSON of its request", () => {
+  it("a secret follows the JSON of its request", () => {
     const frame = encodeControlFrame(1, Op.relabel, { keyId: "a", label: "ü" }, Buffer.from("1234"));
     const { request, secret } = decodeControlRequest(Op.relabel, frame.subarray(FRAME_HEADER_BYTES));
     expect([request, secret.toString()]).toEqual([{ keyId: "a", label: "ü" }, "1234"]);
   });
 
-  it("refuses a frame that is too long or too short to be one", () => {
+  it("a frame that is too long or too short is refused", () => {
     for (const length of [0, 4, 0xffffffff]) {
       const header = Buffer.alloc(FRAME_HEADER_BYTES);
       header.writeUInt32BE(length);
@@ -72,7 +72,7 @@ describe("the wire", () => {
     }
   });
 
-  it("wipes the chunks it has read", () => {
+  it("a reader wipes the chunks that it has read", () => {
     const frame = encodeFrame(1, 1, Buffer.from("secret"));
     for (const at of [0, 3, FRAME_HEADER_BYTES + 2, frame.length]) {
       const chunks = [Buffer.from(frame.subarray(0, at)), Buffer.from(frame.subarray(at))];

@@ -11,7 +11,7 @@ const CODES = Object.entries(pkcs11js).filter(
     typeof value === "number",
 ) as [string, number][];
 
-/** What the headers of v3.0 to v3.2 (OASIS, pkcs11t.h) have beyond pkcs11js, and what is decided about it. */
+/** What the headers of v3.0 to v3.2 (OASIS, pkcs11t.h) define in addition to pkcs11js, with the expected rows. */
 const CODES_OF_3 = [
   ["CKR_AEAD_DECRYPT_FAILED", 0x42, "input", "NOT_AUTHENTIC"],
   ["CKR_OPERATION_CANCEL_FAILED", 0x202, "session", "SESSION_LOST"],
@@ -25,26 +25,26 @@ const CODES_OF_3 = [
 ] as const;
 
 describe("the CKR table", () => {
-  it.each(CODES_OF_3)("has a row for %s", (name, value, fault, code) => {
+  it.each(CODES_OF_3)("the CKR table has a row for %s", (name, value, fault, code) => {
     expect(CKR_TABLE[value]).toEqual({ name, fault, code });
   });
 
-  it("has a row for every return value of the standard", () => {
+  it("the CKR table has a row for every return value of the standard", () => {
     expect(CODES.length).toBeGreaterThan(80);
     for (const [name, value] of CODES) expect(CKR_TABLE[value]?.name, name).toBe(name);
   });
 
-  it("treats an unknown value as a broken module, by its number", () => {
+  it("an unknown CK_RV means a broken module and is reported by its number", () => {
     expect(rowOf(0x80001234)).toMatchObject({ fault: "device", name: "CK_RV 0x80001234" });
   });
 
-  it("reads the value from both kinds of pkcs11js error", () => {
+  it("the CK_RV is read from both kinds of pkcs11js error", () => {
     expect(rvOf(Object.assign(new Error("x"), { code: 0xa0 }))).toBe(0xa0);
     expect(rvOf(new Error("CKR_ATTRIBUTE_VALUE_INVALID:19"))).toBe(19);
     expect(rvOf(new Error("other"))).toBeUndefined();
   });
 
-  it("blames the plaintext where an encryption is refused, not a ciphertext", () => {
+  it("a refused encryption blames the plaintext, not a ciphertext", () => {
     const fault = ofEncrypt(toFault(Object.assign(new Error("x"), { code: 0x21 }), "encrypting (C_Encrypt)"));
     expect(fault).toMatchObject({ fault: "input", code: "INPUT_INVALID", rv: 0x21 });
     expect((fault as Error).message).toMatch(
@@ -52,7 +52,7 @@ describe("the CKR table", () => {
     );
   });
 
-  it("says the code and what to do", () => {
+  it("a fault says the code and what to do", () => {
     const fault = toFault(Object.assign(new Error("x"), { code: 0xa0 }), "logging in (C_Login)");
     expect(fault).toMatchObject({ fault: "setup", code: "PIN_REFUSED", rv: 0xa0 });
     expect(fault.message).toMatch(/CKR_PIN_INCORRECT \(0xa0\); this PIN is not tried again/);

@@ -17,7 +17,7 @@ beforeEach(() => {
   foreign = new ForeignObjects(() => clock);
 });
 
-it("knows an object for a minute at least, and looks at each again within five", () => {
+it("a foreign object is known for at least a minute and checked again within five", () => {
   const objects = Array.from({ length: 500 }, (_, number) => handle(number));
   for (const object of objects) foreign.add(object);
   clock = MINUTE_MS - 1;
@@ -30,13 +30,13 @@ it("knows an object for a minute at least, and looks at each again within five",
   expect(objects.some((object) => foreign.has(object))).toBe(false);
 });
 
-it("forgets a handle that a search no longer shows: it may come back as another object's", () => {
+it("a handle that a search no longer returns is forgotten, since it may be reused", () => {
   for (const number of [1, 2]) foreign.add(handle(number));
   foreign.keepOnly([handle(2), handle(3)]);
   expect([1, 2, 3].map((number) => foreign.has(handle(number)))).toEqual([false, true, false]);
 });
 
-it("forgets everything on request", () => {
+it("clearing forgets every handle", () => {
   foreign.add(handle(1));
   foreign.clear();
   expect(foreign.has(handle(1))).toBe(false);
