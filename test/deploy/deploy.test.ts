@@ -26,7 +26,7 @@ describe("deploy/", () => {
     expect(settings(name).warnings).toEqual([]);
   });
 
-  it("has two EncryptionConfigurations for one provider on the plugin's socket: read first, then write", () => {
+  it("has EncryptionConfigurations for the plugin's socket: read first, then write", () => {
     const socket = settings("config.yaml").socket?.path;
     const rules = (name: string) => readEncryptionConfiguration(file(name)).rules;
     const [read] = rules("encryption-configuration-read.yaml");

@@ -70,7 +70,7 @@ it.each([
   expect(packages()).toEqual({ code: 1, said: expect.stringMatching(problem) as string });
 });
 
-it("a known vulnerability fails, and a registry that is not asked does not pass for one without", () => {
+it("fails on a known vulnerability, and exits 3 if the registry cannot be asked", () => {
   npmAnswers({ auditReportVersion: 2, vulnerabilities: { pino: { severity: "high", range: "<11" } } });
   expect(packages("--advisories")).toEqual({
     code: 1,

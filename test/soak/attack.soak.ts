@@ -130,7 +130,7 @@ async function run(name: string, plan: Plan, groups: readonly number[]): Promise
 }
 
 describe("who may open the socket", () => {
-  it.each(Object.entries(SOCKET_ATTACKS))("%s", (name, attack) =>
+  it.each(Object.entries(SOCKET_ATTACKS))("socket: %s", (name, attack) =>
     run(name, attack({ path: plugin.socket }), [SOCKET_GROUP]),
   );
 });
@@ -168,7 +168,7 @@ describe.runIf(IS_ROOT)("a user who may not open them", () => {
 });
 
 describe("any user of the machine", () => {
-  it.each(Object.entries(HTTP_ATTACKS))("%s", async (name, attack) =>
+  it.each(Object.entries(HTTP_ATTACKS))("HTTP endpoints: %s", async (name, attack) =>
     run(name, attack({ host: "127.0.0.1", port }), []),
   );
 });

@@ -89,7 +89,7 @@ test("foreign-objects shows secret keys of others in a search that names none", 
   expect(await hsm.code(labels, [{ type: 0, value: 4 }])).toBe(0x5);
 });
 
-test("store-at-load: a process sees what it made itself, and what others destroyed, until it initialises again", async () => {
+test("store-at-load: a process sees only its own changes until it initialises again", async () => {
   fault().set("store-at-load");
   const [one, other] = [await client(), await client()];
   await one.run(make, { 3: "shared" });

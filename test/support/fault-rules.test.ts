@@ -144,7 +144,7 @@ describe("actions", () => {
     await expect(closedClient().open()).rejects.toMatchObject({ signal: "SIGSEGV" });
   });
 
-  test("a line that is not understood ends the process: it must not pass for a rule that did not fire", async () => {
+  test("an unknown line ends the process, so that no test takes it for a rule that did not fire", async () => {
     fault().set("C_Encrypt slep 5");
     await expect(closedClient().open()).rejects.toMatchObject({ signal: "SIGABRT" });
   });

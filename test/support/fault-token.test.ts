@@ -72,7 +72,7 @@ describe("sessions", () => {
 });
 
 describe("absence", () => {
-  test("token-removed empties the slot; afterwards the old sessions are invalid and nobody is logged in", async () => {
+  test("token-removed empties the slot; afterwards old sessions are invalid and logged out", async () => {
     const hsm = await client();
     fault().set("token-removed");
     expect(await hsm.run(slots, true)).toBe(0);

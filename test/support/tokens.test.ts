@@ -83,7 +83,7 @@ test("NSS softokn, alone and behind the fault module", async () => {
   expect(fault.calls("C_Login")).toBe(1);
 });
 
-test("p11-kit remote: stopped it hangs, killed it fails for ever, restarted a new initialisation finds it", async () => {
+test("p11-kit remote: hangs while stopped, fails once killed, works after initialising again", async () => {
   const remote = keep(new P11KitRemote(keep(createSoftHsm())));
   await remote.start();
   const client = await open(remote);
