@@ -1,5 +1,5 @@
-// The audit log of a running plugin: what it tells of requests and operators, and that a disk which takes no more
-// holds up nothing, is reported, and costs no line that fits in the buffer.
+// The audit log of a running plugin: what it records of requests and operators, and that a full disk delays nothing, is
+// reported, and loses no event that fits into the buffer.
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readFileSync, rmSync } from "node:fs";
@@ -41,7 +41,7 @@ describe("the audit log of a plugin", () => {
     return { code, report: JSON.parse(stdout) as { lines: number; problems: object[] } };
   };
 
-  it("tells of every request who asked, with which key, and how it ended", async () => {
+  it("records the client, the key_id and the outcome of every request", async () => {
     const sealed = await kms.client.encrypt(Buffer.alloc(32, 0x5a), "uid-1");
     await kms.client.decrypt(sealed, "uid-2");
     await expect(kms.client.decrypt({ ...sealed, keyId: "00.c0" }, "uid-3")).rejects.toThrow(/NOT_FOUND/);
@@ -67,7 +67,7 @@ describe("the audit log of a plugin", () => {
     }
   });
 
-  it("takes the commands' events into the same chain while the plugin writes", async () => {
+  it("records the commands' events in the same chain while the plugin writes", async () => {
     const settings = loadSettings({ configPath: kms.plugin.configFile, flags: {}, env: {}, serves: false });
     const requests = Promise.all(
       Array.from({ length: 20 }, (_, at) => kms.client.encrypt(Buffer.alloc(32), `c${at}`)),
@@ -87,7 +87,7 @@ describe("the audit log of a plugin", () => {
     expect(verify()).toMatchObject({ code: 0, report: { problems: [] } });
   });
 
-  it("outlives a disk that takes no more: requests go on, it is reported, and no line is lost", async () => {
+  it("survives a full disk: requests continue, it is reported, and no line is lost", async () => {
     const sealed = await kms.client.encrypt(Buffer.alloc(32), "before");
     await waitFor(() => linesOf(file).some(({ uid }) => uid === "before"));
     const limit = (bytes: number | string): void => {
@@ -112,7 +112,7 @@ describe("the audit log of a plugin", () => {
     expect(verify()).toMatchObject({ code: 0, report: { problems: [] } });
   });
 
-  it("is whole after a crash and after a stop, and what was done to it is found", async () => {
+  it("is complete after a crash and a stop, and a removed line is found", async () => {
     await kms.plugin.stop("SIGKILL");
     await kms.plugin.start();
     await kms.plugin.stop();
@@ -153,7 +153,7 @@ describe("a log that cannot be written", () => {
   const place = () => ({ file: join(folder, "a.log"), keyFile: join(folder, "k"), maxBytes: 1e9, keep: 1 });
   const event = { event: "started", version: "1", socket: "s", mode: "0600", pid: 1 } as const;
 
-  it("keeps what fits, and tells in its place how many did not", async () => {
+  it("buffers what fits, and records the number of lost events in their position", async () => {
     mkdirSync(place().file);
     const audit = new AuditLog(place(), log, RETRY);
     audit.record(event);
@@ -174,7 +174,7 @@ describe("a log that cannot be written", () => {
     ]);
   });
 
-  it("leaves no event waiting for the next that is recorded as the writing ends", async () => {
+  it("writes an event that is recorded just as a write ends", async () => {
     mkdirSync(place().file);
     const info = (): void => {
       queueMicrotask(() => {
@@ -189,7 +189,7 @@ describe("a log that cannot be written", () => {
     await audit.stop();
   });
 
-  it("does not hold up a stop, which says what it cost", async () => {
+  it("does not delay a stop, which reports the lost events", async () => {
     mkdirSync(place().file);
     const audit = new AuditLog(place(), log, RETRY);
     audit.record(event);

@@ -1,5 +1,5 @@
-// What somebody has put in the place of the audit log's files, who can write to its folder: it is told, and holds up
-// neither a writer nor whoever verifies.
+// Files that somebody with write access to the folder has put in place of the audit log's: they are reported, and delay
+// neither a writer nor a verification.
 
 import { execFileSync } from "node:child_process";
 import {
@@ -45,7 +45,7 @@ const makePipe = (path: string): void => {
   execFileSync("mkfifo", ["-m", "600", path]);
 };
 
-it("a line without end, which takes neither memory nor time that grows with it", async () => {
+it("verifies a log with a 40 MiB line without holding that line in memory", async () => {
   const before = readFileSync(file);
   await append();
   const last = readFileSync(file).subarray(before.length);
@@ -58,7 +58,7 @@ it("a line without end, which takes neither memory nor time that grows with it",
   ]);
 });
 
-it("pipes, whose writer nobody waits for", async () => {
+it("does not wait for the writer of a pipe", async () => {
   makePipe(`${keyFile}.head`);
   await append();
   expect((await verify()).problems).toEqual([]);
@@ -81,7 +81,7 @@ it("refuses a symbolic link in place of the log and says what it is", async () =
   expect(existsSync(join(folder, "target"))).toBe(false);
 });
 
-it("a lock from before the clock was set back, and one that is a link to nothing", async () => {
+it("ignores a lock from the future, and one that is a dangling link", async () => {
   const lock = `${file}.lock`;
   writeFileSync(lock, "");
   utimesSync(lock, 4e9, 4e9);

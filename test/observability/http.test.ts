@@ -60,7 +60,7 @@ describe("the HTTP endpoints", () => {
     expect(await get("/")).toMatchObject({ status: 404 });
   });
 
-  it("say 503 and why, one line a reason, while /livez does not depend on it", async () => {
+  it("answer 503 with one line per reason, while /livez does not depend on them", async () => {
     readiness = { ready: false, lines: ["HSM is away for 3 s: no token", "KEK k: gone"] };
     expect(await get("/readyz")).toMatchObject({
       status: 503,
@@ -71,7 +71,7 @@ describe("the HTTP endpoints", () => {
     readiness = { ready: true, lines: ["ok"] };
   });
 
-  it("take nothing but GET", async () => {
+  it("support only GET and HEAD", async () => {
     for (const method of ["POST", "PUT", "DELETE"]) {
       expect(await get("/keys", {}, method)).toMatchObject({ status: 405 });
     }
@@ -89,7 +89,7 @@ describe("the HTTP endpoints", () => {
     expect((await get("/keys", { host })).status).toBe(status);
   });
 
-  it("outlive garbage", async () => {
+  it("survive bytes that are not HTTP", async () => {
     for (const bytes of [
       "\x16\x03\x01garbage\r\n\r\n",
       `GET / HTTP/1.1\r\nx: ${"y".repeat(20_000)}\r\n\r\n`,
@@ -103,7 +103,7 @@ describe("the HTTP endpoints", () => {
     expect(await get("/livez")).toMatchObject({ status: 200 });
   });
 
-  it("answer although somebody holds all the connections that there may be", async () => {
+  it("answer although a client holds the maximum number of connections", async () => {
     const holders = Array.from({ length: 300 }, () => connect(http.address.port, http.address.host));
     for (const holder of holders) holder.on("error", () => undefined);
     await Promise.all(holders.map((holder) => once(holder, "connect")));
@@ -111,7 +111,7 @@ describe("the HTTP endpoints", () => {
     for (const holder of holders) holder.destroy();
   });
 
-  it("answer one request of a connection, however many are sent at once, and close it", async () => {
+  it("answer one request per connection and close it, however many are sent", async () => {
     const socket = connect(http.address.port, http.address.host);
     let text = "";
     socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
@@ -125,7 +125,7 @@ describe("the HTTP endpoints", () => {
     expect(renderings - before).toBe(1);
   });
 
-  it("take a request that comes in pieces, and not one that is no end of a head", async () => {
+  it("accept a request that arrives in pieces", async () => {
     const socket = connect(http.address.port, http.address.host);
     let text = "";
     socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
@@ -137,7 +137,7 @@ describe("the HTTP endpoints", () => {
     expect(text).toMatch(/^HTTP\/1\.1 200 OK.*ok\n$/s);
   });
 
-  it("render once for all who ask at the same time, and nothing for who has gone", async () => {
+  it("render once for simultaneous requests, and not for clients that have gone", async () => {
     const before = renderings;
     const leaving = Array.from({ length: 20 }, () => request({ ...http.address, path: "/metrics" }));
     for (const one of leaving) one.on("error", () => undefined).end(() => one.destroy());
@@ -146,14 +146,14 @@ describe("the HTTP endpoints", () => {
     expect(renderings - before).toBeLessThan(30);
   });
 
-  it("never show what was true before the question only", async () => {
+  it("never answer with a page that was rendered before the request", async () => {
     for (let count = 0; count < 20; count++) {
       metric = `a_metric ${count}\n`;
       expect(await get("/metrics")).toMatchObject({ body: metric });
     }
   });
 
-  it("let go of an answer that is not read", async () => {
+  it("close a connection whose answer is not read", async () => {
     const big = `${"x".repeat(99)}\n`.repeat(100_000);
     metric = big;
     const readers = Array.from({ length: 80 }, () => connect(http.address.port, http.address.host).pause());
@@ -174,7 +174,7 @@ describe("the HTTP endpoints", () => {
     metric = "a_metric 1\n";
   });
 
-  it("tell that a port is taken", async () => {
+  it("report that the port is taken", async () => {
     await expect(startHttp(http.address, {} as never)).rejects.toMatchObject({
       code: "SOCKET_UNUSABLE",
       message: expect.stringContaining("choose another port") as string,

@@ -1,4 +1,4 @@
-// The log whose reader stops reading, leaves, or has a full disk: the plugin goes on serving, and says what it lost.
+// If the log's reader stops reading or leaves, or its disk is full, the plugin continues to serve and reports lost lines.
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import {
@@ -55,7 +55,7 @@ describe("the bounded buffer", () => {
     expect(JSON.parse(taken[1] ?? "")).toMatchObject({ level: "warn", dropped: 2 });
   });
 
-  it("counts every line once its reader has left", () => {
+  it("counts every line after its reader has left", () => {
     const output = new LogOutput(sink);
     breakIt(new Error("EPIPE"));
     output.write("a\n");
@@ -64,7 +64,7 @@ describe("the bounded buffer", () => {
     expect(output.dropped).toBe(2);
   });
 
-  it("does not wait for ever for a reader when it is closed", async () => {
+  it("does not wait forever for its reader when it is closed", async () => {
     await new LogOutput(sink).close(1);
   });
 });
@@ -225,7 +225,7 @@ describe("a plugin whose standard output is not read", () => {
     expect(text + readAll(readEnd)).toContain("kms-pkcs11 stopped");
   });
 
-  it("goes on when its reader leaves, and counts what nobody reads", async () => {
+  it("continues when its reader leaves, and counts the lost lines", async () => {
     const readEnd = openSync(fifo, constants.O_RDWR);
     const writeEnd = openSync(fifo, constants.O_WRONLY);
     const running = serve(writeEnd);
@@ -238,7 +238,7 @@ describe("a plugin whose standard output is not read", () => {
     expect(await exit).toBe(0);
   });
 
-  it("goes on when the disk of its log is full", async () => {
+  it("continues when the disk of its log is full", async () => {
     const full = openSync("/dev/full", constants.O_WRONLY);
     opened.push(full);
     const running = serve(full);
@@ -248,7 +248,7 @@ describe("a plugin whose standard output is not read", () => {
     expect(await exit).toBe(0);
   });
 
-  it("goes on when it writes to a terminal on hold", async () => {
+  it("continues when it writes to a terminal on hold", async () => {
     // script(1) copies the terminal to a pipe that nobody reads, and then stops reading the terminal.
     const { writeEnd } = fullPipe();
     const command = `exec ${process.execPath} ${MAIN} serve --config ${plugin.configFile}`;

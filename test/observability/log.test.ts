@@ -30,7 +30,7 @@ beforeEach(() => {
 });
 
 describe("the log", () => {
-  it("is one JSON line an event, also for text with line breaks", () => {
+  it("is one JSON line per event, even for text with line breaks", () => {
     const log = createLogger("info", into);
     log.info({ uid: "a\nb\u2028c" }, "first");
     log.warn({}, "second\nline");
@@ -51,7 +51,7 @@ describe("the log", () => {
     expect(entries()).toHaveLength(12);
   });
 
-  it("shows an expected error without a stack, a defect with one, and both with their causes", () => {
+  it("shows a stack only for an unexpected error, and the causes of every error", () => {
     const log = createLogger("info", into);
     log.warn({ err: new KmsError("DEADLINE", "late", new Error("beneath")) }, "expected");
     log.warn({ err: KmsError.from(new TypeError("defect")) }, "not expected");
@@ -78,7 +78,7 @@ describe("the log of requests", () => {
     return entries().map(({ level: of, msg }) => `${of} ${msg}`);
   };
 
-  it("tells a Status only when its answer changed", () => {
+  it("reports a Status only if its answer changed", () => {
     const away = new KmsError("HSM_UNAVAILABLE", "away");
     const ok = { healthz: "ok" };
     expect(
@@ -102,7 +102,7 @@ describe("the log of requests", () => {
     ]);
   });
 
-  it("tells every Encrypt and failure, and a Decrypt only to who wants detail", () => {
+  it("reports every Encrypt and every kind of failure, and a Decrypt at level debug", () => {
     const error = new KmsError("KEY_UNKNOWN", "no KEK");
     const requests = [
       { operation: "Encrypt", uid: "u1" },
@@ -174,7 +174,7 @@ describe("the log of requests", () => {
     });
   });
 
-  it("cuts what a client may make as long as it likes", () => {
+  it("truncates a client's texts", () => {
     fill("info", { operation: "Encrypt", uid: "u".repeat(5000), keyId: "k".repeat(5000) });
     expect(text.length).toBeLessThan(500);
   });

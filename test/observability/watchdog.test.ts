@@ -54,7 +54,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it("sends WATCHDOG=1 again and again, with nothing of the environment but what that takes", async () => {
+it("sends WATCHDOG=1 repeatedly, with only the environment variables that it needs", async () => {
   standIn(`echo "$*" $(env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= -e ^PATH= | sort) >>${sent}`);
   const lines = (): string[] => (existsSync(sent) ? readFileSync(sent, "utf8").trim().split("\n") : []);
   await whileRunning(startWatchdog(env, log), () => waitFor(() => lines().length >= 3));
@@ -62,14 +62,14 @@ it("sends WATCHDOG=1 again and again, with nothing of the environment but what t
   expect(warnings).toEqual([]);
 });
 
-it("warns once when the sign of life cannot be sent, and goes on trying", async () => {
+it("warns once if the notification cannot be sent, and keeps trying", async () => {
   standIn(`echo tried >>${sent}; exit 1`);
   const tries = (): number => (existsSync(sent) ? readFileSync(sent, "utf8").split("\n").length - 1 : 0);
   await whileRunning(startWatchdog(env, log), () => waitFor(() => tries() >= 3));
   expect(warnings).toEqual([{ reason: "systemd-notify ended with 1" }]);
 });
 
-it("warns once where systemd-notify is missing", async () => {
+it("warns once if systemd-notify is missing", async () => {
   await whileRunning(startWatchdog({ ...env, PATH: "/nonexistent" }, log), () =>
     waitFor(() => warnings.length > 0),
   );
@@ -82,7 +82,7 @@ it.each([
   { ...env, WATCHDOG_USEC: "0" },
   { ...env, WATCHDOG_USEC: "soon" },
   { ...env, WATCHDOG_PID: "1" },
-])("does nothing where no watchdog is set for this process: case %#", (other) => {
+])("does nothing if systemd expects no notification from this process: case %#", (other) => {
   expect(startWatchdog(other, log)).toBeUndefined();
 });
 

@@ -1,4 +1,4 @@
-// What a hostile or broken peer can do to the gRPC server on its socket: nothing to the others.
+// A hostile or broken client of the gRPC server does not affect the other clients.
 
 import * as http2 from "node:http2";
 
@@ -20,7 +20,7 @@ afterEach(async () => {
 });
 
 describe("hostile peers", () => {
-  it("get an error for bytes that are no message, and for one that is too long", async () => {
+  it("get an error for bytes that are not a message and for a message that is too long", async () => {
     const client = server.client();
     for (const method of ["Encrypt", "Decrypt"]) {
       const garbage = start(client, method, {}, Buffer.alloc(50, 0xff)).answer;
@@ -83,7 +83,7 @@ describe("hostile peers", () => {
     expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
   });
 
-  it("are cut off when their HTTP/2 has broken down and they answer no ping", async () => {
+  it("are disconnected if their HTTP/2 has failed and they do not answer a ping", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
     const broken = server.rawConnection();
     const noticed = new Promise((resolve) => broken.once("data", resolve));
@@ -94,21 +94,24 @@ describe("hostile peers", () => {
     await ended;
   });
 
-  it.each(["", "PRI * HTTP/2.0\r\n"])("are cut off ten seconds after %j alone", async (begun) => {
-    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
-    const silent = server.rawConnection();
-    silent.write(begun);
-    const talking = http2.connect("http://localhost", { createConnection: () => server.rawConnection() });
-    talking.on("error", () => undefined);
-    const connected = new Promise((resolve) => silent.once("connect", resolve));
-    await Promise.all([connected, new Promise((resolve) => talking.once("remoteSettings", resolve))]);
-    silent.resume();
-    const ended = new Promise((resolve) => silent.once("close", resolve));
-    await vi.advanceTimersByTimeAsync(9_999);
-    expect(silent.destroyed).toBe(false);
-    await vi.advanceTimersByTimeAsync(2);
-    await ended;
-    expect(talking.destroyed).toBe(false);
-    talking.destroy();
-  });
+  it.each(["", "PRI * HTTP/2.0\r\n"])(
+    "are disconnected after ten seconds if they send only %j",
+    async (begun) => {
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+      const silent = server.rawConnection();
+      silent.write(begun);
+      const talking = http2.connect("http://localhost", { createConnection: () => server.rawConnection() });
+      talking.on("error", () => undefined);
+      const connected = new Promise((resolve) => silent.once("connect", resolve));
+      await Promise.all([connected, new Promise((resolve) => talking.once("remoteSettings", resolve))]);
+      silent.resume();
+      const ended = new Promise((resolve) => silent.once("close", resolve));
+      await vi.advanceTimersByTimeAsync(9_999);
+      expect(silent.destroyed).toBe(false);
+      await vi.advanceTimersByTimeAsync(2);
+      await ended;
+      expect(talking.destroyed).toBe(false);
+      talking.destroy();
+    },
+  );
 });

@@ -94,7 +94,7 @@ async function callsOf(running: Running, work: () => Promise<unknown>): Promise<
   return [after[0] - encrypts, after[1] - decrypts];
 }
 
-it("/readyz tells when the socket's file is another one or gone, and the plugin makes it again", async () => {
+it("/readyz reports a replaced socket file, and the plugin binds a removed one again", async () => {
   const { socket } = local.process;
   const readyz = async (): Promise<readonly [number, string]> => {
     const answer = await fetch(`${local.url}/readyz`);
@@ -179,7 +179,7 @@ describe("mode local-kek", () => {
     expect((await client.status()).healthz).toBe("ok");
   });
 
-  it("opens what another process sealed, refuses annotations swapped between the two, and survives a restart", async () => {
+  it("decrypts another process's ciphertexts, but not with swapped annotations", async () => {
     const other = await another(start({ mode: "local-kek" }));
     const here = await local.client.encrypt(Buffer.from("here"), "u");
     const there = await other.client.encrypt(Buffer.from("there"), "u");
@@ -205,7 +205,7 @@ describe("HSM calls", () => {
   const openAll = (client: KmsClient, sealed: readonly KmsCiphertext[]): Promise<Buffer[]> =>
     Promise.all(sealed.map((one) => client.decrypt(one, "u")));
 
-  it("local-kek: none for an Encrypt after the first, none for what this process sealed, one a local KEK else", async () => {
+  it("local-kek: one for each foreign local KEK, none for the process's own", async () => {
     const sealed = await seal(local.client, 1);
     expect(await callsOf(local, () => seal(local.client, 50))).toEqual([0, 0]);
     expect(await callsOf(local, () => openAll(local.client, sealed))).toEqual([0, 0]);
@@ -214,7 +214,7 @@ describe("HSM calls", () => {
     expect(await callsOf(local, () => openAll(local.client, foreign))).toEqual([0, 1]);
   });
 
-  it("direct: one for an Encrypt and a first Decrypt, none for a cached one, one for many at once, none for a bad one", async () => {
+  it("direct: one for each Encrypt and first Decrypt, none for cached or bad ciphertexts", async () => {
     const direct = await another(start({}));
     let sealed: KmsCiphertext[] = [];
     expect(await callsOf(direct, async () => (sealed = await seal(direct.client, 10)))).toEqual([10, 0]);
@@ -307,7 +307,7 @@ describe("what the process says", () => {
     expect(said).toContain('"uid":"words"');
   });
 
-  it("is one JSON line an event, of Status only a change, and no debugger's address after SIGUSR1", async () => {
+  it("is one JSON line per event, a changed Status once, and no debugger's address", async () => {
     const { pid = 0 } = local.process;
     for (const one of [pid, ...childrenOf(pid)]) process.kill(one, "SIGUSR1");
     for (let turn = 0; turn < 20; turn++) await local.client.status();

@@ -42,7 +42,7 @@ describe("the three calls", () => {
     );
   });
 
-  it("hand on what a provider gets and gives, then wipe it", async () => {
+  it("pass on plaintexts and then wipe them", async () => {
     let got: Uint8Array = Buffer.alloc(0);
     const given = Buffer.from("plaintext");
     server.provider = {
@@ -61,7 +61,7 @@ describe("the three calls", () => {
     expect(given).toEqual(Buffer.alloc(9));
   });
 
-  it("answer a fault with its status and message, and a defect without its text", async () => {
+  it("answer an error with its status and message, and a defect without its text", async () => {
     const client = server.client();
     server.provider = {
       status: () => {
@@ -86,7 +86,7 @@ describe("the three calls", () => {
     expect(server.finished.at(-1)?.error?.cause).toBeInstanceOf(TypeError);
   });
 
-  it("tell the provider when the caller goes away", async () => {
+  it("report to the provider that the client has gone", async () => {
     let context: RequestContext | undefined;
     let release = (): void => undefined;
     server.provider = {
@@ -109,7 +109,7 @@ describe("the three calls", () => {
 });
 
 describe("connections", () => {
-  it("are served beside each other", async () => {
+  it("are served at the same time", async () => {
     const clients = Array.from({ length: 8 }, () => server.client());
     const answers = await Promise.all(
       clients.flatMap((client) => [ask(client, "Status"), ask(client, "Status")]),
@@ -119,7 +119,7 @@ describe("connections", () => {
 });
 
 describe("stopping", () => {
-  it("removes the socket at once, lets what is under way end, and takes nothing new", async () => {
+  it("removes the socket at once, finishes open requests, and refuses new ones", async () => {
     let release: (() => void) | undefined;
     server.provider = {
       ...server.provider,
@@ -138,7 +138,7 @@ describe("stopping", () => {
     await stopped;
   });
 
-  it("does not wait for ever", async () => {
+  it("does not wait forever", async () => {
     let started = false;
     server.provider = {
       ...server.provider,
@@ -158,7 +158,7 @@ describe("stopping", () => {
 describe("a live socket", () => {
   const second = (at = server.path): Promise<RunningServer> => server.startAnother(at);
 
-  it("is told apart from one that speaks something else", async () => {
+  it("is distinguished from one that does not speak KMS v2", async () => {
     const other = createServer((socket) => {
       socket.on("error", () => undefined);
       socket.end("220 mail ready\r\n");
@@ -169,7 +169,7 @@ describe("a live socket", () => {
     await expect(second(taken)).rejects.toThrow(/a process that does not speak KMS v2 listens there/);
   });
 
-  it("is told by the key_id that answers there, or by its error", async () => {
+  it("is described by its key_id or by its error", async () => {
     await expect(second()).rejects.toThrow(/a KMS plugin answers there with key_id k;/);
     server.provider = {
       ...server.provider,

@@ -1,4 +1,4 @@
-// The socket's life, in this process, where a test can look between two steps of it.
+// Binding, keeping and removing the socket, in this process, so that a test can inspect it between two steps.
 
 import { spawn } from "node:child_process";
 import {
@@ -84,7 +84,7 @@ describe("binding", () => {
     expect(await greeting(path)).toBe("hello");
   });
 
-  it("makes no file that others could connect to for a moment, and none under its name before it is right", async () => {
+  it("creates no file that others could connect to before mode and group are set", async () => {
     const umask = process.umask(0);
     const seen: number[] = [];
     const server = makeServer();
@@ -130,7 +130,7 @@ describe("binding", () => {
     expect(await greeting(path)).toBe("hello");
   });
 
-  it("tells what answers on a live one, and leaves it alone", async () => {
+  it("describes the process on a live socket and leaves the socket alone", async () => {
     await bind();
     await expect(bind()).rejects.toMatchObject({
       code: "SOCKET_UNUSABLE",
@@ -147,7 +147,7 @@ describe("binding", () => {
     expect(await greeting(path)).toBe("hello");
   });
 
-  it("leaves a file, a folder and a link that are no socket alone", async () => {
+  it("leaves a file, a folder or a link alone", async () => {
     writeFileSync(path, "mine");
     await expect(bind()).rejects.toThrow(/is not a socket; left untouched/);
     unlinkSync(path);
@@ -165,7 +165,7 @@ describe("binding", () => {
     chmodSync(folder, 0o700);
   });
 
-  it("refuses a folder that is not there and a path that does not fit a socket address", async () => {
+  it("refuses a missing folder and a path that is too long for a socket address", async () => {
     await expect(bind({ path: join(folder, "no", "kms.sock") })).rejects.toThrow(/create it with mode 0700/);
     const long = join(folder, "x".repeat(120));
     await expect(bind({ path: long })).rejects.toThrow(/at most 107 bytes/);
@@ -203,7 +203,7 @@ describe("processes that start at the same moment on a socket that was left behi
     }
   }
 
-  it("find one that serves, and the others are told so", async () => {
+  it("result in one that serves, and the others report it", async () => {
     const starters = Array.from({ length: 4 }, () => new Starter());
     try {
       for (let round = 0; round < 40; round++) {
@@ -221,7 +221,7 @@ describe("processes that start at the same moment on a socket that was left behi
     }
   });
 
-  it("wait for one that has died in between, and then go on", async () => {
+  it("continue after one that died while it held the lock", async () => {
     await leaveStale();
     const lock = join(folder, ".kms.sock.lock");
     writeFileSync(lock, "");
@@ -237,7 +237,7 @@ describe("a socket whose file changes while it is served", () => {
   const keep = (): Promise<KeptSocket> =>
     keepSocket({ path, abstract: false, mode: 0o600 }, makeServer, () => Promise.resolve("the peer"));
 
-  it("is made again where the file is gone", async () => {
+  it("is bound again if its file is gone", async () => {
     const kept = await keep();
     unlinkSync(path);
     expect(kept.problem()).toMatch(/kms\.sock is gone.*cannot reach this plugin/);
@@ -248,7 +248,7 @@ describe("a socket whose file changes while it is served", () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it("is left to whoever has put another one there", async () => {
+  it("is left alone if another process has replaced it", async () => {
     const kept = await keep();
     renameSync(path, `${path}.aside`);
     await bind();
@@ -262,7 +262,7 @@ describe("a socket whose file changes while it is served", () => {
     expect(lstatSync(path).ino).toBe(theirs);
   });
 
-  it("says why it cannot be made again", async () => {
+  it("reports why it cannot be bound again", async () => {
     const kept = await keep();
     unlinkSync(path);
     chmodSync(folder, 0o777);
@@ -275,7 +275,7 @@ describe("a socket whose file changes while it is served", () => {
   });
 });
 
-describe("the end", () => {
+describe("removing", () => {
   it("removes the file", async () => {
     const bound = await bind();
     bound.remove();

@@ -1,0 +1,98 @@
+// Limits on connections and headers: how many connections there may be, and which one is closed to admit a new one.
+
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+
+import { MAX_IN_USE, MAX_NEW } from "../../src/server/connections.js";
+import { HEADERS, Peer } from "../support/http2-peer.js";
+import { ask, ECHO, KmsServer } from "../support/kms-server.js";
+
+let server: KmsServer;
+
+beforeEach(async () => {
+  server = new KmsServer();
+  await server.start();
+});
+
+afterEach(async () => {
+  vi.useRealTimers();
+  await server.remove();
+});
+
+describe("connections", () => {
+  it("without a request are limited: the oldest is closed, and others are served", async () => {
+    const sockets = Array.from({ length: MAX_NEW + 1 }, () => server.rawConnection());
+    const [oldest] = sockets;
+    if (oldest === undefined) throw new RangeError("no connection");
+    oldest.resume();
+    await new Promise((resolve) => oldest.once("close", resolve));
+    expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
+    expect(new Set(server.limits)).toEqual(new Set(["too many connections"]));
+  });
+
+  it("in use are limited: the one that has been idle longest is closed", async () => {
+    const ping = (peer: Peer): Promise<void> =>
+      new Promise((resolve) => {
+        const stream = peer.open("/v2.KeyManagementService/Status");
+        stream.resume().end(Buffer.alloc(5));
+        stream.once("close", resolve);
+      });
+    const peers = Array.from({ length: MAX_IN_USE }, () => new Peer(server));
+    for (const peer of peers) await ping(peer);
+    const [first, second] = peers;
+    if (first === undefined || second === undefined) throw new RangeError("no connection");
+    await ping(first);
+    expect(server.limits).toEqual([]);
+    const closed = new Promise((resolve) => second.session.once("close", resolve));
+    expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
+    await closed;
+    expect(first.session.closed).toBe(false);
+    expect(server.limits).toEqual(["too many connections"]);
+  });
+
+  it("with an unanswered request outlive those without one", async () => {
+    // However slow the machine is, the request does not count as stuck.
+    vi.useFakeTimers({ toFake: ["performance"] });
+    let answer = (): void => undefined;
+    server.provider = {
+      ...ECHO,
+      decrypt: async () => {
+        await new Promise<void>((resolve) => (answer = resolve));
+        return Buffer.from("late");
+      },
+    };
+    const late = ask(server.client(), "Decrypt", { ciphertext: Buffer.of(1), key_id: "k" });
+    for (let count = 0; count <= MAX_IN_USE; count++) await ask(server.client(), "Status");
+    answer();
+    expect(String((await late)["plaintext"])).toBe("late");
+  });
+});
+
+describe("headers", () => {
+  const endOf = (peer: Peer, headers: Readonly<Record<string, string>>): Promise<number> =>
+    new Promise((resolve) => {
+      const stream = peer.session.request({
+        ...HEADERS,
+        ":path": "/v2.KeyManagementService/Status",
+        ...headers,
+      });
+      stream.on("error", () => undefined).resume();
+      stream.end(Buffer.alloc(5));
+      stream.on("close", () => {
+        resolve(stream.rstCode);
+      });
+    });
+
+  it("of more than 8 KiB end their request alone", async () => {
+    const peer = await new Peer(server).ready();
+    expect(peer.session.remoteSettings.maxHeaderListSize).toBe(8_192);
+    expect(await endOf(peer, { "x-bin": ",".repeat(10_000) })).not.toBe(0);
+    expect(await endOf(peer, { "x-bin": ",".repeat(4_000) })).toBe(0);
+    expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
+  });
+
+  it("that identify the client and its trace are passed on", async () => {
+    const peer = await new Peer(server).ready();
+    await endOf(peer, { "user-agent": "grpc-go/1.72.2", traceparent: "00-1-2-01" });
+    expect(server.finished).toMatchObject([{ userAgent: "grpc-go/1.72.2", traceparent: "00-1-2-01" }]);
+  });
+});
