@@ -1,5 +1,5 @@
-// What the process closes of itself, seen from outside: a plugin and its token hosts that were started with a debugger,
-// and what signals do to them.
+// Process hardening, seen from outside: a plugin and its token hosts that were started with a debugger, and their
+// reaction to signals.
 
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 
@@ -51,8 +51,8 @@ function listening(pid: number): string[] {
     .map(([, , , , ...rest]) => rest[5] ?? "");
 }
 
-it("no process has a debugger, and none gets one by a signal", async () => {
-  // It was there, and has been closed.
+it("no process has a debugger, and no signal starts one", async () => {
+  // NODE_OPTIONS opened it, and the process closed it.
   expect(plugin.log).toContain("Debugger listening on");
   // The second token host is started once the first is ready.
   await waitFor(() => processes().length === 3, { what: "the plugin and two token hosts" });
@@ -62,7 +62,7 @@ it("no process has a debugger, and none gets one by a signal", async () => {
   expect((await client.status()).healthz).toBe("ok");
   client.close();
   expect(processes()).toEqual(all);
-  // One that has just begun closes its own in a moment.
+  // A process that has just started closes its debugger in a moment.
   await waitFor(() => all.flatMap(listening).length === 0, { what: "no debugger" });
 });
 
@@ -72,7 +72,7 @@ it("a core dump of any of them holds no memory", () => {
   }
 });
 
-it("SIGHUP drains and ends it, as SIGTERM does", async () => {
+it("SIGHUP drains requests and ends the plugin, as SIGTERM does", async () => {
   expect(await plugin.stop("SIGHUP")).toBe(0);
   expect(existsSync(plugin.socket)).toBe(false);
 });

@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 
 import { Closers, CLOSING_ORDER } from "../../src/compose/closers.js";
 
-it("closes parts in the listed order, and says whether the stop is graceful", async () => {
+it("closes parts in the listed order, and passes on whether the stop is graceful", async () => {
   const closed: unknown[] = [];
   const closers = new Closers();
   for (const part of [...CLOSING_ORDER].reverse()) {
@@ -16,7 +16,7 @@ it("closes parts in the listed order, and says whether the stop is graceful", as
   expect(closed).toEqual(CLOSING_ORDER.map((part) => [part, true]));
 });
 
-it("waits for each part before it closes the next, and goes on after one that fails", async () => {
+it("waits for each part before it closes the next, and continues after one that fails", async () => {
   const closed: string[] = [];
   const failed: unknown[] = [];
   const closers = new Closers();

@@ -1,4 +1,4 @@
-// The plugin as a process while its HSM goes away and comes back: what Status, the endpoints and requests say.
+// A plugin process during an HSM outage and after it: Status, endpoints and requests.
 
 import { renameSync } from "node:fs";
 import { join } from "node:path";
@@ -53,7 +53,7 @@ async function start(settings: PluginSettings): Promise<void> {
 const readyz = async (): Promise<number> => (await fetch(`http://${address}/readyz`)).status;
 const statusText = (): Promise<string> => client.status().then(({ healthz }) => healthz, String);
 
-it("stays ok within the grace period, says so elsewhere at once, and is well again without a restart", async () => {
+it("Status stays ok in the grace period; endpoints report the outage; no restart is needed", async () => {
   await start({ mode: "local-kek" });
   const { keyId } = await client.status();
   const sealed = await client.encrypt(Buffer.from("seed"), "before");
@@ -67,7 +67,7 @@ it("stays ok within the grace period, says so elsewhere at once, and is well aga
   await waitFor(async () => (await readyz()) === 200, LONG);
 });
 
-it("stops writes after the grace period by an error, or goes on with the reason", async () => {
+it("Status fails or reports the reason after the grace period, as onHsmLoss says", async () => {
   await start({ health: { outageGracePeriod: "300ms" } });
   fault.set("device-error");
   await waitFor(async () => /UNAVAILABLE: HSM away beyond its grace period/.test(await statusText()), LONG);
@@ -83,7 +83,7 @@ it("stops writes after the grace period by an error, or goes on with the reason"
   expect((await client.status()).keyId).toBe(keyId);
 });
 
-it("takes an empty token for one that is away when the library alone shows it so", async () => {
+it("an empty token counts as away if only the loaded library shows it empty", async () => {
   await start({});
   const sealed = await client.encrypt(Buffer.from("seed"), "before");
   const tokens = join(softHsm.folder, "tokens");
@@ -96,7 +96,7 @@ it("takes an empty token for one that is away when the library alone shows it so
   expect((await client.decrypt(sealed, "after")).toString()).toBe("seed");
 });
 
-it("goes on with the next of several tokens", async () => {
+it("the plugin continues with the next of several tokens", async () => {
   const clone = new FaultModule(softHsm);
   const uri = (token: { modulePath: string }, label: string): string =>
     `pkcs11:token=${label};object=kms-kek?module-path=${token.modulePath}&pin-source=file:${softHsm.pinFile}`;

@@ -1,4 +1,4 @@
-// The plugin as kube-apiserver meets it: a process on a real SoftHSM token, asked through its socket.
+// The plugin as kube-apiserver uses it: a process on a real SoftHSM token, called through its socket.
 
 import { createHash, randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
@@ -81,7 +81,7 @@ describe("Encrypt and Decrypt", () => {
     await refuse({ ...sealed, annotations: { "a.example": Buffer.alloc(33_000) } }, /^INVALID_ARGUMENT/);
   });
 
-  it("ends in a domain error for any bytes, and lives", async () => {
+  it("answers any bytes with a domain error, and stays up", async () => {
     const { keyId } = await kms.client.status();
     const question = fc.record({
       ciphertext: fc.oneof(
@@ -109,7 +109,7 @@ describe("Encrypt and Decrypt", () => {
     expect((await kms.client.status()).healthz).toBe("ok");
   });
 
-  it("serves several connections at once, and outlives garbage on others", async () => {
+  it("serves several connections at once, and survives garbage on others", async () => {
     const others = [1, 2, 3].map(() => new KmsClient(kms.plugin.socket));
     for (const garbage of [
       randomBytes(4000),
@@ -128,7 +128,7 @@ describe("Encrypt and Decrypt", () => {
 });
 
 describe("the log", () => {
-  it("holds the uid and the key_id of a request on one JSON line, and no data", async () => {
+  it("has the uid and key_id of a request on one JSON line, and no data", async () => {
     const plaintext = randomBytes(32);
     const sealed = await kms.client.encrypt(plaintext, "uid-in-the-log");
     await kms.client.decrypt(sealed, "uid-in-the-log");
@@ -160,11 +160,11 @@ describe("the log", () => {
 });
 
 describe("the socket", () => {
-  it("is its user's alone", () => {
+  it("is accessible to its user alone", () => {
     expect(statSync(kms.plugin.socket).mode & 0o777).toBe(0o600);
   });
 
-  it("is not taken from a live plugin, whose key_id is told", async () => {
+  it("is not taken from a live plugin, whose key_id is reported", async () => {
     const { keyId } = await kms.client.status();
     const second = kmsPkcs11(["serve", "--config", kms.plugin.configFile], kms.token.env);
     expect(second.code).toBe(2);

@@ -48,7 +48,7 @@ it("gives the same key_id, and opens what either mode sealed before, in both mod
   await expect(kms.client.decrypt({ ...local, annotations: {} }, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
 });
 
-it("removes a stale socket, and its own one when it is told to stop", async () => {
+it("removes a stale socket at the start, and its own socket at the stop", async () => {
   again = new PluginProcess(kms.token);
   await again.start();
   await again.stop("SIGKILL");
@@ -58,7 +58,7 @@ it("removes a stale socket, and its own one when it is told to stop", async () =
   expect(existsSync(again.socket)).toBe(false);
 });
 
-it("leaves a file that is no socket, and a folder that others may write to, alone, and the token too", () => {
+it("refuses a path that is not a socket, or a folder writable by others, before any login", () => {
   const fault = new FaultModule(kms.token);
   again = new PluginProcess(fault);
   writeFileSync(again.socket, "mine");
@@ -71,7 +71,7 @@ it("leaves a file that is no socket, and a folder that others may write to, alon
   fault.remove();
 });
 
-it("lets requests under way end when it is told to stop", async () => {
+it("lets requests under way finish at a stop", async () => {
   again = new PluginProcess(kms.token);
   await again.start();
   await withClient(async (other) => {
@@ -87,7 +87,7 @@ it("lets requests under way end when it is told to stop", async () => {
   });
 });
 
-it("stays up and says what is wrong when the PIN is, after one attempt; and recovers when it is corrected", async () => {
+it("stays up after one attempt with a wrong PIN, and recovers once the PIN is corrected", async () => {
   again = new PluginProcess(kms.token);
   const pinFile = `${again.folder}/pin`;
   writeFileSync(pinFile, "wrong", { mode: 0o600 });

@@ -133,7 +133,7 @@ async function load(isEnough: (answers: Answers) => boolean): Promise<Answers> {
 }
 
 describe("a rotation from a key that pkcs11-tool made", () => {
-  it("is proven before its instant, and changes Status and Encrypt in one moment under load", async () => {
+  it("is proven before its activation, and switches Status and Encrypt together under load", async () => {
     const { keyId: before } = await client.status();
     const { keyId, activation } = await rotate();
     expect(await report()).toMatchObject({
@@ -167,7 +167,7 @@ describe("a rotation from a key that pkcs11-tool made", () => {
 });
 
 describe("a KEK that is due", () => {
-  it("and waits for a Status call is shown as such, and as active the one in use, until the call", async () => {
+  it("is reported as due, and the KEK in use as active, until a Status call", async () => {
     const { keyId: before } = await client.status();
     const { keyId } = make("2s");
     await waitFor(async () => {
@@ -207,7 +207,7 @@ describe("a KEK that is due", () => {
 });
 
 describe("a standby KEK", () => {
-  it("that was cancelled does not stand in the way of another rotation, however seldom the plugin polls", async () => {
+  it("that was cancelled does not block another rotation, however rarely the plugin polls", async () => {
     const { keyId } = await rotate("1h");
     keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
     expect((await report()).keys[0]).toMatchObject({ keyId, state: "standby" });
@@ -216,7 +216,7 @@ describe("a standby KEK", () => {
     expect((await report()).keys.map((key) => key.keyId)).not.toContain(keyId);
   });
 
-  it("is not used when it has been destroyed before its instant, however seldom the plugin polls", async () => {
+  it("destroyed before its activation is not used, however rarely the plugin polls", async () => {
     const { keyId: active } = await client.status();
     // A standby KEK may be destroyed until 10 s before its instant.
     const { keyId, activation } = await rotate("25s");
@@ -234,7 +234,7 @@ describe("a standby KEK", () => {
     expect(logged).toEqual([expect.stringMatching(/"level":"warn".*is no longer on the token/)]);
   });
 
-  it("that fails its self-test is not activated: the earlier one stays, unhealthy with the reason", async () => {
+  it("that fails its self-test is not activated; Status reports the reason", async () => {
     const { keyId: active } = await client.status();
     const label = labelOf("console", Math.ceil(Date.now() / 1000) * 1000 + 3_000);
     const child = new Pkcs11Client(token);

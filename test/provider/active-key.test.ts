@@ -83,7 +83,7 @@ const report = (): KeyringReport => {
 };
 
 describe("the active KEK", () => {
-  it("switches at its instant, and only when it is asked to", () => {
+  it("switches at the activation, and only when Status publishes it", () => {
     expect(publish()).toBe("k1");
     now = at(10);
     expect(chosen()).toBe("k10");
@@ -92,7 +92,7 @@ describe("the active KEK", () => {
     expect(active.published?.record.keyId).toBe("k10");
   });
 
-  it("never goes back when the clock does, and says so once", async () => {
+  it("never returns to an earlier KEK when the clock is set back, and warns once", async () => {
     now = at(10);
     publish();
     now = at(10) - 5 * 3_600_000;
@@ -103,7 +103,7 @@ describe("the active KEK", () => {
     expect(states()).toEqual(["active", "retired"]);
   });
 
-  it("is the one published, and not the one that is due and waits for a Status call, after a restart too", async () => {
+  it("stays the published KEK while another is due, also after a restart", async () => {
     expect([states(), report()]).toMatchObject([
       ["standby", "due"],
       { publishedKeyId: null, activeKeyId: null, dueKeyId: "k1" },
@@ -126,7 +126,7 @@ describe("the active KEK", () => {
     ]);
   });
 
-  it("does not change while that cannot be recorded, unless there is none to go on with", async () => {
+  it("does not change while the switch cannot be recorded, unless there is no earlier KEK", async () => {
     full = true;
     expect(publish()).toBe("k1");
     full = false;
@@ -159,7 +159,7 @@ describe("the active KEK", () => {
     expect(warnings).toEqual([expect.stringContaining("clock is behind")]);
   });
 
-  it("falls due only when the token has been looked at after its instant, so that a cancelled one never does", () => {
+  it("changes only after the token was checked after the activation", () => {
     checkedAt = at(5);
     publish();
     now = at(12);
@@ -169,7 +169,7 @@ describe("the active KEK", () => {
     expect(publish()).toBe("k10");
   });
 
-  it("is not said to be gone by a restart while a token that may hold it has not been read", async () => {
+  it("is not reported as gone while a token that may hold it has not been read", async () => {
     now = at(10);
     publish();
     unread = new KmsError("HSM_UNAVAILABLE", "token 2 has not been read since the start");
@@ -186,7 +186,7 @@ describe("the active KEK", () => {
     expect(() => publish()).toThrow(/holds no KEK/);
   });
 
-  it("is never one that a restart finds to be superseded by a key that is gone", async () => {
+  it("is never an earlier KEK when the one published before a restart is gone", async () => {
     now = at(10);
     publish();
     hsm.records = [generation(1)];
@@ -199,7 +199,7 @@ describe("the active KEK", () => {
     expect(publish()).toBe("k11");
   });
 
-  it("refuses another key that claims the instant of the one published before", async () => {
+  it("is never a different key with the activation of the KEK published before", async () => {
     publish();
     hsm.records = [generation(1, "impostor")];
     build();
@@ -207,7 +207,7 @@ describe("the active KEK", () => {
     expect(() => publish()).toThrow(/impostor.*k1/);
   });
 
-  it("does not activate a standby KEK that fails its self-test, and says so", async () => {
+  it("does not become a standby KEK that fails its self-test, and the reason is reported", async () => {
     hsm.broken.add("k20");
     publish();
     hsm.records = [generation(1), generation(20)];
@@ -230,7 +230,7 @@ describe("the active KEK", () => {
     expect(heldBack()).toBeUndefined();
   });
 
-  it("goes on after a restart with what was published, while the KEK that is due fails its self-test", async () => {
+  it("stays the published KEK after a restart while the due KEK fails its self-test", async () => {
     publish();
     hsm.broken.add("k10");
     now = at(10);
@@ -244,7 +244,7 @@ describe("the active KEK", () => {
     expect(() => publish()).toThrow(/k10 is broken/);
   });
 
-  it("does not switch while the HSM is away", () => {
+  it("does not change while the HSM is away", () => {
     publish();
     away = true;
     now = at(10);

@@ -14,7 +14,7 @@ import {
 import { MAX_CIPHERTEXT_BYTES, MAX_PLAINTEXT_BYTES } from "../../src/provider/kms.js";
 
 describe("the envelope", () => {
-  it("gives a value or INPUT_INVALID for any bytes", () => {
+  it("parses any bytes to a value or INPUT_INVALID", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 1200 }), (bytes) => {
         try {
@@ -46,18 +46,18 @@ describe("the envelope", () => {
     },
   );
 
-  it("knows local KEKs in format 1 alone", () => {
+  it("accepts local KEKs only in format 1", () => {
     const body = Buffer.alloc(60);
     expect(parseEnvelope(encodeEnvelope(PLAIN_FORMAT, LOCAL_KEK, body)).kind).toBe("local-kek");
     expect(() => parseEnvelope(encodeEnvelope(CHECKED_FORMAT, LOCAL_KEK, body))).toThrow(/mechanism 32/);
   });
 
-  it("never gives two mechanisms one byte", () => {
+  it("has a different byte for every mechanism", () => {
     const ids = [...MECHANISMS.map((row) => row.id), LOCAL_KEK];
     expect(new Set(ids).size).toBe(ids.length);
   });
 
-  it("refuses another version by its number", () => {
+  it("refuses an unknown version and names it", () => {
     expect(() => parseEnvelope(Buffer.alloc(63, 3))).toThrow(/version 3/);
   });
 

@@ -29,7 +29,7 @@ describe("activation instants", () => {
     expect(parseInstant(text)).toBeUndefined();
   });
 
-  it("are taken from operators with their zone, and only where they exist", () => {
+  it("are accepted from operators only with a zone, and only if they exist", () => {
     expect(parseTime("2028-02-29T23:59:30+01:00")).toBe(Date.UTC(2028, 1, 29, 22, 59, 30));
     expect(parseTime("2026-12-01T10:00Z")).toBe(Date.UTC(2026, 11, 1, 10));
     const impossible = ["2027-02-29", "2027-02-30", "2027-04-31", "2027-13-01", "2027-00-01", "2027-01-00"];
@@ -50,7 +50,7 @@ describe("activation instants", () => {
 });
 
 describe("the schedule", () => {
-  it("counts copies of a key under several labels as the earliest, whatever the order of the objects", () => {
+  it("keeps the earliest copy of a key, whatever the order of the objects", () => {
     const records = [generation(3, "copied"), generation(1, "copied"), generation(2, "later")];
     for (const order of [records, records.toReversed()]) {
       const schedule = readSchedule(order, POLICY);
@@ -61,7 +61,7 @@ describe("the schedule", () => {
     expect(withPlain.generations.map(({ record }) => record.label)).toEqual(["kms-kek"]);
   });
 
-  it("takes the latest instant that is not ahead, whatever the order of the objects", () => {
+  it("activates the latest instant that is not in the future, whatever the object order", () => {
     const records = [generation(3), generation(1), generation(2)];
     for (const order of [records, records.toReversed()]) {
       const schedule = readSchedule(order, POLICY);
@@ -75,7 +75,7 @@ describe("the schedule", () => {
     }
   });
 
-  it("decides between two keys of one instant alike on every node", () => {
+  it("orders two keys with one instant alike on every node", () => {
     const records = [generation(1, "a"), generation(1, "b")];
     const choose = (order: typeof records): string =>
       activeAt(readSchedule(order, POLICY), POLICY, at(5)).record.keyId;
@@ -110,7 +110,7 @@ describe("the schedule", () => {
     expect(activeAt(allowed, POLICY, at(2)).record.keyId).toBe("k1");
   });
 
-  it("says that the only key is not active yet", () => {
+  it("reports that the only key is not active yet", () => {
     expect(() => activeAt(readSchedule([generation(9)], POLICY), POLICY, at(1))).toThrow(
       /check this node's clock/,
     );
@@ -125,7 +125,7 @@ describe("the schedule", () => {
 describe("planning a rotation", () => {
   const schedule = readSchedule([generation(1), generation(30)], POLICY);
 
-  it("refuses an instant that has passed, that another key would overtake, or that no label holds", () => {
+  it("refuses an instant that has passed, precedes another key, or does not fit a label", () => {
     expect(() => planRotation(schedule, POLICY, at(2), at(1))).toThrow(/has passed/);
     expect(() => planRotation(schedule, POLICY, at(2), at(30))).toThrow(/destroy that KEK first/);
     const year10000 = Date.UTC(10_000, 0);
@@ -133,7 +133,7 @@ describe("planning a rotation", () => {
     expect(() => planRotation(schedule, POLICY, at(2), year10000 - 999)).toThrow(/does not fit a label/);
   });
 
-  it("labels the key with its instant, and warns when that is close", () => {
+  it("labels the key with its instant, and warns if that is close", () => {
     const plan = planRotation(schedule, POLICY, at(2), at(59));
     expect(plan.label).toBe("kms-kek@20261121T100059Z");
     expect(plan.from.record.keyId).toBe("k1");

@@ -1,4 +1,4 @@
-// What a node may say that it remembers: over restarts, with clocks that jump, and with a state directory that was emptied.
+// What a node may claim about its past answers: after restarts, with clocks that jump, with an emptied state directory.
 
 import { beforeEach, describe, expect, it } from "vitest";
 
@@ -8,7 +8,7 @@ import { SILENT } from "../support/fake-hsm.js";
 const HOUR_MS = 3_600_000;
 const START = Date.UTC(2026, 10, 21, 10);
 
-/** As a machine has it: what the clock says, and how long it has been up. */
+/** How far the wall clock is ahead, and how long the machine has been up, in ms. */
 let ahead: number;
 let uptime: number;
 let saved: unknown;
@@ -53,7 +53,7 @@ describe("the memory of a node", () => {
     expect(memory.answered()).toMatchObject([{ keyId: "a" }, { keyId: "b", statusAt: now() }]);
   });
 
-  it("begins anew where the state directory was emptied, is damaged, or is an earlier release's", () => {
+  it("begins again if the state directory was emptied, is damaged, or is from an earlier release", () => {
     memory.keysRead(() => ["a"]);
     publish("a");
     for (const found of [
@@ -80,7 +80,7 @@ describe("the memory of a node", () => {
     expect(["a", "b", "c"].map((keyId) => memory.isOlderThan(keyId))).toEqual([false, true, true]);
   });
 
-  it("begins later where the clock was behind and is put forward, and no earlier where it was ahead", () => {
+  it("begins later after a clock is set forward, and no earlier after it is set back", () => {
     ahead = -HOUR_MS;
     start();
     uptime += 5_000;
@@ -101,7 +101,7 @@ describe("the memory of a node", () => {
     expect(memory.since).toBe(START);
   });
 
-  it("tells how long ago an answer was, whatever the clock did since", () => {
+  it("reports how long ago an answer was, whatever the clock did since", () => {
     publish("a");
     uptime += 60_000;
     ahead = HOUR_MS;
@@ -110,7 +110,7 @@ describe("the memory of a node", () => {
     expect(statusAt("a")).toBe(now() - 60_000);
   });
 
-  it("takes the KEK published last for used until the restart, and no answer for one of the future", () => {
+  it("counts the last published KEK as used until the restart, and dates no answer in the future", () => {
     publish("a");
     uptime += 60_000;
     ahead = HOUR_MS;
@@ -124,7 +124,7 @@ describe("the memory of a node", () => {
     expect([statusAt("a"), statusAt("b")]).toEqual([now(), now()]);
   });
 
-  it("does not take a key_id for published that it could not record", () => {
+  it("does not count a key_id as published that it could not record", () => {
     publish("a");
     full = true;
     expect(() => {
@@ -134,7 +134,7 @@ describe("the memory of a node", () => {
     memory.close();
   });
 
-  it("is bounded, and claims nothing of a time that it has forgotten", () => {
+  it("is bounded, and claims nothing about a forgotten time", () => {
     for (let index = 0; index < 300; index++) {
       uptime += 1_000;
       publish(`k${index}`);

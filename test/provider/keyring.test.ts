@@ -44,7 +44,7 @@ describe("the keyring", () => {
     expect(hsm.readings).toBe(2);
   });
 
-  it("that is read once tells any number of unknown key_ids one after another, without another reading", async () => {
+  it("reads the token only once for successive unknown key_ids if so configured", async () => {
     const once = new Keyring({ ...OPTIONS, hsm, readsOnce: true, onRead: () => undefined });
     for (const keyId of ["b", "c", "d"]) {
       await expect(once.find(keyId)).rejects.toMatchObject({ code: "KEY_UNKNOWN" });
@@ -58,7 +58,7 @@ describe("the keyring", () => {
     expect((await keyring.find("b")).record.keyId).toBe("b");
   });
 
-  it("finds a key that was made since the last reading for another, or while one runs", async () => {
+  it("finds a key made since the last reading for another key_id, or during a reading", async () => {
     await keyring.find("c").catch(() => undefined);
     const late = keyring.find("b");
     const running = keyring.read();
@@ -67,7 +67,7 @@ describe("the keyring", () => {
     expect((await late).record.keyId).toBe("b");
   });
 
-  it("says that the HSM is away, not that the key is unknown", async () => {
+  it("reports that the HSM is away rather than that the key is unknown", async () => {
     hsm.failure = new KmsError("HSM_UNAVAILABLE", "away");
     await expect(keyring.find("b")).rejects.toMatchObject({ code: "HSM_UNAVAILABLE" });
   });
@@ -82,7 +82,7 @@ describe("the keyring", () => {
     await expect(running).resolves.toMatchObject({ generations: [] });
   });
 
-  it("believes that a key is gone only when two readings agree", async () => {
+  it("reports a key as gone only if two readings agree", async () => {
     await keyring.read();
     const records = hsm.records;
     const list = hsm.listKeks.bind(hsm);
@@ -100,7 +100,7 @@ describe("the keyring", () => {
     expect(gone).toEqual(["a"]);
   });
 
-  it("reports the loss of the active KEK as an error, and that of another one neutrally", async () => {
+  it("logs the loss of the active KEK as an error, and that of another KEK as a warning", async () => {
     const lines: string[] = [];
     const line = (level: string) => (fields: object, text: string) => {
       if (/token/.test(text)) lines.push(`${level} ${JSON.stringify(fields)}: ${text}`);
@@ -117,14 +117,14 @@ describe("the keyring", () => {
     ]);
   });
 
-  it("shows a client's key_id in an error without its control characters, and not at any length", async () => {
+  it("shows a client's key_id in an error shortened and without control characters", async () => {
     const error = await keyring.find(`\u0000\n${"x".repeat(900)}`).catch((thrown: unknown) => thrown);
     expect((error as Error).message).toMatch(/"\?\?x+\.\.\."/);
     expect((error as Error).message.length).toBeLessThan(200);
   });
 });
 
-describe("a token that is read more slowly than a request may wait", () => {
+describe("a token whose reading takes longer than a request may wait", () => {
   const READING_MS = 1_000;
   /** The readings under way, each of which ends when the test says so. */
   let ends: (() => void)[];
@@ -151,14 +151,14 @@ describe("a token that is read more slowly than a request may wait", () => {
   };
   const ask = (keyId: string): Promise<string> => codeOf(keyring.find(keyId));
 
-  it("gives the first request a deadline, and the next one the answer without another reading", async () => {
+  it("ends the first request by DEADLINE, and answers the next without another reading", async () => {
     expect(await ask("b")).toBe("DEADLINE");
     await endReading();
     expect(await ask("b")).toBe("KEY_UNKNOWN");
     expect(hsm.readings).toBe(1);
   });
 
-  it("knows nothing about a key_id that was first asked for while the reading ran", async () => {
+  it("says nothing about a key_id first requested during the reading", async () => {
     expect(await ask("b")).toBe("DEADLINE");
     clock++;
     expect(await ask("c")).toBe("DEADLINE");
@@ -170,7 +170,7 @@ describe("a token that is read more slowly than a request may wait", () => {
     expect(await ask("c")).toBe("KEY_UNKNOWN");
   });
 
-  it("goes on finding keys that were made since", async () => {
+  it("still shows keys that were made since", async () => {
     expect(await ask("b")).toBe("DEADLINE");
     await endReading();
     hsm.records = [kekRecord("kms-kek", "a"), kekRecord("kms-kek@20261121T100000Z", "b")];
@@ -180,7 +180,7 @@ describe("a token that is read more slowly than a request may wait", () => {
     expect(await ask("b")).toBe("done");
   });
 
-  it("is left alone for a while by a key_id that is asked for again and again, and is then read once", async () => {
+  it("is read rarely for a key_id that is requested again and again", async () => {
     expect(await ask("b")).toBe("DEADLINE");
     await endReading();
     for (let times = 0; times < 10; times++) expect(await ask("b")).toBe("KEY_UNKNOWN");

@@ -38,7 +38,7 @@ beforeEach(() => {
 });
 
 describe("the local KEK", () => {
-  it("costs one HSM call for many seals, and none to open what it sealed", async () => {
+  it("costs one HSM call for many seals, and none to open them", async () => {
     const keks = build();
     const sealed = await Promise.all(Array.from({ length: 100 }, (_, at) => keks.seal("k", Buffer.of(at))));
     expect(wraps).toBe(1);
@@ -46,7 +46,7 @@ describe("the local KEK", () => {
     expect(unwraps).toBe(0);
   });
 
-  it("is replaced after its uses, after its age and for another KEK", async () => {
+  it("is replaced after its uses, after its age, and for another KEK", async () => {
     const keks = build(2);
     for (let use = 0; use < 4; use++) await keks.seal("k", Buffer.of(1));
     expect(wraps).toBe(2);
@@ -57,14 +57,14 @@ describe("the local KEK", () => {
     expect(wraps).toBe(4);
   });
 
-  it("has no more uses than its bound, however many wait for one", async () => {
+  it("has no more uses than its bound, however many requests wait for it", async () => {
     const keks = build(2);
     const sealed = await Promise.all(Array.from({ length: 9 }, () => keks.seal("k", Buffer.of(1))));
     expect(new Set(sealed.map((one) => String(wrappedOf(one)))).size).toBe(5);
     expect(wraps).toBe(5);
   });
 
-  it("is not kept when its KEK vanished while the HSM made or opened it", async () => {
+  it("is not kept if its KEK disappears while the HSM wraps or unwraps it", async () => {
     const keks = build();
     const first = keks.seal("k", Buffer.of(1));
     keks.dropKey("k");
@@ -100,7 +100,7 @@ describe("the local KEK", () => {
     await expect(open(keks, "other", one)).rejects.toThrow();
   });
 
-  it("carries less than 160 bytes in an annotation named as Kubernetes wants it", async () => {
+  it("takes less than 160 bytes in an annotation with a name that Kubernetes accepts", async () => {
     const { annotations } = await build().seal("k", Buffer.from("a"));
     const [[name, value] = ["", new Uint8Array()]] = Object.entries(annotations);
     expect(name).toMatch(/^[a-z0-9-]+(\.[a-z0-9-]+)+$/);

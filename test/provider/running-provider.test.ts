@@ -1,5 +1,5 @@
-// The provider as a whole over an HSM that does what it is told: what a failure of one KEK, of a reading or of the HSM
-// means for Status, for Encrypt and for the other KEKs.
+// The whole provider over a scripted HSM: how a failure of one KEK, of a reading or of the HSM affects Status, Encrypt and
+// the other KEKs.
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
@@ -69,7 +69,7 @@ afterEach(() => {
   running.stop();
 });
 
-it("tells when it last answered Status and Encrypt under each KEK", async () => {
+it("reports when Status and Encrypt last answered under each KEK", async () => {
   start();
   await waitFor(() => running.keyring().dueKeyId === "new", { timeoutMs: 5_000, intervalMs: 5 });
   expect(running.keyring()).toMatchObject({ publishedKeyId: null, answered: [] });
@@ -83,7 +83,7 @@ it("tells when it last answered Status and Encrypt under each KEK", async () => 
   expect(running.keys()).toMatchObject([{ state: "active" }, { state: "retired" }]);
 });
 
-it("a KEK in use that begins to encrypt to garbage is found by the next proof, and taken up again when it is right", async () => {
+it("a KEK that encrypts to garbage is found by the next proof, and used again once it works", async () => {
   start(OFTEN);
   await isOk();
   hsm.scrambling.add("new");
@@ -95,7 +95,7 @@ it("a KEK in use that begins to encrypt to garbage is found by the next proof, a
 });
 
 describe("a KEK that fails", () => {
-  it("and is active: Status is an error and nothing more is encrypted under it, with no grace", async () => {
+  it("while it is active makes Status and Encrypt fail at once, without a grace period", async () => {
     start(OFTEN);
     await isOk();
     hsm.broken.add("new");
@@ -106,7 +106,7 @@ describe("a KEK that fails", () => {
     expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("done");
   });
 
-  it("and is active while its successor is held back: Status is an error all the same", async () => {
+  it("while its successor is held back makes Status fail too", async () => {
     hsm.failures.set("new", new KmsError("KEY_UNSUITABLE", "new is broken"));
     start({ ...OFTEN, memory: { load: () => ({ keyId: "old", activation: 0 }), save: () => undefined } });
     await waitFor(() => /due but not activated/.test(statusText()), { timeoutMs: 20_000 });
@@ -115,7 +115,7 @@ describe("a KEK that fails", () => {
     expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("KEY_UNSUITABLE");
   });
 
-  it("and is retired: that KEK alone has failed, and the HSM is there", async () => {
+  it("while it is retired makes the plugin unready, and Status stays ok", async () => {
     start(OFTEN);
     await isOk();
     hsm.failures.set("old", AWAY);
@@ -149,8 +149,8 @@ describe("a KEK that is gone from the token", () => {
   );
 });
 
-describe("a reading that somebody outside asks for", () => {
-  it("comes soon and only now and then, however often it is asked for", async () => {
+describe("a reading requested over HTTP", () => {
+  it("comes soon, at a limited rate however often it is requested", async () => {
     start();
     await isOk();
     const before = hsm.readings;
@@ -164,7 +164,7 @@ describe("a reading that somebody outside asks for", () => {
 });
 
 describe("an HSM", () => {
-  it("that is away is looked at at once when a request meets it, however soon after the last look", async () => {
+  it("that is away is checked at once after a failed request", async () => {
     start();
     await isOk();
     hsm.failure = AWAY;
@@ -173,7 +173,7 @@ describe("an HSM", () => {
     expect(statusText()).toBe("ok");
   });
 
-  it("that is away is looked at when a local KEK cannot be wrapped", async () => {
+  it("that is away is checked when a local KEK cannot be wrapped", async () => {
     start({ mode: "local-kek", localKek: { maxAgeMs: 60_000, maxUses: 1 } });
     await isOk();
     hsm.failure = AWAY;
@@ -186,7 +186,7 @@ describe("an HSM", () => {
     await waitFor(() => running.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
   });
 
-  it("whose keyring cannot be read for any reason is unready", async () => {
+  it("whose keyring cannot be read while its KEKs fail makes the plugin unready", async () => {
     start(OFTEN);
     await isOk();
     hsm.failure = new KmsError("TOKEN_REFUSED", "not permitted");
@@ -194,7 +194,7 @@ describe("an HSM", () => {
   });
 
   it.each(["HSM_UNAVAILABLE", "DEADLINE", "INTERNAL"] as const)(
-    "that cannot be read (%s) while its KEKs work is not away, and says so beside ok",
+    "that cannot be read (%s) while its KEKs work is not away; /readyz has a finding",
     async (code) => {
       start({ ...OFTEN, outage: { gracePeriodMs: 0, onHsmLoss: "stopWrites" } });
       await isOk();
@@ -217,7 +217,7 @@ describe("an HSM", () => {
     },
   );
 
-  it("whose reading never ends is found to be away, and back, by proofs alone", async () => {
+  it("whose reading never ends is found away, and back, by proofs alone", async () => {
     start(OFTEN);
     await isOk();
     hsm.listKeks = () => NEVER;
@@ -236,7 +236,7 @@ describe("an HSM", () => {
     expect(running.readiness().ready).toBe(false);
   });
 
-  it("whose reading never ends keeps no request for an unknown key_id beyond its time", async () => {
+  it("whose reading never ends does not delay an unknown key_id beyond the timeout", async () => {
     start();
     await isOk();
     hsm.listKeks = () => NEVER;

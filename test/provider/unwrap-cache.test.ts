@@ -45,7 +45,7 @@ describe("the unwrap cache", () => {
     expect(counted).toEqual({ hits: 1, misses: 1, evictions: 0 });
   });
 
-  it("gives up a load only when all who wait for it have gone", async () => {
+  it("cancels a load only when all its callers have disconnected", async () => {
     const cache = build(10);
     const callers = [{ cancelled: false }, { cancelled: false }] as const;
     let shared: { readonly cancelled: boolean } = PATIENT_CALLER;
@@ -65,7 +65,7 @@ describe("the unwrap cache", () => {
     expect((await Promise.all(answers)).map(String)).toEqual(["seed", "seed"]);
   });
 
-  it("wipes the loaded bytes once everybody has a copy", async () => {
+  it("zeroes the loaded bytes once every caller has a copy", async () => {
     const cache = build(1);
     const loaded = Buffer.from("seed");
     const both = [1, 2].map(() => get(cache, "n", "k", () => Promise.resolve(loaded)));
@@ -74,7 +74,7 @@ describe("the unwrap cache", () => {
     expect(String(await get(cache, "n", "k", load("other")))).toBe("seed");
   });
 
-  it("lets an entry go after its time", async () => {
+  it("removes an entry after its TTL", async () => {
     const cache = build(10, 1);
     await get(cache, "n", "k", load("seed"));
     await waitFor(() => {
@@ -84,13 +84,13 @@ describe("the unwrap cache", () => {
     expect(String(await get(cache, "n", "k", load("anew")))).toBe("anew");
   });
 
-  it("keeps no failure", async () => {
+  it("does not cache failures", async () => {
     const cache = build(10);
     await expect(get(cache, "n", "k", () => Promise.reject(new Error("away")))).rejects.toThrow("away");
     expect((await get(cache, "n", "k", load("seed"))).toString()).toBe("seed");
   });
 
-  it("drops the least recently used beyond its bound", async () => {
+  it("evicts the least recently used entry beyond its bound", async () => {
     const cache = build(2);
     for (const name of ["a", "b", "c"]) await get(cache, name, "k", load(name));
     expect(cache.size).toBe(2);
@@ -98,7 +98,7 @@ describe("the unwrap cache", () => {
     expect(counted.evictions).toBe(1);
   });
 
-  it("drops what came from under a KEK, and stores nothing that was under way then", async () => {
+  it("removes the entries of a KEK, and stores no load of it that was under way", async () => {
     const cache = build(10);
     await get(cache, "a", "k1", load("a"));
     await get(cache, "b", "k2", load("b"));
@@ -114,14 +114,14 @@ describe("the unwrap cache", () => {
     expect(cache.peek("b")?.toString()).toBe("b");
   });
 
-  it("keeps nothing when it is off", async () => {
+  it("stores nothing when it is off", async () => {
     const cache = build(0);
     await get(cache, "a", "k", load("a"));
     expect(cache.size).toBe(0);
     expect(counted).toEqual({ hits: 0, misses: 0, evictions: 0 });
   });
 
-  it("wipes a plaintext that leaves, by whichever way", async () => {
+  it("zeroes a plaintext however it leaves the cache", async () => {
     const kept: Buffer[] = [];
     const from = Buffer.from.bind(Buffer);
     const cache = build(1);

@@ -1,4 +1,4 @@
-// Ciphertexts that every later version must open, and key_ids that it must give: README.md beside this file.
+// Ciphertexts that every later version must decrypt, and key_ids that it must compute; see README.md in this folder.
 
 import { createCipheriv, createHash, randomInt } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -175,7 +175,7 @@ const question = ({ ciphertext, keyId, annotations }: Vector) => ({
 });
 
 describe("frozen ciphertexts", () => {
-  it("are there for every mechanism of the table in both formats, and for the local KEK", () => {
+  it("exist for every mechanism in both formats, and for the local KEK", () => {
     const of = (version: number): number[] => {
       const made = vectors.map(({ ciphertext }) => Buffer.from(ciphertext.slice(0, 4), "hex"));
       const ids = new Set(made.filter(([first]) => first === version).map(([, id = 0]) => id));
