@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The entry of the command `kms-pkcs11`.
+// The entry point of the command `kms-pkcs11`: hardens the process before it loads anything else.
 import { fileLimitIn } from "./errors.js";
 import { hardenProcess } from "./hardening.js";
 
@@ -8,7 +8,7 @@ try {
   const { run } = await import("./cli/program.js");
   await run(process.argv);
 } catch (error) {
-  // Not even the program could be loaded.
+  // The process may open too few files even to load the program.
   const limit = fileLimitIn(error);
   if (limit === undefined) throw error;
   process.stderr.write(`kms-pkcs11: ${limit}\n`);

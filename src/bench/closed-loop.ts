@@ -1,8 +1,9 @@
-// One turn of a closed loop: callers that ask again as soon as they are answered, for a time or a number of requests.
+// One turn of a closed loop: callers that send the next request as soon as the last one is answered, for a minimum time and
+// a minimum number of requests.
 import { quantile } from "./statistics.js";
 
 export interface TurnLength {
-  /** Least time, in ms, and least number of requests: the turn goes on until both are reached. */
+  /** Minimum time in ms and minimum number of requests; the turn continues until both are reached. */
   readonly leastMs: number;
   readonly leastRequests: number;
 }
@@ -15,8 +16,9 @@ export interface Turn {
 }
 
 /**
- * @param ask makes one request; it is given that request's number within the turn
- * @throws what `ask` throws, once every caller has stopped
+ * Runs one turn and returns its timing.
+ * @param ask makes one request; its argument is the request's number in the turn, from 0
+ * @throws the error of `ask`, after every caller has stopped
  */
 export async function runTurn(
   ask: (number: number) => Promise<unknown>,

@@ -1,5 +1,5 @@
-// The AES-256-GCM core alone, the very functions that seal under a local KEK, beside WebCrypto and `openssl speed`,
-// which encrypts one long stream under one key and so is the limit of the machine.
+// Measures the AES-256-GCM core (the functions that seal under a local KEK), WebCrypto, and `openssl speed`, which encrypts
+// one long stream under one key and therefore shows the machine's limit.
 import { execFile } from "node:child_process";
 import { createSecretKey, randomBytes, webcrypto } from "node:crypto";
 import { promisify } from "node:util";
@@ -18,7 +18,7 @@ export interface CoreFigure {
 }
 
 export interface CoreOptions {
-  /** Time for each measurement, in ms, all its repetitions together. */
+  /** Time in ms for all repetitions of one measurement together. */
   readonly leastMs: number;
   readonly repetitions: number;
   readonly bytes: readonly number[];
@@ -29,11 +29,11 @@ export interface CoreOptions {
 type Work = () => unknown;
 
 const IV_BYTES = 12;
-/** Operations between two looks at the clock, which costs as much as a small one. */
+/** Operations between two readings of the clock, which takes as long as a small operation. */
 const BATCH = 16;
 const NS_PER_MS = 1e6;
 
-/** openssl's figures are left out where there is no openssl command. */
+/** Returns the figures; without those of openssl if there is no openssl command. */
 export async function measureCore(options: CoreOptions): Promise<CoreFigure[]> {
   const figures: CoreFigure[] = [];
   for (const bytes of options.bytes) {
@@ -52,7 +52,7 @@ export async function measureCore(options: CoreOptions): Promise<CoreFigure[]> {
   return figures;
 }
 
-/** How many times `onStep` is called. */
+/** Returns how many times `onStep` is called. */
 export function coreSteps(bytes: readonly number[]): number {
   return 5 * bytes.length;
 }
@@ -111,7 +111,7 @@ async function nsPerOperation(work: Work, { leastMs, repetitions }: CoreOptions)
   return took;
 }
 
-/** ns for one block of this length; its -mr output has a line such as +F:25:AES-256-GCM:1234567.00 (bytes a second). */
+/** Returns ns per block of this length. The output of -mr has a line such as +F:25:AES-256-GCM:1234567.00 (bytes per second). */
 async function opensslSpeed(bytes: number, leastMs: number): Promise<number | undefined> {
   const seconds = String(Math.max(1, Math.round(leastMs / 1000)));
   const args = ["speed", "-mr", "-seconds", seconds, "-bytes", String(bytes), "-evp", "aes-256-gcm"];

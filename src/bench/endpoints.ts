@@ -1,5 +1,5 @@
-// KMS v2 plugins through their sockets: closed loops of callers, the plugins taken in turn within every case, so that
-// what disturbs the machine disturbs all of them.
+// Measures KMS v2 plugins through their sockets, in closed loops of callers. Every case measures the plugins in turn, so
+// that a disturbance of the machine affects all of them.
 import { randomBytes } from "node:crypto";
 import { ratioOf, spreadOf, type Spread } from "./statistics.js";
 import { runTurn, type Turn, type TurnLength } from "./closed-loop.js";
@@ -8,7 +8,7 @@ interface Sealed {
   readonly ciphertext: Uint8Array;
 }
 
-/** What is asked of a plugin, in terms of its client. */
+/** The calls to a plugin, which its client makes. */
 export interface KmsCaller<S extends Sealed = Sealed> {
   status(): Promise<unknown>;
   encrypt(plaintext: Uint8Array, uid: string): Promise<S>;
@@ -20,7 +20,7 @@ export interface Endpoint<S extends Sealed = Sealed> {
   readonly client: KmsCaller<S>;
 }
 
-/** "first": every ciphertext is asked for once; "again": a few that have been asked for before. */
+/** "Decrypt first" sends every ciphertext once; "Decrypt again" repeats a few that have been decrypted before. */
 export const OPERATIONS = ["Status", "Encrypt", "Decrypt first", "Decrypt again"] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
@@ -29,7 +29,7 @@ export interface EndpointOptions {
   readonly concurrency: readonly number[];
   readonly repetitions: number;
   readonly turnMs: number;
-  /** Ciphertexts of a turn of "Decrypt first", which ends when they do. */
+  /** Number of ciphertexts, and so of requests, in a turn of "Decrypt first". */
   readonly seeds: number;
   /** Called after each turn. */
   readonly onStep: () => void;
@@ -52,7 +52,7 @@ export interface EndpointFigure {
   readonly perSecond: Spread;
 }
 
-/** One plugin's figures as parts of another's, of the same case and repetition. */
+/** The ratio of one plugin's figures to another's in the same case and repetition. */
 export interface Comparison {
   readonly operation: string;
   readonly concurrency: number;
@@ -64,17 +64,17 @@ export interface Comparison {
 
 const SEED_BYTES = 32;
 const UID = "bench";
-/** Distinct seeds that "Decrypt again" goes through. */
+/** Number of distinct seeds in "Decrypt again". */
 const KNOWN_SEEDS = 16;
-/** Requests that an endpoint answers before the first turn, so that nobody is measured cold. */
+/** Requests to each endpoint before the first turn, so that none is measured cold. */
 const WARM_REQUESTS = 200;
 
-/** How many times `onStep` is called. */
+/** Returns how many times `onStep` is called. */
 export function endpointSteps(options: EndpointOptions, endpoints: number): number {
   return options.operations.length * options.concurrency.length * options.repetitions * endpoints;
 }
 
-/** @throws what a client throws: a plugin that fails a request has no figures */
+/** Returns one sample per turn. @throws the error of a client: a plugin that fails a request has no figures */
 export async function measureEndpoints<S extends Sealed>(
   endpoints: readonly Endpoint<S>[],
   options: EndpointOptions,
@@ -97,7 +97,7 @@ export async function measureEndpoints<S extends Sealed>(
   return samples;
 }
 
-/** Nobody always goes first. */
+/** Returns the list rotated by `by`, so that no plugin is always measured first. */
 function rotated<T>(all: readonly T[], by: number): T[] {
   const at = by % all.length;
   return [...all.slice(at), ...all.slice(0, at)];
@@ -147,7 +147,8 @@ async function decryptOne<S extends Sealed>(client: KmsCaller<S>, seeds: readonl
   const seed = seeds[number % seeds.length];
   if (seed === undefined) throw new RangeError("nothing to decrypt");
   const plaintext = await client.decrypt(seed, UID);
-  if (plaintext.length !== SEED_BYTES) throw new RangeError("another length came back than was encrypted");
+  if (plaintext.length !== SEED_BYTES)
+    throw new RangeError("the decrypted plaintext has another length than the encrypted one");
 }
 
 function caseOf({ operation, concurrency }: Sample): string {
@@ -162,6 +163,7 @@ function groupBy(samples: readonly Sample[], name: (sample: Sample) => string): 
 
 const rate = ({ requests, seconds }: Sample): number => requests / seconds;
 
+/** Returns one figure per case and target, over all repetitions. */
 export function summarise(samples: readonly Sample[]): EndpointFigure[] {
   const groups = groupBy(samples, (sample) => `${caseOf(sample)} ${sample.target}`);
   return [...groups.values()].flatMap((group) => {
@@ -175,7 +177,7 @@ export function summarise(samples: readonly Sample[]): EndpointFigure[] {
   });
 }
 
-/** Each target beside `versus`, case by case and repetition by repetition. */
+/** Compares each target with `versus` case by case and repetition by repetition. */
 export function compare(samples: readonly Sample[], versus: string): Comparison[] {
   const byTarget = groupBy(samples, (sample) => `${caseOf(sample)} ${sample.target}`);
   return [...byTarget.values()].flatMap((ours) => {

@@ -1,4 +1,4 @@
-// What a figure depends on beside the code: the machine, how busy it is, and the versions.
+// What a figure depends on besides the code: the machine, its load, and the versions.
 import { arch, availableParallelism, cpus, loadavg, release, totalmem, type } from "node:os";
 
 export interface Machine {
@@ -7,12 +7,13 @@ export interface Machine {
   readonly cores: number;
   readonly memoryMib: number;
   readonly system: string;
-  /** Over the last minute, before the measurements: above the cores the figures are disturbed. */
+  /** Over the last minute before the measurements; if it exceeds the number of cores, the figures are unreliable. */
   readonly loadAverage: number;
   readonly node: string;
   readonly openssl: string;
 }
 
+/** Returns the description of this machine at this time. */
 export function describeMachine(): Machine {
   return {
     time: new Date().toISOString(),

@@ -1,4 +1,4 @@
-// Everything that one run of `kms-pkcs11 bench` has found, with what it depends on: its JSON document.
+// The result of one run of `kms-pkcs11 bench`, with everything it depends on: its JSON document.
 import type { CoreFigure } from "./core.js";
 import type { Comparison, EndpointFigure } from "./endpoints.js";
 import type { Machine } from "./machine.js";
@@ -11,7 +11,7 @@ export interface BenchSettings {
   readonly turnMs: number;
   /** Lengths for the core. */
   readonly bytes: readonly number[];
-  /** Ciphertexts of a turn in which each is asked for once. */
+  /** Number of ciphertexts in a turn that decrypts each once. */
   readonly seeds: number;
 }
 

@@ -1,5 +1,5 @@
-// What is told of repeated measurements: the median and the quartiles about it. A mean would follow the one
-// repetition in which the machine had something else to do.
+// The statistics of repeated measurements: the median and the quartiles. A mean would follow the one repetition in which
+// the machine was busy with something else.
 
 export interface Spread {
   readonly median: number;
@@ -9,8 +9,8 @@ export interface Spread {
 }
 
 /**
- * The value below which `part` of the values lie, between two of them by proportion.
- * @throws RangeError when there are none
+ * Returns the value below which `part` (0 to 1) of the values lie, interpolated between two of them.
+ * @throws RangeError if there are no values
  */
 export function quantile(values: readonly number[], part: number): number {
   const sorted = [...values].sort((one, other) => one - other);
@@ -21,12 +21,14 @@ export function quantile(values: readonly number[], part: number): number {
   return below + (above - below) * (at - Math.floor(at));
 }
 
+/** Returns median and quartiles. @throws RangeError if there are no values */
 export function spreadOf(values: readonly number[]): Spread {
   return { median: quantile(values, 0.5), low: quantile(values, 0.25), high: quantile(values, 0.75) };
 }
 
-/** Ratios of values that were measured in turn, pair by pair: what disturbed both cancels out. */
+/** Returns the ratios of values that were measured in turn, pair by pair: a disturbance of both cancels out. */
 export function ratioOf(ours: readonly number[], theirs: readonly number[]): Spread {
-  if (ours.length !== theirs.length) throw new RangeError("ratios need as many values on either side");
+  if (ours.length !== theirs.length)
+    throw new RangeError("ratios need the same number of values on both sides");
   return spreadOf(ours.map((value, at) => value / (theirs[at] ?? NaN)));
 }

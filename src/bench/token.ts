@@ -1,4 +1,4 @@
-// The token through a token host, as the plugin uses it: every mechanism that key and token perform, and how far
+// Measures the token through a token host, as the plugin uses it: every mechanism that key and token perform, and how much
 // several sessions overlap.
 import { randomBytes } from "node:crypto";
 import { mechanismByName, type MechanismName } from "../hsm/mechanisms.js";
@@ -6,7 +6,7 @@ import { PATIENT_CALLER, type Hsm } from "../hsm/port.js";
 import { spreadOf, type Spread } from "./statistics.js";
 import { runTurn } from "./closed-loop.js";
 
-/** The HSM layer with as many sessions as it has been started with, and how many of those are open now. */
+/** The HSM layer with the number of sessions that are open now. */
 export interface MeasurableHsm extends Hsm {
   readonly sessions: number;
 }
@@ -14,7 +14,7 @@ export interface MeasurableHsm extends Hsm {
 export interface TokenOptions {
   readonly keyId: string;
   readonly mechanisms: readonly MechanismName[];
-  /** Requests under way at a time. */
+  /** Number of concurrent requests. */
   readonly concurrency: number;
   readonly repetitions: number;
   readonly turnMs: number;
@@ -26,7 +26,7 @@ export interface TokenFigure {
   readonly mechanism: MechanismName;
   readonly operation: "encrypt" | "decrypt";
   readonly concurrency: number;
-  /** Sessions that were open in the end: a quick token is given no more than it needs. */
+  /** Sessions that were open at the end: a fast token gets no more than it needs. */
   readonly sessions: number;
   readonly requests: number;
   readonly p50Ms: Spread;
@@ -38,13 +38,13 @@ const SEED_BYTES = 32;
 const AAD_BYTES = 66;
 export const TOKEN_OPERATIONS = ["encrypt", "decrypt"] as const;
 
-/** The mechanisms that work with this key, by the trial that the plugin makes. */
+/** Returns the mechanisms that work with this key, by the test that the plugin makes. */
 export async function workingMechanisms(hsm: Hsm, keyId: string): Promise<MechanismName[]> {
   const tried = await hsm.probe(keyId, "auto");
   return tried.filter(({ works }) => works).map(({ mechanism }) => mechanism);
 }
 
-/** @throws KmsError when the token fails a request */
+/** Returns one figure per mechanism and operation. @throws KmsError if the token fails a request */
 export async function measureToken(hsm: MeasurableHsm, options: TokenOptions): Promise<TokenFigure[]> {
   const figures: TokenFigure[] = [];
   for (const mechanism of options.mechanisms) {

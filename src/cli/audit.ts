@@ -13,27 +13,25 @@ interface VerifyOptions extends SettingsOptions {
   readonly keyFile?: string;
 }
 
-interface Place {
+interface AuditFiles {
   readonly file: string;
   readonly keyFile: string;
 }
 
 const UNREADABLE = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR"]);
 
+/** Adds `audit verify`. */
 export function addAuditCommand(program: Command, terminal: Terminal): void {
   const audit = program.command("audit").description("the audit log");
   audit
     .command("verify")
     .description(
-      "check the audit log's chain over all its files; exit 0 if nothing was changed or removed, 1 with the line if it was",
+      "verify the chain of the audit log over all its files; exit 0 if it is intact, 1 with the first wrong line if not",
     )
     .option("-c, --config <file>", "configuration file that names the log and its key")
-    .option(
-      "--file <path>",
-      "the log, instead of the configuration's audit.file; rotated files lie beside it",
-    )
-    .option("--key-file <path>", "its key, instead of the configuration's audit.keyFile")
-    .option("--state-dir <dir>", "folder of the key where neither names it; overrides stateDir")
+    .option("--file <path>", "the audit log, with its rotated files beside it; overrides audit.file")
+    .option("--key-file <path>", "the key of the audit log; overrides audit.keyFile")
+    .option("--state-dir <dir>", "folder of audit.key if no key file is given; overrides stateDir")
     .addHelpText(
       "after",
       `
@@ -43,14 +41,14 @@ Example:
     )
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<VerifyOptions>();
-      const report = await verify(placeOf(options), terminal);
+      const report = await verify(auditFiles(options), terminal);
       terminal.out(options.output === "json" ? formatJson(report) : describe(report));
       if (report.problems.length > 0) process.exitCode = EXIT_NO;
     });
 }
 
-/** @throws KmsError CONFIG_INVALID */
-function placeOf(options: VerifyOptions): Place {
+/** Returns the log and its key from the options or the configuration. @throws KmsError CONFIG_INVALID */
+function auditFiles(options: VerifyOptions): AuditFiles {
   const { file, keyFile } = options;
   if (file !== undefined && keyFile !== undefined) return { file, keyFile };
   if (options.config === undefined) {
@@ -58,21 +56,28 @@ function placeOf(options: VerifyOptions): Place {
   }
   const { audit } = settingsFrom(options, false);
   if (audit === undefined) {
-    throw new KmsError("CONFIG_INVALID", "the configuration sets no audit.file; give --file and --key-file");
+    throw new KmsError(
+      "CONFIG_INVALID",
+      "the configuration does not set audit.file; give --file and --key-file",
+    );
   }
   return { file: file ?? audit.file, keyFile: keyFile ?? audit.keyFile };
 }
 
-async function verify(place: Place, terminal: Terminal): Promise<AuditReport> {
+async function verify(files: AuditFiles, terminal: Terminal): Promise<AuditReport> {
   const progress = startProgress(terminal, "bytes", 1);
   try {
-    return await verifyAudit(place, (done, total) => {
+    return await verifyAudit(files, (done, total) => {
       progress.update(done, total);
     });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === undefined || !UNREADABLE.has(code)) throw error;
-    throw new KmsError("CONFIG_INVALID", `${place.file}: cannot be read (${code})`, error);
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${files.file}: cannot be read (${code}); give readable files`,
+      error,
+    );
   } finally {
     progress.end();
   }
@@ -86,10 +91,7 @@ function describe({ files, lines, first, last, problems, remarks }: AuditReport)
     ["last", last === null ? "none" : `number ${last.seq}, ${last.time}`],
     ...remarks.map((remark) => ["remark", sentence(remark)]),
     ...problems.map((problem) => ["problem", sentence(problem)]),
-    [
-      "verdict",
-      problems.length === 0 ? "nothing was changed or removed" : "this log is not as it was written",
-    ],
+    ["verdict", problems.length === 0 ? "nothing was changed or removed" : "this log has been changed"],
   ];
   return formatTable(["", ""], rows).trimStart();
 }

@@ -1,16 +1,17 @@
-// The connections that the contract's rules ask over: KMS v2 clients on a plugin's socket, whose errors are values.
+// The connections that the rules of the contract use: KMS v2 clients that return errors as values.
 import type { Answer, Connection, Plugin } from "../conformance/rule.js";
 import { KmsError } from "../errors.js";
 import { answeredStatus, KmsClient } from "../kms-client/kms-client.js";
 
 const UID = "conformance";
-/** Longer than any plugin may take, so that what is too slow is told as that. */
-const PATIENCE_MS = 10_000;
+/** Longer than any rule allows, so that a slow answer is reported as slow and not as missing. */
+const TIMEOUT_MS = 10_000;
 
+/** Returns the plugin on a socket, for the rules. */
 export function pluginAt(socket: string): Plugin {
   return {
     socketPath: socket.replace(/^unix:(?:\/\/)?/, ""),
-    connect: (authority) => connectionOf(new KmsClient(socket, PATIENCE_MS, authority)),
+    connect: (authority) => connectionOf(new KmsClient(socket, TIMEOUT_MS, authority)),
   };
 }
 

@@ -1,4 +1,4 @@
-// `kms-pkcs11 conformance`: asks any KMS v2 plugin, over its socket, for what kube-apiserver relies on.
+// `kms-pkcs11 conformance`: tests any KMS v2 plugin over its socket for the behaviour that kube-apiserver relies on.
 import type { Command } from "commander";
 import { checkContract, CONTRACT, type Finding } from "../conformance/contract.js";
 import { pluginAt } from "./conformance-connection.js";
@@ -12,17 +12,18 @@ interface ConformanceOptions {
   readonly output: OutputFormat;
 }
 
+/** Adds `conformance`. */
 export function addConformanceCommand(program: Command, terminal: Terminal): void {
   program
     .command("conformance")
     .description(
-      "ask any KMS v2 plugin for what kube-apiserver relies on; exit 0 if every must holds, 1 if not, 3 if it cannot be reached",
+      "test any KMS v2 plugin for the behaviour that kube-apiserver relies on; exit 0 if every 'must' rule holds, 1 if not, 3 if it cannot be reached",
     )
     .option("--socket <path>", "socket of the plugin: a path or unix:///path", "/run/kms-pkcs11/kms.sock")
     .addHelpText("after", "\nExample:\n  kms-pkcs11 conformance --socket /run/kmsplugin/socket.sock")
     .action(async (_local, command: Command) => {
       const { socket, output } = command.optsWithGlobals<ConformanceOptions>();
-      await requireAnybody(socket);
+      await requireAnswer(socket);
       const progress = startProgress(terminal, "rules", CONTRACT.length);
       const findings = await checkContract(pluginAt(socket), (done) => {
         progress.update(done);
@@ -48,8 +49,8 @@ function verdictOf({ holds, level }: Finding): "ok" | "fail" | "warn" | "no" {
   return ({ must: "fail", should: "warn", may: "no" } as const)[level];
 }
 
-/** @throws KmsError PEER_UNREACHABLE when nobody answers on the socket, if only with an error */
-async function requireAnybody(socket: string): Promise<void> {
+/** Checks that a plugin answers on the socket, even with an error. @throws KmsError PEER_UNREACHABLE */
+async function requireAnswer(socket: string): Promise<void> {
   const client = new KmsClient(socket);
   try {
     await client.status();

@@ -1,7 +1,8 @@
-// Exit codes of every command: 0 done; 1 negative result; 2 usage or configuration; 3 HSM or network not
-// reachable; 4 the result could not be written. One row for each error code.
+// The exit codes of every command: 0 done; 1 negative result; 2 usage or configuration; 3 HSM or network not reachable;
+// 4 the result could not be written. One row per error code.
 import type { ErrorCode } from "../errors.js";
 
+/** A negative result. */
 export const EXIT_NO = 1;
 export const EXIT_USAGE = 2;
 export const EXIT_UNREACHABLE = 3;
@@ -34,6 +35,7 @@ const EXIT_CODES = {
   INTERNAL: EXIT_NO,
 } as const satisfies Record<ErrorCode, number>;
 
+/** Returns the exit code of a command that failed with this error. */
 export function exitCodeOf(code: ErrorCode): number {
   return EXIT_CODES[code];
 }

@@ -1,5 +1,5 @@
-// What every command prints: a table for people or JSON for programs, on standard output; errors on standard
-// error. No command prints a PIN, a DEK seed or a KEK. What others have stored or answered is shown, never obeyed.
+// The output of every command: a table for people or JSON for programs on standard output, errors on standard error. No
+// command prints a PIN, a DEK seed or a KEK. Control characters in text from others are escaped.
 import Table from "cli-table3";
 import { EXIT_OUTPUT } from "./exit-code.js";
 import { escapeControls, oneLine } from "../untrusted-text.js";
@@ -20,9 +20,9 @@ export const PROCESS_TERMINAL: Terminal = {
 };
 
 /**
- * Decides what a failed write to standard output or standard error means. A reader that has left (EPIPE) ends no
- * command and changes no exit code: whatever the command has begun is finished. Any other failure is one line on standard
- * error and exit code 4, since the result was lost. Call it once, before anything is printed.
+ * Handles failed writes to standard output and standard error. If the reader has left (EPIPE), the command finishes the
+ * operation in progress and keeps its exit code. Any other failure is reported in one line on standard error with exit
+ * code 4, since the result is lost. Call it once, before printing anything.
  */
 export function handleOutputErrors(): void {
   let failed = false;
@@ -32,18 +32,18 @@ export function handleOutputErrors(): void {
     process.stderr.write(`kms-pkcs11: cannot write to standard output (${error.code ?? error.message})\n`);
     process.once("exit", () => (process.exitCode = EXIT_OUTPUT));
   });
-  // There is nowhere left to report this failure.
+  // A failure to write to standard error cannot be reported anywhere.
   process.stderr.on("error", () => undefined);
 }
 
 /**
- * Writes bytes to standard output; to a terminal, as text with control characters escaped. Resolves when the caller may
- * wipe them.
+ * Writes bytes to standard output; if that is a terminal, as text with control characters escaped. Resolves when the caller
+ * may zero them.
  */
 export function printBytes(bytes: Uint8Array): Promise<void> {
   const forTerminal = process.stdout.isTTY;
   if (forTerminal) {
-    process.stderr.write("Control characters are escaped; redirect the output for the bytes as they are.\n");
+    process.stderr.write("Control characters are escaped; redirect the output to get the bytes unchanged.\n");
   }
   return new Promise((resolve) => {
     process.stdout.write(forTerminal ? `${escapeControls(Buffer.from(bytes).toString())}\n` : bytes, () => {
@@ -52,10 +52,10 @@ export function printBytes(bytes: Uint8Array): Promise<void> {
   });
 }
 
-/** One line, or several where they are given one by one. */
+/** One line, or a list of lines. */
 export type Cell = string | readonly string[];
 
-/** A table without lines, its columns two spaces apart. */
+/** Returns a table without rules, with two spaces between its columns. */
 export function formatTable(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
   const table = new Table({
     head: [...head],
@@ -88,7 +88,7 @@ const NO_LINES = {
   middle: "",
 };
 
-/** Indented JSON with the keys in the order given. */
+/** Returns indented JSON with the keys in their given order. */
 export function formatJson(value: unknown): string {
   return JSON.stringify(value, null, 2);
 }

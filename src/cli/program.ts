@@ -1,4 +1,4 @@
-// The command line: what commands there are, what they share, and how a failure ends.
+// The command line: its commands, their common options, and how a failure is reported.
 import { Command, CommanderError, Option } from "commander";
 import { fileLimitIn, KmsError } from "../errors.js";
 import { fileError, refusalIn } from "../files/file-error.js";
@@ -25,7 +25,7 @@ export async function createProgram(terminal: Terminal, args: readonly string[])
     .description("Kubernetes KMS v2 plugin whose key encryption key never leaves a PKCS#11 HSM")
     .version(VERSION)
     .addOption(
-      new Option("-o, --output <format>", "what is printed").choices(["table", "json"]).default("table"),
+      new Option("-o, --output <format>", "output format").choices(["table", "json"]).default("table"),
     )
     .showHelpAfterError("(run with --help for usage)")
     .exitOverride()
@@ -43,13 +43,13 @@ Example:
   return program;
 }
 
-/** `--output` may stand before or after the command's name. */
+/** Accepts `--output` before and after the command's name. */
 function inherit(program: Command, commands: readonly Command[]): void {
   for (const command of commands) {
     command.copyInheritedSettings(program);
     if (command.commands.length > 0) inherit(program, command.commands);
     else if (command.name() !== "serve") {
-      command.addOption(new Option("-o, --output <format>", "what is printed").choices(["table", "json"]));
+      command.addOption(new Option("-o, --output <format>", "output format").choices(["table", "json"]));
     }
   }
 }
@@ -74,7 +74,7 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
   }
 }
 
-/** Adds to a file error which user was denied access by which folder, so that the operator can fix it. */
+/** Returns the error to report; to a file error it adds which user was denied access by which folder. */
 function knownError(error: unknown): KmsError {
   const known = KmsError.from(error);
   if (known.code === "INTERNAL") return fileError(known.cause) ?? known;

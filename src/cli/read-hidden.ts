@@ -1,5 +1,5 @@
-// Reads a secret: from a terminal without showing it, otherwise from standard input to its end. It is in one buffer,
-// which the caller zeroes; a string could not be.
+// Reads a secret from a terminal without echo, or from standard input to its end. Returns it in one buffer, which the
+// caller zeroes; a string cannot be zeroed.
 import { KmsError } from "../errors.js";
 
 const ENTER = [0x0a, 0x0d];
@@ -11,15 +11,15 @@ const CONTROL_U = 0x15;
 const isFirstByte = (byte: number): boolean => (byte & 0xc0) !== 0x80;
 
 /**
- * Reads up to `maxBytes`. Standard input can be read on afterwards, by another question say.
- * @throws KmsError CANCELLED by Ctrl-C; INPUT_INVALID when there is more
+ * Reads up to `maxBytes`. Standard input stays open, for example for another prompt.
+ * @throws KmsError CANCELLED after Ctrl-C; INPUT_INVALID if the input is longer
  */
 export async function readHidden(prompt: string, maxBytes: number): Promise<Buffer> {
   const { stdin, stderr } = process;
   const line = new HiddenLine(maxBytes);
   const isTerminal = stdin.isTTY;
   if (isTerminal) {
-    // Before the prompt, so that nothing that is typed at it is shown.
+    // Turns echo off before the prompt, so that nothing typed after it is shown.
     stdin.setRawMode(true);
     stderr.write(prompt);
   }
@@ -27,7 +27,7 @@ export async function readHidden(prompt: string, maxBytes: number): Promise<Buff
     await readChunks(stdin, (chunk) => (isTerminal ? line.type(chunk) : line.append(chunk)));
     return line.take();
   } finally {
-    line.wipe();
+    line.zero();
     if (isTerminal) {
       stdin.setRawMode(false);
       stderr.write("\n");
@@ -36,7 +36,7 @@ export async function readHidden(prompt: string, maxBytes: number): Promise<Buff
   }
 }
 
-/** Hands on what comes until `take` says that it is enough, or there is no more. Leaves the stream open. */
+/** Passes chunks to `take` until it returns true or the stream ends. Leaves the stream open. */
 function readChunks(stream: NodeJS.ReadStream, take: (chunk: Buffer) => boolean): Promise<void> {
   return new Promise<void>((resolve, reject) => {
     const end = (error?: Error): void => {
@@ -70,10 +70,10 @@ class HiddenLine {
     return false;
   }
 
-  /** What was typed, keys that edit included. Returns whether the line has ended. */
+  /** Adds typed bytes and obeys the editing keys. Returns whether the line has ended. */
   type(chunk: Buffer): boolean {
     for (const byte of chunk) {
-      if (byte === CONTROL_C) throw new KmsError("CANCELLED", "nothing was handed over");
+      if (byte === CONTROL_C) throw new KmsError("CANCELLED", "cancelled; no PIN was sent");
       if (ENTER.includes(byte) || byte === CONTROL_D) return true;
       if (byte === CONTROL_U) this.#length = 0;
       else if (ERASE.includes(byte)) this.#erase();
@@ -86,18 +86,18 @@ class HiddenLine {
     return Buffer.from(this.#bytes.subarray(0, this.#length));
   }
 
-  wipe(): void {
+  zero(): void {
     this.#bytes.fill(0);
   }
 
   #add(byte: number): void {
     if (this.#length === this.#bytes.length) {
-      throw new KmsError("INPUT_INVALID", "this is too long for a PIN");
+      throw new KmsError("INPUT_INVALID", "the input is too long for a PIN");
     }
     this.#bytes[this.#length++] = byte;
   }
 
-  /** One character, which may have several bytes. */
+  /** Removes the last character, which may have several bytes. */
   #erase(): void {
     while (this.#length > 0 && !isFirstByte(this.#bytes[--this.#length] ?? 0));
   }

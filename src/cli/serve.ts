@@ -1,12 +1,13 @@
-// `kms-pkcs11 serve`: runs the plugin until it is told to stop.
+// `kms-pkcs11 serve`: runs the plugin until a signal stops it.
 import type { Command } from "commander";
 import { startPlugin } from "../compose/plugin.js";
 import { addServeOptions, settingsFrom, type SettingsOptions } from "./settings-options.js";
 
 /** Node.js waits only for its own children, but PID 1 inherits every orphan. */
 const NO_INIT =
-  "running as PID 1, where processes that the HSM's library leaves behind stay as zombies; use an init such as tini, or docker run --init";
+  "running as PID 1, so orphaned processes of the HSM's library stay as zombies; use an init such as tini, or docker run --init";
 
+/** Adds `serve`. */
 export function addServeCommand(program: Command): void {
   addServeOptions(program.command("serve"))
     .description("run the plugin; SIGTERM, SIGINT and SIGHUP drain requests and remove the socket")
@@ -28,7 +29,7 @@ Example:
         plugin.log.info({ signal }, "stopping");
         void plugin.stop().then(() => process.exit(0));
       };
-      // There is nothing to be read again on SIGHUP: who sends it wants the plugin started anew, by its supervisor.
+      // SIGHUP reloads nothing: it stops the plugin, so that its supervisor restarts it.
       for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
     });
 }

@@ -1,4 +1,4 @@
-// The options that commands share: where the configuration is and what overrides it.
+// The options that commands share: the configuration file and the options that override it.
 import type { Command } from "commander";
 import { loadSettings, type Settings } from "../config/settings.js";
 import type { OutputFormat } from "./output.js";
@@ -17,16 +17,16 @@ export interface SettingsOptions {
   readonly output: OutputFormat;
 }
 
-/** Options of the commands that open a token: which KEK on which token, and where the PIN comes from. */
+/** Adds the options of commands that open a token: the KEK, its token and the PIN source. */
 export function addKeyOptions(command: Command): Command {
   return addPinOption(addKekOptions(command));
 }
 
-/** In place of the source that the URI or the file names. */
+/** Adds --pin-stdin, which replaces the configured PIN source. */
 export function addPinOption(command: Command): Command {
   return command.option(
     "--pin-stdin",
-    "read the token's PIN from standard input; several tokens: one line for all, or one for each",
+    "read the PIN from standard input; for several tokens, one line for all or one line each",
   );
 }
 
@@ -36,12 +36,12 @@ function addKekOptions(command: Command): Command {
     .option("--key <uri>", "PKCS#11 URI of the KEK; overrides keys.uri")
     .option(
       "--module-params <string>",
-      "string for C_Initialize, for libraries that take one; overrides module.parameters",
+      "string for C_Initialize, for libraries that need one; overrides module.parameters",
     )
-    .option("--state-dir <dir>", "folder for what must outlive a restart; overrides stateDir");
+    .option("--state-dir <dir>", "state directory; overrides stateDir");
 }
 
-/** What a KEK has to perform, for the commands that make one and those that use it. */
+/** Adds --mechanism, for commands that create a KEK or use it. */
 export function addMechanismOption(command: Command): Command {
   return command.option(
     "--mechanism <name>",
@@ -49,7 +49,7 @@ export function addMechanismOption(command: Command): Command {
   );
 }
 
-/** Options of the commands that serve, or check what would be served. */
+/** Adds the options of `serve` and of commands that check its configuration. */
 export function addServeOptions(command: Command): Command {
   addKekOptions(command)
     .option("--socket <path>", "unix socket to serve on; overrides socket.path")
@@ -59,7 +59,7 @@ export function addServeOptions(command: Command): Command {
     .option("--log-level <level>", "debug, info, warn or error; overrides log.level");
 }
 
-/** @throws KmsError CONFIG_INVALID */
+/** Returns the settings from the file and the options. @throws KmsError CONFIG_INVALID */
 export function settingsFrom(options: SettingsOptions, serves: boolean): Settings {
   const { config, key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel } = options;
   return loadSettings({

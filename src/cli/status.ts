@@ -1,4 +1,4 @@
-// `kms-pkcs11 status`: what a running plugin answers on its socket, as kube-apiserver would ask it.
+// `kms-pkcs11 status`: calls a running plugin over its socket, as kube-apiserver does.
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { Command } from "commander";
 import { KmsError } from "../errors.js";
@@ -23,21 +23,22 @@ interface RoundTrip {
 
 const SEED_BYTES = 32;
 
+/** Adds `status`. */
 export function addStatusCommand(program: Command, terminal: Terminal): void {
   program
     .command("status")
     .description(
-      "ask a running plugin over its socket; exit 0 if it answers healthz ok, 1 if not, 3 if it cannot be reached",
+      "call a running plugin over its socket; exit 0 if it answers healthz ok, 1 if not, 3 if it cannot be reached",
     )
     .option("--socket <path>", "socket of the plugin: a path or unix:///path", "/run/kms-pkcs11/kms.sock")
     .option("--round-trip", "also encrypt and decrypt 32 random bytes")
-    .option("--timeout <ms>", "time for each call, in ms", "3000")
+    .option("--timeout <ms>", "time limit of each call, in ms", "3000")
     .addHelpText("after", "\nExample:\n  kms-pkcs11 status --socket /run/kms-pkcs11/kms.sock --round-trip")
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<StatusOptions>();
       const timeoutMs = Number(options.timeout);
       if (!Number.isFinite(timeoutMs) || timeoutMs <= 0) {
-        throw new KmsError("CONFIG_INVALID", "--timeout: a number of ms above 0");
+        throw new KmsError("CONFIG_INVALID", "--timeout: give a number of ms above 0");
       }
       await status(options, timeoutMs, terminal);
     });
@@ -62,7 +63,10 @@ async function status(options: StatusOptions, timeoutMs: number, terminal: Termi
   }
 }
 
-/** Encrypts and decrypts as kube-apiserver would. @throws KmsError NOT_AUTHENTIC when another text comes back */
+/**
+ * Encrypts and decrypts as kube-apiserver does.
+ * @throws KmsError NOT_AUTHENTIC if the plaintext differs; KEY_UNSUITABLE if Encrypt and Status differ in their key_id
+ */
 async function roundTrip(client: KmsClient, answer: KmsStatus): Promise<RoundTrip> {
   const seed = randomBytes(SEED_BYTES);
   const startedAt = performance.now();
@@ -71,7 +75,7 @@ async function roundTrip(client: KmsClient, answer: KmsStatus): Promise<RoundTri
   const opened = await client.decrypt(sealed, "status-decrypt");
   const decryptedAt = performance.now();
   if (opened.length !== seed.length || !timingSafeEqual(opened, seed)) {
-    throw new KmsError("NOT_AUTHENTIC", "the plugin decrypted to something else than was encrypted");
+    throw new KmsError("NOT_AUTHENTIC", "the plugin decrypted to a plaintext other than the encrypted one");
   }
   if (sealed.keyId !== answer.keyId) {
     throw new KmsError(

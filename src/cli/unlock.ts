@@ -1,5 +1,5 @@
-// `kms-pkcs11 unlock`: hands the PIN over to a running plugin, from a terminal without showing it or from standard
-// input. The PIN is in no argument, no environment and no file.
+// `kms-pkcs11 unlock`: sends the PIN to a running plugin. Reads it from a terminal without echo, or from standard input.
+// The PIN is never in an argument, the environment or a file.
 import { lstatSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";
@@ -25,17 +25,18 @@ type Answer = z.infer<typeof answerSchema>;
 const ANSWER_LIMIT_MS = 30_000;
 const ANSWER_LIMIT_BYTES = 64 * 1024;
 
+/** Adds `unlock`. */
 export function addUnlockCommand(program: Command, terminal: Terminal): void {
   program
     .command("unlock")
     .description(
-      "hand the token's PIN over to a running plugin; exit 0 if the token has taken it, 1 if not, 3 if there is no plugin",
+      "send the token's PIN to a running plugin; exit 0 if the token accepted it, 1 if not, 3 if no plugin can be reached",
     )
     .option("--socket <path>", "the plugin's pin.unlock", "/run/kms-pkcs11/unlock.sock")
     .addHelpText(
       "after",
       `
-Asks for the PIN on a terminal; otherwise reads it from standard input. A wrong PIN costs one attempt.
+Prompts for the PIN on a terminal; otherwise reads it from standard input. A wrong PIN costs one PIN attempt.
 
 Examples:
   kms-pkcs11 unlock
@@ -43,11 +44,11 @@ Examples:
     )
     .action(async (_local, command: Command) => {
       const { socket, output } = command.optsWithGlobals<UnlockOptions>();
-      requireSafePlace(socket, terminal);
+      requireTrustedFolder(socket, terminal);
       await requireListener(socket);
       const pin = await readHidden("PIN: ", MAX_PIN_BYTES + 2);
       try {
-        const answer = await handOver(socket, pin);
+        const answer = await sendPin(socket, pin);
         if (output === "json") terminal.out(formatJson(answer));
         else terminal.out(answer.message);
         if (!answer.unlocked) process.exitCode = EXIT_NO;
@@ -57,23 +58,26 @@ Examples:
     });
 }
 
-/** Where others may put a socket, any of them could listen for the PIN. @throws KmsError SOCKET_UNUSABLE */
-function requireSafePlace(path: string, terminal: Terminal): void {
+/** Checks that no other user could create the socket and receive the PIN. @throws KmsError SOCKET_UNUSABLE */
+function requireTrustedFolder(path: string, terminal: Terminal): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket()) {
-    throw new KmsError("SOCKET_UNUSABLE", `${path} is no socket; give the plugin's pin.unlock to --socket`);
+    throw new KmsError(
+      "SOCKET_UNUSABLE",
+      `${path} is not a socket; give the plugin's pin.unlock to --socket`,
+    );
   }
   const problem = folderProblem(dirname(path), { danger: "listen there for the PIN", forAnotherUser: true });
   if (problem !== undefined) throw new KmsError("SOCKET_UNUSABLE", problem);
   const { uid } = statSync(dirname(path));
-  // Root does not know the plugin's user, and has to see whom the PIN goes to.
+  // Root does not know the plugin's user and must be able to see who receives the PIN.
   if (uid !== 0 && uid !== process.geteuid?.()) {
-    terminal.err(`the PIN goes to a process of user ${uid}, to whom ${dirname(path)} belongs`);
+    terminal.err(`sending the PIN to a process of user ${uid}, the owner of ${dirname(path)}`);
   }
 }
 
-/** Nobody types a PIN that nobody takes. @throws KmsError PEER_UNREACHABLE */
+/** Checks that a plugin listens before the operator types the PIN. @throws KmsError PEER_UNREACHABLE */
 async function requireListener(path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const probe = connect({ path });
@@ -92,8 +96,8 @@ function unreachable(path: string, error: Error): KmsError {
   return new KmsError("PEER_UNREACHABLE", `${path}: ${problem}`, error);
 }
 
-/** @throws KmsError PEER_UNREACHABLE */
-async function handOver(path: string, pin: Buffer): Promise<Answer> {
+/** Sends the PIN and returns the plugin's answer. @throws KmsError PEER_UNREACHABLE */
+async function sendPin(path: string, pin: Buffer): Promise<Answer> {
   const text = await new Promise<string>((resolve, reject) => {
     const socket = connect({ path, allowHalfOpen: true });
     let received = "";
@@ -103,7 +107,7 @@ async function handOver(path: string, pin: Buffer): Promise<Answer> {
     });
     socket.on("data", (chunk) => {
       received += chunk.toString();
-      if (received.length > ANSWER_LIMIT_BYTES) socket.destroy(new Error("this is no plugin's answer"));
+      if (received.length > ANSWER_LIMIT_BYTES) socket.destroy(new Error("the answer is too long"));
     });
     socket.on("end", () => {
       resolve(received);
@@ -115,7 +119,7 @@ async function handOver(path: string, pin: Buffer): Promise<Answer> {
   } catch (error) {
     throw new KmsError(
       "PEER_UNREACHABLE",
-      `${path}: what listens there is no plugin that takes a PIN`,
+      `${path}: the answer is not from a compatible plugin; give the plugin's pin.unlock to --socket`,
       error,
     );
   }

@@ -1,4 +1,5 @@
-// The KMS v2 contract, asked of a running plugin rule by rule. A rule that is broken stops none of the others.
+// Checks a running plugin against the KMS v2 contract, rule by rule. A broken rule does not prevent the others from being
+// checked.
 import { CONNECTION_RULES } from "./connection-rules.js";
 import { DECRYPT_RULES } from "./decrypt-rules.js";
 import { ENCRYPT_RULES } from "./encrypt-rules.js";
@@ -19,7 +20,10 @@ export const CONTRACT: readonly Rule[] = [
   ...CONNECTION_RULES,
 ];
 
-/** @param onRule told how many rules have been asked */
+/**
+ * Returns one finding per rule.
+ * @param onRule called after each rule with the number of rules that have been checked
+ */
 export async function checkContract(plugin: Plugin, onRule: (done: number) => void): Promise<Finding[]> {
   const connection = plugin.connect();
   const findings: Finding[] = [];

@@ -1,5 +1,5 @@
-// What Decrypt has to answer, and above all what it has to refuse. A plugin that decrypts what was changed hands
-// out another key than was stored, or lets whoever writes to etcd choose one.
+// Rules for Decrypt, above all for what it must refuse. A plugin that decrypts changed input returns a key that was never
+// stored, or lets anybody who can write to etcd choose one.
 import { randomBytes } from "node:crypto";
 import { requireMedian, seal } from "./encrypt-rules.js";
 import {
@@ -14,12 +14,12 @@ import {
 } from "./rule.js";
 
 const OTHER_SIZES = [1, 16, 24, 48, 64, 256];
-/** Bytes of a ciphertext that are flipped, evenly spread. */
+/** Number of bytes of a ciphertext in which a bit is flipped, evenly spread. */
 const FLIPS = 24;
 const TIMES = 20;
 const TARGET_MS = 10;
-/** What tells a caller that asking again is no use. */
-const PROPER = ["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"];
+/** The status codes that mean that repeating the request is useless. */
+const FINAL_CODES = ["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"];
 
 export const DECRYPT_RULES: readonly Rule[] = [
   {
@@ -41,7 +41,7 @@ export const DECRYPT_RULES: readonly Rule[] = [
       for (let at = 0; at < TIMES; at++) {
         require(valueOf(await connection.decrypt(sealed), "Decrypt").equals(
           seed,
-        ), "another plaintext came back");
+        ), "the plaintext is different");
       }
       return `${TIMES} times`;
     },
@@ -88,7 +88,7 @@ export const DECRYPT_RULES: readonly Rule[] = [
     },
   },
   {
-    rule: "refusals carry a status that says so",
+    rule: "refusals have a status code that says that a retry is useless",
     level: "should",
     check: async (connection) => {
       const sealed = await seal(connection);
@@ -98,7 +98,7 @@ export const DECRYPT_RULES: readonly Rule[] = [
         const answer = await connection.decrypt(one);
         seen.push(isRefused(answer) ? answer.refused : "OK");
       }
-      require(seen.every((status) => PROPER.includes(status)), seen.join(", "));
+      require(seen.every((status) => FINAL_CODES.includes(status)), seen.join(", "));
       return seen.join(", ");
     },
   },
@@ -118,28 +118,31 @@ async function roundTrip(connection: Connection, sizes: readonly number[]): Prom
     const plaintext = randomBytes(size);
     const sealed = await seal(connection, plaintext);
     const opened = valueOf(await connection.decrypt(sealed), `Decrypt of ${size} bytes`);
-    require(opened.equals(plaintext), `${size} bytes came back as others`);
+    require(opened.equals(plaintext), `${size} bytes came back changed`);
   }
   return `${sizes.join(", ")} bytes`;
 }
 
-/** @throws Violation when one of them is decrypted */
-async function requireRefusals(connection: Connection, questions: readonly Sealed[]): Promise<string> {
+/** Returns the refusals in words. @throws Violation if one of the requests is decrypted */
+async function requireRefusals(connection: Connection, requests: readonly Sealed[]): Promise<string> {
   const seen = new Set<string>();
-  for (const question of questions) {
-    const answer = await connection.decrypt(question);
-    if (!isRefused(answer)) throw new Violation(`one of ${questions.length} was decrypted`);
+  for (const request of requests) {
+    const answer = await connection.decrypt(request);
+    if (!isRefused(answer)) throw new Violation(`one of ${requests.length} was decrypted`);
     seen.add(answer.refused);
   }
-  return `${questions.length} refused: ${[...seen].join(", ")}`;
+  return `${requests.length} refused: ${[...seen].join(", ")}`;
 }
 
 function flipped(sealed: Sealed): Sealed[] {
   const { length } = sealed.ciphertext;
-  const places = Array.from({ length: Math.min(FLIPS, length) }, (_, at) =>
+  const positions = Array.from({ length: Math.min(FLIPS, length) }, (_, at) =>
     Math.floor((at * (length - 1)) / Math.max(1, Math.min(FLIPS, length) - 1)),
   );
-  return places.map((place, at) => ({ ...sealed, ciphertext: flipBit(sealed.ciphertext, place, at % 8) }));
+  return positions.map((position, at) => ({
+    ...sealed,
+    ciphertext: flipBit(sealed.ciphertext, position, at % 8),
+  }));
 }
 
 function* otherAnnotations(sealed: Sealed): Generator<Sealed> {
@@ -153,8 +156,8 @@ function* otherAnnotations(sealed: Sealed): Generator<Sealed> {
   }
 }
 
-function flipBit(bytes: Buffer, place: number, bit: number): Buffer {
+function flipBit(bytes: Buffer, position: number, bit: number): Buffer {
   const changed = Buffer.from(bytes);
-  changed[place] = (changed[place] ?? 0) ^ (1 << bit);
+  changed[position] = (changed[position] ?? 0) ^ (1 << bit);
   return changed;
 }

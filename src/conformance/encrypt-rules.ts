@@ -1,5 +1,5 @@
-// What Encrypt has to answer: what kube-apiserver checks before it takes a result (k8s.io/apiserver,
-// envelope/kmsv2), and what its cache stands on.
+// Rules for Encrypt: what kube-apiserver checks before it accepts a result (k8s.io/apiserver, envelope/kmsv2), and what its
+// cache relies on.
 import { randomBytes } from "node:crypto";
 import { isRefused, require, SEED_BYTES, valueOf, type Connection, type Rule, type Sealed } from "./rule.js";
 
@@ -12,12 +12,12 @@ const TARGET_MS = 100;
 
 export const ENCRYPT_RULES: readonly Rule[] = [
   {
-    rule: "Encrypt takes a 32-byte seed",
+    rule: "Encrypt accepts a 32-byte seed",
     level: "must",
     check: async (connection) => `${(await seal(connection)).ciphertext.length} bytes of ciphertext`,
   },
   {
-    rule: "Encrypt's key_id is Status's",
+    rule: "Encrypt's key_id is that of Status",
     level: "must",
     check: async (connection) => {
       const [before, { keyId }] = [await connection.status(), await seal(connection)];
@@ -36,7 +36,7 @@ export const ENCRYPT_RULES: readonly Rule[] = [
     },
   },
   {
-    rule: "annotations' keys are domain names in lower case without a slash",
+    rule: "the keys of annotations are domain names in lower case without a slash",
     level: "must",
     check: async (connection) => {
       const names = Object.keys((await seal(connection)).annotations);
@@ -69,14 +69,14 @@ export const ENCRYPT_RULES: readonly Rule[] = [
     check: async (connection) => distinct(connection, () => Buffer.alloc(SEED_BYTES, 1)),
   },
   {
-    rule: "the ciphertext does not show the plaintext",
+    rule: "the result does not contain the plaintext",
     level: "must",
     check: async (connection) => {
       const seed = randomBytes(SEED_BYTES);
       const { ciphertext, annotations } = await seal(connection, seed);
-      const places = [ciphertext, ...Object.values(annotations)];
-      require(!places.some((bytes) => bytes.includes(seed)), "the seed stands in it as it is");
-      return "it does not";
+      const parts = [ciphertext, ...Object.values(annotations)];
+      require(!parts.some((bytes) => bytes.includes(seed)), "the result contains the seed in clear");
+      return "not contained";
     },
   },
   {
@@ -104,6 +104,7 @@ export const ENCRYPT_RULES: readonly Rule[] = [
   },
 ];
 
+/** Returns the result of Encrypt. @throws Violation if it is refused */
 export async function seal(
   connection: Connection,
   seed: Uint8Array = randomBytes(SEED_BYTES),
@@ -111,7 +112,7 @@ export async function seal(
   return valueOf(await connection.encrypt(seed), "Encrypt");
 }
 
-/** Returns the median in words. @throws Violation when it is not below `targetMs` */
+/** Returns the median in words. @throws Violation unless it is below `targetMs` */
 export function requireMedian(times: readonly number[], targetMs: number): string {
   const median = [...times].sort((a, b) => a - b)[Math.floor(times.length / 2)] ?? 0;
   const seen = `median of ${times.length}: ${median.toFixed(1)} ms`;

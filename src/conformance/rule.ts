@@ -1,5 +1,5 @@
-// What the contract is asked of: a KMS v2 plugin behind a socket, as kube-apiserver sees it. The rules know no
-// gRPC; whoever runs them hands in connections, and an answer that is an error is a value here, not a throw.
+// The rules' view of a KMS v2 plugin behind a socket. The rules do not know gRPC: the caller provides connections, which
+// return an error of the plugin as a value instead of throwing it.
 
 export interface PluginStatus {
   readonly version: string;
@@ -15,7 +15,7 @@ export interface Sealed {
 
 export type Answer<T> =
   | { readonly value: T; readonly ms: number }
-  /** The gRPC status' name and its text. */
+  /** The name and the text of the gRPC status. */
   | { readonly refused: string; readonly text: string; readonly ms: number };
 
 export interface Connection {
@@ -26,39 +26,41 @@ export interface Connection {
 }
 
 export interface Plugin {
-  /** A connection of its own. @param authority what is sent as `:authority` */
+  /** Opens a new connection. @param authority the value of `:authority` */
   connect(authority?: string): Connection;
   readonly socketPath: string;
 }
 
-/** Must: kube-apiserver fails without it, or data is at risk. Should: it goes on. May: good to know. */
+/** must: otherwise kube-apiserver fails or data is at risk; should: kube-apiserver copes; may: for information. */
 export type Level = "must" | "should" | "may";
 
 export interface Rule {
   readonly rule: string;
   readonly level: Level;
-  /** Returns what was seen. @throws Violation; anything else is a defect */
+  /** Returns what was observed. @throws Violation if the rule is broken; any other error is a defect */
   readonly check: (connection: Connection, plugin: Plugin) => Promise<string>;
 }
 
-/** What was seen is not what the rule asks for. */
+/** The rule is broken; the message says what was observed. */
 export class Violation extends Error {}
 
+/** Returns whether the plugin answered with an error. */
 export function isRefused<T>(answer: Answer<T>): answer is Extract<Answer<T>, { refused: string }> {
   return "refused" in answer;
 }
 
-/** Returns the value. @throws Violation when the answer is an error */
+/** Returns the answer's value. @throws Violation if the answer is an error */
 export function valueOf<T>(answer: Answer<T>, what: string): T {
   if (isRefused(answer)) throw new Violation(`${what} answers ${answer.refused}: ${answer.text}`);
   return answer.value;
 }
 
+/** Checks a condition. @throws Violation with `seen` unless it holds */
 export function require(holds: boolean, seen: string): asserts holds {
   if (!holds) throw new Violation(seen);
 }
 
-/** kube-apiserver's `timeout` where nothing else is set. */
+/** kube-apiserver's default `timeout`. */
 export const TIMEOUT_MS = 3_000;
-/** What kube-apiserver sends: the seed of data encryption keys. */
+/** The length of a DEK seed, which kube-apiserver sends. */
 export const SEED_BYTES = 32;

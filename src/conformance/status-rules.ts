@@ -1,7 +1,7 @@
-// What Status has to answer, and how fast.
+// Rules for Status: its fields, and how fast it answers.
 import { require, TIMEOUT_MS, valueOf, type Connection, type PluginStatus, type Rule } from "./rule.js";
 
-/** k8s.io/apiserver takes 1024 bytes, its documentation says fewer than 1 kB. */
+/** k8s.io/apiserver accepts 1024 bytes; its documentation says less than 1 kB. */
 const MAX_KEY_ID_BYTES = 1023;
 const REPEATS = 50;
 const QUICK_MS = 100;
@@ -22,8 +22,8 @@ export const STATUS_RULES: readonly Rule[] = [
     level: "must",
     check: async (connection) => {
       const { version } = await status(connection);
-      require(version === "v2", shown(version));
-      return shown(version);
+      require(version === "v2", quote(version));
+      return quote(version);
     },
   },
   {
@@ -31,8 +31,8 @@ export const STATUS_RULES: readonly Rule[] = [
     level: "must",
     check: async (connection) => {
       const { healthz } = await status(connection);
-      require(healthz === "ok", shown(healthz));
-      return shown(healthz);
+      require(healthz === "ok", quote(healthz));
+      return quote(healthz);
     },
   },
   {
@@ -49,9 +49,9 @@ export const STATUS_RULES: readonly Rule[] = [
     level: "must",
     check: async (connection) => {
       const { keyId } = await status(connection);
-      // What a decoder puts in place of bytes that are none.
-      require(!keyId.includes("\uFFFD"), "has bytes that are no UTF-8; Go's protobuf refuses the answer");
-      return shown(keyId);
+      // The decoder puts this character in place of invalid bytes.
+      require(!keyId.includes("\uFFFD"), "has bytes that are not UTF-8; Go's protobuf refuses the answer");
+      return quote(keyId);
     },
   },
   {
@@ -65,7 +65,7 @@ export const STATUS_RULES: readonly Rule[] = [
     },
   },
   {
-    rule: "Status answers below 100 ms",
+    rule: "Status answers within 100 ms",
     level: "should",
     check: async (connection) => {
       const times: number[] = [];
@@ -81,7 +81,7 @@ async function status(connection: Connection): Promise<PluginStatus> {
   return valueOf(await connection.status(), "Status");
 }
 
-/** A plugin's own words, short and on one line. */
-function shown(text: string): string {
+/** Returns a plugin's text, short and on one line. */
+function quote(text: string): string {
   return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text);
 }

@@ -1,5 +1,5 @@
-// A KMS v2 client over a unix socket, for the commands that ask a running plugin. Answers are copied into
-// domain shapes; gRPC errors become KmsErrors that keep the status' name.
+// A KMS v2 client over a unix socket, for commands that call a running plugin. Copies answers into domain types, and turns
+// gRPC errors into KmsErrors whose message begins with the name of the gRPC status.
 import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
@@ -34,7 +34,7 @@ export class KmsClient {
 
   /**
    * @param endpoint a path, unix:///path, or unix:///@name for an abstract socket
-   * @param authority as kube-apiserver sends it; many servers do not take a path
+   * @param authority the `:authority` header; the default is kube-apiserver's, since many servers refuse a path
    */
   constructor(endpoint: string, timeoutMs = 3_000, authority = "localhost") {
     const definition = loadSync(PROTO, { keepCase: true, defaults: true });
@@ -43,7 +43,7 @@ export class KmsClient {
     };
     this.#client = new v2.KeyManagementService(grpcTarget(endpoint), grpc.credentials.createInsecure(), {
       "grpc.default_authority": authority,
-      // A connection of its own, as each of kube-apiserver's provider entries has.
+      // Uses its own connection, as each provider entry of kube-apiserver does.
       "grpc.use_local_subchannel_pool": 1,
       "grpc.enable_channelz": 0,
     }) as unknown as grpc.Client & Record<string, Unary>;
@@ -51,11 +51,13 @@ export class KmsClient {
     this.#endpoint = endpoint;
   }
 
+  /** Calls Status. @throws KmsError PEER_UNREACHABLE */
   async status(): Promise<KmsStatus> {
     const answer = (await this.#call("Status", {})) as { version: string; healthz: string; key_id: string };
     return { version: answer.version, healthz: answer.healthz, keyId: answer.key_id };
   }
 
+  /** Calls Encrypt. @throws KmsError PEER_UNREACHABLE */
   async encrypt(plaintext: Uint8Array, uid: string, timeoutMs?: number): Promise<KmsCiphertext> {
     const answer = (await this.#call("Encrypt", { plaintext, uid }, timeoutMs)) as {
       ciphertext: Buffer;
@@ -65,8 +67,9 @@ export class KmsClient {
     return { ciphertext: answer.ciphertext, keyId: answer.key_id, annotations: answer.annotations };
   }
 
-  async decrypt(question: KmsCiphertext, uid: string): Promise<Buffer> {
-    const { ciphertext, keyId, annotations } = question;
+  /** Calls Decrypt. @throws KmsError KEY_UNKNOWN; PEER_UNREACHABLE for any other error */
+  async decrypt(sealed: KmsCiphertext, uid: string): Promise<Buffer> {
+    const { ciphertext, keyId, annotations } = sealed;
     const answer = (await this.#call("Decrypt", { ciphertext, uid, key_id: keyId, annotations })) as {
       plaintext: Buffer;
     };
@@ -90,12 +93,12 @@ export class KmsClient {
   }
 }
 
-/** What the plugin answered; undefined when the error is not an answer of it: nobody listens, or not in time. */
+/** Returns the gRPC status of a call, also DEADLINE_EXCEEDED after the time limit; undefined if nothing answered on the socket. */
 export function answeredStatus(error: unknown): { readonly name: string; readonly text: string } | undefined {
   const cause =
     error instanceof KmsError ? (error.cause as Partial<grpc.ServiceError> | undefined) : undefined;
   if (cause?.code === undefined || cause.details === undefined) return undefined;
-  if (isNobody(cause)) return undefined;
+  if (isUnanswered(cause)) return undefined;
   return { name: grpc.status[cause.code], text: cause.details };
 }
 
@@ -106,14 +109,14 @@ function grpcTarget(endpoint: string): string {
   return name.startsWith("@") ? `unix:\0${name.slice(1)}` : `unix:${path}`;
 }
 
-/** Only an answer has headers; a plugin whose HSM is away answers UNAVAILABLE too. */
-function isNobody({ code, metadata }: Partial<grpc.ServiceError>): boolean {
+/** Returns whether nothing answered. A plugin whose HSM is away also answers UNAVAILABLE, but its answer has headers. */
+function isUnanswered({ code, metadata }: Partial<grpc.ServiceError>): boolean {
   return code === grpc.status.UNAVAILABLE && metadata?.get("content-type").length === 0;
 }
 
 function toKmsError(error: grpc.ServiceError, endpoint: string): KmsError {
   const name = grpc.status[error.code];
-  if (isNobody(error)) {
+  if (isUnanswered(error)) {
     const why = /connect E[A-Z]+/.exec(error.details)?.[0] ?? error.details;
     const advice = "is the plugin running, is this its socket, and are you its user or root?";
     return new KmsError(

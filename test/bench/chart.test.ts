@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 
 import { coldStartChart } from "./chart.js";
 
-it("draws one line for each mode, its axes named", async () => {
+it("the chart has one line per mode and names its axes", async () => {
   const points = ["direct", "local-kek"].flatMap((mode, at) =>
     [0, 1, 2].map((delayMs) => ({ mode, delayMs, msPerSeed: 1 + at + delayMs })),
   );

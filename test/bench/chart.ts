@@ -1,4 +1,4 @@
-// The chart of the cold start: time for each DEK seed against the HSM's delay, one line for each mode.
+// The chart of the cold start: time per DEK seed against the HSM's delay, one line per mode.
 
 import { parse, View, type Spec } from "vega";
 
@@ -6,7 +6,7 @@ export interface ColdStart {
   readonly mode: string;
   /** Added to every call into the HSM, in ms. */
   readonly delayMs: number;
-  /** For each DEK seed, one after another. */
+  /** The time of each DEK seed, decrypted one after another. */
   readonly msPerSeed: number;
 }
 

@@ -5,7 +5,7 @@ import { runTurn } from "../../src/bench/closed-loop.js";
 const soon = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe("a turn of a closed loop", () => {
-  it("makes exactly the requests asked for, each number once, never more at a time than callers", async () => {
+  it("makes the given number of requests, never more at a time than there are callers", async () => {
     const numbers: number[] = [];
     let underWay = 0;
     let most = 0;
@@ -25,13 +25,13 @@ describe("a turn of a closed loop", () => {
     expect(turn.p50Ms).toBeLessThanOrEqual(turn.p99Ms);
   });
 
-  it("goes on for its time", async () => {
+  it("lasts for its minimum time", async () => {
     const turn = await runTurn(soon, 2, { leastMs: 5, leastRequests: 1 });
     expect(turn.seconds).toBeGreaterThanOrEqual(0.005);
     expect(turn.requests).toBeGreaterThan(1);
   });
 
-  it("ends with what a request failed with, once nobody asks any more", async () => {
+  it("throws the error of a failed request after every caller has stopped", async () => {
     let asked = 0;
     const failing = async (number: number): Promise<void> => {
       asked++;

@@ -1,6 +1,6 @@
-// What a request may cost, counted and not timed: messages to the token host, calls into the vendor's library, log
-// lines. Speed that is lost by one more of them is lost on every machine, and shows here on a busy one too. Which
-// requests need the HSM at all is in ../server/plugin.test.ts.
+// The cost of a request, counted and not timed: messages to the token host, calls into the vendor's library, log lines. One
+// more of them costs time on every machine, and counts show that even on a busy one. Which requests need the HSM is tested
+// in ../compose/plugin.test.ts.
 
 import { Duplex } from "node:stream";
 
@@ -17,7 +17,7 @@ const REQUESTS = 20;
 const faulty = useFaultyToken();
 
 describe("a request that the HSM answers", () => {
-  it("is one write to the token host, of exactly its frame, which is wiped, and one reply", () => {
+  it("takes one write to the token host, whose frame is zeroed, and one reply", () => {
     const written: Buffer[] = [];
     const frames: string[] = [];
     const replies: unknown[] = [];
@@ -51,7 +51,7 @@ describe("a request that the HSM answers", () => {
     });
   });
 
-  it("is one Init and one operation in the vendor's library, for Encrypt the same again to open it, and no other call", async () => {
+  it("takes one Init and one operation in the vendor's library, for Encrypt twice that", async () => {
     const token = await faulty.start({ hosts: 1, sessions: 1 });
     const body = await faulty.encrypt(token);
     const requests = [
@@ -74,7 +74,7 @@ describe("a request that the HSM answers", () => {
 });
 
 describe("a request that memory answers", () => {
-  it("writes no log line, be it Decrypt or a Status that says what the last one said", () => {
+  it("writes no log line for a cached Decrypt or an unchanged Status", () => {
     const lines: unknown[] = [];
     const line = (...said: unknown[]): void => {
       lines.push(said);

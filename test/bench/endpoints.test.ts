@@ -14,7 +14,7 @@ interface Asked {
   readonly calls: string[];
 }
 
-/** A plugin that counts; what it measures is nobody's business here. */
+/** A plugin that counts its calls; the measured times do not matter here. */
 function counting(name: string): Endpoint<{ ciphertext: Buffer }> & Asked {
   const calls: string[] = [];
   let sealed = 0;
@@ -35,7 +35,7 @@ function counting(name: string): Endpoint<{ ciphertext: Buffer }> & Asked {
 const options = { concurrency: [1, 2], repetitions: 3, turnMs: 1, seeds: 20 };
 
 describe("measuring plugins", () => {
-  it("takes every plugin in every case and repetition, and tells each step", async () => {
+  it("measures every plugin in every case and repetition, and reports each step", async () => {
     const endpoints = [counting("ours"), counting("theirs")];
     let steps = 0;
     const all = { ...options, operations: OPERATIONS, onStep: () => steps++ };
@@ -51,7 +51,7 @@ describe("measuring plugins", () => {
     expect(second.slice(0, 2).map(({ target }) => target)).toEqual(["theirs", "ours"]);
   });
 
-  it("asks for a ciphertext once where none may be known, and for few over and over where all are", async () => {
+  it("'Decrypt first' sends each ciphertext once, 'Decrypt again' repeats a few", async () => {
     const [first, again] = [counting("first"), counting("again")];
     const of = (operation: "Decrypt first" | "Decrypt again") => ({
       ...options,
@@ -67,14 +67,14 @@ describe("measuring plugins", () => {
     expect(new Set(again.calls).size).toBe(16);
   });
 
-  it("fails with a plugin that gives another plaintext's length", async () => {
+  it("fails if a plugin returns a plaintext of another length", async () => {
     const bad = counting("bad");
     bad.client.decrypt = () => Promise.resolve(Buffer.alloc(31));
     const one = { ...options, operations: ["Decrypt again"] as const, onStep: () => undefined };
     await expect(measureEndpoints([bad], one)).rejects.toThrow("another length");
   });
 
-  it("summarises by case and compares pair by pair", () => {
+  it("summarises samples by case and compares them pair by pair", () => {
     const sample = (target: string, repetition: number, p50Ms: number) => ({
       target,
       operation: "Status",

@@ -1,5 +1,5 @@
-// Every figure that this project wants to reach, measured on one machine in one run: against the reference plugin in
-// turn, and by itself. A figure that falls short is told, not failed: a busy machine is no defect.
+// Measures every performance target of this project on one machine in one run, alone and in turn with the reference plugin.
+// A missed target is reported but does not fail the run: a busy machine is not a defect.
 
 import { statSync } from "node:fs";
 import { join } from "node:path";
@@ -18,7 +18,7 @@ import { CHART, Results } from "./results.js";
 import { Stage } from "./stage.js";
 
 const QUICK = process.env["BENCH_QUICK"] === "1";
-/** Also replaces what the README says, and its chart. */
+/** Also updates the README and its chart. */
 const README_TOO = process.env["BENCH_README"] === "1";
 const REPETITIONS = QUICK ? 2 : 15;
 const TURN_MS = QUICK ? 50 : 300;
@@ -143,7 +143,7 @@ test("cold start: distinct DEK seeds one after another, with a slow HSM", async 
 
 const seedsOf = (mode: string): string => join(stage.token.folder, `seeds-${mode}.json`);
 
-/** A plugin that has never seen the seeds, on a token whose every decryption takes longer. */
+/** Measures a plugin that has never seen the seeds, on a token whose decryptions are delayed. */
 async function coldStart(fault: FaultModule, mode: string, delayMs: number): Promise<Sample[]> {
   fault.set(`C_Encrypt sleep ${delayMs}`, `C_Decrypt sleep ${delayMs}`);
   const plugin = new PluginProcess(fault, { mode, log: { level: "warn" } });

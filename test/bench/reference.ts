@@ -1,4 +1,4 @@
-// The Go programs of the comparison: the reference plugin as a process, and the load that asks plugins in turn.
+// The Go programs of the comparison: the reference plugin as a process, and the load generator.
 
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { statSync } from "node:fs";
@@ -14,7 +14,7 @@ const BUILD = fileURLToPath(new URL("../../build/bench", import.meta.url));
 /** JSON of a million requests' turns is small; that of a thousand ciphertexts is not printed. */
 const MAX_OUTPUT_BYTES = 16 * 2 ** 20;
 
-/** A plugin to be asked: how it is called and where it listens. */
+/** A plugin to measure: its name and its socket. */
 export type Target = readonly [name: string, socket: string];
 
 export interface LoadOptions {
@@ -27,7 +27,7 @@ export interface LoadOptions {
   readonly readSeeds?: string;
 }
 
-/** Runs the load to its end; fails when a plugin fails a request. */
+/** Runs the load generator to its end; throws if a plugin fails a request. */
 export async function load(targets: readonly Target[], options: LoadOptions): Promise<Sample[]> {
   const { operations = ["Decrypt"], concurrency = [1], repetitions = 1, turnMs = 0 } = options;
   const flags = {
@@ -46,7 +46,7 @@ export async function load(targets: readonly Target[], options: LoadOptions): Pr
     .map((line) => JSON.parse(line) as Sample);
 }
 
-/** Has a plugin make ciphertexts and writes them to a file, none of them decrypted. */
+/** Makes a plugin encrypt DEK seeds and writes the ciphertexts to a file, without decrypting any. */
 export async function writeSeeds(target: Target, seeds: number, file: string): Promise<void> {
   await runLoad([target], { seeds, "write-seeds": file });
 }

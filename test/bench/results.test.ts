@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 import { describeMachine } from "../../src/bench/machine.js";
 import { Results, withSection } from "./results.js";
 
-it("puts the findings between the README's markers, and leaves the rest", () => {
+it("the findings replace the text between the README's markers and nothing else", () => {
   const results = new Results(describeMachine());
   results.findings.push({ what: "start", target: "below 0.7 s", measured: "0.6 s", reached: true });
   results.findings.push({ what: "memory", target: "below 250 MB", measured: "260 MB", reached: false });
@@ -18,6 +18,6 @@ it("puts the findings between the README's markers, and leaves the rest", () => 
   expect(withSection(changed, results.section)).toBe(changed);
 });
 
-it("refuses a README without markers", () => {
+it("a README without markers is refused", () => {
   expect(() => withSection("# Nothing", "")).toThrow("the README has no");
 });

@@ -1,5 +1,5 @@
-// What a run has found, beside what was to be reached: collected as it is measured, written to bench/results/ as JSON
-// and printed as a table.
+// The results of a run compared with the targets: collected during the run, written to bench/results/ as JSON and printed
+// as a table.
 
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ const README = fileURLToPath(new URL("../../README.md", import.meta.url));
 export const CHART = "cold-start.svg";
 const README_CHART = fileURLToPath(new URL(CHART, import.meta.url));
 
-/** One row of the table of what is to be reached. */
+/** One row of the table of targets. */
 export interface Finding {
   readonly what: string;
   readonly target: string;
@@ -31,7 +31,7 @@ export class Results {
     this.#machine = machine;
   }
 
-  /** Keeps what was measured, as it was measured. */
+  /** Keeps raw measurements for the JSON file. */
   detail(name: string, value: unknown): void {
     this.#details[name] = value;
   }
@@ -43,7 +43,7 @@ export class Results {
     return path;
   }
 
-  /** What the README says between its markers: when and where it was measured, and every finding. */
+  /** Returns the README's text between its markers: when and where it was measured, and every finding. */
   get section(): string {
     const { cores, cpu, system, node, openssl, loadAverage, time } = this.#machine;
     const where = `${cores} cores of ${cpu}, ${system}, Node.js ${node}, OpenSSL ${openssl}`;
@@ -59,13 +59,13 @@ export class Results {
     ].join("\n");
   }
 
-  /** Replaces what the README tells, and the chart that it shows. */
+  /** Updates the README's section and its chart. */
   intoReadme(): void {
     writeFileSync(README, withSection(readFileSync(README, "utf8"), this.section));
     copyFileSync(join(FOLDER, CHART), README_CHART);
   }
 
-  /** Writes everything and returns what is to be printed. */
+  /** Writes the files and returns the text to print. */
   write(): string {
     const { findings } = this;
     const document = { machine: this.#machine, findings, ...this.#details };

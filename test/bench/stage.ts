@@ -1,4 +1,4 @@
-// What is measured: one SoftHSM token with one KEK, the reference plugin and ours in each mode, all on that KEK.
+// The plugins to measure: the reference plugin and ours in each mode, all with the same KEK on one SoftHSM token.
 
 import { join } from "node:path";
 

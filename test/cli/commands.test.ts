@@ -1,5 +1,4 @@
-// The commands as an operator runs them: processes of the built program against a SoftHSM token. Reads as their manual.
-
+// The commands as an operator runs them: processes of the built program with a SoftHSM token.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -33,7 +32,7 @@ afterAll(() => {
   token.remove();
 });
 
-/** No command may print the PIN, whatever happens. */
+/** Runs a command and checks that it does not print the PIN. */
 const run = (...args: string[]): CommandResult => {
   const result = kmsPkcs11(args, token.env);
   expect(result.stdout + result.stderr).not.toContain(token.pin);
@@ -53,7 +52,7 @@ const failures = (result: CommandResult): string[] =>
     .map(({ subject, detail }) => `${subject}: ${detail}`);
 
 describe("keys create and keys list", () => {
-  it("say that there is no key, make one, list it, and refuse to make a second", () => {
+  it("report a missing key, create and list it, and refuse to create a second", () => {
     const none = run("keys", "list", "--key", uri);
     expect([none.code, none.stdout]).toEqual([1, expect.stringContaining("keys create")]);
 
@@ -83,7 +82,7 @@ describe("keys create and keys list", () => {
     expect((json(run("keys", "list", "--key", uri, "-o", "json"))["keys"] as unknown[]).length).toBe(1);
   });
 
-  it("make a key for the configured mechanism, or none at all", () => {
+  it("create keys for the mechanism of --mechanism or of the configuration", () => {
     const key = tokenUri(token, "for-hmac");
     const made = run("keys", "create", "--key", key, "--mechanism", "hmac-kdf", "-o", "json");
     expect([made.code, json(made)["created"]]).toEqual([0, expect.objectContaining({ kind: "hmac" })]);
@@ -96,7 +95,7 @@ describe("keys create and keys list", () => {
     expect([next.code, next.stdout]).toEqual([0, expect.stringContaining('"kind": "aes+hmac"')]);
   });
 
-  it("name what forbids the use of a key, and who claims to be active", () => {
+  it("name the attributes that rule out a key, and keys that both claim to be active", () => {
     const naked = run("keys", "list", "--key", tokenUri(token, "naked"), "-o", "json");
     expect(naked.code).toBe(1);
     expect(json(naked)).toMatchObject({ keys: [{ state: "refused" }] });
@@ -110,7 +109,7 @@ describe("check", () => {
   const check = (key: string, ...more: string[]): CommandResult =>
     run("check", "--key", key, "--socket", join(token.folder, "kms.sock"), "-o", "json", ...more);
 
-  it("finds nothing wrong with what keys create has made", () => {
+  it("finds no failure with a key of keys create", () => {
     const result = check(uri);
     expect([result.code, failures(result)]).toEqual([0, []]);
     const subjects = (json(result)["findings"] as Finding[]).map(({ subject }) => subject);
@@ -119,7 +118,7 @@ describe("check", () => {
     );
   });
 
-  it("also looks at kube-apiserver's side: exit 2 for what could not work", () => {
+  it("also checks the EncryptionConfiguration and exits with 2 if it cannot work", () => {
     const endpoint = `unix://${join(token.folder, "kms.sock")}`;
     const file = (kms: string): string => {
       const providers = `[{ kms: { name: hsm, endpoint: "${endpoint}", ${kms} } }]`;
@@ -151,7 +150,7 @@ describe("check", () => {
       /^module: .*install the vendor's client/,
     ],
     [
-      "a library that is none",
+      "a file that is not a library",
       2,
       () => uri.replace(/module-path=[^&]*/, `module-path=${token.pinFile}`),
       /^module: /,
@@ -167,13 +166,13 @@ describe("check", () => {
     ["an unprotected key", 1, () => uri.replace("kms-kek", "naked"), /^key: .*keys\.allowUnprotected/],
     ["a key that may do nothing", 1, () => uri.replace("kms-kek", "useless"), /^mechanism: .*keys create/],
     ["two keys", 1, () => uri.replace("kms-kek", "twins"), /^key: .*set keys\.active/],
-  ])("says what to do about %s: exit %i", (_what, code, key, text) => {
+  ])("says what to do about %s and exits with %i", (_what, code, key, text) => {
     const result = check(key());
     expect(failures(result)).toEqual([expect.stringMatching(text)]);
     expect(result.code).toBe(code);
   });
 
-  it("spends one attempt on a wrong PIN, and none after that while it is the same", () => {
+  it("spends one PIN attempt on a wrong PIN, and none on the same PIN again", () => {
     const fault = new FaultModule(token);
     try {
       const { modulePath } = fault;
@@ -190,11 +189,11 @@ describe("check", () => {
       const second = check(key, "--state-dir", stateDir);
       expect([second.code, fault.calls("C_Login")]).toEqual([1, 1]);
       expect(failures(second)[0]).toMatch(/^PIN: /);
-      for (const said of [first, second].map(({ stdout, stderr }) => stdout + stderr)) {
-        expect(said).not.toContain("not-the-pin-5512");
+      for (const output of [first, second].map(({ stdout, stderr }) => stdout + stderr)) {
+        expect(output).not.toContain("not-the-pin-5512");
       }
       expect(readFileSync(join(stateDir, "pin-refused.json"), "utf8")).not.toContain("5512");
-      // A corrected PIN file is another source: one more attempt, and all is well.
+      // A corrected PIN file has another stamp, so the PIN is tried.
       writeFileSync(wrong.pinFile, `${token.pin}\n`);
       const third = check(key, "--state-dir", stateDir);
       expect([third.code, failures(third)]).toEqual([0, []]);
@@ -203,14 +202,14 @@ describe("check", () => {
     }
   });
 
-  it("finds a folder that others may write to", () => {
+  it("fails for a socket folder that others may write to", () => {
     const result = run("check", "--key", uri, "--socket", "/tmp/kms.sock", "-o", "json");
     expect([result.code, failures(result)]).toEqual([2, [expect.stringMatching(/^socket: .*chmod go-w/)]]);
   });
 });
 
 describe("a configuration that cannot be used", () => {
-  it("ends with exit 2 and one line for each problem, all at once", () => {
+  it("exits with 2 and reports all problems at once, one line each", () => {
     const file = join(token.folder, "bad.yaml");
     writeFileSync(
       file,
@@ -240,22 +239,22 @@ describe("a configuration that cannot be used", () => {
     ["an unknown option", ["serve", "--sokcet", "x"], /--sokcet/],
     ["an unknown command", ["encrypt"], /encrypt/],
     ["another output", ["keys", "list", "--output", "xml"], /table, json/],
-    ["a file that is not there", ["check", "--config", "/nowhere.yaml"], /nowhere\.yaml/],
+    ["a missing file", ["check", "--config", "/nowhere.yaml"], /nowhere\.yaml/],
     ["no key at all", ["keys", "list"], /keys\.uri/],
     [
       "serve without a state directory",
       ["serve", "--key", "pkcs11:token=t;object=k?module-path=/m.so", "--socket", "/run/x.sock"],
       /^kms-pkcs11: stateDir: is missing; .*--state-dir/,
     ],
-    ["a timeout that is none", ["status", "--timeout", "soon"], /--timeout/],
-  ])("ends with exit 2 for %s", (_what, args, text) => {
+    ["a timeout that is not a number", ["status", "--timeout", "soon"], /--timeout/],
+  ])("exits with 2 for %s", (_what, args, text) => {
     const { code, stderr } = run(...args);
     expect([code, stderr]).toEqual([2, expect.stringMatching(text)]);
   });
 });
 
 describe("status", () => {
-  it("ends with exit 3 where no plugin listens", () => {
+  it("exits with 3 if no plugin listens", () => {
     const { code, stderr } = run("status", "--socket", join(token.folder, "nobody.sock"));
     expect([code, stderr]).toEqual([
       3,
@@ -263,7 +262,7 @@ describe("status", () => {
     ]);
   });
 
-  it("tells what a running plugin answers, and tries a round trip", async () => {
+  it("prints the answer of a running plugin and can make a round trip", async () => {
     const plugin = new PluginProcess(token, { mode: "local-kek" });
     try {
       await plugin.start();

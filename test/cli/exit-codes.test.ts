@@ -1,5 +1,4 @@
-// How commands end: the exit codes that scripts go by, and that no PIN is shown on the way.
-
+// The exit codes of commands, which scripts rely on. No command shows a PIN.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 
@@ -33,26 +32,26 @@ describe("the commands' exit codes", () => {
     ["another token", 3, () => uri().replace("token=kms", "token=other"), /no token matches token=other/],
     ["a missing key", 1, () => uri().replace("kms-kek", "nothing"), /keys create/],
     ["a PIN in the URI", 2, () => `${uri()}&pin-value=8765`, /pin-source/],
-  ])("%s", (_what, code, key, text) => {
+  ])("check with %s exits with %i", (_what, code, key, text) => {
     const result = kmsPkcs11(["check", "--key", key(), "--socket", "/run/x.sock"], token.env);
     expect(result.code).toBe(code);
     expect(result.stdout + result.stderr).toMatch(text);
     expect(result.stdout + result.stderr).not.toContain("8765");
   });
 
-  it("0 and a line for each finding when all is well", () => {
+  it("check without problems exits with 0 and prints one line per finding", () => {
     const { code, stdout } = kmsPkcs11(["check", "--config", plugin.configFile], token.env);
     expect(code).toBe(0);
-    expect(stdout).toMatch(/^ok +mechanism +aes-gcm: .*taken$/m);
+    expect(stdout).toMatch(/^ok +mechanism +aes-gcm: .*selected$/m);
     expect(stdout).not.toMatch(/^fail/m);
   });
 
-  it("1 for a second keys create, which makes nothing", () => {
+  it("a second keys create exits with 1 and creates nothing", () => {
     const { code, stderr } = kmsPkcs11(["keys", "create", "--key", uri()], token.env);
     expect([code, stderr]).toEqual([1, expect.stringContaining("nothing was created")]);
   });
 
-  it.each(["keys list", "serve", "check"])("3 and one line when %s may open too few files", (command) => {
+  it.each(["keys list", "serve", "check"])("%s exits with 3 if it may open too few files", (command) => {
     for (const limit of [22, 30, 44]) {
       const line = `ulimit -n ${limit}; exec '${process.execPath}' '${MAIN}' ${command} --config '${plugin.configFile}'`;
       const { status, stderr } = spawnSync("sh", ["-c", line], { encoding: "utf8" });
@@ -60,12 +59,12 @@ describe("the commands' exit codes", () => {
     }
   });
 
-  it("3 for a plugin that is not there, 2 for an option that is not", () => {
+  it("status exits with 3 without a plugin and with 2 for an unknown option", () => {
     expect(kmsPkcs11(["status", "--socket", "/nowhere/kms.sock"]).code).toBe(3);
     expect(kmsPkcs11(["status", "--no-such-option"]).code).toBe(2);
   });
 
-  it("1 for a plugin that answers Status with an error", async () => {
+  it("status exits with 1 if the plugin answers with an error", async () => {
     const keyless = new PluginProcess(token, {}, "no-such-kek");
     try {
       keyless.launch();

@@ -1,6 +1,5 @@
-// Where the configured PIN is not for commands, their operator hands it over: on a terminal or on standard input. What
-// several commands and wrong PINs cost then.
-
+// If commands cannot read the configured PIN, the operator enters it on a terminal or sends it on standard input. Counts
+// the PIN attempts of several commands and of wrong PINs.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { rmSync } from "node:fs";
@@ -62,25 +61,25 @@ function start(args: readonly string[], input: string | Buffer): Promise<Command
 
 const run = (input: string | Buffer, ...args: string[]): Promise<CommandResult> => start(args, input);
 
-/** On a terminal, where `typed` is typed once `prompt` is there. */
+/** Runs a command on a terminal and types `typed` when `prompt` appears. */
 async function onTerminal(prompt: string, typed: string, ...args: string[]): Promise<CommandResult> {
   const quoted = [process.execPath, MAIN, ...args].map((arg) => `'${arg}'`).join(" ");
   const child = spawn("script", ["--quiet", "--return", "--command", quoted, "/dev/null"], {
     env: { ...process.env, ...fault.env },
   });
-  let shown = "";
+  let screen = "";
   child.stdin.on("error", () => undefined);
   child.stdout.on("data", (chunk: Buffer) => {
-    const before = shown.includes(prompt);
-    shown += chunk.toString();
-    if (!before && shown.includes(prompt)) child.stdin.write(typed);
+    const before = screen.includes(prompt);
+    screen += chunk.toString();
+    if (!before && screen.includes(prompt)) child.stdin.write(typed);
   });
   const [code] = (await once(child, "close")) as [number];
-  return { code, stdout: shown, stderr: "" };
+  return { code, stdout: screen, stderr: "" };
 }
 
 describe("--pin-stdin", () => {
-  it("opens the token whose PIN is the running plugin's, or has no source", async () => {
+  it("logs in if the PIN source is an unlock socket or none", async () => {
     for (const key of [withUnlock(), uri]) {
       const listed = await run(`${PIN}\n`, "keys", "list", "--key", key, "--pin-stdin", "-o", "json");
       expect(listed).toMatchObject({ code: 0, stderr: "" });
@@ -91,7 +90,7 @@ describe("--pin-stdin", () => {
     expect(checked.code).toBe(0);
   });
 
-  it("is named where there is no terminal to ask on", async () => {
+  it("is suggested if there is no terminal to prompt on", async () => {
     const before = logins();
     for (const key of [withUnlock(), uri]) {
       const refused = await run("", "keys", "list", "--key", key);
@@ -100,12 +99,12 @@ describe("--pin-stdin", () => {
     expect(logins()).toBe(before);
   });
 
-  it("takes the place of a source that cannot be read here", async () => {
+  it("replaces a PIN source that cannot be read", async () => {
     const file = `${uri}&pin-source=credential:pin`;
     expect(await run(PIN, "keys", "list", "--key", file, "--pin-stdin")).toMatchObject({ code: 0 });
   });
 
-  it("costs no attempt for what cannot be a PIN", async () => {
+  it("spends no PIN attempt on input that cannot be a PIN", async () => {
     const before = logins();
     for (const bytes of ["", "\n", `\u{feff}${PIN}`, `${PIN}\0`, `${PIN}\n${PIN}\n`, "x".repeat(300)]) {
       expect((await run(bytes, "keys", "list", "--key", uri, "--pin-stdin")).code).toBe(2);
@@ -116,7 +115,7 @@ describe("--pin-stdin", () => {
     expect(logins()).toBe(before);
   });
 
-  it("spends one attempt on a wrong PIN, however many commands are given it, at once and afterwards", async () => {
+  it("spends one PIN attempt on a wrong PIN, however many commands try it", async () => {
     fault.set("C_Login sleep 200");
     const before = logins();
     const list = (): Promise<CommandResult> => run("wrong", "keys", "list", "--key", uri, "--pin-stdin");
@@ -133,23 +132,23 @@ describe("--pin-stdin", () => {
 
 describe("on a terminal", () => {
   it.each([
-    ["the running plugin's", withUnlock],
-    ["from no source", () => uri],
-  ])("a command asks for a PIN that is %s, without showing it", async (_what, key) => {
+    ["an unlock socket", withUnlock],
+    ["no source", () => uri],
+  ])("a command prompts without echo for a PIN that comes from %s", async (_what, key) => {
     const { code, stdout } = await onTerminal("PIN of token", `${PIN}\r`, "keys", "list", "--key", key());
     expect(stdout).toContain("kms-kek@");
     expect(stdout).not.toContain(PIN);
     expect(code).toBe(0);
   });
 
-  it("Ctrl-C at the question ends the command before any attempt", async () => {
+  it("Ctrl-C at the prompt ends the command without a PIN attempt", async () => {
     const before = logins();
     const { code } = await onTerminal("PIN of token", "\u0003", "keys", "list", "--key", withUnlock());
     expect(code).toBe(1);
     expect(logins()).toBe(before);
   });
 
-  it("unlock does not ask where nobody listens", async () => {
+  it("unlock prompts only if something listens on the socket", async () => {
     const path = join(folder, "unlock.sock");
     const nobody = await onTerminal("PIN:", `${PIN}\r`, "unlock", "--socket", path);
     expect(nobody.code).toBe(3);

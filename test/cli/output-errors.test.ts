@@ -1,5 +1,4 @@
-// Commands whose output nobody reads, or which cannot be written: no stack trace, and no exit code that means "no".
-
+// Commands whose output is not read or cannot be written print no stack trace and keep their exit codes' meaning.
 import { spawnSync } from "node:child_process";
 
 import { expect, it } from "vitest";
@@ -26,7 +25,7 @@ it.each([
   ["keys rotate --help", "code 0"],
   ["check --socket /nonexistent/kms.sock", "code 2"],
   ["status --socket /nonexistent/kms.sock", "code 3"],
-])("%s ends quietly and with its own exit code when its reader leaves", (args, code) => {
+])("%s ends silently with its own exit code if its reader leaves", (args, code) => {
   for (const reader of ["| true", "| head -c 1 >/dev/null"]) {
     const ended = inShell(`${args} 2>/dev/null`, reader);
     expect(ended, reader).toEqual({ code, stderr: "" });
@@ -35,7 +34,7 @@ it.each([
 });
 
 it.each(["--help", "--version", "keys rotate --help"])(
-  "%s says in one line that its output cannot be written",
+  "%s reports in one line that its output cannot be written",
   (args) => {
     const { code, stderr } = inShell(args, ">/dev/full");
     expect(stderr).toMatch(/^kms-pkcs11: cannot write to standard output \(ENOSPC\)\n$/);

@@ -76,7 +76,7 @@ describe("a socket that another user may have made", () => {
     const given = unlock("1234");
     await waitFor(() => received.length > 0);
     for (const peer of peers) peer.end('{"unlocked":true,"message":"taken"}');
-    expect((await given).stderr).toMatch(/the PIN goes to a process of user 4242/);
+    expect((await given).stderr).toMatch(/sending the PIN to a process of user 4242/);
   });
 });
 

@@ -1,4 +1,4 @@
-// Every rule of the contract is kept by a plugin that keeps it, and seen to be broken by one that does not.
+// Every rule of the contract holds for a plugin that keeps the contract, and fails for one that breaks it.
 
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -13,9 +13,9 @@ import { usePlugin } from "../support/plugin-fixture.js";
 import { kmsPkcs11 } from "../support/plugin-process.js";
 import { KEY_ID, NOTE, refusal, startFakePlugin, type Behaviour, type FakePlugin } from "./fake-plugin.js";
 
-/** A busy machine may be slower than these ask for. */
+/** Rules that a busy machine may break. */
 const TIMED = /(below|less than) \d+ ms$/;
-const OLDER_AUTHORITY = /^the socket's path is taken as :authority/;
+const OLDER_AUTHORITY = /^the socket's path is accepted as :authority/;
 
 let fake: FakePlugin;
 
@@ -23,7 +23,7 @@ afterEach(async () => {
   await fake.stop();
 });
 
-/** Each rule by its beginning, what breaks it, and what is then seen. */
+/** The beginning of each rule, a behaviour that breaks it, and what is then observed. */
 const BROKEN: readonly (readonly [rule: string, broken: () => Partial<Behaviour>, seen: RegExp])[] = [
   ["Status answers within 3 s", () => ({ status: (answer) => sleep(3_050, answer) }), /^\d{4,}\.\d ms$/],
   ['version is "v2"', () => ({ status: (answer) => ({ ...answer, version: "v2alpha1" }) }), /"v2alpha1"/],
@@ -43,8 +43,8 @@ const BROKEN: readonly (readonly [rule: string, broken: () => Partial<Behaviour>
     },
     /2 different ones/,
   ],
-  ["Status answers below 100 ms", () => delayedOnce(), /^slowest of 50: \d{3,}\./],
-  ["Encrypt takes a 32-byte", () => ({ encrypt: refuse }), /UNAVAILABLE/],
+  ["Status answers within 100 ms", () => delayedOnce(), /^slowest of 50: \d{3,}\./],
+  ["Encrypt accepts a 32-byte", () => ({ encrypt: refuse }), /UNAVAILABLE/],
   [
     "Encrypt's key_id is",
     () => ({ encrypt: (_p, sealed) => ({ ...sealed, keyId: "b" }) }),
@@ -63,7 +63,7 @@ const BROKEN: readonly (readonly [rule: string, broken: () => Partial<Behaviour>
   ...["fake.example/note", "Note.fake.example", "note"].map(
     (name) =>
       [
-        "annotations' keys are",
+        "the keys of annotations are",
         () => ({ encrypt: (_p, sealed) => ({ ...sealed, annotations: { [name]: Buffer.of(1) } }) }),
         new RegExp(`"${name}"`),
       ] satisfies (typeof BROKEN)[number],
@@ -76,11 +76,11 @@ const BROKEN: readonly (readonly [rule: string, broken: () => Partial<Behaviour>
   ["different plaintexts give", () => ({ encrypt: sameAlways() }), /^1 different ones of 20/],
   ["one plaintext gives", () => ({ encrypt: sameAlways() }), /^1 different ones of 20/],
   [
-    "the ciphertext does not show",
+    "the result does not contain",
     () => ({
       encrypt: (plaintext, sealed) => ({ ...sealed, ciphertext: Buffer.concat([Buffer.of(0), plaintext]) }),
     }),
-    /stands in it/,
+    /contains the seed/,
   ],
   ["an empty plaintext is", () => ({ empty: status.UNKNOWN }), /^refused with UNKNOWN$/],
   [
@@ -88,7 +88,7 @@ const BROKEN: readonly (readonly [rule: string, broken: () => Partial<Behaviour>
     () => ({ encrypt: (_p, sealed) => sleep(105, sealed) }),
     /^median of 20: \d{3,}\./,
   ],
-  ["a 32-byte seed comes back", () => ({ decrypt: () => Buffer.alloc(32) }), /came back as others/],
+  ["a 32-byte seed comes back", () => ({ decrypt: () => Buffer.alloc(32) }), /came back changed/],
   [
     "plaintexts of other sizes",
     () => ({
@@ -130,7 +130,7 @@ const BROKEN: readonly (readonly [rule: string, broken: () => Partial<Behaviour>
     /^one of 3 was decrypted/,
   ],
   [
-    "refusals carry a status",
+    "refusals have a status code",
     () => ({
       decrypt: () => {
         throw refusal(status.UNKNOWN);
@@ -143,10 +143,10 @@ const BROKEN: readonly (readonly [rule: string, broken: () => Partial<Behaviour>
     () => ({ decrypt: (sealed, honest) => sleep(15, honest(sealed)) }),
     /median of 20: /,
   ],
-  ["32 round trips at once", () => ({ encrypt: atMost(8) }), /RESOURCE_EXHAUSTED/],
-  ["two connections are served", () => ({ connections: 1 }), /UNAVAILABLE|DEADLINE/],
+  ["32 concurrent round trips", () => ({ encrypt: atMost(8) }), /RESOURCE_EXHAUSTED/],
+  ["two concurrent connections are served", () => ({ connections: 1 }), /UNAVAILABLE|DEADLINE/],
   [
-    "calls that are given up",
+    "cancelled calls do no harm",
     () => {
       let asked = 0;
       return {
@@ -188,7 +188,7 @@ function atMost(limit: number): Behaviour["encrypt"] {
 }
 
 describe("a plugin that breaks the contract", () => {
-  it.each(BROKEN)("%s", async (name, broken, seen) => {
+  it.each(BROKEN)("violates the rule: %s", async (name, broken, seen) => {
     fake = await startFakePlugin(broken());
     const rule = CONTRACT.find((one) => one.rule.startsWith(name));
     const plugin = pluginAt(fake.socket);
@@ -202,13 +202,13 @@ describe("a plugin that breaks the contract", () => {
     }
   });
 
-  it("breaks each rule of the contract once at least", async () => {
+  it("is tested for every rule of the contract", async () => {
     fake = await startFakePlugin();
     const untried = CONTRACT.filter(({ rule }) => !BROKEN.some(([name]) => rule.startsWith(name)));
     expect(untried.map(({ rule }) => rule)).toEqual([expect.stringMatching(OLDER_AUTHORITY)]);
   });
 
-  it("breaks no other rule by it, and the command's exit code is 1", async () => {
+  it("fails only the rules that it breaks, and the command's exit code is 1", async () => {
     fake = await startFakePlugin({ status: (answer) => ({ ...answer, healthz: "nearly" }) });
     const printed: string[] = [];
     const terminal = {
@@ -222,21 +222,21 @@ describe("a plugin that breaks the contract", () => {
     process.exitCode = exitCode;
     const { findings } = JSON.parse(printed.join("")) as { findings: { verdict: string; rule: string }[] };
     const failed = findings.filter(({ verdict }) => verdict === "fail").map(({ rule }) => rule);
-    expect(failed).toEqual(['healthz is exactly "ok"', "Status has the same key_id after all this"]);
+    expect(failed).toEqual(['healthz is exactly "ok"', "Status has the same key_id after all these calls"]);
   });
 });
 
-describe("a plugin that keeps it", () => {
+describe("a plugin that keeps the contract", () => {
   const kms = usePlugin();
 
-  it("keeps every rule: one without an HSM", async () => {
+  it("passes every rule: a plugin without an HSM", async () => {
     fake = await startFakePlugin();
     const findings = await checkContract(pluginAt(fake.socket), () => undefined);
     const broken = findings.filter(({ holds, rule }) => !holds && !TIMED.test(rule));
     expect(broken.map(({ rule }) => rule)).toEqual([expect.stringMatching(OLDER_AUTHORITY)]);
   });
 
-  it("keeps every rule: this one, on a token", async () => {
+  it("passes every rule: this plugin on a token", async () => {
     fake = await startFakePlugin();
     const { code, stdout } = kmsPkcs11(["conformance", "--socket", kms.plugin.socket]);
     const broken = stdout.split("\n").filter((line) => !/^(ok| )/.test(line) && line !== "");

@@ -1,4 +1,4 @@
-// A KMS v2 plugin that keeps the contract, without an HSM, and takes orders on how to break it.
+// A KMS v2 plugin without an HSM. It keeps the contract except as a test tells it to break it.
 
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import { createServer } from "node:net";

@@ -122,7 +122,7 @@ describe("what serve refuses and check reports", () => {
       const checked = run("check");
       expect(checked.code, checked.text).toBe(0);
       expect(checked.text).toMatch(
-        /warn +state +right only if the plugin runs as that user: .* belongs to user 4242/,
+        /warn +state +a problem unless the plugin runs as that user: .* belongs to user 4242/,
       );
       expect(run("keys", "list").code).toBe(0);
     },

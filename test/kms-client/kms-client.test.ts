@@ -1,4 +1,4 @@
-// The client's idea of an address: what kube-apiserver writes for a socket reaches the same socket here.
+// The client's addresses: an endpoint of kube-apiserver's configuration leads to the same socket here.
 
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -16,7 +16,7 @@ it.each([
   [`unix:${path}`, path],
   [`unix://${path}`, path],
   [`unix:///@${name}`, `\0${name}`],
-])("connects to %s", async (endpoint, listening) => {
+])("the client connects to %s", async (endpoint, listening) => {
   let connections = 0;
   const server = createServer((socket) => {
     connections++;

@@ -1,4 +1,4 @@
-// `kms-pkcs11 bench`: measures the AES-256-GCM core, this token, and running plugins through their sockets.
+// `kms-pkcs11 bench`: measures the AES-256-GCM core, a token, and running plugins through their sockets.
 import type { Command } from "commander";
 import { coreSteps, measureCore, type CoreFigure } from "../../bench/core.js";
 import { compare, endpointSteps, measureEndpoints, OPERATIONS, summarise } from "../../bench/endpoints.js";
@@ -18,22 +18,23 @@ import { addKeyOptions, settingsFrom } from "../settings-options.js";
 import { withToken } from "../../admin/command-tokens.js";
 
 const EXAMPLE = `
-Measures the core alone; with --key or --config also the token; with --socket also a running plugin.
+Measures the core; with --key or --config also the token; with --socket also a running plugin.
 
 Examples:
   kms-pkcs11 bench --config /etc/kms-pkcs11/config.yaml --socket /run/kms-pkcs11/kms.sock
   kms-pkcs11 bench --socket /run/kms-pkcs11/kms.sock --versus unix:///run/other/kms.sock -o json`;
 
+/** Adds `bench`. */
 export function addBenchCommand(program: Command, terminal: Terminal): void {
   addKeyOptions(program.command("bench"))
-    .description("measure the AES-256-GCM core, the token, and a running plugin beside another one")
+    .description("measure the AES-256-GCM core, the token, and a running plugin compared with another one")
     .option("--socket <path>", "socket of a running plugin: a path or unix:///path")
-    .option("--versus <endpoint>", "socket of any other KMS v2 plugin, measured in turn with --socket's")
-    .option("--concurrency <list>", "requests under way at a time, through the socket", "1,4,16,64")
+    .option("--versus <endpoint>", "socket of another KMS v2 plugin, measured in turn with that of --socket")
+    .option("--concurrency <list>", "concurrent requests through the socket", "1,4,16,64")
     .option("--sessions <list>", "sessions on the token", "1,4,16")
-    .option("--repetitions <n>", "how often everything is measured", "5")
-    .option("--turn <ms>", "time for each measurement, in ms", "300")
-    .option("--bytes <list>", "lengths for the core; all from 16 B to 64 KiB if left out")
+    .option("--repetitions <n>", "number of repetitions", "5")
+    .option("--turn <ms>", "time of each measurement, in ms", "300")
+    .option("--bytes <list>", "plaintext lengths for the core (default: 16 B to 64 KiB)")
     .addHelpText("after", EXAMPLE)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<BenchOptions>();
@@ -106,7 +107,7 @@ async function measureTokens(
   return figures;
 }
 
-/** Here --socket is where a plugin listens, not where to listen. */
+/** Returns the options without --socket, which names a running plugin here and not the socket to serve on. */
 function withoutSocket(options: BenchOptions): BenchOptions {
   return Object.fromEntries(
     Object.entries(options).filter(([name]) => name !== "socket"),

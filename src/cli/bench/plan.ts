@@ -1,4 +1,4 @@
-// What `kms-pkcs11 bench` is asked to measure: its options, checked and as numbers.
+// What `kms-pkcs11 bench` measures: its options, checked and converted to numbers.
 import { CORE_BYTES } from "../../bench/core.js";
 import type { BenchSettings } from "../../bench/result.js";
 import { KmsError } from "../../errors.js";
@@ -13,20 +13,20 @@ export interface BenchOptions extends SettingsOptions {
   readonly bytes?: string;
 }
 
-/** Limits of the settings hsm.sessions and of what one process can keep under way. */
+/** The limit of the setting hsm.sessions. */
 const MAX_SESSIONS = 64;
 const MAX_CONCURRENCY = 512;
 const MAX_BYTES = 1 << 20;
 const MAX_REPETITIONS = 1_000;
 const MAX_TURN_MS = 600_000;
-/** Of a turn's time: a few hundred for the usual one, below the cache's bound by default. */
+/** Gives 150 seeds for the default turn, which is below the default size of the cache. */
 const SEEDS_PER_MS = 0.5;
 
-/** @throws KmsError CONFIG_INVALID */
+/** Returns the checked options. @throws KmsError CONFIG_INVALID */
 export function benchSettings(options: BenchOptions): BenchSettings {
   const { socket, versus, concurrency, sessions, repetitions, turn, bytes } = options;
   if (versus !== undefined && socket === undefined) {
-    throw new KmsError("CONFIG_INVALID", "--versus: name the plugin to compare with by --socket");
+    throw new KmsError("CONFIG_INVALID", "--versus: also give --socket, the plugin to compare");
   }
   const turnMs = numberOf("--turn", turn, MAX_TURN_MS);
   const callers = listOf("--concurrency", concurrency, MAX_CONCURRENCY);
@@ -43,7 +43,7 @@ export function benchSettings(options: BenchOptions): BenchSettings {
 function numberOf(name: string, text: string, max: number): number {
   const value = Number(text);
   if (Number.isInteger(value) && value >= 1 && value <= max) return value;
-  throw new KmsError("CONFIG_INVALID", `${name}: "${text}" is no whole number from 1 to ${max}`);
+  throw new KmsError("CONFIG_INVALID", `${name}: "${text}" is not a whole number; give one from 1 to ${max}`);
 }
 
 function listOf(name: string, text: string, max: number): number[] {

@@ -1,4 +1,4 @@
-// What `kms-pkcs11 bench` prints: its figures as tables, or all of them as JSON.
+// The output of `kms-pkcs11 bench`: tables, or everything as JSON.
 import type { CoreFigure } from "../../bench/core.js";
 import type { Comparison, EndpointFigure } from "../../bench/endpoints.js";
 import type { BenchResult } from "../../bench/result.js";
@@ -6,6 +6,7 @@ import type { Spread } from "../../bench/statistics.js";
 import type { TokenFigure } from "../../bench/token.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
 
+/** Prints the result. */
 export function showBench(result: BenchResult, output: OutputFormat, terminal: Terminal): void {
   if (output === "json") {
     terminal.out(formatJson(result));
@@ -17,7 +18,7 @@ export function showBench(result: BenchResult, output: OutputFormat, terminal: T
       `kms-pkcs11 ${version}, ${machine.time}`,
       `${machine.cores} cores ${machine.cpu}, ${machine.memoryMib} MiB, ${machine.system}, load ${machine.loadAverage}`,
       `Node.js ${machine.node}, OpenSSL ${machine.openssl}`,
-      `medians of ${settings.repetitions} repetitions of ${settings.turnMs} ms, quartiles in brackets; the client runs on this machine too`,
+      `medians of ${settings.repetitions} repetitions of ${settings.turnMs} ms, quartiles in brackets; the client runs on the same machine`,
     ].join("\n"),
   );
   const sections = [

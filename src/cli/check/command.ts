@@ -1,5 +1,5 @@
-// `kms-pkcs11 check`: the preflight, from the configuration to a round trip in the HSM. One line a finding:
-// ok, warn or fail, with what to do. What a failed finding makes pointless is not tried.
+// `kms-pkcs11 check`: the preflight, from the configuration to a round trip in the HSM. Prints one line per finding: ok,
+// warn or fail, with what to do. Skips checks that an earlier failure makes pointless.
 import { accessSync, constants, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Command } from "commander";
@@ -22,16 +22,20 @@ interface CheckOptions extends SettingsOptions {
   readonly usageReport?: string;
 }
 
+/** Adds `check`. */
 export function addCheckCommand(program: Command, terminal: Terminal): void {
   addPinOption(addServeOptions(program.command("check")))
     .description(
-      "preflight: config, module, token, PIN, keys, mechanism, round trip, socket folder; exit 0 if all is ok or warn",
+      "preflight: config, module, token, PIN, keys, mechanism, round trip, socket folder; exit 0 if every finding is ok or warn",
     )
     .option(
       "--encryption-config <file>",
       "also check kube-apiserver's EncryptionConfiguration against this plugin and its token",
     )
-    .option("--usage-report <file>", "what 'etcd usage --report' wrote: also check against what etcd holds")
+    .option(
+      "--usage-report <file>",
+      "report of 'etcd usage --report': also check against the objects in etcd",
+    )
     .addHelpText(
       "after",
       `
@@ -64,7 +68,7 @@ Example:
     });
 }
 
-/** Returns the 99th percentile of Encrypt in ms when it is to be measured and the active KEK performs. */
+/** Returns the 99th percentile of Encrypt in ms; undefined unless `measure` is set and the active KEK works. */
 async function check(
   settings: Settings,
   operator: Operator,
@@ -96,7 +100,7 @@ function checkPaths(settings: Settings, report: Report): boolean {
   const { socket, stateDir, audit } = settings;
   const problems = untrustedPaths(settings, { isCommand: true });
   const isFine = (subject: string): boolean => problems.every((problem) => problem.subject !== subject);
-  if (socket === undefined) report.add("warn", "socket", "no socket.path is set; serve needs one");
+  if (socket === undefined) report.add("warn", "socket", "socket.path is not set; serve requires it");
   else if (socket.abstract) {
     report.add(
       "warn",
@@ -108,7 +112,7 @@ function checkPaths(settings: Settings, report: Report): boolean {
     report.add(
       "warn",
       "state",
-      "no stateDir is set; serve needs one, and without it a refused PIN is tried again by every command",
+      "stateDir is not set; serve requires it, and without it every command tries a refused PIN again",
     );
   } else if (isFine("state")) checkWritable(stateDir, report);
   if (audit !== undefined && isFine("audit")) report.add("ok", "audit", `key in ${dirname(audit.keyFile)}`);
@@ -117,12 +121,12 @@ function checkPaths(settings: Settings, report: Report): boolean {
   return isFine("module");
 }
 
-/** Root checks for a plugin whose user it does not know: what serve accepts from that user only is worth a warning. */
+/** Adds a warning for paths that are safe only if the plugin runs as their owner: root does not know the plugin's user. */
 function warnOfAnotherUser(settings: Settings, failed: readonly PathProblem[], report: Report): void {
   const known = new Set(failed.map(({ error }) => error.message));
   for (const { subject, error } of untrustedPaths(settings, { isCommand: false })) {
     if (!known.has(error.message)) {
-      report.add("warn", subject, `right only if the plugin runs as that user: ${error.message}`);
+      report.add("warn", subject, `a problem unless the plugin runs as that user: ${error.message}`);
     }
   }
 }
@@ -135,12 +139,12 @@ function checkWritable(stateDir: string, report: Report): void {
     accessSync(existing ?? stateDir, constants.W_OK);
     report.add("ok", "state", stateDir);
   } catch {
-    const text = `${stateDir} cannot be written to, and no PIN is tried that cannot be recorded there; let this user write there`;
+    const text = `${stateDir} cannot be written, and a PIN is only tried if the attempt can be recorded there; give this user write access`;
     report.fail("state", new KmsError("STATE_UNUSABLE", text));
   }
 }
 
-/** Reads the PIN to see that it can be read; the attempt is made once, by the login. */
+/** Checks that the PIN can be read, without a PIN attempt; the login makes the only one. */
 function checkPin({ tokens }: Settings, report: Report): boolean {
   const [token] = tokens;
   const { pin } = token;
@@ -151,6 +155,8 @@ function checkPin({ tokens }: Settings, report: Report): boolean {
     report.fail("PIN", error);
     return false;
   }
-  if (pin.kind === "none") report.add("warn", "PIN", "no PIN source; the token has to do without a login");
+  if (pin.kind === "none") {
+    report.add("warn", "PIN", "no PIN source is configured; that works only if the token needs no login");
+  }
   return true;
 }

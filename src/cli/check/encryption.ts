@@ -1,5 +1,5 @@
-// The part of `kms-pkcs11 check` that looks at the cluster's side: kube-apiserver's EncryptionConfiguration, and
-// whether it fits this plugin, its token's speed and, by the report of a census, what etcd holds.
+// The part of `kms-pkcs11 check` for the cluster: whether kube-apiserver's EncryptionConfiguration fits this plugin, the
+// speed of its token and, with a usage report, the objects in etcd.
 import { adviseOnEncryption, type StoredUnder } from "../../config/encryption-advice.js";
 import { readEncryptionConfiguration } from "../../config/encryption-configuration.js";
 import type { Settings } from "../../config/settings.js";
@@ -7,6 +7,7 @@ import { readUsageReport } from "../../etcd/usage-report.js";
 import { KmsError } from "../../errors.js";
 import type { Report } from "./findings.js";
 
+/** Adds findings about the EncryptionConfiguration at `path` to the report. */
 export function checkEncryption(
   path: string,
   usageReport: string | undefined,
@@ -30,7 +31,7 @@ export function checkEncryption(
   }
 }
 
-/** What a census of etcd found. @throws KmsError CONFIG_INVALID */
+/** Returns the objects in a usage report by resource and prefix. @throws KmsError CONFIG_INVALID */
 function storedUnder(path: string): StoredUnder[] {
   return readUsageReport(path)
     .usages.filter(({ protection }) => protection !== "unreadable")

@@ -1,4 +1,4 @@
-// What a check found: one line a finding, ok, warn or fail with what to do, and the exit code that follows.
+// The findings of `kms-pkcs11 check` and the exit code that follows from them.
 import { KmsError } from "../../errors.js";
 import { exitCodeOf } from "../exit-code.js";
 
@@ -18,7 +18,7 @@ export class Report {
     this.findings.push({ verdict, subject, detail });
   }
 
-  /** The worst that was found decides the exit code. */
+  /** Adds a failure; the highest exit code of all failures counts. */
   fail(subject: string, thrown: unknown): void {
     const error = KmsError.from(thrown);
     this.add("fail", subject, error.message);

@@ -1,5 +1,4 @@
-// The part of `kms-pkcs11 check` that needs the token: login, keys, mechanisms and, where it is asked for, how long
-// an Encrypt takes.
+// The part of `kms-pkcs11 check` that needs the token: login, keys, mechanisms and, on request, the time of an Encrypt.
 import { formatPkcs11Uri } from "../../config/pkcs11-uri.js";
 import { describePinSource } from "../../config/pin-source.js";
 import type { Settings } from "../../config/settings.js";
@@ -21,7 +20,7 @@ const SAMPLES = 50;
 /** As long as a DEK seed. */
 const SEED_BYTES = 32;
 
-/** Returns what the active KEK was found to perform. */
+/** Adds findings about the token; returns the active KEK and a mechanism that works, or undefined if there is none. */
 export async function checkToken(
   settings: Settings,
   hsm: TokenHsm,
@@ -38,7 +37,7 @@ export async function checkToken(
   report.add(
     "ok",
     "PIN",
-    token?.loginRequired === true ? describePinSource(settings.tokens[0].pin) : "the token wants no login",
+    token?.loginRequired === true ? describePinSource(settings.tokens[0].pin) : "the token needs no login",
   );
   const policy = schedulePolicy(settings);
   const schedule = readSchedule(records, policy);
@@ -89,12 +88,12 @@ async function checkKeys(
       able = { keyId: record.keyId, mechanism: chosen.mechanism };
     }
     for (const result of tried) {
-      if (result === chosen) report.add("ok", "mechanism", `${result.mechanism}: ${result.detail}; taken`);
+      if (result === chosen) report.add("ok", "mechanism", `${result.mechanism}: ${result.detail}; selected`);
       else {
         report.add(
           "ok",
           "mechanism",
-          `${result.mechanism}: ${result.works ? "works too, comes later in the order" : `not taken: ${result.detail}`}`,
+          `${result.mechanism}: ${result.works ? "also works, but comes later in the order" : `not selected: ${result.detail}`}`,
         );
       }
     }
@@ -103,7 +102,7 @@ async function checkKeys(
         "mechanism",
         new KmsError(
           "MECHANISM_UNSUPPORTED",
-          `"${record.label}" performs no mechanism of the table; make one with 'kms-pkcs11 keys create'`,
+          `"${record.label}" works with no supported mechanism; create a key with 'kms-pkcs11 keys create'`,
         ),
       );
     }
@@ -112,8 +111,8 @@ async function checkKeys(
 }
 
 /**
- * Returns the 99th percentile of Encrypt on the token in ms; of so few calls that is the slowest.
- * @throws KmsError when the token does not encrypt
+ * Returns the 99th percentile of Encrypt on the token in ms: the slowest of 50 calls.
+ * @throws KmsError if the token does not encrypt
  */
 export async function measureEncrypt(hsm: TokenHsm, { keyId, mechanism }: AbleKey): Promise<number> {
   const { id } = mechanismByName(mechanism);

@@ -1,4 +1,4 @@
-// `kms-pkcs11 etcd`: the commands that read what API servers have stored, without them.
+// `kms-pkcs11 etcd`: the commands that read stored objects without an API server, or have one rewrite them.
 import type { Command } from "commander";
 import type { Terminal } from "../output.js";
 import { addCommands, type AddCommand, type CommandLoaders } from "../subcommands.js";
@@ -10,6 +10,7 @@ const COMMANDS: CommandLoaders = new Map<string, () => Promise<AddCommand>>([
   ["migrate", async () => (await import("./migrate.js")).addEtcdMigrateCommand],
 ]);
 
+/** Adds the group `etcd`. */
 export async function addEtcdCommand(
   program: Command,
   terminal: Terminal,
@@ -18,7 +19,7 @@ export async function addEtcdCommand(
   const etcd = program
     .command("etcd")
     .description(
-      "read stored objects in etcd or a snapshot of it: which key protects what, and whether it opens",
+      "read the objects in etcd or in a snapshot: which key protects them, and whether they can be decrypted",
     );
   await addCommands(COMMANDS, etcd, terminal, args);
 }

@@ -1,5 +1,5 @@
-// `kms-pkcs11 etcd get`: one object in clear, for the hour when no API server is left. Only for a reason, and only
-// after the audit log holds it.
+// `kms-pkcs11 etcd get`: prints one object in clear, for emergencies in which no API server is left. Requires a reason, and
+// prints only after the audit log has recorded it.
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
@@ -16,13 +16,14 @@ interface GetOptions extends SourceOptions, KekOptions {
   readonly breakGlass?: string;
 }
 
+/** Adds `etcd get`. */
 export function addEtcdGetCommand(etcd: Command, terminal: Terminal): void {
   addKekOptions(addSourceOptions(etcd.command("get")))
     .description(
-      "print one object in clear, with the HSM and without an API server; the audit log gets the reason",
+      "print one object in clear, with the HSM and without an API server; the audit log records the reason",
     )
-    .argument("<key>", "its etcd key, such as /registry/secrets/default/db")
-    .option("--break-glass <reason>", "why; goes to the audit log, which must be configured")
+    .argument("<key>", "etcd key of the object, such as /registry/secrets/default/db")
+    .option("--break-glass <reason>", "the reason, for the audit log, which must be configured")
     .addHelpText(
       "after",
       `
@@ -30,19 +31,19 @@ Example:
   kms-pkcs11 etcd get /registry/secrets/default/db --config /etc/kms-pkcs11/config.yaml \\
     --snapshot backup.db --break-glass 'INC-4711: the database password for the rebuild'
 
-The bytes are those that kube-apiserver encoded: protobuf for what is built in, JSON for custom resources.`,
+The output is what kube-apiserver encoded: protobuf for built-in resources, JSON for custom resources.`,
     )
     .action(async (key: string, _local, command: Command) => {
       const options = command.optsWithGlobals<GetOptions>();
       const reason = (options.breakGlass ?? "").trim();
       if (reason === "") {
-        throw new KmsError("CONFIG_INVALID", "--break-glass: say why; the reason goes to the audit log");
+        throw new KmsError("CONFIG_INVALID", "--break-glass: give the reason, for the audit log");
       }
       const settings = settingsOfKek(options);
       if (settings.audit === undefined) {
         throw new KmsError(
           "CONFIG_INVALID",
-          "audit.file: is not set; without an audit log no object is shown in clear",
+          "audit.file: is not set; configure an audit log, without which no object is printed in clear",
         );
       }
       await get(key, reason, settings, options, terminal);
@@ -80,11 +81,14 @@ async function get(
   }
 }
 
-/** @throws KmsError INPUT_INVALID when there is no such key */
+/** Returns the stored object. @throws KmsError INPUT_INVALID if there is no such key */
 async function find(key: string, options: GetOptions): Promise<StoredObject> {
   const object = await withEtcd(options, ({ client }) => new EtcdStore(client, "/").object(key));
   if (object !== undefined) return object;
-  throw new KmsError("INPUT_INVALID", `etcd holds no key ${key}; write it whole, prefix included`);
+  throw new KmsError(
+    "INPUT_INVALID",
+    `etcd does not have the key ${key}; give the whole key with its prefix`,
+  );
 }
 
 async function open({ key, value }: StoredObject, settings: Settings, terminal: Terminal): Promise<Buffer> {
@@ -92,7 +96,7 @@ async function open({ key, value }: StoredObject, settings: Settings, terminal: 
   if (value.kind === "plaintext") return Buffer.from(value.bytes);
   if (value.kind === "other-provider") {
     const under = `${value.provider}:${value.keyName}`;
-    throw new KmsError("INPUT_INVALID", `${key} is under ${under}, which does not ask this HSM`);
+    throw new KmsError("INPUT_INVALID", `${key} is under ${under}, which does not use this HSM`);
   }
   const { object } = value;
   return withProvider(settings, operatorAt(terminal), async (provider) => {

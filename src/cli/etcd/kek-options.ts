@@ -1,5 +1,5 @@
-// Which HSM the etcd commands open objects with. `--key` is etcdctl's here, the client's private key: the KEK's URI is
-// `--kek`.
+// The options for the HSM that decrypts objects in the etcd commands. `--key` is etcdctl's option for the client's private
+// key here, so the KEK's URI is `--kek`.
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
 import { addPinOption, settingsFrom, type SettingsOptions } from "../settings-options.js";
@@ -12,16 +12,17 @@ export interface KekOptions {
   readonly pinStdin?: true;
 }
 
+/** Adds the options of the KEK and of the PIN. */
 export function addKekOptions(command: Command): Command {
   const withKek = command
     .option("-c, --config <file>", "configuration file (kind PluginConfiguration): which HSM and KEK")
     .option("--kek <uri>", "PKCS#11 URI of the KEK; overrides keys.uri (--key is etcd's here)")
     .option("--module-params <string>", "string for C_Initialize; overrides module.parameters")
-    .option("--state-dir <dir>", "folder for what must outlive a restart; overrides stateDir");
+    .option("--state-dir <dir>", "state directory; overrides stateDir");
   return addPinOption(withKek);
 }
 
-/** @throws KmsError CONFIG_INVALID */
+/** Returns the settings from the file and the options. @throws KmsError CONFIG_INVALID */
 export function settingsOfKek({ config, kek, moduleParams, stateDir, pinStdin }: KekOptions): Settings {
   const options: SettingsOptions = {
     output: "table",

@@ -1,5 +1,5 @@
-// `kms-pkcs11 etcd migrate`: has kube-apiserver rewrite whatever etcd does not hold under the active key, and ends
-// with a survey of etcd as the proof that nothing is left.
+// `kms-pkcs11 etcd migrate`: makes kube-apiserver rewrite every object that is not under the active key, and ends with a
+// survey of etcd as evidence that none is left.
 import { Option, type Command } from "commander";
 import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
@@ -39,37 +39,42 @@ interface MigrateOptions extends EndpointOptions {
   readonly output: OutputFormat;
 }
 
+/** Adds `etcd migrate`. */
 export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
   addEndpointOptions(etcd.command("migrate"))
     .description(
-      "have kube-apiserver rewrite what is not under the active key; exit 0 if nothing is left, 1 if something is",
+      "make kube-apiserver rewrite every object that is not under the active key; exit 0 if none is left, 1 if some are",
     )
     .option("--prefix <prefix>", "kube-apiserver's --etcd-prefix", DEFAULT_PREFIX)
-    .option("--kubeconfig <file>", "how the API is reached; without it as kubectl finds it")
+    .option("--kubeconfig <file>", "kubeconfig of the cluster; found as by kubectl if omitted")
     .option("--context <name>", "context of the kubeconfig")
     .option(
       "--socket <path>",
-      "socket of the plugin, which tells the active key_id",
+      "socket of the plugin, which is asked for the active key_id",
       "/run/kms-pkcs11/kms.sock",
     )
-    .option("--key-id <key_id>", "the active key_id; for a whole key_id the plugin is not asked")
-    .option("--encryption-config <file>", "kube-apiserver's EncryptionConfiguration: what is to be encrypted")
+    .option("--key-id <key_id>", "the active key_id; if it is a whole key_id, the plugin is not asked")
+    .option(
+      "--encryption-config <file>",
+      "kube-apiserver's EncryptionConfiguration: the resources to encrypt",
+    )
     .option(
       "--resources <list>",
-      "what is to be encrypted, such as secrets,configmaps; without both: secrets and whatever is partly encrypted",
+      "the resources to encrypt, such as secrets,configmaps; without both options: secrets and every partly encrypted resource",
     )
-    .option("--rate <number>", "objects a second, at most", "100")
-    .option("--concurrency <number>", "requests at a time", "8")
-    .option("--wait <duration>", "how long to try again what API servers still write under another key", "3m")
+    .option("--rate <number>", "maximum number of objects per second", "100")
+    .option("--concurrency <number>", "maximum number of requests at a time", "8")
+    .option(
+      "--wait <duration>",
+      "how long to retry objects that API servers still write under another key",
+      "3m",
+    )
     .addOption(
-      new Option(
-        "--with <means>",
-        "patches of its own, or Kubernetes' StorageVersionMigration where it is served",
-      )
+      new Option("--with <means>", "patches, or Kubernetes' StorageVersionMigration if the cluster serves it")
         .choices(["patches", "svm"])
         .default("patches"),
     )
-    .option("--dry-run", "say what would be rewritten, and rewrite nothing")
+    .option("--dry-run", "report what would be rewritten, and rewrite nothing")
     .option(
       "--skip-cluster-check",
       "continue if it is unknown whether the API server uses this etcd; never if it is known not to",
@@ -77,7 +82,7 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
     .addHelpText(
       "after",
       `
-Run again after an interruption: it goes on with what is left.
+After an interruption, run it again: it continues with the remaining objects.
 
 Example:
   kms-pkcs11 etcd migrate --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
@@ -112,13 +117,13 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
       return { keyId, isDryRun, before, done };
     });
     terminal.out(options.output === "json" ? formatJson(migrationJson(result)) : describeMigration(result));
-    if (!isFine(result)) process.exitCode = EXIT_NO;
+    if (!isComplete(result)) process.exitCode = EXIT_NO;
   } finally {
     api.close();
   }
 }
 
-/** @throws KmsError CONFIG_INVALID when the API server works on another etcd, or nothing shows that it does not */
+/** Checks that the API server uses this etcd. @throws KmsError CONFIG_INVALID if it does not or that is unknown */
 async function requireSameCluster(
   ports: ComparisonPorts,
   aim: Aim,
@@ -131,7 +136,7 @@ async function requireSameCluster(
     "CONFIG_INVALID",
     verdict === "different"
       ? `${server} is not an API server of this etcd: ${text}; nothing was rewritten; correct --kubeconfig, --context or --endpoints`
-      : `nothing shows that ${server} is an API server of this etcd: ${text}; nothing was rewritten; use a kubeconfig that may get the namespace kube-system, or, if you know that it is one, give --skip-cluster-check`,
+      : `it is unknown whether ${server} is an API server of this etcd: ${text}; nothing was rewritten; use a kubeconfig that may get the namespace kube-system, or, if you know that it is one, give --skip-cluster-check`,
   );
 }
 
@@ -141,12 +146,12 @@ async function* staleObjects({ store, prefix }: ComparisonPorts, aim: Aim): Asyn
   }
 }
 
-/** A dry run is fine when all that it found could be rewritten. */
-function isFine({ isDryRun, before, done }: MigrationResult): boolean {
+/** Returns whether no object is left; for a dry run, whether every object could be rewritten. */
+function isComplete({ isDryRun, before, done }: MigrationResult): boolean {
   return isDryRun ? done?.failures.length === 0 : (done?.after ?? before).left === 0;
 }
 
-/** @throws KmsError CONFIG_INVALID */
+/** Returns the checked limits. @throws KmsError CONFIG_INVALID */
 function limitsOf({ rate, concurrency, wait }: MigrateOptions): {
   rate: number;
   concurrency: number;
@@ -160,10 +165,10 @@ function limitsOf({ rate, concurrency, wait }: MigrateOptions): {
 function countOf(option: string, text: string): number {
   const count = Number(text);
   if (Number.isInteger(count) && count > 0 && count <= 10_000) return count;
-  throw new KmsError("CONFIG_INVALID", `${option}: a whole number from 1 to 10000`);
+  throw new KmsError("CONFIG_INVALID", `${option}: give a whole number from 1 to 10000`);
 }
 
-/** @throws KmsError CONFIG_INVALID when `--key-id` is not the active KEK's; as `activeKeyId` */
+/** Returns the key_id to rewrite to. @throws KmsError CONFIG_INVALID if `--key-id` is not the active one; see activeKeyId */
 async function targetKeyId({ keyId = "@active", socket }: MigrateOptions): Promise<string> {
   const option = "--key-id";
   const reference = parseKeyReference(option, keyId);
@@ -173,13 +178,13 @@ async function targetKeyId({ keyId = "@active", socket }: MigrateOptions): Promi
   return active;
 }
 
-/** @throws KmsError PEER_UNREACHABLE; HSM_UNAVAILABLE when the plugin is not well */
+/** Returns the key_id that the plugin publishes. @throws KmsError PEER_UNREACHABLE; HSM_UNAVAILABLE if it is not healthy */
 async function activeKeyId(socket: string): Promise<string> {
   const client = new KmsClient(socket);
   try {
     const { healthz, keyId } = await client.status();
     if (healthz === "ok") return keyId;
-    throw new KmsError("HSM_UNAVAILABLE", `the plugin at ${socket} is not well: ${healthz}`);
+    throw new KmsError("HSM_UNAVAILABLE", `the plugin at ${socket} is not healthy: ${healthz}`);
   } finally {
     client.close();
   }

@@ -1,5 +1,5 @@
-// What `etcd migrate` prints: by resource what was and is under the active key, why something is left, and whether
-// that is the end of it.
+// The output of `etcd migrate`: by resource the objects under the active key before and after, the reasons for objects that
+// are left, and what to do next.
 import type { Migrated } from "../../etcd/migration.js";
 import type { Survey, SurveyRow } from "../../etcd/survey.js";
 import { formatTable } from "../output.js";
@@ -8,16 +8,18 @@ import { oneLine } from "../../untrusted-text.js";
 export interface MigrationResult {
   readonly keyId: string;
   readonly before: Survey;
-  /** Undefined when there was nothing to do. */
+  /** Undefined if there was nothing to rewrite. */
   readonly done: Migrated | undefined;
   readonly isDryRun: boolean;
 }
 
+/** Returns the JSON document of a migration. */
 export function migrationJson({ keyId, isDryRun, before, done }: MigrationResult): object {
   const after = { after: before, failures: [] };
   return { keyId, dryRun: isDryRun, before, ...(done ?? after) };
 }
 
+/** Returns the text of a migration. */
 export function describeMigration({ keyId, isDryRun, before, done }: MigrationResult): string {
   const after = done?.after ?? before;
   const concerned = after.rows.filter(({ current, stale, unreadable }) => current + stale + unreadable > 0);
@@ -53,8 +55,6 @@ function verdict(done: Migrated | undefined, after: Survey, isDryRun: boolean): 
   const rewritten = String(done?.rewritten ?? 0);
   if (isDryRun) return `${rewritten} of ${after.left} objects would be rewritten (dry run, ${at})`;
   const why =
-    done?.interrupted === true
-      ? "interrupted: run it again, it goes on from here"
-      : "run it again when that is mended";
+    done?.interrupted === true ? "interrupted: run it again to continue" : "correct that and run it again";
   return `${rewritten} rewritten; ${after.left} objects are left ${at}; ${why}`;
 }

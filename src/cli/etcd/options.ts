@@ -1,5 +1,4 @@
-// The options of the etcd commands: where the objects are, in etcd or in a snapshot of it, named as etcdctl names
-// them.
+// The options of the etcd commands for the source of objects, etcd or a snapshot, with the names that etcdctl uses.
 import { Option, type Command } from "commander";
 import { withLiveEtcd, withSnapshot, type EtcdSource } from "../../admin/etcd-source.js";
 import type { EtcdAccess } from "../../etcd/endpoints.js";
@@ -26,29 +25,31 @@ export interface EtcdOptions extends SourceOptions {
 const DEFAULT_ENDPOINT = "127.0.0.1:2379";
 export const DEFAULT_PREFIX = "/registry/";
 
+/** Adds the options of commands that read all keys under a prefix. */
 export function addEtcdOptions(command: Command): Command {
   return addSourceOptions(command).option(
     "--prefix <prefix>",
-    "keys to read; kube-apiserver's --etcd-prefix",
+    "prefix of the keys to read: kube-apiserver's --etcd-prefix",
     DEFAULT_PREFIX,
   );
 }
 
+/** Adds the options of commands that read a running etcd or a snapshot. */
 export function addSourceOptions(command: Command): Command {
   return addEndpointOptions(command)
-    .option("--snapshot <file>", "read a snapshot that 'etcdctl snapshot save' made, instead of an etcd")
-    .option("--etcd-bin <program>", "etcd, to serve a snapshot", "etcd")
-    .option("--etcdutl-bin <program>", "etcdutl, to restore a snapshot", "etcdutl");
+    .option("--snapshot <file>", "read a snapshot of 'etcdctl snapshot save' instead of a running etcd")
+    .option("--etcd-bin <program>", "etcd program, which serves the snapshot", "etcd")
+    .option("--etcdutl-bin <program>", "etcdutl program, which restores the snapshot", "etcdutl");
 }
 
-/** For a command that reads a running etcd only. */
+/** Adds the options of commands that read a running etcd only. */
 export function addEndpointOptions(command: Command): Command {
   const file = (flags: string, what: string, env: string): Option => new Option(flags, what).env(env);
   return command
     .addOption(
       file(
         "--endpoints <list>",
-        `etcd's, separated by commas (default: ${DEFAULT_ENDPOINT})`,
+        `endpoints of etcd, separated by commas (default: ${DEFAULT_ENDPOINT})`,
         "ETCDCTL_ENDPOINTS",
       ),
     )
@@ -57,6 +58,7 @@ export function addEndpointOptions(command: Command): Command {
     .addOption(file("--key <file>", "private key of the client certificate, PEM", "ETCDCTL_KEY"));
 }
 
+/** Returns the endpoints and TLS files that the options name. */
 export function etcdAccess({ endpoints, cacert, cert, key }: EndpointOptions): EtcdAccess {
   return {
     endpoints: (endpoints ?? DEFAULT_ENDPOINT)
@@ -69,7 +71,7 @@ export function etcdAccess({ endpoints, cacert, cert, key }: EndpointOptions): E
   };
 }
 
-/** Opens what the options name, a running etcd or a snapshot. @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
+/** Opens the running etcd or the snapshot that the options name. @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
 export function withEtcd<T>(options: SourceOptions, use: (source: EtcdSource) => Promise<T>): Promise<T> {
   const { snapshot: file, etcdBin: etcd, etcdutlBin: etcdutl } = options;
   return file === undefined

@@ -1,5 +1,5 @@
-// `kms-pkcs11 etcd usage`: which provider and which key_id protect how many objects, live or in a snapshot. Needs
-// neither the HSM nor any secret.
+// `kms-pkcs11 etcd usage`: counts the objects that each provider and each key_id protects, in etcd or in a snapshot. Needs
+// neither the HSM nor a secret.
 import type { Command } from "commander";
 import { mayNameOneKek } from "../../hsm/key-id.js";
 import { writeUsageReport, type UsageReport } from "../../etcd/usage-report.js";
@@ -23,21 +23,22 @@ interface UsageOptions extends EtcdOptions, KekOptions {
 
 const FAIL_IF_USED = "--fail-if-used";
 
+/** Adds `etcd usage`. */
 export function addEtcdUsageCommand(etcd: Command, terminal: Terminal): void {
   addKekOptions(addEtcdOptions(etcd.command("usage")))
-    .description("which provider and key_id protect how many objects; needs no HSM and no secret")
+    .description("count the objects that each provider and key_id protects; needs no HSM and no secret")
     .option(
       "--encryption-config <file>",
-      "kube-apiserver's EncryptionConfiguration: also list what it should encrypt and is in clear",
+      "kube-apiserver's EncryptionConfiguration: also list objects in clear that it should encrypt",
     )
     .option(
       "--fail-if-used <key_id>",
-      "exit 1 if an object is or may be under it; may be repeated; anything but a whole key_id needs --config, --kek or --nodes",
+      "exit 1 if an object is or may be under this key_id; may be repeated; anything but a whole key_id requires --config, --kek or --nodes",
       (keyId: string, before: readonly string[]) => [...before, keyId],
       [],
     )
     .option("--nodes <url,...>", "plugins whose /keys resolve the KEK that --fail-if-used names")
-    .option("--report <file>", "write a report that 'keys destroy --usage-report' takes for a proof")
+    .option("--report <file>", "write a report, as evidence for 'keys destroy --usage-report'")
     .addHelpText(
       "after",
       `
@@ -63,10 +64,10 @@ Example:
     });
 }
 
-/** @throws KmsError CONFIG_INVALID */
+/** Returns where to look the KEKs up. @throws KmsError CONFIG_INVALID */
 function sourcesOf(options: UsageOptions, references: readonly KeyReference[]): LookupSources {
   const { config, kek, nodes } = options;
-  // Without a KEK to look up, the configuration of an HSM is of no interest.
+  // Without a KEK to look up, the configuration is not needed.
   if (references.length === 0) return { settings: undefined, nodes: [] };
   return {
     settings: config === undefined && kek === undefined ? undefined : settingsOfKek(options),
@@ -77,19 +78,19 @@ function sourcesOf(options: UsageOptions, references: readonly KeyReference[]): 
 interface Answer {
   readonly keyId: string;
   readonly isUsed: boolean;
-  /** Why nobody can tell; undefined when the answer is certain. */
+  /** Why the answer is uncertain; undefined if it is certain. */
   readonly doubt: string | undefined;
 }
 
 function answerFor({ keyIds }: NamedKek, report: UsageReport): Answer {
   const stored = report.usages.flatMap((usage) => usage.keyId ?? []);
-  const alike = stored.find((other) => keyIds.some((keyId) => mayNameOneKek(keyId, other)));
+  const similar = stored.find((other) => keyIds.some((keyId) => mayNameOneKek(keyId, other)));
   return {
     keyId: keyIds[0],
     isUsed: stored.some((keyId) => keyIds.includes(keyId)),
     doubt: hasUnreadable(report)
       ? "some objects cannot be read, so the answer is uncertain"
-      : alike && `objects are under ${alike}, which may be the same KEK; give --config to ask the token`,
+      : similar && `objects are under ${similar}, which may be the same KEK; give --config to ask the token`,
   };
 }
 
@@ -103,7 +104,7 @@ type Usage = UsageReport["usages"][number];
 
 function describe(report: UsageReport, answers: readonly Answer[]): string {
   const { first, last } = report.revisions;
-  const where =
+  const source =
     report.source.kind === "etcd"
       ? `cluster ${report.source.clusterId}`
       : `snapshot sha256:${report.source.sha256}`;
@@ -115,9 +116,9 @@ function describe(report: UsageReport, answers: readonly Answer[]): string {
   return [
     table,
     "",
-    `${report.objects} objects under ${report.prefix} of ${where}, ${revisions}`,
+    `${report.objects} objects under ${report.prefix} of ${source}, ${revisions}`,
     ...Object.entries(report.plaintextToEncrypt ?? {}).map(
-      ([resource, objects]) => `in clear, but to be encrypted: ${objects} of ${resource}`,
+      ([resource, objects]) => `in clear, but should be encrypted: ${objects} of ${resource}`,
     ),
     ...report.unreadable.map(({ key, reason }) => oneLine(`${key}: ${reason}`)),
     ...answers.map(verdict),
@@ -126,7 +127,7 @@ function describe(report: UsageReport, answers: readonly Answer[]): string {
 
 function verdict({ keyId, isUsed, doubt }: Answer): string {
   if (isUsed) return oneLine(`${keyId} is used`);
-  return oneLine(doubt === undefined ? `${keyId} is not used` : `${keyId} is not seen, but ${doubt}`);
+  return oneLine(doubt === undefined ? `${keyId} is not used` : `${keyId} was not found, but ${doubt}`);
 }
 
 function row(usage: Usage): Cell[] {
@@ -142,7 +143,7 @@ function row(usage: Usage): Cell[] {
   ];
 }
 
-/** The most frequent ones; the JSON output has all. */
+/** Returns the most frequent resources; the JSON output has all. */
 function shortList(resources: Usage["resources"]): string[] {
   const sorted = Object.entries(resources).sort(([, a], [, b]) => b - a);
   const lines = sorted.slice(0, MAX_LISTED).map(([resource, number]) => `${resource}: ${number}`);

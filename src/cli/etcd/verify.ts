@@ -1,5 +1,5 @@
-// `kms-pkcs11 etcd verify`: opens every object with the HSM, without any API server. For a snapshot this is the proof
-// that this backup can be restored with this HSM.
+// `kms-pkcs11 etcd verify`: decrypts every object with the HSM, without an API server. For a snapshot it proves that this
+// HSM can decrypt the backup.
 import type { Command } from "commander";
 import { Opener } from "../../etcd/opener.js";
 import { EtcdStore } from "../../etcd/store.js";
@@ -17,15 +17,16 @@ type VerifyOptions = EtcdOptions & KekOptions;
 
 interface Verified extends VerificationResult {
   readonly objects: number;
-  /** DEK seeds that the HSM was asked for. */
+  /** The number of DEK seeds that the HSM was asked to decrypt. */
   readonly decrypts: number;
   readonly seconds: number;
 }
 
+/** Adds `etcd verify`. */
 export function addEtcdVerifyCommand(etcd: Command, terminal: Terminal): void {
   addKekOptions(addEtcdOptions(etcd.command("verify")))
     .description(
-      "open every object with the HSM, without an API server; exit 0 if all that is under KMS v2 opens, 1 if not",
+      "decrypt every object with the HSM, without an API server; exit 0 if every object under KMS v2 can be decrypted, 1 if not",
     )
     .addHelpText(
       "after",
@@ -68,7 +69,7 @@ async function verify(options: VerifyOptions, terminal: Terminal): Promise<Verif
 
 function describe({ objects, decrypts, seconds, resources, failures }: Verified): string {
   const table = formatTable(
-    ["RESOURCE", "OBJECTS", "OPENED", "IN CLEAR", "OTHER PROVIDER", "FAILED"],
+    ["RESOURCE", "OBJECTS", "DECRYPTED", "IN CLEAR", "OTHER PROVIDER", "FAILED"],
     resources.map((one) => [
       one.resource,
       ...[one.objects, one.opened, one.plaintext, one.otherProvider, one.failed].map(String),
@@ -85,8 +86,10 @@ function describe({ objects, decrypts, seconds, resources, failures }: Verified)
     table,
     "",
     ...reasons,
-    `${objects} objects, ${decrypts} DEK seeds asked of the HSM, ${seconds} s`,
-    ...(others > 0 ? [`${others} are under other providers and were not looked into`] : []),
-    failed > 0 ? `${failed} do not open` : "every object under KMS v2 opens with this HSM",
+    `${objects} objects, ${decrypts} DEK seeds decrypted by the HSM, ${seconds} s`,
+    ...(others > 0 ? [`${others} are under other providers and were not checked`] : []),
+    failed > 0
+      ? `${failed} objects cannot be decrypted`
+      : "every object under KMS v2 can be decrypted with this HSM",
   ].join("\n");
 }

@@ -1,6 +1,4 @@
-// `kms-pkcs11 bench` for a moment against real plugins on a SoftHSM token: that it measures what it says, as often as
-// it says. How long anything took is not judged.
-
+// `kms-pkcs11 bench` with real plugins on a SoftHSM token: it makes the measurements that it reports. Times are not checked.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import type { BenchResult } from "../../../src/bench/result.js";
@@ -36,7 +34,7 @@ afterAll(async () => {
   token.remove();
 });
 
-/** Requests that the plugin counts itself. */
+/** Returns the plugin's own counts of requests. */
 async function counted(): Promise<Record<string, number>> {
   const text = await (await fetch(metricsUrl)).text();
   const rows = text.matchAll(/^kms_pkcs11_requests_total\{operation="(\w+)",code="OK"\} (\d+)$/gm);
@@ -44,7 +42,7 @@ async function counted(): Promise<Record<string, number>> {
 }
 
 describe("bench", () => {
-  it("measures core, token and two plugins in turn, and its counts are the plugin's own", async () => {
+  it("measures core, token and two plugins, and its counts match the plugin's", async () => {
     const before = await counted();
     const asked = ["--key", tokenUri(token, "kms-kek"), "--socket", ours.socket, "--versus"];
     const { code, stdout, stderr } = kmsPkcs11(
@@ -82,15 +80,15 @@ describe("bench", () => {
     expect(result.versus.every(({ versus }) => versus === `unix://${other.socket}`)).toBe(true);
 
     const after = await counted();
-    const told = (operation: string): number =>
+    const reported = (operation: string): number =>
       cases.filter((one) => one.operation === operation).reduce((sum, { requests }) => sum + requests, 0);
-    expect((after["Status"] ?? 0) - (before["Status"] ?? 0)).toBe(told("Status"));
-    // Beside what is measured: 200 requests for warmth.
-    const decrypts = told("Decrypt first") + told("Decrypt again") + 200;
+    expect((after["Status"] ?? 0) - (before["Status"] ?? 0)).toBe(reported("Status"));
+    // Besides the measured requests there are 200 to warm up.
+    const decrypts = reported("Decrypt first") + reported("Decrypt again") + 200;
     expect((after["Decrypt"] ?? 0) - (before["Decrypt"] ?? 0)).toBe(decrypts);
   });
 
-  it("prints tables, of the core alone without a key and a socket", () => {
+  it("prints tables; without a key and a socket only that of the core", () => {
     const { code, stdout } = kmsPkcs11(["bench", "--bytes", "16", ...QUICK]);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^BYTES .*\n16 .*seal .*core /m);
@@ -98,15 +96,15 @@ describe("bench", () => {
   });
 
   it.each([
-    [{ versus: "unix:///x.sock" }, /name the plugin to compare with by --socket/],
-    [{ concurrency: "1,none" }, /--concurrency: "none" is no whole number from 1 to 512/],
-    [{ turn: "0" }, /--turn: "0" is no whole number/],
-  ])("refuses %j", (wrong, why) => {
+    [{ versus: "unix:///x.sock" }, /also give --socket, the plugin to compare/],
+    [{ concurrency: "1,none" }, /--concurrency: "none" is not a whole number; give one from 1 to 512/],
+    [{ turn: "0" }, /--turn: "0" is not a whole number/],
+  ])("refuses the options %j", (wrong, why) => {
     const right = { concurrency: "1", sessions: "1", repetitions: "1", turn: "1", output: "json" } as const;
     expect(() => benchSettings({ ...right, ...wrong })).toThrow(why);
   });
 
-  it("exits with 3 when there is no plugin to measure", () => {
+  it("exits with 3 if no plugin listens on the socket", () => {
     const args = ["bench", "--bytes", "16", ...QUICK, "--socket", `${ours.socket}.none`];
     expect(kmsPkcs11(args).code).toBe(3);
   });

@@ -1,5 +1,5 @@
-// The `etcd` commands as an operator runs them, on a real etcd that holds what API servers would have
-// stored in it: two modes of the plugin, leftovers of other providers and in clear, and objects that were damaged.
+// The `etcd` commands as an operator runs them, on a real etcd with objects as API servers store them: under two modes of
+// the plugin, under other providers, in clear, and damaged.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -90,15 +90,15 @@ describe("etcd usage", () => {
     expect(stdout).toContain(`${OTHER} is not used`);
   });
 
-  it("answers whether a key_id is used with its exit code", () => {
+  it("shows by its exit code whether a key_id is used", () => {
     const { code, stdout } = run("usage", "--fail-if-used", keyId, "-o", "json");
     expect([code, (JSON.parse(stdout) as { used: string[] }).used]).toEqual([1, [keyId]]);
     // With a fingerprint of another kind it may name the same KEK.
     const doubtful = run("usage", "--fail-if-used", keyId.replace(/\..*/, `.s${"0".repeat(32)}`));
-    expect([doubtful.code, doubtful.stdout]).toEqual([1, expect.stringContaining("is not seen, but")]);
+    expect([doubtful.code, doubtful.stdout]).toEqual([1, expect.stringContaining("was not found, but")]);
   });
 
-  it("ends with 2 before etcd is asked when --fail-if-used identifies no KEK", () => {
+  it("exits with 2 before it asks etcd if --fail-if-used does not identify a KEK", () => {
     const away = ["--endpoints", "127.0.0.1:1"];
     const [ckaId = ""] = keyId.split(".");
     const texts = ["", " ", "foo", "kms-kek", "@other", `${keyId}0`, ` ${keyId}`];
@@ -111,7 +111,7 @@ describe("etcd usage", () => {
     }
   });
 
-  it("looks a beginning, a CKA_ID and a state up on the token, and never in etcd", () => {
+  it("looks up a beginning, a CKA_ID or a state on the token and never in etcd", () => {
     const [ckaId = ""] = keyId.split(".");
     const config = ["--config", plugin.configFile];
     for (const text of [keyId.slice(0, 9), ckaId, ckaId.toUpperCase(), "@active"]) {
@@ -126,7 +126,7 @@ describe("etcd usage", () => {
     }
   });
 
-  it("lists what the EncryptionConfiguration would not leave in clear", () => {
+  it("lists objects in clear that the EncryptionConfiguration should encrypt", () => {
     const file = join(folder, "encryption.json");
     const kms = { apiVersion: "v2", name: "hsm", endpoint: "unix:///run/kms.sock" };
     const rule = (resource: string): object => ({
@@ -135,12 +135,14 @@ describe("etcd usage", () => {
       resources: [{ resources: [resource], providers: [{ kms }, { identity: {} }] }],
     });
     writeFileSync(file, JSON.stringify(rule("*.")));
-    expect(run("usage", "--encryption-config", file).stdout).toContain("to be encrypted: 1 of configmaps");
+    expect(run("usage", "--encryption-config", file).stdout).toContain(
+      "should be encrypted: 1 of configmaps",
+    );
     writeFileSync(file, JSON.stringify(rule("secrets")));
-    expect(run("usage", "--encryption-config", file).stdout).not.toContain("to be encrypted");
+    expect(run("usage", "--encryption-config", file).stdout).not.toContain("should be encrypted");
   });
 
-  it("shows what is stored in its one line, and no terminal obeys it", async () => {
+  it("prints stored text on one line with control characters escaped", async () => {
     const hostile = "\u001b]0;x\u0007\u009b2J\nall is well";
     await etcd.store.putAll([
       ["/hostile/secrets/a/b", formatStoredObject({ ...sealedObject(direct, "b", SECRET), keyId: hostile })],
@@ -169,7 +171,7 @@ describe("etcd usage", () => {
     expect(() => readUsageReport(file)).toThrow("is not a usage report");
   });
 
-  it("ends with 2 for a wrong prefix and a snapshot that is missing or a pipe, with 3 when etcd is away", async () => {
+  it("exits with 2 for a wrong prefix or snapshot, and with 3 if etcd does not answer", async () => {
     expect(run("usage", "--prefix", "/k8s")).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("--etcd-prefix") as string,
@@ -183,17 +185,17 @@ describe("etcd usage", () => {
 });
 
 describe("etcd verify", () => {
-  it("opens everything under KMS v2 with the HSM, each DEK seed once", () => {
+  it("decrypts every object under KMS v2 with the HSM, and each DEK seed once", () => {
     const { code, stdout } = verify();
-    expect(stdout).toMatch(/^RESOURCE +OBJECTS +OPENED +IN CLEAR +OTHER PROVIDER +FAILED$/m);
+    expect(stdout).toMatch(/^RESOURCE +OBJECTS +DECRYPTED +IN CLEAR +OTHER PROVIDER +FAILED$/m);
     expect(stdout).toMatch(/^configmaps +1 +0 +1 +0 +0$/m);
     expect(stdout).toMatch(/^secrets +303 +302 +0 +1 +0$/m);
-    expect(stdout).toContain("304 objects, 3 DEK seeds asked of the HSM");
-    expect(stdout).toContain("every object under KMS v2 opens with this HSM");
+    expect(stdout).toContain("304 objects, 3 DEK seeds decrypted by the HSM");
+    expect(stdout).toContain("every object under KMS v2 can be decrypted with this HSM");
     expect(code).toBe(0);
   });
 
-  it("says what does not open, and why", async () => {
+  it("names the objects that cannot be decrypted, with the reason", async () => {
     const good = sealedObject(direct, key("x"), SECRET);
     const damaged: Readonly<Record<string, Buffer>> = {
       moved: sealedValue(direct, key("elsewhere"), SECRET),
@@ -208,7 +210,7 @@ describe("etcd verify", () => {
     const reasonFor = (name: string): string | undefined =>
       failures.find(({ keys }) => keys.includes(key(name, "bad")))?.reason;
     expect(Object.keys(damaged).map(reasonFor)).toEqual([
-      expect.stringContaining("moved here from another etcd key"),
+      expect.stringContaining("moved from another etcd key"),
       expect.stringContaining(`no KEK with key_id "nobody's"`),
       expect.stringMatching(/ciphertext/),
       expect.stringContaining("its data is too short"),
@@ -219,13 +221,13 @@ describe("etcd verify", () => {
     expect(table.stdout).toMatch(
       /^1 failed: its data does not authenticate.*\n {2}\/registry\/secrets\/bad\/moved$/m,
     );
-    expect(table.stdout).toContain("5 do not open");
+    expect(table.stdout).toContain("5 objects cannot be decrypted");
     const usage = run("usage", "--fail-if-used", OTHER);
     expect([usage.code, usage.stdout]).toEqual([1, expect.stringContaining("so the answer is uncertain")]);
     for (const name of Object.keys(damaged)) await etcd.store.delete(key(name, "bad"));
   });
 
-  it("ends with 3 when the HSM is away, and does not call the objects bad", () => {
+  it("exits with 3 if the HSM is away, without reporting objects as damaged", () => {
     const { code, stdout } = verify("--kek", absent());
     expect([code, stdout]).toEqual([3, ""]);
   });
@@ -234,7 +236,7 @@ describe("etcd verify", () => {
 describe("with several tokens", () => {
   const asking = "asking pkcs11:token=other;object=kms-kek";
 
-  it("the next one opens what the preferred one cannot, from the start or in the middle", () => {
+  it("the next token decrypts if the preferred one cannot, from the start or later", () => {
     fault.set("C_DecryptInit rv 0x32");
     const failing = run("verify", "--config", both.configFile);
     expect(failing).toMatchObject({ code: 0, stderr: "" });
@@ -243,7 +245,7 @@ describe("with several tokens", () => {
     fault.set("C_OpenSession rv 0x30");
     const away = run("verify", "--config", both.configFile);
     expect(away).toMatchObject({ code: 0, stderr: expect.stringContaining(asking) as string });
-    expect(away.stdout).toContain("304 objects, 3 DEK seeds asked of the HSM");
+    expect(away.stdout).toContain("304 objects, 3 DEK seeds decrypted by the HSM");
     const shown = runRaw("get", key("local"), "--config", both.configFile, "--break-glass", "INC-2");
     expect(shown).toMatchObject({
       code: 0,
@@ -252,7 +254,7 @@ describe("with several tokens", () => {
     });
   });
 
-  it("ends with 3 and names each when none is left", () => {
+  it("the command exits with 3 and names every token if none is usable", () => {
     fault.set("C_OpenSession rv 0x30");
     both.configure({ failover: [{ uri: absent() }] });
     const { code, stderr } = run("verify", "--config", both.configFile);
@@ -269,7 +271,7 @@ describe("etcd get", () => {
     expect(get(key("local"))).toMatchObject({
       code: 2,
       stdout: "",
-      stderr: expect.stringContaining("--break-glass: say why") as string,
+      stderr: expect.stringContaining("--break-glass: give the reason") as string,
     });
     expect(get(key("local"), "--break-glass", " ")).toMatchObject({ code: 2, stdout: "" });
     expect(get(key("local"), ...because)).toMatchObject({
@@ -279,7 +281,7 @@ describe("etcd get", () => {
     });
   });
 
-  it("prints one object in clear when the audit log has the reason", () => {
+  it("prints one object in clear after the audit log has recorded the reason", () => {
     plugin.configure({ audit: { file: auditFile } });
     expect(get(key("local"), ...because)).toMatchObject({ code: 0, stdout: SECRET });
     expect(get("/registry/configmaps/one/clear", ...because).stdout).toBe('{"kind":"ConfigMap"}');
@@ -291,7 +293,7 @@ describe("etcd get", () => {
     expect(log).not.toContain(SECRET);
   });
 
-  it("records failures too, and prints nothing when the event cannot be written", () => {
+  it("records failures too, and prints nothing if the event cannot be recorded", () => {
     expect(get(key("none"), ...because)).toMatchObject({ code: 2, stdout: "" });
     expect(get(key("leftover"), ...because)).toMatchObject({
       code: 2,
