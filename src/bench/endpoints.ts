@@ -147,8 +147,9 @@ async function decryptOne<S extends Sealed>(client: KmsCaller<S>, seeds: readonl
   const seed = seeds[number % seeds.length];
   if (seed === undefined) throw new RangeError("nothing to decrypt");
   const plaintext = await client.decrypt(seed, UID);
-  if (plaintext.length !== SEED_BYTES)
+  if (plaintext.length !== SEED_BYTES) {
     throw new RangeError("the decrypted plaintext has another length than the encrypted one");
+  }
 }
 
 function caseOf({ operation, concurrency }: Sample): string {

@@ -28,7 +28,8 @@ export function spreadOf(values: readonly number[]): Spread {
 
 /** Returns the ratios of values that were measured in turn, pair by pair: a disturbance of both cancels out. */
 export function ratioOf(ours: readonly number[], theirs: readonly number[]): Spread {
-  if (ours.length !== theirs.length)
+  if (ours.length !== theirs.length) {
     throw new RangeError("ratios need the same number of values on both sides");
+  }
   return spreadOf(ours.map((value, at) => value / (theirs[at] ?? NaN)));
 }
