@@ -63,7 +63,7 @@ it("refuses a path that is not a socket, or a folder writable by others, before 
   again = new PluginProcess(fault);
   writeFileSync(again.socket, "mine");
   const file = kmsPkcs11(["serve", "--config", again.configFile], kms.token.env);
-  expect([file.code, file.stderr]).toEqual([2, expect.stringContaining("no socket; it is left alone")]);
+  expect([file.code, file.stderr]).toEqual([2, expect.stringContaining("is not a socket; left untouched")]);
   chmodSync(dirname(again.socket), 0o777);
   const open = kmsPkcs11(["serve", "--config", again.configFile], kms.token.env);
   expect([open.code, open.stderr]).toEqual([2, expect.stringContaining("can be written to by others")]);
