@@ -1,4 +1,4 @@
-// The references of commands and metrics are what the code itself tells; `npx vitest run test/docs -u` writes them anew.
+// The references of commands and metrics match the code; `npx vitest run test/docs -u` updates them.
 
 import { expect, it } from "vitest";
 

@@ -145,7 +145,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
     expect(await countUnder("ahead", standby)).toBeGreaterThan(SECRETS);
 
     await restart({});
-    await until("it goes on with it", async () => (await publishedBy(late)) === standby);
+    await until("it keeps using it", async () => (await publishedBy(late)) === standby);
     expect((await destroy(standby, {})).stderr).toContain(`${standby} is active there`);
 
     await late.plugin.stop();

@@ -98,7 +98,7 @@ describe("the HSM is away", () => {
     }
   });
 
-  it("for longer than 3 minutes: writes stop with stopWrites only, reads go on with both", async () => {
+  it("for longer than 3 minutes: writes stop with stopWrites only, reads continue with both", async () => {
     const refusal = await until(
       "writes stop",
       () =>

@@ -97,7 +97,7 @@ describe.runIf(isRoot)("a user who is denied access", () => {
       "a certificate",
       () => ["etcd", "usage", "--endpoints", "https://127.0.0.1:1", "--cacert", join(closed, "ca.pem")],
     ],
-  ])("is told so in a line: %s", (_what, args) => {
+  ])("is reported in one line: %s", (_what, args) => {
     const { code, stderr } = asNobody(...args());
     expect(code, stderr).toBe(2);
     expect(stderr).toMatch(/^kms-pkcs11: .*user nobody \(uid 65534\) may not enter \S*closed\b/);

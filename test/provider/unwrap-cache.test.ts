@@ -81,7 +81,7 @@ describe("the unwrap cache", () => {
       cache.purgeStale();
       return cache.size === 0;
     });
-    expect(String(await get(cache, "n", "k", load("anew")))).toBe("anew");
+    expect(String(await get(cache, "n", "k", load("again")))).toBe("again");
   });
 
   it("does not cache failures", async () => {

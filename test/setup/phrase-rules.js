@@ -15,7 +15,7 @@ const PHRASES = [
   [/\bfor ever\b/i, 'write "forever"'],
   [/\bno longer than it\b/i, "compare with a named limit"],
   [/\bas (it|they) (was|were) found\b/i, 'write "unchanged" or "at the last check"'],
-  [/\bis no (plugin|socket|address)\b/i, 'write "is not a ..."'],
+  [/(?<!\bthere )\bis no (plugin|socket|address)\b/i, 'write "is not a ..."'],
 ];
 
 /** Comments as sentences: a run of line comments is one text. */

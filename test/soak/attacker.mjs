@@ -11,7 +11,7 @@ const PING = 0x6;
 const END_STREAM = 0x1;
 /** Written at once, so that many requests reach the plugin in one read. */
 const BATCH_BYTES = 64 * 1024;
-/** Between two tries while no connection is to be had. */
+/** Pause between two tries while no connection can be made. */
 const PAUSE_MS = 20;
 
 let input = "";
@@ -49,7 +49,7 @@ class Answers {
   }
 }
 
-/** One connection after another, for ever. */
+/** Opens one connection after another, forever. */
 function attack() {
   const socket = connect(plan.target);
   const answers = new Answers();

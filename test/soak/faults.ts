@@ -1,4 +1,4 @@
-// The faults that a soak draws from: what the fault module is told, and by which name the report counts it.
+// The faults that a soak draws from: the rule for the fault module, and the name under which the report counts it.
 
 export interface Fault {
   readonly kind: string;

@@ -1,4 +1,4 @@
-// The soak: load and random faults together for as long as it is told, every answer checked. It fails on a
+// The soak: load and random faults together for a given time, every answer checked. It fails on a
 // wrong answer, on a plugin that ends, and on a fault from which the plugin does not recover. What it measured
 // is printed, not judged.
 

@@ -135,7 +135,7 @@ async function sealed({ name, ckaId, settings, plaintext = SEED }: Wanted): Prom
   }
 }
 
-/** Appends what is missing; what is there stays as it is. */
+/** Appends what is missing; existing vectors stay unchanged. */
 async function addVectors(): Promise<void> {
   const [first] = keks;
   const made: Vector[] = [];

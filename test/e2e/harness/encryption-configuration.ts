@@ -15,7 +15,7 @@ export interface EncryptionRule {
   readonly providers: readonly Provider[];
 }
 
-/** The plugin behind a socket. `timeout` is the deadline of each call, 3 s unless told, as upstream. */
+/** The plugin behind a socket. `timeout` is the deadline of each call, by default 3 s, as upstream. */
 export function kmsProvider(socket: string, options: { name?: string; timeout?: string } = {}): Provider {
   const { name = "hsm", timeout = "3s" } = options;
   return { kms: { apiVersion: "v2", name, endpoint: `unix://${socket}`, timeout } };

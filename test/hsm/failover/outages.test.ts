@@ -1,5 +1,5 @@
 // Two SoftHSM tokens that go away and come back in every order while the plugin's core runs over them: the first holds
-// KEK A, the second A and B, and B is active. A library whose token went away goes on showing it, empty, for ever.
+// KEK A, the second A and B, and B is active. A library whose token went away keeps showing it, empty, forever.
 
 import { renameSync } from "node:fs";
 import { join } from "node:path";

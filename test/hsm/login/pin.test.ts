@@ -37,7 +37,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** As a process that starts anew: nothing but the state directory is left of the one before. */
+/** As a restarted process: only the state directory is left of the previous one. */
 const open = (options: OpenOptions = {}): OpenedToken =>
   token.open({ hosts: 2, pinFile, stateDir, ...options });
 
