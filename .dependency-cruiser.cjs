@@ -106,7 +106,7 @@ module.exports = {
       from: { path: "^src/", pathNot: any(Object.keys(LAYERS)) },
       to: {},
     },
-    confined("pkcs11js only in the token host", ["pkcs11js", "graphene-pk11"], ["token-host/"]),
+    confined("pkcs11js only in the token host", ["pkcs11js"], ["token-host/"]),
     confined("gRPC only at the edges", ["@grpc"], ["server/", "kms-client/", "etcd/"]),
     confined("HTTP metrics only in observability", ["prom-client"], ["observability/"]),
     confined(

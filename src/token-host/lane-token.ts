@@ -1,6 +1,6 @@
 // The token as one lane uses it: the module, the lane's session, and the generations that it knows. Performs each call
 // of wire-calls.ts; decides which failed calls to repeat here and which to leave to the plugin.
-import type { Module } from "graphene-pk11";
+import type { PKCS11 } from "pkcs11js";
 import type { CryptRequest, GenerateRequest, KekRecord, ProbeResult, TokenDescription } from "../hsm/port.js";
 import type {
   DestroyReply,
@@ -24,7 +24,7 @@ import { relabel } from "./relabel.js";
 import { TokenSession } from "./session.js";
 
 export class LaneToken {
-  readonly #module: Module;
+  readonly #lib: PKCS11;
   readonly #session: TokenSession;
   readonly #crypt: CheckedCrypt;
   readonly #slotId: number;
@@ -33,9 +33,9 @@ export class LaneToken {
 
   /** @throws TokenFault when the module, the token or a session is not available */
   constructor(request: OpenRequest) {
-    this.#module = loadModule(request);
-    this.#slotId = request.slotId ?? findSlot(this.#module, request.token);
-    this.#session = new TokenSession(this.#module.lib, slotHandle(this.#slotId));
+    this.#lib = loadModule(request);
+    this.#slotId = request.slotId ?? findSlot(this.#lib, request.token);
+    this.#session = new TokenSession(this.#lib, slotHandle(this.#slotId));
     this.#crypt = new CheckedCrypt(this.#session);
     this.#description = this.describe();
     this.#keyring = new LaneKeyring(this.#session, {
@@ -51,7 +51,7 @@ export class LaneToken {
 
   /** Reads the token information again, including its PIN flags and whether this process is logged in. */
   describe(): TokenDescription {
-    return describeToken(this.#module, this.#slotId, this.#session.isLoggedIn());
+    return describeToken(this.#lib, this.#slotId, this.#session.isLoggedIn());
   }
 
   /**

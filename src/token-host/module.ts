@@ -1,31 +1,26 @@
 // The vendor library, loaded once per thread and initialised once per process, and the slot that holds the token.
-// PKCS#11 v2.40 sections 5.4 and 5.5. graphene-pk11 loads it; calls go to its pkcs11js object directly.
-import { createRequire } from "node:module";
-import type * as graphene from "graphene-pk11";
+// PKCS#11 v2.40 sections 5.4 and 5.5.
 import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
 import type { TokenDescription, TokenSelector } from "../hsm/port.js";
 import type { OpenRequest } from "../hsm/wire-calls.js";
 import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
 import { maskControls } from "../untrusted-text.js";
 
-// Every lane loads it when it starts, and `import` takes twice as long as `require` over its 54 CommonJS files.
-const { Module } = createRequire(import.meta.url)("graphene-pk11") as typeof graphene;
-
 const CKR_TOKEN_NOT_PRESENT = 0xe0;
 const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
 
 // pkcs11js unloads a library when its object is garbage-collected, even with open sessions: keep it reachable.
-let loaded: graphene.Module | undefined;
+let loaded: PKCS11 | undefined;
 
 /**
  * Loads and initialises the library. Threads of one process must do this one after another: two at once in
  * C_Initialize crash pkcs11js 2.1.7.
  * @throws TokenFault MODULE_UNUSABLE when it is not a PKCS#11 module; the CKR row of a refused C_Initialize
  */
-export function loadModule(request: OpenRequest): graphene.Module {
+export function loadModule(request: OpenRequest): PKCS11 {
   loaded = load(request.modulePath);
   try {
-    loaded.initialize({
+    loaded.C_Initialize({
       flags: pkcs11js.CKF_OS_LOCKING_OK,
       // pkcs11js 2.1.7 drops the last character of the string.
       ...(request.moduleParameters === undefined
@@ -40,9 +35,11 @@ export function loadModule(request: OpenRequest): graphene.Module {
   return loaded;
 }
 
-function load(path: string): graphene.Module {
+function load(path: string): PKCS11 {
   try {
-    return Module.load(path);
+    const lib = new pkcs11js.PKCS11();
+    lib.load(path);
+    return lib;
   } catch (error) {
     const detail = error instanceof Error ? error.message.split("\n", 1)[0] : "";
     throw new TokenFault(
@@ -68,7 +65,7 @@ interface ShownSlots {
  * @throws TokenFault HSM_UNAVAILABLE when the module shows no token at all (a network token's server may be
  * down), TOKEN_NOT_FOUND when no token or more than one matches
  */
-export function findSlot({ lib }: graphene.Module, selector: TokenSelector): number {
+export function findSlot(lib: PKCS11, selector: TokenSelector): number {
   const { tokens, unreadable } = readSlots(lib, selector.slotId);
   const matching = tokens.filter((token) => matches(token, selector));
   if (matching.length === 1 && matching[0] !== undefined) return matching[0].slotId;
@@ -157,9 +154,10 @@ export function slotHandle(slotId: number): Buffer {
 }
 
 /** Reads CK_TOKEN_INFO, including the PIN flags. @throws TokenFault */
-export function describeToken(module: graphene.Module, slotId: number, loggedIn: boolean): TokenDescription {
+export function describeToken(lib: PKCS11, slotId: number, loggedIn: boolean): TokenDescription {
   try {
-    const info = module.lib.C_GetTokenInfo(slotHandle(slotId));
+    const info = lib.C_GetTokenInfo(slotHandle(slotId));
+    const { libraryDescription, libraryVersion } = lib.C_GetInfo();
     const has = (flag: number): boolean => (info.flags & flag) !== 0;
     return {
       label: maskControls(unpad(info.label)),
@@ -173,7 +171,7 @@ export function describeToken(module: graphene.Module, slotId: number, loggedIn:
       pinFinalTry: has(pkcs11js.CKF_USER_PIN_FINAL_TRY),
       pinLocked: has(pkcs11js.CKF_USER_PIN_LOCKED),
       protectedAuthenticationPath: has(pkcs11js.CKF_PROTECTED_AUTHENTICATION_PATH),
-      library: `${maskControls(unpad(module.libraryDescription))} ${module.libraryVersion.major}.${module.libraryVersion.minor}`,
+      library: `${maskControls(unpad(libraryDescription))} ${libraryVersion.major}.${libraryVersion.minor}`,
     };
   } catch (error) {
     throw toFault(error, "reading the token (C_GetTokenInfo)");
