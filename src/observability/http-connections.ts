@@ -4,9 +4,15 @@ import { createServer as createHttpServer, type RequestListener, type Server as 
 import { createServer, type Server, type Socket } from "node:net";
 import { Duplex } from "node:stream";
 
-/** Maximum number of connections that have not sent a request yet, and of those that have not read their answer yet. */
+/** Maximum number of connections that have not sent a request yet. */
 const MAX_WAITING = 256;
-const MAX_ANSWERED = 64;
+/**
+ * Maximum number of connections with a request. Any user can open more, so it must take longer until that many others
+ * follow a request than until it is answered.
+ */
+const MAX_ASKING = 512;
+/** Maximum number of connections whose client has not read an answer that the kernel cannot hold. */
+const MAX_UNREAD = 64;
 const MAX_HEAD_BYTES = 8 * 1024;
 /** Maximum time for the head of a request, and again for its answer, in ms. */
 const TIMEOUT_MS = 5_000;
@@ -19,10 +25,13 @@ export const BACKLOG = 4_096;
 /** A connection for Node's HTTP server: it delivers the head of one request and passes the answer to the socket. */
 class OneRequest extends Duplex {
   readonly #socket: Socket;
+  readonly #onUnread: () => void;
 
-  constructor(socket: Socket, head: Buffer) {
+  /** @param onUnread called when the client has not read what was written */
+  constructor(socket: Socket, head: Buffer, onUnread: () => void) {
     super();
     this.#socket = socket;
+    this.#onUnread = onUnread;
     socket.once("close", () => this.destroy());
     this.push(head);
   }
@@ -35,6 +44,7 @@ class OneRequest extends Duplex {
     this.#socket.write(chunk, encoding, (error) => {
       done(error);
     });
+    if (this.#socket.writableLength > 0) this.#onUnread();
   }
 
   override _final(done: () => void): void {
@@ -69,7 +79,8 @@ export function createOneRequestServer(
 class Connections {
   readonly #http: HttpServer;
   readonly #waiting = new Set<Socket>();
-  readonly #answered = new Set<Socket>();
+  readonly #asking = new Set<Socket>();
+  readonly #unread = new Set<Socket>();
   readonly #heads: (() => void)[] = [];
   #scheduled = false;
 
@@ -104,20 +115,24 @@ class Connections {
     socket.once("close", () => {
       clearTimeout(timer);
       this.#waiting.delete(socket);
-      this.#answered.delete(socket);
+      this.#asking.delete(socket);
+      this.#unread.delete(socket);
     });
   }
 
   closeAll(): void {
-    for (const socket of [...this.#waiting, ...this.#answered]) socket.destroy();
+    for (const socket of [...this.#waiting, ...this.#asking]) socket.destroy();
   }
 
   #answerSoon(socket: Socket, head: Buffer): void {
     this.#heads.push(() => {
       if (socket.destroyed) return;
       this.#waiting.delete(socket);
-      hold(this.#answered, socket, MAX_ANSWERED);
-      this.#http.emit("connection", new OneRequest(socket, head));
+      hold(this.#asking, socket, MAX_ASKING);
+      const onUnread = (): void => {
+        hold(this.#unread, socket, MAX_UNREAD);
+      };
+      this.#http.emit("connection", new OneRequest(socket, head, onUnread));
     });
     if (this.#scheduled) return;
     this.#scheduled = true;
@@ -134,5 +149,7 @@ class Connections {
 function hold(sockets: Set<Socket>, socket: Socket, most: number): void {
   sockets.add(socket);
   const [oldest] = sockets;
-  if (sockets.size > most) oldest?.destroy();
+  if (sockets.size <= most || oldest === undefined) return;
+  sockets.delete(oldest);
+  oldest.destroy();
 }

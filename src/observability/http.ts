@@ -58,11 +58,10 @@ interface Page {
 
 type Pages = ReadonlyMap<string, SharedRendering<Page>>;
 
-/** Returns the pages that are costly to render; all share one budget. */
+/** Returns the pages that are costly to render. Each has a budget of its own, so that a costly one does not delay the others. */
 function sharedPages({ readiness, keys, metrics, metricsType }: HttpContent): Pages {
-  const budget = new RenderingBudget();
   const shared = (render: () => Page | Promise<Page>): SharedRendering<Page> =>
-    new SharedRendering(render, budget);
+    new SharedRendering(render, new RenderingBudget());
   const ready = shared(() => {
     const { ready, lines } = readiness();
     return page(ready ? 200 : 503, "text/plain", lines.map((line) => `${line}\n`).join(""));

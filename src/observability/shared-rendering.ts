@@ -1,14 +1,14 @@
-// Renders the pages of the HTTP endpoints. Simultaneous requests share one rendering, and all renderings share a budget of
-// time, so that no user can keep the plugin busy. A rendering always begins after the request, so no answer is outdated.
+// Renders the pages of the HTTP endpoints. Simultaneous requests share one rendering, and the renderings of a page share a
+// budget of time, so that no user can keep the plugin busy. A rendering always begins after the request, so no answer is outdated.
 
-/** Average time per second that all renderings together may take, in ms. */
+/** Average time per second that the renderings may take, in ms. */
 const MS_PER_SECOND = 5;
 /** Time that renderings may take at once after a quiet period, in ms. */
 const BURST_MS = 50;
 /** Longest wait for a rendering to begin, in ms. */
 const MAX_WAIT_MS = 1_000;
 
-/** The budget of time shared by all renderings. */
+/** The time that the renderings of a page may take. */
 export class RenderingBudget {
   #leftMs = BURST_MS;
   #at = performance.now();

@@ -11,6 +11,7 @@ let readiness = { ready: true, lines: ["ok"] };
 let http: RunningHttp;
 let renderings = 0;
 let metric = "a_metric 1\n";
+let renderMs = 0;
 
 beforeAll(async () => {
   const content = {
@@ -18,6 +19,8 @@ beforeAll(async () => {
     keys: (refresh: boolean) => ({ activeKeyId: "k", keys: [], ...(refresh && { refresh }) }),
     metrics: () => {
       renderings += 1;
+      const until = performance.now() + renderMs;
+      while (performance.now() < until);
       return Promise.resolve(metric);
     },
     metricsType: "text/plain; version=0.0.4",
@@ -150,6 +153,36 @@ describe("the HTTP endpoints", () => {
     for (let count = 0; count < 20; count++) {
       metric = `a_metric ${count}\n`;
       expect(await get("/metrics")).toMatchObject({ body: metric });
+    }
+  });
+
+  it("answer every page while 150 connections ask for the metrics again and again", async () => {
+    let cut = 0;
+    let stopped = false;
+    const ask = (): void => {
+      if (stopped) return;
+      const socket = connect(http.address.port, http.address.host);
+      let answered = false;
+      socket.on("error", () => undefined).on("data", () => (answered = true));
+      socket.once("close", () => {
+        if (!answered) cut += 1;
+        ask();
+      });
+      socket.write("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    };
+    renderMs = 5;
+    for (let asking = 0; asking < 150; asking++) ask();
+    try {
+      for (let count = 0; count < 5; count++) {
+        for (const path of ["/readyz", "/keys", "/livez"]) {
+          expect(await get(path)).toMatchObject({ status: 200 });
+        }
+      }
+      expect(await get("/metrics")).toMatchObject({ status: 200 });
+      expect(cut).toBe(0);
+    } finally {
+      stopped = true;
+      renderMs = 0;
     }
   });
 
