@@ -20,8 +20,14 @@ export interface NewGeneration {
   readonly unusedUntil: () => DestroyWindow;
 }
 
+export interface MadeGeneration {
+  readonly made: KekRecord;
+  /** What a reloaded library listed afterwards. */
+  readonly listed: readonly KekRecord[];
+}
+
 /**
- * Makes a generation and returns it.
+ * Makes a generation and returns it with the token's other KEKs.
  * @throws KmsError MECHANISM_UNSUPPORTED when the token does not perform the mechanism; KEY_UNSUITABLE when it made a key
  *   that the plugin would refuse, which is destroyed; KEY_MISSING when a reloaded library does not show the key; and as
  *   `requireNoRival` when another command made one at the same time
@@ -29,14 +35,14 @@ export interface NewGeneration {
 export async function makeGeneration(
   hsm: TokenAdministration & Pick<Hsm, "listKeksReloaded">,
   { policy, label, mechanism, isRival, unusedUntil }: NewGeneration,
-): Promise<KekRecord> {
+): Promise<MadeGeneration> {
   const ckaId = Buffer.from(uuidBytes(uuidV7())).toString("hex");
   const made = await hsm.generate({ label, ckaId, kind: "auto", mechanism });
   const [refusal] = readSchedule([made], policy).refused;
   if (refusal === undefined) {
     const listed = await requireKept(hsm, made);
     await requireNoRival({ hsm, made, listed, isRival, unusedUntil: unusedUntil() });
-    return made;
+    return { made, listed };
   }
   await destroyAndConfirm(hsm, made);
   throw new KmsError(

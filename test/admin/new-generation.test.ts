@@ -62,5 +62,5 @@ it("a KEK that a reloaded library shows is returned", async () => {
     tokenThatShows(() => Promise.resolve([MADE])),
     ORDER,
   );
-  expect(await made).toEqual(MADE);
+  expect(await made).toEqual({ made: MADE, listed: [MADE] });
 });

@@ -90,7 +90,7 @@ async function create(settings: Settings, tokens: readonly Token[], begin: Begin
   if (preferred === undefined) throw new KmsError("INTERNAL", "a configuration without a token");
   const label = labelOf(settings.objectName, Date.now());
   await begin({ details: { label } });
-  const made = await makeGeneration(preferred.hsm, {
+  const { made } = await makeGeneration(preferred.hsm, {
     policy: schedulePolicy(settings),
     label,
     mechanism: settings.mechanism,

@@ -1,37 +1,25 @@
 // `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, which becomes active later. It can wait until
 // every token and node has it, and destroy it if one does not.
 import { Option, type Command } from "commander";
+import { withTokens } from "../../admin/command-tokens.js";
+import { LEAST_GUARDED_MS } from "../../admin/guarded-rotation.js";
+import { untilInterrupted } from "../../admin/interrupts.js";
+import { parseNodes } from "../../admin/node-client.js";
+import { rotateKek } from "../../admin/rotate-kek.js";
 import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { parseTime } from "../../provider/kek-label.js";
-import { DEFAULT_DELAY_MS, planRotation } from "../../provider/rotation.js";
-import { schedulePolicy } from "../../compose/provider.js";
-import { untilInterrupted } from "../../admin/interrupts.js";
-import { viewKeyring, type KeyringView } from "../../admin/keyring-view.js";
-import { makeGeneration } from "../../admin/new-generation.js";
-import { parseNodes } from "../../admin/node-client.js";
-import { compareNodes, readNodes, type NodeReport } from "../../admin/node-comparison.js";
-import { audited, type Begin } from "../../admin/operator-audit.js";
-import type { Terminal } from "../output.js";
+import { DEFAULT_DELAY_MS } from "../../provider/rotation.js";
 import { operatorAt } from "../operator.js";
-import type { Operator } from "../../admin/operator.js";
-import { checkReadiness } from "../../admin/readiness.js";
-import { reportRotation } from "./rotation-report.js";
-import {
-  LEAST_GUARDED_MS,
-  requireTimeToAbort,
-  guardRotation,
-  type Rotation,
-} from "../../admin/guarded-rotation.js";
+import type { Terminal } from "../output.js";
 import {
   addKeyOptions,
   addMechanismOption,
   settingsFrom,
   type SettingsOptions,
 } from "../settings-options.js";
-import { windowBefore } from "../../admin/require-unneeded.js";
-import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
+import { reportRotation } from "./rotation-report.js";
 
 interface RotateOptions extends SettingsOptions {
   readonly activateIn?: string;
@@ -90,10 +78,18 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       const settings = settingsFrom(options, false);
       requireSomethingToWaitFor(options, settings, nodes, activation - now);
       const operator = operatorAt(terminal);
+      const order = {
+        settings,
+        nodes,
+        now,
+        activation,
+        dryRun: options.dryRun === true,
+        wait: options.wait === true,
+        abortUnlessConverged: options.abortUnlessConverged === true,
+        operator,
+      };
       const rotation = await withTokens(settings, operator, (tokens) =>
-        untilInterrupted((signal) =>
-          rotate({ settings, tokens, nodes, now, activation, options, signal, operator }),
-        ),
+        untilInterrupted((signal) => rotateKek({ ...order, tokens, signal })),
       );
       reportRotation(rotation, options.output, terminal);
     });
@@ -133,108 +129,5 @@ function requireSomethingToWaitFor(
       "CONFIG_INVALID",
       `--abort-unless-converged: requires an activation at least ${LEAST_GUARDED_MS / 1000} s ahead`,
     );
-  }
-}
-
-interface Order {
-  readonly settings: Settings;
-  readonly tokens: readonly Token[];
-  readonly nodes: readonly URL[];
-  readonly now: number;
-  /** ms since the epoch. */
-  readonly activation: number;
-  readonly options: RotateOptions;
-  /** Ends the command before the key is made, or the wait after it: a key that is made never stays unguarded. */
-  readonly signal: AbortSignal;
-  readonly operator: Operator;
-}
-
-async function rotate(order: Order): Promise<Rotation> {
-  const { settings, tokens, nodes, options, signal, operator } = order;
-  const { plan, made } = await audited(
-    settings,
-    operator,
-    { operation: options.dryRun === true ? "keys rotate --dry-run" : "keys rotate" },
-    (begin) => make(order, begin),
-    (done) => ({
-      ...(done.made !== undefined && { keyId: done.made.keyId }),
-      details: { label: done.plan.label, from: done.plan.from.record.keyId },
-    }),
-  );
-  if (made === undefined) return { plan, made, readiness: [] };
-  const abortUnlessConverged = options.abortUnlessConverged === true;
-  if (options.wait === true || abortUnlessConverged) {
-    return guardRotation({ settings, plan, made, tokens, nodes, abortUnlessConverged, signal, operator });
-  }
-  return { plan, made, readiness: await checkReadiness(made, tokens.slice(1), nodes) };
-}
-
-/** Makes the key, unless it is a dry run. */
-async function make(order: Order, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
-  const { settings, tokens, nodes, now, activation, options, signal, operator } = order;
-  requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
-  const policy = schedulePolicy(settings);
-  const view = viewKeyring(tokens, policy, now);
-  const plan = planRotation(view.schedule, policy, now, activation);
-  const reports = await readNodesFor(nodes, view);
-  const differences = [...view.differences, ...compareNodes(reports, view)];
-  warn([...plan.warnings, ...pendingKeks(view, now)], reports, differences, operator);
-  if (options.abortUnlessConverged === true) requireConverged(reports, differences);
-  if (options.abortUnlessConverged === true) requireTimeToAbort(tokens, plan.activation);
-  const [preferred] = tokens;
-  if (options.dryRun === true || preferred === undefined) return { plan, made: undefined };
-  if (signal.aborted) throw new KmsError("CANCELLED", "interrupted; nothing was made");
-  await begin({ details: { label: plan.label, from: plan.from.record.keyId } });
-  const made = await makeGeneration(preferred.hsm, {
-    policy,
-    label: plan.label,
-    mechanism: settings.mechanism,
-    isRival: ({ label }) => label === plan.label,
-    unusedUntil: () => windowBefore(plan.activation, Math.max(0, ...reports.map(clockAheadOf))),
-  });
-  return { plan, made };
-}
-
-function clockAheadOf({ clockAheadMs }: NodeReport): number {
-  return clockAheadMs ?? 0;
-}
-
-/** Reads the nodes; if they differ, again after they have read their tokens, since a node polls its token. */
-async function readNodesFor(nodes: readonly URL[], view: KeyringView): Promise<NodeReport[]> {
-  const reports = await readNodes(nodes);
-  return compareNodes(reports, view).length === 0 ? reports : readNodes(nodes, true);
-}
-
-/** Returns a warning for each standby KEK: it becomes active before the new one, which does not replace it. */
-function pendingKeks({ keys }: KeyringView, now: number): string[] {
-  return keys.flatMap(({ record: { label, keyId }, state, activation }) =>
-    state === "standby" && activation !== undefined && activation > now
-      ? [
-          `"${label}" (key_id ${keyId}) is standby already and becomes active at ${new Date(activation).toISOString()}, ` +
-            `before the new KEK; if it should not, cancel it with 'kms-pkcs11 keys destroy ${keyId} --nodes ...'`,
-        ]
-      : [],
-  );
-}
-
-function warn(
-  warnings: readonly string[],
-  nodes: readonly NodeReport[],
-  differences: readonly string[],
-  operator: Operator,
-): void {
-  const away = nodes.flatMap(({ error }) => error ?? []);
-  for (const warning of [...warnings, ...away, ...differences]) operator.notify(`warning: ${warning}`);
-}
-
-/** Requires that tokens and nodes agree before the rotation. @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED */
-function requireConverged(nodes: readonly NodeReport[], differences: readonly string[]): void {
-  const away = nodes.find(({ error }) => error !== null)?.error;
-  if (away !== undefined && away !== null) {
-    throw new KmsError("PEER_UNREACHABLE", `${away}; nothing was made (--abort-unless-converged)`);
-  }
-  const [difference] = differences;
-  if (difference !== undefined) {
-    throw new KmsError("TOKEN_REFUSED", `${difference}; nothing was made (--abort-unless-converged)`);
   }
 }

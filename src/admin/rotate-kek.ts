@@ -1,0 +1,156 @@
+// Rotates the KEK: plans the next generation, compares tokens and nodes with the plan, records the intent, makes the KEK on
+// the first token, and follows its rollout if that is requested.
+import { schedulePolicy } from "../compose/provider.js";
+import type { Settings } from "../config/settings.js";
+import { KmsError } from "../errors.js";
+import type { KekRecord } from "../hsm/port.js";
+import { activationOf, type SchedulePolicy } from "../provider/generations.js";
+import { planRotation, type RotationPlan } from "../provider/rotation.js";
+import { requireAll, type Token } from "./command-tokens.js";
+import { guardRotation, requireTimeToAbort, type Rotation } from "./guarded-rotation.js";
+import { isSameKek, viewKeyring, type KeyringView } from "./keyring-view.js";
+import { makeGeneration } from "./new-generation.js";
+import { compareNodes, readNodes, type NodeReport } from "./node-comparison.js";
+import { audited, type Begin } from "./operator-audit.js";
+import type { Operator } from "./operator.js";
+import { checkReadiness } from "./readiness.js";
+import { windowBefore } from "./require-unneeded.js";
+
+export interface RotationOrder {
+  readonly settings: Settings;
+  readonly tokens: readonly Token[];
+  readonly nodes: readonly URL[];
+  /** ms since the epoch. */
+  readonly now: number;
+  /** ms since the epoch. */
+  readonly activation: number;
+  /** Whether to plan only, and make nothing. */
+  readonly dryRun: boolean;
+  /** Whether to wait until every other token and node has the KEK. */
+  readonly wait: boolean;
+  /** Whether to destroy the KEK before its activation if a token or node lacks it; implies `wait`. */
+  readonly abortUnlessConverged: boolean;
+  /** Ends the command before the KEK is made, or the wait after it: a KEK that is made never stays unguarded. */
+  readonly signal: AbortSignal;
+  readonly operator: Operator;
+}
+
+/**
+ * Rotates the KEK and returns the result; failures of single tokens and nodes after the KEK was made are in it.
+ * @throws KmsError when no KEK was made, or as `makeGeneration`
+ */
+export async function rotateKek(order: RotationOrder): Promise<Rotation> {
+  const { settings, tokens, nodes, dryRun, wait, abortUnlessConverged, signal, operator } = order;
+  const { plan, made } = await audited(
+    settings,
+    operator,
+    { operation: dryRun ? "keys rotate --dry-run" : "keys rotate" },
+    (begin) => planAndMake(order, begin),
+    (done) => ({
+      ...(done.made !== undefined && { keyId: done.made.keyId }),
+      details: { label: done.plan.label, from: done.plan.from.record.keyId },
+    }),
+  );
+  if (made === undefined) return { plan, made, readiness: [] };
+  if (wait || abortUnlessConverged) {
+    return guardRotation({ settings, plan, made, tokens, nodes, abortUnlessConverged, signal, operator });
+  }
+  return { plan, made, readiness: await checkReadiness(made, tokens.slice(1), nodes) };
+}
+
+/** Makes the KEK, unless it is a dry run. */
+async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
+  const { settings, tokens, now, activation, dryRun, signal } = order;
+  requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
+  const policy = schedulePolicy(settings);
+  const view = viewKeyring(tokens, policy, now);
+  const plan = planRotation(view.schedule, policy, now, activation);
+  const reports = await compareWithNodes(order, view, plan);
+  const [preferred] = tokens;
+  if (dryRun || preferred === undefined) return { plan, made: undefined };
+  if (signal.aborted) throw new KmsError("CANCELLED", "interrupted; nothing was made");
+  await begin({ details: { label: plan.label, from: plan.from.record.keyId } });
+  const { made, listed } = await makeGeneration(preferred.hsm, {
+    policy,
+    label: plan.label,
+    mechanism: settings.mechanism,
+    isRival: ({ label }) => label === plan.label,
+    unusedUntil: () => windowBefore(plan.activation, Math.max(0, ...reports.map(clockAheadOf))),
+  });
+  const known = [made, ...tokens.flatMap(({ records }) => records ?? [])];
+  const others = listed.filter((record) => !known.some((one) => isSameKek(one, record)));
+  for (const other of others) order.operator.notify(`warning: ${newOther(other, plan, policy)}`);
+  return { plan, made };
+}
+
+/**
+ * Reads the nodes and warns of everything that differs.
+ * @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED or INPUT_INVALID when an abort is requested and could not be guaranteed
+ */
+async function compareWithNodes(
+  { tokens, nodes, now, abortUnlessConverged, operator }: RotationOrder,
+  view: KeyringView,
+  plan: RotationPlan,
+): Promise<readonly NodeReport[]> {
+  const reports = await readNodesFor(nodes, view);
+  const differences = [...view.differences, ...compareNodes(reports, view)];
+  const away = reports.flatMap(({ error }) => error ?? []);
+  for (const warning of [...plan.warnings, ...pendingKeks(view, now), ...away, ...differences]) {
+    operator.notify(`warning: ${warning}`);
+  }
+  if (abortUnlessConverged) {
+    requireConverged(away, differences);
+    requireTimeToAbort(tokens, plan.activation);
+  }
+  return reports;
+}
+
+function clockAheadOf({ clockAheadMs }: NodeReport): number {
+  return clockAheadMs ?? 0;
+}
+
+/** Reads the nodes; if they differ, again after they have read their tokens, since a node polls its token. */
+async function readNodesFor(nodes: readonly URL[], view: KeyringView): Promise<NodeReport[]> {
+  const reports = await readNodes(nodes);
+  return compareNodes(reports, view).length === 0 ? reports : readNodes(nodes, true);
+}
+
+/** Returns a warning for each standby KEK: it becomes active before the new one, which does not replace it. */
+function pendingKeks({ keys }: KeyringView, now: number): string[] {
+  return keys.flatMap(({ record: { label, keyId }, state, activation }) =>
+    state === "standby" && activation !== undefined && activation > now
+      ? [
+          `"${label}" (key_id ${keyId}) is standby already and becomes active at ${new Date(activation).toISOString()}, ` +
+            `before the new KEK; if it should not, ${howToCancel(keyId)}`,
+        ]
+      : [],
+  );
+}
+
+/** Returns the warning of a KEK for another activation that appeared on the token while this command ran. */
+function newOther({ label, keyId }: KekRecord, plan: RotationPlan, { objectName }: SchedulePolicy): string {
+  const activation = activationOf(label, objectName);
+  const when =
+    activation === undefined || !Number.isFinite(activation)
+      ? ""
+      : ` and becomes active at ${new Date(activation).toISOString()}, ` +
+        `${activation < plan.activation ? "before" : "after"} the new KEK`;
+  return (
+    `"${label}" (key_id ${keyId}) appeared on the token while this command ran${when}; ` +
+    `if it should not become active, ${howToCancel(keyId)}`
+  );
+}
+
+function howToCancel(keyId: string): string {
+  return `cancel it with 'kms-pkcs11 keys destroy ${keyId} --nodes ...'`;
+}
+
+/** Requires that tokens and nodes agree before the rotation. @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED */
+function requireConverged([away]: readonly string[], [difference]: readonly string[]): void {
+  if (away !== undefined) {
+    throw new KmsError("PEER_UNREACHABLE", `${away}; nothing was made (--abort-unless-converged)`);
+  }
+  if (difference !== undefined) {
+    throw new KmsError("TOKEN_REFUSED", `${difference}; nothing was made (--abort-unless-converged)`);
+  }
+}
