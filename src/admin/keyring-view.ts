@@ -2,6 +2,7 @@
 // tokens. They may differ, since a KEK is made on one token and cloned to the others with the vendor's tools.
 import { KmsError } from "../errors.js";
 import { Clones } from "../hsm/failover/clones.js";
+import { namesValue } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
 import {
   activeAt,
@@ -123,9 +124,8 @@ function findActive(
   }
 }
 
-/** A key_id without a fingerprint only names a CKA_ID, which says nothing about the value. */
 function unproven({ keyId }: KekRecord, holders: readonly string[]): string[] {
-  return holders.length > 1 && keyId.endsWith(".n")
+  return holders.length > 1 && !namesValue(keyId)
     ? ["the HSM computes no fingerprint: nothing shows that the tokens hold one value"]
     : [];
 }

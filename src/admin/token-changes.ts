@@ -20,12 +20,12 @@ export interface Changes {
 
 /**
  * Changes a KEK on every token, one after the other. Never throws.
- * @param change returns whether a change was needed; receives the token's current record
+ * @param change returns whether a change was needed; receives the token's current records of the KEK: several after a copy
  */
 export async function changeTokens(
   tokens: readonly Token[],
   kek: KekRecord,
-  change: (token: Token, record: KekRecord) => Promise<boolean>,
+  change: (token: Token, records: readonly KekRecord[]) => Promise<boolean>,
 ): Promise<Changes> {
   const changes: TokenChange[] = [];
   let failure: KmsError | undefined;
@@ -33,8 +33,8 @@ export async function changeTokens(
     try {
       if (token.failure !== undefined) throw token.failure;
       // Read again: tokens of one group may show the change of the one before.
-      const record = (await token.hsm.listKeks()).find((one) => isSameKek(one, kek));
-      const done = record !== undefined && (await change(token, record));
+      const records = (await token.hsm.listKeks()).filter((one) => isSameKek(one, kek));
+      const done = records.length > 0 && (await change(token, records));
       changes.push({ token: token.name, outcome: done ? "done" : "not needed", error: null });
     } catch (thrown) {
       const error = KmsError.from(thrown);

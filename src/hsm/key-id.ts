@@ -42,6 +42,11 @@ export function isKeyId(text: string): boolean {
   return KEY_ID.test(text);
 }
 
+/** Returns whether a key_id holds a fingerprint: without one it names a CKA_ID only, and says nothing about the value. */
+export function namesValue(keyId: string): boolean {
+  return !keyId.endsWith(".n");
+}
+
 /** Returns whether some key_id may begin with a text. */
 export function mayBeginKeyId(text: string): boolean {
   return BEGINNING.test(text);

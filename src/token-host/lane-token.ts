@@ -20,7 +20,7 @@ import { makeKek, removeKeys } from "./key-maker.js";
 import { LaneKeyring } from "./lane-keyring.js";
 import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
 import { probe } from "./probe.js";
-import { relabel } from "./relabel.js";
+import { finishRelabel, relabel } from "./relabel.js";
 import { TokenSession } from "./session.js";
 
 export class LaneToken {
@@ -141,10 +141,15 @@ export class LaneToken {
     return { objects: destroyObjects(this.#session, keks, request) };
   }
 
+  /** Changes a KEK's label, or completes a change that was interrupted. */
   relabel({ keyId, label }: RelabelRequest): KekRecord {
-    this.#withKek(keyId, (kek) => {
-      relabel(this.#session, kek, label);
-    });
+    this.#keyring.readAll();
+    const copies = this.#keyring.all.filter(({ record }) => record.keyId === keyId);
+    if (!finishRelabel(this.#session, copies, label)) {
+      this.#withKek(keyId, (kek) => {
+        relabel(this.#session, kek, label);
+      });
+    }
     const renamed = this.#keyring.labelled(label).find((record) => record.keyId === keyId);
     if (renamed !== undefined) return renamed;
     throw new TokenFault("the token kept the key's old label", { fault: "setup", code: "TOKEN_REFUSED" });
