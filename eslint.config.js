@@ -70,7 +70,7 @@ export default defineConfig(
   {
     files: ["{src,test}/**/*.{ts,mjs}", "scripts/*.js"],
     plugins: { language: plainPhrases },
-    rules: { "language/plain-phrases": "warn" },
+    rules: { "language/plain-phrases": "error" },
   },
   {
     files: ["src/**/*.ts"],
@@ -80,7 +80,7 @@ export default defineConfig(
   {
     files: ["test/**/*.{test,soak,scale,bench}.ts"],
     plugins: { "test-titles": testTitles },
-    rules: { "test-titles/short": "warn", "test-titles/unique": "warn" },
+    rules: { "test-titles/short": "error", "test-titles/unique": "error" },
   },
   {
     // A tool asks for these default exports.

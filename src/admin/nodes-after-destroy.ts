@@ -2,6 +2,7 @@
 // not a failure of the destruction, but the operator must know how long it lasts.
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
+import { RELOAD_MS } from "../provider/reload-schedule.js";
 import { readNodeRefreshed } from "./node-client.js";
 
 export interface NodeAfterDestroy {
@@ -43,8 +44,8 @@ export function warningsAfterDestroy(nodes: readonly NodeAfterDestroy[], keyId: 
     if (error !== null) return [`${error}; whether that node still lists ${keyId} is not known`];
     if (listed !== true) return [];
     return [
-      `${url} still lists ${keyId} and may decrypt under it until its plugin reloads the PKCS#11 library: within 10 minutes, ` +
-        "or, with hsm.hosts: 1, at its next restart",
+      `${url} still lists ${keyId} and may decrypt under it until its plugin reloads the PKCS#11 library: within ` +
+        `${RELOAD_MS / 60_000} minutes, or, with hsm.hosts: 1, at its next restart`,
     ];
   });
 }

@@ -14,6 +14,7 @@ import { createLogger } from "../observability/logger.js";
 import type { Metrics } from "../observability/metrics.js";
 import { RequestLog } from "../observability/request-log.js";
 import { environmentWithoutTracing, startTracing, type Tracing } from "../observability/tracing.js";
+import { RELOAD_MS } from "../provider/reload-schedule.js";
 import { RunningProvider } from "../provider/running-provider.js";
 import type { FinishedRequest } from "../server/kms-service.js";
 import type { RunningServer } from "../server/server.js";
@@ -24,8 +25,6 @@ import { openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
 import { environmentWithoutWatchdog, startWatchdog } from "../observability/watchdog.js";
 
-/** Between two reloads of a library that is not known to need them, in ms. */
-const RELOAD_MS = 10 * 60_000;
 /** How long requests under way may take to finish at a stop, and token hosts to log out, in ms. */
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;

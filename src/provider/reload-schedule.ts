@@ -5,10 +5,13 @@
 import type { Log } from "../log.js";
 import type { Generation, Schedule } from "./generations.js";
 
+/** Time between two reloads of a library that is not known to need them, in ms. */
+export const RELOAD_MS = 10 * 60_000;
+
 export interface ReloadIntervals {
-  /** Between two reloads of a library that shows changes only after a reload, in ms. */
+  /** Time between two reloads of a library that shows changes only after a reload, in ms. */
   readonly oftenMs: number;
-  /** Between two reloads of any other library, in ms. */
+  /** Time between two reloads of any other library, in ms. */
   readonly rarelyMs: number;
 }
 

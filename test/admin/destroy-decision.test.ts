@@ -164,7 +164,7 @@ it("keeps a KEK that becomes active during the census", async () => {
   expect(await destroy(NEXT, { reports })).toMatch(/is the active KEK/);
 });
 
-it("limits when a standby KEK, or a refused one that may be standby elsewhere, may be destroyed", async () => {
+it("limits when a KEK that is or may be standby somewhere may be destroyed", async () => {
   const margin = { begunBy: NOW + HOUR_MS - 10_000, endedBy: NOW + HOUR_MS - 1_000 };
   expect([await destroy(NEXT, { lost: NEXT }), window]).toEqual(["destroyed", margin]);
   records = [at(-HOUR_MS, ACTIVE), { ...at(HOUR_MS, NEXT), unprotected: ["CKA_EXTRACTABLE is true"] }];

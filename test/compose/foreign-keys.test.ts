@@ -34,7 +34,7 @@ describe("keys that other tools made", () => {
   }
   const parse = (text: string): Listing => JSON.parse(text) as Listing;
 
-  it("are found by their plain label; two of them are named; the same CKA_ID gives another key_id", () => {
+  it("are found by their plain label, and two with the same label are both named", () => {
     make("plain", "--id", "aa", "--private", "--sensitive");
     const one = list("plain");
     expect(one.code).toBe(0);

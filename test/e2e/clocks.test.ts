@@ -76,7 +76,7 @@ beforeAll(async () => {
 afterAll(() => cluster.stop());
 
 describe("the former KEK", () => {
-  it("stays while API servers still write under it, on whatever machine the operator's clock is ahead", async () => {
+  it("the former KEK stays while API servers write under it, if the operator's clock is ahead", async () => {
     const { keyId } = await rotateKek(
       token,
       "--activate-in",

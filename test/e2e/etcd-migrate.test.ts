@@ -207,7 +207,7 @@ describe("etcd migrate", () => {
 });
 
 describe("deploy/runbooks/key-retirement.md", () => {
-  it("retires a KEK: its commands print what it says, and everything can be read without that KEK", async () => {
+  it("the key-retirement runbook retires a KEK, and its commands print what it shows", async () => {
     const { plugin, apiserver } = node;
     const former = active;
     active = await rotate(1);

@@ -111,7 +111,7 @@ describe("what serve refuses and check reports", () => {
   });
 
   it.runIf(isRoot)(
-    "another user's state directory: serve of root's refuses it, and check says for whom it is right",
+    "root's serve refuses another user's state directory, and check names the right user",
     () => {
       mkdirSync(plugin.stateDir, { mode: 0o700 });
       chownSync(plugin.stateDir, SOMEBODY, SOMEBODY);

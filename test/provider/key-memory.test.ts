@@ -53,7 +53,7 @@ describe("the memory of a node", () => {
     expect(memory.answered()).toMatchObject([{ keyId: "a" }, { keyId: "b", statusAt: now() }]);
   });
 
-  it("begins again if the state directory was emptied, is damaged, or is from an earlier release", () => {
+  it("begins again if the state directory is empty, damaged or from an earlier release", () => {
     memory.keysRead(() => ["a"]);
     publish("a");
     for (const found of [
@@ -110,7 +110,7 @@ describe("the memory of a node", () => {
     expect(statusAt("a")).toBe(now() - 60_000);
   });
 
-  it("counts the last published KEK as used until the restart, and dates no answer in the future", () => {
+  it("counts the last published KEK as used until the restart, never in the future", () => {
     publish("a");
     uptime += 60_000;
     ahead = HOUR_MS;

@@ -1,5 +1,5 @@
-// ESLint rules for the titles of tests: short enough to be read in a list of failures, and told apart without the
-// titles of the groups around them.
+// ESLint rules for the titles of tests: short enough to be read in a list of failures, and different
+// from each other without the titles of their groups.
 
 const MAX_TITLE = 89;
 const TESTS = new Set(["it", "test"]);

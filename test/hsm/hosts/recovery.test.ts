@@ -1,6 +1,5 @@
-// What one request may cost the token, and what brings the layer back: retries are bounded, sessions that saw an
-// error are not used again, hosts that die again and again back off, and a token that was away or made anew is
-// used again without a restart of the plugin.
+// How the HSM layer recovers: retries are bounded, a session is not used again after an error, hosts that die repeatedly
+// are restarted with growing pauses, and a token that was away or reinitialised is used again without a restart of the plugin.
 
 import { describe, expect, it } from "vitest";
 
@@ -56,12 +55,12 @@ describe("the same on NSS softokn", () => {
     ["0x101", "SESSION_LOST", 2],
     ["0x82", "KEY_MISSING", 2],
     ["0x30", "HSM_UNAVAILABLE", 2],
-  ])("%s ends the request with %s after at most %i calls over two hosts", (...row) => endsAfter(nss, row));
+  ])("on NSS, %s ends the request with %s after at most %i calls", (...row) => endsAfter(nss, row));
 });
 
 it("a session is closed after an error and not used again", async () => {
   const opened = await token.start();
-  // The module leaves the operation active, as many tokens do: using that session again would fail for ever.
+  // The module leaves the operation active, as many tokens do: using that session again would fail forever.
   token.fault.set("C_Encrypt rv 0x21 count=5");
   const body = await waitFor(() => token.encrypt(opened), LIMIT);
   const closed = token.fault.calls("C_CloseSession");

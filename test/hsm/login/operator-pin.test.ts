@@ -1,4 +1,4 @@
-// What becomes of a PIN that is handed over: which one the next login takes, and what the operator is told.
+// Which of the PINs that an operator supplies the next login uses, and what is reported to the operator.
 
 import { expect, it } from "vitest";
 
