@@ -16,6 +16,7 @@ import { aesBlock, isRefusal, tryCall } from "./refusal.js";
 const DOING = "fingerprinting the key (C_Encrypt)";
 const BLOCK = Buffer.from("kms-pkcs11 kcv 1");
 const HMAC_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
+const HMAC_BYTES = 32;
 const GCM_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 
 /** Further attempts at a fingerprint before a general error counts as a refusal. */
@@ -122,7 +123,7 @@ export function fingerprintsOfHmac(session: TokenSession, key: Handle): readonly
     return signed.ok ? signed.value : signed.fault;
   });
   if (value === undefined) throw neverAgreed();
-  if (Buffer.isBuffer(value)) return value.length === 32 ? [{ method: "s", value }] : [];
+  if (Buffer.isBuffer(value)) return [{ method: "s", value: requireLength(value, HMAC_BYTES) }];
   if (!isRefusal(value) || isGeneralError(value)) throw value;
   return [];
 }
@@ -145,10 +146,18 @@ function neverAgreed(): AlteredResult {
   return new AlteredResult("the token computes a different fingerprint for the same key each time");
 }
 
+/** Throws if an output with CKR_OK has a wrong length: the key must not be named by its next fingerprint. */
+function requireLength(output: Buffer, bytes: number): Buffer {
+  if (output.length === bytes) return output;
+  throw new AlteredResult(
+    `the token returned ${output.length} bytes instead of ${bytes} for the key's fingerprint`,
+  );
+}
+
 function encryptBlock(session: TokenSession, key: Handle): Outcome {
   const block = agreed(() => aesBlock(session, key, BLOCK, DOING));
   if (block === undefined) throw neverAgreed();
-  if (Buffer.isBuffer(block)) return block;
+  if (Buffer.isBuffer(block)) return requireLength(block, BLOCK.length);
   return block.find(isGeneralError) ?? "refused";
 }
 

@@ -27,7 +27,7 @@ export function tryCall<T>(session: TokenSession, doing: string, call: (handle: 
 
 /**
  * Encrypts one AES block, by CBC with a zero IV or by ECB, which compute the same.
- * @returns the block, or the faults if the token refuses both
+ * @returns the token's output, whose length the caller checks; or the faults if the token refuses both
  * @throws TokenFault when the token is away or logged out
  */
 export function aesBlock(
@@ -45,8 +45,7 @@ export function aesBlock(
       session.lib.C_EncryptInit(handle, mechanism, key);
       return Buffer.from(session.lib.C_Encrypt(handle, block, Buffer.alloc(4 * block.length)));
     });
-    if (out.ok && out.value.length === block.length) return out.value;
-    if (out.ok) continue;
+    if (out.ok) return out.value;
     if (!isRefusal(out.fault)) throw out.fault;
     refusals.push(out.fault);
   }

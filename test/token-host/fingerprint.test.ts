@@ -35,7 +35,12 @@ function encrypt({ mechanism, parameter }: Mechanism, data: Buffer): Buffer {
   return Buffer.concat([cipher.update(data), cipher.final()]);
 }
 
-function sessionWith(fails: Failure): TokenSession {
+/** What C_Encrypt returns. */
+type Answer = (mechanism: Mechanism, encrypted: Buffer) => Buffer;
+
+const unchanged: Answer = (_mechanism, encrypted) => encrypted;
+
+function sessionWith(fails: Failure, answer = unchanged): TokenSession {
   let active: Mechanism | undefined;
   const lib = {
     C_OpenSession: () => Buffer.alloc(8),
@@ -47,16 +52,16 @@ function sessionWith(fails: Failure): TokenSession {
     },
     C_Encrypt: (_session: Handle, data: Buffer) => {
       if (active === undefined) throw new Error("C_Encrypt before C_EncryptInit");
-      return encrypt(active, data);
+      return answer(active, encrypt(active, data));
     },
   };
   return new TokenSession(lib as unknown as PKCS11, HANDLE);
 }
 
 /** The methods of the fingerprints, such as "cg", or "fault". */
-function methodsOf(fails: Failure, memory = new FingerprintMemory()): string {
+function methodsOf(fails: Failure, memory = new FingerprintMemory(), answer = unchanged): string {
   try {
-    return fingerprintsOfAes(sessionWith(fails), HANDLE, memory)
+    return fingerprintsOfAes(sessionWith(fails, answer), HANDLE, memory)
       .map(({ method }) => method)
       .join("");
   } catch (error) {
@@ -134,4 +139,10 @@ it("a definite refusal takes the fingerprint away from a key that had it", () =>
 
 it("general errors from every mechanism are a fault", () => {
   expect(methodsOf(() => CKR_GENERAL_ERROR)).toBe("fault");
+});
+
+it("a block of a wrong length with CKR_OK is a fault, never another name for the key", () => {
+  const wrongBlock: Answer = ({ mechanism }, encrypted) =>
+    mechanism === CKM_AES_GCM ? encrypted : encrypted.subarray(0, 8);
+  expect(methodsOf(never, new FingerprintMemory(), wrongBlock)).toBe("fault");
 });

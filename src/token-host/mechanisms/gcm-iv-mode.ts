@@ -187,7 +187,7 @@ function masksKnownText({ session, key }: ModeSearch, { iv, sealed }: Interpreta
   if (iv.length !== IV_BYTES) return false;
   const counter = Buffer.concat([iv, Buffer.of(0, 0, 0, 2)]);
   const mask = aesBlock(session, key, counter, "locating the IV in the AES-GCM output (C_Encrypt)");
-  if (!Buffer.isBuffer(mask)) return false;
+  if (!Buffer.isBuffer(mask) || mask.length !== counter.length) return false;
   return mask.every((byte, at) => (byte ^ (KNOWN_TEXT[at] ?? 0)) === sealed[at]);
 }
 
