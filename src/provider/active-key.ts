@@ -9,6 +9,7 @@ import { activeAt, findByKeyId, type Generation } from "./generations.js";
 import type { PublishedMemory, Published } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
 import type { Prover } from "./prover.js";
+import { PublicationRecord } from "./publication-record.js";
 import { refuseSuccession } from "./succession.js";
 
 /** State of the HSM and of this node's checks, as far as a switch depends on it. */
@@ -51,10 +52,14 @@ export class ActiveKey {
   #published: Generation | undefined;
   /** The due generation that `publish` could not record, and why. */
   #unrecorded: { readonly keyId: string; readonly reason: KmsError } | undefined;
+  readonly #record: PublicationRecord;
+  /** Whether the published generation is recorded: the first one is published even if it cannot be. */
+  #isRecorded = true;
   #hasWarnedOfClock = false;
 
   constructor(options: ActiveKeyOptions) {
     this.#options = options;
+    this.#record = new PublicationRecord(options.memory, options.log);
   }
 
   /** The generation that Encrypt uses; undefined before the first Status answer. */
@@ -88,18 +93,18 @@ export class ActiveKey {
     if (choice.generation === undefined) throw choice.refusal;
     const { generation } = choice;
     if (generation.activation > this.#asOf()) this.#warnOfClock(generation);
-    if (generation.record.keyId === this.#published?.record.keyId) {
-      this.#unrecorded = undefined;
-      this.#published = generation;
-      return choice;
-    }
-    return this.#switchTo(choice);
+    if (generation.record.keyId !== this.#published?.record.keyId) return this.#switchTo(choice);
+    // A first publication that could not be recorded is recorded as soon as possible.
+    if (!this.#isRecorded) this.#isRecorded = this.#record.save(generation) === undefined;
+    this.#unrecorded = undefined;
+    this.#published = generation;
+    return choice;
   }
 
   #switchTo(choice: UsableChoice): UsableChoice {
     const { keyId, label } = choice.generation.record;
     const previous = this.lastPublished;
-    const reason = this.#record(choice.generation);
+    const reason = this.#record.save(choice.generation);
     if (reason !== undefined && previous !== undefined && previous.record.keyId !== keyId) {
       if (isProven(this.#options.prover, previous)) {
         this.#unrecorded = { keyId, reason };
@@ -108,22 +113,10 @@ export class ActiveKey {
       }
     }
     this.#unrecorded = undefined;
+    this.#isRecorded = reason === undefined;
     this.#options.log.info({ keyId, label, before: this.#published?.record.keyId }, "active KEK");
     this.#published = choice.generation;
     return choice;
-  }
-
-  /** Returns why the switch cannot be recorded; undefined if it was. */
-  #record({ record: { keyId }, activation }: Generation): KmsError | undefined {
-    try {
-      this.#options.memory.save({ keyId, activation: Number.isFinite(activation) ? activation : null });
-      return undefined;
-    } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? "it cannot be written";
-      const text = `KEK ${keyId} is due but not activated: the state directory cannot record it (${code})`;
-      if (this.#unrecorded?.reason.message !== text) this.#options.log.warn({ keyId, err: error }, text);
-      return new KmsError("KEY_UNSUITABLE", text, error);
-    }
   }
 
   #decide(): Choice {

@@ -138,7 +138,7 @@ describe("the active KEK", () => {
       restart();
       await readAndProve();
       expect(publish()).toBe("k1");
-      expect(heldBack()).toMatch(/k10 is due but not activated: .*cannot record it \(ENOSPC\)/);
+      expect(heldBack()).toMatch(/k10 is due but not activated: .*cannot record KEK k10 \(ENOSPC\)/);
       expect(report()).toMatchObject({
         publishedKeyId: "k1",
         heldBack: expect.stringContaining("k10") as string,
@@ -147,6 +147,14 @@ describe("the active KEK", () => {
     full = false;
     expect(publish()).toBe("k10");
     expect(heldBack()).toBeUndefined();
+  });
+
+  it("is recorded by a later Status if the first could not record it", async () => {
+    await readAndProve();
+    full = true;
+    expect([publish(), saved]).toEqual(["k1", undefined]);
+    full = false;
+    expect([publish(), saved?.keyId]).toEqual(["k1", "k1"]);
   });
 
   it("stays with the later KEK after a restart with the clock behind", async () => {
