@@ -73,9 +73,10 @@ export interface ReadingProgress {
 }
 
 /** The reply to one slice: the progress, or the finished reading. */
-export type ReadSlice = ({ readonly done: false } & ReadingProgress) | ({ readonly done: true } & TokenKeys);
+export type ReadSlice =
+  ({ readonly done: false } & ReadingProgress) | ({ readonly done: true } & KeyringReading);
 
-export interface TokenKeys {
+export interface KeyringReading {
   readonly keks: readonly KekRecord[];
   /** Secret keys on the token, including those of other applications. */
   readonly objects: number;

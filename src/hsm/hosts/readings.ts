@@ -1,13 +1,21 @@
 // Readings of the keyring over the hosts of one token. A reading that hangs costs its host. So hosts are read one after
 // the other, and once a reading has hung, the last host that serves requests is not read. A slow or failed reading is a
 // finding; it does not replace a host whose operations under the KEK succeed.
+import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
-import { count, readInSlices, seconds, SlicePace } from "./slices.js";
+import { count, readInSlices, SlicePace, type AskForSlice } from "./slices.js";
+import { LastReading } from "./last-reading.js";
 import type { RunStep } from "./starts.js";
 import { HostFailure, type HostProcess } from "./host-process.js";
 import type { KekRecord } from "../port.js";
-import { Op, type ReadingProgress, type ReadRequest, type ReadSlice, type TokenKeys } from "../wire-calls.js";
+import {
+  Op,
+  type ReadingProgress,
+  type ReadRequest,
+  type ReadSlice,
+  type KeyringReading,
+} from "../wire-calls.js";
 
 /** What readings need from the pool. */
 export interface ReadingHosts {
@@ -33,36 +41,32 @@ export interface ReadingOptions {
   readonly log: Log;
 }
 
-/** A reading that takes longer than this is a finding. In ms. */
-const SLOW_MS = 5_000;
-
+/** Most readings on a starting host while objects cannot be read, and the pause between two of them in ms. */
+const FIRST_READINGS = 3;
+const FIRST_READING_GAP_MS = 100;
 export class KeyringReadings {
   readonly #hosts: ReadingHosts;
   readonly #pace: SlicePace;
   readonly #startTimeoutMs: number;
-  readonly #log: Log;
   /** Whether a reading has hung and none has succeeded since. */
   #hung = false;
   /** Hosts that were ready when a reloaded reading was requested, until a later host has been read. */
   readonly #doubted = new Set<HostProcess>();
   /** The last reading requested on each host. */
   readonly #turns = new WeakMap<HostProcess, Promise<unknown>>();
-  /** The KEKs at the last reading, on any host. */
-  #known: readonly KekRecord[] = [];
-  #unreadable = 0;
-  #finding: string | undefined;
+  readonly #last: LastReading;
   #first: ({ readonly at: number } & ReadingProgress) | undefined;
 
   constructor(hosts: ReadingHosts, { controlTimeoutMs, startTimeoutMs, log }: ReadingOptions) {
     this.#hosts = hosts;
     this.#startTimeoutMs = startTimeoutMs;
     this.#pace = new SlicePace(controlTimeoutMs, startTimeoutMs);
-    this.#log = log;
+    this.#last = new LastReading(log);
   }
 
   /** What is wrong with the last reading; undefined if nothing is. */
   get finding(): string | undefined {
-    return this.#finding;
+    return this.#last.finding;
   }
 
   /** When a starting host last made progress in its reading, by performance.now(); 0 if none has. */
@@ -85,12 +89,22 @@ export class KeyringReadings {
   async readFirst(host: HostProcess, step: RunStep): Promise<readonly KekRecord[]> {
     const ask = (request: ReadRequest): Promise<ReadSlice> =>
       step("read", () => host.control(Op.readKeks, request));
-    if (this.#known.length > 0 && (await findAll(this.#known, ask))) return this.#known;
-    const keys = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
-      this.#first = { at: performance.now(), ...progress };
-    });
-    if (this.#known.length === 0) this.#believe(keys);
-    return keys.keks;
+    const known = this.#last.keks;
+    if (known.length > 0 && (await findAll(known, ask))) return known;
+    const reading = await this.#readUntilComplete(host, ask);
+    if (this.#last.keks.length === 0) this.#last.begin(reading);
+    return reading.keks;
+  }
+
+  /** Reads on a starting host. A KEK may be among the unreadable objects, and most such errors are temporary. */
+  async #readUntilComplete(host: HostProcess, ask: AskForSlice): Promise<KeyringReading> {
+    for (let attempt = 1; ; attempt++) {
+      const reading = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
+        this.#first = { at: performance.now(), ...progress };
+      });
+      if (reading.unreadable === 0 || attempt === FIRST_READINGS) return reading;
+      await sleep(FIRST_READING_GAP_MS);
+    }
   }
 
   /** @throws KmsError */
@@ -158,7 +172,7 @@ export class KeyringReadings {
     if (!(error instanceof HostFailure)) return;
     const { fault } = error.failure;
     if (fault !== "device" && fault !== "session") return;
-    const [kek] = this.#known;
+    const [kek] = this.#last.keks;
     if (kek === undefined) host.kill("device");
     else await this.#hosts.proves(host, kek.keyId);
   }
@@ -175,38 +189,10 @@ export class KeyringReadings {
     const beganAt = performance.now();
     const ask = (request: ReadRequest, limitMs: number): Promise<ReadSlice> =>
       this.#hosts.read(host, request, limitMs);
-    const keys = await readInSlices(host, this.#pace, this.#pace.limitMs, ask);
+    const reading = await readInSlices(host, this.#pace, this.#pace.limitMs, ask);
     this.#hung = false;
-    this.#refuseIfHidden(keys);
-    this.#find(keys, performance.now() - beganAt);
-    this.#believe(keys);
-    return keys.keks;
-  }
-
-  #believe({ keks, unreadable }: TokenKeys): void {
-    this.#known = keks;
-    this.#unreadable = unreadable;
-  }
-
-  /** Throws if a KEK is missing and more objects than before could not be read: it may be among those. */
-  #refuseIfHidden({ keks, objects, unreadable, unreadableReason }: TokenKeys): void {
-    if (unreadable <= this.#unreadable) return;
-    const shown = new Set(keks.flatMap(({ keyId, aliases }) => [keyId, ...aliases]));
-    if (this.#known.every(({ keyId }) => shown.has(keyId))) return;
-    throw new KmsError(
-      "HSM_UNAVAILABLE",
-      `${count(unreadable)} of ${count(objects)} secret keys on the token could not be read: ${unreadableReason}`,
-    );
-  }
-
-  #find({ objects, unreadable, unreadableReason }: TokenKeys, tookMs: number): void {
-    const unread = `${count(unreadable)} of ${count(objects)} secret keys on the token cannot be read: ${unreadableReason}`;
-    const slow =
-      `reading the token takes ${seconds(tookMs)}, since it holds ${count(objects)} secret keys; ` +
-      "give the KEK a partition of its own, or raise keys.refreshInterval";
-    const finding = unreadable > 0 ? unread : tookMs > SLOW_MS ? slow : undefined;
-    if (finding !== undefined && this.#finding === undefined) this.#log.warn({ objects, tookMs }, finding);
-    this.#finding = finding;
+    this.#last.replace(reading, performance.now() - beganAt);
+    return reading.keks;
   }
 
   async #spare(): Promise<HostProcess> {

@@ -2,7 +2,7 @@
 // reading is limited by the time without progress, not by its total time.
 import { KmsError } from "../../errors.js";
 import type { HostProcess } from "./host-process.js";
-import type { ReadingProgress, ReadRequest, ReadSlice, TokenKeys } from "../wire-calls.js";
+import type { ReadingProgress, ReadRequest, ReadSlice, KeyringReading } from "../wire-calls.js";
 
 /** Requests one slice. @param limitMs after which the host counts as hung */
 export type AskForSlice = (request: ReadRequest, limitMs: number) => Promise<ReadSlice>;
@@ -40,7 +40,7 @@ export async function readInSlices(
   limitMs: number,
   ask: AskForSlice,
   onProgress: (progress: ReadingProgress) => void = () => undefined,
-): Promise<TokenKeys> {
+): Promise<KeyringReading> {
   const reached = { seen: 0, objects: 0 };
   try {
     for (let resume = false; ; resume = true) {

@@ -4,7 +4,7 @@ import { beforeEach, expect, it } from "vitest";
 
 import { KeyringReadings, type ReadingHosts } from "../../../src/hsm/hosts/readings.js";
 import type { HostProcess } from "../../../src/hsm/hosts/host-process.js";
-import type { TokenKeys } from "../../../src/hsm/wire-calls.js";
+import type { KeyringReading } from "../../../src/hsm/wire-calls.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf } from "../../support/faulty-token.js";
 import { kekRecord } from "../../support/kek-record.js";
@@ -12,7 +12,7 @@ import { kekRecord } from "../../support/kek-record.js";
 const A = kekRecord("kms-kek", "a");
 const B = kekRecord("kms-kek@20261121T100000Z", "b");
 
-let shown: Pick<TokenKeys, "keks" | "unreadable">;
+let shown: Pick<KeyringReading, "keks" | "unreadable">;
 let readings: KeyringReadings;
 
 beforeEach(() => {
@@ -38,6 +38,30 @@ it("a KEK does not count as gone while an object cannot be read that could be be
   expect(await codeOf(readings.read())).toBe("HSM_UNAVAILABLE");
   shown = { keks: [A], unreadable: 0 };
   expect(await keyIds()).toEqual(["a"]);
+});
+
+/** Reads first on a host whose readings find what `answers` lists, the last of them again and again. */
+async function readFirst(...answers: (typeof shown)[]): Promise<{ keyIds: string[]; count: number }> {
+  let count = 0;
+  const host = {
+    control: () => {
+      const answer = answers[Math.min(count++, answers.length - 1)];
+      return Promise.resolve({ done: true, objects: 10, unreadableReason: "CKR_FUNCTION_FAILED", ...answer });
+    },
+  } as unknown as HostProcess;
+  const keks = await readings.readFirst(host, (_step, work) => work());
+  return { keyIds: keks.map(({ keyId }) => keyId), count };
+}
+
+it("the first reading is repeated while an object cannot be read", async () => {
+  const partial = { keks: [A], unreadable: 1 };
+  const whole = { keks: [A, B], unreadable: 0 };
+  expect(await readFirst(partial, whole)).toEqual({ keyIds: ["a", "b"], count: 2 });
+});
+
+it("the first reading is believed after two repetitions if an object still cannot be read", async () => {
+  const partial = { keks: [A], unreadable: 1 };
+  expect(await readFirst(partial)).toEqual({ keyIds: ["a"], count: 3 });
 });
 
 it("an object that can never be read does not hide that KEKs come and go", async () => {
