@@ -94,7 +94,7 @@ export class BackgroundCheck {
   async #read(): Promise<KmsError | undefined> {
     const { keyring, intervalMs } = this.#options;
     const reading = keyring.read().then(
-      () => "read" as const,
+      () => keyring.error ?? ("read" as const),
       (error: unknown) => KmsError.from(error),
     );
     for (;;) {

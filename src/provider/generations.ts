@@ -142,3 +142,8 @@ export function stateOf(
 export function findByKeyId(schedule: Schedule, keyId: string): Generation | undefined {
   return schedule.generations.find(({ record }) => record.keyId === keyId || record.aliases.includes(keyId));
 }
+
+/** Returns the generations of one schedule that a later one does not show. */
+export function goneFrom(before: Schedule, after: Schedule): Generation[] {
+  return before.generations.filter(({ record }) => findByKeyId(after, record.keyId) === undefined);
+}

@@ -4,17 +4,12 @@
 // request for the same key_id uses its result.
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
-import type { Hsm, KekRecord } from "../hsm/port.js";
+import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { AbsentKeyIds } from "./absent-key-ids.js";
-import {
-  findByKeyId,
-  readSchedule,
-  type Generation,
-  type Schedule,
-  type SchedulePolicy,
-} from "./generations.js";
+import { findByKeyId, goneFrom, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
 import type { ReloadSchedule } from "./reload-schedule.js";
+import { ScheduleReader } from "./schedule-reader.js";
 import { maskControls, truncate } from "../untrusted-text.js";
 
 /** Least time between the beginnings of two readings that unknown key_ids ask for, in ms. */
@@ -46,6 +41,7 @@ export class Keyring {
   readonly policy: SchedulePolicy;
   readonly #options: KeyringOptions;
   readonly #now: () => number;
+  readonly #reader: ScheduleReader;
   #schedule: Schedule = { generations: [], refused: [] };
   #reading: Promise<Schedule> | undefined;
   /** The reading that unknown key_ids wait for, and when the last such reading began. */
@@ -53,9 +49,6 @@ export class Keyring {
   #wantedAt = -Infinity;
   #error: KmsError | undefined;
   #hasRead = false;
-  /** Duration and end of the last reading by the loaded library, successful or not. */
-  #tookMs = 0;
-  #endedAt = -Infinity;
   readonly #absent = new AbsentKeyIds();
   #readAt: number | undefined;
 
@@ -63,6 +56,7 @@ export class Keyring {
     this.#options = options;
     this.policy = options.policy;
     this.#now = options.now ?? (() => performance.now());
+    this.#reader = new ScheduleReader({ ...options, now: this.#now });
   }
 
   get schedule(): Schedule {
@@ -79,14 +73,17 @@ export class Keyring {
     return this.#readAt;
   }
 
-  /** Why the last reading failed; undefined if it succeeded. */
+  /**
+   * Why the last reading failed, or why its result does not show what the token holds now, since the library could not be
+   * reloaded after an activation. Undefined if it succeeded.
+   */
   get error(): KmsError | undefined {
     return this.#error;
   }
 
   /** How long the last reading took, in ms, successful or not. */
   get tookMs(): number {
-    return this.#tookMs;
+    return this.#reader.tookMs;
   }
 
   /** Reads the token, or throws a KmsError. Callers at the same time share one reading. */
@@ -158,12 +155,13 @@ export class Keyring {
   }
 
   get #isSlow(): boolean {
-    return this.#tookMs > SLOW_PART * this.#options.requestTimeoutMs;
+    return this.#reader.tookMs > SLOW_PART * this.#options.requestTimeoutMs;
   }
 
   /** Returns the time until an unknown key_id may trigger a reading again. */
   #dueInMs(): number {
-    const due = this.#isSlow ? this.#endedAt + SLOW_PAUSE * this.#tookMs : this.#wantedAt + UNKNOWN_REREAD_MS;
+    const { endedAt, tookMs } = this.#reader;
+    const due = this.#isSlow ? endedAt + SLOW_PAUSE * tookMs : this.#wantedAt + UNKNOWN_REREAD_MS;
     return due - this.#now();
   }
 
@@ -171,58 +169,16 @@ export class Keyring {
     const beganAt = this.#now();
     const readAt = Date.now();
     try {
-      const read = await this.#readTwiceIfGone();
-      this.#error = undefined;
+      const previous = this.#hasRead ? this.#schedule : undefined;
+      const { schedule: read, failedReload } = await this.#reader.read(previous);
+      this.#error = failedReload;
       this.#absent.read(beganAt, (keyId) => findByKeyId(read, keyId) !== undefined);
-      this.#readAt = readAt;
+      if (failedReload === undefined) this.#readAt = readAt;
       this.#take(read);
       return read;
     } catch (error) {
       this.#error = KmsError.from(error);
       throw this.#error;
-    }
-  }
-
-  /** Reads with the loaded library. The time that a reload takes says nothing about the token. */
-  async #list(): Promise<readonly KekRecord[]> {
-    const beganAt = this.#now();
-    try {
-      return await this.#options.hsm.listKeks();
-    } finally {
-      this.#endedAt = this.#now();
-      this.#tookMs = this.#endedAt - beganAt;
-    }
-  }
-
-  /** Reads the token; reads it again with a reloaded library before it reports a key as gone. */
-  async #readTwiceIfGone(): Promise<Schedule> {
-    const { hsm, policy, reloads } = this.#options;
-    if (this.#hasRead && reloads?.claim(this.#schedule.generations) === true) {
-      const reloaded = await this.#readReloaded(reloads);
-      if (reloaded !== undefined) return reloaded;
-    }
-    const first = readSchedule(await this.#list(), policy);
-    if (goneFrom(this.#schedule, first).length === 0) return first;
-    return readSchedule(await hsm.listKeksReloaded(), policy);
-  }
-
-  /**
-   * Reads with a reloaded library, and compares what the loaded one showed before. Returns undefined if no library can
-   * be loaded: the loaded one stays in use until the next reload.
-   */
-  async #readReloaded(reloads: ReloadSchedule): Promise<Schedule | undefined> {
-    const { hsm, policy, log } = this.#options;
-    const previous = this.#schedule;
-    const loaded = await this.#list().catch(() => undefined);
-    try {
-      const reloaded = readSchedule(await hsm.listKeksReloaded(), policy);
-      if (loaded !== undefined) {
-        reloads.learn({ previous, loaded: readSchedule(loaded, policy), reloaded }, log);
-      }
-      return reloaded;
-    } catch (error) {
-      log.warn({ err: KmsError.from(error) }, "the keyring could not be read by a reloaded library");
-      return undefined;
     }
   }
 
@@ -250,10 +206,6 @@ export class Keyring {
     if (inUse?.() === keyId) log.error({ keyId, label }, "the active KEK is gone from the token");
     else log.warn({ keyId, label }, "a KEK that is not active is no longer on the token");
   }
-}
-
-function goneFrom(before: Schedule, after: Schedule): Generation[] {
-  return before.generations.filter(({ record }) => findByKeyId(after, record.keyId) === undefined);
 }
 
 function unknown(keyId: string): KmsError {

@@ -1,7 +1,7 @@
 // Decides when to read the keyring with a reloaded library although no KEK seems gone. Some libraries (TPMs) read their
 // store only when they are loaded: they show no new KEK, and continue to encrypt under one that has since been destroyed.
 // Whether a library is of that kind is found by comparing what it shows before and after a reload, never by its vendor.
-// Every library is also reloaded after each activation instant: a cancelled standby KEK must not become active.
+// Every library is also reloaded after each activation: a destroyed standby KEK must not become active.
 import type { Log } from "../log.js";
 import type { Generation, Schedule } from "./generations.js";
 
@@ -39,7 +39,10 @@ export class ReloadSchedule {
   readonly #wallNow: () => number;
   readonly #now: () => number;
   #needsReload = false;
-  #wallAt: number;
+  /** Activations up to this instant are followed by a reload, by the wall clock. */
+  #coveredUntil: number;
+  #claimedAt: number;
+  /** When the last reload was claimed, by the monotonic clock. */
   #at: number;
   #tookMs = 0;
 
@@ -48,19 +51,28 @@ export class ReloadSchedule {
     this.#intervals = intervals;
     this.#wallNow = wallNow;
     this.#now = now;
-    this.#wallAt = wallNow();
+    this.#coveredUntil = this.#claimedAt = wallNow();
     this.#at = now();
   }
 
-  /** Returns whether the next reading needs a reloaded library, and counts that reload as made. */
-  claim(generations: readonly Generation[]): boolean {
+  /**
+   * Returns why the next reading needs a reloaded library; undefined if it does not. A reload for an activation is
+   * claimed again by every reading until `noteReload` reports that one has succeeded.
+   */
+  claim(generations: readonly Generation[]): "activation" | "interval" | undefined {
     const wallNow = this.#wallNow();
-    const wasActivated = ({ activation }: Generation): boolean =>
-      activation > this.#wallAt && activation <= wallNow;
-    if (this.#now() - this.#at < this.#intervalMs && !generations.some(wasActivated)) return false;
-    this.#wallAt = wallNow;
+    const wasActivated = generations.some(
+      ({ activation }) => activation > this.#coveredUntil && activation <= wallNow,
+    );
+    if (!wasActivated && this.#now() - this.#at < this.#intervalMs) return undefined;
+    this.#claimedAt = wallNow;
     this.#at = this.#now();
-    return true;
+    return wasActivated ? "activation" : "interval";
+  }
+
+  /** Notes that the claimed reload has succeeded. */
+  noteReload(): void {
+    this.#coveredUntil = this.#claimedAt;
   }
 
   /**

@@ -56,6 +56,34 @@ it("a reload at its activation shows that a standby KEK was destroyed", async ()
   expect(hsm.loads).toBe(1);
 });
 
+it("a failed reload at an activation is an error, and is repeated until one succeeds", async () => {
+  const clock = { ms: 0 };
+  const hsm = new LoadTimeHsm();
+  const active = kekRecord("kms-kek", "a");
+  hsm.records = [active, kekRecord(labelOf("kms-kek", START + 60_000), "b")];
+  hsm.store = [active];
+  const keyring = keyringOf(hsm, clock, undefined);
+  await keyring.read();
+  const readAt = keyring.readAt;
+  const list = hsm.listKeksReloaded.bind(hsm);
+  hsm.listKeksReloaded = () => Promise.reject(new KmsError("HSM_UNAVAILABLE", "no host can be started"));
+  clock.ms = 60_000;
+  await keyring.read();
+  expect([keyring.error?.message, keyring.readAt]).toEqual(["no host can be started", readAt]);
+  hsm.records = [...hsm.records, kekRecord("kms-kek@20261121T100000Z", "c")];
+  clock.ms = 80_000;
+  expect((await keyring.find("c")).record.keyId).toBe("c");
+  expect(keyring.error?.message).toBe("no host can be started");
+  hsm.listKeksReloaded = list;
+  hsm.store = [active, kekRecord("kms-kek@20261121T100000Z", "c")];
+  clock.ms = 100_000;
+  await keyring.read();
+  expect([hsm.loads, keyring.error, keyring.known("b")]).toEqual([1, undefined, undefined]);
+  clock.ms = 3_600_000;
+  await keyring.read();
+  expect(hsm.loads).toBe(1);
+});
+
 it("a destroyed KEK disappears at the next reload that succeeds, not before", async () => {
   const clock = { ms: 0 };
   const hsm = new LoadTimeHsm();
