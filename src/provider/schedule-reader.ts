@@ -48,13 +48,16 @@ export class ScheduleReader {
     let failedReload: KmsError | undefined;
     if (previous !== undefined && reloads !== undefined && claim !== undefined) {
       const reloaded = await this.#readReloaded(previous, reloads);
-      if (!(reloaded instanceof KmsError)) return { schedule: reloaded, failedReload: undefined };
+      if (!(reloaded instanceof KmsError)) {
+        return { schedule: reloaded, failedReload: undefined };
+      }
       // Reloads at the interval only look for changes that the loaded library does not show: the next one may find them.
       if (claim === "activation") failedReload = reloaded;
     }
     const schedule = readSchedule(await this.#list(), policy);
-    if (previous === undefined || goneFrom(previous, schedule).length === 0)
+    if (previous === undefined || goneFrom(previous, schedule).length === 0) {
       return { schedule, failedReload };
+    }
     const reloaded = readSchedule(await hsm.listKeksReloaded(), policy);
     if (claim !== undefined) reloads?.noteReload();
     return { schedule: reloaded, failedReload: undefined };
