@@ -20,16 +20,28 @@ Example:
     )
     .action(async (_local, command: Command) => {
       const settings = settingsFrom(command.optsWithGlobals<SettingsOptions>(), true);
+      // Before the start: PID 1 ignores a signal without a listener, and any other process would end without closing its parts.
+      const stopSignal = firstStopSignal();
       const plugin = await startPlugin(settings, process.env);
       if (process.pid === 1) plugin.log.warn({}, NO_INIT);
-      let stopping = false;
-      const stop = (signal: string): void => {
-        if (stopping) process.exit(1);
-        stopping = true;
+      void stopSignal.then(async (signal) => {
         plugin.log.info({ signal }, "stopping");
-        void plugin.stop().then(() => process.exit(0));
-      };
-      // SIGHUP reloads nothing: it stops the plugin, so that its supervisor restarts it.
-      for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
+        await plugin.stop();
+        process.exit(0);
+      });
     });
+}
+
+/** Resolves with the first signal that stops the plugin; the second one ends the process. */
+function firstStopSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let isStopping = false;
+    const stop = (signal: NodeJS.Signals): void => {
+      if (isStopping) process.exit(1);
+      isStopping = true;
+      resolve(signal);
+    };
+    // SIGHUP reloads nothing: it stops the plugin, so that its supervisor restarts it.
+    for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, stop);
+  });
 }

@@ -58,6 +58,18 @@ it("removes a stale socket at the start, and its own socket at the stop", async 
   expect(existsSync(again.socket)).toBe(false);
 });
 
+it.each(["SIGTERM", "SIGHUP"] as const)(
+  "closes what it has opened on a %s during the start",
+  async (signal) => {
+    again = new PluginProcess(kms.token);
+    again.launch();
+    await waitFor(() => again.log.includes("kms-pkcs11 starts"), { intervalMs: 5, timeoutMs: 20_000 });
+    expect(await again.stop(signal)).toBe(0);
+    expect(again.log).toContain("kms-pkcs11 stopped");
+    expect(existsSync(again.socket)).toBe(false);
+  },
+);
+
 it("refuses a path that is not a socket, or a folder writable by others, before any login", () => {
   const fault = new FaultModule(kms.token);
   again = new PluginProcess(fault);
