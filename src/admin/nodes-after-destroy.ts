@@ -41,7 +41,11 @@ export function nodesAfterDestroy(
 /** Returns a warning for each node that still lists the KEK or does not answer. */
 export function warningsAfterDestroy(nodes: readonly NodeAfterDestroy[], keyId: string): string[] {
   return nodes.flatMap(({ url, listed, error }) => {
-    if (error !== null) return [`${error}; whether that node still lists ${keyId} is not known`];
+    if (error !== null) {
+      return [
+        `${error}; whether that node still lists ${keyId} is not known: check with 'kms-pkcs11 keys list --nodes'`,
+      ];
+    }
     if (listed !== true) return [];
     return [
       `${url} still lists ${keyId} and may decrypt under it until its plugin reloads the PKCS#11 library: within ` +

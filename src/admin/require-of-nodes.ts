@@ -81,7 +81,7 @@ async function requireOfEveryNode(
   objection: (keyring: NodeKeyring) => string | undefined,
 ): Promise<Omit<NodesAnswer, "statement">> {
   const answers = await Promise.all(
-    nodes.map(async (node) => ({ name: node.href, keyring: await readNode(node) })),
+    nodes.map(async (node) => ({ name: node.href, keyring: await requireAnswer(node) })),
   );
   for (const { name, keyring } of answers) {
     const reason = objection(keyring);
@@ -99,6 +99,17 @@ async function requireOfEveryNode(
     behindMs: slowestBehindMs(clocks),
     doubts: doubtsOf(answers, kek),
   };
+}
+
+/** @throws KmsError PEER_UNREACHABLE that says what to do */
+async function requireAnswer(node: URL): Promise<NodeKeyring> {
+  try {
+    return await readNode(node);
+  } catch (error) {
+    const { code, message } = KmsError.from(error);
+    const text = `${message}; nothing was destroyed. Every node has to answer: start its plugin, or correct --nodes`;
+    throw new KmsError(code, text, error);
+  }
 }
 
 function doubtsOf(
