@@ -50,11 +50,19 @@ export interface FoundKey {
   readonly attributes: ReadonlyMap<AttributeName, Buffer | undefined>;
 }
 
-/** Pairs an AES key with the only HMAC key of the same label and CKA_ID; every other key is a generation of its own. */
+/** Returns whether anybody who reaches the token, even without its PIN, may have made a key (CKA_PRIVATE is false). */
+export function isPublic({ attributes }: FoundKey): boolean {
+  return asBoolean(attributes.get("private")) === false;
+}
+
+/**
+ * Pairs an AES key with the only HMAC key of the same label and CKA_ID; every other key is a generation of its own. A
+ * public key is never paired with a private one: the pair would replace a KEK by a refused one.
+ */
 export function pairKeys(keys: readonly FoundKey[]): FoundKey[][] {
   const byName = new Map<string, FoundKey[]>();
   for (const key of keys) {
-    const name = `${key.label}\0${key.ckaId.toString("hex")}`;
+    const name = `${key.label}\0${key.ckaId.toString("hex")}\0${isPublic(key)}`;
     byName.set(name, [...(byName.get(name) ?? []), key]);
   }
   return [...byName.values()].flatMap((same) => {

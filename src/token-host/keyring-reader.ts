@@ -11,6 +11,7 @@ import type { ForeignObjects } from "./foreign-objects.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { KEY_ATTRIBUTES, nameGeneration, pairKeys, type AttributeName, type FoundKey } from "./kek-naming.js";
 import { unpad } from "./module.js";
+import { limitPublicKeys } from "./public-keys.js";
 import type { TokenSession } from "./session.js";
 import { isRefusal } from "./refusal.js";
 
@@ -111,9 +112,11 @@ class Reading {
       yield { seen: seen + 1, objects: objects.length };
     }
     this.#checkLogin();
-    checkCount(found.length, this.#wanted.objectName);
+    const { kept, faults } = limitPublicKeys(found, this.#wanted.objectName);
+    checkCount(kept.length, this.#wanted.objectName);
+    this.#unreadable.push(...faults);
     const keks: Kek[] = [];
-    for (const keys of pairKeys(found)) {
+    for (const keys of pairKeys(kept)) {
       const kek = this.#attempt(() => nameGeneration(this.#session, keys, fingerprints));
       if (kek !== undefined) keks.push(kek);
       yield { seen: objects.length, objects: objects.length };

@@ -1,0 +1,28 @@
+// Public keys (CKA_PRIVATE is false) among the keys that carry the KEK's name. PKCS#11 2.40 (section 4.4) lets a session
+// that is not logged in make public objects, so anybody who reaches the token may have made them: they must affect no
+// protected KEK.
+import { TokenFault } from "./ckr.js";
+import { isPublic, type FoundKey } from "./kek-naming.js";
+
+/** More than any schedule has. Further ones are not named, since that takes several calls for each. */
+const MAX_PUBLIC_KEYS = 100;
+
+export interface LimitedKeys {
+  readonly kept: readonly FoundKey[];
+  /** One for each key that was left out. */
+  readonly faults: readonly TokenFault[];
+}
+
+/** Returns all protected keys, and a limited number of public ones. */
+export function limitPublicKeys(keys: readonly FoundKey[], objectName: string): LimitedKeys {
+  const publicKeys = keys.filter(isPublic);
+  const surplus = publicKeys.slice(MAX_PUBLIC_KEYS);
+  if (surplus.length === 0) return { kept: keys, faults: [] };
+  const left = new Set(surplus);
+  const fault = new TokenFault(
+    `of the ${publicKeys.length} public keys named "${objectName}" only ${MAX_PUBLIC_KEYS} are read; ` +
+      "anybody may make such keys without a PIN, so remove those that are not yours",
+    { fault: "setup", code: "KEY_AMBIGUOUS" },
+  );
+  return { kept: keys.filter((key) => !left.has(key)), faults: surplus.map(() => fault) };
+}
