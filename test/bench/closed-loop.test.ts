@@ -5,7 +5,7 @@ import { runTurn } from "../../src/bench/closed-loop.js";
 const soon = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe("a turn of a closed loop", () => {
-  it("makes the given number of requests, never more at a time than there are callers", async () => {
+  it("a turn makes the given number of requests, at most one per caller at a time", async () => {
     const numbers: number[] = [];
     let underWay = 0;
     let most = 0;
@@ -25,13 +25,13 @@ describe("a turn of a closed loop", () => {
     expect(turn.p50Ms).toBeLessThanOrEqual(turn.p99Ms);
   });
 
-  it("lasts for its minimum time", async () => {
+  it("a turn lasts for its minimum time", async () => {
     const turn = await runTurn(soon, 2, { leastMs: 5, leastRequests: 1 });
     expect(turn.seconds).toBeGreaterThanOrEqual(0.005);
     expect(turn.requests).toBeGreaterThan(1);
   });
 
-  it("throws the error of a failed request after every caller has stopped", async () => {
+  it("a turn throws the error of a failed request after every caller has stopped", async () => {
     let asked = 0;
     const failing = async (number: number): Promise<void> => {
       asked++;

@@ -17,7 +17,7 @@ const REQUESTS = 20;
 const faulty = useFaultyToken();
 
 describe("a request that the HSM answers", () => {
-  it("takes one write to the token host, whose frame is zeroed, and one reply", () => {
+  it("an HSM request takes one write, whose frame is zeroed, and one reply", () => {
     const written: Buffer[] = [];
     const frames: string[] = [];
     const replies: unknown[] = [];
@@ -51,7 +51,7 @@ describe("a request that the HSM answers", () => {
     });
   });
 
-  it("takes one Init and one operation in the vendor's library, for Encrypt twice that", async () => {
+  it("Decrypt makes one Init and one operation call, Encrypt two of each", async () => {
     const token = await faulty.start({ hosts: 1, sessions: 1 });
     const body = await faulty.encrypt(token);
     const requests = [
@@ -74,7 +74,7 @@ describe("a request that the HSM answers", () => {
 });
 
 describe("a request that memory answers", () => {
-  it("writes no log line for a cached Decrypt or an unchanged Status", () => {
+  it("a cached Decrypt and an unchanged Status write no log line", () => {
     const lines: unknown[] = [];
     const line = (...said: unknown[]): void => {
       lines.push(said);

@@ -52,7 +52,7 @@ const failures = (result: CommandResult): string[] =>
     .map(({ subject, detail }) => `${subject}: ${detail}`);
 
 describe("keys create and keys list", () => {
-  it("report a missing key, create and list it, and refuse to create a second", () => {
+  it("'keys create' makes a key that 'keys list' shows, and refuses to make a second", () => {
     const none = run("keys", "list", "--key", uri);
     expect([none.code, none.stdout]).toEqual([1, expect.stringContaining("keys create")]);
 
@@ -82,7 +82,7 @@ describe("keys create and keys list", () => {
     expect((json(run("keys", "list", "--key", uri, "-o", "json"))["keys"] as unknown[]).length).toBe(1);
   });
 
-  it("create keys for the mechanism of --mechanism or of the configuration", () => {
+  it("'keys create' makes a key for --mechanism or the configured mechanism", () => {
     const key = tokenUri(token, "for-hmac");
     const made = run("keys", "create", "--key", key, "--mechanism", "hmac-kdf", "-o", "json");
     expect([made.code, json(made)["created"]]).toEqual([0, expect.objectContaining({ kind: "hmac" })]);
@@ -95,7 +95,7 @@ describe("keys create and keys list", () => {
     expect([next.code, next.stdout]).toEqual([0, expect.stringContaining('"kind": "aes+hmac"')]);
   });
 
-  it("name the attributes that rule out a key, and keys that both claim to be active", () => {
+  it("'keys list' names forbidden attributes, and keys that both claim to be active", () => {
     const naked = run("keys", "list", "--key", tokenUri(token, "naked"), "-o", "json");
     expect(naked.code).toBe(1);
     expect(json(naked)).toMatchObject({ keys: [{ state: "refused" }] });
@@ -109,7 +109,7 @@ describe("check", () => {
   const check = (key: string, ...more: string[]): CommandResult =>
     run("check", "--key", key, "--socket", join(token.folder, "kms.sock"), "-o", "json", ...more);
 
-  it("finds no failure with a key of keys create", () => {
+  it("check finds no failure with a key of 'keys create'", () => {
     const result = check(uri);
     expect([result.code, failures(result)]).toEqual([0, []]);
     const subjects = (json(result)["findings"] as Finding[]).map(({ subject }) => subject);
@@ -118,7 +118,7 @@ describe("check", () => {
     );
   });
 
-  it("also checks the EncryptionConfiguration and exits with 2 if it cannot work", () => {
+  it("check also checks the EncryptionConfiguration, and exits with 2 if it cannot work", () => {
     const endpoint = `unix://${join(token.folder, "kms.sock")}`;
     const file = (kms: string): string => {
       const providers = `[{ kms: { name: hsm, endpoint: "${endpoint}", ${kms} } }]`;
@@ -172,7 +172,7 @@ describe("check", () => {
     expect(result.code).toBe(code);
   });
 
-  it("spends one PIN attempt on a wrong PIN, and none on the same PIN again", () => {
+  it("check spends one PIN attempt on a wrong PIN, and none on the same PIN again", () => {
     const fault = new FaultModule(token);
     try {
       const { modulePath } = fault;
@@ -202,14 +202,14 @@ describe("check", () => {
     }
   });
 
-  it("fails for a socket folder that others may write to", () => {
+  it("check fails for a socket folder that others may write to", () => {
     const result = run("check", "--key", uri, "--socket", "/tmp/kms.sock", "-o", "json");
     expect([result.code, failures(result)]).toEqual([2, [expect.stringMatching(/^socket: .*chmod go-w/)]]);
   });
 });
 
 describe("a configuration that cannot be used", () => {
-  it("exits with 2 and reports all problems at once, one line each", () => {
+  it("a wrong configuration exits with 2 and reports all problems, one line each", () => {
     const file = join(token.folder, "bad.yaml");
     writeFileSync(
       file,
@@ -254,7 +254,7 @@ describe("a configuration that cannot be used", () => {
 });
 
 describe("status", () => {
-  it("exits with 3 if no plugin listens", () => {
+  it("status exits with 3 if no plugin listens", () => {
     const { code, stderr } = run("status", "--socket", join(token.folder, "nobody.sock"));
     expect([code, stderr]).toEqual([
       3,
@@ -262,7 +262,7 @@ describe("status", () => {
     ]);
   });
 
-  it("prints the answer of a running plugin and can make a round trip", async () => {
+  it("status prints the answer of a running plugin and can make a round trip", async () => {
     const plugin = new PluginProcess(token, { mode: "local-kek" });
     try {
       await plugin.start();

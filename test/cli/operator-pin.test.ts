@@ -79,7 +79,7 @@ async function onTerminal(prompt: string, typed: string, ...args: string[]): Pro
 }
 
 describe("--pin-stdin", () => {
-  it("logs in if the PIN source is an unlock socket or none", async () => {
+  it("--pin-stdin logs in if the PIN source is an unlock socket or none", async () => {
     for (const key of [withUnlock(), uri]) {
       const listed = await run(`${PIN}\n`, "keys", "list", "--key", key, "--pin-stdin", "-o", "json");
       expect(listed).toMatchObject({ code: 0, stderr: "" });
@@ -90,7 +90,7 @@ describe("--pin-stdin", () => {
     expect(checked.code).toBe(0);
   });
 
-  it("is suggested if there is no terminal to prompt on", async () => {
+  it("--pin-stdin is suggested if there is no terminal to prompt on", async () => {
     const before = logins();
     for (const key of [withUnlock(), uri]) {
       const refused = await run("", "keys", "list", "--key", key);
@@ -99,12 +99,12 @@ describe("--pin-stdin", () => {
     expect(logins()).toBe(before);
   });
 
-  it("replaces a PIN source that cannot be read", async () => {
+  it("--pin-stdin replaces a PIN source that cannot be read", async () => {
     const file = `${uri}&pin-source=credential:pin`;
     expect(await run(PIN, "keys", "list", "--key", file, "--pin-stdin")).toMatchObject({ code: 0 });
   });
 
-  it("spends no PIN attempt on input that cannot be a PIN", async () => {
+  it("--pin-stdin spends no PIN attempt on input that cannot be a PIN", async () => {
     const before = logins();
     for (const bytes of ["", "\n", `\u{feff}${PIN}`, `${PIN}\0`, `${PIN}\n${PIN}\n`, "x".repeat(300)]) {
       expect((await run(bytes, "keys", "list", "--key", uri, "--pin-stdin")).code).toBe(2);
@@ -115,7 +115,7 @@ describe("--pin-stdin", () => {
     expect(logins()).toBe(before);
   });
 
-  it("spends one PIN attempt on a wrong PIN, however many commands try it", async () => {
+  it("a wrong PIN costs one PIN attempt, however many commands try it", async () => {
     fault.set("C_Login sleep 200");
     const before = logins();
     const list = (): Promise<CommandResult> => run("wrong", "keys", "list", "--key", uri, "--pin-stdin");

@@ -9,12 +9,12 @@ const OUTPUT = fileURLToPath(new URL("../../dist/cli/output.js", import.meta.url
 const PRINT = `import("${OUTPUT}").then(({ printBytes }) =>
   printBytes(Buffer.from("a\\x1b]0;title\\x07\\x00\\x9b2J\\nb\\xff", "latin1")))`;
 
-it("are as they are in a pipe", () => {
+it("bytes are printed unchanged to a pipe", () => {
   const { stdout } = spawnSync(process.execPath, ["-e", PRINT]);
   expect(stdout.toString("latin1")).toBe("a\x1b]0;title\x07\x00\x9b2J\nb\xff");
 });
 
-it("are escaped on a terminal, which says so", () => {
+it("bytes are escaped on a terminal, with a notice", () => {
   const { stdout } = spawnSync("script", ["-qfec", `'${process.execPath}' -e "$PRINT"`, "/dev/null"], {
     env: { ...process.env, PRINT },
     stdio: ["ignore", "pipe", "pipe"],

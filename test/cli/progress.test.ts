@@ -6,7 +6,7 @@ import { expect, it } from "vitest";
 
 const PROGRESS = new URL("../../dist/cli/progress.js", import.meta.url).href;
 
-it("leaves a signal to the command", () => {
+it("the progress bar leaves signals to the command", () => {
   const program = `
     import { startProgress } from "${PROGRESS}";
     startProgress({ isInteractive: true }, "objects", 10).update(1);

@@ -56,14 +56,14 @@ describe("a socket that another user may have made", () => {
     });
   });
 
-  it("gets no PIN if its folder can be written to by others", async () => {
+  it("unlock sends no PIN to a socket in a folder that others can write to", async () => {
     chmodSync(folder, 0o1777);
     const stderr = expect.stringMatching(/can be written to by others/) as string;
     expect(await unlock("1234")).toEqual({ code: 2, stdout: "", stderr });
     expect(received).toEqual([]);
   });
 
-  it("gets no PIN through a symbolic link", async () => {
+  it("unlock sends no PIN through a symbolic link", async () => {
     const link = join(folder, "link.sock");
     symlinkSync(path, link);
     const stderr = expect.stringMatching(/socket; give the plugin's pin\.unlock/) as string;
@@ -71,7 +71,7 @@ describe("a socket that another user may have made", () => {
     expect(received).toEqual([]);
   });
 
-  it.runIf(process.getuid?.() === 0)("gets a PIN from root, who sees which user receives it", async () => {
+  it.runIf(process.getuid?.() === 0)("unlock as root reports which user receives the PIN", async () => {
     chownSync(folder, 4242, 4242);
     const given = unlock("1234");
     await waitFor(() => received.length > 0);
@@ -90,12 +90,12 @@ describe("a peer that is not a plugin", () => {
     expect(await unlock("1234")).toMatchObject({ code: 3, stdout: "" });
   });
 
-  it("is reported if nobody listens", async () => {
+  it("unlock reports a socket on which nothing listens", async () => {
     expect(await unlock("1234")).toMatchObject({ code: 3, stdout: "" });
   });
 });
 
-it("refuses a PIN that is too long before it sends anything", async () => {
+it("unlock refuses a PIN that is too long before it sends anything", async () => {
   const received: string[] = [];
   await listen((peer) => peer.on("data", (chunk) => received.push(String(chunk))));
   expect(await unlock("x".repeat(258))).toMatchObject({

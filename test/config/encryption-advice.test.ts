@@ -77,7 +77,7 @@ describe("advice that uses the objects in etcd", () => {
   const kms = { resource: "secrets", prefix: "k8s:enc:kms:v2:kms-pkcs11:", objects: 5 };
   const clear = { resource: "secrets", prefix: "", objects: 3 };
 
-  it("says whether identity is still needed", () => {
+  it("the advice says whether identity is still needed", () => {
     expect(advise(SHIPPED, { stored: [kms, clear] })).toContainEqual(
       expect.stringMatching(/^ok: .*needed: 3 objects/),
     );
@@ -86,7 +86,7 @@ describe("advice that uses the objects in etcd", () => {
     );
   });
 
-  it("fails if objects would be unreadable because their provider has been renamed", () => {
+  it("the advice fails if a renamed provider would make objects unreadable", () => {
     const renamed = SHIPPED.replace(/^( +name:) kms-pkcs11/m, "$1 hsm");
     expect(advise(renamed, { stored: [kms] })).toContainEqual(
       expect.stringMatching(

@@ -44,13 +44,13 @@ describe("the providers of a resource", () => {
     expect(prefixes(text, resource)).toEqual(expected);
   });
 
-  it("come from *.* if no rule names the resource or its group", () => {
+  it("providers come from *.* if no rule names the resource or its group", () => {
     const all = rules(rule("events", IDENTITY), rule("'*.*'", kms(", apiVersion: v2")));
     expect(prefixes(all, "leases.coordination.k8s.io")).toEqual(["k8s:enc:kms:v2:hsm:"]);
     expect(prefixes(all, "events")).toEqual([""]);
   });
 
-  it("default to KMS v1 with a timeout of 3 s", () => {
+  it("a provider defaults to KMS v1 with a timeout of 3 s", () => {
     const [first, second] = [kms(""), kms(", apiVersion: v2, timeout: 1m0.5s")].map(
       (one) => parse(rules(rule("secrets", one))).rules[0]?.providers[0],
     );
@@ -58,11 +58,11 @@ describe("the providers of a resource", () => {
     expect(second).toMatchObject({ apiVersion: "v2", timeoutMs: 60_500 });
   });
 
-  it("contain no key of the file", () => {
+  it("the providers contain no key of the file", () => {
     expect(JSON.stringify(parse(text))).not.toContain(SECRET.slice(0, 8));
   });
 
-  it("are read from the shipped file", () => {
+  it("the providers of the shipped file are read", () => {
     const path = fileURLToPath(new URL("../../deploy/encryption-configuration.yaml", import.meta.url));
     const shipped = parseEncryptionConfiguration(readFileSync(path), path);
     expect(providersOfResource(shipped, "secrets")?.map(storedPrefix)).toEqual([
@@ -115,7 +115,7 @@ describe("what kube-apiserver refuses", () => {
     expect(messageOf(() => parse(text))).toMatch(message);
   });
 
-  it("is reported in at most 20 lines of bounded length and the number of further problems", () => {
+  it("problems are reported in at most 20 bounded lines and the number of further ones", () => {
     const many = Array.from({ length: 20_000 }, (_, at) => `r${at}`);
     const unknown = messageOf(() => parse(`${HEAD}${many.map((name) => `${name}: 1\n`).join("")}`));
     const masked = messageOf(() => parse(rules(rule("'*.*'", v2), rule(many.join(", "), IDENTITY))));
@@ -124,7 +124,7 @@ describe("what kube-apiserver refuses", () => {
     expect(parse(rules(rule(many.join(", "), v2))).rules[0]?.resources).toHaveLength(20_000);
   });
 
-  it("is reported without the keys of the file", () => {
+  it("problems are reported without the keys of the file", () => {
     const text = rules(rule("secrets", `aescbc: { keys: [{ name: k1, secret: ${SECRET.slice(0, 20)} }] }`));
     const message = messageOf(() => parse(text));
     expect(message).toMatch(/keys\[0\]\.secret: give 16, 24, 32 bytes in base64/);
@@ -159,7 +159,7 @@ describe("compared with kube-apiserver's own loader", () => {
     /^yaml (two documents|custom tag|binary)$/,
   ];
 
-  it("the parser agrees in all cases except those that it refuses on purpose", () => {
+  it("the parser agrees with kube-apiserver's except where it refuses more on purpose", () => {
     const differing = cases.filter(({ name, accepted, text }) => {
       const isStricter = stricter.some((pattern) => pattern.test(name));
       return isAccepted(text) !== (accepted && !isStricter);

@@ -54,7 +54,7 @@ describe("readPin", () => {
     expect(readPin({ kind: "env", name: "PIN" }, { PIN: content })?.toString()).toBe(pin);
   });
 
-  it("returns undefined if no PIN is configured", () => {
+  it("readPin returns undefined if no PIN is configured", () => {
     expect(readPin({ kind: "none" }, {})).toBeUndefined();
   });
 
@@ -133,7 +133,7 @@ describe("readPin", () => {
 });
 
 describe("pinSourceStamp", () => {
-  it("changes only when the file changes", () => {
+  it("the stamp of a PIN file changes only when the file changes", () => {
     writeFileSync(file.path, "1234");
     utimesSync(file.path, 1, 1);
     const before = pinSourceStamp(file);
@@ -146,7 +146,7 @@ describe("pinSourceStamp", () => {
     expect(pinSourceStamp(file)).toBe("file:ENOENT");
   });
 
-  it("is constant for credentials and environment variables, which are new at every start", () => {
+  it("the stamp of credentials and environment variables is constant", () => {
     const unit = (name: string) =>
       ({ kind: "credential", path: `/run/credentials/${name}/kms-pin` }) as const;
     for (const [source, stamp] of [
@@ -163,7 +163,7 @@ describe("pinSourceStamp", () => {
 });
 
 describe("systemd credentials", () => {
-  it("are found in $CREDENTIALS_DIRECTORY", () => {
+  it("systemd credentials are found in $CREDENTIALS_DIRECTORY", () => {
     const env = { CREDENTIALS_DIRECTORY: directory };
     const source = resolvePinSource({ kind: "credential", name: "pin" }, env);
     expect(source).toEqual({ kind: "credential", path: join(directory, "pin") });
@@ -176,7 +176,7 @@ describe("systemd credentials", () => {
     );
   });
 
-  it("are used by default if one has the default name", () => {
+  it("a systemd credential with the default name is used by default", () => {
     const env = { CREDENTIALS_DIRECTORY: directory };
     expect(defaultPinSource(env)).toEqual({ kind: "none" });
     writeFileSync(join(directory, "kms-pkcs11-pin"), "1234");

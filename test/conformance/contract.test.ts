@@ -202,13 +202,13 @@ describe("a plugin that breaks the contract", () => {
     }
   });
 
-  it("is tested for every rule of the contract", async () => {
+  it("every rule of the contract has a plugin that breaks it", async () => {
     fake = await startFakePlugin();
     const untried = CONTRACT.filter(({ rule }) => !BROKEN.some(([name]) => rule.startsWith(name)));
     expect(untried.map(({ rule }) => rule)).toEqual([expect.stringMatching(OLDER_AUTHORITY)]);
   });
 
-  it("fails only the rules that it breaks, and the command's exit code is 1", async () => {
+  it("a plugin fails only the rules that it breaks, and the command exits with 1", async () => {
     fake = await startFakePlugin({ status: (answer) => ({ ...answer, healthz: "nearly" }) });
     const printed: string[] = [];
     const terminal = {
@@ -229,14 +229,14 @@ describe("a plugin that breaks the contract", () => {
 describe("a plugin that keeps the contract", () => {
   const kms = usePlugin();
 
-  it("passes every rule: a plugin without an HSM", async () => {
+  it("a plugin without an HSM passes every rule", async () => {
     fake = await startFakePlugin();
     const findings = await checkContract(pluginAt(fake.socket), () => undefined);
     const broken = findings.filter(({ holds, rule }) => !holds && !TIMED.test(rule));
     expect(broken.map(({ rule }) => rule)).toEqual([expect.stringMatching(OLDER_AUTHORITY)]);
   });
 
-  it("passes every rule: this plugin on a token", async () => {
+  it("this plugin on a token passes every rule", async () => {
     fake = await startFakePlugin();
     const { code, stdout } = kmsPkcs11(["conformance", "--socket", kms.plugin.socket]);
     const broken = stdout.split("\n").filter((line) => !/^(ok| )/.test(line) && line !== "");

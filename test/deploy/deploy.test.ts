@@ -22,11 +22,11 @@ interface Folders {
 const CONFIGURATIONS = ["config.yaml", ...readdirSync(file("hsm")).map((name) => join("hsm", name))];
 
 describe("deploy/", () => {
-  it.each(CONFIGURATIONS)("%s is read without a problem or a warning", (name) => {
+  it.each(CONFIGURATIONS)("%s is a configuration without a problem or warning", (name) => {
     expect(settings(name).warnings).toEqual([]);
   });
 
-  it("has EncryptionConfigurations for the plugin's socket: read first, then write", () => {
+  it("the EncryptionConfigurations for the plugin's socket first read, then write", () => {
     const socket = settings("config.yaml").socket?.path;
     const rules = (name: string) => readEncryptionConfiguration(file(name)).rules;
     const [read] = rules("encryption-configuration-read.yaml");
@@ -37,7 +37,7 @@ describe("deploy/", () => {
     expect(read?.resources).toEqual(write?.resources);
   });
 
-  it("mounts the folders that the plugin is configured with", () => {
+  it("the manifests mount the folders that the plugin is configured with", () => {
     const { socket, stateDir, audit } = settings("config.yaml");
     const pod = parse(readFileSync(file("static-pod/kms-pkcs11.yaml"), "utf8")) as { spec: Folders };
     const mounted = pod.spec.volumes?.map(({ hostPath }) => hostPath.path);

@@ -87,14 +87,14 @@ async function orphan(init: number): Promise<number> {
 /** Not a new token host, which keeps its standard input open. */
 const isOrphan = (pid: number): boolean => !existsSync(`/proc/${pid}/fd/0`);
 
-it("reaps what the library of a token host leaves behind", async () => {
+it("the init reaps orphans of a token host's library", async () => {
   const init = await startAsInit(entryPoint());
   const pid = await orphan(init);
   await waitFor(() => !existsSync(`/proc/${pid}`), { what: "the orphan to be reaped", ...LIMIT });
   expect(plugin.log).not.toContain("PID 1");
 });
 
-it("has an init for that: without one the orphan stays, and the log says so", async () => {
+it("without an init the orphan stays, and the log reports it", async () => {
   const words = entryPoint();
   const init = await startAsInit(words.slice(words.indexOf("--") + 1));
   const pid = await orphan(init);

@@ -51,7 +51,7 @@ const npmAnswers = (answer: object): void => {
   chmodSync(npm, 0o755);
 };
 
-it("the repository's packages pass", () => {
+it("the audit of this repository's packages passes", () => {
   expect(packages()).toEqual({ code: 0, said: "" });
 });
 
@@ -70,7 +70,7 @@ it.each([
   expect(packages()).toEqual({ code: 1, said: expect.stringMatching(problem) as string });
 });
 
-it("fails on a known vulnerability, and exits 3 if the registry cannot be asked", () => {
+it("the audit fails on a known vulnerability, exits with 3 if the registry is away", () => {
   npmAnswers({ auditReportVersion: 2, vulnerabilities: { pino: { severity: "high", range: "<11" } } });
   expect(packages("--advisories")).toEqual({
     code: 1,

@@ -37,7 +37,7 @@ const { panels } = JSON.parse(readFileSync(join(FOLDER, "dashboard.json"), "utf8
 const queries = panels.flatMap(({ title, targets }) => targets.map(({ expr }) => [title, expr] as const));
 
 describe("the rules", () => {
-  it("pass promtool's check and their own tests", () => {
+  it("the alerting rules pass promtool's check and their own tests", () => {
     const run = (...args: string[]): string =>
       execFileSync("promtool", args, { cwd: FOLDER, encoding: "utf8" });
     expect(run("check", "rules", "rules.yaml")).toContain("SUCCESS");
@@ -130,7 +130,7 @@ describe("a Prometheus that scrapes a plugin", () => {
     return answer.data?.result ?? [];
   };
 
-  it.each(queries)("shows something at %s: %s", async (_title, expr) => {
+  it.each(queries)("the dashboard panel %s shows data: %s", async (_title, expr) => {
     const rows = await waitFor(
       async () => {
         const found = await query(expr);
@@ -141,14 +141,14 @@ describe("a Prometheus that scrapes a plugin", () => {
     expect(rows.length).toBeGreaterThan(0);
   });
 
-  it("has a value for every recording rule, and takes every alerting one", async () => {
+  it("Prometheus evaluates every recording rule and loads every alerting rule", async () => {
     for (const { record, expr } of rules) {
       if (record === undefined) await query(expr);
       else await waitFor(async () => (await query(record)).length > 0, { what: record, timeoutMs: 30_000 });
     }
   });
 
-  it("is asked on the dashboard for every metric of the plugin's own", async () => {
+  it("the dashboard queries every metric of the plugin", async () => {
     const answer = await fetch(`${api}/label/__name__/values`);
     const { data } = (await answer.json()) as { data: string[] };
     const ours = data.filter(

@@ -35,7 +35,7 @@ const cells = (line: string): string[] =>
     .map((cell) => cell.trim().replaceAll("\\|", "|"));
 
 describe("the README", () => {
-  it("has every setting as the schema has it", () => {
+  it("the README has every setting as the schema defines it", () => {
     const section = README.split("<!-- settings -->")[1]?.split("<!-- /settings -->")[0] ?? "";
     const rows = section
       .split("\n")
@@ -45,7 +45,7 @@ describe("the README", () => {
     expect(rows).toEqual(wanted.map((row) => row.map((cell) => cell.trim())));
   });
 
-  it("names flags and commands that there are", async () => {
+  it("the README names existing flags and commands only", async () => {
     const commands = await commandLine();
     const help = commands.map((command) => command.help).join("\n");
     const flags = new Set(README.match(/(?<![\w-])--[a-z][a-z-]+/g));
@@ -55,7 +55,7 @@ describe("the README", () => {
     expect(named.sort()).toEqual(commands.flatMap(({ name }) => (name === "" ? [] : [name])).sort());
   });
 
-  it("names every metric that there is, and no other", async () => {
+  it("the README names every metric and no other", async () => {
     const there = (await metricReference()).map(({ name }) => name);
     const named: readonly string[] = README.match(/kms_pkcs11_[a-z_]+/g) ?? [];
     for (const name of named) expect(there, name).toContain(name);

@@ -11,7 +11,7 @@ it("every command's help ends with an example", async () => {
   for (const { name, help } of commands) expect(help, name).toMatch(/\nExamples?:\n {2}kms-pkcs11 /);
 });
 
-it("deploy/reference/commands.md is the commands' help", async () => {
+it("deploy/reference/commands.md equals the commands' help", async () => {
   const sections = (await commandLine()).map(
     ({ name, help }) => `## ${name === "" ? "kms-pkcs11" : name}\n\n\`\`\`text\n${help}\n\`\`\`\n`,
   );
@@ -19,7 +19,7 @@ it("deploy/reference/commands.md is the commands' help", async () => {
   await expect(text).toMatchFileSnapshot("../../deploy/reference/commands.md");
 });
 
-it("deploy/reference/metrics.md is what /metrics gives", async () => {
+it("deploy/reference/metrics.md equals what /metrics returns", async () => {
   const rows = (await metricReference()).map(({ name, type, help }) => `| \`${name}\` | ${type} | ${help} |`);
   const text = [
     "# Metrics",

@@ -24,7 +24,7 @@ it.each([
   expect(isAsShown(printed, shown)).toBe(verdict);
 });
 
-it("decides soon about a long output that is not as shown", () => {
+it("a long output that differs from the runbook is rejected quickly", () => {
   const printed = "a line of some length, as a table has them\n".repeat(2_000);
   expect(isAsShown(printed, `${"…\na line …\n".repeat(20)}the end`)).toBe(false);
 });

@@ -27,7 +27,7 @@ function flatten(source: string): string {
     .replace(/\s+/g, " ");
 }
 
-it("quotes messages that the source has", () => {
+it("the troubleshooting page quotes messages that the source contains", () => {
   const code = flatten(sources(join(ROOT, "src")).join("\n"));
   const quoted = [...RUNBOOK.replace(FOREIGN_SECTION, "").matchAll(/(?<!`)`([^`\n]+)`(?!`)/g)]
     .map(([, text = ""]) => text)

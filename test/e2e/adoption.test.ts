@@ -85,29 +85,29 @@ async function storedOtherwise(pattern: RegExp): Promise<string[]> {
 }
 
 describe("a cluster without encryption", () => {
-  it("starts in clear", async () => {
+  it("a cluster without encryption stores Secrets in clear", async () => {
     expect(await storedOtherwise(inClear)).toEqual([]);
   });
 
-  it("first reads what the plugin encrypts, on every API server", async () => {
+  it("step 1: every API server can read what the plugin encrypts", async () => {
     await rollOut((kms) => [identityProvider, kms]);
     expect(await storedOtherwise(inClear)).toEqual([]);
   });
 
-  it("then encrypts with the plugin, and still reads what is in clear", async () => {
+  it("step 2: the cluster encrypts with the plugin and still reads what is in clear", async () => {
     await rollOut((kms) => [kms, identityProvider]);
     expect(await storedOtherwise(inClear)).toEqual([]);
   });
 
-  it("rewrites its Secrets: all are encrypted", async () => {
+  it("step 3: after a rewrite all Secrets are encrypted", async () => {
     await rewrite(byPlugin);
   });
 
-  it("then reads nothing in clear any more", async () => {
+  it("step 4: the cluster no longer reads anything in clear", async () => {
     await rollOut((kms) => [kms]);
   });
 
-  it("goes back: identity first, a rewrite, and then without the plugin", async () => {
+  it("the cluster leaves the plugin: identity first, a rewrite, no plugin", async () => {
     await rollOut((kms) => [kms, identityProvider]);
     await rollOut((kms) => [identityProvider, kms]);
     await rewrite(inClear);
@@ -116,7 +116,7 @@ describe("a cluster without encryption", () => {
 });
 
 describe("a cluster with a local key", () => {
-  it("changes over to the plugin", async () => {
+  it("a cluster with a local key changes over to the plugin", async () => {
     const aescbc = aescbcProvider();
     await rollOut(() => [aescbc, identityProvider]);
     await rewrite(/^k8s:enc:aescbc:v1:key1:/);

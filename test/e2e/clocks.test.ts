@@ -122,7 +122,7 @@ describe("the former KEK", () => {
 describe("a standby KEK that a node has used while its clock was an hour ahead", () => {
   let standby: string;
 
-  it("stays when the node remembers, and when it has forgotten", async () => {
+  it("a used standby KEK stays if the node remembers its use, or has lost its memory", async () => {
     standby = (await rotateKek(token, "--activate-in", "30m")).keyId;
     const late = at(2);
     const restart = async (env: Readonly<Record<string, string>>): Promise<void> => {
@@ -174,7 +174,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
     await expectAllReadable();
   });
 
-  it("stays when etcd holds something under it, whatever the nodes say", async () => {
+  it("a used standby KEK stays if etcd holds an object under it, whatever nodes report", async () => {
     const remembering = nodeUrls(cluster.plugins.slice(0, 2));
     const args = ["keys", "destroy", standby, "--key", token.uri(), "--nodes", remembering];
     const refused = await kmsPkcs11(args, { ...token.env, ETCDCTL_ENDPOINTS: cluster.plane.etcd.endpoint });

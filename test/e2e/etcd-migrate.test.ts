@@ -121,7 +121,7 @@ interface Report {
 }
 
 describe("etcd migrate", () => {
-  it("first says what it would do, and does nothing", async () => {
+  it("etcd migrate --dry-run reports what it would rewrite, and rewrites nothing", async () => {
     const before = await cluster.plane.etcd.store.list("/registry/secrets/");
     const { code, stdout } = await kmsPkcs11(migrateArgs("--dry-run", "-o", "json"));
     const report = JSON.parse(stdout) as Report;
@@ -134,7 +134,7 @@ describe("etcd migrate", () => {
     expect(await countUnder("clear")).toBeGreaterThan(SECRETS / 3);
   });
 
-  it("stops when it is told to, and says what is left", async () => {
+  it("an interrupted etcd migrate stops and reports what is left", async () => {
     await until("the API server writes under the active KEK", async () => {
       // It asks the plugin for its key_id once a minute, and when somebody asks how it is.
       await node.apiserver.get("/readyz");
@@ -155,7 +155,7 @@ describe("etcd migrate", () => {
     expect((await standings()).size).toBeGreaterThan(await countUnder(active));
   });
 
-  it("goes on when it is run again, and loses nothing that others write meanwhile", async () => {
+  it("etcd migrate, run again, continues and loses no concurrent write", async () => {
     const { client } = node.apiserver;
     const written = new Map<string, string>();
     let isOver = false;
@@ -186,12 +186,12 @@ describe("etcd migrate", () => {
     expect(await readWidget(client, NAMESPACE, "w")).toBe("a widget");
   });
 
-  it("has left nothing in etcd that is not under the active KEK", async () => {
+  it("after etcd migrate every object is under the active KEK", async () => {
     const rest = [...(await standings())].filter(([, standing]) => standing !== active);
     expect(rest).toEqual([]);
   });
 
-  it("names what the API does not serve: exit 1", async () => {
+  it("etcd migrate names objects that the API does not serve, and exits with 1", async () => {
     const key = "/registry/gone.example.com/things/e2e/t";
     await cluster.plane.etcd.store.put(key, Buffer.from('{"kind":"Thing"}'));
     const { code, stdout } = await kmsPkcs11(migrateArgs("-o", "json"));

@@ -102,7 +102,7 @@ interface Failure {
 }
 
 describe("what is in etcd", () => {
-  it("is counted by provider and key_id", async () => {
+  it("etcd usage counts the stored objects by provider and key_id", async () => {
     const { code, stdout } = await etcd("usage", "--fail-if-used", earlier);
     const { usages } = JSON.parse(stdout) as {
       usages: { provider: string; keyId: string | null; objects: number }[];
@@ -116,7 +116,7 @@ describe("what is in etcd", () => {
     expect(code).toBe(1);
   });
 
-  it("opens with the HSM alone, but for what was damaged or moved", async () => {
+  it("etcd verify decrypts every object except damaged and moved ones", async () => {
     expect((await etcd("verify", "--config", config)).code).toBe(0);
     const value = await stored("second-0");
     const object = parseStoredObject(value);
@@ -136,7 +136,7 @@ describe("what is in etcd", () => {
 });
 
 describe("the runbook of disaster recovery", () => {
-  it("brings every object back from a snapshot and the token", async () => {
+  it("the disaster-recovery runbook restores every object from a snapshot and the token", async () => {
     const folder = await newFolder("recovery");
     const data = join(folder, "data");
     const shell = await RunbookShell.create(folder, {

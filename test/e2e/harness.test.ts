@@ -40,11 +40,11 @@ afterAll(async () => {
 });
 
 describe("a control plane with the aescbc provider", () => {
-  it("says the version it was chosen for", async () => {
+  it("the control plane reports the chosen version", async () => {
     expect(await apiserver.version()).toMatch(/^v1\.\d+\.\d+$/);
   });
 
-  it("stores Secrets, ConfigMaps and custom resources encrypted and reads them back", async () => {
+  it("the control plane stores resources of each kind encrypted and reads them back", async () => {
     const { client } = apiserver;
     await installWidgets(client);
     await client.createSecret("e2e", "one", value);
@@ -65,21 +65,21 @@ describe("a control plane with the aescbc provider", () => {
     expect(await readWidget(client, "e2e", "one")).toBe(value);
   });
 
-  it("creates 500 Secrets and counts them in etcd", async () => {
+  it("the control plane creates 500 Secrets, which are counted in etcd", async () => {
     const begun = performance.now();
     await parallel(500, 8, (index) => apiserver.client.createSecret("e2e", `many-${index}`, value));
     record("harness", "Secrets created per s, 8 at a time", 500 / ((performance.now() - begun) / 1000));
     expect(await plane.etcd.store.count("/registry/secrets/e2e/many-")).toBe(500);
   });
 
-  it("reads back after a restart of the API server, and of etcd", async () => {
+  it("the control plane reads back after a restart of the API server and of etcd", async () => {
     record("harness", "kube-apiserver, restart to ready, ms", await apiserver.restart());
     expect((await apiserver.client.readSecret("e2e", "one")).toString()).toBe(value);
     await plane.etcd.restart();
     expect((await apiserver.client.readSecret("e2e", "one")).toString()).toBe(value);
   });
 
-  it("fails to read what was changed in etcd, and nothing else", async () => {
+  it("the control plane fails to read only what was changed in etcd", async () => {
     const { client } = apiserver;
     const { store } = plane.etcd;
     await client.createSecret("e2e", "tampered", value);
@@ -92,7 +92,7 @@ describe("a control plane with the aescbc provider", () => {
     expect((await client.readSecret("e2e", "tampered")).toString()).toBe(value);
   });
 
-  it("has a second API server read what the first one wrote", async () => {
+  it("a second API server reads what the first one wrote", async () => {
     const second = await plane.startApiserver({
       encryption: [{ resources, providers: [aescbc, identityProvider] }],
     });
@@ -100,7 +100,7 @@ describe("a control plane with the aescbc provider", () => {
     await second.stop();
   });
 
-  it("goes back to identity: new writes in clear, a rewrite leaves nothing encrypted", async () => {
+  it("after a return to identity new writes are in clear, and a rewrite decrypts the rest", async () => {
     await apiserver.writeEncryption([{ resources, providers: [identityProvider, aescbc] }]);
     await apiserver.restart();
     expect(await apiserver.client.rewriteSecrets()).toBe(502);
@@ -109,7 +109,7 @@ describe("a control plane with the aescbc provider", () => {
     expect(await plane.etcd.filesHolding(Buffer.from(value))).not.toEqual([]);
   });
 
-  it("shows its metrics", async () => {
+  it("the control plane serves its metrics", async () => {
     const metrics = await apiserver.metrics();
     expect(await apiserver.kmsCalls("Encrypt")).toBe(0); // no KMS provider here
     expect(metrics.sum("apiserver_storage_transformation_operations_total")).toBeGreaterThan(0);
@@ -118,7 +118,7 @@ describe("a control plane with the aescbc provider", () => {
 });
 
 describe("a stored KMS v2 object", () => {
-  it("is taken apart and put together again", () => {
+  it("a stored KMS v2 object is parsed and formatted to the same bytes", () => {
     const object = {
       provider: "hsm",
       encryptedData: Buffer.alloc(300, 7),
@@ -131,7 +131,7 @@ describe("a stored KMS v2 object", () => {
     expect(parseStoredObject(Buffer.from("k8s:enc:aescbc:v1:key1:x"))).toBeUndefined();
   });
 
-  it("accepts the static pod of deploy/ with every field known, in a dry run", async () => {
+  it("an API server accepts the static pod of deploy/ with strict field validation", async () => {
     const { client } = apiserver;
     const namespace = "kube-system";
     // kube-controller-manager would have made it.

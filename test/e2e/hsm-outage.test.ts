@@ -70,7 +70,7 @@ describe("the HSM is away", () => {
     for (const each of nodes) await expectReadable(each);
   });
 
-  it("within the grace period: only the plugin's own endpoints tell, reads and writes go on", async () => {
+  it("in the grace period only the plugin's endpoints report the outage, requests succeed", async () => {
     token.goAway();
     away = Date.now();
     await until("both plugins say so", async () => !(await isReady(stopping)) && !(await isReady(keeping)));
@@ -84,7 +84,7 @@ describe("the HSM is away", () => {
     expect(Date.now() - away).toBeLessThan(GRACE_MS);
   });
 
-  it("beyond it: the API servers are unready and say why, reads and writes go on", async () => {
+  it("after the grace period API servers are unready with the reason, requests succeed", async () => {
     for (const each of nodes) {
       await until("the API server is unready", async () => (await readiness(each)) === 500);
       record(SECTION, `until ${each.apiserver.name} is unready, ms`, Date.now() - away);
@@ -98,7 +98,7 @@ describe("the HSM is away", () => {
     }
   });
 
-  it("for longer than 3 minutes: writes stop with stopWrites only, reads continue with both", async () => {
+  it("after 3 minutes writes stop with stopWrites only, reads continue with both policies", async () => {
     const refusal = await until(
       "writes stop",
       () =>
@@ -124,7 +124,7 @@ describe("the HSM is away", () => {
     for (const each of nodes) await expectReadable(each);
   }, 300_000);
 
-  it("and comes back: all is healthy without a restart of anything, nothing is lost", async () => {
+  it("after the outage all is healthy without a restart, and nothing is lost", async () => {
     token.comeBack();
     const back = Date.now();
     for (const each of nodes) {
@@ -145,7 +145,7 @@ describe("the HSM is away", () => {
 });
 
 describe("the HSM is away, with a local KEK", () => {
-  it("even an API server's restart goes on: it reads and writes", async () => {
+  it("with a local KEK an API server restarts, reads and writes during an outage", async () => {
     written.length = 0;
     token = await UnreliableToken.create();
     cluster = await KmsCluster.start(token);

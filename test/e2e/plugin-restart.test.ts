@@ -31,7 +31,7 @@ async function writesGoOn(more = 50): Promise<void> {
 }
 
 describe("the plugin under a load of writes and reads", () => {
-  it("restarts in order, three times: no request fails", async () => {
+  it("no request fails while the plugin is restarted three times", async () => {
     await writesGoOn();
     for (let times = 1; times <= 3; times++) {
       expect(await node.plugin.stop()).toBe("exit code 0");
@@ -42,7 +42,7 @@ describe("the plugin under a load of writes and reads", () => {
     expect(load.failures).toEqual([]);
   });
 
-  it("is killed, three times: no request fails", async () => {
+  it("no request fails while the plugin is killed three times", async () => {
     for (let times = 1; times <= 3; times++) {
       await node.plugin.kill();
       await writesGoOn();
@@ -52,7 +52,7 @@ describe("the plugin under a load of writes and reads", () => {
     expect(load.failures).toEqual([]);
   });
 
-  it("is away for longer: /readyz says so, no request fails, and all is well once it is back", async () => {
+  it("/readyz reports a plugin that is away for longer, and no request fails", async () => {
     const { apiserver, plugin } = node;
     await plugin.stop();
     const stopped = Date.now();
@@ -69,7 +69,7 @@ describe("the plugin under a load of writes and reads", () => {
     expect(load.failures).toEqual([]);
   });
 
-  it("has lost nothing: a fresh API server reads every object", async () => {
+  it("a new API server reads every object after all restarts", async () => {
     await load.stop();
     record("plugin restart", "writes, failed", `${load.written}, ${load.failures.length}`);
     record("plugin restart", "reads", load.read);

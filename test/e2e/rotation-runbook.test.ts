@@ -76,16 +76,16 @@ async function runSection(
 }
 
 describe("deploy/runbooks/rotation.md", () => {
-  it("rotates as its routine says", async () => {
+  it("the rotation runbook's routine rotates the KEK", async () => {
     expect(await runSection("Routine")).toBe(4);
   });
 
-  it("takes a KEK back before its instant", async () => {
+  it("the rotation runbook cancels a KEK before its activation", async () => {
     const { keyId } = await rotateKek(token, "--wait", "--nodes", nodeUrls(plugins));
     expect(await runSection("Abort", { NEW: keyId })).toBe(2);
   });
 
-  it("rotates at once in an emergency", async () => {
+  it("the rotation runbook rotates at once in an emergency", async () => {
     expect(await runSection("Emergency")).toBe(1);
   });
 });

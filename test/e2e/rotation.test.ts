@@ -68,7 +68,7 @@ describe("three nodes on one token", () => {
     await cluster.stop();
   });
 
-  it("change over one after the other, without a failed request", async () => {
+  it("three nodes on one token switch one after the other, without a failed request", async () => {
     const { plugins, token } = cluster;
     const options = ["--activate-in", "15s", "--wait", "--nodes", nodeUrls(plugins)];
     rotated = await rotateKek(token, ...options);
@@ -86,7 +86,7 @@ describe("three nodes on one token", () => {
     expect(load.failures).toEqual([]);
   });
 
-  it("read what is under the former KEK, until all of it has been rewritten", async () => {
+  it("three nodes read what is under the former KEK until it has been rewritten", async () => {
     const before = await storedKeyIds(cluster.plane.etcd, NAMESPACE);
     for (const name of EARLY) expect(before.get(name)).toBe(former);
     for (const node of nodes) await expectReadable(node, EARLY);
@@ -106,7 +106,7 @@ describe("three nodes on one token", () => {
     ]);
   });
 
-  it("go on when the former KEK is destroyed, forget what they kept under it, and restart", async () => {
+  it("three nodes continue after the former KEK is destroyed, and after a restart", async () => {
     const { token, plugins } = cluster;
     for (const [index, client] of clients.entries()) {
       const opened = await client.decrypt(sealOf(index), "kept");
@@ -172,7 +172,7 @@ describe("three nodes on clones, one of which gets the new KEK late", () => {
     await cluster.stop();
   });
 
-  it("the nodes that have it change over without a failed request", async () => {
+  it("nodes that have the clone switch without a failed request", async () => {
     const { keyId, activation } = rotated;
     const changed = await Promise.all(punctual.map(({ apiserver }) => changeOver(apiserver, keyId)));
     record(
@@ -211,7 +211,7 @@ describe("three nodes on clones, one of which gets the new KEK late", () => {
     expect(load.failures).toEqual([]);
   });
 
-  it("and recovers by itself when the key comes, without a restart of anything", async () => {
+  it("a late node recovers when it gets the clone, without a restart", async () => {
     await original.copyKeysTo(lateToken);
     const arrived = Date.now();
     await until("what was written meanwhile is read", () =>

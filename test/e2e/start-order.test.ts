@@ -50,14 +50,14 @@ async function recordReady(what: string, since: number): Promise<void> {
 }
 
 describe("a control plane starts", () => {
-  it("with the plugin first", async () => {
+  it("the control plane starts with the plugin first", async () => {
     record("start order", "plugin, start to ready, ms", await node.plugin.start());
     const begun = Date.now();
     node.apiserver.launch();
     await recordReady("plugin first, then the API server", begun);
   });
 
-  it("with the API server first, and no socket", async () => {
+  it("the control plane starts with the API server first, and no socket", async () => {
     node.apiserver.launch();
     await waitsForKms(node.apiserver);
     const begun = Date.now();
@@ -65,7 +65,7 @@ describe("a control plane starts", () => {
     await recordReady("plugin second", begun);
   });
 
-  it("with a socket that appears late, both having long run", async () => {
+  it("an API server that runs for long uses a socket that appears late", async () => {
     const folder = await newFolder("late");
     const late = join(folder, "kms");
     await node.apiserver.writeEncryption([
@@ -79,7 +79,7 @@ describe("a control plane starts", () => {
     await recordReady("socket late", Date.now());
   });
 
-  it("with a token that appears late: the plugin serves, and says why it cannot help", async () => {
+  it("before its token appears the plugin serves, and reports why it is not healthy", async () => {
     token.goAway();
     node.plugin.launch();
     node.apiserver.launch();
@@ -93,7 +93,7 @@ describe("a control plane starts", () => {
     await recordReady("token late", Date.now());
   });
 
-  it("with the socket of a plugin that was killed", async () => {
+  it("the control plane starts with the socket of a plugin that was killed", async () => {
     await node.plugin.start();
     await node.plugin.kill();
     node.apiserver.launch();

@@ -41,7 +41,7 @@ async function distinctSeeds(): Promise<number> {
 }
 
 describe("everything under *.*, through the plugin", () => {
-  it("stores a Secret as KMS v2, its value nowhere in clear, and reads it back", async () => {
+  it("an API server stores a Secret as KMS v2, nowhere in clear, and reads it back", async () => {
     const { client } = node.apiserver;
     await client.createSecret(NAMESPACE, "one", value);
     const stored = await cluster.plane.etcd.store.get(storageKey("secrets", NAMESPACE, "one"));
@@ -53,7 +53,7 @@ describe("everything under *.*, through the plugin", () => {
     record("stored data", "bytes of a Secret that are the plugin's", object?.encryptedDekSource.length ?? 0);
   });
 
-  it("stores 1,000 Secrets, ConfigMaps and a custom resource", async () => {
+  it("an API server stores 1,000 Secrets, ConfigMaps and a custom resource", async () => {
     const { client } = node.apiserver;
     await installWidgets(client);
     const begun = performance.now();
@@ -79,7 +79,7 @@ describe("everything under *.*, through the plugin", () => {
     record("stored data", "Encrypt calls for them", await node.apiserver.kmsCalls("Encrypt"));
   });
 
-  it("an API server's restart: a Decrypt for each distinct DEK seed, and everything reads back", async () => {
+  it("a restarted API server calls Decrypt once per DEK seed and reads everything back", async () => {
     for (let restart = 1; restart <= 3; restart++) {
       await node.apiserver.stop();
       const seeds = await distinctSeeds();

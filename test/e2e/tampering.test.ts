@@ -107,7 +107,7 @@ const tamperings: readonly Tampering[] = [
 ];
 
 describe("an object that was tampered with in etcd", () => {
-  it.each(tamperings)("$what: its read fails and says why, all others succeed", async (tampering) => {
+  it.each(tamperings)("$what: only the changed object's read fails, with the reason", async (tampering) => {
     const { client } = node.apiserver;
     const original = await stored(tampering.victim);
     await cluster.plane.etcd.store.put(keyOf(tampering.victim), await tampering.tamper(original));
@@ -128,7 +128,7 @@ describe("an object that was tampered with in etcd", () => {
     expect((await client.readSecret(NAMESPACE, tampering.victim)).toString()).toBe(valueOf(tampering.victim));
   });
 
-  it("breaks LIST for its resource, until it is removed", async () => {
+  it("an object that was tampered with breaks LIST of its resource until it is removed", async () => {
     const { client } = node.apiserver;
     await cluster.plane.etcd.store.put(keyOf("t-00"), flipped(await stored("t-00"), 200));
     const list = (): Promise<unknown> => client.core.listNamespacedSecret({ namespace: NAMESPACE });

@@ -55,7 +55,7 @@ describe("three API servers with a plugin each", () => {
     SECONDS * 1000 + EXTRA_MS,
   );
 
-  it("have encrypted all under one key_id, with a DEK seed each", async () => {
+  it("three API servers encrypt under one key_id, each with its own DEK seed", async () => {
     const entries = await cluster.plane.etcd.store.list("/registry/secrets/");
     const objects = entries.flatMap((entry) => parseStoredObject(entry.value) ?? []);
     expect(objects).toHaveLength(entries.length);

@@ -1,5 +1,4 @@
-// The plugin in mode local-kek and with counted HSM calls, as a process on a real SoftHSM token; what mode direct
-// does is in ../serve.test.ts.
+// The plugin in mode local-kek, and the number of HSM calls in both modes, as a process on a real SoftHSM token.
 
 import { randomBytes } from "node:crypto";
 import { renameSync, rmSync, writeFileSync } from "node:fs";
@@ -10,13 +9,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { LOCAL_KEK_ANNOTATION } from "../../src/provider/local-kek.js";
 import { freePort } from "../support/free-port.js";
-import { Pkcs11Client } from "../support/pkcs11-client.js";
 import { childrenOf, createKek, PluginProcess, type PluginSettings } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 
-/** Proofs are HSM calls too: none may fall into a test. */
-/** No call to the HSM but those of requests, none of them twice: a busy machine must not be counted. */
+/** Only requests call the HSM, each once: no proof, and no second copy of a request that is late on a busy machine. */
 const QUIET = {
   health: { proofInterval: "10m" },
   keys: { refreshInterval: "5m" },
@@ -34,15 +31,11 @@ interface Running {
   readonly url: string;
 }
 
-async function launch(settings: PluginSettings, object?: string): Promise<Running> {
-  const address = `127.0.0.1:${await freePort()}`;
-  const process = new PluginProcess(token, { ...QUIET, http: { address }, ...settings }, object);
-  process.launch();
-  return { process, client: new KmsClient(process.socket, PATIENCE_MS), url: `http://${address}` };
-}
-
 async function start(settings: PluginSettings): Promise<Running> {
-  const running = await launch(settings);
+  const address = `127.0.0.1:${await freePort()}`;
+  const process = new PluginProcess(token, { ...QUIET, http: { address }, ...settings });
+  process.launch();
+  const running = { process, client: new KmsClient(process.socket, PATIENCE_MS), url: `http://${address}` };
   await waitFor(async () => (await running.client.status()).healthz === "ok", { timeoutMs: 20_000 });
   return running;
 }
@@ -114,7 +107,7 @@ it("/readyz reports a replaced socket file, and the plugin binds a removed one a
 });
 
 describe("mode local-kek", () => {
-  it("round trips every length from 1 to 768 bytes", async () => {
+  it("local-kek: round trips every length from 1 to 768 bytes", async () => {
     const { client } = local;
     for (let length = 1; length <= 768; length++) {
       const plaintext = randomBytes(length);
@@ -127,7 +120,7 @@ describe("mode local-kek", () => {
     }
   });
 
-  it("refuses a ciphertext and an annotation with any one byte changed", async () => {
+  it("local-kek: refuses a ciphertext or annotation with any one byte changed", async () => {
     const { client } = local;
     const sealed = await client.encrypt(randomBytes(32), "u");
     const flip = (bytes: Buffer, at: number): Buffer => {
@@ -150,7 +143,7 @@ describe("mode local-kek", () => {
     await expect(client.decrypt(sealed, "u")).resolves.toHaveLength(32);
   });
 
-  it("ends in a domain error for any bytes, key_id and annotations, and lives", async () => {
+  it("local-kek: refuses any random bytes, key_id and annotations with a final status", async () => {
     const { client } = local;
     const { keyId } = await client.status();
     const bytes = fc.uint8Array({ maxLength: 300 }).map((array) => Buffer.from(array));
@@ -179,7 +172,7 @@ describe("mode local-kek", () => {
     expect((await client.status()).healthz).toBe("ok");
   });
 
-  it("decrypts another process's ciphertexts, but not with swapped annotations", async () => {
+  it("local-kek: decrypts another process's ciphertexts, but not with swapped annotations", async () => {
     const other = await another(start({ mode: "local-kek" }));
     const here = await local.client.encrypt(Buffer.from("here"), "u");
     const there = await other.client.encrypt(Buffer.from("there"), "u");
@@ -205,7 +198,7 @@ describe("HSM calls", () => {
   const openAll = (client: KmsClient, sealed: readonly KmsCiphertext[]): Promise<Buffer[]> =>
     Promise.all(sealed.map((one) => client.decrypt(one, "u")));
 
-  it("local-kek: one for each foreign local KEK, none for the process's own", async () => {
+  it("local-kek: calls the HSM once for each foreign local KEK, never for its own", async () => {
     const sealed = await seal(local.client, 1);
     expect(await callsOf(local, () => seal(local.client, 50))).toEqual([0, 0]);
     expect(await callsOf(local, () => openAll(local.client, sealed))).toEqual([0, 0]);
@@ -214,7 +207,7 @@ describe("HSM calls", () => {
     expect(await callsOf(local, () => openAll(local.client, foreign))).toEqual([0, 1]);
   });
 
-  it("direct: one for each Encrypt and first Decrypt, none for cached or bad ciphertexts", async () => {
+  it("direct: calls the HSM for each Encrypt and first Decrypt, not for cached or bad ones", async () => {
     const direct = await another(start({}));
     let sealed: KmsCiphertext[] = [];
     expect(await callsOf(direct, async () => (sealed = await seal(direct.client, 10)))).toEqual([10, 0]);
@@ -236,41 +229,8 @@ describe("HSM calls", () => {
   });
 });
 
-describe("two keys under one plain label", () => {
-  it("are an error in Status that names both, until keys.active decides", async () => {
-    const child = new Pkcs11Client(token);
-    await child.open();
-    await child.run(({ p11, state }) => {
-      state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(1) });
-      state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(2) });
-    });
-    await child.kill();
-    const twins = await another(launch({}, "twins"));
-    const refusal = await waitFor(
-      async () => {
-        const text = await twins.client.status().then(String, String);
-        return text.includes("several keys") ? text : undefined;
-      },
-      { timeoutMs: 20_000 },
-    );
-    const [one = "", two = ""] = refusal.match(/0[12]\.c[0-9a-f]{32}/g) ?? [];
-    expect([one.slice(0, 2), two.slice(0, 2)].sort()).toEqual(["01", "02"]);
-    expect(refusal).toMatch(/FAILED_PRECONDITION.*set keys\.active/);
-    await expect(twins.client.encrypt(randomBytes(32), "u")).rejects.toThrow(/FAILED_PRECONDITION/);
-
-    const ready = await fetch(`${twins.url}/readyz`);
-    expect([ready.status, await ready.text()]).toEqual([503, expect.stringContaining("several keys")]);
-    expect((await fetch(`${twins.url}/livez`)).status).toBe(200);
-
-    await twins.process.stop();
-    twins.process.configure({ keys: { active: two } }, "twins");
-    await twins.process.start();
-    expect((await twins.client.status()).keyId).toBe(two);
-  });
-});
-
 describe("the HTTP endpoints of the process", () => {
-  it("tell the keys, what is ready, and count requests", async () => {
+  it("the HTTP endpoints show the keys, readiness and the number of requests", async () => {
     const { keyId } = await local.client.status();
     const keys = (await (await fetch(`${local.url}/keys`)).json()) as { activeKeyId: string; keys: object[] };
     expect(keys).toMatchObject({ activeKeyId: keyId, keys: [{ keyId, state: "active", failure: null }] });
@@ -283,7 +243,7 @@ describe("the HTTP endpoints of the process", () => {
 });
 
 describe("what the process says", () => {
-  it("never holds a plaintext, a ciphertext, an annotation or the PIN, in any form", async () => {
+  it("log, errors and metrics never contain plaintext, ciphertext, annotation or PIN", async () => {
     const { client, process } = local;
     const plaintext = randomBytes(32);
     const sealed = await client.encrypt(plaintext, "words");
@@ -307,7 +267,7 @@ describe("what the process says", () => {
     expect(said).toContain('"uid":"words"');
   });
 
-  it("is one JSON line per event, a changed Status once, and no debugger's address", async () => {
+  it("the log has one JSON line per event, a changed Status once, and no debugger address", async () => {
     const { pid = 0 } = local.process;
     for (const one of [pid, ...childrenOf(pid)]) process.kill(one, "SIGUSR1");
     for (let turn = 0; turn < 20; turn++) await local.client.status();

@@ -143,11 +143,11 @@ describe.runIf(IS_ROOT)("a user who may not open them", () => {
     expect(attacker.outcome.connections).toBe(0);
   };
 
-  it("gets no connection to the plugin's socket", async () => {
+  it("another user cannot connect to the plugin's socket", async () => {
     await refused(plugin.socket);
   });
 
-  it("gets no connection to the socket that takes the PIN", async () => {
+  it("another user cannot connect to the socket that takes the PIN", async () => {
     const path = join(plugin.folder, "run", "unlock.sock");
     const take = (): Promise<never> => Promise.reject(new Error("nobody may send a PIN"));
     const unlock = await startUnlock({ path, maxPinBytes: 255, take });
@@ -155,7 +155,7 @@ describe.runIf(IS_ROOT)("a user who may not open them", () => {
     unlock.stop();
   });
 
-  it("cannot read what the plugin keeps in its state directory, nor write there", () => {
+  it("another user can neither read nor write the state directory", () => {
     const entries = readdirSync(plugin.stateDir).map((name) => join(plugin.stateDir, name));
     for (const path of [plugin.stateDir, ...entries]) {
       for (const access of ["-r", "-w"]) {

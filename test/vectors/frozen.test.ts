@@ -175,7 +175,7 @@ const question = ({ ciphertext, keyId, annotations }: Vector) => ({
 });
 
 describe("frozen ciphertexts", () => {
-  it("exist for every mechanism in both formats, and for the local KEK", () => {
+  it("frozen ciphertexts exist for every mechanism, both formats and the local KEK", () => {
     const of = (version: number): number[] => {
       const made = vectors.map(({ ciphertext }) => Buffer.from(ciphertext.slice(0, 4), "hex"));
       const ids = new Set(made.filter(([first]) => first === version).map(([, id = 0]) => id));
@@ -187,16 +187,16 @@ describe("frozen ciphertexts", () => {
     expect(WANTED.filter(({ name }) => isMissing(name))).toEqual([]);
   });
 
-  it.each(vectors)("opens: $name", async (vector) => {
+  it.each(vectors)("decrypts: $name", async (vector) => {
     expect((await client.decrypt(question(vector), "vector")).toString("hex")).toBe(vector.plaintext);
   });
 
-  it.each(vectors)("is refused under another KEK's key_id: $name", async (vector) => {
+  it.each(vectors)("refuses under another KEK's key_id: $name", async (vector) => {
     for (const { keyId } of keks.filter((kek) => kek.keyId !== vector.keyId))
       {await expect(client.decrypt({ ...question(vector), keyId }, "vector")).rejects.toThrow(/^INVALID_ARGUMENT/);}
   });
 
-  it.each(vectors)("is refused with any byte changed, its mechanism to any value: $name", async (vector) => {
+  it.each(vectors)("refuses with any byte changed, the mechanism to any value: $name", async (vector) => {
     const asked = question(vector);
     const { ciphertext } = asked;
     const changes = [1, 2, 3, 0xff].map((mask) => ({ at: 0, mask }));
@@ -226,7 +226,7 @@ describe("frozen ciphertexts", () => {
     },
   );
 
-  it("belong to KEKs that keep their key_ids", async () => {
+  it("the KEKs of frozen ciphertexts keep their key_ids", async () => {
     expect((await client.status()).keyId).toBe(keks.at(-1)?.keyId);
     expect(new Set(vectors.map(({ keyId }) => keyId))).toEqual(new Set(keks.map(({ keyId }) => keyId)));
   });

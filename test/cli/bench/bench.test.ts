@@ -42,7 +42,7 @@ async function counted(): Promise<Record<string, number>> {
 }
 
 describe("bench", () => {
-  it("measures core, token and two plugins, and its counts match the plugin's", async () => {
+  it("bench measures core, token and two plugins, and its counts match the plugin's", async () => {
     const before = await counted();
     const asked = ["--key", tokenUri(token, "kms-kek"), "--socket", ours.socket, "--versus"];
     const { code, stdout, stderr } = kmsPkcs11(
@@ -88,7 +88,7 @@ describe("bench", () => {
     expect((after["Decrypt"] ?? 0) - (before["Decrypt"] ?? 0)).toBe(decrypts);
   });
 
-  it("prints tables; without a key and a socket only that of the core", () => {
+  it("bench prints tables; without a key and a socket only that of the core", () => {
     const { code, stdout } = kmsPkcs11(["bench", "--bytes", "16", ...QUICK]);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^BYTES .*\n16 .*seal .*core /m);
@@ -104,7 +104,7 @@ describe("bench", () => {
     expect(() => benchSettings({ ...right, ...wrong })).toThrow(why);
   });
 
-  it("exits with 3 if no plugin listens on the socket", () => {
+  it("bench exits with 3 if no plugin listens on the socket", () => {
     const args = ["bench", "--bytes", "16", ...QUICK, "--socket", `${ours.socket}.none`];
     expect(kmsPkcs11(args).code).toBe(3);
   });

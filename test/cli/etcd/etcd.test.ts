@@ -12,10 +12,10 @@ import { createKek, kmsPkcs11, PluginProcess, type CommandResult } from "../../s
 import { FaultModule } from "../../support/fault-module.js";
 import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
 import { SoftHsmClone } from "../../support/softhsm-clone.js";
-import { newSeed, sealedObject, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
+import { sealedObject, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
 import { makeFolder, tokenUri } from "../../support/token.js";
+import { key, SECRET, stockEtcd } from "./stocked-etcd.js";
 
-const SECRET = "a secret value";
 let token: SoftHsm;
 let etcd: TestEtcd;
 let plugin: PluginProcess;
@@ -28,37 +28,17 @@ const folder = makeFolder("etcd-cli");
 
 /** Of no KEK here. */
 const OTHER = `${"07".repeat(16)}.c${"0".repeat(32)}`;
-const key = (name: string, namespace = "one"): string => `/registry/secrets/${namespace}/${name}`;
 
 beforeAll(async () => {
   token = createSoftHsm();
   createKek(token);
   etcd = await startEtcd();
   plugin = new PluginProcess(token);
-  await plugin.start();
-  direct = await newSeed(plugin.socket);
-  const key0 = await newSeed(plugin.socket, 16);
-  await plugin.stop();
-  plugin.configure({ mode: "local-kek" });
-  await plugin.start();
-  const local = await newSeed(plugin.socket);
-  await plugin.stop();
+  direct = await stockEtcd(etcd, plugin);
   keyId = direct.encrypted.keyId;
   fault = new FaultModule(token);
   const failover = [{ uri: tokenUri(new SoftHsmClone(token, "other"), "kms-kek") }];
   both = new PluginProcess(fault, { failover, audit: { file: join(folder, "both.log") } });
-
-  const many = Array.from({ length: 300 }, (_, at): [string, Buffer] => {
-    const name = key(`many-${at}`, `ns-${at % 3}`);
-    return [name, sealedValue(direct, name, SECRET)];
-  });
-  await etcd.store.putAll([
-    ...many,
-    [key("local"), sealedValue(local, key("local"), SECRET)],
-    [key("old-type"), sealedValue(key0, key("old-type"), SECRET, 0)],
-    ["/registry/configmaps/one/clear", Buffer.from('{"kind":"ConfigMap"}')],
-    [key("leftover"), Buffer.from("k8s:enc:aescbc:v1:key1:0123456789abcdef")],
-  ]);
 });
 
 afterAll(async () => {
@@ -80,7 +60,7 @@ const absent = (): string => tokenUri({ ...token, label: "none" }, "kms-kek");
 const verify = (...args: string[]): CommandResult => run("verify", "--config", plugin.configFile, ...args);
 
 describe("etcd usage", () => {
-  it("counts objects by provider and key_id, without the HSM", () => {
+  it("etcd usage counts objects by provider and key_id, without the HSM", () => {
     const { code, stdout } = run("usage", "--fail-if-used", OTHER);
     expect(code).toBe(0);
     expect(stdout).toMatch(new RegExp(`^kms:v2:hsm +${keyId} +302 +3 +secrets: 302 +4 +\\d+ to \\d+$`, "m"));
@@ -90,7 +70,7 @@ describe("etcd usage", () => {
     expect(stdout).toContain(`${OTHER} is not used`);
   });
 
-  it("shows by its exit code whether a key_id is used", () => {
+  it("etcd usage shows by its exit code whether a key_id is used", () => {
     const { code, stdout } = run("usage", "--fail-if-used", keyId, "-o", "json");
     expect([code, (JSON.parse(stdout) as { used: string[] }).used]).toEqual([1, [keyId]]);
     // With a fingerprint of another kind it may name the same KEK.
@@ -98,7 +78,7 @@ describe("etcd usage", () => {
     expect([doubtful.code, doubtful.stdout]).toEqual([1, expect.stringContaining("was not found, but")]);
   });
 
-  it("exits with 2 before it asks etcd if --fail-if-used does not identify a KEK", () => {
+  it("etcd usage exits with 2 before it asks etcd if --fail-if-used identifies no KEK", () => {
     const away = ["--endpoints", "127.0.0.1:1"];
     const [ckaId = ""] = keyId.split(".");
     const texts = ["", " ", "foo", "kms-kek", "@other", `${keyId}0`, ` ${keyId}`];
@@ -111,7 +91,7 @@ describe("etcd usage", () => {
     }
   });
 
-  it("looks up a beginning, a CKA_ID or a state on the token and never in etcd", () => {
+  it("--fail-if-used looks up a beginning, CKA_ID or state on the token, never in etcd", () => {
     const [ckaId = ""] = keyId.split(".");
     const config = ["--config", plugin.configFile];
     for (const text of [keyId.slice(0, 9), ckaId, ckaId.toUpperCase(), "@active"]) {
@@ -126,7 +106,7 @@ describe("etcd usage", () => {
     }
   });
 
-  it("lists objects in clear that the EncryptionConfiguration should encrypt", () => {
+  it("etcd usage lists objects in clear that the EncryptionConfiguration should encrypt", () => {
     const file = join(folder, "encryption.json");
     const kms = { apiVersion: "v2", name: "hsm", endpoint: "unix:///run/kms.sock" };
     const rule = (resource: string): object => ({
@@ -142,7 +122,7 @@ describe("etcd usage", () => {
     expect(run("usage", "--encryption-config", file).stdout).not.toContain("should be encrypted");
   });
 
-  it("prints stored text on one line with control characters escaped", async () => {
+  it("etcd usage prints stored text on one line with control characters escaped", async () => {
     const hostile = "\u001b]0;x\u0007\u009b2J\nall is well";
     await etcd.store.putAll([
       ["/hostile/secrets/a/b", formatStoredObject({ ...sealedObject(direct, "b", SECRET), keyId: hostile })],
@@ -161,7 +141,7 @@ describe("etcd usage", () => {
     expect(usages.map((usage) => usage.keyId)).toContain(hostile);
   });
 
-  it("writes a report that can be read again", () => {
+  it("etcd usage writes a report that can be read again", () => {
     const file = join(folder, "usage.json");
     expect(run("usage", "--report", file, "--prefix", "registry/secrets").code).toBe(0);
     const report = readUsageReport(file);
@@ -171,7 +151,7 @@ describe("etcd usage", () => {
     expect(() => readUsageReport(file)).toThrow("is not a usage report");
   });
 
-  it("exits with 2 for a wrong prefix or snapshot, and with 3 if etcd does not answer", async () => {
+  it("etcd usage exits with 2 for a wrong prefix or snapshot, with 3 if etcd is away", async () => {
     expect(run("usage", "--prefix", "/k8s")).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("--etcd-prefix") as string,
@@ -185,7 +165,7 @@ describe("etcd usage", () => {
 });
 
 describe("etcd verify", () => {
-  it("decrypts every object under KMS v2 with the HSM, and each DEK seed once", () => {
+  it("etcd verify decrypts every object under KMS v2 with the HSM, each DEK seed once", () => {
     const { code, stdout } = verify();
     expect(stdout).toMatch(/^RESOURCE +OBJECTS +DECRYPTED +IN CLEAR +OTHER PROVIDER +FAILED$/m);
     expect(stdout).toMatch(/^configmaps +1 +0 +1 +0 +0$/m);
@@ -195,7 +175,7 @@ describe("etcd verify", () => {
     expect(code).toBe(0);
   });
 
-  it("names the objects that cannot be decrypted, with the reason", async () => {
+  it("etcd verify names the objects that cannot be decrypted, with the reason", async () => {
     const good = sealedObject(direct, key("x"), SECRET);
     const damaged: Readonly<Record<string, Buffer>> = {
       moved: sealedValue(direct, key("elsewhere"), SECRET),
@@ -227,7 +207,7 @@ describe("etcd verify", () => {
     for (const name of Object.keys(damaged)) await etcd.store.delete(key(name, "bad"));
   });
 
-  it("exits with 3 if the HSM is away, without reporting objects as damaged", () => {
+  it("etcd verify exits with 3 if the HSM is away, and reports no object as damaged", () => {
     const { code, stdout } = verify("--kek", absent());
     expect([code, stdout]).toEqual([3, ""]);
   });
@@ -254,7 +234,7 @@ describe("with several tokens", () => {
     });
   });
 
-  it("the command exits with 3 and names every token if none is usable", () => {
+  it("etcd verify exits with 3 and names every token if none is usable", () => {
     fault.set("C_OpenSession rv 0x30");
     both.configure({ failover: [{ uri: absent() }] });
     const { code, stderr } = run("verify", "--config", both.configFile);
@@ -267,7 +247,7 @@ describe("etcd get", () => {
   const auditFile = join(folder, "audit.log");
   const because = ["--break-glass", "INC-1: rebuild"];
 
-  it("refuses without a reason, and without an audit log", () => {
+  it("etcd get refuses without a reason, and without an audit log", () => {
     expect(get(key("local"))).toMatchObject({
       code: 2,
       stdout: "",
@@ -281,7 +261,7 @@ describe("etcd get", () => {
     });
   });
 
-  it("prints one object in clear after the audit log has recorded the reason", () => {
+  it("etcd get prints one object in clear after the audit log has recorded the reason", () => {
     plugin.configure({ audit: { file: auditFile } });
     expect(get(key("local"), ...because)).toMatchObject({ code: 0, stdout: SECRET });
     expect(get("/registry/configmaps/one/clear", ...because).stdout).toBe('{"kind":"ConfigMap"}');
@@ -293,7 +273,7 @@ describe("etcd get", () => {
     expect(log).not.toContain(SECRET);
   });
 
-  it("records failures too, and prints nothing if the event cannot be recorded", () => {
+  it("etcd get records failures, and prints nothing if the event cannot be recorded", () => {
     expect(get(key("none"), ...because)).toMatchObject({ code: 2, stdout: "" });
     expect(get(key("leftover"), ...because)).toMatchObject({
       code: 2,

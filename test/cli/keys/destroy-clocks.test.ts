@@ -75,7 +75,7 @@ afterAll(async () => {
 });
 
 describe("a retired KEK", () => {
-  it("is kept while an API server may still use a node's last answer", () => {
+  it("a retired KEK is kept while an API server may still use a node's last answer", () => {
     const { code, stderr } = destroy(first, {}, ...live());
     expect([code, stderr]).toEqual([
       1,
@@ -85,7 +85,7 @@ describe("a retired KEK", () => {
     ]);
   });
 
-  it("is kept while the operator's clock is ahead, which 'keys list' reports", () => {
+  it("a retired KEK is kept while the operator's clock is ahead", () => {
     const offset = "+30m";
     const refused = destroy(first, clockOff(offset), ...live());
     expect([refused.code, refused.stderr]).toEqual([
@@ -99,7 +99,7 @@ describe("a retired KEK", () => {
 });
 
 describe("keys rotate --abort-unless-converged", () => {
-  it("makes nothing if the activation has passed by a node's clock", async () => {
+  it("'keys rotate' makes nothing if the activation has passed by a node's clock", async () => {
     await restart(clockOff("+1h"));
     const { code, stderr } = run([
       "rotate",
@@ -121,7 +121,7 @@ describe("keys rotate --abort-unless-converged", () => {
 describe("a standby KEK that a node has used while its clock was an hour ahead", () => {
   let standby: string;
 
-  it("is kept while the node remembers, and after its state directory was emptied", async () => {
+  it("a used standby KEK is kept, also after the node's state directory was emptied", async () => {
     standby = rotate("--activate-in", "30m");
     await restart(clockOff("+1h"));
     await waitFor(async () => (await callStatus()) === standby, { timeoutMs: 30_000, intervalMs: 50 });
@@ -148,7 +148,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
     expect(destroy(standby).stderr).toContain("the KEK was on its token when its memory began");
   });
 
-  it("is kept while etcd has an object under it, and destroyed with etcd's proof", async () => {
+  it("a used standby KEK is kept while etcd has an object under it, then destroyed", async () => {
     const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
     const under = formatStoredObject({
       ...stored,
@@ -169,7 +169,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
 });
 
 describe("a standby KEK that no node has used", () => {
-  it("is kept while a known etcd has an object under it, and destroyed if none is known", async () => {
+  it("an unused standby KEK is kept only if a known etcd has an object under it", async () => {
     const standby = rotate("--activate-in", "30m");
     const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
     const under = formatStoredObject({

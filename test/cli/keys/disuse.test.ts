@@ -75,7 +75,7 @@ afterAll(async () => {
 });
 
 describe("keys destroy with a proof from etcd", () => {
-  it("keeps a KEK that an object is under, whatever options are given", () => {
+  it("'keys destroy' keeps a KEK that an object is under, whatever options are given", () => {
     const report = join(folder, "used.json");
     expect(usage(report).code).toBe(0);
     for (const proof of [live(), ["--usage-report", report]]) {
@@ -84,14 +84,14 @@ describe("keys destroy with a proof from etcd", () => {
     }
   });
 
-  it("keeps a KEK that API servers may still use, and a standby KEK", () => {
+  it("'keys destroy' keeps a KEK that API servers may still use, and a standby KEK", () => {
     const early = destroy(fresh, ...live(), ...byWord(fresh));
     expect(early.stderr).toContain("before every API server had left the KEK");
     expect(destroy(standby, ...live()).stderr).toContain("name every node by --nodes");
     expect(destroy(fresh).stderr).toContain("give --usage-report or --endpoints");
   });
 
-  it("rejects a report that is old or of another cluster, and accepts a valid one", async () => {
+  it("'keys destroy' rejects an old report or one of another cluster, accepts a valid one", async () => {
     await etcd.store.put("/registry/secrets/ns/a", Buffer.from("k8s\0"));
     const report = join(folder, "usage.json");
     expect(usage(report).code).toBe(0);

@@ -49,7 +49,7 @@ const createdKeyId = ({ said }: Told): string => (said["created"] as { keyId: st
 const listed = (): Record<string, unknown>[] => keys("list").said["keys"] as Record<string, unknown>[];
 
 describe("keys create and rotate", () => {
-  it("make the key on the first token, print how to clone it, and find the clone", () => {
+  it("'keys create' makes the key on the first token, explains cloning, finds the clone", () => {
     fault.set("C_OpenSession rv 0x30");
     expect(keys("create")).toMatchObject({
       code: 3,
@@ -90,7 +90,7 @@ describe("keys create and rotate", () => {
     });
   });
 
-  it("report another key under the same label and CKA_ID", () => {
+  it("'keys list' reports another key under the same label and CKA_ID", () => {
     const { said: made } = keys("create");
     const { keyId, label } = made["created"] as { keyId: string; label: string };
     const [ckaId = ""] = keyId.split(".");
@@ -133,7 +133,7 @@ describe("keys create and rotate", () => {
 });
 
 describe("keys destroy and adopt", () => {
-  it("destroy on every token, report a failed one, and finish when repeated", () => {
+  it("'keys destroy' acts on every token, reports a failure, and finishes when repeated", () => {
     const first = createdKeyId(keys("create"));
     const second = createdKeyId(keys("rotate", "--activate-in", "1h"));
     clone.sync();
@@ -177,7 +177,7 @@ describe("keys destroy and adopt", () => {
     expect(listed()).toMatchObject([{ keyId: first, state: "active", tokens: [FIRST, SECOND] }]);
   });
 
-  it("adopt under one instant on every token without changing the active key", () => {
+  it("'keys adopt' gives one label on every token without changing the active key", () => {
     const login = ["--module", token.modulePath, "--token-label", "kms", "--login", "--pin", token.pin];
     const key = [
       "--keygen",

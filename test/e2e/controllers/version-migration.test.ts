@@ -71,13 +71,13 @@ async function migrations(): Promise<unknown[]> {
   return (JSON.parse(body) as { items: unknown[] }).items;
 }
 
-it("says so when no controller begins, and leaves nothing that one would do later", async () => {
+it("etcd migrate reports that no controller begins, and removes its request", async () => {
   const { code, stderr } = await migrate("--wait", "2s");
   expect([code, stderr]).toEqual([3, expect.stringContaining("no controller began")]);
   expect(await migrations()).toEqual([]);
 });
 
-it("has Kubernetes rewrite everything under the active KEK", async () => {
+it("etcd migrate makes Kubernetes rewrite every object under the active KEK", async () => {
   const wanted = ["storage-version-migrator-controller", "garbage-collector-controller"];
   controllers = await ControllerManager.start(node.apiserver, wanted, ["StorageVersionMigrator"]);
   const begun = performance.now();

@@ -1,6 +1,6 @@
 // A PIN is tried only if the attempt can be recorded, and never twice with the same bytes: across rewritten files,
-// restarts, sources and processes. All but the first test ask the gate itself, with a token that counts logins; a new gate
-// over the same state directory knows no more than a new process would.
+// restarts, sources and processes. The tests ask the login gate, with a token that counts logins; a new gate over the same
+// state directory knows no more than a new process would.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -11,16 +11,13 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { pinSourceStamp } from "../../../src/config/pin-source.js";
 import { readPin } from "../../../src/config/read-pin.js";
-import { KmsError } from "../../../src/errors.js";
 import { HostFailure } from "../../../src/hsm/hosts/host-process.js";
 import { loginStores } from "../../../src/hsm/login/login-files.js";
 import { LoginGate } from "../../../src/hsm/login/login-gate.js";
 import type { TokenDescription } from "../../../src/hsm/port.js";
 import { SILENT } from "../../support/fake-hsm.js";
-import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
+import { codeOf } from "../../support/faulty-token.js";
 import { makeFolder } from "../../support/token.js";
-import type { OpenedToken } from "../../support/token-hsm.js";
-import { waitFor } from "../../support/wait.js";
 
 const PIN = "right-PIN-2468";
 const WRONG_PIN = "wrong-PIN-8642";
@@ -110,39 +107,6 @@ function replace(pin: string): void {
   writeFileSync(`${pinFile}.new`, pin);
   renameSync(`${pinFile}.new`, pinFile);
 }
-
-describe("a PIN on a real token", () => {
-  const token = useFaultyToken();
-  const openHosts = (): OpenedToken => token.open({ hosts: 2, pinFile, stateDir });
-  const failure = (opened: OpenedToken, text: string): Promise<unknown> =>
-    waitFor(
-      () =>
-        token.encrypt(opened).then(
-          () => false,
-          (error: unknown) =>
-            error instanceof KmsError && error.code === "PIN_REFUSED" && error.message.includes(text),
-        ),
-      { what: `a refusal that says "${text}"`, timeoutMs: 30_000 },
-    );
-
-  it("is not tried again when its file is rewritten, in this process or the next", async () => {
-    const before = token.fault.calls("C_Login");
-    const opened = openHosts();
-    await failure(opened, "CKR_PIN_INCORRECT");
-    const seen = opened.ended.length;
-    replace(`${WRONG_PIN}\n`);
-    // The change is noticed: a token host is started, and finds the same PIN.
-    await waitFor(() => opened.ended.length > seen, { what: "another start" });
-    await failure(opened, "not tried again");
-    await opened.hsm.stop(200);
-    replace(WRONG_PIN);
-    const next = openHosts();
-    await failure(next, "not tried again");
-    expect(token.fault.calls("C_Login") - before).toBe(1);
-    replace(token.fault.pin);
-    await token.recovers(next);
-  });
-});
 
 describe("the same bytes", () => {
   it("are not tried again when their file is rewritten twice, in this process or the next", async () => {

@@ -1,0 +1,35 @@
+// An etcd with objects as API servers store them: 300 secrets under one DEK seed, one each under a local KEK and with an older
+// data key, one in clear, and one under another provider.
+
+import type { TestEtcd } from "../../support/etcd.js";
+import type { PluginProcess } from "../../support/plugin-process.js";
+import { newSeed, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
+
+export const SECRET = "a secret value";
+
+/** The etcd key of a secret. */
+export const key = (name: string, namespace = "one"): string => `/registry/secrets/${namespace}/${name}`;
+
+/** Stores the objects and returns the DEK seed of most of them. Leaves the plugin stopped, in mode local-kek. */
+export async function stockEtcd(etcd: TestEtcd, plugin: PluginProcess): Promise<StoredSeed> {
+  await plugin.start();
+  const direct = await newSeed(plugin.socket);
+  const key0 = await newSeed(plugin.socket, 16);
+  await plugin.stop();
+  plugin.configure({ mode: "local-kek" });
+  await plugin.start();
+  const local = await newSeed(plugin.socket);
+  await plugin.stop();
+  const many = Array.from({ length: 300 }, (_, at): [string, Buffer] => {
+    const name = key(`many-${at}`, `ns-${at % 3}`);
+    return [name, sealedValue(direct, name, SECRET)];
+  });
+  await etcd.store.putAll([
+    ...many,
+    [key("local"), sealedValue(local, key("local"), SECRET)],
+    [key("old-type"), sealedValue(key0, key("old-type"), SECRET, 0)],
+    ["/registry/configmaps/one/clear", Buffer.from('{"kind":"ConfigMap"}')],
+    [key("leftover"), Buffer.from("k8s:enc:aescbc:v1:key1:0123456789abcdef")],
+  ]);
+  return direct;
+}
