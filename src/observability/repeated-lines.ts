@@ -30,6 +30,15 @@ export class RepeatedLines {
     this.#begin(kind, write);
   }
 
+  /** Writes the lines that still wait for the end of their interval. */
+  flush(): void {
+    for (const repetition of this.#kinds.values()) {
+      const { times, write } = repetition;
+      repetition.times = 0;
+      if (times > 0) write(times);
+    }
+  }
+
   #begin(kind: string, write: WriteLine): void {
     const repetition = { times: 0, write };
     this.#kinds.set(kind, repetition);

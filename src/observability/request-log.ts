@@ -43,6 +43,12 @@ export class RequestLog {
     });
   }
 
+  /** Writes the lines that are held back; at a stop. */
+  flush(): void {
+    this.#failures.flush();
+    this.#limits.flush();
+  }
+
   #statusDone({ keyId, healthz, error }: LoggedRequest): void {
     const answer = error === undefined ? `${healthz ?? ""} ${keyId ?? ""}` : `${error.code} ${error.message}`;
     if (answer === this.#lastStatus) return;

@@ -129,6 +129,15 @@ describe("the log of requests", () => {
       vi.useRealTimers();
     });
 
+    it("writes held-back lines when it is flushed, and no line twice", () => {
+      const log = new RequestLog(createLogger("info", into));
+      for (let times = 0; times < 5; times++) log.limitReached("too late");
+      log.flush();
+      log.flush();
+      vi.advanceTimersByTime(120_000);
+      expect(entries().map(({ times }) => times)).toEqual([1, 4]);
+    });
+
     it("reports a limit at once, then once a minute with the number of times", () => {
       const log = new RequestLog(createLogger("info", into));
       const reported = () => entries().map(({ limit, times }) => [limit, times]);
