@@ -15,9 +15,10 @@ import type { Metrics } from "../observability/metrics.js";
 import { RequestLog } from "../observability/request-log.js";
 import { environmentWithoutTracing, startTracing, type Tracing } from "../observability/tracing.js";
 import { RELOAD_MS } from "../provider/reload-schedule.js";
-import { RunningProvider } from "../provider/running-provider.js";
+import { RunningProvider, type Readiness } from "../provider/running-provider.js";
 import type { FinishedRequest } from "../server/kms-service.js";
 import type { RunningServer } from "../server/server.js";
+import type { RunningUnlock } from "../server/unlock.js";
 import { Closers } from "./closers.js";
 import { observeProvider } from "./gauges.js";
 import { providerOptions } from "./provider.js";
@@ -93,10 +94,12 @@ async function startParts(start: Start): Promise<RunningHttp | undefined> {
   const running = openRunningProvider(settings, hsm, metrics, log);
   const audit = openAudit(start, metrics);
   const server = await serveSocket(start, running, { metrics, tracing, audit });
-  const http = settings.http && (await startHttp(settings.http, httpContent(running, server, metrics)));
+  const sockets: Sockets = { server, unlock: [] };
+  const http = settings.http && (await startHttp(settings.http, httpContent(running, sockets, metrics)));
   closers.add("HTTP endpoints", () => http?.stop());
   for (const token of hsm.locked) {
     const unlock = await startUnlocking(token);
+    sockets.unlock.push(unlock);
     closers.add("unlock sockets", () => {
       unlock.stop();
     });
@@ -198,19 +201,32 @@ async function serveSocket(
     metrics.limitReached(limit);
     requestLog.limitReached(limit);
   });
-  closers.add("server", (isGraceful) => server.stop(isGraceful ? DRAIN_MS : 0));
+  closers.add("server", async (isGraceful) => {
+    await server.stop(isGraceful ? DRAIN_MS : 0);
+    requestLog.flush();
+  });
   log.info({ socket: settings.socket.path, abstract: settings.socket.abstract }, "listening");
   return server;
 }
 
-function httpContent(running: RunningProvider, server: RunningServer, metrics: Metrics): HttpContent {
+/** The sockets whose files other processes may remove or replace. */
+interface Sockets {
+  readonly server: RunningServer;
+  readonly unlock: RunningUnlock[];
+}
+
+/** Returns the readiness of the provider and the socket. An operator who cannot submit a PIN does not make it unready. */
+function readinessOf(running: RunningProvider, { server, unlock }: Sockets): Readiness {
+  const { ready, lines } = running.readiness();
+  const findings = unlock.flatMap((socket) => socket.problem() ?? []);
+  const problem = server.socketProblem();
+  if (problem === undefined) return { ready, lines: [...lines, ...findings] };
+  return { ready: false, lines: [problem, ...(ready ? [] : lines), ...findings] };
+}
+
+function httpContent(running: RunningProvider, sockets: Sockets, metrics: Metrics): HttpContent {
   return {
-    readiness: () => {
-      const { ready, lines } = running.readiness();
-      const problem = server.socketProblem();
-      if (problem === undefined) return { ready, lines };
-      return { ready: false, lines: [problem, ...(ready ? [] : lines)] };
-    },
+    readiness: () => readinessOf(running, sockets),
     keys: (refresh) => running.keyring(refresh),
     metrics: () => metrics.text(),
     metricsType: metrics.contentType,

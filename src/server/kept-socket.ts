@@ -16,6 +16,12 @@ export interface KeptSocket {
   stop(): void;
 }
 
+export interface SocketUse {
+  readonly ask: AskPeer;
+  /** What a missing or replaced file means, as in "no operator can submit a PIN". */
+  readonly consequence: string;
+}
+
 /**
  * Binds a server that `make` returns to the socket, and another one whenever the socket's file is gone.
  * @throws KmsError SOCKET_UNUSABLE
@@ -23,7 +29,7 @@ export interface KeptSocket {
 export async function keepSocket(
   settings: SocketSettings,
   make: () => Server,
-  ask: AskPeer,
+  { ask, consequence }: SocketUse,
 ): Promise<KeptSocket> {
   const bind = async (): Promise<Bound> => {
     const server = make();
@@ -53,7 +59,7 @@ export async function keepSocket(
     }));
   const timer = setInterval(() => void rebind(), CHECK_EVERY_MS).unref();
   return {
-    problem: () => describe(settings.path, current.socket.state(), failure),
+    problem: () => describe(settings.path, current.socket.state(), consequence, failure),
     rebind,
     stop: () => {
       stopped = true;
@@ -76,11 +82,12 @@ function close({ server, socket }: Bound): void {
 function describe(
   path: string,
   state: ReturnType<BoundSocket["state"]>,
+  consequence: string,
   failure: string | undefined,
 ): string | undefined {
   if (state === "ours") return undefined;
   if (state === "another") {
-    return `another file has replaced the socket ${path}: kube-apiserver cannot reach this plugin; stop the process that made it, and remove it`;
+    return `another file has replaced the socket ${path}: ${consequence}; stop the process that made it, and remove it`;
   }
-  return `${path} is gone: kube-apiserver cannot reach this plugin${failure === undefined ? "" : ` (${failure})`}`;
+  return `${path} is gone: ${consequence}${failure === undefined ? "" : ` (${failure})`}`;
 }

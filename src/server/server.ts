@@ -61,7 +61,10 @@ export async function startServer(
     createServer((socket) => {
       connections.add(socket, serving.http2);
     });
-  const socket = await keepSocket(settings, listen, askPeer);
+  const socket = await keepSocket(settings, listen, {
+    ask: askPeer,
+    consequence: "kube-apiserver cannot reach this plugin",
+  });
   return {
     socketProblem: () => socket.problem(),
     stop: async (graceMs) => {

@@ -20,6 +20,8 @@ export interface UnlockOptions {
 }
 
 export interface RunningUnlock {
+  /** Returns why no operator can connect to the socket, in one line; undefined if they can. */
+  problem(): string | undefined;
   /** Refuses new connections and removes the socket. */
   stop(): void;
 }
@@ -38,7 +40,10 @@ export async function startUnlock(options: UnlockOptions): Promise<RunningUnlock
     return server;
   };
   const settings = { path: options.path, abstract: false, mode: SOCKET_MODE };
-  return keepSocket(settings, listen, () => Promise.resolve("a process listens there"));
+  return keepSocket(settings, listen, {
+    ask: () => Promise.resolve("a process listens there"),
+    consequence: "no operator can submit a PIN",
+  });
 }
 
 function serve(socket: Socket, { maxPinBytes, take }: UnlockOptions): void {

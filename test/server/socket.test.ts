@@ -235,7 +235,10 @@ describe("processes that start at the same moment on a socket that was left behi
 
 describe("a socket whose file changes while it is served", () => {
   const keep = (): Promise<KeptSocket> =>
-    keepSocket({ path, abstract: false, mode: 0o600 }, makeServer, () => Promise.resolve("the peer"));
+    keepSocket({ path, abstract: false, mode: 0o600 }, makeServer, {
+      ask: () => Promise.resolve("the peer"),
+      consequence: "kube-apiserver cannot reach this plugin",
+    });
 
   it("is bound again if its file is gone", async () => {
     const kept = await keep();

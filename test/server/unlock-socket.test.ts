@@ -62,8 +62,10 @@ it("disconnects a client that sends more bytes than a PIN has, and serves the ne
   expect(received).toEqual(["x".repeat(MAX_PIN_BYTES)]);
 });
 
-it("binds its socket again when somebody has removed the file", async () => {
+it("reports a removed file as a problem, and binds its socket again", async () => {
+  expect(unlock.problem()).toBeUndefined();
   rmSync(path);
+  expect(unlock.problem()).toMatch(/unlock\.sock is gone: no operator can submit a PIN/);
   await vi.advanceTimersByTimeAsync(2_000);
   await waitFor(() => statSync(path, { throwIfNoEntry: false }) !== undefined);
   expect(await send("1234")).toEqual(LOGGED_IN);

@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { statSync } from "node:fs";
+import { rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 
@@ -154,4 +154,15 @@ describe("a plugin that has been unlocked", () => {
     expect((await unlock("wrong too")).stdout).toMatch(/logged in already|not tried again/);
     expect(logins()).toBe(before + 2);
   });
+});
+
+it("/readyz reports a replaced unlock socket and stays ready", async () => {
+  const readyz = async (): Promise<readonly [number, string]> => {
+    const answer = await fetch(`http://127.0.0.1:${port}/readyz`);
+    return [answer.status, await answer.text()];
+  };
+  await waitFor(async () => (await readyz())[0] === 200);
+  rmSync(socket);
+  writeFileSync(socket, "");
+  expect(await readyz()).toEqual([200, matching(/^ok\n.*unlock\.sock: no operator can submit a PIN/)]);
 });
