@@ -10,8 +10,8 @@ export default defineConfig({
     globalSetup: ["test/setup/prerequisites.ts"],
     pool: "forks",
     // A limit for what hangs, not a measure of speed: a busy machine must never fail a test.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 150_000,
+    hookTimeout: 150_000,
     teardownTimeout: 30_000,
     // Most tests wait for processes and instants most of the time, so twice as many files run as CI has cores.
     maxWorkers: 4,

@@ -66,7 +66,7 @@ export function useFaultyToken(
       return need(made.keyId);
     },
     open(options = {}) {
-      const one = openToken(token.fault, { requestTimeoutMs: 400, startTimeoutMs: 3_000, ...options });
+      const one = openToken(token.fault, { requestTimeoutMs: 400, startTimeoutMs: 10_000, ...options });
       opened.push(one);
       return one;
     },

@@ -43,7 +43,7 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
   const {
     hosts = 1,
     requestTimeoutMs = 1_000,
-    startTimeoutMs = 5_000,
+    startTimeoutMs = 10_000,
     sessions = 8,
     queue = 1_000,
   } = options;
