@@ -1,5 +1,6 @@
-// Adopts a key that another tool made under the plain label: gives it a label with an activation instant, on every token that
-// holds it. An adoption that was killed between copy and destruction of the original is completed by the next one.
+// Adopts a key that another tool made under the plain label: gives it a label with an activation instant, on every
+// token that holds it. An adoption that was killed between copy and destruction of the original is completed by the
+// next one.
 import { schedulePolicy } from "../compose/provider.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";

@@ -1,5 +1,5 @@
-// Compares the clocks of all nodes and of this machine. Each node switches to a KEK by its own clock, and ages and waiting
-// times are only as good as the clocks that measure them.
+// Compares the clocks of all nodes and of this machine. Each node switches to a KEK by its own clock, and ages and
+// waiting times are only as good as the clocks that measure them.
 
 /** A node's clock, compared with this machine's. */
 export interface Clock {

@@ -1,5 +1,5 @@
-// Opens the tokens for the length of one command: one token host for each, started, used and stopped. A wrong PIN costs one
-// attempt here too, and is recorded where the plugin records it.
+// Opens the tokens for the length of one command: one token host for each, started, used and stopped. A wrong PIN costs
+// one attempt here too, and is recorded where the plugin records it.
 import { formatPkcs11Uri } from "../config/pkcs11-uri.js";
 import { describePinSource } from "../config/pin-source.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
@@ -93,7 +93,10 @@ export function readAgain(tokens: readonly Token[], reloaded: boolean): Promise<
   );
 }
 
-/** Requires that every token could be read. @throws KmsError of the first that could not, with its name if there are several */
+/**
+ * Requires that every token could be read.
+ * @throws KmsError of the first that could not, with its name if there are several
+ */
 export function requireAll(tokens: readonly Token[], consequence: string): void {
   const away = tokens.find(({ failure }) => failure !== undefined);
   if (away?.failure === undefined) return;

@@ -75,8 +75,8 @@ export interface GuardedRotation {
 }
 
 /**
- * Waits for the rollout of a new KEK and returns the result, after destroying the KEK if that was requested and is necessary.
- * Failures of single tokens are in the result.
+ * Waits for the rollout of a new KEK and returns the result, after destroying the KEK if that was requested and is
+ * necessary. Failures of single tokens are in the result.
  */
 export async function guardRotation(rotation: GuardedRotation): Promise<Rotation> {
   const { plan, made, tokens, nodes, abortUnlessConverged, signal, operator } = rotation;

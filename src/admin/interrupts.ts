@@ -1,5 +1,5 @@
-// Handles what interrupts a command: Ctrl-C, a supervisor's SIGTERM, and SIGHUP when the terminal closes, as when an SSH
-// connection breaks. Nohup does not prevent it: Node.js resets every signal to its default.
+// Handles what interrupts a command: Ctrl-C, a supervisor's SIGTERM, and SIGHUP when the terminal closes, as when an
+// SSH connection breaks. Nohup does not prevent it: Node.js resets every signal to its default.
 
 const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /** 128 plus the signal's number, as a shell reports it. */

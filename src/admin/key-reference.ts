@@ -1,5 +1,5 @@
-// Parses how an operator names a KEK on a command line: its key_id, the beginning of a key_id that matches a single KEK, a
-// CKA_ID, or the only KEK in a state. Any other text is a usage error before any token or node is asked.
+// Parses how an operator names a KEK on a command line: its key_id, the beginning of a key_id that matches a single
+// KEK, a CKA_ID, or the only KEK in a state. Any other text is a usage error before any token or node is asked.
 import { KmsError } from "../errors.js";
 import { isKeyId, mayBeginKeyId, nameCkaId } from "../hsm/key-id.js";
 import { truncate } from "../untrusted-text.js";

@@ -1,5 +1,5 @@
-// Decides which resources `etcd migrate` brings under the active KEK: those of an EncryptionConfiguration, those that the
-// caller lists, or by default secrets and every resource of which something is encrypted already.
+// Decides which resources `etcd migrate` brings under the active KEK: those of an EncryptionConfiguration, those that
+// the caller lists, or by default secrets and every resource of which something is encrypted already.
 import {
   providersOfResource,
   readEncryptionConfiguration,

@@ -1,5 +1,6 @@
-// Makes a generation of the KEK on a token, with a UUIDv7 (RFC 9562) as its CKA_ID. A KEK is kept only if it is protected
-// as required, if the token shows it to a reloaded library, and if no other command has made a rival at the same time.
+// Makes a generation of the KEK on a token, with a UUIDv7 (RFC 9562) as its CKA_ID. A KEK is kept only if it is
+// protected as required, if the token shows it to a reloaded library, and if no other command has made a rival at the
+// same time.
 import { parse as uuidBytes, v7 as uuidV7 } from "uuid";
 import { KmsError } from "../errors.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
@@ -28,9 +29,9 @@ export interface MadeGeneration {
 
 /**
  * Makes a generation and returns it with the token's other KEKs.
- * @throws KmsError MECHANISM_UNSUPPORTED when the token does not perform the mechanism; KEY_UNSUITABLE when it made a key
- *   that the plugin would refuse, which is destroyed; KEY_MISSING when a reloaded library does not show the key; and as
- *   `requireNoRival` when another command made one at the same time
+ * @throws KmsError MECHANISM_UNSUPPORTED when the token does not perform the mechanism; KEY_UNSUITABLE when it made a
+ *   key that the plugin would refuse, which is destroyed; KEY_MISSING when a reloaded library does not show the key;
+ *   and as `requireNoRival` when another command made one at the same time
  */
 export async function makeGeneration(
   hsm: TokenAdministration & Pick<Hsm, "listKeksReloaded">,

@@ -1,5 +1,5 @@
-// Reads /keys of a node's plugin over HTTP, with limits on time and size. The shape of the answer shows whether a plugin
-// listens at the address.
+// Reads /keys of a node's plugin over HTTP, with limits on time and size. The shape of the answer shows whether a
+// plugin listens at the address.
 import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
 import { KmsError } from "../errors.js";

@@ -1,5 +1,5 @@
-// Compares the nodes' plugins with each other and with the tokens: active, standby and retired key_ids. A node that lacks a
-// KEK cannot read what another node writes.
+// Compares the nodes' plugins with each other and with the tokens: active, standby and retired key_ids. A node that
+// lacks a KEK cannot read what another node writes.
 import { KmsError } from "../errors.js";
 import { clockDifferences } from "./clocks.js";
 import type { KeyringView } from "./keyring-view.js";

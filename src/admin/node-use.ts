@@ -1,5 +1,5 @@
-// Interprets one node's answer about a KEK: whether the node may encrypt under it, and when it last may have done so. The
-// answer is only as good as the node's memory, so only what it cannot have forgotten counts.
+// Interprets one node's answer about a KEK: whether the node may encrypt under it, and when it last may have done so.
+// The answer is only as good as the node's memory, so only what it cannot have forgotten counts.
 import { creationTime } from "../provider/creation-time.js";
 import type { NodeKeyring } from "./node-client.js";
 
@@ -23,7 +23,9 @@ export function presentUse(node: NodeKeyring, { keyIds }: AskedKek): string | un
 /** Why a node cannot say that it never used a KEK. */
 export interface Doubt {
   readonly reason: string;
-  /** When its Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown. */
+  /**
+   * When its Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown.
+   */
   readonly lastUse: number | undefined;
 }
 

@@ -1,6 +1,6 @@
-// Records in the audit log what an operator does with a command: who, why, on which KEK, and the outcome. A change of a KEK
-// is also recorded before it begins, so that a command that is killed leaves its intent. If the log cannot be written,
-// `audit.required` stops such a command; otherwise the operator sees a warning.
+// Records in the audit log what an operator does with a command: who, why, on which KEK, and the outcome. A change of a
+// KEK is also recorded before it begins, so that a command that is killed leaves its intent. If the log cannot be
+// written, `audit.required` stops such a command; otherwise the operator sees a warning.
 import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import type { Settings } from "../config/settings.js";
@@ -84,8 +84,8 @@ async function append({ audit }: Settings, { reason, ...operation }: Operation):
 export type Begin = (known?: Partial<Operation>) => Promise<void>;
 
 /**
- * Does the work and records the outcome. After `begin`, the first interrupt waits for the work and its record; the second
- * ends the process.
+ * Does the work and records the outcome. After `begin`, the first interrupt waits for the work and its record; the
+ * second ends the process.
  * @param work calls `begin` immediately before the first change, and stops if that throws
  * @param known returns what the result adds to the event, such as another outcome if the work failed in part
  * @throws what `work` throws

@@ -1,5 +1,5 @@
-// Whether a new KEK may be relied on: one check of the tokens that need a clone of it and of the nodes that will encrypt
-// under it.
+// Whether a new KEK may be relied on: one check of the tokens that need a clone of it and of the nodes that will
+// encrypt under it.
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/port.js";
 import { isSameKek } from "./keyring-view.js";

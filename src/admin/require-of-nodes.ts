@@ -1,6 +1,7 @@
-// What every node must report before a KEK may be destroyed. A standby KEK that no node has used protects nothing and needs
-// no proof; only the nodes can say so, since this machine's clock may be behind theirs and the KEK may be active there. A
-// retired KEK may still be active on a node whose token lacks its successor. A wrong clock makes the reports worthless.
+// What every node must report before a KEK may be destroyed. A standby KEK that no node has used protects nothing and
+// needs no proof; only the nodes can say so, since this machine's clock may be behind theirs and the KEK may be active
+// there. A retired KEK may still be active on a node whose token lacks its successor. A wrong clock makes the reports
+// worthless.
 import { KmsError } from "../errors.js";
 import { clockDifferences, slowestBehindMs } from "./clocks.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
@@ -32,8 +33,8 @@ export interface NodesAnswer {
 /**
  * Returns what shows that no node uses a standby KEK, and which doubts remain.
  * @param activation ms since the epoch
- * @throws KmsError TOKEN_REFUSED when a node uses it or soon will, or a clock is wrong; PEER_UNREACHABLE when a node does not
- *   answer
+ * @throws KmsError TOKEN_REFUSED when a node uses it or soon will, or a clock is wrong; PEER_UNREACHABLE when a node
+ *   does not answer
  */
 export async function requireUnusedNow(
   kek: AskedKek,

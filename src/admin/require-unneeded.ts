@@ -1,6 +1,6 @@
-// The only file that decides whether a KEK may be destroyed. Every command that destroys a KEK calls it after its last wait,
-// so that every check made before a prompt or a census is repeated, in this order: the reports, which may take minutes; the
-// tokens; the nodes; the clock. The permission ends when the KEK may come into use.
+// The only file that decides whether a KEK may be destroyed. Every command that destroys a KEK calls it after its last
+// wait, so that every check made before a prompt or a census is repeated, in this order: the reports, which may take
+// minutes; the tokens; the nodes; the clock. The permission ends when the KEK may come into use.
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
@@ -47,7 +47,9 @@ export interface Permission {
   readonly window: DestroyWindow | undefined;
 }
 
-/** From the end of an outage's grace until the last API server has left a KEK: 1 minute to ask, 3 to continue, 1 spare. */
+/**
+ * From the end of an outage's grace until the last API server has left a KEK: 1 minute to ask, 3 to continue, 1 spare.
+ */
 const API_SERVER_MS = 5 * 60_000;
 
 /** A call that destroys is abandoned this long before the activation, in ms. */
@@ -78,7 +80,10 @@ export async function requireUnneeded(question: Question): Promise<Permission> {
   return { key, shown, window };
 }
 
-/** Returns what a KEK is now. @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK; why a token cannot be read */
+/**
+ * Returns what a KEK is now.
+ * @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK; why a token cannot be read
+ */
 export function requireDestroyable(
   settings: Settings,
   tokens: readonly Token[],
@@ -118,7 +123,10 @@ function tooLate(keyId: string): KmsError {
   return new KmsError("TOKEN_REFUSED", `${keyId} is about to become active; nothing was destroyed`);
 }
 
-/** Returns what shows that a KEK which may have been in use is not needed. @throws KmsError TOKEN_REFUSED when nothing does */
+/**
+ * Returns what shows that a KEK which may have been in use is not needed.
+ * @throws KmsError TOKEN_REFUSED when nothing does
+ */
 function disuse(
   { settings, proof }: Question,
   key: ViewedKey,
@@ -165,8 +173,8 @@ function tooEarly(reason: string, settledAt: number): KmsError {
 }
 
 /**
- * Returns when the last plugin left a KEK: its successor's instant, by the slowest clock, or the last time that a node may
- * have answered under it.
+ * Returns when the last plugin left a KEK: its successor's instant, by the slowest clock, or the last time that a node
+ * may have answered under it.
  */
 function leftAt(key: ViewedKey, schedule: Schedule, answer: NodesAnswer | undefined): number {
   const { doubts, behindMs = 0 } = answer ?? {};
@@ -187,7 +195,10 @@ function isStated(option: string, written: string | undefined, keyId: string): b
   throw new KmsError("TOKEN_REFUSED", `${option} names another key_id; nothing was destroyed`);
 }
 
-/** Returns the activation of the first generation after the KEK. @throws KmsError TOKEN_REFUSED when no label shows it */
+/**
+ * Returns the activation of the first generation after the KEK.
+ * @throws KmsError TOKEN_REFUSED when no label shows it
+ */
 function supersededAt({ state, activation = -Infinity }: ViewedKey, { generations }: Schedule): number {
   if (state === "standby") {
     throw new KmsError(

@@ -1,7 +1,7 @@
-// KEKs that two commands make at the same time, on one machine or on several that share a token. Each command checked that
-// it was alone before it made its KEK, so each must check again afterwards with a reloaded library. Of such KEKs the one
-// with the smallest key_id stays: all commands that see them decide alike without talking to each other, and since key_ids
-// begin with a UUIDv7 it is the oldest.
+// KEKs that two commands make at the same time, on one machine or on several that share a token. Each command checked
+// that it was alone before it made its KEK, so each must check again afterwards with a reloaded library. Of such KEKs
+// the one with the smallest key_id stays: all commands that see them decide alike without talking to each other, and
+// since key_ids begin with a UUIDv7 it is the oldest.
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
@@ -66,7 +66,10 @@ function rivalsAmong(records: readonly KekRecord[], { made, isRival }: MadeKek):
     .sort((one, other) => (one.keyId < other.keyId ? -1 : 1));
 }
 
-/** Destroys this command's KEK and returns the error that says so. @throws KmsError when it may still be on the token */
+/**
+ * Destroys this command's KEK and returns the error that says so.
+ * @throws KmsError when it may still be on the token
+ */
 async function withdraw({ hsm, made, unusedUntil }: MadeKek, rival: KekRecord): Promise<KmsError> {
   const conflict = `another command made ${describe(rival)} at the same time`;
   try {

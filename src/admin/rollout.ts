@@ -1,5 +1,6 @@
-// The rollout of a new KEK to the other tokens and the nodes. The key never leaves the HSM that made it, so the operator
-// clones it with the vendor's tools; this file prints the instructions and waits until they have been carried out.
+// The rollout of a new KEK to the other tokens and the nodes. The key never leaves the HSM that made it, so the
+// operator clones it with the vendor's tools; this file prints the instructions and waits until they have been carried
+// out.
 import { setTimeout } from "node:timers/promises";
 import type { KekRecord } from "../hsm/port.js";
 import type { Token } from "./command-tokens.js";

@@ -1,5 +1,5 @@
-// Rotates the KEK: plans the next generation, compares tokens and nodes with the plan, records the intent, makes the KEK on
-// the first token, and follows its rollout if that is requested.
+// Rotates the KEK: plans the next generation, compares tokens and nodes with the plan, records the intent, makes the
+// KEK on the first token, and follows its rollout if that is requested.
 import { schedulePolicy } from "../compose/provider.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
@@ -85,7 +85,8 @@ async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rot
 
 /**
  * Reads the nodes and warns of everything that differs.
- * @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED or INPUT_INVALID when an abort is requested and could not be guaranteed
+ * @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED or INPUT_INVALID when an abort is requested and could not be
+ * guaranteed
  */
 async function compareWithNodes(
   { tokens, nodes, now, abortUnlessConverged, operator }: RotationOrder,

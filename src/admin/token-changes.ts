@@ -1,5 +1,5 @@
-// Makes one change on every token that needs it and reports the result for each, even if one fails. A repeated command makes
-// the change only on the tokens that still need it.
+// Makes one change on every token that needs it and reports the result for each, even if one fails. A repeated command
+// makes the change only on the tokens that still need it.
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/port.js";
 import { isSameKek } from "./keyring-view.js";
@@ -20,7 +20,8 @@ export interface Changes {
 
 /**
  * Changes a KEK on every token, one after the other. Never throws.
- * @param change returns whether a change was needed; receives the token's current records of the KEK: several after a copy
+ * @param change returns whether a change was needed; receives the token's current records of the KEK: several after a
+ * copy
  */
 export async function changeTokens(
   tokens: readonly Token[],

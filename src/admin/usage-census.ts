@@ -1,4 +1,5 @@
-// Takes a census of etcd or of a snapshot and returns the usage report that `etcd usage` prints and `keys destroy` requires.
+// Takes a census of etcd or of a snapshot and returns the usage report that `etcd usage` prints and `keys destroy`
+// requires.
 import {
   providersOfResource,
   readEncryptionConfiguration,
@@ -12,7 +13,11 @@ import { VERSION } from "../version.js";
 import { forEachObject, type EtcdSource } from "./etcd-source.js";
 import type { Operator } from "./operator.js";
 
-/** Counts what is stored under which key_id. @param encryptionConfig path of kube-apiserver's EncryptionConfiguration. @throws KmsError */
+/**
+ * Counts what is stored under which key_id.
+ * @param encryptionConfig path of kube-apiserver's EncryptionConfiguration.
+ * @throws KmsError
+ */
 export async function takeCensus(
   { client, source }: EtcdSource,
   prefix: string,

@@ -1,5 +1,5 @@
-// Decrypts as the plugin does, for the length of one command: on the preferred token and, if that is away or fails, on the
-// next. Nothing runs in the background.
+// Decrypts as the plugin does, for the length of one command: on the preferred token and, if that is away or fails, on
+// the next. Nothing runs in the background.
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";

@@ -1,5 +1,5 @@
-// One turn of a closed loop: callers that send the next request as soon as the last one is answered, for a minimum time and
-// a minimum number of requests.
+// One turn of a closed loop: callers that send the next request as soon as the last one is answered, for a minimum time
+// and a minimum number of requests.
 import { quantile } from "./statistics.js";
 
 export interface TurnLength {

@@ -1,5 +1,5 @@
-// Measures the AES-256-GCM core (the functions that seal under a local KEK), WebCrypto, and `openssl speed`, which encrypts
-// one long stream under one key and therefore shows the machine's limit.
+// Measures the AES-256-GCM core (the functions that seal under a local KEK), WebCrypto, and `openssl speed`, which
+// encrypts one long stream under one key and therefore shows the machine's limit.
 import { execFile } from "node:child_process";
 import { createSecretKey, randomBytes, webcrypto } from "node:crypto";
 import { promisify } from "node:util";
@@ -111,7 +111,10 @@ async function nsPerOperation(work: Work, { leastMs, repetitions }: CoreOptions)
   return took;
 }
 
-/** Returns ns per block of this length. The output of -mr has a line such as +F:25:AES-256-GCM:1234567.00 (bytes per second). */
+/**
+ * Returns ns per block of this length. The output of -mr has a line such as +F:25:AES-256-GCM:1234567.00 (bytes per
+ * second).
+ */
 async function opensslSpeed(bytes: number, leastMs: number): Promise<number | undefined> {
   const seconds = String(Math.max(1, Math.round(leastMs / 1000)));
   const args = ["speed", "-mr", "-seconds", seconds, "-bytes", String(bytes), "-evp", "aes-256-gcm"];

@@ -1,5 +1,5 @@
-// Measures KMS v2 plugins through their sockets, in closed loops of callers. Every case measures the plugins in turn, so
-// that a disturbance of the machine affects all of them.
+// Measures KMS v2 plugins through their sockets, in closed loops of callers. Every case measures the plugins in turn,
+// so that a disturbance of the machine affects all of them.
 import { randomBytes } from "node:crypto";
 import { ratioOf, spreadOf, type Spread } from "./statistics.js";
 import { runTurn, type Turn, type TurnLength } from "./closed-loop.js";

@@ -1,5 +1,5 @@
-// The statistics of repeated measurements: the median and the quartiles. A mean would follow the one repetition in which
-// the machine was busy with something else.
+// The statistics of repeated measurements: the median and the quartiles. A mean would follow the one repetition in
+// which the machine was busy with something else.
 
 export interface Spread {
   readonly median: number;

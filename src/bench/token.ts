@@ -1,5 +1,5 @@
-// Measures the token through a token host, as the plugin uses it: every mechanism that key and token perform, and how much
-// several sessions overlap.
+// Measures the token through a token host, as the plugin uses it: every mechanism that key and token perform, and how
+// much several sessions overlap.
 import { randomBytes } from "node:crypto";
 import { mechanismByName, type MechanismName } from "../hsm/mechanisms.js";
 import { PATIENT_CALLER, type Hsm } from "../hsm/port.js";

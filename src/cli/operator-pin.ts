@@ -1,5 +1,6 @@
-// A PIN that the operator supplies to a command: on standard input with --pin-stdin, or on the terminal if the configured
-// source is for the running plugin only, or there is none. Prompts once, even if the token is opened several times.
+// A PIN that the operator supplies to a command: on standard input with --pin-stdin, or on the terminal if the
+// configured source is for the running plugin only, or there is none. Prompts once, even if the token is opened several
+// times.
 import { correctPin, describePinSource, type PinSource } from "../config/pin-source.js";
 import { checkPin, MAX_PIN_BYTES } from "../config/read-pin.js";
 import type { Settings, TokenSettings } from "../config/settings.js";

@@ -37,8 +37,8 @@ export function handleOutputErrors(): void {
 }
 
 /**
- * Writes bytes to standard output; if that is a terminal, as text with control characters escaped. Resolves when the caller
- * may zero them.
+ * Writes bytes to standard output; if that is a terminal, as text with control characters escaped. Resolves when the
+ * caller may zero them.
  */
 export function printBytes(bytes: Uint8Array): Promise<void> {
   const forTerminal = process.stdout.isTTY;

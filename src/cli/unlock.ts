@@ -1,5 +1,5 @@
-// `kms-pkcs11 unlock`: sends the PIN to a running plugin. Reads it from a terminal without echo, or from standard input.
-// The PIN is never in an argument, the environment or a file.
+// `kms-pkcs11 unlock`: sends the PIN to a running plugin. Reads it from a terminal without echo, or from standard
+// input. The PIN is never in an argument, the environment or a file.
 import { lstatSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname } from "node:path";

@@ -40,8 +40,8 @@ const GO_MAX_NS = 2n ** 63n - 1n;
 const MAX_GO_LENGTH = 200;
 
 /**
- * Returns the milliseconds of a duration in Go's format ("1.5s", "1m0.5s"); undefined if the text is not such a duration
- * or is negative. Go counts whole nanoseconds and refuses more than an int64 holds.
+ * Returns the milliseconds of a duration in Go's format ("1.5s", "1m0.5s"); undefined if the text is not such a
+ * duration or is negative. Go counts whole nanoseconds and refuses more than an int64 holds.
  */
 export function parseGoDuration(text: string): number | undefined {
   const unsigned = text.replace(/^\+/, "");

@@ -1,6 +1,6 @@
-// kube-apiserver's EncryptionConfiguration (apiserver.config.k8s.io/v1): which provider writes which resource, and which
-// providers may read it. The rules are those of kube-apiserver's own loader (k8s.io/apiserver, encryptionconfig/config.go
-// and validation_encryption.go).
+// kube-apiserver's EncryptionConfiguration (apiserver.config.k8s.io/v1): which provider writes which resource, and
+// which providers may read it. The rules are those of kube-apiserver's own loader (k8s.io/apiserver,
+// encryptionconfig/config.go and validation_encryption.go).
 import { readFileSync } from "node:fs";
 import type { z } from "zod";
 import { truncate } from "../untrusted-text.js";

@@ -135,7 +135,10 @@ function faultsOfSyntax(document: Document.Parsed): Fault[] {
   }));
 }
 
-/** Finds aliases, which could expand a small file into a huge document, and duplicate keys, one of which would be ignored. */
+/**
+ * Finds aliases, which could expand a small file into a huge document, and duplicate keys, one of which would be
+ * ignored.
+ */
 function faultsOfContent(document: Document.Parsed): Fault[] {
   const faults: Fault[] = [];
   visit(document, (_key, node) => {

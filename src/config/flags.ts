@@ -35,7 +35,10 @@ export interface Overlaid {
   readonly names: ReadonlyMap<string, string>;
 }
 
-/** Returns a copy of the document with the flags applied. Leaves it to the schema to report a section that is not a mapping. */
+/**
+ * Returns a copy of the document with the flags applied. Leaves it to the schema to report a section that is not a
+ * mapping.
+ */
 export function overlayFlags(document: unknown, flags: Flags): Overlaid {
   const names = new Map<string, string>();
   if (!isMapping(document)) return { document, names };

@@ -6,7 +6,9 @@ export function invalid(message: string, cause?: unknown): KmsError {
   return new KmsError("CONFIG_INVALID", message, cause);
 }
 
-/** Returns a CONFIG_INVALID error with one line per problem: at most `max` lines, then the number of further problems. */
+/**
+ * Returns a CONFIG_INVALID error with one line per problem: at most `max` lines, then the number of further problems.
+ */
 export function invalidLines(lines: readonly string[], max: number): KmsError {
   const more = lines.length - max;
   return invalid(

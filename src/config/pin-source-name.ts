@@ -1,6 +1,6 @@
-// The grammar of a PIN source in a pin-source attribute (RFC 7512 section 2.4) or an option: "file:/path", a plain path,
-// "env:NAME", "credential:NAME" or "unlock:/path". Reads no PIN. An operator may have written the PIN in place of its
-// source, so no message repeats the text.
+// The grammar of a PIN source in a pin-source attribute (RFC 7512 section 2.4) or an option: "file:/path", a plain
+// path, "env:NAME", "credential:NAME" or "unlock:/path". Reads no PIN. An operator may have written the PIN in place of
+// its source, so no message repeats the text.
 import { fileURLToPath } from "node:url";
 import { invalid } from "./invalid.js";
 import { parseSocketAddress } from "./socket-address.js";

@@ -1,5 +1,5 @@
-// Where the PIN comes from, and what to report about that source. `read-pin.ts` reads it. No description or stamp contains
-// the PIN or its length.
+// Where the PIN comes from, and what to report about that source. `read-pin.ts` reads it. No description or stamp
+// contains the PIN or its length.
 import { existsSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { KmsError } from "../errors.js";

@@ -1,5 +1,5 @@
-// PKCS#11 URIs (RFC 7512): parsing, formatting, and what a URI must contain to name a KEK. Stricter than the RFC in four
-// ways: pin-value is refused, a slot number requires the token's name or serial, `type` must be secret-key, and no
+// PKCS#11 URIs (RFC 7512): parsing, formatting, and what a URI must contain to name a KEK. Stricter than the RFC in
+// four ways: pin-value is refused, a slot number requires the token's name or serial, `type` must be secret-key, and no
 // attribute may be empty. Scheme and hex digits are case-insensitive, everything else is case-sensitive (sections 2.3
 // and 2.5). No message repeats a value from the query.
 import { isUtf8 } from "node:buffer";

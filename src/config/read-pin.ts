@@ -1,6 +1,6 @@
-// Reads the PIN from its source. The PIN leaves this file in one Buffer, which the caller zeroes; buffers in between are
-// zeroed here (an environment variable is a string, which JavaScript cannot erase). No message contains the PIN or its
-// length.
+// Reads the PIN from its source. The PIN leaves this file in one Buffer, which the caller zeroes; buffers in between
+// are zeroed here (an environment variable is a string, which JavaScript cannot erase). No message contains the PIN or
+// its length.
 import { isUtf8 } from "node:buffer";
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { KmsError } from "../errors.js";
@@ -76,8 +76,8 @@ function readRegular(path: string, bytes: Buffer): number {
 }
 
 /**
- * Returns a copy of the PIN without its line break, and zeroes `bytes`. Every PIN passes through here, so that bytes that
- * cannot be a PIN do not cost a PIN attempt.
+ * Returns a copy of the PIN without its line break, and zeroes `bytes`. Every PIN passes through here, so that bytes
+ * that cannot be a PIN do not cost a PIN attempt.
  * @throws KmsError PIN_UNREADABLE
  */
 export function checkPin(bytes: Buffer, source: PinSource): Buffer {

@@ -1,5 +1,5 @@
-// The settings of the plugin and its commands: the file, overridden by flags, checked as a whole. Reports all problems at
-// once. Durations are in milliseconds from here on, and nothing else reads the file.
+// The settings of the plugin and its commands: the file, overridden by flags, checked as a whole. Reports all problems
+// at once. Durations are in milliseconds from here on, and nothing else reads the file.
 import { join } from "node:path";
 import { readConfigurationFile } from "./file.js";
 import type { HttpAddress } from "./http-address.js";

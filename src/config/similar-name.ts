@@ -1,8 +1,8 @@
 // Suggests the known name that a mistyped one most likely stands for.
 
 /**
- * Returns the known name closest to `given`, which differs only in case and punctuation or by at most two edits; undefined
- * if there is none.
+ * Returns the known name closest to `given`, which differs only in case and punctuation or by at most two edits;
+ * undefined if there is none.
  */
 export function similarName(given: string, known: readonly string[]): string | undefined {
   if (given.length > 64) return undefined;

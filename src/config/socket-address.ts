@@ -32,8 +32,8 @@ export function parseSocketAddress(text: string): SocketAddress {
 }
 
 /**
- * Returns the socket that kube-apiserver dials for an endpoint: the path of the URL as Go parses it, whatever precedes it;
- * undefined if the endpoint is not such a URL or has no path.
+ * Returns the socket that kube-apiserver dials for an endpoint: the path of the URL as Go parses it, whatever precedes
+ * it; undefined if the endpoint is not such a URL or has no path.
  */
 export function socketOfEndpoint(endpoint: string): SocketAddress | undefined {
   const [, authority = "", path = ""] =
@@ -76,7 +76,10 @@ function realFolder(folder: string): string {
   }
 }
 
-/** Returns the permission bits. @throws KmsError CONFIG_INVALID unless only the owner and perhaps the group have access */
+/**
+ * Returns the permission bits.
+ * @throws KmsError CONFIG_INVALID unless only the owner and perhaps the group have access
+ */
 export function parseSocketMode(text: string): number {
   const mode = /^0?[0-7]{3}$/.test(text) ? Number.parseInt(text, 8) : Number.NaN;
   if (Number.isNaN(mode)) throw invalid('is not an octal mode; give "0600", or "0660" with socket.group');

@@ -1,5 +1,5 @@
-// The tokens that hold the KEK: each URI with its library and PIN source. In the file, `module` and `pin` take precedence
-// over the attributes of the URI beside them; a URI from the command line takes precedence over both.
+// The tokens that hold the KEK: each URI with its library and PIN source. In the file, `module` and `pin` take
+// precedence over the attributes of the URI beside them; a URI from the command line takes precedence over both.
 import { isAbsolute } from "node:path";
 import { KmsError } from "../errors.js";
 import { defaultPinSource, resolvePinSource, type PinSource } from "./pin-source.js";

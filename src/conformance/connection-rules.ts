@@ -1,5 +1,5 @@
-// Rules for connections, as API servers use them: many concurrent calls, two connections while a configuration is reloaded,
-// cancelled calls, and the `:authority` that they send.
+// Rules for connections, as API servers use them: many concurrent calls, two connections while a configuration is
+// reloaded, cancelled calls, and the `:authority` that they send.
 import { randomBytes } from "node:crypto";
 import { seal } from "./encrypt-rules.js";
 import { isRefused, require, SEED_BYTES, TIMEOUT_MS, valueOf, type Connection, type Rule } from "./rule.js";

@@ -1,5 +1,5 @@
-// Checks a running plugin against the KMS v2 contract, rule by rule. A broken rule does not prevent the others from being
-// checked.
+// Checks a running plugin against the KMS v2 contract, rule by rule. A broken rule does not prevent the others from
+// being checked.
 import { CONNECTION_RULES } from "./connection-rules.js";
 import { DECRYPT_RULES } from "./decrypt-rules.js";
 import { ENCRYPT_RULES } from "./encrypt-rules.js";

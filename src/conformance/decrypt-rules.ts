@@ -1,5 +1,5 @@
-// Rules for Decrypt, above all for what it must refuse. A plugin that decrypts changed input returns a key that was never
-// stored, or lets anybody who can write to etcd choose one.
+// Rules for Decrypt, above all for what it must refuse. A plugin that decrypts changed input returns a key that was
+// never stored, or lets anybody who can write to etcd choose one.
 import { randomBytes } from "node:crypto";
 import { requireMedian, seal } from "./encrypt-rules.js";
 import {

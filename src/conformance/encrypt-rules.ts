@@ -1,5 +1,5 @@
-// Rules for Encrypt: what kube-apiserver checks before it accepts a result (k8s.io/apiserver, envelope/kmsv2), and what its
-// cache relies on.
+// Rules for Encrypt: what kube-apiserver checks before it accepts a result (k8s.io/apiserver, envelope/kmsv2), and what
+// its cache relies on.
 import { randomBytes } from "node:crypto";
 import { isRefused, require, SEED_BYTES, valueOf, type Connection, type Rule, type Sealed } from "./rule.js";
 

@@ -1,5 +1,5 @@
-// The rules' view of a KMS v2 plugin behind a socket. The rules do not know gRPC: the caller provides connections, which
-// return an error of the plugin as a value instead of throwing it.
+// The rules' view of a KMS v2 plugin behind a socket. The rules do not know gRPC: the caller provides connections,
+// which return an error of the plugin as a value instead of throwing it.
 
 export interface PluginStatus {
   readonly version: string;

@@ -1,5 +1,5 @@
-// The API path of an object in etcd. Uses aggregated discovery, requested once. An object without a path is reported with
-// the reason, never skipped silently.
+// The API path of an object in etcd. Uses aggregated discovery, requested once. An object without a path is reported
+// with the reason, never skipped silently.
 import { KmsError } from "../errors.js";
 import type { KubeApi } from "./kube-api.js";
 import { resourceName, type ApiObjectName } from "./storage-key.js";

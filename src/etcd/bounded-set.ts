@@ -1,5 +1,5 @@
-// Bounds on memory while reading an etcd of any size. A count of distinct values that exceeds its bound is reported as "at
-// least this many"; a number that no cluster reaches is an error.
+// Bounds on memory while reading an etcd of any size. A count of distinct values that exceeds its bound is reported as
+// "at least this many"; a number that no cluster reaches is an error.
 import { KmsError } from "../errors.js";
 
 /** A limit on the entries of several collections together. */

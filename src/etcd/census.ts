@@ -1,5 +1,5 @@
-// The census: how many objects each provider and each key_id protects. Takes objects one by one and keeps only counts, so
-// a million objects need no more memory than a thousand.
+// The census: how many objects each provider and each key_id protects. Takes objects one by one and keeps only counts,
+// so a million objects need no more memory than a thousand.
 import { createHash } from "node:crypto";
 import { KmsError } from "../errors.js";
 import { Allowance, BoundedSet, type DistinctCount } from "./bounded-set.js";
@@ -12,7 +12,10 @@ export type Protection = "kms-v2" | "other-provider" | "plaintext" | "unreadable
 /** The objects under one key of one provider. */
 export interface Usage {
   readonly protection: Protection;
-  /** From the stored prefix, such as `kms:v2:kms-pkcs11` or `aescbc:v1:key1`; empty for plaintext and unreadable objects. */
+  /**
+   * From the stored prefix, such as `kms:v2:kms-pkcs11` or `aescbc:v1:key1`; empty for plaintext and unreadable
+   * objects.
+   */
   readonly provider: string;
   /** Null except for KMS v2. */
   readonly keyId: string | null;

@@ -1,5 +1,5 @@
-// A read-only client of etcd's v3 API over gRPC: ranges of keys, and the cluster's id. Every read is linearizable. Several
-// endpoints are members of one cluster: if one does not answer, the next is asked.
+// A read-only client of etcd's v3 API over gRPC: ranges of keys, and the cluster's id. Every read is linearizable.
+// Several endpoints are members of one cluster: if one does not answer, the next is asked.
 import { fileURLToPath } from "node:url";
 import {
   Client,
@@ -102,8 +102,8 @@ export class EtcdClient {
   }
 
   /**
-   * Returns a page of a range, or why etcd refuses it. Linearizable, even at a given revision: a member that lags may not
-   * have that revision yet, and one round of the quorum costs little compared with a page.
+   * Returns a page of a range, or why etcd refuses it. Linearizable, even at a given revision: a member that lags may
+   * not have that revision yet, and one round of the quorum costs little compared with a page.
    * @throws KmsError PEER_UNREACHABLE
    */
   async range({ key, end, limit, revision }: RangeRequest): Promise<RangePage | RangeRefusal> {
@@ -135,7 +135,10 @@ export class EtcdClient {
     for (const { client } of this.#members) client.close();
   }
 
-  /** Asks the member that answered last, then the others if it does not answer or, as a learner does, refuses on its own. */
+  /**
+   * Asks the member that answered last, then the others if it does not answer or, as a learner does, refuses on its
+   * own.
+   */
   async #call(service: Service, method: string, request: object): Promise<unknown> {
     const failures: string[] = [];
     let last: ServiceError | undefined;

@@ -35,8 +35,8 @@ export interface NamedReport {
 const CLOCKS_DIFFER_MS = 60_000;
 
 /**
- * Returns the evidence in one line. A report of a snapshot proves nothing by itself, since the snapshot's time is unknown;
- * together with a report of an etcd it shows that this backup does not need the KEK.
+ * Returns the evidence in one line. A report of a snapshot proves nothing by itself, since the snapshot's time is
+ * unknown; together with a report of an etcd it shows that this backup does not need the KEK.
  * @throws KmsError TOKEN_REFUSED with every objection
  */
 export function requireUnused(reports: readonly NamedReport[], question: DisuseQuestion): string {
@@ -57,7 +57,8 @@ export function requireUnused(reports: readonly NamedReport[], question: DisuseQ
 }
 
 /**
- * Returns in one line what the reports show about a KEK that no node has used and that should therefore protect nothing.
+ * Returns in one line what the reports show about a KEK that no node has used and that should therefore protect
+ * nothing.
  * @throws KmsError TOKEN_REFUSED if objects are under it
  */
 export function requireNoneUnder(reports: readonly NamedReport[], keyIds: readonly string[]): string {

@@ -1,6 +1,7 @@
-// Requests to the Kubernetes API with a kubeconfig. The client package provides connections (TLS, proxies) and OIDC tokens;
-// it is loaded only here and only when needed, since loading takes most of a second. Its kubeconfig reader and exec plugins
-// are not used, since they differ from kubectl's, nor its typed calls, which drop fields unknown to its own release.
+// Requests to the Kubernetes API with a kubeconfig. The client package provides connections (TLS, proxies) and OIDC
+// tokens; it is loaded only here and only when needed, since loading takes most of a second. Its kubeconfig reader and
+// exec plugins are not used, since they differ from kubectl's, nor its typed calls, which drop fields unknown to its
+// own release.
 import { request as httpRequest, type Agent, type IncomingMessage } from "node:http";
 import { request as httpsRequest, type RequestOptions } from "node:https";
 import type { Cluster, User } from "@kubernetes/client-node";

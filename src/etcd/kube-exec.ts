@@ -1,6 +1,6 @@
-// Credentials from a kubeconfig's exec plugin, run as kubectl runs it (client-go, plugin/pkg/client/auth/exec). The plugin
-// receives the cluster, and whether it may prompt, in KUBERNETES_EXEC_INFO. It has the terminal as standard input only if
-// it may prompt, and always writes to our standard error.
+// Credentials from a kubeconfig's exec plugin, run as kubectl runs it (client-go, plugin/pkg/client/auth/exec). The
+// plugin receives the cluster, and whether it may prompt, in KUBERNETES_EXEC_INFO. It has the terminal as standard
+// input only if it may prompt, and always writes to our standard error.
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { once } from "node:events";

@@ -1,6 +1,6 @@
-// The HTTP proxy that the environment sets for an API server, by the rules of Go programs (golang.org/x/net/http/httpproxy):
-// HTTPS_PROXY or HTTP_PROXY by the server's scheme; NO_PROXY with names, suffixes, addresses and networks; never a proxy
-// for loopback.
+// The HTTP proxy that the environment sets for an API server, by the rules of Go programs
+// (golang.org/x/net/http/httpproxy): HTTPS_PROXY or HTTP_PROXY by the server's scheme; NO_PROXY with names, suffixes,
+// addresses and networks; never a proxy for loopback.
 import { BlockList, isIP } from "node:net";
 
 /** Returns the URL of the proxy for `server`; undefined if it is reached directly. */

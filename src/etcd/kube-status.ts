@@ -1,5 +1,5 @@
-// Explains in one line why the API server, or a proxy in front of it, refused a request, from the Status (meta/v1) or the
-// proxy's page.
+// Explains in one line why the API server, or a proxy in front of it, refused a request, from the Status (meta/v1) or
+// the proxy's page.
 import { STATUS_CODES } from "node:http";
 import { collapseSpaces, truncate } from "../untrusted-text.js";
 
@@ -18,7 +18,10 @@ interface Cause {
   readonly message?: unknown;
 }
 
-/** Returns the status code and the reason. Names invalid fields only, since the API server's message repeats their values. */
+/**
+ * Returns the status code and the reason. Names invalid fields only, since the API server's message repeats their
+ * values.
+ */
 export function describeRefusal(status: number, body: Buffer): string {
   const text = body.toString();
   const parsed = parseStatus(text);

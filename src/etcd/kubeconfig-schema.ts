@@ -1,5 +1,5 @@
-// The schema of a kubeconfig (client-go, tools/clientcmd/api/v1) and what kubectl refuses beyond it. No message repeats a
-// value, since any value may be a credential.
+// The schema of a kubeconfig (client-go, tools/clientcmd/api/v1) and what kubectl refuses beyond it. No message repeats
+// a value, since any value may be a credential.
 import { z } from "zod";
 
 const text = z.string().optional();

@@ -1,6 +1,6 @@
 // Finds the API server and the user in kubeconfigs, as kubectl does (client-go, tools/clientcmd). If $KUBECONFIG lists
-// several files, the first that defines a name or a current-context takes precedence, and a path is relative to the file
-// that contains it.
+// several files, the first that defines a name or a current-context takes precedence, and a path is relative to the
+// file that contains it.
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, dirname, join, resolve } from "node:path";
@@ -46,7 +46,10 @@ interface Merged {
 
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/** Returns the cluster and the user to use. @throws KmsError CONFIG_INVALID, which repeats only names from a kubeconfig */
+/**
+ * Returns the cluster and the user to use.
+ * @throws KmsError CONFIG_INVALID, which repeats only names from a kubeconfig
+ */
 export function readKubeTarget(access: KubeAccess, env: NodeJS.ProcessEnv): KubeTarget {
   const files = filesOf(access, env);
   const merged = merge(files, access.kubeconfig !== undefined);

@@ -1,6 +1,6 @@
-// Rewrites, through the API, every object in etcd that is not under the active key, until a survey of etcd finds none left.
-// Keeps no state between runs: after an interruption the next run finds fewer objects to rewrite. An API server uses a new
-// key only after its next Status call to the plugin, so objects that it left unchanged are tried again.
+// Rewrites, through the API, every object in etcd that is not under the active key, until a survey of etcd finds none
+// left. Keeps no state between runs: after an interruption the next run finds fewer objects to rewrite. An API server
+// uses a new key only after its next Status call to the plugin, so objects that it left unchanged are tried again.
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { KmsError } from "../errors.js";

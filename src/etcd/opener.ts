@@ -1,5 +1,5 @@
-// Decrypts stored objects with the HSM, without an API server. Each distinct DEK seed is decrypted once, in the same way as
-// a Decrypt call of kube-apiserver, and a refusal is remembered like a seed. Evicted seeds are zeroed.
+// Decrypts stored objects with the HSM, without an API server. Each distinct DEK seed is decrypted once, in the same
+// way as a Decrypt call of kube-apiserver, and a refusal is remembered like a seed. Evicted seeds are zeroed.
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
 import type { KmsProvider } from "../provider/kms.js";

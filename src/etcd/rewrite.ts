@@ -1,7 +1,7 @@
 // Makes kube-apiserver rewrite one object, with a patch that changes nothing and contains the resourceVersion that etcd
-// holds. The API server decrypts the object, finds the stored value stale (it would use another key or provider now) and
-// writes it. If somebody else has written the object in the meantime, the patch is refused, so their change is kept. The
-// object itself is never received: the request asks for metadata only.
+// holds. The API server decrypts the object, finds the stored value stale (it would use another key or provider now)
+// and writes it. If somebody else has written the object in the meantime, the patch is refused, so their change is
+// kept. The object itself is never received: the request asks for metadata only.
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { KubeAnswer, KubeApi } from "./kube-api.js";

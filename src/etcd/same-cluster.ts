@@ -1,7 +1,7 @@
-// Checks that the API server which will write uses the etcd that is read: a kubeconfig may lead to another cluster, or to
-// one restored from this etcd's backup. Sends read requests only. Compares three things, each of which may be unavailable
-// (encrypted in etcd, or forbidden to the user): the UID of the namespace kube-system, which only copies of a cluster
-// share; the revision of the whole store, which copies do not share; and the revisions of objects.
+// Checks that the API server which will write uses the etcd that is read: a kubeconfig may lead to another cluster, or
+// to one restored from this etcd's backup. Sends read requests only. Compares three things, each of which may be
+// unavailable (encrypted in etcd, or forbidden to the user): the UID of the namespace kube-system, which only copies of
+// a cluster share; the revision of the whole store, which copies do not share; and the revisions of objects.
 import { KmsError } from "../errors.js";
 import protobuf from "protobufjs";
 import type { ApiResources } from "./api-resources.js";
@@ -156,7 +156,8 @@ function storedUid({ value }: StoredObject): string | undefined {
   if (encoding === "json") return metadataOf(bytes)?.uid;
   if (encoding !== "protobuf") return undefined;
   try {
-    // After k8s\0 comes runtime.Unknown, whose field 2 is raw; in every object field 1 is metadata, whose field 5 is uid.
+    // After k8s\0 comes runtime.Unknown, whose field 2 is raw; in every object field 1 is metadata, whose field 5 is
+    // uid.
     const raw = fieldOf(bytes.subarray(4), 2);
     return Buffer.from(fieldOf(fieldOf(raw, 1), 5)).toString() || undefined;
   } catch {

@@ -1,5 +1,5 @@
-// Reads a snapshot file with etcd itself: etcdutl restores it into a temporary folder, and a private etcd serves it on a
-// unix socket in that folder, which no other user can reach. The operator provides both programs.
+// Reads a snapshot file with etcd itself: etcdutl restores it into a temporary folder, and a private etcd serves it on
+// a unix socket in that folder, which no other user can reach. The operator provides both programs.
 import { execFile, spawn, type ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { closeSync, createWriteStream, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";

@@ -1,6 +1,6 @@
-// The API object that an etcd key belongs to. kube-apiserver uses the key `<prefix>/<resource>/[<namespace>/]<name>`, and
-// `<prefix>/<group>/<resource>/...` for custom resources and for the objects of its extension and aggregation servers
-// (k8s.io/kubernetes, pkg/kubeapiserver/default_storage_factory_builder.go).
+// The API object that an etcd key belongs to. kube-apiserver uses the key `<prefix>/<resource>/[<namespace>/]<name>`,
+// and `<prefix>/<group>/<resource>/...` for custom resources and for the objects of its extension and aggregation
+// servers (k8s.io/kubernetes, pkg/kubeapiserver/default_storage_factory_builder.go).
 
 export interface ApiObjectName {
   /** "" for the core group; undefined for a built-in resource that is missing from the table below. */

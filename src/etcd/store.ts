@@ -1,5 +1,5 @@
-// Reads every object under a prefix of etcd, in the order of the keys, at one revision and with bounded memory: in pages of
-// about the same number of bytes, of which the next is fetched while one is processed.
+// Reads every object under a prefix of etcd, in the order of the keys, at one revision and with bounded memory: in
+// pages of about the same number of bytes, of which the next is fetched while one is processed.
 import { isUtf8 } from "node:buffer";
 import { KmsError } from "../errors.js";
 import { parseStoredValue, type StoredValue } from "./stored-object.js";
@@ -9,7 +9,9 @@ import { normalPrefix } from "./storage-key.js";
 /** Two pages are in memory at a time; in the worst case each is as large as a message may be. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 const FIRST_LIMIT = 100;
-/** etcd counts the remaining keys of the range for each page, so a few large pages cost it less than many small ones. */
+/**
+ * etcd counts the remaining keys of the range for each page, so a few large pages cost it less than many small ones.
+ */
 const MAX_LIMIT = 20_000;
 
 export interface StoredObject {
@@ -45,9 +47,9 @@ export class EtcdStore {
   }
 
   /**
-   * Yields all keys at one revision. If etcd compacts that revision during the reading (kube-apiserver compacts every 5 min
-   * what is 5 to 10 min old), the remaining keys are read at a newer one, which `revisions` shows. Each key is still read
-   * once, at or after the first revision.
+   * Yields all keys at one revision. If etcd compacts that revision during the reading (kube-apiserver compacts every 5
+   * min what is 5 to 10 min old), the remaining keys are read at a newer one, which `revisions` shows. Each key is
+   * still read once, at or after the first revision.
    * @throws KmsError PEER_UNREACHABLE
    */
   async *objects(observer: StoreObserver = {}): AsyncGenerator<StoredObject, void> {

@@ -1,6 +1,6 @@
-// Parses what kube-apiserver stores under one etcd key: a value in clear, or one encrypted by the provider in its prefix.
-// Reads the KMS v2 EncryptedObject (k8s.io/apiserver, storage/value/encrypt/envelope/kmsv2/v2/api.proto) with the checks
-// of the API server; bytes fields are views of the value. Decrypts nothing.
+// Parses what kube-apiserver stores under one etcd key: a value in clear, or one encrypted by the provider in its
+// prefix. Reads the KMS v2 EncryptedObject (k8s.io/apiserver, storage/value/encrypt/envelope/kmsv2/v2/api.proto) with
+// the checks of the API server; bytes fields are views of the value. Decrypts nothing.
 import { isUtf8 } from "node:buffer";
 import protobuf from "protobufjs/minimal.js";
 import { KmsError } from "../errors.js";
@@ -22,7 +22,10 @@ export type PlainEncoding = "protobuf" | "json" | "cbor";
 
 export type StoredValue =
   | { readonly kind: "kms-v2"; readonly providerName: string; readonly object: EncryptedObject }
-  /** `provider` is the part of the prefix after `k8s:enc:`, such as `aescbc:v1`; `keyName` is the key or plugin behind it. */
+  /**
+   * `provider` is the part of the prefix after `k8s:enc:`, such as `aescbc:v1`; `keyName` is the key or plugin behind
+   * it.
+   */
   | { readonly kind: "other-provider"; readonly provider: string; readonly keyName: string }
   | { readonly kind: "plaintext"; readonly encoding: PlainEncoding; readonly bytes: Buffer };
 
@@ -40,7 +43,10 @@ const MAX_ENCRYPTED_SEED_BYTES = 1024;
 
 const SEED_USES: readonly (SeedUse | undefined)[] = ["aes-gcm-key", "hkdf-sha256-seed"];
 
-/** Returns the parsed value. @throws KmsError INPUT_INVALID unless it is a valid encrypted value or a Kubernetes object */
+/**
+ * Returns the parsed value.
+ * @throws KmsError INPUT_INVALID unless it is a valid encrypted value or a Kubernetes object
+ */
 export function parseStoredValue(value: Buffer): StoredValue {
   if (!startsWith(value, ENCRYPTED_PREFIX)) {
     return { kind: "plaintext", encoding: encodingOf(value), bytes: value };

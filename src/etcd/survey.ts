@@ -11,13 +11,15 @@ export interface Aim {
   readonly keyId: string;
   /** Returns whether a resource must be encrypted, which makes its objects in clear stale. */
   encrypts(resource: string): boolean;
-  /** Returns the name of the KMS v2 provider that writes a resource; undefined if it is not known or of another kind. */
+  /**
+   * Returns the name of the KMS v2 provider that writes a resource; undefined if it is not known or of another kind.
+   */
   providerOf(resource: string): string | undefined;
 }
 
 /**
- * `current`: under the active key; `stale`: to be rewritten; `clear` and `aside`: in clear, or encrypted otherwise, which
- * this migration does not concern.
+ * `current`: under the active key; `stale`: to be rewritten; `clear` and `aside`: in clear, or encrypted otherwise,
+ * which this migration does not concern.
  */
 export type ObjectState = "current" | "stale" | "clear" | "aside" | "unreadable";
 

@@ -51,7 +51,10 @@ export class Verification {
     this.#prefix = prefix;
   }
 
-  /** Verifies one object. @throws KmsError if the HSM is away and the object was not checked; INPUT_INVALID for too many resources */
+  /**
+   * Verifies one object.
+   * @throws KmsError if the HSM is away and the object was not checked; INPUT_INVALID for too many resources
+   */
   async add(object: StoredObject): Promise<void> {
     const outcome = await this.#outcomeOf(object);
     const resource = resourceOf(parseStorageKey(object.key, this.#prefix));

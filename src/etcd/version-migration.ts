@@ -1,5 +1,5 @@
-// Rewriting by Kubernetes itself, if the cluster serves storagemigration.k8s.io: creates one StorageVersionMigration per
-// resource, which kube-controller-manager executes, waits for it to end and removes it.
+// Rewriting by Kubernetes itself, if the cluster serves storagemigration.k8s.io: creates one StorageVersionMigration
+// per resource, which kube-controller-manager executes, waits for it to end and removes it.
 import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { KmsError } from "../errors.js";

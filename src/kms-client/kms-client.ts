@@ -1,5 +1,5 @@
-// A KMS v2 client over a unix socket, for commands that call a running plugin. Copies answers into domain types, and turns
-// gRPC errors into KmsErrors whose message begins with the name of the gRPC status.
+// A KMS v2 client over a unix socket, for commands that call a running plugin. Copies answers into domain types, and
+// turns gRPC errors into KmsErrors whose message begins with the name of the gRPC status.
 import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
@@ -93,7 +93,10 @@ export class KmsClient {
   }
 }
 
-/** Returns the gRPC status of a call, also DEADLINE_EXCEEDED after the time limit; undefined if nothing answered on the socket. */
+/**
+ * Returns the gRPC status of a call, also DEADLINE_EXCEEDED after the time limit; undefined if nothing answered on the
+ * socket.
+ */
 export function answeredStatus(error: unknown): { readonly name: string; readonly text: string } | undefined {
   const cause =
     error instanceof KmsError ? (error.cause as Partial<grpc.ServiceError> | undefined) : undefined;
@@ -109,7 +112,9 @@ function grpcTarget(endpoint: string): string {
   return name.startsWith("@") ? `unix:\0${name.slice(1)}` : `unix:${path}`;
 }
 
-/** Returns whether nothing answered. A plugin whose HSM is away also answers UNAVAILABLE, but its answer has headers. */
+/**
+ * Returns whether nothing answered. A plugin whose HSM is away also answers UNAVAILABLE, but its answer has headers.
+ */
 function isUnanswered({ code, metadata }: Partial<grpc.ServiceError>): boolean {
   return code === grpc.status.UNAVAILABLE && metadata?.get("content-type").length === 0;
 }

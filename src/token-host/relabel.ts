@@ -1,5 +1,5 @@
-// Changes a key's CKA_LABEL if the token permits it: in place, or by a copy that replaces the key (C_CopyObject keeps the
-// value inside the token). PKCS#11 v2.40 section 5.7.
+// Changes a key's CKA_LABEL if the token permits it: in place, or by a copy that replaces the key (C_CopyObject keeps
+// the value inside the token). PKCS#11 v2.40 section 5.7.
 import pkcs11js, { type Handle } from "pkcs11js";
 import { namesValue } from "../hsm/key-id.js";
 import { TokenFault } from "./ckr.js";
@@ -9,7 +9,8 @@ import type { TokenSession } from "./session.js";
 
 /**
  * Changes the label of a KEK's keys.
- * @throws TokenFault when neither method works; the key then keeps its label, unless the token also refuses to restore it
+ * @throws TokenFault when neither method works; the key then keeps its label, unless the token also refuses to restore
+ * it
  */
 export function relabel(session: TokenSession, kek: Kek, label: string): void {
   const renamed: Handle[] = [];
@@ -25,8 +26,8 @@ export function relabel(session: TokenSession, kek: Kek, label: string): void {
 }
 
 /**
- * Completes a relabelling that was interrupted between copy and destruction: destroys the originals of a KEK if a copy of it
- * carries the label already. Returns whether it does.
+ * Completes a relabelling that was interrupted between copy and destruction: destroys the originals of a KEK if a copy
+ * of it carries the label already. Returns whether it does.
  * @param copies all KEKs on the token with one key_id, as just read
  * @throws TokenFault TOKEN_REFUSED when nothing shows that they have one value
  */

@@ -1,5 +1,5 @@
-// `keys destroy` decides after its prompt and its census, whatever was true before. The tokens are fakes, and the clock moves
-// while the operator is prompted.
+// `keys destroy` decides after its prompt and its census, whatever was true before. The tokens are fakes, and the clock
+// moves while the operator is prompted.
 
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 

@@ -1,5 +1,5 @@
-// Commands that change a KEK, interrupted: the operation in progress is finished and recorded, and a key that is to be destroyed
-// unless all have it is not left behind.
+// Commands that change a KEK, interrupted: the operation in progress is finished and recorded, and a key that is to be
+// destroyed unless all have it is not left behind.
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";

@@ -12,7 +12,9 @@ const older = kekRecord(LABEL, "01.c00");
 const newer = kekRecord(LABEL, "02.c00");
 const window = { begunBy: Date.now() + 60_000, endedBy: Date.now() + 70_000 };
 
-/** One command's view of a token: it has made `made` and then lists what `listings` say, the last one again and again. */
+/**
+ * One command's view of a token: it has made `made` and then lists what `listings` say, the last one again and again.
+ */
 function command(made: KekRecord, ...listings: (readonly KekRecord[])[]) {
   const destroyed: KekRecord[] = [];
   let listed = 0;

@@ -1,5 +1,5 @@
-// Measures every performance target of this project on one machine in one run, alone and in turn with the reference plugin.
-// A missed target is reported but does not fail the run: a busy machine is not a defect.
+// Measures every performance target of this project on one machine in one run, alone and in turn with the reference
+// plugin. A missed target is reported but does not fail the run: a busy machine is not a defect.
 
 import { statSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// The results of a run compared with the targets: collected during the run, written to bench/results/ as JSON and printed
-// as a table.
+// The results of a run compared with the targets: collected during the run, written to bench/results/ as JSON and
+// printed as a table.
 
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

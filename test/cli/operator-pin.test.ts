@@ -1,5 +1,5 @@
-// If commands cannot read the configured PIN, the operator enters it on a terminal or sends it on standard input. Counts
-// the PIN attempts of several commands and of wrong PINs.
+// If commands cannot read the configured PIN, the operator enters it on a terminal or sends it on standard input.
+// Counts the PIN attempts of several commands and of wrong PINs.
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { rmSync } from "node:fs";

@@ -1,4 +1,5 @@
-// `kms-pkcs11 unlock` beside sockets that are not the plugin's: it gives the PIN to nobody else, and says what is wrong.
+// `kms-pkcs11 unlock` beside sockets that are not the plugin's: it gives the PIN to nobody else, and says what is
+// wrong.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,5 +1,6 @@
-// The container image's entry point as PID 1 of a process namespace: what a vendor's library leaves behind is reaped, and
-// signals reach the plugin. The entry point is the one in the Dockerfile; without its init the same orphan stays a zombie.
+// The container image's entry point as PID 1 of a process namespace: what a vendor's library leaves behind is reaped,
+// and signals reach the plugin. The entry point is the one in the Dockerfile; without its init the same orphan stays a
+// zombie.
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -67,7 +68,9 @@ async function startAsInit(command: readonly string[]): Promise<number> {
 const stateOf = (pid: number): string =>
   /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "";
 
-/** Ends a token host whose library has a child of its own; returns that orphan, which init has inherited and which ends. */
+/**
+ * Ends a token host whose library has a child of its own; returns that orphan, which init has inherited and which ends.
+ */
 async function orphan(init: number): Promise<number> {
   const lives = fault.path("lives");
   writeFileSync(lives, "");

@@ -1,4 +1,5 @@
-// Destroying a KEK while a clock is wrong, or was: what API servers have written under it, or still write, stays readable.
+// Destroying a KEK while a clock is wrong, or was: what API servers have written under it, or still write, stays
+// readable.
 
 import { rm } from "node:fs/promises";
 import { join } from "node:path";

@@ -61,7 +61,9 @@ const statusKeyId = async (): Promise<string> => {
   return (JSON.parse(await kmsPkcs11Ok(args)) as { keyId: string }).keyId;
 };
 
-/** Makes the next KEK, active since so many days, so that it may be proven at once that the former one is not needed. */
+/**
+ * Makes the next KEK, active since so many days, so that it may be proven at once that the former one is not needed.
+ */
 async function rotate(daysAgo: number): Promise<string> {
   await node.plugin.stop();
   await token.makeKekOfPast(daysAgo);

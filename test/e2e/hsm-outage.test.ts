@@ -114,7 +114,8 @@ describe("the HSM is away", () => {
     expect(stoppedMs).toBeLessThan(GRACE_MS + WRITES_LIVE_MS + SLACK_MS);
     expect(refusal).toContain("500");
 
-    // The last answer without a fault came before the grace was over: without the others, writes would have ended by now.
+    // The last answer without a fault came before the grace was over: without the others, writes would have ended by
+    // now.
     const endedMs = NOTICED_MS + GRACE_MS + WRITES_LIVE_MS;
     await until("the other's time would be over", () => Date.now() - away > endedMs, {
       timeoutMs: WRITES_LIVE_MS,

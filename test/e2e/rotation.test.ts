@@ -192,7 +192,8 @@ describe("three nodes on clones, one of which gets the new KEK late", () => {
     await expect(clientOf(late).readSecret(NAMESPACE, "meanwhile-0")).rejects.toThrow(
       /no KEK with key_id .* is on the token/,
     );
-    // The API server asks for nothing but Status, which is as it should be: the commands tell, and the plugin's metrics.
+    // The API server asks for nothing but Status, which is as it should be: the commands tell, and the plugin's
+    // metrics.
     expect(await readyz(late)).toEqual([200, 200]);
     const { code, stdout } = await compareNodes(cluster.plugins);
     expect(code).toBe(1);

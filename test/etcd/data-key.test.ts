@@ -1,5 +1,5 @@
-// Decrypting an object's data: only unchanged data under the right key and etcd key decrypts. The end-to-end tests decrypt
-// what a real kube-apiserver has stored.
+// Decrypting an object's data: only unchanged data under the right key and etcd key decrypts. The end-to-end tests
+// decrypt what a real kube-apiserver has stored.
 
 import { randomBytes } from "node:crypto";
 

@@ -1,5 +1,5 @@
-// Requests to the API as kubectl makes them: the user, the credentials and how long they are cached, the proxy, and how an
-// exec plugin of the kubeconfig is run.
+// Requests to the API as kubectl makes them: the user, the credentials and how long they are cached, the proxy, and how
+// an exec plugin of the kubeconfig is run.
 
 import { execFileSync } from "node:child_process";
 import { chmodSync, readFileSync, writeFileSync } from "node:fs";

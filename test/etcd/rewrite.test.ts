@@ -1,4 +1,5 @@
-// Making the API server rewrite an object: the outcome of each answer, and that a concurrent write is never overwritten.
+// Making the API server rewrite an object: the outcome of each answer, and that a concurrent write is never
+// overwritten.
 
 import { afterEach, describe, expect, it } from "vitest";
 

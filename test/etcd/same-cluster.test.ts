@@ -1,5 +1,5 @@
-// Objects are rewritten only through the API server of the cluster whose etcd is read. Uses a real etcd, and an API that
-// answers like its own cluster or like another one.
+// Objects are rewritten only through the API server of the cluster whose etcd is read. Uses a real etcd, and an API
+// that answers like its own cluster or like another one.
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";

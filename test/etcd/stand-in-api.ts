@@ -1,5 +1,5 @@
-// An HTTP server that stands in for kube-apiserver, for situations that a real one does not produce on demand: conflicts,
-// overload, expired credentials, failing controllers.
+// An HTTP server that stands in for kube-apiserver, for situations that a real one does not produce on demand:
+// conflicts, overload, expired credentials, failing controllers.
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, type RequestListener } from "node:http";

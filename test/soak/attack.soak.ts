@@ -1,5 +1,5 @@
-// The attack suite: what a local user may do to the socket and to the HTTP endpoints, for a few seconds each, and beside
-// it kube-apiserver and kubelet, who must not notice. Run by root, the attackers are other users.
+// The attack suite: what a local user may do to the socket and to the HTTP endpoints, for a few seconds each, and
+// beside it kube-apiserver and kubelet, who must not notice. Run by root, the attackers are other users.
 
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { chmodSync, copyFileSync, mkdtempSync, readdirSync, rmSync } from "node:fs";

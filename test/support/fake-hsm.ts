@@ -1,4 +1,4 @@
-// An HSM that is told what to do, for what a real one cannot do on command: keys that come and go within one
+// An HSM that a test controls, for what a real one cannot do on command: keys that come and go within one
 // reading, a clock of its own, an answer that is held back. It really encrypts, so that round trips are real.
 
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
@@ -20,7 +20,7 @@ export class FakeHsm implements Hsm {
   failure: KmsError | undefined;
   /** Keys that no operation works with. */
   readonly broken = new Set<string>();
-  /** Keys that encrypt to something that nothing opens, and say that all is well. */
+  /** Keys that encrypt to something that cannot be decrypted, and report success. */
   readonly scrambling = new Set<string>();
   /** What every call with a key ends with. */
   readonly failures = new Map<string, KmsError>();

@@ -113,7 +113,9 @@ export class Pkcs11Client {
     });
   }
 
-  /** Runs `body` in the child. It must refer to nothing but its two arguments; both it and its result travel as JSON. */
+  /**
+   * Runs `body` in the child. It must refer to nothing but its two arguments; both it and its result travel as JSON.
+   */
   run<R, A = undefined>(body: (scope: Pkcs11Scope, argument: A) => R, argument?: A): Promise<R> {
     if (this.#end !== undefined) return Promise.reject(this.#end);
     const id = this.#next++;

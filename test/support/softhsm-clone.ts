@@ -1,5 +1,5 @@
-// A clone of a SoftHSM token, as vendors' cloning makes it: a second token with its own label and serial number that holds
-// the same KEK values. SoftHSM encrypts objects under a key of the token, which the clone shares.
+// A clone of a SoftHSM token, as vendors' cloning makes it: a second token with its own label and serial number that
+// holds the same KEK values. SoftHSM encrypts objects under a key of the token, which the clone shares.
 
 import { copyFileSync, cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// `kms-pkcs11 check`: the preflight, from the configuration to a round trip in the HSM. Prints one line per finding: ok,
-// warn or fail, with what to do. Skips checks that an earlier failure makes pointless.
+// `kms-pkcs11 check`: the preflight, from the configuration to a round trip in the HSM. Prints one line per finding:
+// ok, warn or fail, with what to do. Skips checks that an earlier failure makes pointless.
 import { accessSync, constants, statSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Command } from "commander";
@@ -121,7 +121,9 @@ function checkPaths(settings: Settings, report: Report): boolean {
   return isFine("module");
 }
 
-/** Adds a warning for paths that are safe only if the plugin runs as their owner: root does not know the plugin's user. */
+/**
+ * Adds a warning for paths that are safe only if the plugin runs as their owner: root does not know the plugin's user.
+ */
 function warnOfAnotherUser(settings: Settings, failed: readonly PathProblem[], report: Report): void {
   const known = new Set(failed.map(({ error }) => error.message));
   for (const { subject, error } of untrustedPaths(settings, { isCommand: false })) {

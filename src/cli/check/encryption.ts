@@ -1,5 +1,5 @@
-// The part of `kms-pkcs11 check` for the cluster: whether kube-apiserver's EncryptionConfiguration fits this plugin, the
-// speed of its token and, with a usage report, the objects in etcd.
+// The part of `kms-pkcs11 check` for the cluster: whether kube-apiserver's EncryptionConfiguration fits this plugin,
+// the speed of its token and, with a usage report, the objects in etcd.
 import { adviseOnEncryption, type StoredUnder } from "../../config/encryption-advice.js";
 import { readEncryptionConfiguration } from "../../config/encryption-configuration.js";
 import type { Settings } from "../../config/settings.js";

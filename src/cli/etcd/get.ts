@@ -1,5 +1,5 @@
-// `kms-pkcs11 etcd get`: prints one object in clear, for emergencies in which no API server is left. Requires a reason, and
-// prints only after the audit log has recorded it.
+// `kms-pkcs11 etcd get`: prints one object in clear, for emergencies in which no API server is left. Requires a reason,
+// and prints only after the audit log has recorded it.
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";

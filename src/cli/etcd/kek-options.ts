@@ -1,5 +1,5 @@
-// The options for the HSM that decrypts objects in the etcd commands. `--key` is etcdctl's option for the client's private
-// key here, so the KEK's URI is `--kek`.
+// The options for the HSM that decrypts objects in the etcd commands. `--key` is etcdctl's option for the client's
+// private key here, so the KEK's URI is `--kek`.
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
 import { addPinOption, settingsFrom, type SettingsOptions } from "../settings-options.js";

@@ -1,5 +1,5 @@
-// `kms-pkcs11 etcd migrate`: makes kube-apiserver rewrite every object that is not under the active key, and ends with a
-// survey of etcd as evidence that none is left.
+// `kms-pkcs11 etcd migrate`: makes kube-apiserver rewrite every object that is not under the active key, and ends with
+// a survey of etcd as evidence that none is left.
 import { Option, type Command } from "commander";
 import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
@@ -168,7 +168,10 @@ function countOf(option: string, text: string): number {
   throw new KmsError("CONFIG_INVALID", `${option}: give a whole number from 1 to 10000`);
 }
 
-/** Returns the key_id to rewrite to. @throws KmsError CONFIG_INVALID if `--key-id` is not the active one; see activeKeyId */
+/**
+ * Returns the key_id to rewrite to.
+ * @throws KmsError CONFIG_INVALID if `--key-id` is not the active one; see activeKeyId
+ */
 async function targetKeyId({ keyId = "@active", socket }: MigrateOptions): Promise<string> {
   const option = "--key-id";
   const reference = parseKeyReference(option, keyId);
@@ -178,7 +181,10 @@ async function targetKeyId({ keyId = "@active", socket }: MigrateOptions): Promi
   return active;
 }
 
-/** Returns the key_id that the plugin publishes. @throws KmsError PEER_UNREACHABLE; HSM_UNAVAILABLE if it is not healthy */
+/**
+ * Returns the key_id that the plugin publishes.
+ * @throws KmsError PEER_UNREACHABLE; HSM_UNAVAILABLE if it is not healthy
+ */
 async function activeKeyId(socket: string): Promise<string> {
   const client = new KmsClient(socket);
   try {

@@ -1,5 +1,5 @@
-// The output of `etcd migrate`: by resource the objects under the active key before and after, the reasons for objects that
-// are left, and what to do next.
+// The output of `etcd migrate`: by resource the objects under the active key before and after, the reasons for objects
+// that are left, and what to do next.
 import type { Migrated } from "../../etcd/migration.js";
 import type { Survey, SurveyRow } from "../../etcd/survey.js";
 import { formatTable } from "../output.js";

@@ -1,5 +1,5 @@
-// `kms-pkcs11 etcd usage`: counts the objects that each provider and each key_id protects, in etcd or in a snapshot. Needs
-// neither the HSM nor a secret.
+// `kms-pkcs11 etcd usage`: counts the objects that each provider and each key_id protects, in etcd or in a snapshot.
+// Needs neither the HSM nor a secret.
 import type { Command } from "commander";
 import { mayNameOneKek } from "../../hsm/key-id.js";
 import { writeUsageReport, type UsageReport } from "../../etcd/usage-report.js";

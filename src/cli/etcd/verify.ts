@@ -1,5 +1,5 @@
-// `kms-pkcs11 etcd verify`: decrypts every object with the HSM, without an API server. For a snapshot it proves that this
-// HSM can decrypt the backup.
+// `kms-pkcs11 etcd verify`: decrypts every object with the HSM, without an API server. For a snapshot it proves that
+// this HSM can decrypt the backup.
 import type { Command } from "commander";
 import { Opener } from "../../etcd/opener.js";
 import { EtcdStore } from "../../etcd/store.js";

@@ -1,5 +1,5 @@
-// Asks the operator to type the key_id before a command destroys a KEK. The prompt may wait forever, so every check made
-// before it has to be repeated after it.
+// Asks the operator to type the key_id before a command destroys a KEK. The prompt may wait forever, so every check
+// made before it has to be repeated after it.
 import { createInterface } from "node:readline/promises";
 import { KmsError } from "../../errors.js";
 

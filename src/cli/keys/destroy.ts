@@ -1,5 +1,5 @@
-// `kms-pkcs11 keys destroy`: permanently removes a generation of the KEK from every token that holds it, and reports what the
-// tokens and nodes show afterwards.
+// `kms-pkcs11 keys destroy`: permanently removes a generation of the KEK from every token that holds it, and reports
+// what the tokens and nodes show afterwards.
 import type { Command } from "commander";
 import { confirmKeyId } from "./confirm-key-id.js";
 import { destroyKek, type Destroyed } from "../../admin/destroy-kek.js";

@@ -1,5 +1,5 @@
-// `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, which becomes active later. It can wait until
-// every token and node has it, and destroy it if one does not.
+// `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, which becomes active later. It can
+// wait until every token and node has it, and destroy it if one does not.
 import { Option, type Command } from "commander";
 import { withTokens } from "../../admin/command-tokens.js";
 import { LEAST_GUARDED_MS } from "../../admin/guarded-rotation.js";

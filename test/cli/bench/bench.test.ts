@@ -1,4 +1,5 @@
-// `kms-pkcs11 bench` with real plugins on a SoftHSM token: it makes the measurements that it reports. Times are not checked.
+// `kms-pkcs11 bench` with real plugins on a SoftHSM token: it makes the measurements that it reports. Times are not
+// checked.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import type { BenchResult } from "../../../src/bench/result.js";

@@ -1,5 +1,5 @@
-// The `etcd` commands as an operator runs them, on a real etcd with objects as API servers store them: under two modes of
-// the plugin, under other providers, in clear, and damaged.
+// The `etcd` commands as an operator runs them, on a real etcd with objects as API servers store them: under two modes
+// of the plugin, under other providers, in clear, and damaged.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// An etcd with objects as API servers store them: 300 secrets under one DEK seed, one each under a local KEK and with an older
-// data key, one in clear, and one under another provider.
+// An etcd with objects as API servers store them: 300 secrets under one DEK seed, one each under a local KEK and with
+// an older data key, one in clear, and one under another provider.
 
 import type { TestEtcd } from "../../support/etcd.js";
 import type { PluginProcess } from "../../support/plugin-process.js";

@@ -1,5 +1,5 @@
-// What commands that change a KEK write to the audit log: the intent before the first change and the outcome after it. If the
-// log is required and cannot be written, nothing is changed.
+// What commands that change a KEK write to the audit log: the intent before the first change and the outcome after it.
+// If the log is required and cannot be written, nothing is changed.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

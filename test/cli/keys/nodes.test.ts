@@ -58,13 +58,13 @@ async function startNode(of: TestToken): Promise<Node> {
   return { plugin, url: `http://${address}` };
 }
 
-interface Told {
+interface CommandOutput {
   readonly code: number | null;
   readonly stderr: string;
   readonly said: Record<string, unknown>;
 }
 
-const told = (code: number | null, stdout: string, stderr: string): Told => ({
+const resultOf = (code: number | null, stdout: string, stderr: string): CommandOutput => ({
   code,
   stderr,
   said: stdout === "" ? {} : (JSON.parse(stdout) as Record<string, unknown>),
@@ -79,13 +79,17 @@ const full = (args: readonly string[]): string[] => [
 ];
 const nodes = (): string[] => ["--nodes", `${near.url},${far.url}`];
 
-function keys(...args: string[]): Told {
+function keys(...args: string[]): CommandOutput {
   const { code, stdout, stderr } = kmsPkcs11(full(args), token.env);
-  return told(code, stdout, stderr);
+  return resultOf(code, stdout, stderr);
 }
 
 /** A command that is watched, or interrupted, while it runs. */
-function start(...args: string[]): { stderr: () => string; interrupt: () => void; done: Promise<Told> } {
+function start(...args: string[]): {
+  stderr: () => string;
+  interrupt: () => void;
+  done: Promise<CommandOutput>;
+} {
   const child = spawn(process.execPath, [MAIN, ...full(args)], { env: { ...process.env, ...token.env } });
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
@@ -95,7 +99,7 @@ function start(...args: string[]): { stderr: () => string; interrupt: () => void
     interrupt: () => child.kill("SIGINT"),
     done: new Promise((resolve) =>
       child.once("close", (code) => {
-        resolve(told(code, stdout, stderr));
+        resolve(resultOf(code, stdout, stderr));
       }),
     ),
   };

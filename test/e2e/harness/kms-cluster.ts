@@ -37,7 +37,10 @@ export class KmsCluster {
     this.token = token;
   }
 
-  /** etcd and a token with a KEK, made here unless it has one; nodes are added. The test must stop it, even when a later step throws. */
+  /**
+   * etcd and a token with a KEK, made here unless it has one; nodes are added. The test must stop it, even when a later
+   * step throws.
+   */
   static async start(token?: HsmToken, hasKek = false): Promise<KmsCluster> {
     const withKek = token ?? (await SoftHsmToken.create());
     if (!hasKek) await createKek(withKek);

@@ -29,8 +29,8 @@ export async function readRunbook(path: URL, section?: string): Promise<RunbookS
 }
 
 /**
- * Whether a command has printed what the runbook shows, as a whole; runs of blanks, which align columns, match any. Line
- * by line, and not by one pattern: of a long output that does not match, that would try every division into lines.
+ * Whether a command has printed what the runbook shows, as a whole; runs of blanks, which align columns, match any.
+ * Line by line, and not by one pattern: of a long output that does not match, that would try every division into lines.
  */
 export function isAsShown(printed: string, shown: string): boolean {
   const lines = printed === "" ? [] : printed.replace(/\n$/, "").split("\n");

@@ -1,5 +1,6 @@
-// How the HSM layer recovers: retries are bounded, a session is not used again after an error, hosts that die repeatedly
-// are restarted with growing pauses, and a token that was away or reinitialised is used again without a restart of the plugin.
+// How the HSM layer recovers: retries are bounded, a session is not used again after an error, hosts that die
+// repeatedly are restarted with growing pauses, and a token that was away or reinitialised is used again without a
+// restart of the plugin.
 
 import { describe, expect, it } from "vitest";
 

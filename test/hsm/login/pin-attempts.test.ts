@@ -1,6 +1,6 @@
 // A PIN is tried only if the attempt can be recorded, and never twice with the same bytes: across rewritten files,
-// restarts, sources and processes. The tests ask the login gate, with a token that counts logins; a new gate over the same
-// state directory knows no more than a new process would.
+// restarts, sources and processes. The tests ask the login gate, with a token that counts logins; a new gate over the
+// same state directory knows no more than a new process would.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";

@@ -1,5 +1,5 @@
-// PIN attempts are scarce: three wrong ones in a row may lock a token. What a wrong PIN costs over hosts and processes, and
-// when no attempt is made.
+// PIN attempts are scarce: three wrong ones in a row may lock a token. What a wrong PIN costs over hosts and processes,
+// and when no attempt is made.
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
