@@ -1,8 +1,9 @@
 // kube-apiserver's EncryptionConfiguration (apiserver.config.k8s.io/v1): which provider writes which resource, and
 // which providers may read it. The rules are those of kube-apiserver's own loader (k8s.io/apiserver,
 // encryptionconfig/config.go and validation_encryption.go).
-import { readFileSync } from "node:fs";
 import type { z } from "zod";
+import { KmsError } from "../errors.js";
+import { readRegular } from "../files/regular-file.js";
 import { truncate } from "../untrusted-text.js";
 import { groupWildcard } from "./encryption-resource.js";
 import { encryptionSchema, type EncryptionProvider, type EncryptionRule } from "./encryption-schema.js";
@@ -13,6 +14,7 @@ export interface EncryptionConfiguration {
   readonly rules: readonly EncryptionRule[];
 }
 
+const MAX_BYTES = 1024 * 1024;
 const MAX_LINES = 20;
 const MAX_LINE = 500;
 
@@ -23,8 +25,9 @@ const MAX_LINE = 500;
 export function readEncryptionConfiguration(path: string): EncryptionConfiguration {
   let bytes: Buffer;
   try {
-    bytes = readFileSync(path);
+    bytes = readRegular(path, MAX_BYTES);
   } catch (error) {
+    if (error instanceof KmsError) throw error;
     const code = (error as NodeJS.ErrnoException).code ?? "unknown error";
     const what = `${path}: cannot be read (${code}); give the file of kube-apiserver's --encryption-provider-config`;
     throw invalid(what, error);

@@ -1,10 +1,14 @@
 // The usage report: a census with its source and time, as a file that `keys destroy` accepts as evidence. It is as
 // trustworthy as its folder: anybody who can write the file can forge it.
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
+import { readRegular } from "../files/regular-file.js";
 import type { CensusResult } from "./census.js";
 import { normalPrefix } from "./storage-key.js";
+
+/** A report has a few lines for each resource and key_id, whatever the number of objects. */
+const MAX_BYTES = 16 * 1024 * 1024;
 
 const distinct = z.strictObject({ count: z.int().min(0), isAtLeast: z.boolean() });
 const counts = z.record(z.string(), z.int().min(1));
@@ -92,8 +96,9 @@ export function writeUsageReport(path: string, report: UsageReport): void {
 export function readUsageReport(path: string): UsageReport {
   let text: string;
   try {
-    text = readFileSync(path, "utf8");
+    text = readRegular(path, MAX_BYTES).toString("utf8");
   } catch (error) {
+    if (error instanceof KmsError) throw error;
     throw new KmsError("CONFIG_INVALID", `${path}: cannot be read; give a readable usage report`, error);
   }
   try {
