@@ -52,7 +52,7 @@ async function take(path: string, patienceMs: number): Promise<number> {
     if (performance.now() >= giveUpAt) {
       throw new KmsError(
         "OVERLOADED",
-        `${path} is held by another process; remove it if no such process is running`,
+        `${path} is held by another process; if that process was killed, repeat this after ${ABANDONED_MS / 1000} s`,
       );
     }
     await sleep(POLL_MS);
