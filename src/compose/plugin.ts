@@ -17,6 +17,8 @@ import { environmentWithoutTracing, startTracing, type Tracing } from "../observ
 import { RELOAD_MS } from "../provider/reload-schedule.js";
 import { RunningProvider, type Readiness } from "../provider/running-provider.js";
 import type { FinishedRequest } from "../server/kms-service.js";
+import type { SocketObserver } from "../server/kept-socket.js";
+import type { LimitObserver } from "../server/open-requests.js";
 import type { RunningServer } from "../server/server.js";
 import type { RunningUnlock } from "../server/unlock.js";
 import { Closers } from "./closers.js";
@@ -197,10 +199,15 @@ async function serveSocket(
     requestAudit?.requestDone(request, outcome);
     tracing?.requestDone(request, outcome);
   };
-  const server = await startServer(settings.socket, running.provider, onRequest, (limit) => {
+  const onLimit: LimitObserver = (limit) => {
     metrics.limitReached(limit);
     requestLog.limitReached(limit);
-  });
+  };
+  const onSocket: SocketObserver = (problem) => {
+    if (problem === undefined) log.info({ socket: settings.socket?.path }, "clients can connect again");
+    else log.error({ socket: settings.socket?.path }, problem);
+  };
+  const server = await startServer(settings.socket, running.provider, onRequest, onLimit, onSocket);
   closers.add("server", async (isGraceful) => {
     await server.stop(isGraceful ? DRAIN_MS : 0);
     requestLog.flush();

@@ -16,10 +16,14 @@ export interface KeptSocket {
   stop(): void;
 }
 
+/** Receives why nobody can connect, and undefined once clients can connect again. */
+export type SocketObserver = (problem: string | undefined) => void;
+
 export interface SocketUse {
   readonly ask: AskPeer;
   /** What a missing or replaced file means, as in "no operator can submit a PIN". */
   readonly consequence: string;
+  readonly observe?: SocketObserver | undefined;
 }
 
 /**
@@ -29,7 +33,7 @@ export interface SocketUse {
 export async function keepSocket(
   settings: SocketSettings,
   make: () => Server,
-  { ask, consequence }: SocketUse,
+  { ask, consequence, observe }: SocketUse,
 ): Promise<KeptSocket> {
   const bind = async (): Promise<Bound> => {
     const server = make();
@@ -39,7 +43,17 @@ export async function keepSocket(
   let failure: string | undefined;
   let stopped = false;
   const isStopped = (): boolean => stopped;
+  const problem = (): string | undefined =>
+    describe(settings.path, current.socket.state(), consequence, failure);
+  let reported: string | undefined;
+  const report = (): void => {
+    const news = problem();
+    if (isStopped() || news === reported) return;
+    reported = news;
+    observe?.(news);
+  };
   const tryToRebind = async (): Promise<void> => {
+    report();
     if (isStopped() || current.socket.state() !== "gone") return;
     try {
       const { server } = current;
@@ -56,10 +70,11 @@ export async function keepSocket(
   const rebind = (): Promise<void> =>
     (rebinding ??= tryToRebind().finally(() => {
       rebinding = undefined;
+      report();
     }));
   const timer = setInterval(() => void rebind(), CHECK_EVERY_MS).unref();
   return {
-    problem: () => describe(settings.path, current.socket.state(), consequence, failure),
+    problem,
     rebind,
     stop: () => {
       stopped = true;

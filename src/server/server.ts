@@ -5,7 +5,7 @@ import { Client, credentials, type Server as GrpcServer, type ServiceError } fro
 import type { KmsProvider } from "../provider/kms.js";
 import { Connections } from "./connections.js";
 import { createGrpcListener } from "./grpc-listener.js";
-import { keepSocket } from "./kept-socket.js";
+import { keepSocket, type SocketObserver } from "./kept-socket.js";
 import { kmsService, kmsServiceDefinition, type RequestObserver } from "./kms-service.js";
 import { OpenRequests, type LimitObserver } from "./open-requests.js";
 import type { SocketSettings } from "./socket.js";
@@ -44,6 +44,7 @@ export async function startServer(
   provider: KmsProvider,
   observe: RequestObserver,
   onLimit: LimitObserver,
+  onSocket?: SocketObserver,
 ): Promise<RunningServer> {
   const requests = new OpenRequests(onLimit);
   const connections = new Connections(requests, onLimit);
@@ -64,6 +65,7 @@ export async function startServer(
   const socket = await keepSocket(settings, listen, {
     ask: askPeer,
     consequence: "kube-apiserver cannot reach this plugin",
+    observe: onSocket,
   });
   return {
     socketProblem: () => socket.problem(),

@@ -104,6 +104,8 @@ it("/readyz reports a replaced socket file, and the plugin binds a removed one a
   const client = new KmsClient(socket, PATIENCE_MS);
   expect((await client.status()).healthz).toBe("ok");
   client.close();
+  await waitFor(() => local.process.log.includes("clients can connect again"), { what: "the log line" });
+  expect(local.process.log).toMatch(/"level":"error".*kube-apiserver cannot reach this plugin/);
 });
 
 describe("mode local-kek", () => {

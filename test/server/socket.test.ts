@@ -23,7 +23,7 @@ import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { bindSocket, type BoundSocket, type SocketSettings } from "../../src/server/socket.js";
-import { keepSocket, type KeptSocket } from "../../src/server/kept-socket.js";
+import { keepSocket, type KeptSocket, type SocketObserver } from "../../src/server/kept-socket.js";
 import { makeFolder } from "../support/token.js";
 
 const STARTER = fileURLToPath(new URL("../support/socket-starter.mjs", import.meta.url));
@@ -234,10 +234,11 @@ describe("processes that start at the same moment on a socket that was left behi
 });
 
 describe("a socket whose file changes while it is served", () => {
-  const keep = (): Promise<KeptSocket> =>
+  const keep = (observe?: SocketObserver): Promise<KeptSocket> =>
     keepSocket({ path, abstract: false, mode: 0o600 }, makeServer, {
       ask: () => Promise.resolve("the peer"),
       consequence: "kube-apiserver cannot reach this plugin",
+      observe,
     });
 
   it("is bound again if its file is gone", async () => {
@@ -266,15 +267,22 @@ describe("a socket whose file changes while it is served", () => {
   });
 
   it("reports why it cannot be bound again", async () => {
-    const kept = await keep();
+    const reports: (string | undefined)[] = [];
+    const kept = await keep((problem) => reports.push(problem));
     unlinkSync(path);
     chmodSync(folder, 0o777);
+    await kept.rebind();
     await kept.rebind();
     expect(kept.problem()).toMatch(/is gone.*others/);
     chmodSync(folder, 0o700);
     await kept.rebind();
     expect(kept.problem()).toBeUndefined();
     kept.stop();
+    expect(reports).toEqual([
+      expect.stringMatching(/is gone: kube-apiserver cannot reach this plugin$/),
+      expect.stringMatching(/is gone.*others/),
+      undefined,
+    ]);
   });
 });
 
