@@ -105,7 +105,7 @@ export function requireAll(tokens: readonly Token[], consequence: string): void 
   throw new KmsError(code, `${away.name}: ${message}; ${consequence}`, away.failure);
 }
 
-function open(settings: Settings, token: TokenSettings, handed: OperatorPin | undefined): TokenHsm {
+function open(settings: Settings, token: TokenSettings, supplied: OperatorPin | undefined): TokenHsm {
   return openToken({
     settings,
     token,
@@ -113,7 +113,7 @@ function open(settings: Settings, token: TokenSettings, handed: OperatorPin | un
     observer: UNOBSERVED,
     log: SILENT,
     env: process.env,
-    handedPin: handed,
+    suppliedPin: supplied,
   });
 }
 

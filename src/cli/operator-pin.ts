@@ -30,7 +30,10 @@ export function canBeAsked({ pin }: TokenSettings): boolean {
  * Returns the PIN that the operator supplies; undefined if the configured source applies.
  * @throws KmsError PIN_UNREADABLE, CANCELLED, INPUT_INVALID
  */
-export async function handedPin(settings: Settings, token: TokenSettings): Promise<OperatorPin | undefined> {
+export async function suppliedPin(
+  settings: Settings,
+  token: TokenSettings,
+): Promise<OperatorPin | undefined> {
   const before = held.get(token);
   if (before !== undefined || !isHanded(token)) return before;
   if (process.stdin.isTTY) return askForPin(token);

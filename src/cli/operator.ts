@@ -1,12 +1,12 @@
 // The operator at a terminal: lines and progress on standard error, PINs from the terminal or standard input.
 import type { Operator } from "../admin/operator.js";
-import { askForPin, canBeAsked, handedPin } from "./operator-pin.js";
+import { askForPin, canBeAsked, suppliedPin } from "./operator-pin.js";
 import type { Terminal } from "./output.js";
 import { startProgress } from "./progress.js";
 
 export function operatorAt(terminal: Terminal): Operator {
   return {
-    pins: { supplied: handedPin, canPrompt: canBeAsked, prompt: askForPin },
+    pins: { supplied: suppliedPin, canPrompt: canBeAsked, prompt: askForPin },
     seesProgress: terminal.isInteractive,
     notify: (line) => {
       terminal.err(line);

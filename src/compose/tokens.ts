@@ -36,11 +36,19 @@ export interface TokenAccess {
   readonly log: Log;
   readonly env: NodeJS.ProcessEnv;
   /** Replaces the PIN source of the settings. */
-  readonly handedPin?: Pin | undefined;
+  readonly suppliedPin?: Pin | undefined;
 }
 
 /** Constructs the HSM layer of one token, without starting it. */
-export function openToken({ settings, token, hosts, observer, log, env, handedPin }: TokenAccess): TokenHsm {
+export function openToken({
+  settings,
+  token,
+  hosts,
+  observer,
+  log,
+  env,
+  suppliedPin,
+}: TokenAccess): TokenHsm {
   const { uri, modulePath, moduleParameters, pin } = token;
   const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
   // A login waits for those of other processes for at most half of its start timeout.
@@ -60,7 +68,7 @@ export function openToken({ settings, token, hosts, observer, log, env, handedPi
       sessions,
     },
     hosts,
-    gate: new LoginGate({ pin: handedPin ?? pinFrom(pin, env), stores, allowFinalTry, log }),
+    gate: new LoginGate({ pin: suppliedPin ?? pinFrom(pin, env), stores, allowFinalTry, log }),
     startTimeoutMs,
     requestTimeoutMs,
     queue,
@@ -108,7 +116,7 @@ export function openTokens(
   const members = settings.tokens.map((token) => {
     const { uri, pin: source } = token;
     const held = source.kind === "unlock" ? holdPin(source) : undefined;
-    const hsm = openToken({ settings, token, hosts, observer, log, env, handedPin: held });
+    const hsm = openToken({ settings, token, hosts, observer, log, env, suppliedPin: held });
     if (source.kind === "unlock" && held !== undefined) locked.push({ source, held, hsm, hosts });
     return { name: formatPkcs11Uri(uri), hsm };
   });

@@ -13,4 +13,4 @@
 export type FaultClass = "input" | "session" | "login" | "object" | "device" | "setup" | "capacity";
 
 /** What a failed login says about the PIN: it is wrong; it was not refused; or the error leaves that open. */
-export type PinVerdict = "wrong" | "unspent" | "open";
+export type PinVerdict = "wrong" | "unspent" | "unknown";

@@ -159,7 +159,7 @@ const WRONG_PIN: ReadonlySet<number> = new Set([0xa0, 0xa1, 0xa2]);
 
 /** Returns what a failed C_Login says about the PIN. A general error or a vendor's own code may mean a wrong one. */
 export function pinVerdict({ rv }: TokenFault): PinVerdict {
-  if (rv === undefined || GENERAL_ERRORS.has(rv) || !(rv in CKR_TABLE)) return "open";
+  if (rv === undefined || GENERAL_ERRORS.has(rv) || !(rv in CKR_TABLE)) return "unknown";
   return WRONG_PIN.has(rv) ? "wrong" : "unspent";
 }
 

@@ -4,8 +4,9 @@
 import { KmsError } from "../../errors.js";
 import { COPIES_PER_TOKEN, otherHostAfterMs } from "../hedging.js";
 import type { HostPool } from "./pool.js";
+import { chooseDestination, type Destination } from "./destination.js";
 import { Job } from "./job.js";
-import type { LaneClient, Reply } from "./lane-client.js";
+import type { Reply } from "./lane-client.js";
 import type { Caller, CryptRequest } from "../port.js";
 import { HostFailure, type EndCause, type HostProcess } from "./host-process.js";
 import { encodeCryptFrame } from "../wire.js";
@@ -27,11 +28,6 @@ export interface DispatcherOptions {
 
 const SWEEP_MS = 25;
 const OPERATION_NAMES = { [Op.encrypt]: "encrypt", [Op.decrypt]: "decrypt" } as const;
-
-interface Destination {
-  readonly host: HostProcess;
-  readonly lane: LaneClient;
-}
 
 export class Dispatcher {
   readonly #hosts: HostPool;
@@ -76,7 +72,9 @@ export class Dispatcher {
     for (let at = 0; at < this.#queue.length;) {
       const job = this.#queue[at];
       if (job === undefined) break;
-      const destination = this.#drop(job) ? undefined : this.#destination(job);
+      const destination = this.#drop(job)
+        ? undefined
+        : chooseDestination(job, this.#hosts.ready, this.#options.requestTimeoutMs);
       if (destination === undefined && !job.settled) {
         // A second copy waits for another host, and must not block requests that may go to any.
         if (job.sentTo.length === 0) break;
@@ -107,20 +105,6 @@ export class Dispatcher {
   #drop(job: Job): boolean {
     if (job.caller.cancelled) this.#settle(job, new KmsError("CANCELLED", "the caller went away"));
     return job.settled;
-  }
-
-  /** Returns a lane for the job: of the serving host, unless that is late or has been sent the job already. */
-  #destination(job: Job): Destination | undefined {
-    const lateMs = otherHostAfterMs(this.#options.requestTimeoutMs);
-    const now = performance.now();
-    const isLate = (host: HostProcess): boolean =>
-      host.lanes.busySince !== undefined && now - host.lanes.busySince > lateMs;
-    const { ready } = this.#hosts;
-    for (const host of [...ready.filter((one) => !isLate(one)), ...ready.filter(isLate)]) {
-      const lane = job.sentTo.includes(host) ? undefined : host.lanes.pick();
-      if (lane !== undefined) return { host, lane };
-    }
-    return undefined;
   }
 
   /** Opens another session on a slow token. Without a host, ends the waiting requests once a start has failed. */
@@ -252,7 +236,7 @@ export class Dispatcher {
   }
 
   #sendSecondCopy(job: Job): void {
-    const destination = this.#destination(job);
+    const destination = chooseDestination(job, this.#hosts.ready, this.#options.requestTimeoutMs);
     if (destination !== undefined) this.#send(job, destination);
   }
 }

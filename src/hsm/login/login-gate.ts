@@ -1,13 +1,13 @@
 // Decides whether a login may be made. A wrong PIN costs one attempt, and a login with unknown outcome is retried at most
 // once, across restarts, rewritten sources and processes: each retry may lock the token, and three control-plane nodes
 // share one counter on a network HSM.
-import { createHash } from "node:crypto";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import type { LoginStores, PinRecord } from "./login-record.js";
 import { PinLedger, type Candidate } from "./pin-ledger.js";
 import { HostFailure } from "../hosts/host-process.js";
 import type { PinVerdict } from "../fault.js";
+import { nameToken } from "./token-name.js";
 import type { TokenDescription } from "../port.js";
 
 /** Where a PIN comes from: a configured source, or an operator. */
@@ -146,7 +146,7 @@ export class LoginGate {
       await attempt(candidate.pin);
     } catch (error) {
       const failure = KmsError.from(error);
-      const verdict = (failure instanceof HostFailure ? failure.failure.pin : undefined) ?? "open";
+      const verdict = (failure instanceof HostFailure ? failure.failure.pin : undefined) ?? "unknown";
       await this.#ledger.fail(candidate, begun, verdict, failure.message);
       throw this.#refusal(candidate, verdict, failure);
     }
@@ -245,12 +245,4 @@ export class LoginGate {
       this.#options.log.warn({ token: token.label }, "token reports few PIN attempts left");
     }
   }
-}
-
-function nameToken(token: TokenDescription): string {
-  const { label, serial, manufacturer, model } = token;
-  return createHash("sha256")
-    .update(JSON.stringify([label, serial, manufacturer, model]))
-    .digest("hex")
-    .slice(0, 32);
 }

@@ -107,7 +107,7 @@ export class PinLedger {
     const { record, before, others } = begun;
     if (verdict === "unspent") {
       await this.#refused.put(token, before);
-    } else if (verdict === "open") {
+    } else if (verdict === "unknown") {
       await this.#refused.put(token, [{ ...record, reason }, ...others]);
     } else {
       const refused = this.#record(candidate, { mark: markPin(token, pin), reason });

@@ -46,7 +46,7 @@ const NO_CLEAR_ANSWER = new HostFailure({
   code: "HSM_UNAVAILABLE",
   message: "the login failed (CKR_GENERAL_ERROR)",
   fault: "device",
-  pin: "open",
+  pin: "unknown",
 });
 
 let folder: string;

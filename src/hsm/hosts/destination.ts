@@ -1,0 +1,30 @@
+// Chooses the token host and the lane that a request is sent to.
+import { otherHostAfterMs } from "../hedging.js";
+import type { HostProcess } from "./host-process.js";
+import type { Job } from "./job.js";
+import type { LaneClient } from "./lane-client.js";
+
+export interface Destination {
+  readonly host: HostProcess;
+  readonly lane: LaneClient;
+}
+
+/**
+ * Returns a lane of the serving host, unless that is late or has been sent the job already; undefined if no lane is free.
+ * @param ready hosts that may be given requests, the serving one first
+ */
+export function chooseDestination(
+  job: Job,
+  ready: readonly HostProcess[],
+  requestTimeoutMs: number,
+): Destination | undefined {
+  const lateMs = otherHostAfterMs(requestTimeoutMs);
+  const now = performance.now();
+  const isLate = (host: HostProcess): boolean =>
+    host.lanes.busySince !== undefined && now - host.lanes.busySince > lateMs;
+  for (const host of [...ready.filter((one) => !isLate(one)), ...ready.filter(isLate)]) {
+    const lane = job.sentTo.includes(host) ? undefined : host.lanes.pick();
+    if (lane !== undefined) return { host, lane };
+  }
+  return undefined;
+}
