@@ -71,6 +71,16 @@ static void parse_list(struct list *list, char **rest, int line) {
   if (list->length == before) refuse(line, "(an item is missing)");
 }
 
+/* `valued`: the second word is a value, not an error. */
+static void parse_attribute_rule(struct attribute_rules *rules, bool valued, char **rest, int line) {
+  if (rules->length == ATTRIBUTE_RULE_LIMIT) refuse(line, "(too many attributes)");
+  struct attribute_rule *rule = &rules->items[rules->length++];
+  rule->type = number_word(next_word(rest), line);
+  CK_ULONG second = number_word(next_word(rest), line);
+  rule->rv = valued ? CKR_OK : second;
+  rule->value = valued ? second : ANY_VALUE;
+}
+
 /* The functions that call rules_alter. */
 static bool has_output(enum function function) {
   return function == F_C_Encrypt || function == F_C_Decrypt || function == F_C_Sign || function == F_C_WrapKey ||
@@ -97,6 +107,7 @@ static void parse_rule(struct control *made, enum function function, char **rest
   if (rule->action == ACTION_ALTER && !has_output(function)) refuse(line, word);
   while ((word = next_word(rest)) != NULL) {
     if (strcmp(word, "after") == 0) rule->after = true;
+    else if (strcmp(word, "failed") == 0) rule->after = rule->failed = true;
     else if (strncmp(word, "count=", 6) == 0) rule->count = number_word(word + 6, line);
     else if (strncmp(word, "skip=", 5) == 0) rule->skip = number_word(word + 5, line);
     else if (strncmp(word, "once=", 5) == 0) rule->once = text_word(word + 5, line);
@@ -157,7 +168,16 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
   } else if (strcmp(name, "no-mechanism") == 0) parse_list(&made->no_mechanism, rest, line);
   else if (strcmp(name, "only-mechanisms") == 0) parse_list(&made->only_mechanisms, rest, line);
   else if (strcmp(name, "refuse-mechanism") == 0) parse_list(&made->refuse_mechanism, rest, line);
-  else if (strcmp(name, "no-attribute") == 0) parse_list(&made->no_attribute, rest, line);
+  else if (strcmp(name, "mechanism-error") == 0) {
+    made->error_mechanism = number_word(next_word(rest), line);
+    made->error_mechanism_rv = number_word(next_word(rest), line);
+  } else if (strcmp(name, "no-attribute") == 0) parse_list(&made->no_attribute, rest, line);
+  else if (strcmp(name, "refuse-attribute") == 0) {
+    parse_attribute_rule(&made->refuse_attribute, false, rest, line);
+    word = next_word(rest);
+    if (word != NULL) made->refuse_attribute.items[made->refuse_attribute.length - 1].value = number_word(word, line);
+  } else if (strcmp(name, "unreadable-attribute") == 0) parse_attribute_rule(&made->unreadable_attribute, false, rest, line);
+  else if (strcmp(name, "report-attribute") == 0) parse_attribute_rule(&made->report_attribute, true, rest, line);
   else if (strcmp(name, "gcm-mechanism") == 0) made->gcm_mechanism = number_word(next_word(rest), line);
   else if (strcmp(name, "foreign-objects") == 0) {
     made->foreign_objects = number_word(next_word(rest), line);
@@ -239,4 +259,10 @@ bool list_has(const struct list *list, CK_ULONG item) {
   for (size_t i = 0; i < list->length; i++)
     if (list->items[i] == item) return true;
   return false;
+}
+
+const struct attribute_rule *attribute_rule(const struct attribute_rules *rules, CK_ULONG type) {
+  for (size_t i = 0; i < rules->length; i++)
+    if (rules->items[i].type == type) return &rules->items[i];
+  return NULL;
 }

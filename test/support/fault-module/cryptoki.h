@@ -75,6 +75,7 @@ typedef struct {
 #define CKA_LABEL 0x3UL
 #define CKA_KEY_TYPE 0x100UL
 #define CKA_ID 0x102UL
+#define CKA_VALUE_LEN 0x161UL
 #define CKM_AES_GCM 0x1087UL
 #define CKO_SECRET_KEY 4UL
 #define CKK_AES 0x1FUL

@@ -25,7 +25,7 @@ struct rule {
   enum function function;
   enum action action;
   CK_ULONG argument;
-  bool after;
+  bool after, failed;
   double probability;
   unsigned long skip, count;
   char *once, *file;
@@ -37,6 +37,19 @@ enum gcm_place { GCM_CALLER, GCM_WRITTEN, GCM_WRITTEN_LATE, GCM_APPENDED, GCM_PR
 #define LIST_LIMIT 64
 struct list {
   CK_ULONG items[LIST_LIMIT];
+  size_t length;
+};
+
+/* What the token does about one attribute type: an error, or a value of one byte. */
+#define ATTRIBUTE_RULE_LIMIT 16
+#define ANY_VALUE 256
+struct attribute_rule {
+  CK_ULONG type;
+  CK_RV rv;
+  CK_ULONG value; /* of the first byte; ANY_VALUE when not set */
+};
+struct attribute_rules {
+  struct attribute_rule items[ATTRIBUTE_RULE_LIMIT];
   size_t length;
 };
 
@@ -52,6 +65,9 @@ struct control {
   CK_RV refuse_ro_sessions;
   unsigned long session_limit, pin_limit, id_limit, label_limit; /* NO_LIMIT when not set */
   struct list no_mechanism, only_mechanisms, refuse_mechanism, no_attribute;
+  CK_ULONG error_mechanism;
+  CK_RV error_mechanism_rv; /* CKR_OK when not set */
+  struct attribute_rules refuse_attribute, unreadable_attribute, report_attribute;
   enum gcm_place gcm_place;
   CK_ULONG gcm_iv_length, gcm_mechanism;
   CK_ULONG foreign_objects;
@@ -65,6 +81,8 @@ struct control {
 struct control *control_acquire(void);
 void control_release(struct control *control);
 bool list_has(const struct list *list, CK_ULONG item);
+/* Returns the rule for an attribute type; NULL if there is none. */
+const struct attribute_rule *attribute_rule(const struct attribute_rules *rules, CK_ULONG type);
 
 /* Returns the path of this module's own file with a suffix, for the files beside it. */
 const char *beside_module(const char *suffix);

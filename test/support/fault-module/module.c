@@ -57,7 +57,7 @@ static CK_RV check_mechanism(CK_SESSION handle, const CK_MECHANISM *mechanism) {
   if (rv != CKR_OK || mechanism == NULL) return rv;
   if (mechanism_hidden(mechanism->type) || list_has(&control->refuse_mechanism, mechanism->type))
     return CKR_MECHANISM_INVALID;
-  return CKR_OK;
+  return control->error_mechanism == mechanism->type ? control->error_mechanism_rv : CKR_OK;
 }
 
 /* ---- one call ---- */

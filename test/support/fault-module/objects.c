@@ -1,15 +1,22 @@
 /*
- * Attributes: types that the token does not know, limits on CKA_ID and CKA_LABEL, ids that the token chooses, and
- * attributes that cannot be changed.
+ * Attributes: types that the token does not know, refuses in templates, cannot read or reports wrongly; limits on CKA_ID
+ * and CKA_LABEL; ids and lengths that the token chooses; and attributes that cannot be changed.
  */
 #include "fault.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+static bool is_refused(const struct attribute_rule *rule, const CK_ATTRIBUTE *attribute) {
+  if (rule == NULL || rule->value == ANY_VALUE) return rule != NULL;
+  return attribute->length > 0 && *(const CK_BYTE *)attribute->value == rule->value;
+}
+
 static CK_RV check_template(const CK_ATTRIBUTE *attributes, CK_ULONG count) {
   for (CK_ULONG i = 0; i < count; i++) {
     if (list_has(&control->no_attribute, attributes[i].type)) return CKR_ATTRIBUTE_TYPE_INVALID;
+    const struct attribute_rule *refused = attribute_rule(&control->refuse_attribute, attributes[i].type);
+    if (is_refused(refused, &attributes[i])) return refused->rv;
     if (attributes[i].type == CKA_ID && attributes[i].length > control->id_limit) return CKR_ATTRIBUTE_VALUE_INVALID;
     if (attributes[i].type == CKA_LABEL && attributes[i].length > control->label_limit)
       return CKR_ATTRIBUTE_VALUE_INVALID;
@@ -27,7 +34,7 @@ struct completed {
 static CK_RV complete(struct completed *made, const CK_ATTRIBUTE *attributes, CK_ULONG count) {
   CK_RV rv = check_template(attributes, count);
   if (rv != CKR_OK) return rv;
-  made->attributes = calloc(count + 1, sizeof *made->attributes);
+  made->attributes = calloc(count + 2, sizeof *made->attributes);
   if (made->attributes == NULL) return CKR_HOST_MEMORY;
   made->count = count;
   if (count > 0) memcpy(made->attributes, attributes, count * sizeof *attributes);
@@ -55,9 +62,18 @@ CK_RV emulated_C_CreateObject(CK_SESSION session, CK_ATTRIBUTE *attributes, CK_U
   WITH_TEMPLATE(target->C_CreateObject(session, made.attributes, made.count, object));
 }
 
+/* A token that refuses CKA_VALUE_LEN makes keys of its own length. */
+static const CK_ATTRIBUTE *own_length(void) {
+  static CK_ULONG bytes = 32;
+  static const CK_ATTRIBUTE length = {CKA_VALUE_LEN, &bytes, sizeof bytes};
+  return attribute_rule(&control->refuse_attribute, CKA_VALUE_LEN) == NULL ? NULL : &length;
+}
+
 CK_RV emulated_C_GenerateKey(CK_SESSION session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *attributes, CK_ULONG count,
                              CK_OBJECT *object) {
-  WITH_TEMPLATE(target->C_GenerateKey(session, mechanism, made.attributes, made.count, object));
+  const CK_ATTRIBUTE *length = own_length();
+  WITH_TEMPLATE((length == NULL ? (void)0 : (void)(made.attributes[made.count++] = *length),
+                 target->C_GenerateKey(session, mechanism, made.attributes, made.count, object)));
 }
 
 CK_RV emulated_C_UnwrapKey(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT wrapping_key, CK_BYTE *wrapped,
@@ -103,6 +119,10 @@ CK_RV emulated_C_SetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTR
 /* As in the standard: an unknown type gets the length -1, and the other attributes are returned. */
 CK_RV emulated_C_GetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {
   if (foreign_is(source)) return foreign_read(source, attributes, count);
+  for (CK_ULONG i = 0; i < count; i++) {
+    const struct attribute_rule *unreadable = attribute_rule(&control->unreadable_attribute, attributes[i].type);
+    if (unreadable != NULL) return unreadable->rv;
+  }
   CK_ATTRIBUTE *known = calloc(count + 1, sizeof *known);
   if (known == NULL) return CKR_HOST_MEMORY;
   CK_ULONG asked = 0;
@@ -114,6 +134,11 @@ CK_RV emulated_C_GetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTR
     attributes[i].length =
         list_has(&control->no_attribute, attributes[i].type) ? ~0UL : known[next++].length;
   free(known);
+  for (CK_ULONG i = 0; rv == CKR_OK && i < count; i++) {
+    const struct attribute_rule *report = attribute_rule(&control->report_attribute, attributes[i].type);
+    if (report != NULL && attributes[i].value != NULL && attributes[i].length == 1)
+      *(CK_BYTE *)attributes[i].value = (CK_BYTE)report->value;
+  }
   for (CK_ULONG i = 0; rv == CKR_OK && i < count; i++)
     if (attributes[i].value != NULL && attributes[i].length != ~0UL)
       rules_alter(F_C_GetAttributeValue, attributes[i].value, attributes[i].length);

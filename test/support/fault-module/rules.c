@@ -64,7 +64,7 @@ bool rules_apply(struct control *now, enum function function, bool after, CK_RV 
     struct rule *rule = &now->rules[i];
     bool every = rule->function == F_EVERY && function != F_C_GetFunctionList && function < FUNCTION_COUNT;
     if ((rule->function != function && !every) || rule->after != after || rule->action == ACTION_ALTER) continue;
-    if (!fires(rule)) continue;
+    if ((rule->failed && *rv == CKR_OK) || !fires(rule)) continue;
     switch (rule->action) {
     case ACTION_SLEEP: sleep_ms(rule->argument); break;
     case ACTION_HANG:
