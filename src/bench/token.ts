@@ -1,7 +1,7 @@
 // Measures the token through a token host, as the plugin uses it: every mechanism that key and token perform, and how
 // much several sessions overlap.
 import { randomBytes } from "node:crypto";
-import { mechanismByName, type MechanismName } from "../hsm/mechanisms.js";
+import { MECHANISM_CHOICES, mechanismByName, type MechanismName } from "../hsm/mechanisms.js";
 import { PATIENT_CALLER, type Hsm } from "../hsm/port.js";
 import { spreadOf, type Spread } from "./statistics.js";
 import { runTurn } from "./closed-loop.js";
@@ -40,8 +40,12 @@ export const TOKEN_OPERATIONS = ["encrypt", "decrypt"] as const;
 
 /** Returns the mechanisms that work with this key, by the test that the plugin makes. */
 export async function workingMechanisms(hsm: Hsm, keyId: string): Promise<MechanismName[]> {
-  const tried = await hsm.probe(keyId, "auto");
-  return tried.filter(({ works }) => works).map(({ mechanism }) => mechanism);
+  const working: MechanismName[] = [];
+  for (const choice of MECHANISM_CHOICES) {
+    const tried = await hsm.probe(keyId, choice);
+    working.push(...tried.filter(({ works }) => works).map(({ mechanism }) => mechanism));
+  }
+  return working;
 }
 
 /** Returns one figure per mechanism and operation. @throws KmsError if the token fails a request */

@@ -16,6 +16,7 @@ const DIGEST_LABEL = "kms-pkcs11 plaintext v1";
 /** Guards against accidents only: deliberate changes fail the ciphertext's authentication. */
 const DIGEST_BYTES = 8;
 const TRIES = 2;
+const CKR_DEVICE_ERROR = 0x30;
 /** Attempts at a call whose error may be a refusal or temporary. */
 const DOUBTFUL_TRIES = 3;
 
@@ -70,7 +71,7 @@ export class CheckedCrypt {
     return this.#repeat(
       () => this.#decryptOnce(work),
       (fault) => {
-        if (!isGeneralError(fault)) {
+        if (!mayMeanTampered(fault)) {
           return (fault instanceof AlteredResult || fault.code === "NOT_AUTHENTIC") && TRIES;
         }
         if (!proven) this.#prove(work, fault);
@@ -92,8 +93,8 @@ export class CheckedCrypt {
         if (!(error instanceof TokenFault)) throw error;
         const most = triesFor(error);
         if (most === false) throw error;
-        if (tries >= most) throw isGeneralError(error) ? notAuthentic(error) : error;
-        altered ||= !isGeneralError(error);
+        if (tries >= most) throw mayMeanTampered(error) ? notAuthentic(error) : error;
+        altered ||= !mayMeanTampered(error);
         if (error.rv === undefined) this.#session.renew();
       }
     }
@@ -150,6 +151,11 @@ export class CheckedCrypt {
     }
     throw new AlteredResult("the token's round trip returned a different text", cause);
   }
+}
+
+/** Kryoptic 1.5.4 refuses a tampered AES-KWP ciphertext with CKR_DEVICE_ERROR. */
+function mayMeanTampered(fault: TokenFault): boolean {
+  return isGeneralError(fault) || fault.rv === CKR_DEVICE_ERROR;
 }
 
 function mechanismOf({ mechanism: id }: CryptRequest): Mechanism {

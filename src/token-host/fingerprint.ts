@@ -4,14 +4,15 @@
 // first 12 bytes), and only a truncated SHA-256 of it is published.
 //
 // A temporary error must never change which fingerprints a key gets, since they are its name. Only a definite refusal
-// (an unknown mechanism, a use that the key does not permit) takes one away. A general error may be either: see `settle`.
+// (an unknown mechanism, a use that the key does not permit) takes one away. A general error, or one that reports a broken
+// device, may be either: see `settle`.
 import type { Handle } from "pkcs11js";
 import pkcs11js from "pkcs11js";
 import type { FingerprintMethod } from "../hsm/key-id.js";
 import type { TokenSession } from "./session.js";
 import { AlteredResult, isGeneralError, type TokenFault } from "./ckr.js";
 import { gcmEncrypt, IV_BYTES, TAG_BYTES } from "./mechanisms/gcm-call.js";
-import { aesBlock, isRefusal, tryCall } from "./refusal.js";
+import { aesBlock, isRefusal, mayBeRefusal, tryCall } from "./refusal.js";
 
 const DOING = "fingerprinting the key (C_Encrypt)";
 const BLOCK = Buffer.from("kms-pkcs11 kcv 1");
@@ -19,7 +20,7 @@ const HMAC_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 const HMAC_BYTES = 32;
 const GCM_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 
-/** Further attempts at a fingerprint before a general error counts as a refusal. */
+/** Further attempts at a fingerprint before such an error counts as a refusal. */
 const SETTLING_ROUNDS = 6;
 
 export interface Fingerprint {
@@ -27,7 +28,7 @@ export interface Fingerprint {
   readonly value: Buffer;
 }
 
-/** A fingerprint's value; "refused" if the token never computes it; or a general error, which leaves that open. */
+/** A fingerprint's value; "refused" if the token never computes it; or another error, which leaves that open. */
 type Outcome = Buffer | "refused" | TokenFault;
 
 interface AesMethod {
@@ -95,8 +96,8 @@ export function fingerprintsOfAes(
 }
 
 /**
- * Decides whether a fingerprint that ended in a general error is refused. Some tokens answer a general error to every
- * mechanism they lack; the key still needs a name, the same on every node. So the computation is repeated, each time
+ * Decides whether a fingerprint that ended in an error is refused. Some tokens answer a general error to every mechanism
+ * they lack, and others report a broken device; the key still needs a name, the same on every node. So the computation is repeated, each time
  * followed by a fingerprint that worked: an error of the token would sooner or later spare the one or hit the other.
  * @throws TokenFault when the reference fails as well
  */
@@ -158,7 +159,12 @@ function encryptBlock(session: TokenSession, key: Handle): Outcome {
   const block = agreed(() => aesBlock(session, key, BLOCK, DOING));
   if (block === undefined) throw neverAgreed();
   if (Buffer.isBuffer(block)) return requireLength(block, BLOCK.length);
-  return block.find(isGeneralError) ?? "refused";
+  return block.find((fault) => !isPlainRefusal(fault)) ?? "refused";
+}
+
+/** Other errors may be a refusal or the token's own. */
+function isPlainRefusal(fault: TokenFault): boolean {
+  return isRefusal(fault) && !isGeneralError(fault);
 }
 
 /** Only a token that uses the caller's IV returns the same bytes twice; of others this fingerprint does not exist. */
@@ -174,8 +180,8 @@ function encryptUnderReservedIv(session: TokenSession, key: Handle): Outcome {
       const usedOurs = out.value.length === GCM_TEXT.length + TAG_BYTES && iv.every((byte) => byte === 0);
       return usedOurs ? out.value : "refused";
     }
-    if (isGeneralError(out.fault)) return out.fault;
-    if (isRefusal(out.fault)) return "refused";
+    if (isPlainRefusal(out.fault)) return "refused";
+    if (mayBeRefusal(out.fault)) return out.fault;
     throw out.fault;
   });
   return sealed ?? "refused";

@@ -9,6 +9,8 @@ import { probe } from "./probe.js";
 import { TokenSession } from "./session.js";
 
 const KEY_BYTES = 32;
+/** Attempts at a recipe before a temporary error may lead to another kind of key. */
+const ATTEMPTS = 3;
 
 /** A kind of key and the mechanism that it is made for. */
 interface Recipe {
@@ -70,13 +72,17 @@ function recipeFor(
   tokenLabel: string,
 ): Recipe {
   const refusals: string[] = [];
+  let failure: TokenFault | undefined;
   for (const recipe of RECIPES) {
     if (kind !== "auto" && recipe.kind !== kind) continue;
     if (mechanism !== "auto" && recipe.choice !== mechanism) continue;
-    const refusal = tryRecipe(session, recipe);
+    const refusal = refusalOf(session, recipe);
     if (refusal === undefined) return recipe;
-    refusals.push(`${recipe.choice}: ${refusal}`);
+    refusals.push(`${recipe.choice}: ${refusal.message}`);
+    if (refusal.fault !== "setup") failure ??= refusal;
   }
+  // An error of one trial is not the token's if another trial succeeds.
+  if (failure !== undefined) throw failure;
   const what = mechanism === "auto" ? "no mechanism of the table works" : `${mechanism} does not work`;
   const step = mechanism === "auto" ? "" : "; set another mechanism, or auto";
   throw new TokenFault(`${what} on token "${tokenLabel}" (${refusals.join("; ")})${step}`, {
@@ -85,8 +91,15 @@ function recipeFor(
   });
 }
 
-/** Returns why the recipe does not work here, or undefined if it does. */
-function tryRecipe(session: TokenSession, recipe: Recipe): string | undefined {
+/** Tries a recipe, again after an error that does not plainly refuse. Returns why it does not work, if it does not. */
+function refusalOf(session: TokenSession, recipe: Recipe): TokenFault | undefined {
+  for (let attempts = 1; ; attempts++) {
+    const refusal = tryRecipe(session, recipe);
+    if (refusal === undefined || refusal.fault === "setup" || attempts === ATTEMPTS) return refusal;
+  }
+}
+
+function tryRecipe(session: TokenSession, recipe: Recipe): TokenFault | undefined {
   const handles = new Map<string, Handle>();
   // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their own.
   const holder = new TokenSession(session.lib, session.slot);
@@ -108,9 +121,10 @@ function tryRecipe(session: TokenSession, recipe: Recipe): string | undefined {
     };
     const kek: Kek = { record, ...(aes && { aes }), ...(hmac && { hmac }), discovered: {} };
     const [result] = probe(session, kek, recipe.choice);
-    return result?.works === true ? undefined : (result?.detail ?? "not tried");
+    if (result?.works === true) return undefined;
+    return new TokenFault(result?.detail ?? "not tried", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });
   } catch (error) {
-    if (error instanceof TokenFault && error.fault === "setup") return error.message;
+    if (error instanceof TokenFault) return error;
     throw error;
   } finally {
     holder.close();

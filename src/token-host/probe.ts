@@ -10,39 +10,52 @@ import type { ProbeResult } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
 import { ivModeOf } from "./mechanisms/aes-gcm.js";
+import { fingerprintsOfAes, fingerprintsOfHmac, FingerprintMemory } from "./fingerprint.js";
 import { PERFORMERS } from "./mechanisms/table.js";
+import { isRefusal } from "./refusal.js";
 import type { TokenSession } from "./session.js";
 
 const KNOWN_TEXT = Buffer.from("kms-pkcs11 self-test: 32 bytes..");
 const AAD = Buffer.from("kms-pkcs11 self-test");
-const TRIES = 2;
+/**
+ * Attempts before an error that does not plainly refuse counts as a refusal. After each of them the token answers
+ * another call: an error of the token would sooner or later spare the trial or hit that call.
+ */
+const ATTEMPTS = 6;
 
 /**
- * Tests one mechanism, or all in order of preference, and returns the results; a refusal is a result.
+ * Tests one mechanism, or all in order of preference until one works, and returns the results. A refusal is a result,
+ * and so is any other error of a trial after which the key still answers.
  * @throws TokenFault when the token is away or logged out
  */
 export function probe(session: TokenSession, kek: Kek, choice: MechanismChoice | "auto"): ProbeResult[] {
-  const choices = choice === "auto" ? MECHANISM_CHOICES : [choice];
-  return choices.map((one) => probeOne(session, kek, nameOf(session, kek, one)));
-}
-
-function nameOf(session: TokenSession, kek: Kek, choice: MechanismChoice): MechanismName {
-  return choice === "aes-gcm" ? (ivModeOf(session, kek)?.mechanism ?? "aes-gcm") : choice;
-}
-
-function probeOne(session: TokenSession, kek: Kek, mechanism: MechanismName): ProbeResult {
-  const { kinds } = mechanismByName(mechanism);
-  if (!kinds.includes(kek.record.kind)) {
-    return { mechanism, works: false, detail: `needs a KEK of kind ${kinds.join(" or ")}` };
+  const results: ProbeResult[] = [];
+  for (const one of choice === "auto" ? MECHANISM_CHOICES : [choice]) {
+    const result = probeOne(session, kek, one);
+    results.push(result);
+    if (result.works) break;
   }
-  for (let tries = 1; ; tries++) {
+  return results;
+}
+
+function probeOne(session: TokenSession, kek: Kek, choice: MechanismChoice): ProbeResult {
+  const { kinds } = mechanismByName(choice);
+  if (!kinds.includes(kek.record.kind)) {
+    return { mechanism: choice, works: false, detail: `needs a KEK of kind ${kinds.join(" or ")}` };
+  }
+  let mechanism: MechanismName = choice;
+  for (let attempts = 1; ; attempts++) {
     try {
+      if (choice === "aes-gcm") mechanism = ivModeOf(session, kek)?.mechanism ?? choice;
       roundTrip(session, kek, mechanism);
       return { mechanism, works: true, detail: "round trip done, a flipped bit refused" };
     } catch (error) {
-      if (!(error instanceof TokenFault) || isAway(error)) throw error;
+      if (!(error instanceof TokenFault)) throw error;
       // A refusal repeats; an altered result does not.
-      if (error.fault !== "setup" && tries < TRIES) continue;
+      if (error.fault !== "setup") {
+        requireAnswer(session, kek, error);
+        if (attempts < ATTEMPTS) continue;
+      }
       return { mechanism, works: false, detail: error.message };
     }
   }
@@ -56,29 +69,35 @@ function roundTrip(session: TokenSession, kek: Kek, mechanism: MechanismName): v
   }
   const flipped = Buffer.from(body);
   flipped[body.length - 1] = (flipped[body.length - 1] ?? 0) ^ 1;
-  if (opens(() => performer.decrypt(session, kek, AAD, flipped))) {
+  if (opens(session, kek, () => performer.decrypt(session, kek, AAD, flipped))) {
     throw new TokenFault("a flipped bit was not refused", { fault: "device", code: "KEY_UNSUITABLE" });
   }
 }
 
-function opens(decrypt: () => Buffer): boolean {
+/** Kryoptic 1.5.4 refuses a flipped bit under AES-KWP with CKR_DEVICE_ERROR. */
+function opens(session: TokenSession, kek: Kek, decrypt: () => Buffer): boolean {
   try {
     decrypt();
     return true;
   } catch (error) {
-    if (error instanceof TokenFault && isAway(error)) throw error;
+    if (!(error instanceof TokenFault)) throw error;
+    if (!isRefusal(error)) requireAnswer(session, kek, error);
     return false;
   }
 }
 
-/** An error of a token that is away or logged out says nothing about the mechanism. */
-function isAway(fault: TokenFault): boolean {
-  const removed = fault.rv === 0x30 || fault.rv === 0x32 || fault.rv === 0xe0 || fault.rv === 0x190;
-  return (
-    removed ||
-    fault.fault === "login" ||
-    fault.fault === "object" ||
-    fault.fault === "session" ||
-    fault.fault === "capacity"
-  );
+/** Requires that the key still computes its fingerprint after an error. @throws TokenFault the error, if it does not */
+function requireAnswer(session: TokenSession, { record, aes, hmac }: Kek, error: TokenFault): void {
+  try {
+    session.isLoggedIn();
+    const found = [
+      ...(aes === undefined ? [] : fingerprintsOfAes(session, aes, new FingerprintMemory())),
+      ...(hmac === undefined ? [] : fingerprintsOfHmac(session, hmac)),
+    ];
+    // Some keys have none: they are named by their CKA_ID alone.
+    if (found.length > 0 || !/\.[a-mo-z]/.test(record.keyId)) return;
+  } catch {
+    // The token is away, logged out, or lost the key.
+  }
+  throw error;
 }

@@ -12,9 +12,12 @@ export function isRefusal(fault: TokenFault): boolean {
   return fault.fault === "setup" || fault.fault === "input" || isGeneralError(fault);
 }
 
-/** Returns the same while a mechanism is tested: a vendor's own code may refuse a parameter or report a broken device. */
+/**
+ * Returns the same while a mechanism is tested: some tokens refuse with a vendor's own code, or with one that otherwise
+ * reports a broken device. The caller decides, by other calls, whether the token still answers.
+ */
 export function mayBeRefusal(fault: TokenFault): boolean {
-  return isRefusal(fault) || (fault.rv !== undefined && fault.rv >= 0x80000000);
+  return isRefusal(fault) || fault.fault === "device";
 }
 
 /** Makes a call, and repeats it after a general error, which may be a refusal or temporary. Throws nothing. */
@@ -28,7 +31,7 @@ export function tryCall<T>(session: TokenSession, doing: string, call: (handle: 
 /**
  * Encrypts one AES block, by CBC with a zero IV or by ECB, which compute the same.
  * @returns the token's output, whose length the caller checks; or the faults if the token refuses both
- * @throws TokenFault when the token is away or logged out
+ * @throws TokenFault when the token is logged out, or has no session or key
  */
 export function aesBlock(
   session: TokenSession,
@@ -46,7 +49,7 @@ export function aesBlock(
       return Buffer.from(session.lib.C_Encrypt(handle, block, Buffer.alloc(4 * block.length)));
     });
     if (out.ok) return out.value;
-    if (!isRefusal(out.fault)) throw out.fault;
+    if (!mayBeRefusal(out.fault)) throw out.fault;
     refusals.push(out.fault);
   }
   return refusals;

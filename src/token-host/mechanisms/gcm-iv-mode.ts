@@ -124,7 +124,9 @@ function encryptKnown(
 }
 
 function doubtful(search: ModeSearch, fault: TokenFault): void {
-  if (isGeneralError(fault) || !isRefusal(fault)) search.doubt ??= fault;
+  if (isGeneralError(fault)) search.doubt ??= fault;
+  // The token may be broken, which weighs more than a general error.
+  else if (!isRefusal(fault)) search.doubt = fault;
 }
 
 /** Returns the IV buffer for an encryption: random if the token uses the caller's IV, otherwise what it accepts. */

@@ -3,7 +3,7 @@
 import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
 import { TokenFault } from "../ckr.js";
 import type { TokenSession } from "../session.js";
-import { mayBeRefusal, tryCall } from "../refusal.js";
+import { isRefusal, mayBeRefusal, tryCall } from "../refusal.js";
 
 /** CKM_AES_KEY_WRAP_KWP of v3.0; CKM_AES_KEY_WRAP_PAD, which is RFC 5649 on some tokens and PKCS#7 on others. */
 const KWP_NUMBERS = [0x210b, 0x210a] as const;
@@ -28,13 +28,17 @@ const ATTEMPTS = 2;
  */
 export function findKwpVariant(session: TokenSession, key: Handle): KwpVariant {
   let refusal = "";
+  let broken: TokenFault | undefined;
   for (const ckm of KWP_NUMBERS) {
     for (const variant of [byEncrypt(ckm), byWrap(ckm)]) {
       const outcome = tryVariant(session, key, variant);
       if (outcome === true) return variant;
-      if (outcome !== false) refusal = outcome.message;
+      if (outcome === false) continue;
+      refusal = outcome.message;
+      if (!isRefusal(outcome)) broken ??= outcome;
     }
   }
+  if (broken !== undefined) throw broken;
   throw new TokenFault(
     `the token does not perform AES-KWP with this KEK${refusal === "" ? "" : `: ${refusal}`}`,
     { fault: "setup", code: "MECHANISM_UNSUPPORTED" },
