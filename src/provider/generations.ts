@@ -37,7 +37,7 @@ export function readSchedule(records: readonly KekRecord[], policy: SchedulePoli
     const activation = activationOf(record.label, policy.objectName);
     const reason =
       activation === undefined
-        ? `its label "${record.label}" has no activation instant`
+        ? `its label "${record.label}" has no activation instant, such as @20261121T100000Z; relabel or destroy it`
         : forbidden(record, policy);
     if (reason !== undefined) refused.push({ record, reason });
     else addEarliest(generations, { record, activation: activation ?? -Infinity });

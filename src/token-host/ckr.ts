@@ -3,6 +3,7 @@
 // number and treated as a broken module.
 import type { ErrorCode } from "../errors.js";
 import type { FaultClass, PinVerdict } from "../hsm/fault.js";
+import { nextStep } from "./next-step.js";
 
 interface CkrRow {
   readonly name: string;
@@ -129,30 +130,6 @@ export const CKR_TABLE: Readonly<Record<number, CkrRow>> = {
 
 /** CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_ARGUMENTS_BAD: a refusal on some tokens, a temporary error on others. */
 const GENERAL_ERRORS: ReadonlySet<number> = new Set([0x05, 0x06, 0x07]);
-
-const NEXT_STEP: Readonly<Record<FaultClass, string>> = {
-  input: "the data was not made under this key or was changed",
-  session: "the session was replaced; try again",
-  login: "the token logged the plugin out; it logs in again",
-  object: "the KEK is not on the token; restore it or check that it was not destroyed",
-  device: "the HSM or its module is failing; its client log tells more",
-  setup: "'kms-pkcs11 check' shows what the key and the token perform",
-  capacity: "the token has no session or memory left; close other clients or lower hsm.sessions",
-};
-
-/** The remedy depends on the PIN's source, which the token host does not know. */
-const PIN_NEXT_STEP = "this PIN is not tried again, since repeated wrong PINs lock tokens";
-
-/** Refused logins that do not mean a wrong PIN: once the token is repaired, the same PIN may be right. */
-const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {
-  0xa3: "the PIN has expired; give the token a new one and put that into its source",
-  0xa4: "the token is locked; its security officer must reset the PIN",
-  0x102: "the token's security officer has to set a user PIN first",
-};
-
-function nextStep(rv: number, { fault, code }: CkrRow): string {
-  return LOGIN_NEXT_STEP[rv] ?? (code === "PIN_REFUSED" ? PIN_NEXT_STEP : NEXT_STEP[fault]);
-}
 
 /** CKR_PIN_INCORRECT, CKR_PIN_INVALID, CKR_PIN_LEN_RANGE. */
 const WRONG_PIN: ReadonlySet<number> = new Set([0xa0, 0xa1, 0xa2]);

@@ -31,6 +31,7 @@ export const KEY_ATTRIBUTES = {
   extractable: pkcs11js.CKA_EXTRACTABLE,
   valueLen: pkcs11js.CKA_VALUE_LEN,
   local: pkcs11js.CKA_LOCAL,
+  neverExtractable: pkcs11js.CKA_NEVER_EXTRACTABLE,
   encrypt: pkcs11js.CKA_ENCRYPT,
   decrypt: pkcs11js.CKA_DECRYPT,
   wrap: pkcs11js.CKA_WRAP,
@@ -98,8 +99,8 @@ export function nameGeneration(
     label: truncate(maskControls(first.label), MAX_LABEL_SHOWN),
     ckaId: first.ckaId.toString("hex", 0, MAX_ID_BYTES_SHOWN),
     kind,
-    unprotected: keys.flatMap(unprotected),
-    remarks: keys.flatMap(remarks),
+    unprotected: [...new Set(keys.flatMap(unprotected))],
+    remarks: [...new Set(keys.flatMap(remarks))],
   };
   return { record, ...(aes && { aes: aes.handle }), ...(hmac && { hmac: hmac.handle }), discovered: {} };
 }
@@ -130,6 +131,18 @@ function unprotected(key: FoundKey): string[] {
 const ALLOWED_USES = { aes: ["encrypt", "decrypt"], hmac: ["sign", "verify"] } as const;
 const ALL_USES = ["encrypt", "decrypt", "wrap", "unwrap", "sign", "verify", "derive"] as const;
 
+/** The remark about a key that was not generated on its token. */
+export const NOT_LOCAL = "CKA_LOCAL is false: the key was not made in the HSM";
+
+/**
+ * Returns whether a key was brought to the token from outside. NSS 3.87 reports CKA_LOCAL false for keys that it has
+ * generated; CKA_NEVER_EXTRACTABLE, which is true only if CKA_LOCAL is, then contradicts it (section 4.9).
+ */
+function isImported({ attributes }: FoundKey): boolean {
+  const isLocal = asBoolean(attributes.get("local"));
+  return isLocal === false && asBoolean(attributes.get("neverExtractable")) !== true;
+}
+
 function remarks(key: FoundKey): string[] {
   const allowed: readonly string[] = ALLOWED_USES[key.kind];
   const excess = ALL_USES.filter(
@@ -138,9 +151,7 @@ function remarks(key: FoundKey): string[] {
   const bytes = asNumber(key.attributes.get("valueLen"));
   return [
     ...excess.map((use) => `CKA_${use.toUpperCase()} is true`),
-    ...(asBoolean(key.attributes.get("local")) === false
-      ? ["CKA_LOCAL is false: the key was not made in the HSM"]
-      : []),
+    ...(isImported(key) ? [NOT_LOCAL] : []),
     ...(bytes !== undefined && bytes < KEK_BYTES ? [`the key has ${8 * bytes} bits, not 256`] : []),
   ];
 }

@@ -17,6 +17,7 @@ import { toFault, TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
 import type { Kek } from "./kek.js";
 import { makeKek, removeKeys } from "./key-maker.js";
+import { NOT_LOCAL } from "./kek-naming.js";
 import { LaneKeyring } from "./lane-keyring.js";
 import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
 import { probe } from "./probe.js";
@@ -107,7 +108,8 @@ export class LaneToken {
       );
     }
     this.#requireAble(made, choice);
-    return made;
+    // Whatever the token reports, it has just generated the key.
+    return { ...made, remarks: made.remarks.filter((remark) => remark !== NOT_LOCAL) };
   }
 
   /** A token object may fail although a session object with the same template worked. */

@@ -77,15 +77,29 @@ export function findSlot(lib: PKCS11, selector: TokenSelector): number {
       { fault: "device", code: "HSM_UNAVAILABLE" },
     );
   }
-  const labelled = tokens.filter(({ info }) => unpad(info.label) !== "");
-  const shown = labelled.map(({ info }) =>
-    maskControls(`"${unpad(info.label)}" (serial ${unpad(info.serialNumber)})`),
-  );
-  const problem = matching.length === 0 ? `no token matches ${wanted}` : `several tokens match ${wanted}`;
-  throw new TokenFault(
-    `${problem}; the module shows ${shown.join(", ") || "no labelled token"}${notRead}; correct the token attributes of the URI`,
-    { fault: "device", code: "TOKEN_NOT_FOUND" },
-  );
+  const problem =
+    matching.length === 0
+      ? `no token matches ${wanted}; the module shows ${listTokens(tokens) || "no labelled token"}${notRead}; correct the token attributes of the URI`
+      : `several tokens match ${wanted}: ${listTokens(matching)}; ${waysToTellApart(matching)}`;
+  throw new TokenFault(problem, { fault: "device", code: "TOKEN_NOT_FOUND" });
+}
+
+function listTokens(tokens: readonly ShownToken[]): string {
+  return tokens
+    .filter(({ info }) => unpad(info.label) !== "")
+    .map(({ info }) => maskControls(`"${unpad(info.label)}" (serial ${unpad(info.serialNumber)})`))
+    .join(", ");
+}
+
+function waysToTellApart(matching: readonly ShownToken[]): string {
+  const serials = matching.map(({ info }) => unpad(info.serialNumber));
+  const [serial = ""] = serials;
+  if (new Set(serials).size === serials.length && !serials.includes("")) {
+    return `add serial=... to the URI, such as serial=${encodeURIComponent(maskControls(serial))}`;
+  }
+  // Slot numbers may change, but nothing else distinguishes these tokens.
+  const slots = matching.map(({ slotId }) => `slot-id=${slotId}`).join(" or ");
+  return `their serial numbers are not distinct: give the tokens different labels, or add ${slots} to the URI`;
 }
 
 /**

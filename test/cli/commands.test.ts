@@ -118,6 +118,21 @@ describe("check", () => {
     );
   });
 
+  it("check reports each finding once, what was tried, and what to do about each warning", () => {
+    for (const key of ["naked", "twins", "useless", "kms-kek"]) {
+      const findings = json(check(uri.replace("kms-kek", key)))["findings"] as Finding[];
+      const details = findings.map(({ detail }) => detail);
+      expect(new Set(details).size).toBe(details.length);
+      expect(details.filter((detail) => /CKA_EXTRACTABLE/.test(detail)).length).toBe(key === "naked" ? 1 : 0);
+      for (const { verdict, detail } of findings) {
+        expect(detail).not.toMatch(/kms-pkcs11 check/);
+        if (verdict === "warn") expect(detail).toMatch(/; (replace|make|set|add|migrate) |: set |unless /);
+      }
+    }
+    expect(check(uri).stdout).toMatch(/: aes-gcm: round trip done, a flipped bit refused; used/);
+    expect(check(uri).stdout).not.toMatch(/aes-kwp/);
+  });
+
   it("check also checks the EncryptionConfiguration, and exits with 2 if it cannot work", () => {
     const endpoint = `unix://${join(token.folder, "kms.sock")}`;
     const file = (kms: string): string => {

@@ -48,6 +48,11 @@ describe("NSS softokn", () => {
     nss.remove();
   });
 
+  it("a generated key is not reported as imported, although NSS reports CKA_LOCAL false", async () => {
+    const made = await opened.hsm.generate({ label: LABEL, ckaId: "0c".repeat(16), kind: "auto" });
+    expect([made.remarks, (await opened.hsm.listKeks())[0]?.remarks]).toEqual([[], []]);
+  });
+
   it("NSS softokn works again after every fault, with the same key_id", async () => {
     const { keyId } = await opened.hsm.generate({ label: LABEL, ckaId: "0c".repeat(16), kind: "auto" });
     await recovers(opened, keyId, 1);

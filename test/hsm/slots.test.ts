@@ -4,7 +4,7 @@ import { afterEach, describe, expect, it } from "vitest";
 
 import { codeOf, useFaultyToken } from "../support/faulty-token.js";
 import { parsePkcs11Uri, tokenSelector } from "../../src/config/pkcs11-uri.js";
-import { createSoftHsm } from "../support/softhsm.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { openToken } from "../support/token-hsm.js";
 import { waitFor } from "../support/wait.js";
 
@@ -79,5 +79,35 @@ describe("blanks in labels", () => {
     );
     expect(tokenSelector(uri)).toEqual({ token: " kms", serial: " 01", model: " m", manufacturer: " me" });
     expect(uri.object).toBe(" kek");
+  });
+});
+
+describe("several tokens that match", () => {
+  const refusal = async (softHsm: SoftHsm): Promise<string> => {
+    const { hsm } = openToken(softHsm);
+    try {
+      return await hsm.listKeks().then(
+        () => "",
+        (error: unknown) => (error as Error).message,
+      );
+    } finally {
+      await hsm.stop(200);
+    }
+  };
+
+  it("are the only ones listed, with the serial that selects one", async () => {
+    const softHsm = createSoftHsm({ label: "shared" });
+    try {
+      softHsm.add({ label: "shared" });
+      softHsm.add({ label: "of-others" });
+      const message = await refusal(softHsm);
+      expect(message).toMatch(
+        /^several tokens match token=shared: "shared" \(serial \w+\), "shared" \(serial \w+\);/,
+      );
+      expect(message).toMatch(/; add serial=\.\.\. to the URI, such as serial=[0-9a-f]{16}$/);
+      expect(message).not.toContain("of-others");
+    } finally {
+      softHsm.remove();
+    }
   });
 });

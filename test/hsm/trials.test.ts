@@ -24,7 +24,7 @@ it("auto stops at the first mechanism that works", async () => {
 });
 
 it.each(["C_UnwrapKey rv 0x30 failed", "C_UnwrapKey rv 0x32 failed", "C_UnwrapKey rv 0x101 failed"])(
-  "a tampered ciphertext that a token refuses with a code for a broken device costs no host: %s",
+  "a tampered ciphertext refused with a code for a broken device costs no host: %s",
   async (line) => {
     token.fault.set(KEY_WRAP_ONLY, line);
     const objectName = `kwp${line.slice(15, 19)}`;

@@ -52,6 +52,14 @@ describe("the CKR table", () => {
     );
   });
 
+  it("no code advises running check, which shows these messages itself", () => {
+    for (const [name, value] of CODES) {
+      const { message } = toFault(Object.assign(new Error("x"), { code: value }), "a call");
+      expect(message, name).toMatch(/; \S+ /);
+      expect(message, name).not.toMatch(/kms-pkcs11 check/);
+    }
+  });
+
   it("a fault says the code and what to do", () => {
     const fault = toFault(Object.assign(new Error("x"), { code: 0xa0 }), "logging in (C_Login)");
     expect(fault).toMatchObject({ fault: "setup", code: "PIN_REFUSED", rv: 0xa0 });

@@ -100,19 +100,20 @@ function checkPaths(settings: Settings, report: Report): boolean {
   const { socket, stateDir, audit } = settings;
   const problems = untrustedPaths(settings, { isCommand: true });
   const isFine = (subject: string): boolean => problems.every((problem) => problem.subject !== subject);
-  if (socket === undefined) report.add("warn", "socket", "socket.path is not set; serve requires it");
-  else if (socket.abstract) {
+  if (socket === undefined) {
+    report.add("warn", "socket", "socket.path is not set; serve requires it: set it, or give --socket");
+  } else if (socket.abstract) {
     report.add(
       "warn",
       "socket",
-      "an abstract socket has no access control: every process on the node can connect",
+      "an abstract socket has no access control: every process on the node can connect; set socket.path to a file",
     );
   } else if (isFine("socket")) report.add("ok", "socket", `folder ${dirname(socket.path)}`);
   if (stateDir === undefined) {
     report.add(
       "warn",
       "state",
-      "stateDir is not set; serve requires it, and without it every command tries a refused PIN again",
+      "stateDir is not set; serve requires it, and without it every command tries a refused PIN again: set it, or give --state-dir",
     );
   } else if (isFine("state")) checkWritable(stateDir, report);
   if (audit !== undefined && isFine("audit")) report.add("ok", "audit", `key in ${dirname(audit.keyFile)}`);
@@ -158,7 +159,11 @@ function checkPin({ tokens }: Settings, report: Report): boolean {
     return false;
   }
   if (pin.kind === "none") {
-    report.add("warn", "PIN", "no PIN source is configured; that works only if the token needs no login");
+    report.add(
+      "warn",
+      "PIN",
+      "no PIN source is configured; if the token requires a login, add pin-source to the URI",
+    );
   }
   return true;
 }

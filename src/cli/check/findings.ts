@@ -14,8 +14,10 @@ export class Report {
   readonly findings: Finding[] = [];
   exitCode = 0;
 
+  /** Adds a finding unless it is there already. */
   add(verdict: Verdict, subject: string, detail: string): void {
-    this.findings.push({ verdict, subject, detail });
+    const isSame = (one: Finding): boolean => one.subject === subject && one.detail === detail;
+    if (!this.findings.some(isSame)) this.findings.push({ verdict, subject, detail });
   }
 
   /** Adds a failure; the highest exit code of all failures counts. */

@@ -4,14 +4,16 @@ import { describePinSource } from "../../config/pin-source.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { mechanismByName, type MechanismName } from "../../hsm/mechanisms.js";
-import { PATIENT_CALLER } from "../../hsm/port.js";
+import { PATIENT_CALLER, type KekRecord, type ProbeResult } from "../../hsm/port.js";
 import type { TokenHsm } from "../../hsm/token-hsm.js";
 import {
   activeAt,
   readSchedule,
   stateOf,
   type Generation,
+  type GenerationState,
   type Schedule,
+  type SchedulePolicy,
 } from "../../provider/generations.js";
 import { schedulePolicy } from "../../compose/provider.js";
 import type { Report } from "./findings.js";
@@ -41,23 +43,31 @@ export async function checkToken(
   );
   const policy = schedulePolicy(settings);
   const schedule = readSchedule(records, policy);
-  for (const { record, reason } of schedule.refused) {
-    report.add("warn", "key", `"${record.label}" is refused: ${reason}`);
-  }
-  let active: Generation;
+  const active = checkSchedule(schedule, policy, settings, report);
+  return active && checkKeys(settings, hsm, schedule, active, report);
+}
+
+/** Returns the active generation; reports the refused keys, and why none is active. */
+function checkSchedule(
+  schedule: Schedule,
+  policy: SchedulePolicy,
+  settings: Settings,
+  report: Report,
+): Generation | undefined {
+  let active: Generation | undefined;
+  let problem = "";
   try {
     active = activeAt(schedule, policy, Date.now());
   } catch (error) {
-    report.fail(
-      "key",
-      new KmsError(
-        KmsError.from(error).code,
-        `${KmsError.from(error).message} (${formatPkcs11Uri(settings.tokens[0].uri)})`,
-      ),
-    );
-    return undefined;
+    const { code, message } = KmsError.from(error);
+    problem = message;
+    report.fail("key", new KmsError(code, `${message} (${formatPkcs11Uri(settings.tokens[0].uri)})`));
   }
-  return checkKeys(settings, hsm, schedule, active, report);
+  for (const { record, reason } of schedule.refused) {
+    if (problem.includes(reason)) continue;
+    report.add("warn", "key", `"${record.label}" (key_id ${record.keyId}) is refused: ${reason}`);
+  }
+  return active;
 }
 
 export interface AbleKey {
@@ -75,39 +85,39 @@ async function checkKeys(
   let able: AbleKey | undefined;
   for (const generation of schedule.generations) {
     const { record } = generation;
-    const subject = `${stateOf(generation, active, Date.now())} key`;
+    const state = stateOf(generation, active, Date.now());
+    const name = `"${record.label}" key_id ${record.keyId}`;
     const findings = [...record.unprotected, ...record.remarks];
-    report.add(
-      findings.length === 0 ? "ok" : "warn",
-      subject,
-      [`"${record.label}" key_id ${record.keyId}`, ...findings].join("; "),
-    );
+    if (findings.length === 0) report.add("ok", `${state} key`, name);
+    else report.add("warn", `${state} key`, [name, ...findings, replaceKey(state)].join("; "));
     const tried = await hsm.probe(record.keyId, settings.mechanism);
-    const chosen = tried.find((result) => result.works);
-    if (generation === active && chosen !== undefined) {
-      able = { keyId: record.keyId, mechanism: chosen.mechanism };
-    }
-    for (const result of tried) {
-      if (result === chosen) report.add("ok", "mechanism", `${result.mechanism}: ${result.detail}; selected`);
-      else {
-        report.add(
-          "ok",
-          "mechanism",
-          `${result.mechanism}: ${result.works ? "also works, but comes later in the order" : `not selected: ${result.detail}`}`,
-        );
-      }
-    }
-    if (chosen === undefined) {
-      report.fail(
-        "mechanism",
-        new KmsError(
-          "MECHANISM_UNSUPPORTED",
-          `"${record.label}" works with no supported mechanism; create a key with 'kms-pkcs11 keys create'`,
-        ),
-      );
-    }
+    const chosen = reportMechanisms(record, tried, report);
+    if (generation === active && chosen !== undefined) able = { keyId: record.keyId, mechanism: chosen };
   }
   return able;
+}
+
+function replaceKey(state: GenerationState): string {
+  return state === "retired"
+    ? "migrate what it encrypts with 'kms-pkcs11 etcd migrate', then destroy it"
+    : "replace it with 'kms-pkcs11 keys rotate'";
+}
+
+/** Returns the first mechanism that works. */
+function reportMechanisms(
+  { label }: KekRecord,
+  tried: readonly ProbeResult[],
+  report: Report,
+): MechanismName | undefined {
+  for (const { mechanism, works, detail } of tried) {
+    const result = works ? `${detail}; used` : `does not work: ${detail}`;
+    report.add("ok", "mechanism", `"${label}": ${mechanism}: ${result}`);
+  }
+  const chosen = tried.find(({ works }) => works);
+  if (chosen !== undefined) return chosen.mechanism;
+  const text = `"${label}" performs no mechanism of the table; make another KEK with 'kms-pkcs11 keys create' or 'keys rotate'`;
+  report.fail("mechanism", new KmsError("MECHANISM_UNSUPPORTED", text));
+  return undefined;
 }
 
 /**

@@ -1,0 +1,40 @@
+// What an operator can do about a failed PKCS#11 call: the end of its message. Never advises `check`, which shows these
+// messages itself.
+import type { ErrorCode } from "../errors.js";
+import type { FaultClass } from "../hsm/fault.js";
+
+const NEXT_STEP: Readonly<Record<Exclude<FaultClass, "setup">, string>> = {
+  input: "the data was not made under this key or was changed",
+  session: "the session was replaced; try again",
+  login: "the token logged the plugin out; it logs in again",
+  object: "the KEK is not on the token; restore it or check that it was not destroyed",
+  device: "the HSM or its module is failing; its client log tells more",
+  capacity: "the token has no session or memory left; close other clients or lower hsm.sessions",
+};
+
+/** The remedy depends on the PIN's source, which the token host does not know. */
+const PIN_NEXT_STEP = "this PIN is not tried again, since repeated wrong PINs lock tokens";
+
+/** Refused logins that do not mean a wrong PIN: once the token is repaired, the same PIN may be right. */
+const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {
+  0xa3: "the PIN has expired; give the token a new one and put that into its source",
+  0xa4: "the token is locked; its security officer must reset the PIN",
+  0x102: "the token's security officer has to set a user PIN first",
+};
+
+/** Of the fault class `setup`, for which the code says more. */
+const SETUP_NEXT_STEP: Partial<Record<ErrorCode, string>> = {
+  PIN_REFUSED: PIN_NEXT_STEP,
+  MECHANISM_UNSUPPORTED: "the token does not perform this; set another mechanism, or auto",
+  KEY_UNSUITABLE: "the key does not permit this; make another one with 'kms-pkcs11 keys rotate'",
+};
+const REFUSED_NEXT_STEP = "the token does not permit this; check its policy and the rights of this login";
+
+/** Returns what an operator can do about a CK_RV of a fault class and error code. */
+export function nextStep(
+  rv: number,
+  { fault, code }: { readonly fault: FaultClass; readonly code: ErrorCode },
+): string {
+  if (fault !== "setup") return NEXT_STEP[fault];
+  return LOGIN_NEXT_STEP[rv] ?? SETUP_NEXT_STEP[code] ?? REFUSED_NEXT_STEP;
+}
