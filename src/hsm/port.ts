@@ -26,6 +26,8 @@ export interface TokenDescription {
   readonly pinFinalTry: boolean;
   readonly pinLocked: boolean;
   readonly protectedAuthenticationPath: boolean;
+  /** Largest number of sessions of one application, on some tokens of all together; undefined if there is no limit. */
+  readonly maxSessions?: number;
   readonly library: string;
 }
 

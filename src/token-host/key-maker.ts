@@ -3,6 +3,7 @@
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
 import type { GenerateRequest } from "../hsm/port.js";
+import { asNumber } from "./attributes.js";
 import { TokenFault } from "./ckr.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
@@ -99,11 +100,17 @@ function refusalOf(session: TokenSession, recipe: Recipe): TokenFault | undefine
   }
 }
 
+/** Tries with session keys or, if the token makes none, with token keys that are destroyed afterwards. */
 function tryRecipe(session: TokenSession, recipe: Recipe): TokenFault | undefined {
+  const refusal = tryWithKeys(session, recipe, false);
+  return refusal?.code === "TOKEN_REFUSED" ? tryWithKeys(session, recipe, true) : refusal;
+}
+
+function tryWithKeys(session: TokenSession, recipe: Recipe, onToken: boolean): TokenFault | undefined {
   const handles = new Map<string, Handle>();
   // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their own.
   const holder = new TokenSession(session.lib, session.slot);
-  const wanted = { label: "kms-pkcs11 trial", onToken: false } as const;
+  const wanted = { label: "kms-pkcs11 trial", onToken };
   try {
     for (const kind of recipe.kind.split("+") as ("aes" | "hmac")[]) {
       handles.set(kind, makeKey(holder, kind, recipe.wraps, wanted));
@@ -127,6 +134,7 @@ function tryRecipe(session: TokenSession, recipe: Recipe): TokenFault | undefine
     if (error instanceof TokenFault) return error;
     throw error;
   } finally {
+    if (onToken) removeKeys(session, [...handles.values()], "removing a key of a trial (C_DestroyObject)");
     holder.close();
   }
 }
@@ -137,7 +145,7 @@ interface WantedKey {
   readonly onToken: boolean;
 }
 
-/** Tries the full template first, then shorter ones without attributes that some tokens refuse. */
+/** Tries the full template first, then templates without attributes that some tokens refuse. */
 function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wanted: WantedKey): Handle {
   let refusal: TokenFault | undefined;
   for (const keyType of kind === "aes"
@@ -150,32 +158,45 @@ function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wa
       const made = session.attempt("making a key (C_GenerateKey)", (handle) =>
         session.lib.C_GenerateKey(handle, mechanism, [...template]),
       );
-      if (made.ok) return made.value;
+      if (made.ok) return requireLength(session, made.value, wanted);
       if (made.fault.fault !== "setup") throw made.fault;
       refusal ??= made.fault;
+      // No template helps against a refused mechanism.
+      if (made.fault.code === "MECHANISM_UNSUPPORTED") break;
     }
   }
   throw refusal ?? new TokenFault("the token makes no such key", { fault: "setup", code: "TOKEN_REFUSED" });
 }
 
-/** The CKA_ID is dropped first (tokens with short ids choose one themselves), then the uses set to false. */
+/** Refuses a key of another length, which a token may make that does not take CKA_VALUE_LEN. */
+function requireLength(session: TokenSession, key: Handle, { onToken }: WantedKey): Handle {
+  const read = session.attempt("reading the length of a key (C_GetAttributeValue)", (handle) =>
+    session.lib.C_GetAttributeValue(handle, key, [{ type: pkcs11js.CKA_VALUE_LEN }]),
+  );
+  const value = read.ok ? read.value[0]?.value : undefined;
+  const bytes = asNumber(Buffer.isBuffer(value) ? value : undefined);
+  if (bytes === undefined || bytes === KEY_BYTES) return key;
+  if (onToken) removeKeys(session, [key], "removing a key of another length (C_DestroyObject)");
+  const text = `the token makes keys of ${8 * bytes} bits, not ${8 * KEY_BYTES}`;
+  throw new TokenFault(text, { fault: "setup", code: "TOKEN_REFUSED" });
+}
+
+/**
+ * Returns all combinations of the attributes that a token may refuse, those without the least important first: whether
+ * the key can be modified, the CKA_ID (tokens with short ids choose one themselves), the uses set to false, the length.
+ */
 function templates(kind: "aes" | "hmac", keyType: number, wraps: boolean, wanted: WantedKey): Attribute[][] {
   const needed = neededAttributes(kind, keyType, wraps, wanted);
-  const refused = refusedUses(kind, wraps);
-  const id = wanted.id === undefined ? [] : [{ type: pkcs11js.CKA_ID, value: wanted.id }];
-  const fixed = [{ type: pkcs11js.CKA_MODIFIABLE, value: false }];
-  return [
-    [...needed, ...id, ...refused, ...fixed],
-    [...needed, ...id, ...refused],
-    ...(id.length === 0
-      ? []
-      : [
-          [...needed, ...refused, ...fixed],
-          [...needed, ...refused],
-        ]),
-    [...needed, ...id],
-    ...(id.length === 0 ? [] : [[...needed]]),
+  const optional: Attribute[][] = [
+    [{ type: pkcs11js.CKA_MODIFIABLE, value: false }],
+    ...(wanted.id === undefined ? [] : [[{ type: pkcs11js.CKA_ID, value: wanted.id }]]),
+    refusedUses(kind, wraps),
+    [{ type: pkcs11js.CKA_VALUE_LEN, value: KEY_BYTES }],
   ];
+  return Array.from({ length: 2 ** optional.length }, (_, dropped) => [
+    ...needed,
+    ...optional.flatMap((attributes, at) => ((dropped >> at) & 1 ? [] : attributes)),
+  ]);
 }
 
 function neededAttributes(
@@ -196,7 +217,6 @@ function neededAttributes(
   return [
     { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
     { type: pkcs11js.CKA_KEY_TYPE, value: keyType },
-    { type: pkcs11js.CKA_VALUE_LEN, value: KEY_BYTES },
     { type: pkcs11js.CKA_LABEL, value: wanted.label },
     { type: pkcs11js.CKA_TOKEN, value: wanted.onToken },
     yes(pkcs11js.CKA_PRIVATE),

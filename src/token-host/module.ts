@@ -184,10 +184,16 @@ export function describeToken(lib: PKCS11, slotId: number, loggedIn: boolean): T
       pinCountLow: has(pkcs11js.CKF_USER_PIN_COUNT_LOW),
       pinFinalTry: has(pkcs11js.CKF_USER_PIN_FINAL_TRY),
       pinLocked: has(pkcs11js.CKF_USER_PIN_LOCKED),
+      ...limitOf(info.maxSessionCount),
       protectedAuthenticationPath: has(pkcs11js.CKF_PROTECTED_AUTHENTICATION_PATH),
       library: `${maskControls(unpad(libraryDescription))} ${libraryVersion.major}.${libraryVersion.minor}`,
     };
   } catch (error) {
     throw toFault(error, "reading the token (C_GetTokenInfo)");
   }
+}
+
+/** CK_EFFECTIVELY_INFINITE is 0, and CK_UNAVAILABLE_INFORMATION more than any token has. */
+function limitOf(sessions: number): Pick<TokenDescription, "maxSessions"> {
+  return sessions > 0 && sessions < 0xffff_ffff ? { maxSessions: sessions } : {};
 }

@@ -10,7 +10,7 @@ import { waitFor } from "../support/wait.js";
 const token = useFaultyToken();
 const KEY_WRAP_ONLY = "only-mechanisms 0x1080,0x350,0x1081,0x2109,0x210A,0x210B";
 const LABEL = "@20260101T000000Z";
-const slow = { requestTimeoutMs: 10_000 };
+const slow = { requestTimeoutMs: 10_000, startTimeoutMs: 30_000 };
 
 afterEach(() => {
   token.fault.clear();

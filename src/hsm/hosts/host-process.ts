@@ -38,6 +38,11 @@ export type EndCause = "exit" | "signal" | "hang" | "device" | "reload" | "proto
 
 /** A token host allocates little: fewer threads and a small heap leave a control-plane node some 5 MB for each. */
 const SMALL = ["--max-semi-space-size=1", "--single-threaded-gc", "--v8-pool-size=1"];
+/**
+ * Of the sessions that the token reports. Some tokens have as many for all applications together: other hosts, their
+ * replacements and the operator's commands need some as well.
+ */
+const LARGEST_SHARE = 1 / 4;
 /** A process that still exists this long after SIGKILL hangs in the kernel. */
 const UNKILLABLE_MS = 1_000;
 /** What the token host itself writes to stderr; anything else comes from the library. */
@@ -113,6 +118,8 @@ export class HostProcess {
       throw this.#spawnError ?? new Error("no process");
     }
     this.#description = await callOn(lane, Op.open, this.#options.open);
+    const { maxSessions = Infinity } = this.#description;
+    this.#maxLanes = Math.max(1, Math.min(this.#maxLanes, Math.floor(maxSessions * LARGEST_SHARE)));
     return this.#description;
   }
 

@@ -153,7 +153,11 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
   else if (strcmp(name, "device-error") == 0) made->device_error = true;
   else if (strcmp(name, "store-at-load") == 0) made->store_at_load = true;
   else if (strcmp(name, "read-only-attributes") == 0) made->read_only_attributes = true;
-  else if (strcmp(name, "session-limit") == 0) made->session_limit = number_word(next_word(rest), line);
+  else if (strcmp(name, "session-limit") == 0) {
+    made->session_limit = number_word(next_word(rest), line);
+    word = next_word(rest);
+    made->session_file = word == NULL ? NULL : text_word(word, line);
+  }
   else if (strcmp(name, "id-limit") == 0) made->id_limit = number_word(next_word(rest), line);
   else if (strcmp(name, "label-limit") == 0) made->label_limit = number_word(next_word(rest), line);
   else if (strcmp(name, "refuse-ro-sessions") == 0) {
@@ -228,6 +232,7 @@ static void drop(struct control *control_) {
   free(control_->count_file);
   free(control_->target);
   free(control_->pin_file);
+  free(control_->session_file);
   free(control_);
 }
 

@@ -59,7 +59,7 @@ struct control {
   struct rule rules[RULE_LIMIT];
   size_t rule_count;
   bool log[FUNCTION_COUNT];
-  char *count_file, *target, *pin_file;
+  char *count_file, *target, *pin_file, *session_file;
   bool session_loss, logout, login_per_load, token_removed, device_error, store_at_load, read_only_attributes, pin_silent, gcm_own;
   atomic_bool session_loss_done, logout_done, token_removed_done;
   CK_RV refuse_ro_sessions;
@@ -139,6 +139,10 @@ void sessions_remove(CK_SESSION handle);
 void sessions_remove_slot(CK_SLOT_ID slot);
 void sessions_clear(void);
 size_t sessions_open(void);
+/* Returns CKR_SESSION_COUNT if the limit of the process, or of the token over all processes, is reached. */
+CK_RV sessions_reserve(void);
+/* Records the number of open sessions for the other processes. */
+void sessions_publish(void);
 /* Returns NULL for a session that was not opened through this module. */
 struct session *sessions_find(CK_SESSION handle);
 void sessions_lose(void);

@@ -2,10 +2,17 @@
  * The sessions opened through this module. The lock guards the table only: the state of a session is used by one
  * thread at a time, as PKCS#11 requires of the application.
  */
+#define _GNU_SOURCE
 #include "fault.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct session **table;
@@ -85,4 +92,38 @@ void sessions_lose(void) {
   pthread_mutex_lock(&lock);
   for (size_t i = 0; i < used; i++) table[i]->lost = true;
   pthread_mutex_unlock(&lock);
+}
+
+/* ---- a limit over all processes: a line "PID SESSIONS" for each of them in a file ---- */
+
+/* Replaces the line of this process; returns the sessions of the other processes that are alive. */
+static size_t publish(size_t own) {
+  char text[4096], next[4096] = "";
+  size_t others = 0, used_bytes = 0;
+  int file = open(control->session_file, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+  if (file < 0 || flock(file, LOCK_EX) != 0) abort();
+  ssize_t length = pread(file, text, sizeof text - 1, 0);
+  text[length < 0 ? 0 : length] = '\0';
+  char *rest = NULL;
+  for (char *line = strtok_r(text, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest)) {
+    int pid;
+    size_t count;
+    if (sscanf(line, "%d %zu", &pid, &count) != 2 || pid == getpid() || kill(pid, 0) != 0) continue;
+    others += count;
+    used_bytes += (size_t)snprintf(next + used_bytes, sizeof next - used_bytes, "%d %zu\n", pid, count);
+  }
+  used_bytes += (size_t)snprintf(next + used_bytes, sizeof next - used_bytes, "%d %zu\n", getpid(), own);
+  if (ftruncate(file, 0) != 0 || pwrite(file, next, used_bytes, 0) < 0) abort();
+  close(file);
+  return others;
+}
+
+CK_RV sessions_reserve(void) {
+  size_t own = sessions_open();
+  size_t others = control->session_file == NULL ? 0 : publish(own);
+  return own + others >= control->session_limit ? CKR_SESSION_COUNT : CKR_OK;
+}
+
+void sessions_publish(void) {
+  if (control->session_file != NULL) publish(sessions_open());
 }

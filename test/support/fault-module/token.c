@@ -139,16 +139,20 @@ CK_RV emulated_C_GetMechanismInfo(CK_SLOT_ID slot, CK_ULONG type, void *info) {
 
 CK_RV emulated_C_OpenSession(CK_SLOT_ID slot, CK_ULONG flags, void *application, void *notify, CK_SESSION *session) {
   if (control->refuse_ro_sessions != CKR_OK && (flags & CKF_RW_SESSION) == 0) return control->refuse_ro_sessions;
-  if (sessions_open() >= control->session_limit) return CKR_SESSION_COUNT;
-  CK_RV rv = target->C_OpenSession(slot, flags, application, notify, session);
-  if (rv == CKR_OK) sessions_add(*session, slot);
-  return rv;
+  CK_RV rv = sessions_reserve();
+  if (rv == CKR_OK) rv = target->C_OpenSession(slot, flags, application, notify, session);
+  if (rv != CKR_OK) return rv;
+  sessions_add(*session, slot);
+  sessions_publish();
+  return CKR_OK;
 }
 
 CK_RV emulated_C_CloseSession(CK_SESSION session) {
   CK_RV rv = target->C_CloseSession(session);
-  if (rv == CKR_OK) sessions_remove(session);
-  return rv;
+  if (rv != CKR_OK) return rv;
+  sessions_remove(session);
+  sessions_publish();
+  return CKR_OK;
 }
 
 CK_RV emulated_C_CloseAllSessions(CK_SLOT_ID slot) {

@@ -1,0 +1,78 @@
+// A token like the YubiHSM 2: it makes token objects only, chooses the length and the id of a key, cannot read the type
+// of an HMAC key, has no AES-GCM, and has few sessions for all processes together. The whole life cycle.
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { KmsClient } from "../../src/kms-client/kms-client.js";
+import { FaultModule } from "../support/fault-module.js";
+import { freePort } from "../support/free-port.js";
+import { kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { waitFor } from "../support/wait.js";
+
+const SEED = Buffer.from("a DEK seed of thirty-two bytes!!");
+const LIMIT = { timeoutMs: 40_000, intervalMs: 50 };
+
+let token: SoftHsm;
+let fault: FaultModule;
+let plugin: PluginProcess;
+let client: KmsClient;
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  fault = new FaultModule(token);
+  fault.set(
+    "refuse-attribute 0x1 0x13 0", // CKA_TOKEN=false
+    "refuse-attribute 0x161 0x12", // CKA_VALUE_LEN
+    "unreadable-attribute 0x100 0x6", // CKA_KEY_TYPE
+    "id-limit 2",
+    "label-limit 40",
+    `session-limit 16 ${fault.path("sessions")}`,
+    "no-mechanism 0x1087,0x2109,0x210A,0x210B",
+    // Slow enough for the plugin to open more sessions.
+    "C_Sign sleep 2",
+  );
+  const address = `127.0.0.1:${await freePort()}`;
+  plugin = new PluginProcess(fault, {
+    keys: { refreshInterval: "500ms" },
+    http: { address },
+    cache: { entries: 0 },
+  });
+  client = new KmsClient(plugin.socket);
+});
+
+afterAll(async () => {
+  client.close();
+  await plugin.stop();
+  plugin.remove();
+  fault.remove();
+  token.remove();
+});
+
+const run = (...args: string[]): CommandResult =>
+  kmsPkcs11([...args, "--config", plugin.configFile, "-o", "json"], fault.env);
+const made = ({ code, stdout, stderr }: CommandResult): { keyId: string; kind: string; label: string } => {
+  expect([code, stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
+  return (JSON.parse(stdout) as { created: { keyId: string; kind: string; label: string } }).created;
+};
+
+it("create, serve, check, rotate and destroy work, and leave no key of a trial", async () => {
+  const first = made(run("keys", "create"));
+  expect(first).toMatchObject({ kind: "hmac", keyId: expect.stringMatching(/^[0-9a-f]{4}\.s/) as string });
+  await plugin.start();
+  expect((await client.status()).keyId).toBe(first.keyId);
+  const sealed = await client.encrypt(SEED, "uid");
+  await Promise.all(Array.from({ length: 64 }, () => client.decrypt(sealed, "uid")));
+
+  const checked = run("check");
+  expect([checked.code, checked.stdout]).toEqual([0, expect.stringContaining("hmac-kdf: round trip done")]);
+  const second = made(run("keys", "rotate", "--activate-in", "2s"));
+  await waitFor(async () => (await client.status()).keyId === second.keyId, { what: "the switch", ...LIMIT });
+  expect(Buffer.from(await client.decrypt(sealed, "uid"))).toEqual(SEED);
+  expect((await client.encrypt(SEED, "uid")).keyId).toBe(second.keyId);
+
+  const standby = made(run("keys", "rotate", "--activate-in", "1h"));
+  expect(run("keys", "destroy", standby.keyId, "--i-understand-data-is-lost", standby.keyId).code).toBe(0);
+  const listed = JSON.parse(run("keys", "list").stdout) as { keys: { keyId: string }[] };
+  expect(listed.keys.map(({ keyId }) => keyId)).toEqual([second.keyId, first.keyId]);
+});
