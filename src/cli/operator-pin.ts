@@ -8,7 +8,7 @@ import { KmsError } from "../errors.js";
 import { OperatorPin } from "../hsm/login/operator-pin.js";
 import { readHidden } from "./read-hidden.js";
 
-type HandedSource = PinSource & { readonly kind: "stdin" | "terminal" };
+type OperatorSource = PinSource & { readonly kind: "stdin" | "terminal" };
 
 /** Including the line break. */
 const LINE_BYTES = MAX_PIN_BYTES + 2;
@@ -17,7 +17,7 @@ const LINE_FEED = 0x0a;
 const held = new WeakMap<TokenSettings, OperatorPin>();
 
 /** Returns whether a command takes this PIN from its operator before it opens the token. */
-export function isHanded({ pin }: TokenSettings): boolean {
+export function isSupplied({ pin }: TokenSettings): boolean {
   return pin.kind === "stdin" || (pin.kind === "unlock" && process.stdin.isTTY);
 }
 
@@ -35,7 +35,7 @@ export async function suppliedPin(
   token: TokenSettings,
 ): Promise<OperatorPin | undefined> {
   const before = held.get(token);
-  if (before !== undefined || !isHanded(token)) return before;
+  if (before !== undefined || !isSupplied(token)) return before;
   if (process.stdin.isTTY) return askForPin(token);
   await takeStandardInput(settings.tokens);
   return held.get(token);
@@ -81,7 +81,7 @@ function splitLines(bytes: Buffer): Buffer[] {
 }
 
 /** @param bytes are zeroed */
-function hold(token: TokenSettings, source: HandedSource, bytes: Buffer): OperatorPin {
+function hold(token: TokenSettings, source: OperatorSource, bytes: Buffer): OperatorPin {
   const description = describePinSource(source);
   const correction = correctPin(source);
   const pin = new OperatorPin({

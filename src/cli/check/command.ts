@@ -12,7 +12,7 @@ import { checkToken, measureEncrypt } from "./token.js";
 import { Report } from "./findings.js";
 import type { Operator } from "../../admin/operator.js";
 import { operatorAt } from "../operator.js";
-import { isHanded } from "../operator-pin.js";
+import { isSupplied } from "../operator-pin.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addPinOption, addServeOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { withToken } from "../../admin/command-tokens.js";
@@ -151,7 +151,7 @@ function checkWritable(stateDir: string, report: Report): void {
 function checkPin({ tokens }: Settings, report: Report): boolean {
   const [token] = tokens;
   const { pin } = token;
-  if (isHanded(token)) return true;
+  if (isSupplied(token)) return true;
   try {
     readPin(pin, process.env)?.fill(0);
   } catch (error) {
