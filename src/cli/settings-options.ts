@@ -1,5 +1,6 @@
 // The options that commands share: the configuration file and the options that override it.
 import type { Command } from "commander";
+import { MECHANISM_SETTINGS } from "../config/schema.js";
 import { loadSettings, type Settings } from "../config/settings.js";
 import type { OutputFormat } from "./output.js";
 
@@ -43,10 +44,7 @@ function addKekOptions(command: Command): Command {
 
 /** Adds --mechanism, for commands that create a KEK or use it. */
 export function addMechanismOption(command: Command): Command {
-  return command.option(
-    "--mechanism <name>",
-    "auto, aes-gcm, hmac-kdf, aes-kwp or aes-cbc-hmac; overrides mechanism",
-  );
+  return command.option("--mechanism <name>", `${MECHANISM_SETTINGS.join(", ")}; overrides mechanism`);
 }
 
 /** Adds the options of `serve` and of commands that check its configuration. */

@@ -2,6 +2,7 @@
 // messages are derived from it. Checks that involve several options are in `settings.ts`.
 import { z } from "zod";
 import { KmsError } from "../errors.js";
+import { MECHANISM_CHOICES } from "../hsm/mechanisms.js";
 import { parseHttpAddress } from "./http-address.js";
 import {
   choice,
@@ -22,7 +23,7 @@ import { checkGroup, parseSocketAddress, parseSocketMode } from "./socket-addres
 export const API_VERSION = "kms-pkcs11.dev/v1";
 export const KIND = "PluginConfiguration";
 export const MODES = ["direct", "local-kek"] as const;
-export const MECHANISM_SETTINGS = ["auto", "aes-gcm", "hmac-kdf", "aes-kwp", "aes-cbc-hmac"] as const;
+export const MECHANISM_SETTINGS = ["auto", ...MECHANISM_CHOICES] as const;
 export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
 
 const socketSection = z.strictObject({

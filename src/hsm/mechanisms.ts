@@ -3,18 +3,12 @@
 // table only has what is needed to refuse an impossible length before the HSM is asked. IV modes of GCM differ by who
 // makes the IV (PKCS#11 v3.0 section 6.13.3; vendors' documents).
 
-export type MechanismName =
-  | "aes-gcm"
-  | "aes-gcm-iv-written"
-  | "aes-gcm-iv-appended"
-  | "aes-gcm-iv-prepended"
-  | "hmac-kdf"
-  | "aes-kwp"
-  | "aes-cbc-hmac";
-
 /** What an operator may choose; the IV modes of GCM are one choice, since the token decides the mode. */
 export const MECHANISM_CHOICES = ["aes-gcm", "hmac-kdf", "aes-kwp", "aes-cbc-hmac"] as const;
 export type MechanismChoice = (typeof MECHANISM_CHOICES)[number];
+
+export type MechanismName =
+  MechanismChoice | "aes-gcm-iv-written" | "aes-gcm-iv-appended" | "aes-gcm-iv-prepended";
 
 /** The key objects that make up a generation of the KEK. */
 export type KekKind = "aes" | "hmac" | "aes+hmac";
