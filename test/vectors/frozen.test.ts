@@ -42,7 +42,7 @@ interface Wanted {
   readonly plaintext?: string;
 }
 
-/** Every mechanism that a release has written with: which KEK (by CKA_ID), under which settings. */
+/** What format 1 was made of: which KEK (by CKA_ID), under which settings. No release writes it any more: add no row. */
 const MADE: readonly Wanted[] = [
   { name: "aes-gcm", ckaId: "0a01", settings: { mechanism: "aes-gcm" } },
   { name: "aes-gcm, one byte", ckaId: "0a01", settings: { mechanism: "aes-gcm" }, plaintext: "ff" },
@@ -58,8 +58,15 @@ const MADE: readonly Wanted[] = [
   { name: "local-kek under aes-kwp", ckaId: "0a01", settings: { mode: "local-kek", mechanism: "aes-kwp" } },
   { name: "local-kek under aes-cbc-hmac", ckaId: "0a03", settings: { mode: "local-kek", mechanism: "aes-cbc-hmac" } },
 ];
-/** Of each what format 1 and, under another name, format 2 made of it. */
-const WANTED: readonly Wanted[] = [...MADE, ...MADE.map((one) => ({ ...one, name: `${one.name}, format 2` }))];
+/** The rows for mechanisms that only format 2 has. */
+const MADE_IN_FORMAT_2: readonly Wanted[] = [];
+/** What each format made of its rows. */
+const WANTED: readonly Wanted[] = [
+  ...MADE,
+  ...[...MADE, ...MADE_IN_FORMAT_2].map((one) => ({ ...one, name: `${one.name}, format 2` })),
+];
+/** The mechanisms of format 1. */
+const FORMAT_1_IDS = [1, 2, 3, 4, 5, 6, 7];
 
 const read = (file: URL): unknown => JSON.parse(readFileSync(file, "utf8"));
 const keks = read(KEKS_FILE) as FrozenKek[];
@@ -175,14 +182,14 @@ const question = ({ ciphertext, keyId, annotations }: Vector) => ({
 });
 
 describe("frozen ciphertexts", () => {
-  it("frozen ciphertexts exist for every mechanism, both formats and the local KEK", () => {
+  it("frozen ciphertexts exist for every mechanism in its formats, and for the local KEK", () => {
     const of = (version: number): number[] => {
       const made = vectors.map(({ ciphertext }) => Buffer.from(ciphertext.slice(0, 4), "hex"));
       const ids = new Set(made.filter(([first]) => first === version).map(([, id = 0]) => id));
       return [...ids].sort((a, b) => a - b);
     };
     const table = MECHANISMS.map(({ id }) => id);
-    expect(of(1)).toEqual([...table, LOCAL_KEK]);
+    expect(of(1)).toEqual([...FORMAT_1_IDS, LOCAL_KEK]);
     expect(of(2)).toEqual(table);
     expect(WANTED.filter(({ name }) => isMissing(name))).toEqual([]);
   });
