@@ -105,7 +105,7 @@ const INVISIBLE = [0x200b, 0x200c, 0x200d, 0x200e, 0x200f, 0x2028, 0x2029, 0x206
 const UTF16_MARKS = [Buffer.of(0xff, 0xfe), Buffer.of(0xfe, 0xff)];
 
 function problemOf(pin: Buffer): string | undefined {
-  if (pin.length === 0) return "is empty; put the token's user PIN into it";
+  if (pin.length === 0) return "is empty; the token's user PIN is required";
   if (UTF16_MARKS.some((mark) => pin.subarray(0, 2).equals(mark))) {
     return "is UTF-16 text; save it as UTF-8 without a byte order mark";
   }
@@ -131,5 +131,8 @@ function unreadable(source: PinSource, problem: string, cause?: unknown): KmsErr
     source.kind === "credential"
       ? `${describePinSource(source)} (${source.path})`
       : describePinSource(source);
-  return new KmsError("PIN_UNREADABLE", `the PIN's ${where} ${problem}`, cause);
+  // A file or variable can be mended; what was sent or typed cannot, so the PIN itself is the subject.
+  const isHandedOver = source.kind === "unlock" || source.kind === "stdin" || source.kind === "terminal";
+  const subject = isHandedOver ? `PIN from ${where}` : `PIN's ${where}`;
+  return new KmsError("PIN_UNREADABLE", `the ${subject} ${problem}`, cause);
 }

@@ -126,6 +126,16 @@ describe("readPin", () => {
     );
   });
 
+  it.each([
+    [{ kind: "unlock", path: "/run/unlock.sock" }, "socket /run/unlock.sock"],
+    [{ kind: "stdin" }, "standard input"],
+    [{ kind: "terminal" }, "the terminal"],
+  ] as const)("reports an empty PIN from $kind as an empty PIN, not an empty source", (source, from) => {
+    expect(messageOf(() => checkPin(Buffer.alloc(0), source), "PIN_UNREADABLE")).toBe(
+      `the PIN from ${from} is empty; the token's user PIN is required`,
+    );
+  });
+
   it("does not block on a FIFO without a writer", () => {
     execFileSync("mkfifo", [file.path]);
     expect(messageOf(() => readPin(file, {}), "PIN_UNREADABLE")).toContain("give a regular file");
