@@ -133,7 +133,8 @@ function useOf(keyring: NodeKeyring, kek: AskedKek, activation: number): string 
   const superseded = keyring.keys.find(({ keyId, state }) => keyIds.includes(keyId) && state !== "standby");
   if (superseded !== undefined) return `${superseded.keyId} is not standby there;`;
   if (activation - Date.parse(keyring.now) < CANCEL_MARGIN_MS) {
-    return `${keyIds[0] ?? ""} is due by its clock, ${keyring.now};`;
+    const seconds = CANCEL_MARGIN_MS / 1000;
+    return `${keyIds[0] ?? ""} becomes active within ${seconds} s by that node's clock, ${keyring.now};`;
   }
   return undefined;
 }
