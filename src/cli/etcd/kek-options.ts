@@ -2,6 +2,7 @@
 // private key here, so the KEK's URI is `--kek`.
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
+import { KmsError } from "../../errors.js";
 import { addPinOption, settingsFrom, type SettingsOptions } from "../settings-options.js";
 
 export interface KekOptions {
@@ -24,6 +25,9 @@ export function addKekOptions(command: Command): Command {
 
 /** Returns the settings from the file and the options. @throws KmsError CONFIG_INVALID */
 export function settingsOfKek({ config, kek, moduleParams, stateDir, pinStdin }: KekOptions): Settings {
+  if (config === undefined && kek === undefined) {
+    throw new KmsError("CONFIG_INVALID", "no KEK is named; give --config, or the KEK's PKCS#11 URI as --kek");
+  }
   const options: SettingsOptions = {
     output: "table",
     ...(config !== undefined && { config }),

@@ -207,6 +207,14 @@ describe("etcd verify", () => {
     for (const name of Object.keys(damaged)) await etcd.store.delete(key(name, "bad"));
   });
 
+  it("etcd verify names --kek if neither a configuration nor a KEK is given", () => {
+    const { code, stderr } = run("verify");
+    expect([code, stderr]).toEqual([
+      2,
+      expect.stringContaining("no KEK is named; give --config, or") as string,
+    ]);
+  });
+
   it("etcd verify exits with 3 if the HSM is away, and reports no object as damaged", () => {
     const { code, stdout } = verify("--kek", absent());
     expect([code, stdout]).toEqual([3, ""]);
