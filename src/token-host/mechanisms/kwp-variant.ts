@@ -1,7 +1,7 @@
 // Finds how a token performs AES key wrap with padding (RFC 5649): with C_Encrypt and C_Decrypt, or with C_WrapKey and
 // C_UnwrapKey on a session object; and under which mechanism number.
 import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
-import { TokenFault } from "../ckr.js";
+import { rowOf, TokenFault } from "../ckr.js";
 import type { TokenSession } from "../session.js";
 import { isRefusal, mayBeRefusal, tryCall } from "../refusal.js";
 
@@ -34,7 +34,7 @@ export function findKwpVariant(session: TokenSession, key: Handle): KwpVariant {
       const outcome = tryVariant(session, key, variant);
       if (outcome === true) return variant;
       if (outcome === false) continue;
-      refusal = outcome.message;
+      refusal = outcome.rv === undefined ? outcome.message : rowOf(outcome.rv).name;
       if (!isRefusal(outcome)) broken ??= outcome;
     }
   }
