@@ -152,7 +152,7 @@ function disuse(
   if (departure === undefined) {
     throw new KmsError(
       "TOKEN_REFUSED",
-      `etcd does not show whether a node still encrypts under ${keyId}; name every node by --nodes, or, if that is known, give --every-node-has-left ${keyId}`,
+      `etcd does not show whether a node still encrypts under ${keyId}; name every node with --nodes, or, if that is known, give --every-node-has-left ${keyId}`,
     );
   }
   const now = Date.now() - (answer?.behindMs ?? 0);
@@ -203,7 +203,7 @@ function supersededAt({ state, activation = -Infinity }: ViewedKey, { generation
   if (state === "standby") {
     throw new KmsError(
       "TOKEN_REFUSED",
-      "etcd cannot show that no node is about to use a standby KEK; name every node by --nodes",
+      "etcd cannot show that no node is about to use a standby KEK; name every node with --nodes",
     );
   }
   const now = Date.now();

@@ -18,8 +18,6 @@ export async function addEtcdCommand(
 ): Promise<void> {
   const etcd = program
     .command("etcd")
-    .description(
-      "read the objects in etcd or in a snapshot: which key protects them, and whether they can be decrypted",
-    );
+    .description("count, verify, print and migrate the objects in etcd or in a snapshot");
   await addCommands(COMMANDS, etcd, terminal, args);
 }

@@ -40,7 +40,7 @@ terminal you have to type the key_id as well; the command then checks the KEK, t
 several tokens failed, repeat the command to finish.
 
 A standby KEK has protected nothing if no node has activated it. This machine's clock cannot show that, since a node's clock
-may be ahead: name every node by --nodes, and no proof is needed until 10 s before the activation. No standby KEK is
+may be ahead: name every node with --nodes, and no proof is needed until 10 s before the activation. No standby KEK is
 destroyed later than that; a call that a slow token would begin too late is not made.
 
 A node shows that it never used a standby KEK if its memory, in its stateDir, is older than the key. If it is not, or if a
@@ -54,11 +54,12 @@ A search of etcd shows which objects are under a retired KEK, not which may stil
 lacks the successor, or whose plugin hangs, continues to encrypt under it. A proof from etcd therefore also requires --nodes
 with every node, each with another active KEK; or, if you have verified that in another way, --every-node-has-left KEY_ID.
 
-Clusters that share a token may all have objects under the KEK. Give a --usage-report of each, name each one by
---cluster-id, and all their nodes by --nodes. The command refuses if a named cluster has no report.
+Clusters that share a token may all have objects under the KEK. Give a --usage-report of each, name each one with
+--cluster-id, and all their nodes with --nodes. The command refuses if a named cluster has no report.
 
 A reloaded library confirms that the KEK is gone. Exit code 1 or 3 with "is not known" means that you have to check a token
-again with 'keys list'. Afterwards the nodes are asked again for up to 10 s; a node that still lists the KEK is a warning. With audit.required, the command changes nothing that it cannot record first.
+again with 'keys list'. Afterwards the nodes are asked again for up to 10 s; a node that still lists the KEK is a warning.
+With audit.required, the command changes nothing that it cannot record first.
 
 Example:
   kms-pkcs11 etcd usage --report usage.json

@@ -87,7 +87,7 @@ describe("keys destroy with a proof from etcd", () => {
   it("'keys destroy' keeps a KEK that API servers may still use, and a standby KEK", () => {
     const early = destroy(fresh, ...live(), ...byWord(fresh));
     expect(early.stderr).toContain("before every API server had left the KEK");
-    expect(destroy(standby, ...live()).stderr).toContain("name every node by --nodes");
+    expect(destroy(standby, ...live()).stderr).toContain("name every node with --nodes");
     expect(destroy(fresh).stderr).toContain("give --usage-report or --endpoints");
   });
 
@@ -108,7 +108,7 @@ describe("keys destroy with a proof from etcd", () => {
     expect(destroy(settled, "--usage-report", report)).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(
-        /whether a node still encrypts under .* by --nodes.*--every-node-has-left/,
+        /whether a node still encrypts under .* with --nodes.*--every-node-has-left/,
       ) as string,
     });
     expect(destroy(settled, "--usage-report", report, ...byWord(fresh)).stderr).toContain(
