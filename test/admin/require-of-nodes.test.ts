@@ -54,7 +54,9 @@ describe("destroying a standby KEK without a proof", () => {
     expect(await refusal(node({ keys: [{ ...inState("retired"), keyId: "also-s" }, ACTIVE] }))).toMatch(
       /not standby there/,
     );
-    expect(await refusal(node({}, HOUR_MS - 5_000))).toMatch(/becomes active within 10 s by that node's clock/);
+    expect(await refusal(node({}, HOUR_MS - 5_000))).toMatch(
+      /becomes active within 10 s by that node's clock/,
+    );
     await expect(requireUnusedNow(kek, Date.now() + 9_500, [await node(REMEMBERS, -2_500)])).rejects.toThrow(
       /about to become active/,
     );
