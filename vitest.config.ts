@@ -1,7 +1,7 @@
 // The test suite without the end-to-end tests, which have a configuration of their own. Forks, not threads: SoftHSM
 // reads its configuration with C getenv, which a worker thread's process.env never reaches.
 
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
@@ -9,6 +9,11 @@ export default defineConfig({
     exclude: ["test/e2e/**", "**/node_modules/**"],
     globalSetup: ["test/setup/prerequisites.ts"],
     pool: "forks",
+    // Set by `scripts/test --watch PATTERN`: many tests start the build, which vitest does not see them import.
+    forceRerunTriggers: [
+      ...configDefaults.forceRerunTriggers,
+      ...(process.env["RERUN_AFTER_BUILD"] === undefined ? [] : ["**/dist/**/*.js"]),
+    ],
     // A limit for what hangs, not a measure of speed: a busy machine must never fail a test.
     testTimeout: 150_000,
     hookTimeout: 150_000,

@@ -205,5 +205,7 @@ run_vitest() {
 watch_vitest() {
   node_modules/.bin/tsc -p tsconfig.build.json --watch --preserveWatchOutput &
   trap 'kill %1 2>/dev/null || true' EXIT
+  # With a pattern, every build runs the matching tests again; without one, that would be the whole suite.
+  [ $# -eq 0 ] || export RERUN_AFTER_BUILD=1
   node_modules/.bin/vitest watch "$@"
 }
