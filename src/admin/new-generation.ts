@@ -17,8 +17,8 @@ export interface NewGeneration {
   readonly mechanism: MechanismChoice | "auto";
   /** Returns whether another KEK that appears meanwhile must not exist beside this one. */
   readonly isRival: MadeKek["isRival"];
-  /** While the KEK has certainly not been used; called once it is made. */
-  readonly unusedUntil: () => DestroyWindow;
+  /** While the KEK has certainly not been used; undefined if it is active at once. */
+  readonly unusedUntil: DestroyWindow | undefined;
 }
 
 export interface MadeGeneration {
@@ -42,7 +42,7 @@ export async function makeGeneration(
   const [refusal] = readSchedule([made], policy).refused;
   if (refusal === undefined) {
     const listed = await requireKept(hsm, made);
-    await requireNoRival({ hsm, made, listed, isRival, unusedUntil: unusedUntil() });
+    await requireNoRival({ hsm, made, listed, isRival, unusedUntil });
     return { made, listed };
   }
   await destroyAndConfirm(hsm, made);

@@ -16,8 +16,11 @@ export interface MadeKek {
   readonly listed: readonly KekRecord[];
   /** Returns whether another KEK must not exist beside this one. */
   readonly isRival: (record: KekRecord) => boolean;
-  /** While the KEK has certainly not been used, so that it may be destroyed without a proof. */
-  readonly unusedUntil: DestroyWindow;
+  /**
+   * While the KEK has certainly not been used, so that it may be destroyed without a proof; undefined for a KEK that is
+   * active at once, since a node may have used it by now.
+   */
+  readonly unusedUntil: DestroyWindow | undefined;
 }
 
 /** How long the command that made a rival may take to destroy it, in ms. */
@@ -25,7 +28,8 @@ const WITHDRAWAL_LIMIT_MS = 10_000;
 const POLL_MS = 500;
 
 /**
- * Requires that no other command made a rival KEK at the same time. Destroys this command's KEK if the rival stays.
+ * Requires that no other command made a rival KEK at the same time. Destroys this command's KEK if the rival stays and
+ * this KEK is certainly unused.
  * @throws KmsError TOKEN_REFUSED when this command's KEK was destroyed; KEY_AMBIGUOUS when both are still on the token;
  *   why the KEK could not be destroyed
  */
@@ -33,7 +37,8 @@ export async function requireNoRival(kek: MadeKek, withdrawalLimitMs = WITHDRAWA
   let rivals = rivalsAmong(kek.listed, kek);
   const [first] = rivals;
   if (first === undefined) return;
-  if (first.keyId < kek.made.keyId) throw await withdraw(kek, first);
+  if (kek.unusedUntil === undefined) throw bothRemain(kek.made, rivals);
+  if (first.keyId < kek.made.keyId) throw await withdraw(kek, kek.unusedUntil, first);
   // The other commands destroy theirs. This one must not, even if they do not: both KEKs would be lost.
   const until = performance.now() + withdrawalLimitMs;
   while (performance.now() < until) {
@@ -41,11 +46,15 @@ export async function requireNoRival(kek: MadeKek, withdrawalLimitMs = WITHDRAWA
     rivals = rivalsAmong(await listAgain(kek, first), kek);
     if (rivals.length === 0) return;
   }
+  throw bothRemain(kek.made, rivals);
+}
+
+function bothRemain(made: KekRecord, rivals: readonly KekRecord[]): KmsError {
   const names = rivals.map(describe).join(" and ");
-  throw new KmsError(
+  return new KmsError(
     "KEY_AMBIGUOUS",
-    `made ${describe(kek.made)}, but another command made ${names} at the same time, and both are on the token; ` +
-      "destroy the one that is not needed with 'kms-pkcs11 keys destroy'",
+    `made ${describe(made)}, but another command made ${names} at the same time, and both are on the token; ` +
+      "'kms-pkcs11 keys list' shows which one is active, and 'kms-pkcs11 keys destroy' destroys the other",
   );
 }
 
@@ -70,7 +79,11 @@ function rivalsAmong(records: readonly KekRecord[], { made, isRival }: MadeKek):
  * Destroys this command's KEK and returns the error that says so.
  * @throws KmsError when it may still be on the token
  */
-async function withdraw({ hsm, made, unusedUntil }: MadeKek, rival: KekRecord): Promise<KmsError> {
+async function withdraw(
+  { hsm, made }: MadeKek,
+  unusedUntil: DestroyWindow,
+  rival: KekRecord,
+): Promise<KmsError> {
   const conflict = `another command made ${describe(rival)} at the same time`;
   try {
     await destroyAndConfirm(hsm, made, unusedUntil);

@@ -75,7 +75,7 @@ async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rot
     label: plan.label,
     mechanism: settings.mechanism,
     isRival: ({ label }) => label === plan.label,
-    unusedUntil: () => windowBefore(plan.activation, Math.max(0, ...reports.map(clockAheadOf))),
+    unusedUntil: windowBefore(plan.activation, Math.max(0, ...reports.map(clockAheadOf))),
   });
   const known = [made, ...tokens.flatMap(({ records }) => records ?? [])];
   const others = listed.filter((record) => !known.some((one) => isSameKek(one, record)));

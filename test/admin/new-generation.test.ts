@@ -21,7 +21,7 @@ const ORDER: NewGeneration = {
   label: LABEL,
   mechanism: "auto",
   isRival: () => true,
-  unusedUntil: () => ({ begunBy: Infinity, endedBy: Infinity }),
+  unusedUntil: { begunBy: Infinity, endedBy: Infinity },
 };
 
 function tokenThatShows(kept: () => Promise<readonly KekRecord[]>) {

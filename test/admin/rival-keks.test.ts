@@ -68,6 +68,21 @@ it("destroys neither KEK if the other command keeps the newer, and names both", 
   expect(destroyed).toEqual([]);
 });
 
+it.each([
+  ["older", older],
+  ["newer", newer],
+])(
+  "destroys nothing if the KEKs are active at once, as seen by the command of the %s",
+  async (_name, made) => {
+    const { kek, destroyed } = command(made, [older, newer]);
+    await expect(requireNoRival({ ...kek, unusedUntil: undefined })).rejects.toMatchObject({
+      code: "KEY_AMBIGUOUS",
+      message: /both are on the token.*keys list.*keys destroy/,
+    });
+    expect(destroyed).toEqual([]);
+  },
+);
+
 it("reports both KEKs if its own cannot be destroyed", async () => {
   const { kek } = command(newer, [older, newer]);
   const late = new KmsError("TOKEN_REFUSED", "the token was too slow");

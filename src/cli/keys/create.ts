@@ -4,7 +4,6 @@ import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
-import type { DestroyWindow } from "../../hsm/token-hsm.js";
 import { labelOf } from "../../provider/kek-label.js";
 import { schedulePolicy } from "../../compose/provider.js";
 import { cloneAdvice, waitForClones } from "../../admin/rollout.js";
@@ -20,9 +19,6 @@ import {
   type SettingsOptions,
 } from "../settings-options.js";
 import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
-
-/** How long after its making a KEK is certainly unused, in ms. */
-const UNUSED_MS = 3_000;
 
 interface CreateOptions extends SettingsOptions {
   readonly wait?: true;
@@ -95,15 +91,9 @@ async function create(settings: Settings, tokens: readonly Token[], begin: Begin
     label,
     mechanism: settings.mechanism,
     isRival: () => true,
-    unusedUntil: unusedForSeconds,
+    unusedUntil: undefined,
   });
   return { made, tokens: await checkReadiness(made, others, []) };
-}
-
-/** The first KEK is active at once, but no node uses a KEK that it has not read and proven. */
-function unusedForSeconds(): DestroyWindow {
-  const now = Date.now();
-  return { begunBy: now + UNUSED_MS, endedBy: now + 2 * UNUSED_MS };
 }
 
 function report({ made, tokens }: Created, { wait, output }: CreateOptions, terminal: Terminal): void {
