@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { MECHANISM_SETTINGS } from "../config/schema.js";
 import { loadSettings, type Settings } from "../config/settings.js";
+import { asAdministrator } from "../config/tokens.js";
 import type { OutputFormat } from "./output.js";
 
 export interface SettingsOptions {
@@ -76,4 +77,10 @@ export function settingsFrom(options: SettingsOptions, serves: boolean): Setting
     env: process.env,
     serves,
   });
+}
+
+/** Returns the settings with the login of the administrator, for commands that change KEKs. @throws KmsError CONFIG_INVALID */
+export function administratorSettings(options: SettingsOptions): Settings {
+  const settings = settingsFrom(options, false);
+  return { ...settings, tokens: asAdministrator(settings.tokens) };
 }

@@ -12,6 +12,7 @@ import {
 import { checkPin, MAX_PIN_BYTES, readPin } from "../config/read-pin.js";
 import { formatPkcs11Uri, tokenSelector } from "../config/pkcs11-uri.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
+import { pinSourcesOf } from "../config/tokens.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
 import { OperatorPin, verdictOn } from "../hsm/login/operator-pin.js";
@@ -49,11 +50,11 @@ export function openToken({
   env,
   suppliedPin,
 }: TokenAccess): TokenHsm {
-  const { uri, modulePath, moduleParameters, pin } = token;
+  const { uri, modulePath, moduleParameters, pin, userType } = token;
   const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
   // A login waits for those of other processes for at most half of its start timeout.
   const stores = loginStores(settings.stateDir, startTimeoutMs / 2);
-  const sources = settings.tokens.map((one) => one.pin);
+  const sources = settings.tokens.flatMap(pinSourcesOf);
   return new TokenHsm({
     host: {
       entry: TOKEN_HOST_ENTRY,
@@ -63,6 +64,7 @@ export function openToken({
         ...(moduleParameters !== undefined && { moduleParameters }),
         token: tokenSelector(uri),
         objectName: settings.objectName,
+        userType,
         ...(uri.id !== undefined && { ckaId: Buffer.from(uri.id).toString("hex") }),
       },
       sessions,

@@ -85,9 +85,9 @@ export function presetText<Value>(option: TextOption<Value> & { preset: string }
   return reading(option).prefault(option.preset).register(OPTIONS, textMeta(option));
 }
 
-/** Returns the schema of a name or a number, such as a group name or a gid. */
-export function optionalNameOrNumber(option: TextOption<string>) {
-  const schema = z.union([reading(option), z.int().min(0).transform(String)]);
+/** Returns the schema of a name or a number, such as a group name or a gid; `read` receives a number in decimal. */
+export function optionalNameOrNumber<Value>(option: TextOption<Value>) {
+  const schema = z.union([reading(option), z.int().min(0).transform(String).pipe(reading(option))]);
   return schema.optional().register(OPTIONS, { ...textMeta(option), optional: true });
 }
 

@@ -17,7 +17,14 @@ import {
   textList,
 } from "./option.js";
 import { checkAbsolutePath } from "./pin-source-name.js";
-import { failoverSection, kekUri, moduleSection, pinSection } from "./token-schema.js";
+import {
+  adminSection,
+  failoverSection,
+  kekUri,
+  loginSection,
+  moduleSection,
+  pinSection,
+} from "./token-schema.js";
 import { checkGroup, parseSocketAddress, parseSocketMode } from "./socket-address.js";
 
 export const API_VERSION = "kms-pkcs11.dev/v1";
@@ -189,6 +196,8 @@ export const documentSchema = z.strictObject({
   keys: keysSection,
   module: moduleSection,
   pin: pinSection,
+  login: loginSection,
+  admin: adminSection,
   failover: failoverSection,
   mode: choice({
     values: MODES,

@@ -5,12 +5,13 @@ import { readConfigurationFile } from "./file.js";
 import type { HttpAddress } from "./http-address.js";
 import { overlayFlags, type Flags } from "./flags.js";
 import { invalidLines } from "./invalid.js";
+import { describeRole } from "./login-role.js";
 import { describePinSource, permissionWarning } from "./pin-source.js";
 import { formatPkcs11Uri } from "./pkcs11-uri.js";
 import { Problems, problemsOf } from "./problems.js";
 import { redactParameters } from "./redact.js";
 import { API_VERSION, documentSchema, KIND, type Document } from "./schema.js";
-import { resolveTokens, type TokenSettings } from "./tokens.js";
+import { pinSourcesOf, resolveTokens, type TokenList, type TokenSettings } from "./tokens.js";
 import { validParts, type ValidParts } from "./valid-parts.js";
 
 export type { Flags } from "./flags.js";
@@ -32,7 +33,7 @@ export interface Settings {
   /** The KEK's name: `object` in the URI of every token. */
   readonly objectName: string;
   /** The preferred token first, then the failover tokens in order. */
-  readonly tokens: readonly [TokenSettings, ...TokenSettings[]];
+  readonly tokens: TokenList;
   /** A key_id or a CKA_ID in hex. */
   readonly pinnedKey?: string;
   /** Labels. */
@@ -115,17 +116,26 @@ export function loadSettings({
   if (serves) checkStateDir(draft, problems);
   checkAudit(draft, problems);
   const drafts = [
-    { uri: draft.keys?.uri, module: draft.module ?? {}, pin: draft.pin ?? {} },
+    {
+      uri: draft.keys?.uri,
+      module: draft.module ?? {},
+      pin: draft.pin ?? {},
+      login: draft.login ?? {},
+      admin: draft.admin ?? {},
+    },
     ...(draft.failover ?? []),
   ];
   const tokens = resolveTokens(drafts, { env, uriFromFlag: flags.key !== undefined, pinFromStdin, problems });
   const lines = problems.lines(names);
   if (!parsed.success || !hasOne(tokens) || lines.length > 0) throw invalidLines(lines, MAX_LINES);
-  const warnings = [...(file?.warnings ?? []), ...tokens.flatMap(({ pin }) => permissionWarning(pin) ?? [])];
+  const warnings = [
+    ...(file?.warnings ?? []),
+    ...tokens.flatMap(pinSourcesOf).flatMap((pin) => permissionWarning(pin) ?? []),
+  ];
   return normalise(parsed.data, tokens, [...new Set(warnings)]);
 }
 
-function hasOne(tokens: readonly TokenSettings[]): tokens is readonly [TokenSettings, ...TokenSettings[]] {
+function hasOne(tokens: readonly TokenSettings[]): tokens is TokenList {
   return tokens.length > 0;
 }
 
@@ -230,11 +240,13 @@ export function effectiveSettings(settings: Settings): object {
   return {
     ...settings,
     socket: socket && { ...socket, mode: socket.mode.toString(8).padStart(4, "0") },
-    tokens: tokens.map(({ uri, modulePath, moduleParameters, pin }) => ({
+    tokens: tokens.map(({ uri, modulePath, moduleParameters, pin, userType, admin }) => ({
       uri: formatPkcs11Uri(uri),
       modulePath,
       moduleParameters: moduleParameters === undefined ? undefined : redactParameters(moduleParameters),
       pin: describePinSource(pin),
+      role: describeRole(userType),
+      admin: admin && { pin: describePinSource(admin.pin), role: describeRole(admin.userType) },
     })),
     warnings: undefined,
   };

@@ -2,7 +2,8 @@
 // tokens share them. `tokens.ts` combines them.
 import { z } from "zod";
 import { invalid } from "./invalid.js";
-import { optionalText, requiredText } from "./option.js";
+import { parseRole } from "./login-role.js";
+import { optionalNameOrNumber, optionalText, requiredText } from "./option.js";
 import {
   checkAbsolutePath,
   checkCredentialName,
@@ -61,6 +62,41 @@ export const pinSection = z
   })
   .prefault({});
 
+const ROLE = {
+  range: "user, crypto-user, or a number such as 0x80000001",
+  read: parseRole,
+};
+
+export const loginSection = z
+  .strictObject({
+    role: optionalNameOrNumber({
+      ...ROLE,
+      why: "Role with which the plugin logs in; `user` if not given, `crypto-user` is a Luna's Crypto User",
+    }),
+  })
+  .prefault({});
+
+export const adminSection = z
+  .strictObject({
+    role: optionalNameOrNumber({
+      ...ROLE,
+      why: "Role with which commands that make, relabel or destroy a KEK log in; `user` if not given. With any setting of `admin` these commands use no `pin`",
+    }),
+    file: optionalText({
+      range: "an absolute path",
+      read: checkAbsolutePath,
+      secret: true,
+      why: "A file that holds the PIN of the administrator; keep it off the nodes. Without a source the commands prompt, or read --pin-stdin",
+    }),
+    env: optionalText({
+      range: "the name of an environment variable",
+      read: checkEnvName,
+      secret: true,
+      why: "An environment variable that holds the PIN of the administrator",
+    }),
+  })
+  .prefault({});
+
 /** The common part of the URI options; each adds its purpose. */
 export const kekUri = {
   range: `a PKCS#11 URI (RFC 7512) such as ${URI_EXAMPLE}`,
@@ -77,6 +113,8 @@ export const failoverSection = z
       }),
       module: moduleSection,
       pin: pinSection,
+      login: loginSection,
+      admin: adminSection,
     }),
   )
   .max(8)

@@ -3,6 +3,7 @@
 import { isAbsolute } from "node:path";
 import { KmsError } from "../errors.js";
 import { defaultPinSource, resolvePinSource, type PinSource } from "./pin-source.js";
+import { USER } from "./login-role.js";
 import { parsePinSourceName, type PinSourceName } from "./pin-source-name.js";
 import { formatPkcs11Uri, type KekUri } from "./pkcs11-uri.js";
 import type { Problems, SettingPath } from "./problems.js";
@@ -13,13 +14,44 @@ export interface TokenSettings {
   readonly modulePath: string;
   readonly moduleParameters?: string;
   readonly pin: PinSource;
+  /** The user type with which the plugin logs in. */
+  readonly userType: number;
+  /** The login of commands that change KEKs; undefined if they log in as the plugin does. */
+  readonly admin?: { readonly pin: PinSource; readonly userType: number };
 }
+
+/**
+ * Returns the tokens with the login of the administrator in place of the plugin's. The plugin's becomes `admin`, so that
+ * all PIN sources stay known.
+ */
+export function asAdministrator(tokens: TokenList): TokenList {
+  const [first, ...others] = tokens;
+  return [exchangeLogins(first), ...others.map(exchangeLogins)];
+}
+
+function exchangeLogins(token: TokenSettings): TokenSettings {
+  const { pin, userType, admin } = token;
+  return admin === undefined ? token : { ...token, ...admin, admin: { pin, userType } };
+}
+
+/** Returns all sources of a token's PINs. */
+export function pinSourcesOf({ pin, admin }: TokenSettings): PinSource[] {
+  return admin === undefined ? [pin] : [pin, admin.pin];
+}
+
+export type TokenList = readonly [TokenSettings, ...TokenSettings[]];
 
 /** The valid settings of a token; some may be missing. */
 export interface TokenDraft {
   readonly uri?: KekUri | undefined;
   readonly module?: { readonly path?: string | undefined; readonly parameters?: string | undefined };
   readonly pin?: { readonly [Kind in "file" | "env" | "credential" | "unlock"]?: string | undefined };
+  readonly login?: { readonly role?: number | undefined };
+  readonly admin?: {
+    readonly role?: number | undefined;
+    readonly file?: string | undefined;
+    readonly env?: string | undefined;
+  };
 }
 
 /** The paths of one token's settings, for messages. */
@@ -27,6 +59,7 @@ interface TokenPaths {
   readonly uri: SettingPath;
   readonly module: SettingPath;
   readonly pin: SettingPath;
+  readonly admin: SettingPath;
 }
 
 export interface TokenContext {
@@ -68,6 +101,7 @@ function pathsOf(index: number): TokenPaths {
     uri: index === 0 ? ["keys", "uri"] : section("uri"),
     module: section("module"),
     pin: section("pin"),
+    admin: section("admin"),
   };
 }
 
@@ -84,7 +118,33 @@ function resolveToken(
   }
   const pin = resolvePin(uri, draft, paths, context);
   if (modulePath === undefined || pin === undefined) return [];
-  return [{ uri, modulePath, ...(parameters !== undefined && { moduleParameters: parameters }), pin }];
+  const admin = resolveAdmin(draft, paths, context);
+  return [
+    {
+      uri,
+      modulePath,
+      ...(parameters !== undefined && { moduleParameters: parameters }),
+      pin,
+      userType: draft.login?.role ?? USER,
+      ...(admin !== undefined && { admin }),
+    },
+  ];
+}
+
+function resolveAdmin(
+  { admin = {} }: TokenDraft,
+  paths: TokenPaths,
+  { pinFromStdin, problems }: TokenContext,
+): TokenSettings["admin"] {
+  const { role, file, env } = admin;
+  if (role === undefined && file === undefined && env === undefined) return undefined;
+  if (file !== undefined && env !== undefined) {
+    problems.add({ at: paths.admin, text: "gives file and env; keep one" });
+  }
+  const userType = role ?? USER;
+  if (pinFromStdin) return { userType, pin: { kind: "stdin" } };
+  if (file !== undefined) return { userType, pin: { kind: "file", path: file } };
+  return { userType, pin: env === undefined ? { kind: "none" } : { kind: "env", name: env } };
 }
 
 function checkModulePath(uri: KekUri, path: string | undefined, paths: TokenPaths, problems: Problems): void {

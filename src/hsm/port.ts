@@ -72,6 +72,14 @@ export interface ProbeResult {
   readonly detail: string;
 }
 
+/** What the login may do with session objects, which differ from keys on the token in that they end with the session. */
+export interface TestedRight {
+  readonly right: "make keys" | "import keys" | "destroy keys";
+  /** "untested": the error, or the lack of an object to try it on, shows nothing about the login. */
+  readonly outcome: "permitted" | "refused" | "untested";
+  readonly detail: string;
+}
+
 export interface GenerateRequest {
   readonly label: string;
   /** 16 bytes in hex; a token that refuses them chooses the id itself. */

@@ -13,6 +13,7 @@ import type {
   GenerateRequest,
   KekRecord,
   ProbeResult,
+  TestedRight,
   TokenDescription,
 } from "./port.js";
 import type { HostProcessOptions } from "./hosts/host-process.js";
@@ -114,6 +115,11 @@ export class TokenHsm implements Hsm, TokenAdministration {
 
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
     return this.#hosts.read(Op.probe, { keyId, choice });
+  }
+
+  /** Tests what the login may do, with session objects only. @throws KmsError */
+  testRights(): Promise<readonly TestedRight[]> {
+    return this.#hosts.control(Op.rights, {});
   }
 
   state(): HsmState {

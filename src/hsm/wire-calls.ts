@@ -3,7 +3,14 @@
 import type { ErrorCode } from "../errors.js";
 import type { FaultClass, PinVerdict } from "./fault.js";
 import type { MechanismChoice } from "./mechanisms.js";
-import type { GenerateRequest, KekRecord, ProbeResult, TokenDescription, TokenSelector } from "./port.js";
+import type {
+  GenerateRequest,
+  KekRecord,
+  ProbeResult,
+  TestedRight,
+  TokenDescription,
+  TokenSelector,
+} from "./port.js";
 import type { Deadline } from "./wire-deadline.js";
 
 /** The numbers are bytes of the wire. */
@@ -19,6 +26,7 @@ export const Op = {
   relabel: 9,
   close: 10,
   describe: 11,
+  rights: 12,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -34,6 +42,7 @@ export interface ControlCalls {
   [Op.login]: { request: NoFields; reply: NoFields };
   [Op.readKeks]: { request: ReadRequest; reply: ReadSlice };
   [Op.probe]: { request: ProbeRequest; reply: readonly ProbeResult[] };
+  [Op.rights]: { request: NoFields; reply: readonly TestedRight[] };
   [Op.generate]: { request: GenerateRequest; reply: KekRecord };
   [Op.destroy]: { request: DestroyRequest; reply: DestroyReply };
   [Op.relabel]: { request: RelabelRequest; reply: KekRecord };
@@ -52,6 +61,8 @@ export interface OpenRequest {
   readonly token: TokenSelector;
   /** The KEK's name: the CKA_LABEL, or the part of it before "@". */
   readonly objectName: string;
+  /** What C_Login receives; CKU_USER if undefined. */
+  readonly userType?: number;
   /** Only the key with this CKA_ID (hex), if the URI names one. */
   readonly ckaId?: string;
   /** The slot that another lane of the same token host has found. */

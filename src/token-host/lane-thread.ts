@@ -50,6 +50,7 @@ const CONTROL: ControlHandlers = {
   },
   [Op.readKeks]: (request) => token().readKeks(request),
   [Op.probe]: (request) => token().probe(request),
+  [Op.rights]: () => token().rights(),
   [Op.generate]: (request) => token().generate(request),
   [Op.destroy]: (request) => token().destroy(request),
   [Op.relabel]: (request) => token().relabel(request),

@@ -1,7 +1,14 @@
 // The token as one lane uses it: the module, the lane's session, and the generations that it knows. Performs each call
 // of wire-calls.ts; decides which failed calls to repeat here and which to leave to the plugin.
 import type { PKCS11 } from "pkcs11js";
-import type { CryptRequest, GenerateRequest, KekRecord, ProbeResult, TokenDescription } from "../hsm/port.js";
+import type {
+  CryptRequest,
+  GenerateRequest,
+  KekRecord,
+  ProbeResult,
+  TestedRight,
+  TokenDescription,
+} from "../hsm/port.js";
 import type {
   DestroyReply,
   DestroyRequest,
@@ -22,6 +29,7 @@ import { LaneKeyring } from "./lane-keyring.js";
 import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
 import { probe } from "./probe.js";
 import { finishRelabel, relabel } from "./relabel.js";
+import { testRights } from "./rights.js";
 import { TokenSession } from "./session.js";
 
 export class LaneToken {
@@ -29,12 +37,14 @@ export class LaneToken {
   readonly #session: TokenSession;
   readonly #crypt: CheckedCrypt;
   readonly #slotId: number;
+  readonly #userType: number | undefined;
   readonly #description: TokenDescription;
   readonly #keyring: LaneKeyring;
 
   /** @throws TokenFault when the module, the token or a session is not available */
   constructor(request: OpenRequest) {
     this.#lib = loadModule(request);
+    this.#userType = request.userType;
     this.#slotId = request.slotId ?? findSlot(this.#lib, request.token);
     this.#session = new TokenSession(this.#lib, slotHandle(this.#slotId));
     this.#crypt = new CheckedCrypt(this.#session);
@@ -60,7 +70,7 @@ export class LaneToken {
    * a crash during this request is a crash in C_Login.
    */
   login(pin: string): void {
-    this.#session.login(pin);
+    this.#session.login(pin, this.#userType);
     this.#keyring.forgetHandles();
   }
 
@@ -85,6 +95,11 @@ export class LaneToken {
 
   probe({ keyId, choice }: ProbeRequest): readonly ProbeResult[] {
     return this.#withKek(keyId, (kek) => probe(this.#session, kek, choice));
+  }
+
+  /** Tests what the login may do, with session objects only. */
+  rights(): readonly TestedRight[] {
+    return testRights(this.#session);
   }
 
   /** Makes a generation, checks that it performs its mechanism, and returns it as a new reading of the token lists it. */

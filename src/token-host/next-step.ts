@@ -19,6 +19,8 @@ const PIN_NEXT_STEP = "this PIN is not tried again, since repeated wrong PINs lo
 const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {
   0xa3: "the PIN has expired; give the token a new one and put that into its source",
   0xa4: "the token is locked; its security officer must reset the PIN",
+  0x103: "the token does not know this role; correct login.role or admin.role",
+  0x104: "another role is logged in already in this process",
   0x102: "the token's security officer has to set a user PIN first",
 };
 

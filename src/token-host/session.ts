@@ -67,9 +67,9 @@ export class TokenSession {
   }
 
   /** Logs in. Spends one PIN attempt unless this process is logged in already. */
-  login(pin: string): void {
+  login(pin: string, userType: number = pkcs11js.CKU_USER): void {
     try {
-      this.lib.C_Login(this.handle, pkcs11js.CKU_USER, pin);
+      this.lib.C_Login(this.handle, userType, pin);
     } catch (error) {
       if (rvOf(error) === CKR_USER_ALREADY_LOGGED_IN) return;
       throw toFault(error, "logging in (C_Login)");

@@ -24,6 +24,7 @@ describe("without a file", () => {
           },
           modulePath: "/usr/lib/softhsm/libsofthsm2.so",
           pin: { kind: "file", path: "/run/pin" },
+          userType: 1,
         },
       ],
       allowUnprotected: [],
@@ -86,6 +87,8 @@ socket: { path: "unix:///run/kms/kms.sock", mode: "0660", group: 1000, allowAbst
 keys: { uri: "pkcs11:token=kms;object=kms-kek", active: 0a1b, allowUnprotected: [old], refreshInterval: 1m30s }
 module: { path: /usr/lib/nss.so, parameters: "configdir=/etc/nss" }
 pin: { env: KMS_PIN }
+login: { role: crypto-user }
+admin: { file: /run/admin.pin }
 failover:
   - { uri: "pkcs11:serial=2;object=kms-kek?module-path=/usr/lib/b.so", pin: { file: /run/b.pin } }
 mode: local-kek
@@ -107,11 +110,14 @@ log: { level: debug }
           modulePath: "/usr/lib/nss.so",
           moduleParameters: "configdir=/etc/nss",
           pin: { kind: "env", name: "KMS_PIN" },
+          userType: 0x8000_0001,
+          admin: { userType: 1, pin: { kind: "file", path: "/run/admin.pin" } },
         },
         {
           uri: { serial: "2", object: "kms-kek", modulePath: "/usr/lib/b.so" },
           modulePath: "/usr/lib/b.so",
           pin: { kind: "file", path: "/run/b.pin" },
+          userType: 1,
         },
       ],
       pinnedKey: "0a1b",

@@ -1,5 +1,6 @@
 // The part of `kms-pkcs11 check` that needs the token: login, keys, mechanisms and, on request, the time of an Encrypt.
 import { formatPkcs11Uri } from "../../config/pkcs11-uri.js";
+import { describeRole } from "../../config/login-role.js";
 import { describePinSource } from "../../config/pin-source.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
@@ -17,6 +18,7 @@ import {
 } from "../../provider/generations.js";
 import { schedulePolicy } from "../../compose/provider.js";
 import type { Report } from "./findings.js";
+import { checkRights } from "./rights.js";
 
 const SAMPLES = 50;
 /** As long as a DEK seed. */
@@ -39,8 +41,11 @@ export async function checkToken(
   report.add(
     "ok",
     "PIN",
-    token?.loginRequired === true ? describePinSource(settings.tokens[0].pin) : "the token needs no login",
+    token?.loginRequired === true
+      ? `${describePinSource(settings.tokens[0].pin)}, role ${describeRole(settings.tokens[0].userType)}`
+      : "the token needs no login",
   );
+  await checkRights(settings.tokens[0], hsm, report);
   const policy = schedulePolicy(settings);
   const schedule = readSchedule(records, policy);
   const active = checkSchedule(schedule, policy, settings, report);

@@ -8,7 +8,7 @@ import { audited } from "../../admin/operator-audit.js";
 import { changeEvent, changeRows, requireChanged } from "../../admin/token-changes.js";
 import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
-import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 
 export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
   addKeyOptions(keys.command("adopt"))
@@ -29,7 +29,7 @@ Example:
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
       const reference = parseKeyReference("<key_id>", keyId);
-      const settings = settingsFrom(options, false);
+      const settings = administratorSettings(options);
       const operator = operatorAt(terminal);
       const adopted = await audited(
         settings,

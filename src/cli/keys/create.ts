@@ -15,7 +15,7 @@ import { checkReadiness, isReady, readinessRows, type Readiness } from "../../ad
 import {
   addKeyOptions,
   addMechanismOption,
-  settingsFrom,
+  administratorSettings,
   type SettingsOptions,
 } from "../settings-options.js";
 import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
@@ -54,7 +54,7 @@ Example:
       if (timeoutMs === undefined) {
         throw new KmsError("CONFIG_INVALID", "--timeout: give a duration such as 10m");
       }
-      const settings = settingsFrom(options, false);
+      const settings = administratorSettings(options);
       const operator = operatorAt(terminal);
       const created = await withTokens(settings, operator, async (tokens) => {
         const { made, tokens: others } = await audited(

@@ -14,7 +14,7 @@ import { parseNodes } from "../../admin/node-client.js";
 import { audited } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { operatorAt } from "../operator.js";
-import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { changeEvent, changeRows, requireChanged } from "../../admin/token-changes.js";
 
@@ -72,7 +72,7 @@ Example:
       const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
       const operator = operatorAt(terminal);
       const proof = proofOf(options, operator);
-      const settings = settingsFrom(options, false);
+      const settings = administratorSettings(options);
       const destroyed = await audited(
         settings,
         operator,

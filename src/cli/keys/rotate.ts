@@ -16,7 +16,7 @@ import type { Terminal } from "../output.js";
 import {
   addKeyOptions,
   addMechanismOption,
-  settingsFrom,
+  administratorSettings,
   type SettingsOptions,
 } from "../settings-options.js";
 import { reportRotation } from "./rotation-report.js";
@@ -75,7 +75,7 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       const now = Date.now();
       const activation = activationOf(options, now);
       const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
-      const settings = settingsFrom(options, false);
+      const settings = administratorSettings(options);
       requireSomethingToWaitFor(options, settings, nodes, activation - now);
       const operator = operatorAt(terminal);
       const order = {

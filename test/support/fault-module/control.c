@@ -158,7 +158,12 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
     word = next_word(rest);
     made->session_file = word == NULL ? NULL : text_word(word, line);
   }
-  else if (strcmp(name, "id-limit") == 0) made->id_limit = number_word(next_word(rest), line);
+  else if (strcmp(name, "role") == 0) {
+    made->role_type = number_word(next_word(rest), line);
+    made->role_pin = text_word(next_word(rest), line);
+    made->user_pin = text_word(next_word(rest), line);
+    made->role_rv = number_word(next_word(rest), line);
+  } else if (strcmp(name, "id-limit") == 0) made->id_limit = number_word(next_word(rest), line);
   else if (strcmp(name, "label-limit") == 0) made->label_limit = number_word(next_word(rest), line);
   else if (strcmp(name, "refuse-ro-sessions") == 0) {
     word = next_word(rest);
@@ -233,6 +238,8 @@ static void drop(struct control *control_) {
   free(control_->target);
   free(control_->pin_file);
   free(control_->session_file);
+  free(control_->role_pin);
+  free(control_->user_pin);
   free(control_);
 }
 

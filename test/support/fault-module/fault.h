@@ -59,7 +59,9 @@ struct control {
   struct rule rules[RULE_LIMIT];
   size_t rule_count;
   bool log[FUNCTION_COUNT];
-  char *count_file, *target, *pin_file, *session_file;
+  char *count_file, *target, *pin_file, *session_file, *role_pin, *user_pin;
+  CK_ULONG role_type;
+  CK_RV role_rv;
   bool session_loss, logout, login_per_load, token_removed, device_error, store_at_load, read_only_attributes, pin_silent, gcm_own;
   atomic_bool session_loss_done, logout_done, token_removed_done;
   CK_RV refuse_ro_sessions;
@@ -155,6 +157,9 @@ bool login_is_missing(void);
 void login_forget(void);
 /* Each turns the target's result into the result for this load. */
 CK_RV login_initialised(CK_RV rv);
+/* Returns the result of calls that make, change or destroy objects if the role that is logged in may not: else CKR_OK. */
+CK_RV role_check(void);
+CK_RV login_as(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length);
 CK_RV login_of_load(CK_RV rv, const CK_BYTE *pin, CK_ULONG length);
 
 /* ---- module.c: the call in progress ---- */

@@ -1,5 +1,5 @@
 /*
- * A login that is valid for one load of the library, as with p11-kit-client: each thread that has loaded this module
+ * Roles, and a login that is valid for one load of the library, as with p11-kit-client: each thread that has loaded this module
  * is a separate application, although the target sees one process.
  */
 #include "fault.h"
@@ -52,4 +52,21 @@ CK_RV emulated_C_Logout(CK_SESSION session) {
   if (!logged_in) return CKR_USER_NOT_LOGGED_IN;
   login_forget();
   return CKR_OK;
+}
+
+/* ---- a role that may use keys, but not make, change or destroy objects ---- */
+
+static atomic_bool limited;
+
+CK_RV role_check(void) { return control->role_pin != NULL && limited ? control->role_rv : CKR_OK; }
+
+CK_RV emulated_C_Login(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length) {
+  if (control->role_pin == NULL) return login_as(session, user, pin, length);
+  bool is_role = user == control->role_type && length == strlen(control->role_pin) &&
+                 memcmp(pin, control->role_pin, length) == 0;
+  if (user == control->role_type && user != CKU_USER && !is_role) return CKR_PIN_INCORRECT;
+  CK_BYTE *real = is_role ? (CK_BYTE *)control->user_pin : pin;
+  CK_RV rv = login_as(session, is_role ? CKU_USER : user, real, is_role ? strlen(control->user_pin) : length);
+  if (rv == CKR_OK) limited = is_role;
+  return rv;
 }

@@ -52,7 +52,8 @@ static CK_RV complete(struct completed *made, const CK_ATTRIBUTE *attributes, CK
 
 #define WITH_TEMPLATE(call)                          \
   struct completed made = {0};                       \
-  CK_RV rv = complete(&made, attributes, count);     \
+  CK_RV rv = role_check();                           \
+  if (rv == CKR_OK) rv = complete(&made, attributes, count); \
   if (rv == CKR_OK) rv = call;                       \
   if (rv == CKR_OK) store_write_back();              \
   free(made.attributes);                             \
@@ -87,14 +88,16 @@ CK_RV emulated_C_DeriveKey(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJEC
 }
 
 CK_RV emulated_C_DestroyObject(CK_SESSION session, CK_OBJECT source) {
-  CK_RV rv = target->C_DestroyObject(session, source);
+  CK_RV rv = role_check();
+  if (rv == CKR_OK) rv = target->C_DestroyObject(session, source);
   if (rv == CKR_OK) store_write_back();
   return rv;
 }
 
 CK_RV emulated_C_CopyObject(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count,
                             CK_OBJECT *object) {
-  CK_RV rv = check_template(attributes, count);
+  CK_RV rv = role_check();
+  if (rv == CKR_OK) rv = check_template(attributes, count);
   if (rv == CKR_OK) rv = target->C_CopyObject(session, source, attributes, count, object);
   if (rv == CKR_OK) store_write_back();
   return rv;
@@ -103,7 +106,8 @@ CK_RV emulated_C_CopyObject(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *
 CK_RV emulated_C_GenerateKeyPair(CK_SESSION session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *public_attributes,
                                  CK_ULONG public_count, CK_ATTRIBUTE *private_attributes, CK_ULONG private_count,
                                  CK_OBJECT *public_key, CK_OBJECT *private_key) {
-  CK_RV rv = check_template(public_attributes, public_count);
+  CK_RV rv = role_check();
+  if (rv == CKR_OK) rv = check_template(public_attributes, public_count);
   if (rv == CKR_OK) rv = check_template(private_attributes, private_count);
   if (rv != CKR_OK) return rv;
   return target->C_GenerateKeyPair(session, mechanism, public_attributes, public_count, private_attributes,
@@ -112,7 +116,8 @@ CK_RV emulated_C_GenerateKeyPair(CK_SESSION session, CK_MECHANISM *mechanism, CK
 
 CK_RV emulated_C_SetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {
   if (control->read_only_attributes) return CKR_ATTRIBUTE_READ_ONLY;
-  CK_RV rv = check_template(attributes, count);
+  CK_RV rv = role_check();
+  if (rv == CKR_OK) rv = check_template(attributes, count);
   return rv != CKR_OK ? rv : target->C_SetAttributeValue(session, source, attributes, count);
 }
 

@@ -69,7 +69,7 @@ static void pin_write(int file, unsigned long wrong) {
   if (ftruncate(file, 0) != 0 || lseek(file, 0, SEEK_SET) != 0 || dprintf(file, "%lu\n", wrong) < 0) abort();
 }
 
-CK_RV emulated_C_Login(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length) {
+CK_RV login_as(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length) {
   if (user != CKU_USER) return target->C_Login(session, user, pin, length);
   if (control->pin_file == NULL) return login_of_load(target->C_Login(session, user, pin, length), pin, length);
   unsigned long wrong;

@@ -1,0 +1,100 @@
+// Two logins: the plugin's may use keys but not make or destroy them, and the commands that change KEKs have their own.
+
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+
+import { FaultModule } from "../../support/fault-module.js";
+import { kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { makeFolder, writePinFile } from "../../support/token.js";
+
+const ROLE_PIN = "user-of-keys-5512";
+
+interface Finding {
+  readonly verdict: string;
+  readonly subject: string;
+  readonly detail: string;
+}
+
+describe.each([
+  { name: "another PIN of the same user type", type: "0x1", login: {}, role: "user" },
+  {
+    name: "a user type of the vendor's",
+    type: "0x80000001",
+    login: { role: "crypto-user" },
+    role: "crypto-user",
+  },
+  { name: "a user type by its number", type: "0x80000013", login: { role: 0x8000_0013 }, role: "0x80000013" },
+])("a serving login with $name", ({ type, login, role }) => {
+  let token: SoftHsm;
+  let fault: FaultModule;
+  let plugin: PluginProcess;
+
+  beforeAll(() => {
+    token = createSoftHsm({ pin: "administrator-7261" });
+    fault = new FaultModule(token);
+    fault.set(`role ${type} ${ROLE_PIN} ${token.pin} 0x1B`);
+    plugin = new PluginProcess(fault);
+  });
+  afterAll(async () => {
+    await plugin.stop();
+    plugin.remove();
+    fault.remove();
+    token.remove();
+  });
+
+  const run = (...args: string[]): CommandResult => {
+    const result = kmsPkcs11([...args, "--config", plugin.configFile, "-o", "json"], fault.env);
+    expect(result.stdout + result.stderr).not.toContain(token.pin);
+    expect(result.stdout + result.stderr).not.toContain(ROLE_PIN);
+    return result;
+  };
+  const rights = (): string[] =>
+    (JSON.parse(run("check").stdout) as { findings: Finding[] }).findings
+      .filter(({ subject }) => subject === "rights")
+      .map(({ verdict, detail }) => `${verdict} ${detail}`);
+
+  it("serves, cannot change KEKs, and check says so; the administrator's login can", async () => {
+    const pin = { file: writePinFile(plugin.folder, ROLE_PIN, "serving") };
+    plugin.configure({ pin, login });
+    const refused = run("keys", "create");
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("CKR_ACTION_PROHIBITED")]);
+
+    plugin.configure({ pin, login, admin: { file: token.pinFile } });
+    const made = run("keys", "create");
+    expect([made.code, made.stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
+    await plugin.start();
+    expect(run("check").code).toBe(0);
+    expect(rights()).toEqual([
+      `ok role ${role} may not make keys: enforced by the token`,
+      `ok role ${role} may not import keys: enforced by the token`,
+      expect.stringContaining(`ok role ${role} may perhaps destroy keys`) as string,
+    ]);
+    expect(run("keys", "list").code).toBe(0);
+    expect(run("keys", "rotate", "--activate-in", "1h").code).toBe(0);
+
+    // The PIN of the administrator in the plugin's place.
+    plugin.configure({ pin: { file: token.pinFile }, admin: { file: token.pinFile } });
+    expect(rights()).toContainEqual(
+      expect.stringMatching(/^warn role user may make keys.*too powerful; set login\.role/),
+    );
+  });
+});
+
+it("an unknown role and two sources of the administrator's PIN are configuration errors", () => {
+  const folder = makeFolder("roles");
+  const path = join(folder, "config.yaml");
+  const head = "apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\n";
+  const logins = "login: { role: officer }\nadmin: { file: /run/pin, env: PIN }\n";
+  writeFileSync(path, `${head}${logins}keys: { uri: "pkcs11:token=kms;object=kek?module-path=/lib/x.so" }\n`);
+  const { code, stderr } = kmsPkcs11(["keys", "list", "--config", path]);
+  expect([code, stderr]).toEqual([
+    2,
+    expect.stringMatching(
+      /login\.role: is "officer"; give user, crypto-user.*admin: gives file and env; keep one/s,
+    ),
+  ]);
+  rmSync(folder, { recursive: true });
+});
