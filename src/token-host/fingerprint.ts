@@ -12,7 +12,7 @@ import type { FingerprintMethod } from "../hsm/key-id.js";
 import type { TokenSession } from "./session.js";
 import { AlteredResult, isGeneralError, type TokenFault } from "./ckr.js";
 import { gcmEncrypt, IV_BYTES, TAG_BYTES } from "./mechanisms/gcm-call.js";
-import { aesBlock, isRefusal, mayBeRefusal, tryCall } from "./refusal.js";
+import { aesBlock, isRefusal, mayRefuseAsBroken, tryCall } from "./refusal.js";
 
 const DOING = "fingerprinting the key (C_Encrypt)";
 const BLOCK = Buffer.from("kms-pkcs11 kcv 1");
@@ -181,7 +181,7 @@ function encryptUnderReservedIv(session: TokenSession, key: Handle): Outcome {
       return usedOurs ? out.value : "refused";
     }
     if (isPlainRefusal(out.fault)) return "refused";
-    if (mayBeRefusal(out.fault)) return out.fault;
+    if (mayRefuseAsBroken(out.fault)) return out.fault;
     throw out.fault;
   });
   return sealed ?? "refused";

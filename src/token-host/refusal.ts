@@ -12,11 +12,16 @@ export function isRefusal(fault: TokenFault): boolean {
   return fault.fault === "setup" || fault.fault === "input" || isGeneralError(fault);
 }
 
-/**
- * Returns the same while a mechanism is tested: some tokens refuse with a vendor's own code, or with one that otherwise
- * reports a broken device. The caller decides, by other calls, whether the token still answers.
- */
+/** Returns the same while a mechanism is tested: a vendor's own code may refuse a parameter or report a broken device. */
 export function mayBeRefusal(fault: TokenFault): boolean {
+  return isRefusal(fault) || (fault.rv !== undefined && fault.rv >= 0x80000000);
+}
+
+/**
+ * Returns the same where the caller decides by other calls whether the token still answers: some tokens refuse with a
+ * code that otherwise reports a broken device.
+ */
+export function mayRefuseAsBroken(fault: TokenFault): boolean {
   return isRefusal(fault) || fault.fault === "device";
 }
 
@@ -49,7 +54,7 @@ export function aesBlock(
       return Buffer.from(session.lib.C_Encrypt(handle, block, Buffer.alloc(4 * block.length)));
     });
     if (out.ok) return out.value;
-    if (!mayBeRefusal(out.fault)) throw out.fault;
+    if (!mayRefuseAsBroken(out.fault)) throw out.fault;
     refusals.push(out.fault);
   }
   return refusals;
