@@ -28,6 +28,8 @@ import { openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
 import { environmentWithoutWatchdog, startWatchdog } from "../observability/watchdog.js";
 
+/** Shortest time between two reloads of a library that may need them, in ms: each costs a login. */
+const UNTIL_KNOWN_MS = 30_000;
 /** How long requests under way may take to finish at a stop, and token hosts to log out, in ms. */
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
@@ -150,7 +152,8 @@ function openRunningProvider(
   metrics: Metrics,
   log: Log,
 ): RunningProvider {
-  const intervals = { oftenMs: settings.refreshIntervalMs, rarelyMs: RELOAD_MS };
+  const oftenMs = settings.refreshIntervalMs;
+  const intervals = { oftenMs, untilKnownMs: Math.max(oftenMs, UNTIL_KNOWN_MS), rarelyMs: RELOAD_MS };
   const running = new RunningProvider({
     ...providerOptions(settings, hsm.port, metrics, log),
     // A reload replaces the warm token host; without one, requests would wait for the reload.

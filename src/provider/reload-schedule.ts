@@ -1,17 +1,20 @@
 // Decides when to read the keyring with a reloaded library although no KEK seems gone. Some libraries (TPMs) read their
 // store only when they are loaded: they show no new KEK, and continue to encrypt under one that has since been destroyed.
-// Whether a library is of that kind is found by comparing what it shows before and after a reload, never by its vendor.
-// Every library is also reloaded after each activation: a destroyed standby KEK must not become active.
+// Whether a library is of that kind is found by comparing what it shows before and after a reload, never by its vendor;
+// until a change has shown it, the library might be. Every library is also reloaded after each activation: a destroyed
+// standby KEK must not become active.
 import type { Log } from "../log.js";
 import type { Generation, Schedule } from "./generations.js";
 
-/** Time between two reloads of a library that is not known to need them, in ms. */
+/** Time between two reloads of a library that shows changes without them, in ms. */
 export const RELOAD_MS = 10 * 60_000;
 
 export interface ReloadIntervals {
   /** Time between two reloads of a library that shows changes only after a reload, in ms. */
   readonly oftenMs: number;
-  /** Time between two reloads of any other library, in ms. */
+  /** Time between two reloads of a library that has not shown any change yet, in ms. */
+  readonly untilKnownMs: number;
+  /** Time between two reloads of a library that shows changes without a reload, in ms. */
   readonly rarelyMs: number;
 }
 
@@ -33,12 +36,15 @@ export interface ReloadResult {
 
 /** Minimum gap between two reloads, as a multiple of the time that the last one took. */
 const GAP_SHARE = 5;
+/** The same for a library that may not need reloads: requests have no warm token host during a reload. */
+const GAP_SHARE_UNTIL_KNOWN = 20;
 
 export class ReloadSchedule {
   readonly #intervals: ReloadIntervals | undefined;
   readonly #wallNow: () => number;
   readonly #now: () => number;
-  #needsReload = false;
+  /** Whether the library shows changes only after a reload; undefined until a change has shown it. */
+  #needsReload: boolean | undefined;
   /** Activations up to this instant are followed by a reload, by the wall clock. */
   #coveredUntil: number;
   #claimedAt: number;
@@ -90,7 +96,8 @@ export class ReloadSchedule {
 
   get #intervalMs(): number {
     if (this.#intervals === undefined) return Infinity;
-    const { oftenMs, rarelyMs } = this.#intervals;
+    const { oftenMs, untilKnownMs, rarelyMs } = this.#intervals;
+    if (this.#needsReload === undefined) return Math.max(untilKnownMs, GAP_SHARE_UNTIL_KNOWN * this.#tookMs);
     return this.#needsReload ? Math.max(oftenMs, GAP_SHARE * this.#tookMs) : rarelyMs;
   }
 }

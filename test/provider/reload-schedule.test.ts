@@ -10,7 +10,7 @@ import { FakeHsm, SILENT } from "../support/fake-hsm.js";
 import { kekRecord } from "../support/kek-record.js";
 
 const START = Date.UTC(2026, 10, 21, 12);
-const INTERVALS = { oftenMs: 60_000, rarelyMs: 600_000 };
+const INTERVALS = { oftenMs: 60_000, untilKnownMs: 600_000, rarelyMs: 1_800_000 };
 
 /** A token whose library, until it is reloaded, shows the keys that existed when it was loaded. */
 class LoadTimeHsm extends FakeHsm {
@@ -148,15 +148,34 @@ it("a library that showed a change only after a reload is reloaded at every refr
   expect([hsm.loads, keyring.known("b")]).toEqual([3, undefined]);
 });
 
-it("a library that shows changes without a reload is reloaded rarely", async () => {
+it("a library that has shown a change without a reload is reloaded rarely", async () => {
   const clock = { ms: 0 };
   const hsm = new LoadTimeHsm();
   hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
   const keyring = keyringOf(hsm, clock, INTERVALS);
   await keyring.read();
+  await readFor(keyring, clock, 580_000);
   hsm.records = hsm.store = [...hsm.store, kekRecord("kms-kek@20261121T100000Z", "b")];
-  await readFor(keyring, clock, 3_600_000);
-  expect(hsm.loads).toBe(6);
+  await readFor(keyring, clock, 20_000);
+  expect(hsm.loads).toBe(1);
+  await readFor(keyring, clock, 1_780_000);
+  expect(hsm.loads).toBe(1);
+  await readFor(keyring, clock, 20_000);
+  expect(hsm.loads).toBe(2);
+});
+
+it("a library that takes long to load is reloaded less often until a change has shown its kind", async () => {
+  const clock = { ms: 0 };
+  const hsm = new LoadTimeHsm();
+  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
+  hsm.whileLoading = () => (clock.ms += 60_000);
+  const keyring = keyringOf(hsm, clock, INTERVALS);
+  await keyring.read();
+  await readFor(keyring, clock, 600_000);
+  expect(hsm.loads).toBe(1);
+  clock.ms = 1_780_000;
+  await readFor(keyring, clock, 20_000);
+  expect(hsm.loads).toBe(2);
 });
 
 it("a KEK made during a reload does not count against the library for long", async () => {
