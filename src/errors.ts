@@ -19,6 +19,8 @@ export const ERROR_CODES = [
   "KEY_UNSUITABLE",
   /** The key or the token does not perform the requested mechanism. */
   "MECHANISM_UNSUPPORTED",
+  /** The token cannot generate secret keys: its vendor's tool makes them. */
+  "GENERATION_UNSUPPORTED",
   /** The vendor library cannot be loaded or is not a PKCS#11 module. */
   "MODULE_UNUSABLE",
   /** No slot, or more than one, holds the token that the URI names. */

@@ -9,12 +9,12 @@ import { planRotation, type RotationPlan } from "../provider/rotation.js";
 import { requireAll, type Token } from "./command-tokens.js";
 import { guardRotation, requireTimeToAbort, type Rotation } from "./guarded-rotation.js";
 import { isSameKek, viewKeyring, type KeyringView } from "./keyring-view.js";
-import { makeGeneration } from "./new-generation.js";
 import { compareNodes, readNodes, type NodeReport } from "./node-comparison.js";
 import { audited, type Begin } from "./operator-audit.js";
 import type { Operator } from "./operator.js";
 import { checkReadiness } from "./readiness.js";
 import { windowBefore } from "./require-unneeded.js";
+import { makeOrAwaitGeneration } from "./vendor-made-kek.js";
 
 export interface RotationOrder {
   readonly settings: Settings;
@@ -37,7 +37,7 @@ export interface RotationOrder {
 
 /**
  * Rotates the KEK and returns the result; failures of single tokens and nodes after the KEK was made are in it.
- * @throws KmsError when no KEK was made, or as `makeGeneration`
+ * @throws KmsError when no KEK was made, or as `makeOrAwaitGeneration`
  */
 export async function rotateKek(order: RotationOrder): Promise<Rotation> {
   const { settings, tokens, nodes, dryRun, wait, abortUnlessConverged, signal, operator } = order;
@@ -60,7 +60,7 @@ export async function rotateKek(order: RotationOrder): Promise<Rotation> {
 
 /** Makes the KEK, unless it is a dry run. */
 async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
-  const { settings, tokens, now, activation, dryRun, signal } = order;
+  const { settings, tokens, now, activation, dryRun, signal, operator } = order;
   requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
   const policy = schedulePolicy(settings);
   const view = viewKeyring(tokens, policy, now);
@@ -70,16 +70,20 @@ async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rot
   if (dryRun || preferred === undefined) return { plan, made: undefined };
   if (signal.aborted) throw new KmsError("CANCELLED", "interrupted; nothing was made");
   await begin({ details: { label: plan.label, from: plan.from.record.keyId } });
-  const { made, listed } = await makeGeneration(preferred.hsm, {
+  const generation = {
     policy,
     label: plan.label,
     mechanism: settings.mechanism,
-    isRival: ({ label }) => label === plan.label,
+    isRival: ({ label }: KekRecord) => label === plan.label,
     unusedUntil: windowBefore(plan.activation, Math.max(0, ...reports.map(clockAheadOf))),
-  });
+  };
+  const wait = { until: plan.activation, signal };
+  const { hsm } = preferred;
+  const token = settings.tokens[0];
+  const { made, listed } = await makeOrAwaitGeneration({ hsm, token, generation, wait, operator });
   const known = [made, ...tokens.flatMap(({ records }) => records ?? [])];
   const others = listed.filter((record) => !known.some((one) => isSameKek(one, record)));
-  for (const other of others) order.operator.notify(`warning: ${newOther(other, plan, policy)}`);
+  for (const other of others) operator.notify(`warning: ${newOther(other, plan, policy)}`);
   return { plan, made };
 }
 

@@ -4,7 +4,7 @@ import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
 import type { GenerateRequest } from "../hsm/port.js";
 import { asNumber } from "./attributes.js";
-import { TokenFault } from "./ckr.js";
+import { rowOf, TokenFault } from "./ckr.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
 import { TokenSession } from "./session.js";
@@ -38,7 +38,8 @@ export interface MadeKek {
 /**
  * Makes the key or keys of one generation, for a reading of the keyring to find and name.
  * @param tokenLabel names the token in an error
- * @throws TokenFault MECHANISM_UNSUPPORTED when the token does not perform the mechanism, or none of them
+ * @throws TokenFault MECHANISM_UNSUPPORTED when the token does not perform the mechanism, or none of them;
+ *   GENERATION_UNSUPPORTED when it generates none of the keys that could perform it
  */
 export function makeKek(session: TokenSession, request: GenerateRequest, tokenLabel: string): MadeKek {
   const recipe = recipeFor(session, request, tokenLabel);
@@ -73,6 +74,7 @@ function recipeFor(
   tokenLabel: string,
 ): Recipe {
   const refusals: string[] = [];
+  const faults: TokenFault[] = [];
   let failure: TokenFault | undefined;
   for (const recipe of RECIPES) {
     if (kind !== "auto" && recipe.kind !== kind) continue;
@@ -80,10 +82,13 @@ function recipeFor(
     const refusal = refusalOf(session, recipe);
     if (refusal === undefined) return recipe;
     refusals.push(`${recipe.choice}: ${refusal.message}`);
+    faults.push(refusal);
     if (refusal.fault !== "setup") failure ??= refusal;
   }
   // An error of one trial is not the token's if another trial succeeds.
   if (failure !== undefined) throw failure;
+  const [first] = faults;
+  if (first !== undefined && faults.every(({ code }) => code === "GENERATION_UNSUPPORTED")) throw first;
   const what = mechanism === "auto" ? "no mechanism of the table works" : `${mechanism} does not work`;
   const step = mechanism === "auto" ? "" : "; set another mechanism, or auto";
   throw new TokenFault(`${what} on token "${tokenLabel}" (${refusals.join("; ")})${step}`, {
@@ -145,7 +150,10 @@ interface WantedKey {
   readonly onToken: boolean;
 }
 
-/** Tries the full template first, then templates without attributes that some tokens refuse. */
+/**
+ * Tries the full template first, then templates without attributes that some tokens refuse.
+ * @throws TokenFault GENERATION_UNSUPPORTED when the token lacks the function or the mechanism for it
+ */
 function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wanted: WantedKey): Handle {
   let refusal: TokenFault | undefined;
   for (const keyType of kind === "aes"
@@ -165,7 +173,18 @@ function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wa
       if (made.fault.code === "MECHANISM_UNSUPPORTED") break;
     }
   }
-  throw refusal ?? new TokenFault("the token makes no such key", { fault: "setup", code: "TOKEN_REFUSED" });
+  refusal ??= new TokenFault("the token makes no such key", { fault: "setup", code: "TOKEN_REFUSED" });
+  throw refusal.code === "MECHANISM_UNSUPPORTED" ? notGenerated(refusal) : refusal;
+}
+
+function notGenerated(cause: TokenFault): TokenFault {
+  const rv = cause.rv ?? 0;
+  return new TokenFault(`C_GenerateKey: ${rowOf(rv).name} (0x${rv.toString(16)})`, {
+    fault: "setup",
+    code: "GENERATION_UNSUPPORTED",
+    rv,
+    cause,
+  });
 }
 
 /** Refuses a key of another length, which a token may make that does not take CKA_VALUE_LEN. */

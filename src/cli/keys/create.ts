@@ -7,10 +7,12 @@ import type { KekRecord } from "../../hsm/port.js";
 import { labelOf } from "../../provider/kek-label.js";
 import { schedulePolicy } from "../../compose/provider.js";
 import { cloneAdvice, waitForClones } from "../../admin/rollout.js";
-import { makeGeneration } from "../../admin/new-generation.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { operatorAt } from "../operator.js";
+import { untilInterrupted } from "../../admin/interrupts.js";
+import type { Operator } from "../../admin/operator.js";
+import { makeOrAwaitGeneration, type VendorWait } from "../../admin/vendor-made-kek.js";
 import { checkReadiness, isReady, readinessRows, type Readiness } from "../../admin/readiness.js";
 import {
   addKeyOptions,
@@ -36,7 +38,7 @@ export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
     .description("make the first KEK inside the HSM, active at once; refuses when one exists")
     .option(
       "--wait",
-      "wait until the other tokens of the configuration hold the clone; exit 1 if they do not",
+      "wait until the other tokens of the configuration hold the clone, and for a KEK that you make with the vendor's tool; exit 1 if they do not",
     )
     .option("--timeout <duration>", "how long to wait for that", "10m")
     .addHelpText(
@@ -44,6 +46,9 @@ export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
       `
 A key never leaves the HSM that made it. With several tokens it is made on the first, and you clone it to the others with
 the vendor's tools (HA group, cloning domain, backup and restore).
+
+If the token cannot generate secret keys through PKCS#11 (TPM 2.0), the command prints the vendor's command with the label
+that the KEK needs, and exits with 1. With --wait it waits until the token shows that KEK.
 
 Example:
   kms-pkcs11 keys create --key 'pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin'`,
@@ -56,23 +61,37 @@ Example:
       }
       const settings = administratorSettings(options);
       const operator = operatorAt(terminal);
+      const until = Date.now() + timeoutMs;
       const created = await withTokens(settings, operator, async (tokens) => {
         const { made, tokens: others } = await audited(
           settings,
           operator,
           { operation: "keys create" },
-          (begin) => create(settings, tokens, begin),
+          (begin) => {
+            const order = { settings, tokens, begin, operator };
+            if (options.wait !== true) return create({ ...order, wait: undefined });
+            return untilInterrupted((signal) => create({ ...order, wait: { until, signal } }));
+          },
           ({ made: { keyId, label } }) => ({ keyId, details: { label } }),
         );
         if (options.wait !== true || others.every(isReady)) return { made, tokens: others };
         terminal.err(cloneAdvice(made, tokens));
-        return { made, tokens: await waitForClones(made, tokens.slice(1), Date.now() + timeoutMs, operator) };
+        return { made, tokens: await waitForClones(made, tokens.slice(1), until, operator) };
       });
       report(created, options, terminal);
     });
 }
 
-async function create(settings: Settings, tokens: readonly Token[], begin: Begin): Promise<Created> {
+interface Order {
+  readonly settings: Settings;
+  readonly tokens: readonly Token[];
+  readonly begin: Begin;
+  /** For a KEK that the operator makes; undefined: the command does not wait for it. */
+  readonly wait: VendorWait | undefined;
+  readonly operator: Operator;
+}
+
+async function create({ settings, tokens, begin, wait, operator }: Order): Promise<Created> {
   requireAll(tokens, "nothing was created");
   for (const { name, records } of tokens) {
     const [existing] = records ?? [];
@@ -84,15 +103,19 @@ async function create(settings: Settings, tokens: readonly Token[], begin: Begin
   }
   const [preferred, ...others] = tokens;
   if (preferred === undefined) throw new KmsError("INTERNAL", "a configuration without a token");
+  if (wait?.signal.aborted === true) throw new KmsError("CANCELLED", "interrupted; nothing was created");
   const label = labelOf(settings.objectName, Date.now());
   await begin({ details: { label } });
-  const { made } = await makeGeneration(preferred.hsm, {
+  const generation = {
     policy: schedulePolicy(settings),
     label,
     mechanism: settings.mechanism,
     isRival: () => true,
     unusedUntil: undefined,
-  });
+  };
+  const { hsm } = preferred;
+  const token = settings.tokens[0];
+  const { made } = await makeOrAwaitGeneration({ hsm, token, generation, wait, operator });
   return { made, tokens: await checkReadiness(made, others, []) };
 }
 

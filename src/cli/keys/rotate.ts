@@ -35,6 +35,9 @@ The key is made on the first token. Clone it to the other tokens of the configur
 with the vendor's tools before its activation. A node that lacks it then keeps using the previous KEK and cannot read what
 the others write.
 
+If the token cannot generate secret keys through PKCS#11 (TPM 2.0), the command prints the vendor's command with the label of
+the new KEK, and waits until the token shows that KEK, at most until its activation.
+
 --wait returns as soon as every other token and every node has the key with the same key_id, and every node has proven it.
 Exit code 1 means that one did not have it at the activation; the rotation takes place all the same.
 
@@ -76,7 +79,7 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       const activation = activationOf(options, now);
       const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
       const settings = administratorSettings(options);
-      requireSomethingToWaitFor(options, settings, nodes, activation - now);
+      requireGuardable(options, settings, nodes, activation - now);
       const operator = operatorAt(terminal);
       const order = {
         settings,
@@ -113,18 +116,18 @@ function activationOf({ activateIn, activateAt }: RotateOptions, now: number): n
 }
 
 /** @throws KmsError CONFIG_INVALID */
-function requireSomethingToWaitFor(
-  { wait, abortUnlessConverged }: RotateOptions,
+function requireGuardable(
+  { abortUnlessConverged }: RotateOptions,
   { tokens }: Settings,
   nodes: readonly URL[],
   delayMs: number,
 ): void {
-  if (wait !== true && abortUnlessConverged !== true) return;
+  if (abortUnlessConverged !== true) return;
   if (nodes.length === 0 && tokens.length === 1) {
-    const option = wait === true ? "--wait" : "--abort-unless-converged";
-    throw new KmsError("CONFIG_INVALID", `${option}: give --nodes, or a configuration with several tokens`);
+    const text = "--abort-unless-converged: give --nodes, or a configuration with several tokens";
+    throw new KmsError("CONFIG_INVALID", text);
   }
-  if (abortUnlessConverged === true && delayMs < LEAST_GUARDED_MS) {
+  if (delayMs < LEAST_GUARDED_MS) {
     throw new KmsError(
       "CONFIG_INVALID",
       `--abort-unless-converged: requires an activation at least ${LEAST_GUARDED_MS / 1000} s ahead`,
