@@ -1,11 +1,14 @@
 // A daemon in front of a token: started for a test, and ended with it.
 
 import { spawn, type ChildProcess } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
 
 import { waitFor } from "./wait.js";
 
 export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
+  /** What it prints goes here: a test that waits for a command reads no pipe. */
+  readonly logFile: string;
   /** Returns whether the daemon serves. */
   readonly isReady: () => boolean;
 }
@@ -14,27 +17,17 @@ export interface DaemonOptions {
 export async function startDaemon(
   command: string,
   args: readonly string[],
-  { env = {}, isReady }: DaemonOptions,
+  { env = {}, logFile, isReady }: DaemonOptions,
 ): Promise<ChildProcess> {
-  const child = spawn(command, args, {
-    env: { ...process.env, ...env },
-    stdio: ["ignore", "pipe", "pipe"],
-  });
-  let printed = "";
-  const state = { hasEnded: false };
-  const note = (chunk: Buffer): void => {
-    printed = (printed + chunk.toString()).slice(-4_096);
-  };
-  child.stdout.on("data", note);
-  child.stderr.on("data", note);
-  child.once("error", ({ message }) => {
-    state.hasEnded = true;
-    printed += message;
-  });
-  child.once("exit", () => (state.hasEnded = true));
+  const log = openSync(logFile, "a");
+  const child = spawn(command, args, { env: { ...process.env, ...env }, stdio: ["ignore", log, log] });
+  closeSync(log);
+  let failure: string | undefined;
+  child.once("error", ({ message }) => (failure = message));
+  child.once("exit", () => (failure ??= readFileSync(logFile, "utf8").trim()));
   // The daemon must not outlive a test process that ends early.
   process.once("exit", () => child.kill("SIGKILL"));
-  await waitFor(() => state.hasEnded || isReady(), { what: `${command}: ${printed}` });
-  if (state.hasEnded) throw new Error(`${command} ended: ${printed.trim()}`);
+  await waitFor(() => failure !== undefined || isReady(), { what: command });
+  if (failure !== undefined) throw new Error(`${command} ended: ${failure}`);
   return child;
 }

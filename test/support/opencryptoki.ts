@@ -3,6 +3,7 @@
 
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
+import { join } from "node:path";
 
 import { startDaemon } from "./daemon.js";
 import { findLibrary, makeFolder, runTool, writePinFile, type TestToken } from "./token.js";
@@ -23,7 +24,9 @@ const PIN = "33334444";
 export async function createOpencryptoki(): Promise<TestToken> {
   const modulePath = findLibrary("opencryptoki", MODULES, INSTALL);
   const folder = makeFolder("opencryptoki");
-  const daemon = isServing() ? undefined : await startDaemon("pkcsslotd", ["-f"], { isReady: isServing });
+  const daemon = isServing()
+    ? undefined
+    : await startDaemon("pkcsslotd", ["-f"], { logFile: join(folder, "daemon.log"), isReady: isServing });
   const tool = (...args: string[]): string =>
     runTool("pkcs11-tool", ["--module", modulePath, "--slot", SLOT, ...args], INSTALL);
   requireOurs();

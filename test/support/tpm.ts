@@ -39,8 +39,10 @@ export async function createTpm(): Promise<Tpm> {
     TPM2TOOLS_TCTI: "tabrmd:bus_type=session",
   };
   const socket = join(state, "socket");
+  const logFile = join(folder, "daemons.log");
   const daemons = [
     await startDaemon("dbus-daemon", ["--nofork", `--config-file=${busConfiguration(folder, bus)}`], {
+      logFile,
       isReady: () => existsSync(bus),
     }),
     // tcti-swtpm expects the control socket beside the data socket.
@@ -50,10 +52,11 @@ export async function createTpm(): Promise<Tpm> {
         ...["socket", "--tpm2", "--tpmstate", `dir=${state}`, "--flags", "not-need-init,startup-clear"],
         ...["--server", `type=unixio,path=${socket}`, "--ctrl", `type=unixio,path=${socket}.ctrl`],
       ],
-      { isReady: () => existsSync(socket) && existsSync(`${socket}.ctrl`) },
+      { logFile, isReady: () => existsSync(socket) && existsSync(`${socket}.ctrl`) },
     ),
     await startDaemon("tpm2-abrmd", ["--session", "--allow-root", `--tcti=swtpm:path=${socket}`], {
       env,
+      logFile,
       isReady: () => isOnBus(env),
     }),
   ];

@@ -40,6 +40,7 @@ const TOKENS: Readonly<Record<string, () => LifeCycleToken | Promise<LifeCycleTo
 
 const name = process.env["TOKEN"] ?? "";
 const makeToken = TOKENS[name];
-if (makeToken === undefined)
-  {throw new Error(`TOKEN is "${name}"; give one of ${Object.keys(TOKENS).join(", ")}`);}
+if (makeToken === undefined) {
+  throw new Error(`TOKEN is "${name}"; give one of ${Object.keys(TOKENS).join(", ")}`);
+}
 describeLifeCycle(name, makeToken);
