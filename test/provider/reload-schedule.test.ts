@@ -164,7 +164,7 @@ it("a library that has shown a change without a reload is reloaded rarely", asyn
   expect(hsm.loads).toBe(2);
 });
 
-it("a library that takes long to load is reloaded less often until a change has shown its kind", async () => {
+it("a slowly loading library is reloaded less often until a change has shown its kind", async () => {
   const clock = { ms: 0 };
   const hsm = new LoadTimeHsm();
   hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
