@@ -24,10 +24,10 @@ export async function startDaemon(
   closeSync(log);
   let failure: string | undefined;
   child.once("error", ({ message }) => (failure = message));
-  child.once("exit", () => (failure ??= readFileSync(logFile, "utf8").trim()));
+  child.once("exit", () => (failure ??= ""));
   // The daemon must not outlive a test process that ends early.
   process.once("exit", () => child.kill("SIGKILL"));
   await waitFor(() => failure !== undefined || isReady(), { what: command });
-  if (failure !== undefined) throw new Error(`${command} ended: ${failure}`);
+  if (failure !== undefined) throw new Error(`${command} ended: ${failure} ${readFileSync(logFile, "utf8")}`);
   return child;
 }
