@@ -9,9 +9,10 @@ import { createHash } from "node:crypto";
 
 /**
  * How the HSM computed the fingerprint: `c` AES of one fixed block, `g` AES-GCM under the reserved zero IV,
- * `s` HMAC-SHA-256 of a fixed text, `p` a pair of an AES and an HMAC key, `n` no fingerprint.
+ * `s` HMAC-SHA-256 of a fixed text, `p` a pair of an AES and an HMAC key, `n` no fingerprint. Of RSA key pairs (`r`) the
+ * HSM computes nothing: their public keys name them.
  */
-export type FingerprintMethod = "c" | "g" | "s" | "p" | "n";
+export type FingerprintMethod = "c" | "g" | "s" | "p" | "r" | "n";
 
 const ID_BYTES_IN_CLEAR = 16;
 const DIGEST_BYTES = 16;
@@ -32,9 +33,9 @@ export function makeKeyId(ckaId: Uint8Array, method: FingerprintMethod, value: U
 }
 
 const ID_PART = "(?:0|(?:[0-9a-f]{2}){1,16}|h[0-9a-f]{32})";
-const KEY_ID = new RegExp(`^${ID_PART}\\.(?:n|[cgsp][0-9a-f]{32})$`);
+const KEY_ID = new RegExp(`^${ID_PART}\\.(?:n|[cgspr][0-9a-f]{32})$`);
 const BEGINNING = new RegExp(
-  `^(?:0|[0-9a-f]{1,32}|h[0-9a-f]{0,32}|${ID_PART}\\.(?:n|[cgsp][0-9a-f]{0,32})?)$`,
+  `^(?:0|[0-9a-f]{1,32}|h[0-9a-f]{0,32}|${ID_PART}\\.(?:n|[cgspr][0-9a-f]{0,32})?)$`,
 );
 
 /** Returns whether a text has the form of a whole key_id. */

@@ -3,15 +3,18 @@
 // table only has what is needed to refuse an impossible length before the HSM is asked. IV modes of GCM differ by who
 // makes the IV (PKCS#11 v3.0 section 6.13.3; vendors' documents).
 
-/** What an operator may choose; the IV modes of GCM are one choice, since the token decides the mode. */
-export const MECHANISM_CHOICES = ["aes-gcm", "hmac-kdf", "aes-kwp", "aes-cbc-hmac"] as const;
+/**
+ * What an operator may choose, in order of preference. The IV modes of GCM are one choice, and so are the digests of OAEP,
+ * since the token decides.
+ */
+export const MECHANISM_CHOICES = ["aes-gcm", "hmac-kdf", "aes-kwp", "aes-cbc-hmac", "rsa-oaep"] as const;
 export type MechanismChoice = (typeof MECHANISM_CHOICES)[number];
 
 export type MechanismName =
-  MechanismChoice | "aes-gcm-iv-written" | "aes-gcm-iv-appended" | "aes-gcm-iv-prepended";
+  MechanismChoice | "aes-gcm-iv-written" | "aes-gcm-iv-appended" | "aes-gcm-iv-prepended" | "rsa-oaep-sha1";
 
-/** The key objects that make up a generation of the KEK. */
-export type KekKind = "aes" | "hmac" | "aes+hmac";
+/** The key objects that make up a generation of the KEK; "rsa" is two key pairs, one that decrypts and one that signs. */
+export type KekKind = "aes" | "hmac" | "aes+hmac" | "rsa";
 
 export interface Mechanism {
   readonly name: MechanismName;
@@ -26,6 +29,11 @@ export interface Mechanism {
 const AES_KINDS = ["aes", "aes+hmac"] as const;
 /** A length byte for the IV, an IV of 12 bytes (some tokens make 16), the 16-byte tag. */
 const GCM_OVERHEAD = { min: 1 + 12 + 16, max: 1 + 16 + 16 };
+/**
+ * A ciphertext and a signature, each as long as its modulus: at least 256 bytes, together at most 1,021. OAEP with SHA-1
+ * holds 42 bytes less than the modulus has.
+ */
+const RSA_OVERHEAD = { min: 42 + 256, max: 1021 - 1 };
 
 export const MECHANISMS: readonly Mechanism[] = [
   { name: "aes-gcm", choice: "aes-gcm", id: 1, kinds: AES_KINDS, overhead: { min: 29, max: 29 } },
@@ -50,6 +58,8 @@ export const MECHANISMS: readonly Mechanism[] = [
     kinds: ["aes+hmac"],
     overhead: { min: 49, max: 64 },
   },
+  { name: "rsa-oaep", choice: "rsa-oaep", id: 8, kinds: ["rsa"], overhead: RSA_OVERHEAD },
+  { name: "rsa-oaep-sha1", choice: "rsa-oaep", id: 9, kinds: ["rsa"], overhead: RSA_OVERHEAD },
 ];
 
 const BY_ID = new Map(MECHANISMS.map((row) => [row.id, row]));

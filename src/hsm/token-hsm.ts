@@ -58,6 +58,8 @@ const CONTROL_TIMEOUT_FACTOR = 5;
 /** It is unknown whether an abandoned C_DestroyObject was carried out, so it gets more time. */
 const DESTROY_TIMEOUT_FACTOR = 15;
 const LEAST_DESTROY_MS = 1_000;
+/** A small token makes two RSA key pairs in minutes. */
+const RSA_TIMEOUT_MS = 300_000;
 
 export class TokenHsm implements Hsm, TokenAdministration {
   readonly #hosts: HostPool;
@@ -131,7 +133,10 @@ export class TokenHsm implements Hsm, TokenAdministration {
   }
 
   generate(request: GenerateRequest): Promise<KekRecord> {
-    return this.#hosts.control(Op.generate, request);
+    const limitMs = Math.max(CONTROL_TIMEOUT_FACTOR * this.#requestTimeoutMs, RSA_TIMEOUT_MS);
+    return request.mechanism === "rsa-oaep"
+      ? this.#hosts.control(Op.generate, request, () => limitMs)
+      : this.#hosts.control(Op.generate, request);
   }
 
   async destroy(

@@ -3,7 +3,8 @@
 import type { DestroyRequest } from "../hsm/wire-calls.js";
 import { hasPassed } from "../hsm/wire-deadline.js";
 import { TokenFault } from "./ckr.js";
-import type { Kek } from "./kek.js";
+import { keysOf, type Kek } from "./kek.js";
+import { destroyPublicKeys } from "./rsa-public-objects.js";
 import type { TokenSession } from "./session.js";
 
 /** Returns the KEKs with one of these key_ids: a token may hold several objects with one key_id. */
@@ -21,13 +22,14 @@ export function destroyObjects(
   keks: readonly Kek[],
   { notAfter }: DestroyRequest,
 ): number {
-  const objects = keks.flatMap(({ aes, hmac }) => [aes, hmac]).filter((object) => object !== undefined);
+  const objects = keks.flatMap(keysOf);
   for (const [destroyed, object] of objects.entries()) {
     session.run("destroying a key (C_DestroyObject)", (handle) => {
       if (notAfter !== undefined && hasPassed(notAfter)) throw tooLate(notAfter.wallMs, destroyed);
       session.lib.C_DestroyObject(handle, object);
     });
   }
+  for (const kek of keks) destroyPublicKeys(session, kek);
   return objects.length;
 }
 

@@ -1,5 +1,6 @@
 // A generation of the KEK as the token host knows it: the record that is sent to the plugin, the object handles that are
 // not, and what has been discovered about the token's mechanisms with this key.
+import type { KeyObject } from "node:crypto";
 import type { Handle } from "pkcs11js";
 import type { KekRecord } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
@@ -9,24 +10,45 @@ import type { KwpVariant } from "./mechanisms/kwp-variant.js";
 /** PKCS#11 v3.0; pkcs11js does not define it. */
 export const CKK_SHA256_HMAC = 0x2b;
 
+/** The mechanism with which C_Sign makes an RSA-PSS signature: of the text, or of its digest computed here. */
+export type PssVariant = "text" | "digest";
+
 /** Found on first use. It concerns the key's value, whatever its handle. */
 export interface Discovered {
   /** Null if the token definitely refuses AES-GCM with this key. */
   gcm?: GcmIvMode | null;
   kwp?: KwpVariant;
+  pss?: PssVariant;
+}
+
+/** The private key of an RSA key pair, with the public key that its attributes contain. */
+export interface RsaKey {
+  readonly handle: Handle;
+  /** As it is on the token. */
+  readonly label: string;
+  readonly modulus: Buffer;
+  readonly publicKey: KeyObject;
 }
 
 export interface Kek {
   readonly record: KekRecord;
   readonly aes?: Handle;
   readonly hmac?: Handle;
+  /** The RSA key that decrypts, and the one that signs. */
+  readonly decrypts?: RsaKey;
+  readonly signs?: RsaKey;
   readonly discovered: Discovered;
 }
 
 /** Returns what was discovered before an earlier reading; a refusal is not kept, so that it is checked again. */
 export function discoveredBefore(earlier: Kek | undefined): Discovered {
-  const { gcm, kwp } = earlier?.discovered ?? {};
-  return { ...(gcm && { gcm }), ...(kwp && { kwp }) };
+  const { gcm, kwp, pss } = earlier?.discovered ?? {};
+  return { ...(gcm && { gcm }), ...(kwp && { kwp }), ...(pss && { pss }) };
+}
+
+/** Returns the handles of all secret and private keys of a KEK. */
+export function keysOf({ aes, hmac, decrypts, signs }: Kek): Handle[] {
+  return [aes, hmac, decrypts?.handle, signs?.handle].filter((key) => key !== undefined);
 }
 
 /** Returns the AES key. @throws TokenFault MECHANISM_UNSUPPORTED if there is none */

@@ -7,6 +7,7 @@ import { asNumber } from "./attributes.js";
 import { rowOf, TokenFault } from "./ckr.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
+import { makeRsaPairs } from "./rsa-key-maker.js";
 import { TokenSession } from "./session.js";
 
 const KEY_BYTES = 32;
@@ -26,6 +27,7 @@ const RECIPES: readonly Recipe[] = [
   { kind: "hmac", choice: "hmac-kdf", wraps: false },
   { kind: "aes", choice: "aes-kwp", wraps: true },
   { kind: "aes+hmac", choice: "aes-cbc-hmac", wraps: false },
+  { kind: "rsa", choice: "rsa-oaep", wraps: false },
 ];
 
 /** The objects of one generation. */
@@ -47,12 +49,16 @@ export function makeKek(session: TokenSession, request: GenerateRequest, tokenLa
   const wanted = { label: request.label, id, onToken: true } as const;
   const objects: Handle[] = [];
   try {
+    if (recipe.kind === "rsa") {
+      makeRsaPairs(session, wanted, objects);
+      return { objects, choice: recipe.choice };
+    }
     for (const kind of recipe.kind.split("+") as ("aes" | "hmac")[]) {
       objects.push(makeKey(session, kind, recipe.wraps, wanted));
     }
     return { objects, choice: recipe.choice };
   } catch (error) {
-    // A single key of a pair would be listed as a KEK of another kind.
+    // A single key of a pair would be listed as another KEK.
     removeKeys(session, objects, "removing one key of an incomplete pair (C_DestroyObject)");
     throw error;
   }
@@ -79,6 +85,8 @@ function recipeFor(
   for (const recipe of RECIPES) {
     if (kind !== "auto" && recipe.kind !== kind) continue;
     if (mechanism !== "auto" && recipe.choice !== mechanism) continue;
+    // An RSA key may take a token minutes to make, so no session key is tried; the new KEK itself is.
+    if (recipe.kind === "rsa") return recipe;
     const refusal = refusalOf(session, recipe);
     if (refusal === undefined) return recipe;
     refusals.push(`${recipe.choice}: ${refusal.message}`);

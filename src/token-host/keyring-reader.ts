@@ -1,5 +1,5 @@
-// Reads the generations of the KEK from the token: every AES or HMAC secret key whose label is the object name, or the
-// object name and an activation instant after "@". C_FindObjects cannot match prefixes, so all secret keys are listed and
+// Reads the generations of the KEK from the token: every AES or HMAC key and every RSA private key whose label is the object
+// name, or the object name and an activation instant after "@". C_FindObjects cannot match prefixes, so all of them are listed and
 // their labels read, except those known to belong to other applications. A reading pauses after every object, so that
 // requests are served in between, and skips objects that vanish or cannot be read.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
@@ -9,30 +9,23 @@ import { AlteredResult, CKR_TABLE, TokenFault } from "./ckr.js";
 import { FingerprintMemory, fingerprintsOfAes, fingerprintsOfHmac } from "./fingerprint.js";
 import type { ForeignObjects } from "./foreign-objects.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
-import { KEY_ATTRIBUTES, nameGeneration, pairKeys, type AttributeName, type FoundKey } from "./kek-naming.js";
+import { RSA_KEY_ATTRIBUTES, SECRET_KEY_ATTRIBUTES, type AttributeName, type FoundKey } from "./found-key.js";
+import { nameGeneration, pairKeys } from "./kek-naming.js";
+import { findKeys, findPrivateKeys, type Listed } from "./key-search.js";
 import { unpad } from "./module.js";
 import { limitPublicKeys } from "./public-keys.js";
 import type { TokenSession } from "./session.js";
 import { isRefusal } from "./refusal.js";
 
-const FIND_BATCH = 1_000;
-/**
- * SoftHSM 2.6.1 lets other processes find a key that is being made, and gives it default attributes when they read any:
- * the maker's own are then lost, including the value. CKA_TOKEN is set only once all attributes are complete.
- */
-const ON_TOKEN: readonly Attribute[] = [
-  { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
-  { type: pkcs11js.CKA_TOKEN, value: true },
-];
 /** More keys of one name than any schedule has; their records fit into one frame of the wire. */
 const MAX_KEYS = 1_000;
 /** Attributes that must be known before a key is used, unless the token does not support them. */
 const NEEDED = [
   pkcs11js.CKA_LABEL,
-  KEY_ATTRIBUTES.id,
-  KEY_ATTRIBUTES.private,
-  KEY_ATTRIBUTES.sensitive,
-  KEY_ATTRIBUTES.extractable,
+  pkcs11js.CKA_ID,
+  pkcs11js.CKA_PRIVATE,
+  pkcs11js.CKA_SENSITIVE,
+  pkcs11js.CKA_EXTRACTABLE,
 ];
 /** If more objects than this fail, the token itself is considered to fail. */
 const MOST_UNREADABLE = 100;
@@ -99,24 +92,26 @@ class Reading {
 
   *run(narrower: readonly Attribute[]): Generator<ReadingProgress, ReadKeyring> {
     const { foreign, fingerprints } = this.#memory;
-    const objects = findSecretKeys(this.#session, narrower);
+    const objects = findKeys(this.#session, narrower);
     // Immediately, since requests between the steps may log in again.
     this.#checkLogin();
-    if (narrower.length === 0) foreign.keepOnly(objects);
+    if (narrower.length === 0) foreign.keepOnly(objects.map(({ handle }) => handle));
     const found: FoundKey[] = [];
     for (const [seen, object] of objects.entries()) {
-      if (foreign.has(object)) continue;
+      if (foreign.has(object.handle)) continue;
       const key = this.#attempt(() => describe(this.#session, object, this.#wanted));
       if (key !== undefined && key !== "foreign") found.push(key);
-      if (key === "foreign") foreign.add(object);
+      if (key === "foreign") foreign.add(object.handle);
       yield { seen: seen + 1, objects: objects.length };
     }
+    if (narrower.length > 0) found.push(...this.#partnersOf(found));
     this.#checkLogin();
     const { kept, faults } = limitPublicKeys(found, this.#wanted.objectName);
     checkCount(kept.length, this.#wanted.objectName);
     this.#unreadable.push(...faults);
     const keks: Kek[] = [];
     for (const keys of pairKeys(kept)) {
+      if (!isWanted(keys, this.#wanted)) continue;
       const kek = this.#attempt(() => nameGeneration(this.#session, keys, fingerprints));
       if (kek !== undefined) keks.push(kek);
       yield { seen: objects.length, objects: objects.length };
@@ -124,6 +119,18 @@ class Reading {
     const [fault] = this.#unreadable;
     if (fault !== undefined && (this.readable === 0 || (keks.length === 0 && found.length > 0))) throw fault;
     return { keks, objects: objects.length, unreadable: this.#unreadable };
+  }
+
+  /** Returns the other RSA keys under these labels: the two keys of a KEK may have different CKA_IDs. */
+  #partnersOf(found: readonly FoundKey[]): FoundKey[] {
+    const isKnown = (handle: Handle): boolean => found.some((key) => key.handle.equals(handle));
+    const labels = new Set(found.filter((key) => key.kind === "rsa").map((key) => key.label));
+    return [...labels].flatMap((value) =>
+      findPrivateKeys(this.#session, [{ type: pkcs11js.CKA_LABEL, value }])
+        .filter(({ handle }) => !isKnown(handle))
+        .map((object) => this.#attempt(() => describe(this.#session, object, this.#wanted)))
+        .filter((key) => key !== undefined && key !== "foreign"),
+    );
   }
 
   /** Reads one object. Its fault must not hide the others. */
@@ -165,21 +172,6 @@ function checkCount(keys: number, objectName: string): void {
   );
 }
 
-function findSecretKeys(session: TokenSession, narrower: readonly Attribute[]): Handle[] {
-  const { lib } = session;
-  return session.run("searching for keys (C_FindObjects)", (handle) => {
-    lib.C_FindObjectsInit(handle, [...ON_TOKEN, ...narrower]);
-    const objects: Handle[] = [];
-    for (;;) {
-      const batch = lib.C_FindObjects(handle, FIND_BATCH);
-      if (batch.length === 0) break;
-      objects.push(...batch);
-    }
-    lib.C_FindObjectsFinal(handle);
-    return objects;
-  });
-}
-
 /** Whether a CKA_LABEL belongs to the KEK of this name: the name alone, or the name, "@" and an instant. */
 function isOurs(label: string, objectName: string): boolean {
   return label === objectName || label.startsWith(objectName + "@");
@@ -188,23 +180,40 @@ function isOurs(label: string, objectName: string): boolean {
 /** Returns "foreign" for a key with another name, and undefined for a key with the name that is not a KEK. */
 function describe(
   session: TokenSession,
-  object: Handle,
+  { handle: object, isPrivateKey }: Listed,
   wanted: WantedKeys,
 ): FoundKey | "foreign" | undefined {
   const first = readAttributes(session, object, [pkcs11js.CKA_LABEL]);
   if (!isOurs(labelIn(first), wanted.objectName)) return "foreign";
-  const names = Object.keys(KEY_ATTRIBUTES) as AttributeName[];
-  const types = [pkcs11js.CKA_LABEL, ...Object.values(KEY_ATTRIBUTES)];
-  const values = readSteadily(session, object, types, NEEDED);
+  const read: Partial<Record<AttributeName, number>> = isPrivateKey
+    ? RSA_KEY_ATTRIBUTES
+    : SECRET_KEY_ATTRIBUTES;
+  const types = Object.values(read);
+  const values = readSteadily(session, object, [pkcs11js.CKA_LABEL, ...types], NEEDED);
   const label = labelIn(values);
   if (!isOurs(label, wanted.objectName)) return undefined;
-  const attributes = new Map(names.map((name) => [name, values.get(KEY_ATTRIBUTES[name])]));
+  const attributes = new Map(
+    Object.entries(read).map(([name, type]) => [name as AttributeName, values.get(type)]),
+  );
   const ckaId = attributes.get("id") ?? Buffer.alloc(0);
   if (asBoolean(attributes.get("token")) === false) return undefined;
-  if (wanted.ckaId !== undefined && wanted.ckaId !== ckaId.toString("hex")) return undefined;
   const keyType = attributes.get("keyType");
-  const kind = keyType === undefined ? kindByOperation(session, object) : kindOf(asNumber(keyType));
+  const kind = isPrivateKey
+    ? privateKindOf(asNumber(keyType))
+    : keyType === undefined
+      ? kindByOperation(session, object)
+      : kindOf(asNumber(keyType));
   return kind && { handle: object, label, ckaId, kind, attributes };
+}
+
+/** Whether the URI names the CKA_ID of a generation's first key; the second may have another. */
+function isWanted([first]: readonly FoundKey[], { ckaId }: WantedKeys): boolean {
+  return ckaId === undefined || ckaId === first?.ckaId.toString("hex");
+}
+
+/** A token that does not show the type of a private key leaves it to the modulus. */
+function privateKindOf(keyType: number | undefined): "rsa" | undefined {
+  return keyType === undefined || keyType === pkcs11js.CKK_RSA ? "rsa" : undefined;
 }
 
 function labelIn(attributes: ReadonlyMap<number, Buffer | undefined>): string {

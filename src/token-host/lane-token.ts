@@ -24,7 +24,7 @@ import { toFault, TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
 import type { Kek } from "./kek.js";
 import { makeKek, removeKeys } from "./key-maker.js";
-import { NOT_LOCAL } from "./kek-naming.js";
+import { NOT_LOCAL } from "./found-key.js";
 import { LaneKeyring } from "./lane-keyring.js";
 import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
 import { probe } from "./probe.js";
@@ -114,11 +114,19 @@ export class LaneToken {
         { fault: "device", code: "KEY_MISSING" },
       );
     }
-    if (objects.length > 1 && made.kind !== "aes+hmac") {
+    if (choice === "aes-cbc-hmac" && made.kind !== "aes+hmac") {
       // NSS softokn 3.87 lets the second key replace the first.
       this.destroy({ keyIds: [made.keyId] });
       throw new TokenFault(
         "the token does not keep an AES and an HMAC key under one CKA_ID; choose another mechanism",
+        { fault: "setup", code: "TOKEN_REFUSED" },
+      );
+    }
+    const { decrypts, signs } = this.#keyring.known(made.keyId) ?? {};
+    if (choice === "rsa-oaep" && (decrypts === undefined || signs === undefined)) {
+      removeKeys(this.#session, objects, "removing two RSA key pairs (C_DestroyObject)");
+      throw new TokenFault(
+        "the token does not list both RSA key pairs of the KEK under its label; they were removed",
         { fault: "setup", code: "TOKEN_REFUSED" },
       );
     }

@@ -11,6 +11,7 @@ import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
 import { ivModeOf } from "./mechanisms/aes-gcm.js";
 import { fingerprintsOfAes, fingerprintsOfHmac, FingerprintMemory } from "./fingerprint.js";
+import { oaepMechanismOf } from "./mechanisms/oaep-digest.js";
 import { PERFORMERS } from "./mechanisms/table.js";
 import { isRefusal } from "./refusal.js";
 import type { TokenSession } from "./session.js";
@@ -22,6 +23,11 @@ const AAD = Buffer.from("kms-pkcs11 self-test");
  * another call: an error of the token would sooner or later spare the trial or hit that call.
  */
 const ATTEMPTS = 6;
+
+/** What an operator should know about a mechanism that works. */
+const NOTES: Partial<Record<MechanismName, string>> = {
+  "rsa-oaep-sha1": "; OAEP uses SHA-1, since the token refuses SHA-256",
+};
 
 /**
  * Tests one mechanism, or all in order of preference until one works, and returns the results. A refusal is a result,
@@ -46,9 +52,14 @@ function probeOne(session: TokenSession, kek: Kek, choice: MechanismChoice): Pro
   let mechanism: MechanismName = choice;
   for (let attempts = 1; ; attempts++) {
     try {
+      if (choice === "rsa-oaep") mechanism = oaepMechanismOf(session, kek);
       if (choice === "aes-gcm") mechanism = ivModeOf(session, kek)?.mechanism ?? choice;
       roundTrip(session, kek, mechanism);
-      return { mechanism, works: true, detail: "round trip done, a flipped bit refused" };
+      return {
+        mechanism,
+        works: true,
+        detail: `round trip done, a flipped bit refused${NOTES[mechanism] ?? ""}`,
+      };
     } catch (error) {
       if (!(error instanceof TokenFault)) throw error;
       // A refusal repeats; an altered result does not.

@@ -2,7 +2,7 @@
 // that is not logged in make public objects, so anybody who reaches the token may have made them: they must affect no
 // protected KEK.
 import { TokenFault } from "./ckr.js";
-import { isPublic, type FoundKey } from "./kek-naming.js";
+import { isPublic, type FoundKey } from "./found-key.js";
 
 /** More than any schedule has. Further ones are not named, since that takes several calls for each. */
 const MAX_PUBLIC_KEYS = 100;

@@ -4,7 +4,8 @@ import pkcs11js, { type Handle } from "pkcs11js";
 import { namesValue } from "../hsm/key-id.js";
 import { TokenFault } from "./ckr.js";
 import { destroyObjects } from "./destroyer.js";
-import type { Kek } from "./kek.js";
+import { keysOf, type Kek } from "./kek.js";
+import { relabelPublicKeys } from "./rsa-public-objects.js";
 import type { TokenSession } from "./session.js";
 
 /**
@@ -15,14 +16,13 @@ import type { TokenSession } from "./session.js";
 export function relabel(session: TokenSession, kek: Kek, label: string): void {
   const renamed: Handle[] = [];
   try {
-    for (const object of [kek.aes, kek.hmac]) {
-      if (object !== undefined) renamed.push(relabelOne(session, object, label));
-    }
+    for (const object of keysOf(kek)) renamed.push(relabelOne(session, object, label));
   } catch (error) {
     // A pair with different labels would be listed as two other KEKs.
     for (const object of renamed) relabelOne(session, object, kek.record.label);
     throw error;
   }
+  relabelPublicKeys(session, kek, label);
 }
 
 /**

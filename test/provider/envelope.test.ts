@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
-import { MECHANISMS } from "../../src/hsm/mechanisms.js";
+import { MECHANISMS, type Mechanism } from "../../src/hsm/mechanisms.js";
 import {
   associatedData,
   CHECKED_FORMAT,
@@ -33,7 +33,22 @@ describe("the envelope", () => {
     { version: CHECKED_FORMAT, digest: 8 },
   ] as const;
 
-  it.each(MECHANISMS.flatMap((row) => FORMATS.map((format) => ({ name: row.name, row, ...format }))))(
+  /** The body of RSA has the length of its keys, whatever the plaintext. */
+  const isRsa = ({ choice }: Mechanism): boolean => choice === "rsa-oaep";
+  const symmetric = MECHANISMS.filter((row) => !isRsa(row));
+
+  it.each(MECHANISMS.filter(isRsa))("keeps $name within kube-apiserver's limit", (row) => {
+    const ofBytes = (bytes: number): Buffer => encodeEnvelope(CHECKED_FORMAT, row.id, Buffer.alloc(bytes));
+    for (const bytes of [2 * 256, 2 * 384, MAX_CIPHERTEXT_BYTES - 2]) {
+      expect(parseEnvelope(ofBytes(bytes))).toMatchObject({ kind: "direct", mechanism: row });
+      expect(parseEnvelope(ofBytes(bytes), 32), "a local KEK").toMatchObject({ mechanism: row });
+    }
+    for (const bytes of [256, MAX_CIPHERTEXT_BYTES - 1]) {
+      expect(() => parseEnvelope(ofBytes(bytes))).toThrow();
+    }
+  });
+
+  it.each(symmetric.flatMap((row) => FORMATS.map((format) => ({ name: row.name, row, ...format }))))(
     "keeps $name in format $version within kube-apiserver's limit",
     ({ row, version, digest }) => {
       const { min, max } = row.overhead;

@@ -2,7 +2,8 @@
 
 import { expect, it } from "vitest";
 
-import { pairKeys, type FoundKey } from "../../src/token-host/kek-naming.js";
+import type { FoundKey } from "../../src/token-host/found-key.js";
+import { pairKeys } from "../../src/token-host/kek-naming.js";
 import { limitPublicKeys } from "../../src/token-host/public-keys.js";
 
 const key = (kind: FoundKey["kind"], isPrivate: boolean): FoundKey => ({

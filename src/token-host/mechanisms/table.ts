@@ -5,6 +5,7 @@ import { aesGcm } from "./aes-gcm.js";
 import { aesKwp } from "./aes-kwp.js";
 import { hmacKdf } from "./hmac-kdf.js";
 import type { Performer } from "./performer.js";
+import { rsaOaep } from "./rsa-oaep.js";
 
 export const PERFORMERS: Readonly<Record<MechanismName, Performer>> = {
   "aes-gcm": aesGcm("aes-gcm"),
@@ -14,4 +15,6 @@ export const PERFORMERS: Readonly<Record<MechanismName, Performer>> = {
   "hmac-kdf": hmacKdf,
   "aes-kwp": aesKwp,
   "aes-cbc-hmac": aesCbcHmac,
+  "rsa-oaep": rsaOaep("rsa-oaep"),
+  "rsa-oaep-sha1": rsaOaep("rsa-oaep-sha1"),
 };

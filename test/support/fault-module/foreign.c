@@ -15,13 +15,16 @@ bool foreign_is(CK_OBJECT object) {
 
 CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, CK_ULONG count) {
   bool named = false;
+  CK_ULONG class = CKO_SECRET_KEY;
   for (CK_ULONG i = 0; i < count; i++) {
     if (list_has(&control->no_attribute, attributes[i].type)) return CKR_ATTRIBUTE_TYPE_INVALID;
+    if (attributes[i].type == CKA_CLASS && attributes[i].length == sizeof class)
+      memcpy(&class, attributes[i].value, sizeof class);
     named |= attributes[i].type == CKA_LABEL || attributes[i].type == CKA_ID;
   }
   CK_RV rv = target->C_FindObjectsInit(session, attributes, count);
   struct session *known = sessions_find(session);
-  if (rv == CKR_OK && known != NULL) known->foreign_left = named ? 0 : control->foreign_objects;
+  if (rv == CKR_OK && known != NULL) known->foreign_left = named || class != CKO_SECRET_KEY ? 0 : control->foreign_objects;
   return rv;
 }
 

@@ -106,12 +106,18 @@ CK_RV emulated_C_CopyObject(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *
 CK_RV emulated_C_GenerateKeyPair(CK_SESSION session, CK_MECHANISM *mechanism, CK_ATTRIBUTE *public_attributes,
                                  CK_ULONG public_count, CK_ATTRIBUTE *private_attributes, CK_ULONG private_count,
                                  CK_OBJECT *public_key, CK_OBJECT *private_key) {
+  struct completed of_public = {0}, of_private = {0};
   CK_RV rv = role_check();
-  if (rv == CKR_OK) rv = check_template(public_attributes, public_count);
-  if (rv == CKR_OK) rv = check_template(private_attributes, private_count);
-  if (rv != CKR_OK) return rv;
-  return target->C_GenerateKeyPair(session, mechanism, public_attributes, public_count, private_attributes,
-                                   private_count, public_key, private_key);
+  if (rv == CKR_OK) rv = complete(&of_public, public_attributes, public_count);
+  if (rv == CKR_OK) rv = complete(&of_private, private_attributes, private_count);
+  memcpy(of_private.id, of_public.id, sizeof of_public.id);
+  if (rv == CKR_OK)
+    rv = target->C_GenerateKeyPair(session, mechanism, of_public.attributes, of_public.count, of_private.attributes,
+                                   of_private.count, public_key, private_key);
+  if (rv == CKR_OK) store_write_back();
+  free(of_public.attributes);
+  free(of_private.attributes);
+  return rv;
 }
 
 CK_RV emulated_C_SetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {

@@ -1,0 +1,52 @@
+// Searches for key objects on the token: secret keys, and private keys, among which are those of an RSA KEK. PKCS#11 v2.40
+// section 5.7 (C_FindObjects).
+import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
+import { TokenFault } from "./ckr.js";
+import type { TokenSession } from "./session.js";
+
+const FIND_BATCH = 1_000;
+/**
+ * SoftHSM 2.6.1 lets other processes find a key that is being made, and gives it default attributes when they read any:
+ * the maker's own are then lost, including the value. CKA_TOKEN is set only once all attributes are complete.
+ */
+const ON_TOKEN: Attribute = { type: pkcs11js.CKA_TOKEN, value: true };
+/** An object that a search returned. */
+export interface Listed {
+  readonly handle: Handle;
+  readonly isPrivateKey: boolean;
+}
+
+/** Returns all secret and private keys on the token; in a narrower search, private keys only if there is no secret key. */
+export function findKeys(session: TokenSession, narrower: readonly Attribute[]): Listed[] {
+  const secret = findOfClass(session, pkcs11js.CKO_SECRET_KEY, narrower);
+  const listed = secret.map((handle) => ({ handle, isPrivateKey: false }));
+  return narrower.length > 0 && secret.length > 0
+    ? listed
+    : [...listed, ...findPrivateKeys(session, narrower)];
+}
+
+/** Returns none if the token refuses to search for private keys. */
+export function findPrivateKeys(session: TokenSession, narrower: readonly Attribute[]): Listed[] {
+  try {
+    const found = findOfClass(session, pkcs11js.CKO_PRIVATE_KEY, narrower);
+    return found.map((handle) => ({ handle, isPrivateKey: true }));
+  } catch (error) {
+    if (error instanceof TokenFault && error.fault === "setup") return [];
+    throw error;
+  }
+}
+
+function findOfClass(session: TokenSession, value: number, narrower: readonly Attribute[]): Handle[] {
+  const { lib } = session;
+  return session.run("searching for keys (C_FindObjects)", (handle) => {
+    lib.C_FindObjectsInit(handle, [{ type: pkcs11js.CKA_CLASS, value }, ON_TOKEN, ...narrower]);
+    const objects: Handle[] = [];
+    for (;;) {
+      const batch = lib.C_FindObjects(handle, FIND_BATCH);
+      if (batch.length === 0) break;
+      objects.push(...batch);
+    }
+    lib.C_FindObjectsFinal(handle);
+    return objects;
+  });
+}
