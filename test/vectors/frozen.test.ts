@@ -182,13 +182,13 @@ const question = ({ ciphertext, keyId, annotations }: Vector) => ({
 });
 
 describe("frozen ciphertexts", () => {
-  it("frozen ciphertexts exist for every mechanism in its formats, and for the local KEK", () => {
+  it("ciphertexts exist for every symmetric mechanism in its formats, and for the local KEK", () => {
     const of = (version: number): number[] => {
       const made = vectors.map(({ ciphertext }) => Buffer.from(ciphertext.slice(0, 4), "hex"));
       const ids = new Set(made.filter(([first]) => first === version).map(([, id = 0]) => id));
       return [...ids].sort((a, b) => a - b);
     };
-    const table = MECHANISMS.map(({ id }) => id);
+    const table = MECHANISMS.filter(({ choice }) => choice !== "rsa-oaep").map(({ id }) => id);
     expect(of(1)).toEqual([...FORMAT_1_IDS, LOCAL_KEK]);
     expect(of(2)).toEqual(table);
     expect(WANTED.filter(({ name }) => isMissing(name))).toEqual([]);
