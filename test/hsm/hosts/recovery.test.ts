@@ -166,9 +166,9 @@ it("of 10,000 requests on a slow token the queue is answered and the rest refuse
 
 it("requests whose callers have left are not sent to the token", async () => {
   const opened = await token.start({ sessions: 1, requestTimeoutMs: 2_900 });
-  token.fault.set("C_Encrypt sleep 5");
-  // Enough for the layer to have noticed: a token that it takes for fast is sent requests ahead.
-  await Promise.all(Array.from({ length: 48 }, () => token.encrypt(opened)));
+  token.fault.set("C_Encrypt sleep 50");
+  // A token that seems fast is sent requests ahead: enough requests, each far slower than a busy machine makes it seem.
+  await Promise.all(Array.from({ length: 20 }, () => token.encrypt(opened)));
   const before = token.fault.calls("C_Encrypt");
   const busy = Array.from({ length: 10 }, () => token.encrypt(opened));
   const leaving = { cancelled: false };
