@@ -1,16 +1,16 @@
 // Makes a generation of the KEK inside the HSM, with every use that it does not need explicitly false (some
 // tokens default them to true). PKCS#11 v2.40 sections 4.9, 5.13.
-import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
+import pkcs11js, { type Handle } from "pkcs11js";
 import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
 import type { GenerateRequest } from "../hsm/port.js";
 import { asNumber } from "./attributes.js";
 import { rowOf, TokenFault } from "./ckr.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
-import { makeRsaPairs } from "./rsa-key-maker.js";
+import { listsSymmetric, makeRsaPairs } from "./rsa-key-maker.js";
+import { KEY_BYTES, templates, type WantedKey } from "./secret-key-template.js";
 import { TokenSession } from "./session.js";
 
-const KEY_BYTES = 32;
 /** Attempts at a recipe before a temporary error may lead to another kind of key. */
 const ATTEMPTS = 3;
 
@@ -86,7 +86,10 @@ function recipeFor(
     if (kind !== "auto" && recipe.kind !== kind) continue;
     if (mechanism !== "auto" && recipe.choice !== mechanism) continue;
     // An RSA key may take a token minutes to make, so no session key is tried; the new KEK itself is.
-    if (recipe.kind === "rsa") return recipe;
+    if (recipe.kind === "rsa") {
+      if (kind === "auto" && mechanism === "auto" && listsSymmetric(session)) continue;
+      return recipe;
+    }
     const refusal = refusalOf(session, recipe);
     if (refusal === undefined) return recipe;
     refusals.push(`${recipe.choice}: ${refusal.message}`);
@@ -152,12 +155,6 @@ function tryWithKeys(session: TokenSession, recipe: Recipe, onToken: boolean): T
   }
 }
 
-interface WantedKey {
-  readonly label: string;
-  readonly id?: Buffer;
-  readonly onToken: boolean;
-}
-
 /**
  * Tries the full template first, then templates without attributes that some tokens refuse.
  * @throws TokenFault GENERATION_UNSUPPORTED when the token lacks the function or the mechanism for it
@@ -206,69 +203,4 @@ function requireLength(session: TokenSession, key: Handle, { onToken }: WantedKe
   if (onToken) removeKeys(session, [key], "removing a key of another length (C_DestroyObject)");
   const text = `the token makes keys of ${8 * bytes} bits, not ${8 * KEY_BYTES}`;
   throw new TokenFault(text, { fault: "setup", code: "TOKEN_REFUSED" });
-}
-
-/**
- * Returns all combinations of the attributes that a token may refuse, those without the least important first: whether
- * the key can be modified, the CKA_ID (tokens with short ids choose one themselves), the uses set to false, the length.
- */
-function templates(kind: "aes" | "hmac", keyType: number, wraps: boolean, wanted: WantedKey): Attribute[][] {
-  const needed = neededAttributes(kind, keyType, wraps, wanted);
-  const optional: Attribute[][] = [
-    [{ type: pkcs11js.CKA_MODIFIABLE, value: false }],
-    ...(wanted.id === undefined ? [] : [[{ type: pkcs11js.CKA_ID, value: wanted.id }]]),
-    refusedUses(kind, wraps),
-    [{ type: pkcs11js.CKA_VALUE_LEN, value: KEY_BYTES }],
-  ];
-  return Array.from({ length: 2 ** optional.length }, (_, dropped) => [
-    ...needed,
-    ...optional.flatMap((attributes, at) => ((dropped >> at) & 1 ? [] : attributes)),
-  ]);
-}
-
-function neededAttributes(
-  kind: "aes" | "hmac",
-  keyType: number,
-  wraps: boolean,
-  wanted: WantedKey,
-): Attribute[] {
-  const yes = (type: number): Attribute => ({ type, value: true });
-  const uses =
-    kind === "aes"
-      ? [
-          pkcs11js.CKA_ENCRYPT,
-          pkcs11js.CKA_DECRYPT,
-          ...(wraps ? [pkcs11js.CKA_WRAP, pkcs11js.CKA_UNWRAP] : []),
-        ]
-      : [pkcs11js.CKA_SIGN];
-  return [
-    { type: pkcs11js.CKA_CLASS, value: pkcs11js.CKO_SECRET_KEY },
-    { type: pkcs11js.CKA_KEY_TYPE, value: keyType },
-    { type: pkcs11js.CKA_LABEL, value: wanted.label },
-    { type: pkcs11js.CKA_TOKEN, value: wanted.onToken },
-    yes(pkcs11js.CKA_PRIVATE),
-    yes(pkcs11js.CKA_SENSITIVE),
-    { type: pkcs11js.CKA_EXTRACTABLE, value: false },
-    ...uses.map(yes),
-  ];
-}
-
-function refusedUses(kind: "aes" | "hmac", wraps: boolean): Attribute[] {
-  const types =
-    kind === "aes"
-      ? [
-          ...(wraps ? [] : [pkcs11js.CKA_WRAP, pkcs11js.CKA_UNWRAP]),
-          pkcs11js.CKA_SIGN,
-          pkcs11js.CKA_VERIFY,
-          pkcs11js.CKA_DERIVE,
-        ]
-      : [
-          pkcs11js.CKA_ENCRYPT,
-          pkcs11js.CKA_DECRYPT,
-          pkcs11js.CKA_WRAP,
-          pkcs11js.CKA_UNWRAP,
-          pkcs11js.CKA_VERIFY,
-          pkcs11js.CKA_DERIVE,
-        ];
-  return types.map((type) => ({ type, value: false }));
 }

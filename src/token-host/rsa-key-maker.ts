@@ -10,6 +10,15 @@ import type { TokenSession } from "./session.js";
 const MODULUS_BITS = [3072, 2048] as const;
 const PUBLIC_EXPONENT = Buffer.of(1, 0, 1);
 
+const CKM_AES_KEY_WRAP_KWP = 0x210b;
+/** What the other mechanisms of the table are made of. */
+const SYMMETRIC: readonly number[] = [
+  pkcs11js.CKM_AES_GCM,
+  pkcs11js.CKM_AES_CBC,
+  CKM_AES_KEY_WRAP_KWP,
+  pkcs11js.CKM_SHA256_HMAC,
+];
+
 interface WantedPairs {
   readonly label: string;
   /** CKA_ID of the pair that decrypts. */
@@ -22,6 +31,19 @@ type Role = "decrypt" | "sign";
 interface PairTemplate {
   readonly publicKey: readonly Attribute[];
   readonly privateKey: readonly Attribute[];
+}
+
+/**
+ * Returns whether the token lists AES or HMAC mechanisms, or returns no list. On such a token nobody gets an RSA KEK
+ * without asking for it: its secret keys may come from the vendor's tool, or their generation may have failed for now.
+ */
+export function listsSymmetric(session: TokenSession): boolean {
+  try {
+    const listed = session.lib.C_GetMechanismList(session.slot);
+    return SYMMETRIC.some((mechanism) => listed.includes(mechanism));
+  } catch {
+    return true;
+  }
 }
 
 /**

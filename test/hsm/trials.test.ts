@@ -61,6 +61,7 @@ it.each(["0x30", "0x32", "0x80001234", "0x6"])(
       ["hmac-kdf", false],
       ["aes-kwp", false],
       ["aes-cbc-hmac", false],
+      ["rsa-oaep", false],
     ]);
     const objectName = `gcm${code.length}${code.at(-1) ?? ""}`;
     const other = token.open({ ...slow, objectName });
