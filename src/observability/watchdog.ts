@@ -22,8 +22,9 @@ export function startWatchdog(env: NodeJS.ProcessEnv, log: Log): Watchdog | unde
   const isOurs = pid === undefined || Number(pid) === process.pid;
   if (socket === undefined || !isOurs || !Number.isFinite(intervalMs) || intervalMs <= 0) return undefined;
   let failed = false;
+  let stopped = false;
   const fail = (reason: string): void => {
-    if (!failed) log.warn({ reason }, "systemd's watchdog cannot be notified");
+    if (!failed && !stopped) log.warn({ reason }, "systemd's watchdog cannot be notified");
     failed = true;
   };
   const timer = setInterval(() => {
@@ -42,6 +43,7 @@ export function startWatchdog(env: NodeJS.ProcessEnv, log: Log): Watchdog | unde
   return {
     stop: () => {
       clearInterval(timer);
+      stopped = true;
     },
   };
 }

@@ -42,7 +42,7 @@ describe("the commands' exit codes", () => {
   it("check without problems exits with 0 and prints one line per finding", () => {
     const { code, stdout } = kmsPkcs11(["check", "--config", plugin.configFile], token.env);
     expect(code).toBe(0);
-    expect(stdout).toMatch(/^ok +mechanism +aes-gcm: .*selected$/m);
+    expect(stdout).toMatch(/^ok +mechanism +"kms-kek@.*": aes-gcm: .*; used$/m);
     expect(stdout).not.toMatch(/^fail/m);
   });
 

@@ -19,7 +19,12 @@ interface Folders {
   readonly volumes?: readonly { readonly hostPath: { readonly path: string } }[];
 }
 
-const CONFIGURATIONS = ["config.yaml", ...readdirSync(file("hsm")).map((name) => join("hsm", name))];
+const CONFIGURATIONS = [
+  "config.yaml",
+  ...readdirSync(file("hsm"))
+    .filter((name) => name.endsWith(".yaml"))
+    .map((name) => join("hsm", name)),
+];
 
 describe("deploy/", () => {
   it.each(CONFIGURATIONS)("%s is a configuration without a problem or warning", (name) => {
