@@ -1,4 +1,4 @@
-// The life cycle on a real token, run by scripts/test-tokens only: its token is installed first.
+// The life cycle on a real or an emulated token, run by scripts/test-tokens: it waits for reloads, which takes minutes.
 
 import { defineConfig } from "vitest/config";
 

@@ -1,4 +1,4 @@
-// The life cycle on tokens that the fault module emulates. scripts/test-tokens runs it on the real ones.
+// The life cycle on tokens that the fault module emulates: `scripts/test-tokens emulated`.
 
 import { FaultModule } from "../support/fault-module.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
