@@ -1,4 +1,4 @@
-// Process hardening, seen from outside: a plugin and its token hosts that were started with a debugger, and their
+// Process hardening, observed from outside: a plugin and its token hosts that were started with a debugger, and their
 // reaction to signals.
 
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
@@ -33,7 +33,7 @@ const processes = (): number[] => {
   return [pid, ...childrenOf(pid)];
 };
 
-/** Inodes of the TCP sockets on which a process listens. */
+/** Returns the inodes of the TCP sockets on which a process listens. */
 function listening(pid: number): string[] {
   const folder = `/proc/${pid}/fd`;
   const open = readdirSync(folder).flatMap((fd) => {

@@ -80,7 +80,7 @@ export async function withTokens<T>(
 }
 
 /**
- * Reads tokens again that could be read when the command began; never throws.
+ * Reads the tokens again that were readable when the command began; never throws.
  * @param reloaded whether to reload the libraries first: some never show later changes
  */
 export function readAgain(tokens: readonly Token[], reloaded: boolean): Promise<Token[]> {

@@ -41,7 +41,7 @@ export async function destroyOn(
   return { tokens: changes, failure };
 }
 
-/** It is unknown whether the KEK is still on the token. */
+/** Reports that it is unknown whether the KEK is still on the token. */
 class UnknownOutcome extends KmsError {}
 
 /**

@@ -64,7 +64,7 @@ export interface GuardedRotation {
   readonly settings: Settings;
   readonly plan: RotationPlan;
   readonly made: KekRecord;
-  /** The first one made the key. */
+  /** The first token made the key. */
   readonly tokens: readonly Token[];
   readonly nodes: readonly URL[];
   /** Whether to destroy the KEK if a token or node lacks it. */

@@ -1,5 +1,5 @@
 // Handles what interrupts a command: Ctrl-C, a supervisor's SIGTERM, and SIGHUP when the terminal closes, as when an
-// SSH connection breaks. Nohup does not prevent it: Node.js resets every signal to its default.
+// SSH connection breaks. nohup does not prevent this SIGHUP: Node.js resets every signal to its default.
 
 const INTERRUPTS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 /** 128 plus the signal's number, as a shell reports it. */
@@ -18,12 +18,14 @@ export async function untilInterrupted<T>(use: (signal: AbortSignal) => Promise<
   }
 }
 
-/** Keeps the first interrupt from ending the process. Returns a function that ends this. @param notice called on it */
+/**
+ * Calls `notice` on the first interrupt instead of ending the process. Returns a function that removes the handlers.
+ */
 export function holdInterrupts(notice: () => void): () => void {
   return onInterrupt(notice);
 }
 
-/** Exits on an interrupt, so that cleanup runs. Returns a function that ends this. */
+/** Exits on an interrupt, so that cleanup runs. Returns a function that removes the handlers. */
 export function exitOnInterrupt(): () => void {
   return onInterrupt((signal) => process.exit(EXIT_CODES[signal]));
 }

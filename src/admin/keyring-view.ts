@@ -72,7 +72,7 @@ export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, no
   return { schedule, active, problem, keys, differences: differencesOf(tokens, keys) };
 }
 
-/** Of copies of one KEK under several labels the earliest counts, here as in `readSchedule`. */
+/** Sorts records by activation: if copies of one KEK have several labels, the earliest counts, as in `readSchedule`. */
 function earliestFirst(records: readonly KekRecord[], objectName: string): KekRecord[] {
   const instant = ({ label }: KekRecord): number => activationOf(label, objectName) ?? Infinity;
   return [...records].sort((a, b) => (instant(a) === instant(b) ? 0 : instant(a) < instant(b) ? -1 : 1));
@@ -107,7 +107,10 @@ export function recordOn(token: Token, kek: KekRecord): KekRecord | undefined {
   return token.records?.find((record) => isSameKek(record, kek));
 }
 
-/** Returns whether two records are of one key value: tokens that perform different mechanisms name it differently. */
+/**
+ * Returns whether two records have the same key value. Its key_id may differ between tokens that perform different
+ * mechanisms.
+ */
 export function isSameKek(one: KekRecord, other: KekRecord): boolean {
   return one.keyId === other.keyId || one.aliases.includes(other.keyId) || other.aliases.includes(one.keyId);
 }

@@ -17,7 +17,7 @@ export interface NewGeneration {
   readonly mechanism: MechanismChoice | "auto";
   /** Returns whether another KEK that appears meanwhile must not exist beside this one. */
   readonly isRival: MadeKek["isRival"];
-  /** While the KEK has certainly not been used; undefined if it is active at once. */
+  /** The time in which the KEK is certainly unused; undefined if it is active at once. */
   readonly unusedUntil: DestroyWindow | undefined;
 }
 

@@ -129,7 +129,7 @@ function keyringOf({ active, keys }: KeyringView): Reference {
   };
 }
 
-/** Returns the keyring that most nodes report; of several, the first. */
+/** Returns the keyring that most nodes report; in a tie, the first. */
 function majority(answering: readonly NodeReport[]): Reference {
   const nodes = answering.map(withDue);
   const [first] = nodes

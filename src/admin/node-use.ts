@@ -24,7 +24,7 @@ export function presentUse(node: NodeKeyring, { keyIds }: AskedKek): string | un
 export interface Doubt {
   readonly reason: string;
   /**
-   * When its Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown.
+   * When its Status may last have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown.
    */
   readonly lastUse: number | undefined;
 }

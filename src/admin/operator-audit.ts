@@ -116,7 +116,9 @@ export async function audited<T>(
   }
 }
 
-/** sudo's variables are a claim of the environment; the login uid is the kernel's and outlasts sudo and su. */
+/**
+ * Anybody can set sudo's variables in the environment; the kernel maintains the login uid, which survives sudo and su.
+ */
 function identityOf(env: NodeJS.ProcessEnv): OperatorEvent["operator"] {
   const uid = process.getuid?.() ?? -1;
   return {

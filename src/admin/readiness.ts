@@ -23,6 +23,7 @@ export interface Readiness {
 /** A token that takes longer to answer, in ms, counts as unreachable, since the decision waits for every answer. */
 export const CHECK_LIMIT_MS = 5_000;
 
+/** Returns whether the token or node may be relied on: it is ready, or uses the KEK already. */
 export function isReady({ state }: Readiness): boolean {
   return state === "ready" || state === "active";
 }

@@ -14,7 +14,7 @@ export const CANCEL_MARGIN_MS = 10_000;
 export interface Doubts {
   /** The doubt of one node, with its address. */
   readonly reason: string;
-  /** When a Status last may have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown. */
+  /** When Status may last have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown. */
   readonly lastUse: number | undefined;
 }
 

@@ -81,7 +81,7 @@ export async function requireUnneeded(question: Question): Promise<Permission> {
 }
 
 /**
- * Returns what a KEK is now.
+ * Returns the KEK that a reference names, and the keyring, unless the KEK is active.
  * @throws KmsError KEY_UNKNOWN; TOKEN_REFUSED for the active KEK; why a token cannot be read
  */
 export function requireDestroyable(
@@ -110,7 +110,7 @@ export function requireDestroyable(
 }
 
 /**
- * Returns until when a KEK may be destroyed that nodes will activate later.
+ * Returns the time until which a KEK that nodes will activate later may be destroyed.
  * @param instant ms since the epoch
  * @param aheadMs how far the clock that is furthest ahead is ahead of this machine's
  */

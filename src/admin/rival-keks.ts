@@ -1,7 +1,7 @@
-// KEKs that two commands make at the same time, on one machine or on several that share a token. Each command checked
-// that it was alone before it made its KEK, so each must check again afterwards with a reloaded library. Of such KEKs
-// the one with the smallest key_id stays: all commands that see them decide alike without talking to each other, and
-// since key_ids begin with a UUIDv7 it is the oldest.
+// Handles KEKs that two commands make at the same time, on one machine or on several that share a token. Each command
+// checked that it was alone before it made its KEK, so each must check again afterwards with a reloaded library. The
+// KEK with the smallest key_id stays: every command that sees both reaches the same decision without communication, and
+// since key_ids begin with a UUIDv7, this KEK is the oldest.
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
@@ -17,8 +17,8 @@ export interface MadeKek {
   /** Returns whether another KEK must not exist beside this one. */
   readonly isRival: (record: KekRecord) => boolean;
   /**
-   * While the KEK has certainly not been used, so that it may be destroyed without a proof; undefined for a KEK that is
-   * active at once, since a node may have used it by now.
+   * The time in which the KEK is certainly unused, so that it may be destroyed without a proof; undefined for a KEK
+   * that is active at once, since a node may have used it by now.
    */
   readonly unusedUntil: DestroyWindow | undefined;
 }
@@ -76,7 +76,7 @@ function rivalsAmong(records: readonly KekRecord[], { made, isRival }: MadeKek):
 }
 
 /**
- * Destroys this command's KEK and returns the error that says so.
+ * Destroys this command's KEK and returns the error that reports it.
  * @throws KmsError when it may still be on the token
  */
 async function withdraw(

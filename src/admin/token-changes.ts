@@ -33,7 +33,7 @@ export async function changeTokens(
   for (const token of tokens) {
     try {
       if (token.failure !== undefined) throw token.failure;
-      // Read again: tokens of one group may show the change of the one before.
+      // Reads again: tokens of one high-availability group may already show the change made on the previous token.
       const records = (await token.hsm.listKeks()).filter((one) => isSameKek(one, kek));
       const done = records.length > 0 && (await change(token, records));
       changes.push({ token: token.name, outcome: done ? "done" : "not needed", error: null });

@@ -1,5 +1,5 @@
-// A generation on a token that does not generate secret keys through PKCS#11: the operator makes it with the vendor's tool
-// under the label that the schedule needs, and the command waits until the token shows it.
+// Makes a generation on a token that does not generate secret keys through PKCS#11: the operator makes it with the
+// vendor's tool under the label that the schedule needs, and the command waits until the token shows it.
 import { setTimeout } from "node:timers/promises";
 import type { TokenSettings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
@@ -33,10 +33,11 @@ export interface VendorOrder {
 }
 
 /**
- * Makes a generation and returns it. If the token cannot generate it, tells the operator how to make it with the vendor's
- * tool, waits for it, and returns it.
- * @throws KmsError as `makeGeneration`; GENERATION_UNSUPPORTED with the instruction if the command does not wait; KEY_MISSING
- *   when the key did not appear in time; CANCELLED; KEY_UNSUITABLE when it cannot be used, and it is left on the token
+ * Makes a generation and returns it. If the token cannot generate it, tells the operator how to make it with the
+ * vendor's tool, waits for it, and returns it.
+ * @throws KmsError as `makeGeneration`; GENERATION_UNSUPPORTED with the instruction if the command does not wait;
+ *   KEY_MISSING when the key did not appear in time; CANCELLED; KEY_UNSUITABLE when it cannot be used, and it is left
+ *   on the token
  */
 export async function makeOrAwaitGeneration(order: VendorOrder): Promise<MadeGeneration> {
   const { hsm, token, generation, wait, operator } = order;

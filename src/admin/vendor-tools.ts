@@ -1,5 +1,5 @@
-// How to make a KEK with the tool of a token's vendor, for tokens that do not generate secret keys through PKCS#11. These are
-// texts for the operator; nothing else depends on which token it is.
+// How to make a KEK with the tool of a token's vendor, for tokens that do not generate secret keys through PKCS#11.
+// These are texts for the operator; nothing else depends on which token it is.
 import type { PinSource } from "../config/pin-source.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { TokenDescription } from "../hsm/port.js";

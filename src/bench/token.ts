@@ -38,7 +38,7 @@ const SEED_BYTES = 32;
 const AAD_BYTES = 66;
 export const TOKEN_OPERATIONS = ["encrypt", "decrypt"] as const;
 
-/** Returns the mechanisms that work with this key, by the test that the plugin makes. */
+/** Returns the mechanisms that work with this key, determined by the plugin's own test. */
 export async function workingMechanisms(hsm: Hsm, keyId: string): Promise<MechanismName[]> {
   const working: MechanismName[] = [];
   for (const choice of MECHANISM_CHOICES) {

@@ -4,6 +4,7 @@ import { askForPin, canBeAsked, suppliedPin } from "./operator-pin.js";
 import type { Terminal } from "./output.js";
 import { startProgress } from "./progress.js";
 
+/** Returns the operator at this terminal. */
 export function operatorAt(terminal: Terminal): Operator {
   return {
     pins: { supplied: suppliedPin, canPrompt: canBeAsked, prompt: askForPin },

@@ -20,8 +20,8 @@ Example:
     )
     .action(async (_local, command: Command) => {
       const settings = settingsFrom(command.optsWithGlobals<SettingsOptions>(), true);
-      // Before the start: PID 1 ignores a signal without a listener, and any other process would end without closing
-      // its parts.
+      // Registered before the start: PID 1 ignores a signal without a listener, and any other process would end without
+      // closing its parts.
       const stopSignal = firstStopSignal();
       const plugin = await startPlugin(settings, process.env);
       if (process.pid === 1) plugin.log.warn({}, NO_INIT);

@@ -79,7 +79,10 @@ export function settingsFrom(options: SettingsOptions, serves: boolean): Setting
   });
 }
 
-/** Returns the settings with the login of the administrator, for commands that change KEKs. @throws KmsError CONFIG_INVALID */
+/**
+ * Returns the settings with the administrator's login, for commands that change KEKs.
+ * @throws KmsError CONFIG_INVALID
+ */
 export function administratorSettings(options: SettingsOptions): Settings {
   const settings = settingsFrom(options, false);
   return { ...settings, tokens: asAdministrator(settings.tokens) };

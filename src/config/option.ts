@@ -39,12 +39,14 @@ export function duration(option: Why & { least: string; most: string; preset: st
     .register(OPTIONS, { kind: "duration", range, description: option.why });
 }
 
+/** Returns the schema of a whole number between `least` and `most`, both included. */
 export function integer(option: Why & { least: number; most: number; preset: number }) {
   const range = `a whole number from ${option.least} to ${option.most}`;
   const schema = z.int().min(option.least).max(option.most);
   return schema.default(option.preset).register(OPTIONS, { kind: "integer", range, description: option.why });
 }
 
+/** Returns the schema of a text that must be one of a few values. */
 export function choice<const Value extends string>(
   option: Why & { values: readonly Value[]; preset: NoInfer<Value> },
 ) {
@@ -56,6 +58,7 @@ export function choice<const Value extends string>(
   });
 }
 
+/** Returns the schema of true or false. */
 export function flag(option: Why & { preset: boolean }) {
   return z
     .boolean()
@@ -75,12 +78,14 @@ export function requiredText<Value>(option: TextOption<Value>) {
   return reading(option).register(OPTIONS, textMeta(option));
 }
 
+/** Returns the schema of a text that may be omitted. */
 export function optionalText<Value>(option: TextOption<Value>) {
   return reading(option)
     .optional()
     .register(OPTIONS, { ...textMeta(option), optional: true });
 }
 
+/** Returns the schema of a text that has a default. */
 export function presetText<Value>(option: TextOption<Value> & { preset: string }) {
   return reading(option).prefault(option.preset).register(OPTIONS, textMeta(option));
 }
@@ -91,6 +96,7 @@ export function optionalNameOrNumber<Value>(option: TextOption<Value>) {
   return schema.optional().register(OPTIONS, { ...textMeta(option), optional: true });
 }
 
+/** Returns the schema of a list of texts, which is empty by default. */
 export function textList(option: Why & { range: string }) {
   const schema = z.array(z.string().min(1).max(255));
   return schema.default([]).register(OPTIONS, { kind: "list", range: option.range, description: option.why });

@@ -52,9 +52,9 @@ function credentialsDirectory(env: Environment): string | undefined {
 }
 
 /**
- * Returns a text that changes when the PIN file is changed: from its identity and times, not from its size, which would
- * reveal the PIN's length. Credentials and the environment are new at every start, whether the PIN has changed or not.
- * Their stamp is constant: otherwise every restart would count as a correction and cost a PIN attempt.
+ * Returns a text that changes with the PIN file. It contains the file's identity and times, but not its size, which
+ * would reveal the PIN's length. Credentials and the environment are new at every start, whether the PIN has changed or
+ * not. Their stamp is constant: otherwise every restart would count as a correction and cost a PIN attempt.
  */
 export function pinSourceStamp(source: PinSource): string {
   switch (source.kind) {

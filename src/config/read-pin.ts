@@ -131,7 +131,7 @@ function unreadable(source: PinSource, problem: string, cause?: unknown): KmsErr
     source.kind === "credential"
       ? `${describePinSource(source)} (${source.path})`
       : describePinSource(source);
-  // A file or variable can be mended; what was sent or typed cannot, so the PIN itself is the subject.
+  // A file or variable can be corrected; a PIN that was sent or typed cannot, so the message is about the PIN itself.
   const isHandedOver = source.kind === "unlock" || source.kind === "stdin" || source.kind === "terminal";
   const subject = isHandedOver ? `PIN from ${where}` : `PIN's ${where}`;
   return new KmsError("PIN_UNREADABLE", `the ${subject} ${problem}`, cause);

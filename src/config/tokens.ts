@@ -21,8 +21,8 @@ export interface TokenSettings {
 }
 
 /**
- * Returns the tokens with the login of the administrator in place of the plugin's. The plugin's becomes `admin`, so that
- * all PIN sources stay known.
+ * Returns the tokens with the administrator's login in place of the plugin's. The plugin's login becomes `admin`, so
+ * that all PIN sources stay known.
  */
 export function asAdministrator(tokens: TokenList): TokenList {
   const [first, ...others] = tokens;

@@ -1,4 +1,4 @@
-// Which of several clocks is wrong, and by how much.
+// Tests which of several clocks is reported as wrong, and by how much.
 
 import { describe, expect, it } from "vitest";
 

@@ -1,5 +1,5 @@
-// `keys destroy` decides after its prompt and its census, whatever was true before. The tokens are fakes, and the clock
-// moves while the operator is prompted.
+// `keys destroy` decides after its prompt and its census, regardless of what was true before. The tokens are fakes, and
+// the clock moves while the operator is prompted.
 
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
@@ -91,7 +91,7 @@ const proofOf = (changes: Partial<Proof>): Proof => ({
   ...changes,
 });
 
-/** Returns "destroyed", or why nothing was. */
+/** Returns "destroyed", or the reason why nothing was destroyed. */
 async function destroy(
   keyId: string,
   proof: Partial<Proof>,

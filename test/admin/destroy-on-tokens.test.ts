@@ -1,5 +1,5 @@
-// Destroying a KEK on a token that is slow, loses replies or lies: what is left untouched after a deadline, and what is
-// said afterwards is what a library that has been loaded since shows.
+// Destroying a KEK on a token that is slow, loses replies or reports false results: what is left untouched after a
+// deadline, and that the reported result is what a library loaded afterwards shows.
 
 import { describe, expect, it } from "vitest";
 
@@ -29,7 +29,7 @@ async function makeKek({ hsm }: OpenedToken, kind: "aes" | "aes+hmac" = "aes"): 
   return hsm.generate({ label: `kms-kek@202501010000${seconds}Z`, ckaId, kind });
 }
 
-/** Whether a process that has loaded the library now finds the KEK. */
+/** Returns whether a process that loads the library now finds the KEK. */
 async function isThere({ keyId }: KekRecord): Promise<boolean> {
   const { hsm } = token.open();
   try {
@@ -39,7 +39,7 @@ async function isThere({ keyId }: KekRecord): Promise<boolean> {
   }
 }
 
-/** Another process makes a KEK and copies it: two objects with one key_id. */
+/** Makes a KEK and copies it in another process, which gives two objects with one key_id. */
 async function makeTwins(label: string): Promise<void> {
   const child = new Pkcs11Client(token.fault);
   await child.open();

@@ -1,5 +1,5 @@
-// Commands that change a KEK, interrupted: the operation in progress is finished and recorded, and a key that is to be
-// destroyed unless all have it is not left behind.
+// Interrupted commands that change a KEK: the operation in progress is finished and recorded, and a guarded rotation
+// leaves no KEK behind that another token lacks.
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -19,9 +19,9 @@ const LONG = { timeoutMs: 50_000, intervalMs: 50 };
 const GUARDED = ["rotate", "--activate-in", "1h", "--abort-unless-converged"];
 
 let token: SoftHsm;
-/** Stands in front of the first token; the second one never gets a clone of what is made. */
+/** In front of the first token. The second token never gets a clone of the new KEK. */
 let fault: FaultModule;
-/** Only its configuration file is used. */
+/** Never started; only its configuration file is used. */
 let both: PluginProcess;
 let auditFile: string;
 
@@ -66,7 +66,7 @@ function standby(): string[] {
   return keys.filter(({ state }) => state === "standby").map(({ keyId }) => keyId);
 }
 
-/** Operations of the last events, with their outcomes. */
+/** Returns the operations of the last events, with their outcomes. */
 function recorded(events: number): string[] {
   const lines = readFileSync(auditFile, "utf8").trim().split("\n");
   const operations = lines.flatMap((line) => {

@@ -1,4 +1,4 @@
-// The forms in which an operator names a KEK, and what each fits.
+// The forms in which an operator names a KEK, and which KEKs each form matches.
 
 import { describe, expect, it } from "vitest";
 

@@ -1,4 +1,4 @@
-// A KEK that the token makes and does not keep; no real token does that on demand.
+// A token that reports a new KEK but does not keep it. No real token does that on demand.
 
 import { expect, it } from "vitest";
 

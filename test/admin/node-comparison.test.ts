@@ -1,4 +1,4 @@
-// How the answers of several nodes compare: with a KEK that is rolled out, with each other, and their clocks.
+// Compares the answers of several nodes: with the rollout of a KEK, with each other, and their clocks.
 
 import { afterEach, describe, expect, it } from "vitest";
 

@@ -13,7 +13,7 @@ import { ACTIVE, FakeNodes, standby, type KeysAnswer } from "../support/fake-nod
 import { freePort } from "../support/free-port.js";
 
 const HOUR_MS = 3_600_000;
-/** A CKA_ID of that time. */
+/** Returns a CKA_ID of that time. */
 const uuidV7 = (time: number): string =>
   `${time.toString(16).padStart(12, "0")}7${"a".repeat(3)}8${"b".repeat(15)}`;
 const nodes = new FakeNodes();
@@ -104,7 +104,7 @@ describe("destroying a standby KEK without a proof", () => {
         /CKA_ID does not show when it was made/,
       );
     }
-    // The answer of an earlier release.
+    // An earlier release answers like this.
     expect(await doubt({})).toMatchObject({ lastUse: undefined });
   });
 });

@@ -13,7 +13,8 @@ const newer = kekRecord(LABEL, "02.c00");
 const window = { begunBy: Date.now() + 60_000, endedBy: Date.now() + 70_000 };
 
 /**
- * One command's view of a token: it has made `made` and then lists what `listings` say, the last one again and again.
+ * Returns one command's view of a token: it has made `made`, and then lists what `listings` contain; the last listing
+ * is repeated.
  */
 function command(made: KekRecord, ...listings: (readonly KekRecord[])[]) {
   const destroyed: KekRecord[] = [];

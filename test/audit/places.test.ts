@@ -1,5 +1,5 @@
-// Files that somebody with write access to the folder has put in place of the audit log's: they are reported, and delay
-// neither a writer nor a verification.
+// Somebody with write access to the folder has replaced files of the audit log: the replacements are reported, and
+// delay neither a writer nor a verification.
 
 import { execFileSync } from "node:child_process";
 import {

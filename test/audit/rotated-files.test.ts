@@ -1,4 +1,4 @@
-// Rotation and retention of the audit log, and what is found if somebody removes or adds files.
+// Rotation and retention of the audit log, and what a verification finds if somebody removes or adds files.
 
 import { readdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -24,7 +24,7 @@ afterEach(() => {
 it("keeps the configured number of rotated files, and the removal of another one is found", async () => {
   const writer = log.writer(1000, 3);
   await log.append(writer, 0, 10);
-  // Somebody else's turn in between, in a file that has to be rotated too.
+  // Another writer appends in between, to a file that has to be rotated too.
   await log.append(log.writer(1000, 3), 10, 10);
   const names = readdirSync(join(folder, "log")).sort();
   expect(names).toHaveLength(4);
@@ -46,7 +46,7 @@ it("finds a removed beginning, whatever lines follow", async () => {
   const writer = log.writer(1000, 5);
   await log.append(writer, 0, 8);
   unlinkSync(join(folder, "log", log.rotatedNames()[0] ?? ""));
-  // Other processes go on: they read the folder's listing without the oldest file.
+  // Other processes continue: they read the folder's listing without the oldest file.
   await log.append(log.writer(1000, 5), 8, 4);
   expect((await log.problems()).join()).toMatch(
     /begins at number \d+ instead of 1: its beginning was removed/,

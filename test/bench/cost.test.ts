@@ -1,6 +1,6 @@
-// The cost of a request, counted and not timed: messages to the token host, calls into the vendor's library, log lines.
-// One more of them costs time on every machine, and counts show that even on a busy one. Which requests need the HSM is
-// tested in ../compose/plugin.test.ts.
+// The cost of a request, counted instead of timed: messages to the token host, calls into the vendor's library, log
+// lines. An additional one costs time on every machine, and counts are reliable even on a busy machine.
+// ../compose/plugin.test.ts tests which requests need the HSM.
 
 import { Duplex } from "node:stream";
 

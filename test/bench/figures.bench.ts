@@ -18,7 +18,7 @@ import { CHART, Results } from "./results.js";
 import { Stage } from "./stage.js";
 
 const QUICK = process.env["BENCH_QUICK"] === "1";
-/** Also updates the README and its chart. */
+/** Whether to update the README and its chart too. */
 const README_TOO = process.env["BENCH_README"] === "1";
 const REPETITIONS = QUICK ? 2 : 15;
 const TURN_MS = QUICK ? 50 : 300;
@@ -47,7 +47,7 @@ const shown = ({ median, low, high }: Spread, digits = 2): string =>
   `${median.toFixed(digits)} (${low.toFixed(digits)} to ${high.toFixed(digits)})`;
 
 test("beside the reference plugin, in turn", async () => {
-  // Nobody is measured before its code is compiled.
+  // No plugin is measured before its code has been compiled.
   await load(stage.targets, { operations: OPERATIONS, concurrency: [16], turnMs: WARM_MS });
   const samples = await load(stage.targets, {
     operations: OPERATIONS,

@@ -11,7 +11,7 @@ import type { TestToken } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
 const BUILD = fileURLToPath(new URL("../../build/bench", import.meta.url));
-/** JSON of a million requests' turns is small; that of a thousand ciphertexts is not printed. */
+/** The JSON of a run stays far below this; ciphertexts are written to a file instead. */
 const MAX_OUTPUT_BYTES = 16 * 2 ** 20;
 
 /** A plugin to measure: its name and its socket. */
@@ -67,7 +67,7 @@ export class ReferencePlugin {
   readonly socket: string;
   readonly #child: ChildProcess;
 
-  /** @param label of the key, which may be the one of ours */
+  /** @param label the key's label, which may be that of our KEK */
   constructor(token: TestToken, label: string, socket: string) {
     this.socket = socket;
     const flags = { socket, module: token.modulePath, token: token.label, "pin-file": token.pinFile, label };

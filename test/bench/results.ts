@@ -43,7 +43,7 @@ export class Results {
     return path;
   }
 
-  /** Returns the README's text between its markers: when and where it was measured, and every finding. */
+  /** Returns the README's text between its markers: when and where the results were measured, and every finding. */
   get section(): string {
     const { cores, cpu, system, node, openssl, loadAverage, time } = this.#machine;
     const where = `${cores} cores of ${cpu}, ${system}, Node.js ${node}, OpenSSL ${openssl}`;
@@ -89,7 +89,7 @@ export class Results {
 
 const MARKERS = ["<!-- bench -->", "<!-- /bench -->"] as const;
 
-/** Returns the README with another section between its markers. @throws Error when it has no such markers */
+/** Returns the README with a new section between its markers. @throws Error when it has no such markers */
 export function withSection(readme: string, section: string): string {
   const [open, close] = MARKERS.map((marker) => readme.indexOf(marker));
   if (open === undefined || close === undefined || open < 0 || close < open) {

@@ -7,7 +7,7 @@ import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
 import { ReferencePlugin, type Target } from "./reference.js";
 
-/** Every Encrypt is logged at level info; an apiserver makes a handful a day. */
+/** At level info every Encrypt is logged; an API server makes only a handful a day. */
 const QUIET = { log: { level: "warn" } };
 
 const SETTINGS: Readonly<Record<string, PluginSettings>> = {
@@ -21,7 +21,7 @@ export class Stage {
   readonly #plugins = new Map<string, PluginProcess>();
   #reference: ReferencePlugin | undefined;
 
-  /** Starts everything and waits until it serves. */
+  /** Starts all plugins and waits until they serve. */
   async open(): Promise<void> {
     createKek(this.token);
     const socket = join(this.token.folder, "reference.sock");
@@ -44,7 +44,7 @@ export class Stage {
     return [name, this.plugin(name).socket];
   }
 
-  /** The reference first. */
+  /** Returns the targets, the reference plugin first. */
   get targets(): Target[] {
     if (this.#reference === undefined) throw new Error("the stage has not been opened");
     return [
@@ -62,7 +62,7 @@ export class Stage {
     this.token.remove();
   }
 
-  /** The KEK's label carries its activation instant. */
+  /** Returns the KEK's label, which contains its activation instant. */
   #label(): string {
     const { stdout } = kmsPkcs11(
       ["keys", "list", "--key", tokenUri(this.token, "kms-kek"), "-o", "json"],

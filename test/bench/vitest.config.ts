@@ -1,4 +1,4 @@
-// The benchmark has a configuration of its own: run by scripts/bench only, one measurement after another.
+// The configuration of the benchmark, which only scripts/bench runs: one measurement after another.
 
 import { defineConfig } from "vitest/config";
 

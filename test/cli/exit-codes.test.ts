@@ -10,7 +10,7 @@ import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
 let token: SoftHsm;
-/** Not started. */
+/** Never started. */
 let plugin: PluginProcess;
 
 beforeAll(() => {

@@ -1,4 +1,4 @@
-// Bytes of stored objects on standard output: as they are, but for a terminal, which would obey what is in them.
+// Bytes of stored objects on standard output: unchanged, except on a terminal, which would obey control characters.
 
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";

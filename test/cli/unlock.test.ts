@@ -1,4 +1,4 @@
-// `kms-pkcs11 unlock` beside sockets that are not the plugin's: it gives the PIN to nobody else, and says what is
+// `kms-pkcs11 unlock` and sockets that are not the plugin's: it sends the PIN to no other process, and reports what is
 // wrong.
 
 import { spawn } from "node:child_process";

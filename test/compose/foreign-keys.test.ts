@@ -1,4 +1,4 @@
-// Keys that other tools made on the token: found, refused, adopted, and rotated from.
+// Keys that other tools made on the token are found, refused, adopted, and replaced by rotation.
 
 import { execFileSync } from "node:child_process";
 

@@ -1,5 +1,5 @@
-// A plugin whose library reads its store only when it is loaded, as a TPM's does. A destroyed standby KEK is not used, and
-// once the plugin has noticed what kind of library it is, it shows new and destroyed KEKs soon.
+// A plugin whose library reads its store only when it is loaded, as a TPM's does. A destroyed standby KEK is not used.
+// Once the plugin has detected this kind of library, it soon shows new and destroyed KEKs.
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 

@@ -1,4 +1,5 @@
-// Another start of the plugin beside one that runs on the same token: the other mode, stale sockets, draining, a wrong PIN.
+// A second start of the plugin while another plugin runs on the same token: the other mode, stale sockets, draining, a
+// wrong PIN.
 
 import { randomBytes } from "node:crypto";
 import { chmodSync, existsSync, readdirSync, writeFileSync } from "node:fs";
@@ -88,7 +89,8 @@ it("lets requests under way finish at a stop", async () => {
   await again.start();
   await withClient(async (other) => {
     await other.status();
-    // As many as the plugin advertises streams: what grpc-js keeps back beyond that ends with the connection, as INTERNAL.
+    // As many as the plugin advertises streams: grpc-js queues any more, which end as INTERNAL when the connection
+    // ends.
     const answers = Array.from({ length: MAX_STREAMS }, () => other.encrypt(randomBytes(32), "drain"));
     await answers[0];
     const stopped = again.stop();

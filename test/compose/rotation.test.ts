@@ -1,5 +1,5 @@
-// Rotation in a running plugin on a real token: the switch at the instant under load, a cancelled KEK, and one that
-// fails its self-test. The plugin polls far too seldom to see any of it by chance.
+// Rotation in a running plugin on a real token: the switch at the instant under load, a cancelled KEK, and a KEK that
+// fails its proof. The plugin polls far too rarely to notice any of this by chance.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
@@ -65,13 +65,13 @@ afterAll(async () => {
   token.remove();
 });
 
-/** On a connection of its own: a command that ran meanwhile may have held up this process past the server's limit. */
+/** Uses a new connection: a command may have blocked this process for longer than the server keeps an idle one. */
 const report = async (): Promise<Report> =>
   (await (await fetch(`http://${address}/keys`, { headers: { connection: "close" } })).json()) as Report;
 const reported = async (keyId: string): Promise<ReportedKey | undefined> =>
   (await report()).keys.find((key) => key.keyId === keyId);
 
-/** A Decrypt with a key_id that nobody knows has the plugin read the token at once. */
+/** Makes the plugin read the token at once, by a Decrypt with an unknown key_id. */
 async function haveTokenRead(): Promise<void> {
   const { ciphertext, annotations } = await client.encrypt(SEED, "any");
   await expect(client.decrypt({ ciphertext, annotations, keyId: "unknown" }, "any")).rejects.toThrow(
@@ -105,7 +105,7 @@ async function rotate(delay = DELAY): Promise<{ keyId: string; activation: numbe
   return { keyId, activation };
 }
 
-/** Every answer in the order in which it came. */
+/** All answers in the order in which they arrived. */
 interface Answers {
   readonly order: {
     readonly operation: "Status" | "Encrypt";
@@ -115,7 +115,7 @@ interface Answers {
   readonly sealed: KmsCiphertext[];
 }
 
-/** One Status after the other, and Encrypts all the while, until `isEnough`. */
+/** Calls Status repeatedly, and Encrypt at the same time, until `isEnough`. */
 async function load(isEnough: (answers: Answers) => boolean): Promise<Answers> {
   const answers: Answers = { order: [], sealed: [] };
   const statuses = async (): Promise<void> => {
@@ -153,7 +153,8 @@ describe("a rotation from a key that pkcs11-tool made", () => {
     expect(Date.now()).toBeGreaterThanOrEqual(activation);
     expect(new Set(order.map((answer) => answer.keyId))).toEqual(new Set([before, keyId]));
     expect(order.filter(({ healthz }) => healthz !== undefined && healthz !== "ok")).toEqual([]);
-    // One change, by a Status answer: everything before it names the earlier KEK, everything after it the new one.
+    // One change, made by a Status answer: every answer before it names the earlier KEK, every answer after it the new
+    // one.
     const change = order.findIndex((answer) => answer.keyId === keyId);
     expect(order[change]?.operation).toBe("Status");
     expect(order.slice(change).filter((answer) => answer.keyId !== keyId)).toEqual([]);

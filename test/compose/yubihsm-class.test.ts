@@ -1,5 +1,5 @@
-// A token like the YubiHSM 2: it makes token objects only, chooses the length and the id of a key, cannot read the type
-// of an HMAC key, has no AES-GCM, and has few sessions for all processes together. The whole life cycle.
+// The whole life cycle on a token like the YubiHSM 2: it makes token objects only, chooses the length and the id of a
+// key, cannot read the type of an HMAC key, has no AES-GCM, and offers few sessions to all processes together.
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 

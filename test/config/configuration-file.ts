@@ -11,7 +11,7 @@ export const HEAD = "apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\n"
 export const MINIMAL = `${HEAD}keys:\n  uri: ${URI}\n`;
 
 export interface ConfigurationFile {
-  /** Of the test that is running; removed after it. */
+  /** The folder of the running test; removed after it. */
   readonly directory: string;
   readonly path: string;
   /** Writes the file, mode 0600, and loads the settings from it. */

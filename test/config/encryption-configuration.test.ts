@@ -149,7 +149,7 @@ describe("compared with kube-apiserver's own loader", () => {
   const { cases } = JSON.parse(
     readFileSync(new URL("encryption-verdicts.json", import.meta.url), "utf8"),
   ) as Verdicts;
-  /** Refused here on purpose: empty names, unreachable sockets, the old kind, and YAML features nobody needs. */
+  /** Deliberately refused here: empty names, unreachable sockets, the old kind, and unneeded YAML features. */
   const stricter = [
     /^resource (''|null|~|Null|NULL|-)$/,
     /^list \[secrets, null\]$/,

@@ -34,7 +34,7 @@ describe("parseConfiguration", () => {
     );
     const doubles = "a:\n".repeat(20_000);
     for (const text of [bomb.slice(1).join("\n"), "[".repeat(20_000), "- ".repeat(20_000), doubles]) {
-      // Without its own limit on nesting the parser would abort the process that runs the test.
+      // Without its own limit on nesting, the parser would abort this process.
       const lines = messageOf(() => parse(text)).split("\n");
       expect(lines.length).toBeLessThanOrEqual(21);
     }

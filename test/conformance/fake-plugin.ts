@@ -1,4 +1,4 @@
-// A KMS v2 plugin without an HSM. It keeps the contract except as a test tells it to break it.
+// A KMS v2 plugin without an HSM. It keeps the contract except where a test makes it break a rule.
 
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import { createServer } from "node:net";
@@ -30,7 +30,7 @@ export interface Behaviour {
   /** @param honest what a plugin that keeps the contract does */
   decrypt(sealed: Sealed, honest: (sealed: Sealed) => Buffer): Buffer | Promise<Buffer>;
   readonly connections: number;
-  /** What an empty plaintext is refused with. */
+  /** The status that refuses an empty plaintext. */
   readonly empty: status;
 }
 
@@ -44,7 +44,7 @@ const HONEST: Behaviour = {
   empty: status.INVALID_ARGUMENT,
 };
 
-/** An error with a gRPC status. */
+/** Returns an error with a gRPC status. */
 export const refusal = (code: status): Error =>
   Object.assign(new Error("refused"), { code, details: "refused" });
 
@@ -53,6 +53,7 @@ export interface FakePlugin {
   stop(): Promise<void>;
 }
 
+/** Starts a plugin that keeps the contract except for the behaviours in `broken`. */
 export async function startFakePlugin(broken: Partial<Behaviour> = {}): Promise<FakePlugin> {
   const behaviour = { ...HONEST, ...broken };
   const folder = makeFolder("fake-plugin");

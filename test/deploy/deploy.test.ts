@@ -1,4 +1,4 @@
-// The files of deploy/ are what operators begin with: each is read by the code that will read it, and they agree with
+// Operators begin with the files of deploy/: each file is parsed by the code that reads it in use, and they agree with
 // each other on names and paths.
 
 import { readdirSync, readFileSync } from "node:fs";
@@ -53,7 +53,7 @@ describe("deploy/", () => {
         used,
       ).toBe(true);
     }
-    // And makes them, for the pod and for the unit.
+    // And creates them, for the pod and for the unit.
     const made = readFileSync(file("static-pod/tmpfiles.conf"), "utf8");
     const unit = readFileSync(file("systemd/kms-pkcs11.service"), "utf8");
     for (const path of [stateDir, dirname(socket?.path ?? ""), dirname(audit?.file ?? "")]) {
@@ -66,7 +66,7 @@ describe("deploy/", () => {
           : "LogsDirectory";
       expect(unit).toContain(`${setting}=${name ?? under ?? ""}`);
     }
-    // root's: systemd-tmpfiles changes no file of another owner in a folder that is not.
+    // Owned by root: systemd-tmpfiles changes no file of another owner in a folder that root does not own.
     expect(made).toMatch(/^d +\/etc\/kms-pkcs11\/credentials +0750 +root +10001 /m);
     const cluster = parse(readFileSync(file("kubeadm/cluster-configuration.yaml"), "utf8")) as {
       apiServer: { extraVolumes: readonly { hostPath: string }[] };

@@ -1,6 +1,5 @@
-// The container image's entry point as PID 1 of a process namespace: what a vendor's library leaves behind is reaped,
-// and signals reach the plugin. The entry point is the one in the Dockerfile; without its init the same orphan stays a
-// zombie.
+// The container image's entry point as PID 1 of a process namespace: orphans of a vendor's library are reaped, and
+// signals reach the plugin. Uses the entry point of the Dockerfile; without its init the same orphan stays a zombie.
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -49,7 +48,9 @@ function entryPoint(): string[] {
   return words;
 }
 
-/** Starts the plugin in a process namespace of its own; returns the process id, here, of what is PID 1 there. */
+/**
+ * Starts the plugin in its own process namespace. Returns the process id, seen from here, of PID 1 in that namespace.
+ */
 async function startAsInit(command: readonly string[]): Promise<number> {
   plugin = new PluginProcess(fault);
   client = new KmsClient(plugin.socket);
@@ -69,7 +70,7 @@ const stateOf = (pid: number): string =>
   /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? "";
 
 /**
- * Ends a token host whose library has a child of its own; returns that orphan, which init has inherited and which ends.
+ * Ends a token host whose library has a child process. Returns that orphan, which init has inherited and which ends.
  */
 async function orphan(init: number): Promise<number> {
   const lives = fault.path("lives");
@@ -87,7 +88,7 @@ async function orphan(init: number): Promise<number> {
   return pid;
 }
 
-/** Not a new token host, which keeps its standard input open. */
+/** Returns whether it is the orphan and not a new token host, which keeps its standard input open. */
 const isOrphan = (pid: number): boolean => !existsSync(`/proc/${pid}/fd/0`);
 
 it("the init reaps orphans of a token host's library", async () => {

@@ -1,4 +1,4 @@
-// The check of the npm packages finds what it is there for, in copies of the repository's own files.
+// The check of the npm packages finds the faults that it exists for, in copies of the repository's own files.
 
 import { spawnSync } from "node:child_process";
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -44,7 +44,7 @@ const change = (file: string, from: RegExp, to: string): void => {
   writeFileSync(path, text.replace(from, to));
 };
 
-/** An npm that gives one answer to everything. */
+/** Makes an npm that gives the same answer to every command. */
 const npmAnswers = (answer: object): void => {
   const npm = join(folder, "npm");
   writeFileSync(npm, `#!/bin/sh\necho '${JSON.stringify(answer)}'\nexit 1\n`);

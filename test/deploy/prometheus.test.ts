@@ -1,5 +1,5 @@
-// What is shipped for Prometheus and Grafana, tried on the real thing: the rules by promtool, and every query of
-// the dashboard and the rules against a Prometheus that has scraped a plugin.
+// What is shipped for Prometheus and Grafana, tested with real programs: the rules by promtool, and every query of the
+// dashboard and the rules against a Prometheus that has scraped a plugin.
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -98,7 +98,7 @@ describe("a Prometheus that scrapes a plugin", () => {
       timeoutMs: 30_000,
       intervalMs: 100,
     });
-    // A host that ends, so that there is something to count.
+    // Ends a token host, so that its metric counts something.
     process.kill(childrenOf(plugin.pid ?? 0)[1] ?? 0, "SIGKILL");
   });
 
@@ -114,7 +114,7 @@ describe("a Prometheus that scrapes a plugin", () => {
     rmSync(folder, { recursive: true });
   });
 
-  /** Something of everything: answers, an error, a cache hit. */
+  /** Gives every metric something to count: answers, an error, a cache hit. */
   const work = async (): Promise<void> => {
     const sealed = await client.encrypt(Buffer.alloc(32), "load");
     await client.decrypt(sealed, "load");

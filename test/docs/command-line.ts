@@ -1,4 +1,4 @@
-// The command line as its own help tells it, asked within this process.
+// The command line as its own help describes it, read in this process.
 
 import type { Command } from "commander";
 
@@ -31,7 +31,7 @@ function leaves(command: Command, above: readonly string[]): CommandHelp[] {
     : command.commands.flatMap((below) => leaves(below, words));
 }
 
-/** Every command that does something, in the order of the program's help. */
+/** Returns every command that is not a group, in the order of the program's help. */
 export async function commandLine(): Promise<CommandHelp[]> {
   const silent: Terminal = { out: () => undefined, err: () => undefined, isInteractive: false };
   const program = await createProgram(silent, []);

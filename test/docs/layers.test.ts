@@ -1,4 +1,4 @@
-// The layer table of src/README.md and the dependency rules say the same, row by row.
+// The layer table of src/README.md and the dependency rules agree, row by row.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -14,7 +14,7 @@ interface Rules {
   readonly forbidden: readonly { readonly name: string; readonly comment?: string }[];
 }
 
-/** What each layer may import, as the rules state it. */
+/** Returns what each layer may import according to the rules. */
 function rules(): Map<string, string[]> {
   const { forbidden } = createRequire(import.meta.url)(join(ROOT, ".dependency-cruiser.cjs")) as Rules;
   const layers = forbidden.filter(({ name }) => name.startsWith("layer: "));
@@ -29,7 +29,7 @@ function rules(): Map<string, string[]> {
   );
 }
 
-/** "hsm/(wire[^/]*|port).ts" -> "hsm/wire*.ts", "hsm/port.ts" */
+/** Expands "hsm/(wire[^/]*|port).ts" to "hsm/wire*.ts", "hsm/port.ts". */
 function expanded(path: string): string[] {
   const [, before = path, choices, after = ""] = /^(.*)\((.*)\)(.*)$/.exec(path) ?? [];
   if (choices === undefined) return [path];
@@ -38,7 +38,7 @@ function expanded(path: string): string[] {
 
 const namesIn = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, name = ""]) => name);
 
-/** What each layer may import, as the table states it, in its order. */
+/** Returns what each layer may import according to the table, in its order. */
 function table(): Map<string, string[]> {
   const text = readFileSync(join(ROOT, "src/README.md"), "utf8");
   const lines = /^\| folder or file .*\n\|.*\n((?:\|.*\n)+)/m.exec(text)?.[1]?.trim().split("\n") ?? [];

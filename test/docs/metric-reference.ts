@@ -1,4 +1,4 @@
-// Every metric that the plugin gives, from its own answer to Prometheus.
+// Every metric of the plugin, from its own answer to Prometheus.
 
 import { Metrics } from "../../src/observability/metrics.js";
 

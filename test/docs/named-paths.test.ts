@@ -8,12 +8,12 @@ import { expect, it } from "vitest";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const SOURCES = readdirSync(join(ROOT, "src"), { recursive: true, encoding: "utf8" });
-/** Folders that scripts make. */
+/** Folders that scripts create. */
 const MADE = ["dist/", "build/", ".dev/"];
 const PATH =
   /^[\w.*/-]*(\/|\.(ts|js|mjs|cjs|c|h|md|json|ya?ml|proto|sh|conf))$|^(scripts|src|test|deploy)\/[\w./-]+$/;
 
-/** The paths in backticks of a page; of a command, the program. */
+/** Returns the paths in backticks on a page; for a command, its program. */
 function pathsIn(page: string): string[] {
   const spans = [...readFileSync(join(ROOT, page), "utf8").matchAll(/`([^`\n]+)`/g)];
   const words = spans.map(([, span = ""]) => span.split(" ", 1)[0] ?? "");
@@ -22,7 +22,7 @@ function pathsIn(page: string): string[] {
   ];
 }
 
-/** Whether a path, seen from the root, from src/ or as a file's bare name, exists; `*` stands for part of a name. */
+/** Returns whether a path exists, relative to the root, to src/ or as a bare file name; `*` matches part of a name. */
 function isThere(path: string): boolean {
   if (path.includes("*")) {
     const pattern = new RegExp(`^${path.replaceAll(".", "\\.").replaceAll("*", "[^/]*")}$`);

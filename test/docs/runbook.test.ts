@@ -1,4 +1,4 @@
-// How a runbook's output is compared with a command's, by which the end-to-end tests hold every runbook to the code.
+// How a runbook's output is compared with a command's output. The end-to-end tests compare every runbook this way.
 
 import { expect, it } from "vitest";
 

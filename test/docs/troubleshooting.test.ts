@@ -1,5 +1,5 @@
 // The troubleshooting runbook quotes the plugin's messages: each quotation is compared with the source, so that a
-// message that changes takes its row along.
+// changed message requires a changed runbook.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,7 +9,7 @@ import { expect, it } from "vitest";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const RUNBOOK = readFileSync(join(ROOT, "deploy/runbooks/troubleshooting.md"), "utf8");
-/** What kube-apiserver says, whose source is not here. */
+/** Quotes kube-apiserver, whose source is not in this repository. */
 const FOREIGN_SECTION = /^## kube-apiserver .*?(?=^## )/ms;
 const LEAST_WORDS = 3;
 
@@ -19,7 +19,7 @@ function sources(folder: string): string[] {
     .map((name) => readFileSync(join(folder, name), "utf8"));
 }
 
-/** Text as it is written over several literals, with its insertions taken out. */
+/** Joins a text that spans several literals, and removes its insertions. */
 function flatten(source: string): string {
   return source
     .replace(/["`]\s*\+\s*["`]/g, "")

@@ -1,5 +1,5 @@
-// File system errors as an operator reads them: who was refused what, by which folder; never a stack trace or the name of a
-// file that exists for a moment only.
+// File system errors as an operator reads them: which user was refused what, by which folder; never a stack trace or
+// the name of a temporary file.
 
 import { spawnSync } from "node:child_process";
 import { chmodSync, mkdirSync, openSync, rmSync, writeFileSync } from "node:fs";
@@ -57,7 +57,7 @@ it("ignores errors that are not from the file system or name no path", () => {
 
 describe.runIf(isRoot)("a user who is denied access", () => {
   const closed = join(top, "closed");
-  // Where another user may run it from: the tests' own folders may be closed to them.
+  // In a folder from which another user may run it: the tests' own folders may be closed to other users.
   const asNobody = (...args: string[]): { code: number | null; stderr: string } => {
     const { status, stderr } = spawnSync(
       "setpriv",

@@ -1,4 +1,4 @@
-// Whose the plugin's folders and files may be: one rule, for every path that somebody else could use against it.
+// Who may own the plugin's folders and files: one rule for every path that another user could use against the plugin.
 
 import { chmodSync, chownSync, copyFileSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

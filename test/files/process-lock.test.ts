@@ -25,7 +25,7 @@ afterEach(() => {
 const take = (patienceMs = 20_000, place = folder): Promise<HeldLock> =>
   takeProcessLock({ folder: place, name: "a", doing: "busy", patienceMs });
 
-/** Fails where another holds the lock: a folder cannot be made twice. */
+/** Fails while another process holds the lock, since a folder cannot be created twice. */
 async function work(): Promise<void> {
   const lock = await take();
   mkdirSync(join(folder, "held"));
@@ -34,7 +34,7 @@ async function work(): Promise<void> {
   lock.release();
 }
 
-/** A process that does `code`, with the lock of this folder at hand. */
+/** Starts a process that runs `code` with access to the lock of this folder. */
 function another(code: string): ReturnType<typeof spawn> {
   const script = `
     import { mkdirSync, rmdirSync } from "node:fs";

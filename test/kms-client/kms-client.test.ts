@@ -1,4 +1,4 @@
-// The client's addresses: an endpoint of kube-apiserver's configuration leads to the same socket here.
+// The client's addresses: an endpoint of kube-apiserver's configuration leads the client to the same socket.
 
 import { createServer } from "node:net";
 import { join } from "node:path";

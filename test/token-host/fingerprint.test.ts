@@ -35,7 +35,7 @@ function encrypt({ mechanism, parameter }: Mechanism, data: Buffer): Buffer {
   return Buffer.concat([cipher.update(data), cipher.final()]);
 }
 
-/** What C_Encrypt returns. */
+/** Returns the result of C_Encrypt. */
 type Answer = (mechanism: Mechanism, encrypted: Buffer) => Buffer;
 
 const unchanged: Answer = (_mechanism, encrypted) => encrypted;
@@ -58,7 +58,7 @@ function sessionWith(fails: Failure, answer = unchanged): TokenSession {
   return new TokenSession(lib as unknown as PKCS11, HANDLE);
 }
 
-/** The methods of the fingerprints, such as "cg", or "fault". */
+/** Returns the methods of the fingerprints, such as "cg", or "fault". */
 function methodsOf(fails: Failure, memory = new FingerprintMemory(), answer = unchanged): string {
   try {
     return fingerprintsOfAes(sessionWith(fails, answer), HANDLE, memory)

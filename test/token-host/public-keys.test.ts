@@ -1,4 +1,4 @@
-// Public keys that carry the KEK's name, which anybody who reaches the token may have made.
+// Public keys that carry the KEK's name, which anybody with access to the token may have made.
 
 import { expect, it } from "vitest";
 

@@ -1,5 +1,5 @@
-// The life of KEKs on one token, from the first KEK to the destruction of a retired one, as operators, kube-apiserver and
-// the token's vendor tool see it. The same steps for every token; only how the token is made differs.
+// The life of KEKs on one token, from the first KEK to the destruction of a retired KEK, as operators, kube-apiserver
+// and the vendor's tool see it. The steps are the same for every token; only how the token is made differs.
 
 import { spawn } from "node:child_process";
 
@@ -16,7 +16,7 @@ export interface LifeCycleToken extends TestToken {
   readonly makeKek?: (label: string) => void;
 }
 
-/** A library that reads its store when it is loaded is reloaded every 30 s until the plugin knows that it needs it. */
+/** A library that reads its store when it is loaded is reloaded every 30 s until the plugin has detected this. */
 const ACTIVATE_IN = { vendorMade: "50s", generated: "15s" };
 const REFRESH = "1s";
 const PATIENT = { timeoutMs: 90_000, intervalMs: 200 };
@@ -28,7 +28,7 @@ interface Key {
   readonly state: string;
 }
 
-/** What the steps share. */
+/** The state that the steps share. */
 class Operator {
   readonly plugin: PluginProcess;
   readonly client: KmsClient;
@@ -54,7 +54,10 @@ class Operator {
     return kmsPkcs11([...args, "--config", this.plugin.configFile], this.token.env);
   }
 
-  /** Makes a KEK by a `keys` command. On a token that cannot, plays the person who carries out the printed instruction. */
+  /**
+   * Makes a KEK by a `keys` command. If the token cannot make it, carries out the printed instruction as an operator
+   * would.
+   */
   async make(...args: string[]): Promise<void> {
     const command = ["keys", ...args, "--config", this.plugin.configFile];
     const child = spawn(process.execPath, [MAIN, ...command], {

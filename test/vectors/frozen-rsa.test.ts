@@ -1,5 +1,5 @@
-// Ciphertexts of `rsa-oaep` that every later version must open, and key_ids that it must give: README.md beside this file.
-// SoftHSM 2.6 takes SHA-1 only, NSS softokn SHA-256 too.
+// Ciphertexts of `rsa-oaep` that every later version must decrypt, and key_ids that it must compute; see README.md in
+// this folder. SoftHSM 2.6 supports SHA-1 only, NSS softokn SHA-256 too.
 
 import { constants, createHash, createPrivateKey, createPublicKey, publicEncrypt, sign, type JsonWebKey } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -20,7 +20,7 @@ import { openToken, type OpenedToken } from "../support/token-hsm.js";
 interface FrozenKek {
   readonly keyId: string;
   readonly label: string;
-  /** Hex, as all bytes here. */
+  /** In hexadecimal, like all bytes in this file. */
   readonly decrypts: { readonly ckaId: string; readonly key: JsonWebKey };
   readonly signs: { readonly ckaId: string; readonly key: JsonWebKey };
 }
@@ -43,7 +43,7 @@ const read = (file: URL): unknown => JSON.parse(readFileSync(file, "utf8"));
 const keks = read(KEKS_FILE) as FrozenKek[];
 const vectors = read(VECTORS_FILE) as Vector[];
 
-/** What the plugin makes of a plaintext, computed from the layout in src/token-host/mechanisms/rsa-oaep.ts. */
+/** Returns what the plugin makes of a plaintext, from the layout in src/token-host/mechanisms/rsa-oaep.ts. */
 function computed(kek: FrozenKek, mechanism: 8 | 9, plaintext: string, wraps: boolean): Vector {
   const hash = mechanism === 8 ? "sha256" : "sha1";
   const label = mechanism === 8 ? "rsa-oaep" : "rsa-oaep-sha1";

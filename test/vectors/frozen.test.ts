@@ -16,7 +16,7 @@ import { tokenUri } from "../support/token.js";
 interface FrozenKek {
   readonly keyId: string;
   readonly label: string;
-  /** Hex, as all bytes here. */
+  /** In hexadecimal, like all bytes in this file. */
   readonly ckaId: string;
   readonly aes?: string;
   readonly hmac?: string;
@@ -42,7 +42,10 @@ interface Wanted {
   readonly plaintext?: string;
 }
 
-/** What format 1 was made of: which KEK (by CKA_ID), under which settings. No release writes it any more: add no row. */
+/**
+ * The rows of format 1: which KEK (by CKA_ID), under which settings. No release writes this format any more: add no
+ * row.
+ */
 const MADE: readonly Wanted[] = [
   { name: "aes-gcm", ckaId: "0a01", settings: { mechanism: "aes-gcm" } },
   { name: "aes-gcm, one byte", ckaId: "0a01", settings: { mechanism: "aes-gcm" }, plaintext: "ff" },
@@ -60,7 +63,7 @@ const MADE: readonly Wanted[] = [
 ];
 /** The rows for mechanisms that only format 2 has. */
 const MADE_IN_FORMAT_2: readonly Wanted[] = [];
-/** What each format made of its rows. */
+/** The rows of each format. */
 const WANTED: readonly Wanted[] = [
   ...MADE,
   ...[...MADE, ...MADE_IN_FORMAT_2].map((one) => ({ ...one, name: `${one.name}, format 2` })),
@@ -109,7 +112,7 @@ async function importKeks(): Promise<void> {
   }
 }
 
-/** What a token that makes its own IV would have made of the seed. */
+/** Returns what a token that generates its own IV would have made of the seed. */
 function computed({ keyId, aes = "" }: FrozenKek, version: 1 | 2, mechanism: number, ivBytes: number): Vector {
   const iv = Buffer.alloc(ivBytes, 0xa5);
   const cipher = createCipheriv("aes-256-gcm", Buffer.from(aes, "hex"), iv, { authTagLength: 16 });

@@ -10,6 +10,7 @@ import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 
+/** Adds `keys adopt`. */
 export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
   addKeyOptions(keys.command("adopt"))
     .description(

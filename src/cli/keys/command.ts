@@ -11,6 +11,7 @@ const COMMANDS: CommandLoaders = new Map<string, () => Promise<AddCommand>>([
   ["destroy", async () => (await import("./destroy.js")).addKeysDestroyCommand],
 ]);
 
+/** Adds the group `keys`. */
 export async function addKeysCommand(
   program: Command,
   terminal: Terminal,

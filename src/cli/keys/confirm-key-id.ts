@@ -4,8 +4,8 @@ import { createInterface } from "node:readline/promises";
 import { KmsError } from "../../errors.js";
 
 /**
- * Asks on a terminal for the key_id to be typed. Returns whether there was anybody to ask.
- * @throws KmsError TOKEN_REFUSED when another one is typed; CANCELLED when none is
+ * Prompts the operator on the terminal to type the key_id. Returns false if there is no terminal to prompt on.
+ * @throws KmsError TOKEN_REFUSED when a different key_id is typed; CANCELLED when none is typed
  */
 export async function confirmKeyId(keyId: string): Promise<boolean> {
   if (!process.stdin.isTTY) return false;

@@ -33,6 +33,7 @@ interface Created {
   readonly tokens: readonly Readiness[];
 }
 
+/** Adds `keys create`. */
 export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
   addMechanismOption(addKeyOptions(keys.command("create")))
     .description("make the first KEK inside the HSM, active at once; refuses when one exists")
@@ -86,7 +87,7 @@ interface Order {
   readonly settings: Settings;
   readonly tokens: readonly Token[];
   readonly begin: Begin;
-  /** For a KEK that the operator makes; undefined: the command does not wait for it. */
+  /** How to wait for a KEK that the operator makes; undefined if the command does not wait. */
   readonly wait: VendorWait | undefined;
   readonly operator: Operator;
 }

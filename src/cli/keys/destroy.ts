@@ -22,6 +22,7 @@ interface DestroyOptions extends SettingsOptions, DisuseOptions {
   readonly nodes?: string;
 }
 
+/** Adds `keys destroy`. */
 export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
   addDisuseOptions(addKeyOptions(keys.command("destroy")))
     .description(

@@ -29,6 +29,7 @@ export interface DisuseOptions {
 const HEXADECIMAL = /^(0x)?0*([0-9a-f]{1,16})$/;
 const collect = (one: string, before: readonly string[]): readonly string[] => [...before, one];
 
+/** Adds the options that name a proof that a KEK is not needed. */
 export function addDisuseOptions(command: Command): Command {
   return command
     .option(

@@ -1,4 +1,4 @@
-// `kms-pkcs11 keys list`: the generations of the KEK as the tokens, and the nodes' plugins, show them now.
+// `kms-pkcs11 keys list`: lists the generations of the KEK on the tokens and on the nodes' plugins.
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
 import { schedulePolicy } from "../../compose/provider.js";
@@ -27,6 +27,7 @@ interface Listing {
 
 const STATE_ORDER = ["standby", "active", "retired", "refused"];
 
+/** Adds `keys list`. */
 export function addKeysListCommand(keys: Command, terminal: Terminal): void {
   addKeyOptions(keys.command("list"))
     .description(
@@ -149,7 +150,7 @@ function describe(listing: Listing, keys: readonly ViewedKey[], several: boolean
   ].join("\n");
 }
 
-/** Such as 12d, 3h or 40s; "in 9m" for what lies ahead. */
+/** Returns an age such as 12d, 3h or 40s, or "in 9m" for a time in the future. */
 function age(ms: number): string {
   const seconds = Math.round(Math.abs(ms) / 1000);
   const units = [

@@ -57,6 +57,7 @@ Example:
   kms-pkcs11 keys rotate --config /etc/kms-pkcs11/config.yaml --wait --abort-unless-converged \\
     --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`;
 
+/** Adds `keys rotate`. */
 export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
   addMechanismOption(addKeyOptions(keys.command("rotate")))
     .description(

@@ -66,7 +66,7 @@ describe("bench", () => {
     expect(core.slice(0, 4)).toEqual(both);
     expect(result.core.every(({ nsPerOperation }) => nsPerOperation.median > 0)).toBe(true);
 
-    // A KEK of `keys create` on SoftHSM performs this one mechanism: its other uses are forbidden.
+    // On SoftHSM, a KEK made by `keys create` performs this one mechanism only: its other uses are forbidden.
     expect(result.token.map((one) => `${one.mechanism} ${one.operation} ${one.concurrency}`)).toEqual(
       [1, 4].flatMap((callers) =>
         ["encrypt", "decrypt"].map((operation) => `aes-gcm ${operation} ${callers}`),

@@ -19,14 +19,14 @@ import { key, SECRET, stockEtcd } from "./stocked-etcd.js";
 let token: SoftHsm;
 let etcd: TestEtcd;
 let plugin: PluginProcess;
-/** In front of the token; and a configuration whose first token that is, a clone the second. */
+/** The fault module in front of the token, and a configuration with that token first and a clone second. */
 let fault: FaultModule;
 let both: PluginProcess;
 let direct: StoredSeed;
 let keyId: string;
 const folder = makeFolder("etcd-cli");
 
-/** Of no KEK here. */
+/** The key_id of no KEK in this test. */
 const OTHER = `${"07".repeat(16)}.c${"0".repeat(32)}`;
 
 beforeAll(async () => {
@@ -73,7 +73,7 @@ describe("etcd usage", () => {
   it("etcd usage shows by its exit code whether a key_id is used", () => {
     const { code, stdout } = run("usage", "--fail-if-used", keyId, "-o", "json");
     expect([code, (JSON.parse(stdout) as { used: string[] }).used]).toEqual([1, [keyId]]);
-    // With a fingerprint of another kind it may name the same KEK.
+    // With a different kind of fingerprint it may name the same KEK.
     const doubtful = run("usage", "--fail-if-used", keyId.replace(/\..*/, `.s${"0".repeat(32)}`));
     expect([doubtful.code, doubtful.stdout]).toEqual([1, expect.stringContaining("was not found, but")]);
   });
@@ -82,7 +82,7 @@ describe("etcd usage", () => {
     const away = ["--endpoints", "127.0.0.1:1"];
     const [ckaId = ""] = keyId.split(".");
     const texts = ["", " ", "foo", "kms-kek", "@other", `${keyId}0`, ` ${keyId}`];
-    // The forms of a reference, with nothing to look it up.
+    // References that cannot be looked up, since neither tokens nor nodes are given.
     for (const text of [...texts, keyId.slice(0, 12), ckaId, "@active"]) {
       expect(run("usage", "--fail-if-used", text, ...away)).toMatchObject({
         code: 2,

@@ -1,5 +1,5 @@
-// `keys adopt` on a token whose labels cannot be changed, so that the key is copied: what a kill between the copy and
-// the destruction of the original leaves, and how the next run finishes it.
+// `keys adopt` on a token whose labels cannot be changed, so that the key is copied: what remains after a kill between
+// the copy and the destruction of the original, and how the next run completes the adoption.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

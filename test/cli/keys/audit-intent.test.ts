@@ -15,7 +15,7 @@ import { waitFor } from "../../support/wait.js";
 
 let token: SoftHsm;
 let fault: FaultModule;
-/** Only its configuration file is used. */
+/** Never started; only its configuration file is used. */
 let configured: PluginProcess;
 let audit: string;
 
@@ -52,7 +52,7 @@ const events = (): string[] =>
     .filter(({ event }) => event === "operator")
     .map(({ operation, outcome, keyId }) => `${operation ?? ""} ${outcome ?? ""} ${keyId ?? "-"}`);
 
-/** Runs a command while a folder has the log's path. */
+/** Runs a command while a folder occupies the log's path. */
 function withoutLog(...words: string[]): CommandResult {
   renameSync(audit, `${audit}.kept`);
   mkdirSync(audit);

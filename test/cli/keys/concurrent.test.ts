@@ -1,5 +1,5 @@
-// Commands that make a KEK while another one is new: of two rotations at the same time one succeeds, the other fails, and one
-// KEK remains; a later one warns of the standby KEK. Two first KEKs both stay.
+// Commands that make a KEK while another command has just made one. Of two simultaneous rotations one succeeds, the
+// other fails, and one KEK remains. A later rotation warns of the standby KEK. Two first KEKs both stay.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -1,4 +1,5 @@
-// `keys destroy --nodes` when a clock is or was wrong, when a node has lost its memory, and when it answered just now.
+// `keys destroy --nodes` when a clock is or was wrong, when a node has lost its memory, and when a node has just
+// answered under the KEK.
 
 import { rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -141,7 +142,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
       ),
     ]);
     expect(destroy(standby, {}, ...live()).stderr).toContain("before every API server had left the KEK");
-    // Its word alone, from a time when its clock was behind: the key was there already.
+    // A claim from a time when the node's clock was behind proves nothing: the key existed already.
     await node.stop();
     node.remember({ since: Date.now() - HOUR_MS });
     await restart();

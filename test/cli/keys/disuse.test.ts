@@ -1,4 +1,5 @@
-// `keys destroy` with etcd for a proof: a KEK that something is under stays, one that nothing can come under goes.
+// `keys destroy` with etcd as proof: a KEK that protects an object stays; one that no object can come under is
+// destroyed.
 
 import { writeFileSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +18,7 @@ const folder = makeFolder("disuse");
 let token: SoftHsm;
 let etcd: TestEtcd;
 let node: PluginProcess;
-/** key_ids: superseded a year ago, superseded a minute ago, active, standby. */
+/** key_ids: replaced a year ago, replaced a minute ago, active, standby. */
 let settled: string;
 let fresh: string;
 let standby: string;
@@ -59,7 +60,7 @@ beforeAll(async () => {
   }, labels);
   await child.kill();
   before = listed();
-  // Standby first, then the active one, then the retired ones, the latest first.
+  // Standby first, then the active KEK, then the retired ones, the latest first.
   [standby = "", , fresh = "", settled = ""] = before;
   expect(before).toHaveLength(4);
   etcd = await startEtcd();
@@ -121,7 +122,7 @@ describe("keys destroy with a proof from etcd", () => {
       await node.start();
       return destroy(settled, "--usage-report", report, ...nodes);
     };
-    // A node that has just begun to remember may have been under any KEK until then.
+    // A node whose memory has just begun may have used any KEK before.
     expect((await forgetful()).stderr).toMatch(/remembers since .*before every API server had left the KEK/);
     await node.stop();
     node.remember({ since: Date.now() - YEAR_MS / 12 });

@@ -1,5 +1,5 @@
-// Rotations watched over the plugins of two nodes, each with a clone of the token: the clone comes late, or does not
-// come in time. Reads as the manual of `keys rotate --nodes`.
+// Rotations checked through the plugins of two nodes, each with a clone of the token: the clone gets the KEK late, or
+// not in time. Can be read as the manual of `keys rotate --nodes`.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -25,7 +25,7 @@ let token: SoftHsm;
 let clone: SoftHsmClone;
 let near: Node;
 let far: Node;
-/** Names both tokens. */
+/** Its configuration names both tokens. */
 let operator: PluginProcess;
 let active: string;
 
@@ -84,7 +84,7 @@ function keys(...args: string[]): CommandOutput {
   return resultOf(code, stdout, stderr);
 }
 
-/** A command that is watched, or interrupted, while it runs. */
+/** Starts a command whose output is followed, or which is interrupted, while it runs. */
 function start(...args: string[]): {
   stderr: () => string;
   interrupt: () => void;

@@ -75,7 +75,7 @@ describe.each([
     expect(run("keys", "list").code).toBe(0);
     expect(run("keys", "rotate", "--activate-in", "1h").code).toBe(0);
 
-    // The PIN of the administrator in the plugin's place.
+    // The plugin's PIN is the administrator's.
     plugin.configure({ pin: { file: token.pinFile }, admin: { file: token.pinFile } });
     expect(rights()).toContainEqual(
       expect.stringMatching(/^warn role user may make keys.*too powerful; set login\.role/),

@@ -1,4 +1,4 @@
-// What `keys rotate` tells of a rotation that was to be taken back and could not be.
+// What `keys rotate` reports if a rotation should have been aborted but could not be.
 
 import { expect, it } from "vitest";
 

@@ -1,5 +1,5 @@
-// The key commands over two tokens of one configuration, the second a clone that is made by other means: what is done
-// on which, what is said where they differ, and how a repeat finishes what failed.
+// The key commands with two tokens in one configuration, the second of which is a clone made by other means: what is
+// done on which token, how differences are reported, and how a repeated command finishes what failed.
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
@@ -15,9 +15,9 @@ const LOST = "--i-understand-data-is-lost";
 
 let token: SoftHsm;
 let clone: SoftHsmClone;
-/** Stands in front of the second token. */
+/** In front of the second token. */
 let fault: FaultModule;
-/** Only its configuration file is used. */
+/** Never started; only its configuration file is used. */
 let both: PluginProcess;
 
 beforeEach(() => {

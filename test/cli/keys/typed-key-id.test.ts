@@ -1,4 +1,4 @@
-// `keys destroy` on a terminal, which asks for the key_id to be typed.
+// `keys destroy` on a terminal, where it prompts for the key_id.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -21,7 +21,7 @@ afterAll(() => {
   token.remove();
 });
 
-/** Runs a command on a terminal of its own, which util-linux makes, and answers its question with these keys. */
+/** Runs a command on a terminal of its own, which util-linux's script(1) makes, and types these keys at its prompt. */
 async function type(keys: string, ...args: string[]): Promise<[code: number | null, output: string]> {
   const command = [process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(" ");
   const child = spawn("script", ["-qec", command, "/dev/null"], { env: { ...process.env, ...token.env } });
