@@ -1,5 +1,5 @@
-// A cluster that has run in clear, or with a local key, takes the plugin on, and leaves it again: the steps
-// of the Kubernetes documentation in their order, with two API servers that change one after the other.
+// A cluster that has stored objects in clear or under a local key adopts the plugin, and leaves it again: the steps of
+// the Kubernetes documentation in their order, with two API servers that change one after the other.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
@@ -53,7 +53,10 @@ function first(): KubeApiserver {
   return apiserver;
 }
 
-/** One API server after the other gets its configuration and is restarted; each must read all throughout. */
+/**
+ * Gives the configuration to one API server after the other and restarts it; each must be able to read all objects
+ * throughout.
+ */
 async function rollOut(providers: (own: Provider) => readonly Provider[]): Promise<void> {
   for (const [index, apiserver] of apiservers.entries()) {
     const own = kmsProvider(plugins[index]?.places.socket ?? "");
@@ -70,7 +73,7 @@ async function expectAllReadable({ client }: KubeApiserver): Promise<void> {
   expect(values.sort()).toEqual(Array.from({ length: SECRETS }, (_, index) => `${value} ${index}`).sort());
 }
 
-/** Rewrites every Secret, and expects all to be stored as the pattern says. */
+/** Rewrites every Secret, and expects all stored values to match the pattern. */
 async function rewrite(pattern: RegExp): Promise<void> {
   const begun = performance.now();
   expect(await first().client.rewriteSecrets()).toBe(SECRETS);
@@ -78,7 +81,7 @@ async function rewrite(pattern: RegExp): Promise<void> {
   expect(await storedOtherwise(pattern)).toEqual([]);
 }
 
-/** The keys of the Secrets that are stored in another way. */
+/** Returns the keys of the Secrets whose stored values do not match the pattern. */
 async function storedOtherwise(pattern: RegExp): Promise<string[]> {
   const entries = await plane.etcd.store.list("/registry/secrets/");
   return entries.filter((entry) => !pattern.test(entry.value.toString("latin1"))).map((entry) => entry.key);

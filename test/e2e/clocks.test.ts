@@ -1,5 +1,5 @@
-// Destroying a KEK while a clock is wrong, or was: what API servers have written under it, or still write, stays
-// readable.
+// Destroying a KEK while a clock is wrong, or after it was: what API servers have written or still write under the KEK
+// stays readable.
 
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ const SECRETS = 20;
 let token: SoftHsmToken;
 let cluster: KmsCluster;
 let nodes: Node[];
-/** The KEK that all began with, and the one that followed it. */
+/** The KEK with which all began, and its successor. */
 let former: string;
 let active: string;
 let clusterEtcd: string[];
@@ -34,7 +34,7 @@ const write = async (node: Node, prefix: string, count = SECRETS): Promise<void>
     await node.apiserver.client.createSecret(NAMESPACE, `${prefix}-${index}`, `value of ${prefix}`);
   }
 };
-/** How many Secrets of that name are stored under a KEK. */
+/** Returns how many Secrets whose names have this prefix are stored under a KEK. */
 const countUnder = async (prefix: string, keyId: string): Promise<number> =>
   [...(await storedKeyIds(cluster.plane.etcd, NAMESPACE))].filter(
     ([name, under]) => name.startsWith(prefix) && under === keyId,
@@ -87,7 +87,7 @@ describe("the former KEK", () => {
       nodeUrls(cluster.plugins),
     );
     active = keyId;
-    // A probe asks for Status at the instant; the API servers have done so a while ago.
+    // A probe asks for Status at the instant; the API servers last asked a while ago.
     await until("every plugin has changed", async () => {
       for (const { places } of cluster.plugins) await kmsPkcs11(["status", "--socket", places.socket]);
       return (await Promise.all(nodes.map(publishedBy))).every((one) => one === keyId);
@@ -113,7 +113,7 @@ describe("the former KEK", () => {
     ]);
     const list = await kmsPkcs11(["keys", "list", "--nodes", nodeUrls(cluster.plugins)], ahead);
     expect([list.code, list.stdout]).toEqual([1, expect.stringContaining("this machine: its clock is")]);
-    // With the right time the nodes themselves say when they left it.
+    // With correct clocks the nodes themselves report when they left it.
     const early = await destroy(former, {}, ...clusterEtcd);
     expect([early.code, early.stderr]).toEqual([1, expect.stringContaining("nothing was destroyed")]);
     await expectAllReadable();

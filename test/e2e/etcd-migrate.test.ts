@@ -1,5 +1,5 @@
-// `etcd migrate` on a cluster with a past: objects in clear, under a local key, under an earlier KEK. All of it gets
-// under the active KEK while others write, and over an interruption; then the earlier KEK is not needed any more.
+// `etcd migrate` on a cluster with objects in clear, under a local key and under an earlier KEK. All of them come under
+// the active KEK while others write, in spite of an interruption; then the earlier KEK is no longer needed.
 
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -34,10 +34,10 @@ let kubeconfig: string;
 let earlier: string;
 let active: string;
 
-/** What is stored: the key_id, or what stands in its place. */
+/** Returns for each stored object its key_id, or how it is stored instead. */
 async function standings(): Promise<Map<string, string>> {
   const entries = await cluster.plane.etcd.store.list("/registry/");
-  // What kube-apiserver notes for itself is not encrypted.
+  // kube-apiserver's internal records are not encrypted.
   const api = entries.filter(({ key }) => !/^\/registry\/(ranges|peerserverleases)\//.test(key));
   return new Map(
     api.map(({ key, value }) => {
@@ -61,9 +61,7 @@ const statusKeyId = async (): Promise<string> => {
   return (JSON.parse(await kmsPkcs11Ok(args)) as { keyId: string }).keyId;
 };
 
-/**
- * Makes the next KEK, active since so many days, so that it may be proven at once that the former one is not needed.
- */
+/** Makes the next KEK, active since this number of days, so that the former KEK can be proven unneeded at once. */
 async function rotate(daysAgo: number): Promise<string> {
   await node.plugin.stop();
   await token.makeKekOfPast(daysAgo);
@@ -71,7 +69,7 @@ async function rotate(daysAgo: number): Promise<string> {
   return statusKeyId();
 }
 
-/** Secrets of a part of the numbers. */
+/** Creates the Secrets whose numbers are in a range. */
 async function createSecrets(from: number, to: number): Promise<void> {
   await parallel(to - from, 8, (index) =>
     node.apiserver.client.createSecret(NAMESPACE, name(from + index), `value ${from + index}`),
@@ -82,7 +80,7 @@ beforeAll(async () => {
   token = await SoftHsmToken.create();
   await token.makeKekOfPast(3);
   cluster = await KmsCluster.start(token, true);
-  // With a file of its configuration, for the runbook.
+  // The runbook needs a configuration file.
   node = await cluster.addNode({ config: {} });
   const { plugin, apiserver } = node;
   await plugin.start();
@@ -138,7 +136,7 @@ describe("etcd migrate", () => {
 
   it("an interrupted etcd migrate stops and reports what is left", async () => {
     await until("the API server writes under the active KEK", async () => {
-      // It asks the plugin for its key_id once a minute, and when somebody asks how it is.
+      // The API server asks the plugin for its key_id once a minute, and when its health is requested.
       await node.apiserver.get("/readyz");
       await node.apiserver.client.replaceSecret(NAMESPACE, name(0), "value 0");
       return (await countUnder(active)) > 0;
@@ -213,7 +211,7 @@ describe("deploy/runbooks/key-retirement.md", () => {
     const { plugin, apiserver } = node;
     const former = active;
     active = await rotate(1);
-    // The runbook's commands come long after the rotation.
+    // An operator runs the runbook's commands long after the rotation.
     await plugin.ageMemory(60 * 60_000);
     const shell = await RunbookShell.create(plugin.places.folder, {
       ...token.env,
@@ -227,7 +225,7 @@ describe("deploy/runbooks/key-retirement.md", () => {
     });
     const steps = await readRunbook(new URL("../../deploy/runbooks/key-retirement.md", import.meta.url));
     expect(steps.map(({ command }) => command.split(" ").slice(1, 3).join(" "))).toContain("keys destroy");
-    // The API server asks the plugin for its key_id once a minute, and when somebody asks how it is.
+    // The API server asks the plugin for its key_id once a minute, and when its health is requested.
     const asking = setInterval(() => void apiserver.get("/readyz").catch(() => undefined), 500);
     try {
       for (const { command, output } of steps) {

@@ -1,5 +1,5 @@
-// Reading etcd without its API servers: a cluster with a past (two KEKs, leftovers in clear and under a local key),
-// objects that were damaged or moved, and the disaster: a snapshot is all that is left beside the token.
+// Reading etcd without its API servers: a cluster with two KEKs and leftovers in clear and under a local key, objects
+// that were damaged or moved, and a disaster that leaves only a snapshot and the token.
 
 import { readFile, rename, symlink } from "node:fs/promises";
 import { join } from "node:path";
@@ -88,7 +88,7 @@ async function stored(name: string): Promise<Buffer> {
   return value;
 }
 
-/** Runs an etcd command on the cluster's etcd; nothing that it prints may hold a value. */
+/** Runs an etcd command on the cluster's etcd, and checks that its output contains no stored value. */
 async function etcd(...args: readonly string[]): Promise<CommandResult> {
   const env = { ...cluster.token.env, ETCDCTL_ENDPOINTS: cluster.plane.etcd.endpoint };
   const result = await kmsPkcs11(["etcd", ...args, "-o", "json"], env);
@@ -154,7 +154,7 @@ describe("the runbook of disaster recovery", () => {
     expect(restore).toBeGreaterThan(0);
     let environment = "";
     for (const [at, { command, output }] of steps.entries()) {
-      // From the heading "When everything is gone" on there is a token and a file.
+      // From the heading "When everything is gone" on, only a token and a file are left.
       if (command.startsWith("kms-pkcs11 keys list")) await cluster.plane.stop();
       const { code, stdout, stderr } = await shell.run(`${environment}${command}`);
       expect([command, code], stderr).toEqual([command, 0]);
@@ -173,7 +173,7 @@ describe("the runbook of disaster recovery", () => {
     }
   });
 
-  /** A new etcd over the folder, the plugin and a new API server. */
+  /** Starts a new etcd on the folder, the plugin and a new API server. */
   async function rebuild(data: string): Promise<void> {
     const plane = await ControlPlane.start((etcdFolder) => rename(data, etcdFolder));
     rebuilt = { plane, plugin: node.plugin };

@@ -1,5 +1,5 @@
-// Once per run: finds the control plane's binaries, makes the folder of the run, and at the end prints
-// the report and removes the folder. E2E_KEEP=1 keeps it, with every log. Nothing here starts a server.
+// Runs once per run: finds the control plane's binaries, creates the folder of the run, and at the end prints the
+// report and removes the folder. E2E_KEEP=1 keeps it, including every log. Starts no server.
 
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, rmSync } from "node:fs";
@@ -46,7 +46,7 @@ function versions(binaries: string): [string, string][] {
   ];
 }
 
-/** Folders of runs that were killed: their name ends in the id of a process that is gone. */
+/** Removes the folders of runs that were killed: each name ends in the id of a process that no longer exists. */
 function removeLeftFolders(): void {
   for (const name of readdirSync(tmpdir())) {
     const pid = name.startsWith(NAME) ? Number(name.slice(NAME.length)) : NaN;

@@ -1,5 +1,5 @@
-// The harness on its own, without the plugin: a real etcd and kube-apiserver with the encryption
-// providers that Kubernetes brings along.
+// The harness by itself, without the plugin: a real etcd and kube-apiserver with Kubernetes' built-in encryption
+// providers.
 
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -134,7 +134,7 @@ describe("a stored KMS v2 object", () => {
   it("an API server accepts the static pod of deploy/ with strict field validation", async () => {
     const { client } = apiserver;
     const namespace = "kube-system";
-    // kube-controller-manager would have made it.
+    // kube-controller-manager would have created it.
     await client.createServiceAccount(namespace, "default");
     const body = parse(readFileSync(STATIC_POD, "utf8")) as V1Pod;
     const pod = await client.core.createNamespacedPod({

@@ -1,5 +1,5 @@
-// The HSM goes away under two running nodes, one for each setting of health.onHsmLoss, for longer than
-// kube-apiserver goes on writing without a healthy Status (3 minutes), and comes back.
+// The HSM of two running nodes goes away and comes back. The nodes differ in health.onHsmLoss. The outage lasts longer
+// than kube-apiserver continues to write without a healthy Status (3 minutes).
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
@@ -8,10 +8,10 @@ import { UnreliableToken } from "./harness/unreliable-token.js";
 import { until } from "./harness/wait.js";
 
 const GRACE_MS = 10_000;
-/** kube-apiserver's own limit, and what a test run may need on top of it. */
+/** kube-apiserver's own limit. */
 const WRITES_LIVE_MS = 180_000;
 const SLACK_MS = 20_000;
-/** The grace begins when the plugin has noticed the loss. */
+/** The grace period begins when the plugin has noticed the loss. */
 const NOTICED_MS = 5_000;
 const SECTION = "HSM outage";
 
@@ -33,7 +33,7 @@ async function write({ apiserver }: Node): Promise<void> {
   });
 }
 
-/** Objects of both nodes, from before the outage and from during it. */
+/** Expects the objects of both nodes to be readable, from before the outage and from during it. */
 async function expectReadable({ apiserver }: Node): Promise<void> {
   for (const name of [...written.slice(0, 2), ...written.slice(-2)]) {
     expect((await apiserver.client.readSecret(NAMESPACE, name)).toString()).toBe(name);
@@ -114,8 +114,8 @@ describe("the HSM is away", () => {
     expect(stoppedMs).toBeLessThan(GRACE_MS + WRITES_LIVE_MS + SLACK_MS);
     expect(refusal).toContain("500");
 
-    // The last answer without a fault came before the grace was over: without the others, writes would have ended by
-    // now.
+    // The last answer without a fault was given before the grace period ended: without the later answers, writes would
+    // have stopped by now.
     const endedMs = NOTICED_MS + GRACE_MS + WRITES_LIVE_MS;
     await until("the other's time would be over", () => Date.now() - away > endedMs, {
       timeoutMs: WRITES_LIVE_MS,

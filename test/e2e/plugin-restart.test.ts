@@ -1,4 +1,4 @@
-// The plugin goes away and comes back while the API server writes: nothing fails, nothing is lost.
+// The plugin goes away and comes back while the API server writes: no write fails and no object is lost.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
@@ -6,7 +6,10 @@ import { Load } from "./harness/load.js";
 import { record } from "./harness/report.js";
 import { until } from "./harness/wait.js";
 
-/** Longer than the API server's patience with /readyz, far shorter than the 3 minutes it goes on writing for. */
+/**
+ * Longer than the API server tolerates before /readyz fails, and far shorter than the 3 minutes for which it continues
+ * to write.
+ */
 const LONG_PAUSE_MS = 15_000;
 
 let cluster: KmsCluster;
@@ -24,7 +27,7 @@ afterAll(async () => {
   await cluster.stop();
 });
 
-/** Resolves when some more writes have succeeded. */
+/** Resolves when `more` further writes have succeeded. */
 async function writesGoOn(more = 50): Promise<void> {
   const target = load.written + more;
   await until(`${more} more writes`, () => load.written >= target);

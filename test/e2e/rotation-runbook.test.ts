@@ -1,4 +1,4 @@
-// deploy/runbooks/rotation.md on three plugins of one token: its commands print what it shows.
+// deploy/runbooks/rotation.md on three plugins that share a token: its commands print what it shows.
 
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ import { until } from "./harness/wait.js";
 
 const RUNBOOK = new URL("../../deploy/runbooks/rotation.md", import.meta.url);
 const NODES = 3;
-/** Commands that an operator repeats until they show what they should. */
+/** Commands that an operator repeats until they show the expected state. */
 const READS = /^kms-pkcs11 (keys list|status) /;
 
 let token: SoftHsmToken;
@@ -36,7 +36,7 @@ afterAll(async () => {
   await Promise.all(plugins.map((plugin) => plugin.stop()));
 });
 
-/** The addresses in the order of NODES, real and as the runbook has them. */
+/** Returns the addresses in the order of NODES, each with the one that the runbook shows. */
 async function addresses(): Promise<[string, string][]> {
   const shown = /export NODES=(\S+)/.exec(await readFile(RUNBOOK, "utf8"))?.[1]?.split(",") ?? [];
   expect(shown).toHaveLength(NODES);
@@ -67,7 +67,7 @@ async function runSection(
       result = await shell.run(command);
       return !READS.test(command) || real.comparable(result.stdout) === wanted;
     };
-    // What it was in the end tells more than that it took too long.
+    // The last output is a better failure message than the timeout.
     await until(command, isDone, { timeoutMs: 60_000, intervalMs: 500 }).catch(() => undefined);
     const printed = real.comparable(result?.stdout ?? "");
     expect([command, result?.code, printed], result?.stderr).toEqual([command, 0, wanted]);

@@ -1,5 +1,6 @@
-// Rotations under three API servers that write and read throughout: nodes on one token, with a plugin that restarts
-// over the instant and the former KEK destroyed at the end; and nodes on three clones, one of which gets the key late.
+// Rotations under three API servers that write and read throughout: nodes on one token, with a plugin that is restarted
+// around the instant and the former KEK destroyed at the end; and nodes on three clones, one of which gets the key
+// late.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
@@ -37,7 +38,7 @@ const readyz = async ({ apiserver, plugin }: Node): Promise<number[]> => [
   (await plugin.get("/readyz")).status,
 ];
 
-/** Three nodes, a Secret by each of them. Only the first two are under load. */
+/** Starts three nodes and creates a Secret through each of them. Only the first two are under load. */
 async function startNodes(tokens: readonly [SoftHsmToken, SoftHsmToken, SoftHsmToken]): Promise<void> {
   nodes = [];
   for (const token of tokens) nodes.push(await cluster.startNode({ config, token }));
@@ -49,7 +50,7 @@ const seconds = (from: number, to: number): string => ((to - from) / 1000).toFix
 
 describe("three nodes on one token", () => {
   const SECTION = "rotation, one token";
-  /** Encrypted by each plugin under the former KEK, and so in its cache. */
+  /** Encrypted by each plugin under the former KEK, and therefore in its cache. */
   let seals: KmsCiphertext[];
   let clients: KmsClient[];
 
@@ -192,8 +193,7 @@ describe("three nodes on clones, one of which gets the new KEK late", () => {
     await expect(clientOf(late).readSecret(NAMESPACE, "meanwhile-0")).rejects.toThrow(
       /no KEK with key_id .* is on the token/,
     );
-    // The API server asks for nothing but Status, which is as it should be: the commands tell, and the plugin's
-    // metrics.
+    // As intended, the API server notices only Status; the commands and the plugin's metrics show the rest.
     expect(await readyz(late)).toEqual([200, 200]);
     const { code, stdout } = await compareNodes(cluster.plugins);
     expect(code).toBe(1);

@@ -1,5 +1,4 @@
-// The plugin, the API server, the socket and the token, in every order of arrival: all find each other
-// without a restart of anything.
+// The plugin, the API server, the socket and the token, started in every order: all find each other without a restart.
 
 import { mkdir, rename } from "node:fs/promises";
 import { join } from "node:path";
@@ -26,7 +25,7 @@ afterEach(async () => {
   await cluster.stop();
 });
 
-/** The API server serves, and waits for nothing but its KMS provider. */
+/** Checks that the API server serves, and that only its KMS provider keeps it from being ready. */
 async function waitsForKms(apiserver: KubeApiserver): Promise<void> {
   await until("the API server waits for its KMS provider only", async () => {
     const { status, body } = await apiserver.get("/readyz?verbose");

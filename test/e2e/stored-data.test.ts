@@ -1,4 +1,4 @@
-// What the API server stores through the plugin, for every resource, and what a restart of it costs.
+// What the API server stores through the plugin, for every resource, and how many calls its restart costs.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { storageKey, type StoredEntry } from "./harness/etcd-store.js";
@@ -27,7 +27,7 @@ afterAll(async () => {
   await cluster.stop();
 });
 
-/** All that is stored, without what is never encrypted: the registrations and addresses of API servers. */
+/** Returns all entries, except those that are never encrypted: the registrations and addresses of API servers. */
 async function encryptedEntries(): Promise<StoredEntry[]> {
   const entries = await cluster.plane.etcd.store.list("/registry/");
   return entries.filter((entry) => parseStoredObject(entry.value) !== undefined);
@@ -85,15 +85,17 @@ describe("everything under *.*, through the plugin", () => {
       const seeds = await distinctSeeds();
       const readyMs = await node.apiserver.start();
       await expectAllReadable();
-      // Watch caches that start together may ask for one seed at the same time: the API server shares no call.
+      // Watch caches that start together may ask for one seed at the same time: the API server does not combine these
+      // calls.
       const calls = await node.apiserver.kmsCalls("Decrypt");
       expect(calls).toBeGreaterThanOrEqual(seeds);
-      // The plugin does: each seed has cost the HSM one call since the plugin's start, however often it was asked for.
+      // The plugin combines them: each seed has cost one HSM call since the plugin's start, however often it was
+      // requested.
       expect((await node.plugin.metrics()).sum("kms_pkcs11_cache_misses_total")).toBe(seeds);
       expect(await node.apiserver.kmsCalls("Encrypt")).toBe(1);
       const what = `restart ${restart}: DEK seeds stored, Decrypt calls, ms to ready`;
       record("API server restart", what, [seeds, calls, readyMs].join(", "));
-      // Objects under this start's own seed, for the next restart to count.
+      // Creates objects under this start's own seed, which the next restart counts.
       await node.apiserver.client.createSecret(NAMESPACE, `restart-${restart}`, value);
     }
   });

@@ -1,5 +1,5 @@
-// Objects changed in etcd behind the API server's back: each fails to read with an error that says why, and
-// nothing else does.
+// Objects that were changed in etcd without the API server: reading each fails with an error that gives the reason, and
+// nothing else fails.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { storageKey } from "./harness/etcd-store.js";
@@ -43,7 +43,7 @@ function flipped(bytes: Buffer, at: number): Buffer {
   return copy;
 }
 
-/** A change of the parts that KMS v2 stores an object in. */
+/** Changes parts of the EncryptedObject in a stored value. */
 function changed(value: Buffer, change: (object: StoredObject) => Partial<StoredObject>): Buffer {
   const object = parseStoredObject(value);
   if (object === undefined) throw new Error("not stored by KMS v2");
@@ -54,7 +54,7 @@ interface Tampering {
   readonly what: string;
   readonly victim: string;
   readonly tamper: (value: Buffer) => Buffer | Promise<Buffer>;
-  /** What the API server's answer must say. */
+  /** Matches the API server's answer. */
   readonly says: RegExp;
 }
 
@@ -132,7 +132,7 @@ describe("an object that was tampered with in etcd", () => {
     const { client } = node.apiserver;
     await cluster.plane.etcd.store.put(keyOf("t-00"), flipped(await stored("t-00"), 200));
     const list = (): Promise<unknown> => client.core.listNamespacedSecret({ namespace: NAMESPACE });
-    // The watch cache may go on answering for a moment.
+    // The watch cache may continue to answer for a moment.
     await until("LIST fails", () =>
       list().then(
         () => false,

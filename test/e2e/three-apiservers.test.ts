@@ -1,5 +1,5 @@
-// Three API servers, each with its own plugin, over one etcd and one token: what one writes the others read
-// at once. E2E_SOAK_SECONDS sets for how long.
+// Three API servers, each with its own plugin, share one etcd and one token: each can read at once what another writes.
+// E2E_SOAK_SECONDS sets the duration.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
@@ -73,7 +73,7 @@ describe("three API servers with a plugin each", () => {
       "Encrypt calls, Decrypt calls of each",
       calls.map((each) => each.join(", ")).join("; "),
     );
-    // Its own seed and no other's: each has asked once for each of the other two.
+    // Each encrypts its own seed only, and asks once for the seed of each of the other two.
     expect(calls).toEqual(nodes.map(() => [1, nodes.length - 1]));
   });
 });

@@ -1,5 +1,5 @@
-// The end-to-end suite: one file at a time, each in its own process, with time for real servers.
-// Started by scripts/e2e, or with `npx vitest run --config test/e2e/vitest.config.ts`.
+// The end-to-end suite: one file at a time, each in its own process, with time limits for real servers. Run by
+// scripts/e2e, or with `npx vitest run --config test/e2e/vitest.config.ts`.
 
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
@@ -7,7 +7,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     root: fileURLToPath(new URL(".", import.meta.url)),
-    // scripts/e2e --controllers: what needs kube-controller-manager, which takes minutes more to build.
+    // scripts/e2e --controllers runs the tests that need kube-controller-manager, which takes minutes more to build.
     include: process.env["E2E_CONTROLLERS"] === undefined ? ["*.test.ts"] : ["controllers/*.test.ts"],
     globalSetup: ["./global-setup.ts"],
     pool: "forks",

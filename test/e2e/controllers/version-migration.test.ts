@@ -1,5 +1,5 @@
-// `etcd migrate --with svm`: Kubernetes' own controller rewrites what is under an earlier KEK, and the command finds in
-// etcd that nothing is left.
+// `etcd migrate --with svm`: Kubernetes' own controller rewrites what is under an earlier KEK, and the command finds
+// nothing left in etcd.
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { ControllerManager } from "../harness/controller-manager.js";
@@ -12,7 +12,7 @@ import { parseStoredObject } from "../harness/stored-object.js";
 import { createWidget, installWidgets, readWidget, WIDGETS } from "../harness/widget.js";
 
 const SECRETS = 60;
-/** The controller waits until its cache has seen the latest revision of a resource, which takes it a minute or two. */
+/** The controller takes a minute or two until its cache has seen the latest revision of a resource. */
 const LIMIT_MS = 240_000;
 const name = (index: number): string => `s-${index}`;
 
@@ -54,7 +54,7 @@ afterAll(async () => {
 async function migrate(...more: string[]): Promise<CommandResult> {
   const etcd = ["--endpoints", cluster.plane.etcd.endpoint, "--kubeconfig", kubeconfig];
   const what = ["--socket", node.plugin.places.socket, "--encryption-config", node.apiserver.encryptionFile];
-  // The API server asks the plugin for its key_id once a minute, and when somebody asks how it is.
+  // The API server asks the plugin for its key_id once a minute, and when its health is requested.
   const asking = setInterval(() => void node.apiserver.get("/readyz").catch(() => undefined), 500);
   try {
     const args = ["etcd", "migrate", "--with", "svm", ...etcd, ...what, ...more, "-o", "json"];

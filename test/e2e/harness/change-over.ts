@@ -1,6 +1,6 @@
-// When an API server begins to encrypt under another KEK, as its own metrics tell. It learns of one by Status: every
-// 60 s by itself, and when its /readyz is read and the last answer is older than 20 s. Here it is read every second, as
-// the kubelet does on nodes that kubeadm made.
+// Detects when an API server begins to encrypt under another KEK, from its metrics. An API server learns of a new KEK
+// by Status: every 60 s, and when its /readyz is read and the last answer is older than 20 s. Here it is read every
+// second, as the kubelet does on nodes that kubeadm made.
 
 import { createHash } from "node:crypto";
 import type { KubeApiserver } from "./kube-apiserver.js";
@@ -8,7 +8,7 @@ import { until } from "./wait.js";
 
 const LIMIT_MS = 60_000;
 
-/** Resolves once it has stored an object under the KEK, with the time that was seen, in ms since the epoch. */
+/** Resolves when it has stored an object under the KEK, with the time of the observation in ms since the epoch. */
 export async function changeOver(apiserver: KubeApiserver, keyId: string): Promise<number> {
   await until(
     `${apiserver.name} encrypts under ${keyId}`,

@@ -1,4 +1,4 @@
-// One etcd and the API servers over it: the cluster of a test, without nodes or controllers.
+// A cluster for a test: one etcd and its API servers, without nodes or controllers.
 
 import { generateKeyPairSync } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -28,7 +28,7 @@ export class ControlPlane {
   }
 
   /**
-   * Starts etcd; API servers are added. The test must stop it, even when a later step of it throws.
+   * Starts etcd; the test adds API servers. The test must stop the cluster, even if a later step throws.
    * @param putData puts a data folder in the place of etcd's
    */
   static async start(putData?: (path: string) => Promise<void>): Promise<ControlPlane> {
@@ -42,7 +42,7 @@ export class ControlPlane {
     return new ControlPlane(etcd, folder, from);
   }
 
-  /** One more API server over the same etcd, configured but not started. */
+  /** Adds an API server on the same etcd, configured but not started. */
   async addApiserver(options: ApiserverOptions = {}): Promise<KubeApiserver> {
     const name = options.name ?? `apiserver-${this.apiservers.length + 1}`;
     const folder = join(this.#folder, name);
@@ -59,7 +59,7 @@ export class ControlPlane {
     return server;
   }
 
-  /** One more API server, started and ready. */
+  /** Adds an API server, starts it and waits until it is ready. */
   async startApiserver(options: ApiserverOptions = {}): Promise<KubeApiserver> {
     const server = await this.addApiserver(options);
     await server.start();

@@ -1,5 +1,5 @@
-// A real kube-controller-manager with the controllers that a test names, an administrator of one API server. It
-// listens nowhere.
+// A real kube-controller-manager with the controllers that a test names. It is an administrator of one API server, and
+// does not listen on any port.
 
 import { join } from "node:path";
 import type { KubeApiserver } from "./kube-apiserver.js";
@@ -13,7 +13,7 @@ export class ControllerManager {
     this.process = process;
   }
 
-  /** Starts it; its controllers begin when they have read the API. */
+  /** Starts it. Its controllers begin to work when they have read the API. */
   static async start(
     apiserver: KubeApiserver,
     controllers: readonly string[],

@@ -1,5 +1,5 @@
-// The EncryptionConfiguration that kube-apiserver reads: which providers encrypt which resources. The
-// first provider of a rule writes; all of them are tried, by the stored prefix, to read.
+// The EncryptionConfiguration that kube-apiserver reads: which providers encrypt which resources. The first provider of
+// a rule writes; to read, kube-apiserver selects a provider by the stored prefix.
 
 import { randomBytes } from "node:crypto";
 import { rename, writeFile } from "node:fs/promises";
@@ -15,21 +15,27 @@ export interface EncryptionRule {
   readonly providers: readonly Provider[];
 }
 
-/** The plugin behind a socket. `timeout` is the deadline of each call, by default 3 s, as upstream. */
+/**
+ * Returns the provider of the plugin on a socket. `timeout` is the deadline of each call, by default 3 s, as in
+ * kube-apiserver.
+ */
 export function kmsProvider(socket: string, options: { name?: string; timeout?: string } = {}): Provider {
   const { name = "hsm", timeout = "3s" } = options;
   return { kms: { apiVersion: "v2", name, endpoint: `unix://${socket}`, timeout } };
 }
 
-/** AES-CBC with a new key in the configuration itself. Keep the result to read with the same key. */
+/**
+ * Returns an AES-CBC provider with a new key, which is part of the configuration. Keep the result to read with this
+ * key.
+ */
 export function aescbcProvider(name = "key1"): Provider {
   return { aescbc: { keys: [{ name, secret: randomBytes(32).toString("base64") }] } };
 }
 
-/** No encryption. */
+/** Stores objects in clear. */
 export const identityProvider: Provider = { identity: {} };
 
-/** Replaces the file in one step, so that an API server that reloads it never sees half of it. */
+/** Replaces the file atomically, so that an API server that reloads it never reads an incomplete file. */
 export async function writeEncryptionConfiguration(
   path: string,
   rules: readonly EncryptionRule[],

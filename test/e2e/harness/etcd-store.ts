@@ -1,5 +1,5 @@
-// What is stored in etcd, read and changed behind the API server's back, through the JSON gateway of
-// etcd's v3 gRPC API: needs no etcdctl, which KUBEBUILDER_ASSETS does not have.
+// Reads and changes what is stored in etcd, without the API server, through the JSON gateway of etcd's v3 gRPC API.
+// Needs no etcdctl, which KUBEBUILDER_ASSETS does not contain.
 
 export interface StoredEntry {
   readonly key: string;
@@ -12,7 +12,7 @@ interface RangeAnswer {
   readonly count?: string;
 }
 
-/** Where the API server keeps an object: `/registry/secrets/<namespace>/<name>` and the like. */
+/** Returns the key under which the API server stores an object, such as `/registry/secrets/<namespace>/<name>`. */
 export function storageKey(resource: string, namespace: string, name: string): string {
   return `/registry/${resource}/${namespace}/${name}`;
 }
@@ -24,14 +24,14 @@ export class EtcdStore {
     this.#endpoint = endpoint;
   }
 
-  /** The value of one key, undefined when there is none. */
+  /** Returns the value of one key; undefined if there is no such key. */
   async get(key: string): Promise<Buffer | undefined> {
     const answer = await this.#call<RangeAnswer>("range", { key: base64(key) });
     const entry = answer.kvs?.[0];
     return entry && Buffer.from(entry.value ?? "", "base64");
   }
 
-  /** Every entry whose key begins with the prefix, in the order of the keys. */
+  /** Returns every entry whose key begins with the prefix, in the order of the keys. */
   async list(prefix: string): Promise<StoredEntry[]> {
     const answer = await this.#call<RangeAnswer>("range", {
       key: base64(prefix),
@@ -53,7 +53,7 @@ export class EtcdStore {
     await this.#call("put", { key: base64(key), value: value.toString("base64") });
   }
 
-  /** Stores many values with few requests; etcd takes 128 in one, unless it is started with more. */
+  /** Stores many values with few requests; etcd accepts 128 per request unless it is started with a higher limit. */
   async putAll(entries: Iterable<readonly [key: string, value: Buffer]>, atOnce = 128): Promise<void> {
     let success: unknown[] = [];
     const flush = async (): Promise<void> => {
@@ -67,7 +67,7 @@ export class EtcdStore {
     await flush();
   }
 
-  /** Forgets what was before the newest revision. */
+  /** Compacts all revisions before the newest. */
   async compact(): Promise<void> {
     const { header } = await this.#call<{ header: { revision: string } }>("range", { key: base64("/") });
     await this.#call("compaction", { revision: header.revision, physical: true });
@@ -89,7 +89,7 @@ export class EtcdStore {
 
 const base64 = (text: string | Buffer): string => Buffer.from(text).toString("base64");
 
-/** The end of the range of all keys with this prefix: the prefix with its last byte one higher. */
+/** Returns the end of the range of all keys with this prefix: the prefix with its last byte increased by one. */
 function after(prefix: string): Buffer {
   const end = Buffer.from(prefix);
   const last = end.length - 1;

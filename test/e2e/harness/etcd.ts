@@ -1,5 +1,5 @@
-// A real etcd with one member on loopback, its data in a folder of the test. Talks to nobody but its
-// clients; what is stored in it is read and changed with etcd-store.ts.
+// A real etcd with one member on loopback and its data in a folder of the test. etcd-store.ts reads and changes its
+// content.
 
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,9 +9,9 @@ import { ManagedProcess } from "./process.js";
 import { until } from "./wait.js";
 
 export interface EtcdOptions {
-  /** The folder with the etcd binary. */
+  /** The folder that contains the etcd binary. */
   readonly binaries: string;
-  /** Created when missing; holds the data folder and the log. */
+  /** Created if missing; contains the data folder and the log. */
   readonly folder: string;
 }
 
@@ -32,7 +32,7 @@ export class Etcd {
     this.#process = this.#spawn();
   }
 
-  /** Resolves when etcd answers that it is healthy. */
+  /** Resolves when etcd reports that it is healthy. */
   static async start(options: EtcdOptions): Promise<Etcd> {
     await mkdir(options.folder, { recursive: true });
     const [client, peer] = [await freePort(), await freePort()];
@@ -41,24 +41,24 @@ export class Etcd {
     return etcd;
   }
 
-  /** SIGTERM. etcd takes 7 s over it while an API server watches; stop those first. */
+  /** Sends SIGTERM. etcd takes 7 s to stop while an API server watches it, so stop API servers first. */
   async stop(): Promise<void> {
     await this.#process.stop();
   }
 
-  /** SIGKILL; what was acknowledged is kept. */
+  /** Sends SIGKILL. Acknowledged writes are kept. */
   async kill(): Promise<void> {
     await this.#process.kill();
   }
 
-  /** Kills it if it runs, and starts it again over the same data and ports. */
+  /** Kills it if it is running, and starts it again with the same data and ports. */
   async restart(): Promise<void> {
     await this.kill();
     this.#process = this.#spawn();
     await this.#healthy();
   }
 
-  /** The files of the data folder (database, write-ahead log) that hold these bytes anywhere. */
+  /** Returns the files of the data folder (database, write-ahead log) that contain these bytes. */
   async filesHolding(bytes: Buffer): Promise<string[]> {
     const holding: string[] = [];
     for (const entry of await readdir(this.dataFolder, { recursive: true, withFileTypes: true })) {
@@ -82,7 +82,8 @@ export class Etcd {
         `--initial-advertise-peer-urls=${this.#peer}`,
         `--initial-cluster=e2e=${this.#peer}`,
         "--log-level=warn",
-        // A killed process loses nothing without fsync, only a machine would; and disks are slow here.
+        // Without fsync a crash of the machine loses data, but a killed process does not; fsync would slow the tests
+        // down.
         "--unsafe-no-fsync",
       ],
       logFile: join(this.#options.folder, "etcd.log"),

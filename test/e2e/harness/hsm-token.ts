@@ -1,11 +1,11 @@
-// What a plugin needs to know of a token, whichever stands behind it, and the making of the KEK on it.
+// What a plugin must know about a token, whatever its library, and how the KEK is made on it.
 
 import { kmsPkcs11Ok } from "./kms-pkcs11.js";
 
 export interface HsmToken {
-  /** What a process needs in its environment to see the token. */
+  /** The environment variables that a process needs to find the token. */
   readonly env: Readonly<Record<string, string>>;
-  /** The PKCS#11 URI of a key on the token, with its module and the file of the PIN. */
+  /** Returns the PKCS#11 URI of a key on the token, including its module and PIN file. */
   uri(object?: string): string;
 }
 

@@ -1,4 +1,4 @@
-// The keyring as the operator's commands show and change it, and as it is found in etcd.
+// The keyring as the operator's commands show and change it, and as stored objects use it.
 
 import type { Etcd } from "./etcd.js";
 import type { HsmToken } from "./hsm-token.js";
@@ -9,11 +9,11 @@ import { parseStoredObject } from "./stored-object.js";
 export interface Rotated {
   /** The key_id of the new KEK. */
   readonly keyId: string;
-  /** Its instant, ms since the epoch. */
+  /** Its activation instant, in ms since the epoch. */
   readonly activation: number;
 }
 
-/** `keys rotate`, with whatever options; throws on any exit code but 0. */
+/** Runs `keys rotate` with these options. Throws for any exit code but 0. */
 export async function rotateKek(token: HsmToken, ...options: string[]): Promise<Rotated> {
   const args = ["keys", "rotate", "--key", token.uri(), "-o", "json", ...options];
   const { created, activation } = JSON.parse(await kmsPkcs11Ok(args, token.env)) as {
@@ -23,17 +23,17 @@ export async function rotateKek(token: HsmToken, ...options: string[]): Promise<
   return { keyId: created.keyId, activation: Date.parse(activation) };
 }
 
-/** For `--nodes`. */
+/** Returns the value of `--nodes`. */
 export function nodeUrls(plugins: readonly Plugin[]): string {
   return plugins.map(({ places }) => `http://${places.http}`).join(",");
 }
 
-/** `keys list --nodes`: whether the plugins agree with each other. */
+/** Runs `keys list --nodes`, which shows whether the plugins agree with each other. */
 export function compareNodes(plugins: readonly Plugin[]): Promise<CommandResult> {
   return kmsPkcs11(["keys", "list", "--nodes", nodeUrls(plugins)]);
 }
 
-/** Under which key_ids the Secrets of a namespace are stored, by name. */
+/** Returns the key_id under which each Secret of a namespace is stored, by name. */
 export async function storedKeyIds({ store }: Etcd, namespace: string): Promise<Map<string, string>> {
   const prefix = `/registry/secrets/${namespace}/`;
   const entries = await store.list(prefix);

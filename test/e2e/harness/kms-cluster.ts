@@ -1,5 +1,5 @@
-// The cluster of most cases: an etcd, a token with a KEK, and API servers that each have a plugin of their
-// own, as the nodes of a control plane do.
+// The cluster of most tests: an etcd, a token with a KEK, and API servers that each have a plugin of their own, like
+// the nodes of a control plane.
 
 import { ControlPlane } from "./control-plane.js";
 import { identityProvider, kmsProvider, type EncryptionRule } from "./encryption-configuration.js";
@@ -8,7 +8,7 @@ import type { KubeApiserver } from "./kube-apiserver.js";
 import { Plugin, type PluginOptions } from "./plugin.js";
 import { SoftHsmToken } from "./softhsm-token.js";
 
-/** What a node is started with; its token is the one that all share, unless it has a clone of its own. */
+/** The options of a node. All nodes share one token, unless a node has its own clone. */
 export type NodeOptions = Partial<PluginOptions> & {
   readonly resources?: readonly string[];
   readonly apiserverArgs?: readonly string[];
@@ -22,7 +22,7 @@ export interface Node {
 /** The namespace of the tests' objects. */
 export const NAMESPACE = "e2e";
 
-/** Encrypts with the plugin and reads what is still in clear. */
+/** Returns a rule that encrypts with the plugin and also reads objects that are still in clear. */
 export function kmsRule(plugin: Plugin, resources: readonly string[] = ["secrets"]): EncryptionRule {
   return { resources, providers: [kmsProvider(plugin.places.socket), identityProvider] };
 }
@@ -38,8 +38,8 @@ export class KmsCluster {
   }
 
   /**
-   * etcd and a token with a KEK, made here unless it has one; nodes are added. The test must stop it, even when a later
-   * step throws.
+   * Starts etcd and makes a KEK on the token unless it has one; the test adds nodes. The test must stop the cluster,
+   * even if a later step throws.
    */
   static async start(token?: HsmToken, hasKek = false): Promise<KmsCluster> {
     const withKek = token ?? (await SoftHsmToken.create());
@@ -47,7 +47,7 @@ export class KmsCluster {
     return new KmsCluster(await ControlPlane.start(), withKek);
   }
 
-  /** A plugin and an API server that uses it, neither of them started. */
+  /** Adds a plugin and an API server that uses it, neither of them started. */
   async addNode(options: NodeOptions = {}): Promise<Node> {
     const { resources, apiserverArgs = [], ...rest } = options;
     const name = options.name ?? `plugin-${this.plugins.length + 1}`;
@@ -58,7 +58,7 @@ export class KmsCluster {
     return { plugin, apiserver };
   }
 
-  /** A node with both started and ready, and the namespace of the tests if it is the first. */
+  /** Adds a node, starts both processes and waits until they are ready. The first node creates the tests' namespace. */
   async startNode(options: NodeOptions = {}): Promise<Node> {
     const node = await this.addNode(options);
     await node.plugin.start();
@@ -67,7 +67,7 @@ export class KmsCluster {
     return node;
   }
 
-  /** Stops the API servers, etcd and then the plugins, which must all end by themselves. */
+  /** Stops the API servers, etcd and then the plugins. Every plugin must exit by itself. */
   async stop(): Promise<void> {
     await this.plane.stop();
     await Promise.all(this.plugins.map((plugin) => plugin.stop()));

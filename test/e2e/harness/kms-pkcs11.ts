@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
-/** The built command; scripts/e2e builds it first. */
+/** The built command. scripts/e2e builds it first. */
 export const MAIN = fileURLToPath(new URL("../../../dist/main.js", import.meta.url));
 
 export interface CommandResult {
@@ -12,7 +12,7 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** Runs `kms-pkcs11 ...args`; any exit code is a result. Killed after timeoutMs. */
+/** Runs `kms-pkcs11 ...args`; any exit code is a result. Kills the command after timeoutMs. */
 export function kmsPkcs11(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
@@ -36,7 +36,7 @@ export function kmsPkcs11(
   });
 }
 
-/** The same, but an exit code other than 0 throws with what the command printed. Returns stdout. */
+/** Runs `kms-pkcs11 ...args` and returns stdout. Throws with the command's output for an exit code other than 0. */
 export async function kmsPkcs11Ok(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},

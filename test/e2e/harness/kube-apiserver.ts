@@ -1,6 +1,6 @@
-// A real kube-apiserver on loopback. It makes its own serving certificate, which is also the only one
-// its client trusts; the client is an administrator by a static token. Several may share one etcd, and
-// each has its own EncryptionConfiguration. Stopping and starting keeps port, files and log.
+// A real kube-apiserver on loopback. It creates its own serving certificate, which is the only one that its client
+// trusts; the client is an administrator by a static token. Several may share one etcd; each has its own
+// EncryptionConfiguration. A restart keeps port, files and log.
 
 import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
@@ -16,16 +16,16 @@ import { until } from "./wait.js";
 
 export interface KubeApiserverOptions {
   readonly name: string;
-  /** The folder with the kube-apiserver binary. */
+  /** The folder that contains the kube-apiserver binary. */
   readonly binaries: string;
-  /** Created when missing; holds certificate, configuration and log. */
+  /** Created if missing; contains certificate, configuration and log. */
   readonly folder: string;
   readonly etcd: Etcd;
   /** A PEM private key, the same for all API servers over one etcd. */
   readonly serviceAccountKeyFile: string;
-  /** Without rules there is no EncryptionConfiguration at all, as in a cluster that never had one. */
+  /** Without rules there is no EncryptionConfiguration, as in a cluster that never had one. */
   readonly encryption?: readonly EncryptionRule[] | undefined;
-  /** Follow changes of the EncryptionConfiguration without a restart. The server looks once a minute. */
+  /** Whether to reload the EncryptionConfiguration without a restart. The server checks the file once a minute. */
   readonly reloadEncryption?: boolean | undefined;
   readonly extraArgs?: readonly string[] | undefined;
 }
@@ -48,7 +48,7 @@ export class KubeApiserver {
     this.#encrypted = options.encryption !== undefined;
   }
 
-  /** Writes its files and picks its port, but starts nothing. */
+  /** Writes its files and chooses its port, but starts nothing. */
   static async create(options: KubeApiserverOptions): Promise<KubeApiserver> {
     await mkdir(options.folder, { recursive: true });
     const server = new KubeApiserver(options, await freePort());
@@ -59,7 +59,7 @@ export class KubeApiserver {
     return server;
   }
 
-  /** Starts the process and returns at once; `ready` waits for it. */
+  /** Starts the process and returns at once. `ready` waits for it. */
   launch(): void {
     if (this.#process !== undefined && this.#process.ending === undefined) {
       throw new Error(`${this.name} is already running`);
@@ -72,7 +72,7 @@ export class KubeApiserver {
     });
   }
 
-  /** Resolves when /readyz says 200, with the milliseconds since the launch. */
+  /** Resolves when /readyz returns 200, with the time since the launch in ms. */
   async ready(timeoutMs = 90_000): Promise<number> {
     const process = this.#running();
     await until(`${this.name} is ready`, async () => (await this.get("/readyz")).status === 200, {
@@ -83,7 +83,7 @@ export class KubeApiserver {
     return Date.now() - process.startedAt;
   }
 
-  /** Launches and waits until ready. Returns the milliseconds that took. */
+  /** Launches it and waits until it is ready. Returns the time that this took, in ms. */
   async start(timeoutMs?: number): Promise<number> {
     this.launch();
     return this.ready(timeoutMs);
@@ -101,24 +101,24 @@ export class KubeApiserver {
     await this.#process?.kill();
   }
 
-  /** Stops, starts, waits until ready. Returns the milliseconds from launch to ready. */
+  /** Stops and starts it, and waits until it is ready. Returns the time from launch to ready, in ms. */
   async restart(timeoutMs?: number): Promise<number> {
     await this.stop();
     return this.start(timeoutMs);
   }
 
-  /** Replaces the EncryptionConfiguration; a running server sees it on reload or restart only. */
+  /** Replaces the EncryptionConfiguration. A running server reads it only on reload or restart. */
   async writeEncryption(rules: readonly EncryptionRule[]): Promise<void> {
     await writeEncryptionConfiguration(this.#path("encryption.json"), rules);
     this.#encrypted = true;
   }
 
-  /** Where its EncryptionConfiguration is, for commands that read it. */
+  /** The path of its EncryptionConfiguration, for commands that read it. */
   get encryptionFile(): string {
     return this.#path("encryption.json");
   }
 
-  /** Writes a kubeconfig of the administrator, for commands that take one. Returns its path. */
+  /** Writes the administrator's kubeconfig, for commands that take one, and returns its path. */
   async writeKubeconfig(): Promise<string> {
     const ca = readFileSync(this.#path("certs/apiserver.crt")).toString("base64");
     const named = { cluster: "e2e", user: "e2e" };
@@ -135,7 +135,7 @@ export class KubeApiserver {
     return path;
   }
 
-  /** The client; available once the server has written its certificate. New after each stop. */
+  /** The client, available once the server has written its certificate. Replaced after each stop. */
   get client(): KubeClient {
     if (this.#client === undefined) {
       const certificate = this.#path("certs/apiserver.crt");
@@ -146,7 +146,7 @@ export class KubeApiserver {
     return this.#client;
   }
 
-  /** GET of any path as the administrator: /readyz, /livez?verbose, /healthz/kms-providers, /version. */
+  /** Sends a GET as the administrator: /readyz, /livez?verbose, /healthz/kms-providers, /version. */
   async get(path: string): Promise<HttpAnswer> {
     return this.client.get(path);
   }
@@ -157,14 +157,14 @@ export class KubeApiserver {
     return new Metrics(body);
   }
 
-  /** How many calls of a KMS method it has made since its start, answered OK or not. */
+  /** Returns how many calls of a KMS method it has made since its start, including failed calls. */
   async kmsCalls(method: "Status" | "Encrypt" | "Decrypt"): Promise<number> {
     return (await this.metrics()).sum("apiserver_envelope_encryption_kms_operations_latency_seconds_count", {
       method_name: `/v2.KeyManagementService/${method}`,
     });
   }
 
-  /** The release it says it is, such as v1.36.3. */
+  /** Returns the release that it reports, such as v1.36.3. */
   async version(): Promise<string> {
     return (JSON.parse((await this.get("/version")).body) as { gitVersion: string }).gitVersion;
   }
@@ -173,7 +173,7 @@ export class KubeApiserver {
     return this.#process?.logTail(lines) ?? "";
   }
 
-  /** The whole log of all its starts. */
+  /** Returns the log of all its starts. */
   log(): string {
     return readFileSync(this.#path("kube-apiserver.log"), "utf8");
   }
@@ -205,7 +205,7 @@ export class KubeApiserver {
       `--service-account-key-file=${serviceAccountKeyFile}`,
       `--service-account-signing-key-file=${serviceAccountKeyFile}`,
       "--service-cluster-ip-range=10.96.0.0/16",
-      // No controller manager makes service accounts here, and no Endpoints may point at loopback.
+      // Without a controller manager no service accounts are created; and no Endpoints may point to loopback.
       "--disable-admission-plugins=ServiceAccount",
       "--endpoint-reconciler-type=none",
       "--profiling=false",

@@ -1,5 +1,5 @@
-// Requests to one kube-apiserver through @kubernetes/client-node, as an administrator. Connections are
-// kept open: the client's own KubeConfig makes a new TLS connection for every request.
+// Requests to one kube-apiserver through @kubernetes/client-node, as an administrator. Keeps connections open: the
+// package's own KubeConfig makes a new TLS connection for every request.
 
 /* eslint-disable @typescript-eslint/no-unsafe-class-instance-assignment --
    the models of @kubernetes/client-node are classes, but its interface takes plain data */
@@ -21,7 +21,7 @@ export interface HttpAnswer {
 
 export interface KubeClientOptions {
   readonly url: string;
-  /** PEM; the only certificate authority that is trusted. */
+  /** The only trusted certificate authority, in PEM. */
   readonly ca: string;
   readonly token: string;
 }
@@ -54,7 +54,7 @@ export class KubeClient {
     this.custom = new CustomObjectsApi(configuration);
   }
 
-  /** GET of any path; every status is an answer, only a failed connection or 30 s of silence throws. */
+  /** Sends a GET. Every status is an answer; throws only if the connection fails or is silent for 30 s. */
   get(path: string): Promise<HttpAnswer> {
     const headers = { Authorization: `Bearer ${this.#options.token}` };
     return new Promise((resolve, reject) => {
@@ -86,7 +86,7 @@ export class KubeClient {
     await this.core.createNamespacedSecret({ namespace, body: { metadata: { name }, data } });
   }
 
-  /** Writes a new value under `value`, over whatever the Secret holds. */
+  /** Writes a new value under `value` and replaces whatever the Secret holds. */
   async replaceSecret(namespace: string, name: string, value: string | Buffer): Promise<void> {
     const data = { value: Buffer.from(value).toString("base64") };
     await this.core.replaceNamespacedSecret({ namespace, name, body: { metadata: { name }, data } });
@@ -107,9 +107,9 @@ export class KubeClient {
   }
 
   /**
-   * Reads every Secret and writes it back unchanged, as the Kubernetes documentation has it done after
-   * a change of the encryption (`kubectl get secrets -A -o json | kubectl replace -f -`). Returns how
-   * many.
+   * Reads every Secret and writes it back unchanged, as the Kubernetes documentation requires after a change of the
+   * encryption (`kubectl get secrets -A -o json
+   * kubectl replace -f -`). Returns the number of Secrets.
    */
   async rewriteSecrets(): Promise<number> {
     const { items } = await this.core.listSecretForAllNamespaces();
@@ -121,7 +121,7 @@ export class KubeClient {
     return items.length;
   }
 
-  /** Ends its connections. */
+  /** Closes its connections. */
   close(): void {
     this.#agent.destroy();
   }

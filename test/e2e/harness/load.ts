@@ -1,5 +1,5 @@
-// A load of writes and reads: every lane creates Secrets through one API server and reads each at once
-// through the next one, until it is stopped. Failures are kept, not thrown.
+// A load of writes and reads: each lane creates Secrets through one API server and reads each of them at once through
+// the next, until it is stopped. Failures are collected, not thrown.
 
 import { setTimeout as pause } from "node:timers/promises";
 import type { KubeClient } from "./kube-client.js";
@@ -8,17 +8,17 @@ import { summary } from "./report.js";
 const LANES_PER_CLIENT = 2;
 
 export interface LoadOptions {
-  /** Between two writes of a lane: a load that leaves the machine to other things, and etcd small. */
+  /** Pause between two writes of a lane, which leaves capacity for other work and keeps etcd small. */
   readonly pauseMs?: number;
 }
 
 export class Load {
   readonly failures: string[] = [];
-  /** How many Secrets were created; every one of them must be there at the end. */
+  /** The number of Secrets created; all of them must exist at the end. */
   get written(): number {
     return this.#values.size;
   }
-  /** How many reads found what was written. */
+  /** The number of reads that found the written value. */
   read = 0;
   readonly #namespace: string;
   readonly #pauseMs: number;
@@ -32,7 +32,7 @@ export class Load {
     this.#pauseMs = pauseMs;
   }
 
-  /** Starts at once. The clients must not be closed while it runs. */
+  /** Starts at once. Do not close the clients while it runs. */
   static start(clients: readonly KubeClient[], namespace: string, options: LoadOptions = {}): Load {
     const load = new Load(namespace, options);
     const lanes = clients.flatMap((writer, index) =>
@@ -45,13 +45,13 @@ export class Load {
     return load;
   }
 
-  /** May be called twice. */
+  /** Stops the load. May be called twice. */
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#lanes;
   }
 
-  /** Reads all that was written in one LIST; returns how many objects are there with their value. */
+  /** Reads all written objects in one LIST. Returns how many of them exist with their values. */
   async verify(client: KubeClient): Promise<number> {
     const { items } = await client.core.listNamespacedSecret({ namespace: this.#namespace });
     return items.filter(({ metadata, data }) => {

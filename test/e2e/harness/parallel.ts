@@ -1,6 +1,6 @@
-// The same work many times, a few at once.
+// Runs the same work many times with limited concurrency.
 
-/** Runs work(0) to work(count - 1), at most `concurrency` at a time; the first failure ends it. */
+/** Runs work(0) to work(count - 1), at most `concurrency` at a time. The first failure ends it. */
 export async function parallel<T>(
   count: number,
   concurrency: number,

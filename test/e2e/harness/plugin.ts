@@ -1,5 +1,5 @@
-// A running plugin under test: the built `kms-pkcs11 serve`, with its socket, state folder and HTTP
-// endpoints on loopback. Stopping and starting keeps all three.
+// A plugin under test: the built `kms-pkcs11 serve` with its socket, state directory and HTTP endpoints on loopback. A
+// restart keeps all three.
 
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
@@ -21,13 +21,13 @@ export interface PluginOptions {
   readonly extraArgs?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /**
-   * Further settings of the configuration file. With them the plugin is started with `--config` only, and the
-   * file names the key and the places as the flags would.
+   * Further settings of the configuration file. If given, the plugin is started with `--config` only, and the file
+   * contains the key and the addresses that are otherwise set by flags.
    */
   readonly config?: Readonly<Record<string, Readonly<Record<string, string | number>>>>;
 }
 
-/** Where a plugin is found. */
+/** The addresses and paths of a plugin. */
 export interface PluginPlaces {
   readonly folder: string;
   readonly socket: string;
@@ -41,7 +41,7 @@ export class Plugin {
   readonly places: PluginPlaces;
   readonly #args: readonly string[];
   readonly #env: Readonly<Record<string, string>>;
-  /** Further variables, from the next start on. */
+  /** Further environment variables, from the next start on. */
   env: Readonly<Record<string, string>> = {};
   #process: ManagedProcess | undefined;
 
@@ -52,7 +52,7 @@ export class Plugin {
     this.#env = { ...options.token.env, ...options.env };
   }
 
-  /** Picks its places and writes its configuration, but starts nothing. */
+  /** Chooses its addresses and writes its configuration, but starts nothing. */
   static async create(options: PluginOptions): Promise<Plugin> {
     if (!existsSync(MAIN)) throw new Error(`${MAIN} is missing: npm run build`);
     const folder = await newFolder(options.name ?? "plugin");
@@ -75,14 +75,14 @@ export class Plugin {
     return new Plugin(options, places, ["serve", ...flags, ...(options.extraArgs ?? [])]);
   }
 
-  /** Created, launched and ready. */
+  /** Creates a plugin, starts it and waits until it is ready. */
   static async start(options: PluginOptions): Promise<Plugin> {
     const plugin = await Plugin.create(options);
     await plugin.start();
     return plugin;
   }
 
-  /** Starts the process and returns at once; `ready` waits for it. */
+  /** Starts the process and returns at once. `ready` waits for it. */
   launch(): void {
     if (this.#process !== undefined && this.#process.ending === undefined) {
       throw new Error(`${this.name} is already running`);
@@ -96,7 +96,7 @@ export class Plugin {
     });
   }
 
-  /** Resolves when the socket exists and /readyz says 200, with the milliseconds since the launch. */
+  /** Resolves when the socket exists and /readyz returns 200, with the time since the launch in ms. */
   async ready(timeoutMs = 20_000): Promise<number> {
     const child = this.#process;
     if (child === undefined) throw new Error(`${this.name} was never launched`);
@@ -111,12 +111,12 @@ export class Plugin {
     return this.ready(timeoutMs);
   }
 
-  /** SIGTERM. Returns how it ended: `exit code 0`, or `SIGKILL` when it had to be killed. */
+  /** Sends SIGTERM. Returns how it ended: `exit code 0`, or `SIGKILL` if it had to be killed. */
   async stop(): Promise<string> {
     return (await this.#process?.stop()) ?? "never launched";
   }
 
-  /** SIGKILL to the plugin and its token hosts. */
+  /** Sends SIGKILL to the plugin and its token hosts. */
   async kill(): Promise<void> {
     await this.#process?.kill();
   }
@@ -126,7 +126,7 @@ export class Plugin {
     return this.start(timeoutMs);
   }
 
-  /** Restarts it as one whose memory, and whose last answers under KEKs that it has left, are this much older. */
+  /** Restarts the plugin with its memory, and its last answers under replaced KEKs, made this much older. */
   async ageMemory(ms: number): Promise<void> {
     await this.stop();
     const path = join(this.places.stateFolder, "published-key.json");
@@ -152,7 +152,7 @@ export class Plugin {
     return this.#process?.pid;
   }
 
-  /** GET of /livez, /readyz, /healthz, /metrics, /keys. */
+  /** Sends a GET for /livez, /readyz, /healthz, /metrics or /keys. */
   async get(path: string): Promise<{ status: number; body: string }> {
     const response = await fetch(`http://${this.places.http}${path}`, {
       signal: AbortSignal.timeout(10_000),
@@ -166,7 +166,7 @@ export class Plugin {
     return new Metrics(body);
   }
 
-  /** The JSON of /keys. */
+  /** Returns the JSON of /keys. */
   async keys(): Promise<unknown> {
     return JSON.parse((await this.get("/keys")).body);
   }
@@ -176,7 +176,7 @@ export class Plugin {
   }
 }
 
-/** JSON is YAML too. Returns the path. */
+/** Writes the configuration as JSON, which is also YAML. Returns the path. */
 async function writeConfiguration(options: PluginOptions, places: PluginPlaces): Promise<string> {
   const { config = {}, token, object, mode = "direct" } = options;
   const configuration = {

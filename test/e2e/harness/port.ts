@@ -1,12 +1,12 @@
-// Free loopback ports. They are taken from below the kernel's ephemeral range: a server that is stopped
-// for a while must find its port free again, not lent to somebody's outgoing connection.
+// Free loopback ports, below the kernel's ephemeral range: a server that is stopped for a while must find its port free
+// again, and not in use by an outgoing connection.
 
 import { createServer } from "node:net";
 import { randomInt } from "node:crypto";
 
 const handedOut = new Set<number>();
 
-/** A port on 127.0.0.1 that nothing listens on, never the same one twice in a process. */
+/** Returns a port on 127.0.0.1 on which nothing listens; never the same port twice in one process. */
 export async function freePort(): Promise<number> {
   for (let tries = 0; tries < 200; tries++) {
     const port = randomInt(20_000, 32_000);

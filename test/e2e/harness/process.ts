@@ -1,7 +1,6 @@
-// One child process of a test cluster: its log, its exit, its end.
-// Knows nothing of what it runs. Nothing outlives the test process: each child leads its own process
-// group, which is killed when this process exits, and on Linux setpriv asks the kernel to kill the
-// child when this process dies without a chance to (PR_SET_PDEATHSIG).
+// One child process of a test cluster: its log, its exit, its end. Knows nothing about the program that it runs. No
+// child outlives the test process: each leads its own process group, which is killed when this process exits, and on
+// Linux setpriv makes the kernel kill the child when this process is killed (PR_SET_PDEATHSIG).
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
@@ -19,7 +18,7 @@ export interface ProcessOptions {
   readonly args: readonly string[];
   /** Added to this process's environment; undefined removes a variable. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Standard output and error are appended here, so one file spans restarts. */
+  /** Standard output and error are appended here, so that one file covers all restarts. */
   readonly logFile: string;
 }
 
@@ -27,9 +26,9 @@ export class ManagedProcess {
   readonly name: string;
   readonly logFile: string;
   readonly startedAt = Date.now();
-  /** Resolves, never rejects, with how the process ended. */
+  /** Resolves with how the process ended; never rejects. */
   readonly exited: Promise<string>;
-  /** How it ended, undefined while it runs. */
+  /** How it ended; undefined while it runs. */
   ending: string | undefined;
   readonly #child: ChildProcess;
 
@@ -71,7 +70,7 @@ export class ManagedProcess {
     return this.#child.pid;
   }
 
-  /** Sends a signal to the process and, for SIGKILL, to its whole group. */
+  /** Sends a signal to the process; SIGKILL goes to its whole group. */
   signal(signal: NodeJS.Signals): void {
     const pid = this.#child.pid;
     if (pid === undefined) return;
@@ -82,7 +81,7 @@ export class ManagedProcess {
     }
   }
 
-  /** SIGTERM, then SIGKILL after the grace. Returns how the process ended. */
+  /** Sends SIGTERM, and SIGKILL after the grace period. Returns how the process ended. */
   async stop(graceMs = 15_000): Promise<string> {
     if (this.ending === undefined) this.signal("SIGTERM");
     const timer = setTimeout(() => {
@@ -94,13 +93,13 @@ export class ManagedProcess {
     return ending;
   }
 
-  /** SIGKILL to the process and its children at once. */
+  /** Sends SIGKILL to the process and its children. */
   async kill(): Promise<void> {
     this.signal("SIGKILL");
     await this.exited;
   }
 
-  /** The log's last lines, for the message of a failure. */
+  /** Returns the last lines of the log, for the message of a failure. */
   logTail(lines = 40): string {
     const text = existsSync(this.logFile) ? readFileSync(this.logFile, "utf8") : "";
     return text.trimEnd().split("\n").slice(-lines).join("\n");

@@ -1,4 +1,4 @@
-// Reads the Prometheus text format, as far as kube-apiserver and the plugin write it.
+// Reads the Prometheus text format, as far as kube-apiserver and the plugin use it.
 
 export interface Sample {
   readonly name: string;
@@ -13,7 +13,7 @@ export class Metrics {
     this.samples = text.split("\n").flatMap((line) => parseLine(line) ?? []);
   }
 
-  /** The samples of one name whose labels include the ones given. */
+  /** Returns the samples of one name whose labels include the given labels. */
   select(name: string, labels: Readonly<Record<string, string>> = {}): Sample[] {
     return this.samples.filter(
       (sample) =>
@@ -22,7 +22,7 @@ export class Metrics {
     );
   }
 
-  /** The sum over the selected samples; 0 when there are none. */
+  /** Returns the sum of the selected samples; 0 if there are none. */
   sum(name: string, labels: Readonly<Record<string, string>> = {}): number {
     return this.select(name, labels).reduce((total, sample) => total + sample.value, 0);
   }

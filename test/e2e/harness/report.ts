@@ -1,5 +1,5 @@
-// The report of a run: cases record versions, counts and times while they run, and the end of the run
-// prints them all as one table. One line of JSON per record, since every test file is its own process.
+// The report of a run: tests record versions, counts and times while they run, and the end of the run prints them in
+// one table. Each record is one line of JSON in a file, since every test file runs in its own process.
 
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -13,25 +13,25 @@ interface ReportRecord {
 
 const FILE = "report.jsonl";
 
-// A table as wide as its longest error message is unreadable, and fills a log whose end alone may be kept.
+// A table as wide as its longest error message is unreadable, and a log may keep only its last part.
 const CELL_LIMIT = 90;
 
 /**
- * Records a result under a section, such as `record("restart", "Decrypt calls", 3)`. Numbers are
- * printed with at most one decimal; say the unit in `what` (`ms`, `s`, `per s`).
+ * Records a result under a section, such as `record("restart", "Decrypt calls", 3)`. Numbers are printed with at most
+ * one decimal; name the unit in `what` (`ms`, `s`, `per s`).
  */
 export function record(section: string, what: string, value: string | number): void {
   recordIn(inject("runFolder"), section, what, value);
 }
 
-/** The same, outside a test, where the folder of the run has to be named. */
+/** Records a result outside of a test, for which the folder of the run must be given. */
 export function recordIn(runFolder: string, section: string, what: string, value: string | number): void {
   const text = typeof value === "number" ? String(Math.round(value * 10) / 10) : value;
   const line: ReportRecord = { section, what, value: text };
   appendFileSync(join(runFolder, FILE), `${JSON.stringify(line)}\n`);
 }
 
-/** The median, 99th percentile and maximum of some durations, in milliseconds, in one line. */
+/** Returns the median, 99th percentile and maximum of durations, in ms, on one line. */
 export function summary(durationsMs: readonly number[]): string {
   const sorted = [...durationsMs].sort((a, b) => a - b);
   const at = (part: number): string =>
@@ -39,7 +39,7 @@ export function summary(durationsMs: readonly number[]): string {
   return `p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)} (n = ${sorted.length})`;
 }
 
-/** A Markdown table of everything recorded in a run, empty when nothing was. */
+/** Returns a Markdown table of everything recorded in a run; empty if nothing was recorded. */
 export function renderReport(runFolder: string): string {
   const path = join(runFolder, FILE);
   if (!existsSync(path)) return "";

@@ -1,5 +1,5 @@
-// What one run of the suite shares, handed down by global-setup.ts: the folder for everything it
-// writes, which is removed at its end, and the binaries of the control plane.
+// What all tests of one run share, from global-setup.ts: the folder for everything that they write, which is removed at
+// the end, and the control plane's binaries.
 
 import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,12 +12,12 @@ declare module "vitest" {
   }
 }
 
-/** The folder with etcd and kube-apiserver. */
+/** Returns the folder that contains etcd and kube-apiserver. */
 export function binaries(): string {
   return inject("binaries");
 }
 
-/** A new, empty folder. Its path is short enough for a unix socket in it. */
+/** Creates an empty folder. Its path is short enough for a unix socket in it. */
 export async function newFolder(name: string): Promise<string> {
   return mkdtemp(join(inject("runFolder"), `${name}-`));
 }

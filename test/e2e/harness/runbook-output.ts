@@ -1,5 +1,5 @@
-// Output that a runbook shows in full, made comparable with a real run's: times, ages and clocks count for nothing, nor
-// do the blanks that align columns; key_ids get numbers in the order in which they come, so that one stays itself.
+// Makes output that a runbook shows in full comparable with that of a real run: ignores times, ages, clocks and the
+// blanks that align columns, and replaces key_ids by numbers in the order of their appearance.
 
 const KEY_ID = /\b[0-9a-f]{8,32}(?:…|\.)[0-9a-f]{4,33}\b/g;
 
@@ -7,12 +7,12 @@ export class RunbookOutput {
   readonly #keyIds = new Map<string, number>();
   readonly #names: readonly (readonly [string, string])[];
 
-  /** @param names what stands for what, such as a node's address for the one that the runbook shows */
+  /** @param names pairs of a real name and the runbook's name for it, such as a node's address */
   constructor(names: readonly (readonly [string, string])[] = []) {
     this.#names = names;
   }
 
-  /** Key_ids keep their numbers over the outputs of one run. */
+  /** Returns the comparable form. A key_id keeps its number in all outputs of one run. */
   comparable(output: string): string {
     const named = this.#names.reduce((text, [from, to]) => text.replaceAll(from, to), output);
     return named

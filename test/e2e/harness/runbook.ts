@@ -1,5 +1,6 @@
-// The commands of a runbook with what they print: the `console` blocks of its Markdown, a command after each `$ `, its
-// output below. In the output `…` stands for anything within a line, and alone on a line for any lines.
+// The commands of a runbook and their output: in the `console` blocks of its Markdown, each command follows `$ ` and
+// its output follows the command. In the output, `…` matches anything within a line, and alone on a line any number of
+// lines.
 
 import { execFile } from "node:child_process";
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
@@ -14,7 +15,10 @@ export interface RunbookStep {
 
 const BLOCK = /^```console\n([^]*?)^```$/gm;
 
-/** @param section the heading of the part to read, without it all of them. Throws for a block without a command. */
+/**
+ * Returns the commands. @param section the heading of the part to read; if omitted, all parts. Throws for a block
+ * without a command.
+ */
 export async function readRunbook(path: URL, section?: string): Promise<RunbookStep[]> {
   const whole = await readFile(path, "utf8");
   const text = section === undefined ? whole : (whole.split(`\n## ${section}\n`)[1]?.split("\n## ")[0] ?? "");
@@ -29,13 +33,13 @@ export async function readRunbook(path: URL, section?: string): Promise<RunbookS
 }
 
 /**
- * Whether a command has printed what the runbook shows, as a whole; runs of blanks, which align columns, match any.
- * Line by line, and not by one pattern: of a long output that does not match, that would try every division into lines.
+ * Returns whether a command has printed exactly what the runbook shows; any run of blanks matches any other. Compares
+ * line by line: one pattern for the whole output would try every division into lines if a long output does not match.
  */
 export function isAsShown(printed: string, shown: string): boolean {
   const lines = printed === "" ? [] : printed.replace(/\n$/, "").split("\n");
   const wanted = shown === "" ? [] : shown.split("\n");
-  // The lines that are left may be matched from here on when the last "…" has taken one line more.
+  // If the remaining lines do not match, matching continues from here with the last "…" one line longer.
   let retry: { readonly wantedAt: number; lineAt: number } | undefined;
   let wantedAt = 0;
   for (let lineAt = 0; lineAt < lines.length;) {
@@ -73,7 +77,7 @@ export class RunbookShell {
     this.#env = env;
   }
 
-  /** @param folder the working folder, where `kms-pkcs11` is put on the path, too */
+  /** @param folder the working folder, in which `kms-pkcs11` is added to the path */
   static async create(folder: string, env: Readonly<Record<string, string>>): Promise<RunbookShell> {
     const bin = join(folder, "bin");
     await mkdir(bin, { recursive: true });
@@ -84,7 +88,7 @@ export class RunbookShell {
     return new RunbookShell(folder, { ...process.env, ...env, PATH: path });
   }
 
-  /** Runs a command as an operator's shell would; any exit code is a result. */
+  /** Runs a command as an operator's shell does; any exit code is a result. */
   async run(command: string): Promise<StepResult> {
     const options = { cwd: this.#folder, env: this.#env, timeout: 120_000 };
     try {

@@ -1,5 +1,5 @@
-// A SoftHSM token in a folder of its own, with its own SOFTHSM2_CONF, and the PKCS#11 URIs that name
-// keys on it. Several plugins may use one token, as they would a network HSM.
+// A SoftHSM token in its own folder with its own SOFTHSM2_CONF, and the PKCS#11 URIs of its keys. Several plugins may
+// use one token, as they may use one network HSM.
 
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -25,7 +25,7 @@ export class SoftHsmToken implements HsmToken {
   readonly label: string;
   readonly module: string;
   readonly pinFile: string;
-  /** What a process needs in its environment to see the token. */
+  /** The environment variables that a process needs to find the token. */
   readonly env: { readonly SOFTHSM2_CONF: string };
   readonly #tokens: string;
 
@@ -37,7 +37,7 @@ export class SoftHsmToken implements HsmToken {
     this.#tokens = join(folder, "tokens");
   }
 
-  /** Throws, with the line that installs it, when SoftHSM is missing. */
+  /** Throws with the installation command if SoftHSM is missing. */
   static async create(label = "e2e"): Promise<SoftHsmToken> {
     if (MODULE === undefined) throw new Error("SoftHSM is missing: apt-get install softhsm2");
     const token = new SoftHsmToken(label, MODULE, await newFolder("hsm"));
@@ -48,7 +48,7 @@ export class SoftHsmToken implements HsmToken {
     return token;
   }
 
-  /** Another token with the same keys, as a vendor's cloning makes one; keys that come later it does not get. */
+  /** Makes another token with the same keys, as vendors' cloning does. It does not get keys that are made later. */
   async clone(): Promise<SoftHsmToken> {
     const clone = new SoftHsmToken(this.label, this.module, await newFolder("hsm"));
     await clone.#prepare();
@@ -56,7 +56,7 @@ export class SoftHsmToken implements HsmToken {
     return clone;
   }
 
-  /** Clones the keys that this token has and the other has not. */
+  /** Clones the keys that this token holds and the other lacks. */
   async copyKeysTo(clone: SoftHsmToken): Promise<void> {
     for (const folder of await readdir(this.#tokens)) {
       const own = new Set(await readdir(join(clone.#tokens, folder)));
@@ -67,17 +67,19 @@ export class SoftHsmToken implements HsmToken {
       for (const name of await readdir(join(this.#tokens, folder))) {
         if (!own.has(name)) await copyFile(...paths(name));
       }
-      // What tells libraries that have the token open to look again.
+      // Tells libraries that have the token open to read it again.
       await copyFile(...paths("generation"));
     }
   }
 
-  /** The PKCS#11 URI of a key on the token; `module` when another one stands in front of SoftHSM's. */
+  /** Returns the PKCS#11 URI of a key on the token; `module` is for another module in front of SoftHSM's. */
   uri(object = "kms-kek", module = this.module): string {
     return `pkcs11:token=${this.label};object=${object}?module-path=${module}&pin-source=file:${this.pinFile}`;
   }
 
-  /** Takes the token's files away: a process that starts now finds no token, one that has it open may go on. */
+  /**
+   * Removes the token's files: a process that starts now finds no token, but a process that has it open may continue.
+   */
   async detach(): Promise<void> {
     await rename(this.#tokens, `${this.#tokens}.away`);
   }
@@ -98,8 +100,8 @@ export class SoftHsmToken implements HsmToken {
   }
 
   /**
-   * Makes a generation that has been active since so many days, as `keys create` cannot. No plugin may run: SoftHSM
-   * may lose an object of one process while another one writes the token.
+   * Makes a generation that has been active for this number of days, which `keys create` cannot do. No plugin may run:
+   * SoftHSM may lose an object of one process while another one writes to the token.
    */
   async makeKekOfPast(daysAgo: number, object = "kms-kek"): Promise<void> {
     const { module: modulePath, label, pinFile, env } = this;

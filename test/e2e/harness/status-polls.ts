@@ -1,11 +1,11 @@
-// Status calls in place of an API server's, for plugins that have none: a KEK that is due is published by one.
+// Status calls for plugins that have no API server: without a Status call, a due KEK is not published.
 
 import { KmsClient } from "../../../src/kms-client/kms-client.js";
 import type { Plugin } from "./plugin.js";
 
 const INTERVAL_MS = 500;
 
-/** Calls the Status of every plugin again and again. Returns what ends that. */
+/** Calls Status of every plugin repeatedly. Returns a function that stops this. */
 export function pollStatus(plugins: readonly Plugin[]): () => void {
   const clients = plugins.map(({ places }) => new KmsClient(places.socket));
   const timer = setInterval(() => {

@@ -1,6 +1,6 @@
-// A value in etcd as KMS v2 stores it: `k8s:enc:kms:v2:<provider>:` and a protobuf EncryptedObject
-// (k8s.io/apiserver, storage/value/encrypt/envelope/kmsv2/v2/api.proto). Written apart from the code
-// under test, so that the two check each other.
+// A value in etcd as KMS v2 stores it: `k8s:enc:kms:v2:<provider>:` and a protobuf EncryptedObject (k8s.io/apiserver,
+// storage/value/encrypt/envelope/kmsv2/v2/api.proto). Independent of the code under test, so that each checks the
+// other.
 
 const PREFIX = "k8s:enc:kms:v2:";
 
@@ -14,7 +14,7 @@ export interface StoredObject {
   readonly encryptedDekSourceType: number;
 }
 
-/** Undefined when the value is not KMS v2's: plaintext, or another provider's. */
+/** Parses a value; returns undefined if it is not from KMS v2: plaintext, or another provider's. */
 export function parseStoredObject(value: Buffer): StoredObject | undefined {
   if (!value.subarray(0, PREFIX.length).equals(Buffer.from(PREFIX))) return undefined;
   const colon = value.indexOf(":", PREFIX.length);
@@ -38,7 +38,7 @@ export function parseStoredObject(value: Buffer): StoredObject | undefined {
   return { provider, encryptedData, keyId, encryptedDekSource, annotations, encryptedDekSourceType };
 }
 
-/** The bytes for etcd: parseStoredObject backwards, for objects that a test has changed. */
+/** Returns the bytes for etcd, the inverse of parseStoredObject, for objects that a test has changed. */
 export function formatStoredObject(object: StoredObject): Buffer {
   const entries = Object.entries(object.annotations).map(([key, value]) =>
     bytesField(4, Buffer.concat([bytesField(1, Buffer.from(key)), bytesField(2, value)])),
@@ -59,7 +59,7 @@ interface Field {
   readonly integer: number;
 }
 
-/** The fields of a protobuf message of varint (0) and length-delimited (2) fields. */
+/** Yields the fields of a protobuf message that has varint (0) and length-delimited (2) fields only. */
 function* fields(message: Buffer): Generator<Field> {
   let at = 0;
   const readVarint = (): number => {
@@ -84,11 +84,12 @@ function* fields(message: Buffer): Generator<Field> {
   }
 }
 
-/** A length-delimited field of a protobuf message. */
+/** Returns a length-delimited field of a protobuf message. */
 export function bytesField(number: number, bytes: Buffer): Buffer {
   return Buffer.concat([Buffer.from([(number << 3) | 2]), varint(bytes.length), bytes]);
 }
 
+/** Returns a varint field of a protobuf message. */
 export function varintField(number: number, value: number): Buffer {
   return Buffer.concat([Buffer.from([number << 3]), varint(value)]);
 }

@@ -1,5 +1,5 @@
-// A SoftHSM token behind the fault-injecting module of test/support, so that it can go away and come back
-// for processes that have it open, as a network HSM does.
+// A SoftHSM token behind the fault module of test/support, so that it can go away and come back for processes that have
+// it open, like a network HSM.
 
 import { copyFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,12 +32,12 @@ export class UnreliableToken implements HsmToken {
     return this.#behind.uri(object, this.#module);
   }
 
-  /** Every call fails with CKR_DEVICE_ERROR, as when the server of a network HSM died. */
+  /** Makes every call fail with CKR_DEVICE_ERROR, as after a crash of a network HSM's server. */
   goAway(): void {
     this.#rule("device-error");
   }
 
-  /** From now on a newly initialised library finds the token again; one that was open does not. */
+  /** Lets a newly initialised library find the token again. A library that was open does not find it. */
   comeBack(): void {
     this.#rule();
   }

@@ -1,5 +1,4 @@
-// Waiting by condition: a probe is asked again until it answers. No test sleeps for a fixed time to let
-// something happen.
+// Waits for conditions: a probe is repeated until it succeeds. No test sleeps for a fixed time to let something happen.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ManagedProcess } from "./process.js";
@@ -7,13 +6,15 @@ import type { ManagedProcess } from "./process.js";
 export interface WaitOptions {
   readonly timeoutMs?: number;
   readonly intervalMs?: number;
-  /** A wait for a process that has ended fails at once, and every failure shows the end of its log. */
+  /**
+   * The process that must keep running: the wait fails at once if it ends, and every failure shows the end of its log.
+   */
   readonly process?: ManagedProcess;
 }
 
 /**
- * Asks until the probe returns something other than undefined or false, and returns that. A probe that
- * throws is asked again. Throws after timeoutMs (default 30,000), with the last error and the log.
+ * Repeats the probe until it returns a value other than undefined or false, and returns that value. A probe that throws
+ * is repeated. Throws after timeoutMs (default 30,000), with the last error and the log.
  */
 export async function until<T>(
   what: string,

@@ -1,4 +1,4 @@
-// A custom resource, so that the tests have one to encrypt: namespaced `widgets.e2e.example.com`.
+// A custom resource for the tests to encrypt: namespaced `widgets.e2e.example.com`.
 
 /* eslint-disable @typescript-eslint/no-unsafe-class-instance-assignment --
    the models of @kubernetes/client-node are classes, but its interface takes plain data */
@@ -10,10 +10,10 @@ const group = "e2e.example.com";
 const version = "v1";
 const plural = "widgets";
 
-/** For the `resources` of an encryption rule. */
+/** The name of the resource in an encryption rule. */
 export const WIDGETS = `${plural}.${group}`;
 
-/** Where a widget is stored in etcd. */
+/** Returns the key under which a widget is stored in etcd. */
 export function widgetKey(namespace: string, name: string): string {
   return `/registry/${group}/${plural}/${namespace}/${name}`;
 }
@@ -43,6 +43,7 @@ export async function installWidgets(client: KubeClient): Promise<void> {
   });
 }
 
+/** Creates a widget with a value. */
 export async function createWidget(
   client: KubeClient,
   namespace: string,
@@ -53,6 +54,7 @@ export async function createWidget(
   await client.custom.createNamespacedCustomObject({ group, version, plural, namespace, body });
 }
 
+/** Returns a widget's value. */
 export async function readWidget(client: KubeClient, namespace: string, name: string): Promise<string> {
   const widget = (await client.custom.getNamespacedCustomObject({
     group,
