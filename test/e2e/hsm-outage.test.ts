@@ -8,7 +8,7 @@ import { UnreliableToken } from "./harness/unreliable-token.js";
 import { until } from "./harness/wait.js";
 
 const GRACE_MS = 10_000;
-/** kube-apiserver's own limit. */
+/** kube-apiserver's own limit on writes without a healthy Status. SLACK_MS is what a test run may need in addition. */
 const WRITES_LIVE_MS = 180_000;
 const SLACK_MS = 20_000;
 /** The grace period begins when the plugin has noticed the loss. */

@@ -1,5 +1,6 @@
-// A token that alters one bit of a result and returns CKR_OK: no ciphertext that does not decrypt leaves the
-// token host, no wrong plaintext does, and a valid ciphertext is not reported as invalid. One altered result costs a session.
+// A token that alters one bit of a result and returns CKR_OK: no ciphertext that cannot be decrypted and no wrong
+// plaintext leaves the token host, and a valid ciphertext is not reported as invalid. One altered result costs a
+// session.
 
 import { randomBytes } from "node:crypto";
 
@@ -240,7 +241,7 @@ describe("one altered result while keys are read or mechanisms discovered", () =
     const { one } = await prepare(its);
     const known = await one.hsm.listKeks();
     const seen = new Set<string>();
-    // The label alone, which shows whose the key is, and all of them twice.
+    // The label alone, which shows whose key it is, and all objects twice.
     for (let skip = 0; skip < 35; skip++) {
       token.fault.set(...its.lines, `C_GetAttributeValue alter 7 skip=${skip} count=1`);
       const read = await one.hsm.listKeks().catch(() => known);
@@ -266,7 +267,7 @@ describe("one altered result while keys are read or mechanisms discovered", () =
   ])("an altered result leads to the same mechanism (%s, case %i)", async (rule, index) => {
     const its = CASES[index] ?? gcm("caller", "aes-gcm");
     const { request } = await prepare(its);
-    // A host that has discovered nothing yet.
+    // A host that has not discovered any mechanism yet.
     const { hsm } = token.open({ ...hosts, objectName: `k${index}` });
     opened.push({ hsm, ended: [], results: [] });
     await hsm.listKeks();

@@ -1,5 +1,5 @@
-// What a token host discovers of a token's mechanisms: a temporary error decides nothing, and a reading of the keyring
-// forgets nothing.
+// How a token host discovers a token's mechanisms: a temporary error decides nothing, and a reading of the keyring does
+// not discard what was discovered.
 
 import { expect, it } from "vitest";
 

@@ -1,5 +1,5 @@
-// A key that another process is making is left alone until it is complete. SoftHSM 2.6.1 lists it from its first
-// attribute on, and when a missing attribute is read, writes a default over the maker's value.
+// A key that another process is making is left alone until it is complete. SoftHSM 2.6.1 lists a key from its first
+// attribute on, and if a missing attribute is read, it overwrites the maker's value with a default.
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,7 +32,9 @@ function bigEndian(value: bigint | number): Buffer {
   return bytes;
 }
 
-/** Leaves the file of a key as it is when its maker has written so many attributes, and has others look at it. */
+/**
+ * Writes a key's file that contains only these attributes, as if its maker had not finished, and makes others read it.
+ */
 function halfMake(...attributes: readonly (readonly (bigint | number)[])[]): string {
   const tokens = join(softHsm.folder, "tokens");
   const folder = join(tokens, readdirSync(tokens)[0] ?? "");

@@ -1,5 +1,5 @@
-// Faults of tokens that are not SoftHSM in the token host's own process: NSS softokn behind the fault module, and
-// a token behind a server that can be killed and stopped, with HMAC as its only mechanism.
+// Faults of tokens other than SoftHSM: NSS softokn behind the fault module, in the token host's own process; and a
+// token behind a server that can be killed and stopped, with HMAC as its only mechanism.
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 

@@ -1,4 +1,5 @@
-// Keys that somebody without the PIN has put on the token: PKCS#11 lets a session that is not logged in make public objects.
+// Keys that somebody without the PIN has made on the token: PKCS#11 lets a session that is not logged in make public
+// objects.
 
 import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 

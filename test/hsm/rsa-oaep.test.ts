@@ -1,5 +1,5 @@
-// Mechanism rsa-oaep on tokens that offer RSA only: the signature decides before the token is asked to decrypt, and both
-// key pairs are named, judged, relabelled and destroyed as one KEK.
+// Mechanism rsa-oaep on tokens that offer RSA only: the signature is verified before the token is asked to decrypt, and
+// both key pairs are named, checked, relabelled and destroyed as one KEK.
 
 import {
   constants,
@@ -20,7 +20,7 @@ import { openToken, type OpenedToken } from "../support/token-hsm.js";
 
 /** RSA key pairs, OAEP, PSS of a text and of a digest. */
 const RSA_ONLY = "only-mechanisms 0x0,0x9,0xD,0x43";
-/** SoftHSM 2.6 takes SHA-1 only. */
+/** SoftHSM 2.6 supports SHA-1 only. */
 const SHA1 = 9;
 const LABEL = "rsa@20260101T000000Z";
 const AAD = Buffer.from("version, mechanism, key_id");
@@ -66,7 +66,7 @@ interface SeenKey {
   readonly decrypts: boolean;
 }
 
-/** All RSA key objects on the token with this label. */
+/** Returns all RSA key objects on the token with this label. */
 async function objectsNamed(label: string): Promise<SeenKey[]> {
   const client = new Pkcs11Client(softHsm);
   await client.open();

@@ -1,4 +1,4 @@
-// Faults of other slots must not hide the slot that holds the token.
+// A fault of another slot must not hide the slot that holds the token.
 
 import { afterEach, describe, expect, it } from "vitest";
 

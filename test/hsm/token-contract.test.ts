@@ -1,5 +1,5 @@
-// What the HSM layer guarantees on every token, whatever its library, its IV mode and its mechanisms: keys are made, round
-// trips succeed, changed ciphertexts are refused, and key_ids survive a restart.
+// What the HSM layer guarantees on every token, whatever its library, its IV mode and its mechanisms: keys are made,
+// round trips succeed, changed ciphertexts are refused, and key_ids survive a restart.
 
 import { randomBytes, randomUUID } from "node:crypto";
 
@@ -63,7 +63,7 @@ interface Case {
   readonly mechanism: MechanismName;
   /** "auto" if undefined. */
   readonly kind?: KekKind;
-  /** Bytes that the mechanism encrypts at most; 768 if undefined. */
+  /** The maximum length that the mechanism encrypts, in bytes; 768 if undefined. */
   readonly longest?: number;
 }
 

@@ -1,5 +1,5 @@
-// Faults that an HSM library can produce, injected under real token hosts: every request ends in time, and
-// the layer recovers when the fault is over; only token hosts are restarted.
+// Faults that an HSM library can produce, injected into real token hosts: every request ends in time, the layer
+// recovers when the fault is over, and nothing but token hosts is restarted.
 
 import { randomBytes } from "node:crypto";
 
@@ -173,7 +173,7 @@ describe("a session, login or token that goes", () => {
   });
 });
 
-/** The largest number of calls that were under way at one moment. */
+/** Returns the largest number of calls in progress at the same time. */
 function mostAtATime(calls: readonly LoggedCall[]): number {
   const changes = calls.flatMap(({ at, ms }) => [
     { at, by: 1 },

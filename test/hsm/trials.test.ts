@@ -1,4 +1,5 @@
-// Trials of mechanisms: `auto` tries as few as possible, and an error of a trial is the trial's, not the token's.
+// Trials of mechanisms: `auto` tries as few as possible, and an error of a trial does not count as an error of the
+// token.
 
 import { afterEach, expect, it } from "vitest";
 

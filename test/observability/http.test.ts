@@ -196,7 +196,7 @@ describe("the HTTP endpoints", () => {
     }
     const [first, last] = [readers[0], readers.at(-1)];
     if (first === undefined || last === undefined) throw new RangeError("no reader");
-    // The 65th that is answered closes the first.
+    // Answering the 65th closes the first.
     await once(last, "readable");
     expect(await get("/livez")).toMatchObject({ status: 200 });
     let bytes = 0;

@@ -1,4 +1,5 @@
-// If the log's reader stops reading or leaves, or its disk is full, the plugin continues to serve and reports lost lines.
+// If the log's reader stops reading or exits, or its disk is full, the plugin continues to serve and reports lost
+// lines.
 
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import {
@@ -127,7 +128,7 @@ describe("a plugin whose standard output is not read", () => {
   });
 
   afterEach(async () => {
-    // script(1) has the plugin for its child, which would go on in the folder that is removed.
+    // script(1) runs the plugin as its child, which would continue in a folder that is being removed.
     const pids = child?.pid === undefined ? [] : [child.pid, ...childrenOf(child.pid)];
     for (const pid of pids) if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGKILL");
     await waitFor(() => pids.every((pid) => !existsSync(`/proc/${pid}/fd/0`)));
@@ -140,7 +141,7 @@ describe("a plugin whose standard output is not read", () => {
     rmSync(folder, { recursive: true, force: true });
   });
 
-  /** Opens the pipe and fills it, so that a write that waits for its reader waits from the first line on. */
+  /** Opens the pipe and fills it, so that a write that waits for its reader blocks from the first line on. */
   const fullPipe = (): { readonly readEnd: number; readonly writeEnd: number } => {
     const readEnd = openSync(fifo, constants.O_RDWR | constants.O_NONBLOCK);
     for (;;) {

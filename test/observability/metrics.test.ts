@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import { Metrics } from "../../src/observability/metrics.js";
 import { hashKeyId } from "../../src/observability/scraped-metrics.js";
 
-/** Dashboards and alerts stand on these names. */
+/** Dashboards and alerts depend on these names. */
 const NAMES = [
   "kms_pkcs11_build_info",
   "kms_pkcs11_cache_entries",

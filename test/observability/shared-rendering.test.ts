@@ -12,7 +12,7 @@ afterEach(() => {
 
 const FOREVER = new AbortController().signal;
 
-/** A rendering that takes this long, and shows its number. */
+/** Returns a rendering that takes this long and contains its number. */
 function rendering(ms: number): { shared: SharedRendering<number>; count: () => number } {
   let count = 0;
   const shared = new SharedRendering(async () => {
@@ -32,7 +32,7 @@ it("takes a few milliseconds of each second, however often it is asked for", asy
     void ask();
   };
   for (let asking = 0; asking < 100; asking++) void ask();
-  // What a quiet time has left is used up first.
+  // First uses up the renderings that were saved in a quiet time.
   await vi.advanceTimersByTimeAsync(2_000);
   const begun = count();
   await vi.advanceTimersByTimeAsync(20_000);

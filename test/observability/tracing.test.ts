@@ -1,4 +1,4 @@
-// Tracing as a collector sees it: spans of real requests under the caller's trace, and nothing where it is off.
+// Tracing as a collector receives it: spans of real requests within the caller's trace, and no spans if tracing is off.
 
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -139,7 +139,8 @@ it("sends a span for each call to the HSM, below the request's", async () => {
     expect(traceId).toBe(TRACE);
     return spans().filter(({ parentSpanId }) => parentSpanId === spanId);
   };
-  // One batch may hold a request's span and the next its children's; an empty list is known only at the end.
+  // A request's span and its children's spans may arrive in different batches; only at the end is an empty list
+  // certain.
   const [encrypted] = await waitFor(async () => {
     const found = await below("hsm-1");
     return found.length > 0 && found;

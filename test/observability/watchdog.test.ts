@@ -1,4 +1,4 @@
-// systemd's watchdog: what the plugin hands to systemd-notify(1), and what it keeps from its children.
+// systemd's watchdog: what the plugin sends with systemd-notify(1), and what it hides from its children.
 
 import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -22,7 +22,7 @@ const log = {
   warn: (fields: object) => warnings.push(fields),
   error: () => undefined,
 };
-/** What systemd sets for a service with WatchdogSec=. */
+/** The variables that systemd sets for a service with WatchdogSec=. */
 const env = {
   PATH: `${folder}:${process.env["PATH"] ?? ""}`,
   NOTIFY_SOCKET: "/run/systemd/notify",

@@ -1,4 +1,4 @@
-// The rounds of the background check: when they come, and that an aborted signal ends them.
+// The rounds of the background check: when they take place, and that an aborted signal ends them.
 
 import { beforeEach, expect, it } from "vitest";
 

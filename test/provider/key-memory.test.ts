@@ -17,7 +17,7 @@ let memory: KeyMemory;
 
 const now = (): number => START + uptime + ahead;
 
-/** A process that starts. */
+/** Starts the memory as a new process does. */
 function start(): void {
   const store = {
     load: () => saved,

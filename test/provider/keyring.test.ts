@@ -126,7 +126,7 @@ describe("the keyring", () => {
 
 describe("a token whose reading takes longer than a request may wait", () => {
   const READING_MS = 1_000;
-  /** The readings under way, each of which ends when the test says so. */
+  /** The readings in progress, each of which ends when the test calls its function. */
   let ends: (() => void)[];
   let clock: number;
 
@@ -142,7 +142,7 @@ describe("a token whose reading takes longer than a request may wait", () => {
     };
   });
 
-  /** Ends the reading that runs, and waits for what follows from it. */
+  /** Ends the reading in progress, and waits for its consequences. */
   const endReading = async (): Promise<void> => {
     await waitFor(() => ends.length > 0, { what: "a reading", intervalMs: 1 });
     clock += READING_MS;

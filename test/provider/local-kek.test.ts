@@ -85,7 +85,7 @@ describe("the local KEK", () => {
     const opened = await Promise.all(sealed.map((one) => open(here, "k", one)));
     expect(opened.every((one) => one.toString() === "seed")).toBe(true);
     expect(unwraps).toBe(1);
-    // Nobody seals under a local KEK that another has made: each counts its uses for itself.
+    // No process seals under a local KEK that another process has made, since each counts its own uses only.
     const { annotations } = await here.seal("k", Buffer.from("seed"));
     expect(annotations).not.toEqual(sealed[0]?.annotations);
   });

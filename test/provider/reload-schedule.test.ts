@@ -12,12 +12,12 @@ import { kekRecord } from "../support/kek-record.js";
 const START = Date.UTC(2026, 10, 21, 12);
 const INTERVALS = { oftenMs: 60_000, untilKnownMs: 600_000, rarelyMs: 1_800_000 };
 
-/** A token whose library, until it is reloaded, shows the keys that existed when it was loaded. */
+/** A token whose library shows the keys that existed when it was loaded, until it is reloaded. */
 class LoadTimeHsm extends FakeHsm {
   loads = 0;
   store: FakeHsm["records"] = [];
 
-  /** Passes the time that a reload takes. */
+  /** Advances the clock by the time that a reload takes. */
   whileLoading: () => void = () => undefined;
 
   override listKeksReloaded(): ReturnType<FakeHsm["listKeks"]> {
@@ -121,7 +121,7 @@ it("a slow reload does not count as a slow token: unknown key_ids are still look
   expect((await keyring.find("b")).record.keyId).toBe("b");
 });
 
-/** Reads every 20 s for a while. */
+/** Reads every 20 s for this long. */
 async function readFor(keyring: Keyring, clock: { ms: number }, ms: number): Promise<void> {
   for (const end = clock.ms + ms; clock.ms < end;) {
     clock.ms += 20_000;

@@ -1,5 +1,5 @@
-// Reports must not change what they report: /readyz, /keys and a metrics scrape may come at any time, and as often as
-// anybody likes, also around the instant at which Status switches to the next KEK.
+// Reports must not change what they report: /readyz, /keys and a metrics scrape may be requested at any time and any
+// number of times, also around the instant at which Status switches to the next KEK.
 
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,7 +30,7 @@ let now: number;
 const note = (_fields: object, text: string): void => void logged.push(text);
 const log = { ...SILENT, info: note, warn: note, error: note };
 
-/** Everything that a report could leave behind. */
+/** Returns all state that a report could change. */
 const traces = (): unknown => ({
   files: readdirSync(stateDir).map((name) => {
     const path = join(stateDir, name);

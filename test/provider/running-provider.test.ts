@@ -1,5 +1,5 @@
-// The whole provider over a scripted HSM: how a failure of one KEK, of a reading or of the HSM affects Status, Encrypt and
-// the other KEKs.
+// The whole provider with a scripted HSM: how a failure of one KEK, of a reading or of the HSM affects Status, Encrypt
+// and the other KEKs.
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
@@ -142,7 +142,7 @@ describe("a KEK that is gone from the token", () => {
       expect(await codeOf(running.provider.decrypt({ ...sealed, keyId: "another" }, context()))).toBe(
         "KEY_UNKNOWN",
       );
-      // Whether it is on the token now is a question for another reading, which may not follow this soon.
+      // Only another reading shows whether it is on the token now, and a reading may not follow this soon.
       expect(await codeOf(running.provider.decrypt(sealed, context()))).not.toBe("done");
       expect([running.cache.size, running.localKeks.uses]).toEqual([0, 0]);
     },

@@ -126,7 +126,7 @@ describe("the unwrap cache", () => {
     const from = Buffer.from.bind(Buffer);
     const cache = build(1);
     const watch = async (name: string): Promise<void> => {
-      // What the cache keeps is the only buffer made from the loaded plaintext before the caller's copy.
+      // The cache keeps the only buffer that is made from the loaded plaintext before the caller's copy.
       const original = from(name.repeat(8));
       const spy = ((...args: Parameters<typeof Buffer.from>) => {
         const made = from(...args);

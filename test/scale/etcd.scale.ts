@@ -1,6 +1,6 @@
-// The etcd commands on a great etcd: a million objects, most of them sealed under DEK seeds that a plugin encrypted on
-// SoftHSM, in an order in which hardly two neighbours share one; the first of them under another resource, for what
-// asks the HSM. It fails when a count is wrong or memory is not bounded; times are printed, not judged.
+// The etcd commands on a large etcd: a million objects, most of them sealed under DEK seeds that a plugin encrypted on
+// SoftHSM, in an order in which neighbours rarely share a seed. The first objects belong to another resource, for
+// commands that use the HSM. Fails if a count is wrong or memory is not bounded; prints times without judging them.
 
 import { execFileSync } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
@@ -20,15 +20,15 @@ import { measure, type Measured } from "./measured.js";
 const OBJECTS = Number(process.env["SCALE_OBJECTS"] ?? "1000000");
 const SECRETS = Math.min(OBJECTS, Number(process.env["SCALE_SECRETS"] ?? "100000"));
 const SEEDS = Number(process.env["SCALE_SEEDS"] ?? "1000");
-/** The folder with etcd, etcdctl and etcdutl. */
+/** The folder that contains etcd, etcdctl and etcdutl. */
 const BINARIES = process.env["SCALE_BINARIES"] ?? "";
 const NAMESPACES = 5_000;
-/** One object of so many is in clear, and one under another provider. */
+/** One in this many objects is in clear, and one is under another provider. */
 const LEFTOVERS = 100;
 const VALUE_BYTES = 120;
 const PUTS_AT_ONCE = 1_000;
 const WRITERS = 4;
-/** For the command's process, whatever the number of objects. */
+/** The limit for the command's process, whatever the number of objects. */
 const MOST_MIB = 300;
 
 const folder = makeFolder("scale");

@@ -1,5 +1,5 @@
-// A command of the built program with what it has cost: its time, and the most memory that it and its token hosts
-// had at once, as the kernel keeps it (VmHWM).
+// Runs a command of the built program and measures its time and the peak memory of the command and its token hosts, as
+// the kernel records it (VmHWM).
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -15,10 +15,11 @@ export interface Measured {
   readonly seconds: number;
   /** Of the command's own process, in MiB. */
   readonly peakMib: number;
-  /** Of its token hosts together, in MiB; 0 when it has none. */
+  /** Of its token hosts together, in MiB; 0 if it has none. */
   readonly hostsPeakMib: number;
 }
 
+/** Runs a command and returns its result with the measurements. */
 export async function measure(
   args: readonly string[],
   env: Readonly<Record<string, string>>,
@@ -53,7 +54,7 @@ export async function measure(
   };
 }
 
-/** Not the etcd that serves a snapshot: its memory is the file's pages. */
+/** Returns the token hosts, without the etcd that serves a snapshot: its memory consists of the file's pages. */
 function tokenHostsOf(pid: number): number[] {
   return childrenOf(pid).filter((child) => read(`/proc/${child}/cmdline`).includes("token-host"));
 }
@@ -63,7 +64,7 @@ function highWaterMib(pid: number): number {
   return Number(kibibytes ?? 0) / 1024;
 }
 
-/** "" when the process has gone. */
+/** Returns the file's text; "" if the process has ended. */
 function read(path: string): string {
   try {
     return readFileSync(path, "utf8");

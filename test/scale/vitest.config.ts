@@ -1,4 +1,4 @@
-// The great etcd has a configuration of its own: one long test, run by scripts/scale only.
+// The configuration of the large etcd: one long test, which only scripts/scale runs.
 
 import { defineConfig } from "vitest/config";
 
@@ -7,7 +7,7 @@ export default defineConfig({
     include: ["test/scale/**/*.scale.ts"],
     globalSetup: ["test/setup/prerequisites.ts"],
     pool: "forks",
-    // It ends by itself; how long that takes depends on the number of objects.
+    // The test ends by itself; its duration depends on the number of objects.
     testTimeout: 0,
     hookTimeout: 0,
   },

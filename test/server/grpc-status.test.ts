@@ -5,7 +5,7 @@ import { exitCodeOf } from "../../src/cli/exit-code.js";
 import { ERROR_CODES, type ErrorCode } from "../../src/errors.js";
 import { grpcStatusName, grpcStatusOf } from "../../src/server/grpc-status.js";
 
-/** What kube-apiserver and the shell see of each error; a code without a row here does not compile. */
+/** The gRPC status and the exit code of each error; a code without a row here does not compile. */
 const SEEN: Readonly<Record<ErrorCode, readonly [string, number]>> = {
   CONFIG_INVALID: ["FAILED_PRECONDITION", 2],
   INPUT_INVALID: ["INVALID_ARGUMENT", 2],

@@ -24,7 +24,7 @@ afterEach(async () => {
   await server.remove();
 });
 
-/** Waits by turns of the event loop, for tests with fake timers. */
+/** Waits for turns of the event loop, for tests with fake timers. */
 async function waitForTurns(condition: () => boolean): Promise<void> {
   for (let turns = 0; turns < 10_000 && !condition(); turns++) {
     await new Promise((resolve) => setImmediate(resolve));

@@ -13,7 +13,7 @@ import { childrenOf, createKek, PluginProcess, type PluginSettings } from "../su
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 
-/** Only requests call the HSM, each once: no proof, and no second copy of a request that is late on a busy machine. */
+/** Only requests call the HSM, and each calls it once: no proof, and no hedged request on a busy machine. */
 const QUIET = {
   health: { proofInterval: "10m" },
   keys: { refreshInterval: "5m" },
@@ -66,7 +66,7 @@ const another = async (running: Promise<Running>): Promise<Running> => {
   return running;
 };
 
-/** HSM calls so far, of encrypt and decrypt. */
+/** Returns the number of HSM calls so far, for encrypt and for decrypt. */
 async function hsmCalls({ url }: Running): Promise<readonly [number, number]> {
   const text = await (await fetch(`${url}/metrics`)).text();
   const count = (operation: string): number =>

@@ -1,4 +1,4 @@
-// The gRPC server on its socket over a provider that does what a test says: fields, faults, cancellation, stopping.
+// The gRPC server on its socket with a provider that the test controls: fields, faults, cancellation, stopping.
 
 import { existsSync } from "node:fs";
 import { createServer } from "node:net";

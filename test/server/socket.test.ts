@@ -59,7 +59,7 @@ const close = (server: Server): Promise<void> =>
       resolve();
     });
   });
-/** Leaves a socket behind as a process that was killed does. */
+/** Leaves a socket behind, like a process that was killed. */
 const leaveStale = async (): Promise<void> => {
   const server = makeServer();
   await new Promise<void>((resolve) => server.listen(`${path}.stale`, resolve));
@@ -113,7 +113,7 @@ describe("binding", () => {
       () => {
         expect(lstatSync(path).gid).toBe(0);
       },
-      // Only a member may give a file to a group.
+      // Only a member of a group may give a file to it.
       (error: unknown) => {
         expect(String(error)).toContain("EPERM");
       },

@@ -1,4 +1,4 @@
-// The socket that takes PINs, in this process: its file, and clients that do not keep to the protocol.
+// The socket that receives PINs, in this process: its file, and clients that break the protocol.
 
 import { rmSync, statSync } from "node:fs";
 import { connect } from "node:net";

@@ -1,4 +1,4 @@
-// A plugin whose PIN is not on a disk, as one process: it starts locked, and an operator unlocks it by the command.
+// A plugin process whose PIN is not on a disk: it starts locked, and an operator unlocks it with the command.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";

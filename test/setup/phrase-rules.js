@@ -1,5 +1,5 @@
-// An ESLint rule for the language of comments and strings: it reports phrases that always have a plainer form. The list is
-// short on purpose; what depends on the sentence is for people to judge.
+// An ESLint rule for the language of comments and strings: it reports phrases that always have a plainer form. The list
+// is deliberately short; reviewers judge whatever depends on the sentence.
 
 /** Phrases in comments and strings that have a plainer form. Only those that are never right are listed. */
 const PHRASES = [
@@ -18,7 +18,7 @@ const PHRASES = [
   [/(?<!\bthere )\bis no (plugin|socket|address)\b/i, 'write "is not a ..."'],
 ];
 
-/** Comments as sentences: a run of line comments is one text. */
+/** Returns the comments as texts: consecutive line comments are one text. */
 function commentTexts(sourceCode) {
   const texts = [];
   for (const comment of sourceCode.getAllComments()) {

@@ -1,5 +1,5 @@
-// Once per run, before any test: what all of them stand on. Tests start the token host and the command line from
-// dist/, as users do, so that code must be there, and be that of src/. What is missing is an error, never a skip.
+// Runs once per run, before any test, and checks what all tests depend on. Tests start the token host and the command
+// line from dist/, as users do, so dist/ must exist and match src/. A missing prerequisite is an error, never a skip.
 
 import { execFileSync } from "node:child_process";
 import { readdirSync, statSync } from "node:fs";
@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const BUILT = "dist/token-host/main.js";
 
+/** Checks the prerequisites. Throws with the command that provides a missing one. */
 export function setup(): void {
   requireSoftHsm();
   requireBuild();
@@ -35,7 +36,7 @@ function requireBuild(): void {
     .sort();
   if (newer.length === 0) return;
   const message = `dist/ is older than ${newer.slice(0, 3).join(", ")}: npm run build, or run scripts/test`;
-  // While code is being written a test of one file need not wait for a build of all of them.
+  // During development a test of one file need not wait for a build of all files.
   if (process.env["CI"] !== undefined) throw new Error(message);
   process.stderr.write(`warning: ${message}\n`);
 }

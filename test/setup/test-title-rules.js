@@ -1,10 +1,10 @@
-// ESLint rules for the titles of tests: short enough to be read in a list of failures, and different
-// from each other without the titles of their groups.
+// ESLint rules for the titles of tests: short enough to be read in a list of failures, and distinguishable without the
+// titles of their groups.
 
 const MAX_TITLE = 89;
 const TESTS = new Set(["it", "test"]);
 
-/** Returns the title's node of a call such as it("...", ...) or it.each(...)("...", ...), or undefined for other calls. */
+/** Returns the title's node of a call such as it("...", ...) or it.each(...)("...", ...); undefined for other calls. */
 function titleOf(call) {
   let callee = call.callee;
   if (callee.type === "CallExpression" || callee.type === "TaggedTemplateExpression") {

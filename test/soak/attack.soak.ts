@@ -1,5 +1,5 @@
-// The attack suite: what a local user may do to the socket and to the HTTP endpoints, for a few seconds each, and
-// beside it kube-apiserver and kubelet, who must not notice. Run by root, the attackers are other users.
+// The attack suite: attacks that a local user may make on the socket and the HTTP endpoints, for a few seconds each,
+// while kube-apiserver and kubelet must not be affected. If root runs it, the attackers are other users.
 
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { chmodSync, copyFileSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
@@ -18,10 +18,10 @@ import { Victim } from "./victim.js";
 
 const SECONDS = Number(process.env["SOAK_ATTACK_SECONDS"] ?? "1.5");
 const IS_ROOT = process.getuid?.() === 0;
-/** Users that have no name anywhere, and the group that the socket lets in. */
+/** Users without a name on any system, and the group that may open the socket. */
 const OTHER_USER = 54_321;
 const SOCKET_GROUP = 54_322;
-/** The plugin holds at most this much more than before the attacks. */
+/** The plugin may hold at most this much more memory than before the attacks. */
 const MOST_GROWTH_BYTES = 256 * 2 ** 20;
 const SAMPLE_MS = 100;
 
@@ -99,7 +99,7 @@ class Attacker {
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Attacks, and returns what was seen meanwhile. */
+/** Runs an attack and returns what was observed meanwhile. */
 async function run(name: string, plan: Plan, groups: readonly number[]): Promise<void> {
   expect(plugin.running, `the plugin has ended: ${plugin.log.slice(-2_000)}`).toBe(true);
   const victim = new Victim(plugin.socket, port);

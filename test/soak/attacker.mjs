@@ -1,5 +1,5 @@
-// A local user's process that attacks as the plan on its standard input says, until it is ended. It tells its parent
-// twice a second what it has done so far. Plain JavaScript: it runs as another user, with nothing but Node.js.
+// A local user's process that attacks according to the plan on its standard input, until it is ended. It reports its
+// counts to its parent twice a second. Plain JavaScript: it runs as another user, with Node.js only.
 
 import { connect } from "node:net";
 import { clearInterval, setInterval, setTimeout } from "node:timers";
@@ -9,9 +9,9 @@ const HEADERS = 0x1;
 const RST_STREAM = 0x3;
 const PING = 0x6;
 const END_STREAM = 0x1;
-/** Written at once, so that many requests reach the plugin in one read. */
+/** Bytes written at a time, so that many requests reach the plugin in one read. */
 const BATCH_BYTES = 64 * 1024;
-/** Pause between two tries while no connection can be made. */
+/** Pause between two attempts while no connection can be made. */
 const PAUSE_MS = 20;
 
 let input = "";
@@ -21,7 +21,7 @@ const opening = Buffer.from(plan.opening ?? "", "base64");
 const request = Buffer.from(plan.request ?? "", "base64");
 const done = { connections: 0, requests: 0, refused: 0 };
 
-/** Numbers the streams of one copy of the request's frames. */
+/** Returns one copy of the request's frames with the number of this stream. */
 function numbered(stream) {
   const bytes = Buffer.from(request);
   if (plan.http) return bytes;
@@ -49,7 +49,7 @@ class Answers {
   }
 }
 
-/** Opens one connection after another, forever. */
+/** Opens one connection after another, without end. */
 function attack() {
   const socket = connect(plan.target);
   const answers = new Answers();

@@ -1,5 +1,5 @@
-// What a local user may try, each as a plan for attacker.mjs. Requests of HTTP/2 are frames of one stream, which the
-// attacker numbers.
+// The attacks of a local user, each as a plan for attacker.mjs. An HTTP/2 request consists of the frames of one stream,
+// which the attacker numbers.
 
 import {
   CONTINUATION,
@@ -21,20 +21,20 @@ import {
 
 export interface Plan {
   readonly target: { readonly path: string } | { readonly host: string; readonly port: number };
-  /** Whether it is HTTP/1, without streams. */
+  /** Whether it is HTTP/1, which has no streams. */
   readonly http: boolean;
   readonly connections: number;
-  /** What a connection begins with, in base64. */
+  /** The first bytes of a connection, in base64. */
   readonly opening: string;
-  /** Sent again and again, in base64. */
+  /** Sent repeatedly, in base64. */
   readonly request: string;
-  /** Most on one connection, and most without an answer. */
+  /** Maximum number of requests on one connection; `inFlight` is the maximum number without an answer. */
   readonly requests: number;
   readonly inFlight: number;
   readonly reads: boolean;
-  /** Between two requests in ms, whatever the answers; 0 for as many as there may be. */
+  /** Pause between two requests in ms, whatever the answers; 0 to send as many as possible. */
   readonly dripMs: number;
-  /** After which the attacker closes a connection itself; -1 for never. */
+  /** Time after which the attacker closes a connection itself; -1 for never. */
   readonly lifeMs: number;
 }
 
@@ -46,7 +46,7 @@ interface Shape extends Partial<Omit<Plan, "target" | "opening" | "request">> {
 }
 
 const MANY = 1_000_000;
-/** As the plugin advertises, and as gRPC's clients keep to. */
+/** The number that the plugin advertises and that gRPC's clients keep to. */
 const STREAMS = 100;
 
 const attack =
@@ -109,7 +109,7 @@ const RESET = Buffer.concat([
 const get = (path: string): Buffer => Buffer.from(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
 const HTTP = { http: true, opening: Buffer.alloc(0) };
 
-/** On the plugin's socket, by users who may open it. */
+/** Attacks on the plugin's socket, by users who may open it. */
 export const SOCKET_ATTACKS = {
   "six connections with a zero window": attack({
     connections: 6,
@@ -152,7 +152,7 @@ export const SOCKET_ATTACKS = {
   "connections that come and go": attack({ connections: 50, opening: OPENING, lifeMs: 0 }),
 };
 
-/** On the HTTP endpoints, by any user. */
+/** Attacks on the HTTP endpoints, by any user. */
 export const HTTP_ATTACKS = {
   "one connection that pipelines /metrics": attack({
     ...HTTP,

@@ -1,10 +1,10 @@
-// Random things of bounded size, and the parts of a call that the families of hostile bytes share.
+// Random values of bounded size, and the parts of a call that the families of hostile bytes share.
 
 import { callHeaders, DATA, END_HEADERS, END_STREAM, frame, HEADERS, PREFACE, SETTINGS } from "./frames.js";
 
 export type Random = () => number;
 
-/** What is sent, by the name of the attack. */
+/** Generators of hostile bytes, by the name of the attack. */
 export type Families = Readonly<Record<string, (random: Random) => Buffer>>;
 
 const METHODS = ["Status", "Encrypt", "Decrypt", "Steal"];
@@ -15,6 +15,7 @@ export const bytesOf = (random: Random, most: number): Buffer =>
   Buffer.from(Array.from({ length: below(random, most) }, () => below(random, 256)));
 export const repeat = (count: number, make: (index: number) => Buffer): Buffer =>
   Buffer.concat(Array.from({ length: count }, (_, index) => make(index)));
+/** Returns a random element. */
 export function pick<T>(random: Random, from: readonly T[]): T {
   const picked = from[below(random, from.length)];
   if (picked === undefined) throw new RangeError("nothing to pick from");
@@ -29,11 +30,11 @@ export const call = (random: Random, body: Uint8Array, more: Readonly<Record<str
   Buffer.concat([
     OPENING,
     open(STREAM, callHeaders(method(random), more)),
-    // Frames of at most 16 KiB, as both sides start out with.
+    // Frames of at most 16 KiB, the initial limit of both sides.
     repeat(Math.ceil(body.length / 16_384), (index) =>
       frame(DATA, 0, STREAM, body.subarray(index * 16_384, (index + 1) * 16_384)),
     ),
     frame(DATA, END_STREAM, STREAM),
   ]);
-/** Odd, as a client numbers its streams. */
+/** Returns the number of a stream: clients use odd numbers. */
 export const nth = (index: number): number => 2 * index + 1;

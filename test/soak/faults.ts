@@ -13,7 +13,7 @@ const ANY_CALL = [
   "C_FindObjectsInit",
   "C_GetSessionInfo",
 ];
-/** Return values that a real token was seen or is allowed to give; one of each class of the CKR table. */
+/** Return values that real tokens have given or may give; one from each class of the CKR table. */
 const CODES = [
   "0x5",
   "0x30",
@@ -53,14 +53,14 @@ export function drawFault(random: () => number): Fault {
     () => ({ kind: "session-limit", lines: ["session-limit 2"] }),
     () => ({
       kind: "crash-at-start",
-      // Not C_Login: two logins without an answer are left to an operator.
+      // Not C_Login: after two logins without an answer, only an operator may continue.
       lines: [`${pick(["C_Initialize", "C_OpenSession"], random)} abort`],
     }),
   ];
   return pick(faults, random)();
 }
 
-/** A seeded generator (mulberry32), so that a soak that failed can be run again as it was. */
+/** Returns a seeded generator (mulberry32), so that a soak that failed can be repeated. */
 export function seededRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

@@ -1,4 +1,4 @@
-// Bytes of HTTP/2 and gRPC as a peer may send them, right or wrong: nothing here checks what it is given.
+// Bytes of HTTP/2 and gRPC as a peer may send them, valid or not: nothing here checks its arguments.
 
 export const PREFACE = Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "latin1");
 
@@ -15,7 +15,7 @@ export const CONTINUATION = 0x9;
 export const END_STREAM = 0x1;
 export const END_HEADERS = 0x4;
 
-/** One frame (RFC 9113 section 4.1); `length` when it is to say another length than it has. */
+/** Returns one frame (RFC 9113 section 4.1). `length` is for a frame that declares a wrong length. */
 export function frame(
   type: number,
   flags: number,
@@ -37,7 +37,7 @@ export const uint32 = (value: number): Buffer => {
   return bytes;
 };
 
-/** A header as HPACK writes one that is in no table: literal, not indexed, not compressed (RFC 7541 section 6.2.2). */
+/** Returns a header as a literal that is neither indexed nor compressed (HPACK, RFC 7541 section 6.2.2). */
 export function header(name: string, value: string | Uint8Array): Buffer {
   const of = (text: string | Uint8Array): Buffer => {
     const bytes = Buffer.from(text);
@@ -46,7 +46,7 @@ export function header(name: string, value: string | Uint8Array): Buffer {
   return Buffer.concat([Buffer.of(0), of(name), of(value)]);
 }
 
-/** An integer with a prefix of 7 bits (RFC 7541 section 5.1). */
+/** Returns an integer with a prefix of 7 bits (RFC 7541 section 5.1). */
 function hpackInteger(value: number): Buffer {
   if (value < 127) return Buffer.of(value);
   const bytes = [127];
@@ -58,7 +58,7 @@ function hpackInteger(value: number): Buffer {
   return Buffer.of(...bytes, rest);
 }
 
-/** The headers of a call, as grpc-go sends them. */
+/** Returns the headers of a call, as grpc-go sends them. */
 export function callHeaders(method: string, more: Readonly<Record<string, string>> = {}): Buffer {
   const headers = {
     ":method": "POST",
@@ -73,12 +73,12 @@ export function callHeaders(method: string, more: Readonly<Record<string, string
   return Buffer.concat(Object.entries(headers).map(([name, value]) => header(name, value)));
 }
 
-/** A message with its prefix (gRPC over HTTP/2); `flag` is whether it is compressed. */
+/** Returns a message with its prefix (gRPC over HTTP/2). `flag` declares whether it is compressed. */
 export function grpcMessage(message: Uint8Array, flag = 0, length = message.length): Buffer {
   return Buffer.concat([Buffer.of(flag), uint32(length), message]);
 }
 
-/** A protobuf varint of any value. */
+/** Returns a protobuf varint of any value. */
 export function varint(value: bigint): Buffer {
   const bytes: number[] = [];
   let rest = BigInt.asUintN(64, value);
@@ -86,7 +86,7 @@ export function varint(value: bigint): Buffer {
   return Buffer.of(...bytes, Number(rest));
 }
 
-/** A protobuf field of wire type 2; `length` when it is to say another length than it has. */
+/** Returns a protobuf field of wire type 2. `length` is for a field that declares a wrong length. */
 export function field(number: number, data: Uint8Array, length = BigInt(data.length)): Buffer {
   return Buffer.concat([varint(BigInt(number << 3) | 2n), varint(length), data]);
 }

@@ -1,5 +1,5 @@
-// The fuzz run: hostile bytes on connection after connection, and beside them a client that wants its answers. It fails
-// when the plugin ends, gives a wrong answer or none, does not let go of what a connection had, or grows.
+// The fuzz run: hostile bytes on one connection after another, while a client requires its answers. Fails if the plugin
+// ends, gives a wrong answer or none, does not release a connection's resources, or grows.
 
 import { readdirSync } from "node:fs";
 import { connect } from "node:net";
@@ -17,13 +17,13 @@ import { MESSAGE_FAMILIES } from "./hostile-messages.js";
 const CASES = Number(process.env["SOAK_FUZZ"] ?? "600");
 const SEED = Number(process.env["SOAK_SEED"] ?? String(Date.now() % 1_000_000));
 const PEERS = 6;
-/** For a peer that is answered nothing; one that is goes at once. */
+/** How long to wait for an answer; a connection that gets one is closed at once. */
 const PATIENCE_MS = 50;
 const CASES_PER_CHECK = 50;
 const FAMILIES = Object.entries({ ...HTTP2_FAMILIES, ...MESSAGE_FAMILIES });
-/** A connection whose HTTP/2 broke down is let go when it owes an answer to a ping. */
+/** A connection with broken HTTP/2 is released when it does not answer a ping. */
 const LET_GO_MS = 30_000;
-/** Pools and the compiler's work come in the first cases; what grows with their number is a leak. */
+/** Pools and compiled code account for the growth in the first cases; growth with the number of cases is a leak. */
 const MOST_GROWTH_BYTES = 64 * 2 ** 20;
 
 let softHsm: SoftHsm;
@@ -47,8 +47,8 @@ afterAll(async () => {
 });
 
 /**
- * Sends the bytes and goes, once there is an answer, an end, or nothing for a while. Returns whether there was room for
- * the connection: the plugin answers the first bytes of every one that it takes with its SETTINGS.
+ * Sends the bytes and closes the connection after an answer, an end, or some silence. Returns whether the plugin
+ * accepted the connection: it answers the first bytes of every accepted connection with its SETTINGS.
  */
 async function attack(bytes: Buffer): Promise<boolean> {
   const socket = connect(plugin.socket);
@@ -60,7 +60,7 @@ async function attack(bytes: Buffer): Promise<boolean> {
       resolve();
     };
     socket.once("close", done).on("error", done);
-    // The first two are to the preface; what comes after them, if anything does, is to the attack.
+    // The first two chunks answer the preface; any further one answers the attack.
     socket.on("data", () => {
       answers += 1;
       if (answers > 2) done();

@@ -1,4 +1,4 @@
-// Attacks on HTTP/2: what is not it, frames that are wrong, and floods.
+// Attacks on HTTP/2: bytes of other protocols, invalid frames, and floods.
 
 import {
   callHeaders,

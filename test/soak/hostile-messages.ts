@@ -1,4 +1,4 @@
-// Attacks on gRPC's messages and on protobuf, in HTTP/2 that is right.
+// Attacks on gRPC's messages and on protobuf, within valid HTTP/2.
 
 import { gzipSync } from "node:zlib";
 
@@ -17,7 +17,7 @@ import {
   type Random,
 } from "./draw.js";
 
-/** A request as it should be, to be damaged. */
+/** Returns a valid request, to be damaged. */
 const wellFormed = (random: Random): Buffer =>
   call(
     random,

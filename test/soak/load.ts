@@ -1,6 +1,6 @@
-// The soak's load: callers that encrypt, decrypt what was encrypted before, and offer changed ciphertexts,
-// through one socket, and check every answer. A wrong answer is another plaintext, a changed ciphertext that
-// opens, or a good one that is called bad.
+// The soak's load: callers that encrypt, decrypt what was encrypted before, and send changed ciphertexts through one
+// socket, and check every answer. An answer is wrong if it is another plaintext, if a changed ciphertext decrypts, or
+// if a valid ciphertext is refused as invalid.
 
 import { randomBytes } from "node:crypto";
 
@@ -12,7 +12,7 @@ interface Kept {
 }
 
 const MAX_KEPT = 500;
-/** gRPC statuses that say the HSM is in trouble, and nothing about the request. */
+/** gRPC statuses that report a fault of the HSM and nothing about the request. */
 const TROUBLE = /^(UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|FAILED_PRECONDITION|CANCELLED)\b/;
 const REFUSED = /^INVALID_ARGUMENT\b/;
 
@@ -21,7 +21,7 @@ export class Load {
   answered = 0;
   troubled = 0;
   readonly wrong: string[] = [];
-  /** Answers in a row since the last trouble. */
+  /** Number of consecutive good answers since the last fault. */
   inARow = 0;
   readonly #clients: readonly KmsClient[];
   readonly #kept: Kept[] = [];
@@ -31,7 +31,7 @@ export class Load {
     this.#clients = Array.from({ length: connections }, () => new KmsClient(socket));
   }
 
-  /** Runs this many callers until it is stopped. */
+  /** Runs this many callers until the load is stopped. */
   async run(callers: number): Promise<void> {
     await Promise.all(Array.from({ length: callers }, (_, caller) => this.#call(caller)));
     for (const client of this.#clients) client.close();
@@ -55,7 +55,7 @@ export class Load {
               ? this.#decryptChanged(client, kept)
               : this.#decrypt(client, kept);
       await this.#count(work);
-      // A plugin that fails at once must not be asked in a tight loop.
+      // A plugin that fails at once must not be called in a tight loop.
       if (this.inARow === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     }
   }

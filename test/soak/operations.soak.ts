@@ -1,6 +1,6 @@
-// A great many operations of all kinds on the token, 32 at a time, without faults: half of them on a token that
-// answers at once, half on one slow enough to be given sixteen sessions, each in a thread of its own. It fails on a
-// crash, on a wrong answer and on memory that grows.
+// A large number of operations of all kinds on the token, 32 at a time, without faults: half of them on a token that
+// answers at once, half on a token slow enough to get sixteen sessions, each in its own thread. Fails on a crash, on a
+// wrong answer and on memory growth.
 
 import { randomBytes, randomInt } from "node:crypto";
 
@@ -21,8 +21,8 @@ const AES_GCM = 1;
 const AAD = Buffer.from("associated data");
 const KEPT_PER_CALLER = 16;
 /**
- * What the hosts may have more in the end than half-way: the heap of a session's thread that has made few calls yet
- * still grows. In a long run that is far below what a leak of every call would come to.
+ * The limit on the hosts' growth in the second half: the heap of a session's thread that has made few calls still
+ * grows. In a long run a leak in every call would exceed this by far.
  */
 const MOST_GROWTH_BYTES = SESSIONS * 5 * 2 ** 20;
 
@@ -54,7 +54,7 @@ interface Kept {
   readonly body: Buffer;
 }
 
-/** One of the callers: it encrypts, decrypts what it encrypted, offers changed bodies, and reads the keyring. */
+/** One caller: it encrypts, decrypts what it encrypted, sends changed ciphertexts, and reads the keyring. */
 class Caller {
   readonly #kept: Kept[] = [];
 
@@ -93,7 +93,7 @@ class Caller {
   }
 }
 
-/** Makes this many operations; returns how long they took, in s. */
+/** Performs this many operations. Returns how long they took, in s. */
 async function operate(operations: number): Promise<number> {
   const startedAt = performance.now();
   let next = 0;

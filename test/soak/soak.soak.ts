@@ -1,6 +1,5 @@
-// The soak: load and random faults together for a given time, every answer checked. It fails on a
-// wrong answer, on a plugin that ends, and on a fault from which the plugin does not recover. What it measured
-// is printed, not judged.
+// The soak: load and random faults together for a given time, with every answer checked. Fails on a wrong answer, on a
+// plugin that ends, and on a fault from which the plugin does not recover. Measurements are printed, not judged.
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 
@@ -17,12 +16,12 @@ const CALLERS = 32;
 const CONNECTIONS = 4;
 const FAULT_MS = { least: 200, most: 1_500 };
 const CALM_MS = 500;
-/** Answers in a row that count as recovered: more than the callers that may have been waiting. */
+/** Consecutive answers that count as recovery: more than the callers that may have been waiting. */
 const RECOVERED_ANSWERS = 2 * CALLERS;
-/** A limit for what never recovers: the backoff's cap and a start. */
+/** Time limit for a recovery: the maximum backoff and a start. */
 const RECOVERY_LIMIT_MS = 60_000;
 
-/** No cache, so that every Decrypt reaches the token, and short times, so that many faults fit a minute. */
+/** No cache, so that every Decrypt reaches the token, and short times, so that a minute can contain many faults. */
 const SETTINGS = {
   keys: { refreshInterval: "1s" },
   cache: { entries: 0 },

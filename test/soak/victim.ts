@@ -1,17 +1,18 @@
-// Who must be served while others attack: kube-apiserver, which gives a call 3 s, and kubelet, which gives a probe 5.
+// The clients that must be served during an attack: kube-apiserver, with 3 s for a call, and kubelet, with 5 s for a
+// probe.
 
 import { request } from "node:http";
 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 
-/** Between two rounds. */
+/** Pause between two rounds. */
 const EVERY_MS = 100;
 /** timeoutSeconds of the probes in deploy/. */
 const PROBE_TIMEOUT_MS = 5_000;
 
 export class Victim {
   readonly failures: string[] = [];
-  /** Whole rounds of kube-apiserver's calls, and probes that were answered. */
+  /** Number of complete rounds: kube-apiserver's calls and the probes. */
   rounds = 0;
   probes = 0;
   slowestMs = 0;
@@ -26,12 +27,12 @@ export class Victim {
     this.#port = port;
   }
 
-  /** Connects, as kube-apiserver has long before anybody attacks. */
+  /** Connects; kube-apiserver has been connected long before an attack. */
   async connect(): Promise<void> {
     await this.#client.status();
   }
 
-  /** Calls and probes until it is stopped. */
+  /** Sends calls and probes until it is stopped. */
   async run(): Promise<void> {
     await Promise.all([this.#repeat(() => this.#callAll()), this.#repeat(() => this.#probe())]);
     this.#client.close();
@@ -48,7 +49,7 @@ export class Victim {
     }
   }
 
-  /** On the connection that there is, and on a new one, as after a reload. */
+  /** Calls on the existing connection, and on a new one, as after a reload. */
   async #callAll(): Promise<void> {
     const reloaded = new KmsClient(this.#socket);
     try {

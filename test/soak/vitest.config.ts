@@ -1,4 +1,4 @@
-// The soak has a configuration of its own: one long test, run by scripts/soak only.
+// The configuration of the soak: one long test, which only scripts/soak runs.
 
 import { defineConfig } from "vitest/config";
 

@@ -1,4 +1,4 @@
-// An audit log in a folder of its own, with a writer and the means to tamper with its files.
+// An audit log in its own folder, with a writer and functions that tamper with its files.
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -8,7 +8,7 @@ import { verifyAudit, type AuditReport } from "../../src/audit/verify.js";
 import { AuditWriter } from "../../src/audit/writer.js";
 import { makeFolder } from "./token.js";
 
-/** A Decrypt with this uid. */
+/** Returns the event of a Decrypt with this uid. */
 export const requestOf = (uid: string): AuditEvent => ({
   event: "request",
   operation: "Decrypt",
@@ -52,7 +52,7 @@ export class AuditFiles {
     writeFileSync(this.file, lines.map((line) => `${line}\n`).join(""));
   }
 
-  /** Names of the rotated files, the oldest first. */
+  /** Returns the names of the rotated files, the oldest first. */
   rotatedNames(): string[] {
     return readdirSync(dirname(this.file))
       .filter((name) => /\.\d+$/.test(name))

@@ -7,13 +7,13 @@ import { waitFor } from "./wait.js";
 
 export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string>>;
-  /** What it prints goes here: a test that waits for a command reads no pipe. */
+  /** Receives the daemon's output: a test that waits for a command reads no pipe. */
   readonly logFile: string;
   /** Returns whether the daemon serves. */
   readonly isReady: () => boolean;
 }
 
-/** Starts a daemon in the foreground and waits until it serves; throws with what it printed if it ends before. */
+/** Starts a daemon in the foreground and waits until it serves. Throws with its output if it ends before. */
 export async function startDaemon(
   command: string,
   args: readonly string[],

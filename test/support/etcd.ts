@@ -1,5 +1,5 @@
-// A real etcd with one member on loopback: plain HTTP for whoever prepares it, and HTTPS with client certificates
-// for whoever is tested with those. One certificate is the CA's, the server's and the client's.
+// A real etcd with one member on loopback: plain HTTP to prepare its content, and HTTPS with client certificates for
+// the code under test. One certificate is the CA's, the server's and the client's.
 
 import { rmSync } from "node:fs";
 import { join } from "node:path";
@@ -12,9 +12,9 @@ import { waitFor } from "./wait.js";
 
 export interface TestEtcd {
   readonly endpoint: string;
-  /** Wants a certificate from its clients. */
+  /** Requires a client certificate. */
   readonly tlsEndpoint: string;
-  /** The same at another address, for which the certificate is not. */
+  /** The TLS endpoint at an address that its certificate does not contain. */
   readonly misnamedEndpoint: string;
   readonly peer: string;
   readonly certificate: string;
@@ -23,7 +23,10 @@ export interface TestEtcd {
   remove(): Promise<void>;
 }
 
-/** @param program etcd itself, and options beside those that a test needs */
+/**
+ * Starts etcd.
+ * @param program etcd itself, and options in addition to those that every test needs
+ */
 export async function startEtcd(program = "etcd", options: readonly string[] = []): Promise<TestEtcd> {
   const folder = makeFolder("etcd");
   const [certificate, privateKey] = [join(folder, "cert.pem"), join(folder, "key.pem")];
@@ -77,7 +80,7 @@ export async function startEtcd(program = "etcd", options: readonly string[] = [
   };
 }
 
-/** Starts a second member that follows the first one and has no vote: it refuses to read through the quorum. */
+/** Starts a second member that follows the first and cannot vote: it refuses linearizable reads. */
 export async function startLearner(
   of: TestEtcd,
 ): Promise<{ readonly endpoint: string; remove(): Promise<void> }> {

@@ -1,5 +1,5 @@
-// An HSM that a test controls, for what a real one cannot do on command: keys that come and go within one
-// reading, a clock of its own, an answer that is held back. It really encrypts, so that round trips are real.
+// An HSM that a test controls, for what a real one cannot do on demand: keys that appear and disappear within one
+// reading, a clock of its own, a delayed answer. It really encrypts, so that round trips are real.
 
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 
@@ -16,17 +16,17 @@ export const SILENT: Log = {
 
 export class FakeHsm implements Hsm {
   records: KekRecord[] = [];
-  /** What every call ends with while it is set. */
+  /** The error of every call while it is set. */
   failure: KmsError | undefined;
-  /** Keys that no operation works with. */
+  /** Keys with which every operation fails. */
   readonly broken = new Set<string>();
-  /** Keys that encrypt to something that cannot be decrypted, and report success. */
+  /** Keys under which Encrypt reports success, but returns something that cannot be decrypted. */
   readonly scrambling = new Set<string>();
-  /** What every call with a key ends with. */
+  /** The error of every call with a key. */
   readonly failures = new Map<string, KmsError>();
   readings = 0;
   calls = 0;
-  /** Every call waits for it. */
+  /** Every call waits for this promise. */
   gate: Promise<void> = Promise.resolve();
   readonly #keys = new Map<string, Buffer>();
 

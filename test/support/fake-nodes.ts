@@ -1,4 +1,4 @@
-// Nodes that answer /keys with what a test names, on loopback.
+// Nodes on loopback that answer /keys with what a test supplies.
 
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -10,7 +10,7 @@ type KeyAnswer = KeysAnswer["keys"][number];
 
 const HOUR_MS = 3_600_000;
 
-/** A standby KEK as a node lists it, active in an hour. */
+/** Returns a standby KEK as a node lists it, active in an hour. */
 export const standby = (keyId: string): KeyAnswer => ({
   keyId,
   label: `label of ${keyId}`,

@@ -1,4 +1,4 @@
-// Processes whose clock is wrong, by libfaketime: only the time of day, not the clock that timers go by.
+// Processes with a wrong clock, by libfaketime: it changes the time of day, not the clock of timers.
 
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ const FOLDERS = [
   "/usr/lib64/faketime",
 ];
 
-/** The environment of a process whose clock differs by an offset such as `+30m`. */
+/** Returns the environment of a process whose clock differs by an offset such as `+30m`. */
 export function clockOff(offset: string): Record<string, string> {
   const library = FOLDERS.map((folder) => join(folder, "libfaketimeMT.so.1")).find(existsSync);
   if (library === undefined) throw new Error("libfaketime is missing: apt-get install faketime");

@@ -1,5 +1,5 @@
-// What the self-tests of the fault module share: one SoftHSM token a file, one instance of the module a test, and
-// clients that are gone when the test is.
+// What the self-tests of the fault module share: one SoftHSM token per file, one instance of the module per test, and
+// clients that are ended after each test.
 
 import { afterAll, afterEach, beforeAll } from "vitest";
 
@@ -8,14 +8,15 @@ import { Pkcs11Client } from "./pkcs11-client.js";
 import { createSoftHsm, type SoftHsm } from "./softhsm.js";
 
 export interface FaultFixture {
-  /** The fault module of this test, made on first use. */
+  /** Returns this test's fault module, made on first use. */
   readonly fault: () => FaultModule;
-  /** Another process on it, with a session and logged in. */
+  /** Returns another process on it, with a session and logged in. */
   readonly client: () => Promise<Pkcs11Client>;
-  /** Another process on it that has loaded nothing yet. */
+  /** Returns another process on it that has not loaded the module yet. */
   readonly closedClient: () => Pkcs11Client;
 }
 
+/** Makes the token before the tests of a file, and removes module and clients after each test. */
 export function useFaultModule(): FaultFixture {
   let softHsm: SoftHsm | undefined;
   let fault: FaultModule | undefined;

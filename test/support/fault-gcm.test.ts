@@ -1,4 +1,4 @@
-// AES-GCM with the IV made by the token, in each of the fault module's modes.
+// AES-GCM with an IV that the token generates, in each of the fault module's modes.
 
 import { describe, expect, test } from "vitest";
 
@@ -18,7 +18,7 @@ interface Sealed {
 
 const makeKey = ({ state }: Pkcs11Scope): void => void (state.key = state.makeKey({ 1: false }));
 
-/** Encrypts TEXT; `iv` is what the caller's buffer held after C_EncryptInit and after C_Encrypt. */
+/** Encrypts TEXT. `iv` is the content of the caller's buffer after C_EncryptInit and after C_Encrypt. */
 const encrypt = (hsm: Pkcs11Client, mechanism = GCM): Promise<Sealed & { ivAfterInit: string }> =>
   hsm.run(
     ({ module, state }, { text, callerIv, mechanism }) => {

@@ -1,6 +1,6 @@
-// The fault module, built from its folder, and one instance of it in front of a token: its control file, its counts
-// and its log. The module is a copy of the shared object in a folder of its own and finds its control file beside
-// itself, so that several instances need nothing in the environment to be distinguished.
+// The fault module, built from its folder, and an instance of it in front of a token: its control file, its counts and
+// its log. Each instance is a copy of the shared object in its own folder and reads the control file there, so that
+// several instances need no environment variable to distinguish them.
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -19,7 +19,7 @@ export interface LoggedCall {
   readonly rv: number;
   readonly pid: number;
   readonly tid: number;
-  /** When it began: ms since 1970. */
+  /** When it began, in ms since the epoch. */
   readonly at: number;
   readonly ms: number;
 }
@@ -90,7 +90,7 @@ export class FaultModule implements TestToken {
     return calls;
   }
 
-  /** The calls recorded so far for `log FUNCTION` lines, in the order in which they returned. */
+  /** Returns the calls recorded so far for `log FUNCTION` lines, in the order in which they returned. */
   log(): LoggedCall[] {
     const lines = this.#read("log").toString().split("\n").filter(Boolean);
     return lines.map((line) => {
@@ -112,7 +112,7 @@ export class FaultModule implements TestToken {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** A path in this instance's folder, for `once=` and `pin-counter`. */
+  /** Returns a path in this instance's folder, for `once=` and `pin-counter`. */
   path(name: string): string {
     return join(this.folder, name);
   }

@@ -1,4 +1,4 @@
-// What the fault module emulates of attributes.
+// The attribute faults that the fault module emulates.
 
 import { expect, test } from "vitest";
 

@@ -1,4 +1,4 @@
-// The rules of the fault module's control file: what an action does, to which calls, and how often.
+// The rules of the fault module's control file: what an action does, for which calls, and how often.
 
 import { existsSync } from "node:fs";
 
@@ -35,7 +35,7 @@ describe("actions", () => {
     expect(await timed(() => hsm.run(sessionInfo))).toBeGreaterThan(145);
     fault().set("* sleep 120");
     expect(await timed(() => hsm.run(random))).toBeGreaterThan(115);
-    // Longer than any stall of a busy machine.
+    // Longer than any delay on a busy machine.
     fault().set("C_GetSessionInfo sleep 30000");
     expect(await timed(() => hsm.run(random))).toBeLessThan(30_000);
     fault().set("* sleep 30000");

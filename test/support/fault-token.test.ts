@@ -1,4 +1,4 @@
-// What the fault module emulates of slots, tokens, sessions, logins and mechanisms.
+// The slots, tokens, sessions, logins and mechanisms that the fault module emulates.
 
 import { readFileSync, writeFileSync } from "node:fs";
 

@@ -1,5 +1,5 @@
-// What tests of the HSM layer share: one token (SoftHSM, or another library's) a suite, the fault module in front of
-// it, a KEK on it, and token hosts that are gone when the test is.
+// What tests of the HSM layer share: one token per suite (SoftHSM, or another library's) behind the fault module, with
+// a KEK, and token hosts that are ended after each test.
 
 import { afterAll, afterEach, beforeAll } from "vitest";
 
@@ -22,13 +22,13 @@ const MECHANISM = { aes: 1, hmac: 5 } as const;
 export interface FaultyToken {
   readonly fault: FaultModule;
   readonly keyId: string;
-  /** Opens the token; nothing need be ready yet. */
+  /** Opens the token without waiting for anything to be ready. */
   open(options?: OpenOptions): OpenedToken;
   /** Opens the token and waits until every host is ready and has answered. */
   start(options?: OpenOptions): Promise<OpenedToken>;
   encrypt(token: OpenedToken, caller?: Caller): Promise<Buffer>;
   decrypt(token: OpenedToken, body: Buffer): Promise<Buffer>;
-  /** Waits for a round trip that gives the same text. */
+  /** Waits for a round trip that returns the same text. */
   recovers(token: OpenedToken): Promise<void>;
 }
 

@@ -1,7 +1,8 @@
-// A TCP port on loopback that nobody listened on a moment ago.
+// Free TCP ports on loopback.
 
 import { createServer, type AddressInfo } from "node:net";
 
+/** Returns a port on which nothing listened a moment ago. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -1,11 +1,11 @@
-// A client that speaks HTTP/2 by hand, so that it can do what a gRPC client never does.
+// A client that writes HTTP/2 itself, so that it can do what a gRPC client never does.
 
 import * as http2 from "node:http2";
 import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
 
 import type { KmsServer } from "./kms-server.js";
 
-/** Headers of an Encrypt. */
+/** The headers of an Encrypt. */
 export const HEADERS = {
   ":method": "POST",
   ":path": "/v2.KeyManagementService/Encrypt",
@@ -13,7 +13,7 @@ export const HEADERS = {
   te: "trailers",
 };
 
-/** Returns an Encrypt message of this length after its gRPC prefix; zeros of the plaintext fill it. */
+/** Returns an Encrypt message of this length after its gRPC prefix, filled with a plaintext of zeros. */
 export function message(bytes: number): Buffer {
   const framed = Buffer.alloc(bytes + 5);
   framed.writeUInt32BE(bytes, 1);

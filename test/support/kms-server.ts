@@ -1,4 +1,4 @@
-// The gRPC server on a socket of its own, over a provider that does what a test says, with clients for it.
+// The gRPC server on its own socket, with clients and a provider that the test controls.
 
 import { rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
@@ -21,7 +21,7 @@ export interface Call {
 
 const SERVICE = kmsServiceDefinition();
 
-/** Answers everything, with what it was given. */
+/** Answers every request with its own input. */
 export const ECHO: KmsProvider = {
   status: () => ({ healthz: "ok", keyId: "k" }),
   encrypt: (plaintext) =>
@@ -43,7 +43,7 @@ export class KmsServer {
     this.#server = await this.startAnother(this.path);
   }
 
-  /** Starts one more server with the same provider; its stopping is the caller's. */
+  /** Starts another server with the same provider. The caller stops it. */
   async startAnother(path: string): Promise<RunningServer> {
     const provider: KmsProvider = {
       status: () => this.provider.status(),
@@ -68,7 +68,7 @@ export class KmsServer {
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** Closes something with the rest. */
+  /** Closes something together with the server. */
   own(closable: { close(): void }): void {
     this.#open.push(closable);
   }
@@ -83,7 +83,7 @@ export class KmsServer {
     return client;
   }
 
-  /** A connection on which nothing is said yet. */
+  /** Returns a connection on which nothing has been sent yet. */
   rawConnection(): Socket {
     const socket = connect(this.path);
     socket.on("error", () => undefined);
@@ -92,7 +92,7 @@ export class KmsServer {
   }
 }
 
-/** Begins a request; `raw` is sent as it is, in the place of a message. */
+/** Begins a request. `raw` is sent unchanged in place of a message. */
 export function start(client: Client, method: string, fields: Fields, raw?: Buffer): Call {
   const rpc = SERVICE[method];
   if (rpc === undefined) throw new TypeError(method);

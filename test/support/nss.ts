@@ -1,5 +1,5 @@
-// NSS softokn as a token: a second PKCS#11 library with other habits than SoftHSM (a string in C_Initialize, a fixed
-// slot, a slow token key). It has no configuration file: everything is in `moduleParameters`.
+// NSS softokn as a token: a PKCS#11 library that behaves differently from SoftHSM (a string in C_Initialize, a fixed
+// slot, a slow token key). It has no configuration file: `moduleParameters` contains everything.
 
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -25,6 +25,7 @@ export interface Nss extends TestToken {
   readonly folder: string;
 }
 
+/** Makes a database with a PIN. */
 export function createNss({ pin = "nss-test-pin" }: NssOptions = {}): Nss {
   const modulePath = findLibrary("NSS softokn", MODULES, INSTALL);
   const folder = makeFolder("nss");

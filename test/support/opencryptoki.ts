@@ -1,5 +1,5 @@
-// The software token of opencryptoki, behind its slot daemon. Its store is one fixed folder of the machine, so a token that
-// somebody else has initialised is left alone.
+// The software token of opencryptoki, behind its slot daemon. Its store is one fixed folder of the machine, so a token
+// that somebody else has initialised is left alone.
 
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
@@ -16,11 +16,12 @@ const MODULES = [
 ];
 const LABEL = "kms-pkcs11-test";
 const SLOT = "3";
-/** Of a new token. */
+/** The SO PIN of a new token. */
 const FIRST_SO_PIN = "87654321";
 const FIRST_PIN = "11112222";
 const PIN = "33334444";
 
+/** Initialises the token and starts the daemon. Throws if somebody else has initialised the token. */
 export async function createOpencryptoki(): Promise<TestToken> {
   const modulePath = findLibrary("opencryptoki", MODULES, INSTALL);
   const folder = makeFolder("opencryptoki");

@@ -1,7 +1,8 @@
-// An operator who is shown nothing and supplies nothing; `lines` collects what it was notified of.
+// An operator who sees and supplies nothing; `lines` collects the notices.
 
 import type { Operator } from "../../src/admin/operator.js";
 
+/** Returns an operator who sees and supplies nothing. @param lines receives the notices */
 export function silentOperator(lines: string[] = []): Operator {
   const unavailable = (): never => {
     throw new Error("this operator supplies no PIN");

@@ -1,5 +1,6 @@
-// A remote token: `p11-kit server` in front of another token, reached by p11-kit-client.so over a unix socket. A
-// real second process to stop, kill and restart. p11-kit 0.24 passes few mechanisms on: HMAC and RSA, but not GCM.
+// A remote token: `p11-kit server` in front of another token, used through p11-kit-client.so over a unix socket. The
+// server is a real process that can be stopped, killed and restarted. p11-kit 0.24 supports few mechanisms: HMAC and
+// RSA, but not GCM.
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { rmSync } from "node:fs";
@@ -17,7 +18,7 @@ const CLIENTS = [
   "/usr/lib/pkcs11/p11-kit-client.so",
 ];
 
-/** The token of `behind`, as seen through a server that can be disturbed. */
+/** The token of `behind`, seen through a server that a test can disturb. */
 export class P11KitRemote implements TestToken {
   readonly modulePath = findLibrary("p11-kit-client.so", CLIENTS, INSTALL);
   readonly label: string;
@@ -49,7 +50,8 @@ export class P11KitRemote implements TestToken {
       this.#behind.modulePath,
       token,
     ];
-    // A group of its own, since the server forks one process per connection and a signal is meant for all of them.
+    // A process group of its own, since the server forks one process per connection and a signal is meant for all of
+    // them.
     const server = spawn("p11-kit", args, {
       detached: true,
       stdio: ["ignore", "ignore", "pipe"],
@@ -61,14 +63,14 @@ export class P11KitRemote implements TestToken {
     server.stderr.on("data", (chunk: Buffer) => (printed += chunk.toString()));
     server.once("error", () => (failure = `p11-kit is missing: ${INSTALL}`));
     server.once("exit", () => (failure ??= `p11-kit server ended: ${printed.trim()}`));
-    // The file is there before anybody listens on it.
+    // The file exists before anything listens on it.
     await waitFor(async () => failure !== undefined || (await isListening(this.#socket)), {
       what: "p11-kit server",
     });
     if (failure !== undefined) throw new Error(failure);
   }
 
-  /** SIGSTOP: connections stay, calls hang. */
+  /** Sends SIGSTOP: connections stay open, calls hang. */
   stop(): void {
     this.#signal("SIGSTOP");
   }
@@ -77,7 +79,7 @@ export class P11KitRemote implements TestToken {
     this.#signal("SIGCONT");
   }
 
-  /** SIGKILL, with every connection. Ends when the server is gone. */
+  /** Sends SIGKILL to the server and its connections. Resolves when the server has ended. */
   async kill(): Promise<void> {
     const server = this.#server;
     if (server === undefined || server.exitCode !== null || server.signalCode !== null) return;

@@ -1,5 +1,5 @@
-// The child of pkcs11-client.ts: keeps one PKCS#11 module and runs the functions it is sent.
-// Arguments: module path, string for C_Initialize or "", token label, PIN.
+// The child of pkcs11-client.ts: holds one PKCS#11 module and runs the functions that it receives. Arguments: module
+// path, string for C_Initialize or "", token label, PIN.
 
 import p11 from "pkcs11js";
 

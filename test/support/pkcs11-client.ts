@@ -1,6 +1,6 @@
-// A child process that speaks PKCS#11 for a test, so that the test's own process loads no library: a function is
-// sent there as text, run against the loaded module, and its result comes back as JSON. A library that hangs or
-// crashes takes only that child.
+// A child process that calls PKCS#11 for a test, so that the test's own process loads no library: a function is sent to
+// it as text, runs with the loaded module, and its result returns as JSON. A library that hangs or crashes affects only
+// the child.
 
 import { fork, type ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -11,11 +11,11 @@ import type { TestToken } from "./token.js";
 
 const CHILD = fileURLToPath(new URL("pkcs11-child.mjs", import.meta.url));
 
-/** What the child keeps from one function to the next, and its shorthands; pkcs11-child.mjs has the definitions. */
+/** What the child keeps between functions, and its shorthands, which pkcs11-child.mjs defines. */
 export interface Pkcs11State {
   slot: Buffer;
   session: Buffer;
-  /** For a test to keep a second session, a key, and whatever else must outlive a function. */
+  /** For a second session, a key, and any other value that must outlive a function. */
   second: Buffer;
   key: Buffer;
   kept: unknown[];
@@ -23,16 +23,16 @@ export interface Pkcs11State {
   readonly initialise: () => void;
   readonly openSession: () => void;
   readonly login: () => void;
-  /** An AES-256 KEK on the token, or with other attributes, by number. */
+  /** Makes an AES-256 KEK on the token, or a key with other attributes, by number. */
   readonly makeKey: (attributes?: Readonly<Record<number, unknown>>) => Buffer;
   readonly gcm: (iv: Buffer, aad?: string, mechanism?: number) => pkcs11js.Mechanism;
   readonly encrypt: (key: Buffer, iv: Buffer, data: Buffer, mechanism?: number) => Buffer;
   readonly decrypt: (key: Buffer, iv: Buffer, data: Buffer, mechanism?: number) => Buffer;
-  /** How many objects have that label. */
+  /** Returns the number of objects with that label. */
   readonly count: (label: string) => number;
 }
 
-/** What a function finds in the child. */
+/** What a function receives in the child. */
 export interface Pkcs11Scope {
   readonly p11: typeof pkcs11js;
   readonly module: pkcs11js.PKCS11;
@@ -76,7 +76,7 @@ export class Pkcs11Client {
   #end: Pkcs11ClientError | undefined;
   #next = 0;
 
-  /** `modulePath` is loaded and initialised by `open`, not yet here. */
+  /** @param token whose module `open` loads and initialises; the constructor does not */
   constructor(token: TestToken, options: { env?: Readonly<Record<string, string>> } = {}) {
     this.#child = fork(CHILD, [token.modulePath, token.moduleParameters ?? "", token.label, token.pin], {
       env: { ...process.env, ...token.env, ...options.env },
@@ -113,9 +113,7 @@ export class Pkcs11Client {
     });
   }
 
-  /**
-   * Runs `body` in the child. It must refer to nothing but its two arguments; both it and its result travel as JSON.
-   */
+  /** Runs `body` in the child. It may refer to nothing but its two arguments; `body` and its result are serialised. */
   run<R, A = undefined>(body: (scope: Pkcs11Scope, argument: A) => R, argument?: A): Promise<R> {
     if (this.#end !== undefined) return Promise.reject(this.#end);
     const id = this.#next++;
@@ -125,7 +123,7 @@ export class Pkcs11Client {
     });
   }
 
-  /** The CKR code that `body` ends with; 0 when it ends without one. */
+  /** Returns the CKR code with which `body` fails; 0 if it does not fail. */
   async code<A = undefined>(
     body: (scope: Pkcs11Scope, argument: A) => unknown,
     argument?: A,
@@ -139,12 +137,12 @@ export class Pkcs11Client {
     }
   }
 
-  /** How the child ended. */
+  /** Resolves with how the child ended. */
   ended(): Promise<Pkcs11ClientError> {
     return this.#ended;
   }
 
-  /** Lets the child end by itself, as `process.exit` would. */
+  /** Lets the child exit as `process.exit` does. */
   exit(): Promise<Pkcs11ClientError> {
     if (this.#end === undefined && this.#child.connected) this.#child.disconnect();
     return this.#ended;

@@ -1,5 +1,5 @@
-// One running plugin for all tests of a file or group, with a token, a KEK and a client of its own. Tests share it, so
-// they leave it as they found it.
+// A running plugin for all tests of a file or group, with its own token, KEK and client. Tests share it, so each leaves
+// it unchanged.
 
 import { afterAll, beforeAll } from "vitest";
 

@@ -1,5 +1,5 @@
-// A plugin as its users run it: a process of the built program on a token, with a configuration file, a socket
-// and a log of its own; and what it and its token hosts use of the machine's memory.
+// A plugin as its users run it: a process of the built program on a token, with its own configuration file, socket and
+// log; and the memory that it and its token hosts use.
 
 import { execFileSync, spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -13,9 +13,9 @@ import { makeFolder, tokenUri, type TestToken } from "./token.js";
 import { waitFor } from "./wait.js";
 
 export const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
-/** What deploy/ gives to Node.js. */
+/** The options that deploy/ passes to Node.js. */
 const AS_DEPLOYED = ["--max-semi-space-size=4", "--heap-growing-percent=40"];
-/** For what hangs, not for what is slow. */
+/** Limit for a start that hangs, not for one that is slow. */
 const START_LIMIT_MS = 55_000;
 
 export interface CommandResult {
@@ -41,7 +41,7 @@ export function createKek(token: TestToken, object = "kms-kek"): void {
   execFileSync(process.execPath, args, { env: { ...process.env, ...token.env }, stdio: "ignore" });
 }
 
-/** Sections of the configuration file. */
+/** The sections of the configuration file. */
 export type PluginSettings = Readonly<Record<string, object | string>> & {
   readonly socket?: object;
   readonly keys?: object;
@@ -53,7 +53,7 @@ export class PluginProcess {
   readonly stateDir = join(this.folder, "state");
   readonly logFile = join(this.folder, "serve.log");
   readonly configFile = join(this.folder, "config.yaml");
-  /** Beside the token's environment, from the next start on. */
+  /** Variables in addition to the token's environment, from the next start on. */
   env: Readonly<Record<string, string>> = {};
   readonly #token: TestToken;
   #child: ChildProcess | undefined;
@@ -91,7 +91,7 @@ export class PluginProcess {
     return readFileSync(this.logFile, "utf8");
   }
 
-  /** Starts the process; it need not serve yet when this returns. */
+  /** Starts the process without waiting until it serves. */
   launch(): void {
     const log = openSync(this.logFile, "a", 0o600);
     const env = { ...process.env, ...this.#token.env, ...this.env };
@@ -118,7 +118,7 @@ export class PluginProcess {
     }
   }
 
-  /** Replaces what a plugin that does not run remembers of its answers; times are ms since the epoch. */
+  /** Replaces the stored memory of past answers while the plugin is not running; times are in ms since the epoch. */
   remember(memory: {
     readonly since: number;
     readonly answered?: readonly { keyId: string; statusAt: number; encryptAt: number | null }[];
@@ -135,7 +135,7 @@ export class PluginProcess {
     writeFileSync(join(this.stateDir, "published-key.json"), JSON.stringify(document), { mode: 0o600 });
   }
 
-  /** Ends the process; returns its exit code. */
+  /** Ends the process and returns its exit code. */
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number | null> {
     const child = this.#child;
     if (child === undefined || !this.running) return child?.exitCode ?? null;
@@ -144,7 +144,7 @@ export class PluginProcess {
     return ended;
   }
 
-  /** Resident memory of the plugin and its token hosts together, in bytes. */
+  /** Returns the resident memory of the plugin and its token hosts together, in bytes. */
   residentBytes(): number {
     const { pid } = this;
     return pid === undefined
@@ -157,19 +157,19 @@ export class PluginProcess {
   }
 }
 
-/** Process ids of the token hosts of a plugin. */
+/** Returns the process ids of a plugin's token hosts. */
 export function childrenOf(pid: number): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name) && statusOf(Number(name), "PPid") === pid)
     .map(Number);
 }
 
-/** Resident memory of a process, in bytes; 0 when it has gone. */
+/** Returns the resident memory of a process, in bytes; 0 if it has ended. */
 export function residentBytes(pid: number): number {
   return 1024 * (statusOf(pid, "VmRSS") ?? 0);
 }
 
-/** A number of /proc/PID/status; undefined when the process has gone. */
+/** Returns a number from /proc/PID/status; undefined if the process has ended. */
 function statusOf(pid: number, name: string): number | undefined {
   try {
     const line = new RegExp(`^${name}:\\s+(\\d+)`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"));

@@ -1,4 +1,4 @@
-// A process that binds a socket whenever its parent says so, with the program's own code, and tells what came of it.
+// A process that binds a socket when its parent says so, with the program's own code, and reports the result.
 
 import { createServer } from "node:net";
 import { createInterface } from "node:readline";

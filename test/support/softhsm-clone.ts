@@ -29,7 +29,7 @@ export class SoftHsmClone implements TestToken {
     rename(join(this.#folder, "token.object"), original.label, label);
   }
 
-  /** Copies the keys that the original holds and this clone does not. */
+  /** Copies the keys that the original holds and this clone lacks. */
   sync(): void {
     const own = readdirSync(this.#folder);
     for (const file of readdirSync(this.#from)) {
@@ -40,7 +40,7 @@ export class SoftHsmClone implements TestToken {
   }
 
   remove(): void {
-    // Removed with the original.
+    // Removing the original removes the clone.
   }
 }
 

@@ -1,5 +1,5 @@
-// SoftHSM tokens for tests: a configuration file and a token folder of their own, so that tests neither see the
-// machine's tokens nor each other's. SoftHSM reads SOFTHSM2_CONF with C getenv: hand `env` to a child process.
+// SoftHSM tokens for tests, with their own configuration file and token folder, so that tests use neither the machine's
+// tokens nor each other's. SoftHSM reads SOFTHSM2_CONF with C getenv: pass `env` to a child process.
 
 import { rmSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -21,21 +21,22 @@ export interface SoftHsmOptions {
   readonly soPin?: string;
 }
 
-/** One SoftHSM configuration. The token it was made with is the TestToken; `add` makes more beside it. */
+/** One SoftHSM configuration. It is the TestToken with which it was made; `add` makes more tokens under it. */
 export interface SoftHsm extends TestToken {
   readonly folder: string;
   readonly soPin: string;
-  /** Another token under the same configuration, hence the same `env`. */
+  /** Makes another token under the same configuration, and therefore with the same `env`. */
   add(options: SoftHsmOptions): TestToken;
   /** Initialises the token again: removes its objects, and keeps its label and PIN. */
   reinitialise(): void;
 }
 
-/** Path of libsofthsm2.so; throws with the install line when it is missing. */
+/** Returns the path of libsofthsm2.so. Throws with the installation command if it is missing. */
 export function softHsmModule(): string {
   return findLibrary("SoftHSM", MODULES, INSTALL);
 }
 
+/** Makes a configuration with one token. */
 export function createSoftHsm(options: SoftHsmOptions = {}): SoftHsm {
   const modulePath = softHsmModule();
   const folder = makeFolder("softhsm");

@@ -1,12 +1,12 @@
-// Objects as kube-apiserver stores them, made without one: a DEK seed encrypted by a running plugin, and data sealed
-// under it by code of the tests' own (HKDF of node:crypto would extract first; kube-apiserver only expands).
+// Objects as kube-apiserver stores them, made without kube-apiserver: a running plugin encrypts a DEK seed, and the
+// tests' own code seals the data under it (HKDF of node:crypto would extract first; kube-apiserver only expands).
 
 import { createCipheriv, createHmac, randomBytes } from "node:crypto";
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { parallel } from "../e2e/harness/parallel.js";
 import { formatStoredObject, type StoredObject } from "../e2e/harness/stored-object.js";
 
-/** For what hangs, not for what is slow. */
+/** Limit for calls that hang, not for slow ones. */
 const PATIENCE_MS = 30_000;
 
 export interface StoredSeed {
@@ -14,7 +14,7 @@ export interface StoredSeed {
   readonly encrypted: KmsCiphertext;
 }
 
-/** A DEK seed as an API server makes one at its start. */
+/** Returns a DEK seed like that of an API server that starts. */
 export async function newSeed(socket: string, bytes = 32): Promise<StoredSeed> {
   const client = new KmsClient(socket);
   try {
@@ -24,7 +24,7 @@ export async function newSeed(socket: string, bytes = 32): Promise<StoredSeed> {
   }
 }
 
-/** Many of them, over one connection. */
+/** Returns many seeds, made over one connection. */
 export async function newSeeds(socket: string, count: number): Promise<StoredSeed[]> {
   const client = new KmsClient(socket, PATIENCE_MS);
   try {
@@ -39,7 +39,10 @@ async function encryptedSeed(client: KmsClient, bytes: number): Promise<StoredSe
   return { seed, encrypted: await client.encrypt(seed, "test") };
 }
 
-/** @param type 1: the data key is derived from the seed; 0: the seed is the data key */
+/**
+ * Returns the EncryptedObject of a value.
+ * @param type 1: the data key is derived from the seed; 0: the seed is the data key
+ */
 export function sealedObject(
   { seed, encrypted }: StoredSeed,
   etcdKey: string,
@@ -67,6 +70,7 @@ export function sealedObject(
   };
 }
 
+/** Returns the value that etcd stores for `sealedObject`. */
 export function sealedValue(...args: Parameters<typeof sealedObject>): Buffer {
   return formatStoredObject(sealedObject(...args));
 }

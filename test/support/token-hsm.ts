@@ -1,4 +1,4 @@
-// A token as the plugin's HSM layer opens it, with the real token host behind it.
+// A token opened by the plugin's HSM layer, with real token hosts.
 
 import { fileURLToPath } from "node:url";
 
@@ -19,13 +19,13 @@ export interface OpenOptions {
   readonly sessions?: number;
   readonly queue?: number;
   readonly objectName?: string;
-  /** Where logins are remembered; for the life of the object if left out. */
+  /** Where logins are recorded; if omitted, in a folder that exists as long as this object. */
   readonly stateDir?: string;
   /** Read at every login; its length stands for the source's metadata. */
   readonly pin?: () => string;
-  /** The PIN as the plugin reads it from a file, in place of `pin`. */
+  /** A file from which the plugin reads the PIN, instead of `pin`. */
   readonly pinFile?: string;
-  /** In place of `pin` and `pinFile`. */
+  /** Used instead of `pin` and `pinFile`. */
   readonly pinSource?: Pin;
   readonly allowFinalTry?: boolean;
   readonly pinRecheckMs?: number;
@@ -33,12 +33,13 @@ export interface OpenOptions {
 
 export interface OpenedToken {
   readonly hsm: TokenHsm;
-  /** Ends of token hosts so far, by cause. */
+  /** The causes of all ends of token hosts so far. */
   readonly ended: string[];
-  /** Results of calls so far. */
+  /** The results of all calls so far. */
   readonly results: string[];
 }
 
+/** Opens a token; nothing need be ready yet. */
 export function openToken(token: TestToken, options: OpenOptions = {}): OpenedToken {
   const {
     hosts = 1,

@@ -1,4 +1,4 @@
-// The tokens of the tests: each is made, performs what the tests rely on, and leaves nothing behind.
+// The tokens of the tests: each can be made, performs what the tests rely on, and leaves nothing behind.
 
 import { existsSync, readFileSync } from "node:fs";
 

@@ -1,4 +1,4 @@
-// A TPM 2.0 in software (swtpm) behind its resource manager (tpm2-abrmd, on a D-Bus of its own) and tpm2-pkcs11: a library
+// A TPM 2.0 in software (swtpm) behind its resource manager (tpm2-abrmd, on its own D-Bus) and tpm2-pkcs11: a library
 // that generates no secret keys and reads its store only when it is loaded.
 
 import { execFileSync } from "node:child_process";
@@ -22,6 +22,7 @@ export interface Tpm extends TestToken {
   readonly makeKek: (label: string) => void;
 }
 
+/** Starts the daemons and makes a token. */
 export async function createTpm(): Promise<Tpm> {
   const modulePath = findLibrary("tpm2-pkcs11", MODULES, INSTALL);
   const folder = makeFolder("tpm");

@@ -1,9 +1,9 @@
-// Waiting for something that has no event: polls a condition until it holds, and says what was awaited if it does not.
+// Waits for what has no event: polls a condition until it holds, and names the condition in the error if it does not.
 
 export interface WaitOptions {
   /** What is awaited, for the error. */
   readonly what?: string;
-  /** Default 20,000 ms: a limit for what hangs, not a measure of speed. */
+  /** Default 20,000 ms: a limit for a condition that never holds, not a measure of speed. */
   readonly timeoutMs?: number;
   /** Pause between two checks. Default 10 ms. */
   readonly intervalMs?: number;

@@ -38,8 +38,8 @@ export class KmsCluster {
   }
 
   /**
-   * Starts etcd and makes a KEK on the token unless it has one; the test adds nodes. The test must stop the cluster,
-   * even if a later step throws.
+   * Starts etcd, makes a token unless one is given, and makes a KEK on it unless `hasKek` is set; the test adds nodes.
+   * The test must stop the cluster, even if a later step throws.
    */
   static async start(token?: HsmToken, hasKek = false): Promise<KmsCluster> {
     const withKek = token ?? (await SoftHsmToken.create());

@@ -1,5 +1,5 @@
-// Several tokens that hold clones of the KEK: which of them is asked, what is refused as no clone, and that a token
-// which comes and goes does not make the plugin come and go with it.
+// Several tokens that hold clones of the KEK: which token is asked, which is refused because it is not a clone, and
+// that the plugin stays available while one token comes and goes.
 
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
@@ -99,7 +99,7 @@ describe("on tokens that come and go", () => {
     vi.useRealTimers();
   });
 
-  /** The token, counted from 1, that answered. */
+  /** Returns the number of the token that answered, counted from 1. */
   async function served(): Promise<number> {
     const before = fakes.map(({ calls }) => calls);
     await failover.encrypt(request("kek"), PATIENT_CALLER);

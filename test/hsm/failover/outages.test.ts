@@ -1,5 +1,5 @@
-// Two SoftHSM tokens that go away and come back in every order while the plugin's core runs over them: the first holds
-// KEK A, the second A and B, and B is active. A library whose token went away keeps showing it, empty, forever.
+// Two SoftHSM tokens that go away and come back in every order while the provider runs on them: the first holds KEK A,
+// the second A and B, and B is active. A library whose token went away shows it as empty forever.
 
 import { renameSync } from "node:fs";
 import { join } from "node:path";
@@ -30,7 +30,7 @@ let opened: Record<Name, OpenedToken>;
 let running: RunningProvider;
 let keyIdB: string;
 let underA: EncryptAnswer;
-/** Every Status answer since the last look. */
+/** Every Status answer since the last check. */
 let statuses: Set<string>;
 let asking: NodeJS.Timeout;
 
@@ -206,13 +206,13 @@ describe("with hardly any rounds", () => {
     async (flapping, other) => {
       const before = opened[flapping].hsm.pids;
       takeAway(flapping);
-      // A host that has the handles from its reading goes on working under them: this one looks at the token meanwhile.
+      // A host that keeps the handles of an earlier reading would continue to work: this call makes one read the token.
       expect(await opened[flapping].hsm.listKeks()).toEqual([]);
       expect(await codeOf(flapping === "first" ? decryptA() : encrypt())).toBe(
         flapping === "first" ? "done" : "HSM_UNAVAILABLE",
       );
       bringBack(flapping);
-      // Hosts that have not looked at the token while it was away may stay; the others are replaced.
+      // Hosts that did not read the token during its absence may stay; the others are replaced.
       await waitFor(
         async () => {
           const { pids } = opened[flapping].hsm;

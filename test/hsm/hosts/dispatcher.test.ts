@@ -1,4 +1,4 @@
-// How often the dispatcher sends one request to the hosts of a token, over lanes whose replies the test gives.
+// How often the dispatcher sends one request to the hosts of a token. The test supplies the replies of their lanes.
 
 import { afterEach, expect, it } from "vitest";
 
@@ -16,7 +16,7 @@ const LOGGED_OUT: Reply = {
   failure: { code: "SESSION_LOST", message: "logged out", fault: "login" },
 };
 
-/** A host with one lane, which keeps what it is sent until the test answers. */
+/** A host with one lane, which keeps its requests until the test answers them. */
 class FakeHost {
   readonly sent: ((reply: Reply) => void)[] = [];
   readonly alive = true;

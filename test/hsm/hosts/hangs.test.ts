@@ -1,5 +1,5 @@
-// A vendor call that never returns, wherever it is made: requests end in time, the host that hangs is replaced,
-// and nothing of it outlasts the fault.
+// A vendor call that never returns, at every possible point: requests end in time, the host that hangs is replaced, and
+// no effect remains after the fault.
 
 import { describe, expect, it } from "vitest";
 

@@ -1,5 +1,5 @@
-// The plugin's side of a token host, against processes that are none: replies that cannot be read, talk on standard
-// error, and a process that the kernel does not let go.
+// The plugin's side of a token host, tested with processes that are not token hosts: replies that cannot be parsed,
+// output on standard error, and a process that the kernel does not release.
 
 import { ChildProcess } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
@@ -30,7 +30,7 @@ afterEach(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A host that runs `script`; lane 0 is file descriptor 3. */
+/** Starts a host that runs `script`; lane 0 is file descriptor 3. */
 function start(script: string): HostProcess {
   const entry = join(folder, "entry.mjs");
   writeFileSync(entry, script);

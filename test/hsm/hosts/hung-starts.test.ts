@@ -1,5 +1,5 @@
-// Starts of token hosts while the HSM hangs: the oldest is given its time, others are made again and again beside it, so
-// that one gets through soon after the hang; and no login is made that the PIN policy does not allow.
+// Starts of token hosts while the HSM hangs: the oldest start gets its full time, others are repeated beside it, so
+// that one succeeds soon after the hang; and no login is made that the PIN policy does not allow.
 
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
@@ -8,7 +8,7 @@ import type { EndCause, HostProcess } from "../../../src/hsm/hosts/host-process.
 import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
 import { waitFor } from "../../support/wait.js";
 
-/** Far beyond any test: whoever waits for it fails. */
+/** Longer than any test, so that a test that waits for it fails. */
 const START_TIMEOUT_MS = 600_000;
 const LIMIT = { timeoutMs: 60_000 };
 
@@ -78,7 +78,7 @@ describe("several starts", () => {
     vi.useRealTimers();
   });
 
-  /** A start whose first step lasts until its host is killed, or `end` is called. */
+  /** Begins a start whose first step lasts until its host is killed, or `end` is called. */
   function begin(name: string): { end: () => void; started: Promise<string> } {
     let end = (): void => undefined;
     let fail = (): void => undefined;

@@ -1,6 +1,6 @@
-// Lanes that find themselves logged out: because the library logs in each load of itself (p11-kit-client), because
-// another process has logged out, or because the token says so of any call. Each logs in under the one PIN policy, and
-// requests go on meanwhile.
+// Lanes that lose their login: because the library requires a login for each load of itself (p11-kit-client), because
+// another process has logged out, or because the token reports it for some call. Each lane logs in again under the same
+// PIN policy, and requests continue meanwhile.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
@@ -15,7 +15,7 @@ import { waitFor } from "../../support/wait.js";
 const LIMIT = { timeoutMs: 40_000 };
 const SLOW = ["login-per-load", "C_Encrypt sleep 10"];
 
-/** Has requests come at once until there are several lanes, none of them failing. */
+/** Sends concurrent requests until there are several lanes; none of the requests may fail. */
 async function growsBy(encrypt: () => Promise<unknown>, { hsm }: OpenedToken): Promise<void> {
   await waitFor(
     async () => {

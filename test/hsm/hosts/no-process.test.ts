@@ -1,4 +1,4 @@
-// A machine that has no file descriptors left to start a token host with.
+// A machine without enough file descriptors to start a token host.
 
 import { ChildProcess, execFileSync } from "node:child_process";
 import { readdirSync } from "node:fs";
@@ -8,7 +8,7 @@ import { afterEach, expect, it, vi } from "vitest";
 import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
 import { waitFor } from "../../support/wait.js";
 
-/** A token host needs two for each of its lanes and standard streams; the test a few of its own. */
+/** A token host needs two for each lane and each standard stream; the test needs a few itself. */
 const SPARE_DESCRIPTORS = 14;
 
 const token = useFaultyToken();
@@ -32,7 +32,7 @@ it("a host that cannot be spawned is reported with its cause and tried again", a
   expect(opened.hsm.state()).toMatchObject({
     reason: { message: expect.stringContaining("EMFILE") as string },
   });
-  // Node 20 has no process id for such a child and signals 0 or an earlier child's instead.
+  // For such a child, Node 20 has no process id and would send the signal to process 0 or to an earlier child.
   expect(signalled).not.toHaveBeenCalled();
   allowDescriptors("1024");
   await token.recovers(opened);

@@ -1,4 +1,4 @@
-// What a reading says of KEKs that it does not show, with hosts that answer as the test says.
+// What a reading reports about KEKs that it does not show. The test supplies the hosts' answers.
 
 import { beforeEach, expect, it } from "vitest";
 
@@ -40,7 +40,7 @@ it("a KEK does not count as gone while an object cannot be read that could be be
   expect(await keyIds()).toEqual(["a"]);
 });
 
-/** Reads first on a host whose readings find what `answers` lists, the last of them again and again. */
+/** Reads first on a host whose readings return `answers` in turn; the last answer is repeated. */
 async function readFirst(...answers: (typeof shown)[]): Promise<{ keyIds: string[]; count: number }> {
   let count = 0;
   const host = {

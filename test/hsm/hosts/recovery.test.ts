@@ -1,5 +1,5 @@
 // How the HSM layer recovers: retries are bounded, a session is not used again after an error, hosts that die
-// repeatedly are restarted with growing pauses, and a token that was away or reinitialised is used again without a
+// repeatedly are restarted after increasing pauses, and a token that was away or reinitialised is used again without a
 // restart of the plugin.
 
 import { describe, expect, it } from "vitest";
@@ -16,11 +16,11 @@ import { waitFor } from "../../support/wait.js";
 const LIMIT = { timeoutMs: 20_000 };
 const token = useFaultyToken();
 
-/** Code, what the request ends with, and the most calls that it may cost. */
+/** The CKR code, the result of the request, and the maximum number of calls that it may cost. */
 type EveryTime = readonly [string, string, number];
 
 async function endsAfter(on: FaultyToken, [rv, code, most]: EveryTime): Promise<void> {
-  // A long limit, lest a busy machine have an answer that is late asked for a second time.
+  // A long limit, so that on a busy machine a late answer does not cause a hedged request.
   const opened = await on.start({ hosts: 2, requestTimeoutMs: 5_000 });
   on.fault.set(`C_Encrypt rv ${rv}`, "log C_Encrypt");
   const { pids } = opened.hsm;
@@ -81,7 +81,7 @@ it("a host that cannot start backs off: its starts stay few, however many reques
     codes.add(await codeOf(token.encrypt(opened)));
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
-  // 200 ms, doubled each time, at least half of it: at most seven starts in three seconds.
+  // The first pause is 200 ms; each is twice the last and at least half of that: at most seven starts in three seconds.
   expect(opened.ended.length).toBeLessThanOrEqual(8);
   expect([...codes].filter((code) => code !== "DEADLINE")).toEqual(["HSM_UNAVAILABLE"]);
   expect(opened.hsm.state()).toMatchObject({ up: false });
@@ -111,7 +111,7 @@ it("a token without further sessions serves with the lanes that it has", async (
   const opened = await token.start({ requestTimeoutMs: 2_900 });
   const codes = await Promise.all(Array.from({ length: 60 }, () => codeOf(token.encrypt(opened))));
   expect(new Set(codes)).toEqual(new Set(["done"]));
-  // One that is being opened counts until the token has refused it.
+  // A session that is being opened counts until the token has refused it.
   await waitFor(() => opened.hsm.sessions <= 2, { what: "the refusal of a third session", ...LIMIT });
   expect(opened.ended).toEqual([]);
 });
@@ -167,7 +167,8 @@ it("of 10,000 requests on a slow token the queue is answered and the rest refuse
 it("requests whose callers have left are not sent to the token", async () => {
   const opened = await token.start({ sessions: 1, requestTimeoutMs: 2_900 });
   token.fault.set("C_Encrypt sleep 50");
-  // A token that seems fast is sent requests ahead: enough requests, each far slower than a busy machine makes it seem.
+  // A token that seems fast is sent requests ahead. Sends enough requests, each far slower than a busy machine would
+  // be.
   await Promise.all(Array.from({ length: 20 }, () => token.encrypt(opened)));
   const before = token.fault.calls("C_Encrypt");
   const busy = Array.from({ length: 10 }, () => token.encrypt(opened));

@@ -1,4 +1,4 @@
-// What the PIN gate does before any login is made.
+// What the PIN gate checks before any login.
 
 import { expect, it } from "vitest";
 

@@ -14,7 +14,7 @@ const NONE = new KmsError("PIN_UNREADABLE", "none has been handed over");
 const hold = (): OperatorPin =>
   new OperatorPin({ description: "the test", missing: "hand one over", correction: "hand another over" });
 
-/** As a login does. */
+/** Uses the PIN as a login does. */
 function attempt(held: OperatorPin, failure?: KmsError, isWrong = failure !== undefined): string {
   const stamp = held.stamp();
   const pin = held.read().toString();
@@ -49,7 +49,7 @@ it("a PIN without a clear answer is tried again, a withdrawn or replaced one is 
   expect(held.read().toString()).toBe("other");
   held.offer(Buffer.from("third"));
   expect(held.read().toString()).toBe("third");
-  // The answer to one that was replaced is not taken for the answer to the next.
+  // The answer to a replaced PIN is not mistaken for the answer to the next one.
   offer.withdraw();
   expect(held.read().toString()).toBe("third");
 });

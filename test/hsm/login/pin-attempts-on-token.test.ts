@@ -1,4 +1,5 @@
-// A refused PIN on a real token: the token host reads it again when its file changes, and does not log in with it.
+// A refused PIN on a real token: the token host reads it again when its file changes, but does not log in with the same
+// PIN.
 
 import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,7 +17,7 @@ const folder = makeFolder("pin-attempts-on-token");
 const pinFile = join(folder, "pin");
 const stateDir = join(folder, "state");
 
-/** Replaces the file as an agent does that copies a secret: with another inode and another time. */
+/** Replaces the file as an agent that copies a secret does: with another inode and another time. */
 function replace(pin: string): void {
   writeFileSync(`${pinFile}.new`, pin);
   renameSync(`${pinFile}.new`, pinFile);
@@ -42,7 +43,7 @@ it("a refused PIN is not tried again on a real token when its file is rewritten"
   await failure(opened, "CKR_PIN_INCORRECT");
   const seen = opened.ended.length;
   replace(`${WRONG_PIN}\n`);
-  // The change is noticed: a token host is started, and finds the same PIN.
+  // The change is noticed: a token host is started, and reads the same PIN.
   await waitFor(() => opened.ended.length > seen, { what: "another start" });
   await failure(opened, "not tried again");
   await opened.hsm.stop(200);

@@ -1,5 +1,5 @@
 // A PIN is tried only if the attempt can be recorded, and never twice with the same bytes: across rewritten files,
-// restarts, sources and processes. The tests ask the login gate, with a token that counts logins; a new gate over the
+// restarts, sources and processes. The tests call the login gate with a token that counts logins. A new gate on the
 // same state directory knows no more than a new process would.
 
 import { execFileSync } from "node:child_process";
@@ -53,7 +53,7 @@ let folder: string;
 let pinFile: string;
 let stateDir: string;
 let logins: number;
-/** The token's answer to a login. */
+/** Answers a login in place of the token. */
 let answer: (pin: string) => Promise<void>;
 
 const judge = (pin: string): Promise<void> => (pin === PIN ? Promise.resolve() : Promise.reject(INCORRECT));
@@ -71,7 +71,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Returns a gate as a new process has it. */
+/** Returns a gate in the state in which a new process has it. */
 function open(path = pinFile): LoginGate {
   const source = { kind: "file", path } as const;
   return new LoginGate({
@@ -102,7 +102,7 @@ const fails = (gate: LoginGate, code: string, text: string): Promise<void> =>
 
 const record = (): string => join(stateDir, "pin-refused.json");
 
-/** Replaces the file as an agent does that copies a secret: with another inode and another time. */
+/** Replaces the file as an agent that copies a secret does: with another inode and another time. */
 function replace(pin: string): void {
   writeFileSync(`${pinFile}.new`, pin);
   renameSync(`${pinFile}.new`, pinFile);
@@ -210,7 +210,7 @@ describe.skipIf(process.geteuid?.() !== 0)("on a file system that is full or rea
     try {
       writeFileSync(join(stateDir, "filler"), Buffer.alloc(128 * 1024));
     } catch {
-      // It is full now.
+      // The file system is full now.
     }
   };
   const makeReadOnly = (): void => {

@@ -1,5 +1,5 @@
-// PIN attempts are scarce: three wrong ones in a row may lock a token. What a wrong PIN costs over hosts and processes,
-// and when no attempt is made.
+// PIN attempts are scarce: three wrong ones in a row may lock a token. Counts the attempts that a wrong PIN costs over
+// hosts and processes, and tests when no attempt is made.
 
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -37,7 +37,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** As a restarted process: only the state directory is left of the previous one. */
+/** Opens the token as a restarted process does: only the state directory remains. */
 const open = (options: OpenOptions = {}): OpenedToken =>
   token.open({ hosts: 2, pinFile, stateDir, ...options });
 
@@ -54,7 +54,7 @@ const refusal = (opened: OpenedToken, text: string): Promise<unknown> =>
 
 const record = (): string => join(stateDir, "pin-refused.json");
 
-/** By token. */
+/** Returns the recorded attempts by token. */
 const recorded = (): unknown => (JSON.parse(readFileSync(record(), "utf8")) as { tokens: unknown }).tokens;
 
 const logins = (): number => token.fault.calls("C_Login");
@@ -115,7 +115,7 @@ it("the PIN flags are also read before a login that follows a logout", async () 
   writeFileSync(pinFile, token.fault.pin);
   const opened = open({ hosts: 1 });
   await token.recovers(opened);
-  // Another node has spent all attempts but one.
+  // Another node has used all attempts but one.
   writeFileSync(counter, "1\n");
   token.fault.set(`pin-counter 2 ${counter}`, "logout");
   const before = logins();
@@ -257,7 +257,7 @@ it.each<[string, () => PinSource]>([
   async (_name, sourceOf) => {
     const source = sourceOf();
     let pin = WRONG_PIN;
-    // As systemd does at every start.
+    // Replaces the credential, as systemd does at every start.
     const handOver = (): void => {
       rmSync(pinFile);
       writeFileSync(pinFile, pin);

@@ -157,7 +157,10 @@ bool login_is_missing(void);
 void login_forget(void);
 /* Each turns the target's result into the result for this load. */
 CK_RV login_initialised(CK_RV rv);
-/* Returns the result of calls that make, change or destroy objects if the role that is logged in may not: else CKR_OK. */
+/*
+ * Returns the result of calls that make, change or destroy objects if the logged-in role may not make them: else
+ * CKR_OK.
+ */
 CK_RV role_check(void);
 CK_RV login_as(CK_SESSION session, CK_ULONG user, CK_BYTE *pin, CK_ULONG length);
 CK_RV login_of_load(CK_RV rv, const CK_BYTE *pin, CK_ULONG length);

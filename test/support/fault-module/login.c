@@ -1,6 +1,6 @@
 /*
- * Roles, and a login that is valid for one load of the library, as with p11-kit-client: each thread that has loaded this module
- * is a separate application, although the target sees one process.
+ * Roles, and a login that is valid for one load of the library, as with p11-kit-client: each thread that has loaded
+ * this module is a separate application, although the target sees one process.
  */
 #include "fault.h"
 

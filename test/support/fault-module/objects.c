@@ -1,6 +1,6 @@
 /*
- * Attributes: types that the token does not know, refuses in templates, cannot read or reports wrongly; limits on CKA_ID
- * and CKA_LABEL; ids and lengths that the token chooses; and attributes that cannot be changed.
+ * Attributes: types that the token does not know, refuses in templates, cannot read or reports wrongly; limits on
+ * CKA_ID and CKA_LABEL; ids and lengths that the token chooses; and attributes that cannot be changed.
  */
 #include "fault.h"
 
@@ -24,7 +24,7 @@ static CK_RV check_template(const CK_ATTRIBUTE *attributes, CK_ULONG count) {
   return CKR_OK;
 }
 
-/* The template of a new object, with a CKA_ID that the token chose if its length is limited and the caller gave none. */
+/* The template of a new object, with a CKA_ID chosen by the token if its length is limited and the caller gave none. */
 struct completed {
   CK_ATTRIBUTE *attributes;
   CK_ULONG count;
