@@ -1,3 +1,5 @@
+// The pauses between repeated attempts.
+
 import { expect, it } from "vitest";
 
 import { backoffMs } from "../src/backoff.js";

@@ -1,3 +1,5 @@
+// Text from others in logs, tables and JSON: escaped, masked, and truncated.
+
 import { expect, it } from "vitest";
 import {
   clientText,

@@ -1,3 +1,5 @@
+// The chart of the cold start: its lines and axes.
+
 import { expect, it } from "vitest";
 
 import { coldStartChart } from "./chart.js";

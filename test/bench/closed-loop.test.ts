@@ -1,3 +1,5 @@
+// One turn of a closed loop: the number of requests, the minimum time, and a failed request.
+
 import { describe, expect, it } from "vitest";
 
 import { runTurn } from "../../src/bench/closed-loop.js";

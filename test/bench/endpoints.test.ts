@@ -1,3 +1,5 @@
+// Measuring plugins: which requests each case sends, and how samples are summarised and compared.
+
 import { describe, expect, it } from "vitest";
 
 import {

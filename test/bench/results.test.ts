@@ -1,3 +1,5 @@
+// How the findings of a benchmark replace the README's section.
+
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 

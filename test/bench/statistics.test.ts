@@ -1,3 +1,5 @@
+// Quantiles, quartiles and ratios of repeated measurements.
+
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 

@@ -1,3 +1,5 @@
+// Files of the state directory, also if another user has replaced them.
+
 import { execFileSync } from "node:child_process";
 import { chownSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

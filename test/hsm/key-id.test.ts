@@ -1,3 +1,5 @@
+// The key_id: a frozen format, since stored data contains it.
+
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 

@@ -1,3 +1,5 @@
+// The frames between the plugin and a token host, encoded, divided and decoded.
+
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 

@@ -1,3 +1,5 @@
+// The HTTP endpoints: their answers, and clients that break the protocol or hold connections.
+
 import { once } from "node:events";
 import { request } from "node:http";
 import { connect } from "node:net";

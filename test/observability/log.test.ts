@@ -1,3 +1,5 @@
+// The log: its lines, the fields that it never shows, and how often it reports requests.
+
 import { Writable } from "node:stream";
 
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";

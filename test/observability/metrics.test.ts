@@ -1,3 +1,5 @@
+// The metrics: their names, labels and values.
+
 import { createHash } from "node:crypto";
 
 import { expect, it } from "vitest";

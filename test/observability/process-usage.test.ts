@@ -1,3 +1,5 @@
+// The resources that the plugin's processes use, also after a process has ended.
+
 import { spawn } from "node:child_process";
 
 import { expect, it } from "vitest";

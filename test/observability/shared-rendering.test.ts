@@ -1,3 +1,5 @@
+// A rendering that concurrent requests share: how often it is made, and for whom.
+
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
 import { RenderingBudget, SharedRendering } from "../../src/observability/shared-rendering.js";

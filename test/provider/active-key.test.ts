@@ -1,3 +1,5 @@
+// The active KEK: when it switches, and what it remembers after a restart.
+
 import { beforeEach, describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";

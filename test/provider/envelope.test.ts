@@ -1,3 +1,5 @@
+// The envelope: its formats, its limits, and what its bytes bind.
+
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 

@@ -1,3 +1,5 @@
+// Activation instants in labels, and the schedule that follows from them.
+
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 

@@ -1,3 +1,5 @@
+// Whether a refused ciphertext or the token is at fault, decided by the KEK's proof.
+
 import { beforeEach, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";

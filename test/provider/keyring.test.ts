@@ -1,3 +1,5 @@
+// When the keyring reads the token, and what it reports about KEKs that it does not find.
+
 import { beforeEach, describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";

@@ -1,3 +1,5 @@
+// The local KEK: its HSM calls, its replacement, and changed ciphertexts.
+
 import { createCipheriv, createDecipheriv, randomBytes } from "node:crypto";
 import { beforeEach, describe, expect, it } from "vitest";
 

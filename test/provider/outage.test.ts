@@ -1,3 +1,5 @@
+// An outage: when it begins, and when its grace period ends.
+
 import { describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";

@@ -1,3 +1,5 @@
+// The cache of decrypted seeds: shared loads, bounds, and zeroed memory.
+
 import { beforeEach, describe, expect, it } from "vitest";
 
 import { PATIENT_CALLER } from "../../src/hsm/port.js";

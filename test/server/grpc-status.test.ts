@@ -1,3 +1,5 @@
+// The gRPC status and the exit code of every error code.
+
 import { status } from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 

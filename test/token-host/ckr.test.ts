@@ -1,3 +1,5 @@
+// The table of CKR codes: complete, and with the right error for each operation.
+
 import pkcs11js from "pkcs11js";
 import { describe, expect, it } from "vitest";
 

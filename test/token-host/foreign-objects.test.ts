@@ -1,3 +1,5 @@
+// How long a token host remembers that an object is not a KEK.
+
 import { beforeEach, expect, it } from "vitest";
 
 import { ForeignObjects } from "../../src/token-host/foreign-objects.js";
