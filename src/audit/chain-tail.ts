@@ -1,5 +1,5 @@
-// Finds where the chain of an audit log ends: after the last complete line of the file or, if that is new, of the newest
-// rotated file. Returns the findings that must be recorded before the chain continues.
+// Finds where the chain of an audit log ends: after the last complete line of the file or, if that is new, of the
+// newest rotated file. Returns the findings that must be recorded before the chain continues.
 import type { KeyObject } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";

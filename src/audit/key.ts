@@ -1,6 +1,6 @@
-// Keeps the audit log's key and head. The key is 32 random bytes, in hex in a file of its own, created on first use. The
-// head, in a file beside it, is the number and MAC of the last written line and the number of the oldest retained line. It
-// reveals that the end or the beginning of the log was removed.
+// Keeps the audit log's key and head. The key is 32 random bytes, in hex in a file of its own, created on first use.
+// The head, in a file beside it, is the number and MAC of the last written line and the number of the oldest retained
+// line. It reveals that the end or the beginning of the log was removed.
 import type { Stats } from "node:fs";
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { link, mkdir, open, rename, rm, stat, unlink } from "node:fs/promises";
@@ -112,7 +112,10 @@ async function writeOwned(path: string, text: string): Promise<void> {
   }
 }
 
-/** Gives a file to the owner of its folder if root has created it: the plugin, which runs as another user, must be able to use it. */
+/**
+ * Gives a file to the owner of its folder if root has created it: the plugin, which runs as another user, must be able
+ * to use it.
+ */
 export async function giveToFolderOwner(
   file: { chown(uid: number, gid: number): Promise<void> },
   path: string,

@@ -1,6 +1,6 @@
-// Seals and opens one line of the audit log, version 1: a JSON object that ends with the MAC of the previous line ("prev")
-// and its own ("mac"), an HMAC-SHA-256 over all bytes before `,"mac":`. A changed line does not verify. A removed or moved
-// line leaves a line whose "prev" does not match. Knows nothing about files.
+// Seals and opens one line of the audit log, version 1: a JSON object that ends with the MAC of the previous line
+// ("prev") and its own ("mac"), an HMAC-SHA-256 over all bytes before `,"mac":`. A changed line does not verify. A
+// removed or moved line leaves a line whose "prev" does not match. Knows nothing about files.
 import { createHmac, timingSafeEqual, type KeyObject } from "node:crypto";
 
 const VERSION = 1;

@@ -1,17 +1,17 @@
-// Writes the serving plugin's audit log in the background, from a bounded buffer, so that no request waits for a disk. If
-// the log cannot be written, requests continue, and the log and the metrics report it. Events that did not fit into the
-// buffer are recorded later as a "gap" line in their position.
+// Writes the serving plugin's audit log in the background, from a bounded buffer, so that no request waits for a disk.
+// If the log cannot be written, requests continue, and the log and the metrics report it. Events that did not fit into
+// the buffer are recorded later as a "gap" line in their position.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../log.js";
 import { AuditWriter, type AuditSettings } from "./writer.js";
 import type { AuditEvent, TimedEvent } from "./line.js";
 
 export interface AuditTiming {
-  /** Time for which an event may wait so that others are written with it. */
+  /** Time for which an event may wait so that others are written with it, in ms. */
   readonly flushMs: number;
   readonly firstRetryMs: number;
   readonly lastRetryMs: number;
-  /** Maximum time for which stop() waits until the buffer is written. */
+  /** Maximum time for which stop() waits until the buffer is written, in ms. */
   readonly stopMs: number;
 }
 
@@ -138,7 +138,7 @@ export class AuditLog {
     this.#log.info({ file: this.#path, lost: this.#lost }, "the audit log can be written again");
   }
 
-  /** Ends early when the log stops. */
+  /** Waits for `ms`, or until the log stops. */
   async #wait(ms: number): Promise<void> {
     await sleep(ms, undefined, { signal: this.#woken.signal }).catch(() => undefined);
   }

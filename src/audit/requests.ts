@@ -1,5 +1,5 @@
-// Decides which requests are audited: every Encrypt and Decrypt, and Status only if its answer changed, since it uses no
-// KEK. A client is identified by its connection and its user-agent. Node does not expose the credentials of a unix
+// Decides which requests are audited: every Encrypt and Decrypt, and Status only if its answer changed, since it uses
+// no KEK. A client is identified by its connection and its user-agent. Node does not expose the credentials of a unix
 // socket's peer (SO_PEERCRED), so no process id or user is recorded.
 import type { AuditEvent } from "./line.js";
 import { clientText } from "../untrusted-text.js";

@@ -1,5 +1,5 @@
-// Names, lists and removes the rotated files of an audit log. A rotated file carries the number of its first line in its
-// name.
+// Names, lists and removes the rotated files of an audit log. A rotated file carries the number of its first line in
+// its name.
 import { readdir, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 
@@ -24,7 +24,11 @@ export async function rotatedFiles(file: string): Promise<RotatedFile[]> {
     .sort((one, other) => one.first - other.first);
 }
 
-/** Moves the written file away by one rename. @param first the number of its first line @throws NodeJS.ErrnoException */
+/**
+ * Moves the written file away by one rename.
+ * @param first the number of its first line
+ * @throws NodeJS.ErrnoException
+ */
 export async function moveAway(file: string, first: number): Promise<void> {
   await rename(file, `${file}.${String(first).padStart(DIGITS, "0")}`);
 }

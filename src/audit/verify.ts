@@ -1,6 +1,6 @@
-// Reads an audit log from its oldest file to its last line and finds every line that was changed, removed, moved, or added
-// without the key. Changes nothing and takes no lock: it reads the head first and opens every file before it reads one, so
-// that a plugin that is writing causes no false alarm.
+// Reads an audit log from its oldest file to its last line and finds every line that was changed, removed, moved, or
+// added without the key. Changes nothing and takes no lock: it reads the head first and opens every file before it
+// reads one, so that a plugin that is writing causes no false alarm.
 import type { KeyObject } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { openRegular } from "../files/regular-file.js";

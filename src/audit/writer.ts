@@ -50,10 +50,10 @@ export class AuditWriter {
       const { head, excess } = await this.#appendLocked(events, key, lock);
       try {
         await writeHead(keyFile, head);
-        // After the head: until it is written, the oldest line that it names must exist.
+        // After the head is written: until then, the oldest line that the previous head names must exist.
         await removeFiles(excess);
       } catch {
-        // An outdated head loses no line; it only detects less of what is removed.
+        // An outdated head loses no line; it only detects fewer removals.
       }
     });
   }
@@ -93,7 +93,7 @@ export class AuditWriter {
     return findChainTail(handle, this.#settings.file, head, key);
   }
 
-  /** Returns the head, by this process's own record if the file is older. */
+  /** Returns the head, or this process's own record of it if the file is older. */
   async #head(): Promise<AuditHead | undefined> {
     const [head, left] = [await readHead(this.#settings.keyFile), this.#left];
     if (left === undefined || left.end.last.seq <= (head?.seq ?? 0)) return head;
@@ -139,8 +139,8 @@ function withOldest(event: AuditEvent, oldest: number | undefined): AuditEvent {
 }
 
 /**
- * Returns the number of a file's first line, counted back from the first line that verifies, since a line's own number may
- * be forged; undefined if none of the first 64 KiB verifies.
+ * Returns the number of a file's first line, counted back from the first line that verifies, since a line's own number
+ * may be forged; undefined if none of the first 64 KiB verifies.
  */
 async function firstSeq(handle: FileHandle, key: KeyObject): Promise<number | undefined> {
   const bytes = Buffer.alloc(MAX_LINE_BYTES);

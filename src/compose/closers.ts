@@ -1,5 +1,5 @@
-// Closes the parts of the plugin in one explicit order, at a stop and after a start that failed. Parts are registered as
-// they are opened, so that whatever is open is closed and nothing else. It knows no part.
+// Closes the parts of the plugin in one explicit order, at a stop and after a start that failed. Parts are registered
+// as they are opened, so that whatever is open is closed and nothing else. It knows no part.
 
 /** The parts, in the order in which they close. */
 export const CLOSING_ORDER = [
@@ -17,7 +17,7 @@ export const CLOSING_ORDER = [
 
 export type PartName = (typeof CLOSING_ORDER)[number];
 
-/** `isGraceful`: requests under way may finish, and the stop is recorded. Not so after a start that failed. */
+/** `isGraceful`: requests in progress may finish, and the stop is recorded; false after a start that failed. */
 export type Close = (isGraceful: boolean) => void | Promise<void>;
 
 export class Closers {
@@ -28,7 +28,7 @@ export class Closers {
     this.#opened.push({ part, close });
   }
 
-  /** Closes the open parts. One that fails keeps no other part open; `onFailure` receives its error. */
+  /** Closes the open parts. If one fails to close, the others still do; `onFailure` receives its error. */
   async closeAll(isGraceful: boolean, onFailure: (part: PartName, error: unknown) => void): Promise<void> {
     const opened = this.#opened.splice(0);
     for (const name of CLOSING_ORDER) {

@@ -30,7 +30,7 @@ import { environmentWithoutWatchdog, startWatchdog } from "../observability/watc
 
 /** Shortest time between two reloads of a library that may need them, in ms: each costs a login. */
 const UNTIL_KNOWN_MS = 30_000;
-/** How long requests under way may take to finish at a stop, and token hosts to log out, in ms. */
+/** How long requests in progress may take to finish at a stop, and token hosts to log out, in ms. */
 const DRAIN_MS = 5_000;
 const HSM_STOP_MS = 1_000;
 /** How long log lines may wait for their reader at the end, in ms. */
@@ -141,7 +141,7 @@ function openHsm({ settings, env, log, closers }: Start, observer: HsmObserver):
   closers.add("held PINs", () => {
     for (const { held } of hsm.locked) held.forget();
   });
-  // A token host takes as long to load its packages as the plugin does: both at once.
+  // A token host takes as long to load its packages as the plugin does: load both at the same time.
   for (const token of hsm.tokens) token.prepare();
   return hsm;
 }
@@ -225,7 +225,9 @@ interface Sockets {
   readonly unlock: RunningUnlock[];
 }
 
-/** Returns the readiness of the provider and the socket. An operator who cannot submit a PIN does not make it unready. */
+/**
+ * Returns the readiness of the provider and the socket. An operator who cannot submit a PIN does not make it unready.
+ */
 function readinessOf(running: RunningProvider, { server, unlock }: Sockets): Readiness {
   const { ready, lines } = running.readiness();
   const findings = unlock.flatMap((socket) => socket.problem() ?? []);

@@ -145,7 +145,7 @@ export function startUnlocking(token: LockedToken): Promise<RunningUnlock> {
   });
 }
 
-/** Tries the PIN if a token host has to log in, and nothing while all of them are logged in. */
+/** Tries the PIN if a token host has to log in; does nothing while all of them are logged in. */
 async function take(pin: Buffer, { held, hsm, hosts }: LockedToken): Promise<UnlockAnswer> {
   const idle = (): boolean => hsm.readyHosts === hosts;
   const verdict = await verdictOn(held.offer(pin), { state: () => hsm.state(), idle, limitMs: UNLOCK_MS });

@@ -1,5 +1,5 @@
-// Describes a file system error by the path, the user, and the folder that denies access, instead of by a system call and
-// the name of a temporary file.
+// Describes a file system error by the path, the user, and the folder that denies access, instead of by a system call
+// and the name of a temporary file.
 import { accessSync, constants, existsSync, lstatSync } from "node:fs";
 import { userInfo } from "node:os";
 import { dirname, resolve } from "node:path";

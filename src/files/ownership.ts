@@ -1,11 +1,11 @@
-// The one rule about who may own and write to the paths that the plugin trusts: the state directory, the audit key, the folders
-// of its sockets, the configuration and the PKCS#11 module. `serve` enforces it and `check` reports it.
+// The one rule about who may own and write to the paths that the plugin trusts: the state directory, the audit key, the
+// folders of its sockets, the configuration and the PKCS#11 module. `serve` enforces it and `check` reports it.
 import { realpathSync, statSync, type Stats } from "node:fs";
 import { dirname } from "node:path";
 
 /** What a path must satisfy, and what a user who controls it could do. */
 export interface Trust {
-  /** As in "who could replace the socket". */
+  /** What such a user could do, as in "who could replace the socket". */
   readonly danger: string;
   /**
    * Root may run a command for a plugin whose user it does not know: then any owner is accepted, as long as

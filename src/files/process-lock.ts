@@ -1,9 +1,9 @@
-// A lock between processes that share a folder, also across containers, which the kernel releases when its holder dies. Node
-// has no flock; so the holder listens on a unix socket, and a socket that refuses connections has no holder.
+// A lock between processes that share a folder, also across containers, which the kernel releases when its holder dies.
+// Node has no flock; so the holder listens on a unix socket, and a socket that refuses connections has no holder.
 //
-// The sockets are numbered. If the process of the highest number is dead, the next holder links its own socket under the
-// following number, and holds the lock if no higher number exists then. The highest is never removed, so numbers only
-// grow, and a new holder's socket is never mistaken for the dead one.
+// The sockets are numbered. If the process of the highest number is dead, the next holder links its own socket under
+// the following number, and holds the lock if no higher number exists then. The highest is never removed, so numbers
+// only grow, and a new holder's socket is never mistaken for the dead one.
 import { randomBytes } from "node:crypto";
 import { chmodSync, chownSync, closeSync, linkSync, openSync, readdirSync, rmSync, statSync } from "node:fs";
 import { connect, createServer, type Server } from "node:net";
@@ -50,7 +50,7 @@ export async function takeProcessLock({ folder, name, doing, patienceMs }: Proce
 class Contender {
   readonly #folder: string;
   readonly #name: string;
-  /** Keeps the folder reachable by a short path, since a socket's is limited. */
+  /** Keeps the folder reachable by a short path, since the length of a socket's path is limited. */
   readonly #fd: number;
   readonly #own: string;
   #server: Server | undefined;
@@ -78,7 +78,7 @@ class Contender {
     }
   }
 
-  /** Leaves the socket, since it has the highest number; without a listener it has no holder. */
+  /** Releases the lock. Leaves the socket, since it has the highest number; without a listener it has no holder. */
   release(): void {
     this.#server?.close();
     rmSync(this.#path(this.#own), { force: true });

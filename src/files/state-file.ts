@@ -18,7 +18,10 @@ import { ownerForNewFile, READ_AT_ONCE } from "./regular-file.js";
 
 const MAX_BYTES = 1 << 20;
 
-/** Returns the parsed JSON, or throws NodeJS.ErrnoException (ENOENT), SyntaxError, or an Error if it is not a state file. */
+/**
+ * Returns the parsed JSON, or throws NodeJS.ErrnoException (ENOENT), SyntaxError, or an Error if it is not a state
+ * file.
+ */
 export function readStateFile(path: string): unknown {
   const file = openSync(path, READ_AT_ONCE);
   try {
@@ -31,8 +34,9 @@ export function readStateFile(path: string): unknown {
 }
 
 /**
- * Replaces the file atomically, so that it survives a loss of power. Creates its folder with mode 0700 if necessary, and
- * leaves no draft behind if the disk is full. @throws NodeJS.ErrnoException
+ * Replaces the file atomically, so that it survives a loss of power. Creates its folder with mode 0700 if necessary,
+ * and leaves no draft behind if the disk is full.
+ * @throws NodeJS.ErrnoException
  */
 export function writeStateFile(path: string, value: unknown): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -65,7 +69,9 @@ function syncFolder(path: string): void {
   }
 }
 
-/** What a command records as root, such as a refused PIN, must be readable for the plugin, which runs as another user. */
+/**
+ * What a command records as root, such as a refused PIN, must be readable for the plugin, which runs as another user.
+ */
 function giveToFolderOwner(file: number, path: string): void {
   const owner = ownerForNewFile(statSync(dirname(path)));
   if (owner !== undefined) fchownSync(file, owner.uid, owner.gid);

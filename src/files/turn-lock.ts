@@ -1,6 +1,6 @@
-// A lock for short changes of one file, such as the audit log: a lock file created with O_EXCL. The plugin and any number
-// of commands take turns, also across containers, where process ids are ambiguous. A holder that dies leaves its file
-// behind; one that is older than any turn takes counts as abandoned.
+// A lock for short changes of one file, such as the audit log: a lock file created with O_EXCL. The plugin and any
+// number of commands take turns, also across containers, where process ids are ambiguous. A holder that dies leaves its
+// file behind; a file that is older than any turn can last counts as abandoned.
 import { lstat, open, rename, unlink } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -15,7 +15,7 @@ export interface HeldLock {
 }
 
 /**
- * Does `work` while holding the lock, and returns its result.
+ * Runs `work` while holding the lock, and returns its result.
  * @throws KmsError OVERLOADED if others hold the lock for longer than `patienceMs`; what `work` throws
  */
 export async function withLock<T>(
@@ -59,7 +59,9 @@ async function take(path: string, patienceMs: number): Promise<number> {
   }
 }
 
-/** Moves the file before it checks it again: two processes that find it abandoned must not remove each other's new one. */
+/**
+ * Moves the file before it checks it again: two processes that find it abandoned must not remove each other's new one.
+ */
 async function removeIfAbandoned(path: string): Promise<void> {
   const found = await inodeOf(path);
   // A file from the future was left before the clock was set back; waiting for it could take hours.

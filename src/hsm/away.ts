@@ -1,5 +1,5 @@
-// Which errors mean that the token cannot be used now, and say nothing about a key or a request. This one list decides
-// whether another token is asked, whether an outage begins, and whether a KEK has failed its proof.
+// Lists the errors that mean that the token cannot be used now, as opposed to errors about a key or a request. This
+// list alone decides whether another token is asked, whether an outage begins, and whether a KEK has failed its proof.
 import type { ErrorCode, KmsError } from "../errors.js";
 
 const AWAY = {
@@ -21,7 +21,7 @@ const AWAY = {
   HSM_UNAVAILABLE: true,
   SESSION_LOST: true,
   DEADLINE: true,
-  // The queue is the plugin's own: a token that cannot keep up still answers.
+  // Only the plugin's own queue is full: a token that cannot keep up still answers.
   OVERLOADED: false,
   CANCELLED: false,
   STOPPING: true,

@@ -1,5 +1,5 @@
-// What the plugin does about a failed PKCS#11 call. The token host decides it by the CK_RV (its CKR table) and reports it
-// over the wire.
+// What the plugin does about a failed PKCS#11 call. The token host decides it by the CK_RV (its CKR table) and reports
+// it over the wire.
 
 /**
  * - `input`: the request is at fault; no retry

@@ -8,9 +8,9 @@
 import { createHash } from "node:crypto";
 
 /**
- * How the HSM computed the fingerprint: `c` AES of one fixed block, `g` AES-GCM under the reserved zero IV,
- * `s` HMAC-SHA-256 of a fixed text, `p` a pair of an AES and an HMAC key, `n` no fingerprint. Of RSA key pairs (`r`) the
- * HSM computes nothing: their public keys name them.
+ * How the HSM computed the fingerprint: `c` AES of one fixed block, `g` AES-GCM under the reserved zero IV, `s`
+ * HMAC-SHA-256 of a fixed text, `p` a pair of an AES and an HMAC key, `n` no fingerprint. For RSA key pairs (`r`) the
+ * HSM computes nothing: the fingerprint is made from their public keys.
  */
 export type FingerprintMethod = "c" | "g" | "s" | "p" | "r" | "n";
 
@@ -43,7 +43,7 @@ export function isKeyId(text: string): boolean {
   return KEY_ID.test(text);
 }
 
-/** Returns whether a key_id holds a fingerprint: without one it names a CKA_ID only, and says nothing about the value. */
+/** Returns whether a key_id has a fingerprint; without one it names only a CKA_ID and says nothing about the value. */
 export function namesValue(keyId: string): boolean {
   return !keyId.endsWith(".n");
 }

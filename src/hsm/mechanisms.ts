@@ -1,11 +1,11 @@
 // The mechanism table: one row for each method of encrypting under a KEK. A row's `id` is the byte stored in every
-// ciphertext, so a row is never renumbered and never removed. The layout of bodies is known to the token host alone; this
-// table only has what is needed to refuse an impossible length before the HSM is asked. IV modes of GCM differ by who
+// ciphertext, so a row is never renumbered and never removed. Only the token host knows the layout of bodies; this
+// table contains just enough to refuse an impossible length before the HSM is asked. The IV modes of GCM differ in who
 // makes the IV (PKCS#11 v3.0 section 6.13.3; vendors' documents).
 
 /**
- * What an operator may choose, in order of preference. The IV modes of GCM are one choice, and so are the digests of OAEP,
- * since the token decides.
+ * The choices of an operator, in order of preference. All IV modes of GCM are one choice, and so are both digests of
+ * OAEP, since the token determines them.
  */
 export const MECHANISM_CHOICES = ["aes-gcm", "hmac-kdf", "aes-kwp", "aes-cbc-hmac", "rsa-oaep"] as const;
 export type MechanismChoice = (typeof MECHANISM_CHOICES)[number];
@@ -13,7 +13,9 @@ export type MechanismChoice = (typeof MECHANISM_CHOICES)[number];
 export type MechanismName =
   MechanismChoice | "aes-gcm-iv-written" | "aes-gcm-iv-appended" | "aes-gcm-iv-prepended" | "rsa-oaep-sha1";
 
-/** The key objects that make up a generation of the KEK; "rsa" is two key pairs, one that decrypts and one that signs. */
+/**
+ * The key objects that make up a generation of the KEK; "rsa" is two key pairs, one that decrypts and one that signs.
+ */
 export type KekKind = "aes" | "hmac" | "aes+hmac" | "rsa";
 
 export interface Mechanism {
@@ -30,8 +32,8 @@ const AES_KINDS = ["aes", "aes+hmac"] as const;
 /** A length byte for the IV, an IV of 12 bytes (some tokens make 16), the 16-byte tag. */
 const GCM_OVERHEAD = { min: 1 + 12 + 16, max: 1 + 16 + 16 };
 /**
- * A ciphertext and a signature, each as long as its modulus: at least 256 bytes, together at most 1,021. OAEP with SHA-1
- * holds 42 bytes less than the modulus has.
+ * A ciphertext and a signature, each as long as its modulus: at least 256 bytes, together at most 1,021. The plaintext
+ * of OAEP with SHA-1 is at least 42 bytes shorter than the modulus.
  */
 const RSA_OVERHEAD = { min: 42 + 256, max: 1021 - 1 };
 

@@ -1,5 +1,5 @@
-// The HSM as the rest of the program knows it: KEK generations named by key_id, two operations under them, and whether the
-// HSM can be reached. Processes, sessions and handles are hidden behind this port.
+// The HSM as the rest of the program knows it: KEK generations named by key_id, two operations under them, and whether
+// the HSM can be reached. Processes, sessions and handles are hidden behind this port.
 import type { KmsError } from "../errors.js";
 import type { KekKind, MechanismChoice, MechanismName } from "./mechanisms.js";
 
@@ -26,7 +26,10 @@ export interface TokenDescription {
   readonly pinFinalTry: boolean;
   readonly pinLocked: boolean;
   readonly protectedAuthenticationPath: boolean;
-  /** Largest number of sessions of one application, on some tokens of all together; undefined if there is no limit. */
+  /**
+   * Maximum number of sessions of one application (on some tokens, of all applications together); undefined if
+   * unlimited.
+   */
   readonly maxSessions?: number;
   readonly library: string;
 }
@@ -34,13 +37,13 @@ export interface TokenDescription {
 /** One generation of the KEK as the token lists it. */
 export interface KekRecord {
   readonly keyId: string;
-  /** Other key_ids of the same value, by the other fingerprints that the key performs. */
+  /** Other key_ids of the same value, made with the other fingerprints that the key performs. */
   readonly aliases: readonly string[];
   readonly label: string;
   /** CKA_ID in hex; empty if it has none. */
   readonly ckaId: string;
   readonly kind: KekKind;
-  /** What is wrong with the key's attributes and forbids its use, such as "CKA_EXTRACTABLE is true". */
+  /** Attributes of the key that forbid its use, such as "CKA_EXTRACTABLE is true". */
   readonly unprotected: readonly string[];
   /** Shortcomings of the key that do not forbid its use. */
   readonly remarks: readonly string[];
@@ -57,7 +60,7 @@ export type PlaintextCheck = "digest" | "twice";
 /** An Encrypt or Decrypt under a KEK. */
 export interface CryptRequest {
   readonly keyId: string;
-  /** Below 64. */
+  /** The id of a row in the mechanism table; below 64. */
   readonly mechanism: number;
   readonly check?: PlaintextCheck;
   readonly aad: Uint8Array;
@@ -72,10 +75,12 @@ export interface ProbeResult {
   readonly detail: string;
 }
 
-/** What the login may do with session objects, which differ from keys on the token in that they end with the session. */
+/**
+ * What the login may do with session objects, which differ from keys on the token in that they end with the session.
+ */
 export interface TestedRight {
   readonly right: "make keys" | "import keys" | "destroy keys";
-  /** "untested": the error, or the lack of an object to try it on, shows nothing about the login. */
+  /** "untested": the error says nothing about the login, or there was no object to test with. */
   readonly outcome: "permitted" | "refused" | "untested";
   readonly detail: string;
 }
@@ -114,7 +119,10 @@ export const PATIENT_CALLER: Caller = { cancelled: false };
 export type HsmState =
   | {
       readonly up: true;
-      /** Why one of several tokens has not been read since the start, so that KEKs may be missing; undefined if all were. */
+      /**
+       * Why one of several tokens has not been read since the start, so that KEKs may be missing; undefined if all have
+       * been read.
+       */
       readonly unread?: KmsError;
       /** A problem that does not make operations fail. */
       readonly finding?: string;
@@ -130,17 +138,21 @@ export interface Hsm {
   encrypt(request: CryptRequest, caller: Caller): Promise<Buffer>;
   /**
    * Decrypts a mechanism's body; the plaintext belongs to the caller.
-   * @throws KmsError NOT_AUTHENTIC when it does not open; others within the request timeout
+   * @throws KmsError NOT_AUTHENTIC when it does not authenticate; others within the request timeout
    */
   decrypt(request: CryptRequest, caller: Caller): Promise<Buffer>;
   /** Reads the generations from the token. @throws KmsError */
   listKeks(): Promise<readonly KekRecord[]>;
   /**
-   * Reads the generations with a freshly loaded library, which takes longer: a library whose token went away may
-   * continue to show it, empty, and never find its keys again. @throws KmsError
+   * Reads the generations with a freshly loaded library, which takes longer: after a token was away, its library may
+   * keep listing it as empty and never find its keys again.
+   * @throws KmsError
    */
   listKeksReloaded(): Promise<readonly KekRecord[]>;
-  /** Tests one or all mechanisms with a KEK by round trips, and returns the results; a refusal is a result. @throws KmsError */
+  /**
+   * Tests one or all mechanisms with a KEK by round trips, and returns the results; a refusal is a result.
+   * @throws KmsError
+   */
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]>;
   state(): HsmState;
 }

@@ -1,4 +1,5 @@
-// One token as an HSM: implements the port with the token's hosts and their dispatcher, and what operators' commands need.
+// Implements the HSM port for one token, with its hosts and their dispatcher, and the calls that operators' commands
+// need.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { Dispatcher, type HsmObserver } from "./hosts/dispatcher.js";
@@ -58,7 +59,7 @@ const CONTROL_TIMEOUT_FACTOR = 5;
 /** It is unknown whether an abandoned C_DestroyObject was carried out, so it gets more time. */
 const DESTROY_TIMEOUT_FACTOR = 15;
 const LEAST_DESTROY_MS = 1_000;
-/** A small token makes two RSA key pairs in minutes. */
+/** Limit for making two RSA key pairs, which takes a small token minutes. */
 const RSA_TIMEOUT_MS = 300_000;
 
 export class TokenHsm implements Hsm, TokenAdministration {
@@ -148,7 +149,7 @@ export class TokenHsm implements Hsm, TokenAdministration {
       window === undefined ? { keyIds } : { keyIds, notAfter: deadlineAt(window.begunBy) };
     const limitMs = (): number => {
       const untilEnd = (window?.endedBy ?? Infinity) - Date.now();
-      // The token host itself refuses calls after `begunBy`; leave it time to say so.
+      // The token host itself refuses calls after `begunBy`; leave it time to report that.
       return Math.max(LEAST_DESTROY_MS, Math.min(DESTROY_TIMEOUT_FACTOR * this.#requestTimeoutMs, untilEnd));
     };
     return (await this.#hosts.control(Op.destroy, request, limitMs)).objects;

@@ -13,7 +13,7 @@ import type {
 } from "./port.js";
 import type { Deadline } from "./wire-deadline.js";
 
-/** The numbers are bytes of the wire. */
+/** The operations. The numbers are the bytes sent over the wire. */
 export const Op = {
   open: 1,
   login: 2,
@@ -73,7 +73,10 @@ export interface OpenRequest {
 export interface ReadRequest {
   /** Whether to continue the reading that an earlier request began; otherwise a new one begins. */
   readonly resume: boolean;
-  /** Instead of a reading: this key_id alone, by a search for its CKA_ID. None is found if the token cannot search so. */
+  /**
+   * If set, searches by CKA_ID for this key_id alone instead of making a reading. Finds nothing if the token cannot
+   * search by CKA_ID.
+   */
   readonly only?: string;
 }
 
@@ -129,6 +132,6 @@ export interface WireFailure {
   readonly rv?: number;
   /** Whether the CK_RV is missing from the CKR table. */
   readonly unknownRv?: boolean;
-  /** Only of a failed login. */
+  /** Set only for a failed login. */
   readonly pin?: PinVerdict;
 }

@@ -12,7 +12,7 @@ import type { ControlOp, ControlReply, ControlRequest, CryptOp, WireFailure } fr
 export const ReplyKind = { done: 0, failed: 1, repeated: 2 } as const;
 
 export const FRAME_HEADER_BYTES = 9;
-/** A longer frame is a defect of the peer. */
+/** Maximum length of a frame in bytes; a longer one is a defect of the peer. */
 export const MAX_FRAME_BYTES = 1 << 20;
 
 /** The two highest bits of a crypt body's first byte. */
@@ -84,7 +84,10 @@ export function encodeControlFrame<O extends ControlOp>(
   return frame;
 }
 
-/** Returns a control request and its secret, a view into `body` that the caller wipes. @throws on a body that is not one */
+/**
+ * Returns a control request and its secret, a view into `body` that the caller wipes.
+ * @throws RangeError or SyntaxError on a malformed body
+ */
 export function decodeControlRequest<O extends ControlOp>(
   _op: O,
   body: Buffer,
@@ -133,7 +136,10 @@ function decodeJsonBody(body: Buffer): { value: unknown; secret: Buffer } {
 export class FrameReader {
   #partial: Buffer = Buffer.alloc(0);
 
-  /** @throws RangeError on a frame longer than MAX_FRAME_BYTES or shorter than a header */
+  /**
+   * Adds received bytes and calls `onFrame` for each complete frame.
+   * @throws RangeError on a frame longer than MAX_FRAME_BYTES or shorter than a header
+   */
   push(chunk: Buffer, onFrame: (id: number, kind: number, body: Buffer) => void): void {
     const bytes = this.#partial.length === 0 ? chunk : Buffer.concat([this.#partial, chunk]);
     let at = 0;

@@ -1,5 +1,5 @@
-// Limits the connections of the HTTP endpoints, which any user of the machine may open: each serves one request, and the
-// oldest is closed if there are too many.
+// Limits the connections of the HTTP endpoints, which any user of the machine may open: each serves one request, and
+// the oldest is closed if there are too many.
 import { createServer as createHttpServer, type RequestListener, type Server as HttpServer } from "node:http";
 import { createServer, type Server, type Socket } from "node:net";
 import { Duplex } from "node:stream";
@@ -7,8 +7,8 @@ import { Duplex } from "node:stream";
 /** Maximum number of connections that have not sent a request yet. */
 const MAX_WAITING = 256;
 /**
- * Maximum number of connections with a request. Any user can open more, so it must take longer until that many others
- * follow a request than until it is answered.
+ * Maximum number of connections with a request. Any user can open more, so a request must be answered before this many
+ * others have followed it.
  */
 const MAX_ASKING = 512;
 /** Maximum number of connections whose client has not read an answer that the kernel cannot hold. */

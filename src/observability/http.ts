@@ -58,7 +58,10 @@ interface Page {
 
 type Pages = ReadonlyMap<string, SharedRendering<Page>>;
 
-/** Returns the pages that are costly to render. Each has a budget of its own, so that a costly one does not delay the others. */
+/**
+ * Returns the pages that are costly to render. Each has a budget of its own, so that a costly one does not delay the
+ * others.
+ */
 function sharedPages({ readiness, keys, metrics, metricsType }: HttpContent): Pages {
   const shared = (render: () => Page | Promise<Page>): SharedRendering<Page> =>
     new SharedRendering(render, new RenderingBudget());

@@ -108,7 +108,7 @@ class StreamSink implements LogSink {
 }
 
 /**
- * A terminal or a file, written in libuv's thread pool: a disk that hangs blocks one thread and no request. Not by
+ * A terminal or a file, written in libuv's thread pool: a disk that hangs blocks one thread and no request. Not
  * sonic-boom 4.2, which at the end tries forever to write to a full disk.
  */
 class FileSink implements LogSink {

@@ -21,7 +21,9 @@ const SECONDS_BUCKETS = [
   0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
 ];
 
-/** Sampling interval of the event loop's delay, in ms: at the default of 10 an idle plugin wakes up 100 times a second. */
+/**
+ * Sampling interval of the event loop's delay, in ms: at the default of 10 an idle plugin wakes up 100 times a second.
+ */
 const LOOP_SAMPLE_MS = 100;
 
 export class Metrics {

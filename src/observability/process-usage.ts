@@ -1,5 +1,5 @@
-// Measures memory and CPU time of other processes, the token hosts, from /proc. The time of ended processes stays in the
-// sum, so that it never decreases.
+// Measures memory and CPU time of other processes, the token hosts, from /proc. The time of ended processes stays in
+// the sum, so that it never decreases.
 import { readFileSync } from "node:fs";
 
 /** USER_HZ: 100 on every Linux that Node runs on (proc(5), times(2)). */

@@ -1,6 +1,6 @@
-// Decides what the log says about requests: every Encrypt (they are rare), failures, Decrypts at debug level, and Status
-// only when its answer changed. It logs uid and key_id, never data. Lines about failures and limits are bounded; metrics
-// and the audit log have every request.
+// Decides what the log says about requests: every Encrypt (they are rare), failures, Decrypts at debug level, and
+// Status only when its answer changed. It logs uid and key_id, never data. Lines about failures and limits are bounded;
+// metrics and the audit log have every request.
 import type { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { clientText } from "../untrusted-text.js";
@@ -43,7 +43,7 @@ export class RequestLog {
     });
   }
 
-  /** Writes the lines that are held back; at a stop. */
+  /** Writes the lines that are held back; called at a stop. */
   flush(): void {
     this.#failures.flush();
     this.#limits.flush();

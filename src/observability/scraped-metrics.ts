@@ -1,5 +1,5 @@
-// Metrics whose values are read when Prometheus asks: the state of the HSM, the KEKs, the audit log and the log. What they
-// are read from is passed in, so that this file knows no other layer.
+// Metrics whose values are read when Prometheus asks: the state of the HSM, the KEKs, the audit log and the log. The
+// caller passes their sources in, so that this file knows no other layer.
 import { createHash } from "node:crypto";
 import { Counter, Gauge, type OpenMetricsContentType, type Registry } from "prom-client";
 

@@ -1,5 +1,6 @@
-// Renders the pages of the HTTP endpoints. Simultaneous requests share one rendering, and the renderings of a page share a
-// budget of time, so that no user can keep the plugin busy. A rendering always begins after the request, so no answer is outdated.
+// Renders the pages of the HTTP endpoints. Simultaneous requests share one rendering, and the renderings of a page
+// share a budget of time, so that no user can keep the plugin busy. A rendering always begins after the request, so no
+// answer is outdated.
 
 /** Average time per second that the renderings may take, in ms. */
 const MS_PER_SECOND = 5;

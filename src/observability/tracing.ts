@@ -35,7 +35,10 @@ export function environmentWithoutTracing(env: NodeJS.ProcessEnv): NodeJS.Proces
   return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith("OTEL_")));
 }
 
-/** Starts tracing. Returns undefined if it is off, or if it cannot be started, which is logged: the plugin runs without it. */
+/**
+ * Starts tracing. Returns undefined if it is off, or if it cannot be started, which is logged: the plugin runs without
+ * it.
+ */
 export async function startTracing(
   env: NodeJS.ProcessEnv,
   version: string,
@@ -145,7 +148,10 @@ function traceHsmCall(api: typeof Api, tracer: Tracer, within: Context, call: Hs
   span.end(call.endedAt);
 }
 
-/** Returns whether tracing is on. An empty variable counts as unset (OpenTelemetry specification, "Environment Variable Specification"). */
+/**
+ * Returns whether tracing is on. An empty variable counts as unset (OpenTelemetry specification, "Environment Variable
+ * Specification").
+ */
 function isOn(env: NodeJS.ProcessEnv): boolean {
   const exporter = valueOf(env, "OTEL_TRACES_EXPORTER");
   if (env["OTEL_SDK_DISABLED"]?.trim().toLowerCase() === "true" || exporter === "none") return false;

@@ -1,6 +1,6 @@
-// Notifies systemd's watchdog (sd_notify(3), systemd.service(5) WatchdogSec=) twice per interval from the event loop, so
-// that systemd restarts a plugin whose event loop hangs. Node has no unix datagram sockets, so systemd-notify(1) sends the
-// notification; the unit needs NotifyAccess=all.
+// Notifies systemd's watchdog (sd_notify(3), systemd.service(5) WatchdogSec=) twice per interval from the event loop,
+// so that systemd restarts a plugin whose event loop hangs. Node has no unix datagram sockets, so systemd-notify(1)
+// sends the notification; the unit needs NotifyAccess=all.
 import { spawn } from "node:child_process";
 import type { Log } from "../log.js";
 

@@ -1,5 +1,5 @@
-// Remembers key_ids that requests named and that no KEK on the token has, as far as a complete reading has shown it.
-// Bounded, since anyone who may open the socket can send any number of them.
+// Remembers key_ids that requests named and that a complete reading did not find on the token. Bounded, since anyone
+// who may open the socket can send any number of them.
 
 /** Beyond this number, the key_id requested longest ago is forgotten. */
 const MOST_KEPT = 1_000;

@@ -1,8 +1,8 @@
-// Decides which KEK Encrypt uses. `choose` is pure: it says what Status may publish now. `publish` makes the switch,
+// Decides which KEK Encrypt uses. `choose` is pure: it returns what Status may publish now. `publish` makes the switch,
 // and only a Status answer calls it, so that no Encrypt answers with a different key_id than the last Status did. A
-// generation is chosen only if the token still held it after its activation and it has passed its self-test. The
-// choice never returns to an earlier generation, whatever the clock says: A, B, A would confuse kube-apiserver's
-// staleness check.
+// generation is chosen only if the token still held it after its activation and it has passed its self-test. The choice
+// never returns to an earlier generation, whatever the clock says: A, B, A would confuse kube-apiserver's staleness
+// check.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { activeAt, findByKeyId, type Generation } from "./generations.js";
@@ -151,7 +151,7 @@ export class ActiveKey {
       const due = activeAt(keyring.schedule, keyring.policy, this.#asOf());
       return due.record.keyId !== published.record.keyId && isLater(due, published) ? due : undefined;
     } catch {
-      // The schedule names no active KEK: only whether the published one is still on the token matters.
+      // The schedule names no active KEK: all that matters is whether the published one is still on the token.
       return undefined;
     }
   }
@@ -213,7 +213,10 @@ export class ActiveKey {
     return last && findByKeyId(this.#options.keyring.schedule, last.keyId);
   }
 
-  /** The instant to decide for: a KEK destroyed just before its activation must not be used from an earlier reading. */
+  /**
+   * Returns the instant at which the schedule is evaluated: a KEK destroyed just before its activation must not be used
+   * from an earlier reading.
+   */
   #asOf(): number {
     const { now, health } = this.#options;
     return Math.min(now(), health.checkedAt ?? Infinity);

@@ -1,6 +1,6 @@
-// The provider's background work: reads the keyring and proves every generation, at an interval and soon after a request
-// reported trouble. No request waits for it. The HSM is away if operations under the KEKs fail; a token that is slow to
-// read, or cannot be read, while they succeed is a separate finding.
+// Runs the provider's background work: reads the keyring and proves every generation, at an interval and soon after a
+// request reported trouble. No request waits for it. The HSM is away if operations under the KEKs fail. If they
+// succeed, a token that is slow to read or cannot be read is a separate finding.
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
@@ -19,13 +19,13 @@ export interface BackgroundCheckOptions {
   /** Wall clock, ms since the epoch. */
   readonly now: () => number;
   readonly log: Log;
-  /** Called after every round, also a failed one. */
+  /** Called after every round, including a failed one. */
   readonly onRound: () => void | Promise<void>;
 }
 
 /** Between two rounds during an outage or while a KEK fails, in ms. */
 const TROUBLED_INTERVAL_MS = 1_000;
-/** Most time between two proofs during a reading, in ms. */
+/** Maximum time between two proofs during a reading, in ms. */
 const PROOF_GAP_MS = 1_000;
 /** Minimum gap between rounds triggered by failed requests, in ms. */
 const MIN_GAP_MS = 200;
@@ -152,7 +152,7 @@ export class BackgroundCheck {
     return Math.min(limitMs, ...waits);
   }
 
-  /** Waits for `ms`, or until a round is requested, but for the minimum gap at least. Ends when the signal aborts. */
+  /** Waits for `ms`, or until a round is requested, but at least for the minimum gap. Ends when the signal aborts. */
   async #pause(ms: number, signal: AbortSignal): Promise<void> {
     await sleepUntil(Math.min(ms, MIN_GAP_MS), signal);
     if (signal.aborted) return;

@@ -1,4 +1,4 @@
-// Reads the time of creation from a CKA_ID that is a UUIDv7 (RFC 9562). It is by the clock of the machine that made the
+// Reads the time of creation from a CKA_ID that is a UUIDv7 (RFC 9562). The clock is that of the machine that made the
 // key.
 
 const UUID_V7 = /^([0-9a-f]{12})7[0-9a-f]{3}[89ab][0-9a-f]{15}$/;

@@ -3,8 +3,9 @@
 //   u8 format version | u8 mechanism | body
 //
 // The mechanism is a row of the mechanism table, which defines the body, or LOCAL_KEK (see local-kek.ts). In version 2
-// the token encrypts an 8-byte digest in front of the plaintext, so that an altered plaintext is detected. Version 1 has
-// no digest; local KEKs, which seal in this process, use it.
+// the token encrypts an 8-byte digest in front of the plaintext, so that an altered plaintext is detected. Version 1
+// has no digest; local KEKs, which seal in this process, use it.
+//
 // Associated data = format version, mechanism, key_id. Frozen by test/vectors/.
 import { KmsError } from "../errors.js";
 import { mechanismById, type Mechanism } from "../hsm/mechanisms.js";

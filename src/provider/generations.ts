@@ -1,6 +1,6 @@
-// Derives the schedule from the labels on the token: which generation is active, which are standby, which retired. It is
-// a pure function of immutable attributes and the time, so that every node that reads the token computes the same answer
-// without a file, a pointer or an election.
+// Derives the schedule from the labels on the token: which generation is active, which are standby, which retired. It
+// is a pure function of immutable attributes and the time, so that every node that reads the token computes the same
+// answer without a file, a pointer or an election.
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/port.js";
 import { parseInstant } from "./kek-label.js";
@@ -143,7 +143,7 @@ export function findByKeyId(schedule: Schedule, keyId: string): Generation | und
   return schedule.generations.find(({ record }) => record.keyId === keyId || record.aliases.includes(keyId));
 }
 
-/** Returns the generations of one schedule that a later one does not show. */
+/** Returns the generations of one schedule that a later one no longer contains. */
 export function goneFrom(before: Schedule, after: Schedule): Generation[] {
   return before.generations.filter(({ record }) => findByKeyId(after, record.keyId) === undefined);
 }

@@ -1,4 +1,4 @@
-// What the background check has found out about the HSM: written by it, read by everybody else.
+// Holds what the background check has found out about the HSM. Only the check writes it.
 import type { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
 import type { SwitchHealth } from "./active-key.js";

@@ -70,7 +70,10 @@ export class KekCalls {
     );
   }
 
-  /** Wraps local KEKs as DEK seeds are encrypted. Many requests may wait for one call, so that none of them can cancel it. */
+  /**
+   * Wraps local KEKs as DEK seeds are encrypted. Many requests may wait for one call, so that none of them can cancel
+   * it.
+   */
   get localKeks(): LocalKekWrapper {
     return {
       wrap: (keyId, localKek) => this.encrypt(keyId, localKek, PATIENT_CALLER, LOCAL_KEK),

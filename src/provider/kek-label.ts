@@ -1,5 +1,6 @@
 // Formats and parses the label of a generation, `<object>@20261121T100000Z`: object name and activation instant. The
-// instant is in ISO 8601 basic format, UTC, whole seconds, so that labels sort by time and fit tokens with short labels.
+// instant is in ISO 8601 basic format, UTC, whole seconds, so that labels sort by time and fit tokens with short
+// labels.
 
 import { z } from "zod";
 

@@ -26,7 +26,9 @@ export interface KeyMemoryStore {
   save(document: object): void;
 }
 
-/** Latest times at which Status and Encrypt can have answered under a key_id: ms since the epoch by the present clock. */
+/**
+ * Latest times at which Status and Encrypt can have answered under a key_id: ms since the epoch by the present clock.
+ */
 export interface Answered {
   readonly keyId: string;
   readonly statusAt: number | null;

@@ -36,9 +36,12 @@ export interface AnswerReport {
 export interface KeyringReport {
   /** This node's wall clock, ISO 8601. Rotation depends on it. */
   readonly now: string;
-  /** The key_id of the last Status answer, which Encrypt uses; before the first, that of the last one before the restart. */
+  /**
+   * The key_id of the last Status answer, which Encrypt uses; before the first, that of the last one before the
+   * restart.
+   */
   readonly publishedKeyId: string | null;
-  /** The same, by the name that earlier releases use. */
+  /** The same value under the name that earlier releases use. */
   readonly activeKeyId: string | null;
   /** The KEK that the next Status call publishes; null if there is none. */
   readonly dueKeyId: string | null;

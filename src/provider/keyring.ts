@@ -1,7 +1,7 @@
 // The keyring as last read from the token. It is read at an interval, and on demand for an unknown key_id; these
-// readings are shared and rate-limited, so that hostile key_ids cost the HSM next to nothing. A KEK counts as gone only
-// if a second reading, by a reloaded library, agrees. A reading may outlast the request that asked for it; the next
-// request for the same key_id uses its result.
+// readings are shared and rate-limited, so that hostile key_ids cost the HSM next to nothing. A KEK counts as removed
+// only if a second reading, by a reloaded library, agrees. A reading may outlast the request that triggered it; the
+// next request for the same key_id uses its result.
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
@@ -12,7 +12,7 @@ import type { ReloadSchedule } from "./reload-schedule.js";
 import { ScheduleReader } from "./schedule-reader.js";
 import { maskControls, truncate } from "../untrusted-text.js";
 
-/** Least time between the beginnings of two readings that unknown key_ids ask for, in ms. */
+/** Minimum time between the beginnings of two readings triggered by unknown key_ids, in ms. */
 const UNKNOWN_REREAD_MS = 1_000;
 /** A reading is slow if it takes longer than this share of the request timeout. */
 const SLOW_PART = 0.5;
@@ -21,7 +21,7 @@ const SLOW_PAUSE = 2;
 
 export interface KeyringOptions {
   readonly hsm: Hsm;
-  /** Longest that a request waits for a reading, in ms. */
+  /** Maximum time that a request waits for a reading, in ms. */
   readonly requestTimeoutMs: number;
   /** Reads the token only once: a backup may name thousands of destroyed KEKs, and each would cost a reading. */
   readonly readsOnce?: boolean;
@@ -29,9 +29,9 @@ export interface KeyringOptions {
   /** Returns the key_id that Encrypt uses now. */
   readonly inUse?: () => string | undefined;
   readonly log: Log;
-  /** Called after every reading, with the schedule and the generations that are gone. */
+  /** Called after every reading, with the schedule and the generations that were removed. */
   readonly onRead: (schedule: Schedule, gone: readonly Generation[]) => void;
-  /** When libraries are reloaded although nothing seems gone; without it, never. */
+  /** When to reload libraries although no KEK seems to be removed; undefined: never. */
   readonly reloads?: ReloadSchedule;
   /** A monotonic clock in ms. */
   readonly now?: () => number;
@@ -74,8 +74,8 @@ export class Keyring {
   }
 
   /**
-   * Why the last reading failed, or why its result does not show what the token holds now, since the library could not be
-   * reloaded after an activation. Undefined if it succeeded.
+   * Why the last reading failed, or why its result may be outdated: the library could not be reloaded after an
+   * activation. Undefined if it succeeded.
    */
   get error(): KmsError | undefined {
     return this.#error;
@@ -119,7 +119,7 @@ export class Keyring {
   }
 
   async #findByReading(keyId: string): Promise<Generation | undefined> {
-    // A reading under way may have passed this position before the key was made.
+    // A reading in progress may have passed the key's position before the key was made.
     if (this.#reading !== undefined) await this.#reading;
     const found = findByKeyId(this.#schedule, keyId);
     if (found !== undefined || (this.#hasRead && this.#options.readsOnce === true)) return found;

@@ -1,6 +1,6 @@
 // Mode `local-kek`: a 256-bit key made in this process, wrapped once by the HSM and carried in an annotation, seals DEK
-// seeds in this process with AES-256-GCM. IVs are random; a key has at most 2^20 uses, far below the 2^32 of NIST
-// SP 800-38D section 8.3. Associated data bind it to its KEK. It exists in memory only, and every process makes its own.
+// seeds in this process with AES-256-GCM. IVs are random; a key has at most 2^20 uses, far below the 2^32 of NIST SP
+// 800-38D section 8.3. Associated data bind it to its KEK. It exists in memory only, and every process makes its own.
 import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
@@ -11,7 +11,10 @@ import type { Annotations } from "./kms.js";
 /** The annotation that carries the wrapped local KEK: a fully qualified domain name without a slash. */
 export const LOCAL_KEK_ANNOTATION = "local-kek.kms-pkcs11.dev";
 export const LOCAL_KEK_BYTES = 32;
-/** Largest number of unwrapped local KEKs of other nodes and earlier times in memory, at a few hundred bytes each. */
+/**
+ * Maximum number of unwrapped local KEKs in memory that come from other nodes and earlier times; each takes a few
+ * hundred bytes.
+ */
 const MAX_OPENED = 1_000;
 /** The share of its uses and age after which a local KEK is replaced in advance. */
 const PREPARED_SHARE = 0.8;
@@ -43,7 +46,7 @@ export class LocalKeks {
   readonly #opening = new Map<string, Promise<KeyObject>>();
   #current: LocalKek | undefined;
   #making: { readonly keyId: string; readonly promise: Promise<LocalKek> } | undefined;
-  /** Incremented when local KEKs are forgotten, so that a call to the HSM under way restores none of them. */
+  /** Incremented when local KEKs are forgotten, so that a call to the HSM in progress does not restore any of them. */
   #epoch = 0;
 
   /** @param now a monotonic clock in ms */
@@ -110,7 +113,9 @@ export class LocalKeks {
     }
   }
 
-  /** Returns the current local KEK if it belongs to this KEK and has used up less than this share of its uses and age. */
+  /**
+   * Returns the current local KEK if it belongs to this KEK and has used up less than this share of its uses and age.
+   */
   #usable(keyId: string, share = 1): LocalKek | undefined {
     const local = this.#current;
     const { maxUses, maxAgeMs } = this.#policy;

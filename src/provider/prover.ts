@@ -12,7 +12,10 @@ import { associatedData, CHECKED_FORMAT } from "./envelope.js";
 import type { Generation } from "./generations.js";
 
 const CANARY_BYTES = 32;
-/** Unreachable KEKs tolerated while no KEK has answered: each may take its timeout. With one more, the HSM is away. */
+/**
+ * Maximum number of unreachable KEKs while no KEK has answered, since each may take its whole timeout. One more means
+ * that the HSM is away.
+ */
 const MAX_UNREACHED = 2;
 
 export interface Proof {
@@ -31,7 +34,7 @@ interface Canary {
 
 /**
  * Returns whether a failed proof means that the KEK itself is broken. A KEK that is not found does not count: the
- * keyring decides whether it is gone.
+ * keyring decides whether it was removed.
  */
 export function saysBroken(failure: KmsError): boolean {
   return !meansHsmAway(failure) && failure.code !== "KEY_MISSING";
@@ -60,9 +63,9 @@ export class Prover {
   }
 
   /**
-   * Proves the generations one after the other, the KEK in use first, and forgets those that are gone. A KEK that
-   * cannot be reached while others can has failed; that says nothing about the HSM. Throws a KmsError if the HSM is
-   * away: the KEK in use, or every KEK, cannot be reached. Earlier proofs stay valid then.
+   * Proves the generations one after the other, the KEK in use first, and forgets those that were removed. If only some
+   * KEKs cannot be reached, they have failed; that says nothing about the HSM. Throws a KmsError if the HSM is away:
+   * the KEK in use, or every KEK, cannot be reached. Earlier proofs stay valid then.
    */
   async prove(generations: readonly Generation[], inUse: string | undefined): Promise<void> {
     const present = new Set(generations.map(({ record }) => record.keyId));

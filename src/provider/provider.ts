@@ -72,14 +72,14 @@ export class Provider implements KmsProvider {
     const { outage, prover } = this.#parts;
     const { keyId } = generation.record;
     const { failure } = prover.proofOf(keyId);
-    // What a KEK encrypts that is present but fails may not be readable: no grace period applies.
+    // If a KEK is present but fails, what it encrypts may not be readable: no grace period applies.
     if (failure !== undefined && saysBroken(failure)) return this.#unwell(failure, keyId, failure.message);
     if (heldBack !== undefined) return { healthz: healthzText(heldBack.message), keyId };
     if (!outage.graceIsOver || outage.reason === undefined) return { healthz: "ok", keyId };
     return this.#unwell(outage.reason, keyId, `HSM away beyond its grace period: ${outage.reason.message}`);
   }
 
-  /** Reports the reason and lets writes continue, or throws to end them, as health.onHsmLoss says. */
+  /** Reports the reason and lets writes continue, or throws to stop them, depending on health.onHsmLoss. */
   #unwell(reason: KmsError, keyId: string, stopping: string): StatusAnswer {
     const { policy } = this.#parts.outage;
     if (policy.onHsmLoss === "keepWriting") return { healthz: healthzText(reason.message), keyId };

@@ -1,8 +1,8 @@
-// Decides when to read the keyring with a reloaded library although no KEK seems gone. Some libraries (TPMs) read their
-// store only when they are loaded: they show no new KEK, and continue to encrypt under one that has since been destroyed.
-// Whether a library is of that kind is found by comparing what it shows before and after a reload, never by its vendor;
-// until a change has shown it, the library might be. Every library is also reloaded after each activation: a destroyed
-// standby KEK must not become active.
+// Decides when to read the keyring with a reloaded library although no KEK seems to be removed. Some libraries (TPMs)
+// read their store only when they are loaded: they show no new KEK, and continue to encrypt under one that has since
+// been destroyed. Whether a library is of that kind is found by comparing what it shows before and after a reload,
+// never by its vendor; until a change shows otherwise, the library might be. Every library is also reloaded after each
+// activation: a destroyed standby KEK must not become active.
 import type { Log } from "../log.js";
 import type { Generation, Schedule } from "./generations.js";
 
@@ -36,7 +36,7 @@ export interface ReloadResult {
 
 /** Minimum gap between two reloads, as a multiple of the time that the last one took. */
 const GAP_SHARE = 5;
-/** The same for a library that may not need reloads: requests have no warm token host during a reload. */
+/** The minimum gap for a library that may not need reloads: requests have no warm token host during a reload. */
 const GAP_SHARE_UNTIL_KNOWN = 20;
 
 export class ReloadSchedule {
@@ -52,7 +52,7 @@ export class ReloadSchedule {
   #at: number;
   #tookMs = 0;
 
-  /** Counts the libraries as loaded now. */
+  /** Assumes that the libraries have just been loaded. */
   constructor({ intervals, wallNow = () => Date.now(), now = () => performance.now() }: ReloadOptions) {
     this.#intervals = intervals;
     this.#wallNow = wallNow;

@@ -30,7 +30,7 @@ export interface ProviderOptions {
   readonly requestTimeoutMs: number;
   /** Whether the token is read only once, if the background check is not started. */
   readonly readsOnce?: boolean;
-  /** When libraries are reloaded although no KEK seems gone; undefined: never. */
+  /** When to reload libraries although no KEK seems to be removed; undefined: never. */
   readonly reload?: ReloadOptions;
   readonly mode: Mode;
   readonly mechanism: MechanismChoice | "auto";

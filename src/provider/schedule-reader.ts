@@ -1,5 +1,5 @@
-// Makes one reading of the schedule from the token: with the loaded library, with a reloaded one when the reload schedule
-// claims it, and again with a reloaded one before a KEK counts as gone. It does not decide when to read.
+// Makes one reading of the schedule from the token: with the loaded library, with a reloaded one when the reload
+// schedule claims it, and again with a reloaded one before a KEK counts as removed. It does not decide when to read.
 import { KmsError } from "../errors.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { Log } from "../log.js";
@@ -10,7 +10,7 @@ export interface ScheduleReaderOptions {
   readonly hsm: Hsm;
   readonly policy: SchedulePolicy;
   readonly log: Log;
-  /** When libraries are reloaded although nothing seems gone; undefined: never. */
+  /** When to reload libraries although no KEK seems to be removed; undefined: never. */
   readonly reloads?: ReloadSchedule;
   /** A monotonic clock in ms. */
   readonly now: () => number;
@@ -51,7 +51,8 @@ export class ScheduleReader {
       if (!(reloaded instanceof KmsError)) {
         return { schedule: reloaded, failedReload: undefined };
       }
-      // Reloads at the interval only look for changes that the loaded library does not show: the next one may find them.
+      // Reloads at the interval only look for changes that the loaded library does not show: the next one may find
+      // them.
       if (claim === "activation") failedReload = reloaded;
     }
     const schedule = readSchedule(await this.#list(), policy);

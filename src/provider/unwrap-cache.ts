@@ -1,6 +1,6 @@
 // The unwrap cache: DEK seeds, found by a digest of everything that determines them. It is bounded in number and time.
-// Identical misses share one call; failures are not cached; entries are zeroed when they leave. It returns copies, since
-// an entry may be zeroed while a response is still being written.
+// Identical misses share one call; failures are not cached; entries are zeroed when they leave. It returns copies,
+// since an entry may be zeroed while a response is still being written.
 import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { Caller } from "../hsm/port.js";
@@ -24,7 +24,7 @@ interface Entry {
   readonly plaintext: Buffer;
 }
 
-/** A load under way, with all callers that wait for it. It is cancelled only when all of them are. */
+/** A load in progress, with all callers that wait for it. It is cancelled only when all of them are. */
 class Flight implements Caller {
   readonly callers: Caller[] = [];
   readonly startedAt: number;
@@ -32,7 +32,9 @@ class Flight implements Caller {
   waiting = 0;
   readonly plaintext: Promise<Buffer>;
 
-  /** @param ended called before the first caller continues, so that nobody joins a load whose plaintext is being zeroed */
+  /**
+   * @param ended called before the first caller continues, so that nobody joins a load whose plaintext is being zeroed
+   */
   constructor(first: Caller, load: (caller: Caller) => Promise<Buffer>, ended: () => void) {
     this.callers.push(first);
     this.startedAt = first.startedAt ?? performance.now();
@@ -58,7 +60,7 @@ export class UnwrapCache {
   readonly #entries: LRUCache<string, Entry> | undefined;
   readonly #underWay = new Map<string, Flight>();
   readonly #observer: CacheObserver;
-  /** Incremented by every removal by key, so that a load under way is not stored afterwards. */
+  /** Incremented by every removal by key, so that a load in progress is not stored afterwards. */
   #epoch = 0;
 
   constructor({ entries, ttlMs, observer }: UnwrapCacheOptions) {
@@ -123,7 +125,7 @@ export class UnwrapCache {
     }
   }
 
-  /** Zeroes expired entries. Must be called now and then. */
+  /** Zeroes expired entries. Must be called regularly. */
   purgeStale(): void {
     this.#entries?.purgeStale();
   }
@@ -141,7 +143,9 @@ export class UnwrapCache {
   }
 }
 
-/** Returns a digest of everything that determines a plaintext, each part with its length, so that no two inputs collide. */
+/**
+ * Returns a digest of everything that determines a plaintext, each part with its length, so that no two inputs collide.
+ */
 export function cacheName(keyId: string, ciphertext: Uint8Array, annotations: Annotations): string {
   const hash = createHash("sha256");
   const add = (part: Uint8Array | string): void => {

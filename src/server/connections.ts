@@ -14,8 +14,8 @@ const PREFACE_BYTES = 24;
 /** Time after which a connection that has not sent a whole preface is closed, in ms. */
 const SILENT_MS = 10_000;
 /**
- * Age at which an open request shows that its client is stuck, in ms: a request that is sent whole and whose answer is read
- * ends sooner (hsm.requestTimeout).
+ * Age at which an open request shows that its client is stuck, in ms: a request that is sent whole and whose answer is
+ * read ends sooner (hsm.requestTimeout).
  */
 const STUCK_MS = 3_000;
 
@@ -83,8 +83,8 @@ export class Connections {
   }
 
   /**
-   * Closes a connection whose requests do not end; otherwise the one that has been idle longest; otherwise the one with the
-   * most open requests.
+   * Closes a connection whose requests do not end; otherwise the one that has been idle longest; otherwise the one with
+   * the most open requests.
    */
   #closeOne(): void {
     let stuck: ServerHttp2Session | undefined;

@@ -1,5 +1,5 @@
-// Adds to grpc-js what it does not offer: HTTP/2 settings of our own, and control over when a request reaches it. Uses two
-// private fields of the pinned grpc-js; test/server/limits.test.ts fails if another version lacks them.
+// Adds to grpc-js what it does not offer: HTTP/2 settings of our own, and control over when a request reaches it. Uses
+// two private fields of the pinned grpc-js; test/server/limits.test.ts fails if another version lacks them.
 import { Server as GrpcServer, ServerCredentials, type ServerOptions as GrpcOptions } from "@grpc/grpc-js";
 import type {
   Http2Server,

@@ -1,5 +1,5 @@
-// A unix socket for as long as the plugin runs. Somebody may remove its file, for instance a cleaner of temporary
-// folders. Then nobody could connect although the plugin looks healthy, so the socket is bound again.
+// Keeps a unix socket bound as long as the plugin runs. Another process may remove its file, for instance a cleaner of
+// temporary folders. Then nobody could connect although the plugin looks healthy, so the socket is bound again.
 import type { Server } from "node:net";
 import { KmsError } from "../errors.js";
 import { bindSocket, type AskPeer, type BoundSocket, type SocketSettings } from "./socket.js";
@@ -10,7 +10,7 @@ const CHECK_EVERY_MS = 2_000;
 export interface KeptSocket {
   /** Returns why nobody can connect, and what to do; undefined if clients can connect. */
   problem(): string | undefined;
-  /** Binds the socket again if its file is gone. Called regularly, without the caller. */
+  /** Binds the socket again if its file was removed. This also happens regularly, without a call. */
   rebind(): Promise<void>;
   /** Refuses new connections and removes the file. */
   stop(): void;
@@ -27,7 +27,7 @@ export interface SocketUse {
 }
 
 /**
- * Binds a server that `make` returns to the socket, and another one whenever the socket's file is gone.
+ * Binds a server that `make` returns to the socket, and another one whenever the socket's file was removed.
  * @throws KmsError SOCKET_UNUSABLE
  */
 export async function keepSocket(

@@ -1,10 +1,12 @@
 // Decides when each request is served, so that no connection can starve the others. Every connection may have an equal
-// share of the requests served at once, and waiting requests take turns by connection. If too many requests are open, the
-// connection with the most loses some. kube-apiserver sends a request whole and reads its answer at once; a client that
-// does not do so loses the request.
+// share of the requests served at once, and waiting requests take turns by connection. If too many requests are open,
+// the connection with the most loses some. kube-apiserver sends a request whole and reads its answer at once; a client
+// that does not do so loses the request.
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 
-/** Maximum time from a request's first byte until its answer has been read, in ms; the HSM's part takes less than 3 s. */
+/**
+ * Maximum time from a request's first byte until its answer has been read, in ms; the HSM's part takes less than 3 s.
+ */
 export const MAX_REQUEST_MS = 10_000;
 /** Maximum number of open requests on all connections, in any state. */
 export const MAX_OPEN = 2_048;
@@ -15,7 +17,7 @@ export const MAX_UNFINISHED = 128;
 const UNFINISHED_MS = 1_000;
 /** Maximum number of DATA frames of a request. 40 KiB need 3 or a few more; each keeps up to 64 KiB of socket data. */
 const MAX_PIECES = 8;
-/** Maximum number of requests that begin in one turn of the event loop: about 10 ms of work. */
+/** Maximum number of requests that begin in one turn of the event loop; they take about 10 ms. */
 const MAX_A_TURN = 64;
 const SWEEP_MS = 500;
 

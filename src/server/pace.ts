@@ -1,16 +1,19 @@
 // Limits how fast connections are read, since Node reads up to 2 MiB from one connection before it serves the others. A
-// connection that sends requests faster than they are served is paused, and of many new connections only a few begin at a
-// time.
+// connection that sends requests faster than they are served is paused, and of many new connections only a few begin at
+// a time.
 import type { Socket } from "node:net";
 
-/** Requests of one connection in one turn of the event loop, after which it is paused. */
+/** Maximum number of requests of one connection in one turn of the event loop; at that number it is paused. */
 const MAX_EACH = 32;
-/** The same after all connections together have sent MAX_TOGETHER requests in that turn. */
+/** The limit once all connections together have sent MAX_TOGETHER requests in that turn. */
 const MAX_EACH_OF_MANY = 4;
 const MAX_TOGETHER = 256;
 /** Number of paused connections that are resumed in a turn; only one is while new connections wait. */
 const RESUMED_A_TURN = 2;
-/** Number of new connections that begin in a turn. It varies, since each may send many requests at once or almost nothing. */
+/**
+ * Number of new connections that begin in a turn. It varies, since each may send many requests at once or almost
+ * nothing.
+ */
 const BEGUN_A_TURN = { least: 2, most: 16 };
 
 /** The handle that HTTP/2 has taken over from its socket; Node has no public API for it. */

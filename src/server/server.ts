@@ -1,5 +1,5 @@
-// Serves gRPC on the unix socket. This code owns the listening socket and passes its connections to grpc-js one by one, so
-// that it controls the file's permissions and decides which connections and requests are served.
+// Serves gRPC on the unix socket. This code owns the listening socket and passes its connections to grpc-js one by one,
+// so that it controls the file's permissions and decides which connections and requests are served.
 import { createServer, type Server } from "node:net";
 import { Client, credentials, type Server as GrpcServer, type ServiceError } from "@grpc/grpc-js";
 import type { KmsProvider } from "../provider/kms.js";
@@ -14,12 +14,14 @@ import type { SocketSettings } from "./socket.js";
 const MAX_MESSAGE_BYTES = 40 * 1024;
 /** Requests per connection. gRPC clients assume the same limit before they receive ours, and queue further requests. */
 export const MAX_STREAMS = 100;
-/** Header names and values of a request plus 32 bytes for each (RFC 9113 section 6.5.2); kube-apiserver sends 500 bytes. */
+/**
+ * Header names and values of a request plus 32 bytes for each (RFC 9113 section 6.5.2); kube-apiserver sends 500 bytes.
+ */
 const MAX_HEADER_LIST_BYTES = 8 * 1024;
 const MAX_HEADERS = 64;
 /** Maximum HTTP/2 state of a connection, in MB. */
 const MAX_SESSION_MEMORY_MB = 10;
-/** Node keeps a connection whose HTTP/2 has failed until a ping is not answered. */
+/** Time between two pings, in ms: Node keeps a connection whose HTTP/2 has failed until a ping is not answered. */
 const PING_EVERY_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
 const PEER_TIMEOUT_MS = 1_000;
@@ -104,7 +106,8 @@ async function askPeer(path: string): Promise<string> {
       const answer = (error: ServiceError | null, value?: unknown): void => {
         const keyId = (value as { key_id?: string } | undefined)?.key_id;
         if (error === null) resolve(`a KMS plugin answers there with key_id ${keyId ?? "none"}`);
-        // Only a gRPC response has headers. The code decides nothing: a plugin whose HSM is away answers UNAVAILABLE too.
+        // Only a gRPC response has headers. The code decides nothing: a plugin whose HSM is away answers UNAVAILABLE
+        // too.
         else if (error.metadata.get("content-type").length === 0) {
           resolve("a process that does not speak KMS v2 listens there");
         } else resolve(`a process answers there with ${error.message}`);

@@ -63,15 +63,16 @@ export async function bindSocket(
     return { state: () => "ours", remove: () => undefined };
   }
   const path = join(safeFolder(settings.path), basename(settings.path));
-  // When it closes, Node removes the name that it has bound, even if the file is another process's by then. So a temporary
-  // name is bound, and the file gets its real name by a link when mode and group are set; a link replaces no file.
+  // When it closes, Node removes the name that it has bound, even if the file is another process's by then. So a
+  // temporary name is bound, and the file gets its real name by a link when mode and group are set; a link replaces no
+  // file.
   const bound = join(dirname(path), `.${randomBytes(BOUND_NAME_BYTES).toString("hex")}`);
   if (Math.max(Buffer.byteLength(path), Buffer.byteLength(bound)) > MAX_PATH_BYTES) {
     throw unusable(`${path}: a socket path has at most ${MAX_PATH_BYTES} bytes; choose a shorter one`);
   }
   const gid = settings.group === undefined ? undefined : gidOf(settings.group);
-  // Without the lock, the slower of two processes that find the same stale socket would remove the socket that the other
-  // has just bound: the kernel gives the inode number of a removed file to the next one.
+  // Without the lock, the slower of two processes that find the same stale socket would remove the socket that the
+  // other has just bound: the kernel gives the inode number of a removed file to the next one.
   const live = await inTurn(path, async () => {
     if (!(await removeStale(path))) return true;
     await bindAndLink(server, settings, { path, bound, gid });

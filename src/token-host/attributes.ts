@@ -53,7 +53,7 @@ function readOneByOne(
   return values;
 }
 
-/** Times that attributes are read until two results agree. */
+/** Maximum number of readings until two results agree. */
 const MOST_READINGS = 3;
 
 /**

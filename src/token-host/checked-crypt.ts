@@ -1,7 +1,7 @@
 // Encrypt and Decrypt under a KEK, checked before the answer leaves the token host. A token, or the memory and network
-// before it, may alter a bit of a result and return CKR_OK. kube-apiserver encrypts everything it writes under one seed,
-// so a ciphertext that does not open again would lose all of that; a wrong seed would stay in its cache for a day.
-// A request with an altered result, or with an error that may be temporary, is tried again on another session.
+// before it, may alter a bit of a result and return CKR_OK. kube-apiserver encrypts everything it writes under one
+// seed, so a ciphertext that cannot be decrypted again would lose all of that; a wrong seed would stay in its cache for
+// a day. A request with an altered result, or with an error that may be temporary, is tried again on another session.
 import { createHash, timingSafeEqual } from "node:crypto";
 import { mechanismById, type Mechanism } from "../hsm/mechanisms.js";
 import type { CryptRequest } from "../hsm/port.js";
@@ -81,7 +81,10 @@ export class CheckedCrypt {
     );
   }
 
-  /** @param triesFor returns the total number of attempts that a fault justifies, or false */
+  /**
+   * Makes a call until it succeeds or has used up its attempts.
+   * @param triesFor returns the total number of attempts that a fault justifies, or false
+   */
   #repeat(once: () => Buffer, triesFor: (fault: TokenFault) => number | false): Buffer {
     let altered = false;
     for (let tries = 1; ; tries++) {
@@ -186,7 +189,7 @@ function withDigest(plaintext: Uint8Array): Buffer {
   return Buffer.concat([digestOf(plaintext), plaintext]);
 }
 
-/** Wipes its input. Returns undefined when the digest does not match. */
+/** Returns the plaintext, or undefined if its digest does not match. Wipes its input. */
 function withoutDigest(opened: Buffer): Buffer | undefined {
   const text = Buffer.from(opened.subarray(DIGEST_BYTES));
   const same = text.length > 0 && timingSafeEqual(digestOf(text), opened.subarray(0, DIGEST_BYTES));

@@ -1,6 +1,6 @@
-// Every return value of PKCS#11 v2.40 (section 11.1) and of v3.0 to v3.2, with its meaning here: the fault class decides
-// what the plugin does, the error code what the caller receives. A value that is not in the table is reported by its
-// number and treated as a broken module.
+// Every return value of PKCS#11 v2.40 (section 11.1) and of v3.0 to v3.2, with its meaning here: the fault class
+// decides what the plugin does, the error code what the caller receives. A value that is not in the table is reported
+// by its number and treated as a broken module.
 import type { ErrorCode } from "../errors.js";
 import type { FaultClass, PinVerdict } from "../hsm/fault.js";
 import { nextStep } from "./next-step.js";

@@ -4,8 +4,8 @@
 // first 12 bytes), and only a truncated SHA-256 of it is published.
 //
 // A temporary error must never change which fingerprints a key gets, since they are its name. Only a definite refusal
-// (an unknown mechanism, a use that the key does not permit) takes one away. A general error, or one that reports a broken
-// device, may be either: see `settle`.
+// (an unknown mechanism, a use that the key does not permit) takes one away. A general error, or one that reports a
+// broken device, may be either: see `settle`.
 import type { Handle } from "pkcs11js";
 import pkcs11js from "pkcs11js";
 import type { FingerprintMethod } from "../hsm/key-id.js";
@@ -46,7 +46,7 @@ const AES_METHODS: readonly AesMethod[] = [
 export class FingerprintMemory {
   readonly #byFingerprint = new Map<string, readonly Fingerprint[]>();
 
-  /** Returns all fingerprints of the value that has this one; undefined if it has not been seen. */
+  /** Returns all fingerprints of the key value that this one belongs to; undefined if it has not been seen. */
   find(fingerprint: Fingerprint): readonly Fingerprint[] | undefined {
     return this.#byFingerprint.get(nameOf(fingerprint));
   }
@@ -96,9 +96,10 @@ export function fingerprintsOfAes(
 }
 
 /**
- * Decides whether a fingerprint that ended in an error is refused. Some tokens answer a general error to every mechanism
- * they lack, and others report a broken device; the key still needs a name, the same on every node. So the computation is repeated, each time
- * followed by a fingerprint that worked: an error of the token would sooner or later spare the one or hit the other.
+ * Decides whether a fingerprint that ended in an error is refused. Some tokens return a general error for every
+ * mechanism they lack, and others report a broken device; the key still needs a name, the same on every node. So the
+ * computation is repeated, each time followed by a fingerprint that has worked: sooner or later, a temporary error
+ * would miss the first or hit the second.
  * @throws TokenFault when the reference fails as well
  */
 function settle(compute: () => Outcome, computeReference: () => Outcome, reference: Buffer): Outcome {
@@ -162,12 +163,12 @@ function encryptBlock(session: TokenSession, key: Handle): Outcome {
   return block.find((fault) => !isPlainRefusal(fault)) ?? "refused";
 }
 
-/** Other errors may be a refusal or the token's own. */
+/** Returns whether a fault is certainly a refusal; others may be the token's own errors. */
 function isPlainRefusal(fault: TokenFault): boolean {
   return isRefusal(fault) && !isGeneralError(fault);
 }
 
-/** Only a token that uses the caller's IV returns the same bytes twice; of others this fingerprint does not exist. */
+/** Only a token that uses the caller's IV returns the same bytes twice; on others, this fingerprint does not exist. */
 function encryptUnderReservedIv(session: TokenSession, key: Handle): Outcome {
   const sealed = agreed((): Outcome => {
     // Reserved for the fingerprint: a random IV equals it with a probability of 2^-96.

@@ -3,7 +3,9 @@ import pkcs11js, { type Handle } from "pkcs11js";
 import { maskControls, truncate } from "../untrusted-text.js";
 import { asBoolean } from "./attributes.js";
 
-/** Bounds of a record's fields. A KEK's label has at most 32 characters; a key_id contains a digest of a long CKA_ID. */
+/**
+ * Bounds of a record's fields. A KEK's label has at most 32 characters; a key_id contains a digest of a long CKA_ID.
+ */
 const MAX_LABEL_SHOWN = 64;
 const MAX_ID_BYTES_SHOWN = 64;
 

@@ -1,4 +1,4 @@
-// What key objects on the token become: a generation of the KEK with its name, its kind, and what is wrong with its
+// Turns key objects on the token into generations of the KEK, each with its name, its kind, and what is wrong with its
 // attributes. An AES and an HMAC key that share label and CKA_ID are one generation. Handles are volatile: every
 // reading proves each key again by its fingerprint, since a token that was away may reuse a handle number for another
 // key.
@@ -20,8 +20,8 @@ import type { TokenSession } from "./session.js";
 const KEK_BYTES = 32;
 
 /**
- * Pairs an AES key with the only HMAC key of the same label and CKA_ID, and RSA keys with each other; every other key is a
- * generation of its own.
+ * Pairs an AES key with the only HMAC key of the same label and CKA_ID, and RSA keys with each other; every other key
+ * is a generation of its own.
  */
 export function pairKeys(keys: readonly FoundKey[]): FoundKey[][] {
   const isRsa = (key: FoundKey): boolean => key.kind === "rsa";

@@ -1,5 +1,5 @@
-// A generation of the KEK as the token host knows it: the record that is sent to the plugin, the object handles that are
-// not, and what has been discovered about the token's mechanisms with this key.
+// A generation of the KEK as the token host knows it: the record that is sent to the plugin, the object handles that
+// are not, and what has been discovered about the token's mechanisms with this key.
 import type { KeyObject } from "node:crypto";
 import type { Handle } from "pkcs11js";
 import type { KekRecord } from "../hsm/port.js";
@@ -13,7 +13,7 @@ export const CKK_SHA256_HMAC = 0x2b;
 /** The mechanism with which C_Sign makes an RSA-PSS signature: of the text, or of its digest computed here. */
 export type PssVariant = "text" | "digest";
 
-/** Found on first use. It concerns the key's value, whatever its handle. */
+/** Discovered on first use. It belongs to the key's value, whatever its handle. */
 export interface Discovered {
   /** Null if the token definitely refuses AES-GCM with this key. */
   gcm?: GcmIvMode | null;
@@ -24,7 +24,7 @@ export interface Discovered {
 /** The private key of an RSA key pair, with the public key that its attributes contain. */
 export interface RsaKey {
   readonly handle: Handle;
-  /** As it is on the token. */
+  /** The label as stored on the token. */
   readonly label: string;
   readonly modulus: Buffer;
   readonly publicKey: KeyObject;

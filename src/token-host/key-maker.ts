@@ -33,15 +33,15 @@ const RECIPES: readonly Recipe[] = [
 /** The objects of one generation. */
 export interface MadeKek {
   readonly objects: readonly Handle[];
-  /** What they were made for. */
+  /** The mechanism that they were made for. */
   readonly choice: MechanismChoice;
 }
 
 /**
  * Makes the key or keys of one generation, for a reading of the keyring to find and name.
  * @param tokenLabel names the token in an error
- * @throws TokenFault MECHANISM_UNSUPPORTED when the token does not perform the mechanism, or none of them;
- *   GENERATION_UNSUPPORTED when it generates none of the keys that could perform it
+ * @throws TokenFault MECHANISM_UNSUPPORTED when the token does not perform the requested mechanism, or none of the
+ * table; GENERATION_UNSUPPORTED when it generates none of the keys that could perform it
  */
 export function makeKek(session: TokenSession, request: GenerateRequest, tokenLabel: string): MadeKek {
   const recipe = recipeFor(session, request, tokenLabel);
@@ -96,7 +96,7 @@ function recipeFor(
     faults.push(refusal);
     if (refusal.fault !== "setup") failure ??= refusal;
   }
-  // An error of one trial is not the token's if another trial succeeds.
+  // An error of one trial does not concern the token if another trial succeeds.
   if (failure !== undefined) throw failure;
   const [first] = faults;
   if (first !== undefined && faults.every(({ code }) => code === "GENERATION_UNSUPPORTED")) throw first;
@@ -108,7 +108,7 @@ function recipeFor(
   });
 }
 
-/** Tries a recipe, again after an error that does not plainly refuse. Returns why it does not work, if it does not. */
+/** Returns why a recipe does not work; undefined if it works. Repeats a trial whose error does not plainly refuse. */
 function refusalOf(session: TokenSession, recipe: Recipe): TokenFault | undefined {
   for (let attempts = 1; ; attempts++) {
     const refusal = tryRecipe(session, recipe);
@@ -124,7 +124,8 @@ function tryRecipe(session: TokenSession, recipe: Recipe): TokenFault | undefine
 
 function tryWithKeys(session: TokenSession, recipe: Recipe, onToken: boolean): TokenFault | undefined {
   const handles = new Map<string, Handle>();
-  // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their own.
+  // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their
+  // own.
   const holder = new TokenSession(session.lib, session.slot);
   const wanted = { label: "kms-pkcs11 trial", onToken };
   try {
@@ -192,7 +193,7 @@ function notGenerated(cause: TokenFault): TokenFault {
   });
 }
 
-/** Refuses a key of another length, which a token may make that does not take CKA_VALUE_LEN. */
+/** Refuses a key of the wrong length, which a token that refuses CKA_VALUE_LEN may make. */
 function requireLength(session: TokenSession, key: Handle, { onToken }: WantedKey): Handle {
   const read = session.attempt("reading the length of a key (C_GetAttributeValue)", (handle) =>
     session.lib.C_GetAttributeValue(handle, key, [{ type: pkcs11js.CKA_VALUE_LEN }]),

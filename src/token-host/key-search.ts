@@ -1,5 +1,5 @@
-// Searches for key objects on the token: secret keys, and private keys, among which are those of an RSA KEK. PKCS#11 v2.40
-// section 5.7 (C_FindObjects).
+// Searches for key objects on the token: secret keys, and private keys, among which are those of an RSA KEK. PKCS#11
+// v2.40 section 5.7 (C_FindObjects).
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import { TokenFault } from "./ckr.js";
 import type { TokenSession } from "./session.js";
@@ -16,7 +16,9 @@ export interface Listed {
   readonly isPrivateKey: boolean;
 }
 
-/** Returns all secret and private keys on the token; in a narrower search, private keys only if there is no secret key. */
+/**
+ * Returns all secret and private keys on the token; in a narrower search, private keys only if there is no secret key.
+ */
 export function findKeys(session: TokenSession, narrower: readonly Attribute[]): Listed[] {
   const secret = findOfClass(session, pkcs11js.CKO_SECRET_KEY, narrower);
   const listed = secret.map((handle) => ({ handle, isPrivateKey: false }));
@@ -25,7 +27,7 @@ export function findKeys(session: TokenSession, narrower: readonly Attribute[]):
     : [...listed, ...findPrivateKeys(session, narrower)];
 }
 
-/** Returns none if the token refuses to search for private keys. */
+/** Returns all private keys; none if the token refuses to search for them. */
 export function findPrivateKeys(session: TokenSession, narrower: readonly Attribute[]): Listed[] {
   try {
     const found = findOfClass(session, pkcs11js.CKO_PRIVATE_KEY, narrower);

@@ -1,7 +1,7 @@
-// Reads the generations of the KEK from the token: every AES or HMAC key and every RSA private key whose label is the object
-// name, or the object name and an activation instant after "@". C_FindObjects cannot match prefixes, so all of them are listed and
-// their labels read, except those known to belong to other applications. A reading pauses after every object, so that
-// requests are served in between, and skips objects that vanish or cannot be read.
+// Reads the generations of the KEK from the token: every AES or HMAC key and every RSA private key whose label is the
+// object name, or the object name and an activation instant after "@". C_FindObjects cannot match prefixes, so all of
+// them are listed and their labels read, except those known to belong to other applications. A reading pauses after
+// every object, so that requests are served in between, and skips objects that vanish or cannot be read.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { ReadingProgress } from "../hsm/wire-calls.js";
 import { asBoolean, asNumber, readAttributes, readSteadily } from "./attributes.js";
@@ -17,7 +17,9 @@ import { limitPublicKeys } from "./public-keys.js";
 import type { TokenSession } from "./session.js";
 import { isRefusal } from "./refusal.js";
 
-/** More keys of one name than any schedule has; their records fit into one frame of the wire. */
+/**
+ * Maximum number of keys with one name: more than any schedule has, and their records fit into one frame of the wire.
+ */
 const MAX_KEYS = 1_000;
 /** Attributes that must be known before a key is used, unless the token does not support them. */
 const NEEDED = [
@@ -133,7 +135,7 @@ class Reading {
     );
   }
 
-  /** Reads one object. Its fault must not hide the others. */
+  /** Reads one object. Its fault must not hide the other objects. */
   #attempt<T>(read: () => T): T | undefined {
     try {
       const value = read();
@@ -172,7 +174,7 @@ function checkCount(keys: number, objectName: string): void {
   );
 }
 
-/** Whether a CKA_LABEL belongs to the KEK of this name: the name alone, or the name, "@" and an instant. */
+/** Returns whether a CKA_LABEL belongs to the KEK of this name: the name alone, or the name, "@" and an instant. */
 function isOurs(label: string, objectName: string): boolean {
   return label === objectName || label.startsWith(objectName + "@");
 }
@@ -206,12 +208,12 @@ function describe(
   return kind && { handle: object, label, ckaId, kind, attributes };
 }
 
-/** Whether the URI names the CKA_ID of a generation's first key; the second may have another. */
+/** Returns whether the URI names the CKA_ID of a generation's first key; the second may have another. */
 function isWanted([first]: readonly FoundKey[], { ckaId }: WantedKeys): boolean {
   return ckaId === undefined || ckaId === first?.ckaId.toString("hex");
 }
 
-/** A token that does not show the type of a private key leaves it to the modulus. */
+/** If the token does not show the type of a private key, the modulus decides. */
 function privateKindOf(keyType: number | undefined): "rsa" | undefined {
   return keyType === undefined || keyType === pkcs11js.CKK_RSA ? "rsa" : undefined;
 }

@@ -157,7 +157,9 @@ export class LaneKeyring {
     }
   }
 
-  /** Whether an empty search by CKA_ID proves that the key does not exist: the same search finds another key. */
+  /**
+   * Returns whether an empty search by CKA_ID proves that the key does not exist: the same search finds another key.
+   */
   #believesMiss(keyId: string): boolean {
     if (this.#searchesById === undefined) {
       const others = this.#all.map(({ record }) => record.keyId).filter((other) => other !== keyId);

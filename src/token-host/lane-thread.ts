@@ -1,6 +1,6 @@
-// One lane of the token host: a thread that blocks on its socketpair, makes the calls of one request after another on its
-// own session, and writes the replies. It has no event loop: a call that hangs blocks only this lane, and the plugin
-// kills the process from outside.
+// One lane of the token host: a thread that blocks on its socketpair, makes the calls of one request after another on
+// its own session, and writes the replies. It has no event loop: a call that hangs blocks only this lane, and the
+// plugin kills the process from outside.
 import { readSync, writeSync } from "node:fs";
 import { workerData } from "node:worker_threads";
 import type { CryptRequest } from "../hsm/port.js";

@@ -102,7 +102,9 @@ export class LaneToken {
     return testRights(this.#session);
   }
 
-  /** Makes a generation, checks that it performs its mechanism, and returns it as a new reading of the token lists it. */
+  /**
+   * Makes a generation, checks that it performs its mechanism, and returns it as a new reading of the token lists it.
+   */
   generate(request: GenerateRequest): KekRecord {
     const before = new Set(this.#keyring.labelled(request.label).map(({ keyId }) => keyId));
     const { objects, choice } = makeKek(this.#session, request, this.#description.label);
@@ -131,7 +133,7 @@ export class LaneToken {
       );
     }
     this.#requireAble(made, choice);
-    // Whatever the token reports, it has just generated the key.
+    // The token has just generated the key, whatever CKA_LOCAL says.
     return { ...made, remarks: made.remarks.filter((remark) => remark !== NOT_LOCAL) };
   }
 
@@ -159,7 +161,7 @@ export class LaneToken {
     throw new TokenFault(`${text}; the key was destroyed; set another mechanism, or auto`, { fault, code });
   }
 
-  /** Destroys every object of a KEK that a new reading finds; none is not an error. */
+  /** Destroys every object of a KEK that a new reading finds; finding none is not an error. */
   destroy(request: DestroyRequest): DestroyReply {
     this.#keyring.readAll();
     const keks = keksNamed(this.#keyring.all, request.keyIds);
@@ -211,7 +213,7 @@ export class LaneToken {
   }
 }
 
-/** The same fault, its message naming the key_id. */
+/** Returns the same fault with the key_id in its message. */
 function naming(keyId: string, error: unknown): unknown {
   if (!(error instanceof TokenFault) || error.message.includes(keyId)) return error;
   return new TokenFault(`${error.message} (key_id ${keyId})`, {

@@ -103,8 +103,8 @@ function waysToTellApart(matching: readonly ShownToken[]): string {
 }
 
 /**
- * Reads the token of every slot, or of one slot alone if that is asked for and there. Slots are asked for nothing but
- * their tokens: C_GetSlotInfo fails on some that are not ours.
+ * Reads the token of every slot, or of the requested slot alone if that exists. Does not call C_GetSlotInfo, which
+ * fails on some slots of other applications.
  */
 function readSlots(lib: PKCS11, only: number | undefined): ShownSlots {
   let slots: Handle[];
@@ -193,7 +193,7 @@ export function describeToken(lib: PKCS11, slotId: number, loggedIn: boolean): T
   }
 }
 
-/** CK_EFFECTIVELY_INFINITE is 0, and CK_UNAVAILABLE_INFORMATION more than any token has. */
+/** CK_EFFECTIVELY_INFINITE is 0, and CK_UNAVAILABLE_INFORMATION is larger than any real limit. */
 function limitOf(sessions: number): Pick<TokenDescription, "maxSessions"> {
   return sessions > 0 && sessions < 0xffff_ffff ? { maxSessions: sessions } : {};
 }

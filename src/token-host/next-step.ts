@@ -24,7 +24,7 @@ const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {
   0x102: "the token's security officer has to set a user PIN first",
 };
 
-/** Of the fault class `setup`, for which the code says more. */
+/** Next steps for the fault class `setup`, whose error codes say more than the class. */
 const SETUP_NEXT_STEP: Partial<Record<ErrorCode, string>> = {
   PIN_REFUSED: PIN_NEXT_STEP,
   MECHANISM_UNSUPPORTED: "the token does not perform this; set another mechanism, or auto",

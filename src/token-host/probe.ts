@@ -1,4 +1,4 @@
-// What a key and its token actually perform: proven by a round trip and by the refusal of a flipped bit, not by the
+// Tests what a key and its token actually perform: by a round trip and by the refusal of a flipped bit, not by the
 // token's mechanism list. Nothing is stored on the token.
 import {
   MECHANISM_CHOICES,
@@ -19,8 +19,8 @@ import type { TokenSession } from "./session.js";
 const KNOWN_TEXT = Buffer.from("kms-pkcs11 self-test: 32 bytes..");
 const AAD = Buffer.from("kms-pkcs11 self-test");
 /**
- * Attempts before an error that does not plainly refuse counts as a refusal. After each of them the token answers
- * another call: an error of the token would sooner or later spare the trial or hit that call.
+ * Attempts before an error that does not plainly refuse counts as a refusal. After each of them the token must answer
+ * another call: sooner or later, a temporary error would miss the trial or hit that call.
  */
 const ATTEMPTS = 6;
 

@@ -1,15 +1,15 @@
-// Public keys (CKA_PRIVATE is false) among the keys that carry the KEK's name. PKCS#11 2.40 (section 4.4) lets a session
-// that is not logged in make public objects, so anybody who reaches the token may have made them: they must affect no
-// protected KEK.
+// Public keys (CKA_PRIVATE is false) among the keys that carry the KEK's name. PKCS#11 2.40 (section 4.4) lets a
+// session that is not logged in make public objects, so anybody who reaches the token may have made them: they must not
+// affect any protected KEK.
 import { TokenFault } from "./ckr.js";
 import { isPublic, type FoundKey } from "./found-key.js";
 
-/** More than any schedule has. Further ones are not named, since that takes several calls for each. */
+/** Maximum number of public keys that are named, since each takes several calls; more than any schedule has. */
 const MAX_PUBLIC_KEYS = 100;
 
 export interface LimitedKeys {
   readonly kept: readonly FoundKey[];
-  /** One for each key that was left out. */
+  /** One fault for each omitted key. */
   readonly faults: readonly TokenFault[];
 }
 

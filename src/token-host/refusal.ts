@@ -1,10 +1,10 @@
-// Calls that a working token may refuse: a mechanism that it lacks, a use that a key does not permit. An error that says
-// the token is away or logged out is not a refusal.
+// Calls that a working token may refuse: a mechanism that it lacks, a use that a key does not permit. An error that
+// says the token is away or logged out is not a refusal.
 import pkcs11js, { type Handle } from "pkcs11js";
 import { isGeneralError, type TokenFault } from "./ckr.js";
 import type { Attempt, TokenSession } from "./session.js";
 
-/** A refusal repeats; a temporary error passes. */
+/** Number of attempts: a refusal recurs, a temporary error does not. */
 const ATTEMPTS = 3;
 
 /** Returns whether a fault may concern the mechanism or the key, rather than the token or the session. */
@@ -12,14 +12,17 @@ export function isRefusal(fault: TokenFault): boolean {
   return fault.fault === "setup" || fault.fault === "input" || isGeneralError(fault);
 }
 
-/** Returns the same while a mechanism is tested: a vendor's own code may refuse a parameter or report a broken device. */
+/**
+ * Returns whether a fault may be a refusal while a mechanism is tested: a vendor's own code may refuse a parameter or
+ * report a broken device.
+ */
 export function mayBeRefusal(fault: TokenFault): boolean {
   return isRefusal(fault) || (fault.rv !== undefined && fault.rv >= 0x80000000);
 }
 
 /**
- * Returns the same where the caller decides by other calls whether the token still answers: some tokens refuse with a
- * code that otherwise reports a broken device.
+ * Returns whether a fault may be a refusal if the caller decides by other calls whether the token still answers: some
+ * tokens refuse with a code that otherwise reports a broken device.
  */
 export function mayRefuseAsBroken(fault: TokenFault): boolean {
   return isRefusal(fault) || fault.fault === "device";

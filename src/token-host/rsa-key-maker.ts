@@ -1,5 +1,5 @@
-// Makes the two RSA key pairs of a generation inside the HSM: one whose private key only decrypts, one whose private key
-// only signs. PKCS#11 v2.40 section 5.13 (C_GenerateKeyPair), section 2.1.4 of the mechanisms.
+// Makes the two RSA key pairs of a generation inside the HSM: one whose private key only decrypts, one whose private
+// key only signs. PKCS#11 v2.40 section 5.13 (C_GenerateKeyPair), section 2.1.4 of the mechanisms.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import { TokenFault } from "./ckr.js";
 import { isRefusal } from "./refusal.js";
@@ -11,7 +11,7 @@ const MODULUS_BITS = [3072, 2048] as const;
 const PUBLIC_EXPONENT = Buffer.of(1, 0, 1);
 
 const CKM_AES_KEY_WRAP_KWP = 0x210b;
-/** What the other mechanisms of the table are made of. */
+/** The PKCS#11 mechanisms that the other rows of the mechanism table use. */
 const SYMMETRIC: readonly number[] = [
   pkcs11js.CKM_AES_GCM,
   pkcs11js.CKM_AES_CBC,
@@ -34,8 +34,8 @@ interface PairTemplate {
 }
 
 /**
- * Returns whether the token lists AES or HMAC mechanisms, or returns no list. On such a token nobody gets an RSA KEK
- * without asking for it: its secret keys may come from the vendor's tool, or their generation may have failed for now.
+ * Returns whether the token lists AES or HMAC mechanisms, or returns no list. On such a token, an RSA KEK is made only
+ * on request: its secret keys may come from the vendor's tool, or generating them may have failed temporarily.
  */
 export function listsSymmetric(session: TokenSession): boolean {
   try {
@@ -70,7 +70,7 @@ function makePair(session: TokenSession, role: Role, wanted: WantedPairs): pkcs1
         ),
       );
       if (made.ok) return made.value;
-      // Some tokens refuse a length by a general error.
+      // Some tokens refuse a length with a general error.
       if (!isRefusal(made.fault)) throw made.fault;
       refusal ??= made.fault;
     }

@@ -1,6 +1,6 @@
-// How RSA key pairs on the token become a generation of the KEK: one decrypts, the other signs. The public keys, read from
-// the attributes of the private keys, are the KEK's fingerprint: they determine its value, and clones have the same. A
-// public key object is not asked, since some tokens let anybody make one without a login.
+// Turns RSA key pairs on the token into a generation of the KEK: one decrypts, the other signs. The public keys, read
+// from the attributes of the private keys, are the KEK's fingerprint: they determine its value, and clones have the
+// same. Public key objects are not used, since some tokens let anybody make one without a login.
 import { createHash, createPublicKey, type KeyObject } from "node:crypto";
 import { makeKeyId } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
@@ -10,7 +10,10 @@ import { isPublic, remarks, shownName, unprotected, type FoundKey } from "./foun
 import type { Kek, RsaKey } from "./kek.js";
 
 const LEAST_BITS = 2048;
-/** For a token that does not show it: 65537, which everybody uses. With any other, the KEK's proof fails. */
+/**
+ * Assumed for a token that does not show its exponent: 65537, which is nearly universal. With any other, the KEK's
+ * proof fails.
+ */
 const USUAL_EXPONENT = Buffer.of(1, 0, 1);
 
 type Role = "decrypt" | "sign";
@@ -23,8 +26,8 @@ export function signingKeyId(ckaId: Buffer): Buffer {
 
 /**
  * Pairs each key that decrypts with the key of the same label that signs: by the CKA_ID that the plugin gives it, by an
- * equal CKA_ID, or as the only two. Every other key is half a generation, which is refused. A key that anybody may have made
- * is never paired with a protected one.
+ * equal CKA_ID, or as the only two. Every other key is half a generation, which is refused. A key that anybody may have
+ * made is never paired with a protected one.
  */
 export function pairRsaKeys(keys: readonly FoundKey[]): FoundKey[][] {
   const byName = new Map<string, FoundKey[]>();
@@ -55,7 +58,7 @@ function pairOfOneLabel(keys: readonly FoundKey[]): FoundKey[][] {
   return [...pairs, ...left.map((key) => [key])];
 }
 
-/** Whether a key may have a role; a token that does not show its uses leaves that open. */
+/** Returns whether a key may have a role; a token that does not show its uses leaves that open. */
 function may(key: FoundKey, role: Role): boolean {
   return asBoolean(key.attributes.get(role)) !== false;
 }
@@ -64,7 +67,9 @@ function suits(decrypts: FoundKey, signs: FoundKey): boolean {
   return may(decrypts, "decrypt") && may(signs, "sign");
 }
 
-/** Decides which of two keys decrypts. If both may do both, their immutable attributes decide, so that all nodes agree. */
+/**
+ * Decides which of two keys decrypts. If both may do both, their immutable attributes decide, so that all nodes agree.
+ */
 function inOrder(decrypts: FoundKey, signs: FoundKey): boolean {
   if (!suits(decrypts, signs)) return false;
   return !suits(signs, decrypts) || Buffer.compare(sortKey(decrypts), sortKey(signs)) < 0;

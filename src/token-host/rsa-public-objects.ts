@@ -1,10 +1,14 @@
 // The public key objects beside the private keys of a KEK. Nothing reads them, since some tokens let anybody make one
-// without a login; the public key is an attribute of the private key. They are kept in step, so that none is left behind.
+// without a login; the public key is an attribute of the private key. They are kept in step, so that none is left
+// behind.
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { Kek, RsaKey } from "./kek.js";
 import type { TokenSession } from "./session.js";
 
-/** Destroys the public key objects of a KEK whose private keys are gone; ignores failures, since they hold no secret. */
+/**
+ * Destroys the public key objects of a KEK whose private keys were destroyed; ignores failures, since they hold no
+ * secret.
+ */
 export function destroyPublicKeys(session: TokenSession, kek: Kek): void {
   for (const object of publicKeys(session, kek)) {
     session.attempt("destroying a public key (C_DestroyObject)", (handle) => {

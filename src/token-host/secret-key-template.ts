@@ -1,6 +1,6 @@
 // Templates for C_GenerateKey: what a KEK of each kind must be, what it should be, and which of these attributes tokens
-// refuse. Every use that the plugin does not need is explicitly false, since some tokens default it to true. PKCS#11 v2.40
-// sections 4.9 and 5.13.
+// refuse. Every use that the plugin does not need is explicitly false, since some tokens default it to true. PKCS#11
+// v2.40 sections 4.9 and 5.13.
 import pkcs11js, { type Attribute } from "pkcs11js";
 
 export const KEY_BYTES = 32;

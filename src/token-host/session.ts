@@ -1,5 +1,6 @@
 // One session on the token, and the rule that no session outlives an error: a failed call may leave an operation active
-// forever (CKR_OPERATION_ACTIVE), so the session is replaced, and the call is repeated once if the session was at fault. PKCS#11 v2.40 section 5.6.
+// forever (CKR_OPERATION_ACTIVE), so the session is replaced, and the call is repeated once if the session was at
+// fault. PKCS#11 v2.40 section 5.6.
 import pkcs11js, { type Handle, type PKCS11 } from "pkcs11js";
 import { toFault, type TokenFault, rvOf } from "./ckr.js";
 

@@ -1,5 +1,5 @@
-// Decides which keys of several tokens are clones of one KEK. A key with the label and CKA_ID of another token's KEK but a
-// different fingerprint is not a clone: it is refused, and the KEK carries a remark while that key exists.
+// Decides which keys of several tokens are clones of one KEK. A key with the label and CKA_ID of another token's KEK
+// but a different fingerprint is not a clone: it is refused, and the KEK carries a remark while that key exists.
 import type { Log } from "../../log.js";
 import type { KekRecord } from "../port.js";
 
@@ -14,7 +14,7 @@ interface Known {
 export class Clones {
   readonly #tokens: readonly string[];
   readonly #log: Log;
-  /** The key_id for each label and CKA_ID: the first seen, in one round that of the most preferred token. */
+  /** The key_id first seen for each label and CKA_ID; within one round, that of the most preferred token. */
   readonly #known = new Map<string, Known>();
   readonly #reported = new Set<string>();
 
@@ -25,8 +25,8 @@ export class Clones {
   }
 
   /**
-   * Returns the readings without keys that only look like clones. The KEK that such a key imitates has a remark, and so
-   * has a KEK that is missing on a token.
+   * Returns the readings without false clones. Adds a remark to the KEK that a false clone imitates, and to a KEK that
+   * is missing on a token.
    */
   genuine(readings: readonly Reading[]): Reading[] {
     const conflicts: { readonly keyId: string; readonly rank: number; readonly remark: string }[] = [];

@@ -1,6 +1,6 @@
-// Combines several tokens that hold clones of the KEK into one HSM. The preferred token serves; if it fails or is late, the
-// next one is asked within the same request. Returning to a preferred token takes a while, so that a token that goes
-// away again and again does not make the plugin switch as often.
+// Combines several tokens that hold clones of the KEK into one HSM. The preferred token serves; if it fails or is late,
+// the next one is asked within the same request. The plugin returns to a preferred token only after a while, so that a
+// token that fails repeatedly does not cause repeated switching.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { meansHsmAway } from "../away.js";
@@ -12,15 +12,15 @@ import type { Caller, Hsm, HsmState, CryptRequest, KekRecord, ProbeResult } from
 import { hedge } from "./hedged-request.js";
 
 export interface FailoverOptions {
-  /** In order of preference, at least one. */
+  /** The tokens in order of preference; at least one. */
   readonly members: readonly MemberOptions[];
   readonly requestTimeoutMs: number;
   readonly log: Log;
 }
 
-/** A preferred token serves again after it has been well for this long, in ms. */
+/** Time for which a preferred token must have been available before it serves again, in ms. */
 const RETURN_AFTER_MS = 60_000;
-/** The result of a reading waits for a slow token for this many request timeouts, if another token has been read. */
+/** Number of request timeouts for which a reading waits for a slow token once another token has been read. */
 const SLOW_READING = 2;
 
 /** Returns whether another token may succeed after this error. */
@@ -116,7 +116,9 @@ export class FailoverHsm implements Hsm {
     );
   }
 
-  /** Leaves a failing token at once, and returns to a preferred one only after it has been well for a while. */
+  /**
+   * Stops using a failing token at once, and returns to a preferred one only after it has been available for a while.
+   */
   #choose(): void {
     const now = performance.now();
     for (const member of this.#members) {
@@ -143,7 +145,10 @@ export class FailoverHsm implements Hsm {
     this.#serving = rank;
   }
 
-  /** Returns the tokens that hold a key: those that are up first, among them the serving one, then by preference. */
+  /**
+   * Returns the tokens that hold a key, or all tokens if none does: those that are available first, the serving one
+   * before others, then by preference.
+   */
   #order(keyId: string): Member[] {
     const rankOf = (member: Member): number =>
       (member.state.up ? 0 : 2) + (member === this.#members[this.#serving] ? 0 : 1);
@@ -165,7 +170,7 @@ export class FailoverHsm implements Hsm {
     throw failure;
   }
 
-  /** Asks the serving token, and the next one if it fails or is late; the first answer is returned. */
+  /** Returns the first answer. Asks the serving token, and the next one if that fails or is late. */
   async #crypt(
     keyId: string,
     caller: Caller,
@@ -190,7 +195,7 @@ export class FailoverHsm implements Hsm {
     });
   }
 
-  /** Has the next token serve after one that failed a request or was slower than a token asked after it. */
+  /** Makes the next token serve if this one failed a request or was slower than a token asked after it. */
   #leave(member: Member): void {
     member.wellSince = undefined;
     const next = this.#members.findIndex((other) => other !== member && other.state.up);

@@ -1,26 +1,29 @@
-// Makes one request to several tokens within one deadline: the next token is asked when one fails or is late, and the first
-// answer is returned. Later answers are wiped, and calls that have not begun by then are not made. hsm/hedging.ts says
-// what bounds the number of calls.
+// Makes one request to several tokens within one deadline: the next token is asked when one fails or is late, and the
+// first answer is returned. Later answers are wiped, and calls that have not begun by then are not made. hsm/hedging.ts
+// says what bounds the number of calls.
 import { KmsError } from "../../errors.js";
 import type { Caller } from "../port.js";
 
 export type Ask = (caller: Caller) => Promise<Buffer>;
 
 export interface HedgeOptions {
-  /** In the order in which they are asked. */
+  /** The calls, in the order in which they are made. */
   readonly asks: readonly Ask[];
   readonly caller: Caller;
-  /** After this time without an answer the next is asked, in ms. */
+  /** Time without an answer after which the next call is made, in ms. */
   readonly lateMs: number;
-  /** From now to the end of the request, in ms. */
+  /** Time from now until the request ends, in ms. */
   readonly limitMs: number;
-  /** Returns whether an error is the final answer, which asking another token would not change. */
+  /** Returns whether an error is final, so that asking another token would not help. */
   readonly isFinal: (error: KmsError) => boolean;
-  /** Called for each that failed, except with the final answer, or was overtaken by a later one. @param asked index in `asks` */
+  /**
+   * Called for each token that failed, unless with the final answer, or that a later one overtook.
+   * @param asked index in `asks`
+   */
   readonly onPassedOver: (asked: number) => void;
 }
 
-/** Returns the first answer, or throws the final error, else the last one, or DEADLINE. */
+/** Returns the first answer, or throws the final error, otherwise the last error, or DEADLINE. */
 export function hedge(options: HedgeOptions): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     new HedgedRequest(options, resolve, reject).askNext();
@@ -67,7 +70,7 @@ class HedgedRequest {
     );
   }
 
-  /** Returns the request's caller, who also counts as gone once the request is decided. */
+  /** Returns the request's caller, which also counts as cancelled once the request is decided. */
   #caller(): Caller {
     const { caller } = this.#options;
     const isDecided = (): boolean => this.#decided;

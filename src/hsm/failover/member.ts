@@ -1,6 +1,6 @@
-// One token of a failover set, and the KEKs that it holds. A library whose token went away may keep showing it, empty, and
-// never find its keys again. So a missing KEK counts as missing only after a freshly loaded library confirms it; until
-// then the previous reading stays valid, and the token counts as away.
+// One token of a failover set, and the KEKs that it holds. After a token was away, its library may keep listing it as
+// empty and never find its keys again. So a missing KEK counts as missing only after a freshly loaded library confirms
+// it; until then the previous reading stays valid, and the token counts as away.
 import { KmsError } from "../../errors.js";
 import type { Reading } from "./clones.js";
 import type { Hsm, HsmState, KekRecord } from "../port.js";
@@ -24,7 +24,7 @@ export class Member {
   /** The reading in progress, which later callers share. */
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
-  /** Since when it has been well, by performance.now(); undefined while it is not. */
+  /** When it became available, by performance.now(); undefined while it is not. */
   wellSince: number | undefined;
 
   constructor({ name, hsm }: MemberOptions) {
@@ -46,7 +46,7 @@ export class Member {
     return state.up && this.#doubt !== undefined ? { up: false, reason: this.#doubt } : state;
   }
 
-  /** Reads the token, and again by a freshly loaded library if a KEK is missing. @throws KmsError */
+  /** Reads the token, and again with a freshly loaded library if a KEK is missing. @throws KmsError */
   read(): Promise<void> {
     return this.#share(async () => {
       const records = await this.#hsm.listKeks();
@@ -55,7 +55,7 @@ export class Member {
     });
   }
 
-  /** Reads the token by a freshly loaded library and believes the result. @throws KmsError */
+  /** Reads the token with a freshly loaded library and believes the result. @throws KmsError */
   readReloaded(): Promise<void> {
     return this.#share(async () => {
       this.#believe(await this.#hsm.listKeksReloaded());
@@ -63,7 +63,8 @@ export class Member {
   }
 
   /**
-   * Makes one operation under a KEK. If the token does not find a KEK that it held, reads it by a freshly loaded library.
+   * Performs one operation under a KEK. If the token no longer finds a KEK that it held, reads the token with a freshly
+   * loaded library.
    * @throws KmsError; HSM_UNAVAILABLE instead of KEY_MISSING until that reading has succeeded
    */
   async use<T>(keyId: string, operation: (hsm: Hsm) => Promise<T>): Promise<T> {
@@ -72,7 +73,7 @@ export class Member {
     } catch (thrown) {
       const error = KmsError.from(thrown);
       if (error.code !== "KEY_MISSING" || !this.holds(keyId)) throw error;
-      // If the token is doubted already, a background reading is on its way.
+      // If the token is in doubt already, a background reading will follow anyway.
       const confirming = this.#doubt === undefined ? this.#share(() => this.#confirm()) : this.#running;
       const doubt = this.#doubtIt();
       await confirming?.catch(() => undefined);
@@ -92,7 +93,7 @@ export class Member {
     }
   }
 
-  /** A field would be narrowed by the compiler across an await. */
+  /** A method, since the compiler would keep a field's narrowed type across an await. */
   #isDoubted(): boolean {
     return this.#doubt !== undefined;
   }

@@ -10,7 +10,8 @@ export interface Destination {
 }
 
 /**
- * Returns a lane of the serving host, unless that is late or has been sent the job already; undefined if no lane is free.
+ * Returns a lane of the serving host, or of another host if that one is late or has already received the job; undefined
+ * if no lane is free.
  * @param ready hosts that may be given requests, the serving one first
  */
 export function chooseDestination(

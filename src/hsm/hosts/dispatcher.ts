@@ -1,6 +1,6 @@
-// Sends each request to a token host: through a bounded queue to the least loaded lane, once more to another host if the
-// answer is late or the host died (hsm/hedging.ts), until a deadline. A host whose oldest request has passed the
-// deadline hangs and is replaced.
+// Sends each request through a bounded queue to the least loaded lane of a token host. Sends it once more, to another
+// host, if the answer is late or the host died (hsm/hedging.ts). Every request ends at its deadline. A host whose
+// oldest request has passed the deadline counts as hung and is replaced.
 import { KmsError } from "../../errors.js";
 import { COPIES_PER_TOKEN, otherHostAfterMs } from "../hedging.js";
 import type { HostPool } from "./pool.js";
@@ -47,7 +47,7 @@ export class Dispatcher {
     return this.#queue.length;
   }
 
-  /** Makes one operation and returns its result, or throws a KmsError, within the request timeout. */
+  /** Performs one operation and returns its result, or throws a KmsError, within the request timeout. */
   async crypt(op: Job["op"], request: CryptRequest, caller: Caller): Promise<Buffer> {
     if (this.#stopped) throw new KmsError("STOPPING", "the plugin is stopping");
     if (this.#queue.length >= this.#options.queue) {
@@ -107,7 +107,7 @@ export class Dispatcher {
     return job.settled;
   }
 
-  /** Opens another session on a slow token. Without a host, ends the waiting requests once a start has failed. */
+  /** Opens another session on a slow token. If there is no host, fails the waiting requests once a start has failed. */
   #growOrGiveUp(): void {
     const [serving] = this.#hosts.ready;
     if (serving !== undefined) {
@@ -164,7 +164,7 @@ export class Dispatcher {
         if (sendable) this.#retryElsewhere(job, host, error);
         else if (job.pending === 0) this.#settle(job, error);
         return;
-      // After a fault of the session, the token host itself has tried again on a fresh one.
+      // After a session fault, the token host has already retried on a new session.
       default:
         this.#settle(job, error);
     }
@@ -201,7 +201,7 @@ export class Dispatcher {
     );
   }
 
-  /** Sends another copy, unless a late answer has made the sweep send the last one meanwhile. */
+  /** Sends another copy, unless the sweep has already sent the last one because the answer was late. */
   #sendAgain(job: Job, destination: Destination, error: KmsError): void {
     if (job.sentTo.length < COPIES_PER_TOKEN) this.#send(job, destination);
     else if (job.pending === 0) this.#settle(job, error);
@@ -229,7 +229,7 @@ export class Dispatcher {
       }
     }
     this.pump();
-    // A host that hangs is checked until it is replaced, even if another host has answered its requests.
+    // A hung host is checked until it is replaced, even if another host has answered its requests.
     if (this.#jobs.size > 0 || this.#hosts.ready.some((host) => host.lanes.busySince !== undefined)) return;
     clearInterval(this.#sweeper);
     this.#sweeper = undefined;

@@ -1,6 +1,6 @@
-// One token host as the plugin sees it: a child process with its lanes, from spawn to exit. SIGKILL from outside ends it,
-// since nothing inside a process can end a vendor call that hangs. The pool and the dispatcher decide which host gets which
-// request and when a host is replaced.
+// One token host as the plugin sees it: a child process with its lanes, from spawn to exit. SIGKILL from outside ends
+// it, since nothing inside a process can end a vendor call that hangs. The pool and the dispatcher decide which host
+// gets which request and when a host is replaced.
 import { spawn, type ChildProcess } from "node:child_process";
 import type { Duplex } from "node:stream";
 import { KmsError } from "../../errors.js";
@@ -36,14 +36,14 @@ export interface ControlOptions {
 /** Why a token host ended; a metric label. */
 export type EndCause = "exit" | "signal" | "hang" | "device" | "reload" | "protocol" | "start" | "stop";
 
-/** A token host allocates little: fewer threads and a small heap leave a control-plane node some 5 MB for each. */
+/** A token host allocates little. Fewer threads and a small heap save a control-plane node about 5 MB for each host. */
 const SMALL = ["--max-semi-space-size=1", "--single-threaded-gc", "--v8-pool-size=1"];
 /**
- * Of the sessions that the token reports. Some tokens have as many for all applications together: other hosts, their
- * replacements and the operator's commands need some as well.
+ * Largest share of the sessions reported by the token that one host uses. On some tokens that number is shared by all
+ * applications: other hosts, their replacements and operators' commands need sessions too.
  */
 const LARGEST_SHARE = 1 / 4;
-/** A process that still exists this long after SIGKILL hangs in the kernel. */
+/** Time after SIGKILL after which a process that still exists counts as stuck in the kernel, in ms. */
 const UNKILLABLE_MS = 1_000;
 /** What the token host itself writes to stderr; anything else comes from the library. */
 const OWN_LINE = /^token host lane \d+: \w+$/m;
@@ -105,7 +105,7 @@ export class HostProcess {
     return this.#cause === undefined;
   }
 
-  /** Whether the process does not exist, or no longer. */
+  /** Whether the process has ended or was never created. */
   get gone(): boolean {
     return this.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
@@ -133,7 +133,7 @@ export class HostProcess {
     return callOn(lane, op, request, secret);
   }
 
-  /** Whether the token is slow enough for another lane to pay, and another one is allowed. */
+  /** Whether the token is slow enough to benefit from another lane, and another lane is allowed. */
   get canGrow(): boolean {
     return !this.#lanes.isOpening && this.#lanes.length < this.#maxLanes && this.alive && this.#lanes.isSlow;
   }
@@ -158,7 +158,7 @@ export class HostProcess {
       });
       return true;
     } catch (error) {
-      // The thread stays, unused; a token without a free session now will probably have none later.
+      // The thread stays, unused: a token without a free session now is unlikely to have one later.
       this.#maxLanes = lanes;
       this.#log.warn({ lanes, err: error }, "token gives no further session");
       return false;
@@ -168,7 +168,8 @@ export class HostProcess {
   /** Ends the process now. Requests in progress fail at once. */
   kill(cause: EndCause): void {
     this.#finish(cause);
-    // Without a process Node 20 signals the number it finds instead: 0 (our own group), or an earlier child's.
+    // If there is no process, Node 20 signals whatever pid it holds: 0 (our own process group), or that of an earlier
+    // child.
     if (this.gone) return;
     this.#child.kill("SIGKILL");
     this.#givenUp ??= setTimeout(() => {
@@ -234,7 +235,7 @@ async function callOn<O extends ControlOp>(
   return decodeControlReply(op, reply.body);
 }
 
-/** A KmsError that carries what the token host reported, such as what the plugin has to do about it. */
+/** A KmsError with the failure that the token host reported, including what the plugin has to do about it. */
 export class HostFailure extends KmsError {
   readonly failure: WireFailure;
 
@@ -244,7 +245,7 @@ export class HostFailure extends KmsError {
   }
 }
 
-/** Does `work`, and kills the host if that takes longer than `limitMs`: nothing else ends a vendor call that hangs. */
+/** Runs `work`, and kills the host if it takes longer than `limitMs`: nothing else ends a vendor call that hangs. */
 export async function killOnTimeout<T>(
   host: HostProcess,
   limitMs: number,

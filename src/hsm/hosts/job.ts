@@ -1,5 +1,5 @@
-// One request on its way to a token: its data, its caller, and the hosts that it has been sent to. A job is settled once;
-// later replies are wiped.
+// One request on its way to a token: its data, its caller, and the hosts that it has been sent to. A job is settled
+// once; later replies are wiped.
 import type { KmsError } from "../../errors.js";
 import type { Caller, CryptRequest } from "../port.js";
 import type { HostProcess } from "./host-process.js";
@@ -10,7 +10,7 @@ export class Job {
   readonly request: CryptRequest;
   readonly caller: Caller;
   readonly startedAt = performance.now();
-  /** Its deadline counts from here; earlier than `startedAt` if the plugin did something else for the request first. */
+  /** Start of its deadline; earlier than `startedAt` if the plugin did other work for the request first. */
   readonly arrivedAt: number;
   /** Hosts that it has been sent to, in order. */
   readonly sentTo: HostProcess[] = [];

@@ -1,6 +1,6 @@
-// The plugin's end of one lane: sends requests and receives their replies, in order, over a socketpair whose other end is a
-// thread that blocks in the vendor library. It knows neither PKCS#11 nor policy, and measures how long one request keeps
-// the token busy.
+// The plugin's end of one lane: sends requests and receives their replies, in order, over a socketpair whose other end
+// is a thread that blocks in the vendor library. It knows neither PKCS#11 nor policy, and measures how long one request
+// keeps the token busy.
 import type { Duplex } from "node:stream";
 import { FrameReader, MAX_FRAME_BYTES, ReplyKind, decodeFailure } from "../wire.js";
 import type { WireFailure } from "../wire-calls.js";
@@ -16,7 +16,7 @@ interface Sent {
   readonly done: (reply: Reply) => void;
 }
 
-/** The quickest of this many requests shows how fast the token is; a busy machine slows single ones down. */
+/** Number of recent requests whose fastest shows the token's speed; a busy machine slows single requests down. */
 const WINDOW = 16;
 
 export class LaneClient {
@@ -30,7 +30,7 @@ export class LaneClient {
   #measured = 0;
   #gone: WireFailure | undefined;
 
-  /** @param onProtocolError called once when the other end does not keep to the wire format */
+  /** @param onProtocolError called once when the other end violates the wire format */
   constructor(stream: Duplex, onProtocolError: () => void) {
     this.#stream = stream;
     const reader = new FrameReader();
@@ -57,18 +57,18 @@ export class LaneClient {
     return this.#sent.size;
   }
 
-  /** Least time that one of the last requests kept this lane busy, in ms; 0 before the first few replies. */
+  /** Shortest time for which one of the last requests kept this lane busy, in ms; 0 before the first few replies. */
   get serviceMs(): number {
     return this.#serviceMs;
   }
 
-  /** Since when the token has worked on its present request, by performance.now(); undefined if there is none. */
+  /** When the token began its current request, by performance.now(); undefined if there is none. */
   get busySince(): number | undefined {
     const [oldest] = this.#sent.values();
     return oldest === undefined ? undefined : Math.max(oldest.sentAt, this.#lastReplyAt);
   }
 
-  /** The same, but only if that request is an Encrypt or Decrypt: control calls have longer limits of their own. */
+  /** Like `busySince`, but only for an Encrypt or Decrypt: control calls have longer limits of their own. */
   get cryptSince(): number | undefined {
     const [oldest] = this.#sent.values();
     return oldest?.control === false ? this.busySince : undefined;

@@ -3,9 +3,9 @@
 import type { LaneClient } from "./lane-client.js";
 import type { WireFailure } from "../wire-calls.js";
 
-/** Above this duration of a request, overlapping requests on more sessions pays. In ms. */
+/** Request duration above which overlapping requests on more sessions is worthwhile, in ms. */
 const SLOW_SERVICE_MS = 0.4;
-/** Largest number of requests in the socket of one lane of a fast token. */
+/** Maximum number of requests in the socket of one lane of a fast token. */
 const PIPELINE = 32;
 
 export class LaneSet {
@@ -76,7 +76,7 @@ export class LaneSet {
     return least !== undefined && least.load < PIPELINE ? least : undefined;
   }
 
-  /** Whether the token is slow enough for more sessions to pay. */
+  /** Whether the token is slow enough to benefit from more sessions. */
   get isSlow(): boolean {
     return this.#lanes.some((lane) => lane.serviceMs > SLOW_SERVICE_MS);
   }
@@ -85,7 +85,7 @@ export class LaneSet {
     return this.#lanes.reduce((sum, lane) => sum + lane.load, 0);
   }
 
-  /** Since when the longest-running request has kept its lane busy, by performance.now(); undefined if none has. */
+  /** When the longest-running request began to occupy its lane, by performance.now(); undefined if there is none. */
   get busySince(): number | undefined {
     let oldest: number | undefined;
     for (const { busySince } of this.#lanes) {

@@ -1,11 +1,11 @@
-// The last reading of one token's keyring, on whichever host: the KEKs that it showed, and what was wrong with it.
+// Holds the last reading of one token's keyring, made on any of its hosts: its KEKs, and what was wrong with it.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import type { KekRecord } from "../port.js";
 import type { KeyringReading } from "../wire-calls.js";
 import { count, seconds } from "./slices.js";
 
-/** A reading that takes longer than this is a finding. In ms. */
+/** Duration above which a reading is reported as a finding, in ms. */
 const SLOW_MS = 5_000;
 
 export class LastReading {
@@ -28,14 +28,14 @@ export class LastReading {
     return this.#finding;
   }
 
-  /** Replaces it by the first reading of a starting host. */
+  /** Replaces it with the first reading of a starting host. */
   begin({ keks, unreadable }: KeyringReading): void {
     this.#keks = keks;
     this.#unreadable = unreadable;
   }
 
   /**
-   * Replaces it by a later reading.
+   * Replaces it with a later reading.
    * @throws KmsError if a KEK is missing and more objects than before could not be read: it may be among those
    */
   replace(reading: KeyringReading, tookMs: number): void {

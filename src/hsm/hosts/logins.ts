@@ -1,6 +1,6 @@
 // Logs in the lanes of one token's hosts, through its login gate. A login belongs to what the library treats as an
-// application: usually the process, but for some libraries (p11-kit-client) each load of the library, so that every lane
-// logs in by itself. A lane that is logged in already costs no attempt.
+// application: usually the process, but for some libraries (p11-kit-client) each load of the library, so that every
+// lane logs in by itself. A lane that is logged in already costs no attempt.
 import { KmsError } from "../../errors.js";
 import type { LaneClient } from "./lane-client.js";
 import type { LoginGate } from "../login/login-gate.js";
@@ -9,7 +9,7 @@ import { killOnTimeout, type HostProcess } from "./host-process.js";
 import type { TokenDescription } from "../port.js";
 import { Op } from "../wire-calls.js";
 
-/** Each login that was abandoned gives the next one this many times as long. */
+/** Factor by which each abandoned login extends the time limit of the next. */
 const LONGER = 1.25;
 
 export class Logins {
@@ -29,7 +29,8 @@ export class Logins {
   }
 
   /**
-   * Logs a lane in unless it is logged in already; concurrent calls share one login. Returns the token as last described.
+   * Logs a lane in unless it is logged in already; concurrent calls share one login. Returns the token as last
+   * described.
    * @throws KmsError
    */
   login(host: HostProcess, lane: LaneClient): Promise<TokenDescription> {
@@ -79,8 +80,8 @@ export class Logins {
   }
 
   /**
-   * A login that hangs blocks all others. If this PIN has logged in before, the login is abandoned early, since the gate
-   * allows another; but later each time, so that a token that has become slow can finish.
+   * A login that hangs blocks all others. If this PIN has logged in before, the login is abandoned early, since the
+   * gate allows another attempt. The limit grows each time, so that a token that has become slow can finish.
    */
   #limitMs(stamp: string, token: TokenDescription | undefined): number {
     const isCounted = token?.pinCountLow === true || token?.pinFinalTry === true;

@@ -1,5 +1,5 @@
-// The token hosts of one token, one serving and the others warm: the order in which they start, their replacement, and
-// control calls to them. The dispatcher decides which host gets which request.
+// Manages the token hosts of one token, one serving and the others warm: the order in which they start, their
+// replacement, and control calls to them. The dispatcher decides which host gets which request.
 import { EventEmitter, once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
@@ -41,7 +41,7 @@ export interface HostPoolOptions {
   readonly log: Log;
 }
 
-/** Shortest interval between two hosts that are replaced for the same unknown CKR code, in ms. */
+/** Minimum interval between two replacements of a host for the same unknown CKR code, in ms. */
 const UNKNOWN_RV_MS = 60_000;
 /** While a start hangs, another one may run beside it. */
 const LEAST_SUPERVISORS = 2;
@@ -119,7 +119,7 @@ export class HostPool {
 
   /**
    * Makes a call on the serving host.
-   * @param limitMs returns the limit when the call begins; `controlTimeoutMs` if left out
+   * @param limitMs returns the limit when the call begins; `controlTimeoutMs` if omitted
    * @throws KmsError, such as why no host is ready
    */
   async control<O extends ControlOp>(
@@ -130,7 +130,11 @@ export class HostPool {
     return this.#controlOn(await this.#serving(), op, request, limitMs);
   }
 
-  /** Makes a call that changes nothing on the token, on the next host if it costs the serving one. @throws KmsError */
+  /**
+   * Makes a call that changes nothing on the token; repeats it on the next host if the serving host does not survive
+   * it.
+   * @throws KmsError
+   */
   async read<O extends ControlOp>(op: O, request: ControlRequest<O>): Promise<ControlReply<O>> {
     const host = await this.#serving();
     try {
@@ -200,7 +204,7 @@ export class HostPool {
       log,
       onReady: (ready) => {
         this.#hasBeenReady = true;
-        // A start that was late and whose substitute was ready first.
+        // This start was late, and its substitute was ready first.
         if (this.ready.length > hosts) ready.kill("stop");
         this.#changed();
       },

@@ -1,6 +1,6 @@
-// Readings of the keyring over the hosts of one token. A reading that hangs costs its host. So hosts are read one after
-// the other, and once a reading has hung, the last host that serves requests is not read. A slow or failed reading is a
-// finding; it does not replace a host whose operations under the KEK succeed.
+// Reads the keyring on the hosts of one token. A reading that hangs makes its host unusable. So hosts are read one
+// after the other, and once a reading has hung, the last host that serves requests is not read. A slow or failed
+// reading is a finding; it does not replace a host whose operations under the KEK succeed.
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
@@ -34,14 +34,16 @@ export interface ReadingHosts {
 }
 
 export interface ReadingOptions {
-  /** Shortest limit for a slice of a reading, in ms. */
+  /** Minimum limit for a slice of a reading, in ms. */
   readonly controlTimeoutMs: number;
-  /** Longest limit, in ms. */
+  /** Maximum limit for a slice of a reading, in ms. */
   readonly startTimeoutMs: number;
   readonly log: Log;
 }
 
-/** Most readings on a starting host while objects cannot be read, and the pause between two of them in ms. */
+/**
+ * Maximum number of readings on a starting host while objects cannot be read, and the pause between two readings in ms.
+ */
 const FIRST_READINGS = 3;
 const FIRST_READING_GAP_MS = 100;
 export class KeyringReadings {
@@ -74,7 +76,7 @@ export class KeyringReadings {
     return this.#first?.at ?? 0;
   }
 
-  /** The end of a message: how far the reading of a starting host is; empty if a host is ready. */
+  /** The end of a message: the progress of a starting host's reading; empty if a host is ready. */
   get soFar(): string {
     if (this.#first === undefined || this.#hosts.ready.length > 0) return "";
     const { seen, objects } = this.#first;
@@ -82,9 +84,10 @@ export class KeyringReadings {
   }
 
   /**
-   * Makes sure that a host finds the KEKs, in steps of its start, and returns them. If a host has read the token before,
-   * another one need only find the same KEKs by their CKA_IDs: it is ready soon, however many keys of other applications
-   * the token holds. Otherwise it reads the keyring. @throws KmsError
+   * Makes sure that a host finds the KEKs, in steps of its start, and returns them. If a host has read the token
+   * before, another one need only find the same KEKs by their CKA_IDs: it is ready soon, however many keys of other
+   * applications the token holds. Otherwise it reads the keyring.
+   * @throws KmsError
    */
   async readFirst(host: HostProcess, step: RunStep): Promise<readonly KekRecord[]> {
     const ask = (request: ReadRequest): Promise<ReadSlice> =>
@@ -107,7 +110,7 @@ export class KeyringReadings {
     }
   }
 
-  /** @throws KmsError */
+  /** Reads on one host and returns the KEKs, then reads the other hosts in the background. @throws KmsError */
   async read(): Promise<readonly KekRecord[]> {
     const host = await this.#spare();
     const records = await this.#readOn(host);
@@ -116,8 +119,9 @@ export class KeyringReadings {
   }
 
   /**
-   * Reads on a host that starts after this call and replaces a warm one. Earlier hosts that show other keys are replaced
-   * too. @throws KmsError
+   * Reads on a host that starts after this call and replaces a warm one. Replaces earlier hosts that show different
+   * keys.
+   * @throws KmsError
    */
   async readReloaded(): Promise<readonly KekRecord[]> {
     const fresh = await this.#fresh();
@@ -140,11 +144,13 @@ export class KeyringReadings {
     }
     const fresh = await this.#hosts.whenReady((host) => !this.#doubted.has(host));
     if (fresh !== undefined) return fresh;
-    // A library loaded before may keep showing a token that is away, and empty.
+    // A library that is already loaded may keep listing a token that is away, as empty.
     throw new KmsError("HSM_UNAVAILABLE", "no token host can be started to read the token");
   }
 
-  /** Reads the other hosts, which keeps their sessions alive. Replaces those that show other keys than the first. */
+  /**
+   * Reads the other hosts, which keeps their sessions alive. Replaces those that show different keys from the first.
+   */
   async #refreshOthers(first: HostProcess, shown: readonly KekRecord[]): Promise<void> {
     for (const host of this.#hosts.ready) {
       if (host === first || this.#isLast()) continue;
@@ -160,7 +166,7 @@ export class KeyringReadings {
       if (host.endCause === "hang") this.#hung = true;
       else if (host.alive) await this.#judge(host, error);
       if (host.alive || host.endCause === "stop") throw error;
-      // The reading cost its host; make it on another one.
+      // The reading made its host unusable; repeat it on another one.
       const other = await this.#hosts.whenReady(() => !this.#isLast());
       if (other !== undefined) return this.#inTurn(other);
       throw this.#hung ? error : this.#refusal();

@@ -10,7 +10,7 @@ export type AskForSlice = (request: ReadRequest, limitMs: number) => Promise<Rea
 /** A slice may take this many times as long as the slowest one that succeeded. */
 const SLACK = 3;
 
-/** How long a slice of this token's readings may take; a search is one call, which no slice can divide. */
+/** Limits the duration of a slice of this token's readings. A search is one call and cannot be divided into slices. */
 export class SlicePace {
   readonly #leastMs: number;
   readonly #mostMs: number;

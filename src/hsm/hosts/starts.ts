@@ -1,20 +1,25 @@
-// Limits the steps of all starts of one token's hosts that are in progress. If the HSM hangs, a start hangs too, and nobody
-// knows whether its call returns when the HSM answers again. So the oldest start gets all the time that the
-// configuration allows, since the token may have become slow. Later ones beside it are given up soon and repeated, until
-// one succeeds; each gets longer than the one before it, since the machine may be busy.
+// Limits the steps of all starts of one token's hosts that are in progress. If the HSM hangs, a start hangs too, and
+// its call may never return, even when the HSM answers again. The oldest start gets all the time that the configuration
+// allows, since the token may only have become slow. Later starts beside it are abandoned early and repeated until one
+// succeeds. Each gets more time than the one before, since the machine may be busy.
 import type { HostProcess } from "./host-process.js";
 
-/** "open": from spawning the process to a session; "login": C_Login; "read": finding one KEK, or one slice of a reading. */
+/**
+ * "open": from spawning the process to a session; "login": C_Login; "read": finding one KEK, or one slice of a reading.
+ */
 export type Step = "open" | "login" | "read";
 
 export type RunStep = <T>(step: Step, work: () => Promise<T>) => Promise<T>;
 
-/** A step is late when it takes this many times as long as it took last, and at least LEAST_MS. */
+/** A step is late after this multiple of its previous duration, but not before LEAST_MS. */
 const SLACK = 3;
 const LEAST_MS = 1_500;
-/** The limit of the very first "open". The first of another step has none, since it may take a token much longer. */
+/**
+ * The limit of the very first "open", in ms. The first run of another step has none, since it may take a token much
+ * longer.
+ */
 const FIRST_OPEN_MS = 3_000;
-/** Each start that was given up beside the oldest gives the next one this many times as long, up to MOST_LONGER in all. */
+/** Factor by which each start abandoned beside the oldest extends the limit of the next; at most MOST_LONGER in all. */
 const LONGER = 1.25;
 const MOST_LONGER = 4;
 
@@ -31,11 +36,11 @@ export class Starts {
   /** The oldest first. */
   readonly #underWay: Start[] = [];
   readonly #took = new Map<Step, number>();
-  /** Starts given up beside the oldest since the last one that succeeded. */
+  /** Number of starts abandoned beside the oldest since the last success. */
   #givenUp = 0;
 
   /**
-   * @param startTimeoutMs longest time without another step that succeeds
+   * @param startTimeoutMs maximum time without a successful step
    * @param onLate called when the oldest start is late, and another one may run beside it
    */
   constructor(startTimeoutMs: number, onLate: () => void) {
@@ -53,7 +58,7 @@ export class Starts {
     return this.#underWay[0]?.late ?? false;
   }
 
-  /** Runs one start. Ends its host if no step of it succeeds for too long. */
+  /** Runs one start. Ends its host if none of its steps succeeds for too long. */
   async run<T>(host: HostProcess, work: (run: RunStep) => Promise<T>): Promise<T> {
     const start: Start = { host, late: false, limit: undefined };
     this.#underWay.push(start);
@@ -61,7 +66,7 @@ export class Starts {
     try {
       const result = await work((step, action) => this.#step(start, step, action));
       this.#givenUp = 0;
-      // Starts that have been late since before this one began will hardly return.
+      // Starts that were late before this one began are unlikely to return.
       for (const other of this.#underWay) if (other.late) other.host.kill("hang");
       return result;
     } finally {
@@ -70,14 +75,14 @@ export class Starts {
     }
   }
 
-  /** Returns after how many ms a step is late; Infinity if it has not been measured. */
+  /** Returns the time after which a step is late, in ms; Infinity if it has not been measured. */
   lateMs(step: Step): number {
     const tookMs = this.#took.get(step);
     if (tookMs !== undefined) return Math.max(LEAST_MS, SLACK * tookMs);
     return step === "open" ? FIRST_OPEN_MS : Infinity;
   }
 
-  /** Does `work` and, if it succeeds, records its duration as that of the step. */
+  /** Runs `work` and, if it succeeds, records its duration for the step. */
   async measure<T>(step: Step, work: () => Promise<T>): Promise<T> {
     const begunAt = performance.now();
     const result = await work();

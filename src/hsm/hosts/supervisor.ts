@@ -27,11 +27,11 @@ export interface SupervisorOptions {
   readonly onEnded: (cause: EndCause) => void;
 }
 
-/** After a host that died. */
+/** Backoff after a host died. */
 const CRASH_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 30_000 };
-/** After an error of the token: a token that returns should be found soon. */
+/** Backoff after an error of the token: a token that returns should be found soon. */
 const AWAY_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 5_000 };
-/** After a call that hung: waiting for it has cost time already. */
+/** Backoff after a call that hung, since waiting for it has already cost time. */
 const HANG_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 400 };
 const BACKOFF: Readonly<Record<EndCause, BackoffLimits>> = {
   exit: CRASH_BACKOFF,
@@ -43,7 +43,7 @@ const BACKOFF: Readonly<Record<EndCause, BackoffLimits>> = {
   reload: HANG_BACKOFF,
   stop: HANG_BACKOFF,
 };
-/** The end of a host that was ready for at least this long does not count as another failure in a row. */
+/** Time after which a ready host counts as stable, in ms: its end is not another failure in a row. */
 const STABLE_MS = 10_000;
 /** Interval of checks whether a refused PIN has been replaced. */
 const PIN_POLL_MS = 250;

@@ -118,7 +118,7 @@ class FileLoginStore implements LoginStore {
   }
 }
 
-/** @throws Error */
+/** Returns the records of each token in a stored document. @throws Error */
 function tokensOf(stored: unknown): Tokens {
   if (!isMapping(stored)) throw new Error("is damaged");
   if (!("version" in stored)) return withoutVersion(stored);

@@ -1,6 +1,6 @@
-// Decides whether a login may be made. A wrong PIN costs one attempt, and a login with unknown outcome is retried at most
-// once, across restarts, rewritten sources and processes: each retry may lock the token, and three control-plane nodes
-// share one counter on a network HSM.
+// Decides whether a login may be made. A wrong PIN costs one attempt, and a login with unknown outcome is retried at
+// most once, across restarts, rewritten sources and processes: each retry may lock the token, and three control-plane
+// nodes share one counter on a network HSM.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import type { LoginStores, PinRecord } from "./login-record.js";
@@ -10,13 +10,16 @@ import type { PinVerdict } from "../fault.js";
 import { nameToken } from "./token-name.js";
 import type { TokenDescription } from "../port.js";
 
-/** Where a PIN comes from: a configured source, or an operator. */
+/** A PIN source: a configured one, or an operator. */
 export interface Pin {
   /** Returns the PIN, which the caller zeroes; undefined when none is configured. @throws KmsError PIN_UNREADABLE */
   read(): Buffer | undefined;
   /** Returns metadata of the source that reveals nothing of the PIN; different for two PINs if `showsChange`. */
   stamp(): string;
-  /** Whether the stamp changes with the PIN. That of an environment variable cannot, since it would reveal the PIN. */
+  /**
+   * Whether the stamp changes with the PIN. The stamp of an environment variable does not, since it would reveal the
+   * PIN.
+   */
   readonly showsChange: boolean;
   readonly description: string;
   /** What to do about a refused PIN. */
@@ -32,10 +35,10 @@ export interface Pin {
 export interface LoginGateOptions {
   readonly pin: Pin;
   readonly stores: LoginStores;
-  /** Spend the token's last attempt too. */
+  /** Whether to spend the token's last attempt too. */
   readonly allowFinalTry: boolean;
   readonly log: Log;
-  /** How long no login is tried on a token that refuses logins for another reason than the PIN; 60 s if left out. */
+  /** Pause after a login that the token refused for a reason other than the PIN, in ms; 60 s if omitted. */
   readonly recheckMs?: number;
 }
 
@@ -43,7 +46,10 @@ const RECHECK_MS = 60_000;
 /** Some tokens lock on the third wrong PIN without a warning, so at most two attempts may have an unknown outcome. */
 const MOST_UNANSWERED = 2;
 
-/** No login until then: the token refused one whatever the PIN, since it is locked or its PIN has expired or is not set. */
+/**
+ * A time before which no login is made: the token refuses every PIN, since it is locked or its PIN has expired or is
+ * not set.
+ */
 interface LoginPause {
   readonly digest: string;
   readonly until: number;
@@ -68,8 +74,8 @@ export class LoginGate {
   /**
    * Logs in by `attempt`, one login at a time over all token hosts and all processes that share the state directory.
    * @param describe reads the token again, since every attempt by any client changes its PIN flags
-   * @throws KmsError PIN_REFUSED, PIN_UNREADABLE or STATE_UNUSABLE if no attempt may be made; HSM_UNAVAILABLE if another
-   * process holds the lock for too long; what `attempt` throws
+   * @throws KmsError PIN_REFUSED, PIN_UNREADABLE or STATE_UNUSABLE if no attempt may be made; HSM_UNAVAILABLE if
+   * another process holds the lock for too long; what `attempt` throws
    */
   async login(
     describe: () => Promise<TokenDescription>,
@@ -127,7 +133,7 @@ export class LoginGate {
     }
   }
 
-  /** A field would be narrowed by the compiler across an await. */
+  /** A method, since the compiler would keep a field's narrowed type across an await. */
   #isLatched(): boolean {
     return this.#latched !== undefined;
   }
@@ -221,7 +227,7 @@ export class LoginGate {
     );
   }
 
-  /** The end of a message: how to have the same PIN tried again. */
+  /** The end of a message: how to allow another attempt with the same PIN. */
   get #removalHint(): string {
     const { path } = this.#options.stores.refused;
     return path === undefined ? "" : `, or remove ${path} if this PIN is correct now`;

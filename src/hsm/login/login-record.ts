@@ -1,5 +1,5 @@
-// What is recorded of logins to each token: PINs that were refused or accepted, and attempts without a clear answer. If
-// a record cannot be stored, it is kept until the process ends.
+// Records logins to each token: PINs that were refused or accepted, and attempts without a clear answer. If a record
+// cannot be stored, it is kept until the process ends.
 import type { Log } from "../../log.js";
 
 export interface PinRecord {
@@ -12,7 +12,7 @@ export interface PinRecord {
   readonly mark?: number;
   readonly reason: string;
   readonly at: string;
-  /** Number of attempts that had no clear answer; left out if the PIN was refused or accepted. */
+  /** Number of attempts that had no clear answer; omitted if the PIN was refused or accepted. */
   readonly unanswered?: number;
 }
 
@@ -36,7 +36,7 @@ export interface LoginStores {
   /** PINs that have logged in: for these, a missing answer is an outage, not a wrong PIN. */
   readonly accepted: LoginStore;
   /**
-   * Does `work` while no other process reads, tries and records a PIN of this token. If no lock can be made, `work`
+   * Runs `work` while no other process reads, tries and records a PIN of this token. If no lock can be made, `work`
    * runs without one and receives the reason.
    */
   exclusively(token: string, work: (unlocked?: unknown) => Promise<void>): Promise<void>;

@@ -4,7 +4,10 @@
 import { createHmac, randomBytes } from "node:crypto";
 
 const KEY = randomBytes(32);
-/** One in 1,024 other PINs has the same mark and is mistaken for a refused one until the record is removed. */
+/**
+ * Number of bits in a mark: one in 1,024 other PINs has the same mark and is mistaken for a refused one until the
+ * record is removed.
+ */
 const MARK_BITS = 10;
 
 /** Returns the digest for this process's memory. */

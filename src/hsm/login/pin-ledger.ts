@@ -1,5 +1,6 @@
-// What is known about a PIN before it is tried: it was refused, it has logged in, or its last attempt had no clear answer.
-// An attempt is recorded before it is made, since the process may die during it. If it cannot be recorded, it is not made.
+// Holds what is known about a PIN before it is tried: it was refused, it has logged in, or its last attempt had no
+// clear answer. An attempt is recorded before it is made, since the process may die during it. An attempt that cannot
+// be recorded is not made.
 import { randomUUID } from "node:crypto";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
@@ -10,7 +11,7 @@ import type { PinVerdict } from "../fault.js";
 
 /** A PIN that is about to be tried on a token. */
 export interface Candidate {
-  /** A digest of what names the token. */
+  /** A digest of what identifies the token. */
   readonly token: string;
   readonly source: string;
   readonly stamp: string;
@@ -25,7 +26,7 @@ export type CandidateSource = Pick<Candidate, "token" | "source" | "stamp" | "sh
 interface Begun {
   readonly record: PinRecord;
   readonly before: PinRecords;
-  /** Those of `before` that are about other PINs. */
+  /** The records in `before` that concern other PINs. */
   readonly others: PinRecords;
 }
 
@@ -44,7 +45,7 @@ export class PinLedger {
     this.#log = log;
   }
 
-  /** Returns the PIN with what identifies it. @param pin stays the caller's, who zeroes it */
+  /** Returns the PIN with what identifies it. @param pin remains the caller's, which zeroes it */
   candidate(source: CandidateSource, pin: Buffer): Candidate {
     return { ...source, pin, digest: digestPin(pin) };
   }

@@ -1,4 +1,4 @@
-// Names a token in the records of logins, so that what is recorded of one token is not applied to another.
+// Names a token in the records of logins, so that a record of one token is not applied to another.
 import { createHash } from "node:crypto";
 import type { TokenDescription } from "../port.js";
 

@@ -9,7 +9,7 @@ import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES } from "./gcm-call.js";
 import { decryptCall, findGcmIvMode, makeIv, type GcmIvMode } from "./gcm-iv-mode.js";
 import type { Performer } from "./performer.js";
 
-/** For a key that may only decrypt, so that no mode can be found: the IV in the parameters, as in the standard. */
+/** For a key that may only decrypt, with which no mode can be found: the IV in the parameters, as in the standard. */
 const STANDARD: GcmIvMode = {
   mechanism: "aes-gcm",
   ckm: pkcs11js.CKM_AES_GCM,

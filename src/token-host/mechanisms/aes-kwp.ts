@@ -1,5 +1,5 @@
-// AES key wrap with padding (RFC 5649, NIST SP 800-38F) over a digest of the associated data, the
-// length and the plaintext: KWP takes no associated data, so its digest is wrapped with the plaintext and compared after unwrapping.
+// AES key wrap with padding (RFC 5649, NIST SP 800-38F) over a digest of the associated data, the length and the
+// plaintext: KWP takes no associated data, so its digest is wrapped with the plaintext and compared after unwrapping.
 // Body: the wrapped bytes.
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { Handle } from "pkcs11js";

@@ -184,7 +184,7 @@ function ownFormatMode(search: ModeSearch, likelier: Interpretation, all: Interp
   return (find() ?? find() ?? likelier).mode;
 }
 
-/** Whether the text is masked by AES of this IV's second counter block (SP 800-38D, section 7.1, 96-bit IV). */
+/** Returns whether the text is masked by AES of this IV's second counter block (SP 800-38D, section 7.1, 96-bit IV). */
 function masksKnownText({ session, key }: ModeSearch, { iv, sealed }: Interpretation): boolean {
   if (iv.length !== IV_BYTES) return false;
   const counter = Buffer.concat([iv, Buffer.of(0, 0, 0, 2)]);

@@ -1,6 +1,6 @@
-// A key for one message derived in the HSM, AES-256-GCM in this process: k = HMAC-SHA-256(KEK, label,
-// associated data, 32-byte nonce), the KDF in counter mode of NIST SP 800-108r1 section 4.1, one block.
-// Exposes the key of one DEK seed, never the KEK. Body: nonce (32) | IV (12) | ciphertext | tag (16).
+// Derives a key for one message in the HSM and uses AES-256-GCM in this process: k = HMAC-SHA-256(KEK, label,
+// associated data, 32-byte nonce), the KDF in counter mode of NIST SP 800-108r1 section 4.1, one block. Exposes the key
+// of one DEK seed, never the KEK. Body: nonce (32) | IV (12) | ciphertext | tag (16).
 import { createCipheriv, createDecipheriv, createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { TokenFault } from "../ckr.js";
 import type { Kek } from "../kek.js";

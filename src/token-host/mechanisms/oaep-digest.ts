@@ -1,6 +1,6 @@
-// Which digest a token takes for OAEP: SHA-256, or SHA-1 if it refuses that. Tokens report the refusal by very different
-// codes, also by those of a temporary error, and some use SHA-1 whatever is asked for. So SHA-1 is chosen only if it works
-// and SHA-256 fails each time.
+// Finds the digest that a token uses for OAEP: SHA-256, or SHA-1 if it refuses that. Tokens report the refusal with
+// very different codes, including those of temporary errors, and some use SHA-1 whatever is requested. So SHA-1 is
+// chosen only if it works and SHA-256 fails each time.
 import { randomBytes } from "node:crypto";
 import { TokenFault } from "../ckr.js";
 import type { Kek, RsaKey } from "../kek.js";
@@ -13,7 +13,7 @@ const ROUNDS = 3;
 const TEXT_BYTES = 32;
 
 /**
- * Returns the mechanism that a KEK performs, by decryptions; "rsa-oaep" if none.
+ * Returns the mechanism that a KEK performs, found by test decryptions; "rsa-oaep" if none.
  * @throws TokenFault when the token is away or logged out
  */
 export function oaepMechanismOf(session: TokenSession, { decrypts }: Kek): OaepMechanism {

@@ -1,5 +1,5 @@
-// C_Decrypt with RSA-OAEP and C_Sign with RSA-PSS (PKCS#11 v2.40, sections 2.1.8 and 2.1.10 of the mechanisms; RFC 8017),
-// and the same operations with a public key in this process. OAEP has no label: some tokens refuse one.
+// C_Decrypt with RSA-OAEP and C_Sign with RSA-PSS (PKCS#11 v2.40, sections 2.1.8 and 2.1.10 of the mechanisms; RFC
+// 8017), and the same operations with a public key in this process. OAEP has no label: some tokens refuse one.
 import { constants, createHash, publicEncrypt, verify } from "node:crypto";
 import pkcs11js, { type Mechanism } from "pkcs11js";
 import type { TokenFault } from "../ckr.js";
@@ -88,7 +88,9 @@ export function pssSign(
   throw refusal as TokenFault;
 }
 
-/** Verifies an RSA-PSS signature in this process. Its salt may have any length: TPM 2.0 makes it as long as possible. */
+/**
+ * Verifies an RSA-PSS signature in this process. Its salt may have any length: TPM 2.0 makes it as long as possible.
+ */
 export function pssVerify({ publicKey: key }: RsaKey, text: Buffer, signature: Uint8Array): boolean {
   const saltLength = constants.RSA_PSS_SALTLEN_AUTO;
   return verify("sha256", text, { key, padding: constants.RSA_PKCS1_PSS_PADDING, saltLength }, signature);

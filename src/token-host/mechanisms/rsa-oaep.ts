@@ -1,7 +1,7 @@
-// RSA-OAEP under one key pair, signed with RSA-PSS under another (RFC 8017): anybody can encrypt with a public key, so only
-// the signature shows that a ciphertext was made with the HSM. It covers the associated data (format version, mechanism,
-// key_id) and the ciphertext, and is verified in this process before the token is asked to decrypt.
-// Body: OAEP ciphertext | PSS signature, each as long as its modulus.
+// RSA-OAEP under one key pair, signed with RSA-PSS under another (RFC 8017): anybody can encrypt with a public key, so
+// only the signature shows that a ciphertext was made with the HSM. It covers the associated data (format version,
+// mechanism, key_id) and the ciphertext, and is verified in this process before the token is asked to decrypt. Body:
+// OAEP ciphertext | PSS signature, each as long as its modulus.
 import { AlteredResult, TokenFault } from "../ckr.js";
 import type { Kek, RsaKey } from "../kek.js";
 import type { TokenSession } from "../session.js";
