@@ -9,6 +9,7 @@ import { rotatedFiles } from "./rotated-files.js";
 import type { AuditHead } from "./key.js";
 import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditEvent, type ChainLink } from "./line.js";
 
+/** The end of a chain, and what must be recorded before it continues. */
 export interface ChainTail {
   readonly last: ChainLink;
   readonly findings: readonly AuditEvent[];

@@ -61,6 +61,7 @@ export type AuditEvent =
   /** The previous line does not verify, or lines were removed, so a new chain begins here. */
   | { readonly event: "restarted"; readonly reason: string };
 
+/** An event and its time, in ms since the epoch. */
 export interface TimedEvent {
   readonly time: number;
   readonly event: AuditEvent;
@@ -72,6 +73,7 @@ export interface ChainLink {
   readonly mac: string;
 }
 
+/** A line whose MAC verifies. */
 export interface AuditLine extends ChainLink {
   readonly prev: string;
   readonly fields: Readonly<Record<string, unknown>>;

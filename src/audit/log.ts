@@ -6,6 +6,7 @@ import type { Log } from "../log.js";
 import { AuditWriter, type AuditSettings } from "./writer.js";
 import type { AuditEvent, TimedEvent } from "./line.js";
 
+/** Intervals and limits of writing, in ms. */
 export interface AuditTiming {
   /** Time for which an event may wait so that others are written with it, in ms. */
   readonly flushMs: number;
@@ -26,6 +27,7 @@ interface Gap {
   readonly reason: string;
 }
 
+/** Buffers events and writes them to the audit log. */
 export class AuditLog {
   readonly #file: AuditWriter;
   readonly #path: string;

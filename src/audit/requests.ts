@@ -4,6 +4,7 @@
 import type { AuditEvent } from "./line.js";
 import { clientText } from "../untrusted-text.js";
 
+/** The facts of a finished request that are audited. */
 export interface AuditedRequest {
   readonly operation: "Status" | "Encrypt" | "Decrypt";
   readonly uid: string;
@@ -15,10 +16,12 @@ export interface AuditedRequest {
   readonly userAgent: string | undefined;
 }
 
+/** Accepts events for the audit log. */
 export interface AuditSink {
   record(event: AuditEvent): void;
 }
 
+/** Records the requests that are audited. */
 export class RequestAudit {
   readonly #audit: AuditSink;
   #lastStatus = "";

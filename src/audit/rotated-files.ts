@@ -7,6 +7,7 @@ import { basename, dirname, join } from "node:path";
 const DIGITS = 12;
 const MAX_DIGITS = 15;
 
+/** A rotated file of an audit log. */
 export interface RotatedFile {
   readonly path: string;
   /** Number of its first line, according to its name. */

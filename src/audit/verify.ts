@@ -8,6 +8,7 @@ import { rotatedFiles } from "./rotated-files.js";
 import { readAuditKey, readHead, type AuditHead } from "./key.js";
 import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditLine } from "./line.js";
 
+/** A problem with one line or one file. */
 export interface AuditProblem {
   readonly file: string;
   /** Counted from 1; 0 if the problem concerns the whole file. */
@@ -15,6 +16,7 @@ export interface AuditProblem {
   readonly problem: string;
 }
 
+/** The result of a verification; the log is intact if `problems` is empty. */
 export interface AuditReport {
   readonly files: readonly string[];
   readonly lines: number;

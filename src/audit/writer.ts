@@ -17,6 +17,7 @@ import {
 } from "./line.js";
 import { withLock, type HeldLock } from "../files/turn-lock.js";
 
+/** The files of an audit log and their limits. */
 export interface AuditSettings {
   readonly file: string;
   /** The head is a file beside it. */
@@ -28,6 +29,7 @@ export interface AuditSettings {
 
 const PATIENCE_MS = 5_000;
 
+/** Appends lines to an audit log and rotates its files. */
 export class AuditWriter {
   readonly #settings: AuditSettings;
   #key: KeyObject | undefined;

@@ -1,5 +1,5 @@
-// Closes the parts of the plugin in one explicit order, at a stop and after a start that failed. Parts are registered
-// as they are opened, so that whatever is open is closed and nothing else. It knows no part.
+// Closes the parts of the plugin in one explicit order, at a stop and after a start that failed. A part is registered
+// when it is opened, so that exactly the open parts are closed. This file does not know what the parts are.
 
 /** The parts, in the order in which they close. */
 export const CLOSING_ORDER = [
@@ -15,11 +15,13 @@ export const CLOSING_ORDER = [
   "log output",
 ] as const;
 
+/** The name of a part. */
 export type PartName = (typeof CLOSING_ORDER)[number];
 
 /** `isGraceful`: requests in progress may finish, and the stop is recorded; false after a start that failed. */
 export type Close = (isGraceful: boolean) => void | Promise<void>;
 
+/** Registers open parts and closes them in order. */
 export class Closers {
   readonly #opened: { readonly part: PartName; readonly close: Close }[] = [];
 

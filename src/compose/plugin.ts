@@ -36,6 +36,7 @@ const HSM_STOP_MS = 1_000;
 /** How long log lines may wait for their reader at the end, in ms. */
 const LOG_CLOSE_MS = 500;
 
+/** A plugin that is running. */
 export interface Plugin {
   readonly log: Log;
   /** Where the HTTP endpoints listen; undefined if none are configured. */

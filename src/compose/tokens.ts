@@ -29,6 +29,7 @@ const UNLOCK_MS = 15_000;
 const ALREADY =
   "the token is logged in already and this PIN was not tried; if the token's PIN has changed, restart the plugin first";
 
+/** What opening a token needs. */
 export interface TokenAccess {
   readonly settings: Settings;
   readonly token: TokenSettings;
@@ -100,6 +101,7 @@ export interface LockedToken {
   readonly hosts: number;
 }
 
+/** The configured tokens, not started yet. */
 export interface OpenedTokens {
   readonly tokens: readonly TokenHsm[];
   readonly locked: readonly LockedToken[];
@@ -107,6 +109,7 @@ export interface OpenedTokens {
   readonly port: Hsm;
 }
 
+/** Constructs the HSM layer of all configured tokens, without starting it. */
 export function openTokens(
   settings: Settings,
   observer: HsmObserver,

@@ -17,6 +17,7 @@ const NUMBER = /^\.(\d{1,15})$/;
 /** sockaddr_un holds 108 bytes, the last a NUL (unix(7)). */
 const MAX_PATH_BYTES = 107;
 
+/** The lock to take, and how long to wait for it. */
 export interface ProcessLock {
   /** An existing folder in which only the users of the lock can write. */
   readonly folder: string;
@@ -27,6 +28,7 @@ export interface ProcessLock {
   readonly patienceMs: number;
 }
 
+/** A lock that this process holds. */
 export interface HeldLock {
   release(): void;
 }

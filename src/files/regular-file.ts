@@ -36,6 +36,7 @@ export function readRegular(path: string, maxBytes: number): Buffer {
   }
 }
 
+/** The user and group of a file. */
 export interface Owner {
   readonly uid: number;
   readonly gid: number;

@@ -9,6 +9,7 @@ import { KmsError } from "../errors.js";
 const ABANDONED_MS = 10_000;
 const POLL_MS = 15;
 
+/** A lock that this process holds, unless another has considered it abandoned. */
 export interface HeldLock {
   /** Returns false if another process has taken the lock, considering it abandoned. */
   isHeld(): Promise<boolean>;

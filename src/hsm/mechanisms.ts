@@ -8,8 +8,10 @@
  * OAEP, since the token determines them.
  */
 export const MECHANISM_CHOICES = ["aes-gcm", "hmac-kdf", "aes-kwp", "aes-cbc-hmac", "rsa-oaep"] as const;
+/** A mechanism as an operator chooses it. */
 export type MechanismChoice = (typeof MECHANISM_CHOICES)[number];
 
+/** The name of a row; some choices have several rows. */
 export type MechanismName =
   MechanismChoice | "aes-gcm-iv-written" | "aes-gcm-iv-appended" | "aes-gcm-iv-prepended" | "rsa-oaep-sha1";
 
@@ -18,6 +20,7 @@ export type MechanismName =
  */
 export type KekKind = "aes" | "hmac" | "aes+hmac" | "rsa";
 
+/** A row of the mechanism table. */
 export interface Mechanism {
   readonly name: MechanismName;
   readonly choice: MechanismChoice;
@@ -37,6 +40,7 @@ const GCM_OVERHEAD = { min: 1 + 12 + 16, max: 1 + 16 + 16 };
  */
 const RSA_OVERHEAD = { min: 42 + 256, max: 1021 - 1 };
 
+/** The rows of the mechanism table. */
 export const MECHANISMS: readonly Mechanism[] = [
   { name: "aes-gcm", choice: "aes-gcm", id: 1, kinds: AES_KINDS, overhead: { min: 29, max: 29 } },
   { name: "aes-gcm-iv-written", choice: "aes-gcm", id: 2, kinds: AES_KINDS, overhead: GCM_OVERHEAD },

@@ -67,6 +67,7 @@ export interface CryptRequest {
   readonly data: Uint8Array;
 }
 
+/** The result of testing one mechanism with a KEK. */
 export interface ProbeResult {
   /** The tested mechanism; for GCM with the IV mode that was found. */
   readonly mechanism: MechanismName;
@@ -85,6 +86,7 @@ export interface TestedRight {
   readonly detail: string;
 }
 
+/** A generation to make on the token. */
 export interface GenerateRequest {
   readonly label: string;
   /** 16 bytes in hex; a token that refuses them chooses the id itself. */
@@ -114,8 +116,10 @@ export interface HsmCall {
   readonly seconds: number;
 }
 
+/** A caller that never cancels. */
 export const PATIENT_CALLER: Caller = { cancelled: false };
 
+/** Whether the HSM can be reached. */
 export type HsmState =
   | {
       readonly up: true;
@@ -130,6 +134,7 @@ export type HsmState =
   /** `reason` is undefined only until the first attempt ends. */
   | { readonly up: false; readonly reason: KmsError | undefined };
 
+/** The port through which the rest of the program uses the HSM. */
 export interface Hsm {
   /**
    * Encrypts `data` under a KEK; returns the mechanism's body.

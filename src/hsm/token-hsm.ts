@@ -21,6 +21,7 @@ import type { HostProcessOptions } from "./hosts/host-process.js";
 import { Op, type DestroyRequest } from "./wire-calls.js";
 import { deadlineAt } from "./wire-deadline.js";
 
+/** The token hosts of one token and the limits of its requests. */
 export interface TokenHsmOptions {
   readonly host: HostProcessOptions;
   /** Number of token hosts: one serves, the others are warm. */
@@ -62,6 +63,7 @@ const LEAST_DESTROY_MS = 1_000;
 /** Limit for making two RSA key pairs, which takes a small token minutes. */
 const RSA_TIMEOUT_MS = 300_000;
 
+/** Implements the HSM port for one token. */
 export class TokenHsm implements Hsm, TokenAdministration {
   readonly #hosts: HostPool;
   readonly #dispatcher: Dispatcher;

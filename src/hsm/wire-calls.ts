@@ -28,6 +28,7 @@ export const Op = {
   describe: 11,
   rights: 12,
 } as const;
+/** The number of an operation. */
 export type Op = (typeof Op)[keyof typeof Op];
 
 /** An operation under a KEK; its request and reply carry bytes, not JSON. */
@@ -49,12 +50,17 @@ export interface ControlCalls {
   /** Closes the lane's session. */
   [Op.close]: { request: NoFields; reply: NoFields };
 }
+/** An operation other than Encrypt and Decrypt. */
 export type ControlOp = keyof ControlCalls;
+/** The request of a control operation. */
 export type ControlRequest<O extends ControlOp> = ControlCalls[O]["request"];
+/** The reply to a control operation. */
 export type ControlReply<O extends ControlOp> = ControlCalls[O]["reply"];
 
+/** An empty request or reply. */
 export type NoFields = Readonly<Record<string, never>>;
 
+/** The module to load, the token to find, and the KEK's name on it. */
 export interface OpenRequest {
   readonly modulePath: string;
   readonly moduleParameters?: string;
@@ -80,6 +86,7 @@ export interface ReadRequest {
   readonly only?: string;
 }
 
+/** The progress of a reading. */
 export interface ReadingProgress {
   /** Secret keys read so far, of the `objects` that the search returned. */
   readonly seen: number;
@@ -90,6 +97,7 @@ export interface ReadingProgress {
 export type ReadSlice =
   ({ readonly done: false } & ReadingProgress) | ({ readonly done: true } & KeyringReading);
 
+/** A finished reading. */
 export interface KeyringReading {
   readonly keks: readonly KekRecord[];
   /** Secret keys on the token, including those of other applications. */
@@ -100,11 +108,13 @@ export interface KeyringReading {
   readonly unreadableReason: string;
 }
 
+/** The KEK and the mechanism to test. */
 export interface ProbeRequest {
   readonly keyId: string;
   readonly choice: MechanismChoice | "auto";
 }
 
+/** The KEK to destroy. */
 export interface DestroyRequest {
   /** The key_id and its aliases: another token may list the value under an alias. */
   readonly keyIds: readonly string[];
@@ -112,11 +122,13 @@ export interface DestroyRequest {
   readonly notAfter?: Deadline;
 }
 
+/** The result of a destruction. */
 export interface DestroyReply {
   /** Number of destroyed objects. */
   readonly objects: number;
 }
 
+/** The KEK to relabel and its new CKA_LABEL. */
 export interface RelabelRequest {
   readonly keyId: string;
   readonly label: string;

@@ -11,6 +11,7 @@ import type { ControlOp, ControlReply, ControlRequest, CryptOp, WireFailure } fr
 /** `repeated`: succeeded on the second attempt, after the token had altered the first result. */
 export const ReplyKind = { done: 0, failed: 1, repeated: 2 } as const;
 
+/** Length of a frame's header: length, request id and kind. */
 export const FRAME_HEADER_BYTES = 9;
 /** Maximum length of a frame in bytes; a longer one is a defect of the peer. */
 export const MAX_FRAME_BYTES = 1 << 20;

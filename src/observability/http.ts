@@ -6,12 +6,14 @@ import { KmsError } from "../errors.js";
 import { BACKLOG, createOneRequestServer } from "./http-connections.js";
 import { RenderingBudget, SharedRendering } from "./shared-rendering.js";
 
+/** Whether the plugin is ready, and its findings. */
 export interface Readiness {
   readonly ready: boolean;
   /** Findings for an operator, one per line. */
   readonly lines: readonly string[];
 }
 
+/** The content of the endpoints; each function is called for every rendering. */
 export interface HttpContent {
   readonly readiness: () => Readiness;
   /** Returns the body of /keys. @param refresh whether to read the token again soon; the provider limits how often */
@@ -20,11 +22,13 @@ export interface HttpContent {
   readonly metricsType: string;
 }
 
+/** The address on which the endpoints listen. */
 export interface HttpAddress {
   readonly host: string;
   readonly port: number;
 }
 
+/** Endpoints that are listening. */
 export interface RunningHttp {
   readonly address: HttpAddress;
   stop(): Promise<void>;

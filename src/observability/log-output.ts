@@ -22,6 +22,7 @@ export interface LogSink {
   end(): Promise<void>;
 }
 
+/** Writes log lines to a sink without ever blocking. */
 export class LogOutput {
   readonly #sink: LogSink;
   readonly #maxPendingBytes: number;

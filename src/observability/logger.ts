@@ -1,6 +1,7 @@
 // Makes the plugin's log: JSON by pino, one line per event. A cached Decrypt writes no line at level info.
 import { pino, type DestinationStream, type Logger } from "pino";
 
+/** A log level: less severe lines are not written. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /** Fields whose values never appear, in case code breaks the rule that nothing secret is logged. */

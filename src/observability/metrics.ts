@@ -26,6 +26,7 @@ const SECONDS_BUCKETS = [
  */
 const LOOP_SAMPLE_MS = 100;
 
+/** Holds the plugin's metrics and records requests, calls and limits in them. */
 export class Metrics {
   // OpenMetrics whatever the client accepts: prom-client renames its counters permanently when it writes OpenMetrics.
   readonly #registry = new Registry<OpenMetricsContentType>();

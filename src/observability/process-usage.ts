@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 /** USER_HZ: 100 on every Linux that Node runs on (proc(5), times(2)). */
 const TICKS_PER_SECOND = 100;
 
+/** Measures memory and CPU time of a changing set of processes. */
 export class ProcessUsage {
   readonly #pids: () => readonly number[];
   #ended = 0;

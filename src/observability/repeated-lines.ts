@@ -9,6 +9,7 @@ interface Repetition {
   write: WriteLine;
 }
 
+/** Limits how often lines of one kind are logged. */
 export class RepeatedLines {
   readonly #intervalMs: number;
   /** Kinds with a line in the current interval, and their events since that line. */

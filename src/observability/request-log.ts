@@ -6,6 +6,7 @@ import type { Log } from "../log.js";
 import { clientText } from "../untrusted-text.js";
 import { RepeatedLines } from "./repeated-lines.js";
 
+/** The facts of a finished request that are logged. */
 export interface LoggedRequest {
   readonly operation: "Status" | "Encrypt" | "Decrypt";
   readonly uid: string;
@@ -20,6 +21,7 @@ const FAILURE_INTERVAL_MS = 10_000;
 /** Interval of the lines about one limit, in ms: a client that exceeds it does so thousands of times. */
 const LIMIT_INTERVAL_MS = 60_000;
 
+/** Logs finished requests and exceeded limits. */
 export class RequestLog {
   readonly #log: Log;
   readonly #failures = new RepeatedLines(FAILURE_INTERVAL_MS);

@@ -5,6 +5,7 @@ import { Counter, Gauge, type OpenMetricsContentType, type Registry } from "prom
 
 type OpenMetricsRegistry = Registry<OpenMetricsContentType>;
 
+/** The facts of one KEK that are metrics. */
 export interface KeyMetric {
   readonly keyId: string;
   readonly state: string;
@@ -29,6 +30,7 @@ export interface PluginState {
   readonly keys: () => readonly KeyMetric[];
 }
 
+/** The state of the audit log that is exported as metrics. */
 export interface AuditState {
   readonly up: boolean;
   readonly buffered: number;

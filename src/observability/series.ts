@@ -6,6 +6,7 @@ interface Counted {
   readonly seconds: { observe(seconds: number): void };
 }
 
+/** Caches the series of a metric with two labels. */
 export class Series {
   readonly #made = new Map<string, Map<string, Counted>>();
   readonly #make: (first: string, second: string) => Counted;

@@ -32,6 +32,7 @@ interface Waiting<T> {
   readonly failed: (error: unknown) => void;
 }
 
+/** Shares one rendering of a page among simultaneous requests. */
 export class SharedRendering<T> {
   readonly #render: () => T | Promise<T>;
   readonly #budget: RenderingBudget;

@@ -10,6 +10,7 @@ import type { HsmCall } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { clientText } from "../untrusted-text.js";
 
+/** The facts of a finished request that are traced. */
 export interface TracedRequest {
   readonly operation: string;
   readonly uid: string;
@@ -20,6 +21,7 @@ export interface TracedRequest {
   readonly traceparent: string | undefined;
 }
 
+/** Exports spans until it is stopped. */
 export interface Tracing {
   /** Exports the spans of a request. @param outcome name of its gRPC status */
   requestDone(request: TracedRequest, outcome: string): void;

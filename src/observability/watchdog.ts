@@ -11,6 +11,7 @@ export function environmentWithoutWatchdog(env: NodeJS.ProcessEnv): NodeJS.Proce
   return Object.fromEntries(Object.entries(env).filter(([name]) => !NAMES.some((ours) => ours === name)));
 }
 
+/** Notifies systemd until it is stopped. */
 export interface Watchdog {
   stop(): void;
 }

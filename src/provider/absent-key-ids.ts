@@ -11,6 +11,7 @@ interface RequestedKeyId {
   absent: boolean;
 }
 
+/** Remembers which requested key_ids the token does not hold. */
 export class AbsentKeyIds {
   readonly #asked = new Map<string, RequestedKeyId>();
 

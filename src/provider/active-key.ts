@@ -22,6 +22,7 @@ export interface SwitchHealth {
   readonly checkedAt: number | undefined;
 }
 
+/** What the choice of the active KEK depends on. */
 export interface ActiveKeyOptions {
   readonly keyring: Keyring;
   readonly prover: Prover;
@@ -38,6 +39,7 @@ export interface UsableChoice {
   readonly heldBack: KmsError | undefined;
 }
 
+/** A generation that may be published, or why there is none. */
 export type Choice =
   | UsableChoice
   | {
@@ -47,6 +49,7 @@ export type Choice =
       readonly refusal: KmsError;
     };
 
+/** Decides which KEK Encrypt uses, and makes the switch. */
 export class ActiveKey {
   readonly #options: ActiveKeyOptions;
   #published: Generation | undefined;

@@ -8,6 +8,7 @@ import type { Health } from "./health.js";
 import type { Keyring } from "./keyring.js";
 import type { Prover } from "./prover.js";
 
+/** What a round checks, and how often. */
 export interface BackgroundCheckOptions {
   readonly keyring: Keyring;
   readonly prover: Prover;
@@ -33,6 +34,7 @@ const MIN_GAP_MS = 200;
 const REFRESH_MS = 3_000;
 const REFRESH_SHARE = 5;
 
+/** Reads and proves the KEKs round after round. */
 export class BackgroundCheck {
   readonly #options: BackgroundCheckOptions;
   #lastRoundAt = -Infinity;

@@ -15,6 +15,7 @@ import { MAX_CIPHERTEXT_BYTES, MAX_PLAINTEXT_BYTES } from "./kms.js";
 export const PLAIN_FORMAT = 1;
 /** The body holds a digest in front of the plaintext. */
 export const CHECKED_FORMAT = 2;
+/** The first byte of an envelope. */
 export type FormatVersion = typeof PLAIN_FORMAT | typeof CHECKED_FORMAT;
 const DIGEST_BYTES = 8;
 /** The mechanism byte of an envelope sealed under a local KEK: IV (12) | ciphertext | tag (16). */
@@ -22,6 +23,7 @@ export const LOCAL_KEK = 32;
 const LOCAL_KEK_OVERHEAD = { min: 28, max: 28 };
 const HEADER_BYTES = 2;
 
+/** An envelope whose body was made under the KEK itself. */
 export interface DirectEnvelope {
   readonly kind: "direct";
   readonly version: FormatVersion;
@@ -29,8 +31,10 @@ export interface DirectEnvelope {
   readonly body: Uint8Array;
 }
 
+/** A parsed envelope. */
 export type Envelope = DirectEnvelope | { readonly kind: "local-kek"; readonly body: Uint8Array };
 
+/** Returns an envelope around a mechanism's body. */
 export function encodeEnvelope(version: FormatVersion, mechanism: number, body: Uint8Array): Buffer {
   const envelope = Buffer.allocUnsafe(HEADER_BYTES + body.length);
   envelope[0] = version;

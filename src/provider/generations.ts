@@ -12,8 +12,10 @@ export interface Generation {
   readonly activation: number;
 }
 
+/** The state of a generation. */
 export type GenerationState = "standby" | "active" | "retired";
 
+/** How labels and attributes of keys on the token are interpreted. */
 export interface SchedulePolicy {
   readonly objectName: string;
   /** The key_id or CKA_ID (hex) that chooses among several keys with a plain label. */
@@ -22,6 +24,7 @@ export interface SchedulePolicy {
   readonly allowUnprotected: readonly string[];
 }
 
+/** The keys on the token: generations in order, and refused keys. */
 export interface Schedule {
   /** Latest activation first. */
   readonly generations: readonly Generation[];

@@ -4,6 +4,7 @@ import type { Hsm } from "../hsm/port.js";
 import type { SwitchHealth } from "./active-key.js";
 import type { Outage } from "./outage.js";
 
+/** Holds the findings of the background check. */
 export class Health implements SwitchHealth {
   readonly outage: Outage;
   readonly #hsm: Hsm;

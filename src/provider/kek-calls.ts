@@ -15,6 +15,7 @@ import {
 import { LOCAL_KEK_BYTES, type LocalKekWrapper } from "./local-kek.js";
 import { saysBroken, type Prover } from "./prover.js";
 
+/** What calls to the HSM depend on, and what a failure triggers. */
 export interface KekCallsOptions {
   readonly hsm: Hsm;
   readonly prover: Prover;
@@ -25,6 +26,7 @@ export interface KekCallsOptions {
 const DEK_SEED = Buffer.alloc(0);
 const LOCAL_KEK = Buffer.from("\0local-kek");
 
+/** Encrypts and decrypts under a KEK in the HSM. */
 export class KekCalls {
   readonly #options: KekCallsOptions;
 

@@ -12,6 +12,7 @@ export interface Published {
   readonly activation: number | null;
 }
 
+/** Remembers the key_id published last. */
 export interface PublishedMemory {
   load(): Published | undefined;
   /** Records a key_id that is about to be published, or throws an Error. */
@@ -50,6 +51,7 @@ const STEP_MS = 1_000;
 /** Beyond this number, the key_id whose last answer is longest ago is forgotten. */
 const MOST_KEY_IDS = 256;
 
+/** The storage and the clocks of the memory. */
 export interface KeyMemoryOptions {
   readonly store: KeyMemoryStore;
   readonly log: Log;
@@ -65,6 +67,7 @@ interface Times {
   encryptAt: number | null;
 }
 
+/** Remembers which key_ids this node published and answered under, and when. */
 export class KeyMemory implements PublishedMemory {
   readonly #options: KeyMemoryOptions;
   #published: Published | undefined;

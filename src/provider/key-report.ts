@@ -9,6 +9,7 @@ import type { Prover } from "./prover.js";
 /** `active`: published, so that Encrypt uses it. `due`: active from the next Status call. */
 export type NodeKeyState = GenerationState | "due";
 
+/** The public facts about one generation. */
 export interface KeyReport {
   readonly keyId: string;
   readonly label: string;
@@ -33,6 +34,7 @@ export interface AnswerReport {
   readonly encryptAt: string | null;
 }
 
+/** The document served at /keys. */
 export interface KeyringReport {
   /** This node's wall clock, ISO 8601. Rotation depends on it. */
   readonly now: string;
@@ -58,6 +60,7 @@ export interface KeyringReport {
   })[];
 }
 
+/** The parts of the provider that a report is read from. */
 export interface KeyringParts {
   readonly keyring: Keyring;
   readonly prover: Prover;

@@ -19,6 +19,7 @@ const SLOW_PART = 0.5;
 /** After a slow reading, unknown key_ids trigger none for this multiple of its duration. */
 const SLOW_PAUSE = 2;
 
+/** The HSM to read, and the limits and consequences of a reading. */
 export interface KeyringOptions {
   readonly hsm: Hsm;
   /** Maximum time that a request waits for a reading, in ms. */
@@ -37,6 +38,7 @@ export interface KeyringOptions {
   readonly now?: () => number;
 }
 
+/** Holds the schedule as last read, and reads it again. */
 export class Keyring {
   readonly policy: SchedulePolicy;
   readonly #options: KeyringOptions;

@@ -5,14 +5,17 @@ import type { HsmCall } from "../hsm/port.js";
 
 /** Longest accepted plaintext, in bytes: its envelope stays within MAX_CIPHERTEXT_BYTES in every mode. */
 export const MAX_PLAINTEXT_BYTES = 768;
-/** Longest ciphertext and key_id, in bytes: one less than kube-apiserver accepts. */
+/** Longest ciphertext, in bytes: one less than kube-apiserver accepts. */
 export const MAX_CIPHERTEXT_BYTES = 1023;
+/** Longest key_id, in bytes: one less than kube-apiserver accepts. */
 export const MAX_KEY_ID_BYTES = 1023;
 /** Longest annotations that kube-apiserver accepts, keys and values together, in bytes. */
 export const MAX_ANNOTATION_BYTES = 32 * 1024;
 
+/** The annotations of an encrypted object, by name. */
 export type Annotations = Readonly<Record<string, Uint8Array>>;
 
+/** The answer to Status. */
 export interface StatusAnswer {
   /** Exactly "ok", or one line for the operator. */
   readonly healthz: string;
@@ -20,12 +23,14 @@ export interface StatusAnswer {
   readonly keyId: string;
 }
 
+/** The answer to Encrypt. */
 export interface EncryptAnswer {
   readonly ciphertext: Uint8Array;
   readonly keyId: string;
   readonly annotations: Annotations;
 }
 
+/** The request of a Decrypt. */
 export interface DecryptQuestion {
   readonly ciphertext: Uint8Array;
   readonly keyId: string;

@@ -10,6 +10,7 @@ import type { Annotations } from "./kms.js";
 
 /** The annotation that carries the wrapped local KEK: a fully qualified domain name without a slash. */
 export const LOCAL_KEK_ANNOTATION = "local-kek.kms-pkcs11.dev";
+/** Length of a local KEK: 256 bits. */
 export const LOCAL_KEK_BYTES = 32;
 /**
  * Maximum number of unwrapped local KEKs in memory that come from other nodes and earlier times; each takes a few
@@ -25,6 +26,7 @@ export interface LocalKekWrapper {
   unwrap(keyId: string, wrapped: Uint8Array): Promise<Buffer>;
 }
 
+/** When a local KEK is replaced: after this age, in ms, or number of uses. */
 export interface LocalKekPolicy {
   readonly maxAgeMs: number;
   readonly maxUses: number;
@@ -38,6 +40,7 @@ interface LocalKek {
   uses: number;
 }
 
+/** Makes, caches and replaces local KEKs, and seals and opens DEK seeds with them. */
 export class LocalKeks {
   readonly #wrapper: LocalKekWrapper;
   readonly #policy: LocalKekPolicy;

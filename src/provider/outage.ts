@@ -4,11 +4,13 @@
 import type { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 
+/** How an outage affects Status. */
 export interface OutagePolicy {
   readonly gracePeriodMs: number;
   readonly onHsmLoss: "stopWrites" | "keepWriting";
 }
 
+/** Measures the current outage. */
 export class Outage {
   readonly policy: OutagePolicy;
   readonly #log: Log;

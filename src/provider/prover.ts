@@ -18,6 +18,7 @@ const CANARY_BYTES = 32;
  */
 const MAX_UNREACHED = 2;
 
+/** The result of a KEK's last proof. */
 export interface Proof {
   /** The mechanism that this generation encrypts with; undefined if it is unproven or cannot encrypt. */
   readonly mechanism?: Mechanism;
@@ -40,6 +41,7 @@ export function saysBroken(failure: KmsError): boolean {
   return !meansHsmAway(failure) && failure.code !== "KEY_MISSING";
 }
 
+/** Proves the KEKs and holds the results. */
 export class Prover {
   readonly #hsm: Hsm;
   readonly #choice: MechanismChoice | "auto";

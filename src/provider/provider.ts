@@ -25,8 +25,10 @@ import { saysBroken, type Prover } from "./prover.js";
 import { cacheName, type UnwrapCache } from "./unwrap-cache.js";
 import { collapseSpaces, truncate } from "../untrusted-text.js";
 
+/** Whether DEK seeds are encrypted under the KEK or under a local KEK. */
 export type Mode = "direct" | "local-kek";
 
+/** The parts that a provider is constructed from. */
 export interface ProviderParts {
   readonly mode: Mode;
   readonly calls: KekCalls;
@@ -39,6 +41,7 @@ export interface ProviderParts {
   readonly localKeks: LocalKeks;
 }
 
+/** Answers the three calls of KMS v2. */
 export class Provider implements KmsProvider {
   readonly #parts: ProviderParts;
 

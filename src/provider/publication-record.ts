@@ -4,6 +4,7 @@ import type { Log } from "../log.js";
 import type { Generation } from "./generations.js";
 import type { PublishedMemory } from "./key-memory.js";
 
+/** Records the published generation and logs a failure once. */
 export class PublicationRecord {
   readonly #memory: PublishedMemory;
   readonly #log: Log;

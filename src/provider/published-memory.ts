@@ -7,8 +7,10 @@ import type { KeyMemoryStore } from "./key-memory.js";
 
 const FILE = "published-key.json";
 
+/** A store that keeps nothing, for a plugin without a state directory. */
 export const NO_PUBLISHED_MEMORY: KeyMemoryStore = { load: () => undefined, save: () => undefined };
 
+/** Stores the memory in a file. */
 export class FilePublishedMemory implements KeyMemoryStore {
   readonly #path: string;
 

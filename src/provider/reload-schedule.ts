@@ -9,6 +9,7 @@ import type { Generation, Schedule } from "./generations.js";
 /** Time between two reloads of a library that shows changes without them, in ms. */
 export const RELOAD_MS = 10 * 60_000;
 
+/** The time between two reloads for each kind of library. */
 export interface ReloadIntervals {
   /** Time between two reloads of a library that shows changes only after a reload, in ms. */
   readonly oftenMs: number;
@@ -18,6 +19,7 @@ export interface ReloadIntervals {
   readonly rarelyMs: number;
 }
 
+/** When reloads are due, and the clocks. */
 export interface ReloadOptions {
   /** Undefined: reload at activations only, since a reload would leave requests without a token host. */
   readonly intervals: ReloadIntervals | undefined;
@@ -39,6 +41,7 @@ const GAP_SHARE = 5;
 /** The minimum gap for a library that may not need reloads: requests have no warm token host during a reload. */
 const GAP_SHARE_UNTIL_KNOWN = 20;
 
+/** Decides when a reading needs a reloaded library. */
 export class ReloadSchedule {
   readonly #intervals: ReloadIntervals | undefined;
   readonly #wallNow: () => number;

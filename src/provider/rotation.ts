@@ -9,6 +9,7 @@ export const DEFAULT_DELAY_MS = 10 * 60_000;
 /** With a shorter time, in ms, nodes with the default refresh interval may not know the KEK at its activation. */
 export const SHORT_DELAY_MS = 2 * 60_000;
 
+/** The new KEK to make, the KEK that it replaces, and warnings for the operator. */
 export interface RotationPlan {
   readonly label: string;
   /** ms since the epoch, a whole second. */

@@ -24,6 +24,7 @@ import { ReloadSchedule, type ReloadOptions } from "./reload-schedule.js";
 import { UnwrapCache, type UnwrapCacheOptions } from "./unwrap-cache.js";
 import { BackgroundCheck } from "./background-check.js";
 
+/** The settings and dependencies of a provider. */
 export interface ProviderOptions {
   readonly hsm: Hsm;
   /** Longest time that a request waits for the HSM, in ms. */
@@ -44,12 +45,14 @@ export interface ProviderOptions {
   readonly log: Log;
 }
 
+/** Whether the HSM answers and every KEK works, and the findings. */
 export interface Readiness {
   readonly ready: boolean;
   /** Findings for people, one per line. */
   readonly lines: readonly string[];
 }
 
+/** Runs a provider with its background check. */
 export class RunningProvider {
   readonly #hsm: Hsm;
   readonly provider: Provider;

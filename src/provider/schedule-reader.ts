@@ -6,6 +6,7 @@ import type { Log } from "../log.js";
 import { goneFrom, readSchedule, type Schedule, type SchedulePolicy } from "./generations.js";
 import type { ReloadSchedule } from "./reload-schedule.js";
 
+/** The HSM to read, and how to interpret its keys. */
 export interface ScheduleReaderOptions {
   readonly hsm: Hsm;
   readonly policy: SchedulePolicy;
@@ -16,12 +17,14 @@ export interface ScheduleReaderOptions {
   readonly now: () => number;
 }
 
+/** The result of a reading. */
 export interface ScheduleReading {
   readonly schedule: Schedule;
   /** Why the reload after an activation failed: the loaded library may show a KEK that has been destroyed. */
   readonly failedReload: KmsError | undefined;
 }
 
+/** Reads the schedule from the token. */
 export class ScheduleReader {
   readonly #options: ScheduleReaderOptions;
   #tookMs = 0;

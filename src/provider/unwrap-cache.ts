@@ -6,12 +6,14 @@ import { LRUCache } from "lru-cache";
 import type { Caller } from "../hsm/port.js";
 import type { Annotations } from "./kms.js";
 
+/** Receives the events of the cache. */
 export interface CacheObserver {
   cacheHit(): void;
   cacheMiss(): void;
   cacheEvicted(): void;
 }
 
+/** The size of the cache and the lifetime of its entries, in ms. */
 export interface UnwrapCacheOptions {
   /** Largest number of entries; 0 turns the cache off. */
   readonly entries: number;
@@ -56,6 +58,7 @@ class Flight implements Caller {
   }
 }
 
+/** Caches decrypted DEK seeds for a limited time. */
 export class UnwrapCache {
   readonly #entries: LRUCache<string, Entry> | undefined;
   readonly #underWay = new Map<string, Flight>();

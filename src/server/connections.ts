@@ -19,6 +19,7 @@ const SILENT_MS = 10_000;
  */
 const STUCK_MS = 3_000;
 
+/** Limits the connections to the socket. */
 export class Connections {
   readonly #requests: OpenRequests;
   readonly #observe: LimitObserver;

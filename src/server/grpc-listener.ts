@@ -17,6 +17,7 @@ interface PrivateFields {
 /** Accepts a request and calls `begin` now or later. */
 export type TakeRequest = (session: ServerHttp2Session, stream: ServerHttp2Stream, begin: () => void) => void;
 
+/** A gRPC server and the HTTP/2 server that feeds it. */
 export interface GrpcListener {
   readonly grpc: GrpcServer;
   readonly http2: Http2Server;

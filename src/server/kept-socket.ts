@@ -7,6 +7,7 @@ import { bindSocket, type AskPeer, type BoundSocket, type SocketSettings } from 
 /** Time between two checks of the file, in ms. */
 const CHECK_EVERY_MS = 2_000;
 
+/** A socket that is bound again when its file is removed. */
 export interface KeptSocket {
   /** Returns why nobody can connect, and what to do; undefined if clients can connect. */
   problem(): string | undefined;
@@ -19,6 +20,7 @@ export interface KeptSocket {
 /** Receives why nobody can connect, and undefined once clients can connect again. */
 export type SocketObserver = (problem: string | undefined) => void;
 
+/** What a kept socket needs to check itself and to report problems. */
 export interface SocketUse {
   readonly ask: AskPeer;
   /** What a missing or replaced file means, as in "no operator can submit a PIN". */

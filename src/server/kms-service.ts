@@ -19,6 +19,7 @@ const PROTO = fileURLToPath(new URL("../../proto/kms/v2/api.proto", import.meta.
 /** kube-apiserver accepts no other version until it restarts. */
 const KMS_VERSION = "v2";
 
+/** An RPC of the service. */
 export type Operation = "Status" | "Encrypt" | "Decrypt";
 
 /** The facts of a finished request, without its data. */
@@ -40,6 +41,7 @@ export interface FinishedRequest {
   readonly traceparent: string | undefined;
 }
 
+/** Receives every finished request. */
 export type RequestObserver = (request: FinishedRequest) => void;
 
 interface WireEncrypt {

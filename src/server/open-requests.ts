@@ -21,6 +21,7 @@ const MAX_PIECES = 8;
 const MAX_A_TURN = 64;
 const SWEEP_MS = 500;
 
+/** Why a request or a connection was ended. */
 export type Limit =
   | "too many connections"
   | "too many requests"
@@ -48,6 +49,7 @@ class Owner {
   }
 }
 
+/** Tracks the open requests and decides when each is served. */
 export class OpenRequests {
   readonly #observe: LimitObserver;
   /** All open requests, the oldest first. */

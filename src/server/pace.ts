@@ -22,6 +22,7 @@ interface Handle {
   readStart?(): unknown;
 }
 
+/** Limits how fast connections are read. */
 export class Pace {
   readonly #taken = new Map<Socket, number>();
   /** In the order in which they are resumed. */

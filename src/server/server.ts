@@ -33,6 +33,7 @@ const GRPC_OPTIONS = {
   "grpc.enable_channelz": 0,
 };
 
+/** A gRPC server that serves on its socket. */
 export interface RunningServer {
   /** Returns why nobody can connect to the socket, in one line; undefined if clients can connect. */
   socketProblem(): string | undefined;

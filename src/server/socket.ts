@@ -18,6 +18,7 @@ import { KmsError } from "../errors.js";
 import { folderProblem } from "../files/ownership.js";
 import { withLock } from "../files/turn-lock.js";
 
+/** The address and the permissions of a socket. */
 export interface SocketSettings {
   /** Path of the file, or name of an abstract socket without its leading NUL. */
   readonly path: string;
@@ -31,6 +32,7 @@ export interface SocketSettings {
 /** Returns a short description of the process that listens on a live socket. */
 export type AskPeer = (path: string) => Promise<string>;
 
+/** The file of a bound socket. */
 export interface BoundSocket {
   /** Returns whether the file is still the one that was bound. */
   state(): "ours" | "another" | "gone";

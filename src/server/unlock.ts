@@ -11,6 +11,7 @@ export interface UnlockAnswer {
   readonly message: string;
 }
 
+/** The socket for PINs, and what tries a received PIN. */
 export interface UnlockOptions {
   readonly path: string;
   /** A client that sends more bytes is disconnected. */
@@ -19,6 +20,7 @@ export interface UnlockOptions {
   readonly take: (pin: Buffer) => Promise<UnlockAnswer>;
 }
 
+/** A socket that accepts PINs. */
 export interface RunningUnlock {
   /** Returns why no operator can connect to the socket, in one line; undefined if they can. */
   problem(): string | undefined;

@@ -26,6 +26,7 @@ interface Work {
   readonly request: CryptRequest;
 }
 
+/** Encrypts and decrypts on one session, and verifies every result. */
 export class CheckedCrypt {
   readonly #session: TokenSession;
   #mended = 0;

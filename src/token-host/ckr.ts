@@ -22,6 +22,7 @@ const key = (name: string): CkrRow => ({ name, fault: "setup", code: "KEY_UNSUIT
 const refused = (name: string): CkrRow => ({ name, fault: "setup", code: "TOKEN_REFUSED" });
 const capacity = (name: string): CkrRow => ({ name, fault: "capacity", code: "HSM_UNAVAILABLE" });
 
+/** The meaning of each CK_RV of the standard. */
 export const CKR_TABLE: Readonly<Record<number, CkrRow>> = {
   0x01: device("CKR_CANCEL"),
   0x02: device("CKR_HOST_MEMORY"),
@@ -140,6 +141,7 @@ export function pinVerdict({ rv }: TokenFault): PinVerdict {
   return WRONG_PIN.has(rv) ? "wrong" : "unspent";
 }
 
+/** The classification of a fault. */
 export interface TokenFaultOptions {
   readonly fault: FaultClass;
   readonly code: ErrorCode;

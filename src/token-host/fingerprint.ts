@@ -23,6 +23,7 @@ const GCM_TEXT = Buffer.from("kms-pkcs11 key fingerprint, version 1");
 /** Further attempts at a fingerprint before such an error counts as a refusal. */
 const SETTLING_ROUNDS = 6;
 
+/** A fingerprint of a key's value and the method that computed it. */
 export interface Fingerprint {
   readonly method: FingerprintMethod;
   readonly value: Buffer;

@@ -8,6 +8,7 @@ import type { Handle } from "pkcs11js";
 const FIRST_CHECK_MS = 60_000;
 const CHECK_MS = 5 * 60_000;
 
+/** Remembers the handles of other applications' secret keys. */
 export class ForeignObjects {
   readonly #checkAt = new Map<string, number>();
   readonly #now: () => number;

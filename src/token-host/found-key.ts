@@ -24,6 +24,7 @@ const COMMON_ATTRIBUTES = {
   derive: pkcs11js.CKA_DERIVE,
 } as const;
 
+/** The attributes that are read of a secret key. */
 export const SECRET_KEY_ATTRIBUTES = {
   ...COMMON_ATTRIBUTES,
   valueLen: pkcs11js.CKA_VALUE_LEN,
@@ -32,6 +33,7 @@ export const SECRET_KEY_ATTRIBUTES = {
   verify: pkcs11js.CKA_VERIFY,
 } as const;
 
+/** The attributes that are read of an RSA private key. */
 export const RSA_KEY_ATTRIBUTES = {
   ...COMMON_ATTRIBUTES,
   signRecover: pkcs11js.CKA_SIGN_RECOVER,
@@ -39,6 +41,7 @@ export const RSA_KEY_ATTRIBUTES = {
   publicExponent: pkcs11js.CKA_PUBLIC_EXPONENT,
 } as const;
 
+/** The name of an attribute in either table. */
 export type AttributeName = keyof typeof SECRET_KEY_ATTRIBUTES | keyof typeof RSA_KEY_ATTRIBUTES;
 
 /** A secret key, or the private key of an RSA key pair. */

@@ -30,6 +30,7 @@ export interface RsaKey {
   readonly publicKey: KeyObject;
 }
 
+/** One generation of the KEK with its handles on this lane. */
 export interface Kek {
   readonly record: KekRecord;
   readonly aes?: Handle;

@@ -34,6 +34,7 @@ const MOST_UNREADABLE = 100;
 /** Maximum number of searches while objects vanish during the reading. */
 const MOST_SEARCHES = 3;
 
+/** The keys that a reading looks for. */
 export interface WantedKeys {
   readonly objectName: string;
   /** CKA_ID in hex. */
@@ -47,6 +48,7 @@ export interface ReadingMemory {
   readonly fingerprints: FingerprintMemory;
 }
 
+/** The result of a reading. */
 export interface ReadKeyring {
   readonly keks: readonly Kek[];
   /** Number of secret keys that the search returned. */

@@ -15,6 +15,7 @@ import { isRefusal } from "./refusal.js";
 /** Duration of a slice, in ms; a call in progress may extend it. Requests wait until the slice ends. */
 const SLICE_MS = 50;
 
+/** Reads, finds and forgets the generations of the KEK for one lane. */
 export class LaneKeyring {
   readonly #session: TokenSession;
   readonly #wanted: WantedKeys;

@@ -32,6 +32,7 @@ import { finishRelabel, relabel } from "./relabel.js";
 import { testRights } from "./rights.js";
 import { TokenSession } from "./session.js";
 
+/** Performs the calls of one lane on its token. */
 export class LaneToken {
   readonly #lib: PKCS11;
   readonly #session: TokenSession;

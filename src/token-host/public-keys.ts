@@ -7,6 +7,7 @@ import { isPublic, type FoundKey } from "./found-key.js";
 /** Maximum number of public keys that are named, since each takes several calls; more than any schedule has. */
 const MAX_PUBLIC_KEYS = 100;
 
+/** The keys that are considered, and the faults of those that are omitted. */
 export interface LimitedKeys {
   readonly kept: readonly FoundKey[];
   /** One fault for each omitted key. */

@@ -3,8 +3,10 @@
 // v2.40 sections 4.9 and 5.13.
 import pkcs11js, { type Attribute } from "pkcs11js";
 
+/** Length of every secret key that the plugin makes: 256 bits. */
 export const KEY_BYTES = 32;
 
+/** The secret key to make. */
 export interface WantedKey {
   readonly label: string;
   readonly id?: Buffer;

@@ -11,9 +11,11 @@ export const ATTRIBUTE_NOT_SHOWN: ReadonlySet<number | undefined> = new Set([0x1
 /** CKS_RO_PUBLIC_SESSION and CKS_RW_PUBLIC_SESSION. */
 const PUBLIC_STATES: ReadonlySet<number> = new Set([0, 2]);
 
+/** The outcome of a call that may be refused. */
 export type Attempt<T> =
   { readonly ok: true; readonly value: T } | { readonly ok: false; readonly fault: TokenFault };
 
+/** Makes calls on one session and replaces it after every error. */
 export class TokenSession {
   readonly lib: PKCS11;
   readonly slot: Handle;

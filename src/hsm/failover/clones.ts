@@ -11,6 +11,7 @@ interface Known {
   readonly rank: number;
 }
 
+/** Decides which keys of the configured tokens are clones, and remembers the value first seen under each name. */
 export class Clones {
   readonly #tokens: readonly string[];
   readonly #log: Log;

@@ -11,6 +11,7 @@ import { Member, type MemberOptions } from "./member.js";
 import type { Caller, Hsm, HsmState, CryptRequest, KekRecord, ProbeResult } from "../port.js";
 import { hedge } from "./hedged-request.js";
 
+/** The tokens of a failover set, and the time limit for one request over all of them. */
 export interface FailoverOptions {
   /** The tokens in order of preference; at least one. */
   readonly members: readonly MemberOptions[];
@@ -28,6 +29,7 @@ function isWorthAnotherToken(error: KmsError): boolean {
   return meansHsmAway(error) || error.code === "OVERLOADED" || error.code === "KEY_MISSING";
 }
 
+/** Implements the HSM port over several tokens that hold the same KEKs. */
 export class FailoverHsm implements Hsm {
   readonly #members: readonly Member[];
   readonly #options: FailoverOptions;

@@ -4,8 +4,10 @@
 import { KmsError } from "../../errors.js";
 import type { Caller } from "../port.js";
 
+/** Makes the request to one token. The caller is cancelled once another token has answered. */
 export type Ask = (caller: Caller) => Promise<Buffer>;
 
+/** The calls for one request, their timing, and which errors end it. */
 export interface HedgeOptions {
   /** The calls, in the order in which they are made. */
   readonly asks: readonly Ask[];

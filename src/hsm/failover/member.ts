@@ -8,12 +8,14 @@ import type { Hsm, HsmState, KekRecord } from "../port.js";
 /** Interval of readings while a missing KEK is not confirmed, in ms. */
 const DOUBTED_INTERVAL_MS = 1_000;
 
+/** A token of a failover set and its name in messages. */
 export interface MemberOptions {
   /** Names the token in messages. */
   readonly name: string;
   readonly hsm: Hsm;
 }
 
+/** Tracks which KEKs one token of a failover set holds, and whether the token is available. */
 export class Member {
   readonly name: string;
   readonly #hsm: Hsm;

@@ -4,6 +4,7 @@ import type { HostProcess } from "./host-process.js";
 import type { Job } from "./job.js";
 import type { LaneClient } from "./lane-client.js";
 
+/** A lane and the token host that it belongs to. */
 export interface Destination {
   readonly host: HostProcess;
   readonly lane: LaneClient;

@@ -18,6 +18,7 @@ export interface HsmObserver {
   hostEnded(cause: EndCause): void;
 }
 
+/** The limits of the request queue, and what it reports to. */
 export interface DispatcherOptions {
   /** Longest time from a request's arrival to its end, in ms; below kube-apiserver's 3 s. */
   readonly requestTimeoutMs: number;
@@ -29,6 +30,7 @@ export interface DispatcherOptions {
 const SWEEP_MS = 25;
 const OPERATION_NAMES = { [Op.encrypt]: "encrypt", [Op.decrypt]: "decrypt" } as const;
 
+/** Sends requests to the token hosts of one token and enforces their deadlines. */
 export class Dispatcher {
   readonly #hosts: HostPool;
   readonly #options: DispatcherOptions;

@@ -18,6 +18,7 @@ import {
   type WireFailure,
 } from "../wire-calls.js";
 
+/** How to start a token host and open its token. */
 export interface HostProcessOptions {
   /** The compiled entry file of the token host. */
   readonly entry: string;
@@ -28,6 +29,7 @@ export interface HostProcessOptions {
   readonly sessions: number;
 }
 
+/** The lane of a control call, and bytes that must not be part of its JSON, such as a PIN. */
 export interface ControlOptions {
   readonly lane?: LaneClient | undefined;
   readonly secret?: Uint8Array;
@@ -48,6 +50,7 @@ const UNKILLABLE_MS = 1_000;
 /** What the token host itself writes to stderr; anything else comes from the library. */
 const OWN_LINE = /^token host lane \d+: \w+$/m;
 
+/** Runs one token host and makes calls on its lanes. */
 export class HostProcess {
   /** Resolves within a second of a kill, even if the kernel keeps the process (state D, in a driver's call). */
   readonly ended: Promise<EndCause>;

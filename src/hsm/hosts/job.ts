@@ -5,6 +5,7 @@ import type { Caller, CryptRequest } from "../port.js";
 import type { HostProcess } from "./host-process.js";
 import type { CryptOp } from "../wire-calls.js";
 
+/** Tracks one request until it is settled. */
 export class Job {
   readonly op: CryptOp;
   readonly request: CryptRequest;

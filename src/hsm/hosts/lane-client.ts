@@ -5,6 +5,7 @@ import type { Duplex } from "node:stream";
 import { FrameReader, MAX_FRAME_BYTES, ReplyKind, decodeFailure } from "../wire.js";
 import type { WireFailure } from "../wire-calls.js";
 
+/** The reply of a token host to one request. */
 export type Reply =
   /** `repeated`: the token altered the first result, and the second one was right. */
   | { readonly ok: true; readonly body: Buffer; readonly repeated?: true }
@@ -19,6 +20,7 @@ interface Sent {
 /** Number of recent requests whose fastest shows the token's speed; a busy machine slows single requests down. */
 const WINDOW = 16;
 
+/** Sends requests over one lane and matches the replies to them. */
 export class LaneClient {
   readonly #stream: Duplex;
   readonly #sent = new Map<number, Sent>();

@@ -8,6 +8,7 @@ const SLOW_SERVICE_MS = 0.4;
 /** Maximum number of requests in the socket of one lane of a fast token. */
 const PIPELINE = 32;
 
+/** Holds the lanes of one token host and chooses one for each request. */
 export class LaneSet {
   readonly #lanes: LaneClient[] = [];
   /** Lanes that are being opened and logged in. */

@@ -8,6 +8,7 @@ import { count, seconds } from "./slices.js";
 /** Duration above which a reading is reported as a finding, in ms. */
 const SLOW_MS = 5_000;
 
+/** Holds the KEKs of a token's last reading, and its finding. */
 export class LastReading {
   readonly #log: Log;
   #keks: readonly KekRecord[] = [];

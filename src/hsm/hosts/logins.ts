@@ -12,6 +12,7 @@ import { Op } from "../wire-calls.js";
 /** Factor by which each abandoned login extends the time limit of the next. */
 const LONGER = 1.25;
 
+/** Logs in the lanes of one token's hosts, one login at a time. */
 export class Logins {
   readonly #gate: LoginGate;
   readonly #starts: Starts;

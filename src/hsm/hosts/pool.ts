@@ -27,6 +27,7 @@ import {
   type WireFailure,
 } from "../wire-calls.js";
 
+/** The token hosts of one token: how to start them, how many, and their time limits. */
 export interface HostPoolOptions {
   readonly host: HostProcessOptions;
   readonly hosts: number;
@@ -46,6 +47,7 @@ const UNKNOWN_RV_MS = 60_000;
 /** While a start hangs, another one may run beside it. */
 const LEAST_SUPERVISORS = 2;
 
+/** Keeps the token hosts of one token running and makes control calls to them. */
 export class HostPool {
   readonly #options: HostPoolOptions;
   readonly #supervisors: readonly Supervisor[];

@@ -33,6 +33,7 @@ export interface ReadingHosts {
   whenReady(wanted: (host: HostProcess) => boolean): Promise<HostProcess | undefined>;
 }
 
+/** The time limits of readings. */
 export interface ReadingOptions {
   /** Minimum limit for a slice of a reading, in ms. */
   readonly controlTimeoutMs: number;
@@ -46,6 +47,7 @@ export interface ReadingOptions {
  */
 const FIRST_READINGS = 3;
 const FIRST_READING_GAP_MS = 100;
+/** Makes and limits readings of the keyring on the hosts of one token. */
 export class KeyringReadings {
   readonly #hosts: ReadingHosts;
   readonly #pace: SlicePace;

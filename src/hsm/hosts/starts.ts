@@ -9,6 +9,7 @@ import type { HostProcess } from "./host-process.js";
  */
 export type Step = "open" | "login" | "read";
 
+/** Runs one step of a start within its time limit. */
 export type RunStep = <T>(step: Step, work: () => Promise<T>) => Promise<T>;
 
 /** A step is late after this multiple of its previous duration, but not before LEAST_MS. */
@@ -30,6 +31,7 @@ interface Start {
   limit: NodeJS.Timeout | undefined;
 }
 
+/** Limits and measures the starts of one token's hosts. */
 export class Starts {
   readonly #startTimeoutMs: number;
   readonly #onLate: () => void;

@@ -11,6 +11,7 @@ import type { RunStep, Starts } from "./starts.js";
 import { HostProcess, type EndCause, type HostProcessOptions } from "./host-process.js";
 import type { KekRecord, TokenDescription } from "../port.js";
 
+/** How to start and log in one token host, and when it may start. */
 export interface SupervisorOptions {
   readonly host: HostProcessOptions;
   readonly gate: LoginGate;
@@ -48,6 +49,7 @@ const STABLE_MS = 10_000;
 /** Interval of checks whether a refused PIN has been replaced. */
 const PIN_POLL_MS = 250;
 
+/** Keeps one token host running and replaces it when it ends. */
 export class Supervisor {
   readonly #options: SupervisorOptions;
   /** The last host that was started, running or not. */

@@ -32,6 +32,7 @@ export interface Pin {
   settled?(stamp: string, failure: KmsError | undefined, isWrong: boolean): void;
 }
 
+/** The PIN source, the records of earlier logins, and the limits of further attempts. */
 export interface LoginGateOptions {
   readonly pin: Pin;
   readonly stores: LoginStores;
@@ -56,6 +57,7 @@ interface LoginPause {
   readonly refusal: KmsError;
 }
 
+/** Decides whether a login may be made, makes it, and records its outcome. */
 export class LoginGate {
   readonly recheckMs: number;
   readonly #options: LoginGateOptions;

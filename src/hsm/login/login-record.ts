@@ -2,6 +2,7 @@
 // cannot be stored, it is kept until the process ends.
 import type { Log } from "../../log.js";
 
+/** The record of one PIN on one token. */
 export interface PinRecord {
   readonly id: string;
   /** Where the PIN came from. */
@@ -16,6 +17,7 @@ export interface PinRecord {
   readonly unanswered?: number;
 }
 
+/** The records of one token, the latest first. */
 export type PinRecords = readonly PinRecord[];
 
 /** Where records are stored. */
@@ -30,6 +32,7 @@ export interface LoginStore {
   clear(): void;
 }
 
+/** Where logins are recorded, and the lock around them. */
 export interface LoginStores {
   /** PINs that were refused, and attempts without a clear answer. */
   readonly refused: LoginStore;
@@ -45,6 +48,7 @@ export interface LoginStores {
 /** Enough records to recognise the last few PINs of one token. */
 const MOST_RECORDS = 8;
 
+/** Reads and writes the records of one kind, and keeps in memory those that cannot be stored. */
 export class LoginRecord {
   readonly #memory: LoginStore;
   readonly #log: Log;

@@ -21,6 +21,7 @@ export interface Offer {
   withdraw(): void;
 }
 
+/** The texts about an operator's PIN in messages. */
 export interface OperatorPinTexts {
   readonly description: string;
   /** What to do while no PIN has been passed. */
@@ -29,6 +30,7 @@ export interface OperatorPinTexts {
   readonly correction: string;
 }
 
+/** Holds the PIN that an operator passed. */
 export class OperatorPin implements Pin {
   readonly description: string;
   readonly correction: string;
@@ -102,6 +104,7 @@ export class OperatorPin implements Pin {
   }
 }
 
+/** How to learn the outcome of a PIN, and how long to wait for it, in ms. */
 export interface VerdictOptions {
   readonly state: () => HsmState;
   /** Returns whether no login is expected. */
@@ -109,6 +112,7 @@ export interface VerdictOptions {
   readonly limitMs: number;
 }
 
+/** The outcome of a PIN that an operator passed. */
 export type Verdict =
   | { readonly is: "accepted" }
   /** No login was needed; the PIN has been withdrawn. */

@@ -20,6 +20,7 @@ export interface Candidate {
   readonly digest: string;
 }
 
+/** What a candidate takes from its PIN source and token. */
 export type CandidateSource = Pick<Candidate, "token" | "source" | "stamp" | "showsChange">;
 
 /** An attempt that has been recorded and has no answer yet. */
@@ -30,6 +31,7 @@ interface Begun {
   readonly others: PinRecords;
 }
 
+/** Records the attempts with each PIN, and finds the records of a PIN. */
 export class PinLedger {
   readonly #refused: LoginRecord;
   readonly #accepted: LoginRecord;

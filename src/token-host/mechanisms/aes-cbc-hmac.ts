@@ -14,6 +14,7 @@ const LABEL = Buffer.from("kms-pkcs11 aes-cbc-hmac v1");
 const BLOCK_BYTES = 16;
 const MAC_BYTES = 32;
 
+/** Performs AES-CBC with HMAC. */
 export const aesCbcHmac: Performer = { encrypt, decrypt };
 
 function mac(session: TokenSession, kek: Kek, aad: Uint8Array, ivAndSealed: Uint8Array): Buffer {

@@ -14,6 +14,7 @@ const DIGEST_BYTES = 32;
 const LENGTH_BYTES = 2;
 const HEADER_BYTES = DIGEST_BYTES + LENGTH_BYTES;
 
+/** Performs AES key wrap with padding. */
 export const aesKwp: Performer = { encrypt, decrypt };
 
 function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Uint8Array): Buffer {

@@ -3,11 +3,14 @@
 import pkcs11js, { type Handle, type Mechanism } from "pkcs11js";
 import type { TokenSession } from "../session.js";
 
+/** Length of the authentication tag. */
 export const TAG_BYTES = 16;
+/** Length of an IV that the plugin makes. */
 export const IV_BYTES = 12;
 /** Output bytes beyond the input: tag, IV, and a margin for libraries that require one more block. */
 const SLACK_BYTES = 64;
 
+/** The parameters of one AES-GCM call. */
 export interface GcmCall {
   readonly ckm: number;
   /** Written in place by tokens that make the IV. */

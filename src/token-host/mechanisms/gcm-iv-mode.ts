@@ -10,8 +10,10 @@ import type { TokenSession } from "../session.js";
 import { aesBlock, isRefusal, mayBeRefusal, tryCall } from "../refusal.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES, type GcmCall } from "./gcm-call.js";
 
+/** The IV that the plugin sends for an encryption. */
 export type IvSent = "random" | "zero" | "none";
 
+/** How a token handles the IV of AES-GCM. */
 export interface GcmIvMode {
   readonly mechanism: MechanismName;
   /** CKM_AES_GCM or a vendor's own number for it. */

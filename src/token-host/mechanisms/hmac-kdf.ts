@@ -14,6 +14,7 @@ const NONCE_BYTES = 32;
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
+/** Performs AES-GCM under a key derived with HMAC in the HSM. */
 export const hmacKdf: Performer = { opensHere: true, encrypt, decrypt };
 
 function deriveKey(session: TokenSession, kek: Kek, aad: Uint8Array, nonce: Uint8Array): KeyObject {

@@ -3,6 +3,7 @@
 import type { Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
 
+/** Encrypts and decrypts by one mechanism. */
 export interface Performer {
   /** The plaintext is authenticated in this process, so that a result altered by the token is detected. */
   readonly opensHere?: true;

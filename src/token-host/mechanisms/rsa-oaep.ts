@@ -14,6 +14,7 @@ const MAX_BODY_BYTES = 1021;
 
 /** In order of preference. */
 export const OAEP_MECHANISMS = ["rsa-oaep", "rsa-oaep-sha1"] as const;
+/** RSA-OAEP with one of its two digests. */
 export type OaepMechanism = (typeof OAEP_MECHANISMS)[number];
 
 const DIGESTS: Readonly<Record<OaepMechanism, OaepDigest>> = {

@@ -7,6 +7,7 @@ import { hmacKdf } from "./hmac-kdf.js";
 import type { Performer } from "./performer.js";
 import { rsaOaep } from "./rsa-oaep.js";
 
+/** The performer of each mechanism. */
 export const PERFORMERS: Readonly<Record<MechanismName, Performer>> = {
   "aes-gcm": aesGcm("aes-gcm"),
   "aes-gcm-iv-written": aesGcm("aes-gcm-iv-written"),
