@@ -93,7 +93,8 @@ describe("the audit log of a plugin", () => {
     const limit = (bytes: number | string): void => {
       execFileSync("prlimit", ["--pid", String(kms.plugin.pid), `--fsize=${String(bytes)}:unlimited`]);
     };
-    // Enough for the plugin's log; the audit log reaches it soon, in the middle of a line.
+    // A limit on the file size that the plugin's log does not reach, but the audit log soon does, in the middle of a
+    // line.
     limit(100_001);
     for (let at = 0; at < 500; at++) await kms.client.decrypt(sealed, `full-${at}`);
     await waitFor(async () => (await metric("kms_pkcs11_audit_up")) === 0);

@@ -25,7 +25,8 @@ export interface TestEtcd {
 
 /**
  * Starts etcd.
- * @param program etcd itself, and options in addition to those that every test needs
+ * @param program the etcd to run
+ * @param options in addition to those that every test needs
  */
 export async function startEtcd(program = "etcd", options: readonly string[] = []): Promise<TestEtcd> {
   const folder = makeFolder("etcd");

@@ -39,7 +39,8 @@ export const codeOf = (work: Promise<unknown>): Promise<string> =>
   );
 
 /**
- * @param kind of the KEK; AES-GCM or HMAC-KDF under it
+ * Sets up the token before the tests, and ends its hosts after each test.
+ * @param kind the kind of the KEK, which is used with AES-GCM or HMAC-KDF
  * @param create makes the token behind the fault module
  */
 export function useFaultyToken(

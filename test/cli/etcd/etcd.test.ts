@@ -73,7 +73,7 @@ describe("etcd usage", () => {
   it("etcd usage shows by its exit code whether a key_id is used", () => {
     const { code, stdout } = run("usage", "--fail-if-used", keyId, "-o", "json");
     expect([code, (JSON.parse(stdout) as { used: string[] }).used]).toEqual([1, [keyId]]);
-    // With a different kind of fingerprint it may name the same KEK.
+    // A key_id with another kind of fingerprint may name the same KEK.
     const doubtful = run("usage", "--fail-if-used", keyId.replace(/\..*/, `.s${"0".repeat(32)}`));
     expect([doubtful.code, doubtful.stdout]).toEqual([1, expect.stringContaining("was not found, but")]);
   });

@@ -167,8 +167,8 @@ it("of 10,000 requests on a slow token the queue is answered and the rest refuse
 it("requests whose callers have left are not sent to the token", async () => {
   const opened = await token.start({ sessions: 1, requestTimeoutMs: 2_900 });
   token.fault.set("C_Encrypt sleep 50");
-  // A token that seems fast is sent requests ahead. Sends enough requests, each far slower than a busy machine would
-  // be.
+  // If a token seems fast, several requests are sent to it ahead. These are enough requests, each slow enough, to show
+  // that it is not.
   await Promise.all(Array.from({ length: 20 }, () => token.encrypt(opened)));
   const before = token.fault.calls("C_Encrypt");
   const busy = Array.from({ length: 10 }, () => token.encrypt(opened));

@@ -1,5 +1,5 @@
 // The client of the comparison: one connection to each plugin, as an API server has, and closed loops of callers that
-// take the plugins in turn, over and over. Prints one JSON line for each turn; what they mean is decided elsewhere.
+// take the plugins in turn, over and over. Prints one JSON line for each turn, without judging it.
 package main
 
 import (
@@ -68,7 +68,7 @@ func (t *target) decrypt(ctx context.Context, request *kms.DecryptRequest) error
 	return err
 }
 
-// prepare makes the seeds that Decrypt asks for, and asks for each once unless they are to stay unknown.
+// prepare makes the seeds for Decrypt, and decrypts each once unless the plugin must not have seen them.
 func (t *target) prepare(seeds int, unknown bool) error {
 	for n := range seeds {
 		ctx, cancel := context.WithTimeout(context.Background(), timeout)
@@ -106,7 +106,7 @@ func (t *target) once(operation string, n int) error {
 	return errors.New("no operation " + operation)
 }
 
-// run lets callers ask in closed loops until the time is over or their share of the requests is done.
+// run sends requests in closed loops of callers until the time has passed and all requests have been answered.
 func (t *target) run(operation string, callers int, length time.Duration, requests int) (turn, error) {
 	var wait sync.WaitGroup
 	times := make([][]time.Duration, callers)
@@ -198,7 +198,7 @@ func main() {
 					log.Fatalf("--concurrency: %q is no number above 0", text)
 				}
 				for n := range targets {
-					// Nobody always goes first.
+					// Rotates the order, so that no plugin is always first.
 					one := targets[(n+repetition)%len(targets)]
 					took, err := one.run(operation, callers, time.Duration(*turnMs)*time.Millisecond, *requests)
 					if err != nil {
