@@ -2,20 +2,20 @@
 // key only signs. PKCS#11 v2.40 section 5.13 (C_GenerateKeyPair), section 2.1.4 of the mechanisms.
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import { TokenFault } from "./ckr.js";
+import { KWP_NUMBERS } from "./mechanisms/kwp-variant.js";
 import { isRefusal } from "./refusal.js";
 import { signingKeyId } from "./rsa-naming.js";
-import type { TokenSession } from "./session.js";
+import { listedMechanisms, type TokenSession } from "./session.js";
 
 /** In order of preference: as strong as AES-128 (NIST SP 800-57 part 1, table 2), and what every token makes. */
 const MODULUS_BITS = [3072, 2048] as const;
 const PUBLIC_EXPONENT = Buffer.of(1, 0, 1);
 
-const CKM_AES_KEY_WRAP_KWP = 0x210b;
 /** The PKCS#11 mechanisms that the other rows of the mechanism table use. */
 const SYMMETRIC: readonly number[] = [
   pkcs11js.CKM_AES_GCM,
   pkcs11js.CKM_AES_CBC,
-  CKM_AES_KEY_WRAP_KWP,
+  ...KWP_NUMBERS,
   pkcs11js.CKM_SHA256_HMAC,
 ];
 
@@ -38,12 +38,8 @@ interface PairTemplate {
  * on request: its secret keys may come from the vendor's tool, or generating them may have failed temporarily.
  */
 export function listsSymmetric(session: TokenSession): boolean {
-  try {
-    const listed = session.lib.C_GetMechanismList(session.slot);
-    return SYMMETRIC.some((mechanism) => listed.includes(mechanism));
-  } catch {
-    return true;
-  }
+  const listed = listedMechanisms(session);
+  return listed === undefined || SYMMETRIC.some((mechanism) => listed.has(mechanism));
 }
 
 /**

@@ -130,3 +130,12 @@ export class TokenSession {
     }
   }
 }
+
+/** Returns the mechanisms that the token lists (C_GetMechanismList); undefined if it returns no list. */
+export function listedMechanisms({ lib, slot }: TokenSession): ReadonlySet<number> | undefined {
+  try {
+    return new Set(lib.C_GetMechanismList(slot));
+  } catch {
+    return undefined;
+  }
+}

@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import pkcs11js, { type Handle } from "pkcs11js";
 import type { MechanismName } from "../../hsm/mechanisms.js";
 import { AlteredResult, isGeneralError, type TokenFault } from "../ckr.js";
-import type { TokenSession } from "../session.js";
+import { listedMechanisms, type TokenSession } from "../session.js";
 import { aesBlock, isRefusal, mayBeRefusal, tryCall } from "../refusal.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES, type GcmCall } from "./gcm-call.js";
 
@@ -56,7 +56,7 @@ export function findGcmIvMode(session: TokenSession, key: Handle): GcmIvModeResu
 }
 
 function tryIvModes(search: ModeSearch): Outcome {
-  const offered = mechanismsOf(search.session);
+  const offered = listedMechanisms(search.session);
   let refusal = "the token does not list CKM_AES_GCM";
   for (const ckm of [pkcs11js.CKM_AES_GCM, ...VENDOR_GCM]) {
     if (offered !== undefined && !offered.has(ckm)) continue;
@@ -67,15 +67,6 @@ function tryIvModes(search: ModeSearch): Outcome {
     }
   }
   return { refusal };
-}
-
-/** Returns the mechanisms that the token lists; undefined if it returns no list. */
-function mechanismsOf(session: TokenSession): ReadonlySet<number> | undefined {
-  try {
-    return new Set(session.lib.C_GetMechanismList(session.slot));
-  } catch {
-    return undefined;
-  }
 }
 
 function tryIvMode(search: ModeSearch, ckm: number, ivSent: IvSent): Outcome {

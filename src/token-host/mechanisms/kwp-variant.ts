@@ -6,7 +6,7 @@ import type { TokenSession } from "../session.js";
 import { isRefusal, mayBeRefusal, tryCall } from "../refusal.js";
 
 /** CKM_AES_KEY_WRAP_KWP of v3.0; CKM_AES_KEY_WRAP_PAD, which is RFC 5649 on some tokens and PKCS#7 on others. */
-const KWP_NUMBERS = [0x210b, 0x210a] as const;
+export const KWP_NUMBERS = [0x210b, 0x210a] as const;
 /** Block length of AES key wrap (RFC 3394). */
 export const SEMIBLOCK_BYTES = 8;
 
