@@ -40,6 +40,16 @@ function keyringOf(hsm: FakeHsm, clock: { ms: number }, intervals: ReloadInterva
   });
 }
 
+/** Returns a library and a keyring that has been read once and shows one KEK, "a". */
+async function readOnce() {
+  const clock = { ms: 0 };
+  const hsm = new LoadTimeHsm();
+  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
+  const keyring = keyringOf(hsm, clock, INTERVALS);
+  await keyring.read();
+  return { clock, hsm, keyring };
+}
+
 it("a reload at its activation shows that a standby KEK was destroyed", async () => {
   const clock = { ms: 0 };
   const hsm = new LoadTimeHsm();
@@ -85,11 +95,7 @@ it("a failed reload at an activation is an error, and is repeated until one succ
 });
 
 it("a destroyed KEK disappears at the next reload that succeeds, not before", async () => {
-  const clock = { ms: 0 };
-  const hsm = new LoadTimeHsm();
-  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
-  const keyring = keyringOf(hsm, clock, INTERVALS);
-  await keyring.read();
+  const { clock, hsm, keyring } = await readOnce();
   hsm.store = [];
   clock.ms = 599_999;
   await keyring.read();
@@ -130,11 +136,7 @@ async function readFor(keyring: Keyring, clock: { ms: number }, ms: number): Pro
 }
 
 it("a library that showed a change only after a reload is reloaded at every refresh interval", async () => {
-  const clock = { ms: 0 };
-  const hsm = new LoadTimeHsm();
-  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
-  const keyring = keyringOf(hsm, clock, INTERVALS);
-  await keyring.read();
+  const { clock, hsm, keyring } = await readOnce();
   hsm.store = [kekRecord("kms-kek", "a"), kekRecord("kms-kek@20261121T100000Z", "b")];
   await readFor(keyring, clock, 580_000);
   expect([hsm.loads, keyring.known("b")]).toEqual([0, undefined]);
@@ -149,11 +151,7 @@ it("a library that showed a change only after a reload is reloaded at every refr
 });
 
 it("a library that has shown a change without a reload is reloaded rarely", async () => {
-  const clock = { ms: 0 };
-  const hsm = new LoadTimeHsm();
-  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
-  const keyring = keyringOf(hsm, clock, INTERVALS);
-  await keyring.read();
+  const { clock, hsm, keyring } = await readOnce();
   await readFor(keyring, clock, 580_000);
   hsm.records = hsm.store = [...hsm.store, kekRecord("kms-kek@20261121T100000Z", "b")];
   await readFor(keyring, clock, 20_000);
@@ -179,11 +177,7 @@ it("a slowly loading library is reloaded less often until a change has shown its
 });
 
 it("a KEK made during a reload does not count against the library for long", async () => {
-  const clock = { ms: 0 };
-  const hsm = new LoadTimeHsm();
-  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
-  const keyring = keyringOf(hsm, clock, INTERVALS);
-  await keyring.read();
+  const { clock, hsm, keyring } = await readOnce();
   hsm.whileLoading = () => {
     hsm.store = [...hsm.store, kekRecord("kms-kek@20261121T100000Z", "b")];
     hsm.whileLoading = () => undefined;
@@ -199,11 +193,7 @@ it("a KEK made during a reload does not count against the library for long", asy
 });
 
 it("a library whose token was away is not taken for one that needs reloads", async () => {
-  const clock = { ms: 0 };
-  const hsm = new LoadTimeHsm();
-  hsm.records = hsm.store = [kekRecord("kms-kek", "a")];
-  const keyring = keyringOf(hsm, clock, INTERVALS);
-  await keyring.read();
+  const { clock, hsm, keyring } = await readOnce();
   clock.ms = 600_000;
   hsm.records = [];
   await keyring.read();

@@ -202,11 +202,11 @@ describe("on tokens that come and go", () => {
     if (first === undefined || second === undefined) throw new RangeError("no token");
     const names = async (): Promise<string[]> => (await failover.listKeks()).map(({ keyId }) => keyId);
     for (const fake of fakes.slice(1)) fake.records = [];
-    const anew = vi.spyOn(second, "listKeksReloaded").mockRejectedValue(AWAY);
+    const reload = vi.spyOn(second, "listKeksReloaded").mockRejectedValue(AWAY);
     first.records = [];
     first.listKeksReloaded = () => Promise.reject(AWAY);
     expect(await names()).toEqual(["kek"]);
-    anew.mockRestore();
+    reload.mockRestore();
     first.listKeksReloaded = () => first.listKeks();
     expect(await names()).toEqual([]);
   });

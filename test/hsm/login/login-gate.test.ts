@@ -5,6 +5,7 @@ import { expect, it } from "vitest";
 import { LoginGate } from "../../../src/hsm/login/login-gate.js";
 import { loginStores } from "../../../src/hsm/login/login-files.js";
 import { SILENT } from "../../support/fake-hsm.js";
+import { tokenDescription } from "../../support/token-description.js";
 
 it("a token with a keypad of its own is not sent a PIN", async () => {
   const pin = {
@@ -15,20 +16,7 @@ it("a token with a keypad of its own is not sent a PIN", async () => {
     correction: "",
   };
   const gate = new LoginGate({ pin, stores: loginStores(undefined, 0), allowFinalTry: false, log: SILENT });
-  const description = {
-    label: "keypad",
-    serial: "",
-    manufacturer: "",
-    model: "",
-    slotId: 0,
-    loginRequired: true,
-    loggedIn: false,
-    pinCountLow: false,
-    pinFinalTry: false,
-    pinLocked: false,
-    protectedAuthenticationPath: true,
-    library: "",
-  };
+  const description = tokenDescription({ label: "keypad", protectedAuthenticationPath: true });
   const attempts: string[] = [];
   const login = gate.login(
     () => Promise.resolve(description),

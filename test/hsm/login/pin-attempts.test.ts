@@ -14,28 +14,15 @@ import { readPin } from "../../../src/config/read-pin.js";
 import { HostFailure } from "../../../src/hsm/hosts/host-process.js";
 import { loginStores } from "../../../src/hsm/login/login-files.js";
 import { LoginGate } from "../../../src/hsm/login/login-gate.js";
-import type { TokenDescription } from "../../../src/hsm/port.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf } from "../../support/faulty-token.js";
 import { makeFolder } from "../../support/token.js";
+import { tokenDescription } from "../../support/token-description.js";
 
 const PIN = "right-PIN-2468";
 const WRONG_PIN = "wrong-PIN-8642";
 const WAIT_FOR_LOCK_MS = 20_000;
-const TOKEN: TokenDescription = {
-  label: "counting",
-  serial: "1",
-  manufacturer: "",
-  model: "",
-  slotId: 0,
-  loginRequired: true,
-  loggedIn: false,
-  pinCountLow: false,
-  pinFinalTry: false,
-  pinLocked: false,
-  protectedAuthenticationPath: false,
-  library: "",
-};
+const TOKEN = tokenDescription({ label: "counting", serial: "1" });
 const INCORRECT = new HostFailure({
   code: "PIN_REFUSED",
   message: "the token refused the PIN (CKR_PIN_INCORRECT)",
