@@ -9,8 +9,8 @@ import { labelOf } from "../../src/provider/kek-label.js";
 import { freePort } from "../support/free-port.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
 import { kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
-import { runTool, tokenUri } from "../support/token.js";
+import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../support/softhsm.js";
+import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
 const LONG = { timeoutMs: 30_000, intervalMs: 20 };
@@ -42,10 +42,9 @@ let address: string;
 
 beforeAll(async () => {
   token = createSoftHsm();
-  const login = ["--module", token.modulePath, "--token-label", token.label, "--login", "--pin", token.pin];
   const key = ["--keygen", "--key-type", "AES:32", "--label", "console", "--id", "aa"];
   const flags = ["--private", "--sensitive"];
-  runTool("pkcs11-tool", [...login, ...key, ...flags], "apt-get install opensc", token.env);
+  pkcs11Tool(token, ...key, ...flags);
   address = `127.0.0.1:${await freePort()}`;
   const settings = {
     keys: { refreshInterval: "5m" },

@@ -75,3 +75,9 @@ export function createSoftHsm(options: SoftHsmOptions = {}): SoftHsm {
     throw error;
   }
 }
+
+/** Runs pkcs11-tool on the token with its user PIN, as an operator would. Returns its output. */
+export function pkcs11Tool(token: TestToken, ...words: string[]): string {
+  const login = ["--module", token.modulePath, "--token-label", token.label, "--login", "--pin", token.pin];
+  return runTool("pkcs11-tool", [...login, ...words], "apt-get install opensc", token.env);
+}

@@ -1,8 +1,7 @@
 // The life cycle on tokens that the fault module emulates: `scripts/test-tokens emulated`.
 
 import { FaultModule } from "../support/fault-module.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
-import { runTool } from "../support/token.js";
+import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../support/softhsm.js";
 import { describeLifeCycle, type LifeCycleToken } from "./life-cycle.js";
 
 /** SoftHSM behind the fault module with these rules. */
@@ -25,15 +24,6 @@ function vendorMade(): LifeCycleToken {
   const fault = emulated("store-at-load", "C_GenerateKey rv 0x54");
   const { softHsm } = fault;
   const makeKek = (label: string): void => {
-    const login = [
-      "--module",
-      softHsm.modulePath,
-      "--token-label",
-      softHsm.label,
-      "--login",
-      "--pin",
-      softHsm.pin,
-    ];
     const key = [
       "--keygen",
       "--key-type",
@@ -44,7 +34,7 @@ function vendorMade(): LifeCycleToken {
       "--private",
       "--usage-sign",
     ];
-    runTool("pkcs11-tool", [...login, ...key], "apt-get install opensc", softHsm.env);
+    pkcs11Tool(softHsm, ...key);
   };
   return Object.assign(fault, { makeKek });
 }

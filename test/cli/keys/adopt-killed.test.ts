@@ -8,8 +8,8 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 
 import { FaultModule } from "../../support/fault-module.js";
 import { kmsPkcs11, MAIN, type CommandResult } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
-import { runTool, tokenUri } from "../../support/token.js";
+import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../../support/softhsm.js";
+import { tokenUri } from "../../support/token.js";
 import { waitFor } from "../../support/wait.js";
 
 interface Listing {
@@ -38,17 +38,10 @@ const args = (words: readonly string[]): string[] => [
   "json",
 ];
 const keys = (...words: string[]): CommandResult => kmsPkcs11(args(words), fault.env);
-const pkcs11Tool = (...words: string[]): string =>
-  runTool(
-    "pkcs11-tool",
-    ["--module", token.modulePath, "--token-label", token.label, "--login", "--pin", token.pin, ...words],
-    "apt-get install opensc",
-    token.env,
-  );
 
 it("finishes an adoption that was killed between copy and destruction of the original", async () => {
   const plain = ["--label", "kms-kek", "--id", "07"];
-  pkcs11Tool("--keygen", "--key-type", "AES:32", ...plain, "--private", "--sensitive");
+  pkcs11Tool(token, "--keygen", "--key-type", "AES:32", ...plain, "--private", "--sensitive");
   fault.set("read-only-attributes", "C_DestroyObject hang");
   const before = fault.calls("C_DestroyObject");
   const child = spawn(process.execPath, [MAIN, ...args(["adopt", "@active"])], {
@@ -61,12 +54,12 @@ it("finishes an adoption that was killed between copy and destruction of the ori
   fault.set("read-only-attributes");
 
   const left = (JSON.parse(keys("list").stdout) as Listing).keys;
-  expect(pkcs11Tool("--list-objects", "--type", "secrkey").match(/label: +kms-kek/g)).toHaveLength(2);
+  expect(pkcs11Tool(token, "--list-objects", "--type", "secrkey").match(/label: +kms-kek/g)).toHaveLength(2);
 
   const again = keys("adopt", "@active");
   expect(again.code, again.stderr).toBe(0);
   expect(JSON.parse(again.stdout)).toMatchObject({ tokens: [{ outcome: "done" }] });
-  expect(pkcs11Tool("--list-objects", "--type", "secrkey").match(/label: +kms-kek.*/g)).toEqual([
+  expect(pkcs11Tool(token, "--list-objects", "--type", "secrkey").match(/label: +kms-kek.*/g)).toEqual([
     expect.stringMatching(/kms-kek@\w+$/),
   ]);
   const { keys: listed } = JSON.parse(keys("list").stdout) as Listing;

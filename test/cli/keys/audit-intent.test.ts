@@ -9,8 +9,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 
 import { FaultModule } from "../../support/fault-module.js";
 import { kmsPkcs11, MAIN, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
-import { runTool } from "../../support/token.js";
+import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../../support/softhsm.js";
 import { waitFor } from "../../support/wait.js";
 
 let token: SoftHsm;
@@ -75,7 +74,6 @@ it("no command changes anything that a required audit log cannot record", () => 
     ) as string,
   };
   expect(withoutLog("create")).toMatchObject(refusal);
-  const login = ["--module", token.modulePath, "--token-label", "kms", "--login", "--pin", token.pin];
   const key = [
     "--keygen",
     "--key-type",
@@ -87,7 +85,7 @@ it("no command changes anything that a required audit log cannot record", () => 
     "--private",
     "--sensitive",
   ];
-  runTool("pkcs11-tool", [...login, ...key], "apt-get install opensc", token.env);
+  pkcs11Tool(token, ...key);
   const [plain = ""] = keyIds();
   const made = keys("rotate", "--activate-in", "1h");
   const { keyId } = (JSON.parse(made.stdout) as { created: { keyId: string } }).created;

@@ -5,9 +5,9 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { FaultModule } from "../../support/fault-module.js";
 import { kmsPkcs11, PluginProcess } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../../support/softhsm.js";
 import { SoftHsmClone } from "../../support/softhsm-clone.js";
-import { runTool, tokenUri } from "../../support/token.js";
+import { tokenUri } from "../../support/token.js";
 
 const FIRST = "pkcs11:token=kms;object=kms-kek";
 const SECOND = "pkcs11:token=other;object=kms-kek";
@@ -94,7 +94,6 @@ describe("keys create and rotate", () => {
     const { said: made } = keys("create");
     const { keyId, label } = made["created"] as { keyId: string; label: string };
     const [ckaId = ""] = keyId.split(".");
-    const login = ["--module", clone.modulePath, "--token-label", "other", "--login", "--pin", clone.pin];
     const key = [
       "--keygen",
       "--key-type",
@@ -106,7 +105,7 @@ describe("keys create and rotate", () => {
       "--private",
       "--sensitive",
     ];
-    runTool("pkcs11-tool", [...login, ...key], "apt-get install opensc", token.env);
+    pkcs11Tool(clone, ...key);
     const { code, said } = keys("list");
     expect([code, said["problem"]]).toEqual([1, null]);
     expect(said["keys"]).toMatchObject([
@@ -178,7 +177,6 @@ describe("keys destroy and adopt", () => {
   });
 
   it("'keys adopt' gives one label on every token without changing the active key", () => {
-    const login = ["--module", token.modulePath, "--token-label", "kms", "--login", "--pin", token.pin];
     const key = [
       "--keygen",
       "--key-type",
@@ -190,7 +188,7 @@ describe("keys destroy and adopt", () => {
       "--private",
       "--sensitive",
     ];
-    runTool("pkcs11-tool", [...login, ...key], "apt-get install opensc", token.env);
+    pkcs11Tool(token, ...key);
     clone.sync();
     const [{ keyId: plain } = { keyId: "" }] = listed() as { keyId: string }[];
     const next = createdKeyId(keys("rotate", "--activate-in", "1h"));
