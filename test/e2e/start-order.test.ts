@@ -1,6 +1,6 @@
 // The plugin, the API server, the socket and the token, started in every order: all find each other without a restart.
 
-import { mkdir, rename } from "node:fs/promises";
+import { mkdir, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { kmsProvider } from "./harness/encryption-configuration.js";
@@ -74,7 +74,7 @@ describe("a control plane starts", () => {
     node.apiserver.launch();
     await waitsForKms(node.apiserver);
     await mkdir(late);
-    await rename(node.plugin.places.socket, join(late, "kms.sock"));
+    await symlink(node.plugin.places.socket, join(late, "kms.sock"));
     await recordReady("socket late", Date.now());
   });
 
