@@ -5,6 +5,7 @@ import type { TokenDescription, TokenSelector } from "../hsm/port.js";
 import type { OpenRequest } from "../hsm/wire-calls.js";
 import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
 import { maskControls } from "../untrusted-text.js";
+import { describeUser } from "./unreadable-paths.js";
 
 const CKR_TOKEN_NOT_PRESENT = 0xe0;
 const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
@@ -29,7 +30,7 @@ export function loadModule(request: OpenRequest): PKCS11 {
     });
   } catch (error) {
     if (rvOf(error) !== CKR_CRYPTOKI_ALREADY_INITIALIZED) {
-      throw toFault(error, `initialising ${request.modulePath} (C_Initialize)`);
+      throw toFault(error, `initialising ${request.modulePath} (C_Initialize) as ${describeUser()}`);
     }
   }
   return loaded;
