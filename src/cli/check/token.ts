@@ -96,7 +96,7 @@ async function checkKeys(
     if (findings.length === 0) report.add("ok", `${state} key`, name);
     else report.add("warn", `${state} key`, [name, ...findings, replaceKey(state)].join("; "));
     const tried = await hsm.probe(record.keyId, settings.mechanism);
-    const chosen = reportMechanisms(record, tried, report);
+    const chosen = reportMechanisms(record, tried, settings.mechanism, report);
     if (generation === active && chosen !== undefined) able = { keyId: record.keyId, mechanism: chosen };
   }
   return able;
@@ -112,6 +112,7 @@ function replaceKey(state: GenerationState): string {
 function reportMechanisms(
   { label }: KekRecord,
   tried: readonly ProbeResult[],
+  setting: Settings["mechanism"],
   report: Report,
 ): MechanismName | undefined {
   for (const { mechanism, works, detail } of tried) {
@@ -120,7 +121,10 @@ function reportMechanisms(
   }
   const chosen = tried.find(({ works }) => works);
   if (chosen !== undefined) return chosen.mechanism;
-  const text = `"${label}" performs no mechanism of the table; make another KEK with 'kms-pkcs11 keys create' or 'keys rotate'`;
+  const text =
+    setting === "auto"
+      ? `"${label}" performs none of the plugin's mechanisms; make another KEK with 'kms-pkcs11 keys rotate'`
+      : `"${label}" does not perform ${setting}; set mechanism to auto, or make a KEK for ${setting} with 'kms-pkcs11 keys rotate --mechanism ${setting}'`;
   report.fail("mechanism", new KmsError("MECHANISM_UNSUPPORTED", text));
   return undefined;
 }
