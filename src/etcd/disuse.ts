@@ -26,10 +26,13 @@ export interface DisuseQuestion {
 }
 
 export interface NamedReport {
-  /** A file, or "etcd". */
+  /** A file, or LIVE_ETCD for a census that the command has just taken. */
   readonly name: string;
   readonly report: UsageReport;
 }
+
+/** The name of a report that no file holds: repeating the command takes another. */
+export const LIVE_ETCD = "etcd";
 
 /** The clock of the machine that wrote a report may be ahead by this much. */
 const CLOCKS_DIFFER_MS = 60_000;
@@ -41,7 +44,7 @@ const CLOCKS_DIFFER_MS = 60_000;
  */
 export function requireUnused(reports: readonly NamedReport[], question: DisuseQuestion): string {
   const objections = reports.flatMap(({ name, report }) =>
-    [...objectionsTo(report, question)].map((objection) => `${name}: ${objection}`),
+    [...objectionsTo(report, question, name === LIVE_ETCD)].map((objection) => `${name}: ${objection}`),
   );
   const live = reports.filter(({ report }) => report.source.kind === "etcd");
   if (live.length === 0) {
@@ -78,7 +81,7 @@ function* objectionsToUse(report: UsageReport, keyIds: readonly string[]): Gener
   }
 }
 
-function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator<string> {
+function* objectionsTo(report: UsageReport, question: DisuseQuestion, isLive: boolean): Generator<string> {
   yield* objectionsToUse(report, question.keyIds);
   const unreadable = report.usages.find(({ protection }) => protection === "unreadable");
   if (unreadable !== undefined) {
@@ -93,7 +96,7 @@ function* objectionsTo(report: UsageReport, question: DisuseQuestion): Generator
   if (question.clusterIds.length > 0 && !question.clusterIds.includes(clusterId)) {
     yield `it covers cluster ${clusterId}, not ${question.clusterIds.join(" or ")}`;
   }
-  yield* objectionsToTime(Date.parse(report.startedAt), question);
+  yield* objectionsToTime(Date.parse(report.startedAt), question, isLive);
 }
 
 /** Returns the clusters without a report: clusters that share a token share the KEK, so each needs its own report. */
@@ -107,15 +110,18 @@ function withoutReport(live: readonly NamedReport[], clusterIds: readonly string
 function* objectionsToTime(
   startedAt: number,
   { now, maxAgeMs, settledAt }: DisuseQuestion,
+  isLive: boolean,
 ): Generator<string> {
   const age = now - startedAt;
   if (age > maxAgeMs) {
-    yield `it is ${minutes(age)} old, and at most ${minutes(maxAgeMs)} are allowed; take a new one, or give --max-report-age`;
+    yield `it is ${minutes(age)} old, and at most ${minutes(maxAgeMs)} are allowed; take another, or give --max-report-age`;
   }
   if (age < -CLOCKS_DIFFER_MS) yield "it is from the future; check this machine's clock";
   if (startedAt < settledAt) {
     const from = new Date(settledAt).toISOString();
-    yield `it was begun before every API server had left the KEK; take a new one after ${from}`;
+    yield isLive
+      ? `until ${from}, API servers may still encrypt under the KEK; repeat the command after that`
+      : `it was begun before every API server had left the KEK; take another after ${from}`;
   }
 }
 

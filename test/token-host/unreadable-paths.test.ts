@@ -11,7 +11,11 @@ afterAll(() => {
 
 describe("the user of a token host", () => {
   it("is named with the variables whose paths it cannot read, and never with their values", () => {
-    const text = describeUser({ SOFTHSM2_CONF: "/no/such/file", VENDOR_CONF: folder, PATH: "/bin:/no/where" });
+    const text = describeUser({
+      SOFTHSM2_CONF: "/no/such/file",
+      VENDOR_CONF: folder,
+      PATH: "/bin:/no/where",
+    });
     expect(text).toBe(`uid ${process.getuid?.()}, which cannot read the path in SOFTHSM2_CONF (ENOENT)`);
   });
 

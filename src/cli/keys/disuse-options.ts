@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
-import type { NamedReport } from "../../etcd/disuse.js";
+import { LIVE_ETCD, type NamedReport } from "../../etcd/disuse.js";
 import { readUsageReport } from "../../etcd/usage-report.js";
 import { isKeyId } from "../../hsm/key-id.js";
 import { DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "../etcd/options.js";
@@ -112,7 +112,7 @@ async function collectReports(options: DisuseOptions, operator: Operator): Promi
     const report = await withLiveEtcd(etcdAccess(definedOf(access)), (source) =>
       takeCensus(source, options.etcdPrefix, operator),
     );
-    return [...reports, { name: "etcd", report }];
+    return [...reports, { name: LIVE_ETCD, report }];
   } catch (error) {
     const failure = KmsError.from(error);
     if (options.endpoints !== undefined || failure.code !== "PEER_UNREACHABLE") throw failure;
