@@ -10,7 +10,11 @@
  * - `setup`: an operator has to act; a retry changes nothing
  * - `capacity`: no session or memory is left at the moment
  */
-export type FaultClass = "input" | "session" | "login" | "object" | "device" | "setup" | "capacity";
+export const FAULT_CLASSES = ["input", "session", "login", "object", "device", "setup", "capacity"] as const;
+/** What the plugin does about a failed call. */
+export type FaultClass = (typeof FAULT_CLASSES)[number];
 
 /** What a failed login says about the PIN: it is wrong; it was not refused; or the error leaves that open. */
-export type PinVerdict = "wrong" | "unspent" | "unknown";
+export const PIN_VERDICTS = ["wrong", "unspent", "unknown"] as const;
+/** What a failed login says about the PIN. */
+export type PinVerdict = (typeof PIN_VERDICTS)[number];

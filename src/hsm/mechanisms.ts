@@ -18,7 +18,9 @@ export type MechanismName =
 /**
  * The key objects that make up a generation of the KEK; "rsa" is two key pairs, one that decrypts and one that signs.
  */
-export type KekKind = "aes" | "hmac" | "aes+hmac" | "rsa";
+export const KEK_KINDS = ["aes", "hmac", "aes+hmac", "rsa"] as const;
+/** The kind of a KEK. */
+export type KekKind = (typeof KEK_KINDS)[number];
 
 /** A row of the mechanism table. */
 export interface Mechanism {

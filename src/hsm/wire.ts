@@ -4,7 +4,7 @@
 //   frame = u32 length of what follows | u32 request id | u8 kind | body
 //
 // `kind` is an Op in a request and a ReplyKind in a reply. Encrypt and Decrypt carry bytes; every other
-// body is JSON, after which a Login carries the PIN as the frame's last bytes.
+// body is JSON, after which a Login carries the PIN as the frame's last bytes. wire-replies.ts checks and decodes replies.
 import type { CryptRequest, PlaintextCheck } from "./port.js";
 import type { ControlOp, ControlReply, ControlRequest, CryptOp, WireFailure } from "./wire-calls.js";
 
@@ -102,19 +102,9 @@ export function encodeControlReply<O extends ControlOp>(_op: O, reply: ControlRe
   return encodeJsonBody(reply);
 }
 
-/** Returns the reply to a control request. @throws RangeError or SyntaxError on a body that is not JSON */
-export function decodeControlReply<O extends ControlOp>(_op: O, body: Buffer): ControlReply<O> {
-  return decodeJsonBody(body).value as ControlReply<O>;
-}
-
 /** Returns the body of a failed reply. */
 export function encodeFailure(failure: WireFailure): Buffer {
   return encodeJsonBody(failure);
-}
-
-/** Returns why a request failed. @throws RangeError or SyntaxError on a body that is not JSON */
-export function decodeFailure(body: Buffer): WireFailure {
-  return decodeJsonBody(body).value as WireFailure;
 }
 
 /** body = u32 length of the JSON | JSON | secret */
@@ -127,7 +117,8 @@ function encodeJsonBody(value: unknown, secret?: Uint8Array): Buffer {
   return body;
 }
 
-function decodeJsonBody(body: Buffer): { value: unknown; secret: Buffer } {
+/** Returns the JSON of a body and what follows it, a view into `body`. @throws RangeError or SyntaxError */
+export function decodeJsonBody(body: Buffer): { value: unknown; secret: Buffer } {
   const end = 4 + body.readUInt32BE(0);
   if (end > body.length) throw new RangeError("JSON body shorter than its length");
   return { value: JSON.parse(body.toString("utf8", 4, end)) as unknown, secret: body.subarray(end) };

@@ -6,13 +6,16 @@ import { describe, expect, it } from "vitest";
 import {
   decodeCryptBody,
   decodeControlRequest,
+  encodeControlReply,
   encodeCryptFrame,
+  encodeFailure,
   encodeFrame,
   encodeControlFrame,
   FRAME_HEADER_BYTES,
   FrameReader,
 } from "../../src/hsm/wire.js";
 import { Op } from "../../src/hsm/wire-calls.js";
+import { decodeControlReply, decodeFailure } from "../../src/hsm/wire-replies.js";
 
 interface Frame {
   readonly id: number;
@@ -81,5 +84,27 @@ describe("the wire", () => {
       expect(readAll(chunks)).toMatchObject([{ id: 1 }]);
       expect(Buffer.concat(chunks)).toEqual(Buffer.alloc(frame.length));
     }
+  });
+
+  it("a reply is decoded only if it has the shape of its operation", () => {
+    const kek = {
+      keyId: "k",
+      aliases: [],
+      label: "kek",
+      ckaId: "",
+      kind: "aes",
+      unprotected: [],
+      remarks: [],
+    } as const;
+    const reading = { done: true, keks: [kek], objects: 1, unreadable: 0, unreadableReason: "" } as const;
+    const body = encodeControlReply(Op.readKeks, reading);
+    expect(decodeControlReply(Op.readKeks, body)).toEqual(reading);
+    for (const op of [Op.open, Op.login, Op.probe, Op.rights, Op.generate]) {
+      expect(() => decodeControlReply(op, body)).toThrow("the token host's reply is malformed");
+    }
+    expect(() => decodeControlReply(Op.readKeks, body.subarray(0, -1))).toThrow("malformed");
+    const failure = { code: "KEY_UNKNOWN", message: "gone", fault: "object" } as const;
+    expect(decodeFailure(encodeFailure(failure))).toEqual(failure);
+    expect(() => decodeFailure(body)).toThrow("malformed");
   });
 });

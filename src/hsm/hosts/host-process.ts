@@ -8,7 +8,7 @@ import type { Log } from "../../log.js";
 import { LaneSet } from "./lane-set.js";
 import { LaneClient, type Reply } from "./lane-client.js";
 import type { TokenDescription } from "../port.js";
-import { decodeControlReply, encodeControlFrame } from "../wire.js";
+import { encodeControlFrame } from "../wire.js";
 import {
   Op,
   type ControlOp,
@@ -17,6 +17,7 @@ import {
   type OpenRequest,
   type WireFailure,
 } from "../wire-calls.js";
+import { decodeControlReply } from "../wire-replies.js";
 
 /** How to start a token host and open its token. */
 export interface HostProcessOptions {

@@ -2,8 +2,9 @@
 // is a thread that blocks in the vendor library. It knows neither PKCS#11 nor policy, and measures how long one request
 // keeps the token busy.
 import type { Duplex } from "node:stream";
-import { FrameReader, MAX_FRAME_BYTES, ReplyKind, decodeFailure } from "../wire.js";
+import { FrameReader, MAX_FRAME_BYTES, ReplyKind } from "../wire.js";
 import type { WireFailure } from "../wire-calls.js";
+import { decodeFailure } from "../wire-replies.js";
 
 /** The reply of a token host to one request. */
 export type Reply =
