@@ -29,6 +29,8 @@ export interface KubeAnswer {
 
 /** A connection that is silent for this long has failed. */
 const SILENCE_MS = 60_000;
+/** Far more than the API server answers to a request for one object or for its resources. */
+const MAX_ANSWER_BYTES = 16 << 20;
 const UNAUTHORIZED = 401;
 
 /** For plain HTTP, over which kubectl does not send credentials either. */
@@ -117,15 +119,34 @@ export class KubeApi {
       const send = this.#url.protocol === "http:" ? httpRequest : httpsRequest;
       const sent = send(this.server + path, { ...options, method, headers, timeout: SILENCE_MS });
       const failed = (error: Error): void => {
-        reject(this.#unreachable(error));
+        reject(error instanceof KmsError ? error : this.#unreachable(error));
       };
       sent.on("error", failed);
       sent.on("timeout", () => sent.destroy(new Error(`no answer in ${SILENCE_MS / 1000} s`)));
       sent.on("response", (response) => {
-        read(response).then(resolve, failed);
+        this.#read(response).then(resolve, failed);
       });
       sent.end(content);
     });
+  }
+
+  async #read(response: IncomingMessage): Promise<KubeAnswer> {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > MAX_ANSWER_BYTES) {
+        const text = `the answer of kube-apiserver at ${this.server} is longer than ${MAX_ANSWER_BYTES >> 20} MiB`;
+        throw new KmsError("PEER_UNREACHABLE", text);
+      }
+      chunks.push(chunk);
+    }
+    const seconds = Number(response.headers["retry-after"]);
+    return {
+      status: response.statusCode ?? 0,
+      body: Buffer.concat(chunks),
+      retryAfterMs: Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : undefined,
+    };
   }
 
   #unreachable(error: Error): KmsError {
@@ -209,15 +230,4 @@ function serverUrl(server: string): URL {
   url.search = "";
   url.hash = "";
   return url;
-}
-
-async function read(response: IncomingMessage): Promise<KubeAnswer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
-  const seconds = Number(response.headers["retry-after"]);
-  return {
-    status: response.statusCode ?? 0,
-    body: Buffer.concat(chunks),
-    retryAfterMs: Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : undefined,
-  };
 }

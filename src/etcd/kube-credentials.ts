@@ -1,6 +1,6 @@
 // The credentials of the kubeconfig's user, from its files or its exec plugin, cached as long as client-go caches them.
-import { readFileSync } from "node:fs";
 import { KmsError } from "../errors.js";
+import { readAtMost } from "../files/read-into.js";
 import { runExecPlugin, type ExecCredential } from "./kube-exec.js";
 import type { KubeTarget } from "./kubeconfig.js";
 import type { KubeUser } from "./kubeconfig-schema.js";
@@ -15,6 +15,9 @@ export interface KubeCredential {
 
 /** The interval at which client-go reads a token file again, in ms: a minute, less the time that a request may take. */
 const TOKEN_FILE_MS = 50_000;
+
+/** An HTTP header cannot hold more anyway. */
+const MAX_TOKEN_BYTES = 1 << 20;
 
 const NOBODY: KubeCredential = { authorization: undefined, certificate: undefined, key: undefined };
 
@@ -83,9 +86,10 @@ function hasCertificate(user: KubeUser): boolean {
 function readToken(file: string, otherwise: string): string {
   let reason = "is empty";
   try {
-    const token = readFileSync(file, "utf8").trim();
+    const token = readAtMost(file, MAX_TOKEN_BYTES).toString().trim();
     if (token !== "") return token;
   } catch (error) {
+    if (error instanceof KmsError) throw error;
     reason = `cannot be read (${(error as NodeJS.ErrnoException).code ?? "unknown error"})`;
   }
   if (otherwise !== "") return otherwise;

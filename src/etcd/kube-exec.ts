@@ -2,10 +2,10 @@
 // plugin receives the cluster, and whether it may prompt, in KUBERNETES_EXEC_INFO. It has the terminal as standard
 // input only if it may prompt, and always writes to our standard error.
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
 import { once } from "node:events";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
+import { readAtMost } from "../files/read-into.js";
 import { fieldsOf, type KubeCluster, type KubeExec } from "./kubeconfig-schema.js";
 
 export interface ExecCredential {
@@ -18,6 +18,7 @@ export interface ExecCredential {
 }
 
 const MAX_ANSWER_BYTES = 1 << 20;
+const MAX_AUTHORITY_BYTES = 1 << 20;
 const CONFIG_EXTENSION = "client.authentication.k8s.io/exec";
 
 const answerSchema = z.object({
@@ -97,9 +98,11 @@ function authorityOf(cluster: KubeCluster): string {
   const file = cluster["certificate-authority"] ?? "";
   if (file === "") return cluster["certificate-authority-data"] ?? "";
   try {
-    return readFileSync(file).toString("base64");
+    return readAtMost(file, MAX_AUTHORITY_BYTES).toString("base64");
   } catch (error) {
-    throw new KmsError("CONFIG_INVALID", `the kubeconfig's ${file} cannot be read`, error);
+    if (error instanceof KmsError) throw error;
+    const { code = "unknown error" } = error as NodeJS.ErrnoException;
+    throw new KmsError("CONFIG_INVALID", `the kubeconfig's ${file} cannot be read (${code})`, error);
   }
 }
 

@@ -1,12 +1,13 @@
 // Finds the API server and the user in kubeconfigs, as kubectl does (client-go, tools/clientcmd). If $KUBECONFIG lists
 // several files, the first that defines a name or a current-context takes precedence, and a path is relative to the
 // file that contains it.
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { parse } from "yaml";
 import type { z } from "zod";
 import { KmsError } from "../errors.js";
+import { readAtMost } from "../files/read-into.js";
 import {
   faultOfCluster,
   faultOfUser,
@@ -44,6 +45,8 @@ interface Merged {
   readonly contexts: Map<string, Part>;
 }
 
+/** A kubeconfig may list many clusters, each with its certificates. */
+const MAX_BYTES = 16 << 20;
 const SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /**
@@ -88,8 +91,9 @@ function readDocument(file: string, isNamed: boolean): KubeconfigDocument | unde
   let content: unknown;
   try {
     // YAML 1.1, as Kubernetes reads it: yes and no are booleans.
-    content = parse(readFileSync(file, "utf8"), { version: "1.1", logLevel: "error" }) ?? {};
+    content = parse(readAtMost(file, MAX_BYTES).toString(), { version: "1.1", logLevel: "error" }) ?? {};
   } catch (error) {
+    if (error instanceof KmsError) throw error;
     const { code, syscall } = error as NodeJS.ErrnoException;
     if (code === "ENOENT" && !isNamed) return undefined;
     throw invalid(

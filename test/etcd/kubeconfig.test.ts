@@ -165,6 +165,7 @@ describe("a kubeconfig", () => {
     ["ENOENT", () => join(folder, "none")],
     ["EISDIR", () => folder],
     ["is not YAML", () => write("a: [")],
+    ["is longer than 16777216 bytes", () => "/dev/zero"],
     ["is not a kubeconfig", () => write("- a")],
     ['has the cluster "a" twice', () => write({ clusters: [{ name: "a" }, { name: "a" }] })],
   ])("is refused if it is given with --kubeconfig and cannot be used: %s", (text, file) => {
