@@ -2,7 +2,7 @@
 // the outcome as one line of JSON. Only the plugin's own user and root can connect.
 import { createServer, type Server, type Socket } from "node:net";
 import { KmsError } from "../errors.js";
-import { keepSocket } from "./kept-socket.js";
+import { keepSocket, type SocketObserver } from "./kept-socket.js";
 
 /** The outcome of a PIN that an operator has passed. */
 export interface UnlockAnswer {
@@ -18,6 +18,7 @@ export interface UnlockOptions {
   readonly maxPinBytes: number;
   /** Tries a PIN and owns its buffer. Its KmsError, if any, is the answer. */
   readonly take: (pin: Buffer) => Promise<UnlockAnswer>;
+  readonly observe?: SocketObserver | undefined;
 }
 
 /** A socket that accepts PINs. */
@@ -45,6 +46,7 @@ export async function startUnlock(options: UnlockOptions): Promise<RunningUnlock
   return keepSocket(settings, listen, {
     ask: () => Promise.resolve("a process listens there"),
     consequence: "no operator can submit a PIN",
+    observe: options.observe,
   });
 }
 

@@ -18,6 +18,7 @@ let folder: string;
 let path: string;
 let unlock: RunningUnlock;
 let received: string[];
+let problems: (string | undefined)[];
 
 beforeEach(async () => {
   vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
@@ -29,7 +30,13 @@ beforeEach(async () => {
     if (received.at(-1) === "refused") throw new KmsError("PIN_REFUSED", "the token refused the PIN");
     return Promise.resolve({ unlocked: true, message: "the token is logged in" });
   };
-  unlock = await startUnlock({ path, maxPinBytes: MAX_PIN_BYTES, take: async (pin) => take(pin) });
+  problems = [];
+  unlock = await startUnlock({
+    path,
+    maxPinBytes: MAX_PIN_BYTES,
+    take: async (pin) => take(pin),
+    observe: (problem) => problems.push(problem),
+  });
 });
 
 afterEach(() => {
@@ -69,6 +76,8 @@ it("reports a removed file as a problem, and binds its socket again", async () =
   await vi.advanceTimersByTimeAsync(2_000);
   await waitFor(() => statSync(path, { throwIfNoEntry: false }) !== undefined);
   expect(await send("1234")).toEqual(LOGGED_IN);
+  await waitFor(() => problems.length === 2);
+  expect(problems).toEqual([expect.stringContaining("unlock.sock is gone"), undefined]);
 });
 
 it("removes its file when it stops, and does not bind it again", async () => {
