@@ -7,6 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 
 const ABANDONED_MS = 10_000;
+/** How long to wait for the lock: longer than a dead holder's file counts, and for the turns of others after it. */
+const PATIENCE_MS = ABANDONED_MS + 5_000;
 const POLL_MS = 15;
 
 /** A lock that this process holds, unless another has considered it abandoned. */
@@ -17,14 +19,10 @@ export interface HeldLock {
 
 /**
  * Runs `work` while holding the lock, and returns its result.
- * @throws KmsError OVERLOADED if others hold the lock for longer than `patienceMs`; what `work` throws
+ * @throws KmsError OVERLOADED if others hold the lock for 15 s; what `work` throws
  */
-export async function withLock<T>(
-  path: string,
-  patienceMs: number,
-  work: (lock: HeldLock) => Promise<T>,
-): Promise<T> {
-  const inode = await take(path, patienceMs);
+export async function withLock<T>(path: string, work: (lock: HeldLock) => Promise<T>): Promise<T> {
+  const inode = await take(path);
   const isHeld = async (): Promise<boolean> => (await inodeOf(path))?.ino === inode;
   try {
     return await work({ isHeld });
@@ -38,8 +36,8 @@ async function release(path: string, isHeld: HeldLock["isHeld"]): Promise<void> 
   if (await isHeld()) await unlink(path);
 }
 
-async function take(path: string, patienceMs: number): Promise<number> {
-  const giveUpAt = performance.now() + patienceMs;
+async function take(path: string): Promise<number> {
+  const giveUpAt = performance.now() + PATIENCE_MS;
   for (;;) {
     try {
       const file = await open(path, "wx", 0o600);
@@ -53,7 +51,7 @@ async function take(path: string, patienceMs: number): Promise<number> {
     if (performance.now() >= giveUpAt) {
       throw new KmsError(
         "OVERLOADED",
-        `${path} is held by another process; if that process was killed, repeat this after ${ABANDONED_MS / 1000} s`,
+        `other processes have held ${path} for ${PATIENCE_MS / 1000} s; repeat this when they have finished`,
       );
     }
     await sleep(POLL_MS);

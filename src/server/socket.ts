@@ -46,8 +46,6 @@ const MAX_PATH_BYTES = 107;
 const BIND_UMASK = 0o177;
 /** Maximum number of connections that wait to be accepted; the kernel has a limit of its own. */
 const BACKLOG = 4_096;
-/** Maximum wait for the lock, in ms: longer than it takes until an abandoned lock is removed. */
-const LOCK_PATIENCE_MS = 15_000;
 /** Random bytes in the temporary name: short, so that the path is not longer than with "kms.sock". */
 const BOUND_NAME_BYTES = 3;
 
@@ -99,7 +97,7 @@ export async function bindSocket(
 /** Runs `work` while it holds the lock beside the socket. */
 async function inTurn<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
-    return await withLock(join(dirname(path), `.${basename(path)}.lock`), LOCK_PATIENCE_MS, work);
+    return await withLock(join(dirname(path), `.${basename(path)}.lock`), work);
   } catch (error) {
     if (error instanceof KmsError && error.code !== "OVERLOADED") throw error;
     throw unusable(
