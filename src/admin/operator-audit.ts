@@ -33,10 +33,10 @@ export async function recordOperatorEvent(
   operation: Operation,
 ): Promise<void> {
   try {
-    await append(settings, operation);
+    await append(settings, operator, operation);
   } catch (error) {
     operator.notify(
-      `warning: this is not in the audit log ${settings.audit?.file ?? ""}: ${reasonOf(error)}`,
+      `warning: the audit log ${settings.audit?.file ?? ""} does not record this: ${reasonOf(error)}`,
     );
   }
 }
@@ -51,14 +51,18 @@ export async function recordIntent(
   operation: Omit<Operation, "outcome">,
 ): Promise<void> {
   const event = { ...operation, outcome: "begun" };
-  if (settings.audit?.required === true) await insistOnOperatorEvent(settings, event);
+  if (settings.audit?.required === true) await insistOnOperatorEvent(settings, operator, event);
   else await recordOperatorEvent(settings, operator, event);
 }
 
 /** Records an event before an operation that must not go unrecorded. @throws KmsError CONFIG_INVALID if that fails */
-export async function insistOnOperatorEvent(settings: Settings, operation: Operation): Promise<void> {
+export async function insistOnOperatorEvent(
+  settings: Settings,
+  operator: Operator,
+  operation: Operation,
+): Promise<void> {
   try {
-    await append(settings, operation);
+    await append(settings, operator, operation);
   } catch (error) {
     const message = `the audit log cannot be written, so the operation was not started: ${reasonOf(error)}`;
     throw new KmsError("CONFIG_INVALID", message, error);
@@ -69,7 +73,11 @@ function reasonOf(error: unknown): string {
   return fileError(error)?.message ?? (error instanceof Error ? error.message : String(error));
 }
 
-async function append({ audit }: Settings, { reason, ...operation }: Operation): Promise<void> {
+async function append(
+  { audit }: Settings,
+  operator: Operator,
+  { reason, ...operation }: Operation,
+): Promise<void> {
   if (audit === undefined) return;
   const event: OperatorEvent = {
     event: "operator",
@@ -77,7 +85,10 @@ async function append({ audit }: Settings, { reason, ...operation }: Operation):
     ...(reason !== undefined && { reason: reason.slice(0, MAX_REASON) }),
     operator: identityOf(process.env),
   };
-  await new AuditWriter(audit).append([{ time: Date.now(), event }]);
+  const writer = new AuditWriter(audit, (text) => {
+    operator.notify(`warning: ${text}`);
+  });
+  await writer.append([{ time: Date.now(), event }]);
 }
 
 /** Records that a change is about to be made, with what is known about it. */

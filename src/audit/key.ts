@@ -51,10 +51,14 @@ async function readSmall(path: string): Promise<{ stats: Stats; text: string }> 
   }
 }
 
-/** Returns the key, and creates it first if it does not exist. @throws KmsError; NodeJS.ErrnoException */
-export async function readOrCreateAuditKey(path: string): Promise<KeyObject> {
-  if ((await stat(path).catch(() => undefined)) === undefined) await createKey(path);
-  return readAuditKey(path);
+/**
+ * Returns the key, and creates it first if it does not exist; says whether it did.
+ * @throws KmsError; NodeJS.ErrnoException
+ */
+export async function readOrCreateAuditKey(path: string): Promise<{ key: KeyObject; isNew: boolean }> {
+  const isNew = (await stat(path).catch(() => undefined)) === undefined;
+  if (isNew) await createKey(path);
+  return { key: await readAuditKey(path), isNew };
 }
 
 async function createKey(path: string): Promise<void> {

@@ -44,7 +44,9 @@ export class AuditLog {
   #lost = 0;
 
   constructor(settings: AuditSettings, log: Log, timing: Partial<AuditTiming> = {}) {
-    this.#file = new AuditWriter(settings);
+    this.#file = new AuditWriter(settings, (text) => {
+      log.warn({ file: settings.file, keyFile: settings.keyFile }, text);
+    });
     this.#path = settings.file;
     this.#log = log;
     this.#timing = { ...TIMING, ...timing };

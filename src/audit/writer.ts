@@ -27,17 +27,18 @@ export interface AuditSettings {
   readonly keep: number;
 }
 
-const PATIENCE_MS = 5_000;
-
 /** Appends lines to an audit log and rotates its files. */
 export class AuditWriter {
   readonly #settings: AuditSettings;
+  readonly #warn: (text: string) => void;
   #key: KeyObject | undefined;
   /** The chain's end after this process's last append; valid if no other process has written since. */
   #left: { readonly inode: number; readonly end: ChainTail; readonly oldest: number | undefined } | undefined;
 
-  constructor(settings: AuditSettings) {
+  /** @param warn receives a warning if the log continues under a new key */
+  constructor(settings: AuditSettings, warn: (text: string) => void = () => undefined) {
     this.#settings = settings;
+    this.#warn = warn;
   }
 
   /**
@@ -46,9 +47,9 @@ export class AuditWriter {
    */
   async append(events: readonly TimedEvent[]): Promise<void> {
     const { file, keyFile } = this.#settings;
-    const key = (this.#key ??= await readOrCreateAuditKey(keyFile));
+    const key = (this.#key ??= await this.#openKey());
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-    await withLock(`${file}.lock`, PATIENCE_MS, async (lock) => {
+    await withLock(`${file}.lock`, async (lock) => {
       const { head, excess } = await this.#appendLocked(events, key, lock);
       try {
         await writeHead(keyFile, head);
@@ -58,6 +59,17 @@ export class AuditWriter {
         // An outdated head loses no line; it only detects fewer removals.
       }
     });
+  }
+
+  async #openKey(): Promise<KeyObject> {
+    const { file, keyFile } = this.#settings;
+    const { key, isNew } = await readOrCreateAuditKey(keyFile);
+    if (isNew && (await hasLines(file))) {
+      this.#warn(
+        `${keyFile} was missing and was created: the lines that ${file} already holds verify only under the previous key; find out who removed it, and move these files away`,
+      );
+    }
+    return key;
   }
 
   async #appendLocked(events: readonly TimedEvent[], key: KeyObject, lock: HeldLock): Promise<Appended> {
@@ -192,6 +204,11 @@ async function openToAppend(path: string): Promise<FileHandle> {
     await handle.close();
     throw error;
   }
+}
+
+async function hasLines(path: string): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined);
+  return (found !== undefined && found.size > 0) || (await rotatedFiles(path).catch(() => [])).length > 0;
 }
 
 async function isSymbolicLink(path: string): Promise<boolean> {

@@ -34,5 +34,5 @@ it("warns with the path and the reason in plain words if the audit log is option
 });
 
 it("refuses with the path and the reason in plain words if the audit log is required", async () => {
-  await expect(insistOnOperatorEvent(settings, event)).rejects.toThrow(reason);
+  await expect(insistOnOperatorEvent(settings, silentOperator([]), event)).rejects.toThrow(reason);
 });

@@ -13,10 +13,11 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
+import { AuditWriter } from "../../src/audit/writer.js";
 import { withLock } from "../../src/files/turn-lock.js";
 import { AuditFiles } from "../support/audit-files.js";
 
@@ -31,6 +32,7 @@ beforeEach(() => {
 });
 
 afterEach(() => {
+  vi.restoreAllMocks();
   log.remove();
 });
 
@@ -107,10 +109,34 @@ it("ignores a lock that a crash left behind, but waits for a held one", async ()
   expect(existsSync(lock)).toBe(false);
 });
 
+it("warns when the log continues under a new key, and not when a log begins", async () => {
+  const warnings: string[] = [];
+  const settings = { file, keyFile, maxBytes: 1e6, keep: 3 };
+  const append = () => log.append(new AuditWriter(settings, (text) => warnings.push(text)), 0, 1);
+  await append();
+  await append();
+  expect(warnings).toEqual([]);
+  rmSync(dirname(keyFile), { recursive: true });
+  await append();
+  expect(warnings).toEqual([expect.stringContaining(`${keyFile} was missing and was created`)]);
+});
+
+it("waits until the lock of a writer that was killed counts as abandoned", async () => {
+  await log.append(log.writer(), 0, 1);
+  const [began, uptime] = [Date.now(), performance.now()];
+  const now = performance.now.bind(performance);
+  const passed = (): number => 40 * (now() - uptime);
+  vi.spyOn(Date, "now").mockImplementation(() => began + passed());
+  vi.spyOn(performance, "now").mockImplementation(() => uptime + passed());
+  writeFileSync(`${file}.lock`, "");
+  await log.append(log.writer(), 1, 1);
+  expect(log.lines()).toHaveLength(2);
+});
+
 it("returns the result of the work although the lock cannot be released", async () => {
   const parent = join(folder, "gone");
   mkdirSync(parent);
-  const done = withLock(join(parent, "lock"), 0, () => {
+  const done = withLock(join(parent, "lock"), () => {
     rmSync(parent, { recursive: true });
     writeFileSync(parent, "");
     return Promise.resolve("done");

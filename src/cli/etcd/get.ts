@@ -71,7 +71,11 @@ async function get(
     throw error;
   }
   try {
-    await insistOnOperatorEvent(settings, { ...operation, ...keyIdOf(object), outcome: "ok" });
+    await insistOnOperatorEvent(settings, operatorAt(terminal), {
+      ...operation,
+      ...keyIdOf(object),
+      outcome: "ok",
+    });
     if (options.output === "json") {
       const { modRevision } = object;
       terminal.out(formatJson({ key, modRevision, ...keyIdOf(object), value: plaintext.toString("base64") }));
