@@ -36,7 +36,7 @@ export function readStateFile(path: string): unknown {
 /**
  * Replaces the file atomically, so that it survives a loss of power. Creates its folder with mode 0700 if necessary,
  * and leaves no draft behind if the disk is full.
- * @throws NodeJS.ErrnoException
+ * @throws NodeJS.ErrnoException that names a path, unlike Node's errors of an open file
  */
 export function writeStateFile(path: string, value: unknown): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -55,9 +55,15 @@ export function writeStateFile(path: string, value: unknown): void {
     renameSync(draft, path);
   } catch (error) {
     rmSync(draft, { force: true });
-    throw error;
+    throw withPath(error as NodeJS.ErrnoException, path);
   }
   syncFolder(dirname(path));
+}
+
+function withPath(error: NodeJS.ErrnoException, path: string): Error {
+  if (error.path !== undefined) return error;
+  error.message += ` '${path}'`;
+  return Object.assign(error, { path });
 }
 
 function syncFolder(path: string): void {

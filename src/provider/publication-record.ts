@@ -23,8 +23,8 @@ export class PublicationRecord {
       this.#failure = undefined;
       return undefined;
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code ?? "it cannot be written";
-      const text = `the state directory cannot record KEK ${keyId} (${code})`;
+      const reason = error instanceof Error ? error.message : String(error);
+      const text = `the state directory cannot record KEK ${keyId}: ${reason}`;
       if (this.#failure !== text) this.#log.warn({ keyId, err: error }, text);
       this.#failure = text;
       return new KmsError("KEY_UNSUITABLE", `KEK ${keyId} is due but not activated: ${text}`, error);

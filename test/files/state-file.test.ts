@@ -2,7 +2,7 @@
 
 import { execFileSync } from "node:child_process";
 import { chownSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 
 import { afterEach, beforeEach, expect, it } from "vitest";
 
@@ -36,6 +36,16 @@ it("does not block on a pipe, and does not read a file that is far too long", ()
   rmSync(path);
   writeFileSync(path, " ".repeat(2_000_000));
   expect(() => readStateFile(path)).toThrow("is not a state file");
+});
+
+it("names the file although Node.js does not when writing to an open file fails", () => {
+  const limited = `
+    const { writeStateFile } = await import(${JSON.stringify(resolve("dist/files/state-file.js"))});
+    process.on("SIGXFSZ", () => undefined);
+    try { writeStateFile(${JSON.stringify(path)}, "x".repeat(100_000)); } catch (error) { console.log(error.message); }`;
+  const shell = 'ulimit -f 8; trap \'\' XFSZ; exec "$0" --input-type=module -e "$1"';
+  const output = execFileSync("bash", ["-c", shell, process.execPath, limited], { encoding: "utf8" });
+  expect(output).toBe(`EFBIG: file too large, write '${path}'\n`);
 });
 
 it("does not write through a link", () => {
