@@ -42,7 +42,7 @@ export class Outage {
   /** Begins an outage, or updates the reason of the present one. */
   begin(reason: KmsError): void {
     if (this.#reason?.message !== reason.message) {
-      this.#log.warn({ err: reason, seconds: this.seconds }, "HSM is away");
+      this.#log.warn({ err: reason, seconds: inTenths(this.seconds) }, "HSM is away");
     }
     this.#reason = reason;
     this.#since ??= this.#now();
@@ -51,8 +51,12 @@ export class Outage {
   /** Ends the outage, if there is one. */
   end(): void {
     if (this.#since === undefined) return;
-    this.#log.info({ seconds: this.seconds }, "HSM is back");
+    this.#log.info({ seconds: inTenths(this.seconds) }, "HSM is back");
     this.#since = undefined;
     this.#reason = undefined;
   }
+}
+
+function inTenths(seconds: number): number {
+  return Math.round(10 * seconds) / 10;
 }

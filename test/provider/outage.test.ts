@@ -7,6 +7,19 @@ import { Outage } from "../../src/provider/outage.js";
 import { SILENT } from "../support/fake-hsm.js";
 
 describe("an outage", () => {
+  it("is logged with its duration in tenths of a second", () => {
+    let now = 0;
+    const seconds: unknown[] = [];
+    const note = (fields: object): void => void seconds.push((fields as { seconds: number }).seconds);
+    const log = { ...SILENT, warn: note, info: note };
+    const outage = new Outage({ gracePeriodMs: 1000, onHsmLoss: "stopWrites" }, log, () => now);
+    outage.begin(new KmsError("HSM_UNAVAILABLE", "one"));
+    now = 1234.5678;
+    outage.begin(new KmsError("HSM_UNAVAILABLE", "two"));
+    outage.end();
+    expect(seconds).toEqual([0, 1.2, 1.2]);
+  });
+
   it("counts from its beginning, and its grace ends once", () => {
     let now = 0;
     const outage = new Outage({ gracePeriodMs: 1000, onHsmLoss: "stopWrites" }, SILENT, () => now);
