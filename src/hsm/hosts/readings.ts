@@ -131,7 +131,8 @@ export class KeyringReadings {
     for (const host of this.#hosts.ready) {
       if (host === fresh || !this.#doubted.has(host)) continue;
       const earlier = await this.#readOn(host).catch(() => undefined);
-      if (earlier === undefined || namesOf(earlier) !== namesOf(records)) host.kill("device");
+      if (earlier === undefined) host.kill("device");
+      else if (namesOf(earlier) !== namesOf(records)) host.kill("reload");
     }
     this.#doubted.clear();
     return records;
