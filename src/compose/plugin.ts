@@ -24,7 +24,7 @@ import type { RunningUnlock } from "../server/unlock.js";
 import { Closers } from "./closers.js";
 import { observeProvider } from "./gauges.js";
 import { providerOptions } from "./provider.js";
-import { openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
+import { adminPinWarnings, openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
 import { environmentWithoutWatchdog, startWatchdog } from "../observability/watchdog.js";
 
@@ -88,7 +88,7 @@ async function startParts(start: Start): Promise<RunningHttp | undefined> {
   const { settings, env, log, output, closers } = start;
   const version = { version: VERSION, node: process.version };
   log.info({ ...version, settings: effectiveSettings(settings) }, "kms-pkcs11 starts");
-  for (const warning of settings.warnings) log.warn({}, warning);
+  for (const warning of [...settings.warnings, ...adminPinWarnings(settings, env)]) log.warn({}, warning);
   const observer = new DeferredHsmObserver();
   const hsm = openHsm(start, observer);
   const metrics = new (await import("../observability/metrics.js")).Metrics(VERSION);
@@ -103,7 +103,7 @@ async function startParts(start: Start): Promise<RunningHttp | undefined> {
   const http = settings.http && (await startHttp(settings.http, httpContent(running, sockets, metrics)));
   closers.add("HTTP endpoints", () => http?.stop());
   for (const token of hsm.locked) {
-    const unlock = await startUnlocking(token);
+    const unlock = await startUnlocking(token, log);
     sockets.unlock.push(unlock);
     closers.add("unlock sockets", () => {
       unlock.stop();

@@ -5,6 +5,7 @@ import {
   correctPin,
   describePinSource,
   environmentWithoutPin,
+  isPinPresent,
   pinSourceStamp,
   stampShowsChange,
   type PinSource,
@@ -133,15 +134,31 @@ export function openTokens(
   return { tokens: members.map(({ hsm }) => hsm), locked, port };
 }
 
+/** Returns a warning for each administrator's PIN on this machine; a plugin that serves needs none. */
+export function adminPinWarnings({ tokens }: Settings, env: NodeJS.ProcessEnv): string[] {
+  const sources = tokens.flatMap(({ admin }) => (admin === undefined ? [] : [admin.pin]));
+  return sources
+    .filter((source) => isPinPresent(source, env))
+    .map(
+      (source) =>
+        `the administrator's PIN is on this node (${describePinSource(source)}): whoever controls the node can destroy KEKs; remove it, and run commands that change KEKs on another machine`,
+    );
+}
+
 function holdPin(source: UnlockSource): OperatorPin {
   const missing = `no PIN is held; run kms-pkcs11 unlock --socket ${source.path}`;
   return new OperatorPin({ description: describePinSource(source), missing, correction: correctPin(source) });
 }
 
-/** Listens for the PIN of a token, or throws SOCKET_UNUSABLE. */
-export function startUnlocking(token: LockedToken): Promise<RunningUnlock> {
+/** Listens for the PIN of a token, and logs when no operator can submit it. @throws KmsError SOCKET_UNUSABLE */
+export function startUnlocking(token: LockedToken, log: Log): Promise<RunningUnlock> {
+  const { path } = token.source;
   return startUnlock({
-    path: token.source.path,
+    path,
+    observe: (problem) => {
+      if (problem === undefined) log.info({ socket: path }, "operators can submit a PIN again");
+      else log.warn({ socket: path }, problem);
+    },
     // Including the line break that ends a file.
     maxPinBytes: MAX_PIN_BYTES + 2,
     take: (bytes) => take(checkPin(bytes, token.source), token),

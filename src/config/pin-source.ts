@@ -97,6 +97,12 @@ export function permissionWarning(source: PinSource): string | undefined {
   }
 }
 
+/** Returns whether a PIN can be read from this source on this machine, without reading it. */
+export function isPinPresent(source: PinSource, env: Environment): boolean {
+  if (source.kind === "env") return env[source.name] !== undefined;
+  return source.kind === "file" && existsSync(source.path);
+}
+
 /** Returns the source in words for logs and messages. */
 export function describePinSource(source: PinSource): string {
   switch (source.kind) {

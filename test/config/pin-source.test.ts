@@ -8,6 +8,7 @@ import {
   defaultPinSource,
   describePinSource,
   environmentWithoutPin,
+  isPinPresent,
   pinSourceStamp,
   resolvePinSource,
   stampShowsChange,
@@ -199,5 +200,16 @@ it("environmentWithoutPin removes PINs and unset variables", () => {
   const env = { PATH: "/bin", PIN: "1234", OTHER: undefined };
   expect(environmentWithoutPin(env, [{ kind: "env", name: "PIN" }, { kind: "none" }])).toEqual({
     PATH: "/bin",
+  });
+});
+
+describe("isPinPresent", () => {
+  it("finds an existing file and a set variable, and nothing that commands ask for", () => {
+    expect(isPinPresent(file, {})).toBe(false);
+    writeFileSync(file.path, "1234");
+    expect(isPinPresent(file, {})).toBe(true);
+    expect(isPinPresent({ kind: "env", name: "PIN" }, {})).toBe(false);
+    expect(isPinPresent({ kind: "env", name: "PIN" }, { PIN: "1234" })).toBe(true);
+    expect(isPinPresent({ kind: "none" }, {})).toBe(false);
   });
 });

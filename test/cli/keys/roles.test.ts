@@ -66,6 +66,7 @@ describe.each([
     const made = run("keys", "create");
     expect([made.code, made.stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
     await plugin.start();
+    expect(plugin.log).toContain(`the administrator's PIN is on this node (file ${token.pinFile})`);
     expect(run("check").code).toBe(0);
     expect(rights()).toEqual([
       `ok role ${role} may not make keys: enforced by the token`,
