@@ -25,6 +25,7 @@ const NOT_ANSWERED = 3;
 
 const read = (path) => JSON.parse(readFileSync(path, "utf8"));
 const manifest = read("package.json");
+const shippedDirectly = { ...manifest.dependencies, ...manifest.optionalDependencies };
 const problems = [];
 const expect = (holds, problem) => {
   if (!holds) problems.push(problem);
@@ -37,7 +38,7 @@ const shipped = Object.entries(read("package-lock.json").packages)
 
 function list() {
   const rows = shipped.map(({ name, version, license, hasInstallScript }) => {
-    const direct = name in manifest.dependencies ? "yes" : "";
+    const direct = name in shippedDirectly ? "yes" : "";
     const script = hasInstallScript === true ? (manifest.allowScripts[name] ? "runs" : "does not run") : "";
     return `| ${name} | ${version} | ${license} | ${direct} | ${script} |`;
   });
@@ -57,7 +58,7 @@ function list() {
 }
 
 function checkAll() {
-  for (const [name, version] of Object.entries({ ...manifest.dependencies, ...manifest.devDependencies })) {
+  for (const [name, version] of Object.entries({ ...shippedDirectly, ...manifest.devDependencies })) {
     expect(/^\d+\.\d+\.\d+$/.test(version), `${name} is not pinned: ${version}`);
   }
   for (const { name, version, license, integrity, resolved, hasInstallScript } of shipped) {
@@ -70,7 +71,23 @@ function checkAll() {
       `${what} has an install script: decide on it in allowScripts`,
     );
   }
+  checkRuntime();
   expect(readFileSync(LIST, "utf8") === list(), `${LIST} is out of date: node scripts/packages.js --write`);
+}
+
+/** Node.js is pinned to the same version for every architecture; the types are those of the oldest supported version. */
+function checkRuntime() {
+  const runtimes = Object.entries(manifest.optionalDependencies).filter(([name]) =>
+    name.startsWith("node-linux-"),
+  );
+  const versions = new Set(runtimes.map(([, version]) => version));
+  expect(versions.size === 1, `Node.js is pinned to different versions: ${[...versions].join(", ")}`);
+  const oldest = /^>=(\d+)$/.exec(manifest.engines.node)?.[1];
+  const types = manifest.devDependencies["@types/node"];
+  expect(
+    types.split(".")[0] === oldest,
+    `@types/node ${types} is not of the oldest supported Node.js, ${oldest}`,
+  );
 }
 
 /** Returns npm's answer, or prints a line and returns undefined if the registry did not answer. */

