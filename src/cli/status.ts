@@ -1,6 +1,8 @@
 // `kms-pkcs11 status`: calls a running plugin over its socket, as kube-apiserver does.
 import { randomBytes, timingSafeEqual } from "node:crypto";
+import { setTimeout as pause } from "node:timers/promises";
 import type { Command } from "commander";
+import { parseDuration } from "../config/duration.js";
 import { KmsError } from "../errors.js";
 import { EXIT_NO } from "./exit-code.js";
 import { answeredStatus, KmsClient, type KmsStatus } from "../kms-client/kms-client.js";
@@ -10,6 +12,7 @@ interface StatusOptions {
   readonly socket: string;
   readonly roundTrip?: true;
   readonly timeout: string;
+  readonly wait?: string;
   readonly output: OutputFormat;
 }
 
@@ -22,6 +25,8 @@ interface RoundTrip {
 }
 
 const SEED_BYTES = 32;
+/** Pause between two calls of `--wait`. */
+const WAIT_PAUSE_MS = 200;
 
 /** Adds `status`. */
 export function addStatusCommand(program: Command, terminal: Terminal): void {
@@ -32,16 +37,47 @@ export function addStatusCommand(program: Command, terminal: Terminal): void {
     )
     .option("--socket <path>", "socket of the plugin: a path or unix:///path", "/run/kms-pkcs11/kms.sock")
     .option("--round-trip", "also encrypt and decrypt 32 random bytes")
-    .option("--timeout <ms>", "time limit of each call, in ms", "3000")
-    .addHelpText("after", "\nExample:\n  kms-pkcs11 status --socket /run/kms-pkcs11/kms.sock --round-trip")
+    .option("--timeout <duration>", "time limit of each call", "3s")
+    .option("--wait <duration>", "repeat the call until the plugin answers healthz ok, for at most this long")
+    .addHelpText(
+      "after",
+      "\nExample:\n  kms-pkcs11 status --socket /run/kms-pkcs11/kms.sock --round-trip --wait 30s",
+    )
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<StatusOptions>();
-      const timeoutMs = Number(options.timeout);
-      if (!Number.isFinite(timeoutMs) || timeoutMs <= 0) {
-        throw new KmsError("CONFIG_INVALID", "--timeout: give a number of ms above 0");
+      // Earlier releases took a bare number of milliseconds.
+      const timeout = /^\d+$/u.test(options.timeout) ? `${options.timeout}ms` : options.timeout;
+      const timeoutMs = durationOf("--timeout", timeout);
+      if (options.wait !== undefined) {
+        await untilHealthy(options, timeoutMs, durationOf("--wait", options.wait));
       }
       await status(options, timeoutMs, terminal);
     });
+}
+
+/** Returns milliseconds. @throws KmsError CONFIG_INVALID */
+function durationOf(option: string, text: string): number {
+  const ms = parseDuration(text);
+  if (ms !== undefined && ms > 0) return ms;
+  throw new KmsError("CONFIG_INVALID", `${option}: give a duration above 0, such as 3s`);
+}
+
+/** Calls Status until it answers healthz ok or the time is over; the caller's own call reports the outcome. */
+async function untilHealthy({ socket }: StatusOptions, timeoutMs: number, waitMs: number): Promise<void> {
+  const deadline = Date.now() + waitMs;
+  while (Date.now() < deadline && !(await isHealthy(socket, timeoutMs))) await pause(WAIT_PAUSE_MS);
+}
+
+/** Opens a connection for each call: a channel whose socket was missing waits a second and more before it retries. */
+async function isHealthy(socket: string, timeoutMs: number): Promise<boolean> {
+  const client = new KmsClient(socket, timeoutMs);
+  try {
+    return (await client.status()).healthz === "ok";
+  } catch {
+    return false;
+  } finally {
+    client.close();
+  }
 }
 
 async function status(options: StatusOptions, timeoutMs: number, terminal: Terminal): Promise<void> {

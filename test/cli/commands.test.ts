@@ -1,14 +1,17 @@
 // The commands as an operator runs them: processes of the built program with a SoftHSM token.
+import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { FaultModule } from "../support/fault-module.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
-import { kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { kmsPkcs11, MAIN, PluginProcess, type CommandResult } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri, writePinFile } from "../support/token.js";
+
+const execute = promisify(execFile);
 
 let token: SoftHsm;
 let uri: string;
@@ -179,7 +182,7 @@ describe("check", () => {
     ["a missing PIN file", 2, () => `${uri}-not`, /^PIN: .*-not/],
     ["a missing key", 1, () => uri.replace("kms-kek", "nothing"), /^key: .*keys create/],
     ["an unprotected key", 1, () => uri.replace("kms-kek", "naked"), /^key: .*keys\.allowUnprotected/],
-    ["a key that may do nothing", 1, () => uri.replace("kms-kek", "useless"), /^mechanism: .*keys create/],
+    ["a key that may do nothing", 1, () => uri.replace("kms-kek", "useless"), /^mechanism: .*keys rotate/],
     ["two keys", 1, () => uri.replace("kms-kek", "twins"), /^key: .*set keys\.active/],
   ])("says what to do about %s and exits with %i", (_what, code, key, text) => {
     const result = check(key());
@@ -261,7 +264,8 @@ describe("a configuration that cannot be used", () => {
       ["serve", "--key", "pkcs11:token=t;object=k?module-path=/m.so", "--socket", "/run/x.sock"],
       /^kms-pkcs11: stateDir: is missing; .*--state-dir/,
     ],
-    ["a timeout that is not a number", ["status", "--timeout", "soon"], /--timeout/],
+    ["a timeout that is not a duration", ["status", "--timeout", "soon"], /--timeout: give a duration/],
+    ["a wait of no time", ["status", "--wait", "0s"], /--wait: give a duration above 0/],
   ])("exits with 2 for %s", (_what, args, text) => {
     const { code, stderr } = run(...args);
     expect([code, stderr]).toEqual([2, expect.stringMatching(text)]);
@@ -270,17 +274,19 @@ describe("a configuration that cannot be used", () => {
 
 describe("status", () => {
   it("status exits with 3 if no plugin listens", () => {
-    const { code, stderr } = run("status", "--socket", join(token.folder, "nobody.sock"));
+    const { code, stderr } = run("status", "--socket", join(token.folder, "nobody.sock"), "--wait", "1ms");
     expect([code, stderr]).toEqual([
       3,
       expect.stringMatching(/UNAVAILABLE.*nobody\.sock.*is the plugin running/),
     ]);
   });
 
-  it("status prints the answer of a running plugin and can make a round trip", async () => {
+  it("status waits for a plugin that starts, prints its answer and can make a round trip", async () => {
     const plugin = new PluginProcess(token, { mode: "local-kek" });
     try {
+      const waiting = execute(process.execPath, [MAIN, "status", "--socket", plugin.socket, "--wait", "1m"]);
       await plugin.start();
+      expect((await waiting).stdout).toMatch(/^healthz +ok$/m);
       expect(run("status", "--socket", `unix://${plugin.socket}`).stdout).toMatch(/^healthz +ok$/m);
       const result = run("status", "--socket", plugin.socket, "--round-trip", "-o", "json");
       expect(result.code).toBe(0);
