@@ -93,7 +93,7 @@ function newLabel(settings: Settings, { schedule }: KeyringView, record: KekReco
   if (after.refused.length > 0) {
     throw new KmsError(
       "TOKEN_REFUSED",
-      `adopting it would take it out of keys.allowUnprotected, which names "${record.label}"; rotate to a protected key instead`,
+      `adopting it would take it out of keys.allowUnprotected, which names the label "${record.label}"; list the key_id ${record.keyId} there instead`,
     );
   }
   if (activeAt(after, policy, now).record.keyId === before) return label;

@@ -47,7 +47,7 @@ export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, no
     tokens.map(({ name }) => name),
     SILENT,
   ).genuine(tokens.map(({ records }) => records));
-  const all = earliestFirst(
+  const all = inOrder(
     genuine.flatMap((records) => records ?? []),
     policy.objectName,
   );
@@ -72,10 +72,14 @@ export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, no
   return { schedule, active, problem, keys, differences: differencesOf(tokens, keys) };
 }
 
-/** Sorts records by activation: if copies of one KEK have several labels, the earliest counts, as in `readSchedule`. */
-function earliestFirst(records: readonly KekRecord[], objectName: string): KekRecord[] {
+/** Sorts records so that of several copies of one KEK the first counts, as in `readSchedule`: protected, earliest. */
+function inOrder(records: readonly KekRecord[], objectName: string): KekRecord[] {
   const instant = ({ label }: KekRecord): number => activationOf(label, objectName) ?? Infinity;
-  return [...records].sort((a, b) => (instant(a) === instant(b) ? 0 : instant(a) < instant(b) ? -1 : 1));
+  return [...records].sort((a, b) => {
+    const byProtection = Number(a.unprotected.length > 0) - Number(b.unprotected.length > 0);
+    if (byProtection !== 0 || instant(a) === instant(b)) return byProtection;
+    return instant(a) < instant(b) ? -1 : 1;
+  });
 }
 
 /**

@@ -42,7 +42,15 @@ export async function makeGeneration(
   const [refusal] = readSchedule([made], policy).refused;
   if (refusal === undefined) {
     const listed = await requireKept(hsm, made);
-    await requireNoRival({ hsm, made, listed, isRival, unusedUntil });
+    // A refused key, which somebody without the PIN may have made, is never active.
+    const isUsable = (record: KekRecord): boolean => readSchedule([record], policy).refused.length === 0;
+    await requireNoRival({
+      hsm,
+      made,
+      listed,
+      isRival: (record) => isRival(record) && isUsable(record),
+      unusedUntil,
+    });
     return { made, listed };
   }
   await destroyAndConfirm(hsm, made);

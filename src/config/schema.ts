@@ -68,8 +68,8 @@ const keysSection = z.strictObject({
     why: "Selects one of several keys that have the KEK's name and no activation instant",
   }),
   allowUnprotected: textList({
-    range: "a list of key labels",
-    why: "Keys to use even if they are extractable, not sensitive or not private",
+    range: "a list of key_ids",
+    why: "Keys to use even if they are extractable, not sensitive or not private. A label is accepted too, but not for a key that is not private",
   }),
   refreshInterval: duration({
     least: "100ms",

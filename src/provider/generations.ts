@@ -2,7 +2,8 @@
 // is a pure function of immutable attributes and the time, so that every node that reads the token computes the same
 // answer without a file, a pointer or an election.
 import { KmsError } from "../errors.js";
-import type { KekRecord } from "../hsm/port.js";
+import { namesValue } from "../hsm/key-id.js";
+import { PUBLIC_KEY, type KekRecord } from "../hsm/port.js";
 import { parseInstant } from "./kek-label.js";
 
 /** A KEK that may be used, with its activation. */
@@ -20,7 +21,10 @@ export interface SchedulePolicy {
   readonly objectName: string;
   /** The key_id or CKA_ID (hex) that chooses among several keys with a plain label. */
   readonly pinned?: string;
-  /** Labels of keys that may be used although their attributes do not protect them. */
+  /**
+   * Key_ids of keys that may be used although their attributes do not protect them. A label also allows keys that only
+   * the holder of a PIN can have made.
+   */
   readonly allowUnprotected: readonly string[];
 }
 
@@ -43,19 +47,29 @@ export function readSchedule(records: readonly KekRecord[], policy: SchedulePoli
         ? `its label "${record.label}" has no activation instant, such as @20261121T100000Z; relabel or destroy it`
         : forbidden(record, policy);
     if (reason !== undefined) refused.push({ record, reason });
-    else addEarliest(generations, { record, activation: activation ?? -Infinity });
+    else addGeneration(generations, { record, activation: activation ?? -Infinity });
   }
   return { generations: [...generations.values()].sort(byActivation), refused };
 }
 
 /**
- * Keeps the earliest of several copies of one key. The order of a token's objects differs from node to node, and a
- * superseded key must not become active again through a copy.
+ * Keeps one of several copies of a key: a protected one, since somebody without the PIN may have made the other;
+ * otherwise the earliest. The order of a token's objects differs from node to node, and a superseded key must not
+ * become active again through a copy.
  */
-function addEarliest(generations: Map<string, Generation>, generation: Generation): void {
+function addGeneration(generations: Map<string, Generation>, generation: Generation): void {
   const { keyId } = generation.record;
   const known = generations.get(keyId);
-  if (known === undefined || generation.activation < known.activation) generations.set(keyId, generation);
+  const precedes =
+    known === undefined ||
+    (isProtected(generation) === isProtected(known)
+      ? generation.activation < known.activation
+      : isProtected(generation));
+  if (precedes) generations.set(keyId, generation);
+}
+
+function isProtected({ record }: Generation): boolean {
+  return record.unprotected.length === 0;
 }
 
 /** Returns the activation instant in a label: -Infinity for a plain label, undefined if the label has none. */
@@ -63,14 +77,28 @@ export function activationOf(label: string, objectName: string): number | undefi
   return label === objectName ? -Infinity : parseInstant(label.slice(objectName.length + 1));
 }
 
-function forbidden(record: KekRecord, policy: SchedulePolicy): string | undefined {
-  if (record.unprotected.length === 0 || policy.allowUnprotected.includes(record.label)) return undefined;
-  return `${record.unprotected.join(", ")}; make a protected key, or list its label in keys.allowUnprotected`;
+function forbidden(record: KekRecord, { allowUnprotected }: SchedulePolicy): string | undefined {
+  const { keyId, aliases, kind, label } = record;
+  if (record.unprotected.length === 0) return undefined;
+  const why = record.unprotected.join(", ");
+  const isPublic = record.unprotected.includes(PUBLIC_KEY);
+  if (isPublic && !namesValue(keyId)) {
+    return `${why}, and the HSM computes no fingerprint that distinguishes it from a key that somebody made without a PIN; make a protected key`;
+  }
+  // The aliases of a pair name one key each, which anybody may have paired with a key of their own.
+  const keyIds = kind === "aes+hmac" ? [keyId] : [keyId, ...aliases];
+  if (keyIds.some((name) => allowUnprotected.includes(name))) return undefined;
+  if (!allowUnprotected.includes(label)) {
+    return `${why}; make a protected key, or list its key_id ${keyId} in keys.allowUnprotected`;
+  }
+  if (!isPublic) return undefined;
+  return `${why}, so anybody may have made it under this label without a PIN; if it is yours, list its key_id ${keyId} instead of "${label}" in keys.allowUnprotected`;
 }
 
-/** Orders the latest activation first; keys with the same activation by key_id, so that all nodes agree. */
+/** Orders the latest activation first; keys with the same activation by protection and key_id, so that nodes agree. */
 function byActivation(a: Generation, b: Generation): number {
   if (a.activation !== b.activation) return b.activation > a.activation ? 1 : -1;
+  if (isProtected(a) !== isProtected(b)) return isProtected(a) ? -1 : 1;
   return a.record.keyId < b.record.keyId ? 1 : -1;
 }
 
@@ -87,17 +115,16 @@ export function activeAt(schedule: Schedule, policy: SchedulePolicy, now: number
 }
 
 function choosePlain(plain: readonly Generation[], { objectName, pinned }: SchedulePolicy): Generation {
-  const [only, another] = plain;
+  const named = pinned === undefined ? plain : plain.filter(({ record }) => isCalled(record, pinned));
+  const secure = named.filter(isProtected);
+  const [only, another] = secure.length > 0 ? secure : named;
+  if (only !== undefined && another === undefined) return only;
   if (pinned !== undefined) {
-    const chosen = plain.filter(({ record }) => isCalled(record, pinned));
-    const [one] = chosen;
-    if (one !== undefined && chosen.length === 1) return one;
     throw new KmsError(
       "KEY_AMBIGUOUS",
-      `keys.active names ${pinned}, which ${chosen.length} keys labelled "${objectName}" match`,
+      `keys.active names ${pinned}, which ${named.length} keys labelled "${objectName}" match`,
     );
   }
-  if (only !== undefined && another === undefined) return only;
   const names = plain.map(({ record }) => record.keyId).join(" and ");
   throw new KmsError(
     "KEY_AMBIGUOUS",

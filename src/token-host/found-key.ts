@@ -1,5 +1,6 @@
 // A key object that carries the KEK's name: its attributes, and what is wrong with them.
 import pkcs11js, { type Handle } from "pkcs11js";
+import { PUBLIC_KEY } from "../hsm/port.js";
 import { maskControls, truncate } from "../untrusted-text.js";
 import { asBoolean } from "./attributes.js";
 
@@ -72,7 +73,7 @@ export function unprotected(key: FoundKey): string[] {
   return [
     ...(is("extractable") === true ? ["CKA_EXTRACTABLE is true"] : []),
     ...(is("sensitive") === false ? ["CKA_SENSITIVE is false"] : []),
-    ...(is("private") === false ? ["CKA_PRIVATE is false"] : []),
+    ...(is("private") === false ? [PUBLIC_KEY] : []),
   ];
 }
 

@@ -1,8 +1,8 @@
 // The generations of the KEK as one lane knows them: read in slices when the plugin asks for a reading, searched for
 // one at a time when a request needs a generation that is unknown, and forgotten when handles may have been reused.
 import pkcs11js from "pkcs11js";
-import { ckaIdIn } from "../hsm/key-id.js";
-import type { KekRecord } from "../hsm/port.js";
+import { ckaIdIn, namesValue } from "../hsm/key-id.js";
+import { PUBLIC_KEY, type KekRecord } from "../hsm/port.js";
 import type { ReadingProgress, ReadSlice } from "../hsm/wire-calls.js";
 import { TokenFault } from "./ckr.js";
 import { FingerprintMemory } from "./fingerprint.js";
@@ -122,7 +122,8 @@ export class LaneKeyring {
   #end({ keks, objects, unreadable }: ReadKeyring): ReadSlice {
     this.#reading = undefined;
     this.#all = keks.map((kek) => this.#withDiscovered(kek));
-    this.#byKeyId = new Map(this.#all.flatMap((kek) => namesOf(kek).map((name) => [name, kek])));
+    this.#byKeyId = new Map();
+    for (const kek of this.#all) this.#name(kek);
     return {
       done: true,
       keks: this.#all.map(({ record }) => record),
@@ -139,7 +140,21 @@ export class LaneKeyring {
       const isSame = ({ record }: Kek): boolean =>
         record.keyId === kek.record.keyId && record.label === kek.record.label;
       this.#all = [...this.#all.filter((known) => !isSame(known)), added];
-      for (const name of namesOf(kek)) this.#byKeyId.set(name, added);
+      this.#name(added);
+    }
+  }
+
+  /**
+   * Makes a generation known by its key_ids. A key that somebody without the PIN has made may have the key_id of a KEK
+   * if the HSM computes no fingerprint; it is never used, and no unprotected key is used instead of a protected one.
+   */
+  #name(kek: Kek): void {
+    const { keyId, aliases, unprotected } = kek.record;
+    if (unprotected.includes(PUBLIC_KEY) && !namesValue(keyId)) return;
+    for (const name of [keyId, ...aliases]) {
+      const known = this.#byKeyId.get(name);
+      const isWorse = unprotected.length > 0 && known?.record.unprotected.length === 0;
+      if (!isWorse) this.#byKeyId.set(name, kek);
     }
   }
 
@@ -187,8 +202,4 @@ function finish(reading: Generator<ReadingProgress, ReadKeyring>): ReadKeyring {
     const step = reading.next();
     if (step.done === true) return step.value;
   }
-}
-
-function namesOf({ record }: Kek): readonly string[] {
-  return [record.keyId, ...record.aliases];
 }

@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 
 import { makeGeneration, type NewGeneration } from "../../src/admin/new-generation.js";
 import { KmsError } from "../../src/errors.js";
-import type { KekRecord } from "../../src/hsm/port.js";
+import { PUBLIC_KEY, type KekRecord } from "../../src/hsm/port.js";
 
 const LABEL = "kms-kek@20260101T000000Z";
 const MADE: KekRecord = {
@@ -63,4 +63,13 @@ it("a KEK that a reloaded library shows is returned", async () => {
     ORDER,
   );
   expect(await made).toEqual({ made: MADE, listed: [MADE] });
+});
+
+it("a key that somebody has made without a PIN is not a rival", async () => {
+  const planted = { ...MADE, keyId: "00.c00", unprotected: [PUBLIC_KEY] };
+  const made = makeGeneration(
+    tokenThatShows(() => Promise.resolve([MADE, planted])),
+    ORDER,
+  );
+  expect((await made).made).toEqual(MADE);
 });

@@ -3,12 +3,23 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { activeAt, findByKeyId, readSchedule, stateOf } from "../../src/provider/generations.js";
+import { PUBLIC_KEY, type KekRecord } from "../../src/hsm/port.js";
+import {
+  activeAt,
+  findByKeyId,
+  readSchedule,
+  stateOf,
+  type SchedulePolicy,
+} from "../../src/provider/generations.js";
 import { formatInstant, labelOf, parseInstant, parseTime } from "../../src/provider/kek-label.js";
 import { planRotation } from "../../src/provider/rotation.js";
 import { kekRecord } from "../support/kek-record.js";
 
 const POLICY = { objectName: "kms-kek", allowUnprotected: [] };
+/** A key_id that proves the key's value. */
+const VALUE = `0a.s${"0".repeat(32)}`;
+const allowing = (...allowUnprotected: string[]): SchedulePolicy => ({ ...POLICY, allowUnprotected });
+const unprotected = (record: KekRecord, why: string): KekRecord => ({ ...record, unprotected: [why] });
 const at = (second: number): number => Date.UTC(2026, 10, 21, 10, 0, second);
 const generation = (second: number, keyId = `k${second}`) => kekRecord(labelOf("kms-kek", at(second)), keyId);
 const instants = fc
@@ -103,13 +114,47 @@ describe("the schedule", () => {
     expect(() => activeAt(schedule, { ...POLICY, pinned: "03" }, at(1))).toThrow(/0 keys/);
   });
 
-  it("refuses unprotected keys that are not allowed by their label", () => {
-    const record = { ...generation(1), unprotected: ["CKA_EXTRACTABLE is true"] };
+  it("refuses unprotected keys that are allowed neither by key_id nor by label", () => {
+    const record = unprotected(generation(1), "CKA_EXTRACTABLE is true");
     const refused = readSchedule([record], POLICY);
-    expect(() => activeAt(refused, POLICY, at(2))).toThrow(/CKA_EXTRACTABLE is true/);
+    expect(() => activeAt(refused, POLICY, at(2))).toThrow(/CKA_EXTRACTABLE is true.*k1 in keys.allow/);
     expect(findByKeyId(refused, "k1")).toBeUndefined();
-    const allowed = readSchedule([record], { ...POLICY, allowUnprotected: [record.label] });
-    expect(activeAt(allowed, POLICY, at(2)).record.keyId).toBe("k1");
+    for (const entry of [record.label, "k1"]) {
+      const allowed = readSchedule([record], allowing(entry));
+      expect(activeAt(allowed, POLICY, at(2)).record.keyId).toBe("k1");
+    }
+  });
+
+  it("allows a public key by a key_id with a fingerprint, never by a label", () => {
+    const genuine = unprotected(generation(1, VALUE), PUBLIC_KEY);
+    const planted = unprotected(generation(1, "ffff.s"), PUBLIC_KEY);
+    const byLabel = readSchedule([genuine, planted], allowing(genuine.label));
+    expect(byLabel.generations).toEqual([]);
+    expect(byLabel.refused[0]?.reason).toMatch(`key_id ${VALUE} instead of "${genuine.label}"`);
+    const byKeyId = readSchedule([genuine, planted], allowing(VALUE));
+    expect(byKeyId.generations.map(({ record }) => record)).toEqual([genuine]);
+
+    const nameless = unprotected(generation(1, "0a.n"), PUBLIC_KEY);
+    const [refusal] = readSchedule([nameless], allowing("0a.n", nameless.label)).refused;
+    expect(refusal?.reason).toMatch(/no fingerprint/);
+  });
+
+  it("allows a pair of keys by the key_id of both, not by that of one", () => {
+    const pair = unprotected({ ...generation(1, VALUE), kind: "aes+hmac", aliases: ["01.c"] }, PUBLIC_KEY);
+    expect(readSchedule([pair], allowing("01.c")).generations).toEqual([]);
+    expect(readSchedule([pair], allowing(VALUE)).generations).toHaveLength(1);
+  });
+
+  it.each([
+    ["one activation instant", generation(1, "a"), generation(1, "z")],
+    ["a plain label", kekRecord("kms-kek", "a"), kekRecord("kms-kek", "z")],
+    ["one key_id, and an earlier instant of the unprotected key", generation(2, "a"), generation(1, "a")],
+  ])("prefers a protected key to an allowed unprotected one with %s", (_what, secure, exposed) => {
+    const records = [secure, unprotected(exposed, "CKA_EXTRACTABLE is true")];
+    const policy = allowing(exposed.keyId);
+    for (const order of [records, records.toReversed()]) {
+      expect(activeAt(readSchedule(order, policy), policy, at(5)).record).toBe(secure);
+    }
   });
 
   it("reports that the only key is not active yet", () => {

@@ -1,7 +1,7 @@
 // Decides which keys of several tokens are clones of one KEK. A key with the label and CKA_ID of another token's KEK
 // but a different fingerprint is not a clone: it is refused, and the KEK carries a remark while that key exists.
 import type { Log } from "../../log.js";
-import type { KekRecord } from "../port.js";
+import { PUBLIC_KEY, type KekRecord } from "../port.js";
 
 /** What one token showed at its last reading; undefined if it has not been read. */
 export type Reading = readonly KekRecord[] | undefined;
@@ -61,8 +61,9 @@ export class Clones {
 
   /** Returns the known key with the label and CKA_ID of this record, if its value is different. */
   #conflictWith(record: KekRecord, rank: number): Known | undefined {
-    // Without a CKA_ID, two keys with one label do not claim to be the same key.
-    if (record.ckaId === "") return undefined;
+    // Without a CKA_ID, two keys with one label do not claim to be the same key. Somebody without the PIN may give a
+    // public key any label and CKA_ID.
+    if (record.ckaId === "" || record.unprotected.includes(PUBLIC_KEY)) return undefined;
     const name = `${record.label} ${record.ckaId}`;
     const known = this.#known.get(name);
     if (known === undefined || known.rank === rank) {
