@@ -1,6 +1,7 @@
 // The settings of the plugin and its commands: the file, overridden by flags, checked as a whole. Reports all problems
 // at once. Durations are in milliseconds from here on, and nothing else reads the file.
 import { join } from "node:path";
+import { checkCombinations } from "./combinations.js";
 import { readConfigurationFile } from "./file.js";
 import type { HttpAddress } from "./http-address.js";
 import { overlayFlags, type Flags } from "./flags.js";
@@ -12,7 +13,7 @@ import { Problems, problemsOf } from "./problems.js";
 import { redactParameters } from "./redact.js";
 import { API_VERSION, documentSchema, KIND, type Document } from "./schema.js";
 import { pinSourcesOf, resolveTokens, type TokenList, type TokenSettings } from "./tokens.js";
-import { validParts, type ValidParts } from "./valid-parts.js";
+import { validParts } from "./valid-parts.js";
 
 export type { Flags } from "./flags.js";
 export type { TokenSettings } from "./tokens.js";
@@ -112,9 +113,7 @@ export function loadSettings({
   const parsed = documentSchema.safeParse(document);
   if (!parsed.success) problems.addAll(parsed.error.issues.flatMap((issue) => problemsOf(issue, document)));
   const draft = validParts(document);
-  checkSocket(draft, serves, problems);
-  if (serves) checkStateDir(draft, problems);
-  checkAudit(draft, problems);
+  checkCombinations(draft, serves, problems);
   const drafts = [
     {
       uri: draft.keys?.uri,
@@ -137,53 +136,6 @@ export function loadSettings({
 
 function hasOne(tokens: readonly TokenSettings[]): tokens is TokenList {
   return tokens.length > 0;
-}
-
-function checkSocket({ socket }: ValidParts, isRequired: boolean, problems: Problems): void {
-  const path = ["socket", "path"];
-  if (isRequired && socket?.path === undefined && !problems.concern(["socket"])) {
-    problems.add({
-      at: path,
-      text: "is missing; give it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
-    });
-  }
-  if (socket?.path?.abstract === true && socket.allowAbstract === false) {
-    problems.add({
-      at: path,
-      text: "is an abstract socket, which has no access control; give a path, or set socket.allowAbstract to true",
-    });
-  }
-  if (socket?.group !== undefined && socket.mode !== undefined && (socket.mode & 0o060) !== 0o060) {
-    problems.add({
-      at: ["socket", "group"],
-      text: 'cannot connect with this socket.mode; set socket.mode to "0660"',
-    });
-  }
-}
-
-/** Requires a state directory: the record of refused PINs and of the published key_id must survive a restart. */
-function checkStateDir({ stateDir }: ValidParts, problems: Problems): void {
-  if (stateDir !== undefined || problems.concern(["stateDir"])) return;
-  problems.add({
-    at: ["stateDir"],
-    text: "is missing; set it or --state-dir to a folder that survives restarts, such as /var/lib/kms-pkcs11",
-  });
-}
-
-function checkAudit({ audit, stateDir }: ValidParts, problems: Problems): void {
-  if (audit?.required === true && audit.file === undefined && !problems.concern(["audit", "file"])) {
-    problems.add({
-      at: ["audit", "file"],
-      text: "is missing; audit.required is true, so give the file of the audit log",
-    });
-  }
-  if (audit?.file === undefined || audit.keyFile !== undefined || stateDir !== undefined) return;
-  if (!problems.concern(["stateDir"], ["audit", "keyFile"])) {
-    problems.add({
-      at: ["audit", "keyFile"],
-      text: "is missing; set it, or set stateDir, in which a key is then created",
-    });
-  }
 }
 
 function auditOf({ audit, stateDir }: Document): Settings["audit"] {

@@ -1,0 +1,58 @@
+// Checks settings that depend on each other, or that only `serve` requires. It sees the valid parts of a document that may
+// have other problems, and adds none where one is reported already.
+import type { Problems } from "./problems.js";
+import type { ValidParts } from "./valid-parts.js";
+
+/** Adds the problems of settings that do not fit together. @param serves whether the plugin is to run */
+export function checkCombinations(draft: ValidParts, serves: boolean, problems: Problems): void {
+  checkSocket(draft, serves, problems);
+  if (serves) checkStateDir(draft, problems);
+  checkAudit(draft, problems);
+}
+
+function checkSocket({ socket }: ValidParts, isRequired: boolean, problems: Problems): void {
+  const path = ["socket", "path"];
+  if (isRequired && socket?.path === undefined && !problems.concern(["socket"])) {
+    problems.add({
+      at: path,
+      text: "is missing; give it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
+    });
+  }
+  if (socket?.path?.abstract === true && socket.allowAbstract === false) {
+    problems.add({
+      at: path,
+      text: "is an abstract socket, which has no access control; give a path, or set socket.allowAbstract to true",
+    });
+  }
+  if (socket?.group !== undefined && socket.mode !== undefined && (socket.mode & 0o060) !== 0o060) {
+    problems.add({
+      at: ["socket", "group"],
+      text: 'cannot connect with this socket.mode; set socket.mode to "0660"',
+    });
+  }
+}
+
+/** Requires a state directory: the record of refused PINs and of the published key_id must survive a restart. */
+function checkStateDir({ stateDir }: ValidParts, problems: Problems): void {
+  if (stateDir !== undefined || problems.concern(["stateDir"])) return;
+  problems.add({
+    at: ["stateDir"],
+    text: "is missing; set it or --state-dir to a folder that survives restarts, such as /var/lib/kms-pkcs11",
+  });
+}
+
+function checkAudit({ audit, stateDir }: ValidParts, problems: Problems): void {
+  if (audit?.required === true && audit.file === undefined && !problems.concern(["audit", "file"])) {
+    problems.add({
+      at: ["audit", "file"],
+      text: "is missing; audit.required is true, so give the file of the audit log",
+    });
+  }
+  if (audit?.file === undefined || audit.keyFile !== undefined || stateDir !== undefined) return;
+  if (!problems.concern(["stateDir"], ["audit", "keyFile"])) {
+    problems.add({
+      at: ["audit", "keyFile"],
+      text: "is missing; set it, or set stateDir, in which a key is then created",
+    });
+  }
+}
