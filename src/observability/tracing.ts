@@ -80,22 +80,15 @@ async function exportTraces(version: string, log: Log): Promise<Tracing> {
   const tracer: Tracer = provider.getTracer("kubernetes-kms-pkcs11", version);
   return {
     requestDone: (request, outcome) => {
-      const { operation, uid, keyId, error, seconds } = request;
+      const { operation, error } = request;
       const endedAt = Date.now();
       const calls = onTheClock(request.hsmCalls, endedAt);
       const parent = propagator.extract(api.ROOT_CONTEXT, request, getter);
       const options = {
         kind: api.SpanKind.SERVER,
         // endedAt is a little late, so the computed start may be too; no call of a request begins before the request.
-        startTime: Math.min(endedAt - seconds * 1000, ...calls.map(startOf)),
-        attributes: {
-          "rpc.system": "grpc",
-          "rpc.service": "v2.KeyManagementService",
-          "rpc.method": operation,
-          "kms.status": outcome,
-          ...(uid !== "" && { "kms.uid": clientText(uid) }),
-          ...(keyId !== undefined && { "kms.key_id": clientText(keyId) }),
-        },
+        startTime: Math.min(endedAt - request.seconds * 1000, ...calls.map(startOf)),
+        attributes: attributesOf(request, outcome),
       };
       const span = tracer.startSpan(`v2.KeyManagementService/${operation}`, options, parent);
       if (error !== undefined) span.setStatus({ code: api.SpanStatusCode.ERROR, message: error.message });
@@ -103,10 +96,24 @@ async function exportTraces(version: string, log: Log): Promise<Tracing> {
       for (const call of calls) traceHsmCall(api, tracer, within, call);
       span.end(endedAt);
     },
-    stop: async () => {
-      const limit = new Promise((resolve) => setTimeout(resolve, STOP_MS).unref());
-      await Promise.race([provider.shutdown().catch(() => undefined), limit]);
-    },
+    stop: () => shutDown(provider),
+  };
+}
+
+/** Exports the remaining spans, within a limit. */
+async function shutDown(provider: { shutdown(): Promise<void> }): Promise<void> {
+  const limit = new Promise((resolve) => setTimeout(resolve, STOP_MS).unref());
+  await Promise.race([provider.shutdown().catch(() => undefined), limit]);
+}
+
+function attributesOf({ operation, uid, keyId }: TracedRequest, outcome: string): Record<string, string> {
+  return {
+    "rpc.system": "grpc",
+    "rpc.service": "v2.KeyManagementService",
+    "rpc.method": operation,
+    "kms.status": outcome,
+    ...(uid !== "" && { "kms.uid": clientText(uid) }),
+    ...(keyId !== undefined && { "kms.key_id": clientText(keyId) }),
   };
 }
 

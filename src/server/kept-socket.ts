@@ -35,55 +35,78 @@ export interface SocketUse {
 export async function keepSocket(
   settings: SocketSettings,
   make: () => Server,
-  { ask, consequence, observe }: SocketUse,
+  use: SocketUse,
 ): Promise<KeptSocket> {
   const bind = async (): Promise<Bound> => {
     const server = make();
-    return { server, socket: await bindSocket(server, settings, ask) };
+    return { server, socket: await bindSocket(server, settings, use.ask) };
   };
-  let current = await bind();
-  let failure: string | undefined;
-  let stopped = false;
-  const isStopped = (): boolean => stopped;
-  const problem = (): string | undefined =>
-    describe(settings.path, current.socket.state(), consequence, failure);
-  let reported: string | undefined;
-  const report = (): void => {
-    const news = problem();
-    if (isStopped() || news === reported) return;
-    reported = news;
-    observe?.(news);
-  };
-  const tryToRebind = async (): Promise<void> => {
-    report();
-    if (isStopped() || current.socket.state() !== "gone") return;
-    try {
-      const { server } = current;
-      const again = await bind();
-      server.close();
-      current = again;
-      failure = undefined;
-      if (isStopped()) close(current);
-    } catch (error) {
-      failure = KmsError.from(error).message;
-    }
-  };
-  let rebinding: Promise<void> | undefined;
-  const rebind = (): Promise<void> =>
-    (rebinding ??= tryToRebind().finally(() => {
-      rebinding = undefined;
-      report();
+  return new BoundAgain(settings.path, bind, await bind(), use);
+}
+
+class BoundAgain implements KeptSocket {
+  readonly #path: string;
+  readonly #bind: () => Promise<Bound>;
+  readonly #use: SocketUse;
+  readonly #timer: NodeJS.Timeout;
+  #current: Bound;
+  /** Why the last attempt to bind again failed. */
+  #failure: string | undefined;
+  #reported: string | undefined;
+  #rebinding: Promise<void> | undefined;
+  #isStopped = false;
+
+  constructor(path: string, bind: () => Promise<Bound>, first: Bound, use: SocketUse) {
+    this.#path = path;
+    this.#bind = bind;
+    this.#current = first;
+    this.#use = use;
+    this.#timer = setInterval(() => void this.rebind(), CHECK_EVERY_MS).unref();
+  }
+
+  problem(): string | undefined {
+    return describe(this.#path, this.#current.socket.state(), this.#use.consequence, this.#failure);
+  }
+
+  rebind(): Promise<void> {
+    return (this.#rebinding ??= this.#tryToRebind().finally(() => {
+      this.#rebinding = undefined;
+      this.#report();
     }));
-  const timer = setInterval(() => void rebind(), CHECK_EVERY_MS).unref();
-  return {
-    problem,
-    rebind,
-    stop: () => {
-      stopped = true;
-      clearInterval(timer);
-      close(current);
-    },
-  };
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    clearInterval(this.#timer);
+    close(this.#current);
+  }
+
+  async #tryToRebind(): Promise<void> {
+    this.#report();
+    if (this.#isStopped || this.#current.socket.state() !== "gone") return;
+    try {
+      const { server } = this.#current;
+      const again = await this.#bind();
+      server.close();
+      this.#current = again;
+      this.#failure = undefined;
+      this.#closeIfStopped();
+    } catch (error) {
+      this.#failure = KmsError.from(error).message;
+    }
+  }
+
+  /** The plugin may have stopped while the socket was bound. */
+  #closeIfStopped(): void {
+    if (this.#isStopped) close(this.#current);
+  }
+
+  #report(): void {
+    const problem = this.problem();
+    if (this.#isStopped || problem === this.#reported) return;
+    this.#reported = problem;
+    this.#use.observe?.(problem);
+  }
 }
 
 interface Bound {

@@ -69,30 +69,7 @@ export function kmsServiceDefinition(): ServiceDefinition {
 export function kmsService(provider: KmsProvider, observe: RequestObserver): UntypedServiceImplementation {
   return {
     Status: (call: ServerUnaryCall<unknown, unknown>, answer: sendUnaryData<unknown>) => {
-      const startedAt = performance.now();
-      const client = clientOf(call);
-      const done = (keyId: string | undefined, healthz: string | undefined, error?: KmsError): void => {
-        const seconds = (performance.now() - startedAt) / 1000;
-        observe({
-          operation: "Status",
-          uid: "",
-          keyId,
-          ...(healthz === undefined ? {} : { healthz }),
-          error,
-          seconds,
-          hsmCalls: [],
-          ...client,
-        });
-      };
-      try {
-        const { healthz, keyId } = provider.status();
-        answer(null, { version: KMS_VERSION, healthz, key_id: keyId });
-        done(keyId, healthz);
-      } catch (thrown) {
-        const error = KmsError.from(thrown);
-        answer(wireError(error));
-        done(undefined, undefined, error);
-      }
+      answerStatus(provider, call, answer, observe);
     },
     Encrypt: (call: ServerUnaryCall<WireEncrypt, unknown>, answer: sendUnaryData<unknown>) => {
       const { plaintext, uid } = call.request;
@@ -114,6 +91,29 @@ export function kmsService(provider: KmsProvider, observe: RequestObserver): Unt
       });
     },
   };
+}
+
+function answerStatus(
+  provider: KmsProvider,
+  call: ServerUnaryCall<unknown, unknown>,
+  answer: sendUnaryData<unknown>,
+  observe: RequestObserver,
+): void {
+  const startedAt = performance.now();
+  const client = clientOf(call);
+  const done = (outcome: Pick<FinishedRequest, "keyId" | "healthz" | "error">): void => {
+    const seconds = (performance.now() - startedAt) / 1000;
+    observe({ operation: "Status", uid: "", ...outcome, seconds, hsmCalls: [], ...client });
+  };
+  try {
+    const { healthz, keyId } = provider.status();
+    answer(null, { version: KMS_VERSION, healthz, key_id: keyId });
+    done({ keyId, healthz, error: undefined });
+  } catch (thrown) {
+    const error = KmsError.from(thrown);
+    answer(wireError(error));
+    done({ keyId: undefined, error });
+  }
 }
 
 interface Served {

@@ -22,6 +22,10 @@ interface CheckOptions extends SettingsOptions {
   readonly usageReport?: string;
 }
 
+const HELP = `
+Example:
+  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml`;
+
 /** Adds `check`. */
 export function addCheckCommand(program: Command, terminal: Terminal): void {
   addPinOption(addServeOptions(program.command("check")))
@@ -36,12 +40,7 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
       "--usage-report <file>",
       "report of 'etcd usage --report': also check against the objects in etcd",
     )
-    .addHelpText(
-      "after",
-      `
-Example:
-  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml`,
-    )
+    .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<CheckOptions>();
       const report = new Report();
@@ -80,8 +79,8 @@ async function check(
   if (!checkPaths(settings, report) || !checkPin(settings, report)) return undefined;
   try {
     return await withToken(settings, operator, async (hsm) => {
-      const able = await checkToken(settings, hsm, report);
-      return able === undefined || !measure ? undefined : measureEncrypt(hsm, able);
+      const usable = await checkToken(settings, hsm, report);
+      return usable === undefined || !measure ? undefined : measureEncrypt(hsm, usable);
     });
   } catch (error) {
     report.fail(subjectOf(KmsError.from(error)), error);

@@ -39,9 +39,17 @@ interface MigrateOptions extends EndpointOptions {
   readonly output: OutputFormat;
 }
 
+const HELP = `
+After an interruption, run it again: it continues with the remaining objects.
+
+Example:
+  kms-pkcs11 etcd migrate --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
+    --cert /etc/kubernetes/pki/apiserver-etcd-client.crt --key /etc/kubernetes/pki/apiserver-etcd-client.key \\
+    --kubeconfig /etc/kubernetes/admin.conf --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml`;
+
 /** Adds `etcd migrate`. */
 export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
-  addEndpointOptions(etcd.command("migrate"))
+  const command = addEndpointOptions(etcd.command("migrate"))
     .description(
       "make kube-apiserver rewrite every object that is not under the active key; exit 0 if none is left, 1 if some are",
     )
@@ -61,14 +69,8 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
     .option(
       "--resources <list>",
       "the resources to encrypt, such as secrets,configmaps; without both options: secrets and every partly encrypted resource",
-    )
-    .option("--rate <number>", "maximum number of objects per second", "100")
-    .option("--concurrency <number>", "maximum number of requests at a time", "8")
-    .option(
-      "--wait <duration>",
-      "how long to retry objects that API servers still write under another key",
-      "3m",
-    )
+    );
+  addLimitOptions(command)
     .addOption(
       new Option("--with <means>", "patches, or Kubernetes' StorageVersionMigration if the cluster serves it")
         .choices(["patches", "svm"])
@@ -79,19 +81,21 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
       "--skip-cluster-check",
       "continue if it is unknown whether the API server uses this etcd; never if it is known not to",
     )
-    .addHelpText(
-      "after",
-      `
-After an interruption, run it again: it continues with the remaining objects.
-
-Example:
-  kms-pkcs11 etcd migrate --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt \\
-    --cert /etc/kubernetes/pki/apiserver-etcd-client.crt --key /etc/kubernetes/pki/apiserver-etcd-client.key \\
-    --kubeconfig /etc/kubernetes/admin.conf --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml`,
-    )
+    .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       await run(command.optsWithGlobals<MigrateOptions>(), terminal);
     });
+}
+
+function addLimitOptions(command: Command): Command {
+  return command
+    .option("--rate <number>", "maximum number of objects per second", "100")
+    .option("--concurrency <number>", "maximum number of requests at a time", "8")
+    .option(
+      "--wait <duration>",
+      "how long to retry objects that API servers still write under another key",
+      "3m",
+    );
 }
 
 async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {

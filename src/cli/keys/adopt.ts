@@ -10,6 +10,14 @@ import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 
+const HELP = `
+Adopting is not needed to rotate: a key with the plain label is superseded by any that has an instant. It never
+changes which key is active. With several tokens it relabels the key on each that holds it; repeat the command if a token
+failed.
+
+Example:
+  kms-pkcs11 keys adopt 0193...c1 --config /etc/kms-pkcs11/config.yaml`;
+
 /** Adds `keys adopt`. */
 export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
   addKeyOptions(keys.command("adopt"))
@@ -17,16 +25,7 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
       "give a key made by another tool an activation label, where the tokens allow it; its key_id stays",
     )
     .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @active or @retired")
-    .addHelpText(
-      "after",
-      `
-Adopting is not needed to rotate: a key with the plain label is superseded by any that has an instant. It never
-changes which key is active. With several tokens it relabels the key on each that holds it; repeat the command if a token
-failed.
-
-Example:
-  kms-pkcs11 keys adopt 0193...c1 --config /etc/kms-pkcs11/config.yaml`,
-    )
+    .addHelpText("after", HELP)
     .action(async (keyId: string, _local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
       const reference = parseKeyReference("<key_id>", keyId);

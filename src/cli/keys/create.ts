@@ -33,6 +33,16 @@ interface Created {
   readonly tokens: readonly Readiness[];
 }
 
+const HELP = `
+A key never leaves the HSM that made it. With several tokens it is made on the first, and you clone it to the others with
+the vendor's tools (HA group, cloning domain, backup and restore).
+
+If the token cannot generate secret keys through PKCS#11 (TPM 2.0), the command prints the vendor's command with the label
+that the KEK needs, and exits with 1. With --wait it waits until the token shows that KEK.
+
+Example:
+  kms-pkcs11 keys create --key 'pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin'`;
+
 /** Adds `keys create`. */
 export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
   addMechanismOption(addKeyOptions(keys.command("create")))
@@ -42,45 +52,37 @@ export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
       "wait until the other tokens of the configuration hold the clone, and for a KEK that you make with the vendor's tool; exit 1 if they do not",
     )
     .option("--timeout <duration>", "how long to wait for that", "10m")
-    .addHelpText(
-      "after",
-      `
-A key never leaves the HSM that made it. With several tokens it is made on the first, and you clone it to the others with
-the vendor's tools (HA group, cloning domain, backup and restore).
-
-If the token cannot generate secret keys through PKCS#11 (TPM 2.0), the command prints the vendor's command with the label
-that the KEK needs, and exits with 1. With --wait it waits until the token shows that KEK.
-
-Example:
-  kms-pkcs11 keys create --key 'pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/secrets/pin'`,
-    )
+    .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
-      const options = command.optsWithGlobals<CreateOptions>();
-      const timeoutMs = parseDuration(options.timeout);
-      if (timeoutMs === undefined) {
-        throw new KmsError("CONFIG_INVALID", "--timeout: give a duration such as 10m");
-      }
-      const settings = administratorSettings(options);
-      const operator = operatorAt(terminal);
-      const until = Date.now() + timeoutMs;
-      const created = await withTokens(settings, operator, async (tokens) => {
-        const { made, tokens: others } = await audited(
-          settings,
-          operator,
-          { operation: "keys create" },
-          (begin) => {
-            const order = { settings, tokens, begin, operator };
-            if (options.wait !== true) return create({ ...order, wait: undefined });
-            return untilInterrupted((signal) => create({ ...order, wait: { until, signal } }));
-          },
-          ({ made: { keyId, label } }) => ({ keyId, details: { label } }),
-        );
-        if (options.wait !== true || others.every(isReady)) return { made, tokens: others };
-        terminal.err(cloneAdvice(made, tokens));
-        return { made, tokens: await waitForClones(made, tokens.slice(1), until, operator) };
-      });
-      report(created, options, terminal);
+      await createAndReport(command.optsWithGlobals<CreateOptions>(), terminal);
     });
+}
+
+async function createAndReport(options: CreateOptions, terminal: Terminal): Promise<void> {
+  const timeoutMs = parseDuration(options.timeout);
+  if (timeoutMs === undefined) {
+    throw new KmsError("CONFIG_INVALID", "--timeout: give a duration such as 10m");
+  }
+  const settings = administratorSettings(options);
+  const operator = operatorAt(terminal);
+  const until = Date.now() + timeoutMs;
+  const created = await withTokens(settings, operator, async (tokens) => {
+    const { made, tokens: others } = await audited(
+      settings,
+      operator,
+      { operation: "keys create" },
+      (begin) => {
+        const order = { settings, tokens, begin, operator };
+        if (options.wait !== true) return create({ ...order, wait: undefined });
+        return untilInterrupted((signal) => create({ ...order, wait: { until, signal } }));
+      },
+      ({ made: { keyId, label } }) => ({ keyId, details: { label } }),
+    );
+    if (options.wait !== true || others.every(isReady)) return { made, tokens: others };
+    terminal.err(cloneAdvice(made, tokens));
+    return { made, tokens: await waitForClones(made, tokens.slice(1), until, operator) };
+  });
+  report(created, options, terminal);
 }
 
 interface Order {

@@ -22,20 +22,7 @@ interface DestroyOptions extends SettingsOptions, DisuseOptions {
   readonly nodes?: string;
 }
 
-/** Adds `keys destroy`. */
-export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
-  addDisuseOptions(addKeyOptions(keys.command("destroy")))
-    .description(
-      "destroy a standby or retired KEK on every token; what is encrypted under it can then never be read again",
-    )
-    .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @standby or @retired")
-    .option(
-      "--nodes <url,...>",
-      "every node's plugin, such as http://127.0.0.1:8090: refuses if one still uses the KEK; a proof for a standby KEK",
-    )
-    .addHelpText(
-      "after",
-      `
+const HELP = `
 The active KEK is refused. Any other KEK requires a proof that no object is under it, or --i-understand-data-is-lost. On a
 terminal you have to type the key_id as well; the command then checks the KEK, the nodes and the proof again. If one of
 several tokens failed, repeat the command to finish.
@@ -65,40 +52,55 @@ With audit.required, the command changes nothing that it cannot record first.
 Example:
   kms-pkcs11 etcd usage --report usage.json
   kms-pkcs11 keys destroy 0193...c1 --usage-report usage.json --config /etc/kms-pkcs11/config.yaml \\
-    --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`,
+    --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`;
+
+/** Adds `keys destroy`. */
+export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
+  addDisuseOptions(addKeyOptions(keys.command("destroy")))
+    .description(
+      "destroy a standby or retired KEK on every token; what is encrypted under it can then never be read again",
     )
+    .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @standby or @retired")
+    .option(
+      "--nodes <url,...>",
+      "every node's plugin, such as http://127.0.0.1:8090: refuses if one still uses the KEK; a proof for a standby KEK",
+    )
+    .addHelpText("after", HELP)
     .action(async (keyId: string, _local, command: Command) => {
-      const options = command.optsWithGlobals<DestroyOptions>();
-      const reference = parseKeyReference("<key_id>", keyId);
-      const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
-      const operator = operatorAt(terminal);
-      const proof = proofOf(options, operator);
-      const settings = administratorSettings(options);
-      const destroyed = await audited(
-        settings,
-        operator,
-        { operation: "keys destroy", keyId },
-        (begin) =>
-          withTokens(settings, operator, (tokens) =>
-            destroyKek({ settings, tokens, reference, nodes, proof, confirm: confirmKeyId, begin }),
-          ),
-        ({ key, proof: shown, changes }) => {
-          const { outcome, details } = changeEvent(changes);
-          const { keyId, label } = key.record;
-          return { keyId, outcome, details: { label, proof: shown, ...details } };
-        },
-      );
-      const { record } = destroyed.key;
-      const after =
-        destroyed.changes.failure === undefined
-          ? await nodesAfterDestroy(nodes, [record.keyId, ...record.aliases])
-          : [];
-      report(destroyed, after, options, terminal);
-      for (const warning of warningsAfterDestroy(after, record.keyId)) {
-        operator.notify(`warning: ${warning}`);
-      }
-      requireChanged(destroyed.changes, "destroyed");
+      await destroy(keyId, command.optsWithGlobals<DestroyOptions>(), terminal);
     });
+}
+
+async function destroy(keyId: string, options: DestroyOptions, terminal: Terminal): Promise<void> {
+  const reference = parseKeyReference("<key_id>", keyId);
+  const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
+  const operator = operatorAt(terminal);
+  const proof = proofOf(options, operator);
+  const settings = administratorSettings(options);
+  const destroyed = await audited(
+    settings,
+    operator,
+    { operation: "keys destroy", keyId },
+    (begin) =>
+      withTokens(settings, operator, (tokens) =>
+        destroyKek({ settings, tokens, reference, nodes, proof, confirm: confirmKeyId, begin }),
+      ),
+    ({ key, proof: shown, changes }) => {
+      const { outcome, details } = changeEvent(changes);
+      const { keyId, label } = key.record;
+      return { keyId, outcome, details: { label, proof: shown, ...details } };
+    },
+  );
+  const { record } = destroyed.key;
+  const after =
+    destroyed.changes.failure === undefined
+      ? await nodesAfterDestroy(nodes, [record.keyId, ...record.aliases])
+      : [];
+  report(destroyed, after, options, terminal);
+  for (const warning of warningsAfterDestroy(after, record.keyId)) {
+    operator.notify(`warning: ${warning}`);
+  }
+  requireChanged(destroyed.changes, "destroyed");
 }
 
 function report(
