@@ -67,7 +67,7 @@ export function viewKeyring(tokens: readonly Token[], policy: SchedulePolicy, no
       };
     }),
     ...schedule.refused.map(({ record, reason }) => refusedKey(tokens, record, reason)),
-    ...impostors(tokens, genuine),
+    ...falseClones(tokens, genuine),
   ];
   return { schedule, active, problem, keys, differences: differencesOf(tokens, keys) };
 }
@@ -147,7 +147,7 @@ function refusedKey(tokens: readonly Token[], record: KekRecord, reason: string)
 }
 
 /** Returns keys that carry the label and CKA_ID of another token's KEK but have another value. */
-function impostors(
+function falseClones(
   tokens: readonly Token[],
   genuine: readonly (readonly KekRecord[] | undefined)[],
 ): ViewedKey[] {

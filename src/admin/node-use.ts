@@ -21,7 +21,7 @@ export function presentUse(node: NodeKeyring, { keyIds }: AskedKek): string | un
 }
 
 /** Why a node cannot say that it never used a KEK. */
-export interface Doubt {
+export interface UncertainUse {
   readonly reason: string;
   /**
    * When its Status may last have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown.
@@ -30,17 +30,20 @@ export interface Doubt {
 }
 
 /** Returns what keeps a node from saying that it never used a KEK; undefined when nothing does. */
-export function doubtOf(node: NodeKeyring, kek: AskedKek): Doubt | undefined {
+export function uncertainUseOf(node: NodeKeyring, kek: AskedKek): UncertainUse | undefined {
   const used = lastAnswer(node, kek);
   if (used !== undefined) {
-    return { reason: `its Status or Encrypt answered under it at ${iso(used)}`, lastUse: here(node, used) };
+    return {
+      reason: `its Status or Encrypt answered under it at ${iso(used)}`,
+      lastUse: byThisClock(node, used),
+    };
   }
   if (node.remembersSince === null) {
     return { reason: "its release does not report what it remembers", lastUse: undefined };
   }
   const since = Date.parse(node.remembersSince);
   const reason = shortMemory(node, kek, since);
-  return reason === undefined ? undefined : { reason, lastUse: here(node, since) };
+  return reason === undefined ? undefined : { reason, lastUse: byThisClock(node, since) };
 }
 
 /** Returns why a KEK may be older than a node's memory; undefined when it is younger. */
@@ -64,7 +67,7 @@ function lastAnswer({ answered }: NodeKeyring, { keyIds }: AskedKek): number | u
 }
 
 /** Converts a node's time to this machine's clock; errs on the late side. */
-function here({ clockAheadMs, clockErrorMs }: NodeKeyring, time: number): number {
+function byThisClock({ clockAheadMs, clockErrorMs }: NodeKeyring, time: number): number {
   return time - clockAheadMs + clockErrorMs;
 }
 

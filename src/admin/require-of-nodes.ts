@@ -5,18 +5,10 @@
 import { KmsError } from "../errors.js";
 import { clockDifferences, slowestBehindMs } from "./clocks.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
-import { doubtOf, presentUse, type AskedKek } from "./node-use.js";
+import { presentUse, uncertainUseOf, type AskedKek, type UncertainUse } from "./node-use.js";
 
 /** A standby KEK may be destroyed until this long before its activation, in ms, by the clock furthest ahead. */
 export const CANCEL_MARGIN_MS = 10_000;
-
-/** Why the nodes do not show that a KEK was never used. */
-export interface Doubts {
-  /** The doubt of one node, with its address. */
-  readonly reason: string;
-  /** When Status may last have named the KEK, in ms since the epoch by this machine's clock; undefined if unknown. */
-  readonly lastUse: number | undefined;
-}
 
 /** The combined answer of all nodes. */
 export interface NodesAnswer {
@@ -26,12 +18,12 @@ export interface NodesAnswer {
   readonly aheadMs: number;
   /** How far the slowest clock is behind this machine's, in ms; 0 when none is. */
   readonly behindMs: number;
-  /** Undefined when every node shows that it never used the KEK. */
-  readonly doubts: Doubts | undefined;
+  /** Of the node that may have used the KEK last; undefined when every node shows that it never used it. */
+  readonly uncertainUse: UncertainUse | undefined;
 }
 
 /**
- * Returns what shows that no node uses a standby KEK, and which doubts remain.
+ * Returns what shows that no node uses a standby KEK, and whether an earlier use is uncertain.
  * @param activation ms since the epoch
  * @throws KmsError TOKEN_REFUSED when a node uses it or soon will, or a clock is wrong; PEER_UNREACHABLE when a node
  *   does not answer
@@ -98,7 +90,7 @@ async function requireOfEveryNode(
   return {
     aheadMs: Math.max(...clocks.map(({ aheadMs }) => aheadMs)),
     behindMs: slowestBehindMs(clocks),
-    doubts: doubtsOf(answers, kek),
+    uncertainUse: latestUncertainUse(answers, kek),
   };
 }
 
@@ -113,16 +105,16 @@ async function requireAnswer(node: URL): Promise<NodeKeyring> {
   }
 }
 
-function doubtsOf(
+function latestUncertainUse(
   answers: readonly { readonly name: string; readonly keyring: NodeKeyring }[],
   kek: AskedKek,
-): Doubts | undefined {
-  const doubts = answers.flatMap(({ name, keyring }) => {
-    const doubt = doubtOf(keyring, kek);
-    return doubt === undefined ? [] : [{ lastUse: doubt.lastUse, reason: `${name}: ${doubt.reason}` }];
+): UncertainUse | undefined {
+  const uncertain = answers.flatMap(({ name, keyring }) => {
+    const use = uncertainUseOf(keyring, kek);
+    return use === undefined ? [] : [{ ...use, reason: `${name}: ${use.reason}` }];
   });
-  const latest = ({ lastUse }: Doubts): number => lastUse ?? Infinity;
-  return doubts.sort((one, other) => latest(other) - latest(one))[0];
+  const latest = ({ lastUse }: UncertainUse): number => lastUse ?? Infinity;
+  return uncertain.sort((one, other) => latest(other) - latest(one))[0];
 }
 
 /** Returns why a node may come to use a standby KEK; undefined if it will not. */

@@ -74,7 +74,7 @@ export async function requireUnneeded(question: Question): Promise<Permission> {
   const window = instant > now ? windowBefore(instant, answer?.aheadMs ?? 0) : undefined;
   if (window !== undefined && window.begunBy < Date.now()) throw tooLate(record.keyId);
   const shown =
-    standby && answer?.doubts === undefined
+    standby && answer?.uncertainUse === undefined
       ? [answer?.statement, requireNoneUnder(reports, kek.keyIds)].join("; ")
       : disuse(question, key, view.schedule, answer, reports);
   return { key, shown, window };
@@ -138,17 +138,17 @@ function disuse(
   if (isStated("--i-understand-data-is-lost", proof.lost, keyId)) {
     return "the caller states that the data under it is lost";
   }
-  const isLeftByWord = isStated("--every-node-has-left", proof.left, keyId);
+  const isLeftAsStated = isStated("--every-node-has-left", proof.left, keyId);
   if (reports.length === 0) {
-    const doubt = key.state === "standby" && answer?.doubts ? `${answer.doubts.reason}; so ` : "";
+    const why = key.state === "standby" && answer?.uncertainUse ? `${answer.uncertainUse.reason}; so ` : "";
     throw new KmsError(
       "TOKEN_REFUSED",
-      `${doubt}nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, to give up the data under it, --i-understand-data-is-lost ${keyId}`,
+      `${why}nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, to give up the data under it, --i-understand-data-is-lost ${keyId}`,
     );
   }
   const settledAt = leftAt(key, schedule, answer) + settings.health.outageGracePeriodMs + API_SERVER_MS;
   const departure =
-    answer?.statement ?? (isLeftByWord ? "left by every node, as the caller states" : undefined);
+    answer?.statement ?? (isLeftAsStated ? "left by every node, as the caller states" : undefined);
   if (departure === undefined) {
     throw new KmsError(
       "TOKEN_REFUSED",
@@ -156,7 +156,9 @@ function disuse(
     );
   }
   const now = Date.now() - (answer?.behindMs ?? 0);
-  if (answer?.doubts !== undefined && now < settledAt) throw tooEarly(answer.doubts.reason, settledAt);
+  if (answer?.uncertainUse !== undefined && now < settledAt) {
+    throw tooEarly(answer.uncertainUse.reason, settledAt);
+  }
   const { maxAgeMs, prefix, clusterIds } = proof;
   const keyIds = [keyId, ...aliases];
   const unused = requireUnused(reports, { keyIds, settledAt, now, maxAgeMs, prefix, clusterIds });
@@ -177,14 +179,14 @@ function tooEarly(reason: string, settledAt: number): KmsError {
  * may have answered under it.
  */
 function leftAt(key: ViewedKey, schedule: Schedule, answer: NodesAnswer | undefined): number {
-  const { doubts, behindMs = 0 } = answer ?? {};
-  if (doubts !== undefined && doubts.lastUse === undefined) {
+  const { uncertainUse, behindMs = 0 } = answer ?? {};
+  if (uncertainUse !== undefined && uncertainUse.lastUse === undefined) {
     throw new KmsError(
       "TOKEN_REFUSED",
-      `${doubts.reason}, so it is unknown when it left the KEK; update its plugin to this release first`,
+      `${uncertainUse.reason}, so it is unknown when it left the KEK; update its plugin to this release first`,
     );
   }
-  const lastUse = doubts?.lastUse ?? -Infinity;
+  const lastUse = uncertainUse?.lastUse ?? -Infinity;
   const isAnsweredFor = key.state === "standby" && answer !== undefined;
   return isAnsweredFor ? lastUse : Math.max(lastUse, supersededAt(key, schedule) + behindMs);
 }

@@ -17,7 +17,7 @@ export interface Wait {
   /** Latest start of the last check, ms since the epoch by this machine's clock; earlier if a node's clock is ahead. */
   readonly until: number;
   /** Whether to continue to the end although all are ready, since one may still lose the KEK. */
-  readonly toTheEnd: boolean;
+  readonly untilDeadline: boolean;
   /** Ends the wait early. */
   readonly signal: AbortSignal;
   readonly operator: Operator;
@@ -37,7 +37,7 @@ export interface Outcome {
  * that began no earlier than that moment.
  */
 export async function waitForConvergence(wait: Wait): Promise<Outcome> {
-  const { operator, signal, toTheEnd } = wait;
+  const { operator, signal, untilDeadline } = wait;
   let aheadMs = 0;
   const checkOnce = async (): Promise<Readiness[]> => {
     const found = await wait.check();
@@ -53,7 +53,7 @@ export async function waitForConvergence(wait: Wait): Promise<Outcome> {
       if (!operator.seesProgress) reportChanges(readiness, reported, operator);
       const leftMs = wait.until - Date.now() - aheadMs;
       const converged = readiness.every(isReady);
-      if (signal.aborted || leftMs <= 0 || (converged && !toTheEnd)) {
+      if (signal.aborted || leftMs <= 0 || (converged && !untilDeadline)) {
         return { readiness, converged, interrupted: signal.aborted, aheadMs };
       }
       // An abort only shortens the pause: one more check follows.
@@ -83,7 +83,7 @@ export async function waitForClones(
   operator: Operator,
 ): Promise<readonly Readiness[]> {
   return untilInterrupted(async (signal) => {
-    const wait = { check: repeatedCheck(kek, tokens, []), until, toTheEnd: false, signal, operator };
+    const wait = { check: repeatedCheck(kek, tokens, []), until, untilDeadline: false, signal, operator };
     return (await waitForConvergence(wait)).readiness;
   });
 }

@@ -125,6 +125,6 @@ export async function giveToFolderOwner(
   file: { chown(uid: number, gid: number): Promise<void> },
   path: string,
 ): Promise<void> {
-  const heir = ownerForNewFile(await stat(dirname(path)));
-  if (heir !== undefined) await file.chown(heir.uid, heir.gid);
+  const owner = ownerForNewFile(await stat(dirname(path)));
+  if (owner !== undefined) await file.chown(owner.uid, owner.gid);
 }

@@ -173,7 +173,7 @@ export function findByKeyId(schedule: Schedule, keyId: string): Generation | und
   return schedule.generations.find(({ record }) => record.keyId === keyId || record.aliases.includes(keyId));
 }
 
-/** Returns the generations of one schedule that a later one no longer contains. */
-export function goneFrom(before: Schedule, after: Schedule): Generation[] {
-  return before.generations.filter(({ record }) => findByKeyId(after, record.keyId) === undefined);
+/** Returns the generations of one schedule that the other does not contain. */
+export function generationsOnlyIn(one: Schedule, other: Schedule): Generation[] {
+  return one.generations.filter(({ record }) => findByKeyId(other, record.keyId) === undefined);
 }

@@ -7,7 +7,13 @@ import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { AbsentKeyIds } from "./absent-key-ids.js";
-import { findByKeyId, goneFrom, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
+import {
+  findByKeyId,
+  generationsOnlyIn,
+  type Generation,
+  type Schedule,
+  type SchedulePolicy,
+} from "./generations.js";
 import type { ReloadSchedule } from "./reload-schedule.js";
 import { ScheduleReader } from "./schedule-reader.js";
 import { maskControls, truncate } from "../untrusted-text.js";
@@ -185,8 +191,8 @@ export class Keyring {
   }
 
   #take(read: Schedule): void {
-    const gone = goneFrom(this.#schedule, read);
-    const come = goneFrom(read, this.#schedule);
+    const gone = generationsOnlyIn(this.#schedule, read);
+    const come = generationsOnlyIn(read, this.#schedule);
     const newlyRefused = read.refused.filter(
       ({ record }) => !this.#schedule.refused.some((known) => known.record.keyId === record.keyId),
     );

@@ -76,14 +76,20 @@ export class Provider implements KmsProvider {
     const { keyId } = generation.record;
     const { failure } = prover.proofOf(keyId);
     // If a KEK is present but fails, what it encrypts may not be readable: no grace period applies.
-    if (failure !== undefined && saysBroken(failure)) return this.#unwell(failure, keyId, failure.message);
+    if (failure !== undefined && saysBroken(failure)) {
+      return this.#unhealthyAnswer(failure, keyId, failure.message);
+    }
     if (heldBack !== undefined) return { healthz: healthzText(heldBack.message), keyId };
     if (!outage.graceIsOver || outage.reason === undefined) return { healthz: "ok", keyId };
-    return this.#unwell(outage.reason, keyId, `HSM away beyond its grace period: ${outage.reason.message}`);
+    return this.#unhealthyAnswer(
+      outage.reason,
+      keyId,
+      `HSM away beyond its grace period: ${outage.reason.message}`,
+    );
   }
 
   /** Reports the reason and lets writes continue, or throws to stop them, depending on health.onHsmLoss. */
-  #unwell(reason: KmsError, keyId: string, stopping: string): StatusAnswer {
+  #unhealthyAnswer(reason: KmsError, keyId: string, stopping: string): StatusAnswer {
     const { policy } = this.#parts.outage;
     if (policy.onHsmLoss === "keepWriting") return { healthz: healthzText(reason.message), keyId };
     throw new KmsError(meansHsmAway(reason) ? "HSM_UNAVAILABLE" : reason.code, healthzText(stopping), reason);

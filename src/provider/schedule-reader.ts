@@ -3,7 +3,7 @@
 import { KmsError } from "../errors.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { Log } from "../log.js";
-import { goneFrom, readSchedule, type Schedule, type SchedulePolicy } from "./generations.js";
+import { generationsOnlyIn, readSchedule, type Schedule, type SchedulePolicy } from "./generations.js";
 import type { ReloadSchedule } from "./reload-schedule.js";
 
 /** The HSM to read, and how to interpret its keys. */
@@ -59,7 +59,7 @@ export class ScheduleReader {
       if (claim === "activation") failedReload = reloaded;
     }
     const schedule = readSchedule(await this.#list(), policy);
-    if (previous === undefined || goneFrom(previous, schedule).length === 0) {
+    if (previous === undefined || generationsOnlyIn(previous, schedule).length === 0) {
       return { schedule, failedReload };
     }
     const reloaded = readSchedule(await hsm.listKeksReloaded(), policy);

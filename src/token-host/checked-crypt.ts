@@ -18,7 +18,7 @@ const DIGEST_BYTES = 8;
 const TRIES = 2;
 const CKR_DEVICE_ERROR = 0x30;
 /** Attempts at a call whose error may be a refusal or temporary. */
-const DOUBTFUL_TRIES = 3;
+const TRIES_IF_UNCLEAR = 3;
 
 interface Work {
   readonly kek: Kek;
@@ -29,15 +29,15 @@ interface Work {
 /** Encrypts and decrypts on one session, and verifies every result. */
 export class CheckedCrypt {
   readonly #session: TokenSession;
-  #mended = 0;
+  #corrected = 0;
 
   constructor(session: TokenSession) {
     this.#session = session;
   }
 
   /** Number of altered results that a second attempt corrected. */
-  get mended(): number {
-    return this.#mended;
+  get corrected(): number {
+    return this.#corrected;
   }
 
   /**
@@ -77,7 +77,7 @@ export class CheckedCrypt {
         }
         if (!proven) this.#prove(work, fault);
         proven = true;
-        return DOUBTFUL_TRIES;
+        return TRIES_IF_UNCLEAR;
       },
     );
   }
@@ -91,7 +91,7 @@ export class CheckedCrypt {
     for (let tries = 1; ; tries++) {
       try {
         const result = once();
-        if (altered) this.#mended++;
+        if (altered) this.#corrected++;
         return result;
       } catch (error) {
         if (!(error instanceof TokenFault)) throw error;

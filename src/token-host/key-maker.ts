@@ -11,18 +11,18 @@ import { listsSymmetric, makeRsaPairs } from "./rsa-key-maker.js";
 import { KEY_BYTES, templates, type WantedKey } from "./secret-key-template.js";
 import { TokenSession } from "./session.js";
 
-/** Attempts at a recipe before a temporary error may lead to another kind of key. */
+/** Attempts at a candidate before a temporary error may lead to another kind of key. */
 const ATTEMPTS = 3;
 
 /** A kind of key and the mechanism that it is made for. */
-interface Recipe {
+interface KeyCandidate {
   readonly kind: KekKind;
   readonly choice: MechanismChoice;
   readonly wraps: boolean;
 }
 
 /** In order of preference. */
-const RECIPES: readonly Recipe[] = [
+const KEY_CANDIDATES: readonly KeyCandidate[] = [
   { kind: "aes", choice: "aes-gcm", wraps: false },
   { kind: "hmac", choice: "hmac-kdf", wraps: false },
   { kind: "aes", choice: "aes-kwp", wraps: true },
@@ -44,19 +44,19 @@ export interface MadeKek {
  * table; GENERATION_UNSUPPORTED when it generates none of the keys that could perform it
  */
 export function makeKek(session: TokenSession, request: GenerateRequest, tokenLabel: string): MadeKek {
-  const recipe = recipeFor(session, request, tokenLabel);
+  const candidate = candidateFor(session, request, tokenLabel);
   const id = Buffer.from(request.ckaId, "hex");
   const wanted = { label: request.label, id, onToken: true } as const;
   const objects: Handle[] = [];
   try {
-    if (recipe.kind === "rsa") {
+    if (candidate.kind === "rsa") {
       makeRsaPairs(session, wanted, objects);
-      return { objects, choice: recipe.choice };
+      return { objects, choice: candidate.choice };
     }
-    for (const kind of recipe.kind.split("+") as ("aes" | "hmac")[]) {
-      objects.push(makeKey(session, kind, recipe.wraps, wanted));
+    for (const kind of candidate.kind.split("+") as ("aes" | "hmac")[]) {
+      objects.push(makeKey(session, kind, candidate.wraps, wanted));
     }
-    return { objects, choice: recipe.choice };
+    return { objects, choice: candidate.choice };
   } catch (error) {
     // A single key of a pair would be listed as another KEK.
     removeKeys(session, objects, "removing one key of an incomplete pair (C_DestroyObject)");
@@ -73,26 +73,26 @@ export function removeKeys(session: TokenSession, objects: readonly Handle[], do
   }
 }
 
-/** Returns the first recipe that works on this token with a session key. */
-function recipeFor(
+/** Returns the first candidate that works on this token with a session key. */
+function candidateFor(
   session: TokenSession,
   { kind, mechanism = "auto" }: GenerateRequest,
   tokenLabel: string,
-): Recipe {
+): KeyCandidate {
   const refusals: string[] = [];
   const faults: TokenFault[] = [];
   let failure: TokenFault | undefined;
-  for (const recipe of RECIPES) {
-    if (kind !== "auto" && recipe.kind !== kind) continue;
-    if (mechanism !== "auto" && recipe.choice !== mechanism) continue;
+  for (const candidate of KEY_CANDIDATES) {
+    if (kind !== "auto" && candidate.kind !== kind) continue;
+    if (mechanism !== "auto" && candidate.choice !== mechanism) continue;
     // An RSA key may take a token minutes to make, so no session key is tried; the new KEK itself is.
-    if (recipe.kind === "rsa") {
+    if (candidate.kind === "rsa") {
       if (kind === "auto" && mechanism === "auto" && listsSymmetric(session)) continue;
-      return recipe;
+      return candidate;
     }
-    const refusal = refusalOf(session, recipe);
-    if (refusal === undefined) return recipe;
-    refusals.push(`${recipe.choice}: ${refusal.message}`);
+    const refusal = refusalOf(session, candidate);
+    if (refusal === undefined) return candidate;
+    refusals.push(`${candidate.choice}: ${refusal.message}`);
     faults.push(refusal);
     if (refusal.fault !== "setup") failure ??= refusal;
   }
@@ -108,29 +108,33 @@ function recipeFor(
   });
 }
 
-/** Returns why a recipe does not work; undefined if it works. Repeats a trial whose error does not plainly refuse. */
-function refusalOf(session: TokenSession, recipe: Recipe): TokenFault | undefined {
+/** Returns why a candidate does not work; undefined if it works. Repeats a trial whose error does not plainly refuse. */
+function refusalOf(session: TokenSession, candidate: KeyCandidate): TokenFault | undefined {
   for (let attempts = 1; ; attempts++) {
-    const refusal = tryRecipe(session, recipe);
+    const refusal = tryCandidate(session, candidate);
     if (refusal === undefined || refusal.fault === "setup" || attempts === ATTEMPTS) return refusal;
   }
 }
 
 /** Tries with session keys or, if the token makes none, with token keys that are destroyed afterwards. */
-function tryRecipe(session: TokenSession, recipe: Recipe): TokenFault | undefined {
-  const refusal = tryWithKeys(session, recipe, false);
-  return refusal?.code === "TOKEN_REFUSED" ? tryWithKeys(session, recipe, true) : refusal;
+function tryCandidate(session: TokenSession, candidate: KeyCandidate): TokenFault | undefined {
+  const refusal = tryWithKeys(session, candidate, false);
+  return refusal?.code === "TOKEN_REFUSED" ? tryWithKeys(session, candidate, true) : refusal;
 }
 
-function tryWithKeys(session: TokenSession, recipe: Recipe, onToken: boolean): TokenFault | undefined {
+function tryWithKeys(
+  session: TokenSession,
+  candidate: KeyCandidate,
+  onToken: boolean,
+): TokenFault | undefined {
   const handles = new Map<string, Handle>();
   // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their
   // own.
   const holder = new TokenSession(session.lib, session.slot);
   const wanted = { label: "kms-pkcs11 trial", onToken };
   try {
-    for (const kind of recipe.kind.split("+") as ("aes" | "hmac")[]) {
-      handles.set(kind, makeKey(holder, kind, recipe.wraps, wanted));
+    for (const kind of candidate.kind.split("+") as ("aes" | "hmac")[]) {
+      handles.set(kind, makeKey(holder, kind, candidate.wraps, wanted));
     }
     const aes = handles.get("aes");
     const hmac = handles.get("hmac");
@@ -139,12 +143,12 @@ function tryWithKeys(session: TokenSession, recipe: Recipe, onToken: boolean): T
       aliases: [],
       label: "",
       ckaId: "",
-      kind: recipe.kind,
+      kind: candidate.kind,
       unprotected: [],
       remarks: [],
     };
     const kek: Kek = { record, ...(aes && { aes }), ...(hmac && { hmac }), discovered: {} };
-    const [result] = probe(session, kek, recipe.choice);
+    const [result] = probe(session, kek, candidate.choice);
     if (result?.works === true) return undefined;
     return new TokenFault(result?.detail ?? "not tried", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });
   } catch (error) {

@@ -95,9 +95,9 @@ function perform(kind: number, body: Buffer): Buffer {
 
 function answer(id: number, kind: number, body: Buffer): Buffer {
   try {
-    const mended = opened?.mendedResults ?? 0;
+    const before = opened?.correctedResults ?? 0;
     const reply = perform(kind, body);
-    const repeated = (opened?.mendedResults ?? 0) > mended;
+    const repeated = (opened?.correctedResults ?? 0) > before;
     const frame = encodeFrame(id, repeated ? ReplyKind.repeated : ReplyKind.done, reply);
     reply.fill(0);
     return frame;

@@ -90,8 +90,8 @@ export class LaneToken {
   }
 
   /** Number of altered results that a second attempt corrected. */
-  get mendedResults(): number {
-    return this.#crypt.mended;
+  get correctedResults(): number {
+    return this.#crypt.corrected;
   }
 
   probe({ keyId, choice }: ProbeRequest): readonly ProbeResult[] {
@@ -133,13 +133,13 @@ export class LaneToken {
         { fault: "setup", code: "TOKEN_REFUSED" },
       );
     }
-    this.#requireAble(made, choice);
+    this.#requireMechanism(made, choice);
     // The token has just generated the key, whatever CKA_LOCAL says.
     return { ...made, remarks: made.remarks.filter((remark) => remark !== NOT_LOCAL) };
   }
 
   /** A token object may fail although a session object with the same template worked. */
-  #requireAble({ keyId }: KekRecord, choice: MechanismChoice): void {
+  #requireMechanism({ keyId }: KekRecord, choice: MechanismChoice): void {
     let refusal: unknown;
     try {
       const [result] = this.probe({ keyId, choice });

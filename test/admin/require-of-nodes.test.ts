@@ -3,12 +3,8 @@
 import { afterEach, describe, expect, it } from "vitest";
 
 import { nodesAfterDestroy, warningsAfterDestroy } from "../../src/admin/nodes-after-destroy.js";
-import {
-  requireLeft,
-  requireUnusedNow,
-  type Doubts,
-  type NodesAnswer,
-} from "../../src/admin/require-of-nodes.js";
+import type { UncertainUse } from "../../src/admin/node-use.js";
+import { requireLeft, requireUnusedNow, type NodesAnswer } from "../../src/admin/require-of-nodes.js";
 import { ACTIVE, FakeNodes, standby, type KeysAnswer } from "../support/fake-nodes.js";
 import { freePort } from "../support/free-port.js";
 
@@ -34,13 +30,13 @@ describe("destroying a standby KEK without a proof", () => {
     requireUnusedNow(kek, activation, await Promise.all(urls));
   const refusal = (...urls: Promise<URL>[]): Promise<string> =>
     answerOf(...urls).then(({ statement }) => statement, String);
-  const doubt = async (answer: Partial<KeysAnswer>, of = kek): Promise<Doubts | undefined> =>
-    (await requireUnusedNow(of, activation, [await node(REMEMBERS), await node(answer)])).doubts;
+  const doubt = async (answer: Partial<KeysAnswer>, of = kek): Promise<UncertainUse | undefined> =>
+    (await requireUnusedNow(of, activation, [await node(REMEMBERS), await node(answer)])).uncertainUse;
 
   it("a standby KEK needs no proof if no node has used it, whether or not they have seen it", async () => {
     const answer = await answerOf(node(REMEMBERS), node({ ...REMEMBERS, keys: [ACTIVE] }));
     expect(answer.statement).toMatch(/^standby, and used by none of http/);
-    expect(answer.doubts).toBeUndefined();
+    expect(answer.uncertainUse).toBeUndefined();
   });
 
   it("a standby KEK that is active, due, superseded or nearly due on a node is kept", async () => {

@@ -29,7 +29,7 @@ export async function checkToken(
   settings: Settings,
   hsm: TokenHsm,
   report: Report,
-): Promise<AbleKey | undefined> {
+): Promise<UsableKey | undefined> {
   const records = await hsm.listKeks();
   const token = hsm.token();
   report.add("ok", "module", `${settings.tokens[0].modulePath} (${token?.library ?? "unnamed"})`);
@@ -75,7 +75,7 @@ function checkSchedule(
   return active;
 }
 
-export interface AbleKey {
+export interface UsableKey {
   readonly keyId: string;
   readonly mechanism: MechanismName;
 }
@@ -86,8 +86,8 @@ async function checkKeys(
   schedule: Schedule,
   active: Generation,
   report: Report,
-): Promise<AbleKey | undefined> {
-  let able: AbleKey | undefined;
+): Promise<UsableKey | undefined> {
+  let usable: UsableKey | undefined;
   for (const generation of schedule.generations) {
     const { record } = generation;
     const state = stateOf(generation, active, Date.now());
@@ -97,9 +97,9 @@ async function checkKeys(
     else report.add("warn", `${state} key`, [name, ...findings, replaceKey(state)].join("; "));
     const tried = await hsm.probe(record.keyId, settings.mechanism);
     const chosen = reportMechanisms(record, tried, settings.mechanism, report);
-    if (generation === active && chosen !== undefined) able = { keyId: record.keyId, mechanism: chosen };
+    if (generation === active && chosen !== undefined) usable = { keyId: record.keyId, mechanism: chosen };
   }
-  return able;
+  return usable;
 }
 
 function replaceKey(state: GenerationState): string {
@@ -133,7 +133,7 @@ function reportMechanisms(
  * Returns the 99th percentile of Encrypt on the token in ms: the slowest of 50 calls.
  * @throws KmsError if the token does not encrypt
  */
-export async function measureEncrypt(hsm: TokenHsm, { keyId, mechanism }: AbleKey): Promise<number> {
+export async function measureEncrypt(hsm: TokenHsm, { keyId, mechanism }: UsableKey): Promise<number> {
   const { id } = mechanismByName(mechanism);
   const request = { keyId, mechanism: id, aad: Buffer.from("check"), data: Buffer.alloc(SEED_BYTES) };
   let slowest = 0;

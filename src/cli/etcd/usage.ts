@@ -60,7 +60,9 @@ Example:
       const used = answers.filter(({ isUsed }) => isUsed).map(({ keyId }) => keyId);
       if (options.output === "json") terminal.out(formatJson({ ...report, used }));
       else terminal.out(describe(report, answers));
-      if (answers.some(({ isUsed, doubt }) => isUsed || doubt !== undefined)) process.exitCode = EXIT_NO;
+      if (answers.some(({ isUsed, uncertainty }) => isUsed || uncertainty !== undefined)) {
+        process.exitCode = EXIT_NO;
+      }
     });
 }
 
@@ -79,7 +81,7 @@ interface Answer {
   readonly keyId: string;
   readonly isUsed: boolean;
   /** Why the answer is uncertain; undefined if it is certain. */
-  readonly doubt: string | undefined;
+  readonly uncertainty: string | undefined;
 }
 
 function answerFor({ keyIds }: NamedKek, report: UsageReport): Answer {
@@ -88,7 +90,7 @@ function answerFor({ keyIds }: NamedKek, report: UsageReport): Answer {
   return {
     keyId: keyIds[0],
     isUsed: stored.some((keyId) => keyIds.includes(keyId)),
-    doubt: hasUnreadable(report)
+    uncertainty: hasUnreadable(report)
       ? "some objects cannot be read, so the answer is uncertain"
       : similar && `objects are under ${similar}, which may be the same KEK; give --config to ask the token`,
   };
@@ -125,9 +127,11 @@ function describe(report: UsageReport, answers: readonly Answer[]): string {
   ].join("\n");
 }
 
-function verdict({ keyId, isUsed, doubt }: Answer): string {
+function verdict({ keyId, isUsed, uncertainty }: Answer): string {
   if (isUsed) return oneLine(`${keyId} is used`);
-  return oneLine(doubt === undefined ? `${keyId} is not used` : `${keyId} was not found, but ${doubt}`);
+  return oneLine(
+    uncertainty === undefined ? `${keyId} is not used` : `${keyId} was not found, but ${uncertainty}`,
+  );
 }
 
 function row(usage: Usage): Cell[] {

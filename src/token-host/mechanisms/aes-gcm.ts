@@ -18,14 +18,14 @@ const STANDARD: GcmIvMode = {
   ownFormat: false,
 };
 
-/** Finds the IV mode, once per key and lane unless the outcome is in doubt. */
-function findMode(session: TokenSession, kek: Kek): { mode: GcmIvMode | null; doubt?: TokenFault } {
+/** Finds the IV mode, once per key and lane unless the outcome is unclear. */
+function findMode(session: TokenSession, kek: Kek): { mode: GcmIvMode | null; unclear?: TokenFault } {
   const { discovered } = kek;
   if (discovered.gcm !== undefined) return { mode: discovered.gcm };
   if (kek.aes === undefined) return { mode: null };
   const result = findGcmIvMode(session, kek.aes);
   if ("mode" in result) return { mode: (discovered.gcm = result.mode) };
-  if (result.doubt !== undefined) return { mode: null, doubt: result.doubt };
+  if (result.unclear !== undefined) return { mode: null, unclear: result.unclear };
   return { mode: (discovered.gcm = null) };
 }
 
@@ -50,8 +50,8 @@ function encrypt(
   plaintext: Uint8Array,
 ): Buffer {
   const key = kek.aes;
-  const { mode, doubt } = findMode(session, kek);
-  if (doubt !== undefined && !isGeneralError(doubt)) throw doubt;
+  const { mode, unclear } = findMode(session, kek);
+  if (unclear !== undefined && !isGeneralError(unclear)) throw unclear;
   if (key === undefined || mode === null || mode.mechanism !== mechanism) {
     throw new TokenFault(`the token does not perform ${mechanism} with this KEK`, {
       fault: "setup",

@@ -29,17 +29,17 @@ const VENDOR_GCM = [0x8001e101];
 const KNOWN_TEXT = Buffer.from("kms-pkcs11 known text for one trial of AES-GCM");
 const KNOWN_AAD = Buffer.from("kms-pkcs11 trial");
 
-/** `doubt`: an error that may be a refusal or temporary; searching again may find a mode. */
+/** `unclear`: an error that may be a refusal or temporary; searching again may find a mode. */
 export type GcmIvModeResult =
-  { readonly mode: GcmIvMode } | { readonly refusal: string; readonly doubt?: TokenFault };
+  { readonly mode: GcmIvMode } | { readonly refusal: string; readonly unclear?: TokenFault };
 type Outcome = { readonly mode: GcmIvMode } | { readonly refusal: string };
 
 interface ModeSearch {
   readonly session: TokenSession;
   readonly key: Handle;
   /** A call succeeded, but its output fits no known mode. */
-  unfamiliar: boolean;
-  doubt?: TokenFault;
+  hasUnknownOutput: boolean;
+  unclear?: TokenFault;
 }
 
 /**
@@ -47,12 +47,12 @@ interface ModeSearch {
  * @throws TokenFault when the token is away or logged out
  */
 export function findGcmIvMode(session: TokenSession, key: Handle): GcmIvModeResult {
-  const search: ModeSearch = { session, key, unfamiliar: false };
+  const search: ModeSearch = { session, key, hasUnknownOutput: false };
   let outcome = tryIvModes(search);
   // A single altered result looks like an unknown mode; a second search finds the token's own.
-  if (!("mode" in outcome) && search.unfamiliar) outcome = tryIvModes(search);
-  if ("mode" in outcome || search.doubt === undefined) return outcome;
-  return { ...outcome, doubt: search.doubt };
+  if (!("mode" in outcome) && search.hasUnknownOutput) outcome = tryIvModes(search);
+  if ("mode" in outcome || search.unclear === undefined) return outcome;
+  return { ...outcome, unclear: search.unclear };
 }
 
 function tryIvModes(search: ModeSearch): Outcome {
@@ -79,17 +79,17 @@ function tryIvMode(search: ModeSearch, ckm: number, ivSent: IvSent): Outcome {
       if (candidate.mode.mechanism !== "aes-gcm") return { mode: candidate.mode };
       return isDeterministic(search, ckm, first)
         ? { mode: candidate.mode }
-        : unfamiliar(search, "the token neither uses the caller's IV nor returns its own");
+        : unknownMode(search, "the token neither uses the caller's IV nor returns its own");
     }
   }
-  return unfamiliar(
+  return unknownMode(
     search,
     "the token's AES-GCM output does not decrypt again, or a changed one is not refused",
   );
 }
 
-function unfamiliar(search: ModeSearch, refusal: string): Outcome {
-  search.unfamiliar = true;
+function unknownMode(search: ModeSearch, refusal: string): Outcome {
+  search.hasUnknownOutput = true;
   return { refusal };
 }
 
@@ -112,14 +112,14 @@ function encryptKnown(
   );
   if (out.ok) return { ivBefore, ivAfter: iv, raw: out.value };
   if (!mayBeRefusal(out.fault)) throw out.fault;
-  doubtful(search, out.fault);
+  noteUnclear(search, out.fault);
   return { refusal: out.fault.message };
 }
 
-function doubtful(search: ModeSearch, fault: TokenFault): void {
-  if (isGeneralError(fault)) search.doubt ??= fault;
+function noteUnclear(search: ModeSearch, fault: TokenFault): void {
+  if (isGeneralError(fault)) search.unclear ??= fault;
   // The token may be broken, which weighs more than a general error.
-  else if (!isRefusal(fault)) search.doubt = fault;
+  else if (!isRefusal(fault)) search.unclear = fault;
 }
 
 /** Returns the IV buffer for an encryption: random if the token uses the caller's IV, otherwise what it accepts. */
@@ -189,9 +189,9 @@ function masksKnownText({ session, key }: ModeSearch, { iv, sealed }: Interpreta
 function opensAndRefuses(search: ModeSearch, mode: GcmIvMode, iv: Buffer, sealed: Buffer): boolean {
   const opened = tryOpen(search, mode, iv, sealed, KNOWN_AAD);
   if (!Buffer.isBuffer(opened)) {
-    doubtful(search, opened);
+    noteUnclear(search, opened);
     if (opened.fault === "input") {
-      search.doubt ??= new AlteredResult("the token refuses its own AES-GCM ciphertext", opened);
+      search.unclear ??= new AlteredResult("the token refuses its own AES-GCM ciphertext", opened);
     }
     return false;
   }
