@@ -1,63 +1,59 @@
 // Where stored objects are read from for the length of one operation: a running etcd, or a snapshot of one.
-import type { EtcdStore, StoredObject } from "../etcd/store.js";
+import { EtcdStore, type ObjectStore, type StoredObject } from "../etcd/store.js";
 import { EtcdClient } from "../etcd/client.js";
 import type { EtcdAccess } from "../etcd/endpoints.js";
-import { Snapshot } from "../etcd/snapshot.js";
+import type { SnapshotOptions } from "../etcd/snapshot/snapshot-file.js";
+import { Snapshot } from "../etcd/snapshot/snapshot-store.js";
 import type { UsageSource } from "../etcd/usage-report.js";
 import { KmsError } from "../errors.js";
-import { exitOnInterrupt } from "./interrupts.js";
 import type { Operator } from "./operator.js";
 
 export interface EtcdSource {
-  readonly client: EtcdClient;
   readonly source: UsageSource;
+  /** @param prefix kube-apiserver's `--etcd-prefix` or a longer one, with or without slashes at either end */
+  store(prefix: string): ObjectStore;
 }
 
-export interface SnapshotFile {
-  readonly file: string;
-  /** The etcd and etcdutl programs that restore and serve it. */
-  readonly programs: { readonly etcd: string; readonly etcdutl: string };
+export interface LiveEtcd extends EtcdSource {
+  store(prefix: string): EtcdStore;
 }
 
 const PROGRESS_EVERY = 500;
 
 /** Connects to a running etcd. @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
-export async function withLiveEtcd<T>(
-  access: EtcdAccess,
-  use: (source: EtcdSource) => Promise<T>,
-): Promise<T> {
+export async function withLiveEtcd<T>(access: EtcdAccess, use: (etcd: LiveEtcd) => Promise<T>): Promise<T> {
   const client = new EtcdClient(access);
   try {
     const { id, version } = await client.cluster();
-    const source = { kind: "etcd", endpoints: [...access.endpoints], clusterId: id, etcdVersion: version };
-    return await use({ client, source } as EtcdSource);
+    return await use({
+      source: { kind: "etcd", endpoints: [...access.endpoints], clusterId: id, etcdVersion: version },
+      store: (prefix) => new EtcdStore(client, prefix),
+    });
   } finally {
     client.close();
   }
 }
 
-/** Restores and serves a snapshot. @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
+/** Opens a snapshot file and verifies its hash. @throws KmsError CONFIG_INVALID if it is not a sound snapshot */
 export async function withSnapshot<T>(
-  { file, programs }: SnapshotFile,
+  file: string,
+  options: SnapshotOptions,
   use: (source: EtcdSource) => Promise<T>,
 ): Promise<T> {
-  // An exit removes the restored snapshot; a signal alone would not.
-  const stopListening = exitOnInterrupt();
+  const snapshot = await Snapshot.open(file, options);
   try {
-    const snapshot = await Snapshot.open(file, programs);
-    try {
-      return await use({ client: snapshot.client, source: { kind: "snapshot", sha256: snapshot.sha256 } });
-    } finally {
-      await snapshot.close();
-    }
+    return await use({
+      source: { kind: "snapshot", sha256: snapshot.sha256 },
+      store: (prefix) => snapshot.store(prefix),
+    });
   } finally {
-    stopListening();
+    await snapshot.close();
   }
 }
 
 /** Visits every object under a prefix, with progress. @throws KmsError INPUT_INVALID if there is none */
 export async function forEachObject(
-  store: EtcdStore,
+  store: ObjectStore,
   prefix: string,
   operator: Operator,
   visit: (object: StoredObject) => void | Promise<void>,

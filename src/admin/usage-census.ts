@@ -7,7 +7,6 @@ import {
 } from "../config/encryption-configuration.js";
 import { Census } from "../etcd/census.js";
 import { resourceName, type ApiObjectName } from "../etcd/storage-key.js";
-import { EtcdStore } from "../etcd/store.js";
 import { usageReport, type UsageReport } from "../etcd/usage-report.js";
 import { VERSION } from "../version.js";
 import { forEachObject, type EtcdSource } from "./etcd-source.js";
@@ -19,7 +18,7 @@ import type { Operator } from "./operator.js";
  * @throws KmsError
  */
 export async function takeCensus(
-  { client, source }: EtcdSource,
+  etcd: EtcdSource,
   prefix: string,
   operator: Operator,
   encryptionConfig?: string,
@@ -31,7 +30,7 @@ export async function takeCensus(
     prefix,
     ...(encryption !== undefined && { shouldBeEncrypted: (name) => isEncrypted(encryption, name) }),
   });
-  const store = new EtcdStore(client, prefix);
+  const store = etcd.store(prefix);
   await forEachObject(store, prefix, operator, (object) => {
     census.add(object);
   });
@@ -39,7 +38,7 @@ export async function takeCensus(
     toolVersion: VERSION,
     startedAt,
     finishedAt: new Date(),
-    source,
+    source: etcd.source,
     prefix,
     revisions: store.revisions ?? { first: 0, last: 0 },
   });

@@ -12,18 +12,12 @@ import {
 import { loadSync } from "@grpc/proto-loader";
 import { KmsError } from "../errors.js";
 import { etcdTargets, type EtcdAccess, type EtcdTarget } from "./endpoints.js";
+import type { EtcdEntry } from "./key-value.js";
 
 const PROTO = fileURLToPath(new URL("../../proto/etcd/v3/rpc.proto", import.meta.url));
 const CALL_TIMEOUT_MS = 30_000;
 /** etcd accepts values of 1.5 MB by default. The caller asks for a smaller page if a page exceeds this. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
-
-export interface EtcdEntry {
-  readonly key: Buffer;
-  readonly value: Buffer;
-  readonly createRevision: number;
-  readonly modRevision: number;
-}
 
 export interface RangeRequest {
   readonly key: Buffer;

@@ -3,7 +3,8 @@
 import { isUtf8 } from "node:buffer";
 import { KmsError } from "../errors.js";
 import { parseStoredValue, type StoredValue } from "./stored-object.js";
-import type { EtcdClient, EtcdEntry, RangePage } from "./client.js";
+import type { EtcdClient, RangePage } from "./client.js";
+import type { EtcdEntry } from "./key-value.js";
 import { normalPrefix } from "./storage-key.js";
 
 /** Two pages are in memory at a time; in the worst case each is as large as a message may be. */
@@ -23,7 +24,7 @@ export interface StoredObject {
 }
 
 export interface StoreObserver {
-  /** The number of keys; called at the start and when reading continues at a newer revision. */
+  /** The number of keys, or an estimate of it; called at the start and whenever it is corrected. */
   total?(objects: number): void;
   /** The revision was compacted during the reading: the remaining keys are read at `revision`. */
   compacted?(revision: number): void;
@@ -35,7 +36,17 @@ export interface Revisions {
   readonly last: number;
 }
 
-export class EtcdStore {
+/** The objects under a prefix, in a running etcd or in a snapshot. */
+export interface ObjectStore {
+  /** Yields all objects, each once. @throws KmsError if the source cannot be read */
+  objects(observer?: StoreObserver): AsyncGenerator<StoredObject, void>;
+  /** The revisions of the last reading; undefined before its first page. */
+  readonly revisions: Revisions | undefined;
+  /** Returns one object; undefined if there is no such key. @throws KmsError if the source cannot be read */
+  object(key: string): Promise<StoredObject | undefined>;
+}
+
+export class EtcdStore implements ObjectStore {
   readonly #client: EtcdClient;
   readonly #prefix: string;
   #revisions: Revisions | undefined;
@@ -72,7 +83,7 @@ export class EtcdStore {
       next = page.more ? this.#fetch(request) : undefined;
       // Awaited after this page has been processed; until then a failure must not count as unhandled.
       next?.catch(() => undefined);
-      for (const entry of page.entries) yield parse(entry);
+      for (const entry of page.entries) yield storedObject(entry);
       read += page.entries.length;
     }
   }
@@ -87,7 +98,7 @@ export class EtcdStore {
     const page = await this.#client.range({ key: Buffer.from(key), limit: 1 });
     if (typeof page === "string") throw new KmsError("PEER_UNREACHABLE", `etcd refuses ${key}: ${page}`);
     const [entry] = page.entries;
-    return entry && parse(entry);
+    return entry && storedObject(entry);
   }
 
   /** Returns the newest revision. @throws KmsError PEER_UNREACHABLE */
@@ -154,7 +165,8 @@ function nextRequest({ end, limit, key, revision }: PageRequest, { entries }: Ra
   };
 }
 
-function parse({ key, value, createRevision, modRevision }: EtcdEntry): StoredObject {
+/** Returns the object in an entry of etcd. */
+export function storedObject({ key, value, createRevision, modRevision }: EtcdEntry): StoredObject {
   return { key: key.toString(), createRevision, modRevision, value: valueOf(key, value) };
 }
 

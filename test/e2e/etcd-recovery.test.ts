@@ -1,18 +1,19 @@
 // Reading etcd without its API servers: a cluster with two KEKs and leftovers in clear and under a local key, objects
 // that were damaged or moved, and a disaster that leaves only a snapshot and the token.
 
-import { readFile, rename, symlink } from "node:fs/promises";
+import { readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ControlPlane } from "./harness/control-plane.js";
 import { aescbcProvider, identityProvider, kmsProvider } from "./harness/encryption-configuration.js";
 import { storageKey } from "./harness/etcd-store.js";
+import { provideEtcdTools } from "./harness/etcd-tools.js";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
 import { kmsPkcs11, kmsPkcs11Ok, type CommandResult } from "./harness/kms-pkcs11.js";
 import { parallel } from "./harness/parallel.js";
 import type { Plugin } from "./harness/plugin.js";
 import { record } from "./harness/report.js";
-import { binaries, newFolder } from "./harness/run.js";
+import { newFolder } from "./harness/run.js";
 import { isAsShown, readRunbook, RunbookShell } from "./harness/runbook.js";
 import { formatStoredObject, parseStoredObject } from "./harness/stored-object.js";
 import { until } from "./harness/wait.js";
@@ -146,9 +147,7 @@ describe("the runbook of disaster recovery", () => {
       DATA: data,
       ETCDCTL_ENDPOINTS: cluster.plane.etcd.endpoint,
     });
-    for (const tool of ["etcd", "etcdctl", "etcdutl"]) {
-      await symlink(join(binaries(), tool), join(folder, "bin", tool));
-    }
+    await provideEtcdTools(join(folder, "bin"));
     const steps = await readRunbook(new URL("../../deploy/runbooks/disaster-recovery.md", import.meta.url));
     const restore = steps.findIndex(({ command }) => command.startsWith("etcdutl snapshot restore"));
     expect(restore).toBeGreaterThan(0);

@@ -20,7 +20,7 @@ import { measure, type Measured } from "./measured.js";
 const OBJECTS = Number(process.env["SCALE_OBJECTS"] ?? "1000000");
 const SECRETS = Math.min(OBJECTS, Number(process.env["SCALE_SECRETS"] ?? "100000"));
 const SEEDS = Number(process.env["SCALE_SEEDS"] ?? "1000");
-/** The folder that contains etcd, etcdctl and etcdutl. */
+/** The folder that contains etcd and etcdctl. */
 const BINARIES = process.env["SCALE_BINARIES"] ?? "";
 const NAMESPACES = 5_000;
 /** One in this many objects is in clear, and one is under another provider. */
@@ -132,8 +132,7 @@ describe("a great etcd", () => {
     const file = join(folder, "snapshot.db");
     const save = ["--endpoints", etcd.endpoint, "snapshot", "save", file];
     execFileSync(join(BINARIES, "etcdctl"), save, { stdio: "ignore" });
-    const programs = ["--etcd-bin", join(BINARIES, "etcd"), "--etcdutl-bin", join(BINARIES, "etcdutl")];
     const what = `etcd usage, snapshot of ${(statSync(file).size / 2 ** 20).toFixed(0)} MiB`;
-    expect(await run(what, OBJECTS, "usage", "--snapshot", file, ...programs)).toMatchObject(counted);
+    expect(await run(what, OBJECTS, "usage", "--snapshot", file)).toMatchObject(counted);
   });
 });

@@ -54,7 +54,6 @@ export async function measure(
   };
 }
 
-/** Returns the token hosts, without the etcd that serves a snapshot: its memory consists of the file's pages. */
 function tokenHostsOf(pid: number): number[] {
   return childrenOf(pid).filter((child) => read(`/proc/${child}/cmdline`).includes("token-host"));
 }

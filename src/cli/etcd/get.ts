@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { Opener } from "../../etcd/opener.js";
-import { EtcdStore, type StoredObject } from "../../etcd/store.js";
+import type { StoredObject } from "../../etcd/store.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
 import { addSourceOptions, withEtcd, type SourceOptions } from "./options.js";
 import { insistOnOperatorEvent, recordOperatorEvent, type Operation } from "../../admin/operator-audit.js";
@@ -87,7 +87,7 @@ async function get(
 
 /** Returns the stored object. @throws KmsError INPUT_INVALID if there is no such key */
 async function find(key: string, options: GetOptions): Promise<StoredObject> {
-  const object = await withEtcd(options, ({ client }) => new EtcdStore(client, "/").object(key));
+  const object = await withEtcd(options, (etcd) => etcd.store("/").object(key));
   if (object !== undefined) return object;
   throw new KmsError(
     "INPUT_INVALID",

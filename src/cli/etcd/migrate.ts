@@ -8,7 +8,7 @@ import { KubeApi } from "../../etcd/kube-api.js";
 import { migrate, type Migrated } from "../../etcd/migration.js";
 import { compareClusters, type ComparisonPorts } from "../../etcd/same-cluster.js";
 import { parseStorageKey } from "../../etcd/storage-key.js";
-import { EtcdStore, type StoredObject } from "../../etcd/store.js";
+import type { EtcdStore, StoredObject } from "../../etcd/store.js";
 import { stateOf, takeSurvey, type Aim, type Survey } from "../../etcd/survey.js";
 import { migrateByKubernetes } from "../../etcd/version-migration.js";
 import { addEndpointOptions, DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "./options.js";
@@ -103,8 +103,8 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
   const keyId = await targetKeyId(options);
   const api = KubeApi.connect(options);
   try {
-    const result = await withLiveEtcd(etcdAccess(options), async ({ client }) => {
-      const store = new EtcdStore(client, options.prefix);
+    const result = await withLiveEtcd(etcdAccess(options), async (etcd) => {
+      const store = etcd.store(options.prefix);
       const aim = await aimOf(keyId, options, store);
       const before = await survey(store, options.prefix, aim, terminal);
       if (before.left === 0) return { keyId, isDryRun: false, before, done: undefined };

@@ -1,6 +1,7 @@
 // The options of the etcd commands for the source of objects, etcd or a snapshot, with the names that etcdctl uses.
 import { Option, type Command } from "commander";
 import { withLiveEtcd, withSnapshot, type EtcdSource } from "../../admin/etcd-source.js";
+import { KmsError } from "../../errors.js";
 import type { EtcdAccess } from "../../etcd/endpoints.js";
 import type { OutputFormat } from "../output.js";
 
@@ -13,8 +14,9 @@ export interface EndpointOptions {
 
 export interface SourceOptions extends EndpointOptions {
   readonly snapshot?: string;
-  readonly etcdBin: string;
-  readonly etcdutlBin: string;
+  readonly skipHashCheck?: boolean;
+  readonly etcdBin?: string;
+  readonly etcdutlBin?: string;
   readonly output: OutputFormat;
 }
 
@@ -38,8 +40,12 @@ export function addEtcdOptions(command: Command): Command {
 export function addSourceOptions(command: Command): Command {
   return addEndpointOptions(command)
     .option("--snapshot <file>", "read a snapshot of 'etcdctl snapshot save' instead of a running etcd")
-    .option("--etcd-bin <program>", "etcd program, which serves the snapshot", "etcd")
-    .option("--etcdutl-bin <program>", "etcdutl program, which restores the snapshot", "etcdutl");
+    .option(
+      "--skip-hash-check",
+      "read a snapshot without the hash that etcdctl appends, such as a copy of member/snap/db",
+    )
+    .addOption(new Option("--etcd-bin <program>").hideHelp())
+    .addOption(new Option("--etcdutl-bin <program>").hideHelp());
 }
 
 /** Adds the options of commands that read a running etcd only. */
@@ -73,8 +79,23 @@ export function etcdAccess({ endpoints, cacert, cert, key }: EndpointOptions): E
 
 /** Opens the running etcd or the snapshot that the options name. @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
 export function withEtcd<T>(options: SourceOptions, use: (source: EtcdSource) => Promise<T>): Promise<T> {
-  const { snapshot: file, etcdBin: etcd, etcdutlBin: etcdutl } = options;
-  return file === undefined
-    ? withLiveEtcd(etcdAccess(options), use)
-    : withSnapshot({ file, programs: { etcd, etcdutl } }, use);
+  const { snapshot, skipHashCheck = false } = options;
+  requireNoPrograms(options);
+  if (snapshot !== undefined) return withSnapshot(snapshot, { skipHashCheck }, use);
+  if (skipHashCheck) {
+    throw new KmsError(
+      "CONFIG_INVALID",
+      "--skip-hash-check: applies to --snapshot FILE; give both or neither",
+    );
+  }
+  return withLiveEtcd(etcdAccess(options), use);
+}
+
+/** Earlier versions needed etcd and etcdutl for a snapshot. */
+function requireNoPrograms({ etcdBin, etcdutlBin }: SourceOptions): void {
+  if (etcdBin === undefined && etcdutlBin === undefined) return;
+  throw new KmsError(
+    "CONFIG_INVALID",
+    `${etcdBin === undefined ? "--etcdutl-bin" : "--etcd-bin"}: was removed, since --snapshot needs no etcd program; omit it`,
+  );
 }

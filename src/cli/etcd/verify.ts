@@ -2,7 +2,6 @@
 // this HSM can decrypt the backup.
 import type { Command } from "commander";
 import { Opener } from "../../etcd/opener.js";
-import { EtcdStore } from "../../etcd/store.js";
 import { Verification, type VerificationResult } from "../../etcd/verification.js";
 import { addEtcdOptions, withEtcd, type EtcdOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
@@ -44,15 +43,13 @@ async function verify(options: VerifyOptions, terminal: Terminal): Promise<Verif
   const settings = settingsOfKek(options);
   const operator = operatorAt(terminal);
   const { prefix } = options;
-  return withEtcd(options, ({ client }) =>
+  return withEtcd(options, (etcd) =>
     withProvider(settings, operator, async (provider) => {
       const opener = new Opener(provider);
       const verification = new Verification(opener, prefix);
       const startedAt = performance.now();
       try {
-        await forEachObject(new EtcdStore(client, prefix), prefix, operator, (object) =>
-          verification.add(object),
-        );
+        await forEachObject(etcd.store(prefix), prefix, operator, (object) => verification.add(object));
       } finally {
         opener.close();
       }

@@ -4,11 +4,13 @@
 export interface StoredEntry {
   readonly key: string;
   readonly value: Buffer;
+  readonly createRevision: number;
   readonly modRevision: number;
 }
 
 interface RangeAnswer {
-  readonly kvs?: readonly { key: string; value?: string; mod_revision: string }[];
+  readonly header: { readonly revision: string };
+  readonly kvs?: readonly { key: string; value?: string; create_revision: string; mod_revision: string }[];
   readonly count?: string;
 }
 
@@ -40,8 +42,13 @@ export class EtcdStore {
     return (answer.kvs ?? []).map((entry) => ({
       key: Buffer.from(entry.key, "base64").toString(),
       value: Buffer.from(entry.value ?? "", "base64"),
+      createRevision: Number(entry.create_revision),
       modRevision: Number(entry.mod_revision),
     }));
+  }
+
+  async revision(): Promise<number> {
+    return Number((await this.#call<RangeAnswer>("range", { key: base64("/") })).header.revision);
   }
 
   async count(prefix: string): Promise<number> {
@@ -67,23 +74,54 @@ export class EtcdStore {
     await flush();
   }
 
+  /** Stores a value that etcd deletes when the lease expires, after an hour. */
+  async putLeased(key: string, value: Buffer): Promise<void> {
+    const { ID: lease } = await this.#post<{ ID: string }>("lease/grant", { TTL: 3600 });
+    await this.#call("put", { key: base64(key), value: value.toString("base64"), lease });
+  }
+
   /** Compacts all revisions before the newest. */
   async compact(): Promise<void> {
-    const { header } = await this.#call<{ header: { revision: string } }>("range", { key: base64("/") });
-    await this.#call("compaction", { revision: header.revision, physical: true });
+    await this.#call("compaction", { revision: await this.revision(), physical: true });
   }
 
   async delete(key: string): Promise<void> {
     await this.#call("deleterange", { key: base64(key) });
   }
 
+  async deletePrefix(prefix: string): Promise<void> {
+    await this.#call("deleterange", { key: base64(prefix), range_end: base64(after(prefix)) });
+  }
+
+  async defragment(): Promise<void> {
+    await this.#post("maintenance/defragment", {});
+  }
+
+  /** Returns the file that `etcdctl snapshot save` would write. */
+  async snapshot(): Promise<Buffer> {
+    const response = await this.#request("maintenance/snapshot", {});
+    return Buffer.concat(
+      [...(await response.text()).matchAll(/"blob":"([^"]*)"/g)].map(([, part = ""]) =>
+        Buffer.from(part, "base64"),
+      ),
+    );
+  }
+
   async #call<T>(method: string, body: unknown): Promise<T> {
-    const response = await fetch(`${this.#endpoint}/v3/kv/${method}`, {
+    return this.#post<T>(`kv/${method}`, body);
+  }
+
+  async #post<T>(path: string, body: unknown): Promise<T> {
+    return (await (await this.#request(path, body)).json()) as T;
+  }
+
+  async #request(path: string, body: unknown): Promise<Response> {
+    const response = await fetch(`${this.#endpoint}/v3/${path}`, {
       method: "POST",
       body: JSON.stringify(body),
     });
-    if (!response.ok) throw new Error(`etcd ${method}: ${response.status} ${await response.text()}`);
-    return (await response.json()) as T;
+    if (!response.ok) throw new Error(`etcd ${path}: ${response.status} ${await response.text()}`);
+    return response;
   }
 }
 
