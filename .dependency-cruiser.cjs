@@ -3,7 +3,7 @@
 
 /** A folder or file of src/ -> those of src/ that it may import, apart from itself. */
 const LAYERS = {
-  "main\\.ts": ["cli/", "hardening\\.ts", "errors\\.ts"],
+  "main\\.ts": ["cli/", "engine\\.ts", "hardening\\.ts", "errors\\.ts"],
   "cli/": [
     "admin/",
     "compose/",
@@ -63,6 +63,7 @@ const LAYERS = {
   // The token host is another program: it shares the wire format and the tables that the format speaks of.
   "token-host/": [
     "hsm/(wire[^/]*|port|fault|mechanisms|key-id)\\.ts",
+    "engine\\.ts",
     "hardening\\.ts",
     "untrusted-text\\.ts",
     "log\\.ts",
@@ -72,6 +73,7 @@ const LAYERS = {
   "untrusted-text\\.ts": [],
   "aead\\.ts": [],
   "backoff\\.ts": [],
+  "engine\\.ts": [],
   "hardening\\.ts": [],
   "log\\.ts": [],
   "errors\\.ts": [],

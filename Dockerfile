@@ -9,6 +9,7 @@ COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund && test -e node_modules/pkcs11js/build/Release/pkcs11.node && node_modules/.bin/node --version
 COPY tsconfig.json tsconfig.build.json ./
 COPY src src
+COPY scripts/compile-cache.js scripts/
 RUN npm run build && npm prune --omit=dev --no-audit --no-fund \
  && find node_modules/pkcs11js/build -type f ! -path '*/build/Release/pkcs11.node' -delete
 # Of the package with Node.js, only the program and its licence are needed.

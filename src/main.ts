@@ -1,9 +1,12 @@
 #!/usr/bin/env node
 // The entry point of the command `kms-pkcs11`: hardens the process before it loads anything else.
+import { limitGarbage, useCompileCache } from "./engine.js";
 import { fileLimitIn } from "./errors.js";
 import { hardenProcess } from "./hardening.js";
 
 hardenProcess();
+limitGarbage();
+useCompileCache();
 try {
   const { run } = await import("./cli/program.js");
   await run(process.argv);

@@ -3,9 +3,11 @@
 // number of each lane to start to standard input, one per line.
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
+import { limitGarbage } from "../engine.js";
 import { hardenProcess } from "../hardening.js";
 
 hardenProcess();
+limitGarbage();
 
 /** File descriptor of lane 0; lane n uses FIRST_LANE_FD + n. */
 const FIRST_LANE_FD = 3;

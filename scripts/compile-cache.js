@@ -1,0 +1,57 @@
+// Makes dist/compile-cache/, from which the program takes its compiled modules (src/engine.ts): compile-cache.js. Part of the
+// build. A Node.js that cannot make a cache that may be moved makes none.
+import { spawnSync } from "node:child_process";
+import { readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import module from "node:module";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
+const CACHE = join(DIST, "compile-cache");
+/** Root, and the user of deploy/. Node.js names the cache after its version, V8's flags and the user. */
+const USERS = [0, 10001];
+/** Entries do something as soon as they are loaded. */
+const ENTRIES = ["main.js", "token-host/main.js", "token-host/lane-thread.js"];
+/** Commands that are run first, since the cache also keeps the functions that were called. */
+const COMMANDS = [
+  ["--help"],
+  ["status", "--socket", join(DIST, "no-socket")],
+  ["serve", "--config", join(DIST, "no-file")],
+];
+
+/** Thousands of modules that only the commands on Kubernetes objects load. */
+const RARE = "@kubernetes/client-node";
+
+function makeFolder() {
+  rmSync(CACHE, { recursive: true, force: true });
+  try {
+    module.enableCompileCache({ directory: CACHE, portable: true });
+  } catch {
+    return false;
+  }
+  for (const name of readdirSync(CACHE)) {
+    const [, base, user] = /^(.*-)(\d+)$/.exec(name) ?? [];
+    for (const other of USERS) {
+      if (user !== undefined && Number(user) !== other) symlinkSync(name, join(CACHE, `${base}${other}`));
+    }
+  }
+  return true;
+}
+
+async function loadEverything() {
+  const modules = readdirSync(DIST, { recursive: true }).filter(
+    (name) => name.endsWith(".js") && !ENTRIES.includes(name),
+  );
+  for (const name of modules) await import(join(DIST, name));
+  const { dependencies } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+  for (const name of Object.keys(dependencies)) {
+    if (name !== RARE) await import(name);
+  }
+}
+
+const { limitGarbage } = await import(join(DIST, "engine.js"));
+limitGarbage();
+if (makeFolder()) {
+  for (const args of COMMANDS) spawnSync(process.execPath, [join(DIST, "main.js"), ...args]);
+  await loadEverything();
+}

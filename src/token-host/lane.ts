@@ -1,0 +1,132 @@
+// One lane of the token host: a thread that blocks on its socketpair, makes the calls of one request after another on
+// its own session, and writes the replies. It has no event loop: a call that hangs blocks only this lane, and the
+// plugin kills the process from outside.
+import { readSync, writeSync } from "node:fs";
+import type { CryptRequest } from "../hsm/port.js";
+import {
+  decodeControlRequest,
+  decodeCryptBody,
+  encodeControlReply,
+  encodeFailure,
+  encodeFrame,
+  FrameReader,
+  ReplyKind,
+} from "../hsm/wire.js";
+import {
+  Op,
+  type ControlOp,
+  type ControlReply,
+  type ControlRequest,
+  type CryptOp,
+  type WireFailure,
+} from "../hsm/wire-calls.js";
+import { CKR_TABLE, pinVerdict, toFault, TokenFault } from "./ckr.js";
+import { LaneToken } from "./lane-token.js";
+
+const CHUNK_BYTES = 64 * 1024;
+
+let opened: LaneToken | undefined;
+
+function token(): LaneToken {
+  if (opened !== undefined) return opened;
+  throw new TokenFault("the lane has not been opened", { fault: "device", code: "INTERNAL" });
+}
+
+type ControlHandlers = {
+  readonly [O in ControlOp]: (request: ControlRequest<O>, secret: Buffer) => ControlReply<O>;
+};
+
+const CONTROL: ControlHandlers = {
+  [Op.open]: (request) => {
+    opened = new LaneToken(request);
+    return opened.description;
+  },
+  [Op.describe]: () => token().describe(),
+  [Op.login]: (_request, secret) => {
+    // pkcs11js takes the PIN as a string, which cannot be wiped; it lives until the next garbage collection.
+    token().login(secret.toString("utf8"));
+    return {};
+  },
+  [Op.readKeks]: (request) => token().readKeks(request),
+  [Op.probe]: (request) => token().probe(request),
+  [Op.rights]: () => token().rights(),
+  [Op.generate]: (request) => token().generate(request),
+  [Op.destroy]: (request) => token().destroy(request),
+  [Op.relabel]: (request) => token().relabel(request),
+  [Op.close]: () => {
+    opened?.close();
+    opened = undefined;
+    return {};
+  },
+};
+
+const CRYPT: Readonly<Record<CryptOp, (request: CryptRequest) => Buffer>> = {
+  [Op.encrypt]: (request) => token().encrypt(request),
+  [Op.decrypt]: (request) => token().decrypt(request),
+};
+
+function isControlOp(kind: number): kind is ControlOp {
+  return kind in CONTROL;
+}
+
+function isCryptOp(kind: number): kind is CryptOp {
+  return kind in CRYPT;
+}
+
+/** Wipes the secret. */
+function control<O extends ControlOp>(op: O, request: ControlRequest<O>, secret: Buffer): Buffer {
+  try {
+    return encodeControlReply(op, CONTROL[op](request, secret));
+  } finally {
+    secret.fill(0);
+  }
+}
+
+/** Returns the body of the reply. */
+function perform(kind: number, body: Buffer): Buffer {
+  if (isCryptOp(kind)) return CRYPT[kind](decodeCryptBody(body));
+  if (isControlOp(kind)) {
+    const { request, secret } = decodeControlRequest(kind, body);
+    return control(kind, request, secret);
+  }
+  throw new TokenFault(`unknown request ${kind}`, { fault: "device", code: "INTERNAL" });
+}
+
+function answer(id: number, kind: number, body: Buffer): Buffer {
+  try {
+    const before = opened?.correctedResults ?? 0;
+    const reply = perform(kind, body);
+    const repeated = (opened?.correctedResults ?? 0) > before;
+    const frame = encodeFrame(id, repeated ? ReplyKind.repeated : ReplyKind.done, reply);
+    reply.fill(0);
+    return frame;
+  } catch (error) {
+    const fault = toFault(error, "a request");
+    const failure: WireFailure = {
+      code: fault.code,
+      message: fault.message,
+      fault: fault.fault,
+      ...(fault.rv === undefined ? {} : { rv: fault.rv, unknownRv: !(fault.rv in CKR_TABLE) }),
+      ...(kind === Op.login && { pin: pinVerdict(fault) }),
+    };
+    return encodeFrame(id, ReplyKind.failed, encodeFailure(failure));
+  }
+}
+
+function writeAll(fd: number, frame: Buffer): void {
+  for (let at = 0; at < frame.length;) at += writeSync(fd, frame, at);
+  frame.fill(0);
+}
+
+/** Serves requests on the lane's socketpair until the plugin closes its end. */
+export function serveLane(fd: number): void {
+  const reader = new FrameReader();
+  const chunk = Buffer.alloc(CHUNK_BYTES);
+  for (;;) {
+    const length = readSync(fd, chunk);
+    if (length === 0) return;
+    reader.push(chunk.subarray(0, length), (id, kind, body) => {
+      writeAll(fd, answer(id, kind, body));
+    });
+  }
+}

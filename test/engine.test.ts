@@ -1,0 +1,89 @@
+// The compile cache of the built program: it is used from another folder too, and by the user of deploy/; a program without
+// it, or with a damaged one, works the same.
+
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+
+import { makeFolder } from "./support/token.js";
+
+const ROOT = fileURLToPath(new URL("../", import.meta.url));
+
+let folder: string;
+let cache: string;
+
+beforeEach(() => {
+  folder = makeFolder("engine");
+  cache = join(folder, "dist/compile-cache");
+  const parts = ["dist", "proto", "package.json"].map((name) => join(ROOT, name));
+  execFileSync("cp", ["--recursive", ...parts, folder]);
+  symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
+});
+
+afterEach(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Runs `--version` in the copy. Returns its output, and how many of the program's modules came from the cache. */
+function version(): { output: string; hits: number } {
+  const env = { ...process.env, NODE_DEBUG_NATIVE: "COMPILE_CACHE" };
+  const args = [join(folder, "dist/main.js"), "--version"];
+  const options = { env, encoding: "utf8", maxBuffer: 1 << 24 } as const;
+  const { stdout, stderr } = spawnSync(process.execPath, args, options);
+  return { output: stdout.trim(), hits: stderr.match(/ESM \S+\/dist\/\S+ was accepted/g)?.length ?? 0 };
+}
+
+/** The cache is made by the pinned Node.js only. */
+const isCached = existsSync(join(ROOT, "dist/compile-cache"));
+const made = isCached ? readdirSync(join(ROOT, "dist/compile-cache")) : [];
+const isOurs = made.some((name) => name.startsWith(`${process.version}-`));
+
+describe.runIf(isOurs)("the compile cache", () => {
+  it("is used after the program has been moved to another folder", () => {
+    expect(version()).toEqual({
+      output: "0.1.0",
+      hits: expect.toSatisfy((hits: number) => hits >= 5) as number,
+    });
+  });
+
+  it("has a folder for root and for the user of deploy/", () => {
+    for (const user of [0, 10001]) expect(made.filter((name) => name.endsWith(`-${user}`))).toHaveLength(1);
+  });
+});
+
+describe("the program", () => {
+  it("works without a compile cache, and makes none", () => {
+    rmSync(cache, { recursive: true, force: true });
+    expect(version()).toEqual({ output: "0.1.0", hits: 0 });
+    expect(existsSync(cache)).toBe(false);
+  });
+
+  it("works with a compile cache of another Node.js, and adds nothing to it", () => {
+    rmSync(cache, { recursive: true, force: true });
+    mkdirSync(join(cache, "v1.2.3-x64-00000000-0"), { recursive: true });
+    expect(version()).toEqual({ output: "0.1.0", hits: 0 });
+    expect(readdirSync(cache)).toEqual(["v1.2.3-x64-00000000-0"]);
+  });
+
+  it.runIf(isOurs)("works with a damaged compile cache", () => {
+    const [first = ""] = readdirSync(cache);
+    for (const name of readdirSync(join(cache, first))) {
+      const file = join(cache, first, name);
+      const start = readFileSync(file).subarray(0, 60);
+      rmSync(file);
+      writeFileSync(file, start);
+    }
+    expect(version()).toEqual({ output: "0.1.0", hits: 0 });
+  });
+});
