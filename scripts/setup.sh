@@ -211,7 +211,7 @@ set_up() {
 
 # Adding or removing a file changes its folder's time, which find compares too.
 build_is_fresh() {
-  [ -e dist/main.js ] && [ -e dist/token-host/main.js ] &&
+  [ -e dist/main.js ] && [ -e dist/token-host/main.js ] && [ -e dist/token-host/entry-shim.so ] &&
     [ -z "$(find src package.json tsconfig.json tsconfig.build.json -newer dist/main.js -print -quit)" ]
 }
 

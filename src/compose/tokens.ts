@@ -52,7 +52,7 @@ export function openToken({
   env,
   suppliedPin,
 }: TokenAccess): TokenHsm {
-  const { uri, modulePath, moduleParameters, pin, userType } = token;
+  const { uri, modulePath, moduleEntry, moduleParameters, pin, userType } = token;
   const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
   // A login waits for those of other processes for at most half of its start timeout.
   const stores = loginStores(settings.stateDir, startTimeoutMs / 2);
@@ -63,6 +63,7 @@ export function openToken({
       env: environmentWithoutPin(env, sources),
       open: {
         modulePath,
+        ...(moduleEntry !== undefined && { moduleEntry }),
         ...(moduleParameters !== undefined && { moduleParameters }),
         token: tokenSelector(uri),
         objectName: settings.objectName,

@@ -192,9 +192,10 @@ export function effectiveSettings(settings: Settings): object {
   return {
     ...settings,
     socket: socket && { ...socket, mode: socket.mode.toString(8).padStart(4, "0") },
-    tokens: tokens.map(({ uri, modulePath, moduleParameters, pin, userType, admin }) => ({
+    tokens: tokens.map(({ uri, modulePath, moduleEntry, moduleParameters, pin, userType, admin }) => ({
       uri: formatPkcs11Uri(uri),
       modulePath,
+      moduleEntry,
       moduleParameters: moduleParameters === undefined ? undefined : redactParameters(moduleParameters),
       pin: describePinSource(pin),
       role: describeRole(userType),

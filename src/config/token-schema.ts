@@ -24,6 +24,11 @@ export const moduleSection = z
       read: checkAbsolutePath,
       why: "The vendor's PKCS#11 library; replaces `module-path` in the URI",
     }),
+    entry: optionalText({
+      range: "the name of a function in the library",
+      read: checkFunctionName,
+      why: "The function that returns the library's PKCS#11 functions, if it is not `C_GetFunctionList` (NSS in FIPS mode: `FC_GetFunctionList`)",
+    }),
     parameters: optionalText({
       range: `1 to ${MAX_PARAMETERS_LENGTH} characters`,
       read: checkParameters,
@@ -119,6 +124,11 @@ export const failoverSection = z
   )
   .max(8)
   .prefault([]);
+
+function checkFunctionName(text: string): string {
+  if (/^[A-Za-z_][A-Za-z0-9_]{0,99}$/.test(text)) return text;
+  throw invalid("is not the name of a C function; give one such as FC_GetFunctionList");
+}
 
 function checkParameters(text: string): string {
   if (text !== "" && text.length <= MAX_PARAMETERS_LENGTH && !text.includes("\0")) return text;

@@ -12,6 +12,8 @@ export interface TokenSettings {
   readonly uri: KekUri;
   /** Absolute. */
   readonly modulePath: string;
+  /** The function that returns the library's functions; undefined for C_GetFunctionList. */
+  readonly moduleEntry?: string;
   readonly moduleParameters?: string;
   readonly pin: PinSource;
   /** The user type with which the plugin logs in. */
@@ -44,7 +46,7 @@ export type TokenList = readonly [TokenSettings, ...TokenSettings[]];
 /** The valid settings of a token; some may be missing. */
 export interface TokenDraft {
   readonly uri?: KekUri | undefined;
-  readonly module?: { readonly path?: string | undefined; readonly parameters?: string | undefined };
+  readonly module?: { readonly [Part in "path" | "entry" | "parameters"]?: string | undefined };
   readonly pin?: { readonly [Kind in "file" | "env" | "credential" | "unlock"]?: string | undefined };
   readonly login?: { readonly role?: number | undefined };
   readonly admin?: {
@@ -111,7 +113,7 @@ function resolveToken(
   paths: TokenPaths,
   context: TokenContext,
 ): TokenSettings[] {
-  const { path, parameters } = draft.module ?? {};
+  const { path, entry, parameters } = draft.module ?? {};
   const modulePath = context.uriFromFlag ? (uri.modulePath ?? path) : (path ?? uri.modulePath);
   if (!context.problems.concern([...paths.module, "path"])) {
     checkModulePath(uri, modulePath, paths, context.problems);
@@ -123,6 +125,7 @@ function resolveToken(
     {
       uri,
       modulePath,
+      ...(entry !== undefined && { moduleEntry: entry }),
       ...(parameters !== undefined && { moduleParameters: parameters }),
       pin,
       userType: draft.login?.role ?? USER,

@@ -63,6 +63,8 @@ export type NoFields = Readonly<Record<string, never>>;
 /** The module to load, the token to find, and the KEK's name on it. */
 export interface OpenRequest {
   readonly modulePath: string;
+  /** The function that returns the library's functions; C_GetFunctionList if undefined. */
+  readonly moduleEntry?: string;
   readonly moduleParameters?: string;
   readonly token: TokenSelector;
   /** The KEK's name: the CKA_LABEL, or the part of it before "@". */

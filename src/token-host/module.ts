@@ -1,5 +1,6 @@
 // The vendor library, loaded once per thread and initialised once per process, and the slot that holds the token.
 // PKCS#11 v2.40 sections 5.4 and 5.5.
+import { fileURLToPath } from "node:url";
 import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
 import type { TokenDescription, TokenSelector } from "../hsm/port.js";
 import type { OpenRequest } from "../hsm/wire-calls.js";
@@ -7,6 +8,9 @@ import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
 import { maskControls } from "../untrusted-text.js";
 import { describeUser } from "./unreadable-paths.js";
 
+/** Compiled from entry-shim.c. */
+const ENTRY_SHIM = fileURLToPath(new URL("entry-shim.so", import.meta.url));
+const CKR_FUNCTION_NOT_SUPPORTED = 0x54;
 const CKR_TOKEN_NOT_PRESENT = 0xe0;
 const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
 
@@ -19,7 +23,7 @@ let loaded: PKCS11 | undefined;
  * @throws TokenFault MODULE_UNUSABLE when it is not a PKCS#11 module; the CKR row of a refused C_Initialize
  */
 export function loadModule(request: OpenRequest): PKCS11 {
-  loaded = load(request.modulePath);
+  loaded = load(request);
   try {
     loaded.C_Initialize({
       flags: pkcs11js.CKF_OS_LOCKING_OK,
@@ -36,18 +40,39 @@ export function loadModule(request: OpenRequest): PKCS11 {
   return loaded;
 }
 
-function load(path: string): PKCS11 {
+/** Loads the library, or the shim that asks it for its functions by another name: pkcs11js knows one name only. */
+function load({ modulePath, moduleEntry }: OpenRequest): PKCS11 {
   try {
-    const lib = new pkcs11js.PKCS11();
-    lib.load(path);
-    return lib;
+    return loadFile(moduleEntry === undefined ? modulePath : ENTRY_SHIM);
   } catch (error) {
-    const detail = error instanceof Error ? error.message.split("\n", 1)[0] : "";
+    const isMissing = moduleEntry !== undefined && rvOf(error) === CKR_FUNCTION_NOT_SUPPORTED;
     throw new TokenFault(
-      `cannot load the PKCS#11 module ${path}: ${detail ?? ""}; install the vendor's client or correct module-path`,
+      isMissing
+        ? `the PKCS#11 module ${modulePath} has no function ${moduleEntry}; correct module.entry`
+        : `cannot load the PKCS#11 module ${modulePath}: ${whyNotLoaded(modulePath, error)}; install the vendor's client or correct module-path`,
       { fault: "setup", code: "MODULE_UNUSABLE", cause: error },
     );
   }
+}
+
+function loadFile(path: string): PKCS11 {
+  const lib = new pkcs11js.PKCS11();
+  lib.load(path);
+  return lib;
+}
+
+/** Returns the message of dlopen, which the shim does not pass on. */
+function whyNotLoaded(modulePath: string, error: unknown): string {
+  try {
+    loadFile(modulePath);
+  } catch (direct) {
+    return firstLineOf(direct);
+  }
+  return firstLineOf(error);
+}
+
+function firstLineOf(error: unknown): string {
+  return error instanceof Error ? (error.message.split("\n", 1)[0] ?? "") : "";
 }
 
 interface ShownToken {

@@ -85,7 +85,7 @@ describe("with a file", () => {
     const settings = file.load(`${HEAD}
 socket: { path: "unix:///run/kms/kms.sock", mode: "0660", group: 1000, allowAbstract: false }
 keys: { uri: "pkcs11:token=kms;object=kms-kek", active: 0a1b, allowUnprotected: [old], refreshInterval: 1m30s }
-module: { path: /usr/lib/nss.so, parameters: "configdir=/etc/nss" }
+module: { path: /usr/lib/nss.so, entry: FC_GetFunctionList, parameters: "configdir=/etc/nss" }
 pin: { env: KMS_PIN }
 login: { role: crypto-user }
 admin: { file: /run/admin.pin }
@@ -108,6 +108,7 @@ log: { level: debug }
         {
           uri: { token: "kms", object: "kms-kek" },
           modulePath: "/usr/lib/nss.so",
+          moduleEntry: "FC_GetFunctionList",
           moduleParameters: "configdir=/etc/nss",
           pin: { kind: "env", name: "KMS_PIN" },
           userType: 0x8000_0001,

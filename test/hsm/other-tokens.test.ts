@@ -48,6 +48,32 @@ describe("NSS softokn", () => {
     nss.remove();
   });
 
+  it("module.entry selects its functions for FIPS mode, which make and use a KEK", async () => {
+    const fips = createNss({ fips: true });
+    const { hsm } = openToken(fips);
+    try {
+      const { keyId } = await hsm.generate({ label: LABEL, ckaId: "0c".repeat(16), kind: "auto" });
+      const body = await hsm.encrypt(request(keyId, 1, PLAINTEXT), PATIENT_CALLER);
+      expect(await hsm.decrypt(request(keyId, 1, body), PATIENT_CALLER)).toEqual(PLAINTEXT);
+    } finally {
+      await hsm.stop(200);
+      fips.remove();
+    }
+  });
+
+  it.each([
+    ["that the library does not have", {}, /has no function Nothing; correct module\.entry/],
+    [
+      "of a library that does not exist",
+      { modulePath: "/nowhere.so" },
+      /cannot load .*nowhere\.so: .*No such/,
+    ],
+  ])("names a module.entry %s", async (_what, change, message) => {
+    const { hsm } = openToken({ ...nss, moduleEntry: "Nothing", ...change });
+    await expect(hsm.listKeks()).rejects.toThrow(message);
+    await hsm.stop(200);
+  });
+
   it("a generated key is not reported as imported, although NSS reports CKA_LOCAL false", async () => {
     const made = await opened.hsm.generate({ label: LABEL, ckaId: "0c".repeat(16), kind: "auto" });
     expect([made.remarks, (await opened.hsm.listKeks())[0]?.remarks]).toEqual([[], []]);

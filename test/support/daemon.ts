@@ -10,7 +10,7 @@ export interface DaemonOptions {
   /** Receives the daemon's output: a test that waits for a command reads no pipe. */
   readonly logFile: string;
   /** Returns whether the daemon serves. */
-  readonly isReady: () => boolean;
+  readonly isReady: () => boolean | Promise<boolean>;
 }
 
 /** Starts a daemon in the foreground and waits until it serves. Throws with its output if it ends before. */

@@ -17,26 +17,30 @@ const MODULES = [
 
 export interface NssOptions {
   readonly pin?: string;
+  /** Switches the database to FIPS mode and uses the library's functions for it. */
+  readonly fips?: boolean;
 }
 
-/** A database with a PIN. Its token is always called "NSS Certificate DB". */
+/** A database with a PIN. The library gives its token a fixed name. */
 export interface Nss extends TestToken {
   readonly moduleParameters: string;
   readonly folder: string;
 }
 
-/** Makes a database with a PIN. */
-export function createNss({ pin = "nss-test-pin" }: NssOptions = {}): Nss {
+/** Makes a database with a PIN. FIPS mode requires one with digits, letters and other characters. */
+export function createNss({ pin = "nss-test-pin-1", fips = false }: NssOptions = {}): Nss {
   const modulePath = findLibrary("NSS softokn", MODULES, INSTALL);
   const folder = makeFolder("nss");
   try {
     const pinLine = join(folder, "pin-line"); // certutil wants a line, with its end
     writeFileSync(pinLine, `${pin}\n`, { mode: 0o600 });
     runTool("certutil", ["-N", "-d", `sql:${folder}`, "-f", pinLine], INSTALL);
+    if (fips) runTool("modutil", ["-dbdir", `sql:${folder}`, "-fips", "true", "-force"], INSTALL);
     return {
       modulePath,
+      ...(fips && { moduleEntry: "FC_GetFunctionList" }),
       moduleParameters: `configdir='sql:${folder}' certPrefix='' keyPrefix='' secmod='secmod.db' flags=`,
-      label: "NSS Certificate DB",
+      label: fips ? "NSS FIPS 140-2 Certificate DB" : "NSS Certificate DB",
       pin,
       pinFile: writePinFile(folder, pin),
       env: {},

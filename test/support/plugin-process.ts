@@ -66,7 +66,7 @@ export class PluginProcess {
 
   /** Writes the configuration file that the next start reads. */
   configure(settings: PluginSettings, object = "kms-kek"): void {
-    const { moduleParameters } = this.#token;
+    const { moduleEntry, moduleParameters } = this.#token;
     const document = {
       apiVersion: "kms-pkcs11.dev/v1",
       kind: "PluginConfiguration",
@@ -74,7 +74,9 @@ export class PluginProcess {
       socket: { path: this.socket, ...settings.socket },
       keys: { uri: tokenUri(this.#token, object), ...settings.keys },
       stateDir: this.stateDir,
-      ...(moduleParameters === undefined ? {} : { module: { parameters: moduleParameters } }),
+      ...((moduleEntry ?? moduleParameters) !== undefined && {
+        module: { entry: moduleEntry, parameters: moduleParameters },
+      }),
     };
     writeFileSync(this.configFile, stringify(document), { mode: 0o600 });
   }

@@ -56,6 +56,7 @@ export function openToken(token: TestToken, options: OpenOptions = {}): OpenedTo
       env: { ...process.env, ...token.env },
       open: {
         modulePath: token.modulePath,
+        ...(token.moduleEntry !== undefined && { moduleEntry: token.moduleEntry }),
         ...(token.moduleParameters !== undefined && { moduleParameters: token.moduleParameters }),
         token: { token: token.label },
         objectName: options.objectName ?? "kms-kek",

@@ -9,6 +9,8 @@ import { join } from "node:path";
 /** A token in a folder of its own. `env` is the environment that a process needs to find it. */
 export interface TestToken {
   readonly modulePath: string;
+  /** The function that returns the library's functions, if it is not C_GetFunctionList. */
+  readonly moduleEntry?: string;
   /** The string for C_Initialize, for libraries that take one. */
   readonly moduleParameters?: string;
   readonly label: string;

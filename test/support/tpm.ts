@@ -20,6 +20,7 @@ const PIN = "tpm-test-pin";
 
 export interface Tpm extends TestToken {
   readonly makeKek: (label: string) => void;
+  readonly readAtLoad: boolean;
 }
 
 /** Starts the daemons and makes a token. */
@@ -70,6 +71,7 @@ export async function createTpm(): Promise<Tpm> {
     pin: PIN,
     pinFile: writePinFile(folder, PIN),
     env,
+    readAtLoad: true,
     makeKek: (label) => {
       ptool("addkey", "--algorithm", "hmac:sha256", "--label", LABEL, "--key-label", label, "--userpin", PIN);
     },

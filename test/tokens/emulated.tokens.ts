@@ -36,7 +36,7 @@ function vendorMade(): LifeCycleToken {
     ];
     pkcs11Tool(softHsm, ...key);
   };
-  return Object.assign(fault, { makeKek });
+  return Object.assign(fault, { makeKek, readAtLoad: true });
 }
 
 describeLifeCycle("a token that generates no secret keys and is read at load", vendorMade);

@@ -1,11 +1,13 @@
 // The life cycle on one real token, named by the variable TOKEN; started by scripts/test-tokens, which installs it.
 
+import { createKryoptic } from "../support/kryoptic.js";
 import { createNss } from "../support/nss.js";
 import { createOpencryptoki } from "../support/opencryptoki.js";
 import { P11KitRemote } from "../support/p11kit-remote.js";
 import { createSoftHsm } from "../support/softhsm.js";
 import { findLibrary } from "../support/token.js";
 import { createTpm } from "../support/tpm.js";
+import { createYubiHsm } from "../support/yubihsm.js";
 import { describeLifeCycle, type LifeCycleToken } from "./life-cycle.js";
 
 const PROXIES = ["/usr/lib/x86_64-linux-gnu/p11-kit-proxy.so", "/usr/lib/aarch64-linux-gnu/p11-kit-proxy.so"];
@@ -34,6 +36,9 @@ const TOKENS: Readonly<Record<string, () => LifeCycleToken | Promise<LifeCycleTo
   tpm2: createTpm,
   opencryptoki: createOpencryptoki,
   nss: () => createNss(),
+  "nss-fips": () => createNss({ fips: true }),
+  kryoptic: createKryoptic,
+  yubihsm2: createYubiHsm,
   "p11-kit-client": p11KitClient,
   "p11-kit-proxy": p11KitProxy,
 };

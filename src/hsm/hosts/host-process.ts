@@ -71,7 +71,7 @@ export class HostProcess {
     this.#maxLanes = options.sessions;
     this.#log = log;
     this.#child = spawn(process.execPath, [...SMALL, options.entry], {
-      env: options.env,
+      env: { ...options.env, ...entryVariables(options.open) },
       stdio: ["pipe", "ignore", "pipe", ...Array.from({ length: options.sessions }, () => "pipe" as const)],
     });
     this.#child.stdin?.on("error", () => undefined);
@@ -223,6 +223,12 @@ export class HostProcess {
     this.#log.debug({ pid: this.pid, bytes: chunk.length, said }, "token host wrote to stderr");
     chunk.fill(0);
   }
+}
+
+/** Returns what src/token-host/entry-shim.c reads. */
+function entryVariables({ modulePath, moduleEntry }: OpenRequest): NodeJS.ProcessEnv {
+  if (moduleEntry === undefined) return {};
+  return { KMS_PKCS11_MODULE: modulePath, KMS_PKCS11_MODULE_ENTRY: moduleEntry };
 }
 
 /** Makes a control call on a lane and returns its reply, or throws a HostFailure. */

@@ -1,0 +1,1 @@
+// Empty: cargo builds the dependencies.
