@@ -60,7 +60,10 @@ function labelGivenBefore(tokens: readonly Token[], kek: KekRecord, objectName: 
   const labels = new Set(records.map(({ label }) => label));
   const [given, another] = [...labels].filter((label) => label !== objectName);
   if (given === undefined || another === undefined) return given;
-  throw new KmsError("TOKEN_REFUSED", `it has several labels: ${[...labels].join(", ")}; give it one`);
+  throw new KmsError(
+    "TOKEN_REFUSED",
+    `the tokens hold it under several labels: ${[...labels].join(", ")}; give it one of them on every token with the vendor's tool`,
+  );
 }
 
 function notFound(

@@ -88,7 +88,10 @@ async function remainingRecords(
 
 function stillThere({ keyId }: KekRecord, trouble?: KmsError): KmsError {
   if (trouble === undefined) {
-    return new KmsError("TOKEN_REFUSED", `the token accepted C_DestroyObject but still holds ${keyId}`);
+    return new KmsError(
+      "TOKEN_REFUSED",
+      `the token accepted C_DestroyObject but still holds ${keyId}; repeat the command`,
+    );
   }
   const text = meansHsmAway(trouble)
     ? `${trouble.message}; the token still holds ${keyId} but may still carry out the call; check again`

@@ -35,7 +35,7 @@ export function requireTimeToAbort(tokens: readonly Token[], activation: number)
   const seconds = String(Math.ceil((neededMs + LEAST_GUARDED_MS) / 1000));
   throw new KmsError(
     "INPUT_INVALID",
-    "the token is too slow to cancel the KEK before its activation; nothing was made (--abort-unless-converged): " +
+    "the token is too slow to cancel the KEK before its activation; nothing was made (--abort-unless-converged); " +
       `choose an activation at least ${seconds} s ahead`,
   );
 }

@@ -56,8 +56,8 @@ export function findReferenced<T extends NamedKey>(
   if (only !== undefined && others.length === 0) return only;
   const problem =
     only === undefined
-      ? `${text} fits no KEK`
-      : `${text} fits ${fitting.map(({ keyIds }) => keyIds[0] ?? "").join(" and ")}`;
+      ? `${text} matches no KEK`
+      : `${text} matches ${fitting.map(({ keyIds }) => keyIds[0] ?? "").join(" and ")}`;
   throw new KmsError("CONFIG_INVALID", `${what}: ${problem}; give the whole key_id that 'keys list' shows`);
 }
 

@@ -133,7 +133,7 @@ function findActive(
 
 function unproven({ keyId }: KekRecord, holders: readonly string[]): string[] {
   return holders.length > 1 && !namesValue(keyId)
-    ? ["the HSM computes no fingerprint: nothing shows that the tokens hold one value"]
+    ? ["the HSM computes no fingerprint, so nothing shows that the tokens hold the same value"]
     : [];
 }
 
@@ -176,7 +176,7 @@ function differencesOf(tokens: readonly Token[], keys: readonly ViewedKey[]): st
       ...(state !== "refused" && lacking.length > 0
         ? [`${name} is missing on ${lacking.join(", ")}; clone it there`]
         : []),
-      ...(labels.size > 1 ? [`${name} has several labels: ${[...labels].join(", ")}`] : []),
+      ...(labels.size > 1 ? [`${name} has different labels on the tokens: ${[...labels].join(", ")}`] : []),
     ];
   });
 }

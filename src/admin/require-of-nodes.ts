@@ -54,7 +54,7 @@ export async function requireLeft(kek: AskedKek, nodes: readonly URL[]): Promise
     const use = presentUse(keyring, kek);
     if (use !== undefined) return `${use}; that node may lack its successor`;
     if (keyring.publishedKeyId !== null) return undefined;
-    return "no KEK is active there before a Status call, so it is unknown which one will be;";
+    return "no KEK is active there until a Status call, so it is unknown which one will be; run 'kms-pkcs11 status' on that node;";
   });
   return { statement: `active on none of ${namesOf(nodes)}`, ...answer };
 }

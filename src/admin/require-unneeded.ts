@@ -136,7 +136,7 @@ function disuse(
 ): string {
   const { keyId, aliases } = key.record;
   if (isStated("--i-understand-data-is-lost", proof.lost, keyId)) {
-    return "the caller states that the data under it is lost";
+    return "the operator states that the data under it is lost";
   }
   const isLeftAsStated = isStated("--every-node-has-left", proof.left, keyId);
   if (reports.length === 0) {
@@ -148,7 +148,7 @@ function disuse(
   }
   const settledAt = leftAt(key, schedule, answer) + settings.health.outageGracePeriodMs + API_SERVER_MS;
   const departure =
-    answer?.statement ?? (isLeftAsStated ? "left by every node, as the caller states" : undefined);
+    answer?.statement ?? (isLeftAsStated ? "left by every node, as the operator states" : undefined);
   if (departure === undefined) {
     throw new KmsError(
       "TOKEN_REFUSED",
@@ -169,8 +169,8 @@ function tooEarly(reason: string, settledAt: number): KmsError {
   const until = new Date(settledAt).toISOString();
   return new KmsError(
     "TOKEN_REFUSED",
-    `${reason}; before every API server had left the KEK, which may be at ${until}, nothing shows that no object comes ` +
-      "under it. Take a report after that; nothing was destroyed",
+    `${reason}; a report taken before every API server had left the KEK proves nothing; take one after ${until}; ` +
+      "nothing was destroyed",
   );
 }
 
@@ -216,6 +216,6 @@ function supersededAt({ state, activation = -Infinity }: ViewedKey, { generation
   if (later.length > 0) return state === "refused" ? Math.max(...later) : Math.min(...later);
   throw new KmsError(
     "TOKEN_REFUSED",
-    "no label shows since when another KEK is active, so etcd cannot show that nothing more is encrypted under this one",
+    "no label shows since when another KEK is active, so etcd cannot show that nothing more is encrypted under this one; run 'kms-pkcs11 keys rotate', and destroy this KEK after the new one is active",
   );
 }

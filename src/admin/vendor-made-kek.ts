@@ -96,12 +96,12 @@ async function poll(
 }
 
 function notFound(label: string, { until, signal }: VendorWait): KmsError {
-  const never = `if it is made all the same, it is a KEK like any other: see 'kms-pkcs11 keys list'`;
+  const never = `if it is made later, it is a KEK like any other: see 'kms-pkcs11 keys list'`;
   return signal.aborted
     ? new KmsError("CANCELLED", `interrupted before the token showed "${label}"; ${never}`)
     : new KmsError(
         "KEY_MISSING",
-        `the token showed no KEK "${label}" until ${new Date(until).toISOString()}; run the command again for a new label; ${never}`,
+        `the token showed no KEK "${label}" by ${new Date(until).toISOString()}; run the command again for a new label; ${never}`,
       );
 }
 

@@ -32,7 +32,7 @@ function combine(settings: Settings, tokens: readonly Token[], operator: Operato
   const [first, second] = members;
   if (first === undefined) throw noneReadable(away);
   for (const { name, failure } of away) {
-    operator.notify(`${name}: ${failure.message}; asking ${members.map((one) => one.name).join(", ")}`);
+    operator.notify(`${name}: ${failure.message}; using ${members.map((one) => one.name).join(", ")}`);
   }
   if (second === undefined) return first.hsm;
   return new FailoverHsm({ members, requestTimeoutMs: settings.hsm.requestTimeoutMs, log: SILENT });

@@ -24,7 +24,11 @@ export async function readAuditKey(path: string): Promise<KeyObject> {
   } catch (error) {
     if (error instanceof KmsError) throw error;
     const { code } = error as NodeJS.ErrnoException;
-    throw new KmsError("CONFIG_INVALID", `${path}: the audit key cannot be read (${code ?? "error"})`, error);
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${path}: the audit key cannot be read (${code ?? "unknown error"}); give a readable file`,
+      error,
+    );
   }
   const problem = ownershipProblem(path, stats, { danger: "replace the audit key", forAnotherUser: true });
   if (problem !== undefined) throw new KmsError("CONFIG_INVALID", problem);
@@ -32,7 +36,10 @@ export async function readAuditKey(path: string): Promise<KeyObject> {
     throw new KmsError("CONFIG_INVALID", `${path}: other users can access the audit key; chmod 600 it`);
   }
   if (!/^[0-9a-f]{64}\n?$/.test(text)) {
-    throw new KmsError("CONFIG_INVALID", `${path}: is not an audit key of ${2 * KEY_BYTES} hex digits`);
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${path}: is not an audit key of ${2 * KEY_BYTES} hex digits; restore it from a backup`,
+    );
   }
   const bytes = Buffer.from(text.slice(0, 2 * KEY_BYTES), "hex");
   const key = createSecretKey(bytes);

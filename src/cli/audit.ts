@@ -58,7 +58,7 @@ function auditFiles(options: VerifyOptions): AuditFiles {
   if (audit === undefined) {
     throw new KmsError(
       "CONFIG_INVALID",
-      "the configuration does not set audit.file; give --file and --key-file",
+      "the configuration does not set audit.file; set it, or give --file and --key-file",
     );
   }
   return { file: file ?? audit.file, keyFile: keyFile ?? audit.keyFile };

@@ -57,7 +57,7 @@ async function takeStandardInput(tokens: readonly TokenSettings[]): Promise<void
       const counts = `${lines.length} lines for ${tokens.length} tokens`;
       throw new KmsError(
         "INPUT_INVALID",
-        `standard input holds ${counts}; give one PIN for all of them, or one a line for each`,
+        `standard input holds ${counts}; give one PIN for all of them, or one line for each`,
       );
     }
     for (const [index, token] of tokens.entries()) {

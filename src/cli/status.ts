@@ -111,7 +111,7 @@ async function roundTrip(client: KmsClient, answer: KmsStatus): Promise<RoundTri
   const opened = await client.decrypt(sealed, "status-decrypt");
   const decryptedAt = performance.now();
   if (opened.length !== seed.length || !timingSafeEqual(opened, seed)) {
-    throw new KmsError("NOT_AUTHENTIC", "the plugin decrypted to a plaintext other than the encrypted one");
+    throw new KmsError("NOT_AUTHENTIC", "Decrypt returned another plaintext than the one that was encrypted");
   }
   if (sealed.keyId !== answer.keyId) {
     throw new KmsError(

@@ -191,7 +191,9 @@ async function serveSocket(
   running: RunningProvider,
   { metrics, audit, tracing }: RequestObservers,
 ): Promise<RunningServer> {
-  if (settings.socket === undefined) throw new KmsError("CONFIG_INVALID", "socket.path: is missing");
+  if (settings.socket === undefined) {
+    throw new KmsError("CONFIG_INVALID", "socket.path: is missing; set it or --socket");
+  }
   const { startServer } = await import("../server/server.js");
   const { grpcStatusName } = await import("../server/grpc-status.js");
   const requestLog = new RequestLog(log);

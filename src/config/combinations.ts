@@ -15,7 +15,7 @@ function checkSocket({ socket }: ValidParts, isRequired: boolean, problems: Prob
   if (isRequired && socket?.path === undefined && !problems.concern(["socket"])) {
     problems.add({
       at: path,
-      text: "is missing; give it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
+      text: "is missing; set it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
     });
   }
   if (socket?.path?.abstract === true && socket.allowAbstract === false) {
@@ -45,7 +45,7 @@ function checkAudit({ audit, stateDir }: ValidParts, problems: Problems): void {
   if (audit?.required === true && audit.file === undefined && !problems.concern(["audit", "file"])) {
     problems.add({
       at: ["audit", "file"],
-      text: "is missing; audit.required is true, so give the file of the audit log",
+      text: "is missing; set it, since audit.required is true",
     });
   }
   if (audit?.file === undefined || audit.keyFile !== undefined || stateDir !== undefined) return;

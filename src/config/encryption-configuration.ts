@@ -3,6 +3,7 @@
 // encryptionconfig/config.go and validation_encryption.go).
 import type { z } from "zod";
 import { KmsError } from "../errors.js";
+import { codeOf } from "../files/file-error.js";
 import { readRegular } from "../files/regular-file.js";
 import { truncate } from "../untrusted-text.js";
 import { groupWildcard } from "./encryption-resource.js";
@@ -28,7 +29,7 @@ export function readEncryptionConfiguration(path: string): EncryptionConfigurati
     bytes = readRegular(path, MAX_BYTES);
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    const code = (error as NodeJS.ErrnoException).code ?? "unknown error";
+    const code = codeOf(error);
     const what = `${path}: cannot be read (${code}); give the file of kube-apiserver's --encryption-provider-config`;
     throw invalid(what, error);
   }

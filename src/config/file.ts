@@ -18,6 +18,7 @@ import {
   type SchemaOptions,
 } from "yaml";
 import { KmsError } from "../errors.js";
+import { codeOf } from "../files/file-error.js";
 import { readInto } from "../files/read-into.js";
 import { READ_AT_ONCE } from "../files/regular-file.js";
 import { invalid, invalidLines } from "./invalid.js";
@@ -188,7 +189,7 @@ function readBytes(path: string): { bytes: Buffer; warnings: string[] } {
     }
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    const code = (error as NodeJS.ErrnoException).code ?? "unknown error";
+    const code = codeOf(error);
     throw invalid(`${path}: cannot be read (${code}); give a readable file to --config`, error);
   }
 }

@@ -4,6 +4,7 @@
 import { isUtf8 } from "node:buffer";
 import { closeSync, fstatSync, openSync } from "node:fs";
 import { KmsError } from "../errors.js";
+import { codeOf } from "../files/file-error.js";
 import { readInto } from "../files/read-into.js";
 import { READ_AT_ONCE } from "../files/regular-file.js";
 import { describePinSource, type Environment, type PinSource } from "./pin-source.js";
@@ -43,7 +44,7 @@ function readPinFile(source: PinSource & { path: string }): Buffer {
     return checkPin(bytes.subarray(0, readRegular(source.path, bytes)), source);
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    const code = (error as NodeJS.ErrnoException).code ?? "unknown error";
+    const code = codeOf(error);
     throw unreadable(
       source,
       `cannot be read (${code}); ${WHAT_TO_DO[code] ?? "give a readable file"}`,

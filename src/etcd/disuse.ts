@@ -116,7 +116,7 @@ function* objectionsToTime(
   if (age > maxAgeMs) {
     yield `it is ${minutes(age)} old, and at most ${minutes(maxAgeMs)} are allowed; take another, or give --max-report-age`;
   }
-  if (age < -CLOCKS_DIFFER_MS) yield "it is from the future; check this machine's clock";
+  if (age < -CLOCKS_DIFFER_MS) yield "its date is in the future; check this machine's clock";
   if (startedAt < settledAt) {
     const from = new Date(settledAt).toISOString();
     yield isLive

@@ -4,6 +4,7 @@ import { isIP } from "node:net";
 import { checkServerIdentity } from "node:tls";
 import { credentials, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
 import { KmsError } from "../errors.js";
+import { codeOf } from "../files/file-error.js";
 
 export interface EtcdAccess {
   /** `https://host:port`, `http://host:port`, `host:port` or `unix:///path`; tried in this order. */
@@ -99,6 +100,10 @@ function readPem(option: string, path: string | undefined): Buffer | null {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new KmsError("CONFIG_INVALID", `${option}: ${path} cannot be read; give a readable file`, error);
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${option}: ${path} cannot be read (${codeOf(error)}); give a readable file`,
+      error,
+    );
   }
 }

@@ -1,5 +1,6 @@
 // The credentials of the kubeconfig's user, from its files or its exec plugin, cached as long as client-go caches them.
 import { KmsError } from "../errors.js";
+import { codeOf } from "../files/file-error.js";
 import { readAtMost } from "../files/read-into.js";
 import { runExecPlugin, type ExecCredential } from "./kube-exec.js";
 import type { KubeTarget } from "./kubeconfig.js";
@@ -90,7 +91,7 @@ function readToken(file: string, otherwise: string): string {
     if (token !== "") return token;
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    reason = `cannot be read (${(error as NodeJS.ErrnoException).code ?? "unknown error"})`;
+    reason = `cannot be read (${codeOf(error)})`;
   }
   if (otherwise !== "") return otherwise;
   throw new KmsError("CONFIG_INVALID", `the kubeconfig's tokenFile ${file} ${reason}`);

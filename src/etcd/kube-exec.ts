@@ -5,6 +5,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
+import { codeOf } from "../files/file-error.js";
 import { readAtMost } from "../files/read-into.js";
 import { fieldsOf, type KubeCluster, type KubeExec } from "./kubeconfig-schema.js";
 
@@ -61,7 +62,7 @@ export async function runExecPlugin(exec: KubeExec, cluster: KubeCluster): Promi
     }
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    const reason = (error as NodeJS.ErrnoException).code ?? "unknown error";
+    const reason = codeOf(error);
     const hint = exec.installHint === undefined ? "" : `; ${exec.installHint}`;
     throw refused(command, `cannot be run (${reason})${hint}`, error);
   }
@@ -101,8 +102,7 @@ function authorityOf(cluster: KubeCluster): string {
     return readAtMost(file, MAX_AUTHORITY_BYTES).toString("base64");
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    const { code = "unknown error" } = error as NodeJS.ErrnoException;
-    throw new KmsError("CONFIG_INVALID", `the kubeconfig's ${file} cannot be read (${code})`, error);
+    throw new KmsError("CONFIG_INVALID", `the kubeconfig's ${file} cannot be read (${codeOf(error)})`, error);
   }
 }
 

@@ -3,6 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
+import { codeOf } from "../files/file-error.js";
 import { readRegular } from "../files/regular-file.js";
 import type { CensusResult } from "./census.js";
 import { normalPrefix } from "./storage-key.js";
@@ -88,7 +89,11 @@ export function writeUsageReport(path: string, report: UsageReport): void {
   try {
     writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600 });
   } catch (error) {
-    throw new KmsError("CONFIG_INVALID", `--report: ${path} cannot be written`, error);
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `--report: ${path} cannot be written (${codeOf(error)}); give another file`,
+      error,
+    );
   }
 }
 
@@ -99,7 +104,11 @@ export function readUsageReport(path: string): UsageReport {
     text = readRegular(path, MAX_BYTES).toString("utf8");
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    throw new KmsError("CONFIG_INVALID", `${path}: cannot be read; give a readable usage report`, error);
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${path}: cannot be read (${codeOf(error)}); give a readable usage report`,
+      error,
+    );
   }
   try {
     return schema.parse(JSON.parse(text));

@@ -40,6 +40,11 @@ export function fileError(error: unknown): KmsError | undefined {
   );
 }
 
+/** Returns the code of a system error, such as ENOENT, for a message. */
+export function codeOf(error: unknown): string {
+  return (error as NodeJS.ErrnoException).code ?? "unknown error";
+}
+
 /** Returns which user was denied access by which folder, for such an error or its cause. */
 export function refusalIn(error: unknown): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {

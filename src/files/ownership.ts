@@ -25,7 +25,7 @@ export function ownershipProblem(path: string, stats: Stats, trust: Trust): stri
     return `${path} belongs to user ${stats.uid}, who could ${trust.danger}; chown it to root or to the plugin's user`;
   }
   if ((stats.mode & WRITABLE_BY_OTHERS) !== 0) {
-    return `${path} can be written to by others, who could ${trust.danger}; chmod go-w it`;
+    return `${path} can be written by others, who could ${trust.danger}; chmod go-w it`;
   }
   return undefined;
 }
@@ -52,7 +52,7 @@ function problemAbove(folder: string, trust: Trust): string | undefined {
     const { mode } = statSync(above);
     // In a sticky folder, such as /tmp, only the owner of an entry may rename it.
     if ((mode & WRITABLE_BY_OTHERS) !== 0 && (mode & STICKY) === 0) {
-      return `${above} can be written to by others, who could ${trust.danger}; chmod go-w it, or use another folder than ${folder}`;
+      return `${above} can be written by others, who could ${trust.danger}; chmod go-w it, or use another folder than ${folder}`;
     }
   }
   return undefined;

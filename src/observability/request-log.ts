@@ -41,7 +41,7 @@ export class RequestLog {
   /** Logs that a request or a connection was ended because its client exceeded a limit. */
   limitReached(limit: string): void {
     this.#limits.add(limit, (times) => {
-      this.#log.warn({ limit, times }, "a client was cut off at a limit");
+      this.#log.warn({ limit, times }, "a client was disconnected because it exceeded a limit");
     });
   }
 

@@ -36,7 +36,7 @@ export function destroyObjects(
 function tooLate(wallMs: number, destroyed: number): TokenFault {
   const left = destroyed === 0 ? "it was left as it is" : `${destroyed} of its objects were destroyed`;
   return new TokenFault(
-    `the token was too slow: the KEK could be destroyed until ${new Date(wallMs).toISOString()}; ${left}`,
+    `the token was too slow: the KEK could only be destroyed until ${new Date(wallMs).toISOString()}; ${left}`,
     { fault: "setup", code: "TOKEN_REFUSED" },
   );
 }

@@ -8,7 +8,7 @@ const NEXT_STEP: Readonly<Record<Exclude<FaultClass, "setup">, string>> = {
   session: "the session was replaced; try again",
   login: "the token logged the plugin out; it logs in again",
   object: "the KEK is not on the token; restore it or check that it was not destroyed",
-  device: "the HSM or its module is failing; its client log tells more",
+  device: "the HSM or its module is failing; check the log of the HSM's client",
   capacity: "the token has no session or memory left; close other clients or lower hsm.sessions",
 };
 
@@ -17,7 +17,7 @@ const PIN_NEXT_STEP = "this PIN is not tried again, since repeated wrong PINs lo
 
 /** Refused logins that do not mean a wrong PIN: once the token is repaired, the same PIN may be right. */
 const LOGIN_NEXT_STEP: Readonly<Record<number, string>> = {
-  0xa3: "the PIN has expired; give the token a new one and put that into its source",
+  0xa3: "the PIN has expired; set a new one on the token and put it into the PIN's source",
   0xa4: "the token is locked; its security officer must reset the PIN",
   0x103: "the token does not know this role; correct login.role or admin.role",
   0x104: "another role is logged in already in this process",

@@ -59,7 +59,7 @@ describe("a socket that another user may have made", () => {
 
   it("unlock sends no PIN to a socket in a folder that others can write to", async () => {
     chmodSync(folder, 0o1777);
-    const stderr = expect.stringMatching(/can be written to by others/) as string;
+    const stderr = expect.stringMatching(/can be written by others/) as string;
     expect(await unlock("1234")).toEqual({ code: 2, stdout: "", stderr });
     expect(received).toEqual([]);
   });

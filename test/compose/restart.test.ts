@@ -79,7 +79,7 @@ it("refuses a path that is not a socket, or a folder writable by others, before 
   expect([file.code, file.stderr]).toEqual([2, expect.stringContaining("is not a socket; left untouched")]);
   chmodSync(dirname(again.socket), 0o777);
   const open = kmsPkcs11(["serve", "--config", again.configFile], kms.token.env);
-  expect([open.code, open.stderr]).toEqual([2, expect.stringContaining("can be written to by others")]);
+  expect([open.code, open.stderr]).toEqual([2, expect.stringContaining("can be written by others")]);
   expect(fault.calls()).toBe(0);
   fault.remove();
 });

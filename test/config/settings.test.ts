@@ -51,7 +51,7 @@ describe("without a file", () => {
     const message = messageOf(() => loadSettings({ flags: {}, env: {}, serves: true }));
     expect(message.split("\n")).toEqual([
       expect.stringMatching(/^keys\.uri: is missing; give a PKCS#11 URI .*, here or with --key$/),
-      "socket.path: is missing; give it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
+      "socket.path: is missing; set it or --socket, such as unix:///run/kms-pkcs11/kms.sock",
       "stateDir: is missing; set it or --state-dir to a folder that survives restarts, such as /var/lib/kms-pkcs11",
     ]);
   });
@@ -243,7 +243,7 @@ describe("the audit log", () => {
 
   it("needs a file if it is required", () => {
     const message = messageOf(() => audit("audit: { required: true }\nstateDir: /var/lib/kms\n"));
-    expect(message).toBe("audit.file: is missing; audit.required is true, so give the file of the audit log");
+    expect(message).toBe("audit.file: is missing; set it, since audit.required is true");
     const log = "audit: { file: /var/log/a.log, required: true }\nstateDir: /var/lib/kms\n";
     expect(audit(log)?.required).toBe(true);
   });

@@ -80,7 +80,7 @@ describe("a usage report as evidence that a KEK is unused", () => {
     ["no report covers cluster c2", [report(), snapshot], { clusterIds: ["c1", "c2"] }],
     ["it covers cluster c3, not c1 or c2", [report(), of("c2"), of("c3")], { clusterIds: ["c1", "c2"] }],
     ["it is 61 min old, and at most 60 min are allowed", [at(NOW - HOUR - 1)], {}],
-    ["from the future", [at(NOW + 61_000)], {}],
+    ["in the future", [at(NOW + 61_000)], {}],
     ["after 2026-11-21T11:45:00.000Z", [report()], { settledAt: NOW - HOUR / 4 }],
     ["no report is of an etcd", [snapshot], {}],
     ["no report is of an etcd", [], {}],

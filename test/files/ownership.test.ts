@@ -36,13 +36,13 @@ it("accepts what belongs to this user and is closed to others", () => {
 it.each([0o777, 0o1777, 0o770, 0o702])("refuses a folder of mode %o, and a file in it", (mode) => {
   chmodSync(folder, mode);
   for (const problem of [folderProblem(folder, trust), fileProblem(file, trust)]) {
-    expect(problem).toMatch(/folder can be written to by others, who could replace it; chmod go-w it/);
+    expect(problem).toMatch(/folder can be written by others, who could replace it; chmod go-w it/);
   }
 });
 
 it("refuses a folder below one that others may write to, unless only owners may rename there", () => {
   chmodSync(top, 0o777);
-  expect(folderProblem(folder, trust)).toMatch(/ownership-\w+ can be written to by others/);
+  expect(folderProblem(folder, trust)).toMatch(/ownership-\w+ can be written by others/);
   chmodSync(top, 0o1777);
   expect(folderProblem(folder, trust)).toBeUndefined();
 });
@@ -52,12 +52,12 @@ it("checks what a link leads to", () => {
   symlinkSync(folder, link);
   expect(folderProblem(link, trust)).toBeUndefined();
   chmodSync(folder, 0o777);
-  expect(folderProblem(link, trust)).toMatch(/can be written to by others/);
+  expect(folderProblem(link, trust)).toMatch(/can be written by others/);
 });
 
 it("refuses a file that others may write to", () => {
   chmodSync(file, 0o666);
-  expect(fileProblem(file, trust)).toMatch(/file can be written to by others/);
+  expect(fileProblem(file, trust)).toMatch(/file can be written by others/);
 });
 
 it.runIf(isRoot)("refuses another user's folder and file, except for a command run by root", () => {
@@ -68,7 +68,7 @@ it.runIf(isRoot)("refuses another user's folder and file, except for a command r
   expect(fileProblem(file, trust)).toMatch(/folder belongs to user 4242/);
   expect(folderProblem(folder, { ...trust, forAnotherUser: true })).toBeUndefined();
   chmodSync(folder, 0o777);
-  expect(folderProblem(folder, { ...trust, forAnotherUser: true })).toMatch(/can be written to by others/);
+  expect(folderProblem(folder, { ...trust, forAnotherUser: true })).toMatch(/can be written by others/);
 });
 
 describe("what serve refuses and check reports", () => {
@@ -104,9 +104,9 @@ describe("what serve refuses and check reports", () => {
       const { code, text } = run(...command);
       expect(code, text).toBe(2);
       expect(text).toMatch(
-        /state can be written to by others, who could forge or remove the plugin's state; chmod/,
+        /state can be written by others, who could forge or remove the plugin's state; chmod/,
       );
-      expect(text).toMatch(/state can be written to by others, who could replace the audit key/);
+      expect(text).toMatch(/state can be written by others, who could replace the audit key/);
     }
   });
 
@@ -141,7 +141,7 @@ describe("what serve refuses and check reports", () => {
       for (const command of [["serve"], ["check"], ["keys", "list"]]) {
         const { code, text } = run(...command);
         expect(code, text).toBe(2);
-        expect(text).toMatch(/can be written to by others, who could run code of their own/);
+        expect(text).toMatch(/can be written by others, who could run code of their own/);
       }
       chmodSync(path, 0o700);
     }

@@ -161,7 +161,7 @@ describe("binding", () => {
 
   it.each([0o770, 0o707, 0o1777])("refuses a folder of mode %o", async (mode) => {
     chmodSync(folder, mode);
-    await expect(bind()).rejects.toThrow(/can be written to by others.*chmod go-w/);
+    await expect(bind()).rejects.toThrow(/can be written by others.*chmod go-w/);
     chmodSync(folder, 0o700);
   });
 

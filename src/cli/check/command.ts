@@ -100,7 +100,7 @@ function checkPaths(settings: Settings, report: Report): boolean {
   const problems = untrustedPaths(settings, { isCommand: true });
   const isFine = (subject: string): boolean => problems.every((problem) => problem.subject !== subject);
   if (socket === undefined) {
-    report.add("warn", "socket", "socket.path is not set; serve requires it: set it, or give --socket");
+    report.add("warn", "socket", "socket.path is missing; serve requires it: set it or --socket");
   } else if (socket.abstract) {
     report.add(
       "warn",
@@ -112,7 +112,7 @@ function checkPaths(settings: Settings, report: Report): boolean {
     report.add(
       "warn",
       "state",
-      "stateDir is not set; serve requires it, and without it every command tries a refused PIN again: set it, or give --state-dir",
+      "stateDir is missing; serve requires it, and without it every command tries a refused PIN again: set it or --state-dir",
     );
   } else if (isFine("state")) checkWritable(stateDir, report);
   if (audit !== undefined && isFine("audit")) report.add("ok", "audit", `key in ${dirname(audit.keyFile)}`);

@@ -43,7 +43,7 @@ The output is what kube-apiserver encoded: protobuf for built-in resources, JSON
       if (settings.audit === undefined) {
         throw new KmsError(
           "CONFIG_INVALID",
-          "audit.file: is not set; configure an audit log, without which no object is printed in clear",
+          "audit.file: is missing; set it, since an object is only printed in clear if the audit log records it",
         );
       }
       await get(key, reason, settings, options, terminal);

@@ -17,7 +17,10 @@ export interface KekOptions {
 export function addKekOptions(command: Command): Command {
   const withKek = command
     .option("-c, --config <file>", "configuration file (kind PluginConfiguration): which HSM and KEK")
-    .option("--kek <uri>", "PKCS#11 URI of the KEK; overrides keys.uri (--key is etcd's here)")
+    .option(
+      "--kek <uri>",
+      "PKCS#11 URI of the KEK; overrides keys.uri (here, --key is the key of etcd's client certificate)",
+    )
     .option("--module-params <string>", "string for C_Initialize; overrides module.parameters")
     .option("--state-dir <dir>", "state directory; overrides stateDir");
   return addPinOption(withKek);

@@ -61,7 +61,7 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
       "socket of the plugin, which is asked for the active key_id",
       "/run/kms-pkcs11/kms.sock",
     )
-    .option("--key-id <key_id>", "the active key_id; if it is a whole key_id, the plugin is not asked")
+    .option("--key-id <key_id>", "the active key_id; the plugin is not asked for it if it is given in full")
     .option(
       "--encryption-config <file>",
       "kube-apiserver's EncryptionConfiguration: the resources to encrypt",

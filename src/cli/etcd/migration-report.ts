@@ -35,7 +35,9 @@ export function describeMigration({ keyId, isDryRun, before, done }: MigrationRe
     ...(done?.failures ?? []).map(({ resource, objects, reason, example }) =>
       oneLine(`not rewritten: ${objects} of ${resource}: ${reason}${example === "" ? "" : ` (${example})`}`),
     ),
-    ...(sum > 0 ? [`in clear, and not to be encrypted: ${sum} objects of ${clear.length} resources`] : []),
+    ...(sum > 0
+      ? [`in clear, but outside the resources to encrypt: ${sum} objects of ${clear.length} resources`]
+      : []),
     verdict(done, after, isDryRun),
   ].join("\n");
 }
@@ -55,6 +57,8 @@ function verdict(done: Migrated | undefined, after: Survey, isDryRun: boolean): 
   const rewritten = String(done?.rewritten ?? 0);
   if (isDryRun) return `${rewritten} of ${after.left} objects would be rewritten (dry run, ${at})`;
   const why =
-    done?.interrupted === true ? "interrupted: run it again to continue" : "correct that and run it again";
+    done?.interrupted === true
+      ? "interrupted; run it again to continue"
+      : "correct what prevents it and run it again";
   return `${rewritten} rewritten; ${after.left} objects are left ${at}; ${why}`;
 }

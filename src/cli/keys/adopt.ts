@@ -22,7 +22,7 @@ Example:
 export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
   addKeyOptions(keys.command("adopt"))
     .description(
-      "give a key made by another tool an activation label, where the tokens allow it; its key_id stays",
+      "give a key made by another tool an activation label, if the tokens allow it; its key_id stays the same",
     )
     .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @active or @retired")
     .addHelpText("after", HELP)
@@ -48,7 +48,7 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
         const rows =
           changes.tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
         const isRepeat = changes.tokens.every(({ outcome }) => outcome === "not needed");
-        const did = isRepeat ? "adopted already as" : "adopted as";
+        const did = isRepeat ? "already adopted as" : "adopted as";
         terminal.out(`${did} "${adopted.label}" (key_id ${adopted.keyId})${rows}`);
       }
       requireChanged(changes, "adopted");

@@ -49,9 +49,9 @@ export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
     .description("make the first KEK inside the HSM, active at once; refuses when one exists")
     .option(
       "--wait",
-      "wait until the other tokens of the configuration hold the clone, and for a KEK that you make with the vendor's tool; exit 1 if they do not",
+      "wait until the other tokens of the configuration hold the clone, or until the token shows the KEK that you make with the vendor's tool; exit 1 if they do not in time",
     )
-    .option("--timeout <duration>", "how long to wait for that", "10m")
+    .option("--timeout <duration>", "how long --wait waits", "10m")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       await createAndReport(command.optsWithGlobals<CreateOptions>(), terminal);
@@ -101,7 +101,7 @@ async function create({ settings, tokens, begin, wait, operator }: Order): Promi
     if (existing === undefined) continue;
     throw new KmsError(
       "TOKEN_REFUSED",
-      `${tokens.length === 1 ? "the token" : name} holds "${existing.label}" (key_id ${existing.keyId}) already; nothing was created`,
+      `${tokens.length === 1 ? "the token" : name} holds "${existing.label}" (key_id ${existing.keyId}) already; nothing was created; to make the next KEK, run 'kms-pkcs11 keys rotate'`,
     );
   }
   const [preferred, ...others] = tokens;

@@ -63,7 +63,7 @@ export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
     .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @standby or @retired")
     .option(
       "--nodes <url,...>",
-      "every node's plugin, such as http://127.0.0.1:8090: refuses if one still uses the KEK; a proof for a standby KEK",
+      "every node's plugin, such as http://127.0.0.1:8090; refuses if one still uses the KEK; proves that a standby KEK was never used",
     )
     .addHelpText("after", HELP)
     .action(async (keyId: string, _local, command: Command) => {

@@ -33,11 +33,11 @@ function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, fai
   const isKnown = tokens.every(({ outcome }) => outcome !== "unknown");
   const what = isKnown
     ? `${keyId} could not be destroyed (${where === "" ? failure.message : where}); it becomes active at `
-    : `whether ${keyId} was destroyed is not known (${where}); if it is still there, it becomes active at `;
+    : `whether ${keyId} was destroyed is not known (${where}); if it still exists, it becomes active at `;
   return new KmsError(
     failure.code,
     `rotation aborted (${reason}), but ${what}${iso(plan.activation)} unless 'kms-pkcs11 keys destroy ${keyId} --nodes ...' ` +
-      `succeeds until ${CANCEL_MARGIN_MS / 1000} s before`,
+      `succeeds at least ${CANCEL_MARGIN_MS / 1000} s before that`,
     failure,
   );
 }

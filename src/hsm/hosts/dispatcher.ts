@@ -105,7 +105,7 @@ export class Dispatcher {
 
   /** Returns whether a job need not be sent any more. */
   #drop(job: Job): boolean {
-    if (job.caller.cancelled) this.#settle(job, new KmsError("CANCELLED", "the caller went away"));
+    if (job.caller.cancelled) this.#settle(job, new KmsError("CANCELLED", "the caller disconnected"));
     return job.settled;
   }
 

@@ -164,7 +164,7 @@ export class HostProcess {
     } catch (error) {
       // The thread stays, unused: a token without a free session now is unlikely to have one later.
       this.#maxLanes = lanes;
-      this.#log.warn({ lanes, err: error }, "token gives no further session");
+      this.#log.warn({ lanes, err: error }, "token opens no further session");
       return false;
     }
   }
@@ -177,10 +177,7 @@ export class HostProcess {
     if (this.gone) return;
     this.#child.kill("SIGKILL");
     this.#givenUp ??= setTimeout(() => {
-      this.#log.warn(
-        { pid: this.pid },
-        "token host does not end after SIGKILL; the kernel still holds the process",
-      );
+      this.#log.warn({ pid: this.pid }, "token host does not end after SIGKILL: it hangs in a system call");
       this.#end(this.#finish(cause));
     }, UNKILLABLE_MS);
   }

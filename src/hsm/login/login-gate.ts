@@ -245,7 +245,7 @@ export class LoginGate {
     if (token.pinFinalTry && !this.#options.allowFinalTry) {
       throw new KmsError(
         "PIN_REFUSED",
-        `token "${token.label}" has one PIN attempt left, which the plugin does not spend; check the PIN, then reset the ` +
+        `token "${token.label}" has one PIN attempt left, which the plugin does not use; check the PIN, then reset the ` +
           "counter by logging in with another tool, or set hsm.allowFinalTry",
       );
     }

@@ -101,7 +101,7 @@ describe("etcd usage", () => {
     for (const text of ["@retired", "@standby", OTHER.slice(0, 8)]) {
       expect(run("usage", "--fail-if-used", text, "--endpoints", "127.0.0.1:1", ...config)).toMatchObject({
         code: 2,
-        stderr: expect.stringContaining("fits no KEK") as string,
+        stderr: expect.stringContaining("matches no KEK") as string,
       });
     }
   });
@@ -222,7 +222,7 @@ describe("etcd verify", () => {
 });
 
 describe("with several tokens", () => {
-  const asking = "asking pkcs11:token=other;object=kms-kek";
+  const asking = "using pkcs11:token=other;object=kms-kek";
 
   it("the next token decrypts if the preferred one cannot, from the start or later", () => {
     fault.set("C_DecryptInit rv 0x32");

@@ -163,7 +163,7 @@ describe("keys destroy and adopt", () => {
     });
     expect(keys("destroy", "@standby", LOST, second)).toMatchObject({
       code: 2,
-      stderr: expect.stringContaining("@standby fits no KEK") as string,
+      stderr: expect.stringContaining("@standby matches no KEK") as string,
     });
     for (const [what, ...more] of [
       ["foo"],
