@@ -118,7 +118,7 @@ describe("a retired KEK", () => {
     expect(await refusal(node({ ...others, publishedKeyId: "alias" }))).toMatch(/alias is active there/);
     expect(await refusal(node({ ...others, dueKeyId: "a" }))).toMatch(/a is due there/);
     expect(await refusal(node({ ...others, publishedKeyId: null }))).toMatch(
-      /no KEK is active there before a Status call.*nothing was destroyed/,
+      /no KEK is active there until a Status call.*nothing was destroyed/,
     );
     expect(await refusal(node(others), node(others, 60_000))).toMatch(/its clock is .*nothing was destroyed/);
     expect(

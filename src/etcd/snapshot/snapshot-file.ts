@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { readSync, type BigIntStats } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { KmsError } from "../../errors.js";
+import { codeOf } from "../../files/file-error.js";
 import { openRegular } from "../../files/regular-file.js";
 
 export interface SnapshotOptions {
@@ -48,7 +49,9 @@ export class SnapshotFile {
     try {
       handle = await openRegular(path);
     } catch (error) {
-      throw new KmsError("CONFIG_INVALID", `--snapshot: ${path} cannot be read; give a readable file`, error);
+      const reason = error instanceof KmsError ? "not a regular file" : codeOf(error);
+      const what = `--snapshot: ${path} cannot be read (${reason}); give a readable file`;
+      throw new KmsError("CONFIG_INVALID", what, error);
     }
     try {
       const file = new SnapshotFile(path, handle, await handle.stat({ bigint: true }));

@@ -38,7 +38,7 @@ it("reports a key that was not destroyed, its activation and what to do before i
       code: "HSM_UNAVAILABLE",
       message:
         "rotation aborted (a node lacks it), but new could not be destroyed (pkcs11:token=a: away); it becomes active " +
-        "at 2026-12-01T10:00:00.000Z unless 'kms-pkcs11 keys destroy new --nodes ...' succeeds until 10 s before",
+        "at 2026-12-01T10:00:00.000Z unless 'kms-pkcs11 keys destroy new --nodes ...' succeeds at least 10 s before that",
     }),
   );
   expect(shown).toMatch(/^active from +2026-12-01T10:00:00.000Z\nuntil then +old$/m);
