@@ -12,11 +12,11 @@ import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey 
 import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } from "./require-of-nodes.js";
 import { readAgain, type Token } from "./command-tokens.js";
 
-/** What the caller offers to show that nobody needs the KEK. */
+/** What the operator offers to show that nobody needs the KEK. */
 export interface Proof {
-  /** The key_id that the caller repeated to accept that the data under it is lost. */
+  /** The key_id that the operator repeated to accept that the data under it is lost. */
   readonly lost: string | undefined;
-  /** The key_id that the caller repeated to state that no node encrypts under it any more. */
+  /** The key_id that the operator repeated to state that no node encrypts under it any more. */
   readonly left: string | undefined;
   /** Reads report files, and searches etcd if one is configured. @throws KmsError */
   readonly reports: () => Promise<readonly NamedReport[]>;
@@ -191,7 +191,7 @@ function leftAt(key: ViewedKey, schedule: Schedule, answer: NodesAnswer | undefi
   return isAnsweredFor ? lastUse : Math.max(lastUse, supersededAt(key, schedule) + behindMs);
 }
 
-/** Returns whether the caller repeated the key_id. @throws KmsError TOKEN_REFUSED for a different one */
+/** Returns whether the operator repeated the key_id. @throws KmsError TOKEN_REFUSED for a different one */
 function isStated(option: string, written: string | undefined, keyId: string): boolean {
   if (written === undefined || written === keyId) return written === keyId;
   throw new KmsError("TOKEN_REFUSED", `${option} names another key_id; nothing was destroyed`);

@@ -28,10 +28,16 @@ const TOOLS: readonly VendorTool[] = [
   },
 ];
 
-const KEYS: Readonly<Record<string, string>> = {
-  auto: "an HMAC-SHA256 key (CKK_GENERIC_SECRET or CKK_SHA256_HMAC) or an AES key",
-  "hmac-kdf": "an HMAC-SHA256 key (CKK_GENERIC_SECRET or CKK_SHA256_HMAC)",
-  "aes-cbc-hmac": "an AES key and an HMAC-SHA256 key with the same CKA_ID,",
+const AES_KEY = "an AES key of 256 bits";
+const HMAC_KEY = "an HMAC-SHA256 key (CKK_GENERIC_SECRET or CKK_SHA256_HMAC)";
+
+const KEYS: Readonly<Record<MechanismChoice | "auto", string>> = {
+  auto: `${HMAC_KEY} or ${AES_KEY}`,
+  "aes-gcm": AES_KEY,
+  "hmac-kdf": `${HMAC_KEY} of 256 bits`,
+  "aes-kwp": AES_KEY,
+  "aes-cbc-hmac": `an AES key and ${HMAC_KEY}, each of 256 bits and with the same CKA_ID,`,
+  "rsa-oaep": "two RSA key pairs of 3072 bits with the same CKA_ID, one that decrypts and one that signs,",
 };
 
 /** Returns the command that makes the key, or else a description of the key that the vendor's tool has to make. */
@@ -40,7 +46,7 @@ export function vendorCommand(key: VendorMadeKey): string {
   const tool = TOOLS.find((one) => one.library.test(library) && one.mechanisms.includes(key.mechanism));
   if (tool !== undefined) return tool.command(key);
   return (
-    `${KEYS[key.mechanism] ?? "an AES key"} of 256 bits with CKA_LABEL ${quoted(key.label)}, ` +
+    `${KEYS[key.mechanism]} with CKA_LABEL ${quoted(key.label)}, ` +
     "CKA_TOKEN, CKA_PRIVATE and CKA_SENSITIVE true, CKA_EXTRACTABLE false" +
     (key.mechanism === "auto" ? "" : `, if the token performs ${key.mechanism}`)
   );
