@@ -265,7 +265,7 @@ describe("etcd get", () => {
     expect(get(key("local"), ...because)).toMatchObject({
       code: 2,
       stdout: "",
-      stderr: expect.stringContaining("audit.file: is not set") as string,
+      stderr: expect.stringContaining("audit.file: is missing") as string,
     });
   });
 
