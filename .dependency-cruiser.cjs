@@ -53,11 +53,11 @@ const LAYERS = {
   // It judges any plugin, and knows nothing of this one.
   "conformance/": [],
   "etcd/": ["provider/", "hsm/", "files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
-  "bench/": ["kms-client/", "provider/", "hsm/", "aead\\.ts"],
+  "bench/": ["hsm/", "aead\\.ts"],
   "kms-client/": ["untrusted-text\\.ts", "errors\\.ts"],
-  "config/": ["provider/", "hsm/", "files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
-  "audit/": ["provider/", "hsm/", "files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
-  "observability/": ["provider/", "hsm/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
+  "config/": ["hsm/", "files/", "untrusted-text\\.ts", "errors\\.ts"],
+  "audit/": ["files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
+  "observability/": ["hsm/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   "provider/": ["hsm/", "files/", "aead\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   "hsm/": ["files/", "backoff\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   // The token host is another program: it shares the wire format and the tables that the format speaks of.

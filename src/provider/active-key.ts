@@ -89,7 +89,7 @@ export class ActiveKey {
   /**
    * Publishes the chosen generation, which Encrypt uses from then on. If a switch cannot be recorded, the previous
    * generation stays published as long as it works: a use that the node may forget would later count as none.
-   * Throws KEY_MISSING, KEY_AMBIGUOUS, KEY_UNSUITABLE or HSM_UNAVAILABLE if no generation can be used.
+   * @throws KmsError KEY_MISSING, KEY_AMBIGUOUS, KEY_UNSUITABLE or HSM_UNAVAILABLE if no generation can be used
    */
   publish(): UsableChoice {
     const choice = this.#decide();
@@ -161,7 +161,7 @@ export class ActiveKey {
 
   /**
    * At the start, returns the generation that the schedule names, unless this node has already published a later one.
-   * Throws if no generation can be used.
+   * @throws KmsError as `publish`
    */
   #first(): Choice {
     const { keyring, memory, prover } = this.#options;

@@ -44,8 +44,9 @@ export function encodeEnvelope(version: FormatVersion, mechanism: number, body: 
 }
 
 /**
- * Parses an envelope; its body is a view, and nothing in it is authenticated yet. Throws INPUT_INVALID if the version,
- * mechanism or length cannot come from this plugin. @param maxPlaintext longest plaintext that it may hold, in bytes
+ * Parses an envelope; its body is a view, and nothing in it is authenticated yet.
+ * @param maxPlaintext longest plaintext that it may hold, in bytes
+ * @throws KmsError INPUT_INVALID if the version, mechanism or length cannot come from this plugin
  */
 export function parseEnvelope(envelope: Uint8Array, maxPlaintext = MAX_PLAINTEXT_BYTES): Envelope {
   if (envelope.length < HEADER_BYTES || envelope.length > MAX_CIPHERTEXT_BYTES) {

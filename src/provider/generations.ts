@@ -103,8 +103,9 @@ function byActivation(a: Generation, b: Generation): number {
 }
 
 /**
- * Returns the generation with the latest activation that is not in the future. Throws KEY_MISSING if there is none,
- * KEY_AMBIGUOUS if several keys have a plain label. @param now ms since the epoch
+ * Returns the generation with the latest activation that is not in the future.
+ * @param now ms since the epoch
+ * @throws KmsError KEY_MISSING if there is none; KEY_AMBIGUOUS if several keys have a plain label
  */
 export function activeAt(schedule: Schedule, policy: SchedulePolicy, now: number): Generation {
   const due = schedule.generations.filter((generation) => generation.activation <= now);

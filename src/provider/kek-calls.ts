@@ -34,7 +34,7 @@ export class KekCalls {
     this.#options = options;
   }
 
-  /** Returns an envelope, or throws a KmsError that says why the KEK cannot be used. */
+  /** Returns an envelope. @throws KmsError that says why the KEK cannot be used */
   async encrypt(keyId: string, data: Uint8Array, caller: Caller, purpose = DEK_SEED): Promise<Buffer> {
     const { id } = this.#mechanismOf(keyId);
     const aad = aadOf(CHECKED_FORMAT, id, keyId, purpose);
@@ -42,7 +42,7 @@ export class KekCalls {
     return encodeEnvelope(CHECKED_FORMAT, id, await this.#guard(this.#options.hsm.encrypt(request, caller)));
   }
 
-  /** Returns a plaintext that belongs to the caller, or throws a KmsError such as NOT_AUTHENTIC. */
+  /** Returns a plaintext that belongs to the caller. @throws KmsError such as NOT_AUTHENTIC */
   async decrypt(
     keyId: string,
     { version, mechanism, body: data }: DirectEnvelope,

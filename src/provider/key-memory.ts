@@ -15,7 +15,7 @@ export interface Published {
 /** Remembers the key_id published last. */
 export interface PublishedMemory {
   load(): Published | undefined;
-  /** Records a key_id that is about to be published, or throws an Error. */
+  /** Records a key_id that is about to be published. @throws Error */
   save(published: Published): void;
 }
 
@@ -23,7 +23,7 @@ export interface PublishedMemory {
 export interface KeyMemoryStore {
   /** Returns the document saved last; undefined if there is none or it cannot be read. */
   load(): unknown;
-  /** Stores a document, or throws an Error. */
+  /** Stores a document. @throws Error */
   save(document: object): void;
 }
 

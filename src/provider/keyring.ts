@@ -94,7 +94,7 @@ export class Keyring {
     return this.#reader.tookMs;
   }
 
-  /** Reads the token, or throws a KmsError. Callers at the same time share one reading. */
+  /** Reads the token. Callers at the same time share one reading. @throws KmsError */
   read(): Promise<Schedule> {
     this.#reading ??= this.#readOnce().finally(() => (this.#reading = undefined));
     return this.#reading;
@@ -107,7 +107,8 @@ export class Keyring {
 
   /**
    * Returns the generation of a key_id; reads the token again if the key_id is unknown, unless the token is read only
-   * once. Throws KEY_UNKNOWN if no KEK has it, or within the request timeout why the token cannot be read.
+   * once.
+   * @throws KmsError KEY_UNKNOWN if no KEK has it; within the request timeout, why the token cannot be read
    */
   async find(keyId: string): Promise<Generation> {
     const known = this.known(keyId);

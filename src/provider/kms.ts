@@ -50,8 +50,8 @@ export interface RequestContext {
 /** Every method fails with a KmsError and with nothing else. */
 export interface KmsProvider {
   /**
-   * Answers from memory, and publishes the key_id of the answer, which Encrypt uses from then on. Throws a KmsError if
-   * there is no key_id to answer with, or if writes must stop.
+   * Answers from memory, and publishes the key_id of the answer, which Encrypt uses from then on.
+   * @throws KmsError if there is no key_id to answer with, or if writes must stop
    */
   status(): StatusAnswer;
   /** Encrypts a DEK seed of 1 to MAX_PLAINTEXT_BYTES, which is neither stored nor changed. */

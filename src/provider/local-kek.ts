@@ -180,7 +180,7 @@ function nameOf(keyId: string, wrapped: Uint8Array): string {
   return `${keyId} ${Buffer.from(wrapped.buffer, wrapped.byteOffset, wrapped.byteLength).toString("base64")}`;
 }
 
-/** Returns the plaintext, or throws NOT_AUTHENTIC. */
+/** Returns the plaintext. @throws KmsError NOT_AUTHENTIC */
 function openBody(key: KeyObject, keyId: string, body: Uint8Array): Buffer {
   const plaintext = openSealed(key, associatedData(PLAIN_FORMAT, LOCAL_KEK, keyId), body);
   if (plaintext !== undefined) return plaintext;

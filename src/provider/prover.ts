@@ -66,8 +66,8 @@ export class Prover {
 
   /**
    * Proves the generations one after the other, the KEK in use first, and forgets those that were removed. If only some
-   * KEKs cannot be reached, they have failed; that says nothing about the HSM. Throws a KmsError if the HSM is away:
-   * the KEK in use, or every KEK, cannot be reached. Earlier proofs stay valid then.
+   * KEKs cannot be reached, they have failed; that says nothing about the HSM.
+   * @throws KmsError if the HSM is away: the KEK in use, or every KEK, cannot be reached. Earlier proofs stay valid then.
    */
   async prove(generations: readonly Generation[], inUse: string | undefined): Promise<void> {
     const present = new Set(generations.map(({ record }) => record.keyId));

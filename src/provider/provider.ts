@@ -56,7 +56,7 @@ export class Provider implements KmsProvider {
     return answer;
   }
 
-  /** Returns what Status would answer now, or throws what it would throw, and changes nothing. */
+  /** Returns what Status would answer now, and changes nothing. @throws KmsError as Status would */
   peekStatus(): StatusAnswer {
     this.#requireReading();
     const choice = this.#parts.active.choose();

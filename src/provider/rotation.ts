@@ -19,8 +19,10 @@ export interface RotationPlan {
 }
 
 /**
- * Returns the label and activation of the new KEK. Throws INPUT_INVALID if the new KEK would not become active at this
- * instant, KEY_MISSING if there is no KEK to rotate from. @param activation ms since the epoch
+ * Returns the label and activation of the new KEK.
+ * @param activation ms since the epoch
+ * @throws KmsError INPUT_INVALID if the new KEK would not become active at this instant; KEY_MISSING if there is no KEK to
+ *   rotate from
  */
 export function planRotation(
   schedule: Schedule,

@@ -5,9 +5,10 @@ import type { Generation } from "./generations.js";
 import type { Published } from "./key-memory.js";
 
 /**
- * Throws unless `due` may succeed the KEK published before. A KEK with an earlier activation has been superseded:
- * KEY_MISSING. A different KEK with the same activation comes from another token or a failed clone, and the other
- * nodes could not decrypt what it encrypts: KEY_UNSUITABLE.
+ * Requires that `due` may succeed the KEK published before. A KEK with an earlier activation has been superseded. A
+ * different KEK with the same activation comes from another token or a failed clone, and the other nodes could not
+ * decrypt what it encrypts.
+ * @throws KmsError KEY_MISSING for an earlier KEK, KEY_UNSUITABLE for a different one
  */
 export function refuseSuccession(before: Published, due: Generation): void {
   if (before.activation === null || before.activation < due.activation) return;

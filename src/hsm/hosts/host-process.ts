@@ -110,7 +110,7 @@ export class HostProcess {
   }
 
   /** Whether the process has ended or was never created. */
-  get gone(): boolean {
+  get hasExited(): boolean {
     return this.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
@@ -174,7 +174,7 @@ export class HostProcess {
     this.#finish(cause);
     // If there is no process, Node 20 signals whatever pid it holds: 0 (our own process group), or that of an earlier
     // child.
-    if (this.gone) return;
+    if (this.hasExited) return;
     this.#child.kill("SIGKILL");
     this.#givenUp ??= setTimeout(() => {
       this.#log.warn({ pid: this.pid }, "token host does not end after SIGKILL: it hangs in a system call");

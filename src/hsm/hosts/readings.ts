@@ -55,7 +55,7 @@ export class KeyringReadings {
   /** Whether a reading has hung and none has succeeded since. */
   #hung = false;
   /** Hosts that were ready when a reloaded reading was requested, until a later host has been read. */
-  readonly #doubted = new Set<HostProcess>();
+  readonly #beforeReload = new Set<HostProcess>();
   /** The last reading requested on each host. */
   readonly #turns = new WeakMap<HostProcess, Promise<unknown>>();
   readonly #last: LastReading;
@@ -129,23 +129,23 @@ export class KeyringReadings {
     const fresh = await this.#fresh();
     const records = await this.#readOn(fresh);
     for (const host of this.#hosts.ready) {
-      if (host === fresh || !this.#doubted.has(host)) continue;
+      if (host === fresh || !this.#beforeReload.has(host)) continue;
       const earlier = await this.#readOn(host).catch(() => undefined);
       if (earlier === undefined) host.kill("device");
       else if (namesOf(earlier) !== namesOf(records)) host.kill("reload");
     }
-    this.#doubted.clear();
+    this.#beforeReload.clear();
     return records;
   }
 
   async #fresh(): Promise<HostProcess> {
-    if (this.#doubted.size === 0) {
+    if (this.#beforeReload.size === 0) {
       if (this.#hosts.configured > 1) await this.#hosts.whenReady(() => this.#hosts.ready.length > 1);
       if (this.#isLast()) throw this.#refusal();
-      for (const host of this.#hosts.ready) this.#doubted.add(host);
+      for (const host of this.#hosts.ready) this.#beforeReload.add(host);
       this.#hosts.ready.at(-1)?.kill("reload");
     }
-    const fresh = await this.#hosts.whenReady((host) => !this.#doubted.has(host));
+    const fresh = await this.#hosts.whenReady((host) => !this.#beforeReload.has(host));
     if (fresh !== undefined) return fresh;
     // A library that is already loaded may keep listing a token that is away, as empty.
     throw new KmsError("HSM_UNAVAILABLE", "no token host can be started to read the token");

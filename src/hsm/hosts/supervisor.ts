@@ -179,7 +179,7 @@ export class Supervisor {
   /** Processes that the kernel keeps must not accumulate: each one delays the next start. */
   #backoffMs(cause: EndCause): number {
     this.#lingering = [...this.#lingering, ...(this.#host === undefined ? [] : [this.#host])].filter(
-      (host) => !host.gone,
+      (host) => !host.hasExited,
     );
     return Math.max(
       backoffMs(this.#failures, BACKOFF[cause]),
