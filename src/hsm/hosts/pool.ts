@@ -6,7 +6,7 @@ import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { Supervisor } from "./supervisor.js";
 import { mechanismById } from "../mechanisms.js";
-import { KeyringReadings, type ReadingHosts } from "./readings.js";
+import { KeyringReadings, type AcceptsHost, type ReadingHosts } from "./readings.js";
 import type { LaneClient } from "./lane-client.js";
 import { Logins } from "./logins.js";
 import type { LoginGate } from "../login/login-gate.js";
@@ -106,7 +106,11 @@ export class HostPool {
 
   /** Why the last start failed; undefined if none has failed since a host was ready. */
   get reason(): KmsError | undefined {
-    return this.#supervisors.find((supervisor) => supervisor.reason !== undefined)?.reason;
+    return this.#failures[0];
+  }
+
+  get #failures(): readonly KmsError[] {
+    return this.#supervisors.flatMap((supervisor) => supervisor.reason ?? []);
   }
 
   get state(): HsmState {
@@ -243,23 +247,25 @@ export class HostPool {
       get ready() {
         return ready();
       },
+      failures: () => this.#failures,
       configured: this.#options.hosts,
       serving: () => this.#serving(),
       read: (host, request, limitMs) => this.#controlOn(host, Op.readKeks, request, () => limitMs),
       proves: (host, keyId) => this.#proves(host, keyId),
-      whenReady: (wanted) => this.#whenReady(wanted),
+      whenReady: (wanted, earlier) => this.#whenReady(wanted, earlier),
     };
   }
 
-  /** Waits for a start that has not failed yet, up to its time limit without progress. */
-  async #whenReady(wanted: (host: HostProcess) => boolean): Promise<HostProcess | undefined> {
+  /** Waits for a start that has not failed, except as in `earlier`, up to its time limit without progress. */
+  async #whenReady(wanted: AcceptsHost, earlier: readonly KmsError[] = []): Promise<HostProcess | undefined> {
     const { signal } = this.#stopping;
     const since = performance.now();
     for (;;) {
       const host = this.ready.find(wanted);
       const leftMs =
         Math.max(since, this.#readings.firstReadingAt) + this.#options.startTimeoutMs - performance.now();
-      if (host !== undefined || leftMs <= 0 || this.reason !== undefined || signal.aborted) return host;
+      const hasFailed = this.#failures.some((failure) => !earlier.includes(failure));
+      if (host !== undefined || leftMs <= 0 || hasFailed || signal.aborted) return host;
       await this.#changeOrTimeout(leftMs);
     }
   }

@@ -17,6 +17,8 @@ import {
   type KeyringReading,
 } from "../wire-calls.js";
 
+export type AcceptsHost = (host: HostProcess) => boolean;
+
 /** What readings need from the pool. */
 export interface ReadingHosts {
   /** Hosts that may be given requests, the serving one first. */
@@ -29,8 +31,13 @@ export interface ReadingHosts {
   read(host: HostProcess, request: ReadRequest, limitMs: number): Promise<ReadSlice>;
   /** Returns whether operations under a KEK succeed on a host; replaces the host if they do not. */
   proves(host: HostProcess, keyId: string): Promise<boolean>;
-  /** Waits for a ready host that `wanted` accepts and returns it; undefined if a start failed or took too long. */
-  whenReady(wanted: (host: HostProcess) => boolean): Promise<HostProcess | undefined>;
+  /** Returns why starts have failed that have not been followed by a ready host. */
+  failures(): readonly KmsError[];
+  /**
+   * Waits for a ready host that `wanted` accepts and returns it; undefined if a start failed or took too long. Failures
+   * in `earlier` do not count.
+   */
+  whenReady(wanted: AcceptsHost, earlier?: readonly KmsError[]): Promise<HostProcess | undefined>;
 }
 
 /** The time limits of readings. */
@@ -139,13 +146,16 @@ export class KeyringReadings {
   }
 
   async #fresh(): Promise<HostProcess> {
+    let earlier: readonly KmsError[] = [];
     if (this.#beforeReload.size === 0) {
       if (this.#hosts.configured > 1) await this.#hosts.whenReady(() => this.#hosts.ready.length > 1);
       if (this.#isLast()) throw this.#refusal();
       for (const host of this.#hosts.ready) this.#beforeReload.add(host);
+      // The host's successor may start although another start, which a successful one has replaced, has just failed.
+      earlier = this.#hosts.failures();
       this.#hosts.ready.at(-1)?.kill("reload");
     }
-    const fresh = await this.#hosts.whenReady((host) => !this.#beforeReload.has(host));
+    const fresh = await this.#hosts.whenReady((host) => !this.#beforeReload.has(host), earlier);
     if (fresh !== undefined) return fresh;
     // A library that is already loaded may keep listing a token that is away, as empty.
     throw new KmsError("HSM_UNAVAILABLE", "no token host can be started to read the token");

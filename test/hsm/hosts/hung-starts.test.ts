@@ -33,6 +33,16 @@ describe("starts on a token that has been open before", () => {
     await waitFor(() => opened.hsm.readyHosts === hosts, { what: "all hosts", ...LIMIT });
   });
 
+  it("the token is read on a reloaded library although a start has hung just before", async () => {
+    const opened = await token.start({ startTimeoutMs: START_TIMEOUT_MS });
+    token.fault.set(`C_Initialize hang once=${token.fault.path("hung")}`);
+    // A second start succeeds beside the one that hangs, whose failure is the latest when the next reading begins.
+    for (let reading = 0; reading < 2; reading++) {
+      expect(await opened.hsm.listKeksReloaded()).toMatchObject([{ keyId: token.keyId }]);
+    }
+    expect(opened.ended).toContain("hang");
+  });
+
   it("a login that hangs is made by one host at a time", async () => {
     const opened = await token.start({ hosts: 2, startTimeoutMs: START_TIMEOUT_MS });
     const before = token.fault.calls("C_Login");

@@ -19,6 +19,7 @@ beforeEach(() => {
   const host = { alive: true, endCause: undefined } as unknown as HostProcess;
   const hosts: ReadingHosts = {
     ready: [host],
+    failures: () => [],
     configured: 1,
     serving: () => Promise.resolve(host),
     read: () =>
