@@ -7,8 +7,10 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     exclude: ["test/e2e/**", "**/node_modules/**"],
-    globalSetup: ["test/setup/prerequisites.ts"],
+    globalSetup: ["test/setup/prerequisites.ts", "test/setup/kek-token.ts"],
     pool: "forks",
+    // The built program is loaded as it is: transforming it would cost more than running it.
+    server: { deps: { external: [new RegExp(`^${import.meta.dirname}/dist/`)] } },
     // Set by `scripts/test --watch PATTERN`: many tests start the build, which vitest does not see them import.
     forceRerunTriggers: [
       ...configDefaults.forceRerunTriggers,

@@ -4,17 +4,17 @@
 
 import { randomBytes } from "node:crypto";
 
-import { afterEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, describe, expect, it } from "vitest";
 
 import type { KekKind, MechanismName } from "../../src/hsm/mechanisms.js";
 import { mechanismByName } from "../../src/hsm/mechanisms.js";
-import { PATIENT_CALLER, type CryptRequest } from "../../src/hsm/port.js";
+import { PATIENT_CALLER, type CryptRequest, type KekRecord } from "../../src/hsm/port.js";
 import { KekCalls } from "../../src/provider/kek-calls.js";
 import { LOCAL_KEK_BYTES } from "../../src/provider/local-kek.js";
 import { Prover } from "../../src/provider/prover.js";
 import { SILENT } from "../support/fake-hsm.js";
 import { codeOf, PLAINTEXT, useFaultyToken } from "../support/faulty-token.js";
-import type { OpenedToken } from "../support/token-hsm.js";
+import { openToken, type OpenedToken } from "../support/token-hsm.js";
 
 const token = useFaultyToken();
 const AAD = Buffer.from("associated data");
@@ -72,37 +72,53 @@ const CASES: readonly Case[] = [
   },
 ];
 
-let opened: OpenedToken[] = [];
-
-afterEach(async () => {
-  token.fault.clear();
-  await Promise.all(opened.map(({ hsm }) => hsm.stop(200)));
-  opened = [];
-});
+const caseAt = (index: number): Case => CASES[index] ?? gcm("caller", "aes-gcm");
 
 interface Prepared {
   readonly one: OpenedToken;
   readonly request: CryptRequest;
 }
 
+/** The hosts of the latest case, which all its tests use as long as none has ended. */
+let prepared: ({ readonly its: Case } & Prepared) | undefined;
+
+async function endPrepared(): Promise<void> {
+  const ending = prepared?.one.hsm.stop(200);
+  prepared = undefined;
+  await ending;
+}
+
+afterEach(async () => {
+  token.fault.clear();
+  if (prepared !== undefined && prepared.one.ended.length > 0) await endPrepared();
+});
+afterAll(endPrepared);
+
 /** Returns a KEK of the case's kind and a request under it, after the mechanism has been discovered. */
-async function prepare({ name, lines, mechanism, kind }: Case): Promise<Prepared> {
-  token.fault.set(...lines);
-  const objectName = `k${CASES.findIndex((one) => one.name === name)}`;
-  const one = token.open({ objectName, requestTimeoutMs: 5_000 });
-  opened.push(one);
-  const label = `${objectName}@20260101T000000Z`;
-  const known = await one.hsm.listKeks();
-  const { keyId } = known[0] ?? (await one.hsm.generate({ label, ckaId: "0f".repeat(16), kind }));
+async function prepare(its: Case): Promise<Prepared> {
+  token.fault.set(...its.lines);
+  if (prepared?.its === its) return prepared;
+  await endPrepared();
+  const objectName = objectNameOf(its);
+  const one = openToken(token.fault, { objectName, requestTimeoutMs: 5_000 });
   const request: CryptRequest = {
-    keyId,
-    mechanism: mechanismByName(mechanism).id,
+    keyId: (await kekOf(its, one)).keyId,
+    mechanism: mechanismByName(its.mechanism).id,
     aad: AAD,
     data: PLAINTEXT,
     check: "digest",
   };
   await one.hsm.encrypt(request, PATIENT_CALLER);
-  return { one, request };
+  prepared = { its, one, request };
+  return prepared;
+}
+
+const objectNameOf = (its: Case): string => `k${CASES.indexOf(its)}`;
+
+async function kekOf(its: Case, { hsm }: OpenedToken): Promise<KekRecord> {
+  const [known] = await hsm.listKeks();
+  const label = `${objectNameOf(its)}@20260101T000000Z`;
+  return known ?? hsm.generate({ label, ckaId: "0f".repeat(16), kind: its.kind });
 }
 
 describe.each(CASES)("$name", (its) => {
@@ -153,7 +169,7 @@ describe.each(CASES)("$name", (its) => {
 it.each([0, 6, 7])(
   "fails, and never answers wrong, while every other result is altered (case %i)",
   async (index) => {
-    const its = CASES[index] ?? gcm("caller", "aes-gcm");
+    const its = caseAt(index);
     const { one, request } = await prepare(its);
     const good = await one.hsm.encrypt(request, PATIENT_CALLER);
     // An HMAC that is altered twice in the same way cannot be distinguished from another key's.
@@ -180,7 +196,7 @@ it.each([0, 6, 7])(
 it.each([0, 5, 6, 7])(
   "wraps a local KEK so that it can be unwrapped, and unwraps it right (case %i)",
   async (index) => {
-    const its = CASES[index] ?? gcm("caller", "aes-gcm");
+    const its = caseAt(index);
     const { one, request } = await prepare(its);
     const { hsm } = one;
     const prover = new Prover(hsm, mechanismByName(its.mechanism).choice, SILENT);
@@ -202,7 +218,7 @@ it.each([0, 5, 6, 7])(
 );
 
 it("a token that keeps altering results fails the request and loses its host", async () => {
-  const its = CASES[0] ?? gcm("caller", "aes-gcm");
+  const its = caseAt(0);
   const { one, request } = await prepare(its);
   token.fault.set(...its.lines, "C_Encrypt alter 3");
   expect(await codeOf(one.hsm.encrypt(request, PATIENT_CALLER))).not.toBe("done");
@@ -210,7 +226,7 @@ it("a token that keeps altering results fails the request and loses its host", a
 });
 
 it("a valid ciphertext decrypts although its second attempt also fails with a general error", async () => {
-  const its = CASES[0] ?? gcm("caller", "aes-gcm");
+  const its = caseAt(0);
   const { one, request } = await prepare(its);
   const good = await one.hsm.encrypt(request, PATIENT_CALLER);
   token.fault.set(...its.lines, "C_Decrypt rv 0x5 count=1", "C_Decrypt rv 0x5 skip=2 count=1");
@@ -219,8 +235,6 @@ it("a valid ciphertext decrypts although its second attempt also fails with a ge
 });
 
 describe("one altered result while keys are read or mechanisms discovered", () => {
-  const hosts = { objectName: "k0", requestTimeoutMs: 5_000 };
-
   it.each([
     ["AES-GCM", 0, "C_Encrypt alter 0 count=1"],
     ["AES-GCM", 0, "C_Encrypt alter 5 skip=1 count=1"],
@@ -228,7 +242,7 @@ describe("one altered result while keys are read or mechanisms discovered", () =
     ["HMAC", 5, "C_Sign alter 0 count=1"],
     ["HMAC", 5, "C_Sign alter 0 skip=1 count=1"],
   ])("%s: an altered result leaves the key_id as it is (case %i, %s)", async (_name, index, rule) => {
-    const its = CASES[index] ?? gcm("caller", "aes-gcm");
+    const its = caseAt(index);
     const { one, request } = await prepare(its);
     for (let reading = 0; reading < 2; reading++) {
       token.fault.set(...its.lines, rule);
@@ -237,7 +251,7 @@ describe("one altered result while keys are read or mechanisms discovered", () =
   });
 
   it("an altered attribute leaves a key's key_id and label as they are", async () => {
-    const its = CASES[0] ?? gcm("caller", "aes-gcm");
+    const its = caseAt(0);
     const { one } = await prepare(its);
     const known = await one.hsm.listKeks();
     const seen = new Set<string>();
@@ -265,11 +279,10 @@ describe("one altered result while keys are read or mechanisms discovered", () =
     ["C_Encrypt alter 0 count=1", 7],
     ["C_Decrypt alter 0 count=1", 7],
   ])("an altered result leads to the same mechanism (%s, case %i)", async (rule, index) => {
-    const its = CASES[index] ?? gcm("caller", "aes-gcm");
+    const its = caseAt(index);
     const { request } = await prepare(its);
     // A host that has not discovered any mechanism yet.
-    const { hsm } = token.open({ ...hosts, objectName: `k${index}` });
-    opened.push({ hsm, ended: [], results: [] });
+    const { hsm } = token.open({ objectName: objectNameOf(its), requestTimeoutMs: 5_000 });
     await hsm.listKeks();
     token.fault.set(...its.lines, rule);
     const { choice } = mechanismByName(its.mechanism);

@@ -1,13 +1,13 @@
 // What tests of the HSM layer share: one token per suite (SoftHSM, or another library's) behind the fault module, with
-// a KEK, and token hosts that are ended after each test.
+// a KEK, and token hosts that are ended after each test, or shared by tests that do not harm them.
 
-import { afterAll, afterEach, beforeAll } from "vitest";
+import { afterAll, afterEach, beforeAll, inject } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
 import { PATIENT_CALLER, type Caller } from "../../src/hsm/port.js";
 import type { KekKind } from "../../src/hsm/mechanisms.js";
 import { FaultModule } from "./fault-module.js";
-import { createSoftHsm } from "./softhsm.js";
+import { createSoftHsm, createSoftHsmWithKek } from "./softhsm.js";
 import type { TestToken } from "./token.js";
 import { openToken, type OpenedToken, type OpenOptions } from "./token-hsm.js";
 import { waitFor } from "./wait.js";
@@ -26,6 +26,8 @@ export interface FaultyToken {
   open(options?: OpenOptions): OpenedToken;
   /** Opens the token and waits until every host is ready and has answered. */
   start(options?: OpenOptions): Promise<OpenedToken>;
+  /** As `start`, but keeps using the hosts of the last test that called it with these options, if all still run. */
+  share(options?: OpenOptions): Promise<OpenedToken>;
   encrypt(token: OpenedToken, caller?: Caller): Promise<Buffer>;
   decrypt(token: OpenedToken, body: Buffer): Promise<Buffer>;
   /** Waits for a round trip that returns the same text. */
@@ -41,13 +43,21 @@ export const codeOf = (work: Promise<unknown>): Promise<string> =>
 /**
  * Sets up the token before the tests, and ends its hosts after each test.
  * @param kind the kind of the KEK, which is used with AES-GCM or HMAC-KDF
- * @param create makes the token behind the fault module
+ * @param create makes the token behind the fault module, if not SoftHSM
  */
 export function useFaultyToken(
   kind: Extract<KekKind, "aes" | "hmac"> = "aes",
-  create: () => TestToken = createSoftHsm,
+  create?: () => TestToken,
 ): FaultyToken {
   let opened: OpenedToken[] = [];
+  /** The hosts that `share` has started; they outlive the test. */
+  let shared: { readonly by: string; readonly one: OpenedToken } | undefined;
+  /** Ends the shared hosts, so that they take no part in what other hosts do. */
+  const endShared = async (): Promise<void> => {
+    const ending = shared?.one.hsm.stop(200);
+    shared = undefined;
+    await ending;
+  };
   const made: { behind?: TestToken; fault?: FaultModule; keyId?: string } = {};
   const need = <T>(value: T | undefined): T => {
     if (value === undefined) throw new Error("only inside a test");
@@ -72,10 +82,19 @@ export function useFaultyToken(
       return one;
     },
     async start(options = {}) {
+      await endShared();
       const one = token.open(options);
       const hosts = options.hosts ?? 1;
       await waitFor(() => one.hsm.readyHosts === hosts, { what: "ready hosts", timeoutMs: LIMIT_MS });
       await token.recovers(one);
+      return one;
+    },
+    async share(options = {}) {
+      const by = JSON.stringify(options);
+      if (shared?.by === by) return shared.one;
+      const one = await token.start(options);
+      opened = opened.filter((other) => other !== one);
+      shared = { by, one };
       return one;
     },
     encrypt: ({ hsm }, caller = PATIENT_CALLER) => hsm.encrypt(request(PLAINTEXT), caller),
@@ -88,7 +107,13 @@ export function useFaultyToken(
   };
 
   beforeAll(async () => {
-    made.behind = create();
+    if (kind === "aes" && create === undefined) {
+      made.behind = createSoftHsmWithKek();
+      made.fault = new FaultModule(made.behind);
+      made.keyId = inject("kekToken").keyId;
+      return;
+    }
+    made.behind = (create ?? createSoftHsm)();
     made.fault = new FaultModule(made.behind);
     const { hsm } = openToken(made.fault);
     const label = "kms-kek@20260101T000000Z";
@@ -99,8 +124,10 @@ export function useFaultyToken(
     made.fault?.clear();
     await Promise.all(opened.map(({ hsm }) => hsm.stop(200)));
     opened = [];
+    if (shared !== undefined && shared.one.ended.length > 0) await endShared();
   });
-  afterAll(() => {
+  afterAll(async () => {
+    await endShared();
     made.fault?.remove();
     made.behind?.remove();
   });

@@ -1,8 +1,10 @@
 // SoftHSM tokens for tests, with their own configuration file and token folder, so that tests use neither the machine's
 // tokens nor each other's. SoftHSM reads SOFTHSM2_CONF with C getenv: pass `env` to a child process.
 
-import { rmSync, mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, rmSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+
+import { inject } from "vitest";
 
 import { findLibrary, makeFolder, runTool, writePinFile, type TestToken } from "./token.js";
 
@@ -38,6 +40,16 @@ export function softHsmModule(): string {
 
 /** Makes a configuration with one token. */
 export function createSoftHsm(options: SoftHsmOptions = {}): SoftHsm {
+  return createFirst(options, undefined);
+}
+
+/** Makes a configuration with a token that holds an active KEK `kms-kek`; all such tokens have it in common. */
+export function createSoftHsmWithKek(): SoftHsm {
+  return createFirst({}, inject("kekToken").folder);
+}
+
+/** @param copied the folder of a configuration whose token has the default options */
+function createFirst(options: SoftHsmOptions, copied: string | undefined): SoftHsm {
   const modulePath = softHsmModule();
   const folder = makeFolder("softhsm");
   const configuration = join(folder, "softhsm2.conf");
@@ -52,13 +64,14 @@ export function createSoftHsm(options: SoftHsmOptions = {}): SoftHsm {
     const args = ["--init-token", ...where, "--label", label, "--pin", pin, "--so-pin", soPin];
     runTool("softhsm2-util", args, INSTALL, env);
   };
-  const make = ({ label = "kms", pin = "1234", soPin = "5678" }: SoftHsmOptions) => {
-    initialise(label, pin, soPin, ["--free"]);
+  const make = ({ label = "kms", pin = "1234", soPin = "5678" }: SoftHsmOptions, from?: string) => {
+    if (from === undefined) initialise(label, pin, soPin, ["--free"]);
+    else cpSync(join(from, "tokens"), join(folder, "tokens"), { recursive: true });
     return { modulePath, label, pin, soPin, pinFile: writePinFile(folder, pin, `pin-${label}`), env };
   };
 
   try {
-    const first = make(options);
+    const first = make(options, copied);
     return {
       ...first,
       folder,

@@ -111,10 +111,9 @@ function watchStatus(): void {
   asking = setInterval(() => statuses.add(status()), 10);
 }
 
-afterEach(async () => {
+function ignoreStatus(): void {
   clearInterval(asking);
-  await stop();
-});
+}
 
 const allWell = async (): Promise<void> => {
   await waitFor(encrypt, { what: "an Encrypt", ...LIMIT });
@@ -122,13 +121,14 @@ const allWell = async (): Promise<void> => {
     what: "readiness",
     ...LIMIT,
   });
+  await waitFor(() => opened.first.hsm.readyHosts + opened.second.hsm.readyHosts === 4, LIMIT);
 };
 
 describe("with rounds in quick succession", () => {
-  beforeEach(async () => {
-    await start(200);
-    watchStatus();
-  });
+  beforeAll(() => start(200));
+  beforeEach(watchStatus);
+  afterEach(ignoreStatus);
+  afterAll(stop);
 
   it("readiness names the only token that holds the active KEK", () => {
     const detail = `KEK ${keyIdB}: only on second, not on first; clone it there`;
@@ -194,6 +194,10 @@ describe("with hardly any rounds", () => {
   beforeEach(async () => {
     await start(600_000);
     watchStatus();
+  });
+  afterEach(async () => {
+    ignoreStatus();
+    await stop();
   });
 
   const flaps: [Name, Name][] = [

@@ -38,8 +38,7 @@ afterEach(() => {
 });
 
 /** Opens the token as a restarted process does: only the state directory remains. */
-const open = (options: OpenOptions = {}): OpenedToken =>
-  token.open({ hosts: 2, pinFile, stateDir, ...options });
+const open = (options: OpenOptions = {}): OpenedToken => token.open({ pinFile, stateDir, ...options });
 
 const refusal = (opened: OpenedToken, text: string): Promise<unknown> =>
   waitFor(
@@ -62,7 +61,7 @@ const logins = (): number => token.fault.calls("C_Login");
 it("a wrong PIN costs one attempt over two hosts and three processes, and is not on the disk", async () => {
   const before = logins();
   for (let start = 0; start < 3; start++) {
-    const opened = open();
+    const opened = open({ hosts: 2 });
     await refusal(opened, start === 0 ? "CKR_PIN_INCORRECT" : "not tried again");
     expect(opened.hsm.state()).toMatchObject({ up: false, reason: { code: "PIN_REFUSED" } });
     await opened.hsm.stop(200);
@@ -77,7 +76,7 @@ it("a wrong PIN costs one attempt over two hosts and three processes, and is not
 });
 
 it("a corrected PIN file is used without a restart, and the refusal is forgotten", async () => {
-  const opened = open();
+  const opened = open({ hosts: 2 });
   await refusal(opened, "CKR_PIN_INCORRECT");
   const before = logins();
   writeFileSync(pinFile, token.fault.pin);
@@ -93,7 +92,7 @@ it("a locked token is reported and not tried", async () => {
   token.fault.set(`pin-counter 3 ${counter}`);
   writeFileSync(pinFile, token.fault.pin);
   const before = logins();
-  await refusal(open(), "is locked");
+  await refusal(open({ hosts: 2 }), "is locked");
   expect(logins()).toBe(before);
 });
 
@@ -113,7 +112,7 @@ it("the last attempt is made only if the operator allows it", async () => {
 it("the PIN flags are also read before a login that follows a logout", async () => {
   const counter = token.fault.path("flags");
   writeFileSync(pinFile, token.fault.pin);
-  const opened = open({ hosts: 1 });
+  const opened = open();
   await token.recovers(opened);
   // Another node has used all attempts but one.
   writeFileSync(counter, "1\n");
@@ -146,7 +145,7 @@ describe("a login without an answer", () => {
     token.fault.set("C_Login segv after", `pin-counter 5 ${counter()} ${flags}`);
     const before = logins();
     for (let start = 0; start < 3; start++) {
-      const opened = open();
+      const opened = open({ hosts: 2 });
       await refusal(opened, "no clear answer");
       await opened.hsm.stop(200);
     }
@@ -173,7 +172,7 @@ describe("a login without an answer", () => {
   it.each(["C_Login segv after", "C_Login rv 0x5"])("after a single %s costs nothing", async (line) => {
     writeFileSync(pinFile, token.fault.pin);
     token.fault.set(`${line} once=${token.fault.path(`once-${basename(folder)}`)}`);
-    await token.recovers(open({ hosts: 1 }));
+    await token.recovers(open());
     expect(recorded()).toEqual({});
   });
 
@@ -181,7 +180,7 @@ describe("a login without an answer", () => {
     "is made for as long as an outage lasts (%s) with a PIN that has logged in before",
     async (line) => {
       writeFileSync(pinFile, token.fault.pin);
-      const opened = open();
+      const opened = open({ hosts: 2 });
       await token.recovers(opened);
       token.fault.set(line);
       const before = logins();
@@ -197,7 +196,7 @@ describe("a login without an answer", () => {
 
   it("counts again for a PIN that has logged in before and was refused since", async () => {
     writeFileSync(pinFile, token.fault.pin);
-    const opened = open({ hosts: 1 });
+    const opened = open();
     await token.recovers(opened);
     token.fault.set("C_Login rv 0xA0");
     for (const pid of opened.hsm.pids) process.kill(pid, "SIGKILL");
@@ -206,7 +205,7 @@ describe("a login without an answer", () => {
     rmSync(record());
     token.fault.set("C_Login abort");
     const before = logins();
-    await refusal(open(), "no clear answer");
+    await refusal(open({ hosts: 2 }), "no clear answer");
     expect(logins() - before).toBe(2);
   });
 
@@ -227,7 +226,7 @@ it.each(["0xA3", "0xA4"])(
     writeFileSync(pinFile, token.fault.pin);
     token.fault.set(`C_Login rv ${rv}`);
     const before = logins();
-    const opened = open();
+    const opened = open({ hosts: 2 });
     await refusal(opened, "the token");
     for (let i = 0; i < 5; i++) expect(await codeOf(token.encrypt(opened))).toBe("PIN_REFUSED");
     expect(logins() - before).toBe(1);
@@ -241,7 +240,7 @@ it.each(["0xA3", "0xA4"])(
 
 it("a running host that is logged out does not log in for each request", async () => {
   writeFileSync(pinFile, token.fault.pin);
-  const opened = open({ hosts: 1 });
+  const opened = open();
   await token.recovers(opened);
   token.fault.set("logout", "C_Login rv 0xA4");
   const before = logins();
