@@ -6,16 +6,15 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { afterAll, beforeAll, expect, it } from "vitest";
 
 import { KmsClient } from "../src/kms-client/kms-client.js";
-import { childrenOf, createKek, PluginProcess } from "./support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "./support/softhsm.js";
+import { childrenOf, PluginProcess } from "./support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "./support/softhsm.js";
 import { waitFor } from "./support/wait.js";
 
 let token: SoftHsm;
 let plugin: PluginProcess;
 
 beforeAll(async () => {
-  token = createSoftHsm();
-  createKek(token);
+  token = createSoftHsmWithKek();
   const NODE_OPTIONS = "--inspect=127.0.0.1:0";
   plugin = new PluginProcess({ ...token, env: { ...token.env, NODE_OPTIONS } });
   await plugin.start();

@@ -9,8 +9,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 
 import { FaultModule } from "../support/fault-module.js";
-import { kmsPkcs11, MAIN, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { runCommand } from "../support/command.js";
+import { MAIN, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
 import { SoftHsmClone } from "../support/softhsm-clone.js";
 import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
@@ -25,10 +26,9 @@ let fault: FaultModule;
 let both: PluginProcess;
 let auditFile: string;
 
-beforeAll(() => {
-  token = createSoftHsm();
+beforeAll(async () => {
+  token = createSoftHsmWithKek();
   fault = new FaultModule(token);
-  expect(kmsPkcs11(["keys", "create", "--key", tokenUri(fault, "kms-kek")], token.env).code).toBe(0);
   const clone = new SoftHsmClone(token, "other");
   both = new PluginProcess(fault);
   auditFile = join(both.folder, "audit.log");
@@ -58,9 +58,9 @@ function start(...args: string[]): { child: ChildProcess; ended: Promise<[number
   return { child, ended: once(child, "close").then(([code]) => [code as number | null, stderr]) };
 }
 
-function standby(): string[] {
+async function standby(): Promise<string[]> {
   const [, , ...args] = command("list", "-o", "json");
-  const { keys } = JSON.parse(kmsPkcs11(["keys", ...args], token.env).stdout) as {
+  const { keys } = JSON.parse((await runCommand(["keys", ...args], token.env)).stdout) as {
     keys: { keyId: string; state: string }[];
   };
   return keys.filter(({ state }) => state === "standby").map(({ keyId }) => keyId);
@@ -94,7 +94,7 @@ it("Ctrl-C while 'keys rotate --abort-unless-converged' makes a key destroys the
     expect.stringMatching(/was destroyed: interrupted before every token and node had it/),
   ]);
   expect(recorded(4)).toEqual(ABORTED);
-  expect(standby()).toEqual([]);
+  expect(await standby()).toEqual([]);
 });
 
 it("SIGHUP while 'keys rotate --abort-unless-converged' waits destroys the key", async () => {
@@ -106,12 +106,12 @@ it("SIGHUP while 'keys rotate --abort-unless-converged' waits destroys the key",
   terminal.kill("SIGKILL");
   await waitFor(() => recorded(1)[0] === ABORTED[3], LONG);
   expect(recorded(4)).toEqual(ABORTED);
-  expect(standby()).toEqual([]);
+  expect(await standby()).toEqual([]);
 });
 
 it("Ctrl-C during 'keys destroy' lets it finish and record the outcome", async () => {
   expect(await start("rotate", "--activate-in", "1h").ended).toMatchObject([0, expect.anything()]);
-  const [keyId = ""] = standby();
+  const [keyId = ""] = await standby();
   fault.set("C_DestroyObject sleep 1000");
   const before = fault.calls("C_DestroyObject");
   const { child, ended } = start("destroy", keyId, "--i-understand-data-is-lost", keyId);
@@ -122,5 +122,5 @@ it("Ctrl-C during 'keys destroy' lets it finish and record the outcome", async (
     expect.stringMatching(/^interrupted: finishing the operation in progress/),
   ]);
   expect(recorded(2)).toEqual(["keys destroy: begun", "keys destroy: ok"]);
-  expect(standby()).toEqual([]);
+  expect(await standby()).toEqual([]);
 });

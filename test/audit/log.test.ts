@@ -13,7 +13,7 @@ import { AuditLog } from "../../src/audit/log.js";
 import { verifyAudit } from "../../src/audit/verify.js";
 import { silentOperator } from "../support/operator.js";
 import { usePlugin } from "../support/plugin-fixture.js";
-import { kmsPkcs11 } from "../support/plugin-process.js";
+import { runCommand } from "../support/command.js";
 import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -36,8 +36,15 @@ describe("the audit log of a plugin", () => {
     const text = await (await fetch(`http://${kms.address}/metrics`)).text();
     return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
   };
-  const verify = () => {
-    const { code, stdout } = kmsPkcs11(["audit", "verify", "--config", kms.plugin.configFile, "-o", "json"]);
+  const verify = async () => {
+    const { code, stdout } = await runCommand([
+      "audit",
+      "verify",
+      "--config",
+      kms.plugin.configFile,
+      "-o",
+      "json",
+    ]);
     return { code, report: JSON.parse(stdout) as { lines: number; problems: object[] } };
   };
 
@@ -84,7 +91,7 @@ describe("the audit log of a plugin", () => {
     const event = linesOf(file).find(({ event }) => event === "operator");
     expect(event).toMatchObject({ ...asked, operator: { uid: process.getuid?.(), pid: process.pid } });
     await waitFor(() => linesOf(file).some(({ uid }) => uid === "c19"));
-    expect(verify()).toMatchObject({ code: 0, report: { problems: [] } });
+    expect(await verify()).toMatchObject({ code: 0, report: { problems: [] } });
   });
 
   it("survives a full disk: requests continue, it is reported, and no line is lost", async () => {
@@ -101,7 +108,7 @@ describe("the audit log of a plugin", () => {
     expect(await metric("kms_pkcs11_audit_buffered")).toBeGreaterThan(0);
     expect((await kms.client.status()).healthz).toBe("ok");
     expect(kms.plugin.log).toMatch(/EFBIG.*the audit log cannot be written; requests continue/);
-    expect(verify()).toMatchObject({ code: 0 });
+    expect(await verify()).toMatchObject({ code: 0 });
     limit("unlimited");
     await waitFor(() => linesOf(file).some(({ uid }) => uid === "full-499"), { timeoutMs: 20_000 });
     expect(await metric("kms_pkcs11_audit_up")).toBe(1);
@@ -110,7 +117,7 @@ describe("the audit log of a plugin", () => {
       .map(({ uid }) => String(uid))
       .filter((uid) => uid.startsWith("full-"));
     expect(uids).toEqual(Array.from({ length: 500 }, (_, at) => `full-${at}`));
-    expect(verify()).toMatchObject({ code: 0, report: { problems: [] } });
+    expect(await verify()).toMatchObject({ code: 0, report: { problems: [] } });
   });
 
   it("is complete after a crash and a stop, and a removed line is found", async () => {
@@ -119,15 +126,15 @@ describe("the audit log of a plugin", () => {
     await kms.plugin.stop();
     const lines = linesOf(file);
     expect(lines.at(-1)).toMatchObject({ event: "stopped" });
-    expect(verify()).toMatchObject({ code: 0, report: { lines: lines.length } });
+    expect(await verify()).toMatchObject({ code: 0, report: { lines: lines.length } });
     execFileSync("sed", ["-i", "4d", file]);
-    const { code, stdout } = kmsPkcs11(["audit", "verify", "--config", kms.plugin.configFile]);
+    const { code, stdout } = await runCommand(["audit", "verify", "--config", kms.plugin.configFile]);
     expect(code).toBe(1);
     expect(stdout).toMatch(/^problem +\S+audit\.log:4 1 line is missing before it \(number 5\)$/m);
     const key = join(kms.plugin.stateDir, "audit.key");
-    expect(kmsPkcs11(["audit", "verify", "--file", file, "--key-file", key]).code).toBe(1);
-    expect(kmsPkcs11(["audit", "verify", "--file", file]).code).toBe(2);
-    expect(kmsPkcs11(["audit", "verify", "--file", "/nowhere/a", "--key-file", key]).code).toBe(2);
+    expect((await runCommand(["audit", "verify", "--file", file, "--key-file", key])).code).toBe(1);
+    expect((await runCommand(["audit", "verify", "--file", file])).code).toBe(2);
+    expect((await runCommand(["audit", "verify", "--file", "/nowhere/a", "--key-file", key])).code).toBe(2);
   });
 });
 

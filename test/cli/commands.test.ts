@@ -1,4 +1,4 @@
-// The commands as an operator runs them: processes of the built program with a SoftHSM token.
+// The commands as an operator runs them, with a SoftHSM token.
 import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { FaultModule } from "../support/fault-module.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
-import { kmsPkcs11, MAIN, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { runCommand } from "../support/command.js";
+import { MAIN, PluginProcess, type CommandResult } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri, writePinFile } from "../support/token.js";
 
@@ -36,8 +37,8 @@ afterAll(() => {
 });
 
 /** Runs a command and checks that it does not print the PIN. */
-const run = (...args: string[]): CommandResult => {
-  const result = kmsPkcs11(args, token.env);
+const run = async (...args: string[]): Promise<CommandResult> => {
+  const result = await runCommand(args, token.env);
   expect(result.stdout + result.stderr).not.toContain(token.pin);
   return result;
 };
@@ -55,65 +56,65 @@ const failures = (result: CommandResult): string[] =>
     .map(({ subject, detail }) => `${subject}: ${detail}`);
 
 describe("keys create and keys list", () => {
-  it("'keys create' makes a key that 'keys list' shows, and refuses to make a second", () => {
-    const none = run("keys", "list", "--key", uri);
+  it("'keys create' makes a key that 'keys list' shows, and refuses to make a second", async () => {
+    const none = await run("keys", "list", "--key", uri);
     expect([none.code, none.stdout]).toEqual([1, expect.stringContaining("keys create")]);
 
-    const made = run("keys", "create", "--key", uri, "-o", "json");
+    const made = await run("keys", "create", "--key", uri, "-o", "json");
     expect(made.code).toBe(0);
     const created = json(made)["created"] as { keyId: string; label: string };
     expect(created.label).toMatch(/^kms-kek@\d{8}T\d{6}Z$/);
     // A UUIDv7 as the CKA_ID, then the fingerprint.
     expect(created.keyId).toMatch(/^[0-9a-f]{12}7[0-9a-f]{3}[89ab][0-9a-f]{15}\.c[0-9a-f]{32}$/);
 
-    const table = run("keys", "list", "--key", uri);
+    const table = await run("keys", "list", "--key", uri);
     expect([table.code, table.stdout]).toEqual([
       0,
       expect.stringMatching(/^STATE .*\nactive .*aes .*kms-kek@.* none$/m),
     ]);
-    const listing = run("--output", "json", "keys", "list", "--key", uri);
+    const listing = await run("--output", "json", "keys", "list", "--key", uri);
     expect(json(listing)).toMatchObject({
       problem: null,
       keys: [{ keyId: created.keyId, state: "active", findings: [] }],
     });
 
-    const second = run("keys", "create", "--key", uri);
+    const second = await run("keys", "create", "--key", uri);
     expect([second.code, second.stderr]).toEqual([
       1,
       expect.stringContaining(`(key_id ${created.keyId}) already`),
     ]);
-    expect((json(run("keys", "list", "--key", uri, "-o", "json"))["keys"] as unknown[]).length).toBe(1);
+    expect((json(await run("keys", "list", "--key", uri, "-o", "json"))["keys"] as unknown[]).length).toBe(1);
   });
 
-  it("'keys create' makes a key for --mechanism or the configured mechanism", () => {
+  it("'keys create' makes a key for --mechanism or the configured mechanism", async () => {
     const key = tokenUri(token, "for-hmac");
-    const made = run("keys", "create", "--key", key, "--mechanism", "hmac-kdf", "-o", "json");
+    const made = await run("keys", "create", "--key", key, "--mechanism", "hmac-kdf", "-o", "json");
     expect([made.code, json(made)["created"]]).toEqual([0, expect.objectContaining({ kind: "hmac" })]);
     const config = join(token.folder, "mechanism.yaml");
     writeFileSync(
       config,
       `apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\nmechanism: aes-cbc-hmac\nkeys: { uri: "${key}" }\n`,
     );
-    const next = run("keys", "rotate", "--config", config, "-o", "json");
+    const next = await run("keys", "rotate", "--config", config, "-o", "json");
     expect([next.code, next.stdout]).toEqual([0, expect.stringContaining('"kind": "aes+hmac"')]);
   });
 
-  it("'keys list' names forbidden attributes, and keys that both claim to be active", () => {
-    const naked = run("keys", "list", "--key", tokenUri(token, "naked"), "-o", "json");
+  it("'keys list' names forbidden attributes, and keys that both claim to be active", async () => {
+    const naked = await run("keys", "list", "--key", tokenUri(token, "naked"), "-o", "json");
     expect(naked.code).toBe(1);
     expect(json(naked)).toMatchObject({ keys: [{ state: "refused" }] });
     expect(naked.stdout).toMatch(/CKA_EXTRACTABLE is true.*CKA_SENSITIVE is false/s);
-    const twins = run("keys", "list", "--key", tokenUri(token, "twins"), "-o", "json");
+    const twins = await run("keys", "list", "--key", tokenUri(token, "twins"), "-o", "json");
     expect([twins.code, twins.stdout]).toEqual([1, expect.stringMatching(/several keys.*set keys\.active/)]);
   });
 });
 
 describe("check", () => {
-  const check = (key: string, ...more: string[]): CommandResult =>
+  const check = (key: string, ...more: string[]): Promise<CommandResult> =>
     run("check", "--key", key, "--socket", join(token.folder, "kms.sock"), "-o", "json", ...more);
 
-  it("check finds no failure with a key of 'keys create'", () => {
-    const result = check(uri);
+  it("check finds no failure with a key of 'keys create'", async () => {
+    const result = await check(uri);
     expect([result.code, failures(result)]).toEqual([0, []]);
     const subjects = (json(result)["findings"] as Finding[]).map(({ subject }) => subject);
     expect(subjects).toEqual(
@@ -121,9 +122,9 @@ describe("check", () => {
     );
   });
 
-  it("check reports each finding once, what was tried, and what to do about each warning", () => {
+  it("check reports each finding once, what was tried, and what to do about each warning", async () => {
     for (const key of ["naked", "twins", "useless", "kms-kek"]) {
-      const findings = json(check(uri.replace("kms-kek", key)))["findings"] as Finding[];
+      const findings = json(await check(uri.replace("kms-kek", key)))["findings"] as Finding[];
       const details = findings.map(({ detail }) => detail);
       expect(new Set(details).size).toBe(details.length);
       expect(details.filter((detail) => /CKA_EXTRACTABLE/.test(detail)).length).toBe(key === "naked" ? 1 : 0);
@@ -132,11 +133,11 @@ describe("check", () => {
         if (verdict === "warn") expect(detail).toMatch(/; (replace|make|set|add|migrate) |: set |unless /);
       }
     }
-    expect(check(uri).stdout).toMatch(/: aes-gcm: round trip done, a flipped bit refused; used/);
-    expect(check(uri).stdout).not.toMatch(/aes-kwp/);
+    expect((await check(uri)).stdout).toMatch(/: aes-gcm: round trip done, a flipped bit refused; used/);
+    expect((await check(uri)).stdout).not.toMatch(/aes-kwp/);
   });
 
-  it("check also checks the EncryptionConfiguration, and exits with 2 if it cannot work", () => {
+  it("check also checks the EncryptionConfiguration, and exits with 2 if it cannot work", async () => {
     const endpoint = `unix://${join(token.folder, "kms.sock")}`;
     const file = (kms: string): string => {
       const providers = `[{ kms: { name: hsm, endpoint: "${endpoint}", ${kms} } }]`;
@@ -146,17 +147,17 @@ describe("check", () => {
       writeFileSync(path, `${head}resources: [${rule}]\n`);
       return path;
     };
-    const fine = check(uri, "--encryption-config", file("apiVersion: v2, timeout: 3s"));
+    const fine = await check(uri, "--encryption-config", file("apiVersion: v2, timeout: 3s"));
     expect([fine.code, failures(fine)]).toEqual([0, []]);
     expect(fine.stdout).toContain(`the plugin serves at ${endpoint}`);
-    const slow = check(uri, "--encryption-config", file("apiVersion: v2, timeout: 1us"));
+    const slow = await check(uri, "--encryption-config", file("apiVersion: v2, timeout: 1us"));
     expect(slow.stdout).toMatch(/below the 99th percentile of this token, \d+\.\d ms; set timeout: 3s/);
-    const v1 = check(uri, "--encryption-config", file("timeout: 3s"));
+    const v1 = await check(uri, "--encryption-config", file("timeout: 3s"));
     expect([v1.code, failures(v1)]).toEqual([
       2,
       [expect.stringMatching(/^encryption: .*add apiVersion: v2/)],
     ]);
-    const unreadable = check(uri, "--encryption-config", token.pinFile);
+    const unreadable = await check(uri, "--encryption-config", token.pinFile);
     expect([unreadable.code, failures(unreadable).length]).toEqual([2, 1]);
   });
 
@@ -184,13 +185,13 @@ describe("check", () => {
     ["an unprotected key", 1, () => uri.replace("kms-kek", "naked"), /^key: .*keys\.allowUnprotected/],
     ["a key that may do nothing", 1, () => uri.replace("kms-kek", "useless"), /^mechanism: .*keys rotate/],
     ["two keys", 1, () => uri.replace("kms-kek", "twins"), /^key: .*set keys\.active/],
-  ])("says what to do about %s and exits with %i", (_what, code, key, text) => {
-    const result = check(key());
+  ])("says what to do about %s and exits with %i", async (_what, code, key, text) => {
+    const result = await check(key());
     expect(failures(result)).toEqual([expect.stringMatching(text)]);
     expect(result.code).toBe(code);
   });
 
-  it("check spends one PIN attempt on a wrong PIN, and none on the same PIN again", () => {
+  it("check spends one PIN attempt on a wrong PIN, and none on the same PIN again", async () => {
     const fault = new FaultModule(token);
     try {
       const { modulePath } = fault;
@@ -201,10 +202,10 @@ describe("check", () => {
       };
       const key = tokenUri(wrong, "kms-kek");
       const stateDir = join(fault.folder, "state");
-      const first = check(key, "--state-dir", stateDir);
+      const first = await check(key, "--state-dir", stateDir);
       expect(failures(first)).toEqual([expect.stringMatching(/^PIN: .*CKR_PIN_INCORRECT/)]);
       expect([first.code, fault.calls("C_Login")]).toEqual([1, 1]);
-      const second = check(key, "--state-dir", stateDir);
+      const second = await check(key, "--state-dir", stateDir);
       expect([second.code, fault.calls("C_Login")]).toEqual([1, 1]);
       expect(failures(second)[0]).toMatch(/^PIN: /);
       for (const output of [first, second].map(({ stdout, stderr }) => stdout + stderr)) {
@@ -213,21 +214,21 @@ describe("check", () => {
       expect(readFileSync(join(stateDir, "pin-refused.json"), "utf8")).not.toContain("5512");
       // A corrected PIN file has another stamp, so the PIN is tried.
       writeFileSync(wrong.pinFile, `${token.pin}\n`);
-      const third = check(key, "--state-dir", stateDir);
+      const third = await check(key, "--state-dir", stateDir);
       expect([third.code, failures(third)]).toEqual([0, []]);
     } finally {
       fault.remove();
     }
   });
 
-  it("check fails for a socket folder that others may write to", () => {
-    const result = run("check", "--key", uri, "--socket", "/tmp/kms.sock", "-o", "json");
+  it("check fails for a socket folder that others may write to", async () => {
+    const result = await run("check", "--key", uri, "--socket", "/tmp/kms.sock", "-o", "json");
     expect([result.code, failures(result)]).toEqual([2, [expect.stringMatching(/^socket: .*chmod go-w/)]]);
   });
 });
 
 describe("a configuration that cannot be used", () => {
-  it("a wrong configuration exits with 2 and reports all problems, one line each", () => {
+  it("a wrong configuration exits with 2 and reports all problems, one line each", async () => {
     const file = join(token.folder, "bad.yaml");
     writeFileSync(
       file,
@@ -244,7 +245,7 @@ describe("a configuration that cannot be used", () => {
       { mode: 0o600 },
     );
     for (const command of ["serve", "check"]) {
-      const { code, stderr, stdout } = run(command, "--config", file);
+      const { code, stderr, stdout } = await run(command, "--config", file);
       expect([code, stdout]).toEqual([2, ""]);
       for (const path of ["socket.mode", "mode", "cache.entries", "hsm.requestTimout"]) {
         expect(stderr).toMatch(new RegExp(`^(kms-pkcs11: )?${path.replace(".", "\\.")}: `, "m"));
@@ -266,15 +267,21 @@ describe("a configuration that cannot be used", () => {
     ],
     ["a timeout that is not a duration", ["status", "--timeout", "soon"], /--timeout: give a duration/],
     ["a wait of no time", ["status", "--wait", "0s"], /--wait: give a duration above 0/],
-  ])("exits with 2 for %s", (_what, args, text) => {
-    const { code, stderr } = run(...args);
+  ])("exits with 2 for %s", async (_what, args, text) => {
+    const { code, stderr } = await run(...args);
     expect([code, stderr]).toEqual([2, expect.stringMatching(text)]);
   });
 });
 
 describe("status", () => {
-  it("status exits with 3 if no plugin listens", () => {
-    const { code, stderr } = run("status", "--socket", join(token.folder, "nobody.sock"), "--wait", "1ms");
+  it("status exits with 3 if no plugin listens", async () => {
+    const { code, stderr } = await run(
+      "status",
+      "--socket",
+      join(token.folder, "nobody.sock"),
+      "--wait",
+      "1ms",
+    );
     expect([code, stderr]).toEqual([
       3,
       expect.stringMatching(/UNAVAILABLE.*nobody\.sock.*is the plugin running/),
@@ -287,8 +294,8 @@ describe("status", () => {
       const waiting = execute(process.execPath, [MAIN, "status", "--socket", plugin.socket, "--wait", "1m"]);
       await plugin.start();
       expect((await waiting).stdout).toMatch(/^healthz +ok$/m);
-      expect(run("status", "--socket", `unix://${plugin.socket}`).stdout).toMatch(/^healthz +ok$/m);
-      const result = run("status", "--socket", plugin.socket, "--round-trip", "-o", "json");
+      expect((await run("status", "--socket", `unix://${plugin.socket}`)).stdout).toMatch(/^healthz +ok$/m);
+      const result = await run("status", "--socket", plugin.socket, "--round-trip", "-o", "json");
       expect(result.code).toBe(0);
       const { keyId, roundTrip, ...rest } = json(result);
       expect(rest).toEqual({ version: "v2", healthz: "ok" });

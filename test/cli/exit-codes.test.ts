@@ -4,8 +4,9 @@ import { existsSync } from "node:fs";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { createKek, kmsPkcs11, MAIN, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { runCommand } from "../support/command.js";
+import { MAIN, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -14,8 +15,7 @@ let token: SoftHsm;
 let plugin: PluginProcess;
 
 beforeAll(() => {
-  token = createSoftHsm();
-  createKek(token);
+  token = createSoftHsmWithKek();
   plugin = new PluginProcess(token);
 });
 
@@ -32,22 +32,22 @@ describe("the commands' exit codes", () => {
     ["another token", 3, () => uri().replace("token=kms", "token=other"), /no token matches token=other/],
     ["a missing key", 1, () => uri().replace("kms-kek", "nothing"), /keys create/],
     ["a PIN in the URI", 2, () => `${uri()}&pin-value=8765`, /pin-source/],
-  ])("check with %s exits with %i", (_what, code, key, text) => {
-    const result = kmsPkcs11(["check", "--key", key(), "--socket", "/run/x.sock"], token.env);
+  ])("check with %s exits with %i", async (_what, code, key, text) => {
+    const result = await runCommand(["check", "--key", key(), "--socket", "/run/x.sock"], token.env);
     expect(result.code).toBe(code);
     expect(result.stdout + result.stderr).toMatch(text);
     expect(result.stdout + result.stderr).not.toContain("8765");
   });
 
-  it("check without problems exits with 0 and prints one line per finding", () => {
-    const { code, stdout } = kmsPkcs11(["check", "--config", plugin.configFile], token.env);
+  it("check without problems exits with 0 and prints one line per finding", async () => {
+    const { code, stdout } = await runCommand(["check", "--config", plugin.configFile], token.env);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^ok +mechanism +"kms-kek@.*": aes-gcm: .*; used$/m);
     expect(stdout).not.toMatch(/^fail/m);
   });
 
-  it("a second keys create exits with 1 and creates nothing", () => {
-    const { code, stderr } = kmsPkcs11(["keys", "create", "--key", uri()], token.env);
+  it("a second keys create exits with 1 and creates nothing", async () => {
+    const { code, stderr } = await runCommand(["keys", "create", "--key", uri()], token.env);
     expect([code, stderr]).toEqual([1, expect.stringContaining("nothing was created")]);
   });
 
@@ -59,9 +59,9 @@ describe("the commands' exit codes", () => {
     }
   });
 
-  it("status exits with 3 without a plugin and with 2 for an unknown option", () => {
-    expect(kmsPkcs11(["status", "--socket", "/nowhere/kms.sock"]).code).toBe(3);
-    expect(kmsPkcs11(["status", "--no-such-option"]).code).toBe(2);
+  it("status exits with 3 without a plugin and with 2 for an unknown option", async () => {
+    expect((await runCommand(["status", "--socket", "/nowhere/kms.sock"])).code).toBe(3);
+    expect((await runCommand(["status", "--no-such-option"])).code).toBe(2);
   });
 
   it("status exits with 1 if the plugin answers with an error", async () => {
@@ -69,7 +69,7 @@ describe("the commands' exit codes", () => {
     try {
       keyless.launch();
       await waitFor(() => existsSync(keyless.socket), { what: "the socket" });
-      expect(kmsPkcs11(["status", "--socket", keyless.socket])).toMatchObject({ code: 1, stdout: "" });
+      expect(await runCommand(["status", "--socket", keyless.socket])).toMatchObject({ code: 1, stdout: "" });
     } finally {
       await keyless.stop();
       keyless.remove();

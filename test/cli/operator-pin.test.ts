@@ -10,6 +10,7 @@ import { text } from "node:stream/consumers";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { FaultModule } from "../support/fault-module.js";
+import { runCommand } from "../support/command.js";
 import { createKek, MAIN, type CommandResult } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { makeFolder } from "../support/token.js";
@@ -46,6 +47,7 @@ afterAll(() => {
 const logins = (): number => fault.calls("C_Login");
 const withUnlock = (): string => `${uri}&pin-source=unlock:${join(folder, "unlock.sock")}`;
 
+/** Runs a command as a process, so that several can run at the same time. */
 function start(args: readonly string[], input: string | Buffer): Promise<CommandResult> {
   const child = spawn(process.execPath, [MAIN, ...args, "--state-dir", stateDir], {
     env: { ...process.env, ...fault.env },
@@ -59,7 +61,8 @@ function start(args: readonly string[], input: string | Buffer): Promise<Command
   }));
 }
 
-const run = (input: string | Buffer, ...args: string[]): Promise<CommandResult> => start(args, input);
+const run = (input: string | Buffer, ...args: string[]): Promise<CommandResult> =>
+  runCommand([...args, "--state-dir", stateDir], fault.env, input);
 
 /** Runs a command on a terminal and types `typed` when `prompt` appears. */
 async function onTerminal(prompt: string, typed: string, ...args: string[]): Promise<CommandResult> {
@@ -118,7 +121,7 @@ describe("--pin-stdin", () => {
   it("a wrong PIN costs one PIN attempt, however many commands try it", async () => {
     fault.set("C_Login sleep 200");
     const before = logins();
-    const list = (): Promise<CommandResult> => run("wrong", "keys", "list", "--key", uri, "--pin-stdin");
+    const list = (): Promise<CommandResult> => start(["keys", "list", "--key", uri, "--pin-stdin"], "wrong");
     for (const { code, stderr } of await Promise.all([list(), list(), list(), list()])) {
       expect(code).toBe(1);
       expect(stderr).toMatch(/run the command again with the right PIN/);

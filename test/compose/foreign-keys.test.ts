@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { kmsPkcs11 } from "../support/plugin-process.js";
+import { runCommand } from "../support/command.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
 
@@ -27,50 +27,52 @@ describe("keys that other tools made", () => {
     });
   };
   const list = (object: string, ...more: string[]) =>
-    kmsPkcs11(["keys", "list", "--key", tokenUri(token, object), "--output", "json", ...more], token.env);
+    runCommand(["keys", "list", "--key", tokenUri(token, object), "--output", "json", ...more], token.env);
   interface Listing {
     readonly keys: readonly { keyId: string; state: string; findings: string[] }[];
     readonly problem: string | null;
   }
   const parse = (text: string): Listing => JSON.parse(text) as Listing;
 
-  it("are found by their plain label, and two with the same label are both named", () => {
+  it("are found by their plain label, and two with the same label are both named", async () => {
     make("plain", "--id", "aa", "--private", "--sensitive");
-    const one = list("plain");
+    const one = await list("plain");
     expect(one.code).toBe(0);
     make("plain", "--id", "aa", "--private", "--sensitive");
-    const two = list("plain");
+    const two = await list("plain");
     expect(two.code).toBe(1);
     const { keys, problem } = parse(two.stdout);
     expect(new Set(keys.map(({ keyId }) => keyId)).size).toBe(2);
     for (const { keyId } of keys) expect(problem).toContain(keyId);
   });
 
-  it("are refused when they are not protected", () => {
+  it("are refused when they are not protected", async () => {
     make("naked");
-    const { keys, problem } = parse(list("naked").stdout);
+    const { keys, problem } = parse((await list("naked")).stdout);
     expect(keys[0]?.state).toBe("refused");
     expect(problem).toMatch(/CKA_SENSITIVE is false|CKA_PRIVATE is false/);
   });
 
-  it("are adopted with their key_id, and rotated from", () => {
+  it("are adopted with their key_id, and rotated from", async () => {
     make("console", "--id", "bb", "--private", "--sensitive");
-    const keyId = parse(list("console").stdout).keys[0]?.keyId ?? "";
+    const keyId = parse((await list("console")).stdout).keys[0]?.keyId ?? "";
     const uri = tokenUri(token, "console");
-    expect(kmsPkcs11(["keys", "adopt", keyId, "--key", uri], token.env).code).toBe(0);
-    expect(kmsPkcs11(["keys", "rotate", "--key", uri, "--activate-in", "1h"], token.env).code).toBe(0);
-    const { keys } = parse(list("console").stdout);
+    expect((await runCommand(["keys", "adopt", keyId, "--key", uri], token.env)).code).toBe(0);
+    expect((await runCommand(["keys", "rotate", "--key", uri, "--activate-in", "1h"], token.env)).code).toBe(
+      0,
+    );
+    const { keys } = parse((await list("console")).stdout);
     expect(keys.map(({ state }) => state)).toEqual(["standby", "active"]);
     expect(keys[1]?.keyId).toBe(keyId);
-    const active = kmsPkcs11(
+    const active = await runCommand(
       ["keys", "destroy", keyId, "--key", uri, "--i-understand-data-is-lost", keyId],
       token.env,
     );
     expect([active.code, active.stderr]).toEqual([1, expect.stringContaining("is the active KEK")]);
     const standby = keys[0]?.keyId ?? "";
-    expect(kmsPkcs11(["keys", "destroy", standby, "--key", uri], token.env).code).toBe(1);
+    expect((await runCommand(["keys", "destroy", standby, "--key", uri], token.env)).code).toBe(1);
     const sure = ["--i-understand-data-is-lost", standby];
-    expect(kmsPkcs11(["keys", "destroy", standby, "--key", uri, ...sure], token.env).code).toBe(0);
-    expect(parse(list("console").stdout).keys).toHaveLength(1);
+    expect((await runCommand(["keys", "destroy", standby, "--key", uri, ...sure], token.env)).code).toBe(0);
+    expect(parse((await list("console")).stdout).keys).toHaveLength(1);
   });
 });

@@ -6,7 +6,8 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
 import { freePort } from "../support/free-port.js";
-import { kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
+import { runCommand } from "../support/command.js";
+import { PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
@@ -31,9 +32,9 @@ afterAll(async () => {
   token.remove();
 });
 
-function keys(...args: string[]): Record<string, unknown> {
+async function keys(...args: string[]): Promise<Record<string, unknown>> {
   const uri = tokenUri(fault, "kms-kek");
-  const { code, stdout, stderr } = kmsPkcs11(["keys", ...args, "--key", uri, "-o", "json"], fault.env);
+  const { code, stdout, stderr } = await runCommand(["keys", ...args, "--key", uri, "-o", "json"], fault.env);
   expect([code, stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
   return JSON.parse(stdout) as Record<string, unknown>;
 }
@@ -43,15 +44,16 @@ const listed = async (): Promise<string[]> => {
   return ((await response.json()) as { keys: { keyId: string }[] }).keys.map(({ keyId }) => keyId);
 };
 
-const made = (...args: string[]): { keyId: string } => keys(...args)["created"] as { keyId: string };
+const made = async (...args: string[]): Promise<{ keyId: string }> =>
+  (await keys(...args))["created"] as { keyId: string };
 
 it("reloads the library at an activation, before it would use the KEK", async () => {
-  const { keyId: active } = made("create");
-  const rotation = keys("rotate", "--activate-in", "30s");
+  const { keyId: active } = await made("create");
+  const rotation = await keys("rotate", "--activate-in", "30s");
   const { keyId: standby } = rotation["created"] as { keyId: string };
   await plugin.start();
   expect(await listed()).toEqual([standby, active]);
-  keys("destroy", standby, "--i-understand-data-is-lost", standby);
+  await keys("destroy", standby, "--i-understand-data-is-lost", standby);
   const instant = Date.parse(rotation["activation"] as string);
   const client = new KmsClient(plugin.socket);
   const used = new Set<string>();
@@ -68,9 +70,9 @@ it("reloads the library at an activation, before it would use the KEK", async ()
 });
 
 it("shows a KEK that is made or destroyed later within a few refresh intervals", async () => {
-  const { keyId } = made("rotate", "--activate-in", "1h");
+  const { keyId } = await made("rotate", "--activate-in", "1h");
   const limit = { timeoutMs: 25_000, intervalMs: 100 };
   await waitFor(async () => (await listed()).includes(keyId), { what: "the new KEK", ...limit });
-  keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
+  await keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
   await waitFor(async () => !(await listed()).includes(keyId), { what: "the end of the KEK", ...limit });
 });

@@ -8,8 +8,8 @@ import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { freePort } from "../support/free-port.js";
 import { FaultModule } from "../support/fault-module.js";
-import { createKek, PluginProcess, type PluginSettings } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { PluginProcess, type PluginSettings } from "../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 
 const LONG = { timeoutMs: 30_000, intervalMs: 50 };
@@ -21,9 +21,8 @@ let client: KmsClient;
 let address: string;
 
 beforeAll(() => {
-  softHsm = createSoftHsm();
+  softHsm = createSoftHsmWithKek();
   fault = new FaultModule(softHsm);
-  createKek(fault);
 });
 
 afterEach(async () => {

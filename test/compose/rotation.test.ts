@@ -8,7 +8,8 @@ import { hashKeyId } from "../../src/observability/scraped-metrics.js";
 import { labelOf } from "../../src/provider/kek-label.js";
 import { freePort } from "../support/free-port.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
-import { kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { runCommand } from "../support/command.js";
+import { PluginProcess, type CommandResult } from "../support/plugin-process.js";
 import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
@@ -78,8 +79,8 @@ async function haveTokenRead(): Promise<void> {
   );
 }
 
-function keys(...args: string[]): Record<string, unknown> {
-  const { code, stdout, stderr } = kmsPkcs11(
+async function keys(...args: string[]): Promise<Record<string, unknown>> {
+  const { code, stdout, stderr } = await runCommand(
     ["keys", ...args, "--key", tokenUri(token, "console"), "-o", "json"],
     token.env,
   );
@@ -87,8 +88,8 @@ function keys(...args: string[]): Record<string, unknown> {
   return JSON.parse(stdout) as Record<string, unknown>;
 }
 
-function make(delay: string): { keyId: string; activation: number } {
-  const { created, activation } = keys("rotate", "--activate-in", delay) as {
+async function make(delay: string): Promise<{ keyId: string; activation: number }> {
+  const { created, activation } = (await keys("rotate", "--activate-in", delay)) as {
     created: { keyId: string };
     activation: string;
   };
@@ -96,7 +97,7 @@ function make(delay: string): { keyId: string; activation: number } {
 }
 
 async function rotate(delay = DELAY): Promise<{ keyId: string; activation: number }> {
-  const { keyId, activation } = make(delay);
+  const { keyId, activation } = await make(delay);
   await waitFor(async () => {
     await haveTokenRead();
     return (await reported(keyId))?.provenAt;
@@ -169,7 +170,7 @@ describe("a rotation from a key that pkcs11-tool made", () => {
 describe("a KEK that is due", () => {
   it("is reported as due, and the KEK in use as active, until a Status call", async () => {
     const { keyId: before } = await client.status();
-    const { keyId } = make("2s");
+    const { keyId } = await make("2s");
     await waitFor(async () => {
       await haveTokenRead();
       return (await report()).dueKeyId === keyId;
@@ -183,12 +184,12 @@ describe("a KEK that is due", () => {
     const metrics = await (await fetch(`http://${address}/metrics`)).text();
     expect(metrics).toContain(`key_info{key_id_hash="${hashKeyId(keyId)}",state="due"} 1`);
     expect(metrics).toContain(`key_info{key_id_hash="${hashKeyId(before)}",state="active"} 1`);
-    const list = (): CommandResult =>
-      kmsPkcs11(
+    const list = (): Promise<CommandResult> =>
+      runCommand(
         ["keys", "list", "--key", tokenUri(token, "console"), "--nodes", `http://${address}`],
         token.env,
       );
-    const { code, stdout } = list();
+    const { code, stdout } = await list();
     expect([code, stdout]).toEqual([
       1,
       expect.stringMatching(
@@ -198,9 +199,9 @@ describe("a KEK that is due", () => {
       ),
     ]);
     expect(stdout.match(/^differs: /gm)).toHaveLength(1);
-    expect(kmsPkcs11(["status", "--socket", plugin.socket]).code).toBe(0);
+    expect((await runCommand(["status", "--socket", plugin.socket])).code).toBe(0);
     expect(await report()).toMatchObject({ publishedKeyId: keyId, dueKeyId: null });
-    expect(list().code).toBe(0);
+    expect((await list()).code).toBe(0);
     const { answered } = await report();
     expect(new Set(answered.map((one) => one.keyId))).toContain(before);
   });
@@ -209,10 +210,10 @@ describe("a KEK that is due", () => {
 describe("a standby KEK", () => {
   it("that was cancelled does not block another rotation, however rarely the plugin polls", async () => {
     const { keyId } = await rotate("1h");
-    keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
+    await keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
     expect((await report()).keys[0]).toMatchObject({ keyId, state: "standby" });
     const again = ["rotate", "--activate-in", "1h", "--abort-unless-converged", "--dry-run"];
-    keys(...again, "--nodes", `http://${address}`);
+    await keys(...again, "--nodes", `http://${address}`);
     expect((await report()).keys.map((key) => key.keyId)).not.toContain(keyId);
   });
 
@@ -220,7 +221,7 @@ describe("a standby KEK", () => {
     const { keyId: active } = await client.status();
     // A standby KEK may be destroyed until 10 s before its instant.
     const { keyId, activation } = await rotate("25s");
-    keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
+    await keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
     expect(await reported(keyId)).toMatchObject({ state: "standby", cameLater: true });
     const { order } = await load(() => Date.now() > activation + 300);
     expect(new Set(order.map((answer) => answer.keyId))).toEqual(new Set([active]));

@@ -6,19 +6,20 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
-import { kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
+import { runCommand } from "../support/command.js";
+import { PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
 
 let softHsm: SoftHsm;
 let fault: FaultModule;
 
-beforeAll(() => {
+beforeAll(async () => {
   softHsm = createSoftHsm();
   fault = new FaultModule(softHsm);
   fault.set("only-mechanisms 0x0,0x9,0x43");
   const key = tokenUri(fault, "kms-kek");
-  const made = kmsPkcs11(
+  const made = await runCommand(
     ["keys", "create", "--key", key, "--mechanism", "rsa-oaep", "-o", "json"],
     fault.env,
   );

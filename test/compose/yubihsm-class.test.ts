@@ -6,7 +6,8 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
 import { freePort } from "../support/free-port.js";
-import { kmsPkcs11, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { runCommand } from "../support/command.js";
+import { PluginProcess, type CommandResult } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 
@@ -49,30 +50,32 @@ afterAll(async () => {
   token.remove();
 });
 
-const run = (...args: string[]): CommandResult =>
-  kmsPkcs11([...args, "--config", plugin.configFile, "-o", "json"], fault.env);
+const run = (...args: string[]): Promise<CommandResult> =>
+  runCommand([...args, "--config", plugin.configFile, "-o", "json"], fault.env);
 const made = ({ code, stdout, stderr }: CommandResult): { keyId: string; kind: string; label: string } => {
   expect([code, stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
   return (JSON.parse(stdout) as { created: { keyId: string; kind: string; label: string } }).created;
 };
 
 it("create, serve, check, rotate and destroy work, and leave no key of a trial", async () => {
-  const first = made(run("keys", "create"));
+  const first = made(await run("keys", "create"));
   expect(first).toMatchObject({ kind: "hmac", keyId: expect.stringMatching(/^[0-9a-f]{4}\.s/) as string });
   await plugin.start();
   expect((await client.status()).keyId).toBe(first.keyId);
   const sealed = await client.encrypt(SEED, "uid");
   await Promise.all(Array.from({ length: 64 }, () => client.decrypt(sealed, "uid")));
 
-  const checked = run("check");
+  const checked = await run("check");
   expect([checked.code, checked.stdout]).toEqual([0, expect.stringContaining("hmac-kdf: round trip done")]);
-  const second = made(run("keys", "rotate", "--activate-in", "2s"));
+  const second = made(await run("keys", "rotate", "--activate-in", "2s"));
   await waitFor(async () => (await client.status()).keyId === second.keyId, { what: "the switch", ...LIMIT });
   expect(Buffer.from(await client.decrypt(sealed, "uid"))).toEqual(SEED);
   expect((await client.encrypt(SEED, "uid")).keyId).toBe(second.keyId);
 
-  const standby = made(run("keys", "rotate", "--activate-in", "1h"));
-  expect(run("keys", "destroy", standby.keyId, "--i-understand-data-is-lost", standby.keyId).code).toBe(0);
-  const listed = JSON.parse(run("keys", "list").stdout) as { keys: { keyId: string }[] };
+  const standby = made(await run("keys", "rotate", "--activate-in", "1h"));
+  expect(
+    (await run("keys", "destroy", standby.keyId, "--i-understand-data-is-lost", standby.keyId)).code,
+  ).toBe(0);
+  const listed = JSON.parse((await run("keys", "list")).stdout) as { keys: { keyId: string }[] };
   expect(listed.keys.map(({ keyId }) => keyId)).toEqual([second.keyId, first.keyId]);
 });

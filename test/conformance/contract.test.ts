@@ -10,7 +10,7 @@ import { run } from "../../src/cli/program.js";
 import { checkContract, CONTRACT } from "../../src/conformance/contract.js";
 import { Violation } from "../../src/conformance/rule.js";
 import { usePlugin } from "../support/plugin-fixture.js";
-import { kmsPkcs11 } from "../support/plugin-process.js";
+import { runCommand } from "../support/command.js";
 import { KEY_ID, NOTE, refusal, startFakePlugin, type Behaviour, type FakePlugin } from "./fake-plugin.js";
 
 /** Rules that a busy machine may break. */
@@ -238,10 +238,10 @@ describe("a plugin that keeps the contract", () => {
 
   it("this plugin on a token passes every rule", async () => {
     fake = await startFakePlugin();
-    const { code, stdout } = kmsPkcs11(["conformance", "--socket", kms.plugin.socket]);
+    const { code, stdout } = await runCommand(["conformance", "--socket", kms.plugin.socket]);
     const broken = stdout.split("\n").filter((line) => !/^(ok| )/.test(line) && line !== "");
     const unexpected = broken.filter((line) => !/less than|within 100 ms|accepted as :authority/.test(line));
     expect([code, unexpected]).toEqual([0, []]);
-    expect(kmsPkcs11(["conformance", "--socket", `${kms.plugin.socket}.none`]).code).toBe(3);
+    expect((await runCommand(["conformance", "--socket", `${kms.plugin.socket}.none`])).code).toBe(3);
   });
 });

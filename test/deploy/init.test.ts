@@ -9,8 +9,8 @@ import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
-import { childrenOf, createKek, MAIN, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { childrenOf, MAIN, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 
 const DOCKERFILE = fileURLToPath(new URL("../../Dockerfile", import.meta.url));
@@ -24,9 +24,8 @@ let client: KmsClient;
 let unshare: ChildProcess;
 
 beforeAll(() => {
-  softHsm = createSoftHsm();
+  softHsm = createSoftHsmWithKek();
   fault = new FaultModule(softHsm);
-  createKek(fault);
 });
 
 afterEach(() => {

@@ -11,8 +11,8 @@ import { parse, stringify } from "yaml";
 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { freePort } from "../support/free-port.js";
-import { childrenOf, createKek, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { childrenOf, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
 import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -63,8 +63,7 @@ describe("a Prometheus that scrapes a plugin", () => {
   let load: NodeJS.Timeout;
 
   beforeAll(async () => {
-    token = createSoftHsm();
-    createKek(token);
+    token = createSoftHsmWithKek();
     plugin = new PluginProcess(token);
     const [target, own] = [await freePort(), await freePort()];
     plugin.configure({

@@ -1,16 +1,14 @@
 // Objects are rewritten only through the API server of the cluster whose etcd is read. Uses a real etcd, and an API
 // that answers like its own cluster or like another one.
 
-import { execFile } from "node:child_process";
-import { promisify } from "node:util";
 import protobuf from "protobufjs";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { ApiResources } from "../../src/etcd/api-resources.js";
 import { EtcdClient } from "../../src/etcd/client.js";
 import { compareClusters, type Comparison } from "../../src/etcd/same-cluster.js";
 import { EtcdStore } from "../../src/etcd/store.js";
+import { runCommand } from "../support/command.js";
 import { startEtcd, type TestEtcd } from "../support/etcd.js";
-import { MAIN } from "../support/plugin-process.js";
 import { StandInApi, type Answer } from "./stand-in-api.js";
 
 const UID = "4b8e1f6a-0000-4000-8000-000000000001";
@@ -169,10 +167,12 @@ describe.each<[string, Buffer | undefined]>([
 });
 
 describe("etcd migrate", () => {
-  const run = promisify(execFile);
   const KEY_ID = `${"07".repeat(16)}.c${"0".repeat(32)}`;
 
-  async function migrate(kubeconfigs: string, ...more: string[]): Promise<{ code: number; text: string }> {
+  async function migrate(
+    kubeconfigs: string,
+    ...more: string[]
+  ): Promise<{ code: number | null; text: string }> {
     const args = [
       "etcd",
       "migrate",
@@ -184,9 +184,7 @@ describe("etcd migrate", () => {
       "0s",
       ...more,
     ];
-    const env = { ...process.env, KUBECONFIG: kubeconfigs };
-    const ended = await run(process.execPath, [MAIN, ...args], { env }).catch((error: unknown) => error);
-    const { code = 0, stdout, stderr } = ended as { code?: number; stdout: string; stderr: string };
+    const { code, stdout, stderr } = await runCommand(args, { KUBECONFIG: kubeconfigs });
     return { code, text: stdout + stderr };
   }
 

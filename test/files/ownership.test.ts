@@ -6,8 +6,9 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { fileProblem, folderProblem } from "../../src/files/ownership.js";
-import { createKek, kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { runCommand } from "../support/command.js";
+import { kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
 import { makeFolder, tokenUri } from "../support/token.js";
 
 const isRoot = process.getuid?.() === 0;
@@ -74,14 +75,16 @@ it.runIf(isRoot)("refuses another user's folder and file, except for a command r
 describe("what serve refuses and check reports", () => {
   let token: SoftHsm;
   let plugin: PluginProcess;
-  const run = (...command: string[]): { code: number | null; text: string } => {
-    const { code, stdout, stderr } = kmsPkcs11([...command, "--config", plugin.configFile], token.env);
-    return { code, text: stdout + stderr };
+  const run = async (...words: string[]): Promise<{ code: number | null; text: string }> => {
+    const command = [...words, "--config", plugin.configFile];
+    // A plugin that starts although it should not would not end in this process.
+    const result =
+      words[0] === "serve" ? kmsPkcs11(command, token.env) : await runCommand(command, token.env);
+    return { code: result.code, text: result.stdout + result.stderr };
   };
 
   beforeAll(() => {
-    token = createSoftHsm();
-    createKek(token);
+    token = createSoftHsmWithKek();
   });
 
   beforeEach(() => {
@@ -96,12 +99,12 @@ describe("what serve refuses and check reports", () => {
     token.remove();
   });
 
-  it("a state directory, with its audit key, that others may write to", () => {
+  it("a state directory, with its audit key, that others may write to", async () => {
     plugin.configure({ audit: { file: join(top, "log", "audit.log") } });
     mkdirSync(plugin.stateDir);
     chmodSync(plugin.stateDir, 0o777);
     for (const command of [["serve"], ["check"], ["keys", "list"]]) {
-      const { code, text } = run(...command);
+      const { code, text } = await run(...command);
       expect(code, text).toBe(2);
       expect(text).toMatch(
         /state can be written by others, who could forge or remove the plugin's state; chmod/,
@@ -112,34 +115,34 @@ describe("what serve refuses and check reports", () => {
 
   it.runIf(isRoot)(
     "root's serve refuses another user's state directory, and check names the right user",
-    () => {
+    async () => {
       mkdirSync(plugin.stateDir, { mode: 0o700 });
       chownSync(plugin.stateDir, SOMEBODY, SOMEBODY);
-      expect(run("serve")).toMatchObject({
+      expect(await run("serve")).toMatchObject({
         code: 2,
         text: expect.stringContaining("belongs to user 4242") as string,
       });
-      const checked = run("check");
+      const checked = await run("check");
       expect(checked.code, checked.text).toBe(0);
       expect(checked.text).toMatch(
         /warn +state +a problem unless the plugin runs as that user: .* belongs to user 4242/,
       );
-      expect(run("keys", "list").code).toBe(0);
+      expect((await run("keys", "list")).code).toBe(0);
     },
   );
 
-  it("a module that others may write to, or put another in the place of", () => {
+  it("a module that others may write to, or put another in the place of", async () => {
     const copy = join(folder, "libsofthsm2.so");
     copyFileSync(token.modulePath, copy);
     plugin.configure({ keys: { uri: tokenUri(token, "kms-kek", copy) } });
-    expect(run("check")).toMatchObject({ code: 0 });
+    expect(await run("check")).toMatchObject({ code: 0 });
     for (const [path, mode] of [
       [copy, 0o757],
       [folder, 0o777],
     ] as const) {
       chmodSync(path, mode);
       for (const command of [["serve"], ["check"], ["keys", "list"]]) {
-        const { code, text } = run(...command);
+        const { code, text } = await run(...command);
         expect(code, text).toBe(2);
         expect(text).toMatch(/can be written by others, who could run code of their own/);
       }

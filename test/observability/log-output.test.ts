@@ -20,8 +20,8 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { LogOutput, openSink, type LogSink } from "../../src/observability/log-output.js";
 import { freePort } from "../support/free-port.js";
-import { childrenOf, createKek, MAIN, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { childrenOf, MAIN, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
 import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -120,8 +120,7 @@ describe("a plugin whose standard output is not read", () => {
   const opened: number[] = [];
 
   beforeAll(async () => {
-    token = createSoftHsm();
-    createKek(token);
+    token = createSoftHsmWithKek();
     port = await freePort();
     plugin = new PluginProcess(token, { http: { address: `127.0.0.1:${port}` } });
     execFileSync("mkfifo", [fifo]);

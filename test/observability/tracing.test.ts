@@ -9,8 +9,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { startTracing } from "../../src/observability/tracing.js";
 import { kmsServiceDefinition } from "../../src/server/kms-service.js";
-import { childrenOf, createKek, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { childrenOf, PluginProcess } from "../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 
 const TRACE = "0af7651916cd43dd8448eb211c80319c";
@@ -54,8 +54,7 @@ beforeAll(async () => {
   });
   await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve));
   const { port } = collector.address() as AddressInfo;
-  token = createSoftHsm();
-  createKek(token);
+  token = createSoftHsmWithKek();
   const otel = {
     OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
     OTEL_EXPORTER_OTLP_HEADERS: `authorization=${SECRET}`,

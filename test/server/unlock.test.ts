@@ -1,17 +1,15 @@
 // A plugin process whose PIN is not on a disk: it starts locked, and an operator unlocks it with the command.
 
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { FaultModule } from "../support/fault-module.js";
 import { freePort } from "../support/free-port.js";
-import { createKek, MAIN, PluginProcess, type CommandResult } from "../support/plugin-process.js";
+import { runCommand } from "../support/command.js";
+import { createKek, PluginProcess, type CommandResult } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";
 
@@ -67,14 +65,8 @@ const allHostsReady = (): Promise<boolean> =>
 const logins = (): number => fault.calls("C_Login");
 const matching = (pattern: RegExp): string => expect.stringMatching(pattern) as string;
 
-async function unlock(pin: string, ...options: string[]): Promise<CommandResult> {
-  const child = spawn(process.execPath, [MAIN, "unlock", "--socket", socket, ...options]);
-  child.stdin.on("error", () => undefined).end(pin);
-  const exited = once(child, "exit");
-  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  await exited;
-  return { code: child.exitCode, stdout, stderr };
-}
+const unlock = (pin: string, ...options: string[]): Promise<CommandResult> =>
+  runCommand(["unlock", "--socket", socket, ...options], {}, pin);
 
 describe("a locked plugin", () => {
   beforeEach(() => waitFor(async () => /run kms-pkcs11 unlock --socket/.test(await statusText())));

@@ -5,8 +5,8 @@ import { afterAll, beforeAll } from "vitest";
 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { freePort } from "./free-port.js";
-import { createKek, PluginProcess, type PluginSettings } from "./plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "./softhsm.js";
+import { PluginProcess, type PluginSettings } from "./plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "./softhsm.js";
 
 export interface PluginFixture {
   readonly token: SoftHsm;
@@ -18,8 +18,8 @@ export interface PluginFixture {
 }
 
 /**
- * Before the tests, makes a SoftHSM token with a KEK and starts a plugin on it that serves HTTP endpoints; after them,
- * stops the plugin and removes everything.
+ * Before the tests, makes a SoftHSM token with a KEK and starts a plugin on it, with one token host, that serves HTTP
+ * endpoints; after them, stops the plugin and removes everything.
  * @param settings sections of its configuration file; a function gets the plugin's folder
  */
 export function usePlugin(
@@ -32,12 +32,11 @@ export function usePlugin(
   };
 
   beforeAll(async () => {
-    const token = (made.token = createSoftHsm());
-    createKek(token);
+    const token = (made.token = createSoftHsmWithKek());
     const plugin = (made.plugin = new PluginProcess(token));
     made.address = `127.0.0.1:${await freePort()}`;
     const sections = typeof settings === "function" ? settings(plugin.folder) : settings;
-    plugin.configure({ http: { address: made.address }, ...sections });
+    plugin.configure({ http: { address: made.address }, hsm: { hosts: 1 }, ...sections });
     await plugin.start();
     made.client = new KmsClient(plugin.socket);
   });

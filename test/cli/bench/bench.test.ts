@@ -5,8 +5,9 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { BenchResult } from "../../../src/bench/result.js";
 import { benchSettings } from "../../../src/cli/bench/plan.js";
 import { freePort } from "../../support/free-port.js";
-import { createKek, kmsPkcs11, PluginProcess } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { runCommand } from "../../support/command.js";
+import { PluginProcess } from "../../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../../support/softhsm.js";
 import { tokenUri } from "../../support/token.js";
 
 const QUICK = ["--repetitions", "2", "--turn", "5", "--concurrency", "1,4", "--sessions", "1,4"];
@@ -18,12 +19,11 @@ let other: PluginProcess;
 let metricsUrl: string;
 
 beforeAll(async () => {
-  token = createSoftHsm();
-  createKek(token);
+  token = createSoftHsmWithKek();
   const address = `127.0.0.1:${await freePort()}`;
   metricsUrl = `http://${address}/metrics`;
-  ours = new PluginProcess(token, { http: { address } });
-  other = new PluginProcess(token, { mode: "local-kek" });
+  ours = new PluginProcess(token, { http: { address }, hsm: { hosts: 1 } });
+  other = new PluginProcess(token, { mode: "local-kek", hsm: { hosts: 1 } });
   await Promise.all([ours.start(), other.start()]);
 });
 
@@ -46,7 +46,7 @@ describe("bench", () => {
   it("bench measures core, token and two plugins, and its counts match the plugin's", async () => {
     const before = await counted();
     const asked = ["--key", tokenUri(token, "kms-kek"), "--socket", ours.socket, "--versus"];
-    const { code, stdout, stderr } = kmsPkcs11(
+    const { code, stdout, stderr } = await runCommand(
       ["bench", ...asked, `unix://${other.socket}`, "--bytes", "32", ...QUICK, "-o", "json"],
       token.env,
     );
@@ -89,8 +89,8 @@ describe("bench", () => {
     expect((after["Decrypt"] ?? 0) - (before["Decrypt"] ?? 0)).toBe(decrypts);
   });
 
-  it("bench prints tables; without a key and a socket only that of the core", () => {
-    const { code, stdout } = kmsPkcs11(["bench", "--bytes", "16", ...QUICK]);
+  it("bench prints tables; without a key and a socket only that of the core", async () => {
+    const { code, stdout } = await runCommand(["bench", "--bytes", "16", ...QUICK]);
     expect(code).toBe(0);
     expect(stdout).toMatch(/^BYTES .*\n16 .*seal .*core /m);
     expect(stdout).not.toContain("Plugin");
@@ -105,8 +105,8 @@ describe("bench", () => {
     expect(() => benchSettings({ ...right, ...wrong })).toThrow(why);
   });
 
-  it("bench exits with 3 if no plugin listens on the socket", () => {
+  it("bench exits with 3 if no plugin listens on the socket", async () => {
     const args = ["bench", "--bytes", "16", ...QUICK, "--socket", `${ours.socket}.none`];
-    expect(kmsPkcs11(args).code).toBe(3);
+    expect((await runCommand(args)).code).toBe(3);
   });
 });

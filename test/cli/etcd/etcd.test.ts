@@ -8,9 +8,10 @@ import { readUsageReport } from "../../../src/etcd/usage-report.js";
 import { formatStoredObject } from "../../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../../support/etcd.js";
 import { freePort } from "../../support/free-port.js";
-import { createKek, kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { runCommand } from "../../support/command.js";
+import { PluginProcess, type CommandResult } from "../../support/plugin-process.js";
 import { FaultModule } from "../../support/fault-module.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../../support/softhsm.js";
 import { SoftHsmClone } from "../../support/softhsm-clone.js";
 import { sealedObject, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
 import { makeFolder, tokenUri } from "../../support/token.js";
@@ -30,8 +31,7 @@ const folder = makeFolder("etcd-cli");
 const OTHER = `${"07".repeat(16)}.c${"0".repeat(32)}`;
 
 beforeAll(async () => {
-  token = createSoftHsm();
-  createKek(token);
+  token = createSoftHsmWithKek();
   etcd = await startEtcd();
   plugin = new PluginProcess(token);
   direct = await stockEtcd(etcd, plugin);
@@ -49,19 +49,20 @@ afterAll(async () => {
   token.remove();
 });
 
-const runRaw = (...args: string[]): CommandResult =>
-  kmsPkcs11(["etcd", ...args], { ...token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
-const run = (...args: string[]): CommandResult => {
-  const result = runRaw(...args);
+const runRaw = (...args: string[]): Promise<CommandResult> =>
+  runCommand(["etcd", ...args], { ...token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
+const run = async (...args: string[]): Promise<CommandResult> => {
+  const result = await runRaw(...args);
   expect(result.stdout + result.stderr).not.toContain(SECRET);
   return result;
 };
 const absent = (): string => tokenUri({ ...token, label: "none" }, "kms-kek");
-const verify = (...args: string[]): CommandResult => run("verify", "--config", plugin.configFile, ...args);
+const verify = (...args: string[]): Promise<CommandResult> =>
+  run("verify", "--config", plugin.configFile, ...args);
 
 describe("etcd usage", () => {
-  it("etcd usage counts objects by provider and key_id, without the HSM", () => {
-    const { code, stdout } = run("usage", "--fail-if-used", OTHER);
+  it("etcd usage counts objects by provider and key_id, without the HSM", async () => {
+    const { code, stdout } = await run("usage", "--fail-if-used", OTHER);
     expect(code).toBe(0);
     expect(stdout).toMatch(new RegExp(`^kms:v2:hsm +${keyId} +302 +3 +secrets: 302 +4 +\\d+ to \\d+$`, "m"));
     expect(stdout).toMatch(/^aescbc:v1:key1 +1 +secrets: 1 +1 /m);
@@ -70,43 +71,45 @@ describe("etcd usage", () => {
     expect(stdout).toContain(`${OTHER} is not used`);
   });
 
-  it("etcd usage shows by its exit code whether a key_id is used", () => {
-    const { code, stdout } = run("usage", "--fail-if-used", keyId, "-o", "json");
+  it("etcd usage shows by its exit code whether a key_id is used", async () => {
+    const { code, stdout } = await run("usage", "--fail-if-used", keyId, "-o", "json");
     expect([code, (JSON.parse(stdout) as { used: string[] }).used]).toEqual([1, [keyId]]);
     // A key_id with another kind of fingerprint may name the same KEK.
-    const doubtful = run("usage", "--fail-if-used", keyId.replace(/\..*/, `.s${"0".repeat(32)}`));
+    const doubtful = await run("usage", "--fail-if-used", keyId.replace(/\..*/, `.s${"0".repeat(32)}`));
     expect([doubtful.code, doubtful.stdout]).toEqual([1, expect.stringContaining("was not found, but")]);
   });
 
-  it("etcd usage exits with 2 before it asks etcd if --fail-if-used identifies no KEK", () => {
+  it("etcd usage exits with 2 before it asks etcd if --fail-if-used identifies no KEK", async () => {
     const away = ["--endpoints", "127.0.0.1:1"];
     const [ckaId = ""] = keyId.split(".");
     const texts = ["", " ", "foo", "kms-kek", "@other", `${keyId}0`, ` ${keyId}`];
     // References that cannot be looked up, since neither tokens nor nodes are given.
     for (const text of [...texts, keyId.slice(0, 12), ckaId, "@active"]) {
-      expect(run("usage", "--fail-if-used", text, ...away)).toMatchObject({
+      expect(await run("usage", "--fail-if-used", text, ...away)).toMatchObject({
         code: 2,
         stderr: expect.stringMatching(/--fail-if-used: .*whole key_id|identifies no KEK/) as string,
       });
     }
   });
 
-  it("--fail-if-used looks up a beginning, CKA_ID or state on the token, never in etcd", () => {
+  it("--fail-if-used looks up a beginning, CKA_ID or state on the token, never in etcd", async () => {
     const [ckaId = ""] = keyId.split(".");
     const config = ["--config", plugin.configFile];
     for (const text of [keyId.slice(0, 9), ckaId, ckaId.toUpperCase(), "@active"]) {
-      const { code, stdout } = run("usage", "--fail-if-used", text, ...config);
+      const { code, stdout } = await run("usage", "--fail-if-used", text, ...config);
       expect([code, stdout]).toEqual([1, expect.stringContaining(`\n${keyId} is used`)]);
     }
     for (const text of ["@retired", "@standby", OTHER.slice(0, 8)]) {
-      expect(run("usage", "--fail-if-used", text, "--endpoints", "127.0.0.1:1", ...config)).toMatchObject({
+      expect(
+        await run("usage", "--fail-if-used", text, "--endpoints", "127.0.0.1:1", ...config),
+      ).toMatchObject({
         code: 2,
         stderr: expect.stringContaining("matches no KEK") as string,
       });
     }
   });
 
-  it("etcd usage lists objects in clear that the EncryptionConfiguration should encrypt", () => {
+  it("etcd usage lists objects in clear that the EncryptionConfiguration should encrypt", async () => {
     const file = join(folder, "encryption.json");
     const kms = { apiVersion: "v2", name: "hsm", endpoint: "unix:///run/kms.sock" };
     const rule = (resource: string): object => ({
@@ -115,11 +118,11 @@ describe("etcd usage", () => {
       resources: [{ resources: [resource], providers: [{ kms }, { identity: {} }] }],
     });
     writeFileSync(file, JSON.stringify(rule("*.")));
-    expect(run("usage", "--encryption-config", file).stdout).toContain(
+    expect((await run("usage", "--encryption-config", file)).stdout).toContain(
       "should be encrypted: 1 of configmaps",
     );
     writeFileSync(file, JSON.stringify(rule("secrets")));
-    expect(run("usage", "--encryption-config", file).stdout).not.toContain("should be encrypted");
+    expect((await run("usage", "--encryption-config", file)).stdout).not.toContain("should be encrypted");
   });
 
   it("etcd usage prints stored text on one line with control characters escaped", async () => {
@@ -129,21 +132,21 @@ describe("etcd usage", () => {
       [`/hostile/secrets/a/${hostile}`, Buffer.from("junk")],
       ["/hostile/constructor/a/b", Buffer.from("{}")],
     ]);
-    const { code, stdout } = run("usage", "--prefix", "/hostile");
+    const { code, stdout } = await run("usage", "--prefix", "/hostile");
     const harmless = "\\u001b]0;x\\u0007\\u009b2J\\u000aall is well";
     expect(stdout).not.toMatch(/[^\n\x20-\x7e]/);
     expect(stdout).toContain(`kms:v2:hsm  ${harmless}  1  `);
     expect(stdout).toMatch(/^plaintext .* constructor: 1 /m);
     expect(stdout).toContain(`\n/hostile/secrets/a/${harmless}: the stored value cannot be read`);
     expect(code).toBe(0);
-    const json = run("usage", "--prefix", "/hostile", "-o", "json").stdout;
+    const json = (await run("usage", "--prefix", "/hostile", "-o", "json")).stdout;
     const { usages } = JSON.parse(json) as { usages: { keyId: string | null }[] };
     expect(usages.map((usage) => usage.keyId)).toContain(hostile);
   });
 
-  it("etcd usage writes a report that can be read again", () => {
+  it("etcd usage writes a report that can be read again", async () => {
     const file = join(folder, "usage.json");
-    expect(run("usage", "--report", file, "--prefix", "registry/secrets").code).toBe(0);
+    expect((await run("usage", "--report", file, "--prefix", "registry/secrets")).code).toBe(0);
     const report = readUsageReport(file);
     expect(report).toMatchObject({ prefix: "/registry/secrets/", objects: 303, source: { kind: "etcd" } });
     expect(report.usages.map(({ resources }) => Object.keys(resources))).toEqual([["secrets"], ["secrets"]]);
@@ -152,21 +155,21 @@ describe("etcd usage", () => {
   });
 
   it("etcd usage exits with 2 for a wrong prefix or snapshot, with 3 if etcd is away", async () => {
-    expect(run("usage", "--prefix", "/k8s")).toMatchObject({
+    expect(await run("usage", "--prefix", "/k8s")).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("--etcd-prefix") as string,
     });
-    expect(run("usage", "--snapshot", join(folder, "none.db")).code).toBe(2);
+    expect((await run("usage", "--snapshot", join(folder, "none.db"))).code).toBe(2);
     const pipe = join(folder, "pipe.db");
     execFileSync("mkfifo", [pipe]);
-    expect(run("usage", "--snapshot", pipe).code).toBe(2);
-    expect(run("usage", "--endpoints", `127.0.0.1:${await freePort()}`).code).toBe(3);
+    expect((await run("usage", "--snapshot", pipe)).code).toBe(2);
+    expect((await run("usage", "--endpoints", `127.0.0.1:${await freePort()}`)).code).toBe(3);
   });
 });
 
 describe("etcd verify", () => {
-  it("etcd verify decrypts every object under KMS v2 with the HSM, each DEK seed once", () => {
-    const { code, stdout } = verify();
+  it("etcd verify decrypts every object under KMS v2 with the HSM, each DEK seed once", async () => {
+    const { code, stdout } = await verify();
     expect(stdout).toMatch(/^RESOURCE +OBJECTS +DECRYPTED +IN CLEAR +OTHER PROVIDER +FAILED$/m);
     expect(stdout).toMatch(/^configmaps +1 +0 +1 +0 +0$/m);
     expect(stdout).toMatch(/^secrets +303 +302 +0 +1 +0$/m);
@@ -185,7 +188,7 @@ describe("etcd verify", () => {
       junk: Buffer.from("junk"),
     };
     await etcd.store.putAll(Object.entries(damaged).map(([name, value]) => [key(name, "bad"), value]));
-    const { code, stdout } = verify("--prefix", "/registry/secrets/bad", "-o", "json");
+    const { code, stdout } = await verify("--prefix", "/registry/secrets/bad", "-o", "json");
     const { failures } = JSON.parse(stdout) as { failures: { reason: string; keys: string[] }[] };
     const reasonFor = (name: string): string | undefined =>
       failures.find(({ keys }) => keys.includes(key(name, "bad")))?.reason;
@@ -197,26 +200,26 @@ describe("etcd verify", () => {
       expect.stringContaining("neither encrypted nor a Kubernetes object"),
     ]);
     expect(code).toBe(1);
-    const table = verify();
+    const table = await verify();
     expect(table.stdout).toMatch(
       /^1 failed: its data does not authenticate.*\n {2}\/registry\/secrets\/bad\/moved$/m,
     );
     expect(table.stdout).toContain("5 objects cannot be decrypted");
-    const usage = run("usage", "--fail-if-used", OTHER);
+    const usage = await run("usage", "--fail-if-used", OTHER);
     expect([usage.code, usage.stdout]).toEqual([1, expect.stringContaining("so the answer is uncertain")]);
     for (const name of Object.keys(damaged)) await etcd.store.delete(key(name, "bad"));
   });
 
-  it("etcd verify names --kek if neither a configuration nor a KEK is given", () => {
-    const { code, stderr } = run("verify");
+  it("etcd verify names --kek if neither a configuration nor a KEK is given", async () => {
+    const { code, stderr } = await run("verify");
     expect([code, stderr]).toEqual([
       2,
       expect.stringContaining("no KEK is named; give --config, or") as string,
     ]);
   });
 
-  it("etcd verify exits with 3 if the HSM is away, and reports no object as damaged", () => {
-    const { code, stdout } = verify("--kek", absent());
+  it("etcd verify exits with 3 if the HSM is away, and reports no object as damaged", async () => {
+    const { code, stdout } = await verify("--kek", absent());
     expect([code, stdout]).toEqual([3, ""]);
   });
 });
@@ -224,17 +227,17 @@ describe("etcd verify", () => {
 describe("with several tokens", () => {
   const asking = "using pkcs11:token=other;object=kms-kek";
 
-  it("the next token decrypts if the preferred one cannot, from the start or later", () => {
+  it("the next token decrypts if the preferred one cannot, from the start or later", async () => {
     fault.set("C_DecryptInit rv 0x32");
-    const failing = run("verify", "--config", both.configFile);
+    const failing = await run("verify", "--config", both.configFile);
     expect(failing).toMatchObject({ code: 0, stderr: "" });
     expect(failing.stdout).toMatch(/^secrets +303 +302 +0 +1 +0$/m);
     expect(fault.calls("C_DecryptInit")).toBeGreaterThan(0);
     fault.set("C_OpenSession rv 0x30");
-    const away = run("verify", "--config", both.configFile);
+    const away = await run("verify", "--config", both.configFile);
     expect(away).toMatchObject({ code: 0, stderr: expect.stringContaining(asking) as string });
     expect(away.stdout).toContain("304 objects, 3 DEK seeds decrypted by the HSM");
-    const shown = runRaw("get", key("local"), "--config", both.configFile, "--break-glass", "INC-2");
+    const shown = await runRaw("get", key("local"), "--config", both.configFile, "--break-glass", "INC-2");
     expect(shown).toMatchObject({
       code: 0,
       stdout: SECRET,
@@ -242,38 +245,41 @@ describe("with several tokens", () => {
     });
   });
 
-  it("etcd verify exits with 3 and names every token if none is usable", () => {
+  it("etcd verify exits with 3 and names every token if none is usable", async () => {
     fault.set("C_OpenSession rv 0x30");
     both.configure({ failover: [{ uri: absent() }] });
-    const { code, stderr } = run("verify", "--config", both.configFile);
+    const { code, stderr } = await run("verify", "--config", both.configFile);
     expect([code, stderr]).toEqual([3, expect.stringMatching(/token=kms;object=kms-kek: .*\n.*token=none;/)]);
   });
 });
 
 describe("etcd get", () => {
-  const get = (...args: string[]): CommandResult => runRaw("get", "--config", plugin.configFile, ...args);
+  const get = (...args: string[]): Promise<CommandResult> =>
+    runRaw("get", "--config", plugin.configFile, ...args);
   const auditFile = join(folder, "audit.log");
   const because = ["--break-glass", "INC-1: rebuild"];
 
-  it("etcd get refuses without a reason, and without an audit log", () => {
-    expect(get(key("local"))).toMatchObject({
+  it("etcd get refuses without a reason, and without an audit log", async () => {
+    expect(await get(key("local"))).toMatchObject({
       code: 2,
       stdout: "",
       stderr: expect.stringContaining("--break-glass: give the reason") as string,
     });
-    expect(get(key("local"), "--break-glass", " ")).toMatchObject({ code: 2, stdout: "" });
-    expect(get(key("local"), ...because)).toMatchObject({
+    expect(await get(key("local"), "--break-glass", " ")).toMatchObject({ code: 2, stdout: "" });
+    expect(await get(key("local"), ...because)).toMatchObject({
       code: 2,
       stdout: "",
       stderr: expect.stringContaining("audit.file: is missing") as string,
     });
   });
 
-  it("etcd get prints one object in clear after the audit log has recorded the reason", () => {
+  it("etcd get prints one object in clear after the audit log has recorded the reason", async () => {
     plugin.configure({ audit: { file: auditFile } });
-    expect(get(key("local"), ...because)).toMatchObject({ code: 0, stdout: SECRET });
-    expect(get("/registry/configmaps/one/clear", ...because).stdout).toBe('{"kind":"ConfigMap"}');
-    const { value } = JSON.parse(get(key("old-type"), ...because, "-o", "json").stdout) as { value: string };
+    expect(await get(key("local"), ...because)).toMatchObject({ code: 0, stdout: SECRET });
+    expect((await get("/registry/configmaps/one/clear", ...because)).stdout).toBe('{"kind":"ConfigMap"}');
+    const { value } = JSON.parse((await get(key("old-type"), ...because, "-o", "json")).stdout) as {
+      value: string;
+    };
     expect(Buffer.from(value, "base64").toString()).toBe(SECRET);
     const log = readFileSync(auditFile, "utf8");
     expect(log.match(/INC-1: rebuild/g)).toHaveLength(3);
@@ -281,15 +287,15 @@ describe("etcd get", () => {
     expect(log).not.toContain(SECRET);
   });
 
-  it("etcd get records failures, and prints nothing if the event cannot be recorded", () => {
-    expect(get(key("none"), ...because)).toMatchObject({ code: 2, stdout: "" });
-    expect(get(key("leftover"), ...because)).toMatchObject({
+  it("etcd get records failures, and prints nothing if the event cannot be recorded", async () => {
+    expect(await get(key("none"), ...because)).toMatchObject({ code: 2, stdout: "" });
+    expect(await get(key("leftover"), ...because)).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("is under aescbc:v1:key1") as string,
     });
     expect(readFileSync(auditFile, "utf8").match(/INPUT_INVALID/g)).toHaveLength(2);
     plugin.configure({ audit: { file: join(plugin.configFile, "audit.log") } });
-    const unwritable = get(key("local"), ...because);
+    const unwritable = await get(key("local"), ...because);
     expect(unwritable).toMatchObject({ code: 2, stdout: "" });
     expect(unwritable.stderr).toContain("the audit log cannot be written");
   });

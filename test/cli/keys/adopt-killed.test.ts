@@ -7,7 +7,8 @@ import { once } from "node:events";
 import { afterAll, beforeAll, expect, it } from "vitest";
 
 import { FaultModule } from "../../support/fault-module.js";
-import { kmsPkcs11, MAIN, type CommandResult } from "../../support/plugin-process.js";
+import { runCommand } from "../../support/command.js";
+import { MAIN, type CommandResult } from "../../support/plugin-process.js";
 import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../../support/softhsm.js";
 import { tokenUri } from "../../support/token.js";
 import { waitFor } from "../../support/wait.js";
@@ -37,7 +38,7 @@ const args = (words: readonly string[]): string[] => [
   "-o",
   "json",
 ];
-const keys = (...words: string[]): CommandResult => kmsPkcs11(args(words), fault.env);
+const keys = (...words: string[]): Promise<CommandResult> => runCommand(args(words), fault.env);
 
 it("finishes an adoption that was killed between copy and destruction of the original", async () => {
   const plain = ["--label", "kms-kek", "--id", "07"];
@@ -53,18 +54,18 @@ it("finishes an adoption that was killed between copy and destruction of the ori
   await once(child, "close");
   fault.set("read-only-attributes");
 
-  const left = (JSON.parse(keys("list").stdout) as Listing).keys;
+  const left = (JSON.parse((await keys("list")).stdout) as Listing).keys;
   expect(pkcs11Tool(token, "--list-objects", "--type", "secrkey").match(/label: +kms-kek/g)).toHaveLength(2);
 
-  const again = keys("adopt", "@active");
+  const again = await keys("adopt", "@active");
   expect(again.code, again.stderr).toBe(0);
   expect(JSON.parse(again.stdout)).toMatchObject({ tokens: [{ outcome: "done" }] });
   expect(pkcs11Tool(token, "--list-objects", "--type", "secrkey").match(/label: +kms-kek.*/g)).toEqual([
     expect.stringMatching(/kms-kek@\w+$/),
   ]);
-  const { keys: listed } = JSON.parse(keys("list").stdout) as Listing;
+  const { keys: listed } = JSON.parse((await keys("list")).stdout) as Listing;
   expect(listed).toEqual([expect.objectContaining({ keyId: left[0]?.keyId, state: "active" })]);
 
-  const third = keys("adopt", "@active");
+  const third = await keys("adopt", "@active");
   expect(JSON.parse(third.stdout)).toMatchObject({ tokens: [{ outcome: "not needed" }] });
 });

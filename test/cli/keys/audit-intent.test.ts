@@ -8,7 +8,8 @@ import { mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from "n
 import { afterAll, beforeAll, expect, it } from "vitest";
 
 import { FaultModule } from "../../support/fault-module.js";
-import { kmsPkcs11, MAIN, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { runCommand } from "../../support/command.js";
+import { MAIN, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
 import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../../support/softhsm.js";
 import { waitFor } from "../../support/wait.js";
 
@@ -40,9 +41,9 @@ const args = (words: readonly string[]): string[] => [
   "-o",
   "json",
 ];
-const keys = (...words: string[]): CommandResult => kmsPkcs11(args(words), fault.env);
-const keyIds = (): string[] =>
-  (JSON.parse(keys("list").stdout) as { keys: { keyId: string }[] }).keys.map(({ keyId }) => keyId);
+const keys = (...words: string[]): Promise<CommandResult> => runCommand(args(words), fault.env);
+const keyIds = async (): Promise<string[]> =>
+  (JSON.parse((await keys("list")).stdout) as { keys: { keyId: string }[] }).keys.map(({ keyId }) => keyId);
 const events = (): string[] =>
   readFileSync(audit, "utf8")
     .trim()
@@ -52,10 +53,10 @@ const events = (): string[] =>
     .map(({ operation, outcome, keyId }) => `${operation ?? ""} ${outcome ?? ""} ${keyId ?? "-"}`);
 
 /** Runs a command while a folder occupies the log's path. */
-function withoutLog(...words: string[]): CommandResult {
+async function withoutLog(...words: string[]): Promise<CommandResult> {
   renameSync(audit, `${audit}.kept`);
   mkdirSync(audit);
-  const result = keys(...words);
+  const result = await keys(...words);
   rmdirSync(audit);
   renameSync(`${audit}.kept`, audit);
   return result;
@@ -66,14 +67,14 @@ const withoutAge = (json: string): unknown =>
     ({ keyId, label, state }) => ({ keyId, label, state }),
   );
 
-it("no command changes anything that a required audit log cannot record", () => {
+it("no command changes anything that a required audit log cannot record", async () => {
   const refusal = {
     code: 2,
     stderr: expect.stringContaining(
       "the audit log cannot be written, so the operation was not started",
     ) as string,
   };
-  expect(withoutLog("create")).toMatchObject(refusal);
+  expect(await withoutLog("create")).toMatchObject(refusal);
   const key = [
     "--keygen",
     "--key-type",
@@ -86,18 +87,18 @@ it("no command changes anything that a required audit log cannot record", () => 
     "--sensitive",
   ];
   pkcs11Tool(token, ...key);
-  const [plain = ""] = keyIds();
-  const made = keys("rotate", "--activate-in", "1h");
+  const [plain = ""] = await keyIds();
+  const made = await keys("rotate", "--activate-in", "1h");
   const { keyId } = (JSON.parse(made.stdout) as { created: { keyId: string } }).created;
-  const before = keys("list").stdout;
-  expect(withoutLog("rotate", "--activate-in", "2h")).toMatchObject(refusal);
-  expect(withoutLog("adopt", plain)).toMatchObject(refusal);
-  expect(withoutLog("destroy", keyId, "--i-understand-data-is-lost", keyId)).toMatchObject(refusal);
-  expect(withoutAge(keys("list").stdout)).toEqual(withoutAge(before));
+  const before = (await keys("list")).stdout;
+  expect(await withoutLog("rotate", "--activate-in", "2h")).toMatchObject(refusal);
+  expect(await withoutLog("adopt", plain)).toMatchObject(refusal);
+  expect(await withoutLog("destroy", keyId, "--i-understand-data-is-lost", keyId)).toMatchObject(refusal);
+  expect(withoutAge((await keys("list")).stdout)).toEqual(withoutAge(before));
 });
 
 it("a killed command has recorded its intent, a finished one its outcome too", async () => {
-  const standby = keyIds()[0] ?? "";
+  const standby = (await keyIds())[0] ?? "";
   const words = ["destroy", standby, "--i-understand-data-is-lost", standby];
   const earlier = events().length;
   fault.set("C_DestroyObject hang");
@@ -111,7 +112,7 @@ it("a killed command has recorded its intent, a finished one its outcome too", a
   await once(child, "close");
   expect(events().slice(earlier)).toEqual([`keys destroy begun ${standby}`]);
   fault.clear();
-  expect(keys(...words).code).toBe(0);
+  expect((await keys(...words)).code).toBe(0);
   expect(events().slice(earlier + 1)).toEqual([
     `keys destroy begun ${standby}`,
     `keys destroy ok ${standby}`,

@@ -8,7 +8,8 @@ import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, it } from "vitest";
 
 import { FaultModule } from "../../support/fault-module.js";
-import { kmsPkcs11, MAIN } from "../../support/plugin-process.js";
+import { runCommand } from "../../support/command.js";
+import { MAIN } from "../../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
 import { tokenUri } from "../../support/token.js";
 
@@ -35,8 +36,8 @@ const args = (words: readonly string[]): string[] => [
   "json",
 ];
 
-function states(): string[] {
-  const { stdout } = kmsPkcs11(args(["list"]), fault.env);
+async function states(): Promise<string[]> {
+  const { stdout } = await runCommand(args(["list"]), fault.env);
   return (JSON.parse(stdout) as { keys: { state: string }[] }).keys.map(({ state }) => state);
 }
 
@@ -62,7 +63,7 @@ it("two simultaneous 'keys create' name both KEKs and destroy neither, which may
     { code: 1, stderr: expect.stringContaining("both are on the token") as string },
     { code: 1, stderr: expect.stringContaining("both are on the token") as string },
   ]);
-  expect(states().sort()).toEqual(["active", "retired"]);
+  expect((await states()).sort()).toEqual(["active", "retired"]);
 });
 
 it("one of two simultaneous 'keys rotate' succeeds, even if libraries read at load time", async () => {
@@ -71,11 +72,11 @@ it("one of two simultaneous 'keys rotate' succeeds, even if libraries read at lo
   const ended = await twice("rotate", "--activate-at", at);
   expect(ended.map(({ code }) => code).sort(), JSON.stringify(ended)).toEqual([0, 1]);
   fault.clear();
-  expect(states()).toEqual(["standby", "active", "retired"]);
+  expect(await states()).toEqual(["standby", "active", "retired"]);
 });
 
-it("'keys rotate' warns that a standby KEK becomes active before the new one", () => {
-  const { code, stderr } = kmsPkcs11(args(["rotate", "--activate-in", "2h", "--dry-run"]), fault.env);
+it("'keys rotate' warns that a standby KEK becomes active before the new one", async () => {
+  const { code, stderr } = await runCommand(args(["rotate", "--activate-in", "2h", "--dry-run"]), fault.env);
   expect([code, stderr]).toEqual([
     0,
     expect.stringMatching(

@@ -8,8 +8,9 @@ import { formatStoredObject } from "../../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../../support/etcd.js";
 import { clockOff } from "../../support/faketime.js";
 import { freePort } from "../../support/free-port.js";
-import { createKek, kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { runCommand } from "../../support/command.js";
+import { kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../../support/softhsm.js";
 import { tokenUri } from "../../support/token.js";
 import { waitFor } from "../../support/wait.js";
 
@@ -22,13 +23,20 @@ let etcd: TestEtcd;
 let first: string;
 let second: string;
 
-const run = (args: readonly string[], env: Readonly<Record<string, string>> = {}): CommandResult =>
-  kmsPkcs11(["keys", ...args, "--key", tokenUri(token, "kms-kek")], { ...token.env, ...env });
+/** Runs a command; with another clock, in a process of its own. */
+async function run(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<CommandResult> {
+  const command = ["keys", ...args, "--key", tokenUri(token, "kms-kek")];
+  const all = { ...token.env, ...env };
+  return "FAKETIME" in env ? kmsPkcs11(command, all) : runCommand(command, all);
+}
 const destroy = (
   keyId: string,
   env: Readonly<Record<string, string>> = {},
   ...proof: string[]
-): CommandResult => run(["destroy", keyId, "--nodes", url, ...proof], env);
+): Promise<CommandResult> => run(["destroy", keyId, "--nodes", url, ...proof], env);
 const live = (): string[] => ["--endpoints", etcd.endpoint];
 const published = async (): Promise<unknown> =>
   ((await (await fetch(`${url}/keys`)).json()) as Record<string, unknown>)["publishedKeyId"];
@@ -48,23 +56,26 @@ async function restart(env: Readonly<Record<string, string>> = {}): Promise<void
   await node.start();
 }
 
-function rotate(...options: string[]): string {
-  const { code, stdout, stderr } = run(["rotate", "-o", "json", ...options]);
+async function rotate(...options: string[]): Promise<string> {
+  const { code, stdout, stderr } = await run(["rotate", "-o", "json", ...options]);
   expect([code, stderr]).toEqual([0, expect.any(String)]);
   return (JSON.parse(stdout) as { created: { keyId: string } }).created.keyId;
 }
 
 beforeAll(async () => {
-  token = createSoftHsm();
-  createKek(token);
+  token = createSoftHsmWithKek();
   const address = `127.0.0.1:${await freePort()}`;
   url = `http://${address}`;
-  node = new PluginProcess(token, { keys: { refreshInterval: "200ms" }, http: { address } });
+  node = new PluginProcess(token, {
+    keys: { refreshInterval: "200ms" },
+    http: { address },
+    hsm: { hosts: 1 },
+  });
   await node.start();
   etcd = await startEtcd();
   await etcd.store.put("/registry/configmaps/ns/a", Buffer.from("k8s\0"));
   first = await callStatus();
-  second = rotate("--activate-in", "1s");
+  second = await rotate("--activate-in", "1s");
   await waitFor(async () => (await callStatus()) === second, { timeoutMs: 30_000, intervalMs: 50 });
 });
 
@@ -76,8 +87,8 @@ afterAll(async () => {
 });
 
 describe("a retired KEK", () => {
-  it("a retired KEK is kept while an API server may still use a node's last answer", () => {
-    const { code, stderr } = destroy(first, {}, ...live());
+  it("a retired KEK is kept while an API server may still use a node's last answer", async () => {
+    const { code, stderr } = await destroy(first, {}, ...live());
     expect([code, stderr]).toEqual([
       1,
       expect.stringMatching(
@@ -86,23 +97,23 @@ describe("a retired KEK", () => {
     ]);
   });
 
-  it("a retired KEK is kept while the operator's clock is ahead", () => {
+  it("a retired KEK is kept while the operator's clock is ahead", async () => {
     const offset = "+30m";
-    const refused = destroy(first, clockOff(offset), ...live());
+    const refused = await destroy(first, clockOff(offset), ...live());
     expect([refused.code, refused.stderr]).toEqual([
       1,
       expect.stringMatching(/its clock is (1[78]\d\d)\.\d s .*; nothing was/),
     ]);
-    const list = run(["list", "--nodes", url], clockOff(offset));
+    const list = await run(["list", "--nodes", url], clockOff(offset));
     expect([list.code, list.stdout]).toEqual([1, expect.stringMatching(/differs: .*its clock is/)]);
-    expect(run(["list", "--nodes", url]).code).toBe(0);
+    expect((await run(["list", "--nodes", url])).code).toBe(0);
   });
 });
 
 describe("keys rotate --abort-unless-converged", () => {
   it("'keys rotate' makes nothing if the activation has passed by a node's clock", async () => {
     await restart(clockOff("+1h"));
-    const { code, stderr } = run([
+    const { code, stderr } = await run([
       "rotate",
       "--activate-in",
       "20m",
@@ -114,7 +125,9 @@ describe("keys rotate --abort-unless-converged", () => {
       1,
       expect.stringMatching(/its clock is .* s ahead of .*; nothing was made/),
     ]);
-    expect((JSON.parse(run(["list", "-o", "json"]).stdout) as { keys: object[] }).keys).toHaveLength(2);
+    expect((JSON.parse((await run(["list", "-o", "json"])).stdout) as { keys: object[] }).keys).toHaveLength(
+      2,
+    );
     await restart();
   });
 });
@@ -123,30 +136,32 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
   let standby: string;
 
   it("a used standby KEK is kept, also after the node's state directory was emptied", async () => {
-    standby = rotate("--activate-in", "30m");
+    standby = await rotate("--activate-in", "30m");
     await restart(clockOff("+1h"));
     await waitFor(async () => (await callStatus()) === standby, { timeoutMs: 30_000, intervalMs: 50 });
     await restart();
     expect(await callStatus()).toBe(standby);
-    expect(destroy(standby).stderr).toContain(`${standby} is active there`);
+    expect((await destroy(standby)).stderr).toContain(`${standby} is active there`);
 
     await node.stop();
     rmSync(node.stateDir, { recursive: true });
     await restart();
     expect(await callStatus()).toBe(second);
-    const { code, stderr } = destroy(standby);
+    const { code, stderr } = await destroy(standby);
     expect([code, stderr]).toEqual([
       1,
       expect.stringMatching(
         /remembers only since .*, and the KEK was made at .*; so nothing shows .*--usage-report/,
       ),
     ]);
-    expect(destroy(standby, {}, ...live()).stderr).toContain("before every API server had left the KEK");
+    expect((await destroy(standby, {}, ...live())).stderr).toContain(
+      "before every API server had left the KEK",
+    );
     // A claim from a time when the node's clock was behind proves nothing: the key existed already.
     await node.stop();
     node.remember({ since: Date.now() - HOUR_MS });
     await restart();
-    expect(destroy(standby).stderr).toContain("the KEK was on its token when its memory began");
+    expect((await destroy(standby)).stderr).toContain("the KEK was on its token when its memory began");
   });
 
   it("a used standby KEK is kept while etcd has an object under it, then destroyed", async () => {
@@ -163,15 +178,15 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
     node.remember({ since: Date.now() - HOUR_MS });
     await restart();
     expect(await published()).toBe(second);
-    expect(destroy(standby, known).stderr).toContain("1 objects are under it (secrets)");
+    expect((await destroy(standby, known)).stderr).toContain("1 objects are under it (secrets)");
     await etcd.store.delete("/registry/secrets/ns/a");
-    expect(destroy(standby, known)).toMatchObject({ code: 0 });
+    expect(await destroy(standby, known)).toMatchObject({ code: 0 });
   });
 });
 
 describe("a standby KEK that no node has used", () => {
   it("an unused standby KEK is kept only if a known etcd has an object under it", async () => {
-    const standby = rotate("--activate-in", "30m");
+    const standby = await rotate("--activate-in", "30m");
     const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
     const under = formatStoredObject({
       ...stored,
@@ -180,13 +195,13 @@ describe("a standby KEK that no node has used", () => {
       encryptedDekSourceType: 1,
     });
     await etcd.store.put("/registry/secrets/ns/a", under);
-    expect(destroy(standby, { ETCDCTL_ENDPOINTS: etcd.endpoint }).stderr).toContain(
+    expect((await destroy(standby, { ETCDCTL_ENDPOINTS: etcd.endpoint })).stderr).toContain(
       "1 objects are under it (secrets)",
     );
-    expect(destroy(standby, {}, ...live()).stderr).toContain("1 objects are under it (secrets)");
+    expect((await destroy(standby, {}, ...live())).stderr).toContain("1 objects are under it (secrets)");
     const nobody = `http://127.0.0.1:${await freePort()}`;
-    expect(destroy(standby, {}, "--endpoints", nobody).code).toBe(3);
-    expect(destroy(standby, { ETCDCTL_ENDPOINTS: nobody })).toMatchObject({
+    expect((await destroy(standby, {}, "--endpoints", nobody)).code).toBe(3);
+    expect(await destroy(standby, { ETCDCTL_ENDPOINTS: nobody })).toMatchObject({
       code: 0,
       stderr: expect.stringContaining("the etcd of ETCDCTL_ENDPOINTS was not searched") as string,
     });

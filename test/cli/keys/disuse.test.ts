@@ -9,7 +9,8 @@ import { formatStoredObject } from "../../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../../support/etcd.js";
 import { freePort } from "../../support/free-port.js";
 import { Pkcs11Client } from "../../support/pkcs11-client.js";
-import { kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { runCommand } from "../../support/command.js";
+import { PluginProcess, type CommandResult } from "../../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
 import { makeFolder, tokenUri } from "../../support/token.js";
 
@@ -24,18 +25,18 @@ let fresh: string;
 let standby: string;
 let before: string[];
 
-const run = (...args: string[]): CommandResult => kmsPkcs11(args, token.env);
-const listed = (): string[] =>
+const run = (...args: string[]): Promise<CommandResult> => runCommand(args, token.env);
+const listed = async (): Promise<string[]> =>
   (
-    JSON.parse(run("keys", "list", "--key", tokenUri(token, "kms-kek"), "-o", "json").stdout) as {
+    JSON.parse((await run("keys", "list", "--key", tokenUri(token, "kms-kek"), "-o", "json")).stdout) as {
       keys: { keyId: string }[];
     }
   ).keys.map(({ keyId }) => keyId);
-const destroy = (keyId: string, ...proof: string[]): CommandResult =>
+const destroy = (keyId: string, ...proof: string[]): Promise<CommandResult> =>
   run("keys", "destroy", keyId, "--key", tokenUri(token, "kms-kek"), ...proof);
 const live = (): string[] => ["--endpoints", etcd.endpoint];
 const byWord = (keyId: string): string[] => ["--every-node-has-left", keyId];
-const usage = (report: string): CommandResult => run("etcd", "usage", ...live(), "--report", report);
+const usage = (report: string): Promise<CommandResult> => run("etcd", "usage", ...live(), "--report", report);
 const objectUnder = (keyId: string): Buffer =>
   formatStoredObject({
     provider: "hsm",
@@ -59,7 +60,7 @@ beforeAll(async () => {
     }
   }, labels);
   await child.kill();
-  before = listed();
+  before = await listed();
   // Standby first, then the active KEK, then the retired ones, the latest first.
   [standby = "", , fresh = "", settled = ""] = before;
   expect(before).toHaveLength(4);
@@ -76,49 +77,49 @@ afterAll(async () => {
 });
 
 describe("keys destroy with a proof from etcd", () => {
-  it("'keys destroy' keeps a KEK that an object is under, whatever options are given", () => {
+  it("'keys destroy' keeps a KEK that an object is under, whatever options are given", async () => {
     const report = join(folder, "used.json");
-    expect(usage(report).code).toBe(0);
+    expect((await usage(report)).code).toBe(0);
     for (const proof of [live(), ["--usage-report", report]]) {
-      const { code, stderr } = destroy(settled, ...proof, ...byWord(settled));
+      const { code, stderr } = await destroy(settled, ...proof, ...byWord(settled));
       expect([code, stderr]).toEqual([1, expect.stringContaining("1 objects are under it (secrets)")]);
     }
   });
 
-  it("'keys destroy' keeps a KEK that API servers may still use, and a standby KEK", () => {
-    const early = destroy(fresh, ...live(), ...byWord(fresh));
+  it("'keys destroy' keeps a KEK that API servers may still use, and a standby KEK", async () => {
+    const early = await destroy(fresh, ...live(), ...byWord(fresh));
     expect(early.stderr).toMatch(
       /until \S+Z, API servers may still encrypt under the KEK; repeat the command/,
     );
-    expect(destroy(standby, ...live()).stderr).toContain("name every node with --nodes");
-    expect(destroy(fresh).stderr).toContain("give --usage-report or --endpoints");
+    expect((await destroy(standby, ...live())).stderr).toContain("name every node with --nodes");
+    expect((await destroy(fresh)).stderr).toContain("give --usage-report or --endpoints");
   });
 
   it("'keys destroy' rejects an old report or one of another cluster, accepts a valid one", async () => {
     await etcd.store.put("/registry/secrets/ns/a", Buffer.from("k8s\0"));
     const report = join(folder, "usage.json");
-    expect(usage(report).code).toBe(0);
+    expect((await usage(report)).code).toBe(0);
     const text = readFileSync(report, "utf8");
-    const proven = (file: string, ...more: string[]): CommandResult =>
+    const proven = (file: string, ...more: string[]): Promise<CommandResult> =>
       destroy(settled, "--usage-report", file, ...byWord(settled), ...more);
-    expect(proven(report, "--cluster-id", "1").stderr).toContain("it covers cluster");
+    expect((await proven(report, "--cluster-id", "1")).stderr).toContain("it covers cluster");
     const old = join(folder, "old.json");
     writeFileSync(old, text.replace(/"startedAt": "\d+/, '"startedAt": "2025'));
-    expect(proven(old).stderr).toContain("take another, or give --max-report-age");
+    expect((await proven(old)).stderr).toContain("take another, or give --max-report-age");
     writeFileSync(old, "{}");
-    expect(proven(old)).toMatchObject({ code: 2 });
+    expect(await proven(old)).toMatchObject({ code: 2 });
 
-    expect(destroy(settled, "--usage-report", report)).toMatchObject({
+    expect(await destroy(settled, "--usage-report", report)).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(
         /whether a node still encrypts under .* with --nodes.*--every-node-has-left/,
       ) as string,
     });
-    expect(destroy(settled, "--usage-report", report, ...byWord(fresh)).stderr).toContain(
+    expect((await destroy(settled, "--usage-report", report, ...byWord(fresh))).stderr).toContain(
       "--every-node-has-left names another key_id",
     );
     const http = `127.0.0.1:${await freePort()}`;
-    node.configure({ http: { address: http } });
+    node.configure({ http: { address: http }, hsm: { hosts: 1 } });
     const nodes = ["--nodes", `http://${http}`];
     const forgetful = async (): Promise<CommandResult> => {
       await node.start();
@@ -129,10 +130,10 @@ describe("keys destroy with a proof from etcd", () => {
     await node.stop();
     node.remember({ since: Date.now() - YEAR_MS / 12 });
     await node.start();
-    const { code, stdout } = destroy(settled, "--usage-report", report, ...nodes, "-o", "json");
+    const { code, stdout } = await destroy(settled, "--usage-report", report, ...nodes, "-o", "json");
     const { destroyed } = JSON.parse(stdout) as { destroyed: { keyId: string; proof: string } };
     expect([code, destroyed.keyId]).toEqual([0, settled]);
     expect(destroyed.proof).toMatch(/^no object is under it: .*; active on none of http:.*\/keys$/);
-    expect(listed()).toEqual(before.filter((keyId) => keyId !== settled));
+    expect(await listed()).toEqual(before.filter((keyId) => keyId !== settled));
   });
 });

@@ -8,8 +8,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { freePort } from "../../support/free-port.js";
-import { kmsPkcs11, MAIN, PluginProcess } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { runCommand } from "../../support/command.js";
+import { MAIN, PluginProcess } from "../../support/plugin-process.js";
+import { createSoftHsmWithKek, type SoftHsm } from "../../support/softhsm.js";
 import { SoftHsmClone } from "../../support/softhsm-clone.js";
 import { tokenUri, type TestToken } from "../../support/token.js";
 import { waitFor } from "../../support/wait.js";
@@ -30,15 +31,14 @@ let operator: PluginProcess;
 let active: string;
 
 beforeAll(async () => {
-  token = createSoftHsm();
-  expect(kmsPkcs11(["keys", "create", "--key", tokenUri(token, "kms-kek")], token.env).code).toBe(0);
+  token = createSoftHsmWithKek();
   clone = new SoftHsmClone(token, "other");
   [near, far] = [await startNode(token), await startNode(clone)];
   operator = new PluginProcess(token, {
     failover: [{ uri: tokenUri(clone, "kms-kek") }],
     audit: { file: join(near.plugin.folder, "audit.log") },
   });
-  const { said } = keys("list");
+  const { said } = await keys("list");
   active = (said["keys"] as { keyId: string }[])[0]?.keyId ?? "";
 });
 
@@ -53,7 +53,8 @@ afterAll(async () => {
 
 async function startNode(of: TestToken): Promise<Node> {
   const address = `127.0.0.1:${await freePort()}`;
-  const plugin = new PluginProcess(of, { keys: { refreshInterval: "200ms" }, http: { address } });
+  const settings = { keys: { refreshInterval: "200ms" }, http: { address }, hsm: { hosts: 1 } };
+  const plugin = new PluginProcess(of, settings);
   await plugin.start();
   return { plugin, url: `http://${address}` };
 }
@@ -79,8 +80,8 @@ const full = (args: readonly string[]): string[] => [
 ];
 const nodes = (): string[] => ["--nodes", `${near.url},${far.url}`];
 
-function keys(...args: string[]): CommandOutput {
-  const { code, stdout, stderr } = kmsPkcs11(full(args), token.env);
+async function keys(...args: string[]): Promise<CommandOutput> {
+  const { code, stdout, stderr } = await runCommand(full(args), token.env);
   return resultOf(code, stdout, stderr);
 }
 
@@ -113,7 +114,7 @@ describe("keys rotate --nodes", () => {
     const rotation = start("rotate", "--activate-in", "1h", "--wait", ...nodes());
     await waitFor(() => missingAtFar(rotation.stderr()), LONG);
     expect(rotation.stderr()).toMatch(/clone "kms-kek@.*" \(CKA_ID .*\) from .*token=kms.* to .*token=other/);
-    expect(keys("list", ...nodes())).toMatchObject({
+    expect(await keys("list", ...nodes())).toMatchObject({
       code: 1,
       said: {
         differences: [
@@ -141,29 +142,29 @@ describe("keys rotate --nodes", () => {
       },
     ]);
     const { keyId } = said["created"] as { keyId: string };
-    const onlyNodes = kmsPkcs11(["keys", "list", ...nodes()]);
+    const onlyNodes = await runCommand(["keys", "list", ...nodes()]);
     expect([onlyNodes.code, onlyNodes.stdout]).toEqual([
       0,
       expect.stringMatching(`^NODE.*\n.*${active} *${keyId}`),
     ]);
-    expect(keys("destroy", active, ...nodes()).stderr).toContain("is the active KEK");
-    expect(keys("destroy", keyId).stderr).toContain("--i-understand-data-is-lost");
-    expect(keys("destroy", keyId, ...nodes())).toMatchObject({
+    expect((await keys("destroy", active, ...nodes())).stderr).toContain("is the active KEK");
+    expect((await keys("destroy", keyId)).stderr).toContain("--i-understand-data-is-lost");
+    expect(await keys("destroy", keyId, ...nodes())).toMatchObject({
       code: 0,
       said: { destroyed: { keyId, state: "standby" }, tokens: [{ outcome: "done" }, { outcome: "done" }] },
     });
   });
 
-  it("--abort-unless-converged requires nodes or several tokens", () => {
+  it("--abort-unless-converged requires nodes or several tokens", async () => {
     const args = ["--abort-unless-converged", "--key", tokenUri(token, "kms-kek")];
-    expect(kmsPkcs11(["keys", "rotate", ...args], token.env)).toMatchObject({
+    expect(await runCommand(["keys", "rotate", ...args], token.env)).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/--abort-unless-converged: give --nodes, or/) as string,
     });
   });
 
   it("an interrupt destroys a guarded key that is not yet on every token and node", async () => {
-    await waitFor(() => keys("list", ...nodes()).code === 0, LONG);
+    await waitFor(async () => (await keys("list", ...nodes())).code === 0, LONG);
     const rotation = start("rotate", "--activate-in", "1h", "--abort-unless-converged", ...nodes());
     await waitFor(() => missingAtFar(rotation.stderr()), LONG);
     rotation.interrupt();
@@ -178,7 +179,7 @@ describe("keys rotate --nodes", () => {
         nodes: [{ state: "ready" }, { state: "missing" }],
       },
     });
-    expect(keys("list").said["keys"]).toMatchObject([{ keyId: active, state: "active" }]);
+    expect((await keys("list")).said["keys"]).toMatchObject([{ keyId: active, state: "active" }]);
     const audit = readFileSync(join(near.plugin.folder, "audit.log"), "utf8");
     for (const outcome of ["begun", "ok"]) {
       expect(audit).toMatch(
@@ -186,15 +187,15 @@ describe("keys rotate --nodes", () => {
       );
     }
     await far.plugin.stop();
-    const refused = keys("rotate", "--activate-in", "1h", "--abort-unless-converged", ...nodes());
+    const refused = await keys("rotate", "--activate-in", "1h", "--abort-unless-converged", ...nodes());
     expect(refused).toMatchObject({
       code: 3,
       stderr: expect.stringMatching(`${far.url}.*nothing was made`) as string,
     });
-    expect(keys("list", ...nodes())).toMatchObject({
+    expect(await keys("list", ...nodes())).toMatchObject({
       code: 3,
       said: { nodes: [{ error: null }, { activeKeyId: null }] },
     });
-    expect(keys("list").said["keys"]).toHaveLength(1);
+    expect((await keys("list")).said["keys"]).toHaveLength(1);
   });
 });

@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { FaultModule } from "../../support/fault-module.js";
-import { kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
+import { runCommand } from "../../support/command.js";
+import { PluginProcess, type CommandResult } from "../../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
 import { makeFolder, writePinFile } from "../../support/token.js";
 
@@ -45,52 +46,52 @@ describe.each([
     token.remove();
   });
 
-  const run = (...args: string[]): CommandResult => {
-    const result = kmsPkcs11([...args, "--config", plugin.configFile, "-o", "json"], fault.env);
+  const run = async (...args: string[]): Promise<CommandResult> => {
+    const result = await runCommand([...args, "--config", plugin.configFile, "-o", "json"], fault.env);
     expect(result.stdout + result.stderr).not.toContain(token.pin);
     expect(result.stdout + result.stderr).not.toContain(ROLE_PIN);
     return result;
   };
-  const rights = (): string[] =>
-    (JSON.parse(run("check").stdout) as { findings: Finding[] }).findings
+  const rights = async (): Promise<string[]> =>
+    (JSON.parse((await run("check")).stdout) as { findings: Finding[] }).findings
       .filter(({ subject }) => subject === "rights")
       .map(({ verdict, detail }) => `${verdict} ${detail}`);
 
   it("serves, cannot change KEKs, and check says so; the administrator's login can", async () => {
     const pin = { file: writePinFile(plugin.folder, ROLE_PIN, "serving") };
     plugin.configure({ pin, login });
-    const refused = run("keys", "create");
+    const refused = await run("keys", "create");
     expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("CKR_ACTION_PROHIBITED")]);
 
     plugin.configure({ pin, login, admin: { file: token.pinFile } });
-    const made = run("keys", "create");
+    const made = await run("keys", "create");
     expect([made.code, made.stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
     await plugin.start();
     expect(plugin.log).toContain(`the administrator's PIN is on this node (file ${token.pinFile})`);
-    expect(run("check").code).toBe(0);
-    expect(rights()).toEqual([
+    expect((await run("check")).code).toBe(0);
+    expect(await rights()).toEqual([
       `ok role ${role} may not make keys: enforced by the token`,
       `ok role ${role} may not import keys: enforced by the token`,
       expect.stringContaining(`ok role ${role} may perhaps destroy keys`) as string,
     ]);
-    expect(run("keys", "list").code).toBe(0);
-    expect(run("keys", "rotate", "--activate-in", "1h").code).toBe(0);
+    expect((await run("keys", "list")).code).toBe(0);
+    expect((await run("keys", "rotate", "--activate-in", "1h")).code).toBe(0);
 
     // The plugin's PIN is the administrator's.
     plugin.configure({ pin: { file: token.pinFile }, admin: { file: token.pinFile } });
-    expect(rights()).toContainEqual(
+    expect(await rights()).toContainEqual(
       expect.stringMatching(/^warn role user may make keys.*too powerful; set login\.role/),
     );
   });
 });
 
-it("an unknown role and two sources of the administrator's PIN are configuration errors", () => {
+it("an unknown role and two sources of the administrator's PIN are configuration errors", async () => {
   const folder = makeFolder("roles");
   const path = join(folder, "config.yaml");
   const head = "apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\n";
   const logins = "login: { role: officer }\nadmin: { file: /run/pin, env: PIN }\n";
   writeFileSync(path, `${head}${logins}keys: { uri: "pkcs11:token=kms;object=kek?module-path=/lib/x.so" }\n`);
-  const { code, stderr } = kmsPkcs11(["keys", "list", "--config", path]);
+  const { code, stderr } = await runCommand(["keys", "list", "--config", path]);
   expect([code, stderr]).toEqual([
     2,
     expect.stringMatching(

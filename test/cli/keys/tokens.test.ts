@@ -4,7 +4,8 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { FaultModule } from "../../support/fault-module.js";
-import { kmsPkcs11, PluginProcess } from "../../support/plugin-process.js";
+import { runCommand } from "../../support/command.js";
+import { PluginProcess } from "../../support/plugin-process.js";
 import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../../support/softhsm.js";
 import { SoftHsmClone } from "../../support/softhsm-clone.js";
 import { tokenUri } from "../../support/token.js";
@@ -39,32 +40,33 @@ interface Told {
   readonly said: Record<string, unknown>;
 }
 
-function keys(...args: string[]): Told {
+async function keys(...args: string[]): Promise<Told> {
   const command = ["keys", ...args, "--config", both.configFile, "-o", "json"];
-  const { code, stdout, stderr } = kmsPkcs11(command, token.env);
+  const { code, stdout, stderr } = await runCommand(command, token.env);
   return { code, stderr, said: stdout === "" ? {} : (JSON.parse(stdout) as Record<string, unknown>) };
 }
 
 const createdKeyId = ({ said }: Told): string => (said["created"] as { keyId: string }).keyId;
-const listed = (): Record<string, unknown>[] => keys("list").said["keys"] as Record<string, unknown>[];
+const listed = async (): Promise<Record<string, unknown>[]> =>
+  (await keys("list")).said["keys"] as Record<string, unknown>[];
 
 describe("keys create and rotate", () => {
-  it("'keys create' makes the key on the first token, explains cloning, finds the clone", () => {
+  it("'keys create' makes the key on the first token, explains cloning, finds the clone", async () => {
     fault.set("C_OpenSession rv 0x30");
-    expect(keys("create")).toMatchObject({
+    expect(await keys("create")).toMatchObject({
       code: 3,
       stderr: expect.stringContaining(`${SECOND}: `) as string,
       said: {},
     });
     fault.clear();
-    const created = keys("create");
+    const created = await keys("create");
     expect(created).toMatchObject({
       code: 0,
       stderr: expect.stringContaining(`not on ${SECOND} yet; clone it there`) as string,
       said: { tokens: [{ kind: "token", name: SECOND, state: "missing" }] },
     });
     const first = createdKeyId(created);
-    const apart = keys("list");
+    const apart = await keys("list");
     expect(apart).toMatchObject({
       code: 1,
       said: {
@@ -73,16 +75,16 @@ describe("keys create and rotate", () => {
       },
     });
     clone.sync();
-    expect(keys("list")).toMatchObject({
+    expect(await keys("list")).toMatchObject({
       code: 0,
       said: { keys: [{ keyId: first, tokens: [FIRST, SECOND] }], differences: [], problem: null },
     });
-    const rotated = keys("rotate", "--activate-in", "1h");
+    const rotated = await keys("rotate", "--activate-in", "1h");
     expect(rotated).toMatchObject({
       code: 0,
       said: { from: first, tokens: [{ token: SECOND, state: "missing" }] },
     });
-    const waited = keys("rotate", "--activate-in", "2h", "--dry-run");
+    const waited = await keys("rotate", "--activate-in", "2h", "--dry-run");
     expect(waited).toMatchObject({
       code: 0,
       stderr: expect.stringMatching(/standby KEK .* missing on .*other/) as string,
@@ -90,8 +92,8 @@ describe("keys create and rotate", () => {
     });
   });
 
-  it("'keys list' reports another key under the same label and CKA_ID", () => {
-    const { said: made } = keys("create");
+  it("'keys list' reports another key under the same label and CKA_ID", async () => {
+    const { said: made } = await keys("create");
     const { keyId, label } = made["created"] as { keyId: string; label: string };
     const [ckaId = ""] = keyId.split(".");
     const key = [
@@ -106,7 +108,7 @@ describe("keys create and rotate", () => {
       "--sensitive",
     ];
     pkcs11Tool(clone, ...key);
-    const { code, said } = keys("list");
+    const { code, said } = await keys("list");
     expect([code, said["problem"]]).toEqual([1, null]);
     expect(said["keys"]).toMatchObject([
       { keyId, state: "active", tokens: [FIRST] },
@@ -117,7 +119,7 @@ describe("keys create and rotate", () => {
       },
     ]);
     const [, impostor] = said["keys"] as { keyId: string }[];
-    expect(keys("destroy", impostor?.keyId ?? "", LOST, impostor?.keyId ?? "")).toMatchObject({
+    expect(await keys("destroy", impostor?.keyId ?? "", LOST, impostor?.keyId ?? "")).toMatchObject({
       code: 0,
       said: {
         tokens: [
@@ -127,21 +129,21 @@ describe("keys create and rotate", () => {
       },
     });
     clone.sync();
-    expect(keys("list").code).toBe(0);
+    expect((await keys("list")).code).toBe(0);
   });
 });
 
 describe("keys destroy and adopt", () => {
-  it("'keys destroy' acts on every token, reports a failure, and finishes when repeated", () => {
-    const first = createdKeyId(keys("create"));
-    const second = createdKeyId(keys("rotate", "--activate-in", "1h"));
+  it("'keys destroy' acts on every token, reports a failure, and finishes when repeated", async () => {
+    const first = createdKeyId(await keys("create"));
+    const second = createdKeyId(await keys("rotate", "--activate-in", "1h"));
     clone.sync();
-    expect(keys("destroy", first, LOST, first)).toMatchObject({
+    expect(await keys("destroy", first, LOST, first)).toMatchObject({
       code: 1,
       stderr: expect.stringContaining("is the active KEK") as string,
     });
     fault.set("C_DestroyObject rv 0x54");
-    expect(keys("destroy", second, LOST, second)).toMatchObject({
+    expect(await keys("destroy", second, LOST, second)).toMatchObject({
       code: 1,
       stderr: expect.stringMatching(`on some tokens only; repeat the command .*${SECOND}: `) as string,
       said: {
@@ -153,15 +155,15 @@ describe("keys destroy and adopt", () => {
       },
     });
     fault.clear();
-    expect(keys("destroy", second, LOST, second)).toMatchObject({
+    expect(await keys("destroy", second, LOST, second)).toMatchObject({
       code: 0,
       said: { tokens: [{ outcome: "not needed" }, { outcome: "done" }] },
     });
-    expect(keys("destroy", second, LOST, second)).toMatchObject({
+    expect(await keys("destroy", second, LOST, second)).toMatchObject({
       code: 1,
       stderr: expect.stringContaining("no token holds a KEK") as string,
     });
-    expect(keys("destroy", "@standby", LOST, second)).toMatchObject({
+    expect(await keys("destroy", "@standby", LOST, second)).toMatchObject({
       code: 2,
       stderr: expect.stringContaining("@standby matches no KEK") as string,
     });
@@ -171,12 +173,12 @@ describe("keys destroy and adopt", () => {
       [second, LOST, "foo"],
       [second, "--every-node-has-left", "foo"],
     ]) {
-      expect(keys("destroy", what ?? "", ...more).code).toBe(2);
+      expect((await keys("destroy", what ?? "", ...more)).code).toBe(2);
     }
-    expect(listed()).toMatchObject([{ keyId: first, state: "active", tokens: [FIRST, SECOND] }]);
+    expect(await listed()).toMatchObject([{ keyId: first, state: "active", tokens: [FIRST, SECOND] }]);
   });
 
-  it("'keys adopt' gives one label on every token without changing the active key", () => {
+  it("'keys adopt' gives one label on every token without changing the active key", async () => {
     const key = [
       "--keygen",
       "--key-type",
@@ -190,24 +192,24 @@ describe("keys destroy and adopt", () => {
     ];
     pkcs11Tool(token, ...key);
     clone.sync();
-    const [{ keyId: plain } = { keyId: "" }] = listed() as { keyId: string }[];
-    const next = createdKeyId(keys("rotate", "--activate-in", "1h"));
+    const [{ keyId: plain } = { keyId: "" }] = (await listed()) as { keyId: string }[];
+    const next = createdKeyId(await keys("rotate", "--activate-in", "1h"));
     clone.sync();
     fault.set("C_SetAttributeValue rv 0x10", "C_CopyObject rv 0x54");
-    const half = keys("adopt", plain);
+    const half = await keys("adopt", plain);
     expect(half).toMatchObject({ code: 1, said: { tokens: [{ outcome: "done" }, { outcome: "failed" }] } });
     fault.clear();
-    const whole = keys("adopt", plain);
+    const whole = await keys("adopt", plain);
     expect(whole).toMatchObject({
       code: 0,
       said: { tokens: [{ outcome: "not needed" }, { outcome: "done" }] },
     });
     expect(whole.said["adopted"]).toEqual(half.said["adopted"]);
-    expect(keys("adopt", "@active")).toMatchObject({
+    expect(await keys("adopt", "@active")).toMatchObject({
       code: 0,
       said: { adopted: half.said["adopted"], tokens: [{ outcome: "not needed" }, { outcome: "not needed" }] },
     });
-    expect(listed()).toMatchObject([
+    expect(await listed()).toMatchObject([
       { keyId: next, state: "standby", tokens: [FIRST, SECOND] },
       { keyId: plain, state: "active", tokens: [FIRST, SECOND] },
     ]);

@@ -5,7 +5,8 @@ import { once } from "node:events";
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 
-import { kmsPkcs11, MAIN, type CommandResult } from "../../support/plugin-process.js";
+import { runCommand } from "../../support/command.js";
+import { MAIN, type CommandResult } from "../../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
 import { tokenUri } from "../../support/token.js";
 
@@ -37,10 +38,10 @@ async function type(keys: string, ...args: string[]): Promise<[code: number | nu
 
 it("destroys nothing if another key_id or none is typed", async () => {
   const uri = tokenUri(token, "kms-kek");
-  const keys = (...args: string[]): CommandResult =>
-    kmsPkcs11(["keys", ...args, "--key", uri, "-o", "json"], token.env);
-  expect(keys("create").code).toBe(0);
-  const { created } = JSON.parse(keys("rotate", "--activate-in", "1h").stdout) as {
+  const keys = (...args: string[]): Promise<CommandResult> =>
+    runCommand(["keys", ...args, "--key", uri, "-o", "json"], token.env);
+  expect((await keys("create")).code).toBe(0);
+  const { created } = JSON.parse((await keys("rotate", "--activate-in", "1h")).stdout) as {
     created: { keyId: string };
   };
   const { keyId } = created;
