@@ -26,7 +26,7 @@ let fault: FaultModule;
 let both: PluginProcess;
 let auditFile: string;
 
-beforeAll(async () => {
+beforeAll(() => {
   token = createSoftHsmWithKek();
   fault = new FaultModule(token);
   const clone = new SoftHsmClone(token, "other");

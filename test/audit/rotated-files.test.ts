@@ -3,49 +3,37 @@
 import { readdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
-import { AuditFiles } from "../support/audit-files.js";
+import { useAuditFiles } from "../support/audit-files.js";
 
-let log: AuditFiles;
-let folder: string;
-let file: string;
-let keyFile: string;
-
-beforeEach(() => {
-  log = new AuditFiles();
-  ({ folder, file, keyFile } = log);
-});
-
-afterEach(() => {
-  log.remove();
-});
+const log = useAuditFiles();
 
 it("keeps the configured number of rotated files, and the removal of another one is found", async () => {
   const writer = log.writer(1000, 3);
   await log.append(writer, 0, 10);
   // Another writer appends in between, to a file that has to be rotated too.
   await log.append(log.writer(1000, 3), 10, 10);
-  const names = readdirSync(join(folder, "log")).sort();
+  const names = readdirSync(join(log.folder, "log")).sort();
   expect(names).toHaveLength(4);
   for (const name of names.slice(1)) expect(name).toMatch(/^audit\.log\.\d{12}$/);
   const report = await log.verify();
   expect(report.problems).toEqual([]);
   expect(report.first?.seq).toBe(Number(names[1]?.slice(-12)));
-  const oldest = join(folder, "log", names[1] ?? "");
-  renameSync(oldest, join(folder, "taken"));
+  const oldest = join(log.folder, "log", names[1] ?? "");
+  renameSync(oldest, join(log.folder, "taken"));
   expect((await log.problems()).join()).toMatch(/its beginning was removed/);
-  renameSync(join(folder, "taken"), oldest);
-  unlinkSync(join(folder, "log", names[2] ?? ""));
+  renameSync(join(log.folder, "taken"), oldest);
+  unlinkSync(join(log.folder, "log", names[2] ?? ""));
   expect((await log.problems()).join()).toMatch(/lines are missing before it/);
 });
 
-const headFile = (): string => `${keyFile}.head`;
+const headFile = (): string => `${log.keyFile}.head`;
 
 it("finds a removed beginning, whatever lines follow", async () => {
   const writer = log.writer(1000, 5);
   await log.append(writer, 0, 8);
-  unlinkSync(join(folder, "log", log.rotatedNames()[0] ?? ""));
+  unlinkSync(join(log.folder, "log", log.rotatedNames()[0] ?? ""));
   // Other processes continue: they read the folder's listing without the oldest file.
   await log.append(log.writer(1000, 5), 8, 4);
   expect((await log.problems()).join()).toMatch(
@@ -56,7 +44,7 @@ it("finds a removed beginning, whatever lines follow", async () => {
 
 it("keeps a removed beginning on record when retention removes later files", async () => {
   await log.append(log.writer(1000, 2), 0, 6);
-  unlinkSync(join(folder, "log", log.rotatedNames()[0] ?? ""));
+  unlinkSync(join(log.folder, "log", log.rotatedNames()[0] ?? ""));
   await log.append(log.writer(1000, 2), 6, 4);
   expect((await log.problems()).join()).toMatch(/were already missing when it was written/);
 });
@@ -84,10 +72,10 @@ it("adds the oldest number to a head of an earlier release", async () => {
 it("accepts files that retention could not remove yet", async () => {
   await log.append(log.writer(1000, 2), 0, 6);
   const [oldest = ""] = log.rotatedNames();
-  const kept = readFileSync(join(folder, "log", oldest));
+  const kept = readFileSync(join(log.folder, "log", oldest));
   await log.append(log.writer(1000, 2), 6, 6);
   expect(log.rotatedNames()).not.toContain(oldest);
-  writeFileSync(join(folder, "log", oldest), kept);
+  writeFileSync(join(log.folder, "log", oldest), kept);
   expect((await log.problems()).join()).not.toMatch(/beginning/);
 });
 
@@ -118,7 +106,7 @@ it.each([
 it("finds files with numbers that no line has had, and removes no other file for them", async () => {
   await log.append(log.writer(1000, 3), 0, 3);
   for (const number of ["000999999999", "999999999999", "999999999999999"]) {
-    writeFileSync(`${file}.${number}`, "forged\n");
+    writeFileSync(`${log.file}.${number}`, "forged\n");
   }
   const genuine = log.rotatedNames()[0] ?? "";
   await log.append(log.writer(1000, 3), 3, 1);

@@ -4,24 +4,12 @@ import { createSecretKey } from "node:crypto";
 import { appendFileSync, readdirSync, readFileSync, statSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { beforeEach, expect, it } from "vitest";
 
 import { openLine, sealLine } from "../../src/audit/line.js";
-import { AuditFiles, requestOf } from "../support/audit-files.js";
+import { requestOf, useAuditFiles } from "../support/audit-files.js";
 
-let log: AuditFiles;
-let folder: string;
-let file: string;
-let keyFile: string;
-
-beforeEach(() => {
-  log = new AuditFiles();
-  ({ folder, file, keyFile } = log);
-});
-
-afterEach(() => {
-  log.remove();
-});
+const log = useAuditFiles();
 
 beforeEach(async () => {
   await log.append(log.writer(), 0, 6);
@@ -36,10 +24,10 @@ it("an untouched log has no problems, and its files are for their owner alone", 
     problems: [],
     remarks: [],
   });
-  expect([file, keyFile, `${keyFile}.head`].map((path) => statSync(path).mode & 0o777)).toEqual([
+  expect([log.file, log.keyFile, `${log.keyFile}.head`].map((path) => statSync(path).mode & 0o777)).toEqual([
     0o600, 0o600, 0o600,
   ]);
-  expect(readdirSync(join(folder, "log"))).toEqual(["audit.log"]);
+  expect(readdirSync(join(log.folder, "log"))).toEqual(["audit.log"]);
 });
 
 it.each([0, 1, 2, 3, 4, 5])("finds a change of line %i in that line", async (at) => {
@@ -73,7 +61,7 @@ it("finds a removed end although the log was continued since", async () => {
   log.rewrite(log.lines().slice(0, -2));
   await log.append(log.writer(), 6, 2);
   expect(await log.problems()).toEqual(["5: a new chain begins here: 2 lines before it were removed"]);
-  unlinkSync(file);
+  unlinkSync(log.file);
   await log.append(log.writer(), 8, 1);
   expect((await log.problems()).join()).toMatch(/its beginning was removed/);
 });
@@ -81,14 +69,14 @@ it("finds a removed end although the log was continued since", async () => {
 it("finds a line that was sealed with another key, as does the next writer", async () => {
   const last = openLine(
     Buffer.from(log.lines().at(-1) ?? ""),
-    createSecretKey(Buffer.from(readFileSync(keyFile, "utf8").trim(), "hex")),
+    createSecretKey(Buffer.from(readFileSync(log.keyFile, "utf8").trim(), "hex")),
   );
   const forged = sealLine(
     { time: 0, event: requestOf("x") },
     { seq: 6, mac: last?.mac ?? "" },
     createSecretKey(Buffer.alloc(32)),
   );
-  appendFileSync(file, `${forged.text}\n`);
+  appendFileSync(log.file, `${forged.text}\n`);
   await log.append(log.writer(), 0, 1);
   expect(await log.problems()).toEqual([
     "7: was changed, or written with another key",
@@ -98,7 +86,7 @@ it("finds a line that was sealed with another key, as does the next writer", asy
 
 it("remarks that without a head a removed end cannot be detected", async () => {
   log.rewrite(log.lines().slice(0, -2));
-  unlinkSync(`${keyFile}.head`);
+  unlinkSync(`${log.keyFile}.head`);
   expect(await log.verify()).toMatchObject({
     problems: [],
     remarks: [{ problem: expect.stringContaining("its head is missing") as string }],

@@ -15,30 +15,21 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 
 import { AuditWriter } from "../../src/audit/writer.js";
 import { withLock } from "../../src/files/turn-lock.js";
-import { AuditFiles } from "../support/audit-files.js";
+import { useAuditFiles } from "../support/audit-files.js";
 
-let log: AuditFiles;
-let folder: string;
-let file: string;
-let keyFile: string;
-
-beforeEach(() => {
-  log = new AuditFiles();
-  ({ folder, file, keyFile } = log);
-});
+const log = useAuditFiles();
 
 afterEach(() => {
   vi.restoreAllMocks();
-  log.remove();
 });
 
 it("continues after an incomplete line and records that it was removed", async () => {
   await log.append(log.writer(), 0, 3);
-  appendFileSync(file, '{"v":1,"seq":4,"time":"2026');
+  appendFileSync(log.file, '{"v":1,"seq":4,"time":"2026');
   expect(await log.verify()).toMatchObject({ lines: 3, problems: [], remarks: [{ line: 4 }] });
   await log.append(log.writer(), 3, 1);
   expect(log.lines().map((line) => (JSON.parse(line) as { event: string }).event)).toEqual([
@@ -53,35 +44,35 @@ it("continues after an incomplete line and records that it was removed", async (
 
 it("continues after an incomplete first line", async () => {
   await log.append(log.writer(), 0, 1);
-  truncateSync(file, 20);
-  rmSync(`${keyFile}.head`);
+  truncateSync(log.file, 20);
+  rmSync(`${log.keyFile}.head`);
   await log.append(log.writer(), 0, 1);
   expect(await log.verify()).toMatchObject({ lines: 2, problems: [] });
 });
 
 it("continues no file with a second name or of another user, and nothing that is not a file", async () => {
   await log.append(log.writer(), 0, 1);
-  const target = join(folder, "target");
+  const target = join(log.folder, "target");
   writeFileSync(target, "");
-  rmSync(file);
-  linkSync(target, file);
+  rmSync(log.file);
+  linkSync(target, log.file);
   await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(
     /has 2 names \(hard links\); .* move it first/,
   );
   expect(readFileSync(target, "utf8")).toBe("");
-  rmSync(file);
-  mkdirSync(file);
+  rmSync(log.file);
+  mkdirSync(log.file);
   await expect(log.append(log.writer(), 1, 1)).rejects.toThrow();
-  rmSync(file, { recursive: true });
+  rmSync(log.file, { recursive: true });
   if (process.getuid?.() !== 0) return;
-  writeFileSync(file, "");
-  chownSync(file, 4242, 4242);
+  writeFileSync(log.file, "");
+  chownSync(log.file, 4242, 4242);
   await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(/belongs to user 4242/);
 });
 
 it("continues after a process that ended between rotating and writing", async () => {
   await log.append(log.writer(), 0, 3);
-  renameSync(file, `${file}.000000000001`);
+  renameSync(log.file, `${log.file}.000000000001`);
   await log.append(log.writer(), 3, 1);
   expect(await log.verify()).toMatchObject({ lines: 5, problems: [] });
   expect(log.lines()[0]).toContain('"event":"rotated","from":"audit.log.000000000001","oldest":1');
@@ -98,7 +89,7 @@ it("lets several writers continue one chain at once", async () => {
 
 it("ignores a lock that a crash left behind, but waits for a held one", async () => {
   await log.append(log.writer(), 0, 1);
-  const lock = `${file}.lock`;
+  const lock = `${log.file}.lock`;
   writeFileSync(lock, "");
   const waiting = log.append(log.writer(), 1, 1);
   expect(existsSync(lock)).toBe(true);
@@ -111,14 +102,14 @@ it("ignores a lock that a crash left behind, but waits for a held one", async ()
 
 it("warns when the log continues under a new key, and not when a log begins", async () => {
   const warnings: string[] = [];
-  const settings = { file, keyFile, maxBytes: 1e6, keep: 3 };
+  const settings = { file: log.file, keyFile: log.keyFile, maxBytes: 1e6, keep: 3 };
   const append = () => log.append(new AuditWriter(settings, (text) => warnings.push(text)), 0, 1);
   await append();
   await append();
   expect(warnings).toEqual([]);
-  rmSync(dirname(keyFile), { recursive: true });
+  rmSync(dirname(log.keyFile), { recursive: true });
   await append();
-  expect(warnings).toEqual([expect.stringContaining(`${keyFile} was missing and was created`)]);
+  expect(warnings).toEqual([expect.stringContaining(`${log.keyFile} was missing and was created`)]);
 });
 
 it("waits until the lock of a writer that was killed counts as abandoned", async () => {
@@ -128,13 +119,13 @@ it("waits until the lock of a writer that was killed counts as abandoned", async
   const passed = (): number => 40 * (now() - uptime);
   vi.spyOn(Date, "now").mockImplementation(() => began + passed());
   vi.spyOn(performance, "now").mockImplementation(() => uptime + passed());
-  writeFileSync(`${file}.lock`, "");
+  writeFileSync(`${log.file}.lock`, "");
   await log.append(log.writer(), 1, 1);
   expect(log.lines()).toHaveLength(2);
 });
 
 it("returns the result of the work although the lock cannot be released", async () => {
-  const parent = join(folder, "gone");
+  const parent = join(log.folder, "gone");
   mkdirSync(parent);
   const done = withLock(join(parent, "lock"), () => {
     rmSync(parent, { recursive: true });
@@ -146,15 +137,15 @@ it("returns the result of the work although the lock cannot be released", async 
 
 it("refuses a damaged or exposed key, and a file that is not a log", async () => {
   await log.append(log.writer(), 0, 1);
-  const key = readFileSync(keyFile);
-  writeFileSync(keyFile, "abc");
+  const key = readFileSync(log.keyFile);
+  writeFileSync(log.keyFile, "abc");
   await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(/is not an audit key/);
-  rmSync(keyFile);
-  writeFileSync(keyFile, key, { mode: 0o644 });
+  rmSync(log.keyFile);
+  writeFileSync(log.keyFile, key, { mode: 0o644 });
   await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(/chmod 600/);
   await expect(log.verify()).rejects.toThrow(/chmod 600/);
-  rmSync(keyFile);
-  writeFileSync(keyFile, key, { mode: 0o600 });
-  writeFileSync(file, "x".repeat(100_000));
+  rmSync(log.keyFile);
+  writeFileSync(log.keyFile, key, { mode: 0o600 });
+  writeFileSync(log.file, "x".repeat(100_000));
   await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(/is not an audit log/);
 });

@@ -1,22 +1,12 @@
 // Limits on connections and headers: how many connections there may be, and which one is closed to admit a new one.
 
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 
 import { MAX_IN_USE, MAX_NEW } from "../../src/server/connections.js";
 import { HEADERS, Peer } from "../support/http2-peer.js";
-import { ask, ECHO, KmsServer } from "../support/kms-server.js";
+import { ask, ECHO, useKmsServer } from "../support/kms-server.js";
 
-let server: KmsServer;
-
-beforeEach(async () => {
-  server = new KmsServer();
-  await server.start();
-});
-
-afterEach(async () => {
-  vi.useRealTimers();
-  await server.remove();
-});
+const server = useKmsServer();
 
 describe("connections", () => {
   it("without a request are limited: the oldest is closed, and others are served", async () => {

@@ -3,21 +3,11 @@
 import * as http2 from "node:http2";
 
 import { status } from "@grpc/grpc-js";
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 
-import { ask, KmsServer, start } from "../support/kms-server.js";
+import { ask, useKmsServer, start } from "../support/kms-server.js";
 
-let server: KmsServer;
-
-beforeEach(async () => {
-  server = new KmsServer();
-  await server.start();
-});
-
-afterEach(async () => {
-  vi.useRealTimers();
-  await server.remove();
-});
+const server = useKmsServer();
 
 describe("hostile peers", () => {
   it("get an error for bytes that are not a message and for a message that is too long", async () => {

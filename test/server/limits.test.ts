@@ -1,28 +1,18 @@
 // Limits on requests: clients that open requests and do not end them, send them late or in small pieces, or do not read
 // their answers.
 
-import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 
 import { MAX_OPEN, MAX_REQUEST_MS, MAX_SERVED, MAX_UNFINISHED } from "../../src/server/open-requests.js";
 import { MAX_STREAMS } from "../../src/server/server.js";
 import { HEADERS, message, Peer } from "../support/http2-peer.js";
-import { ask, ECHO, KmsServer } from "../support/kms-server.js";
+import { ask, ECHO, useKmsServer } from "../support/kms-server.js";
 import { waitFor } from "../support/wait.js";
 
 const STREAMS = MAX_STREAMS;
 const BODY_BYTES = 40 * 1024;
 
-let server: KmsServer;
-
-beforeEach(async () => {
-  server = new KmsServer();
-  await server.start();
-});
-
-afterEach(async () => {
-  vi.useRealTimers();
-  await server.remove();
-});
+const server = useKmsServer();
 
 /** Waits for turns of the event loop, for tests with fake timers. */
 async function waitForTurns(condition: () => boolean): Promise<void> {

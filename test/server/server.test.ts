@@ -5,24 +5,15 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 
 import { status } from "@grpc/grpc-js";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
 import type { RequestContext } from "../../src/provider/kms.js";
 import type { RunningServer } from "../../src/server/server.js";
-import { ask, KmsServer, start } from "../support/kms-server.js";
+import { ask, useKmsServer, start } from "../support/kms-server.js";
 import { waitFor } from "../support/wait.js";
 
-let server: KmsServer;
-
-beforeEach(async () => {
-  server = new KmsServer();
-  await server.start();
-});
-
-afterEach(async () => {
-  await server.remove();
-});
+const server = useKmsServer();
 
 describe("the three calls", () => {
   it("copy the fields and nothing else", async () => {

@@ -3,6 +3,8 @@
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
+import { afterEach, beforeEach } from "vitest";
+
 import type { AuditEvent } from "../../src/audit/line.js";
 import { verifyAudit, type AuditReport } from "../../src/audit/verify.js";
 import { AuditWriter } from "../../src/audit/writer.js";
@@ -20,9 +22,24 @@ export const requestOf = (uid: string): AuditEvent => ({
 });
 
 export class AuditFiles {
-  readonly folder = makeFolder("audit");
-  readonly file = join(this.folder, "log", "audit.log");
-  readonly keyFile = join(this.folder, "state", "audit.key");
+  #folder = "";
+
+  get folder(): string {
+    return this.#folder;
+  }
+
+  get file(): string {
+    return join(this.#folder, "log", "audit.log");
+  }
+
+  get keyFile(): string {
+    return join(this.#folder, "state", "audit.key");
+  }
+
+  /** Begins another log in another folder. */
+  create(): void {
+    this.#folder = makeFolder("audit");
+  }
 
   writer(maxBytes = 1e6, keep = 3): AuditWriter {
     return new AuditWriter({ file: this.file, keyFile: this.keyFile, maxBytes, keep });
@@ -62,4 +79,16 @@ export class AuditFiles {
   remove(): void {
     rmSync(this.folder, { recursive: true });
   }
+}
+
+/** Begins an empty log before each test and removes it afterwards. */
+export function useAuditFiles(): AuditFiles {
+  const log = new AuditFiles();
+  beforeEach(() => {
+    log.create();
+  });
+  afterEach(() => {
+    log.remove();
+  });
+  return log;
 }

@@ -6,6 +6,8 @@ import { join } from "node:path";
 
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 
+import { afterEach, beforeEach, vi } from "vitest";
+
 import type { KmsProvider } from "../../src/provider/kms.js";
 import { kmsServiceDefinition, type FinishedRequest } from "../../src/server/kms-service.js";
 import type { Limit } from "../../src/server/open-requests.js";
@@ -29,9 +31,9 @@ export const ECHO: KmsProvider = {
   decrypt: ({ ciphertext }) => Promise.resolve(Buffer.from(ciphertext)),
 };
 
+/** A server that can be started again after its removal, as another one. */
 export class KmsServer {
-  readonly folder = makeFolder("server");
-  readonly path = join(this.folder, "kms.sock");
+  #folder = "";
   readonly finished: FinishedRequest[] = [];
   readonly limits: Limit[] = [];
   /** May be replaced at any time. */
@@ -39,7 +41,18 @@ export class KmsServer {
   readonly #open: { close(): void }[] = [];
   #server: RunningServer | undefined;
 
+  get folder(): string {
+    return this.#folder;
+  }
+
+  get path(): string {
+    return join(this.#folder, "kms.sock");
+  }
+
   async start(): Promise<void> {
+    this.#folder = makeFolder("server");
+    this.provider = ECHO;
+    this.finished.length = this.limits.length = 0;
     this.#server = await this.startAnother(this.path);
   }
 
@@ -90,6 +103,17 @@ export class KmsServer {
     this.own({ close: () => socket.destroy() });
     return socket;
   }
+}
+
+/** Starts a server before each test; after it, removes the server and ends fake timers. */
+export function useKmsServer(): KmsServer {
+  const server = new KmsServer();
+  beforeEach(() => server.start());
+  afterEach(async () => {
+    vi.useRealTimers();
+    await server.remove();
+  });
+  return server;
 }
 
 /** Begins a request. `raw` is sent unchanged in place of a message. */

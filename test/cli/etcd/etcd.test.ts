@@ -211,16 +211,12 @@ describe("etcd verify", () => {
   });
 
   it("etcd verify names --kek if neither a configuration nor a KEK is given", async () => {
-    const { code, stderr } = await run("verify");
-    expect([code, stderr]).toEqual([
-      2,
-      expect.stringContaining("no KEK is named; give --config, or") as string,
-    ]);
+    const stderr = expect.stringContaining("no KEK is named; give --config, or") as string;
+    expect(await run("verify")).toMatchObject({ code: 2, stderr });
   });
 
   it("etcd verify exits with 3 if the HSM is away, and reports no object as damaged", async () => {
-    const { code, stdout } = await verify("--kek", absent());
-    expect([code, stdout]).toEqual([3, ""]);
+    expect(await verify("--kek", absent())).toMatchObject({ code: 3, stdout: "" });
   });
 });
 
