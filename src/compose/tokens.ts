@@ -17,6 +17,7 @@ import { pinSourcesOf } from "../config/tokens.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
 import { OperatorPin, verdictOn } from "../hsm/login/operator-pin.js";
+import type { HostProcessOptions } from "../hsm/hosts/host-process.js";
 import { LoginGate, type Pin } from "../hsm/login/login-gate.js";
 import { loginStores } from "../hsm/login/login-files.js";
 import type { Hsm } from "../hsm/port.js";
@@ -42,22 +43,26 @@ export interface TokenAccess {
   readonly suppliedPin?: Pin | undefined;
 }
 
-/** Constructs the HSM layer of one token, without starting it. */
-export function openToken({
+/** How to start a token host of a token, and its login gate. */
+export interface HostAccess {
+  readonly host: HostProcessOptions;
+  readonly gate: LoginGate;
+}
+
+/** Returns how to start token hosts of a token and to log them in. */
+export function hostAccess({
   settings,
   token,
-  hosts,
-  observer,
   log,
   env,
   suppliedPin,
-}: TokenAccess): TokenHsm {
+}: Omit<TokenAccess, "hosts" | "observer">): HostAccess {
   const { uri, modulePath, moduleEntry, moduleParameters, pin, userType } = token;
-  const { requestTimeoutMs, startTimeoutMs, sessions, queue, allowFinalTry } = settings.hsm;
+  const { startTimeoutMs, sessions, allowFinalTry } = settings.hsm;
   // A login waits for those of other processes for at most half of its start timeout.
   const stores = loginStores(settings.stateDir, startTimeoutMs / 2);
   const sources = settings.tokens.flatMap(pinSourcesOf);
-  return new TokenHsm({
+  return {
     host: {
       entry: TOKEN_HOST_ENTRY,
       env: environmentWithoutPin(env, sources),
@@ -72,8 +77,17 @@ export function openToken({
       },
       sessions,
     },
-    hosts,
     gate: new LoginGate({ pin: suppliedPin ?? pinFrom(pin, env), stores, allowFinalTry, log }),
+  };
+}
+
+/** Constructs the HSM layer of one token, without starting it. */
+export function openToken(access: TokenAccess): TokenHsm {
+  const { settings, hosts, observer, log } = access;
+  const { requestTimeoutMs, startTimeoutMs, queue } = settings.hsm;
+  return new TokenHsm({
+    ...hostAccess(access),
+    hosts,
     startTimeoutMs,
     requestTimeoutMs,
     queue,

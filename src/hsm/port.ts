@@ -98,6 +98,8 @@ export interface GenerateRequest {
   readonly kind: KekKind | "auto";
   /** The mechanism that the key must perform; "auto" or undefined: the first in the table that the token performs. */
   readonly mechanism?: MechanismChoice | "auto";
+  /** CKA_LABEL of keys that are made for a trial and removed again; "kms-pkcs11 trial" if undefined. */
+  readonly trialLabel?: string;
 }
 
 /** The caller of a request. If it cancels, the request is not sent to the HSM any more. */

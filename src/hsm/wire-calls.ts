@@ -12,6 +12,7 @@ import type {
   TokenSelector,
 } from "./port.js";
 import type { Deadline } from "./wire-deadline.js";
+import type { TrialRequest } from "./wire-trials.js";
 
 /** The operations. The numbers are the bytes sent over the wire. */
 export const Op = {
@@ -27,6 +28,7 @@ export const Op = {
   close: 10,
   describe: 11,
   rights: 12,
+  trial: 13,
 } as const;
 /** The number of an operation. */
 export type Op = (typeof Op)[keyof typeof Op];
@@ -47,6 +49,8 @@ export interface ControlCalls {
   [Op.generate]: { request: GenerateRequest; reply: KekRecord };
   [Op.destroy]: { request: DestroyRequest; reply: DestroyReply };
   [Op.relabel]: { request: RelabelRequest; reply: KekRecord };
+  /** One trial of a token report; wire-trials.ts gives the type of its reply. */
+  [Op.trial]: { request: TrialRequest; reply: unknown };
   /** Closes the lane's session. */
   [Op.close]: { request: NoFields; reply: NoFields };
 }

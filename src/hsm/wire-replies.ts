@@ -71,6 +71,8 @@ const REPLIES: { readonly [O in ControlOp]: z.ZodType<ControlReply<O>> } = {
   [Op.generate]: record,
   [Op.destroy]: z.object({ objects: count }),
   [Op.relabel]: record,
+  // checkTrialReply checks it.
+  [Op.trial]: z.unknown(),
   [Op.close]: nothing,
 };
 

@@ -1,6 +1,6 @@
 // Makes a generation of the KEK inside the HSM, with every use that it does not need explicitly false (some
 // tokens default them to true). PKCS#11 v2.40 sections 4.9, 5.13.
-import pkcs11js, { type Handle } from "pkcs11js";
+import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import type { KekKind, MechanismChoice } from "../hsm/mechanisms.js";
 import type { GenerateRequest } from "../hsm/port.js";
 import { asNumber } from "./attributes.js";
@@ -9,7 +9,7 @@ import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
 import { listsSymmetric, makeRsaPairs } from "./rsa-key-maker.js";
 import { KEY_BYTES, templates, type WantedKey } from "./secret-key-template.js";
-import { TokenSession } from "./session.js";
+import { TokenSession, type Attempt } from "./session.js";
 
 /** Attempts at a candidate before a temporary error may lead to another kind of key. */
 const ATTEMPTS = 3;
@@ -53,7 +53,7 @@ export function makeKek(session: TokenSession, request: GenerateRequest, tokenLa
       makeRsaPairs(session, wanted, objects);
       return { objects, choice: candidate.choice };
     }
-    for (const kind of candidate.kind.split("+") as ("aes" | "hmac")[]) {
+    for (const kind of candidate.kind.split("+") as SecretKind[]) {
       objects.push(makeKey(session, kind, candidate.wraps, wanted));
     }
     return { objects, choice: candidate.choice };
@@ -62,6 +62,28 @@ export function makeKek(session: TokenSession, request: GenerateRequest, tokenLa
     removeKeys(session, objects, "removing one key of an incomplete pair (C_DestroyObject)");
     throw error;
   }
+}
+
+/** A kind of secret key. */
+export type SecretKind = "aes" | "hmac";
+
+/** Returns the values of CKA_KEY_TYPE for a kind of secret key, in order of preference. */
+export function keyTypesOf(kind: SecretKind): readonly number[] {
+  return kind === "aes" ? [pkcs11js.CKK_AES] : [pkcs11js.CKK_GENERIC_SECRET, CKK_SHA256_HMAC];
+}
+
+/** Makes a secret key from one template. Throws nothing. */
+export function generateKey(
+  session: TokenSession,
+  kind: SecretKind,
+  template: readonly Attribute[],
+): Attempt<Handle> {
+  const mechanism = {
+    mechanism: kind === "aes" ? pkcs11js.CKM_AES_KEY_GEN : pkcs11js.CKM_GENERIC_SECRET_KEY_GEN,
+  };
+  return session.attempt("making a key (C_GenerateKey)", (handle) =>
+    session.lib.C_GenerateKey(handle, mechanism, [...template]),
+  );
 }
 
 /** Destroys objects; ignores failures. */
@@ -76,7 +98,7 @@ export function removeKeys(session: TokenSession, objects: readonly Handle[], do
 /** Returns the first candidate that works on this token with a session key. */
 function candidateFor(
   session: TokenSession,
-  { kind, mechanism = "auto" }: GenerateRequest,
+  { kind, mechanism = "auto", trialLabel = "kms-pkcs11 trial" }: GenerateRequest,
   tokenLabel: string,
 ): KeyCandidate {
   const refusals: string[] = [];
@@ -90,7 +112,7 @@ function candidateFor(
       if (kind === "auto" && mechanism === "auto" && listsSymmetric(session)) continue;
       return candidate;
     }
-    const refusal = refusalOf(session, candidate);
+    const refusal = refusalOf(session, candidate, trialLabel);
     if (refusal === undefined) return candidate;
     refusals.push(`${candidate.choice}: ${refusal.message}`);
     faults.push(refusal);
@@ -109,31 +131,32 @@ function candidateFor(
 }
 
 /** Returns why a candidate does not work; undefined if it works. Repeats a trial whose error does not plainly refuse. */
-function refusalOf(session: TokenSession, candidate: KeyCandidate): TokenFault | undefined {
+function refusalOf(session: TokenSession, candidate: KeyCandidate, label: string): TokenFault | undefined {
   for (let attempts = 1; ; attempts++) {
-    const refusal = tryCandidate(session, candidate);
+    const refusal = tryCandidate(session, candidate, label);
     if (refusal === undefined || refusal.fault === "setup" || attempts === ATTEMPTS) return refusal;
   }
 }
 
 /** Tries with session keys or, if the token makes none, with token keys that are destroyed afterwards. */
-function tryCandidate(session: TokenSession, candidate: KeyCandidate): TokenFault | undefined {
-  const refusal = tryWithKeys(session, candidate, false);
-  return refusal?.code === "TOKEN_REFUSED" ? tryWithKeys(session, candidate, true) : refusal;
+function tryCandidate(session: TokenSession, candidate: KeyCandidate, label: string): TokenFault | undefined {
+  const refusal = tryWithKeys(session, candidate, { label, onToken: false });
+  return refusal?.code === "TOKEN_REFUSED"
+    ? tryWithKeys(session, candidate, { label, onToken: true })
+    : refusal;
 }
 
 function tryWithKeys(
   session: TokenSession,
   candidate: KeyCandidate,
-  onToken: boolean,
+  wanted: WantedKey,
 ): TokenFault | undefined {
   const handles = new Map<string, Handle>();
   // A session object is destroyed with its session, and a refused call replaces the session; so the keys have their
   // own.
   const holder = new TokenSession(session.lib, session.slot);
-  const wanted = { label: "kms-pkcs11 trial", onToken };
   try {
-    for (const kind of candidate.kind.split("+") as ("aes" | "hmac")[]) {
+    for (const kind of candidate.kind.split("+") as SecretKind[]) {
       handles.set(kind, makeKey(holder, kind, candidate.wraps, wanted));
     }
     const aes = handles.get("aes");
@@ -155,7 +178,9 @@ function tryWithKeys(
     if (error instanceof TokenFault) return error;
     throw error;
   } finally {
-    if (onToken) removeKeys(session, [...handles.values()], "removing a key of a trial (C_DestroyObject)");
+    if (wanted.onToken) {
+      removeKeys(session, [...handles.values()], "removing a key of a trial (C_DestroyObject)");
+    }
     holder.close();
   }
 }
@@ -164,18 +189,11 @@ function tryWithKeys(
  * Tries the full template first, then templates without attributes that some tokens refuse.
  * @throws TokenFault GENERATION_UNSUPPORTED when the token lacks the function or the mechanism for it
  */
-function makeKey(session: TokenSession, kind: "aes" | "hmac", wraps: boolean, wanted: WantedKey): Handle {
+function makeKey(session: TokenSession, kind: SecretKind, wraps: boolean, wanted: WantedKey): Handle {
   let refusal: TokenFault | undefined;
-  for (const keyType of kind === "aes"
-    ? [pkcs11js.CKK_AES]
-    : [pkcs11js.CKK_GENERIC_SECRET, CKK_SHA256_HMAC]) {
+  for (const keyType of keyTypesOf(kind)) {
     for (const template of templates(kind, keyType, wraps, wanted)) {
-      const mechanism = {
-        mechanism: kind === "aes" ? pkcs11js.CKM_AES_KEY_GEN : pkcs11js.CKM_GENERIC_SECRET_KEY_GEN,
-      };
-      const made = session.attempt("making a key (C_GenerateKey)", (handle) =>
-        session.lib.C_GenerateKey(handle, mechanism, [...template]),
-      );
+      const made = generateKey(session, kind, template);
       if (made.ok) return requireLength(session, made.value, wanted);
       if (made.fault.fault !== "setup") throw made.fault;
       refusal ??= made.fault;

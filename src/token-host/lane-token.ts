@@ -19,6 +19,7 @@ import type {
   ReadSlice,
 } from "../hsm/wire-calls.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
+import type { TrialName, TrialRequest, Trials } from "../hsm/wire-trials.js";
 import { CheckedCrypt } from "./checked-crypt.js";
 import { toFault, TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
@@ -31,6 +32,7 @@ import { probe } from "./probe.js";
 import { finishRelabel, relabel } from "./relabel.js";
 import { testRights } from "./rights.js";
 import { TokenSession } from "./session.js";
+import { performTrial } from "./trials/perform.js";
 
 /** Performs the calls of one lane on its token. */
 export class LaneToken {
@@ -101,6 +103,16 @@ export class LaneToken {
   /** Tests what the login may do, with session objects only. */
   rights(): readonly TestedRight[] {
     return testRights(this.#session);
+  }
+
+  /** Performs one trial of a token report. */
+  trial(request: TrialRequest): Trials[TrialName]["reply"] {
+    const lane = {
+      session: this.#session,
+      withKek: <T>(keyId: string, use: (kek: Kek) => T): T => this.#withKek(keyId, use),
+      known: (keyId: string): Kek | undefined => this.#keyring.known(keyId),
+    };
+    return performTrial(lane, request);
   }
 
   /**

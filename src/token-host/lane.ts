@@ -53,6 +53,7 @@ const CONTROL: ControlHandlers = {
   [Op.generate]: (request) => token().generate(request),
   [Op.destroy]: (request) => token().destroy(request),
   [Op.relabel]: (request) => token().relabel(request),
+  [Op.trial]: (request) => token().trial(request),
   [Op.close]: () => {
     opened?.close();
     opened = undefined;

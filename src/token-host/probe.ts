@@ -80,20 +80,24 @@ function roundTrip(session: TokenSession, kek: Kek, mechanism: MechanismName): v
   }
   const flipped = Buffer.from(body);
   flipped[body.length - 1] = (flipped[body.length - 1] ?? 0) ^ 1;
-  if (opens(session, kek, () => performer.decrypt(session, kek, AAD, flipped))) {
+  if (refusalOf(session, kek, () => performer.decrypt(session, kek, AAD, flipped)) === undefined) {
     throw new TokenFault("a flipped bit was not refused", { fault: "device", code: "KEY_UNSUITABLE" });
   }
 }
 
-/** Kryoptic 1.5.4 refuses a flipped bit under AES-KWP with CKR_DEVICE_ERROR. */
-function opens(session: TokenSession, kek: Kek, decrypt: () => Buffer): boolean {
+/**
+ * Returns the fault with which a tampered body is refused; undefined if it is accepted. Kryoptic 1.5.4 refuses a flipped
+ * bit under AES-KWP with CKR_DEVICE_ERROR.
+ * @throws TokenFault when the token is away or logged out
+ */
+export function refusalOf(session: TokenSession, kek: Kek, decrypt: () => Buffer): TokenFault | undefined {
   try {
-    decrypt();
-    return true;
+    decrypt().fill(0);
+    return undefined;
   } catch (error) {
     if (!(error instanceof TokenFault)) throw error;
     if (!isRefusal(error)) requireAnswer(session, kek, error);
-    return false;
+    return error;
   }
 }
 

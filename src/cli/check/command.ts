@@ -11,6 +11,7 @@ import { checkEncryption } from "./encryption.js";
 import { checkToken, measureEncrypt } from "./token.js";
 import { Report } from "./findings.js";
 import type { Operator } from "../../admin/operator.js";
+import { reportOnToken } from "./token-report.js";
 import { operatorAt } from "../operator.js";
 import { isSupplied } from "../operator-pin.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
@@ -20,11 +21,23 @@ import { withToken } from "../../admin/command-tokens.js";
 interface CheckOptions extends SettingsOptions {
   readonly encryptionConfig?: string;
   readonly usageReport?: string;
+  readonly tokenReport?: true;
+  readonly withIdentity?: true;
 }
 
 const HELP = `
-Example:
-  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml`;
+--token-report tries on the preferred token everything that the plugin relies on: key templates, searches, attributes,
+mechanisms and tampering, sessions, the scope of a login, when new and destroyed keys are seen, and latencies. It needs no
+KEK. Its trial keys carry a label that no KEK has; it removes them also after an error or Ctrl-C, and says what it could
+not remove. It changes nothing else, and a wrong PIN costs one attempt. It logs in as the plugin does, and as admin to make
+and remove keys if that is configured. For a moment it opens up to 64 sessions: do not run it while a plugin needs sessions
+of a token that has few. The report holds no PIN and no key; label, serial number and slot are left out unless you give
+--with-identity. With -o json it can be sent to the developers of the plugin: see deploy/hsm/README.md. Exit status 1:
+something is missing that the plugin needs.
+
+Examples:
+  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --encryption-config /etc/kubernetes/encryption/encryption-configuration.yaml
+  kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml --token-report -o json > token-report.json`;
 
 /** Adds `check`. */
 export function addCheckCommand(program: Command, terminal: Terminal): void {
@@ -40,11 +53,24 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
       "--usage-report <file>",
       "report of 'etcd usage --report': also check against the objects in etcd",
     )
+    .option(
+      "--token-report",
+      "instead, report in detail how the token behaves: makes trial keys, and removes them",
+    )
+    .option("--with-identity", "with --token-report: include label, serial number and slot of the token")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<CheckOptions>();
       const report = new Report();
       const settings = settingsFrom(options, false);
+      if (options.tokenReport === true) {
+        const { output, withIdentity = false } = options;
+        process.exitCode = await reportOnToken(settings, operatorAt(terminal), terminal, {
+          output,
+          withIdentity,
+        });
+        return;
+      }
       const p99Ms = await check(
         settings,
         operatorAt(terminal),

@@ -169,6 +169,18 @@ export class HostProcess {
     }
   }
 
+  /** Opens another lane, which is not logged in here, and returns the token as that lane sees it. @throws HostFailure */
+  async openLane(): Promise<TokenDescription> {
+    if (this.#description === undefined) throw new TypeError("the token host has not been opened");
+    const { slotId } = this.#description;
+    const lane = this.#startLane();
+    const opened = callOn(lane, Op.open, { ...this.#options.open, slotId });
+    await this.#lanes.addAfter(lane, async () => {
+      await opened;
+    });
+    return opened;
+  }
+
   /** Ends the process now. Requests in progress fail at once. */
   kill(cause: EndCause): void {
     this.#finish(cause);

@@ -181,6 +181,7 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
     made->error_mechanism = number_word(next_word(rest), line);
     made->error_mechanism_rv = number_word(next_word(rest), line);
   } else if (strcmp(name, "no-attribute") == 0) parse_list(&made->no_attribute, rest, line);
+  else if (strcmp(name, "ignore-in-searches") == 0) parse_list(&made->ignore_in_searches, rest, line);
   else if (strcmp(name, "refuse-attribute") == 0) {
     parse_attribute_rule(&made->refuse_attribute, false, rest, line);
     word = next_word(rest);

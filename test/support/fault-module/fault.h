@@ -34,14 +34,14 @@ struct rule {
 
 enum gcm_place { GCM_CALLER, GCM_WRITTEN, GCM_WRITTEN_LATE, GCM_APPENDED, GCM_PREPENDED };
 
-#define LIST_LIMIT 64
+#define LIST_LIMIT 256
 struct list {
   CK_ULONG items[LIST_LIMIT];
   size_t length;
 };
 
 /* What the token does about one attribute type: an error, or a value of one byte. */
-#define ATTRIBUTE_RULE_LIMIT 16
+#define ATTRIBUTE_RULE_LIMIT 64
 #define ANY_VALUE 256
 struct attribute_rule {
   CK_ULONG type;
@@ -66,7 +66,7 @@ struct control {
   atomic_bool session_loss_done, logout_done, token_removed_done;
   CK_RV refuse_ro_sessions;
   unsigned long session_limit, pin_limit, id_limit, label_limit; /* NO_LIMIT when not set */
-  struct list no_mechanism, only_mechanisms, refuse_mechanism, no_attribute;
+  struct list no_mechanism, only_mechanisms, refuse_mechanism, no_attribute, ignore_in_searches;
   CK_ULONG error_mechanism;
   CK_RV error_mechanism_rv; /* CKR_OK when not set */
   struct attribute_rules refuse_attribute, unreadable_attribute, report_attribute;

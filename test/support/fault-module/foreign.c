@@ -5,6 +5,7 @@
 #include "fault.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FIRST_FOREIGN 0x70000000UL
@@ -22,7 +23,13 @@ CK_RV emulated_C_FindObjectsInit(CK_SESSION session, CK_ATTRIBUTE *attributes, C
       memcpy(&class, attributes[i].value, sizeof class);
     named |= attributes[i].type == CKA_LABEL || attributes[i].type == CKA_ID;
   }
-  CK_RV rv = target->C_FindObjectsInit(session, attributes, count);
+  CK_ATTRIBUTE *kept = calloc(count + 1, sizeof *kept);
+  if (kept == NULL) return CKR_HOST_MEMORY;
+  CK_ULONG heeded = 0;
+  for (CK_ULONG i = 0; i < count; i++)
+    if (!list_has(&control->ignore_in_searches, attributes[i].type)) kept[heeded++] = attributes[i];
+  CK_RV rv = target->C_FindObjectsInit(session, kept, heeded);
+  free(kept);
   struct session *known = sessions_find(session);
   if (rv == CKR_OK && known != NULL) known->foreign_left = named || class != CKO_SECRET_KEY ? 0 : control->foreign_objects;
   return rv;

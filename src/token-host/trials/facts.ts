@@ -1,0 +1,68 @@
+// What the information functions of PKCS#11 return about library, slot and token (v2.40 sections 5.4 and 5.5).
+import type { PKCS11, Version } from "pkcs11js";
+import type { TokenFacts } from "../../hsm/wire-trials.js";
+import { maskControls } from "../../untrusted-text.js";
+import { unpad } from "../module.js";
+import { listedMechanisms, type TokenSession } from "../session.js";
+import { toFault } from "../ckr.js";
+
+/** Reads them. @throws TokenFault when library or token cannot be read; a slot may fail, as some do */
+export function readFacts(session: TokenSession): TokenFacts {
+  const { lib, slot } = session;
+  try {
+    const library = lib.C_GetInfo();
+    const token = lib.C_GetTokenInfo(slot);
+    return {
+      library: {
+        manufacturer: text(library.manufacturerID),
+        description: text(library.libraryDescription),
+        version: version(library.libraryVersion),
+        cryptoki: version(library.cryptokiVersion),
+      },
+      ...slotFacts(lib, slot),
+      token: {
+        label: text(token.label),
+        serial: text(token.serialNumber),
+        manufacturer: text(token.manufacturerID),
+        model: text(token.model),
+        hardware: version(token.hardwareVersion),
+        firmware: version(token.firmwareVersion),
+        flags: hex(token.flags),
+        maxSessions: token.maxSessionCount,
+        pinBytes: [token.minPinLen, token.maxPinLen],
+      },
+      mechanisms: [...(listedMechanisms(session) ?? [])].sort((a, b) => a - b).map(hex),
+    };
+  } catch (error) {
+    throw toFault(error, "reading the token (C_GetTokenInfo)");
+  }
+}
+
+function slotFacts(lib: PKCS11, handle: TokenSession["slot"]): Pick<TokenFacts, "slot"> {
+  try {
+    const slot = lib.C_GetSlotInfo(handle);
+    return {
+      slot: {
+        description: text(slot.slotDescription),
+        manufacturer: text(slot.manufacturerID),
+        hardware: version(slot.hardwareVersion),
+        firmware: version(slot.firmwareVersion),
+        flags: hex(slot.flags),
+      },
+    };
+  } catch {
+    return {};
+  }
+}
+
+function text(padded: string): string {
+  return maskControls(unpad(padded));
+}
+
+function version({ major, minor }: Version): string {
+  return `${major}.${minor}`;
+}
+
+function hex(number: number): string {
+  return `0x${number.toString(16)}`;
+}
