@@ -1,7 +1,13 @@
-// The life cycle on tokens that the fault module emulates: `scripts/test-tokens emulated`.
+// The life cycle, and the replay of token reports, on tokens that the fault module emulates: `scripts/test-tokens emulated`.
 
+import { describe, expect, it } from "vitest";
+
+import type { TokenReport } from "../../src/admin/token-report/report.js";
 import { FaultModule } from "../support/fault-module.js";
 import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../support/softhsm.js";
+import { behaviourIn, rulesOf } from "../support/token-report-replay.js";
+import { tokenUri } from "../support/token.js";
+import { kmsPkcs11 } from "../support/plugin-process.js";
 import { describeLifeCycle, type LifeCycleToken } from "./life-cycle.js";
 
 /** SoftHSM behind the fault module with these rules. */
@@ -38,6 +44,34 @@ function vendorMade(): LifeCycleToken {
   };
   return Object.assign(fault, { makeKek, readAtLoad: true });
 }
+
+/** Restrictions that tokens have together; RSA keys take long to make, so none has them. */
+const RESTRICTIONS = [
+  [],
+  ["no-mechanism 0x1087,0x1082,0x1081", "login-per-load", "read-only-attributes", "refuse-ro-sessions"],
+  ["store-at-load", "gcm-iv appended16"],
+  ["gcm-iv written", "session-limit 5", "id-limit 4"],
+  ["C_GenerateKey rv 0x54", "session-limit 3"],
+  ["C_Decrypt rv 0x40 failed", "C_UnwrapKey rv 0x30 failed", "report-attribute 0x163 0"],
+  ["refuse-attribute 0x170 0x12", "refuse-attribute 0x162 0x13 0", "refuse-ro-sessions 0xB5"],
+  ["refuse-attribute 0x1 0x13 0", "refuse-attribute 0x161 0x12", "unreadable-attribute 0x100 0x6"],
+  ["label-limit 32", "unreadable-attribute 0x163 0x12", "gcm-iv prepended-own", "ignore-in-searches 0x102"],
+];
+
+describe("a token report", () => {
+  it.each(RESTRICTIONS)("gives the same findings when it is replayed: %s %s %s %s", (...rules) => {
+    const fault = emulated();
+    const report = (lines: readonly string[]): TokenReport => {
+      fault.set("no-mechanism 0x0", ...lines);
+      const args = ["check", "--token-report", "--key", tokenUri(fault, "kms-kek"), "-o", "json"];
+      return JSON.parse(kmsPkcs11(args, fault.env).stdout) as TokenReport;
+    };
+    const reported = report(rules);
+    expect(behaviourIn(report(rulesOf(reported)))).toEqual(behaviourIn(reported));
+    expect(reported.leftBehind).toEqual([]);
+    fault.remove();
+  });
+});
 
 describeLifeCycle("a token that generates no secret keys and is read at load", vendorMade);
 describeLifeCycle("a token with a login for each load of its library", () => emulated("login-per-load"));

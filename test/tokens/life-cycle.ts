@@ -2,9 +2,12 @@
 // and the vendor's tool see it. The steps are the same for every token; only how the token is made differs.
 
 import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
+import type { TokenReport } from "../../src/admin/token-report/report.js";
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { freePort } from "../support/free-port.js";
 import { kmsPkcs11, MAIN, PluginProcess } from "../support/plugin-process.js";
@@ -134,6 +137,16 @@ export function describeLifeCycle(
       const { code, stdout, stderr } = operator.run("check");
       expect([code, stderr, stdout]).toEqual([0, "", expect.stringContaining(first.keyId)]);
       expect(stdout).toMatch(/ok +mechanism .*round trip done/);
+    });
+
+    it("the token report finds nothing missing and leaves the KEK alone", () => {
+      const { code, stdout, stderr } = operator.run("check", "--token-report", "-o", "json");
+      const report = JSON.parse(stdout) as TokenReport;
+      const folder = process.env["REPORTS_FOLDER"];
+      if (folder !== undefined) writeFileSync(join(folder, `${name}.json`), stdout);
+      const missing = report.findings.filter(({ verdict }) => verdict === "fail");
+      expect([code, missing, stderr]).toEqual([0, [], expect.stringContaining("trial objects")]);
+      expect(operator.listed()).toEqual([first]);
     });
 
     it("the plugin encrypts and decrypts under it", async () => {
