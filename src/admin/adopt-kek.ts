@@ -4,6 +4,7 @@
 import { schedulePolicy } from "../compose/provider.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
+import { nameCkaId } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
 import { activeAt, readSchedule } from "../provider/generations.js";
 import { labelOf } from "../provider/kek-label.js";
@@ -37,18 +38,40 @@ export async function adoptKek({ settings, tokens, reference, begin }: AdoptionO
   const now = Date.now();
   const view = viewKeyring(tokens, schedulePolicy(settings), now);
   const key = findNamedKey("<key_id>", reference, view, tokens);
-  if (key === undefined || key.state === "refused") throw notFound(key, tokens, reference);
-  const { record } = key;
+  const record =
+    key?.state === "refused" ? undefined : (key?.record ?? interrupted(tokens, reference, settings));
+  if (record === undefined) throw notFound(key, tokens, reference);
   const label =
     labelGivenBefore(tokens, record, settings.objectName) ?? newLabel(settings, view, record, now);
   await begin({ keyId: record.keyId, details: { label } });
-  const changes = await changeTokens(tokens, record, async ({ hsm }, records) => {
-    const other = records.find((own) => own.label !== label);
-    if (other === undefined) return false;
-    await hsm.relabel(other.keyId, label);
+  const changes = await changeTokens(tokens, record, async ({ hsm }, records, all) => {
+    const own = (key && records.find(({ kind }) => kind === record.kind)) ?? record;
+    // Keys of an interrupted adoption have a key_id of their own, but the KEK's CKA_ID.
+    const isLeft = (one: KekRecord): boolean =>
+      one.label === settings.objectName && one.ckaId === own.ckaId && one.ckaId !== "";
+    if (!records.some((one) => one.label !== label) && !all.some(isLeft)) return false;
+    await hsm.relabel(own.keyId, label);
     return true;
   });
   return { keyId: record.keyId, label, changes };
+}
+
+/**
+ * Returns a record for a KEK of two keys whose adoption was interrupted between changing their labels: the tokens list
+ * two other KEKs, with its CKA_ID. Undefined if no token lists such keys.
+ */
+function interrupted(
+  tokens: readonly Token[],
+  { kind, text }: KeyReference,
+  { objectName }: Settings,
+): KekRecord | undefined {
+  if (kind !== "key_id") return undefined;
+  const [ckaId = ""] = text.split(".");
+  const halves = tokens
+    .flatMap(({ records }) => records ?? [])
+    .filter((record) => nameCkaId(Buffer.from(record.ckaId, "hex")) === ckaId);
+  const renamed = halves.find(({ label }) => label !== objectName);
+  return renamed && { ...renamed, keyId: text, aliases: halves.map(({ keyId }) => keyId) };
 }
 
 /**

@@ -20,13 +20,13 @@ export interface Changes {
 
 /**
  * Changes a KEK on every token, one after the other. Never throws.
- * @param change returns whether a change was needed; receives the token's current records of the KEK: several after a
- * copy
+ * @param change returns whether a change was needed; receives the token's current records of the KEK, several after a
+ * copy, and all its records
  */
 export async function changeTokens(
   tokens: readonly Token[],
   kek: KekRecord,
-  change: (token: Token, records: readonly KekRecord[]) => Promise<boolean>,
+  change: (token: Token, records: readonly KekRecord[], all: readonly KekRecord[]) => Promise<boolean>,
 ): Promise<Changes> {
   const changes: TokenChange[] = [];
   let failure: KmsError | undefined;
@@ -34,8 +34,9 @@ export async function changeTokens(
     try {
       if (token.failure !== undefined) throw token.failure;
       // Reads again: tokens of one high-availability group may already show the change made on the previous token.
-      const records = (await token.hsm.listKeks()).filter((one) => isSameKek(one, kek));
-      const done = records.length > 0 && (await change(token, records));
+      const all = await token.hsm.listKeks();
+      const records = all.filter((one) => isSameKek(one, kek));
+      const done = records.length > 0 && (await change(token, records, all));
       changes.push({ token: token.name, outcome: done ? "done" : "not needed", error: null });
     } catch (thrown) {
       const error = KmsError.from(thrown);

@@ -57,11 +57,9 @@ export function nameGeneration(
   if (first.kind === "rsa") return nameRsaGeneration(keys);
   const aes = keys.find((key) => key.kind === "aes");
   const hmac = keys.find((key) => key.kind === "hmac");
-  const keyIds = nameValues(
-    first.ckaId,
-    aes === undefined ? undefined : fingerprintsOfAes(session, aes.handle, memory),
-    hmac === undefined ? undefined : fingerprintsOfHmac(session, hmac.handle),
-  );
+  const ofAes = aes && fingerprintsOfAes(session, aes.handle, memory);
+  const ofHmac = hmac && fingerprintsOfHmac(session, hmac.handle);
+  const keyIds = nameValues(first.ckaId, ofAes, ofHmac);
   const kind: KekKind = aes === undefined ? "hmac" : hmac === undefined ? "aes" : "aes+hmac";
   const record: KekRecord = {
     keyId: keyIds[0] ?? makeKeyId(first.ckaId, "n", Buffer.alloc(0)),
@@ -71,7 +69,13 @@ export function nameGeneration(
     unprotected: [...new Set(keys.flatMap(unprotected))],
     remarks: [...new Set(keys.flatMap(remarksOnSecret))],
   };
-  return { record, ...(aes && { aes: aes.handle }), ...(hmac && { hmac: hmac.handle }), discovered: {} };
+  return {
+    record,
+    ...(aes && { aes: aes.handle }),
+    ...(hmac && { hmac: hmac.handle }),
+    fingerprints: { aes: ofAes?.[0]?.value, hmac: ofHmac?.[0]?.value },
+    discovered: {},
+  };
 }
 
 function nameValues(
@@ -85,7 +89,12 @@ function nameValues(
   const [ofAes] = aes ?? [];
   const [ofHmac] = hmac ?? [];
   if (ofAes === undefined || ofHmac === undefined) return single;
-  return [makeKeyId(ckaId, "p", Buffer.concat([ofAes.value, ofHmac.value])), ...single];
+  return [pairKeyId(ckaId, ofAes.value, ofHmac.value), ...single];
+}
+
+/** Returns the key_id of an AES and an HMAC key with these fingerprints. */
+export function pairKeyId(ckaId: Buffer, aes: Buffer, hmac: Buffer): string {
+  return makeKeyId(ckaId, "p", Buffer.concat([aes, hmac]));
 }
 
 const ALLOWED_USES = { aes: ["encrypt", "decrypt"], hmac: ["sign", "verify"] } as const;

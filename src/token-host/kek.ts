@@ -38,7 +38,17 @@ export interface Kek {
   /** The RSA key that decrypts, and the one that signs. */
   readonly decrypts?: RsaKey;
   readonly signs?: RsaKey;
+  /** The first fingerprint of each secret key; undefined for a key that performs none. */
+  readonly fingerprints?: { readonly aes?: Buffer | undefined; readonly hmac?: Buffer | undefined };
   readonly discovered: Discovered;
+}
+
+/** One secret or private key of a KEK. */
+export interface KekPart {
+  readonly role: "aes" | "hmac" | "decrypts" | "signs";
+  readonly handle: Handle;
+  /** A fingerprint or a modulus, which distinguishes values; undefined if the HSM computes no fingerprint. */
+  readonly value: Buffer | undefined;
 }
 
 /** Returns what was discovered before an earlier reading; a refusal is not kept, so that it is checked again. */
@@ -47,9 +57,19 @@ export function discoveredBefore(earlier: Kek | undefined): Discovered {
   return { ...(gcm && { gcm }), ...(kwp && { kwp }), ...(pss && { pss }) };
 }
 
+/** Returns all secret and private keys of a KEK. */
+export function partsOf({ aes, hmac, decrypts, signs, fingerprints }: Kek): KekPart[] {
+  return [
+    ...(aes ? [{ role: "aes", handle: aes, value: fingerprints?.aes } as const] : []),
+    ...(hmac ? [{ role: "hmac", handle: hmac, value: fingerprints?.hmac } as const] : []),
+    ...(decrypts ? [{ role: "decrypts", handle: decrypts.handle, value: decrypts.modulus } as const] : []),
+    ...(signs ? [{ role: "signs", handle: signs.handle, value: signs.modulus } as const] : []),
+  ];
+}
+
 /** Returns the handles of all secret and private keys of a KEK. */
-export function keysOf({ aes, hmac, decrypts, signs }: Kek): Handle[] {
-  return [aes, hmac, decrypts?.handle, signs?.handle].filter((key) => key !== undefined);
+export function keysOf(kek: Kek): Handle[] {
+  return partsOf(kek).map(({ handle }) => handle);
 }
 
 /** Returns the AES key. @throws TokenFault MECHANISM_UNSUPPORTED if there is none */

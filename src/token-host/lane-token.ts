@@ -29,7 +29,7 @@ import { NOT_LOCAL } from "./found-key.js";
 import { LaneKeyring } from "./lane-keyring.js";
 import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
 import { probe } from "./probe.js";
-import { finishRelabel, relabel } from "./relabel.js";
+import { relabel } from "./relabel.js";
 import { testRights } from "./rights.js";
 import { TokenSession } from "./session.js";
 import { performTrial } from "./trials/perform.js";
@@ -184,11 +184,10 @@ export class LaneToken {
   /** Changes a KEK's label, or completes a change that was interrupted. */
   relabel({ keyId, label }: RelabelRequest): KekRecord {
     this.#keyring.readAll();
-    const copies = this.#keyring.all.filter(({ record }) => record.keyId === keyId);
-    if (!finishRelabel(this.#session, copies, label)) {
-      this.#withKek(keyId, (kek) => {
-        relabel(this.#session, kek, label);
-      });
+    try {
+      relabel(this.#session, this.#keyring.all, keyId, label);
+    } catch (error) {
+      throw naming(keyId, error);
     }
     const renamed = this.#keyring.labelled(label).find((record) => record.keyId === keyId);
     if (renamed !== undefined) return renamed;

@@ -92,7 +92,7 @@ export function nameRsaGeneration(keys: readonly FoundKey[]): Kek {
   const decrypting = decrypts && rsaKey(decrypts);
   const signing = signs && rsaKey(signs);
   const record: KekRecord = {
-    keyId: makeKeyId(first.ckaId, "r", fingerprint(decrypting, signing)),
+    keyId: rsaKeyId(first.ckaId, decrypting, signing),
     aliases: [],
     ...shownName(first),
     kind: "rsa",
@@ -119,6 +119,11 @@ function unsuitable(decrypts: RsaKey | undefined, signs: RsaKey | undefined): st
     ...(isSame === true ? ["one RSA key pair decrypts and signs"] : []),
     ...(shortest < LEAST_BITS ? [`an RSA key has ${shortest} bits, fewer than ${LEAST_BITS}`] : []),
   ];
+}
+
+/** Returns the key_id of two RSA key pairs, or of one. @param ckaId that of the key that decrypts */
+export function rsaKeyId(ckaId: Buffer, decrypts: RsaKey | undefined, signs: RsaKey | undefined): string {
+  return makeKeyId(ckaId, "r", fingerprint(decrypts, signs));
 }
 
 /** Frozen: the key_id contains a digest of it. */

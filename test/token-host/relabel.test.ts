@@ -2,8 +2,9 @@
 
 import { expect, it } from "vitest";
 
+import { PUBLIC_KEY } from "../../src/hsm/port.js";
 import type { Kek } from "../../src/token-host/kek.js";
-import { finishRelabel } from "../../src/token-host/relabel.js";
+import { relabel } from "../../src/token-host/relabel.js";
 import type { TokenSession } from "../../src/token-host/session.js";
 import { kekRecord } from "../support/kek-record.js";
 
@@ -12,9 +13,10 @@ const ORIGINAL = Buffer.of(1);
 const COPY = Buffer.of(2);
 
 function twice(keyId: string): Kek[] {
+  const fingerprints = { aes: keyId.endsWith("n") ? undefined : Buffer.of(7) };
   return [
-    { record: kekRecord("kms-kek", keyId), aes: ORIGINAL, discovered: {} },
-    { record: kekRecord(LABEL, keyId), aes: COPY, discovered: {} },
+    { record: kekRecord("kms-kek", keyId), aes: ORIGINAL, fingerprints, discovered: {} },
+    { record: kekRecord(LABEL, keyId), aes: COPY, fingerprints, discovered: {} },
   ];
 }
 
@@ -30,18 +32,24 @@ function destroyingSession() {
 
 it("destroys the original of a key whose copy carries the new label, never the copy", () => {
   const { session, destroyed } = destroyingSession();
-  expect(finishRelabel(session, twice("07.c00"), LABEL)).toBe(true);
+  relabel(session, twice("07.c00"), "07.c00", LABEL);
   expect(destroyed).toEqual([ORIGINAL]);
-});
-
-it("destroys nothing if no copy carries the new label", () => {
-  const { session, destroyed } = destroyingSession();
-  expect(finishRelabel(session, twice("07.c00").slice(0, 1), LABEL)).toBe(false);
-  expect(destroyed).toEqual([]);
 });
 
 it("refuses to destroy an original if no fingerprint shows that both have one value", () => {
   const { session, destroyed } = destroyingSession();
-  expect(() => finishRelabel(session, twice("07.n"), LABEL)).toThrow(/computes no fingerprint/);
+  expect(() => {
+    relabel(session, twice("07.n"), "07.n", LABEL);
+  }).toThrow(/computes no fingerprint/);
+  expect(destroyed).toEqual([]);
+});
+
+it("destroys no protected key because a public one has its key_id and the new label", () => {
+  const { session, destroyed } = destroyingSession();
+  const [original, copy] = twice("07.c00") as [Kek, Kek];
+  const planted = { ...copy, record: { ...copy.record, unprotected: [PUBLIC_KEY] } };
+  expect(() => {
+    relabel(session, [original, planted], "07.c00", LABEL);
+  }).toThrow();
   expect(destroyed).toEqual([]);
 });

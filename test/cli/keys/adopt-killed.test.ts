@@ -30,28 +30,52 @@ afterAll(() => {
   token.remove();
 });
 
-const args = (words: readonly string[]): string[] => [
+const args = (object: string, words: readonly string[]): string[] => [
   "keys",
   ...words,
   "--key",
-  tokenUri(fault, "kms-kek"),
+  tokenUri(fault, object),
   "-o",
   "json",
 ];
-const keys = (...words: string[]): Promise<CommandResult> => runCommand(args(words), fault.env);
+const keysOf = (object: string, ...words: string[]): Promise<CommandResult> =>
+  runCommand(args(object, words), fault.env);
+const keys = (...words: string[]): Promise<CommandResult> => keysOf("kms-kek", ...words);
+
+/** Runs a command and kills it at the given call of a function. */
+async function killAt(name: string, call: number, object: string, ...words: string[]): Promise<void> {
+  const before = fault.calls(name);
+  const child = spawn(process.execPath, [MAIN, ...args(object, words)], {
+    env: { ...process.env, ...fault.env },
+    stdio: "ignore",
+  });
+  await waitFor(() => fault.calls(name) >= before + call, { timeoutMs: 30_000 });
+  child.kill("SIGKILL");
+  await once(child, "close");
+}
+
+it("finishes the adoption of an AES and an HMAC key that was killed between their copies", async () => {
+  const named = ["--label", "pair", "--id", "08", "--private", "--sensitive"];
+  pkcs11Tool(token, "--keygen", "--key-type", "AES:32", ...named);
+  pkcs11Tool(token, "--keygen", "--key-type", "GENERIC:32", "--usage-sign", ...named);
+  const listed = async (): Promise<Listing["keys"]> =>
+    (JSON.parse((await keysOf("pair", "list")).stdout) as Listing).keys;
+  const [{ keyId } = { keyId: "" }] = await listed();
+  fault.set("read-only-attributes", "C_CopyObject hang skip=1");
+  await killAt("C_CopyObject", 2, "pair", "adopt", keyId);
+  fault.set("read-only-attributes");
+  const again = await keysOf("pair", "adopt", keyId);
+  expect([again.code, again.stderr]).toEqual([0, ""]);
+  expect(await listed()).toEqual([expect.objectContaining({ keyId, kind: "aes+hmac", state: "active" })]);
+  const objects = pkcs11Tool(token, "--list-objects", "--type", "secrkey").match(/label: +pair\b.*/g);
+  expect(objects).toEqual([expect.stringMatching(/pair@/), expect.stringMatching(/pair@/)]);
+});
 
 it("finishes an adoption that was killed between copy and destruction of the original", async () => {
   const plain = ["--label", "kms-kek", "--id", "07"];
   pkcs11Tool(token, "--keygen", "--key-type", "AES:32", ...plain, "--private", "--sensitive");
   fault.set("read-only-attributes", "C_DestroyObject hang");
-  const before = fault.calls("C_DestroyObject");
-  const child = spawn(process.execPath, [MAIN, ...args(["adopt", "@active"])], {
-    env: { ...process.env, ...fault.env },
-    stdio: "ignore",
-  });
-  await waitFor(() => fault.calls("C_DestroyObject") > before, { timeoutMs: 30_000 });
-  child.kill("SIGKILL");
-  await once(child, "close");
+  await killAt("C_DestroyObject", 1, "kms-kek", "adopt", "@active");
   fault.set("read-only-attributes");
 
   const left = (JSON.parse((await keys("list")).stdout) as Listing).keys;
