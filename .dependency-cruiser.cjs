@@ -41,6 +41,7 @@ const LAYERS = {
     "config/",
     "audit/",
     "observability/",
+    "working-set/",
     "provider/",
     "hsm/",
     "files/",
@@ -58,6 +59,7 @@ const LAYERS = {
   "config/": ["hsm/", "files/", "untrusted-text\\.ts", "errors\\.ts"],
   "audit/": ["files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   "observability/": ["hsm/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
+  "working-set/": ["provider/", "hsm/", "files/", "backoff\\.ts", "log\\.ts", "errors\\.ts"],
   "provider/": ["hsm/", "files/", "aead\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   "hsm/": ["files/", "backoff\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   // The token host is another program: it shares the wire format and the tables that the format speaks of.

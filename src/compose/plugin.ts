@@ -24,6 +24,7 @@ import type { RunningUnlock } from "../server/unlock.js";
 import { Closers } from "./closers.js";
 import { observeProvider } from "./gauges.js";
 import { providerOptions } from "./provider.js";
+import { startWorkingSet } from "./working-set.js";
 import { adminPinWarnings, openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
 import { environmentWithoutWatchdog, startWatchdog } from "../observability/watchdog.js";
@@ -111,6 +112,7 @@ async function startParts(start: Start): Promise<RunningHttp | undefined> {
   }
   audit?.record(lifeEvent("started", settings));
   for (const token of hsm.tokens) token.start();
+  startWorkingSet({ ...start, running, metrics });
   running.start();
   // A provider that never ran must not write the state directory: another plugin may be using it.
   closers.add("provider", () => {

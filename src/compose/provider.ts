@@ -28,7 +28,8 @@ export function providerOptions(
   observer: CacheObserver,
   log: Log,
 ): ProviderOptions {
-  const { stateDir, health, cache, mode, mechanism, localKek, refreshIntervalMs } = settings;
+  const { stateDir, health, mode, mechanism, localKek, refreshIntervalMs } = settings;
+  const { entries, ttlMs, outageTtlMs } = settings.cache;
   return {
     hsm,
     requestTimeoutMs: settings.hsm.requestTimeoutMs,
@@ -39,7 +40,7 @@ export function providerOptions(
     intervalMs: Math.min(refreshIntervalMs, health.proofIntervalMs),
     policy: schedulePolicy(settings),
     outage: { gracePeriodMs: health.outageGracePeriodMs, onHsmLoss: health.onHsmLoss },
-    cache: { ...cache, observer },
+    cache: { entries, ttlMs, outageTtlMs, observer },
     memory: stateDir === undefined ? NO_PUBLISHED_MEMORY : new FilePublishedMemory(stateDir),
     log,
   };

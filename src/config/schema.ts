@@ -101,7 +101,22 @@ const cacheSection = z.strictObject({
     preset: 1000,
     why: "Number of decrypted DEK seeds kept in memory; 0 turns the cache off",
   }),
-  ttl: duration({ least: "1s", most: "24h", preset: "1h", why: "How long a decrypted DEK seed is kept" }),
+  ttl: duration({
+    least: "1s",
+    most: "24h",
+    preset: "1h",
+    why: "How long a decrypted DEK seed is used; before that, the HSM decrypts it again in the background",
+  }),
+  outageTtl: duration({
+    least: "0s",
+    most: "168h",
+    preset: "48h",
+    why: "How long it is used while the HSM is away; no effect if shorter than cache.ttl",
+  }),
+  remember: flag({
+    preset: true,
+    why: "Whether stateDir keeps the ciphertexts of cached DEK seeds, so that they are decrypted in advance after a restart",
+  }),
 });
 
 const hsmSection = z.strictObject({
@@ -226,7 +241,7 @@ export const documentSchema = z.strictObject({
   stateDir: optionalText({
     range: "an absolute path",
     read: checkAbsolutePath,
-    why: "Directory that keeps the record of refused PINs and the published key_id across restarts; `serve` requires it",
+    why: "Directory that keeps the record of refused PINs, the published key_id and the working set across restarts; `serve` requires it",
   }),
   audit: auditSection.prefault({}),
   log: z

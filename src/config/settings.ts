@@ -43,7 +43,14 @@ export interface Settings {
   readonly mode: Document["mode"];
   readonly mechanism: Document["mechanism"];
   readonly localKek: { readonly maxAgeMs: number; readonly maxUses: number };
-  readonly cache: { readonly entries: number; readonly ttlMs: number };
+  readonly cache: {
+    readonly entries: number;
+    readonly ttlMs: number;
+    /** No effect if shorter than `ttlMs`. */
+    readonly outageTtlMs: number;
+    /** Whether the state directory stores the ciphertexts of cached seeds. */
+    readonly remember: boolean;
+  };
   readonly hsm: {
     readonly requestTimeoutMs: number;
     readonly startTimeoutMs: number;
@@ -164,7 +171,12 @@ function normalise(document: Document, tokens: Settings["tokens"], warnings: rea
     mode: document.mode,
     mechanism: document.mechanism,
     localKek: { maxAgeMs: localKek.maxAge, maxUses: localKek.maxUses },
-    cache: { entries: cache.entries, ttlMs: cache.ttl },
+    cache: {
+      entries: cache.entries,
+      ttlMs: cache.ttl,
+      outageTtlMs: cache.outageTtl,
+      remember: cache.remember,
+    },
     hsm: {
       requestTimeoutMs: hsm.requestTimeout,
       startTimeoutMs: hsm.startTimeout,

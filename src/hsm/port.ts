@@ -107,6 +107,8 @@ export interface Caller {
   readonly cancelled: boolean;
   /** When the request arrived, by performance.now(); its timeout starts then. Undefined: now. */
   readonly startedAt?: number;
+  /** Whether every other request goes first: background work, for which nobody waits. */
+  readonly isBackground?: boolean;
   /** Collects the finished calls to token hosts made for this request, for tracing. */
   readonly hsmCalls?: HsmCall[] | undefined;
 }
@@ -123,6 +125,9 @@ export interface HsmCall {
 
 /** A caller that never cancels. */
 export const PATIENT_CALLER: Caller = { cancelled: false };
+
+/** The caller of background work: it never cancels, and every other request goes first. */
+export const BACKGROUND_CALLER: Caller = { cancelled: false, isBackground: true };
 
 /** Whether the HSM can be reached. */
 export type HsmState =

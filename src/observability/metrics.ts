@@ -12,8 +12,10 @@ import {
   addAuditState,
   addLogState,
   addPluginState,
+  addWorkingSet,
   type AuditState,
   type PluginState,
+  type WorkingSetState,
 } from "./scraped-metrics.js";
 import { Series } from "./series.js";
 
@@ -108,6 +110,10 @@ export class Metrics {
   /** Adds the metrics of the HSM and the KEKs, as soon as there is a plugin to read them from. */
   addPluginState(state: PluginState): void {
     addPluginState(this.#registry, state);
+  }
+
+  addWorkingSet(read: () => WorkingSetState): void {
+    addWorkingSet(this.#registry, read);
   }
 
   addAuditState(audit: AuditState): void {

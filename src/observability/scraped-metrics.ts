@@ -30,6 +30,17 @@ export interface PluginState {
   readonly keys: () => readonly KeyMetric[];
 }
 
+/** The working set: entries now, and numbers since the start. */
+export interface WorkingSetState {
+  readonly remembered: number;
+  readonly pending: number;
+  readonly prefetched: number;
+  readonly failed: number;
+  readonly used: number;
+  readonly renewed: number;
+  readonly renewalsFailed: number;
+}
+
 /** The state of the audit log that is exported as metrics. */
 export interface AuditState {
   readonly up: boolean;
@@ -87,6 +98,32 @@ function addHsmState(registry: OpenMetricsRegistry, state: PluginState): void {
   gauge("kms_pkcs11_token_hosts", "Token hosts that are ready.", state.readyHosts);
   gauge("kms_pkcs11_sessions", "Open sessions on the token.", state.sessions);
   gauge("kms_pkcs11_queue_length", "Requests that wait for a session.", state.queueLength);
+}
+
+const WORKING_SET_GAUGES: readonly [keyof WorkingSetState, string, string][] = [
+  [
+    "remembered",
+    "working_set_remembered",
+    "DEK seeds and local KEKs whose ciphertexts the state directory holds.",
+  ],
+  ["pending", "working_set_pending", "Entries remembered by an earlier process that are not decrypted yet."],
+];
+const WORKING_SET_COUNTERS: readonly [keyof WorkingSetState, string, string][] = [
+  ["prefetched", "working_set_prefetched", "Remembered entries that were decrypted in advance."],
+  ["failed", "working_set_failed", "Remembered entries that could not be decrypted."],
+  ["used", "working_set_hits", "DEK seeds that were decrypted in advance and then requested."],
+  ["renewed", "cache_renewals", "Cached DEK seeds that the HSM decrypted again before they expired."],
+  ["renewalsFailed", "cache_renewal_failures", "Attempts to renew a cached DEK seed that failed."],
+];
+
+/** Registers the metrics of the working set. */
+export function addWorkingSet(registry: OpenMetricsRegistry, read: () => WorkingSetState): void {
+  for (const [field, name, help] of WORKING_SET_GAUGES) {
+    addGauge(registry, { name: `kms_pkcs11_${name}`, help, read: () => read()[field] });
+  }
+  for (const [field, name, help] of WORKING_SET_COUNTERS) {
+    addReadCounter(registry, { name: `kms_pkcs11_${name}_total`, help, read: () => read()[field] });
+  }
 }
 
 /** Registers the metrics of the audit log, if there is one. */

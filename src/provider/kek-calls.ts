@@ -79,9 +79,9 @@ export class KekCalls {
   get localKeks(): LocalKekWrapper {
     return {
       wrap: (keyId, localKek) => this.encrypt(keyId, localKek, PATIENT_CALLER, LOCAL_KEK),
-      unwrap: async (keyId, wrapped) => {
+      unwrap: async (keyId, wrapped, caller = PATIENT_CALLER) => {
         const envelope = parseEnvelope(wrapped, LOCAL_KEK_BYTES);
-        if (envelope.kind === "direct") return this.decrypt(keyId, envelope, PATIENT_CALLER, LOCAL_KEK);
+        if (envelope.kind === "direct") return this.decrypt(keyId, envelope, caller, LOCAL_KEK);
         throw new KmsError("INPUT_INVALID", "the annotation holds no wrapped local KEK");
       },
     };

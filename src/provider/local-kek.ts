@@ -5,6 +5,7 @@ import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
 import { openSealed, sealUnder } from "../aead.js";
+import { BACKGROUND_CALLER, PATIENT_CALLER, type Caller } from "../hsm/port.js";
 import { associatedData, encodeEnvelope, LOCAL_KEK, PLAIN_FORMAT } from "./envelope.js";
 import type { Annotations } from "./kms.js";
 
@@ -23,13 +24,23 @@ const PREPARED_SHARE = 0.8;
 /** Wraps and unwraps local KEKs under a KEK; the associated data name this purpose. */
 export interface LocalKekWrapper {
   wrap(keyId: string, localKek: Buffer): Promise<Buffer>;
-  unwrap(keyId: string, wrapped: Uint8Array): Promise<Buffer>;
+  unwrap(keyId: string, wrapped: Uint8Array, caller?: Caller): Promise<Buffer>;
 }
 
 /** When a local KEK is replaced: after this age, in ms, or number of uses. */
 export interface LocalKekPolicy {
   readonly maxAgeMs: number;
   readonly maxUses: number;
+}
+
+/** A local KEK as its annotation carries it. */
+export interface WrappedLocalKek {
+  readonly keyId: string;
+  readonly wrapped: Uint8Array;
+}
+
+interface OpenedLocalKek extends WrappedLocalKek {
+  readonly key: KeyObject;
 }
 
 interface LocalKek {
@@ -45,12 +56,13 @@ export class LocalKeks {
   readonly #wrapper: LocalKekWrapper;
   readonly #policy: LocalKekPolicy;
   readonly #now: () => number;
-  readonly #opened = new LRUCache<string, { keyId: string; key: KeyObject }>({ max: MAX_OPENED });
+  readonly #opened = new LRUCache<string, OpenedLocalKek>({ max: MAX_OPENED });
   readonly #opening = new Map<string, Promise<KeyObject>>();
   #current: LocalKek | undefined;
   #making: { readonly keyId: string; readonly promise: Promise<LocalKek> } | undefined;
   /** Incremented when local KEKs are forgotten, so that a call to the HSM in progress does not restore any of them. */
   #epoch = 0;
+  #changes = 0;
 
   /** @param now a monotonic clock in ms */
   constructor(wrapper: LocalKekWrapper, policy: LocalKekPolicy, now: () => number = () => performance.now()) {
@@ -62,6 +74,27 @@ export class LocalKeks {
   /** Number of uses of the current local KEK. */
   get uses(): number {
     return this.#current?.uses ?? 0;
+  }
+
+  /** Increases whenever a local KEK comes into memory or is forgotten. */
+  get changes(): number {
+    return this.#changes;
+  }
+
+  /** Returns the local KEKs in memory, the most recently used first. */
+  *opened(): Generator<WrappedLocalKek> {
+    for (const [, { keyId, wrapped }] of this.#opened.entries()) yield { keyId, wrapped };
+  }
+
+  /**
+   * Unwraps a local KEK that no request has asked for, behind every request. Returns false if it is known already or
+   * there is no space for it. @throws KmsError
+   */
+  async unwrapAhead(keyId: string, wrapped: Uint8Array): Promise<boolean> {
+    const name = nameOf(keyId, wrapped);
+    if (this.#opened.has(name) || this.#opened.size >= MAX_OPENED) return false;
+    await this.#unwrap(keyId, wrapped, BACKGROUND_CALLER);
+    return true;
   }
 
   /** Makes a new local KEK in advance: an outage must not begin with one that is about to expire. */
@@ -97,6 +130,7 @@ export class LocalKeks {
   dropKey(keyId: string): void {
     this.#epoch++;
     if (this.#current?.keyId === keyId) this.#current = undefined;
+    this.#changes++;
     for (const [name, entry] of this.#opened.entries()) if (entry.keyId === keyId) this.#opened.delete(name);
   }
 
@@ -142,7 +176,7 @@ export class LocalKeks {
       const wrapped = await this.#wrapper.wrap(keyId, bytes);
       const local = { keyId, key: createSecretKey(bytes), wrapped, madeAt: this.#now(), uses: 0 };
       if (epoch === this.#epoch) {
-        this.#opened.set(nameOf(keyId, wrapped), { keyId, key: local.key });
+        this.#remember(local);
         this.#current = local;
       }
       return local;
@@ -151,24 +185,30 @@ export class LocalKeks {
     }
   }
 
+  #remember({ keyId, key, wrapped }: OpenedLocalKek): void {
+    this.#opened.set(nameOf(keyId, wrapped), { keyId, key, wrapped });
+    this.#changes++;
+  }
+
   #unwrapShared(keyId: string, wrapped: Uint8Array): Promise<KeyObject> {
     const name = nameOf(keyId, wrapped);
     const running = this.#opening.get(name);
     if (running !== undefined) return running;
-    const opening = this.#unwrap(keyId, wrapped, name).finally(() => this.#opening.delete(name));
+    const opening = this.#unwrap(keyId, wrapped, PATIENT_CALLER).finally(() => this.#opening.delete(name));
     this.#opening.set(name, opening);
     return opening;
   }
 
-  async #unwrap(keyId: string, wrapped: Uint8Array, name: string): Promise<KeyObject> {
+  async #unwrap(keyId: string, wrapped: Uint8Array, caller: Caller): Promise<KeyObject> {
     const epoch = this.#epoch;
-    const bytes = await this.#wrapper.unwrap(keyId, wrapped);
+    const bytes = await this.#wrapper.unwrap(keyId, wrapped, caller);
     try {
       if (bytes.length !== LOCAL_KEK_BYTES) {
         throw new KmsError("NOT_AUTHENTIC", "the local KEK is not 256 bits long");
       }
       const key = createSecretKey(bytes);
-      if (epoch === this.#epoch) this.#opened.set(name, { keyId, key });
+      // A copy, since the annotation may be part of a larger message.
+      if (epoch === this.#epoch) this.#remember({ keyId, key, wrapped: Buffer.from(wrapped) });
       return key;
     } finally {
       bytes.fill(0);

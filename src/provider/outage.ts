@@ -16,6 +16,7 @@ export class Outage {
   readonly #log: Log;
   readonly #now: () => number;
   #since: number | undefined;
+  #endedAt = -Infinity;
   #reason: KmsError | undefined;
 
   /** @param now a monotonic clock in ms */
@@ -33,6 +34,11 @@ export class Outage {
   /** Duration of the outage so far, in seconds; 0 without an outage. */
   get seconds(): number {
     return this.#since === undefined ? 0 : (this.#now() - this.#since) / 1000;
+  }
+
+  /** When the HSM was away last: now during an outage, -Infinity if never. */
+  get lastAwayAt(): number {
+    return this.#since === undefined ? this.#endedAt : this.#now();
   }
 
   get graceIsOver(): boolean {
@@ -53,6 +59,7 @@ export class Outage {
     if (this.#since === undefined) return;
     this.#log.info({ seconds: inTenths(this.seconds) }, "HSM is back");
     this.#since = undefined;
+    this.#endedAt = this.#now();
     this.#reason = undefined;
   }
 }

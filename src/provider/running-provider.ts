@@ -15,6 +15,7 @@ import {
 } from "./key-report.js";
 import { KeyMemory, type KeyMemoryStore } from "./key-memory.js";
 import { Keyring } from "./keyring.js";
+import { KnownSeeds } from "./known-seeds.js";
 import { KekCalls } from "./kek-calls.js";
 import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
 import { Outage, type OutagePolicy } from "./outage.js";
@@ -52,6 +53,14 @@ export interface Readiness {
   readonly lines: readonly string[];
 }
 
+/** What follows the background check. Its methods return at once. */
+export interface CheckFollower {
+  /** The token has been read. @param gone key_ids of KEKs that were removed, aliases included */
+  keysRead(gone: readonly string[]): void;
+  /** A round has ended, well or not. */
+  roundDone(): void;
+}
+
 /** Runs a provider with its background check. */
 export class RunningProvider {
   readonly #hsm: Hsm;
@@ -59,6 +68,7 @@ export class RunningProvider {
   readonly outage: Outage;
   readonly cache: UnwrapCache;
   readonly localKeks: LocalKeks;
+  readonly knownSeeds: KnownSeeds;
   readonly #mode: Mode;
   readonly #keyring: Keyring;
   readonly #prover: Prover;
@@ -66,6 +76,7 @@ export class RunningProvider {
   readonly #memory: KeyMemory;
   readonly #check: BackgroundCheck;
   readonly #stopped = new AbortController();
+  #follower: CheckFollower | undefined;
 
   constructor(options: ProviderOptions) {
     const { hsm, mode, policy, log } = options;
@@ -74,7 +85,7 @@ export class RunningProvider {
     const clocks = { now: () => Date.now(), uptime: () => performance.now() };
     const memory = new KeyMemory({ store: options.memory, log, ...clocks });
     this.#memory = memory;
-    this.cache = new UnwrapCache(options.cache);
+    this.cache = new UnwrapCache({ ...options.cache, lastAwayAt: () => this.outage.lastAwayAt });
     this.#prover = new Prover(hsm, options.mechanism, log);
     const onHsmTrouble = (): void => {
       this.#check.requestRound();
@@ -91,9 +102,9 @@ export class RunningProvider {
       log,
       onRead: (schedule, gone) => {
         memory.keysRead(() => namesOf(schedule));
-        for (const { record } of gone) {
-          for (const name of [record.keyId, ...record.aliases]) this.#forget(name);
-        }
+        const goneNames = gone.flatMap(({ record }) => [record.keyId, ...record.aliases]);
+        for (const name of goneNames) this.#forget(name);
+        this.#follower?.keysRead(goneNames);
         // A KEK found by a request for an unknown key_id is proven now, not at the next interval.
         const isNew = ({ record }: Generation): boolean => this.#prover.isUntried(record.keyId);
         if (schedule.generations.some(isNew)) this.#check.requestRound();
@@ -119,7 +130,7 @@ export class RunningProvider {
       log,
       onRound: () => this.#afterRound(),
     });
-    this.provider = new Provider({
+    const provider = new Provider({
       mode,
       calls,
       keyring: this.#keyring,
@@ -130,6 +141,18 @@ export class RunningProvider {
       cache: this.cache,
       localKeks: this.localKeks,
     });
+    this.provider = provider;
+    this.knownSeeds = new KnownSeeds({
+      cache: this.cache,
+      localKeks: this.localKeks,
+      keyring: this.#keyring,
+      decrypt: (question) => provider.decryptInBackground(question),
+    });
+  }
+
+  /** Has a part without requests of its own follow the background check. There is at most one. */
+  follow(follower: CheckFollower): void {
+    this.#follower = follower;
   }
 
   start(): void {
@@ -213,6 +236,7 @@ export class RunningProvider {
 
   async #afterRound(): Promise<void> {
     this.cache.purgeStale();
+    this.#follower?.roundDone();
     const { generation } = this.#active.choose();
     if (this.#mode !== "local-kek" || generation === undefined || this.outage.reason !== undefined) return;
     // In advance, so that Encrypt works during an outage. The next proof reports a failure.

@@ -1,10 +1,13 @@
 // The unwrap cache: DEK seeds, found by a digest of everything that determines them. It is bounded in number and time.
 // Identical misses share one call; failures are not cached; entries are zeroed when they leave. It returns copies,
-// since an entry may be zeroed while a response is still being written.
+// since an entry may be zeroed while a response is still being written. While the HSM is away, entries stay longer.
 import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
+import { KmsError } from "../errors.js";
+import { meansHsmAway } from "../hsm/away.js";
 import type { Caller } from "../hsm/port.js";
-import type { Annotations } from "./kms.js";
+import type { Annotations, DecryptQuestion } from "./kms.js";
+import { SharedLoad } from "./shared-load.js";
 
 /** Receives the events of the cache. */
 export interface CacheObserver {
@@ -17,65 +20,60 @@ export interface CacheObserver {
 export interface UnwrapCacheOptions {
   /** Largest number of entries; 0 turns the cache off. */
   readonly entries: number;
+  /** How long an entry stays after the HSM has decrypted it. */
   readonly ttlMs: number;
+  /** How long it stays if the HSM is away; no effect if omitted or shorter. */
+  readonly outageTtlMs?: number;
   readonly observer: CacheObserver;
+  /** Returns when the HSM was away last: now during an outage, -Infinity if never; by `now`. */
+  readonly lastAwayAt?: () => number;
+  /** A monotonic clock in ms. */
+  readonly now?: () => number;
 }
 
-interface Entry {
+/** A seed as the cache finds it, and the question that has the HSM decrypt it. */
+export interface NamedSeed {
+  /** What `cacheName` returns. */
+  readonly name: string;
+  /** The KEK's own key_id; the question may carry an alias. */
   readonly keyId: string;
-  readonly plaintext: Buffer;
+  readonly question: DecryptQuestion;
 }
 
-/** A load in progress, with all callers that wait for it. It is cancelled only when all of them are. */
-class Flight implements Caller {
-  readonly callers: Caller[] = [];
-  readonly startedAt: number;
-  readonly hsmCalls: Caller["hsmCalls"];
-  waiting = 0;
-  readonly plaintext: Promise<Buffer>;
+/** A cached seed, without its plaintext. */
+export interface CachedSeed extends NamedSeed {
+  /** When the HSM last decrypted it, by the cache's clock in ms. */
+  readonly provenAt: number;
+}
 
-  /**
-   * @param ended called before the first caller continues, so that nobody joins a load whose plaintext is being zeroed
-   */
-  constructor(first: Caller, load: (caller: Caller) => Promise<Buffer>, ended: () => void) {
-    this.callers.push(first);
-    this.startedAt = first.startedAt ?? performance.now();
-    this.hsmCalls = first.hsmCalls;
-    this.plaintext = load(this).finally(ended);
-  }
-
-  get cancelled(): boolean {
-    return this.callers.every((caller) => caller.cancelled);
-  }
-
-  /** Returns a copy for one more caller; the last caller zeroes the original. */
-  async copy(): Promise<Buffer> {
-    this.waiting++;
-    const plaintext = await this.plaintext;
-    const copy = Buffer.from(plaintext);
-    if (--this.waiting === 0) plaintext.fill(0);
-    return copy;
-  }
+interface Entry extends CachedSeed {
+  plaintext: Buffer;
+  provenAt: number;
+  /** Whether it was decrypted in advance and no request has asked for it yet. */
+  isAhead: boolean;
 }
 
 /** Caches decrypted DEK seeds for a limited time. */
 export class UnwrapCache {
+  readonly #options: UnwrapCacheOptions;
+  readonly #now: () => number;
   readonly #entries: LRUCache<string, Entry> | undefined;
-  readonly #underWay = new Map<string, Flight>();
-  readonly #observer: CacheObserver;
+  readonly #underWay = new Map<string, SharedLoad>();
   /** Incremented by every removal by key, so that a load in progress is not stored afterwards. */
   #epoch = 0;
+  #changes = 0;
+  #usedAhead = 0;
 
-  constructor({ entries, ttlMs, observer }: UnwrapCacheOptions) {
-    this.#observer = observer;
-    if (entries === 0) return;
+  constructor(options: UnwrapCacheOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    if (options.entries === 0) return;
     this.#entries = new LRUCache({
-      max: entries,
-      ttl: ttlMs,
-      ttlAutopurge: false,
-      dispose: (entry, _key, reason) => {
+      max: options.entries,
+      dispose: (entry, _name, reason) => {
         entry.plaintext.fill(0);
-        if (reason === "evict") observer.cacheEvicted();
+        this.#changes++;
+        if (reason === "evict") options.observer.cacheEvicted();
       },
     });
   }
@@ -84,11 +82,37 @@ export class UnwrapCache {
     return this.#entries?.size ?? 0;
   }
 
+  /** Number of entries that can be added without removing one. */
+  get free(): number {
+    return this.#options.entries - this.size;
+  }
+
+  /** Increases whenever an entry is added or removed. */
+  get changes(): number {
+    return this.#changes;
+  }
+
+  /** Number of seeds that were decrypted in advance and then requested. */
+  get usedAhead(): number {
+    return this.#usedAhead;
+  }
+
+  /** Returns the cached seeds, the most recently requested first. */
+  *seeds(): Generator<CachedSeed> {
+    for (const [, entry] of this.#entries?.entries() ?? []) yield entry;
+  }
+
+  has(name: string): boolean {
+    return this.#entries?.has(name) ?? false;
+  }
+
   /** Returns a copy of a cached plaintext; undefined on a miss. */
   peek(name: string): Buffer | undefined {
     const entry = this.#entries?.get(name);
-    if (entry === undefined) return undefined;
-    this.#observer.cacheHit();
+    if (entry === undefined || this.#hasExpired(entry)) return undefined;
+    this.#options.observer.cacheHit();
+    if (entry.isAhead) this.#usedAhead++;
+    entry.isAhead = false;
     return Buffer.from(entry.plaintext);
   }
 
@@ -96,13 +120,9 @@ export class UnwrapCache {
    * Returns a copy of the plaintext, from `load` on a miss. An error of `load` is passed on and not cached. The caller
    * passed to `load` stands for all callers that wait for the same plaintext.
    */
-  async get(
-    name: string,
-    keyId: string,
-    load: (caller: Caller) => Promise<Buffer>,
-    caller: Caller,
-  ): Promise<Buffer> {
+  async get(seed: NamedSeed, load: (caller: Caller) => Promise<Buffer>, caller: Caller): Promise<Buffer> {
     if (this.#entries === undefined) return load(caller);
+    const { name } = seed;
     const kept = this.peek(name);
     if (kept !== undefined) return kept;
     const running = this.#underWay.get(name);
@@ -110,14 +130,45 @@ export class UnwrapCache {
       running.callers.push(caller);
       return running.copy();
     }
-    this.#observer.cacheMiss();
-    const flight = new Flight(
+    this.#options.observer.cacheMiss();
+    const flight = new SharedLoad(
       caller,
-      (all) => this.#load(name, keyId, () => load(all)),
+      (all) => this.#load(seed, () => load(all)),
       () => this.#underWay.delete(name),
     );
     this.#underWay.set(name, flight);
     return flight.copy();
+  }
+
+  /** Adds a seed that the HSM has just encrypted and decrypted again. */
+  add(seed: NamedSeed, plaintext: Uint8Array): void {
+    if (this.#entries !== undefined) this.#set(seed, plaintext, { provenAt: this.#now(), isAhead: false });
+  }
+
+  /**
+   * Adds a seed that no request has asked for. Returns false if it is cached already, or would remove another one.
+   * Passes on an error of `load`.
+   */
+  async loadAhead(seed: NamedSeed, load: () => Promise<Buffer>): Promise<boolean> {
+    const isWanted = (): boolean => this.free > 0 && !this.has(seed.name);
+    if (!isWanted()) return false;
+    const { epoch, beganAt, plaintext } = await this.#timed(load);
+    const isAdded = epoch === this.#epoch && isWanted();
+    if (isAdded) this.#set(seed, plaintext, { provenAt: beganAt, isAhead: true });
+    plaintext.fill(0);
+    return isAdded;
+  }
+
+  /** Has the HSM decrypt an entry again, which begins its lifetime again. Passes on an error of `load`. */
+  async renew(name: string, load: () => Promise<Buffer>): Promise<void> {
+    const { epoch, beganAt, plaintext } = await this.#timed(load);
+    const entry = this.#entries?.peek(name);
+    if (epoch === this.#epoch && entry !== undefined) {
+      entry.plaintext.fill(0);
+      entry.plaintext = Buffer.from(plaintext);
+      entry.provenAt = beganAt;
+    }
+    plaintext.fill(0);
   }
 
   /** Zeroes every plaintext that was encrypted under this KEK. */
@@ -128,9 +179,14 @@ export class UnwrapCache {
     }
   }
 
-  /** Zeroes expired entries. Must be called regularly. */
+  /**
+   * Zeroes expired entries. Must be called after each check of the HSM: until the next one, an entry that has expired
+   * may still turn out to be needed because the HSM is away.
+   */
   purgeStale(): void {
-    this.#entries?.purgeStale();
+    for (const [name, entry] of this.#entries?.entries() ?? []) {
+      if (this.#hasExpired(entry)) this.#entries?.delete(name);
+    }
   }
 
   clear(): void {
@@ -138,11 +194,53 @@ export class UnwrapCache {
     this.#entries?.clear();
   }
 
-  async #load(name: string, keyId: string, load: () => Promise<Buffer>): Promise<Buffer> {
+  /** After an outage, entries stay for another TTL, in which they are renewed, but never longer than the outage TTL. */
+  #hasExpired({ provenAt }: Entry): boolean {
+    const { ttlMs, outageTtlMs = ttlMs, lastAwayAt } = this.#options;
+    const now = this.#now();
+    if (now < provenAt + ttlMs) return false;
+    return now >= Math.min((lastAwayAt?.() ?? -Infinity) + ttlMs, provenAt + outageTtlMs);
+  }
+
+  async #load(seed: NamedSeed, load: () => Promise<Buffer>): Promise<Buffer> {
+    try {
+      const { epoch, beganAt, plaintext } = await this.#timed(load);
+      if (epoch === this.#epoch) this.#set(seed, plaintext, { provenAt: beganAt, isAhead: false });
+      return plaintext;
+    } catch (error) {
+      const kept = meansHsmAway(KmsError.from(error)) ? this.#expired(seed.name) : undefined;
+      if (kept !== undefined) return kept;
+      throw error;
+    }
+  }
+
+  /** Returns a copy of an entry that expired before the outage was detected. */
+  #expired(name: string): Buffer | undefined {
+    const { ttlMs, outageTtlMs = ttlMs } = this.#options;
+    const entry = this.#entries?.peek(name);
+    return entry !== undefined && this.#now() < entry.provenAt + outageTtlMs
+      ? Buffer.from(entry.plaintext)
+      : undefined;
+  }
+
+  /** Loads, and returns when that began: an entry's lifetime counts from then. */
+  async #timed(
+    load: () => Promise<Buffer>,
+  ): Promise<{ readonly epoch: number; readonly beganAt: number; readonly plaintext: Buffer }> {
     const epoch = this.#epoch;
-    const plaintext = await load();
-    if (epoch === this.#epoch) this.#entries?.set(name, { keyId, plaintext: Buffer.from(plaintext) });
-    return plaintext;
+    const beganAt = this.#now();
+    return { epoch, beganAt, plaintext: await load() };
+  }
+
+  /** Keeps copies: the plaintext is the caller's, and the ciphertext may be part of a larger message. */
+  #set(
+    { name, keyId, question }: NamedSeed,
+    plaintext: Uint8Array,
+    state: { readonly provenAt: number; readonly isAhead: boolean },
+  ): void {
+    const own = { ...question, ciphertext: Buffer.from(question.ciphertext) };
+    this.#entries?.set(name, { name, keyId, question: own, plaintext: Buffer.from(plaintext), ...state });
+    this.#changes++;
   }
 }
 

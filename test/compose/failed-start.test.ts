@@ -24,6 +24,7 @@ const OPENING_ORDER: readonly PartName[] = [
   "server",
   "HTTP endpoints",
   "unlock sockets",
+  "working set",
   "provider",
   "watchdog",
 ];

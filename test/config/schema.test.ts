@@ -62,6 +62,8 @@ describe("settingRows", () => {
       "localKek.maxUses": "1048576",
       "cache.entries": "1000",
       "cache.ttl": "1h",
+      "cache.outageTtl": "48h",
+      "cache.remember": "true",
       "hsm.requestTimeout": "2s",
       "hsm.hosts": "2",
       "hsm.sessions": "16",

@@ -32,7 +32,7 @@ describe("without a file", () => {
       mode: "direct",
       mechanism: "auto",
       localKek: { maxAgeMs: 86_400_000, maxUses: 2 ** 20 },
-      cache: { entries: 1000, ttlMs: 3_600_000 },
+      cache: { entries: 1000, ttlMs: 3_600_000, outageTtlMs: 172_800_000, remember: true },
       hsm: {
         requestTimeoutMs: 2000,
         startTimeoutMs: 30_000,
@@ -94,7 +94,7 @@ failover:
 mode: local-kek
 mechanism: aes-kwp
 localKek: { maxAge: 2h, maxUses: 10 }
-cache: { entries: 0, ttl: 5m }
+cache: { entries: 0, ttl: 5m, outageTtl: 24h, remember: false }
 hsm: { requestTimeout: 500ms, startTimeout: 2m, hosts: 1, sessions: 4, queue: 10, allowFinalTry: true }
 health: { outageGracePeriod: 0s, onHsmLoss: keepWriting, proofInterval: 10s }
 http: { address: "localhost:8090" }
@@ -127,7 +127,7 @@ log: { level: debug }
       mode: "local-kek",
       mechanism: "aes-kwp",
       localKek: { maxAgeMs: 7_200_000, maxUses: 10 },
-      cache: { entries: 0, ttlMs: 300_000 },
+      cache: { entries: 0, ttlMs: 300_000, outageTtlMs: 86_400_000, remember: false },
       hsm: {
         requestTimeoutMs: 500,
         startTimeoutMs: 120_000,

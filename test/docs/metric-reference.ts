@@ -26,6 +26,15 @@ export async function metricReference(): Promise<MetricReference[]> {
     localKekUses: zero,
     keys: () => [],
   });
+  metrics.addWorkingSet(() => ({
+    remembered: 0,
+    pending: 0,
+    prefetched: 0,
+    failed: 0,
+    used: 0,
+    renewed: 0,
+    renewalsFailed: 0,
+  }));
   metrics.addAuditState({ up: true, buffered: 0, written: 0, lost: 0 });
   metrics.addLogState({ dropped: 0 });
   const text = await metrics.text();

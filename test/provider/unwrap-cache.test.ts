@@ -2,8 +2,9 @@
 
 import { beforeEach, describe, expect, it } from "vitest";
 
+import { KmsError } from "../../src/errors.js";
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
-import { cacheName, UnwrapCache } from "../../src/provider/unwrap-cache.js";
+import { cacheName, UnwrapCache, type NamedSeed } from "../../src/provider/unwrap-cache.js";
 import { waitFor } from "../support/wait.js";
 
 let counted: { hits: number; misses: number; evictions: number };
@@ -19,9 +20,14 @@ const observer = {
   },
 };
 const build = (entries: number, ttlMs = 60_000): UnwrapCache => new UnwrapCache({ entries, ttlMs, observer });
+const seed = (name: string, keyId: string): NamedSeed => ({
+  name,
+  keyId,
+  question: { keyId, ciphertext: Buffer.from(name), annotations: {} },
+});
 type Load = () => Promise<Buffer>;
 const get = (cache: UnwrapCache, name: string, keyId: string, load: Load, caller = PATIENT_CALLER) =>
-  cache.get(name, keyId, load, caller);
+  cache.get(seed(name, keyId), load, caller);
 const load = (text: string) => (): Promise<Buffer> => Promise.resolve(Buffer.from(text));
 
 beforeEach(() => {
@@ -57,7 +63,7 @@ describe("the unwrap cache", () => {
       await new Promise<void>((resolve) => (release = resolve));
       return Buffer.from("seed");
     };
-    const answers = callers.map((caller) => cache.get("n", "k", slow, caller));
+    const answers = callers.map((caller) => cache.get(seed("n", "k"), slow, caller));
     const seen = callers.map((caller) => {
       (caller as { cancelled: boolean }).cancelled = true;
       return shared.cancelled;
@@ -162,5 +168,115 @@ describe("the unwrap cache", () => {
     const one = { x: Buffer.from("1"), y: Buffer.from("2") };
     const other = { y: Buffer.from("2"), x: Buffer.from("1") };
     expect(cacheName("k", Buffer.from("ab"), one)).toBe(cacheName("k", Buffer.from("ab"), other));
+  });
+
+  describe("with an outage", () => {
+    const HOUR = 3_600_000;
+    let hours = 0;
+    let lastAway = -Infinity;
+    const open = (outageTtlMs: number): UnwrapCache => {
+      hours = 0;
+      lastAway = -Infinity;
+      const clocks = { now: () => hours * HOUR, lastAwayAt: () => lastAway * HOUR };
+      return new UnwrapCache({ entries: 10, ttlMs: HOUR, outageTtlMs, observer, ...clocks });
+    };
+    const isCachedAt = (cache: UnwrapCache, at: number, isAway = false): boolean => {
+      hours = at;
+      if (isAway) lastAway = at;
+      cache.purgeStale();
+      return cache.peek("n") !== undefined;
+    };
+
+    it("keeps an entry beyond its TTL during an outage, until the outage TTL is over", async () => {
+      const cache = open(48 * HOUR);
+      await get(cache, "n", "k", load("seed"));
+      expect(isCachedAt(cache, 26, true)).toBe(true);
+      expect(isCachedAt(cache, 47.9, true)).toBe(true);
+      expect(isCachedAt(cache, 48, true)).toBe(false);
+    });
+
+    it("keeps an entry for one TTL after an outage, in which it can be renewed", async () => {
+      const cache = open(48 * HOUR);
+      await get(cache, "n", "k", load("seed"));
+      expect(isCachedAt(cache, 26, true)).toBe(true);
+      expect(isCachedAt(cache, 26.9)).toBe(true);
+      await cache.renew("n", load("seed"));
+      expect(isCachedAt(cache, 27.8)).toBe(true);
+      expect(isCachedAt(cache, 27.9)).toBe(false);
+      await get(cache, "n", "k", load("seed"));
+      expect(isCachedAt(cache, 53, true)).toBe(true);
+      expect(isCachedAt(cache, 54)).toBe(false);
+    });
+
+    it("uses an expired entry if the HSM turns out to be away, and for no other failure", async () => {
+      const cache = open(48 * HOUR);
+      const fails = (code: "HSM_UNAVAILABLE" | "NOT_AUTHENTIC"): Load => {
+        return () => Promise.reject(new KmsError(code, code));
+      };
+      await get(cache, "n", "k", load("seed"));
+      hours = 1.5;
+      await expect(get(cache, "n", "k", fails("NOT_AUTHENTIC"))).rejects.toThrow("NOT_AUTHENTIC");
+      expect(String(await get(cache, "n", "k", fails("HSM_UNAVAILABLE")))).toBe("seed");
+      hours = 48;
+      await expect(get(cache, "n", "k", fails("HSM_UNAVAILABLE"))).rejects.toThrow("HSM_UNAVAILABLE");
+    });
+
+    it("removes an entry at its TTL if the outage TTL is shorter", async () => {
+      const cache = open(0);
+      await get(cache, "n", "k", load("seed"));
+      expect(isCachedAt(cache, 0.9, true)).toBe(true);
+      expect(isCachedAt(cache, 1, true)).toBe(false);
+    });
+  });
+
+  it("a renewal replaces the plaintext and zeroes the loaded bytes; a failed one does nothing", async () => {
+    const cache = build(10);
+    await get(cache, "n", "k", load("seed"));
+    const renewed = Buffer.from("renewed");
+    await cache.renew("n", () => Promise.resolve(renewed));
+    expect(cache.peek("n")?.toString()).toBe("renewed");
+    expect(renewed).toEqual(Buffer.alloc(7));
+    await expect(cache.renew("n", () => Promise.reject(new Error("away")))).rejects.toThrow("away");
+    expect(cache.peek("n")?.toString()).toBe("renewed");
+  });
+
+  it("a renewal does not bring back an entry that was removed meanwhile", async () => {
+    const cache = build(10);
+    await get(cache, "n", "k", load("seed"));
+    await cache.renew("n", async () => {
+      cache.dropKey("k");
+      await Promise.resolve();
+      return Buffer.from("seed");
+    });
+    expect(cache.size).toBe(0);
+  });
+
+  it("a seed loaded in advance removes no other, and counts once when it is requested", async () => {
+    const cache = build(1);
+    expect(await cache.loadAhead(seed("a", "k"), load("a"))).toBe(true);
+    expect(await cache.loadAhead(seed("a", "k"), load("other"))).toBe(false);
+    expect(await cache.loadAhead(seed("b", "k"), load("b"))).toBe(false);
+    expect(cache.usedAhead).toBe(0);
+    for (const times of [1, 2]) {
+      expect((await get(cache, "a", "k", load(`${times}`))).toString()).toBe("a");
+    }
+    expect(cache.usedAhead).toBe(1);
+    expect(counted).toEqual({ hits: 2, misses: 0, evictions: 0 });
+  });
+
+  it("lists its seeds with copies of their ciphertexts, the most recently requested first", async () => {
+    const cache = build(10);
+    const message = Buffer.from("abc");
+    const asked = { keyId: "k", ciphertext: message.subarray(0, 1), annotations: {} };
+    const before = cache.changes;
+    await cache.get({ name: "a", keyId: "k", question: asked }, load("a"), PATIENT_CALLER);
+    await get(cache, "b", "k", load("b"));
+    expect(cache.changes).toBeGreaterThan(before);
+    cache.peek("a");
+    message.fill(0);
+    expect([...cache.seeds()].map(({ name, question }) => [name, String(question.ciphertext)])).toEqual([
+      ["a", "a"],
+      ["b", "b"],
+    ]);
   });
 });

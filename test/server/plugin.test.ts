@@ -210,10 +210,12 @@ describe("HSM calls", () => {
     expect(await callsOf(local, () => openAll(local.client, foreign))).toEqual([0, 1]);
   });
 
-  it("direct: calls the HSM for each Encrypt and first Decrypt, not for cached or bad ones", async () => {
-    const direct = await another(start({}));
-    let sealed: KmsCiphertext[] = [];
-    expect(await callsOf(direct, async () => (sealed = await seal(direct.client, 10)))).toEqual([10, 0]);
+  it("direct: calls the HSM for each Encrypt and foreign seed, not for cached or bad ones", async () => {
+    const [direct, other] = [await another(start({})), await another(start({}))];
+    let own: KmsCiphertext[] = [];
+    expect(await callsOf(direct, async () => (own = await seal(direct.client, 10)))).toEqual([10, 0]);
+    expect(await callsOf(direct, () => openAll(direct.client, own))).toEqual([0, 0]);
+    const sealed = await seal(other.client, 10);
     const [first] = sealed;
     if (first === undefined) throw new Error("nothing was sealed");
     const crowd = Array.from({ length: 20 }, () => first);

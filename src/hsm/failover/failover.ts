@@ -178,6 +178,8 @@ export class FailoverHsm implements Hsm {
     caller: Caller,
     use: (hsm: Hsm, caller: Caller) => Promise<Buffer>,
   ): Promise<Buffer> {
+    // A background call waits behind requests, so its delay says nothing about a token.
+    if (caller.isBackground === true) return this.#inTurn(keyId, (hsm) => use(hsm, caller));
     const members = this.#order(keyId);
     const [only] = members;
     if (only === undefined) throw new KmsError("HSM_UNAVAILABLE", "no token is configured");

@@ -2,6 +2,7 @@
 // host, if the answer is late or the host died (hsm/hedging.ts). Every request ends at its deadline. A host whose
 // oldest request has passed the deadline counts as hung and is replaced.
 import { KmsError } from "../../errors.js";
+import { BackgroundJobs, lateError } from "./background-jobs.js";
 import { COPIES_PER_TOKEN, otherHostAfterMs } from "../hedging.js";
 import type { HostPool } from "./pool.js";
 import { chooseDestination, type Destination } from "./destination.js";
@@ -35,6 +36,8 @@ export class Dispatcher {
   readonly #hosts: HostPool;
   readonly #options: DispatcherOptions;
   readonly #queue: Job[] = [];
+  /** Jobs of background callers, which are sent only while the queue is empty. */
+  readonly #background = new BackgroundJobs();
   /** Every unsettled job, the oldest first. */
   readonly #jobs = new Set<Job>();
   #sweeper: NodeJS.Timeout | undefined;
@@ -52,8 +55,9 @@ export class Dispatcher {
   /** Performs one operation and returns its result, or throws a KmsError, within the request timeout. */
   async crypt(op: Job["op"], request: CryptRequest, caller: Caller): Promise<Buffer> {
     if (this.#stopped) throw new KmsError("STOPPING", "the plugin is stopping");
-    if (this.#queue.length >= this.#options.queue) {
-      const waiting = String(this.#queue.length);
+    const isBackground = caller.isBackground === true;
+    const waiting = this.#queue.length;
+    if (!isBackground && waiting >= this.#options.queue) {
       throw new KmsError(
         "OVERLOADED",
         `${waiting} requests are already waiting for the HSM; try again later`,
@@ -64,7 +68,8 @@ export class Dispatcher {
     this.#sweeper ??= setInterval(() => {
       this.#sweep();
     }, SWEEP_MS);
-    this.#enqueue(job);
+    if (isBackground) this.#background.add(job);
+    else this.#enqueue(job);
     this.pump();
     return job.promise;
   }
@@ -88,7 +93,14 @@ export class Dispatcher {
       job.queued = false;
       this.#send(job, destination);
     }
-    if (this.#queue.length > 0) this.#growOrGiveUp();
+    if (this.#queue.length === 0) this.#pumpBackground();
+    if (this.#queue.length + this.#background.length > 0) this.#growOrGiveUp();
+  }
+
+  #pumpBackground(): void {
+    const [serving] = this.#hosts.ready;
+    let next;
+    while ((next = this.#background.next(serving)) !== undefined) this.#send(next.job, next.destination);
   }
 
   /** Ends every request with STOPPING. */
@@ -120,8 +132,7 @@ export class Dispatcher {
     }
     const { reason } = this.#hosts;
     if (reason === undefined) return;
-    for (const job of this.#queue) this.#settle(job, reason);
-    this.#queue.length = 0;
+    for (const job of [...this.#queue.splice(0), ...this.#background.takeAll()]) this.#settle(job, reason);
   }
 
   #send(job: Job, { host, lane }: Destination): void {
@@ -222,9 +233,8 @@ export class Dispatcher {
     for (const job of this.#jobs) {
       const age = now - job.startedAt;
       if (now - job.arrivedAt >= requestTimeoutMs) {
-        const text = `the HSM did not answer within ${requestTimeoutMs} ms`;
-        this.#settle(job, new KmsError("DEADLINE", text));
-      } else if (age < otherHostAfterMs(requestTimeoutMs)) {
+        this.#settle(job, lateError(job, requestTimeoutMs));
+      } else if (age < otherHostAfterMs(requestTimeoutMs) || job.caller.isBackground === true) {
         continue;
       } else if (!job.queued && job.sentTo.length < COPIES_PER_TOKEN && !this.#drop(job)) {
         this.#sendSecondCopy(job);

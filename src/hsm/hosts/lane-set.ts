@@ -77,6 +77,11 @@ export class LaneSet {
     return least !== undefined && least.load < PIPELINE ? least : undefined;
   }
 
+  /** Returns a lane without any request; undefined if there is none. */
+  get idle(): LaneClient | undefined {
+    return this.open.find((lane) => lane.load === 0);
+  }
+
   /** Whether the token is slow enough to benefit from more sessions. */
   get isSlow(): boolean {
     return this.#lanes.some((lane) => lane.serviceMs > SLOW_SERVICE_MS);

@@ -37,6 +37,11 @@ export class UnreliableToken implements HsmToken {
     this.#rule("device-error");
   }
 
+  /** Makes every call take this much longer, in ms, as over a network. */
+  delay(ms: number): void {
+    this.#rule(...(ms === 0 ? [] : [`* sleep ${ms}`]));
+  }
+
   /** Lets a newly initialised library find the token again. A library that was open does not find it. */
   comeBack(): void {
     this.#rule();

@@ -2,11 +2,12 @@
 
 import { afterEach, expect, it } from "vitest";
 
+import { KmsError } from "../../../src/errors.js";
 import { Dispatcher } from "../../../src/hsm/hosts/dispatcher.js";
 import type { HostProcess } from "../../../src/hsm/hosts/host-process.js";
 import type { LaneClient, Reply } from "../../../src/hsm/hosts/lane-client.js";
 import type { HostPool } from "../../../src/hsm/hosts/pool.js";
-import { PATIENT_CALLER } from "../../../src/hsm/port.js";
+import { BACKGROUND_CALLER, PATIENT_CALLER } from "../../../src/hsm/port.js";
 import { Op } from "../../../src/hsm/wire-calls.js";
 import { waitFor } from "../../support/wait.js";
 
@@ -23,9 +24,15 @@ class FakeHost {
   readonly #lane = {
     send: (_build: unknown, done: (reply: Reply) => void) => this.sent.push(done),
   } as unknown as LaneClient;
+  /** Number of its lanes that have no request. */
+  idleLanes = 0;
   readonly lanes = {
     busySince: undefined,
     pick: () => this.#lane,
+    take: () => (this.idleLanes-- > 0 ? this.#lane : undefined),
+    get idle() {
+      return this.take();
+    },
     isHung: () => false,
     refuse: () => undefined,
   };
@@ -36,18 +43,23 @@ afterEach(() => {
   dispatcher.stop();
 });
 
+function open(hosts: readonly FakeHost[], pool: object = {}): void {
+  const all = {
+    ready: hosts as unknown as HostProcess[],
+    reason: undefined,
+    replaceIfBroken: () => undefined,
+    grow: () => Promise.resolve(false),
+    ...pool,
+  } as unknown as HostPool;
+  const observer = { hsmCallDone: () => undefined, hostEnded: () => undefined };
+  dispatcher = new Dispatcher(all, { requestTimeoutMs: 400, queue: 10, observer });
+}
+
 it("a request that was sent to two hosts is not sent a third time after a login", async () => {
   const hosts = [new FakeHost(), new FakeHost()] as const;
   let loggedIn = (): void => undefined;
   const login = new Promise<void>((resolve) => (loggedIn = resolve));
-  const pool = {
-    ready: hosts as unknown as HostProcess[],
-    reason: undefined,
-    replaceIfBroken: () => undefined,
-    loginAgain: () => login,
-  } as unknown as HostPool;
-  const observer = { hsmCallDone: () => undefined, hostEnded: () => undefined };
-  dispatcher = new Dispatcher(pool, { requestTimeoutMs: 400, queue: 10, observer });
+  open(hosts, { loginAgain: () => login });
   const answer = dispatcher.crypt(Op.encrypt, REQUEST, { ...PATIENT_CALLER, startedAt: Infinity });
   hosts[0].sent[0]?.(LOGGED_OUT);
   await waitFor(() => hosts[1].sent.length === 1, { what: "the second copy", intervalMs: 5 });
@@ -57,4 +69,37 @@ it("a request that was sent to two hosts is not sent a third time after a login"
   expect(hosts[0].sent).toHaveLength(1);
   hosts[1].sent[0]?.({ ok: true, body: Buffer.from("body") });
   expect((await answer).toString()).toBe("body");
+});
+
+it("background requests take idle lanes of the serving host; all others go first", async () => {
+  const hosts = [new FakeHost(), new FakeHost()] as const;
+  open(hosts);
+  const inBackground = [1, 2].map(() => dispatcher.crypt(Op.decrypt, REQUEST, BACKGROUND_CALLER));
+  expect(hosts.map(({ sent }) => sent.length)).toEqual([0, 0]);
+  const request = dispatcher.crypt(Op.decrypt, REQUEST, PATIENT_CALLER);
+  expect(hosts[0].sent).toHaveLength(1);
+  hosts[0].idleLanes = 1;
+  hosts[1].idleLanes = 5;
+  hosts[0].sent[0]?.({ ok: true, body: Buffer.from("request") });
+  expect((await request).toString()).toBe("request");
+  expect(hosts.map(({ sent }) => sent.length)).toEqual([2, 0]);
+  hosts[0].idleLanes = 1;
+  hosts[0].sent[1]?.({ ok: true, body: Buffer.from("background") });
+  hosts[0].sent[2]?.({ ok: true, body: Buffer.from("background") });
+  expect((await Promise.all(inBackground)).map(String)).toEqual(["background", "background"]);
+});
+
+it("a background request is sent once at most, and does not count as late if never sent", async () => {
+  const hosts = [new FakeHost(), new FakeHost()] as const;
+  hosts[0].idleLanes = 1;
+  open(hosts);
+  const codes = await Promise.all(
+    [1, 2].map(() =>
+      dispatcher
+        .crypt(Op.decrypt, REQUEST, BACKGROUND_CALLER)
+        .catch((error: unknown) => KmsError.from(error).code),
+    ),
+  );
+  expect(codes).toEqual(["DEADLINE", "OVERLOADED"]);
+  expect(hosts.map(({ sent }) => sent.length)).toEqual([1, 0]);
 });
