@@ -1,4 +1,4 @@
-// Progress of long work: a bar with an estimate on standard error if that is a terminal, otherwise nothing. It never
+// Progress of long work: a bar with the rate and an estimate on standard error if that is a terminal, otherwise nothing. It never
 // writes to standard output, which is for tables and JSON.
 import { Presets, SingleBar } from "cli-progress";
 import type { Progress } from "../admin/operator.js";
@@ -12,7 +12,7 @@ export function startProgress(terminal: Terminal, unit: string, total: number): 
   const bar = new SingleBar(
     {
       stream: process.stderr,
-      format: `{bar} {percentage} % | {value} of {total} ${unit} | {eta_formatted} left`,
+      format: `{bar} {percentage} % | {value} of {total} ${unit} | {rate} a second | {eta_formatted} left`,
       clearOnComplete: true,
       // To restore a hidden cursor, cli-progress 3.12 catches the first Ctrl-C and the command continues.
       hideCursor: false,
@@ -20,11 +20,12 @@ export function startProgress(terminal: Terminal, unit: string, total: number): 
     },
     Presets.shades_classic,
   );
-  bar.start(total, 0);
+  const startedAt = performance.now();
+  bar.start(total, 0, { rate: 0 });
   return {
     update: (done, known) => {
       if (known !== undefined) bar.setTotal(known);
-      bar.update(done);
+      bar.update(done, { rate: Math.round(done / ((performance.now() - startedAt) / 1000)) });
     },
     end: () => {
       bar.stop();

@@ -67,6 +67,7 @@ export class Census {
   readonly #allowances: Allowances;
   readonly #plain = new Map<string, number>();
   readonly #unreadable: { key: string; reason: string }[] = [];
+  readonly #recentSeeds = new RecentSeeds();
   #objects = 0;
 
   constructor(options: CensusOptions) {
@@ -117,7 +118,7 @@ export class Census {
     let row = this.#rows.get(id);
     if (row === undefined) {
       this.#keys.require("keys");
-      row = new Row({ protection, provider, keyId }, this.#allowances);
+      row = new Row({ protection, provider, keyId }, this.#allowances, this.#recentSeeds);
       this.#rows.set(id, row);
     }
     return row;
@@ -132,13 +133,14 @@ class Row {
   readonly #seeds: BoundedSet;
   readonly #namespaces: BoundedSet;
   readonly #resources = new Map<string, number>();
-  #lastSeed: Buffer = Buffer.alloc(0);
+  readonly #recentSeeds: RecentSeeds;
   #objects = 0;
   #oldest = Infinity;
   #newest = 0;
 
-  constructor(head: Head, allowances: Allowances) {
+  constructor(head: Head, allowances: Allowances, recentSeeds: RecentSeeds) {
     this.#head = head;
+    this.#recentSeeds = recentSeeds;
     this.#allowances = allowances;
     this.#seeds = new BoundedSet(allowances.seeds);
     this.#namespaces = new BoundedSet(allowances.namespaces);
@@ -154,10 +156,8 @@ class Row {
     this.#newest = Math.max(this.#newest, revision);
   }
 
-  /** An API server writes many objects under one seed: consecutive objects with the same seed need no digest. */
   addSeed({ encryptedSeed, seedUse }: EncryptedObject): void {
-    if (this.#lastSeed.equals(encryptedSeed)) return;
-    this.#lastSeed = Buffer.from(encryptedSeed);
+    if (!this.#recentSeeds.add(this, encryptedSeed, seedUse)) return;
     const digest = createHash("sha256").update(seedUse).update(encryptedSeed).digest();
     this.#seeds.add(digest.toString("latin1"));
   }
@@ -172,5 +172,22 @@ class Row {
       oldestRevision: this.#oldest,
       newestRevision: this.#newest,
     };
+  }
+}
+
+/** A cluster has one seed per start of an API server; each takes about 250 bytes here, at most 1,200. */
+const MAX_RECENT_SEEDS = 4_096;
+
+/** The DEK seeds of the last objects: many objects are under one seed, and a comparison saves its digest. */
+class RecentSeeds {
+  #seeds = new Map<string, Row>();
+
+  /** Returns whether the seed of a row is not among the recent ones, and adds it. */
+  add(row: Row, seed: Uint8Array, use: string): boolean {
+    const text = use + Buffer.from(seed.buffer, seed.byteOffset, seed.length).toString("latin1");
+    if (this.#seeds.get(text) === row) return false;
+    if (this.#seeds.size >= MAX_RECENT_SEEDS) this.#seeds = new Map();
+    this.#seeds.set(text, row);
+    return true;
   }
 }

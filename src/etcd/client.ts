@@ -12,7 +12,7 @@ import {
 import { loadSync } from "@grpc/proto-loader";
 import { KmsError } from "../errors.js";
 import { etcdTargets, type EtcdAccess, type EtcdTarget } from "./endpoints.js";
-import type { EtcdEntry } from "./key-value.js";
+import { RangePage } from "./range-response.js";
 
 const PROTO = fileURLToPath(new URL("../../proto/etcd/v3/rpc.proto", import.meta.url));
 const CALL_TIMEOUT_MS = 30_000;
@@ -29,15 +29,6 @@ export interface RangeRequest {
   readonly revision?: number;
 }
 
-export interface RangePage {
-  readonly entries: readonly EtcdEntry[];
-  readonly more: boolean;
-  /** Keys in the range, regardless of the limit. */
-  readonly count: number;
-  /** The store's revision when it answered. */
-  readonly revision: number;
-}
-
 /** Why etcd refused a range that the caller may request differently. */
 export type RangeRefusal = "compacted" | "too-large";
 
@@ -50,18 +41,6 @@ export interface EtcdCluster {
 interface Header {
   readonly cluster_id: string;
   readonly revision: string;
-}
-
-interface RangeAnswer {
-  readonly header: Header;
-  readonly kvs: readonly {
-    key: Buffer;
-    value: Buffer;
-    create_revision: string;
-    mod_revision: string;
-  }[];
-  readonly more: boolean;
-  readonly count: string;
 }
 
 type Service = "KV" | "Maintenance";
@@ -103,26 +82,14 @@ export class EtcdClient {
   async range({ key, end, limit, revision }: RangeRequest): Promise<RangePage | RangeRefusal> {
     // An empty range_end would mean all keys from this one on.
     const request = { key, ...(end !== undefined && { range_end: end }), limit, revision: revision ?? 0 };
-    let answer: RangeAnswer;
     try {
-      answer = (await this.#call("KV", "Range", request)) as RangeAnswer;
+      return (await this.#call("KV", "Range", request)) as RangePage;
     } catch (error) {
       const cause = error instanceof KmsError ? error.cause : undefined;
       const refusal = refusalOf(cause);
       if (refusal === undefined) throw error;
       return refusal;
     }
-    return {
-      entries: answer.kvs.map((entry) => ({
-        key: entry.key,
-        value: entry.value,
-        createRevision: Number(entry.create_revision),
-        modRevision: Number(entry.mod_revision),
-      })),
-      more: answer.more,
-      count: Number(answer.count),
-      revision: Number(answer.header.revision),
-    };
   }
 
   close(): void {
@@ -187,7 +154,7 @@ function unary(client: Client, service: Service, method: string, request: object
     client.makeUnaryRequest(
       definition.path,
       definition.requestSerialize,
-      definition.responseDeserialize,
+      method === "Range" ? (bytes: Buffer) => new RangePage(bytes) : definition.responseDeserialize,
       request,
       new Metadata(),
       { deadline: Date.now() + CALL_TIMEOUT_MS },

@@ -65,17 +65,26 @@ const DEFAULT_PREFIX = "/registry/";
  *   default one is treated as the default
  */
 export function parseStorageKey(key: string, prefix: string): ApiObjectName | undefined {
-  const given = normalPrefix(prefix);
-  const start = given.startsWith(DEFAULT_PREFIX) ? DEFAULT_PREFIX : given;
+  const start = startOfKeys(prefix);
   if (!key.startsWith(start)) return undefined;
   const [first = "", second = "", ...rest] = key.slice(start.length).split("/");
-  const special = SPECIAL.get(`${first}/${second}`);
+  const special = first === "services" ? SPECIAL.get(`services/${second}`) : undefined;
   if (special !== undefined) return named("", special, rest);
   // Only groups contain dots; resources are lower-case letters.
   if (first.includes(".")) return named(first, second, rest);
   if (OWN_RECORDS.has(first)) return undefined;
   const resource = SPECIAL.get(first) ?? first;
   return named(GROUP_OF.get(resource), resource, [second, ...rest]);
+}
+
+let latest = { prefix: DEFAULT_PREFIX, start: DEFAULT_PREFIX };
+
+/** Returns what all keys begin with; remembers it, since a command parses a million keys under one prefix. */
+function startOfKeys(prefix: string): string {
+  if (latest.prefix === prefix) return latest.start;
+  const given = normalPrefix(prefix);
+  latest = { prefix, start: given.startsWith(DEFAULT_PREFIX) ? DEFAULT_PREFIX : given };
+  return latest.start;
 }
 
 function named(

@@ -3,17 +3,20 @@
 import { isUtf8 } from "node:buffer";
 import { KmsError } from "../errors.js";
 import { parseStoredValue, type StoredValue } from "./stored-object.js";
-import type { EtcdClient, RangePage } from "./client.js";
+import type { EtcdClient } from "./client.js";
+import { beyondGap, extrapolate } from "./key-interval.js";
 import type { EtcdEntry } from "./key-value.js";
+import type { RangePage } from "./range-response.js";
 import { normalPrefix } from "./storage-key.js";
 
 /** Two pages are in memory at a time; in the worst case each is as large as a message may be. */
 const PAGE_BYTES = 4 * 1024 * 1024;
 const FIRST_LIMIT = 100;
-/**
- * etcd counts the remaining keys of the range for each page, so a few large pages cost it less than many small ones.
- */
 const MAX_LIMIT = 20_000;
+/** etcd counts the remaining keys of a range for each page: a range is shortened if it has more pages than this. */
+const MAX_PAGES = 8;
+/** The pages that a range should have. */
+const PAGES = 2;
 
 export interface StoredObject {
   readonly key: string;
@@ -49,12 +52,14 @@ export interface ObjectStore {
 export class EtcdStore implements ObjectStore {
   readonly #client: EtcdClient;
   readonly #prefix: string;
+  readonly #end: Buffer;
   #revisions: Revisions | undefined;
 
   /** @param prefix kube-apiserver's `--etcd-prefix` or a longer one, with or without slashes at either end */
   constructor(client: EtcdClient, prefix: string) {
     this.#client = client;
     this.#prefix = normalPrefix(prefix);
+    this.#end = prefixEnd(this.#prefix);
   }
 
   /**
@@ -64,27 +69,27 @@ export class EtcdStore implements ObjectStore {
    * @throws KmsError PEER_UNREACHABLE
    */
   async *objects(observer: StoreObserver = {}): AsyncGenerator<StoredObject, void> {
-    const end = prefixEnd(this.#prefix);
-    let request: PageRequest = {
+    let request: PageRequest | undefined = {
       key: Buffer.from(this.#prefix),
-      end,
+      end: this.#end,
       limit: FIRST_LIMIT,
       revision: undefined,
+      gaps: 0,
     };
     let read = 0;
     this.#revisions = undefined;
     let next: Promise<FetchedPage> | undefined = this.#fetch(request);
     while (next !== undefined) {
       const { page, answered }: FetchedPage = await next;
-      if (request.revision !== answered.revision) {
+      if (request?.revision !== answered.revision) {
         this.#moveTo(answered.revision, read + page.count, observer);
       }
-      request = nextRequest(answered, page);
-      next = page.more ? this.#fetch(request) : undefined;
+      request = nextRequest(answered, page, this.#end);
+      next = request && this.#fetch(request);
       // Awaited after this page has been processed; until then a failure must not count as unhandled.
       next?.catch(() => undefined);
-      for (const entry of page.entries) yield storedObject(entry);
-      read += page.entries.length;
+      for (const entry of page.entries()) yield storedObject(entry);
+      read += page.length;
     }
   }
 
@@ -97,7 +102,7 @@ export class EtcdStore implements ObjectStore {
   async object(key: string): Promise<StoredObject | undefined> {
     const page = await this.#client.range({ key: Buffer.from(key), limit: 1 });
     if (typeof page === "string") throw new KmsError("PEER_UNREACHABLE", `etcd refuses ${key}: ${page}`);
-    const [entry] = page.entries;
+    const [entry] = page.entries();
     return entry && storedObject(entry);
   }
 
@@ -117,15 +122,18 @@ export class EtcdStore implements ObjectStore {
   }
 
   /** Fetches a page: a smaller one if it does not fit a message, at the newest revision if its own was compacted. */
-  async #fetch({ key, end, ...first }: PageRequest): Promise<FetchedPage> {
-    let { limit, revision } = first;
+  async #fetch({ key, gaps, ...first }: PageRequest): Promise<FetchedPage> {
+    let { end, limit, revision } = first;
     for (;;) {
       const page = await this.#client.range({ key, end, limit, ...(revision !== undefined && { revision }) });
       if (typeof page !== "string") {
-        return { page, answered: { key, end, limit, revision: revision ?? page.revision } };
+        return { page, answered: { key, end, limit, revision: revision ?? page.revision, gaps } };
       }
-      if (page === "compacted") revision = undefined;
-      else if (limit > 1) limit = Math.ceil(limit / 8);
+      if (page === "compacted") {
+        revision = undefined;
+        // The number of all remaining keys may have changed.
+        end = this.#end;
+      } else if (limit > 1) limit = Math.ceil(limit / 8);
       else {
         throw new KmsError(
           "PEER_UNREACHABLE",
@@ -138,31 +146,50 @@ export class EtcdStore implements ObjectStore {
 
 interface PageRequest {
   readonly key: Buffer;
+  /** The end of this range, which may lie before that of all keys. */
   readonly end: Buffer;
   readonly limit: number;
   /** Undefined before the first answer. */
   readonly revision: number | undefined;
+  /** The number of ranges without keys directly before this one. */
+  readonly gaps: number;
 }
 
 interface FetchedPage {
   readonly page: RangePage;
   /** The request that was answered; its limit and revision may differ from those first requested. */
-  readonly answered: PageRequest & { readonly revision: number };
+  readonly answered: AnsweredRequest;
 }
 
-/** Returns the request for the keys behind the last one, with a limit that makes the page about PAGE_BYTES. */
-function nextRequest({ end, limit, key, revision }: PageRequest, { entries }: RangePage): PageRequest {
-  const last = entries.at(-1);
-  if (last === undefined) return { key, end, limit, revision };
-  const bytes = entries.reduce((sum, entry) => sum + entry.key.length + entry.value.length, 0);
-  const fitting = Math.floor((PAGE_BYTES / Math.max(bytes, 1)) * entries.length);
-  return {
-    key: Buffer.concat([last.key, Buffer.of(0)]),
-    end,
-    // Large objects may follow small ones, so the limit grows step by step.
-    limit: Math.max(1, Math.min(fitting, limit * 4, MAX_LIMIT)),
-    revision,
-  };
+interface AnsweredRequest extends PageRequest {
+  readonly revision: number;
+}
+
+/** Returns the request for the keys behind a page; undefined behind the last one. */
+function nextRequest(answered: AnsweredRequest, page: RangePage, lastEnd: Buffer): PageRequest | undefined {
+  const { key, end, revision } = answered;
+  const { length, first, last, count, more } = page;
+  const limit = nextLimit(answered.limit, page);
+  if (more && length > 0) {
+    const isLong = count - length > MAX_PAGES * limit;
+    const near = isLong ? extrapolate(first, last, (PAGES * limit) / length, end) : end;
+    return { key: Buffer.concat([last, Buffer.of(0)]), end: near, limit, revision, gaps: 0 };
+  }
+  if (end.equals(lastEnd)) return undefined;
+  const gaps = count === 0 ? answered.gaps + 1 : 0;
+  const further =
+    count === 0
+      ? beyondGap(key, end, gaps, lastEnd)
+      : extrapolate(key, end, (PAGES * limit) / count, lastEnd);
+  return { key: end, end: further, limit, revision, gaps };
+}
+
+/** Returns a limit that makes the next page about PAGE_BYTES. */
+function nextLimit(limit: number, { length, bytes }: RangePage): number {
+  if (length === 0) return limit;
+  const fitting = Math.floor((PAGE_BYTES / bytes) * length);
+  // Large objects may follow small ones, so the limit grows step by step.
+  return Math.max(1, Math.min(fitting, limit * 4, MAX_LIMIT));
 }
 
 /** Returns the object in an entry of etcd. */
