@@ -53,7 +53,7 @@ const RESTRICTIONS = [
   ["gcm-iv written", "session-limit 5", "id-limit 4"],
   ["C_GenerateKey rv 0x54", "session-limit 3"],
   ["C_Decrypt rv 0x40 failed", "C_UnwrapKey rv 0x30 failed", "report-attribute 0x163 0"],
-  ["refuse-attribute 0x170 0x12", "refuse-attribute 0x162 0x13 0", "refuse-ro-sessions 0xB5"],
+  ["refuse-attribute 0x170 0x12", "refuse-attribute 0x10C 0x13 0", "refuse-ro-sessions 0xB5"],
   ["refuse-attribute 0x1 0x13 0", "refuse-attribute 0x161 0x12", "unreadable-attribute 0x100 0x6"],
   ["label-limit 32", "unreadable-attribute 0x163 0x12", "gcm-iv prepended-own", "ignore-in-searches 0x102"],
 ];
