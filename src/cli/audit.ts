@@ -22,7 +22,7 @@ const UNREADABLE = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR"]);
 
 /** Adds `audit verify`. */
 export function addAuditCommand(program: Command, terminal: Terminal): void {
-  const audit = program.command("audit").description("verify the audit log");
+  const audit = program.command("audit");
   audit
     .command("verify")
     .description(

@@ -16,9 +16,6 @@ interface ConformanceOptions {
 export function addConformanceCommand(program: Command, terminal: Terminal): void {
   program
     .command("conformance")
-    .description(
-      "test any KMS v2 plugin for the behaviour that kube-apiserver relies on; exit 0 if every 'must' rule holds, 1 if not, 3 if it cannot be reached",
-    )
     .option("--socket <path>", "socket of the plugin: a path or unix:///path", "/run/kms-pkcs11/kms.sock")
     .addHelpText("after", "\nExample:\n  kms-pkcs11 conformance --socket /run/kmsplugin/socket.sock")
     .action(async (_local, command: Command) => {

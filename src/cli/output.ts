@@ -1,8 +1,11 @@
 // The output of every command: a table for people or JSON for programs on standard output, errors on standard error. No
 // command prints a PIN, a DEK seed or a KEK. Control characters in text from others are escaped.
-import Table from "cli-table3";
+import { createRequire } from "node:module";
+import type Table from "cli-table3";
 import { EXIT_OUTPUT } from "./exit-code.js";
 import { escapeControls, oneLine } from "../untrusted-text.js";
+
+const require = createRequire(import.meta.url);
 
 export type OutputFormat = "table" | "json";
 
@@ -57,7 +60,9 @@ export type Cell = string | readonly string[];
 
 /** Returns a table without rules, with two spaces between its columns. */
 export function formatTable(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
-  const table = new Table({
+  // Loaded for the first table only.
+  const CliTable = require("cli-table3") as typeof Table;
+  const table = new CliTable({
     head: [...head],
     style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
     chars: NO_LINES,

@@ -5,23 +5,100 @@ import { fileError, refusalIn } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
-import { addCommands, type AddCommand, type CommandLoaders } from "./subcommands.js";
+import { addCommands, type AddCommand } from "./subcommands.js";
 
-const COMMANDS: CommandLoaders = new Map<string, () => Promise<AddCommand>>([
-  ["serve", async () => (await import("./serve.js")).addServeCommand],
-  ["check", async () => (await import("./check/command.js")).addCheckCommand],
-  ["status", async () => (await import("./status.js")).addStatusCommand],
-  ["unlock", async () => (await import("./unlock.js")).addUnlockCommand],
-  ["conformance", async () => (await import("./conformance.js")).addConformanceCommand],
-  ["keys", async () => (await import("./keys/command.js")).addKeysCommand],
-  ["audit", async () => (await import("./audit.js")).addAuditCommand],
-  ["bench", async () => (await import("./bench/command.js")).addBenchCommand],
-  ["etcd", async () => (await import("./etcd/command.js")).addEtcdCommand],
-]);
+interface CommandRow {
+  readonly name: string;
+  /** What the program's help says of it. */
+  readonly description: string;
+  /** Has commands of its own and no options. */
+  readonly isGroup?: true;
+  readonly load: () => Promise<AddCommand>;
+}
+
+/** In the order of the help. Listing them loads none: every module that is loaded delays the output. */
+const COMMANDS: readonly CommandRow[] = [
+  {
+    name: "serve",
+    description: "run the plugin; SIGTERM, SIGINT and SIGHUP drain requests and remove the socket",
+    load: async () => (await import("./serve.js")).addServeCommand,
+  },
+  {
+    name: "check",
+    description:
+      "preflight: config, module, token, PIN, keys, mechanism, round trip, socket folder; exit 0 if every finding is ok or warn",
+    load: async () => (await import("./check/command.js")).addCheckCommand,
+  },
+  {
+    name: "status",
+    description:
+      "call a running plugin over its socket; exit 0 if it answers healthz ok, 1 if not, 3 if it cannot be reached",
+    load: async () => (await import("./status.js")).addStatusCommand,
+  },
+  {
+    name: "unlock",
+    description:
+      "send the token's PIN to a running plugin; exit 0 if the token accepted it, 1 if not, 3 if no plugin can be reached",
+    load: async () => (await import("./unlock.js")).addUnlockCommand,
+  },
+  {
+    name: "conformance",
+    description:
+      "test any KMS v2 plugin for the behaviour that kube-apiserver relies on; exit 0 if every 'must' rule holds, 1 if not, 3 if it cannot be reached",
+    load: async () => (await import("./conformance.js")).addConformanceCommand,
+  },
+  {
+    name: "keys",
+    description: "create, list, rotate, adopt and destroy the generations of the KEK on the token",
+    isGroup: true,
+    load: async () => (await import("./keys/command.js")).addKeysCommand,
+  },
+  {
+    name: "audit",
+    description: "verify the audit log",
+    isGroup: true,
+    load: async () => (await import("./audit.js")).addAuditCommand,
+  },
+  {
+    name: "bench",
+    description: "measure the AES-256-GCM core, the token, and a running plugin compared with another one",
+    load: async () => (await import("./bench/command.js")).addBenchCommand,
+  },
+  {
+    name: "etcd",
+    description: "count, verify, print and migrate the objects in etcd or in a snapshot",
+    isGroup: true,
+    load: async () => (await import("./etcd/command.js")).addEtcdCommand,
+  },
+];
+/** What can be answered by the names and descriptions of the commands, if it is the only argument. */
+const LISTING: readonly (string | undefined)[] = [undefined, "-h", "--help", "help", "-V", "--version"];
 
 /** Returns the program with the command that `args` begins with, or with all commands if it begins with none. */
 export async function createProgram(terminal: Terminal, args: readonly string[]): Promise<Command> {
-  const program = new Command("kms-pkcs11")
+  const program = emptyProgram();
+  const loaders = new Map(COMMANDS.map(({ name, load }) => [name, load]));
+  await addCommands(loaders, program, terminal, args);
+  for (const command of program.commands) {
+    command.description(COMMANDS.find(({ name }) => name === command.name())?.description ?? "");
+  }
+  inherit(program, program.commands);
+  return program;
+}
+
+/** Returns the program with names and descriptions of its commands, which cannot be run. */
+export function listingProgram(): Command {
+  const program = emptyProgram();
+  for (const { name, description, isGroup } of COMMANDS) {
+    const command = program.command(name).description(description);
+    // The help shows "[options]" for a command that has at least one.
+    if (isGroup !== true) command.option("--any");
+  }
+  return program;
+}
+
+function emptyProgram(): Command {
+  return new Command("kms-pkcs11")
     .description("Kubernetes KMS v2 plugin whose key encryption key never leaves a PKCS#11 HSM")
     .version(VERSION)
     .addOption(
@@ -38,9 +115,6 @@ written to standard output.
 Example:
   kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml`,
     );
-  await addCommands(COMMANDS, program, terminal, args);
-  inherit(program, program.commands);
-  return program;
 }
 
 /** Accepts `--output` before and after the command's name. */
@@ -58,7 +132,9 @@ function inherit(program: Command, commands: readonly Command[]): void {
 export async function run(argv: readonly string[], terminal: Terminal = PROCESS_TERMINAL): Promise<void> {
   handleOutputErrors();
   try {
-    const program = await createProgram(terminal, argv.slice(2));
+    const args = argv.slice(2);
+    const listsOnly = args.length < 2 && LISTING.includes(args[0]);
+    const program = listsOnly ? listingProgram() : await createProgram(terminal, args);
     await program.parseAsync(argv);
   } catch (error) {
     if (error instanceof CommanderError) {

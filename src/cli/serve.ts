@@ -10,7 +10,6 @@ const NO_INIT =
 /** Adds `serve`. */
 export function addServeCommand(program: Command): void {
   addServeOptions(program.command("serve"))
-    .description("run the plugin; SIGTERM, SIGINT and SIGHUP drain requests and remove the socket")
     .addHelpText(
       "after",
       `

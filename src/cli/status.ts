@@ -32,9 +32,6 @@ const WAIT_PAUSE_MS = 200;
 export function addStatusCommand(program: Command, terminal: Terminal): void {
   program
     .command("status")
-    .description(
-      "call a running plugin over its socket; exit 0 if it answers healthz ok, 1 if not, 3 if it cannot be reached",
-    )
     .option("--socket <path>", "socket of the plugin: a path or unix:///path", "/run/kms-pkcs11/kms.sock")
     .option("--round-trip", "also encrypt and decrypt 32 random bytes")
     .option("--timeout <duration>", "time limit of each call", "3s")

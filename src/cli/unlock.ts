@@ -29,9 +29,6 @@ const ANSWER_LIMIT_BYTES = 64 * 1024;
 export function addUnlockCommand(program: Command, terminal: Terminal): void {
   program
     .command("unlock")
-    .description(
-      "send the token's PIN to a running plugin; exit 0 if the token accepted it, 1 if not, 3 if no plugin can be reached",
-    )
     .option("--socket <path>", "the plugin's pin.unlock", "/run/kms-pkcs11/unlock.sock")
     .addHelpText(
       "after",

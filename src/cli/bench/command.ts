@@ -27,7 +27,6 @@ Examples:
 /** Adds `bench`. */
 export function addBenchCommand(program: Command, terminal: Terminal): void {
   addKeyOptions(program.command("bench"))
-    .description("measure the AES-256-GCM core, the token, and a running plugin compared with another one")
     .option("--socket <path>", "socket of a running plugin: a path or unix:///path")
     .option("--versus <endpoint>", "socket of another KMS v2 plugin, measured in turn with that of --socket")
     .option("--concurrency <list>", "concurrent requests through the socket", "1,4,16,64")

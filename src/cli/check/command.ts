@@ -42,9 +42,6 @@ Examples:
 /** Adds `check`. */
 export function addCheckCommand(program: Command, terminal: Terminal): void {
   addPinOption(addServeOptions(program.command("check")))
-    .description(
-      "preflight: config, module, token, PIN, keys, mechanism, round trip, socket folder; exit 0 if every finding is ok or warn",
-    )
     .option(
       "--encryption-config <file>",
       "also check kube-apiserver's EncryptionConfiguration against this plugin and its token",

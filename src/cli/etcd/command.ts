@@ -16,8 +16,6 @@ export async function addEtcdCommand(
   terminal: Terminal,
   args: readonly string[],
 ): Promise<void> {
-  const etcd = program
-    .command("etcd")
-    .description("count, verify, print and migrate the objects in etcd or in a snapshot");
+  const etcd = program.command("etcd");
   await addCommands(COMMANDS, etcd, terminal, args);
 }

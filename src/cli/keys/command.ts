@@ -17,8 +17,6 @@ export async function addKeysCommand(
   terminal: Terminal,
   args: readonly string[],
 ): Promise<void> {
-  const keys = program
-    .command("keys")
-    .description("create, list, rotate, adopt and destroy the generations of the KEK on the token");
+  const keys = program.command("keys");
   await addCommands(COMMANDS, keys, terminal, args);
 }

@@ -1,0 +1,57 @@
+// What commands load before they do anything: modules of the program and of packages, counted in a process of the built
+// program. Loading is most of the time of a short command.
+
+import { spawnSync } from "node:child_process";
+
+import { describe, expect, it } from "vitest";
+
+import { createProgram, listingProgram } from "../../src/cli/program.js";
+import { MAIN } from "../support/plugin-process.js";
+
+const silent = { out: () => undefined, err: () => undefined, isInteractive: false };
+
+/** Prints the URL of each module at the end, one a line, between two marks. */
+const LIST_MODULES = `
+import { registerHooks } from "node:module";
+const urls = [];
+registerHooks({ load(url, context, next) { urls.push(url); return next(url, context); } });
+process.on("exit", () => process.stderr.write("MODULES\\n" + urls.join("\\n") + "\\nUNDICI " +
+  process.moduleLoadList.some((name) => name.endsWith("undici/undici"))));`;
+
+interface Loaded {
+  /** Of the program and of packages, without Node's own. */
+  readonly modules: readonly string[];
+  /** Node's fetch and WebSocket, which take longer to load than the rest of Node's own modules. */
+  readonly undici: boolean;
+}
+
+function loadedBy(...args: string[]): Loaded {
+  const hook = `data:text/javascript,${encodeURIComponent(LIST_MODULES)}`;
+  const { stderr } = spawnSync(process.execPath, ["--import", hook, MAIN, ...args], { encoding: "utf8" });
+  const [, list = ""] = stderr.split("MODULES\n");
+  expect(list).toContain("/dist/");
+  const lines = list.split("\n");
+  return { modules: lines.filter((url) => url.startsWith("file:")), undici: lines.includes("UNDICI true") };
+}
+
+describe("a command loads only what it needs:", () => {
+  it.each([["--version"], ["--help"]])("%s loads commander, and none of the commands", (argument) => {
+    const { modules } = loadedBy(argument);
+    const packages = modules.filter((url) => url.includes("/node_modules/"));
+    expect(packages.filter((url) => !url.includes("/commander/"))).toEqual([]);
+    expect(modules.length - packages.length).toBeLessThan(15);
+  });
+
+  it("serve loads nothing of the etcd commands, of tables, of tracing, and not Node's fetch", () => {
+    const { modules, undici } = loadedBy("serve", "--config", "/nowhere");
+    expect(
+      modules.filter((url) => /dist\/(etcd|admin|bench|conformance)\/|cli-table|opentelemetry/.test(url)),
+    ).toEqual([]);
+    expect(undici).toBe(false);
+  });
+});
+
+it("the help without the commands' code is that of the commands", async () => {
+  const program = await createProgram(silent, []);
+  expect(listingProgram().helpInformation()).toBe(program.helpInformation());
+});
