@@ -37,7 +37,6 @@ COPY --from=build /app/dist dist
 # Numeric, so that kubelet can check runAsNonRoot. In deploy/ the same id owns the socket's folder and the PIN.
 USER 10001:10001
 # There is no HEALTHCHECK, since kubelet probes /livez.
-# Without these limits V8 lets garbage grow to 60 MB under load.
 # -s: tini also reaps if it is not PID 1, because the pod shares its process namespace. It forwards signals.
-ENTRYPOINT ["/usr/bin/tini", "-s", "--", "node", "--max-semi-space-size=4", "--heap-growing-percent=40", "/app/dist/main.js"]
+ENTRYPOINT ["/usr/bin/tini", "-s", "--", "node", "/app/dist/main.js"]
 CMD ["serve", "--config", "/etc/kms-pkcs11/config.yaml"]

@@ -87,3 +87,33 @@ describe("the program", () => {
     expect(version()).toEqual({ output: "0.1.0", hits: 0 });
   });
 });
+
+describe("serve", () => {
+  const show = `console.error("OPTIONS " + process.pid + " " + process.execArgv.join(" "))`;
+  const withHook = ["--import", `data:text/javascript,${encodeURIComponent(show)}`];
+
+  function serve(...options: string[]): string[] {
+    const link = join(folder, "kms-pkcs11");
+    symlinkSync("dist/main.js", link);
+    const args = [...withHook, ...options, link, "serve", "--config", "/nowhere"];
+    const { status, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+    expect(status).toBe(2);
+    return stderr.trim().split("\n");
+  }
+
+  it.runIf("execve" in process)(
+    "limits V8's garbage by itself, in the same process, without a warning",
+    () => {
+      const [before = "", after = "", ...rest] = serve();
+      expect(after).toContain("--max-semi-space-size=4");
+      expect(after.split(" ")[1]).toBe(before.split(" ")[1]);
+      expect(rest).toEqual([expect.stringContaining("/nowhere")]);
+    },
+  );
+
+  it("keeps a limit from the command line of Node.js", () => {
+    const [options = "", ...rest] = serve("--max-semi-space-size=8");
+    expect(options).not.toContain("=4");
+    expect(rest).toEqual([expect.stringContaining("/nowhere")]);
+  });
+});

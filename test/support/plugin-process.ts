@@ -13,8 +13,6 @@ import { makeFolder, tokenUri, type TestToken } from "./token.js";
 import { waitFor } from "./wait.js";
 
 export const MAIN = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
-/** The options that deploy/ passes to Node.js. */
-const AS_DEPLOYED = ["--max-semi-space-size=4", "--heap-growing-percent=40"];
 /** Limit for a start that hangs, not for one that is slow. */
 const START_LIMIT_MS = 55_000;
 
@@ -97,7 +95,7 @@ export class PluginProcess {
   launch(): void {
     const log = openSync(this.logFile, "a", 0o600);
     const env = { ...process.env, ...this.#token.env, ...this.env };
-    this.#child = spawn(process.execPath, [...AS_DEPLOYED, MAIN, "serve", "--config", this.configFile], {
+    this.#child = spawn(process.execPath, [MAIN, "serve", "--config", this.configFile], {
       env,
       stdio: ["ignore", log, log],
     });
