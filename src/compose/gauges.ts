@@ -12,12 +12,14 @@ export function observeProvider(
   { port, tokens }: Pick<OpenedTokens, "port" | "tokens">,
 ): void {
   const hosts = new ProcessUsage(() => tokens.flatMap((token) => token.pids));
+  const all = new ProcessUsage(() => [process.pid, ...tokens.flatMap((token) => token.pids)]);
   metrics.addPluginState({
     hsmUp: () => port.state().up && running.outage.reason === undefined,
     outageSeconds: () => running.outage.seconds,
     keyringUp: () => !running.reading.failed,
     readingSeconds: () => running.reading.seconds,
     graceSeconds: () => running.outage.policy.gracePeriodMs / 1000,
+    proportionalBytes: () => all.proportionalBytes,
     hostResidentBytes: () => hosts.residentBytes,
     hostCpuSeconds: () => hosts.cpuSeconds,
     readyHosts: () => sum(tokens, (token) => token.readyHosts),

@@ -20,6 +20,11 @@ export class ProcessUsage {
     return this.#pids().reduce((sum, pid) => sum + residentBytesOf(pid), 0);
   }
 
+  /** Proportional memory (PSS) of the running processes, in bytes; NaN if the kernel does not report that of each. */
+  get proportionalBytes(): number {
+    return this.#pids().reduce((sum, pid) => sum + proportionalBytesOf(pid), 0);
+  }
+
   /** CPU time of all processes so far, as of their last measurement. */
   get cpuSeconds(): number {
     const now = new Map<number, number>();
@@ -42,6 +47,13 @@ function cpuSecondsOf(pid: number): number | undefined {
 
 function residentBytesOf(pid: number): number {
   return 1024 * Number(/^VmRSS:\s+(\d+) kB/m.exec(read(pid, "status"))?.[1] ?? 0);
+}
+
+/** Memory that several processes share counts in parts. Readable only by those that may trace the process. */
+function proportionalBytesOf(pid: number): number {
+  const kilobytes = /^Pss:\s+(\d+) kB/m.exec(read(pid, "smaps_rollup"))?.[1];
+  if (kilobytes !== undefined) return 1024 * Number(kilobytes);
+  return residentBytesOf(pid) === 0 ? 0 : Number.NaN;
 }
 
 /** Returns a file of /proc/PID; an empty string if the process has ended. */

@@ -20,6 +20,7 @@ export interface PluginState {
   readonly graceSeconds: () => number;
   readonly keyringUp: () => boolean;
   readonly readingSeconds: () => number;
+  readonly proportionalBytes: () => number;
   readonly hostResidentBytes: () => number;
   readonly hostCpuSeconds: () => number;
   readonly readyHosts: () => number;
@@ -89,6 +90,11 @@ function addHsmState(registry: OpenMetricsRegistry, state: PluginState): void {
     "kms_pkcs11_token_host_resident_memory_bytes",
     "Resident memory of all token hosts.",
     state.hostResidentBytes,
+  );
+  gauge(
+    "kms_pkcs11_proportional_memory_bytes",
+    "Proportional memory (PSS) of the plugin and all token hosts; NaN if the kernel does not report it to the plugin.",
+    state.proportionalBytes,
   );
   addReadCounter(registry, {
     name: "kms_pkcs11_token_host_cpu_seconds_total",

@@ -17,6 +17,7 @@ export async function metricReference(): Promise<MetricReference[]> {
     graceSeconds: zero,
     keyringUp: () => true,
     readingSeconds: zero,
+    proportionalBytes: zero,
     hostResidentBytes: zero,
     hostCpuSeconds: zero,
     readyHosts: zero,

@@ -13,12 +13,15 @@ it("counts what processes use, and goes on counting the time of one that has end
   const usage = new ProcessUsage(() => pids);
   await waitFor(() => usage.cpuSeconds > 0.05, { timeoutMs: 20_000 });
   expect(usage.residentBytes).toBeGreaterThan(10e6);
+  expect(usage.proportionalBytes).toBeGreaterThan(1e6);
+  expect(usage.proportionalBytes).toBeLessThan(usage.residentBytes);
   const before = usage.cpuSeconds;
   const ended = new Promise((resolve) => busy.once("exit", resolve));
   busy.kill("SIGKILL");
   await ended;
   expect(usage.cpuSeconds).toBe(before);
   expect(usage.residentBytes).toBe(0);
+  expect(usage.proportionalBytes).toBe(0);
   pids[0] = process.pid;
   expect(usage.cpuSeconds).toBeGreaterThan(before);
 });
