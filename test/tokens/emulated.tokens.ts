@@ -75,3 +75,4 @@ describe("a token report", () => {
 
 describeLifeCycle("a token that generates no secret keys and is read at load", vendorMade);
 describeLifeCycle("a token with a login for each load of its library", () => emulated("login-per-load"));
+describeLifeCycle("a token that offers RSA only", () => emulated("only-mechanisms 0x0,0x9,0xd,0x43"));
