@@ -142,7 +142,8 @@ function holdersOf(tokens: readonly Token[], kek: KekRecord): string[] {
 }
 
 function refusedKey(tokens: readonly Token[], record: KekRecord, reason: string): ViewedKey {
-  const findings = [reason, ...record.unprotected, ...record.remarks];
+  const others = [...record.unprotected, ...record.remarks].filter((finding) => !reason.includes(finding));
+  const findings = [reason, ...others];
   return { record, state: "refused", activation: undefined, findings, holders: holdersOf(tokens, record) };
 }
 

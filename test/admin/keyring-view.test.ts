@@ -32,3 +32,9 @@ it("public keys with a KEK's label, CKA_ID or key_id change nothing about it", (
     ]);
   }
 });
+
+it("a refused key shows each finding once", () => {
+  const refused = kekRecord(LABEL, "0a.c03", { unprotected: ["CKA_EXTRACTABLE is true"], remarks: ["weak"] });
+  const [key] = viewKeyring([token("first", [refused])], POLICY, Date.UTC(2026, 10, 27)).keys;
+  expect(key?.findings).toEqual([expect.stringMatching(/^CKA_EXTRACTABLE is true; /), "weak"]);
+});
