@@ -136,7 +136,7 @@ const hsmSection = z.strictObject({
     least: 1,
     most: 64,
     preset: 16,
-    why: "Maximum number of sessions per token host; on a network HSM their waiting times overlap",
+    why: "Maximum number of sessions per token host; for a slow HSM all are opened at the start, and their waiting times overlap; each takes about 10 MB",
   }),
   queue: integer({
     least: 1,

@@ -48,6 +48,11 @@ export function namesValue(keyId: string): boolean {
   return !keyId.endsWith(".n");
 }
 
+/** Returns whether a key_id contains this fingerprint, whatever its CKA_ID. */
+export function containsFingerprint(keyId: string, method: FingerprintMethod, value: Uint8Array): boolean {
+  return makeKeyId(Buffer.alloc(0), method, value).split(".")[1] === keyId.split(".")[1];
+}
+
 /** Returns whether some key_id may begin with a text. */
 export function mayBeginKeyId(text: string): boolean {
   return BEGINNING.test(text);

@@ -171,7 +171,7 @@ export class TokenHsm implements Hsm, TokenAdministration {
   }
 
   get sessions(): number {
-    return this.#hosts.ready.reduce((sum, host) => sum + host.lanes.length, 0);
+    return this.#hosts.ready.reduce((sum, host) => sum + host.lanes.length - host.lanes.opening, 0);
   }
 
   get queueLength(): number {

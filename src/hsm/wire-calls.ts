@@ -77,8 +77,8 @@ export interface OpenRequest {
   readonly userType?: number;
   /** Only the key with this CKA_ID (hex), if the URI names one. */
   readonly ckaId?: string;
-  /** The slot that another lane of the same token host has found. */
-  readonly slotId?: number;
+  /** The token as the first lane of the same token host has found and described it. */
+  readonly described?: TokenDescription;
 }
 
 /** A reading of the keyring is made in slices, so that requests are served in between. */
@@ -112,6 +112,8 @@ export interface KeyringReading {
   readonly unreadable: number;
   /** Why the first of them could not be read; empty if all could. */
   readonly unreadableReason: string;
+  /** Shortest time that an operation under a key took on this lane, in ms; undefined if it has made none. */
+  readonly operationMs?: number;
 }
 
 /** The KEK and the mechanism to test. */

@@ -44,6 +44,7 @@ const slice = z.discriminatedUnion("done", [
     objects: count,
     unreadable: count,
     unreadableReason: text,
+    operationMs: z.number().exactOptional(),
   }),
 ]);
 

@@ -118,17 +118,37 @@ function settle(compute: () => Outcome, computeReference: () => Outcome, referen
  * @throws TokenFault when the token fails
  */
 export function fingerprintsOfHmac(session: TokenSession, key: Handle): readonly Fingerprint[] {
-  const value = agreed(() => {
-    const signed = tryCall(session, "fingerprinting the key (C_Sign)", (handle) => {
-      session.lib.C_SignInit(handle, { mechanism: pkcs11js.CKM_SHA256_HMAC }, key);
-      return Buffer.from(session.lib.C_Sign(handle, HMAC_TEXT, Buffer.alloc(64)));
-    });
-    return signed.ok ? signed.value : signed.fault;
-  });
+  const value = agreed(() => signText(session, key));
   if (value === undefined) throw neverAgreed();
   if (Buffer.isBuffer(value)) return [{ method: "s", value: requireLength(value, HMAC_BYTES) }];
   if (!isRefusal(value) || isGeneralError(value)) throw value;
   return [];
+}
+
+function signText(session: TokenSession, key: Handle): Buffer | TokenFault {
+  const signed = tryCall(session, "fingerprinting the key (C_Sign)", (handle) =>
+    session.timed(() => {
+      session.lib.C_SignInit(handle, { mechanism: pkcs11js.CKM_SHA256_HMAC }, key);
+      return Buffer.from(session.lib.C_Sign(handle, HMAC_TEXT, Buffer.alloc(64)));
+    }),
+  );
+  return signed.ok ? signed.value : signed.fault;
+}
+
+/**
+ * Computes a fingerprint once, to compare it with a known one: an altered result does not agree by accident.
+ * @returns undefined if the token computes no such fingerprint with this key
+ * @throws TokenFault when the token is logged out, or has no session or key
+ */
+export function computeOnce(session: TokenSession, method: "c" | "g" | "s", key: Handle): Buffer | undefined {
+  const computed = {
+    c: () => aesBlock(session, key, BLOCK, DOING),
+    g: () => sealUnderReservedIv(session, key),
+    s: () => signText(session, key),
+  }[method]();
+  if (Buffer.isBuffer(computed)) return computed;
+  if (computed instanceof Error && !isRefusal(computed)) throw computed;
+  return undefined;
 }
 
 /**
@@ -171,20 +191,21 @@ function isPlainRefusal(fault: TokenFault): boolean {
 
 /** Only a token that uses the caller's IV returns the same bytes twice; on others, this fingerprint does not exist. */
 function encryptUnderReservedIv(session: TokenSession, key: Handle): Outcome {
-  const sealed = agreed((): Outcome => {
-    // Reserved for the fingerprint: a random IV equals it with a probability of 2^-96.
-    const iv = Buffer.alloc(IV_BYTES);
-    const call = { ckm: pkcs11js.CKM_AES_GCM, iv, aad: BLOCK };
-    const out = tryCall(session, DOING, (handle) =>
-      Buffer.from(gcmEncrypt(session, handle, key, call, GCM_TEXT)),
-    );
-    if (out.ok) {
-      const usedOurs = out.value.length === GCM_TEXT.length + TAG_BYTES && iv.every((byte) => byte === 0);
-      return usedOurs ? out.value : "refused";
-    }
-    if (isPlainRefusal(out.fault)) return "refused";
-    if (mayRefuseAsBroken(out.fault)) return out.fault;
-    throw out.fault;
-  });
-  return sealed ?? "refused";
+  return agreed(() => sealUnderReservedIv(session, key)) ?? "refused";
+}
+
+function sealUnderReservedIv(session: TokenSession, key: Handle): Outcome {
+  // Reserved for the fingerprint: a random IV equals it with a probability of 2^-96.
+  const iv = Buffer.alloc(IV_BYTES);
+  const call = { ckm: pkcs11js.CKM_AES_GCM, iv, aad: BLOCK };
+  const out = tryCall(session, DOING, (handle) =>
+    session.timed(() => Buffer.from(gcmEncrypt(session, handle, key, call, GCM_TEXT))),
+  );
+  if (out.ok) {
+    const usedOurs = out.value.length === GCM_TEXT.length + TAG_BYTES && iv.every((byte) => byte === 0);
+    return usedOurs ? out.value : "refused";
+  }
+  if (isPlainRefusal(out.fault)) return "refused";
+  if (mayRefuseAsBroken(out.fault)) return out.fault;
+  throw out.fault;
 }

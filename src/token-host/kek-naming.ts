@@ -54,7 +54,8 @@ export function nameGeneration(
 ): Kek {
   const [first] = keys;
   if (first === undefined) throw new TypeError("a generation without keys");
-  if (first.kind === "rsa") return nameRsaGeneration(keys);
+  const checkedAt = session.losses;
+  if (first.kind === "rsa") return { ...nameRsaGeneration(keys), checkedAt };
   const aes = keys.find((key) => key.kind === "aes");
   const hmac = keys.find((key) => key.kind === "hmac");
   const ofAes = aes && fingerprintsOfAes(session, aes.handle, memory);
@@ -75,6 +76,7 @@ export function nameGeneration(
     ...(hmac && { hmac: hmac.handle }),
     fingerprints: { aes: ofAes?.[0]?.value, hmac: ofHmac?.[0]?.value },
     discovered: {},
+    checkedAt,
   };
 }
 

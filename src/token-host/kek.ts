@@ -41,6 +41,8 @@ export interface Kek {
   /** The first fingerprint of each secret key; undefined for a key that performs none. */
   readonly fingerprints?: { readonly aes?: Buffer | undefined; readonly hmac?: Buffer | undefined };
   readonly discovered: Discovered;
+  /** Number of sessions that the token had ended when the handles were last found or checked. */
+  checkedAt: number;
 }
 
 /** One secret or private key of a KEK. */
@@ -65,6 +67,11 @@ export function partsOf({ aes, hmac, decrypts, signs, fingerprints }: Kek): KekP
     ...(decrypts ? [{ role: "decrypts", handle: decrypts.handle, value: decrypts.modulus } as const] : []),
     ...(signs ? [{ role: "signs", handle: signs.handle, value: signs.modulus } as const] : []),
   ];
+}
+
+/** Returns whether a trial has discovered something about a KEK. */
+export function hasDiscovered({ discovered: { gcm, kwp, pss } }: Kek): boolean {
+  return (gcm ?? kwp ?? pss) !== undefined;
 }
 
 /** Returns the handles of all secret and private keys of a KEK. */

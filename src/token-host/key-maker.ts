@@ -170,7 +170,13 @@ function tryWithKeys(
       unprotected: [],
       remarks: [],
     };
-    const kek: Kek = { record, ...(aes && { aes }), ...(hmac && { hmac }), discovered: {} };
+    const kek: Kek = {
+      record,
+      ...(aes && { aes }),
+      ...(hmac && { hmac }),
+      discovered: {},
+      checkedAt: session.losses,
+    };
     const [result] = probe(session, kek, candidate.choice);
     if (result?.works === true) return undefined;
     return new TokenFault(result?.detail ?? "not tried", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });

@@ -1,15 +1,19 @@
-// The generations of the KEK as one lane knows them: read in slices when the plugin asks for a reading, searched for
-// one at a time when a request needs a generation that is unknown, and forgotten when handles may have been reused.
+// The generations of the KEK as one lane knows them: read in slices when the plugin asks for a reading, taken over from
+// another lane or searched for when a request needs a generation that is unknown, and checked again or forgotten when
+// handles may have been reused.
 import pkcs11js from "pkcs11js";
-import { ckaIdIn, namesValue } from "../hsm/key-id.js";
-import { PUBLIC_KEY, type KekRecord } from "../hsm/port.js";
+import { ckaIdIn } from "../hsm/key-id.js";
+import type { KekRecord } from "../hsm/port.js";
 import type { ReadingProgress, ReadSlice } from "../hsm/wire-calls.js";
 import { TokenFault } from "./ckr.js";
 import { FingerprintMemory } from "./fingerprint.js";
 import { ForeignObjects } from "./foreign-objects.js";
-import { discoveredBefore, type Kek } from "./kek.js";
+import { discoveredBefore, hasDiscovered, keysOf, type Kek } from "./kek.js";
 import { readKeyring, type ReadKeyring, type WantedKeys } from "./keyring-reader.js";
+import { KnownKeks, namesOf } from "./known-keks.js";
+import type { LaneExchange } from "./lane-exchange.js";
 import type { TokenSession } from "./session.js";
+import { fromShared } from "./shared-kek.js";
 import { isRefusal } from "./refusal.js";
 
 /** Duration of a slice, in ms; a call in progress may extend it. Requests wait until the slice ends. */
@@ -21,23 +25,35 @@ export class LaneKeyring {
   readonly #wanted: WantedKeys;
   readonly #memory = { foreign: new ForeignObjects(), fingerprints: new FingerprintMemory() };
   #reading: Generator<ReadingProgress, ReadKeyring> | undefined;
-  /** All generations, including copies of one key under several labels. */
-  #all: readonly Kek[] = [];
-  #byKeyId = new Map<string, Kek>();
+  readonly #keks = new KnownKeks();
   /** Whether searches by CKA_ID find objects on this token; undefined until known. */
   #searchesById: boolean | undefined;
+  readonly #exchange: LaneExchange;
 
-  constructor(session: TokenSession, wanted: WantedKeys) {
+  constructor(session: TokenSession, wanted: WantedKeys, exchange: LaneExchange) {
     this.#session = session;
     this.#wanted = wanted;
+    this.#exchange = exchange;
   }
 
   get all(): readonly Kek[] {
-    return this.#all;
+    return this.#keks.all;
   }
 
+  /**
+   * Returns a generation that this lane or another one has found; undefined if none has.
+   * @throws TokenFault
+   */
   known(keyId: string): Kek | undefined {
-    return this.#byKeyId.get(keyId);
+    const kek = this.#keks.get(keyId);
+    if (kek === undefined) return this.#takeOver(keyId);
+    if (!hasDiscovered(kek)) Object.assign(kek.discovered, this.#exchange.find(keyId)?.discovered);
+    return kek;
+  }
+
+  /** Passes what this lane has discovered about a KEK to the others. */
+  share(kek: Kek): void {
+    this.#exchange.offer(kek);
   }
 
   /** Reads one slice. @param resume continues the reading that an earlier call began @throws TokenFault */
@@ -57,19 +73,24 @@ export class LaneKeyring {
   /** Finds one generation by its CKA_ID and reads no other object. @throws TokenFault */
   readOne(keyId: string): ReadSlice {
     const ckaId = ckaIdIn(keyId);
-    this.#guarded(() => {
-      if (ckaId !== undefined) this.#add(this.#search(pkcs11js.CKA_ID, ckaId));
-    });
-    const found = this.#byKeyId.get(keyId);
-    const keks = found === undefined ? [] : [found.record];
-    return { done: true, keks, objects: keks.length, unreadable: 0, unreadableReason: "" };
+    const found = this.#guarded(() => (ckaId === undefined ? [] : this.#search(pkcs11js.CKA_ID, ckaId)));
+    this.#add(found);
+    const keks = found.filter((kek) => namesOf(kek).includes(keyId)).map(({ record }) => record);
+    return {
+      done: true,
+      keks,
+      objects: keks.length,
+      unreadable: 0,
+      unreadableReason: "",
+      ...this.#speed(),
+    };
   }
 
   /** Makes a whole reading. @throws TokenFault */
   readAll(): readonly KekRecord[] {
     return this.#guarded(() => {
       this.#end(finish(this.#begin()));
-      return this.#all.map(({ record }) => record);
+      return this.#keks.all.map(({ record }) => record);
     });
   }
 
@@ -79,23 +100,27 @@ export class LaneKeyring {
    * @throws TokenFault
    */
   find(keyId: string): Kek | undefined {
-    const stale = this.#byKeyId.get(keyId);
-    if (stale !== undefined) this.forgetHandles();
+    const stale = this.#keks.get(keyId);
+    if (stale !== undefined) {
+      this.forgetHandles();
+      const other = this.#takeOver(keyId, stale);
+      if (other !== undefined) return other;
+    }
     const ckaId = ckaIdIn(keyId);
     if (ckaId !== undefined) {
       this.#add(this.#search(pkcs11js.CKA_ID, ckaId));
-      const found = this.#byKeyId.get(keyId);
+      const found = this.#keks.get(keyId);
       if (found !== undefined && found !== stale) {
         this.#searchesById = true;
         return found;
       }
       if (this.#believesMiss(keyId)) {
-        this.#byKeyId.delete(keyId);
+        this.#keks.delete(keyId);
         return undefined;
       }
     }
     this.readAll();
-    return this.#byKeyId.get(keyId);
+    return this.#keks.get(keyId);
   }
 
   /** Finds the generations with a label, by a reading if a search for it returns none. @throws TokenFault */
@@ -106,7 +131,7 @@ export class LaneKeyring {
     this.#add(found);
     if (found.length > 0) return under(found);
     this.readAll();
-    return under(this.#all);
+    return under(this.#keks.all);
   }
 
   /** Forgets which handles belong to other applications, since their numbers may have been reused. */
@@ -121,46 +146,46 @@ export class LaneKeyring {
 
   #end({ keks, objects, unreadable }: ReadKeyring): ReadSlice {
     this.#reading = undefined;
-    this.#all = keks.map((kek) => this.#withDiscovered(kek));
-    this.#byKeyId = new Map();
-    for (const kek of this.#all) this.#name(kek);
+    this.#keks.replace(keks.map((kek) => this.#withDiscovered(kek)));
+    for (const kek of this.#keks.named) this.#exchange.offer(kek);
     return {
       done: true,
-      keks: this.#all.map(({ record }) => record),
+      ...this.#speed(),
+      keks: this.#keks.all.map(({ record }) => record),
       objects,
       unreadable: unreadable.length,
       unreadableReason: unreadable[0]?.message ?? "",
     };
   }
 
+  #speed(): { readonly operationMs?: number } {
+    const { operationMs } = this.#session;
+    return operationMs === undefined ? {} : { operationMs };
+  }
+
   /** Adds the generations that a narrower search found. */
   #add(keks: readonly Kek[]): void {
     for (const kek of keks) {
       const added = this.#withDiscovered(kek);
-      const isSame = ({ record }: Kek): boolean =>
-        record.keyId === kek.record.keyId && record.label === kek.record.label;
-      this.#all = [...this.#all.filter((known) => !isSame(known)), added];
-      this.#name(added);
+      this.#keks.put(added);
+      if (this.#keks.get(added.record.keyId) === added) this.#exchange.offer(added);
     }
   }
 
-  /**
-   * Makes a generation known by its key_ids. A key that somebody without the PIN has made may have the key_id of a KEK
-   * if the HSM computes no fingerprint; it is never used, and no unprotected key is used instead of a protected one.
-   */
-  #name(kek: Kek): void {
-    const { keyId, aliases, unprotected } = kek.record;
-    if (unprotected.includes(PUBLIC_KEY) && !namesValue(keyId)) return;
-    for (const name of [keyId, ...aliases]) {
-      const known = this.#byKeyId.get(name);
-      const isWorse = unprotected.length > 0 && known?.record.unprotected.length === 0;
-      if (!isWorse) this.#byKeyId.set(name, kek);
-    }
+  /** Uses the handles that another lane has found. @param stale a KEK whose handles have just failed */
+  #takeOver(keyId: string, stale?: Kek): Kek | undefined {
+    const shared = this.#exchange.find(keyId);
+    const kek = shared && fromShared(this.#session, shared, stale && keysOf(stale));
+    if (kek === undefined) return undefined;
+    this.#keks.put(kek);
+    return kek;
   }
 
   /** Discoveries belong to the key value that a key_id names; the handle may have been reused for another key. */
   #withDiscovered(kek: Kek): Kek {
-    return { ...kek, discovered: discoveredBefore(this.#byKeyId.get(kek.record.keyId)) };
+    const { keyId } = kek.record;
+    const own = discoveredBefore(this.#keks.get(keyId));
+    return { ...kek, discovered: { ...this.#exchange.find(keyId)?.discovered, ...own } };
   }
 
   /** Returns an empty list if the token does not search by that attribute. */
@@ -178,7 +203,7 @@ export class LaneKeyring {
    */
   #believesMiss(keyId: string): boolean {
     if (this.#searchesById === undefined) {
-      const others = this.#all.map(({ record }) => record.keyId).filter((other) => other !== keyId);
+      const others = this.#keks.all.map(({ record }) => record.keyId).filter((other) => other !== keyId);
       const ckaId = others.map(ckaIdIn).find((other) => other !== undefined);
       if (ckaId !== undefined) this.#searchesById = this.#search(pkcs11js.CKA_ID, ckaId).length > 0;
     }

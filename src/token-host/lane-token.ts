@@ -23,9 +23,10 @@ import type { TrialName, TrialRequest, Trials } from "../hsm/wire-trials.js";
 import { CheckedCrypt } from "./checked-crypt.js";
 import { toFault, TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
-import type { Kek } from "./kek.js";
+import { KekUse, naming } from "./kek-use.js";
 import { makeKek, removeKeys } from "./key-maker.js";
 import { NOT_LOCAL } from "./found-key.js";
+import type { LaneExchange } from "./lane-exchange.js";
 import { LaneKeyring } from "./lane-keyring.js";
 import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
 import { probe } from "./probe.js";
@@ -34,28 +35,39 @@ import { testRights } from "./rights.js";
 import { TokenSession } from "./session.js";
 import { performTrial } from "./trials/perform.js";
 
+/** What a lane shares with the others of its token host. */
+export interface SharedByLanes {
+  readonly exchange: LaneExchange;
+  /** In which they load the library. */
+  readonly turn: Int32Array<SharedArrayBuffer>;
+}
+
 /** Performs the calls of one lane on its token. */
 export class LaneToken {
   readonly #lib: PKCS11;
   readonly #session: TokenSession;
   readonly #crypt: CheckedCrypt;
-  readonly #slotId: number;
   readonly #userType: number | undefined;
   readonly #description: TokenDescription;
   readonly #keyring: LaneKeyring;
+  readonly #use: KekUse;
 
   /** @throws TokenFault when the module, the token or a session is not available */
-  constructor(request: OpenRequest) {
-    this.#lib = loadModule(request);
-    this.#userType = request.userType;
-    this.#slotId = request.slotId ?? findSlot(this.#lib, request.token);
-    this.#session = new TokenSession(this.#lib, slotHandle(this.#slotId));
+  constructor(request: OpenRequest, { exchange, turn }: SharedByLanes) {
+    const { described, objectName, ckaId, userType } = request;
+    this.#lib = loadModule(request, turn);
+    this.#userType = userType;
+    const slotId = described?.slotId ?? findSlot(this.#lib, request.token);
+    this.#session = new TokenSession(this.#lib, slotHandle(slotId));
     this.#crypt = new CheckedCrypt(this.#session);
-    this.#description = this.describe();
-    this.#keyring = new LaneKeyring(this.#session, {
-      objectName: request.objectName,
-      loginRequired: this.#description.loginRequired,
-      ...(request.ckaId === undefined ? {} : { ckaId: request.ckaId }),
+    const loggedIn = this.#session.isLoggedIn();
+    this.#description = described ? { ...described, loggedIn } : describeToken(this.#lib, slotId, loggedIn);
+    const { loginRequired } = this.#description;
+    const wanted = { objectName, loginRequired, ...(ckaId !== undefined && { ckaId }) };
+    this.#keyring = new LaneKeyring(this.#session, wanted, exchange);
+    this.#use = new KekUse(this.#session, this.#keyring, {
+      atOpening: this.#description,
+      now: () => this.describe(),
     });
   }
 
@@ -65,7 +77,7 @@ export class LaneToken {
 
   /** Reads the token information again, including its PIN flags and whether this process is logged in. */
   describe(): TokenDescription {
-    return describeToken(this.#lib, this.#slotId, this.#session.isLoggedIn());
+    return describeToken(this.#lib, this.#description.slotId, this.#session.isLoggedIn());
   }
 
   /**
@@ -84,11 +96,11 @@ export class LaneToken {
 
   /** Encrypts; `CheckedCrypt` verifies the result. */
   encrypt(request: CryptRequest): Buffer {
-    return this.#withKek(request.keyId, (kek) => this.#crypt.encrypt(kek, request));
+    return this.#use.kek(request.keyId, (kek) => this.#crypt.encrypt(kek, request));
   }
 
   decrypt(request: CryptRequest): Buffer {
-    return this.#withKek(request.keyId, (kek) => this.#crypt.decrypt(kek, request));
+    return this.#use.kek(request.keyId, (kek) => this.#crypt.decrypt(kek, request));
   }
 
   /** Number of altered results that a second attempt corrected. */
@@ -97,7 +109,7 @@ export class LaneToken {
   }
 
   probe({ keyId, choice }: ProbeRequest): readonly ProbeResult[] {
-    return this.#withKek(keyId, (kek) => probe(this.#session, kek, choice));
+    return this.#use.kek(keyId, (kek) => probe(this.#session, kek, choice));
   }
 
   /** Tests what the login may do, with session objects only. */
@@ -197,41 +209,4 @@ export class LaneToken {
   close(): void {
     this.#session.close();
   }
-
-  /** Uses a generation; if its handle is invalid, searches for the generation and tries once more. */
-  #withKek<T>(keyId: string, use: (kek: Kek) => T): T {
-    const known = this.#keyring.known(keyId);
-    if (known !== undefined) {
-      try {
-        return this.#useNamed(keyId, known, use);
-      } catch (error) {
-        if (!(error instanceof TokenFault) || error.fault !== "object") throw error;
-      }
-    }
-    const found = this.#keyring.find(keyId);
-    if (found !== undefined) return this.#useNamed(keyId, found, use);
-    throw new TokenFault(`the token holds no KEK with key_id ${keyId}`, {
-      fault: "object",
-      code: "KEY_MISSING",
-    });
-  }
-
-  #useNamed<T>(keyId: string, kek: Kek, use: (kek: Kek) => T): T {
-    try {
-      return use(kek);
-    } catch (error) {
-      throw naming(keyId, error);
-    }
-  }
-}
-
-/** Returns the same fault with the key_id in its message. */
-function naming(keyId: string, error: unknown): unknown {
-  if (!(error instanceof TokenFault) || error.message.includes(keyId)) return error;
-  return new TokenFault(`${error.message} (key_id ${keyId})`, {
-    fault: error.fault,
-    code: error.code,
-    rv: error.rv,
-    cause: error,
-  });
 }

@@ -2,6 +2,7 @@
 // its own session, and writes the replies. It has no event loop: a call that hangs blocks only this lane, and the
 // plugin kills the process from outside.
 import { readSync, writeSync } from "node:fs";
+import type { MessagePort } from "node:worker_threads";
 import type { CryptRequest } from "../hsm/port.js";
 import {
   decodeControlRequest,
@@ -21,9 +22,23 @@ import {
   type WireFailure,
 } from "../hsm/wire-calls.js";
 import { CKR_TABLE, pinVerdict, toFault, TokenFault } from "./ckr.js";
-import { LaneToken } from "./lane-token.js";
+import { LaneExchange } from "./lane-exchange.js";
+import { LaneToken, type SharedByLanes } from "./lane-token.js";
+import type { SharedKek } from "./shared-kek.js";
+
+/** What the main thread gives a lane. */
+export interface LaneData {
+  /** The lane's end of its socketpair. */
+  readonly fd: number;
+  /** In which lanes load the library. */
+  readonly turn: Int32Array<SharedArrayBuffer>;
+  /** What other lanes have found so far. */
+  readonly keks: readonly SharedKek[];
+}
 
 const CHUNK_BYTES = 64 * 1024;
+
+let shared: SharedByLanes | undefined;
 
 let opened: LaneToken | undefined;
 
@@ -38,7 +53,8 @@ type ControlHandlers = {
 
 const CONTROL: ControlHandlers = {
   [Op.open]: (request) => {
-    opened = new LaneToken(request);
+    if (shared === undefined) throw new TypeError("the lane is not served");
+    opened = new LaneToken(request, shared);
     return opened.description;
   },
   [Op.describe]: () => token().describe(),
@@ -119,8 +135,12 @@ function writeAll(fd: number, frame: Buffer): void {
   frame.fill(0);
 }
 
-/** Serves requests on the lane's socketpair until the plugin closes its end. */
-export function serveLane(fd: number): void {
+/**
+ * Serves requests on the lane's socketpair until the plugin closes its end.
+ * @param port to the main thread, which passes messages on to the other lanes
+ */
+export function serveLane({ fd, turn, keks }: LaneData, port: MessagePort): void {
+  shared = { exchange: new LaneExchange(port, keks), turn };
   const reader = new FrameReader();
   const chunk = Buffer.alloc(CHUNK_BYTES);
   for (;;) {

@@ -1,10 +1,13 @@
 // The token host: the one process that loads the vendor's PKCS#11 library. This thread makes no PKCS#11 call,
 // so that it can always end the process when the plugin exits, even while a lane hangs. The plugin writes the
-// number of each lane to start to standard input, one per line.
+// number of each lane to start to standard input, one per line. What one lane has found, it passes to the others.
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
 import { limitGarbage } from "../engine.js";
 import { hardenProcess } from "../hardening.js";
+import type { LaneData } from "./lane.js";
+import type { SharedKek } from "./shared-kek.js";
+import { newTurn } from "./turn.js";
 
 hardenProcess();
 limitGarbage();
@@ -14,10 +17,21 @@ const FIRST_LANE_FD = 3;
 /** A lane needs little memory, and a control-plane node must fit many lanes. */
 const LANE_LIMITS = { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 };
 
+const turn = newTurn();
+const lanes = new Set<Worker>();
+/** What lanes have found, by key_id, for those that start later. */
+const keks = new Map<string, SharedKek>();
+
 function startLane(lane: number): void {
+  const workerData: LaneData = { fd: FIRST_LANE_FD + lane, turn, keks: [...keks.values()] };
   const worker = new Worker(new URL("./lane-thread.js", import.meta.url), {
-    workerData: { fd: FIRST_LANE_FD + lane },
+    workerData,
     resourceLimits: LANE_LIMITS,
+  });
+  lanes.add(worker);
+  worker.on("message", (kek: SharedKek) => {
+    keks.set(kek.record.keyId, kek);
+    for (const other of lanes) if (other !== worker) other.postMessage(kek);
   });
   worker.on("error", (error: NodeJS.ErrnoException) => {
     // The plugin logs this line, but nothing that the vendor library prints.

@@ -6,6 +6,7 @@ import type { TokenDescription, TokenSelector } from "../hsm/port.js";
 import type { OpenRequest } from "../hsm/wire-calls.js";
 import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
 import { maskControls } from "../untrusted-text.js";
+import { inTurn } from "./turn.js";
 import { describeUser } from "./unreadable-paths.js";
 
 /** Compiled from entry-shim.c. */
@@ -18,11 +19,16 @@ const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
 let loaded: PKCS11 | undefined;
 
 /**
- * Loads and initialises the library. Threads of one process must do this one after another: two at once in
- * C_Initialize crash pkcs11js 2.1.7.
+ * Loads and initialises the library, while no other thread of this process does: two at once in C_Initialize crash
+ * pkcs11js 2.1.7.
+ * @param turn see `inTurn`
  * @throws TokenFault MODULE_UNUSABLE when it is not a PKCS#11 module; the CKR row of a refused C_Initialize
  */
-export function loadModule(request: OpenRequest): PKCS11 {
+export function loadModule(request: OpenRequest, turn: Int32Array<SharedArrayBuffer>): PKCS11 {
+  return inTurn(turn, () => loadAndInitialise(request));
+}
+
+function loadAndInitialise(request: OpenRequest): PKCS11 {
   loaded = load(request);
   try {
     loaded.C_Initialize({

@@ -52,10 +52,12 @@ export function aesBlock(
     { mechanism: pkcs11js.CKM_AES_CBC, parameter: Buffer.alloc(block.length) },
     { mechanism: pkcs11js.CKM_AES_ECB },
   ]) {
-    const out = tryCall(session, doing, (handle) => {
-      session.lib.C_EncryptInit(handle, mechanism, key);
-      return Buffer.from(session.lib.C_Encrypt(handle, block, Buffer.alloc(4 * block.length)));
-    });
+    const out = tryCall(session, doing, (handle) =>
+      session.timed(() => {
+        session.lib.C_EncryptInit(handle, mechanism, key);
+        return Buffer.from(session.lib.C_Encrypt(handle, block, Buffer.alloc(4 * block.length)));
+      }),
+    );
     if (out.ok) return out.value;
     if (!mayRefuseAsBroken(out.fault)) throw out.fault;
     refusals.push(out.fault);

@@ -83,7 +83,7 @@ function sortKey({ ckaId, attributes }: FoundKey): Buffer {
  * Returns the generation of a pair, or of a single key, which is refused.
  * @throws TokenFault when the token does not show a public key
  */
-export function nameRsaGeneration(keys: readonly FoundKey[]): Kek {
+export function nameRsaGeneration(keys: readonly FoundKey[]): Omit<Kek, "checkedAt"> {
   const [first, second] = keys;
   if (first === undefined) throw new TypeError("a generation without keys");
   const isHalf = second === undefined;
@@ -158,7 +158,8 @@ function publicKeyOf(modulus: Buffer, exponent: Buffer): KeyObject {
   }
 }
 
-function withoutZeros(number: Buffer): Buffer {
+/** Returns a CKA_MODULUS without leading zeros, which tokens add or not. */
+export function withoutZeros(number: Buffer): Buffer {
   const start = number.findIndex((byte) => byte !== 0);
   return start === -1 ? Buffer.alloc(0) : number.subarray(start);
 }

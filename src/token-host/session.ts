@@ -21,6 +21,8 @@ export class TokenSession {
   readonly slot: Handle;
   #handle: Handle | undefined;
   #readOnly = false;
+  #operationMs: number | undefined;
+  #losses = 0;
 
   constructor(lib: PKCS11, slot: Handle) {
     this.lib = lib;
@@ -52,13 +54,33 @@ export class TokenSession {
     } catch (error) {
       const rv = rvOf(error);
       if (!ATTRIBUTE_NOT_SHOWN.has(rv)) this.#replace();
-      return { ok: false, fault: toFault(error, doing) };
+      const fault = toFault(error, doing);
+      if (fault.fault === "session") this.#losses++;
+      return { ok: false, fault };
     }
   }
 
   /** Replaces the session after a call that succeeded with a wrong result. */
   renew(): void {
     this.#replace();
+  }
+
+  /** How often the token has ended a session: afterwards a handle may denote another object, and another token answer. */
+  get losses(): number {
+    return this.#losses;
+  }
+
+  /** Shortest time that an operation under a key took so far, in ms; undefined before the first. */
+  get operationMs(): number | undefined {
+    return this.#operationMs;
+  }
+
+  /** Performs an operation under a key, an Init call included, and measures it if it succeeds. */
+  timed<T>(operation: () => T): T {
+    const begunAt = performance.now();
+    const result = operation();
+    this.#operationMs = Math.min(this.#operationMs ?? Infinity, performance.now() - begunAt);
+    return result;
   }
 
   /** Returns whether the application is logged in, according to the session's state. */

@@ -15,8 +15,8 @@ const COPY = Buffer.of(2);
 function twice(keyId: string): Kek[] {
   const fingerprints = { aes: keyId.endsWith("n") ? undefined : Buffer.of(7) };
   return [
-    { record: kekRecord("kms-kek", keyId), aes: ORIGINAL, fingerprints, discovered: {} },
-    { record: kekRecord(LABEL, keyId), aes: COPY, fingerprints, discovered: {} },
+    { record: kekRecord("kms-kek", keyId), aes: ORIGINAL, fingerprints, discovered: {}, checkedAt: 0 },
+    { record: kekRecord(LABEL, keyId), aes: COPY, fingerprints, discovered: {}, checkedAt: 0 },
   ];
 }
 

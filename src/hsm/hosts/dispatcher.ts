@@ -9,7 +9,8 @@ import { chooseDestination, type Destination } from "./destination.js";
 import { Job } from "./job.js";
 import type { Reply } from "./lane-client.js";
 import type { Caller, CryptRequest } from "../port.js";
-import { HostFailure, type EndCause, type HostProcess } from "./host-process.js";
+import { HostFailure } from "./control-call.js";
+import type { EndCause, HostProcess } from "./host-process.js";
 import { encodeCryptFrame } from "../wire.js";
 import { Op, type WireFailure } from "../wire-calls.js";
 
@@ -125,9 +126,7 @@ export class Dispatcher {
   #growOrGiveUp(): void {
     const [serving] = this.#hosts.ready;
     if (serving !== undefined) {
-      void this.#hosts.grow().then((grown) => {
-        if (grown) this.pump();
-      });
+      this.#hosts.grow();
       return;
     }
     const { reason } = this.#hosts;
@@ -155,7 +154,7 @@ export class Dispatcher {
     const result = reply.ok ? (reply.repeated === true ? "altered" : "ok") : reply.failure.fault;
     this.#options.observer.hsmCallDone(operation, result, seconds);
     job.caller.hsmCalls?.push({ operation, result, endedAt, seconds });
-    if (result === "altered") this.#hosts.noteAltered(destination.host, job.request);
+    if (result === "altered") this.#hosts.controls.noteAltered(destination.host, job.request);
     if (!reply.ok) this.#receiveFailure(job, destination, reply.failure);
     else if (job.succeed(reply.body)) this.#jobs.delete(job);
     this.pump();
@@ -163,7 +162,7 @@ export class Dispatcher {
 
   #receiveFailure(job: Job, destination: Destination, failure: WireFailure): void {
     const { host } = destination;
-    this.#hosts.replaceIfBroken(host, failure);
+    this.#hosts.controls.replaceIfBroken(host, failure);
     if (job.settled || job.queued) return;
     const error = new HostFailure(failure);
     const sendable = job.sentTo.length < COPIES_PER_TOKEN;

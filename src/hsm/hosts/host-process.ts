@@ -3,12 +3,12 @@
 // gets which request and when a host is replaced.
 import { spawn, type ChildProcess } from "node:child_process";
 import type { Duplex } from "node:stream";
-import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
+import { callOn } from "./control-call.js";
+import { LaneGrowth, type LaneOpening } from "./lane-growth.js";
 import { LaneSet } from "./lane-set.js";
-import { LaneClient, type Reply } from "./lane-client.js";
+import { LaneClient } from "./lane-client.js";
 import type { TokenDescription } from "../port.js";
-import { encodeControlFrame } from "../wire.js";
 import {
   Op,
   type ControlOp,
@@ -17,7 +17,6 @@ import {
   type OpenRequest,
   type WireFailure,
 } from "../wire-calls.js";
-import { decodeControlReply } from "../wire-replies.js";
 
 /** How to start a token host and open its token. */
 export interface HostProcessOptions {
@@ -41,11 +40,8 @@ export type EndCause = "exit" | "signal" | "hang" | "device" | "reload" | "proto
 
 /** A token host allocates little. Fewer threads and a small heap save a control-plane node about 5 MB for each host. */
 const SMALL = ["--max-semi-space-size=1", "--single-threaded-gc", "--v8-pool-size=1"];
-/**
- * Largest share of the sessions reported by the token that one host uses. On some tokens that number is shared by all
- * applications: other hosts, their replacements and operators' commands need sessions too.
- */
-const LARGEST_SHARE = 1 / 4;
+/** File descriptor of lane 0 in the child; the main thread of the token host assumes the same. */
+const FIRST_LANE_FD = 3;
 /** Time after SIGKILL after which a process that still exists counts as stuck in the kernel, in ms. */
 const UNKILLABLE_MS = 1_000;
 /** What the token host itself writes to stderr; anything else comes from the library. */
@@ -61,15 +57,15 @@ export class HostProcess {
   readonly #options: HostProcessOptions;
   readonly #log: Log;
   readonly #lanes = new LaneSet();
-  #maxLanes: number;
+  readonly #growth: LaneGrowth;
+  #startedLanes = 0;
   #cause: EndCause | undefined;
   #spawnError: Error | undefined;
-  #description: TokenDescription | undefined;
 
   constructor(options: HostProcessOptions, log: Log) {
     this.#options = options;
-    this.#maxLanes = options.sessions;
     this.#log = log;
+    this.#growth = new LaneGrowth(this, options.open, options.sessions, log);
     this.#child = spawn(process.execPath, [...SMALL, options.entry], {
       env: { ...options.env, ...entryVariables(options.open) },
       stdio: ["pipe", "ignore", "pipe", ...Array.from({ length: options.sessions }, () => "pipe" as const)],
@@ -89,7 +85,7 @@ export class HostProcess {
       clearTimeout(this.#givenUp);
       this.#end(this.#finish(signal === null ? "exit" : "signal"));
     });
-    if (this.pid !== undefined) this.#lanes.add(this.#startLane());
+    if (this.pid !== undefined) this.#lanes.add(this.startLane());
   }
 
   get pid(): number | undefined {
@@ -114,17 +110,25 @@ export class HostProcess {
     return this.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
-  /** Loads the module and finds the token. @throws HostFailure; an error of spawn if there is no process */
-  async open(): Promise<TokenDescription> {
+  /**
+   * Waits until the process has loaded its packages.
+   * @throws HostFailure; an error of spawn if there is no process
+   */
+  async loaded(): Promise<void> {
     const lane = this.#lanes.first;
     if (lane === undefined) {
       await this.ended;
       throw this.#spawnError ?? new Error("no process");
     }
-    this.#description = await callOn(lane, Op.open, this.#options.open);
-    const { maxSessions = Infinity } = this.#description;
-    this.#maxLanes = Math.max(1, Math.min(this.#maxLanes, Math.floor(maxSessions * LARGEST_SHARE)));
-    return this.#description;
+    // A lane that has no session makes no call to close it.
+    await callOn(lane, Op.close, {});
+  }
+
+  /** Loads the module and finds the token. @throws HostFailure */
+  async open(): Promise<TokenDescription> {
+    const described = await this.control(Op.open, this.#options.open);
+    this.#growth.begin(described);
+    return described;
   }
 
   /** Makes a control call, by default on the first lane, and returns its reply. It has no time limit of its own. */
@@ -137,36 +141,20 @@ export class HostProcess {
     return callOn(lane, op, request, secret);
   }
 
-  /** Whether the token is slow enough to benefit from another lane, and another lane is allowed. */
-  get canGrow(): boolean {
-    return !this.#lanes.isOpening && this.#lanes.length < this.#maxLanes && this.alive && this.#lanes.isSlow;
+  /** Begins to open another lane if the token is slow and another one is allowed now. */
+  grow(opening: LaneOpening): void {
+    this.#growth.grow(opening);
   }
 
-  /**
-   * Adds a lane to a slow token, one at a time, until it has no more sessions. Returns whether one was added.
-   * @param limitMs for opening the session
-   * @param login logs the lane in, if the library treats it as an application of its own
-   */
-  async grow(limitMs: number, login: (lane: LaneClient) => Promise<unknown>): Promise<boolean> {
-    if (!this.canGrow || this.#description === undefined) return false;
-    const { slotId } = this.#description;
-    const lanes = this.#lanes.length;
-    const lane = this.#startLane();
-    try {
-      await this.#lanes.addAfter(lane, async () => {
-        const open = { ...this.#options.open, slotId };
-        const { loginRequired, loggedIn } = await killOnTimeout(this, limitMs, () =>
-          callOn(lane, Op.open, open),
-        );
-        if (loginRequired && !loggedIn) await login(lane);
-      });
-      return true;
-    } catch (error) {
-      // The thread stays, unused: a token without a free session now is unlikely to have one later.
-      this.#maxLanes = lanes;
-      this.#log.warn({ lanes, err: error }, "token opens no further session");
-      return false;
-    }
+  /** Starts another thread and returns the plugin's end of its lane. */
+  startLane(): LaneClient {
+    const index = this.#startedLanes++;
+    const stream = this.#child.stdio[FIRST_LANE_FD + index] as Duplex;
+    const lane = new LaneClient(stream, () => {
+      this.kill("protocol");
+    });
+    this.#child.stdin?.write(`${index}\n`);
+    return lane;
   }
 
   /** Opens another lane, which is not logged in here, and returns the token as that lane sees it. @throws HostFailure */
@@ -204,16 +192,6 @@ export class HostProcess {
     await this.ended;
   }
 
-  #startLane(): LaneClient {
-    const index = this.#lanes.length;
-    const stream = this.#child.stdio[3 + index] as Duplex;
-    const lane = new LaneClient(stream, () => {
-      this.kill("protocol");
-    });
-    this.#child.stdin?.write(`${index}\n`);
-    return lane;
-  }
-
   /** Keeps the first cause, since a kill is followed by the signal that it sent. */
   #finish(cause: EndCause): EndCause {
     this.#cause ??= cause;
@@ -238,44 +216,4 @@ export class HostProcess {
 function entryVariables({ modulePath, moduleEntry }: OpenRequest): NodeJS.ProcessEnv {
   if (moduleEntry === undefined) return {};
   return { KMS_PKCS11_MODULE: modulePath, KMS_PKCS11_MODULE_ENTRY: moduleEntry };
-}
-
-/** Makes a control call on a lane and returns its reply, or throws a HostFailure. */
-async function callOn<O extends ControlOp>(
-  lane: LaneClient,
-  op: O,
-  request: ControlRequest<O>,
-  secret?: Uint8Array,
-): Promise<ControlReply<O>> {
-  const reply = await new Promise<Reply>((resolve) => {
-    lane.send((id) => encodeControlFrame(id, op, request, secret), resolve, true);
-  });
-  if (!reply.ok) throw new HostFailure(reply.failure);
-  return decodeControlReply(op, reply.body);
-}
-
-/** A KmsError with the failure that the token host reported, including what the plugin has to do about it. */
-export class HostFailure extends KmsError {
-  readonly failure: WireFailure;
-
-  constructor(failure: WireFailure) {
-    super(failure.code, failure.message, failure);
-    this.failure = failure;
-  }
-}
-
-/** Runs `work`, and kills the host if it takes longer than `limitMs`: nothing else ends a vendor call that hangs. */
-export async function killOnTimeout<T>(
-  host: HostProcess,
-  limitMs: number,
-  work: () => Promise<T>,
-): Promise<T> {
-  const timer = setTimeout(() => {
-    host.kill("hang");
-  }, limitMs);
-  try {
-    return await work();
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -15,6 +15,7 @@ export class LaneSet {
   readonly #opening = new Set<LaneClient>();
   /** Lanes that are logged out and whose login was refused. */
   readonly #refused = new Set<LaneClient>();
+  #operationMs = 0;
 
   /** Lanes that serve requests. */
   get open(): readonly LaneClient[] {
@@ -31,8 +32,9 @@ export class LaneSet {
     return this.#lanes.length;
   }
 
-  get isOpening(): boolean {
-    return this.#opening.size > 0;
+  /** Number of lanes that are being opened. */
+  get opening(): number {
+    return this.#opening.size;
   }
 
   add(lane: LaneClient): void {
@@ -82,9 +84,19 @@ export class LaneSet {
     return this.open.find((lane) => lane.load === 0);
   }
 
+  /** Records how long an operation under a key takes on this token at least, in ms, as the token host measured it. */
+  noteOperation(ms: number | undefined): void {
+    this.#operationMs = ms ?? this.#operationMs;
+  }
+
   /** Whether the token is slow enough to benefit from more sessions. */
   get isSlow(): boolean {
-    return this.#lanes.some((lane) => lane.serviceMs > SLOW_SERVICE_MS);
+    return this.isKnownSlow || this.#lanes.some((lane) => lane.serviceMs > SLOW_SERVICE_MS);
+  }
+
+  /** Whether the token host itself has measured that the token is slow: a busy machine does not make it seem so. */
+  get isKnownSlow(): boolean {
+    return this.#operationMs > SLOW_SERVICE_MS;
   }
 
   get load(): number {

@@ -5,7 +5,8 @@ import { KmsError } from "../../errors.js";
 import type { LaneClient } from "./lane-client.js";
 import type { LoginGate } from "../login/login-gate.js";
 import type { Starts } from "./starts.js";
-import { killOnTimeout, type HostProcess } from "./host-process.js";
+import { killOnTimeout } from "./control-call.js";
+import type { HostProcess } from "./host-process.js";
 import type { TokenDescription } from "../port.js";
 import { Op } from "../wire-calls.js";
 

@@ -5,27 +5,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { Supervisor } from "./supervisor.js";
-import { mechanismById } from "../mechanisms.js";
 import { KeyringReadings, type AcceptsHost, type ReadingHosts } from "./readings.js";
 import type { LaneClient } from "./lane-client.js";
 import { Logins } from "./logins.js";
 import type { LoginGate } from "../login/login-gate.js";
-import type { HsmState, CryptRequest, KekRecord, TokenDescription } from "../port.js";
+import type { HsmState, KekRecord, TokenDescription } from "../port.js";
 import { Starts } from "./starts.js";
-import {
-  HostFailure,
-  killOnTimeout,
-  type EndCause,
-  type HostProcess,
-  type HostProcessOptions,
-} from "./host-process.js";
-import {
-  Op,
-  type ControlOp,
-  type ControlReply,
-  type ControlRequest,
-  type WireFailure,
-} from "../wire-calls.js";
+import { Controls } from "./controls.js";
+import type { EndCause, HostProcess, HostProcessOptions } from "./host-process.js";
+import { Op, type ControlOp, type ControlReply, type ControlRequest } from "../wire-calls.js";
 
 /** The token hosts of one token: how to start them, how many, and their time limits. */
 export interface HostPoolOptions {
@@ -42,8 +30,6 @@ export interface HostPoolOptions {
   readonly log: Log;
 }
 
-/** Minimum interval between two replacements of a host for the same unknown CKR code, in ms. */
-const UNKNOWN_RV_MS = 60_000;
 /** While a start hangs, another one may run beside it. */
 const LEAST_SUPERVISORS = 2;
 
@@ -53,7 +39,7 @@ export class HostPool {
   readonly #supervisors: readonly Supervisor[];
   readonly #starts: Starts;
   readonly #logins: Logins;
-  readonly #unknownRvAt = new Map<number, number>();
+  readonly controls: Controls;
   readonly #readings: KeyringReadings;
   #hasBeenReady = false;
   /** Emits "change" when a host has become ready or has ended, when a start is late, and at the stop. */
@@ -66,6 +52,12 @@ export class HostPool {
       this.#changed();
     });
     this.#logins = new Logins(options.gate, this.#starts, options.startTimeoutMs);
+    this.controls = new Controls({
+      logins: this.#logins,
+      limitMs: options.controlTimeoutMs,
+      onDone: options.onChange,
+      log: options.log,
+    });
     // With one host configured, the second supervisor only starts a host beside a start that hangs.
     const supervisors = Math.max(options.hosts, LEAST_SUPERVISORS);
     this.#supervisors = Array.from({ length: supervisors }, (_, index) => this.#supervisor(index));
@@ -133,7 +125,7 @@ export class HostPool {
     request: ControlRequest<O>,
     limitMs?: () => number,
   ): Promise<ControlReply<O>> {
-    return this.#controlOn(await this.#serving(), op, request, limitMs);
+    return this.controls.call(await this.#serving(), op, request, limitMs);
   }
 
   /**
@@ -144,11 +136,11 @@ export class HostPool {
   async read<O extends ControlOp>(op: O, request: ControlRequest<O>): Promise<ControlReply<O>> {
     const host = await this.#serving();
     try {
-      return await this.#controlOn(host, op, request);
+      return await this.controls.call(host, op, request);
     } catch (error) {
       const [other] = this.ready;
       if (host.alive || other === undefined) throw error;
-      return this.#controlOn(other, op, request);
+      return this.controls.call(other, op, request);
     }
   }
 
@@ -167,34 +159,16 @@ export class HostPool {
     await this.#logins.login(host, lane);
   }
 
-  /** Opens another session on a slow serving host. Returns whether one was added. */
-  async grow(): Promise<boolean> {
+  /** Begins to open another session on a slow serving host. */
+  grow(): void {
     const [host] = this.ready;
-    if (host?.canGrow !== true) return false;
-    return host.grow(this.#options.controlTimeoutMs, (lane) => this.loginAgain(host, lane));
-  }
-
-  /** Replaces a host whose module or device is broken. */
-  replaceIfBroken(host: HostProcess, failure: WireFailure): void {
-    const broken = failure.fault === "device" || failure.fault === "session";
-    if (!broken || !host.alive || this.#wasReplacedFor(failure)) return;
-    this.#options.log.warn({ pid: host.pid, rv: failure.rv, err: failure.message }, "token host is replaced");
-    host.kill("device");
-  }
-
-  /** Reports a result that the token altered; the token host has repeated the request on another session. */
-  noteAltered(host: HostProcess, { keyId, mechanism }: CryptRequest): void {
-    const name = mechanismById(mechanism)?.name;
-    this.#options.log.error({ pid: host.pid, keyId, mechanism: name }, "token returned an altered result");
-  }
-
-  /** Returns whether a host was replaced for this unknown code within the last minute. */
-  #wasReplacedFor({ rv, unknownRv }: WireFailure): boolean {
-    if (unknownRv !== true || rv === undefined) return false;
-    const now = performance.now();
-    if (now - (this.#unknownRvAt.get(rv) ?? -Infinity) < UNKNOWN_RV_MS) return true;
-    this.#unknownRvAt.set(rv, now);
-    return false;
+    host?.grow({
+      limitMs: this.#options.controlTimeoutMs,
+      login: (lane) => this.loginAgain(host, lane),
+      onOpened: () => {
+        this.#changed();
+      },
+    });
   }
 
   #supervisor(index: number): Supervisor {
@@ -224,6 +198,9 @@ export class HostPool {
   #changed(): void {
     this.#events.emit("change");
     this.#options.onChange();
+    // Sessions of a slow token are opened before requests wait for them.
+    const { lanes } = this.ready[0] ?? {};
+    for (let more = lanes?.isKnownSlow ? this.#options.host.sessions : 0; more > 0; more--) this.grow();
   }
 
   /** Returns the serving host, after waiting for a start that has not failed yet. */
@@ -250,8 +227,8 @@ export class HostPool {
       failures: () => this.#failures,
       configured: this.#options.hosts,
       serving: () => this.#serving(),
-      read: (host, request, limitMs) => this.#controlOn(host, Op.readKeks, request, () => limitMs),
-      proves: (host, keyId) => this.#proves(host, keyId),
+      read: (host, request, limitMs) => this.controls.call(host, Op.readKeks, request, () => limitMs),
+      proves: (host, keyId) => this.controls.proves(host, keyId),
       whenReady: (wanted, earlier) => this.#whenReady(wanted, earlier),
     };
   }
@@ -268,33 +245,5 @@ export class HostPool {
       if (host !== undefined || leftMs <= 0 || hasFailed || signal.aborted) return host;
       await this.#changeOrTimeout(leftMs);
     }
-  }
-
-  /** Returns whether operations under a KEK succeed on a host, which is replaced if they do not. */
-  async #proves(host: HostProcess, keyId: string): Promise<boolean> {
-    const results = await this.#controlOn(host, Op.probe, { keyId, choice: "auto" }).catch(() => []);
-    return results.some(({ works }) => works);
-  }
-
-  async #controlOn<O extends ControlOp>(
-    host: HostProcess,
-    op: O,
-    request: ControlRequest<O>,
-    limitMs = () => this.#options.controlTimeoutMs,
-    again = true,
-  ): Promise<ControlReply<O>> {
-    try {
-      return await killOnTimeout(host, limitMs(), () => host.control(op, request));
-    } catch (error) {
-      if (!(error instanceof HostFailure)) throw error;
-      // A failed reading says nothing about operations under the KEK.
-      if (op !== Op.readKeks) this.replaceIfBroken(host, error.failure);
-      if (error.failure.fault !== "login" || !again) throw error;
-    } finally {
-      this.#options.onChange();
-    }
-    const lane = host.lanes.first;
-    if (lane !== undefined) await this.loginAgain(host, lane);
-    return this.#controlOn(host, op, request, limitMs, false);
   }
 }

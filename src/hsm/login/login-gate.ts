@@ -3,9 +3,10 @@
 // nodes share one counter on a network HSM.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
-import type { LoginStores, PinRecord } from "./login-record.js";
+import type { LoginStores } from "./login-record.js";
 import { PinLedger, type Candidate } from "./pin-ledger.js";
-import { HostFailure } from "../hosts/host-process.js";
+import { describeRecord } from "./login-refusals.js";
+import { HostFailure } from "../hosts/control-call.js";
 import type { PinVerdict } from "../fault.js";
 import { nameToken } from "./token-name.js";
 import type { TokenDescription } from "../port.js";
@@ -206,33 +207,8 @@ export class LoginGate {
     this.#latched = candidate.token;
     throw new KmsError(
       "PIN_REFUSED",
-      unanswered === undefined ? this.#refusedText(record) : this.#unansweredText(record, counted),
+      describeRecord(record, this.#options.pin, { counted, path: this.#options.stores.refused.path }),
     );
-  }
-
-  #refusedText({ at, source, reason }: PinRecord): string {
-    const { description } = this.#options.pin;
-    const from = source === description || source === "" ? "" : `, from ${source},`;
-    return (
-      `the PIN from ${description} was refused at ${at}${from} and is not tried again; ` +
-      `${this.#options.pin.correction}${this.#removalHint} (${reason})`
-    );
-  }
-
-  #unansweredText({ at, reason }: PinRecord, counted: boolean): string {
-    const why = counted
-      ? "the token counts a wrong PIN"
-      : "it was tried twice, and a third wrong PIN locks tokens";
-    return (
-      `a login with the PIN from ${this.#options.pin.description} had no clear answer at ${at} and is not tried again, ` +
-      `because ${why}; make sure that the PIN is correct: ${this.#options.pin.correction}${this.#removalHint} (${reason})`
-    );
-  }
-
-  /** The end of a message: how to allow another attempt with the same PIN. */
-  get #removalHint(): string {
-    const { path } = this.#options.stores.refused;
-    return path === undefined ? "" : `, or remove ${path} if this PIN is correct now`;
   }
 
   #refuseByFlags(token: TokenDescription): void {

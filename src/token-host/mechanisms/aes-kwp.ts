@@ -6,7 +6,7 @@ import type { Handle } from "pkcs11js";
 import { TokenFault } from "../ckr.js";
 import { aesKeyOf, type Kek } from "../kek.js";
 import type { TokenSession } from "../session.js";
-import { findKwpVariant, SEMIBLOCK_BYTES, type KwpVariant } from "./kwp-variant.js";
+import { findKwpVariant, kwpCalls, SEMIBLOCK_BYTES, type KwpVariant } from "./kwp-variant.js";
 import type { Performer } from "./performer.js";
 
 const DIGEST_BYTES = 32;
@@ -19,12 +19,12 @@ export const aesKwp: Performer = { encrypt, decrypt };
 
 function encrypt(session: TokenSession, kek: Kek, aad: Uint8Array, plaintext: Uint8Array): Buffer {
   const key = aesKeyOf(kek);
-  const variant = variantOf(session, kek, key);
+  const { wrap } = kwpCalls(variantOf(session, kek, key));
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt16BE(plaintext.length);
   const inner = Buffer.concat([digestOf(aad), length, plaintext]);
   try {
-    return session.run("wrapping (AES-KWP)", (handle) => variant.wrap(session, handle, key, inner));
+    return session.run("wrapping (AES-KWP)", (handle) => wrap(session, handle, key, inner));
   } finally {
     inner.fill(0);
   }
@@ -38,9 +38,9 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
     });
   }
   const key = aesKeyOf(kek);
-  const variant = variantOf(session, kek, key);
+  const { unwrap } = kwpCalls(variantOf(session, kek, key));
   const inner = session.run("unwrapping (AES-KWP)", (handle) =>
-    variant.unwrap(session, handle, key, Buffer.from(body)),
+    unwrap(session, handle, key, Buffer.from(body)),
   );
   try {
     if (inner.length > HEADER_BYTES && timingSafeEqual(inner.subarray(0, DIGEST_BYTES), digestOf(aad))) {

@@ -10,12 +10,22 @@ export const KWP_NUMBERS = [0x210b, 0x210a] as const;
 /** Block length of AES key wrap (RFC 3394). */
 export const SEMIBLOCK_BYTES = 8;
 
-type WrapCall = (session: TokenSession, handle: Handle, key: Handle, bytes: Buffer) => Buffer;
-
 /** The calls that wrap and unwrap bytes on a token. */
 export interface KwpVariant {
+  readonly ckm: number;
+  readonly by: "C_Encrypt" | "C_WrapKey";
+}
+
+type WrapCall = (session: TokenSession, handle: Handle, key: Handle, bytes: Buffer) => Buffer;
+
+interface WrapCalls {
   readonly wrap: WrapCall;
   readonly unwrap: WrapCall;
+}
+
+/** Returns the functions that make the calls of a variant. */
+export function kwpCalls({ ckm, by }: KwpVariant): WrapCalls {
+  return by === "C_Encrypt" ? byEncrypt(ckm) : byWrap(ckm);
 }
 
 /** The wrapped length distinguishes RFC 5649 (32 bytes) from PKCS#7 padding under RFC 3394 (40 bytes). */
@@ -31,7 +41,8 @@ export function findKwpVariant(session: TokenSession, key: Handle): KwpVariant {
   let refusal = "";
   let broken: TokenFault | undefined;
   for (const ckm of KWP_NUMBERS) {
-    for (const variant of [byEncrypt(ckm), byWrap(ckm)]) {
+    for (const by of ["C_Encrypt", "C_WrapKey"] as const) {
+      const variant = { ckm, by };
       const outcome = tryVariant(session, key, variant);
       if (outcome === true) return variant;
       if (outcome === false) continue;
@@ -48,16 +59,14 @@ export function findKwpVariant(session: TokenSession, key: Handle): KwpVariant {
 
 /** Returns whether a round trip gives the same text, or why the token refused. */
 function tryVariant(session: TokenSession, key: Handle, variant: KwpVariant): boolean | TokenFault {
+  const { wrap, unwrap } = kwpCalls(variant);
   let refusal: TokenFault | undefined;
   for (let attempts = 0; attempts < ATTEMPTS; attempts++) {
-    const out = tryCall(session, "trying AES-KWP", (handle) =>
-      variant.wrap(session, handle, key, KNOWN_TEXT),
-    );
+    const out = tryCall(session, "trying AES-KWP", (handle) => wrap(session, handle, key, KNOWN_TEXT));
     const wrapped =
       out.ok && out.value.length === KNOWN_TEXT.length + SEMIBLOCK_BYTES ? out.value : undefined;
     const back =
-      wrapped &&
-      tryCall(session, "trying AES-KWP", (handle) => variant.unwrap(session, handle, key, wrapped));
+      wrapped && tryCall(session, "trying AES-KWP", (handle) => unwrap(session, handle, key, wrapped));
     if (back?.ok === true && back.value.equals(KNOWN_TEXT)) return true;
     for (const tried of [out, back]) {
       if (tried === undefined || tried.ok) continue;
@@ -69,7 +78,7 @@ function tryVariant(session: TokenSession, key: Handle, variant: KwpVariant): bo
   return refusal ?? false;
 }
 
-function byEncrypt(ckm: number): KwpVariant {
+function byEncrypt(ckm: number): WrapCalls {
   const mechanism: Mechanism = { mechanism: ckm };
   return {
     wrap: ({ lib }, handle, key, bytes) => {
@@ -84,7 +93,7 @@ function byEncrypt(ckm: number): KwpVariant {
 }
 
 /** The bytes are the value of a session object during the call. */
-function byWrap(ckm: number): KwpVariant {
+function byWrap(ckm: number): WrapCalls {
   const mechanism: Mechanism = { mechanism: ckm };
   return {
     wrap: ({ lib }, handle, key, bytes) => {

@@ -1,0 +1,87 @@
+// Opens further lanes of a token host, several at a time, up to the number of sessions that it may use. They take over
+// what the first lane has found; a lane that cannot be opened ends the growth.
+import type { Log } from "../../log.js";
+import { Op, type OpenRequest } from "../wire-calls.js";
+import type { TokenDescription } from "../port.js";
+import { callOn, killOnTimeout } from "./control-call.js";
+import type { LaneClient } from "./lane-client.js";
+import type { LaneSet } from "./lane-set.js";
+
+/** The host whose lanes are opened. */
+export interface GrowingHost {
+  readonly alive: boolean;
+  readonly lanes: LaneSet;
+  kill(cause: "hang"): void;
+  /** Starts another thread and returns the plugin's end of its lane. */
+  startLane(): LaneClient;
+}
+
+/** How a lane is opened. */
+export interface LaneOpening {
+  /** Limit for opening its session, in ms. */
+  readonly limitMs: number;
+  /** Logs the lane in, if the library treats it as an application of its own. */
+  readonly login: (lane: LaneClient) => Promise<unknown>;
+  /** Called when a lane has been opened. */
+  readonly onOpened: () => void;
+}
+
+/** Number of lanes that are opened at a time: a thread takes a processor for tens of ms before it serves. */
+const AT_ONCE = 4;
+/**
+ * Largest share of the sessions reported by the token that one host uses. On some tokens that number is shared by all
+ * applications: other hosts, their replacements and operators' commands need sessions too.
+ */
+const LARGEST_SHARE = 1 / 4;
+
+/** Opens the lanes of one token host after the first. */
+export class LaneGrowth {
+  readonly #host: GrowingHost;
+  readonly #open: OpenRequest;
+  readonly #log: Log;
+  #maxLanes: number;
+  #described: TokenDescription | undefined;
+
+  constructor(host: GrowingHost, open: OpenRequest, maxLanes: number, log: Log) {
+    this.#host = host;
+    this.#open = open;
+    this.#maxLanes = maxLanes;
+    this.#log = log;
+  }
+
+  /** Permits further lanes, now that the first lane has found the token. */
+  begin(described: TokenDescription): void {
+    const { maxSessions = Infinity } = described;
+    this.#maxLanes = Math.max(1, Math.min(this.#maxLanes, Math.floor(maxSessions * LARGEST_SHARE)));
+    this.#described = described;
+  }
+
+  /** Begins to open another lane if the token is slow enough to benefit and another one is allowed now. */
+  grow(opening: LaneOpening): void {
+    const { alive, lanes } = this.#host;
+    const described = this.#described;
+    if (!alive || !lanes.isSlow || described === undefined) return;
+    if (lanes.opening >= AT_ONCE || lanes.length >= this.#maxLanes) return;
+    void this.#openOne(described, opening);
+  }
+
+  async #openOne(described: TokenDescription, { limitMs, login, onOpened }: LaneOpening): Promise<void> {
+    const { lanes } = this.#host;
+    const lane = this.#host.startLane();
+    try {
+      await lanes.addAfter(lane, async () => {
+        const open = { ...this.#open, described };
+        const { loginRequired, loggedIn } = await killOnTimeout(this.#host, limitMs, () =>
+          callOn(lane, Op.open, open),
+        );
+        if (loginRequired && !loggedIn) await login(lane);
+      });
+    } catch (error) {
+      // The thread stays, unused: a token without a free session now is unlikely to have one later.
+      this.#maxLanes = Math.min(this.#maxLanes, lanes.length - lanes.opening);
+      this.#log.warn({ lanes: this.#maxLanes, err: error }, "token gives no further session");
+      return;
+    }
+    onOpened();
+  }
+}

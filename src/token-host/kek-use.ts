@@ -1,0 +1,94 @@
+// Uses a generation of the KEK on one lane. Its handles may become invalid, or come to denote another object, whenever
+// the token ends a session; the generation is then checked or searched for before its result counts.
+import type { TokenDescription } from "../hsm/port.js";
+import { TokenFault } from "./ckr.js";
+import { hasDiscovered, type Kek } from "./kek.js";
+import type { LaneKeyring } from "./lane-keyring.js";
+import type { TokenSession } from "./session.js";
+import { denotes } from "./shared-kek.js";
+
+/** The token in the slot. */
+export interface SlotToken {
+  readonly atOpening: TokenDescription;
+  readonly now: () => TokenDescription;
+}
+
+/** Finds and uses generations for one lane. */
+export class KekUse {
+  readonly #session: TokenSession;
+  readonly #keyring: LaneKeyring;
+  readonly #token: SlotToken;
+
+  constructor(session: TokenSession, keyring: LaneKeyring, token: SlotToken) {
+    this.#session = session;
+    this.#keyring = keyring;
+    this.#token = token;
+  }
+
+  /**
+   * Uses a generation; if its handle is invalid, or no longer denotes it, searches for the generation and tries once
+   * more.
+   */
+  kek<T>(keyId: string, use: (kek: Kek) => T): T {
+    const known = this.#keyring.known(keyId);
+    if (known !== undefined && this.#isUsable(known)) {
+      try {
+        const result = this.#useNamed(keyId, known, use);
+        // If the token has ended the session, the operation was repeated, perhaps with another object.
+        if (this.#isUsable(known)) return result;
+        if (Buffer.isBuffer(result)) result.fill(0);
+      } catch (error) {
+        if (!(error instanceof TokenFault) || error.fault !== "object") throw error;
+      }
+    }
+    const found = this.#keyring.find(keyId);
+    if (found !== undefined) return this.#useNamed(keyId, found, use);
+    throw new TokenFault(`the token holds no KEK with key_id ${keyId}`, {
+      fault: "object",
+      code: "KEY_MISSING",
+    });
+  }
+
+  /** Returns whether the handles of a KEK denote its keys, which is checked again after the token has ended a session. */
+  #isUsable(kek: Kek): boolean {
+    const { losses } = this.#session;
+    if (kek.checkedAt === losses) return true;
+    this.#requireSameToken();
+    if (!denotes(this.#session, kek)) return false;
+    kek.checkedAt = losses;
+    return true;
+  }
+
+  /** What has been discovered about a token does not hold for another one in its slot. @throws TokenFault `device` */
+  #requireSameToken(): void {
+    const now = this.#token.now();
+    const fields = ["label", "serial", "manufacturer", "model"] as const;
+    if (fields.every((field) => now[field] === this.#token.atOpening[field])) return;
+    throw new TokenFault(`another token is in the slot now: "${now.label}"`, {
+      fault: "device",
+      code: "HSM_UNAVAILABLE",
+    });
+  }
+
+  #useNamed<T>(keyId: string, kek: Kek, use: (kek: Kek) => T): T {
+    const wasDiscovered = hasDiscovered(kek);
+    try {
+      return use(kek);
+    } catch (error) {
+      throw naming(keyId, error);
+    } finally {
+      if (!wasDiscovered && hasDiscovered(kek)) this.#keyring.share(kek);
+    }
+  }
+}
+
+/** Returns the same fault with the key_id in its message. */
+export function naming(keyId: string, error: unknown): unknown {
+  if (!(error instanceof TokenFault) || error.message.includes(keyId)) return error;
+  return new TokenFault(`${error.message} (key_id ${keyId})`, {
+    fault: error.fault,
+    code: error.code,
+    rv: error.rv,
+    cause: error,
+  });
+}
