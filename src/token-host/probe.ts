@@ -10,7 +10,7 @@ import type { ProbeResult } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
 import type { Kek } from "./kek.js";
 import { ivModeOf } from "./mechanisms/aes-gcm.js";
-import { fingerprintsOfAes, fingerprintsOfHmac, FingerprintMemory } from "./fingerprint.js";
+import { requireAnswer } from "./key-answer.js";
 import { oaepMechanismOf } from "./mechanisms/oaep-digest.js";
 import { PERFORMERS } from "./mechanisms/table.js";
 import { isRefusal } from "./refusal.js";
@@ -99,20 +99,4 @@ export function refusalOf(session: TokenSession, kek: Kek, decrypt: () => Buffer
     if (!isRefusal(error)) requireAnswer(session, kek, error);
     return error;
   }
-}
-
-/** Requires that the key still computes its fingerprint after an error. @throws TokenFault the error, if it does not */
-function requireAnswer(session: TokenSession, { record, aes, hmac }: Kek, error: TokenFault): void {
-  try {
-    session.isLoggedIn();
-    const found = [
-      ...(aes === undefined ? [] : fingerprintsOfAes(session, aes, new FingerprintMemory())),
-      ...(hmac === undefined ? [] : fingerprintsOfHmac(session, hmac)),
-    ];
-    // Some keys have none: they are named by their CKA_ID alone.
-    if (found.length > 0 || !/\.[a-mo-z]/.test(record.keyId)) return;
-  } catch {
-    // The token is away, logged out, or lost the key.
-  }
-  throw error;
 }

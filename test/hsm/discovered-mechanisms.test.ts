@@ -63,3 +63,12 @@ it("a ciphertext refused with a code of PKCS#11 v3 costs no host", async () => {
   expect(await codeOf(token.encrypt(opened))).toBe("INPUT_INVALID");
   expect(opened.ended).toEqual([]);
 });
+
+it("a token that answers CKR_GENERAL_ERROR to every call is away; it is not considered to lack AES-GCM", async () => {
+  const opened = token.open();
+  await waitFor(() => opened.hsm.readyHosts === 1, READY);
+  token.fault.set("* rv 0x5");
+  expect(await codeOf(token.encrypt(opened))).toBe("HSM_UNAVAILABLE");
+  token.fault.clear();
+  await token.recovers(opened);
+});

@@ -4,6 +4,7 @@ import pkcs11js from "pkcs11js";
 import type { MechanismName } from "../../hsm/mechanisms.js";
 import { AlteredResult, isGeneralError, TokenFault } from "../ckr.js";
 import { aesKeyOf, type Kek } from "../kek.js";
+import { requireAnswer } from "../key-answer.js";
 import type { TokenSession } from "../session.js";
 import { gcmDecrypt, gcmEncrypt, IV_BYTES, TAG_BYTES } from "./gcm-call.js";
 import { decryptCall, findGcmIvMode, makeIv, type GcmIvMode } from "./gcm-iv-mode.js";
@@ -51,7 +52,11 @@ function encrypt(
 ): Buffer {
   const key = kek.aes;
   const { mode, unclear } = findMode(session, kek);
-  if (unclear !== undefined && !isGeneralError(unclear)) throw unclear;
+  if (unclear !== undefined) {
+    if (!isGeneralError(unclear)) throw unclear;
+    // A token that lacks the mechanism may answer so, and one that is broken answers so to every call.
+    requireAnswer(session, kek, unclear);
+  }
   if (key === undefined || mode === null || mode.mechanism !== mechanism) {
     throw new TokenFault(`the token does not perform ${mechanism} with this KEK`, {
       fault: "setup",
