@@ -1,13 +1,14 @@
 // Limits the steps of all starts of one token's hosts that are in progress. If the HSM hangs, a start hangs too, and
 // its call may never return, even when the HSM answers again. The oldest start gets all the time that the configuration
 // allows, since the token may only have become slow. Later starts beside it are abandoned early and repeated until one
-// succeeds. Each gets more time than the one before, since the machine may be busy.
+// succeeds: at the same short intervals for some minutes, so that a token that answers again serves within seconds, and
+// later at longer ones. The time that the process itself takes does not count, since the machine may be busy.
 import type { HostProcess } from "./host-process.js";
 
 /**
- * "open": from spawning the process to a session; "login": C_Login; "read": finding one KEK, or one slice of a reading.
+ * "spawn": until the process has loaded its packages, without a PKCS#11 call; "open": until it has a session; "login": C_Login; "read": finding one KEK, or one slice of a reading.
  */
-export type Step = "open" | "login" | "read";
+export type Step = "spawn" | "open" | "login" | "read";
 
 /** Runs one step of a start within its time limit. */
 export type RunStep = <T>(step: Step, work: () => Promise<T>) => Promise<T>;
@@ -20,7 +21,11 @@ const LEAST_MS = 1_500;
  * longer.
  */
 const FIRST_OPEN_MS = 3_000;
-/** Factor by which each start abandoned beside the oldest extends the limit of the next; at most MOST_LONGER in all. */
+/** Least limit of "spawn", in ms: the HSM has no part in it. */
+const SPAWN_MS = 60_000;
+/** For this long after the first start was abandoned beside the oldest, the limits stay as they are, in ms. */
+const EAGER_MS = 5 * 60_000;
+/** Factor by which each later one that is abandoned extends the limit of the next; at most MOST_LONGER in all. */
 const LONGER = 1.25;
 const MOST_LONGER = 4;
 
@@ -38,7 +43,9 @@ export class Starts {
   /** The oldest first. */
   readonly #underWay: Start[] = [];
   readonly #took = new Map<Step, number>();
-  /** Number of starts abandoned beside the oldest since the last success. */
+  /** When the first start since the last success was abandoned beside the oldest, by performance.now(). */
+  #givenUpSince: number | undefined;
+  /** Number of starts abandoned after EAGER_MS. */
   #givenUp = 0;
 
   /**
@@ -68,6 +75,7 @@ export class Starts {
     try {
       const result = await work((step, action) => this.#step(start, step, action));
       this.#givenUp = 0;
+      this.#givenUpSince = undefined;
       // Starts that were late before this one began are unlikely to return.
       for (const other of this.#underWay) if (other.late) other.host.kill("hang");
       return result;
@@ -79,6 +87,7 @@ export class Starts {
 
   /** Returns the time after which a step is late, in ms; Infinity if it has not been measured. */
   lateMs(step: Step): number {
+    if (step === "spawn") return Infinity;
     const tookMs = this.#took.get(step);
     if (tookMs !== undefined) return Math.max(LEAST_MS, SLACK * tookMs);
     return step === "open" ? FIRST_OPEN_MS : Infinity;
@@ -95,6 +104,7 @@ export class Starts {
   }
 
   async #step<T>(start: Start, step: Step, work: () => Promise<T>): Promise<T> {
+    if (step === "spawn") this.#limit(start, Math.max(SPAWN_MS, this.#startTimeoutMs));
     const isOldest = start === this.#underWay[0];
     const longer = isOldest ? 1 : Math.min(MOST_LONGER, LONGER ** this.#givenUp);
     const lateMs = longer * this.lateMs(step);
@@ -114,16 +124,18 @@ export class Starts {
     }
   }
 
-  #limit(start: Start): void {
+  #limit(start: Start, limitMs = this.#startTimeoutMs): void {
     clearTimeout(start.limit);
     start.limit = setTimeout(() => {
       start.host.kill("hang");
-    }, this.#startTimeoutMs);
+    }, limitMs);
   }
 
   #overdue(start: Start): void {
     if (start !== this.#underWay[0]) {
-      this.#givenUp++;
+      const now = performance.now();
+      this.#givenUpSince ??= now;
+      if (now - this.#givenUpSince >= EAGER_MS) this.#givenUp++;
       start.host.kill("hang");
       return;
     }

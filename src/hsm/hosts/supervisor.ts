@@ -155,6 +155,7 @@ export class Supervisor {
   async #start(host: HostProcess): Promise<void> {
     const { starts, logins, log, onReady, readFirst } = this.#options;
     await starts.run(host, async (step) => {
+      await step("spawn", () => host.loaded());
       this.#token = await step("open", () => host.open());
       const lane = host.lanes.first;
       if (!this.#token.loggedIn && lane !== undefined) this.#token = await logins.login(host, lane);

@@ -3,7 +3,7 @@
 
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { Starts } from "../../../src/hsm/hosts/starts.js";
+import { Starts, type Step } from "../../../src/hsm/hosts/starts.js";
 import type { EndCause, HostProcess } from "../../../src/hsm/hosts/host-process.js";
 import { codeOf, useFaultyToken } from "../../support/faulty-token.js";
 import { waitFor } from "../../support/wait.js";
@@ -89,7 +89,7 @@ describe("several starts", () => {
   });
 
   /** Begins a start whose first step lasts until its host is killed, or `end` is called. */
-  function begin(name: string): { end: () => void; started: Promise<string> } {
+  function begin(name: string, first: Step = "open"): { end: () => void; started: Promise<string> } {
     let end = (): void => undefined;
     let fail = (): void => undefined;
     const opened = new Promise<void>((resolve, reject) => {
@@ -104,7 +104,7 @@ describe("several starts", () => {
     };
     const host = { kill } as unknown as HostProcess;
     const started = starts
-      .run(host, (step) => step("open", () => opened))
+      .run(host, (step) => step(first, () => opened))
       .then(
         () => "ready",
         () => "ended",
@@ -142,18 +142,37 @@ describe("several starts", () => {
     expect(await oldest.started).toBe("ended");
   });
 
-  it("starts beside one that hangs get more time after each that was given up", async () => {
+  it("starts beside one that hangs are repeated at the same interval for five minutes", async () => {
     starts = new Starts(START_TIMEOUT_MS, () => late++);
     begin("oldest");
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < 90; round++) {
+      begin("younger");
+      await vi.advanceTimersByTimeAsync(3_100);
+    }
+    expect(killed).toHaveLength(90);
+  });
+
+  it("starts beside one that has hung for more than five minutes get more and more time", async () => {
+    starts = new Starts(START_TIMEOUT_MS, () => late++);
+    begin("oldest");
+    for (let round = 0; round < 36; round++) {
       begin("younger");
       await vi.advanceTimersByTimeAsync(10_000);
     }
-    expect(killed).toHaveLength(5);
+    expect(killed).toHaveLength(36);
     const slow = begin("slow");
     await vi.advanceTimersByTimeAsync(8_000);
     slow.end();
     expect(await slow.started).toBe("ready");
+  });
+
+  it("a process that is slow to load its packages is not given up", async () => {
+    begin("oldest");
+    const loading = begin("loading", "spawn");
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(killed).toEqual([]);
+    loading.end();
+    expect(await loading.started).toBe("ready");
   });
 
   it("a step may take three times as long as it took last", async () => {
