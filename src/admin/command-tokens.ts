@@ -105,27 +105,47 @@ export function requireAll(tokens: readonly Token[], consequence: string): void 
   throw new KmsError(code, `${away.name}: ${message}; ${consequence}`, away.failure);
 }
 
-function open(settings: Settings, token: TokenSettings, supplied: OperatorPin | undefined): TokenHsm {
+function open(
+  settings: Settings,
+  operator: Operator,
+  token: TokenSettings,
+  supplied: OperatorPin | undefined,
+): TokenHsm {
   return openToken({
     settings,
     token,
     hosts: 1,
     observer: UNOBSERVED,
-    log: SILENT,
+    log: {
+      ...SILENT,
+      info: (fields) => {
+        notifyOfReading(operator, { ...fields });
+      },
+    },
     env: process.env,
     suppliedPin: supplied,
   });
 }
 
+/** Shows the progress of a reading that takes long. */
+function notifyOfReading(operator: Operator, fields: Readonly<Record<string, unknown>>): void {
+  const { seen, objects } = fields;
+  if (typeof seen !== "number" || typeof objects !== "number") return;
+  operator.notify(
+    `reading the token: ${seen.toLocaleString("en")} of ${objects.toLocaleString("en")} keys so far`,
+  );
+}
+
 /** Starts a token's host, and prompts for the PIN if the token requires one and no source is configured. */
-async function openAndStart(settings: Settings, { pins }: Operator, token: TokenSettings): Promise<TokenHsm> {
-  const hsm = open(settings, token, await pins.supplied(settings, token));
+async function openAndStart(settings: Settings, operator: Operator, token: TokenSettings): Promise<TokenHsm> {
+  const { pins } = operator;
+  const hsm = open(settings, operator, token, await pins.supplied(settings, token));
   hsm.start();
   if (!pins.canPrompt(token)) return hsm;
   const { failure } = await reading(() => hsm.listKeks());
   if (failure?.code !== "PIN_UNREADABLE") return hsm;
   await hsm.stop(STOP_MS);
-  const again = open(settings, token, await pins.prompt(token));
+  const again = open(settings, operator, token, await pins.prompt(token));
   again.start();
   return again;
 }
@@ -141,7 +161,9 @@ async function read(
   token: TokenSettings,
   { pin, refused }: Access,
 ): Promise<Reading & Pick<Token, "hsm">> {
-  if (refused !== undefined) return { hsm: open(settings, token, pin), records: undefined, failure: refused };
+  if (refused !== undefined) {
+    return { hsm: open(settings, operator, token, pin), records: undefined, failure: refused };
+  }
   const hsm = await openAndStart(settings, operator, token);
   return { hsm, ...(await reading(() => hsm.listKeks())) };
 }

@@ -1,12 +1,13 @@
 // Handles of secret keys that belong to other applications, so that a reading does not fetch their labels again: a
-// shared partition holds thousands of them, and each costs a round trip. A handle number may come to mean another
-// object after its own has been destroyed. So a handle that a search no longer returns is forgotten, and every other is
-// checked again after a while, sooner than a KEK made with the default delay becomes active.
+// shared partition holds thousands of them, and each costs two calls. A handle number may come to mean another object
+// after its own has been destroyed. So a handle that a search no longer returns is forgotten, and every other is checked
+// again within an hour. A KEK that hides behind a reused handle until then is found by its CKA_ID when a ciphertext
+// names it, and by every reading with a reloaded library.
 import type { Handle } from "pkcs11js";
 
 /** Shortest and longest time until a handle is checked for the second time; afterwards always the longest. In ms. */
-const FIRST_CHECK_MS = 60_000;
-const CHECK_MS = 5 * 60_000;
+const FIRST_CHECK_MS = 10 * 60_000;
+const CHECK_MS = 60 * 60_000;
 
 /** Remembers the handles of other applications' secret keys. */
 export class ForeignObjects {
@@ -37,6 +38,11 @@ export class ForeignObjects {
       ? CHECK_MS
       : FIRST_CHECK_MS + Math.random() * (CHECK_MS - FIRST_CHECK_MS);
     this.#checkAt.set(handle, this.#now() + waitMs);
+  }
+
+  /** Forgets a handle that denotes a KEK, or may. */
+  delete(object: Handle): void {
+    this.#checkAt.delete(numberOf(object));
   }
 
   /** Forgets all handles: their numbers may have been reused. */

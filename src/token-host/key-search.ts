@@ -4,7 +4,8 @@ import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import { TokenFault } from "./ckr.js";
 import type { TokenSession } from "./session.js";
 
-const FIND_BATCH = 1_000;
+/** Large, since every batch is a round trip; its handles take 64 KiB. */
+const FIND_BATCH = 8_192;
 /**
  * SoftHSM 2.6.1 lets other processes find a key that is being made, and gives it default attributes when they read any:
  * the maker's own are then lost, including the value. CKA_TOKEN is set only once all attributes are complete.

@@ -102,10 +102,12 @@ class Reading {
     if (narrower.length === 0) foreign.keepOnly(objects.map(({ handle }) => handle));
     const found: FoundKey[] = [];
     for (const [seen, object] of objects.entries()) {
-      if (foreign.has(object.handle)) continue;
+      // A handle that a narrower search returns may have been reused.
+      if (narrower.length === 0 && foreign.has(object.handle)) continue;
       const key = this.#attempt(() => describe(this.#session, object, this.#wanted));
       if (key !== undefined && key !== "foreign") found.push(key);
       if (key === "foreign") foreign.add(object.handle);
+      else foreign.delete(object.handle);
       yield { seen: seen + 1, objects: objects.length };
     }
     if (narrower.length > 0) found.push(...this.#partnersOf(found));

@@ -31,6 +31,17 @@ describe("many keys of other applications", () => {
     expect(token.fault.calls("C_GetAttributeValue") - before).toBeLessThan(OBJECTS);
   });
 
+  it("a later reading lists the foreign keys and reads none of them, on the warm host too", async () => {
+    token.fault.set("foreign-objects 2000");
+    const opened = await token.start({ hosts: 2 });
+    const before = { all: token.fault.calls(), attributes: token.fault.calls("C_GetAttributeValue") };
+    for (let reading = 0; reading < 3; reading++) expect(await keyIds(opened)).toEqual([token.keyId]);
+    // For each host: the label and the attributes of the KEK, which are read twice, with the length of each value.
+    expect(token.fault.calls("C_GetAttributeValue") - before.attributes).toBeLessThanOrEqual(6 * 6);
+    expect(token.fault.calls() - before.all).toBeLessThan(300);
+    expect(opened.ended).toEqual([]);
+  });
+
   it("reading many foreign keys delays no request, even with one host and one session", async () => {
     const opened = await token.start({ requestTimeoutMs: 2_900, sessions: 1 });
     token.fault.set(...SHARED);

@@ -4,10 +4,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
+import { findAll } from "./find-keks.js";
+import { progressLog } from "./progress-log.js";
 import { count, readInSlices, SlicePace, type AskForSlice } from "./slices.js";
 import { LastReading } from "./last-reading.js";
 import type { RunStep } from "./starts.js";
-import { HostFailure, type HostProcess } from "./host-process.js";
+import { HostFailure } from "./control-call.js";
+import type { HostProcess } from "./host-process.js";
 import type { KekRecord } from "../port.js";
 import {
   Op,
@@ -59,6 +62,7 @@ export class KeyringReadings {
   readonly #hosts: ReadingHosts;
   readonly #pace: SlicePace;
   readonly #startTimeoutMs: number;
+  readonly #log: Log;
   /** Whether a reading has hung and none has succeeded since. */
   #hung = false;
   /** Hosts that were ready when a reloaded reading was requested, until a later host has been read. */
@@ -71,6 +75,7 @@ export class KeyringReadings {
   constructor(hosts: ReadingHosts, { controlTimeoutMs, startTimeoutMs, log }: ReadingOptions) {
     this.#hosts = hosts;
     this.#startTimeoutMs = startTimeoutMs;
+    this.#log = log;
     this.#pace = new SlicePace(controlTimeoutMs, startTimeoutMs);
     this.#last = new LastReading(log);
   }
@@ -102,7 +107,7 @@ export class KeyringReadings {
     const ask = (request: ReadRequest): Promise<ReadSlice> =>
       step("read", () => host.control(Op.readKeks, request));
     const known = this.#last.keks;
-    if (known.length > 0 && (await findAll(known, ask))) return known;
+    if (known.length > 0 && (await findAll(host, known, ask))) return known;
     const reading = await this.#readUntilComplete(host, ask);
     if (this.#last.keks.length === 0) this.#last.begin(reading);
     return reading.keks;
@@ -111,8 +116,10 @@ export class KeyringReadings {
   /** Reads on a starting host. A KEK may be among the unreadable objects, and most such errors are temporary. */
   async #readUntilComplete(host: HostProcess, ask: AskForSlice): Promise<KeyringReading> {
     for (let attempt = 1; ; attempt++) {
+      const report = progressLog(this.#log);
       const reading = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
         this.#first = { at: performance.now(), ...progress };
+        report(progress);
       });
       if (reading.unreadable === 0 || attempt === FIRST_READINGS) return reading;
       await sleep(FIRST_READING_GAP_MS);
@@ -162,14 +169,25 @@ export class KeyringReadings {
   }
 
   /**
-   * Reads the other hosts, which keeps their sessions alive. Replaces those that show different keys from the first.
+   * Has the other hosts find the same KEKs, which keeps their sessions alive. Those that do not find all of them by
+   * their CKA_IDs are read, and replaced if they show different keys from the first.
    */
   async #refreshOthers(first: HostProcess, shown: readonly KekRecord[]): Promise<void> {
     for (const host of this.#hosts.ready) {
       if (host === first || this.#isLast()) continue;
+      if (await this.#findsAll(host, shown)) continue;
       const records = await this.#readOn(host).catch(() => undefined);
       if (records !== undefined && host.alive && namesOf(records) !== namesOf(shown)) host.kill("reload");
     }
+  }
+
+  async #findsAll(host: HostProcess, shown: readonly KekRecord[]): Promise<boolean> {
+    if (shown.length === 0 || !host.alive) return false;
+    const ask = (request: ReadRequest): Promise<ReadSlice> =>
+      this.#hosts.read(host, request, this.#pace.limitMs);
+    const found = await findAll(host, shown, ask).catch(() => false);
+    if (host.endCause === "hang") this.#hung = true;
+    return found;
   }
 
   async #readOn(host: HostProcess): Promise<readonly KekRecord[]> {
@@ -208,7 +226,7 @@ export class KeyringReadings {
     const beganAt = performance.now();
     const ask = (request: ReadRequest, limitMs: number): Promise<ReadSlice> =>
       this.#hosts.read(host, request, limitMs);
-    const reading = await readInSlices(host, this.#pace, this.#pace.limitMs, ask);
+    const reading = await readInSlices(host, this.#pace, this.#pace.limitMs, ask, progressLog(this.#log));
     this.#hung = false;
     this.#last.replace(reading, performance.now() - beganAt);
     return reading.keks;
@@ -231,18 +249,6 @@ export class KeyringReadings {
       "the token cannot be read: a reading has hung, and the last token host is kept for requests",
     );
   }
-}
-
-/** Returns whether the host finds all of these KEKs without a reading. */
-async function findAll(
-  known: readonly KekRecord[],
-  ask: (request: ReadRequest) => Promise<ReadSlice>,
-): Promise<boolean> {
-  for (const { keyId } of known) {
-    const slice = await ask({ resume: false, only: keyId });
-    if (!slice.done || slice.keks.length === 0) return false;
-  }
-  return true;
 }
 
 function namesOf(records: readonly KekRecord[]): string {

@@ -47,7 +47,10 @@ export async function readInSlices(
       const askedAt = performance.now();
       const slice = await ask({ resume }, limitMs);
       pace.note(performance.now() - askedAt);
-      if (slice.done) return slice;
+      if (slice.done) {
+        host.lanes.noteOperation(slice.operationMs);
+        return slice;
+      }
       reached.seen = slice.seen;
       reached.objects = slice.objects;
       onProgress(slice);

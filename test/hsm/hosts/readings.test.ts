@@ -4,6 +4,7 @@ import { beforeEach, expect, it } from "vitest";
 
 import { KeyringReadings, type ReadingHosts } from "../../../src/hsm/hosts/readings.js";
 import type { HostProcess } from "../../../src/hsm/hosts/host-process.js";
+import { LaneSet } from "../../../src/hsm/hosts/lane-set.js";
 import type { KeyringReading } from "../../../src/hsm/wire-calls.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf } from "../../support/faulty-token.js";
@@ -16,7 +17,7 @@ let shown: Pick<KeyringReading, "keks" | "unreadable">;
 let readings: KeyringReadings;
 
 beforeEach(() => {
-  const host = { alive: true, endCause: undefined } as unknown as HostProcess;
+  const host = { alive: true, endCause: undefined, lanes: new LaneSet() } as unknown as HostProcess;
   const hosts: ReadingHosts = {
     ready: [host],
     failures: () => [],
@@ -45,6 +46,7 @@ it("a KEK does not count as gone while an object cannot be read that could be be
 async function readFirst(...answers: (typeof shown)[]): Promise<{ keyIds: string[]; count: number }> {
   let count = 0;
   const host = {
+    lanes: new LaneSet(),
     control: () => {
       const answer = answers[Math.min(count++, answers.length - 1)];
       return Promise.resolve({ done: true, objects: 10, unreadableReason: "CKR_FUNCTION_FAILED", ...answer });

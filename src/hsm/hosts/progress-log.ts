@@ -1,0 +1,19 @@
+// Logs how far a long reading of the token has come; a short one leaves no line.
+import type { Log } from "../../log.js";
+import type { ReadingProgress } from "../wire-calls.js";
+
+/** Minimum time before the first line and between two lines, in ms. */
+const EVERY_MS = 5_000;
+
+/** Returns what to call with the progress of one reading. @param now a monotonic clock in ms */
+export function progressLog(
+  log: Log,
+  now: () => number = () => performance.now(),
+): (progress: ReadingProgress) => void {
+  let loggedAt = now();
+  return ({ seen, objects }) => {
+    if (now() - loggedAt < EVERY_MS) return;
+    loggedAt = now();
+    log.info({ seen, objects }, "reading the token's keys");
+  };
+}
