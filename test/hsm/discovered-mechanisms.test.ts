@@ -65,7 +65,7 @@ it("a ciphertext refused with a code of PKCS#11 v3 costs no host", async () => {
 });
 
 it("a token that answers CKR_GENERAL_ERROR to every call is away; it is not considered to lack AES-GCM", async () => {
-  const opened = token.open();
+  const opened = token.open({ requestTimeoutMs: 10_000 });
   await waitFor(() => opened.hsm.readyHosts === 1, READY);
   token.fault.set("* rv 0x5");
   expect(await codeOf(token.encrypt(opened))).toBe("HSM_UNAVAILABLE");

@@ -79,7 +79,7 @@ export class LaneGrowth {
     } catch (error) {
       // The thread stays, unused: a token without a free session now is unlikely to have one later.
       this.#maxLanes = Math.min(this.#maxLanes, lanes.length - lanes.opening);
-      this.#log.warn({ lanes: this.#maxLanes, err: error }, "token gives no further session");
+      this.#log.warn({ lanes: this.#maxLanes, err: error }, "token opens no further session");
       return;
     }
     onOpened();

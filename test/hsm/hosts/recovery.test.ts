@@ -76,6 +76,7 @@ it("a session is closed after an error and not used again", async () => {
 it("a host that cannot start backs off: its starts stay few, however many requests come", async () => {
   token.fault.set("C_FindObjectsInit segv");
   const opened = token.open({ hosts: 2 });
+  await waitFor(() => opened.ended.length > 0, { what: "a failed start", ...LIMIT });
   const codes = new Set<string>();
   await waitFor(() => opened.ended.length > 0, { what: "the first failed start", ...LIMIT });
   const until = performance.now() + 3_000;
