@@ -64,7 +64,7 @@ it("a ciphertext refused with a code of PKCS#11 v3 costs no host", async () => {
   expect(opened.ended).toEqual([]);
 });
 
-it("a token that answers CKR_GENERAL_ERROR to every call is away; it is not considered to lack AES-GCM", async () => {
+it("a token that answers a general error to every call is away, and does not lack AES-GCM", async () => {
   const opened = token.open({ requestTimeoutMs: 10_000 });
   await waitFor(() => opened.hsm.readyHosts === 1, READY);
   token.fault.set("* rv 0x5");

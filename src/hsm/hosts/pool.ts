@@ -5,7 +5,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { Supervisor } from "./supervisor.js";
-import { KeyringReadings, type AcceptsHost, type ReadingHosts } from "./readings.js";
+import type { AcceptsHost, ReadingHosts } from "./reading-hosts.js";
+import { KeyringReadings } from "./readings.js";
 import type { LaneClient } from "./lane-client.js";
 import { Logins } from "./logins.js";
 import type { LoginGate } from "../login/login-gate.js";
@@ -72,10 +73,7 @@ export class HostPool {
     for (const supervisor of this.#supervisors) void supervisor.run(this.#stopping.signal);
   }
 
-  /**
-   * Hosts log in one after the other, the second only if the first succeeded. While no host is ready, one start may run
-   * beside another that hangs.
-   */
+  /** Hosts log in one after the other; while none is ready, one start may run beside another that hangs. */
   #mayStart(index: number): boolean {
     const { underWay, isLate } = this.#starts;
     const readyHosts = this.ready.length;

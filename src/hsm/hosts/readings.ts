@@ -8,6 +8,7 @@ import { findAll } from "./find-keks.js";
 import { progressLog } from "./progress-log.js";
 import { count, readInSlices, SlicePace, type AskForSlice } from "./slices.js";
 import { LastReading } from "./last-reading.js";
+import type { ReadingHosts } from "./reading-hosts.js";
 import type { RunStep } from "./starts.js";
 import { HostFailure } from "./control-call.js";
 import type { HostProcess } from "./host-process.js";
@@ -19,29 +20,6 @@ import {
   type ReadSlice,
   type KeyringReading,
 } from "../wire-calls.js";
-
-export type AcceptsHost = (host: HostProcess) => boolean;
-
-/** What readings need from the pool. */
-export interface ReadingHosts {
-  /** Hosts that may be given requests, the serving one first. */
-  readonly ready: readonly HostProcess[];
-  /** Number of hosts in the configuration. */
-  readonly configured: number;
-  /** The serving host, after waiting for a start that has not failed yet. @throws KmsError */
-  serving(): Promise<HostProcess>;
-  /** Reads one slice. @throws KmsError */
-  read(host: HostProcess, request: ReadRequest, limitMs: number): Promise<ReadSlice>;
-  /** Returns whether operations under a KEK succeed on a host; replaces the host if they do not. */
-  proves(host: HostProcess, keyId: string): Promise<boolean>;
-  /** Returns why starts have failed that have not been followed by a ready host. */
-  failures(): readonly KmsError[];
-  /**
-   * Waits for a ready host that `wanted` accepts and returns it; undefined if a start failed or took too long. Failures
-   * in `earlier` do not count.
-   */
-  whenReady(wanted: AcceptsHost, earlier?: readonly KmsError[]): Promise<HostProcess | undefined>;
-}
 
 /** The time limits of readings. */
 export interface ReadingOptions {

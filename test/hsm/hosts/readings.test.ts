@@ -2,7 +2,8 @@
 
 import { beforeEach, expect, it } from "vitest";
 
-import { KeyringReadings, type ReadingHosts } from "../../../src/hsm/hosts/readings.js";
+import type { ReadingHosts } from "../../../src/hsm/hosts/reading-hosts.js";
+import { KeyringReadings } from "../../../src/hsm/hosts/readings.js";
 import type { HostProcess } from "../../../src/hsm/hosts/host-process.js";
 import { LaneSet } from "../../../src/hsm/hosts/lane-set.js";
 import type { KeyringReading } from "../../../src/hsm/wire-calls.js";

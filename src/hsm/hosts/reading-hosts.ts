@@ -1,0 +1,28 @@
+// The token hosts as the readings see them; the pool implements it.
+import type { KmsError } from "../../errors.js";
+import type { ReadRequest, ReadSlice } from "../wire-calls.js";
+import type { HostProcess } from "./host-process.js";
+
+/** Returns whether a host is acceptable. */
+export type AcceptsHost = (host: HostProcess) => boolean;
+
+/** What readings need from the pool. */
+export interface ReadingHosts {
+  /** Hosts that may be given requests, the serving one first. */
+  readonly ready: readonly HostProcess[];
+  /** Number of hosts in the configuration. */
+  readonly configured: number;
+  /** The serving host, after waiting for a start that has not failed yet. @throws KmsError */
+  serving(): Promise<HostProcess>;
+  /** Reads one slice. @throws KmsError */
+  read(host: HostProcess, request: ReadRequest, limitMs: number): Promise<ReadSlice>;
+  /** Returns whether operations under a KEK succeed on a host; replaces the host if they do not. */
+  proves(host: HostProcess, keyId: string): Promise<boolean>;
+  /** Returns why starts have failed that have not been followed by a ready host. */
+  failures(): readonly KmsError[];
+  /**
+   * Waits for a ready host that `wanted` accepts and returns it; undefined if a start failed or took too long. Failures
+   * in `earlier` do not count.
+   */
+  whenReady(wanted: AcceptsHost, earlier?: readonly KmsError[]): Promise<HostProcess | undefined>;
+}
