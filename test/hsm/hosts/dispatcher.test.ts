@@ -47,7 +47,7 @@ function open(hosts: readonly FakeHost[], pool: object = {}): void {
   const all = {
     ready: hosts as unknown as HostProcess[],
     reason: undefined,
-    replaceIfBroken: () => undefined,
+    controls: { replaceIfBroken: () => undefined },
     grow: () => Promise.resolve(false),
     ...pool,
   } as unknown as HostPool;
