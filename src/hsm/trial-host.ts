@@ -2,7 +2,8 @@
 // it sees before its login, and it is not replaced when it ends. The pool of serving hosts is for the plugin.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { HostProcess, killOnTimeout, type HostProcessOptions } from "./hosts/host-process.js";
+import { killOnTimeout } from "./hosts/control-call.js";
+import { HostProcess, type HostProcessOptions } from "./hosts/host-process.js";
 import { Logins } from "./hosts/logins.js";
 import { Starts } from "./hosts/starts.js";
 import type { LoginGate } from "./login/login-gate.js";
@@ -56,6 +57,7 @@ export class TrialHost {
     const { startTimeoutMs } = this.#options;
     return killOnTimeout(this.#process, startTimeoutMs, async () => {
       try {
+        await this.#process.loaded();
         return (this.#description = await this.#process.open());
       } catch (error) {
         throw KmsError.from(error);

@@ -23,6 +23,7 @@ import type { TrialName, TrialRequest, Trials } from "../hsm/wire-trials.js";
 import { CheckedCrypt } from "./checked-crypt.js";
 import { toFault, TokenFault } from "./ckr.js";
 import { destroyObjects, keksNamed } from "./destroyer.js";
+import type { Kek } from "./kek.js";
 import { KekUse, naming } from "./kek-use.js";
 import { makeKek, removeKeys } from "./key-maker.js";
 import { NOT_LOCAL } from "./found-key.js";
@@ -121,7 +122,7 @@ export class LaneToken {
   trial(request: TrialRequest): Trials[TrialName]["reply"] {
     const lane = {
       session: this.#session,
-      withKek: <T>(keyId: string, use: (kek: Kek) => T): T => this.#withKek(keyId, use),
+      withKek: <T>(keyId: string, use: (kek: Kek) => T): T => this.#use.kek(keyId, use),
       known: (keyId: string): Kek | undefined => this.#keyring.known(keyId),
     };
     return performTrial(lane, request);

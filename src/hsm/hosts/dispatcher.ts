@@ -124,8 +124,7 @@ export class Dispatcher {
 
   /** Opens another session on a slow token. If there is no host, fails the waiting requests once a start has failed. */
   #growOrGiveUp(): void {
-    const [serving] = this.#hosts.ready;
-    if (serving !== undefined) {
+    if (this.#hosts.ready.length > 0) {
       this.#hosts.grow();
       return;
     }

@@ -61,6 +61,7 @@ export class HostProcess {
   #startedLanes = 0;
   #cause: EndCause | undefined;
   #spawnError: Error | undefined;
+  #description: TokenDescription | undefined;
 
   constructor(options: HostProcessOptions, log: Log) {
     this.#options = options;
@@ -128,6 +129,7 @@ export class HostProcess {
   async open(): Promise<TokenDescription> {
     const described = await this.control(Op.open, this.#options.open);
     this.#growth.begin(described);
+    this.#description = described;
     return described;
   }
 
@@ -160,9 +162,8 @@ export class HostProcess {
   /** Opens another lane, which is not logged in here, and returns the token as that lane sees it. @throws HostFailure */
   async openLane(): Promise<TokenDescription> {
     if (this.#description === undefined) throw new TypeError("the token host has not been opened");
-    const { slotId } = this.#description;
-    const lane = this.#startLane();
-    const opened = callOn(lane, Op.open, { ...this.#options.open, slotId });
+    const lane = this.startLane();
+    const opened = callOn(lane, Op.open, { ...this.#options.open, described: this.#description });
     await this.#lanes.addAfter(lane, async () => {
       await opened;
     });
