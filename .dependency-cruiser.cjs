@@ -3,7 +3,7 @@
 
 /** A folder or file of src/ -> those of src/ that it may import, apart from itself. */
 const LAYERS = {
-  "main\\.ts": ["cli/", "engine\\.ts", "hardening\\.ts", "errors\\.ts"],
+  "main\\.ts": ["cli/", "engine\\.ts", "hardening\\.ts", "file-limit\\.ts"],
   "cli/": [
     "admin/",
     "compose/",
@@ -21,6 +21,7 @@ const LAYERS = {
     "untrusted-text\\.ts",
     "log\\.ts",
     "errors\\.ts",
+    "file-limit\\.ts",
     "version\\.ts",
   ],
   "admin/": [
@@ -78,7 +79,8 @@ const LAYERS = {
   "engine\\.ts": [],
   "hardening\\.ts": [],
   "log\\.ts": [],
-  "errors\\.ts": [],
+  "errors\\.ts": ["file-limit\\.ts"],
+  "file-limit\\.ts": [],
   "version\\.ts": [],
 };
 

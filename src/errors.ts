@@ -1,8 +1,7 @@
 // The only error class of this project. A KmsError has a code from a closed union, a public message (it names keys and
 // next steps, never data, PINs or key material) and, for the log only, its cause. Two tables translate the codes:
 // `server/grpc-status.ts` for gRPC, `cli/exit-code.ts` for the shell.
-import { existsSync } from "node:fs";
-import { dirname } from "node:path";
+import { fileLimitIn } from "./file-limit.js";
 
 export const ERROR_CODES = [
   /** The command line or the configuration is invalid. */
@@ -81,24 +80,4 @@ export class KmsError extends Error {
     if (limit !== undefined) return new KmsError("HSM_UNAVAILABLE", limit, error);
     return new KmsError("INTERNAL", "internal error; the log has its cause", error);
   }
-}
-
-/** Returns what to do if no more files can be opened, by the error or one of its causes; undefined for other errors. */
-export function fileLimitIn(error: unknown): string | undefined {
-  for (let at = error; at instanceof Error; at = at.cause) {
-    const { code } = at as NodeJS.ErrnoException;
-    if (code === "EMFILE" || isUnopenedPackage(at, code)) {
-      return "too many open files (EMFILE); raise the limit: ulimit -n 1024, or LimitNOFILE=1024 in the systemd unit";
-    }
-    if (code === "ENFILE") {
-      return "the system has too many open files (ENFILE); raise fs.file-max with sysctl";
-    }
-  }
-  return undefined;
-}
-
-/** Returns whether Node.js reports a package as missing that is installed: so it does if it cannot open its files. */
-function isUnopenedPackage({ message }: Error, code: string | undefined): boolean {
-  const path = /^Cannot find (?:package|module) '(\/[^']+)'/.exec(message)?.[1];
-  return code === "ERR_MODULE_NOT_FOUND" && path !== undefined && existsSync(dirname(path));
 }

@@ -1,21 +1,31 @@
 #!/usr/bin/env node
 // The entry point of the command `kms-pkcs11`: hardens the process before it loads anything else.
 import { limitGarbage, limitYoungGarbage, useCompileCache } from "./engine.js";
-import { fileLimitIn } from "./errors.js";
+import { fileLimitIn, fileLimitTooLow } from "./file-limit.js";
 import { hardenProcess } from "./hardening.js";
 
 hardenProcess();
-// A short command is faster without.
-if (process.argv[2] === "serve") limitYoungGarbage();
-limitGarbage();
-useCompileCache();
-try {
-  const { run } = await import("./cli/program.js");
-  await run(process.argv);
-} catch (error) {
-  // The process may open too few files even to load the program.
-  const limit = fileLimitIn(error);
-  if (limit === undefined) throw error;
-  process.stderr.write(`kms-pkcs11: ${limit}\n`);
+const tooLow = fileLimitTooLow();
+if (tooLow === undefined) await runProgram();
+else fail(tooLow);
+
+async function runProgram(): Promise<void> {
+  // A short command is faster without.
+  if (process.argv[2] === "serve") limitYoungGarbage();
+  limitGarbage();
+  useCompileCache();
+  try {
+    const { run } = await import("./cli/program.js");
+    await run(process.argv);
+  } catch (error) {
+    // Other processes' files count too, if the system's own limit is reached.
+    const limit = fileLimitIn(error);
+    if (limit === undefined) throw error;
+    fail(limit);
+  }
+}
+
+function fail(problem: string): void {
+  process.stderr.write(`kms-pkcs11: ${problem}\n`);
   process.exitCode = 3;
 }

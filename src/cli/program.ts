@@ -1,6 +1,7 @@
 // The command line: its commands, their common options, and how a failure is reported.
 import { Command, CommanderError, Option } from "commander";
-import { fileLimitIn, KmsError } from "../errors.js";
+import { KmsError } from "../errors.js";
+import { fileLimitIn } from "../file-limit.js";
 import { fileError, refusalIn } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
