@@ -4,6 +4,14 @@ import { limitGarbage, limitYoungGarbage, useCompileCache } from "./engine.js";
 import { fileLimitIn, fileLimitTooLow } from "./file-limit.js";
 import { hardenProcess } from "./hardening.js";
 
+/** As in package.json. */
+const OLDEST_NODE = 22;
+
+if (Number.parseInt(process.versions.node) < OLDEST_NODE) {
+  const found = `${process.version} (${process.execPath})`;
+  process.stderr.write(`kms-pkcs11: Node.js ${OLDEST_NODE} or newer is needed; this is ${found}\n`);
+  process.exit(2);
+}
 hardenProcess();
 const tooLow = fileLimitTooLow();
 if (tooLow === undefined) await runProgram();

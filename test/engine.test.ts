@@ -88,6 +88,15 @@ describe("the program", () => {
   });
 });
 
+it("the program says in one line that Node.js is too old", () => {
+  const old = `Object.defineProperty(process, "versions", { value: { ...process.versions, node: "20.20.2" } })`;
+  const hook = ["--import", `data:text/javascript,${encodeURIComponent(old)}`];
+  const args = [...hook, join(folder, "dist/main.js"), "--version"];
+  const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8" });
+  expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+  expect(stderr).toMatch(/^kms-pkcs11: Node\.js 22 or newer is needed; this is \S+ \(\S+\)\n$/);
+});
+
 describe("serve", () => {
   const show = `console.error("OPTIONS " + process.pid + " " + process.execArgv.join(" "))`;
   const withHook = ["--import", `data:text/javascript,${encodeURIComponent(show)}`];
