@@ -66,7 +66,6 @@ const LAYERS = {
   // The token host is another program: it shares the wire format and the tables that the format speaks of.
   "token-host/": [
     "hsm/(wire[^/]*|port|fault|mechanisms|key-id)\\.ts",
-    "engine\\.ts",
     "hardening\\.ts",
     "untrusted-text\\.ts",
     "log\\.ts",

@@ -1,4 +1,4 @@
-// Sets V8 up for every process of this program, however it was started: limits on garbage, and the cache of compiled
+// Sets V8 up for the plugin and its commands, however they were started: limits on garbage, and the cache of compiled
 // modules that the build makes beside the program (scripts/compile-cache.js).
 import { existsSync, readdirSync } from "node:fs";
 import module from "node:module";

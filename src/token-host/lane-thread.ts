@@ -1,9 +1,7 @@
-// The entry of a lane's thread, which has a compile cache of its own: sets it up before it loads the lane.
+// The entry of a lane's thread. Without the compile cache of engine.ts: for the few modules of a lane, setting it up takes
+// longer than it saves.
 import { parentPort, workerData } from "node:worker_threads";
-import { useCompileCache } from "../engine.js";
-import type { LaneData } from "./lane.js";
+import { serveLane, type LaneData } from "./lane.js";
 
-useCompileCache();
-const { serveLane } = await import("./lane.js");
 if (parentPort === null) throw new TypeError("a lane is a thread of the token host");
 serveLane(workerData as LaneData, parentPort);

@@ -3,14 +3,12 @@
 // number of each lane to start to standard input, one per line. What one lane has found, it passes to the others.
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
-import { limitGarbage } from "../engine.js";
 import { hardenProcess } from "../hardening.js";
 import type { LaneData } from "./lane.js";
 import type { SharedKek } from "./shared-kek.js";
 import { newTurn } from "./turn.js";
 
 hardenProcess();
-limitGarbage();
 
 /** File descriptor of lane 0; lane n uses FIRST_LANE_FD + n. */
 const FIRST_LANE_FD = 3;
