@@ -61,7 +61,8 @@ beforeAll(async () => {
     OTEL_BSP_SCHEDULE_DELAY: "50",
     OTEL_RESOURCE_ATTRIBUTES: "k8s.node.name=node-1",
   };
-  plugin = new PluginProcess({ ...token, env: { ...token.env, ...otel } });
+  // The cache holds one seed: an Encrypt evicts that of the one before.
+  plugin = new PluginProcess({ ...token, env: { ...token.env, ...otel } }, { cache: { entries: 1 } });
   await plugin.start();
   client = new Client(`unix:${plugin.socket}`, credentials.createInsecure(), {
     "grpc.default_authority": "localhost",
@@ -131,6 +132,7 @@ it("sends a span for every request, in the caller's trace", async () => {
 
 it("sends a span for each call to the HSM, below the request's", async () => {
   const sealed = await call("Encrypt", { plaintext: Buffer.alloc(32, 1), uid: "hsm-1" });
+  await call("Encrypt", { plaintext: Buffer.alloc(32, 2), uid: "evicts" });
   await call("Decrypt", { ...sealed, uid: "hsm-2" });
   await call("Decrypt", { ...sealed, uid: "cached" });
   const below = async (uid: string): Promise<Span[]> => {

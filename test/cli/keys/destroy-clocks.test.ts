@@ -92,7 +92,7 @@ describe("a retired KEK", () => {
     expect([code, stderr]).toEqual([
       1,
       expect.stringMatching(
-        /its Status or Encrypt answered under it at .*; before every API server had left/,
+        /its Status or Encrypt answered under it at .*; a report taken before every API server had left/,
       ),
     ]);
   });
