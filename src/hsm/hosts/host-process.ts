@@ -62,6 +62,7 @@ export class HostProcess {
   #cause: EndCause | undefined;
   #spawnError: Error | undefined;
   #description: TokenDescription | undefined;
+  #openedAt = Infinity;
 
   constructor(options: HostProcessOptions, log: Log) {
     this.#options = options;
@@ -106,6 +107,11 @@ export class HostProcess {
     return this.#cause === undefined;
   }
 
+  /** When it began to load the library, by performance.now(); Infinity before. */
+  get openedAt(): number {
+    return this.#openedAt;
+  }
+
   /** Whether the process has ended or was never created. */
   get hasExited(): boolean {
     return this.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null;
@@ -127,6 +133,7 @@ export class HostProcess {
 
   /** Loads the module and finds the token. @throws HostFailure */
   async open(): Promise<TokenDescription> {
+    this.#openedAt = performance.now();
     const described = await this.control(Op.open, this.#options.open);
     this.#growth.begin(described);
     this.#description = described;

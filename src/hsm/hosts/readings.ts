@@ -8,7 +8,7 @@ import { findAll } from "./find-keks.js";
 import { progressLog } from "./progress-log.js";
 import { count, readInSlices, SlicePace, type AskForSlice } from "./slices.js";
 import { LastReading } from "./last-reading.js";
-import type { ReadingHosts } from "./reading-hosts.js";
+import type { AcceptsHost, ReadingHosts } from "./reading-hosts.js";
 import type { RunStep } from "./starts.js";
 import { HostFailure } from "./control-call.js";
 import type { HostProcess } from "./host-process.js";
@@ -35,6 +35,7 @@ export interface ReadingOptions {
  */
 const FIRST_READINGS = 3;
 const FIRST_READING_GAP_MS = 100;
+
 /** Makes and limits readings of the keyring on the hosts of one token. */
 export class KeyringReadings {
   readonly #hosts: ReadingHosts;
@@ -119,7 +120,7 @@ export class KeyringReadings {
    */
   async readReloaded(): Promise<readonly KekRecord[]> {
     const fresh = await this.#fresh();
-    const records = await this.#readOn(fresh);
+    const records = await this.#readOn(fresh, (host) => !this.#beforeReload.has(host));
     for (const host of this.#hosts.ready) {
       if (host === fresh || !this.#beforeReload.has(host)) continue;
       const earlier = await this.#readOn(host).catch(() => undefined);
@@ -148,15 +149,26 @@ export class KeyringReadings {
 
   /**
    * Has the other hosts find the same KEKs, which keeps their sessions alive. Those that do not find all of them by
-   * their CKA_IDs are read, and replaced if they show different keys from the first.
+   * their CKA_IDs are read. If they show different keys from the first, one of the two is replaced.
    */
   async #refreshOthers(first: HostProcess, shown: readonly KekRecord[]): Promise<void> {
     for (const host of this.#hosts.ready) {
       if (host === first || this.#isLast()) continue;
       if (await this.#findsAll(host, shown)) continue;
       const records = await this.#readOn(host).catch(() => undefined);
-      if (records !== undefined && host.alive && namesOf(records) !== namesOf(shown)) host.kill("reload");
+      if (records === undefined || !host.alive || namesOf(records) === namesOf(shown)) continue;
+      if (host.openedAt < first.openedAt) host.kill("reload");
+      else await this.#replaceUnlessSame(first, records);
     }
+  }
+
+  /**
+   * Replaces a host if it still shows different keys from one whose library was loaded later: a library may show its
+   * token forever as it was when it was loaded, or as empty once the token was away.
+   */
+  async #replaceUnlessSame(earlier: HostProcess, later: readonly KekRecord[]): Promise<void> {
+    const records = await this.#readOn(earlier).catch(() => undefined);
+    if (records !== undefined && earlier.alive && namesOf(records) !== namesOf(later)) earlier.kill("reload");
   }
 
   async #findsAll(host: HostProcess, shown: readonly KekRecord[]): Promise<boolean> {
@@ -168,7 +180,8 @@ export class KeyringReadings {
     return found;
   }
 
-  async #readOn(host: HostProcess): Promise<readonly KekRecord[]> {
+  /** @param accepts which other host may be read if the reading makes this one unusable */
+  async #readOn(host: HostProcess, accepts: AcceptsHost = () => true): Promise<readonly KekRecord[]> {
     try {
       return await this.#inTurn(host);
     } catch (error) {
@@ -176,7 +189,7 @@ export class KeyringReadings {
       else if (host.alive) await this.#judge(host, error);
       if (host.alive || host.endCause === "stop") throw error;
       // The reading made its host unusable; repeat it on another one.
-      const other = await this.#hosts.whenReady(() => !this.#isLast());
+      const other = await this.#hosts.whenReady((one) => !this.#isLast() && accepts(one));
       if (other !== undefined) return this.#inTurn(other);
       throw this.#hung ? error : this.#refusal();
     }

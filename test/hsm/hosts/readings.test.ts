@@ -2,6 +2,7 @@
 
 import { beforeEach, expect, it } from "vitest";
 
+import { KmsError } from "../../../src/errors.js";
 import type { ReadingHosts } from "../../../src/hsm/hosts/reading-hosts.js";
 import { KeyringReadings } from "../../../src/hsm/hosts/readings.js";
 import type { HostProcess } from "../../../src/hsm/hosts/host-process.js";
@@ -10,6 +11,7 @@ import type { KeyringReading } from "../../../src/hsm/wire-calls.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf } from "../../support/faulty-token.js";
 import { kekRecord } from "../../support/kek-record.js";
+import { waitFor } from "../../support/wait.js";
 
 const A = kekRecord("kms-kek", "a");
 const B = kekRecord("kms-kek@20261121T100000Z", "b");
@@ -74,4 +76,97 @@ it("an object that can never be read does not hide that KEKs come and go", async
   expect(readings.finding).toContain("1 of 10 secret keys on the token cannot be read: CKR_FUNCTION_FAILED");
   shown = { keks: [B], unreadable: 1 };
   expect(await keyIds()).toEqual(["b"]);
+});
+
+interface View {
+  readonly openedAt: number;
+  /** What its readings show, the last of these again and again; a reading of a host without any ends it. */
+  readonly keks: KeyringReading["keks"][];
+  /** Whether it starts when another host has been killed. */
+  readonly isSuccessor?: boolean;
+}
+
+/** Hosts in the order in which they serve. */
+function hostsShowing(...views: View[]): {
+  readonly readings: KeyringReadings;
+  readonly killed: number[];
+} {
+  const killed: number[] = [];
+  const all = views.map(({ openedAt, keks, isSuccessor = false }) => {
+    const kill = (cause: string): void => {
+      killed.push(openedAt);
+      Object.assign(host, { alive: false, endCause: cause });
+    };
+    const host = {
+      alive: true,
+      endCause: undefined,
+      lanes: new LaneSet(),
+      openedAt,
+      keks,
+      isSuccessor,
+      kill,
+    };
+    return host;
+  });
+  const ready = (): HostProcess[] =>
+    all.filter(
+      ({ alive, isSuccessor }) => alive && (!isSuccessor || killed.length > 0),
+    ) as unknown as HostProcess[];
+  const hosts: ReadingHosts = {
+    get ready() {
+      return ready();
+    },
+    failures: () => [],
+    configured: 2,
+    serving: () => Promise.resolve(ready()[0] as HostProcess),
+    read: (one) => {
+      const { keks } = one as unknown as (typeof all)[number];
+      const shows = keks.length > 1 ? keks.shift() : keks[0];
+      if (shows !== undefined) {
+        return Promise.resolve({
+          done: true,
+          objects: 10,
+          unreadable: 0,
+          unreadableReason: "",
+          keks: shows,
+        });
+      }
+      one.kill("device");
+      return Promise.reject(new KmsError("HSM_UNAVAILABLE", "the host has ended"));
+    },
+    proves: () => Promise.resolve(true),
+    whenReady: (wanted) => Promise.resolve(ready().find(wanted)),
+  };
+  const options = { controlTimeoutMs: 1_000, startTimeoutMs: 1_000, log: SILENT };
+  return { readings: new KeyringReadings(hosts, options), killed };
+}
+
+it("of two hosts that show different keys, the one that loaded its library first is replaced", async () => {
+  const serving = hostsShowing({ openedAt: 1, keks: [[]] }, { openedAt: 2, keks: [[A]] });
+  await serving.readings.read();
+  await waitFor(() => serving.killed.length > 0);
+  const warm = hostsShowing({ openedAt: 4, keks: [[A]] }, { openedAt: 3, keks: [[]] });
+  await warm.readings.read();
+  await waitFor(() => warm.killed.length > 0);
+  expect([serving.killed, warm.killed]).toEqual([[1], [3]]);
+});
+
+it("a serving host that has meanwhile found the same keys as a later one stays", async () => {
+  const { readings: made, killed } = hostsShowing(
+    { openedAt: 1, keks: [[A], [A, B]] },
+    { openedAt: 2, keks: [[A, B]] },
+  );
+  await made.read();
+  expect((await made.read()).map(({ keyId }) => keyId)).toEqual(["a", "b"]);
+  expect(killed).toEqual([]);
+});
+
+it("a reading with a reloaded library is never made on a host from before", async () => {
+  const { readings: made, killed } = hostsShowing(
+    { openedAt: 1, keks: [[]] },
+    { openedAt: 2, keks: [[]] },
+    { openedAt: 3, keks: [], isSuccessor: true },
+  );
+  expect(await codeOf(made.readReloaded())).toBe("HSM_UNAVAILABLE");
+  expect(killed).toEqual([2, 3]);
 });
