@@ -99,7 +99,7 @@ test("hostile bytes end nothing, hold nothing and disturb nobody", async () => {
       if (family === undefined || make === undefined) throw new RangeError("no such family");
       const bytes = make(random);
       await waitFor(() => attack(bytes), {
-        what: `room for ${family}`,
+        what: `room for ${family}, seed ${SEED}`,
         timeoutMs: LET_GO_MS,
         intervalMs: 100,
       });

@@ -19,7 +19,8 @@ import {
 import { below, bytesOf, method, nth, open, OPENING, pick, repeat, STREAM, type Families } from "./draw.js";
 
 export const HTTP2_FAMILIES: Families = {
-  "no preface": (random) => bytesOf(random, 600),
+  // At least one byte: a connection that sends nothing gets no answer.
+  "no preface": (random) => Buffer.concat([Buffer.of(below(random, 256)), bytesOf(random, 600)]),
   "a part of the preface": (random) => PREFACE.subarray(0, 1 + below(random, PREFACE.length - 1)),
   "another protocol": (random) =>
     Buffer.from(
