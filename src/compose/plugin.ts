@@ -22,6 +22,7 @@ import type { LimitObserver } from "../server/open-requests.js";
 import type { RunningServer } from "../server/server.js";
 import type { RunningUnlock } from "../server/unlock.js";
 import { Closers } from "./closers.js";
+import { DeferredHsmObserver } from "./deferred-hsm-observer.js";
 import { observeProvider } from "./gauges.js";
 import { providerOptions } from "./provider.js";
 import { startWorkingSet } from "./working-set.js";
@@ -121,19 +122,6 @@ async function startParts(start: Start): Promise<RunningHttp | undefined> {
   const watchdog = startWatchdog(env, log);
   closers.add("watchdog", () => watchdog?.stop());
   return http;
-}
-
-/** Passes calls and ends of token hosts on to the metrics, which are loaded while the first host starts. */
-class DeferredHsmObserver implements HsmObserver {
-  metrics: Metrics | undefined;
-
-  hsmCallDone(operation: string, result: string, seconds: number): void {
-    this.metrics?.hsmCallDone(operation, result, seconds);
-  }
-
-  hostEnded(cause: string): void {
-    this.metrics?.hostEnded(cause);
-  }
 }
 
 function openHsm({ settings, env, log, closers }: Start, observer: HsmObserver): OpenedTokens {

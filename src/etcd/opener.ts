@@ -4,7 +4,7 @@ import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
 import type { KmsProvider } from "../provider/kms.js";
 import { meansHsmAway } from "../hsm/away.js";
-import { cacheName } from "../provider/unwrap-cache.js";
+import { cacheName } from "../provider/cache-name.js";
 import { openData } from "./data-key.js";
 import type { EncryptedObject } from "./stored-object.js";
 

@@ -178,3 +178,8 @@ export function findByKeyId(schedule: Schedule, keyId: string): Generation | und
 export function generationsOnlyIn(one: Schedule, other: Schedule): Generation[] {
   return one.generations.filter(({ record }) => findByKeyId(other, record.keyId) === undefined);
 }
+
+/** Returns every key_id by which stored objects may name a key on the token, refused keys included. */
+export function namesOf({ generations, refused }: Schedule): string[] {
+  return [...generations, ...refused].flatMap(({ record }) => [record.keyId, ...record.aliases]);
+}

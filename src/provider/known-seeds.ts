@@ -4,7 +4,8 @@ import { KmsError } from "../errors.js";
 import type { Keyring } from "./keyring.js";
 import type { DecryptQuestion } from "./kms.js";
 import { LOCAL_KEK_ANNOTATION, type LocalKeks } from "./local-kek.js";
-import { cacheName, type CachedSeed, type UnwrapCache } from "./unwrap-cache.js";
+import { cacheName } from "./cache-name.js";
+import type { CachedSeed, UnwrapCache } from "./unwrap-cache.js";
 
 /** Where seeds and local KEKs are kept, and what decrypts them. */
 export interface KnownSeedsParts {

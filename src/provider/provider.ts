@@ -23,7 +23,8 @@ import {
 import { LOCAL_KEK_ANNOTATION, type LocalKeks } from "./local-kek.js";
 import type { Outage } from "./outage.js";
 import { saysBroken, type Prover } from "./prover.js";
-import { cacheName, type UnwrapCache } from "./unwrap-cache.js";
+import { cacheName } from "./cache-name.js";
+import type { UnwrapCache } from "./unwrap-cache.js";
 import { collapseSpaces, truncate } from "../untrusted-text.js";
 
 /** Whether DEK seeds are encrypted under the KEK or under a local KEK. */

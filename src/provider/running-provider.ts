@@ -5,7 +5,7 @@ import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { ActiveKey } from "./active-key.js";
 import { Health } from "./health.js";
-import type { Generation, Schedule, SchedulePolicy } from "./generations.js";
+import { namesOf, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
 import {
   reportKeyring,
   reportKeys,
@@ -79,7 +79,7 @@ export class RunningProvider {
   #follower: CheckFollower | undefined;
 
   constructor(options: ProviderOptions) {
-    const { hsm, mode, policy, log } = options;
+    const { hsm, mode, log } = options;
     this.#hsm = hsm;
     this.#mode = mode;
     const clocks = { now: () => Date.now(), uptime: () => performance.now() };
@@ -92,51 +92,17 @@ export class RunningProvider {
     };
     const calls = new KekCalls({ hsm, prover: this.#prover, onHsmTrouble });
     this.localKeks = new LocalKeks(calls.localKeks, options.localKek);
-    this.#keyring = new Keyring({
-      hsm,
-      requestTimeoutMs: options.requestTimeoutMs,
-      readsOnce: options.readsOnce ?? false,
-      ...(options.reload !== undefined && { reloads: new ReloadSchedule(options.reload) }),
-      policy,
-      inUse: () => this.#active.published?.record.keyId,
-      log,
-      onRead: (schedule, gone) => {
-        memory.keysRead(() => namesOf(schedule));
-        const goneNames = gone.flatMap(({ record }) => [record.keyId, ...record.aliases]);
-        for (const name of goneNames) this.#forget(name);
-        this.#follower?.keysRead(goneNames);
-        // A KEK found by a request for an unknown key_id is proven now, not at the next interval.
-        const isNew = ({ record }: Generation): boolean => this.#prover.isUntried(record.keyId);
-        if (schedule.generations.some(isNew)) this.#check.requestRound();
-      },
-    });
+    this.#keyring = this.#createKeyring(options);
     this.outage = new Outage(options.outage, log);
     const health = new Health(hsm, this.outage);
-    this.#active = new ActiveKey({
-      keyring: this.#keyring,
-      prover: this.#prover,
-      memory,
-      health,
-      now: clocks.now,
-      log,
-    });
-    this.#check = new BackgroundCheck({
-      keyring: this.#keyring,
-      prover: this.#prover,
-      health,
-      intervalMs: options.intervalMs,
-      inUse: () => this.#active.published?.record.keyId,
-      now: clocks.now,
-      log,
-      onRound: () => this.#afterRound(),
-    });
+    const parts = { keyring: this.#keyring, prover: this.#prover, memory };
+    this.#active = new ActiveKey({ ...parts, health, now: clocks.now, log });
+    this.#check = this.#createCheck(options, health);
     const provider = new Provider({
+      ...parts,
       mode,
       calls,
-      keyring: this.#keyring,
-      prover: this.#prover,
       active: this.#active,
-      memory,
       outage: this.outage,
       cache: this.cache,
       localKeks: this.localKeks,
@@ -147,6 +113,51 @@ export class RunningProvider {
       localKeks: this.localKeks,
       keyring: this.#keyring,
       decrypt: (question) => provider.decryptInBackground(question),
+    });
+  }
+
+  #createKeyring({
+    hsm,
+    requestTimeoutMs,
+    readsOnce = false,
+    reload,
+    policy,
+    log,
+  }: ProviderOptions): Keyring {
+    return new Keyring({
+      hsm,
+      requestTimeoutMs,
+      readsOnce,
+      ...(reload !== undefined && { reloads: new ReloadSchedule(reload) }),
+      policy,
+      inUse: () => this.#active.published?.record.keyId,
+      log,
+      onRead: (schedule, gone) => {
+        this.#onRead(schedule, gone);
+      },
+    });
+  }
+
+  #onRead(schedule: Schedule, gone: readonly Generation[]): void {
+    this.#memory.keysRead(() => namesOf(schedule));
+    const goneNames = gone.flatMap(({ record }) => [record.keyId, ...record.aliases]);
+    for (const name of goneNames) this.#forget(name);
+    this.#follower?.keysRead(goneNames);
+    // A KEK found by a request for an unknown key_id is proven now, not at the next interval.
+    const isNew = ({ record }: Generation): boolean => this.#prover.isUntried(record.keyId);
+    if (schedule.generations.some(isNew)) this.#check.requestRound();
+  }
+
+  #createCheck({ intervalMs, log }: ProviderOptions, health: Health): BackgroundCheck {
+    return new BackgroundCheck({
+      keyring: this.#keyring,
+      prover: this.#prover,
+      health,
+      intervalMs,
+      inUse: () => this.#active.published?.record.keyId,
+      now: () => Date.now(),
+      log,
+      onRound: () => this.#afterRound(),
     });
   }
 
@@ -242,9 +253,4 @@ export class RunningProvider {
     // In advance, so that Encrypt works during an outage. The next proof reports a failure.
     await this.localKeks.prepare(generation.record.keyId).catch(() => undefined);
   }
-}
-
-/** Returns every key_id by which stored objects may name a key on the token, refused keys included. */
-function namesOf({ generations, refused }: Schedule): string[] {
-  return [...generations, ...refused].flatMap(({ record }) => [record.keyId, ...record.aliases]);
 }

@@ -1,12 +1,11 @@
 // The unwrap cache: DEK seeds, found by a digest of everything that determines them. It is bounded in number and time.
 // Identical misses share one call; failures are not cached; entries are zeroed when they leave. It returns copies,
 // since an entry may be zeroed while a response is still being written. While the HSM is away, entries stay longer.
-import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
 import type { Caller } from "../hsm/port.js";
-import type { Annotations, DecryptQuestion } from "./kms.js";
+import type { DecryptQuestion } from "./kms.js";
 import { SharedLoad } from "./shared-load.js";
 
 /** Receives the events of the cache. */
@@ -242,21 +241,4 @@ export class UnwrapCache {
     this.#entries?.set(name, { name, keyId, question: own, plaintext: Buffer.from(plaintext), ...state });
     this.#changes++;
   }
-}
-
-/**
- * Returns a digest of everything that determines a plaintext, each part with its length, so that no two inputs collide.
- */
-export function cacheName(keyId: string, ciphertext: Uint8Array, annotations: Annotations): string {
-  const hash = createHash("sha256");
-  const add = (part: Uint8Array | string): void => {
-    hash.update(`${typeof part === "string" ? Buffer.byteLength(part) : part.length}:`).update(part);
-  };
-  add(keyId);
-  add(ciphertext);
-  for (const name of Object.keys(annotations).sort()) {
-    add(name);
-    add(annotations[name] ?? "");
-  }
-  return hash.digest("base64");
 }

@@ -4,7 +4,7 @@ import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import type { DecryptQuestion } from "../provider/kms.js";
 import type { KnownSeeds } from "../provider/known-seeds.js";
-import { cacheName } from "../provider/unwrap-cache.js";
+import { cacheName } from "../provider/cache-name.js";
 import { isFinal, Pauses, Series } from "./failures.js";
 import { callPaced } from "./paced-calls.js";
 

@@ -4,7 +4,8 @@ import { beforeEach, describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
-import { cacheName, UnwrapCache, type NamedSeed } from "../../src/provider/unwrap-cache.js";
+import { cacheName } from "../../src/provider/cache-name.js";
+import { UnwrapCache, type NamedSeed } from "../../src/provider/unwrap-cache.js";
 import { waitFor } from "../support/wait.js";
 
 let counted: { hits: number; misses: number; evictions: number };

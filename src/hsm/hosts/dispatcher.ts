@@ -59,10 +59,7 @@ export class Dispatcher {
     const isBackground = caller.isBackground === true;
     const waiting = this.#queue.length;
     if (!isBackground && waiting >= this.#options.queue) {
-      throw new KmsError(
-        "OVERLOADED",
-        `${waiting} requests are already waiting for the HSM; try again later`,
-      );
+      throw new KmsError("OVERLOADED", `${waiting} requests wait for the HSM already; try again later`);
     }
     const job = new Job(op, request, caller);
     this.#jobs.add(job);
