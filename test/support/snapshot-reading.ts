@@ -1,19 +1,41 @@
 // Reads a snapshot from bytes, through a file, as the etcd commands do.
 
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll } from "vitest";
 import { Snapshot } from "../../src/etcd/snapshot/snapshot-store.js";
+import { makeFolder } from "./token.js";
 
-export interface ReadSnapshot {
+interface ReadSnapshot {
   /** The last parts of the keys. */
   readonly names: readonly string[];
   readonly revision: number | undefined;
 }
 
+interface ReadOptions {
+  readonly skipHashCheck?: boolean;
+  readonly prefix?: string;
+}
+
+/** Makes a file for snapshots, which is removed with its folder after the calling file's tests. */
+export function useSnapshotFile(): {
+  readonly file: string;
+  /** Replaces the file's contents and reads all objects under a prefix from it. */
+  readonly read: (bytes: Buffer, options?: ReadOptions) => Promise<ReadSnapshot>;
+} {
+  const folder = makeFolder("snapshot");
+  const file = join(folder, "snapshot.db");
+  afterAll(() => {
+    rmSync(folder, { recursive: true, force: true });
+  });
+  return { file, read: (bytes, options) => readSnapshot(file, bytes, options) };
+}
+
 /** Writes the bytes to a file and reads all objects under a prefix from it. */
-export async function readSnapshot(
+async function readSnapshot(
   file: string,
   bytes: Buffer,
-  { skipHashCheck = false, prefix = "/registry/" } = {},
+  { skipHashCheck = false, prefix = "/registry/" }: ReadOptions = {},
 ): Promise<ReadSnapshot> {
   writeFileSync(file, bytes);
   const snapshot = await Snapshot.open(file, { skipHashCheck });

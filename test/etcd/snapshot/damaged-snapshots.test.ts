@@ -1,11 +1,10 @@
 // Files that are no sound snapshots, also those made to do harm, are refused with a reason: no crash, no endless loop, no
 // memory beyond what the file holds.
 
-import { readFileSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { gunzipSync, gzipSync } from "node:zlib";
 import fc from "fast-check";
-import { afterAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { KmsError } from "../../../src/errors.js";
 import {
   branchPage,
@@ -18,22 +17,12 @@ import {
   VALUE,
   withHash,
 } from "../../support/bbolt-file.js";
-import { readSnapshot } from "../../support/snapshot-reading.js";
-import { makeFolder } from "../../support/token.js";
+import { useSnapshotFile } from "../../support/snapshot-reading.js";
 
 const FIXTURES = new URL("./fixtures/", import.meta.url);
 const MIB = 2 ** 20;
-const folder = makeFolder("snapshot");
-const file = join(folder, "snapshot.db");
+const { read } = useSnapshotFile();
 const sound = soundDatabase();
-const read = (
-  bytes: Buffer,
-  options?: { skipHashCheck?: boolean; prefix?: string },
-): ReturnType<typeof readSnapshot> => readSnapshot(file, bytes, options);
-
-afterAll(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
 
 describe("a file that is not a sound snapshot is refused with its reason", () => {
   const first = revisionKey(2);

@@ -1,8 +1,7 @@
 // Which files the snapshot reader accepts, and what it finds in them.
 
-import { appendFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { appendFileSync, writeFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
 import { Snapshot } from "../../../src/etcd/snapshot/snapshot-store.js";
 import {
   branchPage,
@@ -19,20 +18,10 @@ import {
   withHash,
   type LeafElement,
 } from "../../support/bbolt-file.js";
-import { readSnapshot } from "../../support/snapshot-reading.js";
-import { makeFolder } from "../../support/token.js";
+import { useSnapshotFile } from "../../support/snapshot-reading.js";
 
-const folder = makeFolder("snapshot");
-const file = join(folder, "snapshot.db");
+const { file, read } = useSnapshotFile();
 const sound = soundDatabase();
-const read = (
-  bytes: Buffer,
-  options?: { skipHashCheck?: boolean; prefix?: string },
-): ReturnType<typeof readSnapshot> => readSnapshot(file, bytes, options);
-
-afterAll(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
 
 describe("a sound snapshot", () => {
   it("has the latest revision of each key that was not deleted, the last change first", async () => {
