@@ -1,6 +1,6 @@
-// Chooses how far the next range of keys extends. etcd counts all keys of a range for every page of it, so that pages of
-// one long range take it time that grows with the square of the number of keys; ranges of a few pages do not. How keys are
-// distributed is not known; the keys between two known ones show how dense they are.
+// Chooses how far the next range of keys extends. etcd counts all keys of a range again for every page of it, so the time
+// for one long range grows with the square of the number of keys. Short ranges of a few pages avoid that. The distribution
+// of the keys is unknown: the keys read last show how dense they are.
 
 /** The bytes behind the common prefix of two keys that count as their distance. */
 const DIGITS = 6;

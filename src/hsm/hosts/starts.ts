@@ -6,7 +6,8 @@
 import type { HostProcess } from "./host-process.js";
 
 /**
- * "spawn": until the process has loaded its packages, without a PKCS#11 call; "open": until it has a session; "login": C_Login; "read": finding one KEK, or one slice of a reading.
+ * "spawn": until the process has loaded its packages, without a PKCS#11 call; "open": until it has a session; "login":
+ * C_Login; "read": finding one KEK, or one slice of a reading.
  */
 export type Step = "spawn" | "open" | "login" | "read";
 
