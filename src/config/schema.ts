@@ -1,4 +1,4 @@
-// The configuration document: every option with its default, range and purpose. The README's table, the checks and the
+// The configuration document: every option with its default, range and purpose. The page of settings, the checks and the
 // messages are derived from it. Checks that involve several options are in `settings.ts`.
 import { z } from "zod";
 import { KmsError } from "../errors.js";

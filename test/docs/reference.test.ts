@@ -4,6 +4,7 @@ import { expect, it } from "vitest";
 
 import { commandLine } from "./command-line.js";
 import { metricReference } from "./metric-reference.js";
+import { settingReference } from "./setting-reference.js";
 
 it("every command's help ends with an example", async () => {
   const commands = await commandLine();
@@ -33,4 +34,8 @@ it("deploy/reference/metrics.md equals what /metrics returns", async () => {
     "",
   ].join("\n");
   await expect(text).toMatchFileSnapshot("../../deploy/reference/metrics.md");
+});
+
+it("deploy/reference/settings.md equals the configuration schema", async () => {
+  await expect(settingReference()).toMatchFileSnapshot("../../deploy/reference/settings.md");
 });

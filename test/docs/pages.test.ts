@@ -1,0 +1,74 @@
+// The pages for users say what the code does: flags, metrics and links are compared with the real ones.
+
+import { existsSync, globSync, readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { expect, it } from "vitest";
+
+import { commandLine } from "./command-line.js";
+import { metricReference } from "./metric-reference.js";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
+
+const ALL_PAGES = globSync("**/*.md", {
+  cwd: ROOT,
+  exclude: (path) => /(^|\/)(node_modules|dist|build|coverage|\.git|\.dev)(\/|$)/.test(path),
+}).sort();
+/** Pages for users without the runbooks, whose commands the end-to-end tests run. */
+const USER_PAGES = ALL_PAGES.filter((path) => path === "README.md" || /^deploy\/[^/]+\.md$/.test(path));
+/** Flags of the project's scripts, of Kubernetes and of other tools, which the pages mention too. */
+const FOREIGN_FLAGS = [
+  "--once",
+  "--init-token",
+  "--free",
+  "--label",
+  "--help",
+  "--etcd-prefix",
+  "--readme",
+  "--node",
+  "--config",
+];
+
+it("the README has at most 150 lines", () => {
+  expect(read("README.md").split("\n").length).toBeLessThanOrEqual(151);
+});
+
+it("the pages for users name existing flags only", async () => {
+  const help = (await commandLine()).map((command) => command.help).join("\n");
+  for (const page of USER_PAGES) {
+    const flags = new Set(read(page).match(/(?<![\w-])--[a-z][a-z-]+/g));
+    for (const flag of flags) {
+      if (!FOREIGN_FLAGS.includes(flag)) expect(help, `${flag} on ${page}`).toContain(flag);
+    }
+  }
+});
+
+it("the page about monitoring names every metric, and no page names another", async () => {
+  const there = (await metricReference()).map(({ name }) => name);
+  const namedOn = (page: string): readonly string[] => read(page).match(/kms_pkcs11_[a-z_]+/g) ?? [];
+  for (const page of USER_PAGES) for (const name of namedOn(page)) expect(there, page).toContain(name);
+  const ours = there.filter((name) => !/^kms_pkcs11_(process|nodejs)_/.test(name));
+  const explained = namedOn("deploy/monitoring.md");
+  expect(ours.filter((name) => !explained.includes(name))).toEqual([]);
+});
+
+/** Returns the anchors of a page's headings, as the forge makes them. */
+const anchorsOf = (path: string): string[] =>
+  [...read(path).matchAll(/^#+ (.*)$/gm)].map(([, heading = ""]) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+
+it.each(ALL_PAGES)("every link on %s leads to a file and heading that exist", (page) => {
+  const text = read(page).replaceAll(/^```[^]*?^```/gm, "");
+  for (const [, target = "", anchor = ""] of text.matchAll(/\]\(([^)#\s]*)(#[^)\s]*)?[^)]*\)/g)) {
+    if (/^[a-z]+:/.test(target)) continue;
+    const path = target === "" ? page : join(dirname(page), target);
+    expect(existsSync(join(ROOT, path)), target).toBe(true);
+    if (anchor !== "" && path.endsWith(".md")) expect(anchorsOf(path), target).toContain(anchor.slice(1));
+  }
+});
