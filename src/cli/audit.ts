@@ -28,7 +28,10 @@ export function addAuditCommand(program: Command, terminal: Terminal): void {
     .description(
       "verify the chain of the audit log over all its files; exit 0 if it is intact, 1 with the first wrong line if not",
     )
-    .option("-c, --config <file>", "configuration file that names the log and its key")
+    .option(
+      "-c, --config <file>",
+      "configuration file that names the log and its key; default: $KMS_PKCS11_CONFIG, or /etc/kms-pkcs11/config.yaml",
+    )
     .option("--file <path>", "the audit log, with its rotated files beside it; overrides audit.file")
     .option("--key-file <path>", "the key of the audit log; overrides audit.keyFile")
     .option("--state-dir <dir>", "folder of audit.key if no key file is given; overrides stateDir")
@@ -51,9 +54,6 @@ Example:
 function auditFiles(options: VerifyOptions): AuditFiles {
   const { file, keyFile } = options;
   if (file !== undefined && keyFile !== undefined) return { file, keyFile };
-  if (options.config === undefined) {
-    throw new KmsError("CONFIG_INVALID", "give --config, or --file and --key-file");
-  }
   const { audit } = settingsFrom(options, false);
   if (audit === undefined) {
     throw new KmsError(

@@ -31,6 +31,12 @@ const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./check/command.js")).addCheckCommand,
   },
   {
+    name: "config",
+    description: "validate and print the configuration, and print its JSON Schema",
+    isGroup: true,
+    load: async () => (await import("./config/command.js")).addConfigCommand,
+  },
+  {
     name: "status",
     description:
       "call a running plugin over its socket; exit 0 if it answers healthz ok, 1 if not, 3 if it cannot be reached",

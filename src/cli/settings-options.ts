@@ -1,7 +1,8 @@
 // The options that commands share: the configuration file and the options that override it.
 import type { Command } from "commander";
 import { MECHANISM_SETTINGS } from "../config/schema.js";
-import { loadSettings, type Settings } from "../config/settings.js";
+import { DEFAULT_CONFIGURATION, CONFIGURATION_VARIABLE, locateConfiguration } from "../config/location.js";
+import { loadConfiguration, type Configuration, type Settings } from "../config/settings.js";
 import { asAdministrator } from "../config/tokens.js";
 import type { OutputFormat } from "./output.js";
 
@@ -19,6 +20,11 @@ export interface SettingsOptions {
   readonly output: OutputFormat;
 }
 
+/** Returns the help of --config. @param keyFlag the flag that names a KEK without a file */
+export function configHelp(keyFlag = "--key"): string {
+  return `configuration file (kind PluginConfiguration); without it and ${keyFlag}: $${CONFIGURATION_VARIABLE}, or ${DEFAULT_CONFIGURATION}`;
+}
+
 /** Adds the options of commands that open a token: the KEK, its token and the PIN source. */
 export function addKeyOptions(command: Command): Command {
   return addPinOption(addKekOptions(command));
@@ -34,7 +40,7 @@ export function addPinOption(command: Command): Command {
 
 function addKekOptions(command: Command): Command {
   return command
-    .option("-c, --config <file>", "configuration file (kind PluginConfiguration)")
+    .option("-c, --config <file>", configHelp())
     .option("--key <uri>", "PKCS#11 URI of the KEK; overrides keys.uri")
     .option(
       "--module-params <string>",
@@ -60,20 +66,17 @@ export function addServeOptions(command: Command): Command {
 
 /** Returns the settings from the file and the options. @throws KmsError CONFIG_INVALID */
 export function settingsFrom(options: SettingsOptions, serves: boolean): Settings {
-  const { config, key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel } = options;
-  return loadSettings({
-    ...(config !== undefined && { configPath: config }),
+  return configurationFrom(options, serves).settings;
+}
+
+/** Returns the settings together with what they were read from. @throws KmsError CONFIG_INVALID */
+export function configurationFrom(options: SettingsOptions, serves: boolean): Configuration {
+  const { key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel } = options;
+  const location = locateConfiguration(options, process.env);
+  return loadConfiguration({
+    ...(location !== undefined && { configPath: location.path }),
     pinFromStdin: options.pinStdin === true,
-    flags: {
-      ...(key !== undefined && { key }),
-      ...(moduleParams !== undefined && { moduleParams }),
-      ...(mechanism !== undefined && { mechanism }),
-      ...(stateDir !== undefined && { stateDir }),
-      ...(socket !== undefined && { socket }),
-      ...(mode !== undefined && { mode }),
-      ...(http !== undefined && { http }),
-      ...(logLevel !== undefined && { logLevel }),
-    },
+    flags: { key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel },
     env: process.env,
     serves,
   });

@@ -1,6 +1,7 @@
 // The composition root: the only file that constructs the plugin. It binds the socket before any token host logs in, so
 // that kube-apiserver gets an answer however long the HSM takes. closers.ts lists the order in which parts close.
-import { effectiveSettings, type Settings } from "../config/settings.js";
+import { effectiveSettings } from "../config/effective-settings.js";
+import type { Settings } from "../config/settings.js";
 import { requireTrustedPaths } from "../config/trusted-paths.js";
 import { KmsError } from "../errors.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";

@@ -22,6 +22,7 @@ import { codeOf } from "../files/file-error.js";
 import { readInto } from "../files/read-into.js";
 import { READ_AT_ONCE } from "../files/regular-file.js";
 import { invalid, invalidLines } from "./invalid.js";
+import { positionsIn, type Positions } from "./positions.js";
 
 const MAX_FILE_BYTES = 1024 * 1024;
 const MAX_PROBLEMS = 20;
@@ -32,6 +33,7 @@ const WRITABLE_BY_OTHERS = 0o022;
 export interface ConfigurationFile {
   /** Plain data; any value that YAML can express. */
   readonly document: unknown;
+  readonly positions: Positions;
   /** Problems that do not prevent the use of the file. */
   readonly warnings: readonly string[];
 }
@@ -42,7 +44,7 @@ export interface ConfigurationFile {
  */
 export function readConfigurationFile(path: string): ConfigurationFile {
   const { bytes, warnings } = readBytes(path);
-  return { document: parseConfiguration(bytes, path), warnings };
+  return { ...parse(bytes, path, "1.2"), warnings };
 }
 
 /**
@@ -76,6 +78,14 @@ const DIALECTS: Record<YamlDialect, ParseOptions & DocumentOptions & SchemaOptio
  * @throws KmsError CONFIG_INVALID, one line per problem with line and column
  */
 export function parseConfiguration(bytes: Uint8Array, path: string, dialect: YamlDialect = "1.2"): unknown {
+  return parse(bytes, path, dialect).document;
+}
+
+function parse(
+  bytes: Uint8Array,
+  path: string,
+  dialect: YamlDialect,
+): { readonly document: unknown; readonly positions: Positions } {
   const lines = new LineCounter();
   const text = decode(bytes, path);
   try {
@@ -92,7 +102,7 @@ export function parseConfiguration(bytes: Uint8Array, path: string, dialect: Yam
     const texts = faults.map((fault) => lineOf(path, lines, fault));
     if (texts.length > 0) throw invalidLines(texts, MAX_PROBLEMS);
     if (document.contents === null) throw invalid(`${path}: is empty; begin it with apiVersion and kind`);
-    return document.toJS({ maxAliasCount: 0 });
+    return { document: document.toJS({ maxAliasCount: 0 }), positions: positionsIn(document, lines) };
   } catch (error) {
     if (error instanceof KmsError) throw error;
     throw invalid(`${path}: cannot be read as YAML; simplify it`, error);

@@ -36,19 +36,16 @@ export class Problems {
   }
 
   /**
-   * Returns one line per problem: "<path or flag>: <what is wrong>; <what to do>".
-   * @param names the flag that set a setting, by the setting's dotted path
+   * Returns one line per problem: "<name>: <what is wrong>; <what to do>".
+   * @param nameOf returns what to call a setting: its flag, or its path with the position in the file
    */
-  lines(names: ReadonlyMap<string, string>): string[] {
-    return this.#known.map(({ at, text }) => {
-      const dotted = showPath(at);
-      return `${names.get(dotted) ?? dotted}: ${text}`;
-    });
+  lines(nameOf: (at: SettingPath) => string): string[] {
+    return this.#known.map(({ at, text }) => `${nameOf(at)}: ${text}`);
   }
 }
 
 /** Returns a path as `failover[0].uri`. */
-function showPath(path: SettingPath): string {
+export function showPath(path: SettingPath): string {
   const text = path.reduce<string>(
     (before, step) => (typeof step === "number" ? `${before}[${step}]` : `${before}.${showName(step)}`),
     "",
@@ -122,7 +119,8 @@ function nameKind(value: unknown): string {
     : `is a ${typeof value === "string" ? "text" : typeof value}`;
 }
 
-function valueAt(document: unknown, path: SettingPath): unknown {
+/** Returns the value at a path of a document; undefined if there is none. */
+export function valueAt(document: unknown, path: SettingPath): unknown {
   return path.reduce<unknown>(
     (value, step) =>
       typeof value === "object" && value !== null ? (value as Record<PropertyKey, unknown>)[step] : undefined,

@@ -21,9 +21,9 @@ export interface Option {
   readonly meta: OptionMeta;
 }
 
-/** Returns every option of the configuration. */
+/** Returns a row for every option of the configuration. */
 export function settingRows(): SettingRow[] {
-  return ALL.map(({ path, schema, meta }) => ({
+  return OPTIONS_IN_ORDER.map(({ path, schema, meta }) => ({
     path,
     default: defaultOf(schema, meta),
     range: meta.range,
@@ -34,7 +34,7 @@ export function settingRows(): SettingRow[] {
 /** Returns the option at a path of a document, or the list that contains it; list indices in the path are numbers. */
 export function optionAt(path: readonly PropertyKey[]): Option | undefined {
   const wanted = rowPath(path);
-  return ALL.find(({ path: known }) => known === wanted || `${known}[]` === wanted);
+  return OPTIONS_IN_ORDER.find(({ path: known }) => known === wanted || `${known}[]` === wanted);
 }
 
 /** Returns the names of the settings in a section; empty if the path does not lead to a section. */
@@ -70,7 +70,8 @@ function* options(schema: Schema, path: string): Generator<Option> {
   }
 }
 
-const ALL: readonly Option[] = [...options(documentSchema, "")];
+/** Every option, in the document's order. */
+export const OPTIONS_IN_ORDER: readonly Option[] = [...options(documentSchema, "")];
 
 /** Returns the schema without the wrappers that give a default. */
 export function bare(schema: Schema): Schema {
@@ -81,9 +82,14 @@ export function bare(schema: Schema): Schema {
 }
 
 function defaultOf(schema: Schema, meta: OptionMeta): string {
-  if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault) {
-    const value: unknown = schema.def.defaultValue;
-    return typeof value === "string" ? value : JSON.stringify(value);
-  }
+  const preset = presetOf(schema);
+  if (preset !== undefined) return typeof preset === "string" ? preset : JSON.stringify(preset);
   return meta.optional === true ? "none" : "required";
+}
+
+/** Returns the default of an option as it would be written; undefined if it has none. */
+export function presetOf(schema: Schema): unknown {
+  return schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault
+    ? schema.def.defaultValue
+    : undefined;
 }

@@ -6,14 +6,18 @@ import { readConfigurationFile } from "./file.js";
 import type { HttpAddress } from "./http-address.js";
 import { overlayFlags, type Flags } from "./flags.js";
 import { invalidLines } from "./invalid.js";
-import { describeRole } from "./login-role.js";
-import { describePinSource, permissionWarning } from "./pin-source.js";
-import { formatPkcs11Uri } from "./pkcs11-uri.js";
-import { Problems, problemsOf } from "./problems.js";
-import { redactParameters } from "./redact.js";
+import { permissionWarning } from "./pin-source.js";
+import type { Positions } from "./positions.js";
+import { Problems, problemsOf, showPath, type SettingPath } from "./problems.js";
 import { API_VERSION, documentSchema, KIND, type Document } from "./schema.js";
-import { pinSourcesOf, resolveTokens, type TokenList, type TokenSettings } from "./tokens.js";
-import { validParts } from "./valid-parts.js";
+import {
+  pinSourcesOf,
+  resolveTokens,
+  type TokenDraft,
+  type TokenList,
+  type TokenSettings,
+} from "./tokens.js";
+import { validParts, type ValidParts } from "./valid-parts.js";
 
 export type { Flags } from "./flags.js";
 export type { TokenSettings } from "./tokens.js";
@@ -94,6 +98,24 @@ export interface LoadRequest {
   readonly serves: boolean;
 }
 
+/** The settings, and what they were read from. */
+export interface Configuration {
+  readonly settings: Settings;
+  /** Every option as the schema reads it, including defaults. */
+  readonly document: Document;
+  /** The options that were given, as they are written. */
+  readonly given: unknown;
+  readonly origin: Origin;
+}
+
+/** Where given settings come from. */
+export interface Origin {
+  /** The flag by the dotted path of the setting that it overrides. */
+  readonly flags: ReadonlyMap<string, string>;
+  /** Absent if everything was given by flags. */
+  readonly file?: { readonly path: string; readonly positions: Positions };
+}
+
 /** A file with more problems is probably not the intended one. */
 const MAX_LINES = 100;
 const MEBIBYTE = 1024 * 1024;
@@ -102,43 +124,59 @@ const AUDIT_KEY = "audit.key";
 
 /**
  * Returns the settings from the file and the flags.
- * @throws KmsError CONFIG_INVALID, one line per problem: "<path or flag>: <what is wrong>; <what to do>"
+ * @throws KmsError CONFIG_INVALID, one line per problem:
+ * "<flag, or file:line:column: path>: <what is wrong>; <what to do>"
  */
-export function loadSettings({
-  configPath,
-  flags,
-  env,
-  serves,
-  pinFromStdin = false,
-}: LoadRequest): Settings {
+export function loadSettings(request: LoadRequest): Settings {
+  return loadConfiguration(request).settings;
+}
+
+/** Returns the settings together with what they were read from. @throws KmsError CONFIG_INVALID as loadSettings */
+export function loadConfiguration(request: LoadRequest): Configuration {
+  const { configPath, flags, env, serves, pinFromStdin = false } = request;
   const file = configPath === undefined ? undefined : readConfigurationFile(configPath);
-  const { document, names } = overlayFlags(
+  const { document: given, names } = overlayFlags(
     file?.document ?? { apiVersion: API_VERSION, kind: KIND, keys: {} },
     flags,
   );
+  const origin: Origin = {
+    flags: names,
+    ...(file !== undefined && { file: { path: configPath ?? "", positions: file.positions } }),
+  };
   const problems = new Problems();
-  const parsed = documentSchema.safeParse(document);
-  if (!parsed.success) problems.addAll(parsed.error.issues.flatMap((issue) => problemsOf(issue, document)));
-  const draft = validParts(document);
+  const parsed = documentSchema.safeParse(given);
+  if (!parsed.success) problems.addAll(parsed.error.issues.flatMap((issue) => problemsOf(issue, given)));
+  const draft = validParts(given);
   checkCombinations(draft, serves, problems);
-  const drafts = [
-    {
-      uri: draft.keys?.uri,
-      module: draft.module ?? {},
-      pin: draft.pin ?? {},
-      login: draft.login ?? {},
-      admin: draft.admin ?? {},
-    },
-    ...(draft.failover ?? []),
-  ];
-  const tokens = resolveTokens(drafts, { env, uriFromFlag: flags.key !== undefined, pinFromStdin, problems });
-  const lines = problems.lines(names);
+  const context = { env, uriFromFlag: flags.key !== undefined, pinFromStdin, problems };
+  const tokens = resolveTokens(draftsOf(draft), context);
+  const lines = problems.lines((at) => nameOf(at, origin));
   if (!parsed.success || !hasOne(tokens) || lines.length > 0) throw invalidLines(lines, MAX_LINES);
   const warnings = [
     ...(file?.warnings ?? []),
     ...tokens.flatMap(pinSourcesOf).flatMap((pin) => permissionWarning(pin) ?? []),
   ];
-  return normalise(parsed.data, tokens, [...new Set(warnings)]);
+  const settings = normalise(parsed.data, tokens, [...new Set(warnings)]);
+  return { settings, document: parsed.data, given, origin };
+}
+
+function nameOf(at: SettingPath, { flags, file }: Origin): string {
+  const dotted = showPath(at);
+  const flag = flags.get(dotted);
+  if (flag !== undefined || file === undefined) return flag ?? dotted;
+  const { line, column } = file.positions(at);
+  return `${file.path}:${line}:${column}: ${dotted}`;
+}
+
+function draftsOf({
+  keys,
+  module = {},
+  pin = {},
+  login = {},
+  admin = {},
+  failover,
+}: ValidParts): TokenDraft[] {
+  return [{ uri: keys?.uri, module, pin, login, admin }, ...(failover ?? [])];
 }
 
 function hasOne(tokens: readonly TokenSettings[]): tokens is TokenList {
@@ -195,24 +233,5 @@ function normalise(document: Document, tokens: Settings["tokens"], warnings: rea
     ...(audit !== undefined && { audit }),
     logLevel: document.log.level,
     warnings,
-  };
-}
-
-/** Returns the settings for the log, without secrets. Undefined members are for JSON.stringify to omit. */
-export function effectiveSettings(settings: Settings): object {
-  const { socket, tokens } = settings;
-  return {
-    ...settings,
-    socket: socket && { ...socket, mode: socket.mode.toString(8).padStart(4, "0") },
-    tokens: tokens.map(({ uri, modulePath, moduleEntry, moduleParameters, pin, userType, admin }) => ({
-      uri: formatPkcs11Uri(uri),
-      modulePath,
-      moduleEntry,
-      moduleParameters: moduleParameters === undefined ? undefined : redactParameters(moduleParameters),
-      pin: describePinSource(pin),
-      role: describeRole(userType),
-      admin: admin && { pin: describePinSource(admin.pin), role: describeRole(admin.userType) },
-    })),
-    warnings: undefined,
   };
 }

@@ -1,12 +1,13 @@
-// The tokens that hold the KEK: each URI with its library and PIN source. In the file, `module` and `pin` take
-// precedence over the attributes of the URI beside them; a URI from the command line takes precedence over both.
+// The tokens that hold the KEK: each URI with its library and PIN source. In the file, `module` takes precedence over
+// the attributes of the URI beside it, and a PIN source is given in one of the two; a URI from the command line takes
+// precedence over both.
 import { isAbsolute } from "node:path";
 import { KmsError } from "../errors.js";
 import { defaultPinSource, resolvePinSource, type PinSource } from "./pin-source.js";
 import { USER } from "./login-role.js";
 import { parsePinSourceName, type PinSourceName } from "./pin-source-name.js";
 import { formatPkcs11Uri, type KekUri } from "./pkcs11-uri.js";
-import type { Problems, SettingPath } from "./problems.js";
+import { showPath, type Problems, type SettingPath } from "./problems.js";
 
 export interface TokenSettings {
   readonly uri: KekUri;
@@ -154,7 +155,7 @@ function checkModulePath(uri: KekUri, path: string | undefined, paths: TokenPath
   if (path === undefined) {
     const problem =
       uri.moduleName === undefined ? "does not name a library" : "has a module-name, which is not supported";
-    const section = paths.module.join(".").replace(/\.(\d+)\./, "[$1].");
+    const section = showPath(paths.module);
     problems.add({
       at: paths.uri,
       text: `${problem}; add module-path=/path/to/library.so to it, or set ${section}.path`,
@@ -175,6 +176,11 @@ function resolvePin(
   if (given.length > 1) {
     const kinds = given.map(({ kind }) => kind).join(" and ");
     context.problems.add({ at: paths.pin, text: `gives ${kinds}; keep one` });
+    return undefined;
+  }
+  if (given[0] !== undefined && uri.pinSource !== undefined && !context.uriFromFlag) {
+    const text = `gives ${given[0].kind} although ${showPath(paths.uri)} has a pin-source; keep one`;
+    context.problems.add({ at: paths.pin, text });
     return undefined;
   }
   const inUri = uri.pinSource === undefined ? undefined : parsePinSourceName(uri.pinSource);

@@ -9,8 +9,11 @@ import { messageOf } from "./message-of.js";
 
 const file = useConfigurationFile();
 
+/** Without the position in the file. */
 const problems = (yaml: string, request: Partial<LoadRequest> = {}): string[] =>
-  messageOf(() => file.load(yaml, request)).split("\n");
+  messageOf(() => file.load(yaml, request))
+    .split("\n")
+    .map((line) => line.replace(/^\S*\/config\.yaml:\d+:\d+: /, ""));
 
 it("reports all problems at once, including those that involve several options", () => {
   const yaml = `apiVersion: kms-pkcs11.dev/v2
@@ -94,13 +97,65 @@ it.each([
   ],
   ["socket: { group: kms }", 'socket.group: cannot connect with this socket.mode; set socket.mode to "0660"'],
   ["socket: { group: 'a b' }", 'socket.group: is "a b"; give a group\'s name or number'],
-  [
-    "pin: { credential: kms-pin }",
-    "pin: $CREDENTIALS_DIRECTORY is not set; run under systemd with LoadCredential=kms-pin:/path, or use a file",
-  ],
   ["failover: [{ uri: '" + URI + "' }]", "failover[0].uri: repeats another token's URI; remove it"],
 ])("refuses %s", (line, problem) => {
   expect(problems(`${MINIMAL}${line}\n`)).toEqual([problem]);
+});
+
+it("names the position of each problem, or of the section around a missing setting", () => {
+  const yaml = `${HEAD}
+keys:
+  refreshInterval: 1d
+pin: { file: /run/pin,
+       env: KMS_PIN }
+failover:
+  - uri: pkcs11:x
+  - module:
+      path: b.so
+`;
+  const lines = messageOf(() => file.load(yaml, { serves: true })).split("\n");
+  const places = lines.map((line) => /^(\S+\.yaml):(\d+:\d+: [^:]+):/.exec(line)?.slice(1) ?? line);
+  expect(places).toEqual(
+    [
+      "4:1: keys.uri",
+      "5:3: keys.refreshInterval",
+      "9:5: failover[0].uri",
+      "10:5: failover[1].uri",
+      "11:7: failover[1].module.path",
+      "1:1: socket.path",
+      "1:1: stateDir",
+    ].map((place) => [file.path, place]),
+  );
+});
+
+it("names the position of an unknown setting, but the flag if a flag is at fault", () => {
+  const message = messageOf(() => file.load(`${MINIMAL}hsm:\n  host: 2\n`, { flags: { mode: "x" } }));
+  expect(message.split("\n")).toEqual([
+    '--mode: is "x"; give direct, local-kek',
+    `${file.path}:6:3: hsm.host: is not a setting; did you mean hosts?`,
+  ]);
+});
+
+it.each([
+  ["pin: { file: /run/pin }", "pin: gives file although keys.uri has a pin-source; keep one"],
+  [
+    `failover: [{ uri: "${URI.replace("kms;", "b;")}", pin: { env: PIN } }]`,
+    "failover[0].pin: gives env although failover[0].uri has a pin-source; keep one",
+  ],
+])("refuses a PIN source beside a URI that has one: %s", (line, problem) => {
+  expect(problems(`${MINIMAL}${line}\n`)).toEqual([problem]);
+});
+
+it("a pin-source in --key replaces the PIN source of the file", () => {
+  const yaml = `${HEAD}keys: { uri: "pkcs11:token=a;object=kms-kek?module-path=/a.so" }\npin: { file: /run/other }\n`;
+  expect(file.load(yaml, { flags: { key: URI } }).tokens[0].pin).toEqual({ kind: "file", path: "/run/pin" });
+});
+
+it("refuses a credential where systemd provides none", () => {
+  const bare = MINIMAL.replace("&pin-source=file:/run/pin", "");
+  expect(problems(`${bare}pin: { credential: kms-pin }\n`)).toEqual([
+    "pin: $CREDENTIALS_DIRECTORY is not set; run under systemd with LoadCredential=kms-pin:/path, or use a file",
+  ]);
 });
 
 it("limits a socket path by bytes, not characters", () => {

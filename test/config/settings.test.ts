@@ -2,7 +2,8 @@
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
-import { effectiveSettings, loadSettings, type Flags, type Settings } from "../../src/config/settings.js";
+import { effectiveSettings } from "../../src/config/effective-settings.js";
+import { loadSettings, type Flags, type Settings } from "../../src/config/settings.js";
 import { HEAD, MINIMAL, URI, useConfigurationFile } from "./configuration-file.js";
 import { messageOf } from "./message-of.js";
 
@@ -145,7 +146,8 @@ log: { level: debug }
   });
 
   it("flags take precedence, including the library and PIN source of --key", () => {
-    const yaml = `${MINIMAL}module: { path: /file.so }\npin: { env: FILE_PIN }\nmode: local-kek\n`;
+    const bare = MINIMAL.replace("&pin-source=file:/run/pin", "");
+    const yaml = `${bare}module: { path: /file.so }\npin: { env: FILE_PIN }\nmode: local-kek\n`;
     expect(file.load(yaml).tokens[0]).toMatchObject({ modulePath: "/file.so", pin: { kind: "env" } });
     const key = "pkcs11:token=b;object=b?module-path=/flag.so&pin-source=/flag.pin";
     const settings = file.load(yaml, { flags: { key, mode: "direct", moduleParams: "p" } });
@@ -155,8 +157,8 @@ log: { level: debug }
       moduleParameters: "p",
       pin: { kind: "file", path: "/flag.pin" },
     });
-    const bare = file.load(yaml, { flags: { key: "pkcs11:object=b" } }).tokens[0];
-    expect(bare).toMatchObject({ modulePath: "/file.so", pin: { kind: "env", name: "FILE_PIN" } });
+    const other = file.load(yaml, { flags: { key: "pkcs11:object=b" } }).tokens[0];
+    expect(other).toMatchObject({ modulePath: "/file.so", pin: { kind: "env", name: "FILE_PIN" } });
   });
 
   it("uses the default credential if no PIN source is configured", () => {
@@ -243,7 +245,7 @@ describe("the audit log", () => {
 
   it("needs a file if it is required", () => {
     const message = messageOf(() => audit("audit: { required: true }\nstateDir: /var/lib/kms\n"));
-    expect(message).toBe("audit.file: is missing; set it, since audit.required is true");
+    expect(message).toBe(`${file.path}:5:1: audit.file: is missing; set it, since audit.required is true`);
     const log = "audit: { file: /var/log/a.log, required: true }\nstateDir: /var/lib/kms\n";
     expect(audit(log)?.required).toBe(true);
   });
@@ -251,7 +253,7 @@ describe("the audit log", () => {
   it("needs a keyFile or a state directory for its key", () => {
     const message = messageOf(() => audit("audit: { file: /var/log/a.log }\n"));
     expect(message).toBe(
-      "audit.keyFile: is missing; set it, or set stateDir, in which a key is then created",
+      `${file.path}:5:1: audit.keyFile: is missing; set it, or set stateDir, in which a key is then created`,
     );
   });
 });

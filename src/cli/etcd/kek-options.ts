@@ -1,9 +1,9 @@
 // The options for the HSM that decrypts objects in the etcd commands. `--key` is etcdctl's option for the client's
 // private key here, so the KEK's URI is `--kek`.
 import type { Command } from "commander";
+import { locateConfiguration } from "../../config/location.js";
 import type { Settings } from "../../config/settings.js";
-import { KmsError } from "../../errors.js";
-import { addPinOption, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { addPinOption, configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
 
 export interface KekOptions {
   readonly config?: string;
@@ -16,7 +16,7 @@ export interface KekOptions {
 /** Adds the options of the KEK and of the PIN. */
 export function addKekOptions(command: Command): Command {
   const withKek = command
-    .option("-c, --config <file>", "configuration file (kind PluginConfiguration): which HSM and KEK")
+    .option("-c, --config <file>", configHelp("--kek"))
     .option(
       "--kek <uri>",
       "PKCS#11 URI of the KEK; overrides keys.uri (here, --key is the key of etcd's client certificate)",
@@ -28,12 +28,10 @@ export function addKekOptions(command: Command): Command {
 
 /** Returns the settings from the file and the options. @throws KmsError CONFIG_INVALID */
 export function settingsOfKek({ config, kek, moduleParams, stateDir, pinStdin }: KekOptions): Settings {
-  if (config === undefined && kek === undefined) {
-    throw new KmsError("CONFIG_INVALID", "no KEK is named; give --config, or the KEK's PKCS#11 URI as --kek");
-  }
+  const location = locateConfiguration({ config, key: kek, keyFlag: "--kek" }, process.env);
   const options: SettingsOptions = {
     output: "table",
-    ...(config !== undefined && { config }),
+    ...(location !== undefined && { config: location.path }),
     ...(kek !== undefined && { key: kek }),
     ...(moduleParams !== undefined && { moduleParams }),
     ...(stateDir !== undefined && { stateDir }),

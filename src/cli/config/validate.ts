@@ -1,0 +1,55 @@
+// `kms-pkcs11 config validate`: whether `serve` accepts the configuration, without opening anything that it names.
+import type { Command } from "commander";
+import { locateConfiguration } from "../../config/location.js";
+import { KmsError } from "../../errors.js";
+import { EXIT_USAGE } from "../exit-code.js";
+import { formatJson, formatTable, type Terminal } from "../output.js";
+import { addServeOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+
+/** Adds `config validate`. */
+export function addConfigValidateCommand(config: Command, terminal: Terminal): void {
+  addServeOptions(config.command("validate"))
+    .description(
+      "check the configuration for 'serve' without opening what it names; exit 0 if it is valid, 2 if not",
+    )
+    .addHelpText(
+      "after",
+      `
+Each problem names file, line and column. 'kms-pkcs11 check' also examines the paths, the token and the PIN.
+
+Example:
+  kms-pkcs11 config validate --config /etc/kms-pkcs11/config.yaml`,
+    )
+    .action((_local, command: Command) => {
+      const options = command.optsWithGlobals<SettingsOptions>();
+      const result = validate(options);
+      if (options.output === "json") terminal.out(formatJson(result));
+      else {
+        for (const problem of result.problems) terminal.err(problem);
+        const rows = result.warnings.map((warning) => ["warn", warning]);
+        const file = result.file ?? "the flags";
+        if (result.valid) terminal.out(formatTable(["", ""], [["ok", file], ...rows]).trimStart());
+      }
+      if (!result.valid) process.exitCode = EXIT_USAGE;
+    });
+}
+
+interface Validation {
+  /** null if everything was given by flags. */
+  readonly file: string | null;
+  readonly valid: boolean;
+  /** "<flag, or file:line:column: setting>: <what is wrong>; <what to do>" */
+  readonly problems: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+function validate(options: SettingsOptions): Validation {
+  const file = locateConfiguration(options, process.env)?.path ?? null;
+  try {
+    const { warnings } = settingsFrom(options, true);
+    return { file, valid: true, problems: [], warnings };
+  } catch (error) {
+    if (!(error instanceof KmsError) || error.code !== "CONFIG_INVALID") throw error;
+    return { file, valid: false, problems: error.message.split("\n"), warnings: [] };
+  }
+}
