@@ -77,6 +77,11 @@ const COMMANDS: readonly CommandRow[] = [
     isGroup: true,
     load: async () => (await import("./etcd/command.js")).addEtcdCommand,
   },
+  {
+    name: "version",
+    description: "print the versions of the plugin and of its runtime",
+    load: async () => (await import("./version.js")).addVersionCommand,
+  },
 ];
 /** What can be answered by the names and descriptions of the commands, if it is the only argument. */
 const LISTING: readonly (string | undefined)[] = [undefined, "-h", "--help", "help", "-V", "--version"];
@@ -135,11 +140,24 @@ function inherit(program: Command, commands: readonly Command[]): void {
   }
 }
 
+/** Prints the help of a command such as `keys rotate`; commander's own `help` reads the first name only. */
+async function printHelp(names: readonly string[], terminal: Terminal): Promise<void> {
+  const program = await createProgram(terminal, names);
+  let command: Command | undefined = program;
+  for (const name of names) command = command?.commands.find((one) => one.name() === name);
+  if (command === undefined) program.error(`error: unknown command '${names.join(" ")}'`);
+  else command.outputHelp();
+}
+
 /** Runs one command line; sets process.exitCode. */
 export async function run(argv: readonly string[], terminal: Terminal = PROCESS_TERMINAL): Promise<void> {
   handleOutputErrors();
   try {
     const args = argv.slice(2);
+    if (args[0] === "help" && args.length > 1) {
+      await printHelp(args.slice(1), terminal);
+      return;
+    }
     const listsOnly = args.length < 2 && LISTING.includes(args[0]);
     const program = listsOnly ? listingProgram() : await createProgram(terminal, args);
     await program.parseAsync(argv);

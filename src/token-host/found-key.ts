@@ -105,5 +105,12 @@ function isImported({ attributes }: FoundKey): boolean {
 export function remarks(key: FoundKey, allowed: readonly Use[]): string[] {
   const uses = Object.keys(USES) as Use[];
   const excess = uses.filter((use) => !allowed.includes(use) && asBoolean(key.attributes.get(use)) === true);
-  return [...excess.map((use) => `${USES[use]} is true`), ...(isImported(key) ? [NOT_LOCAL] : [])];
+  return [...excess.map(excessOf), ...(isImported(key) ? [NOT_LOCAL] : [])];
+}
+
+/** Returns what to do about a use that a KEK does not need; some tokens add uses to every key that they make. */
+function excessOf(use: Use): string {
+  const needed =
+    use === "wrap" || use === "unwrap" ? "only the mechanism aes-kwp needs it" : "a KEK does not need it";
+  return `${USES[use]} is true: ${needed}; 'keys rotate' makes a KEK without it, if the token allows that`;
 }

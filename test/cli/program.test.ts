@@ -1,0 +1,26 @@
+// The commands about the program itself.
+import { expect, it } from "vitest";
+
+import { VERSION } from "../../src/version.js";
+import { runCommand } from "../support/command.js";
+
+it("'help keys rotate' prints what 'keys rotate --help' prints", async () => {
+  const help = await runCommand(["help", "keys", "rotate"]);
+  expect(help.stdout).toContain("Usage: kms-pkcs11 keys rotate [options]");
+  expect(help).toEqual(await runCommand(["keys", "rotate", "--help"]));
+});
+
+it("help for a command that does not exist is a usage error", async () => {
+  const { code, stderr } = await runCommand(["help", "keys", "rotat"]);
+  expect(code).toBe(2);
+  expect(stderr).toContain("unknown command 'keys rotat'");
+});
+
+it("'version' prints the versions of plugin, Node.js and OpenSSL", async () => {
+  const { stdout } = await runCommand(["version", "-o", "json"]);
+  expect(JSON.parse(stdout)).toMatchObject({
+    version: VERSION,
+    node: process.versions.node,
+    openssl: process.versions.openssl,
+  });
+});
