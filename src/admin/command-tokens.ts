@@ -10,6 +10,7 @@ import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { openToken } from "../compose/tokens.js";
+import { actingEnvironment, actingUser } from "./acting-user.js";
 import type { Operator } from "./operator.js";
 
 export const SILENT: Log = {
@@ -111,6 +112,7 @@ function open(
   token: TokenSettings,
   supplied: OperatorPin | undefined,
 ): TokenHsm {
+  const acting = actingUser(settings, operator);
   return openToken({
     settings,
     token,
@@ -122,7 +124,8 @@ function open(
         notifyOfReading(operator, { ...fields });
       },
     },
-    env: process.env,
+    env: actingEnvironment(acting, process.env),
+    user: acting,
     suppliedPin: supplied,
   });
 }

@@ -13,6 +13,7 @@ export interface SettingsOptions {
   readonly mechanism?: string;
   readonly stateDir?: string;
   readonly pinStdin?: true;
+  readonly as?: string;
   readonly socket?: string;
   readonly mode?: string;
   readonly http?: string;
@@ -30,12 +31,17 @@ export function addKeyOptions(command: Command): Command {
   return addPinOption(addKekOptions(command));
 }
 
-/** Adds --pin-stdin, which replaces the configured PIN source. */
+/** Adds the options of commands that log in: --pin-stdin, which replaces the configured PIN source, and --as. */
 export function addPinOption(command: Command): Command {
-  return command.option(
-    "--pin-stdin",
-    "read the PIN from standard input; for several tokens, one line for all or one line each",
-  );
+  return command
+    .option(
+      "--pin-stdin",
+      "read the PIN from standard input; for several tokens, one line for all or one line each",
+    )
+    .option(
+      "--as <user>",
+      "for root: user whom the HSM's library acts as, a name or a number (default: the owner of the state directory)",
+    );
 }
 
 function addKekOptions(command: Command): Command {
@@ -66,7 +72,8 @@ export function addServeOptions(command: Command): Command {
 
 /** Returns the settings from the file and the options. @throws KmsError CONFIG_INVALID */
 export function settingsFrom(options: SettingsOptions, serves: boolean): Settings {
-  return configurationFrom(options, serves).settings;
+  const { settings } = configurationFrom(options, serves);
+  return options.as === undefined ? settings : { ...settings, actAs: options.as };
 }
 
 /** Returns the settings together with what they were read from. @throws KmsError CONFIG_INVALID */

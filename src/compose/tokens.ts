@@ -21,6 +21,7 @@ import type { HostProcessOptions } from "../hsm/hosts/host-process.js";
 import { LoginGate, type Pin } from "../hsm/login/login-gate.js";
 import { loginStores } from "../hsm/login/login-files.js";
 import type { Hsm } from "../hsm/port.js";
+import type { HostUser } from "../hsm/wire-user.js";
 import { TokenHsm } from "../hsm/token-hsm.js";
 import type { Log } from "../log.js";
 import { startUnlock, type RunningUnlock, type UnlockAnswer } from "../server/unlock.js";
@@ -39,6 +40,8 @@ export interface TokenAccess {
   readonly observer: HsmObserver;
   readonly log: Log;
   readonly env: NodeJS.ProcessEnv;
+  /** The user whom token hosts act as; undefined for that of this process. */
+  readonly user?: HostUser | undefined;
   /** Replaces the PIN source of the settings. */
   readonly suppliedPin?: Pin | undefined;
 }
@@ -55,6 +58,7 @@ export function hostAccess({
   token,
   log,
   env,
+  user,
   suppliedPin,
 }: Omit<TokenAccess, "hosts" | "observer">): HostAccess {
   const { uri, modulePath, moduleEntry, moduleParameters, pin, userType } = token;
@@ -66,6 +70,7 @@ export function hostAccess({
     host: {
       entry: TOKEN_HOST_ENTRY,
       env: environmentWithoutPin(env, sources),
+      user,
       open: {
         modulePath,
         ...(moduleEntry !== undefined && { moduleEntry }),

@@ -83,6 +83,8 @@ export interface Settings {
     readonly required: boolean;
   };
   readonly logLevel: Document["log"]["level"];
+  /** User whom the token hosts of a command act as, a name or a number; the owner of `stateDir` if absent. */
+  readonly actAs?: string;
   /** Problems that do not prevent the use of the settings. */
   readonly warnings: readonly string[];
 }

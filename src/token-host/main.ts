@@ -4,11 +4,15 @@
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
 import { hardenProcess } from "../hardening.js";
+import { userFromArguments } from "../hsm/wire-user.js";
+import { becomeUser } from "./become-user.js";
 import type { LaneData } from "./lane.js";
 import type { SharedKek } from "./shared-kek.js";
 import { newTurn } from "./turn.js";
 
 hardenProcess();
+const user = userFromArguments(process.argv);
+if (user !== undefined) becomeUser(user);
 
 /** File descriptor of lane 0; lane n uses FIRST_LANE_FD + n. */
 const FIRST_LANE_FD = 3;

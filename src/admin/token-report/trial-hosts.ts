@@ -7,6 +7,7 @@ import { KmsError } from "../../errors.js";
 import type { OperatorPin } from "../../hsm/login/operator-pin.js";
 import type { LoginGate } from "../../hsm/login/login-gate.js";
 import { TrialHost } from "../../hsm/trial-host.js";
+import { actingEnvironment, actingUser } from "../acting-user.js";
 import { SILENT } from "../command-tokens.js";
 import type { Operator } from "../operator.js";
 
@@ -108,7 +109,9 @@ export class TrialHosts {
 
   async #access(role: Role): Promise<HostAccess> {
     const { token, gate } = await this.#loginOf(role);
-    const { host } = hostAccess({ settings: this.#settings, token, log: SILENT, env: process.env });
+    const user = actingUser(this.#settings, this.#operator);
+    const env = actingEnvironment(user, process.env);
+    const { host } = hostAccess({ settings: this.#settings, token, log: SILENT, env, user });
     const open = { ...host.open };
     // The KEK that the URI names is not among the report's.
     delete open.ckaId;

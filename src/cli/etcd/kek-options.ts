@@ -11,6 +11,7 @@ export interface KekOptions {
   readonly moduleParams?: string;
   readonly stateDir?: string;
   readonly pinStdin?: true;
+  readonly as?: string;
 }
 
 /** Adds the options of the KEK and of the PIN. */
@@ -27,7 +28,8 @@ export function addKekOptions(command: Command): Command {
 }
 
 /** Returns the settings from the file and the options. @throws KmsError CONFIG_INVALID */
-export function settingsOfKek({ config, kek, moduleParams, stateDir, pinStdin }: KekOptions): Settings {
+export function settingsOfKek(given: KekOptions): Settings {
+  const { config, kek, moduleParams, stateDir, pinStdin, as } = given;
   const location = locateConfiguration({ config, key: kek, keyFlag: "--kek" }, process.env);
   const options: SettingsOptions = {
     output: "table",
@@ -36,6 +38,7 @@ export function settingsOfKek({ config, kek, moduleParams, stateDir, pinStdin }:
     ...(moduleParams !== undefined && { moduleParams }),
     ...(stateDir !== undefined && { stateDir }),
     ...(pinStdin !== undefined && { pinStdin }),
+    ...(as !== undefined && { as }),
   };
   return settingsFrom(options, false);
 }

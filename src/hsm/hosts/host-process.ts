@@ -9,6 +9,7 @@ import { LaneGrowth, type LaneOpening } from "./lane-growth.js";
 import { LaneSet } from "./lane-set.js";
 import { LaneClient } from "./lane-client.js";
 import type { TokenDescription } from "../port.js";
+import { userArguments, type HostUser } from "../wire-user.js";
 import {
   Op,
   type ControlOp,
@@ -24,6 +25,8 @@ export interface HostProcessOptions {
   readonly entry: string;
   /** The environment for vendor libraries, without any PIN. */
   readonly env: NodeJS.ProcessEnv;
+  /** The user whom it acts as; undefined for that of this process. */
+  readonly user?: HostUser | undefined;
   readonly open: OpenRequest;
   /** Largest number of lanes, each a thread and a session. */
   readonly sessions: number;
@@ -68,7 +71,7 @@ export class HostProcess {
     this.#options = options;
     this.#log = log;
     this.#growth = new LaneGrowth(this, options.open, options.sessions, log);
-    this.#child = spawn(process.execPath, [...SMALL, options.entry], {
+    this.#child = spawn(process.execPath, [...SMALL, options.entry, ...userArguments(options.user)], {
       env: { ...options.env, ...entryVariables(options.open) },
       stdio: ["pipe", "ignore", "pipe", ...Array.from({ length: options.sessions }, () => "pipe" as const)],
     });
