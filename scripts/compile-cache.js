@@ -1,5 +1,5 @@
 // Makes dist/compile-cache/, from which the program takes its compiled modules (src/engine.ts): compile-cache.js. Part of the
-// build. A Node.js that cannot make a cache that may be moved makes none.
+// build. A Node.js that cannot make a cache that may be moved makes none. The same source gives the same bytes.
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import module from "node:module";
@@ -49,9 +49,24 @@ async function loadEverything() {
   }
 }
 
+/**
+ * V8 stores hashes of names with a random seed, and 4 bytes of a function that it does not initialise: they are zero unless
+ * garbage collection has freed the memory before. Neither option is among the flags that a cache depends on.
+ */
+const SAME_BYTES = ["--random-seed=1", "--min-semi-space-size=128", "--max-semi-space-size=128"];
+
+if (!process.execArgv.includes(SAME_BYTES[0])) {
+  const { status } = spawnSync(process.execPath, [...SAME_BYTES, fileURLToPath(import.meta.url)], {
+    stdio: "inherit",
+  });
+  process.exit(status ?? 1);
+}
+
 const { limitGarbage } = await import(join(DIST, "engine.js"));
 limitGarbage();
 if (makeFolder()) {
-  for (const args of COMMANDS) spawnSync(process.execPath, [join(DIST, "main.js"), ...args]);
+  for (const args of COMMANDS) {
+    spawnSync(process.execPath, [...process.execArgv, join(DIST, "main.js"), ...args]);
+  }
   await loadEverything();
 }
