@@ -88,6 +88,11 @@ packages_for() {
     apt-get:prometheus | apt-get:promtool) echo prometheus ;;
     apt-get:etcd) echo etcd-server ;;
     apt-get:p11-kit) echo p11-kit p11-kit-modules ;;
+    apt-get:systemd-nspawn | dnf:systemd-nspawn) echo systemd-container ;;
+    apt-get:rpmbuild) echo rpm ;;
+    dnf:rpmbuild) echo rpm-build ;;
+    dnf:dpkg-deb | zypper:dpkg-deb) echo dpkg ;;
+    *:strip) echo binutils ;;
     dnf:g++ | zypper:g++) echo gcc-c++ ;;
     dnf:certutil) echo nss-tools ;;
     dnf:prometheus | dnf:promtool) echo golang-github-prometheus ;;
@@ -97,7 +102,7 @@ packages_for() {
     *:pkcs11-tool) echo opensc ;;
     dnf:faketime | zypper:faketime) echo libfaketime ;;
     apt-get:script) echo bsdutils ;;
-    *:script | *:unshare) echo util-linux ;;
+    *:script | *:unshare | *:nsenter) echo util-linux ;;
     *) echo "$2" ;;
   esac
 }
