@@ -29,8 +29,8 @@ interface Gap {
 
 /** Buffers events and writes them to the audit log. */
 export class AuditLog {
-  readonly #file: AuditWriter;
-  readonly #path: string;
+  #file: AuditWriter;
+  #path: string;
   readonly #log: Log;
   readonly #timing: AuditTiming;
   readonly #buffer: TimedEvent[] = [];
@@ -44,13 +44,24 @@ export class AuditLog {
   #lost = 0;
 
   constructor(settings: AuditSettings, log: Log, timing: Partial<AuditTiming> = {}) {
-    this.#file = new AuditWriter(settings, (text) => {
-      log.warn({ file: settings.file, keyFile: settings.keyFile }, text);
-    });
-    this.#path = settings.file;
     this.#log = log;
+    this.#file = this.#writerOf(settings);
+    this.#path = settings.file;
     this.#timing = { ...TIMING, ...timing };
     this.#retryMs = this.#timing.firstRetryMs;
+  }
+
+  /** Writes to these files from the next write on. Buffered events go there too. */
+  redirect(settings: AuditSettings): void {
+    this.#file = this.#writerOf(settings);
+    this.#path = settings.file;
+    this.#retryMs = this.#timing.firstRetryMs;
+  }
+
+  #writerOf(settings: AuditSettings): AuditWriter {
+    return new AuditWriter(settings, (text) => {
+      this.#log.warn({ file: settings.file, keyFile: settings.keyFile }, text);
+    });
   }
 
   /** Whether the last write succeeded. */

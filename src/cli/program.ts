@@ -21,7 +21,8 @@ interface CommandRow {
 const COMMANDS: readonly CommandRow[] = [
   {
     name: "serve",
-    description: "run the plugin; SIGTERM, SIGINT and SIGHUP drain requests and remove the socket",
+    description:
+      "run the plugin; SIGTERM and SIGINT drain requests and remove the socket, SIGHUP reloads the configuration",
     load: async () => (await import("./serve.js")).addServeCommand,
   },
   {

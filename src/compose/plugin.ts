@@ -26,10 +26,12 @@ import { Closers } from "./closers.js";
 import { DeferredHsmObserver } from "./deferred-hsm-observer.js";
 import { observeProvider } from "./gauges.js";
 import { providerOptions } from "./provider.js";
+import type { ReloadableParts } from "./reload.js";
 import { startWorkingSet } from "./working-set.js";
 import { adminPinWarnings, openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
-import { environmentWithoutWatchdog, startWatchdog } from "../observability/watchdog.js";
+import { environmentWithoutNotifications } from "../observability/service-manager.js";
+import { startWatchdog } from "../observability/watchdog.js";
 
 /** Shortest time between two reloads of a library that may need them, in ms: each costs a login. */
 const UNTIL_KNOWN_MS = 30_000;
@@ -44,6 +46,7 @@ export interface Plugin {
   readonly log: Log;
   /** Where the HTTP endpoints listen; undefined if none are configured. */
   readonly http: RunningHttp | undefined;
+  readonly reloadable: ReloadableParts;
   /** Drains requests, closes sessions, wipes secrets and removes the socket. */
   stop(): Promise<void>;
 }
@@ -52,7 +55,7 @@ export interface Plugin {
 interface Start {
   readonly settings: Settings;
   readonly env: NodeJS.ProcessEnv;
-  readonly log: Log;
+  readonly log: ReloadableParts["log"];
   readonly output: LogOutput;
   readonly closers: Closers;
 }
@@ -78,8 +81,8 @@ export async function startPlugin(
       if (isGraceful) log.info({}, "kms-pkcs11 stopped");
       await output.close(LOG_CLOSE_MS);
     });
-    const http = await startParts({ settings, env, log, output, closers });
-    return { log, http, stop: () => close(true) };
+    const parts = await startParts({ settings, env, log, output, closers });
+    return { log, ...parts, stop: () => close(true) };
   } catch (error) {
     await close(false);
     throw error;
@@ -87,7 +90,7 @@ export async function startPlugin(
 }
 
 /** Opens the parts in their order. Token hosts load their packages meanwhile, but log in only when all are open. */
-async function startParts(start: Start): Promise<RunningHttp | undefined> {
+async function startParts(start: Start): Promise<Pick<Plugin, "http" | "reloadable">> {
   const { settings, env, log, output, closers } = start;
   const version = { version: VERSION, node: process.version };
   log.info({ ...version, settings: effectiveSettings(settings) }, "kms-pkcs11 starts");
@@ -114,7 +117,7 @@ async function startParts(start: Start): Promise<RunningHttp | undefined> {
   }
   audit?.record(lifeEvent("started", settings));
   for (const token of hsm.tokens) token.start();
-  startWorkingSet({ ...start, running, metrics });
+  const workingSet = startWorkingSet({ ...start, running, metrics });
   running.start();
   // A provider that never ran must not write the state directory: another plugin may be using it.
   closers.add("provider", () => {
@@ -122,11 +125,17 @@ async function startParts(start: Start): Promise<RunningHttp | undefined> {
   });
   const watchdog = startWatchdog(env, log);
   closers.add("watchdog", () => watchdog?.stop());
-  return http;
+  const { cache } = running;
+  return { http, reloadable: { log, cache, workingSet, audit, pins: hsm.pins } };
 }
 
 function openHsm({ settings, env, log, closers }: Start, observer: HsmObserver): OpenedTokens {
-  const hsm = openTokens(settings, observer, log, environmentWithoutWatchdog(environmentWithoutTracing(env)));
+  const hsm = openTokens(
+    settings,
+    observer,
+    log,
+    environmentWithoutNotifications(environmentWithoutTracing(env)),
+  );
   closers.add("token hosts", async (isGraceful) => {
     await Promise.all(hsm.tokens.map((token) => token.stop(isGraceful ? HSM_STOP_MS : 0)));
   });

@@ -5,7 +5,7 @@ import type { Log } from "../log.js";
 import type { SchedulePolicy } from "../provider/generations.js";
 import { FilePublishedMemory, NO_PUBLISHED_MEMORY, readOnly } from "../provider/published-memory.js";
 import { RunningProvider, type ProviderOptions } from "../provider/running-provider.js";
-import type { CacheObserver } from "../provider/unwrap-cache.js";
+import type { CacheObserver } from "../provider/unwrap-cache-options.js";
 
 const UNOBSERVED = { cacheHit: () => undefined, cacheMiss: () => undefined, cacheEvicted: () => undefined };
 

@@ -6,11 +6,9 @@ import {
   describePinSource,
   environmentWithoutPin,
   isPinPresent,
-  pinSourceStamp,
-  stampShowsChange,
   type PinSource,
 } from "../config/pin-source.js";
-import { checkPin, MAX_PIN_BYTES, readPin } from "../config/read-pin.js";
+import { checkPin, MAX_PIN_BYTES } from "../config/read-pin.js";
 import { formatPkcs11Uri, tokenSelector } from "../config/pkcs11-uri.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { pinSourcesOf } from "../config/tokens.js";
@@ -24,6 +22,7 @@ import type { Hsm } from "../hsm/port.js";
 import type { HostUser } from "../hsm/wire-user.js";
 import { TokenHsm } from "../hsm/token-hsm.js";
 import type { Log } from "../log.js";
+import { ConfiguredPin } from "./configured-pin.js";
 import { startUnlock, type RunningUnlock, type UnlockAnswer } from "../server/unlock.js";
 
 const TOKEN_HOST_ENTRY = fileURLToPath(new URL("../token-host/main.js", import.meta.url));
@@ -82,7 +81,7 @@ export function hostAccess({
       },
       sessions,
     },
-    gate: new LoginGate({ pin: suppliedPin ?? pinFrom(pin, env), stores, allowFinalTry, log }),
+    gate: new LoginGate({ pin: suppliedPin ?? new ConfiguredPin(pin, env), stores, allowFinalTry, log }),
   };
 }
 
@@ -101,16 +100,6 @@ export function openToken(access: TokenAccess): TokenHsm {
   });
 }
 
-function pinFrom(source: PinSource, env: NodeJS.ProcessEnv): Pin {
-  return {
-    read: () => readPin(source, env),
-    stamp: () => pinSourceStamp(source),
-    showsChange: stampShowsChange(source),
-    description: describePinSource(source),
-    correction: correctPin(source),
-  };
-}
-
 type UnlockSource = PinSource & { readonly kind: "unlock" };
 
 /** A token whose PIN an operator submits on a socket. */
@@ -126,6 +115,8 @@ export interface LockedToken {
 export interface OpenedTokens {
   readonly tokens: readonly TokenHsm[];
   readonly locked: readonly LockedToken[];
+  /** In the order of `tokens`; undefined for a PIN that an operator submits. */
+  readonly pins: readonly (ConfiguredPin | undefined)[];
   /** Combines all tokens. */
   readonly port: Hsm;
 }
@@ -142,16 +133,17 @@ export function openTokens(
   const members = settings.tokens.map((token) => {
     const { uri, pin: source } = token;
     const held = source.kind === "unlock" ? holdPin(source) : undefined;
-    const hsm = openToken({ settings, token, hosts, observer, log, env, suppliedPin: held });
+    const pin = held === undefined ? new ConfiguredPin(source, env) : undefined;
+    const hsm = openToken({ settings, token, hosts, observer, log, env, suppliedPin: held ?? pin });
     if (source.kind === "unlock" && held !== undefined) locked.push({ source, held, hsm, hosts });
-    return { name: formatPkcs11Uri(uri), hsm };
+    return { name: formatPkcs11Uri(uri), hsm, pin };
   });
   const [only] = members;
   const port =
     only !== undefined && members.length === 1
       ? only.hsm
       : new FailoverHsm({ members, requestTimeoutMs, log });
-  return { tokens: members.map(({ hsm }) => hsm), locked, port };
+  return { tokens: members.map(({ hsm }) => hsm), pins: members.map(({ pin }) => pin), locked, port };
 }
 
 /** Returns a warning for each administrator's PIN on this machine; a plugin that serves needs none. */

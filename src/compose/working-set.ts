@@ -16,10 +16,16 @@ export interface WorkingSetSurroundings {
   readonly log: Log;
 }
 
-/** Starts the working set, which reads what an earlier process remembered. Does nothing if the cache is off. */
-export function startWorkingSet({ settings, running, metrics, closers, log }: WorkingSetSurroundings): void {
+/** Starts the working set, which reads what an earlier process remembered. Returns undefined if the cache is off. */
+export function startWorkingSet({
+  settings,
+  running,
+  metrics,
+  closers,
+  log,
+}: WorkingSetSurroundings): WorkingSet | undefined {
   const { cache, stateDir, hsm } = settings;
-  if (cache.entries === 0) return;
+  if (cache.entries === 0) return undefined;
   const workingSet = new WorkingSet({
     seeds: running.knownSeeds,
     store: cache.remember && stateDir !== undefined ? new WorkingSetFile(stateDir, log) : undefined,
@@ -32,4 +38,5 @@ export function startWorkingSet({ settings, running, metrics, closers, log }: Wo
   running.follow(workingSet);
   // Before the provider, which forgets what is to be saved.
   closers.add("working set", () => workingSet.close());
+  return workingSet;
 }

@@ -5,7 +5,7 @@ import { describePinSource } from "./pin-source.js";
 import { formatPkcs11Uri } from "./pkcs11-uri.js";
 import { showPath, valueAt, type SettingPath } from "./problems.js";
 import { redactParameters } from "./redact.js";
-import { OPTIONS_IN_ORDER, presetOf } from "./setting-rows.js";
+import { OPTIONS_IN_ORDER, presetOf, settingPaths } from "./setting-rows.js";
 import type { Configuration, Origin, Settings, TokenSettings } from "./settings.js";
 
 /** Where the value of a setting comes from. Line and column count from 1. */
@@ -26,7 +26,7 @@ export interface EffectiveSetting {
 /** Returns every setting in the document's order. After each token's options follows `pin`, its PIN source. */
 export function settingsInForce(configuration: Configuration): EffectiveSetting[] {
   const { settings, given, origin } = configuration;
-  return pathsOf(settings.tokens.length - 1).flatMap((path) => {
+  return settingPaths(settings.tokens.length - 1).flatMap((path) => {
     const setting = showPath(path);
     const token = settings.tokens[path[0] === "failover" ? 1 + Number(path[1]) : 0];
     const value = valueAt(given, path);
@@ -52,17 +52,6 @@ export function settingsInForce(configuration: Configuration): EffectiveSetting[
 }
 
 const DEFAULT: Source = { kind: "default" };
-
-function pathsOf(failovers: number): SettingPath[] {
-  const options = OPTIONS_IN_ORDER.map(({ path }) => path.split("."));
-  const paths = options.filter(([section]) => section !== "failover[]");
-  const perToken = options.filter(([section]) => section === "failover[]");
-  const at = paths.findIndex(([section]) => section === "mode");
-  const others = Array.from({ length: failovers }, (_, index) =>
-    perToken.map(([, ...rest]) => ["failover", index, ...rest]),
-  );
-  return [...paths.slice(0, at), ...others.flat(), ...paths.slice(at)];
-}
 
 function presetAt(path: SettingPath): unknown {
   const name = showPath(path).replace(/\[\d+\]/, "[]");

@@ -73,6 +73,22 @@ function* options(schema: Schema, path: string): Generator<Option> {
 /** Every option, in the document's order. */
 export const OPTIONS_IN_ORDER: readonly Option[] = [...options(documentSchema, "")];
 
+/**
+ * Returns the path of every setting of a document with this many failover tokens, in the document's order; the steps are
+ * names, and indices of list entries.
+ */
+export function settingPaths(failovers: number): (readonly (string | number)[])[] {
+  const paths = OPTIONS_IN_ORDER.map(({ path }) => path.split("."));
+  const perToken = paths.filter(([section]) => section === "failover[]");
+  return paths.flatMap((path) => {
+    if (path[0] !== "failover[]") return [path];
+    if (path !== perToken[0]) return [];
+    return Array.from({ length: failovers }, (_, index) =>
+      perToken.map(([, ...rest]) => ["failover", index, ...rest]),
+    ).flat();
+  });
+}
+
 /** Returns the schema without the wrappers that give a default. */
 export function bare(schema: Schema): Schema {
   if (schema instanceof z.ZodPrefault || schema instanceof z.ZodDefault || schema instanceof z.ZodOptional) {

@@ -22,7 +22,8 @@ import { Outage, type OutagePolicy } from "./outage.js";
 import { Prover } from "./prover.js";
 import { Provider, type Mode } from "./provider.js";
 import { ReloadSchedule, type ReloadOptions } from "./reload-schedule.js";
-import { UnwrapCache, type UnwrapCacheOptions } from "./unwrap-cache.js";
+import { UnwrapCache } from "./unwrap-cache.js";
+import type { UnwrapCacheOptions } from "./unwrap-cache-options.js";
 import { BackgroundCheck } from "./background-check.js";
 
 /** The settings and dependencies of a provider. */

@@ -7,28 +7,7 @@ import { meansHsmAway } from "../hsm/away.js";
 import type { Caller } from "../hsm/port.js";
 import type { DecryptQuestion } from "./kms.js";
 import { SharedLoad } from "./shared-load.js";
-
-/** Receives the events of the cache. */
-export interface CacheObserver {
-  cacheHit(): void;
-  cacheMiss(): void;
-  cacheEvicted(): void;
-}
-
-/** The size of the cache and the lifetime of its entries, in ms. */
-export interface UnwrapCacheOptions {
-  /** Largest number of entries; 0 turns the cache off. */
-  readonly entries: number;
-  /** How long an entry stays after the HSM has decrypted it. */
-  readonly ttlMs: number;
-  /** How long it stays if the HSM is away; no effect if omitted or shorter. */
-  readonly outageTtlMs?: number;
-  readonly observer: CacheObserver;
-  /** Returns when the HSM was away last: now during an outage, -Infinity if never; by `now`. */
-  readonly lastAwayAt?: () => number;
-  /** A monotonic clock in ms. */
-  readonly now?: () => number;
-}
+import type { CacheBounds, UnwrapCacheOptions } from "./unwrap-cache-options.js";
 
 /** A seed as the cache finds it, and the question that has the HSM decrypt it. */
 export interface NamedSeed {
@@ -54,9 +33,9 @@ interface Entry extends CachedSeed {
 
 /** Caches decrypted DEK seeds for a limited time. */
 export class UnwrapCache {
-  readonly #options: UnwrapCacheOptions;
+  #options: UnwrapCacheOptions;
   readonly #now: () => number;
-  readonly #entries: LRUCache<string, Entry> | undefined;
+  #entries: LRUCache<string, Entry> | undefined;
   readonly #underWay = new Map<string, SharedLoad>();
   /** Incremented by every removal by key, so that a load in progress is not stored afterwards. */
   #epoch = 0;
@@ -66,15 +45,33 @@ export class UnwrapCache {
   constructor(options: UnwrapCacheOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    if (options.entries === 0) return;
-    this.#entries = new LRUCache({
-      max: options.entries,
+    if (options.entries > 0) this.#entries = this.#emptyCache(options.entries);
+  }
+
+  #emptyCache(entries: number): LRUCache<string, Entry> {
+    return new LRUCache({
+      max: entries,
       dispose: (entry, _name, reason) => {
         entry.plaintext.fill(0);
         this.#changes++;
-        if (reason === "evict") options.observer.cacheEvicted();
+        if (reason === "evict") this.#options.observer.cacheEvicted();
       },
     });
+  }
+
+  /**
+   * Changes the number of entries and their lifetime. Of too many entries, the most recently requested stay. Must not turn
+   * the cache on or off.
+   */
+  setBounds({ entries, ttlMs, outageTtlMs }: Required<CacheBounds>): void {
+    const before = this.#entries;
+    const isResized = entries !== this.#options.entries;
+    this.#options = { ...this.#options, entries, ttlMs, outageTtlMs };
+    if (before === undefined || !isResized) return;
+    // The entries themselves move, so nothing is zeroed unless there are too many: then the last ones that are set stay.
+    const after = this.#emptyCache(entries);
+    for (const [name, entry] of [...before.entries()].reverse()) after.set(name, entry);
+    this.#entries = after;
   }
 
   get size(): number {

@@ -10,7 +10,7 @@ import { callPaced } from "./paced-calls.js";
 /** What is renewed, and when. */
 export interface RenewalOptions {
   readonly seeds: Pick<KnownSeeds, "cached" | "renew">;
-  /** Lifetime of a cached seed, in ms. */
+  /** Lifetime of a cached seed at first, in ms. */
   readonly ttlMs: number;
   /** Returns whether the HSM is away. */
   readonly isAway: () => boolean;
@@ -33,7 +33,8 @@ const LEAST_SEARCH_MS = 50;
 export class Renewal {
   readonly #options: RenewalOptions;
   readonly #pauses = new Pauses();
-  readonly #timer: NodeJS.Timeout;
+  #ttlMs: number;
+  #timer: NodeJS.Timeout;
   #isRunning = false;
   #isStopped = false;
   #renewed = 0;
@@ -42,8 +43,20 @@ export class Renewal {
 
   constructor(options: RenewalOptions) {
     this.#options = options;
-    const everyMs = Math.max(LEAST_SEARCH_MS, SEARCH * options.ttlMs);
-    this.#timer = setInterval(() => {
+    this.#ttlMs = options.ttlMs;
+    this.#timer = this.#startTimer();
+  }
+
+  /** Changes the lifetime of the cached seeds. */
+  setTtl(ttlMs: number): void {
+    clearInterval(this.#timer);
+    this.#ttlMs = ttlMs;
+    if (!this.#isStopped) this.#timer = this.#startTimer();
+  }
+
+  #startTimer(): NodeJS.Timeout {
+    const everyMs = Math.max(LEAST_SEARCH_MS, SEARCH * this.#ttlMs);
+    return setInterval(() => {
       this.wake();
     }, everyMs).unref();
   }
@@ -70,7 +83,7 @@ export class Renewal {
   #dueAt({ name, provenAt }: CachedSeed): number {
     // The name is a digest in base64, so its first characters are random.
     const part = Buffer.from(name.slice(0, 4), "base64").readUIntBE(0, 3) / 0xffffff;
-    return provenAt + this.#options.ttlMs * (EARLIEST + SPREAD * part);
+    return provenAt + this.#ttlMs * (EARLIEST + SPREAD * part);
   }
 
   async #run(due: readonly CachedSeed[]): Promise<void> {

@@ -14,7 +14,7 @@ export interface WorkingSetOptions {
   readonly seeds: KnownSeeds;
   /** Where it is remembered; undefined: nowhere. */
   readonly store: WorkingSetStore | undefined;
-  /** Lifetime of a cached seed, in ms. */
+  /** Lifetime of a cached seed at first, in ms. */
   readonly ttlMs: number;
   /** Returns whether the HSM is away. */
   readonly isAway: () => boolean;
@@ -74,6 +74,11 @@ export class WorkingSet implements CheckFollower {
     const { used } = this.#seeds;
     const pending = this.#prefetch.pendingCount;
     return { remembered: this.#remembered, pending, prefetched, failed, used, renewed, renewalsFailed };
+  }
+
+  /** Changes the lifetime of the cached seeds, in ms. */
+  setTtl(ttlMs: number): void {
+    this.#renewal.setTtl(ttlMs);
   }
 
   keysRead(gone: readonly string[]): void {

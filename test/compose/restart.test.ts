@@ -59,7 +59,7 @@ it("removes a stale socket at the start, and its own socket at the stop", async 
   expect(existsSync(again.socket)).toBe(false);
 });
 
-it.each(["SIGTERM", "SIGHUP"] as const)(
+it.each(["SIGTERM", "SIGINT"] as const)(
   "closes what it has opened on a %s during the start",
   async (signal) => {
     again = new PluginProcess(kms.token);

@@ -107,7 +107,7 @@ it("without an init the orphan stays, and the log reports it", async () => {
   expect(plugin.log).toContain("running as PID 1");
 });
 
-it.each(["SIGTERM", "SIGHUP"] as const)(
+it.each(["SIGTERM", "SIGINT"] as const)(
   "passes %s on: the plugin drains and removes its socket",
   async (signal) => {
     const init = await startAsInit(entryPoint());

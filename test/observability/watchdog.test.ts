@@ -5,11 +5,8 @@ import { join } from "node:path";
 
 import { afterAll, beforeEach, expect, it } from "vitest";
 
-import {
-  environmentWithoutWatchdog,
-  startWatchdog,
-  type Watchdog,
-} from "../../src/observability/watchdog.js";
+import { environmentWithoutNotifications } from "../../src/observability/service-manager.js";
+import { startWatchdog, type Watchdog } from "../../src/observability/watchdog.js";
 import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -58,7 +55,7 @@ it("sends WATCHDOG=1 repeatedly, with only the environment variables that it nee
   standIn(`echo "$*" $(env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= -e ^PATH= | sort) >>${sent}`);
   const lines = (): string[] => (existsSync(sent) ? readFileSync(sent, "utf8").trim().split("\n") : []);
   await whileRunning(startWatchdog(env, log), () => waitFor(() => lines().length >= 3));
-  expect(new Set(lines())).toEqual(new Set(["WATCHDOG=1 NOTIFY_SOCKET=/run/systemd/notify"]));
+  expect(new Set(lines())).toEqual(new Set(["WATCHDOG=1 READY=1 NOTIFY_SOCKET=/run/systemd/notify"]));
   expect(warnings).toEqual([]);
 });
 
@@ -87,5 +84,5 @@ it.each([
 });
 
 it("keeps the notification socket from token hosts", () => {
-  expect(environmentWithoutWatchdog({ ...env })).toEqual({ PATH: env.PATH, KMS_PIN: "1234" });
+  expect(environmentWithoutNotifications({ ...env })).toEqual({ PATH: env.PATH, KMS_PIN: "1234" });
 });
