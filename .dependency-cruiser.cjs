@@ -6,6 +6,7 @@ const LAYERS = {
   "main\\.ts": ["cli/", "engine\\.ts", "hardening\\.ts", "file-limit\\.ts"],
   "cli/": [
     "admin/",
+    "init/",
     "compose/",
     "server/",
     "conformance/",
@@ -37,6 +38,7 @@ const LAYERS = {
     "errors\\.ts",
     "version\\.ts",
   ],
+  "init/": ["config/", "files/", "errors\\.ts", "version\\.ts"],
   "compose/": [
     "server/",
     "config/",

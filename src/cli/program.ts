@@ -26,6 +26,12 @@ const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./serve.js")).addServeCommand,
   },
   {
+    name: "init",
+    description:
+      "prepare a node: configuration, folders, PIN file, pod or unit, EncryptionConfigurations; then check",
+    load: async () => (await import("./init/command.js")).addInitCommand,
+  },
+  {
     name: "check",
     description:
       "preflight: config, module, token, PIN, keys, mechanism, round trip, socket folder; exit 0 if every finding is ok or warn",

@@ -6,6 +6,7 @@ import type { TokenDescription, TokenSelector } from "../hsm/port.js";
 import type { OpenRequest } from "../hsm/wire-calls.js";
 import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";
 import { maskControls } from "../untrusted-text.js";
+import { adviceFor } from "./load-error.js";
 import { inTurn } from "./turn.js";
 import { describeUser } from "./unreadable-paths.js";
 
@@ -52,12 +53,10 @@ function load({ modulePath, moduleEntry }: OpenRequest): PKCS11 {
     return loadFile(moduleEntry === undefined ? modulePath : ENTRY_SHIM);
   } catch (error) {
     const isMissing = moduleEntry !== undefined && rvOf(error) === CKR_FUNCTION_NOT_SUPPORTED;
-    throw new TokenFault(
-      isMissing
-        ? `the PKCS#11 module ${modulePath} has no function ${moduleEntry}; correct module.entry`
-        : `cannot load the PKCS#11 module ${modulePath}: ${whyNotLoaded(modulePath, error)}; install the vendor's client or correct module-path`,
-      { fault: "setup", code: "MODULE_UNUSABLE", cause: error },
-    );
+    const text = isMissing
+      ? `the PKCS#11 module ${modulePath} has no function ${moduleEntry}; correct module.entry`
+      : notLoaded(modulePath, whyNotLoaded(modulePath, error));
+    throw new TokenFault(text, { fault: "setup", code: "MODULE_UNUSABLE", cause: error });
   }
 }
 
@@ -65,6 +64,10 @@ function loadFile(path: string): PKCS11 {
   const lib = new pkcs11js.PKCS11();
   lib.load(path);
   return lib;
+}
+
+function notLoaded(modulePath: string, why: string): string {
+  return `cannot load the PKCS#11 module ${modulePath}: ${why}; ${adviceFor(why, modulePath)}`;
 }
 
 /** Returns the message of dlopen, which the shim does not pass on. */

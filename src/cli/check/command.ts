@@ -9,12 +9,12 @@ import { untrustedPaths, type PathProblem } from "../../config/trusted-paths.js"
 import { KmsError } from "../../errors.js";
 import { checkEncryption } from "./encryption.js";
 import { checkToken, measureEncrypt } from "./token.js";
-import { Report } from "./findings.js";
+import { findingsTable, Report } from "./findings.js";
 import type { Operator } from "../../admin/operator.js";
 import { reportOnToken } from "./token-report.js";
 import { operatorAt } from "../operator.js";
 import { isSupplied } from "../operator-pin.js";
-import { formatJson, formatTable, type Terminal } from "../output.js";
+import { formatJson, type Terminal } from "../output.js";
 import { addPinOption, addServeOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { withToken } from "../../admin/command-tokens.js";
 
@@ -78,20 +78,13 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
         checkEncryption(options.encryptionConfig, options.usageReport, settings, p99Ms, report);
       }
       if (options.output === "json") terminal.out(formatJson({ findings: report.findings }));
-      else {
-        terminal.out(
-          formatTable(
-            ["", "", ""],
-            report.findings.map((one) => [one.verdict, one.subject, one.detail.split("\n")]),
-          ).trimStart(),
-        );
-      }
+      else terminal.out(findingsTable(report.findings));
       process.exitCode = report.exitCode;
     });
 }
 
-/** Returns the 99th percentile of Encrypt in ms; undefined unless `measure` is set and the active KEK works. */
-async function check(
+/** Adds the findings. Returns the 99th percentile of Encrypt in ms; undefined unless `measure` is set and the active KEK works. */
+export async function check(
   settings: Settings,
   operator: Operator,
   report: Report,

@@ -1,10 +1,11 @@
 // The findings of `kms-pkcs11 check` and the exit code that follows from them.
 import { KmsError } from "../../errors.js";
 import { exitCodeOf } from "../exit-code.js";
+import { formatTable } from "../output.js";
 
 export type Verdict = "ok" | "warn" | "fail";
 
-interface Finding {
+export interface Finding {
   readonly verdict: Verdict;
   readonly subject: string;
   readonly detail: string;
@@ -26,4 +27,10 @@ export class Report {
     this.add("fail", subject, error.message);
     this.exitCode = Math.max(this.exitCode, exitCodeOf(error.code), 1);
   }
+}
+
+/** Returns one line per finding. */
+export function findingsTable(findings: readonly Finding[]): string {
+  const rows = findings.map(({ verdict, subject, detail }) => [verdict, subject, detail.split("\n")]);
+  return formatTable(["", "", ""], rows).trimStart();
 }

@@ -1,0 +1,38 @@
+// The preflight at the end of `kms-pkcs11 init`: `check` with the files that were just written. The KEK may be missing,
+// since the next command makes it.
+import { loadSettings, type Settings } from "../../config/settings.js";
+import { HSM_NEEDS } from "../../init/hsm-needs.js";
+import { CONFIGURATION, PIN_FILE } from "../../init/plan.js";
+import type { Answers } from "../../init/values.js";
+import { check } from "../check/command.js";
+import { findingsTable, Report, type Finding } from "../check/findings.js";
+import { operatorAt } from "../operator.js";
+import type { Terminal } from "../output.js";
+
+export interface NodeFindings {
+  readonly findings: readonly Finding[];
+  readonly table: string;
+  readonly exitCode: number;
+  readonly hasKek: boolean;
+}
+
+/** Returns what `check` finds; undefined if the PIN is encrypted, which only the running unit can read. */
+export async function checkNode(answers: Answers, terminal: Terminal): Promise<NodeFindings | undefined> {
+  if (answers.pin === "encrypted-credential") return undefined;
+  for (const [name, value] of Object.entries(HSM_NEEDS[answers.hsm].environment)) process.env[name] ??= value;
+  const report = new Report();
+  await check(settingsOf(answers), operatorAt(terminal), report, false);
+  const { findings } = report;
+  const isOnlyKek = findings.every(({ verdict, subject }) => verdict !== "fail" || subject === "key");
+  const hasKek = findings.some(({ verdict, subject }) => verdict === "ok" && subject === "active key");
+  return { findings, table: findingsTable(findings), exitCode: isOnlyKek ? 0 : report.exitCode, hasKek };
+}
+
+/** The PIN is at the configured path only while the unit runs, or while the pod's link leads there. */
+function settingsOf({ runtime }: Answers): Settings {
+  const settings = loadSettings({ configPath: CONFIGURATION, flags: {}, env: process.env, serves: true });
+  if (runtime === "static-pod") return settings;
+  const [first, ...more] = settings.tokens;
+  const pin = { kind: "file", path: PIN_FILE } as const;
+  return { ...settings, tokens: [{ ...first, pin }, ...more] };
+}

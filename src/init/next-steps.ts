@@ -1,0 +1,160 @@
+// The commands that follow `init`, in order, for the operator's answers. The guides of deploy/ explain them.
+import { createHash } from "node:crypto";
+import { apiServerSettings, encryptionText } from "./api-server.js";
+import { kekUri, libraryPath } from "./configuration.js";
+import { HSM_NEEDS } from "./hsm-needs.js";
+import type { NodeFacts } from "./node-facts.js";
+import {
+  apiServerFile,
+  CONFIGURATION,
+  ENCRYPTION_IN_USE,
+  ENCRYPTION_WRITE,
+  hasPackagedUnit,
+  PIN_FILE,
+} from "./plan.js";
+import { podEnvironment } from "./pod.js";
+import { ENCRYPTED_PIN } from "./unit.js";
+import type { Answers } from "./values.js";
+
+export interface NextStep {
+  /** A shell command; undefined if the step is something else. */
+  readonly command?: string;
+  readonly why: string;
+}
+
+const SOCKET = "/run/kms-pkcs11/kms.sock";
+const DIGEST_CHARACTERS = 12;
+
+/**
+ * Returns a short digest of what must be the same on every node of a cluster: the KEK's name and both
+ * EncryptionConfigurations.
+ */
+export function clusterDigest(answers: Answers): string {
+  const shared = [
+    kekUri(answers).object ?? "",
+    encryptionText(answers, "read"),
+    encryptionText(answers, "write"),
+  ];
+  return createHash("sha256").update(JSON.stringify(shared)).digest("hex").slice(0, DIGEST_CHARACTERS);
+}
+
+/** What the node has already. */
+export interface Progress {
+  readonly hasPin: boolean;
+  /** A usable KEK is on the token. */
+  readonly hasKek: boolean;
+}
+
+/** Returns what the operator does next. */
+export function nextSteps(answers: Answers, facts: NodeFacts, { hasPin, hasKek }: Progress): NextStep[] {
+  const create = {
+    command: `kms-pkcs11 keys create --config ${CONFIGURATION}`,
+    why: "make the KEK: once, on one node, while the plugin runs",
+  };
+  return [
+    ...(hasKek ? [] : prepareHsm(answers, facts)),
+    ...(hasPin ? [] : [pinStep(answers)]),
+    ...startPlugin(answers, facts),
+    ...environmentStep(answers),
+    ...(hasKek ? [] : [create]),
+    ...cloneStep(answers),
+    {
+      command: `kms-pkcs11 status --socket ${SOCKET} --round-trip --wait 60s`,
+      why: "see the plugin encrypt and decrypt",
+    },
+    ...applySettings(answers),
+    ...rewriteSteps(answers),
+  ];
+}
+
+function pinStep({ runtime, pin }: Answers): NextStep {
+  const why = "type the token's user PIN, then Enter and Ctrl-D";
+  if (pin === "encrypted-credential") {
+    return { command: `systemd-creds encrypt --name=pin - ${ENCRYPTED_PIN}`, why };
+  }
+  const owner = runtime === "static-pod" ? "-o 10001 -g 10001 " : "";
+  return { command: `install -m 0400 ${owner}/dev/stdin ${PIN_FILE}`, why };
+}
+
+function rewriteSteps({ nodes, distribution }: Answers): NextStep[] {
+  const when =
+    nodes === "several"
+      ? "when the API server of every node reads what the plugin encrypts: let each write"
+      : "when the API server reads what the plugin encrypts: let it write";
+  const change =
+    distribution === "talos"
+      ? { why: `${when}: put the kms provider first in KubeEtcdEncryptionConfig` }
+      : { command: `install -m 0600 ${ENCRYPTION_WRITE} ${ENCRYPTION_IN_USE}`, why: when };
+  return [
+    change,
+    {
+      command: `kms-pkcs11 etcd migrate --encryption-config ${ENCRYPTION_IN_USE}`,
+      why: "rewrite what was stored in clear (--help names the options for etcd); 'etcd usage' then counts nothing outside the plugin",
+    },
+  ];
+}
+
+function prepareHsm(answers: Answers, facts: NodeFacts): NextStep[] {
+  const { installs, prepare } = HSM_NEEDS[answers.hsm];
+  const library = libraryPath(answers);
+  const missing = facts.exists(library) ? [] : [{ why: `install ${installs}: ${library} does not exist` }];
+  return [...missing, { why: `unless that is done already: ${prepare}` }];
+}
+
+function startPlugin({ runtime, image = "the image" }: Answers, facts: NodeFacts): NextStep[] {
+  if (runtime === "static-pod") {
+    return [
+      {
+        command: "ctr -n k8s.io images import kubernetes-kms-pkcs11.tar",
+        why: `bring ${image} to the node; kubelet then starts the pod`,
+      },
+    ];
+  }
+  const user = hasPackagedUnit(facts) ? [] : ["systemd-sysusers kms-pkcs11.conf"];
+  return [
+    {
+      command: [...user, "systemctl daemon-reload", "systemctl enable --now kms-pkcs11"].join(" && "),
+      why: "start the plugin",
+    },
+  ];
+}
+
+function environmentStep({ hsm, runtime, ...rest }: Answers): NextStep[] {
+  const { environment } = HSM_NEEDS[hsm];
+  const all = runtime === "static-pod" ? podEnvironment({ hsm, runtime, ...rest }) : environment;
+  const variables = Object.entries(all).map(([name, value]) => `${name}=${value}`);
+  return variables.length === 0
+    ? []
+    : [{ command: `export ${variables.join(" ")}`, why: "the library's settings, for the commands below" }];
+}
+
+function cloneStep({ nodes }: Answers): NextStep[] {
+  return nodes === "one"
+    ? []
+    : [
+        {
+          why: "clone the KEK to the token of every node, unless the tokens replicate; 'keys create' says how",
+        },
+      ];
+}
+
+function applySettings(answers: Answers): NextStep[] {
+  const path = apiServerFile(answers);
+  const settings = apiServerSettings(answers);
+  if (path === undefined || settings === undefined) return [];
+  const { target } = settings;
+  if (target === undefined) {
+    return [
+      {
+        why: `give ${path} to kubeadm; the comment in it says how, for a new cluster and for an existing one`,
+      },
+    ];
+  }
+  const unit = answers.distribution === "k3s" ? "k3s" : "rke2-server";
+  return [
+    {
+      command: `install -D -m 0600 ${path} ${target} && systemctl restart ${unit}`,
+      why: "let the API server read what the plugin encrypts",
+    },
+  ];
+}
