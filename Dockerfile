@@ -29,6 +29,8 @@ RUN mkdir -p /programs/usr/local/bin /programs/usr/local/share/doc/node /program
  && ln -s /app/dist/main.js /programs/usr/local/bin/kms-pkcs11 \
  && rm -r node_modules/node-linux-* node_modules/.bin/node node_modules/.package-lock.json
 COPY proto /program/app/proto
+# The templates of `kms-pkcs11 init`.
+COPY deploy /program/app/deploy
 COPY LICENSE /program/app/
 RUN mv package.json node_modules dist /program/app/ && chmod -R u=rwX,go=rX /program
 

@@ -4,14 +4,7 @@ import { apiServerSettings, encryptionText } from "./api-server.js";
 import { kekUri, libraryPath } from "./configuration.js";
 import { HSM_NEEDS } from "./hsm-needs.js";
 import type { NodeFacts } from "./node-facts.js";
-import {
-  apiServerFile,
-  CONFIGURATION,
-  ENCRYPTION_IN_USE,
-  ENCRYPTION_WRITE,
-  hasPackagedUnit,
-  PIN_FILE,
-} from "./plan.js";
+import { apiServerFile, ENCRYPTION_IN_USE, ENCRYPTION_WRITE, hasPackagedUnit, PIN_FILE } from "./plan.js";
 import { podEnvironment } from "./pod.js";
 import { ENCRYPTED_PIN } from "./unit.js";
 import type { Answers } from "./values.js";
@@ -48,7 +41,7 @@ export interface Progress {
 /** Returns what the operator does next. */
 export function nextSteps(answers: Answers, facts: NodeFacts, { hasPin, hasKek }: Progress): NextStep[] {
   const create = {
-    command: `kms-pkcs11 keys create --config ${CONFIGURATION}`,
+    command: "kms-pkcs11 keys create",
     why: "make the KEK: once, on one node, while the plugin runs",
   };
   return [

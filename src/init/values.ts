@@ -1,11 +1,12 @@
 // What `init` asks, as a document: kind InitValues. Reads a file of such values and reports every problem with file,
 // line and column. No message repeats a value: a PIN may have been written in the wrong place.
-import { isMap, LineCounter, parseDocument, stringify, type Document } from "yaml";
+import { LineCounter, parseDocument, stringify } from "yaml";
 import { z } from "zod";
 import { parseConfiguration } from "../config/file.js";
 import { invalid, invalidLines } from "../config/invalid.js";
 import { OPTIONS } from "../config/option.js";
 import { MAX_OBJECT_NAME_LENGTH } from "../config/pkcs11-uri.js";
+import { positionsIn, type Positions } from "../config/positions.js";
 import { similarName } from "../config/similar-name.js";
 import { codeOf } from "../files/file-error.js";
 import { KmsError } from "../errors.js";
@@ -99,17 +100,20 @@ export function readValues(path: string): Values {
   return parseValues(bytes, path);
 }
 
-/** @throws KmsError CONFIG_INVALID, one line per problem */
+/** Returns the values in `bytes`, the content of the file at `path`. @throws KmsError CONFIG_INVALID */
 export function parseValues(bytes: Uint8Array, path: string): Values {
-  const result = valuesSchema.safeParse(parseConfiguration(bytes, path));
-  const positions = new Positions(bytes, path);
-  if (!result.success) {
-    const lines = result.error.issues.flatMap((issue) => problemsOf(issue, positions));
-    throw invalidLines(lines, MAX_LINES);
-  }
-  const conflicts = conflictsOf(result.data).map(({ at, text }) => `${positions.ofValue([at])}: ${text}`);
-  if (conflicts.length > 0) throw invalidLines(conflicts, MAX_LINES);
-  return result.data;
+  const document = parseConfiguration(bytes, path);
+  const result = valuesSchema.safeParse(document);
+  const problems = result.success
+    ? conflictsOf(result.data)
+    : result.error.issues.flatMap((issue) => problemsOf(issue, document));
+  if (result.success && problems.length === 0) return result.data;
+  const positions = positionsOf(bytes);
+  const lines = problems.map(({ at, text }) => {
+    const { line, column } = positions(at);
+    return `${path}:${line}:${column}: ${text}`;
+  });
+  throw invalidLines(lines, MAX_LINES);
 }
 
 /** Returns the reason why a value cannot be used; undefined if it can. */
@@ -119,7 +123,7 @@ export function answerProblem(name: keyof Answers, value: unknown): string | und
 
 /** @throws KmsError CONFIG_INVALID if the answers contradict each other */
 export function requireConsistent(answers: Answers): void {
-  const conflicts = conflictsOf(answers).map(({ at, text }) => `${at}: ${text}`);
+  const conflicts = conflictsOf(answers).map(({ at, text }) => `${at.join(".")}: ${text}`);
   if (conflicts.length > 0) throw invalidLines(conflicts, MAX_LINES);
 }
 
@@ -133,51 +137,47 @@ export function valuesText(answers: Answers): string {
   return `# The answers to kms-pkcs11 init. The same on every node: kms-pkcs11 init --values FILE\n${stringify({ apiVersion, kind, ...given })}`;
 }
 
-interface Conflict {
-  readonly at: Field;
+interface Problem {
+  readonly at: readonly PropertyKey[];
   readonly text: string;
 }
 
-function conflictsOf({ hsm, distribution, runtime, nodes, pin }: Answers): Conflict[] {
-  const found: Conflict[] = [];
+function conflictsOf({ hsm, distribution, runtime, nodes, pin }: Answers): Problem[] {
+  const found: Problem[] = [];
   if (distribution === "k3s" && runtime === "static-pod") {
     const text =
       "k3s starts static pods only after its API server is ready, which waits for the plugin; give systemd";
-    found.push({ at: "runtime", text });
+    found.push({ at: ["runtime"], text });
   }
   if (distribution === "talos" && runtime === "systemd") {
-    found.push({ at: "runtime", text: "Talos runs no units of others; give static-pod" });
+    found.push({ at: ["runtime"], text: "Talos runs no units of others; give static-pod" });
   }
   if (pin === "encrypted-credential" && runtime === "static-pod") {
-    found.push({ at: "pin", text: "only systemd decrypts a credential; give file, or runtime: systemd" });
+    found.push({ at: ["pin"], text: "only systemd decrypts a credential; give file, or runtime: systemd" });
   }
   if (hsm === "tpm2" && nodes === "several") {
     const text =
       "the KEK of a TPM cannot be cloned to another node, which then cannot read the objects; give one";
-    found.push({ at: "nodes", text });
+    found.push({ at: ["nodes"], text });
   }
   return found;
 }
 
-function problemsOf(issue: z.core.$ZodIssue, positions: Positions): string[] {
+function problemsOf(issue: z.core.$ZodIssue, document: unknown): Problem[] {
   if (issue.code === "unrecognized_keys") {
     return issue.keys.map((name) => {
       const similar = similarName(name, Object.keys(FIELDS));
       const hint =
-        similar === undefined ? `give some of ${Object.keys(FIELDS).join(", ")}` : `did you mean ${similar}?`;
-      return `${positions.ofKey(name)}: this is not a value of init; ${hint}`;
+        similar === undefined ? `give one of ${Object.keys(FIELDS).join(", ")}` : `did you mean ${similar}?`;
+      return { at: [name], text: `this is not a value of init; ${hint}` };
     });
   }
   const [name] = issue.path;
-  if (name === undefined) {
-    return [`${positions.ofValue([])}: is not a mapping; begin it with apiVersion and kind`];
-  }
-  const range = metaOf(FIELDS[name as Field])?.range ?? "";
-  const isMissing = !positions.has(name);
+  if (name === undefined) return [{ at: [], text: "is not a mapping; begin it with apiVersion and kind" }];
+  const isMissing = (document as Record<PropertyKey, unknown>)[name] === undefined;
+  const what = isMissing ? "is missing" : "cannot be this";
   return [
-    isMissing
-      ? `${positions.ofValue([])}: ${String(name)} is missing; give ${range}`
-      : `${positions.ofValue(issue.path)}: ${String(name)} cannot be this; give ${range}`,
+    { at: issue.path, text: `${String(name)} ${what}; give ${metaOf(FIELDS[name as Field])?.range ?? ""}` },
   ];
 }
 
@@ -188,34 +188,7 @@ function metaOf(schema: z.ZodType) {
   );
 }
 
-/** Line and column of the parts of a document that has been read already. */
-class Positions {
-  readonly #lines = new LineCounter();
-  readonly #document: Document.Parsed;
-  readonly #path: string;
-
-  constructor(bytes: Uint8Array, path: string) {
-    this.#path = path;
-    this.#document = parseDocument(new TextDecoder().decode(bytes), { lineCounter: this.#lines });
-  }
-
-  has(name: PropertyKey): boolean {
-    return this.#document.has(name);
-  }
-
-  ofValue(at: readonly PropertyKey[]): string {
-    const node = at.length === 0 ? this.#document.contents : this.#document.getIn(at, true);
-    return this.#show((node as { range?: [number, number, number] } | undefined)?.range?.[0]);
-  }
-
-  ofKey(name: string): string {
-    const { contents } = this.#document;
-    const pair = isMap(contents) ? contents.items.find(({ key }) => String(key) === name) : undefined;
-    return this.#show((pair?.key as { range?: [number, number, number] } | undefined)?.range?.[0]);
-  }
-
-  #show(offset = 0): string {
-    const { line, col } = this.#lines.linePos(offset);
-    return `${this.#path}:${line}:${col}`;
-  }
+function positionsOf(bytes: Uint8Array): Positions {
+  const lineCounter = new LineCounter();
+  return positionsIn(parseDocument(new TextDecoder().decode(bytes), { lineCounter }), lineCounter);
 }

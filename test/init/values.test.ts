@@ -57,7 +57,7 @@ describe("a values file", () => {
     [
       "a PIN in place of its source, without repeating it",
       `${HEAD}${GOOD}pin: "93471"\n`,
-      ["v.yaml:7:6: pin cannot be this; give file, encrypted-credential"],
+      ["v.yaml:7:1: pin cannot be this; give file, encrypted-credential"],
     ],
     [
       "an element of a list",
@@ -72,7 +72,7 @@ describe("a values file", () => {
     [
       "a path that would need quotes in a unit",
       `${HEAD}${GOOD}library: "/opt/a b.so"\n`,
-      ["v.yaml:7:10: library cannot be this; give an absolute path"],
+      ["v.yaml:7:1: library cannot be this; give an absolute path"],
     ],
   ])("reports %s", (_name, text, expected) => {
     expect(problems(text)).toEqual(expected);
@@ -81,11 +81,11 @@ describe("a values file", () => {
   it.each<[Partial<Answers>, RegExp]>([
     [
       { distribution: "k3s", runtime: "static-pod" },
-      /:5:10: k3s starts static pods only after its API server/,
+      /:5:1: k3s starts static pods only after its API server/,
     ],
-    [{ distribution: "talos", runtime: "systemd" }, /:5:10: Talos runs no units/],
-    [{ runtime: "static-pod", pin: "encrypted-credential" }, /:7:6: only systemd decrypts a credential/],
-    [{ hsm: "tpm2", nodes: "several" }, /:6:8: the KEK of a TPM cannot be cloned/],
+    [{ distribution: "talos", runtime: "systemd" }, /:5:1: Talos runs no units/],
+    [{ runtime: "static-pod", pin: "encrypted-credential" }, /:7:1: only systemd decrypts a credential/],
+    [{ hsm: "tpm2", nodes: "several" }, /:6:1: the KEK of a TPM cannot be cloned/],
   ])("refuses answers that contradict each other: %j", (answers, problem) => {
     const all = { hsm: "luna", distribution: "kubeadm", runtime: "systemd", nodes: "one", ...answers };
     const text = Object.entries(all).map(([name, value]) => `${name}: ${value}\n`);

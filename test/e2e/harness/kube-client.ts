@@ -4,7 +4,7 @@
 /* eslint-disable @typescript-eslint/no-unsafe-class-instance-assignment --
    the models of @kubernetes/client-node are classes, but its interface takes plain data */
 
-import { Agent, get } from "node:https";
+import { Agent, request } from "node:https";
 import {
   ApiextensionsV1Api,
   CoreV1Api,
@@ -56,10 +56,22 @@ export class KubeClient {
 
   /** Sends a GET. Every status is an answer; throws only if the connection fails or is silent for 30 s. */
   get(path: string): Promise<HttpAnswer> {
-    const headers = { Authorization: `Bearer ${this.#options.token}` };
+    return this.#send("GET", path);
+  }
+
+  /** Sends a POST with a manifest in YAML, unlike `core` including the fields that its models do not know. */
+  post(path: string, manifest: string): Promise<HttpAnswer> {
+    return this.#send("POST", path, manifest);
+  }
+
+  #send(method: string, path: string, body?: string): Promise<HttpAnswer> {
+    const headers = {
+      Authorization: `Bearer ${this.#options.token}`,
+      ...(body !== undefined && { "Content-Type": "application/yaml", Accept: "application/json" }),
+    };
     return new Promise((resolve, reject) => {
-      const url = this.#options.url + path;
-      const request = get(url, { agent: this.#agent, headers, timeout: 30_000 }, (response) => {
+      const options = { agent: this.#agent, method, headers, timeout: 30_000 };
+      const sent = request(this.#options.url + path, options, (response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
         response.on("error", reject);
@@ -67,8 +79,9 @@ export class KubeClient {
           resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() });
         });
       });
-      request.on("timeout", () => request.destroy(new Error(`GET ${path}: no answer in 30 s`)));
-      request.on("error", reject);
+      sent.on("timeout", () => sent.destroy(new Error(`${method} ${path}: no answer in 30 s`)));
+      sent.on("error", reject);
+      sent.end(body);
     });
   }
 
