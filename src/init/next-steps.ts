@@ -50,6 +50,7 @@ export function nextSteps(answers: Answers, facts: NodeFacts, { hasPin, hasKek }
     ...startPlugin(answers, facts),
     ...environmentStep(answers),
     ...(hasKek ? [] : [create]),
+    ...checkStep(answers),
     ...cloneStep(answers),
     {
       command: `kms-pkcs11 status --socket ${SOCKET} --round-trip --wait 60s`,
@@ -67,6 +68,12 @@ function pinStep({ runtime, pin }: Answers): NextStep {
   }
   const owner = runtime === "static-pod" ? "-o 10001 -g 10001 " : "";
   return { command: `install -m 0400 ${owner}/dev/stdin ${PIN_FILE}`, why };
+}
+
+/** The preflight of `init` cannot read an encrypted PIN. */
+function checkStep({ pin }: Answers): NextStep[] {
+  const why = "check everything, now that the unit provides the PIN";
+  return pin === "encrypted-credential" ? [{ command: "kms-pkcs11 check", why }] : [];
 }
 
 function rewriteSteps({ nodes, distribution }: Answers): NextStep[] {

@@ -43,7 +43,7 @@ Exit code 2: something has to be corrected first, and nothing was written.
 Examples:
   kms-pkcs11 init
   kms-pkcs11 init --values node.yaml --pin-stdin < pin
-  kms-pkcs11 init --values node.yaml --print | kubectl create --dry-run=client -o name -f -`;
+  kms-pkcs11 init --values node.yaml --print > node-files.yaml`;
 
 /** Adds `init`. */
 export function addInitCommand(program: Command, terminal: Terminal): void {
