@@ -28,9 +28,13 @@ export async function checkNode(answers: Answers, terminal: Terminal): Promise<N
   return { findings, table: findingsTable(findings), exitCode: isOnlyKek ? 0 : report.exitCode, hasKek };
 }
 
-/** The PIN is at the configured path only while the unit runs, or while the pod's link leads there. */
+/**
+ * The PIN is at the configured path only while the unit runs, or while the pod's link leads there. The library is used as
+ * root, since the groups of the plugin's user are not known before the plugin runs.
+ */
 function settingsOf({ runtime }: Answers): Settings {
-  const settings = loadSettings({ configPath: CONFIGURATION, flags: {}, env: process.env, serves: true });
+  const loaded = loadSettings({ configPath: CONFIGURATION, flags: {}, env: process.env, serves: true });
+  const settings = { ...loaded, actAs: "0" };
   if (runtime === "static-pod") return settings;
   const [first, ...more] = settings.tokens;
   const pin = { kind: "file", path: PIN_FILE } as const;
