@@ -85,7 +85,7 @@ describe("the plan", () => {
     rmSync(folder, { recursive: true });
   });
 
-  it("both EncryptionConfigurations name the resources, and the API server begins with the one that reads", () => {
+  it("both EncryptionConfigurations name the resources, and the one in use reads", () => {
     const files = filesOf({ ...POD, resources: ["secrets", "*.apps"] });
     const rules = (name: string) => {
       const text = files.get(`/etc/kubernetes/encryption/encryption-configuration${name}.yaml`) ?? "";
@@ -154,7 +154,7 @@ describe("the stream of --print", () => {
     expect(documents.find(({ kind }) => kind === "NodeSecret")).not.toHaveProperty("content");
   });
 
-  it("is a patch of the machine configuration for Talos, where only /var can be written", async () => {
+  it("is a patch of the machine configuration for Talos", async () => {
     const answers: Answers = { ...POD, distribution: "talos" };
     const text = documentStream(answers, planNode(answers, UNKNOWN_NODE).parts);
     await expect(text).toMatchFileSnapshot(join(DEPLOY, "talos/patch.yaml"));

@@ -88,7 +88,7 @@ describe("a values file", () => {
     [{ hsm: "tpm2", nodes: "several" }, /:6:1: the KEK of a TPM cannot be cloned/],
   ])("refuses answers that contradict each other: %j", (answers, problem) => {
     const all = { hsm: "luna", distribution: "kubeadm", runtime: "systemd", nodes: "one", ...answers };
-    const text = Object.entries(all).map(([name, value]) => `${name}: ${value}\n`);
+    const text = Object.entries(all).map(([name, value]) => `${name}: ${String(value)}\n`);
     expect(problems(HEAD + text.join(""))).toEqual([expect.stringMatching(problem)]);
   });
 
