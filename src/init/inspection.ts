@@ -1,6 +1,6 @@
 // Compares a plan with the node, before anything is written: what is new, what exists already, what differs, and what
 // must not be touched because another user controls its path. The rule about owners is that of files/ownership.ts.
-import { accessSync, constants, lstatSync, readlinkSync, realpathSync, type Stats } from "node:fs";
+import { accessSync, constants, lstatSync, readlinkSync, realpathSync, statSync, type Stats } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { KmsError } from "../errors.js";
 import { fileError } from "../files/file-error.js";
@@ -19,6 +19,7 @@ export interface InspectedPart {
 }
 
 const MAX_BYTES = 1024 * 1024;
+const WRITABLE_BY_ALL = 0o002;
 const TRUST = { danger: "replace the files that init writes" };
 
 /**
@@ -29,7 +30,7 @@ export function inspectNode(parts: readonly Planned[], root: string): InspectedP
   const problems = new Set<string>();
   const inspected = parts.flatMap((part) => {
     try {
-      requireTrustedFolder(join(root, part.path), root);
+      requireTrustedFolder(part, root);
       return [inspect(part, join(root, part.path))];
     } catch (error) {
       problems.add((fileError(error) ?? KmsError.from(error)).message);
@@ -40,18 +41,23 @@ export function inspectNode(parts: readonly Planned[], root: string): InspectedP
   return inspected;
 }
 
-/** Checks the nearest existing folder above `path`: in it, only root or this user may replace what is written. */
-function requireTrustedFolder(path: string, root: string): void {
-  let folder = dirname(path);
+/** Checks the nearest existing folder above the part: in it, only root or this user may replace what is written. */
+function requireTrustedFolder({ kind, path }: Planned, root: string): void {
+  let folder = dirname(join(root, path));
   while (statOf(folder) === undefined && folder !== root) folder = dirname(folder);
   const real = realpathSync(folder);
   if (relative(realpathSync(root), real).startsWith("..")) {
     throw new KmsError("CONFIG_INVALID", `${folder} is a link to ${real}, outside ${root}; remove it`);
   }
-  const problem = folderProblem(folder, TRUST);
+  // A folder is made and given away without following links, so root's /var/log may belong to a group, as on Ubuntu.
+  const problem = kind === "folder" && isRoots(statSync(real)) ? undefined : folderProblem(folder, TRUST);
   if (problem !== undefined) throw new KmsError("CONFIG_INVALID", problem);
   // A dry run of another user finds out what root would write.
   if (process.geteuid?.() === 0) accessSync(real, constants.W_OK | constants.X_OK);
+}
+
+function isRoots({ uid, mode }: Stats): boolean {
+  return uid === 0 && (mode & WRITABLE_BY_ALL) === 0;
 }
 
 function statOf(path: string): Stats | undefined {

@@ -1,9 +1,8 @@
 // Writes a plan to the node. Each file replaces the earlier one as a whole, so that an interrupted `init` leaves complete
 // files only and can be run again. Nothing here waits: a signal takes effect before the first file or after the last.
 import {
-  chmodSync,
-  chownSync,
   closeSync,
+  constants,
   fchmodSync,
   fchownSync,
   fsyncSync,
@@ -19,10 +18,12 @@ import { basename, dirname, join } from "node:path";
 import { KmsError } from "../errors.js";
 import { fileError } from "../files/file-error.js";
 import type { InspectedPart } from "./inspection.js";
-import type { Planned } from "./plan.js";
+import type { Planned, PlannedFile } from "./plan.js";
+
+type Owner = Pick<PlannedFile, "mode" | "uid" | "gid">;
 
 /** Of folders that the plan does not name, such as /etc/kubernetes. */
-const FOLDER_MODE = 0o755;
+const FOLDER: Owner = { mode: 0o755, uid: 0, gid: 0 };
 
 /**
  * Writes what is new, and what differs. The caller has asked for that.
@@ -66,24 +67,30 @@ function write(part: Planned, isNew: boolean, path: string, pin: Uint8Array | un
       if (pin !== undefined) replaceFile(path, pin, part);
       else if (isNew) return false;
   }
-  chmodSync(path, part.mode);
-  chownSync(path, part.uid, part.gid);
+  giveAway(path, part);
   return true;
+}
+
+/** Sets mode and owner of an existing file or folder, never through a link. */
+function giveAway(path: string, { mode, uid, gid }: Owner): void {
+  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    fchmodSync(file, mode);
+    fchownSync(file, uid, gid);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** Makes the missing folders on the way. */
 function makeFolders(path: string): void {
   if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return;
   makeFolders(dirname(path));
-  mkdirSync(path, FOLDER_MODE);
-  chmodSync(path, FOLDER_MODE);
+  mkdirSync(path, FOLDER.mode);
+  giveAway(path, FOLDER);
 }
 
-function replaceFile(
-  path: string,
-  content: Uint8Array,
-  { mode, uid, gid }: Exclude<Planned, { kind: "link" }>,
-): void {
+function replaceFile(path: string, content: Uint8Array, { mode, uid, gid }: Owner): void {
   makeFolders(dirname(path));
   replace(path, (draft) => {
     // "wx" does not follow links.

@@ -113,6 +113,16 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     expect(statesOf).toThrow(/opt is a link to \/opt, outside/);
   });
 
+  it("accepts a /var/log of root's that a group may write to", () => {
+    mkdirSync(at("var/log"), { recursive: true });
+    chownSync(at("var/log"), 0, 104);
+    chmodSync(at("var/log"), 0o775);
+    write();
+    expect(lstatSync(at("var/log/kms-pkcs11"))).toMatchObject({ uid: 10001, mode: 0o040700 });
+    chmodSync(at("var/log"), 0o777);
+    expect(statesOf).toThrow(/var\/log can be written by others/);
+  });
+
   it("completes a run that was killed, and removes its draft", () => {
     write(parts.slice(0, 9));
     const draft = at("etc/kms-pkcs11/.config.yaml.kms-pkcs11-init");

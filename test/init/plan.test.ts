@@ -181,11 +181,12 @@ describe.runIf(hasSystemd)("systemd-analyze", () => {
     writeFileSync(unit, text);
     writeFileSync(part, dropIn({ ...UNIT, hsm, distribution: "k3s", pin: "encrypted-credential" }));
     try {
-      // An unknown setting is only reported.
-      expect(spawnSync(ANALYZE, ["verify", unit], { encoding: "utf8" })).toMatchObject({
-        status: 0,
-        stderr: "",
-      });
+      // An unknown setting is only reported. The unit says why an older systemd reports its Type.
+      const { status, stderr } = spawnSync(ANALYZE, ["verify", unit], { encoding: "utf8" });
+      expect(stderr.split("\n").filter((line) => line !== "" && !line.endsWith(": notify-reload"))).toEqual(
+        [],
+      );
+      expect(status).toBe(0);
     } finally {
       rmSync(folder, { recursive: true });
     }
