@@ -14,6 +14,7 @@ ENV npm_config_nodedir=/usr/local
 COPY package.json package-lock.json ./
 RUN npm ci --no-audit --no-fund && test -e node_modules/pkcs11js/build/Release/pkcs11.node && node_modules/.bin/node --version
 COPY tsconfig.json tsconfig.build.json ./
+COPY proto proto
 COPY src src
 COPY scripts/compile-cache.js scripts/strip-packages scripts/
 RUN npm run build && npm prune --omit=dev --no-audit --no-fund && scripts/strip-packages node_modules && scripts/strip-packages dist
@@ -28,11 +29,10 @@ RUN mkdir -p /programs/usr/local/bin /programs/usr/local/share/doc/node /program
  && install -m 0644 /usr/share/doc/tini/copyright /programs/usr/share/doc/tini/copyright \
  && ln -s /app/dist/main.js /programs/usr/local/bin/kms-pkcs11 \
  && rm -r node_modules/node-linux-* node_modules/.bin/node node_modules/.package-lock.json
-COPY proto /program/app/proto
 # The templates of `kms-pkcs11 init`.
 COPY deploy /program/app/deploy
 COPY LICENSE /program/app/
-RUN mv package.json node_modules dist /program/app/ && chmod -R u=rwX,go=rX /program
+RUN mv package.json node_modules proto dist /program/app/ && chmod -R u=rwX,go=rX /program
 
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="kubernetes-kms-pkcs11" \
