@@ -2,7 +2,7 @@
 // it, and the plugin could not read root's. So root's commands act as the user of the plugin, which owns the state
 // directory. The command itself stays root: it reads the PIN and writes the state directory and the audit log.
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
@@ -24,8 +24,8 @@ const OF_THE_CALLER = /^(XDG_\w+|DBUS_SESSION_BUS_ADDRESS|MAIL)$/;
 const known = new WeakMap<Settings, ActingUser | "caller">();
 
 /**
- * Returns the user whom token hosts act as, and tells the operator at the first call; undefined for the user who runs the
- * command, as always if that is not root.
+ * Returns the user whom token hosts act as, and reports it to the operator at the first call; undefined for the user who runs
+ * the command, as always if that is not root.
  * @throws KmsError CONFIG_INVALID if there is no such user, or if it may not read this program
  */
 export function actingUser(settings: Settings, operator: Operator): ActingUser | undefined {
@@ -34,6 +34,15 @@ export function actingUser(settings: Settings, operator: Operator): ActingUser |
   const user = findUser(settings, operator);
   known.set(settings, user ?? "caller");
   return user;
+}
+
+/** Warns root before it makes a key while nothing shows whom the plugin runs as: its state directory does not exist yet. */
+export function warnOfUnknownUser({ actAs, stateDir }: Settings, operator: Operator): void {
+  const isClear = actAs !== undefined || stateDir === undefined || existsSync(stateDir);
+  if (isClear || process.geteuid?.() !== 0) return;
+  operator.notify(
+    `acting as root, since ${stateDir} does not exist yet; if the plugin runs as another user, give --as USER`,
+  );
 }
 
 /** Returns the environment of a token host that acts as `user`, as its own login would set it. */

@@ -1,17 +1,18 @@
 // Root's commands act as the plugin's user, so that a library that keeps objects in files makes none that the plugin cannot
 // read. As another user than root, the cases are skipped.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-import { actingEnvironment, actingUser } from "../../src/admin/acting-user.js";
+import { actingEnvironment, actingUser, warnOfUnknownUser } from "../../src/admin/acting-user.js";
 import { loadSettings } from "../../src/config/settings.js";
 import { folderClosedTo } from "../../src/files/closed-folder.js";
 import { runCommand } from "../support/command.js";
 import { silentOperator } from "../support/operator.js";
+import { waitFor } from "../support/wait.js";
 import { MAIN } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 
@@ -88,6 +89,16 @@ describe.runIf(isRoot)("the user whom root's commands act as", () => {
     expect(actingUser(settingsWith({ stateDir }), silentOperator())).toBeUndefined();
   });
 
+  it("is root while the state directory does not exist; who makes a key is warned", () => {
+    const lines: string[] = [];
+    const settings = settingsWith({ stateDir: join(stateDir, "missing") });
+    expect(actingUser(settings, silentOperator(lines))).toBeUndefined();
+    warnOfUnknownUser(settings, silentOperator(lines));
+    expect(lines).toEqual([
+      expect.stringMatching(/^acting as root, since .*missing does not exist yet; .*--as USER$/),
+    ]);
+  });
+
   it.runIf(canRead)("has the system's groups and home, and is reported once", () => {
     const settings = { ...settingsWith({}), actAs: "nobody" };
     const lines: string[] = [];
@@ -103,6 +114,19 @@ describe.runIf(isRoot)("the user whom root's commands act as", () => {
       LOGNAME: "nobody",
       SOFTHSM2_CONF: "/x",
     });
+  });
+
+  it.runIf(canRead)("has the groups of its running processes, which a unit may have given more", async () => {
+    giveTo(SOMEBODY);
+    const words = [`--reuid=${SOMEBODY}`, `--regid=${SOMEBODY}`, "--groups=4243,4244", "sleep", "600"];
+    const plugin = spawn("setpriv", words, { stdio: "ignore" });
+    try {
+      const groups = () => actingUser(settingsWith({ stateDir }), silentOperator())?.groups;
+      await waitFor(() => groups()?.includes(4244), { timeoutMs: 20_000 });
+      expect(groups()).toEqual([4243, 4244]);
+    } finally {
+      plugin.kill("SIGKILL");
+    }
   });
 
   it("must exist", () => {

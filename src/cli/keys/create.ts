@@ -6,6 +6,7 @@ import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
 import { labelOf } from "../../provider/kek-label.js";
 import { schedulePolicy } from "../../compose/provider.js";
+import { warnOfUnknownUser } from "../../admin/acting-user.js";
 import { cloneAdvice, waitForClones } from "../../admin/rollout.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
@@ -65,6 +66,7 @@ async function createAndReport(options: CreateOptions, terminal: Terminal): Prom
   }
   const settings = administratorSettings(options);
   const operator = operatorAt(terminal);
+  warnOfUnknownUser(settings, operator);
   const until = Date.now() + timeoutMs;
   const created = await withTokens(settings, operator, async (tokens) => {
     const { made, tokens: others } = await audited(
