@@ -1,7 +1,7 @@
 // What each vendor's PKCS#11 library needs on a node beyond its own file: folders, devices, a group, variables. The pod
 // and the systemd drop-in are generated from these rows. Only `init` reads them: the plugin itself knows no vendor.
 
-export const HSMS = ["softhsm", "luna", "cloudhsm", "nshield", "yubihsm2", "tpm2"] as const;
+export const HSMS = ["softhsm", "luna", "cloudhsm", "nshield", "yubihsm2", "tpm2", "other"] as const;
 export type Hsm = (typeof HSMS)[number];
 
 /** A path of the node that the pod mounts under the same path. */
@@ -114,5 +114,15 @@ export const HSM_NEEDS: Readonly<Record<Hsm, HsmNeeds>> = {
     after: [],
     files: [],
     prepare: "make the token with tpm2_ptool in /etc/tpm2_pkcs11, which the plugin's user must own",
+  },
+  other: {
+    installs: "the vendor's client",
+    mounts: [],
+    writes: [],
+    environment: {},
+    devices: [],
+    after: [],
+    files: [],
+    prepare: "make the token with the vendor's tool",
   },
 };

@@ -66,8 +66,8 @@ function pinStep({ runtime, pin }: Answers): NextStep {
   if (pin === "encrypted-credential") {
     return { command: `systemd-creds encrypt --name=pin - ${ENCRYPTED_PIN}`, why };
   }
-  const owner = runtime === "static-pod" ? "-o 10001 -g 10001 " : "";
-  return { command: `install -m 0400 ${owner}/dev/stdin ${PIN_FILE}`, why };
+  const owned = runtime === "static-pod" ? "-m 0400 -o 10001 -g 10001" : "-m 0600";
+  return { command: `install ${owned} /dev/stdin ${PIN_FILE}`, why };
 }
 
 /** The preflight of `init` cannot read an encrypted PIN. */

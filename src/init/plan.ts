@@ -107,8 +107,11 @@ function pinOf({ runtime, pin }: Answers): PlannedPin {
   if (pin === "encrypted-credential") {
     return { kind: "pin", path: ENCRYPTED_PIN, mode: 0o400, uid: 0, gid: 0, isEncrypted: true };
   }
-  const owner = runtime === "static-pod" ? PLUGIN_ID : 0;
-  return { kind: "pin", path: PIN_FILE, mode: 0o400, uid: owner, gid: owner, isEncrypted: false };
+  const owned =
+    runtime === "static-pod"
+      ? { mode: 0o400, uid: PLUGIN_ID, gid: PLUGIN_ID }
+      : { mode: 0o600, uid: 0, gid: 0 };
+  return { kind: "pin", path: PIN_FILE, ...owned, isEncrypted: false };
 }
 
 function encryptionFiles(answers: Answers): Planned[] {
@@ -170,7 +173,8 @@ function unitFiles(answers: Answers, facts: NodeFacts): Planned[] {
         file("/etc/sysusers.d/kms-pkcs11.conf", readTemplate("systemd/sysusers.conf")),
         file(`/etc/systemd/system/${UNIT}`, readTemplate(`systemd/${UNIT}`)),
       ];
-  return [...own, file(`/etc/systemd/system/${UNIT}.d/hsm.conf`, dropInText(answers))];
+  const dropIn = dropInText(answers);
+  return [...own, ...(dropIn === undefined ? [] : [file(`/etc/systemd/system/${UNIT}.d/hsm.conf`, dropIn)])];
 }
 
 function warningsOf({ hsm, runtime }: Answers, facts: NodeFacts): string[] {

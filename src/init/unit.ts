@@ -12,8 +12,8 @@ const API_SERVER_UNITS: Readonly<Partial<Record<Answers["distribution"], string>
   rke2: "rke2-server.service",
 };
 
-/** Returns the text of the drop-in. */
-export function dropInText({ hsm, distribution, pin }: Answers): string {
+/** Returns the text of the drop-in; undefined if the unit needs none. */
+export function dropInText({ hsm, distribution, pin }: Answers): string | undefined {
   const { after } = HSM_NEEDS[hsm];
   const before = API_SERVER_UNITS[distribution];
   const unit = [
@@ -29,11 +29,12 @@ export function dropInText({ hsm, distribution, pin }: Answers): string {
           `LoadCredentialEncrypted=pin:${ENCRYPTED_PIN}`,
         ]
       : [];
+  const sections = [...section("Unit", unit), ...section("Service", [...service, ...credential])];
+  if (sections.length === 0) return undefined;
   return [
-    `# /etc/systemd/system/kms-pkcs11.service.d/hsm.conf: what the library of ${hsm} needs beyond the unit; then run:`,
+    `# /etc/systemd/system/kms-pkcs11.service.d/hsm.conf: what the library of ${hsm === "other" ? "the HSM" : hsm} needs beyond the unit; then run:`,
     "# systemctl daemon-reload",
-    ...section("Unit", unit),
-    ...section("Service", [...service, ...credential]),
+    ...sections,
     "",
   ].join("\n");
 }

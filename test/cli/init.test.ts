@@ -59,7 +59,7 @@ it("reports all problems of the values with their positions", async () => {
   expect(await init(["--dry-run"])).toEqual({
     code: 2,
     stdout: "",
-    stderr: `kms-pkcs11: ${values}:3:1: hsm cannot be this; give softhsm, luna, cloudhsm, nshield, yubihsm2, tpm2
+    stderr: `kms-pkcs11: ${values}:3:1: hsm cannot be this; give softhsm, luna, cloudhsm, nshield, yubihsm2, tpm2, other
 ${values}:7:1: this is not a value of init; did you mean pin?\n`,
   });
 });
@@ -89,7 +89,7 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     const { code, stdout } = await init(["--root", root]);
     expect(code).toBe(0);
     expect(existsSync(join(root, "etc/kms-pkcs11/credentials/pin"))).toBe(false);
-    expect(stdout).toMatch(/install -m 0400 \/dev\/stdin \/etc\/kms-pkcs11\/credentials\/pin/);
+    expect(stdout).toMatch(/install -m 0600 \/dev\/stdin \/etc\/kms-pkcs11\/credentials\/pin/);
   });
 
   it("writes nothing while a file differs, and all of it with --force", async () => {

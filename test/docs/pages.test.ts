@@ -41,7 +41,9 @@ it("the pages for users name existing flags only", async () => {
   const help = (await commandLine()).map((command) => command.help).join("\n");
   for (const page of USER_PAGES) {
     // Most commands of the guides are other programs'.
-    const text = GUIDE.test(page) ? (read(page).match(/^ *kms-pkcs11 .*$/gm) ?? []).join("\n") : read(page);
+    const text = GUIDE.test(page)
+      ? (read(page).match(/^ *(\$ )?kms-pkcs11 .*$/gm) ?? []).join("\n")
+      : read(page);
     const flags = new Set(text.match(/(?<![\w-])--[a-z][a-z-]+/g));
     for (const flag of flags) {
       if (!FOREIGN_FLAGS.includes(flag)) expect(help, `${flag} on ${page}`).toContain(flag);
@@ -80,11 +82,14 @@ it.each(ALL_PAGES)("every link on %s leads to a file and heading that exist", (p
 it.each(ALL_PAGES.filter((page) => GUIDE.test(page)))(
   "the commands of %s are fewer than 40, and shell",
   (page) => {
-    const blocks = [...read(page).matchAll(/^( *)```sh\n([^]*?)^\1```/gm)];
-    const script = blocks.map(([, , block = ""]) => block).join("");
-    const commands = script.replaceAll(/<<'END'\n[^]*?^ *END$/gm, "").match(/^ *\S.*$/gm) ?? [];
+    const blocks = [...read(page).matchAll(/^( *)```(sh|console)\n([^]*?)^\1```/gm)];
+    const script = blocks.map(([, , kind, block = ""]) =>
+      kind === "sh" ? block : [...block.matchAll(/^\$ (.*\n)/gm)].map(([, line = ""]) => line).join(""),
+    );
+    const text = script.join("").replaceAll("…", "x");
+    const commands = text.replaceAll(/<<'END'\n[^]*?^ *END$/gm, "").match(/^ *\S.*$/gm) ?? [];
     expect(commands.length).toBeLessThan(40);
     expect(commands.length).toBeGreaterThan(5);
-    execFileSync("bash", ["-n"], { input: script.replaceAll("…", "x") });
+    execFileSync("bash", ["-n"], { input: text });
   },
 );

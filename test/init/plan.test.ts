@@ -52,7 +52,9 @@ const manifest = (answers: Answers): string => fileOf(answers, "/etc/kubernetes/
 const dropIn = (answers: Answers): string =>
   fileOf(answers, "/etc/systemd/system/kms-pkcs11.service.d/hsm.conf");
 
-describe.each(HSMS)("for %s", (hsm) => {
+const LISTED = HSMS.filter((hsm) => hsm !== "other");
+
+describe.each(LISTED)("for %s", (hsm) => {
   it("the files of deploy/hsm/ are those that init writes", async () => {
     expect(fileOf({ ...UNIT, hsm }, "/etc/kms-pkcs11/config.yaml")).toBe(deployed(`hsm/${hsm}.yaml`));
     await expect(manifest({ ...POD, hsm })).toMatchFileSnapshot(join(DEPLOY, `hsm/pods/${hsm}.yaml`));
@@ -74,6 +76,13 @@ describe.each(HSMS)("for %s", (hsm) => {
 });
 
 describe("the plan", () => {
+  it("for another HSM, the files are those of deploy/ unchanged, and the unit needs no drop-in", () => {
+    const files = filesOf({ ...UNIT, hsm: "other" });
+    expect(files.get("/etc/kms-pkcs11/config.yaml")).toBe(deployed("config.yaml"));
+    expect(manifest({ ...POD, hsm: "other" })).toBe(deployed("static-pod/kms-pkcs11.yaml"));
+    expect([...files.keys()].filter((path) => path.includes(".service.d/"))).toEqual([]);
+  });
+
   it("the configuration is valid and has the operator's names", () => {
     const folder = makeFolder("init-plan");
     const path = join(folder, "config.yaml");
@@ -171,7 +180,7 @@ const ANALYZE = "systemd-analyze";
 const hasSystemd = spawnSync(ANALYZE, ["--version"]).status === 0;
 
 describe.runIf(hasSystemd)("systemd-analyze", () => {
-  it.each(HSMS)("accepts the unit with the drop-in for %s", (hsm) => {
+  it.each(LISTED)("accepts the unit with the drop-in for %s", (hsm) => {
     const folder = makeFolder("init-unit");
     const unit = join(folder, "kms-pkcs11.service");
     const part = join(folder, "kms-pkcs11.service.d/hsm.conf");
