@@ -1,4 +1,4 @@
-// How the findings of a benchmark replace the README's section.
+// How the results of a benchmark replace the sections of the README and of the page of figures.
 
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
@@ -6,20 +6,41 @@ import { expect, it } from "vitest";
 import { describeMachine } from "../../src/bench/machine.js";
 import { Results, withSection } from "./results.js";
 
-it("the findings replace the text between the README's markers and nothing else", () => {
+const spread = (median: number) => ({ median, low: median, high: median });
+
+it.each(["README.md", "deploy/performance.md"])("%s gets a section between its markers", (path) => {
   const results = new Results(describeMachine());
-  results.findings.push({ what: "start", target: "below 0.7 s", measured: "0.6 s", reached: true });
-  results.findings.push({ what: "memory", target: "below 250 MB", measured: "260 MB", reached: false });
-  const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
-  const changed = withSection(readme, results.section);
-  expect(changed).toContain(
-    "| start | below 0.7 s | 0.6 s | reached |\n| memory | below 250 MB | 260 MB | falls short |",
-  );
-  expect(changed.split("<!-- bench -->")[0]).toBe(readme.split("<!-- bench -->")[0]);
-  expect(changed.split("<!-- /bench -->")[1]).toBe(readme.split("<!-- /bench -->")[1]);
-  expect(withSection(changed, results.section)).toBe(changed);
+  results.answer("**A start.** It takes 0.2 s.");
+  results.below("start", 0.3, spread(0.2), "s");
+  const page = readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
+  const section = path === "README.md" ? results.readmeSection : results.pageSection;
+  const changed = withSection(page, section);
+  expect(changed).toContain(section);
+  expect(changed.split("<!-- bench -->")[0]).toBe(page.split("<!-- bench -->")[0]);
+  expect(changed.split("<!-- /bench -->")[1]).toBe(page.split("<!-- /bench -->")[1]);
+  expect(withSection(changed, section)).toBe(changed);
 });
 
-it("a README without markers is refused", () => {
-  expect(() => withSection("# Nothing", "")).toThrow("the README has no");
+it("the page shows for each figure whether it reaches its target", () => {
+  const results = new Results(describeMachine());
+  results.below("start", 0.3, spread(0.2), "s");
+  results.ratio("seeds", { atMost: 0.1 }, spread(0.5));
+  results.ratio("throughput", { atLeast: 1 }, spread(1.5));
+  results.ratio("first start", {}, spread(0.6));
+  results.table("Memory", ["mode", "MiB"], [["direct", "140"]]);
+  expect(results.pageSection.split("\n").slice(4).join("\n")).toBe(`\
+| start | below 0.3 s | 0.20 (0.20 to 0.20) s | reached |
+| seeds | at most 0.1× | 0.50 (0.50 to 0.50)× | falls short |
+| throughput | at least 1× | 1.50 (1.50 to 1.50)× | reached |
+| first start |  | 0.60 (0.60 to 0.60)× |  |
+
+### Memory
+
+| mode | MiB |
+| --- | --- |
+| direct | 140 |`);
+});
+
+it("a page without markers is refused", () => {
+  expect(() => withSection("# Nothing", "")).toThrow("the page has no");
 });

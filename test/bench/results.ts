@@ -1,34 +1,99 @@
-// The results of a run compared with the targets: collected during the run, written to bench/results/ as JSON and
-// printed as a table.
+// The results of a run beside the targets: collected during the run, written to bench/results/, and put between the
+// markers of the pages that show them.
 
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import type { Machine } from "../../src/bench/machine.js";
+import type { Spread } from "../../src/bench/statistics.js";
 import { formatTable } from "../../src/cli/output.js";
 
 const FOLDER = fileURLToPath(new URL("../../bench/results", import.meta.url));
-
 const README = fileURLToPath(new URL("../../README.md", import.meta.url));
+const PAGE = fileURLToPath(new URL("../../deploy/performance.md", import.meta.url));
 export const CHART = "cold-start.svg";
-const README_CHART = fileURLToPath(new URL(CHART, import.meta.url));
+const SHOWN_CHART = fileURLToPath(new URL(`../../deploy/${CHART}`, import.meta.url));
+const MARKERS = ["<!-- bench -->", "<!-- /bench -->"] as const;
 
 /** One row of the table of targets. */
 export interface Finding {
   readonly what: string;
   readonly target: string;
   readonly measured: string;
-  readonly reached: boolean;
+  /** Undefined if there is no target. */
+  readonly reached: boolean | undefined;
+}
+
+/** A target of a ratio; neither if it is only reported. */
+interface RatioTarget {
+  readonly atMost?: number;
+  readonly atLeast?: number;
+}
+
+/** Returns the median with the quartiles in brackets. */
+export function shown({ median, low, high }: Spread, digits = 2): string {
+  return `${median.toFixed(digits)} (${low.toFixed(digits)} to ${high.toFixed(digits)})`;
 }
 
 export class Results {
-  readonly findings: Finding[] = [];
+  readonly #findings: Finding[] = [];
+  readonly #answers: string[] = [];
+  readonly #tables: string[] = [];
   readonly #details: Record<string, unknown> = {};
   readonly #machine: Machine;
 
-  constructor(machine: Machine) {
+  readonly #folder: string;
+
+  /** @param folder where `write` and `file` put their files */
+  constructor(machine: Machine, folder = FOLDER) {
     this.#machine = machine;
+    this.#folder = folder;
+  }
+
+  get findings(): readonly Finding[] {
+    return this.#findings;
+  }
+
+  finding(finding: Finding): void {
+    this.#findings.push(finding);
+  }
+
+  /** Adds a ratio to the reference plugin. */
+  ratio(what: string, { atMost, atLeast }: RatioTarget, ratio: Spread): void {
+    const { median } = ratio;
+    const target = atMost === undefined ? `at least ${String(atLeast)}×` : `at most ${atMost}×`;
+    const isReached = atMost === undefined ? median >= (atLeast ?? 0) : median <= atMost;
+    const hasTarget = (atMost ?? atLeast) !== undefined;
+    this.finding({
+      what,
+      target: hasTarget ? target : "",
+      measured: `${shown(ratio)}×`,
+      reached: hasTarget ? isReached : undefined,
+    });
+  }
+
+  /** Adds a figure whose median must be below a limit. */
+  below(what: string, limit: number, measured: Spread, unit: string): void {
+    this.finding({
+      what,
+      target: `below ${limit} ${unit}`,
+      measured: `${shown(measured)} ${unit}`,
+      reached: measured.median < limit,
+    });
+  }
+
+  /** Adds a sentence for the README. */
+  answer(text: string): void {
+    this.#answers.push(text);
+  }
+
+  /** Adds a table for the page of figures. */
+  table(title: string, head: readonly string[], rows: readonly (readonly string[])[]): void {
+    const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+    this.#tables.push(
+      [`### ${title}`, "", line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n"),
+    );
   }
 
   /** Keeps raw measurements for the JSON file. */
@@ -37,63 +102,70 @@ export class Results {
   }
 
   file(name: string, content: string): string {
-    mkdirSync(FOLDER, { recursive: true });
-    const path = join(FOLDER, name);
+    mkdirSync(this.#folder, { recursive: true });
+    const path = join(this.#folder, name);
     writeFileSync(path, content);
     return path;
   }
 
-  /** Returns the README's text between its markers: when and where the results were measured, and every finding. */
-  get section(): string {
+  /** Returns the README's text between its markers. */
+  get readmeSection(): string {
+    return this.#answers.map((answer) => `- ${answer}`).join("\n");
+  }
+
+  /** Returns the page's text between its markers: when and where it was measured, every finding, and the tables. */
+  get pageSection(): string {
     const { cores, cpu, system, node, openssl, loadAverage, time } = this.#machine;
     const where = `${cores} cores of ${cpu}, ${system}, Node.js ${node}, OpenSSL ${openssl}`;
+    const verdict = { true: "reached", false: "falls short", undefined: "" };
     return [
       `Measured on ${time.slice(0, 10)} by \`scripts/bench\`: ${where}; load average ${loadAverage} before it began.`,
       "",
       "| what | to reach | measured | |",
       "| --- | --- | --- | --- |",
-      ...this.findings.map(
+      ...this.#findings.map(
         ({ what, target, measured, reached }) =>
-          `| ${what} | ${target} | ${measured} | ${reached ? "reached" : "falls short"} |`,
+          `| ${what} | ${target} | ${measured} | ${verdict[`${reached}`]} |`,
       ),
+      ...this.#tables.flatMap((table) => ["", table]),
     ].join("\n");
   }
 
-  /** Updates the README's section and its chart. */
-  intoReadme(): void {
-    writeFileSync(README, withSection(readFileSync(README, "utf8"), this.section));
-    copyFileSync(join(FOLDER, CHART), README_CHART);
+  /** Updates README, page and chart. */
+  intoPages(): void {
+    writeFileSync(README, withSection(readFileSync(README, "utf8"), this.readmeSection));
+    writeFileSync(PAGE, withSection(readFileSync(PAGE, "utf8"), this.pageSection));
+    copyFileSync(join(this.#folder, CHART), SHOWN_CHART);
   }
 
   /** Writes the files and returns the text to print. */
   write(): string {
-    const { findings } = this;
-    const document = { machine: this.#machine, findings, ...this.#details };
+    const { cores, cpu, system, node, loadAverage, time } = this.#machine;
     const table = formatTable(
       ["WHAT", "TO REACH", "MEASURED", ""],
-      findings.map(({ what, target, measured, reached }) => [
+      this.#findings.map(({ what, target, measured, reached }) => [
         what,
         target,
         measured,
-        reached ? "" : "falls short",
+        reached === false ? "falls short" : "",
       ]),
     );
-    const { cores, cpu, system, node, loadAverage, time } = this.#machine;
     const head = `${time}, ${cores} cores ${cpu}, ${system}, Node.js ${node}, load ${loadAverage}`;
     const text = `${head}\n\n${table}\n`;
+    const document = { machine: this.#machine, findings: this.#findings, ...this.#details };
     this.file("bench.json", `${JSON.stringify(document, null, 2)}\n`);
     this.file("bench.txt", text);
+    this.file("performance.md", `${this.pageSection}\n`);
+    this.file("readme.md", `${this.readmeSection}\n`);
     return text;
   }
 }
 
-const MARKERS = ["<!-- bench -->", "<!-- /bench -->"] as const;
-
-/** Returns the README with a new section between its markers. @throws Error when it has no such markers */
-export function withSection(readme: string, section: string): string {
-  const [open, close] = MARKERS.map((marker) => readme.indexOf(marker));
+/** Returns a page with a new section between its markers. @throws Error if it has no such markers */
+export function withSection(page: string, section: string): string {
+  const [open, close] = MARKERS.map((marker) => page.indexOf(marker));
   if (open === undefined || close === undefined || open < 0 || close < open) {
-    throw new Error(`the README has no ${MARKERS.join(" and ")}`);
+    throw new Error(`the page has no ${MARKERS.join(" and ")}`);
   }
-  return `${readme.slice(0, open + MARKERS[0].length)}\n\n${section}\n\n${readme.slice(close)}`;
+  return `${page.slice(0, open + MARKERS[0].length)}\n\n${section}\n\n${page.slice(close)}`;
 }

@@ -1,14 +1,16 @@
-// The plugins to measure: the reference plugin and ours in each mode, all with the same KEK on one SoftHSM token.
+// The plugins to measure: the reference plugin and ours in each mode, all with the same KEK on one SoftHSM token. Each is
+// started when a case first needs it.
 
 import { join } from "node:path";
 
 import { kmsPkcs11, createKek, PluginProcess, type PluginSettings } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
-import { tokenUri } from "../support/token.js";
-import { ReferencePlugin, type Target } from "./reference.js";
+import { tokenUri, type TestToken } from "../support/token.js";
+import type { Target } from "./load-generator.js";
+import { ReferencePlugin } from "./reference.js";
 
 /** At level info every Encrypt is logged; an API server makes only a handful a day. */
-const QUIET = { log: { level: "warn" } };
+export const QUIET = { log: { level: "warn" } };
 
 const SETTINGS: Readonly<Record<string, PluginSettings>> = {
   "local-kek": { mode: "local-kek", ...QUIET },
@@ -16,41 +18,36 @@ const SETTINGS: Readonly<Record<string, PluginSettings>> = {
   "direct, no cache": { mode: "direct", cache: { entries: 0 }, ...QUIET },
 };
 
+/** A plugin that was started to be measured. */
+export interface Started {
+  readonly socket: string;
+  stop(): Promise<unknown>;
+}
+
 export class Stage {
   readonly token: SoftHsm = createSoftHsm();
   readonly #plugins = new Map<string, PluginProcess>();
-  #reference: ReferencePlugin | undefined;
+  #reference: Started | undefined;
+  #references = 0;
 
-  /** Starts all plugins and waits until they serve. */
-  async open(): Promise<void> {
+  constructor() {
     createKek(this.token);
-    const socket = join(this.token.folder, "reference.sock");
-    this.#reference = new ReferencePlugin(this.token, this.#label(), socket);
-    for (const [name, settings] of Object.entries(SETTINGS)) {
-      const plugin = new PluginProcess(this.token, settings);
-      this.#plugins.set(name, plugin);
-      await plugin.start();
-    }
-    await this.#reference.ready();
   }
 
-  plugin(name: string): PluginProcess {
-    const plugin = this.#plugins.get(name);
-    if (plugin === undefined) throw new RangeError(`no plugin is called ${name}`);
-    return plugin;
+  /** Returns the reference plugin and ours in each mode, the reference plugin first. */
+  async targets(): Promise<Target[]> {
+    this.#reference ??= await this.startReference(this.token);
+    const targets: Target[] = [["reference", this.#reference.socket]];
+    for (const name of Object.keys(SETTINGS)) targets.push([name, await this.#socketOf(name)]);
+    return targets;
   }
 
-  target(name: string): Target {
-    return [name, this.plugin(name).socket];
-  }
-
-  /** Returns the targets, the reference plugin first. */
-  get targets(): Target[] {
-    if (this.#reference === undefined) throw new Error("the stage has not been opened");
-    return [
-      ["reference", this.#reference.socket],
-      ...[...this.#plugins.keys()].map((name) => this.target(name)),
-    ];
+  /** Starts another reference plugin, on this token or on the same one behind a fault module. */
+  async startReference(token: TestToken): Promise<Started> {
+    const socket = join(this.token.folder, `reference-${this.#references++}.sock`);
+    const reference = new ReferencePlugin(token, this.#label(), socket);
+    await reference.ready();
+    return reference;
   }
 
   async close(): Promise<void> {
@@ -60,6 +57,16 @@ export class Stage {
     }
     await this.#reference?.stop();
     this.token.remove();
+  }
+
+  async #socketOf(name: string): Promise<string> {
+    let plugin = this.#plugins.get(name);
+    if (plugin === undefined) {
+      plugin = new PluginProcess(this.token, SETTINGS[name]);
+      this.#plugins.set(name, plugin);
+      await plugin.start();
+    }
+    return plugin.socket;
   }
 
   /** Returns the KEK's label, which contains its activation instant. */

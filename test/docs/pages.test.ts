@@ -28,7 +28,9 @@ const FOREIGN_FLAGS = [
   "--label",
   "--help",
   "--etcd-prefix",
-  "--readme",
+  "--quick",
+  "--write",
+  "--requests",
   "--node",
   "--config",
 ];

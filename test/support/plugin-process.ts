@@ -53,6 +53,8 @@ export class PluginProcess {
   readonly configFile = join(this.folder, "config.yaml");
   /** Variables in addition to the token's environment, from the next start on. */
   env: Readonly<Record<string, string>> = {};
+  /** The Node.js binary, from the next start on. */
+  program = process.execPath;
   readonly #token: TestToken;
   #child: ChildProcess | undefined;
 
@@ -95,7 +97,7 @@ export class PluginProcess {
   launch(): void {
     const log = openSync(this.logFile, "a", 0o600);
     const env = { ...process.env, ...this.#token.env, ...this.env };
-    this.#child = spawn(process.execPath, [MAIN, "serve", "--config", this.configFile], {
+    this.#child = spawn(this.program, [MAIN, "serve", "--config", this.configFile], {
       env,
       stdio: ["ignore", log, log],
     });
