@@ -1,7 +1,8 @@
 // Makes dist/compile-cache/, from which the program takes its compiled modules (src/engine.ts): compile-cache.js. Part of the
-// build. A Node.js that cannot make a cache that may be moved makes none. The same source gives the same bytes.
+// build. V8 reuses what it has compiled under the same flags only, so `serve`, which sets another one, has a cache of its own.
+// A Node.js that cannot make a cache that may be moved makes none. The same source gives the same bytes.
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import module from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,17 +14,15 @@ const USERS = [0, 10001];
 /** Entries do something as soon as they are loaded. */
 const ENTRIES = ["main.js", "token-host/main.js", "token-host/lane-thread.js"];
 /** Commands that are run first, since the cache also keeps the functions that were called. */
-const COMMANDS = [
-  ["--help"],
-  ["status", "--socket", join(DIST, "no-socket")],
-  ["serve", "--config", join(DIST, "no-file")],
-];
+const COMMANDS = {
+  serve: [["serve", "--config", join(DIST, "no-file")]],
+  others: [["--help"], ["status", "--socket", join(DIST, "no-socket")]],
+};
 
 /** Thousands of modules that only the commands on Kubernetes objects load. */
 const RARE = "@kubernetes/client-node";
 
 function makeFolder() {
-  rmSync(CACHE, { recursive: true, force: true });
   try {
     module.enableCompileCache({ directory: CACHE, portable: true });
   } catch {
@@ -32,7 +31,8 @@ function makeFolder() {
   for (const name of readdirSync(CACHE)) {
     const [, base, user] = /^(.*-)(\d+)$/.exec(name) ?? [];
     for (const other of USERS) {
-      if (user !== undefined && Number(user) !== other) symlinkSync(name, join(CACHE, `${base}${other}`));
+      const link = join(CACHE, `${base}${other}`);
+      if (user !== undefined && !existsSync(link)) symlinkSync(name, link);
     }
   }
   return true;
@@ -55,17 +55,27 @@ async function loadEverything() {
  */
 const SAME_BYTES = ["--random-seed=1", "--min-semi-space-size=128", "--max-semi-space-size=128"];
 
-if (!process.execArgv.includes(SAME_BYTES[0])) {
-  const { status } = spawnSync(process.execPath, [...SAME_BYTES, fileURLToPath(import.meta.url)], {
-    stdio: "inherit",
-  });
-  process.exit(status ?? 1);
+const { limitGarbage, limitYoungGarbage } = await import(join(DIST, "engine.js"));
+const kind = process.argv[2];
+if (kind === undefined) {
+  rmSync(CACHE, { recursive: true, force: true });
+  for (const one of Object.keys(COMMANDS)) makeInProcess(one);
+} else {
+  await makeCache(COMMANDS[kind]);
 }
 
-const { limitGarbage } = await import(join(DIST, "engine.js"));
-limitGarbage();
-if (makeFolder()) {
-  for (const args of COMMANDS) {
+/** Makes the cache of one kind of commands, in a process with their flags. */
+function makeInProcess(kind) {
+  const args = [...SAME_BYTES, fileURLToPath(import.meta.url), kind];
+  const { status } = spawnSync(process.execPath, args, { stdio: "inherit" });
+  if (status !== 0) process.exit(status ?? 1);
+}
+
+async function makeCache(commands) {
+  if (commands === COMMANDS.serve) limitYoungGarbage();
+  limitGarbage();
+  if (!makeFolder()) return;
+  for (const args of commands) {
     spawnSync(process.execPath, [...process.execArgv, join(DIST, "main.js"), ...args]);
   }
   await loadEverything();

@@ -1,14 +1,11 @@
 // Sets V8 up for the plugin and its commands, however they were started: limits on garbage, and the cache of compiled
 // modules that the build makes beside the program (scripts/compile-cache.js).
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import module from "node:module";
 import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 
 const CACHE_FOLDER = fileURLToPath(new URL("compile-cache/", import.meta.url));
-
-/** V8 reads these only when it starts. By default it lets 30 MB of young garbage grow, and starts with frequent collections. */
-const YOUNG_GARBAGE = ["--min-semi-space-size=4", "--max-semi-space-size=4"];
 
 /** Node.js's types and its releases before 24.12 have no option `portable`. */
 interface CompileCache {
@@ -16,18 +13,14 @@ interface CompileCache {
 }
 
 /**
- * Starts this process again under its process id with limits on young garbage, unless the command line of Node.js sets one.
- * Returns if they are set, and on releases of Node.js before 22.15, which cannot.
+ * Keeps V8's young generation at its first size: 1 MB, or what --min-semi-space-size says. By default, 30 MB of young garbage
+ * grow. Affects the cache: call it before that is used.
  */
 export function limitYoungGarbage(): void {
-  const { execve } = process as { execve?: (file: string, args: readonly string[]) => never };
-  const { execPath, execArgv, argv } = process;
-  if (execve === undefined || execArgv.some((option) => option.includes("-semi-space-size"))) return;
-  // Node.js aborts if it cannot be executed, for instance because it has just been replaced.
-  if (existsSync(execPath)) execve(execPath, [execPath, ...YOUNG_GARBAGE, ...execArgv, ...argv.slice(1)]);
+  setFlagsFromString("--semi-space-growth-factor=1");
 }
 
-/** Keeps V8 from letting garbage grow to a multiple of what is in use. Affects the cache: call it first. */
+/** Keeps V8 from letting garbage grow to a multiple of what is in use. Affects the cache as well. */
 export function limitGarbage(): void {
   setFlagsFromString("--heap-growing-percent=40");
 }

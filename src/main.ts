@@ -18,7 +18,7 @@ if (tooLow === undefined) await runProgram();
 else fail(tooLow);
 
 async function runProgram(): Promise<void> {
-  // A short command is faster without.
+  // Commands that read much are faster without, and end soon.
   if (process.argv[2] === "serve") limitYoungGarbage();
   limitGarbage();
   useCompileCache();
