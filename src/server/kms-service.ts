@@ -1,21 +1,11 @@
-// Implements the three RPCs of KMS v2 (k8s.io/kms, proto/kms/v2/api.proto). Copies fields between gRPC messages and the
+// Implements the three RPCs of KMS v2 (k8s.io/kms). Copies fields between gRPC messages and the
 // provider; every decision is the provider's.
-import { fileURLToPath } from "node:url";
-import {
-  loadPackageDefinition,
-  type sendUnaryData,
-  type ServerUnaryCall,
-  type ServiceClientConstructor,
-  type ServiceDefinition,
-  type UntypedServiceImplementation,
-} from "@grpc/grpc-js";
-import { loadSync } from "@grpc/proto-loader";
+import type { sendUnaryData, ServerUnaryCall, UntypedServiceImplementation } from "@grpc/grpc-js";
 import { KmsError } from "../errors.js";
 import type { HsmCall } from "../hsm/port.js";
 import type { Annotations, KmsProvider, RequestContext } from "../provider/kms.js";
 import { grpcStatusOf } from "./grpc-status.js";
 
-const PROTO = fileURLToPath(new URL("../../proto/kms/v2/api.proto", import.meta.url));
 /** kube-apiserver accepts no other version until it restarts. */
 const KMS_VERSION = "v2";
 
@@ -54,15 +44,6 @@ interface WireDecrypt {
   readonly uid: string;
   readonly key_id: string;
   readonly annotations: Annotations;
-}
-
-/** Returns the service's definition, read from the proto file in the package. */
-export function kmsServiceDefinition(): ServiceDefinition {
-  const definition = loadSync(PROTO, { keepCase: true, defaults: true });
-  const root = loadPackageDefinition(definition) as unknown as {
-    v2: { KeyManagementService: ServiceClientConstructor };
-  };
-  return root.v2.KeyManagementService.service;
 }
 
 /** Returns the RPC handlers; `observe` receives every finished request. */

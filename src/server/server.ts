@@ -6,7 +6,8 @@ import type { KmsProvider } from "../provider/kms.js";
 import { Connections } from "./connections.js";
 import { createGrpcListener } from "./grpc-listener.js";
 import { keepSocket, type SocketObserver } from "./kept-socket.js";
-import { kmsService, kmsServiceDefinition, type RequestObserver } from "./kms-service.js";
+import { kmsServiceDefinition } from "./kms-messages.js";
+import { kmsService, type RequestObserver } from "./kms-service.js";
 import { OpenRequests, type LimitObserver } from "./open-requests.js";
 import type { SocketSettings } from "./socket.js";
 

@@ -15,7 +15,7 @@ import {
 } from "@grpc/grpc-js";
 
 import type { Sealed } from "../../src/conformance/rule.js";
-import { kmsServiceDefinition } from "../../src/server/kms-service.js";
+import { kmsServiceDefinition } from "../../src/server/kms-messages.js";
 import { makeFolder } from "../support/token.js";
 
 export interface StatusAnswer {

@@ -8,7 +8,7 @@ import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { startTracing } from "../../src/observability/tracing.js";
-import { kmsServiceDefinition } from "../../src/server/kms-service.js";
+import { kmsServiceDefinition } from "../../src/server/kms-messages.js";
 import { childrenOf, PluginProcess } from "../support/plugin-process.js";
 import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
 import { waitFor } from "../support/wait.js";

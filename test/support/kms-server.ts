@@ -9,7 +9,8 @@ import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js"
 import { afterEach, beforeEach, vi } from "vitest";
 
 import type { KmsProvider } from "../../src/provider/kms.js";
-import { kmsServiceDefinition, type FinishedRequest } from "../../src/server/kms-service.js";
+import { kmsServiceDefinition } from "../../src/server/kms-messages.js";
+import type { FinishedRequest } from "../../src/server/kms-service.js";
 import type { Limit } from "../../src/server/open-requests.js";
 import { startServer, type RunningServer } from "../../src/server/server.js";
 import { makeFolder } from "./token.js";
