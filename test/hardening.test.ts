@@ -3,31 +3,23 @@
 
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
-import { KmsClient } from "../src/kms-client/kms-client.js";
-import { childrenOf, PluginProcess } from "./support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "./support/softhsm.js";
+import { usePlugin } from "./support/plugin-fixture.js";
+import { childrenOf } from "./support/plugin-process.js";
 import { waitFor } from "./support/wait.js";
 
-let token: SoftHsm;
-let plugin: PluginProcess;
-
-beforeAll(async () => {
-  token = createSoftHsmWithKek();
-  const NODE_OPTIONS = "--inspect=127.0.0.1:0";
-  plugin = new PluginProcess({ ...token, env: { ...token.env, NODE_OPTIONS } });
-  await plugin.start();
-});
-
-afterAll(async () => {
-  await plugin.stop();
-  plugin.remove();
-  token.remove();
-});
+const kms = usePlugin(
+  { hsm: { hosts: 2 } },
+  {
+    prepare: ({ plugin }) => {
+      plugin.env = { NODE_OPTIONS: "--inspect=127.0.0.1:0" };
+    },
+  },
+);
 
 const processes = (): number[] => {
-  const { pid } = plugin;
+  const { pid } = kms.plugin;
   if (pid === undefined) throw new Error("no plugin");
   return [pid, ...childrenOf(pid)];
 };
@@ -52,14 +44,12 @@ function listening(pid: number): string[] {
 
 it("no process has a debugger, and no signal starts one", async () => {
   // NODE_OPTIONS opened it, and the process closed it.
-  expect(plugin.log).toContain("Debugger listening on");
+  expect(kms.plugin.log).toContain("Debugger listening on");
   // The second token host is started once the first is ready.
   await waitFor(() => processes().length === 3, { what: "the plugin and two token hosts" });
   const all = processes();
   for (const pid of all) process.kill(pid, "SIGUSR1");
-  const client = new KmsClient(plugin.socket);
-  expect((await client.status()).healthz).toBe("ok");
-  client.close();
+  expect((await kms.client.status()).healthz).toBe("ok");
   expect(processes()).toEqual(all);
   // A process that has just started closes its debugger in a moment.
   await waitFor(() => all.flatMap(listening).length === 0, { what: "no debugger" });
@@ -72,6 +62,6 @@ it("a core dump of any of them holds no memory", () => {
 });
 
 it("SIGTERM drains requests and ends the plugin", async () => {
-  expect(await plugin.stop()).toBe(0);
-  expect(existsSync(plugin.socket)).toBe(false);
+  expect(await kms.plugin.stop()).toBe(0);
+  expect(existsSync(kms.plugin.socket)).toBe(false);
 });

@@ -6,12 +6,11 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
-import { FaultModule } from "../support/fault-module.js";
 import { runCommand } from "../support/command.js";
-import { MAIN, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { MAIN } from "../support/plugin-process.js";
 import { SoftHsmClone } from "../support/softhsm-clone.js";
 import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
@@ -19,37 +18,20 @@ import { waitFor } from "../support/wait.js";
 const LONG = { timeoutMs: 50_000, intervalMs: 50 };
 const GUARDED = ["rotate", "--activate-in", "1h", "--abort-unless-converged"];
 
-let token: SoftHsm;
-/** In front of the first token. The second token never gets a clone of the new KEK. */
-let fault: FaultModule;
-/** Never started; only its configuration file is used. */
-let both: PluginProcess;
-let auditFile: string;
+/**
+ * Never started; only its configuration file is used. The fault module is in front of the first token. The second token
+ * never gets a clone of the new KEK.
+ */
+const kms = usePlugin(
+  ({ token, plugin }) => ({
+    failover: [{ uri: tokenUri(new SoftHsmClone(token, "other"), "kms-kek") }],
+    audit: { file: join(plugin.folder, "audit.log") },
+  }),
+  { token: { kek: true, faults: [] }, start: false },
+);
 
-beforeAll(() => {
-  token = createSoftHsmWithKek();
-  fault = new FaultModule(token);
-  const clone = new SoftHsmClone(token, "other");
-  both = new PluginProcess(fault);
-  auditFile = join(both.folder, "audit.log");
-  both.configure({
-    failover: [{ uri: tokenUri(clone, "kms-kek") }],
-    audit: { file: auditFile },
-  });
-});
-
-beforeEach(() => {
-  fault.clear();
-});
-
-afterAll(() => {
-  both.remove();
-  fault.remove();
-  token.remove();
-});
-
-const command = (...args: string[]): string[] => [MAIN, "keys", ...args, "--config", both.configFile];
-const environment = (): NodeJS.ProcessEnv => ({ ...process.env, ...token.env });
+const command = (...args: string[]): string[] => [MAIN, "keys", ...args, "--config", kms.plugin.configFile];
+const environment = (): NodeJS.ProcessEnv => ({ ...process.env, ...kms.token.env });
 
 function start(...args: string[]): { child: ChildProcess; ended: Promise<[number | null, string]> } {
   const child = spawn(process.execPath, command(...args), { env: environment() });
@@ -60,7 +42,7 @@ function start(...args: string[]): { child: ChildProcess; ended: Promise<[number
 
 async function standby(): Promise<string[]> {
   const [, , ...args] = command("list", "-o", "json");
-  const { keys } = JSON.parse((await runCommand(["keys", ...args], token.env)).stdout) as {
+  const { keys } = JSON.parse((await runCommand(["keys", ...args], kms.token.env)).stdout) as {
     keys: { keyId: string; state: string }[];
   };
   return keys.filter(({ state }) => state === "standby").map(({ keyId }) => keyId);
@@ -68,7 +50,7 @@ async function standby(): Promise<string[]> {
 
 /** Returns the operations of the last events, with their outcomes. */
 function recorded(events: number): string[] {
-  const lines = readFileSync(auditFile, "utf8").trim().split("\n");
+  const lines = readFileSync(join(kms.plugin.folder, "audit.log"), "utf8").trim().split("\n");
   const operations = lines.flatMap((line) => {
     const { operation, outcome } = JSON.parse(line) as { operation?: string; outcome?: string };
     return operation === undefined ? [] : [`${operation}: ${outcome ?? ""}`];
@@ -84,10 +66,10 @@ const ABORTED = [
 ];
 
 it("Ctrl-C while 'keys rotate --abort-unless-converged' makes a key destroys the key", async () => {
-  fault.set("C_GenerateKey sleep 1000 after");
-  const before = fault.calls("C_GenerateKey");
+  kms.fault.set("C_GenerateKey sleep 1000 after");
+  const before = kms.fault.calls("C_GenerateKey");
   const { child, ended } = start(...GUARDED);
-  await waitFor(() => fault.calls("C_GenerateKey") > before, LONG);
+  await waitFor(() => kms.fault.calls("C_GenerateKey") > before, LONG);
   child.kill("SIGINT");
   expect(await ended).toEqual([
     1,
@@ -112,10 +94,10 @@ it("SIGHUP while 'keys rotate --abort-unless-converged' waits destroys the key",
 it("Ctrl-C during 'keys destroy' lets it finish and record the outcome", async () => {
   expect(await start("rotate", "--activate-in", "1h").ended).toMatchObject([0, expect.anything()]);
   const [keyId = ""] = await standby();
-  fault.set("C_DestroyObject sleep 1000");
-  const before = fault.calls("C_DestroyObject");
+  kms.fault.set("C_DestroyObject sleep 1000");
+  const before = kms.fault.calls("C_DestroyObject");
   const { child, ended } = start("destroy", keyId, "--i-understand-data-is-lost", keyId);
-  await waitFor(() => fault.calls("C_DestroyObject") > before, LONG);
+  await waitFor(() => kms.fault.calls("C_DestroyObject") > before, LONG);
   child.kill("SIGINT");
   expect(await ended).toEqual([
     0,

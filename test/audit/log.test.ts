@@ -25,17 +25,13 @@ const linesOf = (file: string): Line[] =>
     .map((line) => JSON.parse(line) as Line);
 
 describe("the audit log of a plugin", () => {
-  const kms = usePlugin((folder) => ({ audit: { file: join(folder, "audit.log") } }));
+  const kms = usePlugin(({ plugin }) => ({ audit: { file: join(plugin.folder, "audit.log") } }));
   let file: string;
 
   beforeAll(() => {
     file = join(kms.plugin.folder, "audit.log");
   });
 
-  const metric = async (name: string): Promise<number> => {
-    const text = await (await fetch(`http://${kms.address}/metrics`)).text();
-    return Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
-  };
   const verify = async () => {
     const { code, stdout } = await runCommand([
       "audit",
@@ -104,15 +100,15 @@ describe("the audit log of a plugin", () => {
     // line.
     limit(100_001);
     for (let at = 0; at < 500; at++) await kms.client.decrypt(sealed, `full-${at}`);
-    await waitFor(async () => (await metric("kms_pkcs11_audit_up")) === 0);
-    expect(await metric("kms_pkcs11_audit_buffered")).toBeGreaterThan(0);
+    await waitFor(async () => (await kms.own.metric("audit_up")) === 0);
+    expect(await kms.own.metric("audit_buffered")).toBeGreaterThan(0);
     expect((await kms.client.status()).healthz).toBe("ok");
     expect(kms.plugin.log).toMatch(/EFBIG.*the audit log cannot be written; requests continue/);
     expect(await verify()).toMatchObject({ code: 0 });
     limit("unlimited");
     await waitFor(() => linesOf(file).some(({ uid }) => uid === "full-499"), { timeoutMs: 20_000 });
-    expect(await metric("kms_pkcs11_audit_up")).toBe(1);
-    expect(await metric("kms_pkcs11_audit_lost_total")).toBe(0);
+    expect(await kms.own.metric("audit_up")).toBe(1);
+    expect(await kms.own.metric("audit_lost_total")).toBe(0);
     const uids = linesOf(file)
       .map(({ uid }) => String(uid))
       .filter((uid) => uid.startsWith("full-"));

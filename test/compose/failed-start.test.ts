@@ -5,14 +5,12 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { beforeEach, expect, it } from "vitest";
 
 import { Closers, CLOSING_ORDER, type Close, type PartName } from "../../src/compose/closers.js";
 import { startPlugin } from "../../src/compose/plugin.js";
 import { loadSettings, type Settings } from "../../src/config/settings.js";
-import { freePort } from "../support/free-port.js";
-import { PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
 
 /** The parts in the order in which a start opens them. */
 const OPENING_ORDER: readonly PartName[] = [
@@ -50,34 +48,25 @@ class FailingClosers extends Closers {
   }
 }
 
-let token: SoftHsm;
-let plugin: PluginProcess;
 let unlockPath: string;
-let port: number;
 let settings: Settings;
-
-beforeAll(async () => {
-  token = createSoftHsm();
-  plugin = new PluginProcess(token);
-  unlockPath = join(plugin.folder, "run", "unlock.sock");
-  port = await freePort();
-  plugin.configure({
-    http: { address: `127.0.0.1:${port}` },
-    audit: { file: join(plugin.folder, "audit.log") },
-    keys: {
-      uri: `pkcs11:token=${token.label};object=kms-kek?module-path=${token.modulePath}&pin-source=unlock:${unlockPath}`,
-    },
-    log: { level: "error" },
-  });
-});
+/** Started in this process, from its configuration file. */
+const kms = usePlugin(
+  ({ token, plugin }) => {
+    unlockPath = join(plugin.folder, "run", "unlock.sock");
+    const uri = `pkcs11:token=${token.label};object=kms-kek?module-path=${token.modulePath}&pin-source=unlock:${unlockPath}`;
+    return {
+      audit: { file: join(plugin.folder, "audit.log") },
+      keys: { uri },
+      hsm: {},
+      log: { level: "error" },
+    };
+  },
+  { token: {}, start: false },
+);
 
 beforeEach(() => {
-  settings = loadSettings({ configPath: plugin.configFile, flags: {}, env: {}, serves: true });
-});
-
-afterAll(() => {
-  plugin.remove();
-  token.remove();
+  settings = loadSettings({ configPath: kms.plugin.configFile, flags: {}, env: {}, serves: true });
 });
 
 const isFree = (): Promise<boolean> =>
@@ -86,7 +75,7 @@ const isFree = (): Promise<boolean> =>
     server.once("error", () => {
       resolve(false);
     });
-    server.listen(port, "127.0.0.1", () =>
+    server.listen(Number(new URL(kms.own.url).port), "127.0.0.1", () =>
       server.close(() => {
         resolve(true);
       }),
@@ -98,16 +87,16 @@ const childPids = (): string => readFileSync(`/proc/self/task/${process.pid}/chi
 it.each(OPENING_ORDER)("a start that fails after opening its %s closes what it has opened", async (part) => {
   const closers = new FailingClosers(part);
   const children = childPids();
-  await expect(startPlugin(settings, token.env, closers)).rejects.toThrow(`after ${part}`);
+  await expect(startPlugin(settings, kms.token.env, closers)).rejects.toThrow(`after ${part}`);
   const opened = OPENING_ORDER.slice(0, OPENING_ORDER.indexOf(part) + 1);
   expect(closers.opened).toEqual(opened);
   expect(closers.closed).toEqual(
     CLOSING_ORDER.filter((name) => opened.includes(name)).map((name) => [name, false]),
   );
-  expect([plugin.socket, unlockPath].filter((path) => existsSync(path))).toEqual([]);
+  expect([kms.plugin.socket, unlockPath].filter((path) => existsSync(path))).toEqual([]);
   expect([await isFree(), childPids()]).toEqual([true, children]);
   const isRunning = opened.includes("provider");
-  expect(existsSync(plugin.stateDir) && readdirSync(plugin.stateDir).includes("published-key.json")).toBe(
-    isRunning,
-  );
+  expect(
+    existsSync(kms.plugin.stateDir) && readdirSync(kms.plugin.stateDir).includes("published-key.json"),
+  ).toBe(isRunning);
 });

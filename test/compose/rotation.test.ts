@@ -1,16 +1,16 @@
 // Rotation in a running plugin on a real token: the switch at the instant under load, a cancelled KEK, and a KEK that
 // fails its proof. The plugin polls far too rarely to notice any of this by chance.
 
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 
-import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
+import type { KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { hashKeyId } from "../../src/observability/scraped-metrics.js";
 import { labelOf } from "../../src/provider/kek-label.js";
-import { freePort } from "../support/free-port.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
 import { runCommand } from "../support/command.js";
-import { PluginProcess, type CommandResult } from "../support/plugin-process.js";
-import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import type { CommandResult } from "../support/plugin-process.js";
+import { pkcs11Tool } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -36,53 +36,34 @@ interface Report {
   readonly keys: readonly ReportedKey[];
 }
 
-let token: SoftHsm;
-let plugin: PluginProcess;
-let client: KmsClient;
-let address: string;
+const kms = usePlugin(
+  { keys: { refreshInterval: "5m" }, health: { proofInterval: "10m" }, hsm: {}, cache: { entries: 0 } },
+  {
+    token: {},
+    object: "console",
+    prepare: ({ token }) => {
+      const key = ["--keygen", "--key-type", "AES:32", "--label", "console", "--id", "aa"];
+      pkcs11Tool(token, ...key, "--private", "--sensitive");
+    },
+  },
+);
 
-beforeAll(async () => {
-  token = createSoftHsm();
-  const key = ["--keygen", "--key-type", "AES:32", "--label", "console", "--id", "aa"];
-  const flags = ["--private", "--sensitive"];
-  pkcs11Tool(token, ...key, ...flags);
-  address = `127.0.0.1:${await freePort()}`;
-  const settings = {
-    keys: { refreshInterval: "5m" },
-    health: { proofInterval: "10m" },
-    cache: { entries: 0 },
-    http: { address },
-  };
-  plugin = new PluginProcess(token, settings, "console");
-  await plugin.start();
-  client = new KmsClient(plugin.socket);
-});
-
-afterAll(async () => {
-  client.close();
-  await plugin.stop();
-  plugin.remove();
-  token.remove();
-});
-
-/** Uses a new connection: a command may have blocked this process for longer than the server keeps an idle one. */
-const report = async (): Promise<Report> =>
-  (await (await fetch(`http://${address}/keys`, { headers: { connection: "close" } })).json()) as Report;
+const report = async (): Promise<Report> => (await (await kms.own.get("/keys")).json()) as Report;
 const reported = async (keyId: string): Promise<ReportedKey | undefined> =>
   (await report()).keys.find((key) => key.keyId === keyId);
 
 /** Makes the plugin read the token at once, by a Decrypt with an unknown key_id. */
 async function haveTokenRead(): Promise<void> {
-  const { ciphertext, annotations } = await client.encrypt(SEED, "any");
-  await expect(client.decrypt({ ciphertext, annotations, keyId: "unknown" }, "any")).rejects.toThrow(
+  const { ciphertext, annotations } = await kms.client.encrypt(SEED, "any");
+  await expect(kms.client.decrypt({ ciphertext, annotations, keyId: "unknown" }, "any")).rejects.toThrow(
     /unknown/,
   );
 }
 
 async function keys(...args: string[]): Promise<Record<string, unknown>> {
   const { code, stdout, stderr } = await runCommand(
-    ["keys", ...args, "--key", tokenUri(token, "console"), "-o", "json"],
-    token.env,
+    ["keys", ...args, "--key", tokenUri(kms.token, "console"), "-o", "json"],
+    kms.token.env,
   );
   expect([code, stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
   return JSON.parse(stdout) as Record<string, unknown>;
@@ -119,11 +100,11 @@ interface Answers {
 async function load(isEnough: (answers: Answers) => boolean): Promise<Answers> {
   const answers: Answers = { order: [], sealed: [] };
   const statuses = async (): Promise<void> => {
-    while (!isEnough(answers)) answers.order.push({ operation: "Status", ...(await client.status()) });
+    while (!isEnough(answers)) answers.order.push({ operation: "Status", ...(await kms.client.status()) });
   };
   const encrypts = async (): Promise<void> => {
     while (!isEnough(answers)) {
-      const sealed = await client.encrypt(SEED, "load");
+      const sealed = await kms.client.encrypt(SEED, "load");
       answers.order.push({ operation: "Encrypt", keyId: sealed.keyId });
       answers.sealed.push(sealed);
     }
@@ -134,7 +115,7 @@ async function load(isEnough: (answers: Answers) => boolean): Promise<Answers> {
 
 describe("a rotation from a key that pkcs11-tool made", () => {
   it("is proven before its activation, and switches Status and Encrypt together under load", async () => {
-    const { keyId: before } = await client.status();
+    const { keyId: before } = await kms.client.status();
     const { keyId, activation } = await rotate();
     expect(await report()).toMatchObject({
       publishedKeyId: before,
@@ -161,7 +142,7 @@ describe("a rotation from a key that pkcs11-tool made", () => {
     const [oldest, newest] = [sealed.at(0), sealed.at(-1)];
     for (const one of [oldest, newest]) {
       if (one === undefined) throw new Error("nothing was sealed");
-      expect((await client.decrypt(one, "after")).equals(SEED)).toBe(true);
+      expect((await kms.client.decrypt(one, "after")).equals(SEED)).toBe(true);
     }
     expect((await report()).keys.map(({ state }) => state)).toEqual(["active", "retired"]);
   });
@@ -169,25 +150,25 @@ describe("a rotation from a key that pkcs11-tool made", () => {
 
 describe("a KEK that is due", () => {
   it("is reported as due, and the KEK in use as active, until a Status call", async () => {
-    const { keyId: before } = await client.status();
+    const { keyId: before } = await kms.client.status();
     const { keyId } = await make("2s");
     await waitFor(async () => {
       await haveTokenRead();
       return (await report()).dueKeyId === keyId;
     }, LONG);
-    expect((await client.encrypt(SEED, "due")).keyId).toBe(before);
+    expect((await kms.client.encrypt(SEED, "due")).keyId).toBe(before);
     expect(await report()).toMatchObject({
       publishedKeyId: before,
       heldBack: null,
       keys: [{ keyId, state: "due" }, { keyId: before, state: "active" }, { state: "retired" }],
     });
-    const metrics = await (await fetch(`http://${address}/metrics`)).text();
+    const metrics = await (await kms.own.get("/metrics")).text();
     expect(metrics).toContain(`key_info{key_id_hash="${hashKeyId(keyId)}",state="due"} 1`);
     expect(metrics).toContain(`key_info{key_id_hash="${hashKeyId(before)}",state="active"} 1`);
     const list = (): Promise<CommandResult> =>
       runCommand(
-        ["keys", "list", "--key", tokenUri(token, "console"), "--nodes", `http://${address}`],
-        token.env,
+        ["keys", "list", "--key", tokenUri(kms.token, "console"), "--nodes", kms.own.url],
+        kms.token.env,
       );
     const { code, stdout } = await list();
     expect([code, stdout]).toEqual([
@@ -199,7 +180,7 @@ describe("a KEK that is due", () => {
       ),
     ]);
     expect(stdout.match(/^differs: /gm)).toHaveLength(1);
-    expect((await runCommand(["status", "--socket", plugin.socket])).code).toBe(0);
+    expect((await runCommand(["status", "--socket", kms.plugin.socket])).code).toBe(0);
     expect(await report()).toMatchObject({ publishedKeyId: keyId, dueKeyId: null });
     expect((await list()).code).toBe(0);
     const { answered } = await report();
@@ -213,12 +194,12 @@ describe("a standby KEK", () => {
     await keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
     expect((await report()).keys[0]).toMatchObject({ keyId, state: "standby" });
     const again = ["rotate", "--activate-in", "1h", "--abort-unless-converged", "--dry-run"];
-    await keys(...again, "--nodes", `http://${address}`);
+    await keys(...again, "--nodes", kms.own.url);
     expect((await report()).keys.map((key) => key.keyId)).not.toContain(keyId);
   });
 
   it("destroyed before its activation is not used, however rarely the plugin polls", async () => {
-    const { keyId: active } = await client.status();
+    const { keyId: active } = await kms.client.status();
     // A standby KEK may be destroyed until 10 s before its instant.
     const { keyId, activation } = await rotate("25s");
     await keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
@@ -228,7 +209,7 @@ describe("a standby KEK", () => {
     expect(order.filter(({ healthz }) => healthz !== undefined && healthz !== "ok")).toEqual([]);
     await waitFor(async () => (await reported(keyId)) === undefined, LONG);
     const logged = await waitFor(() => {
-      const lines = plugin.log.split("\n").slice(0, -1);
+      const lines = kms.plugin.log.split("\n").slice(0, -1);
       const found = lines.filter((line) => line.includes(keyId) && line.includes("on the token"));
       return found.length > 0 && found;
     });
@@ -236,9 +217,9 @@ describe("a standby KEK", () => {
   });
 
   it("that fails its self-test is not activated; Status reports the reason", async () => {
-    const { keyId: active } = await client.status();
+    const { keyId: active } = await kms.client.status();
     const label = labelOf("console", Math.ceil(Date.now() / 1000) * 1000 + 3_000);
-    const child = new Pkcs11Client(token);
+    const child = new Pkcs11Client(kms.token);
     await child.open();
     await child.run(({ p11, state }, name) => {
       const none = [p11.CKA_ENCRYPT, p11.CKA_DECRYPT, p11.CKA_WRAP, p11.CKA_UNWRAP].map((use) => [
@@ -254,12 +235,12 @@ describe("a standby KEK", () => {
       LONG,
     );
     const said = await waitFor(async () => {
-      const { healthz } = await client.status();
+      const { healthz } = await kms.client.status();
       return healthz !== "ok" && healthz;
     }, LONG);
     expect(said).toMatch(new RegExp(`${useless.keyId} is due but not activated: .*none of the mechanisms`));
-    expect(await client.status()).toMatchObject({ keyId: active });
-    expect((await client.encrypt(SEED, "held back")).keyId).toBe(active);
+    expect(await kms.client.status()).toMatchObject({ keyId: active });
+    expect((await kms.client.encrypt(SEED, "held back")).keyId).toBe(active);
     expect(await report()).toMatchObject({
       publishedKeyId: active,
       heldBack: expect.stringContaining(useless.keyId) as string,
@@ -270,6 +251,6 @@ describe("a standby KEK", () => {
         { state: "retired" },
       ],
     });
-    expect((await fetch(`http://${address}/readyz`)).status).toBe(503);
+    expect((await kms.own.get("/readyz")).status).toBe(503);
   });
 });

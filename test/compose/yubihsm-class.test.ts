@@ -1,57 +1,35 @@
 // The whole life cycle on a token like the YubiHSM 2: it makes token objects only, chooses the length and the id of a
 // key, cannot read the type of an HMAC key, has no AES-GCM, and offers few sessions to all processes together.
 
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
-import { KmsClient } from "../../src/kms-client/kms-client.js";
-import { FaultModule } from "../support/fault-module.js";
-import { freePort } from "../support/free-port.js";
+import type { FaultModule } from "../support/fault-module.js";
 import { runCommand } from "../support/command.js";
-import { PluginProcess, type CommandResult } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import type { CommandResult } from "../support/plugin-process.js";
 import { waitFor } from "../support/wait.js";
 
 const SEED = Buffer.from("a DEK seed of thirty-two bytes!!");
 const LIMIT = { timeoutMs: 40_000, intervalMs: 50 };
 
-let token: SoftHsm;
-let fault: FaultModule;
-let plugin: PluginProcess;
-let client: KmsClient;
-
-beforeAll(async () => {
-  token = createSoftHsm();
-  fault = new FaultModule(token);
-  fault.set(
-    "refuse-attribute 0x1 0x13 0", // CKA_TOKEN=false
-    "refuse-attribute 0x161 0x12", // CKA_VALUE_LEN
-    "unreadable-attribute 0x100 0x6", // CKA_KEY_TYPE
-    "id-limit 2",
-    "label-limit 40",
-    `session-limit 16 ${fault.path("sessions")}`,
-    "no-mechanism 0x1087,0x2109,0x210A,0x210B",
-    // Slow enough for the plugin to open more sessions.
-    "C_Sign sleep 2",
-  );
-  const address = `127.0.0.1:${await freePort()}`;
-  plugin = new PluginProcess(fault, {
-    keys: { refreshInterval: "500ms" },
-    http: { address },
-    cache: { entries: 0 },
-  });
-  client = new KmsClient(plugin.socket);
-});
-
-afterAll(async () => {
-  client.close();
-  await plugin.stop();
-  plugin.remove();
-  fault.remove();
-  token.remove();
-});
+const faults = (fault: FaultModule): string[] => [
+  "refuse-attribute 0x1 0x13 0", // CKA_TOKEN=false
+  "refuse-attribute 0x161 0x12", // CKA_VALUE_LEN
+  "unreadable-attribute 0x100 0x6", // CKA_KEY_TYPE
+  "id-limit 2",
+  "label-limit 40",
+  `session-limit 16 ${fault.path("sessions")}`,
+  "no-mechanism 0x1087,0x2109,0x210A,0x210B",
+  // Slow enough for the plugin to open more sessions.
+  "C_Sign sleep 2",
+];
+const kms = usePlugin(
+  { keys: { refreshInterval: "500ms" }, hsm: {}, cache: { entries: 0 } },
+  { token: { faults }, start: false },
+);
 
 const run = (...args: string[]): Promise<CommandResult> =>
-  runCommand([...args, "--config", plugin.configFile, "-o", "json"], fault.env);
+  runCommand([...args, "--config", kms.plugin.configFile, "-o", "json"], kms.fault.env);
 const made = ({ code, stdout, stderr }: CommandResult): { keyId: string; kind: string; label: string } => {
   expect([code, stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
   return (JSON.parse(stdout) as { created: { keyId: string; kind: string; label: string } }).created;
@@ -60,17 +38,20 @@ const made = ({ code, stdout, stderr }: CommandResult): { keyId: string; kind: s
 it("create, serve, check, rotate and destroy work, and leave no key of a trial", async () => {
   const first = made(await run("keys", "create"));
   expect(first).toMatchObject({ kind: "hmac", keyId: expect.stringMatching(/^[0-9a-f]{4}\.s/) as string });
-  await plugin.start();
-  expect((await client.status()).keyId).toBe(first.keyId);
-  const sealed = await client.encrypt(SEED, "uid");
-  await Promise.all(Array.from({ length: 64 }, () => client.decrypt(sealed, "uid")));
+  await kms.own.start();
+  expect((await kms.client.status()).keyId).toBe(first.keyId);
+  const sealed = await kms.client.encrypt(SEED, "uid");
+  await Promise.all(Array.from({ length: 64 }, () => kms.client.decrypt(sealed, "uid")));
 
   const checked = await run("check");
   expect([checked.code, checked.stdout]).toEqual([0, expect.stringContaining("hmac-kdf: round trip done")]);
   const second = made(await run("keys", "rotate", "--activate-in", "2s"));
-  await waitFor(async () => (await client.status()).keyId === second.keyId, { what: "the switch", ...LIMIT });
-  expect(Buffer.from(await client.decrypt(sealed, "uid"))).toEqual(SEED);
-  expect((await client.encrypt(SEED, "uid")).keyId).toBe(second.keyId);
+  await waitFor(async () => (await kms.client.status()).keyId === second.keyId, {
+    what: "the switch",
+    ...LIMIT,
+  });
+  expect(Buffer.from(await kms.client.decrypt(sealed, "uid"))).toEqual(SEED);
+  expect((await kms.client.encrypt(SEED, "uid")).keyId).toBe(second.keyId);
 
   const standby = made(await run("keys", "rotate", "--activate-in", "1h"));
   expect(

@@ -9,10 +9,9 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parse, stringify } from "yaml";
 
-import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { freePort } from "../support/free-port.js";
-import { childrenOf, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { childrenOf } from "../support/plugin-process.js";
 import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -54,32 +53,25 @@ it("every alert is expected to fire in a test of the rules", () => {
 });
 
 describe("a Prometheus that scrapes a plugin", () => {
-  let token: SoftHsm;
-  let plugin: PluginProcess;
-  let client: KmsClient;
+  const kms = usePlugin(({ plugin }) => ({
+    audit: { file: join(plugin.folder, "audit.log") },
+    hsm: {},
+    cache: { entries: 1 },
+  }));
   let prometheus: ChildProcess;
   let folder: string;
   let api: string;
   let load: NodeJS.Timeout;
 
   beforeAll(async () => {
-    token = createSoftHsmWithKek();
-    plugin = new PluginProcess(token);
-    const [target, own] = [await freePort(), await freePort()];
-    plugin.configure({
-      audit: { file: join(plugin.folder, "audit.log") },
-      http: { address: `127.0.0.1:${target}` },
-      cache: { entries: 1 },
-    });
-    await plugin.start();
-    client = new KmsClient(plugin.socket);
+    const own = await freePort();
     folder = makeFolder("prometheus");
     writeFileSync(
       join(folder, "prometheus.yaml"),
       stringify({
         global: { scrape_interval: "500ms", evaluation_interval: "500ms" },
         rule_files: [join(FOLDER, "rules.yaml")],
-        scrape_configs: [{ job_name: "kms-pkcs11", static_configs: [{ targets: [`127.0.0.1:${target}`] }] }],
+        scrape_configs: [{ job_name: "kms-pkcs11", static_configs: [{ targets: [kms.address] }] }],
       }),
     );
     prometheus = spawn(
@@ -98,28 +90,24 @@ describe("a Prometheus that scrapes a plugin", () => {
       intervalMs: 100,
     });
     // Ends a token host, so that its metric counts something.
-    process.kill(childrenOf(plugin.pid ?? 0)[1] ?? 0, "SIGKILL");
+    process.kill(childrenOf(kms.plugin.pid ?? 0)[1] ?? 0, "SIGKILL");
   });
 
   afterAll(async () => {
     clearInterval(load);
-    client.close();
     const ended = new Promise((resolve) => prometheus.once("exit", resolve));
     prometheus.kill("SIGKILL");
     await ended;
-    await plugin.stop();
-    plugin.remove();
-    token.remove();
     rmSync(folder, { recursive: true });
   });
 
   /** Gives every metric something to count: answers, an error, a cache hit. */
   const work = async (): Promise<void> => {
-    const sealed = await client.encrypt(Buffer.alloc(32), "load");
-    await client.decrypt(sealed, "load");
-    await client.decrypt(sealed, "load");
-    await client.decrypt({ ...sealed, ciphertext: Buffer.alloc(60, 1) }, "load").catch(() => undefined);
-    await client.status();
+    const sealed = await kms.client.encrypt(Buffer.alloc(32), "load");
+    await kms.client.decrypt(sealed, "load");
+    await kms.client.decrypt(sealed, "load");
+    await kms.client.decrypt({ ...sealed, ciphertext: Buffer.alloc(60, 1) }, "load").catch(() => undefined);
+    await kms.client.status();
   };
 
   const query = async (expr: string): Promise<{ readonly value: [number, string] }[]> => {

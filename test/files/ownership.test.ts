@@ -3,12 +3,12 @@
 import { chmodSync, chownSync, copyFileSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { fileProblem, folderProblem } from "../../src/files/ownership.js";
 import { runCommand } from "../support/command.js";
-import { kmsPkcs11, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { kmsPkcs11, type PluginProcess } from "../support/plugin-process.js";
 import { makeFolder, tokenUri } from "../support/token.js";
 
 const isRoot = process.getuid?.() === 0;
@@ -73,30 +73,19 @@ it.runIf(isRoot)("refuses another user's folder and file, except for a command r
 });
 
 describe("what serve refuses and check reports", () => {
-  let token: SoftHsm;
+  const kms = usePlugin({}, { start: false });
+  /** Each test configures a plugin of its own. */
   let plugin: PluginProcess;
   const run = async (...words: string[]): Promise<{ code: number | null; text: string }> => {
     const command = [...words, "--config", plugin.configFile];
     // A plugin that starts although it should not would not end in this process.
-    const result =
-      words[0] === "serve" ? kmsPkcs11(command, token.env) : await runCommand(command, token.env);
+    const execute = words[0] === "serve" ? kmsPkcs11 : runCommand;
+    const result = await execute(command, kms.token.env);
     return { code: result.code, text: result.stdout + result.stderr };
   };
 
-  beforeAll(() => {
-    token = createSoftHsmWithKek();
-  });
-
-  beforeEach(() => {
-    plugin = new PluginProcess(token);
-  });
-
-  afterEach(() => {
-    plugin.remove();
-  });
-
-  afterAll(() => {
-    token.remove();
+  beforeEach(async () => {
+    ({ plugin } = await kms.add());
   });
 
   it("a state directory, with its audit key, that others may write to", async () => {
@@ -134,8 +123,8 @@ describe("what serve refuses and check reports", () => {
 
   it("a module that others may write to, or put another in the place of", async () => {
     const copy = join(folder, "libsofthsm2.so");
-    copyFileSync(token.modulePath, copy);
-    plugin.configure({ keys: { uri: tokenUri(token, "kms-kek", copy) } });
+    copyFileSync(kms.token.modulePath, copy);
+    plugin.configure({ keys: { uri: tokenUri(kms.token, "kms-kek", copy) } });
     expect(await run("check")).toMatchObject({ code: 0 });
     for (const [path, mode] of [
       [copy, 0o757],

@@ -12,16 +12,13 @@ import {
   rmSync,
   writeSync,
 } from "node:fs";
-import { request } from "node:http";
 import { join } from "node:path";
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { LogOutput, openSink, type LogSink } from "../../src/observability/log-output.js";
-import { freePort } from "../support/free-port.js";
-import { childrenOf, MAIN, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { childrenOf, MAIN } from "../support/plugin-process.js";
 import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -111,18 +108,14 @@ describe("a log in a file", () => {
 });
 
 describe("a plugin whose standard output is not read", () => {
-  let token: SoftHsm;
-  let plugin: PluginProcess;
+  // Started by the tests, with standard outputs of their own.
+  const kms = usePlugin({ hsm: {} }, { start: false });
   let child: ChildProcess | undefined;
-  let port: number;
   const folder = makeFolder("log-output");
   const fifo = join(folder, "stdout");
   const opened: number[] = [];
 
-  beforeAll(async () => {
-    token = createSoftHsmWithKek();
-    port = await freePort();
-    plugin = new PluginProcess(token, { http: { address: `127.0.0.1:${port}` } });
+  beforeAll(() => {
     execFileSync("mkfifo", [fifo]);
   });
 
@@ -132,11 +125,10 @@ describe("a plugin whose standard output is not read", () => {
     for (const pid of pids) if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGKILL");
     await waitFor(() => pids.every((pid) => !existsSync(`/proc/${pid}/fd/0`)));
     for (const fd of opened.splice(0)) closeSync(fd);
+    await kms.own.stop();
   });
 
   afterAll(() => {
-    plugin.remove();
-    token.remove();
     rmSync(folder, { recursive: true, force: true });
   });
 
@@ -155,35 +147,19 @@ describe("a plugin whose standard output is not read", () => {
     return { readEnd, writeEnd };
   };
   const serve = (stdout: number): ChildProcess => {
-    const env = { ...process.env, ...token.env };
-    child = spawn(process.execPath, [MAIN, "serve", "--config", plugin.configFile], {
+    const env = { ...process.env, ...kms.token.env };
+    child = spawn(process.execPath, [MAIN, "serve", "--config", kms.plugin.configFile], {
       env,
       stdio: ["ignore", stdout, "ignore"],
     });
     return child;
   };
   const isServing = async (): Promise<void> => {
-    const client = new KmsClient(plugin.socket);
-    try {
-      await waitFor(async () => (await client.status()).healthz === "ok", { timeoutMs: 50_000 });
-      const sealed = await client.encrypt(Buffer.alloc(32, 7), "uid");
-      expect((await client.decrypt(sealed, "uid")).equals(Buffer.alloc(32, 7))).toBe(true);
-    } finally {
-      client.close();
-    }
+    await waitFor(async () => (await kms.client.status()).healthz === "ok", { timeoutMs: 50_000 });
+    const sealed = await kms.client.encrypt(Buffer.alloc(32, 7), "uid");
+    expect((await kms.client.decrypt(sealed, "uid")).equals(Buffer.alloc(32, 7))).toBe(true);
   };
-  const get = (path: string): Promise<string> =>
-    new Promise((resolve, reject) => {
-      request({ port, path, host: "127.0.0.1" }, (response) => {
-        const chunks: Buffer[] = [];
-        response.on("data", (chunk: Buffer) => chunks.push(chunk));
-        response.on("end", () => {
-          resolve(Buffer.concat(chunks).toString());
-        });
-      })
-        .on("error", reject)
-        .end();
-    });
+  const get = async (path: string): Promise<string> => (await kms.own.get(path)).text();
   const exitOf = (one: ChildProcess): Promise<number | NodeJS.Signals | null> =>
     new Promise((resolve) =>
       one.once("exit", (code, signal) => {
@@ -251,16 +227,14 @@ describe("a plugin whose standard output is not read", () => {
   it("continues when it writes to a terminal on hold", async () => {
     // script(1) copies the terminal to a pipe that nobody reads, and then stops reading the terminal.
     const { writeEnd } = fullPipe();
-    const command = `exec ${process.execPath} ${MAIN} serve --config ${plugin.configFile}`;
+    const command = `exec ${process.execPath} ${MAIN} serve --config ${kms.plugin.configFile}`;
     child = spawn("script", ["-qfc", command, "/dev/null"], {
-      env: { ...process.env, ...token.env },
+      env: { ...process.env, ...kms.token.env },
       stdio: ["ignore", writeEnd, "ignore"],
     });
     await isServing();
-    const client = new KmsClient(plugin.socket);
     // A terminal's own buffer takes a few KiB before it is full.
-    for (let sent = 0; sent < 200; sent++) await client.encrypt(Buffer.alloc(32), "u".repeat(128));
-    client.close();
+    for (let sent = 0; sent < 200; sent++) await kms.client.encrypt(Buffer.alloc(32), "u".repeat(128));
     expect(await get("/livez")).toBe("ok\n");
   });
 });

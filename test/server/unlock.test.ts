@@ -3,66 +3,40 @@
 import { rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 
-import { KmsClient } from "../../src/kms-client/kms-client.js";
-import { FaultModule } from "../support/fault-module.js";
-import { freePort } from "../support/free-port.js";
 import { runCommand } from "../support/command.js";
-import { createKek, PluginProcess, type CommandResult } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { createKek, type CommandResult } from "../support/plugin-process.js";
 import { waitFor } from "../support/wait.js";
 
 const HOSTS = 2;
 
-let softHsm: SoftHsm;
-let fault: FaultModule;
-let plugin: PluginProcess;
 let socket: string;
-let port: number;
-let client: KmsClient;
+const kms = usePlugin(
+  ({ token, fault, plugin }) => {
+    socket = join(plugin.folder, "run", "unlock.sock");
+    const uri = `pkcs11:token=${token.label};object=kms-kek?module-path=${fault.modulePath}`;
+    return { keys: { uri }, pin: { unlock: socket }, hsm: { hosts: HOSTS } };
+  },
+  {
+    token: { pin: "müller-1234", faults: [] },
+    start: false,
+    prepare: ({ fault }) => {
+      createKek(fault);
+    },
+  },
+);
 
 beforeAll(async () => {
-  softHsm = createSoftHsm({ pin: "müller-1234" });
-  fault = new FaultModule(softHsm);
-  createKek(fault);
-  plugin = new PluginProcess(fault);
-  socket = join(plugin.folder, "run", "unlock.sock");
-  port = await freePort();
-  const uri = `pkcs11:token=${softHsm.label};object=kms-kek?module-path=${fault.modulePath}`;
-  plugin.configure({
-    keys: { uri },
-    pin: { unlock: socket },
-    hsm: { hosts: HOSTS },
-    http: { address: `127.0.0.1:${port}` },
-  });
-  client = new KmsClient(plugin.socket);
-  plugin.launch();
+  kms.plugin.launch();
   await waitFor(() => statSync(socket, { throwIfNoEntry: false })?.isSocket() === true);
 });
 
-afterEach(() => {
-  fault.clear();
-});
-
-afterAll(async () => {
-  client.close();
-  await plugin.stop();
-  plugin.remove();
-  fault.remove();
-  softHsm.remove();
-});
-
-const statusText = (): Promise<string> => client.status().then(({ healthz }) => healthz, String);
+const statusText = (): Promise<string> => kms.client.status().then(({ healthz }) => healthz, String);
 const allHostsReady = (): Promise<boolean> =>
-  waitFor(
-    async () => {
-      const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
-      return metrics.includes(`kms_pkcs11_token_hosts ${HOSTS}\n`);
-    },
-    { what: "all token hosts" },
-  );
-const logins = (): number => fault.calls("C_Login");
+  waitFor(async () => (await kms.own.metric("token_hosts")) === HOSTS, { what: "all token hosts" });
+const logins = (): number => kms.fault.calls("C_Login");
 const matching = (pattern: RegExp): string => expect.stringMatching(pattern) as string;
 
 const unlock = (pin: string, ...options: string[]): Promise<CommandResult> =>
@@ -91,19 +65,19 @@ describe("a locked plugin", () => {
 });
 
 it("the right PIN unlocks the plugin and appears in no log", async () => {
-  expect(await unlock(`${softHsm.pin}\n`)).toMatchObject({ code: 0, stderr: "" });
+  expect(await unlock(`${kms.token.pin}\n`)).toMatchObject({ code: 0, stderr: "" });
   await waitFor(async () => (await statusText()) === "ok");
-  expect(plugin.log).not.toContain(softHsm.pin);
+  expect(kms.plugin.log).not.toContain(kms.token.pin);
 });
 
 describe("a plugin that has been unlocked", () => {
-  const encrypt = (): Promise<unknown> => waitFor(() => client.encrypt(Buffer.from("seed"), "u"));
+  const encrypt = (): Promise<unknown> => waitFor(() => kms.client.encrypt(Buffer.from("seed"), "u"));
   const crashHosts = (...files: string[]): void => {
-    fault.set(...files.map((file) => `C_Encrypt segv once=${fault.path(file)}`));
+    kms.fault.set(...files.map((file) => `C_Encrypt segv once=${kms.fault.path(file)}`));
   };
 
   beforeEach(async () => {
-    if ((await statusText()) !== "ok") expect((await unlock(softHsm.pin)).code).toBe(0);
+    if ((await statusText()) !== "ok") expect((await unlock(kms.token.pin)).code).toBe(0);
     await allHostsReady();
     await waitFor(async () => (await statusText()) === "ok");
   });
@@ -119,23 +93,23 @@ describe("a plugin that has been unlocked", () => {
     crashHosts("first", "second");
     await encrypt();
     await waitFor(() => logins() >= before + HOSTS);
-    fault.clear();
+    kms.fault.clear();
     await allHostsReady();
     await waitFor(async () => (await statusText()) === "ok");
   });
 
   it("keeps its PIN when a wrong one is passed while a token host is replaced", async () => {
-    const from = plugin.log.length;
-    const failedStarts = (): number => plugin.log.slice(from).split('"cause":"start"').length - 1;
+    const from = kms.plugin.log.length;
+    const failedStarts = (): number => kms.plugin.log.slice(from).split('"cause":"start"').length - 1;
     // The next start fails before it logs in, until this rule is cleared.
-    fault.set("C_Initialize rv 0x30", `C_Encrypt segv once=${fault.path("third")}`);
+    kms.fault.set("C_Initialize rv 0x30", `C_Encrypt segv once=${kms.fault.path("third")}`);
     await encrypt();
     await waitFor(() => failedStarts() > 0);
     const before = logins();
     const answer = unlock("wrong too");
     const failed = failedStarts();
     await waitFor(() => failedStarts() > failed);
-    fault.clear();
+    kms.fault.clear();
     expect(await answer).toMatchObject({
       code: 1,
       stdout: matching(/CKR_PIN_INCORRECT.*pass the right PIN with.*stays logged in/),
@@ -150,7 +124,7 @@ describe("a plugin that has been unlocked", () => {
 
 it("/readyz reports a replaced unlock socket and stays ready", async () => {
   const readyz = async (): Promise<readonly [number, string]> => {
-    const answer = await fetch(`http://127.0.0.1:${port}/readyz`);
+    const answer = await kms.own.get("/readyz");
     return [answer.status, await answer.text()];
   };
   await waitFor(async () => (await readyz())[0] === 200);

@@ -56,23 +56,26 @@ export class PluginProcess {
   /** The Node.js binary, from the next start on. */
   program = process.execPath;
   readonly #token: TestToken;
+  readonly #object: string;
   #child: ChildProcess | undefined;
 
+  /** @param object the label of the KEK */
   constructor(token: TestToken, settings: PluginSettings = {}, object = "kms-kek") {
     this.#token = token;
+    this.#object = object;
     mkdirSync(join(this.folder, "run"), { mode: 0o700 });
-    this.configure(settings, object);
+    this.configure(settings);
   }
 
   /** Writes the configuration file that the next start reads. */
-  configure(settings: PluginSettings, object = "kms-kek"): void {
+  configure(settings: PluginSettings): void {
     const { moduleEntry, moduleParameters } = this.#token;
     const document = {
       apiVersion: "kms-pkcs11.dev/v1",
       kind: "PluginConfiguration",
       ...settings,
       socket: { path: this.socket, ...settings.socket },
-      keys: { uri: tokenUri(this.#token, object), ...settings.keys },
+      keys: { uri: tokenUri(this.#token, this.#object), ...settings.keys },
       stateDir: this.stateDir,
       ...((moduleEntry ?? moduleParameters) !== undefined && {
         module: { entry: moduleEntry, parameters: moduleParameters },

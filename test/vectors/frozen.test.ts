@@ -3,15 +3,14 @@
 import { createCipheriv, createHash, randomInt } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 
-import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { mechanismById, MECHANISMS } from "../../src/hsm/mechanisms.js";
 import { associatedData, encodeEnvelope, LOCAL_KEK } from "../../src/provider/envelope.js";
 import { inBatches } from "../support/in-batches.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
-import { PluginProcess, type PluginSettings } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import type { PluginSettings } from "../support/plugin-process.js";
 import { tokenUri } from "../support/token.js";
 
 interface FrozenKek {
@@ -76,12 +75,20 @@ const read = (file: URL): unknown => JSON.parse(readFileSync(file, "utf8"));
 const keks = read(KEKS_FILE) as FrozenKek[];
 const vectors = read(VECTORS_FILE) as Vector[];
 
-let token: SoftHsm;
-let plugin: PluginProcess;
-let client: KmsClient;
+const kms = usePlugin(
+  { cache: { entries: 0 } },
+  {
+    token: {},
+    object: "frozen",
+    async prepare() {
+      await importKeks();
+      if (ADD) await addVectors();
+    },
+  },
+);
 
 async function importKeks(): Promise<void> {
-  const child = new Pkcs11Client(token);
+  const child = new Pkcs11Client(kms.token);
   try {
     await child.open();
     for (const kek of keks) {
@@ -130,19 +137,16 @@ function computed({ keyId, aes = "" }: FrozenKek, version: 1 | 2, mechanism: num
 
 async function sealed({ name, ckaId, settings, plaintext = SEED }: Wanted): Promise<Vector> {
   const id = ckaId.replace(/../g, "%$&");
-  const uri = tokenUri(token, "frozen").replace("object=frozen", `object=frozen;id=${id}`);
-  const its = new PluginProcess(token, { ...settings, keys: { uri } });
-  const ask = new KmsClient(its.socket);
+  const uri = tokenUri(kms.token, "frozen").replace("object=frozen", `object=frozen;id=${id}`);
+  const its = await kms.add({ ...settings, keys: { uri } });
   try {
     await its.start();
-    const { ciphertext, keyId, annotations } = await ask.encrypt(Buffer.from(plaintext, "hex"), "vector");
+    const { ciphertext, keyId, annotations } = await its.client.encrypt(Buffer.from(plaintext, "hex"), "vector");
     const hex = Object.entries(annotations).map(([key, value]) => [key, value.toString("hex")] as const);
     const bytes = ciphertext.toString("hex");
     return { name, keyId, plaintext, ciphertext: bytes, annotations: Object.fromEntries(hex) };
   } finally {
-    ask.close();
     await its.stop();
-    its.remove();
   }
 }
 
@@ -160,22 +164,6 @@ async function addVectors(): Promise<void> {
 }
 
 const isMissing = (name: string): boolean => !vectors.some((vector) => vector.name === name);
-
-beforeAll(async () => {
-  token = createSoftHsm();
-  await importKeks();
-  if (ADD) await addVectors();
-  plugin = new PluginProcess(token, { cache: { entries: 0 } }, "frozen");
-  await plugin.start();
-  client = new KmsClient(plugin.socket, 20_000);
-}, 120_000);
-
-afterAll(async () => {
-  client.close();
-  await plugin.stop();
-  plugin.remove();
-  token.remove();
-});
 
 const question = ({ ciphertext, keyId, annotations }: Vector) => ({
   keyId,
@@ -199,12 +187,12 @@ describe("frozen ciphertexts", () => {
   });
 
   it.each(vectors)("decrypts: $name", async (vector) => {
-    expect((await client.decrypt(question(vector), "vector")).toString("hex")).toBe(vector.plaintext);
+    expect((await kms.client.decrypt(question(vector), "vector")).toString("hex")).toBe(vector.plaintext);
   });
 
   it.each(vectors)("refuses under another KEK's key_id: $name", async (vector) => {
     for (const { keyId } of keks.filter((kek) => kek.keyId !== vector.keyId))
-      {await expect(client.decrypt({ ...question(vector), keyId }, "vector")).rejects.toThrow(/^INVALID_ARGUMENT/);}
+      {await expect(kms.client.decrypt({ ...question(vector), keyId }, "vector")).rejects.toThrow(/^INVALID_ARGUMENT/);}
   });
 
   it.each(vectors)("refuses with any byte changed, the mechanism to any value: $name", async (vector) => {
@@ -217,7 +205,7 @@ describe("frozen ciphertexts", () => {
     await inBatches(changes, async ({ at, mask }) => {
       const changed = Buffer.from(ciphertext);
       changed[at] = (changed[at] ?? 0) ^ mask;
-      const answer = client.decrypt({ ...asked, ciphertext: changed }, "vector");
+      const answer = kms.client.decrypt({ ...asked, ciphertext: changed }, "vector");
       await expect(answer, `byte ${at} changed by ${mask}`).rejects.toThrow(/^INVALID_ARGUMENT/);
     });
   });
@@ -230,7 +218,7 @@ describe("frozen ciphertexts", () => {
         await inBatches([...wrapped.keys()], async (at) => {
           const changed = Buffer.from(wrapped);
           changed[at] = (changed[at] ?? 0) ^ randomInt(1, 256);
-          const answer = client.decrypt({ ...asked, annotations: { [name]: changed } }, "vector");
+          const answer = kms.client.decrypt({ ...asked, annotations: { [name]: changed } }, "vector");
           await expect(answer, `byte ${at}`).rejects.toThrow(/^INVALID_ARGUMENT/);
         });
       }
@@ -238,7 +226,7 @@ describe("frozen ciphertexts", () => {
   );
 
   it("the KEKs of frozen ciphertexts keep their key_ids", async () => {
-    expect((await client.status()).keyId).toBe(keks.at(-1)?.keyId);
+    expect((await kms.client.status()).keyId).toBe(keks.at(-1)?.keyId);
     expect(new Set(vectors.map(({ keyId }) => keyId))).toEqual(new Set(keks.map(({ keyId }) => keyId)));
   });
 });

@@ -1,43 +1,28 @@
 // `kms-pkcs11 bench` with real plugins on a SoftHSM token: it makes the measurements that it reports. Times are not
 // checked.
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 
 import type { BenchResult } from "../../../src/bench/result.js";
 import { benchSettings } from "../../../src/cli/bench/plan.js";
-import { freePort } from "../../support/free-port.js";
 import { runCommand } from "../../support/command.js";
-import { PluginProcess } from "../../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../../support/softhsm.js";
+import { usePlugin } from "../../support/plugin-fixture.js";
+import type { ReachablePlugin } from "../../support/reachable-plugin.js";
 import { tokenUri } from "../../support/token.js";
 
 const QUICK = ["--repetitions", "2", "--turn", "5", "--concurrency", "1,4", "--sessions", "1,4"];
 const OPERATIONS = ["Status", "Encrypt", "Decrypt first", "Decrypt again"];
 
-let token: SoftHsm;
-let ours: PluginProcess;
-let other: PluginProcess;
-let metricsUrl: string;
+const ours = usePlugin();
+let other: ReachablePlugin;
 
 beforeAll(async () => {
-  token = createSoftHsmWithKek();
-  const address = `127.0.0.1:${await freePort()}`;
-  metricsUrl = `http://${address}/metrics`;
-  ours = new PluginProcess(token, { http: { address }, hsm: { hosts: 1 } });
-  other = new PluginProcess(token, { mode: "local-kek", hsm: { hosts: 1 } });
-  await Promise.all([ours.start(), other.start()]);
-});
-
-afterAll(async () => {
-  for (const plugin of [ours, other]) {
-    await plugin.stop();
-    plugin.remove();
-  }
-  token.remove();
+  other = await ours.add({ mode: "local-kek" });
+  await other.start();
 });
 
 /** Returns the plugin's own counts of requests. */
 async function counted(): Promise<Record<string, number>> {
-  const text = await (await fetch(metricsUrl)).text();
+  const text = await (await ours.own.get("/metrics")).text();
   const rows = text.matchAll(/^kms_pkcs11_requests_total\{operation="(\w+)",code="OK"\} (\d+)$/gm);
   return Object.fromEntries([...rows].map(([, operation = "", value]) => [operation, Number(value)]));
 }
@@ -45,13 +30,13 @@ async function counted(): Promise<Record<string, number>> {
 describe("bench", () => {
   it("bench measures core, token and two plugins, and its counts match the plugin's", async () => {
     const before = await counted();
-    const asked = ["--key", tokenUri(token, "kms-kek"), "--socket", ours.socket, "--versus"];
+    const asked = ["--key", tokenUri(ours.token, "kms-kek"), "--socket", ours.plugin.socket, "--versus"];
     const { code, stdout, stderr } = await runCommand(
-      ["bench", ...asked, `unix://${other.socket}`, "--bytes", "32", ...QUICK, "-o", "json"],
-      token.env,
+      ["bench", ...asked, `unix://${other.plugin.socket}`, "--bytes", "32", ...QUICK, "-o", "json"],
+      ours.token.env,
     );
     expect([code, stderr]).toEqual([0, ""]);
-    expect(stdout).not.toContain(token.pinFile);
+    expect(stdout).not.toContain(ours.token.pinFile);
     const result = JSON.parse(stdout) as BenchResult;
     expect(result.machine).toMatchObject({ node: process.version, openssl: process.versions.openssl });
     expect(result.settings).toMatchObject({
@@ -73,12 +58,12 @@ describe("bench", () => {
       ),
     );
 
-    const cases = result.plugin.filter(({ target }) => target === ours.socket);
+    const cases = result.plugin.filter(({ target }) => target === ours.plugin.socket);
     expect(cases.map(({ operation, concurrency }) => `${operation} ${concurrency}`).sort()).toEqual(
       OPERATIONS.flatMap((operation) => [`${operation} 1`, `${operation} 4`]).sort(),
     );
     expect(result.versus).toHaveLength(cases.length);
-    expect(result.versus.every(({ versus }) => versus === `unix://${other.socket}`)).toBe(true);
+    expect(result.versus.every(({ versus }) => versus === `unix://${other.plugin.socket}`)).toBe(true);
 
     const after = await counted();
     const reported = (operation: string): number =>
@@ -106,7 +91,7 @@ describe("bench", () => {
   });
 
   it("bench exits with 3 if no plugin listens on the socket", async () => {
-    const args = ["bench", "--bytes", "16", ...QUICK, "--socket", `${ours.socket}.none`];
+    const args = ["bench", "--bytes", "16", ...QUICK, "--socket", `${ours.plugin.socket}.none`];
     expect((await runCommand(args)).code).toBe(3);
   });
 });

@@ -9,19 +9,16 @@ import { formatStoredObject } from "../../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../../support/etcd.js";
 import { freePort } from "../../support/free-port.js";
 import { runCommand } from "../../support/command.js";
-import { PluginProcess, type CommandResult } from "../../support/plugin-process.js";
-import { FaultModule } from "../../support/fault-module.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../../support/softhsm.js";
+import { usePlugin } from "../../support/plugin-fixture.js";
+import type { CommandResult, PluginProcess } from "../../support/plugin-process.js";
 import { SoftHsmClone } from "../../support/softhsm-clone.js";
 import { sealedObject, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
 import { makeFolder, tokenUri } from "../../support/token.js";
 import { key, SECRET, stockEtcd } from "./stocked-etcd.js";
 
-let token: SoftHsm;
 let etcd: TestEtcd;
-let plugin: PluginProcess;
-/** The fault module in front of the token, and a configuration with that token first and a clone second. */
-let fault: FaultModule;
+const kms = usePlugin({}, { token: { kek: true, faults: [] }, start: false });
+/** A configuration with the fault module's token first and a clone second. */
 let both: PluginProcess;
 let direct: StoredSeed;
 let keyId: string;
@@ -31,34 +28,25 @@ const folder = makeFolder("etcd-cli");
 const OTHER = `${"07".repeat(16)}.c${"0".repeat(32)}`;
 
 beforeAll(async () => {
-  token = createSoftHsmWithKek();
   etcd = await startEtcd();
-  plugin = new PluginProcess(token);
-  direct = await stockEtcd(etcd, plugin);
+  direct = await stockEtcd(etcd, kms.own);
   keyId = direct.encrypted.keyId;
-  fault = new FaultModule(token);
-  const failover = [{ uri: tokenUri(new SoftHsmClone(token, "other"), "kms-kek") }];
-  both = new PluginProcess(fault, { failover, audit: { file: join(folder, "both.log") } });
+  const failover = [{ uri: tokenUri(new SoftHsmClone(kms.token, "other"), "kms-kek") }];
+  ({ plugin: both } = await kms.add({ failover, audit: { file: join(folder, "both.log") } }));
 });
 
-afterAll(async () => {
-  await plugin.stop();
-  both.remove();
-  fault.remove();
-  await etcd.remove();
-  token.remove();
-});
+afterAll(() => etcd.remove());
 
 const runRaw = (...args: string[]): Promise<CommandResult> =>
-  runCommand(["etcd", ...args], { ...token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
+  runCommand(["etcd", ...args], { ...kms.token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
 const run = async (...args: string[]): Promise<CommandResult> => {
   const result = await runRaw(...args);
   expect(result.stdout + result.stderr).not.toContain(SECRET);
   return result;
 };
-const absent = (): string => tokenUri({ ...token, label: "none" }, "kms-kek");
+const absent = (): string => tokenUri({ ...kms.token, label: "none" }, "kms-kek");
 const verify = (...args: string[]): Promise<CommandResult> =>
-  run("verify", "--config", plugin.configFile, ...args);
+  run("verify", "--config", kms.plugin.configFile, ...args);
 
 describe("etcd usage", () => {
   it("etcd usage counts objects by provider and key_id, without the HSM", async () => {
@@ -94,7 +82,7 @@ describe("etcd usage", () => {
 
   it("--fail-if-used looks up a beginning, CKA_ID or state on the token, never in etcd", async () => {
     const [ckaId = ""] = keyId.split(".");
-    const config = ["--config", plugin.configFile];
+    const config = ["--config", kms.plugin.configFile];
     for (const text of [keyId.slice(0, 9), ckaId, ckaId.toUpperCase(), "@active"]) {
       const { code, stdout } = await run("usage", "--fail-if-used", text, ...config);
       expect([code, stdout]).toEqual([1, expect.stringContaining(`\n${keyId} is used`)]);
@@ -224,12 +212,12 @@ describe("with several tokens", () => {
   const asking = "using pkcs11:token=other;object=kms-kek";
 
   it("the next token decrypts if the preferred one cannot, from the start or later", async () => {
-    fault.set("C_DecryptInit rv 0x32");
+    kms.fault.set("C_DecryptInit rv 0x32");
     const failing = await run("verify", "--config", both.configFile);
     expect(failing).toMatchObject({ code: 0, stderr: "" });
     expect(failing.stdout).toMatch(/^secrets +303 +302 +0 +1 +0$/m);
-    expect(fault.calls("C_DecryptInit")).toBeGreaterThan(0);
-    fault.set("C_OpenSession rv 0x30");
+    expect(kms.fault.calls("C_DecryptInit")).toBeGreaterThan(0);
+    kms.fault.set("C_OpenSession rv 0x30");
     const away = await run("verify", "--config", both.configFile);
     expect(away).toMatchObject({ code: 0, stderr: expect.stringContaining(asking) as string });
     expect(away.stdout).toContain("304 objects, 3 DEK seeds decrypted by the HSM");
@@ -242,7 +230,7 @@ describe("with several tokens", () => {
   });
 
   it("etcd verify exits with 3 and names every token if none is usable", async () => {
-    fault.set("C_OpenSession rv 0x30");
+    kms.fault.set("C_OpenSession rv 0x30");
     both.configure({ failover: [{ uri: absent() }] });
     const { code, stderr } = await run("verify", "--config", both.configFile);
     expect([code, stderr]).toEqual([3, expect.stringMatching(/token=kms;object=kms-kek: .*\n.*token=none;/)]);
@@ -251,7 +239,7 @@ describe("with several tokens", () => {
 
 describe("etcd get", () => {
   const get = (...args: string[]): Promise<CommandResult> =>
-    runRaw("get", "--config", plugin.configFile, ...args);
+    runRaw("get", "--config", kms.plugin.configFile, ...args);
   const auditFile = join(folder, "audit.log");
   const because = ["--break-glass", "INC-1: rebuild"];
 
@@ -270,7 +258,7 @@ describe("etcd get", () => {
   });
 
   it("etcd get prints one object in clear after the audit log has recorded the reason", async () => {
-    plugin.configure({ audit: { file: auditFile } });
+    kms.own.configure({ audit: { file: auditFile } });
     expect(await get(key("local"), ...because)).toMatchObject({ code: 0, stdout: SECRET });
     expect((await get("/registry/configmaps/one/clear", ...because)).stdout).toBe('{"kind":"ConfigMap"}');
     const { value } = JSON.parse((await get(key("old-type"), ...because, "-o", "json")).stdout) as {
@@ -290,7 +278,7 @@ describe("etcd get", () => {
       stderr: expect.stringContaining("is under aescbc:v1:key1") as string,
     });
     expect(readFileSync(auditFile, "utf8").match(/INPUT_INVALID/g)).toHaveLength(2);
-    plugin.configure({ audit: { file: join(plugin.configFile, "audit.log") } });
+    kms.own.configure({ audit: { file: join(kms.plugin.configFile, "audit.log") } });
     const unwritable = await get(key("local"), ...because);
     expect(unwritable).toMatchObject({ code: 2, stdout: "" });
     expect(unwritable.stderr).toContain("the audit log cannot be written");

@@ -2,7 +2,7 @@
 // an older data key, one in clear, and one under another provider.
 
 import type { TestEtcd } from "../../support/etcd.js";
-import type { PluginProcess } from "../../support/plugin-process.js";
+import type { ReachablePlugin } from "../../support/reachable-plugin.js";
 import { newSeed, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
 
 export const SECRET = "a secret value";
@@ -11,15 +11,14 @@ export const SECRET = "a secret value";
 export const key = (name: string, namespace = "one"): string => `/registry/secrets/${namespace}/${name}`;
 
 /** Stores the objects and returns the DEK seed of most of them. Leaves the plugin stopped, in mode local-kek. */
-export async function stockEtcd(etcd: TestEtcd, plugin: PluginProcess): Promise<StoredSeed> {
-  await plugin.start();
-  const direct = await newSeed(plugin.socket);
-  const key0 = await newSeed(plugin.socket, 16);
-  await plugin.stop();
-  plugin.configure({ mode: "local-kek" });
-  await plugin.start();
-  const local = await newSeed(plugin.socket);
-  await plugin.stop();
+export async function stockEtcd(etcd: TestEtcd, one: ReachablePlugin): Promise<StoredSeed> {
+  await one.start();
+  const { socket } = one.plugin;
+  const direct = await newSeed(socket);
+  const key0 = await newSeed(socket, 16);
+  await one.restart({ mode: "local-kek" });
+  const local = await newSeed(socket);
+  await one.stop();
   const many = Array.from({ length: 300 }, (_, at): [string, Buffer] => {
     const name = key(`many-${at}`, `ns-${at % 3}`);
     return [name, sealedValue(direct, name, SECRET)];

@@ -5,43 +5,34 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readFileSync, renameSync, rmdirSync, writeFileSync } from "node:fs";
 
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
-import { FaultModule } from "../../support/fault-module.js";
 import { runCommand } from "../../support/command.js";
-import { MAIN, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
-import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../../support/softhsm.js";
+import { usePlugin } from "../../support/plugin-fixture.js";
+import { MAIN, type CommandResult } from "../../support/plugin-process.js";
+import { pkcs11Tool } from "../../support/softhsm.js";
 import { waitFor } from "../../support/wait.js";
 
-let token: SoftHsm;
-let fault: FaultModule;
-/** Never started; only its configuration file is used. */
-let configured: PluginProcess;
 let audit: string;
-
-beforeAll(() => {
-  token = createSoftHsm();
-  fault = new FaultModule(token);
-  audit = fault.path("audit.log");
-  writeFileSync(audit, "");
-  configured = new PluginProcess(fault, { audit: { file: audit, required: true } });
-});
-
-afterAll(() => {
-  configured.remove();
-  fault.remove();
-  token.remove();
-});
+/** Never started; only its configuration file is used. */
+const kms = usePlugin(
+  ({ fault }) => {
+    audit = fault.path("audit.log");
+    writeFileSync(audit, "");
+    return { audit: { file: audit, required: true } };
+  },
+  { token: { faults: [] }, start: false },
+);
 
 const args = (words: readonly string[]): string[] => [
   "keys",
   ...words,
   "--config",
-  configured.configFile,
+  kms.plugin.configFile,
   "-o",
   "json",
 ];
-const keys = (...words: string[]): Promise<CommandResult> => runCommand(args(words), fault.env);
+const keys = (...words: string[]): Promise<CommandResult> => runCommand(args(words), kms.fault.env);
 const keyIds = async (): Promise<string[]> =>
   (JSON.parse((await keys("list")).stdout) as { keys: { keyId: string }[] }).keys.map(({ keyId }) => keyId);
 const events = (): string[] =>
@@ -86,7 +77,7 @@ it("no command changes anything that a required audit log cannot record", async 
     "--private",
     "--sensitive",
   ];
-  pkcs11Tool(token, ...key);
+  pkcs11Tool(kms.token, ...key);
   const [plain = ""] = await keyIds();
   const made = await keys("rotate", "--activate-in", "1h");
   const { keyId } = (JSON.parse(made.stdout) as { created: { keyId: string } }).created;
@@ -101,17 +92,17 @@ it("a killed command has recorded its intent, a finished one its outcome too", a
   const standby = (await keyIds())[0] ?? "";
   const words = ["destroy", standby, "--i-understand-data-is-lost", standby];
   const earlier = events().length;
-  fault.set("C_DestroyObject hang");
-  const began = fault.calls("C_DestroyObject");
+  kms.fault.set("C_DestroyObject hang");
+  const began = kms.fault.calls("C_DestroyObject");
   const child = spawn(process.execPath, [MAIN, ...args(words)], {
-    env: { ...process.env, ...fault.env },
+    env: { ...process.env, ...kms.fault.env },
     stdio: "ignore",
   });
-  await waitFor(() => fault.calls("C_DestroyObject") > began, { timeoutMs: 30_000 });
+  await waitFor(() => kms.fault.calls("C_DestroyObject") > began, { timeoutMs: 30_000 });
   child.kill("SIGKILL");
   await once(child, "close");
   expect(events().slice(earlier)).toEqual([`keys destroy begun ${standby}`]);
-  fault.clear();
+  kms.fault.clear();
   expect((await keys(...words)).code).toBe(0);
   expect(events().slice(earlier + 1)).toEqual([
     `keys destroy begun ${standby}`,

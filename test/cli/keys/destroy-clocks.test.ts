@@ -3,22 +3,19 @@
 
 import { rmSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { KmsClient } from "../../../src/kms-client/kms-client.js";
 import { formatStoredObject } from "../../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../../support/etcd.js";
 import { clockOff } from "../../support/faketime.js";
 import { freePort } from "../../support/free-port.js";
 import { runCommand } from "../../support/command.js";
-import { kmsPkcs11, PluginProcess, type CommandResult } from "../../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../../support/softhsm.js";
+import { usePlugin } from "../../support/plugin-fixture.js";
+import { kmsPkcs11, type CommandResult } from "../../support/plugin-process.js";
 import { tokenUri } from "../../support/token.js";
 import { waitFor } from "../../support/wait.js";
 
 const HOUR_MS = 3_600_000;
 
-let token: SoftHsm;
-let node: PluginProcess;
-let url: string;
+const node = usePlugin({ keys: { refreshInterval: "200ms" } });
 let etcd: TestEtcd;
 let first: string;
 let second: string;
@@ -28,32 +25,24 @@ async function run(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): Promise<CommandResult> {
-  const command = ["keys", ...args, "--key", tokenUri(token, "kms-kek")];
-  const all = { ...token.env, ...env };
+  const command = ["keys", ...args, "--key", tokenUri(node.token, "kms-kek")];
+  const all = { ...node.token.env, ...env };
   return "FAKETIME" in env ? kmsPkcs11(command, all) : runCommand(command, all);
 }
 const destroy = (
   keyId: string,
   env: Readonly<Record<string, string>> = {},
   ...proof: string[]
-): Promise<CommandResult> => run(["destroy", keyId, "--nodes", url, ...proof], env);
+): Promise<CommandResult> => run(["destroy", keyId, "--nodes", node.own.url, ...proof], env);
 const live = (): string[] => ["--endpoints", etcd.endpoint];
 const published = async (): Promise<unknown> =>
-  ((await (await fetch(`${url}/keys`)).json()) as Record<string, unknown>)["publishedKeyId"];
+  ((await (await node.own.get("/keys")).json()) as Record<string, unknown>)["publishedKeyId"];
 
-async function callStatus(): Promise<string> {
-  const client = new KmsClient(node.socket);
-  try {
-    return (await client.status()).keyId;
-  } finally {
-    client.close();
-  }
-}
+const callStatus = async (): Promise<string> => (await node.client.status()).keyId;
 
 async function restart(env: Readonly<Record<string, string>> = {}): Promise<void> {
-  await node.stop();
-  node.env = env;
-  await node.start();
+  node.plugin.env = env;
+  await node.own.restart();
 }
 
 async function rotate(...options: string[]): Promise<string> {
@@ -63,15 +52,6 @@ async function rotate(...options: string[]): Promise<string> {
 }
 
 beforeAll(async () => {
-  token = createSoftHsmWithKek();
-  const address = `127.0.0.1:${await freePort()}`;
-  url = `http://${address}`;
-  node = new PluginProcess(token, {
-    keys: { refreshInterval: "200ms" },
-    http: { address },
-    hsm: { hosts: 1 },
-  });
-  await node.start();
   etcd = await startEtcd();
   await etcd.store.put("/registry/configmaps/ns/a", Buffer.from("k8s\0"));
   first = await callStatus();
@@ -79,12 +59,7 @@ beforeAll(async () => {
   await waitFor(async () => (await callStatus()) === second, { timeoutMs: 30_000, intervalMs: 50 });
 });
 
-afterAll(async () => {
-  await node.stop();
-  node.remove();
-  await etcd.remove();
-  token.remove();
-});
+afterAll(() => etcd.remove());
 
 describe("a retired KEK", () => {
   it("a retired KEK is kept while an API server may still use a node's last answer", async () => {
@@ -104,9 +79,9 @@ describe("a retired KEK", () => {
       1,
       expect.stringMatching(/its clock is (1[78]\d\d)\.\d s .*; nothing was/),
     ]);
-    const list = await run(["list", "--nodes", url], clockOff(offset));
+    const list = await run(["list", "--nodes", node.own.url], clockOff(offset));
     expect([list.code, list.stdout]).toEqual([1, expect.stringMatching(/differs: .*its clock is/)]);
-    expect((await run(["list", "--nodes", url])).code).toBe(0);
+    expect((await run(["list", "--nodes", node.own.url])).code).toBe(0);
   });
 });
 
@@ -119,7 +94,7 @@ describe("keys rotate --abort-unless-converged", () => {
       "20m",
       "--abort-unless-converged",
       "--nodes",
-      url,
+      node.own.url,
     ]);
     expect([code, stderr]).toEqual([
       1,
@@ -143,8 +118,8 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
     expect(await callStatus()).toBe(standby);
     expect((await destroy(standby)).stderr).toContain(`${standby} is active there`);
 
-    await node.stop();
-    rmSync(node.stateDir, { recursive: true });
+    await node.own.stop();
+    rmSync(node.plugin.stateDir, { recursive: true });
     await restart();
     expect(await callStatus()).toBe(second);
     const { code, stderr } = await destroy(standby);
@@ -158,8 +133,8 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
       "before every API server had left the KEK",
     );
     // A claim from a time when the node's clock was behind proves nothing: the key existed already.
-    await node.stop();
-    node.remember({ since: Date.now() - HOUR_MS });
+    await node.own.stop();
+    node.plugin.remember({ since: Date.now() - HOUR_MS });
     await restart();
     expect((await destroy(standby)).stderr).toContain("the KEK was on its token when its memory began");
   });
@@ -174,8 +149,8 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
     });
     await etcd.store.put("/registry/secrets/ns/a", under);
     const known = { ETCDCTL_ENDPOINTS: etcd.endpoint };
-    await node.stop();
-    node.remember({ since: Date.now() - HOUR_MS });
+    await node.own.stop();
+    node.plugin.remember({ since: Date.now() - HOUR_MS });
     await restart();
     expect(await published()).toBe(second);
     expect((await destroy(standby, known)).stderr).toContain("1 objects are under it (secrets)");

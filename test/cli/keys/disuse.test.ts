@@ -7,33 +7,33 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { labelOf } from "../../../src/provider/kek-label.js";
 import { formatStoredObject } from "../../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../../support/etcd.js";
-import { freePort } from "../../support/free-port.js";
 import { Pkcs11Client } from "../../support/pkcs11-client.js";
 import { runCommand } from "../../support/command.js";
-import { PluginProcess, type CommandResult } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { usePlugin } from "../../support/plugin-fixture.js";
+import type { CommandResult } from "../../support/plugin-process.js";
 import { makeFolder, tokenUri } from "../../support/token.js";
 
 const YEAR_MS = 365 * 24 * 3_600_000;
 const folder = makeFolder("disuse");
-let token: SoftHsm;
+const node = usePlugin({}, { token: {}, start: false });
 let etcd: TestEtcd;
-let node: PluginProcess;
 /** key_ids: replaced a year ago, replaced a minute ago, active, standby. */
 let settled: string;
 let fresh: string;
 let standby: string;
 let before: string[];
 
-const run = (...args: string[]): Promise<CommandResult> => runCommand(args, token.env);
+const run = (...args: string[]): Promise<CommandResult> => runCommand(args, node.token.env);
 const listed = async (): Promise<string[]> =>
   (
-    JSON.parse((await run("keys", "list", "--key", tokenUri(token, "kms-kek"), "-o", "json")).stdout) as {
+    JSON.parse(
+      (await run("keys", "list", "--key", tokenUri(node.token, "kms-kek"), "-o", "json")).stdout,
+    ) as {
       keys: { keyId: string }[];
     }
   ).keys.map(({ keyId }) => keyId);
 const destroy = (keyId: string, ...proof: string[]): Promise<CommandResult> =>
-  run("keys", "destroy", keyId, "--key", tokenUri(token, "kms-kek"), ...proof);
+  run("keys", "destroy", keyId, "--key", tokenUri(node.token, "kms-kek"), ...proof);
 const live = (): string[] => ["--endpoints", etcd.endpoint];
 const byWord = (keyId: string): string[] => ["--every-node-has-left", keyId];
 const usage = (report: string): Promise<CommandResult> => run("etcd", "usage", ...live(), "--report", report);
@@ -48,11 +48,10 @@ const objectUnder = (keyId: string): Buffer =>
   });
 
 beforeAll(async () => {
-  token = createSoftHsm();
   const now = Date.now();
   const instants = [now - 2 * YEAR_MS, now - YEAR_MS, now - 60_000, now + YEAR_MS];
   const labels = instants.map((instant) => labelOf("kms-kek", instant));
-  const child = new Pkcs11Client(token);
+  const child = new Pkcs11Client(node.token);
   await child.open();
   await child.run(({ p11, state }, wanted: readonly string[]) => {
     for (const [index, label] of wanted.entries()) {
@@ -65,16 +64,10 @@ beforeAll(async () => {
   [standby = "", , fresh = "", settled = ""] = before;
   expect(before).toHaveLength(4);
   etcd = await startEtcd();
-  node = new PluginProcess(token);
   await etcd.store.put("/registry/secrets/ns/a", objectUnder(settled));
 });
 
-afterAll(async () => {
-  await node.stop();
-  node.remove();
-  await etcd.remove();
-  token.remove();
-});
+afterAll(() => etcd.remove());
 
 describe("keys destroy with a proof from etcd", () => {
   it("'keys destroy' keeps a KEK that an object is under, whatever options are given", async () => {
@@ -118,18 +111,16 @@ describe("keys destroy with a proof from etcd", () => {
     expect((await destroy(settled, "--usage-report", report, ...byWord(fresh))).stderr).toContain(
       "--every-node-has-left names another key_id",
     );
-    const http = `127.0.0.1:${await freePort()}`;
-    node.configure({ http: { address: http }, hsm: { hosts: 1 } });
-    const nodes = ["--nodes", `http://${http}`];
+    const nodes = ["--nodes", node.own.url];
     const forgetful = async (): Promise<CommandResult> => {
-      await node.start();
+      await node.own.start();
       return destroy(settled, "--usage-report", report, ...nodes);
     };
     // A node whose memory has just begun may have used any KEK before.
     expect((await forgetful()).stderr).toMatch(/remembers since .*before every API server had left the KEK/);
-    await node.stop();
-    node.remember({ since: Date.now() - YEAR_MS / 12 });
-    await node.start();
+    await node.own.stop();
+    node.plugin.remember({ since: Date.now() - YEAR_MS / 12 });
+    await node.own.start();
     const { code, stdout } = await destroy(settled, "--usage-report", report, ...nodes, "-o", "json");
     const { destroyed } = JSON.parse(stdout) as { destroyed: { keyId: string; proof: string } };
     expect([code, destroyed.keyId]).toEqual([0, settled]);

@@ -5,59 +5,37 @@ import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 
-import { freePort } from "../../support/free-port.js";
 import { runCommand } from "../../support/command.js";
-import { MAIN, PluginProcess } from "../../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../../support/softhsm.js";
+import { usePlugin } from "../../support/plugin-fixture.js";
+import { MAIN, type PluginProcess } from "../../support/plugin-process.js";
+import type { ReachablePlugin } from "../../support/reachable-plugin.js";
 import { SoftHsmClone } from "../../support/softhsm-clone.js";
-import { tokenUri, type TestToken } from "../../support/token.js";
+import { tokenUri } from "../../support/token.js";
 import { waitFor } from "../../support/wait.js";
 
 const LONG = { timeoutMs: 40_000, intervalMs: 50 };
 
-interface Node {
-  readonly plugin: PluginProcess;
-  readonly url: string;
-}
-
-let token: SoftHsm;
+const NODE = { keys: { refreshInterval: "200ms" } };
+const near = usePlugin(NODE);
 let clone: SoftHsmClone;
-let near: Node;
-let far: Node;
+let far: ReachablePlugin;
 /** Its configuration names both tokens. */
 let operator: PluginProcess;
 let active: string;
 
 beforeAll(async () => {
-  token = createSoftHsmWithKek();
-  clone = new SoftHsmClone(token, "other");
-  [near, far] = [await startNode(token), await startNode(clone)];
-  operator = new PluginProcess(token, {
+  clone = new SoftHsmClone(near.token, "other");
+  far = await near.add(NODE, { token: clone });
+  await far.start();
+  ({ plugin: operator } = await near.add({
     failover: [{ uri: tokenUri(clone, "kms-kek") }],
     audit: { file: join(near.plugin.folder, "audit.log") },
-  });
+  }));
   const { said } = await keys("list");
   active = (said["keys"] as { keyId: string }[])[0]?.keyId ?? "";
 });
-
-afterAll(async () => {
-  for (const { plugin } of [near, far]) {
-    await plugin.stop();
-    plugin.remove();
-  }
-  operator.remove();
-  token.remove();
-});
-
-async function startNode(of: TestToken): Promise<Node> {
-  const address = `127.0.0.1:${await freePort()}`;
-  const settings = { keys: { refreshInterval: "200ms" }, http: { address }, hsm: { hosts: 1 } };
-  const plugin = new PluginProcess(of, settings);
-  await plugin.start();
-  return { plugin, url: `http://${address}` };
-}
 
 interface CommandOutput {
   readonly code: number | null;
@@ -78,10 +56,10 @@ const full = (args: readonly string[]): string[] => [
   "-o",
   "json",
 ];
-const nodes = (): string[] => ["--nodes", `${near.url},${far.url}`];
+const nodes = (): string[] => ["--nodes", `${near.own.url},${far.url}`];
 
 async function keys(...args: string[]): Promise<CommandOutput> {
-  const { code, stdout, stderr } = await runCommand(full(args), token.env);
+  const { code, stdout, stderr } = await runCommand(full(args), near.token.env);
   return resultOf(code, stdout, stderr);
 }
 
@@ -91,7 +69,9 @@ function start(...args: string[]): {
   interrupt: () => void;
   done: Promise<CommandOutput>;
 } {
-  const child = spawn(process.execPath, [MAIN, ...full(args)], { env: { ...process.env, ...token.env } });
+  const child = spawn(process.execPath, [MAIN, ...full(args)], {
+    env: { ...process.env, ...near.token.env },
+  });
   let [stdout, stderr] = ["", ""];
   child.stdout.on("data", (chunk: Buffer) => (stdout += chunk.toString()));
   child.stderr.on("data", (chunk: Buffer) => (stderr += chunk.toString()));
@@ -136,7 +116,7 @@ describe("keys rotate --nodes", () => {
         aborted: null,
         tokens: [{ state: "ready" }],
         nodes: [
-          { url: `${near.url}/keys`, state: "ready" },
+          { url: `${near.own.url}/keys`, state: "ready" },
           { url: `${far.url}/keys`, state: "ready" },
         ],
       },
@@ -156,8 +136,8 @@ describe("keys rotate --nodes", () => {
   });
 
   it("--abort-unless-converged requires nodes or several tokens", async () => {
-    const args = ["--abort-unless-converged", "--key", tokenUri(token, "kms-kek")];
-    expect(await runCommand(["keys", "rotate", ...args], token.env)).toMatchObject({
+    const args = ["--abort-unless-converged", "--key", tokenUri(near.token, "kms-kek")];
+    expect(await runCommand(["keys", "rotate", ...args], near.token.env)).toMatchObject({
       code: 2,
       stderr: expect.stringMatching(/--abort-unless-converged: give --nodes, or/) as string,
     });

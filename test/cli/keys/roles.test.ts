@@ -3,14 +3,14 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 
-import { FaultModule } from "../../support/fault-module.js";
 import { runCommand } from "../../support/command.js";
-import { PluginProcess, type CommandResult } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { usePlugin } from "../../support/plugin-fixture.js";
+import type { CommandResult } from "../../support/plugin-process.js";
 import { makeFolder, writePinFile } from "../../support/token.js";
 
+const PIN = "administrator-7261";
 const ROLE_PIN = "user-of-keys-5512";
 
 interface Finding {
@@ -29,26 +29,17 @@ describe.each([
   },
   { name: "a user type by its number", type: "0x80000013", login: { role: 0x8000_0013 }, role: "0x80000013" },
 ])("a serving login with $name", ({ type, login, role }) => {
-  let token: SoftHsm;
-  let fault: FaultModule;
-  let plugin: PluginProcess;
-
-  beforeAll(() => {
-    token = createSoftHsm({ pin: "administrator-7261" });
-    fault = new FaultModule(token);
-    fault.set(`role ${type} ${ROLE_PIN} ${token.pin} 0x1B`);
-    plugin = new PluginProcess(fault);
-  });
-  afterAll(async () => {
-    await plugin.stop();
-    plugin.remove();
-    fault.remove();
-    token.remove();
-  });
+  const kms = usePlugin(
+    {},
+    { token: { pin: PIN, faults: [`role ${type} ${ROLE_PIN} ${PIN} 0x1B`] }, start: false },
+  );
 
   const run = async (...args: string[]): Promise<CommandResult> => {
-    const result = await runCommand([...args, "--config", plugin.configFile, "-o", "json"], fault.env);
-    expect(result.stdout + result.stderr).not.toContain(token.pin);
+    const result = await runCommand(
+      [...args, "--config", kms.plugin.configFile, "-o", "json"],
+      kms.fault.env,
+    );
+    expect(result.stdout + result.stderr).not.toContain(PIN);
     expect(result.stdout + result.stderr).not.toContain(ROLE_PIN);
     return result;
   };
@@ -58,15 +49,16 @@ describe.each([
       .map(({ verdict, detail }) => `${verdict} ${detail}`);
 
   it("serves, cannot change KEKs, and check says so; the administrator's login can", async () => {
+    const { plugin, token } = kms;
     const pin = { file: writePinFile(plugin.folder, ROLE_PIN, "serving") };
-    plugin.configure({ pin, login });
+    kms.own.configure({ pin, login });
     const refused = await run("keys", "create");
     expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining("CKR_ACTION_PROHIBITED")]);
 
-    plugin.configure({ pin, login, admin: { file: token.pinFile } });
+    kms.own.configure({ pin, login, admin: { file: token.pinFile } });
     const made = await run("keys", "create");
     expect([made.code, made.stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
-    await plugin.start();
+    await kms.own.start();
     expect(plugin.log).toContain(`the administrator's PIN is on this node (file ${token.pinFile})`);
     expect((await run("check")).code).toBe(0);
     expect(await rights()).toEqual([
@@ -78,7 +70,7 @@ describe.each([
     expect((await run("keys", "rotate", "--activate-in", "1h")).code).toBe(0);
 
     // The plugin's PIN is the administrator's.
-    plugin.configure({ pin: { file: token.pinFile }, admin: { file: token.pinFile } });
+    kms.own.configure({ pin: { file: token.pinFile }, admin: { file: token.pinFile } });
     expect(await rights()).toContainEqual(
       expect.stringMatching(/^warn role user may make keys.*too powerful; set login\.role/),
     );
