@@ -1,6 +1,6 @@
-// The limits on open files: what to do when one is reached (open(2): EMFILE, ENFILE), and whether this process's own
-// (RLIMIT_NOFILE, getrlimit(2)) is too low to begin with. Under a low limit a command fails at a place that depends on
-// chance, and a plugin starts that can start no token host.
+// The limits on open files: what to do when one is reached (open(2): EMFILE, ENFILE), and whether that of this process
+// (RLIMIT_NOFILE, getrlimit(2)) is too low. With a low limit, a command would fail at an unpredictable point, and a plugin
+// would start without being able to start a token host.
 import { readFileSync } from "node:fs";
 
 /** A command needs fewer than 64; the plugin with its connections needs more. */

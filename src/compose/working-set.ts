@@ -36,7 +36,7 @@ export function startWorkingSet({
   });
   metrics.addWorkingSet(() => workingSet.counts);
   running.follow(workingSet);
-  // Before the provider, which forgets what is to be saved.
+  // Closed before the provider, which clears the cache that is saved here.
   closers.add("working set", () => workingSet.close());
   return workingSet;
 }

@@ -178,7 +178,7 @@ class Row {
 /** A cluster has one seed per start of an API server; each takes about 250 bytes here, at most 1,200. */
 const MAX_RECENT_SEEDS = 4_096;
 
-/** The DEK seeds of the last objects: many objects are under one seed, and a comparison saves its digest. */
+/** The DEK seeds of the last objects. Many objects are under one seed, and a lookup here is faster than a digest of it. */
 class RecentSeeds {
   #seeds = new Map<string, Row>();
 

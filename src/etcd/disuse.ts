@@ -31,7 +31,7 @@ export interface NamedReport {
   readonly report: UsageReport;
 }
 
-/** The name of a report that no file holds: repeating the command takes another. */
+/** The name of a report that the command has taken itself. If it proves nothing, repeating the command takes another. */
 export const LIVE_ETCD = "etcd";
 
 /** The clock of the machine that wrote a report may be ahead by this much. */

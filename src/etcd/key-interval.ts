@@ -2,14 +2,14 @@
 // for one long range grows with the square of the number of keys. Short ranges of a few pages avoid that. The distribution
 // of the keys is unknown: the keys read last show how dense they are.
 
-/** The bytes behind the common prefix of two keys that count as their distance. */
+/** Number of bytes after the common prefix of two keys that count as their distance. */
 const DIGITS = 6;
 const LIMIT = 256 ** DIGITS;
 const MAX_FACTOR = 16;
 
 /**
  * Returns a key between `to` and `end`: if keys continue to be as dense as from `from` to `to`, it is `factor` times as
- * many keys behind `to`.
+ * many keys after `to`.
  * @param factor is limited to 1 to 16, so that one sparse or dense interval does not mislead
  */
 export function extrapolate(from: Buffer, to: Buffer, factor: number, end: Buffer): Buffer {
@@ -21,7 +21,7 @@ export function extrapolate(from: Buffer, to: Buffer, factor: number, end: Buffe
 }
 
 /**
- * Returns a key behind `to` for an interval without keys: behind all keys that share a shorter prefix.
+ * Returns a key after `to` for an interval without keys: after all keys that share a shorter prefix.
  * @param gaps the number of intervals without keys so far, each of which doubles the bytes that are cut off
  */
 export function beyondGap(from: Buffer, to: Buffer, gaps: number, end: Buffer): Buffer {
@@ -35,7 +35,7 @@ function commonLength(one: Buffer, other: Buffer): number {
   return length;
 }
 
-/** Returns the bytes behind the prefix as a number. */
+/** Returns the bytes after the prefix as a number. */
 function digitsOf(key: Buffer, length: number): number {
   let digits = 0;
   for (let at = length; at < length + DIGITS; at++) digits = digits * 256 + (key[at] ?? 0);
@@ -49,7 +49,7 @@ function withDigits(key: Buffer, length: number, digits: number): Buffer {
   return bytes;
 }
 
-/** Returns the first key behind those that share the prefix; `end` if there is none. */
+/** Returns the first key after those that share the prefix; `end` if there is none. */
 function behindPrefix(key: Buffer, length: number, end: Buffer): Buffer {
   for (let at = length - 1; at >= 0; at--) {
     const byte = key[at] ?? 0;

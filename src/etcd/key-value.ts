@@ -3,7 +3,7 @@
 import { LENGTH_DELIMITED, ProtobufWalk, tagOf, VARINT } from "./protobuf-walk.js";
 
 export interface EtcdEntry {
-  /** A view of the record, as is the value. */
+  /** A view of the record, like `value`. */
   readonly key: Buffer;
   readonly value: Buffer;
   readonly createRevision: number;

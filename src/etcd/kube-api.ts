@@ -29,7 +29,7 @@ export interface KubeAnswer {
 
 /** A connection that is silent for this long has failed. */
 const SILENCE_MS = 60_000;
-/** Far more than the API server answers to a request for one object or for its resources. */
+/** Far more than the API server returns for one object or for the list of its resources. */
 const MAX_ANSWER_BYTES = 16 << 20;
 const UNAUTHORIZED = 401;
 

@@ -41,7 +41,7 @@ export class ProtobufWalk {
     throw new Error("malformed protobuf");
   }
 
-  /** Reads the length of a length-delimited field and moves behind its content. Returns where the content starts. */
+  /** Reads the length of a length-delimited field and moves past its content. Returns where the content starts. */
   content(): number {
     const length = this.varint();
     const start = this.at;
@@ -50,7 +50,7 @@ export class ProtobufWalk {
     return start;
   }
 
-  /** Moves behind a field that the caller does not need. */
+  /** Moves past a field that the caller does not need. */
   skip(tag: number): void {
     if (tag >>> 3 === 0) throw new Error("field number 0");
     const wireType = tag & 7;

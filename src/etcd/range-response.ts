@@ -52,7 +52,7 @@ export class RangePage {
     this.last = last?.key ?? EMPTY;
   }
 
-  /** Yields the entries in the order of their keys; one at a time, since a page of them would outlive young garbage. */
+  /** Yields the entries in the order of their keys; one at a time: a whole page of them would survive V8's collections of young garbage. */
   *entries(): Generator<EtcdEntry, void> {
     const walk = new ProtobufWalk(this.#message, 0, this.#message.length);
     while (walk.at < this.#message.length) {

@@ -27,7 +27,7 @@ export interface StoredObject {
 }
 
 export interface StoreObserver {
-  /** The number of keys, or an estimate of it; called at the start and whenever it is corrected. */
+  /** Receives the number of keys, or an estimate: at the start, and whenever it is corrected. */
   total?(objects: number): void;
   /** The revision was compacted during the reading: the remaining keys are read at `revision`. */
   compacted?(revision: number): void;
@@ -151,7 +151,7 @@ interface PageRequest {
   readonly limit: number;
   /** Undefined before the first answer. */
   readonly revision: number | undefined;
-  /** The number of ranges without keys directly before this one. */
+  /** The number of ranges without keys that directly precede this one. */
   readonly gaps: number;
 }
 
@@ -165,7 +165,7 @@ interface AnsweredRequest extends PageRequest {
   readonly revision: number;
 }
 
-/** Returns the request for the keys behind a page; undefined behind the last one. */
+/** Returns the request for the keys after a page; undefined after the last one. */
 function nextRequest(answered: AnsweredRequest, page: RangePage, lastEnd: Buffer): PageRequest | undefined {
   const { key, end, revision } = answered;
   const { length, first, last, count, more } = page;

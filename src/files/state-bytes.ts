@@ -5,7 +5,7 @@ import { mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { ownerForNewFile, readRegular } from "./regular-file.js";
 
-/** Returns the content, or throws NodeJS.ErrnoException, or CONFIG_INVALID if it is no regular file or is too long. */
+/** Returns the content, or throws NodeJS.ErrnoException, or CONFIG_INVALID if it is not a regular file or is too long. */
 export function readStateBytes(path: string, maxBytes: number): Buffer {
   return readRegular(path, maxBytes);
 }

@@ -34,7 +34,7 @@ export interface TokenDescription {
   readonly library: string;
 }
 
-/** What forbids the use of a key that anybody who reaches the token may have made without a PIN. */
+/** Why a key is never used: anybody who reaches the token may have made it, without a PIN. */
 export const PUBLIC_KEY = "CKA_PRIVATE is false";
 
 /** One generation of the KEK as the token lists it. */

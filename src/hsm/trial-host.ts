@@ -1,5 +1,5 @@
-// One token host for the trials of a token report: it is opened and logged in step by step, so that a trial can ask what
-// it sees before its login, and it is not replaced when it ends. The pool of serving hosts is for the plugin.
+// One token host for the trials of a token report. It is opened and logged in step by step, since trials also run before
+// the login, and it is not replaced when it ends. The plugin's own token hosts are in hosts/pool.ts.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { killOnTimeout } from "./hosts/control-call.js";
@@ -85,7 +85,7 @@ export class TrialHost {
     return this.#process.lanes.length;
   }
 
-  /** Makes a trial and returns its reply. @throws KmsError */
+  /** Runs a trial and returns its reply. @throws KmsError */
   async trial<N extends TrialName>(trial: N, request: Trials[N]["request"]): Promise<Trials[N]["reply"]> {
     const sent = { trial, ...request } as TrialRequest;
     return checkTrialReply(trial, await this.#call(Op.trial, sent, SEARCHING_MS[trial]));

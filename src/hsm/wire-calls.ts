@@ -77,7 +77,7 @@ export interface OpenRequest {
   readonly userType?: number;
   /** Only the key with this CKA_ID (hex), if the URI names one. */
   readonly ckaId?: string;
-  /** The token as the first lane of the same token host has found and described it. */
+  /** The token, as described by the first lane of the same token host. */
   readonly described?: TokenDescription;
 }
 

@@ -156,7 +156,7 @@ export interface AttributeTrial {
 /** A mechanism of the plugin's table. */
 export interface MechanismTrial {
   readonly choice: MechanismChoice;
-  /** With the variant that was found, such as the IV mode of GCM. */
+  /** With the variant that works, such as the IV mode of GCM. */
   readonly mechanism: MechanismName;
   readonly works: boolean;
   /** Why it does not work, or what was found. */
@@ -173,7 +173,7 @@ export interface MechanismTrial {
   };
   /** How the token refused a body with one flipped bit. "accepted" if it did not. */
   readonly flippedBits?: readonly { readonly at: "first" | "middle" | "last"; readonly outcome: Outcome }[];
-  /** The same, for another associated data. */
+  /** The same, for other associated data. */
   readonly flippedAad?: Outcome;
   /** A round trip of a plaintext of this many bytes. */
   readonly lengths?: readonly { readonly bytes: number; readonly outcome: Outcome }[];

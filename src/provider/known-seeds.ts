@@ -1,5 +1,5 @@
-// The seeds and local KEKs in memory, for background work: lists them by what kube-apiserver sends for them, and has the
-// HSM decrypt them in advance or again, behind every request. It returns no plaintext.
+// The seeds and local KEKs in memory, for background work: lists what kube-apiserver sends for each, and has the HSM
+// decrypt them in advance or again. Every request goes first. Returns no plaintext.
 import { KmsError } from "../errors.js";
 import type { Keyring } from "./keyring.js";
 import type { DecryptQuestion } from "./kms.js";
@@ -12,7 +12,7 @@ export interface KnownSeedsParts {
   readonly cache: UnwrapCache;
   readonly localKeks: LocalKeks;
   readonly keyring: Pick<Keyring, "known">;
-  /** Decrypts a seed behind every request. */
+  /** Decrypts a seed; every request goes first. */
   readonly decrypt: (question: DecryptQuestion) => Promise<Buffer>;
 }
 

@@ -87,7 +87,7 @@ export class LocalKeks {
   }
 
   /**
-   * Unwraps a local KEK that no request has asked for, behind every request. Returns false if it is known already or
+   * Unwraps a local KEK that no request has asked for; every request goes first. Returns false if it is known already or
    * there is no space for it. @throws KmsError
    */
   async unwrapAhead(keyId: string, wrapped: Uint8Array): Promise<boolean> {

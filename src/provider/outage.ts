@@ -36,7 +36,7 @@ export class Outage {
     return this.#since === undefined ? 0 : (this.#now() - this.#since) / 1000;
   }
 
-  /** When the HSM was away last: now during an outage, -Infinity if never. */
+  /** When the HSM was last away: now during an outage, -Infinity if never. */
   get lastAwayAt(): number {
     return this.#since === undefined ? this.#endedAt : this.#now();
   }

@@ -132,7 +132,7 @@ export class Provider implements KmsProvider {
   }
 
   /**
-   * Has the HSM decrypt a seed behind every request, past the cache. Never reads the token.
+   * Has the HSM decrypt a seed without looking into the cache; every request goes first. Never reads the token.
    * @throws KmsError as `decrypt`
    */
   async decryptInBackground(question: DecryptQuestion): Promise<Buffer> {

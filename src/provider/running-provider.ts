@@ -54,11 +54,11 @@ export interface Readiness {
   readonly lines: readonly string[];
 }
 
-/** What follows the background check. Its methods return at once. */
+/** What is notified of the results of the background check. Its methods return at once. */
 export interface CheckFollower {
   /** The token has been read. @param gone key_ids of KEKs that were removed, aliases included */
   keysRead(gone: readonly string[]): void;
-  /** A round has ended, well or not. */
+  /** A round has ended, whether or not it succeeded. */
   roundDone(): void;
 }
 
@@ -162,7 +162,7 @@ export class RunningProvider {
     });
   }
 
-  /** Has a part without requests of its own follow the background check. There is at most one. */
+  /** Notifies a part of the results of the background check from now on. There is at most one such part. */
   follow(follower: CheckFollower): void {
     this.#follower = follower;
   }

@@ -20,7 +20,7 @@ export interface CacheBounds {
 /** The bounds of the cache, and what it is connected with. */
 export interface UnwrapCacheOptions extends CacheBounds {
   readonly observer: CacheObserver;
-  /** Returns when the HSM was away last: now during an outage, -Infinity if never; by `now`. */
+  /** Returns when the HSM was last away, by `now`: now during an outage, -Infinity if never. */
   readonly lastAwayAt?: () => number;
   /** A monotonic clock in ms. */
   readonly now?: () => number;

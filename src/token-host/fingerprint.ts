@@ -136,7 +136,7 @@ function signText(session: TokenSession, key: Handle): Buffer | TokenFault {
 }
 
 /**
- * Computes a fingerprint once, to compare it with a known one: an altered result does not agree by accident.
+ * Computes a fingerprint once, to compare it with a known one: an altered result cannot match by accident.
  * @returns undefined if the token computes no such fingerprint with this key
  * @throws TokenFault when the token is logged out, or has no session or key
  */

@@ -1,5 +1,5 @@
 // Uses a generation of the KEK on one lane. Its handles may become invalid, or come to denote another object, whenever
-// the token ends a session; the generation is then checked or searched for before its result counts.
+// the token ends a session; the generation is then checked or searched for before a result is used.
 import type { TokenDescription } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
 import { hasDiscovered, type Kek } from "./kek.js";
@@ -59,7 +59,7 @@ export class KekUse {
     return true;
   }
 
-  /** What has been discovered about a token does not hold for another one in its slot. @throws TokenFault `device` */
+  /** Requires the token found at the opening: what is known of it does not hold for another. @throws TokenFault `device` */
   #requireSameToken(): void {
     const now = this.#token.now();
     const fields = ["label", "serial", "manufacturer", "model"] as const;

@@ -1,4 +1,4 @@
-// Decides whether an error of a trial is the trial's alone: the token then still answers another call with the same key.
+// Decides whether an error concerns one trial only: if so, the token still answers another call with the same key.
 import type { TokenFault } from "./ckr.js";
 import { fingerprintsOfAes, fingerprintsOfHmac, FingerprintMemory } from "./fingerprint.js";
 import type { Kek } from "./kek.js";

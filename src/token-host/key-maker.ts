@@ -11,7 +11,7 @@ import { listsSymmetric, makeRsaPairs } from "./rsa-key-maker.js";
 import { KEY_BYTES, templates, type WantedKey } from "./secret-key-template.js";
 import { TokenSession, type Attempt } from "./session.js";
 
-/** Attempts at a candidate before a temporary error may lead to another kind of key. */
+/** Attempts at a candidate; if the last one ends in a temporary error, another kind of key is tried. */
 const ATTEMPTS = 3;
 
 /** A kind of key and the mechanism that it is made for. */
@@ -130,7 +130,7 @@ function candidateFor(
   });
 }
 
-/** Returns why a candidate does not work; undefined if it works. Repeats a trial whose error does not plainly refuse. */
+/** Returns why a candidate does not work; undefined if it works. Repeats a trial whose error is not clearly a refusal. */
 function refusalOf(session: TokenSession, candidate: KeyCandidate, label: string): TokenFault | undefined {
   for (let attempts = 1; ; attempts++) {
     const refusal = tryCandidate(session, candidate, label);

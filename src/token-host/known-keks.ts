@@ -18,7 +18,7 @@ export class KnownKeks {
     return this.#all;
   }
 
-  /** Those that are found by a key_id. */
+  /** The generations that are used, by each of their key_ids. */
   get named(): ReadonlySet<Kek> {
     return new Set(this.#byKeyId.values());
   }

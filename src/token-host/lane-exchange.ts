@@ -1,7 +1,6 @@
-// What the lanes of one token host know of each other: the KEKs that any of them has found, with what trials have
-// discovered, so that a search or a trial that one lane has made is not repeated by every other. The main thread passes
-// the messages on (main.ts). All of it ends with the process, so that nothing outlives a reload of the library or a
-// change of the token.
+// Shares the KEKs that one lane has found, and what its trials have discovered, with the other lanes of the token host, so
+// that they need not repeat the search or the trial. The main thread passes the messages on (main.ts). All of it ends
+// with the process, so nothing outlives a reload of the library or a change of the token.
 import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
 import type { Kek } from "./kek.js";
 import { toShared, type SharedKek } from "./shared-kek.js";
@@ -10,7 +9,7 @@ import { toShared, type SharedKek } from "./shared-kek.js";
 export class LaneExchange {
   readonly #port: MessagePort;
   readonly #received: Map<string, SharedKek>;
-  /** What this lane has sent last, as text, by key_id. */
+  /** The last message that this lane sent for each key_id. */
   readonly #sent = new Map<string, string>();
 
   /** @param earlier what the other lanes had sent before this one started */

@@ -1,6 +1,6 @@
-// The generations of the KEK as one lane knows them: read in slices when the plugin asks for a reading, taken over from
-// another lane or searched for when a request needs a generation that is unknown, and checked again or forgotten when
-// handles may have been reused.
+// The generations of the KEK as one lane knows them. A reading fetches them in slices. A generation that a request needs
+// and the lane lacks is taken over from another lane, or searched for. When handles may have been reused, generations are
+// checked again or forgotten.
 import pkcs11js from "pkcs11js";
 import { ckaIdIn } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";

@@ -39,7 +39,7 @@ import { performTrial } from "./trials/perform.js";
 /** What a lane shares with the others of its token host. */
 export interface SharedByLanes {
   readonly exchange: LaneExchange;
-  /** In which they load the library. */
+  /** Makes them load the library one after another. */
   readonly turn: Int32Array<SharedArrayBuffer>;
 }
 

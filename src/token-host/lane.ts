@@ -30,7 +30,7 @@ import type { SharedKek } from "./shared-kek.js";
 export interface LaneData {
   /** The lane's end of its socketpair. */
   readonly fd: number;
-  /** In which lanes load the library. */
+  /** Makes lanes load the library one after another. */
   readonly turn: Int32Array<SharedArrayBuffer>;
   /** What other lanes have found so far. */
   readonly keks: readonly SharedKek[];

@@ -1,6 +1,6 @@
 // The token host: the one process that loads the vendor's PKCS#11 library. This thread makes no PKCS#11 call,
 // so that it can always end the process when the plugin exits, even while a lane hangs. The plugin writes the
-// number of each lane to start to standard input, one per line. What one lane has found, it passes to the others.
+// number of each lane to start to standard input, one per line. It passes what one lane has found to the others.
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
 import { hardenProcess } from "../hardening.js";

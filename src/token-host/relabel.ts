@@ -38,7 +38,7 @@ export function relabel(session: TokenSession, all: readonly Kek[], keyId: strin
     .flatMap((kek) => partsOf(kek).map((part): Labelled => ({ ...part, label: kek.record.label })));
   const originals = moveParts(session, halves.flatMap(partsOf), labelled, label);
   for (const kek of halves) relabelPublicKeys(session, kek, label);
-  // The first key carries the KEK's CKA_ID, by which the next run finds what is left: it goes last.
+  // The first key carries the KEK's CKA_ID, by which the next run finds what is left, so it is removed last.
   for (const { handle: object } of originals.reverse()) {
     session.run("removing a key under its old label (C_DestroyObject)", (handle) => {
       session.lib.C_DestroyObject(handle, object);

@@ -1,5 +1,5 @@
-// Lets the threads of one process do something one after another. A thread that never returns blocks the others; only
-// the plugin, which ends the process, can help then.
+// Lets the threads of one process do something one after another. A thread that never returns blocks the others, until
+// the plugin ends the process.
 
 const FREE = 0;
 const TAKEN = 1;

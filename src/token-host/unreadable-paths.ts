@@ -2,7 +2,7 @@
 // report no more than CKR_GENERAL_ERROR if this user cannot read it.
 import { accessSync, constants } from "node:fs";
 
-/** Variables of every process, whose paths may well be missing. */
+/** Variables that every process has. Their paths may be missing without harm. */
 const OF_EVERY_PROCESS: ReadonlySet<string> = new Set(["HOME", "OLDPWD", "PWD", "SHELL", "TMPDIR", "_"]);
 
 /**

@@ -1,11 +1,11 @@
-// What failures of background calls mean: the ciphertext is at fault, its KEK is, or the HSM is away and is left alone
-// for longer and longer.
+// Decides what follows from a failed background call: the ciphertext is given up, other calls under its KEK are left out,
+// or the HSM is away and all calls pause, for longer each time.
 import { backoffMs } from "../backoff.js";
 import type { ErrorCode, KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
 
 const PAUSES = { firstMs: 1_000, capMs: 60_000 };
-/** What the HSM says about this ciphertext, whenever it is asked. */
+/** Errors of the ciphertext itself, which every attempt would return. */
 const FINAL: ReadonlySet<ErrorCode> = new Set(["INPUT_INVALID", "NOT_AUTHENTIC"]);
 
 /** Returns whether trying the same ciphertext again would not help. */
@@ -19,7 +19,7 @@ export class Series {
   #hasEnded = false;
   #failure: KmsError | undefined;
 
-  /** The last failure for which no ciphertext was at fault. */
+  /** The last failure that was not the fault of a ciphertext. */
   get failure(): KmsError | undefined {
     return this.#failure;
   }

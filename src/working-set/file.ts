@@ -59,7 +59,7 @@ export class WorkingSetFile implements WorkingSetStore {
     try {
       file = setAside(this.#path);
     } catch {
-      // It stays where it is, and the next save replaces it.
+      // The file stays, and the next save replaces it.
     }
     this.#log.warn(
       { file, err: problem },

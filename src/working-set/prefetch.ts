@@ -1,5 +1,5 @@
-// Decrypts the remembered working set after a start, behind every request and as fast as the HSM permits. Entries whose
-// KEK is not on the token are skipped, until it appears there.
+// Decrypts the remembered working set after a start, as fast as the HSM permits; every request goes first. Entries whose
+// KEK is not on the token wait until it appears there.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import type { DecryptQuestion } from "../provider/kms.js";

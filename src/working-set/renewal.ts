@@ -1,5 +1,5 @@
 // Has the HSM decrypt cached seeds again before they expire, so that the working set stays in memory while the HSM
-// answers, and a KEK that it no longer decrypts with takes effect within the TTL.
+// answers, and the loss of a KEK takes effect within the TTL.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import type { KnownSeeds } from "../provider/known-seeds.js";
@@ -20,12 +20,12 @@ export interface RenewalOptions {
 }
 
 /**
- * Seeds are renewed between these parts of their TTL, at a part that depends on their name: seeds that were decrypted
- * together would otherwise be renewed together forever.
+ * A seed is renewed between these fractions of its TTL. Its name decides when, so that seeds that were decrypted together
+ * are not renewed together.
  */
 const EARLIEST = 0.5;
 const SPREAD = 0.25;
-/** Part of the TTL between two searches for seeds to renew; a search visits every cached seed. */
+/** Fraction of the TTL between two searches for seeds to renew; a search visits every cached seed. */
 const SEARCH = 0.05;
 const LEAST_SEARCH_MS = 50;
 

@@ -1,5 +1,5 @@
-// The order of a report's trials. Each is made even if an earlier one failed; its failure is an observation. Whatever
-// happens, the report's objects are removed at the end.
+// Runs the trials of a token report in order. A trial that fails is recorded, and the next one follows. The report's
+// objects are removed at the end, after an error or an interrupt too.
 import { KmsError } from "../../errors.js";
 import type { TrialHost } from "../../hsm/trial-host.js";
 import type { Removal } from "../../hsm/wire-trials.js";
@@ -8,12 +8,12 @@ import { tryKeks, type Draft, type Trialling } from "./kek-trials.js";
 import type { Observations } from "./report.js";
 import type { TrialHosts } from "./trial-hosts.js";
 
-/** After this time no further trial begins, in ms. */
+/** Time after which no further trial begins, in ms. */
 const ENOUGH_MS = 5 * 60_000;
-/** How long the trial in progress may go on after an interrupt, in ms. */
+/** How long the trial in progress may continue after an interrupt, in ms. */
 const GRACE_MS = 3_000;
 
-/** Errors that concern the login or the settings, and not a trial. */
+/** Errors of the login or the settings: they end the report. */
 const FATAL: readonly string[] = [
   "PIN_REFUSED",
   "PIN_UNREADABLE",
@@ -23,18 +23,18 @@ const FATAL: readonly string[] = [
   "CANCELLED",
 ];
 
-/** What to exercise, and with what. */
+/** What the trials need. */
 export interface ExerciseOptions {
   readonly hosts: TrialHosts;
-  /** Of the report's objects. */
+  /** With which the CKA_LABEL of each of the report's objects begins. */
   readonly label: string;
   readonly progress: Progress;
-  /** Ends the trials early; the objects are removed all the same. */
+  /** Ends the trials early; the objects are still removed. */
   readonly signal: AbortSignal;
 }
 
 /**
- * Makes all trials and removes their objects.
+ * Runs all trials and removes their objects.
  * @throws KmsError when the token cannot be opened or logged in; CANCELLED if interrupted
  */
 export async function exercise(options: ExerciseOptions): Promise<Observations> {
@@ -124,7 +124,7 @@ class Exercise implements Trialling {
     this.seen.login = { ...this.seen.login, required: loginRequired };
     await this.hosts.login("maker", maker);
     if (!loginRequired) return;
-    await this.attempt("login of another load", async () => {
+    await this.attempt("login of another load of the library", async () => {
       const otherLoad = await user.laneIsLoggedIn();
       this.seen.login = { ...this.seen.login, otherProcess: loggedIn, otherLoad };
     });
@@ -153,7 +153,7 @@ class Exercise implements Trialling {
     this.seen.failures = [...this.seen.failures, { trial, reason }];
   }
 
-  /** Removes the report's objects with the login that made them, then looks for them with a freshly loaded library. */
+  /** Removes the report's objects with the login that made them, then searches for them with a freshly loaded library. */
   async #removeAll(): Promise<void> {
     if (!this.#mayHaveMade) return;
     const remove = async (maker: Promise<TrialHost>): Promise<Removal> =>

@@ -1,14 +1,14 @@
-// Concludes from what a token did whether the plugin can use it. "fail" means that something is missing that the plugin
-// needs; "warn", that it works in another way than usual, which the plugin knows how to handle.
+// Decides from the observations whether the plugin can use the token. "fail": something that the plugin needs is missing.
+// "warn": the token behaves in an unusual way that the plugin can handle.
 import type { AttributeTrial, LengthTrial, Outcome } from "../../hsm/wire-trials.js";
 import { mechanismFindings } from "./mechanism-findings.js";
 import type { Finding, LoginScope, Observations, Visibility } from "./report.js";
 
 const KEK_ID_BYTES = 16;
-/** The longest name of a KEK (15), "@" and an instant. */
+/** The longest name of a KEK (15 bytes), "@" and an instant. */
 const KEK_LABEL_BYTES = 32;
 const INSTANT_BYTES = 17;
-/** Labels of the trials themselves. */
+/** Length of the trials' own labels. */
 const TRIAL_LABEL_BYTES = 25;
 
 const ok = (subject: string, detail: string): Finding => ({ verdict: "ok", subject, detail });
@@ -121,7 +121,7 @@ function visibilityFindings({ made, destroyed, destroyedKey }: Visibility): Find
   return findings;
 }
 
-/** Readings search by class on the token; the others only save time. */
+/** Readings depend on the search by class on the token; the others only save time. */
 function searchFindings({ searches }: Observations): Finding[] {
   return searches.map(({ search, outcome, own, others }) => {
     const expected = search === "another label" ? own === 0 : own > 0;
@@ -138,7 +138,7 @@ function searchFindings({ searches }: Observations): Finding[] {
 
 /** CKR_ATTRIBUTE_SENSITIVE and CKR_ATTRIBUTE_TYPE_INVALID. */
 const NOT_SHOWN = /^0x1[12] /;
-/** Without them, a key is not used. */
+/** A key is used only if the token shows these. */
 const NEEDED: readonly string[] = ["CKA_LABEL", "CKA_ID", "CKA_PRIVATE", "CKA_SENSITIVE", "CKA_EXTRACTABLE"];
 
 function attributeFindings(attributes: readonly AttributeTrial[]): Finding[] {

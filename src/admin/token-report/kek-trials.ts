@@ -25,7 +25,7 @@ export interface Trialling {
   /** The object name of the report's KEKs. */
   readonly label: string;
   readonly seen: Draft;
-  /** Makes one trial unless the report is over, and records its error. */
+  /** Runs one trial unless the report has ended, and records its error. */
   attempt(trial: string, work: () => Promise<void>): Promise<void>;
 }
 
@@ -34,7 +34,7 @@ interface TrialKek {
   readonly choice: MechanismChoice;
 }
 
-/** Makes all trials with KEKs. */
+/** Runs all trials with KEKs. */
 export async function tryKeks(trialling: Trialling): Promise<void> {
   await new KekTrials(trialling).run();
 }
@@ -63,7 +63,7 @@ class KekTrials {
     return this.#trialling.attempt(trial, work);
   }
 
-  /** Makes a KEK; the first shows when another process sees a new key. */
+  /** Makes a KEK. The first one also shows when another process sees a new key. */
   async #make(choice: MechanismChoice): Promise<void> {
     const { hosts, label: name, seen } = this.#trialling;
     const listed = seen.facts?.mechanisms ?? [];
@@ -103,7 +103,7 @@ class KekTrials {
     seen.mechanisms = [...seen.mechanisms.filter(({ choice }) => choice !== trial.choice), trial];
   }
 
-  /** Finds out when a process that has logged in before sees a new KEK. */
+  /** Finds out when a process that logged in earlier sees a new KEK. */
   async #seeNew(label: string): Promise<void> {
     const { hosts, seen } = this.#trialling;
     const sees = async (): Promise<boolean> =>

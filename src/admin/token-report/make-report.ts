@@ -12,7 +12,7 @@ import { concludeFrom } from "./findings.js";
 import { TOKEN_REPORT_SCHEMA, type PublicFacts, type TokenReport } from "./report.js";
 import { TrialHosts } from "./trial-hosts.js";
 
-/** About as many as a report makes. */
+/** Approximate number of trials of a report, for the progress. */
 const TRIALS = 26;
 const RANDOM_BYTES = 4;
 
@@ -23,7 +23,7 @@ export interface ReportOptions {
   readonly signal: AbortSignal;
 }
 
-/** Exercises the preferred token, with objects of its own that it removes. @throws KmsError, CANCELLED if interrupted */
+/** Exercises the preferred token, with objects that it makes and removes. @throws KmsError, CANCELLED if interrupted */
 export async function makeTokenReport(
   settings: Settings,
   operator: Operator,

@@ -3,7 +3,7 @@
 import type { MechanismTrial } from "../../hsm/wire-trials.js";
 import type { Finding, Observations } from "./report.js";
 
-/** A seed, and a seed with its digest. */
+/** Lengths of a DEK seed, and of one with its digest. */
 const NEEDED_BYTES: readonly number[] = [32, 40];
 
 /** Returns a finding for each mechanism, and one if none works. */

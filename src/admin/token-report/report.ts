@@ -13,7 +13,7 @@ import type {
   TokenFacts,
 } from "../../hsm/wire-trials.js";
 
-/** Changes whenever a reader of an earlier report would misunderstand a later one. */
+/** Changes with the meaning of any field; new fields alone do not change it. */
 export const TOKEN_REPORT_SCHEMA = "kms-pkcs11.dev/token-report/v1";
 
 /** How far one login reaches. */
@@ -23,7 +23,7 @@ export interface LoginScope {
   readonly administrator: boolean;
   /** Whether another process is logged in without a login of its own. */
   readonly otherProcess?: boolean;
-  /** Whether another load of the library in the same process is. */
+  /** The same, for another load of the library in one process. */
   readonly otherLoad?: boolean;
 }
 
@@ -39,11 +39,11 @@ export interface MadeKek {
   readonly remarks?: readonly string[];
 }
 
-/** When a change by another process is seen by a process that has the library loaded. */
+/** When a process that has loaded the library sees a change that another process has made. */
 export interface Visibility {
   readonly made?: "at once" | "within 2 s" | "after the library is loaded again" | "never";
   readonly destroyed?: "at once" | "after the library is loaded again";
-  /** Using the handle of a destroyed key; "ok" if it still works. */
+  /** Outcome of using the handle of a destroyed key; "ok" if it still works. */
   readonly destroyedKey?: Outcome;
 }
 
@@ -54,7 +54,7 @@ export interface Observations {
   readonly rights: readonly TestedRight[];
   readonly templates?: TemplateTrials;
   readonly keks: readonly MadeKek[];
-  /** Whether the KEKs below were made for the report, or are those of the plugin, since the token makes none. */
+  /** Whether the trials used the plugin's KEK, since the token makes none. */
   readonly usedExistingKek: boolean;
   readonly visibility: Visibility;
   readonly searches: readonly SearchTrial[];
@@ -75,7 +75,7 @@ export interface Finding {
   readonly detail: string;
 }
 
-/** What may identify the token and its owner; only on request. */
+/** What may identify the token and its owner; included only on request. */
 export interface Identity {
   readonly label: string;
   readonly serial: string;

@@ -1,5 +1,5 @@
 // The token hosts of a report: one with the plugin's login, one that makes keys, with the administrator's login if there
-// is one. A host that did not survive a trial is replaced, a limited number of times. A refused login ends the report.
+// is one. A host that ended in a trial is replaced, a limited number of times. A refused login ends the report.
 import { hostAccess, type HostAccess } from "../../compose/tokens.js";
 import type { Settings, TokenSettings } from "../../config/settings.js";
 import { asAdministrator } from "../../config/tokens.js";
@@ -80,13 +80,13 @@ export class TrialHosts {
     return again;
   }
 
-  /** Starts the host of a role without logging it in, in place of the one that may be running. @throws KmsError */
+  /** Starts the host of a role without a login, and stops the previous one if it runs. @throws KmsError */
   async start(role: Role): Promise<TrialHost> {
     await this.#hosts.get(role)?.stop();
     if (++this.#starts > MOST_STARTS) {
       throw new KmsError(
         "HSM_UNAVAILABLE",
-        `the token host ended in ${MOST_STARTS} trials; the others were not made`,
+        `the token host ended in ${MOST_STARTS} trials; the remaining trials were not run`,
       );
     }
     const { host, gate } = await this.#access(role);
@@ -97,7 +97,7 @@ export class TrialHosts {
     return made;
   }
 
-  /** Ends hosts that are in a call. */
+  /** Ends the hosts at once, even during a call. */
   kill(): void {
     for (const host of this.#hosts.values()) host.kill();
   }

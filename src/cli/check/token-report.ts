@@ -1,4 +1,4 @@
-// `kms-pkcs11 check --token-report`: prints what the token did when everything that the plugin relies on was tried.
+// `kms-pkcs11 check --token-report`: tries everything that the plugin relies on, and prints what the token did.
 import { untilInterrupted } from "../../admin/interrupts.js";
 import type { Operator } from "../../admin/operator.js";
 import { makeTokenReport } from "../../admin/token-report/make-report.js";

@@ -1,17 +1,17 @@
 // The B+ trees of a bbolt file: finds a bucket and a key in it, and walks its leaves from the last to the first with one
-// page per level in memory. A damaged or hostile file causes an error: ids out of range, circles, pages in wrong order.
+// page per level in memory. A damaged or hostile file causes an error: ids out of range, cycles, pages in the wrong order.
 import { KmsError } from "../../errors.js";
 import { readMeta, type Meta } from "./meta-page.js";
 import { Page, readU64 } from "./page.js";
 import type { SnapshotFile } from "./snapshot-file.js";
 
-/** bbolt puts at least two keys in a page, so that real trees have below ten levels. */
+/** bbolt puts at least two keys in a page, so real trees have fewer than ten levels. */
 const MAX_DEPTH = 32;
 /** A leaf holds up to three values, which etcd limits to 1.5 MB unless its --max-request-bytes says otherwise. */
 const MAX_PAGE_BYTES = 128 * 1024 * 1024;
 /** A bucket's value: its root page and a sequence number; an inline page follows if the root is 0. */
 const BUCKET_HEADER_BYTES = 16;
-/** Small pages are read into pieces of a larger buffer, since every buffer of its own costs more than the reading. */
+/** Small pages are read into pieces of a larger buffer, since a buffer for each page would cost more than the reading. */
 const CHUNK_BYTES = 256 * 1024;
 
 export class Database {
@@ -82,7 +82,7 @@ export class Database {
   }
 }
 
-/** A position in a branch page: the elements behind `index` have been walked. */
+/** A position in a branch page: the elements after `index` have been walked. */
 interface Level {
   readonly page: Page;
   index: number;
@@ -90,7 +90,7 @@ interface Level {
 
 export interface Leaf {
   readonly page: Page;
-  /** The part of the bucket that lies behind this leaf, between 0 and 1, as far as the branches show. */
+  /** The fraction of the bucket after this leaf, from 0 to 1, as the branches suggest it. */
   readonly walked: number;
 }
 

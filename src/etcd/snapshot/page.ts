@@ -1,5 +1,5 @@
-// One branch or leaf page of a bbolt file, or an inline one in the value of a bucket: a header, an array of elements, and
-// behind it their keys and values (go.etcd.io/bbolt, internal/common/page.go). The constructor checks that all of it
+// One branch or leaf page of a bbolt file, or an inline one in the value of a bucket: a header, an array of elements, then
+// their keys and values (go.etcd.io/bbolt, internal/common/page.go). The constructor checks that all of it
 // lies within the page, in order and without overlap.
 import { PAGE_HEADER_BYTES } from "./meta-page.js";
 
@@ -97,7 +97,7 @@ export class Page {
     for (let index = 0; index < this.count; index++) {
       if (this.keyStart(index) < end) throw new Error(`element ${index} overlaps another`);
       end = this.valueEnd(index);
-      if (end > this.bytes.length) throw new Error(`element ${index} ends behind the page`);
+      if (end > this.bytes.length) throw new Error(`element ${index} ends outside the page`);
     }
   }
 }

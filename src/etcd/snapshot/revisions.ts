@@ -14,15 +14,15 @@ export interface Change {
 /** The changes of one page of the database, the latest first. */
 export interface Changes {
   readonly changes: readonly Change[];
-  /** The part of all changes that are later than these, between 0 and 1; an estimate. */
+  /** The estimated fraction of all changes that are later than these, from 0 to 1. */
   readonly walked: number;
 }
 
-/** 8 bytes for the revision, `_`, 8 bytes for the change in it; a deletion has a `t` behind them. */
+/** 8 bytes for the revision, `_`, 8 bytes for the change in it; a deletion ends with another byte, `t`. */
 const REVISION_BYTES = 17;
 const SEPARATOR = "_".charCodeAt(0);
 const TOMBSTONE = "t".charCodeAt(0);
-/** etcd takes the later of both as its revision if all later changes were compacted away. */
+/** If all changes after a compaction were compacted away, etcd's revision is the later of these two. */
 const COMPACTIONS = ["finishedCompactRev", "scheduledCompactRev"];
 
 /** Returns etcd's revision. @throws KmsError CONFIG_INVALID if the file is damaged or not a database of etcd */

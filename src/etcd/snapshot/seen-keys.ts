@@ -1,19 +1,19 @@
 // The set of keys of which a later revision has been read, as 96 bits of a salted digest each, since keys themselves
 // would need several times the memory. Two keys among 25 million collide with a probability below 10^-14, and the salt
-// keeps whoever chooses the keys from provoking it.
+// prevents whoever chooses the keys from causing one.
 import { hash, randomBytes } from "node:crypto";
 import { KmsError } from "../../errors.js";
 
-/** Far more than an etcd of 8 GB, its recommended maximum, holds objects. */
+/** Far more keys than an etcd of 8 GB, the recommended maximum, can hold. */
 const MAX_KEYS = 25_000_000;
 const SALT_BYTES = 16;
 const WORDS = 3;
 const FIRST_SLOTS = 1 << 12;
-/** Beyond this load an open-addressed table needs long probes. */
+/** Load above which the probes of an open-addressed table become long. */
 const MAX_LOAD = 0.75;
 
 export class SeenKeys {
-  /** Open addressing; a slot of zeros is free. At 12 bytes a slot a key takes 16 to 32 bytes, and 48 while it grows. */
+  /** Open addressing; a slot of zeros is free. At 12 bytes a slot, a key takes 16 to 32 bytes, and 48 while the table grows. */
   #slots = new Uint32Array(FIRST_SLOTS * WORDS);
   #mask = FIRST_SLOTS - 1;
   #size = 0;
@@ -63,7 +63,7 @@ export class SeenKeys {
     }
   }
 
-  /** Returns the digest as a string of one character a byte, which costs less than a buffer. */
+  /** Returns the digest as a string of one character per byte, which costs less than a buffer. */
   #digest(key: Buffer): string {
     const length = SALT_BYTES + key.length;
     if (length > this.#salted.length) {

@@ -15,7 +15,7 @@ import { changesFromEnd, revisionOf, type Change } from "./revisions.js";
 import { SeenKeys } from "./seen-keys.js";
 import { SnapshotFile, type SnapshotOptions } from "./snapshot-file.js";
 
-/** Pages are read synchronously; signals and timers are served between so many of them. */
+/** Pages are read synchronously; signals and timers get their turn after this many of them. */
 const PAGES_PER_TURN = 64;
 
 export class Snapshot {
@@ -32,7 +32,7 @@ export class Snapshot {
   static async open(path: string, options: SnapshotOptions): Promise<Snapshot> {
     const file = await SnapshotFile.open(path);
     try {
-      // Before the hash: for another kind of file, a missing hash would be a misleading reason.
+      // Checked before the hash: for another kind of file, a missing hash would be a misleading reason.
       new Database(file);
       return new Snapshot(file, await file.verify(options));
     } catch (error) {

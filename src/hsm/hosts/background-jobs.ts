@@ -1,4 +1,4 @@
-// The jobs of background callers, which wait until no other request does. They use only idle lanes, and only those of
+// The jobs of background callers, which wait until no other request is waiting. They use only idle lanes, and only those of
 // the serving host, so that a request that arrives meanwhile finds the warm host free.
 import { KmsError } from "../../errors.js";
 import type { Destination } from "./destination.js";

@@ -84,7 +84,7 @@ export class LaneSet {
     return this.open.find((lane) => lane.load === 0);
   }
 
-  /** Records how long an operation under a key takes on this token at least, in ms, as the token host measured it. */
+  /** Records the shortest time of an operation under a key on this token, in ms, as the token host measured it. */
   noteOperation(ms: number | undefined): void {
     this.#operationMs = ms ?? this.#operationMs;
   }
@@ -94,7 +94,7 @@ export class LaneSet {
     return this.isKnownSlow || this.#lanes.some((lane) => lane.serviceMs > SLOW_SERVICE_MS);
   }
 
-  /** Whether the token host itself has measured that the token is slow: a busy machine does not make it seem so. */
+  /** Whether the token is slow, by the token host's own measurement, which a busy machine hardly affects. */
   get isKnownSlow(): boolean {
     return this.#operationMs > SLOW_SERVICE_MS;
   }

@@ -231,7 +231,7 @@ export class HostPool {
     };
   }
 
-  /** Waits for a start that has not failed, except as in `earlier`, up to its time limit without progress. */
+  /** See ReadingHosts. Waits for at most `startTimeoutMs`, counted from the first reading if that begins later. */
   async #whenReady(wanted: AcceptsHost, earlier: readonly KmsError[] = []): Promise<HostProcess | undefined> {
     const { signal } = this.#stopping;
     const since = performance.now();

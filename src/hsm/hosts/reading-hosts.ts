@@ -18,7 +18,7 @@ export interface ReadingHosts {
   read(host: HostProcess, request: ReadRequest, limitMs: number): Promise<ReadSlice>;
   /** Returns whether operations under a KEK succeed on a host; replaces the host if they do not. */
   proves(host: HostProcess, keyId: string): Promise<boolean>;
-  /** Returns why starts have failed that have not been followed by a ready host. */
+  /** Returns the errors of starts that failed since a host last became ready. */
   failures(): readonly KmsError[];
   /**
    * Waits for a ready host that `wanted` accepts and returns it; undefined if a start failed or took too long. Failures

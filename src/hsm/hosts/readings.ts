@@ -137,7 +137,7 @@ export class KeyringReadings {
       if (this.#hosts.configured > 1) await this.#hosts.whenReady(() => this.#hosts.ready.length > 1);
       if (this.#isLast()) throw this.#refusal();
       for (const host of this.#hosts.ready) this.#beforeReload.add(host);
-      // The host's successor may start although another start, which a successful one has replaced, has just failed.
+      // These failures happened before the reload: they do not show that the host's successor cannot start.
       earlier = this.#hosts.failures();
       this.#hosts.ready.at(-1)?.kill("reload");
     }

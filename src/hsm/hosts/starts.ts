@@ -22,11 +22,11 @@ const LEAST_MS = 1_500;
  * longer.
  */
 const FIRST_OPEN_MS = 3_000;
-/** Least limit of "spawn", in ms: the HSM has no part in it. */
+/** Minimum limit of "spawn", in ms. It does not depend on the HSM. */
 const SPAWN_MS = 60_000;
-/** For this long after the first start was abandoned beside the oldest, the limits stay as they are, in ms. */
+/** How long abandoned starts are repeated at the same intervals, in ms; counted from the first abandoned one. */
 const EAGER_MS = 5 * 60_000;
-/** Factor by which each later one that is abandoned extends the limit of the next; at most MOST_LONGER in all. */
+/** Factor by which each start that is abandoned after that extends the limits of the next; at most MOST_LONGER in all. */
 const LONGER = 1.25;
 const MOST_LONGER = 4;
 
@@ -44,7 +44,7 @@ export class Starts {
   /** The oldest first. */
   readonly #underWay: Start[] = [];
   readonly #took = new Map<Step, number>();
-  /** When the first start since the last success was abandoned beside the oldest, by performance.now(). */
+  /** When a start was first abandoned since the last success, by performance.now(). */
   #givenUpSince: number | undefined;
   /** Number of starts abandoned after EAGER_MS. */
   #givenUp = 0;

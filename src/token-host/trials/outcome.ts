@@ -1,4 +1,4 @@
-// How a trial states what a call did: "ok", or the CK_RV with its number first, so that people and programs can read it.
+// The outcome of a call as trials report it: "ok", or the CK_RV with its number first, for people and programs.
 import type { Outcome } from "../../hsm/wire-trials.js";
 import { CKR_TABLE, toFault, type TokenFault } from "../ckr.js";
 import type { Attempt } from "../session.js";

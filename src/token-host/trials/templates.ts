@@ -1,5 +1,5 @@
 // Which of the plugin's key templates a token accepts, which of their attributes it refuses, how long CKA_ID and
-// CKA_LABEL may be, and whether a key's label can be changed. Every key is destroyed as soon as it was made.
+// CKA_LABEL may be, and whether a key's label can be changed. Every key is destroyed right after its use.
 import { randomBytes } from "node:crypto";
 import pkcs11js, { type Attribute, type Handle } from "pkcs11js";
 import {

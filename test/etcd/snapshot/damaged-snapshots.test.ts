@@ -61,11 +61,11 @@ describe("a file that is not a sound snapshot is refused with its reason", () =>
     ["a count beyond the page", [patched(leaf, 8, 0xffff0002)], "page 3: it has no space for 65535 elements"],
     ["an overflow beyond the file", [patched(leaf, 12, 7)], "page 3 claims 32768 bytes"],
     ["an overflow of terabytes", [patched(leaf, 12, 0xffffffff)], "page 3 claims 17592186044416 bytes"],
-    ["an element behind the page", [patched(leaf, 16 + 4, 5000)], "page 3: element 0 ends behind the page"],
+    ["an element outside the page", [patched(leaf, 16 + 4, 5000)], "page 3: element 0 ends outside the page"],
     [
       "a value behind the page",
       [patched(leaf, 32 + 12, 0xfffffff0)],
-      "page 3: element 1 ends behind the page",
+      "page 3: element 1 ends outside the page",
     ],
     ["elements that overlap", [patched(leaf, 32 + 4, 16)], "page 3: element 1 overlaps another"],
     ["keys in wrong order", [leafPage(3, [put(3), put(2)])], "page 3: its keys are not in order"],
