@@ -61,7 +61,7 @@ const LAYERS = {
   "kms-client/": ["untrusted-text\\.ts", "errors\\.ts"],
   "config/": ["hsm/", "files/", "untrusted-text\\.ts", "errors\\.ts"],
   "audit/": ["files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
-  "observability/": ["hsm/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
+  "observability/": ["working-set/", "hsm/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   "working-set/": ["provider/", "hsm/", "files/", "backoff\\.ts", "log\\.ts", "errors\\.ts"],
   "provider/": ["hsm/", "files/", "aead\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   "hsm/": ["files/", "backoff\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],

@@ -8,6 +8,7 @@ import {
   collectDefaultMetrics,
   type OpenMetricsContentType,
 } from "prom-client";
+import type { WorkingSetCounts } from "../working-set/working-set.js";
 import {
   addAuditState,
   addLogState,
@@ -15,7 +16,6 @@ import {
   addWorkingSet,
   type AuditState,
   type PluginState,
-  type WorkingSetState,
 } from "./scraped-metrics.js";
 import { Series } from "./series.js";
 
@@ -112,7 +112,7 @@ export class Metrics {
     addPluginState(this.#registry, state);
   }
 
-  addWorkingSet(read: () => WorkingSetState): void {
+  addWorkingSet(read: () => WorkingSetCounts): void {
     addWorkingSet(this.#registry, read);
   }
 

@@ -1,7 +1,8 @@
-// Metrics whose values are read when Prometheus asks: the state of the HSM, the KEKs, the audit log and the log. The
-// caller passes their sources in, so that this file knows no other layer.
+// Metrics whose values are read when Prometheus asks: the state of the HSM, the KEKs, the working set, the audit log and
+// the log. The caller passes functions that return the values.
 import { createHash } from "node:crypto";
 import { Counter, Gauge, type OpenMetricsContentType, type Registry } from "prom-client";
+import type { WorkingSetCounts } from "../working-set/working-set.js";
 
 type OpenMetricsRegistry = Registry<OpenMetricsContentType>;
 
@@ -29,17 +30,6 @@ export interface PluginState {
   readonly cacheEntries: () => number;
   readonly localKekUses: () => number;
   readonly keys: () => readonly KeyMetric[];
-}
-
-/** The working set: entries now, and numbers since the start. */
-export interface WorkingSetState {
-  readonly remembered: number;
-  readonly pending: number;
-  readonly prefetched: number;
-  readonly failed: number;
-  readonly used: number;
-  readonly renewed: number;
-  readonly renewalsFailed: number;
 }
 
 /** The state of the audit log that is exported as metrics. */
@@ -106,7 +96,7 @@ function addHsmState(registry: OpenMetricsRegistry, state: PluginState): void {
   gauge("kms_pkcs11_queue_length", "Requests that wait for a session.", state.queueLength);
 }
 
-const WORKING_SET_GAUGES: readonly [keyof WorkingSetState, string, string][] = [
+const WORKING_SET_GAUGES: readonly [keyof WorkingSetCounts, string, string][] = [
   [
     "remembered",
     "working_set_remembered",
@@ -114,7 +104,7 @@ const WORKING_SET_GAUGES: readonly [keyof WorkingSetState, string, string][] = [
   ],
   ["pending", "working_set_pending", "Entries remembered by an earlier process that are not decrypted yet."],
 ];
-const WORKING_SET_COUNTERS: readonly [keyof WorkingSetState, string, string][] = [
+const WORKING_SET_COUNTERS: readonly [keyof WorkingSetCounts, string, string][] = [
   ["prefetched", "working_set_prefetched", "Remembered entries that were decrypted in advance."],
   ["failed", "working_set_failed", "Remembered entries that could not be decrypted."],
   ["used", "working_set_hits", "DEK seeds that were decrypted in advance and then requested."],
@@ -123,7 +113,7 @@ const WORKING_SET_COUNTERS: readonly [keyof WorkingSetState, string, string][] =
 ];
 
 /** Registers the metrics of the working set. */
-export function addWorkingSet(registry: OpenMetricsRegistry, read: () => WorkingSetState): void {
+export function addWorkingSet(registry: OpenMetricsRegistry, read: () => WorkingSetCounts): void {
   for (const [field, name, help] of WORKING_SET_GAUGES) {
     addGauge(registry, { name: `kms_pkcs11_${name}`, help, read: () => read()[field] });
   }

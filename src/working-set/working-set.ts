@@ -25,7 +25,7 @@ export interface WorkingSetOptions {
   readonly saveMs?: number;
 }
 
-/** Numbers for the metrics, since the start. */
+/** The working set in numbers: entries now, and counts since the start. */
 export interface WorkingSetCounts {
   /** Entries in the state directory. */
   readonly remembered: number;
