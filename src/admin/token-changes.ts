@@ -20,8 +20,8 @@ export interface Changes {
 
 /**
  * Changes a KEK on every token, one after the other. Never throws.
- * @param change returns whether a change was needed; receives the token's current records of the KEK, several after a
- * copy, and all its records
+ * @param change returns whether a change was needed; receives the token's current records of the KEK (several if it was
+ * copied) and all its records
  */
 export async function changeTokens(
   tokens: readonly Token[],

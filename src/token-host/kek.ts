@@ -55,8 +55,7 @@ export interface KekPart {
 
 /** Returns what was discovered before an earlier reading; a refusal is not kept, so that it is checked again. */
 export function discoveredBefore(earlier: Kek | undefined): Discovered {
-  const { gcm, kwp, pss } = earlier?.discovered ?? {};
-  return { ...(gcm && { gcm }), ...(kwp && { kwp }), ...(pss && { pss }) };
+  return Object.fromEntries(Object.entries(earlier?.discovered ?? {}).filter(([, found]) => isKept(found)));
 }
 
 /** Returns all secret and private keys of a KEK. */
@@ -70,9 +69,12 @@ export function partsOf({ aes, hmac, decrypts, signs, fingerprints }: Kek): KekP
 }
 
 /** Returns whether a trial has discovered something about a KEK. */
-export function hasDiscovered({ discovered: { gcm, kwp, pss } }: Kek): boolean {
-  return (gcm ?? kwp ?? pss) !== undefined;
+export function hasDiscovered({ discovered }: Kek): boolean {
+  return Object.values(discovered).some(isKept);
 }
+
+/** Returns whether a discovery is one, and not a refusal. */
+const isKept = (found: unknown): boolean => found !== undefined && found !== null;
 
 /** Returns the handles of all secret and private keys of a KEK. */
 export function keysOf(kek: Kek): Handle[] {
