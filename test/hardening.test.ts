@@ -10,7 +10,8 @@ import { childrenOf } from "./support/plugin-process.js";
 import { waitFor } from "./support/wait.js";
 
 const kms = usePlugin(
-  { hsm: { hosts: 2 } },
+  // A listening socket would be that of a debugger.
+  { http: { address: "off" }, hsm: { hosts: 2 } },
   {
     prepare: ({ plugin }) => {
       plugin.env = { NODE_OPTIONS: "--inspect=127.0.0.1:0" };

@@ -3,24 +3,24 @@ import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 
 import { FaultModule } from "../support/fault-module.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
 import { runCommand } from "../support/command.js";
-import { MAIN, PluginProcess, type CommandResult } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { MAIN, type CommandResult } from "../support/plugin-process.js";
 import { tokenUri, writePinFile } from "../support/token.js";
 
 const execute = promisify(execFile);
 
-let token: SoftHsm;
+/** Started by the last test only. */
+const kms = usePlugin({ mode: "local-kek" }, { token: { pin: "a-pin-7261" }, start: false });
 let uri: string;
 
 beforeAll(async () => {
-  token = createSoftHsm({ pin: "a-pin-7261" });
-  uri = tokenUri(token, "kms-kek");
-  const child = new Pkcs11Client(token);
+  uri = tokenUri(kms.token, "kms-kek");
+  const child = new Pkcs11Client(kms.token);
   await child.open();
   await child.run(({ p11, state }) => {
     state.makeKey({ [p11.CKA_LABEL]: "naked", [p11.CKA_SENSITIVE]: false, [p11.CKA_EXTRACTABLE]: true });
@@ -32,14 +32,10 @@ beforeAll(async () => {
   await child.kill();
 });
 
-afterAll(() => {
-  token.remove();
-});
-
 /** Runs a command and checks that it does not print the PIN. */
 const run = async (...args: string[]): Promise<CommandResult> => {
-  const result = await runCommand(args, token.env);
-  expect(result.stdout + result.stderr).not.toContain(token.pin);
+  const result = await runCommand(args, kms.token.env);
+  expect(result.stdout + result.stderr).not.toContain(kms.token.pin);
   return result;
 };
 const json = ({ stdout }: CommandResult): Record<string, unknown> =>
@@ -87,10 +83,10 @@ describe("keys create and keys list", () => {
   });
 
   it("'keys create' makes a key for --mechanism or the configured mechanism", async () => {
-    const key = tokenUri(token, "for-hmac");
+    const key = tokenUri(kms.token, "for-hmac");
     const made = await run("keys", "create", "--key", key, "--mechanism", "hmac-kdf", "-o", "json");
     expect([made.code, json(made)["created"]]).toEqual([0, expect.objectContaining({ kind: "hmac" })]);
-    const config = join(token.folder, "mechanism.yaml");
+    const config = join(kms.token.folder, "mechanism.yaml");
     writeFileSync(
       config,
       `apiVersion: kms-pkcs11.dev/v1\nkind: PluginConfiguration\nmechanism: aes-cbc-hmac\nkeys: { uri: "${key}" }\n`,
@@ -100,18 +96,18 @@ describe("keys create and keys list", () => {
   });
 
   it("'keys list' names forbidden attributes, and keys that both claim to be active", async () => {
-    const naked = await run("keys", "list", "--key", tokenUri(token, "naked"), "-o", "json");
+    const naked = await run("keys", "list", "--key", tokenUri(kms.token, "naked"), "-o", "json");
     expect(naked.code).toBe(1);
     expect(json(naked)).toMatchObject({ keys: [{ state: "refused" }] });
     expect(naked.stdout).toMatch(/CKA_EXTRACTABLE is true.*CKA_SENSITIVE is false/s);
-    const twins = await run("keys", "list", "--key", tokenUri(token, "twins"), "-o", "json");
+    const twins = await run("keys", "list", "--key", tokenUri(kms.token, "twins"), "-o", "json");
     expect([twins.code, twins.stdout]).toEqual([1, expect.stringMatching(/several keys.*set keys\.active/)]);
   });
 });
 
 describe("check", () => {
   const check = (key: string, ...more: string[]): Promise<CommandResult> =>
-    run("check", "--key", key, "--socket", join(token.folder, "kms.sock"), "-o", "json", ...more);
+    run("check", "--key", key, "--socket", join(kms.token.folder, "kms.sock"), "-o", "json", ...more);
 
   it("check finds no failure with a key of 'keys create'", async () => {
     const result = await check(uri);
@@ -139,12 +135,12 @@ describe("check", () => {
   });
 
   it("check also checks the EncryptionConfiguration, and exits with 2 if it cannot work", async () => {
-    const endpoint = `unix://${join(token.folder, "kms.sock")}`;
-    const file = (kms: string): string => {
-      const providers = `[{ kms: { name: hsm, endpoint: "${endpoint}", ${kms} } }]`;
+    const endpoint = `unix://${join(kms.token.folder, "kms.sock")}`;
+    const file = (kmsOptions: string): string => {
+      const providers = `[{ kms: { name: hsm, endpoint: "${endpoint}", ${kmsOptions} } }]`;
       const rule = `{ resources: ["*.*"], providers: ${providers} }`;
       const head = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\n";
-      const path = join(token.folder, "encryption.yaml");
+      const path = join(kms.token.folder, "encryption.yaml");
       writeFileSync(path, `${head}resources: [${rule}]\n`);
       return path;
     };
@@ -158,13 +154,13 @@ describe("check", () => {
       2,
       [expect.stringMatching(/^encryption: .*add apiVersion: v2/)],
     ]);
-    const unreadable = await check(uri, "--encryption-config", token.pinFile);
+    const unreadable = await check(uri, "--encryption-config", kms.token.pinFile);
     expect([unreadable.code, failures(unreadable).length]).toEqual([2, 1]);
   });
 
   it.each([
     ["a missing module", 2, () => uri.replace("softhsm2", "none"), /^module: .*install the vendor's client/],
-    ["a file that is not a library", 2, () => tokenUri(token, "kms-kek", token.pinFile), /^module: /],
+    ["a file that is not a library", 2, () => tokenUri(kms.token, "kms-kek", kms.token.pinFile), /^module: /],
     ["another token", 3, () => uri.replace("=kms;", "=other;"), /^token: no token matches token=other/],
     ["a missing PIN file", 2, () => `${uri}-not`, /^PIN: .*-not/],
     ["a missing key", 1, () => uri.replace("kms-kek", "nothing"), /^key: .*keys create/],
@@ -178,11 +174,11 @@ describe("check", () => {
   });
 
   it("check spends one PIN attempt on a wrong PIN, and none on the same PIN again", async () => {
-    const fault = new FaultModule(token);
+    const fault = new FaultModule(kms.token);
     try {
       const { modulePath } = fault;
       const wrong = {
-        ...token,
+        ...kms.token,
         modulePath,
         pinFile: writePinFile(fault.folder, "not-the-pin-5512", "wrong"),
       };
@@ -199,7 +195,7 @@ describe("check", () => {
       }
       expect(readFileSync(join(stateDir, "pin-refused.json"), "utf8")).not.toContain("5512");
       // A corrected PIN file has another stamp, so the PIN is tried.
-      writeFileSync(wrong.pinFile, `${token.pin}\n`);
+      writeFileSync(wrong.pinFile, `${kms.token.pin}\n`);
       const third = await check(key, "--state-dir", stateDir);
       expect([third.code, failures(third)]).toEqual([0, []]);
     } finally {
@@ -215,7 +211,7 @@ describe("check", () => {
 
 describe("a configuration that cannot be used", () => {
   it("a wrong configuration exits with 2 and reports all problems, one line each", async () => {
-    const file = join(token.folder, "bad.yaml");
+    const file = join(kms.token.folder, "bad.yaml");
     writeFileSync(
       file,
       [
@@ -263,7 +259,7 @@ describe("a configuration that cannot be used", () => {
 
 describe("status", () => {
   it("status exits with 3 if no plugin listens", async () => {
-    const socket = join(token.folder, "nobody.sock");
+    const socket = join(kms.token.folder, "nobody.sock");
     const { code, stderr } = await run("status", "--socket", socket, "--wait", "1ms");
     expect([code, stderr]).toEqual([
       3,
@@ -272,20 +268,15 @@ describe("status", () => {
   });
 
   it("status waits for a plugin that starts, prints its answer and can make a round trip", async () => {
-    const plugin = new PluginProcess(token, { mode: "local-kek" });
-    try {
-      const waiting = execute(process.execPath, [MAIN, "status", "--socket", plugin.socket, "--wait", "1m"]);
-      await plugin.start();
-      expect((await waiting).stdout).toMatch(/^healthz +ok$/m);
-      expect((await run("status", "--socket", `unix://${plugin.socket}`)).stdout).toMatch(/^healthz +ok$/m);
-      const result = await run("status", "--socket", plugin.socket, "--round-trip", "-o", "json");
-      expect(result.code).toBe(0);
-      const { keyId, roundTrip, ...rest } = json(result);
-      expect(rest).toEqual({ version: "v2", healthz: "ok" });
-      expect(roundTrip).toMatchObject({ keyId, annotations: ["local-kek.kms-pkcs11.dev"] });
-    } finally {
-      await plugin.stop();
-      plugin.remove();
-    }
+    const { socket } = kms.plugin;
+    const waiting = execute(process.execPath, [MAIN, "status", "--socket", socket, "--wait", "1m"]);
+    await kms.own.start();
+    expect((await waiting).stdout).toMatch(/^healthz +ok$/m);
+    expect((await run("status", "--socket", `unix://${socket}`)).stdout).toMatch(/^healthz +ok$/m);
+    const result = await run("status", "--socket", socket, "--round-trip", "-o", "json");
+    expect(result.code).toBe(0);
+    const { keyId, roundTrip, ...rest } = json(result);
+    expect(rest).toEqual({ version: "v2", healthz: "ok" });
+    expect(roundTrip).toMatchObject({ keyId, annotations: ["local-kek.kms-pkcs11.dev"] });
   });
 });

@@ -7,26 +7,22 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
-import { FaultModule } from "../support/fault-module.js";
 import { runCommand } from "../support/command.js";
 import { createKek, MAIN, type CommandResult } from "../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { useToken } from "../support/token-fixture.js";
 import { makeFolder } from "../support/token.js";
 
 const PIN = "pässword-1234";
-let softHsm: SoftHsm;
-let fault: FaultModule;
+const hsm = useToken({ pin: PIN, faults: [] });
 let folder: string;
 let stateDir: string;
 let uri: string;
 
 beforeAll(() => {
-  softHsm = createSoftHsm({ pin: PIN });
-  fault = new FaultModule(softHsm);
-  createKek(fault);
-  uri = `pkcs11:token=${softHsm.label};object=kms-kek?module-path=${fault.modulePath}`;
+  createKek(hsm.fault);
+  uri = `pkcs11:token=${hsm.token.label};object=kms-kek?module-path=${hsm.fault.modulePath}`;
 });
 
 beforeEach(() => {
@@ -35,22 +31,16 @@ beforeEach(() => {
 });
 
 afterEach(() => {
-  fault.clear();
   rmSync(folder, { recursive: true, force: true });
 });
 
-afterAll(() => {
-  fault.remove();
-  softHsm.remove();
-});
-
-const logins = (): number => fault.calls("C_Login");
+const logins = (): number => hsm.fault.calls("C_Login");
 const withUnlock = (): string => `${uri}&pin-source=unlock:${join(folder, "unlock.sock")}`;
 
 /** Runs a command as a process, so that several can run at the same time. */
 function start(args: readonly string[], input: string | Buffer): Promise<CommandResult> {
   const child = spawn(process.execPath, [MAIN, ...args, "--state-dir", stateDir], {
-    env: { ...process.env, ...fault.env },
+    env: { ...process.env, ...hsm.fault.env },
   });
   child.stdin.on("error", () => undefined).end(input);
   const ended = once(child, "exit");
@@ -62,13 +52,13 @@ function start(args: readonly string[], input: string | Buffer): Promise<Command
 }
 
 const run = (input: string | Buffer, ...args: string[]): Promise<CommandResult> =>
-  runCommand([...args, "--state-dir", stateDir], fault.env, input);
+  runCommand([...args, "--state-dir", stateDir], hsm.fault.env, input);
 
 /** Runs a command on a terminal and types `typed` when `prompt` appears. */
 async function onTerminal(prompt: string, typed: string, ...args: string[]): Promise<CommandResult> {
   const quoted = [process.execPath, MAIN, ...args].map((arg) => `'${arg}'`).join(" ");
   const child = spawn("script", ["--quiet", "--return", "--command", quoted, "/dev/null"], {
-    env: { ...process.env, ...fault.env },
+    env: { ...process.env, ...hsm.fault.env },
   });
   let screen = "";
   child.stdin.on("error", () => undefined);
@@ -119,7 +109,7 @@ describe("--pin-stdin", () => {
   });
 
   it("a wrong PIN costs one PIN attempt, however many commands try it", async () => {
-    fault.set("C_Login sleep 200");
+    hsm.fault.set("C_Login sleep 200");
     const before = logins();
     const list = (): Promise<CommandResult> => start(["keys", "list", "--key", uri, "--pin-stdin"], "wrong");
     for (const { code, stderr } of await Promise.all([list(), list(), list(), list()])) {

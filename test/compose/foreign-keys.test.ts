@@ -1,33 +1,23 @@
 // Keys that other tools made on the token are found, refused, adopted, and replaced by rotation.
 
-import { execFileSync } from "node:child_process";
-
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 
 import { runCommand } from "../support/command.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { pkcs11Tool } from "../support/softhsm.js";
+import { useToken } from "../support/token-fixture.js";
 import { tokenUri } from "../support/token.js";
 
-let token: SoftHsm;
-
-beforeAll(() => {
-  token = createSoftHsm();
-});
-
-afterAll(() => {
-  token.remove();
-});
+const hsm = useToken();
 
 describe("keys that other tools made", () => {
   const make = (label: string, ...flags: string[]): void => {
-    const login = ["--module", token.modulePath, "--token-label", token.label, "--login", "--pin", token.pin];
-    execFileSync("pkcs11-tool", [...login, "--keygen", "--key-type", "AES:32", "--label", label, ...flags], {
-      env: { ...process.env, ...token.env },
-      stdio: "ignore",
-    });
+    pkcs11Tool(hsm.token, "--keygen", "--key-type", "AES:32", "--label", label, ...flags);
   };
   const list = (object: string, ...more: string[]) =>
-    runCommand(["keys", "list", "--key", tokenUri(token, object), "--output", "json", ...more], token.env);
+    runCommand(
+      ["keys", "list", "--key", tokenUri(hsm.token, object), "--output", "json", ...more],
+      hsm.token.env,
+    );
   interface Listing {
     readonly keys: readonly { keyId: string; state: string; findings: string[] }[];
     readonly problem: string | null;
@@ -56,23 +46,25 @@ describe("keys that other tools made", () => {
   it("are adopted with their key_id, and rotated from", async () => {
     make("console", "--id", "bb", "--private", "--sensitive");
     const keyId = parse((await list("console")).stdout).keys[0]?.keyId ?? "";
-    const uri = tokenUri(token, "console");
-    expect((await runCommand(["keys", "adopt", keyId, "--key", uri], token.env)).code).toBe(0);
-    expect((await runCommand(["keys", "rotate", "--key", uri, "--activate-in", "1h"], token.env)).code).toBe(
-      0,
-    );
+    const uri = tokenUri(hsm.token, "console");
+    expect((await runCommand(["keys", "adopt", keyId, "--key", uri], hsm.token.env)).code).toBe(0);
+    expect(
+      (await runCommand(["keys", "rotate", "--key", uri, "--activate-in", "1h"], hsm.token.env)).code,
+    ).toBe(0);
     const { keys } = parse((await list("console")).stdout);
     expect(keys.map(({ state }) => state)).toEqual(["standby", "active"]);
     expect(keys[1]?.keyId).toBe(keyId);
     const active = await runCommand(
       ["keys", "destroy", keyId, "--key", uri, "--i-understand-data-is-lost", keyId],
-      token.env,
+      hsm.token.env,
     );
     expect([active.code, active.stderr]).toEqual([1, expect.stringContaining("is the active KEK")]);
     const standby = keys[0]?.keyId ?? "";
-    expect((await runCommand(["keys", "destroy", standby, "--key", uri], token.env)).code).toBe(1);
+    expect((await runCommand(["keys", "destroy", standby, "--key", uri], hsm.token.env)).code).toBe(1);
     const sure = ["--i-understand-data-is-lost", standby];
-    expect((await runCommand(["keys", "destroy", standby, "--key", uri, ...sure], token.env)).code).toBe(0);
+    expect((await runCommand(["keys", "destroy", standby, "--key", uri, ...sure], hsm.token.env)).code).toBe(
+      0,
+    );
     expect(parse((await list("console")).stdout).keys).toHaveLength(1);
   });
 });

@@ -32,7 +32,7 @@ const made = async (...args: string[]): Promise<{ keyId: string }> =>
 
 it("reloads the library at an activation, before it would use the KEK", async () => {
   const { keyId: active } = await made("create");
-  const rotation = await keys("rotate", "--activate-in", "30s");
+  const rotation = await keys("rotate", "--activate-in", "40s");
   const { keyId: standby } = rotation["created"] as { keyId: string };
   await kms.own.start();
   expect(await listed()).toEqual([standby, active]);

@@ -10,7 +10,7 @@ import { Pkcs11Client } from "../support/pkcs11-client.js";
 import { runCommand } from "../support/command.js";
 import { usePlugin } from "../support/plugin-fixture.js";
 import type { CommandResult } from "../support/plugin-process.js";
-import { pkcs11Tool } from "../support/softhsm.js";
+import { makePlainKey } from "../support/softhsm.js";
 import { tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -42,8 +42,7 @@ const kms = usePlugin(
     token: {},
     object: "console",
     prepare: ({ token }) => {
-      const key = ["--keygen", "--key-type", "AES:32", "--label", "console", "--id", "aa"];
-      pkcs11Tool(token, ...key, "--private", "--sensitive");
+      makePlainKey(token, "console", "aa");
     },
   },
 );

@@ -5,39 +5,25 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterEach, expect, it } from "vitest";
 
-import { KmsClient } from "../../src/kms-client/kms-client.js";
-import { FaultModule } from "../support/fault-module.js";
-import { childrenOf, MAIN, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
+import type { KmsClient } from "../../src/kms-client/kms-client.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { childrenOf, MAIN, type PluginProcess } from "../support/plugin-process.js";
 import { waitFor } from "../support/wait.js";
 
 const DOCKERFILE = fileURLToPath(new URL("../../Dockerfile", import.meta.url));
 const UNSHARE = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 const LIMIT = { timeoutMs: 40_000, intervalMs: 20 };
 
-let softHsm: SoftHsm;
-let fault: FaultModule;
+const kms = usePlugin({}, { token: { kek: true, faults: [] }, start: false });
+/** Each test has a plugin of its own. */
 let plugin: PluginProcess;
 let client: KmsClient;
 let unshare: ChildProcess;
 
-beforeAll(() => {
-  softHsm = createSoftHsmWithKek();
-  fault = new FaultModule(softHsm);
-});
-
 afterEach(() => {
   unshare.kill("SIGKILL");
-  client.close();
-  plugin.remove();
-  fault.clear();
-});
-
-afterAll(() => {
-  fault.remove();
-  softHsm.remove();
 });
 
 function entryPoint(): string[] {
@@ -51,12 +37,14 @@ function entryPoint(): string[] {
  * Starts the plugin in its own process namespace. Returns the process id, seen from here, of PID 1 in that namespace.
  */
 async function startAsInit(command: readonly string[]): Promise<number> {
-  plugin = new PluginProcess(fault);
-  client = new KmsClient(plugin.socket);
+  ({ plugin, client } = await kms.add({ hsm: {} }));
   const log = openSync(plugin.logFile, "a", 0o600);
   const user = process.getuid?.() === 0 ? [] : ["--user", "--map-root-user"];
   const words = [...user, ...UNSHARE, ...command, "serve", "--config", plugin.configFile];
-  unshare = spawn("unshare", words, { env: { ...process.env, ...fault.env }, stdio: ["ignore", log, log] });
+  unshare = spawn("unshare", words, {
+    env: { ...process.env, ...kms.fault.env },
+    stdio: ["ignore", log, log],
+  });
   const ok = async (): Promise<boolean> => {
     if (unshare.exitCode !== null) throw new Error(`it has ended:\n${plugin.log}`);
     return (await client.status()).healthz === "ok";
@@ -72,18 +60,18 @@ const stateOf = (pid: number): string =>
  * Ends a token host whose library has a child process. Returns that orphan, which init has inherited and which ends.
  */
 async function orphan(init: number): Promise<number> {
-  const lives = fault.path("lives");
+  const lives = kms.fault.path("lives");
   writeFileSync(lives, "");
   const before = new Set(childrenOf(init));
-  fault.set(
-    `C_Encrypt fork ${lives} once=${fault.path("forked")}`,
-    `C_Encrypt abort once=${fault.path("aborted")}`,
+  kms.fault.set(
+    `C_Encrypt fork ${lives} once=${kms.fault.path("forked")}`,
+    `C_Encrypt abort once=${kms.fault.path("aborted")}`,
   );
   await client.encrypt(Buffer.alloc(32, 1), "orphan").catch(() => undefined);
   const found = (): number | undefined => childrenOf(init).find((pid) => !before.has(pid) && isOrphan(pid));
   const pid = await waitFor(found, { what: "an orphan under init", ...LIMIT });
   rmSync(lives);
-  for (const name of ["forked", "aborted"]) rmSync(fault.path(name));
+  for (const name of ["forked", "aborted"]) rmSync(kms.fault.path(name));
   return pid;
 }
 

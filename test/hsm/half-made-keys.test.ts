@@ -4,9 +4,9 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { useToken } from "../support/token-fixture.js";
 import { openToken } from "../support/token-hsm.js";
 
 /** CKA_CLASS, CKA_TOKEN, CKA_PRIVATE and CKA_KEY_TYPE as SoftHSM stores them: type, kind of value, value. */
@@ -15,15 +15,7 @@ const NOT_ON_TOKEN = [0x1n, 1n, 0] as const;
 const PRIVATE = [0x2n, 1n, 0xff] as const;
 const AES = [0x100n, 2n, 0x1fn] as const;
 
-let softHsm: SoftHsm;
-
-beforeAll(() => {
-  softHsm = createSoftHsm();
-});
-
-afterAll(() => {
-  softHsm.remove();
-});
+const made = useToken();
 
 function bigEndian(value: bigint | number): Buffer {
   if (typeof value === "number") return Buffer.of(value);
@@ -36,7 +28,7 @@ function bigEndian(value: bigint | number): Buffer {
  * Writes a key's file that contains only these attributes, as if its maker had not finished, and makes others read it.
  */
 function halfMake(...attributes: readonly (readonly (bigint | number)[])[]): string {
-  const tokens = join(softHsm.folder, "tokens");
+  const tokens = join(made.token.folder, "tokens");
   const folder = join(tokens, readdirSync(tokens)[0] ?? "");
   const file = join(folder, "5e880777-456f-df61-bf92-d187e5adb571.object");
   writeFileSync(file, Buffer.concat([[1n], ...attributes].flat().map(bigEndian)));
@@ -51,7 +43,7 @@ it.each([
   ["a beginning", [CLASS, NOT_ON_TOKEN, PRIVATE]],
   ["more", [CLASS, NOT_ON_TOKEN, PRIVATE, AES]],
 ])("a key that another process is making, with %s so far, is left untouched", async (_what, attributes) => {
-  const { hsm } = openToken(softHsm);
+  const { hsm } = openToken(made.token);
   try {
     const { label } = await hsm.generate({
       label: "kms-kek@20260101T000000Z",

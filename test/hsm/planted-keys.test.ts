@@ -1,31 +1,19 @@
 // Keys that somebody without the PIN has made on the token: PKCS#11 lets a session that is not logged in make public
 // objects.
 
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
 import { FaultModule } from "../support/fault-module.js";
+import { useOpenedTokens } from "../support/opened-tokens.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 import type { TestToken } from "../support/token.js";
-import { openToken, type OpenedToken } from "../support/token-hsm.js";
+import { useToken } from "../support/token-fixture.js";
+import type { OpenedToken } from "../support/token-hsm.js";
 
 const KEK_ID = "0a".repeat(16);
-let softHsm: SoftHsm;
-let opened: OpenedToken[] = [];
-
-beforeAll(() => {
-  softHsm = createSoftHsm();
-});
-
-afterEach(async () => {
-  await Promise.all(opened.map(({ hsm }) => hsm.stop(200)));
-  opened = [];
-});
-
-afterAll(() => {
-  softHsm.remove();
-});
+const made = useToken();
+const openToken = useOpenedTokens();
 
 interface PlantedKey {
   readonly label: string;
@@ -35,7 +23,7 @@ interface PlantedKey {
 
 /** Makes a public HMAC or AES key in a session that has not logged in. */
 async function plant(key: PlantedKey): Promise<void> {
-  const client = new Pkcs11Client(softHsm);
+  const client = new Pkcs11Client(made.token);
   await client.run(({ p11, module, state }, { label, ckaId, type }) => {
     state.load();
     state.initialise();
@@ -57,7 +45,7 @@ async function plant(key: PlantedKey): Promise<void> {
 
 /** Destroys the private keys with a label, as another process of an operator would. */
 async function destroyPrivate(label: string): Promise<void> {
-  const client = new Pkcs11Client(softHsm);
+  const client = new Pkcs11Client(made.token);
   await client.run(({ p11, module, state }, wanted) => {
     state.load();
     state.initialise();
@@ -74,11 +62,8 @@ async function destroyPrivate(label: string): Promise<void> {
   await client.exit();
 }
 
-function open(objectName: string, token: TestToken = softHsm): OpenedToken["hsm"] {
-  const one = openToken(token, { objectName, requestTimeoutMs: 2_000 });
-  opened.push(one);
-  return one.hsm;
-}
+const open = (objectName: string, token: TestToken = made.token): OpenedToken["hsm"] =>
+  openToken(token, { objectName, requestTimeoutMs: 2_000 }).hsm;
 
 it("a public HMAC key with the label and CKA_ID of an AES KEK is not paired with it", async () => {
   const label = "paired@20260101T000000Z";
@@ -94,7 +79,7 @@ it("a public HMAC key with the label and CKA_ID of an AES KEK is not paired with
 
 it("a public key is never used for a KEK with its key_id, while the KEK exists or after", async () => {
   const label = "nameless@20260101T000000Z";
-  const faulty = new FaultModule(softHsm);
+  const faulty = new FaultModule(made.token);
   faulty.set("only-mechanisms 0x1080,0x1087", "gcm-iv written");
   const planted = { label, ckaId: KEK_ID, type: "CKK_AES" } as const;
   try {

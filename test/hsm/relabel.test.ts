@@ -1,39 +1,21 @@
 // A KEK of two keys whose labels are changed one after the other: what an interruption leaves, and how the next attempt
 // completes the change. Without both keys under one label, nothing that the KEK encrypted could be decrypted.
 
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
-import { FaultModule } from "../support/fault-module.js";
-import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../support/softhsm.js";
-import { openToken, type OpenedToken } from "../support/token-hsm.js";
+import { useOpenedTokens } from "../support/opened-tokens.js";
+import { pkcs11Tool } from "../support/softhsm.js";
+import { useToken } from "../support/token-fixture.js";
+import type { OpenedToken } from "../support/token-hsm.js";
 
 const COPYING = "read-only-attributes";
 
-let softHsm: SoftHsm;
-let fault: FaultModule;
-let opened: OpenedToken[] = [];
+const made = useToken({ faults: [] });
+const openToken = useOpenedTokens();
 
-beforeAll(() => {
-  softHsm = createSoftHsm();
-  fault = new FaultModule(softHsm);
-});
-
-afterEach(async () => {
-  await Promise.all(opened.map(({ hsm }) => hsm.stop(200)));
-  opened = [];
-});
-
-afterAll(() => {
-  fault.remove();
-  softHsm.remove();
-});
-
-function open(objectName: string): OpenedToken["hsm"] {
-  const one = openToken(fault, { objectName, requestTimeoutMs: 2_900 });
-  opened.push(one);
-  return one.hsm;
-}
+const open = (objectName: string): OpenedToken["hsm"] =>
+  openToken(made.fault, { objectName, requestTimeoutMs: 2_900 }).hsm;
 
 const STOPS = {
   "between the copies of its keys": [COPYING, "C_CopyObject rv 0x30 skip=1"],
@@ -50,7 +32,7 @@ describe.each([
 
   beforeAll(async () => {
     // The labels of keys that the plugin makes cannot be changed; those of other tools' keys can.
-    fault.set("refuse-attribute 0x170 0x12");
+    made.fault.set("refuse-attribute 0x170 0x12");
     ({ keyId } = await open(name).generate({ label: name, ckaId: "0a".repeat(16), kind: "auto", mechanism }));
   });
 
@@ -58,18 +40,18 @@ describe.each([
     const label = `${name}@2026010${Object.keys(STOPS).indexOf(when) + 1}T000000Z`;
     const copies = rules[0] === COPYING;
     const request = { keyId, mechanism: id, aad: Buffer.alloc(1) };
-    fault.clear();
+    made.fault.clear();
     const before = open(name);
     const body = await before.encrypt({ ...request, data: Buffer.alloc(32, 7) }, PATIENT_CALLER);
-    fault.set(...rules);
+    made.fault.set(...rules);
     await expect(before.relabel(keyId, label)).rejects.toThrow();
-    fault.set(...(copies ? [COPYING] : []));
+    made.fault.set(...(copies ? [COPYING] : []));
     const after = open(name);
     if (copies) expect((await after.listKeks()).map((one) => one.keyId)).toContain(keyId);
     expect(await after.relabel(keyId, label)).toMatchObject({ keyId, label });
     expect(await after.decrypt({ ...request, data: body }, PATIENT_CALLER)).toEqual(Buffer.alloc(32, 7));
     expect(await after.listKeks()).toMatchObject([{ keyId, label }]);
-    const objects = pkcs11Tool(softHsm, "--list-objects", "--type", type);
+    const objects = pkcs11Tool(made.token, "--list-objects", "--type", type);
     expect(objects.match(new RegExp(`label: +${name}\\b`, "g"))).toHaveLength(2);
   });
 });

@@ -10,13 +10,13 @@ import {
   sign,
 } from "node:crypto";
 
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
-import { FaultModule } from "../support/fault-module.js";
+import { useOpenedTokens } from "../support/opened-tokens.js";
 import { Pkcs11Client } from "../support/pkcs11-client.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
-import { openToken, type OpenedToken } from "../support/token-hsm.js";
+import { useToken } from "../support/token-fixture.js";
+import type { OpenedToken } from "../support/token-hsm.js";
 
 /** RSA key pairs, OAEP, PSS of a text and of a digest. */
 const RSA_ONLY = "only-mechanisms 0x0,0x9,0xD,0x43";
@@ -25,36 +25,18 @@ const SHA1 = 9;
 const LABEL = "rsa@20260101T000000Z";
 const AAD = Buffer.from("version, mechanism, key_id");
 
-let softHsm: SoftHsm;
-let fault: FaultModule;
-let opened: OpenedToken[] = [];
+const token = useToken({ faults: [RSA_ONLY] });
+const openToken = useOpenedTokens();
 let keyId: string;
 
 beforeAll(async () => {
-  softHsm = createSoftHsm();
-  fault = new FaultModule(softHsm);
-  fault.set(RSA_ONLY);
   const made = await open().generate({ label: LABEL, ckaId: "0a".repeat(16), kind: "auto" });
   expect(made).toMatchObject({ kind: "rsa", label: LABEL, unprotected: [], remarks: [], aliases: [] });
   keyId = made.keyId;
 });
 
-afterEach(async () => {
-  fault.set(RSA_ONLY);
-  await Promise.all(opened.map(({ hsm }) => hsm.stop(200)));
-  opened = [];
-});
-
-afterAll(() => {
-  fault.remove();
-  softHsm.remove();
-});
-
-function open(objectName = "rsa"): OpenedToken["hsm"] {
-  const one = openToken(fault, { objectName, requestTimeoutMs: 4_000 });
-  opened.push(one);
-  return one.hsm;
-}
+const open = (objectName = "rsa"): OpenedToken["hsm"] =>
+  openToken(token.fault, { objectName, requestTimeoutMs: 4_000 }).hsm;
 
 const call = (data: Uint8Array, more = {}) => ({ keyId, mechanism: SHA1, aad: AAD, data, ...more });
 
@@ -68,7 +50,7 @@ interface SeenKey {
 
 /** Returns all RSA key objects on the token with this label. */
 async function objectsNamed(label: string): Promise<SeenKey[]> {
-  const client = new Pkcs11Client(softHsm);
+  const client = new Pkcs11Client(token.token);
   await client.open();
   const seen = await client.run(({ p11, module, state }, wanted) => {
     const found: SeenKey[] = [];
@@ -127,7 +109,7 @@ it("a ciphertext of somebody who has both public keys is refused before the toke
   const own = generateKeyPairSync("rsa", { modulusLength: 3072 });
   const forged = sign("sha256", planted, { key: own.privateKey, padding: constants.RSA_PKCS1_PSS_PADDING });
   const genuine = await hsm.encrypt(call(randomBytes(32)), PATIENT_CALLER);
-  const before = fault.calls("C_DecryptInit");
+  const before = token.fault.calls("C_DecryptInit");
   for (const signature of [forged, randomBytes(384), Buffer.alloc(384), genuine.subarray(384)]) {
     const asking = hsm.decrypt(call(Buffer.concat([planted, signature])), PATIENT_CALLER);
     await expect(asking).rejects.toMatchObject({ code: "NOT_AUTHENTIC" });
@@ -136,7 +118,7 @@ it("a ciphertext of somebody who has both public keys is refused before the toke
   await expect(elsewhere).rejects.toMatchObject({ code: "NOT_AUTHENTIC" });
   const otherMechanism = hsm.decrypt(call(genuine, { mechanism: 8 }), PATIENT_CALLER);
   await expect(otherMechanism).rejects.toMatchObject({ code: "NOT_AUTHENTIC" });
-  expect(fault.calls("C_DecryptInit")).toBe(before);
+  expect(token.fault.calls("C_DecryptInit")).toBe(before);
 });
 
 it("a plaintext that is too long for the key is refused as input", async () => {
@@ -151,15 +133,15 @@ it("an altered signature or plaintext is corrected by a second attempt", async (
   const text = randomBytes(32);
   const checked = { check: "digest" } as const;
   for (const line of ["C_Sign alter 9 count=1", "C_Decrypt alter 9 count=1"]) {
-    fault.set(RSA_ONLY, line);
+    token.fault.set(RSA_ONLY, line);
     const body = await hsm.encrypt(call(text, checked), PATIENT_CALLER);
-    fault.set(RSA_ONLY, line);
+    token.fault.set(RSA_ONLY, line);
     expect((await hsm.decrypt(call(body, checked), PATIENT_CALLER)).equals(text)).toBe(true);
   }
 });
 
 it("a KEK works on a token with short CKA_IDs that refuses 3072 bits and signs digests only", async () => {
-  fault.set("only-mechanisms 0x0,0x9,0xD", "C_GenerateKeyPair rv 0x06 count=8", "id-limit 2");
+  token.fault.set("only-mechanisms 0x0,0x9,0xD", "C_GenerateKeyPair rv 0x06 count=8", "id-limit 2");
   const hsm = open("small");
   const label = "small@20260101T000000Z";
   const made = await hsm.generate({ label, ckaId: "0b".repeat(16), kind: "auto", mechanism: "rsa-oaep" });
@@ -184,9 +166,9 @@ it("nothing remains when the token fails to make the second pair, or does not si
     ["C_GenerateKeyPair rv 0x54 skip=1", "MECHANISM_UNSUPPORTED"],
     ["C_SignInit rv 0x70", "MECHANISM_UNSUPPORTED"],
   ] as const) {
-    fault.set(RSA_ONLY, line);
+    token.fault.set(RSA_ONLY, line);
     await expect(hsm.generate({ ...request, mechanism: "rsa-oaep" })).rejects.toMatchObject({ code });
-    fault.set(RSA_ONLY);
+    token.fault.set(RSA_ONLY);
     expect(await objectsNamed(request.label)).toEqual([]);
   }
 });
@@ -194,7 +176,7 @@ it("nothing remains when the token fails to make the second pair, or does not si
 describe("key pairs that another tool made", () => {
   /** Makes a pair whose private key has these attributes. */
   async function makePairs(label: string, all: readonly Record<string, unknown>[]): Promise<void> {
-    const client = new Pkcs11Client(softHsm);
+    const client = new Pkcs11Client(token.token);
     await client.open();
     await client.run(
       ({ p11, module, state }, [name, pairs]) => {

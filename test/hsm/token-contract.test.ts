@@ -9,45 +9,35 @@ import { mechanismByName, type KekKind, type MechanismName } from "../../src/hsm
 import { PATIENT_CALLER } from "../../src/hsm/port.js";
 import { FaultModule } from "../support/fault-module.js";
 import { createNss, type Nss } from "../support/nss.js";
-import { openToken, type OpenedToken } from "../support/token-hsm.js";
-import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { useOpenedTokens } from "../support/opened-tokens.js";
+import { useToken } from "../support/token-fixture.js";
+import type { OpenedToken } from "../support/token-hsm.js";
 import type { TestToken } from "../support/token.js";
 
 const LABEL = "@20260101T000000Z";
 const makeId = (): string => randomUUID().replaceAll("-", "");
 
-let softHsm: SoftHsm;
+const softHsm = useToken({ faults: [] });
+const openToken = useOpenedTokens();
 let nss: Nss;
-let fault: FaultModule;
 let nssFault: FaultModule;
-let opened: OpenedToken[] = [];
 
 beforeAll(() => {
-  softHsm = createSoftHsm();
   nss = createNss();
-  fault = new FaultModule(softHsm);
   nssFault = new FaultModule(nss);
 });
 
-afterEach(async () => {
-  await Promise.all(opened.map(({ hsm }) => hsm.stop(500)));
-  opened = [];
-  fault.clear();
+afterEach(() => {
   nssFault.clear();
 });
 
 afterAll(() => {
-  fault.remove();
   nssFault.remove();
   nss.remove();
-  softHsm.remove();
 });
 
-function open(token: TestToken, objectName: string): OpenedToken["hsm"] {
-  const one = openToken(token, { objectName, requestTimeoutMs: 2_000 });
-  opened.push(one);
-  return one.hsm;
-}
+const open = (token: TestToken, objectName: string): OpenedToken["hsm"] =>
+  openToken(token, { objectName, requestTimeoutMs: 2_000 }).hsm;
 
 /** Returns a rule that allows key generation and these mechanisms only. */
 const only = (...mechanisms: string[]): string => `only-mechanisms 0x1080,0x350,${mechanisms.join(",")}`;
@@ -69,13 +59,13 @@ interface Case {
 
 const gcm = (mode: string, mechanism: MechanismName): Case => ({
   name: `AES-GCM with the IV ${mode}`,
-  token: () => fault,
+  token: () => softHsm.fault,
   lines: [`gcm-iv ${mode}`],
   mechanism,
 });
 
 const CASES: readonly Case[] = [
-  { name: "SoftHSM", token: () => softHsm, lines: [], mechanism: "aes-gcm" },
+  { name: "SoftHSM", token: () => softHsm.token, lines: [], mechanism: "aes-gcm" },
   { name: "NSS softokn", token: () => nss, lines: [], mechanism: "aes-gcm" },
   gcm("caller", "aes-gcm"),
   gcm("written", "aes-gcm-iv-written"),
@@ -86,16 +76,21 @@ const CASES: readonly Case[] = [
   gcm("appended12-own", "aes-gcm-iv-appended"),
   gcm("appended16-own", "aes-gcm-iv-appended"),
   gcm("prepended-own", "aes-gcm-iv-prepended"),
-  { name: "SoftHSM with HMAC only", token: () => fault, lines: [only("0x251")], mechanism: "hmac-kdf" },
+  {
+    name: "SoftHSM with HMAC only",
+    token: () => softHsm.fault,
+    lines: [only("0x251")],
+    mechanism: "hmac-kdf",
+  },
   {
     name: "SoftHSM with AES key wrap only",
-    token: () => fault,
+    token: () => softHsm.fault,
     lines: [only(KEY_WRAP)],
     mechanism: "aes-kwp",
   },
   {
     name: "SoftHSM with AES-CBC and HMAC only",
-    token: () => fault,
+    token: () => softHsm.fault,
     lines: [only("0x1082", "0x251")],
     mechanism: "aes-cbc-hmac",
     kind: "aes+hmac",
@@ -114,7 +109,7 @@ const CASES: readonly Case[] = [
   },
   {
     name: "SoftHSM with RSA only, and OAEP with SHA-1 only",
-    token: () => fault,
+    token: () => softHsm.fault,
     lines: [RSA_ONLY],
     mechanism: "rsa-oaep-sha1",
     longest: 342,
@@ -126,10 +121,15 @@ const CASES: readonly Case[] = [
     mechanism: "rsa-oaep",
     longest: 318,
   },
-  { name: "a token that takes 2-byte ids", token: () => fault, lines: ["id-limit 2"], mechanism: "aes-gcm" },
+  {
+    name: "a token that takes 2-byte ids",
+    token: () => softHsm.fault,
+    lines: ["id-limit 2"],
+    mechanism: "aes-gcm",
+  },
   {
     name: "a token without read-only sessions",
-    token: () => fault,
+    token: () => softHsm.fault,
     lines: ["refuse-ro-sessions"],
     mechanism: "aes-gcm",
   },
@@ -137,7 +137,7 @@ const CASES: readonly Case[] = [
 
 describe.each(CASES)("$name", ({ name, token, lines, mechanism, kind, longest = 768 }) => {
   it("a new key encrypts and decrypts, and refuses changed ciphertexts", async () => {
-    fault.set(...lines);
+    softHsm.fault.set(...lines);
     nssFault.set(...lines);
     const objectName = `k${CASES.findIndex((one) => one.name === name)}`;
     const hsm = open(token(), objectName);
@@ -180,9 +180,9 @@ it("a token that cannot store both keys of a pair stores neither", async () => {
 });
 
 it("no key of a pair remains when the token fails while it is made", async () => {
-  const hsm = open(fault, "between");
+  const hsm = open(softHsm.fault, "between");
   // Two session keys and the first key of the pair are made.
-  fault.set("C_GenerateKey rv 0xD1 skip=3");
+  softHsm.fault.set("C_GenerateKey rv 0xD1 skip=3");
   const request = { label: `between${LABEL}`, ckaId: makeId(), kind: "aes+hmac" } as const;
   await expect(hsm.generate(request)).rejects.toMatchObject({ code: "TOKEN_REFUSED" });
   expect(await hsm.listKeks()).toEqual([]);

@@ -9,8 +9,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { startTracing } from "../../src/observability/tracing.js";
 import { kmsServiceDefinition } from "../../src/server/kms-messages.js";
-import { childrenOf, PluginProcess } from "../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { childrenOf } from "../support/plugin-process.js";
 import { waitFor } from "../support/wait.js";
 
 const TRACE = "0af7651916cd43dd8448eb211c80319c";
@@ -38,11 +38,10 @@ interface Sent {
 const received: Sent[] = [];
 const authorizations = new Set<string | undefined>();
 let collector: Server;
-let token: SoftHsm;
-let plugin: PluginProcess;
 let client: Client;
 
-beforeAll(async () => {
+/** Starts the collector. Returns the variables that have the plugin use it. */
+async function startCollector(): Promise<Record<string, string>> {
   collector = createServer((request, response) => {
     authorizations.add(request.headers.authorization);
     const chunks: Buffer[] = [];
@@ -54,26 +53,33 @@ beforeAll(async () => {
   });
   await new Promise<void>((resolve) => collector.listen(0, "127.0.0.1", resolve));
   const { port } = collector.address() as AddressInfo;
-  token = createSoftHsmWithKek();
-  const otel = {
+  return {
     OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
     OTEL_EXPORTER_OTLP_HEADERS: `authorization=${SECRET}`,
     OTEL_BSP_SCHEDULE_DELAY: "50",
     OTEL_RESOURCE_ATTRIBUTES: "k8s.node.name=node-1",
   };
+}
+
+const kms = usePlugin(
   // The cache holds one seed: an Encrypt evicts that of the one before.
-  plugin = new PluginProcess({ ...token, env: { ...token.env, ...otel } }, { cache: { entries: 1 } });
-  await plugin.start();
-  client = new Client(`unix:${plugin.socket}`, credentials.createInsecure(), {
+  { hsm: {}, cache: { entries: 1 } },
+  {
+    async prepare({ plugin }) {
+      plugin.env = await startCollector();
+    },
+  },
+);
+
+beforeAll(() => {
+  client = new Client(`unix:${kms.plugin.socket}`, credentials.createInsecure(), {
     "grpc.default_authority": "localhost",
   });
 });
 
 afterAll(async () => {
   client.close();
-  await plugin.stop();
-  plugin.remove();
-  token.remove();
+  await kms.own.stop();
   await new Promise((resolve) => collector.close(resolve));
 });
 
@@ -168,21 +174,21 @@ it("follows the caller's decision not to sample, and begins a trace where there 
 
 it("keeps the collector's password to itself", () => {
   expect([...authorizations]).toEqual([SECRET]);
-  const hosts = childrenOf(plugin.pid ?? 0);
+  const hosts = childrenOf(kms.plugin.pid ?? 0);
   expect(hosts.length).toBeGreaterThan(0);
   for (const pid of hosts) expect(readFileSync(`/proc/${pid}/environ`, "latin1")).not.toContain("OTEL_");
-  expect(plugin.log).not.toContain(SECRET);
+  expect(kms.plugin.log).not.toContain(SECRET);
 });
 
 it("holds up nothing when the collector goes away", async () => {
   collector.closeAllConnections();
   await new Promise((resolve) => collector.close(resolve));
-  const failures = (): number => plugin.log.split('"msg":"traces cannot be exported"').length - 1;
+  const failures = (): number => kms.plugin.log.split('"msg":"traces cannot be exported"').length - 1;
   for (let sent = 0; failures() === 0; sent++) {
     await call("Encrypt", { plaintext: Buffer.alloc(32), uid: `alone-${sent}` });
   }
-  expect(plugin.log).toMatch(/"reason":"[^"]*ECONNREFUSED/);
-  expect(await plugin.stop()).toBe(0);
+  expect(kms.plugin.log).toMatch(/"reason":"[^"]*ECONNREFUSED/);
+  expect(await kms.plugin.stop()).toBe(0);
   expect(failures()).toBe(1);
 });
 

@@ -14,6 +14,7 @@ import { FilePublishedMemory } from "../../src/provider/published-memory.js";
 import { RunningProvider } from "../../src/provider/running-provider.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";
 import { kekRecord } from "../support/kek-record.js";
+import { providerOptions } from "../support/provider-options.js";
 import { waitFor } from "../support/wait.js";
 
 const START = Date.UTC(2026, 10, 21, 10);
@@ -51,23 +52,9 @@ async function reportOften(): Promise<void> {
 }
 
 function start(): void {
-  running = new RunningProvider({
-    hsm,
-    mode: "direct",
-    mechanism: "auto",
-    policy: { objectName: "kms-kek", allowUnprotected: [] },
-    intervalMs: 24 * HOUR_MS,
-    requestTimeoutMs: 1_000,
-    outage: { gracePeriodMs: 60_000, onHsmLoss: "stopWrites" },
-    cache: {
-      entries: 10,
-      ttlMs: 60_000,
-      observer: { cacheHit: () => undefined, cacheMiss: () => undefined, cacheEvicted: () => undefined },
-    },
-    localKek: { maxAgeMs: 60_000, maxUses: 100 },
-    memory: new FilePublishedMemory(stateDir),
-    log,
-  });
+  const memory = new FilePublishedMemory(stateDir);
+  const times = { intervalMs: 24 * HOUR_MS, requestTimeoutMs: 1_000 };
+  running = new RunningProvider(providerOptions(hsm, { ...times, memory, log }));
   metrics = new Metrics("test");
   observeProvider(metrics, running, { port: hsm, tokens: [] });
   running.start();

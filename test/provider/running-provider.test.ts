@@ -5,10 +5,10 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
 import type { RequestContext } from "../../src/provider/kms.js";
-import { NO_PUBLISHED_MEMORY } from "../../src/provider/published-memory.js";
 import { RunningProvider, type ProviderOptions } from "../../src/provider/running-provider.js";
-import { FakeHsm, SILENT } from "../support/fake-hsm.js";
+import { FakeHsm } from "../support/fake-hsm.js";
 import { kekRecord } from "../support/kek-record.js";
+import { providerOptions } from "../support/provider-options.js";
 import { waitFor } from "../support/wait.js";
 
 const AWAY = new KmsError("HSM_UNAVAILABLE", "away");
@@ -21,24 +21,7 @@ let running: RunningProvider;
 const context = (): RequestContext => ({ uid: "test", startedAt: performance.now(), cancelled: false });
 
 function start(options: Partial<ProviderOptions> = {}): void {
-  running = new RunningProvider({
-    hsm,
-    mode: "direct",
-    mechanism: "auto",
-    policy: { objectName: "kms-kek", allowUnprotected: [] },
-    intervalMs: 60_000,
-    requestTimeoutMs: 100,
-    outage: { gracePeriodMs: 60_000, onHsmLoss: "stopWrites" },
-    cache: {
-      entries: 10,
-      ttlMs: 60_000,
-      observer: { cacheHit: () => undefined, cacheMiss: () => undefined, cacheEvicted: () => undefined },
-    },
-    localKek: { maxAgeMs: 60_000, maxUses: 100 },
-    memory: NO_PUBLISHED_MEMORY,
-    log: SILENT,
-    ...options,
-  });
+  running = new RunningProvider(providerOptions(hsm, options));
   running.start();
 }
 

@@ -4,14 +4,14 @@ import { randomBytes } from "node:crypto";
 import { renameSync, rmSync, writeFileSync } from "node:fs";
 
 import fc from "fast-check";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { LOCAL_KEK_ANNOTATION } from "../../src/provider/local-kek.js";
-import { freePort } from "../support/free-port.js";
 import { inBatches } from "../support/in-batches.js";
-import { childrenOf, PluginProcess, type PluginSettings } from "../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import { childrenOf, type PluginSettings } from "../support/plugin-process.js";
+import type { ReachablePlugin } from "../support/reachable-plugin.js";
 import { waitFor } from "../support/wait.js";
 
 /** Only requests call the HSM, and each calls it once: no proof, and no hedged request on a busy machine. */
@@ -22,53 +22,17 @@ const QUIET = {
 };
 const PATIENCE_MS = 20_000;
 
-let token: SoftHsm;
-let local: Running;
-const more: Running[] = [];
+const local = usePlugin({ ...QUIET, mode: "local-kek", log: { level: "debug" } });
 
-interface Running {
-  readonly process: PluginProcess;
-  readonly client: KmsClient;
-  readonly url: string;
+async function another(settings: PluginSettings): Promise<ReachablePlugin> {
+  const one = await local.add({ ...QUIET, ...settings });
+  await one.start();
+  return one;
 }
-
-async function start(settings: PluginSettings): Promise<Running> {
-  const address = `127.0.0.1:${await freePort()}`;
-  const process = new PluginProcess(token, { ...QUIET, http: { address }, ...settings });
-  process.launch();
-  const running = { process, client: new KmsClient(process.socket, PATIENCE_MS), url: `http://${address}` };
-  await waitFor(async () => (await running.client.status()).healthz === "ok", { timeoutMs: 20_000 });
-  return running;
-}
-
-async function end({ process, client }: Running): Promise<void> {
-  client.close();
-  await process.stop();
-  process.remove();
-}
-
-beforeAll(async () => {
-  token = createSoftHsmWithKek();
-  local = await start({ mode: "local-kek", log: { level: "debug" } });
-});
-
-afterEach(async () => {
-  for (const one of more.splice(0)) await end(one);
-});
-
-afterAll(async () => {
-  await end(local);
-  token.remove();
-});
-
-const another = async (running: Promise<Running>): Promise<Running> => {
-  more.push(await running);
-  return running;
-};
 
 /** Returns the number of HSM calls so far, for encrypt and for decrypt. */
-async function hsmCalls({ url }: Running): Promise<readonly [number, number]> {
-  const text = await (await fetch(`${url}/metrics`)).text();
+async function hsmCalls(one: ReachablePlugin): Promise<readonly [number, number]> {
+  const text = await (await one.get("/metrics")).text();
   const count = (operation: string): number =>
     [
       ...text.matchAll(
@@ -80,7 +44,7 @@ async function hsmCalls({ url }: Running): Promise<readonly [number, number]> {
   return [count("encrypt"), count("decrypt")];
 }
 
-async function callsOf(running: Running, work: () => Promise<unknown>): Promise<readonly number[]> {
+async function callsOf(running: ReachablePlugin, work: () => Promise<unknown>): Promise<readonly number[]> {
   const [encrypts, decrypts] = await hsmCalls(running);
   await work();
   const after = await hsmCalls(running);
@@ -88,9 +52,9 @@ async function callsOf(running: Running, work: () => Promise<unknown>): Promise<
 }
 
 it("/readyz reports a replaced socket file, and the plugin binds a removed one again", async () => {
-  const { socket } = local.process;
+  const { socket } = local.plugin;
   const readyz = async (): Promise<readonly [number, string]> => {
-    const answer = await fetch(`${local.url}/readyz`);
+    const answer = await local.own.get("/readyz");
     return [answer.status, await answer.text()];
   };
   renameSync(socket, `${socket}.aside`);
@@ -104,8 +68,8 @@ it("/readyz reports a replaced socket file, and the plugin binds a removed one a
   const client = new KmsClient(socket, PATIENCE_MS);
   expect((await client.status()).healthz).toBe("ok");
   client.close();
-  await waitFor(() => local.process.log.includes("clients can connect again"), { what: "the log line" });
-  expect(local.process.log).toMatch(/"level":"error".*kube-apiserver cannot reach this plugin/);
+  await waitFor(() => local.plugin.log.includes("clients can connect again"), { what: "the log line" });
+  expect(local.plugin.log).toMatch(/"level":"error".*kube-apiserver cannot reach this plugin/);
 });
 
 describe("mode local-kek", () => {
@@ -176,7 +140,7 @@ describe("mode local-kek", () => {
   });
 
   it("local-kek: decrypts another process's ciphertexts, but not with swapped annotations", async () => {
-    const other = await another(start({ mode: "local-kek" }));
+    const other = await another({ mode: "local-kek" });
     const here = await local.client.encrypt(Buffer.from("here"), "u");
     const there = await other.client.encrypt(Buffer.from("there"), "u");
     expect(String(await local.client.decrypt(there, "u"))).toBe("there");
@@ -187,9 +151,7 @@ describe("mode local-kek", () => {
       await expect(local.client.decrypt(swapped, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
     }
     const { keyId } = await other.client.status();
-    await other.process.stop();
-    other.process.launch();
-    await waitFor(async () => (await other.client.status()).healthz === "ok", { timeoutMs: 20_000 });
+    await other.restart();
     expect((await other.client.status()).keyId).toBe(keyId);
     expect(String(await other.client.decrypt(there, "u"))).toBe("there");
   });
@@ -203,15 +165,15 @@ describe("HSM calls", () => {
 
   it("local-kek: calls the HSM once for each foreign local KEK, never for its own", async () => {
     const sealed = await seal(local.client, 1);
-    expect(await callsOf(local, () => seal(local.client, 50))).toEqual([0, 0]);
-    expect(await callsOf(local, () => openAll(local.client, sealed))).toEqual([0, 0]);
-    const other = await another(start({ mode: "local-kek" }));
+    expect(await callsOf(local.own, () => seal(local.client, 50))).toEqual([0, 0]);
+    expect(await callsOf(local.own, () => openAll(local.client, sealed))).toEqual([0, 0]);
+    const other = await another({ mode: "local-kek" });
     const foreign = await seal(other.client, 50);
-    expect(await callsOf(local, () => openAll(local.client, foreign))).toEqual([0, 1]);
+    expect(await callsOf(local.own, () => openAll(local.client, foreign))).toEqual([0, 1]);
   });
 
   it("direct: calls the HSM for each Encrypt and foreign seed, not for cached or bad ones", async () => {
-    const [direct, other] = [await another(start({})), await another(start({}))];
+    const [direct, other] = [await another({}), await another({})];
     let own: KmsCiphertext[] = [];
     expect(await callsOf(direct, async () => (own = await seal(direct.client, 10)))).toEqual([10, 0]);
     expect(await callsOf(direct, () => openAll(direct.client, own))).toEqual([0, 0]);
@@ -237,11 +199,11 @@ describe("HSM calls", () => {
 describe("the HTTP endpoints of the process", () => {
   it("the HTTP endpoints show the keys, readiness and the number of requests", async () => {
     const { keyId } = await local.client.status();
-    const keys = (await (await fetch(`${local.url}/keys`)).json()) as { activeKeyId: string; keys: object[] };
+    const keys = (await (await local.own.get("/keys")).json()) as { activeKeyId: string; keys: object[] };
     expect(keys).toMatchObject({ activeKeyId: keyId, keys: [{ keyId, state: "active", failure: null }] });
-    const ready = await fetch(`${local.url}/readyz`);
+    const ready = await local.own.get("/readyz");
     expect([ready.status, await ready.text()]).toEqual([200, "ok\n"]);
-    const text = await (await fetch(`${local.url}/metrics`)).text();
+    const text = await (await local.own.get("/metrics")).text();
     expect(text).toMatch(/^kms_pkcs11_requests_total\{operation="Encrypt",code="INVALID_ARGUMENT"\} 2$/m);
     expect(text).toContain("kms_pkcs11_hsm_up 1");
   });
@@ -249,7 +211,7 @@ describe("the HTTP endpoints of the process", () => {
 
 describe("what the process says", () => {
   it("log, errors and metrics never contain plaintext, ciphertext, annotation or PIN", async () => {
-    const { client, process } = local;
+    const { client, plugin } = local;
     const plaintext = randomBytes(32);
     const sealed = await client.encrypt(plaintext, "words");
     await client.decrypt(sealed, "words");
@@ -259,8 +221,8 @@ describe("what the process says", () => {
       await client.decrypt({ ...sealed, annotations: { x: plaintext } }, "words").then(() => "", String),
       await client.encrypt(Buffer.alloc(769, plaintext), "words").then(() => "", String),
     ];
-    const words = [process.log, ...errors].join("\n");
-    const said = words + (await (await fetch(`${local.url}/metrics`)).text());
+    const words = [plugin.log, ...errors].join("\n");
+    const said = words + (await (await local.own.get("/metrics")).text());
     const wrapped = sealed.annotations[LOCAL_KEK_ANNOTATION] ?? Buffer.alloc(0);
     for (const secret of [plaintext, sealed.ciphertext.subarray(2), wrapped.subarray(15)]) {
       for (const form of ["hex", "base64", "base64url", "latin1", "utf8"] as const) {
@@ -268,15 +230,15 @@ describe("what the process says", () => {
       }
     }
     expect(said).not.toContain(JSON.stringify([...plaintext]).slice(1, 30));
-    expect(words).not.toMatch(new RegExp(`["'\\s:]${token.pin}["'\\s]`));
+    expect(words).not.toMatch(new RegExp(`["'\\s:]${local.token.pin}["'\\s]`));
     expect(said).toContain('"uid":"words"');
   });
 
   it("the log has one JSON line per event, a changed Status once, and no debugger address", async () => {
-    const { pid = 0 } = local.process;
+    const { pid = 0 } = local.plugin;
     for (const one of [pid, ...childrenOf(pid)]) process.kill(one, "SIGUSR1");
     for (let turn = 0; turn < 20; turn++) await local.client.status();
-    const entries = local.process.log
+    const entries = local.plugin.log
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line) as { msg: string; healthz?: string });

@@ -32,6 +32,8 @@ export interface FaultyToken {
   decrypt(token: OpenedToken, body: Buffer): Promise<Buffer>;
   /** Waits for a round trip that returns the same text. */
   recovers(token: OpenedToken): Promise<void>;
+  /** Waits until requests fail because of the PIN, with an error that contains `text`. */
+  refusesPin(token: OpenedToken, text: string): Promise<void>;
 }
 
 export const codeOf = (work: Promise<unknown>): Promise<string> =>
@@ -103,6 +105,15 @@ export function useFaultyToken(
       const trip = async (): Promise<boolean> =>
         (await token.decrypt(one, await token.encrypt(one))).equals(PLAINTEXT);
       await waitFor(trip, { what: "a round trip", timeoutMs: LIMIT_MS, intervalMs: 20 });
+    },
+    async refusesPin(one, text) {
+      const refusal = (): Promise<boolean> =>
+        token.encrypt(one).then(
+          () => false,
+          (error: unknown) =>
+            error instanceof KmsError && error.code === "PIN_REFUSED" && error.message.includes(text),
+        );
+      await waitFor(refusal, { what: `a refusal that says "${text}"`, timeoutMs: LIMIT_MS });
     },
   };
 

@@ -37,7 +37,7 @@ export interface PluginOptions {
   /** Whether the plugin is started before the tests; by default, it is. */
   readonly start?: boolean;
   /** Called before the start, with the configuration written. */
-  prepare?(kms: PluginFixture): unknown;
+  readonly prepare?: (kms: PluginFixture) => unknown;
 }
 
 /**

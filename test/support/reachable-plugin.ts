@@ -5,6 +5,9 @@ import { freePort } from "./free-port.js";
 import { PluginProcess, type PluginSettings } from "./plugin-process.js";
 import type { TestToken } from "./token.js";
 
+/** Limit for a call that hangs: a busy machine must not fail a test. */
+const PATIENCE_MS = 20_000;
+
 export class ReachablePlugin {
   readonly plugin: PluginProcess;
   /** Host and port of the HTTP endpoints. */
@@ -23,7 +26,7 @@ export class ReachablePlugin {
 
   /** Connected to the plugin's socket; another client after each stop. */
   get client(): KmsClient {
-    return (this.#client ??= new KmsClient(this.plugin.socket));
+    return (this.#client ??= new KmsClient(this.plugin.socket, PATIENCE_MS));
   }
 
   get url(): string {

@@ -89,6 +89,12 @@ function createFirst(options: SoftHsmOptions, copied: string | undefined): SoftH
   }
 }
 
+/** Makes a protected AES key under a plain label, as an operator would with pkcs11-tool. @param id the CKA_ID in hex */
+export function makePlainKey(token: TestToken, label: string, id: string): void {
+  const key = ["--keygen", "--key-type", "AES:32", "--label", label, "--id", id];
+  pkcs11Tool(token, ...key, "--private", "--sensitive");
+}
+
 /** Runs pkcs11-tool on the token with its user PIN, as an operator would. Returns its output. */
 export function pkcs11Tool(token: TestToken, ...words: string[]): string {
   const login = ["--module", token.modulePath, "--token-label", token.label, "--login", "--pin", token.pin];

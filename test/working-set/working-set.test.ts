@@ -5,12 +5,12 @@ import { afterEach, beforeEach, expect, it } from "vitest";
 
 import { KmsError } from "../../src/errors.js";
 import type { DecryptQuestion, EncryptAnswer, RequestContext } from "../../src/provider/kms.js";
-import { NO_PUBLISHED_MEMORY } from "../../src/provider/published-memory.js";
 import { RunningProvider, type ProviderOptions } from "../../src/provider/running-provider.js";
 import type { WorkingSetStore } from "../../src/working-set/file.js";
 import { WorkingSet } from "../../src/working-set/working-set.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";
 import { kekRecord } from "../support/kek-record.js";
+import { providerOptions } from "../support/provider-options.js";
 import { waitFor } from "../support/wait.js";
 
 const AWAY = new KmsError("HSM_UNAVAILABLE", "away");
@@ -43,20 +43,9 @@ interface StartOptions extends Partial<ProviderOptions> {
 function start({ ttlMs = 60_000, outageTtlMs = 60_000, entries = 100, ...options }: StartOptions = {}): void {
   const observer = { cacheHit: () => undefined, cacheMiss: () => misses++, cacheEvicted: () => undefined };
   misses = 0;
-  running = new RunningProvider({
-    hsm,
-    mode: "direct",
-    mechanism: "auto",
-    policy: { objectName: "kms-kek", allowUnprotected: [] },
-    intervalMs: 20,
-    requestTimeoutMs: 100,
-    outage: { gracePeriodMs: 60_000, onHsmLoss: "stopWrites" },
-    cache: { entries, ttlMs, outageTtlMs, observer },
-    localKek: { maxAgeMs: 60_000, maxUses: 1_000 },
-    memory: NO_PUBLISHED_MEMORY,
-    log: SILENT,
-    ...options,
-  });
+  const cache = { entries, ttlMs, outageTtlMs, observer };
+  const localKek = { maxAgeMs: 60_000, maxUses: 1_000 };
+  running = new RunningProvider(providerOptions(hsm, { intervalMs: 20, cache, localKek, ...options }));
   workingSet = new WorkingSet({
     seeds: running.knownSeeds,
     store: memory,

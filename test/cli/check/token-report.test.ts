@@ -2,18 +2,12 @@
 
 import { spawn } from "node:child_process";
 
-import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
+import { beforeAll, expect, it } from "vitest";
 
 import type { TokenReport } from "../../../src/admin/token-report/report.js";
-import { FaultModule } from "../../support/fault-module.js";
-import {
-  createKek,
-  kmsPkcs11,
-  MAIN,
-  PluginProcess,
-  type CommandResult,
-} from "../../support/plugin-process.js";
-import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../../support/softhsm.js";
+import { usePlugin } from "../../support/plugin-fixture.js";
+import { createKek, kmsPkcs11, MAIN, type CommandResult } from "../../support/plugin-process.js";
+import { pkcs11Tool } from "../../support/softhsm.js";
 import { behaviourIn, rulesOf } from "../../support/token-report-replay.js";
 import { tokenUri, writePinFile } from "../../support/token.js";
 import { waitFor } from "../../support/wait.js";
@@ -22,34 +16,28 @@ import { waitFor } from "../../support/wait.js";
 const WITHOUT_RSA = "no-mechanism 0x0";
 const TRIAL = "kms-pkcs11 trial";
 
-let token: SoftHsm;
-let fault: FaultModule;
+/** Never started; only its configuration file is used. */
+const kms = usePlugin(
+  {},
+  { token: { label: "prod-hsm-7", pin: "a-pin-7261", faults: [WITHOUT_RSA] }, start: false },
+);
 let before: string;
 
 beforeAll(() => {
-  token = createSoftHsm({ label: "prod-hsm-7", pin: "a-pin-7261" });
-  fault = new FaultModule(token);
-  createKek(token);
-  pkcs11Tool(token, "--keygen", "--key-type", "AES:32", "--label", TRIAL);
+  createKek(kms.token);
+  pkcs11Tool(kms.token, "--keygen", "--key-type", "AES:32", "--label", TRIAL);
   before = objects();
-});
-beforeEach(() => {
-  fault.set(WITHOUT_RSA);
-});
-afterAll(() => {
-  fault.remove();
-  token.remove();
 });
 
 /** The objects on the token, as another tool lists them. */
 function objects(): string {
-  return pkcs11Tool(token, "--list-objects");
+  return pkcs11Tool(kms.token, "--list-objects");
 }
 
 const args = (uri: string, ...more: string[]): string[] => ["check", "--token-report", "--key", uri, ...more];
 const run = (...more: string[]): CommandResult => {
-  const result = kmsPkcs11(args(tokenUri(fault, "kms-kek"), ...more), fault.env);
-  expect(result.stdout + result.stderr).not.toContain(token.pin);
+  const result = kmsPkcs11(args(tokenUri(kms.fault, "kms-kek"), ...more), kms.fault.env);
+  expect(result.stdout + result.stderr).not.toContain(kms.token.pin);
   return result;
 };
 const report = (...more: string[]): TokenReport =>
@@ -79,7 +67,7 @@ it("reports what the token does, without naming it, and leaves it as it was", ()
 });
 
 it("a replayed report gives the same findings", () => {
-  fault.set(
+  kms.fault.set(
     WITHOUT_RSA,
     "refuse-attribute 0x1 0x13 0",
     "refuse-attribute 0x161 0x12",
@@ -92,13 +80,13 @@ it("a replayed report gives the same findings", () => {
   );
   const reported = report();
   expect(reported.visibility.made).toBe("at once");
-  fault.set(...rulesOf(reported));
+  kms.fault.set(...rulesOf(reported));
   expect(behaviourIn(report())).toEqual(behaviourIn(reported));
   expect(objects()).toBe(before);
 });
 
 it("a crash of the library is a finding, and leaves nothing behind", () => {
-  fault.set(WITHOUT_RSA, `C_SignInit abort skip=20 once=${fault.path("crashed")}`);
+  kms.fault.set(WITHOUT_RSA, `C_SignInit abort skip=20 once=${kms.fault.path("crashed")}`);
   const made = report();
   expect(failures(made)).toEqual([expect.stringMatching(/^trial: .*the token host ended/)]);
   expect(made.leftBehind).toEqual([]);
@@ -106,22 +94,22 @@ it("a crash of the library is a finding, and leaves nothing behind", () => {
 });
 
 it("Ctrl-C ends the report and removes its objects, even if a call hangs", async () => {
-  fault.set(WITHOUT_RSA, `C_SignInit hang skip=20 once=${fault.path("hangs")}`, "log C_SignInit");
-  const child = spawn(process.execPath, [MAIN, ...args(tokenUri(fault, "kms-kek"))], {
-    env: { ...process.env, ...fault.env },
+  kms.fault.set(WITHOUT_RSA, `C_SignInit hang skip=20 once=${kms.fault.path("hangs")}`, "log C_SignInit");
+  const child = spawn(process.execPath, [MAIN, ...args(tokenUri(kms.fault, "kms-kek"))], {
+    env: { ...process.env, ...kms.fault.env },
     stdio: ["ignore", "ignore", "pipe"],
   });
   let printed = "";
   child.stderr.on("data", (chunk: Buffer) => (printed += chunk.toString()));
   const ended = new Promise<number | null>((resolve) => child.once("exit", resolve));
-  await waitFor(() => fault.log().length >= 20, { what: "the call that hangs", timeoutMs: 50_000 });
+  await waitFor(() => kms.fault.log().length >= 20, { what: "the call that hangs", timeoutMs: 50_000 });
   child.kill("SIGINT");
   expect([await ended, printed]).toEqual([1, expect.stringContaining("all trial objects were removed")]);
   expect(objects()).toBe(before);
 });
 
 it("says which objects it could not remove", () => {
-  fault.set(WITHOUT_RSA, "C_DestroyObject rv 0x5");
+  kms.fault.set(WITHOUT_RSA, "C_DestroyObject rv 0x5");
   const { code, stdout } = run("-o", "json");
   const { leftBehind, findings } = JSON.parse(stdout) as TokenReport;
   expect([code, leftBehind]).toEqual([
@@ -132,23 +120,23 @@ it("says which objects it could not remove", () => {
   for (const text of leftBehind) {
     const [, count, label = ""] = /^(\d+) x secret key labelled "(.*?)"/.exec(text) ?? [];
     for (let at = 0; at < Number(count); at++) {
-      pkcs11Tool(token, "--delete-object", "--type", "secrkey", "--label", label);
+      pkcs11Tool(kms.token, "--delete-object", "--type", "secrkey", "--label", label);
     }
   }
   expect(objects()).toBe(before);
 });
 
 it("a wrong PIN costs one attempt", () => {
-  const wrong = writePinFile(fault.folder, "not-the-pin", "wrong");
-  const calls = fault.calls("C_Login");
-  const uri = tokenUri(fault, "kms-kek").replace(token.pinFile, wrong);
-  const { code, stderr } = kmsPkcs11(args(uri), fault.env);
+  const wrong = writePinFile(kms.fault.folder, "not-the-pin", "wrong");
+  const calls = kms.fault.calls("C_Login");
+  const uri = tokenUri(kms.fault, "kms-kek").replace(kms.token.pinFile, wrong);
+  const { code, stderr } = kmsPkcs11(args(uri), kms.fault.env);
   expect([code, stderr]).toEqual([1, expect.stringContaining("CKR_PIN_INCORRECT")]);
-  expect(fault.calls("C_Login") - calls).toBe(1);
+  expect(kms.fault.calls("C_Login") - calls).toBe(1);
 });
 
 it("uses the plugin's KEK on a token that makes no keys; names the token if asked to", () => {
-  fault.set(WITHOUT_RSA, "C_GenerateKey rv 0x54");
+  kms.fault.set(WITHOUT_RSA, "C_GenerateKey rv 0x54");
   const made = report("--with-identity");
   expect(made.identity).toMatchObject({ label: "prod-hsm-7", serial: expect.stringMatching(/./) as string });
   expect(made.usedExistingKek).toBe(true);
@@ -158,16 +146,14 @@ it("uses the plugin's KEK on a token that makes no keys; names the token if aske
 });
 
 it("makes keys with the administrator's login, and uses them with the plugin's", () => {
-  const plugin = new PluginProcess(fault);
-  fault.set(WITHOUT_RSA, "no-mechanism 0x1087", `role 0x1 user-of-keys-5512 ${token.pin} 0x1B`);
-  const pin = { file: writePinFile(plugin.folder, "user-of-keys-5512", "serving") };
-  plugin.configure({ pin, admin: { file: token.pinFile } });
-  const config = ["check", "--token-report", "--config", plugin.configFile, "-o", "json"];
-  const { code, stdout } = kmsPkcs11(config, fault.env);
+  kms.fault.set(WITHOUT_RSA, "no-mechanism 0x1087", `role 0x1 user-of-keys-5512 ${kms.token.pin} 0x1B`);
+  const pin = { file: writePinFile(kms.plugin.folder, "user-of-keys-5512", "serving") };
+  kms.own.configure({ pin, admin: { file: kms.token.pinFile } });
+  const config = ["check", "--token-report", "--config", kms.plugin.configFile, "-o", "json"];
+  const { code, stdout } = kmsPkcs11(config, kms.fault.env);
   const made = JSON.parse(stdout) as TokenReport;
   expect([code, failures(made), made.login.administrator]).toEqual([0, [], true]);
   expect(made.rights.map(({ right, outcome }) => `${right}: ${outcome}`)).toContain("make keys: refused");
   expect(made.mechanisms.find(({ works }) => works)?.choice).toBe("hmac-kdf");
-  plugin.remove();
   expect(objects()).toBe(before);
 });

@@ -10,7 +10,7 @@ import { expect, it } from "vitest";
 import { runCommand } from "../../support/command.js";
 import { usePlugin } from "../../support/plugin-fixture.js";
 import { MAIN, type CommandResult } from "../../support/plugin-process.js";
-import { pkcs11Tool } from "../../support/softhsm.js";
+import { makePlainKey } from "../../support/softhsm.js";
 import { waitFor } from "../../support/wait.js";
 
 let audit: string;
@@ -66,18 +66,7 @@ it("no command changes anything that a required audit log cannot record", async 
     ) as string,
   };
   expect(await withoutLog("create")).toMatchObject(refusal);
-  const key = [
-    "--keygen",
-    "--key-type",
-    "AES:32",
-    "--label",
-    "kms-kek",
-    "--id",
-    "07",
-    "--private",
-    "--sensitive",
-  ];
-  pkcs11Tool(kms.token, ...key);
+  makePlainKey(kms.token, "kms-kek", "07");
   const [plain = ""] = await keyIds();
   const made = await keys("rotate", "--activate-in", "1h");
   const { keyId } = (JSON.parse(made.stdout) as { created: { keyId: string } }).created;

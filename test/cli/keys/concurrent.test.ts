@@ -5,45 +5,33 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
-import { FaultModule } from "../../support/fault-module.js";
 import { runCommand } from "../../support/command.js";
 import { MAIN } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { useToken } from "../../support/token-fixture.js";
 import { tokenUri } from "../../support/token.js";
 
 const AFTER_MAKING = "C_GenerateKey sleep 1000 after";
-let token: SoftHsm;
-let fault: FaultModule;
-
-beforeAll(() => {
-  token = createSoftHsm();
-  fault = new FaultModule(token);
-});
-
-afterAll(() => {
-  fault.remove();
-  token.remove();
-});
+const hsm = useToken({ faults: [] });
 
 const args = (words: readonly string[]): string[] => [
   "keys",
   ...words,
   "--key",
-  tokenUri(fault, "kms-kek"),
+  tokenUri(hsm.fault, "kms-kek"),
   "-o",
   "json",
 ];
 
 async function states(): Promise<string[]> {
-  const { stdout } = await runCommand(args(["list"]), fault.env);
+  const { stdout } = await runCommand(args(["list"]), hsm.fault.env);
   return (JSON.parse(stdout) as { keys: { state: string }[] }).keys.map(({ state }) => state);
 }
 
 async function start(...words: string[]): Promise<{ code: number; stderr: string }> {
   const child = spawn(process.execPath, [MAIN, ...args(words)], {
-    env: { ...process.env, ...fault.env },
+    env: { ...process.env, ...hsm.fault.env },
     stdio: ["ignore", "ignore", "pipe"],
   });
   const [stderr, [code]] = (await Promise.all([text(child.stderr), once(child, "close")])) as [
@@ -56,9 +44,8 @@ async function start(...words: string[]): Promise<{ code: number; stderr: string
 const twice = (...words: string[]) => Promise.all([start(...words), start(...words)]);
 
 it("two simultaneous 'keys create' name both KEKs and destroy neither, which may be in use", async () => {
-  fault.set(AFTER_MAKING);
+  hsm.fault.set(AFTER_MAKING);
   const ended = await twice("create");
-  fault.clear();
   expect(ended, JSON.stringify(ended)).toMatchObject([
     { code: 1, stderr: expect.stringContaining("both are on the token") as string },
     { code: 1, stderr: expect.stringContaining("both are on the token") as string },
@@ -68,15 +55,17 @@ it("two simultaneous 'keys create' name both KEKs and destroy neither, which may
 
 it("one of two simultaneous 'keys rotate' succeeds, even if libraries read at load time", async () => {
   const at = new Date(Date.now() + 3_600_000).toISOString();
-  fault.set(AFTER_MAKING, "store-at-load");
+  hsm.fault.set(AFTER_MAKING, "store-at-load");
   const ended = await twice("rotate", "--activate-at", at);
   expect(ended.map(({ code }) => code).sort(), JSON.stringify(ended)).toEqual([0, 1]);
-  fault.clear();
   expect(await states()).toEqual(["standby", "active", "retired"]);
 });
 
 it("'keys rotate' warns that a standby KEK becomes active before the new one", async () => {
-  const { code, stderr } = await runCommand(args(["rotate", "--activate-in", "2h", "--dry-run"]), fault.env);
+  const { code, stderr } = await runCommand(
+    args(["rotate", "--activate-in", "2h", "--dry-run"]),
+    hsm.fault.env,
+  );
   expect([code, stderr]).toEqual([
     0,
     expect.stringMatching(

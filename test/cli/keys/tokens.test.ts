@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { FaultModule } from "../../support/fault-module.js";
 import { runCommand } from "../../support/command.js";
 import { PluginProcess } from "../../support/plugin-process.js";
-import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../../support/softhsm.js";
+import { createSoftHsm, makePlainKey, type SoftHsm } from "../../support/softhsm.js";
 import { SoftHsmClone } from "../../support/softhsm-clone.js";
 import { tokenUri } from "../../support/token.js";
 
@@ -96,18 +96,7 @@ describe("keys create and rotate", () => {
     const { said: made } = await keys("create");
     const { keyId, label } = made["created"] as { keyId: string; label: string };
     const [ckaId = ""] = keyId.split(".");
-    const key = [
-      "--keygen",
-      "--key-type",
-      "AES:32",
-      "--label",
-      label,
-      "--id",
-      ckaId,
-      "--private",
-      "--sensitive",
-    ];
-    pkcs11Tool(clone, ...key);
+    makePlainKey(clone, label, ckaId);
     const { code, said } = await keys("list");
     expect([code, said["problem"]]).toEqual([1, null]);
     expect(said["keys"]).toMatchObject([
@@ -179,18 +168,7 @@ describe("keys destroy and adopt", () => {
   });
 
   it("'keys adopt' gives one label on every token without changing the active key", async () => {
-    const key = [
-      "--keygen",
-      "--key-type",
-      "AES:32",
-      "--label",
-      "kms-kek",
-      "--id",
-      "07",
-      "--private",
-      "--sensitive",
-    ];
-    pkcs11Tool(token, ...key);
+    makePlainKey(token, "kms-kek", "07");
     clone.sync();
     const [{ keyId: plain } = { keyId: "" }] = (await listed()) as { keyId: string }[];
     const next = createdKeyId(await keys("rotate", "--activate-in", "1h"));

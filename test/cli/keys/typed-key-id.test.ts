@@ -3,29 +3,23 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
 import { runCommand } from "../../support/command.js";
 import { MAIN, type CommandResult } from "../../support/plugin-process.js";
-import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
+import { useToken } from "../../support/token-fixture.js";
 import { tokenUri } from "../../support/token.js";
 
 const QUESTION = "Type the key_id to destroy it";
 
-let token: SoftHsm;
-
-beforeAll(() => {
-  token = createSoftHsm();
-});
-
-afterAll(() => {
-  token.remove();
-});
+const hsm = useToken();
 
 /** Runs a command on a terminal of its own, which util-linux's script(1) makes, and types these keys at its prompt. */
 async function type(keys: string, ...args: string[]): Promise<[code: number | null, output: string]> {
   const command = [process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(" ");
-  const child = spawn("script", ["-qec", command, "/dev/null"], { env: { ...process.env, ...token.env } });
+  const child = spawn("script", ["-qec", command, "/dev/null"], {
+    env: { ...process.env, ...hsm.token.env },
+  });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
     const isAsked = output.includes(QUESTION);
@@ -37,9 +31,9 @@ async function type(keys: string, ...args: string[]): Promise<[code: number | nu
 }
 
 it("destroys nothing if another key_id or none is typed", async () => {
-  const uri = tokenUri(token, "kms-kek");
+  const uri = tokenUri(hsm.token, "kms-kek");
   const keys = (...args: string[]): Promise<CommandResult> =>
-    runCommand(["keys", ...args, "--key", uri, "-o", "json"], token.env);
+    runCommand(["keys", ...args, "--key", uri, "-o", "json"], hsm.token.env);
   expect((await keys("create")).code).toBe(0);
   const { created } = JSON.parse((await keys("rotate", "--activate-in", "1h")).stdout) as {
     created: { keyId: string };

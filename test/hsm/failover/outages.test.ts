@@ -8,10 +8,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 
 import { FailoverHsm } from "../../../src/hsm/failover/failover.js";
 import type { EncryptAnswer, RequestContext } from "../../../src/provider/kms.js";
-import { NO_PUBLISHED_MEMORY } from "../../../src/provider/published-memory.js";
 import { RunningProvider } from "../../../src/provider/running-provider.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { codeOf } from "../../support/faulty-token.js";
+import { providerOptions } from "../../support/provider-options.js";
 import { folderOf, SoftHsmClone } from "../../support/softhsm-clone.js";
 import { createSoftHsm, type SoftHsm } from "../../support/softhsm.js";
 import type { TestToken } from "../../support/token.js";
@@ -20,7 +20,6 @@ import { waitFor } from "../../support/wait.js";
 
 const SEED = Buffer.from("a DEK seed of thirty-two bytes!!");
 const LIMIT = { timeoutMs: 40_000 };
-const UNOBSERVED = { cacheHit: () => undefined, cacheMiss: () => undefined, cacheEvicted: () => undefined };
 
 type Name = "first" | "second";
 
@@ -64,19 +63,12 @@ async function start(intervalMs: number): Promise<void> {
   };
   await waitFor(() => opened.first.hsm.readyHosts + opened.second.hsm.readyHosts === 4, LIMIT);
   const members = (["first", "second"] as const).map((name) => ({ name, hsm: opened[name].hsm }));
-  running = new RunningProvider({
-    hsm: new FailoverHsm({ members, requestTimeoutMs: 10_000, log: SILENT }),
-    mode: "direct",
-    mechanism: "auto",
-    policy: { objectName: "kms-kek", allowUnprotected: [] },
-    intervalMs,
-    requestTimeoutMs: 10_000,
-    outage: { gracePeriodMs: 600_000, onHsmLoss: "stopWrites" },
-    cache: { entries: 0, ttlMs: 60_000, observer: UNOBSERVED },
-    localKek: { maxAgeMs: 60_000, maxUses: 100 },
-    memory: NO_PUBLISHED_MEMORY,
-    log: SILENT,
-  });
+  const requestTimeoutMs = 10_000;
+  const hsm = new FailoverHsm({ members, requestTimeoutMs, log: SILENT });
+  const outage = { gracePeriodMs: 600_000, onHsmLoss: "stopWrites" } as const;
+  running = new RunningProvider(
+    providerOptions(hsm, { intervalMs, requestTimeoutMs, outage, cache: { entries: 0 } }),
+  );
   running.start();
   await waitFor(() => status().startsWith("ok"), LIMIT);
 }

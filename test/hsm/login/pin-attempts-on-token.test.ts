@@ -6,7 +6,6 @@ import { join } from "node:path";
 
 import { expect, it } from "vitest";
 
-import { KmsError } from "../../../src/errors.js";
 import { useFaultyToken } from "../../support/faulty-token.js";
 import { makeFolder } from "../../support/token.js";
 import type { OpenedToken } from "../../support/token-hsm.js";
@@ -25,31 +24,21 @@ function replace(pin: string): void {
 
 const token = useFaultyToken();
 const openHosts = (): OpenedToken => token.open({ hosts: 2, pinFile, stateDir });
-const failure = (opened: OpenedToken, text: string): Promise<unknown> =>
-  waitFor(
-    () =>
-      token.encrypt(opened).then(
-        () => false,
-        (error: unknown) =>
-          error instanceof KmsError && error.code === "PIN_REFUSED" && error.message.includes(text),
-      ),
-    { what: `a refusal that says "${text}"`, timeoutMs: 30_000 },
-  );
 
 it("a refused PIN is not tried again on a real token when its file is rewritten", async () => {
   writeFileSync(pinFile, WRONG_PIN);
   const before = token.fault.calls("C_Login");
   const opened = openHosts();
-  await failure(opened, "CKR_PIN_INCORRECT");
+  await token.refusesPin(opened, "CKR_PIN_INCORRECT");
   const seen = opened.ended.length;
   replace(`${WRONG_PIN}\n`);
   // The change is noticed: a token host is started, and reads the same PIN.
   await waitFor(() => opened.ended.length > seen, { what: "another start" });
-  await failure(opened, "not tried again");
+  await token.refusesPin(opened, "not tried again");
   await opened.hsm.stop(200);
   replace(WRONG_PIN);
   const next = openHosts();
-  await failure(next, "not tried again");
+  await token.refusesPin(next, "not tried again");
   expect(token.fault.calls("C_Login") - before).toBe(1);
   replace(token.fault.pin);
   await token.recovers(next);

@@ -6,7 +6,6 @@ import { basename, join } from "node:path";
 
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
-import { KmsError } from "../../../src/errors.js";
 import {
   correctPin,
   describePinSource,
@@ -40,17 +39,6 @@ afterEach(() => {
 /** Opens the token as a restarted process does: only the state directory remains. */
 const open = (options: OpenOptions = {}): OpenedToken => token.open({ pinFile, stateDir, ...options });
 
-const refusal = (opened: OpenedToken, text: string): Promise<unknown> =>
-  waitFor(
-    () =>
-      token.encrypt(opened).then(
-        () => false,
-        (error: unknown) =>
-          error instanceof KmsError && error.code === "PIN_REFUSED" && error.message.includes(text),
-      ),
-    { what: `a refusal that says "${text}"`, timeoutMs: 20_000 },
-  );
-
 const record = (): string => join(stateDir, "pin-refused.json");
 
 /** Returns the recorded attempts by token. */
@@ -62,7 +50,7 @@ it("a wrong PIN costs one attempt over two hosts and three processes, and is not
   const before = logins();
   for (let start = 0; start < 3; start++) {
     const opened = open({ hosts: 2 });
-    await refusal(opened, start === 0 ? "CKR_PIN_INCORRECT" : "not tried again");
+    await token.refusesPin(opened, start === 0 ? "CKR_PIN_INCORRECT" : "not tried again");
     expect(opened.hsm.state()).toMatchObject({ up: false, reason: { code: "PIN_REFUSED" } });
     await opened.hsm.stop(200);
   }
@@ -77,7 +65,7 @@ it("a wrong PIN costs one attempt over two hosts and three processes, and is not
 
 it("a corrected PIN file is used without a restart, and the refusal is forgotten", async () => {
   const opened = open({ hosts: 2 });
-  await refusal(opened, "CKR_PIN_INCORRECT");
+  await token.refusesPin(opened, "CKR_PIN_INCORRECT");
   const before = logins();
   writeFileSync(pinFile, token.fault.pin);
   await token.recovers(opened);
@@ -92,7 +80,7 @@ it("a locked token is reported and not tried", async () => {
   token.fault.set(`pin-counter 3 ${counter}`);
   writeFileSync(pinFile, token.fault.pin);
   const before = logins();
-  await refusal(open({ hosts: 2 }), "is locked");
+  await token.refusesPin(open({ hosts: 2 }), "is locked");
   expect(logins()).toBe(before);
 });
 
@@ -100,10 +88,10 @@ it("the last attempt is made only if the operator allows it", async () => {
   const counter = token.fault.path("final");
   token.fault.set(`pin-counter 2 ${counter}`);
   const first = open();
-  await refusal(first, "CKR_PIN_INCORRECT");
+  await token.refusesPin(first, "CKR_PIN_INCORRECT");
   writeFileSync(pinFile, token.fault.pin);
   const before = logins();
-  await refusal(first, "one PIN attempt left");
+  await token.refusesPin(first, "one PIN attempt left");
   expect(logins()).toBe(before);
   await first.hsm.stop(200);
   await token.recovers(open({ allowFinalTry: true }));
@@ -118,7 +106,7 @@ it("the PIN flags are also read before a login that follows a logout", async () 
   writeFileSync(counter, "1\n");
   token.fault.set(`pin-counter 2 ${counter}`, "logout");
   const before = logins();
-  await refusal(opened, "one PIN attempt left");
+  await token.refusesPin(opened, "one PIN attempt left");
   expect(logins()).toBe(before);
 });
 
@@ -146,13 +134,13 @@ describe("a login without an answer", () => {
     const before = logins();
     for (let start = 0; start < 3; start++) {
       const opened = open({ hosts: 2 });
-      await refusal(opened, "no clear answer");
+      await token.refusesPin(opened, "no clear answer");
       await opened.hsm.stop(200);
     }
     expect(logins() - before).toBe(most);
     token.fault.set(`pin-counter 5 ${counter()} ${flags}`);
     const opened = open();
-    await refusal(opened, "no clear answer");
+    await token.refusesPin(opened, "no clear answer");
     writeFileSync(pinFile, token.fault.pin);
     await token.recovers(opened);
   });
@@ -165,7 +153,7 @@ describe("a login without an answer", () => {
       await waitFor(() => logins() - before > start, { what: "a login", timeoutMs: 20_000 });
       await opened.hsm.stop(0);
     }
-    await refusal(open(), "no clear answer");
+    await token.refusesPin(open(), "no clear answer");
     expect(logins() - before).toBe(2);
   });
 
@@ -200,12 +188,12 @@ describe("a login without an answer", () => {
     await token.recovers(opened);
     token.fault.set("C_Login rv 0xA0");
     for (const pid of opened.hsm.pids) process.kill(pid, "SIGKILL");
-    await refusal(opened, "CKR_PIN_INCORRECT");
+    await token.refusesPin(opened, "CKR_PIN_INCORRECT");
     await opened.hsm.stop(200);
     rmSync(record());
     token.fault.set("C_Login abort");
     const before = logins();
-    await refusal(open({ hosts: 2 }), "no clear answer");
+    await token.refusesPin(open({ hosts: 2 }), "no clear answer");
     expect(logins() - before).toBe(2);
   });
 
@@ -227,12 +215,12 @@ it.each(["0xA3", "0xA4"])(
     token.fault.set(`C_Login rv ${rv}`);
     const before = logins();
     const opened = open({ hosts: 2 });
-    await refusal(opened, "the token");
+    await token.refusesPin(opened, "the token");
     for (let i = 0; i < 5; i++) expect(await codeOf(token.encrypt(opened))).toBe("PIN_REFUSED");
     expect(logins() - before).toBe(1);
     await opened.hsm.stop(200);
     const soon = open({ pinRecheckMs: 100 });
-    await refusal(soon, "the token");
+    await token.refusesPin(soon, "the token");
     token.fault.clear();
     await token.recovers(soon);
   },
@@ -275,15 +263,15 @@ it.each<[string, () => PinSource]>([
     const before = logins();
     for (let i = 0; i < 3; i++) {
       const opened = start();
-      await refusal(opened, i === 0 ? "CKR_PIN_INCORRECT" : `remove ${record()}`);
+      await token.refusesPin(opened, i === 0 ? "CKR_PIN_INCORRECT" : `remove ${record()}`);
       await opened.hsm.stop(200);
     }
     expect(logins() - before).toBe(1);
     const removed = start();
-    await refusal(removed, "not tried again");
+    await token.refusesPin(removed, "not tried again");
     rmSync(record());
     await waitFor(() => logins() - before === 2, { what: "another attempt" });
-    await refusal(removed, "CKR_PIN_INCORRECT");
+    await token.refusesPin(removed, "CKR_PIN_INCORRECT");
     await removed.hsm.stop(200);
     pin = token.fault.pin;
     await token.recovers(start());
