@@ -16,7 +16,7 @@ import { waitFor } from "../support/wait.js";
 
 const kms = usePlugin();
 
-it("gives the same key_id, and opens what either mode sealed before, in both modes", async () => {
+it("two plugins in different modes give one key_id and decrypt each other's ciphertexts", async () => {
   const { keyId } = await kms.client.status();
   const direct = await kms.client.encrypt(Buffer.from("direct"), "u");
   const again = await kms.add({ mode: "local-kek" });
@@ -31,7 +31,7 @@ it("gives the same key_id, and opens what either mode sealed before, in both mod
   await expect(kms.client.decrypt({ ...local, annotations: {} }, "u")).rejects.toThrow(/^INVALID_ARGUMENT/);
 });
 
-it("removes a stale socket at the start, and its own socket at the stop", async () => {
+it("a plugin removes a stale socket at the start, and its own socket at the stop", async () => {
   const { plugin: again } = await kms.add();
   await again.start();
   await again.stop("SIGKILL");
@@ -42,7 +42,7 @@ it("removes a stale socket at the start, and its own socket at the stop", async 
 });
 
 it.each(["SIGTERM", "SIGINT"] as const)(
-  "closes what it has opened on a %s during the start",
+  "a plugin that gets %s during the start closes what it has opened",
   async (signal) => {
     const { plugin: again } = await kms.add();
     again.launch();
@@ -53,7 +53,7 @@ it.each(["SIGTERM", "SIGINT"] as const)(
   },
 );
 
-it("refuses a path that is not a socket, or a folder writable by others, before any login", async () => {
+it("serve refuses a path that is not a socket, or a folder open to others, before any login", async () => {
   const fault = new FaultModule(kms.token);
   const { plugin: again } = await kms.add({}, { token: fault });
   writeFileSync(again.socket, "mine");
@@ -66,7 +66,7 @@ it("refuses a path that is not a socket, or a folder writable by others, before 
   fault.remove();
 });
 
-it("lets requests under way finish at a stop", async () => {
+it("a plugin that stops lets requests under way finish", async () => {
   const { plugin: again, client } = await kms.add();
   await again.start();
   await client.status();
@@ -80,7 +80,7 @@ it("lets requests under way finish at a stop", async () => {
   for (const reason of refused) expect(reason).toMatch(/UNAVAILABLE/);
 });
 
-it("stays up after one attempt with a wrong PIN, and recovers once the PIN is corrected", async () => {
+it("a wrong PIN costs one attempt, and the plugin serves once the PIN is corrected", async () => {
   const { plugin: again, client } = await kms.add();
   const pinFile = `${again.folder}/pin`;
   writeFileSync(pinFile, "wrong", { mode: 0o600 });

@@ -96,7 +96,7 @@ it("without an init the orphan stays, and the log reports it", async () => {
 });
 
 it.each(["SIGTERM", "SIGINT"] as const)(
-  "passes %s on: the plugin drains and removes its socket",
+  "the init passes %s on, and the plugin drains and removes its socket",
   async (signal) => {
     const init = await startAsInit(entryPoint());
     const ended = new Promise<number | null>((resolve) => unshare.once("exit", resolve));

@@ -88,7 +88,7 @@ describe("what serve refuses and check reports", () => {
     ({ plugin } = await kms.add());
   });
 
-  it("a state directory, with its audit key, that others may write to", async () => {
+  it("serve, check and keys list refuse a state directory that others may write to", async () => {
     plugin.configure({ audit: { file: join(top, "log", "audit.log") } });
     mkdirSync(plugin.stateDir);
     chmodSync(plugin.stateDir, 0o777);
@@ -121,7 +121,7 @@ describe("what serve refuses and check reports", () => {
     },
   );
 
-  it("a module that others may write to, or put another in the place of", async () => {
+  it("serve, check and keys list refuse a module that others may write to or replace", async () => {
     const copy = join(folder, "libsofthsm2.so");
     copyFileSync(kms.token.modulePath, copy);
     plugin.configure({ keys: { uri: tokenUri(kms.token, "kms-kek", copy) } });

@@ -162,7 +162,7 @@ it("sends a span for each call to the HSM, below the request's", async () => {
   expect(await below("cached")).toEqual([]);
 });
 
-it("follows the caller's decision not to sample, and begins a trace where there is none", async () => {
+it("follows the caller's decision not to sample, and begins a trace if the caller has none", async () => {
   await call("Encrypt", { plaintext: Buffer.alloc(32), uid: "unsampled" }, "00");
   await call("Encrypt", { plaintext: Buffer.alloc(32), uid: "sampled" });
   await spanOf("sampled");
@@ -172,7 +172,7 @@ it("follows the caller's decision not to sample, and begins a trace where there 
   expect(own.every(({ parentSpanId }) => parentSpanId === undefined || parentSpanId === "")).toBe(true);
 });
 
-it("keeps the collector's password to itself", () => {
+it("neither a token host nor the log gets the collector's password", () => {
   expect([...authorizations]).toEqual([SECRET]);
   const hosts = childrenOf(kms.plugin.pid ?? 0);
   expect(hosts.length).toBeGreaterThan(0);
@@ -180,7 +180,7 @@ it("keeps the collector's password to itself", () => {
   expect(kms.plugin.log).not.toContain(SECRET);
 });
 
-it("holds up nothing when the collector goes away", async () => {
+it("requests and the stop are not delayed when the collector goes away", async () => {
   collector.closeAllConnections();
   await new Promise((resolve) => collector.close(resolve));
   const failures = (): number => kms.plugin.log.split('"msg":"traces cannot be exported"').length - 1;
