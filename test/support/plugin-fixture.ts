@@ -8,26 +8,8 @@ import type { FaultModule } from "./fault-module.js";
 import type { PluginProcess, PluginSettings } from "./plugin-process.js";
 import { ReachablePlugin } from "./reachable-plugin.js";
 import type { SoftHsm } from "./softhsm.js";
-import { useToken, type TokenOptions } from "./token-fixture.js";
+import { useToken, type TokenFixture, type TokenOptions } from "./token-fixture.js";
 import type { TestToken } from "./token.js";
-
-export interface PluginFixture {
-  readonly token: SoftHsm;
-  /** In front of the token; only with `token: { faults }`. */
-  readonly fault: FaultModule;
-  /** The plugin, with what it is reached by. */
-  readonly own: ReachablePlugin;
-  readonly plugin: PluginProcess;
-  /** Connected to the plugin's socket. */
-  readonly client: KmsClient;
-  /** Host and port of the plugin's HTTP endpoints. */
-  readonly address: string;
-  /**
-   * Makes another plugin, which is not started: on the same token, or on another. It is stopped and removed after the
-   * test, or with the fixture if made before the tests.
-   */
-  add(settings?: PluginSettings, of?: { token?: TestToken; object?: string }): Promise<ReachablePlugin>;
-}
 
 export interface PluginOptions {
   /** By default, a token that holds the KEK `kms-kek`. */
@@ -40,6 +22,72 @@ export interface PluginOptions {
   readonly prepare?: (kms: PluginFixture) => unknown;
 }
 
+/** A token, the plugin of `usePlugin`, and those that tests add. */
+export class PluginFixture {
+  readonly #tokens: TokenFixture;
+  readonly #object: string | undefined;
+  readonly #made: ReachablePlugin[] = [];
+
+  constructor(tokens: TokenFixture, object: string | undefined) {
+    this.#tokens = tokens;
+    this.#object = object;
+  }
+
+  get token(): SoftHsm {
+    return this.#tokens.token;
+  }
+
+  /** In front of the token; only with `token: { faults }`. */
+  get fault(): FaultModule {
+    return this.#tokens.fault;
+  }
+
+  /** The plugin, with what it is reached by. */
+  get own(): ReachablePlugin {
+    const [first] = this.#made;
+    if (first === undefined) throw new Error("usePlugin: available only inside a test");
+    return first;
+  }
+
+  get plugin(): PluginProcess {
+    return this.own.plugin;
+  }
+
+  /** Connected to the plugin's socket. */
+  get client(): KmsClient {
+    return this.own.client;
+  }
+
+  /** Host and port of the plugin's HTTP endpoints. */
+  get address(): string {
+    return this.own.address;
+  }
+
+  /** Number of plugins, started or not. */
+  get count(): number {
+    return this.#made.length;
+  }
+
+  /**
+   * Makes a plugin, which is not started: on the fixture's token, or on another. If made in a test, it is stopped and
+   * removed after it; if made before the tests, with the fixture.
+   */
+  async add(
+    settings: PluginSettings = {},
+    { token = this.#tokens.front, object = this.#object }: { token?: TestToken; object?: string } = {},
+  ): Promise<ReachablePlugin> {
+    const one = await ReachablePlugin.on(token, object);
+    this.#made.push(one);
+    one.configure(settings);
+    return one;
+  }
+
+  /** Stops and removes all plugins but the first ones. */
+  async removeAllBut(first: number): Promise<void> {
+    await Promise.all(this.#made.splice(first).map((one) => one.remove()));
+  }
+}
+
 /**
  * Before the tests, makes a SoftHSM token with a KEK and starts a plugin on it, with one token host, that serves HTTP
  * endpoints; after them, stops the plugin and removes everything.
@@ -49,58 +97,18 @@ export function usePlugin(
   settings: PluginSettings | ((kms: PluginFixture) => PluginSettings) = {},
   { token = { kek: true }, object, start = true, prepare }: PluginOptions = {},
 ): PluginFixture {
-  const tokens = useToken(token);
-  const made: ReachablePlugin[] = [];
+  const kms = new PluginFixture(useToken(token), object);
   let madeBefore = 0;
-  const make = async (on: TestToken, label = object): Promise<ReachablePlugin> => {
-    const one = await ReachablePlugin.on(on, label);
-    made.push(one);
-    return one;
-  };
-  const own = (): ReachablePlugin => {
-    if (made[0] === undefined) throw new Error("usePlugin: available only inside a test");
-    return made[0];
-  };
-  const fixture: PluginFixture = {
-    get token() {
-      return tokens.token;
-    },
-    get fault() {
-      return tokens.fault;
-    },
-    get own() {
-      return own();
-    },
-    get plugin() {
-      return own().plugin;
-    },
-    get client() {
-      return own().client;
-    },
-    get address() {
-      return own().address;
-    },
-    async add(sections = {}, of = {}) {
-      const other = await make(of.token ?? tokens.front, of.object);
-      other.configure(sections);
-      return other;
-    },
-  };
-
   beforeAll(async () => {
-    const first = await make(tokens.front);
-    first.configure(typeof settings === "function" ? settings(fixture) : settings);
-    await prepare?.(fixture);
-    if (start) await first.start();
+    const own = await kms.add();
+    own.configure(typeof settings === "function" ? settings(kms) : settings);
+    await prepare?.(kms);
+    if (start) await own.start();
   });
   beforeEach(() => {
-    madeBefore = made.length;
+    madeBefore = kms.count;
   });
-  afterEach(async () => {
-    await Promise.all(made.splice(madeBefore).map((one) => one.remove()));
-  });
-  afterAll(async () => {
-    await Promise.all(made.splice(0).map((one) => one.remove()));
-  });
-  return fixture;
+  afterEach(() => kms.removeAllBut(madeBefore));
+  afterAll(() => kms.removeAllBut(0));
+  return kms;
 }
