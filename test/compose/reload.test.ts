@@ -4,12 +4,10 @@
 import { chmodSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 
-import { KmsClient } from "../../src/kms-client/kms-client.js";
-import { FaultModule } from "../support/fault-module.js";
-import { PluginProcess, type PluginSettings } from "../support/plugin-process.js";
-import { createSoftHsmWithKek, type SoftHsm } from "../support/softhsm.js";
+import { usePlugin } from "../support/plugin-fixture.js";
+import type { PluginSettings } from "../support/plugin-process.js";
 import { makeFolder, tokenUri } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 
@@ -17,10 +15,6 @@ const WAIT = { timeoutMs: 30_000, intervalMs: 20 };
 const RELOADED = "configuration reloaded";
 const REFUSED = "configuration not reloaded";
 
-let softHsm: SoftHsm;
-let fault: FaultModule;
-let plugin: PluginProcess;
-let client: KmsClient;
 const folder = makeFolder("reload");
 const auditFile = join(folder, "audit.log");
 
@@ -28,6 +22,18 @@ const settings = (more: PluginSettings = {}): PluginSettings => ({
   hsm: { requestTimeout: "500ms", startTimeout: "2s" },
   audit: { file: auditFile },
   ...more,
+});
+
+const kms = usePlugin(settings(), {
+  token: { kek: true, faults: [] },
+  start: false,
+  prepare({ plugin }) {
+    const notify = join(folder, "systemd-notify");
+    writeFileSync(notify, `#!/bin/sh\necho "$*" >>${folder}/notified\n`);
+    chmodSync(notify, 0o755);
+    plugin.env = { PATH: `${folder}:${process.env["PATH"] ?? ""}`, NOTIFY_SOCKET: "/run/systemd/notify" };
+    plugin.launch();
+  },
 });
 
 interface Line {
@@ -38,10 +44,12 @@ interface Line {
 }
 
 /** Sends SIGHUP and returns what is logged until the reload has ended. */
-const hangUp = async (send = (): void => void process.kill(plugin.pid ?? 0, "SIGHUP")): Promise<Line[]> => {
-  const before = plugin.log.length;
+const hangUp = async (
+  send = (): void => void process.kill(kms.plugin.pid ?? 0, "SIGHUP"),
+): Promise<Line[]> => {
+  const before = kms.plugin.log.length;
   const lines = (): Line[] =>
-    plugin.log
+    kms.plugin.log
       .slice(before)
       .split("\n")
       .slice(0, -1)
@@ -56,31 +64,11 @@ const inForce = (lines: readonly Line[]) => settingsIn(lines, "a changed setting
 const afterRestart = (lines: readonly Line[]) =>
   settingsIn(lines, "a changed setting takes effect after a restart");
 
-beforeAll(() => {
-  softHsm = createSoftHsmWithKek();
-  fault = new FaultModule(softHsm);
-  plugin = new PluginProcess(fault, settings());
-  const notify = join(folder, "systemd-notify");
-  writeFileSync(notify, `#!/bin/sh\necho "$*" >>${folder}/notified\n`);
-  chmodSync(notify, 0o755);
-  plugin.env = { PATH: `${folder}:${process.env["PATH"] ?? ""}`, NOTIFY_SOCKET: "/run/systemd/notify" };
-  plugin.launch();
-  client = new KmsClient(plugin.socket);
-});
-
-afterAll(async () => {
-  client.close();
-  await plugin.stop();
-  plugin.remove();
-  fault.remove();
-  softHsm.remove();
-});
-
 it("a SIGHUP during the start is answered by a reload once the plugin serves", async () => {
-  await waitFor(() => plugin.log.includes("kms-pkcs11 starts"), WAIT);
-  plugin.configure(settings({ log: { level: "debug" } }));
+  await waitFor(() => kms.plugin.log.includes("kms-pkcs11 starts"), WAIT);
+  kms.own.configure(settings({ log: { level: "debug" } }));
   expect(inForce(await hangUp())).toEqual(["log.level"]);
-  await waitFor(async () => (await client.status()).healthz === "ok", WAIT);
+  await waitFor(async () => (await kms.client.status()).healthz === "ok", WAIT);
 });
 
 it("notifies systemd that it is ready, and when each reload begins and ends", async () => {
@@ -108,19 +96,19 @@ it("applies what it can, names what needs a restart, and names that again the ne
     hsm: { requestTimeout: "500ms", startTimeout: "2s", queue: 10 },
     mode: "local-kek",
   });
-  plugin.configure(changed);
+  kms.own.configure(changed);
   const lines = await hangUp();
   expect(new Set(inForce(lines))).toEqual(
     new Set(["log.level", "audit.file", "audit.required", "cache.ttl", "cache.entries"]),
   );
   expect(afterRestart(lines)).toEqual(["mode", "hsm.queue"]);
-  await client.encrypt(Buffer.alloc(32), "reload");
+  await kms.client.encrypt(Buffer.alloc(32), "reload");
   await waitFor(() => existsSync(elsewhere) && readFileSync(elsewhere, "utf8").includes("ncrypt"), WAIT);
   expect(afterRestart(await hangUp())).toEqual(["mode", "hsm.queue"]);
 });
 
 it("an invalid file, or a path that others control, changes nothing, and the log says why", async () => {
-  writeFileSync(plugin.configFile, "kind: 1\n");
+  writeFileSync(kms.plugin.configFile, "kind: 1\n");
   const [invalid] = await hangUp();
   expect(invalid).toMatchObject({
     level: "error",
@@ -128,59 +116,59 @@ it("an invalid file, or a path that others control, changes nothing, and the log
   });
   const open = makeFolder("open");
   chmodSync(open, 0o777);
-  plugin.configure(
+  kms.own.configure(
     settings({ log: { level: "debug" }, audit: { file: auditFile, keyFile: join(open, "key") } }),
   );
   const [untrusted] = await hangUp();
   expect(untrusted?.reason).toContain("can be written by others");
-  plugin.configure(settings());
+  kms.own.configure(settings());
   expect(inForce(await hangUp())).not.toContain("log.level");
-  expect((await client.status()).healthz).toBe("ok");
+  expect((await kms.client.status()).healthz).toBe("ok");
 });
 
 it("many SIGHUPs at once leave the last configuration in force", async () => {
   for (const level of ["debug", "info", "debug"]) {
-    plugin.configure(settings({ log: { level } }));
-    for (let sent = 0; sent < 5; sent++) process.kill(plugin.pid ?? 0, "SIGHUP");
+    kms.own.configure(settings({ log: { level } }));
+    for (let sent = 0; sent < 5; sent++) process.kill(kms.plugin.pid ?? 0, "SIGHUP");
   }
   await waitFor(async () => inForce(await hangUp()).length === 0, WAIT);
-  plugin.configure(settings());
+  kms.own.configure(settings());
   expect(inForce(await hangUp())).toEqual(["log.level"]);
 });
 
 it("reloads while the HSM is away", async () => {
-  fault.set("device-error");
-  await expect(client.encrypt(Buffer.alloc(32), "away")).rejects.toThrow();
-  plugin.configure(settings({ cache: { outageTtl: "3h" } }));
+  kms.fault.set("device-error");
+  await expect(kms.client.encrypt(Buffer.alloc(32), "away")).rejects.toThrow();
+  kms.own.configure(settings({ cache: { outageTtl: "3h" } }));
   expect(inForce(await hangUp())).toEqual(["cache.outageTtl"]);
-  fault.clear();
-  await waitFor(async () => (await client.status()).healthz === "ok", WAIT);
+  kms.fault.clear();
+  await waitFor(async () => (await kms.client.status()).healthz === "ok", WAIT);
 });
 
 it("tries a refused PIN again only if the new source holds another PIN", async () => {
-  await plugin.stop();
+  await kms.plugin.stop();
   const pinFile = (name: string, pin: string): string => {
     writeFileSync(join(folder, name), pin, { mode: 0o600 });
     return join(folder, name);
   };
   const withPin = (file: string): PluginSettings =>
-    settings({ keys: { uri: tokenUri(fault, "kms-kek").replace(fault.pinFile, file) } });
-  plugin.configure(withPin(pinFile("first", "wrong")));
-  plugin.launch();
-  const status = (): Promise<string> => client.status().then(({ healthz }) => healthz, String);
+    settings({ keys: { uri: tokenUri(kms.fault, "kms-kek").replace(kms.fault.pinFile, file) } });
+  kms.own.configure(withPin(pinFile("first", "wrong")));
+  kms.plugin.launch();
+  const status = (): Promise<string> => kms.client.status().then(({ healthz }) => healthz, String);
   await waitFor(async () => (await status()).includes("CKR_PIN_INCORRECT"), WAIT);
-  const attempts = fault.calls("C_Login");
+  const attempts = kms.fault.calls("C_Login");
 
-  plugin.configure(withPin(join(folder, "missing")));
+  kms.own.configure(withPin(join(folder, "missing")));
   const missing = await hangUp();
   expect(settingsIn(missing, "the previous PIN source stays in force")).toEqual(["pin"]);
 
-  plugin.configure(withPin(pinFile("second", "wrong")));
+  kms.own.configure(withPin(pinFile("second", "wrong")));
   expect(inForce(await hangUp())).toEqual(["pin"]);
   await waitFor(async () => (await status()).includes(join(folder, "second")), WAIT);
-  expect(fault.calls("C_Login")).toBe(attempts);
+  expect(kms.fault.calls("C_Login")).toBe(attempts);
 
-  plugin.configure(withPin(pinFile("third", softHsm.pin)));
+  kms.own.configure(withPin(pinFile("third", kms.token.pin)));
   expect(inForce(await hangUp())).toEqual(["pin"]);
   await waitFor(async () => (await status()) === "ok", WAIT);
 });
