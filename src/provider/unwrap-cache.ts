@@ -68,7 +68,7 @@ export class UnwrapCache {
     const isResized = entries !== this.#options.entries;
     this.#options = { ...this.#options, entries, ttlMs, outageTtlMs };
     if (before === undefined || !isResized) return;
-    // The entries themselves move, so nothing is zeroed unless there are too many: then the last ones that are set stay.
+    // Entries are moved, not copied, so only those that do not fit are zeroed: the least recently requested, set first.
     const after = this.#emptyCache(entries);
     for (const [name, entry] of [...before.entries()].reverse()) after.set(name, entry);
     this.#entries = after;

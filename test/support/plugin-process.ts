@@ -70,12 +70,14 @@ export class PluginProcess {
   /** Writes the configuration file that the next start reads. */
   configure(settings: PluginSettings): void {
     const { moduleEntry, moduleParameters } = this.#token;
+    const uri = tokenUri(this.#token, this.#object);
     const document = {
       apiVersion: "kms-pkcs11.dev/v1",
       kind: "PluginConfiguration",
       ...settings,
       socket: { path: this.socket, ...settings.socket },
-      keys: { uri: tokenUri(this.#token, this.#object), ...settings.keys },
+      // A PIN source is given once.
+      keys: { uri: "pin" in settings ? uri.replace(/&pin-source=.*/, "") : uri, ...settings.keys },
       stateDir: this.stateDir,
       ...((moduleEntry ?? moduleParameters) !== undefined && {
         module: { entry: moduleEntry, parameters: moduleParameters },

@@ -111,7 +111,7 @@ function planFor(answers: Answers, { root, print }: InitOptions): ReturnType<typ
   return { ...plan, parts };
 }
 
-/** Shows the plan even if the node cannot be written to, which is what a dry run finds out. */
+/** Compares the plan with the node. A dry run shows the plan also if the node cannot be written to. */
 function inspectOrShow(
   parts: readonly Planned[],
   { root, dryRun }: InitOptions,
