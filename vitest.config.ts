@@ -6,7 +6,7 @@ import { configDefaults, defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
-    exclude: ["test/e2e/**", "**/node_modules/**"],
+    exclude: ["test/e2e/**", "test/e2e-node/**", "**/node_modules/**"],
     globalSetup: ["test/setup/prerequisites.ts", "test/setup/kek-token.ts"],
     pool: "forks",
     // The built program is loaded as it is: transforming it would cost more than running it.

@@ -87,6 +87,7 @@ packages_for() {
     apt-get:certutil) echo libnss3-tools ;;
     apt-get:prometheus | apt-get:promtool) echo prometheus ;;
     apt-get:etcd) echo etcd-server ;;
+    apt-get:ip) echo iproute2 ;;
     apt-get:p11-kit) echo p11-kit p11-kit-modules ;;
     apt-get:systemd-nspawn | dnf:systemd-nspawn) echo systemd-container ;;
     apt-get:rpmbuild) echo rpm ;;

@@ -2,18 +2,19 @@
 // report and removes the folder. E2E_KEEP=1 keeps it, including every log. Starts no server.
 
 import { execFileSync } from "node:child_process";
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { mkdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { TestProject } from "vitest/node";
+import { removeLeftFolders } from "./harness/left-folders.js";
 import { recordIn, renderReport } from "./harness/report.js";
 
 const NAME = "kms-pkcs11-e2e.";
 const SCRIPT = fileURLToPath(new URL("../../scripts/e2e-binaries", import.meta.url));
 
 export default function setup(project: TestProject): () => void {
-  removeLeftFolders();
+  removeLeftFolders(NAME);
   const binaries = process.env["E2E_BINARIES"] ?? findBinaries();
   const runFolder = join(tmpdir(), NAME + String(process.pid));
   mkdirSync(runFolder, { mode: 0o700 });
@@ -44,23 +45,4 @@ function versions(binaries: string): [string, string][] {
     ["etcd", firstLine(join(binaries, "etcd")).replace("etcd Version: ", "")],
     ["Node.js", process.version],
   ];
-}
-
-/** Removes the folders of runs that were killed: each name ends in the id of a process that no longer exists. */
-function removeLeftFolders(): void {
-  for (const name of readdirSync(tmpdir())) {
-    const pid = name.startsWith(NAME) ? Number(name.slice(NAME.length)) : NaN;
-    if (Number.isInteger(pid) && !isRunning(pid)) {
-      rmSync(join(tmpdir(), name), { recursive: true, force: true });
-    }
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }

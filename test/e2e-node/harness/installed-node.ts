@@ -1,0 +1,66 @@
+// A node with its HSM, on which the plugin is installed.
+
+import { copyFile, mkdir, readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { inject } from "vitest";
+import { record } from "../../e2e/harness/report.js";
+import { binaries } from "../../e2e/harness/run.js";
+import { Cluster, kubeadmConfiguration } from "./cluster.js";
+import { runCommand } from "./command.js";
+import { followSteps } from "./steps.js";
+import { KubernetesNode } from "./kubernetes-node.js";
+import { NetworkHsm, PIN } from "./network-hsm.js";
+
+const STEPS = new URL("../static-pod-steps.md", import.meta.url);
+/** What the node sees as its folder for the installation. */
+const INSTALL = "/opt/install";
+/** Checks that this node cannot pass: it has neither systemd nor a configuration of its kernel. */
+const IGNORED = "SystemVerification,FileContent--proc-sys-net-ipv4-ip_forward,Service-Kubelet";
+
+export interface InstalledNode {
+  readonly node: KubernetesNode;
+  readonly hsm: NetworkHsm;
+  readonly cluster: Cluster;
+}
+
+/** Returns an empty node with its HSM; neither runs yet. */
+export function emptyNode(): InstalledNode {
+  const folder = join(inject("runFolder"), "node");
+  const node = new KubernetesNode(folder, binaries());
+  const hsm = new NetworkHsm(join(folder, "hsm"), join(inject("runFolder"), "hsm"));
+  return { node, hsm, cluster: new Cluster(node) };
+}
+
+/** Boots the node and its HSM, and installs the plugin, to the first Secret. */
+export async function install({ node, hsm }: InstalledNode): Promise<void> {
+  await putFiles(node.folder);
+  const start = Date.now();
+  await node.boot();
+  await hsm.create();
+  const unpack = "mkdir -p images && tar -xf control-plane.tar -C images";
+  const importAll = "for image in images/*.image; do ctr -n k8s.io images import $image || exit 1; done";
+  await node.run(`cd ${INSTALL} && ${unpack} && ${importAll}`, { timeoutMs: 300_000 });
+  record("node", "booted, control plane's images imported, s", (Date.now() - start) / 1000);
+  const installed = Date.now();
+  const kubeadm = `kubeadm init --config ${INSTALL}/kubeadm.yaml --skip-phases=addon --ignore-preflight-errors=${IGNORED}`;
+  const instead = (command: string): string => command.replace(/^kubeadm init .*/, kubeadm);
+  const steps = await followSteps(node, STEPS, { folder: INSTALL, typed: PIN, instead });
+  record("node", `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
+}
+
+/** Puts the files to install on the node's disk. */
+async function putFiles(folder: string): Promise<void> {
+  const install = join(folder, "opt.upper/install");
+  const archives = inject("archives");
+  const tarball = inject("tarball");
+  await mkdir(install, { recursive: true });
+  for (const name of await readdir(archives)) {
+    if (/^(plugin|control-plane).*\.tar$/.test(name)) {
+      await copyFile(join(archives, name), join(install, name));
+    }
+  }
+  await copyFile(tarball, join(install, tarball.slice(tarball.lastIndexOf("/") + 1)));
+  await runCommand(["mv", join(install, "plugin.tar"), join(install, "kubernetes-kms-pkcs11-0.1.0.tar")]);
+  const version = await runCommand([join(binaries(), "kubeadm"), "version", "-o", "short"]);
+  await writeFile(join(install, "kubeadm.yaml"), kubeadmConfiguration(version.trim()));
+}

@@ -1,0 +1,92 @@
+// A node of its own on this machine: namespaces with containerd and kubelet, which survive nothing but what a disk keeps.
+// Knows how it boots and loses its power, not what runs on it.
+
+import { spawn } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { until } from "../../e2e/harness/wait.js";
+import { Machine, entering } from "./machine.js";
+
+const HARNESS = fileURLToPath(new URL(".", import.meta.url));
+const CGROUPS = "/sys/fs/cgroup";
+
+const ENVIRONMENT = [
+  "CONTAINER_RUNTIME_ENDPOINT=unix:///run/containerd/containerd.sock",
+  "KUBECONFIG=/etc/kubernetes/super-admin.conf",
+];
+
+export class KubernetesNode extends Machine {
+  readonly folder: string;
+  readonly #programs: string;
+  /** unshare(1), whose only child is the node's process 1. */
+  #unshare: number | undefined;
+  #init = 0;
+
+  /** @param folder what the node's disk holds; @param programs the Kubernetes programs, which are in its path */
+  constructor(folder: string, programs: string) {
+    super();
+    this.folder = folder;
+    this.#programs = programs;
+  }
+
+  protected override enter(): readonly string[] {
+    return [...entering(this.#init, `${this.#programs}:`), ...ENVIRONMENT];
+  }
+
+  /** Boots the node and returns when containerd answers. */
+  async boot(): Promise<void> {
+    await mkdir(join(this.folder, "hsm"), { recursive: true });
+    const booted = join(this.folder, "booted");
+    rmSync(booted, { force: true });
+    const namespaces = [
+      "--mount",
+      "--net",
+      "--pid",
+      "--uts",
+      "--ipc",
+      "--fork",
+      "--kill-child",
+      "--mount-proc",
+    ];
+    const init = [join(HARNESS, "node-init.sh"), this.folder, this.#programs, HARNESS];
+    const child = spawn("setpriv", ["--pdeathsig", "KILL", "unshare", ...namespaces, ...init], {
+      stdio: ["ignore", "inherit", "inherit"],
+    });
+    this.#unshare = child.pid;
+    await until("the node's process 1", () => existsSync(booted));
+    this.#init = Number(readFileSync(`/proc/${this.#unshare}/task/${this.#unshare}/children`, "utf8").trim());
+    await until("containerd", async () => (await this.try("ctr version")).code === 0);
+  }
+
+  /** Ends every process of the node at once, as a power failure does, and returns when none is left. */
+  async pullPlug(): Promise<void> {
+    const unshare = this.#unshare;
+    if (unshare === undefined) return;
+    // Its process 1, or unshare itself, if the boot failed before that was known.
+    process.kill(this.#init === 0 ? unshare : this.#init, "SIGKILL");
+    await until("the node's end", () => !existsSync(`/proc/${unshare}/exe`));
+    this.#unshare = undefined;
+    this.#init = 0;
+  }
+
+  /** Removes what the node leaves behind on this machine besides its folder. */
+  async remove(): Promise<void> {
+    await this.pullPlug();
+    removeGroups(join(CGROUPS, "kms-pkcs11-node"));
+    for (const hierarchy of readdirSync(CGROUPS)) removeGroups(join(CGROUPS, hierarchy, "kms-pkcs11-node"));
+  }
+}
+
+function removeGroups(folder: string): void {
+  if (!existsSync(folder)) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    if (entry.isDirectory()) removeGroups(join(folder, entry.name));
+  }
+  try {
+    rmdirSync(folder);
+  } catch {
+    // A process of the node is still ending. The next run uses the group again.
+  }
+}

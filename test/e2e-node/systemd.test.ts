@@ -1,0 +1,111 @@
+// The plugin as a systemd unit in a booted Debian, through everything that happens to a unit. The cases share the machine and run
+// in this order; each leaves the unit running.
+
+import { copyFile, mkdir } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { afterAll, beforeAll, expect, inject, it } from "vitest";
+import { record } from "../e2e/harness/report.js";
+import { binaries } from "../e2e/harness/run.js";
+import { until } from "../e2e/harness/wait.js";
+import { BootedDebian } from "./harness/booted-debian.js";
+import { followSteps } from "./harness/steps.js";
+import { A_DAY_MS, lookAround } from "./harness/look-around.js";
+import { NetworkHsm, PIN } from "./harness/network-hsm.js";
+import { startControlPlane } from "./harness/unit-control-plane.js";
+
+const STEPS = new URL("unit-steps.md", import.meta.url);
+const PIN_FILE = "/etc/kms-pkcs11/credentials/pin";
+const DROP_IN = "/etc/systemd/system/kms-pkcs11.service.d/pin.conf";
+const ROUND_TRIP = "kms-pkcs11 status --round-trip --wait 60s";
+
+const folder = join(inject("runFolder"), "debian");
+const machine = new BootedDebian(join(folder, "root"), [
+  `--bind=${join(folder, "hsm")}:/opt/hsm`,
+  `--bind-ro=${binaries()}:/opt/kubernetes`,
+]);
+const hsm = new NetworkHsm(join(folder, "hsm"), join(folder, "token"));
+
+beforeAll(async () => {
+  await hsm.create();
+  const start = Date.now();
+  await machine.install();
+  await mkdir(join(machine.root, "opt/install"), { recursive: true });
+  await copyFile(inject("tarball"), join(machine.root, "opt/install", basename(inject("tarball"))));
+  await machine.boot();
+  record("systemd", "unpacked and booted, s", (Date.now() - start) / 1000);
+  await startControlPlane(machine);
+  const installed = Date.now();
+  const steps = await followSteps(machine, STEPS, { folder: "/opt/install", typed: PIN });
+  record("systemd", `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
+}, 900_000);
+
+afterAll(async () => {
+  await lookAround(machine, join(folder, "running"));
+  await hsm.kill();
+  await machine.pullPlug();
+}, A_DAY_MS);
+
+async function property(name: string): Promise<string> {
+  return (await machine.run(`systemctl show --value -p ${name} kms-pkcs11`)).trim();
+}
+
+async function roundTrip(section: string, since: number): Promise<void> {
+  await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
+  record(section, "round trip after, s", (Date.now() - since) / 1000);
+}
+
+it("LoadCredential: the unit runs, and only its own user reads the PIN", async () => {
+  expect(await property("ActiveState")).toBe("active");
+  expect(await property("NRestarts")).toBe("0");
+  expect(await machine.run(`stat -c '%U %a' ${PIN_FILE}`)).toBe("root 600\n");
+  expect(await machine.run("kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml")).toContain("round trip");
+});
+
+it("security: systemd-analyze rates the running unit below 2.0", async () => {
+  const rating = await machine.run("systemd-analyze security --no-pager kms-pkcs11.service | tail -n 1");
+  const exposure = Number(/: (\d+\.\d+) /.exec(rating)?.[1]);
+  record("security", "exposure", exposure);
+  expect(exposure).toBeLessThan(2);
+});
+
+it("SIGKILL: systemd starts the plugin again, with the same PIN", async () => {
+  const before = await property("MainPID");
+  const start = Date.now();
+  await machine.run(`kill -KILL ${before}`);
+  await until("another process", async () => !["0", before].includes(await property("MainPID")));
+  await roundTrip("SIGKILL", start);
+});
+
+it("reboot: the unit starts by itself", async () => {
+  await machine.pullPlug();
+  const start = Date.now();
+  await machine.boot();
+  await roundTrip("reboot", start);
+  expect(await property("NRestarts")).toBe("0");
+});
+
+it("PIN file: without it the unit tries again until the file is back", async () => {
+  await machine.run(`mv ${PIN_FILE} ${PIN_FILE}.away`);
+  await machine.try("systemctl restart kms-pkcs11");
+  await until("several attempts", async () => Number(await property("NRestarts")) >= 3);
+  expect(await machine.run("journalctl -u kms-pkcs11 -o cat -n 20")).toContain("credentials");
+  const start = Date.now();
+  await machine.run(`mv ${PIN_FILE}.away ${PIN_FILE}`);
+  await roundTrip("PIN file", start);
+});
+
+it("LoadCredentialEncrypted: the unit runs with a PIN that the disk holds only encrypted", async () => {
+  const encrypted = "/etc/kms-pkcs11/credentials/pin.cred";
+  await machine.run(
+    `systemd-creds encrypt --with-key=host --name=pin ${PIN_FILE} ${encrypted} && rm ${PIN_FILE}`,
+  );
+  const dropIn = `[Service]\nLoadCredential=\nLoadCredentialEncrypted=pin:${encrypted}\n`;
+  await machine.run(`install -D -m 0644 /dev/stdin ${DROP_IN}`, { input: dropIn });
+  const start = Date.now();
+  await machine.run("systemctl daemon-reload && systemctl restart kms-pkcs11");
+  await roundTrip("LoadCredentialEncrypted", start);
+  expect(await machine.run(`cat ${encrypted}`)).not.toContain(PIN);
+  await machine.pullPlug();
+  await machine.boot();
+  await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
+});

@@ -1,0 +1,19 @@
+// The suite on real nodes: one file at a time, and its cases in their order, since they share a node. Run by
+// scripts/e2e-node, as root.
+
+import { fileURLToPath } from "node:url";
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    root: fileURLToPath(new URL(".", import.meta.url)),
+    include: ["*.test.ts"],
+    globalSetup: ["./global-setup.ts"],
+    pool: "forks",
+    fileParallelism: false,
+    // An HSM is away for two minutes, and a control plane takes a minute to start.
+    testTimeout: 600_000,
+    hookTimeout: 300_000,
+    teardownTimeout: 60_000,
+  },
+});
