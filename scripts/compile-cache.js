@@ -12,7 +12,12 @@ const CACHE = join(DIST, "compile-cache");
 /** Root, and the user of deploy/. Node.js names the cache after its version, V8's flags and the user. */
 const USERS = [0, 10001];
 /** Entries do something as soon as they are loaded. */
-const ENTRIES = ["main.js", "token-host/main.js", "token-host/lane-thread.js"];
+const ENTRIES = [
+  "main.js",
+  "token-host/main.js",
+  "token-host/lane-thread.js",
+  "etcd/threads/counting-thread.js",
+];
 /** Commands that are run first, since the cache also keeps the functions that were called. */
 const COMMANDS = {
   serve: [["serve", "--config", join(DIST, "no-file")]],

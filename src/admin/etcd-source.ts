@@ -1,5 +1,6 @@
 // Where stored objects are read from for the length of one operation: a running etcd, or a snapshot of one.
-import { EtcdStore, type ObjectStore, type StoredObject } from "../etcd/store.js";
+import { EtcdStore, type ObjectStore } from "../etcd/store.js";
+import type { CountObserver } from "../etcd/count-objects.js";
 import { EtcdClient } from "../etcd/client.js";
 import type { EtcdAccess } from "../etcd/endpoints.js";
 import type { SnapshotOptions } from "../etcd/snapshot/snapshot-file.js";
@@ -17,8 +18,6 @@ export interface EtcdSource {
 export interface LiveEtcd extends EtcdSource {
   store(prefix: string): EtcdStore;
 }
-
-const PROGRESS_EVERY = 500;
 
 /** Connects to a running etcd. @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
 export async function withLiveEtcd<T>(access: EtcdAccess, use: (etcd: LiveEtcd) => Promise<T>): Promise<T> {
@@ -51,37 +50,37 @@ export async function withSnapshot<T>(
   }
 }
 
-/** Visits every object under a prefix, with progress. @throws KmsError INPUT_INVALID if there is none */
-export async function forEachObject(
-  store: ObjectStore,
+/**
+ * Runs work that counts all objects under a prefix, with progress.
+ * @throws KmsError as the work does; INPUT_INVALID if it has counted no object
+ */
+export async function withCountProgress<T>(
   prefix: string,
   operator: Operator,
-  visit: (object: StoredObject) => void | Promise<void>,
-): Promise<void> {
+  count: (observer: CountObserver) => Promise<T>,
+): Promise<T> {
   const progress = operator.startProgress("objects", 0);
-  let done = 0;
   let total = 0;
+  let done = 0;
   try {
-    const objects = store.objects({
+    const result = await count({
       total: (objects) => (total = objects),
+      counted: (objects) => {
+        done = objects;
+        progress.update(done, total);
+      },
       compacted: (revision) => {
         operator.notify(
           `etcd has compacted the revision that was being read; reading continues at revision ${revision}`,
         );
       },
     });
-    for await (const object of objects) {
-      const pending = visit(object);
-      if (pending !== undefined) await pending;
-      if (++done % PROGRESS_EVERY === 0) progress.update(done, total);
-    }
+    if (done > 0) return result;
   } finally {
     progress.end();
   }
-  if (done === 0) {
-    throw new KmsError(
-      "INPUT_INVALID",
-      `there is no key under ${prefix}; give kube-apiserver's --etcd-prefix as --prefix`,
-    );
-  }
+  throw new KmsError(
+    "INPUT_INVALID",
+    `there is no key under ${prefix}; give kube-apiserver's --etcd-prefix as --prefix`,
+  );
 }

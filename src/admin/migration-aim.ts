@@ -29,7 +29,7 @@ export async function aimOf(keyId: string, options: AimOptions, store: EtcdStore
     );
   }
   const nothing = listed(keyId, []);
-  return listed(keyId, ["secrets", ...encryptedResources(await takeSurvey(store, prefix, nothing))]);
+  return listed(keyId, ["secrets", ...encryptedResources(await takeSurvey(store, nothing, { prefix }))]);
 }
 
 function configured(keyId: string, configuration: EncryptionConfiguration): Aim {

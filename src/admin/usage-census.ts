@@ -5,11 +5,11 @@ import {
   readEncryptionConfiguration,
   type EncryptionConfiguration,
 } from "../config/encryption-configuration.js";
-import { Census } from "../etcd/census.js";
+import { takeCensus } from "../etcd/count-objects.js";
 import { resourceName, type ApiObjectName } from "../etcd/storage-key.js";
 import { usageReport, type UsageReport } from "../etcd/usage-report.js";
 import { VERSION } from "../version.js";
-import { forEachObject, type EtcdSource } from "./etcd-source.js";
+import { withCountProgress, type EtcdSource } from "./etcd-source.js";
 import type { Operator } from "./operator.js";
 
 /**
@@ -17,7 +17,7 @@ import type { Operator } from "./operator.js";
  * @param encryptionConfig path of kube-apiserver's EncryptionConfiguration.
  * @throws KmsError
  */
-export async function takeCensus(
+export async function reportUsage(
   etcd: EtcdSource,
   prefix: string,
   operator: Operator,
@@ -26,15 +26,11 @@ export async function takeCensus(
   const startedAt = new Date();
   const encryption =
     encryptionConfig === undefined ? undefined : readEncryptionConfiguration(encryptionConfig);
-  const census = new Census({
-    prefix,
-    ...(encryption !== undefined && { shouldBeEncrypted: (name) => isEncrypted(encryption, name) }),
-  });
   const store = etcd.store(prefix);
-  await forEachObject(store, prefix, operator, (object) => {
-    census.add(object);
-  });
-  return usageReport(census.result(), {
+  const census = await withCountProgress(prefix, operator, (observer) =>
+    takeCensus(store, { prefix, observer }),
+  );
+  return usageReport(census.result(encryption && ((name) => isEncrypted(encryption, name))), {
     toolVersion: VERSION,
     startedAt,
     finishedAt: new Date(),
@@ -45,7 +41,10 @@ export async function takeCensus(
 }
 
 /** Objects under a built-in name whose group is unknown, such as service IP ranges, count as not encrypted. */
-function isEncrypted(encryption: EncryptionConfiguration, name: ApiObjectName): boolean {
+function isEncrypted(
+  encryption: EncryptionConfiguration,
+  name: Pick<ApiObjectName, "group" | "resource">,
+): boolean {
   if (name.group === undefined) return false;
   const [writer] = providersOfResource(encryption, resourceName(name)) ?? [];
   return writer !== undefined && writer.kind !== "identity";

@@ -38,6 +38,12 @@ export interface DistinctCount {
   readonly isAtLeast: boolean;
 }
 
+/** The values of a set, in a form that can be sent to another thread. */
+export interface DistinctValues {
+  readonly values: ReadonlySet<string>;
+  readonly isFull: boolean;
+}
+
 export class BoundedSet {
   readonly #values = new Set<string>();
   readonly #allowance: Allowance;
@@ -55,5 +61,15 @@ export class BoundedSet {
 
   get distinct(): DistinctCount {
     return { count: this.#values.size, isAtLeast: this.#isFull };
+  }
+
+  get values(): DistinctValues {
+    return { values: this.#values, isFull: this.#isFull };
+  }
+
+  /** Adds the values of another set. */
+  merge({ values, isFull }: DistinctValues): void {
+    for (const value of values) this.add(value);
+    this.#isFull ||= isFull;
   }
 }

@@ -1,50 +1,54 @@
-// The census: how many objects each provider and each key_id protects. Takes objects one by one and keeps only counts,
-// so a million objects need no more memory than a thousand.
-import { createHash } from "node:crypto";
+// The census: how many objects each provider and each key_id protects. Takes objects one by one, or the parts that several
+// threads have counted, and keeps only counts, so a million objects need no more memory than a thousand.
 import { KmsError } from "../errors.js";
-import { Allowance, BoundedSet, type DistinctCount } from "./bounded-set.js";
-import { parseStorageKey, resourceOf, type ApiObjectName } from "./storage-key.js";
+import { Allowance } from "./bounded-set.js";
+import {
+  kmsProvider,
+  orderOf,
+  Row,
+  type Allowances,
+  type Protection,
+  type RowPart,
+  type Usage,
+} from "./census-row.js";
+import { parseStorageKey, resourceName, resourceOf, type ApiObjectName } from "./storage-key.js";
 import type { StoredObject } from "./store.js";
-import type { EncryptedObject } from "./stored-object.js";
-
-export type Protection = "kms-v2" | "other-provider" | "plaintext" | "unreadable";
-
-/** The objects under one key of one provider. */
-export interface Usage {
-  readonly protection: Protection;
-  /**
-   * From the stored prefix, such as `kms:v2:kms-pkcs11` or `aescbc:v1:key1`; empty for plaintext and unreadable
-   * objects.
-   */
-  readonly provider: string;
-  /** Null except for KMS v2. */
-  readonly keyId: string | null;
-  readonly objects: number;
-  /** Distinct encrypted DEK seeds, each of which a restarted API server asks the plugin for; null except for KMS v2. */
-  readonly seeds: DistinctCount | null;
-  readonly resources: Readonly<Record<string, number>>;
-  readonly namespaces: DistinctCount;
-  /** Smallest and largest mod_revision. */
-  readonly oldestRevision: number;
-  readonly newestRevision: number;
-}
 
 export interface CensusResult {
   readonly objects: number;
+  /** In the order of protection, provider and key_id. */
   readonly usages: readonly Usage[];
   /** By resource, the objects in clear that should be encrypted; null if the caller did not say which should be. */
   readonly plaintextToEncrypt: Readonly<Record<string, number>> | null;
-  /** The first few unreadable values. */
-  readonly unreadable: readonly { readonly key: string; readonly reason: string }[];
+  /** The first unreadable values in the order of their keys. */
+  readonly unreadable: readonly Unreadable[];
+}
+
+interface Unreadable {
+  readonly key: string;
+  readonly reason: string;
 }
 
 export interface CensusOptions {
   readonly prefix: string;
-  /** Returns whether API servers are configured to encrypt the object. */
-  readonly shouldBeEncrypted?: (object: ApiObjectName) => boolean;
   /** How many DEK seeds, and how many namespaces, are distinguished; default 200,000. */
   readonly maxDistinct?: number;
 }
+
+/** What one census has counted, in a form that can be sent to another thread. */
+export interface CensusPart {
+  readonly rows: readonly RowPart[];
+  readonly plaintext: readonly Readonly<PlaintextCount>[];
+  readonly unreadable: readonly Unreadable[];
+}
+
+/** The objects in clear of one resource. */
+interface PlaintextCount {
+  readonly name: ResourceName;
+  objects: number;
+}
+
+type ResourceName = Pick<ApiObjectName, "group" | "resource">;
 
 const MAX_SAMPLES = 20;
 const MAX_KEYS = 10_000;
@@ -53,26 +57,17 @@ const MAX_RESOURCES = 100_000;
 /** The distinct values of all keys together, at about 100 bytes each. */
 const MAX_DISTINCT = 200_000;
 
-/** Shared by all rows, so that many rows take no more memory than one. */
-interface Allowances {
-  readonly seeds: Allowance;
-  readonly namespaces: Allowance;
-  readonly resources: Allowance;
-}
-
 export class Census {
-  readonly #options: CensusOptions;
+  readonly #prefix: string;
   readonly #rows = new Map<string, Row>();
   readonly #keys = new Allowance(MAX_KEYS);
   readonly #allowances: Allowances;
-  readonly #plain = new Map<string, number>();
-  readonly #unreadable: { key: string; reason: string }[] = [];
-  readonly #recentSeeds = new RecentSeeds();
-  #objects = 0;
+  readonly #plain = new Map<string, PlaintextCount>();
+  #unreadable: Unreadable[] = [];
+  #latest: Row | undefined;
 
-  constructor(options: CensusOptions) {
-    this.#options = options;
-    const { maxDistinct = MAX_DISTINCT } = options;
+  constructor({ prefix, maxDistinct = MAX_DISTINCT }: CensusOptions) {
+    this.#prefix = prefix;
     this.#allowances = {
       seeds: new Allowance(maxDistinct),
       namespaces: new Allowance(maxDistinct),
@@ -82,112 +77,80 @@ export class Census {
 
   /** Counts one object. @throws KmsError INPUT_INVALID if there are more key_ids or resources than any cluster has */
   add({ key, modRevision, value }: StoredObject): void {
-    this.#objects++;
-    const name = parseStorageKey(key, this.#options.prefix);
+    const name = parseStorageKey(key, this.#prefix);
     const resource = resourceOf(name);
     let row: Row;
     if (value instanceof KmsError) {
       row = this.#row("unreadable", "", null);
-      if (this.#unreadable.length < MAX_SAMPLES) this.#unreadable.push({ key, reason: value.message });
+      this.#addUnreadable([{ key, reason: value.message }]);
     } else if (value.kind === "kms-v2") {
-      row = this.#row("kms-v2", `kms:v2:${value.providerName}`, value.object.keyId);
+      row = this.#row("kms-v2", kmsProvider(value.providerName), value.object.keyId);
       row.addSeed(value.object);
     } else if (value.kind === "other-provider") {
       row = this.#row("other-provider", `${value.provider}:${value.keyName}`, null);
     } else {
       row = this.#row("plaintext", "", null);
-      if (name !== undefined && this.#options.shouldBeEncrypted?.(name) === true) {
-        this.#plain.set(resource, (this.#plain.get(resource) ?? 0) + 1);
-      }
+      if (name !== undefined) this.#addPlaintext(resource, name, 1);
     }
     row.add(resource, name?.namespace, modRevision);
   }
 
-  result(): CensusResult {
+  /** Returns what was counted so far. */
+  part(): CensusPart {
     return {
-      objects: this.#objects,
-      usages: [...this.#rows.values()].map((row) => row.usage()),
-      plaintextToEncrypt:
-        this.#options.shouldBeEncrypted === undefined ? null : Object.fromEntries(this.#plain),
+      rows: [...this.#rows.values()].map((row) => row.part()),
+      plaintext: [...this.#plain.values()],
       unreadable: this.#unreadable,
     };
   }
 
+  /** Adds what another census has counted of other objects. @throws KmsError INPUT_INVALID as `add` does */
+  merge({ rows, plaintext, unreadable }: CensusPart): void {
+    for (const part of rows) this.#row(part.protection, part.provider, part.keyId).merge(part);
+    for (const { name, objects } of plaintext) this.#addPlaintext(resourceName(name), name, objects);
+    this.#addUnreadable(unreadable);
+  }
+
+  /** The number of objects that were counted. */
+  get objects(): number {
+    return [...this.#rows.values()].reduce((sum, row) => sum + row.objects, 0);
+  }
+
+  /** @param shouldBeEncrypted whether API servers are configured to encrypt a resource */
+  result(shouldBeEncrypted?: (name: ResourceName) => boolean): CensusResult {
+    const usages = [...this.#rows.values()].map((row) => row.usage());
+    const inClear = [...this.#plain]
+      .filter(([, { name }]) => shouldBeEncrypted?.(name))
+      .map(([resource, { objects }]): [string, number] => [resource, objects]);
+    return {
+      objects: this.objects,
+      usages: usages.sort((one, other) => (orderOf(one) < orderOf(other) ? -1 : 1)),
+      plaintextToEncrypt: shouldBeEncrypted === undefined ? null : Object.fromEntries(inClear.sort()),
+      unreadable: this.#unreadable,
+    };
+  }
+
+  #addPlaintext(id: string, { group, resource }: ResourceName, objects: number): void {
+    const known = this.#plain.get(id);
+    if (known === undefined) this.#plain.set(id, { name: { group, resource }, objects });
+    else known.objects += objects;
+  }
+
+  /** Keeps the first ones, so that they do not depend on the order of reading. */
+  #addUnreadable(more: readonly Unreadable[]): void {
+    const all = [...this.#unreadable, ...more];
+    this.#unreadable = all.sort((one, other) => (one.key < other.key ? -1 : 1)).slice(0, MAX_SAMPLES);
+  }
+
   #row(protection: Protection, provider: string, keyId: string | null): Row {
+    if (this.#latest?.isOf(protection, provider, keyId) === true) return this.#latest;
     const id = `${protection}\0${provider}\0${keyId ?? ""}`;
     let row = this.#rows.get(id);
     if (row === undefined) {
       this.#keys.require("keys");
-      row = new Row({ protection, provider, keyId }, this.#allowances, this.#recentSeeds);
+      row = new Row({ protection, provider, keyId }, this.#allowances);
       this.#rows.set(id, row);
     }
-    return row;
-  }
-}
-
-type Head = Pick<Usage, "protection" | "provider" | "keyId">;
-
-class Row {
-  readonly #head: Head;
-  readonly #allowances: Allowances;
-  readonly #seeds: BoundedSet;
-  readonly #namespaces: BoundedSet;
-  readonly #resources = new Map<string, number>();
-  readonly #recentSeeds: RecentSeeds;
-  #objects = 0;
-  #oldest = Infinity;
-  #newest = 0;
-
-  constructor(head: Head, allowances: Allowances, recentSeeds: RecentSeeds) {
-    this.#head = head;
-    this.#recentSeeds = recentSeeds;
-    this.#allowances = allowances;
-    this.#seeds = new BoundedSet(allowances.seeds);
-    this.#namespaces = new BoundedSet(allowances.namespaces);
-  }
-
-  add(resource: string, namespace: string | undefined, revision: number): void {
-    this.#objects++;
-    if (namespace !== undefined) this.#namespaces.add(namespace);
-    const before = this.#resources.get(resource);
-    if (before === undefined) this.#allowances.resources.require("resources");
-    this.#resources.set(resource, (before ?? 0) + 1);
-    this.#oldest = Math.min(this.#oldest, revision);
-    this.#newest = Math.max(this.#newest, revision);
-  }
-
-  addSeed({ encryptedSeed, seedUse }: EncryptedObject): void {
-    if (!this.#recentSeeds.add(this, encryptedSeed, seedUse)) return;
-    const digest = createHash("sha256").update(seedUse).update(encryptedSeed).digest();
-    this.#seeds.add(digest.toString("latin1"));
-  }
-
-  usage(): Usage {
-    return {
-      ...this.#head,
-      objects: this.#objects,
-      seeds: this.#head.protection === "kms-v2" ? this.#seeds.distinct : null,
-      resources: Object.fromEntries([...this.#resources].sort(([a], [b]) => (a < b ? -1 : 1))),
-      namespaces: this.#namespaces.distinct,
-      oldestRevision: this.#oldest,
-      newestRevision: this.#newest,
-    };
-  }
-}
-
-/** A cluster has one seed per start of an API server; each takes about 250 bytes here, at most 1,200. */
-const MAX_RECENT_SEEDS = 4_096;
-
-/** The DEK seeds of the last objects. Many objects are under one seed, and a lookup here is faster than a digest of it. */
-class RecentSeeds {
-  #seeds = new Map<string, Row>();
-
-  /** Returns whether the seed of a row is not among the recent ones, and adds it. */
-  add(row: Row, seed: Uint8Array, use: string): boolean {
-    const text = use + Buffer.from(seed.buffer, seed.byteOffset, seed.length).toString("latin1");
-    if (this.#seeds.get(text) === row) return false;
-    if (this.#seeds.size >= MAX_RECENT_SEEDS) this.#seeds = new Map();
-    this.#seeds.set(text, row);
-    return true;
+    return (this.#latest = row);
   }
 }

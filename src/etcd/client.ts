@@ -27,6 +27,8 @@ export interface RangeRequest {
   readonly limit: number;
   /** The revision to read; the current one if omitted. */
   readonly revision?: number;
+  /** Returns the number of keys without any. */
+  readonly countOnly?: boolean;
 }
 
 /** Why etcd refused a range that the caller may request differently. */
@@ -79,9 +81,21 @@ export class EtcdClient {
    * not have that revision yet, and one round of the quorum costs little compared with a page.
    * @throws KmsError PEER_UNREACHABLE
    */
-  async range({ key, end, limit, revision }: RangeRequest): Promise<RangePage | RangeRefusal> {
+  async range({
+    key,
+    end,
+    limit,
+    revision,
+    countOnly = false,
+  }: RangeRequest): Promise<RangePage | RangeRefusal> {
     // An empty range_end would mean all keys from this one on.
-    const request = { key, ...(end !== undefined && { range_end: end }), limit, revision: revision ?? 0 };
+    const request = {
+      key,
+      ...(end !== undefined && { range_end: end }),
+      limit,
+      revision: revision ?? 0,
+      count_only: countOnly,
+    };
     try {
       return (await this.#call("KV", "Range", request)) as RangePage;
     } catch (error) {

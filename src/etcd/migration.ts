@@ -73,7 +73,7 @@ export async function migrate(ports: MigrationPorts, options: MigrationOptions):
     sum.rewritten += pass.counts.rewritten;
     sum.overtaken += pass.counts.overtaken;
     sum.gone += pass.counts.gone;
-    const after = await takeSurvey(ports.store, ports.prefix, aim);
+    const after = await takeSurvey(ports.store, aim, { prefix: ports.prefix });
     deadline ??= performance.now() + settleMs;
     const isHopeless = pass.counts.unchanged + pass.counts.rewritten === 0;
     const isOver = dryRun || signal.aborted || performance.now() >= deadline;

@@ -41,6 +41,18 @@ export class ProtobufWalk {
     throw new Error("malformed protobuf");
   }
 
+  /** Reads an unsigned integer of up to 64 bits, such as an id. */
+  bigVarint(): bigint {
+    let value = 0n;
+    for (let shift = 0n; shift < 70n; shift += 7n) {
+      if (this.at >= this.end) throw new Error("truncated protobuf");
+      const byte = this.bytes[this.at++] ?? 0;
+      value |= BigInt(byte & 0x7f) << shift;
+      if (byte < 0x80) return BigInt.asUintN(64, value);
+    }
+    throw new Error("malformed protobuf");
+  }
+
   /** Reads the length of a length-delimited field and moves past its content. Returns where the content starts. */
   content(): number {
     const length = this.varint();

@@ -112,7 +112,10 @@ export function resourceName({ group, resource }: Pick<ApiObjectName, "group" | 
   return group === undefined || group === "" ? resource : `${resource}.${group}`;
 }
 
+/** In reports, in place of a resource: keys that do not belong to an API object. */
+export const NO_API_OBJECT = "(no API object)";
+
 /** Returns the resource name for a report, which also covers keys that do not belong to an API object. */
 export function resourceOf(object: ApiObjectName | undefined): string {
-  return object === undefined ? "(no API object)" : resourceName(object);
+  return object === undefined ? NO_API_OBJECT : resourceName(object);
 }

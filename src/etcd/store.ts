@@ -1,22 +1,16 @@
-// Reads every object under a prefix of etcd, in the order of the keys, at one revision and with bounded memory: in
-// pages of about the same number of bytes, of which the next is fetched while one is processed.
+// The objects under a prefix of a running etcd: one by one in the order of their keys, or page by page, several requests at a
+// time. Either way at one revision and with bounded memory.
 import { isUtf8 } from "node:buffer";
 import { KmsError } from "../errors.js";
 import { parseStoredValue, type StoredValue } from "./stored-object.js";
 import type { EtcdClient } from "./client.js";
-import { beyondGap, extrapolate } from "./key-interval.js";
 import type { EtcdEntry } from "./key-value.js";
+import { RangeReading, type RangeObserver, type Revisions } from "./range-reading.js";
 import type { RangePage } from "./range-response.js";
 import { normalPrefix } from "./storage-key.js";
 
-/** Two pages are in memory at a time; in the worst case each is as large as a message may be. */
-const PAGE_BYTES = 4 * 1024 * 1024;
-const FIRST_LIMIT = 100;
-const MAX_LIMIT = 20_000;
-/** etcd counts the remaining keys of a range for each page: a range is shortened if it has more pages than this. */
-const MAX_PAGES = 8;
-/** The pages that a range should have. */
-const PAGES = 2;
+/** So that neither the way to etcd nor one slow range holds up the rest, and both cores have work. */
+const PARALLEL_RANGES = 4;
 
 export interface StoredObject {
   readonly key: string;
@@ -26,23 +20,19 @@ export interface StoredObject {
   readonly value: StoredValue | KmsError;
 }
 
-export interface StoreObserver {
-  /** Receives the number of keys, or an estimate: at the start, and whenever it is corrected. */
-  total?(objects: number): void;
-  /** The revision was compacted during the reading: the remaining keys are read at `revision`. */
-  compacted?(revision: number): void;
-}
-
-/** The revisions at which keys were read; they differ only if the first was compacted during the reading. */
-export interface Revisions {
-  readonly first: number;
-  readonly last: number;
+/** Several objects as they are stored. */
+export interface Batch {
+  /** The fields `kvs` of an etcdserverpb.RangeResponse, perhaps with others. The batch's own buffer. */
+  readonly bytes: Buffer;
+  readonly objects: number;
 }
 
 /** The objects under a prefix, in a running etcd or in a snapshot. */
 export interface ObjectStore {
   /** Yields all objects, each once. @throws KmsError if the source cannot be read */
-  objects(observer?: StoreObserver): AsyncGenerator<StoredObject, void>;
+  objects(observer?: RangeObserver): AsyncGenerator<StoredObject, void>;
+  /** Yields all objects, each once, in batches in any order. @throws KmsError if the source cannot be read */
+  batches(observer?: RangeObserver): AsyncGenerator<Batch, void>;
   /** The revisions of the last reading; undefined before its first page. */
   readonly revisions: Revisions | undefined;
   /** Returns one object; undefined if there is no such key. @throws KmsError if the source cannot be read */
@@ -53,7 +43,7 @@ export class EtcdStore implements ObjectStore {
   readonly #client: EtcdClient;
   readonly #prefix: string;
   readonly #end: Buffer;
-  #revisions: Revisions | undefined;
+  #reading: RangeReading | undefined;
 
   /** @param prefix kube-apiserver's `--etcd-prefix` or a longer one, with or without slashes at either end */
   constructor(client: EtcdClient, prefix: string) {
@@ -63,39 +53,27 @@ export class EtcdStore implements ObjectStore {
   }
 
   /**
-   * Yields all keys at one revision. If etcd compacts that revision during the reading (kube-apiserver compacts every 5
-   * min what is 5 to 10 min old), the remaining keys are read at a newer one, which `revisions` shows. Each key is
-   * still read once, at or after the first revision.
+   * Yields all keys at one revision, in their order. If etcd compacts that revision during the reading (kube-apiserver
+   * compacts every 5 min what is 5 to 10 min old), the remaining keys are read at a newer one, which `revisions` shows. Each
+   * key is still read once, at or after the first revision.
    * @throws KmsError PEER_UNREACHABLE
    */
-  async *objects(observer: StoreObserver = {}): AsyncGenerator<StoredObject, void> {
-    let request: PageRequest | undefined = {
-      key: Buffer.from(this.#prefix),
-      end: this.#end,
-      limit: FIRST_LIMIT,
-      revision: undefined,
-      gaps: 0,
-    };
-    let read = 0;
-    this.#revisions = undefined;
-    let next: Promise<FetchedPage> | undefined = this.#fetch(request);
-    while (next !== undefined) {
-      const { page, answered }: FetchedPage = await next;
-      if (request?.revision !== answered.revision) {
-        this.#moveTo(answered.revision, read + page.count, observer);
-      }
-      request = nextRequest(answered, page, this.#end);
-      next = request && this.#fetch(request);
-      // Awaited after this page has been processed; until then a failure must not count as unhandled.
-      next?.catch(() => undefined);
+  async *objects(observer: RangeObserver = {}): AsyncGenerator<StoredObject, void> {
+    for await (const page of this.#pages(1, observer)) {
       for (const entry of page.entries()) yield storedObject(entry);
-      read += page.length;
+    }
+  }
+
+  /** Yields all keys as `objects` does, in any order. @throws KmsError PEER_UNREACHABLE */
+  async *batches(observer: RangeObserver = {}): AsyncGenerator<Batch, void> {
+    for await (const page of this.#pages(PARALLEL_RANGES, observer)) {
+      yield { bytes: page.message, objects: page.length };
     }
   }
 
   /** The revisions of the last reading; undefined before its first page. */
   get revisions(): Revisions | undefined {
-    return this.#revisions;
+    return this.#reading?.revisions;
   }
 
   /** Returns one object; undefined if there is no such key. @throws KmsError PEER_UNREACHABLE */
@@ -115,81 +93,11 @@ export class EtcdStore implements ObjectStore {
     return page.revision;
   }
 
-  #moveTo(revision: number, total: number, observer: StoreObserver): void {
-    observer.total?.(total);
-    if (this.#revisions !== undefined) observer.compacted?.(revision);
-    this.#revisions = { first: this.#revisions?.first ?? revision, last: revision };
+  #pages(parallel: number, observer: RangeObserver): AsyncGenerator<RangePage, void> {
+    const interval = { from: Buffer.from(this.#prefix), to: this.#end };
+    this.#reading = new RangeReading(this.#client, interval, observer);
+    return this.#reading.pages(parallel);
   }
-
-  /** Fetches a page: a smaller one if it does not fit a message, at the newest revision if its own was compacted. */
-  async #fetch({ key, gaps, ...first }: PageRequest): Promise<FetchedPage> {
-    let { end, limit, revision } = first;
-    for (;;) {
-      const page = await this.#client.range({ key, end, limit, ...(revision !== undefined && { revision }) });
-      if (typeof page !== "string") {
-        return { page, answered: { key, end, limit, revision: revision ?? page.revision, gaps } };
-      }
-      if (page === "compacted") {
-        revision = undefined;
-        // The number of all remaining keys may have changed.
-        end = this.#end;
-      } else if (limit > 1) limit = Math.ceil(limit / 8);
-      else {
-        throw new KmsError(
-          "PEER_UNREACHABLE",
-          "etcd cannot return the next object: it is too large for a message",
-        );
-      }
-    }
-  }
-}
-
-interface PageRequest {
-  readonly key: Buffer;
-  /** The end of this range, which may lie before that of all keys. */
-  readonly end: Buffer;
-  readonly limit: number;
-  /** Undefined before the first answer. */
-  readonly revision: number | undefined;
-  /** The number of ranges without keys that directly precede this one. */
-  readonly gaps: number;
-}
-
-interface FetchedPage {
-  readonly page: RangePage;
-  /** The request that was answered; its limit and revision may differ from those first requested. */
-  readonly answered: AnsweredRequest;
-}
-
-interface AnsweredRequest extends PageRequest {
-  readonly revision: number;
-}
-
-/** Returns the request for the keys after a page; undefined after the last one. */
-function nextRequest(answered: AnsweredRequest, page: RangePage, lastEnd: Buffer): PageRequest | undefined {
-  const { key, end, revision } = answered;
-  const { length, first, last, count, more } = page;
-  const limit = nextLimit(answered.limit, page);
-  if (more && length > 0) {
-    const isLong = count - length > MAX_PAGES * limit;
-    const near = isLong ? extrapolate(first, last, (PAGES * limit) / length, end) : end;
-    return { key: Buffer.concat([last, Buffer.of(0)]), end: near, limit, revision, gaps: 0 };
-  }
-  if (end.equals(lastEnd)) return undefined;
-  const gaps = count === 0 ? answered.gaps + 1 : 0;
-  const further =
-    count === 0
-      ? beyondGap(key, end, gaps, lastEnd)
-      : extrapolate(key, end, (PAGES * limit) / count, lastEnd);
-  return { key: end, end: further, limit, revision, gaps };
-}
-
-/** Returns a limit that makes the next page about PAGE_BYTES. */
-function nextLimit(limit: number, { length, bytes }: RangePage): number {
-  if (length === 0) return limit;
-  const fitting = Math.floor((PAGE_BYTES / bytes) * length);
-  // Large objects may follow small ones, so the limit grows step by step.
-  return Math.max(1, Math.min(fitting, limit * 4, MAX_LIMIT));
 }
 
 /** Returns the object in an entry of etcd. */

@@ -1,9 +1,10 @@
 // The progress of a migration: by resource, how many objects are under the active key, how many still have to be
 // rewritten, and how many the migration does not concern.
 import { KmsError } from "../errors.js";
-import { Allowance } from "./bounded-set.js";
-import type { EtcdStore, StoreObserver } from "./store.js";
-import { parseStorageKey, resourceOf, type ApiObjectName } from "./storage-key.js";
+import { kmsProvider, type Usage } from "./census-row.js";
+import { takeCensus, type CountOptions } from "./count-objects.js";
+import type { EtcdStore } from "./store.js";
+import { NO_API_OBJECT, resourceOf, type ApiObjectName } from "./storage-key.js";
 import type { StoredValue } from "./stored-object.js";
 
 /** The state that a migration brings objects to. */
@@ -23,22 +24,33 @@ export interface Aim {
  */
 export type ObjectState = "current" | "stale" | "clear" | "aside" | "unreadable";
 
-const MAX_RESOURCES = 10_000;
-
 /** Returns the state of an object with regard to the aim. */
 export function stateOf(
   value: StoredValue | KmsError,
   object: ApiObjectName | undefined,
   aim: Aim,
 ): ObjectState {
-  if (value instanceof KmsError) return object === undefined ? "aside" : "unreadable";
-  const resource = resourceOf(object);
-  const shouldBeOurs = object !== undefined && aim.encrypts(resource);
-  if (value.kind === "plaintext") return shouldBeOurs ? "stale" : "clear";
-  if (value.kind === "other-provider") return shouldBeOurs ? "stale" : "aside";
-  const provider = aim.providerOf(resource);
-  const isOurs = provider === undefined || value.providerName === provider;
-  return isOurs && value.object.keyId === aim.keyId ? "current" : "stale";
+  return stateUnder(keyOf(value), resourceOf(object), aim);
+}
+
+/** What protects an object. */
+type Key = Pick<Usage, "protection" | "provider" | "keyId">;
+
+function keyOf(value: StoredValue | KmsError): Key {
+  if (value instanceof KmsError) return { protection: "unreadable", provider: "", keyId: null };
+  if (value.kind !== "kms-v2") return { protection: value.kind, provider: "", keyId: null };
+  return { protection: "kms-v2", provider: kmsProvider(value.providerName), keyId: value.object.keyId };
+}
+
+function stateUnder({ protection, provider, keyId }: Key, resource: string, aim: Aim): ObjectState {
+  const isObject = resource !== NO_API_OBJECT;
+  if (protection === "unreadable") return isObject ? "unreadable" : "aside";
+  const shouldBeOurs = isObject && aim.encrypts(resource);
+  if (protection === "plaintext") return shouldBeOurs ? "stale" : "clear";
+  if (protection === "other-provider") return shouldBeOurs ? "stale" : "aside";
+  const expected = aim.providerOf(resource);
+  const isOurs = expected === undefined || provider === kmsProvider(expected);
+  return isOurs && keyId === aim.keyId ? "current" : "stale";
 }
 
 export interface SurveyRow extends Readonly<Record<ObjectState, number>> {
@@ -47,7 +59,7 @@ export interface SurveyRow extends Readonly<Record<ObjectState, number>> {
 }
 
 export interface Survey {
-  /** In the order of the keys. */
+  /** In the order of the resources. */
   readonly rows: readonly SurveyRow[];
   /** The revision of etcd at which the last key was read. */
   readonly revision: number;
@@ -57,30 +69,20 @@ export interface Survey {
 
 /**
  * Reads all objects and counts their states.
- * @throws KmsError PEER_UNREACHABLE; INPUT_INVALID if there are more resources than any cluster has
+ * @throws KmsError PEER_UNREACHABLE; INPUT_INVALID if it cannot be a cluster's etcd
  */
-export async function takeSurvey(
-  store: EtcdStore,
-  prefix: string,
-  aim: Aim,
-  observer: StoreObserver & { read?(objects: number): void } = {},
-): Promise<Survey> {
+export async function takeSurvey(store: EtcdStore, aim: Aim, options: CountOptions): Promise<Survey> {
+  const { usages } = (await takeCensus(store, options)).result();
   const rows = new Map<string, { -readonly [Name in keyof SurveyRow]: SurveyRow[Name] }>();
-  const allowance = new Allowance(MAX_RESOURCES);
-  let read = 0;
-  for await (const { key, value } of store.objects(observer)) {
-    const object = parseStorageKey(key, prefix);
-    const resource = resourceOf(object);
-    let row = rows.get(resource);
-    if (row === undefined) {
-      allowance.require("resources");
-      rows.set(resource, (row = { resource, objects: 0, ...NONE }));
+  for (const usage of usages) {
+    for (const [resource, objects] of Object.entries(usage.resources)) {
+      const row = rows.get(resource) ?? { resource, objects: 0, ...NONE };
+      row.objects += objects;
+      row[stateUnder(usage, resource, aim)] += objects;
+      rows.set(resource, row);
     }
-    row.objects++;
-    row[stateOf(value, object, aim)]++;
-    observer.read?.(++read);
   }
-  const all = [...rows.values()];
+  const all = [...rows.values()].sort((one, other) => (one.resource < other.resource ? -1 : 1));
   return {
     rows: all,
     revision: store.revisions?.last ?? 0,

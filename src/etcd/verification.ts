@@ -1,11 +1,12 @@
 // Verifies that every stored object can be decrypted with this HSM. Counts results by resource and groups failures by
 // reason. Zeroes plaintext as soon as it has authenticated. Memory does not grow with the number of objects.
 import { KmsError } from "../errors.js";
-import { meansHsmAway } from "../hsm/away.js";
 import { Allowance } from "./bounded-set.js";
-import type { Opener } from "./opener.js";
+import { openData } from "./data-key.js";
+import type { SeedOutcome, Seeds } from "./seeds.js";
 import { parseStorageKey, resourceOf } from "./storage-key.js";
 import type { StoredObject } from "./store.js";
+import type { EncryptedObject } from "./stored-object.js";
 
 export interface ResourceVerdict {
   readonly resource: string;
@@ -40,31 +41,48 @@ type Outcome = Exclude<keyof ResourceVerdict, "resource" | "objects">;
 type Counts = Record<Outcome, number>;
 
 export class Verification {
-  readonly #opener: Opener;
+  readonly #seeds: Seeds;
   readonly #prefix: string;
   readonly #resources = new Map<string, Counts>();
   readonly #allowance = new Allowance(MAX_RESOURCES);
   readonly #failures = new Map<string, { objects: number; keys: string[] }>();
 
-  constructor(opener: Opener, prefix: string) {
-    this.#opener = opener;
+  constructor(seeds: Seeds, prefix: string) {
+    this.#seeds = seeds;
     this.#prefix = prefix;
   }
 
   /**
-   * Verifies one object.
-   * @throws KmsError if the HSM is away and the object was not checked; INPUT_INVALID for too many resources
+   * Verifies one object; at once, or with a promise if its DEK seed must be loaded first.
+   * @throws KmsError if the seed cannot be loaded, so that the object was not checked; INPUT_INVALID for too many
+   * resources
    */
-  async add(object: StoredObject): Promise<void> {
-    const outcome = await this.#outcomeOf(object);
-    const resource = resourceOf(parseStorageKey(object.key, this.#prefix));
-    let counts = this.#resources.get(resource);
-    if (counts === undefined) {
-      this.#allowance.require("resources");
-      counts = { opened: 0, plaintext: 0, otherProvider: 0, failed: 0 };
-      this.#resources.set(resource, counts);
+  add({ key, value }: StoredObject): void | Promise<void> {
+    if (value instanceof KmsError) this.#count(key, this.#fail(key, value));
+    else if (value.kind === "plaintext") this.#count(key, "plaintext");
+    else if (value.kind === "other-provider") this.#count(key, "otherProvider");
+    else {
+      const { object } = value;
+      const seed = this.#seeds.get(object);
+      if (!(seed instanceof Promise)) this.#count(key, this.#open(key, object, seed));
+      else {
+        return seed.then((loaded) => {
+          this.#count(key, this.#open(key, object, loaded));
+        });
+      }
     }
-    counts[outcome]++;
+  }
+
+  /** Adds the result of another verification of other objects. @throws KmsError INPUT_INVALID for too many resources */
+  merge({ resources, failures }: VerificationResult): void {
+    for (const { resource, opened, plaintext, otherProvider, failed } of resources) {
+      const counts = this.#countsOf(resource);
+      counts.opened += opened;
+      counts.plaintext += plaintext;
+      counts.otherProvider += otherProvider;
+      counts.failed += failed;
+    }
+    for (const { reason, objects, keys } of failures) this.#addFailure(reason, objects, keys);
   }
 
   result(): VerificationResult {
@@ -75,31 +93,52 @@ export class Verification {
         objects: Object.values(counts).reduce((sum, count) => sum + count, 0),
         ...counts,
       }));
-    const failures = [...this.#failures].map(([reason, failure]) => ({ reason, ...failure }));
+    const failures = [...this.#failures]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([reason, failure]) => ({ reason, ...failure }));
     return { resources, failures };
   }
 
-  async #outcomeOf({ key, value }: StoredObject): Promise<Outcome> {
-    if (value instanceof KmsError) return this.#fail(key, value);
-    if (value.kind === "plaintext") return "plaintext";
-    if (value.kind === "other-provider") return "otherProvider";
+  #open(key: string, { encryptedData, seedUse }: EncryptedObject, outcome: SeedOutcome): Outcome {
+    if ("refusal" in outcome) return this.#fail(key, outcome.refusal);
     try {
-      (await this.#opener.open(key, value.object)).fill(0);
+      openData(outcome.seed, seedUse, encryptedData, key).fill(0);
       return "opened";
     } catch (error) {
-      const reason = KmsError.from(error);
-      if (meansHsmAway(reason)) throw reason;
-      return this.#fail(key, reason);
+      return this.#fail(key, KmsError.from(error));
     }
   }
 
+  #count(key: string, outcome: Outcome): void {
+    this.#countsOf(resourceOf(parseStorageKey(key, this.#prefix)))[outcome]++;
+  }
+
+  #countsOf(resource: string): Counts {
+    let counts = this.#resources.get(resource);
+    if (counts === undefined) {
+      this.#allowance.require("resources");
+      counts = { opened: 0, plaintext: 0, otherProvider: 0, failed: 0 };
+      this.#resources.set(resource, counts);
+    }
+    return counts;
+  }
+
   #fail(key: string, { message }: KmsError): "failed" {
+    this.#addFailure(message, 1, [key]);
+    return "failed";
+  }
+
+  #addFailure(message: string, objects: number, keys: readonly string[]): void {
     const isNew = !this.#failures.has(message);
     const reason = isNew && this.#failures.size >= MAX_REASONS ? OTHER_REASONS : message;
     const failure = this.#failures.get(reason) ?? { objects: 0, keys: [] };
-    failure.objects++;
-    if (failure.keys.length < MAX_KEYS) failure.keys.push(key);
+    failure.objects += objects;
+    failure.keys = firstOf([...failure.keys, ...keys], MAX_KEYS);
     this.#failures.set(reason, failure);
-    return "failed";
   }
+}
+
+/** Returns the first keys in their order, whatever the order in which objects were read. */
+export function firstOf(keys: readonly string[], most: number): string[] {
+  return [...keys].sort().slice(0, most);
 }

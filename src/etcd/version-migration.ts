@@ -52,7 +52,7 @@ export async function migrateByKubernetes(
         options.onProgress(done + more);
       },
     });
-    survey = await takeSurvey(ports.store, ports.prefix, aim);
+    survey = await takeSurvey(ports.store, aim, { prefix: ports.prefix });
     deadline ??= performance.now() + settleMs;
     // An API server that does not use the new key yet has nothing to rewrite, so stale objects are tried again.
     const hasStale = survey.rows.some(({ stale }) => stale > 0);

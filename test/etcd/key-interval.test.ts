@@ -3,9 +3,9 @@
 
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import type { EtcdClient, RangeRequest } from "../../src/etcd/client.js";
+import type { RangeRequest } from "../../src/etcd/client.js";
+import { RangeReading } from "../../src/etcd/range-reading.js";
 import { RangePage } from "../../src/etcd/range-response.js";
-import { EtcdStore } from "../../src/etcd/store.js";
 import { rangeResponse } from "../support/range-response.js";
 
 const PREFIX = "/registry/";
@@ -17,7 +17,11 @@ interface Reading {
   readonly counted: number;
 }
 
-async function readAll(stored: readonly string[], value = Buffer.from("k8s\0")): Promise<Reading> {
+async function readAll(
+  stored: readonly string[],
+  parallel: number,
+  value = Buffer.from("k8s\0"),
+): Promise<Reading> {
   let [requests, counted] = [0, 0];
   const sorted = stored.map((key) => Buffer.from(key)).sort((one, other) => one.compare(other));
   const range = ({ key, end = key, limit }: RangeRequest): Promise<RangePage> => {
@@ -27,8 +31,11 @@ async function readAll(stored: readonly string[], value = Buffer.from("k8s\0")):
     return Promise.resolve(new RangePage(rangeResponse(found.slice(0, limit), found.length, value)));
   };
   const keys: string[] = [];
-  const store = new EtcdStore({ range } as unknown as EtcdClient, PREFIX);
-  for await (const { key } of store.objects()) keys.push(key);
+  const interval = { from: Buffer.from(PREFIX), to: Buffer.from("/registry0") };
+  const reading = new RangeReading({ range }, interval, {});
+  for await (const page of reading.pages(parallel)) {
+    for (const { key } of page.entries()) keys.push(key.toString());
+  }
   return { keys, requests, counted };
 }
 
@@ -49,7 +56,7 @@ const inOrder = (keys: readonly string[]): string[] =>
     .map(String);
 
 const COUNT = 30_000;
-/** So that a page holds about a thousand keys. */
+/** So that a page holds about five hundred keys. */
 const VALUE = Buffer.alloc(4_000, "k8s\0");
 const numbered = (name: (at: number) => string): string[] =>
   Array.from({ length: COUNT }, (_, at) => PREFIX + name(at));
@@ -71,15 +78,15 @@ it.each<[string, (at: number) => string]>([
   ],
 ])("etcd counts each key a few times at most: %s", async (_what, name) => {
   const stored = numbered(name);
-  const { keys, requests, counted } = await readAll(stored, VALUE);
+  const { keys, requests, counted } = await readAll(stored, 4, VALUE);
   expect(keys.length).toBe(COUNT);
   expect(new Set(keys).size).toBe(COUNT);
-  expect(requests).toBeLessThan(90);
-  // One long range would have etcd count every key 18 times.
+  expect(requests).toBeLessThan(260);
+  // One long range would have etcd count every key 30 times.
   expect(counted / COUNT).toBeLessThan(12);
 });
 
-it("every key is read once and in order, whatever the keys are", async () => {
+it("every key is read once, and with one request at a time in order, whatever the keys are", async () => {
   const part = fc.oneof(
     fc.constantFrom("a", "b", "/", "\0", "\u{10ffff}", "zz"),
     fc.string({ maxLength: 12 }),
@@ -88,7 +95,8 @@ it("every key is read once and in order, whatever the keys are", async () => {
   const keys = fc.uniqueArray(key, { maxLength: 800, size: "max" });
   await fc.assert(
     fc.asyncProperty(keys, async (stored) => {
-      expect((await readAll(stored)).keys).toEqual(inOrder(stored));
+      expect((await readAll(stored, 1)).keys).toEqual(inOrder(stored));
+      expect(inOrder((await readAll(stored, 4)).keys)).toEqual(inOrder(stored));
     }),
     { numRuns: 30 },
   );

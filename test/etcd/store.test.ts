@@ -13,7 +13,8 @@ import {
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { EtcdClient } from "../../src/etcd/client.js";
 import type { EtcdAccess } from "../../src/etcd/endpoints.js";
-import { EtcdStore, type StoredObject, type StoreObserver } from "../../src/etcd/store.js";
+import type { RangeObserver } from "../../src/etcd/range-reading.js";
+import { EtcdStore, type StoredObject } from "../../src/etcd/store.js";
 import { startEtcd, startLearner, type TestEtcd } from "../support/etcd.js";
 import { freePort } from "../support/free-port.js";
 import { makeFolder } from "../support/token.js";
@@ -36,7 +37,7 @@ const connect = (access: Partial<EtcdAccess> = {}): EtcdClient => {
 };
 const numbered = (prefix: string, count: number): [string, Buffer][] =>
   Array.from({ length: count }, (_, at) => [`${prefix}${String(at).padStart(6, "0")}`, Buffer.from("k8s\0")]);
-const all = async (store: EtcdStore, observer?: StoreObserver): Promise<StoredObject[]> => {
+const all = async (store: EtcdStore, observer?: RangeObserver): Promise<StoredObject[]> => {
   const objects: StoredObject[] = [];
   for await (const object of store.objects(observer)) objects.push(object);
   return objects;

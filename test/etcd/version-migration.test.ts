@@ -2,9 +2,10 @@
 import { afterEach, expect, it } from "vitest";
 
 import { ApiResources } from "../../src/etcd/api-resources.js";
-import type { EtcdStore, StoredObject } from "../../src/etcd/store.js";
+import type { Batch, EtcdStore } from "../../src/etcd/store.js";
 import type { Survey } from "../../src/etcd/survey.js";
 import { migrateByKubernetes } from "../../src/etcd/version-migration.js";
+import { rangeResponse } from "../support/range-response.js";
 import { StandInApi, type Answer, type Asked } from "./stand-in-api.js";
 
 let standIn: StandInApi;
@@ -34,7 +35,7 @@ async function run(
   version: string | undefined,
   conditions: readonly string[],
   settleMs = 60_000,
-  surveys: readonly StoredObject[][] = [],
+  surveys: readonly string[][] = [],
 ) {
   const pending = [...conditions];
   const answer = ({ method, path }: Asked): Answer => {
@@ -56,7 +57,12 @@ async function run(
   // The objects in etcd after each pass; after the last one everything has been rewritten.
   const left = [...surveys];
   const store = {
-    objects: () => left.shift() ?? [],
+    // eslint-disable-next-line @typescript-eslint/require-await
+    async *batches(): AsyncGenerator<Batch> {
+      const keys = (left.shift() ?? []).map((key) => Buffer.from(key));
+      const bytes = rangeResponse(keys, keys.length, Buffer.from("{}"));
+      if (keys.length > 0) yield { bytes, objects: keys.length };
+    },
     revisions: { first: 9, last: 9 },
   } as unknown as EtcdStore;
   const aim = { keyId: "k", encrypts: () => true, providerOf: () => undefined };
@@ -89,8 +95,7 @@ it.each([
 });
 
 it("another StorageVersionMigration is created while objects stay under the previous key", async () => {
-  const value = { kind: "plaintext", encoding: "json", bytes: Buffer.from("{}") } as const;
-  const stale = { key: "/registry/deployments/a/b", createRevision: 1, modRevision: 1, value };
+  const stale = "/registry/deployments/a/b";
   expect(await run("v1beta1", ["Succeeded", "Succeeded"], 500, [[stale]])).toMatchObject({
     passes: 2,
     rewritten: 3,

@@ -3,7 +3,8 @@
 import type { Command } from "commander";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
-import { Opener } from "../../etcd/opener.js";
+import { openData } from "../../etcd/data-key.js";
+import { HsmSeeds } from "../../etcd/hsm-seeds.js";
 import type { StoredObject } from "../../etcd/store.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
 import { addSourceOptions, withEtcd, type SourceOptions } from "./options.js";
@@ -104,12 +105,9 @@ async function open({ key, value }: StoredObject, settings: Settings, terminal: 
   }
   const { object } = value;
   return withProvider(settings, operatorAt(terminal), async (provider) => {
-    const opener = new Opener(provider);
-    try {
-      return await opener.open(key, object);
-    } finally {
-      opener.close();
-    }
+    const outcome = await new HsmSeeds(provider, 1).load(object);
+    if ("refusal" in outcome) throw outcome.refusal;
+    return openData(outcome.seed, object.seedUse, object.encryptedData, key);
   });
 }
 

@@ -204,10 +204,13 @@ async function survey(store: EtcdStore, prefix: string, aim: Aim, terminal: Term
   const progress = startProgress(terminal, "objects read", 0);
   let total = 0;
   try {
-    return await takeSurvey(store, prefix, aim, {
-      total: (objects) => (total = objects),
-      read: (objects) => {
-        if (objects % 1000 === 0) progress.update(objects, total);
+    return await takeSurvey(store, aim, {
+      prefix,
+      observer: {
+        total: (objects) => (total = objects),
+        counted: (objects) => {
+          progress.update(objects, total);
+        },
       },
     });
   } finally {

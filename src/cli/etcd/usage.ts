@@ -11,7 +11,7 @@ import { parseKeyReference, type KeyReference } from "../../admin/key-reference.
 import { parseNodes } from "../../admin/node-client.js";
 import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Cell, type Terminal } from "../output.js";
-import { takeCensus } from "../../admin/usage-census.js";
+import { reportUsage } from "../../admin/usage-census.js";
 import { oneLine } from "../../untrusted-text.js";
 
 interface UsageOptions extends EtcdOptions, KekOptions {
@@ -53,7 +53,7 @@ Example:
       const operator = operatorAt(terminal);
       const asked = await lookUpKeks(FAIL_IF_USED, references, sourcesOf(options, references), operator);
       const report = await withEtcd(options, (source) =>
-        takeCensus(source, options.prefix, operator, options.encryptionConfig),
+        reportUsage(source, options.prefix, operator, options.encryptionConfig),
       );
       if (options.report !== undefined) writeUsageReport(options.report, report);
       const answers = asked.map((kek) => answerFor(kek, report));

@@ -1,13 +1,15 @@
 // `kms-pkcs11 etcd verify`: decrypts every object with the HSM, without an API server. For a snapshot it proves that
 // this HSM can decrypt the backup.
 import type { Command } from "commander";
-import { Opener } from "../../etcd/opener.js";
-import { Verification, type VerificationResult } from "../../etcd/verification.js";
+import { verifyObjects } from "../../etcd/count-objects.js";
+import { HsmSeeds } from "../../etcd/hsm-seeds.js";
+import { Seeds } from "../../etcd/seeds.js";
+import type { VerificationResult } from "../../etcd/verification.js";
 import { addEtcdOptions, withEtcd, type EtcdOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
-import { forEachObject } from "../../admin/etcd-source.js";
+import { withCountProgress } from "../../admin/etcd-source.js";
 import { operatorAt } from "../operator.js";
 import { withProvider } from "../../admin/with-provider.js";
 import { oneLine } from "../../untrusted-text.js";
@@ -45,21 +47,23 @@ async function verify(options: VerifyOptions, terminal: Terminal): Promise<Verif
   const { prefix } = options;
   return withEtcd(options, (etcd) =>
     withProvider(settings, operator, async (provider) => {
-      const opener = new Opener(provider);
-      const verification = new Verification(opener, prefix);
+      const hsm = new HsmSeeds(provider, settings.hsm.sessions);
+      const seeds = new Seeds((question) => hsm.load(question));
       const startedAt = performance.now();
       try {
-        await forEachObject(etcd.store(prefix), prefix, operator, (object) => verification.add(object));
+        const result = await withCountProgress(prefix, operator, (observer) =>
+          verifyObjects(etcd.store(prefix), seeds, { prefix, observer }),
+        );
+        return {
+          objects: result.resources.reduce((sum, { objects }) => sum + objects, 0),
+          decrypts: hsm.decrypts,
+          seconds: Math.round(performance.now() - startedAt) / 1000,
+          ...result,
+        };
       } finally {
-        opener.close();
+        hsm.stop();
+        seeds.clear();
       }
-      const result = verification.result();
-      return {
-        objects: result.resources.reduce((sum, { objects }) => sum + objects, 0),
-        decrypts: opener.decrypts,
-        seconds: Math.round(performance.now() - startedAt) / 1000,
-        ...result,
-      };
     }),
   );
 }

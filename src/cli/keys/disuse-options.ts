@@ -11,7 +11,7 @@ import { parseKeyReference } from "../../admin/key-reference.js";
 import { withLiveEtcd } from "../../admin/etcd-source.js";
 import type { Operator } from "../../admin/operator.js";
 import type { Proof } from "../../admin/require-unneeded.js";
-import { takeCensus } from "../../admin/usage-census.js";
+import { reportUsage } from "../../admin/usage-census.js";
 
 export interface DisuseOptions {
   readonly iUnderstandDataIsLost?: string;
@@ -110,7 +110,7 @@ async function collectReports(options: DisuseOptions, operator: Operator): Promi
   };
   try {
     const report = await withLiveEtcd(etcdAccess(definedOf(access)), (source) =>
-      takeCensus(source, options.etcdPrefix, operator),
+      reportUsage(source, options.etcdPrefix, operator),
     );
     return [...reports, { name: LIVE_ETCD, report }];
   } catch (error) {

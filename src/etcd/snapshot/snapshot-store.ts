@@ -2,14 +2,11 @@
 // deleted, as a restored etcd would serve it. Memory grows by at most 48 bytes for each key under the prefix.
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
+import type { EtcdEntry } from "../key-value.js";
 import { normalPrefix } from "../storage-key.js";
-import {
-  storedObject,
-  type ObjectStore,
-  type Revisions,
-  type StoredObject,
-  type StoreObserver,
-} from "../store.js";
+import { storedObject, type Batch, type ObjectStore, type StoredObject } from "../store.js";
+import type { RangeObserver, Revisions } from "../range-reading.js";
+import { BatchBuilder } from "./batch-builder.js";
 import { Database } from "./bucket.js";
 import { changesFromEnd, revisionOf, type Change } from "./revisions.js";
 import { SeenKeys } from "./seen-keys.js";
@@ -66,16 +63,35 @@ class SnapshotStore implements ObjectStore {
   }
 
   /** Yields the objects, those that were changed last first. @throws KmsError CONFIG_INVALID if the file is damaged */
-  async *objects(observer: StoreObserver = {}): AsyncGenerator<StoredObject, void> {
+  async *objects(observer: RangeObserver = {}): AsyncGenerator<StoredObject, void> {
+    for await (const entries of this.#latest(observer)) yield* entries.map(storedObject);
+  }
+
+  /** Yields the objects in batches, those that were changed last first. @throws KmsError as `objects` does */
+  async *batches(observer: RangeObserver = {}): AsyncGenerator<Batch, void> {
+    const builder = new BatchBuilder();
+    for await (const entries of this.#latest(observer)) {
+      for (const entry of entries) {
+        if (builder.isFullFor(entry)) yield builder.take();
+        builder.add(entry);
+      }
+    }
+    if (!builder.isEmpty) yield builder.take();
+  }
+
+  /** Yields the latest revision of each key that was not deleted, in lists. */
+  async *#latest(observer: RangeObserver): AsyncGenerator<EtcdEntry[], void> {
     const seen = new SeenKeys();
     let read = 0;
     for await (const { changes, walked } of this.#pages()) {
       if (walked > 0) observer.total?.(Math.round(read / walked));
+      const entries: EtcdEntry[] = [];
       for (const { entry, isDeletion } of changes) {
         if (!startsWith(entry.key, this.#prefix) || !seen.add(entry.key) || isDeletion) continue;
-        read++;
-        yield storedObject(entry);
+        entries.push(entry);
       }
+      read += entries.length;
+      if (entries.length > 0) yield entries;
     }
   }
 
