@@ -1,12 +1,13 @@
 // Appends lines to the audit log, which several processes may write in turn. Continues the chain at its end and rotates
 // the file at a size. A batch is written completely or not at all, and is on stable storage before the head is written.
 import type { KeyObject } from "node:crypto";
-import { constants, lstat, mkdir, open, stat, type FileHandle } from "node:fs/promises";
+import { mkdir, stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
 import { findChainTail, splitLines, type ChainTail } from "./chain-tail.js";
 import { moveAway, removeFiles, rotatedFiles, type RotatedFile } from "./rotated-files.js";
-import { giveToFolderOwner, readHead, readOrCreateAuditKey, writeHead, type AuditHead } from "./key.js";
+import { readHead, readOrCreateAuditKey, writeHead, type AuditHead } from "./key.js";
+import { openToAppend } from "./log-file.js";
 import {
   MAX_LINE_BYTES,
   openLine,
@@ -180,47 +181,9 @@ function sealAll(
   return { text: Buffer.from(lines.join("")), last };
 }
 
-/** Opens the log. @throws KmsError CONFIG_INVALID for a file of another user or with more than one name */
-async function openToAppend(path: string): Promise<FileHandle> {
-  const flags = constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW;
-  const handle = await open(path, flags | constants.O_NONBLOCK | constants.O_NOCTTY, 0o600).catch(
-    async (error: unknown) => {
-      if (await isSymbolicLink(path)) throw notOurs(path, "is a symbolic link", error);
-      throw error;
-    },
-  );
-  try {
-    const found = await handle.stat();
-    if (found.size === 0 && found.isFile()) await giveToFolderOwner(handle, path);
-    const folder = await stat(dirname(path));
-    if (!found.isFile()) throw notOurs(path, "is not a regular file");
-    // Through a hard link, another user could make root append to any file.
-    if (found.nlink > 1) throw notOurs(path, `has ${found.nlink} names (hard links)`);
-    if (![0, process.geteuid?.(), folder.uid].includes(found.uid)) {
-      throw notOurs(path, `belongs to user ${found.uid}`);
-    }
-    return handle;
-  } catch (error) {
-    await handle.close();
-    throw error;
-  }
-}
-
 async function hasLines(path: string): Promise<boolean> {
   const found = await stat(path).catch(() => undefined);
   return (found !== undefined && found.size > 0) || (await rotatedFiles(path).catch(() => [])).length > 0;
-}
-
-async function isSymbolicLink(path: string): Promise<boolean> {
-  return lstat(path).then(
-    (found) => found.isSymbolicLink(),
-    () => false,
-  );
-}
-
-function notOurs(path: string, problem: string, cause?: unknown): KmsError {
-  const message = `${path} ${problem}; the audit log is not written there, move it first`;
-  return new KmsError("CONFIG_INVALID", message, cause);
 }
 
 /** Appends text after `size` bytes and returns the file's new length. After a failure the file has `size` bytes. */

@@ -34,7 +34,7 @@ const COMMANDS: readonly CommandRow[] = [
   {
     name: "check",
     description:
-      "preflight: config, module, token, PIN, keys, mechanism, round trip, socket folder; exit 0 if every finding is ok or warn",
+      "preflight as the plugin's user: config, files, sockets, token, PIN, keys, mechanism, round trip; exit 0 if every finding is ok or warn",
     load: async () => (await import("./check/command.js")).addCheckCommand,
   },
   {

@@ -72,21 +72,25 @@ export function addServeOptions(command: Command): Command {
 
 /** Returns the settings from the file and the options. @throws KmsError CONFIG_INVALID */
 export function settingsFrom(options: SettingsOptions, serves: boolean): Settings {
-  const { settings } = configurationFrom(options, serves);
-  return options.as === undefined ? settings : { ...settings, actAs: options.as };
+  return configurationFrom(options, serves).settings;
 }
 
 /** Returns the settings together with what they were read from. @throws KmsError CONFIG_INVALID */
 export function configurationFrom(options: SettingsOptions, serves: boolean): Configuration {
   const { key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel } = options;
   const location = locateConfiguration(options, process.env);
-  return loadConfiguration({
+  const configuration = loadConfiguration({
     ...(location !== undefined && { configPath: location.path }),
     pinFromStdin: options.pinStdin === true,
     flags: { key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel },
     env: process.env,
     serves,
   });
+  const { settings } = configuration;
+  return {
+    ...configuration,
+    settings: options.as === undefined ? settings : { ...settings, actAs: options.as },
+  };
 }
 
 /**

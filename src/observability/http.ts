@@ -1,7 +1,7 @@
 // Serves the HTTP endpoints for operators and probes on loopback. /livez never depends on the HSM, so that an outage
 // restarts nothing; /readyz and /healthz do. Reads no bodies and stores nothing.
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { isIP, type Server } from "node:net";
+import { createServer, isIP, type Server } from "node:net";
 import { KmsError } from "../errors.js";
 import { BACKLOG, createOneRequestServer } from "./http-connections.js";
 import { RenderingBudget, SharedRendering } from "./shared-rendering.js";
@@ -52,6 +52,13 @@ export async function startHttp(address: HttpAddress, content: HttpContent): Pro
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** Finds out whether the address can be listened on. @throws KmsError SOCKET_UNUSABLE */
+export async function tryHttpAddress(address: HttpAddress): Promise<void> {
+  const server = createServer();
+  await listen(server, address);
+  await new Promise((resolve) => server.close(resolve));
 }
 
 interface Page {

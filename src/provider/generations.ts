@@ -123,7 +123,7 @@ function choosePlain(plain: readonly Generation[], { objectName, pinned }: Sched
   if (pinned !== undefined) {
     throw new KmsError(
       "KEY_AMBIGUOUS",
-      `keys.active names ${pinned}, which ${named.length} keys labelled "${objectName}" match`,
+      `keys.active names ${pinned}, which ${named.length} keys labelled "${objectName}" match; copy a key_id from 'kms-pkcs11 keys list'`,
     );
   }
   const names = plain.map(({ record }) => record.keyId).join(" and ");
@@ -133,7 +133,8 @@ function choosePlain(plain: readonly Generation[], { objectName, pinned }: Sched
   );
 }
 
-function isCalled(record: KekRecord, name: string): boolean {
+/** Returns whether a key_id, an alias or a CKA_ID in hex names the key. */
+export function isCalled(record: KekRecord, name: string): boolean {
   return record.keyId === name || record.ckaId === name.toLowerCase() || record.aliases.includes(name);
 }
 

@@ -9,6 +9,7 @@ import { keepSocket, type SocketObserver } from "./kept-socket.js";
 import { kmsServiceDefinition } from "./kms-messages.js";
 import { kmsService, type RequestObserver } from "./kms-service.js";
 import { OpenRequests, type LimitObserver } from "./open-requests.js";
+import { tryToBind } from "./socket-trial.js";
 import type { SocketSettings } from "./socket.js";
 
 /** Plaintext, ciphertext and key_id have at most 1 KiB each, annotations 32 KiB (k8s.io/apiserver). */
@@ -96,6 +97,27 @@ async function shutDown(grpc: GrpcServer, graceMs: number): Promise<void> {
   clearTimeout(force);
 }
 
+const NO_KMS = "a process that does not speak KMS v2 listens there";
+
+/** The process that listens on a socket. */
+export interface Peer {
+  readonly description: string;
+  readonly isPlugin: boolean;
+}
+
+/**
+ * Finds out whether the socket can be bound, as `tryToBind` does. Returns the process that listens there already.
+ * @throws KmsError SOCKET_UNUSABLE
+ */
+export async function tryServerSocket(
+  settings: SocketSettings,
+  use?: (path: string) => void | Promise<void>,
+): Promise<Peer | undefined> {
+  if (!(await tryToBind(settings, use))) return undefined;
+  const description = await askPeer(settings.path);
+  return { description, isPlugin: description !== NO_KMS };
+}
+
 /** Describes the process that listens on a live socket by its answer to a KMS v2 Status. */
 async function askPeer(path: string): Promise<string> {
   const rpc = kmsServiceDefinition()["Status"];
@@ -111,7 +133,7 @@ async function askPeer(path: string): Promise<string> {
         // Only a gRPC response has headers. The code decides nothing: a plugin whose HSM is away answers UNAVAILABLE
         // too.
         else if (error.metadata.get("content-type").length === 0) {
-          resolve("a process that does not speak KMS v2 listens there");
+          resolve(NO_KMS);
         } else resolve(`a process answers there with ${error.message}`);
       };
       const deadline = { deadline: Date.now() + PEER_TIMEOUT_MS };

@@ -67,9 +67,7 @@ export async function bindSocket(
   // temporary name is bound, and the file gets its real name by a link when mode and group are set; a link replaces no
   // file.
   const bound = join(dirname(path), `.${randomBytes(BOUND_NAME_BYTES).toString("hex")}`);
-  if (Math.max(Buffer.byteLength(path), Buffer.byteLength(bound)) > MAX_PATH_BYTES) {
-    throw unusable(`${path}: a socket path has at most ${MAX_PATH_BYTES} bytes; choose a shorter one`);
-  }
+  requireShortPath(path, bound);
   const gid = settings.group === undefined ? undefined : gidOf(settings.group);
   // Without the lock, the slower of two processes that find the same stale socket would remove the socket that the
   // other has just bound: the kernel gives the inode number of a removed file to the next one.
@@ -153,8 +151,11 @@ function reasonOf({ code, message }: NodeJS.ErrnoException): string {
   return code === "EADDRINUSE" || code === "EEXIST" ? "another process has just taken it" : message;
 }
 
-/** Returns the real path of the socket's folder, which nobody but its owner may write to. */
-function safeFolder(path: string): string {
+/**
+ * Returns the real path of the socket's folder, which nobody but its owner may write to.
+ * @throws KmsError SOCKET_UNUSABLE
+ */
+export function safeFolder(path: string): string {
   const folder = dirname(path);
   let problem: string | undefined;
   try {
@@ -166,14 +167,38 @@ function safeFolder(path: string): string {
   throw unusable(problem);
 }
 
+/** @throws KmsError SOCKET_UNUSABLE if a path is too long for a socket's address; the message names the first one */
+export function requireShortPath(...paths: readonly [string, ...string[]]): void {
+  if (paths.every((path) => Buffer.byteLength(path) <= MAX_PATH_BYTES)) return;
+  throw unusable(`${paths[0]}: a socket path has at most ${MAX_PATH_BYTES} bytes; choose a shorter one`);
+}
+
 /** Removes a socket that nobody listens on. Returns false if a process listens on it. */
 async function removeStale(path: string): Promise<boolean> {
+  if (await listensThere(path)) return false;
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return true;
-  if (!found.isSocket()) throw unusable(`${path} is not a socket; left untouched, move it first`);
-  if (!(await isRefused(path))) return false;
-  removeIfSame(path, found);
+  if (found !== undefined) removeIfSame(path, found);
   return true;
+}
+
+/**
+ * Returns whether a process listens on the socket.
+ * @throws KmsError SOCKET_UNUSABLE if the path exists and is not a socket, or cannot be probed
+ */
+export async function listensThere(path: string): Promise<boolean> {
+  let found: Stats | undefined;
+  try {
+    found = lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    const { code = "unknown error" } = error as NodeJS.ErrnoException;
+    throw unusable(
+      `${dirname(path)} cannot be entered (${code}); let the plugin's user own it, mode 0700`,
+      error,
+    );
+  }
+  if (found === undefined) return false;
+  if (!found.isSocket()) throw unusable(`${path} is not a socket; left untouched, move it first`);
+  return !(await isRefused(path));
 }
 
 /** Returns whether a connect is refused, as it is if no process listens on the socket. */

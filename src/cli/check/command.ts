@@ -1,21 +1,24 @@
 // `kms-pkcs11 check`: the preflight, from the configuration to a round trip in the HSM. Prints one line per finding:
 // ok, warn or fail, with what to do. Skips checks that an earlier failure makes pointless.
-import { accessSync, constants, statSync } from "node:fs";
-import { dirname } from "node:path";
 import type { Command } from "commander";
 import { readPin } from "../../config/read-pin.js";
 import type { Settings } from "../../config/settings.js";
-import { untrustedPaths, type PathProblem } from "../../config/trusted-paths.js";
 import { KmsError } from "../../errors.js";
+import { checkAsPlugin, type PluginCheck } from "./as-plugin.js";
 import { checkEncryption } from "./encryption.js";
 import { checkToken, measureEncrypt } from "./token.js";
-import { findingsTable, Report } from "./findings.js";
+import { Report } from "./findings.js";
 import type { Operator } from "../../admin/operator.js";
 import { reportOnToken } from "./token-report.js";
 import { operatorAt } from "../operator.js";
 import { isSupplied } from "../operator-pin.js";
 import { formatJson, type Terminal } from "../output.js";
-import { addPinOption, addServeOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import {
+  addPinOption,
+  addServeOptions,
+  configurationFrom,
+  type SettingsOptions,
+} from "../settings-options.js";
 import { withToken } from "../../admin/command-tokens.js";
 
 interface CheckOptions extends SettingsOptions {
@@ -23,9 +26,14 @@ interface CheckOptions extends SettingsOptions {
   readonly usageReport?: string;
   readonly tokenReport?: true;
   readonly withIdentity?: true;
+  readonly probeApiserver?: true;
 }
 
 const HELP = `
+Files and sockets are tried as 'serve' uses them, with the rights of the plugin's user; the first line names this user. A
+plugin that is running is left alone. --probe-apiserver connects with the user and groups of the running kube-apiserver, or
+of /etc/kubernetes/manifests/kube-apiserver.yaml.
+
 --token-report tries on the preferred token everything that the plugin relies on: key templates, searches, attributes,
 mechanisms and tampering, sessions, the scope of a login, when new and destroyed keys are seen, and latencies. It needs no
 KEK. Its trial keys carry a label that no KEK has; it removes them also after an error or Ctrl-C, and says what it could
@@ -54,12 +62,13 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
       "--token-report",
       "instead, report in detail how the token behaves: makes trial keys, and removes them",
     )
+    .option("--probe-apiserver", "for root: also test whether kube-apiserver's user can open the socket")
     .option("--with-identity", "with --token-report: include label, serial number and slot of the token")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<CheckOptions>();
       const report = new Report();
-      const settings = settingsFrom(options, false);
+      const { settings, origin } = configurationFrom(options, false);
       if (options.tokenReport === true) {
         const { output, withIdentity = false } = options;
         process.exitCode = await reportOnToken(settings, operatorAt(terminal), terminal, {
@@ -68,31 +77,46 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
         });
         return;
       }
-      const p99Ms = await check(
-        settings,
-        operatorAt(terminal),
-        report,
-        options.encryptionConfig !== undefined,
-      );
+      const operator = operatorAt(terminal);
+      const measures = options.encryptionConfig !== undefined;
+      const probesApiserver = options.probeApiserver === true;
+      const plugin = { settings, configPath: origin.file?.path, probesApiserver, report };
+      const { who, p99Ms } = await check(plugin, operator, measures);
       if (options.encryptionConfig !== undefined) {
         checkEncryption(options.encryptionConfig, options.usageReport, settings, p99Ms, report);
       }
-      if (options.output === "json") terminal.out(formatJson({ findings: report.findings }));
-      else terminal.out(findingsTable(report.findings));
+      if (options.output === "json") {
+        const { findings, counts } = report;
+        terminal.out(formatJson({ as: who, findings, counts }));
+      } else terminal.out(`${who}\n\n${report.describe()}`);
       process.exitCode = report.exitCode;
     });
 }
 
-/** Adds the findings. Returns the 99th percentile of Encrypt in ms; undefined unless `measure` is set and the active KEK works. */
+/**
+ * Adds the findings about configuration, files, token and keys. Returns who checks files and sockets, and the 99th
+ * percentile of Encrypt in ms, which is undefined unless `measures` is set and the active KEK works.
+ */
 export async function check(
+  plugin: PluginCheck,
+  operator: Operator,
+  measures: boolean,
+): Promise<{ readonly who: string; readonly p99Ms: number | undefined }> {
+  const { settings, report } = plugin;
+  report.add("ok", "config", `mode ${settings.mode}, mechanism ${settings.mechanism}`);
+  for (const warning of settings.warnings) report.add("warn", "config", warning);
+  const { who, mayLoad } = await checkAsPlugin(plugin, operator);
+  return { who, p99Ms: mayLoad ? await checkHsm(settings, operator, report, measures) : undefined };
+}
+
+/** Returns the 99th percentile of Encrypt in ms; undefined unless `measure` is set and the active KEK works. */
+async function checkHsm(
   settings: Settings,
   operator: Operator,
   report: Report,
   measure: boolean,
 ): Promise<number | undefined> {
-  report.add("ok", "config", `mode ${settings.mode}, mechanism ${settings.mechanism}`);
-  for (const warning of settings.warnings) report.add("warn", "config", warning);
-  if (!checkPaths(settings, report) || !checkPin(settings, report)) return undefined;
+  if (!checkPin(settings, report)) return undefined;
   try {
     return await withToken(settings, operator, async (hsm) => {
       const usable = await checkToken(settings, hsm, report);
@@ -108,58 +132,6 @@ function subjectOf(error: KmsError): string {
   if (error.code === "MODULE_UNUSABLE") return "module";
   if (error.code === "STATE_UNUSABLE") return "state";
   return error.code === "PIN_REFUSED" || error.code === "PIN_UNREADABLE" ? "PIN" : "token";
-}
-
-/** Returns whether the module may be loaded. */
-function checkPaths(settings: Settings, report: Report): boolean {
-  const { socket, stateDir, audit } = settings;
-  const problems = untrustedPaths(settings, { isCommand: true });
-  const isFine = (subject: string): boolean => problems.every((problem) => problem.subject !== subject);
-  if (socket === undefined) {
-    report.add("warn", "socket", "socket.path is missing; serve requires it: set it or --socket");
-  } else if (socket.abstract) {
-    report.add(
-      "warn",
-      "socket",
-      "an abstract socket has no access control: every process on the node can connect; set socket.path to a file",
-    );
-  } else if (isFine("socket")) report.add("ok", "socket", `folder ${dirname(socket.path)}`);
-  if (stateDir === undefined) {
-    report.add(
-      "warn",
-      "state",
-      "stateDir is missing; serve requires it, and without it every command tries a refused PIN again: set it or --state-dir",
-    );
-  } else if (isFine("state")) checkWritable(stateDir, report);
-  if (audit !== undefined && isFine("audit")) report.add("ok", "audit", `key in ${dirname(audit.keyFile)}`);
-  for (const { subject, error } of problems) report.fail(subject, error);
-  warnOfAnotherUser(settings, problems, report);
-  return isFine("module");
-}
-
-/**
- * Adds a warning for paths that are safe only if the plugin runs as their owner: root does not know the plugin's user.
- */
-function warnOfAnotherUser(settings: Settings, failed: readonly PathProblem[], report: Report): void {
-  const known = new Set(failed.map(({ error }) => error.message));
-  for (const { subject, error } of untrustedPaths(settings, { isCommand: false })) {
-    if (!known.has(error.message)) {
-      report.add("warn", subject, `a problem unless the plugin runs as that user: ${error.message}`);
-    }
-  }
-}
-
-function checkWritable(stateDir: string, report: Report): void {
-  const existing = [stateDir, dirname(stateDir)].find(
-    (path) => statSync(path, { throwIfNoEntry: false }) !== undefined,
-  );
-  try {
-    accessSync(existing ?? stateDir, constants.W_OK);
-    report.add("ok", "state", stateDir);
-  } catch {
-    const text = `${stateDir} cannot be written, and a PIN is only tried if the attempt can be recorded there; give this user write access`;
-    report.fail("state", new KmsError("STATE_UNUSABLE", text));
-  }
 }
 
 /** Checks that the PIN can be read, without a PIN attempt; the login makes the only one. */

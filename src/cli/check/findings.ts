@@ -1,24 +1,39 @@
-// The findings of `kms-pkcs11 check` and the exit code that follows from them.
+// The findings of `kms-pkcs11 check`, in groups, and the exit code that follows from them.
 import { KmsError } from "../../errors.js";
 import { exitCodeOf } from "../exit-code.js";
 import { formatTable } from "../output.js";
 
 export type Verdict = "ok" | "warn" | "fail";
 
+/** In the order of the output. A subject that no group lists is a key. */
+const GROUPS: readonly (readonly [name: string, subjects: readonly string[]])[] = [
+  ["Configuration", ["config"]],
+  ["Files and sockets", ["user", "state", "audit", "socket", "http", "apiserver"]],
+  ["Token", ["module", "token", "PIN", "rights"]],
+  ["Keys", []],
+  ["Cluster", ["encryption"]],
+];
+const KEYS = "Keys";
+
 export interface Finding {
+  readonly group: string;
   readonly verdict: Verdict;
   readonly subject: string;
   readonly detail: string;
 }
 
+/** Collects findings; each is reported once. */
 export class Report {
-  readonly findings: Finding[] = [];
+  readonly #findings: Finding[] = [];
   exitCode = 0;
 
-  /** Adds a finding unless it is there already. */
+  /** Adds a finding unless another one says the same, whatever its subject. */
   add(verdict: Verdict, subject: string, detail: string): void {
-    const isSame = (one: Finding): boolean => one.subject === subject && one.detail === detail;
-    if (!this.findings.some(isSame)) this.findings.push({ verdict, subject, detail });
+    const isKnown = (one: Finding): boolean =>
+      one.detail === detail && (one.subject === subject || one.verdict !== "ok");
+    if (this.#findings.some(isKnown)) return;
+    const group = GROUPS.find(([, subjects]) => subjects.includes(subject))?.[0] ?? KEYS;
+    this.#findings.push({ group, verdict, subject, detail });
   }
 
   /** Adds a failure; the highest exit code of all failures counts. */
@@ -27,10 +42,55 @@ export class Report {
     this.add("fail", subject, error.message);
     this.exitCode = Math.max(this.exitCode, exitCodeOf(error.code), 1);
   }
+
+  /** Runs `work`; adds a failure if it throws. Returns whether it succeeded. */
+  async attempt(subject: string, work: () => void | Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      this.fail(subject, error);
+      return false;
+    }
+  }
+
+  /** In the order of the groups. */
+  get findings(): Finding[] {
+    return GROUPS.flatMap(([name]) => this.#findings.filter(({ group }) => group === name));
+  }
+
+  get counts(): Readonly<Record<Verdict, number>> {
+    const count = (wanted: Verdict): number =>
+      this.#findings.filter(({ verdict }) => verdict === wanted).length;
+    return { ok: count("ok"), warn: count("warn"), fail: count("fail") };
+  }
+
+  /** Returns the findings as a table for each group, and a line that sums them up. */
+  describe(): string {
+    const width = Math.max(...this.#findings.map(({ subject }) => subject.length));
+    const tables = GROUPS.flatMap(([name]) => {
+      const rows = this.#findings
+        .filter(({ group }) => group === name)
+        .map(({ verdict, subject, detail }) => [
+          verdict.padEnd(4),
+          subject.padEnd(width),
+          detail.split("\n"),
+        ]);
+      return rows.length === 0 ? [] : [`${name}\n${formatTable(["", "", ""], rows).trimStart()}\n`];
+    });
+    return [...tables, this.#summary()].join("\n");
+  }
+
+  #summary(): string {
+    const { ok, warn, fail } = this.counts;
+    const counted = `${ok} ok, ${plural(warn, "warning")}, ${plural(fail, "failure")}`;
+    if (fail > 0) return `${counted}: correct what failed, then run this again`;
+    return warn > 0
+      ? `${counted}: the plugin can serve; read the warnings`
+      : `${counted}: the plugin can serve`;
+  }
 }
 
-/** Returns one line per finding. */
-export function findingsTable(findings: readonly Finding[]): string {
-  const rows = findings.map(({ verdict, subject, detail }) => [verdict, subject, detail.split("\n")]);
-  return formatTable(["", "", ""], rows).trimStart();
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -9,6 +9,7 @@ import { PATIENT_CALLER, type KekRecord, type ProbeResult } from "../../hsm/port
 import type { TokenHsm } from "../../hsm/token-hsm.js";
 import {
   activeAt,
+  isCalled,
   readSchedule,
   stateOf,
   type Generation,
@@ -49,6 +50,7 @@ export async function checkToken(
   const policy = schedulePolicy(settings);
   const schedule = readSchedule(records, policy);
   const active = checkSchedule(schedule, policy, settings, report);
+  if (active !== undefined) checkPinned(schedule, active, settings, report);
   return active && checkKeys(settings, hsm, schedule, active, report);
 }
 
@@ -73,6 +75,24 @@ function checkSchedule(
     report.add("warn", "key", `"${record.label}" (key_id ${record.keyId}) is refused: ${reason}`);
   }
   return active;
+}
+
+/** Warns if keys.active selects nothing; a key that it fails to select is a failure already. */
+function checkPinned(
+  { generations }: Schedule,
+  { activation }: Generation,
+  { pinnedKey }: Settings,
+  report: Report,
+): void {
+  if (pinnedKey === undefined) return;
+  const matches = generations.filter(({ record }) => isCalled(record, pinnedKey));
+  if (matches.length === 0) {
+    const text = `keys.active names ${pinnedKey}, but no key matches; copy a key_id from 'kms-pkcs11 keys list', or remove it`;
+    report.add("warn", "keys.active", text);
+  } else if (activation !== -Infinity) {
+    const text = "keys.active has no effect, since a KEK with an activation instant is active; remove it";
+    report.add("warn", "keys.active", text);
+  } else report.add("ok", "keys.active", `selects key_id ${matches[0]?.record.keyId ?? ""}`);
 }
 
 export interface UsableKey {

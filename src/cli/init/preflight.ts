@@ -5,7 +5,7 @@ import { HSM_NEEDS } from "../../init/hsm-needs.js";
 import { CONFIGURATION, PIN_FILE } from "../../init/plan.js";
 import type { Answers } from "../../init/values.js";
 import { check } from "../check/command.js";
-import { findingsTable, Report, type Finding } from "../check/findings.js";
+import { Report, type Finding } from "../check/findings.js";
 import { operatorAt } from "../operator.js";
 import type { Terminal } from "../output.js";
 
@@ -21,11 +21,12 @@ export async function checkNode(answers: Answers, terminal: Terminal): Promise<N
   if (answers.pin === "encrypted-credential") return undefined;
   for (const [name, value] of Object.entries(HSM_NEEDS[answers.hsm].environment)) process.env[name] ??= value;
   const report = new Report();
-  await check(settingsOf(answers), operatorAt(terminal), report, false);
+  const plugin = { settings: settingsOf(answers), configPath: undefined, probesApiserver: false, report };
+  await check(plugin, operatorAt(terminal), false);
   const { findings } = report;
   const isOnlyKek = findings.every(({ verdict, subject }) => verdict !== "fail" || subject === "key");
   const hasKek = findings.some(({ verdict, subject }) => verdict === "ok" && subject === "active key");
-  return { findings, table: findingsTable(findings), exitCode: isOnlyKek ? 0 : report.exitCode, hasKek };
+  return { findings, table: report.describe(), exitCode: isOnlyKek ? 0 : report.exitCode, hasKek };
 }
 
 /**
