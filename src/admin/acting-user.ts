@@ -2,13 +2,14 @@
 // it, and the plugin could not read root's. So root's commands act as the user of the plugin, which owns the state
 // directory. The command itself stays root: it reads the PIN and writes the state directory and the audit log.
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, statSync, type Stats } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { folderClosedTo } from "../files/closed-folder.js";
 import type { HostUser } from "../hsm/wire-user.js";
 import type { Operator } from "./operator.js";
+import { runningProcesses } from "./running-processes.js";
 
 export interface ActingUser extends HostUser {
   /** Absent if the system has no entry for the user. */
@@ -24,8 +25,8 @@ const OF_THE_CALLER = /^(XDG_\w+|DBUS_SESSION_BUS_ADDRESS|MAIL)$/;
 const known = new WeakMap<Settings, ActingUser | "caller">();
 
 /**
- * Returns the user whom token hosts act as, and reports it to the operator at the first call; undefined for the user who runs
- * the command, as always if that is not root.
+ * Returns the user whom token hosts act as, and reports it to the operator at the first call. Returns undefined if they act
+ * as the user who runs the command, as they always do unless root runs it.
  * @throws KmsError CONFIG_INVALID if there is no such user, or if it may not read this program
  */
 export function actingUser(settings: Settings, operator: Operator): ActingUser | undefined {
@@ -45,6 +46,15 @@ export function warnOfUnknownUser({ actAs, stateDir }: Settings, operator: Opera
   );
 }
 
+/** Returns how messages name the user, and why that user was chosen. */
+export function describeUser(
+  { uid, name }: ActingUser,
+  { actAs, stateDir }: Settings,
+): { readonly who: string; readonly why: string } {
+  const who = name === undefined ? `uid ${uid}` : `${name} (uid ${uid})`;
+  return { who, why: actAs === undefined ? `the owner of ${stateDir ?? ""}` : "as --as says" };
+}
+
 /** Returns the environment of a token host that acts as `user`, as its own login would set it. */
 export function actingEnvironment(user: ActingUser | undefined, env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   if (user === undefined) return env;
@@ -53,14 +63,15 @@ export function actingEnvironment(user: ActingUser | undefined, env: NodeJS.Proc
   return { ...Object.fromEntries(kept), HOME: user.home, USER: name, LOGNAME: name };
 }
 
-function findUser({ actAs, stateDir }: Settings, operator: Operator): ActingUser | undefined {
+function findUser(settings: Settings, operator: Operator): ActingUser | undefined {
+  const { actAs, stateDir } = settings;
   const caller = process.geteuid?.() ?? 0;
-  if (actAs !== undefined) return checked(namedUser(actAs), caller, stateDir, operator, "--as");
+  if (actAs !== undefined) return checked(namedUser(actAs), caller, settings, operator);
   if (caller !== 0 || stateDir === undefined) return undefined;
   const owner = statSync(stateDir, { throwIfNoEntry: false });
   if (owner === undefined) return undefined;
   const user = systemUser(String(owner.uid)) ?? { uid: owner.uid, gid: owner.gid, groups: [], home: "/" };
-  return checked(user, caller, stateDir, operator, `the owner of ${stateDir}`);
+  return checked(user, caller, settings, operator);
 }
 
 function namedUser(given: string): ActingUser {
@@ -75,21 +86,21 @@ function namedUser(given: string): ActingUser {
 function checked(
   user: ActingUser,
   caller: number,
-  stateDir: string | undefined,
+  settings: Settings,
   operator: Operator,
-  why: string,
 ): ActingUser | undefined {
   if (user.uid === caller) return undefined;
   if (caller !== 0) throw new KmsError("CONFIG_INVALID", "--as: only root can act as another user");
-  const who = user.name === undefined ? `uid ${user.uid}` : `${user.name} (uid ${user.uid})`;
+  const { actAs, stateDir } = settings;
+  const { who, why } = describeUser(user, settings);
   const closed = folderClosedTo(PROGRAM, user);
   if (closed !== undefined) {
     throw new KmsError(
       "CONFIG_INVALID",
-      `user ${who}, ${why}, may not enter ${closed}, on the way to this program; install it where that user may read it, such as in /opt, or give --as root`,
+      `user ${who}, ${actAs === undefined ? why : "--as"}, may not enter ${closed}, on the way to this program; install it where that user may read it, such as in /opt, or give --as root`,
     );
   }
-  operator.notify(`acting as ${who}, ${why === "--as" ? "as --as says" : why}`);
+  operator.notify(`acting as ${who}, ${why}`);
   const more = stateDir === undefined ? [] : groupsOfPlugin(user.uid, stateDir);
   return { ...user, groups: [...new Set([...user.groups, ...more])] };
 }
@@ -118,18 +129,20 @@ function outputOf(command: string, args: readonly string[]): string {
 function groupsOfPlugin(uid: number, stateDir: string): number[] {
   const groups = new Set<number>();
   const { dev, ino } = statSync(stateDir, { throwIfNoEntry: false }) ?? {};
-  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-    try {
-      const status = readFileSync(`/proc/${pid}/status`, "utf8");
-      if (Number(/^Uid:\t(\d+)/m.exec(status)?.[1]) !== uid) continue;
-      const seen = statSync(`/proc/${pid}/root${stateDir}`);
-      if (seen.dev !== dev || seen.ino !== ino) continue;
-      for (const group of (/^Groups:\t(.*)$/m.exec(status)?.[1] ?? "").match(/\d+/g) ?? []) {
-        groups.add(Number(group));
-      }
-    } catch {
-      // It has ended, or does not see the folder.
-    }
+  for (const { pid, numbers } of runningProcesses()) {
+    if (numbers("Uid")[0] !== uid) continue;
+    const seen = statIfVisible(`/proc/${pid}/root${stateDir}`);
+    if (seen === undefined || seen.dev !== dev || seen.ino !== ino) continue;
+    for (const group of numbers("Groups")) groups.add(group);
   }
   return [...groups];
+}
+
+/** Returns undefined if the process has ended, or does not see the folder. */
+function statIfVisible(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
 }

@@ -1,11 +1,12 @@
 // Whether kube-apiserver's user may open the plugin's socket: the user and groups of a running kube-apiserver, or of its
 // static pod, and a connection that a child process with those rights makes.
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { readFileSync, readlinkSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import { z } from "zod";
 import { parseConfiguration } from "../config/file.js";
 import type { HostUser } from "../hsm/wire-user.js";
+import { runningProcesses } from "./running-processes.js";
 
 export const APISERVER_MANIFEST = "/etc/kubernetes/manifests/kube-apiserver.yaml";
 
@@ -41,12 +42,9 @@ const ROOT: ApiserverUser = {
 };
 
 function fromProcess(proc: string): ApiserverUser | undefined {
-  for (const pid of readdirSync(proc).filter((name) => /^\d+$/.test(name))) {
+  for (const { pid, name, numbers } of runningProcesses(proc)) {
+    if (name !== "kube-apiserver") continue;
     try {
-      const status = readFileSync(`${proc}/${pid}/status`, "utf8");
-      const numbers = (name: string): number[] =>
-        (new RegExp(`^${name}:(.*)$`, "m").exec(status)?.[1]?.match(/\d+/g) ?? []).map(Number);
-      if (!/^Name:\tkube-apiserver$/m.test(status)) continue;
       const isContained = readlinkSync(`${proc}/${pid}/ns/mnt`) !== readlinkSync("/proc/self/ns/mnt");
       const [[, uid = 0], [, gid = 0]] = [numbers("Uid"), numbers("Gid")];
       return { uid, gid, groups: numbers("Groups"), isContained, source: `process ${pid}` };

@@ -1,5 +1,5 @@
 // The part of `kms-pkcs11 check` that decides as whom it checks, and whether kube-apiserver's user can open the socket.
-import { actingUser, type ActingUser } from "../../admin/acting-user.js";
+import { actingUser, describeUser, type ActingUser } from "../../admin/acting-user.js";
 import { connectionProblem, findApiserverUser, type ApiserverUser } from "../../admin/apiserver-access.js";
 import { asUser } from "../../admin/as-user.js";
 import type { Operator } from "../../admin/operator.js";
@@ -41,15 +41,15 @@ export async function checkAsPlugin(
   return { who, mayLoad };
 }
 
-function describe(user: ActingUser | undefined, { actAs, stateDir }: Settings): string {
+function describe(user: ActingUser | undefined, settings: Settings): string {
   if (user === undefined) {
     const uid = process.geteuid?.() ?? 0;
     const hint =
-      uid === 0 && actAs === undefined ? "; if the plugin runs as another user, give --as USER" : "";
+      uid === 0 && settings.actAs === undefined ? "; if the plugin runs as another user, give --as USER" : "";
     return `checked as uid ${uid}, who runs this command${hint}`;
   }
-  const name = user.name === undefined ? `uid ${user.uid}` : `${user.name} (uid ${user.uid})`;
-  return `checked as ${name}, ${actAs === undefined ? `the owner of ${stateDir ?? ""}` : "as --as says"}`;
+  const { who, why } = describeUser(user, settings);
+  return `checked as ${who}, ${why}`;
 }
 
 function findTarget(report: Report): ApiserverUser | undefined {
