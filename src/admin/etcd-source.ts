@@ -15,6 +15,8 @@ export interface EtcdSource {
   store(prefix: string): ObjectStore;
 }
 
+const MIB = 2 ** 20;
+
 export interface LiveEtcd extends EtcdSource {
   store(prefix: string): EtcdStore;
 }
@@ -33,13 +35,23 @@ export async function withLiveEtcd<T>(access: EtcdAccess, use: (etcd: LiveEtcd) 
   }
 }
 
-/** Opens a snapshot file and verifies its hash. @throws KmsError CONFIG_INVALID if it is not a sound snapshot */
+/**
+ * Opens a snapshot file and verifies its hash, with progress.
+ * @throws KmsError CONFIG_INVALID if it is not a sound snapshot
+ */
 export async function withSnapshot<T>(
   file: string,
-  options: SnapshotOptions,
+  options: Pick<SnapshotOptions, "skipHashCheck">,
+  operator: Operator,
   use: (source: EtcdSource) => Promise<T>,
 ): Promise<T> {
-  const snapshot = await Snapshot.open(file, options);
+  const progress = operator.startProgress("MiB of the snapshot checked", 0);
+  const onHashed = (bytes: number, total: number): void => {
+    progress.update(bytes / MIB, total / MIB);
+  };
+  const snapshot = await Snapshot.open(file, { ...options, onHashed }).finally(() => {
+    progress.end();
+  });
   try {
     return await use({
       source: { kind: "snapshot", sha256: snapshot.sha256 },
@@ -59,20 +71,23 @@ export async function withCountProgress<T>(
   operator: Operator,
   count: (observer: CountObserver) => Promise<T>,
 ): Promise<T> {
-  const progress = operator.startProgress("objects", 0);
-  let total = 0;
+  let progress = operator.startProgress("objects", 0);
   let done = 0;
   try {
     const result = await count({
-      total: (objects) => (total = objects),
+      total: (objects, isEstimate) => {
+        progress.update(done, objects, isEstimate);
+      },
       counted: (objects) => {
-        done = objects;
-        progress.update(done, total);
+        progress.update((done = objects));
       },
       compacted: (revision) => {
+        // A line may not be written into the display.
+        progress.end();
         operator.notify(
           `etcd has compacted the revision that was being read; reading continues at revision ${revision}`,
         );
+        progress = operator.startProgress("objects", 0);
       },
     });
     if (done > 0) return result;

@@ -4,8 +4,8 @@ import type { Settings, TokenSettings } from "../config/settings.js";
 import type { OperatorPin } from "../hsm/login/operator-pin.js";
 
 export interface Progress {
-  /** `total` may become known, or be corrected, during the work. */
-  update(done: number, total?: number): void;
+  /** `total` may become known, or be corrected, during the work; an estimate is shown as one. */
+  update(done: number, total?: number, isEstimate?: boolean): void;
   /** Removes the display; may be called more than once. */
   end(): void;
 }

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import PQueue from "p-queue";
 import { KmsError } from "../errors.js";
 import type { ApiResources } from "./api-resources.js";
+import type { CountObserver } from "./count-objects.js";
 import type { KubeApi } from "./kube-api.js";
 import { rewrite, type Rewriting } from "./rewrite.js";
 import { parseStorageKey, resourceOf } from "./storage-key.js";
@@ -31,8 +32,14 @@ export interface MigrationOptions {
   readonly dryRun: boolean;
   /** Ends the migration after the requests in progress. */
   readonly signal: AbortSignal;
-  /** Called with the number of objects handled in this pass. */
-  readonly onProgress: (done: number) => void;
+  readonly observer: MigrationObserver;
+}
+
+export interface MigrationObserver {
+  /** Called with the number of objects handled in this pass, and how many had to be. */
+  handled(done: number, toHandle: number): void;
+  /** Returns the observer of another survey, which counts what is left. */
+  surveys(): CountObserver;
 }
 
 export interface Failure {
@@ -62,23 +69,33 @@ const UNCHANGED =
   "kube-apiserver leaves it unchanged: it does not write this resource under the active key; check its EncryptionConfiguration and its plugin's key_id";
 const SLICE_MS = 100;
 
-/** Rewrites the objects. @throws KmsError PEER_UNREACHABLE if etcd or the API does not answer; a later run continues */
-export async function migrate(ports: MigrationPorts, options: MigrationOptions): Promise<Migrated> {
-  const { signal, settleMs, aim, dryRun } = options;
+/**
+ * Rewrites the stale objects of a survey, and those that become stale meanwhile.
+ * @throws KmsError PEER_UNREACHABLE if etcd or the API does not answer; a later run continues
+ */
+export async function migrate(
+  ports: MigrationPorts,
+  before: Survey,
+  options: MigrationOptions,
+): Promise<Migrated> {
+  const { signal, settleMs, aim, dryRun, observer } = options;
+  const { prefix } = ports;
+  let survey = before;
   const sum = { rewritten: 0, overtaken: 0, gone: 0 };
   let deadline: number | undefined;
   for (let passes = 1; ; passes++) {
-    const pass = new Pass(ports, options);
+    observer.handled(0, survey.left);
+    const pass = new Pass(ports, survey.left, options);
     await pass.run();
     sum.rewritten += pass.counts.rewritten;
     sum.overtaken += pass.counts.overtaken;
     sum.gone += pass.counts.gone;
-    const after = await takeSurvey(ports.store, aim, { prefix: ports.prefix });
+    survey = await takeSurvey(ports.store, aim, { prefix, observer: observer.surveys() });
     deadline ??= performance.now() + settleMs;
     const isHopeless = pass.counts.unchanged + pass.counts.rewritten === 0;
     const isOver = dryRun || signal.aborted || performance.now() >= deadline;
-    if (after.left === 0 || isHopeless || isOver) {
-      return { passes, ...sum, failures: pass.failures, after, interrupted: signal.aborted };
+    if (survey.left === 0 || isHopeless || isOver) {
+      return { passes, ...sum, failures: pass.failures, after: survey, interrupted: signal.aborted };
     }
     await sleep(Math.min(PAUSE_MS, settleMs), undefined, { signal }).catch(() => undefined);
   }
@@ -94,14 +111,16 @@ class Pass {
     failed: 0,
   };
   readonly #ports: MigrationPorts;
+  readonly #toHandle: number;
   readonly #options: MigrationOptions;
   readonly #queue: PQueue;
   readonly #failures = new Map<string, Failure>();
   /** The error that ends the pass. */
   #fatal: KmsError | undefined;
 
-  constructor(ports: MigrationPorts, options: MigrationOptions) {
+  constructor(ports: MigrationPorts, toHandle: number, options: MigrationOptions) {
     this.#ports = ports;
+    this.#toHandle = toHandle;
     this.#options = options;
     const { rate, concurrency } = options;
     const slice = Math.max(1, Math.round((rate * SLICE_MS) / 1000));
@@ -145,7 +164,8 @@ class Pass {
       this.counts[outcome.kind]++;
       if (outcome.kind === "failed") this.#fail(object, outcome.reason);
       if (outcome.kind === "unchanged") this.#fail(object, UNCHANGED);
-      this.#options.onProgress(Object.values(this.counts).reduce((sum, count) => sum + count, 0));
+      const handled = Object.values(this.counts).reduce((sum, count) => sum + count, 0);
+      this.#options.observer.handled(handled, this.#toHandle);
     } catch (error) {
       this.#fatal ??= KmsError.from(error);
     }

@@ -8,7 +8,7 @@ import type { RangePage } from "./range-response.js";
 
 export interface RangeObserver {
   /** Receives the number of keys, or an estimate: at the start, and whenever it is corrected. */
-  total?(objects: number): void;
+  total?(objects: number, isEstimate: boolean): void;
   /** The revision was compacted during the reading: the remaining keys are read at `revision`. */
   compacted?(revision: number): void;
 }
@@ -108,7 +108,7 @@ export class RangeReading {
   #begin({ revision, count }: RangePage): void {
     this.#revisions = { first: revision, last: revision };
     this.#counted = count;
-    this.#observer.total?.(count);
+    this.#observer.total?.(count, false);
   }
 
   /** Continues at the newest revision, once for all requests whose revision was compacted. */
@@ -126,8 +126,8 @@ export class RangeReading {
     const { revision, count } = page;
     this.#revisions = { first: this.#revisions?.first ?? revision, last: revision };
     this.#moving = undefined;
-    this.#observer.total?.(count);
     this.#observer.compacted?.(revision);
+    this.#observer.total?.(count, false);
   }
 
   /** A revision means the same keys only within one cluster. */

@@ -5,7 +5,7 @@ import PQueue from "p-queue";
 import { KmsError } from "../errors.js";
 import type { ApiResources } from "./api-resources.js";
 import type { KubeApi } from "./kube-api.js";
-import type { Failure, Migrated, MigrationPorts } from "./migration.js";
+import type { Failure, Migrated, MigrationObserver, MigrationPorts } from "./migration.js";
 import { takeSurvey, type Aim, type Survey, type SurveyRow } from "./survey.js";
 
 export interface VersionMigrationOptions {
@@ -15,8 +15,7 @@ export interface VersionMigrationOptions {
   /** Maximum number of resources at a time. */
   readonly concurrency: number;
   readonly signal: AbortSignal;
-  /** Called with the number of objects handled. */
-  readonly onProgress: (done: number) => void;
+  readonly observer: MigrationObserver;
 }
 
 /** A resource in the form that StorageVersionMigration takes. */
@@ -40,19 +39,15 @@ export async function migrateByKubernetes(
   before: Survey,
   options: VersionMigrationOptions,
 ): Promise<Migrated> {
-  const { aim, signal, settleMs } = options;
+  const { aim, signal, settleMs, observer } = options;
+  const { prefix } = ports;
   const version = servedVersion(ports.resources);
   let survey = before;
   let deadline: number | undefined;
   for (let passes = 1; ; passes++) {
-    const done = before.left - survey.left;
-    const failures = await migrateOnce(ports, version, survey, {
-      ...options,
-      onProgress: (more) => {
-        options.onProgress(done + more);
-      },
-    });
-    survey = await takeSurvey(ports.store, aim, { prefix: ports.prefix });
+    observer.handled(0, survey.left);
+    const failures = await migrateOnce(ports, version, survey, options);
+    survey = await takeSurvey(ports.store, aim, { prefix, observer: observer.surveys() });
     deadline ??= performance.now() + settleMs;
     // An API server that does not use the new key yet has nothing to rewrite, so stale objects are tried again.
     const hasStale = survey.rows.some(({ stale }) => stale > 0);
@@ -94,7 +89,7 @@ async function migrateOnce(
     const body = migrationOf(version, { ...resource, ...resourceVersion });
     const reason = "reason" in found ? found.reason : await execute(api, collection, body, options);
     if (reason !== undefined) failures.push({ resource: name, reason, objects: stale, example: "" });
-    options.onProgress((done += stale));
+    options.observer.handled((done += stale), survey.left);
   };
   // Before each one the controller waits a minute or two, until its cache has the resource's latest revision.
   const queue = new PQueue({ concurrency: options.concurrency });

@@ -74,7 +74,7 @@ async function run(
       settleMs,
       concurrency: 2,
       signal,
-      onProgress: () => undefined,
+      observer: { handled: () => undefined, surveys: () => ({}) },
     });
   } finally {
     api.close();

@@ -62,7 +62,7 @@ async function get(
   let object: StoredObject;
   let plaintext: Buffer;
   try {
-    object = await find(key, options);
+    object = await find(key, options, terminal);
     plaintext = await open(object, settings, terminal);
   } catch (error) {
     await recordOperatorEvent(settings, operatorAt(terminal), {
@@ -87,8 +87,8 @@ async function get(
 }
 
 /** Returns the stored object. @throws KmsError INPUT_INVALID if there is no such key */
-async function find(key: string, options: GetOptions): Promise<StoredObject> {
-  const object = await withEtcd(options, (etcd) => etcd.store("/").object(key));
+async function find(key: string, options: GetOptions, terminal: Terminal): Promise<StoredObject> {
+  const object = await withEtcd(options, operatorAt(terminal), (etcd) => etcd.store("/").object(key));
   if (object !== undefined) return object;
   throw new KmsError(
     "INPUT_INVALID",

@@ -5,11 +5,11 @@ import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
 import { ApiResources } from "../../etcd/api-resources.js";
 import { KubeApi } from "../../etcd/kube-api.js";
-import { migrate, type Migrated } from "../../etcd/migration.js";
+import { migrate } from "../../etcd/migration.js";
 import { compareClusters, type ComparisonPorts } from "../../etcd/same-cluster.js";
 import { parseStorageKey } from "../../etcd/storage-key.js";
-import type { EtcdStore, StoredObject } from "../../etcd/store.js";
-import { stateOf, takeSurvey, type Aim, type Survey } from "../../etcd/survey.js";
+import type { StoredObject } from "../../etcd/store.js";
+import { stateOf, takeSurvey, type Aim } from "../../etcd/survey.js";
 import { migrateByKubernetes } from "../../etcd/version-migration.js";
 import { addEndpointOptions, DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
@@ -17,10 +17,10 @@ import { withLiveEtcd } from "../../admin/etcd-source.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
 import { findReferenced, parseKeyReference } from "../../admin/key-reference.js";
 import { KmsClient } from "../../kms-client/kms-client.js";
+import { MigrationProgress } from "./migration-progress.js";
 import { describeMigration, migrationJson, type MigrationResult } from "./migration-report.js";
 import { aimOf } from "../../admin/migration-aim.js";
 import { formatJson, type OutputFormat, type Terminal } from "../output.js";
-import { startProgress } from "../progress.js";
 
 interface MigrateOptions extends EndpointOptions {
   readonly prefix: string;
@@ -102,27 +102,30 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
   const limits = limitsOf(options);
   const keyId = await targetKeyId(options);
   const api = KubeApi.connect(options);
+  const observer = new MigrationProgress(terminal);
   try {
     const result = await withLiveEtcd(etcdAccess(options), async (etcd) => {
-      const store = etcd.store(options.prefix);
+      const { prefix } = options;
+      const store = etcd.store(prefix);
       const aim = await aimOf(keyId, options, store);
-      const before = await survey(store, options.prefix, aim, terminal);
+      const before = await takeSurvey(store, aim, { prefix, observer: observer.surveys() });
+      observer.end();
       if (before.left === 0) return { keyId, isDryRun: false, before, done: undefined };
       const isDryRun = options.dryRun === true;
-      const ports = { store, prefix: options.prefix, api, resources: await ApiResources.discover(api) };
+      const ports = { store, prefix, api, resources: await ApiResources.discover(api) };
       await requireSameCluster(ports, aim, options);
       const done = await untilInterrupted((signal) =>
-        withProgress(before, terminal, (onProgress) =>
-          options.with === "svm" && !isDryRun
-            ? migrateByKubernetes(ports, before, { aim, ...limits, signal, onProgress })
-            : migrate(ports, { aim, ...limits, dryRun: isDryRun, signal, onProgress }),
-        ),
+        options.with === "svm" && !isDryRun
+          ? migrateByKubernetes(ports, before, { aim, ...limits, signal, observer })
+          : migrate(ports, before, { aim, ...limits, dryRun: isDryRun, signal, observer }),
       );
       return { keyId, isDryRun, before, done };
     });
+    observer.end();
     terminal.out(options.output === "json" ? formatJson(migrationJson(result)) : describeMigration(result));
     if (!isComplete(result)) process.exitCode = EXIT_NO;
   } finally {
+    observer.end();
     api.close();
   }
 }
@@ -197,38 +200,5 @@ async function activeKeyId(socket: string): Promise<string> {
     throw new KmsError("HSM_UNAVAILABLE", `the plugin at ${socket} is not healthy: ${healthz}`);
   } finally {
     client.close();
-  }
-}
-
-async function survey(store: EtcdStore, prefix: string, aim: Aim, terminal: Terminal): Promise<Survey> {
-  const progress = startProgress(terminal, "objects read", 0);
-  let total = 0;
-  try {
-    return await takeSurvey(store, aim, {
-      prefix,
-      observer: {
-        total: (objects) => (total = objects),
-        counted: (objects) => {
-          progress.update(objects, total);
-        },
-      },
-    });
-  } finally {
-    progress.end();
-  }
-}
-
-async function withProgress(
-  before: Survey,
-  terminal: Terminal,
-  work: (onProgress: (done: number) => void) => Promise<Migrated>,
-): Promise<Migrated> {
-  const progress = startProgress(terminal, "objects rewritten", before.left);
-  try {
-    return await work((done) => {
-      progress.update(done);
-    });
-  } finally {
-    progress.end();
   }
 }

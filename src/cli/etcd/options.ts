@@ -1,6 +1,7 @@
 // The options of the etcd commands for the source of objects, etcd or a snapshot, with the names that etcdctl uses.
 import { Option, type Command } from "commander";
 import { withLiveEtcd, withSnapshot, type EtcdSource } from "../../admin/etcd-source.js";
+import type { Operator } from "../../admin/operator.js";
 import { KmsError } from "../../errors.js";
 import type { EtcdAccess } from "../../etcd/endpoints.js";
 import type { OutputFormat } from "../output.js";
@@ -78,10 +79,14 @@ export function etcdAccess({ endpoints, cacert, cert, key }: EndpointOptions): E
 }
 
 /** Opens the running etcd or the snapshot that the options name. @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
-export function withEtcd<T>(options: SourceOptions, use: (source: EtcdSource) => Promise<T>): Promise<T> {
+export function withEtcd<T>(
+  options: SourceOptions,
+  operator: Operator,
+  use: (source: EtcdSource) => Promise<T>,
+): Promise<T> {
   const { snapshot, skipHashCheck = false } = options;
   requireNoPrograms(options);
-  if (snapshot !== undefined) return withSnapshot(snapshot, { skipHashCheck }, use);
+  if (snapshot !== undefined) return withSnapshot(snapshot, { skipHashCheck }, operator, use);
   if (skipHashCheck) {
     throw new KmsError(
       "CONFIG_INVALID",

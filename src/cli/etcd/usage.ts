@@ -52,7 +52,7 @@ Example:
       const references = options.failIfUsed.map((text) => parseKeyReference(FAIL_IF_USED, text));
       const operator = operatorAt(terminal);
       const asked = await lookUpKeks(FAIL_IF_USED, references, sourcesOf(options, references), operator);
-      const report = await withEtcd(options, (source) =>
+      const report = await withEtcd(options, operator, (source) =>
         reportUsage(source, options.prefix, operator, options.encryptionConfig),
       );
       if (options.report !== undefined) writeUsageReport(options.report, report);

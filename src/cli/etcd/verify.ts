@@ -45,7 +45,7 @@ async function verify(options: VerifyOptions, terminal: Terminal): Promise<Verif
   const settings = settingsOfKek(options);
   const operator = operatorAt(terminal);
   const { prefix } = options;
-  return withEtcd(options, (etcd) =>
+  return withEtcd(options, operator, (etcd) =>
     withProvider(settings, operator, async (provider) => {
       const hsm = new HsmSeeds(provider, settings.hsm.sessions);
       const seeds = new Seeds((question) => hsm.load(question));

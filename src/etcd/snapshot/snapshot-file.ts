@@ -10,6 +10,8 @@ import { openRegular } from "../../files/regular-file.js";
 export interface SnapshotOptions {
   /** Reads a database without a hash, such as a copy of member/snap/db, or one whose hash is wrong. */
   readonly skipHashCheck: boolean;
+  /** Called with the number of bytes whose hash has been computed, and the file's. */
+  readonly onHashed?: (bytes: number, total: number) => void;
 }
 
 const HASH_BYTES = 32;
@@ -67,14 +69,18 @@ export class SnapshotFile {
    * Reads the whole file and returns its SHA-256, hash included, in hexadecimal.
    * @throws KmsError CONFIG_INVALID if the hash at its end is missing or wrong, unless the options skip this check
    */
-  async verify({ skipHashCheck }: SnapshotOptions): Promise<string> {
+  async verify({ skipHashCheck, onHashed }: SnapshotOptions): Promise<string> {
     if (!this.#hasHash && !skipHashCheck) {
       throw this.#unusable(
         "does not end with the hash that 'etcdctl snapshot save' appends: it is truncated, or a copy of member/snap/db, which needs --skip-hash-check",
       );
     }
     const hash = createHash("sha256");
-    for await (const chunk of this.#chunks(0, this.bytes)) hash.update(chunk);
+    let hashed = 0;
+    for await (const chunk of this.#chunks(0, this.bytes)) {
+      hash.update(chunk);
+      onHashed?.((hashed += chunk.length), this.bytes);
+    }
     if (!this.#hasHash) return hash.digest("hex");
     const stored = this.read(this.bytes, HASH_BYTES);
     if (!skipHashCheck && !hash.copy().digest().equals(stored)) {

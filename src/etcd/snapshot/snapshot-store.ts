@@ -84,7 +84,7 @@ class SnapshotStore implements ObjectStore {
     const seen = new SeenKeys();
     let read = 0;
     for await (const { changes, walked } of this.#pages()) {
-      if (walked > 0) observer.total?.(Math.round(read / walked));
+      if (walked > 0) observer.total?.(Math.round(read / walked), true);
       const entries: EtcdEntry[] = [];
       for (const { entry, isDeletion } of changes) {
         if (!startsWith(entry.key, this.#prefix) || !seen.add(entry.key) || isDeletion) continue;
