@@ -108,7 +108,10 @@ let run: BenchRun;
 
 beforeAll(() => {
   const stage = new StageWithoutGo();
-  const results = new Results(describeMachine(), join(stage.token.folder, "results"));
+  const results = new Results(describeMachine(), {
+    name: "bench",
+    folder: join(stage.token.folder, "results"),
+  });
   run = { stage, load: CLIENT, sizes: TINY, results };
 });
 

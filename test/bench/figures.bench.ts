@@ -24,7 +24,7 @@ const run: BenchRun = {
   stage: new Stage(),
   load: GO_LOAD,
   sizes: { ...sizes, memoryRequests },
-  results: new Results(describeMachine()),
+  results: new Results(describeMachine(), { name: "bench" }),
 };
 
 /** In the order of the table. */
@@ -42,7 +42,9 @@ const CASES: Readonly<Record<string, (run: BenchRun) => Promise<void>>> = {
 afterAll(async () => {
   await run.stage.close();
   console.log(`\n${run.results.write()}\nbench/results/ has all of it: JSON, text, Markdown and the chart`);
-  if (process.env["BENCH_WRITE"] === "1") run.results.intoPages();
+  if (process.env["BENCH_WRITE"] !== "1") return;
+  run.results.intoPage();
+  run.results.intoReadme();
 });
 
 test.each(Object.entries(CASES))("%s", async (_title, measure) => {

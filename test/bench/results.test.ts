@@ -8,21 +8,25 @@ import { Results, withSection } from "./results.js";
 
 const spread = (median: number) => ({ median, low: median, high: median });
 
-it.each(["README.md", "deploy/performance.md"])("%s gets a section between its markers", (path) => {
-  const results = new Results(describeMachine());
+it.each([
+  ["README.md", "bench"],
+  ["deploy/performance.md", "bench"],
+  ["deploy/performance.md", "scale"],
+] as const)("%s gets a section between its markers %s", (path, name) => {
+  const results = new Results(describeMachine(), { name });
   results.answer("**A start.** It takes 0.2 s.");
   results.below("start", 0.3, spread(0.2), "s");
   const page = readFileSync(new URL(`../../${path}`, import.meta.url), "utf8");
   const section = path === "README.md" ? results.readmeSection : results.pageSection;
-  const changed = withSection(page, section);
+  const changed = withSection(page, name, section);
   expect(changed).toContain(section);
-  expect(changed.split("<!-- bench -->")[0]).toBe(page.split("<!-- bench -->")[0]);
-  expect(changed.split("<!-- /bench -->")[1]).toBe(page.split("<!-- /bench -->")[1]);
-  expect(withSection(changed, section)).toBe(changed);
+  expect(changed.split(`<!-- ${name} -->`)[0]).toBe(page.split(`<!-- ${name} -->`)[0]);
+  expect(changed.split(`<!-- /${name} -->`)[1]).toBe(page.split(`<!-- /${name} -->`)[1]);
+  expect(withSection(changed, name, section)).toBe(changed);
 });
 
 it("the page shows for each figure whether it reaches its target", () => {
-  const results = new Results(describeMachine());
+  const results = new Results(describeMachine(), { name: "bench" });
   results.below("start", 0.3, spread(0.2), "s");
   results.ratio("seeds", { atMost: 0.1 }, spread(0.5));
   results.ratio("throughput", { atLeast: 1 }, spread(1.5));
@@ -42,5 +46,5 @@ it("the page shows for each figure whether it reaches its target", () => {
 });
 
 it("a page without markers is refused", () => {
-  expect(() => withSection("# Nothing", "")).toThrow("the page has no");
+  expect(() => withSection("# Nothing", "bench", "")).toThrow("the page has no");
 });

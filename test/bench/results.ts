@@ -1,5 +1,5 @@
 // The results of a run beside the targets: collected during the run, written to bench/results/, and put between the
-// markers of the pages that show them.
+// markers of the pages that show them. For scripts/bench and scripts/scale.
 
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +14,6 @@ const README = fileURLToPath(new URL("../../README.md", import.meta.url));
 const PAGE = fileURLToPath(new URL("../../deploy/performance.md", import.meta.url));
 export const CHART = "cold-start.svg";
 const SHOWN_CHART = fileURLToPath(new URL(`../../deploy/${CHART}`, import.meta.url));
-const MARKERS = ["<!-- bench -->", "<!-- /bench -->"] as const;
 
 /** One row of the table of targets. */
 export interface Finding {
@@ -36,18 +35,24 @@ export function shown({ median, low, high }: Spread, digits = 2): string {
   return `${median.toFixed(digits)} (${low.toFixed(digits)} to ${high.toFixed(digits)})`;
 }
 
+interface ResultsOptions {
+  readonly name: "bench" | "scale";
+  readonly folder?: string;
+}
+
 export class Results {
   readonly #findings: Finding[] = [];
   readonly #answers: string[] = [];
   readonly #tables: string[] = [];
   readonly #details: Record<string, unknown> = {};
   readonly #machine: Machine;
-
+  readonly #name: string;
   readonly #folder: string;
 
-  /** @param folder where `write` and `file` put their files */
-  constructor(machine: Machine, folder = FOLDER) {
+  /** @param options `name`: of the script that measures, of the files in `folder`, and of the markers in the pages */
+  constructor(machine: Machine, { name, folder = FOLDER }: ResultsOptions) {
     this.#machine = machine;
+    this.#name = name;
     this.#folder = folder;
   }
 
@@ -119,7 +124,7 @@ export class Results {
     const where = `${cores} cores of ${cpu}, ${system}, Node.js ${node}, OpenSSL ${openssl}`;
     const verdict = { true: "reached", false: "falls short", undefined: "" };
     return [
-      `Measured on ${time.slice(0, 10)} by \`scripts/bench\`: ${where}; load average ${loadAverage} before it began.`,
+      `Measured on ${time.slice(0, 10)} by \`scripts/${this.#name}\`: ${where}; load average ${loadAverage} before it began.`,
       "",
       "| what | to reach | measured | |",
       "| --- | --- | --- | --- |",
@@ -131,10 +136,14 @@ export class Results {
     ].join("\n");
   }
 
-  /** Updates README, page and chart. */
-  intoPages(): void {
-    writeFileSync(README, withSection(readFileSync(README, "utf8"), this.readmeSection));
-    writeFileSync(PAGE, withSection(readFileSync(PAGE, "utf8"), this.pageSection));
+  /** Updates the page of figures. */
+  intoPage(): void {
+    writeFileSync(PAGE, withSection(readFileSync(PAGE, "utf8"), this.#name, this.pageSection));
+  }
+
+  /** Updates the README and its chart. */
+  intoReadme(): void {
+    writeFileSync(README, withSection(readFileSync(README, "utf8"), this.#name, this.readmeSection));
     copyFileSync(join(this.#folder, CHART), SHOWN_CHART);
   }
 
@@ -153,19 +162,17 @@ export class Results {
     const head = `${time}, ${cores} cores ${cpu}, ${system}, Node.js ${node}, load ${loadAverage}`;
     const text = `${head}\n\n${table}\n`;
     const document = { machine: this.#machine, findings: this.#findings, ...this.#details };
-    this.file("bench.json", `${JSON.stringify(document, null, 2)}\n`);
-    this.file("bench.txt", text);
-    this.file("performance.md", `${this.pageSection}\n`);
-    this.file("readme.md", `${this.readmeSection}\n`);
+    this.file(`${this.#name}.json`, `${JSON.stringify(document, null, 2)}\n`);
+    this.file(`${this.#name}.txt`, text);
+    this.file(`${this.#name}.md`, `${this.pageSection}\n`);
     return text;
   }
 }
 
 /** Returns a page with a new section between its markers. @throws Error if it has no such markers */
-export function withSection(page: string, section: string): string {
-  const [open, close] = MARKERS.map((marker) => page.indexOf(marker));
-  if (open === undefined || close === undefined || open < 0 || close < open) {
-    throw new Error(`the page has no ${MARKERS.join(" and ")}`);
-  }
-  return `${page.slice(0, open + MARKERS[0].length)}\n\n${section}\n\n${page.slice(close)}`;
+export function withSection(page: string, name: string, section: string): string {
+  const [opening, closing] = [`<!-- ${name} -->`, `<!-- /${name} -->`];
+  const [open, close] = [page.indexOf(opening), page.indexOf(closing)];
+  if (open < 0 || close < open) throw new Error(`the page has no ${opening} and ${closing}`);
+  return `${page.slice(0, open + opening.length)}\n\n${section}\n\n${page.slice(close)}`;
 }

@@ -31,6 +31,7 @@ const FOREIGN_FLAGS = [
   "--quick",
   "--write",
   "--requests",
+  "--objects",
   "--node",
   "--config",
 ];
