@@ -6,6 +6,7 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
+import "./harness/end-with-runner.js";
 import { removeLeftFolders } from "../e2e/harness/left-folders.js";
 import { recordIn, renderReport } from "../e2e/harness/report.js";
 
@@ -15,7 +16,7 @@ declare module "vitest" {
   interface ProvidedContext {
     /** The folder with the archives of scripts/e2e-node-images. */
     archives: string;
-    /** The tarball of scripts/package. */
+    /** The tarball of scripts/package; the .deb is beside it. */
     tarball: string;
   }
 }

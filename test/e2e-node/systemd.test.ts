@@ -8,12 +8,14 @@ import { record } from "../e2e/harness/report.js";
 import { binaries } from "../e2e/harness/run.js";
 import { until } from "../e2e/harness/wait.js";
 import { BootedDebian } from "./harness/booted-debian.js";
-import { followSteps } from "./harness/steps.js";
+import { followGuide } from "./harness/guide.js";
 import { A_DAY_MS, lookAround } from "./harness/look-around.js";
 import { NetworkHsm, PIN } from "./harness/network-hsm.js";
 import { startControlPlane } from "./harness/unit-control-plane.js";
 
-const STEPS = new URL("unit-steps.md", import.meta.url);
+const INSTALL = "/opt/install";
+const PACKAGE = "kubernetes-kms-pkcs11";
+const KMS = "/etc/kms-pkcs11";
 const PIN_FILE = "/etc/kms-pkcs11/credentials/pin";
 const DROP_IN = "/etc/systemd/system/kms-pkcs11.service.d/pin.conf";
 const ROUND_TRIP = "kms-pkcs11 status --round-trip --wait 60s";
@@ -29,13 +31,16 @@ beforeAll(async () => {
   await hsm.create();
   const start = Date.now();
   await machine.install();
-  await mkdir(join(machine.root, "opt/install"), { recursive: true });
-  await copyFile(inject("tarball"), join(machine.root, "opt/install", basename(inject("tarball"))));
+  const install = join(machine.root, INSTALL);
+  await mkdir(install, { recursive: true });
+  const deb = inject("tarball").replace(/\.tar\.gz$/, ".deb");
+  await copyFile(deb, join(install, basename(deb)));
+  await copyFile(join(inject("archives"), "next.deb"), join(install, "next.deb"));
   await machine.boot();
   record("systemd", "unpacked and booted, s", (Date.now() - start) / 1000);
   await startControlPlane(machine);
   const installed = Date.now();
-  const steps = await followSteps(machine, STEPS, { folder: "/opt/install", typed: PIN });
+  const steps = await followGuide(machine, "install-systemd.md", { folder: INSTALL, typed: PIN });
   record("systemd", `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
 }, 900_000);
 
@@ -47,6 +52,10 @@ afterAll(async () => {
 
 async function property(name: string): Promise<string> {
   return (await machine.run(`systemctl show --value -p ${name} kms-pkcs11`)).trim();
+}
+
+async function publishedKeyId(): Promise<string> {
+  return (JSON.parse(await machine.run("kms-pkcs11 status -o json")) as { keyId: string }).keyId;
 }
 
 async function roundTrip(section: string, since: number): Promise<void> {
@@ -108,4 +117,27 @@ it("LoadCredentialEncrypted: the unit runs with a PIN that the disk holds only e
   await machine.pullPlug();
   await machine.boot();
   await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
+});
+
+it("upgrade: the package of the next release restarts the unit, which keeps its KEK", async () => {
+  const [before, keyId] = [await property("MainPID"), await publishedKeyId()];
+  const start = Date.now();
+  await machine.run(`dpkg -i ${INSTALL}/next.deb`, { timeoutMs: 120_000 });
+  await roundTrip("upgrade", start);
+  expect(await property("MainPID")).not.toBe(before);
+  expect(await publishedKeyId()).toBe(keyId);
+});
+
+it("removal: the unit stops, and configuration, PIN, state and user stay for the next installation", async () => {
+  const keyId = await publishedKeyId();
+  await machine.run(`dpkg -r ${PACKAGE} && dpkg -P ${PACKAGE}`);
+  expect((await machine.try("systemctl is-active kms-pkcs11")).stdout).toBe("inactive\n");
+  expect((await machine.try("ls /opt/kms-pkcs11 /usr/bin/kms-pkcs11")).code).not.toBe(0);
+  await machine.run(`test -s ${KMS}/config.yaml -a -s ${KMS}/credentials/pin.cred && id kms-pkcs11`);
+  expect(await machine.run("ls /var/lib/kms-pkcs11")).not.toBe("");
+  await machine.run(`dpkg -i ${INSTALL}/next.deb && systemctl enable --now --quiet kms-pkcs11`, {
+    timeoutMs: 120_000,
+  });
+  await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
+  expect(await publishedKeyId()).toBe(keyId);
 });

@@ -9,6 +9,7 @@ export default defineConfig({
     root: fileURLToPath(new URL(".", import.meta.url)),
     include: ["*.test.ts"],
     globalSetup: ["./global-setup.ts"],
+    setupFiles: ["./harness/end-with-runner.ts"],
     pool: "forks",
     fileParallelism: false,
     // An HSM is away for two minutes, and a control plane takes a minute to start.

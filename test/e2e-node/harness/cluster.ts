@@ -1,11 +1,9 @@
 // The cluster on a node, as kubectl, crictl and etcdctl show it.
 
-import { readFileSync } from "node:fs";
-import { parse, stringify } from "yaml";
+import { stringify } from "yaml";
 import { until, type WaitOptions } from "../../e2e/harness/wait.js";
 import type { KubernetesNode } from "./kubernetes-node.js";
 
-const DEPLOY = new URL("../../../deploy/", import.meta.url);
 export const PLUGIN = "http://127.0.0.1:8090";
 const ETCDCTL =
   "etcdctl --endpoints https://127.0.0.1:2379 --cacert /etc/kubernetes/pki/etcd/ca.crt " +
@@ -18,10 +16,8 @@ export interface ContainerState {
   readonly image: string;
 }
 
-/** Returns deploy/'s ClusterConfiguration with what this node needs besides: addresses, and kubelet without systemd. */
-export function kubeadmConfiguration(version: string): string {
-  const text = readFileSync(new URL("kubeadm/cluster-configuration.yaml", DEPLOY), "utf8");
-  const cluster = { ...(parse(text) as object), kubernetesVersion: version };
+/** Returns the documents that this machine needs beside the ClusterConfiguration: addresses, and kubelet without systemd. */
+export function machineConfiguration(): string {
   const init = {
     apiVersion: "kubeadm.k8s.io/v1beta4",
     kind: "InitConfiguration",
@@ -48,7 +44,7 @@ export function kubeadmConfiguration(version: string): string {
     },
     imageGCHighThresholdPercent: 100,
   };
-  return [init, cluster, kubelet].map((document) => stringify(document)).join("---\n");
+  return [init, kubelet].map((document) => `${stringify(document)}---\n`).join("");
 }
 
 export class Cluster {

@@ -5,13 +5,12 @@ import { join } from "node:path";
 import { inject } from "vitest";
 import { record } from "../../e2e/harness/report.js";
 import { binaries } from "../../e2e/harness/run.js";
-import { Cluster, kubeadmConfiguration } from "./cluster.js";
+import { Cluster, machineConfiguration } from "./cluster.js";
 import { runCommand } from "./command.js";
-import { followSteps } from "./steps.js";
+import { followGuide } from "./guide.js";
 import { KubernetesNode } from "./kubernetes-node.js";
 import { NetworkHsm, PIN } from "./network-hsm.js";
 
-const STEPS = new URL("../static-pod-steps.md", import.meta.url);
 /** What the node sees as its folder for the installation. */
 const INSTALL = "/opt/install";
 /** Checks that this node cannot pass: it has neither systemd nor a configuration of its kernel. */
@@ -42,10 +41,19 @@ export async function install({ node, hsm }: InstalledNode): Promise<void> {
   await node.run(`cd ${INSTALL} && ${unpack} && ${importAll}`, { timeoutMs: 300_000 });
   record("node", "booted, control plane's images imported, s", (Date.now() - start) / 1000);
   const installed = Date.now();
-  const kubeadm = `kubeadm init --config ${INSTALL}/kubeadm.yaml --skip-phases=addon --ignore-preflight-errors=${IGNORED}`;
-  const instead = (command: string): string => command.replace(/^kubeadm init .*/, kubeadm);
-  const steps = await followSteps(node, STEPS, { folder: INSTALL, typed: PIN, instead });
+  const steps = await followGuide(node, "install-kubeadm.md", { folder: INSTALL, typed: PIN, instead });
   record("node", `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
+}
+
+/** `kubeadm init` gets the guide's file and, beside it, what only this machine needs. Without a version it asks the internet. */
+function instead(command: string): string {
+  const version = 'echo "kubernetesVersion: $(kubeadm version -o short)"';
+  return command.replace(
+    /^kubeadm init --config (\S+)$/,
+    (_, file: string) =>
+      `{ cat machine.yaml ${file} && ${version}; } >kubeadm.yaml && ` +
+      `kubeadm init --config kubeadm.yaml --skip-phases=addon --ignore-preflight-errors=${IGNORED}`,
+  );
 }
 
 /** Puts the files to install on the node's disk. */
@@ -61,6 +69,5 @@ async function putFiles(folder: string): Promise<void> {
   }
   await copyFile(tarball, join(install, tarball.slice(tarball.lastIndexOf("/") + 1)));
   await runCommand(["mv", join(install, "plugin.tar"), join(install, "kubernetes-kms-pkcs11-0.1.0.tar")]);
-  const version = await runCommand([join(binaries(), "kubeadm"), "version", "-o", "short"]);
-  await writeFile(join(install, "kubeadm.yaml"), kubeadmConfiguration(version.trim()));
+  await writeFile(join(install, "machine.yaml"), machineConfiguration());
 }

@@ -46,11 +46,16 @@ export class NetworkHsm {
   async start(): Promise<void> {
     const socket = join(this.#folder, "run/hsm.sock");
     const [setpriv = "", ...asUser] = AS_USER;
+    // The kernel forgets at a change of the user that this process is to end with the test.
+    const endsWithTest = ["setpriv", "--pdeathsig", "KILL"];
     const provider = softHsmModule();
     this.#server = ManagedProcess.start({
       name: "HSM",
       command: setpriv,
-      args: [...asUser, "p11-kit", "server", "--foreground", "--provider", provider, "-n", socket, "pkcs11:"],
+      args: [
+        ...[...asUser, ...endsWithTest, "p11-kit", "server", "--foreground"],
+        ...["--provider", provider, "-n", socket, "pkcs11:"],
+      ],
       env: { SOFTHSM2_CONF: this.#configuration },
       logFile: join(this.#token, "server.log"),
     });

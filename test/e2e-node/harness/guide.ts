@@ -1,21 +1,25 @@
-// Installs the plugin by the steps of a page: runs its commands on a machine, one after the other, and compares what they print
-// with what the page shows.
+// Installs the plugin by a guide of deploy/: runs the commands of its console blocks on a machine, one after the other, and
+// compares what they print with what the guide shows.
 
 import { isAsShown, readRunbook } from "../../e2e/harness/runbook.js";
 import type { Machine } from "./machine.js";
 
-export interface StepOptions {
+/** An operator has no patience for a longer guide. */
+const MAX_COMMANDS = 40;
+
+export interface GuideOptions {
   /** The folder in which the commands run. */
   readonly folder: string;
   /** What the operator types if a command reads from the terminal. */
   readonly typed: string;
-  /** Returns the command to run instead, if the machine is not as the page assumes. */
+  /** Returns the command to run instead, if the machine is not as the guide assumes. */
   readonly instead?: (command: string) => string;
 }
 
-/** Runs the commands of a page. Returns their number, or throws at the first that fails or prints something else. */
-export async function followSteps(machine: Machine, page: URL, options: StepOptions): Promise<number> {
-  const steps = await readRunbook(page);
+/** Runs the commands of a guide. Returns their number, or throws at the first that fails or prints something else. */
+export async function followGuide(machine: Machine, name: string, options: GuideOptions): Promise<number> {
+  const steps = await readRunbook(new URL(`../../../deploy/${name}`, import.meta.url));
+  if (steps.length >= MAX_COMMANDS) throw new Error(`${name} has ${steps.length} commands`);
   // Each command has a shell of its own; what an operator's shell would remember precedes it.
   const remembered = [`cd ${options.folder}`, "exec 2>&1"];
   for (const { command, output } of steps) {
@@ -26,7 +30,7 @@ export async function followSteps(machine: Machine, page: URL, options: StepOpti
     const script = [...remembered, options.instead?.(command) ?? command].join("\n");
     const { code, stdout } = await machine.try(script, { input: options.typed, timeoutMs: 300_000 });
     if (code !== 0) throw new Error(`${command}: exit code ${code}\n${stdout}`);
-    if (!isAsShown(stdout, output)) throw new Error(`${command}: not as the page shows\n${stdout}`);
+    if (!isAsShown(stdout, output)) throw new Error(`${command}: not as the guide shows\n${stdout}`);
   }
   return steps.length;
 }
