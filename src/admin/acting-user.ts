@@ -9,12 +9,15 @@ import { KmsError } from "../errors.js";
 import { folderClosedTo } from "../files/closed-folder.js";
 import type { HostUser } from "../hsm/wire-user.js";
 import type { Operator } from "./operator.js";
+import { pluginUnit, type PluginUnit } from "./plugin-unit.js";
 import { runningProcesses } from "./running-processes.js";
 
 export interface ActingUser extends HostUser {
   /** Absent if the system has no entry for the user. */
   readonly name?: string;
   readonly home: string;
+  /** Variables of the plugin's unit, for those that the caller does not set. */
+  readonly environment?: PluginUnit["environment"];
 }
 
 /** A file of the program, as the token host's files are. */
@@ -60,7 +63,7 @@ export function actingEnvironment(user: ActingUser | undefined, env: NodeJS.Proc
   if (user === undefined) return env;
   const kept = Object.entries(env).filter(([name]) => !OF_THE_CALLER.test(name));
   const name = user.name ?? String(user.uid);
-  return { ...Object.fromEntries(kept), HOME: user.home, USER: name, LOGNAME: name };
+  return { ...user.environment, ...Object.fromEntries(kept), HOME: user.home, USER: name, LOGNAME: name };
 }
 
 function findUser(settings: Settings, operator: Operator): ActingUser | undefined {
@@ -84,14 +87,15 @@ function namedUser(given: string): ActingUser {
 
 /** Completes the user and reports it. @throws KmsError CONFIG_INVALID */
 function checked(
-  user: ActingUser,
+  systemsUser: ActingUser,
   caller: number,
   settings: Settings,
   operator: Operator,
 ): ActingUser | undefined {
-  if (user.uid === caller) return undefined;
+  if (systemsUser.uid === caller) return undefined;
   if (caller !== 0) throw new KmsError("CONFIG_INVALID", "--as: only root can act as another user");
-  const { actAs, stateDir } = settings;
+  const { actAs } = settings;
+  const user = asPluginRuns(systemsUser, settings);
   const { who, why } = describeUser(user, settings);
   const closed = folderClosedTo(PROGRAM, user);
   if (closed !== undefined) {
@@ -101,8 +105,28 @@ function checked(
     );
   }
   operator.notify(`acting as ${who}, ${why}`);
-  const more = stateDir === undefined ? [] : groupsOfPlugin(user.uid, stateDir);
-  return { ...user, groups: [...new Set([...user.groups, ...more])] };
+  return user;
+}
+
+/** Adds what a unit or a pod gives the plugin: groups that the system's list of the user does not show, and variables. */
+function asPluginRuns(user: ActingUser, { stateDir, actAsGroups = [] }: Settings): ActingUser {
+  const unit = pluginUnit();
+  const isUnits = unit !== undefined && [user.name, String(user.uid)].includes(unit.user);
+  const groups = [
+    ...user.groups,
+    ...actAsGroups,
+    ...(isUnits ? unit.groups.flatMap(groupId) : []),
+    ...(stateDir === undefined ? [] : groupsOfPlugin(user.uid, stateDir)),
+  ];
+  return { ...user, groups: [...new Set(groups)], ...(isUnits && { environment: unit.environment }) };
+}
+
+function groupId(nameOrGid: string): number[] {
+  try {
+    return [Number(outputOf("getent", ["group", nameOrGid]).split(":")[2])];
+  } catch {
+    return [];
+  }
 }
 
 /** Returns the system's entry of a user, by name or number; undefined if there is none. */

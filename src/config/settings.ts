@@ -85,6 +85,8 @@ export interface Settings {
   readonly logLevel: Document["log"]["level"];
   /** User whom the token hosts of a command act as, a name or a number; the owner of `stateDir` if absent. */
   readonly actAs?: string;
+  /** Groups of that user that the system does not know yet. */
+  readonly actAsGroups?: readonly number[];
   /** Problems that do not prevent the use of the settings. */
   readonly warnings: readonly string[];
 }

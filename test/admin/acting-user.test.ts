@@ -19,7 +19,7 @@ import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
 /** No user of the system. */
 const SOMEBODY = 4242;
 const isRoot = process.geteuid?.() === 0;
-const canRead = folderClosedTo(MAIN, { uid: SOMEBODY, gid: SOMEBODY }) === undefined;
+const canRead = folderClosedTo(MAIN, { uid: SOMEBODY, gid: SOMEBODY, groups: [] }) === undefined;
 
 let token: SoftHsm;
 let stateDir: string;
@@ -129,6 +129,13 @@ describe.runIf(isRoot)("the user whom root's commands act as", () => {
     }
   });
 
+  it("sets variables of the unit that the caller does not set", () => {
+    const environment = { SOFTHSM2_CONF: "/unit", P11_KIT_DEBUG: "all" };
+    const user = { uid: SOMEBODY, gid: SOMEBODY, groups: [], home: "/", environment };
+    const acting = actingEnvironment(user, { SOFTHSM2_CONF: "/caller" });
+    expect(acting).toMatchObject({ SOFTHSM2_CONF: "/caller", P11_KIT_DEBUG: "all" });
+  });
+
   it("must exist", () => {
     const settings = { ...settingsWith({}), actAs: "no-such-user" };
     expect(() => actingUser(settings, silentOperator())).toThrow(/--as: there is no user "no-such-user"/);
@@ -143,9 +150,11 @@ it("a folder is closed to a user whom its mode keeps out", () => {
   mkdirSync(file);
   const { uid, gid } = statSync(folder);
   chmodSync(folder, 0o750);
-  expect(folderClosedTo(file, { uid: SOMEBODY, gid: SOMEBODY })).toBe(folder);
-  expect(folderClosedTo(file, { uid: SOMEBODY, gid })).toBeUndefined();
-  expect(folderClosedTo(file, { uid, gid: SOMEBODY })).toBeUndefined();
-  expect(folderClosedTo(dirname(file), { uid: SOMEBODY, gid: SOMEBODY })).toBeUndefined();
+  const somebody = { uid: SOMEBODY, gid: SOMEBODY, groups: [SOMEBODY] };
+  expect(folderClosedTo(file, somebody)).toBe(folder);
+  expect(folderClosedTo(file, { ...somebody, gid })).toBeUndefined();
+  expect(folderClosedTo(file, { ...somebody, groups: [SOMEBODY, gid] })).toBeUndefined();
+  expect(folderClosedTo(file, { ...somebody, uid })).toBeUndefined();
+  expect(folderClosedTo(dirname(file), somebody)).toBeUndefined();
   rmSync(folder, { recursive: true });
 });

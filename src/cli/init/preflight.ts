@@ -2,6 +2,7 @@
 // since the next command makes it.
 import { loadSettings, type Settings } from "../../config/settings.js";
 import { HSM_NEEDS } from "../../init/hsm-needs.js";
+import { readNodeFacts } from "../../init/node-facts.js";
 import { CONFIGURATION, PIN_FILE } from "../../init/plan.js";
 import type { Answers } from "../../init/values.js";
 import { check } from "../check/command.js";
@@ -31,11 +32,13 @@ export async function checkNode(answers: Answers, terminal: Terminal): Promise<N
 
 /**
  * The PIN is at the configured path only while the unit runs, or while the pod's link leads there. The library is used as
- * root, since the groups of the plugin's user are not known before the plugin runs.
+ * the plugin's user, who owns the state directory, with the group that the pod or the unit will add.
  */
-function settingsOf({ runtime }: Answers): Settings {
+function settingsOf({ hsm, groupId, runtime }: Answers): Settings {
   const loaded = loadSettings({ configPath: CONFIGURATION, flags: {}, env: process.env, serves: true });
-  const settings = { ...loaded, actAs: "0" };
+  const { group } = HSM_NEEDS[hsm];
+  const id = group === undefined ? undefined : (groupId ?? readNodeFacts("/").groupId(group));
+  const settings = { ...loaded, actAsGroups: id === undefined ? [] : [id] };
   if (runtime === "static-pod") return settings;
   const [first, ...more] = settings.tokens;
   const pin = { kind: "file", path: PIN_FILE } as const;
