@@ -103,6 +103,17 @@ it("PIN file: without it the unit tries again until the file is back", async () 
   await roundTrip("PIN file", start);
 });
 
+it("environment: root's commands use the variables that only the unit knows", async () => {
+  const address = "Environment=VENDOR_HSM_ADDRESS=unix:path=/opt/hsm/run/elsewhere.sock";
+  await machine.run("mv /opt/hsm/run/hsm.sock /opt/hsm/run/elsewhere.sock");
+  const dropIn = "/etc/systemd/system/kms-pkcs11.service.d/hsm.conf";
+  await machine.run(`install -D -m 0644 /dev/stdin ${dropIn}`, { input: `[Service]\n${address}\n` });
+  await machine.run("systemctl daemon-reload && systemctl restart kms-pkcs11");
+  await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
+  expect(await machine.run("kms-pkcs11 keys list")).toContain("active");
+  await machine.run(`mv /opt/hsm/run/elsewhere.sock /opt/hsm/run/hsm.sock && rm ${dropIn}`);
+});
+
 it("LoadCredentialEncrypted: the unit runs with a PIN that the disk holds only encrypted", async () => {
   const encrypted = "/etc/kms-pkcs11/credentials/pin.cred";
   await machine.run(
@@ -119,16 +130,16 @@ it("LoadCredentialEncrypted: the unit runs with a PIN that the disk holds only e
   await machine.run(ROUND_TRIP, { timeoutMs: 90_000 });
 });
 
-it("upgrade: the package of the next release restarts the unit, which keeps its KEK", async () => {
+it("package: the package of the next release restarts the unit, which keeps its KEK", async () => {
   const [before, keyId] = [await property("MainPID"), await publishedKeyId()];
   const start = Date.now();
   await machine.run(`dpkg -i ${INSTALL}/next.deb`, { timeoutMs: 120_000 });
-  await roundTrip("upgrade", start);
+  await roundTrip("package", start);
   expect(await property("MainPID")).not.toBe(before);
   expect(await publishedKeyId()).toBe(keyId);
 });
 
-it("removal: the unit stops, and configuration, PIN, state and user stay for the next installation", async () => {
+it("package: after a removal, configuration, PIN, state and user stay for the next installation", async () => {
   const keyId = await publishedKeyId();
   await machine.run(`dpkg -r ${PACKAGE} && dpkg -P ${PACKAGE}`);
   expect((await machine.try("systemctl is-active kms-pkcs11")).stdout).toBe("inactive\n");
