@@ -139,7 +139,7 @@ it("package: the package of the next release restarts the unit, which keeps its 
   expect(await publishedKeyId()).toBe(keyId);
 });
 
-it("package: after a removal, configuration, PIN, state and user stay for the next installation", async () => {
+it("package: after a removal, configuration, PIN, state and user stay for the next", async () => {
   const keyId = await publishedKeyId();
   await machine.run(`dpkg -r ${PACKAGE} && dpkg -P ${PACKAGE}`);
   expect((await machine.try("systemctl is-active kms-pkcs11")).stdout).toBe("inactive\n");
