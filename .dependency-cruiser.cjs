@@ -3,7 +3,7 @@
 
 /** A folder or file of src/ -> those of src/ that it may import, apart from itself. */
 const LAYERS = {
-  "main\\.ts": ["cli/", "engine\\.ts", "hardening\\.ts", "file-limit\\.ts"],
+  "main\\.ts": ["cli/", "engine\\.ts", "hardening\\.ts", "unused-memory\\.ts", "file-limit\\.ts"],
   "cli/": [
     "admin/",
     "init/",
@@ -69,6 +69,7 @@ const LAYERS = {
   "token-host/": [
     "hsm/(wire[^/]*|port|fault|mechanisms|key-id)\\.ts",
     "hardening\\.ts",
+    "unused-memory\\.ts",
     "untrusted-text\\.ts",
     "log\\.ts",
     "errors\\.ts",
@@ -78,6 +79,7 @@ const LAYERS = {
   "aead\\.ts": [],
   "backoff\\.ts": [],
   "engine\\.ts": [],
+  "unused-memory\\.ts": [],
   "hardening\\.ts": [],
   "log\\.ts": [],
   "errors\\.ts": ["file-limit\\.ts"],

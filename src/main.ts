@@ -3,6 +3,7 @@
 import { limitGarbage, limitYoungGarbage, useCompileCache } from "./engine.js";
 import { fileLimitIn, fileLimitTooLow } from "./file-limit.js";
 import { hardenProcess } from "./hardening.js";
+import { returnUnusedMemoryRegularly } from "./unused-memory.js";
 
 /** As in package.json. */
 const OLDEST_NODE = 22;
@@ -19,7 +20,10 @@ else fail(tooLow);
 
 async function runProgram(): Promise<void> {
   // Commands that read much are faster without, and end soon.
-  if (process.argv[2] === "serve") limitYoungGarbage();
+  if (process.argv[2] === "serve") {
+    limitYoungGarbage();
+    returnUnusedMemoryRegularly();
+  }
   limitGarbage();
   useCompileCache();
   try {

@@ -21,6 +21,7 @@ import {
   type CryptOp,
   type WireFailure,
 } from "../hsm/wire-calls.js";
+import { RETURN_MEMORY_EVERY_MS, returnUnusedMemory } from "../unused-memory.js";
 import { CKR_TABLE, pinVerdict, toFault, TokenFault } from "./ckr.js";
 import { LaneExchange } from "./lane-exchange.js";
 import { LaneToken, type SharedByLanes } from "./lane-token.js";
@@ -34,6 +35,8 @@ export interface LaneData {
   readonly turn: Int32Array<SharedArrayBuffer>;
   /** What other lanes have found so far. */
   readonly keks: readonly SharedKek[];
+  /** The file of UNUSED_MEMORY_LIBRARY, which a lane's single file cannot find by itself. */
+  readonly unusedMemory: string;
 }
 
 const CHUNK_BYTES = 64 * 1024;
@@ -41,6 +44,9 @@ const CHUNK_BYTES = 64 * 1024;
 let shared: SharedByLanes | undefined;
 
 let opened: LaneToken | undefined;
+
+/** In ms since the thread began, in which nothing is returned: a start has other work. */
+let memoryReturnedAt = 0;
 
 function token(): LaneToken {
   if (opened !== undefined) return opened;
@@ -135,11 +141,19 @@ function writeAll(fd: number, frame: Buffer): void {
   frame.fill(0);
 }
 
+/** Returns unused memory from time to time: every host is asked for readings, and nobody waits after one. */
+function returnMemory(library: string): void {
+  const now = performance.now();
+  if (now - memoryReturnedAt < RETURN_MEMORY_EVERY_MS) return;
+  memoryReturnedAt = now;
+  returnUnusedMemory(library);
+}
+
 /**
  * Serves requests on the lane's socketpair until the plugin closes its end.
  * @param port to the main thread, which passes messages on to the other lanes
  */
-export function serveLane({ fd, turn, keks }: LaneData, port: MessagePort): void {
+export function serveLane({ fd, turn, keks, unusedMemory }: LaneData, port: MessagePort): void {
   shared = { exchange: new LaneExchange(port, keks), turn };
   const reader = new FrameReader();
   const chunk = Buffer.alloc(CHUNK_BYTES);
@@ -148,6 +162,7 @@ export function serveLane({ fd, turn, keks }: LaneData, port: MessagePort): void
     if (length === 0) return;
     reader.push(chunk.subarray(0, length), (id, kind, body) => {
       writeAll(fd, answer(id, kind, body));
+      if (kind === Op.readKeks) returnMemory(unusedMemory);
     });
   }
 }

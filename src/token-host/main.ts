@@ -4,6 +4,7 @@
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
 import { hardenProcess } from "../hardening.js";
+import { UNUSED_MEMORY_LIBRARY } from "../unused-memory.js";
 import { userFromArguments } from "../hsm/wire-user.js";
 import { becomeUser } from "./become-user.js";
 import type { LaneData } from "./lane.js";
@@ -25,7 +26,12 @@ const lanes = new Set<Worker>();
 const keks = new Map<string, SharedKek>();
 
 function startLane(lane: number): void {
-  const workerData: LaneData = { fd: FIRST_LANE_FD + lane, turn, keks: [...keks.values()] };
+  const workerData: LaneData = {
+    fd: FIRST_LANE_FD + lane,
+    turn,
+    keks: [...keks.values()],
+    unusedMemory: UNUSED_MEMORY_LIBRARY,
+  };
   const worker = new Worker(new URL("./lane-thread.js", import.meta.url), {
     workerData,
     resourceLimits: LANE_LIMITS,
