@@ -16,6 +16,7 @@ const LAYERS = {
     "config/",
     "audit/",
     "observability/",
+    "page/",
     "provider/",
     "hsm/",
     "files/",
@@ -44,6 +45,7 @@ const LAYERS = {
     "config/",
     "audit/",
     "observability/",
+    "page/",
     "working-set/",
     "provider/",
     "hsm/",
@@ -53,6 +55,8 @@ const LAYERS = {
     "errors\\.ts",
     "version\\.ts",
   ],
+  // An optional feature: nothing else imports it.
+  "page/": ["etcd/", "untrusted-text\\.ts"],
   "server/": ["provider/", "hsm/", "files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   // It judges any plugin, and knows nothing of this one.
   "conformance/": [],

@@ -9,22 +9,22 @@ import type { Log } from "../log.js";
 import type { AuditEvent } from "../audit/line.js";
 import { AuditLog } from "../audit/log.js";
 import { RequestAudit } from "../audit/requests.js";
-import { startHttp, type HttpContent, type RunningHttp } from "../observability/http.js";
+import { startHttp, type RunningHttp } from "../observability/http.js";
 import { LogOutput, openSink } from "../observability/log-output.js";
 import { createLogger } from "../observability/logger.js";
 import type { Metrics } from "../observability/metrics.js";
 import { RequestLog } from "../observability/request-log.js";
 import { environmentWithoutTracing, startTracing, type Tracing } from "../observability/tracing.js";
 import { RELOAD_MS } from "../provider/reload-schedule.js";
-import { RunningProvider, type Readiness } from "../provider/running-provider.js";
+import { RunningProvider } from "../provider/running-provider.js";
 import type { FinishedRequest } from "../server/kms-service.js";
 import type { SocketObserver } from "../server/kept-socket.js";
 import type { LimitObserver } from "../server/open-requests.js";
 import type { RunningServer } from "../server/server.js";
-import type { RunningUnlock } from "../server/unlock.js";
 import { Closers } from "./closers.js";
 import { DeferredHsmObserver } from "./deferred-hsm-observer.js";
 import { observeProvider } from "./gauges.js";
+import { httpContent, type Sockets } from "./http-content.js";
 import { providerOptions } from "./provider.js";
 import type { ReloadableParts } from "./reload.js";
 import { startWorkingSet } from "./working-set.js";
@@ -106,7 +106,8 @@ async function startParts(start: Start): Promise<Pick<Plugin, "http" | "reloadab
   const audit = openAudit(start, metrics);
   const server = await serveSocket(start, running, { metrics, tracing, audit });
   const sockets: Sockets = { server, unlock: [] };
-  const http = settings.http && (await startHttp(settings.http, httpContent(running, sockets, metrics)));
+  const http =
+    settings.http && (await startHttp(settings.http, httpContent(settings, running, sockets, metrics)));
   closers.add("HTTP endpoints", () => http?.stop());
   for (const token of hsm.locked) {
     const unlock = await startUnlocking(token, log);
@@ -220,30 +221,4 @@ async function serveSocket(
   });
   log.info({ socket: settings.socket.path, abstract: settings.socket.abstract }, "listening");
   return server;
-}
-
-/** The sockets whose files other processes may remove or replace. */
-interface Sockets {
-  readonly server: RunningServer;
-  readonly unlock: RunningUnlock[];
-}
-
-/**
- * Returns the readiness of the provider and the socket. An operator who cannot submit a PIN does not make it unready.
- */
-function readinessOf(running: RunningProvider, { server, unlock }: Sockets): Readiness {
-  const { ready, lines } = running.readiness();
-  const findings = unlock.flatMap((socket) => socket.problem() ?? []);
-  const problem = server.socketProblem();
-  if (problem === undefined) return { ready, lines: [...lines, ...findings] };
-  return { ready: false, lines: [problem, ...(ready ? [] : lines), ...findings] };
-}
-
-function httpContent(running: RunningProvider, sockets: Sockets, metrics: Metrics): HttpContent {
-  return {
-    readiness: () => readinessOf(running, sockets),
-    keys: (refresh) => running.keyring(refresh),
-    metrics: () => metrics.text(),
-    metricsType: metrics.contentType,
-  };
 }

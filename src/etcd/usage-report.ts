@@ -1,10 +1,11 @@
 // The usage report: a census with its source and time, as a file that `keys destroy` accepts as evidence. It is as
 // trustworthy as its folder: anybody who can write the file can forge it.
-import { writeFileSync } from "node:fs";
+import { closeSync, fchownSync, openSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { codeOf } from "../files/file-error.js";
-import { readRegular } from "../files/regular-file.js";
+import { ownerForNewFile, readRegular } from "../files/regular-file.js";
 import type { CensusResult } from "./census.js";
 import { normalPrefix } from "./storage-key.js";
 
@@ -84,10 +85,18 @@ export function usageReport(census: CensusResult, parts: ReportParts): UsageRepo
   });
 }
 
-/** Writes a report, mode 0600. @throws KmsError CONFIG_INVALID if the file cannot be written */
+/**
+ * Writes a report, mode 0600. A file that root creates in the folder of another user, such as the plugin's state
+ * directory, belongs to that user. @throws KmsError CONFIG_INVALID if the file cannot be written
+ */
 export function writeUsageReport(path: string, report: UsageReport): void {
   try {
-    writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`, { mode: 0o600 });
+    const file = openForWriting(path);
+    try {
+      writeFileSync(file, `${JSON.stringify(report, null, 2)}\n`);
+    } finally {
+      closeSync(file);
+    }
   } catch (error) {
     throw new KmsError(
       "CONFIG_INVALID",
@@ -95,6 +104,20 @@ export function writeUsageReport(path: string, report: UsageReport): void {
       error,
     );
   }
+}
+
+/** Only a new file changes its owner: an existing one may be a link to another user's file. */
+function openForWriting(path: string): number {
+  let file: number;
+  try {
+    file = openSync(path, "wx", 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+    return openSync(path, "w", 0o600);
+  }
+  const owner = ownerForNewFile(statSync(dirname(path)));
+  if (owner !== undefined) fchownSync(file, owner.uid, owner.gid);
+  return file;
 }
 
 /** Returns the report in a file. @throws KmsError CONFIG_INVALID if it is not a usage report */

@@ -20,6 +20,14 @@ export interface HttpContent {
   readonly keys: (refresh: boolean) => unknown;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
+  /** Returns the page for people at /; without it there is none. */
+  readonly page?: () => Promise<HtmlPage>;
+}
+
+/** A page for people with the headers that protect it. */
+export interface HtmlPage {
+  readonly body: string;
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** The address on which the endpoints listen. */
@@ -65,6 +73,7 @@ interface Page {
   readonly status: number;
   readonly type: string;
   readonly body: Buffer;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 type Pages = ReadonlyMap<string, SharedRendering<Page>>;
@@ -73,14 +82,16 @@ type Pages = ReadonlyMap<string, SharedRendering<Page>>;
  * Returns the pages that are costly to render. Each has a budget of its own, so that a costly one does not delay the
  * others.
  */
-function sharedPages({ readiness, keys, metrics, metricsType }: HttpContent): Pages {
+function sharedPages({ readiness, keys, metrics, metricsType, page: people }: HttpContent): Pages {
   const shared = (render: () => Page | Promise<Page>): SharedRendering<Page> =>
     new SharedRendering(render, new RenderingBudget());
   const ready = shared(() => {
     const { ready, lines } = readiness();
     return page(ready ? 200 : 503, "text/plain", lines.map((line) => `${line}\n`).join(""));
   });
+  const html = people && shared(async () => htmlPage(await people()));
   return new Map([
+    ...(html === undefined ? [] : ([["/", html]] as const)),
     ["/readyz", ready],
     ["/healthz", ready],
     ["/metrics", shared(async () => page(200, metricsType, await metrics()))],
@@ -97,10 +108,14 @@ function json(value: unknown): Page {
   return page(200, "application/json", `${JSON.stringify(value, null, 2)}\n`);
 }
 
+function htmlPage({ body, headers }: HtmlPage): Page {
+  return { ...page(200, "text/html; charset=utf-8", body), headers };
+}
+
 const LIVE = page(200, "text/plain", "ok\n");
 const NOT_LOCAL = page(403, "text/plain", "use localhost or an IP address as the host name\n");
 const ONLY_GET = page(405, "text/plain", "only GET is supported\n");
-const NO_SUCH_PAGE = page(404, "text/plain", "one of /livez /readyz /healthz /metrics /keys\n");
+const NO_SUCH_PAGE = page(404, "text/plain", "one of / /livez /readyz /healthz /metrics /keys\n");
 
 async function listen(server: Server, { host, port }: HttpAddress): Promise<void> {
   await new Promise<void>((resolve, reject) => {
@@ -113,12 +128,14 @@ async function listen(server: Server, { host, port }: HttpAddress): Promise<void
 }
 
 async function answer(request: IncomingMessage, response: ServerResponse, pages: Pages): Promise<void> {
-  const { status, type, body } = await pageFor(request, response, pages);
+  const { status, type, body, headers } = await pageFor(request, response, pages);
   response.writeHead(status, {
     "content-type": type,
     "content-length": body.length,
     "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
     connection: "close",
+    ...headers,
   });
   response.end(body);
 }

@@ -26,6 +26,8 @@ beforeAll(async () => {
       return Promise.resolve(metric);
     },
     metricsType: "text/plain; version=0.0.4",
+    page: () =>
+      Promise.resolve({ body: "<p>page", headers: { "content-security-policy": "default-src 'none'" } }),
   };
   http = await startHttp({ host: "127.0.0.1", port: 0 }, content);
 });
@@ -53,7 +55,7 @@ const get = (path: string, headers: Record<string, string> = {}, method = "GET")
   });
 
 describe("the HTTP endpoints", () => {
-  it("are these five", async () => {
+  it("are these six", async () => {
     expect(await get("/livez")).toMatchObject({ status: 200, body: "ok\n" });
     expect(await get("/readyz?verbose")).toMatchObject({ status: 200, body: "ok\n" });
     expect(await get("/healthz")).toMatchObject({ status: 200, body: "ok\n" });
@@ -62,7 +64,8 @@ describe("the HTTP endpoints", () => {
     expect(keys).toMatchObject({ status: 200, type: "application/json" });
     expect(JSON.parse(keys.body)).toEqual({ activeKeyId: "k", keys: [] });
     expect((await get("/keys?refresh")).body).toContain('"refresh": true');
-    expect(await get("/")).toMatchObject({ status: 404 });
+    expect(await get("/")).toMatchObject({ status: 200, type: "text/html; charset=utf-8", body: "<p>page" });
+    expect(await get("/other")).toMatchObject({ status: 404 });
   });
 
   it("answer 503 with one line per reason, while /livez does not depend on them", async () => {

@@ -1,0 +1,47 @@
+// Gives the HTTP endpoints their content. The page for people is loaded by its first request, and nothing else needs it.
+import type { Settings } from "../config/settings.js";
+import type { HttpContent } from "../observability/http.js";
+import type { Metrics } from "../observability/metrics.js";
+import type { PluginPage } from "../page/plugin-page.js";
+import type { Readiness, RunningProvider } from "../provider/running-provider.js";
+import type { RunningServer } from "../server/server.js";
+import type { RunningUnlock } from "../server/unlock.js";
+import { VERSION } from "../version.js";
+
+/** The sockets whose files other processes may remove or replace. */
+export interface Sockets {
+  readonly server: RunningServer;
+  readonly unlock: RunningUnlock[];
+}
+
+/**
+ * Returns the readiness of the provider and the socket. An operator who cannot submit a PIN does not make it unready.
+ */
+function readinessOf(running: RunningProvider, { server, unlock }: Sockets): Readiness {
+  const { ready, lines } = running.readiness();
+  const findings = unlock.flatMap((socket) => socket.problem() ?? []);
+  const problem = server.socketProblem();
+  if (problem === undefined) return { ready, lines: [...lines, ...findings] };
+  return { ready: false, lines: [problem, ...(ready ? [] : lines), ...findings] };
+}
+
+/** Returns the functions that render the endpoints. */
+export function httpContent(
+  { stateDir }: Settings,
+  running: RunningProvider,
+  sockets: Sockets,
+  metrics: Metrics,
+): HttpContent {
+  let page: PluginPage | undefined;
+  return {
+    readiness: () => readinessOf(running, sockets),
+    keys: (refresh) => running.keyring(refresh),
+    metrics: () => metrics.text(),
+    metricsType: metrics.contentType,
+    page: async () => {
+      page ??= new (await import("../page/plugin-page.js")).PluginPage(VERSION, stateDir);
+      const readiness = readinessOf(running, sockets);
+      return page.render({ readiness, keyring: running.keyring(), metrics: await metrics.text() });
+    },
+  };
+}

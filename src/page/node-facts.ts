@@ -1,0 +1,41 @@
+// What the pages know of a plugin: the answers of its endpoints /readyz, /keys and /metrics, and nothing else.
+
+/** One KEK as a plugin reports it. */
+export interface PageKek {
+  readonly keyId: string;
+  readonly label: string;
+  readonly state: "standby" | "due" | "active" | "retired";
+  /** ISO 8601; null for a plain label. */
+  readonly activation: string | null;
+  /** When the last self-test succeeded, ISO 8601. */
+  readonly provenAt: string | null;
+  /** Why the last self-test failed. */
+  readonly failure: string | null;
+}
+
+/** The content of /keys that the pages show. */
+export interface PageKeyring {
+  /** The node's clock, ISO 8601. */
+  readonly now: string;
+  readonly publishedKeyId: string | null;
+  readonly dueKeyId: string | null;
+  readonly heldBack: string | null;
+  /** When the last successful reading of the token began, ISO 8601. */
+  readonly readAt: string | null;
+  /** Latest activation first. */
+  readonly keys: readonly PageKek[];
+}
+
+/** The content of /readyz. */
+export interface PageReadiness {
+  readonly ready: boolean;
+  readonly lines: readonly string[];
+}
+
+/** The answers of one plugin. */
+export interface NodeFacts {
+  readonly readiness: PageReadiness;
+  readonly keyring: PageKeyring;
+  /** The text of /metrics. */
+  readonly metrics: string;
+}
