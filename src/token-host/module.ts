@@ -1,5 +1,6 @@
 // The vendor library, loaded once per thread and initialised once per process, and the slot that holds the token.
 // PKCS#11 v2.40 sections 5.4 and 5.5.
+import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
 import type { TokenDescription, TokenSelector } from "../hsm/port.js";
@@ -10,8 +11,8 @@ import { adviceFor } from "./load-error.js";
 import { inTurn } from "./turn.js";
 import { describeUser } from "./unreadable-paths.js";
 
-/** Compiled from entry-shim.c. */
-const ENTRY_SHIM = fileURLToPath(new URL("entry-shim.so", import.meta.url));
+/** Compiled from entry-shim.c; the npm package has it for x64 and arm64. */
+const ENTRY_SHIM = fileURLToPath(new URL(`entry-shim-${process.arch}.so`, import.meta.url));
 const CKR_FUNCTION_NOT_SUPPORTED = 0x54;
 const CKR_TOKEN_NOT_PRESENT = 0xe0;
 const CKR_CRYPTOKI_ALREADY_INITIALIZED = 0x191;
@@ -49,6 +50,10 @@ function loadAndInitialise(request: OpenRequest): PKCS11 {
 
 /** Loads the library, or the shim that asks it for its functions by another name: pkcs11js knows one name only. */
 function load({ modulePath, moduleEntry }: OpenRequest): PKCS11 {
+  if (moduleEntry !== undefined && !existsSync(ENTRY_SHIM)) {
+    const text = `module.entry needs ${ENTRY_SHIM}, which this installation does not have for ${process.arch}; build the plugin from its source on this architecture`;
+    throw new TokenFault(text, { fault: "setup", code: "MODULE_UNUSABLE" });
+  }
   try {
     return loadFile(moduleEntry === undefined ? modulePath : ENTRY_SHIM);
   } catch (error) {
