@@ -30,8 +30,9 @@ export async function followGuide(machine: Machine, name: string, options: Guide
     const script = [...remembered, options.instead?.(command) ?? command].join("\n");
     const { code, stdout } = await machine.try(script, { input: options.typed, timeoutMs: 300_000 });
     if (code !== 0) throw new Error(`${command}: exit code ${code}\n${stdout}`);
-    // apt-get gives dpkg a terminal, which ends lines with a carriage return.
-    if (!isAsShown(stdout.replaceAll("\r\n", "\n"), output)) throw new Error(`${command}: not as the guide shows\n${stdout}`);
+    // apt-get gives dpkg a terminal, which adds carriage returns.
+    const printed = stdout.replace(/\r+\n/g, "\n");
+    if (!isAsShown(printed, output)) throw new Error(`${command}: not as the guide shows\n${printed}`);
   }
   return steps.length;
 }
