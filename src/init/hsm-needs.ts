@@ -75,7 +75,8 @@ export const HSM_NEEDS: Readonly<Record<Hsm, HsmNeeds>> = {
     devices: [],
     after: [],
     files: [],
-    prepare: "run configure-pkcs11, and copy the cluster's certificate to /opt/cloudhsm/etc/customerCA.crt",
+    prepare:
+      "run configure-pkcs11 (with --disable-key-availability-check for a cluster of one HSM), copy the cluster's certificate to /opt/cloudhsm/etc/customerCA.crt, and let user 10001 write to /opt/cloudhsm/run",
   },
   nshield: {
     installs: "the Security World software",
