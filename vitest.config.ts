@@ -7,7 +7,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     exclude: ["test/e2e/**", "test/e2e-node/**", "**/node_modules/**"],
-    globalSetup: ["test/setup/prerequisites.ts", "test/setup/kek-token.ts"],
+    globalSetup: ["test/setup/temporary-folder.ts", "test/setup/prerequisites.ts", "test/setup/kek-token.ts"],
     pool: "forks",
     // The built program is loaded as it is: transforming it would cost more than running it.
     server: { deps: { external: [new RegExp(`^${import.meta.dirname}/dist/`)] } },

@@ -5,7 +5,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/bench/**/*.bench.ts"],
-    globalSetup: ["test/setup/prerequisites.ts", "test/setup/kek-token.ts"],
+    globalSetup: ["test/setup/temporary-folder.ts", "test/setup/prerequisites.ts", "test/setup/kek-token.ts"],
     pool: "forks",
     fileParallelism: false,
     // Measurements end by themselves; these only bound a run that hangs.

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import "./harness/end-with-runner.js";
-import { removeLeftFolders } from "../e2e/harness/left-folders.js";
+import { removeLeftFolders } from "../support/left-folders.js";
 import { recordIn, renderReport } from "../e2e/harness/report.js";
 
 const NAME = "kms-pkcs11-node.";

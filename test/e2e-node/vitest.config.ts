@@ -8,7 +8,8 @@ export default defineConfig({
   test: {
     root: fileURLToPath(new URL(".", import.meta.url)),
     include: ["*.test.ts"],
-    globalSetup: ["./global-setup.ts"],
+    // The folder of the run, which E2E_KEEP keeps, is outside the temporary folder.
+    globalSetup: ["./global-setup.ts", "../setup/temporary-folder.ts"],
     setupFiles: ["./harness/end-with-runner.ts"],
     pool: "forks",
     fileParallelism: false,

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { TestProject } from "vitest/node";
-import { removeLeftFolders } from "./harness/left-folders.js";
+import { removeLeftFolders } from "../support/left-folders.js";
 import { recordIn, renderReport } from "./harness/report.js";
 
 const NAME = "kms-pkcs11-e2e.";

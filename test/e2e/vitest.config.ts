@@ -9,7 +9,8 @@ export default defineConfig({
     root: fileURLToPath(new URL(".", import.meta.url)),
     // scripts/e2e --controllers runs the tests that need kube-controller-manager, which takes minutes more to build.
     include: process.env["E2E_CONTROLLERS"] === undefined ? ["*.test.ts"] : ["controllers/*.test.ts"],
-    globalSetup: ["./global-setup.ts"],
+    // The folder of the run, which E2E_KEEP keeps, is outside the temporary folder.
+    globalSetup: ["./global-setup.ts", "../setup/temporary-folder.ts"],
     pool: "forks",
     fileParallelism: false,
     testTimeout: 300_000,

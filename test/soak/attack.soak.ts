@@ -2,7 +2,7 @@
 // while kube-apiserver and kubelet must not be affected. If root runs it, the attackers are other users.
 
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
-import { chmodSync, copyFileSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, copyFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -12,6 +12,7 @@ import { startUnlock } from "../../src/server/unlock.js";
 import { freePort } from "../support/free-port.js";
 import { createKek, PluginProcess, residentBytes } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { makeFolder } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
 import { HTTP_ATTACKS, SOCKET_ATTACKS, type Plan } from "./attacks.js";
 import { Victim } from "./victim.js";
@@ -39,7 +40,7 @@ interface Outcome {
 }
 
 beforeAll(async () => {
-  folder = mkdtempSync("/tmp/kms-pkcs11-attack-");
+  folder = makeFolder("attack");
   chmodSync(folder, 0o755);
   script = join(folder, "attacker.mjs");
   copyFileSync(fileURLToPath(new URL("attacker.mjs", import.meta.url)), script);

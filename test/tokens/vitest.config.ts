@@ -5,6 +5,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/tokens/**/*.tokens.ts"],
+    globalSetup: ["test/setup/temporary-folder.ts"],
     pool: "forks",
     testTimeout: 180_000,
     hookTimeout: 120_000,

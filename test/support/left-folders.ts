@@ -1,4 +1,4 @@
-// The folders of runs that were killed: each name ends in the id of a process that no longer exists.
+// The folders of runs that were killed: each name ends in the id of a process that no longer exists, or that is this one.
 
 import { readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -14,7 +14,9 @@ export function removeLeftFolders(prefix: string): void {
   }
 }
 
+/** Whether another process with this id runs. This process makes its folder after the removal. */
 function isRunning(pid: number): boolean {
+  if (pid === process.pid) return false;
   try {
     process.kill(pid, 0);
     return true;
