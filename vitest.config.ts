@@ -3,6 +3,8 @@
 
 import { configDefaults, defineConfig } from "vitest/config";
 
+import { LongestFirst } from "./test/setup/longest-first.js";
+
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
@@ -22,5 +24,6 @@ export default defineConfig({
     teardownTimeout: 30_000,
     // Most tests wait for processes and instants most of the time, so twice as many files run as CI has cores.
     maxWorkers: 4,
+    sequence: { sequencer: LongestFirst },
   },
 });

@@ -1,0 +1,11 @@
+// A file that was moved or split would start in its default position, unnoticed.
+
+import { existsSync } from "node:fs";
+
+import { expect, it } from "vitest";
+
+import { LONGEST } from "./longest-first.js";
+
+it("the test files that start first exist", () => {
+  expect(LONGEST.filter((name) => !existsSync(name))).toEqual([]);
+});
