@@ -1,5 +1,4 @@
 // Constructs the provider from its parts, runs its background check, and gives endpoints and metrics read access.
-import { KmsError } from "../errors.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
@@ -21,6 +20,7 @@ import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
 import { Outage, type OutagePolicy } from "./outage.js";
 import { Prover } from "./prover.js";
 import { Provider, type Mode } from "./provider.js";
+import { readinessOf, type Readiness } from "./readiness.js";
 import { ReloadSchedule, type ReloadOptions } from "./reload-schedule.js";
 import { UnwrapCache } from "./unwrap-cache.js";
 import type { UnwrapCacheOptions } from "./unwrap-cache-options.js";
@@ -45,13 +45,6 @@ export interface ProviderOptions {
   readonly localKek: LocalKekPolicy;
   readonly memory: KeyMemoryStore;
   readonly log: Log;
-}
-
-/** Whether the HSM answers and every KEK works, and the findings. */
-export interface Readiness {
-  readonly ready: boolean;
-  /** Findings for people, one per line. */
-  readonly lines: readonly string[];
 }
 
 /** What is notified of the results of the background check. Its methods return at once. */
@@ -200,40 +193,14 @@ export class RunningProvider {
 
   /** Returns whether the HSM answers and every KEK works, whatever Status still answers. */
   readiness(): Readiness {
-    const lines: string[] = [];
-    if (this.outage.reason !== undefined) {
-      lines.push(`HSM is away for ${this.outage.seconds.toFixed(0)} s: ${this.outage.reason.message}`);
-    }
-    try {
-      const { healthz } = this.provider.peekStatus();
-      if (healthz !== "ok") lines.push(healthz);
-    } catch (error) {
-      lines.push(KmsError.from(error).message);
-    }
-    for (const { keyId, failure } of this.keys()) {
-      if (failure !== null) lines.push(`KEK ${keyId}: ${failure}`);
-    }
-    const ready = lines.length === 0;
-    return { ready, lines: [...new Set([...(ready ? ["ok"] : lines), ...this.#findings()])] };
-  }
-
-  /**
-   * Returns findings that do not make the plugin unready: the active KEK is not on every token, so that failover would
-   * fail; or the token is slow to read, or cannot be read.
-   */
-  #findings(): string[] {
-    const active = this.#active.lastPublished?.record;
-    const state = this.#hsm.state();
-    const { error } = this.#keyring;
-    const isAway = this.outage.reason !== undefined;
-    return [
-      ...(active?.heldBy === undefined
-        ? []
-        : active.remarks.map((remark) => `KEK ${active.keyId}: ${remark}`)),
-      ...(state.up && state.unread !== undefined ? [state.unread.message] : []),
-      ...(error === undefined || isAway ? [] : [`the token's keys cannot be read: ${error.message}`]),
-      ...(state.up && state.finding !== undefined ? [state.finding] : []),
-    ];
+    return readinessOf({
+      hsm: this.#hsm,
+      keyring: this.#keyring,
+      active: this.#active,
+      outage: this.outage,
+      provider: this.provider,
+      keys: this.keys(),
+    });
   }
 
   /** Whether the last reading of the token failed, and how long it took. */

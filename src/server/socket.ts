@@ -210,10 +210,9 @@ async function isRefused(path: string): Promise<boolean> {
       resolve(false);
     });
     probe.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "ECONNREFUSED") resolve(true);
+      if (error.code === "ECONNREFUSED" || error.code === "ENOENT") resolve(true);
       // A full backlog belongs to a live process.
       else if (error.code === "EAGAIN") resolve(false);
-      else if (error.code === "ENOENT") resolve(true);
       else reject(unusable(`${path} cannot be probed: ${error.message}`, error));
     });
   });
@@ -231,10 +230,8 @@ function isSame(one: Stats, other: Stats): boolean {
 /** Returns a group's gid. @throws KmsError SOCKET_UNUSABLE for a group that is not in /etc/group */
 function gidOf(group: string): number {
   if (/^\d+$/.test(group)) return Number(group);
-  const line = readFileSync("/etc/group", "utf8")
-    .split("\n")
-    .find((one) => one.startsWith(`${group}:`));
-  const gid = line?.split(":")[2];
+  const lines = readFileSync("/etc/group", "utf8").split("\n");
+  const gid = lines.find((line) => line.startsWith(`${group}:`))?.split(":")[2];
   if (gid === undefined) {
     throw unusable(`socket.group: there is no group "${group}"; name one of /etc/group or a gid`);
   }
