@@ -7,7 +7,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { clockOff } from "../support/faketime.js";
 import { nodeUrls, rotateKek, storedKeyIds } from "./harness/keyring.js";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
-import { kmsPkcs11, kmsPkcs11Ok, type CommandResult } from "./harness/kms-pkcs11.js";
+import type { CommandResult } from "../support/plugin-process.js";
+import { kmsPkcs11, kmsPkcs11Ok } from "./harness/kms-pkcs11.js";
 import { SoftHsmToken } from "./harness/softhsm-token.js";
 import { until } from "./harness/wait.js";
 

@@ -11,7 +11,8 @@ import {
 } from "./harness/encryption-configuration.js";
 import { nodeUrls } from "./harness/keyring.js";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
-import { kmsPkcs11, kmsPkcs11Ok, MAIN } from "./harness/kms-pkcs11.js";
+import { kmsPkcs11, kmsPkcs11Ok } from "./harness/kms-pkcs11.js";
+import { MAIN } from "../support/plugin-process.js";
 import { parallel } from "./harness/parallel.js";
 import { ManagedProcess } from "./harness/process.js";
 import { record } from "./harness/report.js";

@@ -9,7 +9,8 @@ import { aescbcProvider, identityProvider, kmsProvider } from "./harness/encrypt
 import { storageKey } from "./harness/etcd-store.js";
 import { provideEtcdTools } from "./harness/etcd-tools.js";
 import { KmsCluster, NAMESPACE, type Node } from "./harness/kms-cluster.js";
-import { kmsPkcs11, kmsPkcs11Ok, type CommandResult } from "./harness/kms-pkcs11.js";
+import type { CommandResult } from "../support/plugin-process.js";
+import { kmsPkcs11, kmsPkcs11Ok } from "./harness/kms-pkcs11.js";
 import { parallel } from "./harness/parallel.js";
 import type { Plugin } from "./harness/plugin.js";
 import { record } from "./harness/report.js";

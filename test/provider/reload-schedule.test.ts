@@ -50,13 +50,19 @@ async function readOnce() {
   return { clock, hsm, keyring };
 }
 
-it("a reload at its activation shows that a standby KEK was destroyed", async () => {
+/** Returns a library that still shows "b", the standby KEK of the next minute, which was destroyed; reloads for it only. */
+function standbyDestroyed() {
   const clock = { ms: 0 };
   const hsm = new LoadTimeHsm();
   const active = kekRecord("kms-kek", "a");
   hsm.records = [active, kekRecord(labelOf("kms-kek", START + 60_000), "b")];
   hsm.store = [active];
   const keyring = keyringOf(hsm, clock, undefined);
+  return { clock, hsm, active, keyring };
+}
+
+it("a reload at its activation shows that a standby KEK was destroyed", async () => {
+  const { clock, hsm, keyring } = standbyDestroyed();
   for (clock.ms = 0; clock.ms < 60_000; clock.ms += 20_000) await keyring.read();
   expect([hsm.loads, keyring.known("b")?.record.keyId]).toEqual([0, "b"]);
   await keyring.read();
@@ -67,12 +73,7 @@ it("a reload at its activation shows that a standby KEK was destroyed", async ()
 });
 
 it("a failed reload at an activation is an error, and is repeated until one succeeds", async () => {
-  const clock = { ms: 0 };
-  const hsm = new LoadTimeHsm();
-  const active = kekRecord("kms-kek", "a");
-  hsm.records = [active, kekRecord(labelOf("kms-kek", START + 60_000), "b")];
-  hsm.store = [active];
-  const keyring = keyringOf(hsm, clock, undefined);
+  const { clock, hsm, active, keyring } = standbyDestroyed();
   await keyring.read();
   const readAt = keyring.readAt;
   const list = hsm.listKeksReloaded.bind(hsm);

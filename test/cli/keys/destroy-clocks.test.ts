@@ -51,6 +51,13 @@ async function rotate(...options: string[]): Promise<string> {
   return (JSON.parse(stdout) as { created: { keyId: string } }).created.keyId;
 }
 
+/** Puts an object into etcd that is encrypted under the KEK. */
+async function storeObjectUnder(keyId: string): Promise<void> {
+  const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
+  const under = formatStoredObject({ ...stored, keyId, annotations: {}, encryptedDekSourceType: 1 });
+  await etcd.store.put("/registry/secrets/ns/a", under);
+}
+
 beforeAll(async () => {
   etcd = await startEtcd();
   await etcd.store.put("/registry/configmaps/ns/a", Buffer.from("k8s\0"));
@@ -140,14 +147,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
   });
 
   it("a used standby KEK is kept while etcd has an object under it, then destroyed", async () => {
-    const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
-    const under = formatStoredObject({
-      ...stored,
-      keyId: standby,
-      annotations: {},
-      encryptedDekSourceType: 1,
-    });
-    await etcd.store.put("/registry/secrets/ns/a", under);
+    await storeObjectUnder(standby);
     const known = { ETCDCTL_ENDPOINTS: etcd.endpoint };
     await node.own.stop();
     node.plugin.remember({ since: Date.now() - HOUR_MS });
@@ -162,14 +162,7 @@ describe("a standby KEK that a node has used while its clock was an hour ahead",
 describe("a standby KEK that no node has used", () => {
   it("an unused standby KEK is kept only if a known etcd has an object under it", async () => {
     const standby = await rotate("--activate-in", "30m");
-    const stored = { provider: "hsm", encryptedData: Buffer.alloc(80), encryptedDekSource: Buffer.alloc(60) };
-    const under = formatStoredObject({
-      ...stored,
-      keyId: standby,
-      annotations: {},
-      encryptedDekSourceType: 1,
-    });
-    await etcd.store.put("/registry/secrets/ns/a", under);
+    await storeObjectUnder(standby);
     expect((await destroy(standby, { ETCDCTL_ENDPOINTS: etcd.endpoint })).stderr).toContain(
       "1 objects are under it (secrets)",
     );

@@ -4,7 +4,8 @@
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { ControllerManager } from "../harness/controller-manager.js";
 import { KmsCluster, NAMESPACE, type Node } from "../harness/kms-cluster.js";
-import { kmsPkcs11, kmsPkcs11Ok, type CommandResult } from "../harness/kms-pkcs11.js";
+import type { CommandResult } from "../../support/plugin-process.js";
+import { kmsPkcs11, kmsPkcs11Ok } from "../harness/kms-pkcs11.js";
 import { parallel } from "../harness/parallel.js";
 import { record } from "../harness/report.js";
 import { SoftHsmToken } from "../harness/softhsm-token.js";

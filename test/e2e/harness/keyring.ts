@@ -2,7 +2,8 @@
 
 import type { Etcd } from "./etcd.js";
 import type { HsmToken } from "./hsm-token.js";
-import { kmsPkcs11, kmsPkcs11Ok, type CommandResult } from "./kms-pkcs11.js";
+import type { CommandResult } from "../../support/plugin-process.js";
+import { kmsPkcs11, kmsPkcs11Ok } from "./kms-pkcs11.js";
 import type { Plugin } from "./plugin.js";
 import { parseStoredObject } from "./stored-object.js";
 

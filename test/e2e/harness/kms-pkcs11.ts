@@ -1,16 +1,8 @@
 // Runs a command of the built plugin to its end: `keys create`, `check`, `etcd usage` and the like.
 
 import { spawn } from "node:child_process";
-import { fileURLToPath } from "node:url";
 
-/** The built command. scripts/e2e builds it first. */
-export const MAIN = fileURLToPath(new URL("../../../dist/main.js", import.meta.url));
-
-export interface CommandResult {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import { MAIN, type CommandResult } from "../../support/plugin-process.js";
 
 /** Runs `kms-pkcs11 ...args`; any exit code is a result. Kills the command after timeoutMs. */
 export function kmsPkcs11(

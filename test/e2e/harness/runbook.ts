@@ -6,7 +6,7 @@ import { execFile } from "node:child_process";
 import { chmod, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { MAIN } from "./kms-pkcs11.js";
+import { MAIN } from "../../support/plugin-process.js";
 
 export interface RunbookStep {
   readonly command: string;
