@@ -13,6 +13,8 @@ import { pkcs11Tool } from "../support/softhsm.js";
 import type { OpenedToken } from "../support/token-hsm.js";
 
 const token = useFaultyToken();
+/** Limits for tests without hangs. */
+const PATIENT = { requestTimeoutMs: 20_000, startTimeoutMs: 60_000 };
 const SECOND_MS = 1_000;
 let made = 0;
 
@@ -49,14 +51,14 @@ describe("destroying a KEK on tokens", () => {
   it("destroys every object of its key_id, even if the library does not show later objects", async () => {
     for (const habit of [[], ["store-at-load"]]) {
       token.fault.set(...habit);
-      const opened = await token.start();
+      const opened = await token.start(PATIENT);
       const label = `kms-kek@2024010100000${habit.length}Z`;
       await makeTwins(label);
       const twins = (await opened.hsm.listKeksReloaded()).filter((record) => record.label === label);
       expect(new Set(twins.map(({ keyId }) => keyId)).size).toBe(1);
       expect(twins).toHaveLength(2);
       const [kek] = twins as [KekRecord];
-      const { hsm } = token.open();
+      const { hsm } = token.open(PATIENT);
       expect(await destroyAndConfirm(hsm, kek)).toBe("destroyed");
       expect(isThere(kek)).toBe(false);
       expect(await destroyAndConfirm(hsm, kek)).toBe("absent");
@@ -66,7 +68,7 @@ describe("destroying a KEK on tokens", () => {
 
   it("finds a KEK after a reload if the first library does not know it", async () => {
     token.fault.set("store-at-load");
-    const [early, later] = [await token.start(), token.open()];
+    const [early, later] = [await token.start(PATIENT), token.open(PATIENT)];
     const kek = await makeKek(later);
     expect(await early.hsm.destroy(kek)).toBe(0);
     expect(await destroyAndConfirm(early.hsm, kek)).toBe("destroyed");

@@ -114,12 +114,12 @@ it("warns when the log continues under a new key, and not when a log begins", as
 
 it("waits until the lock of a writer that was killed counts as abandoned", async () => {
   await log.append(log.writer(), 0, 1);
-  const [began, uptime] = [Date.now(), performance.now()];
-  const now = performance.now.bind(performance);
-  const passed = (): number => 40 * (now() - uptime);
-  vi.spyOn(Date, "now").mockImplementation(() => began + passed());
-  vi.spyOn(performance, "now").mockImplementation(() => uptime + passed());
   writeFileSync(`${log.file}.lock`, "");
+  // Clocks that advance each time they are read: on a busy machine, no poll of the lock file comes too late.
+  const [began, uptime] = [Date.now(), performance.now()];
+  let passed = 0;
+  vi.spyOn(Date, "now").mockImplementation(() => began + (passed += 200));
+  vi.spyOn(performance, "now").mockImplementation(() => uptime + (passed += 200));
   await log.append(log.writer(), 1, 1);
   expect(log.lines()).toHaveLength(2);
 });

@@ -100,7 +100,7 @@ async function prepare(its: Case): Promise<Prepared> {
   if (prepared?.its === its) return prepared;
   await endPrepared();
   const objectName = objectNameOf(its);
-  const one = openToken(token.fault, { objectName, requestTimeoutMs: 5_000 });
+  const one = openToken(token.fault, { objectName });
   const request: CryptRequest = {
     keyId: (await kekOf(its, one)).keyId,
     mechanism: mechanismByName(its.mechanism).id,
@@ -282,7 +282,7 @@ describe("one altered result while keys are read or mechanisms discovered", () =
     const its = caseAt(index);
     const { request } = await prepare(its);
     // A host that has not discovered any mechanism yet.
-    const { hsm } = token.open({ objectName: objectNameOf(its), requestTimeoutMs: 5_000 });
+    const { hsm } = token.open({ objectName: objectNameOf(its), requestTimeoutMs: 20_000 });
     await hsm.listKeks();
     token.fault.set(...its.lines, rule);
     const { choice } = mechanismByName(its.mechanism);

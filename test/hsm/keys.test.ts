@@ -28,7 +28,7 @@ afterAll(() => {
 });
 
 const open = (token: TestToken, objectName: string, options: OpenOptions = {}): OpenedToken["hsm"] =>
-  openToken(token, { objectName, requestTimeoutMs: 2_000, ...options }).hsm;
+  openToken(token, { objectName, ...options }).hsm;
 
 const keyIds = (records: readonly KekRecord[]): string[] => records.map(({ keyId }) => keyId).sort();
 

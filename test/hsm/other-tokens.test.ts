@@ -115,7 +115,7 @@ describe("a token behind a server", () => {
     softHsm = createSoftHsm();
     remote = new P11KitRemote(softHsm);
     await remote.start();
-    opened = openToken(remote, { hosts: 2, requestTimeoutMs: 600, startTimeoutMs: 2_000 });
+    opened = openToken(remote, { hosts: 2, requestTimeoutMs: 2_000, startTimeoutMs: 10_000 });
   });
 
   afterEach(async () => {

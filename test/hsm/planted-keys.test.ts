@@ -63,7 +63,7 @@ async function destroyPrivate(label: string): Promise<void> {
 }
 
 const open = (objectName: string, token: TestToken = made.token): OpenedToken["hsm"] =>
-  openToken(token, { objectName, requestTimeoutMs: 2_000 }).hsm;
+  openToken(token, { objectName }).hsm;
 
 it("a public HMAC key with the label and CKA_ID of an AES KEK is not paired with it", async () => {
   const label = "paired@20260101T000000Z";

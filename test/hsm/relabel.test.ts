@@ -14,8 +14,7 @@ const COPYING = "read-only-attributes";
 const made = useToken({ faults: [] });
 const openToken = useOpenedTokens();
 
-const open = (objectName: string): OpenedToken["hsm"] =>
-  openToken(made.fault, { objectName, requestTimeoutMs: 2_900 }).hsm;
+const open = (objectName: string): OpenedToken["hsm"] => openToken(made.fault, { objectName }).hsm;
 
 const STOPS = {
   "between the copies of its keys": [COPYING, "C_CopyObject rv 0x30 skip=1"],

@@ -35,8 +35,7 @@ beforeAll(async () => {
   keyId = made.keyId;
 });
 
-const open = (objectName = "rsa"): OpenedToken["hsm"] =>
-  openToken(token.fault, { objectName, requestTimeoutMs: 4_000 }).hsm;
+const open = (objectName = "rsa"): OpenedToken["hsm"] => openToken(token.fault, { objectName }).hsm;
 
 const call = (data: Uint8Array, more = {}) => ({ keyId, mechanism: SHA1, aad: AAD, data, ...more });
 

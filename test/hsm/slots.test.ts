@@ -4,7 +4,9 @@ import { afterEach, describe, expect, it } from "vitest";
 
 import { codeOf, useFaultyToken } from "../support/faulty-token.js";
 import { parsePkcs11Uri, tokenSelector } from "../../src/config/pkcs11-uri.js";
+import type { TokenHsm } from "../../src/hsm/token-hsm.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import type { TestToken } from "../support/token.js";
 import { openToken } from "../support/token-hsm.js";
 import { waitFor } from "../support/wait.js";
 
@@ -55,17 +57,22 @@ describe("blanks in labels", () => {
   it("blanks in labels of tokens and keys count at the beginning and are padding at the end", async () => {
     const softHsm = createSoftHsm({ label: " kms" });
     const plain = softHsm.add({ label: "kms" });
-    const opened = [softHsm, plain, { ...plain, label: "kms  " }].map(
-      (token, at) => openToken(token, { objectName: at === 0 ? " kek" : "kek" }).hsm,
-    );
+    const opened: TokenHsm[] = [];
+    // Each is opened when the one before is in use: SoftHSM's C_GetTokenInfo may fail while another process logs in.
+    const open = (token: TestToken, objectName: string): TokenHsm => {
+      const { hsm } = openToken(token, { objectName });
+      opened.push(hsm);
+      return hsm;
+    };
     try {
-      const [leading, other, padded] = opened;
-      const made = await leading?.generate({ label: " kek@20260101T000000Z", ckaId: "01", kind: "aes" });
-      await other?.generate({ label: "kek@20260101T000000Z", ckaId: "02", kind: "aes" });
-      expect(leading?.token()?.label).toBe(" kms");
-      expect(await leading?.listKeks()).toEqual([made]);
-      for (const hsm of [other, padded]) {
-        expect((await hsm?.listKeks())?.map(({ label }) => label)).toEqual(["kek@20260101T000000Z"]);
+      const leading = open(softHsm, " kek");
+      const made = await leading.generate({ label: " kek@20260101T000000Z", ckaId: "01", kind: "aes" });
+      expect(leading.token()?.label).toBe(" kms");
+      expect(await leading.listKeks()).toEqual([made]);
+      const other = open(plain, "kek");
+      await other.generate({ label: "kek@20260101T000000Z", ckaId: "02", kind: "aes" });
+      for (const hsm of [other, open({ ...plain, label: "kms  " }, "kek")]) {
+        expect((await hsm.listKeks()).map(({ label }) => label)).toEqual(["kek@20260101T000000Z"]);
       }
     } finally {
       await Promise.all(opened.map((hsm) => hsm.stop(200)));

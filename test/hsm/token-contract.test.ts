@@ -37,7 +37,7 @@ afterAll(() => {
 });
 
 const open = (token: TestToken, objectName: string): OpenedToken["hsm"] =>
-  openToken(token, { objectName, requestTimeoutMs: 2_000 }).hsm;
+  openToken(token, { objectName }).hsm;
 
 /** Returns a rule that allows key generation and these mechanisms only. */
 const only = (...mechanisms: string[]): string => `only-mechanisms 0x1080,0x350,${mechanisms.join(",")}`;

@@ -39,12 +39,12 @@ export interface OpenedToken {
   readonly results: string[];
 }
 
-/** Opens a token; nothing need be ready yet. */
+/** Opens a token; nothing need be ready yet. The limits are those of a test without hangs on a busy machine. */
 export function openToken(token: TestToken, options: OpenOptions = {}): OpenedToken {
   const {
     hosts = 1,
-    requestTimeoutMs = 1_000,
-    startTimeoutMs = 10_000,
+    requestTimeoutMs = 20_000,
+    startTimeoutMs = 60_000,
     sessions = 8,
     queue = 1_000,
   } = options;

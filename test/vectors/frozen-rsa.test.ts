@@ -129,7 +129,7 @@ describe.each([
   beforeAll(async () => {
     token = create();
     await importKeks(token);
-    opened = openToken(token, { objectName: NAME, requestTimeoutMs: 4_000 });
+    opened = openToken(token, { objectName: NAME });
     const { hsm } = opened;
     calls = new KekCalls({ hsm, prover: new Prover(hsm, "auto", SILENT), onHsmTrouble: () => undefined });
   }, 60_000);
