@@ -74,18 +74,22 @@ function parseNode(address: string): URL {
   return url;
 }
 
-/** Reads a node's keyring. @throws KmsError PEER_UNREACHABLE when no plugin answers there */
-export async function readNode(url: URL): Promise<NodeKeyring> {
-  const askedAt = performance.now();
-  let body: string;
+/** Reads one of a node's endpoints, whatever its status. @throws KmsError PEER_UNREACHABLE when nothing answers there */
+export async function readNodeText(url: URL): Promise<{ readonly status: number; readonly text: string }> {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
-    if (!response.ok) throw new Error(`HTTP status ${response.status}`);
-    body = await readBounded(response);
+    return { status: response.status, text: await readBounded(response) };
   } catch (error) {
     throw unreachable(url, reasonOf(error), error);
   }
-  const parsed = nodeKeyring.safeParse(parseJson(body));
+}
+
+/** Reads a node's keyring. @throws KmsError PEER_UNREACHABLE when no plugin answers there */
+export async function readNode(url: URL): Promise<NodeKeyring> {
+  const askedAt = performance.now();
+  const { status, text } = await readNodeText(url);
+  if (status !== 200) throw unreachable(url, `HTTP status ${status}`, undefined);
+  const parsed = nodeKeyring.safeParse(parseJson(text));
   if (!parsed.success) {
     throw unreachable(url, "the response is not from a compatible plugin", parsed.error);
   }

@@ -38,7 +38,8 @@ export async function readNodes(urls: readonly URL[], refreshed = false): Promis
   );
 }
 
-function reportOf(url: string, keyring: NodeKeyring): NodeReport {
+/** Returns the report of a node that answered. */
+export function reportOf(url: string, keyring: NodeKeyring): NodeReport {
   const { publishedKeyId, dueKeyId, heldBack, keys, clockAheadMs, clockErrorMs, remembersSince } = keyring;
   const inState = (state: NodeKey["state"]): string[] =>
     keys.filter((key) => key.state === state).map(({ keyId }) => keyId);
@@ -68,7 +69,8 @@ function waits({ dueKeyId, publishedKeyId }: NodeKeyring): string[] {
   ];
 }
 
-function unanswered(url: string, error: string): NodeReport {
+/** Returns the report of a node that did not answer. */
+export function unanswered(url: string, error: string): NodeReport {
   const nothing = {
     activeKeyId: null,
     publishedKeyId: null,

@@ -62,6 +62,11 @@ const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./conformance.js")).addConformanceCommand,
   },
   {
+    name: "console",
+    description: "serve a read-only page about all nodes to this machine's browser, until Ctrl-C",
+    load: async () => (await import("./console/command.js")).addConsoleCommand,
+  },
+  {
     name: "keys",
     description: "create, list, rotate, adopt and destroy the generations of the KEK on the token",
     isGroup: true,

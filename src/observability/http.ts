@@ -156,7 +156,7 @@ async function pageFor(request: IncomingMessage, response: ServerResponse, pages
 }
 
 /** Prevents DNS rebinding: a web page must not read these pages through a name of its own that resolves to loopback. */
-function isLocalName(host: string | undefined): boolean {
+export function isLocalName(host: string | undefined): boolean {
   if (host === undefined) return true;
   const name = host.replace(/:\d+$/, "").replace(/^\[|\]$/g, "");
   return name === "localhost" || isIP(name) !== 0;

@@ -72,7 +72,9 @@ ${String(html`<title>${headline} · kms-pkcs11</title>`)}
       <main>${content}</main>
       <footer>${foot}</footer>
     </div>
-    <p id="refresh" class="quiet">Reload the page to see a newer state.</p>
+    <aside aria-label="Refreshing">
+      <p id="refresh" class="quiet">Reload the page to see a newer state.</p>
+    </aside>
     <p id="notice" role="status"></p>
   </body>`;
   return { body: `${head}\n${String(body)}\n<script>${REFRESH}</script>\n</html>\n`, headers: HEADERS };

@@ -39,3 +39,23 @@ export interface NodeFacts {
   /** The text of /metrics. */
   readonly metrics: string;
 }
+
+/** One node of a fleet; what is undefined was not answered. */
+export interface FleetNode {
+  readonly url: string;
+  /** Why the node does not answer; null if it does. */
+  readonly error: string | null;
+  readonly version?: string | undefined;
+  readonly readiness?: PageReadiness | undefined;
+  readonly keyring?: PageKeyring | undefined;
+  /** How far the node's clock is ahead of the reader's, in ms. */
+  readonly clockAheadMs: number | null;
+}
+
+/** What is known of all nodes, with a line for each difference between them. */
+export interface FleetFacts {
+  /** The reader's clock, in ms since the epoch. */
+  readonly now: number;
+  readonly nodes: readonly FleetNode[];
+  readonly differences: readonly string[];
+}

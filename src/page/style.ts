@@ -38,7 +38,7 @@ header.warn h1 { color: var(--warn); }
 section { border-top: 1px solid var(--line); margin-top: 1.75rem; padding-top: 1.1rem; }
 .pair { display: grid; column-gap: 2.5rem; }
 .quiet, .facts, footer { color: var(--quiet); font-size: .9rem; }
-.facts > *:not(:last-child)::after { content: "\\00b7"; margin: 0 .1em 0 .45em; }
+.facts > *:not(:last-child)::after { content: "\\00a0\\00b7"; }
 .facts > * { display: inline-block; margin-right: .3em; }
 .facts { margin-bottom: .25rem; }
 ul, ol { list-style: none; padding: 0; }
@@ -67,11 +67,18 @@ line.now, .axis line.now { stroke: var(--text); stroke-width: 1.5; }
 .active .bar .past { fill: var(--ok-bar); }
 .active .bar .ahead { stroke: var(--ok-bar); }
 .due .bar .past { fill: var(--warn-bar); }
+.standby .bar .past { fill: var(--standby-bar); }
 .standby .bar .ahead { stroke: var(--standby-bar); stroke-width: 1.5; }
+.node { padding: .75rem 0; }
+.node + .node { border-top: 1px solid var(--line); }
+.node h3 { margin: 0 0 .35rem; }
+.node dl > div { border-bottom: 0; padding: .05rem 0; justify-content: flex-start; }
+.node dt { flex: 0 0 5.5rem; }
+.node dd { text-align: left; }
 dl { display: grid; grid-template-columns: 1fr; }
 dl > div { display: flex; justify-content: space-between; gap: 1rem; padding: .2rem 0; border-bottom: 1px solid var(--line); }
 dl > div:last-child { border-bottom: 0; }
-dt { color: var(--quiet); font-size: .9rem; }
+dt { flex: none; color: var(--quiet); font-size: .9rem; }
 dd { margin: 0; text-align: right; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: right; padding: .3rem 0 .3rem .75rem; border-bottom: 1px solid var(--line); vertical-align: top; }

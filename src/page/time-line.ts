@@ -75,7 +75,7 @@ function axis(range: Range): Html {
   const day = (instant: number): string => new Date(instant).toISOString().slice(0, 16).replace("T", " ");
   return html`<svg class="axis" width="100%" height="34" aria-hidden="true">
     <line x1="0" x2="100%" y1="33" y2="33"></line>
-    <line class="now" x1="${now}%" x2="${now}%" y1="16" y2="34"></line>
+    <line class="now" x1="${now}%" x2="${now}%" y1="30" y2="34"></line>
     <text class="now" x="${now}%" y="11" text-anchor="${now > 90 ? "end" : now < 10 ? "start" : "middle"}">
       now
     </text>
@@ -100,7 +100,8 @@ function row({ kek, start, end }: Bar, range: Range): Html {
 
 function when({ state }: TimedKek, start: number, now: number): Html {
   if (start === -Infinity) return html`<span>no activation instant</span>`;
-  const verb = state === "standby" ? "activates" : "activated";
+  const verb =
+    state !== "standby" ? "activated" : start > now ? "activates" : "not in use yet, but due since";
   return html`<span>${verb} ${utc(start)}, ${relative(start, now)}</span>`;
 }
 

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 
 import { usageReport, writeUsageReport } from "../../src/etcd/usage-report.js";
-import type { NodeFacts, PageKek } from "../../src/page/node-facts.js";
+import { fleetPage } from "../../src/page/fleet-page.js";
+import type { FleetNode, NodeFacts, PageKek } from "../../src/page/node-facts.js";
 import { PluginPage } from "../../src/page/plugin-page.js";
 
 const folder = mkdtempSync(join(tmpdir(), "page-"));
@@ -106,6 +107,45 @@ it("escapes every value", () => {
   expect(page).toContain("\\u202egpj.");
   // One more finding, with its list item, and the name of the due KEK.
   expect(tags(page)).toBeLessThanOrEqual(tags(pageOf(tame)) + 8);
+});
+
+it("escapes what the nodes of a fleet answer", () => {
+  const node = (url: string, keyring: NodeFacts["keyring"]): FleetNode => ({
+    url,
+    error: null,
+    version: HOSTILE,
+    readiness: { ready: false, lines: [HOSTILE] },
+    keyring,
+    clockAheadMs: 0,
+  });
+  const { keyring } = facts([kek({ keyId: HOSTILE, label: HOSTILE, failure: HOSTILE })]);
+  const nodes = [
+    node(`http://a/${HOSTILE}`, { ...keyring, publishedKeyId: HOSTILE }),
+    node("http://b", facts([]).keyring),
+    { url: "http://c", error: HOSTILE, clockAheadMs: null },
+  ];
+  const page = fleetPage({ now: Date.parse(NOW), nodes, differences: [HOSTILE] }, "1.2.3").body;
+  expect(page).not.toContain("alert(1)</script>");
+  expect(page).not.toContain("<img");
+  expect(textOf(page)).toContain("1 of 3 nodes does not answer");
+  expect(textOf(page)).toContain("Missing on http://b.");
+});
+
+it("marks a KEK whose state differs between nodes, and agrees if none does", () => {
+  const node = (url: string, keys: readonly PageKek[]): FleetNode => {
+    const { readiness, keyring } = facts(keys);
+    return { url: `${url}/keys`, error: null, readiness, keyring, clockAheadMs: 1_500 };
+  };
+  const pageFor = (nodes: readonly FleetNode[], differences: readonly string[] = []): string =>
+    textOf(fleetPage({ now: Date.parse(NOW), nodes, differences }, "1.2.3").body);
+  const same = [node("http://a", [kek()]), node("http://b", [kek()])];
+  expect(pageFor(same)).toContain("All 2 nodes are ready and agree");
+  expect(pageFor(same)).toContain("1.5 s ahead");
+  const three = [...same, node("http://c", [kek({ state: "due" })])];
+  const text = pageFor(three, ["http://c/keys differs"]);
+  expect(text).toContain("1 difference between the nodes");
+  expect(text).toContain("http://c differs");
+  expect(text).toContain("due on http://c.");
 });
 
 it("has a policy that allows its own style and script only", () => {

@@ -1,0 +1,60 @@
+// `kms-pkcs11 console`: serves one page about all nodes' plugins to the operator's browser.
+import { once } from "node:events";
+import type { Command } from "commander";
+import { readFleet } from "../../admin/fleet.js";
+import { untilInterrupted } from "../../admin/interrupts.js";
+import { parseNodes } from "../../admin/node-client.js";
+import { KmsError } from "../../errors.js";
+import { fleetPage } from "../../page/fleet-page.js";
+import { VERSION } from "../../version.js";
+import { formatJson, type OutputFormat, type Terminal } from "../output.js";
+import { startConsole } from "./server.js";
+
+interface ConsoleOptions {
+  readonly nodes: string;
+  readonly port: string;
+  readonly output: OutputFormat;
+}
+
+/** Adds `console`. */
+export function addConsoleCommand(program: Command, terminal: Terminal): void {
+  program
+    .command("console")
+    .requiredOption(
+      "--nodes <url,...>",
+      "the nodes' plugins by their HTTP addresses, such as http://127.0.0.1:8090",
+    )
+    .option("--port <number>", "loopback port of the page; 0 lets the system choose", "0")
+    .addHelpText(
+      "after",
+      `
+Serves a read-only page on 127.0.0.1 until Ctrl-C: each node's state, the KEKs of all nodes on a time line, and what the nodes
+disagree about, such as a KEK that one of them lacks. The page asks the nodes while it is open. The printed address works once:
+the browser that opens it first keeps access.
+
+Example:
+  kms-pkcs11 console --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`,
+    )
+    .action(async (_local, command: Command) => {
+      const { nodes, port, output } = command.optsWithGlobals<ConsoleOptions>();
+      const urls = parseNodes(nodes);
+      await untilInterrupted(async (signal) => {
+        const running = await startConsole(portOf(port), async () =>
+          fleetPage({ ...(await readFleet(urls)), now: Date.now() }, VERSION),
+        );
+        terminal.out(
+          output === "json"
+            ? formatJson({ url: running.url })
+            : `Open in a browser on this machine (works once): ${running.url}\nCtrl-C stops the console.`,
+        );
+        if (!signal.aborted) await once(signal, "abort");
+        await running.stop();
+      });
+    });
+}
+
+/** @throws KmsError CONFIG_INVALID */
+function portOf(text: string): number {
+  if (/^\d{1,5}$/u.test(text) && Number(text) <= 65_535) return Number(text);
+  throw new KmsError("CONFIG_INVALID", "--port: give a number from 0 to 65535");
+}
