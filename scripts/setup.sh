@@ -71,8 +71,12 @@ p11kit_client() {
   first_file /usr/lib/*/pkcs11/p11-kit-client.so /usr/lib64/pkcs11/p11-kit-client.so /usr/lib/pkcs11/p11-kit-client.so
 }
 
+# Chrome comes first: Ubuntu's package chromium only leads to a snap.
+chromium_browser() { command -v google-chrome || command -v chromium || command -v chromium-browser; }
+
 has() {
   case $1 in
+    chromium) chromium_browser ;;
     softhsm) softhsm_module && command -v softhsm2-util ;;
     p11-kit) p11kit_client && command -v p11-kit ;;
     *) command -v "$1" ;;
