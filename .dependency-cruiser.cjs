@@ -7,6 +7,7 @@ const LAYERS = {
   "cli/": [
     "admin/",
     "init/",
+    "custody/",
     "compose/",
     "server/",
     "conformance/",
@@ -28,6 +29,7 @@ const LAYERS = {
   ],
   "admin/": [
     "compose/",
+    "custody/",
     "etcd/",
     "config/",
     "audit/",
@@ -42,6 +44,7 @@ const LAYERS = {
   "init/": ["config/", "files/", "errors\\.ts", "version\\.ts"],
   "compose/": [
     "server/",
+    "custody/",
     "config/",
     "audit/",
     "observability/",
@@ -78,6 +81,7 @@ const LAYERS = {
     "log\\.ts",
     "errors\\.ts",
   ],
+  "custody/": ["files/", "aead\\.ts", "errors\\.ts"],
   "files/": ["errors\\.ts"],
   "untrusted-text\\.ts": [],
   "aead\\.ts": [],
@@ -128,6 +132,7 @@ module.exports = {
       ["etcd/kube-api\\.ts"],
     ),
     confined("tracing only in observability", ["@opentelemetry"], ["observability/"]),
+    confined("Shamir's scheme and QR codes only in custody", ["shamir-secret-sharing", "uqr"], ["custody/"]),
     confined("one logger", ["pino"], ["observability/"]),
     confined(
       "command-line packages only in cli",

@@ -56,6 +56,12 @@ const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./unlock.js")).addUnlockCommand,
   },
   {
+    name: "custody",
+    description: "split the token's PIN among several custodians, check their shares, and renew it",
+    isGroup: true,
+    load: async () => (await import("./custody/command.js")).addCustodyCommand,
+  },
+  {
     name: "conformance",
     description:
       "test any KMS v2 plugin for the behaviour that kube-apiserver relies on; exit 0 if every 'must' rule holds, 1 if not, 3 if it cannot be reached",

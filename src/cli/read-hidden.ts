@@ -73,7 +73,7 @@ class HiddenLine {
   /** Adds typed bytes and obeys the editing keys. Returns whether the line has ended. */
   type(chunk: Buffer): boolean {
     for (const byte of chunk) {
-      if (byte === CONTROL_C) throw new KmsError("CANCELLED", "cancelled; no PIN was sent");
+      if (byte === CONTROL_C) throw new KmsError("CANCELLED", "cancelled; nothing was sent");
       if (ENTER.includes(byte) || byte === CONTROL_D) return true;
       if (byte === CONTROL_U) this.#length = 0;
       else if (ERASE.includes(byte)) this.#erase();
@@ -92,7 +92,7 @@ class HiddenLine {
 
   #add(byte: number): void {
     if (this.#length === this.#bytes.length) {
-      throw new KmsError("INPUT_INVALID", "the input is too long for a PIN");
+      throw new KmsError("INPUT_INVALID", "the input is too long");
     }
     this.#bytes[this.#length++] = byte;
   }

@@ -9,8 +9,11 @@ export type PinSource =
   | { readonly kind: "file"; readonly path: string }
   | { readonly kind: "credential"; readonly path: string }
   | { readonly kind: "env"; readonly name: string }
-  /** An operator sends the PIN to the running plugin on this socket. */
-  | { readonly kind: "unlock"; readonly path: string }
+  /**
+   * An operator sends the PIN to the running plugin on this socket, or several custodians send their shares of the PIN
+   * that the file `sealed` holds.
+   */
+  | { readonly kind: "unlock"; readonly path: string; readonly sealed?: string }
   /** An operator gives the PIN to a command. */
   | { readonly kind: "stdin" }
   | { readonly kind: "terminal" }

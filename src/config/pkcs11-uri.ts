@@ -123,6 +123,17 @@ export function tokenSelector(uri: Pkcs11Uri): UriTokenSelector {
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
 }
 
+/**
+ * Returns how a URI selects its token, without the slot, whose number may differ between nodes: "token=kms;serial=1". It
+ * is bound to a sealed PIN, so its form must not change.
+ */
+export function describeSelected({ token, serial, manufacturer, model }: Pkcs11Uri): string {
+  const parts = { token, serial, manufacturer, model };
+  return Object.entries(parts)
+    .flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`]))
+    .join(";");
+}
+
 /** Returns the URI in canonical form, which `parsePkcs11Uri` can read; it holds no PIN. */
 export function formatPkcs11Uri(uri: Pkcs11Uri): string {
   const query = formatAttributes(uri, QUERY_FIELDS, "&", /[^A-Za-z0-9._~:@,+/-]/gu);

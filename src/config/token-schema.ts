@@ -64,6 +64,11 @@ export const pinSection = z
       secret: true,
       why: "A socket on which `kms-pkcs11 unlock` delivers the PIN after each start; the PIN is kept in memory only",
     }),
+    custody: optionalText({
+      range: "an absolute path",
+      read: checkAbsolutePath,
+      why: "The sealed PIN of `kms-pkcs11 custody split`; custodians open it together with `unlock --share` on the socket `unlock`",
+    }),
   })
   .prefault({});
 

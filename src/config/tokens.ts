@@ -48,7 +48,9 @@ export type TokenList = readonly [TokenSettings, ...TokenSettings[]];
 export interface TokenDraft {
   readonly uri?: KekUri | undefined;
   readonly module?: { readonly [Part in "path" | "entry" | "parameters"]?: string | undefined };
-  readonly pin?: { readonly [Kind in "file" | "env" | "credential" | "unlock"]?: string | undefined };
+  readonly pin?: {
+    readonly [Kind in "file" | "env" | "credential" | "unlock" | "custody"]?: string | undefined;
+  };
   readonly login?: { readonly role?: number | undefined };
   readonly admin?: {
     readonly role?: number | undefined;
@@ -183,9 +185,17 @@ function resolvePin(
     context.problems.add({ at: paths.pin, text });
     return undefined;
   }
+  const sealed = draft.pin?.custody;
   const inUri = uri.pinSource === undefined ? undefined : parsePinSourceName(uri.pinSource);
   const fromSection = !(context.uriFromFlag && inUri !== undefined) && given[0] !== undefined;
   const name = fromSection ? given[0] : inUri;
+  if (sealed !== undefined) {
+    if (name?.kind === "unlock") return { ...name, sealed };
+    const text =
+      "needs the socket on which custodians unlock the plugin; set unlock beside it, and no other PIN source";
+    context.problems.add({ at: [...paths.pin, "custody"], text });
+    return undefined;
+  }
   try {
     return name === undefined ? defaultPinSource(context.env) : resolvePinSource(name, context.env);
   } catch (error) {

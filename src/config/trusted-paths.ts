@@ -7,7 +7,7 @@ import { fileProblem, folderProblem, type Trust } from "../files/ownership.js";
 import type { Settings } from "./settings.js";
 
 export interface PathProblem {
-  readonly subject: "state" | "audit" | "socket" | "PIN" | "module";
+  readonly subject: "state" | "audit" | "socket" | "PIN" | "sealed PIN" | "module";
   readonly error: KmsError;
 }
 
@@ -36,7 +36,12 @@ export function untrustedPaths(settings: Settings, { isCommand }: PathOptions): 
     add("socket", dirname(socket.path), "folder", "replace the socket");
   }
   for (const { pin, modulePath } of tokens) {
-    if (pin.kind === "unlock") add("PIN", dirname(pin.path), "folder", "listen there for the PIN");
+    if (pin.kind === "unlock") {
+      add("PIN", dirname(pin.path), "folder", "listen there for the PIN");
+      if (pin.sealed !== undefined) {
+        add("sealed PIN", dirname(pin.sealed), "folder", "replace the sealed PIN");
+      }
+    }
     add("module", modulePath, "file", "run code of their own with the PIN and the KEK");
   }
   return paths.flatMap((path) => problemOf(path) ?? []);

@@ -36,14 +36,15 @@ export function readStateFile(path: string): unknown {
 /**
  * Replaces the file atomically, so that it survives a loss of power. Creates its folder with mode 0700 if necessary,
  * and leaves no draft behind if the disk is full.
+ * @param mode 0600, or more if the file holds nothing secret
  * @throws NodeJS.ErrnoException that names a path, unlike Node's errors of an open file
  */
-export function writeStateFile(path: string, value: unknown): void {
+export function writeStateFile(path: string, value: unknown, mode = 0o600): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const draft = `${path}.${process.pid}.new`;
   rmSync(draft, { force: true });
   // "wx" does not follow links.
-  const file = openSync(draft, "wx", 0o600);
+  const file = openSync(draft, "wx", mode);
   try {
     try {
       giveToFolderOwner(file, path);
@@ -66,7 +67,8 @@ function withPath(error: NodeJS.ErrnoException, path: string): Error {
   return Object.assign(error, { path });
 }
 
-function syncFolder(path: string): void {
+/** Makes the renaming and removal of files in a folder survive a loss of power. @throws NodeJS.ErrnoException */
+export function syncFolder(path: string): void {
   const folder = openSync(path, "r");
   try {
     fsyncSync(folder);

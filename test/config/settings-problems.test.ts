@@ -137,6 +137,10 @@ it("names the position of an unknown setting, but the flag if a flag is at fault
 });
 
 it.each([
+  [
+    "pin: { custody: /etc/pin.sealed }",
+    "pin.custody: needs the socket on which custodians unlock the plugin; set unlock beside it, and no other PIN source",
+  ],
   ["pin: { file: /run/pin }", "pin: gives file although keys.uri has a pin-source; keep one"],
   [
     `failover: [{ uri: "${URI.replace("kms;", "b;")}", pin: { env: PIN } }]`,

@@ -1,0 +1,72 @@
+// `kms-pkcs11 custody combine`: rebuilds the PIN from shares, for an emergency without a running plugin. The PIN goes to
+// a new file or into a pipe, never to a terminal.
+import { writeFileSync } from "node:fs";
+import { Option, type Command } from "commander";
+import { describeFault, faultOf, Gathering } from "../../custody/gathering.js";
+import { readSealedPins } from "../../custody/sealed-pin-file.js";
+import { KmsError } from "../../errors.js";
+import { printBytes, type Terminal } from "../output.js";
+import { configHelp } from "../settings-options.js";
+import { enterShares } from "./enter-shares.js";
+import { addSealedOptions, sealedPath, type SealedOptions } from "./sealed-option.js";
+
+interface CombineOptions extends SealedOptions {
+  readonly out?: string;
+}
+
+const HELP = `
+Use it only in an emergency: afterwards somebody has seen the PIN, so renew it ('custody renew'). A running plugin is unlocked
+with 'unlock --share', where nobody sees it. A wrong share is named and does not spoil the others; no PIN attempt is made.
+
+Example:
+  kms-pkcs11 custody combine --sealed /etc/kms-pkcs11/pin.sealed | kms-pkcs11 keys list --pin-stdin`;
+
+/** Adds `custody combine`. */
+export function addCustodyCombineCommand(custody: Command, terminal: Terminal): void {
+  addSealedOptions(custody.command("combine"))
+    .description("rebuild the PIN from enough shares, into a new file or a pipe")
+    .option("-c, --config <file>", configHelp("--sealed"))
+    .addOption(
+      new Option(
+        "--out <file>",
+        "new file for the PIN, mode 0600; default: standard output, if it is a pipe",
+      ),
+    )
+    .addHelpText("after", HELP)
+    .action(async (_local, command: Command) => {
+      const options = command.optsWithGlobals<CombineOptions>();
+      if (options.out === undefined && process.stdout.isTTY) {
+        throw new KmsError("CONFIG_INVALID", "the PIN is not shown on a terminal; give --out, or a pipe");
+      }
+      const pin = await combinedPin(sealedPath(options), terminal);
+      try {
+        if (options.out === undefined) await printBytes(pin);
+        else writeFileSync(options.out, pin, { mode: 0o600, flag: "wx" });
+      } finally {
+        pin.fill(0);
+      }
+    });
+}
+
+/** Takes shares until one sealed PIN opens; returns its PIN for the caller to zero. @throws KmsError INPUT_INVALID */
+async function combinedPin(path: string, terminal: Terminal): Promise<Buffer> {
+  const gatherings = readSealedPins(path).map((sealed) => new Gathering(sealed));
+  try {
+    for await (const entered of enterShares()) {
+      const { entry, share } = entered;
+      if (share === undefined) {
+        terminal.err(`entry ${entry}: ${entered.problem}`);
+        continue;
+      }
+      const fitting = gatherings.find(({ sealed }) => faultOf(share, sealed) === undefined) ?? gatherings[0];
+      const fault = fitting?.add(share);
+      if (fitting === undefined) continue;
+      if (fault !== undefined) terminal.err(`entry ${entry}: ${describeFault(fault, share, fitting.sealed)}`);
+      if (fitting.missing === 0) return await fitting.open();
+      terminal.err(`${fitting.count} of ${fitting.sealed.threshold} shares`);
+    }
+  } finally {
+    for (const one of gatherings) one.clear();
+  }
+  throw new KmsError("INPUT_INVALID", "not enough right shares were entered; the PIN was not rebuilt");
+}

@@ -1,0 +1,68 @@
+// Hands out the pages of the shares, one at a time: on the terminal, or as one HTML file each. Between two pages the
+// operator presses Enter, and the terminal is cleared, so that each custodian sees one share.
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { SealedPin } from "../../custody/sealed-pin.js";
+import type { Share } from "../../custody/share.js";
+import { htmlPage, textPage } from "../../custody/share-page.js";
+import { KmsError } from "../../errors.js";
+import { folderProblem } from "../../files/ownership.js";
+import { readHidden } from "../read-hidden.js";
+import type { Terminal } from "../output.js";
+
+/** Clears the screen and what the terminal has kept above it. */
+const CLEAR = "\u{1b}[2J\u{1b}[3J\u{1b}[H";
+const ENTER_BYTES = 64;
+
+/** Requires that pages can be shown or written, before anything is made. @throws KmsError CONFIG_INVALID */
+export function requireOutput(folder: string | undefined): void {
+  if (folder === undefined) {
+    if (process.stdout.isTTY && process.stdin.isTTY) return;
+    throw new KmsError("CONFIG_INVALID", "shares are shown on a terminal only; run it on one, or give --out");
+  }
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const problem = folderProblem(folder, { danger: "read or replace the shares", forAnotherUser: false });
+  if (problem !== undefined) throw new KmsError("CONFIG_INVALID", `--out: ${problem}`);
+}
+
+/** Hands out all shares, and zeroes each of them afterwards. @throws KmsError CANCELLED; NodeJS.ErrnoException */
+export async function handOut(
+  shares: readonly Share[],
+  sealed: SealedPin,
+  { folder, terminal }: { readonly folder: string | undefined; readonly terminal: Terminal },
+): Promise<void> {
+  try {
+    for (const share of shares) {
+      const name = `share ${share.index} of ${shares.length}`;
+      if (process.stdin.isTTY) await pressEnter(`Only custodian ${share.index} looks. Enter shows ${name}.`);
+      if (folder === undefined) await show(share, sealed, name);
+      else await write(share, sealed, folder, terminal);
+      share.point.fill(0);
+    }
+  } finally {
+    for (const { point } of shares) point.fill(0);
+  }
+}
+
+async function show(share: Share, sealed: SealedPin, name: string): Promise<void> {
+  process.stdout.write(`${CLEAR}${textPage(share, sealed)}\n`);
+  try {
+    await pressEnter(`Copy ${name} on paper or scan it. Enter clears the screen.`);
+  } finally {
+    process.stdout.write(CLEAR);
+  }
+}
+
+async function write(share: Share, sealed: SealedPin, folder: string, terminal: Terminal): Promise<void> {
+  const path = join(folder, `share-${share.set}-${share.epoch}-${share.index}.html`);
+  // "wx" neither follows a link nor replaces a page that may be the only copy.
+  writeFileSync(path, htmlPage(share, sealed), { mode: 0o600, flag: "wx" });
+  terminal.err(`${path}: for custodian ${share.index} only; print or move it, then remove it`);
+  if (!process.stdin.isTTY) return;
+  await pressEnter("Press Enter when it has been printed or moved.");
+  if (existsSync(path)) terminal.err(`warning: ${path} is still there`);
+}
+
+async function pressEnter(prompt: string): Promise<void> {
+  (await readHidden(prompt, ENTER_BYTES)).fill(0);
+}

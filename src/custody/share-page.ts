@@ -1,0 +1,68 @@
+// One page for one custodian: the share as text to type and as a QR code to scan, and what it belongs to. For a terminal
+// as text, for a printer as HTML.
+import { renderSVG, renderUnicodeCompact } from "uqr";
+import { encodeShare, groupText, type Share } from "./share.js";
+import type { SealedPin } from "./sealed-pin.js";
+
+const GROUPS_IN_LINE = 6;
+
+interface PageContent {
+  readonly title: string;
+  readonly about: readonly string[];
+  readonly lines: readonly string[];
+  /** In upper case, which makes a smaller QR code. */
+  readonly code: string;
+}
+
+/** Returns the page as text, with a QR code of block characters. */
+export function textPage(share: Share, sealed: SealedPin): string {
+  const { title, about, lines, code } = contentOf(share, sealed);
+  const text = lines.map((line) => `    ${line}`);
+  return [title, "", ...about, "", ...text, "", renderUnicodeCompact(code, { ecc: "M" }), ""].join("\n");
+}
+
+/** Returns the page as an HTML document that needs no other file. */
+export function htmlPage(share: Share, sealed: SealedPin): string {
+  const { title, about, lines, code } = contentOf(share, sealed);
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>${escapeHtml(title)}</title>
+<style>
+@page { size: A4; margin: 25mm }
+body { font: 12pt sans-serif; max-width: 16cm }
+pre { font: bold 14pt monospace; line-height: 1.6 }
+svg { width: 6cm; height: 6cm }
+</style>
+<h1>${escapeHtml(title)}</h1>
+${about.map((line) => `<p>${escapeHtml(line)}</p>`).join("\n")}
+<pre>${lines.join("\n")}</pre>
+${renderSVG(code, { ecc: "M" })}
+</html>
+`;
+}
+
+function contentOf(share: Share, sealed: SealedPin): PageContent {
+  const text = encodeShare(share);
+  const [prefix = "", ...groups] = groupText(text);
+  const code = text.toString("latin1").toUpperCase();
+  text.fill(0);
+  const lines: string[] = [prefix];
+  for (let at = 0; at < groups.length; at += GROUPS_IN_LINE) {
+    lines.push(groups.slice(at, at + GROUPS_IN_LINE).join(" "));
+  }
+  return {
+    title: `kms-pkcs11: share ${share.index} of ${sealed.shares.length}`,
+    about: [
+      `For the PIN of ${sealed.token || "the token"}; set ${share.set}, epoch ${share.epoch}.`,
+      `Any ${share.threshold} of the ${sealed.shares.length} shares open it; fewer reveal nothing.`,
+      "Keep this page where nobody else reads it. Enter it only in kms-pkcs11 unlock --share or kms-pkcs11 custody.",
+    ],
+    lines,
+    code,
+  };
+}
+
+function escapeHtml(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}
