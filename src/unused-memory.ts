@@ -2,7 +2,9 @@
 // processes of Node.js on every control-plane node, and most pages of that program are needed at a start only.
 import { fileURLToPath } from "node:url";
 
-export const UNUSED_MEMORY_LIBRARY = fileURLToPath(new URL("unused-memory.node", import.meta.url));
+export const UNUSED_MEMORY_LIBRARY = fileURLToPath(
+  new URL(`unused-memory-${process.arch}.node`, import.meta.url),
+);
 
 /** Takes about a millisecond, in which this thread, and others that allocate memory, do nothing else. */
 export const RETURN_MEMORY_EVERY_MS = 30_000;

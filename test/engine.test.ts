@@ -67,7 +67,7 @@ describe.runIf(isOurs)("the compile cache", () => {
   });
 
   it("serves `serve` too, which runs with other flags of V8", () => {
-    expect(run("serve", "--config", "/nowhere").hits).toBeGreaterThan(50);
+    expect(run("serve", "--config", "/nowhere").hits).toBeGreaterThan(version().hits);
   });
 
   it("has folders for root and for the user of deploy/", () => {

@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 
 import { returnUnusedMemory } from "../src/unused-memory.js";
 
-const LIBRARY = fileURLToPath(new URL("../dist/unused-memory.node", import.meta.url));
+const LIBRARY = fileURLToPath(new URL(`../dist/unused-memory-${process.arch}.node`, import.meta.url));
 
 /** Returns the resident kB of the pages of Node's own file. */
 function residentOfProgram(): number {

@@ -2,6 +2,8 @@
 // program. Loading is most of the time of a short command.
 
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 
 import { describe, expect, it } from "vitest";
 
@@ -34,6 +36,13 @@ function loadedBy(...args: string[]): Loaded {
   return { modules: lines.filter((url) => url.startsWith("file:")), undici: lines.includes("UNDICI true") };
 }
 
+/** Returns the modules that the build has joined in a file, or the file's own, relative to dist/. */
+function joinedIn(url: string): string[] {
+  const text = readFileSync(fileURLToPath(url), "utf8");
+  const joined = [...text.matchAll(/^\/\/ module (.*)$/gm)].map(([, name = ""]) => name);
+  return joined.length > 0 ? joined : [url.replace(/^.*\/dist\//, "")];
+}
+
 describe("a command loads only what it needs:", () => {
   it.each([["--version"], ["--help"]])("%s loads commander, and none of the commands", (argument) => {
     const { modules } = loadedBy(argument);
@@ -42,10 +51,13 @@ describe("a command loads only what it needs:", () => {
     expect(modules.length - packages.length).toBeLessThan(15);
   });
 
-  it("serve loads nothing of the etcd commands, of tables, of tracing, and not Node's fetch", () => {
+  it("serve loads few files, and nothing of etcd commands, tables, tracing or Node's fetch", () => {
     const { modules, undici } = loadedBy("serve", "--config", "/nowhere");
+    expect(modules.length).toBeLessThan(40);
+    const joined = modules.flatMap(joinedIn);
+    expect(joined).toContain("compose/plugin.js");
     expect(
-      modules.filter((url) => /dist\/(etcd|admin|bench|conformance)\/|cli-table|opentelemetry/.test(url)),
+      joined.filter((name) => /^(etcd|admin|bench|conformance)\/|cli-table|opentelemetry/.test(name)),
     ).toEqual([]);
     expect(undici).toBe(false);
   });
