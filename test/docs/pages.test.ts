@@ -1,7 +1,7 @@
 // The pages for users say what the code does: flags, metrics and links are compared with the real ones.
 
 import { execFileSync } from "node:child_process";
-import { existsSync, globSync, readFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -38,6 +38,19 @@ const FOREIGN_FLAGS = [
 
 it("the README has at most 150 lines", () => {
   expect(read("README.md").split("\n").length).toBeLessThanOrEqual(151);
+});
+
+it.each(globSync("deploy/pictures/*", { cwd: ROOT }))("%s is small, and names no machine", (path) => {
+  expect(statSync(join(ROOT, path)).size).toBeLessThan(100_000);
+  if (path.endsWith(".svg")) expect(read(path)).not.toMatch(/\/(tmp|home|root|work|Users)\//);
+});
+
+it("the pages show pictures that exist", () => {
+  for (const page of ALL_PAGES) {
+    for (const [, target = ""] of read(page).matchAll(/\b(?:src|srcset)="([^"]+)"/g)) {
+      expect(existsSync(join(ROOT, dirname(page), target)), `${target} on ${page}`).toBe(true);
+    }
+  }
 });
 
 it("the pages for users name existing flags only", async () => {
