@@ -3,11 +3,11 @@
 
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
+import axe from "axe-core";
 import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
@@ -18,7 +18,6 @@ import { createSoftHsm } from "../../support/softhsm.js";
 /** The most hostile label: a KEK's name has at most 15 printable ASCII characters. */
 const HOSTILE = `"><script>'&lt;`;
 const SHOTS = join(import.meta.dirname, "../../../build/page");
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const softHsms = [createSoftHsm(), createSoftHsm()];
 const plugins: PluginProcess[] = [];
@@ -96,7 +95,7 @@ interface AxeResult {
 }
 
 async function requireAccessible(page: Page): Promise<void> {
-  await page.evaluate(AXE);
+  await page.evaluate(axe.source);
   const { violations } = await page.evaluate<AxeResult>("axe.run()");
   expect(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`)).toEqual([]);
 }
