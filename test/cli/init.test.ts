@@ -131,11 +131,14 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
 
   it("writes nothing if the terminal closes or the answer is not yes", async () => {
     const answers = "5\n1\n2\n1\n\n\n\n1\n";
-    expect((await converse([["hsm: ", "5\n1\n"]])).code).not.toBe(0);
-    const refused = await converse([
-      ["hsm: ", answers],
-      ["[y/N] ", "\n"],
+    const [closed, refused] = await Promise.all([
+      converse([["hsm: ", "5\n1\n"]]),
+      converse([
+        ["hsm: ", answers],
+        ["[y/N] ", "\n"],
+      ]),
     ]);
+    expect(closed.code).not.toBe(0);
     expect(refused).toMatchObject({
       code: 1,
       said: expect.stringMatching(/cancelled; nothing was written/) as string,
