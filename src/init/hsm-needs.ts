@@ -48,7 +48,8 @@ export const HSM_NEEDS: Readonly<Record<Hsm, HsmNeeds>> = {
     devices: [],
     after: [],
     files: [],
-    prepare: "make the token as the plugin's user: only root can read what root makes in a SoftHSM token",
+    prepare:
+      "make the token as the plugin's user, since only root can read what root makes: setpriv --reuid=10001 --regid=10001 --groups=softhsm softhsm2-util --init-token --free --label kms",
   },
   luna: {
     installs: "the Luna HSM Client",

@@ -120,9 +120,11 @@ function startPlugin({ runtime, image = "the image" }: Answers, facts: NodeFacts
 }
 
 function environmentStep({ hsm, runtime, ...rest }: Answers): NextStep[] {
-  const { environment } = HSM_NEEDS[hsm];
-  const all = runtime === "static-pod" ? podEnvironment({ hsm, runtime, ...rest }) : environment;
-  const variables = Object.entries(all).map(([name, value]) => `${name}=${value}`);
+  // Commands ask systemd for the variables of the unit.
+  if (runtime === "systemd") return [];
+  const variables = Object.entries(podEnvironment({ hsm, runtime, ...rest })).map(
+    ([name, value]) => `${name}=${value}`,
+  );
   return variables.length === 0
     ? []
     : [{ command: `export ${variables.join(" ")}`, why: "the library's settings, for the commands below" }];

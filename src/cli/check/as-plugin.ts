@@ -13,6 +13,8 @@ export interface PluginCheck {
   readonly configPath: string | undefined;
   readonly probesApiserver: boolean;
   readonly report: Report;
+  /** systemd reads the PIN's file as root and passes it on. */
+  readonly systemdReadsPin?: boolean;
 }
 
 const isRoot = (): boolean => process.getuid?.() === 0;
@@ -22,7 +24,7 @@ const isRoot = (): boolean => process.getuid?.() === 0;
  * the module may be loaded.
  */
 export async function checkAsPlugin(
-  { settings, configPath, probesApiserver, report }: PluginCheck,
+  { settings, configPath, probesApiserver, report, systemdReadsPin = false }: PluginCheck,
   operator: Operator,
 ): Promise<{ readonly who: string; readonly mayLoad: boolean }> {
   let user: ActingUser | undefined;
@@ -37,7 +39,8 @@ export async function checkAsPlugin(
     ((path: string): void => {
       probeApiserver(path, target, settings, report);
     });
-  const mayLoad = await asUser(user, () => checkNode({ settings, configPath, report, probe }));
+  const check = { settings, configPath, report, probe, systemdReadsPin };
+  const mayLoad = await asUser(user, () => checkNode(check));
   return { who, mayLoad };
 }
 

@@ -22,7 +22,13 @@ export async function checkNode(answers: Answers, terminal: Terminal): Promise<N
   if (answers.pin === "encrypted-credential") return undefined;
   for (const [name, value] of Object.entries(HSM_NEEDS[answers.hsm].environment)) process.env[name] ??= value;
   const report = new Report();
-  const plugin = { settings: settingsOf(answers), configPath: undefined, probesApiserver: false, report };
+  const plugin = {
+    settings: settingsOf(answers),
+    configPath: undefined,
+    probesApiserver: false,
+    report,
+    systemdReadsPin: answers.runtime === "systemd",
+  };
   await check(plugin, operatorAt(terminal), false);
   const { findings } = report;
   const isOnlyKek = findings.every(({ verdict, subject }) => verdict !== "fail" || subject === "key");
