@@ -21,6 +21,8 @@ export const SILENT: Log = {
 };
 const UNOBSERVED = { hsmCallDone: () => undefined, hostEnded: () => undefined };
 const STOP_MS = 1_000;
+const MAX_ATTEMPTS = 3;
+const QUICK_MS = 2_000;
 
 /** A configured token and its content when the command began. */
 export interface Token {
@@ -167,8 +169,22 @@ async function read(
   if (refused !== undefined) {
     return { hsm: open(settings, operator, token, pin), records: undefined, failure: refused };
   }
-  const hsm = await openAndStart(settings, operator, token);
-  return { hsm, ...(await reading(() => hsm.listKeks())) };
+  for (let attempt = 1; ; attempt++) {
+    const startedAt = performance.now();
+    const hsm = await openAndStart(settings, operator, token);
+    const result = await reading(() => hsm.listKeks());
+    const isQuick = performance.now() - startedAt < QUICK_MS;
+    if (!isQuick || !isMaybeBrief(result.failure) || attempt === MAX_ATTEMPTS) return { hsm, ...result };
+    await hsm.stop(STOP_MS);
+  }
+}
+
+/**
+ * Returns whether the token may be readable a moment later: SoftHSM 2.6.1 shows no token, or fails, if another process, such as
+ * the plugin, writes the token while the library is loaded.
+ */
+function isMaybeBrief(failure: KmsError | undefined): boolean {
+  return failure?.code === "TOKEN_NOT_FOUND" || failure?.code === "HSM_UNAVAILABLE";
 }
 
 async function reading(list: () => Promise<readonly KekRecord[]>): Promise<Reading> {

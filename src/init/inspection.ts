@@ -80,7 +80,12 @@ function inspect(part: Planned, path: string): InspectedPart {
 }
 
 function inspectLink(part: Planned & { kind: "link" }, path: string, stats: Stats): InspectedPart {
-  if (!stats.isSymbolicLink()) throw refused(path, "is not a symbolic link");
+  if (!stats.isSymbolicLink()) {
+    const unit = stats.isDirectory()
+      ? ", but a folder, as systemd makes it while the unit runs: stop that first"
+      : "";
+    throw refused(path, `is not a symbolic link${unit}`);
+  }
   const target = readlinkSync(path);
   return target === part.target
     ? { part, state: "unchanged" }

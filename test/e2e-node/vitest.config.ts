@@ -1,4 +1,4 @@
-// The suite on real nodes: one file at a time, and its cases in their order, since they share a node. Run by
+// The suite on real nodes: each file has a node of its own, and its cases run in their order, since they share it. Run by
 // scripts/e2e-node, as root.
 
 import { fileURLToPath } from "node:url";
@@ -12,7 +12,7 @@ export default defineConfig({
     globalSetup: ["./global-setup.ts", "../setup/temporary-folder.ts"],
     setupFiles: ["./harness/end-with-runner.ts"],
     pool: "forks",
-    fileParallelism: false,
+    maxWorkers: 2,
     // An HSM is away for two minutes, and a control plane takes a minute to start.
     testTimeout: 600_000,
     hookTimeout: 300_000,
