@@ -18,7 +18,11 @@ function pathsIn(page: string): string[] {
   const spans = [...readFileSync(join(ROOT, page), "utf8").matchAll(/`([^`\n]+)`/g)];
   const words = spans.map(([, span = ""]) => span.split(" ", 1)[0] ?? "");
   return [
-    ...new Set(words.filter((word) => PATH.test(word) && !word.startsWith("/") && !MADE.includes(word))),
+    ...new Set(
+      words.filter(
+        (word) => PATH.test(word) && !word.startsWith("/") && !MADE.some((made) => word.startsWith(made)),
+      ),
+    ),
   ];
 }
 
