@@ -40,6 +40,8 @@ export const ERROR_CODES = [
   "SESSION_LOST",
   /** The HSM did not answer within the request timeout. */
   "DEADLINE",
+  /** An approval or a policy is invalid, or lacks a quorum. */
+  "NOT_APPROVED",
   /** Too many requests are waiting. */
   "OVERLOADED",
   /** The caller disconnected before the response. */

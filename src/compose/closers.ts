@@ -7,6 +7,7 @@ export const CLOSING_ORDER = [
   "unlock sockets",
   "server",
   "working set",
+  "approvals",
   "provider",
   "token hosts",
   "held PINs",

@@ -16,6 +16,7 @@ export function observeProvider(
   metrics.addPluginState({
     hsmUp: () => port.state().up && running.outage.reason === undefined,
     outageSeconds: () => running.outage.seconds,
+    heldBack: () => running.isHeldBack,
     keyringUp: () => !running.reading.failed,
     readingSeconds: () => running.reading.seconds,
     graceSeconds: () => running.outage.policy.gracePeriodMs / 1000,

@@ -21,6 +21,8 @@ import type { FinishedRequest } from "../server/kms-service.js";
 import type { SocketObserver } from "../server/kept-socket.js";
 import type { LimitObserver } from "../server/open-requests.js";
 import type { RunningServer } from "../server/server.js";
+import { startApprovals } from "./approvals.js";
+import type { ActivationGate } from "../provider/active-key.js";
 import { Closers } from "./closers.js";
 import { DeferredHsmObserver } from "./deferred-hsm-observer.js";
 import { observeProvider } from "./gauges.js";
@@ -102,7 +104,8 @@ async function startParts(start: Start): Promise<Pick<Plugin, "http" | "reloadab
   observer.metrics = metrics;
   const tracing = await startTracing(env, VERSION, log);
   closers.add("tracing", () => tracing?.stop());
-  const running = openRunningProvider(settings, hsm, metrics, log);
+  const gate = await startApprovals(start);
+  const running = openRunningProvider(settings, hsm, metrics, log, gate);
   const audit = openAudit(start, metrics);
   const server = await serveSocket(start, running, { metrics, tracing, audit });
   const sockets: Sockets = { server, unlock: [] };
@@ -153,11 +156,13 @@ function openRunningProvider(
   hsm: OpenedTokens,
   metrics: Metrics,
   log: Log,
+  gate: ActivationGate | undefined,
 ): RunningProvider {
   const oftenMs = settings.refreshIntervalMs;
   const intervals = { oftenMs, untilKnownMs: Math.max(oftenMs, UNTIL_KNOWN_MS), rarelyMs: RELOAD_MS };
   const running = new RunningProvider({
     ...providerOptions(settings, hsm.port, metrics, log),
+    gate,
     // A reload replaces the warm token host; without one, requests would wait for the reload.
     reload: { intervals: settings.hsm.hosts > 1 ? intervals : undefined },
   });

@@ -8,6 +8,7 @@ export function checkCombinations(draft: ValidParts, serves: boolean, problems: 
   checkSocket(draft, serves, problems);
   if (serves) checkStateDir(draft, problems);
   checkAudit(draft, problems);
+  checkApprovals(draft, problems);
 }
 
 function checkSocket({ socket }: ValidParts, isRequired: boolean, problems: Problems): void {
@@ -55,4 +56,18 @@ function checkAudit({ audit, stateDir }: ValidParts, problems: Problems): void {
       text: "is missing; set it, or set stateDir, in which a key is then created",
     });
   }
+}
+
+function checkApprovals({ approvals = {} }: ValidParts, problems: Problems): void {
+  const { policy, root } = approvals;
+  if ((policy === undefined) === (root === undefined)) return;
+  const at = ["approvals", policy === undefined ? "policy" : "root"];
+  if (problems.concern(at)) return;
+  problems.add({
+    at,
+    text:
+      policy === undefined
+        ? "is missing; set it to the policy's path, since approvals.root is set"
+        : "is missing; without it anybody who can write approvals.policy could make another policy",
+  });
 }

@@ -82,6 +82,13 @@ export interface Settings {
     /** Whether a command that changes a KEK fails while the log cannot be written. */
     readonly required: boolean;
   };
+  /** Absent if no policy is configured. */
+  readonly approvals?: {
+    /** Path of the policy. */
+    readonly policy: string;
+    /** Digest of the policy's first version. */
+    readonly root: string;
+  };
   readonly logLevel: Document["log"]["level"];
   /** User whom the token hosts of a command act as, a name or a number; the owner of `stateDir` if absent. */
   readonly actAs?: string;
@@ -196,6 +203,7 @@ function auditOf({ audit, stateDir }: Document): Settings["audit"] {
 
 function normalise(document: Document, tokens: Settings["tokens"], warnings: readonly string[]): Settings {
   const { socket, keys, localKek, cache, hsm, health, http, stateDir } = document;
+  const { policy, root } = document.approvals;
   const audit = auditOf(document);
   return {
     ...(socket.path !== undefined && {
@@ -235,6 +243,7 @@ function normalise(document: Document, tokens: Settings["tokens"], warnings: rea
     ...(http.address !== undefined && { http: http.address }),
     ...(stateDir !== undefined && { stateDir }),
     ...(audit !== undefined && { audit }),
+    ...(policy !== undefined && root !== undefined && { approvals: { policy, root } }),
     logLevel: document.log.level,
     warnings,
   };

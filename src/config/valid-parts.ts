@@ -4,7 +4,7 @@ import { z } from "zod";
 import { documentSchema, type Document } from "./schema.js";
 import { bare, type Schema } from "./setting-rows.js";
 
-type Section = "socket" | "keys" | "module" | "pin" | "login" | "admin" | "audit";
+type Section = "socket" | "keys" | "module" | "pin" | "login" | "admin" | "audit" | "approvals";
 
 /** An option that is invalid or not given is undefined. */
 export type ValidParts = { readonly [Name in Section]?: Partial<Document[Name]> } & {

@@ -18,6 +18,7 @@ const AWAY = {
   PIN_UNREADABLE: true,
   STATE_UNUSABLE: true,
   TOKEN_REFUSED: false,
+  NOT_APPROVED: false,
   HSM_UNAVAILABLE: true,
   SESSION_LOST: true,
   DEADLINE: true,

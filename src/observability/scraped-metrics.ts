@@ -19,6 +19,7 @@ export interface PluginState {
   readonly hsmUp: () => boolean;
   readonly outageSeconds: () => number;
   readonly graceSeconds: () => number;
+  readonly heldBack: () => boolean;
   readonly keyringUp: () => boolean;
   readonly readingSeconds: () => number;
   readonly proportionalBytes: () => number;
@@ -75,6 +76,11 @@ function addHsmState(registry: OpenMetricsRegistry, state: PluginState): void {
     "kms_pkcs11_keyring_reading_seconds",
     "Duration of the last reading of the token's KEKs.",
     state.readingSeconds,
+  );
+  gauge(
+    "kms_pkcs11_kek_held_back",
+    "Whether a KEK is due but not activated: unproven, unrecorded or not approved; Status and /readyz give the reason.",
+    () => Number(state.heldBack()),
   );
   gauge(
     "kms_pkcs11_token_host_resident_memory_bytes",

@@ -5,7 +5,7 @@
 // check.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { activeAt, findByKeyId, type Generation } from "./generations.js";
+import { activeAt, findByKeyId, type Generation, type Schedule } from "./generations.js";
 import type { PublishedMemory, Published } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
 import type { Prover } from "./prover.js";
@@ -22,12 +22,22 @@ export interface SwitchHealth {
   readonly checkedAt: number | undefined;
 }
 
+/** Decides whether a generation may become active. It answers from memory and changes nothing. */
+export interface ActivationGate {
+  /** Returns why a generation must not become active; undefined if it may. */
+  refusalOf(generation: Generation): string | undefined;
+  /** Why the gate cannot decide as configured; undefined if it can. */
+  readonly problem: string | undefined;
+}
+
 /** What the choice of the active KEK depends on. */
 export interface ActiveKeyOptions {
   readonly keyring: Keyring;
   readonly prover: Prover;
   readonly memory: PublishedMemory;
   readonly health: SwitchHealth;
+  /** Undefined if every generation may become active. */
+  readonly gate?: ActivationGate | undefined;
   /** Wall clock, ms since the epoch. */
   readonly now: () => number;
   readonly log: Log;
@@ -134,9 +144,9 @@ export class ActiveKey {
   #next(published: Generation): Choice {
     const due = this.#dueAfter(published);
     if (due !== undefined && isProven(this.#options.prover, due)) {
-      return { generation: due, heldBack: undefined };
+      return { generation: due, heldBack: this.#refusedAfter(due) };
     }
-    const heldBack = due && this.#whyNotActivated(due);
+    const heldBack = due === undefined ? this.#refusedAfter(published) : this.#whyNotActivated(due);
     const { keyId } = published.record;
     const generation = findByKeyId(this.#options.keyring.schedule, keyId);
     if (generation !== undefined) return { generation, heldBack };
@@ -151,7 +161,7 @@ export class ActiveKey {
     const { keyring, health } = this.#options;
     if (health.isOutage || published.activation > this.#asOf()) return undefined;
     try {
-      const due = activeAt(keyring.schedule, keyring.policy, this.#asOf());
+      const due = activeAt(this.#permitted(), keyring.policy, this.#asOf());
       return due.record.keyId !== published.record.keyId && isLater(due, published) ? due : undefined;
     } catch {
       // The schedule names no active KEK: all that matters is whether the published one is still on the token.
@@ -170,7 +180,7 @@ export class ActiveKey {
     const isClockBehind = known !== undefined && known.activation > this.#asOf();
     const generation = isClockBehind ? known : this.#scheduled();
     if (before !== undefined && known === undefined) this.#refuseSuccession(before, generation);
-    if (isProven(prover, generation)) return { generation, heldBack: undefined };
+    if (isProven(prover, generation)) return { generation, heldBack: this.#refusedAfter(generation) };
     const heldBack = this.#whyNotActivated(generation);
     // The KEK that was published before the restart stays in use, as it would have without a restart.
     if (known !== undefined && known !== generation && isProven(prover, known)) {
@@ -185,10 +195,41 @@ export class ActiveKey {
   #scheduled(): Generation {
     const { keyring, health } = this.#options;
     try {
-      return activeAt(keyring.schedule, keyring.policy, this.#asOf());
+      return activeAt(this.#permitted(), keyring.policy, this.#asOf());
     } catch (error) {
+      const refused = this.#refusedAfter(undefined);
+      if (refused !== undefined) throw refused;
       // A token that has not been read may hold it.
       throw KmsError.from(error).code === "KEY_MISSING" ? (health.unread ?? error) : error;
+    }
+  }
+
+  /** The schedule without generations that must not become active; the one in use always may. */
+  #permitted(): Schedule {
+    const { keyring, gate, memory } = this.#options;
+    const { schedule } = keyring;
+    if (gate === undefined) return schedule;
+    const inUse = this.#published?.record.keyId ?? memory.load()?.keyId;
+    const isPermitted = (generation: Generation): boolean =>
+      generation.record.keyId === inUse || gate.refusalOf(generation) === undefined;
+    return { ...schedule, generations: schedule.generations.filter(isPermitted) };
+  }
+
+  /** Returns why the gate refuses the generation that the schedule names, if that one is later than `chosen`. */
+  #refusedAfter(chosen: Generation | undefined): KmsError | undefined {
+    const { keyring, gate } = this.#options;
+    if (gate === undefined) return undefined;
+    try {
+      const due = activeAt(keyring.schedule, keyring.policy, this.#asOf());
+      const { keyId } = due.record;
+      if (chosen !== undefined && (keyId === chosen.record.keyId || !isLater(due, chosen))) return undefined;
+      const reason = gate.refusalOf(due);
+      return reason === undefined
+        ? undefined
+        : new KmsError("NOT_APPROVED", `KEK ${keyId} is due but not activated: ${reason}`);
+    } catch {
+      // The schedule names none.
+      return undefined;
     }
   }
 

@@ -1,7 +1,7 @@
 // What /readyz answers: whether the HSM answers and every KEK works, and what else an operator should know.
 import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
-import type { ActiveKey } from "./active-key.js";
+import type { ActivationGate, ActiveKey } from "./active-key.js";
 import type { KeyReport } from "./key-report.js";
 import type { Keyring } from "./keyring.js";
 import type { Outage } from "./outage.js";
@@ -22,6 +22,7 @@ export interface ReadinessParts {
   readonly outage: Pick<Outage, "reason" | "seconds">;
   readonly provider: Pick<Provider, "peekStatus">;
   readonly keys: readonly KeyReport[];
+  readonly gate?: Pick<ActivationGate, "problem"> | undefined;
 }
 
 /** Returns whether the HSM answers and every KEK works, whatever Status still answers. */
@@ -48,7 +49,7 @@ export function readinessOf(parts: ReadinessParts): Readiness {
  * Returns findings that do not make the plugin unready: the active KEK is not on every token, so that failover would
  * fail; or the token is slow to read, or cannot be read.
  */
-function findings({ hsm, keyring: { error }, active, outage }: ReadinessParts): string[] {
+function findings({ hsm, keyring: { error }, active, outage, gate }: ReadinessParts): string[] {
   const published = active.lastPublished?.record;
   const state = hsm.state();
   const isAway = outage.reason !== undefined;
@@ -59,5 +60,6 @@ function findings({ hsm, keyring: { error }, active, outage }: ReadinessParts): 
     ...(state.up && state.unread !== undefined ? [state.unread.message] : []),
     ...(error === undefined || isAway ? [] : [`the token's keys cannot be read: ${error.message}`]),
     ...(state.up && state.finding !== undefined ? [state.finding] : []),
+    ...(gate?.problem === undefined ? [] : [gate.problem]),
   ];
 }

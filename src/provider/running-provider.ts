@@ -2,7 +2,7 @@
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
-import { ActiveKey } from "./active-key.js";
+import { ActiveKey, type ActivationGate } from "./active-key.js";
 import { Health } from "./health.js";
 import { namesOf, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
 import {
@@ -44,6 +44,8 @@ export interface ProviderOptions {
   readonly cache: UnwrapCacheOptions;
   readonly localKek: LocalKekPolicy;
   readonly memory: KeyMemoryStore;
+  /** Undefined if every KEK may become active. */
+  readonly gate?: ActivationGate | undefined;
   readonly log: Log;
 }
 
@@ -69,12 +71,14 @@ export class RunningProvider {
   readonly #active: ActiveKey;
   readonly #memory: KeyMemory;
   readonly #check: BackgroundCheck;
+  readonly #gate: ActivationGate | undefined;
   readonly #stopped = new AbortController();
   #follower: CheckFollower | undefined;
 
   constructor(options: ProviderOptions) {
-    const { hsm, mode, log } = options;
+    const { hsm, mode, log, gate } = options;
     this.#hsm = hsm;
+    this.#gate = gate;
     this.#mode = mode;
     const clocks = { now: () => Date.now(), uptime: () => performance.now() };
     const memory = new KeyMemory({ store: options.memory, log, ...clocks });
@@ -90,7 +94,7 @@ export class RunningProvider {
     this.outage = new Outage(options.outage, log);
     const health = new Health(hsm, this.outage);
     const parts = { keyring: this.#keyring, prover: this.#prover, memory };
-    this.#active = new ActiveKey({ ...parts, health, now: clocks.now, log });
+    this.#active = new ActiveKey({ ...parts, health, gate, now: clocks.now, log });
     this.#check = this.#createCheck(options, health);
     const provider = new Provider({
       ...parts,
@@ -200,7 +204,13 @@ export class RunningProvider {
       outage: this.outage,
       provider: this.provider,
       keys: this.keys(),
+      gate: this.#gate,
     });
+  }
+
+  /** Whether a KEK is due but not activated. */
+  get isHeldBack(): boolean {
+    return this.#active.choose().heldBack !== undefined;
   }
 
   /** Whether the last reading of the token failed, and how long it took. */

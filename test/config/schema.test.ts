@@ -24,6 +24,8 @@ describe("settingRows", () => {
     const defaults = Object.fromEntries(rows.map((row) => [row.path, row.default]));
     expect(defaults).toEqual({
       apiVersion: "required",
+      "approvals.policy": "none",
+      "approvals.root": "none",
       kind: "required",
       "socket.path": "none",
       "socket.mode": "0600",

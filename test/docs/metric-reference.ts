@@ -15,6 +15,7 @@ export async function metricReference(): Promise<MetricReference[]> {
     hsmUp: () => true,
     outageSeconds: zero,
     graceSeconds: zero,
+    heldBack: () => false,
     keyringUp: () => true,
     readingSeconds: zero,
     proportionalBytes: zero,

@@ -42,6 +42,7 @@ it("metrics keep their names, labels and values", async () => {
     hsmUp: () => true,
     outageSeconds: () => 0.5,
     graceSeconds: () => 600,
+    heldBack: () => false,
     keyringUp: () => true,
     readingSeconds: () => 0.5,
     proportionalBytes: () => 9e7,

@@ -26,6 +26,8 @@ let keyring: Keyring;
 let prover: Prover;
 let active: ActiveKey;
 let warnings: string[];
+/** Key_ids that must not become active; undefined without a policy. */
+let forbidden: Set<string> | undefined;
 
 function build(): void {
   const policy = { objectName: "kms-kek", allowUnprotected: [] };
@@ -51,7 +53,12 @@ function build(): void {
       return checkedAt;
     },
   };
-  active = new ActiveKey({ keyring, prover, memory, health, now: () => now, log });
+  const gate = forbidden && {
+    problem: undefined,
+    refusalOf: ({ record }: { record: { keyId: string } }) =>
+      forbidden?.has(record.keyId) === true ? "not approved" : undefined,
+  };
+  active = new ActiveKey({ keyring, prover, memory, health, gate, now: () => now, log });
 }
 
 /** Publishes as a Status answer does, and returns the key_id. */
@@ -71,6 +78,7 @@ beforeEach(async () => {
   checkedAt = undefined;
   saved = undefined;
   full = false;
+  forbidden = undefined;
   unread = undefined;
   build();
   await readAndProve();
@@ -269,5 +277,52 @@ describe("the active KEK", () => {
     hsm.records = [generation(1)];
     await readAndProve();
     expect(() => publish()).toThrow(/k10 is gone from the token/);
+  });
+});
+
+describe("with approvals", () => {
+  const restart = async (...keyIds: string[]): Promise<void> => {
+    forbidden = new Set(keyIds);
+    build();
+    await readAndProve();
+  };
+
+  it("keeps the published KEK while the due one is not approved, and gives the reason", async () => {
+    await restart("k10");
+    expect(publish()).toBe("k1");
+    now = at(11);
+    expect(publish()).toBe("k1");
+    expect(heldBack()).toBe("KEK k10 is due but not activated: not approved");
+    forbidden?.clear();
+    expect(publish()).toBe("k10");
+    expect(heldBack()).toBeUndefined();
+  });
+
+  it("activates an approved KEK although a later one is not approved", async () => {
+    hsm.records = [generation(1), generation(10), generation(11, "rogue")];
+    await restart("rogue");
+    expect(publish()).toBe("k1");
+    now = at(12);
+    expect(publish()).toBe("k10");
+    expect(heldBack()).toMatch("KEK rogue is due but not activated");
+  });
+
+  it("keeps the KEK published before a restart although it is not approved", async () => {
+    publish();
+    await restart("k1", "k10");
+    now = at(12);
+    expect(publish()).toBe("k1");
+  });
+
+  it("starts with the latest approved KEK on a node without memory", async () => {
+    now = at(12);
+    await restart("k10");
+    expect(publish()).toBe("k1");
+    expect(heldBack()).toMatch("k10");
+  });
+
+  it("says why no KEK is active on a node without memory and approval", async () => {
+    await restart("k1", "k10");
+    expect(publish).toThrow("KEK k1 is due but not activated: not approved");
   });
 });

@@ -1,0 +1,64 @@
+// Reads the JSON files of approvals: bounded, of one kind, with no field that the program does not know. Messages name the
+// field, never its value.
+import { z } from "zod";
+import { KmsError } from "../errors.js";
+import { codeOf } from "../files/file-error.js";
+import { readAtMost } from "../files/read-into.js";
+import { truncate } from "../untrusted-text.js";
+import { refused } from "./refused.js";
+import { MAX_SIGNATURE } from "./ssh-signature.js";
+
+/** Largest file of a policy or an approval, in bytes. */
+export const MAX_DOCUMENT_BYTES = 1 << 20;
+
+/** An instant as the documents write it: in UTC, to the second. */
+export const instant = z
+  .string()
+  .regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, "must be a time such as 2026-12-01T10:00:00Z")
+  .refine((text) => formatSecond(Date.parse(text)) === text, "must be an existing time");
+
+/** A name that looks the same only if it is the same. */
+export const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/, "must be a plain name");
+
+export const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, "must be sha256: and 64 hexadecimal digits");
+
+export const keyId = z.string().regex(/^[\x21-\x7e]{1,128}$/, "must be a key_id");
+
+export const signatures = z.array(z.string().max(MAX_SIGNATURE)).max(100);
+
+/** Returns an instant, given in ms since the epoch, as the documents write it; undefined if it does not fit. */
+export function formatSecond(ms: number): string | undefined {
+  if (!Number.isFinite(ms) || Math.abs(ms) > 8.64e15) return undefined;
+  return `${new Date(Math.floor(ms / 1000) * 1000).toISOString().slice(0, 19)}Z`;
+}
+
+/** Parses a document. @throws KmsError NOT_APPROVED that names its fields at fault */
+export function parseDocument<Schema extends z.ZodType>(
+  schema: Schema,
+  text: string,
+  what: string,
+): z.output<Schema> {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw refused(`${what} is not JSON`, error);
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const where = truncate(issue?.path.map(String).join(".") ?? "", 80);
+  throw refused(
+    `${what} is invalid${where === "" ? "" : ` at ${where}`}: ${truncate(issue?.message ?? "", 200)}`,
+  );
+}
+
+/** Reads a file that an operator names. @throws KmsError CONFIG_INVALID if it cannot be read */
+export function readDocument(path: string): string {
+  try {
+    return readAtMost(path, MAX_DOCUMENT_BYTES).toString("utf8");
+  } catch (error) {
+    if (error instanceof KmsError) throw error;
+    throw new KmsError("CONFIG_INVALID", `${path}: cannot be read (${codeOf(error)})`, error);
+  }
+}

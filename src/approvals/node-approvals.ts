@@ -1,0 +1,185 @@
+// A node's decision about each KEK: whether it may become active. The approvals are files in the state directory, which
+// anybody may have written; each is verified under the policy in force. A policy that becomes unusable changes nothing: the
+// last one that could be verified stays in force, and without any, no KEK becomes active that the node has not used
+// before.
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { KmsError } from "../errors.js";
+import { readRegular } from "../files/regular-file.js";
+import type { Log } from "../log.js";
+import { oneLine, truncate } from "../untrusted-text.js";
+import { formatSecond } from "./document.js";
+import { loadPolicy, type PolicySource } from "./policy-file.js";
+import type { Policy } from "./policy.js";
+import { neededFor, parseApproval, requireQuorum, type Approval } from "./proposal.js";
+import { refused } from "./refused.js";
+
+/** Folder of a node's approvals in its state directory. */
+export const APPROVALS_FOLDER = "approvals";
+
+/** Most files that are read, in the order of their names, and the longest file in bytes. */
+const MAX_FILES = 500;
+export const MAX_APPROVAL_BYTES = 64 * 1024;
+const FILE = /^[A-Za-z0-9._-]{1,120}\.json$/;
+
+export interface NodeApprovalsOptions extends PolicySource {
+  readonly stateDir: string;
+  /** Names of the configured tokens. */
+  readonly tokens: readonly string[];
+  readonly log: Log;
+}
+
+/** What is known of a KEK on a token. */
+export interface KekFacts {
+  /** Key_ids that name its value. */
+  readonly names: readonly string[];
+  readonly label: string;
+  /** ms since the epoch; -Infinity for a label without an instant. */
+  readonly activation: number;
+}
+
+/** Why no approval of a KEK is valid; undefined for one that is. */
+interface Finding {
+  readonly approval: Approval;
+  readonly refusal: string | undefined;
+}
+
+/** Reads policy and approvals, and decides from memory. */
+export class NodeApprovals {
+  readonly #options: NodeApprovalsOptions;
+  #policy: Policy | undefined;
+  #findings: readonly Finding[] = [];
+  #seen = "";
+  #problem: string | undefined;
+
+  constructor(options: NodeApprovalsOptions) {
+    this.#options = options;
+  }
+
+  /** Why the configured policy or the approvals cannot be used; undefined if they can. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Reads what has changed. Never throws. */
+  refresh(): void {
+    try {
+      const now = this.#fingerprint();
+      if (now === this.#seen) return;
+      this.#policy = loadPolicy(this.#options).policy;
+      this.#findings = this.#readAll(this.#policy);
+      this.#seen = now;
+      this.#report(undefined);
+    } catch (error) {
+      this.#seen = "";
+      this.#report(
+        `the approval policy cannot be used, so no further KEK becomes active: ${KmsError.from(error).message}`,
+      );
+    }
+  }
+
+  /** Returns why a KEK must not become active; undefined if it may. */
+  refusalOf(kek: KekFacts): string | undefined {
+    const policy = this.#policy;
+    if (policy === undefined) return this.#problem ?? "the approval policy has not been read";
+    const needed = neededFor(policy, "activate");
+    const { names } = kek;
+    if (needed === 0 || policy.keksInUse.some((keyId) => names.includes(keyId))) return undefined;
+    if (names.length === 0) return "its key_id does not name its value, so an approval cannot name it";
+    const about = this.#findings.filter(({ approval }) => names.includes(approval.proposal.keyId ?? ""));
+    const reasons = about.map((finding) => finding.refusal ?? mismatch(finding.approval, kek));
+    if (reasons.includes(undefined)) return undefined;
+    return reasons[0] ?? `no approval by ${needed} people has been delivered to this node`;
+  }
+
+  #report(problem: string | undefined): void {
+    if (problem === this.#problem) return;
+    this.#problem = problem;
+    if (problem === undefined) this.#options.log.info({}, "the approval policy is in force");
+    else this.#options.log.error({}, problem);
+  }
+
+  /** Returns a text that changes when a file does. */
+  #fingerprint(): string {
+    const { policy, stateDir } = this.#options;
+    const folder = join(stateDir, APPROVALS_FOLDER);
+    const paths = [policy, ...this.#files().map((file) => join(folder, file))];
+    return paths
+      .map((path) => {
+        const stat = statSync(path, { throwIfNoEntry: false, bigint: true });
+        return `${path}:${stat?.mtimeNs}:${stat?.size}:${stat?.ino}`;
+      })
+      .join("\n");
+  }
+
+  #files(): string[] {
+    try {
+      const names = readdirSync(join(this.#options.stateDir, APPROVALS_FOLDER));
+      return names
+        .filter((file) => FILE.test(file))
+        .sort()
+        .slice(0, MAX_FILES);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+      throw error;
+    }
+  }
+
+  #readAll(policy: Policy): Finding[] {
+    return this.#files().flatMap((file) => {
+      try {
+        const approval = readApproval(join(this.#options.stateDir, APPROVALS_FOLDER, file));
+        return [{ approval, refusal: this.#refusal(policy, approval, file) }];
+      } catch (error) {
+        this.#options.log.warn({ file }, `approval ignored: ${textOf(error)}`);
+        return [];
+      }
+    });
+  }
+
+  #refusal(policy: Policy, approval: Approval, file: string): string | undefined {
+    try {
+      requireActivation(policy, approval, this.#options.tokens);
+      return undefined;
+    } catch (error) {
+      const refusal = `its approval ${file} is refused: ${textOf(error)}`;
+      this.#options.log.warn({ file, keyId: approval.proposal.keyId }, refusal);
+      return refusal;
+    }
+  }
+}
+
+/**
+ * Requires that an approval permits the activation of a KEK on one of these tokens. Its expiry limits the activation
+ * instants that it covers, so that all nodes decide alike, whatever their clocks say, and again after a restart.
+ * @returns the approvers' names
+ * @throws KmsError NOT_APPROVED
+ */
+export function requireActivation(
+  policy: Policy,
+  approval: Approval,
+  tokens: readonly string[],
+): readonly string[] {
+  const { operation, activation, expires, token } = approval.proposal;
+  if (operation !== "activate") throw refused(`it approves "${operation}", not the activation`);
+  if (!tokens.includes(token)) throw refused(`it is for token "${oneLine(token)}"`);
+  if (Date.parse(activation ?? "") > Date.parse(expires)) {
+    throw refused(`it expires at ${expires}, before the KEK's activation`);
+  }
+  return requireQuorum(policy, approval);
+}
+
+/** Reads an approval. @throws KmsError NOT_APPROVED, CONFIG_INVALID; NodeJS.ErrnoException */
+export function readApproval(path: string): Approval {
+  return parseApproval(readRegular(path, MAX_APPROVAL_BYTES).toString("utf8"));
+}
+
+/** A valid approval is for one label and instant: relabelling the KEK does not move its activation. */
+function mismatch({ proposal }: Approval, { label, activation }: KekFacts): string | undefined {
+  if (proposal.label === label && proposal.activation === formatSecond(activation)) return undefined;
+  return `its approval is for label "${oneLine(proposal.label)}", active from ${proposal.activation}`;
+}
+
+function textOf(error: unknown): string {
+  return truncate(oneLine(error instanceof KmsError ? error.message : (error as Error).message), 300);
+}

@@ -1,0 +1,140 @@
+// What is proposed and approved: one operation on one KEK of one cluster, for a limited time. The proposer signs too, so
+// that nobody can propose in another person's name and then approve it.
+import { randomBytes } from "node:crypto";
+import { z } from "zod";
+import { canonicalBytes } from "./canonical-json.js";
+import { digest, formatSecond, instant, keyId, name, parseDocument, signatures } from "./document.js";
+import { OPERATIONS, type Operation, type Policy } from "./policy.js";
+import { approversOf, verifySigners } from "./quorum.js";
+import { refused } from "./refused.js";
+
+export const DEFAULT_VALIDITY_MS = 24 * 3_600_000;
+export const MAX_VALIDITY_MS = 7 * 24 * 3_600_000;
+
+const proposalSchema = z.strictObject({
+  type: z.literal("kms-pkcs11/approval-proposal"),
+  format: z.literal(1),
+  operation: z.enum(OPERATIONS),
+  cluster: name,
+  /** The token's label or serial number, as the URI of the KEK names it. */
+  token: z.string().max(64),
+  /** Null only for "rotate", whose KEK does not exist yet. */
+  keyId: keyId.nullable(),
+  label: z.string().max(64),
+  /** When the KEK becomes active; null for a label without an instant. */
+  activation: instant.nullable(),
+  /** The etcd key that "read" prints; null for other operations. */
+  object: z.string().min(1).max(1_024).nullable(),
+  /** Digest of the usage report that the operation relies on; null if it relies on none. */
+  report: digest.nullable(),
+  proposer: name,
+  reason: z.string().min(1).max(500),
+  nonce: z.string().regex(/^[0-9a-f]{32}$/, "must be 32 hexadecimal digits"),
+  created: instant,
+  expires: instant,
+});
+
+const approvalSchema = z.strictObject({
+  type: z.literal("kms-pkcs11/approval"),
+  format: z.literal(1),
+  proposal: proposalSchema,
+  signatures,
+});
+
+export type Proposal = z.infer<typeof proposalSchema>;
+export type Approval = z.infer<typeof approvalSchema>;
+
+/** What somebody proposes. */
+export type Draft = Omit<Proposal, "type" | "format" | "nonce" | "created" | "expires">;
+
+/** Returns a proposal that nobody has signed. @throws KmsError NOT_APPROVED if a field is invalid */
+export function propose(draft: Draft, now: number, validityMs: number): Approval {
+  const proposal = {
+    type: "kms-pkcs11/approval-proposal",
+    format: 1,
+    ...draft,
+    nonce: randomBytes(16).toString("hex"),
+    created: formatSecond(now),
+    expires: formatSecond(now + validityMs),
+  };
+  return parseApproval(formatApproval({ proposal: proposal as Proposal, signatures: [] }));
+}
+
+/** Parses an approval and checks its fields, without verifying signatures. @throws KmsError NOT_APPROVED */
+export function parseApproval(text: string): Approval {
+  const approval = parseDocument(approvalSchema, text, "the approval");
+  const { operation, keyId: kek, activation, object, created, expires } = approval.proposal;
+  const validity = Date.parse(expires) - Date.parse(created);
+  if (validity <= 0 || validity > MAX_VALIDITY_MS) throw refused("an approval is valid for at most 7 days");
+  if ((kek === null) !== (operation === "rotate")) {
+    throw refused("the approval does not name its KEK as required");
+  }
+  if ((object === null) !== (operation !== "read")) {
+    throw refused("the approval does not name its object as required");
+  }
+  if (activation === null && (operation === "activate" || operation === "rotate")) {
+    throw refused(`an approval of "${operation}" names the activation instant`);
+  }
+  return approval;
+}
+
+/** Returns an approval as it is stored. */
+export function formatApproval({ proposal, signatures }: Pick<Approval, "proposal" | "signatures">): string {
+  const document = { type: "kms-pkcs11/approval", format: 1, proposal, signatures };
+  return `${JSON.stringify(document, null, 2)}\n`;
+}
+
+/** Returns the bytes that proposer and approvers sign. */
+export function signedBytes({ proposal }: Pick<Approval, "proposal">): Buffer {
+  return canonicalBytes(proposal);
+}
+
+/** Who signed an approval, and how many approvers it requires. */
+export interface Standing {
+  /** Whether the proposer has signed. */
+  readonly isProposed: boolean;
+  /** Approvers other than the proposer. */
+  readonly approvers: readonly string[];
+  readonly needed: number;
+}
+
+/**
+ * Verifies every signature, and counts approvers other than the proposer.
+ * @throws KmsError NOT_APPROVED if the approval is for another cluster or a signature is refused
+ */
+export function standingOf(policy: Policy, approval: Approval): Standing {
+  const { proposal, signatures } = approval;
+  if (proposal.cluster !== policy.cluster) {
+    throw refused(`the approval is for cluster "${proposal.cluster}", not for "${policy.cluster}"`);
+  }
+  if (!policy.people.some((person) => person.name === proposal.proposer)) {
+    throw refused(`the proposer ${proposal.proposer} is not in version ${policy.version} of the policy`);
+  }
+  const signers = verifySigners(policy, signatures, signedBytes(approval), Date.parse(proposal.created));
+  return {
+    isProposed: signers.some(({ person }) => person.name === proposal.proposer),
+    approvers: approversOf(signers).filter((one) => one !== proposal.proposer),
+    needed: neededFor(policy, proposal.operation),
+  };
+}
+
+/** Returns how many approvals an operation requires; 0 if it requires none. */
+export function neededFor({ thresholds }: Policy, operation: Operation): number {
+  return thresholds[operation] ?? 0;
+}
+
+/**
+ * Requires the quorum for an approval.
+ * @returns the approvers' names
+ * @throws KmsError NOT_APPROVED that says who is missing
+ */
+export function requireQuorum(policy: Policy, approval: Approval): readonly string[] {
+  const { isProposed, approvers, needed } = standingOf(policy, approval);
+  const { proposer, operation } = approval.proposal;
+  if (!isProposed) throw refused(`the approval is not signed by its proposer ${proposer}`);
+  if (approvers.length >= needed) return approvers;
+  const names = approvers.length === 0 ? "" : ` (${approvers.join(", ")})`;
+  throw refused(
+    `"${operation}" requires ${needed} approvers other than the proposer ${proposer}; ${approvers.length} signed${names}`,
+  );
+}

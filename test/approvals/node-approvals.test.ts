@@ -1,0 +1,136 @@
+// A node's decision whether a KEK may become active: which stored approvals permit it, and what a damaged policy changes.
+
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { afterEach, beforeEach, expect, it } from "vitest";
+
+import { digestOf } from "../../src/approvals/canonical-json.js";
+import { NodeApprovals } from "../../src/approvals/node-approvals.js";
+import { formatChain, type SignedPolicy } from "../../src/approvals/policy-chain.js";
+import { loadPolicy } from "../../src/approvals/policy-file.js";
+import { formatApproval, type Approval } from "../../src/approvals/proposal.js";
+import { approvalBy, policyOf, signedBy } from "../support/approvers.js";
+import { SILENT } from "../support/fake-hsm.js";
+
+const FIRST = policyOf({ keksInUse: ["k1"] });
+const KEK = {
+  names: ["k10"],
+  label: "kms-kek@20261121T100010Z",
+  activation: Date.UTC(2026, 10, 21, 10, 0, 10),
+};
+
+let stateDir: string;
+let path: string;
+
+beforeEach(() => {
+  stateDir = mkdtempSync(join(tmpdir(), "approvals-"));
+  path = join(stateDir, "policy.json");
+  mkdirSync(join(stateDir, "approvals"));
+  writePolicy(signedBy(FIRST, "alice", "bob"));
+});
+
+afterEach(() => {
+  rmSync(stateDir, { recursive: true });
+});
+
+function writePolicy(...versions: SignedPolicy[]): void {
+  writeFileSync(path, formatChain(versions));
+}
+
+const deliver = (approval: Approval, name = "approval"): void => {
+  writeFileSync(join(stateDir, "approvals", `${name}.json`), formatApproval(approval));
+};
+
+const source = () => ({ policy: path, root: digestOf(FIRST), stateDir });
+
+function node(): NodeApprovals {
+  const approvals = new NodeApprovals({ ...source(), tokens: ["kms"], log: SILENT });
+  approvals.refresh();
+  return approvals;
+}
+
+it("permits a KEK with an approval by the quorum", () => {
+  const running = node();
+  expect(running.refusalOf(KEK)).toBe("no approval by 2 people has been delivered to this node");
+  deliver(approvalBy(["olga", "alice", "bob"]));
+  running.refresh();
+  expect(running.refusalOf(KEK)).toBeUndefined();
+  expect(running.refusalOf({ ...KEK, names: ["rogue"] })).toMatch("no approval");
+});
+
+it("permits a KEK that the policy lists as in use", () => {
+  expect(node().refusalOf({ ...KEK, names: ["k1"] })).toBeUndefined();
+});
+
+it("refuses a KEK whose key_id does not name its value", () => {
+  expect(node().refusalOf({ ...KEK, names: [] })).toMatch("does not name its value");
+});
+
+it.each([
+  ["too few signatures", approvalBy(["olga", "alice"]), "requires 2 approvers"],
+  ["its proposer as an approver", approvalBy(["alice", "bob"], { proposer: "alice" }), "1 signed"],
+  ["another operation", approvalBy(["olga", "alice", "bob"], { operation: "adopt" }), 'approves "adopt"'],
+  ["another token", approvalBy(["olga", "alice", "bob"], { token: "other" }), 'token "other"'],
+  ["another label", approvalBy(["olga", "alice", "bob"], { label: "x@20261121T100010Z" }), "is for label"],
+  [
+    "another instant",
+    approvalBy(["olga", "alice", "bob"], { activation: "2026-11-21T10:00:11Z" }),
+    "active from",
+  ],
+  [
+    "an expiry before the activation",
+    approvalBy(["olga", "alice", "bob"], {}, Date.UTC(2026, 10, 19)),
+    "expires at",
+  ],
+])("refuses a KEK whose approval has %s", (_name, approval, reason) => {
+  deliver(approval);
+  expect(node().refusalOf(KEK)).toMatch(reason);
+});
+
+it("permits a KEK by a valid approval beside a refused one and files that are none", () => {
+  deliver(approvalBy(["olga", "alice"]), "a");
+  deliver(approvalBy(["olga", "alice", "bob"]), "b");
+  writeFileSync(join(stateDir, "approvals", "junk.json"), "{");
+  mkdirSync(join(stateDir, "approvals", "folder.json"));
+  expect(node().refusalOf(KEK)).toBeUndefined();
+});
+
+it("keeps deciding by the last valid policy while the file is damaged, and reports it", () => {
+  deliver(approvalBy(["olga", "alice", "bob"]));
+  const running = node();
+  writeFileSync(path, "{");
+  running.refresh();
+  expect(running.problem).toMatch("the policy is not JSON");
+  expect(running.refusalOf(KEK)).toBeUndefined();
+  expect(node().refusalOf(KEK)).toMatch("no further KEK becomes active");
+  writePolicy(signedBy(FIRST, "alice", "bob"));
+  running.refresh();
+  expect(running.problem).toBeUndefined();
+});
+
+it("does not return to an earlier version of the policy, nor to another under the same number", () => {
+  const second = { ...FIRST, version: 2, previous: digestOf(FIRST), issued: "2026-11-02T00:00:00Z" };
+  const start = signedBy(FIRST, "alice", "bob");
+  writePolicy(start, signedBy(second, "alice", "bob"));
+  expect(loadPolicy(source()).policy.version).toBe(2);
+  writePolicy(start);
+  expect(() => loadPolicy(source())).toThrow("at version 1, but version 2 was in force here");
+  writePolicy(start, signedBy({ ...second, cluster: "prod-1", keksInUse: [] }, "alice", "carol"));
+  expect(() => loadPolicy(source())).toThrow("is not the one that was in force here");
+  writeFileSync(join(stateDir, "approval-policy.json"), "{");
+  expect(() => loadPolicy(source())).toThrow("restore it");
+});
+
+it("judges approvals by the policy in force, so that a person who left no longer counts", () => {
+  deliver(approvalBy(["olga", "alice", "bob"]));
+  const running = node();
+  const people = FIRST.people.filter(({ name }) => name !== "bob");
+  const second = { ...FIRST, people, version: 2, previous: digestOf(FIRST), issued: "2026-11-02T00:00:00Z" };
+  writePolicy(signedBy(FIRST, "alice", "bob"), signedBy(second, "alice", "carol"));
+  // Bob signed neither, but version 1 needs two of its own: alice and carol are.
+  running.refresh();
+  expect(running.problem).toBeUndefined();
+  expect(running.refusalOf(KEK)).toMatch("is of nobody in version 2");
+});
