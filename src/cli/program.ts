@@ -79,6 +79,12 @@ const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./keys/command.js")).addKeysCommand,
   },
   {
+    name: "approvals",
+    description: "policies and approvals: several people decide which KEK becomes active or is destroyed",
+    isGroup: true,
+    load: async () => (await import("./approvals/command.js")).addApprovalsCommand,
+  },
+  {
     name: "audit",
     description: "verify the audit log",
     isGroup: true,

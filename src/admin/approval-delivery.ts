@@ -1,0 +1,36 @@
+// Stores the approval of a KEK in a node's state directory, after the checks that the node itself makes.
+import { join } from "node:path";
+import { digestOf } from "../approvals/canonical-json.js";
+import { APPROVALS_FOLDER, requireActivation } from "../approvals/node-approvals.js";
+import { loadPolicy } from "../approvals/policy-file.js";
+import type { Approval } from "../approvals/proposal.js";
+import type { Settings } from "../config/settings.js";
+import { tokenNames } from "../config/token-names.js";
+import { KmsError } from "../errors.js";
+import { askToRepair, writeStateFile } from "../files/state-file.js";
+
+export interface Delivered {
+  readonly keyId: string | null;
+  readonly approvers: readonly string[];
+  /** Digest of the proposal. */
+  readonly digest: string;
+}
+
+/** @throws KmsError NOT_APPROVED, CONFIG_INVALID, STATE_UNUSABLE */
+export function deliverApproval(settings: Settings, approval: Approval): Delivered {
+  const { approvals, stateDir } = settings;
+  if (approvals === undefined || stateDir === undefined) {
+    const text = "the configuration does not set approvals.policy, approvals.root and stateDir";
+    throw new KmsError("CONFIG_INVALID", text);
+  }
+  const { policy } = loadPolicy({ ...approvals, stateDir });
+  const approvers = requireActivation(policy, approval, tokenNames(settings));
+  const digest = digestOf(approval.proposal);
+  const path = join(stateDir, APPROVALS_FOLDER, `${digest.replace("sha256:", "")}.json`);
+  try {
+    writeStateFile(path, approval);
+  } catch (error) {
+    throw new KmsError("STATE_UNUSABLE", askToRepair(path, error), error);
+  }
+  return { keyId: approval.proposal.keyId, approvers, digest };
+}

@@ -1,0 +1,140 @@
+// `kms-pkcs11 approvals policy`: makes versions of a policy, signs them, and verifies their chain.
+import { existsSync } from "node:fs";
+import type { Command } from "commander";
+import { canonicalBytes, digestOf } from "../../approvals/canonical-json.js";
+import { describePolicy } from "../../approvals/describe.js";
+import { readDocument } from "../../approvals/document.js";
+import { formatChain, parseChain, quorumsOf, verifyChain } from "../../approvals/policy-chain.js";
+import { refused } from "../../approvals/refused.js";
+import { replaceDocument, writeNewDocument } from "../../approvals/write-document.js";
+import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import { nextPolicy, type PolicyOptions } from "./policy-options.js";
+import { addSigningOptions, collect, signAfterAsking, type SigningOptions } from "./signing.js";
+
+interface VerifyOptions {
+  readonly root?: string;
+  readonly output: OutputFormat;
+}
+
+const INIT_HELP = `
+The file holds every version of the policy. --next adds a version that begins with what the last one says; options replace
+people, change thresholds and add KEKs. A version is in force when approvers of the previous version and of itself have
+signed it, as many of each as their threshold "policy" says.
+
+Name the active KEK with --kek-in-use: nodes then use it without an approval. Do the same in every later version that
+removes a person, since approvals count under the latest version only.
+
+Example:
+  kms-pkcs11 approvals policy init policy.json --cluster prod-1 --threshold policy=2 --threshold activate=2 \\
+    --threshold destroy=2 --approver alice=alice.pub --approver bob=bob.pub --approver carol=carol.pub \\
+    --kek-in-use 0193...c1`;
+
+/** Adds `approvals policy init`, `sign` and `verify`. */
+export function addPolicyCommands(approvals: Command, terminal: Terminal): void {
+  const policy = approvals.command("policy").description("make, sign and verify the policy");
+  addInit(policy, terminal);
+  addSigningOptions(policy.command("sign"))
+    .description("show the latest version of a policy and sign it with ssh-keygen")
+    .argument("<file>", "the policy; the signature is added to it")
+    .addHelpText(
+      "after",
+      "\nExample:\n  kms-pkcs11 approvals policy sign policy.json --identity ~/.ssh/id_ed25519_sk",
+    )
+    .action(async (file: string, _local, command: Command) => {
+      await signPolicy(file, command.optsWithGlobals<SigningOptions>(), terminal);
+    });
+  policy
+    .command("verify")
+    .description("verify every version of a policy; exit 0 if the latest is in force, 1 if not")
+    .argument("<file>", "the policy")
+    .option("--root <digest>", "digest that the first version must have, as approvals.root pins it")
+    .addHelpText(
+      "after",
+      "\nExample:\n  kms-pkcs11 approvals policy verify policy.json --root sha256:5f3a...9e",
+    )
+    .action((file: string, _local, command: Command) => {
+      verifyPolicy(file, command.optsWithGlobals<VerifyOptions>(), terminal);
+    });
+}
+
+function addInit(policy: Command, terminal: Terminal): void {
+  policy
+    .command("init")
+    .description("write a new policy, or its next version, for approvers to sign")
+    .argument("<file>", "the policy")
+    .option("--next", "add a version to an existing policy")
+    .option("--cluster <name>", "the cluster that the policy is for")
+    .option("--approver <name=file>", "a person who approves, with a public key; repeat it for each", collect)
+    .option(
+      "--requester <name=file>",
+      "a person who only proposes, with a public key; repeat it for each",
+      collect,
+    )
+    .option("--expires <name=time>", "when a person's signatures stop counting; repeat it for each", collect)
+    .option(
+      "--threshold <operation=n>",
+      "approvers required for policy, activate, rotate, destroy, adopt or read; 0 for none; repeat it for each",
+      collect,
+    )
+    .option(
+      "--kek-in-use <key_id>",
+      "a KEK that needs no approval because it is in use; repeat it for each",
+      collect,
+    )
+    .option("--touch-only", "accept security keys that were touched but did not verify their holder")
+    .addHelpText("after", INIT_HELP)
+    .action((file: string, _local, command: Command) => {
+      const options = command.optsWithGlobals<PolicyOptions>();
+      const versions =
+        options.next === true || existsSync(file) ? parseChain(readDocument(file)).versions : [];
+      if (versions.length > 0 && options.next !== true) {
+        throw refused(`${file} holds a policy already; add a version with --next`);
+      }
+      const made = { policy: nextPolicy(options, versions.at(-1)?.policy, Date.now()), signatures: [] };
+      const text = formatChain([...versions, made]);
+      quorumsOf(parseChain(text).versions);
+      if (versions.length > 0) replaceDocument(file, text);
+      else writeNewDocument(file, text);
+      terminal.out(
+        `wrote version ${made.policy.version} to ${file} (${digestOf(made.policy)}); let approvers sign it`,
+      );
+    });
+}
+
+async function signPolicy(file: string, options: SigningOptions, terminal: Terminal): Promise<void> {
+  const { versions } = parseChain(readDocument(file));
+  const last = versions.at(-1);
+  if (last === undefined) throw refused("the policy has no version");
+  quorumsOf(versions);
+  const signature = await signAfterAsking(
+    describePolicy(last.policy),
+    canonicalBytes(last.policy),
+    options,
+    terminal,
+  );
+  const signed = { ...last, signatures: [...last.signatures, signature] };
+  const text = formatChain([...versions.slice(0, -1), signed]);
+  const quorum = quorumsOf(parseChain(text).versions).at(-1);
+  replaceDocument(file, text);
+  terminal.out(
+    `signed version ${last.policy.version}: ${quorum?.own.join(", ") ?? ""} of ${quorum?.ownNeeded ?? 0}`,
+  );
+}
+
+function verifyPolicy(file: string, { root, output }: VerifyOptions, terminal: Terminal): void {
+  const chain = parseChain(readDocument(file));
+  const quorums = quorumsOf(chain.versions);
+  const last = chain.versions.at(-1);
+  if (output === "json") terminal.out(formatJson({ versions: quorums, policy: last?.policy }));
+  else {
+    const rows = quorums.map(({ version, digest, own, ownNeeded, before, beforeNeeded }) => [
+      String(version),
+      `${own.length} of ${ownNeeded}: ${own.join(", ")}`,
+      version === 1 ? "" : `${before.length} of ${beforeNeeded}: ${before.join(", ")}`,
+      digest,
+    ]);
+    terminal.out(formatTable(["VERSION", "SIGNED BY", "OF THE PREVIOUS VERSION", "DIGEST"], rows));
+    if (last !== undefined) terminal.out(formatTable(["", ""], describePolicy(last.policy)).trimStart());
+  }
+  verifyChain(chain, root);
+}

@@ -1,0 +1,104 @@
+// `kms-pkcs11 approvals propose`: writes what is proposed, signed by its proposer, for approvers to sign.
+import { createHash } from "node:crypto";
+import { Option, type Command } from "commander";
+import { describeProposal } from "../../approvals/describe.js";
+import { formatSecond, readDocument } from "../../approvals/document.js";
+import { parseChain, verifyChain } from "../../approvals/policy-chain.js";
+import { OPERATIONS, type Operation } from "../../approvals/policy.js";
+import {
+  DEFAULT_VALIDITY_MS,
+  formatApproval,
+  propose,
+  signedBytes,
+  standingOf,
+} from "../../approvals/proposal.js";
+import { refused } from "../../approvals/refused.js";
+import { writeNewDocument } from "../../approvals/write-document.js";
+import { parseDuration } from "../../config/duration.js";
+import { KmsError } from "../../errors.js";
+import { parseInstant } from "../../provider/kek-label.js";
+import type { Terminal } from "../output.js";
+import { addSigningOptions, signAfterAsking, type SigningOptions } from "./signing.js";
+
+interface ProposeOptions extends SigningOptions {
+  readonly policy: string;
+  readonly proposer: string;
+  readonly operation: Operation;
+  readonly kek?: string;
+  readonly label: string;
+  readonly token: string;
+  readonly object?: string;
+  readonly usageReport?: string;
+  readonly reason: string;
+  readonly valid?: string;
+}
+
+const HELP = `
+Copy key_id and label from 'keys list'. An approval of "activate" covers an activation instant before it expires; it may be
+delivered later. The proposer's own signature never counts as an approval.
+
+Example:
+  kms-pkcs11 approvals propose activate.json --policy policy.json --operation activate --kek 0193...c1 \\
+    --label kms-kek@20261201T100000Z --token kms --proposer olga --reason "quarterly rotation" --identity ~/.ssh/id_ed25519`;
+
+/** Adds `approvals propose`. */
+export function addProposeCommand(approvals: Command, terminal: Terminal): void {
+  addSigningOptions(approvals.command("propose"))
+    .description("write a proposal, signed by its proposer, for approvers to sign")
+    .argument("<file>", "the new file")
+    .requiredOption("--policy <file>", "the policy in force")
+    .requiredOption("--proposer <name>", "your name in the policy")
+    .addOption(
+      new Option("--operation <name>", "what is proposed").choices([...OPERATIONS]).makeOptionMandatory(),
+    )
+    .option("--kek <key_id>", "the whole key_id of the KEK; none for rotate, which makes it")
+    .requiredOption("--label <label>", "the KEK's label, such as kms-kek@20261201T100000Z")
+    .requiredOption("--token <name>", "the token's label or serial number, as in keys.uri")
+    .option("--object <key>", "for read: the key in etcd")
+    .option("--usage-report <file>", "a report of etcd usage that the proposal relies on")
+    .requiredOption("--reason <text>", "why, for approvers and the audit log")
+    .option(
+      "--valid <duration>",
+      "for how long the proposal can be approved, such as 24h (the default), at most 168h",
+    )
+    .addHelpText("after", HELP)
+    .action(async (file: string, _local, command: Command) => {
+      await proposeAndSign(file, command.optsWithGlobals<ProposeOptions>(), terminal);
+    });
+}
+
+async function proposeAndSign(file: string, options: ProposeOptions, terminal: Terminal): Promise<void> {
+  const { operation, kek, label, token, object, usageReport, proposer, reason, valid } = options;
+  const { policy } = verifyChain(parseChain(readDocument(options.policy)), undefined);
+  const validityMs = valid === undefined ? DEFAULT_VALIDITY_MS : parseDuration(valid);
+  if (validityMs === undefined) throw new KmsError("CONFIG_INVALID", "--valid: give a duration such as 24h");
+  const instant = parseInstant(label.slice(label.lastIndexOf("@") + 1));
+  const draft = {
+    operation,
+    cluster: policy.cluster,
+    token,
+    keyId: kek ?? null,
+    label,
+    activation: instant === undefined ? null : (formatSecond(instant) ?? null),
+    object: object ?? null,
+    report: usageReport === undefined ? null : digestOfText(readDocument(usageReport)),
+    proposer,
+    reason,
+  };
+  const approval = propose(draft, Date.now(), validityMs);
+  const { proposal } = approval;
+  const signature = await signAfterAsking(
+    describeProposal(proposal),
+    signedBytes(approval),
+    options,
+    terminal,
+  );
+  const signed = { ...approval, signatures: [signature] };
+  if (!standingOf(policy, signed).isProposed) throw refused(`the key of --identity is not ${proposer}'s`);
+  writeNewDocument(file, formatApproval(signed));
+  terminal.out(`wrote ${file}; it can be approved until ${proposal.expires}`);
+}
+
+function digestOfText(text: string): string {
+  return `sha256:${createHash("sha256").update(text).digest("hex")}`;
+}

@@ -1,0 +1,55 @@
+// `kms-pkcs11 approvals show`: what an approval permits, who signed it, what is missing, and until when.
+import type { Command } from "commander";
+import { describeProposal } from "../../approvals/describe.js";
+import { readDocument } from "../../approvals/document.js";
+import { parseChain, verifyChain } from "../../approvals/policy-chain.js";
+import { parseApproval, standingOf } from "../../approvals/proposal.js";
+import { EXIT_NO } from "../exit-code.js";
+import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+
+interface ShowOptions {
+  readonly policy: string;
+  readonly output: OutputFormat;
+}
+
+/** Adds `approvals show`. */
+export function addShowCommand(approvals: Command, terminal: Terminal): void {
+  approvals
+    .command("show")
+    .description(
+      "show what is proposed, who signed it and who is missing; exit 0 if it is approved, 1 if not",
+    )
+    .argument("<file>", "the approval")
+    .requiredOption("--policy <file>", "the policy in force")
+    .addHelpText("after", "\nExample:\n  kms-pkcs11 approvals show activate.json --policy policy.json")
+    .action((file: string, _local, command: Command) => {
+      const { policy: path, output } = command.optsWithGlobals<ShowOptions>();
+      const { policy } = verifyChain(parseChain(readDocument(path)), undefined);
+      const approval = parseApproval(readDocument(file));
+      const { proposal } = approval;
+      const { isProposed, approvers, needed } = standingOf(policy, approval);
+      const isExpired = Date.parse(proposal.expires) <= Date.now();
+      const missing = Math.max(0, needed - approvers.length);
+      const isApproved = isProposed && missing === 0;
+      const others = policy.people
+        .filter(({ name, approves }) => approves && name !== proposal.proposer && !approvers.includes(name))
+        .map(({ name }) => name);
+      if (output === "json") {
+        terminal.out(formatJson({ proposal, isProposed, approvers, needed, missing, isExpired, isApproved }));
+      } else {
+        terminal.out(
+          formatTable(
+            ["", ""],
+            [
+              ...describeProposal(proposal),
+              ["proposer signed", isProposed ? "yes" : "no"],
+              ["approved by", `${approvers.length} of ${needed}: ${approvers.join(", ")}`],
+              ...(missing === 0 ? [] : [["missing", `${missing} of ${others.join(", ")}`]]),
+              ["verdict", isApproved ? "approved" : isExpired ? "expired" : "not approved yet"],
+            ],
+          ).trimStart(),
+        );
+      }
+      if (!isApproved) process.exitCode = EXIT_NO;
+    });
+}

@@ -1,0 +1,49 @@
+// `kms-pkcs11 approvals sign`: shows an approver what is proposed and adds the approver's signature.
+import type { Command } from "commander";
+import { describeProposal } from "../../approvals/describe.js";
+import { readDocument } from "../../approvals/document.js";
+import { parseChain, verifyChain } from "../../approvals/policy-chain.js";
+import { formatApproval, parseApproval, signedBytes, standingOf } from "../../approvals/proposal.js";
+import { refused } from "../../approvals/refused.js";
+import { replaceDocument } from "../../approvals/write-document.js";
+import type { Terminal } from "../output.js";
+import { addSigningOptions, signAfterAsking, type SigningOptions } from "./signing.js";
+
+interface SignOptions extends SigningOptions {
+  readonly policy: string;
+}
+
+const HELP = `
+Compare the key_id and the instant with 'keys list --nodes' before you sign. The file stays as it is if the signature does
+not count: key not in the policy, person expired, signed already.
+
+Example:
+  kms-pkcs11 approvals sign activate.json --policy policy.json --identity ~/.ssh/id_ed25519_sk`;
+
+/** Adds `approvals sign`. */
+export function addSignCommand(approvals: Command, terminal: Terminal): void {
+  addSigningOptions(approvals.command("sign"))
+    .description("show what is proposed and sign it with ssh-keygen")
+    .argument("<file>", "the approval; the signature is added to it")
+    .requiredOption("--policy <file>", "the policy in force")
+    .addHelpText("after", HELP)
+    .action(async (file: string, _local, command: Command) => {
+      const options = command.optsWithGlobals<SignOptions>();
+      const { policy } = verifyChain(parseChain(readDocument(options.policy)), undefined);
+      const approval = parseApproval(readDocument(file));
+      const { proposal } = approval;
+      if (Date.parse(proposal.expires) <= Date.now())
+        throw refused(`the proposal expired at ${proposal.expires}`);
+      standingOf(policy, approval);
+      const signature = await signAfterAsking(
+        describeProposal(proposal),
+        signedBytes(approval),
+        options,
+        terminal,
+      );
+      const signed = { ...approval, signatures: [...approval.signatures, signature] };
+      const { approvers, needed } = standingOf(policy, signed);
+      replaceDocument(file, formatApproval(signed));
+      terminal.out(`signed: ${approvers.length} of ${needed} approvers (${approvers.join(", ")})`);
+    });
+}
