@@ -8,6 +8,7 @@ import { nameCkaId } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
 import { activeAt, readSchedule } from "../provider/generations.js";
 import { labelOf } from "../provider/kek-label.js";
+import type { ApprovalCheck } from "./approval-check.js";
 import type { Token } from "./command-tokens.js";
 import type { KeyReference } from "./key-reference.js";
 import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
@@ -21,6 +22,8 @@ export interface AdoptionOrder {
   readonly settings: Settings;
   readonly tokens: readonly Token[];
   readonly reference: KeyReference;
+  /** Requires the approval of the policy, if there is one. */
+  readonly approve?: ApprovalCheck;
   readonly begin: Begin;
 }
 
@@ -34,7 +37,13 @@ export interface Adopted {
  * Adopts a key on every token that holds it. Failures of single tokens are in the result.
  * @throws KmsError before any change, when the key does not exist or must not be adopted
  */
-export async function adoptKek({ settings, tokens, reference, begin }: AdoptionOrder): Promise<Adopted> {
+export async function adoptKek({
+  settings,
+  tokens,
+  reference,
+  approve,
+  begin,
+}: AdoptionOrder): Promise<Adopted> {
   const now = Date.now();
   const view = viewKeyring(tokens, schedulePolicy(settings), now);
   const key = findNamedKey("<key_id>", reference, view, tokens);
@@ -43,7 +52,9 @@ export async function adoptKek({ settings, tokens, reference, begin }: AdoptionO
   if (record === undefined) throw notFound(key, tokens, reference);
   const label =
     labelGivenBefore(tokens, record, settings.objectName) ?? newLabel(settings, view, record, now);
-  await begin({ keyId: record.keyId, details: { label } });
+  const names = [record.keyId, ...record.aliases];
+  const approved = await approve?.({ operation: "adopt", names, label: settings.objectName });
+  await begin({ keyId: record.keyId, details: { label, ...approved } });
   const changes = await changeTokens(tokens, record, async ({ hsm }, records, all) => {
     const own = (key && records.find(({ kind }) => kind === record.kind)) ?? record;
     // Keys of an interrupted adoption have a key_id of their own, but the KEK's CKA_ID.

@@ -1,6 +1,7 @@
 // Destroys a KEK on every token that holds it: asks for confirmation, lets require-unneeded.ts decide last, records the
 // intent, destroys, and checks the result.
 import type { Settings } from "../config/settings.js";
+import type { ApprovalCheck } from "./approval-check.js";
 import type { Token } from "./command-tokens.js";
 import { destroyOn } from "./destroy-on-tokens.js";
 import { parseKeyReference, type KeyReference } from "./key-reference.js";
@@ -17,6 +18,10 @@ export interface DestroyOrder {
   readonly proof: Proof;
   /** Asks for confirmation. Returns whether there was a terminal to ask on. @throws KmsError when it is declined */
   readonly confirm: (keyId: string) => Promise<boolean>;
+  /** Requires the approval of the policy, if there is one. */
+  readonly approve?: ApprovalCheck;
+  /** Digests of the usage reports in `proof`. */
+  readonly reports?: readonly string[];
   readonly begin: Begin;
 }
 
@@ -39,7 +44,15 @@ export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
   const proof = { ...order.proof, left: departedKey(order.proof.left, view, tokens) };
   const reloaded = await confirm(keyId);
   const { key, shown, window } = await requireUnneeded({ settings, tokens, keyId, nodes, proof, reloaded });
-  await begin({ keyId, details: { label: key.record.label, proof: shown } });
+  const { label, aliases } = key.record;
+  const target = {
+    operation: "destroy",
+    names: [keyId, ...aliases],
+    label,
+    reports: order.reports ?? [],
+  } as const;
+  const approved = await order.approve?.(target);
+  await begin({ keyId, details: { label, proof: shown, ...approved } });
   return { key, proof: shown, changes: await destroyOn(tokens, key.record, window) };
 }
 

@@ -6,6 +6,7 @@ import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/port.js";
 import { activationOf, type SchedulePolicy } from "../provider/generations.js";
 import { planRotation, type RotationPlan } from "../provider/rotation.js";
+import type { ApprovalCheck } from "./approval-check.js";
 import { requireAll, type Token } from "./command-tokens.js";
 import { guardRotation, requireTimeToAbort, type Rotation } from "./guarded-rotation.js";
 import { isSameKek, viewKeyring, type KeyringView } from "./keyring-view.js";
@@ -32,6 +33,8 @@ export interface RotationOrder {
   readonly abortUnlessConverged: boolean;
   /** Ends the command before the KEK is made, or the wait after it: a KEK that is made never stays unguarded. */
   readonly signal: AbortSignal;
+  /** Requires the approval of the policy, if there is one. */
+  readonly approve?: ApprovalCheck;
   readonly operator: Operator;
 }
 
@@ -69,7 +72,8 @@ async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rot
   const [preferred] = tokens;
   if (dryRun || preferred === undefined) return { plan, made: undefined };
   if (signal.aborted) throw new KmsError("CANCELLED", "interrupted; nothing was made");
-  await begin({ details: { label: plan.label, from: plan.from.record.keyId } });
+  const approved = await order.approve?.({ operation: "rotate", names: [], label: plan.label });
+  await begin({ details: { label: plan.label, from: plan.from.record.keyId, ...approved } });
   const generation = {
     policy,
     label: plan.label,

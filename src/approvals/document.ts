@@ -1,5 +1,6 @@
 // Reads the JSON files of approvals: bounded, of one kind, with no field that the program does not know. Messages name the
 // field, never its value.
+import { createHash } from "node:crypto";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { codeOf } from "../files/file-error.js";
@@ -51,6 +52,11 @@ export function parseDocument<Schema extends z.ZodType>(
   throw refused(
     `${what} is invalid${where === "" ? "" : ` at ${where}`}: ${truncate(issue?.message ?? "", 200)}`,
   );
+}
+
+/** Returns the digest of a file that an operator names. @throws KmsError CONFIG_INVALID if it cannot be read */
+export function digestOfFile(path: string): string {
+  return `sha256:${createHash("sha256").update(readDocument(path)).digest("hex")}`;
 }
 
 /** Reads a file that an operator names. @throws KmsError CONFIG_INVALID if it cannot be read */

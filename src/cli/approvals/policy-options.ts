@@ -69,8 +69,9 @@ function merged(people: readonly Person[]): Person[] {
 function withExpiries(people: readonly Person[], expiries: readonly string[]): Person[] {
   const times = new Map(expiries.map((text) => pairOf("--expires", text)));
   for (const name of times.keys()) {
-    if (!people.some((person) => person.name === name))
+    if (!people.some((person) => person.name === name)) {
       throw invalid(`--expires: ${name} is not in the policy`);
+    }
   }
   return people.map((person) => {
     const text = times.get(person.name);

@@ -1,8 +1,7 @@
 // `kms-pkcs11 approvals propose`: writes what is proposed, signed by its proposer, for approvers to sign.
-import { createHash } from "node:crypto";
 import { Option, type Command } from "commander";
 import { describeProposal } from "../../approvals/describe.js";
-import { formatSecond, readDocument } from "../../approvals/document.js";
+import { digestOfFile, formatSecond, readDocument } from "../../approvals/document.js";
 import { parseChain, verifyChain } from "../../approvals/policy-chain.js";
 import { OPERATIONS, type Operation } from "../../approvals/policy.js";
 import {
@@ -81,7 +80,7 @@ async function proposeAndSign(file: string, options: ProposeOptions, terminal: T
     label,
     activation: instant === undefined ? null : (formatSecond(instant) ?? null),
     object: object ?? null,
-    report: usageReport === undefined ? null : digestOfText(readDocument(usageReport)),
+    report: usageReport === undefined ? null : digestOfFile(usageReport),
     proposer,
     reason,
   };
@@ -97,8 +96,4 @@ async function proposeAndSign(file: string, options: ProposeOptions, terminal: T
   if (!standingOf(policy, signed).isProposed) throw refused(`the key of --identity is not ${proposer}'s`);
   writeNewDocument(file, formatApproval(signed));
   terminal.out(`wrote ${file}; it can be approved until ${proposal.expires}`);
-}
-
-function digestOfText(text: string): string {
-  return `sha256:${createHash("sha256").update(text).digest("hex")}`;
 }

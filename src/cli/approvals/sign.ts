@@ -32,8 +32,9 @@ export function addSignCommand(approvals: Command, terminal: Terminal): void {
       const { policy } = verifyChain(parseChain(readDocument(options.policy)), undefined);
       const approval = parseApproval(readDocument(file));
       const { proposal } = approval;
-      if (Date.parse(proposal.expires) <= Date.now())
+      if (Date.parse(proposal.expires) <= Date.now()) {
         throw refused(`the proposal expired at ${proposal.expires}`);
+      }
       standingOf(policy, approval);
       const signature = await signAfterAsking(
         describeProposal(proposal),

@@ -39,8 +39,9 @@ export async function signAfterAsking(
 }
 
 async function confirm(): Promise<void> {
-  if (!process.stdin.isTTY)
+  if (!process.stdin.isTTY) {
     throw new KmsError("CONFIG_INVALID", "--yes: is required without a terminal to ask on");
+  }
   const prompt = createInterface({ input: process.stdin, output: process.stderr });
   const ended = new Promise<string>((resolve) => {
     prompt.once("close", () => {

@@ -8,18 +8,20 @@ import { HsmSeeds } from "../../etcd/hsm-seeds.js";
 import type { StoredObject } from "../../etcd/store.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
 import { addSourceOptions, withEtcd, type SourceOptions } from "./options.js";
+import { approvalCheck, type ApprovalDetails } from "../../admin/approval-check.js";
 import { insistOnOperatorEvent, recordOperatorEvent, type Operation } from "../../admin/operator-audit.js";
 import { formatJson, printBytes, type Terminal } from "../output.js";
+import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { operatorAt } from "../operator.js";
 import { withProvider } from "../../admin/with-provider.js";
 
-interface GetOptions extends SourceOptions, KekOptions {
+interface GetOptions extends SourceOptions, KekOptions, ApprovalOption {
   readonly breakGlass?: string;
 }
 
 /** Adds `etcd get`. */
 export function addEtcdGetCommand(etcd: Command, terminal: Terminal): void {
-  addKekOptions(addSourceOptions(etcd.command("get")))
+  addApprovalOption(addKekOptions(addSourceOptions(etcd.command("get"))))
     .description(
       "print one object in clear, with the HSM and without an API server; the audit log records the reason",
     )
@@ -61,8 +63,11 @@ async function get(
   const operation = { operation: "etcd get", reason, details: { key } };
   let object: StoredObject;
   let plaintext: Buffer;
+  let approved: ApprovalDetails;
   try {
     object = await find(key, options, terminal);
+    const names = [keyIdOf(object).keyId ?? ""];
+    approved = await approvalCheck(settings, options.approval)({ operation: "read", names, object: key });
     plaintext = await open(object, settings, terminal);
   } catch (error) {
     await recordOperatorEvent(settings, operatorAt(terminal), {
@@ -75,6 +80,7 @@ async function get(
     await insistOnOperatorEvent(settings, operatorAt(terminal), {
       ...operation,
       ...keyIdOf(object),
+      details: { key, ...approved },
       outcome: "ok",
     });
     if (options.output === "json") {

@@ -2,10 +2,12 @@
 // instant, so that rotations can follow it. Its value, CKA_ID and key_id do not change.
 import type { Command } from "commander";
 import { adoptKek } from "../../admin/adopt-kek.js";
+import { approvalCheck } from "../../admin/approval-check.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
 import { audited } from "../../admin/operator-audit.js";
 import { changeEvent, changeRows, requireChanged } from "../../admin/token-changes.js";
+import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
@@ -20,23 +22,26 @@ Example:
 
 /** Adds `keys adopt`. */
 export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
-  addKeyOptions(keys.command("adopt"))
+  addApprovalOption(addKeyOptions(keys.command("adopt")))
     .description(
       "give a key made by another tool an activation label, if the tokens allow it; its key_id stays the same",
     )
     .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @active or @retired")
     .addHelpText("after", HELP)
     .action(async (keyId: string, _local, command: Command) => {
-      const options = command.optsWithGlobals<SettingsOptions>();
+      const options = command.optsWithGlobals<SettingsOptions & ApprovalOption>();
       const reference = parseKeyReference("<key_id>", keyId);
       const settings = administratorSettings(options);
       const operator = operatorAt(terminal);
+      const approve = approvalCheck(settings, options.approval);
       const adopted = await audited(
         settings,
         operator,
         { operation: "keys adopt", keyId },
         (begin) =>
-          withTokens(settings, operator, (tokens) => adoptKek({ settings, tokens, reference, begin })),
+          withTokens(settings, operator, (tokens) =>
+            adoptKek({ settings, tokens, reference, approve, begin }),
+          ),
         (done) => {
           const { outcome, details } = changeEvent(done.changes);
           return { keyId: done.keyId, outcome, details: { label: done.label, ...details } };

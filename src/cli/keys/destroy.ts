@@ -1,6 +1,7 @@
 // `kms-pkcs11 keys destroy`: permanently removes a generation of the KEK from every token that holds it, and reports
 // what the tokens and nodes show afterwards.
 import type { Command } from "commander";
+import { approvalCheck } from "../../admin/approval-check.js";
 import { confirmKeyId } from "./confirm-key-id.js";
 import { destroyKek, type Destroyed } from "../../admin/destroy-kek.js";
 import { addDisuseOptions, proofOf, type DisuseOptions } from "./disuse-options.js";
@@ -13,12 +14,13 @@ import {
 import { parseNodes } from "../../admin/node-client.js";
 import { audited } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
+import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { operatorAt } from "../operator.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { changeEvent, changeRows, requireChanged } from "../../admin/token-changes.js";
 
-interface DestroyOptions extends SettingsOptions, DisuseOptions {
+interface DestroyOptions extends SettingsOptions, DisuseOptions, ApprovalOption {
   readonly nodes?: string;
 }
 
@@ -56,7 +58,7 @@ Example:
 
 /** Adds `keys destroy`. */
 export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
-  addDisuseOptions(addKeyOptions(keys.command("destroy")))
+  addApprovalOption(addDisuseOptions(addKeyOptions(keys.command("destroy"))))
     .description(
       "destroy a standby or retired KEK on every token; what is encrypted under it can then never be read again",
     )
@@ -77,13 +79,25 @@ async function destroy(keyId: string, options: DestroyOptions, terminal: Termina
   const operator = operatorAt(terminal);
   const proof = proofOf(options, operator);
   const settings = administratorSettings(options);
+  const approve = approvalCheck(settings, options.approval);
+  const reports = options.approval === undefined ? [] : await digestsOf(options.usageReport);
   const destroyed = await audited(
     settings,
     operator,
     { operation: "keys destroy", keyId },
     (begin) =>
       withTokens(settings, operator, (tokens) =>
-        destroyKek({ settings, tokens, reference, nodes, proof, confirm: confirmKeyId, begin }),
+        destroyKek({
+          settings,
+          tokens,
+          reference,
+          nodes,
+          proof,
+          confirm: confirmKeyId,
+          approve,
+          reports,
+          begin,
+        }),
       ),
     ({ key, proof: shown, changes }) => {
       const { outcome, details } = changeEvent(changes);
@@ -101,6 +115,12 @@ async function destroy(keyId: string, options: DestroyOptions, terminal: Termina
     operator.notify(`warning: ${warning}`);
   }
   requireChanged(destroyed.changes, "destroyed");
+}
+
+/** Returns the digests of reports, which an approval may name. */
+async function digestsOf(files: readonly string[]): Promise<string[]> {
+  const { digestOfFile } = await import("../../approvals/document.js");
+  return files.map((file) => digestOfFile(file));
 }
 
 function report(

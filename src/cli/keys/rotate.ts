@@ -1,6 +1,7 @@
 // `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, which becomes active later. It can
 // wait until every token and node has it, and destroy it if one does not.
 import { Option, type Command } from "commander";
+import { approvalCheck } from "../../admin/approval-check.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { LEAST_GUARDED_MS } from "../../admin/guarded-rotation.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
@@ -11,6 +12,7 @@ import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { parseTime } from "../../provider/kek-label.js";
 import { DEFAULT_DELAY_MS } from "../../provider/rotation.js";
+import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { operatorAt } from "../operator.js";
 import type { Terminal } from "../output.js";
 import {
@@ -21,7 +23,7 @@ import {
 } from "../settings-options.js";
 import { reportRotation } from "./rotation-report.js";
 
-interface RotateOptions extends SettingsOptions {
+interface RotateOptions extends SettingsOptions, ApprovalOption {
   readonly activateIn?: string;
   readonly activateAt?: string;
   readonly dryRun?: true;
@@ -59,7 +61,7 @@ Example:
 
 /** Adds `keys rotate`. */
 export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
-  addMechanismOption(addKeyOptions(keys.command("rotate")))
+  addApprovalOption(addMechanismOption(addKeyOptions(keys.command("rotate"))))
     .description(
       "make the next KEK inside the HSM; it is standby until its activation instant, then active on every node",
     )
@@ -90,6 +92,7 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
         dryRun: options.dryRun === true,
         wait: options.wait === true,
         abortUnlessConverged: options.abortUnlessConverged === true,
+        approve: approvalCheck(settings, options.approval),
         operator,
       };
       const rotation = await withTokens(settings, operator, (tokens) =>

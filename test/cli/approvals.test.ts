@@ -1,0 +1,152 @@
+// The commands for approvals, with the real ssh-keygen: from a first policy to an approval that a node accepts, and what
+// they refuse on the way.
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+import { approvalCheck } from "../../src/admin/approval-check.js";
+import type { Settings } from "../../src/config/settings.js";
+import { runCommand } from "../support/command.js";
+
+const folder = mkdtempSync(join(tmpdir(), "approvals-cli-"));
+const file = (name: string): string => join(folder, name);
+const POLICY = file("policy.json");
+const KEK = "0193.c0123456789abcdef0123456789abcdef";
+
+const approvals = (...args: string[]) => runCommand(["approvals", ...args]);
+
+const propose = (name: string, operation: string, label: string, ...more: string[]) =>
+  approvals(
+    ...["propose", file(name), "--policy", POLICY, "--operation", operation, "--label", label],
+    ...[
+      "--token",
+      "kms",
+      "--proposer",
+      "olga",
+      "--reason",
+      "a \u001b[2J test",
+      "-i",
+      file("olga"),
+      "--yes",
+      ...more,
+    ],
+  );
+
+const sign = (name: string, who: string) =>
+  approvals("sign", file(name), "--policy", POLICY, "-i", file(who), "--yes");
+
+/** Settings as far as approvals depend on them. */
+function settings(): Settings {
+  const root = /sha256:[0-9a-f]{64}/.exec(readFileSync(file("root"), "utf8"))?.[0] ?? "";
+  const tokens = [{ uri: { token: "kms" } }];
+  return { approvals: { policy: POLICY, root }, stateDir: folder, tokens } as unknown as Settings;
+}
+
+beforeAll(async () => {
+  for (const name of ["alice", "bob", "olga"]) {
+    execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file(name)]);
+  }
+  const people = ["alice", "bob"].flatMap((name) => ["--approver", `${name}=${file(`${name}.pub`)}`]);
+  const made = await approvals(
+    ...[
+      "policy",
+      "init",
+      POLICY,
+      "--cluster",
+      "prod-1",
+      ...people,
+      "--requester",
+      `olga=${file("olga.pub")}`,
+    ],
+    ...[
+      "--threshold",
+      "policy=2",
+      "--threshold",
+      "activate=2",
+      "--threshold",
+      "destroy=2",
+      "--threshold",
+      "rotate=1",
+    ],
+  );
+  expect(made).toMatchObject({ code: 0, stderr: "" });
+  for (const name of ["alice", "bob"]) {
+    const signed = await approvals("policy", "sign", POLICY, "-i", file(name), "--yes");
+    expect(signed).toMatchObject({ code: 0 });
+  }
+  const verified = await approvals("policy", "verify", POLICY);
+  expect(verified).toMatchObject({ code: 0 });
+  writeFileSync(file("root"), verified.stdout);
+});
+
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+});
+
+it("collects signatures until an approval has its quorum, and says who is missing", async () => {
+  expect(
+    await propose("a.json", "activate", "kms-kek@20261201T100000Z", "--kek", KEK, "--valid", "168h"),
+  ).toMatchObject({
+    code: 0,
+  });
+  const before = await approvals("show", file("a.json"), "--policy", POLICY);
+  expect(before.code).toBe(1);
+  expect(before.stdout).toMatch(/missing +2 of alice, bob/);
+  expect(before.stdout).toContain("a \\u001b[2J test");
+  expect((await sign("a.json", "alice")).stdout).toBe("signed: 1 of 2 approvers (alice)\n");
+  expect(await sign("a.json", "alice")).toMatchObject({ code: 1 });
+  expect((await sign("a.json", "bob")).code).toBe(0);
+  expect((await approvals("show", file("a.json"), "--policy", POLICY)).code).toBe(0);
+});
+
+it("refuses a proposal that another person signs", async () => {
+  const forged = await propose("b.json", "destroy", "kms-kek", "--kek", KEK, "-i", file("alice"));
+  expect(forged).toMatchObject({ code: 1 });
+  expect(forged.stderr).toContain("is not olga's");
+  expect(readdirSync(folder)).not.toContain("b.json");
+});
+
+it("requires a quorum for an operation, for exactly what was approved", async () => {
+  const operation = { operation: "destroy", names: [KEK], label: "kms-kek" } as const;
+  await expect(approvalCheck(settings(), undefined)(operation)).rejects.toThrow("requires 2 approvers");
+  await propose("d.json", "destroy", "kms-kek", "--kek", KEK);
+  const check = approvalCheck(settings(), file("d.json"));
+  await sign("d.json", "alice");
+  await expect(check(operation)).rejects.toThrow("1 signed (alice)");
+  await sign("d.json", "bob");
+  await expect(check(operation)).resolves.toMatchObject({ approvers: "alice, bob", proposer: "olga" });
+  await expect(check({ ...operation, names: ["other"] })).rejects.toThrow("is for KEK");
+  await expect(check({ ...operation, label: "other" })).rejects.toThrow("is for label");
+  await expect(check({ ...operation, operation: "adopt" })).rejects.toThrow('is for "destroy"');
+  const elsewhere = { ...settings(), tokens: [{ uri: { token: "x" } }] } as unknown as Settings;
+  await expect(approvalCheck(elsewhere, file("d.json"))(operation)).rejects.toThrow('for token "kms"');
+});
+
+it("uses the approval of a rotation once", async () => {
+  const label = "kms-kek@20261202T100000Z";
+  await propose("r.json", "rotate", label);
+  await sign("r.json", "bob");
+  const check = approvalCheck(settings(), file("r.json"));
+  await expect(check({ operation: "rotate", names: [], label })).resolves.toMatchObject({ approvers: "bob" });
+  await expect(check({ operation: "rotate", names: [], label })).rejects.toThrow("used already");
+});
+
+it("asks for no approval of an operation that the policy leaves open, or without a policy", async () => {
+  const operation = { operation: "adopt", names: [KEK] } as const;
+  await expect(approvalCheck(settings(), undefined)(operation)).resolves.toEqual({});
+  await expect(approvalCheck({} as Settings, undefined)(operation)).resolves.toEqual({});
+  await expect(approvalCheck({} as Settings, file("d.json"))(operation)).rejects.toThrow("does not set");
+});
+
+it("does not write over a policy, and adds a version that is not in force until it is signed", async () => {
+  const again = ["policy", "init", POLICY, "--threshold", "activate=1"];
+  expect((await approvals(...again)).stderr).toContain("--next");
+  expect((await approvals(...again, "--next")).code).toBe(0);
+  const unsigned = await approvals("policy", "verify", POLICY);
+  expect(unsigned).toMatchObject({ code: 1 });
+  expect(unsigned.stderr).toContain("version 2 of the policy is signed by 0 of 2 approvers of version 1");
+});
