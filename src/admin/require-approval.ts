@@ -32,8 +32,9 @@ export function requireApproval(
   }
   const approval = parseApproval(readDocument(file));
   const { proposal } = approval;
-  if (Date.parse(proposal.expires) <= Date.now())
+  if (Date.parse(proposal.expires) <= Date.now()) {
     throw refused(`the approval expired at ${proposal.expires}`);
+  }
   requireSame(proposal, operation, tokenNames(settings));
   const approvers = requireQuorum(policy, approval);
   if (proposal.operation === "rotate" || proposal.operation === "read") useOnce(stateDir, proposal);
@@ -46,8 +47,9 @@ function requireSame(proposal: Proposal, operation: ApprovedOperation, tokens: r
   if (proposal.operation !== operation.operation) {
     throw refused(`the approval is for "${proposal.operation}", not for "${operation.operation}"`);
   }
-  if (!tokens.includes(proposal.token))
+  if (!tokens.includes(proposal.token)) {
     throw refused(`the approval is for token "${oneLine(proposal.token)}"`);
+  }
   if (names.length > 0 ? !names.includes(proposal.keyId ?? "") : proposal.keyId !== null) {
     throw refused(`the approval is for KEK ${proposal.keyId ?? "none"}`);
   }
