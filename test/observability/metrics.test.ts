@@ -17,7 +17,7 @@ const NAMES = [
   "kms_pkcs11_hsm_call_seconds",
   "kms_pkcs11_hsm_calls_total",
   "kms_pkcs11_hsm_up",
-    "kms_pkcs11_kek_held_back",
+  "kms_pkcs11_kek_held_back",
   "kms_pkcs11_key_activation_timestamp_seconds",
   "kms_pkcs11_key_info",
   "kms_pkcs11_keyring_reading_seconds",
