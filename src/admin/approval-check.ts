@@ -1,22 +1,8 @@
 // Asks for the approval of an operation, if the configuration names a policy. Without one, no code of approvals is loaded.
-import type { Operation } from "../approvals/policy.js";
 import type { Settings } from "../config/settings.js";
+import type { ApprovalDetails, ApprovedOperation } from "./require-approval.js";
 
-/** What a command is about to do. */
-export interface ApprovedOperation {
-  readonly operation: Exclude<Operation, "activate">;
-  /** Key_ids of the KEK; empty for one that does not exist yet. */
-  readonly names: readonly string[];
-  /** Undefined if the operation does not depend on it. */
-  readonly label?: string;
-  /** The etcd key that is printed. */
-  readonly object?: string;
-  /** Digests of the usage reports that the command relies on. */
-  readonly reports?: readonly string[];
-}
-
-/** For the audit log: the digest of the approval and who approved. */
-export type ApprovalDetails = Readonly<Record<string, string>>;
+export type { ApprovalDetails } from "./require-approval.js";
 
 /**
  * Requires the approval of an operation, immediately before it is recorded and made.

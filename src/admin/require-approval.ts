@@ -3,6 +3,7 @@
 import { digestOf } from "../approvals/canonical-json.js";
 import { readDocument } from "../approvals/document.js";
 import { loadPolicy } from "../approvals/policy-file.js";
+import type { Operation } from "../approvals/policy.js";
 import { neededFor, parseApproval, requireQuorum, type Proposal } from "../approvals/proposal.js";
 import { refused } from "../approvals/refused.js";
 import { useOnce } from "../approvals/used-approvals.js";
@@ -10,7 +11,22 @@ import type { Settings } from "../config/settings.js";
 import { tokenNames } from "../config/token-names.js";
 import { KmsError } from "../errors.js";
 import { oneLine } from "../untrusted-text.js";
-import type { ApprovalDetails, ApprovedOperation } from "./approval-check.js";
+
+/** What a command is about to do. */
+export interface ApprovedOperation {
+  readonly operation: Exclude<Operation, "activate">;
+  /** Key_ids of the KEK; empty for one that does not exist yet. */
+  readonly names: readonly string[];
+  /** Undefined if the operation does not depend on it. */
+  readonly label?: string;
+  /** The etcd key that is printed. */
+  readonly object?: string;
+  /** Digests of the usage reports that the command relies on. */
+  readonly reports?: readonly string[];
+}
+
+/** For the audit log: the digest of the approval and who approved. */
+export type ApprovalDetails = Readonly<Record<string, string>>;
 
 /** Returns details for the audit log. @throws KmsError NOT_APPROVED, CONFIG_INVALID, STATE_UNUSABLE */
 export function requireApproval(
