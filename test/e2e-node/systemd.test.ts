@@ -97,7 +97,8 @@ it("PIN file: without it the unit tries again until the file is back", async () 
   await machine.run(`mv ${PIN_FILE} ${PIN_FILE}.away`);
   await machine.try("systemctl restart kms-pkcs11");
   await until("several attempts", async () => Number(await property("NRestarts")) >= 3);
-  expect(await machine.run("journalctl -u kms-pkcs11 -o cat -n 20")).toContain("credentials");
+  const journal = "journalctl -u kms-pkcs11 -o cat -n 100";
+  await until("the journal's reason", async () => /credentials/i.test(await machine.run(journal)));
   const start = Date.now();
   await machine.run(`mv ${PIN_FILE}.away ${PIN_FILE}`);
   await roundTrip("PIN file", start);
