@@ -72,7 +72,7 @@ function write(name, picture) {
 }
 
 const quickstart = [];
-const plugin = await record(quickstart, "scripts/quickstart", { last: "keys list --config" });
+const plugin = await record(quickstart, "scripts/quickstart", { last: "sleep 120" });
 try {
   write(
     "quickstart.svg",

@@ -193,7 +193,7 @@ need_npm_packages() {
   [ ! -L node_modules ] || die "node_modules is a symbolic link; remove it, and run this again to install the packages here"
   use_local_headers
   if ! cmp -s package-lock.json node_modules/.installed-package-lock.json; then
-    say "installing npm packages"
+    say "installing npm packages; this takes about a minute"
     quietly "npm ci" npm ci --no-audit --no-fund || exit 1
     # npm passes over an optional package that it cannot install.
     [ -e "node_modules/$node_package" ] ||
@@ -227,7 +227,7 @@ build_is_fresh() {
 
 need_build() {
   ! build_is_fresh || return 0
-  say "building"
+  say "building; this takes about half a minute"
   quietly "the build" npm run --silent build || exit 1
 }
 
