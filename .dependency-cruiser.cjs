@@ -56,6 +56,7 @@ const LAYERS = {
     "provider/",
     "hsm/",
     "files/",
+    "unused-memory\\.ts",
     "untrusted-text\\.ts",
     "log\\.ts",
     "errors\\.ts",

@@ -45,11 +45,24 @@ export interface OperatorEvent {
   readonly operator: Readonly<Record<string, string | number>>;
 }
 
+/** A custodian's share of the PIN. It names the share, which reveals nothing of it. */
+export interface ShareEvent {
+  readonly event: "share";
+  /** "accepted", why it was refused, or "expired" for accepted shares that were too few in time. */
+  readonly outcome: string;
+  readonly set?: string;
+  readonly epoch?: number;
+  readonly share?: number;
+}
+
 /** An event. Its fields hold names and numbers, never data. */
 export type AuditEvent =
   | RequestEvent
   | OperatorEvent
   | LifeEvent
+  | ShareEvent
+  /** An operator has locked the plugin; a token has logged in again after that. */
+  | { readonly event: "locked" | "unlocked" }
   /** Events that were lost, for example because the disk was full. */
   | { readonly event: "gap"; readonly lost: number; readonly since: string; readonly reason: string }
   /** First line of a file that continues another one; `oldest` is the number of the oldest retained line. */

@@ -56,6 +56,11 @@ const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./unlock.js")).addUnlockCommand,
   },
   {
+    name: "lock",
+    description: "have a running plugin forget its PIN and all seeds, and log out; exit 0 if it is locked",
+    load: async () => (await import("./lock.js")).addLockCommand,
+  },
+  {
     name: "custody",
     description: "split the token's PIN among several custodians, check their shares, and renew it",
     isGroup: true,

@@ -1,123 +1,96 @@
-// `kms-pkcs11 unlock`: sends the PIN to a running plugin. Reads it from a terminal without echo, or from standard
-// input. The PIN is never in an argument, the environment or a file.
-import { lstatSync, statSync } from "node:fs";
-import { connect } from "node:net";
-import { dirname } from "node:path";
+// `kms-pkcs11 unlock`: sends the PIN, or one custodian's share of it, to a running plugin. Reads it from a terminal without
+// echo, or from standard input. Neither is ever in an argument, the environment or a file.
 import type { Command } from "commander";
 import { z } from "zod";
 import { MAX_PIN_BYTES } from "../config/read-pin.js";
-import { KmsError } from "../errors.js";
-import { folderProblem } from "../files/ownership.js";
 import { EXIT_NO } from "./exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "./output.js";
 import { readHidden } from "./read-hidden.js";
+import {
+  askPlugin,
+  DEFAULT_UNLOCK_SOCKET,
+  orderBytes,
+  requireListener,
+  requireTrustedFolder,
+} from "./unlock-client.js";
 
 interface UnlockOptions {
   readonly socket: string;
+  readonly share?: true;
   readonly output: OutputFormat;
 }
 
-const answerSchema = z.object({ unlocked: z.boolean(), message: z.string() });
+const answerSchema = z.object({
+  unlocked: z.boolean(),
+  message: z.string(),
+  accepted: z.boolean().optional(),
+});
+const attemptSchema = answerSchema.extend({
+  nonce: z
+    .string()
+    .regex(/^[0-9a-f]{32}$/)
+    .optional(),
+  epochs: z.array(z.object({ epoch: z.number(), count: z.number(), threshold: z.number() })).optional(),
+});
 
-type Answer = z.infer<typeof answerSchema>;
-
-/** Longer than the plugin waits for the token. */
-const ANSWER_LIMIT_MS = 30_000;
-const ANSWER_LIMIT_BYTES = 64 * 1024;
+/** As many bytes as the plugin reads of a share. */
+const MAX_SHARE_BYTES = 256;
 
 /** Adds `unlock`. */
 export function addUnlockCommand(program: Command, terminal: Terminal): void {
   program
     .command("unlock")
-    .option("--socket <path>", "the plugin's pin.unlock", "/run/kms-pkcs11/unlock.sock")
+    .option("--socket <path>", "the plugin's pin.unlock", DEFAULT_UNLOCK_SOCKET)
+    .option("--share", "send one custodian's share of a split PIN instead of the PIN (pin.custody)")
     .addHelpText(
       "after",
       `
 Prompts for the PIN on a terminal; otherwise reads it from standard input. A wrong PIN costs one PIN attempt.
 
+With --share each custodian runs the command once. The plugin keeps the shares in memory until there are enough, at most 10
+minutes after the first one, and then tries the PIN once. A wrong, foreign or outdated share is refused with its reason; the
+other shares stay, and no PIN attempt is made. Exit code 0 means that the share was accepted.
+
 Examples:
   kms-pkcs11 unlock
-  systemd-ask-password 'PIN of the KMS token' | kms-pkcs11 unlock`,
+  systemd-ask-password 'PIN of the KMS token' | kms-pkcs11 unlock
+  kms-pkcs11 unlock --share`,
     )
     .action(async (_local, command: Command) => {
-      const { socket, output } = command.optsWithGlobals<UnlockOptions>();
+      const { socket, share, output } = command.optsWithGlobals<UnlockOptions>();
       requireTrustedFolder(socket, terminal);
       await requireListener(socket);
-      const pin = await readHidden("PIN: ", MAX_PIN_BYTES + 2);
-      try {
-        const answer = await sendPin(socket, pin);
-        if (output === "json") terminal.out(formatJson(answer));
-        else terminal.out(answer.message);
-        if (!answer.unlocked) process.exitCode = EXIT_NO;
-      } finally {
-        pin.fill(0);
-      }
+      const answer = share === true ? await sendShare(socket, terminal) : await sendPin(socket);
+      if (output === "json") terminal.out(formatJson(answer));
+      else terminal.out(answer.message);
+      if (!answer.unlocked && answer.accepted !== true) process.exitCode = EXIT_NO;
     });
 }
 
-/** Checks that no other user could create the socket and receive the PIN. @throws KmsError SOCKET_UNUSABLE */
-function requireTrustedFolder(path: string, terminal: Terminal): void {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return;
-  if (!found.isSocket()) {
-    throw new KmsError(
-      "SOCKET_UNUSABLE",
-      `${path} is not a socket; give the plugin's pin.unlock to --socket`,
-    );
-  }
-  const problem = folderProblem(dirname(path), { danger: "listen there for the PIN", forAnotherUser: true });
-  if (problem !== undefined) throw new KmsError("SOCKET_UNUSABLE", problem);
-  const { uid } = statSync(dirname(path));
-  // Root does not know the plugin's user and must be able to see who receives the PIN.
-  if (uid !== 0 && uid !== process.geteuid?.()) {
-    terminal.err(`sending the PIN to a process of user ${uid}, the owner of ${dirname(path)}`);
-  }
-}
+type Answer = z.infer<typeof answerSchema>;
 
-/** Checks that a plugin listens before the operator types the PIN. @throws KmsError PEER_UNREACHABLE */
-async function requireListener(path: string): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    const probe = connect({ path });
-    probe.on("error", (error) => {
-      reject(unreachable(path, error));
-    });
-    probe.on("connect", () => {
-      probe.destroy();
-      resolve();
-    });
-  });
-}
-
-function unreachable(path: string, error: Error): KmsError {
-  const problem = `${error.message}; is the plugin running, with pin.unlock set, and are you its user or root?`;
-  return new KmsError("PEER_UNREACHABLE", `${path}: ${problem}`, error);
-}
-
-/** Sends the PIN and returns the plugin's answer. @throws KmsError PEER_UNREACHABLE */
-async function sendPin(path: string, pin: Buffer): Promise<Answer> {
-  const text = await new Promise<string>((resolve, reject) => {
-    const socket = connect({ path, allowHalfOpen: true });
-    let received = "";
-    socket.setTimeout(ANSWER_LIMIT_MS, () => socket.destroy(new Error("no answer")));
-    socket.on("error", (error) => {
-      reject(unreachable(path, error));
-    });
-    socket.on("data", (chunk) => {
-      received += chunk.toString();
-      if (received.length > ANSWER_LIMIT_BYTES) socket.destroy(new Error("the answer is too long"));
-    });
-    socket.on("end", () => {
-      resolve(received);
-    });
-    socket.end(pin);
-  });
+async function sendPin(socket: string): Promise<Answer> {
+  const pin = await readHidden("PIN: ", MAX_PIN_BYTES + 2);
   try {
-    return answerSchema.parse(JSON.parse(text));
-  } catch (error) {
-    throw new KmsError(
-      "PEER_UNREACHABLE",
-      `${path}: the answer is not from a compatible plugin; give the plugin's pin.unlock to --socket`,
-      error,
-    );
+    return await askPlugin(socket, pin, answerSchema);
+  } finally {
+    pin.fill(0);
+  }
+}
+
+/** Asks for the state of the attempt first, so that no share is typed in vain. */
+async function sendShare(socket: string, terminal: Terminal): Promise<Answer> {
+  const { nonce, epochs = [], ...attempt } = await askPlugin(socket, orderBytes("shares"), attemptSchema);
+  if (nonce === undefined) return attempt;
+  for (const { epoch, count, threshold } of epochs) {
+    terminal.err(`epoch ${epoch}: ${count} of ${threshold} shares so far`);
+  }
+  const share = await readHidden("Share: ", MAX_SHARE_BYTES);
+  const order = orderBytes(`share ${nonce} `, share);
+  share.fill(0);
+  try {
+    return await askPlugin(socket, order, answerSchema);
+  } finally {
+    order.fill(0);
   }
 }

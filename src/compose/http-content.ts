@@ -13,17 +13,18 @@ import { VERSION } from "../version.js";
 export interface Sockets {
   readonly server: RunningServer;
   readonly unlock: RunningUnlock[];
+  readonly lock: { readonly finding: string | undefined };
 }
 
 /**
  * Returns the readiness of the provider and the socket. An operator who cannot submit a PIN does not make it unready.
  */
-function readinessOf(running: RunningProvider, { server, unlock }: Sockets): Readiness {
+function readinessOf(running: RunningProvider, { server, unlock, lock }: Sockets): Readiness {
   const { ready, lines } = running.readiness();
   const findings = unlock.flatMap((socket) => socket.problem() ?? []);
-  const problem = server.socketProblem();
-  if (problem === undefined) return { ready, lines: [...lines, ...findings] };
-  return { ready: false, lines: [problem, ...(ready ? [] : lines), ...findings] };
+  const problems = [lock.finding ?? [], server.socketProblem() ?? []].flat();
+  if (problems.length === 0) return { ready, lines: [...lines, ...findings] };
+  return { ready: false, lines: [...problems, ...(ready ? [] : lines), ...findings] };
 }
 
 /** Returns the functions that render the endpoints. */

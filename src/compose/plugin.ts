@@ -29,8 +29,10 @@ import { observeProvider } from "./gauges.js";
 import { httpContent, type Sockets } from "./http-content.js";
 import { providerOptions } from "./provider.js";
 import type { ReloadableParts } from "./reload.js";
+import { startUnlocking } from "./unlock-socket.js";
+import { PluginLock } from "./lock.js";
 import { startWorkingSet } from "./working-set.js";
-import { adminPinWarnings, openTokens, startUnlocking, type OpenedTokens } from "./tokens.js";
+import { adminPinWarnings, openTokens, type OpenedTokens } from "./tokens.js";
 import { VERSION } from "../version.js";
 import { environmentWithoutNotifications } from "../observability/service-manager.js";
 import { startWatchdog } from "../observability/watchdog.js";
@@ -108,12 +110,18 @@ async function startParts(start: Start): Promise<Pick<Plugin, "http" | "reloadab
   const running = openRunningProvider(settings, hsm, metrics, log, gate);
   const audit = openAudit(start, metrics);
   const server = await serveSocket(start, running, { metrics, tracing, audit });
-  const sockets: Sockets = { server, unlock: [] };
+  const record = (event: AuditEvent): void => audit?.record(event);
+  const forgetSeeds = (): void => {
+    running.forgetSeeds();
+  };
+  const lock = new PluginLock({ ...hsm, forgetSeeds, log, record });
+  metrics.addLock(lock);
+  const sockets: Sockets = { server, unlock: [], lock };
   const http =
     settings.http && (await startHttp(settings.http, httpContent(settings, running, sockets, metrics)));
   closers.add("HTTP endpoints", () => http?.stop());
   for (const token of hsm.locked) {
-    const unlock = await startUnlocking(token, log);
+    const unlock = await startUnlocking({ token, lock, record, log });
     sockets.unlock.push(unlock);
     closers.add("unlock sockets", () => {
       unlock.stop();

@@ -8,7 +8,6 @@ import {
   isPinPresent,
   type PinSource,
 } from "../config/pin-source.js";
-import { checkPin, MAX_PIN_BYTES } from "../config/read-pin.js";
 import { formatPkcs11Uri, tokenSelector } from "../config/pkcs11-uri.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { pinSourcesOf } from "../config/tokens.js";
@@ -23,7 +22,7 @@ import type { HostUser } from "../hsm/wire-user.js";
 import { TokenHsm } from "../hsm/token-hsm.js";
 import type { Log } from "../log.js";
 import { ConfiguredPin } from "./configured-pin.js";
-import { startUnlock, type RunningUnlock, type UnlockAnswer } from "../server/unlock.js";
+import type { UnlockAnswer } from "../server/unlock.js";
 
 const TOKEN_HOST_ENTRY = fileURLToPath(new URL("../token-host/main.js", import.meta.url));
 /** How long `unlock` waits for the token to accept or refuse the PIN, in ms. */
@@ -104,6 +103,7 @@ type UnlockSource = PinSource & { readonly kind: "unlock" };
 
 /** A token whose PIN an operator submits on a socket. */
 export interface LockedToken {
+  readonly settings: TokenSettings;
   readonly source: UnlockSource;
   readonly held: OperatorPin;
   readonly hsm: TokenHsm;
@@ -135,7 +135,9 @@ export function openTokens(
     const held = source.kind === "unlock" ? holdPin(source) : undefined;
     const pin = held === undefined ? new ConfiguredPin(source, env) : undefined;
     const hsm = openToken({ settings, token, hosts, observer, log, env, suppliedPin: held ?? pin });
-    if (source.kind === "unlock" && held !== undefined) locked.push({ source, held, hsm, hosts });
+    if (source.kind === "unlock" && held !== undefined) {
+      locked.push({ settings: token, source, held, hsm, hosts });
+    }
     return { name: formatPkcs11Uri(uri), hsm, pin };
   });
   const [only] = members;
@@ -158,27 +160,13 @@ export function adminPinWarnings({ tokens }: Settings, env: NodeJS.ProcessEnv): 
 }
 
 function holdPin(source: UnlockSource): OperatorPin {
-  const missing = `no PIN is held; run kms-pkcs11 unlock --socket ${source.path}`;
+  const share = source.sealed === undefined ? "" : " --share";
+  const missing = `no PIN is held; run kms-pkcs11 unlock${share} --socket ${source.path}`;
   return new OperatorPin({ description: describePinSource(source), missing, correction: correctPin(source) });
 }
 
-/** Listens for the PIN of a token, and logs when no operator can submit it. @throws KmsError SOCKET_UNUSABLE */
-export function startUnlocking(token: LockedToken, log: Log): Promise<RunningUnlock> {
-  const { path } = token.source;
-  return startUnlock({
-    path,
-    observe: (problem) => {
-      if (problem === undefined) log.info({ socket: path }, "operators can submit a PIN again");
-      else log.warn({ socket: path }, problem);
-    },
-    // Including the line break that ends a file.
-    maxPinBytes: MAX_PIN_BYTES + 2,
-    take: (bytes) => take(checkPin(bytes, token.source), token),
-  });
-}
-
 /** Tries the PIN if a token host has to log in; does nothing while all of them are logged in. */
-async function take(pin: Buffer, { held, hsm, hosts }: LockedToken): Promise<UnlockAnswer> {
+export async function tryPin(pin: Buffer, { held, hsm, hosts }: LockedToken): Promise<UnlockAnswer> {
   const idle = (): boolean => hsm.readyHosts === hosts;
   const verdict = await verdictOn(held.offer(pin), { state: () => hsm.state(), idle, limitMs: UNLOCK_MS });
   const { up } = hsm.state();

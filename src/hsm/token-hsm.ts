@@ -101,6 +101,11 @@ export class TokenHsm implements Hsm, TokenAdministration {
     await this.#hosts.stop(graceMs);
   }
 
+  /** Logs the token out: ends every host, also one that is starting. @param graceMs for closing their sessions */
+  replaceHosts(graceMs: number): Promise<void> {
+    return this.#hosts.replace(graceMs);
+  }
+
   encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
     return this.#dispatcher.crypt(Op.encrypt, request, caller);
   }

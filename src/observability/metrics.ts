@@ -11,6 +11,7 @@ import {
 import type { WorkingSetCounts } from "../working-set/working-set.js";
 import {
   addAuditState,
+  addLock,
   addLogState,
   addPluginState,
   addWorkingSet,
@@ -118,6 +119,10 @@ export class Metrics {
 
   addAuditState(audit: AuditState): void {
     addAuditState(this.#registry, audit);
+  }
+
+  addLock(lock: { readonly isLocked: boolean }): void {
+    addLock(this.#registry, lock);
   }
 
   addLogState(log: { readonly dropped: number }): void {

@@ -152,6 +152,12 @@ export function addAuditState(registry: OpenMetricsRegistry, audit: AuditState):
   });
 }
 
+/** Registers the metric of the operator's lock. */
+export function addLock(registry: OpenMetricsRegistry, lock: { readonly isLocked: boolean }): void {
+  const help = "Whether an operator has locked the plugin (kms-pkcs11 lock).";
+  addGauge(registry, { name: "kms_pkcs11_locked", help, read: () => Number(lock.isLocked) });
+}
+
 /** Registers the metric of the log's output. */
 export function addLogState(registry: OpenMetricsRegistry, log: { readonly dropped: number }): void {
   addReadCounter(registry, {

@@ -176,6 +176,13 @@ export class RunningProvider {
     this.localKeks.clear();
   }
 
+  /** Zeroes cached DEK seeds and local KEKs, and has the HSM checked again at once. */
+  forgetSeeds(): void {
+    this.cache.clear();
+    this.localKeks.clear();
+    this.#check.requestRound();
+  }
+
   /** Returns the document served at /keys. @param refresh requests a reading of the token soon, at a limited rate */
   keyring(refresh = false): KeyringReport {
     if (refresh) this.#check.refresh();

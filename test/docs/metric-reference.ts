@@ -38,6 +38,7 @@ export async function metricReference(): Promise<MetricReference[]> {
     renewalsFailed: 0,
   }));
   metrics.addAuditState({ up: true, buffered: 0, written: 0, lost: 0 });
+  metrics.addLock({ isLocked: false });
   metrics.addLogState({ dropped: 0 });
   const text = await metrics.text();
   const helps = new Map([...text.matchAll(/^# HELP (\S+) (.*)$/gm)].map(([, name, help]) => [name, help]));

@@ -24,11 +24,6 @@ export async function* enterShares(): AsyncGenerator<Entered> {
   }
 }
 
-/** Reads one share. @throws KmsError CANCELLED, INPUT_INVALID */
-export async function enterShare(): Promise<Buffer> {
-  return readHidden("Share: ", MAX_INPUT_BYTES);
-}
-
 function* fromLines(bytes: Buffer): Generator<Entered> {
   try {
     let entry = 0;

@@ -89,6 +89,11 @@ export class HostPool {
     await Promise.all(this.#supervisors.map((supervisor) => supervisor.stop(graceMs)));
   }
 
+  /** Ends every host; others start in their places and log in again. @param graceMs for closing their sessions */
+  async replace(graceMs: number): Promise<void> {
+    await Promise.all(this.#supervisors.map((supervisor) => supervisor.stop(graceMs)));
+  }
+
   /** Hosts that may be given requests, the serving one first. */
   get ready(): readonly HostProcess[] {
     return this.#supervisors.flatMap((supervisor) => supervisor.ready ?? []);

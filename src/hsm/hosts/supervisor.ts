@@ -110,7 +110,7 @@ export class Supervisor {
     }
   }
 
-  /** Ends the host after the signal of `run` has aborted. @param graceMs for closing its sessions */
+  /** Ends the host; while the signal of `run` has not aborted, another one starts. @param graceMs for closing its sessions */
   async stop(graceMs: number): Promise<void> {
     await this.#host?.stop(graceMs);
   }

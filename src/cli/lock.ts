@@ -1,0 +1,45 @@
+// `kms-pkcs11 lock`: has a running plugin forget its PIN and every seed, and log out of its tokens.
+import type { Command } from "commander";
+import { z } from "zod";
+import { EXIT_NO } from "./exit-code.js";
+import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import {
+  askPlugin,
+  DEFAULT_UNLOCK_SOCKET,
+  orderBytes,
+  requireListener,
+  requireTrustedFolder,
+} from "./unlock-client.js";
+
+interface LockOptions {
+  readonly socket: string;
+  readonly output: OutputFormat;
+}
+
+const answerSchema = z.object({ locked: z.boolean().default(false), message: z.string() });
+
+/** Adds `lock`. */
+export function addLockCommand(program: Command, terminal: Terminal): void {
+  program
+    .command("lock")
+    .option("--socket <path>", "the plugin's pin.unlock", DEFAULT_UNLOCK_SOCKET)
+    .addHelpText(
+      "after",
+      `
+The plugin empties its cache, local KEKs and PIN from memory within a second, and replaces its token hosts, which logs them out.
+For kube-apiserver this is an outage of the HSM: it continues with the seeds that it has decrypted, and Status keeps answering
+for health.outageGracePeriod. /readyz says at once that the plugin is locked. It needs pin.unlock for every token.
+
+Example:
+  kms-pkcs11 lock`,
+    )
+    .action(async (_local, command: Command) => {
+      const { socket, output } = command.optsWithGlobals<LockOptions>();
+      requireTrustedFolder(socket, terminal);
+      await requireListener(socket);
+      const answer = await askPlugin(socket, orderBytes("lock"), answerSchema);
+      if (output === "json") terminal.out(formatJson(answer));
+      else terminal.out(answer.message);
+      if (!answer.locked) process.exitCode = EXIT_NO;
+    });
+}

@@ -1,0 +1,97 @@
+// Unlocks a token by shares that arrive on its unlock socket: judges each, records it, and tries the PIN once when there
+// are enough. Loaded only if the configuration names a sealed PIN.
+import { describeSelected } from "../config/pkcs11-uri.js";
+import type { TokenSettings } from "../config/settings.js";
+import { checkPin } from "../config/read-pin.js";
+import { readSealedPins } from "../custody/sealed-pin-file.js";
+import type { SealedPin } from "../custody/sealed-pin.js";
+import { parseShare } from "../custody/share.js";
+import { UnlockWindow } from "../custody/unlock-window.js";
+import { KmsError } from "../errors.js";
+import type { Gathering } from "../custody/gathering.js";
+import type { ShareEvent } from "../audit/line.js";
+import type { UnlockAnswer } from "../server/unlock.js";
+
+/** What receiving shares needs of the plugin. */
+export interface ShareUnlockOptions {
+  readonly token: TokenSettings;
+  readonly path: string;
+  /** Whether all token hosts are logged in: then no share is needed. */
+  readonly isLoggedIn: () => boolean;
+  /** Tries a PIN and owns its buffer. */
+  readonly tryPin: (pin: Buffer) => Promise<UnlockAnswer>;
+  readonly record: (event: Omit<ShareEvent, "event">) => void;
+}
+
+const LOGGED_IN = "the token is logged in already; no share is needed";
+
+/** Receives the shares of one token's PIN. */
+export class ShareUnlock {
+  readonly #options: ShareUnlockOptions;
+  readonly #window: UnlockWindow;
+
+  constructor(options: ShareUnlockOptions) {
+    this.#options = options;
+    this.#window = new UnlockWindow({
+      read: () => sealedPinsOf(options),
+      onExpired: () => {
+        options.record({ outcome: "expired" });
+      },
+    });
+  }
+
+  /** Returns the state of the attempt, with the nonce that a share has to name. @throws KmsError */
+  begin(): object {
+    if (this.#options.isLoggedIn()) return { unlocked: true, message: LOGGED_IN };
+    return { unlocked: false, message: "", ...this.#window.progress() };
+  }
+
+  /** Takes a share as text, which is zeroed. @throws KmsError INPUT_INVALID, or why the sealed PIN cannot be used */
+  async add(nonce: string, text: Buffer): Promise<UnlockAnswer> {
+    const { record, isLoggedIn } = this.#options;
+    if (isLoggedIn()) {
+      text.fill(0);
+      return { unlocked: true, message: LOGGED_IN };
+    }
+    const share = readOrRecord(text, record);
+    const { set, epoch, index } = share;
+    const outcome = this.#window.add(nonce, share);
+    record({ outcome: outcome.is === "complete" ? "accepted" : outcome.is, set, epoch, share: index });
+    if (outcome.is === "complete") return this.#unlock(outcome.gathering);
+    if (outcome.is === "accepted") return { unlocked: false, message: outcome.text, accepted: true };
+    return { unlocked: false, message: outcome.text };
+  }
+
+  /** Zeroes the shares of the attempt. */
+  clear(): void {
+    this.#window.clear();
+  }
+
+  async #unlock(gathering: Gathering): Promise<UnlockAnswer> {
+    const { token, tryPin } = this.#options;
+    const { epoch, threshold } = gathering.sealed;
+    const pin = checkPin(await gathering.open(), token.pin);
+    const answer = await tryPin(pin);
+    const message = `${threshold} of ${threshold} shares (epoch ${epoch}): ${answer.message}`;
+    return { ...answer, message };
+  }
+}
+
+function readOrRecord(text: Buffer, record: ShareUnlockOptions["record"]): ReturnType<typeof parseShare> {
+  try {
+    return parseShare(text);
+  } catch (error) {
+    record({ outcome: "unreadable" });
+    throw error;
+  }
+}
+
+/** Returns the sealed PINs, which have to belong to this token and role. @throws KmsError CONFIG_INVALID */
+function sealedPinsOf({ path, token }: ShareUnlockOptions): readonly SealedPin[] {
+  const name = describeSelected(token.uri);
+  const sealed = readSealedPins(path);
+  const other = sealed.find((one) => one.token !== name || one.role !== token.userType);
+  if (other === undefined) return sealed;
+  const text = `${path} was sealed for ${other.token} and role ${other.role}; the configuration names ${name} and role ${token.userType}`;
+  throw new KmsError("CONFIG_INVALID", text);
+}

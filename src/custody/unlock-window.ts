@@ -1,0 +1,100 @@
+// Gathers the shares of one attempt to unlock a running plugin: one custodian at a time, within ten minutes of the first
+// share. Each share is judged alone, so that a wrong one neither ends the attempt nor extends it. A nonce names the
+// attempt, so that a share is never counted in another one than its custodian saw.
+import { randomBytes } from "node:crypto";
+import { KmsError } from "../errors.js";
+import { describeFault, faultOf, Gathering, type ShareFault } from "./gathering.js";
+import type { SealedPin } from "./sealed-pin.js";
+import type { Share } from "./share.js";
+
+export const WINDOW_MS = 10 * 60_000;
+const NONCE_BYTES = 16;
+
+/** The attempt, as a custodian sees it. */
+export interface UnlockProgress {
+  readonly nonce: string;
+  /** For each epoch whose PIN the token may have. */
+  readonly epochs: readonly { readonly epoch: number; readonly count: number; readonly threshold: number }[];
+}
+
+/** The outcome of one share. */
+export type ShareOutcome =
+  | { readonly is: "accepted"; readonly text: string }
+  | { readonly is: ShareFault | "stale"; readonly text: string }
+  /** Enough shares: the attempt has ended, and the caller opens or clears them. */
+  | { readonly is: "complete"; readonly gathering: Gathering };
+
+/** How the sealed PINs are read. */
+export interface UnlockWindowOptions {
+  /** Returns the sealed PINs that the token may have, the one in force first. @throws KmsError */
+  readonly read: () => readonly SealedPin[];
+  readonly windowMs?: number;
+  /** Called when shares were zeroed because the window had ended. */
+  readonly onExpired?: () => void;
+}
+
+/** Gathers shares for a running plugin. */
+export class UnlockWindow {
+  readonly #options: UnlockWindowOptions;
+  #nonce = newNonce();
+  #gatherings: readonly Gathering[] = [];
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: UnlockWindowOptions) {
+    this.#options = options;
+  }
+
+  /** Returns the attempt's state; begins one if there is none. @throws KmsError if the sealed PIN cannot be read */
+  progress(): UnlockProgress {
+    this.#readUnlessBegun();
+    const epochs = this.#gatherings.map(({ sealed, count }) => ({
+      epoch: sealed.epoch,
+      count,
+      threshold: sealed.threshold,
+    }));
+    return { nonce: this.#nonce, epochs };
+  }
+
+  /** Judges a share and owns its point. @throws KmsError if the sealed PIN cannot be read */
+  add(nonce: string, share: Share): ShareOutcome {
+    if (nonce !== this.#nonce) {
+      share.point.fill(0);
+      return { is: "stale", text: "this attempt has ended; run unlock --share again" };
+    }
+    this.#readUnlessBegun();
+    const gathering =
+      this.#gatherings.find(({ sealed }) => faultOf(share, sealed) === undefined) ?? this.#gatherings[0];
+    if (gathering === undefined) throw new KmsError("INTERNAL", "there is no sealed PIN");
+    const fault = gathering.add(share);
+    const { sealed, count, missing } = gathering;
+    if (fault !== undefined) return { is: fault, text: describeFault(fault, share, sealed) };
+    this.#timer ??= setTimeout(() => {
+      this.clear();
+      this.#options.onExpired?.();
+    }, this.#options.windowMs ?? WINDOW_MS).unref();
+    if (missing > 0) return { is: "accepted", text: `${count} of ${sealed.threshold} shares` };
+    // Taken out before anything is awaited: no later share can reach this attempt.
+    this.#gatherings = this.#gatherings.filter((other) => other !== gathering);
+    this.clear();
+    return { is: "complete", gathering };
+  }
+
+  /** Zeroes all shares and ends the attempt. */
+  clear(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const gathering of this.#gatherings) gathering.clear();
+    this.#gatherings = [];
+    this.#nonce = newNonce();
+  }
+
+  /** The file may be replaced by a renewal: it is read again until the first share has been accepted. */
+  #readUnlessBegun(): void {
+    if (this.#timer !== undefined) return;
+    this.#gatherings = this.#options.read().map((sealed) => new Gathering(sealed));
+  }
+}
+
+function newNonce(): string {
+  return randomBytes(NONCE_BYTES).toString("hex");
+}
