@@ -1,7 +1,6 @@
 // Stores the approval of a KEK in a node's state directory, after the checks that the node itself makes.
-import { join } from "node:path";
 import { digestOf } from "../approvals/canonical-json.js";
-import { APPROVALS_FOLDER, requireActivation } from "../approvals/node-approvals.js";
+import { approvalPath, requireActivation } from "../approvals/node-approvals.js";
 import { loadPolicy } from "../approvals/policy-file.js";
 import type { Approval } from "../approvals/proposal.js";
 import type { Settings } from "../config/settings.js";
@@ -26,7 +25,7 @@ export function deliverApproval(settings: Settings, approval: Approval): Deliver
   const { policy } = loadPolicy({ ...approvals, stateDir });
   const approvers = requireActivation(policy, approval, tokenNames(settings));
   const digest = digestOf(approval.proposal);
-  const path = join(stateDir, APPROVALS_FOLDER, `${digest.replace("sha256:", "")}.json`);
+  const path = approvalPath(stateDir, digest);
   try {
     writeStateFile(path, approval);
   } catch (error) {

@@ -14,19 +14,24 @@ import type { Policy } from "./policy.js";
 import { neededFor, parseApproval, requireQuorum, type Approval } from "./proposal.js";
 import { refused } from "./refused.js";
 
-/** Folder of a node's approvals in its state directory. */
-export const APPROVALS_FOLDER = "approvals";
-
 /** Most files that are read, in the order of their names, and the longest file in bytes. */
 const MAX_FILES = 500;
 export const MAX_APPROVAL_BYTES = 64 * 1024;
-const FILE = /^[A-Za-z0-9._-]{1,120}\.json$/;
+const FILE = /^approval-[A-Za-z0-9._-]{1,120}\.json$/;
 
 export interface NodeApprovalsOptions extends PolicySource {
   readonly stateDir: string;
   /** Names of the configured tokens. */
   readonly tokens: readonly string[];
   readonly log: Log;
+}
+
+/**
+ * Returns the path of an approval in a state directory. It is a file beside the others: a folder that root creates would
+ * not be readable for the plugin's user.
+ */
+export function approvalPath(stateDir: string, digest: string): string {
+  return join(stateDir, `approval-${digest.replace("sha256:", "")}.json`);
 }
 
 /** What is known of a KEK on a token. */
@@ -102,8 +107,7 @@ export class NodeApprovals {
   /** Returns a text that changes when a file does. */
   #fingerprint(): string {
     const { policy, stateDir } = this.#options;
-    const folder = join(stateDir, APPROVALS_FOLDER);
-    const paths = [policy, ...this.#files().map((file) => join(folder, file))];
+    const paths = [policy, ...this.#files().map((file) => join(stateDir, file))];
     return paths
       .map((path) => {
         const stat = statSync(path, { throwIfNoEntry: false, bigint: true });
@@ -114,7 +118,7 @@ export class NodeApprovals {
 
   #files(): string[] {
     try {
-      const names = readdirSync(join(this.#options.stateDir, APPROVALS_FOLDER));
+      const names = readdirSync(this.#options.stateDir);
       return names
         .filter((file) => FILE.test(file))
         .sort()
@@ -128,7 +132,7 @@ export class NodeApprovals {
   #readAll(policy: Policy): Finding[] {
     return this.#files().flatMap((file) => {
       try {
-        const approval = readApproval(join(this.#options.stateDir, APPROVALS_FOLDER, file));
+        const approval = readApproval(join(this.#options.stateDir, file));
         return [{ approval, refusal: this.#refusal(policy, approval, file) }];
       } catch (error) {
         this.#options.log.warn({ file }, `approval ignored: ${textOf(error)}`);

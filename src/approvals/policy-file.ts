@@ -4,11 +4,13 @@ import { join } from "node:path";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { askToRepair, readStateFile, writeStateFile } from "../files/state-file.js";
-import { digest, readDocument } from "./document.js";
+import { codeOf } from "../files/file-error.js";
+import { readRegular } from "../files/regular-file.js";
+import { digest, MAX_DOCUMENT_BYTES } from "./document.js";
 import { parseChain, verifyChain, type PolicyInForce } from "./policy-chain.js";
 import { refused } from "./refused.js";
 
-const SEEN = "approval-policy.json";
+const SEEN = "policy-seen.json";
 
 const seenSchema = z.strictObject({ format: z.literal(1), version: z.int().min(1), digest });
 
@@ -28,9 +30,19 @@ export interface PolicySource {
  *   STATE_UNUSABLE if the memory of versions cannot be used
  */
 export function loadPolicy({ policy: path, root, stateDir }: PolicySource): PolicyInForce {
-  const inForce = verifyChain(parseChain(readDocument(path)), root);
+  const inForce = verifyChain(parseChain(readPolicy(path)), root);
   if (stateDir !== undefined) remember(join(stateDir, SEEN), inForce);
   return inForce;
+}
+
+/** A plugin reads it while it serves: opening must not block. */
+function readPolicy(path: string): string {
+  try {
+    return readRegular(path, MAX_DOCUMENT_BYTES).toString("utf8");
+  } catch (error) {
+    if (error instanceof KmsError) throw error;
+    throw new KmsError("CONFIG_INVALID", `${path}: cannot be read (${codeOf(error)})`, error);
+  }
 }
 
 function remember(path: string, { policy: { version }, digests }: PolicyInForce): void {

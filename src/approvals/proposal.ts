@@ -110,7 +110,9 @@ export function standingOf(policy: Policy, approval: Approval): Standing {
   if (!policy.people.some((person) => person.name === proposal.proposer)) {
     throw refused(`the proposer ${proposal.proposer} is not in version ${policy.version} of the policy`);
   }
-  const signers = verifySigners(policy, signatures, signedBytes(approval), Date.parse(proposal.created));
+  // The proposer states when it was created: a key that has expired must not count again by an earlier date.
+  const at = Math.max(Date.parse(proposal.created), Date.now());
+  const signers = verifySigners(policy, signatures, signedBytes(approval), at);
   return {
     isProposed: signers.some(({ person }) => person.name === proposal.proposer),
     approvers: approversOf(signers).filter((one) => one !== proposal.proposer),

@@ -1,5 +1,6 @@
 // A node's decision whether a KEK may become active: which stored approvals permit it, and what a damaged policy changes.
 
+import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -27,7 +28,6 @@ let path: string;
 beforeEach(() => {
   stateDir = mkdtempSync(join(tmpdir(), "approvals-"));
   path = join(stateDir, "policy.json");
-  mkdirSync(join(stateDir, "approvals"));
   writePolicy(signedBy(FIRST, "alice", "bob"));
 });
 
@@ -39,8 +39,8 @@ function writePolicy(...versions: SignedPolicy[]): void {
   writeFileSync(path, formatChain(versions));
 }
 
-const deliver = (approval: Approval, name = "approval"): void => {
-  writeFileSync(join(stateDir, "approvals", `${name}.json`), formatApproval(approval));
+const deliver = (approval: Approval, name = "x"): void => {
+  writeFileSync(join(stateDir, `approval-${name}.json`), formatApproval(approval));
 };
 
 const source = () => ({ policy: path, root: digestOf(FIRST), stateDir });
@@ -92,8 +92,8 @@ it.each([
 it("permits a KEK by a valid approval beside a refused one and files that are none", () => {
   deliver(approvalBy(["olga", "alice"]), "a");
   deliver(approvalBy(["olga", "alice", "bob"]), "b");
-  writeFileSync(join(stateDir, "approvals", "junk.json"), "{");
-  mkdirSync(join(stateDir, "approvals", "folder.json"));
+  writeFileSync(join(stateDir, "approval-junk.json"), "{");
+  mkdirSync(join(stateDir, "approval-folder.json"));
   expect(node().refusalOf(KEK)).toBeUndefined();
 });
 
@@ -119,7 +119,7 @@ it("does not return to an earlier version of the policy, nor to another under th
   expect(() => loadPolicy(source())).toThrow("at version 1, but version 2 was in force here");
   writePolicy(start, signedBy({ ...second, cluster: "prod-1", keksInUse: [] }, "alice", "carol"));
   expect(() => loadPolicy(source())).toThrow("is not the one that was in force here");
-  writeFileSync(join(stateDir, "approval-policy.json"), "{");
+  writeFileSync(join(stateDir, "policy-seen.json"), "{");
   expect(() => loadPolicy(source())).toThrow("restore it");
 });
 
@@ -133,4 +133,10 @@ it("judges approvals by the policy in force, so that a person who left no longer
   running.refresh();
   expect(running.problem).toBeUndefined();
   expect(running.refusalOf(KEK)).toMatch("is of nobody in version 2");
+});
+
+it("does not wait for a policy that is a pipe", () => {
+  rmSync(path);
+  execFileSync("mkfifo", [path]);
+  expect(node().problem).toMatch("is not a regular file");
 });

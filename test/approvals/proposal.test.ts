@@ -59,6 +59,16 @@ describe("an approval", () => {
     expect(() => requireQuorum(POLICY, unknown)).toThrow("mallory is not in version 1");
   });
 
+  it("does not count people who have expired since, whatever date it states", () => {
+    const people = [
+      PEOPLE.alice,
+      { ...PEOPLE.bob, expires: "2026-11-22T00:00:00Z" },
+      PEOPLE.carol,
+      PEOPLE.olga,
+    ];
+    expect(() => requireQuorum(policyOf({ people }), GOOD)).toThrow("bob expired at 2026-11-22");
+  });
+
   it("does not count people who had expired when it was made", () => {
     const people = [
       PEOPLE.alice,
