@@ -4,6 +4,8 @@
 // own release.
 import { request as httpRequest, type Agent, type IncomingMessage } from "node:http";
 import { request as httpsRequest, type RequestOptions } from "node:https";
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import type { Cluster, User } from "@kubernetes/client-node";
 import { KmsError } from "../errors.js";
 import { impersonationHeaders, KubeCredentials, type KubeCredential } from "./kube-credentials.js";
@@ -183,7 +185,21 @@ export class KubeApi {
     // The package intends one agent per request.
     const agent = Object.assign(options.agent as Agent, { keepAlive: true });
     this.#agents.push(agent);
-    return options;
+    return { ...options, ...this.#identityOptions() };
+  }
+
+  /** An address is not sent as the TLS server name (RFC 6066), which Node.js 26 refuses, but is compared, as by kubectl. */
+  #identityOptions(): Pick<RequestOptions, "servername" | "checkServerIdentity"> {
+    const name = this.#serverName;
+    if (isIP(name) === 0) return {};
+    return {
+      servername: "",
+      checkServerIdentity: (_host, certificate) => checkServerIdentity(name, certificate),
+    };
+  }
+
+  get #serverName(): string {
+    return this.#target.cluster["tls-server-name"] ?? "";
   }
 
   #clusterForPackage(): Cluster {
@@ -193,7 +209,7 @@ export class KubeApi {
       server: this.server,
       caFile: cluster["certificate-authority"],
       caData: cluster["certificate-authority-data"],
-      tlsServerName: cluster["tls-server-name"],
+      tlsServerName: isIP(this.#serverName) === 0 ? this.#serverName : undefined,
       // Otherwise the package refuses plain HTTP, which has no certificate to verify.
       skipTLSVerify: cluster["insecure-skip-tls-verify"] === true || this.#url.protocol === "http:",
       proxyUrl: this.#proxy,

@@ -297,3 +297,9 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     expect(runs()[0]).toContain('"interactive":true}}|terminal|');
   });
 });
+
+it("an address as tls-server-name must be in the server's certificate", async () => {
+  await expect(ask({ cluster: { "tls-server-name": "127.0.0.9" } })).rejects.toMatchObject({
+    code: "PEER_UNREACHABLE",
+  });
+});
