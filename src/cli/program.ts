@@ -62,7 +62,7 @@ const COMMANDS: readonly CommandRow[] = [
   },
   {
     name: "custody",
-    description: "split the token's PIN among several custodians, check their shares, and renew it",
+    description: "split the token's PIN among several custodians, check their shares, and rebuild it",
     isGroup: true,
     load: async () => (await import("./custody/command.js")).addCustodyCommand,
   },

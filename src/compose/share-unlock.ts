@@ -3,7 +3,7 @@
 import { describeSelected } from "../config/pkcs11-uri.js";
 import type { TokenSettings } from "../config/settings.js";
 import { checkPin } from "../config/read-pin.js";
-import { readSealedPins } from "../custody/sealed-pin-file.js";
+import { readSealedPin } from "../custody/sealed-pin-file.js";
 import type { SealedPin } from "../custody/sealed-pin.js";
 import { parseShare } from "../custody/share.js";
 import { UnlockWindow } from "../custody/unlock-window.js";
@@ -89,7 +89,7 @@ function readOrRecord(text: Buffer, record: ShareUnlockOptions["record"]): Retur
 /** Returns the sealed PINs, which have to belong to this token and role. @throws KmsError CONFIG_INVALID */
 function sealedPinsOf({ path, token }: ShareUnlockOptions): readonly SealedPin[] {
   const name = describeSelected(token.uri);
-  const sealed = readSealedPins(path);
+  const sealed = [readSealedPin(path)];
   const other = sealed.find((one) => one.token !== name || one.role !== token.userType);
   if (other === undefined) return sealed;
   const text = `${path} was sealed for ${other.token} and role ${other.role}; the configuration names ${name} and role ${token.userType}`;

@@ -17,11 +17,11 @@ let folder: string;
 let sealed: string;
 let shares: string[];
 
-const split = (to: string, out: string, pin: string): Promise<CommandResult> => {
+const split = (to: string, out: string, pin: string, ...more: string[]): Promise<CommandResult> => {
   const { token, fault } = fixture;
   const key = `pkcs11:token=${token.label};object=kms-kek?module-path=${fault.modulePath}`;
   const numbers = ["--threshold", "2", "--shares", "3"];
-  const place = ["--sealed", to, "--out", out, "--state-dir", join(folder, "state")];
+  const place = ["--sealed", to, "--out", out, "--state-dir", join(folder, "state"), ...more];
   return runCommand(
     ["custody", "split", "--key", key, "--pin-stdin", ...numbers, ...place],
     fault.env,
@@ -101,4 +101,14 @@ it("shares of another sealed PIN are foreign", async () => {
   const { stdout } = await custody("test", shares.slice(0, 1));
   writeFileSync(sealed, own);
   expect(stdout).toMatch(/foreign/);
+});
+
+it("custody split --replace keeps the set, and makes the earlier shares outdated", async () => {
+  const out = join(folder, "next");
+  // This process has passed a wrong PIN; its record is in the other state directory.
+  const options = ["--replace", "--state-dir", join(folder, "state-2")];
+  expect(await split(sealed, out, fixture.token.pin, ...options)).toMatchObject({ code: 0 });
+  const [next = ""] = sharesIn(out);
+  expect((await custody("test", [next])).stdout).toMatch(/epoch 2: 1 of 2 shares/);
+  expect((await custody("test", shares.slice(0, 1))).stdout).toMatch(/outdated/);
 });

@@ -3,7 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { Option, type Command } from "commander";
 import { describeFault, faultOf, Gathering } from "../../custody/gathering.js";
-import { readSealedPins } from "../../custody/sealed-pin-file.js";
+import { readSealedPin } from "../../custody/sealed-pin-file.js";
 import { KmsError } from "../../errors.js";
 import { printBytes, type Terminal } from "../output.js";
 import { configHelp } from "../settings-options.js";
@@ -15,7 +15,7 @@ interface CombineOptions extends SealedOptions {
 }
 
 const HELP = `
-Use it only in an emergency: afterwards somebody has seen the PIN, so renew it ('custody renew'). A running plugin is unlocked
+Use it only in an emergency: afterwards somebody has seen the PIN, so change it and split it again. A running plugin is unlocked
 with 'unlock --share', where nobody sees it. A wrong share is named and does not spoil the others; no PIN attempt is made.
 
 Example:
@@ -50,7 +50,7 @@ export function addCustodyCombineCommand(custody: Command, terminal: Terminal): 
 
 /** Takes shares until one sealed PIN opens; returns its PIN for the caller to zero. @throws KmsError INPUT_INVALID */
 async function combinedPin(path: string, terminal: Terminal): Promise<Buffer> {
-  const gatherings = readSealedPins(path).map((sealed) => new Gathering(sealed));
+  const gatherings = [new Gathering(readSealedPin(path))];
   try {
     for await (const entered of enterShares()) {
       const { entry, share } = entered;

@@ -7,6 +7,7 @@ import {
   dropPrepared,
   prepareSealedPin,
   publishPrepared,
+  readSealedPin,
   requireNoSealedPin,
 } from "../../custody/sealed-pin-file.js";
 import { requirePossible, splitPin } from "../../custody/split.js";
@@ -20,6 +21,7 @@ interface SplitOptions extends SealedOptions {
   readonly threshold: string;
   readonly shares: string;
   readonly out?: string;
+  readonly replace?: true;
 }
 
 const HELP = `
@@ -42,6 +44,10 @@ export function addCustodySplitCommand(custody: Command, terminal: Terminal): vo
     )
     .requiredOption("--threshold <M>", "how many shares open the PIN, at least 2")
     .requiredOption("--shares <N>", "how many shares to make, at most 16")
+    .option(
+      "--replace",
+      "replace the sealed PIN: the same set, the next epoch; earlier shares are then outdated",
+    )
     .option("--out <folder>", "write each share as an HTML page here, instead of showing it on the terminal")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
@@ -56,11 +62,18 @@ async function runSplit(options: SplitOptions, terminal: Terminal): Promise<void
   const settings = settingsFrom(options, false);
   const token = chosenToken(settings, options.token);
   const path = sealedPathOf(token, options.sealed);
-  requireNoSealedPin(path);
+  const before = options.replace === true ? readSealedPin(path) : undefined;
+  if (before === undefined) requireNoSealedPin(path);
   requireOutput(options.out);
   const operator = operatorAt(terminal);
   const pin = await acceptedPin(settings, operator, token);
-  const plan = { token: describeSelected(token.uri), role: token.userType, threshold, shares: count };
+  const plan = {
+    before,
+    token: describeSelected(token.uri),
+    role: token.userType,
+    threshold,
+    shares: count,
+  };
   const { sealed, shares } = await splitPin(pin, plan).finally(() => pin.fill(0));
   try {
     prepareSealedPin(path, sealed);

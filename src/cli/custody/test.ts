@@ -1,7 +1,7 @@
 // `kms-pkcs11 custody test`: checks shares without showing the PIN, and without a token.
 import type { Command } from "commander";
 import { describeFault, faultOf, Gathering } from "../../custody/gathering.js";
-import { readSealedPins } from "../../custody/sealed-pin-file.js";
+import { readSealedPin } from "../../custody/sealed-pin-file.js";
 import type { SealedPin } from "../../custody/sealed-pin.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
@@ -35,7 +35,7 @@ export function addCustodyTestCommand(custody: Command, terminal: Terminal): voi
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<SealedOptions>();
-      await runTest(readSealedPins(sealedPath(options)), options, terminal);
+      await runTest([readSealedPin(sealedPath(options))], options, terminal);
     });
 }
 
