@@ -1,6 +1,8 @@
 // Rotation in a running plugin on a real token: the switch at the instant under load, a cancelled KEK, and a KEK that
 // fails its proof. The plugin polls far too rarely to notice any of this by chance.
 
+import { setTimeout as sleep } from "node:timers/promises";
+
 import { describe, expect, it } from "vitest";
 
 import type { KmsCiphertext } from "../../src/kms-client/kms-client.js";
@@ -95,14 +97,24 @@ interface Answers {
   readonly sealed: KmsCiphertext[];
 }
 
-/** Calls Status repeatedly, and Encrypt at the same time, until `isEnough`. */
-async function load(isEnough: (answers: Answers) => boolean): Promise<Answers> {
+/**
+ * Calls Status repeatedly, and Encrypt at the same time, until `isEnough`. Calls as often as possible from a second before
+ * the instant on.
+ */
+async function load(instant: number, isEnough: (answers: Answers) => boolean): Promise<Answers> {
   const answers: Answers = { order: [], sealed: [] };
+  const pace = async (): Promise<void> => {
+    if (Date.now() < instant - 1_000) await sleep(100);
+  };
   const statuses = async (): Promise<void> => {
-    while (!isEnough(answers)) answers.order.push({ operation: "Status", ...(await kms.client.status()) });
+    while (!isEnough(answers)) {
+      await pace();
+      answers.order.push({ operation: "Status", ...(await kms.client.status()) });
+    }
   };
   const encrypts = async (): Promise<void> => {
     while (!isEnough(answers)) {
+      await pace();
       const sealed = await kms.client.encrypt(SEED, "load");
       answers.order.push({ operation: "Encrypt", keyId: sealed.keyId });
       answers.sealed.push(sealed);
@@ -113,7 +125,7 @@ async function load(isEnough: (answers: Answers) => boolean): Promise<Answers> {
 }
 
 describe("a rotation from a key that pkcs11-tool made", () => {
-  it("is proven before its activation, and switches Status and Encrypt together under load", async () => {
+  it("a rotation is proven in advance and switches Status and Encrypt together under load", async () => {
     const { keyId: before } = await kms.client.status();
     const { keyId, activation } = await rotate();
     expect(await report()).toMatchObject({
@@ -126,7 +138,7 @@ describe("a rotation from a key that pkcs11-tool made", () => {
       ],
     });
     let afterwards = 0;
-    const { order, sealed } = await load(({ order: all }) => {
+    const { order, sealed } = await load(activation, ({ order: all }) => {
       if (all.at(-1)?.keyId === keyId) afterwards++;
       return afterwards > 200;
     });
@@ -148,7 +160,7 @@ describe("a rotation from a key that pkcs11-tool made", () => {
 });
 
 describe("a KEK that is due", () => {
-  it("is reported as due, and the KEK in use as active, until a Status call", async () => {
+  it("a KEK that is due is reported as due, and the KEK in use as active, until a Status call", async () => {
     const { keyId: before } = await kms.client.status();
     const { keyId } = await make("2s");
     await waitFor(async () => {
@@ -188,7 +200,7 @@ describe("a KEK that is due", () => {
 });
 
 describe("a standby KEK", () => {
-  it("that was cancelled does not block another rotation, however rarely the plugin polls", async () => {
+  it("a cancelled standby KEK does not block a rotation, however rarely the plugin polls", async () => {
     const { keyId } = await rotate("1h");
     await keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
     expect((await report()).keys[0]).toMatchObject({ keyId, state: "standby" });
@@ -203,7 +215,7 @@ describe("a standby KEK", () => {
     const { keyId, activation } = await rotate("25s");
     await keys("destroy", keyId, "--i-understand-data-is-lost", keyId);
     expect(await reported(keyId)).toMatchObject({ state: "standby", cameLater: true });
-    const { order } = await load(() => Date.now() > activation + 300);
+    const { order } = await load(activation, () => Date.now() > activation + 300);
     expect(new Set(order.map((answer) => answer.keyId))).toEqual(new Set([active]));
     expect(order.filter(({ healthz }) => healthz !== undefined && healthz !== "ok")).toEqual([]);
     await waitFor(async () => (await reported(keyId)) === undefined, LONG);
@@ -215,7 +227,7 @@ describe("a standby KEK", () => {
     expect(logged).toEqual([expect.stringMatching(/"level":"warn".*is no longer on the token/)]);
   });
 
-  it("that fails its self-test is not activated; Status reports the reason", async () => {
+  it("a standby KEK that fails its self-test is not activated; Status reports the reason", async () => {
     const { keyId: active } = await kms.client.status();
     const label = labelOf("console", Math.ceil(Date.now() / 1000) * 1000 + 3_000);
     const child = new Pkcs11Client(kms.token);
