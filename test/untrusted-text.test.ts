@@ -12,11 +12,11 @@ import {
 
 const HOSTILE = "a\u001b[2Jb\u202ec\u0000d\u2028e\r\nf";
 
-it("escapes every control character, so that the result is one line without terminal commands", () => {
+it("every control character is escaped, so that text is one line without commands", () => {
   expect(oneLine(HOSTILE)).toBe("a\\u001b[2Jb\\u202ec\\u0000d\\u2028e\\u000d\\u000af");
 });
 
-it("escapes control characters so that JSON means the same, and keeps its line feeds", () => {
+it("control characters are escaped so that JSON means the same and keeps its line feeds", () => {
   const document = JSON.stringify({ label: "x\u007f\u202e" }, undefined, 2);
   const shown = escapeControls(document);
   expect(JSON.parse(shown)).toEqual(JSON.parse(document));
@@ -24,7 +24,7 @@ it("escapes control characters so that JSON means the same, and keeps its line f
   expect(shown).not.toContain("\u202e");
 });
 
-it("escapes both halves of a character outside the basic plane", () => {
+it("both halves of a character outside the basic plane are escaped", () => {
   expect(JSON.parse(`"${oneLine("\u{e0001}")}"`)).toBe("\u{e0001}");
 });
 
@@ -43,6 +43,6 @@ it.each([
   expect(truncate(text, max)).toBe(shown);
 });
 
-it("shows at most 128 characters of a client's text", () => {
+it("at most 128 characters of a client's text are shown", () => {
   expect(clientText("x".repeat(1_000))).toHaveLength(128);
 });

@@ -60,14 +60,14 @@ describe.runIf(isRoot && canRead)("a token of another user", () => {
     chmodSync(token.pinFile, 0o400);
   });
 
-  it("gets objects from root's command that its owner can read", async () => {
+  it("a token store gets objects from root's command that its owner can read", async () => {
     const made = await runCommand(["keys", "create", "--key", key, "--state-dir", stateDir], token.env);
     expect(made).toMatchObject({ code: 0 });
     expect(made.stderr).toBe(`acting as uid ${SOMEBODY}, the owner of ${stateDir}\n`);
     expect(ownersOfObjects()).toEqual([SOMEBODY]);
   });
 
-  it("is read as the user that --as names, a number or a name", async () => {
+  it("the acting user is read as the user that --as names, a number or a name", async () => {
     const list = ["keys", "list", "--key", key, "--as"];
     const asOwner = await runCommand([...list, String(SOMEBODY)], token.env);
     expect(asOwner).toMatchObject({ code: 0, stderr: `acting as uid ${SOMEBODY}, as --as says\n` });
@@ -76,20 +76,20 @@ describe.runIf(isRoot && canRead)("a token of another user", () => {
     expect(asNobody.stderr).toMatch(/acting as nobody \(uid \d+\), as --as says\n/);
   });
 
-  it("is read as root if --as names root", async () => {
+  it("the acting user is read as root if --as names root", async () => {
     const args = ["keys", "list", "--key", key, "--state-dir", stateDir, "--as", "root"];
     expect(await runCommand(args, token.env)).toMatchObject({ code: 0, stderr: "" });
   });
 });
 
 describe.runIf(isRoot)("the user whom root's commands act as", () => {
-  it("is the caller without a state directory, and if root owns it", () => {
+  it("the acting user is the caller without a state directory, and if root owns it", () => {
     giveTo(0);
     expect(actingUser(settingsWith({}), silentOperator())).toBeUndefined();
     expect(actingUser(settingsWith({ stateDir }), silentOperator())).toBeUndefined();
   });
 
-  it("is root while the state directory does not exist; who makes a key is warned", () => {
+  it("the acting user is root without a state directory; who makes a key is warned", () => {
     const lines: string[] = [];
     const settings = settingsWith({ stateDir: join(stateDir, "missing") });
     expect(actingUser(settings, silentOperator(lines))).toBeUndefined();
@@ -99,7 +99,7 @@ describe.runIf(isRoot)("the user whom root's commands act as", () => {
     ]);
   });
 
-  it.runIf(canRead)("has the system's groups and home, and is reported once", () => {
+  it.runIf(canRead)("the acting user has the system's groups and home, and is reported once", () => {
     const settings = { ...settingsWith({}), actAs: "nobody" };
     const lines: string[] = [];
     const user = actingUser(settings, silentOperator(lines));
@@ -116,18 +116,21 @@ describe.runIf(isRoot)("the user whom root's commands act as", () => {
     });
   });
 
-  it.runIf(canRead)("has the groups of its running processes, which a unit may have given more", async () => {
-    giveTo(SOMEBODY);
-    const words = [`--reuid=${SOMEBODY}`, `--regid=${SOMEBODY}`, "--groups=4243,4244", "sleep", "600"];
-    const plugin = spawn("setpriv", words, { stdio: "ignore" });
-    try {
-      const groups = () => actingUser(settingsWith({ stateDir }), silentOperator())?.groups;
-      await waitFor(() => groups()?.includes(4244), { timeoutMs: 20_000 });
-      expect(groups()).toEqual([4243, 4244]);
-    } finally {
-      plugin.kill("SIGKILL");
-    }
-  });
+  it.runIf(canRead)(
+    "the acting user has the groups of its running processes, which a unit may have given more",
+    async () => {
+      giveTo(SOMEBODY);
+      const words = [`--reuid=${SOMEBODY}`, `--regid=${SOMEBODY}`, "--groups=4243,4244", "sleep", "600"];
+      const plugin = spawn("setpriv", words, { stdio: "ignore" });
+      try {
+        const groups = () => actingUser(settingsWith({ stateDir }), silentOperator())?.groups;
+        await waitFor(() => groups()?.includes(4244), { timeoutMs: 20_000 });
+        expect(groups()).toEqual([4243, 4244]);
+      } finally {
+        plugin.kill("SIGKILL");
+      }
+    },
+  );
 
   it("sets variables of the unit that the caller does not set", () => {
     const environment = { SOFTHSM2_CONF: "/unit", P11_KIT_DEBUG: "all" };
@@ -136,7 +139,7 @@ describe.runIf(isRoot)("the user whom root's commands act as", () => {
     expect(acting).toMatchObject({ SOFTHSM2_CONF: "/caller", P11_KIT_DEBUG: "all" });
   });
 
-  it("must exist", () => {
+  it("the user that --as names must exist", () => {
     const settings = { ...settingsWith({}), actAs: "no-such-user" };
     expect(() => actingUser(settings, silentOperator())).toThrow(/--as: there is no user "no-such-user"/);
   });

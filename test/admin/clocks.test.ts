@@ -10,13 +10,13 @@ describe("the clocks of all nodes and of this machine", () => {
       aheadS.map((ahead, index) => ({ name: `n${index}`, aheadMs: ahead * 1_000, errorMs: 0 })),
     );
 
-  it("accepts clocks that differ by a few seconds plus the response time at most", () => {
+  it("clocks may differ by a few seconds plus the response time", () => {
     expect([clocks(), clocks(0), clocks(2, -2, 0)]).toEqual([[], [], []]);
     expect(clockDifferences([{ name: "slow", aheadMs: 8_000, errorMs: 6_000 }])).toEqual([]);
     expect(clockDifferences([{ name: "slow", aheadMs: 10_000, errorMs: 6_000 }])).toHaveLength(1);
   });
 
-  it("names every clock that is wrong, including this machine's", () => {
+  it("the clock check names every clock that is wrong, including this machine's", () => {
     expect(clocks(0, -4, 0)).toEqual([
       "n1: its clock is 4.0 s behind this machine's; correct the clock that is wrong",
     ]);
@@ -30,7 +30,7 @@ describe("the clocks of all nodes and of this machine", () => {
     }
   });
 
-  it("reports how far the slowest clock is behind this machine's", () => {
+  it("the clock check reports how far the slowest clock is behind this machine's", () => {
     const at = (...ahead: number[]): number =>
       slowestBehindMs(ahead.map((aheadMs) => ({ name: "n", aheadMs, errorMs: 0 })));
     expect([at(), at(5), at(-5, 3), at(-1, -9)]).toEqual([0, 0, 5, 9]);

@@ -124,7 +124,7 @@ it("asks, decides, records its intent, and destroys", async () => {
   expect([steps, window]).toEqual([["ask", "record", "destroy"], undefined]);
 });
 
-it("destroys nothing if the intent cannot be recorded", async () => {
+it("keys destroy destroys nothing if the intent cannot be recorded", async () => {
   const begin = (): Promise<never> => Promise.reject(new KmsError("CONFIG_INVALID", "no audit log"));
   expect(await destroy(OLD, { lost: OLD }, undefined, { begin })).toBe("no audit log");
   expect(steps).toEqual(["ask"]);
@@ -142,21 +142,21 @@ it.each([
   ],
   ["is gone", OLD, { lost: OLD }, () => (records = records.slice(1)), /no token holds a KEK/],
 ] as const)(
-  "keeps a KEK that %s when the question is answered",
+  "keys destroy keeps a KEK that %s when the question is answered",
   async (_what, keyId, proof, meanwhile, why) => {
     expect(await destroy(keyId, proof, () => void meanwhile())).toMatch(why);
     expect(steps).toEqual(["ask"]);
   },
 );
 
-it("keeps a retired KEK whose report has become too old at the prompt", async () => {
+it("keys destroy keeps a retired KEK whose report has become too old at the prompt", async () => {
   const proof = { reports: () => Promise.resolve([report(NOW)]), left: OLD };
   expect(await destroy(OLD, proof, pass(HOUR_MS + 1))).toMatch(/it is 61 min old/);
   vi.setSystemTime(NOW);
   expect(await destroy(OLD, proof, pass(HOUR_MS - 1))).toBe("destroyed");
 });
 
-it("keeps a KEK that becomes active during the census", async () => {
+it("keys destroy keeps a KEK that becomes active during the census", async () => {
   const reports = (): Promise<NamedReport[]> => {
     pass(HOUR_MS + 1)();
     return Promise.resolve([report(NOW)]);
@@ -164,14 +164,14 @@ it("keeps a KEK that becomes active during the census", async () => {
   expect(await destroy(NEXT, { reports })).toMatch(/is the active KEK/);
 });
 
-it("limits when a KEK that is or may be standby somewhere may be destroyed", async () => {
+it("keys destroy limits when a KEK that is or may be standby somewhere may be destroyed", async () => {
   const margin = { begunBy: NOW + HOUR_MS - 10_000, endedBy: NOW + HOUR_MS - 1_000 };
   expect([await destroy(NEXT, { lost: NEXT }), window]).toEqual(["destroyed", margin]);
   records = [at(-HOUR_MS, ACTIVE), { ...at(HOUR_MS, NEXT), unprotected: ["CKA_EXTRACTABLE is true"] }];
   expect([await destroy(NEXT, { lost: NEXT }), window]).toEqual(["destroyed", margin]);
 });
 
-it("destroys the KEK that was confirmed even if the reference names another one by then", async () => {
+it("keys destroy destroys the confirmed KEK even if the reference names another by then", async () => {
   const reference = { kind: "state", text: "@standby", state: "standby" } as const;
   const later = at(2 * HOUR_MS, idOf("4"));
   const meanwhile = (): void => void (records = [...records.filter(({ keyId }) => keyId !== NEXT), later]);
@@ -179,7 +179,7 @@ it("destroys the KEK that was confirmed even if the reference names another one 
   expect(records).toContain(later);
 });
 
-it("uses the earliest label of a KEK that has several", async () => {
+it("keys destroy uses the earliest label of a KEK that has several", async () => {
   records = [at(HOUR_MS, ACTIVE), at(-HOUR_MS, ACTIVE)];
   expect(await destroy(ACTIVE, { lost: ACTIVE })).toMatch(/is the active KEK/);
 });

@@ -48,7 +48,7 @@ async function makeTwins(label: string): Promise<void> {
 }
 
 describe("destroying a KEK on tokens", () => {
-  it("destroys every object of its key_id, even if the library does not show later objects", async () => {
+  it("destroyAndConfirm destroys all objects of a key_id, even those the library does not show", async () => {
     for (const habit of [[], ["store-at-load"]]) {
       token.fault.set(...habit);
       const opened = await token.start(PATIENT);
@@ -66,7 +66,7 @@ describe("destroying a KEK on tokens", () => {
     }
   });
 
-  it("finds a KEK after a reload if the first library does not know it", async () => {
+  it("destroyAndConfirm finds a KEK after a reload if the first library does not know it", async () => {
     token.fault.set("store-at-load");
     const [early, later] = [await token.start(PATIENT), token.open(PATIENT)];
     const kek = await makeKek(later);
@@ -75,7 +75,7 @@ describe("destroying a KEK on tokens", () => {
     expect(isThere(kek)).toBe(false);
   });
 
-  it("leaves the KEK alone if the deadline passes during the search or a session replacement", async () => {
+  it("destroyAndConfirm spares the KEK if the deadline passes in the search or a new session", async () => {
     const opened = await token.start({ requestTimeoutMs: 1_000 });
     const kek = await makeKek(opened);
     const before = token.fault.calls("C_DestroyObject");
@@ -134,7 +134,7 @@ describe("destroying a KEK on tokens", () => {
       ["C_DestroyObject abort", "C_Initialize rv 0x30"],
       /cannot be read again .*; whether it still holds .* is not known/,
     ],
-  ])("reports the outcome %s if the token %s", async (outcome, _what, rules, error) => {
+  ])("destroyAndConfirm reports the outcome %s if the token %s", async (outcome, _what, rules, error) => {
     const opened = await token.share();
     const kek = await makeKek(opened);
     token.fault.set(...rules);
@@ -146,7 +146,7 @@ describe("destroying a KEK on tokens", () => {
     expect(changes.failure).toBeInstanceOf(KmsError);
   });
 
-  it("reports a KEK of two objects as present if one of them is", async () => {
+  it("destroyAndConfirm reports a KEK of two objects as present if one of them is", async () => {
     const opened = await token.share();
     const kek = await makeKek(opened, "aes+hmac");
     token.fault.set("C_DestroyObject rv 0x54 skip=1");

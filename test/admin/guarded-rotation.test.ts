@@ -59,7 +59,7 @@ async function watch(leftMs: number, openMs: number, destroy: () => Promise<numb
   return { rotation, activation, windows };
 }
 
-it("destroys the KEK up to 10 s before its activation, and decides earlier on a slow token", async () => {
+it("a guarded rotation destroys a KEK up to 10 s before its instant, earlier on slow tokens", async () => {
   for (const [leftMs, openMs] of [
     [16_000, 0],
     [60_000, 45_000],
@@ -71,7 +71,7 @@ it("destroys the KEK up to 10 s before its activation, and decides earlier on a 
   }
 });
 
-it("reports a KEK that the token was too slow to destroy", async () => {
+it("a guarded rotation reports a KEK that the token was too slow to destroy", async () => {
   const late = new KmsError("TOKEN_REFUSED", "the token was too slow");
   const { rotation } = await watch(5_000, 0, () => Promise.reject(late));
   expect(rotation.abort).toMatchObject({
@@ -80,7 +80,7 @@ it("reports a KEK that the token was too slow to destroy", async () => {
   });
 });
 
-it("refuses an activation that leaves slow tokens no time to abort", () => {
+it("a guarded rotation refuses an activation that leaves slow tokens no time to abort", () => {
   const tokens = (...openMs: number[]): Token[] => openMs.map((ms) => ({ openMs: ms }) as Token);
   const inSeconds = (seconds: number): number => Date.now() + seconds * 1_000;
   expect(() => {

@@ -32,17 +32,20 @@ describe("a reference to a KEK", () => {
     ["a beginning that ends in the fingerprint", idOf("0102").slice(0, 9), 0],
     ["a CKA_ID with the dot", "0102.", 0],
     ["the only one in a state", "@standby", 3],
-  ])("is %s", (_what, text, at) => {
+  ])("a reference to a KEK is %s", (_what, text, at) => {
     expect(find(text)).toBe(KEYS[at]?.keyIds[0]);
   });
 
-  it("finds nothing if no KEK has the whole key_id", () => {
+  it("a reference to a KEK finds nothing if no KEK has the whole key_id", () => {
     expect(find(idOf("05"))).toBeUndefined();
   });
 
-  it.each(["010", "@retired", "aa", "@active "])("is refused if it matches no KEK or several: %s", (text) => {
-    expect(() => find(text)).toThrow(/^it: .*(key_id|@active)/);
-  });
+  it.each(["010", "@retired", "aa", "@active "])(
+    "a reference to a KEK is refused if it matches no KEK or several: %s",
+    (text) => {
+      expect(() => find(text)).toThrow(/^it: .*(key_id|@active)/);
+    },
+  );
 
   it.each([
     "",
@@ -56,7 +59,7 @@ describe("a reference to a KEK", () => {
     "h01.",
     "0102.cZ",
     " 0102",
-  ])("is refused for its form: %j", (text) => {
+  ])("a reference to a KEK is refused for its form: %j", (text) => {
     expect(() => parseKeyReference("it", text)).toThrow("it: ");
   });
 });

@@ -36,7 +36,7 @@ describe("the addresses of --nodes", () => {
 });
 
 describe("what a node answers", () => {
-  it("shows a node's text on one line, with control characters escaped", async () => {
+  it("the node client shows a node's text on one line, with control characters escaped", async () => {
     const hostile = "\u001b]0;x\u0007\nall nodes agree";
     const url = await node({
       activeKeyId: hostile,
@@ -62,7 +62,7 @@ describe("an address without a plugin", () => {
     ],
     ["more than 1 MiB", (_q, response) => response.end(Buffer.alloc(2 << 20, 32)), /exceeds 1048576 bytes/],
     ["nothing", () => undefined, /no answer within 3000 ms/],
-  ])("reports a node that answers with %s", async (_what, listener, reason) => {
+  ])("the node client reports a node that answers with %s", async (_what, listener, reason) => {
     const url = await serve(listener);
     await expect(readNode(url)).rejects.toMatchObject({
       code: "PEER_UNREACHABLE",
@@ -70,7 +70,7 @@ describe("an address without a plugin", () => {
     });
   });
 
-  it("reports a node that refuses the connection, with the reason", async () => {
+  it("the node client reports a node that refuses the connection, with the reason", async () => {
     const [report] = await readNodes(parseNodes(`http://127.0.0.1:${await freePort()}`));
     expect(report).toMatchObject({
       error: expect.stringContaining("ECONNREFUSED") as string,

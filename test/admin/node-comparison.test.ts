@@ -15,7 +15,7 @@ afterEach(() => {
 });
 
 describe("a check of the nodes", () => {
-  it("reports which nodes are ready for a KEK, use it already, or lack it and why", async () => {
+  it("a check reports which nodes are ready for a KEK, use it, or lack it and why", async () => {
     const failing = { ...standby("s"), failure: "it is broken" };
     const unproven = { ...standby("s"), provenAt: null };
     const other = { ...standby("s"), keyId: "impostor" };
@@ -40,7 +40,7 @@ describe("a check of the nodes", () => {
     ]);
   });
 
-  it("reports how nodes differ from the majority and which clock is wrong", async () => {
+  it("a check of the nodes reports how nodes differ from the majority and which clock is wrong", async () => {
     const urls = [
       await node({}, 65_000),
       await node(),
@@ -53,7 +53,7 @@ describe("a check of the nodes", () => {
     ]);
   });
 
-  it("shows the published KEK and explains what a due KEK waits for", async () => {
+  it("a check of the nodes shows the published KEK and explains what a due KEK waits for", async () => {
     const due = { ...standby("s"), state: "due" } as const;
     const earlierRelease = { activeKeyId: "s" };
     const waiting = [

@@ -27,12 +27,12 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it("warns with the path and the reason in plain words if the audit log is optional", async () => {
+it("an optional audit log that cannot be written is a warning with path and reason", async () => {
   const lines: string[] = [];
   await recordOperatorEvent(settings, silentOperator(lines), event);
   expect(lines).toEqual([expect.stringContaining(reason)]);
 });
 
-it("refuses with the path and the reason in plain words if the audit log is required", async () => {
+it("a required audit log that cannot be written is an error with path and reason", async () => {
   await expect(insistOnOperatorEvent(settings, silentOperator([]), event)).rejects.toThrow(reason);
 });

@@ -3,7 +3,7 @@
 import { expect, it } from "vitest";
 import { parseUnit } from "../../src/admin/plugin-unit.js";
 
-it("reads user, groups and variables of the unit, quoted values too", () => {
+it("user, groups and variables of the plugin's unit are read, quoted values too", () => {
   const shown = [
     'Environment=SOFTHSM2_CONF=/etc/softhsm/softhsm2.conf "NAME=two words \\"quoted\\"" EMPTY=',
     "User=kms-pkcs11",
@@ -17,6 +17,6 @@ it("reads user, groups and variables of the unit, quoted values too", () => {
   });
 });
 
-it("reads nothing of a unit that does not exist", () => {
+it("nothing is read of a unit that does not exist", () => {
   expect(parseUnit("LoadState=not-found\nUser=\n")).toBeUndefined();
 });

@@ -131,7 +131,7 @@ describe("a retired KEK", () => {
 });
 
 describe("nodes after a KEK was destroyed", () => {
-  it("warns of nodes that still list a destroyed KEK or do not answer", async () => {
+  it("keys destroy warns of nodes that still list a destroyed KEK or do not answer", async () => {
     const asked = await node({ keys: [ACTIVE] });
     const slow = await node({});
     const away = new URL(`http://127.0.0.1:${await freePort()}/keys`);
@@ -144,7 +144,7 @@ describe("nodes after a KEK was destroyed", () => {
     ]);
   });
 
-  it("asks nodes again until they no longer list a destroyed KEK", async () => {
+  it("keys destroy asks nodes again until they no longer list a destroyed KEK", async () => {
     let requests = 0;
     const late = await serve((_request, response) => {
       const keys = ++requests === 1 ? [standby("s"), ACTIVE] : [ACTIVE];

@@ -38,13 +38,13 @@ function command(made: KekRecord, ...listings: (readonly KekRecord[])[]) {
   return { kek, destroyed };
 }
 
-it("accepts a KEK if the token shows no other with the same activation", async () => {
+it("keys create accepts a KEK if the token shows no other with the same activation", async () => {
   const { kek, destroyed } = command(newer, [newer, kekRecord("kms-kek@20290101T000000Z", "00.c00")]);
   await requireNoRival(kek);
   expect(destroyed).toEqual([]);
 });
 
-it("destroys the newer of two KEKs and says why the command failed", async () => {
+it("keys create destroys the newer of two KEKs and says why the command failed", async () => {
   const { kek, destroyed } = command(newer, [older, newer]);
   await expect(requireNoRival(kek)).rejects.toMatchObject({
     code: "TOKEN_REFUSED",
@@ -54,13 +54,13 @@ it("destroys the newer of two KEKs and says why the command failed", async () =>
   expect(destroyed).toEqual([newer]);
 });
 
-it("keeps the older of two KEKs and waits until the newer is destroyed", async () => {
+it("keys create keeps the older of two KEKs and waits until the newer is destroyed", async () => {
   const { kek, destroyed } = command(older, [older, newer], [older, newer], [older]);
   await requireNoRival(kek);
   expect(destroyed).toEqual([]);
 });
 
-it("destroys neither KEK if the other command keeps the newer, and names both", async () => {
+it("keys create destroys neither KEK if the other command keeps the newer, and names both", async () => {
   const { kek, destroyed } = command(older, [older, newer]);
   await expect(requireNoRival(kek, 600)).rejects.toMatchObject({
     code: "KEY_AMBIGUOUS",
@@ -73,7 +73,7 @@ it.each([
   ["older", older],
   ["newer", newer],
 ])(
-  "destroys nothing if the KEKs are active at once, as seen by the command of the %s",
+  "nothing is destroyed if the KEKs are active at once, as seen by the command of the %s",
   async (_name, made) => {
     const { kek, destroyed } = command(made, [older, newer]);
     await expect(requireNoRival({ ...kek, unusedUntil: undefined })).rejects.toMatchObject({
@@ -84,7 +84,7 @@ it.each([
   },
 );
 
-it("reports both KEKs if its own cannot be destroyed", async () => {
+it("keys create reports both KEKs if its own cannot be destroyed", async () => {
   const { kek } = command(newer, [older, newer]);
   const late = new KmsError("TOKEN_REFUSED", "the token was too slow");
   const failing = { ...kek, hsm: { ...kek.hsm, destroy: () => Promise.reject(late) } };

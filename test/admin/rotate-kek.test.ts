@@ -16,7 +16,7 @@ const settings = loadSettings({
   serves: false,
 });
 
-it("warns of a KEK for another activation that appears while 'keys rotate' runs", async () => {
+it("'keys rotate' warns of a KEK for another activation that appears while it runs", async () => {
   const now = Date.now();
   const active = kekRecord("kms-kek", "01.c00");
   const other = kekRecord(labelOf("kms-kek", now + 60_000), "02.c00");

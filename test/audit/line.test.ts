@@ -12,7 +12,7 @@ describe("a line", () => {
   const text =
     '{"v":1,"seq":1,"time":"2026-01-01T00:00:00.000Z","event":"request","operation":"Decrypt","uid":"ü","keyId":"k","outcome":"OK","ms":0.25,"peer":"connection 1","prev":"0000000000000000000000000000000000000000000000000000000000000000","mac":"a13a544466e28f425deaadbf7595e46968453b127b9bb4323dced789ce999dad"}';
 
-  it("of version 1 keeps its format", () => {
+  it("an audit line of version 1 keeps its format", () => {
     const sealed = sealLine(
       { time: Date.UTC(2026, 0, 1), event: requestOf("ü") },
       { seq: 0, mac: NO_MAC },
@@ -22,7 +22,7 @@ describe("a line", () => {
     expect(openLine(Buffer.from(text), key)).toMatchObject({ seq: 1, prev: NO_MAC, mac: sealed.mac });
   });
 
-  it("does not verify with a changed bit or under another key", () => {
+  it("an audit line does not verify with a changed bit or under another key", () => {
     for (let at = 0; at < Buffer.byteLength(text); at++) {
       const bytes = Buffer.from(text);
       bytes[at] = (bytes[at] ?? 0) ^ (1 << (at % 8));

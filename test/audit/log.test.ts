@@ -44,7 +44,7 @@ describe("the audit log of a plugin", () => {
     return { code, report: JSON.parse(stdout) as { lines: number; problems: object[] } };
   };
 
-  it("records the client, the key_id and the outcome of every request", async () => {
+  it("the plugin's audit log records the client, the key_id and the outcome of every request", async () => {
     const sealed = await kms.client.encrypt(Buffer.alloc(32, 0x5a), "uid-1");
     await kms.client.decrypt(sealed, "uid-2");
     await expect(kms.client.decrypt({ ...sealed, keyId: "00.c0" }, "uid-3")).rejects.toThrow(/NOT_FOUND/);
@@ -70,7 +70,7 @@ describe("the audit log of a plugin", () => {
     }
   });
 
-  it("records the commands' events in the same chain while the plugin writes", async () => {
+  it("commands record their events in the same chain while the plugin writes", async () => {
     const settings = loadSettings({ configPath: kms.plugin.configFile, flags: {}, env: {}, serves: false });
     const requests = Promise.all(
       Array.from({ length: 20 }, (_, at) => kms.client.encrypt(Buffer.alloc(32), `c${at}`)),
@@ -90,7 +90,7 @@ describe("the audit log of a plugin", () => {
     expect(await verify()).toMatchObject({ code: 0, report: { problems: [] } });
   });
 
-  it("survives a full disk: requests continue, it is reported, and no line is lost", async () => {
+  it("the audit log survives a full disk: requests continue, and no line is lost", async () => {
     const sealed = await kms.client.encrypt(Buffer.alloc(32), "before");
     await waitFor(() => linesOf(file).some(({ uid }) => uid === "before"));
     const limit = (bytes: number | string): void => {
@@ -116,7 +116,7 @@ describe("the audit log of a plugin", () => {
     expect(await verify()).toMatchObject({ code: 0, report: { problems: [] } });
   });
 
-  it("is complete after a crash and a stop, and a removed line is found", async () => {
+  it("the plugin's audit log is complete after a crash and a stop, and a removed line is found", async () => {
     await kms.plugin.stop("SIGKILL");
     await kms.plugin.start();
     await kms.plugin.stop();
@@ -178,7 +178,7 @@ describe("a log that cannot be written", () => {
     ]);
   });
 
-  it("writes an event that is recorded just as a write ends", async () => {
+  it("an unwritable audit log writes an event that is recorded just as a write ends", async () => {
     mkdirSync(place().file);
     const info = (): void => {
       queueMicrotask(() => {
@@ -193,7 +193,7 @@ describe("a log that cannot be written", () => {
     await audit.stop();
   });
 
-  it("does not delay a stop, which reports the lost events", async () => {
+  it("an unwritable audit log does not delay a stop, which reports the lost events", async () => {
     mkdirSync(place().file);
     const audit = new AuditLog(place(), log, RETRY);
     audit.record(event);

@@ -45,7 +45,7 @@ const makePipe = (path: string): void => {
   execFileSync("mkfifo", ["-m", "600", path]);
 };
 
-it("verifies a log with a 40 MiB line without holding that line in memory", async () => {
+it("audit verify does not hold a 40 MiB line in memory", async () => {
   const before = readFileSync(file);
   await append();
   const last = readFileSync(file).subarray(before.length);
@@ -58,7 +58,7 @@ it("verifies a log with a 40 MiB line without holding that line in memory", asyn
   ]);
 });
 
-it("does not wait for the writer of a pipe", async () => {
+it("audit verify does not wait for the writer of a pipe", async () => {
   makePipe(`${keyFile}.head`);
   await append();
   expect((await verify()).problems).toEqual([]);
@@ -71,7 +71,7 @@ it("does not wait for the writer of a pipe", async () => {
   await expect(verify()).rejects.toThrow(/is not a regular file/);
 });
 
-it("refuses a symbolic link in place of the log and says what it is", async () => {
+it("a symbolic link in place of the audit log is refused as such", async () => {
   rmSync(file);
   symlinkSync(join(folder, "target"), file);
   await expect(append()).rejects.toMatchObject({
@@ -81,7 +81,7 @@ it("refuses a symbolic link in place of the log and says what it is", async () =
   expect(existsSync(join(folder, "target"))).toBe(false);
 });
 
-it("ignores a lock from the future, and one that is a dangling link", async () => {
+it("a lock from the future is ignored, and one that is a dangling link", async () => {
   const lock = `${file}.lock`;
   writeFileSync(lock, "");
   utimesSync(lock, 4e9, 4e9);

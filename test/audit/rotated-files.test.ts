@@ -9,7 +9,7 @@ import { useAuditFiles } from "../support/audit-files.js";
 
 const log = useAuditFiles();
 
-it("keeps the configured number of rotated files, and the removal of another one is found", async () => {
+it("the configured number of rotated files is kept, and the removal of another is found", async () => {
   const writer = log.writer(1000, 3);
   await log.append(writer, 0, 10);
   // Another writer appends in between, to a file that has to be rotated too.
@@ -30,7 +30,7 @@ it("keeps the configured number of rotated files, and the removal of another one
 
 const headFile = (): string => `${log.keyFile}.head`;
 
-it("finds a removed beginning, whatever lines follow", async () => {
+it("the audit log finds a removed beginning, whatever lines follow", async () => {
   const writer = log.writer(1000, 5);
   await log.append(writer, 0, 8);
   unlinkSync(join(log.folder, "log", log.rotatedNames()[0] ?? ""));
@@ -42,21 +42,21 @@ it("finds a removed beginning, whatever lines follow", async () => {
   expect((await log.problems()).join()).toMatch(/numbers 1 to \d+ were already missing when it was written/);
 });
 
-it("keeps a removed beginning on record when retention removes later files", async () => {
+it("the audit log keeps a removed beginning on record when retention removes later files", async () => {
   await log.append(log.writer(1000, 2), 0, 6);
   unlinkSync(join(log.folder, "log", log.rotatedNames()[0] ?? ""));
   await log.append(log.writer(1000, 2), 6, 4);
   expect((await log.problems()).join()).toMatch(/were already missing when it was written/);
 });
 
-it("finds a removed beginning of the first file", async () => {
+it("the audit log finds a removed beginning of the first file", async () => {
   await log.append(log.writer(), 0, 5);
   log.rewrite(log.lines().slice(2));
   await log.append(log.writer(), 5, 1);
   expect((await log.problems()).join()).toMatch(/begins at number 3 instead of 1/);
 });
 
-it("adds the oldest number to a head of an earlier release", async () => {
+it("the audit log adds the oldest number to a head of an earlier release", async () => {
   await log.append(log.writer(1000, 2), 0, 12);
   const { seq, mac } = JSON.parse(readFileSync(headFile(), "utf8")) as Record<string, unknown>;
   writeFileSync(headFile(), JSON.stringify({ seq, mac }));
@@ -69,7 +69,7 @@ it("adds the oldest number to a head of an earlier release", async () => {
   expect(await log.problems()).toEqual([]);
 });
 
-it("accepts files that retention could not remove yet", async () => {
+it("the audit log accepts files that retention could not remove yet", async () => {
   await log.append(log.writer(1000, 2), 0, 6);
   const [oldest = ""] = log.rotatedNames();
   const kept = readFileSync(join(log.folder, "log", oldest));
@@ -84,7 +84,7 @@ it.each([
   ["the first line", 0, 7],
   ["the last line", -1, 999_999_999_999_999],
   ["the last line", -1, 1],
-])("uses no forged number of %s (at %i: %i)", async (_which, at, seq) => {
+])("the audit log uses no forged number of %s (at %i: %i)", async (_which, at, seq) => {
   await log.append(log.writer(), 0, 6);
   const forged = log.lines();
   const index = at < 0 ? forged.length + at : at;
@@ -103,7 +103,7 @@ it.each([
   );
 });
 
-it("finds files with numbers that no line has had, and removes no other file for them", async () => {
+it("files with numbers that no line has had are found, and no other is removed for them", async () => {
   await log.append(log.writer(1000, 3), 0, 3);
   for (const number of ["000999999999", "999999999999", "999999999999999"]) {
     writeFileSync(`${log.file}.${number}`, "forged\n");

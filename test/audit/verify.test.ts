@@ -30,7 +30,7 @@ it("an untouched log has no problems, and its files are for their owner alone", 
   expect(readdirSync(join(log.folder, "log"))).toEqual(["audit.log"]);
 });
 
-it.each([0, 1, 2, 3, 4, 5])("finds a change of line %i in that line", async (at) => {
+it.each([0, 1, 2, 3, 4, 5])("audit verify finds a change of line %i in that line", async (at) => {
   log.rewrite(
     log
       .lines()
@@ -39,12 +39,12 @@ it.each([0, 1, 2, 3, 4, 5])("finds a change of line %i in that line", async (at)
   expect((await log.problems())[0]).toBe(`${at + 1}: was changed, or written with another key`);
 });
 
-it.each([1, 2, 3, 4])("finds the removal of line %i at the next line", async (at) => {
+it.each([1, 2, 3, 4])("audit verify finds the removal of line %i at the next line", async (at) => {
   log.rewrite(log.lines().filter((_line, index) => index !== at));
   expect(await log.problems()).toEqual([`${at + 1}: 1 line is missing before it (number ${at + 2})`]);
 });
 
-it("finds lines that were swapped, repeated, or removed at either end", async () => {
+it("audit verify finds lines that were swapped, repeated, or removed at either end", async () => {
   const written = log.lines();
   const [one = "", two = "", three = "", ...rest] = written;
   log.rewrite([one, three, two, ...rest]);
@@ -57,7 +57,7 @@ it("finds lines that were swapped, repeated, or removed at either end", async ()
   expect(await log.problems()).toEqual(["0: begins at number 3 instead of 1: its beginning was removed"]);
 });
 
-it("finds a removed end although the log was continued since", async () => {
+it("audit verify finds a removed end although the log was continued since", async () => {
   log.rewrite(log.lines().slice(0, -2));
   await log.append(log.writer(), 6, 2);
   expect(await log.problems()).toEqual(["5: a new chain begins here: 2 lines before it were removed"]);
@@ -66,7 +66,7 @@ it("finds a removed end although the log was continued since", async () => {
   expect((await log.problems()).join()).toMatch(/its beginning was removed/);
 });
 
-it("finds a line that was sealed with another key, as does the next writer", async () => {
+it("audit verify finds a line that was sealed with another key, as does the next writer", async () => {
   const last = openLine(
     Buffer.from(log.lines().at(-1) ?? ""),
     createSecretKey(Buffer.from(readFileSync(log.keyFile, "utf8").trim(), "hex")),

@@ -27,7 +27,7 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-it("continues after an incomplete line and records that it was removed", async () => {
+it("the audit writer continues after an incomplete line and records that it was removed", async () => {
   await log.append(log.writer(), 0, 3);
   appendFileSync(log.file, '{"v":1,"seq":4,"time":"2026');
   expect(await log.verify()).toMatchObject({ lines: 3, problems: [], remarks: [{ line: 4 }] });
@@ -42,7 +42,7 @@ it("continues after an incomplete line and records that it was removed", async (
   expect((await log.verify()).problems).toEqual([]);
 });
 
-it("continues after an incomplete first line", async () => {
+it("the audit writer continues after an incomplete first line", async () => {
   await log.append(log.writer(), 0, 1);
   truncateSync(log.file, 20);
   rmSync(`${log.keyFile}.head`);
@@ -50,7 +50,7 @@ it("continues after an incomplete first line", async () => {
   expect(await log.verify()).toMatchObject({ lines: 2, problems: [] });
 });
 
-it("continues no file with a second name or of another user, and nothing that is not a file", async () => {
+it("the audit writer continues only regular files of its user with one name", async () => {
   await log.append(log.writer(), 0, 1);
   const target = join(log.folder, "target");
   writeFileSync(target, "");
@@ -70,7 +70,7 @@ it("continues no file with a second name or of another user, and nothing that is
   await expect(log.append(log.writer(), 1, 1)).rejects.toThrow(/belongs to user 4242/);
 });
 
-it("continues after a process that ended between rotating and writing", async () => {
+it("the audit writer continues after a process that ended between rotating and writing", async () => {
   await log.append(log.writer(), 0, 3);
   renameSync(log.file, `${log.file}.000000000001`);
   await log.append(log.writer(), 3, 1);
@@ -78,7 +78,7 @@ it("continues after a process that ended between rotating and writing", async ()
   expect(log.lines()[0]).toContain('"event":"rotated","from":"audit.log.000000000001","oldest":1');
 });
 
-it("lets several writers continue one chain at once", async () => {
+it("the audit writer lets several writers continue one chain at once", async () => {
   const writers = Array.from({ length: 6 }, (_, at) => log.append(log.writer(4000, 1000), at * 100, 15));
   await Promise.all(writers);
   const report = await log.verify();
@@ -87,7 +87,7 @@ it("lets several writers continue one chain at once", async () => {
   expect(texts.filter((line) => line.includes('"event":"request"'))).toHaveLength(90);
 });
 
-it("ignores a lock that a crash left behind, but waits for a held one", async () => {
+it("the audit writer ignores a lock that a crash left behind, but waits for a held one", async () => {
   await log.append(log.writer(), 0, 1);
   const lock = `${log.file}.lock`;
   writeFileSync(lock, "");
@@ -100,7 +100,7 @@ it("ignores a lock that a crash left behind, but waits for a held one", async ()
   expect(existsSync(lock)).toBe(false);
 });
 
-it("warns when the log continues under a new key, and not when a log begins", async () => {
+it("the audit writer warns when the log continues under a new key, and not when a log begins", async () => {
   const warnings: string[] = [];
   const settings = { file: log.file, keyFile: log.keyFile, maxBytes: 1e6, keep: 3 };
   const append = () => log.append(new AuditWriter(settings, (text) => warnings.push(text)), 0, 1);
@@ -112,7 +112,7 @@ it("warns when the log continues under a new key, and not when a log begins", as
   expect(warnings).toEqual([expect.stringContaining(`${log.keyFile} was missing and was created`)]);
 });
 
-it("waits until the lock of a writer that was killed counts as abandoned", async () => {
+it("the audit writer waits until the lock of a writer that was killed counts as abandoned", async () => {
   await log.append(log.writer(), 0, 1);
   writeFileSync(`${log.file}.lock`, "");
   // Clocks that advance each time they are read: on a busy machine, no poll of the lock file comes too late.
@@ -124,7 +124,7 @@ it("waits until the lock of a writer that was killed counts as abandoned", async
   expect(log.lines()).toHaveLength(2);
 });
 
-it("returns the result of the work although the lock cannot be released", async () => {
+it("the audit writer returns the result of the work although the lock cannot be released", async () => {
   const parent = join(log.folder, "gone");
   mkdirSync(parent);
   const done = withLock(join(parent, "lock"), () => {
@@ -135,7 +135,7 @@ it("returns the result of the work although the lock cannot be released", async 
   await expect(done).resolves.toBe("done");
 });
 
-it("refuses a damaged or exposed key, and a file that is not a log", async () => {
+it("the audit writer refuses a damaged or exposed key, and a file that is not a log", async () => {
   await log.append(log.writer(), 0, 1);
   const key = readFileSync(log.keyFile);
   writeFileSync(log.keyFile, "abc");

@@ -37,7 +37,7 @@ function counting(name: string): Endpoint<{ ciphertext: Buffer }> & Asked {
 const options = { concurrency: [1, 2], repetitions: 3, turnMs: 1, seeds: 20 };
 
 describe("measuring plugins", () => {
-  it("measures every plugin in every case and repetition, and reports each step", async () => {
+  it("the measurement measures every plugin in every case and repetition, and reports each step", async () => {
     const endpoints = [counting("ours"), counting("theirs")];
     let steps = 0;
     const all = { ...options, operations: OPERATIONS, onStep: () => steps++ };
@@ -69,7 +69,7 @@ describe("measuring plugins", () => {
     expect(new Set(again.calls).size).toBe(16);
   });
 
-  it("fails if a plugin returns a plaintext of another length", async () => {
+  it("the measurement fails if a plugin returns a plaintext of another length", async () => {
     const bad = counting("bad");
     bad.client.decrypt = () => Promise.resolve(Buffer.alloc(31));
     const one = { ...options, operations: ["Decrypt again"] as const, onStep: () => undefined };

@@ -167,7 +167,7 @@ describe("check", () => {
     ["an unprotected key", 1, () => uri.replace("kms-kek", "naked"), /^key: .*keys\.allowUnprotected/],
     ["a key that may do nothing", 1, () => uri.replace("kms-kek", "useless"), /^mechanism: .*keys rotate/],
     ["two keys", 1, () => uri.replace("kms-kek", "twins"), /^key: .*set keys\.active/],
-  ])("says what to do about %s and exits with %i", async (_what, code, key, text) => {
+  ])("check says what to do about %s and exits with %i", async (_what, code, key, text) => {
     const result = await check(key());
     expect(failures(result)).toEqual([expect.stringMatching(text)]);
     expect(result.code).toBe(code);

@@ -54,7 +54,7 @@ it("without a terminal and without values it says what to give", async () => {
   });
 });
 
-it("reports all problems of the values with their positions", async () => {
+it("init reports all problems of the values with their positions", async () => {
   writeFileSync(values, VALUES.replace("yubihsm2", "yubihsm3") + "pim: file\n");
   expect(await init(["--dry-run"])).toEqual({
     code: 2,
@@ -77,7 +77,7 @@ it("--print for Talos needs no node, and writing to one is refused", async () =>
 });
 
 describe.runIf(process.getuid?.() === 0)("as root", () => {
-  it("writes the PIN from standard input, and shows it nowhere", async () => {
+  it("init writes the PIN from standard input, and shows it nowhere", async () => {
     const { code, stdout, stderr } = await init(["--root", root, "--pin-stdin"], `${PIN}\n`);
     expect(code).toBe(0);
     expect(stdout + stderr).not.toContain(PIN);
@@ -85,14 +85,14 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     expect(stdout).toMatch(/1\. install the packages yubihsm-pkcs11/);
   });
 
-  it("leaves the PIN out of an image unless it is given, and says how to add it", async () => {
+  it("init leaves the PIN out of an image unless it is given, and says how to add it", async () => {
     const { code, stdout } = await init(["--root", root]);
     expect(code).toBe(0);
     expect(existsSync(join(root, "etc/kms-pkcs11/credentials/pin"))).toBe(false);
     expect(stdout).toMatch(/install -m 0600 \/dev\/stdin \/etc\/kms-pkcs11\/credentials\/pin/);
   });
 
-  it("writes nothing while a file differs, and all of it with --force", async () => {
+  it("init writes nothing while a file differs, and all of it with --force", async () => {
     await init(["--root", root]);
     const configuration = join(root, "etc/kms-pkcs11/config.yaml");
     writeFileSync(configuration, "# mine\n");
@@ -118,7 +118,7 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     expect(status).toBe(2);
   });
 
-  it("asks on a terminal, and takes answers that were pasted", async () => {
+  it("init asks on a terminal, and takes answers that were pasted", async () => {
     const { said, code } = await converse([
       ["hsm: ", "5\nkubeadm\nbad\nsystemd\n1\n\n\n\n1\n"],
       ["[y/N] ", "y\n"],
@@ -129,7 +129,7 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     expect(readdirSync(root)).toEqual(["etc", "var"]);
   });
 
-  it("writes nothing if the terminal closes or the answer is not yes", async () => {
+  it("init writes nothing if the terminal closes or the answer is not yes", async () => {
     const answers = "5\n1\n2\n1\n\n\n\n1\n";
     const [closed, refused] = await Promise.all([
       converse([["hsm: ", "5\n1\n"]]),

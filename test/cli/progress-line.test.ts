@@ -62,17 +62,17 @@ describe("the line of a progress display", () => {
       5 / 7_321,
       `${HALF} 50 % | 5 of 10 objects | 0.0 a second | 2 h 3 min left`,
     ],
-  ])("shows %s", (_what, step, rate, line) => {
+  ])("the line of a progress display shows %s", (_what, step, rate, line) => {
     expect(progressLine({ unit: "objects", ...step }, rate)).toBe(line);
   });
 });
 
 describe("the rate", () => {
-  it("is unknown in the first half second", () => {
+  it("the rate of a progress display is unknown in the first half second", () => {
     expect(new Pace(1_000).rate(5, 1_499)).toBeUndefined();
   });
 
-  it("is that of the last ten seconds, or a little more", () => {
+  it("the rate of a progress display is that of the last ten seconds, or a little more", () => {
     const pace = new Pace(0);
     for (let now = 0; now <= 60_000; now += 100) pace.rate(now / 10, now);
     expect(pace.rate(6_000, 60_000)).toBe(100);

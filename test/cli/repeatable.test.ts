@@ -17,7 +17,7 @@ it("a request before the work is known runs it once it is", async () => {
   expect(runs).toBe(1);
 });
 
-it("never runs twice at a time; requests during a run cause one more", async () => {
+it("a repeatable run never overlaps itself; requests during it cause one more", async () => {
   const work = new Repeatable();
   const ends: (() => void)[] = [];
   work.begin(() => new Promise((resolve) => ends.push(resolve)));

@@ -86,7 +86,7 @@ describe("a peer that is not a plugin", () => {
     ["another JSON document", "[]"],
     ["a field of another type", '{"unlocked":"yes"}'],
     ["a response without end", "x".repeat(1 << 20)],
-  ])("is reported for %s", async (_what, answer) => {
+  ])("a peer that is not a plugin is reported for %s", async (_what, answer) => {
     await listen((peer) => peer.resume().end(answer));
     expect(await unlock("1234")).toMatchObject({ code: 3, stdout: "" });
   });

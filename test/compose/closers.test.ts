@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 
 import { Closers, CLOSING_ORDER } from "../../src/compose/closers.js";
 
-it("closes parts in the listed order, and passes on whether the stop is graceful", async () => {
+it("parts close in the listed order, and learn whether the stop is graceful", async () => {
   const closed: unknown[] = [];
   const closers = new Closers();
   for (const part of [...CLOSING_ORDER].reverse()) {
@@ -16,7 +16,7 @@ it("closes parts in the listed order, and passes on whether the stop is graceful
   expect(closed).toEqual(CLOSING_ORDER.map((part) => [part, true]));
 });
 
-it("waits for each part before it closes the next, and continues after one that fails", async () => {
+it("each part has closed before the next one closes, also after a part that fails", async () => {
   const closed: string[] = [];
   const failed: unknown[] = [];
   const closers = new Closers();
@@ -30,7 +30,7 @@ it("waits for each part before it closes the next, and continues after one that 
   expect([closed, failed]).toEqual([["server", "log output"], [["token hosts", "Error: stuck"]]]);
 });
 
-it("closes every part once", async () => {
+it("every part is closed once", async () => {
   let times = 0;
   const closers = new Closers();
   closers.add("server", () => {

@@ -24,7 +24,7 @@ describe("keys that other tools made", () => {
   }
   const parse = (text: string): Listing => JSON.parse(text) as Listing;
 
-  it("are found by their plain label, and two with the same label are both named", async () => {
+  it("keys of other tools are found by their label, and two of one label are both named", async () => {
     make("plain", "--id", "aa", "--private", "--sensitive");
     const one = await list("plain");
     expect(one.code).toBe(0);
@@ -36,14 +36,14 @@ describe("keys that other tools made", () => {
     for (const { keyId } of keys) expect(problem).toContain(keyId);
   });
 
-  it("are refused when they are not protected", async () => {
+  it("keys of other tools are refused when they are not protected", async () => {
     make("naked");
     const { keys, problem } = parse((await list("naked")).stdout);
     expect(keys[0]?.state).toBe("refused");
     expect(problem).toMatch(/CKA_SENSITIVE is false|CKA_PRIVATE is false/);
   });
 
-  it("are adopted with their key_id, and rotated from", async () => {
+  it("keys of other tools are adopted with their key_id, and rotated from", async () => {
     make("console", "--id", "bb", "--private", "--sensitive");
     const keyId = parse((await list("console")).stdout).keys[0]?.keyId ?? "";
     const uri = tokenUri(hsm.token, "console");

@@ -50,7 +50,7 @@ it("reloads the library at an activation, before it would use the KEK", async ()
   expect([...used]).toEqual([active]);
 });
 
-it("shows a KEK that is made or destroyed later within a few refresh intervals", async () => {
+it("the plugin shows a KEK that is made or destroyed later within a few refresh intervals", async () => {
   const { keyId } = await made("rotate", "--activate-in", "1h");
   const limit = { timeoutMs: 25_000, intervalMs: 100 };
   await waitFor(async () => (await listed()).includes(keyId), { what: "the new KEK", ...limit });

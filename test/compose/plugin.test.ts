@@ -35,26 +35,26 @@ describe("Encrypt and Decrypt", () => {
     await Promise.all(Array.from({ length: 16 }, caller));
   });
 
-  it.each([0, 769, 40_000])("refuses a plaintext of %i bytes", async (length) => {
+  it.each([0, 769, 40_000])("the plugin refuses a plaintext of %i bytes", async (length) => {
     await expect(kms.client.encrypt(Buffer.alloc(length), "u")).rejects.toThrow(
       /^INVALID_ARGUMENT.*1 to 768/,
     );
   });
 
-  it("answers with the key_id of Status", async () => {
+  it("the plugin answers with the key_id of Status", async () => {
     const { keyId, version, healthz } = await kms.client.status();
     expect([version, healthz]).toEqual(["v2", "ok"]);
     expect((await kms.client.encrypt(randomBytes(32), "u")).keyId).toBe(keyId);
   });
 
-  it("makes different ciphertexts of one plaintext", async () => {
+  it("the plugin makes different ciphertexts of one plaintext", async () => {
     const sealed = await Promise.all(
       Array.from({ length: 50 }, () => kms.client.encrypt(Buffer.alloc(32), "u")),
     );
     expect(new Set(sealed.map((one) => one.ciphertext.toString("hex"))).size).toBe(50);
   });
 
-  it("refuses a ciphertext with any one byte changed", async () => {
+  it("the plugin refuses a ciphertext with any one byte changed", async () => {
     const sealed = await kms.client.encrypt(randomBytes(32), "u");
     for (let at = 0; at < sealed.ciphertext.length; at++) {
       await expect(kms.client.decrypt(changed(sealed, at, 1 << (at % 8)), "u"), `byte ${at}`).rejects.toThrow(
@@ -64,7 +64,7 @@ describe("Encrypt and Decrypt", () => {
     await expect(kms.client.decrypt(sealed, "u")).resolves.toHaveLength(32);
   });
 
-  it("refuses a shorter and a longer ciphertext, another key_id and foreign annotations", async () => {
+  it("the plugin refuses shorter and longer ciphertexts, other key_ids, foreign annotations", async () => {
     const sealed = await kms.client.encrypt(randomBytes(32), "u");
     const { ciphertext } = sealed;
     const refuse = async (question: KmsCiphertext, how: RegExp): Promise<void> => {
@@ -81,7 +81,7 @@ describe("Encrypt and Decrypt", () => {
     await refuse({ ...sealed, annotations: { "a.example": Buffer.alloc(33_000) } }, /^INVALID_ARGUMENT/);
   });
 
-  it("answers any bytes with a domain error, and stays up", async () => {
+  it("the plugin answers any bytes with a domain error, and stays up", async () => {
     const { keyId } = await kms.client.status();
     const question = fc.record({
       ciphertext: fc.oneof(
@@ -109,7 +109,7 @@ describe("Encrypt and Decrypt", () => {
     expect((await kms.client.status()).healthz).toBe("ok");
   });
 
-  it("serves several connections at once, and survives garbage on others", async () => {
+  it("the plugin serves several connections at once, and survives garbage on others", async () => {
     const others = [1, 2, 3].map(() => new KmsClient(kms.plugin.socket));
     for (const garbage of [
       randomBytes(4000),
@@ -128,7 +128,7 @@ describe("Encrypt and Decrypt", () => {
 });
 
 describe("the log", () => {
-  it("has the uid and key_id of a request on one JSON line, and no data", async () => {
+  it("the log has the uid and key_id of a request on one JSON line, and no data", async () => {
     const plaintext = randomBytes(32);
     const sealed = await kms.client.encrypt(plaintext, "uid-in-the-log");
     await kms.client.decrypt(sealed, "uid-in-the-log");
@@ -160,11 +160,11 @@ describe("the log", () => {
 });
 
 describe("the socket", () => {
-  it("is accessible to its user alone", () => {
+  it("the plugin's socket is accessible to its user alone", () => {
     expect(statSync(kms.plugin.socket).mode & 0o777).toBe(0o600);
   });
 
-  it("is not taken from a live plugin, whose key_id is reported", async () => {
+  it("the plugin's socket is not taken from a live plugin, whose key_id is reported", async () => {
     const { keyId } = await kms.client.status();
     const second = kmsPkcs11(["serve", "--config", kms.plugin.configFile], kms.token.env);
     expect(second.code).toBe(2);

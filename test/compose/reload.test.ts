@@ -146,7 +146,7 @@ it("reloads while the HSM is away", async () => {
   await waitFor(async () => (await kms.client.status()).healthz === "ok", WAIT);
 });
 
-it("tries a refused PIN again only if the new source holds another PIN", async () => {
+it("a reload tries a refused PIN again only if the new source holds another PIN", async () => {
   await kms.plugin.stop();
   const pinFile = (name: string, pin: string): string => {
     writeFileSync(join(folder, name), pin, { mode: 0o600 });

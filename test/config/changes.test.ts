@@ -13,7 +13,7 @@ const values = (yaml: string): ReadonlyMap<string, string> => {
 };
 const changes = (before: string, after: string): string[] => changedSettings(values(before), values(after));
 
-it("finds no difference between two spellings of one value", () => {
+it("changedSettings finds no difference between two spellings of one value", () => {
   const other = `${MINIMAL}cache: { ttl: 60m }\nlog: { level: info }\nsocket: { mode: "0600" }\n`;
   expect(changes(MINIMAL, other)).toEqual([]);
   const bare = "pkcs11:object=kms-kek;token=kms";
@@ -21,13 +21,13 @@ it("finds no difference between two spellings of one value", () => {
   expect(changes(MINIMAL, sections)).toEqual([]);
 });
 
-it("names each changed setting, and PIN source and library by their own names", () => {
+it("changedSettings names each changed setting, and PIN source and library by their own names", () => {
   const after = `${HEAD}keys:\n  uri: "${URI.replace("/run/pin", "/run/new").replace("libsofthsm2", "other")}"\n  refreshInterval: 5s\nhsm: { hosts: 3 }\n`;
   expect(changes(MINIMAL, after)).toEqual(["keys.refreshInterval", "module.path", "pin", "hsm.hosts"]);
   expect(changes(MINIMAL, MINIMAL.replace("token=kms", "token=b"))).toEqual(["keys.uri"]);
 });
 
-it("names the settings of a token that was added or removed", () => {
+it("changedSettings names the settings of a token that was added or removed", () => {
   const two = `${MINIMAL}failover: [{ uri: "${URI.replace("kms;", "b;")}" }]\n`;
   for (const names of [changes(MINIMAL, two), changes(two, MINIMAL)]) {
     expect(names).toContain("failover[0].uri");

@@ -25,13 +25,13 @@ const inForce = (
 };
 const at = (line: number, column: number): object => ({ kind: "file", file: file.path, line, column });
 
-it("has every option of the schema, and the PIN source of each token", () => {
+it("the effective settings are every option of the schema and each token's PIN source", () => {
   const rows = inForce(`${MINIMAL}failover: [{ uri: "${URI.replace("kms;", "b;")}" }]\n`);
   const named = OPTIONS_IN_ORDER.map(({ path }) => path.replace("[]", "[0]"));
   expect(new Set(rows.keys())).toEqual(new Set([...named, "pin", "failover[0].pin"]));
 });
 
-it("names the default, the line and the column, or the flag that a value comes from", () => {
+it("each effective setting names its source: default, line and column, or flag", () => {
   const rows = inForce(`${MINIMAL}hsm:\n  hosts: 3\nlog: { level: warn }\nstateDir: /var/lib/kms\n`, {
     flags: { logLevel: "debug", socket: "/run/kms.sock" },
   });
@@ -72,7 +72,7 @@ it("a PIN source names its setting, the environment that provides it, or the fla
   });
 });
 
-it("shows no secret of module parameters, and where in the state directory the audit key is", () => {
+it("effective settings show no secret of module parameters, and the audit key's path", () => {
   const yaml = `${MINIMAL}module: { parameters: "configdir=/etc/nss pin=hunter2" }\naudit: { file: /var/log/a }\n`;
   const rows = inForce(`${yaml}stateDir: /var/lib/kms\n`);
   expect(rows.get("module.parameters")?.value).toBe("configdir=/etc/nss pin=***");

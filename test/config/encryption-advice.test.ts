@@ -26,7 +26,7 @@ const NOT_ENCRYPTED = /^warn: not encrypted by kms: configmaps and custom resour
 const HAS_IDENTITY = /^ok: secrets: identity is in the list, which is right until every object is encrypted/;
 const SERVES = /^ok: the plugin serves at unix:\/\/\/run\/kms-pkcs11\/kms\.sock$/;
 
-it("finds no fault in the shipped configuration beyond resources that it does not encrypt", () => {
+it("the shipped configuration has no fault beyond resources that it does not encrypt", () => {
   expect(advise(SHIPPED)).toEqual(
     [SERVES, HAS_IDENTITY, NOT_ENCRYPTED].map((text) => expect.stringMatching(text) as string),
   );
@@ -68,7 +68,7 @@ describe("advice on an EncryptionConfiguration", () => {
       ),
       /^warn: secrets: aescbc comes first.*put kms first/,
     ],
-  ])("warns or fails if %s", (_what, text, message, facts = {}) => {
+  ])("the EncryptionConfiguration check warns or fails if %s", (_what, text, message, facts = {}) => {
     expect(advise(text, facts)).toContainEqual(expect.stringMatching(message));
   });
 });

@@ -40,7 +40,7 @@ describe("the providers of a resource", () => {
     ["deployments.apps", ["k8s:enc:aescbc:v1:k1:"]],
     ["configmaps", ["k8s:enc:aesgcm:v1:g1:"]],
     ["leases.coordination.k8s.io", undefined],
-  ])("are found for %s", (resource, expected) => {
+  ])("a resource's providers are found for %s", (resource, expected) => {
     expect(prefixes(text, resource)).toEqual(expected);
   });
 
@@ -111,9 +111,12 @@ describe("what kube-apiserver refuses", () => {
       rules(rule("secrets", kms(", apiVersion: v2, cachesize: 10"))),
       /v2 does not support; remove/,
     ],
-  ])("is refused here too: %s", (_what, text, message) => {
-    expect(messageOf(() => parse(text))).toMatch(message);
-  });
+  ])(
+    "an EncryptionConfiguration that kube-apiserver refuses is refused here too: %s",
+    (_what, text, message) => {
+      expect(messageOf(() => parse(text))).toMatch(message);
+    },
+  );
 
   it("problems are reported in at most 20 bounded lines and the number of further ones", () => {
     const many = Array.from({ length: 20_000 }, (_, at) => `r${at}`);

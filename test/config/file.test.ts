@@ -17,17 +17,17 @@ describe("parseConfiguration", () => {
     ["? [a]\n: b\n", "c.yaml:1:3: a key is not a plain name; write it as name: value"],
     ["# nothing\n", "c.yaml: is empty; begin it with apiVersion and kind"],
     ["", "c.yaml: is empty; begin it with apiVersion and kind"],
-  ])("refuses %j with line and column", (text, message) => {
+  ])("parseConfiguration refuses %j with line and column", (text, message) => {
     expect(messageOf(() => parse(text)).split("\n")).toContain(message);
   });
 
-  it("refuses bytes that are not UTF-8", () => {
+  it("parseConfiguration refuses bytes that are not UTF-8", () => {
     expect(messageOf(() => parseConfiguration(Buffer.of(0xff, 0xfe, 0x61, 0), "c.yaml"))).toBe(
       "c.yaml: is not UTF-8 text; save it as UTF-8",
     );
   });
 
-  it("refuses deep nesting, alias bombs and many duplicates without using much time or memory", () => {
+  it("parseConfiguration refuses deep nesting, alias bombs and many duplicates cheaply", () => {
     const bomb = Array.from(
       { length: 20 },
       (_, level) => `l${level}: &l${level} [${`*l${level - 1},`.repeat(9)}]`,

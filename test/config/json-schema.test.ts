@@ -39,7 +39,7 @@ it("describes every setting, and allows no other", () => {
 });
 
 it.each(["", "5", "1h30m", "90s", "500ms", "1m500ms", "2m1h", "1.5s", "1d", "1ms2s", "0s"])(
-  "accepts the duration %j if the plugin does",
+  "the JSON schema accepts the duration %j if the plugin does",
   (text) => {
     const { pattern = "" } = propertyAt("cache.ttl") ?? {};
     expect(new RegExp(pattern, "u").test(text)).toBe(parseDuration(text) !== undefined);

@@ -37,7 +37,7 @@ describe("parsePinSourceName", () => {
     ["/run/pin:1", { kind: "file", path: "/run/pin:1" }],
     ["env:KMS_PIN", { kind: "env", name: "KMS_PIN" }],
     ["credential:kms-pin", { kind: "credential", name: "kms-pin" }],
-  ])("reads %s", (text, source) => {
+  ])("parsePinSourceName reads %s", (text, source) => {
     expect(parsePinSourceName(text)).toEqual(source);
   });
 });
@@ -49,7 +49,7 @@ describe("readPin", () => {
     ["1234\r\n", "1234"],
     [" 12 34 \n", " 12 34 "],
     ["x".repeat(255) + "\r\n", "x".repeat(255)],
-  ])("reads %j from a file and from the environment", (content, pin) => {
+  ])("readPin reads %j from a file and from the environment", (content, pin) => {
     writeFileSync(file.path, content);
     expect(readPin(file, {})?.toString()).toBe(pin);
     expect(readPin({ kind: "env", name: "PIN" }, { PIN: content })?.toString()).toBe(pin);
@@ -75,7 +75,7 @@ describe("readPin", () => {
     ["5678\u{85}", "control character"],
     ["5678".repeat(64), "too long"],
     ["5678".repeat(640_000), "too long"],
-  ])("refuses a source that holds %j", (content, problem) => {
+  ])("readPin refuses a source that holds %j", (content, problem) => {
     writeFileSync(file.path, content);
     for (const [source, env] of [
       [file, {}],
@@ -99,7 +99,7 @@ describe("readPin", () => {
     ["UTF-16 without a byte order mark", Buffer.from("5678\r\n", "utf16le"), "zero byte"],
     ["a C string", Buffer.from("5678\0"), "zero byte"],
     ["padding", Buffer.concat([Buffer.from("5678\n"), Buffer.alloc(60)]), "zero byte"],
-  ])("refuses %s from every kind of source", (_what, bytes, problem) => {
+  ])("readPin refuses %s from every kind of source", (_what, bytes, problem) => {
     writeFileSync(file.path, bytes);
     const credential = { kind: "credential", path: file.path } as const;
     for (const source of [file, credential]) {
@@ -110,12 +110,12 @@ describe("readPin", () => {
     }
   });
 
-  it.each(["müller", "пароль", "a b", "pässword:user", "\u{1f600}"])("accepts the PIN %j", (pin) => {
+  it.each(["müller", "пароль", "a b", "pässword:user", "\u{1f600}"])("readPin accepts the PIN %j", (pin) => {
     writeFileSync(file.path, `${pin}\r\n`);
     expect(readPin(file, {})?.toString()).toBe(pin);
   });
 
-  it("names the path and what to do if there is no file to read", () => {
+  it("readPin names the path and what to do if there is no file to read", () => {
     const missing = messageOf(() => readPin(file, {}), "PIN_UNREADABLE");
     expect(missing).toBe(
       `the PIN's file ${file.path} cannot be read (ENOENT); create it with the token's user PIN, mode 0600`,
@@ -131,13 +131,16 @@ describe("readPin", () => {
     [{ kind: "unlock", path: "/run/unlock.sock" }, "socket /run/unlock.sock"],
     [{ kind: "stdin" }, "standard input"],
     [{ kind: "terminal" }, "the terminal"],
-  ] as const)("reports an empty PIN from $kind as an empty PIN, not an empty source", (source, from) => {
-    expect(messageOf(() => checkPin(Buffer.alloc(0), source), "PIN_UNREADABLE")).toBe(
-      `the PIN from ${from} is empty; the token's user PIN is required`,
-    );
-  });
+  ] as const)(
+    "readPin reports an empty PIN from $kind as an empty PIN, not an empty source",
+    (source, from) => {
+      expect(messageOf(() => checkPin(Buffer.alloc(0), source), "PIN_UNREADABLE")).toBe(
+        `the PIN from ${from} is empty; the token's user PIN is required`,
+      );
+    },
+  );
 
-  it("does not block on a FIFO without a writer", () => {
+  it("readPin does not block on a FIFO without a writer", () => {
     execFileSync("mkfifo", [file.path]);
     expect(messageOf(() => readPin(file, {}), "PIN_UNREADABLE")).toContain("give a regular file");
   });
@@ -204,7 +207,7 @@ it("environmentWithoutPin removes PINs and unset variables", () => {
 });
 
 describe("isPinPresent", () => {
-  it("finds an existing file and a set variable, and nothing that commands ask for", () => {
+  it("isPinPresent finds an existing file and a set variable, and nothing that commands ask for", () => {
     expect(isPinPresent(file, {})).toBe(false);
     writeFileSync(file.path, "1234");
     expect(isPinPresent(file, {})).toBe(true);

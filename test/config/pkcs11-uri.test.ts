@@ -13,7 +13,7 @@ import { messageOf } from "./message-of.js";
 const refusal = (text: string): string => messageOf(() => requireKekUri(parsePkcs11Uri(text)));
 
 describe("parsePkcs11Uri", () => {
-  it("reads every attribute of the RFC", () => {
+  it("parsePkcs11Uri reads every attribute of the RFC", () => {
     const uri = parsePkcs11Uri(
       "pkcs11:token=The%20Software%20PKCS%2311;manufacturer=Snake%20Oil,%20Inc.;model=1.0;serial=0a;slot-id=327;" +
         "slot-description=d;slot-manufacturer=sm;library-manufacturer=lm;library-description=ld;library-version=2.6;" +
@@ -39,12 +39,12 @@ describe("parsePkcs11Uri", () => {
     });
   });
 
-  it("accepts an empty URI, any case of the scheme and of hex digits, and UTF-8", () => {
+  it("parsePkcs11Uri accepts an empty URI, any case of the scheme and of hex digits, and UTF-8", () => {
     expect(parsePkcs11Uri("pkcs11:")).toEqual({});
     expect(parsePkcs11Uri("PKCS11:token=%C3%9c%c3%9C")).toEqual({ token: "ÜÜ" });
   });
 
-  it("ignores vendor attributes", () => {
+  it("parsePkcs11Uri ignores vendor attributes", () => {
     expect(parsePkcs11Uri("pkcs11:token=a;x-vendor=%20?x-q=1&x-q=2")).toEqual({ token: "a" });
   });
 
@@ -86,7 +86,7 @@ describe("parsePkcs11Uri", () => {
     ["pkcs11:token=a?pin-source=https://host/pin", "this kind of pin-source is not known"],
     ["pkcs11:token=a?pin-source=env:A-B", "environment variable"],
     ["pkcs11:token=a?pin-source=credential:../pin", "systemd credential"],
-  ])("refuses %j", (text, message) => {
+  ])("parsePkcs11Uri refuses %j", (text, message) => {
     expect(messageOf(() => parsePkcs11Uri(text))).toContain(message);
   });
 
@@ -98,13 +98,13 @@ describe("parsePkcs11Uri", () => {
     "pin-value=hunter2hunter2",
     "pkcs11:token=a?pin_value=hunter2hunter2&b&c=%zz",
     "pkcs11:token=a?pin-value:hunter2hunter2",
-  ])("refuses a PIN in %j, suggests pin-source and does not repeat the PIN", (text) => {
+  ])("parsePkcs11Uri refuses a PIN in %j, suggests pin-source and does not repeat the PIN", (text) => {
     const message = messageOf(() => parsePkcs11Uri(text));
     expect(message).toContain("use pin-source");
     expect(message).not.toContain("hunter2");
   });
 
-  it("returns a URI or throws CONFIG_INVALID for any text", () => {
+  it("parsePkcs11Uri returns a URI or throws CONFIG_INVALID for any text", () => {
     const piece = fc.constantFrom(
       "pkcs11:",
       ";",
@@ -135,7 +135,7 @@ describe("parsePkcs11Uri", () => {
     );
   });
 
-  it("never repeats a pin-value, whatever its position", () => {
+  it("parsePkcs11Uri never repeats a pin-value, whatever its position", () => {
     const pin = fc.stringMatching(/^[A-Z0-9!?&;=%/]{8,24}$/);
     const before = fc.constantFrom(
       "pkcs11:",
@@ -177,7 +177,7 @@ describe("formatPkcs11Uri", () => {
     { requiredKeys: ["token"] },
   );
 
-  it("writes a URI that parses to the same attributes and formats to the same text", () => {
+  it("formatPkcs11Uri writes a URI that is the same after being parsed and formatted", () => {
     fc.assert(
       fc.property(uris, (uri) => {
         const formatted = formatPkcs11Uri(uri);
@@ -188,7 +188,7 @@ describe("formatPkcs11Uri", () => {
     );
   });
 
-  it("escapes only what must be escaped, in the canonical order of attributes", () => {
+  it("formatPkcs11Uri escapes only what must be escaped, in the canonical order of attributes", () => {
     const uri = parsePkcs11Uri(
       "pkcs11:object=kms-kek;token=my%20token;id=%01a?pin-source=file:/run/pin&module-path=/usr/lib/a.so",
     );
@@ -206,11 +206,11 @@ describe("requireKekUri", () => {
     ["pkcs11:object=k%C3%A9k", "1 to 15 printable ASCII"],
     ["pkcs11:object=a%0Ab", "1 to 15 printable ASCII"],
     ["pkcs11:object=kek;slot-description=x", "slot-description cannot select a token"],
-  ])("refuses %s", (uri, message) => {
+  ])("requireKekUri refuses %s", (uri, message) => {
     expect(refusal(uri)).toContain(message);
   });
 
-  it("accepts an object name of 15 characters", () => {
+  it("requireKekUri accepts an object name of 15 characters", () => {
     expect(requireKekUri(parsePkcs11Uri("pkcs11:object=fifteen-letters")).object).toBe("fifteen-letters");
   });
 });

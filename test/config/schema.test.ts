@@ -11,7 +11,7 @@ import fc from "fast-check";
 describe("settingRows", () => {
   const rows = settingRows();
 
-  it("has every option once, with a default, a range and a description", () => {
+  it("settingRows has every option once, with a default, a range and a description", () => {
     expect(new Set(rows.map(({ path }) => path)).size).toBe(rows.length);
     for (const row of rows) {
       expect(row.description.length, row.path).toBeGreaterThan(10);
@@ -20,7 +20,7 @@ describe("settingRows", () => {
     }
   });
 
-  it("has the documented defaults", () => {
+  it("settingRows has the documented defaults", () => {
     const defaults = Object.fromEntries(rows.map((row) => [row.path, row.default]));
     expect(defaults).toEqual({
       apiVersion: "required",
@@ -101,12 +101,12 @@ describe("durations", () => {
     ["1h30m", 5_400_000],
     ["1m500ms", 60_500],
     ["0s", 0],
-  ])("are read from %s", (text, ms) => {
+  ])("durations are read from %s", (text, ms) => {
     expect(parseDuration(text)).toBe(ms);
   });
 
   it.each(["", "10", "1.5h", "1d", "-1s", "1s1m", "1 s", "1S", "1s\n", "9".repeat(10) + "s"])(
-    "are not read from %j",
+    "durations are not read from %j",
     (text) => {
       expect(parseDuration(text)).toBeUndefined();
     },

@@ -15,7 +15,7 @@ const problems = (yaml: string, request: Partial<LoadRequest> = {}): string[] =>
     .split("\n")
     .map((line) => line.replace(/^\S*\/config\.yaml:\d+:\d+: /, ""));
 
-it("reports all problems at once, including those that involve several options", () => {
+it("loadSettings reports all problems at once, including those that involve several options", () => {
   const yaml = `apiVersion: kms-pkcs11.dev/v2
 kind: PluginConfiguration
 sockets: {}
@@ -98,11 +98,11 @@ it.each([
   ["socket: { group: kms }", 'socket.group: cannot connect with this socket.mode; set socket.mode to "0660"'],
   ["socket: { group: 'a b' }", 'socket.group: is "a b"; give a group\'s name or number'],
   ["failover: [{ uri: '" + URI + "' }]", "failover[0].uri: repeats another token's URI; remove it"],
-])("refuses %s", (line, problem) => {
+])("loadSettings refuses %s", (line, problem) => {
   expect(problems(`${MINIMAL}${line}\n`)).toEqual([problem]);
 });
 
-it("names the position of each problem, or of the section around a missing setting", () => {
+it("loadSettings names the position of each problem, or the section that lacks a setting", () => {
   const yaml = `${HEAD}
 keys:
   refreshInterval: 1d
@@ -128,7 +128,7 @@ failover:
   );
 });
 
-it("names the position of an unknown setting, but the flag if a flag is at fault", () => {
+it("loadSettings names the position of an unknown setting, but the flag if a flag is at fault", () => {
   const message = messageOf(() => file.load(`${MINIMAL}hsm:\n  host: 2\n`, { flags: { mode: "x" } }));
   expect(message.split("\n")).toEqual([
     '--mode: is "x"; give direct, local-kek',
@@ -146,7 +146,7 @@ it.each([
     `failover: [{ uri: "${URI.replace("kms;", "b;")}", pin: { env: PIN } }]`,
     "failover[0].pin: gives env although failover[0].uri has a pin-source; keep one",
   ],
-])("refuses a PIN source beside a URI that has one: %s", (line, problem) => {
+])("loadSettings refuses a PIN source beside a URI that has one: %s", (line, problem) => {
   expect(problems(`${MINIMAL}${line}\n`)).toEqual([problem]);
 });
 
@@ -155,14 +155,14 @@ it("a pin-source in --key replaces the PIN source of the file", () => {
   expect(file.load(yaml, { flags: { key: URI } }).tokens[0].pin).toEqual({ kind: "file", path: "/run/pin" });
 });
 
-it("refuses a credential where systemd provides none", () => {
+it("loadSettings refuses a credential where systemd provides none", () => {
   const bare = MINIMAL.replace("&pin-source=file:/run/pin", "");
   expect(problems(`${bare}pin: { credential: kms-pin }\n`)).toEqual([
     "pin: $CREDENTIALS_DIRECTORY is not set; run under systemd with LoadCredential=kms-pin:/path, or use a file",
   ]);
 });
 
-it("limits a socket path by bytes, not characters", () => {
+it("loadSettings limits a socket path by bytes, not characters", () => {
   const path = `/${"ü".repeat(53)}`;
   expect(file.load(`${MINIMAL}socket: { path: "unix://${path}" }\n`).socket?.path).toBe(path);
   expect(problems(`${MINIMAL}socket: { path: "${path}x" }\n`)).toEqual([
@@ -170,7 +170,7 @@ it("limits a socket path by bytes, not characters", () => {
   ]);
 });
 
-it("accepts an abstract socket if socket.allowAbstract is true", () => {
+it("loadSettings accepts an abstract socket if socket.allowAbstract is true", () => {
   const { socket } = file.load(`${MINIMAL}socket: { path: "unix:///@kms", allowAbstract: true }\n`);
   expect(socket).toEqual({ path: "kms", abstract: true, mode: 0o600 });
 });
@@ -189,11 +189,11 @@ it.each([
   "pin: !hunter2 a",
   "module: { parameters: [hunter2] }",
   'module: { parameters: "hunter2\\0" }',
-])("does not repeat a misplaced PIN: %s", (line) => {
+])("loadSettings does not repeat a misplaced PIN: %s", (line) => {
   expect(problems(`${MINIMAL}${line}\n`).join("\n")).not.toContain("hunter2");
 });
 
-it("does not repeat a pin-value from the file or from a flag", () => {
+it("loadSettings does not repeat a pin-value from the file or from a flag", () => {
   const uri = "pkcs11:object=kek?module-path=/a.so&pin-value=hunter2";
   for (const lines of [
     problems(`${HEAD}keys: { uri: "${uri}" }\n`),
@@ -205,7 +205,7 @@ it("does not repeat a pin-value from the file or from a flag", () => {
   }
 });
 
-it("returns settings or throws CONFIG_INVALID for any bytes", () => {
+it("loadSettings returns settings or throws CONFIG_INVALID for any bytes", () => {
   const part = fc.constantFrom(
     HEAD,
     MINIMAL,
@@ -253,7 +253,7 @@ it("returns settings or throws CONFIG_INVALID for any bytes", () => {
   );
 });
 
-it("reports the first 100 problems of a file with 50,000 unknown settings", () => {
+it("loadSettings reports the first 100 problems of a file with 50,000 unknown settings", () => {
   const lines = problems(Array.from({ length: 50_000 }, (_, index) => `k${index}:\n`).join(""));
   expect(lines).toHaveLength(101);
   expect(lines.at(-1)).toMatch(/^and [0-9]+ more problems$/);

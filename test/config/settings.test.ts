@@ -82,7 +82,7 @@ describe("without a file", () => {
 });
 
 describe("with a file", () => {
-  it("reads every setting", () => {
+  it("loadSettings reads every setting", () => {
     const settings = file.load(`${HEAD}
 socket: { path: "unix:///run/kms/kms.sock", mode: "0660", group: 1000, allowAbstract: false }
 keys: { uri: "pkcs11:token=kms;object=kms-kek", active: 0a1b, allowUnprotected: [old], refreshInterval: 1m30s }
@@ -161,7 +161,7 @@ log: { level: debug }
     expect(other).toMatchObject({ modulePath: "/file.so", pin: { kind: "env", name: "FILE_PIN" } });
   });
 
-  it("uses the default credential if no PIN source is configured", () => {
+  it("loadSettings uses the default credential if no PIN source is configured", () => {
     writeFileSync(join(file.directory, "kms-pkcs11-pin"), "1234", { mode: 0o400 });
     const yaml = `${HEAD}keys: { uri: "pkcs11:object=kek?module-path=/a.so" }\n`;
     expect(file.load(yaml).tokens[0].pin).toEqual({ kind: "none" });
@@ -186,7 +186,7 @@ describe("warnings", () => {
 });
 
 describe("the configuration file", () => {
-  it("must exist, be readable and be a regular file", () => {
+  it("the configuration file must exist, be readable and be a regular file", () => {
     const request = { configPath: file.path, flags: {}, env: {}, serves: false };
     expect(messageOf(() => loadSettings(request))).toBe(
       `${file.path}: cannot be read (ENOENT); give a readable file to --config`,
@@ -199,7 +199,7 @@ describe("the configuration file", () => {
 });
 
 describe("effectiveSettings", () => {
-  it("returns plain data without secrets", () => {
+  it("effectiveSettings returns plain data without secrets", () => {
     const key = "pkcs11:token=kms;object=kek;id=%01?module-path=/a.so&pin-source=env:KMS_PIN";
     const moduleParams = "configdir='/etc/nss' tokenPIN='hunter2 hunter2' Password = hunter2 flags=readOnly";
     const settings = loadSettings({
@@ -227,7 +227,7 @@ describe("the audit log", () => {
   const audit = (yaml: string, flags: Flags = {}): Settings["audit"] =>
     file.load(`${MINIMAL}${yaml}`, { flags }).audit;
 
-  it("is off without a file, and its key is in the state directory unless keyFile is set", () => {
+  it("the audit log is off without a file; its key is in the state directory by default", () => {
     expect(audit("stateDir: /var/lib/kms\n")).toBeUndefined();
     const log = { file: "/var/log/a.log", maxBytes: 100 * 2 ** 20, keep: 10, required: false };
     const inState = { ...log, keyFile: "/var/lib/kms/audit.key" };
@@ -243,14 +243,14 @@ describe("the audit log", () => {
     });
   });
 
-  it("needs a file if it is required", () => {
+  it("the audit log needs a file if it is required", () => {
     const message = messageOf(() => audit("audit: { required: true }\nstateDir: /var/lib/kms\n"));
     expect(message).toBe(`${file.path}:5:1: audit.file: is missing; set it, since audit.required is true`);
     const log = "audit: { file: /var/log/a.log, required: true }\nstateDir: /var/lib/kms\n";
     expect(audit(log)?.required).toBe(true);
   });
 
-  it("needs a keyFile or a state directory for its key", () => {
+  it("the audit log needs a keyFile or a state directory for its key", () => {
     const message = messageOf(() => audit("audit: { file: /var/log/a.log }\n"));
     expect(message).toBe(
       `${file.path}:5:1: audit.keyFile: is missing; set it, or set stateDir, in which a key is then created`,

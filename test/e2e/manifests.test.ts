@@ -36,7 +36,7 @@ describe("a server-side dry run", () => {
     expect(answer.status, answer.body).toBe(201);
   });
 
-  it("refuses a manifest with an unknown field", async () => {
+  it("a server-side dry run refuses a manifest with an unknown field", async () => {
     const manifest = readFileSync(join(DEPLOY, "static-pod/kms-pkcs11.yaml"), "utf8");
     const answer = await apiserver.client.post(DRY_RUN, manifest.replace("hostNetwork:", "hostNetwrk:"));
     expect(answer).toMatchObject({ status: 400, body: expect.stringMatching(/hostNetwrk/) as string });

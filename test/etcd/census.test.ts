@@ -33,7 +33,7 @@ const take = (objects: Iterable<StoredObject>, options: Partial<CensusOptions> =
 };
 
 describe("the census", () => {
-  it("counts by provider, key and key_id, with resources, namespaces and revisions", () => {
+  it("the census counts by provider, key and key_id, with resources, namespaces and revisions", () => {
     revision = 0;
     const unreadable = new KmsError("INPUT_INVALID", "why");
     const {
@@ -67,7 +67,7 @@ describe("the census", () => {
     expect(samples).toEqual([{ key: "/registry/secrets/a/5", reason: "why" }]);
   });
 
-  it("distinguishes a bounded number of DEK seeds and namespaces under all keys together", () => {
+  it("the census distinguishes a bounded number of DEK seeds and namespaces over all keys", () => {
     const many = Array.from({ length: 30 }, (_, at) =>
       object(`secrets/ns-${at}/x`, sealed(`k${at % 2}`, `seed-${at}`)),
     );
@@ -82,7 +82,7 @@ describe("the census", () => {
     expect(one?.seeds).toEqual({ count: 10, isAtLeast: false });
   });
 
-  it("fails if there are more keys or resources than any cluster has", () => {
+  it("the census fails if there are more keys or resources than any cluster has", () => {
     const keys = Array.from({ length: 10_001 }, (_, at) => object("secrets/a/x", other(String(at))));
     expect(() => take(keys)).toThrow("over 10000 keys: is this a cluster's etcd?");
     const resources = Array.from({ length: 100_001 }, (_, at) => object(`r${at}/a/x`, PLAIN));

@@ -78,7 +78,7 @@ describe("the census in threads", () => {
     expect(counted.length).toBeGreaterThan(1);
   });
 
-  it("is the same however the objects are divided among threads", () => {
+  it("the census in threads is the same however the objects are divided among threads", () => {
     const key = fc.constantFrom("k1", "k2", "k3");
     const object = fc.record({ at: fc.nat(200), keyId: key, thread: fc.nat(3) });
     fc.assert(
@@ -135,7 +135,7 @@ describe("the verification in threads", () => {
     if (seed !== undefined) await etcd.store.put(`${prefix}secrets/a/moved`, sealedValue(seed, "y", "value"));
   });
 
-  it("loads each DEK seed once, opens every object, and names those that do not authenticate", async () => {
+  it("a verification loads each DEK seed once, opens every object and names the altered ones", async () => {
     const loaded: string[] = [];
     const all = new Seeds((question) => {
       loaded.push(question.keyId);
@@ -158,7 +158,7 @@ describe("the verification in threads", () => {
     });
   });
 
-  it("fails if a DEK seed cannot be loaded, as when the HSM is away", async () => {
+  it("the verification in threads fails if a DEK seed cannot be loaded, as when the HSM is away", async () => {
     const away = new Seeds((question) =>
       question.keyId === "key-seed-39"
         ? Promise.reject(new KmsError("HSM_UNAVAILABLE", "the HSM is away"))
@@ -188,7 +188,7 @@ describe("a failure of any part", () => {
   const census = (store: ObjectStore, entry = threadEntry): Promise<Census> =>
     takeCensus(store, { prefix: "/registry", threadEntry: entry });
 
-  it("of the reading fails the whole", async () => {
+  it("a failure of any part of the reading fails the whole census", async () => {
     async function* broken(): AsyncGenerator<Batch, void> {
       yield* sound();
       throw new KmsError("PEER_UNREACHABLE", "the connection was lost");
@@ -205,14 +205,14 @@ describe("a failure of any part", () => {
       `import { parentPort } from "node:worker_threads";
        parentPort.once("message", () => { parentPort.postMessage({ kind: "counted" }); setImmediate(() => process.exit(0)); });`,
     ],
-  ])("fails the whole if a thread %s", async (_what, program) => {
+  ])("the whole census fails if a thread %s", async (_what, program) => {
     await expect(census(storeOf(sound), entryOf("dying", program))).rejects.toMatchObject({
       code: "INTERNAL",
       message: expect.stringContaining("a thread has") as string,
     });
   });
 
-  it("fails the whole if a thread leaves an object out", async () => {
+  it("the whole census fails if a thread leaves an object out", async () => {
     const program = `import { parentPort } from "node:worker_threads";
       const empty = { rows: [], plaintext: [], unreadable: [] };
       parentPort.on("message", ({ kind }) => {
@@ -224,7 +224,7 @@ describe("a failure of any part", () => {
     });
   });
 
-  it("fails the whole if a batch is damaged", async () => {
+  it("the whole census fails if a batch is damaged", async () => {
     async function* damaged(): AsyncGenerator<Batch, void> {
       yield* sound();
       const { bytes, objects } = batch("i");

@@ -34,17 +34,20 @@ describe("an object's data", () => {
     ["aes-gcm-key", 0, 16],
     ["aes-gcm-key", 0, 24],
     ["aes-gcm-key", 0, 32],
-  ] as const)("decrypts under its own seed and etcd key only: %s, type %i, %i bytes", (use, type, bytes) => {
-    const stored = seedOf(bytes);
-    for (const text of ["", "a value", "v".repeat(1_500_000)]) {
-      const { encryptedData } = sealedObject(stored, KEY, text, type);
-      expect(open(stored.seed, use, encryptedData, KEY).equals(Buffer.from(text))).toBe(true);
-      expect(codeOf(stored.seed, use, encryptedData, `${KEY}c`)).toBe("NOT_AUTHENTIC");
-      expect(codeOf(randomBytes(bytes), use, encryptedData, KEY)).toBe("NOT_AUTHENTIC");
-    }
-  });
+  ] as const)(
+    "an object's data decrypts under its own seed and etcd key only: %s, type %i, %i bytes",
+    (use, type, bytes) => {
+      const stored = seedOf(bytes);
+      for (const text of ["", "a value", "v".repeat(1_500_000)]) {
+        const { encryptedData } = sealedObject(stored, KEY, text, type);
+        expect(open(stored.seed, use, encryptedData, KEY).equals(Buffer.from(text))).toBe(true);
+        expect(codeOf(stored.seed, use, encryptedData, `${KEY}c`)).toBe("NOT_AUTHENTIC");
+        expect(codeOf(randomBytes(bytes), use, encryptedData, KEY)).toBe("NOT_AUTHENTIC");
+      }
+    },
+  );
 
-  it("is refused with NOT_AUTHENTIC or INPUT_INVALID, whatever the bytes", () => {
+  it("an object's data is refused with NOT_AUTHENTIC or INPUT_INVALID, whatever the bytes", () => {
     const bytes = fc.uint8Array({ maxLength: 120 });
     const use = fc.constantFrom<SeedUse>("hkdf-sha256-seed", "aes-gcm-key");
     fc.assert(

@@ -60,7 +60,7 @@ const objection = (reports: readonly NamedReport[], changes: Partial<DisuseQuest
 };
 
 describe("a usage report as evidence that a KEK is unused", () => {
-  it("is accepted if it is late enough, covers everything and shows no object under the KEK", () => {
+  it("a usage report counts if it is late, covers everything and shows no object under the KEK", () => {
     expect(objection([report()])).toBe(
       "accepted: no object is under it: usage.json (cluster c1, 7 objects, 2026-11-21T11:30:00.000Z)",
     );
@@ -84,7 +84,7 @@ describe("a usage report as evidence that a KEK is unused", () => {
     ["after 2026-11-21T11:45:00.000Z", [report()], { settledAt: NOW - HOUR / 4 }],
     ["no report is of an etcd", [snapshot], {}],
     ["no report is of an etcd", [], {}],
-  ])("is refused: %s", (text, reports, changes) => {
+  ])("a usage report is refused: %s", (text, reports, changes) => {
     expect(objection(reports, changes)).toMatch(/^nothing was destroyed:\n/);
     expect(objection(reports, changes)).toContain(text);
   });

@@ -35,7 +35,7 @@ async function ask(parts: KubeconfigParts, env: NodeJS.ProcessEnv = {}): Promise
 }
 
 describe("a user of a kubeconfig", () => {
-  it("can impersonate another user with groups, a UID and extras", async () => {
+  it("a user of a kubeconfig can impersonate another user with groups, a UID and extras", async () => {
     const headers = await ask({
       user: {
         token: "t",
@@ -85,7 +85,7 @@ describe("a user of a kubeconfig", () => {
     await expect(header()).rejects.toMatchObject({ code: "CONFIG_INVALID" });
   });
 
-  it("is refused after a second 401", async () => {
+  it("a user of a kubeconfig is refused after a second 401", async () => {
     answer = () => ({ status: 401, body: { message: "Unauthorized" } });
     await expect(ask({ user: { token: "t" } })).rejects.toMatchObject({
       code: "CONFIG_INVALID",
@@ -136,7 +136,7 @@ describe("a proxy", () => {
   // The name is not resolved here; the proxy forwards it to the stand-in.
   const far = { server: "https://api.invalid:6443", "tls-server-name": "127.0.0.1" };
 
-  it("of the kubeconfig's cluster takes precedence over the environment", async () => {
+  it("a proxy of the kubeconfig's cluster takes precedence over the environment", async () => {
     await ask(
       { cluster: { ...far, "proxy-url": url("me:pass@") } },
       { HTTPS_PROXY: "http://127.0.0.1:1", NO_PROXY: "*" },
@@ -144,17 +144,17 @@ describe("a proxy", () => {
     expect(tunnels).toEqual([`Basic ${Buffer.from("me:pass").toString("base64")}`]);
   });
 
-  it.each(["HTTPS_PROXY", "https_proxy"])("is taken from %s", async (name) => {
+  it.each(["HTTPS_PROXY", "https_proxy"])("a proxy is taken from %s", async (name) => {
     await ask({ cluster: far }, { [name]: url(), HTTP_PROXY: "http://127.0.0.1:1" });
     expect(tunnels).toEqual(["api.invalid:6443"]);
   });
 
-  it("is not used for loopback", async () => {
+  it("a proxy is not used for loopback", async () => {
     await ask({}, { HTTPS_PROXY: "http://127.0.0.1:1" });
     expect(standIn.asked).toHaveLength(1);
   });
 
-  it("is named in the error without its password if it cannot be reached", async () => {
+  it("a proxy is named in the error without its password if it cannot be reached", async () => {
     const failed = ask({ cluster: far }, { HTTPS_PROXY: "http://me:pass@127.0.0.1:1" });
     await expect(failed).rejects.toMatchObject({
       code: "PEER_UNREACHABLE",
@@ -191,7 +191,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     return { user: { exec } };
   }
 
-  it("runs once, from beside the kubeconfig, with kubectl's environment and closed input", async () => {
+  it("an exec plugin runs once beside the kubeconfig, with kubectl's environment and no input", async () => {
     expect(await ask(plugin())).toHaveProperty("authorization", "Bearer 1");
     await Promise.all([get(), get(), get()]);
     const [info = "", input, extra, args] = runs()[0]?.split("|") ?? [];
@@ -223,7 +223,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     });
   });
 
-  it("runs once more after a 401, also for simultaneous requests, but not after a second 401", async () => {
+  it("an exec plugin runs once more after a 401, also for several requests; a second is final", async () => {
     answer = ({ headers }) => ({ status: headers["authorization"] === "Bearer 1" ? 401 : 200 });
     api = await standIn.connect(plugin());
     expect((await Promise.all([get(), get(), get()])).map(({ status }) => status)).toEqual([200, 200, 200]);
@@ -233,7 +233,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     expect(runs()).toHaveLength(3);
   });
 
-  it("runs again when its credential has expired", async () => {
+  it("an exec plugin runs again when its credential has expired", async () => {
     await ask(plugin('"token":"%s","expirationTimestamp":"2020-01-01T00:00:00Z"'));
     await get();
     expect(standIn.asked.map(({ headers }) => headers["authorization"])).toEqual(["Bearer 1", "Bearer 2"]);
@@ -245,7 +245,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     expect(runs()).toHaveLength(3);
   });
 
-  it("may return a certificate", async () => {
+  it("an exec plugin may return a certificate", async () => {
     const [cert, key] = ["cert.pem", "key.pem"].map((name) =>
       JSON.stringify(readFileSync(join(standIn.folder, name), "utf8")).replaceAll("\\n", "\\\\n"),
     );
@@ -255,7 +255,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     expect(runs()).toHaveLength(1);
   });
 
-  it("does not run for a user that has a token or a certificate", async () => {
+  it("an exec plugin does not run for a user that has a token or a certificate", async () => {
     const { user } = plugin("", {}, "exit 1") as { user: object };
     expect(await ask({ user: { ...user, token: "own" } })).toHaveProperty("authorization", "Bearer own");
     await ask({ user: { ...user, "client-certificate": "cert.pem", "client-key": "key.pem" } });
@@ -283,7 +283,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     await expect(failed).rejects.not.toMatchObject({ message: expect.stringContaining("secret") as string });
   });
 
-  it("can prompt on the terminal, and its standard error is passed on", async () => {
+  it("an exec plugin can prompt on the terminal, and its standard error is passed on", async () => {
     await standIn.listen();
     standIn.writeKubeconfig(plugin("", { interactiveMode: "Always" }, "echo Password? >&2; exit 1"));
     const program = `import { KubeApi } from ${JSON.stringify(new URL("../../dist/etcd/kube-api.js", import.meta.url).href)};

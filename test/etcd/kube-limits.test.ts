@@ -25,7 +25,7 @@ async function get(parts: KubeconfigParts): Promise<unknown> {
   return api.request({ method: "GET", path: "/api" });
 }
 
-it("refuses a token file and a certificate authority without end", async () => {
+it("the API client refuses a token file and a certificate authority without end", async () => {
   await expect(get({ user: { tokenFile: "/dev/zero" } })).rejects.toThrow("/dev/zero is longer than");
   const exec = {
     apiVersion: "client.authentication.k8s.io/v1",
@@ -37,7 +37,7 @@ it("refuses a token file and a certificate authority without end", async () => {
   await expect(get({ user: { exec }, cluster })).rejects.toThrow("/dev/zero is longer than");
 });
 
-it("refuses an answer that is too long", async () => {
+it("the API client refuses an answer that is too long", async () => {
   answer = { status: 200, body: "x".repeat((16 << 20) + 1) };
   await expect(get({ user: { token: "t" } })).rejects.toThrow(
     /answer of kube-apiserver at .* is longer than 16 MiB/,

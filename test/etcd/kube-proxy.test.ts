@@ -32,7 +32,7 @@ it.each<[noProxy: string, server: string, isDirect: boolean]>([
   ["", "https://localhost:6443", true],
   ["", "https://127.9.9.9:6443", true],
   ["", "https://[::1]:6443", true],
-])("with NO_PROXY=%s, whether %s is reached directly: %s", (noProxy, server, isDirect) => {
+])("NO_PROXY=%s decides whether %s is reached directly: %s", (noProxy, server, isDirect) => {
   expect(through(server, { HTTPS_PROXY: "http://p:1", NO_PROXY: noProxy }) === undefined).toBe(isDirect);
 });
 

@@ -95,7 +95,7 @@ describe("with several files in $KUBECONFIG", () => {
 });
 
 describe("a kubeconfig", () => {
-  it("is read as YAML 1.1, in which yes is a boolean and 12345 is not a string", () => {
+  it("a kubeconfig is read as YAML 1.1, in which yes is a boolean and 12345 is not a string", () => {
     const yaml = (verify: string, token: string): string =>
       write(
         `current-context: a\nclusters: [{name: a, cluster: {server: https://a, insecure-skip-tls-verify: ${verify}}}]\nusers: [{name: a, user: {token: ${token}}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n`,
@@ -108,14 +108,14 @@ describe("a kubeconfig", () => {
     }
   });
 
-  it("is found in the home folder; if there is none outside of a pod, the error names the path", () => {
+  it("a kubeconfig is found in the home folder; without one, the error names the path", () => {
     expect(() => readKubeTarget({}, { HOME: folder })).toThrow(join(folder, ".kube", "config"));
     mkdirSync(join(folder, ".kube"));
     writeFileSync(join(folder, ".kube", "config"), JSON.stringify(config("home")));
     expect(readKubeTarget({}, { HOME: folder }).cluster.server).toBe("https://home:6443");
   });
 
-  it("may have a context without a user", () => {
+  it("a kubeconfig may have a context without a user", () => {
     const anonymous = { ...config("a"), contexts: [{ name: "a", context: { cluster: "a" } }] };
     expect(readKubeTarget({ kubeconfig: write(anonymous) }, {}).user).toEqual({});
   });
@@ -157,7 +157,7 @@ describe("a kubeconfig", () => {
     ],
     ['auth-provider "gcp"', { user: { "auth-provider": { name: "gcp" } } }],
     ["without as", { user: { "as-groups": ["system:masters"] } }],
-  ])("is refused as by kubectl: %s", (text, parts) => {
+  ])("a kubeconfig is refused as by kubectl: %s", (text, parts) => {
     expect(() => readOne(parts)).toThrow(text);
   });
 
@@ -168,7 +168,7 @@ describe("a kubeconfig", () => {
     ["is longer than 16777216 bytes", () => "/dev/zero"],
     ["is not a kubeconfig", () => write("- a")],
     ['has the cluster "a" twice', () => write({ clusters: [{ name: "a" }, { name: "a" }] })],
-  ])("is refused if it is given with --kubeconfig and cannot be used: %s", (text, file) => {
+  ])("a kubeconfig is refused if it is given with --kubeconfig and cannot be used: %s", (text, file) => {
     expect(() => readKubeTarget({ kubeconfig: file() }, {})).toThrow(text);
   });
 });

@@ -39,7 +39,7 @@ const revisions = (): unknown[] =>
   );
 
 describe("rewriting an object", () => {
-  it("sends an empty patch at the revision in etcd and requests metadata only", async () => {
+  it("a rewrite sends an empty patch at the revision in etcd and requests metadata only", async () => {
     expect(await against([at(8)])).toEqual({ kind: "rewritten" });
     expect(standIn.asked).toMatchObject([
       {
@@ -66,11 +66,11 @@ describe("rewriting an object", () => {
       },
       { kind: "failed", reason: "422 invalid: data[k]" },
     ],
-  ])("reports the outcome for an answer with %s", async (_what, answer, outcome) => {
+  ])("a rewrite reports the outcome for an answer with %s", async (_what, answer, outcome) => {
     expect(await against([answer])).toEqual(outcome);
   });
 
-  it("keeps another writer's change and retries only while the stored object is stale", async () => {
+  it("a rewrite keeps another writer's change, and is retried only for a stale object", async () => {
     const states = [
       { modRevision: 9, stale: true },
       { modRevision: 12, stale: false },
@@ -80,16 +80,16 @@ describe("rewriting an object", () => {
     expect(revisions()).toEqual(["7", "9"]);
   });
 
-  it("ends if the object is deleted after a conflict", async () => {
+  it("a rewrite ends if the object is deleted after a conflict", async () => {
     expect(await against([conflict], () => Promise.resolve(undefined))).toEqual({ kind: "gone" });
   });
 
-  it("fails if others keep writing the object under another key", async () => {
+  it("a rewrite fails if others keep writing the object under another key", async () => {
     const recheck: Recheck = () => Promise.resolve({ modRevision: 9, stale: true });
     expect(await against([conflict], recheck)).toMatchObject({ kind: "failed" });
   });
 
-  it("retries after an overload, and with fresh credentials after a 401", async () => {
+  it("a rewrite retries after an overload, and with fresh credentials after a 401", async () => {
     expect(await against([{ status: 429 }, { status: 401 }, { status: 500 }, at(8)])).toEqual({
       kind: "rewritten",
     });

@@ -124,7 +124,7 @@ describe.each<[string, Buffer | undefined]>([
     else await etcd.store.put(NAMESPACE, value);
   });
 
-  it("recognises the same cluster, even if some requests are forbidden", async () => {
+  it("the cluster check recognises the same cluster, even if some requests are forbidden", async () => {
     for (const answers of [
       {},
       { list: FORBIDDEN },
@@ -135,7 +135,7 @@ describe.each<[string, Buffer | undefined]>([
     }
   });
 
-  it("recognises another cluster and a copy of this cluster", async () => {
+  it("the cluster check recognises another cluster and a copy of this cluster", async () => {
     const { namespace = 0, object = 0, store: newest } = await revisions();
     const hidden = { namespace: FORBIDDEN, list: FORBIDDEN };
     const others: Api[] = [
@@ -156,7 +156,7 @@ describe.each<[string, Buffer | undefined]>([
     }
   });
 
-  it("has no verdict if every request is forbidden", async () => {
+  it("the cluster check has no verdict if every request is forbidden", async () => {
     const answers = { namespace: FORBIDDEN, list: FORBIDDEN, object: FORBIDDEN };
     expect(await compare(answers)).toMatchObject({
       verdict: "unknown",
@@ -189,7 +189,7 @@ describe("etcd migrate", () => {
   }
 
   it.each(["--with=patches", "--with=svm", "--dry-run"])(
-    "writes nothing through another cluster's API: %s",
+    "etcd migrate writes nothing through another cluster's API: %s",
     async (option) => {
       await etcd.store.put(NAMESPACE, protobufNamespace(UID));
       standIn = await apiWith({ uid: "another" });
@@ -201,7 +201,7 @@ describe("etcd migrate", () => {
     },
   );
 
-  it("writes to an unverified cluster only with --skip-cluster-check", async () => {
+  it("etcd migrate writes to an unverified cluster only with --skip-cluster-check", async () => {
     standIn = await apiWith({ namespace: FORBIDDEN, list: FORBIDDEN, object: FORBIDDEN });
     const other = await apiWith({});
     await Promise.all([standIn.listen(), other.listen()]);

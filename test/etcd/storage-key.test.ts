@@ -19,7 +19,7 @@ describe("a storage key", () => {
     ["/registry/example.com/widgets/default/w", "widgets.example.com default w"],
     ["/registry/example.com/gadgets/g", "gadgets.example.com - g"],
     ["/registry/apiregistration.k8s.io/apiservices/v1.", "apiservices.apiregistration.k8s.io - v1."],
-  ])("names its object: %s", (key, name) => {
+  ])("a storage key names its object: %s", (key, name) => {
     expect(describeKey(key)).toBe(name);
   });
 
@@ -39,11 +39,11 @@ describe("a storage key", () => {
     "/registry/secrets\nforged/a/b",
     "/registry/example.com/\u001b[2J/a/b",
     "/registry/a.\u001b[2J/widgets/a/b",
-  ])("that does not belong to an object is not parsed: %s", (key) => {
+  ])("a storage key that does not belong to an object is not parsed: %s", (key) => {
     expect(describeKey(key)).toBeUndefined();
   });
 
-  it("is parsed under any prefix, with or without slashes at its ends", () => {
+  it("a storage key is parsed under any prefix, with or without slashes at its ends", () => {
     expect(["k8s", "/k8s", "k8s/", "//k8s//"].map(normalPrefix)).toEqual(Array(4).fill("/k8s/"));
     expect(["", "/"].map(normalPrefix)).toEqual(["/", "/"]);
     expect(describeKey("/a/b/secrets/ns/db", "a/b")).toBe("secrets ns db");

@@ -70,7 +70,7 @@ describe("reading a prefix", () => {
     expect(await new EtcdStore(connect(), "/empty").object("/empty/a/b")).toBeUndefined();
   });
 
-  it("reads many pages at one revision while others write", async () => {
+  it("the reading of a prefix reads many pages at one revision while others write", async () => {
     await etcd.store.putAll(numbered("/many/secrets/ns/", 1_000));
     const store = new EtcdStore(connect(), "/many/");
     const keys = new Set<string>();
@@ -85,7 +85,7 @@ describe("reading a prefix", () => {
     expect(keys.has("/many/secrets/ns/000999")).toBe(true);
   });
 
-  it("continues at a newer revision if its own is compacted, and reports that", async () => {
+  it("a reading continues at a newer revision if its own is compacted, and reports that", async () => {
     await etcd.store.putAll(numbered("/compacted/secrets/ns/", 1_500));
     const store = new EtcdStore(connect(), "/compacted/");
     const seen: string[] = [];
@@ -142,7 +142,7 @@ describe("reading a prefix", () => {
 describe("endpoints", () => {
   const dead = async (): Promise<string> => `127.0.0.1:${await freePort()}`;
 
-  it("are tried one after the other, and all are named if none answers", async () => {
+  it("etcd endpoints are tried one after the other, and all are named if none answers", async () => {
     const [one, another] = [await dead(), await dead()];
     await expect(connect({ endpoints: [one, etcd.endpoint] }).cluster()).resolves.toMatchObject({
       id: expect.stringMatching(/^[0-9a-f]{1,16}$/) as string,
@@ -154,7 +154,7 @@ describe("endpoints", () => {
     });
   });
 
-  it("are tried one after the other if one is a learner, which refuses reads", async () => {
+  it("etcd endpoints are tried one after the other if one is a learner, which refuses reads", async () => {
     const learner = await startLearner(etcd);
     try {
       await etcd.store.put("/learnt/a", Buffer.from("{}"));
@@ -180,7 +180,7 @@ describe("endpoints", () => {
     "INTERNAL",
     "DATA_LOSS",
     "PERMISSION_DENIED",
-  ] as const)("are tried one after the other if one answers %s", async (code) => {
+  ] as const)("etcd endpoints are tried one after the other if one answers %s", async (code) => {
     const server = new Server();
     const bytes = (value: Buffer): Buffer => value;
     const identity = {
@@ -225,7 +225,7 @@ describe("endpoints", () => {
     }
   });
 
-  it("are refused if an address or a TLS file cannot be used", () => {
+  it("etcd endpoints are refused if an address or a TLS file cannot be used", () => {
     const junk = join(makeFolder("pem"), "junk.pem");
     writeFileSync(junk, "junk");
     const refused: [Partial<EtcdAccess>, string][] = [

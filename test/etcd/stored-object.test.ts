@@ -43,7 +43,7 @@ const refusal = (value: Buffer): string => {
 const kmsObject = (value: StoredValue): unknown => value.kind === "kms-v2" && value.object;
 
 describe("a stored value of KMS v2", () => {
-  it("is read with every field", () => {
+  it("a KMS v2 value is read with every field", () => {
     expect(parseStoredValue(sealed())).toEqual({
       kind: "kms-v2",
       providerName: "kms-pkcs11",
@@ -56,7 +56,7 @@ describe("a stored value of KMS v2", () => {
     expect(kmsObject(value)).toMatchObject({ seedUse: "aes-gcm-key" });
   });
 
-  it("may contain unknown fields of every wire type; the last of repeated known fields counts", () => {
+  it("a KMS v2 value may have unknown fields; the last of repeated known fields counts", () => {
     const fixed64 = Buffer.concat([Buffer.of((9 << 3) | 1), Buffer.alloc(8)]);
     const group = Buffer.of((10 << 3) | 3, (1 << 3) | 0, 5, (10 << 3) | 4);
     const fixed32 = Buffer.concat([Buffer.of((11 << 3) | 5), Buffer.alloc(4)]);
@@ -65,7 +65,7 @@ describe("a stored value of KMS v2", () => {
     expect(kmsObject(value)).toEqual({ ...PARSED, keyId: "k2" });
   });
 
-  it("ignores a known field that has another wire type", () => {
+  it("a KMS v2 value ignores a known field that has another wire type", () => {
     expect(kmsObject(parseStoredValue(with_(varintField(2, 99), bytesField(5, Buffer.of(0)))))).toEqual(
       PARSED,
     );
@@ -83,11 +83,11 @@ describe("a stored value of KMS v2", () => {
     ["key_id of at most 1024 bytes", { keyId: "k".repeat(1025) }, "key_id has 1025 bytes"],
     ["size of its annotations", { annotations: { a: Buffer.alloc(32_768) } }, "annotations has 32769 bytes"],
     ["type", { encryptedDekSourceType: 2 }, "encryptedDEKSourceType 2 is not known"],
-  ])("is refused without a valid %s", (_what, changes, reason) => {
+  ])("a KMS v2 value is refused without a valid %s", (_what, changes, reason) => {
     expect(refusal(sealed(changes))).toContain(reason);
   });
 
-  it("is refused if it is truncated anywhere or its key_id is not UTF-8", () => {
+  it("a KMS v2 value is refused if it is truncated anywhere or its key_id is not UTF-8", () => {
     const whole = sealed({ annotations: {} });
     const prefix = whole.indexOf("kms-pkcs11:") + "kms-pkcs11:".length;
     // Behind the seed only the type follows, without which the object is still valid.
@@ -101,7 +101,7 @@ describe("a stored value of KMS v2", () => {
 
 describe("other stored values", () => {
   it.each(["aescbc:v1", "aesgcm:v1", "secretbox:v1", "kms:v1"])(
-    "of %s are recognised by their prefix",
+    "stored values of %s are recognised by their prefix",
     (provider) => {
       const value = Buffer.concat([Buffer.from(`k8s:enc:${provider}:key-1:`), Buffer.of(0, 255, 58)]);
       expect(parseStoredValue(value)).toEqual({ kind: "other-provider", provider, keyName: "key-1" });
@@ -117,13 +117,13 @@ describe("other stored values", () => {
   });
 
   it.each(["", "k8s", "K8s:enc:kms:v2:n:", "k8s:enc:", "k8s:enc:kms:v2:", "k8s:enc:kms:v2::x", "hello"])(
-    "are refused if they are of no known kind: %j",
+    "stored values are refused if they are of no known kind: %j",
     (text) => {
       expect(refusal(Buffer.from(text))).toMatch(/^the stored value cannot be read: it/);
     },
   );
 
-  it("are parsed or refused with INPUT_INVALID, whatever the bytes", () => {
+  it("stored values are parsed or refused with INPUT_INVALID, whatever the bytes", () => {
     const prefix = fc.constantFrom("", "k8s:enc:", "k8s:enc:kms:v2:n:", "k8s:enc:kms:v1:", "k8s\0", "{");
     const bytes = fc.uint8Array({ maxLength: 200 });
     const flips = fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 8 });

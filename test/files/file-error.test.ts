@@ -27,7 +27,7 @@ const errorOf = (work: () => unknown): unknown => {
   throw new Error("nothing was thrown");
 };
 
-it("names an existing file, and only the folder of a missing one", () => {
+it("a file error names an existing file, and only the folder of a missing one", () => {
   const error = errorOf(() => openSync(join(top, "a.123.new", "x"), "r"));
   expect(fileError(error)?.message).toMatch(/a\.123\.new\/x cannot be used \(ENOENT: it does not exist\)$/);
   writeFileSync(join(top, "there"), "");
@@ -47,7 +47,7 @@ it("names an existing file, and only the folder of a missing one", () => {
   );
 });
 
-it("ignores errors that are not from the file system or name no path", () => {
+it("a file error ignores errors that are not from the file system or name no path", () => {
   expect(fileError(new TypeError("defect"))).toBeUndefined();
   expect(
     fileError(Object.assign(new Error("x"), { code: "ECONNREFUSED", path: "/run/x.sock" })),
@@ -97,7 +97,7 @@ describe.runIf(isRoot)("a user who is denied access", () => {
       "a certificate",
       () => ["etcd", "usage", "--endpoints", "https://127.0.0.1:1", "--cacert", join(closed, "ca.pem")],
     ],
-  ])("is reported in one line: %s", (_what, args) => {
+  ])("a file error is reported in one line: %s", (_what, args) => {
     const { code, stderr } = asNobody(...args());
     expect(code, stderr).toBe(2);
     expect(stderr).toMatch(/^kms-pkcs11: .*user nobody \(uid 65534\) may not enter \S*closed\b/);

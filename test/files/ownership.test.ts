@@ -30,18 +30,18 @@ afterEach(() => {
   rmSync(top, { recursive: true, force: true });
 });
 
-it("accepts what belongs to this user and is closed to others", () => {
+it("files and folders are accepted that belong to this user and are closed to others", () => {
   expect([folderProblem(folder, trust), fileProblem(file, trust)]).toEqual([undefined, undefined]);
 });
 
-it.each([0o777, 0o1777, 0o770, 0o702])("refuses a folder of mode %o, and a file in it", (mode) => {
+it.each([0o777, 0o1777, 0o770, 0o702])("a folder of mode %o is refused, and a file in it", (mode) => {
   chmodSync(folder, mode);
   for (const problem of [folderProblem(folder, trust), fileProblem(file, trust)]) {
     expect(problem).toMatch(/folder can be written by others, who could replace it; chmod go-w it/);
   }
 });
 
-it("refuses a folder below one that others may write to, unless only owners may rename there", () => {
+it("a folder below a writable one is refused unless only owners may rename there", () => {
   chmodSync(top, 0o777);
   expect(folderProblem(folder, trust)).toMatch(/ownership-\w+ can be written by others/);
   chmodSync(top, 0o1777);
@@ -56,12 +56,12 @@ it("checks what a link leads to", () => {
   expect(folderProblem(link, trust)).toMatch(/can be written by others/);
 });
 
-it("refuses a file that others may write to", () => {
+it("a file that others may write to is refused", () => {
   chmodSync(file, 0o666);
   expect(fileProblem(file, trust)).toMatch(/file can be written by others/);
 });
 
-it.runIf(isRoot)("refuses another user's folder and file, except for a command run by root", () => {
+it.runIf(isRoot)("another user's folder and file are refused, except for a command run by root", () => {
   chownSync(folder, SOMEBODY, SOMEBODY);
   expect(folderProblem(folder, trust)).toMatch(
     /belongs to user 4242, who could replace it; chown it to root/,

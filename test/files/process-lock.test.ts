@@ -46,7 +46,7 @@ function another(code: string): ReturnType<typeof spawn> {
   });
 }
 
-it("has one holder at a time, over processes and within one, and leaves one socket", async () => {
+it("the process lock has one holder, over processes and within one, and leaves one socket", async () => {
   const others = Array.from({ length: 3 }, () =>
     another(`
       for (let i = 0; i < 20; i++) {
@@ -66,7 +66,7 @@ it("has one holder at a time, over processes and within one, and leaves one sock
   expect(readdirSync(folder)).toEqual(["a.lock.90"]);
 });
 
-it("is held while its holder lives, and is free once the holder has died", async () => {
+it("the process lock is held while its holder lives, and is free once the holder has died", async () => {
   const holder = another("await take(); console.log('held'); setInterval(() => {}, 1000);");
   if (holder.stdout === null) throw new Error("no output");
   await once(holder.stdout, "data");
@@ -77,7 +77,7 @@ it("is held while its holder lives, and is free once the holder has died", async
   (await take()).release();
 });
 
-it("works in a folder whose path is too long for a socket, and fails if none can be made", async () => {
+it("the process lock works in a folder of any length, and fails if no socket can be made", async () => {
   const long = join(folder, "x".repeat(200));
   mkdirSync(long);
   const lock = await take(1_000, long);

@@ -21,14 +21,14 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it("reads back what it wrote, in a folder that it creates", () => {
+it("the state file reads back what it wrote, in a folder that it creates", () => {
   expect(() => readStateFile(path)).toThrow("ENOENT");
   writeStateFile(path, { a: 1 });
   writeStateFile(path, { a: 2 });
   expect(readStateFile(path)).toEqual({ a: 2 });
 });
 
-it("does not block on a pipe, and does not read a file that is far too long", () => {
+it("the state file does not block on a pipe, and does not read a file that is far too long", () => {
   writeStateFile(path, {});
   rmSync(path);
   execFileSync("mkfifo", [path]);
@@ -38,7 +38,7 @@ it("does not block on a pipe, and does not read a file that is far too long", ()
   expect(() => readStateFile(path)).toThrow("is not a state file");
 });
 
-it("names the file although Node.js does not when writing to an open file fails", () => {
+it("a failed write names the state file although Node.js does not", () => {
   const limited = `
     const { writeStateFile } = await import(${JSON.stringify(resolve("dist/files/state-file.js"))});
     process.on("SIGXFSZ", () => undefined);
@@ -48,7 +48,7 @@ it("names the file although Node.js does not when writing to an open file fails"
   expect(output).toBe(`EFBIG: file too large, write '${path}'\n`);
 });
 
-it("does not write through a link", () => {
+it("the state file does not write through a link", () => {
   writeStateFile(path, {});
   const other = join(folder, "other");
   writeFileSync(other, "precious");
@@ -60,7 +60,7 @@ it("does not write through a link", () => {
   expect(readStateFile(path)).toEqual({ a: 1 });
 });
 
-it("gives what root writes to the owner of the folder, who must read it", () => {
+it("the state file gives what root writes to the owner of the folder, who must read it", () => {
   const euid = process.geteuid?.() ?? 0;
   const owner = euid === 0 ? 10001 : euid;
   mkdirSync(join(folder, "state"));

@@ -152,7 +152,7 @@ describe.each(CASES)("$name", (its) => {
 
   // CKR_GENERAL_ERROR, CKR_FUNCTION_FAILED, CKR_ARGUMENTS_BAD; CKR_ENCRYPTED_DATA_INVALID, CKR_AEAD_DECRYPT_FAILED.
   it.each(["0x5", "0x6", "0x7", "0x40", "0x42"])(
-    "opens a valid ciphertext although a call of its Decrypt once ended with %s",
+    "a valid ciphertext is opened although a call of its Decrypt once ended with %s",
     async (code) => {
       const { one, request } = await prepare(its);
       const good = await one.hsm.encrypt(request, PATIENT_CALLER);

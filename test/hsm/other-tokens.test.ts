@@ -68,7 +68,7 @@ describe("NSS softokn", () => {
       { modulePath: "/nowhere.so" },
       /cannot load .*nowhere\.so: .*No such/,
     ],
-  ])("names a module.entry %s", async (_what, change, message) => {
+  ])("the error names a module.entry %s", async (_what, change, message) => {
     const { hsm } = openToken({ ...nss, moduleEntry: "Nothing", ...change });
     await expect(hsm.listKeks()).rejects.toThrow(message);
     await hsm.stop(200);

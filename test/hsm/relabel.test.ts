@@ -35,7 +35,7 @@ describe.each([
     ({ keyId } = await open(name).generate({ label: name, ckaId: "0a".repeat(16), kind: "auto", mechanism }));
   });
 
-  it.each(stops)("is complete after a change of its label that stopped %s", async (when, rules) => {
+  it.each(stops)("a KEK is complete after a change of its label that stopped %s", async (when, rules) => {
     const label = `${name}@2026010${Object.keys(STOPS).indexOf(when) + 1}T000000Z`;
     const copies = rules[0] === COPYING;
     const request = { keyId, mechanism: id, aad: Buffer.alloc(1) };

@@ -19,7 +19,7 @@ describe("a slot that cannot be read", () => {
   });
 
   it.each(["C_GetSlotInfo 0x30", "C_GetSlotInfo 0x5", "C_GetTokenInfo 0x30", "C_GetTokenInfo 0x80000001"])(
-    "is passed over (broken-slot %s)",
+    "an unreadable slot is passed over (broken-slot %s)",
     async (fault) => {
       token.fault.set(`broken-slot ${fault}`);
       const opened = await token.start();
@@ -102,7 +102,7 @@ describe("several tokens that match", () => {
     }
   };
 
-  it("are the only ones listed, with the serial that selects one", async () => {
+  it("several matching tokens are listed alone, with the serial that selects one", async () => {
     const softHsm = createSoftHsm({ label: "shared" });
     try {
       softHsm.add({ label: "shared" });

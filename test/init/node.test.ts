@@ -56,7 +56,7 @@ afterEach(() => {
 });
 
 describe.runIf(process.getuid?.() === 0)("as root", () => {
-  it("writes every part with its owner and mode, and finds nothing to do afterwards", () => {
+  it("init writes every part with its owner and mode, and finds nothing to do afterwards", () => {
     expect(new Set(statesOf().values())).toEqual(new Set(["new"]));
     write();
     expect(new Set(statesOf().values())).toEqual(new Set(["unchanged"]));
@@ -91,7 +91,7 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
   });
 
   it.each(["etc/kms-pkcs11/config.yaml", PIN_FILE, "etc/kubernetes/manifests/kms-pkcs11.yaml"])(
-    "refuses a symbolic link in place of %s",
+    "init refuses a symbolic link in place of %s",
     (path) => {
       write();
       rmSync(at(path));
@@ -101,7 +101,7 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     },
   );
 
-  it("refuses folders that another user owns or can write to, and a link out of the root", () => {
+  it("init refuses folders that another user owns or can write to, and a link out of the root", () => {
     mkdirSync(at("etc/kms-pkcs11"), { recursive: true });
     chownSync(at("etc/kms-pkcs11"), 12345, 0);
     mkdirSync(at("etc/kubernetes"));
@@ -113,7 +113,7 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     expect(statesOf).toThrow(/opt is a link to \/opt, outside/);
   });
 
-  it("accepts a /var/log of root's that a group may write to", () => {
+  it("init accepts a /var/log of root's that a group may write to", () => {
     mkdirSync(at("var/log"), { recursive: true });
     chownSync(at("var/log"), 0, 104);
     chmodSync(at("var/log"), 0o775);

@@ -74,7 +74,7 @@ describe("a values file", () => {
       `${HEAD}${GOOD}library: "/opt/a b.so"\n`,
       ["v.yaml:7:1: library cannot be this; give an absolute path"],
     ],
-  ])("reports %s", (_name, text, expected) => {
+  ])("a values file with %s is reported", (_name, text, expected) => {
     expect(problems(text)).toEqual(expected);
   });
 
@@ -86,7 +86,7 @@ describe("a values file", () => {
     [{ distribution: "talos", runtime: "systemd" }, /:5:1: Talos runs no units/],
     [{ runtime: "static-pod", pin: "encrypted-credential" }, /:7:1: only systemd decrypts a credential/],
     [{ hsm: "tpm2", nodes: "several" }, /:6:1: the KEK of a TPM cannot be cloned/],
-  ])("refuses answers that contradict each other: %j", (answers, problem) => {
+  ])("a values file refuses answers that contradict each other: %j", (answers, problem) => {
     const all = { hsm: "luna", distribution: "kubeadm", runtime: "systemd", nodes: "one", ...answers };
     const text = Object.entries(all).map(([name, value]) => `${name}: ${String(value)}\n`);
     expect(problems(HEAD + text.join(""))).toEqual([expect.stringMatching(problem)]);

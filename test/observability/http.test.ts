@@ -55,7 +55,7 @@ const get = (path: string, headers: Record<string, string> = {}, method = "GET")
   });
 
 describe("the HTTP endpoints", () => {
-  it("are these six", async () => {
+  it("the HTTP endpoints are these six", async () => {
     expect(await get("/livez")).toMatchObject({ status: 200, body: "ok\n" });
     expect(await get("/readyz?verbose")).toMatchObject({ status: 200, body: "ok\n" });
     expect(await get("/healthz")).toMatchObject({ status: 200, body: "ok\n" });
@@ -154,7 +154,7 @@ describe("the HTTP endpoints", () => {
     expect(renderings - before).toBeLessThan(30);
   });
 
-  it("never answer with a page that was rendered before the request", async () => {
+  it("the HTTP endpoints never answer with a page that was rendered before the request", async () => {
     for (let count = 0; count < 20; count++) {
       metric = `a_metric ${count}\n`;
       expect(await get("/metrics")).toMatchObject({ body: metric });
@@ -220,7 +220,7 @@ describe("the HTTP endpoints", () => {
   });
 
   it.each(["0.0.0.0:8090", "192.0.2.1:8090", "[::]:8090", "kms.example:8090"])(
-    "are not served on %s",
+    "the HTTP endpoints are not served on %s",
     (address) => {
       expect(() => parseHttpAddress(address)).toThrow(/loopback/);
     },

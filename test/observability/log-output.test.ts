@@ -39,7 +39,7 @@ describe("the bounded buffer", () => {
     pendingBytes = 0;
   });
 
-  it("drops lines that do not fit, and reports their number before the next line that does", () => {
+  it("the bounded buffer drops lines that do not fit, and later reports their number", () => {
     const output = new LogOutput(sink, 100);
     output.write("first\n");
     pendingBytes = 98;
@@ -53,7 +53,7 @@ describe("the bounded buffer", () => {
     expect(JSON.parse(taken[1] ?? "")).toMatchObject({ level: "warn", dropped: 2 });
   });
 
-  it("counts every line after its reader has left", () => {
+  it("the bounded buffer counts every line after its reader has left", () => {
     const output = new LogOutput(sink);
     breakIt(new Error("EPIPE"));
     output.write("a\n");
@@ -62,7 +62,7 @@ describe("the bounded buffer", () => {
     expect(output.dropped).toBe(2);
   });
 
-  it("does not wait forever for its reader when it is closed", async () => {
+  it("the bounded buffer does not wait forever for its reader when it is closed", async () => {
     await new LogOutput(sink).close(1);
   });
 });
@@ -81,7 +81,7 @@ describe("a log in a file", () => {
 
   const lines = Array.from({ length: 5_000 }, (_, at) => `line ${at} ${"x".repeat(100)}\n`);
 
-  it("has every line once and in order", async () => {
+  it("a log in a file has every line once and in order", async () => {
     const file = join(folder, "log");
     const fd = openSync(file, constants.O_WRONLY | constants.O_CREAT);
     const output = new LogOutput(openSink(fd));
@@ -188,7 +188,7 @@ describe("a plugin whose standard output is not read", () => {
     expect(await exit).toBe(0);
   });
 
-  it("writes the lines that waited when the pipe is read again", async () => {
+  it("a plugin with unread output writes the lines that waited when the pipe is read again", async () => {
     const { readEnd, writeEnd } = fullPipe();
     const running = serve(writeEnd);
     await isServing();
@@ -201,7 +201,7 @@ describe("a plugin whose standard output is not read", () => {
     expect(text + readAll(readEnd)).toContain("kms-pkcs11 stopped");
   });
 
-  it("continues when its reader leaves, and counts the lost lines", async () => {
+  it("a plugin with unread output continues when its reader leaves, and counts the lost lines", async () => {
     const readEnd = openSync(fifo, constants.O_RDWR);
     const writeEnd = openSync(fifo, constants.O_WRONLY);
     const running = serve(writeEnd);
@@ -214,7 +214,7 @@ describe("a plugin whose standard output is not read", () => {
     expect(await exit).toBe(0);
   });
 
-  it("continues when the disk of its log is full", async () => {
+  it("a plugin with unread output continues when the disk of its log is full", async () => {
     const full = openSync("/dev/full", constants.O_WRONLY);
     opened.push(full);
     const running = serve(full);
@@ -224,7 +224,7 @@ describe("a plugin whose standard output is not read", () => {
     expect(await exit).toBe(0);
   });
 
-  it("continues when it writes to a terminal on hold", async () => {
+  it("a plugin with unread output continues when it writes to a terminal on hold", async () => {
     // script(1) copies the terminal to a pipe that nobody reads, and then stops reading the terminal.
     const { writeEnd } = fullPipe();
     const command = `exec ${process.execPath} ${MAIN} serve --config ${kms.plugin.configFile}`;

@@ -32,7 +32,7 @@ beforeEach(() => {
 });
 
 describe("the log", () => {
-  it("is one JSON line per event, even for text with line breaks", () => {
+  it("the log is one JSON line per event, even for text with line breaks", () => {
     const log = createLogger("info", into);
     log.info({ uid: "a\nb\u2028c" }, "first");
     log.warn({}, "second\nline");
@@ -43,7 +43,7 @@ describe("the log", () => {
     for (const { time } of entries()) expect(new Date(time).toISOString()).toBe(time);
   });
 
-  it("never shows the fields that hold secrets, at the top or one level down", () => {
+  it("the log never shows the fields that hold secrets, at the top or one level down", () => {
     const log = createLogger("debug", into);
     for (const name of ["pin", "plaintext", "ciphertext", "password", "annotations", "secret"]) {
       log.debug({ [name]: "hidden-value" }, "top");
@@ -53,7 +53,7 @@ describe("the log", () => {
     expect(entries()).toHaveLength(12);
   });
 
-  it("shows a stack only for an unexpected error, and the causes of every error", () => {
+  it("the log shows a stack only for an unexpected error, and the causes of every error", () => {
     const log = createLogger("info", into);
     log.warn({ err: new KmsError("DEADLINE", "late", new Error("beneath")) }, "expected");
     log.warn({ err: KmsError.from(new TypeError("defect")) }, "not expected");
@@ -80,7 +80,7 @@ describe("the log of requests", () => {
     return entries().map(({ level: of, msg }) => `${of} ${msg}`);
   };
 
-  it("reports a Status only if its answer changed", () => {
+  it("the log of requests reports a Status only if its answer changed", () => {
     const away = new KmsError("HSM_UNAVAILABLE", "away");
     const ok = { healthz: "ok" };
     expect(
@@ -104,7 +104,7 @@ describe("the log of requests", () => {
     ]);
   });
 
-  it("reports every Encrypt and every kind of failure, and a Decrypt at level debug", () => {
+  it("the log of requests has every Encrypt and kind of failure, and Decrypt at level debug", () => {
     const error = new KmsError("KEY_UNKNOWN", "no KEK");
     const requests = [
       { operation: "Encrypt", uid: "u1" },
@@ -131,7 +131,7 @@ describe("the log of requests", () => {
       vi.useRealTimers();
     });
 
-    it("writes held-back lines when it is flushed, and no line twice", () => {
+    it("the log of requests writes held-back lines when it is flushed, and no line twice", () => {
       const log = new RequestLog(createLogger("info", into));
       for (let times = 0; times < 5; times++) log.limitReached("too late");
       log.flush();
@@ -140,7 +140,7 @@ describe("the log of requests", () => {
       expect(entries().map(({ times }) => times)).toEqual([1, 4]);
     });
 
-    it("reports a limit at once, then once a minute with the number of times", () => {
+    it("the log of requests reports a limit at once, then once a minute with the number of times", () => {
       const log = new RequestLog(createLogger("info", into));
       const reported = () => entries().map(({ limit, times }) => [limit, times]);
       for (let times = 0; times < 5; times++) log.limitReached("too late");
@@ -159,7 +159,7 @@ describe("the log of requests", () => {
       expect(reported()).toEqual([...first, ["too late", 4], ["too many requests", 1], ["too late", 1]]);
     });
 
-    it("reports failures of one kind once per interval, the last one with their number", () => {
+    it("failures of one kind are logged once per interval, the last one with their number", () => {
       const log = new RequestLog(createLogger("info", into));
       const fail = (code: ErrorCode, uid: string): void => {
         log.requestDone(ask({ operation: "Decrypt", uid, error: new KmsError(code, `because of ${uid}`) }));

@@ -7,7 +7,7 @@ import { expect, it } from "vitest";
 import { ProcessUsage } from "../../src/observability/process-usage.js";
 import { waitFor } from "../support/wait.js";
 
-it("counts what processes use, and keeps counting the time of one that has ended", async () => {
+it("the usage of processes is summed, and keeps the time of one that has ended", async () => {
   const busy = spawn(process.execPath, ["-e", "for (;;);"]);
   const pids = [busy.pid ?? 0];
   const usage = new ProcessUsage(() => pids);

@@ -25,7 +25,7 @@ function rendering(ms: number): { shared: SharedRendering<number>; count: () => 
   return { shared, count: () => count };
 }
 
-it("takes a few milliseconds of each second, however often it is asked for", async () => {
+it("a shared rendering takes a few milliseconds of each second, however often requested", async () => {
   const { shared, count } = rendering(5);
   let answered = 0;
   const ask = async (): Promise<void> => {
@@ -43,7 +43,7 @@ it("takes a few milliseconds of each second, however often it is asked for", asy
   expect(answered).toBeGreaterThan(100 * (count() - 2));
 });
 
-it("begins after the question, also while another one runs", async () => {
+it("the shared rendering begins after the question, also while another one runs", async () => {
   const { shared } = rendering(10);
   const first = shared.get(FOREVER);
   await vi.advanceTimersByTimeAsync(5);
@@ -52,7 +52,7 @@ it("begins after the question, also while another one runs", async () => {
   expect(await Promise.all([first, second])).toEqual([1, 2]);
 });
 
-it("is not made for somebody who has gone", async () => {
+it("the shared rendering is not made for somebody who has gone", async () => {
   const { shared, count } = rendering(1);
   const gone = new AbortController();
   void shared.get(gone.signal);
@@ -61,7 +61,7 @@ it("is not made for somebody who has gone", async () => {
   expect(count()).toBe(0);
 });
 
-it("fails for those who wait, not for the next", async () => {
+it("the shared rendering fails for those who wait, not for the next", async () => {
   let fails = true;
   const shared = new SharedRendering(() => {
     if (fails) throw new TypeError("no metrics");

@@ -116,7 +116,7 @@ const spanOf = (uid: string): Promise<Span> =>
     timeoutMs: 20_000,
   });
 
-it("sends a span for every request, in the caller's trace", async () => {
+it("the plugin sends a span for every request, in the caller's trace", async () => {
   const plaintext = Buffer.alloc(32, 0x5a);
   const sealed = await call("Encrypt", { plaintext, uid: "traced-1" });
   await expect(call("Decrypt", { ...sealed, key_id: "00.c0", uid: "traced-2" })).rejects.toThrow(/NOT_FOUND/);
@@ -136,7 +136,7 @@ it("sends a span for every request, in the caller's trace", async () => {
   expect(JSON.stringify(received)).not.toContain(plaintext.toString("hex"));
 });
 
-it("sends a span for each call to the HSM, below the request's", async () => {
+it("the plugin sends a span for each call to the HSM, below the request's", async () => {
   const sealed = await call("Encrypt", { plaintext: Buffer.alloc(32, 1), uid: "hsm-1" });
   await call("Encrypt", { plaintext: Buffer.alloc(32, 2), uid: "evicts" });
   await call("Decrypt", { ...sealed, uid: "hsm-2" });
@@ -162,7 +162,7 @@ it("sends a span for each call to the HSM, below the request's", async () => {
   expect(await below("cached")).toEqual([]);
 });
 
-it("follows the caller's decision not to sample, and begins a trace if the caller has none", async () => {
+it("the plugin follows a caller that does not sample, and begins a trace if there is none", async () => {
   await call("Encrypt", { plaintext: Buffer.alloc(32), uid: "unsampled" }, "00");
   await call("Encrypt", { plaintext: Buffer.alloc(32), uid: "sampled" });
   await spanOf("sampled");
@@ -213,7 +213,7 @@ describe("tracing that is off or cannot be started", () => {
     { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_EXPORTER: "none" },
     { OTEL_TRACES_EXPORTER: "" },
     { OTEL_EXPORTER_OTLP_ENDPOINT: "", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: " ", OTEL_TRACES_EXPORTER: " " },
-  ])("is off, without a word, for %o", async (env) => {
+  ])("tracing is off, without a word, for %o", async (env) => {
     expect(await start(env)).toBeUndefined();
     expect(warnings).toEqual([]);
   });
@@ -223,13 +223,13 @@ describe("tracing that is off or cannot be started", () => {
     [{ OTEL_TRACES_EXPORTER: "otlp,console" }, /only otlp and none/],
     [{ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_PROTOCOL: "grpc" }, /http\/json/],
     [{ OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: "http/protobuf" }, /http\/json/],
-  ])("warns and leaves the plugin up for %o", async (env, reason) => {
+  ])("tracing warns and leaves the plugin up for %o", async (env, reason) => {
     expect(await start(env)).toBeUndefined();
     expect(warnings).toHaveLength(1);
     expect((warnings[0] as { err: Error }).err.message).toMatch(reason);
   });
 
-  it("takes empty variables beside an endpoint for unset ones", async () => {
+  it("tracing takes empty variables beside an endpoint for unset ones", async () => {
     const tracing = await start({
       OTEL_EXPORTER_OTLP_ENDPOINT,
       OTEL_TRACES_EXPORTER: "",

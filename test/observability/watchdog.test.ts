@@ -51,7 +51,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it("sends WATCHDOG=1 repeatedly, with only the environment variables that it needs", async () => {
+it("the watchdog sends WATCHDOG=1 repeatedly, with only the variables that it needs", async () => {
   standIn(`echo "$*" $(env | grep -v -e ^PWD= -e ^_= -e ^SHLVL= -e ^PATH= | sort) >>${sent}`);
   const lines = (): string[] => (existsSync(sent) ? readFileSync(sent, "utf8").trim().split("\n") : []);
   await whileRunning(startWatchdog(env, log), () => waitFor(() => lines().length >= 3));
@@ -59,14 +59,14 @@ it("sends WATCHDOG=1 repeatedly, with only the environment variables that it nee
   expect(warnings).toEqual([]);
 });
 
-it("warns once if the notification cannot be sent, and keeps trying", async () => {
+it("the watchdog warns once if the notification cannot be sent, and keeps trying", async () => {
   standIn(`echo tried >>${sent}; exit 1`);
   const tries = (): number => (existsSync(sent) ? readFileSync(sent, "utf8").split("\n").length - 1 : 0);
   await whileRunning(startWatchdog(env, log), () => waitFor(() => tries() >= 3));
   expect(warnings).toEqual([{ reason: "systemd-notify ended with 1" }]);
 });
 
-it("warns once if systemd-notify is missing", async () => {
+it("the watchdog warns once if systemd-notify is missing", async () => {
   await whileRunning(startWatchdog({ ...env, PATH: "/nonexistent" }, log), () =>
     waitFor(() => warnings.length > 0),
   );
@@ -79,10 +79,10 @@ it.each([
   { ...env, WATCHDOG_USEC: "0" },
   { ...env, WATCHDOG_USEC: "soon" },
   { ...env, WATCHDOG_PID: "1" },
-])("does nothing if systemd expects no notification from this process: case %#", (other) => {
+])("the watchdog does nothing if systemd expects no notification from this process: case %#", (other) => {
   expect(startWatchdog(other, log)).toBeUndefined();
 });
 
-it("keeps the notification socket from token hosts", () => {
+it("the watchdog keeps the notification socket from token hosts", () => {
   expect(environmentWithoutNotifications({ ...env })).toEqual({ PATH: env.PATH, KMS_PIN: "1234" });
 });

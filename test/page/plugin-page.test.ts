@@ -46,7 +46,7 @@ const textOf = (page: string): string =>
     .replaceAll(/\s+/g, " ");
 const tags = (page: string): number => page.split("<").length;
 
-it("shows state, KEKs and the next activation", () => {
+it("the page shows state, KEKs and the next activation", () => {
   const standby = kek({
     keyId: "k2",
     state: "standby",
@@ -62,7 +62,7 @@ it("shows state, KEKs and the next activation", () => {
   );
 });
 
-it("says that the plugin is not ready, and why", () => {
+it("the page says that the plugin is not ready, and why", () => {
   const readiness = { ready: false, lines: ["HSM is away for 3 s: no token"] };
   const text = textOf(pageOf(facts([kek({ failure: "CKR_DEVICE_ERROR" })], { readiness })));
   expect(text).toContain("Not ready");
@@ -70,7 +70,7 @@ it("says that the plugin is not ready, and why", () => {
   expect(text).toContain("Self-test failed: CKR_DEVICE_ERROR");
 });
 
-it("shows values of the metrics, and leaves out those that are missing", () => {
+it("the page shows values of the metrics, and leaves out those that are missing", () => {
   const metrics = [
     'kms_pkcs11_requests_total{operation="Decrypt",code="OK"} 7',
     'kms_pkcs11_requests_total{operation="Decrypt",code="UNAVAILABLE"} 2',
@@ -89,7 +89,7 @@ it("shows values of the metrics, and leaves out those that are missing", () => {
   expect(text).not.toMatch(/NaN|undefined/);
 });
 
-it("escapes every value", () => {
+it("the page escapes every value", () => {
   const keys = [
     kek({ keyId: HOSTILE, label: HOSTILE, failure: HOSTILE, activation: HOSTILE, provenAt: HOSTILE }),
   ];
@@ -148,7 +148,7 @@ it("marks a KEK whose state differs between nodes, and agrees if none does", () 
   expect(text).toContain("due on http://c.");
 });
 
-it("has a policy that allows its own style and script only", () => {
+it("the page has a policy that allows its own style and script only", () => {
   const { headers, body } = new PluginPage("1.2.3", undefined).render(facts());
   const policy = headers["content-security-policy"] ?? "";
   expect(policy).toMatch(/^default-src 'none'; style-src 'sha256-[^']+'; script-src 'sha256-[^']+'; /);
@@ -157,7 +157,7 @@ it("has a policy that allows its own style and script only", () => {
   expect(body).not.toMatch(/ style=| on\w+=/);
 });
 
-it("is bounded however many KEKs, findings and metrics there are", () => {
+it("the page is bounded however many KEKs, findings and metrics there are", () => {
   const many = Array.from({ length: 5_000 }, (_, at) =>
     kek({ keyId: `k${at}`, state: at % 2 === 0 ? "retired" : "standby", failure: "x".repeat(500) }),
   );
@@ -210,7 +210,7 @@ const report = (finishedAt: string): Parameters<typeof writeUsageReport>[1] =>
     },
   );
 
-it("shows the usage report of the state directory with its age, and follows its changes", () => {
+it("the page shows the state directory's usage report with its age, and its changes", () => {
   const page = new PluginPage("1.2.3", folder);
   const shown = (): string => textOf(page.render(facts()).body);
   const path = join(folder, "usage-report.json");

@@ -93,7 +93,7 @@ const report = (): KeyringReport => {
 };
 
 describe("the active KEK", () => {
-  it("switches at the activation, and only when Status publishes it", () => {
+  it("the active KEK switches at the activation, and only when Status publishes it", () => {
     expect(publish()).toBe("k1");
     now = at(10);
     expect(chosen()).toBe("k10");
@@ -102,7 +102,7 @@ describe("the active KEK", () => {
     expect(active.published?.record.keyId).toBe("k10");
   });
 
-  it("never returns to an earlier KEK when the clock is set back, and warns once", async () => {
+  it("the active KEK never returns to an earlier KEK when the clock is set back, and warns once", async () => {
     now = at(10);
     publish();
     now = at(10) - 5 * 3_600_000;
@@ -113,7 +113,7 @@ describe("the active KEK", () => {
     expect(states()).toEqual(["active", "retired"]);
   });
 
-  it("stays the published KEK while another is due, also after a restart", async () => {
+  it("the active KEK stays the published KEK while another is due, also after a restart", async () => {
     expect([states(), report()]).toMatchObject([
       ["standby", "due"],
       { publishedKeyId: null, activeKeyId: null, dueKeyId: "k1" },
@@ -136,7 +136,7 @@ describe("the active KEK", () => {
     ]);
   });
 
-  it("does not change while the switch cannot be recorded, unless there is no earlier KEK", async () => {
+  it("the active KEK stays while the switch cannot be recorded, unless it is the first KEK", async () => {
     full = true;
     expect(publish()).toBe("k1");
     full = false;
@@ -159,7 +159,7 @@ describe("the active KEK", () => {
     expect(heldBack()).toBeUndefined();
   });
 
-  it("is recorded by a later Status if the first could not record it", async () => {
+  it("the active KEK is recorded by a later Status if the first could not record it", async () => {
     await readAndProve();
     full = true;
     expect([publish(), saved]).toEqual(["k1", undefined]);
@@ -167,7 +167,7 @@ describe("the active KEK", () => {
     expect([publish(), saved?.keyId]).toEqual(["k1", "k1"]);
   });
 
-  it("stays with the later KEK after a restart with the clock behind", async () => {
+  it("the active KEK stays with the later KEK after a restart with the clock behind", async () => {
     now = at(10);
     publish();
     now = at(2);
@@ -187,7 +187,7 @@ describe("the active KEK", () => {
     expect(publish()).toBe("k10");
   });
 
-  it("is not reported as gone while a token that may hold it has not been read", async () => {
+  it("the active KEK is not reported as gone while a token that may hold it has not been read", async () => {
     now = at(10);
     publish();
     unread = new KmsError("HSM_UNAVAILABLE", "token 2 has not been read since the start");
@@ -204,7 +204,7 @@ describe("the active KEK", () => {
     expect(() => publish()).toThrow(/holds no KEK/);
   });
 
-  it("is never an earlier KEK when the one published before a restart is gone", async () => {
+  it("the active KEK is never an earlier KEK when the one published before a restart is gone", async () => {
     now = at(10);
     publish();
     hsm.records = [generation(1)];
@@ -217,7 +217,7 @@ describe("the active KEK", () => {
     expect(publish()).toBe("k11");
   });
 
-  it("is never a different key with the activation of the KEK published before", async () => {
+  it("the active KEK is never a different key with the activation of the KEK published before", async () => {
     publish();
     hsm.records = [generation(1, "impostor")];
     build();
@@ -225,7 +225,7 @@ describe("the active KEK", () => {
     expect(() => publish()).toThrow(/impostor.*k1/);
   });
 
-  it("does not become a standby KEK that fails its self-test, and the reason is reported", async () => {
+  it("a standby KEK that fails its self-test does not become active, and the reason is shown", async () => {
     hsm.broken.add("k20");
     publish();
     hsm.records = [generation(1), generation(20)];
@@ -248,7 +248,7 @@ describe("the active KEK", () => {
     expect(heldBack()).toBeUndefined();
   });
 
-  it("stays the published KEK after a restart while the due KEK fails its self-test", async () => {
+  it("the active KEK stays the same after a restart while the due KEK fails its self-test", async () => {
     publish();
     hsm.broken.add("k10");
     now = at(10);
@@ -262,7 +262,7 @@ describe("the active KEK", () => {
     expect(() => publish()).toThrow(/k10 is broken/);
   });
 
-  it("does not change while the HSM is away", () => {
+  it("the active KEK does not change while the HSM is away", () => {
     publish();
     away = true;
     now = at(10);
@@ -271,7 +271,7 @@ describe("the active KEK", () => {
     expect(publish()).toBe("k10");
   });
 
-  it("does not fall back to a retired KEK when the active one is gone", async () => {
+  it("the active KEK does not fall back to a retired KEK when the active one is gone", async () => {
     now = at(10);
     publish();
     hsm.records = [generation(1)];

@@ -17,7 +17,7 @@ const seed = (name: string, keyId: string): NamedSeed => ({
   question: { keyId, ciphertext: Buffer.from(name), annotations: {} },
 });
 
-it("keeps the entries that were requested last when it gets smaller, and zeroes the others", () => {
+it("a cache that gets smaller keeps the entries requested last, and zeroes the others", () => {
   const cache = build();
   const plaintexts = ["a", "b", "c"].map((name) => ({ name, own: Buffer.from(name) }));
   for (const { name, own } of plaintexts) cache.add(seed(name, "k"), own);

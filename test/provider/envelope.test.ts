@@ -16,7 +16,7 @@ import {
 import { MAX_CIPHERTEXT_BYTES, MAX_PLAINTEXT_BYTES } from "../../src/provider/kms.js";
 
 describe("the envelope", () => {
-  it("parses any bytes to a value or INPUT_INVALID", () => {
+  it("the envelope parses any bytes to a value or INPUT_INVALID", () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 1200 }), (bytes) => {
         try {
@@ -39,7 +39,7 @@ describe("the envelope", () => {
   const isRsa = ({ choice }: Mechanism): boolean => choice === "rsa-oaep";
   const symmetric = MECHANISMS.filter((row) => !isRsa(row));
 
-  it.each(MECHANISMS.filter(isRsa))("keeps $name within kube-apiserver's limit", (row) => {
+  it.each(MECHANISMS.filter(isRsa))("the envelope keeps $name within kube-apiserver's limit", (row) => {
     const ofBytes = (bytes: number): Buffer => encodeEnvelope(CHECKED_FORMAT, row.id, Buffer.alloc(bytes));
     for (const bytes of [2 * 256, 2 * 384, MAX_CIPHERTEXT_BYTES - 2]) {
       expect(parseEnvelope(ofBytes(bytes))).toMatchObject({ kind: "direct", mechanism: row });
@@ -51,7 +51,7 @@ describe("the envelope", () => {
   });
 
   it.each(symmetric.flatMap((row) => FORMATS.map((format) => ({ name: row.name, row, ...format }))))(
-    "keeps $name in format $version within kube-apiserver's limit",
+    "the envelope keeps $name in format $version within kube-apiserver's limit",
     ({ row, version, digest }) => {
       const { min, max } = row.overhead;
       const ofBytes = (bytes: number): Buffer => encodeEnvelope(version, row.id, Buffer.alloc(bytes));
@@ -63,18 +63,18 @@ describe("the envelope", () => {
     },
   );
 
-  it("accepts local KEKs only in format 1", () => {
+  it("the envelope accepts local KEKs only in format 1", () => {
     const body = Buffer.alloc(60);
     expect(parseEnvelope(encodeEnvelope(PLAIN_FORMAT, LOCAL_KEK, body)).kind).toBe("local-kek");
     expect(() => parseEnvelope(encodeEnvelope(CHECKED_FORMAT, LOCAL_KEK, body))).toThrow(/mechanism 32/);
   });
 
-  it("has a different byte for every mechanism", () => {
+  it("the envelope has a different byte for every mechanism", () => {
     const ids = [...MECHANISMS.map((row) => row.id), LOCAL_KEK];
     expect(new Set(ids).size).toBe(ids.length);
   });
 
-  it("refuses an unknown version and names it", () => {
+  it("the envelope refuses an unknown version and names it", () => {
     expect(() => parseEnvelope(Buffer.alloc(63, 3))).toThrow(/version 3/);
   });
 

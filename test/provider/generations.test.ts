@@ -38,11 +38,11 @@ describe("activation instants", () => {
     "20261321T100000Z",
     "20260230T000000Z",
     "2026-11-21T10:00:00Z",
-  ])("refuses %j", (text) => {
+  ])("activation instants of another form are refused: %j", (text) => {
     expect(parseInstant(text)).toBeUndefined();
   });
 
-  it("are accepted from operators only with a zone, and only if they exist", () => {
+  it("activation instants are accepted from operators only with a zone, and only if they exist", () => {
     expect(parseTime("2028-02-29T23:59:30+01:00")).toBe(Date.UTC(2028, 1, 29, 22, 59, 30));
     expect(parseTime("2026-12-01T10:00Z")).toBe(Date.UTC(2026, 11, 1, 10));
     const impossible = ["2027-02-29", "2027-02-30", "2027-04-31", "2027-13-01", "2027-00-01", "2027-01-00"];
@@ -63,7 +63,7 @@ describe("activation instants", () => {
 });
 
 describe("the schedule", () => {
-  it("keeps the earliest copy of a key, whatever the order of the objects", () => {
+  it("the schedule keeps the earliest copy of a key, whatever the order of the objects", () => {
     const records = [generation(3, "copied"), generation(1, "copied"), generation(2, "later")];
     for (const order of [records, records.toReversed()]) {
       const schedule = readSchedule(order, POLICY);
@@ -88,21 +88,21 @@ describe("the schedule", () => {
     }
   });
 
-  it("orders two keys with one instant alike on every node", () => {
+  it("the schedule orders two keys with one instant alike on every node", () => {
     const records = [generation(1, "a"), generation(1, "b")];
     const choose = (order: typeof records): string =>
       activeAt(readSchedule(order, POLICY), POLICY, at(5)).record.keyId;
     expect(choose(records)).toBe(choose(records.toReversed()));
   });
 
-  it("counts a plain label as active since the beginning", () => {
+  it("the schedule counts a plain label as active since the beginning", () => {
     const records = [kekRecord("kms-kek", "plain"), generation(5)];
     const schedule = readSchedule(records, POLICY);
     expect(activeAt(schedule, POLICY, at(1)).record.keyId).toBe("plain");
     expect(activeAt(schedule, POLICY, at(5)).record.keyId).toBe("k5");
   });
 
-  it("names both of two plain labels, unless one is pinned by key_id or CKA_ID", () => {
+  it("the schedule names both of two plain labels, unless one is pinned by key_id or CKA_ID", () => {
     const records = [
       kekRecord("kms-kek", "one", { ckaId: "01" }),
       kekRecord("kms-kek", "two", { ckaId: "02" }),
@@ -114,7 +114,7 @@ describe("the schedule", () => {
     expect(() => activeAt(schedule, { ...POLICY, pinned: "03" }, at(1))).toThrow(/0 keys/);
   });
 
-  it("refuses unprotected keys that are allowed neither by key_id nor by label", () => {
+  it("the schedule refuses unprotected keys that are allowed neither by key_id nor by label", () => {
     const record = unprotected(generation(1), "CKA_EXTRACTABLE is true");
     const refused = readSchedule([record], POLICY);
     expect(() => activeAt(refused, POLICY, at(2))).toThrow(/CKA_EXTRACTABLE is true.*k1 in keys.allow/);
@@ -149,21 +149,24 @@ describe("the schedule", () => {
     ["one activation instant", generation(1, "a"), generation(1, "z")],
     ["a plain label", kekRecord("kms-kek", "a"), kekRecord("kms-kek", "z")],
     ["one key_id, and an earlier instant of the unprotected key", generation(2, "a"), generation(1, "a")],
-  ])("prefers a protected key to an allowed unprotected one with %s", (_what, secure, exposed) => {
-    const records = [secure, unprotected(exposed, "CKA_EXTRACTABLE is true")];
-    const policy = allowing(exposed.keyId);
-    for (const order of [records, records.toReversed()]) {
-      expect(activeAt(readSchedule(order, policy), policy, at(5)).record).toBe(secure);
-    }
-  });
+  ])(
+    "the schedule prefers a protected key to an allowed unprotected one with %s",
+    (_what, secure, exposed) => {
+      const records = [secure, unprotected(exposed, "CKA_EXTRACTABLE is true")];
+      const policy = allowing(exposed.keyId);
+      for (const order of [records, records.toReversed()]) {
+        expect(activeAt(readSchedule(order, policy), policy, at(5)).record).toBe(secure);
+      }
+    },
+  );
 
-  it("reports that the only key is not active yet", () => {
+  it("the schedule reports that the only key is not active yet", () => {
     expect(() => activeAt(readSchedule([generation(9)], POLICY), POLICY, at(1))).toThrow(
       /check this node's clock/,
     );
   });
 
-  it("finds a key by an alias of its key_id", () => {
+  it("the schedule finds a key by an alias of its key_id", () => {
     const record = { ...generation(1), aliases: ["other"] };
     expect(findByKeyId(readSchedule([record], POLICY), "other")?.record.keyId).toBe("k1");
   });
@@ -172,7 +175,7 @@ describe("the schedule", () => {
 describe("planning a rotation", () => {
   const schedule = readSchedule([generation(1), generation(30)], POLICY);
 
-  it("refuses an instant that has passed, precedes another key, or does not fit a label", () => {
+  it("keys rotate refuses an instant that has passed, precedes a key, or fits no label", () => {
     expect(() => planRotation(schedule, POLICY, at(2), at(1))).toThrow(/has passed/);
     expect(() => planRotation(schedule, POLICY, at(2), at(30))).toThrow(/destroy that KEK first/);
     const year10000 = Date.UTC(10_000, 0);

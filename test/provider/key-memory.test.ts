@@ -41,7 +41,7 @@ beforeEach(() => {
 });
 
 describe("the memory of a node", () => {
-  it("begins with the first start, and outlives the process, also one that was killed", () => {
+  it("the memory of a node begins with the first start and outlives a killed process", () => {
     memory.keysRead(() => ["a"]);
     publish("a");
     uptime += HOUR_MS;
@@ -53,7 +53,7 @@ describe("the memory of a node", () => {
     expect(memory.answered()).toMatchObject([{ keyId: "a" }, { keyId: "b", statusAt: now() }]);
   });
 
-  it("begins again if the state directory is empty, damaged or from an earlier release", () => {
+  it("the memory of a node begins again if its file is missing, damaged or of an old release", () => {
     memory.keysRead(() => ["a"]);
     publish("a");
     for (const found of [
@@ -71,7 +71,7 @@ describe("the memory of a node", () => {
     expect(memory.load()).toEqual({ keyId: "a", activation: 5 });
   });
 
-  it("is older than a key only if it saw the token without it", () => {
+  it("the memory of a node is older than a key only if it saw the token without it", () => {
     expect(memory.isOlderThan("a")).toBe(false);
     memory.keysRead(() => ["a"]);
     memory.keysRead(() => ["a", "b"]);
@@ -80,7 +80,7 @@ describe("the memory of a node", () => {
     expect(["a", "b", "c"].map((keyId) => memory.isOlderThan(keyId))).toEqual([false, true, true]);
   });
 
-  it("begins later after a clock is set forward, and no earlier after it is set back", () => {
+  it("a node's memory begins later if a clock is set forward, no earlier if it is set back", () => {
     ahead = -HOUR_MS;
     start();
     uptime += 5_000;
@@ -93,7 +93,7 @@ describe("the memory of a node", () => {
     expect(memory.since).toBe(START);
   });
 
-  it("is not moved by a clock that is slewed", () => {
+  it("the memory of a node is not moved by a clock that is slewed", () => {
     for (let minute = 0; minute < 60; minute++) {
       [uptime, ahead] = [uptime + 60_000, ahead + 200];
       memory.statusAnswered("a");
@@ -101,7 +101,7 @@ describe("the memory of a node", () => {
     expect(memory.since).toBe(START);
   });
 
-  it("reports how long ago an answer was, whatever the clock did since", () => {
+  it("the memory of a node reports how long ago an answer was, whatever the clock did since", () => {
     publish("a");
     uptime += 60_000;
     ahead = HOUR_MS;
@@ -110,7 +110,7 @@ describe("the memory of a node", () => {
     expect(statusAt("a")).toBe(now() - 60_000);
   });
 
-  it("counts the last published KEK as used until the restart, never in the future", () => {
+  it("a node's memory counts the last KEK as used until the restart, never in the future", () => {
     publish("a");
     uptime += 60_000;
     ahead = HOUR_MS;
@@ -124,7 +124,7 @@ describe("the memory of a node", () => {
     expect([statusAt("a"), statusAt("b")]).toEqual([now(), now()]);
   });
 
-  it("does not count a key_id as published that it could not record", () => {
+  it("the memory of a node does not count a key_id as published that it could not record", () => {
     publish("a");
     full = true;
     expect(() => {
@@ -134,7 +134,7 @@ describe("the memory of a node", () => {
     memory.close();
   });
 
-  it("is bounded, and claims nothing about a forgotten time", () => {
+  it("the memory of a node is bounded, and claims nothing about a forgotten time", () => {
     for (let index = 0; index < 300; index++) {
       uptime += 1_000;
       publish(`k${index}`);

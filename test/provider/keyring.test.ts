@@ -37,7 +37,7 @@ beforeEach(() => {
 });
 
 describe("the keyring", () => {
-  it("reads the token once for any number of unknown key_ids at the same time", async () => {
+  it("the keyring reads the token once for any number of unknown key_ids at the same time", async () => {
     await Promise.allSettled(Array.from({ length: 50 }, () => keyring.find("b")));
     expect(hsm.readings).toBe(1);
     const soon = Array.from({ length: 50 }, () => keyring.find("b"));
@@ -46,7 +46,7 @@ describe("the keyring", () => {
     expect(hsm.readings).toBe(2);
   });
 
-  it("reads the token only once for successive unknown key_ids if so configured", async () => {
+  it("the keyring reads the token only once for successive unknown key_ids if so configured", async () => {
     const once = new Keyring({ ...OPTIONS, hsm, readsOnce: true, onRead: () => undefined });
     for (const keyId of ["b", "c", "d"]) {
       await expect(once.find(keyId)).rejects.toMatchObject({ code: "KEY_UNKNOWN" });
@@ -55,12 +55,12 @@ describe("the keyring", () => {
     expect(hsm.readings).toBe(1);
   });
 
-  it("finds a key that was made a moment ago on another node", async () => {
+  it("the keyring finds a key that was made a moment ago on another node", async () => {
     hsm.records = [kekRecord("kms-kek", "a"), kekRecord("kms-kek@20261121T100000Z", "b")];
     expect((await keyring.find("b")).record.keyId).toBe("b");
   });
 
-  it("finds a key made since the last reading for another key_id, or during a reading", async () => {
+  it("the keyring finds a key made since the last reading for another key_id, or during it", async () => {
     await keyring.find("c").catch(() => undefined);
     const late = keyring.find("b");
     const running = keyring.read();
@@ -69,12 +69,12 @@ describe("the keyring", () => {
     expect((await late).record.keyId).toBe("b");
   });
 
-  it("reports that the HSM is away rather than that the key is unknown", async () => {
+  it("the keyring reports that the HSM is away rather than that the key is unknown", async () => {
     hsm.failure = new KmsError("HSM_UNAVAILABLE", "away");
     await expect(keyring.find("b")).rejects.toMatchObject({ code: "HSM_UNAVAILABLE" });
   });
 
-  it("lets a request wait for a reading no longer than its timeout", async () => {
+  it("the keyring lets a request wait for a reading no longer than its timeout", async () => {
     const hasty = keyringWith(10);
     let answer: (records: []) => void = () => undefined;
     hsm.listKeks = () => new Promise((resolve) => (answer = resolve));
@@ -84,7 +84,7 @@ describe("the keyring", () => {
     await expect(running).resolves.toMatchObject({ generations: [] });
   });
 
-  it("reports a key as gone only if two readings agree", async () => {
+  it("the keyring reports a key as gone only if two readings agree", async () => {
     await keyring.read();
     const records = hsm.records;
     const list = hsm.listKeks.bind(hsm);
@@ -102,7 +102,7 @@ describe("the keyring", () => {
     expect(gone).toEqual(["a"]);
   });
 
-  it("logs the loss of the active KEK as an error, and that of another KEK as a warning", async () => {
+  it("the keyring logs the loss of the active KEK as an error, of another as a warning", async () => {
     const lines: string[] = [];
     const line = (level: string) => (fields: object, text: string) => {
       if (/token/.test(text)) lines.push(`${level} ${JSON.stringify(fields)}: ${text}`);
@@ -119,7 +119,7 @@ describe("the keyring", () => {
     ]);
   });
 
-  it("shows a client's key_id in an error shortened and without control characters", async () => {
+  it("the keyring shows a client's key_id in an error shortened and without control characters", async () => {
     const error = await keyring.find(`\u0000\n${"x".repeat(900)}`).catch((thrown: unknown) => thrown);
     expect((error as Error).message).toMatch(/"\?\?x+\.\.\."/);
     expect((error as Error).message.length).toBeLessThan(200);
@@ -153,14 +153,14 @@ describe("a token whose reading takes longer than a request may wait", () => {
   };
   const ask = (keyId: string): Promise<string> => codeOf(keyring.find(keyId));
 
-  it("ends the first request by DEADLINE, and answers the next without another reading", async () => {
+  it("a slowly read token ends a request by DEADLINE, and the next needs no other reading", async () => {
     expect(await ask("b")).toBe("DEADLINE");
     await endReading();
     expect(await ask("b")).toBe("KEY_UNKNOWN");
     expect(hsm.readings).toBe(1);
   });
 
-  it("says nothing about a key_id first requested during the reading", async () => {
+  it("a slowly read token says nothing about a key_id first requested during the reading", async () => {
     expect(await ask("b")).toBe("DEADLINE");
     clock++;
     expect(await ask("c")).toBe("DEADLINE");
@@ -182,7 +182,7 @@ describe("a token whose reading takes longer than a request may wait", () => {
     expect(await ask("b")).toBe("done");
   });
 
-  it("is read rarely for a key_id that is requested again and again", async () => {
+  it("a slowly read token is read rarely for a key_id that is requested again and again", async () => {
     expect(await ask("b")).toBe("DEADLINE");
     await endReading();
     for (let times = 0; times < 10; times++) expect(await ask("b")).toBe("KEY_UNKNOWN");

@@ -40,7 +40,7 @@ beforeEach(() => {
 });
 
 describe("the local KEK", () => {
-  it("costs one HSM call for many seals, and none to open them", async () => {
+  it("the local KEK costs one HSM call for many seals, and none to open them", async () => {
     const keks = build();
     const sealed = await Promise.all(Array.from({ length: 100 }, (_, at) => keks.seal("k", Buffer.of(at))));
     expect(wraps).toBe(1);
@@ -48,7 +48,7 @@ describe("the local KEK", () => {
     expect(unwraps).toBe(0);
   });
 
-  it("is replaced after its uses, after its age, and for another KEK", async () => {
+  it("the local KEK is replaced after its uses, after its age, and for another KEK", async () => {
     const keks = build(2);
     for (let use = 0; use < 4; use++) await keks.seal("k", Buffer.of(1));
     expect(wraps).toBe(2);
@@ -59,14 +59,14 @@ describe("the local KEK", () => {
     expect(wraps).toBe(4);
   });
 
-  it("has no more uses than its bound, however many requests wait for it", async () => {
+  it("the local KEK has no more uses than its bound, however many requests wait for it", async () => {
     const keks = build(2);
     const sealed = await Promise.all(Array.from({ length: 9 }, () => keks.seal("k", Buffer.of(1))));
     expect(new Set(sealed.map((one) => String(wrappedOf(one)))).size).toBe(5);
     expect(wraps).toBe(5);
   });
 
-  it("is not kept if its KEK disappears while the HSM wraps or unwraps it", async () => {
+  it("the local KEK is not kept if its KEK disappears while the HSM wraps or unwraps it", async () => {
     const keks = build();
     const first = keks.seal("k", Buffer.of(1));
     keks.dropKey("k");
@@ -80,7 +80,7 @@ describe("the local KEK", () => {
     expect(wraps).toBe(2);
   });
 
-  it("opens another node's seeds with one HSM call for each local KEK", async () => {
+  it("the local KEK opens another node's seeds with one HSM call for each local KEK", async () => {
     const there = build();
     const sealed = await Promise.all(Array.from({ length: 20 }, () => there.seal("k", Buffer.from("seed"))));
     const here = build();
@@ -92,7 +92,7 @@ describe("the local KEK", () => {
     expect(annotations).not.toEqual(sealed[0]?.annotations);
   });
 
-  it("refuses a swapped annotation, a changed body and another key_id", async () => {
+  it("the local KEK refuses a swapped annotation, a changed body and another key_id", async () => {
     const keks = build(1);
     const [one, other] = [await keks.seal("k", Buffer.from("a")), await keks.seal("k", Buffer.from("b"))];
     await expect(open(keks, "k", one, other)).rejects.toMatchObject({ code: "NOT_AUTHENTIC" });
@@ -102,7 +102,7 @@ describe("the local KEK", () => {
     await expect(open(keks, "other", one)).rejects.toThrow();
   });
 
-  it("takes less than 160 bytes in an annotation with a name that Kubernetes accepts", async () => {
+  it("the local KEK takes less than 160 bytes in an annotation that Kubernetes accepts", async () => {
     const { annotations } = await build().seal("k", Buffer.from("a"));
     const [[name, value] = ["", new Uint8Array()]] = Object.entries(annotations);
     expect(name).toMatch(/^[a-z0-9-]+(\.[a-z0-9-]+)+$/);

@@ -7,7 +7,7 @@ import { Outage } from "../../src/provider/outage.js";
 import { SILENT } from "../support/fake-hsm.js";
 
 describe("an outage", () => {
-  it("is logged with its duration in tenths of a second", () => {
+  it("an HSM outage is logged with its duration in tenths of a second", () => {
     let now = 0;
     const seconds: unknown[] = [];
     const note = (fields: object): void => void seconds.push((fields as { seconds: number }).seconds);
@@ -20,7 +20,7 @@ describe("an outage", () => {
     expect(seconds).toEqual([0, 1.2, 1.2]);
   });
 
-  it("counts from its beginning, and its grace ends once", () => {
+  it("an HSM outage counts from its beginning, and its grace ends once", () => {
     let now = 0;
     const outage = new Outage({ gracePeriodMs: 1000, onHsmLoss: "stopWrites" }, SILENT, () => now);
     expect(outage.graceIsOver).toBe(false);

@@ -85,7 +85,7 @@ afterEach(() => {
   rmSync(stateDir, { recursive: true });
 });
 
-it("reports before the first Status publish nothing", async () => {
+it("reports of a provider before the first Status publish nothing", async () => {
   const before = traces();
   await reportOften();
   expect(traces()).toEqual(before);

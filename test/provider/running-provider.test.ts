@@ -78,7 +78,7 @@ it("a KEK that encrypts to garbage is found by the next proof, and used again on
 });
 
 describe("a KEK that fails", () => {
-  it("while it is active makes Status and Encrypt fail at once, without a grace period", async () => {
+  it("an active KEK that fails makes Status and Encrypt fail at once, without a grace period", async () => {
     start(OFTEN);
     await isOk();
     hsm.broken.add("new");
@@ -89,7 +89,7 @@ describe("a KEK that fails", () => {
     expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("done");
   });
 
-  it("while its successor is held back makes Status fail too", async () => {
+  it("a KEK that fails while its successor is held back makes Status fail too", async () => {
     hsm.failures.set("new", new KmsError("KEY_UNSUITABLE", "new is broken"));
     start({ ...OFTEN, memory: { load: () => ({ keyId: "old", activation: 0 }), save: () => undefined } });
     await waitFor(() => /due but not activated/.test(statusText()), { timeoutMs: 20_000 });
@@ -98,7 +98,7 @@ describe("a KEK that fails", () => {
     expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("KEY_UNSUITABLE");
   });
 
-  it("while it is retired makes the plugin unready, and Status stays ok", async () => {
+  it("a KEK that fails while it is retired makes the plugin unready, and Status stays ok", async () => {
     start(OFTEN);
     await isOk();
     hsm.failures.set("old", AWAY);
@@ -112,7 +112,7 @@ describe("a KEK that fails", () => {
 
 describe("a KEK that is gone from the token", () => {
   it.each(["direct", "local-kek"] as const)(
-    "is not served from memory after one reading, mode %s",
+    "a KEK gone from the token is not served from memory after one reading, mode %s",
     async (mode) => {
       start({ mode });
       await isOk();
@@ -147,7 +147,7 @@ describe("a reading requested over HTTP", () => {
 });
 
 describe("an HSM", () => {
-  it("that is away is checked at once after a failed request", async () => {
+  it("an HSM that is away is checked at once after a failed request", async () => {
     start();
     await isOk();
     hsm.failure = AWAY;
@@ -156,7 +156,7 @@ describe("an HSM", () => {
     expect(statusText()).toBe("ok");
   });
 
-  it("that is away is checked when a local KEK cannot be wrapped", async () => {
+  it("an HSM that is away is checked when a local KEK cannot be wrapped", async () => {
     start({ mode: "local-kek", localKek: { maxAgeMs: 60_000, maxUses: 1 } });
     await isOk();
     hsm.failure = AWAY;
@@ -177,7 +177,7 @@ describe("an HSM", () => {
   });
 
   it.each(["HSM_UNAVAILABLE", "DEADLINE", "INTERNAL"] as const)(
-    "that cannot be read (%s) while its KEKs work is not away; /readyz has a finding",
+    "an HSM that cannot be read (%s) while its KEKs work is not away; /readyz has a finding",
     async (code) => {
       start({ ...OFTEN, outage: { gracePeriodMs: 0, onHsmLoss: "stopWrites" } });
       await isOk();
@@ -212,7 +212,7 @@ describe("an HSM", () => {
     expect(running.readiness()).toEqual({ ready: true, lines: ["ok"] });
   });
 
-  it("that could never be read is away", async () => {
+  it("an HSM that could never be read is away", async () => {
     hsm.listKeks = () => Promise.reject(AWAY);
     start(OFTEN);
     await waitFor(() => running.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });

@@ -36,7 +36,7 @@ beforeEach(() => {
 });
 
 describe("the unwrap cache", () => {
-  it("shares one load among identical misses, and gives each caller a copy of its own", async () => {
+  it("identical misses of the unwrap cache share one load, and each caller gets a copy", async () => {
     const cache = build(10);
     let loads = 0;
     const slow = async (): Promise<Buffer> => {
@@ -83,7 +83,7 @@ describe("the unwrap cache", () => {
     expect(String(await get(cache, "n", "k", load("other")))).toBe("seed");
   });
 
-  it("removes an entry after its TTL", async () => {
+  it("the unwrap cache removes an entry after its TTL", async () => {
     const cache = build(10, 1);
     await get(cache, "n", "k", load("seed"));
     await waitFor(() => {
@@ -93,7 +93,7 @@ describe("the unwrap cache", () => {
     expect(String(await get(cache, "n", "k", load("again")))).toBe("again");
   });
 
-  it("does not cache failures", async () => {
+  it("the unwrap cache does not cache failures", async () => {
     const cache = build(10);
     await expect(get(cache, "n", "k", () => Promise.reject(new Error("away")))).rejects.toThrow("away");
     expect((await get(cache, "n", "k", load("seed"))).toString()).toBe("seed");
@@ -107,7 +107,7 @@ describe("the unwrap cache", () => {
     expect(counted.evictions).toBe(1);
   });
 
-  it("removes the entries of a KEK, and stores no load of it that was under way", async () => {
+  it("the unwrap cache removes the entries of a KEK, and does not store its unfinished loads", async () => {
     const cache = build(10);
     await get(cache, "a", "k1", load("a"));
     await get(cache, "b", "k2", load("b"));
@@ -158,7 +158,7 @@ describe("the unwrap cache", () => {
     for (const buffer of [evicted, dropped, cleared]) expect(buffer?.every((byte) => byte === 0)).toBe(true);
   });
 
-  it("names everything that determines a plaintext", () => {
+  it("the unwrap cache names everything that determines a plaintext", () => {
     const names = [
       cacheName("k", Buffer.from("ab"), {}),
       cacheName("ka", Buffer.from("b"), {}),
@@ -188,7 +188,7 @@ describe("the unwrap cache", () => {
       return cache.peek("n") !== undefined;
     };
 
-    it("keeps an entry beyond its TTL during an outage, until the outage TTL is over", async () => {
+    it("the unwrap cache keeps an entry during an outage until the outage TTL is over", async () => {
       const cache = open(48 * HOUR);
       await get(cache, "n", "k", load("seed"));
       expect(isCachedAt(cache, 26, true)).toBe(true);
@@ -196,7 +196,7 @@ describe("the unwrap cache", () => {
       expect(isCachedAt(cache, 48, true)).toBe(false);
     });
 
-    it("keeps an entry for one TTL after an outage, in which it can be renewed", async () => {
+    it("the unwrap cache keeps an entry for one TTL after an outage, in which it can be renewed", async () => {
       const cache = open(48 * HOUR);
       await get(cache, "n", "k", load("seed"));
       expect(isCachedAt(cache, 26, true)).toBe(true);
@@ -209,7 +209,7 @@ describe("the unwrap cache", () => {
       expect(isCachedAt(cache, 54)).toBe(false);
     });
 
-    it("uses an expired entry if the HSM turns out to be away, and for no other failure", async () => {
+    it("the unwrap cache uses an expired entry if the HSM is away, and for no other failure", async () => {
       const cache = open(48 * HOUR);
       const fails = (code: "HSM_UNAVAILABLE" | "NOT_AUTHENTIC"): Load => {
         return () => Promise.reject(new KmsError(code, code));
@@ -222,7 +222,7 @@ describe("the unwrap cache", () => {
       await expect(get(cache, "n", "k", fails("HSM_UNAVAILABLE"))).rejects.toThrow("HSM_UNAVAILABLE");
     });
 
-    it("removes an entry at its TTL if the outage TTL is shorter", async () => {
+    it("the unwrap cache removes an entry at its TTL if the outage TTL is shorter", async () => {
       const cache = open(0);
       await get(cache, "n", "k", load("seed"));
       expect(isCachedAt(cache, 0.9, true)).toBe(true);
@@ -265,7 +265,7 @@ describe("the unwrap cache", () => {
     expect(counted).toEqual({ hits: 2, misses: 0, evictions: 0 });
   });
 
-  it("lists its seeds with copies of their ciphertexts, the most recently requested first", async () => {
+  it("the unwrap cache lists its seeds with copied ciphertexts, the last requested first", async () => {
     const cache = build(10);
     const message = Buffer.from("abc");
     const asked = { keyId: "k", ciphertext: message.subarray(0, 1), annotations: {} };

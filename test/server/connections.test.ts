@@ -39,7 +39,7 @@ describe("connections", () => {
     expect(server.limits).toEqual(["too many connections"]);
   });
 
-  it("with an unanswered request outlive those without one", async () => {
+  it("connections with an unanswered request outlive those without one", async () => {
     // However slow the machine is, the request does not count as stuck.
     vi.useFakeTimers({ toFake: ["performance"] });
     let answer = (): void => undefined;
@@ -72,7 +72,7 @@ describe("headers", () => {
       });
     });
 
-  it("of more than 8 KiB end their request alone", async () => {
+  it("request headers of more than 8 KiB end their request alone", async () => {
     const peer = await new Peer(server).ready();
     expect(peer.session.remoteSettings.maxHeaderListSize).toBe(8_192);
     expect(await endOf(peer, { "x-bin": ",".repeat(10_000) })).not.toBe(0);
@@ -80,7 +80,7 @@ describe("headers", () => {
     expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
   });
 
-  it("that identify the client and its trace are passed on", async () => {
+  it("request headers that identify the client and its trace are passed on", async () => {
     const peer = await new Peer(server).ready();
     await endOf(peer, { "user-agent": "grpc-go/1.72.2", traceparent: "00-1-2-01" });
     expect(server.finished).toMatchObject([{ userAgent: "grpc-go/1.72.2", traceparent: "00-1-2-01" }]);

@@ -42,7 +42,7 @@ describe("an error's way out", () => {
     expect([status[grpcStatusOf(code)], grpcStatusName(code), exitCodeOf(code)]).toEqual([grpc, grpc, exit]);
   });
 
-  it("is OK where there is no error", () => {
+  it("a request without an error has the gRPC status OK", () => {
     expect(grpcStatusName(undefined)).toBe("OK");
   });
 });

@@ -61,7 +61,7 @@ describe("hostile peers", () => {
       "a window that overflows",
       Buffer.from(`${PREFACE}${SETTINGS}${"\0\0\x04\x08\0\0\0\0\0\x7f\xff\xff\xff".repeat(3)}`, "latin1"),
     ],
-  ])("do not disturb the others with %s", async (_what, bytes) => {
+  ])("hostile peers do not disturb the others with %s", async (_what, bytes) => {
     const client = server.client();
     await ask(client, "Status");
     const socket = server.rawConnection();
@@ -73,7 +73,7 @@ describe("hostile peers", () => {
     expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
   });
 
-  it("are disconnected if their HTTP/2 has failed and they do not answer a ping", async () => {
+  it("hostile peers are disconnected if their HTTP/2 has failed and they do not answer a ping", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "setInterval", "clearInterval"] });
     const broken = server.rawConnection();
     const noticed = new Promise((resolve) => broken.once("data", resolve));
@@ -85,7 +85,7 @@ describe("hostile peers", () => {
   });
 
   it.each(["", "PRI * HTTP/2.0\r\n"])(
-    "are disconnected after ten seconds if they send only %j",
+    "hostile peers are disconnected after ten seconds if they send only %j",
     async (begun) => {
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
       const silent = server.rawConnection();

@@ -23,7 +23,7 @@ async function waitForTurns(condition: () => boolean): Promise<void> {
 }
 
 describe("requests that are not ended", () => {
-  it("are limited after a second: the connections with the most of them lose them", async () => {
+  it("connections with the most unended requests lose them after a second", async () => {
     const modest = await new Peer(server).ready();
     const peers = await Promise.all(Array.from({ length: 2 }, () => new Peer(server).ready()));
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
@@ -45,7 +45,7 @@ describe("requests that are not ended", () => {
     expect(await ask(server.client(), "Status")).toMatchObject({ healthz: "ok" });
   });
 
-  it("do not affect the complete requests of another connection, however many it may open", async () => {
+  it("unended requests do not affect another connection's complete ones, however many", async () => {
     const peer = await new Peer(server).ready();
     for (let count = 0; count < STREAMS; count++) peer.open().write(message(1_000).subarray(0, 100));
     const client = server.client();
@@ -54,7 +54,7 @@ describe("requests that are not ended", () => {
     for (const answer of await Promise.all(answers)) expect(answer["ciphertext"]).toEqual(plaintext);
   });
 
-  it("are ended after ten seconds, also after an error was their answer", async () => {
+  it("unended requests are ended after ten seconds, also after an error was their answer", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     const peer = new Peer(server);
     const streams = [peer.open(), peer.open(), peer.open()];
@@ -72,7 +72,7 @@ describe("requests that are not ended", () => {
     expect(server.limits).toEqual(["too late", "too late", "too late"]);
   });
 
-  it("are ended if they arrive in many DATA frames, each of which keeps a socket buffer", async () => {
+  it("unended requests end if they come in many DATA frames, each with a socket buffer", async () => {
     const peer = await new Peer(server).ready();
     const stream = peer.open();
     const closed = new Promise((resolve) => stream.once("close", resolve));
@@ -87,7 +87,7 @@ describe("requests that are not ended", () => {
     expect(server.limits).toEqual(["too many pieces"]);
   });
 
-  it("are released at once if the method does not exist", async () => {
+  it("unended requests are released at once if the method does not exist", async () => {
     const peer = await new Peer(server).ready();
     const streams = Array.from({ length: STREAMS }, () => peer.open("/v2.KeyManagementService/Steal"));
     for (const stream of streams) stream.resume();
@@ -96,7 +96,7 @@ describe("requests that are not ended", () => {
 });
 
 describe("answers that are not read", () => {
-  it("are discarded after ten seconds", async () => {
+  it("answers that are not read are discarded after ten seconds", async () => {
     vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
     const peer = new Peer(server, { settings: { initialWindowSize: 0 } });
     const stream = peer.open();
@@ -125,7 +125,7 @@ describe("requests that wait for the HSM", () => {
   const HELD_BYTES = 33;
   const plaintext = Buffer.alloc(HELD_BYTES, 1);
 
-  it("are shared among connections, and a later connection gets its own share", async () => {
+  it("connections share the requests for the HSM, and a later one gets its own share", async () => {
     const held = holdEncrypts();
     const clients = Array.from({ length: 8 }, () => server.client());
     const answers = clients.flatMap((client) =>
@@ -145,7 +145,7 @@ describe("requests that wait for the HSM", () => {
     expect(server.limits).toEqual([]);
   });
 
-  it("are limited: the connection with the most of them loses some to another one", async () => {
+  it("the connection with the most requests for the HSM loses some to another one", async () => {
     const held = holdEncrypts();
     const clients = Array.from({ length: Math.ceil(MAX_OPEN / STREAMS) + 1 }, () => server.client());
     const ends = clients.flatMap((client) =>
@@ -174,7 +174,7 @@ describe("requests that wait for the HSM", () => {
 });
 
 describe("a client within the advertised number of streams", () => {
-  it("has all its simultaneous requests served over a gRPC client", async () => {
+  it("a gRPC client has all its simultaneous requests within the stream limit served", async () => {
     const client = server.client();
     const plaintexts = Array.from({ length: 500 }, (_, index) => Buffer.from(`seed ${index}`));
     const answers = await Promise.all(plaintexts.map((plaintext) => ask(client, "Encrypt", { plaintext })));
@@ -182,7 +182,7 @@ describe("a client within the advertised number of streams", () => {
     expect(server.limits).toEqual([]);
   });
 
-  it("is never refused a request, although it opens the next one as soon as one ends", async () => {
+  it("a client at the stream limit is never refused the request that follows an ended one", async () => {
     const peer = await new Peer(server).ready();
     expect(peer.session.remoteSettings.maxConcurrentStreams).toBe(STREAMS);
     const codes: number[] = [];

@@ -100,7 +100,7 @@ describe("the three calls", () => {
 });
 
 describe("connections", () => {
-  it("are served at the same time", async () => {
+  it("connections are served at the same time", async () => {
     const clients = Array.from({ length: 8 }, () => server.client());
     const answers = await Promise.all(
       clients.flatMap((client) => [ask(client, "Status"), ask(client, "Status")]),
@@ -110,7 +110,7 @@ describe("connections", () => {
 });
 
 describe("stopping", () => {
-  it("removes the socket at once, finishes open requests, and refuses new ones", async () => {
+  it("a stop removes the socket at once, finishes open requests, and refuses new ones", async () => {
     let release: (() => void) | undefined;
     server.provider = {
       ...server.provider,
@@ -129,7 +129,7 @@ describe("stopping", () => {
     await stopped;
   });
 
-  it("does not wait forever", async () => {
+  it("a stop of the server does not wait forever", async () => {
     let started = false;
     server.provider = {
       ...server.provider,
@@ -149,7 +149,7 @@ describe("stopping", () => {
 describe("a live socket", () => {
   const second = (at = server.path): Promise<RunningServer> => server.startAnother(at);
 
-  it("is distinguished from one that does not speak KMS v2", async () => {
+  it("a live socket is distinguished from one that does not speak KMS v2", async () => {
     const other = createServer((socket) => {
       socket.on("error", () => undefined);
       socket.end("220 mail ready\r\n");
@@ -160,7 +160,7 @@ describe("a live socket", () => {
     await expect(second(taken)).rejects.toThrow(/a process that does not speak KMS v2 listens there/);
   });
 
-  it("is described by its key_id or by its error", async () => {
+  it("a live socket is described by its key_id or by its error", async () => {
     await expect(second()).rejects.toThrow(/a KMS plugin answers there with key_id k;/);
     server.provider = {
       ...server.provider,

@@ -77,14 +77,17 @@ const greeting = (address: string): Promise<string> =>
 const modeOf = (file: string): number => lstatSync(file).mode & 0o777;
 
 describe("binding", () => {
-  it.each([0o600, 0o660])("gives the file mode %o and nothing else is left in the folder", async (mode) => {
-    await bind({ mode });
-    expect(modeOf(path)).toBe(mode);
-    expect(readdirSync(folder)).toEqual(["kms.sock"]);
-    expect(await greeting(path)).toBe("hello");
-  });
+  it.each([0o600, 0o660])(
+    "bindSocket gives the file mode %o and nothing else is left in the folder",
+    async (mode) => {
+      await bind({ mode });
+      expect(modeOf(path)).toBe(mode);
+      expect(readdirSync(folder)).toEqual(["kms.sock"]);
+      expect(await greeting(path)).toBe("hello");
+    },
+  );
 
-  it("creates no file that others could connect to before mode and group are set", async () => {
+  it("bindSocket creates no file that others could connect to before mode and group are set", async () => {
     const umask = process.umask(0);
     const seen: number[] = [];
     const server = makeServer();
@@ -104,7 +107,7 @@ describe("binding", () => {
     expect(modeOf(path)).toBe(0o660);
   });
 
-  it("gives the file to a group, by number or by a name of /etc/group", async () => {
+  it("bindSocket gives the file to a group, by number or by a name of /etc/group", async () => {
     const gid = process.getgid?.() ?? 0;
     await bind({ group: String(gid), mode: 0o660 });
     expect(lstatSync(path).gid).toBe(gid);
@@ -124,7 +127,7 @@ describe("binding", () => {
     expect(readdirSync(folder)).toEqual(existsSync(path) ? ["kms.sock"] : []);
   });
 
-  it("removes a socket that nobody answers on", async () => {
+  it("bindSocket removes a socket that nobody answers on", async () => {
     await leaveStale();
     await bind();
     expect(await greeting(path)).toBe("hello");
@@ -139,7 +142,7 @@ describe("binding", () => {
     expect(await greeting(path)).toBe("hello");
   });
 
-  it("lets one of two that start at once win", async () => {
+  it("bindSocket lets one of two that start at once win", async () => {
     const both = await Promise.allSettled([bind(), bind()]);
     expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
     expect(String(both.find((one) => one.status === "rejected")?.reason)).toMatch(/in use|just taken/);
@@ -147,7 +150,7 @@ describe("binding", () => {
     expect(await greeting(path)).toBe("hello");
   });
 
-  it("leaves a file, a folder or a link alone", async () => {
+  it("bindSocket leaves a file, a folder or a link alone", async () => {
     writeFileSync(path, "mine");
     await expect(bind()).rejects.toThrow(/is not a socket; left untouched/);
     unlinkSync(path);
@@ -159,13 +162,13 @@ describe("binding", () => {
     expect(readdirSync(folder)).toEqual(["kms.sock"]);
   });
 
-  it.each([0o770, 0o707, 0o1777])("refuses a folder of mode %o", async (mode) => {
+  it.each([0o770, 0o707, 0o1777])("bindSocket refuses a folder of mode %o", async (mode) => {
     chmodSync(folder, mode);
     await expect(bind()).rejects.toThrow(/can be written by others.*chmod go-w/);
     chmodSync(folder, 0o700);
   });
 
-  it("refuses a missing folder and a path that is too long for a socket address", async () => {
+  it("bindSocket refuses a missing folder and a path that is too long for a socket address", async () => {
     await expect(bind({ path: join(folder, "no", "kms.sock") })).rejects.toThrow(/create it with mode 0700/);
     const long = join(folder, "x".repeat(120));
     await expect(bind({ path: long })).rejects.toThrow(/at most 107 bytes/);
@@ -174,7 +177,7 @@ describe("binding", () => {
     await expect(bind({ path: join(deep, "k") })).rejects.toThrow(/at most 107 bytes|shorter/);
   });
 
-  it("serves an abstract name, which leaves no file", async () => {
+  it("bindSocket serves an abstract name, which leaves no file", async () => {
     const name = `kms-pkcs11-test-${process.pid}`;
     const bound = await bind({ path: name, abstract: true });
     expect(await greeting(`\0${name}`)).toBe("hello");
@@ -241,7 +244,7 @@ describe("a socket whose file changes while it is served", () => {
       observe,
     });
 
-  it("is bound again if its file is gone", async () => {
+  it("a served socket is bound again if its file is gone", async () => {
     const kept = await keep();
     unlinkSync(path);
     expect(kept.problem()).toMatch(/kms\.sock is gone.*cannot reach this plugin/);
@@ -252,7 +255,7 @@ describe("a socket whose file changes while it is served", () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it("is left alone if another process has replaced it", async () => {
+  it("a served socket is left alone if another process has replaced it", async () => {
     const kept = await keep();
     renameSync(path, `${path}.aside`);
     await bind();
@@ -266,7 +269,7 @@ describe("a socket whose file changes while it is served", () => {
     expect(lstatSync(path).ino).toBe(theirs);
   });
 
-  it("reports why it cannot be bound again", async () => {
+  it("a served socket reports why it cannot be bound again", async () => {
     const reports: (string | undefined)[] = [];
     const kept = await keep((problem) => reports.push(problem));
     unlinkSync(path);
@@ -287,13 +290,13 @@ describe("a socket whose file changes while it is served", () => {
 });
 
 describe("removing", () => {
-  it("removes the file", async () => {
+  it("remove() removes the file", async () => {
     const bound = await bind();
     bound.remove();
     expect(existsSync(path)).toBe(false);
   });
 
-  it("removes neither another process's socket nor another file under that name", async () => {
+  it("remove() removes neither another process's socket nor another file under that name", async () => {
     const bound = await bind();
     const [first] = servers;
     unlinkSync(path);

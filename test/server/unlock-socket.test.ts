@@ -52,7 +52,7 @@ const send = async (pin: string | Buffer): Promise<unknown> => {
 };
 const LOGGED_IN = { unlocked: true, message: "the token is logged in" };
 
-it("answers a PIN with its outcome, and admits only the plugin's user", async () => {
+it("the unlock socket answers a PIN with its outcome, and admits only the plugin's user", async () => {
   expect(statSync(path).mode & 0o777).toBe(0o600);
   expect(await send("1234")).toEqual(LOGGED_IN);
   expect(await send("refused")).toEqual({ unlocked: false, message: "the token refused the PIN" });
@@ -69,7 +69,7 @@ it("disconnects a client that sends more bytes than a PIN has, and serves the ne
   expect(received).toEqual(["x".repeat(MAX_PIN_BYTES)]);
 });
 
-it("reports a removed file as a problem, and binds its socket again", async () => {
+it("the unlock socket reports a removed file as a problem, and binds its socket again", async () => {
   expect(unlock.problem()).toBeUndefined();
   rmSync(path);
   expect(unlock.problem()).toMatch(/unlock\.sock is gone: no operator can submit a PIN/);
@@ -80,7 +80,7 @@ it("reports a removed file as a problem, and binds its socket again", async () =
   expect(problems).toEqual([expect.stringContaining("unlock.sock is gone"), undefined]);
 });
 
-it("removes its file when it stops, and does not bind it again", async () => {
+it("the unlock socket removes its file when it stops, and does not bind it again", async () => {
   unlock.stop();
   await vi.advanceTimersByTimeAsync(10_000);
   expect(statSync(path, { throwIfNoEntry: false })).toBeUndefined();

@@ -59,7 +59,7 @@ describe("a locked plugin", () => {
     expect(logins()).toBe(before + 1);
   });
 
-  it("accepts the longest PIN including its line break", async () => {
+  it("a locked plugin accepts the longest PIN including its line break", async () => {
     expect(await unlock(`${"x".repeat(255)}\r\n`)).toMatchObject({ code: 1, stderr: "" });
   });
 });
@@ -82,13 +82,13 @@ describe("a plugin that has been unlocked", () => {
     await waitFor(async () => (await statusText()) === "ok");
   });
 
-  it("keeps its PIN when another one is passed, which costs no PIN attempt", async () => {
+  it("an unlocked plugin keeps its PIN when another one is passed, which costs no PIN attempt", async () => {
     const before = logins();
     expect(await unlock("other")).toMatchObject({ code: 0, stdout: matching(/logged in already/) });
     expect(logins()).toBe(before);
   });
 
-  it("logs in again with its PIN when token hosts are replaced", async () => {
+  it("an unlocked plugin logs in again with its PIN when token hosts are replaced", async () => {
     const before = logins();
     crashHosts("first", "second");
     await encrypt();
@@ -98,7 +98,7 @@ describe("a plugin that has been unlocked", () => {
     await waitFor(async () => (await statusText()) === "ok");
   });
 
-  it("keeps its PIN when a wrong one is passed while a token host is replaced", async () => {
+  it("an unlocked plugin keeps its PIN if a wrong one comes while a token host is replaced", async () => {
     const from = kms.plugin.log.length;
     const failedStarts = (): number => kms.plugin.log.slice(from).split('"cause":"start"').length - 1;
     // The next start fails before it logs in, until this rule is cleared.

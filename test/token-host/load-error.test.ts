@@ -28,7 +28,7 @@ it.each<[string, RegExp]>([
   expect(adviceFor(message, "/m.so")).toMatch(advice);
 });
 
-it("recognises what the dynamic linker reports for a library without one that it needs", () => {
+it("a library that lacks one it needs is recognised by the dynamic linker's message", () => {
   const folder = makeFolder("load-error");
   const [needed, library] = [join(folder, "libneeded.so.7"), join(folder, "library.so")];
   const source = join(folder, "empty.c");

@@ -30,13 +30,13 @@ function destroyingSession() {
   return { session: { lib, run } as unknown as TokenSession, destroyed };
 }
 
-it("destroys the original of a key whose copy carries the new label, never the copy", () => {
+it("a relabelling destroys the original whose copy carries the new label, never the copy", () => {
   const { session, destroyed } = destroyingSession();
   relabel(session, twice("07.c00"), "07.c00", LABEL);
   expect(destroyed).toEqual([ORIGINAL]);
 });
 
-it("refuses to destroy an original if no fingerprint shows that both have one value", () => {
+it("a relabelling keeps the original if no fingerprint shows that both have one value", () => {
   const { session, destroyed } = destroyingSession();
   expect(() => {
     relabel(session, twice("07.n"), "07.n", LABEL);
@@ -44,7 +44,7 @@ it("refuses to destroy an original if no fingerprint shows that both have one va
   expect(destroyed).toEqual([]);
 });
 
-it("destroys no protected key because a public one has its key_id and the new label", () => {
+it("a relabelling keeps a protected key if a public one has its key_id and the new label", () => {
   const { session, destroyed } = destroyingSession();
   const [original, copy] = twice("07.c00") as [Kek, Kek];
   const planted = { ...copy, record: { ...copy.record, unprotected: [PUBLIC_KEY] } };

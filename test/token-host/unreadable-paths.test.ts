@@ -10,7 +10,7 @@ afterAll(() => {
 });
 
 describe("the user of a token host", () => {
-  it("is named with the variables whose paths it cannot read, and never with their values", () => {
+  it("a token host's user is named with the variables of unreadable paths, never their values", () => {
     const text = describeUser({
       SOFTHSM2_CONF: "/no/such/file",
       VENDOR_CONF: folder,
@@ -19,7 +19,7 @@ describe("the user of a token host", () => {
     expect(text).toBe(`uid ${process.getuid?.()}, which cannot read the path in SOFTHSM2_CONF (ENOENT)`);
   });
 
-  it("is named alone if every path can be read", () => {
+  it("a token host's user is named alone if every path can be read", () => {
     const file = join(folder, "vendor.conf");
     writeFileSync(file, "");
     chmodSync(file, 0o400);

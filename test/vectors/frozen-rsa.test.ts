@@ -156,7 +156,7 @@ describe.each([
     expect(await decrypted(vector, Buffer.from(vector.ciphertext, "hex"))).toBe(vector.plaintext);
   });
 
-  it.each(its)("is refused with any part changed: $name", async (vector) => {
+  it.each(its)("a frozen RSA ciphertext is refused with any part changed: $name", async (vector) => {
     const ciphertext = Buffer.from(vector.ciphertext, "hex");
     const refused = { code: expect.stringMatching(/^(NOT_AUTHENTIC|INPUT_INVALID)$/) as string };
     for (let at = 0; at < ciphertext.length; at += at < 2 ? 1 : 61) {

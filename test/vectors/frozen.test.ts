@@ -190,12 +190,12 @@ describe("frozen ciphertexts", () => {
     expect((await kms.client.decrypt(question(vector), "vector")).toString("hex")).toBe(vector.plaintext);
   });
 
-  it.each(vectors)("refuses under another KEK's key_id: $name", async (vector) => {
+  it.each(vectors)("a frozen ciphertext is refused under another KEK's key_id: $name", async (vector) => {
     for (const { keyId } of keks.filter((kek) => kek.keyId !== vector.keyId))
       {await expect(kms.client.decrypt({ ...question(vector), keyId }, "vector")).rejects.toThrow(/^INVALID_ARGUMENT/);}
   });
 
-  it.each(vectors)("refuses with any byte changed, the mechanism to any value: $name", async (vector) => {
+  it.each(vectors)("a frozen ciphertext is refused with any byte changed, the mechanism to any value: $name", async (vector) => {
     const asked = question(vector);
     const { ciphertext } = asked;
     const changes = [1, 2, 3, 0xff].map((mask) => ({ at: 0, mask }));
@@ -211,7 +211,7 @@ describe("frozen ciphertexts", () => {
   });
 
   it.each(vectors.filter(({ annotations }) => Object.keys(annotations).length > 0))(
-    "is refused with any byte of its local KEK changed: $name",
+    "a frozen ciphertext is refused with any byte of its local KEK changed: $name",
     async (vector) => {
       const asked = question(vector);
       for (const [name, wrapped] of Object.entries(asked.annotations)) {

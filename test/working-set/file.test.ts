@@ -38,7 +38,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-it("reads back what was saved, in a folder and a file that only the plugin's user can read", async () => {
+it("the working set is read back from a file that only the plugin's user can read", async () => {
   expect(open().load()).toEqual([]);
   expect(await open().save(questions)).toBe(2);
   expect(await open().save(questions.slice(1))).toBe(1);

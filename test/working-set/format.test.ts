@@ -29,12 +29,12 @@ const frozen: DecryptQuestion[] = vector.entries.map(({ keyId, ciphertext, annot
 }));
 const question = (ciphertext: Buffer): DecryptQuestion => ({ keyId: "01.k", ciphertext, annotations: {} });
 
-it("reads and writes the frozen vector of version 1", () => {
+it("the working set format reads and writes the frozen vector of version 1", () => {
   expect(decodeWorkingSet(hex(vector.bytes))).toEqual(frozen);
   expect(encodeWorkingSet(frozen).bytes.toString("hex")).toBe(vector.bytes);
 });
 
-it("reads back whatever a request may contain, in order", () => {
+it("the working set format reads back whatever a request may contain, in order", () => {
   const bytes = (maxLength: number): fc.Arbitrary<Buffer> =>
     fc.uint8Array({ maxLength }).map((array) => Buffer.from(array));
   const name = fc.string({ maxLength: 60, unit: "grapheme" }).filter((text) => text !== "__proto__");
@@ -55,7 +55,7 @@ it("reads back whatever a request may contain, in order", () => {
   );
 });
 
-it("refuses bytes of which any was changed, removed or added", () => {
+it("the working set format refuses bytes of which any was changed, removed or added", () => {
   const { bytes } = encodeWorkingSet(frozen);
   for (let at = 0; at < bytes.length; at++) {
     const changed = Buffer.from(bytes);
@@ -66,7 +66,7 @@ it("refuses bytes of which any was changed, removed or added", () => {
   expect(() => decodeWorkingSet(Buffer.concat([bytes, Buffer.of(0)]))).toThrow("is damaged");
 });
 
-it("refuses lengths that do not fit, even under a matching digest", () => {
+it("the working set format refuses lengths that do not fit, even under a matching digest", () => {
   for (const content of [
     "01ffff",
     "010001",
@@ -80,7 +80,7 @@ it("refuses lengths that do not fit, even under a matching digest", () => {
   }
 });
 
-it("keeps the first entries within its limits of number and bytes", () => {
+it("the working set format keeps the first entries within its limits of number and bytes", () => {
   function* endless(size: number): Generator<DecryptQuestion> {
     for (let at = 0; ; at++) {
       const ciphertext = Buffer.alloc(size);

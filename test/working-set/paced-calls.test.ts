@@ -30,7 +30,7 @@ class Calls {
 
 const items = Array.from({ length: 50 }, (_, at) => at);
 
-it("begins with one call, adds one after each quick answer, and stays within the limit", async () => {
+it("paced calls begin with one, grow by one after each quick answer, and keep to the limit", async () => {
   const calls = new Calls();
   const all = callPaced(items, calls.work, 4);
   const running = [calls.running];
@@ -44,7 +44,7 @@ it("begins with one call, adds one after each quick answer, and stays within the
   expect(calls.made).toEqual(items);
 });
 
-it("makes no further call once one says so, and ends with the calls in progress", async () => {
+it("paced calls end when one says so, after those in progress", async () => {
   const calls = new Calls();
   let isOver = false;
   const all = callPaced(items, calls.work, 4).then(() => (isOver = true));
@@ -57,7 +57,7 @@ it("makes no further call once one says so, and ends with the calls in progress"
   expect(calls.made).toHaveLength(made);
 });
 
-it("makes one call at a time while the answers are slow", async () => {
+it("the paced series makes one call at a time while the answers are slow", async () => {
   const real = performance.now.bind(performance);
   let clock = 0;
   performance.now = () => (clock += 300);
@@ -72,6 +72,6 @@ it("makes one call at a time while the answers are slow", async () => {
   }
 });
 
-it("ends at once without items", async () => {
+it("the paced series ends at once without items", async () => {
   await callPaced([], () => Promise.resolve(true), 4);
 });

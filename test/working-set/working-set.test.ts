@@ -116,7 +116,7 @@ beforeEach(() => {
 
 afterEach(stop);
 
-it("decrypts after a restart what was used before, so that requests make no HSM call", async () => {
+it("the working set is decrypted after a restart, so that requests make no HSM call", async () => {
   start();
   const sealed = await useSeeds(10);
   await restart();
@@ -221,7 +221,7 @@ it("fills the cache with the most recently used entries only, and removes none f
   expect(new Set(cached)).toEqual(new Set(names));
 });
 
-it("renews entries before they expire, and drops them within their TTL once the KEK refuses", async () => {
+it("entries are renewed before they expire, and dropped within their TTL if the KEK refuses", async () => {
   start({ ttlMs: 1_500 });
   const [one] = (await useSeeds(1)) as [EncryptAnswer];
   // On a busy machine an entry may expire before its renewal; the next use puts it into the cache again.
@@ -236,7 +236,7 @@ it("renews entries before they expire, and drops them within their TTL once the 
   await expect(open(one)).rejects.toThrow("broken");
 });
 
-it("keeps entries during an outage many times as long as their TTL, and renews them after it", async () => {
+it("entries outlive an outage many times as long as their TTL, and are renewed after it", async () => {
   start({ ttlMs: 400, outageTtlMs: 60_000 });
   const sealed = await useSeeds(5);
   hsm.failure = AWAY;
@@ -248,7 +248,7 @@ it("keeps entries during an outage many times as long as their TTL, and renews t
   for (const [at, one] of sealed.entries()) expect(await open(one)).toBe(String(seedOf(at)));
 });
 
-it("forgets what is under a KEK that was removed from the token", async () => {
+it("the working set forgets what is under a KEK that was removed from the token", async () => {
   start();
   await useSeeds(3);
   hsm.records = [];
@@ -257,14 +257,14 @@ it("forgets what is under a KEK that was removed from the token", async () => {
   expect(memory.questions).toEqual([]);
 });
 
-it("saves changes while the plugin runs, so that a crash loses only the last ones", async () => {
+it("changes of the working set are saved all the time, so that a crash loses only the last", async () => {
   start();
   await useSeeds(3);
   await waitFor(() => memory.questions.length === 3, OFTEN);
   expect(workingSet.counts.remembered).toBe(3);
 });
 
-it("saves nothing if nothing has changed", async () => {
+it("the working set saves nothing if nothing has changed", async () => {
   start();
   await useSeeds(1);
   await stop();

@@ -85,7 +85,7 @@ describe("bench", () => {
     [{ versus: "unix:///x.sock" }, /also give --socket, the plugin to compare/],
     [{ concurrency: "1,none" }, /--concurrency: "none" is not a whole number; give one from 1 to 512/],
     [{ turn: "0" }, /--turn: "0" is not a whole number/],
-  ])("refuses the options %j", (wrong, why) => {
+  ])("bench refuses the options %j", (wrong, why) => {
     const right = { concurrency: "1", sessions: "1", repetitions: "1", turn: "1", output: "json" } as const;
     expect(() => benchSettings({ ...right, ...wrong })).toThrow(why);
   });

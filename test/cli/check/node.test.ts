@@ -83,7 +83,7 @@ const withSocket = (changes: object): Partial<Settings> => ({
   socket: { path: socket, abstract: false, mode: 0o600, ...changes },
 });
 
-it("finds nothing wrong with folders of this user, and leaves nothing behind", async () => {
+it("check finds nothing wrong with folders of this user, and leaves nothing behind", async () => {
   const before = readdirSync(folder, { recursive: true }).sort();
   expect(await problems()).toEqual([]);
   expect(readdirSync(folder, { recursive: true }).sort()).toEqual(before);
@@ -92,13 +92,13 @@ it("finds nothing wrong with folders of this user, and leaves nothing behind", a
   expect(lines).toMatch(/^ok socket: .*kms\.sock can be bound$/m);
 });
 
-it("finds a file in the socket's place, and leaves it alone", async () => {
+it("check finds a file in the socket's place, and leaves it alone", async () => {
   writeFileSync(socket, "mine");
   expect(await problems()).toEqual([`fail socket: ${socket} is not a socket; left untouched, move it first`]);
   expect(existsSync(socket)).toBe(true);
 });
 
-it("finds another process on the socket, and reports a running plugin as such", async () => {
+it("check finds another process on the socket, and reports a running plugin as such", async () => {
   await listen(socket);
   expect(await problems()).toEqual([
     `fail socket: ${socket} is in use: a process that does not speak KMS v2 listens there; stop that process or choose another socket`,
@@ -117,7 +117,7 @@ it("finds another process on the socket, and reports a running plugin as such", 
   );
 });
 
-it("leaves a socket alone that nobody listens on", async () => {
+it("check leaves a socket alone that nobody listens on", async () => {
   const { code } = await new Promise<{ code?: string }>((resolve) => {
     const server = createServer();
     server.listen(socket, () => {
@@ -131,7 +131,7 @@ it("leaves a socket alone that nobody listens on", async () => {
   expect([code, await problems(), existsSync(socket)]).toEqual([undefined, [], true]);
 });
 
-it("finds a missing folder, an unknown group and a path that is too long", async () => {
+it("check finds a missing folder, an unknown group and a path that is too long", async () => {
   const missing = join(folder, "none", "kms.sock");
   expect(await problems(withSocket({ path: missing }))).toEqual([
     expect.stringMatching(/^fail socket: .*none does not exist; create it with mode 0700$/),
@@ -143,7 +143,7 @@ it("finds a missing folder, an unknown group and a path that is too long", async
   expect(await problems(withSocket({ path: long }))).toEqual([expect.stringContaining("at most 107 bytes")]);
 });
 
-it("finds an http.address that is in use", async () => {
+it("check finds an http.address that is in use", async () => {
   const server = await listen({ host: "127.0.0.1", port: 0 });
   const { port } = server.address() as AddressInfo;
   expect(await problems({ http: { host: "127.0.0.1", port } })).toEqual([
@@ -151,7 +151,7 @@ it("finds an http.address that is in use", async () => {
   ]);
 });
 
-it("finds an audit file with a second name, a folder in its place and a damaged key", async () => {
+it("check finds an audit file with a second name, a folder in its place and a damaged key", async () => {
   const file = join(folder, "log", "audit.log");
   const keyFile = join(folder, "state", "audit.key");
   writeFileSync(file, "", { mode: 0o600 });
@@ -175,13 +175,13 @@ describe.runIf(isRoot)("as another user", () => {
     for (const name of names) chownSync(join(folder, name), SOMEBODY.uid, SOMEBODY.gid);
   };
 
-  it("finds nothing wrong with that user's folders, and is root again afterwards", async () => {
+  it("check finds nothing wrong with that user's folders, and is root again afterwards", async () => {
     give("run", "state", "log", "pin");
     expect(await problems({}, SOMEBODY)).toEqual([]);
     expect([process.geteuid?.(), process.getegid?.()]).toEqual([0, process.getgid?.()]);
   });
 
-  it("finds each folder and the PIN that this user may not use", async () => {
+  it("check finds each folder and the PIN that this user may not use", async () => {
     const lines = await problems({}, SOMEBODY);
     expect(lines).toEqual([
       expect.stringMatching(
@@ -193,7 +193,7 @@ describe.runIf(isRoot)("as another user", () => {
     ]);
   });
 
-  it("finds a socket.group that this user is not a member of", async () => {
+  it("check finds a socket.group that this user is not a member of", async () => {
     give("run", "state", "log", "pin");
     const changes = withSocket({ group: "4343", mode: 0o660 });
     expect(await problems(changes, SOMEBODY)).toEqual([
@@ -202,7 +202,7 @@ describe.runIf(isRoot)("as another user", () => {
     expect(await problems(changes, { ...SOMEBODY, groups: [4343] as never })).toEqual([]);
   });
 
-  it("finds whether kube-apiserver's user can open the socket, by its mode and group", async () => {
+  it("check finds whether kube-apiserver's user can open the socket, by its mode and group", async () => {
     const stranger = { uid: 4444, gid: 4444, groups: [], source: "test", isContained: true };
     chmodSync(join(folder, "run"), 0o755);
     const results: (string | undefined)[] = [];
@@ -218,7 +218,7 @@ describe.runIf(isRoot)("as another user", () => {
   });
 });
 
-it("reads kube-apiserver's user and groups from its static pod, and takes root without one", () => {
+it("check reads kube-apiserver's user and groups from its static pod; without one, root", () => {
   const manifest = join(folder, "kube-apiserver.yaml");
   const proc = join(folder, "run");
   expect(findApiserverUser(manifest, proc)).toMatchObject({ uid: 0, gid: 0, groups: [] });

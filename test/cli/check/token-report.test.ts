@@ -45,7 +45,7 @@ const report = (...more: string[]): TokenReport =>
 const failures = ({ findings }: TokenReport): string[] =>
   findings.filter(({ verdict }) => verdict === "fail").map(({ subject, detail }) => `${subject}: ${detail}`);
 
-it("reports what the token does, without naming it, and leaves it as it was", () => {
+it("the token report reports what the token does, without naming it, and leaves it as it was", () => {
   const { code, stdout, stderr } = run("-o", "json");
   expect([code, stderr]).toEqual([0, expect.stringContaining(`begins with "${TRIAL} `)]);
   expect(stdout).not.toContain("prod-hsm-7");
@@ -108,7 +108,7 @@ it("Ctrl-C ends the report and removes its objects, even if a call hangs", async
   expect(objects()).toBe(before);
 });
 
-it("says which objects it could not remove", () => {
+it("the token report says which objects it could not remove", () => {
   kms.fault.set(WITHOUT_RSA, "C_DestroyObject rv 0x5");
   const { code, stdout } = run("-o", "json");
   const { leftBehind, findings } = JSON.parse(stdout) as TokenReport;
@@ -135,7 +135,7 @@ it("a wrong PIN costs one attempt", () => {
   expect(kms.fault.calls("C_Login") - calls).toBe(1);
 });
 
-it("uses the plugin's KEK on a token that makes no keys; names the token if asked to", () => {
+it("the token report uses the plugin's KEK if the token makes no keys; names it if asked to", () => {
   kms.fault.set(WITHOUT_RSA, "C_GenerateKey rv 0x54");
   const made = report("--with-identity");
   expect(made.identity).toMatchObject({ label: "prod-hsm-7", serial: expect.stringMatching(/./) as string });
@@ -145,7 +145,7 @@ it("uses the plugin's KEK on a token that makes no keys; names the token if aske
   expect(objects()).toBe(before);
 });
 
-it("makes keys with the administrator's login, and uses them with the plugin's", () => {
+it("the token report makes keys with the administrator's login and uses the plugin's", () => {
   kms.fault.set(WITHOUT_RSA, "no-mechanism 0x1087", `role 0x1 user-of-keys-5512 ${kms.token.pin} 0x1B`);
   const pin = { file: writePinFile(kms.plugin.folder, "user-of-keys-5512", "serving") };
   kms.own.configure({ pin, admin: { file: kms.token.pinFile } });

@@ -27,7 +27,7 @@ const ROTATION: Rotation = {
   },
 };
 
-it("reports a key that was not destroyed, its activation and what to do before it", () => {
+it("a report of an aborted rotation names the remaining key and what to do in time", () => {
   let shown = "";
   const terminal = { out: (text: string) => (shown = text), err: () => undefined, isInteractive: false };
   const report = (): void => {

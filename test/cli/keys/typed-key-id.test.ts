@@ -30,7 +30,7 @@ async function type(keys: string, ...args: string[]): Promise<[code: number | nu
   return [code, output];
 }
 
-it("destroys nothing if another key_id or none is typed", async () => {
+it("'keys destroy' destroys nothing if another key_id or none is typed", async () => {
   const uri = tokenUri(hsm.token, "kms-kek");
   const keys = (...args: string[]): Promise<CommandResult> =>
     runCommand(["keys", ...args, "--key", uri, "-o", "json"], hsm.token.env);

@@ -24,7 +24,7 @@ const { file, read } = useSnapshotFile();
 const sound = soundDatabase();
 
 describe("a sound snapshot", () => {
-  it("has the latest revision of each key that was not deleted, the last change first", async () => {
+  it("a sound snapshot has each undeleted key's latest revision, the last change first", async () => {
     const changes = [
       put(2, "a"),
       put(3, "b"),
@@ -40,7 +40,7 @@ describe("a sound snapshot", () => {
     });
   });
 
-  it("may have branches over several levels, and values over several pages", async () => {
+  it("a sound snapshot may have branches over several levels, and values over several pages", async () => {
     const large: LeafElement = [
       revisionKey(9),
       keyValue("/registry/secrets/ns/large", Buffer.alloc(9000, VALUE), 9),
@@ -63,30 +63,30 @@ describe("a sound snapshot", () => {
     expect((await read(withHash(database(pages)))).names).toEqual(expected);
   });
 
-  it("may hold the bucket inline in its root", async () => {
+  it("a sound snapshot may hold the bucket inline in its root", async () => {
     const inline = leafPage(0, [put(2)]).subarray(0, 200);
     const root = leafPage(2, [[Buffer.from("key"), Buffer.concat([bucketAt(0), inline]), 1]]);
     const bytes = Buffer.concat([sound.subarray(0, 8192), root, sound.subarray(8192 + 4096)]);
     expect((await read(withHash(bytes))).names).toEqual(["object-2"]);
   });
 
-  it("may be without any object", async () => {
+  it("a sound snapshot may be without any object", async () => {
     expect(await read(withHash(database([leafPage(3, [])])))).toEqual({ names: [], revision: 1 });
   });
 
-  it("shows only keys under the prefix", async () => {
+  it("a sound snapshot shows only keys under the prefix", async () => {
     expect((await read(withHash(sound), { prefix: "/registry/secrets/other" })).names).toEqual([]);
     expect((await read(withHash(sound), { prefix: "registry/secrets/ns" })).names).toHaveLength(2);
   });
 
-  it.each([1024, 16_384, 65_536])("may have pages of %i bytes", async (pageSize) => {
+  it.each([1024, 16_384, 65_536])("a sound snapshot may have pages of %i bytes", async (pageSize) => {
     const bytes = database([leafPage(3, [put(2)], pageSize)], { pageSize });
     expect((await read(withHash(bytes))).names).toEqual(["object-2"]);
     bytes.fill(0, 0, 200);
     expect((await read(withHash(bytes))).names).toEqual(["object-2"]);
   });
 
-  it("reads at the newer meta page, or at the older if a commit was interrupted", async () => {
+  it("a sound snapshot is read at the newer meta page, or the older after a broken commit", async () => {
     const other = leafPage(4, [[Buffer.from("key"), bucketAt(5), 1]]);
     const newer = metaPage({ pageSize: 4096, root: 4, pages: 6, transaction: 9 });
     const bytes = Buffer.concat([
@@ -101,7 +101,7 @@ describe("a sound snapshot", () => {
     expect((await read(withHash(bytes))).names).toEqual(["object-3", "object-2"]);
   });
 
-  it("returns one object, unless it was deleted or never existed", async () => {
+  it("a sound snapshot returns one object, unless it was deleted or never existed", async () => {
     writeFileSync(file, withHash(database([leafPage(3, [put(2, "a"), put(3, "b"), deletion(4, "b")])])));
     const snapshot = await Snapshot.open(file, { skipHashCheck: false });
     const store = snapshot.store("/");
@@ -113,14 +113,14 @@ describe("a sound snapshot", () => {
 });
 
 describe("the hash", () => {
-  it("is required, and must match", async () => {
+  it("the hash of a snapshot is required, and must match", async () => {
     await expect(read(sound)).rejects.toThrow("does not end with the hash");
     const damaged = withHash(sound);
     damaged.writeUInt8(1, 9000);
     await expect(read(damaged)).rejects.toThrow("does not match the SHA-256 at its end");
   });
 
-  it("is ignored with --skip-hash-check, whether it is missing, wrong or right", async () => {
+  it("--skip-hash-check ignores the hash of a snapshot, missing, wrong or right", async () => {
     const wrong = withHash(sound);
     wrong.writeUInt8(wrong.readUInt8(wrong.length - 1) ^ 1, wrong.length - 1);
     for (const bytes of [sound, wrong, withHash(sound)]) {

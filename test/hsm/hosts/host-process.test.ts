@@ -53,7 +53,7 @@ it("a failure reply that cannot be decoded ends the host and its requests", asyn
   expect(await host.ended).toBe("protocol");
 });
 
-it("of stderr only the size and the token host's own lines are logged", async () => {
+it("the log has only the size and the token host's own lines of stderr", async () => {
   start(`
     process.stderr.write("C_Login(pin=8642)\\ntoken host lane 3: ERR_WORKER_OUT_OF_MEMORY\\n");
     process.stdin.resume();

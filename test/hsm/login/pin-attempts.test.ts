@@ -96,7 +96,7 @@ function replace(pin: string): void {
 }
 
 describe("the same bytes", () => {
-  it("are not tried again when their file is rewritten twice, in this process or the next", async () => {
+  it("the same PIN bytes are not tried again although their file is rewritten twice", async () => {
     const gate = open();
     await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
     for (const text of [`${WRONG_PIN}\n`, WRONG_PIN]) {
@@ -112,7 +112,7 @@ describe("the same bytes", () => {
     await login(open());
   });
 
-  it("are not tried again after another wrong PIN, from this source or another", async () => {
+  it("the same PIN bytes are not tried again after another wrong PIN from any source", async () => {
     const gate = open();
     await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
     replace("wrong-too");
@@ -125,7 +125,7 @@ describe("the same bytes", () => {
     expect(logins).toBe(2);
   });
 
-  it("that have no clear answer are still counted when their file is rewritten", async () => {
+  it("unanswered PIN bytes are still counted when their file is rewritten", async () => {
     answer = () => Promise.reject(NO_CLEAR_ANSWER);
     const gate = open();
     await fails(gate, "HSM_UNAVAILABLE", "CKR_GENERAL_ERROR");
@@ -137,7 +137,7 @@ describe("the same bytes", () => {
     expect(logins).toBe(2);
   });
 
-  it("that have logged in still count as accepted when their file is rewritten", async () => {
+  it("accepted PIN bytes still count as accepted when their file is rewritten", async () => {
     replace(PIN);
     const gate = open();
     await login(gate);
@@ -149,7 +149,7 @@ describe("the same bytes", () => {
     expect(logins).toBe(6);
   });
 
-  it("are tried again once their record is removed", async () => {
+  it("the same PIN bytes are tried again once their record is removed", async () => {
     const gate = open();
     await fails(gate, "PIN_REFUSED", "CKR_PIN_INCORRECT");
     const { stamp } = gate;
@@ -162,7 +162,7 @@ describe("the same bytes", () => {
 });
 
 describe("an attempt that cannot be recorded", () => {
-  it("is not made while the state directory is a file", async () => {
+  it("an unrecordable PIN attempt is not made while the state directory is a file", async () => {
     writeFileSync(stateDir, "a file where the directory should be");
     const gate = open();
     await fails(gate, "STATE_UNUSABLE", stateDir);
@@ -173,7 +173,7 @@ describe("an attempt that cannot be recorded", () => {
     expect(logins).toBe(1);
   });
 
-  it("is not made while the record is damaged", async () => {
+  it("an unrecordable PIN attempt is not made while the record is damaged", async () => {
     mkdirSync(stateDir);
     writeFileSync(record(), '{"version":1,"tok');
     const gate = open();

@@ -129,23 +129,26 @@ describe("a login without an answer", () => {
   it.each([
     ["silent", 2],
     ["", 1],
-  ])("is made at most twice, over hosts and processes (flags: %s)", async (flags, most) => {
-    token.fault.set("C_Login segv after", `pin-counter 5 ${counter()} ${flags}`);
-    const before = logins();
-    for (let start = 0; start < 3; start++) {
-      const opened = open({ hosts: 2 });
+  ])(
+    "a login without an answer is made at most twice, over hosts and processes (flags: %s)",
+    async (flags, most) => {
+      token.fault.set("C_Login segv after", `pin-counter 5 ${counter()} ${flags}`);
+      const before = logins();
+      for (let start = 0; start < 3; start++) {
+        const opened = open({ hosts: 2 });
+        await token.refusesPin(opened, "no clear answer");
+        await opened.hsm.stop(200);
+      }
+      expect(logins() - before).toBe(most);
+      token.fault.set(`pin-counter 5 ${counter()} ${flags}`);
+      const opened = open();
       await token.refusesPin(opened, "no clear answer");
-      await opened.hsm.stop(200);
-    }
-    expect(logins() - before).toBe(most);
-    token.fault.set(`pin-counter 5 ${counter()} ${flags}`);
-    const opened = open();
-    await token.refusesPin(opened, "no clear answer");
-    writeFileSync(pinFile, token.fault.pin);
-    await token.recovers(opened);
-  });
+      writeFileSync(pinFile, token.fault.pin);
+      await token.recovers(opened);
+    },
+  );
 
-  it("is counted even if the plugin ends during it", async () => {
+  it("a login without an answer is counted even if the plugin ends during it", async () => {
     token.fault.set("C_Login hang");
     const before = logins();
     for (let start = 0; start < 2; start++) {
@@ -165,7 +168,7 @@ describe("a login without an answer", () => {
   });
 
   it.each(["C_Login abort", "C_Login rv 0x5"])(
-    "is made for as long as an outage lasts (%s) with a PIN that has logged in before",
+    "an unanswered login is repeated during an outage (%s) if the PIN has logged in before",
     async (line) => {
       writeFileSync(pinFile, token.fault.pin);
       const opened = open({ hosts: 2 });
@@ -182,7 +185,7 @@ describe("a login without an answer", () => {
     },
   );
 
-  it("counts again for a PIN that has logged in before and was refused since", async () => {
+  it("an unanswered login counts again for a PIN that was refused since it logged in", async () => {
     writeFileSync(pinFile, token.fault.pin);
     const opened = open();
     await token.recovers(opened);
@@ -197,7 +200,7 @@ describe("a login without an answer", () => {
     expect(logins() - before).toBe(2);
   });
 
-  it("does not count if the token reports that it is away", async () => {
+  it("a login without an answer does not count if the token reports that it is away", async () => {
     writeFileSync(pinFile, token.fault.pin);
     token.fault.set("C_Login rv 0x30");
     const before = logins();
