@@ -223,7 +223,9 @@ set_up() {
 
 # Adding or removing a file changes its folder's time, which find compares too.
 build_is_fresh() {
-  [ -e dist/main.js ] && [ -e dist/token-host/main.js ] && [ -n "$(ls dist/token-host/entry-shim-*.so 2>/dev/null)" ] && [ -n "$(ls dist/unused-memory-*.node 2>/dev/null)" ] &&
+  [ -e dist/main.js ] && [ -e dist/token-host/main.js ] && [ -e dist/token-host/lane-thread.cjs ] &&
+    [ -n "$(ls dist/token-host/entry-shim-*.so 2>/dev/null)" ] &&
+    [ -n "$(ls dist/unused-memory-*.node 2>/dev/null)" ] &&
     [ -z "$(find src package.json tsconfig.json tsconfig.build.json -newer dist/main.js -print -quit)" ]
 }
 
@@ -246,7 +248,8 @@ run_vitest() {
 # Runs vitest with these arguments until it is ended, beside a build that follows the sources.
 watch_vitest() {
   node_modules/.bin/tsc -p tsconfig.build.json --watch --preserveWatchOutput &
-  trap 'kill %1 2>/dev/null || true' EXIT
+  npm run --silent build:lane -- --watch &
+  trap 'kill %1 %2 2>/dev/null || true' EXIT
   # With a pattern, every build runs the matching tests again; without one, that would be the whole suite.
   [ $# -eq 0 ] || export RERUN_AFTER_BUILD=1
   node_modules/.bin/vitest watch "$@"

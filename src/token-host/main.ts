@@ -32,7 +32,7 @@ function startLane(lane: number): void {
     keks: [...keks.values()],
     unusedMemory: UNUSED_MEMORY_LIBRARY,
   };
-  const worker = new Worker(new URL("./lane-thread.js", import.meta.url), {
+  const worker = new Worker(new URL("./lane-thread.cjs", import.meta.url), {
     workerData,
     resourceLimits: LANE_LIMITS,
   });
