@@ -112,7 +112,7 @@ const hsmSection = z.strictObject({
     least: 1,
     most: 64,
     preset: 16,
-    why: "Maximum number of sessions per token host; for a slow HSM all are opened at the start, and their waiting times overlap; each takes about 10 MB",
+    why: "Maximum number of sessions per token host; for a slow HSM, 8 are opened at the start and more while requests wait, and their waiting times overlap; each takes about 12 MB",
   }),
   queue: integer({
     least: 1,

@@ -22,6 +22,8 @@ export interface TokenDescription {
   readonly loginRequired: boolean;
   /** Whether the token host is logged in already. */
   readonly loggedIn: boolean;
+  /** How long a call that uses no key took when a token host opened the token, at least, in ms. */
+  readonly callMs?: number;
   readonly pinCountLow: boolean;
   readonly pinFinalTry: boolean;
   readonly pinLocked: boolean;

@@ -18,6 +18,7 @@ const description = z.object({
   slotId: z.number(),
   loginRequired: z.boolean(),
   loggedIn: z.boolean(),
+  callMs: z.number().exactOptional(),
   pinCountLow: z.boolean(),
   pinFinalTry: z.boolean(),
   pinLocked: z.boolean(),

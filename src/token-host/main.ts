@@ -1,6 +1,7 @@
 // The token host: the one process that loads the vendor's PKCS#11 library. This thread makes no PKCS#11 call,
 // so that it can always end the process when the plugin exits, even while a lane hangs. The plugin writes the
 // number of each lane to start to standard input, one per line. It passes what one lane has found to the others.
+import { availableParallelism } from "node:os";
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
 import { hardenProcess } from "../hardening.js";
@@ -20,10 +21,25 @@ const FIRST_LANE_FD = 3;
 /** A lane needs little memory, and a control-plane node must fit many lanes. */
 const LANE_LIMITS = { maxOldGenerationSizeMb: 32, maxYoungGenerationSizeMb: 2, stackSizeMb: 1 };
 
+/** Number of threads that start at a time: the plugin and the lanes that work already need a processor too. */
+const STARTING_AT_ONCE = Math.max(1, availableParallelism() - 1);
+
 const turn = newTurn();
+/** Lanes that wait until they may start, and the number of those that are starting. */
+const toStart: number[] = [];
+let starting = 0;
 const lanes = new Set<Worker>();
 /** What lanes have found, by key_id, for those that start later. */
 const keks = new Map<string, SharedKek>();
+
+function startLanes(): void {
+  while (starting < STARTING_AT_ONCE) {
+    const lane = toStart.shift();
+    if (lane === undefined) return;
+    starting++;
+    startLane(lane);
+  }
+}
 
 function startLane(lane: number): void {
   const workerData: LaneData = {
@@ -37,6 +53,10 @@ function startLane(lane: number): void {
     resourceLimits: LANE_LIMITS,
   });
   lanes.add(worker);
+  worker.on("online", () => {
+    starting--;
+    startLanes();
+  });
   worker.on("message", (kek: SharedKek) => {
     keks.set(kek.record.keyId, kek);
     for (const other of lanes) if (other !== worker) other.postMessage(kek);
@@ -59,6 +79,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal
 
 const input = createInterface({ input: process.stdin });
 input.on("line", (line) => {
-  startLane(Number(line));
+  toStart.push(Number(line));
+  startLanes();
 });
 input.on("close", die);

@@ -92,7 +92,7 @@ export class Dispatcher {
       this.#send(job, destination);
     }
     if (this.#queue.length === 0) this.#pumpBackground();
-    if (this.#queue.length + this.#background.length > 0) this.#growOrGiveUp();
+    this.#growOrGiveUp();
   }
 
   #pumpBackground(): void {
@@ -122,7 +122,7 @@ export class Dispatcher {
   /** Opens another session on a slow token. If there is no host, fails the waiting requests once a start has failed. */
   #growOrGiveUp(): void {
     if (this.#hosts.ready.length > 0) {
-      this.#hosts.grow();
+      this.#hosts.grow(this.#queue.length + this.#background.length);
       return;
     }
     const { reason } = this.#hosts;

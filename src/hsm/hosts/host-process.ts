@@ -69,6 +69,8 @@ export class HostProcess {
   readonly #options: HostProcessOptions;
   readonly #log: Log;
   readonly #lanes = new LaneSet();
+  /** Lanes whose threads have been started and that are not used yet. */
+  readonly #prepared: LaneClient[] = [];
   readonly #growth: LaneGrowth;
   #startedLanes = 0;
   #cause: EndCause | undefined;
@@ -162,13 +164,32 @@ export class HostProcess {
     return callOn(lane, op, request, secret);
   }
 
+  /** Records how many requests wait for a lane of this host, and returns whether any does. */
+  noteWaiting(queued: number): boolean {
+    return this.#growth.noteWaiting(queued);
+  }
+
   /** Begins to open another lane if the token is slow and another one is allowed now. */
   grow(opening: LaneOpening): void {
     this.#growth.grow(opening);
   }
 
-  /** Starts another thread and returns the plugin's end of its lane. */
+  /** If the token seems to be slow, starts the threads of lanes that `grow` will open: they load while the token works. */
+  prepareGrowth(): void {
+    if (this.alive) this.#growth.prepare();
+  }
+
+  /** Starts this many threads for later lanes. */
+  prepareLanes(count: number): void {
+    for (let more = count; more > 0; more--) this.#prepared.push(this.#startThread());
+  }
+
+  /** Starts another thread, unless one has been prepared, and returns the plugin's end of its lane. */
   startLane(): LaneClient {
+    return this.#prepared.shift() ?? this.#startThread();
+  }
+
+  #startThread(): LaneClient {
     const index = this.#startedLanes++;
     const stream = this.#child.stdio[FIRST_LANE_FD + index] as Duplex;
     const lane = new LaneClient(stream, () => {

@@ -1,19 +1,22 @@
-// Opens further lanes of a token host, several at a time, up to the number of sessions that it may use. They take over
-// what the first lane has found; a lane that cannot be opened ends the growth.
+// Opens further lanes of a token host, several at a time: some before requests wait for them, the others, up to the number
+// of sessions that it may use, when requests have waited for a while. They take over what the first lane has found; a lane
+// that cannot be opened ends the growth.
 import type { Log } from "../../log.js";
 import { Op, type OpenRequest } from "../wire-calls.js";
 import type { TokenDescription } from "../port.js";
 import { callOn, killOnTimeout } from "./control-call.js";
 import type { LaneClient } from "./lane-client.js";
-import type { LaneSet } from "./lane-set.js";
+import { SLOW_SERVICE_MS, type LaneSet } from "./lane-set.js";
 
 /** The host whose lanes are opened. */
 export interface GrowingHost {
   readonly alive: boolean;
   readonly lanes: LaneSet;
   kill(cause: "hang"): void;
-  /** Starts another thread and returns the plugin's end of its lane. */
+  /** Starts another thread, unless one has been prepared, and returns the plugin's end of its lane. */
   startLane(): LaneClient;
+  /** Starts this many threads for later lanes. */
+  prepareLanes(count: number): void;
 }
 
 /** How a lane is opened. */
@@ -28,6 +31,15 @@ export interface LaneOpening {
 
 /** Number of lanes that are opened at a time: a thread takes a processor for tens of ms before it serves. */
 const AT_ONCE = 4;
+/** Number of lanes that a slow token gets before requests have waited for lanes. */
+const LANES_AHEAD = 8;
+/**
+ * Time for which requests must have waited before more lanes are opened, in ms. During a short burst, starting their
+ * threads would cost more time than they save.
+ */
+const WAITED_MS = 1_000;
+/** Longest time without waiting requests that does not end the wait, in ms. */
+const PAUSE_MS = 250;
 /**
  * Largest share of the sessions reported by the token that one host uses. On some tokens that number is shared by all
  * applications: other hosts, their replacements and operators' commands need sessions too.
@@ -41,6 +53,9 @@ export class LaneGrowth {
   readonly #log: Log;
   #maxLanes: number;
   #described: TokenDescription | undefined;
+  /** Since when requests have been waiting, with pauses of at most PAUSE_MS, by performance.now(). */
+  #waitingSince = 0;
+  #lastWaitAt = 0;
 
   constructor(host: GrowingHost, open: OpenRequest, maxLanes: number, log: Log) {
     this.#host = host;
@@ -56,13 +71,36 @@ export class LaneGrowth {
     this.#described = described;
   }
 
+  /** Records how many requests wait for a lane, and returns whether any does, also in a lane for an earlier request. */
+  noteWaiting(queued: number): boolean {
+    if (queued + this.#host.lanes.waiting === 0) return false;
+    const now = performance.now();
+    if (now - this.#lastWaitAt > PAUSE_MS) this.#waitingSince = now;
+    this.#lastWaitAt = now;
+    return true;
+  }
+
   /** Begins to open another lane if the token is slow enough to benefit and another one is allowed now. */
   grow(opening: LaneOpening): void {
     const { alive, lanes } = this.#host;
     const described = this.#described;
     if (!alive || !lanes.isSlow || described === undefined) return;
-    if (lanes.opening >= AT_ONCE || lanes.length >= this.#maxLanes) return;
+    if (lanes.opening >= AT_ONCE || lanes.length >= this.#maxLanesNow) return;
     void this.#openOne(described, opening);
+  }
+
+  /**
+   * Starts the threads of the lanes that will be opened in advance, if the token seems to be slow. They make no PKCS#11
+   * call until they are opened.
+   */
+  prepare(): void {
+    const { callMs = 0 } = this.#described ?? {};
+    if (callMs > SLOW_SERVICE_MS) this.#host.prepareLanes(this.#maxLanesNow - this.#host.lanes.length);
+  }
+
+  get #maxLanesNow(): number {
+    const waitedMs = this.#lastWaitAt - this.#waitingSince;
+    return waitedMs < WAITED_MS ? Math.min(LANES_AHEAD, this.#maxLanes) : this.#maxLanes;
   }
 
   async #openOne(described: TokenDescription, { limitMs, login, onOpened }: LaneOpening): Promise<void> {

@@ -4,9 +4,11 @@ import type { LaneClient } from "./lane-client.js";
 import type { WireFailure } from "../wire-calls.js";
 
 /** Request duration above which overlapping requests on more sessions is worthwhile, in ms. */
-const SLOW_SERVICE_MS = 0.4;
-/** Maximum number of requests in the socket of one lane of a fast token. */
+export const SLOW_SERVICE_MS = 0.4;
+/** Maximum number of requests that one lane of a fast token is given at a time. */
 const PIPELINE = 32;
+/** The same for a slow token: the next request is there when the lane has answered one. */
+const SLOW_PIPELINE = 2;
 
 /** Holds the lanes of one token host and chooses one for each request. */
 export class LaneSet {
@@ -71,12 +73,13 @@ export class LaneSet {
   pick(): LaneClient | undefined {
     const free = this.open.filter((lane) => !lane.busyWithControl);
     const idle = free.find((lane) => lane.load === 0);
-    if (idle !== undefined || this.isSlow) return idle;
+    if (idle !== undefined) return idle;
     const least = free.reduce<LaneClient | undefined>(
       (a, b) => (a === undefined || b.load < a.load ? b : a),
       undefined,
     );
-    return least !== undefined && least.load < PIPELINE ? least : undefined;
+    const most = this.isSlow ? SLOW_PIPELINE : PIPELINE;
+    return least !== undefined && least.load < most ? least : undefined;
   }
 
   /** Returns a lane without any request; undefined if there is none. */
@@ -101,6 +104,11 @@ export class LaneSet {
 
   get load(): number {
     return this.#lanes.reduce((sum, lane) => sum + lane.load, 0);
+  }
+
+  /** Number of requests that wait in lanes for an earlier one. */
+  get waiting(): number {
+    return this.#lanes.reduce((sum, lane) => sum + Math.max(0, lane.load - 1), 0);
   }
 
   /** When the longest-running request began to occupy its lane, by performance.now(); undefined if there is none. */

@@ -162,10 +162,11 @@ export class HostPool {
     await this.#logins.login(host, lane);
   }
 
-  /** Begins to open another session on a slow serving host. */
-  grow(): void {
+  /** Begins to open another session on a slow serving host; with the number of queued requests, only if some wait. */
+  grow(queued?: number): void {
     const [host] = this.ready;
-    host?.grow({
+    if (host === undefined || (queued !== undefined && !host.noteWaiting(queued))) return;
+    host.grow({
       limitMs: this.#options.controlTimeoutMs,
       login: (lane) => this.loginAgain(host, lane),
       onOpened: () => {
@@ -182,6 +183,7 @@ export class HostPool {
       logins: this.#logins,
       starts: this.#starts,
       mayStart: () => this.#mayStart(index),
+      servesFirst: () => this.ready.length === 0,
       nextChange: (signal) => once(this.#events, "change", { signal }),
       readFirst: (one, step) => this.#readings.readFirst(one, step),
       log,

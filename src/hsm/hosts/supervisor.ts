@@ -19,6 +19,8 @@ export interface SupervisorOptions {
   readonly starts: Starts;
   /** Returns whether a host may be started now. */
   readonly mayStart: () => boolean;
+  /** Returns whether a host that starts now will serve as soon as it is ready: no other one does. */
+  readonly servesFirst: () => boolean;
   /** Resolves when the answer of `mayStart` may have changed; rejects when the signal aborts. */
   readonly nextChange: (signal: AbortSignal) => Promise<unknown>;
   /** Makes sure that a host finds the KEKs before it is ready, in steps of the start. */
@@ -153,10 +155,11 @@ export class Supervisor {
   }
 
   async #start(host: HostProcess): Promise<void> {
-    const { starts, logins, log, onReady, readFirst } = this.#options;
+    const { starts, logins, log, onReady, readFirst, servesFirst } = this.#options;
     await starts.run(host, async (step) => {
       await step("spawn", () => host.loaded());
       this.#token = await step("open", () => host.open());
+      if (servesFirst()) host.prepareGrowth();
       const lane = host.lanes.first;
       if (!this.#token.loggedIn && lane !== undefined) this.#token = await logins.login(host, lane);
       const keks = await readFirst(host, step);
