@@ -18,13 +18,15 @@ interface Sent {
   readonly done: (reply: Reply) => void;
 }
 
-/** Number of recent requests whose fastest shows the token's speed; a busy machine slows single requests down. */
+/** Number of recent measurements whose shortest shows the token's speed; a busy machine slows single requests down. */
 const WINDOW = 16;
 
 /** Sends requests over one lane and matches the replies to them. */
 export class LaneClient {
   readonly #stream: Duplex;
   readonly #sent = new Map<number, Sent>();
+  /** The requests whose replies have just been received together. */
+  readonly #answered: Sent[] = [];
   #nextId = 1;
   #controls = 0;
   #lastReplyAt = 0;
@@ -38,10 +40,12 @@ export class LaneClient {
     this.#stream = stream;
     const reader = new FrameReader();
     stream.on("data", (chunk: Buffer) => {
+      const earlierReplyAt = this.#lastReplyAt;
       try {
         reader.push(chunk, (id, kind, body) => {
           this.#receive(id, kind, body);
         });
+        this.#measure(this.#answered.splice(0), earlierReplyAt);
       } catch {
         onProtocolError();
       }
@@ -111,16 +115,17 @@ export class LaneClient {
         ? { ok: false, failure: decodeFailure(body) }
         : { ok: true, body: Buffer.from(body), ...(kind === ReplyKind.repeated && { repeated: true }) };
     this.#sent.delete(id);
-    this.#measure(sent);
+    this.#answered.push(sent);
+    this.#lastReplyAt = performance.now();
     if (sent.control) this.#controls--;
     sent.done(reply);
   }
 
-  #measure({ sentAt, control }: Sent): void {
-    const now = performance.now();
-    const tookMs = now - Math.max(sentAt, this.#lastReplyAt);
-    this.#lastReplyAt = now;
-    if (control) return;
+  /** Replies that arrive together share the time since the one before them: while the plugin is busy, replies collect. */
+  #measure(answered: readonly Sent[], earlierReplyAt: number): void {
+    const [first] = answered;
+    if (first === undefined || answered.some(({ control }) => control)) return;
+    const tookMs = (this.#lastReplyAt - Math.max(first.sentAt, earlierReplyAt)) / answered.length;
     this.#quickestMs = Math.min(this.#quickestMs, tookMs);
     this.#measured++;
     if (this.#measured % WINDOW !== 0 && this.#measured !== WINDOW / 4) return;
