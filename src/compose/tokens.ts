@@ -14,7 +14,7 @@ import { pinSourcesOf } from "../config/tokens.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
 import { OperatorPin, verdictOn } from "../hsm/login/operator-pin.js";
-import type { HostProcessOptions } from "../hsm/hosts/host-process.js";
+import type { HostProcessOptions } from "../hsm/hosts/spawn-host.js";
 import { LoginGate, type Pin } from "../hsm/login/login-gate.js";
 import { loginStores } from "../hsm/login/login-files.js";
 import type { Hsm } from "../hsm/port.js";

@@ -17,7 +17,7 @@ import type {
   TestedRight,
   TokenDescription,
 } from "./port.js";
-import type { HostProcessOptions } from "./hosts/host-process.js";
+import type { HostProcessOptions } from "./hosts/spawn-host.js";
 import { Op, type DestroyRequest } from "./wire-calls.js";
 import { deadlineAt } from "./wire-deadline.js";
 

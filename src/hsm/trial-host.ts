@@ -3,7 +3,8 @@
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { killOnTimeout } from "./hosts/control-call.js";
-import { HostProcess, type HostProcessOptions } from "./hosts/host-process.js";
+import { HostProcess } from "./hosts/host-process.js";
+import type { HostProcessOptions } from "./hosts/spawn-host.js";
 import { Logins } from "./hosts/logins.js";
 import { Starts } from "./hosts/starts.js";
 import type { LoginGate } from "./login/login-gate.js";

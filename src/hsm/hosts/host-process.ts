@@ -1,7 +1,7 @@
 // One token host as the plugin sees it: a child process with its lanes, from spawn to exit. SIGKILL from outside ends
 // it, since nothing inside a process can end a vendor call that hangs. The pool and the dispatcher decide which host
 // gets which request and when a host is replaced.
-import { spawn, type ChildProcess } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
 import type { Duplex } from "node:stream";
 import type { Log } from "../../log.js";
 import { callOn } from "./control-call.js";
@@ -9,28 +9,14 @@ import { LaneGrowth, type LaneOpening } from "./lane-growth.js";
 import { LaneSet } from "./lane-set.js";
 import { LaneClient } from "./lane-client.js";
 import type { TokenDescription } from "../port.js";
-import { userArguments, type HostUser } from "../wire-user.js";
+import { spawnHost, type HostProcessOptions } from "./spawn-host.js";
 import {
   Op,
   type ControlOp,
   type ControlReply,
   type ControlRequest,
-  type OpenRequest,
   type WireFailure,
 } from "../wire-calls.js";
-
-/** How to start a token host and open its token. */
-export interface HostProcessOptions {
-  /** The compiled entry file of the token host. */
-  readonly entry: string;
-  /** The environment for vendor libraries, without any PIN. */
-  readonly env: NodeJS.ProcessEnv;
-  /** The user whom it acts as; undefined for that of this process. */
-  readonly user?: HostUser | undefined;
-  readonly open: OpenRequest;
-  /** Largest number of lanes, each a thread and a session. */
-  readonly sessions: number;
-}
 
 /** The lane of a control call, and bytes that must not be part of its JSON, such as a PIN. */
 export interface ControlOptions {
@@ -41,23 +27,10 @@ export interface ControlOptions {
 /** Why a token host ended; a metric label. */
 export type EndCause = "exit" | "signal" | "hang" | "device" | "reload" | "protocol" | "start" | "stop";
 
-/**
- * A token host keeps little: fewer threads, and collections before the heap reaches 16 MB, as it otherwise would. This saves
- * about 15 MB for a host under load, at the same processor time.
- */
-const SMALL = [
-  "--max-semi-space-size=1",
-  "--initial-old-space-size=6",
-  "--heap-growing-percent=30",
-  "--single-threaded-gc",
-  "--v8-pool-size=1",
-];
 /** File descriptor of lane 0 in the child; the main thread of the token host assumes the same. */
 const FIRST_LANE_FD = 3;
 /** Time after SIGKILL after which a process that still exists counts as stuck in the kernel, in ms. */
 const UNKILLABLE_MS = 1_000;
-/** What the token host itself writes to stderr; anything else comes from the library. */
-const OWN_LINE = /^token host lane \d+: \w+$/m;
 
 /** Runs one token host and makes calls on its lanes. */
 export class HostProcess {
@@ -82,14 +55,7 @@ export class HostProcess {
     this.#options = options;
     this.#log = log;
     this.#growth = new LaneGrowth(this, options.open, options.sessions, log);
-    this.#child = spawn(process.execPath, [...SMALL, options.entry, ...userArguments(options.user)], {
-      env: { ...options.env, ...entryVariables(options.open) },
-      stdio: ["pipe", "ignore", "pipe", ...Array.from({ length: options.sessions }, () => "pipe" as const)],
-    });
-    this.#child.stdin?.on("error", () => undefined);
-    this.#child.stderr?.on("data", (chunk: Buffer) => {
-      this.#logStderr(chunk);
-    });
+    this.#child = spawnHost(options, log);
     let end: (cause: EndCause) => void = () => undefined;
     this.ended = new Promise((resolve) => (end = resolve));
     this.#end = end;
@@ -244,17 +210,4 @@ export class HostProcess {
     this.#lanes.abandon(failure);
     return this.#cause;
   }
-
-  /** Libraries may trace their arguments, including the PIN, so only the size of their output is logged. */
-  #logStderr(chunk: Buffer): void {
-    const said = OWN_LINE.exec(chunk.toString("latin1"))?.[0];
-    this.#log.debug({ pid: this.pid, bytes: chunk.length, said }, "token host wrote to stderr");
-    chunk.fill(0);
-  }
-}
-
-/** Returns what src/token-host/entry-shim.c reads. */
-function entryVariables({ modulePath, moduleEntry }: OpenRequest): NodeJS.ProcessEnv {
-  if (moduleEntry === undefined) return {};
-  return { KMS_PKCS11_MODULE: modulePath, KMS_PKCS11_MODULE_ENTRY: moduleEntry };
 }

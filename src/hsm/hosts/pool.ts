@@ -13,7 +13,8 @@ import type { LoginGate } from "../login/login-gate.js";
 import type { HsmState, KekRecord, TokenDescription } from "../port.js";
 import { Starts } from "./starts.js";
 import { Controls } from "./controls.js";
-import type { EndCause, HostProcess, HostProcessOptions } from "./host-process.js";
+import type { EndCause, HostProcess } from "./host-process.js";
+import type { HostProcessOptions } from "./spawn-host.js";
 import { Op, type ControlOp, type ControlReply, type ControlRequest } from "../wire-calls.js";
 
 /** The token hosts of one token: how to start them, how many, and their time limits. */

@@ -8,7 +8,8 @@ import { backoffMs, type BackoffLimits } from "../../backoff.js";
 import type { Logins } from "./logins.js";
 import type { LoginGate } from "../login/login-gate.js";
 import type { RunStep, Starts } from "./starts.js";
-import { HostProcess, type EndCause, type HostProcessOptions } from "./host-process.js";
+import { HostProcess, type EndCause } from "./host-process.js";
+import type { HostProcessOptions } from "./spawn-host.js";
 import type { KekRecord, TokenDescription } from "../port.js";
 
 /** How to start and log in one token host, and when it may start. */
