@@ -51,29 +51,6 @@ const MAX_BYTES = 1 << 20;
 const REFRESH_LIMIT_MS = 20_000;
 const REFRESH_POLL_MS = 250;
 
-/**
- * Parses the value of `--nodes`: URLs of the plugins' HTTP endpoints, separated by commas.
- * @throws KmsError CONFIG_INVALID
- */
-export function parseNodes(list: string): URL[] {
-  const nodes = list.split(",").map((part) => parseNode(part.trim()));
-  const seen = new Set(nodes.map(String));
-  if (seen.size === nodes.length) return nodes;
-  throw new KmsError("CONFIG_INVALID", "--nodes: names a node twice");
-}
-
-function parseNode(address: string): URL {
-  const url = URL.canParse(address) ? new URL(address) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== "" || url.password !== "") {
-    throw new KmsError(
-      "CONFIG_INVALID",
-      `--nodes: "${address}" is not a plugin address; give URLs such as http://127.0.0.1:8090, separated by commas`,
-    );
-  }
-  if (url.pathname === "/") url.pathname = "/keys";
-  return url;
-}
-
 /** Reads one of a node's endpoints, whatever its status. @throws KmsError PEER_UNREACHABLE when nothing answers there */
 export async function readNodeText(url: URL): Promise<{ readonly status: number; readonly text: string }> {
   try {

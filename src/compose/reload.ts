@@ -26,7 +26,7 @@ export interface ReloadableParts {
 type Outcome = "reloaded" | "restart" | "unusable";
 
 /** Settings that only commands use. */
-const FOR_COMMANDS = /(^|\.)admin\.(role|file)$|^audit\.required$/;
+const FOR_COMMANDS = /(^|\.)admin\.(role|file)$|^audit\.required$|^nodes$/;
 const CACHE_BOUNDS = /^cache\.(entries|ttl|outageTtl)$/;
 const AUDIT_SINK = /^audit\.(file|keyFile|maxMebibytes|keep)$/;
 const PIN = /^(?:failover\[(\d+)\]\.)?pin$/;

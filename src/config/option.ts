@@ -96,9 +96,22 @@ export function optionalNameOrNumber<Value>(option: TextOption<Value>) {
   return schema.optional().register(OPTIONS, { ...textMeta(option), optional: true });
 }
 
+interface ListOption extends Why {
+  readonly range: string;
+  /** @throws KmsError CONFIG_INVALID with a message that continues the option's path */
+  readonly check?: (texts: readonly string[]) => unknown;
+}
+
 /** Returns the schema of a list of texts, which is empty by default. */
-export function textList(option: Why & { range: string }) {
-  const schema = z.array(z.string().min(1).max(255));
+export function textList(option: ListOption) {
+  const schema = z.array(z.string().min(1).max(255)).superRefine((texts, context) => {
+    try {
+      option.check?.(texts);
+    } catch (error) {
+      if (!(error instanceof KmsError)) throw error;
+      context.addIssue(error.message);
+    }
+  });
   return schema.default([]).register(OPTIONS, { kind: "list", range: option.range, description: option.why });
 }
 

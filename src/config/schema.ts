@@ -4,6 +4,7 @@ import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { MECHANISM_CHOICES } from "../hsm/mechanisms.js";
 import { parseHttpAddress } from "./http-address.js";
+import { parseNodeAddresses } from "./node-address.js";
 import {
   choice,
   duration,
@@ -234,6 +235,11 @@ export const documentSchema = z.strictObject({
   }),
   audit: auditSection.prefault({}),
   approvals: approvalsSection.prefault({}),
+  nodes: textList({
+    range: "a list of addresses such as http://127.0.0.1:8090",
+    check: parseNodeAddresses,
+    why: "HTTP addresses of every node's plugin, for commands with --nodes that are run without it; serve ignores them",
+  }),
   log: z
     .strictObject({
       level: choice({ values: LOG_LEVELS, preset: "info", why: "Lowest level that is logged" }),

@@ -7,6 +7,7 @@ import type { HttpAddress } from "./http-address.js";
 import { overlayFlags, type Flags } from "./flags.js";
 import { invalidLines } from "./invalid.js";
 import { permissionWarning } from "./pin-source.js";
+import { parseNodeAddresses } from "./node-address.js";
 import type { Positions } from "./positions.js";
 import { Problems, problemsOf, showPath, type SettingPath } from "./problems.js";
 import { API_VERSION, documentSchema, KIND, type Document } from "./schema.js";
@@ -89,6 +90,8 @@ export interface Settings {
     /** Digest of the policy's first version. */
     readonly root: string;
   };
+  /** Every node's plugin, for commands that compare nodes; empty if the configuration names none. */
+  readonly nodes: readonly URL[];
   readonly logLevel: Document["log"]["level"];
   /** User whom the token hosts of a command act as, a name or a number; the owner of `stateDir` if absent. */
   readonly actAs?: string;
@@ -244,6 +247,7 @@ function normalise(document: Document, tokens: Settings["tokens"], warnings: rea
     ...(stateDir !== undefined && { stateDir }),
     ...(audit !== undefined && { audit }),
     ...(policy !== undefined && root !== undefined && { approvals: { policy, root } }),
+    nodes: parseNodeAddresses(document.nodes),
     logLevel: document.log.level,
     warnings,
   };

@@ -2,7 +2,7 @@
 
 import { expect, it } from "vitest";
 
-import { parseNodes } from "../../src/admin/node-client.js";
+import { parseNodeAddresses } from "../../src/config/node-address.js";
 import { requireTimeToAbort, guardRotation, type Rotation } from "../../src/admin/guarded-rotation.js";
 import type { Token } from "../../src/admin/command-tokens.js";
 import { loadSettings } from "../../src/config/settings.js";
@@ -51,7 +51,7 @@ async function watch(leftMs: number, openMs: number, destroy: () => Promise<numb
     },
     made,
     tokens: [{ name: "kms", hsm, records: [made], failure: undefined, openMs }],
-    nodes: parseNodes(`http://127.0.0.1:${await freePort()}`),
+    nodes: parseNodeAddresses([`http://127.0.0.1:${await freePort()}`]),
     abortUnlessConverged: true,
     signal: new AbortController().signal,
     operator: silentOperator(),

@@ -4,7 +4,8 @@ import type { RequestListener } from "node:http";
 
 import { afterEach, describe, expect, it } from "vitest";
 
-import { parseNodes, readNode } from "../../src/admin/node-client.js";
+import { readNode } from "../../src/admin/node-client.js";
+import { parseNodeAddress } from "../../src/config/node-address.js";
 import { readNodes } from "../../src/admin/node-comparison.js";
 import { ACTIVE, FakeNodes } from "../support/fake-nodes.js";
 import { freePort } from "../support/free-port.js";
@@ -15,24 +16,6 @@ const serve: FakeNodes["serve"] = (listener) => nodes.serve(listener);
 
 afterEach(() => {
   nodes.close();
-});
-
-describe("the addresses of --nodes", () => {
-  it("--nodes accepts URLs, with or without the path /keys", () => {
-    const text = "http://127.0.0.1:8090, http://node-2:8090/keys,https://[::1]:1/behind/a/proxy";
-    expect(parseNodes(text).map(String)).toEqual([
-      "http://127.0.0.1:8090/keys",
-      "http://node-2:8090/keys",
-      "https://[::1]:1/behind/a/proxy",
-    ]);
-  });
-
-  it.each(["", "127.0.0.1:8090", "ftp://a/", "http://me:secret@a/", "http://a,http://a/keys"])(
-    "--nodes refuses %j",
-    (text) => {
-      expect(() => parseNodes(text)).toThrow(/^--nodes: /);
-    },
-  );
 });
 
 describe("what a node answers", () => {
@@ -71,7 +54,7 @@ describe("an address without a plugin", () => {
   });
 
   it("the node client reports a node that refuses the connection, with the reason", async () => {
-    const [report] = await readNodes(parseNodes(`http://127.0.0.1:${await freePort()}`));
+    const [report] = await readNodes([parseNodeAddress(`http://127.0.0.1:${await freePort()}`)]);
     expect(report).toMatchObject({
       error: expect.stringContaining("ECONNREFUSED") as string,
       activeKeyId: null,

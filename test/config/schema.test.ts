@@ -84,6 +84,7 @@ describe("settingRows", () => {
       "audit.maxMebibytes": "100",
       "audit.keep": "10",
       "audit.required": "false",
+      nodes: "[]",
       "log.level": "info",
     });
   });

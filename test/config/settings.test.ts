@@ -43,6 +43,7 @@ describe("without a file", () => {
         allowFinalTry: false,
       },
       health: { outageGracePeriodMs: 600_000, onHsmLoss: "stopWrites", proofIntervalMs: 30_000 },
+      nodes: [],
       logLevel: "info",
       warnings: [],
     });
@@ -100,6 +101,7 @@ hsm: { requestTimeout: 500ms, startTimeout: 2m, hosts: 1, sessions: 4, queue: 10
 health: { outageGracePeriod: 0s, onHsmLoss: keepWriting, proofInterval: 10s }
 http: { address: "localhost:8090" }
 stateDir: /var/lib/kms
+nodes: ["http://127.0.0.1:8090", "http://cp-2:8090/keys"]
 log: { level: debug }
 `);
     expect(settings).toEqual({
@@ -140,6 +142,7 @@ log: { level: debug }
       health: { outageGracePeriodMs: 0, onHsmLoss: "keepWriting", proofIntervalMs: 10_000 },
       http: { host: "127.0.0.1", port: 8090 },
       stateDir: "/var/lib/kms",
+      nodes: [new URL("http://127.0.0.1:8090/keys"), new URL("http://cp-2:8090/keys")],
       logLevel: "debug",
       warnings: [],
     });

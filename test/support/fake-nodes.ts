@@ -3,7 +3,8 @@
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 
-import { parseNodes, type NodeKeyring } from "../../src/admin/node-client.js";
+import type { NodeKeyring } from "../../src/admin/node-client.js";
+import { parseNodeAddresses } from "../../src/config/node-address.js";
 
 export type KeysAnswer = Omit<NodeKeyring, "clockAheadMs" | "clockErrorMs">;
 type KeyAnswer = KeysAnswer["keys"][number];
@@ -40,7 +41,7 @@ export class FakeNodes {
     const server = createServer(listener);
     this.#servers.push(server);
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const [url] = parseNodes(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    const [url] = parseNodeAddresses([`http://127.0.0.1:${(server.address() as AddressInfo).port}`]);
     if (url === undefined) throw new Error("no address");
     return url;
   }

@@ -3,27 +3,27 @@ import { once } from "node:events";
 import type { Command } from "commander";
 import { readFleet } from "../../admin/fleet.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
-import { parseNodes } from "../../admin/node-client.js";
 import { KmsError } from "../../errors.js";
 import { fleetPage } from "../../page/fleet-page.js";
 import { VERSION } from "../../version.js";
-import { formatJson, type OutputFormat, type Terminal } from "../output.js";
+import { namedNodes, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
+import { formatJson, type Terminal } from "../output.js";
+import { configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { startConsole } from "./server.js";
 
-interface ConsoleOptions {
-  readonly nodes: string;
+interface ConsoleOptions extends SettingsOptions, NodesOptions {
   readonly port: string;
-  readonly output: OutputFormat;
 }
 
 /** Adds `console`. */
 export function addConsoleCommand(program: Command, terminal: Terminal): void {
   program
     .command("console")
-    .requiredOption(
-      "--nodes <url,...>",
-      "the nodes' plugins by their HTTP addresses, such as http://127.0.0.1:8090",
+    .option(
+      NODES_FLAGS,
+      "the nodes' plugins by their HTTP addresses, such as http://127.0.0.1:8090 (default: the setting nodes)",
     )
+    .option("-c, --config <file>", configHelp("--nodes"))
     .option("--port <number>", "loopback port of the page; 0 lets the system choose", "0")
     .addHelpText(
       "after",
@@ -36,8 +36,9 @@ Example:
   kms-pkcs11 console --nodes http://127.0.0.1:18090,http://127.0.0.1:28090,http://127.0.0.1:38090`,
     )
     .action(async (_local, command: Command) => {
-      const { nodes, port, output } = command.optsWithGlobals<ConsoleOptions>();
-      const urls = parseNodes(nodes);
+      const options = command.optsWithGlobals<ConsoleOptions>();
+      const { port, output } = options;
+      const urls = namedNodes(options) ?? configuredNodes(options);
       await untilInterrupted(async (signal) => {
         const running = await startConsole(portOf(port), async () =>
           fleetPage({ ...(await readFleet(urls)), now: Date.now() }, VERSION),
@@ -51,6 +52,13 @@ Example:
         await running.stop();
       });
     });
+}
+
+/** @throws KmsError CONFIG_INVALID */
+function configuredNodes(options: ConsoleOptions): readonly URL[] {
+  const { nodes } = settingsFrom(options, false);
+  if (nodes.length > 0) return nodes;
+  throw new KmsError("CONFIG_INVALID", "the configuration lists no nodes; give --nodes, or set nodes in it");
 }
 
 /** @throws KmsError CONFIG_INVALID */

@@ -8,17 +8,16 @@ import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js"
 import { EXIT_NO } from "../exit-code.js";
 import { lookUpKeks, type LookupSources, type NamedKek } from "../../admin/key-lookup.js";
 import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
-import { parseNodes } from "../../admin/node-client.js";
+import { namedNodes, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Cell, type Terminal } from "../output.js";
 import { reportUsage } from "../../admin/usage-census.js";
 import { oneLine } from "../../untrusted-text.js";
 
-interface UsageOptions extends EtcdOptions, KekOptions {
+interface UsageOptions extends EtcdOptions, KekOptions, NodesOptions {
   readonly encryptionConfig?: string;
   readonly failIfUsed: readonly string[];
   readonly report?: string;
-  readonly nodes?: string;
 }
 
 const FAIL_IF_USED = "--fail-if-used";
@@ -37,7 +36,10 @@ export function addEtcdUsageCommand(etcd: Command, terminal: Terminal): void {
       (keyId: string, before: readonly string[]) => [...before, keyId],
       [],
     )
-    .option("--nodes <url,...>", "plugins whose /keys resolve the KEK that --fail-if-used names")
+    .option(
+      NODES_FLAGS,
+      "plugins whose /keys resolve the KEK that --fail-if-used names (default: the setting nodes of --config)",
+    )
     .option("--report <file>", "write a report, as evidence for 'keys destroy --usage-report'")
     .addHelpText(
       "after",
@@ -68,13 +70,11 @@ Example:
 
 /** Returns where to look the KEKs up. @throws KmsError CONFIG_INVALID */
 function sourcesOf(options: UsageOptions, references: readonly KeyReference[]): LookupSources {
-  const { config, kek, nodes } = options;
+  const { config, kek } = options;
   // Without a KEK to look up, the configuration is not needed.
   if (references.length === 0) return { settings: undefined, nodes: [] };
-  return {
-    settings: config === undefined && kek === undefined ? undefined : settingsOfKek(options),
-    nodes: nodes === undefined ? [] : parseNodes(nodes),
-  };
+  const settings = config === undefined && kek === undefined ? undefined : settingsOfKek(options);
+  return { settings, nodes: namedNodes(options) ?? settings?.nodes ?? [] };
 }
 
 interface Answer {

@@ -11,18 +11,16 @@ import {
   warningsAfterDestroy,
   type NodeAfterDestroy,
 } from "../../admin/nodes-after-destroy.js";
-import { parseNodes } from "../../admin/node-client.js";
 import { audited } from "../../admin/operator-audit.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
+import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { changeEvent, changeRows, requireChanged } from "../../admin/token-changes.js";
 
-interface DestroyOptions extends SettingsOptions, DisuseOptions, ApprovalOption {
-  readonly nodes?: string;
-}
+type DestroyOptions = SettingsOptions & DisuseOptions & ApprovalOption & NodesOptions;
 
 const HELP = `
 The active KEK is refused. Any other KEK requires a proof that no object is under it, or --i-understand-data-is-lost. On a
@@ -64,8 +62,8 @@ export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
     )
     .argument("<key_id>", "the key_id, its beginning, a CKA_ID, @standby or @retired")
     .option(
-      "--nodes <url,...>",
-      "every node's plugin, such as http://127.0.0.1:8090; refuses if one still uses the KEK; proves that a standby KEK was never used",
+      NODES_FLAGS,
+      "every node's plugin, such as http://127.0.0.1:8090 (default: the setting nodes); refuses if one still uses the KEK; proves that a standby KEK was never used",
     )
     .addHelpText("after", HELP)
     .action(async (keyId: string, _local, command: Command) => {
@@ -75,12 +73,12 @@ export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
 
 async function destroy(keyId: string, options: DestroyOptions, terminal: Terminal): Promise<void> {
   const reference = parseKeyReference("<key_id>", keyId);
-  const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
   const operator = operatorAt(terminal);
   const proof = proofOf(options, operator);
   const settings = administratorSettings(options);
   const approve = approvalCheck(settings, options.approval);
   const reports = options.approval === undefined ? [] : await digestsOf(options.usageReport);
+  const nodes = nodesOf(options, settings);
   const destroyed = await audited(
     settings,
     operator,

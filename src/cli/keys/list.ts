@@ -5,15 +5,13 @@ import { schedulePolicy } from "../../compose/provider.js";
 import { EXIT_NO, EXIT_UNREACHABLE, exitCodeOf } from "../exit-code.js";
 import { viewKeyring, type KeyringView, type ViewedKey } from "../../admin/keyring-view.js";
 import { compareNodes, nodeRows, readNodes, type NodeReport } from "../../admin/node-comparison.js";
-import { parseNodes } from "../../admin/node-client.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
+import { namedNodes, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
 
-interface ListOptions extends SettingsOptions {
-  readonly nodes?: string;
-}
+type ListOptions = SettingsOptions & NodesOptions;
 
 interface Listing {
   readonly keys: readonly object[];
@@ -34,8 +32,8 @@ export function addKeysListCommand(keys: Command, terminal: Terminal): void {
       "list the generations of the KEK; exit 0 if one is active and all tokens, nodes and clocks agree, 1 if not, 3 if one does not answer",
     )
     .option(
-      "--nodes <url,...>",
-      "also ask these plugins' /keys, such as http://127.0.0.1:8090, and compare; without --config and --key only them",
+      NODES_FLAGS,
+      "also ask these plugins' /keys, such as http://127.0.0.1:8090, and compare; without --config and --key only them (default: the setting nodes)",
     )
     .addHelpText(
       "after",
@@ -50,10 +48,10 @@ Example:
     )
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<ListOptions>();
-      const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
-      const onlyNodes = nodes.length > 0 && options.config === undefined && options.key === undefined;
+      const named = namedNodes(options);
+      const onlyNodes = named !== undefined && options.config === undefined && options.key === undefined;
       const settings = onlyNodes ? undefined : settingsFrom(options, false);
-      const reports = readNodes(nodes);
+      const reports = readNodes(named ?? settings?.nodes ?? []);
       if (settings === undefined) finish(undefined, [], await reports, options, terminal);
       else {
         await withTokens(settings, operatorAt(terminal), async (tokens) => {

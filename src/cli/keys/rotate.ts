@@ -5,7 +5,6 @@ import { approvalCheck } from "../../admin/approval-check.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { LEAST_GUARDED_MS } from "../../admin/guarded-rotation.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
-import { parseNodes } from "../../admin/node-client.js";
 import { rotateKek } from "../../admin/rotate-kek.js";
 import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
@@ -13,6 +12,7 @@ import { KmsError } from "../../errors.js";
 import { parseTime } from "../../provider/kek-label.js";
 import { DEFAULT_DELAY_MS } from "../../provider/rotation.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
+import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import type { Terminal } from "../output.js";
 import {
@@ -23,12 +23,11 @@ import {
 } from "../settings-options.js";
 import { reportRotation } from "./rotation-report.js";
 
-interface RotateOptions extends SettingsOptions, ApprovalOption {
+interface RotateOptions extends SettingsOptions, ApprovalOption, NodesOptions {
   readonly activateIn?: string;
   readonly activateAt?: string;
   readonly dryRun?: true;
   readonly wait?: true;
-  readonly nodes?: string;
   readonly abortUnlessConverged?: true;
 }
 
@@ -73,15 +72,18 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
     )
     .option("--dry-run", "print what would be made, and make nothing")
     .option("--wait", "wait until every other token and node has the key")
-    .option("--nodes <url,...>", "every node's plugin by its HTTP address, such as http://127.0.0.1:8090")
+    .option(
+      NODES_FLAGS,
+      "every node's plugin by its HTTP address, such as http://127.0.0.1:8090 (default: the setting nodes)",
+    )
     .option("--abort-unless-converged", "destroy the key before its activation if a token or node lacks it")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<RotateOptions>();
       const now = Date.now();
       const activation = activationOf(options, now);
-      const nodes = options.nodes === undefined ? [] : parseNodes(options.nodes);
       const settings = administratorSettings(options);
+      const nodes = nodesOf(options, settings);
       requireGuardable(options, settings, nodes, activation - now);
       const operator = operatorAt(terminal);
       const order = {
