@@ -45,15 +45,18 @@ const status = (): string => {
   }
 };
 
-const folders = new Map<string, string>();
+/** Found before the tokens are used: SoftHSM truncates the file with the label whenever it rewrites it, at a login too. */
+let folders: Record<Name, string>;
+const goneNow = new Set<Name>();
 function takeAway(name: Name): void {
-  const folder = folderOf(join(second.folder, "tokens"), name);
-  folders.set(name, folder);
-  renameSync(folder, join(second.folder, name));
+  renameSync(folders[name], join(second.folder, name));
+  goneNow.add(name);
 }
 function bringBack(name: Name): void {
-  const folder = folders.get(name);
-  if (folder !== undefined) renameSync(join(second.folder, name), folder);
+  if (goneNow.delete(name)) renameSync(join(second.folder, name), folders[name]);
+}
+function bringAllBack(): void {
+  for (const name of [...goneNow]) bringBack(name);
 }
 
 async function start(intervalMs: number): Promise<void> {
@@ -83,6 +86,8 @@ beforeAll(async () => {
   const maker = openToken(second);
   await maker.hsm.generate({ label: "kms-kek@20260101T000000Z", ckaId: "0a".repeat(16), kind: "aes" });
   tokens = { first: new SoftHsmClone(second, "first"), second };
+  const inTokens = (name: Name): string => folderOf(join(second.folder, "tokens"), name);
+  folders = { first: inTokens("first"), second: inTokens("second") };
   await start(60_000);
   underA = await encrypt();
   await stop();
@@ -119,7 +124,10 @@ const allWell = async (): Promise<void> => {
 describe("with rounds in quick succession", () => {
   beforeAll(() => start(200));
   beforeEach(watchStatus);
-  afterEach(ignoreStatus);
+  afterEach(() => {
+    ignoreStatus();
+    bringAllBack();
+  });
   afterAll(stop);
 
   it("readiness names the only token that holds the active KEK", () => {
@@ -189,6 +197,7 @@ describe("with hardly any rounds", () => {
   });
   afterEach(async () => {
     ignoreStatus();
+    bringAllBack();
     await stop();
   });
 
