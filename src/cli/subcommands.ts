@@ -9,8 +9,16 @@ export type AddCommand = (
   args: readonly string[],
 ) => void | Promise<void>;
 
+type Loader = () => Promise<AddCommand>;
+
 /** Commands by name, in the order in which the help lists them. */
-export type CommandLoaders = ReadonlyMap<string, () => Promise<AddCommand>>;
+type CommandLoaders = ReadonlyMap<string, Loader>;
+
+/** Returns what adds a command that has only commands of its own. */
+export function commandGroup(name: string, commands: readonly (readonly [string, Loader])[]): AddCommand {
+  const loaders = new Map(commands);
+  return (program, terminal, args) => addCommands(loaders, program.command(name), terminal, args);
+}
 
 /** Adds the command that the first argument names, or all if it names none. */
 export async function addCommands(
