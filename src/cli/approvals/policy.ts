@@ -8,8 +8,9 @@ import { formatChain, parseChain, quorumsOf, verifyChain } from "../../approvals
 import { refused } from "../../approvals/refused.js";
 import { replaceDocument, writeNewDocument } from "../../approvals/write-document.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import { collect } from "../collect-option.js";
 import { nextPolicy, type PolicyOptions } from "./policy-options.js";
-import { addSigningOptions, collect, signAfterAsking, type SigningOptions } from "./signing.js";
+import { addSigningOptions, signAfterAsking, type SigningOptions } from "./signing.js";
 
 interface VerifyOptions {
   readonly root?: string;

@@ -1,9 +1,9 @@
 // Shows what is signed, asks, and has ssh-keygen sign it: shared by the commands that sign.
-import { createInterface } from "node:readline/promises";
 import type { Command } from "commander";
 import type { Row } from "../../approvals/describe.js";
 import { signWithSshKeygen } from "../../approvals/ssh-keygen.js";
 import { KmsError } from "../../errors.js";
+import { askLine } from "../ask-line.js";
 import { formatTable, type Terminal } from "../output.js";
 
 export interface SigningOptions {
@@ -19,11 +19,6 @@ export function addSigningOptions(command: Command): Command {
       "key for ssh-keygen -Y sign: a private key, or a public key whose private key is in ssh-agent",
     )
     .option("--yes", "sign without asking; required without a terminal");
-}
-
-/** Collects the values of an option that may be repeated. */
-export function collect(value: string, before: readonly string[] = []): readonly string[] {
-  return [...before, value];
 }
 
 /** Shows rows on standard error, asks, and returns the signature. @throws KmsError CANCELLED, CONFIG_INVALID */
@@ -42,14 +37,6 @@ async function confirm(): Promise<void> {
   if (!process.stdin.isTTY) {
     throw new KmsError("CONFIG_INVALID", "--yes: is required without a terminal to ask on");
   }
-  const prompt = createInterface({ input: process.stdin, output: process.stderr });
-  const ended = new Promise<string>((resolve) => {
-    prompt.once("close", () => {
-      resolve("");
-    });
-  });
-  const answer = prompt.question('Type "yes" to sign this:\n').catch(() => "");
-  const typed = await Promise.race([answer, ended]);
-  prompt.close();
-  if (typed.trim() !== "yes") throw new KmsError("CANCELLED", "nothing was signed");
+  const typed = await askLine('Type "yes" to sign this:\n');
+  if (typed?.trim() !== "yes") throw new KmsError("CANCELLED", "nothing was signed");
 }

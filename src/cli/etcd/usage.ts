@@ -9,6 +9,7 @@ import { EXIT_NO } from "../exit-code.js";
 import { lookUpKeks, type LookupSources, type NamedKek } from "../../admin/key-lookup.js";
 import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
 import { namedNodes, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
+import { collect } from "../collect-option.js";
 import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Cell, type Terminal } from "../output.js";
 import { reportUsage } from "../../admin/usage-census.js";
@@ -33,7 +34,7 @@ export function addEtcdUsageCommand(etcd: Command, terminal: Terminal): void {
     .option(
       "--fail-if-used <key_id>",
       "exit 1 if an object is or may be under this key_id; may be repeated; anything but a whole key_id requires --config, --kek or --nodes",
-      (keyId: string, before: readonly string[]) => [...before, keyId],
+      collect,
       [],
     )
     .option(

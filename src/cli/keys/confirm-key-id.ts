@@ -1,7 +1,6 @@
-// Asks the operator to type the key_id before a command destroys a KEK. The prompt may wait forever, so every check
-// made before it has to be repeated after it.
-import { createInterface } from "node:readline/promises";
+// Asks the operator to type the key_id before a command destroys a KEK.
 import { KmsError } from "../../errors.js";
+import { askLine } from "../ask-line.js";
 
 /**
  * Prompts the operator on the terminal to type the key_id. Returns false if there is no terminal to prompt on.
@@ -9,16 +8,7 @@ import { KmsError } from "../../errors.js";
  */
 export async function confirmKeyId(keyId: string): Promise<boolean> {
   if (!process.stdin.isTTY) return false;
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  // Ctrl-C and Ctrl-D fail the question; the end of the input only closes the terminal.
-  const ended = new Promise<undefined>((resolve) => {
-    terminal.once("close", () => {
-      resolve(undefined);
-    });
-  });
-  const answer = terminal.question(`Type the key_id to destroy it:\n`).catch(() => undefined);
-  const typed = await Promise.race([answer, ended]);
-  terminal.close();
+  const typed = await askLine(`Type the key_id to destroy it:\n`);
   if (typed === undefined) throw new KmsError("CANCELLED", "no key_id was typed; nothing was destroyed");
   if (typed.trim() === keyId) return true;
   throw new KmsError("TOKEN_REFUSED", "another key_id was typed; nothing was destroyed");

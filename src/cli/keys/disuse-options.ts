@@ -7,6 +7,7 @@ import { LIVE_ETCD, type NamedReport } from "../../etcd/disuse.js";
 import { readUsageReport } from "../../etcd/usage-report.js";
 import { isKeyId } from "../../hsm/key-id.js";
 import { DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "../etcd/options.js";
+import { collect } from "../collect-option.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
 import { withLiveEtcd } from "../../admin/etcd-source.js";
 import type { Operator } from "../../admin/operator.js";
@@ -27,7 +28,6 @@ export interface DisuseOptions {
 }
 
 const HEXADECIMAL = /^(0x)?0*([0-9a-f]{1,16})$/;
-const collect = (one: string, before: readonly string[]): readonly string[] => [...before, one];
 
 /** Adds the options that name a proof that a KEK is not needed. */
 export function addDisuseOptions(command: Command): Command {
