@@ -4,10 +4,10 @@
 import { z } from "zod";
 import { canonicalBytes, digestOf } from "./canonical-json.js";
 import { parseDocument, signatures } from "./document.js";
-import { checkPolicy, policySchema, type Policy } from "./policy.js";
-import { approversOf, verifySigners, type Signer } from "./quorum.js";
+import { KmsError } from "../errors.js";
+import { checkPolicy, policySchema, type Person, type Policy } from "./policy.js";
+import { approversOf, signerUnder, verifySignatures } from "./quorum.js";
 import { refused } from "./refused.js";
-import { keyOfSignature } from "./ssh-signature.js";
 
 const chainSchema = z.strictObject({
   type: z.literal("kms-pkcs11/approval-policy-chain"),
@@ -79,13 +79,11 @@ function quorumOf(
   before: Policy | undefined,
   number: number,
 ): PolicyQuorum {
-  const at = Date.parse(policy.issued);
-  const message = canonicalBytes(policy);
   try {
     if (policy.version !== number) throw refused(`it says version ${policy.version}`);
     checkPolicy(policy);
     if (before !== undefined) requireSuccessor(policy, before);
-    const { own, old } = divide(policy, before, signatures, message, at);
+    const { own, old } = divide(policy, before, signatures, canonicalBytes(policy));
     return {
       version: number,
       digest: digestOf(policy),
@@ -107,35 +105,23 @@ function requireSuccessor(policy: Policy, before: Policy): void {
   }
 }
 
-/** A signer must be in this version or in the previous one; somebody in both counts for both. */
+/** A signature must count under this version or under the previous one; if it does under both, it counts for both. */
 function divide(
   policy: Policy,
   before: Policy | undefined,
   signatures: readonly string[],
   message: Uint8Array,
-  at: number,
-): { own: Signer[]; old: Signer[] } {
-  const own: Signer[] = [];
-  const old: Signer[] = [];
-  let failure: unknown;
-  signatures.forEach((armoured) => {
-    let known = false;
-    for (const [version, list] of [
-      [policy, own],
-      [before, old],
-    ] as const) {
-      if (version === undefined) continue;
-      try {
-        list.push(...verifySigners(version, [armoured], message, at));
-        known = true;
-      } catch (error) {
-        failure = error;
-      }
-    }
-    if (!known) throw failure;
-  });
-  const keys = signatures.map((armoured) => keyOfSignature(armoured).value);
-  if (new Set(keys).size !== keys.length) throw refused("two of its signatures were made with the same key");
+): { own: Person[]; old: Person[] } {
+  const at = Date.parse(policy.issued);
+  const own: Person[] = [];
+  const old: Person[] = [];
+  for (const [index, signature] of verifySignatures(signatures, message).entries()) {
+    const current = signerUnder(policy, signature, index, at);
+    const previous = before && signerUnder(before, signature, index, at);
+    if (!(current instanceof KmsError)) own.push(current);
+    if (previous !== undefined && !(previous instanceof KmsError)) old.push(previous);
+    else if (current instanceof KmsError) throw previous ?? current;
+  }
   return { own, old };
 }
 

@@ -63,11 +63,6 @@ export function verifySignature(armoured: string, message: Uint8Array): Verified
   return { key, ...(touch !== undefined && { touch }) };
 }
 
-/** Returns the key of a signature without verifying it. @throws KmsError NOT_APPROVED if it cannot be parsed */
-export function keyOfSignature(armoured: string): SshKey {
-  return parse(unarmour(armoured)).key;
-}
-
 function unarmour(text: string): Buffer {
   if (text.length > MAX_SIGNATURE) throw refused("it is too long");
   const [, body] = ARMOUR.exec(text) ?? [];
