@@ -6,7 +6,7 @@ import type { Approval } from "../approvals/proposal.js";
 import type { Settings } from "../config/settings.js";
 import { tokenNames } from "../config/token-names.js";
 import { KmsError } from "../errors.js";
-import { askToRepair, writeStateFile } from "../files/state-file.js";
+import { saveState } from "../files/state-file.js";
 
 export interface Delivered {
   readonly keyId: string | null;
@@ -25,11 +25,6 @@ export function deliverApproval(settings: Settings, approval: Approval): Deliver
   const { policy } = loadPolicy({ ...approvals, stateDir });
   const approvers = requireActivation(policy, approval, tokenNames(settings));
   const digest = digestOf(approval.proposal);
-  const path = approvalPath(stateDir, digest);
-  try {
-    writeStateFile(path, approval);
-  } catch (error) {
-    throw new KmsError("STATE_UNUSABLE", askToRepair(path, error), error);
-  }
+  saveState(approvalPath(stateDir, digest), approval);
   return { keyId: approval.proposal.keyId, approvers, digest };
 }

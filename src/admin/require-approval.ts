@@ -1,10 +1,10 @@
-// Decides whether an approval permits what a command is about to do. An approval of "destroy" or "adopt" names a KEK that
-// cannot be destroyed or adopted twice, so that the command can be repeated to finish; any other is used once.
+// Decides whether an approval permits what a command is about to do. An approval of "destroy" or "adopt" may be used again, so
+// that an interrupted command can be repeated: its KEK cannot be destroyed or adopted twice. Any other is used once.
 import { digestOf } from "../approvals/canonical-json.js";
 import { readDocument } from "../approvals/document.js";
 import { loadPolicy } from "../approvals/policy-file.js";
 import type { Operation } from "../approvals/policy.js";
-import { neededFor, parseApproval, requireQuorum, type Proposal } from "../approvals/proposal.js";
+import { isExpired, neededFor, parseApproval, requireQuorum, type Proposal } from "../approvals/proposal.js";
 import { refused } from "../approvals/refused.js";
 import { useOnce } from "../approvals/used-approvals.js";
 import type { Settings } from "../config/settings.js";
@@ -48,9 +48,7 @@ export function requireApproval(
   }
   const approval = parseApproval(readDocument(file));
   const { proposal } = approval;
-  if (Date.parse(proposal.expires) <= Date.now()) {
-    throw refused(`the approval expired at ${proposal.expires}`);
-  }
+  if (isExpired(proposal)) throw refused(`the approval expired at ${proposal.expires}`);
   requireSame(proposal, operation, tokenNames(settings));
   const approvers = requireQuorum(policy, approval);
   if (proposal.operation === "rotate" || proposal.operation === "read") useOnce(stateDir, proposal);

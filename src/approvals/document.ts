@@ -10,7 +10,7 @@ import { refused } from "./refused.js";
 import { MAX_SIGNATURE } from "./ssh-signature.js";
 
 /** Largest file of a policy or an approval, in bytes. */
-export const MAX_DOCUMENT_BYTES = 1 << 20;
+const MAX_DOCUMENT_BYTES = 1 << 20;
 
 /** An instant as the documents write it: in UTC, to the second. */
 export const instant = z
@@ -59,10 +59,14 @@ export function digestOfFile(path: string): string {
   return `sha256:${createHash("sha256").update(readDocument(path)).digest("hex")}`;
 }
 
-/** Reads a file that an operator names. @throws KmsError CONFIG_INVALID if it cannot be read */
-export function readDocument(path: string): string {
+/**
+ * Reads a file that an operator names.
+ * @param read by default also reads a pipe, and waits for its writer
+ * @throws KmsError CONFIG_INVALID if it cannot be read
+ */
+export function readDocument(path: string, read: typeof readAtMost = readAtMost): string {
   try {
-    return readAtMost(path, MAX_DOCUMENT_BYTES).toString("utf8");
+    return read(path, MAX_DOCUMENT_BYTES).toString("utf8");
   } catch (error) {
     if (error instanceof KmsError) throw error;
     throw new KmsError("CONFIG_INVALID", `${path}: cannot be read (${codeOf(error)})`, error);

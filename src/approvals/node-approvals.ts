@@ -14,9 +14,10 @@ import type { Policy } from "./policy.js";
 import { neededFor, parseApproval, requireQuorum, type Approval } from "./proposal.js";
 import { refused } from "./refused.js";
 
-/** Most files that are read, in the order of their names, and the longest file in bytes. */
+/** Number of files that are read at most, in the order of their names. */
 const MAX_FILES = 500;
-export const MAX_APPROVAL_BYTES = 64 * 1024;
+/** Longest file, in bytes. */
+const MAX_APPROVAL_BYTES = 64 * 1024;
 const FILE = /^approval-[A-Za-z0-9._-]{1,120}\.json$/;
 
 export interface NodeApprovalsOptions extends PolicySource {
@@ -43,9 +44,10 @@ export interface KekFacts {
   readonly activation: number;
 }
 
-/** Why no approval of a KEK is valid; undefined for one that is. */
+/** A stored approval of a KEK. */
 interface Finding {
   readonly approval: Approval;
+  /** Why it does not count; undefined if it does. */
   readonly refusal: string | undefined;
 }
 
@@ -174,7 +176,7 @@ export function requireActivation(
 }
 
 /** Reads an approval. @throws KmsError NOT_APPROVED, CONFIG_INVALID; NodeJS.ErrnoException */
-export function readApproval(path: string): Approval {
+function readApproval(path: string): Approval {
   return parseApproval(readRegular(path, MAX_APPROVAL_BYTES).toString("utf8"));
 }
 

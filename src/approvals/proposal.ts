@@ -78,6 +78,11 @@ export function parseApproval(text: string): Approval {
   return approval;
 }
 
+/** Returns whether a proposal has expired; the approval of an activation stays valid for instants before that. */
+export function isExpired({ expires }: Proposal): boolean {
+  return Date.parse(expires) <= Date.now();
+}
+
 /** Returns an approval as it is stored. */
 export function formatApproval({ proposal, signatures }: Pick<Approval, "proposal" | "signatures">): string {
   const document = { type: "kms-pkcs11/approval", format: 1, proposal, signatures };
@@ -114,7 +119,7 @@ export function standingOf(policy: Policy, approval: Approval): Standing {
   const at = Math.max(Date.parse(proposal.created), Date.now());
   const signers = verifySigners(policy, signatures, signedBytes(approval), at);
   return {
-    isProposed: signers.some(({ person }) => person.name === proposal.proposer),
+    isProposed: signers.some(({ name }) => name === proposal.proposer),
     approvers: approversOf(signers).filter((one) => one !== proposal.proposer),
     needed: neededFor(policy, proposal.operation),
   };

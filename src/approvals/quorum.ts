@@ -50,8 +50,9 @@ export function signerUnder(
 ): Person | KmsError {
   const person = personWith(policy, key.value);
   const which = `signature ${index + 1} (key ${fingerprintOf(key)})`;
-  if (person === undefined)
-    {return refused(`${which} is of nobody in version ${policy.version} of the policy`);}
+  if (person === undefined) {
+    return refused(`${which} is of nobody in version ${policy.version} of the policy`);
+  }
   if (person.expires !== null && Date.parse(person.expires) <= at) {
     return refused(`${which} does not count: ${person.name} expired at ${person.expires}`);
   }

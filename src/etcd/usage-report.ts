@@ -1,11 +1,11 @@
 // The usage report: a census with its source and time, as a file that `keys destroy` accepts as evidence. It is as
 // trustworthy as its folder: anybody who can write the file can forge it.
-import { closeSync, fchownSync, openSync, statSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync, openSync, writeFileSync } from "node:fs";
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { codeOf } from "../files/file-error.js";
-import { ownerForNewFile, readRegular } from "../files/regular-file.js";
+import { readRegular } from "../files/regular-file.js";
+import { giveToFolderOwner } from "../files/state-file.js";
 import type { CensusResult } from "./census.js";
 import { normalPrefix } from "./storage-key.js";
 
@@ -115,8 +115,7 @@ function openForWriting(path: string): number {
     if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
     return openSync(path, "w", 0o600);
   }
-  const owner = ownerForNewFile(statSync(dirname(path)));
-  if (owner !== undefined) fchownSync(file, owner.uid, owner.gid);
+  giveToFolderOwner(file, path);
   return file;
 }
 

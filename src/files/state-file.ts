@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname } from "node:path";
+import { KmsError } from "../errors.js";
 import { ownerForNewFile, READ_AT_ONCE } from "./regular-file.js";
 
 const MAX_BYTES = 1 << 20;
@@ -61,6 +62,15 @@ export function writeStateFile(path: string, value: unknown, mode = 0o600): void
   syncFolder(dirname(path));
 }
 
+/** Replaces the file as `writeStateFile` does. @throws KmsError STATE_UNUSABLE that says what is wrong and how to fix it */
+export function saveState(path: string, value: unknown): void {
+  try {
+    writeStateFile(path, value);
+  } catch (error) {
+    throw new KmsError("STATE_UNUSABLE", askToRepair(path, error), error);
+  }
+}
+
 function withPath(error: NodeJS.ErrnoException, path: string): Error {
   if (error.path !== undefined) return error;
   error.message += ` '${path}'`;
@@ -78,9 +88,10 @@ export function syncFolder(path: string): void {
 }
 
 /**
- * What a command records as root, such as a refused PIN, must be readable for the plugin, which runs as another user.
+ * Gives a new file to the owner of its folder: what a command records as root, such as a refused PIN, must be readable for
+ * the plugin, which runs as another user.
  */
-function giveToFolderOwner(file: number, path: string): void {
+export function giveToFolderOwner(file: number, path: string): void {
   const owner = ownerForNewFile(statSync(dirname(path)));
   if (owner !== undefined) fchownSync(file, owner.uid, owner.gid);
 }

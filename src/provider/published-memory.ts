@@ -2,8 +2,7 @@
 // return to an earlier KEK, and no use of a KEK is forgotten. The data is public; a missing or damaged file counts as
 // no memory.
 import { join } from "node:path";
-import { KmsError } from "../errors.js";
-import { askToRepair, readStateFile, writeStateFile } from "../files/state-file.js";
+import { readStateFile, saveState } from "../files/state-file.js";
 import type { KeyMemoryStore } from "./key-memory.js";
 
 const FILE = "published-key.json";
@@ -30,11 +29,7 @@ export class FilePublishedMemory implements KeyMemoryStore {
 
   /** Writes the file. @throws KmsError STATE_UNUSABLE, which names the file and says how to fix it */
   save(document: object): void {
-    try {
-      writeStateFile(this.#path, document);
-    } catch (error) {
-      throw new KmsError("STATE_UNUSABLE", askToRepair(this.#path, error), error);
-    }
+    saveState(this.#path, document);
   }
 }
 

@@ -3,7 +3,7 @@ import { digestOf } from "../../approvals/canonical-json.js";
 import { formatSecond, readDocument } from "../../approvals/document.js";
 import { OPERATIONS, type Person, type Policy } from "../../approvals/policy.js";
 import { keyLine, readKeyLine } from "../../approvals/ssh-key.js";
-import { KmsError } from "../../errors.js";
+import { invalid } from "../../config/invalid.js";
 import { parseTime } from "../../provider/kek-label.js";
 
 export interface PolicyOptions {
@@ -98,8 +98,4 @@ function thresholdsFrom(
   }
   if (!counts.has("policy")) throw invalid("--threshold: policy=N is missing");
   return Object.fromEntries(counts) as Policy["thresholds"];
-}
-
-function invalid(text: string): KmsError {
-  return new KmsError("CONFIG_INVALID", text);
 }

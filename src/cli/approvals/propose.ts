@@ -1,8 +1,8 @@
 // `kms-pkcs11 approvals propose`: writes what is proposed, signed by its proposer, for approvers to sign.
 import { Option, type Command } from "commander";
 import { describeProposal } from "../../approvals/describe.js";
-import { digestOfFile, formatSecond, readDocument } from "../../approvals/document.js";
-import { parseChain, verifyChain } from "../../approvals/policy-chain.js";
+import { digestOfFile, formatSecond } from "../../approvals/document.js";
+import { readPolicy } from "../../approvals/policy-file.js";
 import { OPERATIONS, type Operation } from "../../approvals/policy.js";
 import {
   DEFAULT_VALIDITY_MS,
@@ -68,7 +68,7 @@ export function addProposeCommand(approvals: Command, terminal: Terminal): void 
 
 async function proposeAndSign(file: string, options: ProposeOptions, terminal: Terminal): Promise<void> {
   const { operation, kek, label, token, object, usageReport, proposer, reason, valid } = options;
-  const { policy } = verifyChain(parseChain(readDocument(options.policy)), undefined);
+  const policy = readPolicy(options.policy);
   const validityMs = valid === undefined ? DEFAULT_VALIDITY_MS : parseDuration(valid);
   if (validityMs === undefined) throw new KmsError("CONFIG_INVALID", "--valid: give a duration such as 24h");
   const instant = parseInstant(label.slice(label.lastIndexOf("@") + 1));

@@ -2,8 +2,8 @@
 import type { Command } from "commander";
 import { describeProposal } from "../../approvals/describe.js";
 import { readDocument } from "../../approvals/document.js";
-import { parseChain, verifyChain } from "../../approvals/policy-chain.js";
-import { parseApproval, standingOf } from "../../approvals/proposal.js";
+import { readPolicy } from "../../approvals/policy-file.js";
+import { isExpired, parseApproval, standingOf } from "../../approvals/proposal.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
 
@@ -24,18 +24,20 @@ export function addShowCommand(approvals: Command, terminal: Terminal): void {
     .addHelpText("after", "\nExample:\n  kms-pkcs11 approvals show activate.json --policy policy.json")
     .action((file: string, _local, command: Command) => {
       const { policy: path, output } = command.optsWithGlobals<ShowOptions>();
-      const { policy } = verifyChain(parseChain(readDocument(path)), undefined);
+      const policy = readPolicy(path);
       const approval = parseApproval(readDocument(file));
       const { proposal } = approval;
       const { isProposed, approvers, needed } = standingOf(policy, approval);
-      const isExpired = Date.parse(proposal.expires) <= Date.now();
+      const isOver = isExpired(proposal);
       const missing = Math.max(0, needed - approvers.length);
       const isApproved = isProposed && missing === 0;
       const others = policy.people
         .filter(({ name, approves }) => approves && name !== proposal.proposer && !approvers.includes(name))
         .map(({ name }) => name);
       if (output === "json") {
-        terminal.out(formatJson({ proposal, isProposed, approvers, needed, missing, isExpired, isApproved }));
+        terminal.out(
+          formatJson({ proposal, isProposed, approvers, needed, missing, isExpired: isOver, isApproved }),
+        );
       } else {
         terminal.out(
           formatTable(
@@ -45,7 +47,7 @@ export function addShowCommand(approvals: Command, terminal: Terminal): void {
               ["proposer signed", isProposed ? "yes" : "no"],
               ["approved by", `${approvers.length} of ${needed}: ${approvers.join(", ")}`],
               ...(missing === 0 ? [] : [["missing", `${missing} of ${others.join(", ")}`]]),
-              ["verdict", isApproved ? "approved" : isExpired ? "expired" : "not approved yet"],
+              ["verdict", isApproved ? "approved" : isOver ? "expired" : "not approved yet"],
             ],
           ).trimStart(),
         );

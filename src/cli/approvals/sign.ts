@@ -2,8 +2,14 @@
 import type { Command } from "commander";
 import { describeProposal } from "../../approvals/describe.js";
 import { readDocument } from "../../approvals/document.js";
-import { parseChain, verifyChain } from "../../approvals/policy-chain.js";
-import { formatApproval, parseApproval, signedBytes, standingOf } from "../../approvals/proposal.js";
+import { readPolicy } from "../../approvals/policy-file.js";
+import {
+  formatApproval,
+  isExpired,
+  parseApproval,
+  signedBytes,
+  standingOf,
+} from "../../approvals/proposal.js";
 import { refused } from "../../approvals/refused.js";
 import { replaceDocument } from "../../approvals/write-document.js";
 import type { Terminal } from "../output.js";
@@ -29,12 +35,10 @@ export function addSignCommand(approvals: Command, terminal: Terminal): void {
     .addHelpText("after", HELP)
     .action(async (file: string, _local, command: Command) => {
       const options = command.optsWithGlobals<SignOptions>();
-      const { policy } = verifyChain(parseChain(readDocument(options.policy)), undefined);
+      const policy = readPolicy(options.policy);
       const approval = parseApproval(readDocument(file));
       const { proposal } = approval;
-      if (Date.parse(proposal.expires) <= Date.now()) {
-        throw refused(`the proposal expired at ${proposal.expires}`);
-      }
+      if (isExpired(proposal)) throw refused(`the proposal expired at ${proposal.expires}`);
       standingOf(policy, approval);
       const signature = await signAfterAsking(
         describeProposal(proposal),
