@@ -2,9 +2,9 @@
 // that neither requests nor Status wait for a file.
 import type { Settings } from "../config/settings.js";
 import { namesValue } from "../hsm/key-id.js";
-import type { KekRecord } from "../hsm/port.js";
 import type { Log } from "../log.js";
-import type { ActivationGate } from "../provider/active-key.js";
+import type { ActivationGate } from "../provider/activation-gate.js";
+import { ownKeyIds } from "../provider/generations.js";
 import type { Closers } from "./closers.js";
 
 /** Starts the approvals; undefined if no policy is configured. Never throws for a policy that cannot be used. */
@@ -35,14 +35,6 @@ export async function startApprovals({
       return node.problem;
     },
     refusalOf: ({ record, activation }) =>
-      node.refusalOf({ names: namesOf(record), label: record.label, activation }),
+      node.refusalOf({ names: ownKeyIds(record).filter(namesValue), label: record.label, activation }),
   };
-}
-
-/**
- * Returns the key_ids that name the KEK's value. The aliases of a KEK of two keys name one key each, which somebody may
- * have combined with another.
- */
-function namesOf({ keyId, aliases, kind }: KekRecord): string[] {
-  return (kind === "aes+hmac" ? [keyId] : [keyId, ...aliases]).filter(namesValue);
 }

@@ -22,7 +22,7 @@ import type { SocketObserver } from "../server/kept-socket.js";
 import type { LimitObserver } from "../server/open-requests.js";
 import type { RunningServer } from "../server/server.js";
 import { startApprovals } from "./approvals.js";
-import type { ActivationGate } from "../provider/active-key.js";
+import type { ActivationGate } from "../provider/activation-gate.js";
 import { Closers } from "./closers.js";
 import { DeferredHsmObserver } from "./deferred-hsm-observer.js";
 import { observeProvider } from "./gauges.js";

@@ -5,7 +5,8 @@
 // check.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { activeAt, findByKeyId, type Generation, type Schedule } from "./generations.js";
+import { permittedBy, refusedAfter, type ActivationGate } from "./activation-gate.js";
+import { activeAt, findByKeyId, isLater, type Generation, type Schedule } from "./generations.js";
 import type { PublishedMemory, Published } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
 import type { Prover } from "./prover.js";
@@ -20,14 +21,6 @@ export interface SwitchHealth {
   readonly unread: KmsError | undefined;
   /** When the last complete check of the token began, in ms since the epoch; undefined before the first. */
   readonly checkedAt: number | undefined;
-}
-
-/** Decides whether a generation may become active. It answers from memory and changes nothing. */
-export interface ActivationGate {
-  /** Returns why a generation must not become active; undefined if it may. */
-  refusalOf(generation: Generation): string | undefined;
-  /** Why the gate cannot decide as configured; undefined if it can. */
-  readonly problem: string | undefined;
 }
 
 /** What the choice of the active KEK depends on. */
@@ -204,33 +197,15 @@ export class ActiveKey {
     }
   }
 
-  /** The schedule without generations that must not become active; the one in use always may. */
   #permitted(): Schedule {
     const { keyring, gate, memory } = this.#options;
-    const { schedule } = keyring;
-    if (gate === undefined) return schedule;
-    const inUse = this.#published?.record.keyId ?? memory.load()?.keyId;
-    const isPermitted = (generation: Generation): boolean =>
-      generation.record.keyId === inUse || gate.refusalOf(generation) === undefined;
-    return { ...schedule, generations: schedule.generations.filter(isPermitted) };
+    if (gate === undefined) return keyring.schedule;
+    return permittedBy(gate, keyring.schedule, this.#published?.record.keyId ?? memory.load()?.keyId);
   }
 
-  /** Returns why the gate refuses the generation that the schedule names, if that one is later than `chosen`. */
   #refusedAfter(chosen: Generation | undefined): KmsError | undefined {
     const { keyring, gate } = this.#options;
-    if (gate === undefined) return undefined;
-    try {
-      const due = activeAt(keyring.schedule, keyring.policy, this.#asOf());
-      const { keyId } = due.record;
-      if (chosen !== undefined && (keyId === chosen.record.keyId || !isLater(due, chosen))) return undefined;
-      const reason = gate.refusalOf(due);
-      return reason === undefined
-        ? undefined
-        : new KmsError("NOT_APPROVED", `KEK ${keyId} is due but not activated: ${reason}`);
-    } catch {
-      // The schedule names none.
-      return undefined;
-    }
+    return gate && refusedAfter(gate, chosen, keyring, this.#asOf());
   }
 
   #refuseSuccession(before: Published, due: Generation): void {
@@ -279,9 +254,4 @@ export class ActiveKey {
 function isProven(prover: Prover, { record }: Generation): boolean {
   const { mechanism, failure } = prover.proofOf(record.keyId);
   return mechanism !== undefined && failure === undefined;
-}
-
-function isLater(a: Generation, b: Generation): boolean {
-  if (a.activation !== b.activation) return a.activation > b.activation;
-  return a.record.keyId > b.record.keyId;
 }

@@ -77,17 +77,23 @@ export function activationOf(label: string, objectName: string): number | undefi
   return label === objectName ? -Infinity : parseInstant(label.slice(objectName.length + 1));
 }
 
+/**
+ * Returns the key_ids by which a KEK may be allowed or approved. The aliases of a pair name one key each, which anybody may
+ * have paired with a key of their own.
+ */
+export function ownKeyIds({ keyId, aliases, kind }: KekRecord): string[] {
+  return kind === "aes+hmac" ? [keyId] : [keyId, ...aliases];
+}
+
 function forbidden(record: KekRecord, { allowUnprotected }: SchedulePolicy): string | undefined {
-  const { keyId, aliases, kind, label } = record;
+  const { keyId, label } = record;
   if (record.unprotected.length === 0) return undefined;
   const why = record.unprotected.join(", ");
   const isPublic = record.unprotected.includes(PUBLIC_KEY);
   if (isPublic && !namesValue(keyId)) {
     return `${why}, and the HSM computes no fingerprint that distinguishes it from a key that somebody made without a PIN; make a protected key`;
   }
-  // The aliases of a pair name one key each, which anybody may have paired with a key of their own.
-  const keyIds = kind === "aes+hmac" ? [keyId] : [keyId, ...aliases];
-  if (keyIds.some((name) => allowUnprotected.includes(name))) return undefined;
+  if (ownKeyIds(record).some((name) => allowUnprotected.includes(name))) return undefined;
   if (!allowUnprotected.includes(label)) {
     return `${why}; make a protected key, or list its key_id ${keyId} in keys.allowUnprotected`;
   }
@@ -183,4 +189,10 @@ export function generationsOnlyIn(one: Schedule, other: Schedule): Generation[] 
 /** Returns every key_id by which stored objects may name a key on the token, refused keys included. */
 export function namesOf({ generations, refused }: Schedule): string[] {
   return [...generations, ...refused].flatMap(({ record }) => [record.keyId, ...record.aliases]);
+}
+
+/** Whether a generation has a later instant than another; at the same instant all nodes order them by key_id. */
+export function isLater(a: Generation, b: Generation): boolean {
+  if (a.activation !== b.activation) return a.activation > b.activation;
+  return a.record.keyId > b.record.keyId;
 }

@@ -1,7 +1,8 @@
 // What /readyz answers: whether the HSM answers and every KEK works, and what else an operator should know.
 import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
-import type { ActivationGate, ActiveKey } from "./active-key.js";
+import type { ActivationGate } from "./activation-gate.js";
+import type { ActiveKey } from "./active-key.js";
 import type { KeyReport } from "./key-report.js";
 import type { Keyring } from "./keyring.js";
 import type { Outage } from "./outage.js";

@@ -2,7 +2,8 @@
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
-import { ActiveKey, type ActivationGate } from "./active-key.js";
+import type { ActivationGate } from "./activation-gate.js";
+import { ActiveKey } from "./active-key.js";
 import { Health } from "./health.js";
 import { namesOf, type Generation, type Schedule, type SchedulePolicy } from "./generations.js";
 import {
