@@ -3,13 +3,7 @@ import type { Command } from "commander";
 import { z } from "zod";
 import { EXIT_NO } from "./exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "./output.js";
-import {
-  askPlugin,
-  DEFAULT_UNLOCK_SOCKET,
-  orderBytes,
-  requireListener,
-  requireTrustedFolder,
-} from "./unlock-client.js";
+import { askPlugin, DEFAULT_UNLOCK_SOCKET, orderBytes, requirePlugin } from "./unlock-client.js";
 
 interface LockOptions {
   readonly socket: string;
@@ -35,8 +29,7 @@ Example:
     )
     .action(async (_local, command: Command) => {
       const { socket, output } = command.optsWithGlobals<LockOptions>();
-      requireTrustedFolder(socket, terminal);
-      await requireListener(socket);
+      await requirePlugin(socket, terminal);
       const answer = await askPlugin(socket, orderBytes("lock"), answerSchema);
       if (output === "json") terminal.out(formatJson(answer));
       else terminal.out(answer.message);

@@ -15,8 +15,16 @@ export const DEFAULT_UNLOCK_SOCKET = "/run/kms-pkcs11/unlock.sock";
 const ANSWER_LIMIT_MS = 30_000;
 const ANSWER_LIMIT_BYTES = 64 * 1024;
 
-/** Checks that no other user could create the socket and receive the PIN. @throws KmsError SOCKET_UNUSABLE */
-export function requireTrustedFolder(path: string, terminal: Terminal): void {
+/**
+ * Checks, before the operator types a secret, that no other user could create the socket and receive it, and that a plugin
+ * listens. @throws KmsError SOCKET_UNUSABLE, PEER_UNREACHABLE
+ */
+export async function requirePlugin(path: string, terminal: Terminal): Promise<void> {
+  requireTrustedFolder(path, terminal);
+  await requireListener(path);
+}
+
+function requireTrustedFolder(path: string, terminal: Terminal): void {
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return;
   if (!found.isSocket()) {
@@ -34,8 +42,7 @@ export function requireTrustedFolder(path: string, terminal: Terminal): void {
   }
 }
 
-/** Checks that a plugin listens before the operator types the PIN. @throws KmsError PEER_UNREACHABLE */
-export async function requireListener(path: string): Promise<void> {
+async function requireListener(path: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const probe = connect({ path });
     probe.on("error", (error) => {

@@ -6,13 +6,7 @@ import { MAX_PIN_BYTES } from "../config/read-pin.js";
 import { EXIT_NO } from "./exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "./output.js";
 import { readHidden } from "./read-hidden.js";
-import {
-  askPlugin,
-  DEFAULT_UNLOCK_SOCKET,
-  orderBytes,
-  requireListener,
-  requireTrustedFolder,
-} from "./unlock-client.js";
+import { askPlugin, DEFAULT_UNLOCK_SOCKET, orderBytes, requirePlugin } from "./unlock-client.js";
 
 interface UnlockOptions {
   readonly socket: string;
@@ -58,8 +52,7 @@ Examples:
     )
     .action(async (_local, command: Command) => {
       const { socket, share, output } = command.optsWithGlobals<UnlockOptions>();
-      requireTrustedFolder(socket, terminal);
-      await requireListener(socket);
+      await requirePlugin(socket, terminal);
       const answer = share === true ? await sendShare(socket, terminal) : await sendPin(socket);
       if (output === "json") terminal.out(formatJson(answer));
       else terminal.out(answer.message);

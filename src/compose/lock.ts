@@ -1,11 +1,11 @@
 // Locks a running plugin on an operator's order: forgets PIN, shares, DEK seeds and local KEKs, and logs the tokens out.
 // To kube-apiserver this is an outage of the HSM, until an operator or the custodians unlock the plugin again.
 import { setImmediate } from "node:timers/promises";
-import type { OperatorPin } from "../hsm/login/operator-pin.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { Log } from "../log.js";
 import { dropFreedMemory } from "../unused-memory.js";
 import type { AuditEvent } from "../audit/line.js";
+import { unlockOptions, type LockedToken } from "./tokens.js";
 
 /** How long token hosts may take to close their sessions, in ms; then they are killed, which frees their memory too. */
 const LOG_OUT_MS = 500;
@@ -13,7 +13,7 @@ const LOG_OUT_MS = 500;
 /** What is locked. */
 export interface PluginLockOptions {
   /** Tokens whose PIN an operator or the custodians submit. */
-  readonly locked: readonly { readonly held: OperatorPin; readonly source: { readonly path: string } }[];
+  readonly locked: readonly Pick<LockedToken, "held" | "source">[];
   readonly tokens: readonly TokenHsm[];
   /** Zeroes seeds and local KEKs, and has the outage noticed. */
   readonly forgetSeeds: () => void;
@@ -44,9 +44,9 @@ export class PluginLock {
 
   /** Why requests fail, in one line; undefined if the plugin is not locked. */
   get finding(): string | undefined {
-    const [first] = this.#options.locked;
-    if (this.#since === undefined || first === undefined) return undefined;
-    return `locked by an operator at ${this.#since.toISOString()}; run kms-pkcs11 unlock --socket ${first.source.path}`;
+    if (this.#since === undefined) return undefined;
+    const commands = this.#options.locked.map(({ source }) => `kms-pkcs11 unlock ${unlockOptions(source)}`);
+    return `locked by an operator at ${this.#since.toISOString()}; run ${commands.join(", and ")}`;
   }
 
   /** Registers shares that a lock zeroes. */
@@ -76,7 +76,7 @@ export class PluginLock {
     record({ event: "locked" });
     log.warn({}, "locked by an operator: PIN, seeds and sessions are dropped");
     for (const clear of this.#clearShares) clear();
-    for (const { held } of locked) held.forget(this.finding);
+    for (const { held } of locked) held.forget();
     forgetSeeds();
     await Promise.all(tokens.map((token) => token.replaceHosts(LOG_OUT_MS)));
     // Calls that were in progress end now; one of them may have brought another seed.

@@ -159,9 +159,13 @@ export function adminPinWarnings({ tokens }: Settings, env: NodeJS.ProcessEnv): 
     );
 }
 
+/** Returns the options of `unlock` for this token. */
+export function unlockOptions({ path, sealed }: UnlockSource): string {
+  return `${sealed === undefined ? "" : "--share "}--socket ${path}`;
+}
+
 function holdPin(source: UnlockSource): OperatorPin {
-  const share = source.sealed === undefined ? "" : " --share";
-  const missing = `no PIN is held; run kms-pkcs11 unlock${share} --socket ${source.path}`;
+  const missing = `no PIN is held; run kms-pkcs11 unlock ${unlockOptions(source)}`;
   return new OperatorPin({ description: describePinSource(source), missing, correction: correctPin(source) });
 }
 

@@ -1,11 +1,10 @@
 // Listens on a token's unlock socket: for a PIN, for custodians' shares, and for the order to lock the plugin. A PIN never
 // holds a zero byte, so a message that begins with one is an order.
 import { checkPin, MAX_PIN_BYTES } from "../config/read-pin.js";
-import type { TokenSettings } from "../config/settings.js";
 import type { AuditEvent } from "../audit/line.js";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { startUnlock, type RunningUnlock } from "../server/unlock.js";
+import { startUnlock, type RunningUnlock, type UnlockAnswer } from "../server/unlock.js";
 import type { PluginLock } from "./lock.js";
 import type { ShareUnlock } from "./share-unlock.js";
 import { tryPin, type LockedToken } from "./tokens.js";
@@ -26,7 +25,7 @@ export interface UnlockSocketOptions {
 export async function startUnlocking(options: UnlockSocketOptions): Promise<RunningUnlock> {
   const { token, lock, log } = options;
   const { path } = token.source;
-  const unlock = async (pin: Buffer): ReturnType<typeof tryPin> => {
+  const unlock = async (pin: Buffer): Promise<UnlockAnswer> => {
     const answer = await tryPin(pin, token);
     if (answer.unlocked) lock.unlocked();
     return answer;
@@ -48,14 +47,13 @@ export async function startUnlocking(options: UnlockSocketOptions): Promise<Runn
 /** Returns undefined if the configuration names no sealed PIN; then none of that code is loaded. */
 async function openShares(
   { token, lock, record, log }: UnlockSocketOptions,
-  unlock: (pin: Buffer) => ReturnType<typeof tryPin>,
+  unlock: (pin: Buffer) => Promise<UnlockAnswer>,
 ): Promise<ShareUnlock | undefined> {
   const { sealed } = token.source;
   if (sealed === undefined) return undefined;
   const { ShareUnlock: Shares } = await import("./share-unlock.js");
-  const settings: TokenSettings = token.settings;
   const shares = new Shares({
-    token: settings,
+    token: token.settings,
     path: sealed,
     isLoggedIn: () => token.hsm.readyHosts === token.hosts,
     tryPin: unlock,

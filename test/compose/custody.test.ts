@@ -126,7 +126,7 @@ it.runIf(process.getuid?.() === 0)(
     expect(await lock()).toMatchObject({ code: 0, stdout: matching(/^locked/) });
     expect(occurrences(plugin, Buffer.from(PIN))).toBe(0);
     for (const pid of hosts) expect(occurrences(pid, Buffer.from(PIN))).toBe(0);
-    expect(await readyz()).toMatch(/^locked by an operator at .*; run kms-pkcs11 unlock/);
+    expect(await readyz()).toMatch(/^locked by an operator at .*; run kms-pkcs11 unlock --share --socket /);
     expect(await kms.own.metric("locked")).toBe(1);
     expect(await healthz()).toBe("ok");
     await expect(decrypt()).rejects.toThrow();

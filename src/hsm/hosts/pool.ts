@@ -87,10 +87,10 @@ export class HostPool {
   async stop(graceMs: number): Promise<void> {
     this.#stopping.abort();
     this.#events.emit("change");
-    await Promise.all(this.#supervisors.map((supervisor) => supervisor.stop(graceMs)));
+    await this.replace(graceMs);
   }
 
-  /** Ends every host; others start in their places and log in again. @param graceMs for closing their sessions */
+  /** Ends every host; until `stop`, others start in their places and log in again. @param graceMs for closing sessions */
   async replace(graceMs: number): Promise<void> {
     await Promise.all(this.#supervisors.map((supervisor) => supervisor.stop(graceMs)));
   }
@@ -163,7 +163,7 @@ export class HostPool {
     await this.#logins.login(host, lane);
   }
 
-  /** Begins to open another session on a slow serving host; with the number of queued requests, only if some wait. */
+  /** Begins to open another session on a slow serving host. @param queued number of queued requests; then only if any waits */
   grow(queued?: number): void {
     const [host] = this.ready;
     if (host === undefined || (queued !== undefined && !host.noteWaiting(queued))) return;

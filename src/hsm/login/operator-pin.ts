@@ -35,7 +35,7 @@ export class OperatorPin implements Pin {
   readonly description: string;
   readonly correction: string;
   readonly showsChange = true;
-  #missing: string;
+  readonly #missing: string;
   #inUse: Held | undefined;
   #offered: (Held & { settle: (failure: KmsError | undefined) => void }) | undefined;
   #given = 0;
@@ -63,9 +63,8 @@ export class OperatorPin implements Pin {
     };
   }
 
-  /** Zeroes every PIN. @param missing what to do from now on, in place of the usual text */
-  forget(missing = this.#missing): void {
-    this.#missing = missing;
+  /** Zeroes every PIN. */
+  forget(): void {
     this.#dropOffered();
     this.#inUse?.pin.fill(0);
     this.#inUse = undefined;
