@@ -19,15 +19,17 @@ const answerSchema = z.object({
   message: z.string(),
   accepted: z.boolean().optional(),
 });
-const attemptSchema = answerSchema.extend({
-  nonce: z
-    .string()
-    .regex(/^[0-9a-f]{32}$/)
-    .optional(),
-  epochs: z.array(z.object({ epoch: z.number(), count: z.number(), threshold: z.number() })).optional(),
-});
+const attemptSchema = z.union([
+  z.object({
+    nonce: z.string().regex(/^[0-9a-f]{32}$/),
+    epoch: z.number(),
+    count: z.number(),
+    threshold: z.number(),
+  }),
+  answerSchema,
+]);
 
-/** As many bytes as the plugin reads of a share. */
+/** More than the longest share as custody/share.ts reads it, in bytes; loading that for the PIN would cost time. */
 const MAX_SHARE_BYTES = 256;
 
 /** Adds `unlock`. */
@@ -73,11 +75,10 @@ async function sendPin(socket: string): Promise<Answer> {
 
 /** Asks for the state of the attempt first, so that no share is typed in vain. */
 async function sendShare(socket: string, terminal: Terminal): Promise<Answer> {
-  const { nonce, epochs = [], ...attempt } = await askPlugin(socket, orderBytes("shares"), attemptSchema);
-  if (nonce === undefined) return attempt;
-  for (const { epoch, count, threshold } of epochs) {
-    terminal.err(`epoch ${epoch}: ${count} of ${threshold} shares so far`);
-  }
+  const attempt = await askPlugin(socket, orderBytes("shares"), attemptSchema);
+  if (!("nonce" in attempt)) return attempt;
+  const { nonce, epoch, count, threshold } = attempt;
+  terminal.err(`epoch ${epoch}: ${count} of ${threshold} shares so far`);
   const share = await readHidden("Share: ", MAX_SHARE_BYTES);
   const order = orderBytes(`share ${nonce} `, share);
   share.fill(0);

@@ -33,7 +33,7 @@ export class ShareUnlock {
   constructor(options: ShareUnlockOptions) {
     this.#options = options;
     this.#window = new UnlockWindow({
-      read: () => sealedPinsOf(options),
+      read: () => sealedPinOf(options),
       onExpired: () => {
         options.record({ outcome: "expired" });
       },
@@ -86,12 +86,11 @@ function readOrRecord(text: Buffer, record: ShareUnlockOptions["record"]): Retur
   }
 }
 
-/** Returns the sealed PINs, which have to belong to this token and role. @throws KmsError CONFIG_INVALID */
-function sealedPinsOf({ path, token }: ShareUnlockOptions): readonly SealedPin[] {
+/** Returns the sealed PIN, which has to belong to this token and role. @throws KmsError CONFIG_INVALID */
+function sealedPinOf({ path, token }: ShareUnlockOptions): SealedPin {
   const name = describeSelected(token.uri);
-  const sealed = [readSealedPin(path)];
-  const other = sealed.find((one) => one.token !== name || one.role !== token.userType);
-  if (other === undefined) return sealed;
-  const text = `${path} was sealed for ${other.token} and role ${other.role}; the configuration names ${name} and role ${token.userType}`;
+  const sealed = readSealedPin(path);
+  if (sealed.token === name && sealed.role === token.userType) return sealed;
+  const text = `${path} was sealed for ${sealed.token} and role ${sealed.role}; the configuration names ${name} and role ${token.userType}`;
   throw new KmsError("CONFIG_INVALID", text);
 }

@@ -10,7 +10,7 @@ import { digestShare, type Share, type ShareName } from "./share.js";
 export type ShareFault = "foreign" | "outdated" | "newer" | "altered" | "duplicate";
 
 /** Returns why a share does not belong to a sealed PIN, or undefined if it was issued with it. */
-export function faultOf(share: Share, sealed: SealedPin): Exclude<ShareFault, "duplicate"> | undefined {
+function faultOf(share: Share, sealed: SealedPin): Exclude<ShareFault, "duplicate"> | undefined {
   if (share.set !== sealed.set) return "foreign";
   if (share.epoch < sealed.epoch) return "outdated";
   if (share.epoch > sealed.epoch) return "newer";
@@ -43,22 +43,22 @@ export class Gathering {
     this.sealed = sealed;
   }
 
-  /** Number of different shares, and of those that are still missing. */
+  /** Number of different shares. */
   get count(): number {
     return this.#points.size;
   }
 
+  /** Number of shares that are still missing. */
   get missing(): number {
     return Math.max(0, this.sealed.threshold - this.count);
   }
 
   /** Takes a share and owns its point. Returns why it does not count; undefined if it does. */
   add(share: Share): ShareFault | undefined {
-    const fault = this.#points.has(share.index) ? "duplicate" : undefined;
-    const found = faultOf(share, this.sealed) ?? fault;
-    if (found === undefined) this.#points.set(share.index, share.point);
+    const fault = faultOf(share, this.sealed) ?? (this.#points.has(share.index) ? "duplicate" : undefined);
+    if (fault === undefined) this.#points.set(share.index, share.point);
     else share.point.fill(0);
-    return found;
+    return fault;
   }
 
   /**

@@ -3,6 +3,7 @@
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
+import { codeOf } from "../files/file-error.js";
 import { readRegular } from "../files/regular-file.js";
 import { syncFolder, writeStateFile } from "../files/state-file.js";
 import { MAX_DOCUMENT_BYTES, parseSealedPin, type SealedPin } from "./sealed-pin.js";
@@ -17,7 +18,7 @@ export function readSealedPin(path: string): SealedPin {
     return parseSealedPin(readRegular(path, MAX_DOCUMENT_BYTES), path);
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    const code = (error as NodeJS.ErrnoException).code ?? "unreadable";
+    const code = codeOf(error);
     const advice = code === "ENOENT" ? "make it with kms-pkcs11 custody split" : "let this user read it";
     throw new KmsError("CONFIG_INVALID", `the sealed PIN ${path} cannot be read (${code}); ${advice}`, error);
   }

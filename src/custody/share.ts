@@ -51,7 +51,10 @@ export function encodeShare(share: Share): Buffer {
 /** Returns the text in groups, as it is printed: the prefix, then four characters in each group. */
 export function groupText(text: Buffer): string[] {
   const body = text.toString("latin1", PREFIX.length + 1);
-  return [text.toString("latin1", 0, PREFIX.length + 1), ...(body.match(/.{1,4}/g) ?? [])];
+  return [
+    text.toString("latin1", 0, PREFIX.length + 1),
+    ...(body.match(new RegExp(`.{1,${GROUP}}`, "g")) ?? []),
+  ];
 }
 
 /**
@@ -101,7 +104,7 @@ function packedOf({ set, epoch, threshold, index, point }: Share): Buffer {
   return packed;
 }
 
-/** Takes ownership of the packed. */
+/** Takes ownership of `packed`. */
 function unpack(packed: Buffer): Share {
   const version = packed.readUInt8(0);
   const share = {

@@ -2,8 +2,7 @@
 // share. Each share is judged alone, so that a wrong one neither ends the attempt nor extends it. A nonce names the
 // attempt, so that a share is never counted in another one than its custodian saw.
 import { randomBytes } from "node:crypto";
-import { KmsError } from "../errors.js";
-import { describeFault, faultOf, Gathering, type ShareFault } from "./gathering.js";
+import { describeFault, Gathering, type ShareFault } from "./gathering.js";
 import type { SealedPin } from "./sealed-pin.js";
 import type { Share } from "./share.js";
 
@@ -13,8 +12,10 @@ const NONCE_BYTES = 16;
 /** The attempt, as a custodian sees it. */
 export interface UnlockProgress {
   readonly nonce: string;
-  /** For each epoch whose PIN the token may have. */
-  readonly epochs: readonly { readonly epoch: number; readonly count: number; readonly threshold: number }[];
+  readonly epoch: number;
+  /** Number of shares so far. */
+  readonly count: number;
+  readonly threshold: number;
 }
 
 /** The outcome of one share. */
@@ -24,10 +25,10 @@ export type ShareOutcome =
   /** Enough shares: the attempt has ended, and the caller opens or clears them. */
   | { readonly is: "complete"; readonly gathering: Gathering };
 
-/** How the sealed PINs are read. */
+/** How the sealed PIN is read, and how long an attempt lasts. */
 export interface UnlockWindowOptions {
-  /** Returns the sealed PINs that the token may have, the one in force first. @throws KmsError */
-  readonly read: () => readonly SealedPin[];
+  /** @throws KmsError if the sealed PIN cannot be used */
+  readonly read: () => SealedPin;
   readonly windowMs?: number;
   /** Called when shares were zeroed because the window had ended. */
   readonly onExpired?: () => void;
@@ -37,7 +38,7 @@ export interface UnlockWindowOptions {
 export class UnlockWindow {
   readonly #options: UnlockWindowOptions;
   #nonce = newNonce();
-  #gatherings: readonly Gathering[] = [];
+  #gathering: Gathering | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: UnlockWindowOptions) {
@@ -46,13 +47,8 @@ export class UnlockWindow {
 
   /** Returns the attempt's state; begins one if there is none. @throws KmsError if the sealed PIN cannot be read */
   progress(): UnlockProgress {
-    this.#readUnlessBegun();
-    const epochs = this.#gatherings.map(({ sealed, count }) => ({
-      epoch: sealed.epoch,
-      count,
-      threshold: sealed.threshold,
-    }));
-    return { nonce: this.#nonce, epochs };
+    const { sealed, count } = this.#begun();
+    return { nonce: this.#nonce, epoch: sealed.epoch, count, threshold: sealed.threshold };
   }
 
   /** Judges a share and owns its point. @throws KmsError if the sealed PIN cannot be read */
@@ -61,10 +57,7 @@ export class UnlockWindow {
       share.point.fill(0);
       return { is: "stale", text: "this attempt has ended; run unlock --share again" };
     }
-    this.#readUnlessBegun();
-    const gathering =
-      this.#gatherings.find(({ sealed }) => faultOf(share, sealed) === undefined) ?? this.#gatherings[0];
-    if (gathering === undefined) throw new KmsError("INTERNAL", "there is no sealed PIN");
+    const gathering = this.#begun();
     const fault = gathering.add(share);
     const { sealed, count, missing } = gathering;
     if (fault !== undefined) return { is: fault, text: describeFault(fault, share, sealed) };
@@ -74,7 +67,7 @@ export class UnlockWindow {
     }, this.#options.windowMs ?? WINDOW_MS).unref();
     if (missing > 0) return { is: "accepted", text: `${count} of ${sealed.threshold} shares` };
     // Taken out before anything is awaited: no later share can reach this attempt.
-    this.#gatherings = this.#gatherings.filter((other) => other !== gathering);
+    this.#gathering = undefined;
     this.clear();
     return { is: "complete", gathering };
   }
@@ -83,15 +76,17 @@ export class UnlockWindow {
   clear(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    for (const gathering of this.#gatherings) gathering.clear();
-    this.#gatherings = [];
+    this.#gathering?.clear();
+    this.#gathering = undefined;
     this.#nonce = newNonce();
   }
 
-  /** The file may be replaced by a renewal: it is read again until the first share has been accepted. */
-  #readUnlessBegun(): void {
-    if (this.#timer !== undefined) return;
-    this.#gatherings = this.#options.read().map((sealed) => new Gathering(sealed));
+  /** The file may be replaced by the next epoch: it is read again until the first share has been accepted. */
+  #begun(): Gathering {
+    if (this.#gathering === undefined || this.#timer === undefined) {
+      this.#gathering = new Gathering(this.#options.read());
+    }
+    return this.#gathering;
   }
 }
 

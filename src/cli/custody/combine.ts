@@ -2,7 +2,7 @@
 // a new file or into a pipe, never to a terminal.
 import { writeFileSync } from "node:fs";
 import { Option, type Command } from "commander";
-import { describeFault, faultOf, Gathering } from "../../custody/gathering.js";
+import { describeFault, Gathering } from "../../custody/gathering.js";
 import { readSealedPin } from "../../custody/sealed-pin-file.js";
 import { KmsError } from "../../errors.js";
 import { printBytes, type Terminal } from "../output.js";
@@ -48,9 +48,10 @@ export function addCustodyCombineCommand(custody: Command, terminal: Terminal): 
     });
 }
 
-/** Takes shares until one sealed PIN opens; returns its PIN for the caller to zero. @throws KmsError INPUT_INVALID */
+/** Takes shares until the sealed PIN opens; returns the PIN for the caller to zero. @throws KmsError INPUT_INVALID */
 async function combinedPin(path: string, terminal: Terminal): Promise<Buffer> {
-  const gatherings = [new Gathering(readSealedPin(path))];
+  const sealed = readSealedPin(path);
+  const gathering = new Gathering(sealed);
   try {
     for await (const entered of enterShares()) {
       const { entry, share } = entered;
@@ -58,15 +59,13 @@ async function combinedPin(path: string, terminal: Terminal): Promise<Buffer> {
         terminal.err(`entry ${entry}: ${entered.problem}`);
         continue;
       }
-      const fitting = gatherings.find(({ sealed }) => faultOf(share, sealed) === undefined) ?? gatherings[0];
-      const fault = fitting?.add(share);
-      if (fitting === undefined) continue;
-      if (fault !== undefined) terminal.err(`entry ${entry}: ${describeFault(fault, share, fitting.sealed)}`);
-      if (fitting.missing === 0) return await fitting.open();
-      terminal.err(`${fitting.count} of ${fitting.sealed.threshold} shares`);
+      const fault = gathering.add(share);
+      if (fault !== undefined) terminal.err(`entry ${entry}: ${describeFault(fault, share, sealed)}`);
+      if (gathering.missing === 0) return await gathering.open();
+      terminal.err(`${gathering.count} of ${sealed.threshold} shares`);
     }
   } finally {
-    for (const one of gatherings) one.clear();
+    gathering.clear();
   }
   throw new KmsError("INPUT_INVALID", "not enough right shares were entered; the PIN was not rebuilt");
 }

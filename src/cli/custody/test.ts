@@ -1,6 +1,6 @@
 // `kms-pkcs11 custody test`: checks shares without showing the PIN, and without a token.
 import type { Command } from "commander";
-import { describeFault, faultOf, Gathering } from "../../custody/gathering.js";
+import { describeFault, Gathering } from "../../custody/gathering.js";
 import { readSealedPin } from "../../custody/sealed-pin-file.js";
 import type { SealedPin } from "../../custody/sealed-pin.js";
 import { EXIT_NO } from "../exit-code.js";
@@ -35,55 +35,46 @@ export function addCustodyTestCommand(custody: Command, terminal: Terminal): voi
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<SealedOptions>();
-      await runTest([readSealedPin(sealedPath(options))], options, terminal);
+      await runTest(readSealedPin(sealedPath(options)), options, terminal);
     });
 }
 
-async function runTest(
-  sealed: readonly SealedPin[],
-  { output }: SealedOptions,
-  terminal: Terminal,
-): Promise<void> {
-  const gatherings = sealed.map((one) => new Gathering(one));
+async function runTest(sealed: SealedPin, { output }: SealedOptions, terminal: Terminal): Promise<void> {
+  const gathering = new Gathering(sealed);
   const rows: Row[] = [];
   try {
     for await (const entered of enterShares()) {
-      const row = judge(entered, gatherings);
+      const row = judge(entered, gathering);
       rows.push(row);
       if (process.stdin.isTTY) terminal.err(row.text);
     }
-    const results = await Promise.all(gatherings.map((one) => conclude(one)));
-    const opens = results.some(({ isOpen }) => isOpen);
+    const { opens, text } = await conclude(gathering);
     if (output === "json") terminal.out(formatJson({ shares: rows, opens }));
-    else terminal.out([table(rows), ...results.map(({ text }) => text)].join("\n"));
+    else terminal.out(`${table(rows)}\n${text}`);
     if (rows.length === 0 || rows.some(({ result }) => result !== "ok")) process.exitCode = EXIT_NO;
   } finally {
-    for (const one of gatherings) one.clear();
+    gathering.clear();
   }
 }
 
-function judge(entered: Entered, gatherings: readonly Gathering[]): Row {
+function judge(entered: Entered, gathering: Gathering): Row {
   const { entry, share } = entered;
   if (share === undefined) {
     return { entry, share: null, epoch: null, result: "unreadable", text: entered.problem };
   }
   const { index, epoch } = share;
-  const fitting = gatherings.find(({ sealed }) => faultOf(share, sealed) === undefined) ?? gatherings[0];
-  const fault = fitting?.add(share);
-  const text =
-    fault === undefined || fitting === undefined ? "ok" : describeFault(fault, share, fitting.sealed);
+  const fault = gathering.add(share);
+  const text = fault === undefined ? "ok" : describeFault(fault, share, gathering.sealed);
   return { entry, share: index, epoch, result: fault ?? "ok", text };
 }
 
-async function conclude(gathering: Gathering): Promise<{ readonly isOpen: boolean; readonly text: string }> {
+/** Opens the PIN if there are enough shares, and zeroes it. */
+async function conclude(gathering: Gathering): Promise<{ readonly opens: boolean; readonly text: string }> {
   const { count, missing, sealed } = gathering;
-  const name = `set ${sealed.set}, epoch ${sealed.epoch}`;
-  if (missing > 0) return { isOpen: false, text: `${name}: ${count} of ${sealed.threshold} shares` };
+  const text = `set ${sealed.set}, epoch ${sealed.epoch}: ${count} of ${sealed.threshold} shares`;
+  if (missing > 0) return { opens: false, text };
   (await gathering.open()).fill(0);
-  return {
-    isOpen: true,
-    text: `${name}: ${count} of ${sealed.threshold} shares; they open the PIN (not shown)`,
-  };
+  return { opens: true, text: `${text}; they open the PIN (not shown)` };
 }
 
 function table(rows: readonly Row[]): string {
