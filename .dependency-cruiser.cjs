@@ -30,7 +30,6 @@ const LAYERS = {
   ],
   "admin/": [
     "compose/",
-    "custody/",
     "etcd/",
     "config/",
     "audit/",
@@ -87,7 +86,7 @@ const LAYERS = {
     "log\\.ts",
     "errors\\.ts",
   ],
-  "custody/": ["files/", "aead\\.ts", "errors\\.ts"],
+  "custody/": ["files/", "aead\\.ts", "untrusted-text\\.ts", "errors\\.ts"],
   "files/": ["errors\\.ts"],
   "untrusted-text\\.ts": [],
   "aead\\.ts": [],

@@ -1,6 +1,7 @@
 // One page for one custodian: the share as text to type and as a QR code to scan, and what it belongs to. For a terminal
 // as text, for a printer as HTML.
 import { renderSVG, renderUnicodeCompact } from "uqr";
+import { escapeHtml } from "../untrusted-text.js";
 import { encodeShare, groupText, type Share } from "./share.js";
 import type { SealedPin } from "./sealed-pin.js";
 
@@ -61,8 +62,4 @@ function contentOf(share: Share, sealed: SealedPin): PageContent {
     lines,
     code,
   };
-}
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 }

@@ -4,7 +4,7 @@ import { statSync } from "node:fs";
 import { readUsageReport, type UsageReport } from "../etcd/usage-report.js";
 import { html, type Html } from "./html.js";
 import { msOf, relative, utc } from "./instants.js";
-import type { PageKeyring } from "./node-facts.js";
+import type { PageKeyring } from "./page-facts.js";
 
 /** The report's name in the state directory. */
 export const REPORT_FILE = "usage-report.json";

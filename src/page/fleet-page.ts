@@ -2,7 +2,7 @@
 import { html, type Html } from "./html.js";
 import { msOf, relative, utc } from "./instants.js";
 import { layOut, type RenderedPage } from "./layout.js";
-import type { FleetFacts, FleetNode, PageKek } from "./node-facts.js";
+import type { FleetFacts, FleetNode, PageKek } from "./page-facts.js";
 import { facts, findings } from "./sections.js";
 import { timeLine, type TimedKek } from "./time-line.js";
 

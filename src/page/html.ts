@@ -1,6 +1,6 @@
 // HTML in which every value is escaped by construction: labels on a shared token, a node's answers and a report's
 // names are written by others. There is no way to insert markup except through the `html` tag itself.
-import { oneLine } from "../untrusted-text.js";
+import { escapeHtml, oneLine } from "../untrusted-text.js";
 
 /** Markup that is safe to insert into a page. */
 export class Html {
@@ -27,19 +27,6 @@ function markupOf(value: HtmlValue): string {
   if (value === undefined || value === false) return "";
   if (value instanceof Html) return value.toString();
   if (typeof value === "object") return value.map(markupOf).join("");
-  return escaped(String(value));
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-  "`": "&#96;",
-};
-
-/** Also shows characters that a browser hides or obeys, such as those that reverse the direction of writing. */
-function escaped(text: string): string {
-  return oneLine(text).replace(/[&<>"'`]/gu, (character) => ENTITIES[character] ?? "");
+  // Also shows characters that a browser hides or obeys, such as those that reverse the direction of writing.
+  return escapeHtml(oneLine(String(value)));
 }

@@ -7,7 +7,7 @@ const UNITS = [
   [60, "min"],
 ] as const;
 
-/** Returns such as "3 h ago", "in 12 d" or "now". @param instant and `now` in ms since the epoch */
+/** Returns a text such as "3 h ago", "in 12 d" or "now". @param instant and `now` in ms since the epoch */
 export function relative(instant: number, now: number): string {
   const seconds = Math.round(Math.abs(instant - now) / 1_000);
   if (seconds < 1) return "now";
@@ -22,9 +22,8 @@ export function utc(instant: number): Html {
   return html`<time datetime="${iso}">${iso.slice(0, 19).replace("T", " ")} UTC</time>`;
 }
 
-/** Returns the milliseconds of an ISO 8601 time; undefined for null and for what is none. */
+/** Returns an ISO 8601 time in ms since the epoch; undefined for null and for an invalid time. */
 export function msOf(iso: string | null | undefined): number | undefined {
   const ms = Date.parse(iso ?? "");
-  // A Date beyond this has no ISO 8601 form.
   return Number.isNaN(ms) ? undefined : ms;
 }

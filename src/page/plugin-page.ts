@@ -6,7 +6,7 @@ import { html, type Html } from "./html.js";
 import { msOf, relative, utc } from "./instants.js";
 import { layOut, type RenderedPage } from "./layout.js";
 import { MetricValues } from "./metric-values.js";
-import type { NodeFacts, PageKeyring } from "./node-facts.js";
+import type { PluginFacts, PageKeyring } from "./page-facts.js";
 import { timeLine } from "./time-line.js";
 
 /** Renders the page of this plugin. */
@@ -21,7 +21,7 @@ export class PluginPage {
   }
 
   /** Returns the page. Takes a few milliseconds, however many KEKs there are. */
-  render({ readiness, keyring, metrics }: NodeFacts): RenderedPage {
+  render({ readiness, keyring, metrics }: PluginFacts): RenderedPage {
     const values = new MetricValues(metrics);
     const now = msOf(keyring.now) ?? 0;
     const { ready, lines } = readiness;

@@ -1,7 +1,7 @@
 // The sections of a plugin's page that are read from /readyz and /metrics: health, requests, cache, audit log.
 import { html, type Html } from "./html.js";
 import type { MetricValues } from "./metric-values.js";
-import type { PageKeyring, PageReadiness } from "./node-facts.js";
+import type { PageKeyring, PageReadiness } from "./page-facts.js";
 
 /** Findings that a page shows. */
 const MAX_FINDINGS = 40;

@@ -2,7 +2,7 @@
 // elements, since the pages' policy allows no styles in attributes.
 import { html, type Html } from "./html.js";
 import { msOf, relative, utc } from "./instants.js";
-import type { PageKek } from "./node-facts.js";
+import type { PageKek } from "./page-facts.js";
 
 /** Retired KEKs without a finding that a page shows; the rest is counted. */
 const MAX_RETIRED = 12;

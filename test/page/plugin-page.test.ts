@@ -8,7 +8,7 @@ import { afterAll, expect, it } from "vitest";
 
 import { usageReport, writeUsageReport } from "../../src/etcd/usage-report.js";
 import { fleetPage } from "../../src/page/fleet-page.js";
-import type { FleetNode, NodeFacts, PageKek } from "../../src/page/node-facts.js";
+import type { FleetNode, PluginFacts, PageKek } from "../../src/page/page-facts.js";
 import { PluginPage } from "../../src/page/plugin-page.js";
 
 const folder = mkdtempSync(join(tmpdir(), "page-"));
@@ -29,14 +29,14 @@ const kek = (changes: Partial<PageKek> = {}): PageKek => ({
   ...changes,
 });
 
-const facts = (keys: readonly PageKek[] = [kek()], changes: Partial<NodeFacts> = {}): NodeFacts => ({
+const facts = (keys: readonly PageKek[] = [kek()], changes: Partial<PluginFacts> = {}): PluginFacts => ({
   readiness: { ready: true, lines: ["ok"] },
   keyring: { now: NOW, publishedKeyId: "k1", dueKeyId: null, heldBack: null, readAt: NOW, keys },
   metrics: "",
   ...changes,
 });
 
-const pageOf = (known: NodeFacts, stateDir?: string): string =>
+const pageOf = (known: PluginFacts, stateDir?: string): string =>
   new PluginPage("1.2.3", stateDir).render(known).body;
 /** What a reader sees of a page. */
 const textOf = (page: string): string =>
@@ -110,7 +110,7 @@ it("the page escapes every value", () => {
 });
 
 it("escapes what the nodes of a fleet answer", () => {
-  const node = (url: string, keyring: NodeFacts["keyring"]): FleetNode => ({
+  const node = (url: string, keyring: PluginFacts["keyring"]): FleetNode => ({
     url,
     error: null,
     version: HOSTILE,

@@ -33,7 +33,7 @@ export interface PageReadiness {
 }
 
 /** The answers of one plugin. */
-export interface NodeFacts {
+export interface PluginFacts {
   readonly readiness: PageReadiness;
   readonly keyring: PageKeyring;
   /** The text of /metrics. */
