@@ -189,9 +189,9 @@ npm_packages_are_there() {
 # Runs npm ci if package-lock.json has changed since the last run, and builds pkcs11js's binary if it is missing.
 need_npm_packages() {
   ! npm_packages_are_there || return 0
-  # npm would empty the folder that the link points to, which belongs to another checkout.
   [[ $repository != *[[:space:]]* ]] ||
     die "node-gyp cannot build in a folder whose path has a space ($repository); clone into another folder" 2
+  # npm would empty the folder that the link points to, which belongs to another checkout.
   [ ! -L node_modules ] || die "node_modules is a symbolic link; remove it, and run this again to install the packages here"
   use_local_headers
   if ! cmp -s package-lock.json node_modules/.installed-package-lock.json; then
