@@ -21,7 +21,9 @@ export const SILENT: Log = {
 };
 const UNOBSERVED = { hsmCallDone: () => undefined, hostEnded: () => undefined };
 const STOP_MS = 1_000;
+/** Number of attempts to read a token whose failure may pass in a moment. */
 const MAX_ATTEMPTS = 3;
+/** Time in ms after which a failure is not of that kind. */
 const QUICK_MS = 2_000;
 
 /** A configured token and its content when the command began. */
@@ -174,16 +176,16 @@ async function read(
     const hsm = await openAndStart(settings, operator, token);
     const result = await reading(() => hsm.listKeks());
     const isQuick = performance.now() - startedAt < QUICK_MS;
-    if (!isQuick || !isMaybeBrief(result.failure) || attempt === MAX_ATTEMPTS) return { hsm, ...result };
+    if (!isQuick || !mayPass(result.failure) || attempt === MAX_ATTEMPTS) return { hsm, ...result };
     await hsm.stop(STOP_MS);
   }
 }
 
 /**
- * Returns whether the token may be readable a moment later: SoftHSM 2.6.1 shows no token, or fails, if another process, such as
- * the plugin, writes the token while the library is loaded.
+ * Returns whether a failure may pass in a moment: SoftHSM 2.6.1 shows no token, or fails, if another process, such as the
+ * plugin, writes the token while the library is loaded.
  */
-function isMaybeBrief(failure: KmsError | undefined): boolean {
+function mayPass(failure: KmsError | undefined): boolean {
   return failure?.code === "TOKEN_NOT_FOUND" || failure?.code === "HSM_UNAVAILABLE";
 }
 

@@ -6,9 +6,11 @@ import { invalid } from "./invalid.js";
  * @throws KmsError CONFIG_INVALID
  */
 export function parseNodeAddress(address: string): URL {
+  // What precedes "@" may be a password, so the message does not repeat it.
+  if (address.includes("@")) {
+    throw invalid("names a user; give URLs without one, such as http://127.0.0.1:8090");
+  }
   const url = URL.canParse(address) ? new URL(address) : undefined;
-  // The part before "@" may be a password.
-  if (address.includes("@")) throw invalid("gives a user; a plugin address has none: http://127.0.0.1:8090");
   if (url === undefined || !/^https?:$/.test(url.protocol)) {
     throw invalid(`"${address}" is not a plugin address; give URLs such as http://127.0.0.1:8090`);
   }
