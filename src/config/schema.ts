@@ -3,6 +3,7 @@
 import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { MECHANISM_CHOICES } from "../hsm/mechanisms.js";
+import { approvalsSection } from "./approvals-schema.js";
 import { parseHttpAddress } from "./http-address.js";
 import { parseNodeAddresses } from "./node-address.js";
 import {
@@ -177,19 +178,6 @@ const auditSection = z.strictObject({
   }),
 });
 
-const approvalsSection = z.strictObject({
-  policy: optionalText({
-    range: "an absolute path",
-    read: checkAbsolutePath,
-    why: "Policy that says who approves what; with it, a KEK becomes active on this node only with an approval in stateDir",
-  }),
-  root: optionalText({
-    range: "sha256: and 64 hexadecimal digits",
-    read: checkDigest,
-    why: "Digest of the policy's first version, from `approvals policy verify`; every later version must follow from it",
-  }),
-});
-
 export const documentSchema = z.strictObject({
   apiVersion: z
     .literal(API_VERSION)
@@ -252,9 +240,4 @@ export type Document = z.output<typeof documentSchema>;
 function checkActive(text: string): string {
   if (/^[\x21-\x7e]{1,128}$/.test(text)) return text;
   throw new KmsError("CONFIG_INVALID", "is not a key_id; copy one from `keys list`, or give a CKA_ID in hex");
-}
-
-function checkDigest(text: string): string {
-  if (/^sha256:[0-9a-f]{64}$/.test(text)) return text;
-  throw new KmsError("CONFIG_INVALID", "is not a digest; copy it from `approvals policy verify`");
 }

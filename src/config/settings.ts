@@ -1,6 +1,6 @@
 // The settings of the plugin and its commands: the file, overridden by flags, checked as a whole. Reports all problems
 // at once. Durations are in milliseconds from here on, and nothing else reads the file.
-import { join } from "node:path";
+import { auditOf, type AuditSettings } from "./audit-settings.js";
 import { checkCombinations } from "./combinations.js";
 import { readConfigurationFile } from "./file.js";
 import type { HttpAddress } from "./http-address.js";
@@ -75,14 +75,7 @@ export interface Settings {
   /** Always present for `serve`. */
   readonly stateDir?: string;
   /** Absent if no audit log is configured. */
-  readonly audit?: {
-    readonly file: string;
-    readonly keyFile: string;
-    readonly maxBytes: number;
-    readonly keep: number;
-    /** Whether a command that changes a KEK fails while the log cannot be written. */
-    readonly required: boolean;
-  };
+  readonly audit?: AuditSettings;
   /** Absent if no policy is configured. */
   readonly approvals?: {
     /** Path of the policy. */
@@ -132,9 +125,6 @@ export interface Origin {
 
 /** A file with more problems is probably not the intended one. */
 const MAX_LINES = 100;
-const MEBIBYTE = 1024 * 1024;
-/** In the state directory. */
-const AUDIT_KEY = "audit.key";
 
 /**
  * Returns the settings from the file and the flags.
@@ -195,13 +185,6 @@ function draftsOf({
 
 function hasOne(tokens: readonly TokenSettings[]): tokens is TokenList {
   return tokens.length > 0;
-}
-
-function auditOf({ audit, stateDir }: Document): Settings["audit"] {
-  const { file, keyFile = stateDir && join(stateDir, AUDIT_KEY) } = audit;
-  if (file === undefined || keyFile === undefined) return undefined;
-  const { keep, required } = audit;
-  return { file, keyFile, maxBytes: audit.maxMebibytes * MEBIBYTE, keep, required };
 }
 
 function normalise(document: Document, tokens: Settings["tokens"], warnings: readonly string[]): Settings {
