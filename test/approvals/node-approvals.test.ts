@@ -51,7 +51,7 @@ function node(): NodeApprovals {
   return approvals;
 }
 
-it("permits a KEK with an approval by the quorum", () => {
+it("a node permits a KEK with an approval by the quorum", () => {
   const running = node();
   expect(running.refusalOf(KEK)).toBe("no approval by 2 people has been delivered to this node");
   deliver(approvalBy(["olga", "alice", "bob"]));
@@ -60,11 +60,11 @@ it("permits a KEK with an approval by the quorum", () => {
   expect(running.refusalOf({ ...KEK, names: ["rogue"] })).toMatch("no approval");
 });
 
-it("permits a KEK that the policy lists as in use", () => {
+it("a node permits a KEK that the policy lists as in use", () => {
   expect(node().refusalOf({ ...KEK, names: ["k1"] })).toBeUndefined();
 });
 
-it("refuses a KEK whose key_id does not name its value", () => {
+it("a node refuses a KEK whose key_id does not name its value", () => {
   expect(node().refusalOf({ ...KEK, names: [] })).toMatch("does not name its value");
 });
 
@@ -84,12 +84,12 @@ it.each([
     approvalBy(["olga", "alice", "bob"], {}, Date.UTC(2026, 10, 19)),
     "expires at",
   ],
-])("refuses a KEK whose approval has %s", (_name, approval, reason) => {
+])("a node refuses a KEK whose approval has %s", (_name, approval, reason) => {
   deliver(approval);
   expect(node().refusalOf(KEK)).toMatch(reason);
 });
 
-it("permits a KEK by a valid approval beside a refused one and files that are none", () => {
+it("a valid approval permits a KEK beside a refused one and other files", () => {
   deliver(approvalBy(["olga", "alice"]), "a");
   deliver(approvalBy(["olga", "alice", "bob"]), "b");
   writeFileSync(join(stateDir, "approval-junk.json"), "{");
@@ -97,7 +97,7 @@ it("permits a KEK by a valid approval beside a refused one and files that are no
   expect(node().refusalOf(KEK)).toBeUndefined();
 });
 
-it("keeps deciding by the last valid policy while the file is damaged, and reports it", () => {
+it("a node decides by the last valid policy while the file is damaged, and reports it", () => {
   deliver(approvalBy(["olga", "alice", "bob"]));
   const running = node();
   writeFileSync(path, "{");
@@ -110,7 +110,7 @@ it("keeps deciding by the last valid policy while the file is damaged, and repor
   expect(running.problem).toBeUndefined();
 });
 
-it("does not return to an earlier version of the policy, nor to another under the same number", () => {
+it("a node refuses an earlier version of the policy, and another under the same number", () => {
   const second = { ...FIRST, version: 2, previous: digestOf(FIRST), issued: "2026-11-02T00:00:00Z" };
   const start = signedBy(FIRST, "alice", "bob");
   writePolicy(start, signedBy(second, "alice", "bob"));
@@ -123,7 +123,7 @@ it("does not return to an earlier version of the policy, nor to another under th
   expect(() => loadPolicy(source())).toThrow("restore it");
 });
 
-it("judges approvals by the policy in force, so that a person who left no longer counts", () => {
+it("a node judges approvals by the policy in force: a person who left no longer counts", () => {
   deliver(approvalBy(["olga", "alice", "bob"]));
   const running = node();
   const people = FIRST.people.filter(({ name }) => name !== "bob");
@@ -135,7 +135,7 @@ it("judges approvals by the policy in force, so that a person who left no longer
   expect(running.refusalOf(KEK)).toMatch("is of nobody in version 2");
 });
 
-it("does not wait for a policy that is a pipe", () => {
+it("a node does not wait for a policy that is a pipe", () => {
   rmSync(path);
   execFileSync("mkfifo", [path]);
   expect(node().problem).toMatch("is not a regular file");

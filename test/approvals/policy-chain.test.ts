@@ -21,32 +21,32 @@ const start = signedBy(first, "alice", "bob");
 const verify = (...versions: SignedPolicy[]) => verifyChain(parseChain(formatChain(versions)), ROOT);
 
 describe("the first version", () => {
-  it("is in force when its quorum has signed it and the configuration names it", () => {
+  it("a policy is in force with its quorum's signatures, if the configuration names it", () => {
     expect(verify(start).policy).toEqual(first);
   });
 
-  it("needs its own quorum", () => {
+  it("a policy's first version needs its own quorum", () => {
     expect(() => verify(signedBy(first, "alice"))).toThrow("signed by 1 of its 2 approvers (alice)");
   });
 
-  it("is refused if the configuration names another", () => {
+  it("a policy is refused if the configuration names another", () => {
     const other = policyOf({ cluster: "other" });
     expect(() => verify(signedBy(other, "alice", "bob"))).toThrow("approvals.root");
   });
 
-  it("counts a person with two keys once", () => {
+  it("a policy counts a person with two keys once", () => {
     expect(() => verify(signedBy(first, "alice", "alice-2"))).toThrow("1 of its 2");
   });
 
-  it("does not count a person who only proposes", () => {
+  it("a policy does not count a person who only proposes", () => {
     expect(() => verify(signedBy(first, "alice", "olga"))).toThrow("1 of its 2");
   });
 
-  it("refuses a signature of somebody unknown, by its position", () => {
+  it("a policy's signature by somebody unknown is refused, by its position", () => {
     expect(() => verify(signedBy(first, "alice", "bob", "mallory"))).toThrow(/signature 3 .* is of nobody/);
   });
 
-  it("refuses the same key twice", () => {
+  it("a policy refuses two signatures by the same key", () => {
     expect(() => verify(signedBy(first, "alice", "bob", "bob"))).toThrow("same key");
   });
 });
@@ -54,11 +54,11 @@ describe("the first version", () => {
 describe("a new version", () => {
   const lower = next({ thresholds: { ...first.thresholds, activate: 1 } });
 
-  it("is in force with the quorums of the previous version and of itself", () => {
+  it("a new policy version is in force with the quorums of the previous one and of itself", () => {
     expect(verify(start, signedBy(lower, "alice", "carol")).policy.version).toBe(2);
   });
 
-  it("needs the quorum of the previous version", () => {
+  it("a new policy version needs the quorum of the previous one", () => {
     const people = [...first.people.filter(({ name }) => name === "olga"), PEOPLE.mallory, PEOPLE.trudy];
     const coup = next({ people });
     expect(() => verify(start, signedBy(coup, "mallory", "trudy"))).toThrow(
@@ -66,14 +66,14 @@ describe("a new version", () => {
     );
   });
 
-  it("needs the quorum of its own people too", () => {
+  it("a new policy version needs the quorum of its own people too", () => {
     const people = [...first.people, PEOPLE.mallory];
     const wider = next({ people, thresholds: { ...first.thresholds, policy: 3 } });
     expect(() => verify(start, signedBy(wider, "alice", "bob"))).toThrow("2 of its 3");
     expect(verify(start, signedBy(wider, "alice", "bob", "mallory")).policy.version).toBe(2);
   });
 
-  it("must follow the version before it", () => {
+  it("a new policy version must follow the one before it", () => {
     const stray = next({ previous: digestOf(lower) });
     expect(() => verify(start, signedBy(stray, "alice", "bob"))).toThrow("does not follow");
   });
@@ -82,11 +82,11 @@ describe("a new version", () => {
     ["a gap", { version: 3 }, "version 3"],
     ["another cluster", { cluster: "other" }, "another cluster"],
     ["an earlier time", { issued: "2026-10-01T00:00:00Z" }, "older"],
-  ])("is refused with %s", (_name, changes, problem) => {
+  ])("a new policy version is refused with %s", (_name, changes, problem) => {
     expect(() => verify(start, signedBy(next(changes), "alice", "bob"))).toThrow(problem);
   });
 
-  it("does not count a person who had expired when it was issued", () => {
+  it("a policy version does not count a person who had expired when it was issued", () => {
     const people = first.people.map((person) =>
       person.name === "carol" ? { ...person, expires: "2026-11-01T12:00:00Z" } : person,
     );
@@ -118,14 +118,14 @@ describe("the content of a policy", () => {
     ],
     ["a time that does not exist", { issued: "2026-02-30T00:00:00Z" }, "existing time"],
     ["a field that is unknown", { extra: true }, "invalid"],
-  ])("is not accepted with %s", (_name, changes, problem) => {
+  ])("a policy is not accepted with %s", (_name, changes, problem) => {
     const policy = policyOf(changes as Partial<Policy>);
     expect(() => verifyChain(parseChain(formatChain([signedBy(policy, "alice", "bob")])), undefined)).toThrow(
       problem,
     );
   });
 
-  it("has thresholds that people other than the proposer can reach", () => {
+  it("a policy has thresholds that people other than the proposer can reach", () => {
     const people = [PEOPLE.alice, PEOPLE.bob];
     const policy = policyOf({ people, thresholds: { policy: 2, activate: 2 } });
     expect(() => verifyChain(parseChain(formatChain([signedBy(policy, "alice", "bob")])), undefined)).toThrow(
@@ -133,7 +133,7 @@ describe("the content of a policy", () => {
     );
   });
 
-  it("is signed in the canonical form of RFC 8785", () => {
+  it("a policy is signed in the canonical form of RFC 8785", () => {
     expect(canonicalBytes({ b: 1, a: ["é\n", null, true], "\u20ac": "\u0007" }).toString()).toBe(
       '{"a":["é\\n",null,true],"b":1,"€":"\\u0007"}',
     );

@@ -18,40 +18,40 @@ const POLICY = policyOf();
 const GOOD = approvalBy(["olga", "alice", "bob"]);
 
 describe("an approval", () => {
-  it("carries the quorum of people other than its proposer", () => {
+  it("an approval carries the quorum of people other than its proposer", () => {
     expect(requireQuorum(POLICY, parseApproval(formatApproval(GOOD)))).toEqual(["alice", "bob"]);
   });
 
-  it("lacks the quorum while people are missing", () => {
+  it("an approval lacks the quorum while people are missing", () => {
     expect(() => requireQuorum(POLICY, approvalBy(["olga", "alice"]))).toThrow(
       "requires 2 approvers other than the proposer olga; 1 signed (alice)",
     );
     expect(standingOf(POLICY, approvalBy(["olga"]))).toEqual({ isProposed: true, approvers: [], needed: 2 });
   });
 
-  it("does not count its proposer as an approver", () => {
+  it("an approval does not count its proposer as an approver", () => {
     expect(() => requireQuorum(POLICY, approvalBy(["alice", "bob"], { proposer: "alice" }))).toThrow(
       "1 signed",
     );
   });
 
-  it("is not accepted in the name of a proposer who has not signed", () => {
+  it("an approval in the name of a proposer who has not signed is refused", () => {
     expect(() => requireQuorum(POLICY, approvalBy(["alice", "bob"]))).toThrow(
       "not signed by its proposer olga",
     );
   });
 
-  it("counts two keys of a person once", () => {
+  it("an approval counts two keys of a person once", () => {
     expect(() => requireQuorum(POLICY, approvalBy(["olga", "alice", "alice-2"]))).toThrow("1 signed (alice)");
   });
 
-  it("is refused with a signature of somebody unknown", () => {
+  it("an approval is refused with a signature by somebody unknown", () => {
     expect(() => requireQuorum(POLICY, resigned(GOOD, "olga", "alice", "bob", "mallory"))).toThrow(
       "signature 4 (key SHA256:",
     );
   });
 
-  it("is refused for another cluster, and for a proposer who is not in the policy", () => {
+  it("an approval is refused for another cluster, or with a proposer not in the policy", () => {
     expect(() => requireQuorum(policyOf({ cluster: "other" }), GOOD)).toThrow(
       'cluster "prod-1", not for "other"',
     );
@@ -59,7 +59,7 @@ describe("an approval", () => {
     expect(() => requireQuorum(POLICY, unknown)).toThrow("mallory is not in version 1");
   });
 
-  it("does not count people who have expired since, whatever date it states", () => {
+  it("an approval does not count people who have expired since, whatever date it states", () => {
     const people = [
       PEOPLE.alice,
       { ...PEOPLE.bob, expires: "2026-11-22T00:00:00Z" },
@@ -69,7 +69,7 @@ describe("an approval", () => {
     expect(() => requireQuorum(policyOf({ people }), GOOD)).toThrow("bob expired at 2026-11-22");
   });
 
-  it("does not count people who had expired when it was made", () => {
+  it("an approval does not count people who had expired when it was made", () => {
     const people = [
       PEOPLE.alice,
       { ...PEOPLE.bob, expires: "2026-11-10T00:00:00Z" },
@@ -79,7 +79,7 @@ describe("an approval", () => {
     expect(() => requireQuorum(policyOf({ people }), GOOD)).toThrow("bob expired");
   });
 
-  it("needs a verified holder of a security key, unless the policy allows touch alone", () => {
+  it("an approval needs a security key's verified holder, unless touch alone is allowed", () => {
     const touched = (approval: Approval): Approval => ({
       ...approval,
       signatures: approval.signatures.map((one, index) => (index === 2 ? touchOnly(approval) : one)),
@@ -88,7 +88,7 @@ describe("an approval", () => {
     expect(requireQuorum(policyOf({ requireUserVerification: false }), touched(GOOD))).toHaveLength(2);
   });
 
-  it("is refused with a signature for another purpose", () => {
+  it("an approval is refused with a signature for another purpose", () => {
     const foreign = KEYS.bob.sign(JSON.stringify(GOOD.proposal), { namespace: "git" });
     const [olga = "", alice = ""] = GOOD.signatures;
     expect(() => requireQuorum(POLICY, { ...GOOD, signatures: [olga, alice, foreign] })).toThrow(
@@ -96,13 +96,13 @@ describe("an approval", () => {
     );
   });
 
-  it("is valid for at most 7 days", () => {
+  it("an approval is valid for at most 7 days", () => {
     expect(() => propose(DRAFT, NOW, 8 * 24 * 3_600_000)).toThrow("at most 7 days");
     expect(() => propose(DRAFT, NOW, 0)).toThrow("at most 7 days");
   });
 });
 
-it("accepts none of 10,000 altered approvals, and throws nothing but refusals", () => {
+it("none of 10,000 altered approvals is accepted, and each ends in a refusal", () => {
   const text = JSON.stringify(GOOD);
   const original = JSON.stringify(parseApproval(text));
   const edit = fc.record({

@@ -30,33 +30,42 @@ const altered = (text: string, change: (bytes: Buffer) => Uint8Array): string =>
   armour(change(unarmoured(text)));
 
 describe("a signature made by ssh-keygen", () => {
-  it.each(Object.entries(VECTORS.accepted))("is accepted: %s", (_name, { key, signature }) => {
-    expect(verifySignature(signature, MESSAGE).key.value).toBe(readKeyLine(key).value);
-  });
+  it.each(Object.entries(VECTORS.accepted))(
+    "a signature by ssh-keygen is accepted: %s",
+    (_name, { key, signature }) => {
+      expect(verifySignature(signature, MESSAGE).key.value).toBe(readKeyLine(key).value);
+    },
+  );
 
-  it.each(Object.entries(VECTORS.refused))("is refused: %s", (_name, { signature, problem }) => {
-    expect(() => verifySignature(signature, MESSAGE)).toThrow(problem);
-  });
+  it.each(Object.entries(VECTORS.refused))(
+    "a signature by ssh-keygen is refused: %s",
+    (_name, { signature, problem }) => {
+      expect(() => verifySignature(signature, MESSAGE)).toThrow(problem);
+    },
+  );
 
-  it.each(Object.entries(VECTORS.accepted))("does not cover another message: %s", (_name, { signature }) => {
-    expect(() => verifySignature(signature, Buffer.from("another"))).toThrow("does not match");
-  });
+  it.each(Object.entries(VECTORS.accepted))(
+    "a signature by ssh-keygen does not cover another message: %s",
+    (_name, { signature }) => {
+      expect(() => verifySignature(signature, Buffer.from("another"))).toThrow("does not match");
+    },
+  );
 });
 
 describe("a security key", () => {
   const TYPES = ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"] as const;
 
-  it.each(TYPES)("reports flags and counter: %s", (type) => {
+  it.each(TYPES)("a security key's signature has flags and counter: %s", (type) => {
     const { touch } = verifySignature(sshSigner(type).sign(MESSAGE, { flags: 1 }), MESSAGE);
     expect(touch).toMatchObject({ isPresent: true, isVerified: false, counter: 7 });
   });
 
-  it.each(TYPES)("must have been touched: %s", (type) => {
+  it.each(TYPES)("a security key must have been touched: %s", (type) => {
     const signature = sshSigner(type).sign(MESSAGE, { flags: 4 });
     expect(() => verifySignature(signature, MESSAGE)).toThrow("nobody touched");
   });
 
-  it.each(TYPES)("cannot claim a touch that it did not sign: %s", (type) => {
+  it.each(TYPES)("a security key cannot claim a touch that it did not sign: %s", (type) => {
     const signature = sshSigner(type).sign(MESSAGE, { flags: 0 });
     const forged = altered(signature, (bytes) => {
       bytes.writeUInt8(5, bytes.length - 5);
@@ -65,12 +74,12 @@ describe("a security key", () => {
     expect(() => verifySignature(forged, MESSAGE)).toThrow("does not match");
   });
 
-  it("sets no flags that announce extensions", () => {
+  it("a security key with flags that announce extensions is refused", () => {
     const signature = sshSigner(TYPES[0]).sign(MESSAGE, { flags: 0x81 });
     expect(() => verifySignature(signature, MESSAGE)).toThrow("unknown flags");
   });
 
-  it("must have been registered for SSH", () => {
+  it("a security key must have been registered for SSH", () => {
     const signature = sshSigner(TYPES[0], "https://example.com").sign(MESSAGE);
     expect(() => verifySignature(signature, MESSAGE)).toThrow("another application");
   });
@@ -93,11 +102,11 @@ describe("the reader of signatures", () => {
     ["a trailing byte", altered(good, (bytes) => Buffer.concat([bytes, Buffer.alloc(1)])), "follow its end"],
     ["a missing byte", altered(good, (bytes) => bytes.subarray(0, -1)), "cut off"],
     ["nothing", "", "not an armoured"],
-  ])("refuses %s", (_name, signature, problem) => {
+  ])("a signature is refused: %s", (_name, signature, problem) => {
     expect(() => verifySignature(signature, MESSAGE)).toThrow(problem);
   });
 
-  it("refuses base64 that is not canonical", () => {
+  it("a signature in base64 that is not canonical is refused", () => {
     const padded = Object.values(VECTORS.accepted).find(({ signature }) => signature.includes("=\n"));
     const text = padded?.signature ?? "";
     const odd = text.replace(/(.)(={1,2}\n-----END)/, (_all, last: string, end: string) => {
@@ -113,12 +122,12 @@ describe("the reader of signatures", () => {
     ["one", `01${"00".repeat(31)}`],
     ["order eight", "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85"],
     ["a coordinate that is not reduced", `ee${"ff".repeat(30)}7f`],
-  ])("refuses an ed25519 key that proves nothing: %s", (_name, point) => {
+  ])("an ed25519 key that proves nothing is refused: %s", (_name, point) => {
     const key = Buffer.concat([wireString("ssh-ed25519"), wireString(Buffer.from(point, "hex"))]);
     expect(() => readKey(key)).toThrow("proves nothing");
   });
 
-  it("refuses a point that is not on the curve", () => {
+  it("an ecdsa key that is not a point of its curve is refused", () => {
     const point = Buffer.concat([Buffer.from([4]), Buffer.alloc(64, 1)]);
     const key = Buffer.concat(["ecdsa-sha2-nistp256", "nistp256", point].map((part) => wireString(part)));
     expect(() => readKey(key)).toThrow("not a point");
@@ -129,11 +138,11 @@ describe("the reader of signatures", () => {
     "ssh-ed25519",
     'command="x" ssh-ed25519 AAAA',
     "ssh-ed25519 AAAA\nssh-ed25519 AAAA",
-  ])("refuses the key line %j", (line) => {
+  ])("the key line %j is refused", (line) => {
     expect(() => readKeyLine(line)).toThrow(KmsError);
   });
 
-  it("accepts none of 10,000 altered signatures, and throws nothing else", () => {
+  it("none of 10,000 altered signatures is accepted, and each ends in a refusal", () => {
     const originals = Object.values(VECTORS.accepted);
     const alteration = fc.record({
       which: fc.nat(originals.length - 1),

@@ -87,7 +87,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true });
 });
 
-it("collects signatures until an approval has its quorum, and says who is missing", async () => {
+it("approvals sign collects signatures until the quorum; show says who is missing", async () => {
   expect(
     await propose("a.json", "activate", "kms-kek@20261201T100000Z", "--kek", KEK, "--valid", "168h"),
   ).toMatchObject({
@@ -103,14 +103,14 @@ it("collects signatures until an approval has its quorum, and says who is missin
   expect((await approvals("show", file("a.json"), "--policy", POLICY)).code).toBe(0);
 });
 
-it("refuses a proposal that another person signs", async () => {
+it("approvals propose refuses a proposal that another person signs", async () => {
   const forged = await propose("b.json", "destroy", "kms-kek", "--kek", KEK, "-i", file("alice"));
   expect(forged).toMatchObject({ code: 1 });
   expect(forged.stderr).toContain("is not olga's");
   expect(readdirSync(folder)).not.toContain("b.json");
 });
 
-it("requires a quorum for an operation, for exactly what was approved", async () => {
+it("an operation requires a quorum for exactly what was approved", async () => {
   const operation = { operation: "destroy", names: [KEK], label: "kms-kek" } as const;
   await expect(approvalCheck(settings(), undefined)(operation)).rejects.toThrow("requires 2 approvers");
   await propose("d.json", "destroy", "kms-kek", "--kek", KEK);
@@ -126,7 +126,7 @@ it("requires a quorum for an operation, for exactly what was approved", async ()
   await expect(approvalCheck(elsewhere, file("d.json"))(operation)).rejects.toThrow('for token "kms"');
 });
 
-it("uses the approval of a rotation once", async () => {
+it("the approval of a rotation is used once", async () => {
   const label = "kms-kek@20261202T100000Z";
   await propose("r.json", "rotate", label);
   await sign("r.json", "bob");
@@ -135,14 +135,14 @@ it("uses the approval of a rotation once", async () => {
   await expect(check({ operation: "rotate", names: [], label })).rejects.toThrow("used already");
 });
 
-it("asks for no approval of an operation that the policy leaves open, or without a policy", async () => {
+it("no approval is needed without a policy, or for what it leaves open", async () => {
   const operation = { operation: "adopt", names: [KEK] } as const;
   await expect(approvalCheck(settings(), undefined)(operation)).resolves.toEqual({});
   await expect(approvalCheck({} as Settings, undefined)(operation)).resolves.toEqual({});
   await expect(approvalCheck({} as Settings, file("d.json"))(operation)).rejects.toThrow("does not set");
 });
 
-it("does not write over a policy, and adds a version that is not in force until it is signed", async () => {
+it("policy init writes over no policy; a version it adds is in force once signed", async () => {
   const again = ["policy", "init", POLICY, "--threshold", "activate=1"];
   expect((await approvals(...again)).stderr).toContain("--next");
   expect((await approvals(...again, "--next")).code).toBe(0);

@@ -31,7 +31,7 @@ interface Report {
 
 const report = async (): Promise<Report> => (await (await kms.own.get("/keys")).json()) as Report;
 
-it("activates a KEK only with the quorum, and never gives up the one in use", async () => {
+it("a plugin activates a KEK only with the quorum, and never gives up the one in use", async () => {
   const inUse = (await kms.client.status()).keyId;
   const sealed = await kms.client.encrypt(SEED, "before");
   const policy = policyOf();
@@ -67,7 +67,7 @@ it("activates a KEK only with the quorum, and never gives up the one in use", as
   expect(await kms.client.decrypt(sealed, "after")).toEqual(SEED);
 });
 
-it("loads no code of approvals with the plugin; only a policy does", () => {
+it("no code of approvals is loaded with the plugin; only a policy loads it", () => {
   const bundle = readFileSync(MAIN.replace("main.js", "cli/serve.js"), "utf8");
   expect(bundle).toContain("// module provider/active-key.js");
   expect(bundle).not.toContain("// module approvals/");

@@ -109,7 +109,7 @@ it("the page escapes every value", () => {
   expect(tags(page)).toBeLessThanOrEqual(tags(pageOf(tame)) + 8);
 });
 
-it("escapes what the nodes of a fleet answer", () => {
+it("the console's page escapes what the nodes answer", () => {
   const node = (url: string, keyring: PluginFacts["keyring"]): FleetNode => ({
     url,
     error: null,
@@ -131,7 +131,7 @@ it("escapes what the nodes of a fleet answer", () => {
   expect(textOf(page)).toContain("Missing on http://b.");
 });
 
-it("marks a KEK whose state differs between nodes, and agrees if none does", () => {
+it("the console's page marks a KEK whose state differs between nodes", () => {
   const node = (url: string, keys: readonly PageKek[]): FleetNode => {
     const { readiness, keyring } = facts(keys);
     return { url: `${url}/keys`, error: null, readiness, keyring, clockAheadMs: 1_500 };
