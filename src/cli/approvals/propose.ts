@@ -1,23 +1,16 @@
 // `kms-pkcs11 approvals propose`: writes what is proposed, signed by its proposer, for approvers to sign.
 import { Option, type Command } from "commander";
-import { describeProposal } from "../../approvals/describe.js";
 import { digestOfFile, formatSecond } from "../../approvals/document.js";
 import { readPolicy } from "../../approvals/policy-file.js";
 import { OPERATIONS, type Operation } from "../../approvals/policy.js";
-import {
-  DEFAULT_VALIDITY_MS,
-  formatApproval,
-  propose,
-  signedBytes,
-  standingOf,
-} from "../../approvals/proposal.js";
+import { DEFAULT_VALIDITY_MS, formatApproval, propose, standingOf } from "../../approvals/proposal.js";
 import { refused } from "../../approvals/refused.js";
 import { writeNewDocument } from "../../approvals/write-document.js";
 import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
 import { parseInstant } from "../../provider/kek-label.js";
 import type { Terminal } from "../output.js";
-import { addSigningOptions, signAfterAsking, type SigningOptions } from "./signing.js";
+import { addSigningOptions, signProposal, type SigningOptions } from "./signing.js";
 
 interface ProposeOptions extends SigningOptions {
   readonly policy: string;
@@ -86,13 +79,7 @@ async function proposeAndSign(file: string, options: ProposeOptions, terminal: T
   };
   const approval = propose(draft, Date.now(), validityMs);
   const { proposal } = approval;
-  const signature = await signAfterAsking(
-    describeProposal(proposal),
-    signedBytes(approval),
-    options,
-    terminal,
-  );
-  const signed = { ...approval, signatures: [signature] };
+  const signed = await signProposal(approval, options, terminal);
   if (!standingOf(policy, signed).isProposed) throw refused(`the key of --identity is not ${proposer}'s`);
   writeNewDocument(file, formatApproval(signed));
   terminal.out(`wrote ${file}; it can be approved until ${proposal.expires}`);

@@ -1,19 +1,12 @@
 // `kms-pkcs11 approvals sign`: shows an approver what is proposed and adds the approver's signature.
 import type { Command } from "commander";
-import { describeProposal } from "../../approvals/describe.js";
 import { readDocument } from "../../approvals/document.js";
 import { readPolicy } from "../../approvals/policy-file.js";
-import {
-  formatApproval,
-  isExpired,
-  parseApproval,
-  signedBytes,
-  standingOf,
-} from "../../approvals/proposal.js";
+import { formatApproval, isExpired, parseApproval, standingOf } from "../../approvals/proposal.js";
 import { refused } from "../../approvals/refused.js";
 import { replaceDocument } from "../../approvals/write-document.js";
 import type { Terminal } from "../output.js";
-import { addSigningOptions, signAfterAsking, type SigningOptions } from "./signing.js";
+import { addSigningOptions, signProposal, type SigningOptions } from "./signing.js";
 
 interface SignOptions extends SigningOptions {
   readonly policy: string;
@@ -40,13 +33,7 @@ export function addSignCommand(approvals: Command, terminal: Terminal): void {
       const { proposal } = approval;
       if (isExpired(proposal)) throw refused(`the proposal expired at ${proposal.expires}`);
       standingOf(policy, approval);
-      const signature = await signAfterAsking(
-        describeProposal(proposal),
-        signedBytes(approval),
-        options,
-        terminal,
-      );
-      const signed = { ...approval, signatures: [...approval.signatures, signature] };
+      const signed = await signProposal(approval, options, terminal);
       const { approvers, needed } = standingOf(policy, signed);
       replaceDocument(file, formatApproval(signed));
       terminal.out(`signed: ${approvers.length} of ${needed} approvers (${approvers.join(", ")})`);

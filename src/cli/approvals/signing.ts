@@ -1,6 +1,7 @@
 // Shows what is signed, asks, and has ssh-keygen sign it: shared by the commands that sign.
 import type { Command } from "commander";
-import type { Row } from "../../approvals/describe.js";
+import { describeProposal, type Row } from "../../approvals/describe.js";
+import { signedBytes, type Approval } from "../../approvals/proposal.js";
 import { signWithSshKeygen } from "../../approvals/ssh-keygen.js";
 import { KmsError } from "../../errors.js";
 import { askLine } from "../ask-line.js";
@@ -19,6 +20,17 @@ export function addSigningOptions(command: Command): Command {
       "key for ssh-keygen -Y sign: a private key, or a public key whose private key is in ssh-agent",
     )
     .option("--yes", "sign without asking; required without a terminal");
+}
+
+/** Shows a proposal, asks, and returns its approval with one more signature. @throws KmsError CANCELLED, CONFIG_INVALID */
+export async function signProposal(
+  approval: Approval,
+  options: SigningOptions,
+  terminal: Terminal,
+): Promise<Approval> {
+  const rows = describeProposal(approval.proposal);
+  const signature = await signAfterAsking(rows, signedBytes(approval), options, terminal);
+  return { ...approval, signatures: [...approval.signatures, signature] };
 }
 
 /** Shows rows on standard error, asks, and returns the signature. @throws KmsError CANCELLED, CONFIG_INVALID */
