@@ -4,7 +4,8 @@ import { KmsError } from "../errors.js";
 import { fileLimitIn } from "../file-limit.js";
 import { fileError, refusalIn } from "../files/file-error.js";
 import { VERSION } from "../version.js";
-import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
+import { EXIT_USAGE } from "./exit-code.js";
+import { asksForJson, reportFailure, reportUsage } from "./failure.js";
 import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
 import { addCommands, type AddCommand } from "./subcommands.js";
 
@@ -118,6 +119,8 @@ const LISTING: readonly (string | undefined)[] = [undefined, "-h", "--help", "he
 /** Returns the program with the command that `args` begins with, or with all commands if it begins with none. */
 export async function createProgram(terminal: Terminal, args: readonly string[]): Promise<Command> {
   const program = emptyProgram();
+  // Commander's text for people; `run` reports the error.
+  if (asksForJson(args)) program.configureOutput({ writeErr: () => undefined });
   const loaders = new Map(COMMANDS.map(({ name, load }) => [name, load]));
   await addCommands(loaders, program, terminal, args);
   for (const command of program.commands) {
@@ -152,6 +155,8 @@ function emptyProgram(): Command {
       `
 Exit codes: 0 done; 1 negative result; 2 usage or configuration; 3 HSM or network not reachable; 4 the result could not be
 written to standard output.
+With --output json, a command that fails ends its standard error with the line {"error": {"code", "message", "next"}}.
+Fields and codes are never renamed or removed within a major version; new ones may be added.
 
 Example:
   kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml`,
@@ -191,16 +196,12 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
     const program = listsOnly ? listingProgram() : await createProgram(terminal, args);
     await program.parseAsync(argv);
   } catch (error) {
-    if (error instanceof CommanderError) {
-      process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
-      return;
-    }
-    const known = knownError(error);
-    terminal.err(`kms-pkcs11: ${known.message}`);
-    if (known.code === "INTERNAL" && known.cause instanceof Error) {
-      terminal.err(known.cause.stack ?? known.cause.message);
-    }
-    process.exitCode = exitCodeOf(known.code);
+    const inJson = asksForJson(argv.slice(2));
+    if (!(error instanceof CommanderError)) {
+      reportFailure(knownError(error), inJson ? "json" : "table", terminal);
+    } else if (error.exitCode === 0) process.exitCode = 0;
+    else if (inJson) reportUsage(error.message, terminal);
+    else process.exitCode = EXIT_USAGE;
   }
 }
 

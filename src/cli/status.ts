@@ -5,6 +5,7 @@ import type { Command } from "commander";
 import { parseDuration } from "../config/duration.js";
 import { KmsError } from "../errors.js";
 import { EXIT_NO } from "./exit-code.js";
+import { reportFailure } from "./failure.js";
 import { answeredStatus, KmsClient, type KmsStatus } from "../kms-client/kms-client.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
 
@@ -89,8 +90,7 @@ async function status(options: StatusOptions, timeoutMs: number, terminal: Termi
     // A plugin that answers with an error has been reached.
     const answered = answeredStatus(error);
     if (answered === undefined || answered.name === "DEADLINE_EXCEEDED") throw error;
-    terminal.err(`kms-pkcs11: ${KmsError.from(error).message}`);
-    process.exitCode = EXIT_NO;
+    reportFailure(KmsError.from(error), options.output, terminal, EXIT_NO);
   } finally {
     client.close();
   }
