@@ -2,7 +2,8 @@
 import type { Command } from "commander";
 import { z } from "zod";
 import { EXIT_NO } from "./exit-code.js";
-import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import { printResult } from "./next-step.js";
+import type { OutputFormat, Terminal } from "./output.js";
 import { askPlugin, DEFAULT_UNLOCK_SOCKET, orderBytes, requirePlugin } from "./unlock-client.js";
 
 interface LockOptions {
@@ -31,8 +32,8 @@ Example:
       const { socket, output } = command.optsWithGlobals<LockOptions>();
       await requirePlugin(socket, terminal);
       const answer = await askPlugin(socket, orderBytes("lock"), answerSchema);
-      if (output === "json") terminal.out(formatJson(answer));
-      else terminal.out(answer.message);
+      const change = answer.locked ? ({ did: "lock" } as const) : undefined;
+      printResult({ json: answer, text: answer.message, change }, output, terminal);
       if (!answer.locked) process.exitCode = EXIT_NO;
     });
 }

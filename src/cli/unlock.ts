@@ -4,7 +4,8 @@ import type { Command } from "commander";
 import { z } from "zod";
 import { MAX_PIN_BYTES } from "../config/read-pin.js";
 import { EXIT_NO } from "./exit-code.js";
-import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import { printResult, type Change } from "./next-step.js";
+import type { OutputFormat, Terminal } from "./output.js";
 import { readHidden } from "./read-hidden.js";
 import { askPlugin, DEFAULT_UNLOCK_SOCKET, orderBytes, requirePlugin } from "./unlock-client.js";
 
@@ -56,13 +57,17 @@ Examples:
       const { socket, share, output } = command.optsWithGlobals<UnlockOptions>();
       await requirePlugin(socket, terminal);
       const answer = share === true ? await sendShare(socket, terminal) : await sendPin(socket);
-      if (output === "json") terminal.out(formatJson(answer));
-      else terminal.out(answer.message);
+      printResult({ json: answer, text: answer.message, change: changeOf(answer) }, output, terminal);
       if (!answer.unlocked && answer.accepted !== true) process.exitCode = EXIT_NO;
     });
 }
 
 type Answer = z.infer<typeof answerSchema>;
+
+function changeOf({ unlocked, accepted }: Answer): Change | undefined {
+  if (unlocked) return { did: "unlock" };
+  return accepted === true ? { did: "send a share" } : undefined;
+}
 
 async function sendPin(socket: string): Promise<Answer> {
   const pin = await readHidden("PIN: ", MAX_PIN_BYTES + 2);

@@ -55,7 +55,10 @@ describe("a locked plugin", () => {
   it("spends one PIN attempt on a wrong PIN", async () => {
     const before = logins();
     const { code, stdout } = await unlock("wrong", "--output", "json");
-    expect([code, JSON.parse(stdout)]).toEqual([1, { unlocked: false, message: matching(/PIN/) }]);
+    expect([code, JSON.parse(stdout)]).toEqual([
+      1,
+      { unlocked: false, next: null, message: matching(/PIN/) },
+    ]);
     expect(logins()).toBe(before + 1);
   });
 
@@ -65,7 +68,10 @@ describe("a locked plugin", () => {
 });
 
 it("the right PIN unlocks the plugin and appears in no log", async () => {
-  expect(await unlock(`${kms.token.pin}\n`)).toMatchObject({ code: 0, stderr: "" });
+  expect(await unlock(`${kms.token.pin}\n`)).toMatchObject({
+    code: 0,
+    stderr: expect.stringMatching(/^next: [^\n]+\n$/) as unknown,
+  });
   await waitFor(async () => (await statusText()) === "ok");
   expect(kms.plugin.log).not.toContain(kms.token.pin);
 });

@@ -4,7 +4,8 @@ import { deliverApproval } from "../../admin/approval-delivery.js";
 import { parseApproval } from "../../approvals/proposal.js";
 import { readDocument } from "../../approvals/document.js";
 import { audited } from "../../admin/operator-audit.js";
-import { formatJson, type Terminal } from "../output.js";
+import { printResult } from "../next-step.js";
+import type { Terminal } from "../output.js";
 import { operatorAt } from "../operator.js";
 import { configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
 
@@ -38,7 +39,8 @@ export function addDeliverCommand(approvals: Command, terminal: Terminal): void 
         () => Promise.resolve(deliverApproval(settings, approval)),
         ({ approvers, digest }) => ({ details: { approval: digest, approvers: approvers.join(", ") } }),
       );
-      if (options.output === "json") terminal.out(formatJson({ delivered }));
-      else terminal.out(`delivered the approval of KEK ${keyId} by ${delivered.approvers.join(", ")}`);
+      const text = `delivered the approval of KEK ${keyId} by ${delivered.approvers.join(", ")}`;
+      const result = { json: { delivered }, text, change: { did: "deliver" } as const };
+      printResult(result, options.output, terminal);
     });
 }

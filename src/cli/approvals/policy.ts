@@ -7,10 +7,15 @@ import { readDocument } from "../../approvals/document.js";
 import { formatChain, parseChain, quorumsOf, verifyChain } from "../../approvals/policy-chain.js";
 import { refused } from "../../approvals/refused.js";
 import { replaceDocument, writeNewDocument } from "../../approvals/write-document.js";
+import { printResult } from "../next-step.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
 import { collect } from "../collect-option.js";
 import { nextPolicy, type PolicyOptions } from "./policy-options.js";
 import { addSigningOptions, signAfterAsking, type SigningOptions } from "./signing.js";
+
+interface InitOptions extends PolicyOptions {
+  readonly output: OutputFormat;
+}
 
 interface VerifyOptions {
   readonly root?: string;
@@ -85,7 +90,7 @@ function addInit(policy: Command, terminal: Terminal): void {
     .option("--touch-only", "accept security keys that were touched but did not verify their holder")
     .addHelpText("after", INIT_HELP)
     .action((file: string, _local, command: Command) => {
-      const options = command.optsWithGlobals<PolicyOptions>();
+      const options = command.optsWithGlobals<InitOptions>();
       const versions =
         options.next === true || existsSync(file) ? parseChain(readDocument(file)).versions : [];
       if (versions.length > 0 && options.next !== true) {
@@ -96,9 +101,14 @@ function addInit(policy: Command, terminal: Terminal): void {
       quorumsOf(parseChain(text).versions);
       if (versions.length > 0) replaceDocument(file, text);
       else writeNewDocument(file, text);
-      terminal.out(
-        `wrote version ${made.policy.version} to ${file} (${digestOf(made.policy)}); let approvers sign it`,
-      );
+      const { version } = made.policy;
+      const digest = digestOf(made.policy);
+      const shown = {
+        json: { file, version, digest },
+        text: `wrote version ${version} to ${file} (${digest})`,
+        change: { did: "write a policy" } as const,
+      };
+      printResult(shown, options.output, terminal);
     });
 }
 
@@ -117,9 +127,14 @@ async function signPolicy(file: string, options: SigningOptions, terminal: Termi
   const text = formatChain([...versions.slice(0, -1), signed]);
   const quorum = quorumsOf(parseChain(text).versions).at(-1);
   replaceDocument(file, text);
-  terminal.out(
-    `signed version ${last.policy.version}: ${quorum?.own.join(", ") ?? ""} of ${quorum?.ownNeeded ?? 0}`,
-  );
+  const { version } = last.policy;
+  const { own = [], ownNeeded = 0 } = quorum ?? {};
+  const shown = {
+    json: { file, version, signedBy: own, needed: ownNeeded },
+    text: `signed version ${version}: ${own.join(", ")} of ${ownNeeded}`,
+    change: { did: "sign a policy" } as const,
+  };
+  printResult(shown, options.output, terminal);
 }
 
 function verifyPolicy(file: string, { root, output }: VerifyOptions, terminal: Terminal): void {

@@ -9,6 +9,7 @@ import { writeNewDocument } from "../../approvals/write-document.js";
 import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
 import { parseInstant } from "../../provider/kek-label.js";
+import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { addSigningOptions, signProposal, type SigningOptions } from "./signing.js";
 
@@ -82,5 +83,7 @@ async function proposeAndSign(file: string, options: ProposeOptions, terminal: T
   const signed = await signProposal(approval, options, terminal);
   if (!standingOf(policy, signed).isProposed) throw refused(`the key of --identity is not ${proposer}'s`);
   writeNewDocument(file, formatApproval(signed));
-  terminal.out(`wrote ${file}; it can be approved until ${proposal.expires}`);
+  const text = `wrote ${file}; it can be approved until ${proposal.expires}`;
+  const shown = { json: { file, proposal }, text, change: { did: "propose" } as const };
+  printResult(shown, options.output, terminal);
 }

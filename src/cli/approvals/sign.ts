@@ -5,6 +5,7 @@ import { readPolicy } from "../../approvals/policy-file.js";
 import { formatApproval, isExpired, parseApproval, standingOf } from "../../approvals/proposal.js";
 import { refused } from "../../approvals/refused.js";
 import { replaceDocument } from "../../approvals/write-document.js";
+import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { addSigningOptions, signProposal, type SigningOptions } from "./signing.js";
 
@@ -36,6 +37,8 @@ export function addSignCommand(approvals: Command, terminal: Terminal): void {
       const signed = await signProposal(approval, options, terminal);
       const { approvers, needed } = standingOf(policy, signed);
       replaceDocument(file, formatApproval(signed));
-      terminal.out(`signed: ${approvers.length} of ${needed} approvers (${approvers.join(", ")})`);
+      const text = `signed: ${approvers.length} of ${needed} approvers (${approvers.join(", ")})`;
+      const shown = { json: { file, approvers, needed }, text, change: { did: "sign a proposal" } as const };
+      printResult(shown, options.output, terminal);
     });
 }

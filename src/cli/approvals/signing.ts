@@ -5,11 +5,12 @@ import { signedBytes, type Approval } from "../../approvals/proposal.js";
 import { signWithSshKeygen } from "../../approvals/ssh-keygen.js";
 import { KmsError } from "../../errors.js";
 import { askLine } from "../ask-line.js";
-import { formatTable, type Terminal } from "../output.js";
+import { formatTable, type OutputFormat, type Terminal } from "../output.js";
 
 export interface SigningOptions {
   readonly identity: string;
   readonly yes?: true;
+  readonly output: OutputFormat;
 }
 
 /** Adds --identity and --yes. */
@@ -37,7 +38,7 @@ export async function signProposal(
 export async function signAfterAsking(
   rows: readonly Row[],
   message: Uint8Array,
-  { identity, yes }: SigningOptions,
+  { identity, yes }: Pick<SigningOptions, "identity" | "yes">,
   terminal: Terminal,
 ): Promise<string> {
   terminal.err(formatTable(["", ""], rows).trimStart());

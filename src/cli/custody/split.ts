@@ -12,7 +12,8 @@ import {
 } from "../../custody/sealed-pin-file.js";
 import { requirePossible, splitPin } from "../../custody/split.js";
 import { operatorAt } from "../operator.js";
-import { formatJson, type Terminal } from "../output.js";
+import { printResult } from "../next-step.js";
+import type { Terminal } from "../output.js";
 import { addKeyOptions, settingsFrom } from "../settings-options.js";
 import { handOut, requireOutput } from "./hand-out.js";
 import { addSealedOptions, chosenToken, sealedPathOf, type SealedOptions } from "./sealed-option.js";
@@ -85,10 +86,7 @@ async function runSplit(options: SplitOptions, terminal: Terminal): Promise<void
   }
   const details = { token: sealed.token, set: sealed.set, epoch: sealed.epoch, threshold, shares: count };
   await recordOperatorEvent(settings, operator, { operation: "custody split", outcome: "ok", details });
-  if (options.output === "json") terminal.out(formatJson({ sealed: path, ...details }));
-  else {
-    terminal.out(
-      `${path}: any ${threshold} of ${count} shares of set ${sealed.set} open the PIN (epoch ${sealed.epoch})`,
-    );
-  }
+  const text = `${path}: any ${threshold} of ${count} shares of set ${sealed.set} open the PIN (epoch ${sealed.epoch})`;
+  const result = { json: { sealed: path, ...details }, text, change: { did: "split" } as const };
+  printResult(result, options.output, terminal);
 }

@@ -20,7 +20,8 @@ import { KmsClient } from "../../kms-client/kms-client.js";
 import { MigrationProgress } from "./migration-progress.js";
 import { describeMigration, migrationJson, type MigrationResult } from "./migration-report.js";
 import { aimOf } from "../../admin/migration-aim.js";
-import { formatJson, type OutputFormat, type Terminal } from "../output.js";
+import { printResult, type Change } from "../next-step.js";
+import type { OutputFormat, Terminal } from "../output.js";
 
 interface MigrateOptions extends EndpointOptions {
   readonly prefix: string;
@@ -122,7 +123,8 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
       return { keyId, isDryRun, before, done };
     });
     observer.end();
-    terminal.out(options.output === "json" ? formatJson(migrationJson(result)) : describeMigration(result));
+    const shown = { json: migrationJson(result), text: describeMigration(result), change: changeOf(result) };
+    printResult(shown, options.output, terminal);
     if (!isComplete(result)) process.exitCode = EXIT_NO;
   } finally {
     observer.end();
@@ -156,6 +158,11 @@ async function* staleObjects({ store, prefix }: ComparisonPorts, aim: Aim): Asyn
 /** Returns whether no object is left; for a dry run, whether every object could be rewritten. */
 function isComplete({ isDryRun, before, done }: MigrationResult): boolean {
   return isDryRun ? done?.failures.length === 0 : (done?.after ?? before).left === 0;
+}
+
+function changeOf(result: MigrationResult): Change {
+  if (result.isDryRun) return { did: "plan a migration" };
+  return { did: isComplete(result) ? "migrate" : "migrate a part" };
 }
 
 /** Returns the checked limits. @throws KmsError CONFIG_INVALID */

@@ -9,7 +9,8 @@ import { audited } from "../../admin/operator-audit.js";
 import { changeEvent, changeRows, requireChanged } from "../../admin/token-changes.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { operatorAt } from "../operator.js";
-import { formatJson, formatTable, type Terminal } from "../output.js";
+import { printResult } from "../next-step.js";
+import { formatTable, type Terminal } from "../output.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 
 const HELP = `
@@ -48,14 +49,14 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
         },
       );
       const { changes, ...result } = adopted;
-      if (options.output === "json") terminal.out(formatJson({ adopted: result, tokens: changes.tokens }));
-      else {
-        const rows =
-          changes.tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
-        const isRepeat = changes.tokens.every(({ outcome }) => outcome === "not needed");
-        const did = isRepeat ? "already adopted as" : "adopted as";
-        terminal.out(`${did} "${adopted.label}" (key_id ${adopted.keyId})${rows}`);
-      }
+      const rows =
+        changes.tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
+      const isRepeat = changes.tokens.every(({ outcome }) => outcome === "not needed");
+      const did = isRepeat ? "already adopted as" : "adopted as";
+      const json = { adopted: result, tokens: changes.tokens };
+      const text = `${did} "${adopted.label}" (key_id ${adopted.keyId})${rows}`;
+      const change = changes.failure === undefined ? ({ did: "adopt" } as const) : undefined;
+      printResult({ json, text, change }, options.output, terminal);
       requireChanged(changes, "adopted");
     });
 }

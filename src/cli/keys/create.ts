@@ -9,7 +9,8 @@ import { schedulePolicy } from "../../compose/provider.js";
 import { warnOfUnknownUser } from "../../admin/acting-user.js";
 import { cloneAdvice, waitForClones } from "../../admin/rollout.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
-import { formatJson, formatTable, type Terminal } from "../output.js";
+import { nextStep, printResult } from "../next-step.js";
+import { formatTable, type Terminal } from "../output.js";
 import { operatorAt } from "../operator.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
 import type { Operator } from "../../admin/operator.js";
@@ -125,13 +126,13 @@ async function create({ settings, tokens, begin, wait, operator }: Order): Promi
 }
 
 function report({ made, tokens }: Created, { wait, output }: CreateOptions, terminal: Terminal): void {
-  if (output === "json") terminal.out(formatJson({ created: made, tokens }));
-  else terminal.out(describe(made, tokens));
   const lacking = tokens.filter((one) => !isReady(one)).map(({ name }) => name);
-  if (lacking.length === 0) return;
-  const text = `the KEK is not on ${lacking.join(", ")} yet; clone it there, and see 'kms-pkcs11 keys list'`;
-  if (wait === true) throw new KmsError("KEY_MISSING", text);
-  terminal.err(`next: ${text}`);
+  const change = { did: "create", lacking } as const;
+  const failed = wait === true && lacking.length > 0;
+  const json = { created: made, tokens };
+  const text = describe(made, tokens);
+  printResult({ json, text, change: failed ? undefined : change }, output, terminal);
+  if (failed) throw new KmsError("KEY_MISSING", nextStep(change));
 }
 
 function describe(made: KekRecord, tokens: readonly Readiness[]): string {

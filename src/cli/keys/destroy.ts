@@ -12,7 +12,8 @@ import {
   type NodeAfterDestroy,
 } from "../../admin/nodes-after-destroy.js";
 import { audited } from "../../admin/operator-audit.js";
-import { formatJson, formatTable, type Terminal } from "../output.js";
+import { printResult } from "../next-step.js";
+import { formatTable, type Terminal } from "../output.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
@@ -129,11 +130,13 @@ function report(
 ): void {
   const { keyId, label } = key.record;
   const { tokens, failure } = changes;
-  if (output === "json") {
-    terminal.out(formatJson({ destroyed: { keyId, label, state: key.state, proof }, tokens, nodes }));
-    return;
-  }
   const did = failure === undefined ? "destroyed" : "not destroyed everywhere:";
   const rows = tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
-  if (tokens.length > 1 || failure === undefined) terminal.out(`${did} "${label}" (key_id ${keyId})${rows}`);
+  const isShown = tokens.length > 1 || failure === undefined;
+  const result = {
+    json: { destroyed: { keyId, label, state: key.state, proof }, tokens, nodes },
+    text: isShown ? `${did} "${label}" (key_id ${keyId})${rows}` : "",
+    change: failure === undefined ? ({ did: "destroy", state: key.state } as const) : undefined,
+  };
+  printResult(result, output, terminal);
 }

@@ -3,23 +3,30 @@ import type { Rotation } from "../../admin/guarded-rotation.js";
 import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
 import type { RotationPlan } from "../../provider/rotation.js";
-import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import { nextStep, printResult, type Change } from "../next-step.js";
+import { formatTable, type OutputFormat, type Terminal } from "../output.js";
 import { CANCEL_MARGIN_MS } from "../../admin/require-of-nodes.js";
 import { isReady, readinessRows, type Readiness } from "../../admin/readiness.js";
 import { changeRows } from "../../admin/token-changes.js";
 
 /** Prints the result. @throws KmsError when a token or node lacked the key in time, or the rotation was aborted */
 export function reportRotation(rotation: Rotation, output: OutputFormat, terminal: Terminal): void {
-  terminal.out(output === "json" ? formatJson(asJson(rotation)) : describe(rotation));
-  const { plan, made, readiness, abort, kept } = rotation;
-  if (abort !== undefined && made !== undefined) throw aborted(plan, made, abort);
+  const { plan, made, readiness, abort, kept, converged } = rotation;
   const lacking = readiness.filter((one) => !isReady(one)).map(({ name }) => name);
-  if (lacking.length === 0) return;
-  const text = `not yet on every token and node: ${lacking.join(", ")}; the key becomes active at ${iso(plan.activation)} all the same`;
-  if (rotation.converged === undefined) terminal.err(`next: ${text}`);
-  else {
-    throw new KmsError("KEY_MISSING", kept === undefined ? text : `${text}, and was not destroyed: ${kept}`);
-  }
+  const failed = abort !== undefined || (converged !== undefined && lacking.length > 0);
+  const change = changeOf(plan, made, lacking);
+  const text = describe(rotation);
+  printResult({ json: asJson(rotation), text, change: failed ? undefined : change }, output, terminal);
+  if (abort !== undefined && made !== undefined) throw aborted(plan, made, abort);
+  if (!failed) return;
+  const problem = nextStep(change);
+  const more = kept === undefined ? "" : `, and was not destroyed: ${kept}`;
+  throw new KmsError("KEY_MISSING", `${problem}${more}`);
+}
+
+function changeOf(plan: RotationPlan, made: KekRecord | undefined, lacking: readonly string[]): Change {
+  if (made === undefined) return { did: "plan a rotation" };
+  return { did: "rotate", lacking, activation: iso(plan.activation), from: plan.from.record.keyId };
 }
 
 type Abort = NonNullable<Rotation["abort"]>;
