@@ -55,7 +55,7 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
       const did = isRepeat ? "already adopted as" : "adopted as";
       const json = { adopted: result, tokens: changes.tokens };
       const text = `${did} "${adopted.label}" (key_id ${adopted.keyId})${rows}`;
-      const change = changes.failure === undefined ? ({ did: "adopt" } as const) : undefined;
+      const change = changes.failure === undefined && !isRepeat ? ({ did: "adopt" } as const) : undefined;
       printResult({ json, text, change }, options.output, terminal);
       requireChanged(changes, "adopted");
     });
