@@ -1,5 +1,5 @@
 // How a command reports that it failed, on standard error: a sentence for people, or with `--output json` one line of JSON.
-// Programs match the code, which is from the closed union of `errors.ts`. Knows no command.
+// Programs match the code, which is from the closed union of `errors.ts`, or RESULT_LOST. Knows no command.
 import type { KmsError, ErrorCode } from "../errors.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import type { OutputFormat, Terminal } from "./output.js";
@@ -65,6 +65,12 @@ export function reportFailure(
   process.exitCode = exitCode;
 }
 
+/** Prints that a result could not be written to standard output. */
+export function reportLostResult(problem: string, output: OutputFormat, terminal: Terminal): void {
+  const next = "make standard output writable, then see what the command has changed before you repeat it";
+  terminal.err(output === "json" ? errorLine("RESULT_LOST", problem, next) : `kms-pkcs11: ${problem}`);
+}
+
 /** Prints as JSON what commander found wrong with a command line, and sets the exit code. */
 export function reportUsage(message: string, terminal: Terminal): void {
   const text = message.startsWith("(") ? "the command is incomplete" : message.replace(/^error: /, "");
@@ -72,6 +78,6 @@ export function reportUsage(message: string, terminal: Terminal): void {
   process.exitCode = EXIT_USAGE;
 }
 
-function errorLine(code: ErrorCode, message: string, next: string): string {
+function errorLine(code: ErrorCode | "RESULT_LOST", message: string, next: string): string {
   return JSON.stringify({ error: { code, message, next } });
 }

@@ -24,15 +24,16 @@ export const PROCESS_TERMINAL: Terminal = {
 
 /**
  * Handles failed writes to standard output and standard error. If the reader has left (EPIPE), the command finishes the
- * operation in progress and keeps its exit code. Any other failure is reported in one line on standard error with exit
- * code 4, since the result is lost. Call it once, before printing anything.
+ * operation in progress and keeps its exit code. Any other failure is reported with exit code 4, since the result is lost.
+ * Call it once, before printing anything.
+ * @param report prints what is wrong, in one line on standard error
  */
-export function handleOutputErrors(): void {
+export function handleOutputErrors(report: (problem: string) => void): void {
   let failed = false;
   process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     if (failed || error.code === "EPIPE") return;
     failed = true;
-    process.stderr.write(`kms-pkcs11: cannot write to standard output (${error.code ?? error.message})\n`);
+    report(`cannot write to standard output (${error.code ?? error.message})`);
     process.once("exit", () => (process.exitCode = EXIT_OUTPUT));
   });
   // A failure to write to standard error cannot be reported anywhere.

@@ -5,7 +5,7 @@ import { fileLimitIn } from "../file-limit.js";
 import { fileError, refusalIn } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { EXIT_USAGE } from "./exit-code.js";
-import { asksForJson, reportFailure, reportUsage } from "./failure.js";
+import { asksForJson, reportFailure, reportLostResult, reportUsage } from "./failure.js";
 import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
 import { addCommands, type AddCommand } from "./subcommands.js";
 
@@ -185,9 +185,12 @@ async function printHelp(names: readonly string[], terminal: Terminal): Promise<
 
 /** Runs one command line; sets process.exitCode. */
 export async function run(argv: readonly string[], terminal: Terminal = PROCESS_TERMINAL): Promise<void> {
-  handleOutputErrors();
+  const args = argv.slice(2);
+  const output = asksForJson(args) ? "json" : "table";
+  handleOutputErrors((problem) => {
+    reportLostResult(problem, output, terminal);
+  });
   try {
-    const args = argv.slice(2);
     if (args[0] === "help" && args.length > 1) {
       await printHelp(args.slice(1), terminal);
       return;
@@ -196,11 +199,9 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
     const program = listsOnly ? listingProgram() : await createProgram(terminal, args);
     await program.parseAsync(argv);
   } catch (error) {
-    const inJson = asksForJson(argv.slice(2));
-    if (!(error instanceof CommanderError)) {
-      reportFailure(knownError(error), inJson ? "json" : "table", terminal);
-    } else if (error.exitCode === 0) process.exitCode = 0;
-    else if (inJson) reportUsage(error.message, terminal);
+    if (!(error instanceof CommanderError)) reportFailure(knownError(error), output, terminal);
+    else if (error.exitCode === 0) process.exitCode = 0;
+    else if (output === "json") reportUsage(error.message, terminal);
     else process.exitCode = EXIT_USAGE;
   }
 }

@@ -41,3 +41,11 @@ it.each(["--help", "--version", "keys rotate --help"])(
     expect(code).toBe("code 4");
   },
 );
+
+it("with --output json, the line is JSON", () => {
+  const { code, stderr } = inShell("version --output json", ">/dev/full");
+  expect(JSON.parse(stderr)).toMatchObject({
+    error: { code: "RESULT_LOST", message: "cannot write to standard output (ENOSPC)" },
+  });
+  expect([code, stderr.match(/\n/g)]).toEqual(["code 4", ["\n"]]);
+});
