@@ -8,16 +8,16 @@ import type { CommandResult } from "../support/plugin-process.js";
 const errorOf = ({ stderr }: CommandResult): unknown => JSON.parse(stderr.trimEnd().split("\n").at(-1) ?? "");
 
 it.each([
-  { args: ["keys", "list", "--key", "nonsense", "-o", "json"], code: 2, error: "CONFIG_INVALID" },
-  { args: ["-o", "json", "keys", "list", "--key", "nonsense"], code: 2, error: "CONFIG_INVALID" },
+  { line: "keys list --key nonsense -o json", code: 2, error: "CONFIG_INVALID" },
+  { line: "-o json keys list --key nonsense", code: 2, error: "CONFIG_INVALID" },
   {
-    args: ["status", "--socket", "/nonexistent/kms.sock", "--output=json"],
+    line: "status --socket /nonexistent/kms.sock --output=json",
     code: 3,
     error: "PEER_UNREACHABLE",
   },
-  { args: ["unlock", "--socket", "/nonexistent/unlock.sock", "-ojson"], code: 3, error: "PEER_UNREACHABLE" },
-])("'$args' reports its error as one line of JSON", async ({ args, code, error }) => {
-  const result = await runCommand(args);
+  { line: "unlock --socket /nonexistent/unlock.sock -ojson", code: 3, error: "PEER_UNREACHABLE" },
+])("'$line' reports its error as one line of JSON", async ({ line, code, error }) => {
+  const result = await runCommand(line.split(" "));
   expect([result.code, result.stdout]).toEqual([code, ""]);
   expect(result.stderr.trimEnd().split("\n")).toHaveLength(1);
   expect(errorOf(result)).toEqual({
@@ -30,12 +30,12 @@ it.each([
 });
 
 it.each([
-  { args: ["keys", "list", "--nonsense", "-o", "json"], message: "unknown option '--nonsense'" },
-  { args: ["nonsense", "-o", "json"], message: "unknown command 'nonsense'" },
-  { args: ["keys", "destroy", "-o", "json"], message: "missing required argument 'key_id'" },
-  { args: ["keys", "-o", "json"], message: "the command is incomplete" },
-])("a usage error of '$args' is JSON too, without the help for people", async ({ args, message }) => {
-  const result = await runCommand(args);
+  { line: "keys list --nonsense -o json", message: "unknown option '--nonsense'" },
+  { line: "nonsense -o json", message: "unknown command 'nonsense'" },
+  { line: "keys destroy -o json", message: "missing required argument 'key_id'" },
+  { line: "keys -o json", message: "the command is incomplete" },
+])("a usage error of '$line' is JSON too, without the help for people", async ({ line, message }) => {
+  const result = await runCommand(line.split(" "));
   expect(result.code).toBe(2);
   expect(result.stderr.trimEnd().split("\n")).toHaveLength(1);
   expect(errorOf(result)).toMatchObject({ error: { code: "CONFIG_INVALID", message } });
