@@ -1,8 +1,8 @@
-// One control call on one lane, its time limit, and the error that carries the token host's failure.
-import { KmsError } from "../../errors.js";
+// One control call on one lane, and its time limit.
 import { encodeControlFrame } from "../wire.js";
 import { decodeControlReply } from "../wire-replies.js";
-import type { ControlOp, ControlReply, ControlRequest, WireFailure } from "../wire-calls.js";
+import type { ControlOp, ControlReply, ControlRequest } from "../wire-calls.js";
+import { HostFailure } from "./host-failure.js";
 import type { LaneClient, Reply } from "./lane-client.js";
 
 /** Makes a control call on a lane and returns its reply, or throws a HostFailure. */
@@ -17,16 +17,6 @@ export async function callOn<O extends ControlOp>(
   });
   if (!reply.ok) throw new HostFailure(reply.failure);
   return decodeControlReply(op, reply.body);
-}
-
-/** A KmsError with the failure that the token host reported, including what the plugin has to do about it. */
-export class HostFailure extends KmsError {
-  readonly failure: WireFailure;
-
-  constructor(failure: WireFailure) {
-    super(failure.code, failure.message, failure);
-    this.failure = failure;
-  }
 }
 
 /** Runs `work`, and kills the host if it takes longer than `limitMs`: nothing else ends a vendor call that hangs. */

@@ -10,7 +10,8 @@ import {
   type ControlRequest,
   type WireFailure,
 } from "../wire-calls.js";
-import { HostFailure, killOnTimeout } from "./control-call.js";
+import { killOnTimeout } from "./control-call.js";
+import { HostFailure } from "./host-failure.js";
 import type { HostProcess } from "./host-process.js";
 import type { Logins } from "./logins.js";
 

@@ -9,7 +9,7 @@ import { chooseDestination, type Destination } from "./destination.js";
 import { Job } from "./job.js";
 import type { Reply } from "./lane-client.js";
 import type { Caller, CryptRequest } from "../port.js";
-import { HostFailure } from "./control-call.js";
+import { HostFailure } from "./host-failure.js";
 import type { EndCause, HostProcess } from "./host-process.js";
 import { encodeCryptFrame } from "../wire.js";
 import { Op, type WireFailure } from "../wire-calls.js";

@@ -10,7 +10,7 @@ import { count, readInSlices, SlicePace, type AskForSlice } from "./slices.js";
 import { LastReading } from "./last-reading.js";
 import type { AcceptsHost, ReadingHosts } from "./reading-hosts.js";
 import type { RunStep } from "./starts.js";
-import { HostFailure } from "./control-call.js";
+import { HostFailure } from "./host-failure.js";
 import type { HostProcess } from "./host-process.js";
 import type { KekRecord } from "../port.js";
 import {

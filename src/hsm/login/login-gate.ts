@@ -6,7 +6,7 @@ import type { Log } from "../../log.js";
 import type { LoginStores } from "./login-record.js";
 import { PinLedger, type Candidate } from "./pin-ledger.js";
 import { describeRecord } from "./login-refusals.js";
-import { HostFailure } from "../hosts/control-call.js";
+import { HostFailure } from "../hosts/host-failure.js";
 import type { PinVerdict } from "../fault.js";
 import { nameToken } from "./token-name.js";
 import type { TokenDescription } from "../port.js";

@@ -11,7 +11,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 
 import { pinSourceStamp } from "../../../src/config/pin-source.js";
 import { readPin } from "../../../src/config/read-pin.js";
-import { HostFailure } from "../../../src/hsm/hosts/control-call.js";
+import { HostFailure } from "../../../src/hsm/hosts/host-failure.js";
 import { loginStores } from "../../../src/hsm/login/login-files.js";
 import { LoginGate } from "../../../src/hsm/login/login-gate.js";
 import { SILENT } from "../../support/fake-hsm.js";
