@@ -7,7 +7,7 @@ import { destroyOn } from "./destroy-on-tokens.js";
 import { parseKeyReference, type KeyReference } from "./key-reference.js";
 import { findNamedKey, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import type { Begin } from "./operator-audit.js";
-import { requireDestroyable, requireUnneeded, type Proof } from "./require-unneeded.js";
+import { requireDestroyable, requireUnneeded, type DisuseProof } from "./require-unneeded.js";
 import type { Changes } from "./token-changes.js";
 
 export interface DestroyOrder {
@@ -15,7 +15,7 @@ export interface DestroyOrder {
   readonly tokens: readonly Token[];
   readonly reference: KeyReference;
   readonly nodes: readonly URL[];
-  readonly proof: Proof;
+  readonly proof: DisuseProof;
   /** Asks for confirmation. Returns whether there was a terminal to ask on. @throws KmsError when it is declined */
   readonly confirm: (keyId: string) => Promise<boolean>;
   /** Requires the approval of the policy, if there is one. */

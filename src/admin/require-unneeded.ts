@@ -13,7 +13,7 @@ import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } fro
 import { readAgain, type Token } from "./command-tokens.js";
 
 /** What the operator offers to show that nobody needs the KEK. */
-export interface Proof {
+export interface DisuseProof {
   /** The key_id that the operator repeated to accept that the data under it is lost. */
   readonly lost: string | undefined;
   /** The key_id that the operator repeated to state that no node encrypts under it any more. */
@@ -33,7 +33,7 @@ export interface Question {
   readonly keyId: string;
   /** Addresses of the nodes' plugins. */
   readonly nodes: readonly URL[];
-  readonly proof: Proof;
+  readonly proof: DisuseProof;
   /** Whether to read the tokens with reloaded libraries, which is necessary after a prompt of unknown length. */
   readonly reloaded: boolean;
 }

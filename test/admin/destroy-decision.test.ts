@@ -4,7 +4,7 @@
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
 import { destroyKek, type DestroyOrder } from "../../src/admin/destroy-kek.js";
-import type { Proof } from "../../src/admin/require-unneeded.js";
+import type { DisuseProof } from "../../src/admin/require-unneeded.js";
 import type { Token } from "../../src/admin/command-tokens.js";
 import { loadSettings } from "../../src/config/settings.js";
 import { KmsError } from "../../src/errors.js";
@@ -81,7 +81,7 @@ const report = (startedAt: number): NamedReport => ({
   } satisfies UsageReport,
 });
 
-const proofOf = (changes: Partial<Proof>): Proof => ({
+const disuseProofOf = (changes: Partial<DisuseProof>): DisuseProof => ({
   lost: undefined,
   left: undefined,
   reports: () => Promise.resolve([]),
@@ -94,7 +94,7 @@ const proofOf = (changes: Partial<Proof>): Proof => ({
 /** Returns "destroyed", or the reason why nothing was destroyed. */
 async function destroy(
   keyId: string,
-  proof: Partial<Proof>,
+  proof: Partial<DisuseProof>,
   meanwhile: () => void = () => undefined,
   changes: Partial<DestroyOrder> = {},
 ): Promise<string> {
@@ -103,7 +103,7 @@ async function destroy(
     tokens: [token()],
     reference: { kind: "key_id", text: keyId },
     nodes: [],
-    proof: proofOf(proof),
+    proof: disuseProofOf(proof),
     confirm: () => {
       steps.push("ask");
       meanwhile();

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { approvalCheck } from "../../admin/approval-check.js";
 import { confirmKeyId } from "./confirm-key-id.js";
 import { destroyKek, type Destroyed } from "../../admin/destroy-kek.js";
-import { addDisuseOptions, proofOf, type DisuseOptions } from "./disuse-options.js";
+import { addDisuseOptions, disuseProofOf, type DisuseOptions } from "./disuse-options.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
 import {
   nodesAfterDestroy,
@@ -75,7 +75,7 @@ export function addKeysDestroyCommand(keys: Command, terminal: Terminal): void {
 async function destroy(keyId: string, options: DestroyOptions, terminal: Terminal): Promise<void> {
   const reference = parseKeyReference("<key_id>", keyId);
   const operator = operatorAt(terminal);
-  const proof = proofOf(options, operator);
+  const proof = disuseProofOf(options, operator);
   const settings = administratorSettings(options);
   const approve = approvalCheck(settings, options.approval);
   const reports = options.approval === undefined ? [] : await digestsOf(options.usageReport);

@@ -11,7 +11,7 @@ import { collect } from "../collect-option.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
 import { withLiveEtcd } from "../../admin/etcd-source.js";
 import type { Operator } from "../../admin/operator.js";
-import type { Proof } from "../../admin/require-unneeded.js";
+import type { DisuseProof } from "../../admin/require-unneeded.js";
 import { reportUsage } from "../../admin/usage-census.js";
 
 export interface DisuseOptions {
@@ -68,7 +68,7 @@ export function addDisuseOptions(command: Command): Command {
 }
 
 /** Returns the proof that the options name; nothing is read yet. @throws KmsError CONFIG_INVALID */
-export function proofOf(options: DisuseOptions, operator: Operator): Proof {
+export function disuseProofOf(options: DisuseOptions, operator: Operator): DisuseProof {
   const maxAgeMs = parseDuration(options.maxReportAge);
   if (maxAgeMs === undefined) {
     throw new KmsError("CONFIG_INVALID", "--max-report-age: give a duration such as 1h");
