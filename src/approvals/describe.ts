@@ -1,5 +1,5 @@
-// Says in plain words what a proposal and a policy mean, before somebody signs. Text that others wrote is one line each,
-// without control characters.
+// Explains in plain words what a proposal and a policy permit, before somebody signs. Text that others wrote is shown on one
+// line, without control characters.
 import { oneLine } from "../untrusted-text.js";
 import { OPERATIONS, type Operation, type Policy } from "./policy.js";
 import type { Proposal } from "./proposal.js";

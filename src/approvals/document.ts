@@ -16,10 +16,15 @@ const MAX_DOCUMENT_BYTES = 1 << 20;
 export const instant = z
   .string()
   .regex(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, "must be a time such as 2026-12-01T10:00:00Z")
-  .refine((text) => formatSecond(Date.parse(text)) === text, "must be an existing time");
+  .refine((text) => formatSecond(Date.parse(text)) === text, "must be a time that exists");
 
-/** A name that looks the same only if it is the same. */
-export const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/, "must be a plain name");
+/** A name without characters that look like others. */
+export const name = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/,
+    "must consist of letters, digits, dots, dashes, underscores and @, and be at most 64 characters long",
+  );
 
 export const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, "must be sha256: and 64 hexadecimal digits");
 

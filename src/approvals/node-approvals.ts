@@ -1,7 +1,6 @@
 // A node's decision about each KEK: whether it may become active. The approvals are files in the state directory, which
-// anybody may have written; each is verified under the policy in force. A policy that becomes unusable changes nothing: the
-// last one that could be verified stays in force, and without any, no KEK becomes active that the node has not used
-// before.
+// anybody may have written; each is verified under the policy in force. If the policy becomes unusable, the last one that
+// could be verified stays in force. If there is none, the node activates only KEKs that it has used before.
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { KmsError } from "../errors.js";
@@ -28,8 +27,8 @@ export interface NodeApprovalsOptions extends PolicySource {
 }
 
 /**
- * Returns the path of an approval in a state directory. It is a file beside the others: a folder that root creates would
- * not be readable for the plugin's user.
+ * Returns the path of an approval in a state directory. Approvals lie directly in that directory: the plugin's user
+ * could not read a folder that root creates.
  */
 export function approvalPath(stateDir: string, digest: string): string {
   return join(stateDir, `approval-${digest.replace("sha256:", "")}.json`);

@@ -51,7 +51,7 @@ export function signerUnder(
   const person = personWith(policy, key.value);
   const which = `signature ${index + 1} (key ${fingerprintOf(key)})`;
   if (person === undefined) {
-    return refused(`${which} is of nobody in version ${policy.version} of the policy`);
+    return refused(`${which} is not by a person in version ${policy.version} of the policy`);
   }
   if (person.expires !== null && Date.parse(person.expires) <= at) {
     return refused(`${which} does not count: ${person.name} expired at ${person.expires}`);

@@ -95,7 +95,8 @@ export function canonicalBase64(text: string): Buffer {
 function ed25519(reader: WireReader): KeyObject {
   const point = reader.string();
   if (point.length !== 32) throw refused("an ed25519 key has 32 bytes");
-  if (isWeakPoint(point)) throw refused("the ed25519 key is a point that proves nothing");
+  if (isWeakPoint(point))
+    {throw refused("the ed25519 key is a point of small order, under which anybody can sign");}
   return createPublicKey({
     key: { kty: "OKP", crv: "Ed25519", x: point.toString("base64url") },
     format: "jwk",
@@ -143,7 +144,7 @@ function rsa(reader: WireReader): Reading {
     throw refused(`an RSA key has ${LEAST_RSA_BITS} to ${MOST_RSA_BITS} bits, not ${bits}`);
   }
   if (exponent < LEAST_EXPONENT || exponent > MOST_EXPONENT || exponent % 2n === 0n || modulus % 2n === 0n) {
-    throw refused("the RSA key's numbers are not those of a key");
+    throw refused("the RSA key has an invalid modulus or exponent");
   }
   const jwk = { kty: "RSA", n: n.toString("base64url"), e: e.toString("base64url") };
   return { key: createPublicKey({ key: jwk, format: "jwk" }), modulusBytes: n.length };

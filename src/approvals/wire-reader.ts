@@ -13,7 +13,7 @@ export class WireReader {
 
   /** Returns the next `length` bytes. @throws KmsError NOT_APPROVED if there are fewer */
   bytes(length: number): Buffer {
-    if (length > this.#bytes.length - this.#at) throw refused("it is cut off");
+    if (length > this.#bytes.length - this.#at) throw refused("it is truncated");
     this.#at += length;
     return this.#bytes.subarray(this.#at - length, this.#at);
   }
@@ -35,7 +35,7 @@ export class WireReader {
   text(): string {
     const text = this.string().toString("latin1");
     if (!/^[\x20-\x7e]*$/.test(text)) {
-      throw refused("a name in it contains characters that names do not have");
+      throw refused("a name in it contains characters other than printable ASCII");
     }
     return text;
   }

@@ -1,4 +1,4 @@
-// The client's side of the plugin's unlock socket: whom the message would reach, and the exchange of one message for one
+// The client's side of the plugin's unlock socket: who would receive the message, and the exchange of one message for one
 // answer. What the messages mean is decided by the commands.
 import { lstatSync, statSync } from "node:fs";
 import { connect } from "node:net";

@@ -1,5 +1,5 @@
-// The sealed PIN on disk. A new one is made under the name `.prepared` while its shares are handed out, and takes its place
-// by a rename, so that a kill at any step leaves a whole file.
+// The sealed PIN on disk. A new one has the suffix `.prepared` while its shares are handed out, and then replaces the earlier
+// one by a rename, so that a kill at any step leaves a whole file.
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";

@@ -36,7 +36,7 @@ const documentSchema = z.strictObject({
 /** A sealed PIN. */
 export type SealedPin = z.infer<typeof documentSchema>;
 
-/** What a sealed PIN says of itself, apart from the encrypted PIN. */
+/** The parts of a sealed PIN that are not encrypted. */
 export type SealedPinHead = Omit<SealedPin, "kind" | "version" | "sealed">;
 
 /** Seals a PIN of 1 to 255 bytes under a key of 32 bytes. The caller zeroes both. */

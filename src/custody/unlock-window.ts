@@ -1,6 +1,6 @@
 // Gathers the shares of one attempt to unlock a running plugin: one custodian at a time, within ten minutes of the first
 // share. Each share is judged alone, so that a wrong one neither ends the attempt nor extends it. A nonce names the
-// attempt, so that a share is never counted in another one than its custodian saw.
+// attempt, so that a share counts only in the attempt that its custodian saw.
 import { randomBytes } from "node:crypto";
 import { describeFault, Gathering, type ShareFault } from "./gathering.js";
 import type { SealedPin } from "./sealed-pin.js";

@@ -25,7 +25,7 @@ export function readNodeFacts(root: string): NodeFacts {
   };
 }
 
-/** Facts of a node that is not at hand, such as one for which files are printed. */
+/** Facts of a node that cannot be read, such as one whose files are only printed. */
 export const UNKNOWN_NODE: NodeFacts = {
   userId: () => undefined,
   userName: () => undefined,

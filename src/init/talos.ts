@@ -1,5 +1,5 @@
 // Patches of the machine configuration of Talos Linux, which has no other way to put files and static pods on a node.
-// From Talos's documents (1.14), not tried. Only /var can be written there, kube-apiserver runs as user 65534, and the
+// Written from the documentation of Talos 1.14; not tested. Only /var can be written there, kube-apiserver runs as user 65534, and the
 // vendor's library has to be in the image.
 import { parse } from "yaml";
 import { encryptionText } from "./api-server.js";

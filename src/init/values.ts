@@ -175,7 +175,7 @@ function problemsOf(issue: z.core.$ZodIssue, document: unknown): Problem[] {
   const [name] = issue.path;
   if (name === undefined) return [{ at: [], text: "is not a mapping; begin it with apiVersion and kind" }];
   const isMissing = (document as Record<PropertyKey, unknown>)[name] === undefined;
-  const what = isMissing ? "is missing" : "cannot be this";
+  const what = isMissing ? "is missing" : "is not valid";
   return [
     { at: issue.path, text: `${String(name)} ${what}; give ${metaOf(FIELDS[name as Field])?.range ?? ""}` },
   ];

@@ -22,7 +22,7 @@ import type { Planned, PlannedFile } from "./plan.js";
 
 type Owner = Pick<PlannedFile, "mode" | "uid" | "gid">;
 
-/** Of folders that the plan does not name, such as /etc/kubernetes. */
+/** Mode and owner of folders that the plan does not name, such as /etc/kubernetes. */
 const FOLDER: Owner = { mode: 0o755, uid: 0, gid: 0 };
 
 /**
@@ -82,7 +82,7 @@ function giveAway(path: string, { mode, uid, gid }: Owner): void {
   }
 }
 
-/** Makes the missing folders on the way. */
+/** Makes a folder and its missing parents. */
 function makeFolders(path: string): void {
   if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return;
   makeFolders(dirname(path));
@@ -109,8 +109,8 @@ function replaceFile(path: string, content: Uint8Array, { mode, uid, gid }: Owne
 }
 
 /**
- * Puts what `make` makes in the place of `path`. A dot at the beginning hides the draft from kubelet, and its constant
- * name lets the next run remove it if this one is killed.
+ * Replaces `path` with what `make` creates. The draft's name begins with a dot, which hides it from kubelet, and is always
+ * the same, so that the next run removes it if this one is killed.
  */
 function replace(path: string, make: (draft: string) => void): void {
   const draft = join(dirname(path), `.${basename(path)}.kms-pkcs11-init`);

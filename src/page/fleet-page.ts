@@ -42,7 +42,7 @@ export function fleetPage({ now, nodes, ...facts }: FleetFacts, version: string)
         </ul>
         ${nodes.length > MAX_NODES && html`<p class="quiet">and ${nodes.length - MAX_NODES} more</p>`}
       </section>`,
-    foot: html`<p>kms-pkcs11 ${version}. Nothing here can be changed.</p>`,
+    foot: html`<p>kms-pkcs11 ${version}. This page is read-only.</p>`,
   });
 }
 

@@ -1,5 +1,5 @@
-// The frame of every page: the document, its headers and its policy. A page loads nothing from anywhere, runs one script
-// that asks for the page again, and can change nothing.
+// The frame of every page: the document, its headers and its policy. A page loads no other resource, runs one script that
+// requests the page again, and can change nothing.
 import { createHash } from "node:crypto";
 import { html, type Html } from "./html.js";
 import { REFRESH } from "./refresh.js";

@@ -35,7 +35,7 @@ export class PluginPage {
         <div class="pair">${cacheSection(values)} ${requestSection(values)}</div>
         ${auditSection(values)}`,
       foot: html`<p>
-          kms-pkcs11 ${this.#version}, Node.js ${process.version.slice(1)}. Nothing here can be changed.
+          kms-pkcs11 ${this.#version}, Node.js ${process.version.slice(1)}. This page is read-only.
         </p>
         <nav aria-label="Endpoints">
           <a href="/readyz">/readyz</a><a href="/keys">/keys</a><a href="/metrics">/metrics</a>

@@ -1,5 +1,5 @@
-// The only script of the pages: asks for the page again every ten seconds while it is visible, and says so if the answer
-// stays away. Without it a page works and is as old as its time says. Inserts parsed nodes, never text as markup.
+// The only script of the pages: requests the page again every ten seconds while it is visible, and shows when no answer arrives.
+// A page works without it, and shows when it was made. Inserts parsed nodes, never text as markup.
 
 /** The script's text; the policy names its hash. */
 export const REFRESH = `
@@ -31,7 +31,7 @@ export const REFRESH = `
   };
   const failed = () => {
     const words = "No answer since " + heardAt.toISOString().slice(11, 19) + " UTC.";
-    show(words + " What you see is from then.");
+    show(words + " This page shows the state at that time.");
     announce(words);
   };
   const ask = () => {

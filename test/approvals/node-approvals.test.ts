@@ -132,7 +132,7 @@ it("a node judges approvals by the policy in force: a person who left no longer 
   // Bob signed neither, but version 1 needs two of its own: alice and carol are.
   running.refresh();
   expect(running.problem).toBeUndefined();
-  expect(running.refusalOf(KEK)).toMatch("is of nobody in version 2");
+  expect(running.refusalOf(KEK)).toMatch("is not by a person in version 2");
 });
 
 it("a node does not wait for a policy that is a pipe", () => {

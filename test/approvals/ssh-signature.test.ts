@@ -100,7 +100,7 @@ describe("the reader of signatures", () => {
     ["carriage returns", good.replaceAll("\n", "\r\n"), "not an armoured"],
     ["a longer text", good + "x".repeat(10_000), "too long"],
     ["a trailing byte", altered(good, (bytes) => Buffer.concat([bytes, Buffer.alloc(1)])), "follow its end"],
-    ["a missing byte", altered(good, (bytes) => bytes.subarray(0, -1)), "cut off"],
+    ["a missing byte", altered(good, (bytes) => bytes.subarray(0, -1)), "truncated"],
     ["nothing", "", "not an armoured"],
   ])("a signature is refused: %s", (_name, signature, problem) => {
     expect(() => verifySignature(signature, MESSAGE)).toThrow(problem);

@@ -59,7 +59,7 @@ it("init reports all problems of the values with their positions", async () => {
   expect(await init(["--dry-run"])).toEqual({
     code: 2,
     stdout: "",
-    stderr: `kms-pkcs11: ${values}:3:1: hsm cannot be this; give softhsm, luna, cloudhsm, nshield, yubihsm2, tpm2, other
+    stderr: `kms-pkcs11: ${values}:3:1: hsm is not valid; give softhsm, luna, cloudhsm, nshield, yubihsm2, tpm2, other
 ${values}:7:1: this is not a value of init; did you mean pin?\n`,
   });
 });

@@ -57,12 +57,12 @@ describe("a values file", () => {
     [
       "a PIN in place of its source, without repeating it",
       `${HEAD}${GOOD}pin: "93471"\n`,
-      ["v.yaml:7:1: pin cannot be this; give file, encrypted-credential"],
+      ["v.yaml:7:1: pin is not valid; give file, encrypted-credential"],
     ],
     [
       "an element of a list",
       `${HEAD}${GOOD}resources: [secrets, "Config Maps"]\n`,
-      ["v.yaml:7:22: resources cannot be this; give a list such as [secrets, configmaps]"],
+      ["v.yaml:7:22: resources is not valid; give a list such as [secrets, configmaps]"],
     ],
     [
       "a list in place of a mapping",
@@ -72,7 +72,7 @@ describe("a values file", () => {
     [
       "a path that would need quotes in a unit",
       `${HEAD}${GOOD}library: "/opt/a b.so"\n`,
-      ["v.yaml:7:1: library cannot be this; give an absolute path"],
+      ["v.yaml:7:1: library is not valid; give an absolute path"],
     ],
   ])("a values file with %s is reported", (_name, text, expected) => {
     expect(problems(text)).toEqual(expected);

@@ -21,7 +21,7 @@ export function addDeliverCommand(approvals: Command, terminal: Terminal): void 
   approvals
     .command("deliver")
     .description(
-      "store the approval of a KEK's activation in this node's state directory, if it carries the quorum",
+      "store the approval of a KEK's activation in this node's state directory, if enough people have signed it",
     )
     .argument("<file>", "the approval")
     .option("-c, --config <file>", configHelp())

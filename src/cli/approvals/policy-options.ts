@@ -17,7 +17,7 @@ export interface PolicyOptions {
   readonly touchOnly?: true;
 }
 
-/** Returns the next version, with what the options leave out taken from the one before. @throws CONFIG_INVALID */
+/** Returns the next version; what the options omit is taken from the previous one. @throws CONFIG_INVALID */
 export function nextPolicy(options: PolicyOptions, before: Policy | undefined, now: number): Policy {
   const { approver = [], requester = [], kekInUse = [], touchOnly } = options;
   const cluster = options.cluster ?? before?.cluster;

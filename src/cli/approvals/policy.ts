@@ -23,9 +23,9 @@ interface VerifyOptions {
 }
 
 const INIT_HELP = `
-The file holds every version of the policy. --next adds a version that begins with what the last one says; options replace
-people, change thresholds and add KEKs. A version is in force when approvers of the previous version and of itself have
-signed it, as many of each as their threshold "policy" says.
+The file holds every version of the policy. --next adds a version that starts as a copy of the last one; options replace
+people, change thresholds and add KEKs. A version is in force once enough of its own approvers and of the previous version's
+have signed it; the threshold "policy" of each version sets the number.
 
 Name the active KEK with --kek-in-use: nodes then use it without an approval. Do the same in every later version that
 removes a person, since approvals count under the latest version only.

@@ -44,7 +44,7 @@ export function addProposeCommand(approvals: Command, terminal: Terminal): void 
     .addOption(
       new Option("--operation <name>", "what is proposed").choices([...OPERATIONS]).makeOptionMandatory(),
     )
-    .option("--kek <key_id>", "the whole key_id of the KEK; none for rotate, which makes it")
+    .option("--kek <key_id>", "the whole key_id of the KEK; omit it for rotate, which makes the KEK")
     .requiredOption("--label <label>", "the KEK's label, such as kms-kek@20261201T100000Z")
     .requiredOption("--token <name>", "the token's label or serial number, as in keys.uri")
     .option("--object <key>", "for read: the key in etcd")

@@ -34,7 +34,8 @@ export async function handOut(
   try {
     for (const share of shares) {
       const name = `share ${share.index} of ${shares.length}`;
-      if (process.stdin.isTTY) await pressEnter(`Only custodian ${share.index} looks. Enter shows ${name}.`);
+      if (process.stdin.isTTY)
+        {await pressEnter(`Only custodian ${share.index} may see the screen. Press Enter to show ${name}.`);}
       if (folder === undefined) await show(share, sealed, name);
       else await write(share, sealed, folder, terminal);
       share.point.fill(0);
@@ -47,7 +48,7 @@ export async function handOut(
 async function show(share: Share, sealed: SealedPin, name: string): Promise<void> {
   process.stdout.write(`${CLEAR}${textPage(share, sealed)}\n`);
   try {
-    await pressEnter(`Copy ${name} on paper or scan it. Enter clears the screen.`);
+    await pressEnter(`Copy ${name} to paper or scan it. Press Enter to clear the screen.`);
   } finally {
     process.stdout.write(CLEAR);
   }

@@ -1,5 +1,5 @@
-// The PIN for `kms-pkcs11 init`: from the terminal without echo or from standard input, never from the command line; if
-// it is to be a systemd credential, encrypted by systemd-creds(1), which reads it on its standard input.
+// The PIN for `kms-pkcs11 init`: from the terminal without echo or from standard input, never from the command line. For a
+// systemd credential, systemd-creds(1) reads it on standard input and encrypts it.
 import { spawnSync } from "node:child_process";
 import { checkPin, MAX_PIN_BYTES } from "../../config/read-pin.js";
 import { KmsError } from "../../errors.js";

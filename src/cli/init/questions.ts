@@ -52,7 +52,7 @@ function requireTerminal(advice: string): void {
   throw new KmsError("CONFIG_INVALID", `standard input is not a terminal, so init cannot ask; ${advice}`);
 }
 
-/** Where only one runtime works. */
+/** Distributions that work with one runtime only. */
 const RUNTIME_OF: Readonly<Partial<Record<Answers["distribution"], Answers["runtime"]>>> = {
   k3s: "systemd",
   talos: "static-pod",

@@ -40,7 +40,7 @@ If the token cannot generate secret keys through PKCS#11 (TPM 2.0), the command 
 the new KEK, and waits until the token shows that KEK, at most until its activation.
 
 --wait returns as soon as every other token and every node has the key with the same key_id, and every node has proven it.
-Exit code 1 means that one did not have it at the activation; the rotation takes place all the same.
+Exit code 1 means that a token or node did not have it at the activation; the rotation takes place all the same.
 
 --abort-unless-converged checks until 15 s before the activation, by the clock that is furthest ahead; with a slow token it
 stops earlier. If a token or node then lacks the key, does not answer, or has failed its self-test, the command destroys the
