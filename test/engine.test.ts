@@ -59,37 +59,37 @@ const made = isCached ? readdirSync(join(ROOT, "dist/compile-cache")) : [];
 const isOurs = made.some((name) => name.startsWith(`${process.version}-`));
 
 describe.runIf(isOurs)("the compile cache", () => {
-  it("is used after the program has been moved to another folder", () => {
+  it("the compile cache is used after the program has been moved to another folder", () => {
     expect(version()).toEqual({
       output: "0.1.0",
       hits: expect.toSatisfy((hits: number) => hits >= 5) as number,
     });
   });
 
-  it("serves `serve` too, which runs with other flags of V8", () => {
+  it("the compile cache works for `serve` too, which runs with other flags of V8", () => {
     expect(run("serve", "--config", "/nowhere").hits).toBeGreaterThan(version().hits);
   });
 
-  it("has folders for root and for the user of deploy/", () => {
+  it("the compile cache has folders for root and for the user of deploy/", () => {
     for (const user of [0, 10001]) expect(made.filter((name) => name.endsWith(`-${user}`))).toHaveLength(2);
   });
 });
 
 describe("the program", () => {
-  it("works without a compile cache, and makes none", () => {
+  it("the program works without a compile cache, and makes none", () => {
     rmSync(cache, { recursive: true, force: true });
     expect(version()).toEqual({ output: "0.1.0", hits: 0 });
     expect(existsSync(cache)).toBe(false);
   });
 
-  it("works with a compile cache of another Node.js, and adds nothing to it", () => {
+  it("the program works with the cache of another Node.js, and adds nothing to it", () => {
     rmSync(cache, { recursive: true, force: true });
     mkdirSync(join(cache, "v1.2.3-x64-00000000-0"), { recursive: true });
     expect(version()).toEqual({ output: "0.1.0", hits: 0 });
     expect(readdirSync(cache)).toEqual(["v1.2.3-x64-00000000-0"]);
   });
 
-  it.runIf(isOurs)("works with a damaged compile cache", () => {
+  it.runIf(isOurs)("the program works with a damaged compile cache", () => {
     for (const name of readdirSync(cache, { recursive: true, encoding: "utf8" })) {
       const file = join(cache, name);
       if (!lstatSync(file).isFile()) continue;
@@ -125,11 +125,11 @@ describe("the limit of young garbage", () => {
     return Number.parseFloat(execFileSync(process.execPath, args, { encoding: "utf8" }));
   }
 
-  it("keeps the young generation small", () => {
+  it("the engine keeps the young generation small", () => {
     expect(youngAfterwards()).toBeLessThanOrEqual(2);
   });
 
-  it("lets the command line of Node.js make the young generation larger", () => {
+  it("the command line of Node.js can make the young generation larger", () => {
     expect(youngAfterwards("--min-semi-space-size=8", "--max-semi-space-size=8")).toBeGreaterThanOrEqual(8);
   });
 });

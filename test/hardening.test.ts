@@ -56,7 +56,7 @@ it("no process has a debugger, and no signal starts one", async () => {
   await waitFor(() => all.flatMap(listening).length === 0, { what: "no debugger" });
 });
 
-it("a core dump of any of them holds no memory", () => {
+it("a core dump of any process holds no memory", () => {
   for (const pid of processes()) {
     expect(Number.parseInt(readFileSync(`/proc/${pid}/coredump_filter`, "utf8"), 16)).toBe(0);
   }

@@ -28,18 +28,18 @@ it("both halves of a character outside the basic plane are escaped", () => {
   expect(JSON.parse(`"${oneLine("\u{e0001}")}"`)).toBe("\u{e0001}");
 });
 
-it("masks control characters without changing the length", () => {
+it("maskControls masks control characters without changing the length", () => {
   expect(maskControls("a\nb\u0007")).toBe("a?b?");
 });
 
-it("collapses white space", () => {
+it("collapseSpaces collapses white space", () => {
   expect(collapseSpaces(" a \r\n\t b ")).toBe("a b");
 });
 
 it.each([
   ["abcdef", 6, "abcdef"],
   ["abcdefg", 6, "abc..."],
-])("truncates %j to %d characters as %j", (text, max, shown) => {
+])("truncate cuts %j to %d characters as %j", (text, max, shown) => {
   expect(truncate(text, max)).toBe(shown);
 });
 

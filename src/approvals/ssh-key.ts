@@ -95,8 +95,9 @@ export function canonicalBase64(text: string): Buffer {
 function ed25519(reader: WireReader): KeyObject {
   const point = reader.string();
   if (point.length !== 32) throw refused("an ed25519 key has 32 bytes");
-  if (isWeakPoint(point))
-    {throw refused("the ed25519 key is a point of small order, under which anybody can sign");}
+  if (isWeakPoint(point)) {
+    throw refused("the ed25519 key is a point of small order, under which anybody can sign");
+  }
   return createPublicKey({
     key: { kty: "OKP", crv: "Ed25519", x: point.toString("base64url") },
     format: "jwk",

@@ -60,14 +60,14 @@ describe.runIf(isRoot && canRead)("a token of another user", () => {
     chmodSync(token.pinFile, 0o400);
   });
 
-  it("a token store gets objects from root's command that its owner can read", async () => {
+  it("the owner of a token store can read the objects that root's command stores", async () => {
     const made = await runCommand(["keys", "create", "--key", key, "--state-dir", stateDir], token.env);
     expect(made).toMatchObject({ code: 0 });
     expect(made.stderr).toBe(`acting as uid ${SOMEBODY}, the owner of ${stateDir}\n`);
     expect(ownersOfObjects()).toEqual([SOMEBODY]);
   });
 
-  it("the acting user is read as the user that --as names, a number or a name", async () => {
+  it("--as accepts a user's name or number", async () => {
     const list = ["keys", "list", "--key", key, "--as"];
     const asOwner = await runCommand([...list, String(SOMEBODY)], token.env);
     expect(asOwner).toMatchObject({ code: 0, stderr: `acting as uid ${SOMEBODY}, as --as says\n` });
@@ -76,7 +76,7 @@ describe.runIf(isRoot && canRead)("a token of another user", () => {
     expect(asNobody.stderr).toMatch(/acting as nobody \(uid \d+\), as --as says\n/);
   });
 
-  it("the acting user is read as root if --as names root", async () => {
+  it("--as root acts as root", async () => {
     const args = ["keys", "list", "--key", key, "--state-dir", stateDir, "--as", "root"];
     expect(await runCommand(args, token.env)).toMatchObject({ code: 0, stderr: "" });
   });
@@ -89,7 +89,7 @@ describe.runIf(isRoot)("the user whom root's commands act as", () => {
     expect(actingUser(settingsWith({ stateDir }), silentOperator())).toBeUndefined();
   });
 
-  it("the acting user is root without a state directory; who makes a key is warned", () => {
+  it("without a state directory root acts as itself, with a warning if it makes a key", () => {
     const lines: string[] = [];
     const settings = settingsWith({ stateDir: join(stateDir, "missing") });
     expect(actingUser(settings, silentOperator(lines))).toBeUndefined();
@@ -117,7 +117,7 @@ describe.runIf(isRoot)("the user whom root's commands act as", () => {
   });
 
   it.runIf(canRead)(
-    "the acting user has the groups of its running processes, which a unit may have given more",
+    "the acting user also has the groups of its running processes, which a unit may add",
     async () => {
       giveTo(SOMEBODY);
       const words = [`--reuid=${SOMEBODY}`, `--regid=${SOMEBODY}`, "--groups=4243,4244", "sleep", "600"];
@@ -132,7 +132,7 @@ describe.runIf(isRoot)("the user whom root's commands act as", () => {
     },
   );
 
-  it("sets variables of the unit that the caller does not set", () => {
+  it("the acting user gets variables of the unit that the caller does not set", () => {
     const environment = { SOFTHSM2_CONF: "/unit", P11_KIT_DEBUG: "all" };
     const user = { uid: SOMEBODY, gid: SOMEBODY, groups: [], home: "/", environment };
     const acting = actingEnvironment(user, { SOFTHSM2_CONF: "/caller" });

@@ -119,7 +119,7 @@ async function destroy(
 }
 const pass = (ms: number) => (): void => void vi.setSystemTime(Date.now() + ms);
 
-it("asks, decides, records its intent, and destroys", async () => {
+it("keys destroy asks, decides, records its intent, and destroys", async () => {
   expect(await destroy(OLD, { lost: OLD })).toBe("destroyed");
   expect([steps, window]).toEqual([["ask", "record", "destroy"], undefined]);
 });

@@ -90,7 +90,7 @@ describe("destroying a KEK on tokens", () => {
     expect(await opened.hsm.destroy(kek, until(60 * SECOND_MS))).toBe(1);
   });
 
-  it("abandons a call that does not end in time, together with its token host", async () => {
+  it("destroyAndConfirm abandons a call that does not end in time, and its token host", async () => {
     const opened = await token.share();
     const kek = await makeKek(opened);
     token.fault.set("C_DestroyObject hang");
@@ -106,7 +106,7 @@ describe("destroying a KEK on tokens", () => {
   it.each([
     ["the host crashes after the call", "C_DestroyObject abort after"],
     ["the call reports an error", "C_DestroyObject rv 0x30 after"],
-  ])("confirms that the KEK is gone although %s", async (_what, rule) => {
+  ])("destroyAndConfirm confirms that the KEK is gone although %s", async (_what, rule) => {
     const opened = await token.share();
     const kek = await makeKek(opened);
     token.fault.set(rule);

@@ -122,7 +122,7 @@ describe("the reader of signatures", () => {
     ["one", `01${"00".repeat(31)}`],
     ["order eight", "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85"],
     ["a coordinate that is not reduced", `ee${"ff".repeat(30)}7f`],
-  ])("an ed25519 key that proves nothing is refused: %s", (_name, point) => {
+  ])("an ed25519 key of small order is refused: %s", (_name, point) => {
     const key = Buffer.concat([wireString("ssh-ed25519"), wireString(Buffer.from(point, "hex"))]);
     expect(() => readKey(key)).toThrow("proves nothing");
   });

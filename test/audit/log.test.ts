@@ -157,7 +157,7 @@ describe("a log that cannot be written", () => {
   const place = () => ({ file: join(folder, "a.log"), keyFile: join(folder, "k"), maxBytes: 1e9, keep: 1 });
   const event = { event: "started", version: "1", socket: "s", mode: "0600", pid: 1 } as const;
 
-  it("buffers what fits, and records the number of lost events in their position", async () => {
+  it("an unwritable audit log buffers what fits, and records the number of lost events", async () => {
     mkdirSync(place().file);
     const audit = new AuditLog(place(), log, RETRY);
     audit.record(event);

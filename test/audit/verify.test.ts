@@ -84,7 +84,7 @@ it("audit verify finds a line that was sealed with another key, as does the next
   ]);
 });
 
-it("remarks that without a head a removed end cannot be detected", async () => {
+it("audit verify remarks that without a head a removed end cannot be detected", async () => {
   log.rewrite(log.lines().slice(0, -2));
   unlinkSync(`${log.keyFile}.head`);
   expect(await log.verify()).toMatchObject({

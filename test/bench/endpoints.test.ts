@@ -76,7 +76,7 @@ describe("measuring plugins", () => {
     await expect(measureEndpoints([bad], one)).rejects.toThrow("another length");
   });
 
-  it("summarises samples by case and compares them pair by pair", () => {
+  it("the measurement summarises samples by case and compares them pair by pair", () => {
     const sample = (target: string, repetition: number, p50Ms: number) => ({
       target,
       operation: "Status",

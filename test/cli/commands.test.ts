@@ -251,7 +251,7 @@ describe("a configuration that cannot be used", () => {
     ],
     ["a timeout that is not a duration", ["status", "--timeout", "soon"], /--timeout: give a duration/],
     ["a wait of no time", ["status", "--wait", "0s"], /--wait: give a duration above 0/],
-  ])("exits with 2 for %s", async (_what, args, text) => {
+  ])("a command exits with 2 for %s", async (_what, args, text) => {
     const { code, stderr } = await run(...args);
     expect([code, stderr]).toEqual([2, expect.stringMatching(text)]);
   });

@@ -30,7 +30,7 @@ const listed = async (): Promise<string[]> => {
 const made = async (...args: string[]): Promise<{ keyId: string }> =>
   (await keys(...args))["created"] as { keyId: string };
 
-it("reloads the library at an activation, before it would use the KEK", async () => {
+it("the plugin reloads the library at an activation, before it would use the KEK", async () => {
   const { keyId: active } = await made("create");
   const rotation = await keys("rotate", "--activate-in", "40s");
   const { keyId: standby } = rotation["created"] as { keyId: string };

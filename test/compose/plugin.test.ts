@@ -22,7 +22,7 @@ const changed = (sealed: KmsCiphertext, at: number, bit = 1): KmsCiphertext => {
 };
 
 describe("Encrypt and Decrypt", () => {
-  it("round trips every length from 1 to 768 bytes", async () => {
+  it("the plugin round trips every length from 1 to 768 bytes", async () => {
     const lengths = Array.from({ length: 768 }, (_, at) => at + 1);
     const caller = async (): Promise<void> => {
       for (let length = lengths.pop(); length !== undefined; length = lengths.pop()) {

@@ -72,7 +72,7 @@ it("a SIGHUP during the start is answered by a reload once the plugin serves", a
   await waitFor(async () => (await kms.client.status()).healthz === "ok", WAIT);
 });
 
-it("notifies systemd that it is ready, and when each reload begins and ends", async () => {
+it("the plugin notifies systemd that it is ready, and when each reload begins and ends", async () => {
   const notified = (): string[] => readFileSync(join(folder, "notified"), "utf8").trim().split("\n");
   await waitFor(() => notified().length >= 3, WAIT);
   const before = process.hrtime.bigint() / 1_000n;
@@ -89,7 +89,7 @@ it("notifies systemd that it is ready, and when each reload begins and ends", as
   expect(BigInt(reload.exec(notified()[3] ?? "")?.[1] ?? 0) >= before).toBe(true);
 });
 
-it("applies what it can, names what needs a restart, and names that again the next time", async () => {
+it("a reload applies what it can, and names each time what needs a restart", async () => {
   const elsewhere = join(folder, "other.log");
   const changed = settings({
     audit: { file: elsewhere, required: true },
@@ -137,7 +137,7 @@ it("many SIGHUPs at once leave the last configuration in force", async () => {
   expect(inForce(await hangUp())).toEqual(["log.level"]);
 });
 
-it("reloads while the HSM is away", async () => {
+it("a reload works while the HSM is away", async () => {
   kms.fault.set("device-error");
   await expect(kms.client.encrypt(Buffer.alloc(32), "away")).rejects.toThrow();
   kms.own.configure(settings({ cache: { outageTtl: "3h" } }));

@@ -209,7 +209,7 @@ describe("a standby KEK", () => {
     expect((await report()).keys.map((key) => key.keyId)).not.toContain(keyId);
   });
 
-  it("destroyed before its activation is not used, however rarely the plugin polls", async () => {
+  it("a standby KEK destroyed before its activation is not used, however rarely nodes poll", async () => {
     const { keyId: active } = await kms.client.status();
     // A standby KEK may be destroyed until 10 s before its instant.
     const { keyId, activation } = await rotate("25s");

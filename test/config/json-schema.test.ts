@@ -30,7 +30,7 @@ it("deploy/reference/config.schema.json equals the schema", async () => {
   await expect(text).toMatchFileSnapshot("../../deploy/reference/config.schema.json");
 });
 
-it("describes every setting, and allows no other", () => {
+it("the JSON schema describes every setting, and allows no other", () => {
   for (const { path, meta } of OPTIONS_IN_ORDER) {
     expect(propertyAt(path)?.description, path).toContain(meta.description.replaceAll("`", "'"));
   }

@@ -113,7 +113,7 @@ describe("durations", () => {
     },
   );
 
-  it("survive formatting and parsing", () => {
+  it("durations survive formatting and parsing", () => {
     fc.assert(fc.property(fc.nat({ max: 10 ** 12 }), (ms) => parseDuration(formatDuration(ms)) === ms));
   });
 });
@@ -126,7 +126,7 @@ describe("similarName", () => {
     ["modulepath", "module-path"],
     ["xyz", undefined],
     ["", undefined],
-  ])("suggests for %j: %s", (given, suggestion) => {
+  ])("similarName suggests for %j: %s", (given, suggestion) => {
     expect(similarName(given, ["token", "module-path", "id"])).toBe(suggestion);
   });
 });
@@ -140,7 +140,7 @@ describe("redactParameters", () => {
     ["user_password=(hunter2 hunter2) x=y", "user_password=*** x=y"],
     ["pw='a' PIN=hunter2\\ hunter2 z", "pw='a' PIN=*** z"],
     ["configdir='/etc/pki/nssdb' flags=readOnly", "configdir='/etc/pki/nssdb' flags=readOnly"],
-  ])("turns %s into %s", (parameters, redacted) => {
+  ])("redactParameters turns %s into %s", (parameters, redacted) => {
     expect(redactParameters(parameters)).toBe(redacted);
   });
 });

@@ -259,7 +259,7 @@ it("loadSettings reports the first 100 problems of a file with 50,000 unknown se
   expect(lines.at(-1)).toMatch(/^and [0-9]+ more problems$/);
 });
 
-it("suggests names for the first 100 unknown settings only", () => {
+it("loadSettings suggests names for the first 100 unknown settings only", () => {
   const keys = Array.from({ length: 90_000 }, (_, at) => `unknown${at}`);
   const found = problemsOf({ code: "unrecognized_keys", keys, path: [], message: "", input: {} }, {});
   expect(found).toHaveLength(90_000);

@@ -174,7 +174,7 @@ log: { level: debug }
 });
 
 describe("warnings", () => {
-  it("name a configuration that others can write and a PIN file that others can read", () => {
+  it("a configuration that others can write and a PIN file that others can read are warnings", () => {
     const pin = join(file.directory, "pin");
     writeFileSync(pin, "1234", { mode: 0o600 });
     chmodSync(pin, 0o640);

@@ -188,7 +188,7 @@ function atMost(limit: number): Behaviour["encrypt"] {
 }
 
 describe("a plugin that breaks the contract", () => {
-  it.each(BROKEN)("violates the rule: %s", async (name, broken, seen) => {
+  it.each(BROKEN)("a plugin that breaks the contract violates the rule: %s", async (name, broken, seen) => {
     fake = await startFakePlugin(broken());
     const rule = CONTRACT.find((one) => one.rule.startsWith(name));
     const plugin = pluginAt(fake.socket);

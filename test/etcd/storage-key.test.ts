@@ -23,7 +23,7 @@ describe("a storage key", () => {
     expect(describeKey(key)).toBe(name);
   });
 
-  it('of a core resource has the group "", of an unknown resource none', () => {
+  it('a storage key of a core resource has the group "", of an unknown resource none', () => {
     expect(parseStorageKey("/registry/secrets/a/b", "/registry")?.group).toBe("");
     expect(parseStorageKey("/registry/novelties/a", "/registry")?.group).toBeUndefined();
   });

@@ -44,7 +44,7 @@ const all = async (store: EtcdStore, observer?: RangeObserver): Promise<StoredOb
 };
 
 describe("reading a prefix", () => {
-  it("yields the objects under the prefix in order, with their revisions", async () => {
+  it("reading a prefix yields its objects in order, with their revisions", async () => {
     await etcd.store.put("/one/secrets/ns/b", Buffer.from("k8s\0b"));
     await etcd.store.put("/one/secrets/ns/a", Buffer.from("k8s:enc:aescbc:v1:key1:x"));
     await etcd.store.put("/one/secrets/ns/a", Buffer.from("k8s:enc:secretbox:v1:key1:x"));
@@ -65,7 +65,7 @@ describe("reading a prefix", () => {
     expect(store.revisions?.first).toBe(store.revisions?.last);
   });
 
-  it("yields nothing for an empty prefix", async () => {
+  it("reading a prefix without objects yields nothing", async () => {
     expect(await all(new EtcdStore(connect(), "/empty"))).toEqual([]);
     expect(await new EtcdStore(connect(), "/empty").object("/empty/a/b")).toBeUndefined();
   });
@@ -108,7 +108,7 @@ describe("reading a prefix", () => {
     expect(store.revisions?.last).toBeGreaterThan(store.revisions?.first ?? Infinity);
   });
 
-  it("throws if etcd stops during the reading", async () => {
+  it("reading a prefix throws if etcd stops", async () => {
     const mortal = await startEtcd();
     try {
       await mortal.store.putAll(numbered("/mortal/secrets/ns/", 1_000));
@@ -131,7 +131,7 @@ describe("reading a prefix", () => {
     }
   });
 
-  it("requests a smaller page if a page exceeds the message limit", async () => {
+  it("reading a prefix requests a smaller page if a page exceeds the message limit", async () => {
     const large = Buffer.alloc(1024 * 1024, 1);
     large.write("k8s\0");
     for (let at = 0; at < 20; at++) await etcd.store.put(`/large/a/${at}`, large);
@@ -212,7 +212,7 @@ describe("endpoints", () => {
     }
   });
 
-  it("support TLS with a client certificate; the error names the options if TLS fails", async () => {
+  it("etcd endpoints support TLS with a client certificate; an error names the options", async () => {
     const endpoints = [etcd.tlsEndpoint];
     const { certificate: cert, privateKey: key } = etcd;
     await expect(connect({ endpoints, cacert: cert, cert, key }).cluster()).resolves.toHaveProperty("id");

@@ -51,7 +51,7 @@ describe("a stored value of KMS v2", () => {
     });
   });
 
-  it("without a type has an AES-GCM key instead of a seed", () => {
+  it("a KMS v2 value without a type has an AES-GCM key instead of a seed", () => {
     const value = parseStoredValue(sealed({ encryptedDekSourceType: 0 }));
     expect(kmsObject(value)).toMatchObject({ seedUse: "aes-gcm-key" });
   });
@@ -112,7 +112,7 @@ describe("other stored values", () => {
     ["protobuf", Buffer.from("k8s\0\n\f")],
     ["json", Buffer.from('{"kind":"Widget"}\n')],
     ["cbor", Buffer.of(0xd9, 0xd9, 0xf7, 0xa0)],
-  ])("in clear are recognised by their first bytes: %s", (encoding, value) => {
+  ])("stored values in clear are recognised by their first bytes: %s", (encoding, value) => {
     expect(parseStoredValue(value)).toEqual({ kind: "plaintext", encoding, bytes: value });
   });
 

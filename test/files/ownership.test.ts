@@ -48,7 +48,7 @@ it("a folder below a writable one is refused unless only owners may rename there
   expect(folderProblem(folder, trust)).toBeUndefined();
 });
 
-it("checks what a link leads to", () => {
+it("what a link leads to is checked", () => {
   const link = join(top, "link");
   symlinkSync(folder, link);
   expect(folderProblem(link, trust)).toBeUndefined();

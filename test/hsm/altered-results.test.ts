@@ -167,7 +167,7 @@ describe.each(CASES)("$name", (its) => {
 });
 
 it.each([0, 6, 7])(
-  "fails, and never answers wrong, while every other result is altered (case %i)",
+  "a request fails, and never answers wrong, while every other result is altered (case %i)",
   async (index) => {
     const its = caseAt(index);
     const { one, request } = await prepare(its);
@@ -194,7 +194,7 @@ it.each([0, 6, 7])(
 );
 
 it.each([0, 5, 6, 7])(
-  "wraps a local KEK so that it can be unwrapped, and unwraps it right (case %i)",
+  "a local KEK is wrapped so that it can be unwrapped, and unwrapped right (case %i)",
   async (index) => {
     const its = caseAt(index);
     const { one, request } = await prepare(its);

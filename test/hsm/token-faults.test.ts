@@ -19,7 +19,7 @@ const token = useFaultyToken();
 
 describe("a call that never returns", () => {
   it.each(["C_EncryptInit", "C_Encrypt", "C_FindObjects", "C_GetSessionInfo", "C_OpenSession"])(
-    "%s: requests end in time, the host is replaced, and the next ones are served",
+    "a hang in %s: requests end in time, the host is replaced, the next ones are served",
     async (name) => {
       const opened = await token.start({ requestTimeoutMs: 1_000 });
       token.fault.set(`${name} hang`, "session-loss");
@@ -31,7 +31,7 @@ describe("a call that never returns", () => {
   );
 
   it.each(["C_Initialize", "C_Login"])(
-    "%s at the start: the start is given up and tried again",
+    "a hang in %s at the start: the start is given up and tried again",
     async (name) => {
       token.fault.set(`${name} hang`);
       const opened = token.open({ startTimeoutMs: 3_000 });
@@ -50,7 +50,7 @@ describe("a library that crashes", () => {
     ["C_Encrypt", "abort"],
     ["C_EncryptInit", "segv"],
     ["C_Encrypt", "exit 3"],
-  ])("in %s by %s: the request fails, the next host serves", async (name, how) => {
+  ])("a crash in %s by %s: the request fails, the next host serves", async (name, how) => {
     const opened = await token.start();
     token.fault.set(`${name} ${how}`);
     expect(await codeOf(token.encrypt(opened))).toMatch(/HSM_UNAVAILABLE|DEADLINE/);
@@ -59,7 +59,7 @@ describe("a library that crashes", () => {
   });
 
   it.each(["C_Initialize", "C_FindObjectsInit", "at-load"])(
-    "in %s again and again: backs off, says so at once, and recovers",
+    "a repeated crash in %s: starts back off, requests fail at once, and it recovers",
     async (name) => {
       token.fault.set(`${name} abort`);
       const opened = token.open({ requestTimeoutMs: 1_000 });

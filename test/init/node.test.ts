@@ -123,7 +123,7 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     expect(statesOf).toThrow(/var\/log can be written by others/);
   });
 
-  it("completes a run that was killed, and removes its draft", () => {
+  it("init completes a run that was killed, and removes its draft", () => {
     write(parts.slice(0, 9));
     const draft = at("etc/kms-pkcs11/.config.yaml.kms-pkcs11-init");
     writeFileSync(draft, "half");

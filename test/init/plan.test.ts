@@ -76,7 +76,7 @@ describe.each(LISTED)("for %s", (hsm) => {
 });
 
 describe("the plan", () => {
-  it("for another HSM, the files are those of deploy/ unchanged, and the unit needs no drop-in", () => {
+  it("for another HSM, the files of deploy/ are unchanged, and the unit needs no drop-in", () => {
     const files = filesOf({ ...UNIT, hsm: "other" });
     expect(files.get("/etc/kms-pkcs11/config.yaml")).toBe(deployed("config.yaml"));
     expect(manifest({ ...POD, hsm: "other" })).toBe(deployed("static-pod/kms-pkcs11.yaml"));
@@ -152,7 +152,7 @@ describe("the plan", () => {
 });
 
 describe("the stream of --print", () => {
-  it("has every part of the plan and no PIN", () => {
+  it("--print has every part of the plan and no PIN", () => {
     const { parts } = planNode(POD, UNKNOWN_NODE);
     const documents = parseAllDocuments(documentStream(POD, parts)).map(
       (one) => one.toJS() as Record<string, unknown>,
@@ -163,7 +163,7 @@ describe("the stream of --print", () => {
     expect(documents.find(({ kind }) => kind === "NodeSecret")).not.toHaveProperty("content");
   });
 
-  it("is a patch of the machine configuration for Talos", async () => {
+  it("--print for Talos is a patch of the machine configuration", async () => {
     const answers: Answers = { ...POD, distribution: "talos" };
     const text = documentStream(answers, planNode(answers, UNKNOWN_NODE).parts);
     await expect(text).toMatchFileSnapshot(join(DEPLOY, "talos/patch.yaml"));

@@ -68,7 +68,7 @@ describe("the HTTP endpoints", () => {
     expect(await get("/other")).toMatchObject({ status: 404 });
   });
 
-  it("answer 503 with one line per reason, while /livez does not depend on them", async () => {
+  it("the HTTP endpoints answer 503 with one line per reason; /livez does not depend on them", async () => {
     readiness = { ready: false, lines: ["HSM is away for 3 s: no token", "KEK k: gone"] };
     expect(await get("/readyz")).toMatchObject({
       status: 503,
@@ -79,7 +79,7 @@ describe("the HTTP endpoints", () => {
     readiness = { ready: true, lines: ["ok"] };
   });
 
-  it("support only GET and HEAD", async () => {
+  it("the HTTP endpoints support only GET and HEAD", async () => {
     for (const method of ["POST", "PUT", "DELETE"]) {
       expect(await get("/keys", {}, method)).toMatchObject({ status: 405 });
     }
@@ -93,11 +93,11 @@ describe("the HTTP endpoints", () => {
     ["evil.example", 403],
     ["evil.example:8090", 403],
     ["127.0.0.1.evil.example", 403],
-  ])("answer Host %s with %i", async (host, status) => {
+  ])("the HTTP endpoints answer Host %s with %i", async (host, status) => {
     expect((await get("/keys", { host })).status).toBe(status);
   });
 
-  it("survive bytes that are not HTTP", async () => {
+  it("the HTTP endpoints survive bytes that are not HTTP", async () => {
     for (const bytes of [
       "\x16\x03\x01garbage\r\n\r\n",
       `GET / HTTP/1.1\r\nx: ${"y".repeat(20_000)}\r\n\r\n`,
@@ -111,7 +111,7 @@ describe("the HTTP endpoints", () => {
     expect(await get("/livez")).toMatchObject({ status: 200 });
   });
 
-  it("answer although a client holds the maximum number of connections", async () => {
+  it("the HTTP endpoints answer although a client holds the maximum number of connections", async () => {
     const holders = Array.from({ length: 300 }, () => connect(http.address.port, http.address.host));
     for (const holder of holders) holder.on("error", () => undefined);
     await Promise.all(holders.map((holder) => once(holder, "connect")));
@@ -119,7 +119,7 @@ describe("the HTTP endpoints", () => {
     for (const holder of holders) holder.destroy();
   });
 
-  it("answer one request per connection and close it, however many are sent", async () => {
+  it("the HTTP endpoints answer one request per connection, however many are sent", async () => {
     const socket = connect(http.address.port, http.address.host);
     let text = "";
     socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
@@ -133,7 +133,7 @@ describe("the HTTP endpoints", () => {
     expect(renderings - before).toBe(1);
   });
 
-  it("accept a request that arrives in pieces", async () => {
+  it("the HTTP endpoints accept a request that arrives in pieces", async () => {
     const socket = connect(http.address.port, http.address.host);
     let text = "";
     socket.setEncoding("utf8").on("data", (chunk: string) => (text += chunk));
@@ -145,7 +145,7 @@ describe("the HTTP endpoints", () => {
     expect(text).toMatch(/^HTTP\/1\.1 200 OK.*ok\n$/s);
   });
 
-  it("render once for simultaneous requests, and not for clients that have gone", async () => {
+  it("the HTTP endpoints render once for simultaneous requests, never for clients that left", async () => {
     const before = renderings;
     const leaving = Array.from({ length: 20 }, () => request({ ...http.address, path: "/metrics" }));
     for (const one of leaving) one.on("error", () => undefined).end(() => one.destroy());
@@ -161,7 +161,7 @@ describe("the HTTP endpoints", () => {
     }
   });
 
-  it("answer every page while 150 connections ask for the metrics again and again", async () => {
+  it("the HTTP endpoints answer every page while 150 connections keep asking for metrics", async () => {
     let cut = 0;
     let stopped = false;
     const ask = (): void => {
@@ -191,7 +191,7 @@ describe("the HTTP endpoints", () => {
     }
   });
 
-  it("close a connection whose answer is not read", async () => {
+  it("the HTTP endpoints close a connection whose answer is not read", async () => {
     const big = `${"x".repeat(99)}\n`.repeat(100_000);
     metric = big;
     const readers = Array.from({ length: 80 }, () => connect(http.address.port, http.address.host).pause());
@@ -212,7 +212,7 @@ describe("the HTTP endpoints", () => {
     metric = "a_metric 1\n";
   });
 
-  it("report that the port is taken", async () => {
+  it("the HTTP endpoints report that the port is taken", async () => {
     await expect(startHttp(http.address, {} as never)).rejects.toMatchObject({
       code: "SOCKET_UNUSABLE",
       message: expect.stringContaining("choose another port") as string,

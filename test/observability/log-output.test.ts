@@ -91,7 +91,7 @@ describe("a log in a file", () => {
     expect(readFileSync(file, "utf8")).toBe(lines.join(""));
   });
 
-  it("copies each line a bounded number of times while the disk takes none", () => {
+  it("the log output copies each line a bounded number of times while the disk is full", () => {
     let copied = 0;
     const concat = Buffer.concat.bind(Buffer);
     vi.spyOn(Buffer, "concat").mockImplementation((list) => {
@@ -178,7 +178,7 @@ describe("a plugin whose standard output is not read", () => {
     }
   };
 
-  it("serves, answers probes, and stops on SIGTERM while a pipe is full", async () => {
+  it("a plugin serves, answers probes, and stops on SIGTERM while its output pipe is full", async () => {
     const { writeEnd } = fullPipe();
     const running = serve(writeEnd);
     await isServing();

@@ -185,7 +185,7 @@ describe("the log of requests", () => {
     });
   });
 
-  it("truncates a client's texts", () => {
+  it("the log of requests truncates a client's texts", () => {
     fill("info", { operation: "Encrypt", uid: "u".repeat(5000), keyId: "k".repeat(5000) });
     expect(text.length).toBeLessThan(500);
   });

@@ -177,7 +177,7 @@ describe("the active KEK", () => {
     expect(warnings).toEqual([expect.stringContaining("clock is behind")]);
   });
 
-  it("changes only after the token was checked after the activation", () => {
+  it("the active KEK changes only once the token was checked after the activation", () => {
     checkedAt = at(5);
     publish();
     now = at(12);
@@ -287,7 +287,7 @@ describe("with approvals", () => {
     await readAndProve();
   };
 
-  it("keeps the published KEK while the due one is not approved, and gives the reason", async () => {
+  it("a node keeps the published KEK while the due one is not approved, and gives the reason", async () => {
     await restart("k10");
     expect(publish()).toBe("k1");
     now = at(11);
@@ -298,7 +298,7 @@ describe("with approvals", () => {
     expect(heldBack()).toBeUndefined();
   });
 
-  it("activates an approved KEK although a later one is not approved", async () => {
+  it("a node activates an approved KEK although a later one is not approved", async () => {
     hsm.records = [generation(1), generation(10), generation(11, "rogue")];
     await restart("rogue");
     expect(publish()).toBe("k1");
@@ -307,21 +307,21 @@ describe("with approvals", () => {
     expect(heldBack()).toMatch("KEK rogue is due but not activated");
   });
 
-  it("keeps the KEK published before a restart although it is not approved", async () => {
+  it("a node keeps the KEK published before a restart although it is not approved", async () => {
     publish();
     await restart("k1", "k10");
     now = at(12);
     expect(publish()).toBe("k1");
   });
 
-  it("starts with the latest approved KEK on a node without memory", async () => {
+  it("a node without memory starts with the latest approved KEK", async () => {
     now = at(12);
     await restart("k10");
     expect(publish()).toBe("k1");
     expect(heldBack()).toMatch("k10");
   });
 
-  it("says why no KEK is active on a node without memory and approval", async () => {
+  it("a node without memory and approval says why no KEK is active", async () => {
     await restart("k1", "k10");
     expect(publish).toThrow("KEK k1 is due but not activated: not approved");
   });

@@ -31,7 +31,7 @@ it("a cache that gets smaller keeps the entries requested last, and zeroes the o
   expect([...cache.seeds()].map(({ name }) => name)).toEqual(["d", "a", "c"]);
 });
 
-it("applies a new lifetime to the entries that it holds", () => {
+it("a cache applies a new lifetime to the entries that it holds", () => {
   const cache = build();
   cache.add(seed("a", "k"), Buffer.from("a"));
   cache.setBounds({ entries: 3, ttlMs: 0, outageTtlMs: 0 });

@@ -78,7 +78,7 @@ describe("the envelope", () => {
     expect(() => parseEnvelope(Buffer.alloc(63, 3))).toThrow(/version 3/);
   });
 
-  it("binds version, mechanism and key_id", () => {
+  it("the associated data binds version, mechanism and key_id", () => {
     expect(associatedData(2, 1, "k").toString("hex")).toBe("02016b");
   });
 });

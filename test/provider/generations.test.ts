@@ -27,7 +27,7 @@ const instants = fc
   .map((date) => Math.floor(date.getTime() / 1000) * 1000);
 
 describe("activation instants", () => {
-  it("read back as they were written", () => {
+  it("activation instants are read back as they were written", () => {
     fc.assert(fc.property(instants, (instant) => parseInstant(formatInstant(instant)) === instant));
   });
 
@@ -74,7 +74,7 @@ describe("the schedule", () => {
     expect(withPlain.generations.map(({ record }) => record.label)).toEqual(["kms-kek"]);
   });
 
-  it("activates the latest instant that is not in the future, whatever the object order", () => {
+  it("the schedule activates the latest instant that is not in the future, in any order", () => {
     const records = [generation(3), generation(1), generation(2)];
     for (const order of [records, records.toReversed()]) {
       const schedule = readSchedule(order, POLICY);
@@ -125,7 +125,7 @@ describe("the schedule", () => {
     }
   });
 
-  it("allows a public key by a key_id with a fingerprint, never by a label", () => {
+  it("the schedule allows a public key by a key_id with a fingerprint, never by a label", () => {
     const genuine = unprotected(generation(1, VALUE), PUBLIC_KEY);
     const planted = unprotected(generation(1, "ffff.s"), PUBLIC_KEY);
     const byLabel = readSchedule([genuine, planted], allowing(genuine.label));
@@ -139,7 +139,7 @@ describe("the schedule", () => {
     expect(refusal?.reason).toMatch(/no fingerprint/);
   });
 
-  it("allows a pair of keys by the key_id of both, not by that of one", () => {
+  it("the schedule allows a pair of keys by the key_id of both, not by that of one", () => {
     const pair = unprotected({ ...generation(1, VALUE), kind: "aes+hmac", aliases: ["01.c"] }, PUBLIC_KEY);
     expect(readSchedule([pair], allowing("01.c")).generations).toEqual([]);
     expect(readSchedule([pair], allowing(VALUE)).generations).toHaveLength(1);
@@ -183,7 +183,7 @@ describe("planning a rotation", () => {
     expect(() => planRotation(schedule, POLICY, at(2), year10000 - 999)).toThrow(/does not fit a label/);
   });
 
-  it("labels the key with its instant, and warns if that is close", () => {
+  it("keys rotate labels the key with its instant, and warns if that is close", () => {
     const plan = planRotation(schedule, POLICY, at(2), at(59));
     expect(plan.label).toBe("kms-kek@20261121T100059Z");
     expect(plan.from.record.keyId).toBe("k1");

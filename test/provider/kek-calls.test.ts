@@ -26,7 +26,7 @@ beforeEach(async () => {
 });
 
 it.each(["hmac-kdf", "aes-kwp", "aes-cbc-hmac", "aes-gcm-iv-written"] as const)(
-  "blames a ciphertext that names %s under a KEK that is proven by another mechanism",
+  "a ciphertext that names %s is blamed if its KEK is proven by another mechanism",
   async (name) => {
     const mechanism = mechanismByName(name);
     const envelope = { kind: "direct", version: 2, mechanism, body: Buffer.alloc(100) } as const;
@@ -35,7 +35,7 @@ it.each(["hmac-kdf", "aes-kwp", "aes-cbc-hmac", "aes-gcm-iv-written"] as const)(
   },
 );
 
-it("blames the token that no longer performs the mechanism by which its KEK is proven", async () => {
+it("a token is blamed if it no longer performs the mechanism by which its KEK is proven", async () => {
   const mechanism = mechanismByName("aes-gcm");
   const envelope = { kind: "direct", version: 1, mechanism, body: Buffer.alloc(100) } as const;
   await expect(calls.decrypt("k", envelope, PATIENT_CALLER)).rejects.toMatchObject({ code: LACKING.code });

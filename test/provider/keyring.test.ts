@@ -172,7 +172,7 @@ describe("a token whose reading takes longer than a request may wait", () => {
     expect(await ask("c")).toBe("KEY_UNKNOWN");
   });
 
-  it("still shows keys that were made since", async () => {
+  it("a slowly read token still shows keys that were made since", async () => {
     expect(await ask("b")).toBe("DEADLINE");
     await endReading();
     hsm.records = [kekRecord("kms-kek", "a"), kekRecord("kms-kek@20261121T100000Z", "b")];
@@ -193,7 +193,7 @@ describe("a token whose reading takes longer than a request may wait", () => {
     await endReading();
   });
 
-  it("remembers a bounded number of key_ids", async () => {
+  it("the keyring remembers a bounded number of missing key_ids", async () => {
     const asked = Array.from({ length: 1_200 }, (_, at) => `unknown-${at}`);
     expect(new Set(await Promise.all(asked.map(ask)))).toEqual(new Set(["DEADLINE"]));
     await endReading();

@@ -52,7 +52,7 @@ afterEach(() => {
   running.stop();
 });
 
-it("reports when Status and Encrypt last answered under each KEK", async () => {
+it("a provider reports when Status and Encrypt last answered under each KEK", async () => {
   start();
   await waitFor(() => running.keyring().dueKeyId === "new", { timeoutMs: 5_000, intervalMs: 5 });
   expect(running.keyring()).toMatchObject({ publishedKeyId: null, answered: [] });
@@ -133,7 +133,7 @@ describe("a KEK that is gone from the token", () => {
 });
 
 describe("a reading requested over HTTP", () => {
-  it("comes soon, at a limited rate however often it is requested", async () => {
+  it("a reading requested over HTTP comes soon, at a limited rate however often requested", async () => {
     start();
     await isOk();
     const before = hsm.readings;
@@ -169,7 +169,7 @@ describe("an HSM", () => {
     await waitFor(() => running.outage.reason !== undefined, { timeoutMs: 5_000, intervalMs: 5 });
   });
 
-  it("whose keyring cannot be read while its KEKs fail makes the plugin unready", async () => {
+  it("an HSM whose keyring cannot be read while its KEKs fail makes the plugin unready", async () => {
     start(OFTEN);
     await isOk();
     hsm.failure = new KmsError("TOKEN_REFUSED", "not permitted");
@@ -200,7 +200,7 @@ describe("an HSM", () => {
     },
   );
 
-  it("whose reading never ends is found away, and back, by proofs alone", async () => {
+  it("an HSM whose reading never ends is found away, and back, by proofs alone", async () => {
     start(OFTEN);
     await isOk();
     hsm.listKeks = () => NEVER;
@@ -219,7 +219,7 @@ describe("an HSM", () => {
     expect(running.readiness().ready).toBe(false);
   });
 
-  it("whose reading never ends does not delay an unknown key_id beyond the timeout", async () => {
+  it("an HSM whose reading never ends delays no unknown key_id beyond the timeout", async () => {
     start();
     await isOk();
     hsm.listKeks = () => NEVER;

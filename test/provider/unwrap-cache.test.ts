@@ -54,7 +54,7 @@ describe("the unwrap cache", () => {
     expect(counted).toEqual({ hits: 1, misses: 1, evictions: 0 });
   });
 
-  it("cancels a load only when all its callers have disconnected", async () => {
+  it("the unwrap cache cancels a load only when all its callers have disconnected", async () => {
     const cache = build(10);
     const callers = [{ cancelled: false }, { cancelled: false }] as const;
     let shared: { readonly cancelled: boolean } = PATIENT_CALLER;
@@ -74,7 +74,7 @@ describe("the unwrap cache", () => {
     expect((await Promise.all(answers)).map(String)).toEqual(["seed", "seed"]);
   });
 
-  it("zeroes the loaded bytes once every caller has a copy", async () => {
+  it("the unwrap cache zeroes the loaded bytes once every caller has a copy", async () => {
     const cache = build(1);
     const loaded = Buffer.from("seed");
     const both = [1, 2].map(() => get(cache, "n", "k", () => Promise.resolve(loaded)));
@@ -99,7 +99,7 @@ describe("the unwrap cache", () => {
     expect((await get(cache, "n", "k", load("seed"))).toString()).toBe("seed");
   });
 
-  it("evicts the least recently used entry beyond its bound", async () => {
+  it("the unwrap cache evicts the least recently used entry beyond its bound", async () => {
     const cache = build(2);
     for (const name of ["a", "b", "c"]) await get(cache, name, "k", load(name));
     expect(cache.size).toBe(2);
@@ -123,14 +123,14 @@ describe("the unwrap cache", () => {
     expect(cache.peek("b")?.toString()).toBe("b");
   });
 
-  it("stores nothing when it is off", async () => {
+  it("the unwrap cache stores nothing when it is off", async () => {
     const cache = build(0);
     await get(cache, "a", "k", load("a"));
     expect(cache.size).toBe(0);
     expect(counted).toEqual({ hits: 0, misses: 0, evictions: 0 });
   });
 
-  it("zeroes a plaintext however it leaves the cache", async () => {
+  it("the unwrap cache zeroes a plaintext however it leaves", async () => {
     const kept: Buffer[] = [];
     const from = Buffer.from.bind(Buffer);
     const cache = build(1);

@@ -9,7 +9,7 @@ import { ask, ECHO, useKmsServer } from "../support/kms-server.js";
 const server = useKmsServer();
 
 describe("connections", () => {
-  it("without a request are limited: the oldest is closed, and others are served", async () => {
+  it("connections without a request are limited: the oldest is closed, others are served", async () => {
     const sockets = Array.from({ length: MAX_NEW + 1 }, () => server.rawConnection());
     const [oldest] = sockets;
     if (oldest === undefined) throw new RangeError("no connection");
@@ -19,7 +19,7 @@ describe("connections", () => {
     expect(new Set(server.limits)).toEqual(new Set(["too many connections"]));
   });
 
-  it("in use are limited: the one that has been idle longest is closed", async () => {
+  it("connections in use are limited: the one that has been idle longest is closed", async () => {
     const ping = (peer: Peer): Promise<void> =>
       new Promise((resolve) => {
         const stream = peer.open("/v2.KeyManagementService/Status");

@@ -10,7 +10,7 @@ import { ask, useKmsServer, start } from "../support/kms-server.js";
 const server = useKmsServer();
 
 describe("hostile peers", () => {
-  it("get an error for bytes that are not a message and for a message that is too long", async () => {
+  it("hostile peers get an error for bytes that are not a message, or a message too long", async () => {
     const client = server.client();
     for (const method of ["Encrypt", "Decrypt"]) {
       const garbage = start(client, method, {}, Buffer.alloc(50, 0xff)).answer;
@@ -25,7 +25,7 @@ describe("hostile peers", () => {
     expect(await ask(client, "Status")).toMatchObject({ healthz: "ok" });
   });
 
-  it("get UNIMPLEMENTED for another method", async () => {
+  it("a peer gets UNIMPLEMENTED for another method", async () => {
     const client = server.client();
     const session = http2.connect("http://localhost", { createConnection: () => server.rawConnection() });
     session.on("error", () => undefined);

@@ -16,7 +16,7 @@ import { waitFor } from "../support/wait.js";
 const server = useKmsServer();
 
 describe("the three calls", () => {
-  it("copy the fields and nothing else", async () => {
+  it("the three calls copy the fields and nothing else", async () => {
     const client = server.client();
     expect(await ask(client, "Status")).toMatchObject({ version: "v2", healthz: "ok", key_id: "k" });
     const sealed = await ask(client, "Encrypt", { plaintext: Buffer.from("seed"), uid: "u1" });
@@ -33,7 +33,7 @@ describe("the three calls", () => {
     );
   });
 
-  it("pass on plaintexts and then wipe them", async () => {
+  it("the three calls pass on plaintexts and then wipe them", async () => {
     let got: Uint8Array = Buffer.alloc(0);
     const given = Buffer.from("plaintext");
     server.provider = {
@@ -52,7 +52,7 @@ describe("the three calls", () => {
     expect(given).toEqual(Buffer.alloc(9));
   });
 
-  it("answer an error with its status and message, and a defect without its text", async () => {
+  it("a call answers an error with its status and message, and a defect without its text", async () => {
     const client = server.client();
     server.provider = {
       status: () => {
@@ -77,7 +77,7 @@ describe("the three calls", () => {
     expect(server.finished.at(-1)?.error?.cause).toBeInstanceOf(TypeError);
   });
 
-  it("report to the provider that the client has gone", async () => {
+  it("a call reports to the provider that the client has gone", async () => {
     let context: RequestContext | undefined;
     let release = (): void => undefined;
     server.provider = {

@@ -133,7 +133,7 @@ describe("binding", () => {
     expect(await greeting(path)).toBe("hello");
   });
 
-  it("describes the process on a live socket and leaves the socket alone", async () => {
+  it("bindSocket describes the process on a live socket and leaves the socket alone", async () => {
     await bind();
     await expect(bind()).rejects.toMatchObject({
       code: "SOCKET_UNUSABLE",
@@ -206,7 +206,7 @@ describe("processes that start at the same moment on a socket that was left behi
     }
   }
 
-  it("result in one that serves, and the others report it", async () => {
+  it("of processes that start at once on a stale socket, one serves and the others report it", async () => {
     const starters = Array.from({ length: 4 }, () => new Starter());
     try {
       for (let round = 0; round < 40; round++) {
@@ -224,7 +224,7 @@ describe("processes that start at the same moment on a socket that was left behi
     }
   });
 
-  it("continue after one that died while it held the lock", async () => {
+  it("processes bind a stale socket after one of them died while it held the lock", async () => {
     await leaveStale();
     const lock = join(folder, ".kms.sock.lock");
     writeFileSync(lock, "");

@@ -59,7 +59,7 @@ it("the unlock socket answers a PIN with its outcome, and admits only the plugin
   expect(received).toEqual(["1234", "refused"]);
 });
 
-it("disconnects a client that sends more bytes than a PIN has, and serves the next one", async () => {
+it("the unlock socket disconnects a client that sends too many bytes, and serves the next", async () => {
   const flood = connect(path);
   flood.on("error", () => undefined);
   const closed = new Promise((resolve) => flood.once("close", resolve));

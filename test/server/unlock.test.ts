@@ -45,14 +45,14 @@ const unlock = (pin: string, ...options: string[]): Promise<CommandResult> =>
 describe("a locked plugin", () => {
   beforeEach(() => waitFor(async () => /run kms-pkcs11 unlock --socket/.test(await statusText())));
 
-  it("spends no PIN attempt on a PIN that is empty or has several lines", async () => {
+  it("a locked plugin spends no PIN attempt on a PIN that is empty or has several lines", async () => {
     const before = logins();
     expect(await unlock("")).toMatchObject({ code: 1, stdout: matching(/is empty/) });
     expect(await unlock("two\nlines")).toMatchObject({ code: 1, stdout: matching(/several lines/) });
     expect(logins()).toBe(before);
   });
 
-  it("spends one PIN attempt on a wrong PIN", async () => {
+  it("a locked plugin spends one PIN attempt on a wrong PIN", async () => {
     const before = logins();
     const { code, stdout } = await unlock("wrong", "--output", "json");
     expect([code, JSON.parse(stdout)]).toEqual([

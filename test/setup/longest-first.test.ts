@@ -6,6 +6,6 @@ import { expect, it } from "vitest";
 
 import { LONGEST } from "./longest-first.js";
 
-it("the test files that start first exist", () => {
+it("every test file that is listed to start first exists", () => {
   expect(LONGEST.filter((name) => !existsSync(name))).toEqual([]);
 });

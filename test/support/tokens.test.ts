@@ -110,7 +110,7 @@ test("p11-kit remote: hangs while stopped, fails once killed, works after initia
   expect(await client.run(sessionState)).toBe(3);
 });
 
-test("waitFor returns the value, and says what it waited for in vain", async () => {
+test("waitFor returns the value, or names what it waited for in vain", async () => {
   let looks = 0;
   expect(await waitFor(() => (++looks === 3 ? "there" : undefined), { intervalMs: 1 })).toBe("there");
   const failing = (): never => {

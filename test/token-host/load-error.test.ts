@@ -24,7 +24,7 @@ it.each<[string, RegExp]>([
   ["/m.so: wrong ELF class: ELFCLASS32", /not a library for /],
   [missing("/m.so"), /^install the vendor's client or correct module-path$/],
   ["/m.so: undefined symbol: x", /^install the vendor's client or correct module-path$/],
-])("advises on: %s", (message, advice) => {
+])("the message for a library that cannot be loaded advises on: %s", (message, advice) => {
   expect(adviceFor(message, "/m.so")).toMatch(advice);
 });
 

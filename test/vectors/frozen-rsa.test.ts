@@ -146,13 +146,13 @@ describe.each([
     return (await calls.decrypt(keyId, envelope, PATIENT_CALLER)).toString("hex");
   }
 
-  it("the KEKs keep their key_ids", async () => {
+  it("the KEKs of frozen RSA ciphertexts keep their key_ids", async () => {
     const listed = await opened.hsm.listKeks();
     expect(listed.map(({ keyId }) => keyId).sort()).toEqual(keks.map(({ keyId }) => keyId).sort());
     expect(listed.flatMap((kek) => kek.unprotected)).toEqual([]);
   });
 
-  it.each(its)("opens: $name", async (vector) => {
+  it.each(its)("a frozen RSA ciphertext opens: $name", async (vector) => {
     expect(await decrypted(vector, Buffer.from(vector.ciphertext, "hex"))).toBe(vector.plaintext);
   });
 

@@ -186,7 +186,7 @@ describe("frozen ciphertexts", () => {
     expect(WANTED.filter(({ name }) => isMissing(name))).toEqual([]);
   });
 
-  it.each(vectors)("decrypts: $name", async (vector) => {
+  it.each(vectors)("a frozen ciphertext decrypts: $name", async (vector) => {
     expect((await kms.client.decrypt(question(vector), "vector")).toString("hex")).toBe(vector.plaintext);
   });
 

@@ -126,7 +126,7 @@ it("the working set is decrypted after a restart, so that requests make no HSM c
   expect(workingSet.counts).toMatchObject({ remembered: 10, pending: 0, failed: 0, used: 10 });
 });
 
-it("unwraps after a restart the local KEKs that were used before", async () => {
+it("after a restart, local KEKs that were used before are unwrapped in advance", async () => {
   start({ mode: "local-kek" });
   const sealed = await useSeeds(3);
   await restart({ mode: "local-kek" });
@@ -135,7 +135,7 @@ it("unwraps after a restart the local KEKs that were used before", async () => {
   for (const [at, one] of sealed.entries()) expect(await open(one)).toBe(String(seedOf(at)));
 });
 
-it("skips entries whose KEK is not on the token, keeps them, and decrypts them once it is", async () => {
+it("entries whose KEK is not on the token are kept, and decrypted once it is", async () => {
   start();
   const sealed = await useSeeds(3);
   await stop();
@@ -209,7 +209,7 @@ it("a planted entry changes no answer, and what does not authenticate is dropped
   for (const wrong of planted) await expect(open(wrong)).rejects.toThrow();
 });
 
-it("fills the cache with the most recently used entries only, and removes none for others", async () => {
+it("prefetch fills the cache with the most recently used entries, and removes none", async () => {
   start();
   await useSeeds(10);
   await restart({ entries: 4 });

@@ -34,8 +34,9 @@ export async function handOut(
   try {
     for (const share of shares) {
       const name = `share ${share.index} of ${shares.length}`;
-      if (process.stdin.isTTY)
-        {await pressEnter(`Only custodian ${share.index} may see the screen. Press Enter to show ${name}.`);}
+      if (process.stdin.isTTY) {
+        await pressEnter(`Only custodian ${share.index} may see the screen. Press Enter to show ${name}.`);
+      }
       if (folder === undefined) await show(share, sealed, name);
       else await write(share, sealed, folder, terminal);
       share.point.fill(0);

@@ -235,7 +235,7 @@ it("check reads kube-apiserver's user and groups from its static pod; without on
   });
 });
 
-it("groups the findings, reports each once and ends with a summary", () => {
+it("check groups the findings, reports each once and ends with a summary", () => {
   const report = new Report();
   report.add("ok", "active key", "a");
   report.add("warn", "socket", "chmod it");

@@ -43,7 +43,7 @@ async function killAt(name: string, call: number, object: string, ...words: stri
   await once(child, "close");
 }
 
-it("finishes the adoption of an AES and an HMAC key that was killed between their copies", async () => {
+it("'keys adopt' finishes one of an AES and HMAC key that was killed between their copies", async () => {
   const named = ["--label", "pair", "--id", "08", "--private", "--sensitive"];
   pkcs11Tool(hsm.token, "--keygen", "--key-type", "AES:32", ...named);
   pkcs11Tool(hsm.token, "--keygen", "--key-type", "GENERIC:32", "--usage-sign", ...named);
@@ -60,7 +60,7 @@ it("finishes the adoption of an AES and an HMAC key that was killed between thei
   expect(objects).toEqual([expect.stringMatching(/pair@/), expect.stringMatching(/pair@/)]);
 });
 
-it("finishes an adoption that was killed between copy and destruction of the original", async () => {
+it("'keys adopt' finishes one that was killed between copy and destruction of the original", async () => {
   const plain = ["--label", "kms-kek", "--id", "07"];
   pkcs11Tool(hsm.token, "--keygen", "--key-type", "AES:32", ...plain, "--private", "--sensitive");
   hsm.fault.set("read-only-attributes", "C_DestroyObject hang");

@@ -48,7 +48,7 @@ describe.each([
       .filter(({ subject }) => subject === "rights")
       .map(({ verdict, detail }) => `${verdict} ${detail}`);
 
-  it("serves, cannot change KEKs, and check says so; the administrator's login can", async () => {
+  it("a serving login cannot change KEKs, and check says so; the administrator's login can", async () => {
     const { plugin, token } = kms;
     const pin = { file: writePinFile(plugin.folder, ROLE_PIN, "serving") };
     kms.own.configure({ pin, login });

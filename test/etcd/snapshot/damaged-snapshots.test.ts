@@ -86,7 +86,7 @@ describe("a file that is not a sound snapshot is refused with its reason", () =>
     ],
   ];
 
-  it.each(damaged)("a database: %s", async (_what, pages, reason) => {
+  it.each(damaged)("a damaged database is refused with its reason: %s", async (_what, pages, reason) => {
     const bytes =
       pages instanceof Buffer
         ? Buffer.concat([sound.subarray(0, 8192), pages, sound.subarray(8192 + 4096)])
@@ -128,7 +128,7 @@ describe("a file that is not a sound snapshot is refused with its reason", () =>
       Buffer.concat([Buffer.alloc(16), Buffer.from("ed0cdaed", "hex"), Buffer.alloc(9000)]),
       "other byte order",
     ],
-  ])("a file: %s", async (_what, bytes, reason) => {
+  ])("a file that is not a snapshot is refused with its reason: %s", async (_what, bytes, reason) => {
     await expect(read(bytes)).rejects.toMatchObject({
       code: "CONFIG_INVALID",
       message: expect.stringContaining(reason) as string,

@@ -120,7 +120,7 @@ describe("through p11-kit-client", () => {
     softHsm.remove();
   });
 
-  it("every lane serves", async () => {
+  it("every lane serves through p11-kit-client", async () => {
     const label = "kms-kek@20260101T000000Z";
     const { keyId } = await opened.hsm.generate({ label, ckaId: "0a".repeat(16), kind: "hmac" });
     fault.set("C_Sign sleep 10");

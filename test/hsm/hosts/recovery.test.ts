@@ -46,7 +46,7 @@ describe("a code that comes every time", () => {
     ["0x201", "HSM_UNAVAILABLE", 2],
     ["0x68", "KEY_UNSUITABLE", 1],
     ["0x70", "MECHANISM_UNSUPPORTED", 1],
-  ])("%s ends the request with %s after at most %i calls over two hosts", (...row) => endsAfter(token, row));
+  ])("on SoftHSM, %s ends the request with %s after at most %i calls", (...row) => endsAfter(token, row));
 });
 
 describe("the same on NSS softokn", () => {

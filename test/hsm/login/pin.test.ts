@@ -160,12 +160,15 @@ describe("a login without an answer", () => {
     expect(logins() - before).toBe(2);
   });
 
-  it.each(["C_Login segv after", "C_Login rv 0x5"])("after a single %s costs nothing", async (line) => {
-    writeFileSync(pinFile, token.fault.pin);
-    token.fault.set(`${line} once=${token.fault.path(`once-${basename(folder)}`)}`);
-    await token.recovers(open());
-    expect(recorded()).toEqual({});
-  });
+  it.each(["C_Login segv after", "C_Login rv 0x5"])(
+    "a login after a single %s costs nothing",
+    async (line) => {
+      writeFileSync(pinFile, token.fault.pin);
+      token.fault.set(`${line} once=${token.fault.path(`once-${basename(folder)}`)}`);
+      await token.recovers(open());
+      expect(recorded()).toEqual({});
+    },
+  );
 
   it.each(["C_Login abort", "C_Login rv 0x5"])(
     "an unanswered login is repeated during an outage (%s) if the PIN has logged in before",

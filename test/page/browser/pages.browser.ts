@@ -115,13 +115,13 @@ async function requireLook(
 describe("the plugin's page", () => {
   const url = (): string => urls[0] ?? "";
 
-  it.each(LOOKS)("fits a $name in $colorScheme, and axe finds nothing", async (look) => {
+  it.each(LOOKS)("the plugin's page fits a $name in $colorScheme, and axe finds nothing", async (look) => {
     const page = await open(url());
     await requireLook(page, "plugin", look);
     expect(complaints).toEqual([]);
   });
 
-  it("shows the KEKs, and a hostile label as text", async () => {
+  it("the plugin's page shows the KEKs, and a hostile label as text", async () => {
     const page = await open(url());
     expect(await page.locator("h1").innerText()).toBe("Ready");
     expect(await page.locator(".kek .state").allInnerTexts()).toEqual(["standby", "active"]);
@@ -131,7 +131,7 @@ describe("the plugin's page", () => {
     expect(complaints).toEqual([]);
   });
 
-  it("is read by its headings, and by the keyboard", async () => {
+  it("the plugin's page can be read by its headings and by the keyboard", async () => {
     const page = await open(url());
     expect(await page.locator("h1, h2").allInnerTexts()).toEqual([
       "Ready",
@@ -152,7 +152,7 @@ describe("the plugin's page", () => {
     expect(await page.locator("#refresh").innerText()).toContain("Paused.");
   });
 
-  it("follows the plugin, and says when it no longer answers", async () => {
+  it("the plugin's page follows the plugin, and shows when it no longer answers", async () => {
     context = await browser.newContext();
     const page = await context.newPage();
     await page.clock.install();
@@ -169,13 +169,13 @@ describe("the plugin's page", () => {
     await page.locator("#refresh", { hasText: "Refreshes every 10 seconds." }).waitFor();
   });
 
-  it("works without JavaScript", async () => {
+  it("the plugin's page works without JavaScript", async () => {
     const page = await open(url(), { javaScriptEnabled: false });
     expect(await page.locator("#refresh").innerText()).toBe("Reload the page to see a newer state.");
     expect(await page.locator(".kek").count()).toBe(2);
   });
 
-  it("has nothing that changes anything, and asks for nothing but itself", async () => {
+  it("the plugin's page changes nothing and requests nothing but itself", async () => {
     context = await browser.newContext();
     const page = await context.newPage();
     const asked: string[] = [];
@@ -187,7 +187,7 @@ describe("the plugin's page", () => {
     expect(new Set(asked.filter((one) => !one.includes(" data:")))).toEqual(new Set([`GET ${url()}`]));
   });
 
-  it("cannot be framed, and its policy stops an inserted script", async () => {
+  it("the plugin's page cannot be framed, and its policy stops an inserted script", async () => {
     const page = await open(url());
     const inserted = `(() => {
       const script = document.createElement("script");
@@ -217,19 +217,19 @@ describe("the console", () => {
 
   afterAll(() => consoleContext.close());
 
-  it("leaves no token in the address, and no cookie that a script can read", async () => {
+  it("the console leaves no token in the address, and no cookie that a script can read", async () => {
     expect(new URL(page.url()).search).toBe("");
     expect(await page.evaluate("document.cookie")).toBe("");
     const [cookie] = await consoleContext.cookies();
     expect(cookie).toMatchObject({ httpOnly: true, sameSite: "Strict" });
   });
 
-  it.each(LOOKS)("fits a $name in $colorScheme, and axe finds nothing", async (look) => {
+  it.each(LOOKS)("the console fits a $name in $colorScheme, and axe finds nothing", async (look) => {
     await requireLook(page, "console", look);
     expect(heard).toEqual([]);
   });
 
-  it("marks what the nodes disagree about", async () => {
+  it("the console marks what the nodes disagree about", async () => {
     expect(await page.locator("h1").innerText()).toBe("1 of 3 nodes does not answer");
     expect(await page.locator(".node .state").allInnerTexts()).toEqual(["ready", "ready", "does not answer"]);
     const differences = await page.locator("section", { hasText: "Differences" }).first().innerText();
@@ -237,7 +237,7 @@ describe("the console", () => {
     expect(await page.locator(".kek.standby .finding").innerText()).toContain("Missing on");
   });
 
-  it("refuses the address a second time, and a browser without the cookie", async () => {
+  it("the console refuses the address a second time, and a browser without the cookie", async () => {
     const other = await browser.newContext();
     const stranger = await other.newPage();
     expect((await stranger.goto(consoleUrl))?.status()).toBe(403);
@@ -247,7 +247,7 @@ describe("the console", () => {
     expect(await page.locator("h1").innerText()).toContain("nodes");
   });
 
-  it("ends with Ctrl-C", async () => {
+  it("the console ends with Ctrl-C", async () => {
     const ended = once(consoleProcess ?? process, "exit");
     consoleProcess?.kill("SIGINT");
     expect((await ended)[0]).toBe(0);
