@@ -124,7 +124,7 @@ describe("the reader of signatures", () => {
     ["a coordinate that is not reduced", `ee${"ff".repeat(30)}7f`],
   ])("an ed25519 key of small order is refused: %s", (_name, point) => {
     const key = Buffer.concat([wireString("ssh-ed25519"), wireString(Buffer.from(point, "hex"))]);
-    expect(() => readKey(key)).toThrow("proves nothing");
+    expect(() => readKey(key)).toThrow("small order");
   });
 
   it("an ecdsa key that is not a point of its curve is refused", () => {
