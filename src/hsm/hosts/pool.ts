@@ -1,11 +1,10 @@
 // Manages the token hosts of one token, one serving and the others warm: the order in which they start, their
 // replacement, and control calls to them. The dispatcher decides which host gets which request.
-import { EventEmitter, once } from "node:events";
-import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { Supervisor } from "./supervisor.js";
-import type { AcceptsHost, ReadingHosts } from "./reading-hosts.js";
+import { HostWait } from "./host-wait.js";
+import type { ReadingHosts } from "./reading-hosts.js";
 import { KeyringReadings } from "./readings.js";
 import type { LaneClient } from "./lane-client.js";
 import { Logins } from "./logins.js";
@@ -43,15 +42,20 @@ export class HostPool {
   readonly #logins: Logins;
   readonly controls: Controls;
   readonly #readings: KeyringReadings;
+  readonly #wait: HostWait;
   #hasBeenReady = false;
-  /** Emits "change" when a host has become ready or has ended, when a start is late, and at the stop. */
-  readonly #events = new EventEmitter().setMaxListeners(0);
   readonly #stopping = new AbortController();
 
   constructor(options: HostPoolOptions) {
     this.#options = options;
     this.#starts = new Starts(options.startTimeoutMs, () => {
       this.#changed();
+    });
+    this.#wait = new HostWait({
+      ready: () => this.ready,
+      failedStarts: () => this.#supervisors.flatMap(({ failedStart }) => failedStart ?? []),
+      starts: this.#starts,
+      startTimeoutMs: options.startTimeoutMs,
     });
     this.#logins = new Logins(options.gate, this.#starts, options.startTimeoutMs);
     this.controls = new Controls({
@@ -86,7 +90,7 @@ export class HostPool {
 
   async stop(graceMs: number): Promise<void> {
     this.#stopping.abort();
-    this.#events.emit("change");
+    this.#wait.stop();
     await this.replace(graceMs);
   }
 
@@ -102,11 +106,7 @@ export class HostPool {
 
   /** Why the last start failed; undefined if none has failed since a host was ready. */
   get reason(): KmsError | undefined {
-    return this.#failures[0];
-  }
-
-  get #failures(): readonly KmsError[] {
-    return this.#supervisors.flatMap((supervisor) => supervisor.reason ?? []);
+    return this.#supervisors.find(({ failedStart }) => failedStart !== undefined)?.failedStart?.reason;
   }
 
   get state(): HsmState {
@@ -185,7 +185,7 @@ export class HostPool {
       starts: this.#starts,
       mayStart: () => this.#mayStart(index),
       servesFirst: () => this.ready.length === 0,
-      nextChange: (signal) => once(this.#events, "change", { signal }),
+      nextChange: (signal) => this.#wait.nextChange(signal),
       readFirst: (one, step) => this.#readings.readFirst(one, step),
       log,
       onReady: (ready) => {
@@ -202,7 +202,7 @@ export class HostPool {
   }
 
   #changed(): void {
-    this.#events.emit("change");
+    this.#wait.noteChange();
     this.#options.onChange();
     // Sessions of a slow token are opened before requests wait for them.
     const { lanes } = this.ready[0] ?? {};
@@ -211,17 +211,9 @@ export class HostPool {
 
   /** Returns the serving host, after waiting for a start that has not failed yet. */
   async #serving(): Promise<HostProcess> {
-    const host = await this.#whenReady(() => true);
+    const host = await this.#wait.whenReady(() => true);
     if (host !== undefined) return host;
     throw this.reason ?? new KmsError("HSM_UNAVAILABLE", `no token host is ready yet${this.#readings.soFar}`);
-  }
-
-  /** Waits for the next change, but not longer than this. */
-  async #changeOrTimeout(ms: number): Promise<void> {
-    const over = new AbortController();
-    const { signal } = over;
-    await Promise.race([once(this.#events, "change", { signal }), sleep(ms, undefined, { signal })]);
-    over.abort();
   }
 
   #readingHosts(): ReadingHosts {
@@ -230,26 +222,11 @@ export class HostPool {
       get ready() {
         return ready();
       },
-      failures: () => this.#failures,
       configured: this.#options.hosts,
       serving: () => this.#serving(),
       read: (host, request, limitMs) => this.controls.call(host, Op.readKeks, request, () => limitMs),
       proves: (host, keyId) => this.controls.proves(host, keyId),
-      whenReady: (wanted, earlier) => this.#whenReady(wanted, earlier),
+      whenReady: (wanted, loadedSince) => this.#wait.whenReady(wanted, loadedSince),
     };
-  }
-
-  /** See ReadingHosts. Waits for at most `startTimeoutMs`, counted from the first reading if that begins later. */
-  async #whenReady(wanted: AcceptsHost, earlier: readonly KmsError[] = []): Promise<HostProcess | undefined> {
-    const { signal } = this.#stopping;
-    const since = performance.now();
-    for (;;) {
-      const host = this.ready.find(wanted);
-      const leftMs =
-        Math.max(since, this.#readings.firstReadingAt) + this.#options.startTimeoutMs - performance.now();
-      const hasFailed = this.#failures.some((failure) => !earlier.includes(failure));
-      if (host !== undefined || leftMs <= 0 || hasFailed || signal.aborted) return host;
-      await this.#changeOrTimeout(leftMs);
-    }
   }
 }

@@ -1,5 +1,4 @@
 // The token hosts as the readings see them; the pool implements it.
-import type { KmsError } from "../../errors.js";
 import type { ReadRequest, ReadSlice } from "../wire-calls.js";
 import type { HostProcess } from "./host-process.js";
 
@@ -18,11 +17,9 @@ export interface ReadingHosts {
   read(host: HostProcess, request: ReadRequest, limitMs: number): Promise<ReadSlice>;
   /** Returns whether operations under a KEK succeed on a host; replaces the host if they do not. */
   proves(host: HostProcess, keyId: string): Promise<boolean>;
-  /** Returns the errors of starts that failed since a host last became ready. */
-  failures(): readonly KmsError[];
   /**
-   * Waits for a ready host that `wanted` accepts and returns it; undefined if a start failed or took too long. Failures
-   * in `earlier` do not count.
+   * Waits for a ready host that `wanted` accepts and returns it; undefined if a start has failed or none makes progress.
+   * @param loadedSince failures of starts that loaded the library before this time do not count; by performance.now()
    */
-  whenReady(wanted: AcceptsHost, earlier?: readonly KmsError[]): Promise<HostProcess | undefined>;
+  whenReady(wanted: AcceptsHost, loadedSince?: number): Promise<HostProcess | undefined>;
 }

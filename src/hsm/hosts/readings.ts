@@ -7,6 +7,7 @@ import type { Log } from "../../log.js";
 import { findAll } from "./find-keks.js";
 import { progressLog } from "./progress-log.js";
 import { count, readInSlices, SlicePace, type AskForSlice } from "./slices.js";
+import { HostReload } from "./host-reload.js";
 import { LastReading } from "./last-reading.js";
 import type { AcceptsHost, ReadingHosts } from "./reading-hosts.js";
 import type { RunStep } from "./starts.js";
@@ -44,12 +45,14 @@ export class KeyringReadings {
   readonly #log: Log;
   /** Whether a reading has hung and none has succeeded since. */
   #hung = false;
-  /** Hosts that were ready when a reloaded reading was requested, until a later host has been read. */
-  readonly #beforeReload = new Set<HostProcess>();
   /** The last reading requested on each host. */
   readonly #turns = new WeakMap<HostProcess, Promise<unknown>>();
   readonly #last: LastReading;
-  #first: ({ readonly at: number } & ReadingProgress) | undefined;
+  /** Whether a reading has shown KEKs, and two reloaded libraries have not shown since that there are none. */
+  #hasShownKeks = false;
+  readonly #reload: HostReload;
+  /** How far a starting host has come in its reading. */
+  #first: ReadingProgress | undefined;
 
   constructor(hosts: ReadingHosts, { controlTimeoutMs, startTimeoutMs, log }: ReadingOptions) {
     this.#hosts = hosts;
@@ -57,16 +60,14 @@ export class KeyringReadings {
     this.#log = log;
     this.#pace = new SlicePace(controlTimeoutMs, startTimeoutMs);
     this.#last = new LastReading(log);
+    this.#reload = new HostReload(hosts, () => {
+      if (this.#isLast()) throw this.#refusal();
+    });
   }
 
   /** What is wrong with the last reading; undefined if nothing is. */
   get finding(): string | undefined {
     return this.#last.finding;
-  }
-
-  /** When a starting host last made progress in its reading, by performance.now(); 0 if none has. */
-  get firstReadingAt(): number {
-    return this.#first?.at ?? 0;
   }
 
   /** The end of a message: the progress of a starting host's reading; empty if a host is ready. */
@@ -89,6 +90,7 @@ export class KeyringReadings {
     if (known.length > 0 && (await findAll(host, known, ask))) return known;
     const reading = await this.#readUntilComplete(host, ask);
     if (this.#last.keks.length === 0) this.#last.begin(reading);
+    this.#hasShownKeks ||= reading.keks.length > 0;
     return reading.keks;
   }
 
@@ -97,7 +99,7 @@ export class KeyringReadings {
     for (let attempt = 1; ; attempt++) {
       const report = progressLog(this.#log);
       const reading = await readInSlices(host, this.#pace, this.#startTimeoutMs, ask, (progress) => {
-        this.#first = { at: performance.now(), ...progress };
+        this.#first = progress;
         report(progress);
       });
       if (reading.unreadable === 0 || attempt === FIRST_READINGS) return reading;
@@ -114,37 +116,30 @@ export class KeyringReadings {
   }
 
   /**
-   * Reads on a host that starts after this call and replaces a warm one. Replaces earlier hosts that show different
-   * keys.
+   * Reads on a host that loads the library after this call and replaces a warm one. Replaces earlier hosts that show
+   * different keys.
    * @throws KmsError
    */
   async readReloaded(): Promise<readonly KekRecord[]> {
-    const fresh = await this.#fresh();
-    const records = await this.#readOn(fresh, (host) => !this.#beforeReload.has(host));
+    const records = await this.#readOnReloaded();
+    if (records.length > 0 || !this.#hasShownKeks) return records;
+    // The token may have gone away after the library was loaded: another library then does not find it at all.
+    const confirmed = await this.#readOnReloaded();
+    this.#hasShownKeks = confirmed.length > 0;
+    return confirmed;
+  }
+
+  async #readOnReloaded(): Promise<readonly KekRecord[]> {
+    const { host: reloaded, isReloaded } = await this.#reload.reload();
+    const records = await this.#readOn(reloaded, isReloaded);
+    this.#reload.finish();
     for (const host of this.#hosts.ready) {
-      if (host === fresh || !this.#beforeReload.has(host)) continue;
+      if (isReloaded(host)) continue;
       const earlier = await this.#readOn(host).catch(() => undefined);
       if (earlier === undefined) host.kill("device");
       else if (namesOf(earlier) !== namesOf(records)) host.kill("reload");
     }
-    this.#beforeReload.clear();
     return records;
-  }
-
-  async #fresh(): Promise<HostProcess> {
-    let earlier: readonly KmsError[] = [];
-    if (this.#beforeReload.size === 0) {
-      if (this.#hosts.configured > 1) await this.#hosts.whenReady(() => this.#hosts.ready.length > 1);
-      if (this.#isLast()) throw this.#refusal();
-      for (const host of this.#hosts.ready) this.#beforeReload.add(host);
-      // These failures happened before the reload: they do not show that the host's successor cannot start.
-      earlier = this.#hosts.failures();
-      this.#hosts.ready.at(-1)?.kill("reload");
-    }
-    const fresh = await this.#hosts.whenReady((host) => !this.#beforeReload.has(host), earlier);
-    if (fresh !== undefined) return fresh;
-    // A library that is already loaded may keep listing a token that is away, as empty.
-    throw new KmsError("HSM_UNAVAILABLE", "no token host can be started to read the token");
   }
 
   /**
@@ -219,6 +214,7 @@ export class KeyringReadings {
       this.#hosts.read(host, request, limitMs);
     const reading = await readInSlices(host, this.#pace, this.#pace.limitMs, ask, progressLog(this.#log));
     this.#hung = false;
+    this.#hasShownKeks ||= reading.keks.length > 0;
     this.#last.replace(reading, performance.now() - beganAt);
     return reading.keks;
   }

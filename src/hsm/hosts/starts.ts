@@ -33,6 +33,7 @@ const MOST_LONGER = 4;
 interface Start {
   readonly host: HostProcess;
   late: boolean;
+  isSpawning: boolean;
   /** Ends the host unless another step succeeds first. */
   limit: NodeJS.Timeout | undefined;
 }
@@ -44,6 +45,7 @@ export class Starts {
   /** The oldest first. */
   readonly #underWay: Start[] = [];
   readonly #took = new Map<Step, number>();
+  #progressAt = 0;
   /** When a start was first abandoned since the last success, by performance.now(). */
   #givenUpSince: number | undefined;
   /** Number of starts abandoned after EAGER_MS. */
@@ -68,9 +70,17 @@ export class Starts {
     return this.#underWay[0]?.late ?? false;
   }
 
+  /**
+   * When a step last succeeded, by performance.now(). As long as a process is being spawned, the present time: a busy
+   * machine takes long for that, whatever the HSM does.
+   */
+  get progressAt(): number {
+    return this.#underWay.some(({ isSpawning }) => isSpawning) ? performance.now() : this.#progressAt;
+  }
+
   /** Runs one start. Ends its host if none of its steps succeeds for too long. */
   async run<T>(host: HostProcess, work: (run: RunStep) => Promise<T>): Promise<T> {
-    const start: Start = { host, late: false, limit: undefined };
+    const start: Start = { host, late: false, isSpawning: false, limit: undefined };
     this.#underWay.push(start);
     this.#limit(start);
     try {
@@ -105,7 +115,8 @@ export class Starts {
   }
 
   async #step<T>(start: Start, step: Step, work: () => Promise<T>): Promise<T> {
-    if (step === "spawn") this.#limit(start, Math.max(SPAWN_MS, this.#startTimeoutMs));
+    start.isSpawning = step === "spawn";
+    if (start.isSpawning) this.#limit(start, Math.max(SPAWN_MS, this.#startTimeoutMs));
     const isOldest = start === this.#underWay[0];
     const longer = isOldest ? 1 : Math.min(MOST_LONGER, LONGER ** this.#givenUp);
     const lateMs = longer * this.lateMs(step);
@@ -117,10 +128,12 @@ export class Starts {
         : undefined;
     try {
       const result = await this.measure(step, work);
+      this.#progressAt = performance.now();
       this.#limit(start);
       return result;
     } finally {
       clearTimeout(timer);
+      start.isSpawning = false;
       start.late = false;
     }
   }

@@ -31,6 +31,13 @@ export interface SupervisorOptions {
   readonly onEnded: (cause: EndCause) => void;
 }
 
+/** A start that failed. */
+export interface FailedStart {
+  readonly reason: KmsError;
+  /** When it began to load the library, by performance.now(); Infinity if it did not come that far. */
+  readonly openedAt: number;
+}
+
 /** Backoff after a host died. */
 const CRASH_BACKOFF: BackoffLimits = { firstMs: 200, capMs: 30_000 };
 /** Backoff after an error of the token: a token that returns should be found soon. */
@@ -60,7 +67,7 @@ export class Supervisor {
   #prepared: HostProcess | undefined;
   #ready: HostProcess | undefined;
   #token: TokenDescription | undefined;
-  #reason: KmsError | undefined;
+  #failed: FailedStart | undefined;
   #failures = 0;
   #isWaitingForTurn = false;
   /** Processes that the kernel keeps after SIGKILL. */
@@ -80,9 +87,9 @@ export class Supervisor {
     return this.#token;
   }
 
-  /** Why there is no ready host; undefined while a start has not failed yet, and while waiting for a turn. */
-  get reason(): KmsError | undefined {
-    return this.ready === undefined && !this.#isWaitingForTurn ? this.#reason : undefined;
+  /** The last start, if it failed; undefined if a host is ready, before the first failure, and while waiting for a turn. */
+  get failedStart(): FailedStart | undefined {
+    return this.ready === undefined && !this.#isWaitingForTurn ? this.#failed : undefined;
   }
 
   /** Spawns the first process before `run`, so that it loads its packages; it does not open the token yet. */
@@ -128,7 +135,8 @@ export class Supervisor {
     try {
       await this.#start(host);
     } catch (error) {
-      this.#reason = host.pid === undefined ? spawnFailure(error) : KmsError.from(error);
+      const reason = host.pid === undefined ? spawnFailure(error) : KmsError.from(error);
+      this.#failed = { reason, openedAt: host.openedAt };
       host.kill("start");
     }
     const readySince = performance.now();
@@ -147,9 +155,10 @@ export class Supervisor {
     try {
       return new HostProcess(this.#options.host, this.#options.log);
     } catch (error) {
-      this.#reason = spawnFailure(error);
+      const reason = spawnFailure(error);
+      this.#failed = { reason, openedAt: Infinity };
       this.#failures++;
-      this.#options.log.warn({ failures: this.#failures, err: this.#reason }, "token host not started");
+      this.#options.log.warn({ failures: this.#failures, err: reason }, "token host not started");
       this.#options.onEnded("start");
       return undefined;
     }
@@ -165,7 +174,7 @@ export class Supervisor {
       if (!this.#token.loggedIn && lane !== undefined) this.#token = await logins.login(host, lane);
       const keks = await readFirst(host, step);
       this.#ready = host;
-      this.#reason = undefined;
+      this.#failed = undefined;
       const token = this.#token.label;
       log.info({ pid: host.pid, token, keks: keks.length }, "token host ready");
       onReady(host);
@@ -176,7 +185,7 @@ export class Supervisor {
     const { log, onEnded } = this.#options;
     onEnded(cause);
     log[cause === "reload" ? "info" : "warn"](
-      { pid: host.pid, cause, failures: this.#failures, err: this.#reason },
+      { pid: host.pid, cause, failures: this.#failures, err: this.#failed?.reason },
       "token host ended",
     );
   }
@@ -197,7 +206,7 @@ export class Supervisor {
    * since the token's security officer may have unlocked the token.
    */
   async #waitForNewPin(stamp: string, signal: AbortSignal): Promise<void> {
-    const code = this.#reason?.code;
+    const code = this.#failed?.reason.code;
     if (code !== "PIN_REFUSED" && code !== "PIN_UNREADABLE") return;
     const { gate } = this.#options;
     const until = performance.now() + gate.recheckMs;

@@ -23,7 +23,6 @@ beforeEach(() => {
   const host = { alive: true, endCause: undefined, lanes: new LaneSet() } as unknown as HostProcess;
   const hosts: ReadingHosts = {
     ready: [host],
-    failures: () => [],
     configured: 1,
     serving: () => Promise.resolve(host),
     read: () =>
@@ -82,7 +81,7 @@ interface View {
   readonly openedAt: number;
   /** What its readings show, the last of these again and again; a reading of a host without any ends it. */
   readonly keks: KeyringReading["keks"][];
-  /** Whether it starts when another host has been killed. */
+  /** Whether it starts when another host has been killed; each successor needs one more to have been killed. */
   readonly isSuccessor?: boolean;
 }
 
@@ -108,15 +107,15 @@ function hostsShowing(...views: View[]): {
     };
     return host;
   });
+  const successors = all.filter(({ isSuccessor }) => isSuccessor);
   const ready = (): HostProcess[] =>
     all.filter(
-      ({ alive, isSuccessor }) => alive && (!isSuccessor || killed.length > 0),
+      (host) => host.alive && (!host.isSuccessor || killed.length > successors.indexOf(host)),
     ) as unknown as HostProcess[];
   const hosts: ReadingHosts = {
     get ready() {
       return ready();
     },
-    failures: () => [],
     configured: 2,
     serving: () => Promise.resolve(ready()[0] as HostProcess),
     read: (one) => {
@@ -161,12 +160,38 @@ it("a serving host that has meanwhile found the same keys as a later one stays",
   expect(killed).toEqual([]);
 });
 
+/** After any reload that a test makes. */
+const LATER = 1e15;
+
 it("a reading with a reloaded library is never made on a host from before", async () => {
   const { readings: made, killed } = hostsShowing(
     { openedAt: 1, keks: [[]] },
     { openedAt: 2, keks: [[]] },
-    { openedAt: 3, keks: [], isSuccessor: true },
+    { openedAt: LATER, keks: [], isSuccessor: true },
   );
   expect(await codeOf(made.readReloaded())).toBe("HSM_UNAVAILABLE");
-  expect(killed).toEqual([2, 3]);
+  expect(killed).toEqual([2, LATER]);
+});
+
+it("a host that loaded the library before the reload is replaced, even if ready after it", async () => {
+  const { readings: made, killed } = hostsShowing(
+    { openedAt: 1, keks: [[A]] },
+    { openedAt: 2, keks: [[A]] },
+    { openedAt: 3, keks: [[A]], isSuccessor: true },
+    { openedAt: LATER, keks: [[A, B]], isSuccessor: true },
+  );
+  expect((await made.readReloaded()).map(({ keyId }) => keyId)).toEqual(["a", "b"]);
+  expect(killed).toEqual([2, 3, 1]);
+});
+
+it("a reloaded library that shows no KEK at all is believed only if another one agrees", async () => {
+  const { readings: made, killed } = hostsShowing(
+    { openedAt: 1, keks: [[A], []] },
+    { openedAt: 2, keks: [[A], []] },
+    { openedAt: LATER, keks: [[]], isSuccessor: true },
+    { openedAt: LATER + 1, keks: [[A]], isSuccessor: true },
+  );
+  await made.read();
+  expect((await made.readReloaded()).map(({ keyId }) => keyId)).toEqual(["a"]);
+  expect(killed).toContain(LATER);
 });
