@@ -4,6 +4,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
+import { meansHsmAway } from "../hsm/away.js";
+import type { Generation } from "./generations.js";
 import type { Health } from "./health.js";
 import type { Keyring } from "./keyring.js";
 import type { Prover } from "./prover.js";
@@ -126,8 +128,26 @@ export class BackgroundCheck {
       outage.begin(readingError ?? KmsError.from(error));
       return false;
     }
+    // Whether the KEK was destroyed or its token is away shows only in the reading.
+    if (this.#isGone(generations)) {
+      if (readingError !== undefined && meansHsmAway(readingError)) outage.begin(readingError);
+      return false;
+    }
     outage.end();
     return generations.every(({ record }) => prover.proofOf(record.keyId).failure === undefined);
+  }
+
+  /**
+   * Returns whether the loaded library does not find the KEK in use, or any KEK if none is in use. A library whose token
+   * is away may show it as empty.
+   */
+  #isGone(generations: readonly Generation[]): boolean {
+    const { prover, inUse } = this.#options;
+    const used = generations.filter(({ record }) => inUse() === undefined || record.keyId === inUse());
+    return (
+      used.length > 0 &&
+      used.every(({ record }) => prover.proofOf(record.keyId).failure?.code === "KEY_MISSING")
+    );
   }
 
   /** A token that cannot be read while its KEKs work is a separate finding, and is retried less and less often. */

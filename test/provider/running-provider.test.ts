@@ -77,6 +77,20 @@ it("a KEK that encrypts to garbage is found by the next proof, and used again on
   expect(await codeOf(running.provider.encrypt(SEED, context()))).toBe("done");
 });
 
+it("an outage begins if the KEK is no longer found and no reloaded library finds the token", async () => {
+  start(OFTEN);
+  await isOk();
+  const { records } = hsm;
+  hsm.records = [];
+  hsm.listKeksReloaded = () => Promise.reject(AWAY);
+  for (const { keyId } of records) hsm.failures.set(keyId, new KmsError("KEY_MISSING", "gone"));
+  await waitFor(() => running.outage.reason === AWAY, { what: "the outage" });
+  expect(statusText()).toBe("ok");
+  hsm.records = records;
+  hsm.failures.clear();
+  await waitFor(() => running.outage.reason === undefined, { what: "its end" });
+});
+
 describe("a KEK that fails", () => {
   it("an active KEK that fails makes Status and Encrypt fail at once, without a grace period", async () => {
     start(OFTEN);

@@ -38,7 +38,7 @@ export class FailoverHsm implements Hsm {
 
   constructor(options: FailoverOptions) {
     this.#options = options;
-    this.#members = options.members.map((member) => new Member(member));
+    this.#members = options.members.map((member) => new Member(member, options.requestTimeoutMs));
     this.#clones = new Clones(
       options.members.map(({ name }) => name),
       options.log,

@@ -1,6 +1,7 @@
 // One token of a failover set, and the KEKs that it holds. After a token was away, its library may keep listing it as
 // empty and never find its keys again. So a missing KEK counts as missing only after a freshly loaded library confirms
 // it; until then the previous reading stays valid, and the token counts as away.
+import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../../errors.js";
 import type { Reading } from "./clones.js";
 import type { Hsm, HsmState, KekRecord } from "../port.js";
@@ -15,10 +16,14 @@ export interface MemberOptions {
   readonly hsm: Hsm;
 }
 
+/** Part of the request timeout for which a request waits until a missing KEK is confirmed. */
+const CONFIRMING_PART = 0.5;
+
 /** Tracks which KEKs one token of a failover set holds, and whether the token is available. */
 export class Member {
   readonly name: string;
   readonly #hsm: Hsm;
+  readonly #requestTimeoutMs: number;
   #reading: Reading;
   #keyIds: ReadonlySet<string> = new Set();
   /** Why its latest reading is not believed; undefined if it is. */
@@ -29,9 +34,10 @@ export class Member {
   /** When it became available, by performance.now(); undefined while it is not. */
   wellSince: number | undefined;
 
-  constructor({ name, hsm }: MemberOptions) {
+  constructor({ name, hsm }: MemberOptions, requestTimeoutMs: number) {
     this.name = name;
     this.#hsm = hsm;
+    this.#requestTimeoutMs = requestTimeoutMs;
   }
 
   /** The last reading that was believed; undefined before the first. */
@@ -78,11 +84,19 @@ export class Member {
       // If the token is in doubt already, a background reading will follow anyway.
       const confirming = this.#doubt === undefined ? this.#share(() => this.#confirm()) : this.#running;
       const doubt = this.#doubtIt();
-      await confirming?.catch(() => undefined);
+      if (confirming !== undefined) await this.#untilTimeout(confirming);
       if (this.#isDoubted()) throw doubt;
       if (!this.holds(keyId)) throw error;
     }
     return operation(this.#hsm);
+  }
+
+  async #untilTimeout(confirming: Promise<void>): Promise<void> {
+    const over = new AbortController();
+    const timeout = sleep(CONFIRMING_PART * this.#requestTimeoutMs, undefined, { signal: over.signal });
+    await Promise.race([confirming, timeout]).catch(() => undefined);
+    over.abort();
+    await timeout.catch(() => undefined);
   }
 
   async #confirm(): Promise<void> {

@@ -211,6 +211,20 @@ describe("on tokens that come and go", () => {
     expect(await names()).toEqual([]);
   });
 
+  it("a request for a KEK that its only token lost ends although the reloaded reading hangs", async () => {
+    const [first] = fakes;
+    if (first === undefined) throw new RangeError("no token");
+    first.records = [...first.records, kekRecord(LABEL, "only", { ckaId: "0b".repeat(16) })];
+    await failover.listKeks();
+    first.failures.set("only", new KmsError("KEY_MISSING", "gone"));
+    first.listKeksReloaded = () => new Promise(() => undefined);
+    for (let attempt = 0; attempt < 2; attempt++) {
+      await expect(failover.encrypt(request("only"), PATIENT_CALLER)).rejects.toMatchObject({
+        code: "HSM_UNAVAILABLE",
+      });
+    }
+  });
+
   it("a slow token does not delay the readings of the others", async () => {
     vi.useRealTimers();
     const [first] = fakes;
