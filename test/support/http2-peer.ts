@@ -44,6 +44,13 @@ export class Peer {
     return stream;
   }
 
+  /** Waits until the server has received the headers of every request opened so far. */
+  async hasSent(): Promise<void> {
+    // A ping overtakes what has not been written yet.
+    await new Promise((resolve) => setImmediate(resolve));
+    await new Promise((resolve) => this.session.ping(resolve));
+  }
+
   async ready(): Promise<this> {
     await this.#settled;
     return this;
