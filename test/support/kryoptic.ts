@@ -6,15 +6,15 @@ import { fileURLToPath } from "node:url";
 
 import { findLibrary, makeFolder, runTool, writePinFile, type TestToken } from "./token.js";
 
-const MODULE = fileURLToPath(
-  new URL("../../build/tokens/kryoptic/release/deps/libkryoptic_pkcs11.so", import.meta.url),
-);
+const RELEASE = fileURLToPath(new URL("../../build/tokens/kryoptic/release", import.meta.url));
+/** Versions of cargo differ in where they leave the library of a dependency. */
+const MODULES = [RELEASE, join(RELEASE, "deps")].map((folder) => join(folder, "libkryoptic_pkcs11.so"));
 const SO_PIN = "87654321";
 const PIN = "kryoptic-test-pin";
 
 /** Makes a token with a PIN. */
 export function createKryoptic(): TestToken {
-  const modulePath = findLibrary("Kryoptic", [MODULE], "run scripts/test-tokens kryoptic");
+  const modulePath = findLibrary("Kryoptic", MODULES, "run scripts/test-tokens kryoptic");
   const folder = makeFolder("kryoptic");
   const configuration = join(folder, "kryoptic.conf");
   writeFileSync(
