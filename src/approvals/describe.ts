@@ -11,6 +11,7 @@ const MEANING: Record<Operation, string> = {
   destroy: "destroy this KEK forever; what is encrypted under it can then never be read again",
   adopt: "give this KEK an activation label",
   read: "decrypt and print one object of etcd",
+  renew: "replace the token's PIN by a random one with other shares; the present shares then open nothing",
 };
 
 /** A name and its value. */

@@ -18,8 +18,9 @@ const proposalSchema = z.strictObject({
   cluster: name,
   /** The token's label or serial number, as the URI of the KEK names it. */
   token: z.string().max(64),
-  /** Null only for "rotate", whose KEK does not exist yet. */
+  /** Null only for "rotate", whose KEK does not exist yet, and for "renew", which concerns a PIN. */
   keyId: keyId.nullable(),
+  /** The KEK's label; for "renew" the set and epoch of the shares, as `renewalLabel` writes them. */
   label: z.string().max(64),
   /** When the KEK becomes active; null for a label without an instant. */
   activation: instant.nullable(),
@@ -66,7 +67,7 @@ export function parseApproval(text: string): Approval {
   const { operation, keyId: kek, activation, object, created, expires } = approval.proposal;
   const validity = Date.parse(expires) - Date.parse(created);
   if (validity <= 0 || validity > MAX_VALIDITY_MS) throw refused("an approval is valid for at most 7 days");
-  if ((kek === null) !== (operation === "rotate")) {
+  if ((kek === null) !== (operation === "rotate" || operation === "renew")) {
     throw refused("the approval does not name its KEK as required");
   }
   if ((object === null) !== (operation !== "read")) {
@@ -76,6 +77,14 @@ export function parseApproval(text: string): Approval {
     throw refused(`an approval of "${operation}" names the activation instant`);
   }
   return approval;
+}
+
+/**
+ * Returns the label of an approval of "renew". It names the shares that the renewal ends, so that the approval can be used
+ * again after an interruption, and never for another renewal.
+ */
+export function renewalLabel({ set, epoch }: { readonly set: string; readonly epoch: number }): string {
+  return `set ${set}, epoch ${epoch}`;
 }
 
 /** Returns whether a proposal has expired; the approval of an activation stays valid for instants before that. */

@@ -33,18 +33,24 @@ export function addKeyOptions(command: Command): Command {
 
 /** Adds the options of commands that log in: --pin-stdin, which replaces the configured PIN source, and --as. */
 export function addPinOption(command: Command): Command {
-  return command
-    .option(
+  return addAsOption(
+    command.option(
       "--pin-stdin",
       "read the PIN from standard input; for several tokens, one line for all or one line each",
-    )
-    .option(
-      "--as <user>",
-      "for root: user whom the HSM's library acts as, a name or a number (default: the owner of the state directory)",
-    );
+    ),
+  );
 }
 
-function addKekOptions(command: Command): Command {
+/** Adds --as. */
+export function addAsOption(command: Command): Command {
+  return command.option(
+    "--as <user>",
+    "for root: user whom the HSM's library acts as, a name or a number (default: the owner of the state directory)",
+  );
+}
+
+/** Adds the options that select the KEK, its token and the state directory. */
+export function addKekOptions(command: Command): Command {
   return command
     .option("-c, --config <file>", configHelp())
     .option("--key <uri>", "PKCS#11 URI of the KEK; overrides keys.uri")

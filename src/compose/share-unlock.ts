@@ -4,10 +4,9 @@ import { describeSelected } from "../config/pkcs11-uri.js";
 import type { TokenSettings } from "../config/settings.js";
 import { checkPin } from "../config/read-pin.js";
 import { readSealedPin } from "../custody/sealed-pin-file.js";
-import type { SealedPin } from "../custody/sealed-pin.js";
+import { requireSealedFor, type SealedPin } from "../custody/sealed-pin.js";
 import { parseShare } from "../custody/share.js";
 import { UnlockWindow } from "../custody/unlock-window.js";
-import { KmsError } from "../errors.js";
 import type { Gathering } from "../custody/gathering.js";
 import type { ShareEvent } from "../audit/line.js";
 import type { UnlockAnswer } from "../server/unlock.js";
@@ -88,9 +87,7 @@ function readOrRecord(text: Buffer, record: ShareUnlockOptions["record"]): Retur
 
 /** Returns the sealed PIN, which has to belong to this token and role. @throws KmsError CONFIG_INVALID */
 function sealedPinOf({ path, token }: ShareUnlockOptions): SealedPin {
-  const name = describeSelected(token.uri);
   const sealed = readSealedPin(path);
-  if (sealed.token === name && sealed.role === token.userType) return sealed;
-  const text = `${path} was sealed for ${sealed.token} and role ${sealed.role}; the configuration names ${name} and role ${token.userType}`;
-  throw new KmsError("CONFIG_INVALID", text);
+  requireSealedFor(sealed, { token: describeSelected(token.uri), role: token.userType }, path);
+  return sealed;
 }

@@ -60,6 +60,17 @@ export function openPin(document: SealedPin, key: Uint8Array): Buffer | undefine
   return pin;
 }
 
+/** Requires that a sealed PIN belongs to this token and role. @throws KmsError CONFIG_INVALID */
+export function requireSealedFor(
+  sealed: Pick<SealedPin, "token" | "role">,
+  { token, role }: Pick<SealedPin, "token" | "role">,
+  path: string,
+): void {
+  if (sealed.token === token && sealed.role === role) return;
+  const text = `${path} was sealed for ${sealed.token} and role ${sealed.role}; the configuration names ${token} and role ${role}`;
+  throw new KmsError("CONFIG_INVALID", text);
+}
+
 /** Reads a document. @throws KmsError CONFIG_INVALID; `path` names it in the message */
 export function parseSealedPin(bytes: Buffer, path: string): SealedPin {
   let document: unknown;

@@ -33,6 +33,9 @@ export interface TokenDescription {
    * unlimited.
    */
   readonly maxSessions?: number;
+  /** Shortest and longest PIN, in bytes; undefined if the token does not report it. */
+  readonly minPinBytes?: number;
+  readonly maxPinBytes?: number;
   readonly library: string;
 }
 

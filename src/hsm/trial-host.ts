@@ -1,5 +1,5 @@
-// One token host for the trials of a token report. It is opened and logged in step by step, since trials also run before
-// the login, and it is not replaced when it ends. The plugin's own token hosts are in hosts/pool.ts.
+// One token host for the trials of a token report, and for a change of the PIN. It is opened and logged in step by step,
+// since trials also run before the login, and it is not replaced when it ends. The plugin's own token hosts are in hosts/pool.ts.
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { killOnTimeout } from "./hosts/control-call.js";
@@ -73,6 +73,21 @@ export class TrialHost {
     const { gate, startTimeoutMs } = this.#options;
     const starts = new Starts(startTimeoutMs, () => undefined);
     await new Logins(gate, starts, startTimeoutMs).login(this.#process, lanes.first);
+  }
+
+  /**
+   * Changes the PIN of the login to a new one. The caller zeroes both.
+   * @throws KmsError; only a HostFailure of the class "setup" says that the PIN was not changed
+   */
+  async setPin(present: Uint8Array, fresh: Uint8Array): Promise<void> {
+    const secret = Buffer.concat([present, fresh]);
+    try {
+      await killOnTimeout(this.#process, TRIAL_MS, () =>
+        this.#process.control(Op.setPin, { presentBytes: present.length }, { secret }),
+      );
+    } finally {
+      secret.fill(0);
+    }
   }
 
   /** Opens another lane, and returns whether it is logged in without a login of its own. @throws KmsError */

@@ -29,6 +29,7 @@ export const Op = {
   describe: 11,
   rights: 12,
   trial: 13,
+  setPin: 14,
 } as const;
 /** The number of an operation. */
 export type Op = (typeof Op)[keyof typeof Op];
@@ -43,6 +44,8 @@ export interface ControlCalls {
   [Op.describe]: { request: NoFields; reply: TokenDescription };
   /** The PIN is not in the JSON: it is the request's secret. */
   [Op.login]: { request: NoFields; reply: NoFields };
+  /** Changes the PIN of the login; both PINs are the request's secret, the present one first. */
+  [Op.setPin]: { request: SetPinRequest; reply: NoFields };
   [Op.readKeks]: { request: ReadRequest; reply: ReadSlice };
   [Op.probe]: { request: ProbeRequest; reply: readonly ProbeResult[] };
   [Op.rights]: { request: NoFields; reply: readonly TestedRight[] };
@@ -79,6 +82,12 @@ export interface OpenRequest {
   readonly ckaId?: string;
   /** The token, as described by the first lane of the same token host. */
   readonly described?: TokenDescription;
+}
+
+/** Where the new PIN begins in the secret. */
+export interface SetPinRequest {
+  /** Length of the present PIN. */
+  readonly presentBytes: number;
 }
 
 /** A reading of the keyring is made in slices, so that requests are served in between. */

@@ -24,6 +24,8 @@ const description = z.object({
   pinLocked: z.boolean(),
   protectedAuthenticationPath: z.boolean(),
   maxSessions: z.number().exactOptional(),
+  minPinBytes: z.number().exactOptional(),
+  maxPinBytes: z.number().exactOptional(),
   library: text,
 });
 
@@ -67,6 +69,7 @@ const REPLIES: { readonly [O in ControlOp]: z.ZodType<ControlReply<O>> } = {
   [Op.open]: description,
   [Op.describe]: description,
   [Op.login]: nothing,
+  [Op.setPin]: nothing,
   [Op.readKeks]: slice,
   [Op.probe]: z.array(probe),
   [Op.rights]: z.array(right),

@@ -4,7 +4,7 @@
 //   frame = u32 length of what follows | u32 request id | u8 kind | body
 //
 // `kind` is an Op in a request and a ReplyKind in a reply. Encrypt and Decrypt carry bytes; every other
-// body is JSON, after which a Login carries the PIN as the frame's last bytes. wire-replies.ts checks and decodes replies.
+// body is JSON, after which a Login or SetPIN carries PINs as the frame's last bytes. wire-replies.ts checks and decodes replies.
 import type { CryptRequest, PlaintextCheck } from "./port.js";
 import type { ControlOp, ControlReply, ControlRequest, CryptOp, WireFailure } from "./wire-calls.js";
 

@@ -3,7 +3,7 @@
 // by its number and treated as a broken module.
 import type { ErrorCode } from "../errors.js";
 import type { FaultClass, PinVerdict } from "../hsm/fault.js";
-import { nextStep } from "./next-step.js";
+import { nextStep, nextStepOfSetPin } from "./next-step.js";
 
 interface CkrRow {
   readonly name: string;
@@ -203,6 +203,16 @@ export function ofEncrypt(error: unknown): unknown {
   const { name } = rowOf(error.rv);
   const message = `encrypting: ${name} (0x${error.rv.toString(16)}); the token does not accept this plaintext`;
   return new TokenFault(message, { fault: "input", code: "INPUT_INVALID", rv: error.rv, cause: error });
+}
+
+/** Returns the fault of a failed change of the PIN: there the codes for a wrong PIN concern the new one. */
+export function ofSetPin(error: unknown): TokenFault {
+  const doing = "changing the PIN (C_SetPIN)";
+  const fault = toFault(error, doing);
+  const { rv } = fault;
+  if (fault.fault !== "setup" || rv === undefined) return fault;
+  const message = `${doing}: ${rowOf(rv).name} (0x${rv.toString(16)}); ${nextStepOfSetPin(rv)}`;
+  return new TokenFault(message, { fault: "setup", code: "TOKEN_REFUSED", rv, cause: error });
 }
 
 /** Returns the TokenFault for an error. @param doing the operation, such as "encrypting (C_EncryptInit, C_Encrypt)" */

@@ -97,6 +97,11 @@ export class LaneToken {
     this.#keyring.forgetHandles();
   }
 
+  /** Changes the PIN of the login. */
+  setPin(present: string, fresh: string): void {
+    this.#session.setPin(present, fresh);
+  }
+
   /** Reads the keyring for a bounded time. */
   readKeks({ resume, only }: ReadRequest): ReadSlice {
     return only === undefined ? this.#keyring.readSlice(resume) : this.#keyring.readOne(only);

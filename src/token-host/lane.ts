@@ -69,6 +69,11 @@ const CONTROL: ControlHandlers = {
     token().login(secret.toString("utf8"));
     return {};
   },
+  [Op.setPin]: ({ presentBytes }, secret) => {
+    const [present, fresh] = [secret.subarray(0, presentBytes), secret.subarray(presentBytes)];
+    token().setPin(present.toString("utf8"), fresh.toString("utf8"));
+    return {};
+  },
   [Op.readKeks]: (request) => token().readKeks(request),
   [Op.probe]: (request) => token().probe(request),
   [Op.rights]: () => token().rights(),

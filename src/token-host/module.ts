@@ -225,12 +225,22 @@ export function describeToken(lib: PKCS11, slotId: number, loggedIn: boolean): T
       pinFinalTry: has(pkcs11js.CKF_USER_PIN_FINAL_TRY),
       pinLocked: has(pkcs11js.CKF_USER_PIN_LOCKED),
       ...limitOf(info.maxSessionCount),
+      ...pinLimitsOf(info),
       protectedAuthenticationPath: has(pkcs11js.CKF_PROTECTED_AUTHENTICATION_PATH),
       library: `${maskControls(unpad(libraryDescription))} ${libraryVersion.major}.${libraryVersion.minor}`,
     };
   } catch (error) {
     throw toFault(error, "reading the token (C_GetTokenInfo)");
   }
+}
+
+/** Limits that no token has mean that it does not report them: a maximum of 0, or CK_UNAVAILABLE_INFORMATION. */
+function pinLimitsOf({
+  minPinLen,
+  maxPinLen,
+}: TokenInfo): Pick<TokenDescription, "minPinBytes" | "maxPinBytes"> {
+  if (maxPinLen <= 0 || minPinLen > maxPinLen || maxPinLen >= 0xffff_ffff) return {};
+  return { minPinBytes: minPinLen, maxPinBytes: maxPinLen };
 }
 
 /** CK_EFFECTIVELY_INFINITE is 0, and CK_UNAVAILABLE_INFORMATION is larger than any real limit. */

@@ -40,3 +40,17 @@ export function nextStep(
   if (fault !== "setup") return NEXT_STEP[fault];
   return LOGIN_NEXT_STEP[rv] ?? SETUP_NEXT_STEP[code] ?? REFUSED_NEXT_STEP;
 }
+
+/** Refused changes of a PIN. */
+const SET_PIN_NEXT_STEP: Readonly<Record<number, string>> = {
+  0x54: "its library cannot change PINs: change it with the vendor's tool, then run custody split --replace",
+  0xa1: "if it accepts digits only, give --digits",
+  0xa2: "it accepts other lengths than it reports; give --length",
+  0x1b8: "give a greater --length",
+};
+const SET_PIN_REFUSED = "change it with the vendor's tool, then run custody split --replace";
+
+/** Returns what an operator can do about a CK_RV with which the token refused to change its PIN. */
+export function nextStepOfSetPin(rv: number): string {
+  return SET_PIN_NEXT_STEP[rv] ?? SET_PIN_REFUSED;
+}

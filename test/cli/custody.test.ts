@@ -8,6 +8,7 @@ import { beforeAll, expect, it } from "vitest";
 
 import { runCommand } from "../support/command.js";
 import type { CommandResult } from "../support/plugin-process.js";
+import { sharesIn } from "../support/share-pages.js";
 import { makeFolder } from "../support/token.js";
 import { useToken } from "../support/token-fixture.js";
 
@@ -30,12 +31,6 @@ const split = (to: string, out: string, pin: string, ...more: string[]): Promise
 };
 const custody = (command: string, input: readonly string[], ...options: string[]): Promise<CommandResult> =>
   runCommand(["custody", command, "--sealed", sealed, ...options], {}, input.join("\n"));
-const sharesIn = (pages: string): string[] =>
-  readdirSync(pages)
-    .sort()
-    .map((name) => /<pre>([^<]*)<\/pre>/.exec(readFileSync(join(pages, name), "utf8"))?.[1] ?? "")
-    .map((text) => text.replaceAll(/\s/g, ""));
-
 beforeAll(async () => {
   folder = makeFolder("custody");
   sealed = join(folder, "pin.sealed");

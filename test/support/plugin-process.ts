@@ -22,12 +22,18 @@ export interface CommandResult {
   readonly stderr: string;
 }
 
-/** Runs one command of the built program to its end. */
+/** Runs one command of the built program to its end. @param input what it reads on standard input */
 export function kmsPkcs11(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  input = "",
 ): CommandResult {
-  const options = { env: { ...process.env, ...env }, encoding: "utf8", timeout: START_LIMIT_MS } as const;
+  const options = {
+    env: { ...process.env, ...env },
+    encoding: "utf8",
+    timeout: START_LIMIT_MS,
+    input,
+  } as const;
   const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], options);
   return { code: status, stdout, stderr };
 }

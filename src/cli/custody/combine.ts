@@ -2,12 +2,13 @@
 // a new file or into a pipe, never to a terminal.
 import { writeFileSync } from "node:fs";
 import { Option, type Command } from "commander";
-import { describeFault, Gathering } from "../../custody/gathering.js";
+import { Gathering } from "../../custody/gathering.js";
 import { readSealedPin } from "../../custody/sealed-pin-file.js";
 import { KmsError } from "../../errors.js";
 import { printBytes, type Terminal } from "../output.js";
 import { configHelp } from "../settings-options.js";
 import { enterShares } from "./enter-shares.js";
+import { gatherShares } from "./gather-shares.js";
 import { addSealedOptions, sealedPath, type SealedOptions } from "./sealed-option.js";
 
 interface CombineOptions extends SealedOptions {
@@ -50,22 +51,12 @@ export function addCustodyCombineCommand(custody: Command, terminal: Terminal): 
 
 /** Takes shares until the sealed PIN opens; returns the PIN for the caller to zero. @throws KmsError INPUT_INVALID */
 async function combinedPin(path: string, terminal: Terminal): Promise<Buffer> {
-  const sealed = readSealedPin(path);
-  const gathering = new Gathering(sealed);
+  const gathering = new Gathering(readSealedPin(path));
+  const entries = enterShares();
   try {
-    for await (const entered of enterShares()) {
-      const { entry, share } = entered;
-      if (share === undefined) {
-        terminal.err(`entry ${entry}: ${entered.problem}`);
-        continue;
-      }
-      const fault = gathering.add(share);
-      if (fault !== undefined) terminal.err(`entry ${entry}: ${describeFault(fault, share, sealed)}`);
-      if (gathering.missing === 0) return await gathering.open();
-      terminal.err(`${gathering.count} of ${sealed.threshold} shares`);
-    }
+    return await (await gatherShares(entries, [gathering], terminal)).open();
   } finally {
     gathering.clear();
+    await entries.return(undefined);
   }
-  throw new KmsError("INPUT_INVALID", "not enough right shares were entered; the PIN was not rebuilt");
 }

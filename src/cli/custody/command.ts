@@ -5,5 +5,6 @@ import { commandGroup } from "../subcommands.js";
 export const addCustodyCommand = commandGroup("custody", [
   ["split", async () => (await import("./split.js")).addCustodySplitCommand],
   ["test", async () => (await import("./test.js")).addCustodyTestCommand],
+  ["renew", async () => (await import("./renew.js")).addCustodyRenewCommand],
   ["combine", async () => (await import("./combine.js")).addCustodyCombineCommand],
 ]);

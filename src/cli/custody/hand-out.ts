@@ -1,12 +1,13 @@
 // Hands out the pages of the shares, one at a time: on the terminal, or as one HTML file each. Between two pages the
 // operator presses Enter, and the terminal is cleared, so that each custodian sees one share.
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { SealedPin } from "../../custody/sealed-pin.js";
 import type { Share } from "../../custody/share.js";
 import { htmlPage, textPage } from "../../custody/share-page.js";
 import { KmsError } from "../../errors.js";
 import { folderProblem } from "../../files/ownership.js";
+import { syncFolder } from "../../files/state-file.js";
 import { readHidden } from "../read-hidden.js";
 import type { Terminal } from "../output.js";
 
@@ -58,13 +59,21 @@ async function show(share: Share, sealed: SealedPin, name: string): Promise<void
 async function write(share: Share, sealed: SealedPin, folder: string, terminal: Terminal): Promise<void> {
   const path = join(folder, `share-${share.set}-${share.epoch}-${share.index}.html`);
   // "wx" neither follows a link nor replaces a page that may be the only copy.
-  writeFileSync(path, htmlPage(share, sealed), { mode: 0o600, flag: "wx" });
+  const file = openSync(path, "wx", 0o600);
+  try {
+    writeFileSync(file, htmlPage(share, sealed));
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  syncFolder(folder);
   terminal.err(`${path}: for custodian ${share.index} only; print or move it, then remove it`);
   if (!process.stdin.isTTY) return;
   await pressEnter("Press Enter when it has been printed or moved.");
   if (existsSync(path)) terminal.err(`warning: ${path} is still there`);
 }
 
-async function pressEnter(prompt: string): Promise<void> {
+/** Waits for Enter. @throws KmsError CANCELLED */
+export async function pressEnter(prompt: string): Promise<void> {
   (await readHidden(prompt, ENTER_BYTES)).fill(0);
 }

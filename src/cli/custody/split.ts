@@ -8,6 +8,7 @@ import {
   prepareSealedPin,
   publishPrepared,
   readSealedPin,
+  requireNoNext,
   requireNoSealedPin,
 } from "../../custody/sealed-pin-file.js";
 import { requirePossible, splitPin } from "../../custody/split.js";
@@ -65,6 +66,7 @@ async function runSplit(options: SplitOptions, terminal: Terminal): Promise<void
   const path = sealedPathOf(token, options.sealed);
   const before = options.replace === true ? readSealedPin(path) : undefined;
   if (before === undefined) requireNoSealedPin(path);
+  requireNoNext(path);
   requireOutput(options.out);
   const operator = operatorAt(terminal);
   const pin = await acceptedPin(settings, operator, token);

@@ -22,6 +22,11 @@ export interface Pin {
    * PIN.
    */
   readonly showsChange: boolean;
+  /**
+   * Whether the token has refused the only other PIN that it can have: then an attempt without a clear answer is repeated
+   * even if the token counts wrong PINs.
+   */
+  readonly isOnlyOneLeft?: boolean;
   readonly description: string;
   /** What to do about a refused PIN. */
   readonly correction: string;
@@ -203,7 +208,8 @@ export class LoginGate {
     const { unanswered } = record;
     const counted = token.pinCountLow || token.pinFinalTry;
     const mayGoOn = this.#ledger.wasAccepted(candidate) || (unanswered ?? 0) < MOST_UNANSWERED;
-    if (unanswered !== undefined && mayGoOn && !counted) return;
+    const isOnlyOneLeft = this.#options.pin.isOnlyOneLeft === true;
+    if (unanswered !== undefined && (isOnlyOneLeft || (mayGoOn && !counted))) return;
     this.#latched = candidate.token;
     throw new KmsError(
       "PIN_REFUSED",

@@ -25,3 +25,36 @@ it("a token with a keypad of its own is not sent a PIN", async () => {
   await expect(login).rejects.toMatchObject({ code: "TOKEN_REFUSED", message: /keypad/ });
   expect(attempts).toEqual([]);
 });
+
+it.each([false, true])(
+  "a PIN without a clear answer is repeated on a token that counts if no other is left: %s",
+  async (isOnlyOneLeft) => {
+    const attempts: string[] = [];
+    const pin = {
+      read: () => Buffer.from("1234"),
+      stamp: () => "epoch 2",
+      showsChange: true,
+      description: "epoch 2",
+      correction: "",
+    };
+    const stores = loginStores(undefined, 0);
+    const login = (counted: boolean, left: boolean): Promise<void> =>
+      new LoginGate({
+        pin: { ...pin, isOnlyOneLeft: left },
+        stores,
+        allowFinalTry: false,
+        log: SILENT,
+      }).login(
+        () => Promise.resolve(tokenDescription({ pinCountLow: counted })),
+        (sent) => {
+          attempts.push(sent.toString());
+          return attempts.length === 1 ? Promise.reject(new Error("the host ended")) : Promise.resolve();
+        },
+      );
+    await expect(login(false, false)).rejects.toThrow();
+    const again = login(true, isOnlyOneLeft);
+    if (isOnlyOneLeft) await again;
+    else await expect(again).rejects.toThrow(/no clear answer/);
+    expect(attempts).toHaveLength(isOnlyOneLeft ? 2 : 1);
+  },
+);

@@ -174,7 +174,11 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
     word = next_word(rest);
     made->pin_silent = word != NULL && strcmp(word, "silent") == 0;
     if (word != NULL && !made->pin_silent) refuse(line, word);
-  } else if (strcmp(name, "no-mechanism") == 0) parse_list(&made->no_mechanism, rest, line);
+  } else if (strcmp(name, "pin-length") == 0) {
+    made->pin_length_min = number_word(next_word(rest), line);
+    made->pin_length_max = number_word(next_word(rest), line);
+  } else if (strcmp(name, "pin-keypad") == 0) made->pin_keypad = true;
+  else if (strcmp(name, "no-mechanism") == 0) parse_list(&made->no_mechanism, rest, line);
   else if (strcmp(name, "only-mechanisms") == 0) parse_list(&made->only_mechanisms, rest, line);
   else if (strcmp(name, "refuse-mechanism") == 0) parse_list(&made->refuse_mechanism, rest, line);
   else if (strcmp(name, "mechanism-error") == 0) {

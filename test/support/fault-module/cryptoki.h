@@ -63,6 +63,7 @@ typedef struct {
 #define CKR_MECHANISM_PARAM_INVALID 0x71UL
 #define CKR_OPERATION_ACTIVE 0x90UL
 #define CKR_PIN_INCORRECT 0xA0UL
+#define CKR_PIN_LEN_RANGE 0xA2UL
 #define CKR_PIN_LOCKED 0xA4UL
 #define CKR_SESSION_COUNT 0xB1UL
 #define CKR_SESSION_HANDLE_INVALID 0xB3UL
@@ -82,6 +83,7 @@ typedef struct {
 #define CKU_USER 1UL
 #define CKF_TOKEN_PRESENT 0x1UL
 #define CKF_RW_SESSION 0x2UL
+#define CKF_PROTECTED_AUTHENTICATION_PATH 0x100UL
 #define CKF_USER_PIN_COUNT_LOW 0x10000UL
 #define CKF_USER_PIN_FINAL_TRY 0x20000UL
 #define CKF_USER_PIN_LOCKED 0x40000UL
@@ -101,7 +103,7 @@ typedef struct CK_FUNCTION_LIST CK_FUNCTION_LIST;
   X(C_GetMechanismInfo, SLOT, EMULATED, (CK_SLOT_ID slot, CK_ULONG type, void *info), (slot, type, info)) \
   X(C_InitToken, SLOT, FORWARDED, (CK_SLOT_ID slot, CK_BYTE *pin, CK_ULONG length, CK_BYTE *label), (slot, pin, length, label)) \
   X(C_InitPIN, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *pin, CK_ULONG length), (session, pin, length)) \
-  X(C_SetPIN, SESSION, FORWARDED, (CK_SESSION session, CK_BYTE *old, CK_ULONG old_length, CK_BYTE *new_pin, CK_ULONG new_length), (session, old, old_length, new_pin, new_length)) \
+  X(C_SetPIN, SESSION, EMULATED, (CK_SESSION session, CK_BYTE *old, CK_ULONG old_length, CK_BYTE *new_pin, CK_ULONG new_length), (session, old, old_length, new_pin, new_length)) \
   X(C_OpenSession, SLOT, EMULATED, (CK_SLOT_ID slot, CK_ULONG flags, void *application, void *notify, CK_SESSION *session), (slot, flags, application, notify, session)) \
   X(C_CloseSession, SESSION, EMULATED, (CK_SESSION session), (session)) \
   X(C_CloseAllSessions, SLOT, EMULATED, (CK_SLOT_ID slot), (slot)) \

@@ -97,11 +97,22 @@ CK_RV emulated_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO *info) {
   CK_RV rv = target->C_GetTokenInfo(slot, info);
   if (rv != CKR_OK) return rv;
   if (control->session_limit != NO_LIMIT) info->max_sessions = info->max_rw_sessions = control->session_limit;
+  if (control->pin_length_max > 0) {
+    info->min_pin = control->pin_length_min;
+    info->max_pin = control->pin_length_max;
+  }
+  if (control->pin_keypad) info->flags |= CKF_PROTECTED_AUTHENTICATION_PATH;
   if (control->pin_file != NULL) {
     info->flags &= ~(CKF_USER_PIN_COUNT_LOW | CKF_USER_PIN_FINAL_TRY | CKF_USER_PIN_LOCKED);
     if (!control->pin_silent) info->flags |= pin_flags();
   }
   return rv;
+}
+
+CK_RV emulated_C_SetPIN(CK_SESSION session, CK_BYTE *old, CK_ULONG old_length, CK_BYTE *new_pin, CK_ULONG new_length) {
+  if (control->pin_length_max > 0 && (new_length < control->pin_length_min || new_length > control->pin_length_max))
+    return CKR_PIN_LEN_RANGE;
+  return target->C_SetPIN(session, old, old_length, new_pin, new_length);
 }
 
 /* ---- mechanisms ---- */
