@@ -59,8 +59,10 @@ export function createGrpcListener(
     stream.on("error", () => undefined);
     const { session } = stream;
     if (session === undefined) return;
+    wipeWritten(stream);
     take(session as ServerHttp2Session, stream, () => {
       for (const listener of serve) Reflect.apply(listener, http2, [stream, known(headers)]);
+      wipeRead(stream);
     });
   });
   return {
@@ -73,6 +75,35 @@ export function createGrpcListener(
       injector.destroy();
     },
   };
+}
+
+type Written = (error?: Error | null) => void;
+
+/** Zeroes what grpc-js writes once it has been sent: answers hold DEK seeds, and buffers share memory for a long time. */
+function wipeWritten(stream: ServerHttp2Stream): void {
+  const write = stream.write.bind(stream) as (chunk: unknown, done: Written) => boolean;
+  stream.write = (chunk: unknown, encodingOrDone?: BufferEncoding | Written, written?: Written): boolean => {
+    const done = typeof encodingOrDone === "function" ? encodingOrDone : written;
+    return write(chunk, (error) => {
+      if (chunk instanceof Uint8Array) chunk.fill(0);
+      done?.(error);
+    });
+  };
+}
+
+/**
+ * Zeroes what was read from a stream when the request has been received or has ended: grpc-js has then copied its message,
+ * which the service zeroes. grpc-js pauses the stream before it returns, so that no data is lost to it.
+ */
+function wipeRead(stream: ServerHttp2Stream): void {
+  const chunks: Buffer[] = [];
+  const wipe = (): void => {
+    for (const chunk of chunks.splice(0)) chunk.fill(0);
+  };
+  stream
+    .on("data", (chunk: Buffer) => chunks.push(chunk))
+    .once("end", wipe)
+    .once("close", wipe);
 }
 
 function known(headers: IncomingHttpHeaders): IncomingHttpHeaders {

@@ -59,13 +59,27 @@ function rpcDefinition(name: string): MethodDefinition<Message, Message> {
     responseStream: false,
     requestSerialize: (message) => encode(request, message),
     requestDeserialize: (bytes) => decode(request, bytes),
-    responseSerialize: (message) => encode(response, message),
+    responseSerialize: (message) => {
+      const bytes = encode(response, message);
+      encoded.set(message, bytes);
+      return bytes;
+    },
     responseDeserialize: (bytes) => decode(response, bytes),
   };
 }
 
+/** The bytes of responses, which grpc-js copies into its own before it sends them. */
+const encoded = new WeakMap<object, Buffer>();
+
+/** Zeroes the encoded bytes of a response that has been passed to grpc-js. */
+export function wipeEncoded(response: object): void {
+  encoded.get(response)?.fill(0);
+}
+
+/** Returns a message as bytes, with one copy of its fields. */
 function encode(fields: Fields, message: Message): Buffer {
-  return Buffer.from(write(protobuf.Writer.create(), fields, message).finish());
+  const { buffer, byteOffset, byteLength } = write(protobuf.Writer.create(), fields, message).finish();
+  return Buffer.from(buffer, byteOffset, byteLength);
 }
 
 function write(writer: protobuf.Writer, fields: Fields, message: Message): protobuf.Writer {
