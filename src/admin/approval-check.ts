@@ -18,3 +18,33 @@ export function approvalCheck(settings: Settings, file: string | undefined): App
     return requireApproval(settings, file, operation);
   };
 }
+
+/**
+ * Refuses an operation for lack of an approval before a token is opened or a PIN is asked for. What the approval says of the
+ * KEK is checked later.
+ * @throws KmsError NOT_APPROVED, CONFIG_INVALID, STATE_UNUSABLE
+ */
+export async function requireApprovalEarly(
+  settings: Settings,
+  file: string | undefined,
+  operation: ApprovedOperation["operation"],
+): Promise<void> {
+  if (settings.approvals === undefined && file === undefined) return;
+  const { requireGiven } = await import("./require-approval.js");
+  requireGiven(settings, file, operation);
+}
+
+/** Returns what a new KEK needs before the nodes activate it, in one line; undefined if nothing. Never throws. */
+export async function activationAdvice(
+  settings: Settings,
+  { keyId, label }: { readonly keyId: string; readonly label: string },
+): Promise<string | undefined> {
+  if (settings.approvals === undefined) return undefined;
+  const { activationApprovers } = await import("./approval-view.js");
+  const needed = activationApprovers(settings);
+  if (needed === 0) return undefined;
+  return (
+    `next: ${needed} people approve its activation, or no node will use it: 'kms-pkcs11 approvals propose FILE ` +
+    `--operation activate --kek ${keyId} --label ${label} ...', 'approvals sign', then 'approvals deliver' on every node`
+  );
+}

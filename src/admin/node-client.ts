@@ -18,6 +18,7 @@ const nodeKey = z.object({
   activation: text.nullable(),
   provenAt: text.nullable(),
   failure: text.nullable(),
+  notApproved: text.nullable().default(null),
   cameLater: z.boolean().default(false),
 });
 

@@ -15,6 +15,8 @@ export interface NodeReport {
   readonly dueKeyId: string | null;
   readonly standby: readonly string[];
   readonly retired: readonly string[];
+  /** KEKs that the node must not activate, and why. */
+  readonly notApproved: readonly { readonly keyId: string; readonly reason: string }[];
   /** What is wrong with keys on this node. */
   readonly problems: readonly string[];
   readonly clockAheadMs: number | null;
@@ -51,6 +53,9 @@ export function reportOf(url: string, keyring: NodeKeyring): NodeReport {
     dueKeyId,
     standby: inState("standby"),
     retired: inState("retired"),
+    notApproved: keys.flatMap(({ keyId, notApproved: reason }) =>
+      reason === null ? [] : [{ keyId, reason }],
+    ),
     problems: [...(heldBack === null ? waits(keyring) : [heldBack]), ...failures],
     clockAheadMs,
     clockErrorMs,
@@ -77,6 +82,7 @@ export function unanswered(url: string, error: string): NodeReport {
     dueKeyId: null,
     standby: [],
     retired: [],
+    notApproved: [],
     problems: [],
   };
   return { url, ...nothing, clockAheadMs: null, clockErrorMs: null, remembersSince: null, error };
@@ -173,18 +179,22 @@ function lacking(
 
 /** Returns table rows: node, active, standby, due, retired, clock. */
 export function nodeRows(nodes: readonly NodeReport[]): string[][] {
-  return nodes.map(({ url, activeKeyId, dueKeyId, standby, retired, clockAheadMs, error }) =>
+  return nodes.map(({ url, activeKeyId, dueKeyId, standby, retired, notApproved, clockAheadMs, error }) =>
     error === null
       ? [
           url,
           activeKeyId ?? "none",
-          standby.join(" ") || "none",
+          standby.map((keyId) => withApproval(keyId, notApproved)).join(" ") || "none",
           dueKeyId ?? "none",
           String(retired.length),
           clock(clockAheadMs ?? 0),
         ]
       : [url, error, "", "", "", ""],
   );
+}
+
+function withApproval(keyId: string, notApproved: NodeReport["notApproved"]): string {
+  return notApproved.some((one) => one.keyId === keyId) ? `${keyId} (not approved)` : keyId;
 }
 
 function clock(aheadMs: number): string {

@@ -1,5 +1,6 @@
-// Decides whether an approval permits what a command is about to do. An approval of "destroy" or "adopt" may be used again, so
-// that an interrupted command can be repeated: its KEK cannot be destroyed or adopted twice. Any other is used once.
+// Decides whether an approval permits what a command is about to do. An approval of "destroy", "adopt" or "renew" may be used
+// again, so that an interrupted command can be repeated: the same KEK cannot be destroyed or adopted twice, nor the same epoch
+// be renewed twice. Any other is used once.
 import { digestOf } from "../approvals/canonical-json.js";
 import { readDocument } from "../approvals/document.js";
 import { loadPolicy } from "../approvals/policy-file.js";
@@ -29,38 +30,66 @@ export interface ApprovedOperation {
 export type ApprovalDetails = Readonly<Record<string, string>>;
 
 /** Returns details for the audit log. @throws KmsError NOT_APPROVED, CONFIG_INVALID, STATE_UNUSABLE */
-export function requireApproval(
+export async function requireApproval(
   settings: Settings,
   file: string | undefined,
   operation: ApprovedOperation,
-): ApprovalDetails {
-  const { approvals, stateDir } = settings;
+): Promise<ApprovalDetails> {
+  const given = requireGiven(settings, file, operation.operation);
+  if (given === undefined) return {};
+  const { proposal, approvers } = given;
+  requireSame(proposal, operation, tokenNames(settings));
+  if (proposal.operation === "rotate" || proposal.operation === "read") {
+    await useOnce(settings.stateDir, proposal);
+  }
+  return { approval: digestOf(proposal), approvers: approvers.join(", "), proposer: proposal.proposer };
+}
+
+/**
+ * Requires an approval of an operation, whatever its KEK: for commands that refuse before they open a token.
+ * @returns undefined if none is required and none is given
+ * @throws KmsError NOT_APPROVED, CONFIG_INVALID, STATE_UNUSABLE
+ */
+export function requireGiven(
+  { approvals, stateDir }: Settings,
+  file: string | undefined,
+  operation: ApprovedOperation["operation"],
+): { readonly proposal: Proposal; readonly approvers: readonly string[] } | undefined {
   if (approvals === undefined) {
+    if (file === undefined) return undefined;
     throw new KmsError("CONFIG_INVALID", "--approval: the configuration does not set approvals.policy");
   }
   const { policy } = loadPolicy({ ...approvals, stateDir });
-  const needed = neededFor(policy, operation.operation);
+  const needed = neededFor(policy, operation);
   if (file === undefined) {
-    if (needed === 0) return {};
-    throw refused(
-      `the policy requires ${needed} approvers for "${operation.operation}"; give their approval with --approval`,
-    );
+    if (needed === 0) return undefined;
+    throw refused(`the policy requires ${needed} approvers for "${operation}"; ${HOW_TO_PROPOSE[operation]}`);
   }
   const approval = parseApproval(readDocument(file));
   const { proposal } = approval;
   if (isExpired(proposal)) throw refused(`the approval expired at ${proposal.expires}`);
-  requireSame(proposal, operation, tokenNames(settings));
-  const approvers = requireQuorum(policy, approval);
-  if (proposal.operation === "rotate" || proposal.operation === "read") useOnce(stateDir, proposal);
-  return { approval: digestOf(proposal), approvers: approvers.join(", "), proposer: proposal.proposer };
+  requireOperation(proposal, operation);
+  return { proposal, approvers: requireQuorum(policy, approval) };
+}
+
+const THEN = "have it signed, and give the file with --approval";
+const HOW_TO_PROPOSE: Record<ApprovedOperation["operation"], string> = {
+  rotate:
+    "'keys rotate --dry-run --activate-at TIME' prints the label; propose it with 'approvals propose --operation rotate', " +
+    `${THEN} and the same --activate-at`,
+  destroy: `propose it with 'approvals propose --operation destroy' and key_id and label from 'keys list', ${THEN}`,
+  adopt: `propose it with 'approvals propose --operation adopt' and key_id and label from 'keys list', ${THEN}`,
+  read: `propose it with 'approvals propose --operation read --object KEY' and key_id and label of its KEK, ${THEN}`,
+  renew: `propose it with 'approvals propose --operation renew' and the label "set ..., epoch ..." of 'custody test', ${THEN}`,
+};
+
+function requireOperation({ operation }: Proposal, wanted: Operation): void {
+  if (operation !== wanted) throw refused(`the approval is for "${operation}", not for "${wanted}"`);
 }
 
 /** @throws KmsError NOT_APPROVED that says in what they differ */
 function requireSame(proposal: Proposal, operation: ApprovedOperation, tokens: readonly string[]): void {
   const { names, label, object, reports = [] } = operation;
-  if (proposal.operation !== operation.operation) {
-    throw refused(`the approval is for "${proposal.operation}", not for "${operation.operation}"`);
-  }
   if (!tokens.includes(proposal.token)) {
     throw refused(`the approval is for token "${oneLine(proposal.token)}"`);
   }

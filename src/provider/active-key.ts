@@ -197,6 +197,11 @@ export class ActiveKey {
     }
   }
 
+  /** Returns why a generation must not become active, whatever its instant; undefined if it may or no gate is set. */
+  refusalOf(generation: Generation): string | undefined {
+    return this.#options.gate?.refusalOf(generation);
+  }
+
   #permitted(): Schedule {
     const { keyring, gate, memory } = this.#options;
     if (gate === undefined) return keyring.schedule;

@@ -22,6 +22,8 @@ export interface KeyReport {
   readonly provenAt: string | null;
   /** Why the last self-test failed; null if it succeeded. */
   readonly failure: string | null;
+  /** Why it must not become active; null if it may, or if no policy is configured. */
+  readonly notApproved: string | null;
   readonly remarks: readonly string[];
   /** Names of the tokens that hold it; null if one token is configured. */
   readonly heldBy: readonly string[] | null;
@@ -109,6 +111,7 @@ export function reportKeys(
       mechanism: proof.mechanism?.name ?? null,
       provenAt: proof.provenAt?.toISOString() ?? null,
       failure: proof.failure?.message ?? null,
+      notApproved: active.refusalOf(generation) ?? null,
       remarks: [...record.unprotected, ...record.remarks],
       heldBy: record.heldBy ?? null,
     };

@@ -8,7 +8,9 @@ import { join } from "node:path";
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 
-import { approvalCheck } from "../../src/admin/approval-check.js";
+import { approvalCheck, requireApprovalEarly } from "../../src/admin/approval-check.js";
+import { digestOf } from "../../src/approvals/canonical-json.js";
+import { parseChain } from "../../src/approvals/policy-chain.js";
 import type { Settings } from "../../src/config/settings.js";
 import { runCommand } from "../support/command.js";
 
@@ -16,6 +18,11 @@ const folder = mkdtempSync(join(tmpdir(), "approvals-cli-"));
 const file = (name: string): string => join(folder, name);
 const POLICY = file("policy.json");
 const KEK = "0193.c0123456789abcdef0123456789abcdef";
+
+const POLICY_OF = [
+  ...["--cluster", "prod-1", "--requester", `olga=${file("olga.pub")}`],
+  ...["alice", "bob"].flatMap((name) => ["--approver", `${name}=${file(`${name}.pub`)}`]),
+];
 
 const approvals = (...args: string[]) => runCommand(["approvals", ...args]);
 
@@ -50,29 +57,11 @@ beforeAll(async () => {
   for (const name of ["alice", "bob", "olga"]) {
     execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file(name)]);
   }
-  const people = ["alice", "bob"].flatMap((name) => ["--approver", `${name}=${file(`${name}.pub`)}`]);
-  const made = await approvals(
-    ...[
-      "policy",
-      "init",
-      POLICY,
-      "--cluster",
-      "prod-1",
-      ...people,
-      "--requester",
-      `olga=${file("olga.pub")}`,
-    ],
-    ...[
-      "--threshold",
-      "policy=2",
-      "--threshold",
-      "activate=2",
-      "--threshold",
-      "destroy=2",
-      "--threshold",
-      "rotate=1",
-    ],
-  );
+  const thresholds = ["policy=2", "activate=2", "destroy=2", "rotate=1"].flatMap((one) => [
+    "--threshold",
+    one,
+  ]);
+  const made = await approvals("policy", "init", POLICY, ...POLICY_OF, ...thresholds);
   expect(made).toMatchObject({ code: 0, stderr: expect.stringMatching(/^next: [^\n]+\n$/) as unknown });
   for (const name of ["alice", "bob"]) {
     const signed = await approvals("policy", "sign", POLICY, "-i", file(name), "--yes");
@@ -133,6 +122,51 @@ it("the approval of a rotation is used once", async () => {
   const check = approvalCheck(settings(), file("r.json"));
   await expect(check({ operation: "rotate", names: [], label })).resolves.toMatchObject({ approvers: "bob" });
   await expect(check({ operation: "rotate", names: [], label })).rejects.toThrow("used already");
+});
+
+it("an approval that several commands use at the same moment is used once", async () => {
+  const label = "kms-kek@20261203T100000Z";
+  await propose("r2.json", "rotate", label);
+  await sign("r2.json", "bob");
+  const check = approvalCheck(settings(), file("r2.json"));
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: 5 }, () => check({ operation: "rotate", names: [], label })),
+  );
+  expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+});
+
+it("the approval of a renewal concerns one set and epoch, and no KEK", async () => {
+  const policy = ["--threshold", "renew=1"];
+  const made = await approvals(
+    "policy",
+    "init",
+    file("p2.json"),
+    ...POLICY_OF,
+    "--threshold",
+    "policy=2",
+    ...policy,
+  );
+  expect(made).toMatchObject({ code: 0 });
+  for (const name of ["alice", "bob"]) {
+    await approvals("policy", "sign", file("p2.json"), "-i", file(name), "--yes");
+  }
+  const label = "set 0a1b2c3d, epoch 1";
+  const with2 = ["--policy", file("p2.json")];
+  expect(await propose("n.json", "renew", label, ...with2)).toMatchObject({ code: 0 });
+  expect(await propose("n2.json", "renew", label, ...with2, "--kek", KEK)).toMatchObject({ code: 1 });
+  await approvals("sign", file("n.json"), ...with2, "-i", file("bob"), "--yes");
+  const root = digestOf(parseChain(readFileSync(file("p2.json"), "utf8")).versions[0]?.policy);
+  const own = mkdtempSync(join(folder, "state-"));
+  const there = { ...settings(), approvals: { policy: file("p2.json"), root }, stateDir: own };
+  const renew = { operation: "renew", names: [], label } as const;
+  await expect(requireApprovalEarly(there, undefined, "renew")).rejects.toThrow(
+    /requires 1 approvers for "renew"; propose it with .*--operation renew/,
+  );
+  const check = approvalCheck(there, file("n.json"));
+  for (let times = 0; times < 2; times++) {
+    await expect(check(renew)).resolves.toMatchObject({ approvers: "bob" });
+  }
+  await expect(check({ ...renew, label: "set 0a1b2c3d, epoch 2" })).rejects.toThrow("is for label");
 });
 
 it("no approval is needed without a policy, or for what it leaves open", async () => {

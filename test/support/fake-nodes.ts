@@ -19,6 +19,7 @@ export const standby = (keyId: string): KeyAnswer => ({
   activation: new Date(Date.now() + HOUR_MS).toISOString(),
   provenAt: new Date().toISOString(),
   failure: null,
+  notApproved: null,
   ckaId: "",
   cameLater: true,
 });

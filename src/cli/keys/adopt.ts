@@ -2,7 +2,7 @@
 // instant, so that rotations can follow it. Its value, CKA_ID and key_id do not change.
 import type { Command } from "commander";
 import { adoptKek } from "../../admin/adopt-kek.js";
-import { approvalCheck } from "../../admin/approval-check.js";
+import { approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
 import { audited } from "../../admin/operator-audit.js";
@@ -34,6 +34,7 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
       const reference = parseKeyReference("<key_id>", keyId);
       const settings = administratorSettings(options);
       const operator = operatorAt(terminal);
+      await requireApprovalEarly(settings, options.approval, "adopt");
       const approve = approvalCheck(settings, options.approval);
       const adopted = await audited(
         settings,

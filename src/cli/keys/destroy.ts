@@ -1,7 +1,7 @@
 // `kms-pkcs11 keys destroy`: permanently removes a generation of the KEK from every token that holds it, and reports
 // what the tokens and nodes show afterwards.
 import type { Command } from "commander";
-import { approvalCheck } from "../../admin/approval-check.js";
+import { approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
 import { confirmKeyId } from "./confirm-key-id.js";
 import { destroyKek, type Destroyed } from "../../admin/destroy-kek.js";
 import { addDisuseOptions, disuseProofOf, type DisuseOptions } from "./disuse-options.js";
@@ -77,6 +77,7 @@ async function destroy(keyId: string, options: DestroyOptions, terminal: Termina
   const operator = operatorAt(terminal);
   const proof = disuseProofOf(options, operator);
   const settings = administratorSettings(options);
+  await requireApprovalEarly(settings, options.approval, "destroy");
   const approve = approvalCheck(settings, options.approval);
   const reports = options.approval === undefined ? [] : await digestsOf(options.usageReport);
   const nodes = nodesOf(options, settings);

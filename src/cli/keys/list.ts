@@ -1,5 +1,6 @@
 // `kms-pkcs11 keys list`: lists the generations of the KEK on the tokens and on the nodes' plugins.
 import type { Command } from "commander";
+import type { ApprovalView } from "../../admin/approval-view.js";
 import type { Settings } from "../../config/settings.js";
 import { schedulePolicy } from "../../compose/provider.js";
 import { EXIT_NO, EXIT_UNREACHABLE, exitCodeOf } from "../exit-code.js";
@@ -40,7 +41,8 @@ export function addKeysListCommand(keys: Command, terminal: Terminal): void {
       `
 STATE follows from the labels and this machine's clock. For a node, ACTIVE is the KEK that Status names and Encrypt uses.
 DUE is a KEK whose activation has passed but which the node uses only after the next Status call. Its API server calls Status
-within a minute; 'kms-pkcs11 status' on that node calls it at once.
+within a minute; 'kms-pkcs11 status' on that node calls it at once. With a policy, APPROVED says whether the policy and the
+approvals on this machine (approvals.policy, stateDir) let a node activate the KEK.
 
 Example:
   kms-pkcs11 keys list --config /etc/kms-pkcs11/config.yaml --output json
@@ -56,10 +58,16 @@ Example:
       else {
         await withTokens(settings, operatorAt(terminal), async (tokens) => {
           if (tokens.every(({ failure }) => failure !== undefined)) requireAll(tokens, "");
-          finish(settings, tokens, await reports, options, terminal);
+          finish(settings, tokens, await reports, options, terminal, await approvalsOf(settings));
         });
       }
     });
+}
+
+/** Loads the code of approvals only if a policy is configured. */
+async function approvalsOf(settings: Settings): Promise<ApprovalView | undefined> {
+  if (settings.approvals === undefined) return undefined;
+  return (await import("../../admin/approval-view.js")).approvalView(settings);
 }
 
 function finish(
@@ -68,18 +76,20 @@ function finish(
   nodes: readonly NodeReport[],
   { output }: ListOptions,
   terminal: Terminal,
+  approvals?: ApprovalView,
 ): void {
   const now = Date.now();
   const view = settings && viewKeyring(tokens, schedulePolicy(settings), now);
+  const keys = sorted(view).map((key) => withApproval(key, approvals));
   const listing: Listing = {
-    keys: sorted(view).map((key) => asJson(key, now)),
+    keys: keys.map((key) => asJson(key, now)),
     tokens: tokens.map(({ name, failure }) => ({ token: name, error: failure?.message ?? null })),
     nodes,
     differences: [...(view?.differences ?? []), ...compareNodes(nodes, view)],
     problem: view?.problem?.message ?? null,
   };
   if (output === "json") terminal.out(formatJson(listing));
-  else terminal.out(describe(listing, sorted(view), tokens.length > 1, now));
+  else terminal.out(describe(listing, keys, tokens.length > 1, now));
   process.exitCode = exitCodeFor(listing, tokens, view);
 }
 
@@ -99,7 +109,20 @@ function sorted(view: KeyringView | undefined): ViewedKey[] {
   return [...(view?.keys ?? [])].sort((one, other) => rank(one) - rank(other));
 }
 
-function asJson({ record, state, activation, findings, holders }: ViewedKey, now: number): object {
+/** A KEK, and whether this machine's node may activate it; undefined if no policy is configured. */
+type ListedKey = ViewedKey & { readonly isApproved: boolean | undefined };
+
+function withApproval(key: ViewedKey, approvals: ApprovalView | undefined): ListedKey {
+  if (approvals === undefined || key.state === "refused") return { ...key, isApproved: undefined };
+  const refusal = approvals(key.record, key.activation ?? -Infinity);
+  if (refusal === undefined) return { ...key, isApproved: true };
+  return { ...key, isApproved: false, findings: [...key.findings, `not approved: ${refusal}`] };
+}
+
+function asJson(
+  { record, state, activation, findings, holders, isApproved }: ListedKey,
+  now: number,
+): object {
   const { keyId, aliases, label, ckaId, kind } = record;
   return {
     keyId,
@@ -110,12 +133,14 @@ function asJson({ record, state, activation, findings, holders }: ViewedKey, now
     state,
     activation: activation === undefined ? null : new Date(activation).toISOString(),
     ageSeconds: activation === undefined ? null : Math.round((now - activation) / 1000),
+    approved: isApproved ?? null,
     findings,
     tokens: holders,
   };
 }
 
-function describe(listing: Listing, keys: readonly ViewedKey[], several: boolean, now: number): string {
+function describe(listing: Listing, keys: readonly ListedKey[], several: boolean, now: number): string {
+  const judged = keys.some(({ isApproved }) => isApproved !== undefined);
   const head = [
     "STATE",
     "ACTIVATION",
@@ -123,16 +148,18 @@ function describe(listing: Listing, keys: readonly ViewedKey[], several: boolean
     "KIND",
     "KEY_ID",
     "LABEL",
+    ...(judged ? ["APPROVED"] : []),
     ...(several ? ["TOKENS"] : []),
     "FINDINGS",
   ];
-  const rows = keys.map(({ record, state, activation, findings, holders }) => [
+  const rows = keys.map(({ record, state, activation, findings, holders, isApproved }) => [
     state,
     activation === undefined ? "always" : new Date(activation).toISOString(),
     activation === undefined ? "-" : age(now - activation),
     record.kind,
     record.keyId,
     record.label,
+    ...(judged ? [isApproved === undefined ? "-" : isApproved ? "yes" : "no"] : []),
     ...(several ? [`${holders.length} of ${listing.tokens.length}`] : []),
     findings.length === 0 ? "none" : findings.join("; "),
   ]);

@@ -1,7 +1,7 @@
 // `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, which becomes active later. It can
 // wait until every token and node has it, and destroy it if one does not.
 import { Option, type Command } from "commander";
-import { approvalCheck } from "../../admin/approval-check.js";
+import { activationAdvice, approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { LEAST_GUARDED_MS } from "../../admin/guarded-rotation.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
@@ -85,6 +85,7 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       const settings = administratorSettings(options);
       const nodes = nodesOf(options, settings);
       requireGuardable(options, settings, nodes, activation - now);
+      if (options.dryRun !== true) await requireApprovalEarly(settings, options.approval, "rotate");
       const operator = operatorAt(terminal);
       const order = {
         settings,
@@ -100,6 +101,8 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       const rotation = await withTokens(settings, operator, (tokens) =>
         untilInterrupted((signal) => rotateKek({ ...order, tokens, signal })),
       );
+      const advice = rotation.made && (await activationAdvice(settings, rotation.made));
+      if (advice !== undefined) terminal.err(advice);
       reportRotation(rotation, options.output, terminal);
     });
 }
