@@ -44,7 +44,7 @@ export async function activationAdvice(
   const needed = activationApprovers(settings);
   if (needed === 0) return undefined;
   return (
-    `next: ${needed} people approve its activation, or no node will use it: 'kms-pkcs11 approvals propose FILE ` +
+    `no node uses it until ${needed} people have approved its activation: 'kms-pkcs11 approvals propose FILE ` +
     `--operation activate --kek ${keyId} --label ${label} ...', 'approvals sign', then 'approvals deliver' on every node`
   );
 }

@@ -46,6 +46,8 @@ const STEPS = {
   adopt: "run 'kms-pkcs11 keys rotate' when the next KEK is due",
   split:
     "every custodian runs 'kms-pkcs11 custody test'; then copy the sealed PIN to every node, set pin.unlock and pin.custody, and remove the PIN's earlier source",
+  renew:
+    "copy the sealed PIN to every node, run 'kms-pkcs11 lock' there, have custodians run 'kms-pkcs11 unlock --share', and destroy the earlier pages",
   "write a policy": "every approver runs 'kms-pkcs11 approvals policy sign'",
   "sign a policy": "run 'kms-pkcs11 approvals policy verify' to see whether it is in force",
   propose: "every approver runs 'kms-pkcs11 approvals sign'",

@@ -18,7 +18,8 @@ import { KmsError } from "../../errors.js";
 import { takeProcessLock } from "../../files/process-lock.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { operatorAt } from "../operator.js";
-import { formatJson, type Terminal } from "../output.js";
+import { printResult } from "../next-step.js";
+import type { Terminal } from "../output.js";
 import { addAsOption, addKekOptions, settingsFrom } from "../settings-options.js";
 import { enterShares, type Entered } from "./enter-shares.js";
 import { gatherShares } from "./gather-shares.js";
@@ -80,7 +81,7 @@ async function runRenew(options: RenewOptions, terminal: Terminal): Promise<void
   try {
     const plan = { threshold, shares };
     const sealed = await renew({ settings, token, path, before, plan, options, terminal });
-    report(sealed, before, path, options, terminal);
+    report(sealed, path, options, terminal);
   } finally {
     lock.release();
   }
@@ -197,21 +198,9 @@ async function waitForLocks(): Promise<void> {
   );
 }
 
-function report(
-  sealed: SealedPin,
-  before: SealedPin,
-  path: string,
-  { output }: RenewOptions,
-  terminal: Terminal,
-): void {
+function report(sealed: SealedPin, path: string, { output }: RenewOptions, terminal: Terminal): void {
   const { token, set, epoch, threshold, shares } = sealed;
-  if (output === "json") {
-    terminal.out(formatJson({ sealed: path, token, set, epoch, threshold, shares: shares.length }));
-    return;
-  }
-  terminal.out(
-    `epoch ${epoch} is in force: any ${threshold} of ${shares.length} shares of set ${set} open the PIN in ${path}\n` +
-      `Copy ${path} to every node; there, run kms-pkcs11 lock, and custodians run kms-pkcs11 unlock --share. ` +
-      `Destroy the pages of epoch ${before.epoch}.`,
-  );
+  const json = { sealed: path, token, set, epoch, threshold, shares: shares.length };
+  const text = `epoch ${epoch} is in force: any ${threshold} of ${shares.length} shares of set ${set} open the PIN in ${path}`;
+  printResult({ json, text, change: { did: "renew" } }, output, terminal);
 }
