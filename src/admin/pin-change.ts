@@ -3,7 +3,7 @@
 import { hostAccess } from "../compose/tokens.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import { HostFailure } from "../hsm/hosts/control-call.js";
+import { HostFailure } from "../hsm/hosts/host-failure.js";
 import { loginStores } from "../hsm/login/login-files.js";
 import type { Pin } from "../hsm/login/login-gate.js";
 import { markPin } from "../hsm/login/pin-digest.js";

@@ -1,5 +1,5 @@
-// The sealed PIN on disk. A new one is made under the name `.prepared` while its shares are handed out, is called `.next`
-// while a token is asked to take its PIN, and takes its place by a rename, so that a kill at any step leaves a whole file.
+// The sealed PIN on disk. A new one has the suffix `.prepared` while its shares are handed out, and `.next` while a token
+// is asked to take its PIN. Then it replaces the earlier one. Every step is a rename, so that a kill leaves whole files.
 import { existsSync, renameSync, rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
