@@ -79,6 +79,7 @@ has() {
     chromium) chromium_browser ;;
     softhsm) softhsm_module && command -v softhsm2-util ;;
     p11-kit) p11kit_client && command -v p11-kit ;;
+    sshd) first_file /usr/sbin/sshd /usr/bin/sshd ;;
     *) command -v "$1" ;;
   esac >/dev/null
 }
@@ -104,6 +105,9 @@ packages_for() {
     zypper:prometheus | zypper:promtool) echo golang-github-prometheus-prometheus ;;
     zypper:certutil) echo mozilla-nss-tools ;;
     dnf:p11-kit | zypper:p11-kit) echo p11-kit p11-kit-server ;;
+    apt-get:ssh) echo openssh-client ;;
+    dnf:ssh | zypper:ssh) echo openssh-clients ;;
+    *:sshd) echo openssh-server ;;
     *:pkcs11-tool) echo opensc ;;
     dnf:faketime | zypper:faketime) echo libfaketime ;;
     apt-get:script) echo bsdutils ;;

@@ -1,9 +1,11 @@
-// Reads /keys of a node's plugin over HTTP, with limits on time and size. The shape of the answer shows whether a
-// plugin listens at the address.
+// Reads /keys of a node's plugin over HTTP, directly or through ssh, with limits on time and size. The shape of the answer
+// shows whether a plugin listens at the address.
 import { setTimeout } from "node:timers/promises";
 import { z } from "zod";
+import { sshNodeOf } from "../config/node-address.js";
 import { KmsError } from "../errors.js";
 import { oneLine } from "../untrusted-text.js";
+import { getThroughSsh, openTunnel } from "./node-over-ssh.js";
 
 /** One line, since it is shown in lines and tables. */
 const text = z.string().max(8_192).transform(oneLine);
@@ -55,8 +57,31 @@ const REFRESH_POLL_MS = 250;
 /** Reads one of a node's endpoints, whatever its status. @throws KmsError PEER_UNREACHABLE when nothing answers there */
 export async function readNodeText(url: URL): Promise<{ readonly status: number; readonly text: string }> {
   try {
-    const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
-    return { status: response.status, text: await readBounded(response) };
+    const { status, body } = await get(url);
+    return { status, text: await readBounded(body) };
+  } catch (error) {
+    throw unreachable(url, reasonOf(error), error);
+  }
+}
+
+interface Response {
+  readonly status: number;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+async function get(url: URL): Promise<Response> {
+  const node = sshNodeOf(url);
+  if (node !== undefined) return getThroughSsh(node, TIMEOUT_MS);
+  const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
+  return { status: response.status, body: (response.body ?? []) as AsyncIterable<Uint8Array> };
+}
+
+/** Opens the tunnel to a node, if it needs one. @throws KmsError PEER_UNREACHABLE */
+async function connect(url: URL): Promise<void> {
+  const node = sshNodeOf(url);
+  if (node === undefined) return;
+  try {
+    await openTunnel(node);
   } catch (error) {
     throw unreachable(url, reasonOf(error), error);
   }
@@ -64,6 +89,8 @@ export async function readNodeText(url: URL): Promise<{ readonly status: number;
 
 /** Reads a node's keyring. @throws KmsError PEER_UNREACHABLE when no plugin answers there */
 export async function readNode(url: URL): Promise<NodeKeyring> {
+  // Connecting does not count: the response time limits how precisely the node's clock is known.
+  await connect(url);
   const askedAt = performance.now();
   const { status, text } = await readNodeText(url);
   if (status !== 200) throw unreachable(url, `HTTP status ${status}`, undefined);
@@ -103,10 +130,10 @@ export async function readNodeRefreshed(url: URL): Promise<NodeKeyring> {
   }
 }
 
-async function readBounded(response: Response): Promise<string> {
+async function readBounded(body: Response["body"]): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+  for await (const chunk of body) {
     bytes += chunk.length;
     if (bytes > MAX_BYTES) throw new Error(`the response exceeds ${MAX_BYTES} bytes`);
     chunks.push(chunk);
@@ -125,8 +152,12 @@ function parseJson(body: string): unknown {
 /** fetch reports the actual error as the cause of a TypeError. */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if (error.name === "TimeoutError") return `no answer within ${TIMEOUT_MS} ms`;
+  if ([error, error.cause].some(isTimeout)) return `no answer within ${TIMEOUT_MS} ms`;
   return error.cause instanceof Error ? error.cause.message : error.message;
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof Error && error.name === "TimeoutError";
 }
 
 function unreachable(url: URL, reason: string, cause: unknown): KmsError {

@@ -1,6 +1,8 @@
 // The option --nodes: the plugins that a command asks or compares. Without it, those that the configuration names.
 import type { Settings } from "../config/settings.js";
+import { withholdFromSsh } from "../admin/ssh-tunnel.js";
 import { parseNodeAddresses } from "../config/node-address.js";
+import { pinSourcesOf } from "../config/tokens.js";
 import { KmsError } from "../errors.js";
 
 /** The option's flags; its description says what the command asks the plugins. */
@@ -10,11 +12,18 @@ export interface NodesOptions {
   readonly nodes?: string;
 }
 
-/** Returns the plugins that --nodes names; undefined if it is absent. @throws KmsError CONFIG_INVALID */
-export function namedNodes({ nodes }: NodesOptions): URL[] | undefined {
+/**
+ * Returns the plugins that --nodes names; undefined if it is absent.
+ * @param settings undefined if no configuration is read: an ssh:// address without one for HTTP then means the usual one
+ * @throws KmsError CONFIG_INVALID
+ */
+export function namedNodes({ nodes }: NodesOptions, settings?: Settings): URL[] | undefined {
   if (nodes === undefined) return undefined;
   try {
-    return parseNodeAddresses(nodes.split(",").map((one) => one.trim()));
+    return parseNodeAddresses(
+      nodes.split(",").map((one) => one.trim()),
+      settings?.http,
+    );
   } catch (error) {
     const { code, message } = KmsError.from(error);
     throw new KmsError(code, `--nodes: ${message}`, error);
@@ -23,5 +32,6 @@ export function namedNodes({ nodes }: NodesOptions): URL[] | undefined {
 
 /** Returns the plugins that --nodes names, or else those of the configuration. @throws KmsError CONFIG_INVALID */
 export function nodesOf(options: NodesOptions, settings: Settings): readonly URL[] {
-  return namedNodes(options) ?? settings.nodes;
+  withholdFromSsh(settings.tokens.flatMap(pinSourcesOf));
+  return namedNodes(options, settings) ?? settings.nodes;
 }

@@ -224,9 +224,9 @@ export const documentSchema = z.strictObject({
   audit: auditSection.prefault({}),
   approvals: approvalsSection.prefault({}),
   nodes: textList({
-    range: "a list of addresses such as http://127.0.0.1:8090",
-    check: parseNodeAddresses,
-    why: "HTTP addresses of every node's plugin, for commands with --nodes that are run without it; serve ignores them",
+    range: "a list of addresses such as http://127.0.0.1:8090 or ssh://root@cp-2",
+    check: (texts) => parseNodeAddresses(texts),
+    why: "Every node's plugin, for commands with --nodes that are run without it; `serve` ignores them. ssh://USER@HOST reaches `http.address` on that node through ssh",
   }),
   log: z
     .strictObject({

@@ -230,7 +230,7 @@ function normalise(document: Document, tokens: Settings["tokens"], warnings: rea
     ...(stateDir !== undefined && { stateDir }),
     ...(audit !== undefined && { audit }),
     ...(policy !== undefined && root !== undefined && { approvals: { policy, root } }),
-    nodes: parseNodeAddresses(document.nodes),
+    nodes: parseNodeAddresses(document.nodes, http.address),
     logLevel: document.log.level,
     warnings,
   };

@@ -24,8 +24,43 @@ describe("--nodes", () => {
     },
   );
 
+  it("--nodes accepts ssh:// addresses, whose HTTP address is the usual or the configured one", () => {
+    const nodes = "ssh://cp-2,ssh://root@cp-3:2222,ssh://[::1]/[::1]:9090, ssh://cp-4/127.0.0.1:1/keys";
+    expect(namedNodes({ nodes })?.map(String)).toEqual([
+      "ssh://cp-2/127.0.0.1:8090/keys",
+      "ssh://root@cp-3:2222/127.0.0.1:8090/keys",
+      "ssh://[::1]/[::1]:9090/keys",
+      "ssh://cp-4/127.0.0.1:1/keys",
+    ]);
+    const settings = { nodes: [], tokens: [], http: { host: "::1", port: 18_090 } } as unknown as Settings;
+    expect(nodesOf({ nodes: "ssh://cp-2" }, settings).map(String)).toEqual(["ssh://cp-2/[::1]:18090/keys"]);
+  });
+
+  it.each([
+    "ssh://",
+    "ssh://-oProxyCommand=touch${IFS}x",
+    "ssh://-lroot@cp-2",
+    "ssh://me:secret@cp-2",
+    "ssh://cp-2;reboot",
+    "ssh://$(reboot)",
+    "ssh://`reboot`@cp-2",
+    "ssh://cp-2%0areboot",
+    "ssh://a b",
+    "ssh://cp-2:0",
+    "ssh://cp-2:65536",
+    "ssh://cp-2:22:22",
+    "ssh://[cp-2]",
+    "ssh://cp-2/10.0.0.1:8090",
+    "ssh://cp-2/127.0.0.1:0",
+    "ssh://cp-2/off",
+    "ssh://cp-2/keys/keys",
+    "ssh://cp-2,ssh://cp-2/127.0.0.1:8090",
+  ])("--nodes refuses %j, with which ssh would do something else", (nodes) => {
+    expect(() => namedNodes({ nodes })).toThrow(/^--nodes: (?!.*secret)/);
+  });
+
   it("--nodes replaces the nodes of the configuration, which a command uses without it", () => {
-    const settings = { nodes: CONFIGURED } as unknown as Settings;
+    const settings = { nodes: CONFIGURED, tokens: [] } as unknown as Settings;
     expect(nodesOf({}, settings)).toBe(CONFIGURED);
     expect(nodesOf({ nodes: "http://node-2:8090" }, settings).map(String)).toEqual([
       "http://node-2:8090/keys",

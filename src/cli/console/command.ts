@@ -6,7 +6,7 @@ import { untilInterrupted } from "../../admin/interrupts.js";
 import { KmsError } from "../../errors.js";
 import { fleetPage } from "../../page/fleet-page.js";
 import { VERSION } from "../../version.js";
-import { namedNodes, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
+import { namedNodes, nodesOf, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { formatJson, type Terminal } from "../output.js";
 import { configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { startConsole } from "./server.js";
@@ -21,7 +21,7 @@ export function addConsoleCommand(program: Command, terminal: Terminal): void {
     .command("console")
     .option(
       NODES_FLAGS,
-      "the nodes' plugins by their HTTP addresses, such as http://127.0.0.1:8090 (default: the setting nodes)",
+      "the nodes' plugins, such as http://127.0.0.1:8090 or ssh://root@cp-2 (default: the setting nodes)",
     )
     .option("-c, --config <file>", configHelp("--nodes"))
     .option("--port <number>", "loopback port of the page; 0 lets the system choose", "0")
@@ -56,7 +56,7 @@ Example:
 
 /** @throws KmsError CONFIG_INVALID */
 function configuredNodes(options: ConsoleOptions): readonly URL[] {
-  const { nodes } = settingsFrom(options, false);
+  const nodes = nodesOf(options, settingsFrom(options, false));
   if (nodes.length > 0) return nodes;
   throw new KmsError("CONFIG_INVALID", "the configuration lists no nodes; give --nodes, or set nodes in it");
 }

@@ -8,7 +8,7 @@ import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js"
 import { EXIT_NO } from "../exit-code.js";
 import { lookUpKeks, type LookupSources, type NamedKek } from "../../admin/key-lookup.js";
 import { parseKeyReference, type KeyReference } from "../../admin/key-reference.js";
-import { namedNodes, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
+import { namedNodes, nodesOf, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { collect } from "../collect-option.js";
 import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Cell, type Terminal } from "../output.js";
@@ -75,7 +75,10 @@ function sourcesOf(options: UsageOptions, references: readonly KeyReference[]): 
   // Without a KEK to look up, the configuration is not needed.
   if (references.length === 0) return { settings: undefined, nodes: [] };
   const settings = config === undefined && kek === undefined ? undefined : settingsOfKek(options);
-  return { settings, nodes: namedNodes(options) ?? settings?.nodes ?? [] };
+  return {
+    settings,
+    nodes: settings === undefined ? (namedNodes(options) ?? []) : nodesOf(options, settings),
+  };
 }
 
 interface Answer {

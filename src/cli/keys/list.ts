@@ -7,7 +7,7 @@ import { EXIT_NO, EXIT_UNREACHABLE, exitCodeOf } from "../exit-code.js";
 import { viewKeyring, type KeyringView, type ViewedKey } from "../../admin/keyring-view.js";
 import { compareNodes, nodeRows, readNodes, type NodeReport } from "../../admin/node-comparison.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
-import { namedNodes, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
+import { namedNodes, nodesOf, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
@@ -34,7 +34,7 @@ export function addKeysListCommand(keys: Command, terminal: Terminal): void {
     )
     .option(
       NODES_FLAGS,
-      "also ask these plugins' /keys, such as http://127.0.0.1:8090, and compare; without --config and --key only them (default: the setting nodes)",
+      "also ask these plugins' /keys, such as http://127.0.0.1:8090 or ssh://root@cp-2, and compare; without --config and --key only them (default: the setting nodes)",
     )
     .addHelpText(
       "after",
@@ -50,10 +50,11 @@ Example:
     )
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<ListOptions>();
-      const named = namedNodes(options);
-      const onlyNodes = named !== undefined && options.config === undefined && options.key === undefined;
+      const { nodes, config, key } = options;
+      const onlyNodes = nodes !== undefined && config === undefined && key === undefined;
       const settings = onlyNodes ? undefined : settingsFrom(options, false);
-      const reports = readNodes(named ?? settings?.nodes ?? []);
+      const urls = settings === undefined ? namedNodes(options) : nodesOf(options, settings);
+      const reports = readNodes(urls ?? []);
       if (settings === undefined) finish(undefined, [], await reports, options, terminal);
       else {
         await withTokens(settings, operatorAt(terminal), async (tokens) => {

@@ -74,7 +74,7 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
     .option("--wait", "wait until every other token and node has the key")
     .option(
       NODES_FLAGS,
-      "every node's plugin by its HTTP address, such as http://127.0.0.1:8090 (default: the setting nodes)",
+      "every node's plugin, such as http://127.0.0.1:8090 or ssh://root@cp-2 (default: the setting nodes)",
     )
     .option("--abort-unless-converged", "destroy the key before its activation if a token or node lacks it")
     .addHelpText("after", HELP)
