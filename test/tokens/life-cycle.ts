@@ -101,10 +101,14 @@ class Operator {
   }
 }
 
-/** Declares the life cycle as tests; each relies on the ones before it. */
+/**
+ * Declares the life cycle as tests; each relies on the ones before it.
+ * @param createOptions further options of `keys create`
+ */
 export function describeLifeCycle(
   name: string,
   makeToken: () => LifeCycleToken | Promise<LifeCycleToken>,
+  createOptions: readonly string[] = [],
 ): void {
   describe(`life cycle of KEKs on ${name}`, () => {
     let operator: Operator;
@@ -127,7 +131,7 @@ export function describeLifeCycle(
         const { code, stderr } = operator.run("keys", "create");
         expect([code, stderr]).toEqual([1, expect.stringMatching(/cannot generate.*kms-kek@\d{8}T\d{6}Z/)]);
       }
-      await operator.make("create", "--wait");
+      await operator.make("create", "--wait", ...createOptions);
       const keys = operator.listed();
       expect(keys.map(({ state }) => state)).toEqual(["active"]);
       first = keys[0] as Key;

@@ -43,9 +43,12 @@ const TOKENS: Readonly<Record<string, () => LifeCycleToken | Promise<LifeCycleTo
   "p11-kit-proxy": p11KitProxy,
 };
 
+/** After a token's name: its KEKs are RSA key pairs. */
+const RSA = /-rsa$/;
+
 const name = process.env["TOKEN"] ?? "";
-const makeToken = TOKENS[name];
+const makeToken = TOKENS[name.replace(RSA, "")];
 if (makeToken === undefined) {
   throw new Error(`TOKEN is "${name}"; give one of ${Object.keys(TOKENS).join(", ")}`);
 }
-describeLifeCycle(name, makeToken);
+describeLifeCycle(name, makeToken, RSA.test(name) ? ["--mechanism", "rsa-oaep"] : []);
