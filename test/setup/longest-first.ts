@@ -20,9 +20,13 @@ export const LONGEST = [
   "test/hsm/altered-results.test.ts",
 ] as const;
 
+/** The project of the files that share processes: a process continues only if the next file is of this project too. */
+export const SHARED = "shared";
+
 export class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
-    const rankOf = ({ moduleId }: TestSpecification): number => {
+    const rankOf = ({ moduleId, project }: TestSpecification): number => {
+      if (project.name === SHARED) return LONGEST.length + 1;
       const rank = LONGEST.findIndex((name) => moduleId.endsWith(`/${name}`));
       return rank === -1 ? LONGEST.length : rank;
     };
