@@ -187,18 +187,27 @@ class Connection {
   }
 }
 
-function sshArguments({ host, user, port, http }: SshNode, socket: string): string[] {
+function sshArguments(node: SshNode, socket: string): string[] {
+  return ["-N", "-L", `${socket}:${node.http}`, ...sessionArguments(node)];
+}
+
+function sessionArguments({ host, user, port }: SshNode): string[] {
   return [
-    "-N",
     "-T",
     ...OPTIONS.flatMap((option) => ["-o", option]),
-    "-L",
-    `${socket}:${http}`,
     ...(port === undefined ? [] : ["-p", port]),
     ...(user === undefined ? [] : ["-l", user]),
     "--",
     host,
   ];
+}
+
+/** Returns how to run a command on a node with ssh, which never prompts: its arguments and its environment. */
+export function sshRun(
+  node: SshNode,
+  command: string,
+): { readonly args: string[]; readonly env: NodeJS.ProcessEnv } {
+  return { args: [...sessionArguments(node), command], env: environmentWithoutPin(process.env, pins) };
 }
 
 /** ssh expands some characters in a socket's path, and the path must be short (sun_path). */
