@@ -70,7 +70,7 @@ const LAYERS = {
   "bench/": ["hsm/", "aead\\.ts"],
   "kms-client/": ["untrusted-text\\.ts", "errors\\.ts"],
   "config/": ["hsm/", "files/", "untrusted-text\\.ts", "errors\\.ts"],
-  "audit/": ["files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
+  "audit/": ["files/", "backoff\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   // Without a policy in the configuration, nothing of it is loaded.
   "approvals/": ["files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   "observability/": ["working-set/", "hsm/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],

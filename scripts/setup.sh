@@ -109,6 +109,7 @@ packages_for() {
     dnf:ssh | zypper:ssh) echo openssh-clients ;;
     *:sshd) echo openssh-server ;;
     *:pkcs11-tool) echo opensc ;;
+    *:rsyslogd) echo rsyslog ;;
     dnf:faketime | zypper:faketime) echo libfaketime ;;
     apt-get:script) echo bsdutils ;;
     *:script | *:unshare | *:nsenter) echo util-linux ;;
@@ -230,6 +231,7 @@ build_is_fresh() {
   [ -e dist/main.js ] && [ -e dist/token-host/main.js ] && [ -e dist/token-host/lane-thread.cjs ] &&
     [ -n "$(ls dist/token-host/entry-shim-*.so 2>/dev/null)" ] &&
     [ -n "$(ls dist/unused-memory-*.node 2>/dev/null)" ] &&
+    [ -n "$(ls dist/audit/sinks/unix-datagram-*.node 2>/dev/null)" ] &&
     [ -z "$(find src package.json tsconfig.json tsconfig.build.json -newer dist/main.js -print -quit)" ]
 }
 

@@ -7,7 +7,6 @@ import { KmsError } from "../errors.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import type { Log } from "../log.js";
 import type { AuditEvent } from "../audit/line.js";
-import { AuditLog } from "../audit/log.js";
 import { RequestAudit } from "../audit/requests.js";
 import { startHttp, type RunningHttp } from "../observability/http.js";
 import { LogOutput, openSink } from "../observability/log-output.js";
@@ -22,6 +21,7 @@ import type { SocketObserver } from "../server/kept-socket.js";
 import type { LimitObserver } from "../server/open-requests.js";
 import type { RunningServer } from "../server/server.js";
 import { startApprovals } from "./approvals.js";
+import { PluginAudit } from "./audit.js";
 import type { ActivationGate } from "../provider/activation-gate.js";
 import { Closers } from "./closers.js";
 import { DeferredHsmObserver } from "./deferred-hsm-observer.js";
@@ -178,9 +178,9 @@ function openRunningProvider(
   return running;
 }
 
-function openAudit({ settings, log, closers }: Start, metrics: Metrics): AuditLog | undefined {
+function openAudit({ settings, log, closers }: Start, metrics: Metrics): PluginAudit | undefined {
   if (settings.audit === undefined) return undefined;
-  const audit = new AuditLog(settings.audit, log);
+  const audit = new PluginAudit(settings.audit, log);
   metrics.addAuditState(audit);
   closers.add("audit log", async (isGraceful) => {
     if (isGraceful) audit.record(lifeEvent("stopped", settings));
@@ -196,7 +196,7 @@ function lifeEvent(event: "started" | "stopped", { socket }: Settings): AuditEve
 
 interface RequestObservers {
   readonly metrics: Metrics;
-  readonly audit: AuditLog | undefined;
+  readonly audit: PluginAudit | undefined;
   readonly tracing: Tracing | undefined;
 }
 

@@ -1,6 +1,5 @@
 // Applies a changed configuration to a running plugin: what can change while requests are served takes effect at once,
 // and everything else is reported. An invalid configuration changes nothing.
-import type { AuditLog } from "../audit/log.js";
 import { changedSettings, comparableSettings } from "../config/changes.js";
 import type { Configuration, Settings } from "../config/settings.js";
 import { requireTrustedPaths } from "../config/trusted-paths.js";
@@ -8,6 +7,7 @@ import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import type { UnwrapCache } from "../provider/unwrap-cache.js";
 import type { WorkingSet } from "../working-set/working-set.js";
+import type { PluginAudit } from "./audit.js";
 import type { ConfiguredPin } from "./configured-pin.js";
 
 /** The parts of a running plugin that a reload may change. */
@@ -17,7 +17,7 @@ export interface ReloadableParts {
   /** Undefined if the cache is off. */
   readonly workingSet: WorkingSet | undefined;
   /** Undefined if no audit log is configured. */
-  readonly audit: AuditLog | undefined;
+  readonly audit: PluginAudit | undefined;
   /** In the order of the tokens; undefined for a PIN that an operator submits. */
   readonly pins: readonly (ConfiguredPin | undefined)[];
 }
@@ -28,7 +28,7 @@ type Outcome = "reloaded" | "restart" | "unusable";
 /** Settings that only commands use. */
 const FOR_COMMANDS = /(^|\.)admin\.(role|file)$|^audit\.required$|^nodes$/;
 const CACHE_BOUNDS = /^cache\.(entries|ttl|outageTtl)$/;
-const AUDIT_SINK = /^audit\.(file|keyFile|maxMebibytes|keep)$/;
+const AUDIT = /^audit\.(file|keyFile|maxMebibytes|keep|syslog\.\w+|ocsf\.file)$/;
 const PIN = /^(?:failover\[(\d+)\]\.)?pin$/;
 
 /** Compares each configuration with the settings in force, and applies what can be applied. */
@@ -82,7 +82,7 @@ export class Reloader {
       return "reloaded";
     }
     if (CACHE_BOUNDS.test(setting)) return this.#applyCache(next.cache);
-    if (AUDIT_SINK.test(setting) && audit !== undefined && next.audit !== undefined) {
+    if (AUDIT.test(setting) && audit !== undefined && next.audit !== undefined) {
       audit.redirect(next.audit);
       return "reloaded";
     }

@@ -1,6 +1,7 @@
 // The settings of the audit log, from the options of the document.
 import { join } from "node:path";
 import type { Document } from "./schema.js";
+import type { SyslogAddress } from "./syslog-address.js";
 
 const MEBIBYTE = 1024 * 1024;
 /** In the state directory. */
@@ -13,6 +14,27 @@ export interface AuditSettings {
   readonly keep: number;
   /** Whether a command that changes a KEK fails while the log cannot be written. */
   readonly required: boolean;
+  /** Where the plugin also sends the log; undefined if it does not. */
+  readonly sinks?: AuditSinkSettings;
+}
+
+/** The sinks of an audit log, of which at least one is configured. */
+export interface AuditSinkSettings {
+  /** Where the positions of the sinks are kept. */
+  readonly stateDir: string;
+  readonly syslog?: SyslogSettings;
+  readonly ocsf?: { readonly file: string };
+}
+
+export interface SyslogSettings {
+  readonly address: SyslogAddress;
+  readonly format: "json" | "ocsf";
+  readonly facility: Document["audit"]["syslog"]["facility"];
+  readonly maxMessageBytes: number;
+  readonly ca?: string;
+  readonly certificate?: string;
+  readonly key?: string;
+  readonly serverName?: string;
 }
 
 /** Returns the settings; undefined if no audit log is configured, or no place for its key. */
@@ -20,5 +42,35 @@ export function auditOf({ audit, stateDir }: Document): AuditSettings | undefine
   const { file, keyFile = stateDir && join(stateDir, AUDIT_KEY) } = audit;
   if (file === undefined || keyFile === undefined) return undefined;
   const { keep, required } = audit;
-  return { file, keyFile, maxBytes: audit.maxMebibytes * MEBIBYTE, keep, required };
+  const sinks = sinksOf(audit, stateDir);
+  return {
+    file,
+    keyFile,
+    maxBytes: audit.maxMebibytes * MEBIBYTE,
+    keep,
+    required,
+    ...(sinks !== undefined && { sinks }),
+  };
+}
+
+function sinksOf(
+  { syslog, ocsf }: Document["audit"],
+  stateDir: string | undefined,
+): AuditSinkSettings | undefined {
+  const { address, ca, certificate, key, serverName, ...message } = syslog;
+  if (stateDir === undefined || (address === undefined && ocsf.file === undefined)) return undefined;
+  return {
+    stateDir,
+    ...(address !== undefined && {
+      syslog: {
+        address,
+        ...message,
+        ...(ca !== undefined && { ca }),
+        ...(certificate !== undefined && { certificate }),
+        ...(key !== undefined && { key }),
+        ...(serverName !== undefined && { serverName }),
+      },
+    }),
+    ...(ocsf.file !== undefined && { ocsf: { file: ocsf.file } }),
+  };
 }

@@ -49,6 +49,7 @@ function checkAudit({ audit, stateDir }: ValidParts, problems: Problems): void {
       text: "is missing; set it, since audit.required is true",
     });
   }
+  checkSinks(audit, problems);
   if (audit?.file === undefined || audit.keyFile !== undefined || stateDir !== undefined) return;
   if (!problems.concern(["stateDir"], ["audit", "keyFile"])) {
     problems.add({
@@ -56,6 +57,33 @@ function checkAudit({ audit, stateDir }: ValidParts, problems: Problems): void {
       text: "is missing; set it, or set stateDir, in which a key is then created",
     });
   }
+}
+
+function checkSinks(audit: ValidParts["audit"], problems: Problems): void {
+  const { file, syslog, ocsf } = audit ?? {};
+  if (file === undefined && (syslog?.address !== undefined || ocsf?.file !== undefined)) {
+    problems.add({
+      at: ["audit", "file"],
+      text: "is missing; set it, since sinks are sent what this file holds",
+    });
+  }
+  if (file !== undefined && file === ocsf?.file) {
+    problems.add({ at: ["audit", "ocsf", "file"], text: "is the audit log itself; give another file" });
+  }
+  const { address, certificate, key, ca, serverName } = syslog ?? {};
+  if ((certificate === undefined) !== (key === undefined)) {
+    const missing = certificate === undefined ? "certificate" : "key";
+    problems.add({
+      at: ["audit", "syslog", missing],
+      text: "is missing; a client certificate needs audit.syslog.certificate and audit.syslog.key",
+    });
+  }
+  const isTls = address?.kind === "tls";
+  if (isTls || [certificate, key, ca, serverName].every((value) => value === undefined)) return;
+  problems.add({
+    at: ["audit", "syslog", "address"],
+    text: "is not a server; ca, certificate, key and serverName need one such as tls://siem.example.com:6514",
+  });
 }
 
 function checkApprovals({ approvals = {} }: ValidParts, problems: Problems): void {

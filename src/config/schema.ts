@@ -4,6 +4,7 @@ import { z } from "zod";
 import { KmsError } from "../errors.js";
 import { MECHANISM_CHOICES } from "../hsm/mechanisms.js";
 import { approvalsSection } from "./approvals-schema.js";
+import { auditSection } from "./audit-schema.js";
 import { parseHttpAddress } from "./http-address.js";
 import { parseNodeAddresses } from "./node-address.js";
 import {
@@ -151,30 +152,6 @@ const healthSection = z.strictObject({
     most: "10m",
     preset: "30s",
     why: "How often every KEK is proved by encrypting and decrypting on the token",
-  }),
-});
-
-const auditSection = z.strictObject({
-  file: optionalText({
-    range: "an absolute path",
-    read: checkAbsolutePath,
-    why: "File of the audit log, which records every use of a KEK and every command that changes one; no audit log without it",
-  }),
-  keyFile: optionalText({
-    range: "an absolute path",
-    read: checkAbsolutePath,
-    why: "Key that chains the lines of the audit log, created on first use; `audit.key` in stateDir if omitted",
-  }),
-  maxMebibytes: integer({
-    least: 1,
-    most: 10_240,
-    preset: 100,
-    why: "Size in MiB at which the audit log is rotated",
-  }),
-  keep: integer({ least: 1, most: 1000, preset: 10, why: "Number of rotated audit files to keep" }),
-  required: flag({
-    preset: false,
-    why: "Whether commands that create, change or destroy a KEK fail while the audit log cannot be written",
   }),
 });
 

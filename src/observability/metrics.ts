@@ -9,15 +9,8 @@ import {
   type OpenMetricsContentType,
 } from "prom-client";
 import type { WorkingSetCounts } from "../working-set/working-set.js";
-import {
-  addAuditState,
-  addLock,
-  addLogState,
-  addPluginState,
-  addWorkingSet,
-  type AuditState,
-  type PluginState,
-} from "./scraped-metrics.js";
+import { addAuditState, type AuditState } from "./audit-metrics.js";
+import { addLock, addLogState, addPluginState, addWorkingSet, type PluginState } from "./scraped-metrics.js";
 import { Series } from "./series.js";
 
 const SECONDS_BUCKETS = [

@@ -1,10 +1,9 @@
-// Metrics whose values are read when Prometheus asks: the state of the HSM, the KEKs, the working set, the audit log and
-// the log. The caller passes functions that return the values.
+// Metrics whose values are read when Prometheus asks: the state of the HSM, the KEKs, the working set and the log.
+// The caller passes functions that return the values.
 import { createHash } from "node:crypto";
-import { Counter, Gauge, type OpenMetricsContentType, type Registry } from "prom-client";
+import { Gauge } from "prom-client";
 import type { WorkingSetCounts } from "../working-set/working-set.js";
-
-type OpenMetricsRegistry = Registry<OpenMetricsContentType>;
+import { addGauge, addReadCounter, type OpenMetricsRegistry } from "./read-metrics.js";
 
 /** The facts of one KEK that are metrics. */
 export interface KeyMetric {
@@ -31,14 +30,6 @@ export interface PluginState {
   readonly cacheEntries: () => number;
   readonly localKekUses: () => number;
   readonly keys: () => readonly KeyMetric[];
-}
-
-/** The state of the audit log that is exported as metrics. */
-export interface AuditState {
-  readonly up: boolean;
-  readonly buffered: number;
-  readonly written: number;
-  readonly lost: number;
 }
 
 /** Registers the metrics of the HSM, its token hosts and the KEKs. */
@@ -128,30 +119,6 @@ export function addWorkingSet(registry: OpenMetricsRegistry, read: () => Working
   }
 }
 
-/** Registers the metrics of the audit log, if there is one. */
-export function addAuditState(registry: OpenMetricsRegistry, audit: AuditState): void {
-  addGauge(registry, {
-    name: "kms_pkcs11_audit_up",
-    help: "Whether the last write to the audit log succeeded.",
-    read: () => Number(audit.up),
-  });
-  addGauge(registry, {
-    name: "kms_pkcs11_audit_buffered",
-    help: "Audit events that wait to be written.",
-    read: () => audit.buffered,
-  });
-  addReadCounter(registry, {
-    name: "kms_pkcs11_audit_events_total",
-    help: "Audit events that were written.",
-    read: () => audit.written,
-  });
-  addReadCounter(registry, {
-    name: "kms_pkcs11_audit_lost_total",
-    help: "Audit events that were lost because the audit log could not be written.",
-    read: () => audit.lost,
-  });
-}
-
 /** Registers the metric of the operator's lock. */
 export function addLock(registry: OpenMetricsRegistry, lock: { readonly isLocked: boolean }): void {
   const help = "Whether an operator has locked the plugin (kms-pkcs11 lock).";
@@ -164,36 +131,6 @@ export function addLogState(registry: OpenMetricsRegistry, log: { readonly dropp
     name: "kms_pkcs11_log_dropped_total",
     help: "Log lines that were dropped because standard output was not read fast enough.",
     read: () => log.dropped,
-  });
-}
-
-interface ScrapedMetric {
-  readonly name: string;
-  readonly help: string;
-  readonly read: () => number;
-}
-
-/** Registers a counter whose value is kept elsewhere. */
-function addReadCounter(registry: OpenMetricsRegistry, { name, help, read }: ScrapedMetric): void {
-  new Counter({
-    name,
-    help,
-    registers: [registry],
-    collect() {
-      this.reset();
-      this.inc(read());
-    },
-  });
-}
-
-function addGauge(registry: OpenMetricsRegistry, { name, help, read }: ScrapedMetric): void {
-  new Gauge({
-    name,
-    help,
-    registers: [registry],
-    collect() {
-      this.set(read());
-    },
   });
 }
 

@@ -6,6 +6,7 @@ import { join } from "node:path";
 
 import { expect, it } from "vitest";
 
+import { StreamReceiver } from "../support/syslog-receiver.js";
 import { usePlugin } from "../support/plugin-fixture.js";
 import type { PluginSettings } from "../support/plugin-process.js";
 import { makeFolder, tokenUri } from "../support/token.js";
@@ -154,6 +155,29 @@ it("a reload works while the HSM is away", async () => {
   expect(inForce(await hangUp())).toEqual(["cache.outageTtl"]);
   kms.fault.clear();
   await waitFor(async () => (await kms.client.status()).healthz === "ok", WAIT);
+});
+
+it("a reload starts and stops an audit sink, and a stalled one delays no request", async () => {
+  const socket = join(folder, "syslog");
+  const stalled = await StreamReceiver.listen(socket, undefined, true);
+  kms.own.configure(settings({ audit: { file: auditFile, syslog: { address: socket } } }));
+  expect(inForce(await hangUp())).toContain("audit.syslog.address");
+  await waitFor(() => stalled.connections > 0, WAIT);
+  for (let at = 0; at < 20; at++) await kms.client.decrypt(unknown(at), `s${at}`).catch(() => undefined);
+  await stalled.close();
+  const receiver = await StreamReceiver.listen(socket);
+  await waitFor(() => receiver.messages.some((text) => text.includes('"keyId":"unknown-19"')), WAIT);
+  const keyIds = receiver.messages.flatMap((text) => /"keyId":"(unknown-\d+)"/.exec(text)?.[1] ?? []);
+  expect(new Set(keyIds).size).toBe(20);
+  kms.own.configure(settings());
+  expect(inForce(await hangUp())).toContain("audit.syslog.address");
+  await receiver.close();
+});
+
+const unknown = (at: number) => ({
+  keyId: `unknown-${at}`,
+  ciphertext: Buffer.alloc(80),
+  annotations: {},
 });
 
 it("a reload tries a refused PIN again only if the new source holds another PIN", async () => {

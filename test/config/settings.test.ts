@@ -259,4 +259,43 @@ describe("the audit log", () => {
       `${file.path}:5:1: audit.keyFile: is missing; set it, or set stateDir, in which a key is then created`,
     );
   });
+
+  const sinks = (yaml: string) =>
+    audit(`audit: { file: /var/log/a.log, ${yaml} }\nstateDir: /var/lib/kms\n`)?.sinks;
+  const syslog = (yaml: string) => sinks(`syslog: { ${yaml} }`)?.syslog;
+
+  it("the audit log is sent to a syslog socket or a TLS server, and to a file of OCSF events", () => {
+    expect(sinks("")).toBeUndefined();
+    expect(syslog("address: /dev/log")).toEqual({
+      address: { kind: "unix", path: "/dev/log" },
+      format: "json",
+      facility: "authpriv",
+      maxMessageBytes: 2048,
+    });
+    const tls = "address: 'tls://[::1]:99', format: ocsf, ca: /c, certificate: /d, key: /k, serverName: a.b";
+    expect(syslog(tls)).toMatchObject({ address: { host: "::1", port: 99 }, ca: "/c", serverName: "a.b" });
+    expect(syslog("address: 'tls://siem'")).toMatchObject({
+      address: { kind: "tls", host: "siem", port: 6514 },
+    });
+    expect(sinks("ocsf: { file: /var/log/o.json }")).toEqual({
+      stateDir: "/var/lib/kms",
+      ocsf: { file: "/var/log/o.json" },
+    });
+  });
+
+  it.each([
+    ["syslog: { address: 'tcp://siem:514' }", /address: is not a syslog address; give/],
+    ["syslog: { address: 'tls://siem:99999' }", /is not a syslog address/],
+    ["syslog: { address: /dev/log, ca: /c }", /address: is not a server; ca, certificate/],
+    ["syslog: { address: 'tls://siem', key: /k }", /certificate: is missing; a client certificate/],
+    ["syslog: { address: 'tls://siem', serverName: 'a b' }", /serverName: is not a DNS name/],
+    ["ocsf: { file: /var/log/a.log }", /ocsf\.file: is the audit log itself/],
+  ])("the audit log refuses %s", (yaml, message) => {
+    expect(messageOf(() => sinks(yaml))).toMatch(message);
+  });
+
+  it("the sinks of the audit log need its file", () => {
+    const yaml = "audit: { ocsf: { file: /o } }\nstateDir: /var/lib/kms\n";
+    expect(messageOf(() => audit(yaml))).toMatch(/audit\.file: is missing; set it, since sinks/);
+  });
 });

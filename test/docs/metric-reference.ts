@@ -37,7 +37,8 @@ export async function metricReference(): Promise<MetricReference[]> {
     renewed: 0,
     renewalsFailed: 0,
   }));
-  metrics.addAuditState({ up: true, buffered: 0, written: 0, lost: 0 });
+  const sink = { name: "syslog", up: true, lagSeconds: 0, lines: 0, missing: 0 };
+  metrics.addAuditState({ up: true, buffered: 0, written: 0, lost: 0, sinks: [sink] });
   metrics.addLock({ isLocked: false });
   metrics.addLogState({ dropped: 0 });
   const text = await metrics.text();

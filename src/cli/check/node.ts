@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { tryAuditLog } from "../../audit/log-file.js";
 import { readConfigurationFile } from "../../config/file.js";
 import { readPin } from "../../config/read-pin.js";
+import type { AuditSinkSettings } from "../../config/audit-settings.js";
 import type { Settings } from "../../config/settings.js";
 import { untrustedPaths, type PathProblem } from "../../config/trusted-paths.js";
 import { KmsError } from "../../errors.js";
@@ -101,7 +102,10 @@ function tryStateDirectory(stateDir: string, exists: boolean): void {
   }
 }
 
-async function checkAudit({ file, keyFile }: NonNullable<Settings["audit"]>, report: Report): Promise<void> {
+async function checkAudit(
+  { file, keyFile, sinks }: NonNullable<Settings["audit"]>,
+  report: Report,
+): Promise<void> {
   await report.attempt("audit", async () => {
     try {
       await tryAuditLog({ file, keyFile });
@@ -110,6 +114,16 @@ async function checkAudit({ file, keyFile }: NonNullable<Settings["audit"]>, rep
     }
     report.add("ok", "audit", `${file}, key ${keyFile}`);
   });
+  if (sinks !== undefined) await checkSinks(sinks, report);
+}
+
+/** Connects to the sinks of the audit log. A failure is a warning, since requests and the log do not depend on them. */
+async function checkSinks(sinks: AuditSinkSettings, report: Report): Promise<void> {
+  const { trySinks } = await import("../../audit/sinks/try-sinks.js");
+  for (const { name, failure } of await trySinks(sinks)) {
+    if (failure === undefined) report.add("ok", "audit", `${name}: takes the audit log`);
+    else report.add("warn", "audit", `${name} does not take the audit log: ${failure}`);
+  }
 }
 
 /** Returns whether a plugin listens on the socket. */

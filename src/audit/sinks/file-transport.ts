@@ -1,0 +1,51 @@
+// Appends messages as lines to a file that an agent reads. The file is opened for every batch, so that it may be renamed at any
+// time; at a size it is renamed to FILE.1, so that the disk holds at most two of them.
+import { rename, type FileHandle } from "node:fs/promises";
+import { openToAppend } from "../log-file.js";
+import { MAX_LINE_BYTES } from "../line.js";
+import type { Transport } from "./transport.js";
+
+const LINE_FEED = Buffer.from("\n");
+const NEWLINE = 0x0a;
+
+/** Opens the file. @throws KmsError CONFIG_INVALID if it is not a regular file of this user; NodeJS.ErrnoException */
+export async function openFile(path: string, maxBytes: number): Promise<Transport> {
+  await (await openToAppend(path)).close();
+  return {
+    confirmAfterMs: 0,
+    failure: undefined,
+    async send(messages) {
+      const handle = await openToAppend(path);
+      try {
+        const size = await endOfLines(handle);
+        await appendAll(handle, messages, size);
+        if (size > maxBytes) await rename(path, `${path}.1`);
+      } finally {
+        await handle.close();
+      }
+    },
+    confirm: () => Promise.resolve(true),
+    close: () => undefined,
+  };
+}
+
+/** Returns the length without a last line that a crash cut off, and cuts it off; its event is written again. */
+async function endOfLines(handle: FileHandle): Promise<number> {
+  const { size } = await handle.stat();
+  const bytes = Buffer.alloc(Math.min(size, 2 * MAX_LINE_BYTES));
+  await handle.read(bytes, 0, bytes.length, size - bytes.length);
+  const end = size - bytes.length + bytes.lastIndexOf(NEWLINE) + 1;
+  if (end < size) await handle.truncate(end);
+  return end;
+}
+
+/** Appends all messages, or none. */
+async function appendAll(handle: FileHandle, messages: readonly Buffer[], size: number): Promise<void> {
+  try {
+    await handle.appendFile(Buffer.concat(messages.flatMap((message) => [message, LINE_FEED])));
+    await handle.datasync();
+  } catch (error) {
+    await handle.truncate(size);
+    throw error;
+  }
+}

@@ -1,0 +1,185 @@
+// Sends messages over TLS (RFC 5425) or to a stream socket in the file system, with octet counting (RFC 6587 section 3.4.1).
+// Neither protocol acknowledges messages. A receiver confirms them by closing the connection after this side has ended it: it
+// has then read to the end, since the kernel resets a connection whose receiver closes it with unread data.
+import { statSync } from "node:fs";
+import { connect as connectUnix, isIP, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import { KmsError } from "../../errors.js";
+import { fileProblem } from "../../files/ownership.js";
+import { readRegular } from "../../files/regular-file.js";
+import type { Transport, TransportLimits } from "./transport.js";
+
+/** Each confirmation costs a connection. */
+const CONFIRM_AFTER_MS = 30_000;
+const MAX_PEM_BYTES = 1 << 20;
+const BY_OTHERS = 0o007;
+
+/** A syslog server. */
+export interface TlsTarget {
+  readonly host: string;
+  readonly port: number;
+  /** Names of PEM files; they are read for each connection, so that renewed certificates are used. */
+  readonly ca?: string;
+  readonly certificate?: string;
+  readonly key?: string;
+  /** Name that the server's certificate must have, if not `host`. */
+  readonly serverName?: string;
+}
+
+/** Connects to a stream socket. @throws NodeJS.ErrnoException */
+export async function openUnixStream(
+  path: string,
+  limits: TransportLimits,
+  signal: AbortSignal,
+): Promise<Transport> {
+  const socket = connectUnix(path);
+  await connected(socket, "connect", path, limits, signal);
+  return new StreamTransport(socket, path, limits);
+}
+
+/** Connects to a server whose certificate verifies. @throws NodeJS.ErrnoException, KmsError CONFIG_INVALID */
+export async function openTls(
+  target: TlsTarget,
+  limits: TransportLimits,
+  signal: AbortSignal,
+): Promise<Transport> {
+  const { host, port, serverName, ca, certificate, key } = target;
+  const socket = connectTls({
+    host,
+    port,
+    minVersion: "TLSv1.2",
+    ...(ca !== undefined && { ca: pem(ca) }),
+    ...(certificate !== undefined && { cert: pem(certificate) }),
+    ...(key !== undefined && { key: pem(key, true) }),
+    ...(serverName !== undefined ? { servername: serverName } : isIP(host) === 0 && { servername: host }),
+  });
+  const name = `${host}:${port}`;
+  await connected(socket, "secureConnect", name, limits, signal);
+  return new StreamTransport(socket, name, limits);
+}
+
+function pem(path: string, isSecret = false): Buffer {
+  const problem = fileProblem(path, { danger: "redirect the audit log" });
+  if (problem !== undefined) throw new KmsError("CONFIG_INVALID", problem);
+  if (isSecret && (statSync(path).mode & BY_OTHERS) !== 0) {
+    throw new KmsError("CONFIG_INVALID", `${path}: other users can read the private key; chmod o= it`);
+  }
+  return readRegular(path, MAX_PEM_BYTES);
+}
+
+async function connected(
+  socket: Socket,
+  event: string,
+  name: string,
+  { connectMs }: TransportLimits,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    await settled(connectMs, `${name}: no connection`, (resolve, reject) => {
+      socket.once(event, resolve).once("error", reject);
+      socket.once("close", () => {
+        reject(new Error(`${name}: the receiver closed the connection`));
+      });
+      signal.addEventListener("abort", () => {
+        reject(new Error("stopped"));
+      });
+    });
+  } catch (error) {
+    socket.on("error", () => undefined).destroy();
+    throw error;
+  }
+}
+
+/** Rejects after a time, unless `start` has resolved or rejected before. */
+function settled(
+  ms: number,
+  what: string,
+  start: (resolve: () => void, reject: (error: Error) => void) => void,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      reject(new Error(`${what} within ${ms / 1000} s`));
+    }, ms);
+    const end = (): void => {
+      clearTimeout(timer);
+    };
+    start(
+      () => {
+        end();
+        resolve();
+      },
+      (error) => {
+        end();
+        reject(error);
+      },
+    );
+  });
+}
+
+class StreamTransport implements Transport {
+  readonly confirmAfterMs = CONFIRM_AFTER_MS;
+  readonly #socket: Socket;
+  readonly #name: string;
+  readonly #limits: TransportLimits;
+  #failure: Error | undefined;
+  #onEnd: ((error?: Error) => void) | undefined;
+
+  constructor(socket: Socket, name: string, limits: TransportLimits) {
+    this.#socket = socket;
+    this.#name = name;
+    this.#limits = limits;
+    socket.setKeepAlive(true, limits.sendMs);
+    socket.on("error", (error) => {
+      this.#failure ??= error;
+    });
+    socket.on("close", () => {
+      const failure = this.#failure;
+      this.#failure ??= new Error(`${name}: the receiver closed the connection`);
+      this.#onEnd?.(failure);
+    });
+    // Syslog servers say nothing; what they say all the same must not prevent the end from being seen.
+    socket.resume();
+  }
+
+  get failure(): Error | undefined {
+    return this.#failure;
+  }
+
+  async send(messages: readonly Buffer[]): Promise<void> {
+    const frames = messages.flatMap((message) => [Buffer.from(`${message.length} `, "latin1"), message]);
+    await settled(this.#limits.sendMs, `${this.#name}: the receiver has not read`, (resolve, reject) => {
+      this.#onEnd = (error) => {
+        reject(error ?? new Error(`${this.#name}: the receiver closed the connection`));
+      };
+      if (this.#failure !== undefined) {
+        reject(this.#failure);
+        return;
+      }
+      this.#socket.write(Buffer.concat(frames), (error) => {
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+  }
+
+  async confirm(): Promise<boolean> {
+    const what = `${this.#name}: the receiver has not read everything and closed the connection`;
+    await settled(this.#limits.confirmMs, what, (resolve, reject) => {
+      // If it was closed already, nothing shows that everything was read.
+      if (this.#failure !== undefined) {
+        reject(this.#failure);
+        return;
+      }
+      this.#onEnd = (error) => {
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      this.#socket.end();
+    });
+    return false;
+  }
+
+  close(): void {
+    this.#socket.destroy();
+  }
+}

@@ -1,0 +1,28 @@
+// What carries messages to a sink, and when what was sent counts as received.
+
+/** A connection to a sink. After an error it is closed, and another one begins at the last confirmed line. */
+export interface Transport {
+  /** How long messages may be unconfirmed, in ms. */
+  readonly confirmAfterMs: number;
+  /** Why the connection has ended by itself; undefined while it works. */
+  readonly failure: Error | undefined;
+  /** Hands messages over in their order; resolves when the kernel has all of them. Calls do not overlap. */
+  send(messages: readonly Buffer[]): Promise<void>;
+  /** Resolves when the receiver has read everything that was sent. @returns whether the connection can be used further */
+  confirm(): Promise<boolean>;
+  close(): void;
+}
+
+/** Opens a connection. */
+export type OpenTransport = (signal: AbortSignal) => Promise<Transport>;
+
+/** How long a receiver may take for one step, in ms. */
+export interface TransportLimits {
+  readonly connectMs: number;
+  /** For reading enough that the kernel accepts more. */
+  readonly sendMs: number;
+  /** For reading all that was sent. */
+  readonly confirmMs: number;
+}
+
+export const TRANSPORT_LIMITS: TransportLimits = { connectMs: 10_000, sendMs: 30_000, confirmMs: 30_000 };
