@@ -5,7 +5,13 @@ import { digestOf } from "../approvals/canonical-json.js";
 import { readDocument } from "../approvals/document.js";
 import { loadPolicy } from "../approvals/policy-file.js";
 import type { Operation } from "../approvals/policy.js";
-import { isExpired, neededFor, parseApproval, requireQuorum, type Proposal } from "../approvals/proposal.js";
+import {
+  neededFor,
+  parseApproval,
+  requireQuorum,
+  requireTimely,
+  type Proposal,
+} from "../approvals/proposal.js";
 import { refused } from "../approvals/refused.js";
 import { useOnce } from "../approvals/used-approvals.js";
 import type { Settings } from "../config/settings.js";
@@ -67,7 +73,7 @@ export function requireGiven(
   }
   const approval = parseApproval(readDocument(file));
   const { proposal } = approval;
-  if (isExpired(proposal)) throw refused(`the approval expired at ${proposal.expires}`);
+  requireTimely(proposal);
   requireOperation(proposal, operation);
   return { proposal, approvers: requireQuorum(policy, approval) };
 }

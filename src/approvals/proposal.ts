@@ -92,6 +92,21 @@ export function isExpired({ expires }: Proposal): boolean {
   return Date.parse(expires) <= Date.now();
 }
 
+/** Largest difference between the clocks of the machines on which people propose and approve, in ms. */
+const CLOCK_ERROR_MS = 5 * 60_000;
+
+/** Requires that a proposal was not dated ahead, which would prolong it. @throws KmsError NOT_APPROVED */
+export function requireNotAhead({ created }: Proposal): void {
+  if (Date.parse(created) <= Date.now() + CLOCK_ERROR_MS) return;
+  throw refused(`it was created in the future, at ${created}; compare the clocks of both machines`);
+}
+
+/** Requires that a proposal can still be approved and used. @throws KmsError NOT_APPROVED */
+export function requireTimely(proposal: Proposal): void {
+  if (isExpired(proposal)) throw refused(`it expired at ${proposal.expires}`);
+  requireNotAhead(proposal);
+}
+
 /** Returns an approval as it is stored. */
 export function formatApproval({ proposal, signatures }: Pick<Approval, "proposal" | "signatures">): string {
   const document = { type: "kms-pkcs11/approval", format: 1, proposal, signatures };

@@ -55,9 +55,11 @@ export function decodeBech32m(prefix: string, body: Uint8Array): Decoded {
 /** Returns the positions of one or two wrong characters that explain the syndrome; none if more are wrong. */
 function locate(syndrome: number, length: number): number[] {
   const places = new Map<number, number>();
-  for (let at = 0; at < length; at++) {
-    for (let error = 1; error < 32; error++) {
-      places.set(polymod(new Uint8Array(length - 1 - at), error), at);
+  for (let error = 1; error < 32; error++) {
+    let remainder = error;
+    for (let at = length - 1; at >= 0; at--) {
+      places.set(remainder, at);
+      remainder = step(remainder, 0);
     }
   }
   const single = places.get(syndrome);
@@ -72,11 +74,15 @@ function locate(syndrome: number, length: number): number[] {
 /** Returns the remainder after more values. It is linear: the remainder of an error alone starts from the error. */
 function polymod(values: Uint8Array, start: number): number {
   let remainder = start;
-  for (const value of values) {
-    const top = remainder >>> 25;
-    remainder = ((remainder & 0x1ffffff) << 5) ^ value;
-    for (const [bit, term] of GENERATOR.entries()) if (((top >>> bit) & 1) === 1) remainder ^= term;
-  }
+  for (const value of values) remainder = step(remainder, value);
+  return remainder;
+}
+
+/** Returns the remainder after one more value. */
+function step(before: number, value: number): number {
+  const top = before >>> 25;
+  let remainder = ((before & 0x1ffffff) << 5) ^ value;
+  for (const [bit, term] of GENERATOR.entries()) if (((top >>> bit) & 1) === 1) remainder ^= term;
   return remainder;
 }
 

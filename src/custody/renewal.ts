@@ -4,7 +4,7 @@
 // may have either PIN). After a kill, the PIN in force is found by trying: at most one PIN attempt each.
 import { KmsError } from "../errors.js";
 import { Gathering } from "./gathering.js";
-import type { SealedPin } from "./sealed-pin.js";
+import { requireSealedFor, type SealedPin } from "./sealed-pin.js";
 import {
   commitPrepared,
   prepareSealedPin,
@@ -62,6 +62,7 @@ export async function renewPin(renewal: Renewal): Promise<SealedPin> {
   const { path, notify } = renewal;
   const sealed = readSealedPin(path);
   const next = readNext(path);
+  if (next !== undefined) requireSame(next, sealed, path);
   if (next !== undefined) {
     notify(
       `a renewal to epoch ${next.epoch} was interrupted; shares of epoch ${next.epoch} and ${sealed.epoch} count`,
@@ -77,10 +78,20 @@ export async function renewPin(renewal: Renewal): Promise<SealedPin> {
       );
     }
     // Pages of an earlier attempt may exist; a later epoch makes them outdated.
-    return await replace(renewal, found, Math.max(sealed.epoch, readPrepared(path)?.epoch ?? 0));
+    const prepared = readPrepared(path);
+    const latest = prepared?.set === sealed.set ? Math.max(sealed.epoch, prepared.epoch) : sealed.epoch;
+    return await replace(renewal, found, latest);
   } finally {
     found.pin.fill(0);
   }
+}
+
+/** Somebody who may write the folder may have put another file there. @throws KmsError CONFIG_INVALID */
+function requireSame(next: SealedPin, sealed: SealedPin, path: string): void {
+  requireSealedFor(next, sealed, `${path}.next`);
+  if (next.set === sealed.set && next.epoch > sealed.epoch) return;
+  const text = `${path}.next has set ${next.set}, epoch ${next.epoch}, and does not renew set ${sealed.set}, epoch ${sealed.epoch}`;
+  throw new KmsError("CONFIG_INVALID", `${text}; find out who put it there`);
 }
 
 /** Tries the sealed PINs that the custodians open, one after the other. @throws KmsError PIN_REFUSED if the token has neither */

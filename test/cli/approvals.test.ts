@@ -8,8 +8,10 @@ import { join } from "node:path";
 
 import { afterAll, beforeAll, expect, it } from "vitest";
 
+import { deliverApproval } from "../../src/admin/approval-delivery.js";
 import { approvalCheck, requireApprovalEarly } from "../../src/admin/approval-check.js";
 import { digestOf } from "../../src/approvals/canonical-json.js";
+import { parseApproval } from "../../src/approvals/proposal.js";
 import { parseChain } from "../../src/approvals/policy-chain.js";
 import type { Settings } from "../../src/config/settings.js";
 import { runCommand } from "../support/command.js";
@@ -122,6 +124,23 @@ it("the approval of a rotation is used once", async () => {
   const check = approvalCheck(settings(), file("r.json"));
   await expect(check({ operation: "rotate", names: [], label })).resolves.toMatchObject({ approvers: "bob" });
   await expect(check({ operation: "rotate", names: [], label })).rejects.toThrow("used already");
+});
+
+it("a proposal that was dated ahead is neither signed nor used nor delivered", async () => {
+  const label = "kms-kek@20310101T100000Z";
+  await propose("f.json", "rotate", label);
+  const approval = JSON.parse(readFileSync(file("f.json"), "utf8")) as { proposal: Record<string, string> };
+  approval.proposal["created"] = "2031-01-01T00:00:00Z";
+  approval.proposal["expires"] = "2031-01-02T00:00:00Z";
+  writeFileSync(file("f.json"), JSON.stringify(approval));
+  expect(await sign("f.json", "bob")).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining("created in the future") as string,
+  });
+  const use = approvalCheck(settings(), file("f.json"))({ operation: "rotate", names: [], label });
+  await expect(use).rejects.toThrow("created in the future");
+  const activate = { ...approval, proposal: { ...approval.proposal, operation: "activate", keyId: KEK } };
+  expect(() => deliverApproval(settings(), parseApproval(JSON.stringify(activate)))).toThrow("in the future");
 });
 
 it("an approval that several commands use at the same moment is used once", async () => {

@@ -1,7 +1,7 @@
 // A renewal on real files with a model of a token: killed wherever it waits, and repeated. `scripts/soak` kills the real
 // command at every change of a file.
 
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { beforeEach, describe, expect, it } from "vitest";
@@ -209,6 +209,14 @@ describe("C_SetPIN", () => {
     await expect(renew({ change })).rejects.toThrow(/refuses both PINs/);
     expect([existsSync(path), existsSync(`${path}.next`), wrong]).toEqual([true, true, 2]);
   });
+});
+
+it("a planted file of another set is refused before a PIN is tried", async () => {
+  const plan = { token: "token=kms", role: 1, threshold: 2, shares: 2 };
+  const planted = await splitPin(Buffer.from("planted"), plan);
+  writeFileSync(`${path}.next`, JSON.stringify(planted.sealed));
+  await expect(renew()).rejects.toThrow(/does not renew set .*find out who put it there/);
+  expect([inForce, wrong]).toEqual(["first", 0]);
 });
 
 it("a PIN that somebody has changed elsewhere stops a renewal after one attempt", async () => {

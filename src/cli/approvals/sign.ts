@@ -2,8 +2,7 @@
 import type { Command } from "commander";
 import { readDocument } from "../../approvals/document.js";
 import { readPolicy } from "../../approvals/policy-file.js";
-import { formatApproval, isExpired, parseApproval, standingOf } from "../../approvals/proposal.js";
-import { refused } from "../../approvals/refused.js";
+import { formatApproval, parseApproval, requireTimely, standingOf } from "../../approvals/proposal.js";
 import { replaceDocument } from "../../approvals/write-document.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
@@ -32,7 +31,7 @@ export function addSignCommand(approvals: Command, terminal: Terminal): void {
       const policy = readPolicy(options.policy);
       const approval = parseApproval(readDocument(file));
       const { proposal } = approval;
-      if (isExpired(proposal)) throw refused(`the proposal expired at ${proposal.expires}`);
+      requireTimely(proposal);
       standingOf(policy, approval);
       const signed = await signProposal(approval, options, terminal);
       const { approvers, needed } = standingOf(policy, signed);
