@@ -11,7 +11,7 @@ import { refused } from "./refused.js";
 export const DEFAULT_VALIDITY_MS = 24 * 3_600_000;
 export const MAX_VALIDITY_MS = 7 * 24 * 3_600_000;
 
-const proposalSchema = z.strictObject({
+export const proposalSchema = z.strictObject({
   type: z.literal("kms-pkcs11/approval-proposal"),
   format: z.literal(1),
   operation: z.enum(OPERATIONS),

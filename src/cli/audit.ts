@@ -7,6 +7,7 @@ import { EXIT_NO } from "./exit-code.js";
 import { formatJson, formatTable, type Terminal } from "./output.js";
 import { startProgress } from "./progress.js";
 import { settingsFrom, type SettingsOptions } from "./settings-options.js";
+import type { AuditVerifyOutput } from "./output-schema/plugin.js";
 
 interface VerifyOptions extends SettingsOptions {
   readonly file?: string;
@@ -45,7 +46,9 @@ Example:
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<VerifyOptions>();
       const report = await verify(auditFiles(options), terminal);
-      terminal.out(options.output === "json" ? formatJson(report) : describe(report));
+      terminal.out(
+        options.output === "json" ? formatJson(report satisfies AuditVerifyOutput) : describe(report),
+      );
       if (report.problems.length > 0) process.exitCode = EXIT_NO;
     });
 }

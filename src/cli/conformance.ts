@@ -6,6 +6,7 @@ import { EXIT_NO } from "./exit-code.js";
 import { answeredStatus, KmsClient } from "../kms-client/kms-client.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
 import { startProgress } from "./progress.js";
+import type { ConformanceOutput } from "./output-schema/plugin.js";
 
 interface ConformanceOptions {
   readonly socket: string;
@@ -28,7 +29,7 @@ export function addConformanceCommand(program: Command, terminal: Terminal): voi
         progress.end();
       });
       const rows = findings.map((one) => ({ verdict: verdictOf(one), ...one }));
-      if (output === "json") terminal.out(formatJson({ findings: rows }));
+      if (output === "json") terminal.out(formatJson({ findings: rows } satisfies ConformanceOutput));
       else {
         terminal.out(
           formatTable(

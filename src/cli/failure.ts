@@ -3,6 +3,7 @@
 import type { KmsError, ErrorCode } from "../errors.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import type { OutputFormat, Terminal } from "./output.js";
+import type { FailureOutput } from "./output-schema/failure.js";
 
 /** What to do after an error, if its message names nothing more specific. */
 const NEXT_STEPS = {
@@ -78,6 +79,6 @@ export function reportUsage(message: string, terminal: Terminal): void {
   process.exitCode = EXIT_USAGE;
 }
 
-function errorLine(code: ErrorCode | "RESULT_LOST", message: string, next: string): string {
-  return JSON.stringify({ error: { code, message, next } });
+function errorLine(code: FailureOutput["error"]["code"], message: string, next: string): string {
+  return JSON.stringify({ error: { code, message, next } } satisfies FailureOutput);
 }

@@ -5,6 +5,7 @@ import { EXIT_NO } from "./exit-code.js";
 import { printResult } from "./next-step.js";
 import type { OutputFormat, Terminal } from "./output.js";
 import { askPlugin, DEFAULT_UNLOCK_SOCKET, orderBytes, requirePlugin } from "./unlock-client.js";
+import type { LockOutput } from "./output-schema/custody.js";
 
 interface LockOptions {
   readonly socket: string;
@@ -33,7 +34,11 @@ Example:
       await requirePlugin(socket, terminal);
       const answer = await askPlugin(socket, orderBytes("lock"), answerSchema);
       const change = answer.locked ? ({ did: "lock" } as const) : undefined;
-      printResult({ json: answer, text: answer.message, change }, output, terminal);
+      printResult(
+        { json: answer satisfies Omit<LockOutput, "next">, text: answer.message, change },
+        output,
+        terminal,
+      );
       if (!answer.locked) process.exitCode = EXIT_NO;
     });
 }

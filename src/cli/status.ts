@@ -8,6 +8,7 @@ import { EXIT_NO } from "./exit-code.js";
 import { reportFailure } from "./failure.js";
 import { answeredStatus, KmsClient, type KmsStatus } from "../kms-client/kms-client.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
+import type { StatusOutput } from "./output-schema/plugin.js";
 
 interface StatusOptions {
   readonly socket: string;
@@ -83,7 +84,8 @@ async function status(options: StatusOptions, timeoutMs: number, terminal: Termi
   try {
     const answer = await client.status();
     const trip = options.roundTrip === true ? await roundTrip(client, answer) : undefined;
-    if (options.output === "json") terminal.out(formatJson({ ...answer, ...(trip && { roundTrip: trip }) }));
+    if (options.output === "json")
+      terminal.out(formatJson({ ...answer, ...(trip && { roundTrip: trip }) } satisfies StatusOutput));
     else terminal.out(formatTable(["", ""], rows(answer, trip)).trimStart());
     if (answer.healthz !== "ok") process.exitCode = EXIT_NO;
   } catch (error) {

@@ -8,6 +8,7 @@ import { printResult, type Change } from "./next-step.js";
 import type { OutputFormat, Terminal } from "./output.js";
 import { readHidden } from "./read-hidden.js";
 import { askPlugin, DEFAULT_UNLOCK_SOCKET, orderBytes, requirePlugin } from "./unlock-client.js";
+import type { UnlockOutput } from "./output-schema/custody.js";
 
 interface UnlockOptions {
   readonly socket: string;
@@ -57,7 +58,11 @@ Examples:
       const { socket, share, output } = command.optsWithGlobals<UnlockOptions>();
       await requirePlugin(socket, terminal);
       const answer = share === true ? await sendShare(socket, terminal) : await sendPin(socket);
-      printResult({ json: answer, text: answer.message, change: changeOf(answer) }, output, terminal);
+      printResult(
+        { json: answer satisfies Omit<UnlockOutput, "next">, text: answer.message, change: changeOf(answer) },
+        output,
+        terminal,
+      );
       if (!answer.unlocked && answer.accepted !== true) process.exitCode = EXIT_NO;
     });
 }

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { VERSION } from "../version.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
+import type { VersionOutput } from "./output-schema/plugin.js";
 
 /** Adds `version`. */
 export function addVersionCommand(program: Command, terminal: Terminal): void {
@@ -12,7 +13,7 @@ export function addVersionCommand(program: Command, terminal: Terminal): void {
       const { output } = command.optsWithGlobals<{ readonly output: OutputFormat }>();
       const { platform, arch, versions } = process;
       const facts = { version: VERSION, node: versions.node, openssl: versions.openssl, platform, arch };
-      if (output === "json") terminal.out(formatJson(facts));
+      if (output === "json") terminal.out(formatJson(facts satisfies VersionOutput));
       else terminal.out(formatTable(["", ""], Object.entries(facts)).trimStart());
     });
 }

@@ -42,7 +42,7 @@ const source = z.discriminatedUnion("kind", [
   }),
 ]);
 
-const schema = z.strictObject({
+export const usageReportSchema = z.strictObject({
   apiVersion: z.literal("kms-pkcs11.dev/v1"),
   kind: z.literal("UsageReport"),
   toolVersion: z.string(),
@@ -60,7 +60,7 @@ const schema = z.strictObject({
   unreadable: z.array(z.strictObject({ key: z.string(), reason: z.string() })),
 });
 
-export type UsageReport = z.infer<typeof schema>;
+export type UsageReport = z.infer<typeof usageReportSchema>;
 export type UsageSource = z.infer<typeof source>;
 
 export interface ReportParts {
@@ -74,7 +74,7 @@ export interface ReportParts {
 
 /** Returns a report of a census. */
 export function usageReport(census: CensusResult, parts: ReportParts): UsageReport {
-  return schema.parse({
+  return usageReportSchema.parse({
     apiVersion: "kms-pkcs11.dev/v1",
     kind: "UsageReport",
     ...parts,
@@ -133,7 +133,7 @@ export function readUsageReport(path: string): UsageReport {
     );
   }
   try {
-    return schema.parse(JSON.parse(text));
+    return usageReportSchema.parse(JSON.parse(text));
   } catch (error) {
     throw new KmsError(
       "CONFIG_INVALID",

@@ -3,7 +3,9 @@
 import { expect, it } from "vitest";
 
 import { commandLine } from "./command-line.js";
+import { OUTPUT_SCHEMAS } from "../../src/cli/output-schema/by-command.js";
 import { metricReference } from "./metric-reference.js";
+import { schemaFile } from "./output-reference.js";
 import { settingReference } from "./setting-reference.js";
 
 it("every command's help ends with an example", async () => {
@@ -12,11 +14,24 @@ it("every command's help ends with an example", async () => {
   for (const { name, help } of commands) expect(help, name).toMatch(/\nExamples?:\n {2}kms-pkcs11 /);
 });
 
+/** Returns the line that links the schemas of a command's JSON output. */
+function schemaLinks(command: string): string {
+  const own = command === "" ? ["error"] : [command, `${command} --token-report`];
+  const links = own
+    .filter((name) => name in OUTPUT_SCHEMAS)
+    .map((name) => `[${schemaFile(name)}](output/${schemaFile(name)})`);
+  return links.length === 0 ? "" : `\nJSON: ${links.join(", ")}\n`;
+}
+
 it("deploy/reference/commands.md equals the commands' help", async () => {
-  const sections = (await commandLine()).map(
-    ({ name, help }) => `## ${name === "" ? "kms-pkcs11" : name}\n\n\`\`\`text\n${help}\n\`\`\`\n`,
-  );
-  const text = `# Commands\n\nWhat \`--help\` says of each.\n\n${sections.join("\n")}`;
+  const sections = (await commandLine()).map(({ name, help }) => {
+    const title = name === "" ? "kms-pkcs11" : name;
+    return `## ${title}\n\n\`\`\`text\n${help}\n\`\`\`\n${schemaLinks(name)}`;
+  });
+  const intro =
+    "What `--help` says of each, and the JSON Schema of what it prints with `--output json`. Within a major version no\n" +
+    "field is removed, renamed or given another type; new ones may be added.";
+  const text = `# Commands\n\n${intro}\n\n${sections.join("\n")}`;
   await expect(text).toMatchFileSnapshot("../../deploy/reference/commands.md");
 });
 

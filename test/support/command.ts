@@ -6,6 +6,7 @@ import { PassThrough } from "node:stream";
 
 import { vi } from "vitest";
 
+import { checkJsonOutput } from "./output-schema.js";
 import { MAIN, type CommandResult } from "./plugin-process.js";
 
 const PROGRAM = MAIN.replace("main.js", "cli/program.js");
@@ -38,7 +39,9 @@ async function runAlone(
   const restore = [stdout.end, stderr.end, replaceInput(input), keepExitCode(), addToEnvironment(env)];
   try {
     await run([process.execPath, MAIN, ...args]);
-    return { code: Number(process.exitCode ?? 0), stdout: stdout.text(), stderr: stderr.text() };
+    const result = { code: Number(process.exitCode ?? 0), stdout: stdout.text(), stderr: stderr.text() };
+    checkJsonOutput(args, result);
+    return result;
   } finally {
     for (const undo of restore) undo();
   }

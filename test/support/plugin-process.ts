@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { stringify } from "yaml";
 
 import { KmsClient } from "../../src/kms-client/kms-client.js";
+import { checkJsonOutput } from "./output-schema.js";
 import { makeFolder, tokenUri, type TestToken } from "./token.js";
 import { waitFor } from "./wait.js";
 
@@ -35,7 +36,9 @@ export function kmsPkcs11(
     input,
   } as const;
   const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], options);
-  return { code: status, stdout, stderr };
+  const result = { code: status, stdout, stderr };
+  checkJsonOutput(args, result);
+  return result;
 }
 
 /** Makes the first KEK on a token. */

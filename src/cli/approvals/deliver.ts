@@ -11,6 +11,7 @@ import { namedNodes, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { operatorAt } from "../operator.js";
 import { configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import type { DeliverOutput, DeliverToNodesOutput } from "../output-schema/approvals.js";
 
 interface DeliverOptions extends SettingsOptions, NodesOptions {}
 
@@ -58,7 +59,8 @@ async function deliverHere(approval: Approval, options: DeliverOptions, terminal
     ({ approvers, digest }) => ({ details: { approval: digest, approvers: approvers.join(", ") } }),
   );
   const text = `delivered the approval of KEK ${keyId} by ${delivered.approvers.join(", ")}`;
-  const result = { json: { delivered }, text, change: { did: "deliver" } as const };
+  const json = { delivered } satisfies Omit<DeliverOutput, "next">;
+  const result = { json, text, change: { did: "deliver" } as const };
   printResult(result, options.output, terminal);
 }
 
@@ -84,7 +86,7 @@ async function deliverThere(approval: Approval, options: DeliverOptions, termina
       approved: isApproved,
       problem,
     })),
-  };
+  } satisfies DeliverToNodesOutput;
   if (options.output === "json") terminal.out(formatJson(json));
   else terminal.out(formatTable(["NODE", "DELIVERED", "APPROVED", "PROBLEM"], rows));
   if (deliveries.some(({ isApproved }) => isApproved !== true)) process.exitCode = EXIT_NO;

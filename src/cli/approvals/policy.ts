@@ -12,6 +12,7 @@ import { formatJson, formatTable, type OutputFormat, type Terminal } from "../ou
 import { collect } from "../collect-option.js";
 import { nextPolicy, type PolicyOptions } from "./policy-options.js";
 import { addSigningOptions, signAfterAsking, type SigningOptions } from "./signing.js";
+import type { PolicyInitOutput, PolicySignOutput, PolicyVerifyOutput } from "../output-schema/approvals.js";
 
 interface InitOptions extends PolicyOptions {
   readonly output: OutputFormat;
@@ -104,7 +105,7 @@ function addInit(policy: Command, terminal: Terminal): void {
       const { version } = made.policy;
       const digest = digestOf(made.policy);
       const shown = {
-        json: { file, version, digest },
+        json: { file, version, digest } satisfies Omit<PolicyInitOutput, "next">,
         text: `wrote version ${version} to ${file} (${digest})`,
         change: { did: "write a policy" } as const,
       };
@@ -130,7 +131,7 @@ async function signPolicy(file: string, options: SigningOptions, terminal: Termi
   const { version } = last.policy;
   const { own = [], ownNeeded = 0 } = quorum ?? {};
   const shown = {
-    json: { file, version, signedBy: own, needed: ownNeeded },
+    json: { file, version, signedBy: own, needed: ownNeeded } satisfies Omit<PolicySignOutput, "next">,
     text: `signed version ${version}: ${own.join(", ")} of ${ownNeeded}`,
     change: { did: "sign a policy" } as const,
   };
@@ -141,7 +142,8 @@ function verifyPolicy(file: string, { root, output }: VerifyOptions, terminal: T
   const chain = parseChain(readDocument(file));
   const quorums = quorumsOf(chain.versions);
   const last = chain.versions.at(-1);
-  if (output === "json") terminal.out(formatJson({ versions: quorums, policy: last?.policy }));
+  if (output === "json")
+    terminal.out(formatJson({ versions: quorums, policy: last?.policy } satisfies PolicyVerifyOutput));
   else {
     const rows = quorums.map(({ version, digest, own, ownNeeded, before, beforeNeeded }) => [
       String(version),

@@ -12,6 +12,7 @@ import { parseInstant } from "../../provider/kek-label.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { addSigningOptions, signProposal, type SigningOptions } from "./signing.js";
+import type { ProposeOutput } from "../output-schema/approvals.js";
 
 interface ProposeOptions extends SigningOptions {
   readonly policy: string;
@@ -84,6 +85,10 @@ async function proposeAndSign(file: string, options: ProposeOptions, terminal: T
   if (!standingOf(policy, signed).isProposed) throw refused(`the key of --identity is not ${proposer}'s`);
   writeNewDocument(file, formatApproval(signed));
   const text = `wrote ${file}; it can be approved until ${proposal.expires}`;
-  const shown = { json: { file, proposal }, text, change: { did: "propose" } as const };
+  const shown = {
+    json: { file, proposal } satisfies Omit<ProposeOutput, "next">,
+    text,
+    change: { did: "propose" } as const,
+  };
   printResult(shown, options.output, terminal);
 }

@@ -6,6 +6,7 @@ import { readPolicy } from "../../approvals/policy-file.js";
 import { isExpired, parseApproval, standingOf } from "../../approvals/proposal.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import type { ShowOutput } from "../output-schema/approvals.js";
 
 interface ShowOptions {
   readonly policy: string;
@@ -36,7 +37,15 @@ export function addShowCommand(approvals: Command, terminal: Terminal): void {
         .map(({ name }) => name);
       if (output === "json") {
         terminal.out(
-          formatJson({ proposal, isProposed, approvers, needed, missing, isExpired: isOver, isApproved }),
+          formatJson({
+            proposal,
+            isProposed,
+            approvers,
+            needed,
+            missing,
+            isExpired: isOver,
+            isApproved,
+          } satisfies ShowOutput),
         );
       } else {
         terminal.out(

@@ -7,6 +7,7 @@ import { replaceDocument } from "../../approvals/write-document.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { addSigningOptions, signProposal, type SigningOptions } from "./signing.js";
+import type { SignOutput } from "../output-schema/approvals.js";
 
 interface SignOptions extends SigningOptions {
   readonly policy: string;
@@ -37,7 +38,11 @@ export function addSignCommand(approvals: Command, terminal: Terminal): void {
       const { approvers, needed } = standingOf(policy, signed);
       replaceDocument(file, formatApproval(signed));
       const text = `signed: ${approvers.length} of ${needed} approvers (${approvers.join(", ")})`;
-      const shown = { json: { file, approvers, needed }, text, change: { did: "sign a proposal" } as const };
+      const shown = {
+        json: { file, approvers, needed } satisfies Omit<SignOutput, "next">,
+        text,
+        change: { did: "sign a proposal" } as const,
+      };
       printResult(shown, options.output, terminal);
     });
 }

@@ -5,11 +5,12 @@ import type { BenchResult } from "../../bench/result.js";
 import type { Spread } from "../../bench/statistics.js";
 import type { TokenFigure } from "../../bench/token.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import type { BenchOutput } from "../output-schema/bench.js";
 
 /** Prints the result. */
 export function showBench(result: BenchResult, output: OutputFormat, terminal: Terminal): void {
   if (output === "json") {
-    terminal.out(formatJson(result));
+    terminal.out(formatJson(result satisfies BenchOutput));
     return;
   }
   const { machine, settings, version } = result;

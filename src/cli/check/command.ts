@@ -20,6 +20,7 @@ import {
   type SettingsOptions,
 } from "../settings-options.js";
 import { withToken } from "../../admin/command-tokens.js";
+import type { CheckOutput } from "../output-schema/plugin.js";
 
 interface CheckOptions extends SettingsOptions {
   readonly encryptionConfig?: string;
@@ -87,7 +88,7 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
       }
       if (options.output === "json") {
         const { findings, counts } = report;
-        terminal.out(formatJson({ as: who, findings, counts }));
+        terminal.out(formatJson({ as: who, findings, counts } satisfies CheckOutput));
       } else terminal.out(`${who}\n\n${report.describe()}`);
       process.exitCode = report.exitCode;
     });

@@ -6,6 +6,7 @@ import type { TokenReport } from "../../admin/token-report/report.js";
 import type { Settings } from "../../config/settings.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import type { TokenReportOutput } from "../output-schema/token-report.js";
 
 /** Makes and prints the report. Returns the exit code: 1 if something is missing that the plugin needs. @throws KmsError */
 export async function reportOnToken(
@@ -17,7 +18,7 @@ export async function reportOnToken(
   const report = await untilInterrupted((signal) =>
     makeTokenReport(settings, operator, { withIdentity, signal }),
   );
-  terminal.out(output === "json" ? formatJson(report) : table(report));
+  terminal.out(output === "json" ? formatJson(report satisfies TokenReportOutput) : table(report));
   return report.findings.some(({ verdict }) => verdict === "fail") ? EXIT_NO : 0;
 }
 

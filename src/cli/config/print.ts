@@ -4,6 +4,7 @@ import { settingsInForce, type Source } from "../../config/effective-settings.js
 import { locateConfiguration } from "../../config/location.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addServeOptions, configurationFrom, type SettingsOptions } from "../settings-options.js";
+import type { ConfigPrintOutput } from "../output-schema/config.js";
 
 /** Adds `config print`. */
 export function addConfigPrintCommand(config: Command, terminal: Terminal): void {
@@ -26,7 +27,9 @@ Example:
       const rows = settingsInForce(configuration);
       const { warnings } = configuration.settings;
       if (options.output === "json") {
-        terminal.out(formatJson({ file: location ?? null, settings: rows, warnings }));
+        terminal.out(
+          formatJson({ file: location ?? null, settings: rows, warnings } satisfies ConfigPrintOutput),
+        );
         return;
       }
       if (location !== undefined) terminal.out(`${location.path} (${location.source})\n`);

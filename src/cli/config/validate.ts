@@ -5,6 +5,7 @@ import { KmsError } from "../../errors.js";
 import { EXIT_USAGE } from "../exit-code.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addServeOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import type { ConfigValidateOutput } from "../output-schema/config.js";
 
 /** Adds `config validate`. */
 export function addConfigValidateCommand(config: Command, terminal: Terminal): void {
@@ -23,7 +24,7 @@ Example:
     .action((_local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
       const result = validate(options);
-      if (options.output === "json") terminal.out(formatJson(result));
+      if (options.output === "json") terminal.out(formatJson(result satisfies ConfigValidateOutput));
       else {
         for (const problem of result.problems) terminal.err(problem);
         const rows = result.warnings.map((warning) => ["warn", warning]);

@@ -10,6 +10,7 @@ import { namedNodes, nodesOf, NODES_FLAGS, type NodesOptions } from "../nodes-op
 import { formatJson, type Terminal } from "../output.js";
 import { configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { startConsole } from "./server.js";
+import type { ConsoleOutput } from "../output-schema/plugin.js";
 
 interface ConsoleOptions extends SettingsOptions, NodesOptions {
   readonly port: string;
@@ -45,7 +46,7 @@ Example:
         );
         terminal.out(
           output === "json"
-            ? formatJson({ url: running.url })
+            ? formatJson({ url: running.url } satisfies ConsoleOutput)
             : `Open in a browser on this machine (works once): ${running.url}\nCtrl-C stops the console.`,
         );
         if (!signal.aborted) await once(signal, "abort");

@@ -18,6 +18,7 @@ import type { Terminal } from "../output.js";
 import { addKeyOptions, settingsFrom } from "../settings-options.js";
 import { handOut, requireOutput } from "./hand-out.js";
 import { addSealedOptions, chosenToken, sealedPathOf, type SealedOptions } from "./sealed-option.js";
+import type { CustodySplitOutput } from "../output-schema/custody.js";
 
 interface SplitOptions extends SealedOptions {
   readonly threshold: string;
@@ -89,6 +90,10 @@ async function runSplit(options: SplitOptions, terminal: Terminal): Promise<void
   const details = { token: sealed.token, set: sealed.set, epoch: sealed.epoch, threshold, shares: count };
   await recordOperatorEvent(settings, operator, { operation: "custody split", outcome: "ok", details });
   const text = `${path}: any ${threshold} of ${count} shares of set ${sealed.set} open the PIN (epoch ${sealed.epoch})`;
-  const result = { json: { sealed: path, ...details }, text, change: { did: "split" } as const };
+  const result = {
+    json: { sealed: path, ...details } satisfies Omit<CustodySplitOutput, "next">,
+    text,
+    change: { did: "split" } as const,
+  };
   printResult(result, options.output, terminal);
 }

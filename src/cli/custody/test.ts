@@ -8,6 +8,7 @@ import { formatJson, formatTable, type Terminal } from "../output.js";
 import { configHelp } from "../settings-options.js";
 import { enterShares, type Entered } from "./enter-shares.js";
 import { addSealedOptions, sealedPath, type SealedOptions } from "./sealed-option.js";
+import type { CustodyTestOutput } from "../output-schema/custody.js";
 
 interface Row {
   readonly entry: number;
@@ -49,7 +50,7 @@ async function runTest(sealed: SealedPin, { output }: SealedOptions, terminal: T
       if (process.stdin.isTTY) terminal.err(row.text);
     }
     const { opens, text } = await conclude(gathering);
-    if (output === "json") terminal.out(formatJson({ shares: rows, opens }));
+    if (output === "json") terminal.out(formatJson({ shares: rows, opens } satisfies CustodyTestOutput));
     else terminal.out(`${table(rows)}\n${text}`);
     if (rows.length === 0 || rows.some(({ result }) => result !== "ok")) process.exitCode = EXIT_NO;
   } finally {

@@ -14,6 +14,7 @@ import { formatJson, printBytes, type Terminal } from "../output.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { operatorAt } from "../operator.js";
 import { withProvider } from "../../admin/with-provider.js";
+import type { EtcdGetOutput } from "../output-schema/etcd.js";
 
 interface GetOptions extends SourceOptions, KekOptions, ApprovalOption {
   readonly breakGlass?: string;
@@ -85,7 +86,14 @@ async function get(
     });
     if (options.output === "json") {
       const { modRevision } = object;
-      terminal.out(formatJson({ key, modRevision, ...keyIdOf(object), value: plaintext.toString("base64") }));
+      terminal.out(
+        formatJson({
+          key,
+          modRevision,
+          ...keyIdOf(object),
+          value: plaintext.toString("base64"),
+        } satisfies EtcdGetOutput),
+      );
     } else await printBytes(plaintext);
   } finally {
     plaintext.fill(0);

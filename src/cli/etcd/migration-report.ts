@@ -4,6 +4,7 @@ import type { Migrated } from "../../etcd/migration.js";
 import type { Survey, SurveyRow } from "../../etcd/survey.js";
 import { formatTable } from "../output.js";
 import { oneLine } from "../../untrusted-text.js";
+import type { EtcdMigrateOutput } from "../output-schema/etcd.js";
 
 export interface MigrationResult {
   readonly keyId: string;
@@ -14,7 +15,12 @@ export interface MigrationResult {
 }
 
 /** Returns the JSON document of a migration. */
-export function migrationJson({ keyId, isDryRun, before, done }: MigrationResult): object {
+export function migrationJson({
+  keyId,
+  isDryRun,
+  before,
+  done,
+}: MigrationResult): Omit<EtcdMigrateOutput, "next"> {
   const after = { after: before, failures: [] };
   return { keyId, dryRun: isDryRun, before, ...(done ?? after) };
 }

@@ -14,6 +14,7 @@ import { operatorAt } from "../operator.js";
 import { formatJson, formatTable, type Cell, type Terminal } from "../output.js";
 import { reportUsage } from "../../admin/usage-census.js";
 import { oneLine } from "../../untrusted-text.js";
+import type { EtcdUsageOutput } from "../output-schema/etcd.js";
 
 interface UsageOptions extends EtcdOptions, KekOptions, NodesOptions {
   readonly encryptionConfig?: string;
@@ -61,7 +62,7 @@ Example:
       if (options.report !== undefined) writeUsageReport(options.report, report);
       const answers = asked.map((kek) => answerFor(kek, report));
       const used = answers.filter(({ isUsed }) => isUsed).map(({ keyId }) => keyId);
-      if (options.output === "json") terminal.out(formatJson({ ...report, used }));
+      if (options.output === "json") terminal.out(formatJson({ ...report, used } satisfies EtcdUsageOutput));
       else terminal.out(describe(report, answers));
       if (answers.some(({ isUsed, uncertainty }) => isUsed || uncertainty !== undefined)) {
         process.exitCode = EXIT_NO;

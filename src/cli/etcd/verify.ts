@@ -13,6 +13,7 @@ import { withCountProgress } from "../../admin/etcd-source.js";
 import { operatorAt } from "../operator.js";
 import { withProvider } from "../../admin/with-provider.js";
 import { oneLine } from "../../untrusted-text.js";
+import type { EtcdVerifyOutput } from "../output-schema/etcd.js";
 
 type VerifyOptions = EtcdOptions & KekOptions;
 
@@ -36,7 +37,9 @@ export function addEtcdVerifyCommand(etcd: Command, terminal: Terminal): void {
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<VerifyOptions>();
       const verified = await verify(options, terminal);
-      terminal.out(options.output === "json" ? formatJson(verified) : describe(verified));
+      terminal.out(
+        options.output === "json" ? formatJson(verified satisfies EtcdVerifyOutput) : describe(verified),
+      );
       if (verified.failures.length > 0) process.exitCode = EXIT_NO;
     });
 }

@@ -17,6 +17,7 @@ import { pinFileContent } from "./pin.js";
 import { checkNode, type NodeFindings } from "./preflight.js";
 import { askForAnswers, confirmWriting } from "./questions.js";
 import { partRecord, partsText, stepsText } from "./report.js";
+import type { InitOutput } from "../output-schema/plugin.js";
 
 interface InitOptions {
   readonly values?: string;
@@ -193,7 +194,14 @@ async function finish(
   const digest = clusterDigest(answers);
   if (output === "json") {
     const parts = inspected.map(partRecord);
-    terminal.out(formatJson({ parts, findings: checked?.findings, clusterDigest: digest, next: steps }));
+    terminal.out(
+      formatJson({
+        parts,
+        findings: checked?.findings,
+        clusterDigest: digest,
+        next: steps,
+      } satisfies InitOutput),
+    );
   } else {
     terminal.out(closing(checked, digest, stepsText(steps)));
   }

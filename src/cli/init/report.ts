@@ -3,6 +3,7 @@ import type { InspectedPart, PartState } from "../../init/inspection.js";
 import { octal } from "../../init/inspection.js";
 import type { NextStep } from "../../init/next-steps.js";
 import type { Planned } from "../../init/plan.js";
+import type { InitOutput } from "../output-schema/plugin.js";
 
 const STATES: Readonly<Record<PartState, string>> = {
   new: "new",
@@ -32,7 +33,7 @@ function describePart(part: Planned): string {
 }
 
 /** Returns a part for JSON. */
-export function partRecord({ part, state, difference }: InspectedPart): object {
+export function partRecord({ part, state, difference }: InspectedPart): InitOutput["parts"][number] {
   const owned =
     part.kind === "link"
       ? { target: part.target }

@@ -12,6 +12,7 @@ import { operatorAt } from "../operator.js";
 import { printResult } from "../next-step.js";
 import { formatTable, type Terminal } from "../output.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
+import type { KeysAdoptOutput } from "../output-schema/keys.js";
 
 const HELP = `
 Adopting is not needed to rotate: a key with the plain label is superseded by any that has an instant. It never
@@ -54,7 +55,7 @@ export function addKeysAdoptCommand(keys: Command, terminal: Terminal): void {
         changes.tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
       const isRepeat = changes.tokens.every(({ outcome }) => outcome === "not needed");
       const did = isRepeat ? "already adopted as" : "adopted as";
-      const json = { adopted: result, tokens: changes.tokens };
+      const json = { adopted: result, tokens: changes.tokens } satisfies Omit<KeysAdoptOutput, "next">;
       const text = `${did} "${adopted.label}" (key_id ${adopted.keyId})${rows}`;
       const change = changes.failure === undefined && !isRepeat ? ({ did: "adopt" } as const) : undefined;
       printResult({ json, text, change }, options.output, terminal);

@@ -23,6 +23,7 @@ import {
   type SettingsOptions,
 } from "../settings-options.js";
 import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
+import type { KeysCreateOutput } from "../output-schema/keys.js";
 
 interface CreateOptions extends SettingsOptions {
   readonly wait?: true;
@@ -129,7 +130,7 @@ function report({ made, tokens }: Created, { wait, output }: CreateOptions, term
   const lacking = tokens.filter((one) => !isReady(one)).map(({ name }) => name);
   const change = { did: "create", lacking } as const;
   const failed = wait === true && lacking.length > 0;
-  const json = { created: made, tokens };
+  const json = { created: made, tokens } satisfies Omit<KeysCreateOutput, "next">;
   const text = describe(made, tokens);
   printResult({ json, text, change: failed ? undefined : change }, output, terminal);
   if (failed) throw new KmsError("KEY_MISSING", nextStep(change));

@@ -20,6 +20,7 @@ import { operatorAt } from "../operator.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { changeEvent, changeRows, requireChanged } from "../../admin/token-changes.js";
+import type { KeysDestroyOutput } from "../output-schema/keys.js";
 
 type DestroyOptions = SettingsOptions & DisuseOptions & ApprovalOption & NodesOptions;
 
@@ -135,7 +136,10 @@ function report(
   const rows = tokens.length > 1 ? `\n${formatTable(["", "", ""], changeRows(changes)).trimStart()}` : "";
   const isShown = tokens.length > 1 || failure === undefined;
   const result = {
-    json: { destroyed: { keyId, label, state: key.state, proof }, tokens, nodes },
+    json: { destroyed: { keyId, label, state: key.state, proof }, tokens, nodes } satisfies Omit<
+      KeysDestroyOutput,
+      "next"
+    >,
     text: isShown ? `${did} "${label}" (key_id ${keyId})${rows}` : "",
     change: failure === undefined ? ({ did: "destroy", state: key.state } as const) : undefined,
   };

@@ -11,11 +11,12 @@ import { namedNodes, nodesOf, NODES_FLAGS, type NodesOptions } from "../nodes-op
 import { operatorAt } from "../operator.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { requireAll, withTokens, type Token } from "../../admin/command-tokens.js";
+import type { KeysListOutput } from "../output-schema/keys.js";
 
 type ListOptions = SettingsOptions & NodesOptions;
 
 interface Listing {
-  readonly keys: readonly object[];
+  readonly keys: KeysListOutput["keys"];
   readonly tokens: readonly { readonly token: string; readonly error: string | null }[];
   readonly nodes: readonly NodeReport[];
   /** A line for each difference between tokens and nodes. */
@@ -89,7 +90,7 @@ function finish(
     differences: [...(view?.differences ?? []), ...compareNodes(nodes, view)],
     problem: view?.problem?.message ?? null,
   };
-  if (output === "json") terminal.out(formatJson(listing));
+  if (output === "json") terminal.out(formatJson(listing satisfies KeysListOutput));
   else terminal.out(describe(listing, keys, tokens.length > 1, now));
   process.exitCode = exitCodeFor(listing, tokens, view);
 }
@@ -123,7 +124,7 @@ function withApproval(key: ViewedKey, approvals: ApprovalView | undefined): List
 function asJson(
   { record, state, activation, findings, holders, isApproved }: ListedKey,
   now: number,
-): object {
+): KeysListOutput["keys"][number] {
   const { keyId, aliases, label, ckaId, kind } = record;
   return {
     keyId,

@@ -8,6 +8,7 @@ import { formatTable, type OutputFormat, type Terminal } from "../output.js";
 import { CANCEL_MARGIN_MS } from "../../admin/require-of-nodes.js";
 import { isReady, readinessRows, type Readiness } from "../../admin/readiness.js";
 import { changeRows } from "../../admin/token-changes.js";
+import type { KeysRotateOutput } from "../output-schema/keys.js";
 
 /** Prints the result. @throws KmsError when a token or node lacked the key in time, or the rotation was aborted */
 export function reportRotation(rotation: Rotation, output: OutputFormat, terminal: Terminal): void {
@@ -49,20 +50,28 @@ function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, fai
   );
 }
 
-function asJson({ plan, made, readiness, converged, interrupted, kept, abort }: Rotation): object {
-  const ofKind = (kind: Readiness["kind"]): object[] =>
-    readiness
-      .filter((one) => one.kind === kind)
-      .map(({ name, state, detail, clockAheadMs }) =>
-        kind === "token" ? { token: name, state, detail } : { url: name, state, detail, clockAheadMs },
-      );
+function asJson({
+  plan,
+  made,
+  readiness,
+  converged,
+  interrupted,
+  kept,
+  abort,
+}: Rotation): Omit<KeysRotateOutput, "next"> {
+  const of = (kind: Readiness["kind"]): readonly Readiness[] => readiness.filter((one) => one.kind === kind);
   return {
     label: plan.label,
     activation: iso(plan.activation),
     from: plan.from.record.keyId,
     created: made ?? null,
-    tokens: ofKind("token"),
-    nodes: ofKind("node"),
+    tokens: of("token").map(({ name, state, detail }) => ({ token: name, state, detail })),
+    nodes: of("node").map(({ name, state, detail, clockAheadMs }) => ({
+      url: name,
+      state,
+      detail,
+      clockAheadMs,
+    })),
     converged: converged ?? null,
     interrupted: interrupted ?? false,
     kept: kept ?? null,
