@@ -45,8 +45,8 @@ const propose = (name: string, operation: string, label: string, ...more: string
     ],
   );
 
-const sign = (name: string, who: string) =>
-  approvals("sign", file(name), "--policy", POLICY, "-i", file(who), "--yes");
+const sign = (name: string, who: string, ...more: string[]) =>
+  approvals("sign", file(name), "--policy", POLICY, "-i", file(who), "--yes", ...more);
 
 /** Settings as far as approvals depend on them. */
 function settings(): Settings {
@@ -66,7 +66,7 @@ beforeAll(async () => {
   const made = await approvals("policy", "init", POLICY, ...POLICY_OF, ...thresholds);
   expect(made).toMatchObject({ code: 0, stderr: expect.stringMatching(/^next: [^\n]+\n$/) as unknown });
   for (const name of ["alice", "bob"]) {
-    const signed = await approvals("policy", "sign", POLICY, "-i", file(name), "--yes");
+    const signed = await approvals("policy", "sign", POLICY, "-i", file(name), "--yes", "-o", "json");
     expect(signed).toMatchObject({ code: 0 });
   }
   const verified = await approvals("policy", "verify", POLICY);
@@ -119,8 +119,10 @@ it("an operation requires a quorum for exactly what was approved", async () => {
 
 it("the approval of a rotation is used once", async () => {
   const label = "kms-kek@20261202T100000Z";
-  await propose("r.json", "rotate", label);
-  await sign("r.json", "bob");
+  await propose("r.json", "rotate", label, "-o", "json");
+  await sign("r.json", "bob", "-o", "json");
+  const shown = await approvals("show", file("r.json"), "--policy", POLICY, "-o", "json");
+  expect(JSON.parse(shown.stdout)).toMatchObject({ approvers: ["bob"], needed: 1, isApproved: true });
   const check = approvalCheck(settings(), file("r.json"));
   await expect(check({ operation: "rotate", names: [], label })).resolves.toMatchObject({ approvers: "bob" });
   await expect(check({ operation: "rotate", names: [], label })).rejects.toThrow("used already");
@@ -198,8 +200,8 @@ it("no approval is needed without a policy, or for what it leaves open", async (
 it("policy init writes over no policy; a version it adds is in force once signed", async () => {
   const again = ["policy", "init", POLICY, "--threshold", "activate=1"];
   expect((await approvals(...again)).stderr).toContain("--next");
-  expect((await approvals(...again, "--next")).code).toBe(0);
-  const unsigned = await approvals("policy", "verify", POLICY);
+  expect((await approvals(...again, "--next", "-o", "json")).code).toBe(0);
+  const unsigned = await approvals("policy", "verify", POLICY, "-o", "json");
   expect(unsigned).toMatchObject({ code: 1 });
   expect(unsigned.stderr).toContain("version 2 of the policy is signed by 0 of 2 approvers of version 1");
 });

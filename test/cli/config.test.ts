@@ -4,6 +4,7 @@ import { afterEach, expect, it } from "vitest";
 import { run } from "../../src/cli/program.js";
 import { configurationJsonSchema } from "../../src/config/json-schema.js";
 import { MINIMAL, URI, useConfigurationFile } from "../config/configuration-file.js";
+import { checkJsonOutput } from "../support/output-schema.js";
 
 const file = useConfigurationFile();
 const SERVES = `${MINIMAL}socket: { path: /run/kms.sock }\nstateDir: /var/lib/kms\n`;
@@ -27,7 +28,9 @@ const config = async (...args: readonly string[]): Promise<Result> => {
     err: (text) => err.push(text),
     isInteractive: false,
   });
-  return { code: process.exitCode, out: out.join("\n"), err: err.join("\n") };
+  const result = { code: process.exitCode, out: out.join("\n"), err: err.join("\n") };
+  checkJsonOutput(["config", ...args], { code: Number(result.code), stdout: result.out, stderr: result.err });
+  return result;
 };
 const write = (yaml: string): void => {
   writeFileSync(file.path, yaml, { mode: 0o600 });

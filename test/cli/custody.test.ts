@@ -24,7 +24,7 @@ const split = (to: string, out: string, pin: string, ...more: string[]): Promise
   const numbers = ["--threshold", "2", "--shares", "3"];
   const place = ["--sealed", to, "--out", out, "--state-dir", join(folder, "state"), ...more];
   return runCommand(
-    ["custody", "split", "--key", key, "--pin-stdin", ...numbers, ...place],
+    ["custody", "split", "--key", key, "--pin-stdin", ...numbers, ...place, "-o", "json"],
     fault.env,
     `${pin}\n`,
   );

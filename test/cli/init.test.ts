@@ -44,6 +44,10 @@ it("a dry run shows every file and writes nothing", async () => {
   expect(code).toBe(0);
   expect(stdout).toMatch(/new +\/etc\/kms-pkcs11\/config\.yaml {2}0644 0:0\n {4}\| # YubiHSM 2/);
   expect(stdout).toMatch(/cluster digest [0-9a-f]{12}: the same on every node/);
+  const { stdout: json } = await init(["--dry-run", "--root", root, "-o", "json"]);
+  expect(JSON.parse(json)).toMatchObject({
+    clusterDigest: expect.stringMatching(/^[0-9a-f]{12}$/) as string,
+  });
   expect(readdirSync(root)).toEqual([]);
 });
 

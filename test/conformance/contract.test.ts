@@ -11,6 +11,7 @@ import { checkContract, CONTRACT } from "../../src/conformance/contract.js";
 import { Violation } from "../../src/conformance/rule.js";
 import { usePlugin } from "../support/plugin-fixture.js";
 import { runCommand } from "../support/command.js";
+import { checkJsonOutput } from "../support/output-schema.js";
 import { KEY_ID, NOTE, refusal, startFakePlugin, type Behaviour, type FakePlugin } from "./fake-plugin.js";
 
 /** Rules that a busy machine may break. */
@@ -217,7 +218,9 @@ describe("a plugin that breaks the contract", () => {
       isInteractive: false,
     };
     const exitCode = process.exitCode;
-    await run(["node", "kms-pkcs11", "conformance", "--socket", fake.socket, "--output", "json"], terminal);
+    const args = ["conformance", "--socket", fake.socket, "--output", "json"];
+    await run(["node", "kms-pkcs11", ...args], terminal);
+    checkJsonOutput(args, { code: 1, stdout: printed.join(""), stderr: "" });
     expect(process.exitCode).toBe(1);
     process.exitCode = exitCode;
     const { findings } = JSON.parse(printed.join("")) as { findings: { verdict: string; rule: string }[] };
