@@ -20,6 +20,7 @@ import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { operatorAt } from "../operator.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
+import type { CustodySplitOutput } from "../output-schema/custody.js";
 import { addAsOption, addKekOptions, settingsFrom } from "../settings-options.js";
 import { enterShares, type Entered } from "./enter-shares.js";
 import { gatherShares } from "./gather-shares.js";
@@ -200,7 +201,10 @@ async function waitForLocks(): Promise<void> {
 
 function report(sealed: SealedPin, path: string, { output }: RenewOptions, terminal: Terminal): void {
   const { token, set, epoch, threshold, shares } = sealed;
-  const json = { sealed: path, token, set, epoch, threshold, shares: shares.length };
+  const json = { sealed: path, token, set, epoch, threshold, shares: shares.length } satisfies Omit<
+    CustodySplitOutput,
+    "next"
+  >;
   const text = `epoch ${epoch} is in force: any ${threshold} of ${shares.length} shares of set ${set} open the PIN in ${path}`;
   printResult({ json, text, change: { did: "renew" } }, output, terminal);
 }

@@ -24,6 +24,8 @@ export const OUTPUT_SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   lock: lockOutput,
   "custody split": custodySplitOutput,
   "custody test": custodyTestOutput,
+  // The same facts about the next epoch.
+  "custody renew": custodySplitOutput,
   conformance: plugin.conformanceOutput,
   console: plugin.consoleOutput,
   "keys create": keys.keysCreateOutput,

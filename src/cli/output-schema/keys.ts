@@ -69,6 +69,10 @@ const listedKey = z.object({
     .describe("by the labels and this machine's clock; refused: never used"),
   activation: instant.nullable().describe("the instant from which it is active; null: always"),
   ageSeconds: z.int().nullable().describe("since its activation; negative before it"),
+  approved: z
+    .boolean()
+    .nullable()
+    .describe("whether this machine's node may activate it; null if no policy decides"),
   findings: z.array(z.string()),
   tokens: z.array(z.string()).describe("the tokens that hold it"),
 });
