@@ -84,8 +84,8 @@ async function status(options: StatusOptions, timeoutMs: number, terminal: Termi
   try {
     const answer = await client.status();
     const trip = options.roundTrip === true ? await roundTrip(client, answer) : undefined;
-    if (options.output === "json")
-      terminal.out(formatJson({ ...answer, ...(trip && { roundTrip: trip }) } satisfies StatusOutput));
+    const json = { ...answer, ...(trip && { roundTrip: trip }) } satisfies StatusOutput;
+    if (options.output === "json") terminal.out(formatJson(json));
     else terminal.out(formatTable(["", ""], rows(answer, trip)).trimStart());
     if (answer.healthz !== "ok") process.exitCode = EXIT_NO;
   } catch (error) {

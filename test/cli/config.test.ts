@@ -29,7 +29,7 @@ const config = async (...args: readonly string[]): Promise<Result> => {
     isInteractive: false,
   });
   const result = { code: process.exitCode, out: out.join("\n"), err: err.join("\n") };
-  checkJsonOutput(["config", ...args], { code: Number(result.code), stdout: result.out, stderr: result.err });
+  checkJsonOutput(["config", ...args], { code: result.code, stdout: result.out, stderr: result.err });
   return result;
 };
 const write = (yaml: string): void => {

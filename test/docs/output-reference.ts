@@ -45,14 +45,14 @@ function collect(schema: JsonSchema, path: string, types: Map<string, Set<string
   const add = (at: string, type: string): void => {
     types.set(at, (types.get(at) ?? new Set()).add(type));
   };
-  const alternatives = (schema.anyOf ?? schema.oneOf) as JsonSchema[] | undefined;
+  const alternatives = schema.anyOf ?? schema.oneOf;
   for (const one of alternatives ?? []) collect(one, path, types);
   const values = schema.const === undefined ? (schema.enum ?? []) : [schema.const];
   for (const value of values) add(`${path}=${JSON.stringify(value)}`, "value");
   if (alternatives === undefined) for (const type of typesOf(schema)) add(path, type);
   if (schema.items !== undefined) collect(schema.items as JsonSchema, `${path}[]`, types);
   if (typeof schema.additionalProperties === "object") {
-    collect(schema.additionalProperties as JsonSchema, `${path}{}`, types);
+    collect(schema.additionalProperties, `${path}{}`, types);
   }
   for (const [name, property] of Object.entries(schema.properties ?? {})) {
     const at = path === "" ? name : `${path}.${name}`;

@@ -45,8 +45,9 @@ function requireMatch(name: string, text: string): void {
   if (schema === undefined) throw new Error(`no schema describes this output of '${name}': ${text}`);
   const value: unknown = JSON.parse(text);
   const parsed = schema.safeParse(value);
-  if (!parsed.success)
+  if (!parsed.success) {
     throw new Error(`the output of '${name}' differs from its schema: ${parsed.error.message}`);
+  }
   if (!isDeepStrictEqual(parsed.data, value)) {
     throw new Error(
       `the output of '${name}' has fields that its schema lacks: ${text}\nthe schema keeps ${JSON.stringify(parsed.data, null, 2)}`,

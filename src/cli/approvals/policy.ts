@@ -142,9 +142,9 @@ function verifyPolicy(file: string, { root, output }: VerifyOptions, terminal: T
   const chain = parseChain(readDocument(file));
   const quorums = quorumsOf(chain.versions);
   const last = chain.versions.at(-1);
-  if (output === "json")
+  if (output === "json") {
     terminal.out(formatJson({ versions: quorums, policy: last?.policy } satisfies PolicyVerifyOutput));
-  else {
+  } else {
     const rows = quorums.map(({ version, digest, own, ownNeeded, before, beforeNeeded }) => [
       String(version),
       `${own.length} of ${ownNeeded}: ${own.join(", ")}`,
