@@ -16,9 +16,8 @@ it("every command's help ends with an example", async () => {
 
 /** Returns the line that links the schemas of a command's JSON output. */
 function schemaLinks(command: string): string {
-  const own = command === "" ? ["error"] : [command, `${command} --token-report`];
-  const links = own
-    .filter((name) => name in OUTPUT_SCHEMAS)
+  const links = Object.keys(OUTPUT_SCHEMAS)
+    .filter((name) => name.replace(/ --.*/, "") === (command === "" ? "error" : command))
     .map((name) => `[${schemaFile(name)}](output/${schemaFile(name)})`);
   return links.length === 0 ? "" : `\nJSON: ${links.join(", ")}\n`;
 }

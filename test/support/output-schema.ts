@@ -31,7 +31,12 @@ function commandOf(args: readonly string[]): string {
   const words = args.filter(
     (arg, at) => !arg.startsWith("-") && !["-o", "--output"].includes(args[at - 1] ?? ""),
   );
-  if (words[0] === "check" && args.includes("--token-report")) return "check --token-report";
+  const withFlag = Object.keys(OUTPUT_SCHEMAS).filter((name) => {
+    const flag = /--\S+/.exec(name)?.[0];
+    return flag !== undefined && args.some((arg) => arg === flag || arg.startsWith(`${flag}=`));
+  });
+  const special = withFlag.find((name) => words.join(" ").startsWith(name.replace(/ --.*/, "")));
+  if (special !== undefined) return special;
   const known = [...Object.keys(OUTPUT_SCHEMAS), ...Object.keys(WITHOUT_SCHEMA)];
   return (
     known.find((name) => isDeepStrictEqual(words.slice(0, name.split(" ").length), name.split(" "))) ?? ""

@@ -57,3 +57,19 @@ export const deliverOutput = z.object({
   next,
 });
 export type DeliverOutput = Printed<typeof deliverOutput>;
+
+export const deliverToNodesOutput = z.object({
+  keyId: z.string().nullable(),
+  nodes: z.array(
+    z.object({
+      url: z.string(),
+      delivered: z.boolean().describe("whether this command stored it there; false for a node without ssh"),
+      approved: z
+        .boolean()
+        .nullable()
+        .describe("whether the node's plugin may activate the KEK; null if that was not found out"),
+      problem: z.string().nullable().describe("what is wrong, or what to do"),
+    }),
+  ),
+});
+export type DeliverToNodesOutput = Printed<typeof deliverToNodesOutput>;

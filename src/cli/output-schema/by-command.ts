@@ -11,7 +11,7 @@ import * as keys from "./keys.js";
 import * as plugin from "./plugin.js";
 import { tokenReportOutput } from "./token-report.js";
 
-/** By the names of the published files. */
+/** A name with a flag is that of the output with this option. */
 export const OUTPUT_SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   error: failureOutput,
   init: plugin.initOutput,
@@ -40,6 +40,7 @@ export const OUTPUT_SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   "approvals sign": approvals.signOutput,
   "approvals show": approvals.showOutput,
   "approvals deliver": approvals.deliverOutput,
+  "approvals deliver --nodes": approvals.deliverToNodesOutput,
   "audit verify": plugin.auditVerifyOutput,
   bench: benchOutput,
   "etcd usage": etcdUsageOutput,
