@@ -141,7 +141,7 @@ module.exports = {
     confined("one logger", ["pino"], ["observability/"]),
     confined(
       "command-line packages only in cli",
-      ["commander", "cli-table3", "cli-progress"],
+      ["commander", "cli-table3"],
       ["main\\.ts", "cli/"],
     ),
     {

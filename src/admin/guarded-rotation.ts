@@ -88,6 +88,7 @@ export async function guardRotation(rotation: GuardedRotation): Promise<Rotation
   const { aheadMs, ...outcome } = await waitForConvergence({
     check: repeatedCheck(made, others, nodes),
     until: plan.activation - (abortUnlessConverged ? DECIDED_MS + abortMs(tokens) : 0),
+    activation: plan.activation,
     untilDeadline: abortUnlessConverged,
     signal,
     operator,

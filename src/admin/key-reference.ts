@@ -26,7 +26,9 @@ export interface NamedKey {
  * @param what names the option or argument in the message
  * @throws KmsError CONFIG_INVALID
  */
-export function parseKeyReference(what: string, text: string): KeyReference {
+export function parseKeyReference(what: string, given: string): KeyReference {
+  // Tables on narrow terminals end a shortened key_id in an ellipsis.
+  const text = given.replace(/…$/u, "");
   if (isKeyId(text)) return { kind: "key_id", text };
   const state = STATES.find((one) => text === `@${one}`);
   if (state !== undefined) return { kind: "state", text, state };

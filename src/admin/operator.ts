@@ -31,4 +31,6 @@ export interface Operator {
   notify(line: string): void;
   /** @param unit what is counted, in the plural: "objects". @param total 0 if not known yet */
   startProgress(unit: string, total: number): Progress;
+  /** Shows one line that changes, computed whenever it is drawn. Returns a function that removes it. */
+  showStatus(text: () => string): () => void;
 }

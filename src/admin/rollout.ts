@@ -16,6 +16,8 @@ export interface Wait {
   readonly check: () => Promise<Readiness[]>;
   /** Latest start of the last check, ms since the epoch by this machine's clock; earlier if a node's clock is ahead. */
   readonly until: number;
+  /** When the KEK becomes active, ms since the epoch. */
+  readonly activation: number;
   /** Whether to continue to the end although all are ready, since one may still lose the KEK. */
   readonly untilDeadline: boolean;
   /** Ends the wait early. */
@@ -45,11 +47,10 @@ export async function waitForConvergence(wait: Wait): Promise<Outcome> {
     return found;
   };
   let readiness = await checkOnce();
-  const progress = operator.startProgress("tokens and nodes ready", readiness.length);
+  const endStatus = operator.showStatus(() => rolloutStatus(readiness, wait.activation - Date.now()));
   const reported = new Map<string, string>();
   try {
     for (;;) {
-      progress.update(readiness.filter(isReady).length);
       if (!operator.seesProgress) reportChanges(readiness, reported, operator);
       const leftMs = wait.until - Date.now() - aheadMs;
       const converged = readiness.every(isReady);
@@ -61,8 +62,20 @@ export async function waitForConvergence(wait: Wait): Promise<Outcome> {
       readiness = await checkOnce();
     }
   } finally {
-    progress.end();
+    endStatus();
   }
+}
+
+/** Returns the line that shows a rollout: the time to the activation, and who is not ready. */
+export function rolloutStatus(readiness: readonly Readiness[], leftMs: number): string {
+  const lacking = readiness.filter((one) => !isReady(one));
+  const seconds = Math.max(0, Math.ceil(leftMs / 1000));
+  const left = seconds < 120 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return [
+    `active in ${left}`,
+    `${readiness.length - lacking.length} of ${readiness.length} ready`,
+    ...(lacking.length === 0 ? [] : [lacking.map(({ name, state }) => `${name}: ${state}`).join(", ")]),
+  ].join(" | ");
 }
 
 /** Returns a function that checks tokens and nodes, and reloads the tokens' libraries now and then. */
@@ -83,7 +96,14 @@ export async function waitForClones(
   operator: Operator,
 ): Promise<readonly Readiness[]> {
   return untilInterrupted(async (signal) => {
-    const wait = { check: repeatedCheck(kek, tokens, []), until, untilDeadline: false, signal, operator };
+    const wait = {
+      check: repeatedCheck(kek, tokens, []),
+      until,
+      activation: until,
+      untilDeadline: false,
+      signal,
+      operator,
+    };
     return (await waitForConvergence(wait)).readiness;
   });
 }

@@ -2,7 +2,7 @@
 import type { Operator } from "../admin/operator.js";
 import { askForPin, canBeAsked, suppliedPin } from "./operator-pin.js";
 import type { Terminal } from "./output.js";
-import { startProgress } from "./progress.js";
+import { showStatus, startProgress } from "./progress.js";
 
 /** Returns the operator at this terminal. */
 export function operatorAt(terminal: Terminal): Operator {
@@ -13,5 +13,6 @@ export function operatorAt(terminal: Terminal): Operator {
       terminal.err(line);
     },
     startProgress: (unit, total) => startProgress(terminal, unit, total),
+    showStatus: (text) => showStatus(terminal, text),
   };
 }

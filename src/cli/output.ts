@@ -4,6 +4,9 @@ import { createRequire } from "node:module";
 import type Table from "cli-table3";
 import { EXIT_OUTPUT } from "./exit-code.js";
 import { escapeControls, oneLine } from "../untrusted-text.js";
+import { coloured, showsColours } from "./colour.js";
+import { liveLine } from "./live-line.js";
+import { fitTable, outputColumns, type FittingTable } from "./table-layout.js";
 
 const require = createRequire(import.meta.url);
 
@@ -17,10 +20,20 @@ export interface Terminal {
 }
 
 export const PROCESS_TERMINAL: Terminal = {
-  out: (text) => process.stdout.write(`${escapeControls(text)}\n`),
-  err: (text) => process.stderr.write(`${escapeControls(text)}\n`),
-  isInteractive: process.stderr.isTTY,
+  out: (text) => {
+    print(process.stdout, text);
+  },
+  err: (text) => {
+    print(process.stderr, text);
+  },
+  isInteractive: process.stderr.isTTY && process.env["TERM"] !== "dumb",
 };
+
+function print(stream: NodeJS.WriteStream, text: string): void {
+  liveLine.erase();
+  const escaped = escapeControls(text);
+  stream.write(`${showsColours(stream) ? coloured(escaped) : escaped}\n`);
+}
 
 /**
  * Handles failed writes to standard output and standard error. If the reader has left (EPIPE), the command finishes the
@@ -46,6 +59,7 @@ export function handleOutputErrors(report: (problem: string) => void): void {
  */
 export function printBytes(bytes: Uint8Array): Promise<void> {
   const forTerminal = process.stdout.isTTY;
+  liveLine.erase();
   if (forTerminal) {
     process.stderr.write("Control characters are escaped; redirect the output to get the bytes unchanged.\n");
   }
@@ -59,8 +73,21 @@ export function printBytes(bytes: Uint8Array): Promise<void> {
 /** One line, or a list of lines. */
 export type Cell = string | readonly string[];
 
-/** Returns a table without rules, with two spaces between its columns. */
-export function formatTable(head: readonly string[], rows: readonly (readonly Cell[])[]): string {
+/**
+ * Returns a table without rules, with two spaces between its columns. On a narrow terminal it is made to fit.
+ * @param columns of the terminal; Infinity if it need not fit
+ */
+export function formatTable(
+  head: readonly string[],
+  rows: readonly (readonly Cell[])[],
+  columns = outputColumns(),
+): string {
+  const lines = rows.map((row) => row.map((cell) => [cell].flat().map(oneLine)));
+  const fitted = fitTable(head, lines, columns);
+  return typeof fitted === "string" ? fitted : drawTable(fitted);
+}
+
+function drawTable({ head, rows }: FittingTable): string {
   // Loaded for the first table only.
   const CliTable = require("cli-table3") as typeof Table;
   const table = new CliTable({
@@ -68,7 +95,7 @@ export function formatTable(head: readonly string[], rows: readonly (readonly Ce
     style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
     chars: NO_LINES,
   });
-  table.push(...rows.map((row) => row.map((cell) => [cell].flat().map(oneLine).join("\n"))));
+  table.push(...rows.map((row) => row.map((lines) => lines.join("\n"))));
   return table
     .toString()
     .split("\n")

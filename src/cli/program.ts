@@ -6,6 +6,8 @@ import { fileError, refusalIn } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { EXIT_USAGE } from "./exit-code.js";
 import { asksForJson, reportFailure, reportLostResult, reportUsage } from "./failure.js";
+import { startWaiting } from "./progress.js";
+import { showTablesInFull } from "./table-layout.js";
 import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
 import { addCommands, type AddCommand } from "./subcommands.js";
 
@@ -148,6 +150,7 @@ function emptyProgram(): Command {
     .addOption(
       new Option("-o, --output <format>", "output format").choices(["table", "json"]).default("table"),
     )
+    .addOption(wideOption())
     .showHelpAfterError("(run with --help for usage)")
     .exitOverride()
     .addHelpText(
@@ -163,13 +166,19 @@ Example:
     );
 }
 
-/** Accepts `--output` before and after the command's name. */
+function wideOption(): Option {
+  return new Option("--wide", "show tables in full, with whole key_ids, also on a narrow terminal");
+}
+
+/** Accepts `--output` and `--wide` before and after the command's name. */
 function inherit(program: Command, commands: readonly Command[]): void {
   for (const command of commands) {
     command.copyInheritedSettings(program);
     if (command.commands.length > 0) inherit(program, command.commands);
     else if (command.name() !== "serve") {
-      command.addOption(new Option("-o, --output <format>", "output format").choices(["table", "json"]));
+      command
+        .addOption(new Option("-o, --output <format>", "output format").choices(["table", "json"]))
+        .addOption(wideOption());
     }
   }
 }
@@ -190,6 +199,7 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
   handleOutputErrors((problem) => {
     reportLostResult(problem, output, terminal);
   });
+  let endWaiting = (): void => undefined;
   try {
     if (args[0] === "help" && args.length > 1) {
       await printHelp(args.slice(1), terminal);
@@ -197,13 +207,32 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
     }
     const listsOnly = args.length < 2 && LISTING.includes(args[0]);
     const program = listsOnly ? listingProgram() : await createProgram(terminal, args);
+    program.hook("preAction", (_program, command) => {
+      if (command.optsWithGlobals<{ wide?: true }>().wide === true) showTablesInFull();
+      if (mayWait(command)) endWaiting = startWaiting(terminal, pathOf(command));
+    });
     await program.parseAsync(argv);
   } catch (error) {
     if (!(error instanceof CommanderError)) reportFailure(knownError(error), output, terminal);
     else if (error.exitCode === 0) process.exitCode = 0;
     else if (output === "json") reportUsage(error.message, terminal);
     else process.exitCode = EXIT_USAGE;
+  } finally {
+    endWaiting();
   }
+}
+
+/** These run until a signal, or other programs write to the terminal while they work: ssh-keygen, exec plugins. */
+const WITHOUT_WAITING = /^(?:serve|console|init|approvals|custody|etcd migrate)\b/u;
+
+function mayWait(command: Command): boolean {
+  return !WITHOUT_WAITING.test(pathOf(command));
+}
+
+/** Returns the names of a command, such as "keys rotate". */
+function pathOf(command: Command): string {
+  const parent = command.parent;
+  return parent === null || parent.parent === null ? command.name() : `${pathOf(parent)} ${command.name()}`;
 }
 
 /** Returns the error to report; to a file error it adds which user was denied access by which folder. */

@@ -12,15 +12,25 @@ export interface Step {
 }
 
 const BAR_LENGTH = 30;
+/** From this many columns on there is space for the bar. */
+const BAR_COLUMNS = 72;
 
-/** Returns the line. @param rate per second; undefined if it is not known yet */
-export function progressLine({ unit, done, total, isEstimate = false }: Step, rate?: number): string {
+/**
+ * Returns the line.
+ * @param rate per second; undefined if it is not known yet
+ * @param columns of the terminal
+ */
+export function progressLine(
+  { unit, done, total, isEstimate = false }: Step,
+  rate?: number,
+  columns = Infinity,
+): string {
   // An estimate that has been exceeded says nothing about what remains.
   const isKnown = total > 0 && done <= total;
   const share = isKnown ? done / total : 0;
   const parts = isKnown
     ? [
-        `${bar(share)} ${Math.floor(share * 100)} %`,
+        `${columns < BAR_COLUMNS ? "" : `${bar(share)} `}${Math.floor(share * 100)} %`,
         `${number(done)} of ${isEstimate ? "about " : ""}${number(total)} ${unit}`,
       ]
     : [`${number(done)} ${unit}`];
@@ -29,6 +39,15 @@ export function progressLine({ unit, done, total, isEstimate = false }: Step, ra
     parts.push(`${isEstimate ? "about " : ""}${duration((total - done) / rate)} left`);
   }
   return parts.join(" | ");
+}
+
+const FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏";
+const FRAME_MS = 100;
+
+/** Returns the line of a command that waits. @param command such as "keys list" */
+export function waitingLine(command: string, elapsedMs: number): string {
+  const frame = FRAMES[Math.floor(elapsedMs / FRAME_MS) % FRAMES.length] ?? "";
+  return `${frame} ${command}: waiting, ${Math.floor(elapsedMs / 1000)} s`;
 }
 
 function bar(share: number): string {

@@ -1,6 +1,7 @@
 // Reads a secret from a terminal without echo, or from standard input to its end. Returns it in one buffer, which the
 // caller zeroes; a string cannot be zeroed.
 import { KmsError } from "../errors.js";
+import { liveLine } from "./live-line.js";
 
 const ENTER = [0x0a, 0x0d];
 const ERASE = [0x08, 0x7f];
@@ -14,7 +15,11 @@ const isFirstByte = (byte: number): boolean => (byte & 0xc0) !== 0x80;
  * Reads up to `maxBytes`. Standard input stays open, for example for another prompt.
  * @throws KmsError CANCELLED after Ctrl-C; INPUT_INVALID if the input is longer
  */
-export async function readHidden(prompt: string, maxBytes: number): Promise<Buffer> {
+export function readHidden(prompt: string, maxBytes: number): Promise<Buffer> {
+  return liveLine.during(() => readLine(prompt, maxBytes));
+}
+
+async function readLine(prompt: string, maxBytes: number): Promise<Buffer> {
   const { stdin, stderr } = process;
   const line = new HiddenLine(maxBytes);
   const isTerminal = stdin.isTTY;

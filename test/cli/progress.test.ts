@@ -10,6 +10,7 @@ it("the progress bar leaves signals to the command", () => {
   const program = `
     import { startProgress } from "${PROGRESS}";
     startProgress({ isInteractive: true }, "objects", 10).update(1);
+    await new Promise((resolve) => setTimeout(resolve, 150));
     process.kill(process.pid, "SIGINT");
     setTimeout(() => process.exit(0), 1_000);`;
   const command = `${process.execPath} --input-type=module -e '${program}'`;

@@ -12,5 +12,6 @@ export function silentOperator(lines: string[] = []): Operator {
     seesProgress: false,
     notify: (line) => lines.push(line),
     startProgress: () => ({ update: () => undefined, end: () => undefined }),
+    showStatus: () => () => undefined,
   };
 }

@@ -1,0 +1,85 @@
+// The line that changes while a command works: what is drawn when, and what remains on the terminal.
+
+import { PassThrough } from "node:stream";
+
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+
+import { LiveLine } from "../../src/cli/live-line.js";
+
+class Screen extends PassThrough {
+  columns = 40;
+
+  /** What has been written since the last call, with the escape sequences for erasing as ⌫ and moving up as ↑. */
+  drawn(): string {
+    const text = ((this.read() as Buffer | null) ?? "").toString();
+    return text.replaceAll("\u001b[1G\u001b[0J", "⌫").replaceAll("\u001b[1A", "↑1");
+  }
+}
+
+let screen: Screen;
+let line: LiveLine;
+let ends: (() => void)[] = [];
+
+beforeEach(() => {
+  screen = new Screen();
+  line = new LiveLine(screen);
+});
+
+afterEach(() => {
+  for (const end of ends) end();
+  ends = [];
+});
+
+const show = (text: string): (() => void) => {
+  const end = line.show(() => text);
+  ends.push(end);
+  return end;
+};
+
+describe("the live line", () => {
+  it("shows the last text, then the one before it, then nothing", () => {
+    show("waiting");
+    const end = show("3 of 4");
+    end();
+    ends[0]?.();
+    expect(screen.drawn()).toBe("waiting⌫3 of 4⌫waiting⌫");
+  });
+
+  it("gives way to a text that is shown already", () => {
+    const end = show("3 of 4");
+    ends.push(line.showBelow(() => "waiting"));
+    end();
+    expect(screen.drawn()).toBe("3 of 4⌫3 of 4⌫waiting");
+  });
+
+  it("is cut before the last column, also after the terminal has become narrower", () => {
+    screen.columns = 10;
+    show("0123456789abcdef");
+    expect(screen.drawn()).toBe("012345678");
+    screen.columns = 5;
+    screen.emit("resize");
+    // The terminal has broken the nine characters into two rows.
+    expect(screen.drawn()).toBe("↑1⌫0123");
+  });
+
+  it("is not drawn while a prompt has the terminal", async () => {
+    show("waiting");
+    await line.during(() => {
+      screen.emit("resize");
+      return Promise.resolve();
+    });
+    expect(screen.drawn()).toBe("waiting⌫");
+  });
+
+  it("never hides the cursor and changes no mode of the terminal", () => {
+    show("waiting")();
+    expect(screen.drawn()).not.toContain("\u001b[?");
+  });
+
+  it("leaves no listener on the process", () => {
+    const count = (): number => process.listenerCount("SIGINT") + process.listenerCount("exit");
+    const before = count();
+    show("a")();
+    expect(count()).toBe(before);
+  });
+});
