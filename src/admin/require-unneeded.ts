@@ -3,7 +3,7 @@
 // minutes; the tokens; the nodes; the clock. The permission ends when the KEK may come into use.
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import { requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
+import { LIVE_ETCD, requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
 import type { DestroyWindow } from "../hsm/token-hsm.js";
 import { activationOf, type Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../compose/provider.js";
@@ -157,7 +157,7 @@ function disuse(
   }
   const now = Date.now() - (answer?.behindMs ?? 0);
   if (answer?.uncertainUse !== undefined && now < settledAt) {
-    throw tooEarly(answer.uncertainUse.reason, settledAt);
+    throw tooEarly(answer.uncertainUse.reason, settledAt, reports);
   }
   const { maxAgeMs, prefix, clusterIds } = proof;
   const keyIds = [keyId, ...aliases];
@@ -165,13 +165,13 @@ function disuse(
   return `${unused}; ${departure}`;
 }
 
-function tooEarly(reason: string, settledAt: number): KmsError {
+function tooEarly(reason: string, settledAt: number, reports: readonly NamedReport[]): KmsError {
   const until = new Date(settledAt).toISOString();
-  return new KmsError(
-    "TOKEN_REFUSED",
-    `${reason}; a report taken before every API server had left the KEK proves nothing; take one after ${until}; ` +
-      "nothing was destroyed",
-  );
+  const isLive = reports.every(({ name }) => name === LIVE_ETCD);
+  const next = isLive
+    ? `until ${until}, API servers may still encrypt under the KEK; repeat the command after that`
+    : `a report taken before every API server had left the KEK proves nothing; take one after ${until}`;
+  return new KmsError("TOKEN_REFUSED", `${reason}; ${next}; nothing was destroyed`);
 }
 
 /**

@@ -6,7 +6,6 @@ import { fileError, refusalIn } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { EXIT_USAGE } from "./exit-code.js";
 import { asksForJson, reportFailure, reportLostResult, reportUsage } from "./failure.js";
-import { startWaiting } from "./progress.js";
 import { showTablesInFull } from "./table-layout.js";
 import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
 import { addCommands, type AddCommand } from "./subcommands.js";
@@ -207,9 +206,11 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
     }
     const listsOnly = args.length < 2 && LISTING.includes(args[0]);
     const program = listsOnly ? listingProgram() : await createProgram(terminal, args);
-    program.hook("preAction", (_program, command) => {
+    program.hook("preAction", async (_program, command) => {
       if (command.optsWithGlobals<{ wide?: true }>().wide === true) showTablesInFull();
-      if (mayWait(command)) endWaiting = startWaiting(terminal, pathOf(command));
+      if (!terminal.isInteractive || !mayWait(command)) return;
+      const { startWaiting } = await import("./progress.js");
+      endWaiting = startWaiting(terminal, pathOf(command));
     });
     await program.parseAsync(argv);
   } catch (error) {
