@@ -139,11 +139,7 @@ module.exports = {
     confined("tracing only in observability", ["@opentelemetry"], ["observability/"]),
     confined("Shamir's scheme and QR codes only in custody", ["shamir-secret-sharing", "uqr"], ["custody/"]),
     confined("one logger", ["pino"], ["observability/"]),
-    confined(
-      "command-line packages only in cli",
-      ["commander", "cli-table3"],
-      ["main\\.ts", "cli/"],
-    ),
+    confined("command-line packages only in cli", ["commander", "cli-table3"], ["main\\.ts", "cli/"]),
     {
       name: "src without tests",
       severity: "error",
