@@ -119,7 +119,7 @@ afterAll(() => run.stage.close());
 
 it.each([
   ["requests beside the reference plugin", besideReference, 7],
-  ["a cold start", coldStart, 2],
+  ["a cold start", coldStart, 3],
   ["starts of the plugin and of short commands", starts, 4],
   ["calls into the HSM", calls, 1],
   ["Status while every call hangs", statusDuringHang, 1],
