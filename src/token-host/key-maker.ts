@@ -7,7 +7,7 @@ import { asNumber } from "./attributes.js";
 import { rowOf, TokenFault } from "./ckr.js";
 import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { probe } from "./probe.js";
-import { listsSymmetric, makeRsaPairs } from "./rsa-key-maker.js";
+import { listsOaep, listsSymmetric, makeRsaPairs } from "./rsa-key-maker.js";
 import { KEY_BYTES, templates, type WantedKey } from "./secret-key-template.js";
 import { TokenSession, type Attempt } from "./session.js";
 
@@ -109,10 +109,13 @@ function candidateFor(
     if (mechanism !== "auto" && candidate.choice !== mechanism) continue;
     // An RSA key may take a token minutes to make, so no session key is tried; the new KEK itself is.
     if (candidate.kind === "rsa") {
-      if (kind === "auto" && mechanism === "auto" && listsSymmetric(session)) continue;
-      return candidate;
+      const isAuto = kind === "auto" && mechanism === "auto";
+      const offersBoth = isAuto && listsSymmetric(session);
+      if (listsOaep(session) && !offersBoth) return candidate;
+      if (listsOaep(session)) refusals.push("rsa-oaep: not tried; request it with --mechanism rsa-oaep");
+      if (offersBoth) continue;
     }
-    const refusal = refusalOf(session, candidate, trialLabel);
+    const refusal = candidate.kind === "rsa" ? noOaep() : refusalOf(session, candidate, trialLabel);
     if (refusal === undefined) return candidate;
     refusals.push(`${candidate.choice}: ${refusal.message}`);
     faults.push(refusal);
@@ -125,6 +128,13 @@ function candidateFor(
   const what = mechanism === "auto" ? "no mechanism of the table works" : `${mechanism} does not work`;
   const step = mechanism === "auto" ? "" : "; set another mechanism, or auto";
   throw new TokenFault(`${what} on token "${tokenLabel}" (${refusals.join("; ")})${step}`, {
+    fault: "setup",
+    code: "MECHANISM_UNSUPPORTED",
+  });
+}
+
+function noOaep(): TokenFault {
+  return new TokenFault("the token does not list CKM_RSA_PKCS_OAEP", {
     fault: "setup",
     code: "MECHANISM_UNSUPPORTED",
   });

@@ -42,6 +42,11 @@ export function listsSymmetric(session: TokenSession): boolean {
   return listed === undefined || SYMMETRIC.some((mechanism) => listed.has(mechanism));
 }
 
+/** Returns whether the token lists what an RSA KEK decrypts with, or returns no list. */
+export function listsOaep(session: TokenSession): boolean {
+  return listedMechanisms(session)?.has(pkcs11js.CKM_RSA_PKCS_OAEP) ?? true;
+}
+
 /**
  * Makes both pairs. @param made receives the handle of every object as soon as it exists, private keys first
  * @throws TokenFault when the token refuses or fails

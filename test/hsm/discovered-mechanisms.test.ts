@@ -25,6 +25,12 @@ it.each([
   await token.recovers(opened);
 });
 
+it.each(["0x5", "0x71"])("a token that refuses an IV twice performs AES-GCM (CKR %s)", async (code) => {
+  token.fault.set(`fresh-ivs ${code}`);
+  const { hsm } = await token.start();
+  expect(await hsm.probe(token.keyId, "aes-gcm")).toMatchObject([{ mechanism: "aes-gcm", works: true }]);
+});
+
 it("a reading of the keyring discovers no mechanism again", async () => {
   const opened = await token.start();
   await opened.hsm.listKeks();

@@ -146,3 +146,25 @@ describe("a token behind a server", () => {
     expect((await opened.hsm.listKeks()).map((kek) => kek.keyId)).toEqual([keyId]);
   });
 });
+
+it("a KEK that a token cannot make: the error says what to request, or what the token lacks", async () => {
+  const softHsm = createSoftHsm();
+  const fault = new FaultModule(softHsm);
+  const { hsm } = openToken(fault);
+  const messageFor = async (rule: string): Promise<string> => {
+    fault.set(rule);
+    const made = hsm.generate({ label: LABEL, ckaId: "0d".repeat(16), kind: "auto" });
+    return made.then(
+      () => "",
+      (error: unknown) => String(error),
+    );
+  };
+  // It makes AES keys, and encrypts with none of the mechanisms in the table.
+  expect(await messageFor("only-mechanisms 0x0,0x9,0x43,0x1080,0x1082")).toContain("--mechanism rsa-oaep");
+  const nothing = await messageFor("only-mechanisms 0x1,0x1080");
+  expect(nothing).toContain("rsa-oaep: the token does not list CKM_RSA_PKCS_OAEP");
+  expect(nothing).not.toContain("set another mechanism");
+  await hsm.stop(200);
+  fault.remove();
+  softHsm.remove();
+});

@@ -70,7 +70,7 @@ class KekTrials {
     if (choice === "rsa-oaep" && listed.length > 0 && !listed.includes(RSA_KEY_PAIRS)) {
       this.#notMade(
         choice,
-        new KmsError("GENERATION_UNSUPPORTED", "the token lists no mechanism for RSA keys"),
+        new KmsError("GENERATION_UNSUPPORTED", "the token does not list CKM_RSA_PKCS_KEY_PAIR_GEN"),
       );
       return;
     }

@@ -77,7 +77,7 @@ function tryIvMode(search: ModeSearch, ckm: number, ivSent: IvSent): Outcome {
     if (opensAndRefuses(search, candidate.mode, candidate.iv, candidate.sealed)) {
       if (candidate.mode.ownFormat) return { mode: ownFormatMode(search, candidate, candidates) };
       if (candidate.mode.mechanism !== "aes-gcm") return { mode: candidate.mode };
-      return isDeterministic(search, ckm, first)
+      return usesIv(search, candidate, first)
         ? { mode: candidate.mode }
         : unknownMode(search, "the token neither uses the caller's IV nor returns its own");
     }
@@ -231,8 +231,12 @@ export function decryptCall(
   return { call: { ckm: mode.ckm, iv: makeIv(mode.ivSent), aad }, data: Buffer.concat(parts) };
 }
 
-/** Returns whether the same IV and text give the same bytes; otherwise the token did not use the IV. */
-function isDeterministic(search: ModeSearch, ckm: number, first: KnownOutput): boolean {
-  const second = encryptKnown(search, ckm, first.ivBefore);
-  return "raw" in second && second.raw.equals(first.raw);
+/**
+ * Returns whether the token used the caller's IV: the same IV and text give the same bytes. Some tokens refuse an IV that
+ * they have seen; then the ciphertext must not decrypt under another one.
+ */
+function usesIv(search: ModeSearch, { mode, sealed }: Interpretation, first: KnownOutput): boolean {
+  const second = encryptKnown(search, mode.ckm, first.ivBefore);
+  if ("raw" in second) return second.raw.equals(first.raw);
+  return !Buffer.isBuffer(tryOpen(search, mode, randomBytes(IV_BYTES), sealed, KNOWN_AAD));
 }

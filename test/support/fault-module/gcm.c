@@ -4,6 +4,7 @@
  */
 #include "fault.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,12 +23,29 @@ static CK_RV init_target(CK_SESSION session, CK_GCM_PARAMS *parameters, CK_OBJEC
 
 /* ---- encrypting ---- */
 
+enum { USED_IVS = 4096, USED_IV_BYTES = 12 };
+
+/* Whether the IV is not zero and no earlier encryption of this process had it. The oldest IVs are forgotten. */
+static bool is_fresh(const CK_GCM_PARAMS *parameters) {
+  static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+  static CK_BYTE used[USED_IVS][USED_IV_BYTES]; /* unused entries are zero, as an IV must not be */
+  static size_t next;
+  if (parameters->iv == NULL || parameters->iv_length != USED_IV_BYTES) return false;
+  bool fresh = true;
+  pthread_mutex_lock(&lock);
+  for (size_t at = 0; at < USED_IVS; at++) fresh = fresh && memcmp(used[at], parameters->iv, USED_IV_BYTES) != 0;
+  memcpy(used[next++ % USED_IVS], parameters->iv, USED_IV_BYTES);
+  pthread_mutex_unlock(&lock);
+  return fresh;
+}
+
 CK_RV emulated_C_EncryptInit(CK_SESSION session, CK_MECHANISM *mechanism, CK_OBJECT key) {
   struct session *known = sessions_find(session);
   if (!is_gcm(mechanism) || known == NULL) return target->C_EncryptInit(session, mechanism, key);
   CK_GCM_PARAMS *given = gcm_parameters(mechanism);
   if (given == NULL) return CKR_MECHANISM_PARAM_INVALID;
   if (control->gcm_place == GCM_CALLER) {
+    if (control->fresh_ivs != CKR_OK && !is_fresh(given)) return control->fresh_ivs;
     CK_RV rv = init_target(session, given, key, false);
     if (rv == CKR_OK) known->encrypt.place = GCM_CALLER;
     return rv;
