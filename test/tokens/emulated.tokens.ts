@@ -73,6 +73,18 @@ describe("a token report", () => {
   });
 });
 
+it("a token report on a library that admits one process at a time names that", () => {
+  const fault = emulated();
+  fault.set(`exclusive ${fault.path("alone")} 0x5`, "no-mechanism 0x0");
+  const args = ["check", "--token-report", "--key", tokenUri(fault, "kms-kek"), "-o", "json"];
+  const { code, stdout } = kmsPkcs11(args, fault.env);
+  const { exclusive, findings, leftBehind } = JSON.parse(stdout) as TokenReport;
+  expect([code, exclusive, leftBehind]).toEqual([0, true, []]);
+  const detail = expect.stringContaining("set hsm.hosts to 1") as string;
+  expect(findings).toContainEqual({ verdict: "warn", subject: "processes", detail });
+  fault.remove();
+});
+
 describeLifeCycle("a token that generates no secret keys and is read at load", vendorMade);
 describeLifeCycle("a token with a login for each load of its library", () => emulated("login-per-load"));
 describeLifeCycle("a token that offers RSA only", () => emulated("only-mechanisms 0x0,0x9,0xd,0x43"));

@@ -118,15 +118,17 @@ class Exercise implements Trialling {
   async #logIn(): Promise<void> {
     const opened = await this.hosts.start("user");
     this.seen.facts = await opened.trial("describe", {});
-    const user = await this.hosts.login("user", opened);
+    await this.hosts.login("user", opened);
     const maker = await this.hosts.start("maker");
     const { loginRequired, loggedIn } = maker.token;
+    const { isExclusive } = this.hosts;
+    if (isExclusive) this.seen.exclusive = true;
     this.seen.login = { ...this.seen.login, required: loginRequired };
     await this.hosts.login("maker", maker);
     if (!loginRequired) return;
     await this.attempt("login of another load of the library", async () => {
-      const otherLoad = await user.laneIsLoggedIn();
-      this.seen.login = { ...this.seen.login, otherProcess: loggedIn, otherLoad };
+      const otherLoad = await (await this.hosts.use("user")).laneIsLoggedIn();
+      this.seen.login = { ...this.seen.login, ...(!isExclusive && { otherProcess: loggedIn }), otherLoad };
     });
     await this.attempt("rights", async () => {
       this.seen.rights = await (await this.hosts.use("user")).testRights();

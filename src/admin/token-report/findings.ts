@@ -11,6 +11,9 @@ const INSTANT_BYTES = 17;
 /** Length of the trials' own labels. */
 const TRIAL_LABEL_BYTES = 25;
 
+const ONE_PROCESS =
+  "the library admits one process at a time: set hsm.hosts to 1, and stop the plugin before commands that open the token";
+
 const ok = (subject: string, detail: string): Finding => ({ verdict: "ok", subject, detail });
 const warn = (subject: string, detail: string): Finding => ({ verdict: "warn", subject, detail });
 const fail = (subject: string, detail: string): Finding => ({ verdict: "fail", subject, detail });
@@ -19,6 +22,7 @@ const fail = (subject: string, detail: string): Finding => ({ verdict: "fail", s
 export function concludeFrom(seen: Observations): Finding[] {
   return [
     ...loginFindings(seen.login, seen.sessions?.loginShared),
+    ...(seen.exclusive === true ? [warn("processes", ONE_PROCESS)] : []),
     ...seen.rights.map(({ right, outcome }) => ok("rights", `${right}: ${outcome}`)),
     ...keyFindings(seen),
     ...(seen.templates?.lengths ?? []).map(lengthFinding),

@@ -89,6 +89,7 @@ class KekTrials {
       if (!maker.alive) throw error;
       this.#notMade(choice, KmsError.from(error));
     }
+    if (hosts.isExclusive) return;
     if (this.#keks.length === 1 && seen.visibility.made === undefined) await this.#seeNew(label);
   }
 
@@ -122,7 +123,7 @@ class KekTrials {
 
   async #useMade(): Promise<void> {
     const { hosts, seen } = this.#trialling;
-    if (seen.visibility.made !== "at once" && seen.visibility.made !== "within 2 s") {
+    if (!hosts.isExclusive && seen.visibility.made !== "at once" && seen.visibility.made !== "within 2 s") {
       // The library does not show the KEKs that were made after the first.
       await this.#attempt("loading the library again", async () => {
         await hosts.restart("user");
@@ -195,7 +196,7 @@ class KekTrials {
     const { hosts, label: name, seen } = this.#trialling;
     const working = this.#working;
     const mechanism = seen.mechanisms.find(({ choice }) => choice === working?.choice)?.mechanism;
-    if (working === undefined || mechanism === undefined) return;
+    if (working === undefined || mechanism === undefined || hosts.isExclusive) return;
     const { label, keyId } = working.record;
     const user = await hosts.use("user");
     const { left } = await (await hosts.use("maker")).trial("remove", { label: name });

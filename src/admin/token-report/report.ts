@@ -51,6 +51,8 @@ export interface Visibility {
 export interface Observations {
   readonly facts?: TokenFacts;
   readonly login: LoginScope;
+  /** Whether the library admits one process at a time; then nothing shows what another process sees. */
+  readonly exclusive?: boolean;
   readonly rights: readonly TestedRight[];
   readonly templates?: TemplateTrials;
   readonly keks: readonly MadeKek[];

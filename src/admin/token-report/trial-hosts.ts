@@ -14,6 +14,9 @@ import type { Operator } from "../operator.js";
 /** Hosts that a report may start, including one for each replacement. */
 const MOST_STARTS = 12;
 
+/** The same if only one host may run at a time: each change of the role then starts one. */
+const MOST_EXCLUSIVE_STARTS = 60;
+
 /** One for the trials, one that shows what another load of the library sees. */
 const LANES = 2;
 
@@ -35,6 +38,7 @@ export class TrialHosts {
   /** Whether keys are made with another login than the plugin's. */
   readonly hasAdministrator: boolean;
   #starts = 0;
+  #isExclusive = false;
 
   /** @param label the object name of the report's KEKs */
   constructor(settings: Settings, operator: Operator, label: string) {
@@ -44,6 +48,11 @@ export class TrialHosts {
     const [{ admin, pin }] = settings.tokens;
     // Standard input holds one PIN: it is never tried as that of another role.
     this.hasAdministrator = admin !== undefined && pin.kind !== "stdin";
+  }
+
+  /** Whether the library admits one process at a time, so that only one host runs. */
+  get isExclusive(): boolean {
+    return this.#isExclusive;
   }
 
   /** Returns the host of a role, started and logged in. @throws KmsError */
@@ -80,13 +89,32 @@ export class TrialHosts {
     return again;
   }
 
-  /** Starts the host of a role without a login, and stops the previous one if it runs. @throws KmsError */
+  /**
+   * Starts the host of a role without a login, and stops the previous one if it runs. If it cannot be opened beside the
+   * hosts of other roles but alone, the library admits one process at a time.
+   * @throws KmsError
+   */
   async start(role: Role): Promise<TrialHost> {
-    await this.#hosts.get(role)?.stop();
-    if (++this.#starts > MOST_STARTS) {
+    if (this.#isExclusive) await this.stop();
+    else await this.#hosts.get(role)?.stop();
+    try {
+      return await this.#open(role);
+    } catch (error) {
+      const others = [...this.#hosts].filter(([other, { alive }]) => other !== role && alive);
+      if (others.length === 0) throw error;
+      await this.stop();
+      const alone = await this.#open(role);
+      this.#isExclusive = true;
+      return alone;
+    }
+  }
+
+  async #open(role: Role): Promise<TrialHost> {
+    const most = this.#isExclusive ? MOST_EXCLUSIVE_STARTS : MOST_STARTS;
+    if (++this.#starts > most) {
       throw new KmsError(
         "HSM_UNAVAILABLE",
-        `the token host ended in ${MOST_STARTS} trials; the remaining trials were not run`,
+        `the token host ended in ${most} trials; the remaining trials were not run`,
       );
     }
     const { host, gate } = await this.#access(role);

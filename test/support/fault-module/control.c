@@ -202,7 +202,10 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
     if (word == NULL || !function_named(word, &made->broken_slot)) refuse(line, word == NULL ? "(a function is missing)" : word);
     made->broken_slot_rv = number_word(next_word(rest), line);
   } else if (strcmp(name, "gcm-iv") == 0) parse_gcm(made, next_word(rest), line);
-  else if (strcmp(name, "fresh-ivs") == 0) made->fresh_ivs = number_word(next_word(rest), line);
+  else if (strcmp(name, "exclusive") == 0) {
+    made->exclusive_file = text_word(next_word(rest), line);
+    made->exclusive_rv = number_word(next_word(rest), line);
+  } else if (strcmp(name, "fresh-ivs") == 0) made->fresh_ivs = number_word(next_word(rest), line);
   else refuse(line, name);
   if ((word = next_word(rest)) != NULL) refuse(line, word);
 }

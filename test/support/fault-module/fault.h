@@ -59,12 +59,12 @@ struct control {
   struct rule rules[RULE_LIMIT];
   size_t rule_count;
   bool log[FUNCTION_COUNT];
-  char *count_file, *target, *pin_file, *session_file, *role_pin, *user_pin;
+  char *count_file, *target, *pin_file, *session_file, *exclusive_file, *role_pin, *user_pin;
   CK_ULONG role_type;
   CK_RV role_rv;
   bool session_loss, logout, login_per_load, token_removed, device_error, store_at_load, read_only_attributes, pin_silent, pin_keypad, gcm_own;
   atomic_bool session_loss_done, logout_done, token_removed_done;
-  CK_RV refuse_ro_sessions, fresh_ivs; /* CKR_OK when not set */
+  CK_RV refuse_ro_sessions, fresh_ivs, exclusive_rv; /* CKR_OK when not set */
   unsigned long pin_length_min, pin_length_max; /* a maximum of 0 when not set */
   unsigned long session_limit, pin_limit, id_limit, label_limit; /* NO_LIMIT when not set */
   struct list no_mechanism, only_mechanisms, refuse_mechanism, no_attribute, ignore_in_searches;

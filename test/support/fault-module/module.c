@@ -7,10 +7,13 @@
 #include "fault.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define DEFAULT_TARGET "/usr/lib/softhsm/libsofthsm2.so"
 
@@ -118,7 +121,19 @@ CRYPTOKI_FUNCTIONS(WRAPPER)
 
 /* ---- life of the library ---- */
 
+/* Whether no other process has initialised the library. The lock ends with this process. */
+static bool is_alone(const char *path) {
+  static int held = -1;
+  if (held >= 0) return true;
+  int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (file < 0) abort();
+  if (flock(file, LOCK_EX | LOCK_NB) == 0) held = file;
+  else close(file);
+  return held >= 0;
+}
+
 CK_RV emulated_C_Initialize(void *arguments) {
+  if (control->exclusive_file != NULL && !is_alone(control->exclusive_file)) return control->exclusive_rv;
   if (control->store_at_load && !initialised) store_load();
   CK_RV rv = target->C_Initialize(arguments);
   if (rv != CKR_OK) return login_initialised(rv);
