@@ -187,6 +187,14 @@ function hasOne(tokens: readonly TokenSettings[]): tokens is TokenList {
   return tokens.length > 0;
 }
 
+function cacheOf({ ttl, outageTtl, ...others }: Document["cache"]): Settings["cache"] {
+  return { ...others, ttlMs: ttl, outageTtlMs: outageTtl };
+}
+
+function hsmOf({ requestTimeout, startTimeout, ...others }: Document["hsm"]): Settings["hsm"] {
+  return { ...others, requestTimeoutMs: requestTimeout, startTimeoutMs: startTimeout };
+}
+
 function normalise(document: Document, tokens: Settings["tokens"], warnings: readonly string[]): Settings {
   const { socket, keys, localKek, cache, hsm, health, http, stateDir } = document;
   const { policy, root } = document.approvals;
@@ -207,20 +215,8 @@ function normalise(document: Document, tokens: Settings["tokens"], warnings: rea
     mode: document.mode,
     mechanism: document.mechanism,
     localKek: { maxAgeMs: localKek.maxAge, maxUses: localKek.maxUses },
-    cache: {
-      entries: cache.entries,
-      ttlMs: cache.ttl,
-      outageTtlMs: cache.outageTtl,
-      remember: cache.remember,
-    },
-    hsm: {
-      requestTimeoutMs: hsm.requestTimeout,
-      startTimeoutMs: hsm.startTimeout,
-      hosts: hsm.hosts,
-      sessions: hsm.sessions,
-      queue: hsm.queue,
-      allowFinalTry: hsm.allowFinalTry,
-    },
+    cache: cacheOf(cache),
+    hsm: hsmOf(hsm),
     health: {
       outageGracePeriodMs: health.outageGracePeriod,
       onHsmLoss: health.onHsmLoss,

@@ -73,6 +73,14 @@ function addHsmState(registry: OpenMetricsRegistry, state: PluginState): void {
     "Whether a KEK is due but not activated: unproven, unrecorded or not approved; Status and /readyz give the reason.",
     () => Number(state.heldBack()),
   );
+  addProcesses(registry, state);
+}
+
+/** Adds what the plugin's processes use, and how much work waits for them. */
+function addProcesses(registry: OpenMetricsRegistry, state: PluginState): void {
+  const gauge = (name: string, help: string, read: () => number): void => {
+    addGauge(registry, { name, help, read });
+  };
   gauge(
     "kms_pkcs11_token_host_resident_memory_bytes",
     "Resident memory of all token hosts.",

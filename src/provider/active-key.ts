@@ -7,7 +7,7 @@ import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
 import { permittedBy, refusedAfter, type ActivationGate } from "./activation-gate.js";
 import { activeAt, findByKeyId, isLater, type Generation, type Schedule } from "./generations.js";
-import type { PublishedMemory, Published } from "./key-memory.js";
+import type { PublishedMemory } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
 import type { Prover } from "./prover.js";
 import { PublicationRecord } from "./publication-record.js";
@@ -167,12 +167,12 @@ export class ActiveKey {
    * @throws KmsError as `publish`
    */
   #first(): Choice {
-    const { keyring, memory, prover } = this.#options;
+    const { keyring, memory, prover, health } = this.#options;
     const before = memory.load();
     const known = before && findByKeyId(keyring.schedule, before.keyId);
     const isClockBehind = known !== undefined && known.activation > this.#asOf();
     const generation = isClockBehind ? known : this.#scheduled();
-    if (before !== undefined && known === undefined) this.#refuseSuccession(before, generation);
+    if (before !== undefined && known === undefined) refuseSuccession(before, generation, health.unread);
     if (isProven(prover, generation)) return { generation, heldBack: this.#refusedAfter(generation) };
     const heldBack = this.#whyNotActivated(generation);
     // The KEK that was published before the restart stays in use, as it would have without a restart.
@@ -211,20 +211,6 @@ export class ActiveKey {
   #refusedAfter(chosen: Generation | undefined): KmsError | undefined {
     const { keyring, gate } = this.#options;
     return gate && refusedAfter(gate, chosen, keyring, this.#asOf());
-  }
-
-  #refuseSuccession(before: Published, due: Generation): void {
-    try {
-      refuseSuccession(before, due);
-    } catch (error) {
-      const { unread } = this.#options.health;
-      if (unread === undefined) throw error;
-      throw new KmsError(
-        "HSM_UNAVAILABLE",
-        `the active KEK ${before.keyId} is on no token that could be read; ${unread.message}`,
-        error,
-      );
-    }
   }
 
   #whyNotActivated({ record: { keyId } }: Generation): KmsError {
