@@ -6,6 +6,7 @@ const LAYERS = {
   "main\\.ts": ["cli/", "engine\\.ts", "hardening\\.ts", "unused-memory\\.ts", "file-limit\\.ts"],
   "cli/": [
     "admin/",
+    "evidence/",
     "init/",
     "custody/",
     "compose/",
@@ -61,6 +62,8 @@ const LAYERS = {
     "errors\\.ts",
     "version\\.ts",
   ],
+  // An optional feature: only its commands import it.
+  "evidence/": ["page/", "etcd/", "audit/", "files/", "untrusted-text\\.ts", "errors\\.ts", "version\\.ts"],
   // An optional feature: nothing else imports it.
   "page/": ["etcd/", "untrusted-text\\.ts"],
   "server/": ["provider/", "hsm/", "files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
@@ -163,6 +166,8 @@ module.exports = {
           "^src/(main|token-host/(main|lane-thread))\\.ts$",
           "(^|/)vitest\\.config\\.ts$",
           "^test/setup/",
+          // Types of a package that has none.
+          "\\.d\\.ts$",
         ],
       },
       to: {},

@@ -69,6 +69,13 @@ const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./custody/command.js")).addCustodyCommand,
   },
   {
+    name: "evidence",
+    description:
+      "collect what an auditor asks for in one folder with a page, and check such a folder offline",
+    isGroup: true,
+    load: async () => (await import("./evidence/command.js")).addEvidenceCommand,
+  },
+  {
     name: "conformance",
     description:
       "test any KMS v2 plugin for the behaviour that kube-apiserver relies on; exit 0 if every 'must' rule holds, 1 if not, 3 if it cannot be reached",

@@ -1,4 +1,5 @@
 // Connects the metrics' gauges with the parts that they are read from. Reading a gauge changes nothing.
+import type { Settings } from "../config/settings.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
 import type { Metrics } from "../observability/metrics.js";
 import { ProcessUsage } from "../observability/process-usage.js";
@@ -10,6 +11,7 @@ export function observeProvider(
   metrics: Metrics,
   running: RunningProvider,
   { port, tokens }: Pick<OpenedTokens, "port" | "tokens">,
+  { cryptoperiodMs = 0 }: Pick<Settings, "cryptoperiodMs">,
 ): void {
   const hosts = new ProcessUsage(() => tokens.flatMap((token) => token.pids));
   const all = new ProcessUsage(() => [process.pid, ...tokens.flatMap((token) => token.pids)]);
@@ -28,6 +30,7 @@ export function observeProvider(
     queueLength: () => sum(tokens, (token) => token.queueLength),
     cacheEntries: () => running.cache.size,
     localKekUses: () => running.localKeks.uses,
+    cryptoperiodSeconds: () => cryptoperiodMs / 1000,
     keys: () => running.keys(),
   });
 }

@@ -3,6 +3,7 @@ import type { Settings } from "../config/settings.js";
 import type { HttpContent } from "../observability/http.js";
 import type { Metrics } from "../observability/metrics.js";
 import type { PluginPage } from "../page/plugin-page.js";
+import { cryptoperiodFinding } from "../provider/cryptoperiod.js";
 import type { Readiness } from "../provider/readiness.js";
 import type { RunningProvider } from "../provider/running-provider.js";
 import type { RunningServer } from "../server/server.js";
@@ -19,30 +20,45 @@ export interface Sockets {
 /**
  * Returns the readiness of the provider and the socket. An operator who cannot submit a PIN does not make it unready.
  */
-function readinessOf(running: RunningProvider, { server, unlock, lock }: Sockets): Readiness {
+function readinessOf(
+  running: RunningProvider,
+  { server, unlock, lock }: Sockets,
+  cryptoperiodMs: number | undefined,
+): Readiness {
   const { ready, lines } = running.readiness();
-  const findings = unlock.flatMap((socket) => socket.problem() ?? []);
+  const findings = [
+    ...unlock.flatMap((socket) => socket.problem() ?? []),
+    ...ageFindings(running, cryptoperiodMs),
+  ];
   const problems = [lock.finding ?? [], server.socketProblem() ?? []].flat();
   if (problems.length === 0) return { ready, lines: [...lines, ...findings] };
   return { ready: false, lines: [...problems, ...(ready ? [] : lines), ...findings] };
 }
 
+function ageFindings(running: RunningProvider, cryptoperiodMs: number | undefined): string[] {
+  return running.keys().flatMap(({ keyId, state, activation }) => {
+    const instant = activation === null ? undefined : Date.parse(activation);
+    const finding = state === "active" && cryptoperiodFinding(instant, Date.now(), cryptoperiodMs);
+    return typeof finding === "string" ? [`KEK ${keyId}: ${finding}`] : [];
+  });
+}
+
 /** Returns the functions that render the endpoints. */
 export function httpContent(
-  { stateDir }: Settings,
+  { stateDir, cryptoperiodMs }: Settings,
   running: RunningProvider,
   sockets: Sockets,
   metrics: Metrics,
 ): HttpContent {
   let page: PluginPage | undefined;
   return {
-    readiness: () => readinessOf(running, sockets),
+    readiness: () => readinessOf(running, sockets, cryptoperiodMs),
     keys: (refresh) => running.keyring(refresh),
     metrics: () => metrics.text(),
     metricsType: metrics.contentType,
     page: async () => {
       page ??= new (await import("../page/plugin-page.js")).PluginPage(VERSION, stateDir);
-      const readiness = readinessOf(running, sockets);
+      const readiness = readinessOf(running, sockets, cryptoperiodMs);
       return page.render({ readiness, keyring: running.keyring(), metrics: await metrics.text() });
     },
   };

@@ -174,7 +174,7 @@ function openRunningProvider(
     // A reload replaces the warm token host; without one, requests would wait for the reload.
     reload: { intervals: settings.hsm.hosts > 1 ? intervals : undefined },
   });
-  observeProvider(metrics, running, hsm);
+  observeProvider(metrics, running, hsm, settings);
   return running;
 }
 

@@ -5,6 +5,7 @@ import { KmsError } from "../errors.js";
 import { MECHANISM_CHOICES } from "../hsm/mechanisms.js";
 import { approvalsSection } from "./approvals-schema.js";
 import { auditSection } from "./audit-schema.js";
+import { parseCryptoperiod } from "./cryptoperiod.js";
 import { parseHttpAddress } from "./http-address.js";
 import { parseNodeAddresses } from "./node-address.js";
 import {
@@ -55,6 +56,11 @@ const keysSection = z.strictObject({
     most: "5m",
     preset: "30s",
     why: "How often the plugin reads the token for new and removed keys; must be shorter than the activation delay of a rotation",
+  }),
+  cryptoperiod: optionalText({
+    range: "1h to 3650d",
+    read: parseCryptoperiod,
+    why: "How long a KEK may be active, such as 90d; a metric, an alert, `check`, `keys list` and /readyz report when nine tenths have passed. It stops nothing",
   }),
 });
 

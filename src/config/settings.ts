@@ -74,6 +74,8 @@ export interface Settings {
   readonly http?: HttpAddress;
   /** Always present for `serve`. */
   readonly stateDir?: string;
+  /** How long a KEK may be active; absent if no limit is configured. */
+  readonly cryptoperiodMs?: number;
   /** Absent if no audit log is configured. */
   readonly audit?: AuditSettings;
   /** Absent if no policy is configured. */
@@ -210,6 +212,7 @@ function normalise(document: Document, tokens: Settings["tokens"], warnings: rea
     objectName: keys.uri.object,
     tokens,
     ...(keys.active !== undefined && { pinnedKey: keys.active }),
+    ...(keys.cryptoperiod !== undefined && { cryptoperiodMs: keys.cryptoperiod }),
     allowUnprotected: keys.allowUnprotected,
     refreshIntervalMs: keys.refreshInterval,
     mode: document.mode,

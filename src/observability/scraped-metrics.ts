@@ -29,6 +29,8 @@ export interface PluginState {
   readonly queueLength: () => number;
   readonly cacheEntries: () => number;
   readonly localKekUses: () => number;
+  /** 0 if none is configured. */
+  readonly cryptoperiodSeconds: () => number;
   readonly keys: () => readonly KeyMetric[];
 }
 
@@ -40,6 +42,11 @@ export function addPluginState(registry: OpenMetricsRegistry, state: PluginState
   };
   gauge("kms_pkcs11_cache_entries", "Plaintexts in the unwrap cache.", state.cacheEntries);
   gauge("kms_pkcs11_local_kek_uses", "Encrypts under the current local KEK.", state.localKekUses);
+  gauge(
+    "kms_pkcs11_cryptoperiod_seconds",
+    "How long a KEK may be active (keys.cryptoperiod); 0 if no limit is configured.",
+    state.cryptoperiodSeconds,
+  );
   addKeyMetrics(registry, state.keys);
 }
 

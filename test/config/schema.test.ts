@@ -35,6 +35,7 @@ describe("settingRows", () => {
       "keys.active": "none",
       "keys.allowUnprotected": "[]",
       "keys.refreshInterval": "30s",
+      "keys.cryptoperiod": "none",
       "module.path": "none",
       "module.entry": "none",
       "module.parameters": "none",

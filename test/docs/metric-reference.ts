@@ -26,6 +26,7 @@ export async function metricReference(): Promise<MetricReference[]> {
     queueLength: zero,
     cacheEntries: zero,
     localKekUses: zero,
+    cryptoperiodSeconds: zero,
     keys: () => [],
   });
   metrics.addWorkingSet(() => ({

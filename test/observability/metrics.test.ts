@@ -14,6 +14,7 @@ const NAMES = [
   "kms_pkcs11_cache_evictions_total",
   "kms_pkcs11_cache_hits_total",
   "kms_pkcs11_cache_misses_total",
+  "kms_pkcs11_cryptoperiod_seconds",
   "kms_pkcs11_hsm_call_seconds",
   "kms_pkcs11_hsm_calls_total",
   "kms_pkcs11_hsm_up",
@@ -54,6 +55,7 @@ it("metrics keep their names, labels and values", async () => {
     queueLength: () => 7,
     cacheEntries: () => 3,
     localKekUses: () => 4,
+    cryptoperiodSeconds: () => 7776000,
     keys: () => [
       { keyId: "id-one", state: "standby", activation: "2026-11-21T10:00:00.000Z" },
       { keyId: "id-two", state: "active", activation: null },

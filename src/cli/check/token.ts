@@ -18,6 +18,7 @@ import {
   type SchedulePolicy,
 } from "../../provider/generations.js";
 import { schedulePolicy } from "../../compose/provider.js";
+import { cryptoperiodFinding } from "../../provider/cryptoperiod.js";
 import type { Report } from "./findings.js";
 import { checkRights } from "./rights.js";
 
@@ -112,12 +113,17 @@ async function checkKeys(
     const { record } = generation;
     const state = stateOf(generation, active, Date.now());
     const name = `"${record.label}" key_id ${record.keyId}`;
+    const isActive = generation === active;
+    const age = isActive
+      ? cryptoperiodFinding(generation.activation, Date.now(), settings.cryptoperiodMs)
+      : undefined;
+    if (age !== undefined) report.add("warn", "cryptoperiod", `${name}: ${age}`);
     const findings = [...record.unprotected, ...record.remarks];
     if (findings.length === 0) report.add("ok", `${state} key`, name);
     else report.add("warn", `${state} key`, [name, ...findings, replaceKey(state)].join("; "));
     const tried = await hsm.probe(record.keyId, settings.mechanism);
     const chosen = reportMechanisms(record, tried, settings.mechanism, report);
-    if (generation === active && chosen !== undefined) usable = { keyId: record.keyId, mechanism: chosen };
+    if (isActive && chosen !== undefined) usable = { keyId: record.keyId, mechanism: chosen };
   }
   return usable;
 }

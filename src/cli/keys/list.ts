@@ -4,6 +4,7 @@ import type { ApprovalView } from "../../admin/approval-view.js";
 import type { Settings } from "../../config/settings.js";
 import { schedulePolicy } from "../../compose/provider.js";
 import { EXIT_NO, EXIT_UNREACHABLE, exitCodeOf } from "../exit-code.js";
+import { cryptoperiodFinding } from "../../provider/cryptoperiod.js";
 import { viewKeyring, type KeyringView, type ViewedKey } from "../../admin/keyring-view.js";
 import { compareNodes, nodeRows, readNodes, type NodeReport } from "../../admin/node-comparison.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
@@ -81,7 +82,7 @@ function finish(
   approvals?: ApprovalView,
 ): void {
   const now = Date.now();
-  const view = settings && viewKeyring(tokens, schedulePolicy(settings), now);
+  const view = settings && withAge(viewKeyring(tokens, schedulePolicy(settings), now), settings, now);
   const keys = sorted(view).map((key) => withApproval(key, approvals));
   const listing: Listing = {
     keys: keys.map((key) => asJson(key, now)),
@@ -93,6 +94,19 @@ function finish(
   if (output === "json") terminal.out(formatJson(listing satisfies KeysListOutput));
   else terminal.out(describe(listing, keys, tokens.length > 1, now));
   process.exitCode = exitCodeFor(listing, tokens, view);
+}
+
+/** Adds the finding about the active KEK's age. */
+export function withAge(
+  view: KeyringView,
+  { cryptoperiodMs }: Pick<Settings, "cryptoperiodMs">,
+  now: number,
+): KeyringView {
+  const keys = view.keys.map((key) => {
+    const age = key.state === "active" && cryptoperiodFinding(key.activation, now, cryptoperiodMs);
+    return typeof age === "string" ? { ...key, findings: [...key.findings, age] } : key;
+  });
+  return { ...view, keys };
 }
 
 function exitCodeFor(

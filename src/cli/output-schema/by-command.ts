@@ -6,6 +6,7 @@ import { benchOutput } from "./bench.js";
 import { configPrintOutput, configValidateOutput } from "./config.js";
 import { custodySplitOutput, custodyTestOutput, lockOutput, unlockOutput } from "./custody.js";
 import { etcdGetOutput, etcdMigrateOutput, etcdUsageOutput, etcdVerifyOutput } from "./etcd.js";
+import { evidenceCollectOutput, evidenceVerifyOutput } from "./evidence.js";
 import { failureOutput } from "./failure.js";
 import * as keys from "./keys.js";
 import * as plugin from "./plugin.js";
@@ -26,6 +27,8 @@ export const OUTPUT_SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   "custody test": custodyTestOutput,
   // The same facts about the next epoch.
   "custody renew": custodySplitOutput,
+  "evidence collect": evidenceCollectOutput,
+  "evidence verify": evidenceVerifyOutput,
   conformance: plugin.conformanceOutput,
   console: plugin.consoleOutput,
   "keys create": keys.keysCreateOutput,

@@ -1,0 +1,84 @@
+// Gathers what a folder of evidence is made of: from the token, the audit log, this machine and the reports of other commands.
+import { hostname } from "node:os";
+import { readAuditKey } from "../../audit/key.js";
+import { verifyAudit } from "../../audit/verify.js";
+import { withTokens } from "../../admin/command-tokens.js";
+import { viewKeyring } from "../../admin/keyring-view.js";
+import type { Operator } from "../../admin/operator.js";
+import { schedulePolicy } from "../../compose/provider.js";
+import type { Settings } from "../../config/settings.js";
+import { KmsError } from "../../errors.js";
+import { readUsageReport } from "../../etcd/usage-report.js";
+import { extractAudit } from "../../evidence/audit-extract.js";
+import type { EvidenceFacts } from "../../evidence/facts.js";
+import { runningVersions } from "../../evidence/packages.js";
+import { readVerification } from "../../evidence/verification-file.js";
+import { fileError } from "../../files/file-error.js";
+import { check } from "../check/command.js";
+import { Report } from "../check/findings.js";
+import { withAge } from "../keys/list.js";
+
+/** Where to gather from. */
+export interface GatherInputs {
+  readonly settings: Settings;
+  readonly configPath: string | undefined;
+  readonly usageReport?: string;
+  readonly verification?: string;
+}
+
+/** Returns the facts. @throws KmsError if a source that was given cannot be read; a token that does not answer is a finding */
+export async function gather(inputs: GatherInputs, operator: Operator): Promise<EvidenceFacts> {
+  const { settings, usageReport, verification } = inputs;
+  const usage = usageReport === undefined ? undefined : readUsageReport(usageReport);
+  const verified = verification === undefined ? undefined : readVerification(verification);
+  const audit = await auditFacts(settings);
+  const report = new Report();
+  await check({ settings, configPath: inputs.configPath, probesApiserver: false, report }, operator, false);
+  return {
+    collectedAt: new Date(),
+    host: hostname(),
+    cryptoperiodMs: settings.cryptoperiodMs,
+    keys: await keyFacts(settings, operator),
+    findings: report.findings,
+    audit,
+    usage,
+    verification: verified,
+    versions: await runningVersions(settings.tokens.map(({ modulePath }) => modulePath)),
+  };
+}
+
+async function keyFacts(settings: Settings, operator: Operator): Promise<EvidenceFacts["keys"]> {
+  const now = Date.now();
+  return withTokens(settings, operator, (tokens) => {
+    const away = tokens.flatMap(({ name, failure }) =>
+      failure === undefined ? [] : [`${name}: ${failure.message}`],
+    );
+    const view = withAge(viewKeyring(tokens, schedulePolicy(settings), now), settings, now);
+    const problems = [
+      ...away,
+      ...view.differences,
+      ...(view.problem === undefined ? [] : [view.problem.message]),
+    ];
+    const keys = view.keys.map(({ record, state, activation, findings, holders }) => ({
+      keyId: record.keyId,
+      label: record.label,
+      kind: record.kind,
+      state,
+      activation: activation === undefined ? null : new Date(activation).toISOString(),
+      findings,
+      tokens: holders,
+    }));
+    return Promise.resolve({ keys, problem: problems.length === 0 ? null : problems.join("; ") });
+  });
+}
+
+async function auditFacts({ audit }: Settings): Promise<EvidenceFacts["audit"]> {
+  if (audit === undefined) return undefined;
+  try {
+    const report = await verifyAudit(audit);
+    return { report, extract: await extractAudit(report.files, await readAuditKey(audit.keyFile)) };
+  } catch (error) {
+    if (error instanceof KmsError) throw error;
+    throw fileError(error) ?? error;
+  }
+}

@@ -1,0 +1,49 @@
+// What a folder of evidence is made of, as its page and its files show it. Nothing here is secret.
+import type { AuditReport } from "../audit/verify.js";
+import type { UsageReport } from "../etcd/usage-report.js";
+import type { AuditExtract } from "./audit-extract.js";
+import type { RunningVersions } from "./packages.js";
+
+/** One KEK, as `keys list` has it. */
+export interface EvidenceKek {
+  readonly keyId: string;
+  readonly label: string;
+  readonly kind: string;
+  readonly state: string;
+  /** ISO 8601; null for a KEK without an activation instant. */
+  readonly activation: string | null;
+  readonly findings: readonly string[];
+  readonly tokens: readonly string[];
+}
+
+/** A finding of `check`. */
+export interface EvidenceFinding {
+  readonly group: string;
+  readonly verdict: "ok" | "warn" | "fail";
+  readonly subject: string;
+  readonly detail: string;
+}
+
+/** An object-by-object verification that `etcd verify -o json` wrote. */
+export interface EvidenceVerification {
+  readonly resources: readonly {
+    readonly resource: string;
+    readonly objects: number;
+    readonly opened: number;
+    readonly failed: number;
+  }[];
+  readonly failures: readonly object[];
+}
+
+/** Everything that was collected; undefined or null for what was not. */
+export interface EvidenceFacts {
+  readonly collectedAt: Date;
+  readonly host: string;
+  readonly cryptoperiodMs: number | undefined;
+  readonly keys: { readonly keys: readonly EvidenceKek[]; readonly problem: string | null };
+  readonly findings: readonly EvidenceFinding[];
+  readonly audit: { readonly report: AuditReport; readonly extract: AuditExtract } | undefined;
+  readonly usage: UsageReport | undefined;
+  readonly verification: EvidenceVerification | undefined;
+  readonly versions: RunningVersions;
+}
