@@ -3,27 +3,25 @@
 import { Option, type Command } from "commander";
 import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
-import { ApiResources } from "../../etcd/api-resources.js";
 import { KubeApi } from "../../etcd/kube-api.js";
-import { migrate } from "../../etcd/migration.js";
-import { compareClusters, type ComparisonPorts } from "../../etcd/same-cluster.js";
-import { parseStorageKey } from "../../etcd/storage-key.js";
-import type { StoredObject } from "../../etcd/store.js";
-import { stateOf, takeSurvey, type Aim } from "../../etcd/survey.js";
-import { migrateByKubernetes } from "../../etcd/version-migration.js";
 import { addEndpointOptions, DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
 import { withLiveEtcd } from "../../admin/etcd-source.js";
-import { untilInterrupted } from "../../admin/interrupts.js";
 import { findReferenced, parseKeyReference } from "../../admin/key-reference.js";
 import { KmsClient } from "../../kms-client/kms-client.js";
 import { MigrationProgress } from "./migration-progress.js";
-import { describeMigration, migrationJson, type MigrationResult } from "./migration-report.js";
-import { aimOf } from "../../admin/migration-aim.js";
+import { describeMigration, migrationJson } from "./migration-report.js";
+import { leftBy, migrateStored, type MigrationResult } from "../../admin/migrate-stored.js";
 import { printResult, type Change } from "../next-step.js";
 import type { OutputFormat, Terminal } from "../output.js";
 
-interface MigrateOptions extends EndpointOptions {
+export interface LimitOptions {
+  readonly rate: string;
+  readonly concurrency: string;
+  readonly wait: string;
+}
+
+interface MigrateOptions extends EndpointOptions, LimitOptions {
   readonly prefix: string;
   readonly kubeconfig?: string;
   readonly context?: string;
@@ -31,9 +29,6 @@ interface MigrateOptions extends EndpointOptions {
   readonly keyId?: string;
   readonly encryptionConfig?: string;
   readonly resources?: string;
-  readonly rate: string;
-  readonly concurrency: string;
-  readonly wait: string;
   readonly with: "patches" | "svm";
   readonly dryRun?: true;
   readonly skipClusterCheck?: true;
@@ -88,7 +83,8 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
     });
 }
 
-function addLimitOptions(command: Command): Command {
+/** Adds the limits of a migration. */
+export function addLimitOptions(command: Command): Command {
   return command
     .option("--rate <number>", "maximum number of objects per second", "100")
     .option("--concurrency <number>", "maximum number of requests at a time", "8")
@@ -105,24 +101,18 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
   const api = KubeApi.connect(options);
   const observer = new MigrationProgress(terminal);
   try {
-    const result = await withLiveEtcd(etcdAccess(options), async (etcd) => {
-      const { prefix } = options;
-      const store = etcd.store(prefix);
-      const aim = await aimOf(keyId, options, store);
-      const before = await takeSurvey(store, aim, { prefix, observer: observer.surveys() });
-      observer.end();
-      if (before.left === 0) return { keyId, isDryRun: false, before, done: undefined };
-      const isDryRun = options.dryRun === true;
-      const ports = { store, prefix, api, resources: await ApiResources.discover(api) };
-      await requireSameCluster(ports, aim, options);
-      const done = await untilInterrupted((signal) =>
-        options.with === "svm" && !isDryRun
-          ? migrateByKubernetes(ports, before, { aim, ...limits, signal, observer })
-          : migrate(ports, before, { aim, ...limits, dryRun: isDryRun, signal, observer }),
-      );
-      return { keyId, isDryRun, before, done };
-    });
-    observer.end();
+    const result = await withLiveEtcd(etcdAccess(options), (etcd) =>
+      migrateStored(etcd, {
+        ...options,
+        ...limits,
+        api,
+        keyId,
+        means: options.with,
+        dryRun: options.dryRun === true,
+        skipClusterCheck: options.skipClusterCheck === true,
+        observer,
+      }),
+    );
     const shown = { json: migrationJson(result), text: describeMigration(result), change: changeOf(result) };
     printResult(shown, options.output, terminal);
     if (!isComplete(result)) process.exitCode = EXIT_NO;
@@ -132,32 +122,9 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
   }
 }
 
-/** Checks that the API server uses this etcd. @throws KmsError CONFIG_INVALID if it does not or that is unknown */
-async function requireSameCluster(
-  ports: ComparisonPorts,
-  aim: Aim,
-  { skipClusterCheck }: MigrateOptions,
-): Promise<void> {
-  const { verdict, text } = await compareClusters(ports, () => staleObjects(ports, aim));
-  if (verdict === "same" || (verdict === "unknown" && skipClusterCheck === true)) return;
-  const { server } = ports.api;
-  throw new KmsError(
-    "CONFIG_INVALID",
-    verdict === "different"
-      ? `${server} is not an API server of this etcd: ${text}; nothing was rewritten; correct --kubeconfig, --context or --endpoints`
-      : `it is unknown whether ${server} is an API server of this etcd: ${text}; nothing was rewritten; use a kubeconfig that may get the namespace kube-system, or, if you know that it is one, give --skip-cluster-check`,
-  );
-}
-
-async function* staleObjects({ store, prefix }: ComparisonPorts, aim: Aim): AsyncGenerator<StoredObject> {
-  for await (const object of store.objects()) {
-    if (stateOf(object.value, parseStorageKey(object.key, prefix), aim) === "stale") yield object;
-  }
-}
-
 /** Returns whether no object is left; for a dry run, whether every object could be rewritten. */
-function isComplete({ isDryRun, before, done }: MigrationResult): boolean {
-  return isDryRun ? done?.failures.length === 0 : (done?.after ?? before).left === 0;
+function isComplete(result: MigrationResult): boolean {
+  return result.isDryRun ? result.done?.failures.length === 0 : leftBy(result) === 0;
 }
 
 function changeOf(result: MigrationResult): Change {
@@ -166,7 +133,7 @@ function changeOf(result: MigrationResult): Change {
 }
 
 /** Returns the checked limits. @throws KmsError CONFIG_INVALID */
-function limitsOf({ rate, concurrency, wait }: MigrateOptions): {
+export function limitsOf({ rate, concurrency, wait }: LimitOptions): {
   rate: number;
   concurrency: number;
   settleMs: number;

@@ -1,18 +1,11 @@
 // The output of `etcd migrate`: by resource the objects under the active key before and after, the reasons for objects
 // that are left, and what to do next.
+import type { MigrationResult } from "../../admin/migrate-stored.js";
 import type { Migrated } from "../../etcd/migration.js";
 import type { Survey, SurveyRow } from "../../etcd/survey.js";
 import { formatTable } from "../output.js";
 import { oneLine } from "../../untrusted-text.js";
 import type { EtcdMigrateOutput } from "../output-schema/etcd.js";
-
-export interface MigrationResult {
-  readonly keyId: string;
-  readonly before: Survey;
-  /** Undefined if there was nothing to rewrite. */
-  readonly done: Migrated | undefined;
-  readonly isDryRun: boolean;
-}
 
 /** Returns the JSON document of a migration. */
 export function migrationJson({

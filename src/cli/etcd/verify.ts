@@ -1,28 +1,16 @@
 // `kms-pkcs11 etcd verify`: decrypts every object with the HSM, without an API server. For a snapshot it proves that
 // this HSM can decrypt the backup.
 import type { Command } from "commander";
-import { verifyObjects } from "../../etcd/count-objects.js";
-import { HsmSeeds } from "../../etcd/hsm-seeds.js";
-import { Seeds } from "../../etcd/seeds.js";
-import type { VerificationResult } from "../../etcd/verification.js";
 import { addEtcdOptions, withEtcd, type EtcdOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, formatTable, type Terminal } from "../output.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
-import { withCountProgress } from "../../admin/etcd-source.js";
 import { operatorAt } from "../operator.js";
-import { withProvider } from "../../admin/with-provider.js";
+import { verifyStored, type Verified } from "../../admin/verify-stored.js";
 import { oneLine } from "../../untrusted-text.js";
 import type { EtcdVerifyOutput } from "../output-schema/etcd.js";
 
 type VerifyOptions = EtcdOptions & KekOptions;
-
-interface Verified extends VerificationResult {
-  readonly objects: number;
-  /** The number of DEK seeds that the HSM was asked to decrypt. */
-  readonly decrypts: number;
-  readonly seconds: number;
-}
 
 /** Adds `etcd verify`. */
 export function addEtcdVerifyCommand(etcd: Command, terminal: Terminal): void {
@@ -47,28 +35,7 @@ export function addEtcdVerifyCommand(etcd: Command, terminal: Terminal): void {
 async function verify(options: VerifyOptions, terminal: Terminal): Promise<Verified> {
   const settings = settingsOfKek(options);
   const operator = operatorAt(terminal);
-  const { prefix } = options;
-  return withEtcd(options, operator, (etcd) =>
-    withProvider(settings, operator, async (provider) => {
-      const hsm = new HsmSeeds(provider, settings.hsm.sessions);
-      const seeds = new Seeds((question) => hsm.load(question));
-      const startedAt = performance.now();
-      try {
-        const result = await withCountProgress(prefix, operator, (observer) =>
-          verifyObjects(etcd.store(prefix), seeds, { prefix, observer }),
-        );
-        return {
-          objects: result.resources.reduce((sum, { objects }) => sum + objects, 0),
-          decrypts: hsm.decrypts,
-          seconds: Math.round(performance.now() - startedAt) / 1000,
-          ...result,
-        };
-      } finally {
-        hsm.stop();
-        seeds.clear();
-      }
-    }),
-  );
+  return withEtcd(options, operator, (etcd) => verifyStored(etcd, options.prefix, settings, operator));
 }
 
 function describe({ objects, decrypts, seconds, resources, failures }: Verified): string {

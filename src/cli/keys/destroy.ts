@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
 import { confirmKeyId } from "./confirm-key-id.js";
 import { destroyKek, type Destroyed } from "../../admin/destroy-kek.js";
-import { addDisuseOptions, disuseProofOf, type DisuseOptions } from "./disuse-options.js";
+import { addDisuseOptions, digestsOf, disuseProofOf, type DisuseOptions } from "./disuse-options.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
 import {
   nodesAfterDestroy,
@@ -116,12 +116,6 @@ async function destroy(keyId: string, options: DestroyOptions, terminal: Termina
     operator.notify(`warning: ${warning}`);
   }
   requireChanged(destroyed.changes, "destroyed");
-}
-
-/** Returns the digests of reports, which an approval may name. */
-async function digestsOf(files: readonly string[]): Promise<string[]> {
-  const { digestOfFile } = await import("../../approvals/document.js");
-  return files.map((file) => digestOfFile(file));
 }
 
 function report(

@@ -88,6 +88,12 @@ export function disuseProofOf(options: DisuseOptions, operator: Operator): Disus
   };
 }
 
+/** Returns the digests of reports, which an approval may name. */
+export async function digestsOf(files: readonly string[]): Promise<string[]> {
+  const { digestOfFile } = await import("../../approvals/document.js");
+  return files.map((file) => digestOfFile(file));
+}
+
 function parseClusterId(text: string): string {
   const [, , digits] = HEXADECIMAL.exec(text.toLowerCase()) ?? [];
   if (digits !== undefined) return digits;

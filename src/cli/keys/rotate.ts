@@ -1,16 +1,13 @@
 // `kms-pkcs11 keys rotate`: makes the next generation of the KEK inside the HSM, which becomes active later. It can
 // wait until every token and node has it, and destroy it if one does not.
-import { Option, type Command } from "commander";
+import type { Command } from "commander";
 import { activationAdvice, approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { LEAST_GUARDED_MS } from "../../admin/guarded-rotation.js";
 import { untilInterrupted } from "../../admin/interrupts.js";
 import { rotateKek } from "../../admin/rotate-kek.js";
-import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
-import { parseTime } from "../../provider/kek-label.js";
-import { DEFAULT_DELAY_MS } from "../../provider/rotation.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
@@ -21,11 +18,10 @@ import {
   administratorSettings,
   type SettingsOptions,
 } from "../settings-options.js";
+import { activationOf, addActivationOptions, type ActivationOptions } from "./activation-options.js";
 import { reportRotation } from "./rotation-report.js";
 
-interface RotateOptions extends SettingsOptions, ApprovalOption, NodesOptions {
-  readonly activateIn?: string;
-  readonly activateAt?: string;
+interface RotateOptions extends SettingsOptions, ApprovalOption, ActivationOptions, NodesOptions {
   readonly dryRun?: true;
   readonly wait?: true;
   readonly abortUnlessConverged?: true;
@@ -60,15 +56,9 @@ Example:
 
 /** Adds `keys rotate`. */
 export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
-  addApprovalOption(addMechanismOption(addKeyOptions(keys.command("rotate"))))
+  addActivationOptions(addApprovalOption(addMechanismOption(addKeyOptions(keys.command("rotate")))))
     .description(
       "make the next KEK inside the HSM; it is standby until its activation instant, then active on every node",
-    )
-    .option("--activate-in <duration>", "how long from now it becomes active, such as 10m (the default)")
-    .addOption(
-      new Option("--activate-at <time>", "when it becomes active, such as 2026-12-01T10:00:00Z").conflicts(
-        "activateIn",
-      ),
     )
     .option("--dry-run", "print what would be made, and make nothing")
     .option("--wait", "wait until every other token and node has the key")
@@ -105,23 +95,6 @@ export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
       if (advice !== undefined) terminal.err(advice);
       reportRotation(rotation, options.output, terminal);
     });
-}
-
-/** @throws KmsError CONFIG_INVALID */
-function activationOf({ activateIn, activateAt }: RotateOptions, now: number): number {
-  if (activateAt !== undefined) {
-    const at = parseTime(activateAt);
-    if (at !== undefined) return at;
-    throw new KmsError(
-      "CONFIG_INVALID",
-      "--activate-at: give an existing date and time with its zone, such as 2026-12-01T10:00:00Z",
-    );
-  }
-  const delay = activateIn === undefined ? DEFAULT_DELAY_MS : parseDuration(activateIn);
-  if (delay === undefined) {
-    throw new KmsError("CONFIG_INVALID", "--activate-in: give a duration such as 10m or 1h30m");
-  }
-  return now + delay;
 }
 
 /** @throws KmsError CONFIG_INVALID */

@@ -1,0 +1,45 @@
+// Decrypts every object of an etcd or a snapshot with the HSM, without an API server, and reports what cannot be
+// decrypted.
+import type { Settings } from "../config/settings.js";
+import { verifyObjects } from "../etcd/count-objects.js";
+import { HsmSeeds } from "../etcd/hsm-seeds.js";
+import { Seeds } from "../etcd/seeds.js";
+import type { VerificationResult } from "../etcd/verification.js";
+import { withCountProgress, type EtcdSource } from "./etcd-source.js";
+import type { Operator } from "./operator.js";
+import { withProvider } from "./with-provider.js";
+
+export interface Verified extends VerificationResult {
+  readonly objects: number;
+  /** The number of DEK seeds that the HSM was asked to decrypt. */
+  readonly decrypts: number;
+  readonly seconds: number;
+}
+
+/** Decrypts every object under a prefix. @throws KmsError if etcd or the HSM does not answer, or nothing is there */
+export async function verifyStored(
+  etcd: EtcdSource,
+  prefix: string,
+  settings: Settings,
+  operator: Operator,
+): Promise<Verified> {
+  return withProvider(settings, operator, async (provider) => {
+    const hsm = new HsmSeeds(provider, settings.hsm.sessions);
+    const seeds = new Seeds((question) => hsm.load(question));
+    const startedAt = performance.now();
+    try {
+      const result = await withCountProgress(prefix, operator, (observer) =>
+        verifyObjects(etcd.store(prefix), seeds, { prefix, observer }),
+      );
+      return {
+        objects: result.resources.reduce((sum, { objects }) => sum + objects, 0),
+        decrypts: hsm.decrypts,
+        seconds: Math.round(performance.now() - startedAt) / 1000,
+        ...result,
+      };
+    } finally {
+      hsm.stop();
+      seeds.clear();
+    }
+  });
+}
