@@ -40,6 +40,14 @@ export function requireTimeToAbort(tokens: readonly Token[], activation: number)
   );
 }
 
+/**
+ * Returns when the wait for tokens and nodes ends so that the KEK can still be destroyed before its activation.
+ * @param activation ms since the epoch
+ */
+export function decisionTime(tokens: readonly Token[], activation: number): number {
+  return activation - DECIDED_MS - abortMs(tokens);
+}
+
 /** Returns how long it may take until the last token has received the call that destroys the key. */
 function abortMs(tokens: readonly Token[]): number {
   return tokens.reduce((sum, { openMs }) => sum + openMs, 0);
@@ -87,7 +95,7 @@ export async function guardRotation(rotation: GuardedRotation): Promise<Rotation
   if (others.length > 0) operator.notify(cloneAdvice(made, tokens));
   const { aheadMs, ...outcome } = await waitForConvergence({
     check: repeatedCheck(made, others, nodes),
-    until: plan.activation - (abortUnlessConverged ? DECIDED_MS + abortMs(tokens) : 0),
+    until: abortUnlessConverged ? decisionTime(tokens, plan.activation) : plan.activation,
     activation: plan.activation,
     untilDeadline: abortUnlessConverged,
     signal,
@@ -99,11 +107,12 @@ export async function guardRotation(rotation: GuardedRotation): Promise<Rotation
   const inUse = readiness.filter(({ state }) => state === "active");
   if (inUse.length > 0) return { ...ended, kept: `it is in use already: ${namesOf(inUse)}` };
   const window = windowBefore(plan.activation, aheadMs);
-  return { ...ended, abort: await abort(rotation, reasonOf(readiness, interrupted), window) };
+  return { ...ended, abort: await abortRotation(rotation, reasonOf(readiness, interrupted), window) };
 }
 
-async function abort(
-  { settings, made, tokens, operator }: GuardedRotation,
+/** Destroys a KEK that this command has just made, within the time in which it is certainly unused. Never throws. */
+export async function abortRotation(
+  { settings, made, tokens, operator }: Pick<GuardedRotation, "settings" | "made" | "tokens" | "operator">,
   reason: string,
   window: DestroyWindow,
 ): Promise<NonNullable<Rotation["abort"]>> {
@@ -121,11 +130,16 @@ async function abort(
 }
 
 function reasonOf(readiness: readonly Readiness[], interrupted: boolean): string {
-  const lacking = readiness.filter((one) => !isReady(one));
-  const list = lacking
+  const list = lackingText(readiness);
+  return interrupted ? `interrupted before every token and node had it (${list})` : list;
+}
+
+/** Returns the tokens and nodes that lack the KEK, with what each of them lacks. */
+export function lackingText(readiness: readonly Readiness[]): string {
+  return readiness
+    .filter((one) => !isReady(one))
     .map(({ name, detail }) => (detail.startsWith(name) ? detail : `${name} ${detail}`))
     .join("; ");
-  return interrupted ? `interrupted before every token and node had it (${list})` : list;
 }
 
 function namesOf(readiness: readonly Readiness[]): string {

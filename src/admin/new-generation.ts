@@ -17,6 +17,8 @@ export interface NewGeneration {
   readonly mechanism: MechanismChoice | "auto";
   /** Returns whether another KEK that appears meanwhile must not exist beside this one. */
   readonly isRival: MadeKek["isRival"];
+  /** Whether this KEK goes if a rival does not. */
+  readonly withdraws?: boolean;
   /** The time in which the KEK is certainly unused; undefined if it is active at once. */
   readonly unusedUntil: DestroyWindow | undefined;
 }
@@ -35,7 +37,7 @@ export interface MadeGeneration {
  */
 export async function makeGeneration(
   hsm: TokenAdministration & Pick<Hsm, "listKeksReloaded">,
-  { policy, label, mechanism, isRival, unusedUntil }: NewGeneration,
+  { policy, label, mechanism, isRival, withdraws, unusedUntil }: NewGeneration,
 ): Promise<MadeGeneration> {
   const ckaId = Buffer.from(uuidBytes(uuidV7())).toString("hex");
   const made = await hsm.generate({ label, ckaId, kind: "auto", mechanism });
@@ -49,6 +51,7 @@ export async function makeGeneration(
       made,
       listed,
       isRival: (record) => isRival(record) && isUsable(record),
+      withdraws: withdraws === true,
       unusedUntil,
     });
     return { made, listed };

@@ -52,6 +52,11 @@ export interface Permission {
  */
 const API_SERVER_MS = 5 * 60_000;
 
+/** Returns how long after the last plugin has left a KEK an API server may still encrypt under it, in ms. */
+export function settlingMs({ health }: Settings): number {
+  return health.outageGracePeriodMs + API_SERVER_MS;
+}
+
 /** A call that destroys is abandoned this long before the activation, in ms. */
 const ABANDON_MARGIN_MS = 1_000;
 
@@ -146,7 +151,7 @@ function disuse(
       `${why}nothing shows that no object is under ${keyId} any more; give --usage-report or --endpoints, or, to give up the data under it, --i-understand-data-is-lost ${keyId}`,
     );
   }
-  const settledAt = leftAt(key, schedule, answer) + settings.health.outageGracePeriodMs + API_SERVER_MS;
+  const settledAt = leftAt(key, schedule, answer) + settlingMs(settings);
   const departure =
     answer?.statement ?? (isLeftAsStated ? "left by every node, as the operator states" : undefined);
   if (departure === undefined) {

@@ -17,6 +17,11 @@ export interface MadeKek {
   /** Returns whether another KEK must not exist beside this one. */
   readonly isRival: (record: KekRecord) => boolean;
   /**
+   * Whether to destroy this KEK if the rival stays although it should go. Its command then did not see this KEK, since
+   * it was made later, or has ended. If that command is only slow, both KEKs go, and another has to be made.
+   */
+  readonly withdraws?: boolean;
+  /**
    * The time in which the KEK is certainly unused, so that it may be destroyed without a proof; undefined for a KEK
    * that is active at once, since a node may have used it by now.
    */
@@ -39,13 +44,14 @@ export async function requireNoRival(kek: MadeKek, withdrawalLimitMs = WITHDRAWA
   if (first === undefined) return;
   if (kek.unusedUntil === undefined) throw bothRemain(kek.made, rivals);
   if (first.keyId < kek.made.keyId) throw await withdraw(kek, kek.unusedUntil, first);
-  // The other commands destroy theirs. This one must not, even if they do not: both KEKs would be lost.
+  // The other commands destroy theirs. Unless asked to, this one must not, even if they do not: both could be lost.
   const until = performance.now() + withdrawalLimitMs;
   while (performance.now() < until) {
     await setTimeout(POLL_MS);
     rivals = rivalsAmong(await listAgain(kek, first), kek);
     if (rivals.length === 0) return;
   }
+  if (kek.withdraws === true) throw await withdraw(kek, kek.unusedUntil, first);
   throw bothRemain(kek.made, rivals);
 }
 

@@ -31,6 +31,11 @@ export interface RotationOrder {
   readonly wait: boolean;
   /** Whether to destroy the KEK before its activation if a token or node lacks it; implies `wait`. */
   readonly abortUnlessConverged: boolean;
+  /**
+   * Whether the KEK must be the only standby KEK: none is made while tokens and nodes differ or another is standby, and
+   * it is destroyed if another command makes one at the same time.
+   */
+  readonly exclusive?: true;
   /** Ends the command before the KEK is made, or the wait after it: a KEK that is made never stays unguarded. */
   readonly signal: AbortSignal;
   /** Requires the approval of the policy, if there is one. */
@@ -43,8 +48,22 @@ export interface RotationOrder {
  * @throws KmsError when no KEK was made, or as `makeOrAwaitGeneration`
  */
 export async function rotateKek(order: RotationOrder): Promise<Rotation> {
-  const { settings, tokens, nodes, dryRun, wait, abortUnlessConverged, signal, operator } = order;
-  const { plan, made } = await audited(
+  const { settings, tokens, nodes, wait, abortUnlessConverged, signal, operator } = order;
+  const { plan, made } = await makeNextKek(order);
+  if (made === undefined) return { plan, made, readiness: [] };
+  if (wait || abortUnlessConverged) {
+    return guardRotation({ settings, plan, made, tokens, nodes, abortUnlessConverged, signal, operator });
+  }
+  return { plan, made, readiness: await checkReadiness(made, tokens.slice(1), nodes) };
+}
+
+/**
+ * Makes the next KEK on the first token, unless it is a dry run, and records it.
+ * @throws KmsError when no KEK was made, or as `makeOrAwaitGeneration`
+ */
+export async function makeNextKek(order: RotationOrder): Promise<Pick<Rotation, "plan" | "made">> {
+  const { settings, operator, dryRun } = order;
+  return audited(
     settings,
     operator,
     { operation: dryRun ? "keys rotate --dry-run" : "keys rotate" },
@@ -54,14 +73,8 @@ export async function rotateKek(order: RotationOrder): Promise<Rotation> {
       details: { label: done.plan.label, from: done.plan.from.record.keyId },
     }),
   );
-  if (made === undefined) return { plan, made, readiness: [] };
-  if (wait || abortUnlessConverged) {
-    return guardRotation({ settings, plan, made, tokens, nodes, abortUnlessConverged, signal, operator });
-  }
-  return { plan, made, readiness: await checkReadiness(made, tokens.slice(1), nodes) };
 }
 
-/** Makes the KEK, unless it is a dry run. */
 async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
   const { settings, tokens, now, activation, dryRun, signal, operator } = order;
   requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
@@ -78,7 +91,8 @@ async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rot
     policy,
     label: plan.label,
     mechanism: settings.mechanism,
-    isRival: ({ label }: KekRecord) => label === plan.label,
+    isRival: rivalry(order, plan, policy),
+    withdraws: order.exclusive === true,
     unusedUntil: windowBefore(plan.activation, Math.max(0, ...reports.map(clockAheadOf))),
   };
   const wait = { until: plan.activation, signal };
@@ -91,24 +105,36 @@ async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rot
   return { plan, made };
 }
 
+/** Returns what tells whether another KEK that appears meanwhile must not exist beside the new one. */
+function rivalry(
+  { exclusive, now }: RotationOrder,
+  plan: RotationPlan,
+  { objectName }: SchedulePolicy,
+): (record: KekRecord) => boolean {
+  if (exclusive === undefined) return ({ label }) => label === plan.label;
+  return ({ label }) => (activationOf(label, objectName) ?? -Infinity) > now;
+}
+
 /**
  * Reads the nodes and warns of everything that differs.
- * @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED or INPUT_INVALID when an abort is requested and could not be
- * guaranteed
+ * @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED or INPUT_INVALID when tokens and nodes must agree and do not, or an
+ * abort is requested and could not be guaranteed
  */
 async function compareWithNodes(
-  { tokens, nodes, now, abortUnlessConverged, operator }: RotationOrder,
+  { tokens, nodes, now, abortUnlessConverged, exclusive, operator }: RotationOrder,
   view: KeyringView,
   plan: RotationPlan,
 ): Promise<readonly NodeReport[]> {
   const reports = await readNodesFor(nodes, view);
   const differences = [...view.differences, ...compareNodes(reports, view)];
   const away = reports.flatMap(({ error }) => error ?? []);
-  for (const warning of [...plan.warnings, ...pendingKeks(view, now), ...away, ...differences]) {
+  const pending = pendingKeks(view, now);
+  if (exclusive === true) requireConverged(away, [...pending, ...differences], "");
+  for (const warning of [...plan.warnings, ...pending, ...away, ...differences]) {
     operator.notify(`warning: ${warning}`);
   }
   if (abortUnlessConverged) {
-    requireConverged(away, differences);
+    requireConverged(away, differences, " (--abort-unless-converged)");
     requireTimeToAbort(tokens, plan.activation);
   }
   return reports;
@@ -155,11 +181,7 @@ function howToCancel(keyId: string): string {
 }
 
 /** Requires that tokens and nodes agree before the rotation. @throws KmsError PEER_UNREACHABLE, TOKEN_REFUSED */
-function requireConverged([away]: readonly string[], [difference]: readonly string[]): void {
-  if (away !== undefined) {
-    throw new KmsError("PEER_UNREACHABLE", `${away}; nothing was made (--abort-unless-converged)`);
-  }
-  if (difference !== undefined) {
-    throw new KmsError("TOKEN_REFUSED", `${difference}; nothing was made (--abort-unless-converged)`);
-  }
+function requireConverged([away]: readonly string[], [difference]: readonly string[], why: string): void {
+  if (away !== undefined) throw new KmsError("PEER_UNREACHABLE", `${away}; nothing was made${why}`);
+  if (difference !== undefined) throw new KmsError("TOKEN_REFUSED", `${difference}; nothing was made${why}`);
 }

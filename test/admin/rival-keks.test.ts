@@ -92,3 +92,19 @@ it("keys create reports both KEKs if its own cannot be destroyed", async () => {
     /01\.c00.*02\.c00.* could not be destroyed: the token was too slow/,
   );
 });
+
+it("a rotation that must be alone destroys its KEK if the newer one stays", async () => {
+  const { kek, destroyed } = command(older, [older, newer]);
+  await expect(requireNoRival({ ...kek, withdraws: true }, 600)).rejects.toMatchObject({
+    code: "TOKEN_REFUSED",
+    message:
+      /another command made .*02\.c00.* at the same time; this command's .*01\.c00.* was destroyed unused/,
+  });
+  expect(destroyed).toEqual([older]);
+});
+
+it("a rotation that must be alone keeps its KEK if the newer one goes", async () => {
+  const { kek, destroyed } = command(older, [older, newer], [older, newer], [older]);
+  await requireNoRival({ ...kek, withdraws: true });
+  expect(destroyed).toEqual([]);
+});
