@@ -93,6 +93,12 @@ const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./keys/command.js")).addKeysCommand,
   },
   {
+    name: "rotation",
+    description: "rotate the KEK with one command, from preflight to retirement; show and cancel a rotation",
+    isGroup: true,
+    load: async () => (await import("./rotation/command.js")).addRotationCommand,
+  },
+  {
     name: "approvals",
     description: "policies and approvals: several people decide which KEK becomes active or is destroyed",
     isGroup: true,
