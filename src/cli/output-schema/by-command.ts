@@ -10,6 +10,7 @@ import { evidenceCollectOutput, evidenceVerifyOutput } from "./evidence.js";
 import { failureOutput } from "./failure.js";
 import * as keys from "./keys.js";
 import * as plugin from "./plugin.js";
+import { rotationAbortOutput, rotationStatusOutput } from "./rotation.js";
 import { tokenReportOutput } from "./token-report.js";
 
 /** A name with a flag is that of the output with this option. */
@@ -36,6 +37,8 @@ export const OUTPUT_SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   "keys rotate": keys.keysRotateOutput,
   "keys adopt": keys.keysAdoptOutput,
   "keys destroy": keys.keysDestroyOutput,
+  "rotation status": rotationStatusOutput,
+  "rotation abort": rotationAbortOutput,
   "approvals policy init": approvals.policyInitOutput,
   "approvals policy sign": approvals.policySignOutput,
   "approvals policy verify": approvals.policyVerifyOutput,
@@ -57,5 +60,6 @@ export const OUTPUT_SCHEMAS: Readonly<Record<string, z.ZodType>> = {
 export const WITHOUT_SCHEMA: Readonly<Record<string, string>> = {
   serve: "prints the log, a JSON object in each line",
   "custody combine": "prints the PIN, for a pipe",
+  "rotation run": "prints an event in each line",
   "config schema": "prints a JSON Schema",
 };
