@@ -111,6 +111,7 @@ async function waitForAll(order: Run, to: RotationKek): Promise<StepResult> {
     const outcome = await waitForConvergence({
       check: repeatedCheck(kek, tokens, nodes),
       until: guarded ? decisionTime(tokens, to.activation) : to.activation,
+      activation: to.activation,
       untilDeadline: guarded,
       signal,
       operator,
