@@ -195,7 +195,7 @@ async function handOutAndConfirm(
 async function waitForLocks(): Promise<void> {
   if (!process.stdin.isTTY) return;
   await pressEnter(
-    "Run 'kms-pkcs11 lock' on every node that uses this token. Enter changes the PIN, Ctrl-C keeps it.",
+    "Run 'kms-pkcs11 lock' on every node that uses this token. Press Enter to change the PIN, or Ctrl-C to keep it.",
   );
 }
 
