@@ -1,5 +1,5 @@
-// The plugin as a static pod on a node of kubeadm, through everything that happens to a node. The cases share the node and run
-// in this order; each leaves it healthy.
+// The plugin as a static pod on a node of kubeadm, through everything that happens to it while the node runs. The cases share the
+// node and run in this order; each leaves it healthy.
 
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -15,7 +15,7 @@ const POD_MS = 180_000;
 const SECRET = "correct-horse-battery";
 const CONFIG = "--config /etc/kms-pkcs11/config.yaml";
 
-const { cluster, hsm, node } = emptyNode();
+const { cluster, hsm, node } = emptyNode("node");
 
 beforeAll(async () => {
   await install({ cluster, hsm, node });
@@ -38,75 +38,6 @@ it("install: a Secret is encrypted in etcd and read back", async () => {
   expect(stored.startsWith("k8s:enc:kms:v2:kms-pkcs11:")).toBe(true);
   expect(stored).not.toContain(SECRET);
   expect(await cluster.readSecret("before")).toBe(SECRET);
-  await until("the pod is ready", () => cluster.isPodReady(), { timeoutMs: POD_MS });
-});
-
-it("power: after the plug was pulled, the node recovers without help", async () => {
-  await node.pullPlug();
-  await node.boot();
-  record("power", "Secret readable after the boot, s", await cluster.untilReadable("before", SECRET));
-  await cluster.createSecret("after-power", SECRET);
-});
-
-it("outage: with the HSM away for two minutes nothing restarts, and readiness reports it", async () => {
-  await until("the pod is ready", () => cluster.isPodReady(), { timeoutMs: POD_MS });
-  const before = ids(await cluster.containers());
-  await hsm.kill();
-  const start = Date.now();
-  record("outage", "/readyz of the plugin reports it after, s", await cluster.untilPlugin("/readyz", 503));
-  await until("the pod is unready", async () => !(await cluster.isPodReady()), { timeoutMs: 60_000 });
-  record("outage", "the pod is unready after, s", (Date.now() - start) / 1000);
-  const failed = await cluster.failedReads("before", SECRET, () => Date.now() - start > OUTAGE_MS, {
-    timeoutMs: 2 * OUTAGE_MS,
-  });
-  expect(failed).toEqual([]);
-  await hsm.start();
-  record(
-    "outage",
-    "/readyz of the plugin after the HSM's return, s",
-    await cluster.untilPlugin("/readyz", 200),
-  );
-  await until("the pod is ready", () => cluster.isPodReady(), { timeoutMs: POD_MS });
-  expect(ids(await cluster.containers())).toEqual(before);
-  await cluster.createSecret("after-outage", SECRET);
-});
-
-it("reboot: started without its HSM, the plugin waits, and the cluster returns with the HSM", async () => {
-  await hsm.kill();
-  await node.pullPlug();
-  await node.boot();
-  record("reboot", "the plugin lives after, s", await cluster.untilPlugin("/livez", 200));
-  const plugin = (await cluster.containers()).get("kms-pkcs11");
-  const start = Date.now();
-  const answers = new Set<number>();
-  const aMinute = async (): Promise<boolean> => {
-    answers.add(await node.httpStatus(`${PLUGIN}/readyz`));
-    return Date.now() - start > 60_000;
-  };
-  await until("a minute without the HSM", aMinute, { timeoutMs: 120_000, intervalMs: 2000 });
-  expect([...answers]).toEqual([503]);
-  await hsm.start();
-  record(
-    "reboot",
-    "Secret readable after the HSM's return, s",
-    await cluster.untilReadable("before", SECRET),
-  );
-  expect((await cluster.containers()).get("kms-pkcs11")).toEqual(plugin);
-});
-
-it("crictl: kubelet starts the stopped container again, and reads and writes continue", async () => {
-  const { "kms-pkcs11": before, "kube-apiserver": apiserver } = ids(await cluster.containers());
-  await node.run(`crictl stop ${before}`);
-  const start = Date.now();
-  const isReplaced = async (): Promise<boolean> => {
-    const { "kms-pkcs11": now } = ids(await cluster.containers());
-    return now !== undefined && now !== before;
-  };
-  expect(await cluster.failedReads("before", SECRET, isReplaced, { timeoutMs: 120_000 })).toEqual([]);
-  await cluster.untilPlugin("/readyz", 200);
-  record("crictl", "the plugin is ready again after, s", (Date.now() - start) / 1000);
-  await cluster.createSecret("after-crictl", SECRET);
-  expect(ids(await cluster.containers())["kube-apiserver"]).toBe(apiserver);
 });
 
 it("rotation: a new KEK is awaited on the node, and new objects are encrypted under it", async () => {
@@ -134,6 +65,44 @@ it("rotation: a new KEK is awaited on the node, and new objects are encrypted un
     { timeoutMs: 180_000, intervalMs: 2000 },
   );
   expect(await cluster.readSecret("before")).toBe(SECRET);
+});
+
+it("outage: with the HSM away for two minutes nothing restarts, and readiness reports it", async () => {
+  await until("the pod is ready", () => cluster.isPodReady(), { timeoutMs: POD_MS });
+  const before = ids(await cluster.containers());
+  await hsm.kill();
+  const start = Date.now();
+  record("outage", "/readyz of the plugin reports it after, s", await cluster.untilPlugin("/readyz", 503));
+  await until("the pod is unready", async () => !(await cluster.isPodReady()), { timeoutMs: 60_000 });
+  record("outage", "the pod is unready after, s", (Date.now() - start) / 1000);
+  const failed = await cluster.failedReads("before", SECRET, () => Date.now() - start > OUTAGE_MS, {
+    timeoutMs: 2 * OUTAGE_MS,
+  });
+  expect(failed).toEqual([]);
+  await hsm.start();
+  record(
+    "outage",
+    "/readyz of the plugin after the HSM's return, s",
+    await cluster.untilPlugin("/readyz", 200),
+  );
+  await until("the pod is ready", () => cluster.isPodReady(), { timeoutMs: POD_MS });
+  expect(ids(await cluster.containers())).toEqual(before);
+  await cluster.createSecret("after-outage", SECRET);
+});
+
+it("crictl: kubelet starts the stopped container again, and reads and writes continue", async () => {
+  const { "kms-pkcs11": before, "kube-apiserver": apiserver } = ids(await cluster.containers());
+  await node.run(`crictl stop ${before}`);
+  const start = Date.now();
+  const isReplaced = async (): Promise<boolean> => {
+    const { "kms-pkcs11": now } = ids(await cluster.containers());
+    return now !== undefined && now !== before;
+  };
+  expect(await cluster.failedReads("before", SECRET, isReplaced, { timeoutMs: 120_000 })).toEqual([]);
+  await cluster.untilPlugin("/readyz", 200);
+  record("crictl", "the plugin is ready again after, s", (Date.now() - start) / 1000);
+  await cluster.createSecret("after-crictl", SECRET);
+  expect(ids(await cluster.containers())["kube-apiserver"]).toBe(apiserver);
 });
 
 it("upgrade: another image replaces the pod while the API server runs", async () => {

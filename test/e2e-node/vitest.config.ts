@@ -12,7 +12,7 @@ export default defineConfig({
     globalSetup: ["./global-setup.ts", "../setup/temporary-folder.ts"],
     setupFiles: ["./harness/end-with-runner.ts"],
     pool: "forks",
-    maxWorkers: 2,
+    maxWorkers: 3,
     // An HSM is away for two minutes, and a control plane takes a minute to start.
     testTimeout: 600_000,
     hookTimeout: 300_000,

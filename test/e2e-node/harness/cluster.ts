@@ -16,8 +16,11 @@ export interface ContainerState {
   readonly image: string;
 }
 
-/** Returns the documents that this machine needs beside the ClusterConfiguration: addresses, and kubelet without systemd. */
-export function machineConfiguration(): string {
+/**
+ * Returns the documents that this machine needs beside the ClusterConfiguration: addresses, and kubelet without systemd.
+ * @param cgroup the node's group, without a slash
+ */
+export function machineConfiguration(cgroup: string): string {
   const init = {
     apiVersion: "kubeadm.k8s.io/v1beta4",
     kind: "InitConfiguration",
@@ -29,7 +32,7 @@ export function machineConfiguration(): string {
     kind: "KubeletConfiguration",
     failCgroupV1: false,
     cgroupDriver: "cgroupfs",
-    cgroupRoot: "/kms-pkcs11-node",
+    cgroupRoot: `/${cgroup}`,
     containerRuntimeEndpoint: "unix:///run/containerd/containerd.sock",
     failSwapOn: false,
     oomScoreAdj: 0,

@@ -22,27 +22,27 @@ export interface InstalledNode {
   readonly cluster: Cluster;
 }
 
-/** Returns an empty node with its HSM; neither runs yet. */
-export function emptyNode(): InstalledNode {
-  const folder = join(inject("runFolder"), "node");
-  const node = new KubernetesNode(folder, binaries());
-  const hsm = new NetworkHsm(join(folder, "hsm"), join(inject("runFolder"), "hsm"));
+/** Returns an empty node with its HSM; neither runs yet. @param name unique on this machine */
+export function emptyNode(name: string): InstalledNode {
+  const folder = join(inject("runFolder"), name);
+  const node = new KubernetesNode(name, folder, binaries());
+  const hsm = new NetworkHsm(join(folder, "hsm"), join(inject("runFolder"), `${name}-hsm`));
   return { node, hsm, cluster: new Cluster(node) };
 }
 
 /** Boots the node and its HSM, and installs the plugin, to the first Secret. */
 export async function install({ node, hsm }: InstalledNode): Promise<void> {
-  await putFiles(node.folder);
+  await putFiles(node);
   const start = Date.now();
   await node.boot();
   await hsm.create();
   const unpack = "mkdir -p images && tar -xf control-plane.tar -C images";
   const importAll = "for image in images/*.image; do ctr -n k8s.io images import $image || exit 1; done";
   await node.run(`cd ${INSTALL} && ${unpack} && ${importAll}`, { timeoutMs: 300_000 });
-  record("node", "booted, control plane's images imported, s", (Date.now() - start) / 1000);
+  record(node.name, "booted, control plane's images imported, s", (Date.now() - start) / 1000);
   const installed = Date.now();
   const steps = await followGuide(node, "install-kubeadm.md", { folder: INSTALL, typed: PIN, instead });
-  record("node", `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
+  record(node.name, `installed by ${steps} commands, s`, (Date.now() - installed) / 1000);
 }
 
 /** `kubeadm init` gets the guide's file and, beside it, what only this machine needs. Without a version it asks the internet. */
@@ -57,8 +57,8 @@ function instead(command: string): string {
 }
 
 /** Puts the files to install on the node's disk. */
-async function putFiles(folder: string): Promise<void> {
-  const install = join(folder, "opt.upper/install");
+async function putFiles(node: KubernetesNode): Promise<void> {
+  const install = join(node.folder, "opt.upper/install");
   const archives = inject("archives");
   const tarball = inject("tarball");
   await mkdir(install, { recursive: true });
@@ -69,5 +69,5 @@ async function putFiles(folder: string): Promise<void> {
   }
   await copyFile(tarball, join(install, tarball.slice(tarball.lastIndexOf("/") + 1)));
   await runCommand(["mv", join(install, "plugin.tar"), join(install, "kubernetes-kms-pkcs11-0.1.0.tar")]);
-  await writeFile(join(install, "machine.yaml"), machineConfiguration());
+  await writeFile(join(install, "machine.yaml"), machineConfiguration(node.cgroup));
 }

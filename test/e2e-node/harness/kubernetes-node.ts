@@ -18,17 +18,28 @@ const ENVIRONMENT = [
 ];
 
 export class KubernetesNode extends Machine {
+  readonly name: string;
   readonly folder: string;
   readonly #programs: string;
   /** unshare(1), whose only child is the node's process 1. */
   #unshare: number | undefined;
   #init = 0;
 
-  /** @param folder what the node's disk holds; @param programs the Kubernetes programs, which are in its path */
-  constructor(folder: string, programs: string) {
+  /**
+   * @param name unique on this machine
+   * @param folder what the node's disk holds
+   * @param programs the Kubernetes programs, which are in its path
+   */
+  constructor(name: string, folder: string, programs: string) {
     super();
+    this.name = name;
     this.folder = folder;
     this.#programs = programs;
+  }
+
+  /** The group of the node's processes in every hierarchy. */
+  get cgroup(): string {
+    return `kms-pkcs11-${this.name}`;
   }
 
   protected override enter(): readonly string[] {
@@ -50,7 +61,7 @@ export class KubernetesNode extends Machine {
       "--kill-child",
       "--mount-proc",
     ];
-    const init = [join(HARNESS, "node-init.sh"), this.folder, this.#programs, HARNESS];
+    const init = [join(HARNESS, "node-init.sh"), this.folder, this.#programs, HARNESS, this.cgroup];
     const child = spawn("setpriv", ["--pdeathsig", "KILL", "unshare", ...namespaces, ...init], {
       stdio: ["ignore", "inherit", "inherit"],
     });
@@ -74,8 +85,8 @@ export class KubernetesNode extends Machine {
   /** Removes what the node leaves behind on this machine besides its folder. */
   async remove(): Promise<void> {
     await this.pullPlug();
-    removeGroups(join(CGROUPS, "kms-pkcs11-node"));
-    for (const hierarchy of readdirSync(CGROUPS)) removeGroups(join(CGROUPS, hierarchy, "kms-pkcs11-node"));
+    removeGroups(join(CGROUPS, this.cgroup));
+    for (const hierarchy of readdirSync(CGROUPS)) removeGroups(join(CGROUPS, hierarchy, this.cgroup));
   }
 }
 

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Process 1 of a node: node-init.sh FOLDER PROGRAMS HARNESS. It runs in mount, network, process, host name and IPC namespaces
+# Process 1 of a node: node-init.sh FOLDER PROGRAMS HARNESS CGROUP. It runs in mount, network, process, host name and IPC namespaces
 # of its own, and ends only by SIGKILL, which is what pulling the plug is to a machine. The node sees this machine's /usr, and
 # its /etc, /var, /opt and /usr/local with changes of its own, which FOLDER keeps from one boot to the next.
 set -e
-folder=$1 programs=$2 harness=$3
+folder=$1 programs=$2 harness=$3 cgroup=$4
 address=10.77.0.1
 
 mount --make-rprivate /
@@ -45,9 +45,9 @@ ip address add $address/24 dev node0
 ip link set node0 up
 ip route add default dev node0
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
-  mkdir -p /sys/fs/cgroup/kms-pkcs11-node
+  mkdir -p "/sys/fs/cgroup/$cgroup"
 else
-  for hierarchy in /sys/fs/cgroup/*/; do mkdir -p "$hierarchy/kms-pkcs11-node"; done
+  for hierarchy in /sys/fs/cgroup/*/; do mkdir -p "$hierarchy$cgroup"; done
 fi
 
 # From here on: what systemd does at a boot.
