@@ -2,7 +2,8 @@
 
 import { expect, it } from "vitest";
 
-import { isAsShown } from "../e2e/harness/runbook.js";
+import { nextStep } from "../../src/cli/next-step.js";
+import { isAsShown, readRunbook } from "../e2e/harness/runbook.js";
 
 it.each([
   ["", "", true],
@@ -27,4 +28,16 @@ it.each([
 it("a long output that differs from the runbook is rejected quickly", () => {
   const printed = "a line of some length, as a table has them\n".repeat(2_000);
   expect(isAsShown(printed, `${"…\na line …\n".repeat(20)}the end`)).toBe(false);
+});
+
+it.each(["install-kubeadm.md", "install-systemd.md"])("%s shows the next step of a command", async (name) => {
+  const steps = await readRunbook(new URL(`../../deploy/${name}`, import.meta.url));
+  const shownAfter = (command: string): string | undefined =>
+    steps
+      .find((step) => step.command.startsWith(command))
+      ?.output.split("\n")
+      .at(-1);
+  const created = nextStep({ did: "create", lacking: [] });
+  expect(shownAfter("kms-pkcs11 keys create")).toBe(`next: ${created}`);
+  expect(shownAfter("kms-pkcs11 etcd migrate")).toBe(`next: ${nextStep({ did: "migrate" })}`);
 });
