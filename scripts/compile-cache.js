@@ -43,6 +43,12 @@ function makeFolder() {
   return true;
 }
 
+/** `serve` has its modules in a few files (scripts/join-serve.js): it loads no others under its flags. */
+async function loadServe() {
+  const files = readdirSync(join(DIST, "cli")).filter((name) => /^serve(-.*)?\.js$/.test(name));
+  for (const name of files) await import(join(DIST, "cli", name));
+}
+
 async function loadEverything() {
   const modules = readdirSync(DIST, { recursive: true }).filter(
     (name) => name.endsWith(".js") && !ENTRIES.includes(name),
@@ -83,5 +89,5 @@ async function makeCache(commands) {
   for (const args of commands) {
     spawnSync(process.execPath, [...process.execArgv, join(DIST, "main.js"), ...args]);
   }
-  await loadEverything();
+  await (commands === COMMANDS.serve ? loadServe() : loadEverything());
 }
