@@ -17,7 +17,7 @@ const BLOCKS = 32;
 const blocks: Buffer[] = [];
 
 /** Takes about a millisecond, in which this thread, and others that allocate memory, do nothing else. */
-export const RETURN_MEMORY_EVERY_MS = 30_000;
+export const RETURN_MEMORY_EVERY_MS = 10_000;
 
 /**
  * Returns unused memory once; it stays in use if the library cannot be loaded. Takes the locks of malloc and of the dynamic
