@@ -1,7 +1,7 @@
 // Serves gRPC on the unix socket. This code owns the listening socket and passes its connections to grpc-js one by one,
 // so that it controls the file's permissions and decides which connections and requests are served.
 import { createServer, type Server } from "node:net";
-import { Client, credentials, type Server as GrpcServer, type ServiceError } from "@grpc/grpc-js";
+import { Client, credentials, status, type Server as GrpcServer, type ServiceError } from "@grpc/grpc-js";
 import type { KmsProvider } from "../provider/kms.js";
 import { Connections } from "./connections.js";
 import { createGrpcListener } from "./grpc-listener.js";
@@ -26,7 +26,8 @@ const MAX_SESSION_MEMORY_MB = 10;
 /** Time between two pings, in ms: Node keeps a connection whose HTTP/2 has failed until a ping is not answered. */
 const PING_EVERY_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
-const PEER_TIMEOUT_MS = 1_000;
+/** A plugin on a busy node answers late. A start on a socket that is in use fails as much later. */
+const PEER_TIMEOUT_S = 5;
 
 const GRPC_OPTIONS = {
   "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
@@ -98,6 +99,7 @@ async function shutDown(grpc: GrpcServer, graceMs: number): Promise<void> {
 }
 
 const NO_KMS = "a process that does not speak KMS v2 listens there";
+const NO_ANSWER = `the process that listens there has not answered within ${PEER_TIMEOUT_S} s`;
 
 /** The process that listens on a socket. */
 export interface Peer {
@@ -115,7 +117,7 @@ export async function tryServerSocket(
 ): Promise<Peer | undefined> {
   if (!(await tryToBind(settings, use))) return undefined;
   const description = await askPeer(settings.path);
-  return { description, isPlugin: description !== NO_KMS };
+  return { description, isPlugin: description !== NO_KMS && description !== NO_ANSWER };
 }
 
 /** Describes the process that listens on a live socket by its answer to a KMS v2 Status. */
@@ -130,13 +132,13 @@ async function askPeer(path: string): Promise<string> {
       const answer = (error: ServiceError | null, value?: unknown): void => {
         const keyId = (value as { key_id?: string } | undefined)?.key_id;
         if (error === null) resolve(`a KMS plugin answers there with key_id ${keyId ?? "none"}`);
-        // Only a gRPC response has headers. The code decides nothing: a plugin whose HSM is away answers UNAVAILABLE
+        // Only a gRPC response has headers. Its code decides nothing: a plugin whose HSM is away answers UNAVAILABLE
         // too.
         else if (error.metadata.get("content-type").length === 0) {
-          resolve(NO_KMS);
+          resolve(error.code === status.DEADLINE_EXCEEDED ? NO_ANSWER : NO_KMS);
         } else resolve(`a process answers there with ${error.message}`);
       };
-      const deadline = { deadline: Date.now() + PEER_TIMEOUT_MS };
+      const deadline = { deadline: Date.now() + PEER_TIMEOUT_S * 1000 };
       client.makeUnaryRequest(rpc.path, rpc.requestSerialize, rpc.responseDeserialize, {}, deadline, answer);
     });
   } finally {
