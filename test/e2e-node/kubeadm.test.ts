@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { record } from "../e2e/harness/report.js";
 import { until } from "../e2e/harness/wait.js";
-import { PLUGIN, type ContainerState } from "./harness/cluster.js";
+import type { ContainerState } from "./harness/cluster.js";
 import { emptyNode, install } from "./harness/installed-node.js";
 import { A_DAY_MS, lookAround } from "./harness/look-around.js";
 
