@@ -35,6 +35,9 @@ COPY LICENSE /program/app/
 RUN mv package.json node_modules proto dist /program/app/ && chmod -R u=rwX,go=rX /program
 
 FROM ${BASE_IMAGE}
+# The commit. Another one makes the layers of this stage again: from a cache, they would have an earlier commit's time.
+ARG REVISION
+LABEL org.opencontainers.image.revision="${REVISION}"
 LABEL org.opencontainers.image.title="kubernetes-kms-pkcs11" \
       org.opencontainers.image.description="Kubernetes KMS v2 plugin whose key encryption key never leaves a PKCS#11 HSM" \
       org.opencontainers.image.licenses="Apache-2.0"
