@@ -122,6 +122,11 @@ const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./etcd/command.js")).addEtcdCommand,
   },
   {
+    name: "completion",
+    description: "print the completion script of bash, zsh or fish",
+    load: async () => (await import("./completion/command.js")).addCompletionCommand,
+  },
+  {
     name: "version",
     description: "print the versions of the plugin and of its runtime",
     load: async () => (await import("./version.js")).addVersionCommand,
@@ -204,6 +209,14 @@ async function printHelp(names: readonly string[], terminal: Terminal): Promise<
   else command.outputHelp();
 }
 
+/** Prints the candidates for the last of the words, for a completion script. */
+async function printCompletionOf(words: readonly string[], terminal: Terminal): Promise<void> {
+  const { printCompletion } = await import("./completion/complete.js");
+  const load = (named: readonly string[]): Promise<Command> =>
+    named.length === 0 ? Promise.resolve(listingProgram()) : createProgram(terminal, named);
+  await printCompletion(words, load);
+}
+
 /** Runs one command line; sets process.exitCode. */
 export async function run(argv: readonly string[], terminal: Terminal = PROCESS_TERMINAL): Promise<void> {
   const args = argv.slice(2);
@@ -215,6 +228,10 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
   try {
     if (args[0] === "help" && args.length > 1) {
       await printHelp(args.slice(1), terminal);
+      return;
+    }
+    if (args[0] === "__complete") {
+      await printCompletionOf(args.slice(1), terminal);
       return;
     }
     const listsOnly = args.length < 2 && LISTING.includes(args[0]);

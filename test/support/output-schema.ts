@@ -20,7 +20,7 @@ interface Output {
 /** Throws if the JSON of a command that was run to its end has a field that its schema lacks, or lacks one. */
 export function checkJsonOutput(args: readonly string[], { code, stdout, stderr }: Output): void {
   const { asksForJson } = load("failure.js") as typeof Failure;
-  if (!asksForJson(args) || args.some((one) => ["--help", "-h", "help"].includes(one))) return;
+  if (!asksForJson(args) || args.some((one) => ["--help", "-h", "help", "__complete"].includes(one))) return;
   const name = commandOf(args);
   if (stdout.trim() !== "") requireMatch(name, stdout);
   else if (code !== 0 && code !== null) requireMatch("error", stderr.trimEnd().split("\n").at(-1) ?? "");

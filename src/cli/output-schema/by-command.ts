@@ -58,6 +58,7 @@ export const OUTPUT_SCHEMAS: Readonly<Record<string, z.ZodType>> = {
 
 /** Commands whose standard output is not a result in JSON, and why. */
 export const WITHOUT_SCHEMA: Readonly<Record<string, string>> = {
+  completion: "prints a script",
   serve: "prints the log, a JSON object in each line",
   "custody combine": "prints the PIN, for a pipe",
   "rotation run": "prints an event in each line",

@@ -1,0 +1,68 @@
+// The KEKs that a shell offers as values: from /keys of the node's plugin, without a PIN and without a login. Never takes
+// long, and never fails: a plugin that does not answer offers nothing.
+import type { Configuration } from "../../config/settings.js";
+import { isKeyId } from "../../hsm/key-id.js";
+import type { Candidate, KeySource } from "./values.js";
+
+/** A plugin on this machine answers in a few ms. */
+const LIMIT_MS = 500;
+const MAX_BYTES = 1 << 20;
+const DEFAULT_NODE = "http://127.0.0.1:8090/keys";
+
+/** Returns key_ids, and the states such as "@active" that the description of the option or argument names. */
+export async function keyCandidates(description: string, source: KeySource): Promise<Candidate[]> {
+  const states = description.match(/@[a-z]+/gu) ?? [];
+  const keys = await Promise.all((await nodesOf(source)).map(keysOf));
+  const byKeyId = new Map(keys.flat().map((key) => [key.value, key]));
+  return [
+    ...states.map((value) => ({ value, description: "the only KEK in this state" })),
+    ...byKeyId.values(),
+  ];
+}
+
+/** Returns the URLs of the plugins' keyrings: those of --nodes, or this node's own. */
+async function nodesOf({ config, nodes }: KeySource): Promise<URL[]> {
+  try {
+    if (nodes !== undefined) {
+      const { parseNodeAddresses } = await import("../../config/node-address.js");
+      return parseNodeAddresses(nodes.split(",")).filter(({ protocol }) => protocol.startsWith("http"));
+    }
+    const { http } = await settingsAt(config);
+    if (http === undefined || http.port === 0) return [];
+    return [new URL(`http://${http.host.includes(":") ? `[${http.host}]` : http.host}:${http.port}/keys`)];
+  } catch {
+    return config === undefined && nodes === undefined ? [new URL(DEFAULT_NODE)] : [];
+  }
+}
+
+async function settingsAt(config: string | undefined): Promise<Configuration["settings"]> {
+  const { locateConfiguration } = await import("../../config/location.js");
+  const { loadConfiguration } = await import("../../config/settings.js");
+  const location = locateConfiguration({ config }, process.env);
+  const configPath = location?.path ?? "";
+  return loadConfiguration({ configPath, pinFromStdin: false, flags: {}, env: process.env, serves: false })
+    .settings;
+}
+
+async function keysOf(url: URL): Promise<Candidate[]> {
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(LIMIT_MS), redirect: "error" });
+    const { keys } = JSON.parse(await readBounded(response)) as { keys: { keyId: string; state: string }[] };
+    return keys.flatMap(({ keyId, state }) =>
+      isKeyId(keyId) && /^[a-z]+$/u.test(state) ? [{ value: keyId, description: state }] : [],
+    );
+  } catch {
+    return [];
+  }
+}
+
+async function readBounded(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+    bytes += chunk.length;
+    if (bytes > MAX_BYTES) throw new Error("the response is too long");
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
