@@ -14,6 +14,8 @@ interface CommandRow {
   readonly name: string;
   /** What the program's help says of it. */
   readonly description: string;
+  /** Its argument, as the help shows it. */
+  readonly argument?: string;
   /** Has commands of its own and no options. */
   readonly isGroup?: true;
   readonly load: () => Promise<AddCommand>;
@@ -123,6 +125,7 @@ const COMMANDS: readonly CommandRow[] = [
   },
   {
     name: "completion",
+    argument: "<shell>",
     description: "print the completion script of bash, zsh or fish",
     load: async () => (await import("./completion/command.js")).addCompletionCommand,
   },
@@ -152,8 +155,8 @@ export async function createProgram(terminal: Terminal, args: readonly string[])
 /** Returns the program with names and descriptions of its commands, which cannot be run. */
 export function listingProgram(): Command {
   const program = emptyProgram();
-  for (const { name, description, isGroup } of COMMANDS) {
-    const command = program.command(name).description(description);
+  for (const { name, argument = "", description, isGroup } of COMMANDS) {
+    const command = program.command(`${name} ${argument}`).description(description);
     // The help shows "[options]" for a command that has at least one.
     if (isGroup !== true) command.option("--any");
   }

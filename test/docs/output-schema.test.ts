@@ -36,7 +36,8 @@ it("deploy/reference/output/ has the schema of every command, and no other file"
   for (const [name, schema] of schemas) {
     await expect(`${JSON.stringify(schema, null, 2)}\n`).toMatchFileSnapshot(`${FOLDER}${schemaFile(name)}`);
   }
-  expect(readdirSync(FOLDER).sort()).toEqual([...schemas.keys()].map(schemaFile).sort());
+  const files = [...schemas.keys()].map(schemaFile);
+  expect(readdirSync(FOLDER).filter((file) => !files.includes(file))).toEqual([]);
 });
 
 describe("within a major version", () => {
