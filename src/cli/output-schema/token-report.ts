@@ -91,6 +91,7 @@ export const tokenReportOutput = z.object({
     otherProcess: z.boolean().optional(),
     otherLoad: z.boolean().optional(),
   }),
+  exclusive: z.boolean().optional().describe("whether the library admits one process at a time"),
   rights: z.array(
     z.object({
       right: z.enum(["make keys", "import keys", "destroy keys"]),
