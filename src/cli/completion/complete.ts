@@ -3,7 +3,8 @@
 // line which names the shell adds: ":files", ":folders", ":users" or ":values". Prints no error: a line is being typed.
 import type { Command } from "commander";
 import { flagOf, positionOf, takesValue, type Position } from "./position.js";
-import { kindOf, valuesOf, type Candidate, type Kind } from "./values.js";
+import type { Candidate } from "./key-candidates.js";
+import { kindOf, valuesOf, type Kind } from "./values.js";
 
 export interface Completion {
   readonly candidates: readonly Candidate[];

@@ -2,7 +2,17 @@
 // long, and never fails: a plugin that does not answer offers nothing.
 import type { Configuration } from "../../config/settings.js";
 import { isKeyId } from "../../hsm/key-id.js";
-import type { Candidate, KeySource } from "./values.js";
+
+export interface Candidate {
+  readonly value: string;
+  readonly description: string;
+}
+
+/** Where KEKs are looked up. */
+export interface KeySource {
+  readonly config: string | undefined;
+  readonly nodes: string | undefined;
+}
 
 /** A plugin on this machine answers in a few ms. */
 const LIMIT_MS = 500;

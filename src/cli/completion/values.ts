@@ -1,19 +1,9 @@
 // Which values an option or argument takes, by its placeholder in the help.
 import type { Argument, Option } from "commander";
+import type { Candidate, KeySource } from "./key-candidates.js";
 
 /** What a shell offers: names of files, folders or users, or only the values that were printed. */
 export type Kind = "files" | "folders" | "users" | "values";
-
-export interface Candidate {
-  readonly value: string;
-  readonly description: string;
-}
-
-/** Where KEKs are looked up. */
-export interface KeySource {
-  readonly config: string | undefined;
-  readonly nodes: string | undefined;
-}
 
 const KINDS: Readonly<Record<string, Kind>> = {
   file: "files",
