@@ -54,7 +54,7 @@ it("every alert is expected to fire in a test of the rules", () => {
 
 describe("a Prometheus that scrapes a plugin", () => {
   const kms = usePlugin(({ plugin }) => ({
-    audit: { file: join(plugin.folder, "audit.log") },
+    audit: { file: join(plugin.folder, "audit.log"), ocsf: { file: join(plugin.folder, "ocsf.log") } },
     hsm: {},
     cache: { entries: 1 },
   }));
