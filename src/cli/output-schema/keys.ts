@@ -84,6 +84,9 @@ const nodeReport = z.object({
   dueKeyId: z.string().nullable().describe("the KEK that the next Status call publishes"),
   standby: z.array(z.string()),
   retired: z.array(z.string()),
+  notApproved: z
+    .array(z.object({ keyId: z.string(), reason: z.string() }))
+    .describe("the KEKs that its policy does not let it activate"),
   problems: z.array(z.string()),
   clockAheadMs: z.int().nullable(),
   clockErrorMs: z.int().nullable(),
