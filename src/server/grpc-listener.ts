@@ -62,7 +62,8 @@ export function createGrpcListener(
     wipeWritten(stream);
     take(session as ServerHttp2Session, stream, () => {
       for (const listener of serve) Reflect.apply(listener, http2, [stream, known(headers)]);
-      wipeRead(stream);
+      // grpc-js does not read a request that it refuses at once; a data listener would start reading and keep it open.
+      if (stream.readableFlowing !== null) wipeRead(stream);
     });
   });
   return {

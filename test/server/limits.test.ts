@@ -98,6 +98,7 @@ describe("requests that are not ended", () => {
     const streams = Array.from({ length: STREAMS }, () => peer.open("/v2.KeyManagementService/Steal"));
     for (const stream of streams) stream.resume();
     await waitFor(() => peer.closed.length === STREAMS);
+    expect(server.limits).toEqual([]);
   });
 });
 
