@@ -4,7 +4,8 @@ import { checkContract, CONTRACT, type Finding } from "../conformance/contract.j
 import { pluginAt } from "./conformance-connection.js";
 import { EXIT_NO } from "./exit-code.js";
 import { answeredStatus, KmsClient } from "../kms-client/kms-client.js";
-import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
+import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import { formatTable } from "./table.js";
 import { startProgress } from "./progress.js";
 import type { ConformanceOutput } from "./output-schema/plugin.js";
 

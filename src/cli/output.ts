@@ -1,14 +1,9 @@
 // The output of every command: a table for people or JSON for programs on standard output, errors on standard error. No
 // command prints a PIN, a DEK seed or a KEK. Control characters in text from others are escaped.
-import { createRequire } from "node:module";
-import type Table from "cli-table3";
 import { EXIT_OUTPUT } from "./exit-code.js";
-import { escapeControls, oneLine } from "../untrusted-text.js";
+import { escapeControls } from "../untrusted-text.js";
 import { coloured, showsColours } from "./colour.js";
 import { liveLine } from "./live-line.js";
-import { fitTable, outputColumns, type FittingTable } from "./table-layout.js";
-
-const require = createRequire(import.meta.url);
 
 export type OutputFormat = "table" | "json";
 
@@ -69,57 +64,6 @@ export function printBytes(bytes: Uint8Array): Promise<void> {
     });
   });
 }
-
-/** One line, or a list of lines. */
-export type Cell = string | readonly string[];
-
-/**
- * Returns a table without rules, with two spaces between its columns. On a narrow terminal it is made to fit.
- * @param columns of the terminal; Infinity if it need not fit
- */
-export function formatTable(
-  head: readonly string[],
-  rows: readonly (readonly Cell[])[],
-  columns = outputColumns(),
-): string {
-  const lines = rows.map((row) => row.map((cell) => [cell].flat().map(oneLine)));
-  const fitted = fitTable(head, lines, columns);
-  return typeof fitted === "string" ? fitted : drawTable(fitted);
-}
-
-function drawTable({ head, rows }: FittingTable): string {
-  // Loaded for the first table only.
-  const CliTable = require("cli-table3") as typeof Table;
-  const table = new CliTable({
-    head: [...head],
-    style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
-    chars: NO_LINES,
-  });
-  table.push(...rows.map((row) => row.map((lines) => lines.join("\n"))));
-  return table
-    .toString()
-    .split("\n")
-    .map((line) => line.trimEnd())
-    .join("\n");
-}
-
-const NO_LINES = {
-  top: "",
-  "top-mid": "",
-  "top-left": "",
-  "top-right": "",
-  bottom: "",
-  "bottom-mid": "",
-  "bottom-left": "",
-  "bottom-right": "",
-  left: "",
-  "left-mid": "",
-  mid: "",
-  "mid-mid": "",
-  right: "",
-  "right-mid": "",
-  middle: "",
-};
 
 /** Returns indented JSON with the keys in their given order. */
 export function formatJson(value: unknown): string {

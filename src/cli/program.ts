@@ -7,7 +7,6 @@ import { VERSION } from "../version.js";
 import { COMMANDS } from "./commands.js";
 import { EXIT_USAGE } from "./exit-code.js";
 import { asksForJson, reportFailure, reportLostResult, reportUsage } from "./failure.js";
-import { showTablesInFull } from "./table-layout.js";
 import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
 import { addCommands } from "./subcommands.js";
 
@@ -116,7 +115,9 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
     const listsOnly = args.length < 2 && LISTING.includes(args[0]);
     const program = listsOnly ? listingProgram() : await createProgram(terminal, args);
     program.hook("preAction", async (_program, command) => {
-      if (command.optsWithGlobals<{ wide?: true }>().wide === true) showTablesInFull();
+      if (command.optsWithGlobals<{ wide?: true }>().wide === true) {
+        (await import("./table-layout.js")).showTablesInFull();
+      }
       if (!terminal.isInteractive || !mayWait(command)) return;
       const { startWaiting } = await import("./progress.js");
       endWaiting = startWaiting(terminal, pathOf(command));

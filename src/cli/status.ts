@@ -7,7 +7,8 @@ import { KmsError } from "../errors.js";
 import { EXIT_NO } from "./exit-code.js";
 import { reportFailure } from "./failure.js";
 import { answeredStatus, KmsClient, type KmsStatus } from "../kms-client/kms-client.js";
-import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
+import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import { formatTable } from "./table.js";
 import type { StatusOutput } from "./output-schema/plugin.js";
 
 interface StatusOptions {

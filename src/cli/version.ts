@@ -1,7 +1,8 @@
 // `kms-pkcs11 version`: the versions that a bug report needs.
 import type { Command } from "commander";
 import { VERSION } from "../version.js";
-import { formatJson, formatTable, type OutputFormat, type Terminal } from "./output.js";
+import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import { formatTable } from "./table.js";
 import type { VersionOutput } from "./output-schema/plugin.js";
 
 /** Adds `version`. */

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 
 import type { Machine } from "../../src/bench/machine.js";
 import type { Spread } from "../../src/bench/statistics.js";
-import { formatTable } from "../../src/cli/output.js";
+import { formatTable } from "../../src/cli/table.js";
 
 const FOLDER = fileURLToPath(new URL("../../bench/results", import.meta.url));
 const README = fileURLToPath(new URL("../../README.md", import.meta.url));

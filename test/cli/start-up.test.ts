@@ -23,6 +23,8 @@ process.on("exit", () => process.stderr.write("MODULES\\n" + urls.join("\\n") + 
 interface Loaded {
   /** Of the program and of packages, without Node's own. */
   readonly modules: readonly string[];
+  /** Node's own, such as node:fs, that a module has imported. */
+  readonly builtins: readonly string[];
   /** Node's fetch and WebSocket, which take longer to load than the rest of Node's own modules. */
   readonly undici: boolean;
 }
@@ -33,7 +35,11 @@ function loadedBy(...args: string[]): Loaded {
   const [, list = ""] = stderr.split("MODULES\n");
   expect(list).toContain("/dist/");
   const lines = list.split("\n");
-  return { modules: lines.filter((url) => url.startsWith("file:")), undici: lines.includes("UNDICI true") };
+  return {
+    modules: lines.filter((url) => url.startsWith("file:")),
+    builtins: lines.filter((url) => url.startsWith("node:")),
+    undici: lines.includes("UNDICI true"),
+  };
 }
 
 /** Returns the modules that the build has joined in a file, or the file's own, relative to dist/. */
@@ -45,10 +51,12 @@ function joinedIn(url: string): string[] {
 
 describe("a command loads only what it needs:", () => {
   it.each([["--version"], ["--help"]])("%s loads commander, and none of the commands", (argument) => {
-    const { modules } = loadedBy(argument);
+    const { modules, builtins } = loadedBy(argument);
     const packages = modules.filter((url) => url.includes("/node_modules/"));
     expect(packages.filter((url) => !url.includes("/commander/"))).toEqual([]);
-    expect(modules.length - packages.length).toBeLessThan(20);
+    expect(modules.length - packages.length).toBeLessThan(18);
+    // The largest of Node's own that the program imports.
+    expect(builtins).not.toContain("node:crypto");
   });
 
   it("serve loads few files, and nothing of etcd commands, tables, tracing or Node's fetch", () => {

@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 
 import { parseKeyReference } from "../../src/admin/key-reference.js";
-import { formatTable } from "../../src/cli/output.js";
+import { formatTable } from "../../src/cli/table.js";
 
 const HEAD = ["STATE", "ACTIVATION", "AGE", "KIND", "KEY_ID", "LABEL", "FINDINGS"];
 const keyId = (hex: string): string => `01a21e43${hex.repeat(12)}.c${"0".repeat(32)}`;

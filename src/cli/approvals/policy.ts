@@ -8,7 +8,8 @@ import { formatChain, parseChain, quorumsOf, verifyChain } from "../../approvals
 import { refused } from "../../approvals/refused.js";
 import { replaceDocument, writeNewDocument } from "../../approvals/write-document.js";
 import { printResult } from "../next-step.js";
-import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import { formatJson, type OutputFormat, type Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import { collect } from "../collect-option.js";
 import { nextPolicy, type PolicyOptions } from "./policy-options.js";
 import { addSigningOptions, signAfterAsking, type SigningOptions } from "./signing.js";

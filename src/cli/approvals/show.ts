@@ -5,7 +5,8 @@ import { readDocument } from "../../approvals/document.js";
 import { readPolicy } from "../../approvals/policy-file.js";
 import { isExpired, parseApproval, standingOf } from "../../approvals/proposal.js";
 import { EXIT_NO } from "../exit-code.js";
-import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import { formatJson, type OutputFormat, type Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import type { ShowOutput } from "../output-schema/approvals.js";
 
 interface ShowOptions {

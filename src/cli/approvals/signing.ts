@@ -5,7 +5,8 @@ import { signedBytes, type Approval } from "../../approvals/proposal.js";
 import { signWithSshKeygen } from "../../approvals/ssh-keygen.js";
 import { KmsError } from "../../errors.js";
 import { askLine } from "../ask-line.js";
-import { formatTable, type OutputFormat, type Terminal } from "../output.js";
+import type { OutputFormat, Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 
 export interface SigningOptions {
   readonly identity: string;

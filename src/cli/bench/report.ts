@@ -4,7 +4,8 @@ import type { Comparison, EndpointFigure } from "../../bench/endpoints.js";
 import type { BenchResult } from "../../bench/result.js";
 import type { Spread } from "../../bench/statistics.js";
 import type { TokenFigure } from "../../bench/token.js";
-import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import { formatJson, type OutputFormat, type Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import type { BenchOutput } from "../output-schema/bench.js";
 
 /** Prints the result. */

@@ -1,7 +1,7 @@
 // The findings of `kms-pkcs11 check`, in groups, and the exit code that follows from them.
 import { KmsError } from "../../errors.js";
 import { exitCodeOf } from "../exit-code.js";
-import { formatTable } from "../output.js";
+import { formatTable } from "../table.js";
 
 export type Verdict = "ok" | "warn" | "fail";
 

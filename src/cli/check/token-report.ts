@@ -5,7 +5,8 @@ import { makeTokenReport } from "../../admin/token-report/make-report.js";
 import type { TokenReport } from "../../admin/token-report/report.js";
 import type { Settings } from "../../config/settings.js";
 import { EXIT_NO } from "../exit-code.js";
-import { formatJson, formatTable, type OutputFormat, type Terminal } from "../output.js";
+import { formatJson, type OutputFormat, type Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import type { TokenReportOutput } from "../output-schema/token-report.js";
 
 /** Makes and prints the report. Returns the exit code: 1 if something is missing that the plugin needs. @throws KmsError */

@@ -2,7 +2,8 @@
 import type { Command } from "commander";
 import { settingsInForce, type Source } from "../../config/effective-settings.js";
 import { locateConfiguration } from "../../config/location.js";
-import { formatJson, formatTable, type Terminal } from "../output.js";
+import { formatJson, type Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import { addServeOptions, configurationFrom, type SettingsOptions } from "../settings-options.js";
 import type { ConfigPrintOutput } from "../output-schema/config.js";
 

@@ -3,7 +3,8 @@ import type { Command } from "commander";
 import { locateConfiguration } from "../../config/location.js";
 import { KmsError } from "../../errors.js";
 import { EXIT_USAGE } from "../exit-code.js";
-import { formatJson, formatTable, type Terminal } from "../output.js";
+import { formatJson, type Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import { addServeOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import type { ConfigValidateOutput } from "../output-schema/config.js";
 

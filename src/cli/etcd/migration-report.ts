@@ -3,7 +3,7 @@
 import type { MigrationResult } from "../../admin/migrate-stored.js";
 import type { Migrated } from "../../etcd/migration.js";
 import type { Survey, SurveyRow } from "../../etcd/survey.js";
-import { formatTable } from "../output.js";
+import { formatTable } from "../table.js";
 import { oneLine } from "../../untrusted-text.js";
 import type { EtcdMigrateOutput } from "../output-schema/etcd.js";
 

@@ -11,7 +11,8 @@ import { parseKeyReference, type KeyReference } from "../../admin/key-reference.
 import { namedNodes, nodesOf, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { collect } from "../collect-option.js";
 import { operatorAt } from "../operator.js";
-import { formatJson, formatTable, type Cell, type Terminal } from "../output.js";
+import { formatJson, type Terminal } from "../output.js";
+import { formatTable, type Cell } from "../table.js";
 import { reportUsage } from "../../admin/usage-census.js";
 import { oneLine } from "../../untrusted-text.js";
 import type { EtcdUsageOutput } from "../output-schema/etcd.js";

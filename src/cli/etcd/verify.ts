@@ -3,7 +3,8 @@
 import type { Command } from "commander";
 import { addEtcdOptions, withEtcd, type EtcdOptions } from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
-import { formatJson, formatTable, type Terminal } from "../output.js";
+import { formatJson, type Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
 import { operatorAt } from "../operator.js";
 import { verifyStored, type Verified } from "../../admin/verify-stored.js";

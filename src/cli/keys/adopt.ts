@@ -10,7 +10,8 @@ import { changeEvent, changeRows, requireChanged } from "../../admin/token-chang
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { operatorAt } from "../operator.js";
 import { printResult } from "../next-step.js";
-import { formatTable, type Terminal } from "../output.js";
+import type { Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 import type { KeysAdoptOutput } from "../output-schema/keys.js";
 

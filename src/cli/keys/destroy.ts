@@ -13,7 +13,8 @@ import {
 } from "../../admin/nodes-after-destroy.js";
 import { audited } from "../../admin/operator-audit.js";
 import { printResult } from "../next-step.js";
-import { formatTable, type Terminal } from "../output.js";
+import type { Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";

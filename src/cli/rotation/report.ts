@@ -2,7 +2,8 @@
 import type { Report, RotationEvent } from "../../admin/rotation/events.js";
 import { stepAfter, type RotationKek, type Step } from "../../admin/rotation/position.js";
 import type { RunResult } from "../../admin/rotation/run-steps.js";
-import { formatTable, type OutputFormat, type Terminal } from "../output.js";
+import type { OutputFormat, Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 
 /** Width of the longest step's name. */
 const STEP_WIDTH = 9;

@@ -14,7 +14,8 @@ import { countLeft } from "../../admin/rotation/stored-steps.js";
 import { EXIT_NO } from "../exit-code.js";
 import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
-import { formatJson, formatTable, type Terminal } from "../output.js";
+import { formatJson, type Terminal } from "../output.js";
+import { formatTable } from "../table.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import {
   addGoalOptions,

@@ -1,0 +1,58 @@
+// Tables for people, without rules; table-layout.ts makes them fit a terminal. A cell's text from others stays on its line.
+import { createRequire } from "node:module";
+import type Table from "cli-table3";
+import { oneLine } from "../untrusted-text.js";
+import { fitTable, outputColumns, type FittingTable } from "./table-layout.js";
+
+const require = createRequire(import.meta.url);
+
+/** One line, or a list of lines. */
+export type Cell = string | readonly string[];
+
+/**
+ * Returns a table without rules, with two spaces between its columns. On a narrow terminal it is made to fit.
+ * @param columns of the terminal; Infinity if it need not fit
+ */
+export function formatTable(
+  head: readonly string[],
+  rows: readonly (readonly Cell[])[],
+  columns = outputColumns(),
+): string {
+  const lines = rows.map((row) => row.map((cell) => [cell].flat().map(oneLine)));
+  const fitted = fitTable(head, lines, columns);
+  return typeof fitted === "string" ? fitted : drawTable(fitted);
+}
+
+function drawTable({ head, rows }: FittingTable): string {
+  // Loaded for the first table only.
+  const CliTable = require("cli-table3") as typeof Table;
+  const table = new CliTable({
+    head: [...head],
+    style: { head: [], border: [], "padding-left": 0, "padding-right": 2 },
+    chars: NO_LINES,
+  });
+  table.push(...rows.map((row) => row.map((lines) => lines.join("\n"))));
+  return table
+    .toString()
+    .split("\n")
+    .map((line) => line.trimEnd())
+    .join("\n");
+}
+
+const NO_LINES = {
+  top: "",
+  "top-mid": "",
+  "top-left": "",
+  "top-right": "",
+  bottom: "",
+  "bottom-mid": "",
+  "bottom-left": "",
+  "bottom-right": "",
+  left: "",
+  "left-mid": "",
+  mid: "",
+  "mid-mid": "",
+  right: "",
+  "right-mid": "",
+  middle: "",
+};
