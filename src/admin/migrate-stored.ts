@@ -27,6 +27,8 @@ export interface MigrationOrder extends AimOptions {
   readonly dryRun: boolean;
   /** Whether to continue if it is unknown whether the API server uses this etcd. */
   readonly skipClusterCheck: boolean;
+  /** Ends the migration; undefined if an interrupt of the process does, from the first request on. */
+  readonly signal: AbortSignal | undefined;
   /** `end` removes the display. */
   readonly observer: MigrationObserver & { end(): void };
 }
@@ -41,10 +43,11 @@ export interface MigrationResult {
 
 /**
  * Rewrites what is not under the active KEK, until nothing is left, the time is over, or an interrupt.
- * @throws KmsError CONFIG_INVALID if the API server uses another etcd or that is unknown; PEER_UNREACHABLE
+ * @throws KmsError CONFIG_INVALID if the API server uses another etcd or that is unknown; PEER_UNREACHABLE; CANCELLED if
+ *   the given signal aborts before anything is rewritten
  */
 export async function migrateStored(etcd: LiveEtcd, order: MigrationOrder): Promise<MigrationResult> {
-  const { api, keyId, prefix, observer, dryRun: isDryRun, means } = order;
+  const { api, keyId, prefix, observer, dryRun: isDryRun, means, signal: given } = order;
   const { rate, concurrency, settleMs } = order;
   const store = etcd.store(prefix);
   const aim = await aimOf(keyId, order, store);
@@ -53,12 +56,16 @@ export async function migrateStored(etcd: LiveEtcd, order: MigrationOrder): Prom
   if (before.left === 0) return { keyId, isDryRun: false, before, done: undefined };
   const ports = { store, prefix, api, resources: await ApiResources.discover(api) };
   await requireSameCluster(ports, () => staleObjects(ports, aim), order);
-  const done = await untilInterrupted((signal) => {
+  if (given?.aborted === true) {
+    throw new KmsError("CANCELLED", "interrupted; nothing was rewritten; run the command again to continue");
+  }
+  const rewriteAll = (signal: AbortSignal): Promise<Migrated> => {
     const options = { aim, rate, concurrency, settleMs, signal, observer };
     return means === "svm" && !isDryRun
       ? migrateByKubernetes(ports, before, options)
       : migrate(ports, before, { ...options, dryRun: isDryRun });
-  });
+  };
+  const done = await (given === undefined ? untilInterrupted(rewriteAll) : rewriteAll(given));
   observer.end();
   return { keyId, isDryRun, before, done };
 }

@@ -11,7 +11,7 @@ import type { DisuseProof } from "../require-unneeded.js";
 export interface StoredObjects {
   readonly access: EtcdAccess;
   readonly api: KubeApi;
-  readonly migration: Omit<MigrationOrder, "api" | "keyId" | "means" | "dryRun">;
+  readonly migration: Omit<MigrationOrder, "api" | "keyId" | "means" | "dryRun" | "signal">;
 }
 
 export interface RotationOrder {

@@ -39,7 +39,14 @@ export async function countLeft(access: EtcdAccess, keyId: string, options: AimO
 export async function migrateTo(order: RotationOrder, keyId: string): Promise<StepResult> {
   const { access, api, migration } = required(order);
   const result = await withLiveEtcd(access, (etcd) =>
-    migrateStored(etcd, { ...migration, api, keyId, means: "patches", dryRun: false }),
+    migrateStored(etcd, {
+      ...migration,
+      api,
+      keyId,
+      means: "patches",
+      dryRun: false,
+      signal: order.signal,
+    }),
   );
   const left = leftBy(result);
   if (left > 0) throw notMigrated(result, left);

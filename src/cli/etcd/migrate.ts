@@ -110,6 +110,7 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
         means: options.with,
         dryRun: options.dryRun === true,
         skipClusterCheck: options.skipClusterCheck === true,
+        signal: undefined,
         observer,
       }),
     );
