@@ -99,10 +99,7 @@ export function requireDestroyable(
   const key = findNamedKey("<key_id>", reference, view, tokens);
   if (key === undefined) {
     const failure = tokens.find((token) => token.failure !== undefined)?.failure;
-    throw (
-      failure ??
-      new KmsError("KEY_UNKNOWN", `no token holds a KEK with key_id ${reference.text}; nothing was destroyed`)
-    );
+    throw failure ?? unknownKek(reference);
   }
   // Without an active KEK it is unknown which of the others is in use.
   if (key.state !== "refused" && view.problem !== undefined) throw view.problem;
@@ -112,6 +109,11 @@ export function requireDestroyable(
     "TOKEN_REFUSED",
     `${key.record.keyId} is the active KEK and is not destroyed; rotate first`,
   );
+}
+
+/** Returns the error for a KEK that no token holds. */
+export function unknownKek({ text }: KeyReference): KmsError {
+  return new KmsError("KEY_UNKNOWN", `no token holds a KEK with key_id ${text}; nothing was destroyed`);
 }
 
 /**

@@ -2,10 +2,11 @@
 // cannot be taken back; it can only be replaced by the next rotation.
 import { schedulePolicy } from "../../compose/provider.js";
 import { KmsError } from "../../errors.js";
-import { requireAll, withTokens } from "../command-tokens.js";
+import { requireAll, withTokens, type Token } from "../command-tokens.js";
 import type { Destroyed } from "../destroy-kek.js";
 import type { KeyReference } from "../key-reference.js";
 import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "../keyring-view.js";
+import { unknownKek } from "../require-unneeded.js";
 import { destroyOne, type DestroyingOrder } from "./destroy.js";
 
 export interface AbortOrder extends DestroyingOrder {
@@ -15,16 +16,15 @@ export interface AbortOrder extends DestroyingOrder {
 
 /**
  * Destroys a standby KEK, after asking, if every node shows that it never used it.
- * @throws KmsError TOKEN_REFUSED if nothing can be taken back, with the reason; KEY_AMBIGUOUS if several KEKs are standby and
- *   none is named
+ * @throws KmsError TOKEN_REFUSED if nothing can be taken back, with the reason; KEY_UNKNOWN for a key_id that no token shows;
+ *   KEY_AMBIGUOUS if several KEKs are standby and none is named
  */
 export async function takeBack(order: AbortOrder): Promise<Destroyed> {
   const { settings, operator, reference, confirm } = order;
   return withTokens(settings, operator, async (tokens) => {
     requireAll(tokens, "nothing was destroyed");
     const view = viewKeyring(tokens, schedulePolicy(settings), Date.now());
-    const key =
-      reference === undefined ? onlyStandby(view) : findNamedKey("[key_id]", reference, view, tokens);
+    const key = reference === undefined ? onlyStandby(view) : namedKey(reference, view, tokens);
     if (key?.state !== "standby") throw irrevocable(view, key);
     const explained = (keyId: string): Promise<boolean> => {
       for (const line of consequences(key, view)) operator.notify(line);
@@ -32,6 +32,12 @@ export async function takeBack(order: AbortOrder): Promise<Destroyed> {
     };
     return destroyOne({ ...order, confirm: explained }, tokens, key.record.keyId);
   });
+}
+
+function namedKey(reference: KeyReference, view: KeyringView, tokens: readonly Token[]): ViewedKey {
+  const key = findNamedKey("[key_id]", reference, view, tokens);
+  if (key === undefined) throw unknownKek(reference);
+  return key;
 }
 
 function onlyStandby({ keys }: KeyringView): ViewedKey | undefined {

@@ -132,5 +132,9 @@ describe("rotation", () => {
     const { code, stderr, lines } = await rotation("abort", standby?.keyId ?? "");
     expect([code, stderr], lines.join("\n")).toEqual([0, expect.stringContaining("nothing is stored under")]);
     expect(await listed()).toMatchObject([{ keyId: former, state: "active" }]);
+    const again = await rotation("abort", standby?.keyId ?? "");
+    expect(again.stderr).toContain(
+      `no token holds a KEK with key_id ${standby?.keyId ?? ""}; nothing was destroyed`,
+    );
   });
 });
