@@ -16,8 +16,8 @@ export interface Wait {
   readonly check: () => Promise<Readiness[]>;
   /** Latest start of the last check, ms since the epoch by this machine's clock; earlier if a node's clock is ahead. */
   readonly until: number;
-  /** When the KEK becomes active, ms since the epoch. */
-  readonly activation: number;
+  /** When the KEK becomes active, ms since the epoch; undefined if it is active already. */
+  readonly activation: number | undefined;
   /** Whether to continue to the end although all are ready, since one may still lose the KEK. */
   readonly untilDeadline: boolean;
   /** Ends the wait early. */
@@ -39,7 +39,7 @@ export interface Outcome {
  * that began no earlier than that moment.
  */
 export async function waitForConvergence(wait: Wait): Promise<Outcome> {
-  const { operator, signal, untilDeadline } = wait;
+  const { operator, signal, until, activation, untilDeadline } = wait;
   let aheadMs = 0;
   const checkOnce = async (): Promise<Readiness[]> => {
     const found = await wait.check();
@@ -47,12 +47,12 @@ export async function waitForConvergence(wait: Wait): Promise<Outcome> {
     return found;
   };
   let readiness = await checkOnce();
-  const endStatus = operator.showStatus(() => rolloutStatus(readiness, wait.activation - Date.now()));
+  const endStatus = operator.showStatus(() => rolloutStatus(readiness, timeLeft(activation, until)));
   const reported = new Map<string, string>();
   try {
     for (;;) {
       if (!operator.seesProgress) reportChanges(readiness, reported, operator);
-      const leftMs = wait.until - Date.now() - aheadMs;
+      const leftMs = until - Date.now() - aheadMs;
       const converged = readiness.every(isReady);
       if (signal.aborted || leftMs <= 0 || (converged && !untilDeadline)) {
         return { readiness, converged, interrupted: signal.aborted, aheadMs };
@@ -66,16 +66,20 @@ export async function waitForConvergence(wait: Wait): Promise<Outcome> {
   }
 }
 
-/** Returns the line that shows a rollout: the time to the activation, and who is not ready. */
-export function rolloutStatus(readiness: readonly Readiness[], leftMs: number): string {
+function rolloutStatus(readiness: readonly Readiness[], time: string): string {
   const lacking = readiness.filter((one) => !isReady(one));
-  const seconds = Math.max(0, Math.ceil(leftMs / 1000));
-  const left = seconds < 120 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
   return [
-    `active in ${left}`,
+    time,
     `${readiness.length - lacking.length} of ${readiness.length} ready`,
     ...(lacking.length === 0 ? [] : [lacking.map(({ name, state }) => `${name}: ${state}`).join(", ")]),
   ].join(" | ");
+}
+
+/** Returns the time to the activation, or, for an active KEK, to the end of the wait. */
+function timeLeft(activation: number | undefined, until: number): string {
+  const seconds = Math.max(0, Math.ceil(((activation ?? until) - Date.now()) / 1000));
+  const text = seconds < 120 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return activation === undefined ? `${text} left` : `active in ${text}`;
 }
 
 /** Returns a function that checks tokens and nodes, and reloads the tokens' libraries now and then. */
@@ -88,7 +92,7 @@ export function repeatedCheck(
   return () => checkReadiness(kek, tokens, nodes, ++checks % CHECKS_BETWEEN_RELOADS === 0);
 }
 
-/** Waits until the tokens hold the KEK, and returns their state at the last check. @param until ms since the epoch */
+/** Waits until the tokens hold an active KEK, and returns their state at the last check. @param until ms since the epoch */
 export async function waitForClones(
   kek: KekRecord,
   tokens: readonly Token[],
@@ -99,7 +103,7 @@ export async function waitForClones(
     const wait = {
       check: repeatedCheck(kek, tokens, []),
       until,
-      activation: until,
+      activation: undefined,
       untilDeadline: false,
       signal,
       operator,

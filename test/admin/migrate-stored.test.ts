@@ -41,7 +41,7 @@ function etcdWith(onRead: () => void): LiveEtcd {
     object: (key: string) => Promise.resolve(key === KEY ? stored : undefined),
     revisions: { first: 7, last: 7 },
   } as unknown as EtcdStore;
-  const source = { kind: "etcd", endpoints: [], clusterId: "1", etcdVersion: "3" } as const;
+  const source: LiveEtcd["source"] = { kind: "etcd", endpoints: [], clusterId: "1", etcdVersion: "3" };
   return { source, store: () => store };
 }
 
