@@ -59,8 +59,13 @@ export const initOutput = z.object({
   findings: findings.optional().describe("of the check that follows; absent if there was none"),
   clusterDigest: z.string().describe("the same on every node of a cluster"),
   next: z
-    .array(z.object({ command: z.string().optional(), why: z.string() }))
-    .describe("the steps that follow"),
+    .array(
+      z.object({
+        command: z.string().optional().describe("for a shell; absent if the step is something else"),
+        why: z.string().describe("what the step is for, for people; its wording may change"),
+      }),
+    )
+    .describe("what to do next: a list of steps in their order, while other commands print one as a string"),
 });
 export type InitOutput = Printed<typeof initOutput>;
 

@@ -10,6 +10,7 @@ import { disuseProofOf } from "../keys/disuse-options.js";
 import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import type { Terminal } from "../output.js";
+import type { RotationAbortOutput } from "../output-schema/rotation.js";
 import { printResult } from "../next-step.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 import { addStoredOptions, etcdOf, type StoredOptions } from "./options.js";
@@ -79,7 +80,7 @@ async function abort(keyId: string | undefined, options: AbortOptions, terminal:
   const { keyId: destroyed, label } = key.record;
   printResult(
     {
-      json: { destroyed: { keyId: destroyed, label } },
+      json: { destroyed: { keyId: destroyed, label } } satisfies Omit<RotationAbortOutput, "next">,
       text: `destroyed "${label}" (key_id ${destroyed})`,
       change: { did: "destroy", state: "standby" },
     },

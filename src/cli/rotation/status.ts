@@ -15,6 +15,7 @@ import { EXIT_NO } from "../exit-code.js";
 import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import { formatJson, type Terminal } from "../output.js";
+import type { RotationStatusOutput } from "../output-schema/rotation.js";
 import { formatTable } from "../table.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import {
@@ -75,7 +76,7 @@ interface Shown {
   readonly left: number | undefined;
 }
 
-function statusJson({ facts: { keks, nodes, lacking }, position, left }: Shown): object {
+function statusJson({ facts: { keks, nodes, lacking }, position, left }: Shown): RotationStatusOutput {
   const { step } = position;
   const { detail, until } = nextOf(position);
   return {
