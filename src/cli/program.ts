@@ -118,7 +118,7 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
       if (command.optsWithGlobals<{ wide?: true }>().wide === true) {
         (await import("./table-layout.js")).showTablesInFull();
       }
-      if (!terminal.isInteractive || !mayWait(command)) return;
+      if (!terminal.isInteractive || !showsWaiting(command)) return;
       const { startWaiting } = await import("./progress.js");
       endWaiting = startWaiting(terminal, pathOf(command));
     });
@@ -133,11 +133,14 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
   }
 }
 
-/** These run until a signal, or other programs write to the terminal while they work: ssh-keygen, exec plugins. */
-const WITHOUT_WAITING = /^(?:serve|console|init|approvals|custody|etcd migrate)\b/u;
+/** These run until a signal, or prompt on the terminal themselves or by ssh-keygen. */
+const WITHOUT_WAITING = /^(?:serve|console|init|approvals|custody)\b/u;
 
-function mayWait(command: Command): boolean {
-  return !WITHOUT_WAITING.test(pathOf(command));
+/** Returns whether a command that takes long shows that it waits: nothing else may write to the terminal meanwhile. */
+export function showsWaiting(command: Command): boolean {
+  // A kubeconfig's exec plugin may prompt.
+  const mayRunExecPlugin = command.options.some(({ long }) => long === "--kubeconfig");
+  return !mayRunExecPlugin && !WITHOUT_WAITING.test(pathOf(command));
 }
 
 /** Returns the names of a command, such as "keys rotate". */

@@ -1,6 +1,8 @@
 // The commands about the program itself.
+import type { Command } from "commander";
 import { expect, it } from "vitest";
 
+import { createProgram, showsWaiting } from "../../src/cli/program.js";
 import { VERSION } from "../../src/version.js";
 import { runCommand } from "../support/command.js";
 
@@ -23,4 +25,19 @@ it("'version' prints the versions of plugin, Node.js and OpenSSL", async () => {
     node: process.versions.node,
     openssl: process.versions.openssl,
   });
+});
+
+it.each([
+  ["keys list", true],
+  ["etcd usage", true],
+  // Their kubeconfig may name an exec plugin, which prompts.
+  ["etcd migrate", false],
+  ["rotation run", false],
+  ["approvals sign", false],
+])("'%s' may show that it waits: %s", async (name, may) => {
+  const silent = { out: () => undefined, err: () => undefined, isInteractive: false };
+  const names = name.split(" ");
+  let command: Command | undefined = await createProgram(silent, names);
+  for (const one of names) command = command?.commands.find((inner) => inner.name() === one);
+  expect(command && showsWaiting(command)).toBe(may);
 });
