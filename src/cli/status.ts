@@ -19,13 +19,7 @@ interface StatusOptions {
   readonly output: OutputFormat;
 }
 
-interface RoundTrip {
-  readonly ciphertextBytes: number;
-  readonly annotations: readonly string[];
-  readonly keyId: string;
-  readonly encryptMs: number;
-  readonly decryptMs: number;
-}
+type RoundTrip = NonNullable<StatusOutput["roundTrip"]>;
 
 const SEED_BYTES = 32;
 /** Pause between two calls of `--wait`. */

@@ -1,9 +1,11 @@
 // The findings of `kms-pkcs11 check`, in groups, and the exit code that follows from them.
 import { KmsError } from "../../errors.js";
 import { exitCodeOf } from "../exit-code.js";
+import type { CheckOutput } from "../output-schema/plugin.js";
 import { formatTable } from "../table.js";
 
-export type Verdict = "ok" | "warn" | "fail";
+export type Finding = CheckOutput["findings"][number];
+export type Verdict = Finding["verdict"];
 
 /** In the order of the output. A subject that no group lists is a key. */
 const GROUPS: readonly (readonly [name: string, subjects: readonly string[]])[] = [
@@ -14,13 +16,6 @@ const GROUPS: readonly (readonly [name: string, subjects: readonly string[]])[] 
   ["Cluster", ["encryption"]],
 ];
 const KEYS = "Keys";
-
-export interface Finding {
-  readonly group: string;
-  readonly verdict: Verdict;
-  readonly subject: string;
-  readonly detail: string;
-}
 
 /** Collects findings; each is reported once. */
 export class Report {

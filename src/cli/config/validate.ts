@@ -25,7 +25,7 @@ Example:
     .action((_local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
       const result = validate(options);
-      if (options.output === "json") terminal.out(formatJson(result satisfies ConfigValidateOutput));
+      if (options.output === "json") terminal.out(formatJson(result));
       else {
         for (const problem of result.problems) terminal.err(problem);
         const rows = result.warnings.map((warning) => ["warn", warning]);
@@ -36,16 +36,7 @@ Example:
     });
 }
 
-interface Validation {
-  /** null if everything was given by flags. */
-  readonly file: string | null;
-  readonly valid: boolean;
-  /** "<flag, or file:line:column: setting>: <what is wrong>; <what to do>" */
-  readonly problems: readonly string[];
-  readonly warnings: readonly string[];
-}
-
-function validate(options: SettingsOptions): Validation {
+function validate(options: SettingsOptions): ConfigValidateOutput {
   const file = locateConfiguration(options, process.env)?.path ?? null;
   try {
     const { warnings } = settingsFrom(options, true);

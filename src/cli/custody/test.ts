@@ -11,13 +11,7 @@ import { enterShares, type Entered } from "./enter-shares.js";
 import { addSealedOptions, sealedPath, type SealedOptions } from "./sealed-option.js";
 import type { CustodyTestOutput } from "../output-schema/custody.js";
 
-interface Row {
-  readonly entry: number;
-  readonly share: number | null;
-  readonly epoch: number | null;
-  readonly result: string;
-  readonly text: string;
-}
+type Row = CustodyTestOutput["shares"][number];
 
 const HELP = `
 Prompts for shares on a terminal, without echo, or reads one from each line of standard input. Each share is checked alone:
