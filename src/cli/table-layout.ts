@@ -100,22 +100,16 @@ function wrap(line: string, width: number): string[] {
   return current.trim() === "" ? lines : [...lines, current.trimEnd()];
 }
 
+const WORD_LIKE_KEY_ID = /\b[0-9a-fh]+\.[a-z][0-9a-f]*\b/gu;
+
 /** Shortens the key_ids in all cells. */
 function shortenKeyIds(rows: FittingTable["rows"]): FittingTable["rows"] {
-  const inLines = (change: (keyId: string) => string): FittingTable["rows"] =>
-    rows.map((row) =>
-      row.map((lines) =>
-        lines.map((line) => line.replace(WORD_LIKE_KEY_ID, (word) => (isKeyId(word) ? change(word) : word))),
-      ),
-    );
-  inLines((keyId) => {
-    shownKeyIds.add(keyId);
-    return keyId;
-  });
-  return inLines(shorten);
+  const words = rows.flat(2).flatMap((line) => line.match(WORD_LIKE_KEY_ID) ?? []);
+  for (const word of words) if (isKeyId(word)) shownKeyIds.add(word);
+  const shortenIn = (line: string): string =>
+    line.replace(WORD_LIKE_KEY_ID, (word) => (isKeyId(word) ? shorten(word) : word));
+  return rows.map((row) => row.map((lines) => lines.map(shortenIn)));
 }
-
-const WORD_LIKE_KEY_ID = /\b[0-9a-fh]+\.[a-z][0-9a-f]*\b/gu;
 
 /** Returns the shortest prefix that no other key_id shown has, and an ellipsis. */
 function shorten(keyId: string): string {
