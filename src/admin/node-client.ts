@@ -6,6 +6,7 @@ import { sshNodeOf } from "../config/node-address.js";
 import { KmsError } from "../errors.js";
 import { oneLine } from "../untrusted-text.js";
 import { getThroughSsh, openTunnel } from "./node-over-ssh.js";
+import { readBounded } from "./read-bounded.js";
 
 /** One line, since it is shown in lines and tables. */
 const text = z.string().max(8_192).transform(oneLine);
@@ -49,7 +50,6 @@ export interface NodeKeyring extends z.infer<typeof nodeKeyring> {
 }
 
 const TIMEOUT_MS = 3_000;
-const MAX_BYTES = 1 << 20;
 /** How long a node may take to read its token because it was asked to, in ms. */
 const REFRESH_LIMIT_MS = 20_000;
 const REFRESH_POLL_MS = 250;
@@ -128,17 +128,6 @@ export async function readNodeRefreshed(url: URL): Promise<NodeKeyring> {
     if (isRefreshed || first.readAt === null || performance.now() >= until) return last;
     await setTimeout(REFRESH_POLL_MS);
   }
-}
-
-async function readBounded(body: Response["body"]): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of body) {
-    bytes += chunk.length;
-    if (bytes > MAX_BYTES) throw new Error(`the response exceeds ${MAX_BYTES} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
 }
 
 function parseJson(body: string): unknown {

@@ -10,6 +10,14 @@ export interface HttpAddress {
   readonly port: number;
 }
 
+/** Where a plugin of the packages and templates serves HTTP. */
+export const USUAL_HTTP: HttpAddress = { host: "127.0.0.1", port: 8090 };
+
+/** Returns the address as it is written in a URL: 127.0.0.1:8090 or [::1]:8090. */
+export function formatHttpAddress({ host, port }: HttpAddress): string {
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
 /** Returns the address, or undefined for "off". @throws KmsError CONFIG_INVALID unless it is a loopback address */
 export function parseHttpAddress(text: string): HttpAddress | undefined {
   if (text === "off") return undefined;

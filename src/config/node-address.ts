@@ -1,11 +1,8 @@
 // The address of a node's plugin, as `--nodes` and the setting `nodes` name it: the URL of its HTTP endpoints, or
 // ssh://USER@HOST:PORT/ADDRESS:PORT for endpoints on the node's own loopback, which are reached through a tunnel of ssh.
 import { isIPv6 } from "node:net";
-import { parseHttpAddress, type HttpAddress } from "./http-address.js";
+import { formatHttpAddress, parseHttpAddress, USUAL_HTTP, type HttpAddress } from "./http-address.js";
 import { invalid } from "./invalid.js";
-
-/** Where a plugin of the packages and templates serves HTTP. */
-const USUAL_HTTP: HttpAddress = { host: "127.0.0.1", port: 8090 };
 
 /** What ssh connects to, and what it reaches from there. */
 export interface SshNode {
@@ -88,8 +85,7 @@ function parseSshAddress(address: string, configured: HttpAddress | undefined): 
 function remoteAddress(given: string, configured: HttpAddress | undefined): string {
   // Port 0 lets each node's system choose one.
   const usual = configured === undefined || configured.port === 0 ? USUAL_HTTP : configured;
-  const { host, port } = given === "" ? usual : explicitAddress(given);
-  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+  return formatHttpAddress(given === "" ? usual : explicitAddress(given));
 }
 
 const REMOTE =

@@ -1,5 +1,8 @@
 // The KEKs that a shell offers as values: from /keys of the node's plugin, without a PIN and without a login. Never takes
 // long, and never fails: a plugin that does not answer offers nothing.
+import { readBounded } from "../../admin/read-bounded.js";
+import { formatHttpAddress, USUAL_HTTP, type HttpAddress } from "../../config/http-address.js";
+import { parseNodeAddresses } from "../../config/node-address.js";
 import type { Configuration } from "../../config/settings.js";
 import { isKeyId } from "../../hsm/key-id.js";
 
@@ -16,8 +19,6 @@ export interface KeySource {
 
 /** A plugin on this machine answers in a few ms. */
 const LIMIT_MS = 500;
-const MAX_BYTES = 1 << 20;
-const DEFAULT_NODE = "http://127.0.0.1:8090/keys";
 
 /** Returns key_ids, and the states such as "@active" that the description of the option or argument names. */
 export async function keyCandidates(description: string, source: KeySource): Promise<Candidate[]> {
@@ -34,15 +35,18 @@ export async function keyCandidates(description: string, source: KeySource): Pro
 async function nodesOf({ config, nodes }: KeySource): Promise<URL[]> {
   try {
     if (nodes !== undefined) {
-      const { parseNodeAddresses } = await import("../../config/node-address.js");
       return parseNodeAddresses(nodes.split(",")).filter(({ protocol }) => protocol.startsWith("http"));
     }
     const { http } = await settingsAt(config);
     if (http === undefined || http.port === 0) return [];
-    return [new URL(`http://${http.host.includes(":") ? `[${http.host}]` : http.host}:${http.port}/keys`)];
+    return [keyringAt(http)];
   } catch {
-    return config === undefined && nodes === undefined ? [new URL(DEFAULT_NODE)] : [];
+    return config === undefined && nodes === undefined ? [keyringAt(USUAL_HTTP)] : [];
   }
+}
+
+function keyringAt(http: HttpAddress): URL {
+  return new URL(`http://${formatHttpAddress(http)}/keys`);
 }
 
 async function settingsAt(config: string | undefined): Promise<Configuration["settings"]> {
@@ -57,22 +61,12 @@ async function settingsAt(config: string | undefined): Promise<Configuration["se
 async function keysOf(url: URL): Promise<Candidate[]> {
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(LIMIT_MS), redirect: "error" });
-    const { keys } = JSON.parse(await readBounded(response)) as { keys: { keyId: string; state: string }[] };
+    const body = (response.body ?? []) as AsyncIterable<Uint8Array>;
+    const { keys } = JSON.parse(await readBounded(body)) as { keys: { keyId: string; state: string }[] };
     return keys.flatMap(({ keyId, state }) =>
       isKeyId(keyId) && /^[a-z]+$/u.test(state) ? [{ value: keyId, description: state }] : [],
     );
   } catch {
     return [];
   }
-}
-
-async function readBounded(response: Response): Promise<string> {
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-    bytes += chunk.length;
-    if (bytes > MAX_BYTES) throw new Error("the response is too long");
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
 }
