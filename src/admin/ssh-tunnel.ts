@@ -10,11 +10,11 @@ import type { SshNode } from "../config/node-address.js";
 import { environmentWithoutPin, type PinSource } from "../config/pin-source.js";
 import { collapseSpaces, truncate } from "../untrusted-text.js";
 
-/** The first connection may take this long, in ms; it is made before a command changes anything. */
+/** Time limit of the first connection, in ms; it is made before a command changes anything. */
 const FIRST_MS = 15_000;
-/** A connection that is made again may take this long, in ms; it continues to be made for the next request. */
+/** How long a request waits for ssh to connect again, in ms. The attempt continues, and the next request waits for it too. */
 const AGAIN_MS = 3_000;
-/** Time after a failed connection in which no other is tried, in ms, so that nodes do not block this machine. */
+/** Pause after a failed connection, in ms: nodes may ban an address that fails often. */
 const RETRY_AFTER_MS = 5_000;
 const POLL_MS = 20;
 /** Time for ssh to report why a connection through the tunnel failed, in ms. */
@@ -182,7 +182,7 @@ class Connection {
 
   #tryIt(): string {
     const { host, user, port } = this.#node;
-    const options = [...(port === undefined ? [] : ["-p", port])];
+    const options = port === undefined ? [] : ["-p", port];
     return `try '${["ssh", ...options, user === undefined ? host : `${user}@${host}`].join(" ")}' in a terminal`;
   }
 }
