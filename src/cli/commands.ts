@@ -58,7 +58,8 @@ export const COMMANDS: readonly CommandRow[] = [
   },
   {
     name: "custody",
-    description: "split the token's PIN among several custodians, check their shares, and rebuild it",
+    description:
+      "split the token's PIN among several custodians, check their shares, rebuild and renew the PIN",
     isGroup: true,
     load: async () => (await import("./custody/command.js")).addCustodyCommand,
   },

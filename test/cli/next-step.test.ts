@@ -20,6 +20,7 @@ const CHANGES: readonly Change[] = [
   { did: "migrate a part" },
   { did: "migrate" },
   { did: "split" },
+  { did: "renew" },
   { did: "write a policy" },
   { did: "sign a policy" },
   { did: "propose" },
