@@ -1,7 +1,7 @@
 // Limits the connections of the HTTP endpoints, which any user of the machine may open: each serves one request, and
 // the oldest is closed if there are too many.
 import type * as Http from "node:http";
-import type { RequestListener, Server as HttpServer } from "node:http";
+import type { RequestListener, Server as HttpServer, ServerResponse } from "node:http";
 import { createRequire } from "node:module";
 import { createServer, type Server, type Socket } from "node:net";
 import { Duplex } from "node:stream";
@@ -79,6 +79,24 @@ export function createOneRequestServer(
       connections.closeAll();
     },
   });
+}
+
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+/** Sends the only answer of a connection. Nobody stores it, and no browser guesses its type. */
+export function sendAnswer(response: ServerResponse, { status, headers, body }: HttpAnswer): void {
+  response.writeHead(status, {
+    "content-length": body.length,
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    connection: "close",
+    ...headers,
+  });
+  response.end(body);
 }
 
 class Connections {

@@ -3,7 +3,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer, isIP, type Server } from "node:net";
 import { KmsError } from "../errors.js";
-import { BACKLOG, createOneRequestServer } from "./http-connections.js";
+import { BACKLOG, createOneRequestServer, sendAnswer } from "./http-connections.js";
 import { RenderingBudget, SharedRendering } from "./shared-rendering.js";
 
 /** Whether the plugin is ready, and its findings. */
@@ -129,15 +129,7 @@ async function listen(server: Server, { host, port }: HttpAddress): Promise<void
 
 async function answer(request: IncomingMessage, response: ServerResponse, pages: Pages): Promise<void> {
   const { status, type, body, headers } = await pageFor(request, response, pages);
-  response.writeHead(status, {
-    "content-type": type,
-    "content-length": body.length,
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-    connection: "close",
-    ...headers,
-  });
-  response.end(body);
+  sendAnswer(response, { status, headers: { "content-type": type, ...headers }, body });
 }
 
 async function pageFor(request: IncomingMessage, response: ServerResponse, pages: Pages): Promise<Page> {

@@ -2,7 +2,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Server } from "node:net";
 import { KmsError } from "../../errors.js";
-import { createOneRequestServer } from "../../observability/http-connections.js";
+import { createOneRequestServer, sendAnswer } from "../../observability/http-connections.js";
 import { isLocalName, type HtmlPage } from "../../observability/http.js";
 import { ConsoleSession } from "./session.js";
 
@@ -83,17 +83,15 @@ async function answerFor(
 }
 
 function send(response: ServerResponse, { status, body, headers }: Answer): void {
-  const bytes = Buffer.from(body);
-  response.writeHead(status, {
-    "content-length": bytes.length,
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    connection: "close",
-    ...headers,
+  sendAnswer(response, {
+    status,
+    headers: {
+      "referrer-policy": "no-referrer",
+      "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+      ...headers,
+    },
+    body: Buffer.from(body),
   });
-  response.end(bytes);
 }
 
 /** Has the page rendered once for all requests within a second. */
