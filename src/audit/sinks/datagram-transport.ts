@@ -1,6 +1,7 @@
 // Sends messages to a datagram socket in the file system, such as /dev/log of rsyslogd or journald. The kernel reports what the
 // receiver has not read yet; it has read everything if nothing is left and the same socket still accepts datagrams.
 import { stat } from "node:fs/promises";
+import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { getSystemErrorName } from "node:util";
 import { fileURLToPath } from "node:url";
@@ -18,11 +19,8 @@ interface UnixDatagram {
   close(fd: number): number;
 }
 
-function loadLibrary(path: string): UnixDatagram {
-  const module = { exports: {} };
-  process.dlopen(module, path);
-  return module.exports as UnixDatagram;
-}
+/** Loads a library once, however often a receiver has to be reconnected. */
+const load = createRequire(import.meta.url);
 
 /**
  * Connects to the socket.
@@ -34,7 +32,7 @@ export async function openDatagram(
   limits: TransportLimits,
   library = DATAGRAM_LIBRARY,
 ): Promise<Transport> {
-  const socket = loadLibrary(library);
+  const socket = load(library) as UnixDatagram;
   const inode = await inodeOf(path);
   const fd = checked(socket.open(path), "connect", path);
   let isOpen = true;
