@@ -74,20 +74,28 @@ async function connected(
   { connectMs }: TransportLimits,
   signal: AbortSignal,
 ): Promise<void> {
+  const stop = (): void => {
+    socket.destroy(new Error("stopped"));
+  };
+  signal.addEventListener("abort", stop);
   try {
     await settled(connectMs, `${name}: no connection`, (resolve, reject) => {
       socket.once(event, resolve).once("error", reject);
       socket.once("close", () => {
-        reject(new Error(`${name}: the receiver closed the connection`));
-      });
-      signal.addEventListener("abort", () => {
-        reject(new Error("stopped"));
+        reject(closedBy(name));
       });
     });
   } catch (error) {
     socket.on("error", () => undefined).destroy();
     throw error;
+  } finally {
+    // The signal outlives the connections, of which each confirmation needs another one.
+    signal.removeEventListener("abort", stop);
   }
+}
+
+function closedBy(name: string): Error {
+  return new Error(`${name}: the receiver closed the connection`);
 }
 
 /** Rejects after a time, unless `start` has resolved or rejected before. */
@@ -149,7 +157,7 @@ class StreamTransport implements Transport {
     const frames = messages.flatMap((message) => [Buffer.from(`${message.length} `, "latin1"), message]);
     await settled(this.#limits.sendMs, `${this.#name}: the receiver has not read`, (resolve, reject) => {
       this.#onEnd = (error) => {
-        reject(error ?? new Error(`${this.#name}: the receiver closed the connection`));
+        reject(error ?? closedBy(this.#name));
       };
       if (this.#failure !== undefined) {
         reject(this.#failure);
