@@ -1,6 +1,7 @@
 // Sends messages over TLS (RFC 5425) or to a stream socket in the file system, with octet counting (RFC 6587 section 3.4.1).
 // Neither protocol acknowledges messages. A receiver confirms them by closing the connection after this side has ended it: it
-// has then read to the end, since the kernel resets a connection whose receiver closes it with unread data.
+// has then read to the end, since the kernel resets a connection whose receiver closes it with unread data. A receiver that
+// closes first confirms nothing; over a network, its close may cross the end on the way and is then taken for a confirmation.
 import { statSync } from "node:fs";
 import { connect as connectUnix, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -140,12 +141,17 @@ class StreamTransport implements Transport {
     socket.on("error", (error) => {
       this.#failure ??= error;
     });
+    socket.on("end", () => {
+      if (socket.writableFinished) return;
+      this.#failure ??= closedBy(name);
+      this.#onEnd?.(this.#failure);
+    });
     socket.on("close", () => {
       const failure = this.#failure;
-      this.#failure ??= new Error(`${name}: the receiver closed the connection`);
+      this.#failure ??= closedBy(name);
       this.#onEnd?.(failure);
     });
-    // Syslog servers say nothing; what they say all the same must not prevent the end from being seen.
+    // Syslog servers send nothing. Whatever one sends is discarded: unread, it would hide the end of the connection.
     socket.resume();
   }
 
@@ -173,7 +179,6 @@ class StreamTransport implements Transport {
   async confirm(): Promise<boolean> {
     const what = `${this.#name}: the receiver has not read everything and closed the connection`;
     await settled(this.#limits.confirmMs, what, (resolve, reject) => {
-      // If it was closed already, nothing shows that everything was read.
       if (this.#failure !== undefined) {
         reject(this.#failure);
         return;

@@ -1,0 +1,61 @@
+// What a connection to a receiver of streams does when the receiver closes first, and what it leaves behind.
+
+import { getEventListeners, once } from "node:events";
+import { createServer, type Server, type Socket } from "node:net";
+import { join } from "node:path";
+
+import { afterEach, beforeEach, expect, it } from "vitest";
+
+import { openUnixStream } from "../../../src/audit/sinks/stream-transport.js";
+import { makeFolder } from "../../support/token.js";
+
+const LIMITS = { connectMs: 60_000, sendMs: 60_000, confirmMs: 60_000 };
+const CLOSED = /the receiver closed the connection/;
+/** More than the kernel buffers. */
+const LARGE = Buffer.alloc(8 << 20, "x");
+
+let server: Server;
+let path: string;
+
+beforeEach(async () => {
+  path = join(makeFolder("stream"), "socket");
+  server = createServer({ pauseOnConnect: true, allowHalfOpen: true }).listen(path);
+  await once(server, "listening");
+});
+afterEach(() => {
+  server.close();
+});
+
+const connect = async (signal = new AbortController().signal) => {
+  const accepted = once(server, "connection") as Promise<[Socket]>;
+  const transport = await openUnixStream(path, LIMITS, signal);
+  const [receiver] = await accepted;
+  return { transport, receiver: receiver.on("error", () => undefined) };
+};
+
+it("a send fails at once when the receiver ends the connection without reading", async () => {
+  const { transport, receiver } = await connect();
+  const sent = transport.send([LARGE]);
+  receiver.end();
+  await expect(sent).rejects.toThrow(CLOSED);
+  expect(transport.failure?.message).toMatch(CLOSED);
+  transport.close();
+  receiver.destroy();
+});
+
+it("a receiver that ends the connection before the sender does confirms nothing", async () => {
+  const { transport, receiver } = await connect();
+  void transport.send([LARGE]).catch(() => undefined);
+  const confirmed = transport.confirm();
+  receiver.end();
+  receiver.resume();
+  await expect(confirmed).rejects.toThrow(CLOSED);
+});
+
+it("connections leave no listener on the signal that stops them", async () => {
+  const stop = new AbortController();
+  const { transport, receiver } = await connect(stop.signal);
+  expect(getEventListeners(stop.signal, "abort")).toEqual([]);
+  transport.close();
+  receiver.destroy();
+});
