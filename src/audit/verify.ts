@@ -37,14 +37,21 @@ interface OpenedFile {
   readonly handle: FileHandle;
 }
 
+/** Receives what a verification reads. */
+export interface AuditObserver {
+  /** Called with the number of bytes read so far and of all bytes. */
+  readonly onBytes?: (done: number, total: number) => void;
+  /** Called with each line that verifies, and its bytes without the line feed, in their order. */
+  readonly onLine?: (line: AuditLine, bytes: Buffer) => void;
+}
+
 /**
  * Verifies an audit log.
- * @param onBytes called with the number of bytes read so far and of all bytes
  * @throws KmsError CONFIG_INVALID for an unusable key; NodeJS.ErrnoException if a file cannot be read
  */
 export async function verifyAudit(
   { file, keyFile }: { readonly file: string; readonly keyFile: string },
-  onBytes: (done: number, total: number) => void = () => undefined,
+  { onBytes, onLine }: AuditObserver = {},
 ): Promise<AuditReport> {
   const key = await readAuditKey(keyFile);
   const head = await readHead(keyFile);
@@ -57,9 +64,10 @@ export async function verifyAudit(
     for (const { path, handle } of opened) {
       chain.beginFile(path);
       for await (const { bytes, whole } of linesOf(handle)) {
-        chain.read(bytes, whole);
+        const line = chain.read(bytes, whole);
+        if (line !== undefined) onLine?.(line, bytes);
         done += bytes.length + 1;
-        onBytes(Math.min(done, total), total);
+        onBytes?.(Math.min(done, total), total);
       }
     }
     return chain.report(file);
@@ -129,24 +137,26 @@ class ChainVerifier {
     this.#line = 0;
   }
 
-  read(bytes: Buffer, whole: boolean): void {
+  /** Returns the line if it verifies. */
+  read(bytes: Buffer, whole: boolean): AuditLine | undefined {
     this.#line += 1;
     if (!whole) {
       this.#remark("is incomplete: after a crash, or because it is being written");
-      return;
+      return undefined;
     }
     this.#lines += 1;
     const line = openLine(bytes, this.#key);
     if (line === undefined) {
       this.#problem("was changed, or written with another key");
       this.#before = this.#before && { seq: this.#before.seq + 1, mac: undefined };
-      return;
+      return undefined;
     }
     this.#link(line);
     this.#note(line);
     this.#first ??= line;
     this.#before = this.#last = line;
     if (line.seq === this.#head?.seq) this.#headSeen = line.mac === this.#head.mac;
+    return line;
   }
 
   report(file: string): AuditReport {

@@ -71,8 +71,10 @@ function auditFiles(options: VerifyOptions): AuditFiles {
 async function verify(files: AuditFiles, terminal: Terminal): Promise<AuditReport> {
   const progress = startProgress(terminal, "bytes", 1);
   try {
-    return await verifyAudit(files, (done, total) => {
-      progress.update(done, total);
+    return await verifyAudit(files, {
+      onBytes: (done, total) => {
+        progress.update(done, total);
+      },
     });
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;

@@ -1,7 +1,5 @@
 // Gathers what a folder of evidence is made of: from the token, the audit log, this machine and the reports of other commands.
 import { hostname } from "node:os";
-import { readAuditKey } from "../../audit/key.js";
-import { verifyAudit } from "../../audit/verify.js";
 import { withTokens } from "../../admin/command-tokens.js";
 import { viewKeyring } from "../../admin/keyring-view.js";
 import type { Operator } from "../../admin/operator.js";
@@ -75,8 +73,7 @@ async function keyFacts(settings: Settings, operator: Operator): Promise<Evidenc
 async function auditFacts({ audit }: Settings): Promise<EvidenceFacts["audit"]> {
   if (audit === undefined) return undefined;
   try {
-    const report = await verifyAudit(audit);
-    return { report, extract: await extractAudit(report.files, await readAuditKey(audit.keyFile)) };
+    return await extractAudit(audit);
   } catch (error) {
     if (error instanceof KmsError) throw error;
     throw fileError(error) ?? error;
