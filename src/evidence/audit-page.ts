@@ -29,6 +29,13 @@ export function auditSections(audit: EvidenceFacts["audit"]): Html {
       .map(({ file, line, problem }) => html`<p class="warn">${file}, line ${line}: ${problem}</p>`)}
     <h2>Changes and approvals</h2>
     ${changes(extract.events)}
+    ${
+      extract.omitted > 0 &&
+      html`<p class="warn">
+        ${extract.omitted.toLocaleString("en-US")} later events were left out, here and in audit-events.jsonl:
+        the log has too many. Read them in the log itself.
+      </p>`
+    }
     <h2>Requests</h2>
     ${table(
       ["Month", "Operation", "key_id", "Outcome", "Number"],

@@ -42,6 +42,14 @@ it("the evidence page says what was not collected", () => {
   expect(page).toContain("No audit log is configured");
 });
 
+it("the evidence page says that later events were left out of it and of its file", () => {
+  const facts = evidenceFacts();
+  const { report, extract } = facts.audit as NonNullable<EvidenceFacts["audit"]>;
+  const page = pageOf({ ...facts, audit: { report, extract: { ...extract, omitted: 1234 } } });
+  expect(page).toContain("1,234 later events were left out");
+  expect(pageOf(facts)).not.toContain("left out");
+});
+
 it.each([
   [80, undefined],
   [82, "its cryptoperiod (keys.cryptoperiod) ends in 8 days; rotate it"],
