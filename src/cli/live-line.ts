@@ -1,5 +1,5 @@
 // One line on standard error that changes while a command works: what it waits for, or its progress. It is drawn on
-// terminals only, leaves when anything else is printed, and is drawn again below that. The cursor is never hidden and no
+// terminals only, erased before anything else is printed, and drawn again below that. The cursor is never hidden and no
 // mode of the terminal is changed, so a command that is killed has nothing to restore.
 import { clearScreenDown, cursorTo, moveCursor } from "node:readline";
 

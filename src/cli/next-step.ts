@@ -25,7 +25,7 @@ export function nextStep(change: Change): string {
         : "run 'kms-pkcs11 check', then start the plugin on every node";
     case "rotate":
       return change.lacking.length > 0
-        ? `not yet on every token and node: ${change.lacking.join(", ")}; the key becomes active at ${change.activation} all the same`
+        ? `not yet on every token and node: ${change.lacking.join(", ")}; the KEK becomes active at ${change.activation} nevertheless`
         : `after ${change.activation} run 'kms-pkcs11 etcd migrate', then 'kms-pkcs11 keys destroy ${change.from}'`;
     case "destroy":
       return change.state === "standby"

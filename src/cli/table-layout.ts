@@ -9,7 +9,7 @@ export interface FittingTable {
 }
 
 const GAP = 2;
-/** A column that is not wrapped further, unless its longest word is shorter. */
+/** No column is made narrower than this, unless its longest word is shorter. */
 const LEAST_WIDTH = 18;
 /** Narrower columns are wrapped only if the table does not fit otherwise. */
 const UNBROKEN_WIDTH = 8;

@@ -15,8 +15,8 @@ export function addCompletionCommand(program: Command, terminal: Terminal): void
     .addHelpText(
       "after",
       `
-The .deb and the .rpm install these files where the shells look for them. Completed are commands, options, their values, files,
-and key_ids: those that the node's plugin serves on its HTTP address, without a PIN and without a login.
+The .deb and the .rpm install these files where the shells look for them. The shells complete commands, options, their values,
+files, and the key_ids that the node's plugin serves on its HTTP address. That needs no PIN and no login.
 
 Examples:
   kms-pkcs11 completion bash > /usr/share/bash-completion/completions/kms-pkcs11

@@ -1,4 +1,4 @@
-// Finds what a command line that is being typed lacks next: a command, an option, or the value of one. Reads the same
+// Finds what comes next in a command line that is being typed: a command, an option, or the value of one. Reads the same
 // commands as the help.
 import type { Argument, Command, Option } from "commander";
 
@@ -7,7 +7,7 @@ export interface Position {
   readonly command: Command;
   /** The option or argument whose value is being typed; undefined if the command takes none here. */
   readonly value: Option | Argument | undefined;
-  /** Whether an unknown word precedes, in the place of a command. */
+  /** Whether an earlier word should name a command and names none. */
   readonly isLost: boolean;
   /** What precedes the value in the same word, such as "--config=". */
   readonly prefix: string;

@@ -48,7 +48,7 @@ export const initOutput = z.object({
       kind: z.enum(["folder", "file", "pin", "link"]),
       state: z
         .enum(["new", "unchanged", "kept", "other"])
-        .describe("before; kept: the operator may have changed it; other: it differed"),
+        .describe("before this command; kept: the operator may have changed it; other: it differed"),
       difference: z.string().optional(),
       target: z.string().optional().describe("only of a link"),
       mode: z.string().optional().describe("in octal; not of a link"),
