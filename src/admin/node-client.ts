@@ -6,7 +6,6 @@ import { sshNodeOf } from "../config/node-address.js";
 import { KmsError } from "../errors.js";
 import { oneLine } from "../untrusted-text.js";
 import { getThroughSsh, openTunnel } from "./node-over-ssh.js";
-import { readBounded } from "./read-bounded.js";
 
 /** One line, since it is shown in lines and tables. */
 const text = z.string().max(8_192).transform(oneLine);
@@ -50,17 +49,25 @@ export interface NodeKeyring extends z.infer<typeof nodeKeyring> {
 }
 
 const TIMEOUT_MS = 3_000;
+const MAX_BYTES = 1 << 20;
 /** How long a node may take to read its token because it was asked to, in ms. */
 const REFRESH_LIMIT_MS = 20_000;
 const REFRESH_POLL_MS = 250;
 
-/** Reads one of a node's endpoints, whatever its status. @throws KmsError PEER_UNREACHABLE when nothing answers there */
-export async function readNodeText(url: URL): Promise<{ readonly status: number; readonly text: string }> {
+/**
+ * Reads one of a node's endpoints, whatever its status.
+ * @param limitMs time limit, without that of ssh to connect
+ * @throws KmsError PEER_UNREACHABLE when nothing answers there
+ */
+export async function readNodeText(
+  url: URL,
+  limitMs = TIMEOUT_MS,
+): Promise<{ readonly status: number; readonly text: string }> {
   try {
-    const { status, body } = await get(url);
+    const { status, body } = await get(url, limitMs);
     return { status, text: await readBounded(body) };
   } catch (error) {
-    throw unreachable(url, reasonOf(error), error);
+    throw unreachable(url, reasonOf(error, limitMs), error);
   }
 }
 
@@ -69,10 +76,10 @@ interface Response {
   readonly body: AsyncIterable<Uint8Array>;
 }
 
-async function get(url: URL): Promise<Response> {
+async function get(url: URL, limitMs: number): Promise<Response> {
   const node = sshNodeOf(url);
-  if (node !== undefined) return getThroughSsh(node, TIMEOUT_MS);
-  const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
+  if (node !== undefined) return getThroughSsh(node, limitMs);
+  const response = await fetch(url, { signal: AbortSignal.timeout(limitMs), redirect: "error" });
   return { status: response.status, body: (response.body ?? []) as AsyncIterable<Uint8Array> };
 }
 
@@ -130,6 +137,17 @@ export async function readNodeRefreshed(url: URL): Promise<NodeKeyring> {
   }
 }
 
+async function readBounded(body: Response["body"]): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of body) {
+    bytes += chunk.length;
+    if (bytes > MAX_BYTES) throw new Error(`the response exceeds ${MAX_BYTES} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
 function parseJson(body: string): unknown {
   try {
     return JSON.parse(body);
@@ -139,9 +157,9 @@ function parseJson(body: string): unknown {
 }
 
 /** fetch reports the actual error as the cause of a TypeError. */
-function reasonOf(error: unknown): string {
+function reasonOf(error: unknown, limitMs = TIMEOUT_MS): string {
   if (!(error instanceof Error)) return String(error);
-  if ([error, error.cause].some(isTimeout)) return `no answer within ${TIMEOUT_MS} ms`;
+  if ([error, error.cause].some(isTimeout)) return `no answer within ${limitMs} ms`;
   return error.cause instanceof Error ? error.cause.message : error.message;
 }
 
