@@ -23,6 +23,25 @@ quietly() {
   return "$status"
 }
 
+# Runs a step of a smoke test, quietly, and counts its result: try <what it shows> <command...>
+passed=0
+failed=0
+try() {
+  if quietly "$@"; then
+    passed=$((passed + 1))
+    echo "ok    $1"
+  else
+    failed=$((failed + 1))
+    echo "fail  $1"
+  fi
+}
+
+# Ends with one line: N passed, N failed. Returns 1 if any step failed.
+tally() {
+  echo "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ]
+}
+
 need_glibc() {
   case $(ldd --version 2>&1 || true) in
     *musl*) die "a system with glibc is needed: vendors' PKCS#11 libraries are not built for musl" 2 ;;
