@@ -136,11 +136,12 @@ packages_for() {
   esac
 }
 
-# Runs apt-get, and waits up to five minutes while another apt or dpkg holds the lock.
+# Runs apt-get, and waits up to five minutes while another apt or dpkg holds the lock. systemctl then starts and stops nothing, so
+# that no service of a new package runs now (Debian enables it for the next boot): the tests start what they need themselves.
 apt() {
   local tries=0 output
   output=$(mktemp)
-  while ! DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=60 "$@" >"$output" 2>&1 </dev/null; do
+  while ! DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 apt-get -o DPkg::Lock::Timeout=60 "$@" >"$output" 2>&1 </dev/null; do
     tries=$((tries + 1))
     if [ "$tries" -ge 60 ] || ! grep -qE 'Could not get lock|Unable to (acquire|lock)' "$output"; then
       apt_output=$(cat "$output")
