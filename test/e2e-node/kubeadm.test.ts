@@ -1,32 +1,18 @@
 // The plugin as a static pod on a node of kubeadm, through everything that happens to it while the node runs. The cases share the
 // node and run in this order; each leaves it healthy.
 
-import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { record } from "../e2e/harness/report.js";
 import { until } from "../e2e/harness/wait.js";
 import type { ContainerState } from "./harness/cluster.js";
-import { emptyNode, install } from "./harness/installed-node.js";
-import { A_DAY_MS, lookAround } from "./harness/look-around.js";
+import { SECRET, useInstalledNode } from "./harness/installed-node.js";
 
 const OUTAGE_MS = 120_000;
 /** A new API server first refuses the pod's priority class; kubelet reports the pod again up to 90 s later. */
 const POD_MS = 180_000;
-const SECRET = "correct-horse-battery";
 const CONFIG = "--config /etc/kms-pkcs11/config.yaml";
 
-const { cluster, hsm, node } = emptyNode("node");
-
-beforeAll(async () => {
-  await install({ cluster, hsm, node });
-  await cluster.createSecret("before", SECRET);
-}, 600_000);
-
-afterAll(async () => {
-  await lookAround(node, join(node.folder, "running"));
-  await hsm.kill();
-  await node.remove();
-}, A_DAY_MS);
+const { cluster, hsm, node } = useInstalledNode("node");
 
 /** The ids of the running containers: a container that was started again has another. */
 function ids(containers: ReadonlyMap<string, ContainerState>): Record<string, string> {

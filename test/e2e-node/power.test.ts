@@ -1,28 +1,13 @@
 // A node of kubeadm with the plugin as a static pod loses its power, with and without its HSM. The cases share the node and run in
 // this order; each leaves it healthy.
 
-import { join } from "node:path";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { expect, it } from "vitest";
 import { record } from "../e2e/harness/report.js";
 import { until } from "../e2e/harness/wait.js";
 import { PLUGIN } from "./harness/cluster.js";
-import { emptyNode, install } from "./harness/installed-node.js";
-import { A_DAY_MS, lookAround } from "./harness/look-around.js";
+import { SECRET, useInstalledNode } from "./harness/installed-node.js";
 
-const SECRET = "correct-horse-battery";
-
-const { cluster, hsm, node } = emptyNode("power-node");
-
-beforeAll(async () => {
-  await install({ cluster, hsm, node });
-  await cluster.createSecret("before", SECRET);
-}, 600_000);
-
-afterAll(async () => {
-  await lookAround(node, join(node.folder, "running"));
-  await hsm.kill();
-  await node.remove();
-}, A_DAY_MS);
+const { cluster, hsm, node } = useInstalledNode("power-node");
 
 it("power: after the plug was pulled, the node recovers without help", async () => {
   await node.pullPlug();

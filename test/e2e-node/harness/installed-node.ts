@@ -1,14 +1,15 @@
-// A node with its HSM, on which the plugin is installed.
+// A node with its HSM, on which the plugin is installed before the cases of a file run.
 
 import { copyFile, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { inject } from "vitest";
+import { afterAll, beforeAll, inject } from "vitest";
 import { record } from "../../e2e/harness/report.js";
 import { binaries } from "../../e2e/harness/run.js";
 import { Cluster, machineConfiguration } from "./cluster.js";
 import { runCommand } from "./command.js";
 import { followGuide } from "./guide.js";
 import { KubernetesNode } from "./kubernetes-node.js";
+import { A_DAY_MS, lookAround } from "./look-around.js";
 import { NetworkHsm, PIN } from "./network-hsm.js";
 
 /** What the node sees as its folder for the installation. */
@@ -22,16 +23,29 @@ export interface InstalledNode {
   readonly cluster: Cluster;
 }
 
-/** Returns an empty node with its HSM; neither runs yet. @param name unique on this machine */
-export function emptyNode(name: string): InstalledNode {
+/** What the Secret "before" holds. */
+export const SECRET = "correct-horse-battery";
+
+/** Declares a node that is installed, to the Secret "before", for the cases of a file. @param name unique on this machine */
+export function useInstalledNode(name: string): InstalledNode {
   const folder = join(inject("runFolder"), name);
   const node = new KubernetesNode(name, folder, binaries());
   const hsm = new NetworkHsm(join(folder, "hsm"), join(inject("runFolder"), `${name}-hsm`));
-  return { node, hsm, cluster: new Cluster(node) };
+  const cluster = new Cluster(node);
+  beforeAll(async () => {
+    await install(node, hsm);
+    await cluster.createSecret("before", SECRET);
+  }, 600_000);
+  afterAll(async () => {
+    await lookAround(node, join(folder, "running"));
+    await hsm.kill();
+    await node.remove();
+  }, A_DAY_MS);
+  return { node, hsm, cluster };
 }
 
-/** Boots the node and its HSM, and installs the plugin, to the first Secret. */
-export async function install({ node, hsm }: InstalledNode): Promise<void> {
+/** Boots the node and its HSM, and installs the plugin. */
+async function install(node: KubernetesNode, hsm: NetworkHsm): Promise<void> {
   await putFiles(node);
   const start = Date.now();
   await node.boot();
