@@ -31,6 +31,13 @@ it.each(["0x5", "0x71"])("a token that refuses an IV twice performs AES-GCM (CKR
   expect(await hsm.probe(token.keyId, "aes-gcm")).toMatchObject([{ mechanism: "aes-gcm", works: true }]);
 });
 
+it("AES-GCM is not used on a token that ignores the caller's IV", async () => {
+  token.fault.set("ignore-ivs");
+  const { hsm } = token.open();
+  const [result] = await hsm.probe(token.keyId, "aes-gcm");
+  expect(result).toMatchObject({ mechanism: "aes-gcm", works: false });
+});
+
 it("a reading of the keyring discovers no mechanism again", async () => {
   const opened = await token.start();
   await opened.hsm.listKeks();

@@ -152,6 +152,7 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
   else if (strcmp(name, "token-removed") == 0) made->token_removed = true;
   else if (strcmp(name, "device-error") == 0) made->device_error = true;
   else if (strcmp(name, "store-at-load") == 0) made->store_at_load = true;
+  else if (strcmp(name, "ignore-ivs") == 0) made->ignore_ivs = true;
   else if (strcmp(name, "read-only-attributes") == 0) made->read_only_attributes = true;
   else if (strcmp(name, "session-limit") == 0) {
     made->session_limit = number_word(next_word(rest), line);

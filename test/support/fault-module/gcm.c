@@ -17,7 +17,14 @@ static CK_GCM_PARAMS *gcm_parameters(const CK_MECHANISM *mechanism) {
 }
 
 static CK_RV init_target(CK_SESSION session, CK_GCM_PARAMS *parameters, CK_OBJECT key, bool decrypt) {
-  CK_MECHANISM mechanism = {CKM_AES_GCM, parameters, sizeof *parameters};
+  CK_BYTE zeros[16] = {0};
+  CK_GCM_PARAMS used = *parameters;
+  if (control->ignore_ivs) {
+    used.iv = zeros;
+    used.iv_length = 12;
+    used.iv_bits = 96;
+  }
+  CK_MECHANISM mechanism = {CKM_AES_GCM, &used, sizeof used};
   return decrypt ? target->C_DecryptInit(session, &mechanism, key) : target->C_EncryptInit(session, &mechanism, key);
 }
 
