@@ -14,6 +14,7 @@ export class LastReading {
   #keks: readonly KekRecord[] = [];
   #unreadable = 0;
   #finding: string | undefined;
+  #hasShownKeks = false;
 
   constructor(log: Log) {
     this.#log = log;
@@ -29,10 +30,21 @@ export class LastReading {
     return this.#finding;
   }
 
+  /** Whether it or an earlier reading has shown KEKs, and `confirmEmpty` has not been called since. */
+  get hasShownKeks(): boolean {
+    return this.#hasShownKeks;
+  }
+
+  /** Records that two reloaded libraries have agreed that the token holds no KEK. */
+  confirmEmpty(): void {
+    this.#hasShownKeks = false;
+  }
+
   /** Replaces it with the first reading of a starting host. */
   begin({ keks, unreadable }: KeyringReading): void {
     this.#keks = keks;
     this.#unreadable = unreadable;
+    this.#hasShownKeks ||= keks.length > 0;
   }
 
   /**

@@ -48,8 +48,6 @@ export class KeyringReadings {
   /** The last reading requested on each host. */
   readonly #turns = new WeakMap<HostProcess, Promise<unknown>>();
   readonly #last: LastReading;
-  /** Whether a reading has shown KEKs, and two reloaded libraries have not shown since that there are none. */
-  #hasShownKeks = false;
   readonly #reload: HostReload;
   /** How far a starting host has come in its reading. */
   #first: ReadingProgress | undefined;
@@ -90,7 +88,6 @@ export class KeyringReadings {
     if (known.length > 0 && (await findAll(host, known, ask))) return known;
     const reading = await this.#readUntilComplete(host, ask);
     if (this.#last.keks.length === 0) this.#last.begin(reading);
-    this.#hasShownKeks ||= reading.keks.length > 0;
     return reading.keks;
   }
 
@@ -121,25 +118,31 @@ export class KeyringReadings {
    * @throws KmsError
    */
   async readReloaded(): Promise<readonly KekRecord[]> {
-    const records = await this.#readOnReloaded();
-    if (records.length > 0 || !this.#hasShownKeks) return records;
-    // The token may have gone away after the library was loaded: another library then does not find it at all.
-    const confirmed = await this.#readOnReloaded();
-    this.#hasShownKeks = confirmed.length > 0;
-    return confirmed;
+    let { records, isReloaded } = await this.#readOnReloaded();
+    if (records.length === 0 && this.#last.hasShownKeks) {
+      // The token may have gone away after the library was loaded: another library then does not find it at all.
+      ({ records, isReloaded } = await this.#readOnReloaded());
+      if (records.length === 0) this.#last.confirmEmpty();
+    }
+    await this.#replaceOthers(records, isReloaded);
+    return records;
   }
 
-  async #readOnReloaded(): Promise<readonly KekRecord[]> {
-    const { host: reloaded, isReloaded } = await this.#reload.reload();
-    const records = await this.#readOn(reloaded, isReloaded);
+  async #readOnReloaded(): Promise<{ records: readonly KekRecord[]; isReloaded: AcceptsHost }> {
+    const { host, isReloaded } = await this.#reload.reload();
+    const records = await this.#readOn(host, isReloaded);
     this.#reload.finish();
+    return { records, isReloaded };
+  }
+
+  /** Replaces the hosts that do not show these keys, except reloaded ones. */
+  async #replaceOthers(records: readonly KekRecord[], isReloaded: AcceptsHost): Promise<void> {
     for (const host of this.#hosts.ready) {
       if (isReloaded(host)) continue;
       const earlier = await this.#readOn(host).catch(() => undefined);
       if (earlier === undefined) host.kill("device");
       else if (namesOf(earlier) !== namesOf(records)) host.kill("reload");
     }
-    return records;
   }
 
   /**
@@ -214,7 +217,6 @@ export class KeyringReadings {
       this.#hosts.read(host, request, limitMs);
     const reading = await readInSlices(host, this.#pace, this.#pace.limitMs, ask, progressLog(this.#log));
     this.#hung = false;
-    this.#hasShownKeks ||= reading.keks.length > 0;
     this.#last.replace(reading, performance.now() - beganAt);
     return reading.keks;
   }

@@ -195,3 +195,15 @@ it("a reloaded library that shows no KEK at all is believed only if another one 
   expect((await made.readReloaded()).map(({ keyId }) => keyId)).toEqual(["a"]);
   expect(killed).toContain(LATER);
 });
+
+it("a host that shows KEKs is not replaced because one reloaded library shows none", async () => {
+  const { readings: made, killed } = hostsShowing(
+    { openedAt: 1, keks: [[A]] },
+    { openedAt: 2, keks: [[A]] },
+    { openedAt: LATER, keks: [[]], isSuccessor: true },
+    { openedAt: LATER + 1, keks: [[A]], isSuccessor: true },
+  );
+  await made.read();
+  await made.readReloaded();
+  expect(killed).toEqual([2, LATER]);
+});
