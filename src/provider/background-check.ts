@@ -142,8 +142,9 @@ export class BackgroundCheck {
    * is away may show it as empty.
    */
   #isGone(generations: readonly Generation[]): boolean {
-    const { prover, inUse } = this.#options;
-    const used = generations.filter(({ record }) => inUse() === undefined || record.keyId === inUse());
+    const { prover } = this.#options;
+    const inUse = this.#options.inUse();
+    const used = generations.filter(({ record }) => inUse === undefined || record.keyId === inUse);
     return (
       used.length > 0 &&
       used.every(({ record }) => prover.proofOf(record.keyId).failure?.code === "KEY_MISSING")

@@ -84,19 +84,12 @@ export class Member {
       // If the token is in doubt already, a background reading will follow anyway.
       const confirming = this.#doubt === undefined ? this.#share(() => this.#confirm()) : this.#running;
       const doubt = this.#doubtIt();
-      if (confirming !== undefined) await this.#untilTimeout(confirming);
+      const timeout = sleep(CONFIRMING_PART * this.#requestTimeoutMs, undefined, { ref: false });
+      await Promise.race([confirming, timeout]).catch(() => undefined);
       if (this.#isDoubted()) throw doubt;
       if (!this.holds(keyId)) throw error;
     }
     return operation(this.#hsm);
-  }
-
-  async #untilTimeout(confirming: Promise<void>): Promise<void> {
-    const over = new AbortController();
-    const timeout = sleep(CONFIRMING_PART * this.#requestTimeoutMs, undefined, { signal: over.signal });
-    await Promise.race([confirming, timeout]).catch(() => undefined);
-    over.abort();
-    await timeout.catch(() => undefined);
   }
 
   async #confirm(): Promise<void> {

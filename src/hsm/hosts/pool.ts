@@ -2,7 +2,7 @@
 // replacement, and control calls to them. The dispatcher decides which host gets which request.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
-import { Supervisor } from "./supervisor.js";
+import { Supervisor, type FailedStart } from "./supervisor.js";
 import { HostWait } from "./host-wait.js";
 import type { ReadingHosts } from "./reading-hosts.js";
 import { KeyringReadings } from "./readings.js";
@@ -53,7 +53,7 @@ export class HostPool {
     });
     this.#wait = new HostWait({
       ready: () => this.ready,
-      failedStarts: () => this.#supervisors.flatMap(({ failedStart }) => failedStart ?? []),
+      failedStarts: () => this.#failedStarts,
       starts: this.#starts,
       startTimeoutMs: options.startTimeoutMs,
     });
@@ -106,7 +106,11 @@ export class HostPool {
 
   /** Why the last start failed; undefined if none has failed since a host was ready. */
   get reason(): KmsError | undefined {
-    return this.#supervisors.find(({ failedStart }) => failedStart !== undefined)?.failedStart?.reason;
+    return this.#failedStarts[0]?.reason;
+  }
+
+  get #failedStarts(): readonly FailedStart[] {
+    return this.#supervisors.flatMap(({ failedStart }) => failedStart ?? []);
   }
 
   get state(): HsmState {
@@ -153,7 +157,7 @@ export class HostPool {
     return this.#readings.read();
   }
 
-  /** Reads the keyring on a host that starts after this call. @throws KmsError */
+  /** Reads the keyring on a host that loads the library after this call. @throws KmsError */
   listKeksReloaded(): Promise<readonly KekRecord[]> {
     return this.#readings.readReloaded();
   }
