@@ -107,15 +107,11 @@ function candidateFor(
   for (const candidate of KEY_CANDIDATES) {
     if (kind !== "auto" && candidate.kind !== kind) continue;
     if (mechanism !== "auto" && candidate.choice !== mechanism) continue;
-    // An RSA key may take a token minutes to make, so no session key is tried; the new KEK itself is.
-    if (candidate.kind === "rsa") {
-      const isAuto = kind === "auto" && mechanism === "auto";
-      const offersBoth = isAuto && listsSymmetric(session);
-      if (listsOaep(session) && !offersBoth) return candidate;
+    if (candidate.kind === "rsa" && kind === "auto" && mechanism === "auto" && listsSymmetric(session)) {
       if (listsOaep(session)) refusals.push("rsa-oaep: not tried; request it with --mechanism rsa-oaep");
-      if (offersBoth) continue;
+      continue;
     }
-    const refusal = candidate.kind === "rsa" ? noOaep() : refusalOf(session, candidate, trialLabel);
+    const refusal = refusalOf(session, candidate, trialLabel);
     if (refusal === undefined) return candidate;
     refusals.push(`${candidate.choice}: ${refusal.message}`);
     faults.push(refusal);
@@ -133,19 +129,21 @@ function candidateFor(
   });
 }
 
+/** Returns why a candidate does not work; undefined if it works. Repeats a trial whose error is not clearly a refusal. */
+function refusalOf(session: TokenSession, candidate: KeyCandidate, label: string): TokenFault | undefined {
+  // An RSA key may take a token minutes to make, so no session key is tried; the new KEK itself is.
+  if (candidate.kind === "rsa") return listsOaep(session) ? undefined : noOaep();
+  for (let attempts = 1; ; attempts++) {
+    const refusal = tryCandidate(session, candidate, label);
+    if (refusal === undefined || refusal.fault === "setup" || attempts === ATTEMPTS) return refusal;
+  }
+}
+
 function noOaep(): TokenFault {
   return new TokenFault("the token does not list CKM_RSA_PKCS_OAEP", {
     fault: "setup",
     code: "MECHANISM_UNSUPPORTED",
   });
-}
-
-/** Returns why a candidate does not work; undefined if it works. Repeats a trial whose error is not clearly a refusal. */
-function refusalOf(session: TokenSession, candidate: KeyCandidate, label: string): TokenFault | undefined {
-  for (let attempts = 1; ; attempts++) {
-    const refusal = tryCandidate(session, candidate, label);
-    if (refusal === undefined || refusal.fault === "setup" || attempts === ATTEMPTS) return refusal;
-  }
 }
 
 /** Tries with session keys or, if the token makes none, with token keys that are destroyed afterwards. */
