@@ -6,9 +6,8 @@ import { OPERATIONS, type Operation } from "../../approvals/policy.js";
 import { DEFAULT_VALIDITY_MS, formatApproval, propose, standingOf } from "../../approvals/proposal.js";
 import { refused } from "../../approvals/refused.js";
 import { writeNewDocument } from "../../approvals/write-document.js";
-import { parseDuration } from "../../config/duration.js";
-import { KmsError } from "../../errors.js";
 import { parseInstant } from "../../provider/kek-label.js";
+import { durationOf } from "../duration-option.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { addSigningOptions, signProposal, type SigningOptions } from "./signing.js";
@@ -64,8 +63,7 @@ export function addProposeCommand(approvals: Command, terminal: Terminal): void 
 async function proposeAndSign(file: string, options: ProposeOptions, terminal: Terminal): Promise<void> {
   const { operation, kek, label, token, object, usageReport, proposer, reason, valid } = options;
   const policy = readPolicy(options.policy);
-  const validityMs = valid === undefined ? DEFAULT_VALIDITY_MS : parseDuration(valid);
-  if (validityMs === undefined) throw new KmsError("CONFIG_INVALID", "--valid: give a duration such as 24h");
+  const validityMs = valid === undefined ? DEFAULT_VALIDITY_MS : durationOf("--valid", valid, "24h");
   const instant = parseInstant(label.slice(label.lastIndexOf("@") + 1));
   const draft = {
     operation,

@@ -1,10 +1,10 @@
 // `kms-pkcs11 etcd migrate`: makes kube-apiserver rewrite every object that is not under the active key, and ends with
 // a survey of etcd as evidence that none is left.
 import { Option, type Command } from "commander";
-import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
 import { KubeApi } from "../../etcd/kube-api.js";
 import { addEndpointOptions, DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "./options.js";
+import { durationOf } from "../duration-option.js";
 import { EXIT_NO } from "../exit-code.js";
 import { withLiveEtcd } from "../../admin/etcd-source.js";
 import { findReferenced, parseKeyReference } from "../../admin/key-reference.js";
@@ -139,8 +139,7 @@ export function limitsOf({ rate, concurrency, wait }: LimitOptions): {
   concurrency: number;
   settleMs: number;
 } {
-  const settleMs = parseDuration(wait);
-  if (settleMs === undefined) throw new KmsError("CONFIG_INVALID", "--wait: give a duration such as 3m");
+  const settleMs = durationOf("--wait", wait, "3m");
   return { rate: countOf("--rate", rate), concurrency: countOf("--concurrency", concurrency), settleMs };
 }
 

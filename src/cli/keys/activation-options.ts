@@ -1,9 +1,9 @@
 // The options that say when a KEK that a command makes becomes active.
 import { Option, type Command } from "commander";
-import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
 import { parseTime } from "../../provider/kek-label.js";
 import { DEFAULT_DELAY_MS } from "../../provider/rotation.js";
+import { durationOf } from "../duration-option.js";
 
 export interface ActivationOptions {
   readonly activateIn?: string;
@@ -31,9 +31,6 @@ export function activationOf({ activateIn, activateAt }: ActivationOptions, now:
       "--activate-at: give an existing date and time with its zone, such as 2026-12-01T10:00:00Z",
     );
   }
-  const delay = activateIn === undefined ? DEFAULT_DELAY_MS : parseDuration(activateIn);
-  if (delay === undefined) {
-    throw new KmsError("CONFIG_INVALID", "--activate-in: give a duration such as 10m or 1h30m");
-  }
-  return now + delay;
+  if (activateIn === undefined) return now + DEFAULT_DELAY_MS;
+  return now + durationOf("--activate-in", activateIn, "10m or 1h30m");
 }

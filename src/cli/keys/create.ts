@@ -1,6 +1,5 @@
 // `kms-pkcs11 keys create`: makes the first generation of the KEK inside the HSM.
 import type { Command } from "commander";
-import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import type { KekRecord } from "../../hsm/port.js";
@@ -9,6 +8,7 @@ import { schedulePolicy } from "../../compose/provider.js";
 import { warnOfUnknownUser } from "../../admin/acting-user.js";
 import { cloneAdvice, waitForClones } from "../../admin/rollout.js";
 import { audited, type Begin } from "../../admin/operator-audit.js";
+import { durationOf } from "../duration-option.js";
 import { nextStep, printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { formatTable } from "../table.js";
@@ -63,10 +63,7 @@ export function addKeysCreateCommand(keys: Command, terminal: Terminal): void {
 }
 
 async function createAndReport(options: CreateOptions, terminal: Terminal): Promise<void> {
-  const timeoutMs = parseDuration(options.timeout);
-  if (timeoutMs === undefined) {
-    throw new KmsError("CONFIG_INVALID", "--timeout: give a duration such as 10m");
-  }
+  const timeoutMs = durationOf("--timeout", options.timeout, "10m");
   const settings = administratorSettings(options);
   const operator = operatorAt(terminal);
   warnOfUnknownUser(settings, operator);

@@ -1,11 +1,11 @@
 // The options of `keys destroy` that name a proof that a KEK is not needed, and how that proof is collected.
 // require-unneeded.ts decides what it proves.
 import type { Command } from "commander";
-import { parseDuration } from "../../config/duration.js";
 import { KmsError } from "../../errors.js";
 import { LIVE_ETCD, type NamedReport } from "../../etcd/disuse.js";
 import { readUsageReport } from "../../etcd/usage-report.js";
 import { isKeyId } from "../../hsm/key-id.js";
+import { durationOf } from "../duration-option.js";
 import { DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "../etcd/options.js";
 import { collect } from "../collect-option.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
@@ -69,10 +69,7 @@ export function addDisuseOptions(command: Command): Command {
 
 /** Returns the proof that the options name; nothing is read yet. @throws KmsError CONFIG_INVALID */
 export function disuseProofOf(options: DisuseOptions, operator: Operator): DisuseProof {
-  const maxAgeMs = parseDuration(options.maxReportAge);
-  if (maxAgeMs === undefined) {
-    throw new KmsError("CONFIG_INVALID", "--max-report-age: give a duration such as 1h");
-  }
+  const maxAgeMs = durationOf("--max-report-age", options.maxReportAge, "1h");
   const { everyNodeHasLeft, iUnderstandDataIsLost } = options;
   if (everyNodeHasLeft !== undefined) parseKeyReference("--every-node-has-left", everyNodeHasLeft);
   if (iUnderstandDataIsLost !== undefined && !isKeyId(iUnderstandDataIsLost)) {

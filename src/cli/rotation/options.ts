@@ -3,10 +3,10 @@ import type { Command } from "commander";
 import { settlingMs } from "../../admin/require-unneeded.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
 import type { Wish } from "../../admin/rotation/goal.js";
-import { parseDuration } from "../../config/duration.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import type { EtcdAccess } from "../../etcd/endpoints.js";
+import { durationOf } from "../duration-option.js";
 import { DEFAULT_PREFIX, etcdAccess } from "../etcd/options.js";
 
 export interface GoalOptions {
@@ -70,14 +70,15 @@ export function wishOf({ replace, maxAge, destroyAfter }: GoalOptions, settings:
       `--replace: ${replace} names another KEK after the rotation, so the command could not be repeated; give the key_id`,
     );
   }
-  const maxAgeMs = durationOf("--max-age", maxAge);
+  const maxAgeMs = durationOf("--max-age", maxAge, "720h");
   if (maxAgeMs < LEAST_MAX_AGE_MS) {
     throw new KmsError(
       "CONFIG_INVALID",
       "--max-age: give at least 24h; to replace a younger KEK, name it with --replace",
     );
   }
-  const afterMs = destroyAfter === undefined ? undefined : durationOf("--destroy-after", destroyAfter);
+  const afterMs =
+    destroyAfter === undefined ? undefined : durationOf("--destroy-after", destroyAfter, "720h");
   return {
     replace: replace === undefined ? undefined : parseKeyReference("--replace", replace),
     maxAgeMs,
@@ -108,10 +109,4 @@ export interface GivenEtcd {
   readonly cacert?: string;
   readonly cert?: string;
   readonly etcdKey?: string;
-}
-
-function durationOf(option: string, text: string): number {
-  const ms = parseDuration(text);
-  if (ms !== undefined) return ms;
-  throw new KmsError("CONFIG_INVALID", `${option}: give a duration such as 720h`);
 }
