@@ -1,4 +1,4 @@
-// Opens the audit log's file safely: only a regular file with one name, of a user who may own it.
+// Opens the audit log's file safely, only a regular file with one name, of a user who may own it, and appends to it.
 import { constants, lstat, open, stat, type FileHandle } from "node:fs/promises";
 import { dirname } from "node:path";
 import { KmsError } from "../errors.js";
@@ -33,6 +33,20 @@ export async function openToAppend(path: string, create = constants.O_CREAT): Pr
     return handle;
   } catch (error) {
     await handle.close();
+    throw error;
+  }
+}
+
+/**
+ * Appends text to a file of `size` bytes, to stable storage. After a failure the file has `size` bytes.
+ * @throws NodeJS.ErrnoException
+ */
+export async function appendWhole(handle: FileHandle, text: Buffer, size: number): Promise<void> {
+  try {
+    await handle.appendFile(text);
+    await handle.datasync();
+  } catch (error) {
+    await handle.truncate(size);
     throw error;
   }
 }

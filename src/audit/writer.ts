@@ -7,7 +7,7 @@ import { KmsError } from "../errors.js";
 import { findChainTail, splitLines, type ChainTail } from "./chain-tail.js";
 import { moveAway, removeFiles, rotatedFiles, type RotatedFile } from "./rotated-files.js";
 import { readHead, readOrCreateAuditKey, writeHead, type AuditHead } from "./key.js";
-import { openToAppend } from "./log-file.js";
+import { appendWhole, openToAppend } from "./log-file.js";
 import {
   MAX_LINE_BYTES,
   openLine,
@@ -93,7 +93,9 @@ export class AuditWriter {
       if (!(await lock.isHeld())) {
         throw new KmsError("OVERLOADED", "the audit log's lock was lost; trying again");
       }
-      const size = await appendWhole(handle, text, end.size);
+      await handle.truncate(end.size);
+      await appendWhole(handle, text, end.size);
+      const size = end.size + text.length;
       this.#left = { inode: (await handle.stat()).ino, end: { last, findings: [], size }, oldest };
       return { head: { ...last, ...(oldest !== undefined && { oldest }) }, excess };
     } finally {
@@ -184,17 +186,4 @@ function sealAll(
 async function hasLines(path: string): Promise<boolean> {
   const found = await stat(path).catch(() => undefined);
   return (found !== undefined && found.size > 0) || (await rotatedFiles(path).catch(() => [])).length > 0;
-}
-
-/** Appends text after `size` bytes and returns the file's new length. After a failure the file has `size` bytes. */
-async function appendWhole(handle: FileHandle, text: Buffer, size: number): Promise<number> {
-  await handle.truncate(size);
-  try {
-    await handle.appendFile(text);
-    await handle.datasync();
-    return size + text.length;
-  } catch (error) {
-    await handle.truncate(size);
-    throw error;
-  }
 }

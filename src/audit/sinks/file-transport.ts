@@ -1,7 +1,7 @@
 // Appends messages as lines to a file that an agent reads. The file is opened for every batch, so that it may be renamed at any
 // time; at a size it is renamed to FILE.1, so that the disk holds at most two of them.
 import { rename, type FileHandle } from "node:fs/promises";
-import { openToAppend } from "../log-file.js";
+import { appendWhole, openToAppend } from "../log-file.js";
 import { MAX_LINE_BYTES } from "../line.js";
 import type { Transport } from "./transport.js";
 
@@ -18,7 +18,7 @@ export async function openFile(path: string, maxBytes: number): Promise<Transpor
       const handle = await openToAppend(path);
       try {
         const size = await endOfLines(handle);
-        await appendAll(handle, messages, size);
+        await appendWhole(handle, Buffer.concat(messages.flatMap((message) => [message, LINE_FEED])), size);
         if (size > maxBytes) await rename(path, `${path}.1`);
       } finally {
         await handle.close();
@@ -37,15 +37,4 @@ async function endOfLines(handle: FileHandle): Promise<number> {
   const end = size - bytes.length + bytes.lastIndexOf(NEWLINE) + 1;
   if (end < size) await handle.truncate(end);
   return end;
-}
-
-/** Appends all messages, or none. */
-async function appendAll(handle: FileHandle, messages: readonly Buffer[], size: number): Promise<void> {
-  try {
-    await handle.appendFile(Buffer.concat(messages.flatMap((message) => [message, LINE_FEED])));
-    await handle.datasync();
-  } catch (error) {
-    await handle.truncate(size);
-    throw error;
-  }
 }
