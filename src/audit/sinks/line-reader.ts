@@ -1,11 +1,8 @@
 // Reads an audit log from a position on, across rotated files, for a sink. Changes nothing and takes no lock. Does not verify
 // MACs: the reader of a sink sees what the file holds, and `audit verify` judges it.
-import type { FileHandle } from "node:fs/promises";
-import { openRegular } from "../../files/regular-file.js";
 import { splitLines } from "../chain-tail.js";
 import { MAX_LINE_BYTES } from "../line.js";
-import { rotatedFiles } from "../rotated-files.js";
-import { findPlace, type OpenPlace } from "./log-place.js";
+import { findPlace, nextFile, type OpenPlace } from "./log-place.js";
 import { digestOf, type Position } from "./position.js";
 
 /** Bytes of the log per reading: formatting them occupies the event loop for about a millisecond. */
@@ -127,38 +124,4 @@ function isShallow(value: object, depth: number): boolean {
   return Object.values(value).every(
     (held: unknown) => typeof held !== "object" || held === null || isShallow(held, depth - 1),
   );
-}
-
-/** Opens the file that follows a rotated file; undefined if it does not exist yet. */
-async function nextFile(file: string, place: OpenPlace): Promise<OpenPlace | undefined> {
-  const rotated = await rotatedFiles(file);
-  const at = rotated.findIndex(({ path }) => path === place.path);
-  const path = rotated[at + 1]?.path ?? file;
-  let handle: FileHandle;
-  try {
-    handle = await openRegular(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
-  const { ino } = await handle.stat();
-  // Rotated meanwhile, so that both names led to the same file.
-  if (ino === place.inode) {
-    await handle.close();
-    return undefined;
-  }
-  const { isStart, isReplaced, seq, mac } = place;
-  const empty = { tailBytes: 0, tailDigest: digestOf(Buffer.alloc(0)) };
-  return {
-    path,
-    handle,
-    inode: ino,
-    offset: 0,
-    ...empty,
-    seq,
-    mac,
-    isWritten: path === file,
-    isStart,
-    isReplaced,
-  };
 }

@@ -1,4 +1,5 @@
-// Finds a position in an audit log, whose files may have been rotated, shortened by a writer, removed or replaced since.
+// Finds where to read an audit log: after a position, whose files may have been rotated, shortened by a writer, removed or
+// replaced since, and after the end of a rotated file.
 import type { FileHandle } from "node:fs/promises";
 import { openRegular } from "../../files/regular-file.js";
 import { MAX_LINE_BYTES, NO_MAC } from "../line.js";
@@ -131,10 +132,9 @@ async function openStart(
   const first = Buffer.alloc(64);
   const { bytesRead } = await handle.read(first, 0, first.length, 0);
   const { seq } = seqAndMac(first.toString("latin1", 0, bytesRead));
-  const empty = { inode: ino, offset: 0, tailBytes: 0, tailDigest: digestOf(Buffer.alloc(0)) };
   const isReplaced = after !== undefined && seq <= after.seq;
   return {
-    ...empty,
+    ...beginningOf(ino),
     path,
     handle,
     seq: isReplaced ? 0 : (after?.seq ?? 0),
@@ -143,6 +143,24 @@ async function openStart(
     isStart: true,
     isReplaced,
   };
+}
+
+/** Opens the file that follows a rotated file; undefined if it does not exist yet. The caller closes both. */
+export async function nextFile(file: string, place: OpenPlace): Promise<OpenPlace | undefined> {
+  const rotated = await rotatedFiles(file);
+  const at = rotated.findIndex(({ path }) => path === place.path);
+  const path = rotated[at + 1]?.path ?? file;
+  const handle = await openIfPresent(path);
+  if (handle === undefined) return undefined;
+  const { ino } = await handle.stat();
+  if (ino !== place.inode) return { ...place, ...beginningOf(ino), path, handle, isWritten: path === file };
+  // Rotated meanwhile, so that both names led to the same file.
+  await handle.close();
+  return undefined;
+}
+
+function beginningOf(inode: number): Pick<Position, "inode" | "offset" | "tailBytes" | "tailDigest"> {
+  return { inode, offset: 0, tailBytes: 0, tailDigest: digestOf(Buffer.alloc(0)) };
 }
 
 async function openIfPresent(path: string): Promise<FileHandle | undefined> {
