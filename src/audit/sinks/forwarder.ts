@@ -44,6 +44,9 @@ export class Forwarder {
   readonly #sink: Sink;
   readonly #log: Log;
   readonly #timing: ForwarderTiming;
+  /** Aborted by stop(): only the remaining lines are sent. */
+  readonly #ending = new AbortController();
+  /** Aborted when the time for them is over. */
   readonly #stop = new AbortController();
   #confirmed: Position | undefined;
   #sent: Position | undefined;
@@ -54,12 +57,10 @@ export class Forwarder {
   #oldestLine: number | undefined;
   #failure: string | undefined;
   #failures = 0;
-  #isEnding = false;
   #running: Promise<void> | undefined;
   #lines = 0;
   #missing = 0;
   #reportedAt: string | undefined;
-  readonly #woken = new AbortController();
 
   constructor(sink: Sink, log: Log, timing: Partial<ForwarderTiming> = {}) {
     this.#sink = sink;
@@ -98,8 +99,7 @@ export class Forwarder {
 
   /** Sends and confirms what is left within `stopMs`, and ends. Whatever is unconfirmed is sent again after a start. */
   async stop(): Promise<void> {
-    this.#isEnding = true;
-    this.#woken.abort();
+    this.#ending.abort();
     await Promise.race([this.#running, sleep(this.#timing.stopMs, undefined, { ref: false })]);
     this.#stop.abort();
     this.#transport?.close();
@@ -141,6 +141,10 @@ export class Forwarder {
     this.#unconfirmedSince ??= performance.now();
     this.#lines += lines.length;
     await nextTurn();
+  }
+
+  get #isEnding(): boolean {
+    return this.#ending.signal.aborted;
   }
 
   #isConfirmationDue(isIdle: boolean): boolean {
@@ -209,7 +213,7 @@ export class Forwarder {
 
   /** Waits for `ms`, or until the forwarder is stopped. */
   async #wait(ms: number): Promise<void> {
-    const signal = this.#isEnding ? this.#stop.signal : this.#woken.signal;
+    const signal = this.#isEnding ? this.#stop.signal : this.#ending.signal;
     await sleep(this.#isEnding ? Math.min(ms, this.#timing.pauseMs) : ms, undefined, { signal }).catch(
       () => undefined,
     );
