@@ -9,7 +9,7 @@ import { Forwarder, type ForwarderTiming, type Sink } from "./forwarder.js";
 import type { ReadLine } from "./line-reader.js";
 import { asciiJson } from "./ascii-json.js";
 import { ocsfEvent } from "./ocsf.js";
-import { stated } from "./stated-line.js";
+import { fieldsOf } from "./line-fields.js";
 import { openTls, openUnixStream, type TlsTarget } from "./stream-transport.js";
 import { syslogMessage, type Facility } from "./syslog-message.js";
 import { TRANSPORT_LIMITS, type OpenTransport, type Transport, type TransportLimits } from "./transport.js";
@@ -111,7 +111,7 @@ function sinksOf(
           sinkOf(
             "ocsf",
             () => openFile(ocsf.file, maxBytes),
-            (line: ReadLine) => Buffer.from(asciiJson(ocsfEvent(stated(line), sender)), "latin1"),
+            (line: ReadLine) => Buffer.from(asciiJson(ocsfEvent(fieldsOf(line), sender)), "latin1"),
           ),
         ]),
   ];

@@ -2,7 +2,7 @@
 // (https://schema.ocsf.io/1.5.0, https://github.com/ocsf/ocsf-schema): requests and commands as API Activity (6003), start and
 // stop as Application Lifecycle (6002), findings about the log itself as the Base Event (0).
 import { isGood, severityOf, type Severity } from "./severity.js";
-import type { Line } from "./stated-line.js";
+import type { Line } from "./line-fields.js";
 
 export const OCSF_VERSION = "1.5.0";
 

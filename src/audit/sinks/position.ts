@@ -19,7 +19,7 @@ export interface Position {
   readonly mac: string;
 }
 
-/** Returns the digest of a position's last bytes. */
+/** Returns the SHA-256 of bytes, in hex. */
 export function digestOf(bytes: Uint8Array): string {
   return createHash("sha256").update(bytes).digest("hex");
 }

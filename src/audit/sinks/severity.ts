@@ -1,5 +1,5 @@
 // How serious an audit line is, in four steps that syslog and OCSF each have a number for.
-import type { Line } from "./stated-line.js";
+import type { Line } from "./line-fields.js";
 
 /** `alarm`: somebody may have changed the audit log. */
 export type Severity = "info" | "notice" | "warning" | "alarm";

@@ -4,7 +4,7 @@ import { asciiJson, shortJson } from "./ascii-json.js";
 import type { ReadLine } from "./line-reader.js";
 import { ocsfEvent } from "./ocsf.js";
 import { severityOf, type Severity } from "./severity.js";
-import { stated, type Line } from "./stated-line.js";
+import { fieldsOf, type Line } from "./line-fields.js";
 
 /** Numbers of facilities (RFC 5424 table 1). */
 export const FACILITIES = {
@@ -39,7 +39,7 @@ const NAME = "kms-pkcs11";
 
 /** Returns the message for one line. */
 export function syslogMessage(read: ReadLine, options: MessageFormat): Buffer {
-  const line = stated(read);
+  const line = fieldsOf(read);
   const header = headerOf(line, options);
   const max = options.maxMessageBytes - header.length - 1;
   const text =
