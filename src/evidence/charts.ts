@@ -45,16 +45,18 @@ export function periodChart(
     role="img"
     aria-label="Time in which each KEK was active"
   >
-    ${scale.ticks(6).map(
-      (tick) =>
-        html`<g class="tick">
-          <line x1="${x(tick.getTime())}" x2="${x(tick.getTime())}" y1="0" y2="${height - AXIS}"></line>
-          <text x="${x(tick.getTime())}" y="${height - 8}" text-anchor="middle">${format(tick)}</text>
-        </g>`,
-    )}
+    ${scale.ticks(6).map((tick) => mark(x(tick.getTime()), format(tick), height))}
     ${dated.map((kek, row) => bar(kek, row, x, now, cryptoperiodMs))}
     <line class="now" x1="${x(now)}" x2="${x(now)}" y1="0" y2="${height - AXIS}"></line>
   </svg>`;
+}
+
+/** Returns a vertical line with a text below it. */
+function mark(x: number, text: string, height: number): Html {
+  return html`<g class="tick">
+    <line x1="${x}" x2="${x}" y1="0" y2="${height - AXIS}"></line>
+    <text x="${x}" y="${height - 8}" text-anchor="middle">${text}</text>
+  </g>`;
 }
 
 function bar(
@@ -93,13 +95,7 @@ export function amountChart(amounts: readonly Amount[], what: string): Html {
   const x = (value: number): number => Math.round(scale(value) * 10) / 10;
   const format = scale.tickFormat(5);
   return html`<svg class="chart" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${what}">
-    ${scale.ticks(5).map(
-      (tick) =>
-        html`<g class="tick">
-          <line x1="${x(tick)}" x2="${x(tick)}" y1="0" y2="${height - AXIS}"></line>
-          <text x="${x(tick)}" y="${height - 8}" text-anchor="middle">${format(tick)}</text>
-        </g>`,
-    )}
+    ${scale.ticks(5).map((tick) => mark(x(tick), format(tick), height))}
     ${amounts.map(
       ({ name, value }, row) =>
         html`<text x="0" y="${row * ROW + 17}">${name}</text>

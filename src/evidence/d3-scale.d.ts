@@ -4,7 +4,6 @@ declare module "d3-scale" {
     (value: Value): number;
     domain(values: readonly Value[]): this;
     range(values: readonly number[]): this;
-    nice(count?: number): this;
     ticks(count?: number): Value[];
     tickFormat(count?: number): (value: Value) => string;
   }
