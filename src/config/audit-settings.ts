@@ -14,13 +14,13 @@ export interface AuditSettings {
   readonly keep: number;
   /** Whether a command that changes a KEK fails while the log cannot be written. */
   readonly required: boolean;
-  /** Where the plugin also sends the log; undefined if it does not. */
+  /** Absent if the log is not sent anywhere. */
   readonly sinks?: AuditSinkSettings;
 }
 
 /** The sinks of an audit log, of which at least one is configured. */
 export interface AuditSinkSettings {
-  /** Where the positions of the sinks are kept. */
+  /** Keeps the positions of the sinks. */
   readonly stateDir: string;
   readonly syslog?: SyslogSettings;
   readonly ocsf?: { readonly file: string };
@@ -37,7 +37,7 @@ export interface SyslogSettings {
   readonly serverName?: string;
 }
 
-/** Returns the settings; undefined if no audit log is configured, or no place for its key. */
+/** Returns the settings; undefined if no audit log is configured, or no path for its key. */
 export function auditOf({ audit, stateDir }: Document): AuditSettings | undefined {
   const { file, keyFile = stateDir && join(stateDir, AUDIT_KEY) } = audit;
   if (file === undefined || keyFile === undefined) return undefined;

@@ -1,4 +1,4 @@
-// A cryptoperiod, which people give in days.
+// Parses a cryptoperiod, which may be in days, unlike other durations.
 import { parseDuration } from "./duration.js";
 import { invalid } from "./invalid.js";
 

@@ -1,5 +1,5 @@
-// The charts of the evidence page as inline SVG, with the scales and ticks of d3-scale, which needs no DOM. They carry no colours
-// of their own: the page's style sheet has those for screen and paper.
+// The charts of the evidence page as inline SVG, with the scales and ticks of d3-scale, which needs no DOM. Their colours are in
+// the page's style sheet.
 import { scaleLinear, scaleUtc } from "d3-scale";
 import { html, type Html } from "../page/html.js";
 

@@ -1,10 +1,10 @@
-// What a folder of evidence is made of, as its page and its files show it. Nothing here is secret.
+// The facts that the page and the files of a folder of evidence show. None of them is secret.
 import type { AuditReport } from "../audit/verify.js";
 import type { UsageReport } from "../etcd/usage-report.js";
 import type { AuditExtract } from "./audit-extract.js";
 import type { RunningVersions } from "./packages.js";
 
-/** One KEK, as `keys list` has it. */
+/** One KEK, as `keys list` shows it. */
 export interface EvidenceKek {
   readonly keyId: string;
   readonly label: string;
@@ -35,7 +35,7 @@ export interface EvidenceVerification {
   readonly failures: readonly object[];
 }
 
-/** Everything that was collected; undefined or null for what was not. */
+/** What was collected; undefined or null if it was not. */
 export interface EvidenceFacts {
   readonly collectedAt: Date;
   readonly host: string;

@@ -1,5 +1,5 @@
-// The manifest of a folder of evidence, version 1: the name, length and SHA-256 of every other file. Names are those of files
-// in the folder itself, so that a manifest that somebody else wrote leads nowhere else.
+// The manifest of a folder of evidence, version 1: the name, length and SHA-256 of every other file. A name is that of a
+// file in the folder itself, so that a manifest that somebody else wrote cannot point outside it.
 import { createHash } from "node:crypto";
 import { z } from "zod";
 

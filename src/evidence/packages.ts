@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { VERSION } from "../version.js";
 
-/** Folders deep that packages are nested at most. */
+/** Maximum nesting of packages, in folders. */
 const MAX_DEPTH = 4;
 
 export interface RunningVersions {

@@ -1,5 +1,5 @@
-// Checks a folder of evidence against its manifest, offline: every file is there, unchanged, and nothing else is. Whoever can
-// write the folder can write another manifest, so that its digest has to be kept elsewhere.
+// Checks offline that a folder holds exactly the files of its manifest, unchanged. Whoever can write the folder can write another
+// manifest, so the manifest's digest has to be kept elsewhere.
 import { lstatSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { KmsError } from "../errors.js";
@@ -16,7 +16,7 @@ export interface EvidenceReport {
   readonly problems: readonly string[];
 }
 
-/** Names of unexpected entries that are reported one by one. */
+/** Maximum number of problems in a report. */
 const MAX_PROBLEMS = 100;
 
 /**

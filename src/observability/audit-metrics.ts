@@ -65,7 +65,7 @@ const SINK_COUNTERS: readonly [string, string, (sink: AuditSinkState) => number]
   ],
   [
     "kms_pkcs11_audit_sink_missed_total",
-    "Lines that rotation removed from the audit log before this sink took them.",
+    "Lines that rotation removed from the audit log before they were sent to this sink.",
     ({ missing }) => missing,
   ],
 ];

@@ -1,5 +1,5 @@
-// Whether the active KEK has come near the end of its cryptoperiod (NIST SP 800-57 part 1, section 5.3): the time in which a key may
-// encrypt. A retired KEK still decrypts and is not judged.
+// Reports when the active KEK approaches or has passed the end of its cryptoperiod (NIST SP 800-57 part 1, section 5.3), the time in
+// which a key may encrypt. It does not concern a retired KEK, which only decrypts.
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
 /** Part of the cryptoperiod after which a finding appears, as in the alert KmsPkcs11CryptoperiodEnds. */

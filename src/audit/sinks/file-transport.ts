@@ -1,5 +1,5 @@
 // Appends messages as lines to a file that an agent reads. The file is opened for every batch, so that it may be renamed at any
-// time; at a size it is renamed to FILE.1, so that the disk holds at most two of them.
+// time; at a certain size it is renamed to FILE.1, so that the disk holds at most two of them.
 import { rename, type FileHandle } from "node:fs/promises";
 import { appendWhole, openToAppend } from "../log-file.js";
 import { MAX_LINE_BYTES } from "../line.js";

@@ -1,5 +1,5 @@
-// Sends an audit log to one sink, line by line from the file, beside requests and with bounded memory. Nothing waits for it. A
-// line is sent again if the sink did not confirm it, so a sink may see a line twice, but misses none that the file holds.
+// Sends an audit log to one sink. Reads the lines from the file, with bounded memory, and no request waits for it. A line that
+// the sink did not confirm is sent again, so a sink may get a line twice, but misses none that the file holds.
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { backoffMs } from "../../backoff.js";
 import type { Log } from "../../log.js";
@@ -9,11 +9,11 @@ import type { OpenTransport, Transport } from "./transport.js";
 
 /** A sink, as the forwarder uses it. */
 export interface Sink {
-  /** As the metrics and the log name it. */
+  /** Its name in metrics and in the log. */
   readonly name: string;
   /** The audit log. */
   readonly file: string;
-  /** Where the position of the last confirmed line is kept. */
+  /** Keeps the position of the last confirmed line. */
   readonly positionFile: string;
   readonly open: OpenTransport;
   readonly format: (line: ReadLine) => Buffer;
@@ -21,7 +21,7 @@ export interface Sink {
 
 /** Intervals, in ms. */
 export interface ForwarderTiming {
-  /** Between two checks of the file for further lines, which commands append too. */
+  /** Between two checks of the file for more lines; commands append to it, too. */
   readonly pollMs: number;
   /** Between two batches of lines, so that requests come first while a long log is sent. */
   readonly pauseMs: number;
@@ -97,7 +97,7 @@ export class Forwarder {
     this.#running ??= this.#run();
   }
 
-  /** Sends and confirms what is left within `stopMs`, and ends. Whatever is unconfirmed is sent again after a start. */
+  /** Sends the remaining lines, for at most `stopMs`. Those that stay unconfirmed are sent again after the next start. */
   async stop(): Promise<void> {
     this.#ending.abort();
     await Promise.race([this.#running, sleep(this.#timing.stopMs, undefined, { ref: false })]);
@@ -175,14 +175,14 @@ export class Forwarder {
     if (replaced) {
       this.#log.warn(
         { sink, file },
-        "the audit log no longer holds the line sent last; all of it is sent again",
+        "the audit log no longer contains the line that was sent last; the whole log is sent again",
       );
     }
     if (missing === 0) return;
     this.#missing += missing;
     this.#log.error(
       { sink, file, lines: missing },
-      "audit lines were rotated away before the sink took them",
+      "audit lines were rotated away before they were sent to the sink",
     );
   }
 
@@ -198,7 +198,7 @@ export class Forwarder {
       const { name: sink, file } = this.#sink;
       this.#log.warn(
         { sink, file, err: error },
-        "an audit sink does not take lines; requests and the file continue",
+        "an audit sink does not accept lines; requests and the audit file are not affected",
       );
     }
     this.#failure = reason;
@@ -208,7 +208,7 @@ export class Forwarder {
     if (this.#failure === undefined) return;
     this.#failure = undefined;
     this.#failures = 0;
-    this.#log.info({ sink: this.#sink.name }, "the audit sink takes lines again");
+    this.#log.info({ sink: this.#sink.name }, "the audit sink accepts lines again");
   }
 
   /** Waits for `ms`, or until the forwarder is stopped. */

@@ -1,4 +1,4 @@
-// The configured sinks of an audit log: constructs each with its transport and format, starts, replaces and stops them. Loaded
+// Constructs the configured sinks of an audit log, each with its transport and format; starts, replaces and stops them. Loaded
 // only if a sink is configured.
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -63,7 +63,7 @@ export class Forwarding {
     return this.#forwarders;
   }
 
-  /** Replaces the sinks. Each goes on after the last line that was confirmed under its name. */
+  /** Replaces the sinks. Each continues after the last line that the sink of its name has confirmed. */
   async redirect(settings: SinkSettings): Promise<void> {
     await this.stop();
     this.#forwarders = this.#startAll(settings);

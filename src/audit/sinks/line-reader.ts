@@ -1,5 +1,5 @@
 // Reads an audit log from a position on, across rotated files, for a sink. Changes nothing and takes no lock. Does not verify
-// MACs: the reader of a sink sees what the file holds, and `audit verify` judges it.
+// MACs: a sink gets what the file holds, and `audit verify` checks it.
 import { splitLines } from "../chain-tail.js";
 import { MAX_LINE_BYTES } from "../line.js";
 import { findPlace, nextFile, type OpenPlace } from "./log-place.js";
@@ -72,7 +72,7 @@ async function readChunk(place: OpenPlace): Promise<Chunk> {
     const { bytesRead } = await place.handle.read(bytes, 0, size, place.offset);
     const lineEnd = bytes.lastIndexOf(NEWLINE, bytesRead - 1);
     if (bytesRead > 0 && lineEnd >= 0) return chunkOf(place, bytes.subarray(0, lineEnd + 1));
-    // The writer completes no line in a rotated file any more, and none is as long as this.
+    // Writers no longer append to a rotated file, and no line of theirs is this long.
     const isForeign =
       bytesRead > 0 && (bytesRead === MAX_LINE_BYTES || (bytesRead < size && !place.isWritten));
     if (isForeign) return chunkOf(place, bytes.subarray(0, bytesRead));
@@ -118,7 +118,7 @@ function isEvent(value: unknown): value is Readonly<Record<string, unknown>> {
   );
 }
 
-/** Returns whether objects are nested so little that the functions that walk through them cannot fail. */
+/** Returns whether objects are nested at most `depth` levels: recursion through deeper ones could exhaust the stack. */
 function isShallow(value: object, depth: number): boolean {
   if (depth === 0) return false;
   return Object.values(value).every(

@@ -1,4 +1,4 @@
-// How serious an audit line is, in four steps that syslog and OCSF each have a number for.
+// The severity of an audit line, in four levels, for each of which syslog and OCSF have a number.
 import type { Line } from "./line-fields.js";
 
 /** `alarm`: somebody may have changed the audit log. */
@@ -18,7 +18,7 @@ const BY_EVENT: Readonly<Record<string, Severity>> = {
 };
 const GOOD = new Set(["OK", "ok", "accepted", "begun"]);
 
-/** Returns how serious a line is; a failed operation is at least a warning. */
+/** Returns the severity of a line; that of a failed operation is at least a warning. */
 export function severityOf(line: Line): Severity {
   const severity = BY_EVENT[String(line["event"])] ?? "info";
   const isOutcome = typeof line["outcome"] === "string";

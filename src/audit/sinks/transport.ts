@@ -1,6 +1,6 @@
-// What carries messages to a sink, and when what was sent counts as received.
+// Connections to sinks: how messages are sent, and when they count as received.
 
-/** A connection to a sink. After an error it is closed, and another one begins at the last confirmed line. */
+/** A connection to a sink. After an error it is closed, and the next one continues after the last confirmed line. */
 export interface Transport {
   /** How long messages may be unconfirmed, in ms. */
   readonly confirmAfterMs: number;
@@ -8,7 +8,7 @@ export interface Transport {
   readonly failure: Error | undefined;
   /** Hands messages over in their order; resolves when the kernel has all of them. Calls do not overlap. */
   send(messages: readonly Buffer[]): Promise<void>;
-  /** Resolves when the receiver has read everything that was sent. @returns whether the connection can be used further */
+  /** Resolves when the receiver has read everything that was sent. @returns whether the connection can still be used */
   confirm(): Promise<boolean>;
   close(): void;
 }

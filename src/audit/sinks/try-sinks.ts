@@ -4,7 +4,7 @@ import { requireWritableFolder } from "../../files/writable-folder.js";
 import { openSyslog, type SinkSettings } from "./forwarding.js";
 import { TRANSPORT_LIMITS } from "./transport.js";
 
-/** What became of one sink. */
+/** The result for one sink. */
 export interface SinkTrial {
   /** The setting that configures it. */
   readonly name: string;
@@ -16,17 +16,16 @@ export interface SinkTrial {
 export async function trySinks({ syslog, ocsf }: NonNullable<SinkSettings["sinks"]>): Promise<SinkTrial[]> {
   const trials: SinkTrial[] = [];
   if (syslog !== undefined) {
-    const open = openSyslog(syslog, TRANSPORT_LIMITS);
-    const isOpen = async (): Promise<void> => {
-      (await open(new AbortController().signal)).close();
+    const connect = async (): Promise<void> => {
+      (await openSyslog(syslog, TRANSPORT_LIMITS)(new AbortController().signal)).close();
     };
-    trials.push({ name: "audit.syslog", failure: await failureOf(isOpen) });
+    trials.push({ name: "audit.syslog", failure: await failureOf(connect) });
   }
   if (ocsf !== undefined) {
-    const isWritable = (): void => {
+    const tryFolder = (): void => {
       requireWritableFolder(dirname(ocsf.file));
     };
-    trials.push({ name: "audit.ocsf", failure: await failureOf(isWritable) });
+    trials.push({ name: "audit.ocsf", failure: await failureOf(tryFolder) });
   }
   return trials;
 }

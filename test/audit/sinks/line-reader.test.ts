@@ -43,7 +43,7 @@ it("a log that does not exist yet has no lines", async () => {
   expect(await readLinesAfter(log.file, undefined)).toMatchObject({ lines: [], end: undefined });
 });
 
-it("reads a log across its rotated files once, and what is appended later", async () => {
+it("a sink reads a log across its rotated files once, and then what is appended", async () => {
   const writer = log.writer(SMALL, 50);
   await log.append(writer, 0, 12);
   const first = await readOn();
@@ -58,7 +58,7 @@ it("reads a log across its rotated files once, and what is appended later", asyn
   expect(next.seqs).toEqual(upTo(last + 1, Number(next.seqs.at(-1))));
 });
 
-it("leaves a torn last line until it is complete", async () => {
+it("a sink leaves a torn last line until it is complete", async () => {
   await log.append(log.writer(), 0, 2);
   const [, second = ""] = log.lines();
   const whole = readFileSync(log.file);
@@ -70,7 +70,7 @@ it("leaves a torn last line until it is complete", async () => {
   expect(rest.lines.map(({ text }) => text)).toEqual([second]);
 });
 
-it("sends lines again that a writer removed after a full disk and wrote again", async () => {
+it("a sink reads lines again that a writer removed on a full disk and wrote again", async () => {
   const writer = log.writer();
   await log.append(writer, 0, 3);
   const { position } = await readOn();
@@ -83,7 +83,7 @@ it("sends lines again that a writer removed after a full disk and wrote again", 
   expect((await readOn(between.position)).seqs).toEqual([3]);
 });
 
-it("counts the lines that rotation removed before they were read", async () => {
+it("a sink counts the lines that rotation removed before it read them", async () => {
   await log.append(log.writer(SMALL, 2), 0, 2);
   const { position } = await readOn();
   await log.append(log.writer(SMALL, 2), 2, 24);
@@ -93,7 +93,7 @@ it("counts the lines that rotation removed before they were read", async () => {
   expect(next.missing).toBeGreaterThan(0);
 });
 
-it("finds its line in copies of the files, which have other inodes", async () => {
+it("a sink finds its position in copies of the files, which have other inodes", async () => {
   const writer = log.writer(SMALL, 50);
   await log.append(writer, 0, 9);
   const { position, seqs } = await readOn();
@@ -108,7 +108,7 @@ it("finds its line in copies of the files, which have other inodes", async () =>
   expect(next).toMatchObject({ missing: 0, isReplaced: false });
 });
 
-it("reads a log that replaced another one from its beginning", async () => {
+it("a sink reads a log that replaced another one from its beginning", async () => {
   await log.append(log.writer(), 0, 5);
   const { position } = await readOn();
   rmSync(dirname(log.file), { recursive: true });
@@ -117,7 +117,7 @@ it("reads a log that replaced another one from its beginning", async () => {
   expect(await readOn(position)).toMatchObject({ seqs: upTo(1, 7), isReplaced: true });
 });
 
-it("does not take a shorter file that has the inode of a removed one for a shortened one", async () => {
+it("a shorter file with the inode of a removed one does not count as a shortened log", async () => {
   await log.append(log.writer(SMALL, 50), 0, 3);
   const { position } = await readOn();
   await log.append(log.writer(SMALL, 50), 3, 9);
@@ -126,7 +126,7 @@ it("does not take a shorter file that has the inode of a removed one for a short
   expect(next.seqs[0]).toBe(4);
 });
 
-it("reports foreign bytes without losing the lines after them", async () => {
+it("a sink gets foreign bytes, and the lines that follow them", async () => {
   const writer = log.writer(SMALL, 50);
   await log.append(writer, 0, 1);
   appendFileSync(log.file, `garbage\n${"x".repeat(70_000)}`);
