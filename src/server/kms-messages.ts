@@ -61,19 +61,12 @@ function rpcDefinition(name: string): MethodDefinition<Message, Message> {
     requestDeserialize: (bytes) => decode(request, bytes),
     responseSerialize: (message) => {
       const bytes = encode(response, message);
-      encoded.set(message, bytes);
+      // grpc-js copies the bytes as soon as it has them; they may hold a DEK seed.
+      queueMicrotask(() => bytes.fill(0));
       return bytes;
     },
     responseDeserialize: (bytes) => decode(response, bytes),
   };
-}
-
-/** The bytes of responses, which grpc-js copies into its own before it sends them. */
-const encoded = new WeakMap<object, Buffer>();
-
-/** Zeroes the encoded bytes of a response that has been passed to grpc-js. */
-export function wipeEncoded(response: object): void {
-  encoded.get(response)?.fill(0);
 }
 
 /** Returns a message as bytes, with one copy of its fields. */

@@ -5,7 +5,6 @@ import { KmsError } from "../errors.js";
 import type { HsmCall } from "../hsm/port.js";
 import type { Annotations, KmsProvider, RequestContext } from "../provider/kms.js";
 import { grpcStatusOf } from "./grpc-status.js";
-import { wipeEncoded } from "./kms-messages.js";
 
 /** kube-apiserver accepts no other version until it restarts. */
 const KMS_VERSION = "v2";
@@ -129,9 +128,8 @@ function serve(
   work(context).then(
     ({ message, keyId, wipe }) => {
       answer(null, message);
-      // grpc-js has serialised the answer when this returns, so the original and the encoded message can be wiped.
+      // grpc-js has serialised the answer when this returns, so the original can be wiped.
       wipe?.fill(0);
-      wipeEncoded(message);
       done(keyId, undefined);
     },
     (thrown: unknown) => {
