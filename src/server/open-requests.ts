@@ -36,6 +36,8 @@ interface OpenRequest {
   readonly stream: ServerHttp2Stream;
   readonly owner: Owner;
   readonly since: number;
+  /** DATA frames of the body; zeroed and released once grpc-js has copied the message, or the request has ended. */
+  readonly pieces: Buffer[];
   /** Undefined after the request has begun. */
   begin: (() => void) | undefined;
 }
@@ -86,13 +88,14 @@ export class OpenRequests {
       this.#refuse(stream, "too many requests", constants.NGHTTP2_REFUSED_STREAM);
       return;
     }
-    const request: OpenRequest = { stream, owner, since: performance.now(), begin };
+    const request: OpenRequest = { stream, owner, since: performance.now(), pieces: [], begin };
     this.#owners.set(session, owner);
     this.#open.add(request);
     owner.open.add(request);
     owner.waiting.push(request);
     stream.once("close", () => {
       this.#forget(request);
+      wipe(request.pieces);
       if (owner.open.size === 0) this.#owners.delete(session);
     });
     this.#waiting.add(owner);
@@ -127,15 +130,17 @@ export class OpenRequests {
   #begin(request: OpenRequest | undefined): void {
     if (request?.begin === undefined) return;
     this.#begunThisTurn += 1;
-    const { begin, stream } = request;
+    const { begin, stream, pieces } = request;
     request.begin = undefined;
     begin();
     // grpc-js does not read a request that it refuses at once; a data listener would start reading and keep it open.
     if (stream.readableFlowing === null) return;
-    let pieces = 0;
-    stream.on("data", () => {
-      pieces += 1;
-      if (pieces > MAX_PIECES) this.#end(request, "too many pieces");
+    stream.on("data", (piece: Buffer) => {
+      pieces.push(piece);
+      if (pieces.length > MAX_PIECES) this.#end(request, "too many pieces");
+    });
+    stream.on("end", () => {
+      wipe(pieces);
     });
   }
 
@@ -201,4 +206,9 @@ export class OpenRequests {
     // close() alone would wait for a peer that does not read.
     stream.destroy();
   }
+}
+
+/** Zeroes pieces, which may hold DEK seeds, and removes them. */
+function wipe(pieces: Buffer[]): void {
+  for (const piece of pieces.splice(0)) piece.fill(0);
 }
