@@ -6,9 +6,10 @@ import type { Token } from "./command-tokens.js";
 import { destroyOn } from "./destroy-on-tokens.js";
 import { parseKeyReference, type KeyReference } from "./key-reference.js";
 import { findNamedKey, type KeyringView, type ViewedKey } from "./keyring-view.js";
-import type { Begin } from "./operator-audit.js";
+import { audited, type Begin } from "./operator-audit.js";
+import type { Operator } from "./operator.js";
 import { requireDestroyable, requireUnneeded, type DisuseProof } from "./require-unneeded.js";
-import type { Changes } from "./token-changes.js";
+import { changeEvent, type Changes } from "./token-changes.js";
 
 export interface DestroyOrder {
   readonly settings: Settings;
@@ -54,6 +55,29 @@ export async function destroyKek(order: DestroyOrder): Promise<Destroyed> {
   const approved = await order.approve?.(target);
   await begin({ keyId, details: { label, proof: shown, ...approved } });
   return { key, proof: shown, changes: await destroyOn(tokens, key.record, window) };
+}
+
+/**
+ * Runs a destruction and records its outcome, even if it is refused.
+ * @param keyId as the operator named the KEK
+ * @param destroy calls destroyKek
+ */
+export function recordDestruction(
+  settings: Settings,
+  operator: Operator,
+  keyId: string,
+  destroy: (begin: Begin) => Promise<Destroyed>,
+): Promise<Destroyed> {
+  return audited(
+    settings,
+    operator,
+    { operation: "keys destroy", keyId },
+    destroy,
+    ({ key: { record }, proof, changes }) => {
+      const { outcome, details } = changeEvent(changes);
+      return { keyId: record.keyId, outcome, details: { label: record.label, proof, ...details } };
+    },
+  );
 }
 
 /** Returns the key_id of the KEK that `--every-node-has-left` names. @throws KmsError CONFIG_INVALID */

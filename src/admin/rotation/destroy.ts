@@ -4,11 +4,10 @@ import { KmsError } from "../../errors.js";
 import type { DestroyWindow } from "../../hsm/token-hsm.js";
 import type { KekRecord } from "../../hsm/port.js";
 import { withTokens, type Token } from "../command-tokens.js";
-import { destroyKek, type Destroyed } from "../destroy-kek.js";
+import { destroyKek, recordDestruction, type Destroyed } from "../destroy-kek.js";
 import { abortRotation } from "../guarded-rotation.js";
 import { nodesAfterDestroy, warningsAfterDestroy } from "../nodes-after-destroy.js";
-import { audited } from "../operator-audit.js";
-import { changeEvent, requireChanged } from "../token-changes.js";
+import { requireChanged } from "../token-changes.js";
 import type { RotationOrder } from "./order.js";
 import type { RotationKek } from "./position.js";
 
@@ -71,15 +70,8 @@ export async function destroyOne(
   keyId: string,
 ): Promise<Destroyed> {
   const { settings, nodes, operator } = order;
-  const destroyed = await audited(
-    settings,
-    operator,
-    { operation: "keys destroy", keyId },
-    (begin) => destroyKek({ ...order, tokens, reference: { kind: "key_id", text: keyId }, begin }),
-    ({ key, proof, changes }) => {
-      const { outcome, details } = changeEvent(changes);
-      return { keyId, outcome, details: { label: key.record.label, proof, ...details } };
-    },
+  const destroyed = await recordDestruction(settings, operator, keyId, (begin) =>
+    destroyKek({ ...order, tokens, reference: { kind: "key_id", text: keyId }, begin }),
   );
   requireChanged(destroyed.changes, "destroyed");
   const after = await nodesAfterDestroy(nodes, [keyId, ...destroyed.key.record.aliases]);

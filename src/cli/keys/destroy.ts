@@ -3,7 +3,7 @@
 import type { Command } from "commander";
 import { approvalCheck, requireApprovalEarly } from "../../admin/approval-check.js";
 import { confirmKeyId } from "./confirm-key-id.js";
-import { destroyKek, type Destroyed } from "../../admin/destroy-kek.js";
+import { destroyKek, recordDestruction, type Destroyed } from "../../admin/destroy-kek.js";
 import { addDisuseOptions, digestsOf, disuseProofOf, type DisuseOptions } from "./disuse-options.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
 import {
@@ -11,7 +11,6 @@ import {
   warningsAfterDestroy,
   type NodeAfterDestroy,
 } from "../../admin/nodes-after-destroy.js";
-import { audited } from "../../admin/operator-audit.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
 import { formatTable } from "../table.js";
@@ -20,7 +19,7 @@ import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
 import { withTokens } from "../../admin/command-tokens.js";
-import { changeEvent, changeRows, requireChanged } from "../../admin/token-changes.js";
+import { changeRows, requireChanged } from "../../admin/token-changes.js";
 import type { KeysDestroyOutput } from "../output-schema/keys.js";
 
 type DestroyOptions = SettingsOptions & DisuseOptions & ApprovalOption & NodesOptions;
@@ -83,29 +82,11 @@ async function destroy(keyId: string, options: DestroyOptions, terminal: Termina
   const approve = approvalCheck(settings, options.approval);
   const reports = options.approval === undefined ? [] : await digestsOf(options.usageReport);
   const nodes = nodesOf(options, settings);
-  const destroyed = await audited(
-    settings,
-    operator,
-    { operation: "keys destroy", keyId },
-    (begin) =>
-      withTokens(settings, operator, (tokens) =>
-        destroyKek({
-          settings,
-          tokens,
-          reference,
-          nodes,
-          proof,
-          confirm: confirmKeyId,
-          approve,
-          reports,
-          begin,
-        }),
-      ),
-    ({ key, proof: shown, changes }) => {
-      const { outcome, details } = changeEvent(changes);
-      const { keyId, label } = key.record;
-      return { keyId, outcome, details: { label, proof: shown, ...details } };
-    },
+  const confirm = confirmKeyId;
+  const destroyed = await recordDestruction(settings, operator, keyId, (begin) =>
+    withTokens(settings, operator, (tokens) =>
+      destroyKek({ settings, tokens, reference, nodes, proof, confirm, approve, reports, begin }),
+    ),
   );
   const { record } = destroyed.key;
   const after =
