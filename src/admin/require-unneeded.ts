@@ -5,7 +5,7 @@ import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { LIVE_ETCD, requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
 import type { DestroyWindow } from "../hsm/token-hsm.js";
-import { activationOf, type Schedule } from "../provider/generations.js";
+import { activationOf, laterInstants, type Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../compose/provider.js";
 import type { KeyReference } from "./key-reference.js";
 import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
@@ -215,10 +215,7 @@ function supersededAt({ state, activation = -Infinity }: ViewedKey, { generation
       "etcd cannot show that no node is about to use a standby KEK; name every node with --nodes",
     );
   }
-  const now = Date.now();
-  const later = generations
-    .map((generation) => generation.activation)
-    .filter((instant) => instant > activation && instant <= now && Number.isFinite(instant));
+  const later = laterInstants(activation, generations, Date.now());
   // A refused key is not part of the schedule: only what is active now is known to have come after it.
   if (later.length > 0) return state === "refused" ? Math.max(...later) : Math.min(...later);
   throw new KmsError(

@@ -186,6 +186,20 @@ export function generationsOnlyIn(one: Schedule, other: Schedule): Generation[] 
   return one.generations.filter(({ record }) => findByKeyId(other, record.keyId) === undefined);
 }
 
+/**
+ * Returns the known instants, up to now, of the generations after the one with this activation, in ms since the epoch: the
+ * earliest is when it was replaced.
+ */
+export function laterInstants(
+  activation: number,
+  generations: readonly Pick<Generation, "activation">[],
+  now: number,
+): number[] {
+  return generations
+    .map((generation) => generation.activation)
+    .filter((instant) => instant > activation && instant <= now && Number.isFinite(instant));
+}
+
 /** Returns every key_id by which stored objects may name a key on the token, refused keys included. */
 export function namesOf({ generations, refused }: Schedule): string[] {
   return [...generations, ...refused].flatMap(({ record }) => [record.keyId, ...record.aliases]);

@@ -15,7 +15,7 @@ import { destroyStandby, retireKek } from "./destroy.js";
 import type { RotationOrder } from "./order.js";
 import { describeStep } from "./describe-step.js";
 import { behind, type Facts, type Position, type RotationKek } from "./position.js";
-import { readFacts, standbyOf } from "./read-facts.js";
+import { readFacts, readPublished, standbyOf } from "./read-facts.js";
 import type { Open, RotationSteps, StepResult } from "./run-steps.js";
 import { checkAccess, migrateTo, verifyAll } from "./stored-steps.js";
 
@@ -152,12 +152,7 @@ async function confirm({ nodes, operator, signal }: RotationOrder, to: RotationK
   const until = Date.now() + CONFIRM_LIMIT_MS;
   let reported = "";
   for (;;) {
-    const reports = (await readNodes(nodes)).map(({ url, publishedKeyId, problems, error }) => ({
-      name: url,
-      publishedKeyId,
-      problems: error === null ? problems : [error],
-    }));
-    const late = behind({ nodes: reports }, to).map(
+    const late = behind({ nodes: await readPublished(nodes) }, to).map(
       ({ name, publishedKeyId, problems }) =>
         `${name} publishes ${publishedKeyId ?? "nothing"}${problems.length > 0 ? ` (${problems.join("; ")})` : ""}`,
     );

@@ -1,5 +1,6 @@
 // The position of a rotation: a pure function from what exists (KEKs on tokens, the nodes' answers, a census of etcd) to
 // the next step. A rotation keeps no state of its own, so every run on every machine derives the same position.
+import { laterInstants } from "../../provider/generations.js";
 
 /** In the order in which they are taken. */
 export const STEPS = [
@@ -118,6 +119,11 @@ export function stepAfter(step: Step): Step | undefined {
   return STEPS[STEPS.indexOf(step) + 1];
 }
 
+/** Returns whether a step is taken before another. */
+export function isBefore(step: Step, other: Step): boolean {
+  return STEPS.indexOf(step) < STEPS.indexOf(other);
+}
+
 function isRolledOut({ now, lacking, decideAt }: Facts): boolean {
   return lacking.length === 0 && (decideAt === undefined || now >= decideAt);
 }
@@ -134,22 +140,11 @@ function retirements({ keks, now }: Facts, { retirement }: Goal): Retiring[] {
   return keks
     .filter((kek) => kek.state === "retired" && (only === undefined || isNamed(kek, only)))
     .flatMap((kek) => {
-      const replacedAt = replacementOf(kek, keks, now);
-      return replacedAt === undefined ? [] : [{ kek, notBefore: replacedAt + Math.max(afterMs, settledMs) }];
+      const later = laterInstants(kek.activation, keks, now);
+      if (later.length === 0) return [];
+      return [{ kek, notBefore: Math.min(...later) + Math.max(afterMs, settledMs) }];
     })
     .sort((one, other) => one.notBefore - other.notBefore);
-}
-
-/** Returns when the next generation replaced a KEK, in ms since the epoch; undefined if no label shows it. */
-export function replacementOf(
-  { activation }: RotationKek,
-  keks: readonly RotationKek[],
-  now: number,
-): number | undefined {
-  const later = keks
-    .map((kek) => kek.activation)
-    .filter((instant) => instant > activation && instant <= now && Number.isFinite(instant));
-  return later.length === 0 ? undefined : Math.min(...later);
 }
 
 function severalStandby(first: RotationKek, second: RotationKek): Position {

@@ -6,7 +6,7 @@ import type { KekRecord } from "../../hsm/port.js";
 import { requireAll, withTokens, type Token } from "../command-tokens.js";
 import { decisionTime } from "../guarded-rotation.js";
 import { viewKeyring, type KeyringView, type ViewedKey } from "../keyring-view.js";
-import { readNodes, type NodeReport } from "../node-comparison.js";
+import { readNodes } from "../node-comparison.js";
 import type { Operator } from "../operator.js";
 import { checkReadiness, isReady } from "../readiness.js";
 import type { Facts, RotationKek, RotationNode } from "./position.js";
@@ -19,14 +19,14 @@ export interface FactSources {
   readonly guarded: boolean;
 }
 
-/** Reads tokens with freshly loaded libraries, and the nodes. @throws KmsError if a token cannot be read */
+/** Reads tokens with freshly loaded libraries, and the nodes. @throws KmsError if a token cannot be read, or no KEK is active */
 export function readFacts(sources: FactSources): Promise<Facts> {
   const { settings, operator } = sources;
   return withTokens(settings, operator, (tokens) => factsOn(tokens, sources));
 }
 
-/** Reads the facts with tokens that are open already. @throws KmsError if one cannot be read, or no KEK is active */
-export async function factsOn(tokens: readonly Token[], sources: FactSources): Promise<Facts> {
+/** @throws KmsError if a token cannot be read, or no KEK is active */
+async function factsOn(tokens: readonly Token[], sources: FactSources): Promise<Facts> {
   const { settings, nodes, guarded } = sources;
   requireAll(
     tokens,
@@ -36,18 +36,27 @@ export async function factsOn(tokens: readonly Token[], sources: FactSources): P
   const view = viewKeyring(tokens, schedulePolicy(settings), now);
   if (view.problem !== undefined) throw view.problem;
   const standby = standbyOf(view);
-  const [reports, readiness] = await Promise.all([
-    readNodes(nodes),
+  const [published, readiness] = await Promise.all([
+    readPublished(nodes),
     standby === undefined ? [] : checkReadiness(standby.record, tokens, nodes),
   ]);
   const instant = standby?.activation;
   return {
     now,
     keks: keksOf(view),
-    nodes: reports.map(nodeOf),
+    nodes: published,
     lacking: readiness.filter((one) => !isReady(one)).map(({ name, detail }) => `${name}: ${detail}`),
     decideAt: guarded && instant !== undefined ? decisionTime(tokens, instant) : undefined,
   };
+}
+
+/** Asks every node what it publishes; never throws. */
+export async function readPublished(urls: readonly URL[]): Promise<RotationNode[]> {
+  return (await readNodes(urls)).map(({ url, publishedKeyId, problems, error }) => ({
+    name: url,
+    publishedKeyId,
+    problems: error === null ? problems : [error],
+  }));
 }
 
 /** Returns the standby KEK that becomes active first; undefined if there is none. */
@@ -56,7 +65,7 @@ export function standbyOf({ keys }: KeyringView): ViewedKey | undefined {
 }
 
 /** Returns the usable KEKs of a keyring, the latest activation first. */
-export function keksOf({ keys }: KeyringView): RotationKek[] {
+function keksOf({ keys }: KeyringView): RotationKek[] {
   return keys.flatMap(({ record, state, activation = -Infinity }) =>
     state === "refused" ? [] : [{ keyIds: namesOf(record), label: record.label, activation, state }],
   );
@@ -64,8 +73,4 @@ export function keksOf({ keys }: KeyringView): RotationKek[] {
 
 function namesOf({ keyId, aliases }: KekRecord): [string, ...string[]] {
   return [keyId, ...aliases];
-}
-
-function nodeOf({ url, publishedKeyId, problems, error }: NodeReport): RotationNode {
-  return { name: url, publishedKeyId, problems: error === null ? problems : [error] };
 }

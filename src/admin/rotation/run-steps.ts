@@ -3,6 +3,7 @@
 import { KmsError } from "../../errors.js";
 import type { RotationEvent, Report } from "./events.js";
 import {
+  isBefore,
   NOTHING_FOUND,
   positionOf,
   stepAfter,
@@ -50,7 +51,7 @@ export interface RunResult {
 }
 
 /** How long a run waits until a retired KEK may be destroyed, in ms. If it takes longer, a later run destroys it. */
-export const LONGEST_WAIT_MS = 60 * 60_000;
+const LONGEST_WAIT_MS = 60 * 60_000;
 
 /**
  * Takes the remaining steps up to the last one.
@@ -67,7 +68,7 @@ export async function runSteps(steps: RotationSteps, options: RunOptions): Promi
     goal ??= options.goal(facts);
     const position = positionOf(facts, goal, findings);
     if (position.step === "blocked") throw new KmsError("TOKEN_REFUSED", position.reason);
-    if (position.step === "done" || isPast(position.step, last)) {
+    if (position.step === "done" || isBefore(last, position.step)) {
       return { to: targetOf(position), destroyed, postponed: undefined };
     }
     if (position.step === "retire" && position.notBefore - facts.now > LONGEST_WAIT_MS) {
@@ -81,13 +82,6 @@ export async function runSteps(steps: RotationSteps, options: RunOptions): Promi
     findings = { ...findings, ...result.found };
     if (position.step === "retire") destroyed.push(position.kek);
   }
-}
-
-function isPast(step: Step, last: Step): boolean {
-  for (let later = stepAfter(last); later !== undefined; later = stepAfter(later)) {
-    if (later === step) return true;
-  }
-  return false;
 }
 
 function targetOf(position: Position): RotationKek | undefined {

@@ -4,7 +4,7 @@ import { untilInterrupted } from "../../admin/interrupts.js";
 import { approvalAmong } from "../../admin/rotation/approvals.js";
 import { liveSteps } from "../../admin/rotation/live-steps.js";
 import type { RotationOrder, StoredObjects } from "../../admin/rotation/order.js";
-import { isNamed, STEPS, type Facts, type Goal, type Step } from "../../admin/rotation/position.js";
+import { isBefore, isNamed, STEPS, type Facts, type Goal, type Step } from "../../admin/rotation/position.js";
 import { runSteps } from "../../admin/rotation/run-steps.js";
 import { goalOf } from "../../admin/rotation/goal.js";
 import type { Settings } from "../../config/settings.js";
@@ -203,7 +203,7 @@ function storedOf(options: RunOptions, terminal: Terminal): StoredObjects | unde
   if (destroyAfter !== undefined && until !== "retire") {
     throw new KmsError("CONFIG_INVALID", `--destroy-after: needs the step retire; omit --until ${until}`);
   }
-  if (STEPS.indexOf(until) < STEPS.indexOf("migrate")) return undefined;
+  if (isBefore(until, "migrate")) return undefined;
   const access = etcdOf(options);
   if (access === undefined) {
     throw new KmsError(

@@ -3,11 +3,13 @@ import type { Command } from "commander";
 import { describeStep } from "../../admin/rotation/describe-step.js";
 import { goalOf } from "../../admin/rotation/goal.js";
 import {
+  isBefore,
   positionOf,
   STEPS,
   type Facts,
   type Position,
   type RotationKek,
+  type Step,
 } from "../../admin/rotation/position.js";
 import { readFacts } from "../../admin/rotation/read-facts.js";
 import { countLeft } from "../../admin/rotation/stored-steps.js";
@@ -124,12 +126,12 @@ function kekRow({ keyIds, state, label }: RotationKek, { nodes }: Facts): string
 }
 
 /** Preflight is part of every run; what lies behind the position has been done. */
-function stateOf(step: (typeof STEPS)[number], { step: at }: Position, left: number | undefined): string {
+function stateOf(step: Step, { step: at }: Position, left: number | undefined): string {
   if (step === "preflight") return "at each run";
   if (at === "blocked") return "unknown";
   if (at === "done") return "done";
   if (step === at) return step === "migrate" && left === undefined ? "unknown" : "next";
-  return STEPS.indexOf(step) < STEPS.indexOf(at) ? "done" : "to do";
+  return isBefore(step, at) ? "done" : "to do";
 }
 
 function nextOf(position: Position): { readonly detail: string; readonly until: number | undefined } {
