@@ -3,8 +3,14 @@
 import { Option, type Command } from "commander";
 import { KmsError } from "../../errors.js";
 import { KubeApi } from "../../etcd/kube-api.js";
-import { addEndpointOptions, DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "./options.js";
 import { durationOf } from "../duration-option.js";
+import {
+  addAimOptions,
+  addEndpointOptions,
+  DEFAULT_PREFIX,
+  etcdAccess,
+  type EndpointOptions,
+} from "./options.js";
 import { EXIT_NO } from "../exit-code.js";
 import { withLiveEtcd } from "../../admin/etcd-source.js";
 import { findReferenced, parseKeyReference } from "../../admin/key-reference.js";
@@ -57,16 +63,8 @@ export function addEtcdMigrateCommand(etcd: Command, terminal: Terminal): void {
       "socket of the plugin, which is asked for the active key_id",
       "/run/kms-pkcs11/kms.sock",
     )
-    .option("--key-id <key_id>", "the active key_id; the plugin is not asked for it if it is given in full")
-    .option(
-      "--encryption-config <file>",
-      "kube-apiserver's EncryptionConfiguration: the resources to encrypt",
-    )
-    .option(
-      "--resources <list>",
-      "the resources to encrypt, such as secrets,configmaps; without both options: secrets and every partly encrypted resource",
-    );
-  addLimitOptions(command)
+    .option("--key-id <key_id>", "the active key_id; the plugin is not asked for it if it is given in full");
+  addLimitOptions(addAimOptions(command))
     .addOption(
       new Option("--with <means>", "patches, or Kubernetes' StorageVersionMigration if the cluster serves it")
         .choices(["patches", "svm"])

@@ -37,6 +37,19 @@ export function addEtcdOptions(command: Command): Command {
   );
 }
 
+/** Adds the options that say which resources to encrypt. */
+export function addAimOptions(command: Command): Command {
+  return command
+    .option(
+      "--encryption-config <file>",
+      "kube-apiserver's EncryptionConfiguration: the resources to encrypt",
+    )
+    .option(
+      "--resources <list>",
+      "the resources to encrypt, such as secrets,configmaps; without both options: secrets and every partly encrypted resource",
+    );
+}
+
 /** Adds the options of commands that read a running etcd or a snapshot. */
 export function addSourceOptions(command: Command): Command {
   return addEndpointOptions(command)

@@ -6,7 +6,8 @@ import { LIVE_ETCD, type NamedReport } from "../../etcd/disuse.js";
 import { readUsageReport } from "../../etcd/usage-report.js";
 import { isKeyId } from "../../hsm/key-id.js";
 import { durationOf } from "../duration-option.js";
-import { DEFAULT_PREFIX, etcdAccess, type EndpointOptions } from "../etcd/options.js";
+import { addOptionalEtcdOptions, optionalEtcd, type OptionalEtcdOptions } from "../etcd/optional-etcd.js";
+import { DEFAULT_PREFIX } from "../etcd/options.js";
 import { collect } from "../collect-option.js";
 import { parseKeyReference } from "../../admin/key-reference.js";
 import { withLiveEtcd } from "../../admin/etcd-source.js";
@@ -14,44 +15,37 @@ import type { Operator } from "../../admin/operator.js";
 import type { DisuseProof } from "../../admin/require-unneeded.js";
 import { reportUsage } from "../../admin/usage-census.js";
 
-export interface DisuseOptions {
+export interface DisuseOptions extends OptionalEtcdOptions {
   readonly iUnderstandDataIsLost?: string;
   readonly everyNodeHasLeft?: string;
   readonly usageReport: readonly string[];
   readonly maxReportAge: string;
   readonly clusterId: readonly string[];
   readonly etcdPrefix: string;
-  readonly endpoints?: string;
-  readonly cacert?: string;
-  readonly cert?: string;
-  readonly etcdKey?: string;
 }
+
+/** The default of --max-report-age. */
+export const MAX_REPORT_AGE = "1h";
 
 const HEXADECIMAL = /^(0x)?0*([0-9a-f]{1,16})$/;
 
 /** Adds the options that name a proof that a KEK is not needed. */
 export function addDisuseOptions(command: Command): Command {
-  return command
+  command
     .option(
       "--usage-report <file>",
       "proof: a report of 'etcd usage --report'; repeat the option for each etcd",
       collect,
       [],
     )
-    .option("--max-report-age <duration>", "maximum age of a report", "1h")
+    .option("--max-report-age <duration>", "maximum age of a report", MAX_REPORT_AGE)
     .option(
       "--cluster-id <hex>",
       "a cluster that uses this token, as 'etcd usage' shows it; requires a report of it; repeat for each cluster",
       collect,
       [],
-    )
-    .option(
-      "--endpoints <list>",
-      "proof: search this etcd now (default: ETCDCTL_ENDPOINTS, with etcdctl's other variables)",
-    )
-    .option("--cacert <file>", "CA of etcd's certificate, PEM")
-    .option("--cert <file>", "client certificate for etcd, PEM")
-    .option("--etcd-key <file>", "private key of the client certificate, PEM")
+    );
+  return addOptionalEtcdOptions(command, "proof: search this etcd now")
     .option(
       "--etcd-prefix <prefix>",
       "kube-apiserver's --etcd-prefix, which a proof must cover",
@@ -102,19 +96,10 @@ function parseClusterId(text: string): string {
 
 async function collectReports(options: DisuseOptions, operator: Operator): Promise<NamedReport[]> {
   const reports = options.usageReport.map((file) => ({ name: file, report: readUsageReport(file) }));
-  const { ETCDCTL_ENDPOINTS: known, ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY } = process.env;
-  const endpoints = options.endpoints ?? known;
-  if (endpoints === undefined || endpoints === "") return reports;
-  const access = {
-    endpoints,
-    cacert: options.cacert ?? ETCDCTL_CACERT,
-    cert: options.cert ?? ETCDCTL_CERT,
-    key: options.etcdKey ?? ETCDCTL_KEY,
-  };
+  const access = optionalEtcd(options);
+  if (access === undefined) return reports;
   try {
-    const report = await withLiveEtcd(etcdAccess(definedOf(access)), (source) =>
-      reportUsage(source, options.etcdPrefix, operator),
-    );
+    const report = await withLiveEtcd(access, (source) => reportUsage(source, options.etcdPrefix, operator));
     return [...reports, { name: LIVE_ETCD, report }];
   } catch (error) {
     const failure = KmsError.from(error);
@@ -122,8 +107,4 @@ async function collectReports(options: DisuseOptions, operator: Operator): Promi
     operator.notify(`warning: the etcd of ETCDCTL_ENDPOINTS was not searched: ${failure.message}`);
     return reports;
   }
-}
-
-function definedOf(access: Record<string, string | undefined>): EndpointOptions {
-  return Object.fromEntries(Object.entries(access).filter(([, value]) => value !== undefined));
 }

@@ -6,14 +6,14 @@ import { parseKeyReference } from "../../admin/key-reference.js";
 import { KmsError } from "../../errors.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { confirmKeyId } from "../keys/confirm-key-id.js";
-import { disuseProofOf } from "../keys/disuse-options.js";
+import { disuseProofOf, MAX_REPORT_AGE } from "../keys/disuse-options.js";
 import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import type { Terminal } from "../output.js";
 import type { RotationAbortOutput } from "../output-schema/rotation.js";
 import { printResult } from "../next-step.js";
 import { addKeyOptions, administratorSettings, type SettingsOptions } from "../settings-options.js";
-import { addStoredOptions, etcdOf, type StoredOptions } from "./options.js";
+import { addStoredOptions, type StoredOptions } from "./options.js";
 
 type AbortOptions = SettingsOptions & ApprovalOption & NodesOptions & StoredOptions;
 
@@ -60,13 +60,7 @@ async function abort(keyId: string | undefined, options: AbortOptions, terminal:
   }
   await requireApprovalEarly(settings, options.approval, "destroy");
   const operator = operatorAt(terminal);
-  const proof = {
-    usageReport: [],
-    clusterId: [],
-    maxReportAge: "1h",
-    etcdPrefix: options.etcdPrefix,
-    ...etcdOf(options)?.given,
-  };
+  const proof = { ...options, usageReport: [], clusterId: [], maxReportAge: MAX_REPORT_AGE };
   const { key } = await takeBack({
     settings,
     nodes,

@@ -5,9 +5,9 @@ import { parseKeyReference } from "../../admin/key-reference.js";
 import type { Wish } from "../../admin/rotation/goal.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
-import type { EtcdAccess } from "../../etcd/endpoints.js";
 import { durationOf } from "../duration-option.js";
-import { DEFAULT_PREFIX, etcdAccess } from "../etcd/options.js";
+import { addOptionalEtcdOptions, type OptionalEtcdOptions } from "../etcd/optional-etcd.js";
+import { addAimOptions, DEFAULT_PREFIX } from "../etcd/options.js";
 
 export interface GoalOptions {
   readonly replace?: string;
@@ -15,11 +15,7 @@ export interface GoalOptions {
   readonly destroyAfter?: string;
 }
 
-export interface StoredOptions {
-  readonly endpoints?: string;
-  readonly cacert?: string;
-  readonly cert?: string;
-  readonly etcdKey?: string;
+export interface StoredOptions extends OptionalEtcdOptions {
   readonly etcdPrefix: string;
   readonly encryptionConfig?: string;
   readonly resources?: string;
@@ -43,23 +39,10 @@ export function addGoalOptions(command: Command): Command {
 
 /** Adds the options of the etcd whose objects are migrated. */
 export function addStoredOptions(command: Command): Command {
-  return command
-    .option(
-      "--endpoints <list>",
-      "endpoints of etcd (default: ETCDCTL_ENDPOINTS, with etcdctl's other variables)",
-    )
-    .option("--cacert <file>", "CA of etcd's certificate, PEM")
-    .option("--cert <file>", "client certificate for etcd, PEM")
-    .option("--etcd-key <file>", "private key of the client certificate, PEM")
-    .option("--etcd-prefix <prefix>", "kube-apiserver's --etcd-prefix", DEFAULT_PREFIX)
-    .option(
-      "--encryption-config <file>",
-      "kube-apiserver's EncryptionConfiguration: the resources to encrypt",
-    )
-    .option(
-      "--resources <list>",
-      "the resources to encrypt, such as secrets,configmaps; without both options: secrets and every partly encrypted resource",
-    );
+  const withEtcd = addOptionalEtcdOptions(command, "endpoints of etcd");
+  return addAimOptions(
+    withEtcd.option("--etcd-prefix <prefix>", "kube-apiserver's --etcd-prefix", DEFAULT_PREFIX),
+  );
 }
 
 /** Returns what the rotation is for. @throws KmsError CONFIG_INVALID */
@@ -85,28 +68,4 @@ export function wishOf({ replace, maxAge, destroyAfter }: GoalOptions, settings:
     retirement:
       afterMs === undefined ? undefined : { afterMs, settledMs: settlingMs(settings) + CLOCKS_DIFFER_MS },
   };
-}
-
-/** Returns how etcd is reached; undefined if no endpoint is given. */
-export function etcdOf(options: StoredOptions): (EtcdAccess & { readonly given: GivenEtcd }) | undefined {
-  const { ETCDCTL_ENDPOINTS, ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY } = process.env;
-  const endpoints = options.endpoints ?? ETCDCTL_ENDPOINTS;
-  if (endpoints === undefined || endpoints === "") return undefined;
-  const cacert = options.cacert ?? ETCDCTL_CACERT;
-  const cert = options.cert ?? ETCDCTL_CERT;
-  const key = options.etcdKey ?? ETCDCTL_KEY;
-  const tls = {
-    ...(cacert !== undefined && { cacert }),
-    ...(cert !== undefined && { cert }),
-  };
-  const access = etcdAccess({ endpoints, ...tls, ...(key !== undefined && { key }) });
-  return { ...access, given: { endpoints, ...tls, ...(key !== undefined && { etcdKey: key }) } };
-}
-
-/** The same, as `keys destroy` takes it. */
-export interface GivenEtcd {
-  readonly endpoints: string;
-  readonly cacert?: string;
-  readonly cert?: string;
-  readonly etcdKey?: string;
 }

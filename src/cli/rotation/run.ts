@@ -13,9 +13,10 @@ import { KubeApi } from "../../etcd/kube-api.js";
 import { collect } from "../collect-option.js";
 import { addLimitOptions, limitsOf, type LimitOptions } from "../etcd/migrate.js";
 import { MigrationProgress } from "../etcd/migration-progress.js";
+import { optionalEtcd } from "../etcd/optional-etcd.js";
 import { activationOf, addActivationOptions, type ActivationOptions } from "../keys/activation-options.js";
 import { confirmKeyId } from "../keys/confirm-key-id.js";
-import { digestsOf, disuseProofOf } from "../keys/disuse-options.js";
+import { digestsOf, disuseProofOf, MAX_REPORT_AGE } from "../keys/disuse-options.js";
 import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import type { Terminal } from "../output.js";
@@ -25,14 +26,7 @@ import {
   administratorSettings,
   type SettingsOptions,
 } from "../settings-options.js";
-import {
-  addGoalOptions,
-  addStoredOptions,
-  etcdOf,
-  wishOf,
-  type GoalOptions,
-  type StoredOptions,
-} from "./options.js";
+import { addGoalOptions, addStoredOptions, wishOf, type GoalOptions, type StoredOptions } from "./options.js";
 import { reporter, reportEnd } from "./report.js";
 
 interface RunOptions
@@ -180,8 +174,9 @@ async function orderOf(
     throw new KmsError("CONFIG_INVALID", "--nodes: is missing; name every node's plugin, or set nodes");
   }
   activationOf(options, Date.now());
-  const { usageReport, clusterId, etcdPrefix } = options;
-  const proof = { usageReport, clusterId, etcdPrefix, maxReportAge: "1h", ...etcdOf(options)?.given };
+  const endpoints = stored?.access.endpoints.join(",");
+  // An etcd that only the environment names is required here too.
+  const proof = { ...options, ...(endpoints !== undefined && { endpoints }), maxReportAge: MAX_REPORT_AGE };
   return {
     settings,
     nodes,
@@ -192,7 +187,7 @@ async function orderOf(
     approve: approvalAmong(settings, options.approval),
     stored,
     proof: disuseProofOf(proof, operator),
-    reports: options.approval.length === 0 ? [] : await digestsOf(usageReport),
+    reports: options.approval.length === 0 ? [] : await digestsOf(options.usageReport),
     confirm: confirmKeyId,
   };
 }
@@ -204,7 +199,7 @@ function storedOf(options: RunOptions, terminal: Terminal): StoredObjects | unde
     throw new KmsError("CONFIG_INVALID", `--destroy-after: needs the step retire; omit --until ${until}`);
   }
   if (isBefore(until, "migrate")) return undefined;
-  const access = etcdOf(options);
+  const access = optionalEtcd(options);
   if (access === undefined) {
     throw new KmsError(
       "CONFIG_INVALID",

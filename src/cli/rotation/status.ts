@@ -13,6 +13,7 @@ import {
 } from "../../admin/rotation/position.js";
 import { readFacts } from "../../admin/rotation/read-facts.js";
 import { countLeft } from "../../admin/rotation/stored-steps.js";
+import { optionalEtcd } from "../etcd/optional-etcd.js";
 import { EXIT_NO } from "../exit-code.js";
 import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
@@ -20,14 +21,7 @@ import { formatJson, type Terminal } from "../output.js";
 import type { RotationStatusOutput } from "../output-schema/rotation.js";
 import { formatTable } from "../table.js";
 import { addKeyOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
-import {
-  addGoalOptions,
-  addStoredOptions,
-  etcdOf,
-  wishOf,
-  type GoalOptions,
-  type StoredOptions,
-} from "./options.js";
+import { addGoalOptions, addStoredOptions, wishOf, type GoalOptions, type StoredOptions } from "./options.js";
 
 type StatusOptions = SettingsOptions & NodesOptions & GoalOptions & StoredOptions;
 
@@ -60,7 +54,7 @@ async function status(options: StatusOptions, terminal: Terminal): Promise<void>
   const wish = wishOf(options, settings);
   const operator = operatorAt(terminal);
   const facts = await readFacts({ settings, nodes: nodesOf(options, settings), operator, guarded: false });
-  const access = etcdOf(options);
+  const access = optionalEtcd(options);
   const active = facts.keks.find(({ state }) => state === "active");
   const left =
     access === undefined || active === undefined
