@@ -1,4 +1,5 @@
 // The option --nodes: the plugins that a command asks or compares. Without it, those that the configuration names.
+import type { Command } from "commander";
 import type { Settings } from "../config/settings.js";
 import { withholdFromSsh } from "../admin/ssh-tunnel.js";
 import { parseNodeAddresses } from "../config/node-address.js";
@@ -10,6 +11,14 @@ export const NODES_FLAGS = "--nodes <url,...>";
 
 export interface NodesOptions {
   readonly nodes?: string;
+}
+
+/** Adds the option to a command that concerns every node. */
+export function addEveryNodeOption(command: Command): Command {
+  return command.option(
+    NODES_FLAGS,
+    "every node's plugin, such as http://127.0.0.1:8090 or ssh://root@cp-2 (default: the setting nodes)",
+  );
 }
 
 /**

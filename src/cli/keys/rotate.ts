@@ -9,7 +9,7 @@ import { rotateKek } from "../../admin/rotate-kek.js";
 import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
-import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
+import { addEveryNodeOption, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import type { Terminal } from "../output.js";
 import {
@@ -56,16 +56,15 @@ Example:
 
 /** Adds `keys rotate`. */
 export function addKeysRotateCommand(keys: Command, terminal: Terminal): void {
-  addActivationOptions(addApprovalOption(addMechanismOption(addKeyOptions(keys.command("rotate")))))
+  const command = addActivationOptions(
+    addApprovalOption(addMechanismOption(addKeyOptions(keys.command("rotate")))),
+  )
     .description(
       "make the next KEK inside the HSM; it is standby until its activation instant, then active on every node",
     )
     .option("--dry-run", "print what would be made, and make nothing")
-    .option("--wait", "wait until every other token and node has the key")
-    .option(
-      NODES_FLAGS,
-      "every node's plugin, such as http://127.0.0.1:8090 or ssh://root@cp-2 (default: the setting nodes)",
-    )
+    .option("--wait", "wait until every other token and node has the key");
+  addEveryNodeOption(command)
     .option("--abort-unless-converged", "destroy the key before its activation if a token or node lacks it")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {

@@ -7,7 +7,7 @@ import { KmsError } from "../../errors.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
 import { confirmKeyId } from "../keys/confirm-key-id.js";
 import { disuseProofOf, MAX_REPORT_AGE } from "../keys/disuse-options.js";
-import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
+import { addEveryNodeOption, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import type { Terminal } from "../output.js";
 import type { RotationAbortOutput } from "../output-schema/rotation.js";
@@ -34,11 +34,7 @@ export function addRotationAbortCommand(rotation: Command, terminal: Terminal): 
   const command = addApprovalOption(addKeyOptions(rotation.command("abort [key_id]"))).description(
     "cancel a rotation before its activation: destroy the standby KEK that nothing uses yet",
   );
-  addStoredOptions(command)
-    .option(
-      NODES_FLAGS,
-      "every node's plugin, such as http://127.0.0.1:8090 or ssh://root@cp-2 (default: the setting nodes)",
-    )
+  addEveryNodeOption(addStoredOptions(command))
     .addHelpText("after", HELP)
     .action(async (keyId: string | undefined, _local, invoked: Command) => {
       await abort(keyId, invoked.optsWithGlobals<AbortOptions>(), terminal);

@@ -17,7 +17,7 @@ import { optionalEtcd } from "../etcd/optional-etcd.js";
 import { activationOf, addActivationOptions, type ActivationOptions } from "../keys/activation-options.js";
 import { confirmKeyId } from "../keys/confirm-key-id.js";
 import { digestsOf, disuseProofOf, MAX_REPORT_AGE } from "../keys/disuse-options.js";
-import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
+import { addEveryNodeOption, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import type { Terminal } from "../output.js";
 import {
@@ -87,11 +87,7 @@ export function addRotationRunCommand(rotation: Command, terminal: Terminal): vo
   const command = addKeyOptions(rotation.command("run")).description(
     "rotate the KEK: preflight, create, wait, activate, confirm, migrate, verify, retire; run again to continue",
   );
-  addGoalOptions(addActivationOptions(addMechanismOption(command)))
-    .option(
-      NODES_FLAGS,
-      "every node's plugin, such as http://127.0.0.1:8090 or ssh://root@cp-2 (default: the setting nodes)",
-    )
+  addEveryNodeOption(addGoalOptions(addActivationOptions(addMechanismOption(command))))
     .addOption(new Option("--until <step>", "the last step to take").choices(STEPS).default("retire"))
     .option(
       "--abort-unless-converged",

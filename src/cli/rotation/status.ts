@@ -15,7 +15,7 @@ import { readFacts } from "../../admin/rotation/read-facts.js";
 import { countLeft } from "../../admin/rotation/stored-steps.js";
 import { optionalEtcd } from "../etcd/optional-etcd.js";
 import { EXIT_NO } from "../exit-code.js";
-import { NODES_FLAGS, nodesOf, type NodesOptions } from "../nodes-option.js";
+import { addEveryNodeOption, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import { formatJson, type Terminal } from "../output.js";
 import type { RotationStatusOutput } from "../output-schema/rotation.js";
@@ -38,11 +38,7 @@ export function addRotationStatusCommand(rotation: Command, terminal: Terminal):
   const command = addKeyOptions(rotation.command("status")).description(
     "show where the rotation is and what 'rotation run' would do next",
   );
-  addStoredOptions(addGoalOptions(command))
-    .option(
-      NODES_FLAGS,
-      "every node's plugin, such as http://127.0.0.1:8090 or ssh://root@cp-2 (default: the setting nodes)",
-    )
+  addEveryNodeOption(addStoredOptions(addGoalOptions(command)))
     .addHelpText("after", HELP)
     .action(async (_local, invoked: Command) => {
       await status(invoked.optsWithGlobals<StatusOptions>(), terminal);
