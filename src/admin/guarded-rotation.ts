@@ -5,7 +5,7 @@ import { KmsError } from "../errors.js";
 import type { DestroyWindow } from "../hsm/token-hsm.js";
 import type { KekRecord } from "../hsm/port.js";
 import type { RotationPlan } from "../provider/rotation.js";
-import { cloneAdvice, repeatedCheck, waitForConvergence } from "./rollout.js";
+import { cloneAdvice, repeatedCheck, waitForConvergence, type Outcome } from "./rollout.js";
 import { destroyOn } from "./destroy-on-tokens.js";
 import { CANCEL_MARGIN_MS } from "./require-of-nodes.js";
 import { recordIntent, recordOperatorEvent } from "./operator-audit.js";
@@ -88,16 +88,16 @@ export interface GuardedRotation {
  */
 export async function guardRotation(rotation: GuardedRotation): Promise<Rotation> {
   const { plan, made, tokens, nodes, abortUnlessConverged, signal, operator } = rotation;
-  const others = tokens.slice(1);
   operator.notify(
     `made "${made.label}" (key_id ${made.keyId}), active from ${new Date(plan.activation).toISOString()}`,
   );
-  if (others.length > 0) operator.notify(cloneAdvice(made, tokens));
-  const { aheadMs, ...outcome } = await waitForConvergence({
-    check: repeatedCheck(made, others, nodes),
-    until: abortUnlessConverged ? decisionTime(tokens, plan.activation) : plan.activation,
+  const { aheadMs, ...outcome } = await waitForRollout({
+    kek: made,
     activation: plan.activation,
-    untilDeadline: abortUnlessConverged,
+    tokens,
+    checked: tokens.slice(1),
+    nodes,
+    guarded: abortUnlessConverged,
     signal,
     operator,
   });
@@ -108,6 +108,36 @@ export async function guardRotation(rotation: GuardedRotation): Promise<Rotation
   if (inUse.length > 0) return { ...ended, kept: `it is in use already: ${namesOf(inUse)}` };
   const window = windowBefore(plan.activation, aheadMs);
   return { ...ended, abort: await abortRotation(rotation, reasonOf(readiness, interrupted), window) };
+}
+
+/** The wait for tokens and nodes to have a standby KEK. */
+interface Rollout {
+  readonly kek: KekRecord;
+  /** ms since the epoch. */
+  readonly activation: number;
+  /** All tokens; the first made the KEK. */
+  readonly tokens: readonly Token[];
+  /** The tokens to check. */
+  readonly checked: readonly Token[];
+  readonly nodes: readonly URL[];
+  /** Whether the KEK is destroyed if one lacks it; the wait then lasts until that has to be decided. */
+  readonly guarded: boolean;
+  readonly signal: AbortSignal;
+  readonly operator: Operator;
+}
+
+/** Waits until all have the KEK, or until the decision or the activation, and returns the state at the last check. */
+export function waitForRollout(rollout: Rollout): Promise<Outcome> {
+  const { kek, activation, tokens, checked, nodes, guarded, signal, operator } = rollout;
+  if (tokens.length > 1) operator.notify(cloneAdvice(kek, tokens));
+  return waitForConvergence({
+    check: repeatedCheck(kek, checked, nodes),
+    until: guarded ? decisionTime(tokens, activation) : activation,
+    activation,
+    untilDeadline: guarded,
+    signal,
+    operator,
+  });
 }
 
 /** Destroys a KEK that this command has just made, within the time in which it is certainly unused. Never throws. */

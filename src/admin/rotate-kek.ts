@@ -17,7 +17,7 @@ import { checkReadiness } from "./readiness.js";
 import { windowBefore } from "./require-unneeded.js";
 import { makeOrAwaitGeneration } from "./vendor-made-kek.js";
 
-export interface RotationOrder {
+export interface NextKekOrder {
   readonly settings: Settings;
   readonly tokens: readonly Token[];
   readonly nodes: readonly URL[];
@@ -27,9 +27,7 @@ export interface RotationOrder {
   readonly activation: number;
   /** Whether to plan only, and make nothing. */
   readonly dryRun: boolean;
-  /** Whether to wait until every other token and node has the KEK. */
-  readonly wait: boolean;
-  /** Whether to destroy the KEK before its activation if a token or node lacks it; implies `wait`. */
+  /** Whether to destroy the KEK before its activation if a token or node lacks it, which implies a wait. */
   readonly abortUnlessConverged: boolean;
   /**
    * Whether the KEK must be the only standby KEK: none is made while tokens and nodes differ or another is standby, and
@@ -43,11 +41,16 @@ export interface RotationOrder {
   readonly operator: Operator;
 }
 
+interface RotateOrder extends NextKekOrder {
+  /** Whether to wait until every other token and node has the KEK. */
+  readonly wait: boolean;
+}
+
 /**
  * Rotates the KEK and returns the result; failures of single tokens and nodes after the KEK was made are in it.
  * @throws KmsError when no KEK was made, or as `makeOrAwaitGeneration`
  */
-export async function rotateKek(order: RotationOrder): Promise<Rotation> {
+export async function rotateKek(order: RotateOrder): Promise<Rotation> {
   const { settings, tokens, nodes, wait, abortUnlessConverged, signal, operator } = order;
   const { plan, made } = await makeNextKek(order);
   if (made === undefined) return { plan, made, readiness: [] };
@@ -61,7 +64,7 @@ export async function rotateKek(order: RotationOrder): Promise<Rotation> {
  * Makes the next KEK on the first token, unless it is a dry run, and records it.
  * @throws KmsError when no KEK was made, or as `makeOrAwaitGeneration`
  */
-export async function makeNextKek(order: RotationOrder): Promise<Pick<Rotation, "plan" | "made">> {
+export async function makeNextKek(order: NextKekOrder): Promise<Pick<Rotation, "plan" | "made">> {
   const { settings, operator, dryRun } = order;
   return audited(
     settings,
@@ -75,7 +78,7 @@ export async function makeNextKek(order: RotationOrder): Promise<Pick<Rotation, 
   );
 }
 
-async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
+async function planAndMake(order: NextKekOrder, begin: Begin): Promise<Pick<Rotation, "plan" | "made">> {
   const { settings, tokens, now, activation, dryRun, signal, operator } = order;
   requireAll(tokens, "nothing was made; to rotate without that token, take it out of failover");
   const policy = schedulePolicy(settings);
@@ -107,7 +110,7 @@ async function planAndMake(order: RotationOrder, begin: Begin): Promise<Pick<Rot
 
 /** Returns what tells whether another KEK that appears meanwhile must not exist beside the new one. */
 function rivalry(
-  { exclusive, now }: RotationOrder,
+  { exclusive, now }: NextKekOrder,
   plan: RotationPlan,
   { objectName }: SchedulePolicy,
 ): (record: KekRecord) => boolean {
@@ -121,7 +124,7 @@ function rivalry(
  * abort is requested and could not be guaranteed
  */
 async function compareWithNodes(
-  { tokens, nodes, now, abortUnlessConverged, exclusive, operator }: RotationOrder,
+  { tokens, nodes, now, abortUnlessConverged, exclusive, operator }: NextKekOrder,
   view: KeyringView,
   plan: RotationPlan,
 ): Promise<readonly NodeReport[]> {

@@ -6,8 +6,7 @@ import { activationAdvice } from "../approval-check.js";
 import { withTokens } from "../command-tokens.js";
 import { readNodes } from "../node-comparison.js";
 import { makeNextKek } from "../rotate-kek.js";
-import { decisionTime, lackingText } from "../guarded-rotation.js";
-import { cloneAdvice, repeatedCheck, waitForConvergence } from "../rollout.js";
+import { lackingText, waitForRollout } from "../guarded-rotation.js";
 import { windowBefore } from "../require-unneeded.js";
 import { viewKeyring } from "../keyring-view.js";
 import { schedulePolicy } from "../../compose/provider.js";
@@ -79,7 +78,6 @@ async function create(order: Run): Promise<StepResult> {
         now: Date.now(),
         activation: order.activation(),
         dryRun: false,
-        wait: false,
         abortUnlessConverged: guarded,
         exclusive: true,
         signal,
@@ -105,24 +103,17 @@ async function create(order: Run): Promise<StepResult> {
 async function waitForAll(order: Run, to: RotationKek): Promise<StepResult> {
   const { settings, nodes, operator, signal, guarded } = order;
   return withTokens(settings, operator, async (tokens) => {
-    const kek = standbyOf(viewKeyring(tokens, schedulePolicy(settings), Date.now()))?.record;
-    if (kek === undefined) return { detail: `"${to.label}" is not standby any more` };
-    if (tokens.length > 1) operator.notify(cloneAdvice(kek, tokens));
-    const outcome = await waitForConvergence({
-      check: repeatedCheck(kek, tokens, nodes),
-      until: guarded ? decisionTime(tokens, to.activation) : to.activation,
-      activation: to.activation,
-      untilDeadline: guarded,
-      signal,
-      operator,
-    });
-    const { readiness, converged, interrupted, aheadMs } = outcome;
+    const standby = standbyOf(viewKeyring(tokens, schedulePolicy(settings), Date.now()));
+    if (standby?.activation === undefined) return { detail: `"${to.label}" is not standby any more` };
+    const { record: kek, activation } = standby;
+    const rollout = { kek, activation, tokens, checked: tokens, nodes, guarded, signal, operator };
+    const { readiness, converged, interrupted, aheadMs } = await waitForRollout(rollout);
     if (interrupted) throw interruption(to);
     if (converged) return { detail: `${readiness.length} tokens and nodes are ready` };
     const reason = lackingText(readiness);
     if (guarded) {
       const isOurs = kek.keyId === order.made && readiness.every(({ state }) => state !== "active");
-      const window = isOurs ? windowBefore(to.activation, aheadMs) : undefined;
+      const window = isOurs ? windowBefore(activation, aheadMs) : undefined;
       throw await destroyStandby(order, { tokens, kek, reason, window });
     }
     throw new KmsError(
