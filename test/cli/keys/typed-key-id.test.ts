@@ -18,7 +18,7 @@ const hsm = useToken();
 async function type(keys: string, ...args: string[]): Promise<[code: number | null, output: string]> {
   const command = [process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(" ");
   const child = spawn("script", ["-qec", command, "/dev/null"], {
-    env: { ...process.env, ...hsm.token.env },
+    env: { ...process.env, ...hsm.token.env, NO_COLOR: "1" },
   });
   let output = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => {
