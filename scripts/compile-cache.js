@@ -43,7 +43,7 @@ function makeFolder() {
   return true;
 }
 
-/** `serve` has its modules in a few files (scripts/join-serve.js): it loads no others under its flags. */
+/** The modules of `serve` are joined in a few files (scripts/join-serve.js). It loads no others under its flags. */
 async function loadServe() {
   const files = readdirSync(join(DIST, "cli")).filter((name) => /^serve(-.*)?\.js$/.test(name));
   for (const name of files) await import(join(DIST, "cli", name));

@@ -128,7 +128,7 @@ export class BackgroundCheck {
       outage.begin(readingError ?? KmsError.from(error));
       return false;
     }
-    // Whether the KEK was destroyed or its token is away shows only in the reading.
+    // Only the reading shows whether the KEK was destroyed or its token is away.
     if (this.#isGone(generations)) {
       if (readingError !== undefined && meansHsmAway(readingError)) outage.begin(readingError);
       return false;

@@ -234,7 +234,7 @@ export function describeToken(lib: PKCS11, slotId: number, loggedIn: boolean): T
   }
 }
 
-/** Limits that no token has mean that it does not report them: a maximum of 0, or CK_UNAVAILABLE_INFORMATION. */
+/** A token that does not report its limits gives impossible ones: a maximum of 0, or CK_UNAVAILABLE_INFORMATION. */
 function pinLimitsOf({
   minPinLen,
   maxPinLen,

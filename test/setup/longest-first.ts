@@ -20,7 +20,7 @@ export const LONGEST = [
   "test/hsm/altered-results.test.ts",
 ] as const;
 
-/** The project of the files that share processes: a process continues only if the next file is of this project too. */
+/** The project of the files that share processes. Vitest keeps a process only if the next file is of the same project. */
 export const SHARED = "shared";
 
 export class LongestFirst extends BaseSequencer {

@@ -73,7 +73,7 @@ describe("a token report", () => {
   });
 });
 
-it("a token report on a library that admits one process at a time names that", () => {
+it("a token report says that a library admits one process at a time", () => {
   const fault = emulated();
   fault.set(`exclusive ${fault.path("alone")} 0x5`, "no-mechanism 0x0");
   const args = ["check", "--token-report", "--key", tokenUri(fault, "kms-kek"), "-o", "json"];

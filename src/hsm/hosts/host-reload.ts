@@ -1,5 +1,5 @@
-// Has the library loaded again: ends a warm token host and waits for one that loads the library later. A library that is
-// already loaded may never show what has changed on its token.
+// Reloads the library: ends a warm token host and waits for one that loads the library later. A library that is already
+// loaded may never show what has changed on its token.
 import { KmsError } from "../../errors.js";
 import type { HostProcess } from "./host-process.js";
 import type { AcceptsHost, ReadingHosts } from "./reading-hosts.js";
@@ -15,7 +15,7 @@ export interface ReloadedHost {
 export class HostReload {
   readonly #hosts: ReadingHosts;
   readonly #refuseIfLast: () => void;
-  /** Whether a host has been ended for a reload, and none that loaded the library later has been read. */
+  /** Whether a host has been ended for a reload, and no reloaded host has been read since. */
   #isUnfinished = false;
 
   /** @param refuseIfLast throws if the last host is kept for requests */
@@ -37,7 +37,7 @@ export class HostReload {
       const ready = await this.#hosts.whenReady((one) => isReloaded(one) || this.#areAllReady(), since);
       const host = this.#hosts.ready.find(isReloaded);
       if (host !== undefined) return { host, isReloaded };
-      // A library that is already loaded may keep listing a token that is away, as empty.
+      // A library that is already loaded may list a token that is away as empty.
       if (ready === undefined) {
         throw new KmsError("HSM_UNAVAILABLE", "no token host can be started to read the token");
       }

@@ -1,5 +1,5 @@
-// Waits for a token host: until one is ready that the caller accepts, a start has failed, or no start makes progress any
-// longer. The pool reports every change of its hosts here.
+// Waits for a token host: until one is ready that the caller accepts, a start has failed, or no start has made progress
+// for too long. The pool reports every change of its hosts here.
 import { EventEmitter, once } from "node:events";
 import type { HostProcess } from "./host-process.js";
 import type { AcceptsHost } from "./reading-hosts.js";
@@ -28,7 +28,7 @@ export class HostWait {
     this.#options = options;
   }
 
-  /** Has every wait look at the hosts again. */
+  /** Makes every wait check the hosts again. */
   noteChange(): void {
     this.#events.emit("change");
   }

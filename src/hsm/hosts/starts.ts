@@ -71,8 +71,8 @@ export class Starts {
   }
 
   /**
-   * When a step last succeeded, by performance.now(). As long as a process is being spawned, the present time: a busy
-   * machine takes long for that, whatever the HSM does.
+   * When a step last succeeded, by performance.now(). While a process is being spawned, the present time: on a busy
+   * machine that takes long, whatever the HSM does.
    */
   get progressAt(): number {
     return this.#underWay.some(({ isSpawning }) => isSpawning) ? performance.now() : this.#progressAt;

@@ -34,7 +34,7 @@ export interface SupervisorOptions {
 /** A start that failed. */
 export interface FailedStart {
   readonly reason: KmsError;
-  /** When it began to load the library, by performance.now(); Infinity if it did not come that far. */
+  /** When it began to load the library, by performance.now(); Infinity if it did not get that far. */
   readonly openedAt: number;
 }
 

@@ -23,8 +23,8 @@ export interface Pin {
    */
   readonly showsChange: boolean;
   /**
-   * Whether the token has refused the only other PIN that it can have: then an attempt without a clear answer is repeated
-   * even if the token counts wrong PINs.
+   * Whether the token can have no other PIN, since it has refused the only alternative. An attempt without a clear
+   * answer is then repeated even if the token counts wrong PINs.
    */
   readonly isOnlyOneLeft?: boolean;
   readonly description: string;

@@ -23,7 +23,7 @@ const OURS: Readonly<Record<string, PluginSettings>> = {
 };
 /** The delay for which there is a target, in ms. */
 const TARGET_MS = 2;
-/** Callers at a time, and the plugins that are measured with them too, with the delay for which there is a target. */
+/** Number of simultaneous callers, and the plugins that are also measured with that many, at TARGET_MS. */
 const MANY = 16;
 const AT_ONCE = [REFERENCE, "direct"];
 

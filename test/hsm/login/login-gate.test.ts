@@ -27,7 +27,7 @@ it("a token with a keypad of its own is not sent a PIN", async () => {
 });
 
 it.each([false, true])(
-  "a PIN without a clear answer is repeated on a token that counts if no other is left: %s",
+  "an unanswered PIN is repeated on a token that counts wrong ones if it is the only one: %s",
   async (isOnlyOneLeft) => {
     const attempts: string[] = [];
     const pin = {
