@@ -2,7 +2,7 @@
 import { digestOf } from "../approvals/canonical-json.js";
 import { approvalPath, requireActivation } from "../approvals/node-approvals.js";
 import { loadPolicy } from "../approvals/policy-file.js";
-import { requireNotAhead, type Approval } from "../approvals/proposal.js";
+import type { Approval } from "../approvals/proposal.js";
 import type { Settings } from "../config/settings.js";
 import { tokenNames } from "../config/token-names.js";
 import { KmsError } from "../errors.js";
@@ -23,7 +23,6 @@ export function deliverApproval(settings: Settings, approval: Approval): Deliver
     throw new KmsError("CONFIG_INVALID", text);
   }
   const { policy } = loadPolicy({ ...approvals, stateDir });
-  requireNotAhead(approval.proposal);
   const approvers = requireActivation(policy, approval, tokenNames(settings));
   const digest = digestOf(approval.proposal);
   saveState(approvalPath(stateDir, digest), approval);

@@ -9,7 +9,7 @@ import {
   neededFor,
   parseApproval,
   requireQuorum,
-  requireTimely,
+  requireUnexpired,
   type Proposal,
 } from "../approvals/proposal.js";
 import { refused } from "../approvals/refused.js";
@@ -73,7 +73,7 @@ export function requireGiven(
   }
   const approval = parseApproval(readDocument(file));
   const { proposal } = approval;
-  requireTimely(proposal);
+  requireUnexpired(proposal);
   requireOperation(proposal, operation);
   return { proposal, approvers: requireQuorum(policy, approval) };
 }

@@ -10,7 +10,7 @@ import { oneLine, truncate } from "../untrusted-text.js";
 import { formatSecond } from "./document.js";
 import { loadPolicy, type PolicySource } from "./policy-file.js";
 import type { Policy } from "./policy.js";
-import { neededFor, parseApproval, requireQuorum, type Approval } from "./proposal.js";
+import { countsFrom, neededFor, parseApproval, requireQuorum, type Approval } from "./proposal.js";
 import { refused } from "./refused.js";
 
 /** Number of files that are read at most, in the order of their names. */
@@ -56,6 +56,8 @@ export class NodeApprovals {
   #policy: Policy | undefined;
   #findings: readonly Finding[] = [];
   #seen = "";
+  /** When the first approval that was dated ahead begins to count, in ms since the epoch. */
+  #judgeAgainAt = Infinity;
   #problem: string | undefined;
 
   constructor(options: NodeApprovalsOptions) {
@@ -67,14 +69,17 @@ export class NodeApprovals {
     return this.#problem;
   }
 
-  /** Reads what has changed. Never throws. */
+  /** Reads what has changed, and judges again when an approval that was dated ahead begins to count. Never throws. */
   refresh(): void {
     try {
-      const now = this.#fingerprint();
-      if (now === this.#seen) return;
+      const files = this.#fingerprint();
+      const asOf = Date.now();
+      if (files === this.#seen && asOf < this.#judgeAgainAt) return;
       this.#policy = loadPolicy(this.#options).policy;
       this.#findings = this.#readAll(this.#policy);
-      this.#seen = now;
+      const starts = this.#findings.map(({ approval }) => countsFrom(approval.proposal));
+      this.#judgeAgainAt = Math.min(...starts.filter((start) => start > asOf));
+      this.#seen = files;
       this.#report(undefined);
     } catch (error) {
       this.#seen = "";

@@ -92,19 +92,17 @@ export function isExpired({ expires }: Proposal): boolean {
   return Date.parse(expires) <= Date.now();
 }
 
+/** Requires that a proposal has not expired. @throws KmsError NOT_APPROVED */
+export function requireUnexpired(proposal: Proposal): void {
+  if (isExpired(proposal)) throw refused(`it expired at ${proposal.expires}`);
+}
+
 /** Largest difference between the clocks of the machines on which people propose and approve, in ms. */
 const CLOCK_ERROR_MS = 5 * 60_000;
 
-/** Requires that a proposal was not dated ahead, which would prolong it. @throws KmsError NOT_APPROVED */
-export function requireNotAhead({ created }: Proposal): void {
-  if (Date.parse(created) <= Date.now() + CLOCK_ERROR_MS) return;
-  throw refused(`it was created in the future, at ${created}; compare the clocks of both machines`);
-}
-
-/** Requires that a proposal can still be approved and used. @throws KmsError NOT_APPROVED */
-export function requireTimely(proposal: Proposal): void {
-  if (isExpired(proposal)) throw refused(`it expired at ${proposal.expires}`);
-  requireNotAhead(proposal);
+/** Returns the time from which a proposal counts, in ms since the epoch: one dated ahead would be valid for longer. */
+export function countsFrom({ created }: Proposal): number {
+  return Date.parse(created) - CLOCK_ERROR_MS;
 }
 
 /** Returns an approval as it is stored. */
@@ -129,7 +127,7 @@ export interface Standing {
 
 /**
  * Verifies every signature, and counts approvers other than the proposer.
- * @throws KmsError NOT_APPROVED if the approval is for another cluster or a signature is refused
+ * @throws KmsError NOT_APPROVED if the approval is for another cluster, was dated ahead, or a signature is refused
  */
 export function standingOf(policy: Policy, approval: Approval): Standing {
   const { proposal, signatures } = approval;
@@ -138,6 +136,11 @@ export function standingOf(policy: Policy, approval: Approval): Standing {
   }
   if (!policy.people.some((person) => person.name === proposal.proposer)) {
     throw refused(`the proposer ${proposal.proposer} is not in version ${policy.version} of the policy`);
+  }
+  if (countsFrom(proposal) > Date.now()) {
+    throw refused(
+      `it was created in the future, at ${proposal.created}; compare the clocks of both machines`,
+    );
   }
   // The proposer states when it was created: a key that has expired must not count again by an earlier date.
   const at = Math.max(Date.parse(proposal.created), Date.now());

@@ -5,14 +5,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 
 import { digestOf } from "../../src/approvals/canonical-json.js";
 import { NodeApprovals } from "../../src/approvals/node-approvals.js";
 import { formatChain, type SignedPolicy } from "../../src/approvals/policy-chain.js";
 import { loadPolicy } from "../../src/approvals/policy-file.js";
 import { formatApproval, type Approval } from "../../src/approvals/proposal.js";
-import { approvalBy, policyOf, signedBy } from "../support/approvers.js";
+import { approvalBy, NOW, policyOf, signedBy } from "../support/approvers.js";
 import { SILENT } from "../support/fake-hsm.js";
 
 const FIRST = policyOf({ keksInUse: ["k1"] });
@@ -32,6 +32,7 @@ beforeEach(() => {
 });
 
 afterEach(() => {
+  vi.restoreAllMocks();
   rmSync(stateDir, { recursive: true });
 });
 
@@ -87,6 +88,16 @@ it.each([
 ])("a node refuses a KEK whose approval has %s", (_name, approval, reason) => {
   deliver(approval);
   expect(node().refusalOf(KEK)).toMatch(reason);
+});
+
+it("a node refuses an approval that was dated ahead until its date has come", () => {
+  const now = vi.spyOn(Date, "now").mockReturnValue(NOW);
+  deliver(approvalBy(["olga", "alice", "bob"], {}, NOW + 3_600_000));
+  const running = node();
+  expect(running.refusalOf(KEK)).toMatch("created in the future");
+  now.mockReturnValue(NOW + 3_600_000);
+  running.refresh();
+  expect(running.refusalOf(KEK)).toBeUndefined();
 });
 
 it("a valid approval permits a KEK beside a refused one and other files", () => {

@@ -2,7 +2,7 @@
 import type { Command } from "commander";
 import { readDocument } from "../../approvals/document.js";
 import { readPolicy } from "../../approvals/policy-file.js";
-import { formatApproval, parseApproval, requireTimely, standingOf } from "../../approvals/proposal.js";
+import { formatApproval, parseApproval, requireUnexpired, standingOf } from "../../approvals/proposal.js";
 import { replaceDocument } from "../../approvals/write-document.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
@@ -32,7 +32,7 @@ export function addSignCommand(approvals: Command, terminal: Terminal): void {
       const policy = readPolicy(options.policy);
       const approval = parseApproval(readDocument(file));
       const { proposal } = approval;
-      requireTimely(proposal);
+      requireUnexpired(proposal);
       standingOf(policy, approval);
       const signed = await signProposal(approval, options, terminal);
       const { approvers, needed } = standingOf(policy, signed);
