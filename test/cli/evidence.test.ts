@@ -101,6 +101,22 @@ it("evidence collect writes nothing if a report cannot be used or the folder exi
   });
 });
 
+it("a wrong PIN costs evidence collect one attempt, even without a state directory", async () => {
+  const wrong = join(folder, "wrong-pin");
+  writeFileSync(wrong, "000000", { mode: 0o600 });
+  const { stateDir, audit, ...document } = JSON.parse(readFileSync(config, "utf8")) as Record<string, object>;
+  expect([stateDir, audit]).not.toContain(undefined);
+  const withWrong = join(folder, "wrong.yaml");
+  const text = JSON.stringify(document).replace(join(folder, "pin"), wrong);
+  writeFileSync(withWrong, text, { mode: 0o600 });
+  const before = fixture.fault.calls("C_Login");
+  const to = join(folder, "without-keys");
+  expect(await run("evidence", "collect", "--config", withWrong, "--to", to)).toMatchObject({ code: 0 });
+  expect(fixture.fault.calls("C_Login") - before).toBe(1);
+  const { problem } = JSON.parse(readFileSync(join(to, "keys.json"), "utf8")) as { problem: string };
+  expect(problem).toContain("CKR_PIN_INCORRECT");
+});
+
 it("keys list adds the age of the active KEK to its findings, and of no other", () => {
   const key = (state: "active" | "retired") => ({ state, activation: 0, findings: [], holders: [], record });
   const view = {

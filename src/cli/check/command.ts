@@ -19,7 +19,8 @@ import {
   configurationFrom,
   type SettingsOptions,
 } from "../settings-options.js";
-import { withToken } from "../../admin/command-tokens.js";
+import { withToken, type Token } from "../../admin/command-tokens.js";
+import type { TokenHsm } from "../../hsm/token-hsm.js";
 import type { CheckOutput } from "../output-schema/plugin.js";
 
 interface CheckOptions extends SettingsOptions {
@@ -97,29 +98,41 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
 /**
  * Adds the findings about configuration, files, token and keys. Returns who checks files and sockets, and the 99th
  * percentile of Encrypt in ms, which is undefined unless `measures` is set and the active KEK works.
+ * @param opened the preferred token, if the caller has opened it: another login with a wrong PIN would cost another attempt
  */
 export async function check(
   plugin: PluginCheck,
   operator: Operator,
   measures: boolean,
+  opened?: Token,
 ): Promise<{ readonly who: string; readonly p99Ms: number | undefined }> {
   const { settings, report } = plugin;
   report.add("ok", "config", `mode ${settings.mode}, mechanism ${settings.mechanism}`);
   for (const warning of settings.warnings) report.add("warn", "config", warning);
   const { who, mayLoad } = await checkAsPlugin(plugin, operator);
-  return { who, p99Ms: mayLoad ? await checkHsm(settings, operator, report, measures) : undefined };
+  if (!mayLoad) return { who, p99Ms: undefined };
+  const useToken: UseToken = (use) =>
+    opened === undefined ? withToken(settings, operator, use) : useOpened(opened, use);
+  return { who, p99Ms: await checkHsm(settings, useToken, report, measures) };
+}
+
+type UseToken = <T>(use: (hsm: TokenHsm) => Promise<T>) => Promise<T>;
+
+function useOpened<T>({ hsm, failure }: Token, use: (hsm: TokenHsm) => Promise<T>): Promise<T> {
+  if (failure !== undefined) throw failure;
+  return use(hsm);
 }
 
 /** Returns the 99th percentile of Encrypt in ms; undefined unless `measure` is set and the active KEK works. */
 async function checkHsm(
   settings: Settings,
-  operator: Operator,
+  useToken: UseToken,
   report: Report,
   measure: boolean,
 ): Promise<number | undefined> {
   if (!checkPin(settings, report)) return undefined;
   try {
-    return await withToken(settings, operator, async (hsm) => {
+    return await useToken(async (hsm) => {
       const usable = await checkToken(settings, hsm, report);
       return usable === undefined || !measure ? undefined : measureEncrypt(hsm, usable);
     });

@@ -1,6 +1,6 @@
 // Gathers what a folder of evidence is made of: from the token, the audit log, this machine and the reports of other commands.
 import { hostname } from "node:os";
-import { withTokens } from "../../admin/command-tokens.js";
+import { withTokens, type Token } from "../../admin/command-tokens.js";
 import { viewKeyring } from "../../admin/keyring-view.js";
 import type { Operator } from "../../admin/operator.js";
 import { schedulePolicy } from "../../compose/provider.js";
@@ -30,14 +30,11 @@ export async function gather(inputs: GatherInputs, operator: Operator): Promise<
   const usage = usageReport === undefined ? undefined : readUsageReport(usageReport);
   const verified = verification === undefined ? undefined : readVerification(verification);
   const audit = await auditFacts(settings);
-  const report = new Report();
-  await check({ settings, configPath: inputs.configPath, probesApiserver: false, report }, operator, false);
   return {
+    ...(await tokenFacts(inputs, operator)),
     collectedAt: new Date(),
     host: hostname(),
     cryptoperiodMs: settings.cryptoperiodMs,
-    keys: await keyFacts(settings, operator),
-    findings: report.findings,
     audit,
     usage,
     verification: verified,
@@ -45,29 +42,39 @@ export async function gather(inputs: GatherInputs, operator: Operator): Promise<
   };
 }
 
-async function keyFacts(settings: Settings, operator: Operator): Promise<EvidenceFacts["keys"]> {
-  const now = Date.now();
-  return withTokens(settings, operator, (tokens) => {
-    const away = tokens.flatMap(({ name, failure }) =>
-      failure === undefined ? [] : [`${name}: ${failure.message}`],
-    );
-    const view = withAge(viewKeyring(tokens, schedulePolicy(settings), now), settings, now);
-    const problems = [
-      ...away,
-      ...view.differences,
-      ...(view.problem === undefined ? [] : [view.problem.message]),
-    ];
-    const keys = view.keys.map(({ record, state, activation, findings, holders }) => ({
-      keyId: record.keyId,
-      label: record.label,
-      kind: record.kind,
-      state,
-      activation: activation === undefined ? null : new Date(activation).toISOString(),
-      findings,
-      tokens: holders,
-    }));
-    return Promise.resolve({ keys, problem: problems.length === 0 ? null : problems.join("; ") });
+/** Opens the tokens once for both, since every login with a wrong PIN costs an attempt. */
+async function tokenFacts(
+  { settings, configPath }: GatherInputs,
+  operator: Operator,
+): Promise<Pick<EvidenceFacts, "keys" | "findings">> {
+  return withTokens(settings, operator, async (tokens) => {
+    const report = new Report();
+    await check({ settings, configPath, probesApiserver: false, report }, operator, false, tokens[0]);
+    return { keys: keyFacts(tokens, settings), findings: report.findings };
   });
+}
+
+function keyFacts(tokens: readonly Token[], settings: Settings): EvidenceFacts["keys"] {
+  const now = Date.now();
+  const away = tokens.flatMap(({ name, failure }) =>
+    failure === undefined ? [] : [`${name}: ${failure.message}`],
+  );
+  const view = withAge(viewKeyring(tokens, schedulePolicy(settings), now), settings, now);
+  const problems = [
+    ...away,
+    ...view.differences,
+    ...(view.problem === undefined ? [] : [view.problem.message]),
+  ];
+  const keys = view.keys.map(({ record, state, activation, findings, holders }) => ({
+    keyId: record.keyId,
+    label: record.label,
+    kind: record.kind,
+    state,
+    activation: activation === undefined ? null : new Date(activation).toISOString(),
+    findings,
+    tokens: holders,
+  }));
+  return { keys, problem: problems.length === 0 ? null : problems.join("; ") };
 }
 
 async function auditFacts({ audit }: Settings): Promise<EvidenceFacts["audit"]> {
