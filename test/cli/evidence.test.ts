@@ -115,6 +115,7 @@ it("a wrong PIN costs evidence collect one attempt, even without a state directo
   expect(fixture.fault.calls("C_Login") - before).toBe(1);
   const { problem } = JSON.parse(readFileSync(join(to, "keys.json"), "utf8")) as { problem: string };
   expect(problem).toContain("CKR_PIN_INCORRECT");
+  expect(problem).not.toContain("holds no KEK");
 });
 
 it("keys list adds the age of the active KEK to its findings, and of no other", () => {

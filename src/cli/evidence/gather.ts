@@ -60,11 +60,9 @@ function keyFacts(tokens: readonly Token[], settings: Settings): EvidenceFacts["
     failure === undefined ? [] : [`${name}: ${failure.message}`],
   );
   const view = withAge(viewKeyring(tokens, schedulePolicy(settings), now), settings, now);
-  const problems = [
-    ...away,
-    ...view.differences,
-    ...(view.problem === undefined ? [] : [view.problem.message]),
-  ];
+  // If no token could be read, nothing is known about its KEKs.
+  const problem = away.length < tokens.length ? view.problem : undefined;
+  const problems = [...away, ...view.differences, ...(problem === undefined ? [] : [problem.message])];
   const keys = view.keys.map(({ record, state, activation, findings, holders }) => ({
     keyId: record.keyId,
     label: record.label,
