@@ -4,7 +4,9 @@ import type { Settings } from "../config/settings.js";
 import { verifyObjects } from "../etcd/count-objects.js";
 import { HsmSeeds } from "../etcd/hsm-seeds.js";
 import { Seeds } from "../etcd/seeds.js";
+import type { ObjectStore } from "../etcd/store.js";
 import type { VerificationResult } from "../etcd/verification.js";
+import type { KmsProvider } from "../provider/kms.js";
 import { withCountProgress, type EtcdSource } from "./etcd-source.js";
 import type { Operator } from "./operator.js";
 import { withProvider } from "./with-provider.js";
@@ -23,23 +25,41 @@ export async function verifyStored(
   settings: Settings,
   operator: Operator,
 ): Promise<Verified> {
-  return withProvider(settings, operator, async (provider) => {
-    const hsm = new HsmSeeds(provider, settings.hsm.sessions);
-    const seeds = new Seeds((question) => hsm.load(question));
-    const startedAt = performance.now();
-    try {
-      const result = await withCountProgress(prefix, operator, (observer) =>
-        verifyObjects(etcd.store(prefix), seeds, { prefix, observer }),
-      );
-      return {
-        objects: result.resources.reduce((sum, { objects }) => sum + objects, 0),
-        decrypts: hsm.decrypts,
-        seconds: Math.round(performance.now() - startedAt) / 1000,
-        ...result,
-      };
-    } finally {
-      hsm.stop();
-      seeds.clear();
-    }
-  });
+  return withProvider(settings, operator, (provider) =>
+    verifyWith(provider, etcd.store(prefix), { prefix, sessions: settings.hsm.sessions }, operator),
+  );
+}
+
+export interface VerifyOptions {
+  readonly prefix: string;
+  /** Maximum number of calls to the HSM at a time. */
+  readonly sessions: number;
+  /** How many objects that cannot be decrypted are listed one by one; default: none. */
+  readonly listed?: number;
+}
+
+/** Decrypts every object of a store. @throws KmsError as `verifyStored` */
+export async function verifyWith(
+  provider: Pick<KmsProvider, "decrypt">,
+  store: ObjectStore,
+  { prefix, sessions, listed }: VerifyOptions,
+  operator: Operator,
+): Promise<Verified> {
+  const hsm = new HsmSeeds(provider, sessions);
+  const seeds = new Seeds((question) => hsm.load(question));
+  const startedAt = performance.now();
+  try {
+    const result = await withCountProgress(prefix, operator, (observer) =>
+      verifyObjects(store, seeds, { prefix, observer, ...(listed !== undefined && { listed }) }),
+    );
+    return {
+      objects: result.resources.reduce((sum, { objects }) => sum + objects, 0),
+      decrypts: hsm.decrypts,
+      seconds: Math.round(performance.now() - startedAt) / 1000,
+      ...result,
+    };
+  } finally {
+    hsm.stop();
+    seeds.clear();
+  }
 }

@@ -15,14 +15,22 @@ export function withProvider<T>(
   operator: Operator,
   use: (provider: Pick<KmsProvider, "decrypt">) => Promise<T>,
 ): Promise<T> {
-  return withTokens(settings, operator, async (tokens) => {
-    const running = openProvider(settings, combine(settings, tokens, operator), SILENT);
-    try {
-      return await use(running.provider);
-    } finally {
-      running.stop();
-    }
-  });
+  return withTokens(settings, operator, (tokens) => withProviderOn(tokens, settings, operator, use));
+}
+
+/** Runs work with a provider on tokens that are open. @throws KmsError why no token is available */
+export async function withProviderOn<T>(
+  tokens: readonly Token[],
+  settings: Settings,
+  operator: Operator,
+  use: (provider: Pick<KmsProvider, "decrypt">) => Promise<T>,
+): Promise<T> {
+  const running = openProvider(settings, combine(settings, tokens, operator), SILENT);
+  try {
+    return await use(running.provider);
+  } finally {
+    running.stop();
+  }
 }
 
 /** Combines the readable tokens into one HSM and reports the unreadable ones. */

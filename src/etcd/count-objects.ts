@@ -18,6 +18,8 @@ export interface CountOptions {
   /** kube-apiserver's `--etcd-prefix`. */
   readonly prefix: string;
   readonly observer?: CountObserver;
+  /** How many objects that cannot be decrypted a verification lists one by one; default: none. */
+  readonly listed?: number;
   /** The built threads/counting-thread.js; default: the one of this build. */
   readonly threadEntry?: URL;
 }
@@ -41,7 +43,7 @@ export async function verifyObjects(
   seeds: Seeds,
   options: CountOptions,
 ): Promise<VerificationResult> {
-  const verification = new Verification(seeds, options.prefix);
+  const verification = new Verification(seeds, options.prefix, options.listed);
   const merge = (part: VerificationResult): void => {
     verification.merge(part);
   };
@@ -58,7 +60,7 @@ export async function verifyObjects(
 async function countAll<K extends Kind>(
   kind: K,
   store: ObjectStore,
-  { prefix, observer = {}, threadEntry }: CountOptions,
+  { prefix, observer = {}, listed, threadEntry }: CountOptions,
   merge: (part: Parts[K]) => void,
   seeds?: Seeds,
 ): Promise<number> {
@@ -69,7 +71,7 @@ async function countAll<K extends Kind>(
       yield batch;
     }
   }
-  const parts = await countInThreads({ kind, prefix }, batches(), {
+  const parts = await countInThreads({ kind, prefix, ...(listed !== undefined && { listed }) }, batches(), {
     threads: threadsFor(kind),
     counted: (objects) => observer.counted?.(objects),
     ...(seeds !== undefined && { seeds }),

@@ -7,6 +7,7 @@ import type { SeedOutcome, Seeds } from "./seeds.js";
 import { parseStorageKey, resourceOf } from "./storage-key.js";
 import type { StoredObject } from "./store.js";
 import type { EncryptedObject } from "./stored-object.js";
+import { UnreadableObjects, unreadableObject, type Stage, type UnreadableResult } from "./unreadable.js";
 
 export interface ResourceVerdict {
   readonly resource: string;
@@ -30,6 +31,8 @@ export interface FailureReason {
 export interface VerificationResult {
   readonly resources: readonly ResourceVerdict[];
   readonly failures: readonly FailureReason[];
+  /** Only if objects are listed one by one. */
+  readonly unreadable?: UnreadableResult;
 }
 
 const MAX_KEYS = 5;
@@ -46,10 +49,13 @@ export class Verification {
   readonly #resources = new Map<string, Counts>();
   readonly #allowance = new Allowance(MAX_RESOURCES);
   readonly #failures = new Map<string, { objects: number; keys: string[] }>();
+  readonly #unreadable: UnreadableObjects | undefined;
 
-  constructor(seeds: Seeds, prefix: string) {
+  /** @param listed how many objects that cannot be decrypted are listed one by one; default: none */
+  constructor(seeds: Seeds, prefix: string, listed = 0) {
     this.#seeds = seeds;
     this.#prefix = prefix;
+    this.#unreadable = listed > 0 ? new UnreadableObjects(listed) : undefined;
   }
 
   /**
@@ -57,24 +63,28 @@ export class Verification {
    * @throws KmsError if the seed cannot be loaded, so that the object was not checked; INPUT_INVALID for too many
    * resources
    */
-  add({ key, value }: StoredObject): void | Promise<void> {
-    if (value instanceof KmsError) this.#count(key, this.#fail(key, value));
+  add(stored: StoredObject): void | Promise<void> {
+    const { key, value } = stored;
+    if (value instanceof KmsError) this.#count(key, this.#fail(stored, "value", value));
     else if (value.kind === "plaintext") this.#count(key, "plaintext");
-    else if (value.kind === "other-provider") this.#count(key, "otherProvider");
-    else {
+    else if (value.kind === "other-provider") {
+      this.#count(key, "otherProvider");
+      const provider = `${value.provider}:${value.keyName}`;
+      this.#unreadable?.addForeign({ provider, objects: 1, example: key });
+    } else {
       const { object } = value;
       const seed = this.#seeds.get(object);
-      if (!(seed instanceof Promise)) this.#count(key, this.#open(key, object, seed));
+      if (!(seed instanceof Promise)) this.#count(key, this.#open(stored, object, seed));
       else {
         return seed.then((loaded) => {
-          this.#count(key, this.#open(key, object, loaded));
+          this.#count(key, this.#open(stored, object, loaded));
         });
       }
     }
   }
 
   /** Adds the result of another verification of other objects. @throws KmsError INPUT_INVALID for too many resources */
-  merge({ resources, failures }: VerificationResult): void {
+  merge({ resources, failures, unreadable }: VerificationResult): void {
     for (const { resource, opened, plaintext, otherProvider, failed } of resources) {
       const counts = this.#countsOf(resource);
       counts.opened += opened;
@@ -83,6 +93,7 @@ export class Verification {
       counts.failed += failed;
     }
     for (const { reason, objects, keys } of failures) this.#addFailure(reason, objects, keys);
+    if (unreadable !== undefined) this.#unreadable?.merge(unreadable);
   }
 
   result(): VerificationResult {
@@ -96,16 +107,20 @@ export class Verification {
     const failures = [...this.#failures]
       .sort(([a], [b]) => (a < b ? -1 : 1))
       .map(([reason, failure]) => ({ reason, ...failure }));
-    return { resources, failures };
+    return {
+      resources,
+      failures,
+      ...(this.#unreadable !== undefined && { unreadable: this.#unreadable.result() }),
+    };
   }
 
-  #open(key: string, { encryptedData, seedUse }: EncryptedObject, outcome: SeedOutcome): Outcome {
-    if ("refusal" in outcome) return this.#fail(key, outcome.refusal);
+  #open(stored: StoredObject, { encryptedData, seedUse }: EncryptedObject, outcome: SeedOutcome): Outcome {
+    if ("refusal" in outcome) return this.#fail(stored, "seed", outcome.refusal);
     try {
-      openData(outcome.seed, seedUse, encryptedData, key).fill(0);
+      openData(outcome.seed, seedUse, encryptedData, stored.key).fill(0);
       return "opened";
     } catch (error) {
-      return this.#fail(key, KmsError.from(error));
+      return this.#fail(stored, "data", KmsError.from(error));
     }
   }
 
@@ -123,8 +138,9 @@ export class Verification {
     return counts;
   }
 
-  #fail(key: string, { message }: KmsError): "failed" {
-    this.#addFailure(message, 1, [key]);
+  #fail(stored: StoredObject, stage: Stage, error: KmsError): "failed" {
+    this.#addFailure(error.message, 1, [stored.key]);
+    this.#unreadable?.add(unreadableObject(stored, this.#prefix, stage, error));
     return "failed";
   }
 

@@ -7,4 +7,5 @@ export const addEtcdCommand = commandGroup("etcd", [
   ["verify", async () => (await import("./verify.js")).addEtcdVerifyCommand],
   ["get", async () => (await import("./get.js")).addEtcdGetCommand],
   ["migrate", async () => (await import("./migrate.js")).addEtcdMigrateCommand],
+  ["recover", async () => (await import("./recover.js")).addEtcdRecoverCommand],
 ]);

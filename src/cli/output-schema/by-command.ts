@@ -6,6 +6,7 @@ import { benchOutput } from "./bench.js";
 import { configPrintOutput, configValidateOutput } from "./config.js";
 import { custodySplitOutput, custodyTestOutput, lockOutput, unlockOutput } from "./custody.js";
 import { etcdGetOutput, etcdMigrateOutput, etcdUsageOutput, etcdVerifyOutput } from "./etcd.js";
+import { etcdRecoverOutput } from "./etcd-recover.js";
 import { evidenceCollectOutput, evidenceVerifyOutput } from "./evidence.js";
 import { failureOutput } from "./failure.js";
 import * as keys from "./keys.js";
@@ -53,6 +54,7 @@ export const OUTPUT_SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   "etcd verify": etcdVerifyOutput,
   "etcd get": etcdGetOutput,
   "etcd migrate": etcdMigrateOutput,
+  "etcd recover": etcdRecoverOutput,
   version: plugin.versionOutput,
 };
 

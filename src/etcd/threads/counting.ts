@@ -66,9 +66,9 @@ export class Counting {
   }
 }
 
-function counterFor({ kind, prefix }: Task, seeds: Seeds): Counter {
+function counterFor({ kind, prefix, listed }: Task, seeds: Seeds): Counter {
   if (kind === "census") return new Census({ prefix });
-  const verification = new Verification(seeds, prefix);
+  const verification = new Verification(seeds, prefix, listed);
   return {
     add: (object) => verification.add(object),
     part: () => verification.result(),

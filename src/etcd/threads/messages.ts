@@ -17,6 +17,8 @@ export interface Task {
   readonly kind: Kind;
   /** kube-apiserver's `--etcd-prefix`. */
   readonly prefix: string;
+  /** How many objects that cannot be decrypted are listed one by one; default: none. */
+  readonly listed?: number;
 }
 
 /** To a counting thread: objects as they are stored, the seed that it asked for, or the end of the objects. */

@@ -1,0 +1,36 @@
+// The output of `etcd recover`.
+import { z } from "zod";
+import { FINDING_CAUSES } from "../../admin/recover/find-unreadable.js";
+import { usageReportSchema } from "../../etcd/usage-report.js";
+import { count, type Printed } from "./printed.js";
+
+const finding = z.object({
+  key: z.string().describe("the etcd key"),
+  resource: z.string(),
+  modRevision: z.int(),
+  cause: z.enum(FINDING_CAUSES),
+  keyId: z.string().nullable().describe("null if the envelope cannot be read"),
+  provider: z
+    .string()
+    .nullable()
+    .describe("the provider's name in the EncryptionConfiguration; null if the envelope cannot be read"),
+  reason: z.string(),
+});
+
+export const etcdRecoverOutput = z.object({
+  listedAt: z.iso.datetime(),
+  source: usageReportSchema.shape.source,
+  prefix: z.string(),
+  revision: z.int(),
+  objects: count,
+  unreadable: count.describe("the objects that cannot be decrypted; at most 10,000 of them are listed"),
+  findings: z.array(finding),
+  foreign: z
+    .array(z.object({ provider: z.string(), objects: count, example: z.string().describe("an etcd key") }))
+    .describe("the objects of other providers, which were not checked"),
+  nodes: z
+    .array(z.object({ url: z.string(), error: z.string().nullable() }))
+    .describe("the nodes that were asked, because a key_id is unknown to the tokens"),
+  seconds: z.number(),
+});
+export type EtcdRecoverOutput = Printed<typeof etcdRecoverOutput>;
