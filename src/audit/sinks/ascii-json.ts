@@ -24,14 +24,23 @@ export function asciiJson(value: unknown): string {
 export function shortJson(value: Json, max: number): string {
   const whole = asciiJson(value);
   if (whole.length <= max) return whole;
-  const copy: Record<string, unknown> = { ...structuredClone(value), shortened: true };
+  const { text, cut } = cutToFit({ ...value, shortened: true }, max);
+  return text ?? minimal(cut, max);
+}
+
+/** Returns a JSON object as `asciiJson` does, its longest texts cut to fit into `max` bytes; undefined if that does not suffice. */
+export function cutTexts(value: Json, max: number): string | undefined {
+  return cutToFit(value, max).text;
+}
+
+function cutToFit(value: Json, max: number): { readonly text: string | undefined; readonly cut: Json } {
+  const cut: Record<string, unknown> = structuredClone(value);
   for (let cuts = 0; cuts < MAX_CUTS; cuts++) {
-    const isShort = !cutLongest(copy);
-    const text = asciiJson(copy);
-    if (text.length <= max) return text;
-    if (isShort) break;
+    const text = asciiJson(cut);
+    if (text.length <= max) return { text, cut };
+    if (!cutLongest(cut)) break;
   }
-  return minimal(copy, max);
+  return { text: undefined, cut };
 }
 
 /** Cuts the longest text to half; returns false if all are short. */

@@ -15,3 +15,34 @@ export function fieldsOf({ text, fields }: ReadLine): Line {
   const sha256 = digestOf(bytes);
   return { event: "unreadable", bytes: bytes.length, sha256, text: truncate(text, MAX_SHOWN) };
 }
+
+/** Reads the fields of a line one by one, and knows which were not read. */
+export class LineFields {
+  readonly #line: Line;
+  readonly #read = new Set<string>();
+
+  constructor(line: Line) {
+    this.#line = line;
+  }
+
+  /** Returns a text; undefined, and the field stays unread, if it is another type. */
+  text(name: string): string | undefined {
+    const value = this.#line[name];
+    if (typeof value !== "string") return undefined;
+    this.#read.add(name);
+    return value;
+  }
+
+  /** Returns a whole number; undefined, and the field stays unread, if it is another type. */
+  number(name: string): number | undefined {
+    const value = this.#line[name];
+    if (typeof value !== "number" || !Number.isSafeInteger(value)) return undefined;
+    this.#read.add(name);
+    return value;
+  }
+
+  /** Returns the fields that were not read. */
+  unread(): Line {
+    return Object.fromEntries(Object.entries(this.#line).filter(([name]) => !this.#read.has(name)));
+  }
+}

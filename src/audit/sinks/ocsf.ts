@@ -1,8 +1,9 @@
 // Writes a line of the audit log as an event of the Open Cybersecurity Schema Framework, version 1.5.0
 // (https://schema.ocsf.io/1.5.0, https://github.com/ocsf/ocsf-schema): requests and commands as API Activity (6003), start and
-// stop as Application Lifecycle (6002), findings about the log itself as the Base Event (0).
+// stop as Application Lifecycle (6002), findings about the log itself as the Base Event (0). A test validates every kind of line
+// against an excerpt of the schema.
+import { LineFields, type Line } from "./line-fields.js";
 import { isGood, severityOf, type Severity } from "./severity.js";
-import type { Line } from "./line-fields.js";
 
 export const OCSF_VERSION = "1.5.0";
 
@@ -12,22 +13,16 @@ export interface OcsfSender {
   readonly version: string;
 }
 
+/** An event, by the names of its attributes. */
+export type OcsfEvent = Readonly<Record<string, unknown>>;
+
 const NAME = "kms-pkcs11";
 const OTHER = 99;
+const SUCCESS = 1;
+const FAILURE = 2;
 const SEVERITY_ID: Readonly<Record<Severity, number>> = { info: 1, notice: 2, warning: 3, alarm: 5 };
-/** Fields that have an attribute of the schema; the others are `unmapped`. */
-const MAPPED = new Set([
-  "time",
-  "seq",
-  "event",
-  "operation",
-  "outcome",
-  "ms",
-  "peer",
-  "userAgent",
-  "reason",
-  "healthz",
-]);
+/** Events without an outcome that report a success. */
+const DONE = ["started", "stopped", "locked", "unlocked"];
 
 interface Activity {
   readonly class: number;
@@ -48,32 +43,30 @@ const CRUD: Readonly<Record<string, number>> = {
 };
 const CRUD_NAMES = ["", "Create", "Read", "Update", "Delete"];
 
-/** Returns the event. */
-export function ocsfEvent(line: Line, sender: OcsfSender): Record<string, unknown> {
+/** Returns the event. Fields of the line that have no attribute, or not the attribute's type, are `unmapped`. */
+export function ocsfEvent(line: Line, sender: OcsfSender): OcsfEvent {
+  const fields = new LineFields(line);
   const activity = activityOf(line);
-  const time = typeof line["time"] === "string" ? Date.parse(line["time"]) : NaN;
-  const unmapped = Object.entries(line).filter(([name]) => !MAPPED.has(name));
-  return {
+  const time = Date.parse(fields.text("time") ?? "");
+  const duration = typeof line["ms"] === "number" ? Math.round(line["ms"]) : NaN;
+  const event = {
     class_uid: activity.class,
     category_uid: activity.category,
     type_uid: activity.class * 100 + activity.id,
     activity_id: activity.id,
     activity_name: activity.name,
     time: Number.isNaN(time) ? Date.now() : time,
+    timezone_offset: 0,
     severity_id: SEVERITY_ID[severityOf(line)],
-    ...statusOf(line),
-    ...(typeof line["ms"] === "number" && { duration: Math.round(line["ms"]) }),
+    ...statusOf(line, fields),
+    // Rounded, so `ms` is unmapped too.
+    ...(Number.isSafeInteger(duration) && duration >= 0 && { duration }),
     message: messageOf(line),
-    metadata: {
-      version: OCSF_VERSION,
-      product: { name: NAME, vendor_name: NAME, version: sender.version },
-      log_name: "audit",
-      ...(typeof line["mac"] === "string" && { uid: line["mac"] }),
-      ...(typeof line["seq"] === "number" && { sequence: line["seq"] }),
-    },
-    ...detailsOf(activity, line, sender),
-    unmapped: Object.fromEntries(unmapped),
+    metadata: metadataOf(fields, sender),
+    ...detailsOf(activity, line, fields, sender),
   };
+  const unmapped = fields.unread();
+  return { ...event, ...(Object.keys(unmapped).length > 0 && { unmapped }) };
 }
 
 function activityOf({ event, operation }: Line): Activity {
@@ -83,7 +76,7 @@ function activityOf({ event, operation }: Line): Activity {
   const isApi = ["request", "operator", "share", "locked", "unlocked"].includes(String(event));
   if (!isApi) return { class: 0, category: 0, id: OTHER, name: String(event) };
   const name = typeof operation === "string" ? operation : String(event);
-  const id = CRUD[name];
+  const id = Object.hasOwn(CRUD, name) ? CRUD[name] : undefined;
   return {
     class: 6003,
     category: 6,
@@ -92,18 +85,18 @@ function activityOf({ event, operation }: Line): Activity {
   };
 }
 
-function statusOf(line: Line): Record<string, unknown> {
-  const { outcome, reason, healthz } = line;
-  if (typeof outcome !== "string") return {};
-  const detail = reason ?? healthz;
+function statusOf(line: Line, fields: LineFields): object {
+  const detail = fields.text("reason") ?? fields.text("healthz");
+  const status_detail = detail === undefined ? {} : { status_detail: detail };
+  const outcome = fields.text("outcome");
+  if (outcome === undefined) {
+    const isDone = DONE.includes(String(line["event"]));
+    return { ...(isDone && { status_id: SUCCESS, status: "Success" }), ...status_detail };
+  }
   // The intent of a change is neither a success nor a failure yet.
-  const id = outcome === "begun" ? OTHER : isGood(line) ? 1 : 2;
-  return {
-    status_id: id,
-    status: id === OTHER ? outcome : id === 1 ? "Success" : "Failure",
-    status_code: outcome,
-    ...(typeof detail === "string" && { status_detail: detail }),
-  };
+  const id = outcome === "begun" ? OTHER : isGood(line) ? SUCCESS : FAILURE;
+  const status = id === OTHER ? outcome : id === SUCCESS ? "Success" : "Failure";
+  return { status_id: id, status, status_code: outcome, ...status_detail };
 }
 
 function messageOf({ event, operation, outcome, reason, keyId }: Line): string {
@@ -113,40 +106,62 @@ function messageOf({ event, operation, outcome, reason, keyId }: Line): string {
   return `${what}${key}${typeof end === "string" ? `: ${end}` : ""}`;
 }
 
-function detailsOf(
-  { class: uid }: Activity,
-  line: Line,
-  { host, version }: OcsfSender,
-): Record<string, unknown> {
-  if (uid === 6002) return { app: { name: NAME, vendor_name: NAME, version: line["version"] ?? version } };
-  if (uid !== 6003) return {};
-  const { keyId, operation, event, peer, userAgent, outcome } = line;
+function metadataOf(fields: LineFields, { version }: OcsfSender): object {
+  const [mac, sequence, event] = [fields.text("mac"), fields.number("seq"), fields.text("event")];
   return {
-    actor: actorOf(line),
-    api: {
-      operation: typeof operation === "string" ? operation : String(event),
-      service: { name: event === "request" ? "KeyManagementService" : NAME },
-      ...(typeof line["uid"] === "string" && { request: { uid: line["uid"] } }),
-      ...(typeof outcome === "string" && { response: { message: outcome } }),
-    },
-    src_endpoint: {
-      hostname: host,
-      ...(typeof peer === "string" && { name: peer }),
-      ...(typeof userAgent === "string" && { svc_name: userAgent }),
-    },
-    ...(typeof keyId === "string" && { resources: [{ uid: keyId, type: "KEK" }] }),
+    version: OCSF_VERSION,
+    product: { name: NAME, vendor_name: NAME, version },
+    log_name: "audit",
+    log_provider: NAME,
+    ...(event !== undefined && { event_code: event }),
+    ...(mac !== undefined && { uid: mac }),
+    ...(sequence !== undefined && { sequence }),
   };
 }
 
-function actorOf({ operator, userAgent }: Line): Record<string, unknown> {
-  const app = { app_name: typeof userAgent === "string" ? userAgent : NAME };
-  if (typeof operator !== "object" || operator === null) return app;
-  const { user, uid } = operator as Record<string, unknown>;
+function detailsOf({ class: uid }: Activity, line: Line, fields: LineFields, sender: OcsfSender): object {
+  const { host, version } = sender;
+  if (uid === 6002) {
+    return { app: { name: NAME, vendor_name: NAME, version: fields.text("version") ?? version } };
+  }
+  if (uid !== 6003) return {};
+  const [keyId, peer, userAgent] = [fields.text("keyId"), fields.text("peer"), fields.text("userAgent")];
+  const { user, from } = operatorOf(line);
+  const isRequest = line["event"] === "request";
+  const app = userAgent ?? (isRequest ? "unknown" : NAME);
   return {
-    ...app,
-    user: {
-      ...(typeof user === "string" && { name: user }),
-      ...(typeof uid === "number" && { uid: String(uid) }),
-    },
+    actor: { app_name: app, ...(user !== undefined && { user }) },
+    api: apiOf(line, fields),
+    ...(userAgent !== undefined && { http_request: { user_agent: userAgent } }),
+    src_endpoint: { hostname: from ?? host, ...(peer !== undefined && { name: peer }) },
+    ...(isRequest && { dst_endpoint: { hostname: host, svc_name: NAME } }),
+    ...(keyId !== undefined && { resources: [{ uid: keyId, type: "KEK" }] }),
+  };
+}
+
+function apiOf(line: Line, fields: LineFields): object {
+  const { event, outcome } = line;
+  const uid = fields.text("uid");
+  return {
+    operation: fields.text("operation") ?? String(event),
+    service: { name: event === "request" ? "KeyManagementService" : NAME },
+    ...(uid !== undefined && { request: { uid } }),
+    ...(typeof outcome === "string" && {
+      response: { message: outcome, ...(!isGood(line) && { error: outcome }) },
+    }),
+  };
+}
+
+/** Returns who ran a command, and where. The whole field is unmapped too: it says more than these attributes. */
+function operatorOf({ operator }: Line): { readonly user?: object; readonly from?: string } {
+  if (typeof operator !== "object" || operator === null) return {};
+  const { user, uid, host } = operator as Record<string, unknown>;
+  const account = {
+    ...(typeof user === "string" && { name: user }),
+    ...(typeof uid === "number" && { uid: String(uid) }),
+  };
+  return {
+    ...(Object.keys(account).length > 0 && { user: account }),
+    ...(typeof host === "string" && { from: host }),
   };
 }

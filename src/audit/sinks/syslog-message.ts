@@ -2,7 +2,7 @@
 // verify, or an OCSF event. It is printable ASCII, so it carries no byte order mark, and never longer than the receiver accepts.
 import { asciiJson, shortJson } from "./ascii-json.js";
 import type { ReadLine } from "./line-reader.js";
-import { ocsfEvent } from "./ocsf.js";
+import { shortOcsf } from "./short-ocsf.js";
 import { severityOf, type Severity } from "./severity.js";
 import { fieldsOf, type Line } from "./line-fields.js";
 
@@ -42,8 +42,7 @@ export function syslogMessage(read: ReadLine, options: MessageFormat): Buffer {
   const line = fieldsOf(read);
   const header = headerOf(line, options);
   const max = options.maxMessageBytes - header.length - 1;
-  const text =
-    options.format === "ocsf" ? shortJson(ocsfEvent(line, options), max) : lineText(read, line, max);
+  const text = options.format === "ocsf" ? shortOcsf(line, options, max) : lineText(read, line, max);
   return Buffer.from(`${header} ${text}`, "latin1");
 }
 
