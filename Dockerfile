@@ -16,7 +16,7 @@ RUN npm ci --no-audit --no-fund && test -e node_modules/pkcs11js/build/Release/p
 COPY tsconfig.json tsconfig.build.json ./
 COPY proto proto
 COPY src src
-COPY scripts/join-serve.js scripts/compile-cache.js scripts/strip-packages scripts/
+COPY scripts/join-commands.js scripts/module-imports.js scripts/compile-cache.js scripts/strip-packages scripts/
 RUN npm run build && npm prune --omit=dev --no-audit --no-fund && scripts/strip-packages node_modules && scripts/strip-packages dist
 # Of the packages with Node.js and the init, only the program and its licence are needed. Everything gets its mode here, since
 # a change in a later layer would store the file again. If a user can execute a program but not read it, the kernel neither

@@ -2,10 +2,12 @@
 // build. V8 reuses what it has compiled under the same flags only, so `serve`, which sets another one, has a cache of its own.
 // A Node.js that cannot make a cache that may be moved makes none. The same source gives the same bytes.
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, symlinkSync } from "node:fs";
 import module from "node:module";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+
+import { withImports } from "./module-imports.js";
 
 const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
 const CACHE = join(DIST, "compile-cache");
@@ -24,9 +26,6 @@ const COMMANDS = {
   others: [["--help"], ["status", "--socket", join(DIST, "no-socket")]],
 };
 
-/** Thousands of modules that only the commands on Kubernetes objects load. */
-const RARE = "@kubernetes/client-node";
-
 function makeFolder() {
   try {
     module.enableCompileCache({ directory: CACHE, portable: true });
@@ -43,21 +42,21 @@ function makeFolder() {
   return true;
 }
 
-/** The modules of `serve` are joined in a few files (scripts/join-serve.js). It loads no others under its flags. */
+/** The modules of `serve` are joined in a few files (scripts/join-commands.js). It loads no others under its flags. */
 async function loadServe() {
-  const files = readdirSync(join(DIST, "cli")).filter((name) => /^serve(-.*)?\.js$/.test(name));
-  for (const name of files) await import(join(DIST, "cli", name));
+  for (const file of joined(/^serve(-.*)?\.js$/)) await import(file);
 }
 
-async function loadEverything() {
-  const modules = readdirSync(DIST, { recursive: true }).filter(
-    (name) => name.endsWith(".js") && !ENTRIES.includes(name),
-  );
-  for (const name of modules) await import(join(DIST, name));
-  const { dependencies } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
-  for (const name of Object.keys(dependencies)) {
-    if (name !== RARE) await import(name);
-  }
+/** The other commands are joined, too. Processes and threads that are started by their file load modules as they are. */
+async function loadOthers() {
+  const started = ENTRIES.flatMap((entry) => [...withImports(join(DIST, entry))]);
+  const modules = started.filter((file) => !ENTRIES.includes(relative(DIST, file)));
+  for (const file of [...modules, ...joined(/^(commands|joined-.*)\.js$/)]) await import(file);
+}
+
+function joined(pattern) {
+  const names = readdirSync(join(DIST, "cli")).filter((name) => pattern.test(name));
+  return names.map((name) => join(DIST, "cli", name));
 }
 
 /**
@@ -89,5 +88,5 @@ async function makeCache(commands) {
   for (const args of commands) {
     spawnSync(process.execPath, [...process.execArgv, join(DIST, "main.js"), ...args]);
   }
-  await (commands === COMMANDS.serve ? loadServe() : loadEverything());
+  await (commands === COMMANDS.serve ? loadServe() : loadOthers());
 }

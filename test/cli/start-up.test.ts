@@ -59,6 +59,16 @@ describe("a command loads only what it needs:", () => {
     expect(builtins).not.toContain("node:crypto");
   });
 
+  it.each([
+    ["keys", "list", "--help"],
+    ["check", "--config", "/nowhere"],
+    ["etcd", "usage", "--help"],
+  ])("%s %s loads joined modules, not each in a file of its own", (...args) => {
+    const { modules } = loadedBy(...args);
+    expect(modules.length).toBeLessThan(80);
+    expect(modules.flatMap(joinedIn).length).toBeGreaterThan(2 * modules.length);
+  });
+
   it("serve loads few files, and nothing of etcd commands, tables, tracing or Node's fetch", () => {
     const { modules, undici } = loadedBy("serve", "--config", "/nowhere");
     expect(modules.length).toBeLessThan(40);
