@@ -5,6 +5,7 @@
 const LAYERS = {
   "main\\.ts": ["cli/", "engine\\.ts", "hardening\\.ts", "unused-memory\\.ts", "file-limit\\.ts"],
   "cli/": [
+    "drill/",
     "admin/",
     "evidence/",
     "init/",
@@ -27,6 +28,20 @@ const LAYERS = {
     "log\\.ts",
     "errors\\.ts",
     "file-limit\\.ts",
+    "version\\.ts",
+  ],
+  // An optional feature: only its command imports it.
+  "drill/": [
+    "admin/",
+    "evidence/",
+    "compose/",
+    "etcd/",
+    "kms-client/",
+    "config/",
+    "hsm/",
+    "files/",
+    "untrusted-text\\.ts",
+    "errors\\.ts",
     "version\\.ts",
   ],
   "admin/": [
@@ -163,7 +178,7 @@ module.exports = {
         // Entry points, found by path rather than by import.
         pathNot: [
           "\\.test\\.ts$",
-          "^src/(main|token-host/(main|lane-thread))\\.ts$",
+          "^src/(main|token-host/(main|lane-thread)|drill/listing-main)\\.ts$",
           "(^|/)vitest\\.config\\.ts$",
           "^test/setup/",
           // Types of a package that has none.

@@ -19,6 +19,7 @@ const ENTRIES = [
   "token-host/main.js",
   "token-host/lane-thread.js",
   "etcd/threads/counting-thread.js",
+  "drill/listing-main.js",
 ];
 /** Commands that are run first, since the cache also keeps the functions that were called. */
 const COMMANDS = {

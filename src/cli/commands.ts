@@ -117,6 +117,12 @@ export const COMMANDS: readonly CommandRow[] = [
     load: async () => (await import("./etcd/command.js")).addEtcdCommand,
   },
   {
+    name: "drill",
+    description:
+      "rehearse disaster recovery on a copy: a snapshot, a restored token, a private etcd, plugin and API server; exit 0 if everything can be read, 1 if not",
+    load: async () => (await import("./drill/command.js")).addDrillCommand,
+  },
+  {
     name: "completion",
     argument: "<shell>",
     description: "print the completion script of bash, zsh or fish",

@@ -1,6 +1,7 @@
 // The facts that the page and the files of a folder of evidence show. None of them is secret.
 import type { AuditReport } from "../audit/verify.js";
 import type { UsageReport } from "../etcd/usage-report.js";
+import type { DrillReport } from "./drill-report.js";
 import type { AuditExtract } from "./audit-extract.js";
 import type { RunningVersions } from "./packages.js";
 
@@ -45,5 +46,6 @@ export interface EvidenceFacts {
   readonly audit: { readonly report: AuditReport; readonly extract: AuditExtract } | undefined;
   readonly usage: UsageReport | undefined;
   readonly verification: EvidenceVerification | undefined;
+  readonly drill: DrillReport | undefined;
   readonly versions: RunningVersions;
 }

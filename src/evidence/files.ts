@@ -6,7 +6,8 @@ import { evidencePage } from "./page.js";
 
 /** Returns the files by name, the page included. */
 export function evidenceFiles(facts: EvidenceFacts): Map<string, Buffer> {
-  const { collectedAt, host, cryptoperiodMs, keys, findings, audit, usage, verification, versions } = facts;
+  const { collectedAt, host, cryptoperiodMs, keys, findings, audit, usage, verification, drill, versions } =
+    facts;
   const files = new Map<string, Buffer>();
   const add = (name: string, value: unknown): void => {
     files.set(name, Buffer.from(`${JSON.stringify(value, null, 2)}\n`));
@@ -28,6 +29,7 @@ export function evidenceFiles(facts: EvidenceFacts): Map<string, Buffer> {
   }
   if (usage !== undefined) add("usage-report.json", usage);
   if (verification !== undefined) add("verification.json", verification);
+  if (drill !== undefined) add("drill.json", drill);
   const listed = [...files].map(([name, bytes]) => ({ name, sha256: sha256(bytes) }));
   files.set("index.html", Buffer.from(evidencePage(facts, listed)));
   return files;

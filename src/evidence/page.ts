@@ -2,10 +2,11 @@
 import { createHash } from "node:crypto";
 import { html, type Html } from "../page/html.js";
 import { auditSections } from "./audit-page.js";
+import { drillSection } from "./drill-page.js";
 import { amountChart, periodChart, type KekPeriod } from "./charts.js";
 import type { EvidenceFacts, EvidenceKek } from "./facts.js";
 import { STYLE } from "./style.js";
-import { table } from "./table.js";
+import { notCollected, table } from "./table.js";
 
 const DAY_MS = 86_400_000;
 const SHOWN_KEY_ID = 14;
@@ -23,7 +24,7 @@ export function evidencePage(
         Collected ${facts.collectedAt.toISOString()} by kms-pkcs11 ${facts.versions.program}. Times are UTC.
       </p>
       ${keySection(facts)} ${auditSections(facts.audit)} ${usageSection(facts)} ${verificationSection(facts)}
-      ${checkSection(facts)} ${versionSection(facts)} ${fileSection(files)}
+      ${drillSection(facts)} ${checkSection(facts)} ${versionSection(facts)} ${fileSection(files)}
     </main>
   </body>`;
   return `<!doctype html>
@@ -174,9 +175,4 @@ function fileSection(files: readonly { name: string; sha256: string }[]): Html {
       files.map(({ name, sha256 }) => [name, html`<code>${sha256}</code>`]),
     )}
     <p class="quiet">Check the folder with <code>kms-pkcs11 evidence verify</code>.</p>`;
-}
-
-function notCollected(title: string, how: string): Html {
-  return html`<h2>${title}</h2>
-    <p class="warn">Not collected. Give ${how}.</p>`;
 }

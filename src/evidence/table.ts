@@ -1,4 +1,4 @@
-// A table of the evidence page.
+// A table of the evidence page, and a section without facts.
 import { html, type Html, type HtmlValue } from "../page/html.js";
 
 /** Returns a table. */
@@ -18,4 +18,10 @@ export function table(head: readonly string[], rows: readonly (readonly HtmlValu
       )}
     </tbody>
   </table>`;
+}
+
+/** Returns a section about something that was not collected. */
+export function notCollected(title: string, how: string): Html {
+  return html`<h2>${title}</h2>
+    <p class="warn">Not collected. Give ${how}.</p>`;
 }

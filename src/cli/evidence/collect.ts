@@ -18,6 +18,7 @@ interface CollectOptions extends SettingsOptions {
   readonly to: string;
   readonly usageReport?: string;
   readonly verification?: string;
+  readonly drill?: string;
 }
 
 const HELP = `
@@ -31,9 +32,12 @@ PIN costs one attempt. Objects in etcd are included if you give the reports of t
   kms-pkcs11 etcd usage --report usage.json ...
   kms-pkcs11 etcd verify -o json ... > verification.json
 
+and the last rehearsal of disaster recovery if you give its report:
+  kms-pkcs11 drill --to FOLDER ...
+
 Example:
   kms-pkcs11 evidence collect --config /etc/kms-pkcs11/config.yaml --to evidence-2026-11 \\
-    --usage-report usage.json --verification verification.json`;
+    --usage-report usage.json --verification verification.json --drill drill-2026-11-27T08-00-00Z.json`;
 
 /** Adds `evidence collect`. */
 export function addEvidenceCollectCommand(evidence: Command, terminal: Terminal): void {
@@ -42,6 +46,7 @@ export function addEvidenceCollectCommand(evidence: Command, terminal: Terminal)
     .requiredOption("--to <folder>", "folder to write; it must not exist")
     .option("--usage-report <file>", "report of 'etcd usage --report' to include")
     .option("--verification <file>", "output of 'etcd verify -o json' to include")
+    .option("--drill <file>", "report of 'drill' to include: its file drill-TIME.json")
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<CollectOptions>();

@@ -8,6 +8,7 @@ import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { readUsageReport } from "../../etcd/usage-report.js";
 import { extractAudit } from "../../evidence/audit-extract.js";
+import { readDrillReport } from "../../evidence/drill-report.js";
 import type { EvidenceFacts } from "../../evidence/facts.js";
 import { runningVersions } from "../../evidence/packages.js";
 import { readVerification } from "../../evidence/verification-file.js";
@@ -22,13 +23,15 @@ export interface GatherInputs {
   readonly configPath: string | undefined;
   readonly usageReport?: string;
   readonly verification?: string;
+  readonly drill?: string;
 }
 
 /** Returns the facts. @throws KmsError if a source that was given cannot be read; a token that does not answer is a finding */
 export async function gather(inputs: GatherInputs, operator: Operator): Promise<EvidenceFacts> {
-  const { settings, usageReport, verification } = inputs;
+  const { settings, usageReport, verification, drill } = inputs;
   const usage = usageReport === undefined ? undefined : readUsageReport(usageReport);
   const verified = verification === undefined ? undefined : readVerification(verification);
+  const drilled = drill === undefined ? undefined : readDrillReport(drill);
   const audit = await auditFacts(settings);
   return {
     ...(await tokenFacts(inputs, operator)),
@@ -38,6 +41,7 @@ export async function gather(inputs: GatherInputs, operator: Operator): Promise<
     audit,
     usage,
     verification: verified,
+    drill: drilled,
     versions: await runningVersions(settings.tokens.map(({ modulePath }) => modulePath)),
   };
 }

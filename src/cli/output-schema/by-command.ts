@@ -8,6 +8,7 @@ import { custodySplitOutput, custodyTestOutput, lockOutput, unlockOutput } from 
 import { etcdGetOutput, etcdMigrateOutput, etcdUsageOutput, etcdVerifyOutput } from "./etcd.js";
 import { etcdRecoverOutput } from "./etcd-recover.js";
 import { evidenceCollectOutput, evidenceVerifyOutput } from "./evidence.js";
+import { drillOutput } from "./drill.js";
 import { failureOutput } from "./failure.js";
 import * as keys from "./keys.js";
 import * as plugin from "./plugin.js";
@@ -55,6 +56,7 @@ export const OUTPUT_SCHEMAS: Readonly<Record<string, z.ZodType>> = {
   "etcd get": etcdGetOutput,
   "etcd migrate": etcdMigrateOutput,
   "etcd recover": etcdRecoverOutput,
+  drill: drillOutput,
   version: plugin.versionOutput,
 };
 

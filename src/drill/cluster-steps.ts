@@ -1,0 +1,73 @@
+// The steps of a drill with processes of its own: an etcd on the restored snapshot, a plugin, and an API server. A step whose
+// programs are not on this machine is not rehearsed.
+import { listThroughApiserver } from "./private-apiserver.js";
+import { listable } from "./listing.js";
+import { openNetwork, type Network } from "./network.js";
+import { startPrivateEtcd, type PrivateEtcd } from "./private-etcd.js";
+import { startPrivatePlugin, type PrivatePlugin } from "./private-plugin.js";
+import type { DrillOptions, Stage } from "./stage.js";
+
+/** Rehearses the steps from "etcd" on. Never throws. */
+export async function rehearseCluster(options: DrillOptions, stage: Stage): Promise<void> {
+  const { clock, programs, facts, processes, folder } = stage;
+  const hasEtcd = programs.etcd !== undefined && programs.etcdutl !== undefined;
+  const network = hasEtcd ? await openNetwork(folder.path, processes) : undefined;
+  facts.isolation = network?.isolation ?? null;
+  const etcd = network && (await restoreEtcd(options, stage, network));
+  if (network === undefined) clock.skip("etcd", missing("etcd", "etcdutl"));
+  const plugin = await clock.run("plugin", () =>
+    startPrivatePlugin({ ...options, settings: stage.settings, folder, processes }),
+  );
+  try {
+    await listObjects(options, stage, { network, etcd, plugin });
+  } finally {
+    // Logs the token out.
+    await plugin?.stop();
+  }
+}
+
+function missing(...names: readonly string[]): string {
+  return `${names.join(" or ")} is not in PATH; give ${names.map((name) => `--${name}`).join(" and ")} to rehearse it`;
+}
+
+function restoreEtcd(
+  { snapshot }: DrillOptions,
+  { clock, programs: { etcd, etcdutl }, facts, processes, folder }: Stage,
+  { prefix }: Network,
+): Promise<PrivateEtcd | undefined> {
+  return clock.run("etcd", () => {
+    if (etcd === undefined || etcdutl === undefined) throw new TypeError("etcd or etcdutl is missing");
+    const { file, bytes } = facts.snapshot;
+    const given = { file, bytes, skipHashCheck: snapshot.skipHashCheck };
+    return startPrivateEtcd({ etcd, etcdutl, folder: folder.path, snapshot: given, prefix, processes });
+  });
+}
+
+interface Running {
+  readonly network: Network | undefined;
+  readonly etcd: PrivateEtcd | undefined;
+  readonly plugin: PrivatePlugin | undefined;
+}
+
+async function listObjects(
+  { prefix, readyMs }: DrillOptions,
+  { clock, programs: { apiserver }, facts, processes }: Stage,
+  { network, etcd, plugin }: Running,
+): Promise<void> {
+  const toList = listable(facts.content?.usages ?? []);
+  const why =
+    apiserver === undefined
+      ? missing("kube-apiserver")
+      : toList.resources.length === 0
+        ? "the snapshot has no resource that only KMS v2 encrypts"
+        : "an earlier step failed or was not rehearsed";
+  const isPossible = toList.resources.length > 0 && network && etcd && plugin && apiserver;
+  if (!isPossible) {
+    clock.skip("apiserver", why);
+    clock.skip("list", why);
+    return;
+  }
+  const place = { apiserver, etcd, network, processes, readyMs, listable: toList };
+  const all = { ...place, pluginSocket: plugin.socket, etcdPrefix: prefix };
+  facts.listed = [...(await listThroughApiserver(all, clock))];
+}

@@ -1,0 +1,84 @@
+// The entry of the process that asks the private API server: it waits until that is ready and lists every object of the
+// encrypted resources, page by page. A process of its own, since only that can enter the API server's network namespace. It asks
+// for metadata only: the API server decrypts every object for it, but sends no secret.
+//
+// Argument: a file with a ListingRequest. Standard output: one ListingEvent in each line.
+import { existsSync, readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { KmsError } from "../errors.js";
+import { ApiResources } from "../etcd/api-resources.js";
+import { KubeApi } from "../etcd/kube-api.js";
+import type { ListingEvent, ListingRequest } from "./listing.js";
+
+const PAGE = 500;
+const POLL_MS = 200;
+const METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
+const request = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8")) as ListingRequest;
+await run();
+
+async function run(): Promise<void> {
+  while (!existsSync(request.certificate)) await sleep(POLL_MS);
+  const api = KubeApi.connect({ kubeconfig: request.kubeconfig }, {});
+  try {
+    while (!(await isReady(api))) await sleep(POLL_MS);
+    report({ event: "ready" });
+    const served = await ApiResources.discover(api);
+    for (const { resource, expected } of request.resources) {
+      report({ event: "listed", resource, expected, ...(await list(api, served, resource)) });
+    }
+    report({ event: "done" });
+  } finally {
+    api.close();
+  }
+}
+
+async function isReady(api: KubeApi): Promise<boolean> {
+  try {
+    return (await api.request({ method: "GET", path: "/readyz" })).status === 200;
+  } catch {
+    return false;
+  }
+}
+
+async function list(
+  api: KubeApi,
+  served: ApiResources,
+  name: string,
+): Promise<{ readonly objects: number | null; readonly problem: string | null }> {
+  const found = served.find(parts(name));
+  if ("reason" in found) return { objects: null, problem: found.reason };
+  const { group, version } = found;
+  const base = group === "" ? `/api/${version}` : `/apis/${group}/${version}`;
+  const path = `${base}/${parts(name).resource}`;
+  let objects = 0;
+  let next = "";
+  try {
+    do {
+      const query = `?limit=${PAGE}${next === "" ? "" : `&continue=${encodeURIComponent(next)}`}`;
+      const page = (await api.json({ method: "GET", path: path + query, accept: METADATA })) as Page;
+      objects += page.items?.length ?? 0;
+      next = page.metadata?.continue ?? "";
+    } while (next !== "");
+  } catch (error) {
+    return { objects: null, problem: KmsError.from(error).message };
+  }
+  return { objects, problem: null };
+}
+
+interface Page {
+  readonly items?: readonly unknown[];
+  readonly metadata?: { readonly continue?: string };
+}
+
+/** Returns the parts of a name such as "secrets" or "widgets.example.com". */
+function parts(name: string): { readonly group: string; readonly resource: string } {
+  const dot = name.indexOf(".");
+  return dot < 0
+    ? { group: "", resource: name }
+    : { group: name.slice(dot + 1), resource: name.slice(0, dot) };
+}
+
+function report(event: ListingEvent): void {
+  process.stdout.write(`${JSON.stringify(event)}\n`);
+}

@@ -1,0 +1,100 @@
+// What the process that lists the private API server's objects is asked, and how it answers. Starts it.
+import { join } from "node:path";
+import { writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Usage } from "../etcd/census-row.js";
+import { NO_API_OBJECT } from "../etcd/storage-key.js";
+import type { DrillReport } from "../evidence/drill-report.js";
+import { bareEnvironment, type PrivateProcess, type ProcessGroup } from "./private-process.js";
+
+const ENTRY = fileURLToPath(new URL("listing-main.js", import.meta.url));
+
+export type Listed = DrillReport["listed"][number];
+
+export interface ListingRequest {
+  readonly kubeconfig: string;
+  /** Exists when the API server has made its certificate. */
+  readonly certificate: string;
+  readonly resources: readonly Pick<Listed, "resource" | "expected">[];
+}
+
+export type ListingEvent =
+  { readonly event: "ready" } | ({ readonly event: "listed" } & Listed) | { readonly event: "done" };
+
+/** The process, and what it has reported so far. */
+export interface Listing {
+  readonly process: PrivateProcess;
+  readonly listed: Listed[];
+  isReady(): boolean;
+  isDone(): boolean;
+}
+
+/** Starts the process. @param prefix put before its command */
+export function startListing(
+  processes: ProcessGroup,
+  folder: string,
+  prefix: readonly string[],
+  request: ListingRequest,
+): Listing {
+  const file = join(folder, "listing.json");
+  writeFileSync(file, JSON.stringify(request), { mode: 0o600 });
+  const events = new Set<string>();
+  const listed: Listed[] = [];
+  let rest = "";
+  const child = processes.start({
+    name: "the process that lists objects",
+    command: [...prefix, process.execPath, ENTRY, file],
+    folder,
+    env: bareEnvironment(folder),
+    logFile: join(folder, "listing.log"),
+    onOutput: (text) => {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        const { event, ...facts } = JSON.parse(line) as ListingEvent;
+        events.add(event);
+        if ("resource" in facts) listed.push(facts);
+      }
+    },
+  });
+  return {
+    process: child,
+    listed,
+    isReady: () => events.has("ready"),
+    isDone: () => events.has("done"),
+  };
+}
+
+/** What a private API server can list of a snapshot. */
+export interface Listable {
+  /** Resources with an object under KMS v2, and no object that another provider or nobody can open. */
+  readonly resources: readonly Pick<Listed, "resource" | "expected">[];
+  /** Those that have one under another provider, whose keys the drill does not have. */
+  readonly left: readonly string[];
+  /** The names of the providers in kube-apiserver's EncryptionConfiguration. */
+  readonly providers: readonly string[];
+}
+
+/** Returns what can be listed. */
+export function listable(usages: readonly Usage[]): Listable {
+  const expected = new Map<string, number>();
+  const encrypted = new Set<string>();
+  const left = new Set<string>();
+  const providers = new Set<string>();
+  for (const { protection, provider, resources } of usages) {
+    // Of "kms:v2:NAME".
+    if (protection === "kms-v2") providers.add(provider.split(":").slice(2).join(":"));
+    for (const [resource, objects] of Object.entries(resources)) {
+      if (resource === NO_API_OBJECT) continue;
+      expected.set(resource, (expected.get(resource) ?? 0) + objects);
+      if (protection === "kms-v2") encrypted.add(resource);
+      if (protection === "other-provider") left.add(resource);
+    }
+  }
+  const names = [...encrypted].filter((resource) => !left.has(resource)).sort();
+  return {
+    resources: names.map((resource) => ({ resource, expected: expected.get(resource) ?? 0 })),
+    left: [...left].sort(),
+    providers: [...providers].sort(),
+  };
+}

@@ -1,0 +1,124 @@
+// The steps of a drill with their times. A step that fails does not end the drill: those that need it are not rehearsed, and
+// the report says why.
+import { KmsError } from "../errors.js";
+import { DRILL_STEPS, type DrillReport, type DrillStep } from "../evidence/drill-report.js";
+
+type StepResult = DrillReport["steps"][number];
+
+/** What a step that ran to its end found. */
+export interface Found {
+  readonly detail: string;
+  /** Something could not be read. */
+  readonly failed?: boolean;
+}
+
+/** Measures the steps, and remembers the first error. */
+export class StepClock {
+  readonly #done = new Map<DrillStep, StepResult>();
+  readonly #onBegin: (step: DrillStep) => void;
+  readonly #signal: AbortSignal;
+  #error: KmsError | undefined;
+
+  /** @param onBegin called when a step begins */
+  constructor(signal: AbortSignal, onBegin: (step: DrillStep) => void) {
+    this.#signal = signal;
+    this.#onBegin = onBegin;
+  }
+
+  /** The error of the first step that could not run to its end. */
+  get error(): KmsError | undefined {
+    return this.#error;
+  }
+
+  /** All steps in their order. */
+  get results(): StepResult[] {
+    return DRILL_STEPS.map((step) => this.#done.get(step) ?? notRehearsed(step, "an earlier step failed"));
+  }
+
+  /** Whether a step ran to its end and found nothing amiss. */
+  passed(step: DrillStep): boolean {
+    return this.#done.get(step)?.outcome === "passed";
+  }
+
+  /** Notes why a step is not rehearsed. */
+  skip(step: DrillStep, why: string): void {
+    this.#done.set(step, notRehearsed(step, why));
+  }
+
+  /** Runs a step and returns its result; undefined if it failed. Never throws. */
+  async run<T extends Found>(step: DrillStep, work: () => Promise<T>): Promise<T | undefined> {
+    const end = this.#begin(step);
+    try {
+      const result = await untilAborted(work(), this.#signal);
+      end(result);
+      return result;
+    } catch (error) {
+      end(KmsError.from(error));
+      return undefined;
+    }
+  }
+
+  /**
+   * Runs a step that opens something for the steps that follow.
+   * @param describe returns the result of the step, or throws if what was opened cannot be used
+   * @param use runs the steps that follow
+   */
+  async open<T>(
+    step: DrillStep,
+    open: (use: (opened: T) => Promise<void>) => Promise<void>,
+    describe: (opened: T) => Found,
+    use: (opened: T) => Promise<void>,
+  ): Promise<void> {
+    const end = this.#begin(step);
+    try {
+      await open(async (opened) => {
+        end(describe(opened));
+        await use(opened);
+      });
+    } catch (error) {
+      if (this.#done.has(step)) throw error;
+      end(KmsError.from(error));
+    }
+  }
+
+  /** Returns what ends the step, once. */
+  #begin(step: DrillStep): (result: Found | KmsError) => void {
+    this.#onBegin(step);
+    const begunAt = performance.now();
+    return (result) => {
+      if (this.#done.has(step)) return;
+      const failed = result instanceof KmsError || result.failed === true;
+      if (result instanceof KmsError) this.#error ??= result;
+      this.#done.set(step, {
+        step,
+        outcome: failed ? "failed" : "passed",
+        seconds: Math.round(performance.now() - begunAt) / 1000,
+        detail: result instanceof KmsError ? result.message : result.detail,
+      });
+    };
+  }
+}
+
+function notRehearsed(step: DrillStep, detail: string): StepResult {
+  return { step, outcome: "not rehearsed", seconds: null, detail };
+}
+
+/** Waits for the work, or until the drill is interrupted. @throws KmsError CANCELLED */
+async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  let stop: () => void = () => undefined;
+  const interrupted = new Promise<never>((_, reject) => {
+    const fail = (): void => {
+      reject(new KmsError("CANCELLED", "interrupted"));
+    };
+    if (signal.aborted) fail();
+    signal.addEventListener("abort", fail);
+    stop = () => {
+      signal.removeEventListener("abort", fail);
+    };
+  });
+  try {
+    return await Promise.race([work, interrupted]);
+  } finally {
+    stop();
+  }
+}

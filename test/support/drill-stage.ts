@@ -1,0 +1,112 @@
+// What a drill needs, made without Kubernetes: a token with a KEK, a snapshot of an etcd with Secrets under it, and a copy of the
+// token in a folder of its own, as a restored token. The token that made the objects is the live one, with its plugin's files.
+
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { saveSnapshot } from "./etcd-history.js";
+import { startEtcd } from "./etcd.js";
+import type { PluginFixture } from "./plugin-fixture.js";
+import { newSeed, sealedValue } from "./stored-secrets.js";
+import { makeFolder, type TestToken } from "./token.js";
+
+export const SECRETS = 25;
+
+/** The etcd key of a Secret. */
+export const secretKey = (name: string): string => `/registry/secrets/one/${name}`;
+
+export class DrillStage {
+  readonly folder = makeFolder("drill");
+  readonly snapshot = join(this.folder, "backup.db");
+  readonly reports = join(this.folder, "reports");
+  readonly config = join(this.folder, "drill.yaml");
+  readonly stateDir = join(this.folder, "state");
+  /** The environment of a process that sees the restored token instead of the live one. */
+  readonly env: Readonly<Record<string, string>>;
+  readonly #token: TestToken;
+  readonly #tokens: string;
+
+  constructor(token: TestToken & { readonly folder: string }) {
+    this.#token = token;
+    this.#tokens = join(this.folder, "tokens");
+    mkdirSync(this.reports);
+    this.restoreToken(join(token.folder, "tokens"));
+    const conf = join(this.folder, "softhsm2.conf");
+    writeFileSync(
+      conf,
+      `directories.tokendir = ${this.#tokens}\nobjectstore.backend = file\nlog.level = ERROR\n`,
+    );
+    const temporary = join(this.folder, "tmp");
+    mkdirSync(temporary, { mode: 0o700 });
+    this.env = { SOFTHSM2_CONF: conf, TMPDIR: temporary };
+    this.configure();
+  }
+
+  /** The folder for what is private of a drill. */
+  get temporary(): string {
+    return this.env["TMPDIR"] ?? "";
+  }
+
+  /** Replaces the restored token by a copy of another one. */
+  restoreToken(from: string): void {
+    rmSync(this.#tokens, { recursive: true, force: true });
+    cpSync(from, this.#tokens, { recursive: true });
+  }
+
+  /** Writes the drill's configuration. @param sections in addition to the token and the state directory */
+  configure(sections: object = {}, pinFile = this.#token.pinFile): void {
+    const { label, modulePath } = this.#token;
+    const uri = `pkcs11:token=${label};object=kms-kek?module-path=${modulePath}&pin-source=file:${pinFile}`;
+    const document = {
+      apiVersion: "kms-pkcs11.dev/v1",
+      kind: "PluginConfiguration",
+      keys: { uri },
+      stateDir: this.stateDir,
+      ...sections,
+    };
+    writeFileSync(this.config, JSON.stringify(document), { mode: 0o600 });
+  }
+
+  /** Returns the arguments of a drill. */
+  args(...more: string[]): string[] {
+    return ["drill", "--config", this.config, "--snapshot", this.snapshot, "--to", this.reports, ...more];
+  }
+
+  /** Returns the files of the reports so far. */
+  reportFiles(): string[] {
+    return readdirSync(this.reports).sort();
+  }
+
+  /** Returns the latest report. */
+  report(): unknown {
+    const last =
+      this.reportFiles()
+        .filter((name) => name.endsWith(".json"))
+        .at(-1) ?? "";
+    return JSON.parse(readFileSync(join(this.reports, last), "utf8"));
+  }
+
+  remove(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Stores Secrets under the plugin's KEK, and some more values, in an etcd and saves a snapshot of it. */
+export async function saveSecrets(
+  kms: Pick<PluginFixture, "plugin">,
+  file: string,
+  more: readonly (readonly [string, Buffer])[] = [],
+): Promise<void> {
+  const seed = await newSeed(kms.plugin.socket);
+  const etcd = await startEtcd();
+  try {
+    const secrets = Array.from({ length: SECRETS }, (_, at): [string, Buffer] => {
+      const key = secretKey(`db-${at}`);
+      return [key, sealedValue(seed, key, "a value")];
+    });
+    await etcd.store.putAll([...secrets, ...more]);
+    await saveSnapshot(etcd.store, file);
+  } finally {
+    await etcd.remove();
+  }
+}
