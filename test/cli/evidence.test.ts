@@ -45,13 +45,16 @@ beforeAll(async () => {
 });
 
 it("evidence collect writes a whole folder without a secret, which evidence verify accepts", async () => {
-  const { usage, verification } = evidenceFacts();
+  const { usage, verification, drill } = evidenceFacts();
   const [usageFile, verified] = [join(folder, "usage.json"), join(folder, "verified.json")];
   writeFileSync(usageFile, JSON.stringify(usage));
+  const drilled = join(folder, "drilled.json");
+  writeFileSync(drilled, JSON.stringify(drill));
   const [resource] = verification?.resources ?? [];
   const whole = { objects: 1, resources: [{ ...resource, plaintext: 0, otherProvider: 0 }], failures: [] };
   writeFileSync(verified, JSON.stringify(whole));
-  const collected = await collect("of-november", "--usage-report", usageFile, "--verification", verified);
+  const reports = ["--usage-report", usageFile, "--verification", verified, "--drill", drilled];
+  const collected = await collect("of-november", ...reports);
   expect(collected).toMatchObject({ code: 0 });
   const to = join(folder, "of-november");
   expect(statSync(to).mode & 0o777).toBe(0o700);
@@ -60,6 +63,7 @@ it("evidence collect writes a whole folder without a secret, which evidence veri
     "audit-requests.json",
     "audit-verification.json",
     "check.json",
+    "drill.json",
     "index.html",
     "keys.json",
     "manifest.json",
@@ -89,11 +93,15 @@ it("evidence collect writes a whole folder without a secret, which evidence veri
 
 it("evidence collect writes nothing if a report cannot be used or the folder exists", async () => {
   writeFileSync(join(folder, "bad.json"), "{}");
-  const bad = ["--verification", join(folder, "bad.json")];
-  expect(await collect("bad", ...bad)).toMatchObject({
-    code: 2,
-    stderr: expect.stringContaining("is not a verification") as string,
-  });
+  for (const [option, what] of [
+    ["--verification", "is not a verification"],
+    ["--drill", "is not the report of a drill"],
+  ] as const) {
+    expect(await collect("bad", option, join(folder, "bad.json"))).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining(what) as string,
+    });
+  }
   expect(existsSync(join(folder, "bad"))).toBe(false);
   expect(await collect("config.yaml")).toMatchObject({
     code: 2,

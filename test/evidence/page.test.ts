@@ -10,7 +10,7 @@ import { evidenceFacts } from "../support/evidence-facts.js";
 const pageOf = (facts: EvidenceFacts): string => evidenceFiles(facts).get("index.html")?.toString() ?? "";
 const DAY_MS = 86_400_000;
 
-it("the evidence page shows keys, changes, requests, objects, findings and every file", () => {
+it("the evidence page shows keys, changes, requests, objects, drill, findings and every file", () => {
   const facts = evidenceFacts();
   const page = pageOf(facts);
   for (const text of [
@@ -20,6 +20,7 @@ it("the evidence page shows keys, changes, requests, objects, findings and every
     "alice on cp-1",
     "2,000",
     "OpenSSL",
+    "3 objects cannot be read",
   ]) {
     expect(page).toContain(text);
   }
@@ -37,8 +38,9 @@ it("labels, findings and audit lines cannot add markup to the evidence page", ()
 });
 
 it("the evidence page says what was not collected", () => {
-  const page = pageOf({ ...evidenceFacts(), usage: undefined, verification: undefined, audit: undefined });
-  expect(page.match(/Not collected/g)).toHaveLength(2);
+  const left = { usage: undefined, verification: undefined, audit: undefined, drill: undefined };
+  const page = pageOf({ ...evidenceFacts(), ...left });
+  expect(page.match(/Not collected/g)).toHaveLength(3);
   expect(page).toContain("No audit log is configured");
 });
 

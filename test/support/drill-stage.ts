@@ -6,14 +6,13 @@ import { join } from "node:path";
 
 import { saveSnapshot } from "./etcd-history.js";
 import { startEtcd } from "./etcd.js";
-import type { PluginFixture } from "./plugin-fixture.js";
-import { newSeed, sealedValue } from "./stored-secrets.js";
+import { sealedValue, type StoredSeed } from "./stored-secrets.js";
 import { makeFolder, type TestToken } from "./token.js";
 
 export const SECRETS = 25;
 
-/** The etcd key of a Secret. */
-export const secretKey = (name: string): string => `/registry/secrets/one/${name}`;
+/** The etcd key of a Secret. @param of the index of its seed */
+export const secretKey = (of: number, at: number): string => `/registry/secrets/ns-${of}/db-${at}`;
 
 export class DrillStage {
   readonly folder = makeFolder("drill");
@@ -91,19 +90,23 @@ export class DrillStage {
   }
 }
 
-/** Stores Secrets under the plugin's KEK, and some more values, in an etcd and saves a snapshot of it. */
+/**
+ * Saves a snapshot of an etcd with as many Secrets as SECRETS under each seed, and some more values.
+ * @returns when the etcd is gone
+ */
 export async function saveSecrets(
-  kms: Pick<PluginFixture, "plugin">,
+  seeds: readonly StoredSeed[],
   file: string,
   more: readonly (readonly [string, Buffer])[] = [],
 ): Promise<void> {
-  const seed = await newSeed(kms.plugin.socket);
   const etcd = await startEtcd();
   try {
-    const secrets = Array.from({ length: SECRETS }, (_, at): [string, Buffer] => {
-      const key = secretKey(`db-${at}`);
-      return [key, sealedValue(seed, key, "a value")];
-    });
+    const secrets = seeds.flatMap((seed, of) =>
+      Array.from({ length: SECRETS }, (_, at): [string, Buffer] => {
+        const key = secretKey(of, at);
+        return [key, sealedValue(seed, key, "a value")];
+      }),
+    );
     await etcd.store.putAll([...secrets, ...more]);
     await saveSnapshot(etcd.store, file);
   } finally {
