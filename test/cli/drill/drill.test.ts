@@ -85,8 +85,18 @@ describe("what could not be read", () => {
   });
 
   it.each([
-    { what: "was cut", damage: (file: string): void => truncateSync(file, statSync(file).size - 8_192) },
-    { what: "is another file", damage: (file: string): void => writeFileSync(file, "no database") },
+    {
+      what: "was cut",
+      damage: (file: string): void => {
+        truncateSync(file, statSync(file).size - 8_192);
+      },
+    },
+    {
+      what: "is another file",
+      damage: (file: string): void => {
+        writeFileSync(file, "no database");
+      },
+    },
   ])("drill reports a snapshot that $what, and opens no token", async ({ damage }) => {
     const file = join(stage.folder, "bad.db");
     writeFileSync(file, readFileSync(stage.snapshot));
