@@ -97,9 +97,7 @@ function drillReport(name: string): DrillReport {
     },
     tokens: [{ label: name, serial: name, manufacturer: name, model: name, live: "no" }],
     keks: [{ keyId: name, objects: 2000, found: true, proven: true, detail: name }],
-    resources: [
-      { resource: name, objects: 2000, opened: 1997, plaintext: 0, otherProvider: 0, failed: 3 },
-    ],
+    resources: [{ resource: name, objects: 2000, opened: 1997, plaintext: 0, otherProvider: 0, failed: 3 }],
     failures: [{ reason: name, objects: 3, keys: [name] }],
     listed: [],
     programs: [],

@@ -11,8 +11,9 @@ import { requireWritableFolder } from "../../files/writable-folder.js";
 /** Requires, before the drill begins, that its report can be written to the folder. @throws KmsError CONFIG_INVALID */
 export function requireReportFolder(folder: string): void {
   try {
-    if (!statSync(folder).isDirectory())
-      {throw new KmsError("CONFIG_INVALID", `--to: ${folder} is not a folder`);}
+    if (!statSync(folder).isDirectory()) {
+      throw new KmsError("CONFIG_INVALID", `--to: ${folder} is not a folder`);
+    }
     requireWritableFolder(folder);
   } catch (error) {
     throw fileError(error) ?? error;
