@@ -249,7 +249,7 @@ set_up() {
 # Adding or removing a file changes its folder's time, which find compares too.
 build_is_fresh() {
   [ -e dist/main.js ] && [ -e dist/token-host/main.js ] && [ -e dist/token-host/lane-thread.cjs ] &&
-    [ -n "$(ls dist/token-host/entry-shim-*.so 2>/dev/null)" ] &&
+    [ -n "$(ls dist/token-host/module-shim-*.so 2>/dev/null)" ] &&
     [ -n "$(ls dist/unused-memory-*.node 2>/dev/null)" ] &&
     [ -n "$(ls dist/audit/sinks/unix-datagram-*.node 2>/dev/null)" ] &&
     [ -z "$(find src package.json tsconfig.json tsconfig.build.json -newer dist/main.js -print -quit)" ]

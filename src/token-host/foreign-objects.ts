@@ -1,5 +1,5 @@
 // Handles of secret keys that belong to other applications, so that a reading does not fetch their labels again: a
-// shared partition holds thousands of them, and each costs two calls. A handle number may come to mean another object
+// shared partition holds thousands of them, and each costs a call. A handle number may come to mean another object
 // after its own has been destroyed. So a handle that a search no longer returns is forgotten, and every other is checked
 // again within an hour. A KEK that hides behind a reused handle until then is found by its CKA_ID when a ciphertext
 // names it, and by every reading with a reloaded library.

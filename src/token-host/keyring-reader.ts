@@ -12,7 +12,7 @@ import { CKK_SHA256_HMAC, type Kek } from "./kek.js";
 import { RSA_KEY_ATTRIBUTES, SECRET_KEY_ATTRIBUTES, type AttributeName, type FoundKey } from "./found-key.js";
 import { nameGeneration, pairKeys } from "./kek-naming.js";
 import { findKeys, findPrivateKeys, type Listed } from "./key-search.js";
-import { unpad } from "./module.js";
+import { unpad } from "./slots.js";
 import { limitPublicKeys } from "./public-keys.js";
 import type { TokenSession } from "./session.js";
 import { isRefusal } from "./refusal.js";

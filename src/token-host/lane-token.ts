@@ -29,11 +29,12 @@ import { makeKek, removeKeys } from "./key-maker.js";
 import { NOT_LOCAL } from "./found-key.js";
 import type { LaneExchange } from "./lane-exchange.js";
 import { LaneKeyring } from "./lane-keyring.js";
-import { describeToken, findSlot, loadModule, slotHandle } from "./module.js";
+import { loadModule } from "./module.js";
 import { probe } from "./probe.js";
 import { relabel } from "./relabel.js";
 import { testRights } from "./rights.js";
 import { TokenSession } from "./session.js";
+import { describeToken, findSlot, slotHandle } from "./slots.js";
 import { performTrial } from "./trials/perform.js";
 
 /** What a lane shares with the others of its token host. */

@@ -8,6 +8,6 @@ it("module.entry on an architecture without the compiled shim says what to do", 
   // Beside the sources there is no compiled shim.
   const request = { modulePath: "/lib.so", moduleEntry: "FC_GetFunctionList", token: {}, objectName: "kms" };
   expect(() => loadModule(request, newTurn())).toThrow(
-    /module\.entry needs .*entry-shim-\w+\.so, which this installation does not have for \w+; build /,
+    /module\.entry needs .*module-shim-\w+\.so, which this installation does not have for \w+; build /,
   );
 });

@@ -37,7 +37,7 @@ const OWN_LINE = /^token host lane \d+: \w+$/m;
  */
 export function spawnHost(options: HostProcessOptions, log: Log): ChildProcess {
   const child = spawn(process.execPath, [...SMALL, options.entry, ...userArguments(options.user)], {
-    env: { ...options.env, ...entryVariables(options.open) },
+    env: { ...options.env, ...shimVariables(options.open) },
     stdio: ["pipe", "ignore", "pipe", ...Array.from({ length: options.sessions }, () => "pipe" as const)],
   });
   child.stdin?.on("error", () => undefined);
@@ -54,8 +54,7 @@ function logStderr(chunk: Buffer, pid: number | undefined, log: Log): void {
   chunk.fill(0);
 }
 
-/** Returns what src/token-host/entry-shim.c reads. */
-function entryVariables({ modulePath, moduleEntry }: OpenRequest): NodeJS.ProcessEnv {
-  if (moduleEntry === undefined) return {};
+/** Returns what src/token-host/module-shim.c reads. */
+function shimVariables({ modulePath, moduleEntry }: OpenRequest): NodeJS.ProcessEnv {
   return { KMS_PKCS11_MODULE: modulePath, KMS_PKCS11_MODULE_ENTRY: moduleEntry };
 }

@@ -2,7 +2,7 @@
 import type { PKCS11, Version } from "pkcs11js";
 import type { TokenFacts } from "../../hsm/wire-trials.js";
 import { maskControls } from "../../untrusted-text.js";
-import { unpad } from "../module.js";
+import { unpad } from "../slots.js";
 import { listedMechanisms, type TokenSession } from "../session.js";
 import { toFault } from "../ckr.js";
 

@@ -166,7 +166,10 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
     made->role_rv = number_word(next_word(rest), line);
   } else if (strcmp(name, "id-limit") == 0) made->id_limit = number_word(next_word(rest), line);
   else if (strcmp(name, "label-limit") == 0) made->label_limit = number_word(next_word(rest), line);
-  else if (strcmp(name, "refuse-ro-sessions") == 0) {
+  else if (strcmp(name, "exact-reads") == 0) {
+    made->exact_reads = true;
+    made->exact_reads_rv = number_word(next_word(rest), line);
+  } else if (strcmp(name, "refuse-ro-sessions") == 0) {
     word = next_word(rest);
     made->refuse_ro_sessions = word == NULL ? CKR_FUNCTION_NOT_SUPPORTED : number_word(word, line);
   } else if (strcmp(name, "pin-counter") == 0) {

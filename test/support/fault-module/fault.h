@@ -62,9 +62,10 @@ struct control {
   char *count_file, *target, *pin_file, *session_file, *exclusive_file, *role_pin, *user_pin;
   CK_ULONG role_type;
   CK_RV role_rv;
-  bool session_loss, logout, login_per_load, token_removed, device_error, store_at_load, read_only_attributes, pin_silent, pin_keypad, gcm_own, ignore_ivs;
+  bool session_loss, logout, login_per_load, token_removed, device_error, store_at_load, read_only_attributes, exact_reads, pin_silent, pin_keypad, gcm_own, ignore_ivs;
   atomic_bool session_loss_done, logout_done, token_removed_done;
   CK_RV refuse_ro_sessions, fresh_ivs, exclusive_rv; /* CKR_OK when not set */
+  CK_RV exact_reads_rv; /* CKR_OK: the length is not reported */
   unsigned long pin_length_min, pin_length_max; /* a maximum of 0 when not set */
   unsigned long session_limit, pin_limit, id_limit, label_limit; /* NO_LIMIT when not set */
   struct list no_mechanism, only_mechanisms, refuse_mechanism, no_attribute, ignore_in_searches;

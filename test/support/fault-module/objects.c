@@ -127,8 +127,25 @@ CK_RV emulated_C_SetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTR
   return rv != CKR_OK ? rv : target->C_SetAttributeValue(session, source, attributes, count);
 }
 
-/* As in the standard: an unknown type gets the length -1, and the other attributes are returned. */
+static CK_RV read_attributes(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count);
+
+/* Under exact-reads, a buffer that is larger than its value is refused, or keeps its length. */
 CK_RV emulated_C_GetAttributeValue(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {
+  CK_ULONG *room = calloc(count + 1, sizeof *room);
+  if (room == NULL) return CKR_HOST_MEMORY;
+  for (CK_ULONG i = 0; i < count; i++) room[i] = attributes[i].value == NULL ? 0 : attributes[i].length;
+  CK_RV rv = read_attributes(session, source, attributes, count);
+  for (CK_ULONG i = 0; control->exact_reads && rv == CKR_OK && i < count; i++)
+    if (room[i] > attributes[i].length) {
+      rv = control->exact_reads_rv;
+      attributes[i].length = room[i];
+    }
+  free(room);
+  return rv;
+}
+
+/* As in the standard: an unknown type gets the length -1, and the other attributes are returned. */
+static CK_RV read_attributes(CK_SESSION session, CK_OBJECT source, CK_ATTRIBUTE *attributes, CK_ULONG count) {
   if (foreign_is(source)) return foreign_read(source, attributes, count);
   for (CK_ULONG i = 0; i < count; i++) {
     const struct attribute_rule *unreadable = attribute_rule(&control->unreadable_attribute, attributes[i].type);
