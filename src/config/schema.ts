@@ -121,7 +121,7 @@ const hsmSection = z.strictObject({
     least: 1,
     most: 64,
     preset: 16,
-    why: "Maximum number of sessions per token host; for a slow HSM, 8 are opened at the start and more while requests wait, and their waiting times overlap; each takes about 12 MB",
+    why: "Maximum number of sessions per token host; for a slow HSM, 8 are opened at the start and more while requests wait, and their waiting times overlap; each takes about 12 MB, and all but 2 are closed when they are not needed",
   }),
   queue: integer({
     least: 1,

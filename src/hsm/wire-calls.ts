@@ -30,6 +30,7 @@ export const Op = {
   rights: 12,
   trial: 13,
   setPin: 14,
+  end: 15,
 } as const;
 /** The number of an operation. */
 export type Op = (typeof Op)[keyof typeof Op];
@@ -56,6 +57,8 @@ export interface ControlCalls {
   [Op.trial]: { request: TrialRequest; reply: unknown };
   /** Closes the lane's session. */
   [Op.close]: { request: NoFields; reply: NoFields };
+  /** Closes the lane's session and ends its thread. */
+  [Op.end]: { request: NoFields; reply: NoFields };
 }
 /** An operation other than Encrypt and Decrypt. */
 export type ControlOp = keyof ControlCalls;

@@ -79,6 +79,7 @@ const REPLIES: { readonly [O in ControlOp]: z.ZodType<ControlReply<O>> } = {
   // checkTrialReply checks it.
   [Op.trial]: z.unknown(),
   [Op.close]: nothing,
+  [Op.end]: nothing,
 };
 
 const failure: z.ZodType<WireFailure> = z.object({

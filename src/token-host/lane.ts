@@ -19,6 +19,7 @@ import {
   type ControlReply,
   type ControlRequest,
   type CryptOp,
+  type NoFields,
   type WireFailure,
 } from "../hsm/wire-calls.js";
 import { RETURN_MEMORY_EVERY_MS, returnUnusedMemory } from "../unused-memory.js";
@@ -53,6 +54,12 @@ function token(): LaneToken {
   throw new TokenFault("the lane has not been opened", { fault: "device", code: "INTERNAL" });
 }
 
+function close(): NoFields {
+  opened?.close();
+  opened = undefined;
+  return {};
+}
+
 type ControlHandlers = {
   readonly [O in ControlOp]: (request: ControlRequest<O>, secret: Buffer) => ControlReply<O>;
 };
@@ -81,11 +88,8 @@ const CONTROL: ControlHandlers = {
   [Op.destroy]: (request) => token().destroy(request),
   [Op.relabel]: (request) => token().relabel(request),
   [Op.trial]: (request) => token().trial(request),
-  [Op.close]: () => {
-    opened?.close();
-    opened = undefined;
-    return {};
-  },
+  [Op.close]: close,
+  [Op.end]: close,
 };
 
 const CRYPT: Readonly<Record<CryptOp, (request: CryptRequest) => Buffer>> = {
@@ -155,19 +159,21 @@ function returnMemory(library: string): void {
 }
 
 /**
- * Serves requests on the lane's socketpair until the plugin closes its end.
+ * Serves requests on the lane's socketpair until the plugin ends the lane, or closes its end.
  * @param port to the main thread, which passes messages on to the other lanes
  */
 export function serveLane({ fd, turn, keks, unusedMemory }: LaneData, port: MessagePort): void {
   shared = { exchange: new LaneExchange(port, keks), turn };
   const reader = new FrameReader();
   const chunk = Buffer.alloc(CHUNK_BYTES);
-  for (;;) {
+  const lane = { ended: false };
+  while (!lane.ended) {
     const length = readSync(fd, chunk);
     if (length === 0) return;
     reader.push(chunk.subarray(0, length), (id, kind, body) => {
       writeAll(fd, answer(id, kind, body));
       if (kind === Op.readKeks) returnMemory(unusedMemory);
+      lane.ended = kind === Op.end;
     });
   }
 }

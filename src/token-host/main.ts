@@ -1,6 +1,7 @@
 // The token host: the one process that loads the vendor's PKCS#11 library. This thread makes no PKCS#11 call,
 // so that it can always end the process when the plugin exits, even while a lane hangs. The plugin writes the
-// number of each lane to start to standard input, one per line. It passes what one lane has found to the others.
+// number of each lane to start to standard input, one per line, and may start a lane again that it has ended. This thread
+// passes what one lane has found to the others.
 import { availableParallelism } from "node:os";
 import { createInterface } from "node:readline";
 import { Worker } from "node:worker_threads";
@@ -66,7 +67,10 @@ function startLane(lane: number): void {
     process.stderr.write(`token host lane ${lane}: ${error.code ?? error.name}\n`);
     die();
   });
-  worker.on("exit", die);
+  worker.on("exit", (code) => {
+    if (code !== 0) die();
+    lanes.delete(worker);
+  });
 }
 
 /** Ends the process by a signal: process.exit() would wait for a call that hangs. */

@@ -50,7 +50,7 @@ describe("many keys of other applications", () => {
     expect(await keyIds(opened)).toEqual([token.keyId]);
     const attributes = token.fault.calls("C_GetAttributeValue") - before.attributes;
     expect(attributes - objects).toBeLessThan(10);
-    expect(token.fault.calls() - before.all - attributes).toBeLessThan(100);
+    expect(token.fault.calls() - before.all - attributes).toBeLessThan(200);
   });
 
   it.each(["0x7", "0x150", "0"])(

@@ -44,8 +44,10 @@ export class HostProcess {
   readonly #lanes = new LaneSet();
   /** Lanes whose threads have been started and that are not used yet. */
   readonly #prepared: LaneClient[] = [];
+  /** The number of each lane, and the lanes whose threads have ended. */
+  readonly #numbers = new Map<LaneClient, number>();
+  readonly #ended: LaneClient[] = [];
   readonly #growth: LaneGrowth;
-  #startedLanes = 0;
   #cause: EndCause | undefined;
   #spawnError: Error | undefined;
   #description: TokenDescription | undefined;
@@ -150,19 +152,36 @@ export class HostProcess {
     for (let more = count; more > 0; more--) this.#prepared.push(this.#startThread());
   }
 
+  /** Ends lanes that requests have not needed for some minutes. @param limitMs for closing a session */
+  shrink(limitMs: number): void {
+    this.#growth.shrink(limitMs);
+  }
+
   /** Starts another thread, unless one has been prepared, and returns the plugin's end of its lane. */
   startLane(): LaneClient {
     return this.#prepared.shift() ?? this.#startThread();
   }
 
   #startThread(): LaneClient {
-    const index = this.#startedLanes++;
-    const stream = this.#child.stdio[FIRST_LANE_FD + index] as Duplex;
+    const lane = this.#ended.pop() ?? this.#newLane();
+    this.#child.stdin?.write(`${String(this.#numbers.get(lane))}\n`);
+    return lane;
+  }
+
+  #newLane(): LaneClient {
+    const number = this.#numbers.size;
+    const stream = this.#child.stdio[FIRST_LANE_FD + number] as Duplex;
     const lane = new LaneClient(stream, () => {
       this.kill("protocol");
     });
-    this.#child.stdin?.write(`${index}\n`);
+    this.#numbers.set(lane, number);
     return lane;
+  }
+
+  /** Ends the session and the thread of a lane that is no longer used; it may be started again. @throws HostFailure */
+  async endLane(lane: LaneClient): Promise<void> {
+    await callOn(lane, Op.end, {});
+    this.#ended.push(lane);
   }
 
   /** Opens another lane, which is not logged in here, and returns the token as that lane sees it. @throws HostFailure */

@@ -1,6 +1,6 @@
 // Opens further lanes of a token host, several at a time: some before requests wait for them, the others, up to the number
 // of sessions that it may use, when requests have waited for a while. They take over what the first lane has found; a lane
-// that cannot be opened ends the growth.
+// that cannot be opened ends the growth. When no request has waited for some minutes, most lanes are ended.
 import type { Log } from "../../log.js";
 import { Op, type OpenRequest } from "../wire-calls.js";
 import type { TokenDescription } from "../port.js";
@@ -17,6 +17,8 @@ export interface GrowingHost {
   startLane(): LaneClient;
   /** Starts this many threads for later lanes. */
   prepareLanes(count: number): void;
+  /** Ends the session and the thread of a lane, which `startLane` may then start again. */
+  endLane(lane: LaneClient): Promise<void>;
 }
 
 /** How a lane is opened. */
@@ -40,6 +42,9 @@ const LANES_AHEAD = 8;
 const WAITED_MS = 1_000;
 /** Longest time without waiting requests that does not end the wait, in ms. */
 const PAUSE_MS = 250;
+/** Time without waiting requests after which lanes are ended, in ms, and the number of those that stay. */
+const IDLE_MS = 5 * 60_000;
+const IDLE_LANES = 2;
 /**
  * Largest share of the sessions reported by the token that one host uses. On some tokens that number is shared by all
  * applications: other hosts, their replacements and operators' commands need sessions too.
@@ -55,6 +60,7 @@ export class LaneGrowth {
   #described: TokenDescription | undefined;
   /** Since when requests have been waiting, with pauses of at most PAUSE_MS, by performance.now(). */
   #waitingSince = 0;
+  /** At first, when the token was found. */
   #lastWaitAt = 0;
 
   constructor(host: GrowingHost, open: OpenRequest, maxLanes: number, log: Log) {
@@ -69,6 +75,7 @@ export class LaneGrowth {
     const { maxSessions = Infinity } = described;
     this.#maxLanes = Math.max(1, Math.min(this.#maxLanes, Math.floor(maxSessions * LARGEST_SHARE)));
     this.#described = described;
+    this.#waitingSince = this.#lastWaitAt = performance.now();
   }
 
   /** Records how many requests wait for a lane, and returns whether any does, also in a lane for an earlier request. */
@@ -98,7 +105,24 @@ export class LaneGrowth {
     if (callMs > SLOW_SERVICE_MS) this.#host.prepareLanes(this.#maxLanesNow - this.#host.lanes.length);
   }
 
+  /** Ends lanes that have long not been needed: a thread takes about 12 MB. @param limitMs for closing a session */
+  shrink(limitMs: number): void {
+    const { alive, lanes } = this.#host;
+    if (!alive || !this.#isIdle) return;
+    while (lanes.length > IDLE_LANES) {
+      const lane = lanes.removeIdle();
+      if (lane === undefined) return;
+      // The end of the host, which is replaced, ends its lanes too.
+      void killOnTimeout(this.#host, limitMs, () => this.#host.endLane(lane)).catch(() => undefined);
+    }
+  }
+
+  get #isIdle(): boolean {
+    return performance.now() - this.#lastWaitAt > IDLE_MS;
+  }
+
   get #maxLanesNow(): number {
+    if (this.#isIdle) return Math.min(IDLE_LANES, this.#maxLanes);
     const waitedMs = this.#lastWaitAt - this.#waitingSince;
     return waitedMs < WAITED_MS ? Math.min(LANES_AHEAD, this.#maxLanes) : this.#maxLanes;
   }

@@ -57,6 +57,13 @@ export class LaneSet {
     }
   }
 
+  /** Removes and returns the newest lane without any request, but never the first; undefined if there is none. */
+  removeIdle(): LaneClient | undefined {
+    const lane = this.open.slice(1).findLast(({ load }) => load === 0);
+    if (lane !== undefined) this.#lanes.splice(this.#lanes.indexOf(lane), 1);
+    return lane;
+  }
+
   /** Stops using a lane that cannot be logged in, if another one can serve. Returns that one. */
   refuse(lane: LaneClient): LaneClient | undefined {
     const other = this.open.find((one) => one !== lane);

@@ -208,6 +208,7 @@ export class HostPool {
   #changed(): void {
     this.#wait.noteChange();
     this.#options.onChange();
+    for (const host of this.ready) host.shrink(this.#options.controlTimeoutMs);
     // Sessions of a slow token are opened before requests wait for them.
     const { lanes } = this.ready[0] ?? {};
     for (let more = lanes?.isKnownSlow ? this.#options.host.sessions : 0; more > 0; more--) this.grow();

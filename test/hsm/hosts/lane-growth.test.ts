@@ -29,6 +29,7 @@ class FakeHost {
   readonly lanes = new LaneSet();
   readonly all: FakeLane[] = [];
   prepared = 0;
+  ended = 0;
   readonly growth = new LaneGrowth(this, OPEN, SESSIONS, SILENT);
 
   constructor() {
@@ -48,6 +49,11 @@ class FakeHost {
 
   prepareLanes(count: number): void {
     this.prepared += count;
+  }
+
+  endLane(): Promise<void> {
+    this.ended++;
+    return Promise.resolve();
   }
 
   /** Opens as many lanes as are allowed now, and returns their number. */
@@ -89,6 +95,26 @@ it("a pause in which no request waits begins the wait again", async () => {
   expect(host.growth.noteWaiting(0)).toBe(false);
   host.growth.noteWaiting(1);
   vi.advanceTimersByTime(200);
+  host.growth.noteWaiting(1);
+  expect(await host.grow()).toBe(8);
+});
+
+it("lanes end when no request has waited for five minutes, and open again when one waits", async () => {
+  const host = new FakeHost();
+  host.growth.begin(TOKEN);
+  await host.grow();
+  vi.advanceTimersByTime(5 * 60_000);
+  host.growth.shrink(1_000);
+  expect(host.ended).toBe(0);
+  vi.advanceTimersByTime(1);
+  const [first, second] = host.all;
+  for (const lane of host.all.slice(2, 4)) lane.load = 1;
+  host.growth.shrink(1_000);
+  expect([host.ended, host.lanes.length]).toEqual([5, 3]);
+  for (const lane of host.all) lane.load = 0;
+  host.growth.shrink(1_000);
+  expect(host.lanes.open).toEqual([first, second]);
+  expect(await host.grow()).toBe(2);
   host.growth.noteWaiting(1);
   expect(await host.grow()).toBe(8);
 });
