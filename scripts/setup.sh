@@ -90,6 +90,8 @@ p11kit_client() {
   first_file /usr/lib/*/pkcs11/p11-kit-client.so /usr/lib64/pkcs11/p11-kit-client.so /usr/lib/pkcs11/p11-kit-client.so
 }
 
+rsyslog_driver() { first_file "/usr/lib/rsyslog/lmnsd_$1.so" "/usr/lib64/rsyslog/lmnsd_$1.so" /usr/lib/*/rsyslog/"lmnsd_$1.so"; }
+
 # Chrome comes first: Ubuntu's package chromium only leads to a snap.
 chromium_browser() { command -v google-chrome || command -v chromium || command -v chromium-browser; }
 
@@ -99,6 +101,9 @@ has() {
     softhsm) softhsm_module && command -v softhsm2-util ;;
     p11-kit) p11kit_client && command -v p11-kit ;;
     sshd) first_file /usr/sbin/sshd /usr/bin/sshd ;;
+    rsyslogd) command -v rsyslogd || first_file /usr/sbin/rsyslogd ;;
+    rsyslog-gtls) rsyslog_driver gtls ;;
+    rsyslog-ossl) rsyslog_driver ossl ;;
     *) command -v "$1" ;;
   esac >/dev/null
 }
@@ -129,6 +134,10 @@ packages_for() {
     *:sshd) echo openssh-server ;;
     *:pkcs11-tool) echo opensc ;;
     *:rsyslogd) echo rsyslog ;;
+    zypper:rsyslog-gtls) echo rsyslog-module-gtls ;;
+    zypper:rsyslog-ossl) echo rsyslog-module-ossl ;;
+    *:rsyslog-gtls) echo rsyslog-gnutls ;;
+    *:rsyslog-ossl) echo rsyslog-openssl ;;
     dnf:faketime | zypper:faketime) echo libfaketime ;;
     apt-get:script) echo bsdutils ;;
     *:script | *:unshare | *:nsenter) echo util-linux ;;

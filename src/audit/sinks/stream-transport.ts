@@ -1,7 +1,8 @@
 // Sends messages over TLS (RFC 5425) or to a stream socket in the file system, with octet counting (RFC 6587 section 3.4.1).
 // Neither protocol acknowledges messages. A receiver confirms them by closing the connection after this side has ended it: it
 // has then read to the end, since the kernel resets a connection whose receiver closes it with unread data. A receiver that
-// closes first confirms nothing; over a network, its close may cross the end on the way and is then taken for a confirmation.
+// closes first confirms nothing. Over a network its close may be on its way, so this side ends a second after its last message:
+// a TLS 1.3 server, for example, may refuse a client's certificate after the client has sent its first messages.
 import { statSync } from "node:fs";
 import { connect as connectUnix, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
@@ -14,6 +15,7 @@ import type { Transport, TransportLimits } from "./transport.js";
 const CONFIRM_AFTER_MS = 30_000;
 const MAX_PEM_BYTES = 1 << 20;
 const BY_OTHERS = 0o007;
+const NO_TLS = "accepts connections but does not answer in TLS; give the port of its TLS input";
 
 /** A syslog server. */
 export interface TlsTarget {
@@ -35,7 +37,7 @@ export async function openUnixStream(
 ): Promise<Transport> {
   const socket = connectUnix(path);
   await connected(socket, "connect", path, limits, signal);
-  return new StreamTransport(socket, path, limits);
+  return new StreamTransport(socket, path, limits, 0);
 }
 
 /** Connects to a server whose certificate verifies. @throws NodeJS.ErrnoException, KmsError CONFIG_INVALID */
@@ -56,7 +58,7 @@ export async function openTls(
   });
   const name = `${host}:${port}`;
   await connected(socket, "secureConnect", name, limits, signal);
-  return new StreamTransport(socket, name, limits);
+  return new StreamTransport(socket, name, limits, limits.settleMs);
 }
 
 function pem(path: string, isSecret = false): Buffer {
@@ -79,9 +81,14 @@ async function connected(
     socket.destroy(new Error("stopped"));
   };
   signal.addEventListener("abort", stop);
+  let accepted = false;
+  const missing = (): string => `${name}: ${accepted ? NO_TLS : "no connection"}`;
   try {
-    await settled(connectMs, `${name}: no connection`, (resolve, reject) => {
-      socket.once(event, resolve).once("error", reject);
+    await settled(connectMs, missing, (resolve, reject) => {
+      socket.once("connect", () => (accepted = true));
+      socket.once(event, resolve).once("error", (error: NodeJS.ErrnoException) => {
+        reject(error.code === "ERR_SSL_WRONG_VERSION_NUMBER" ? new Error(`${name}: ${NO_TLS}`) : error);
+      });
       socket.once("close", () => {
         reject(closedBy(name));
       });
@@ -102,12 +109,12 @@ function closedBy(name: string): Error {
 /** Rejects after a time, unless `start` has resolved or rejected before. */
 function settled(
   ms: number,
-  what: string,
+  what: () => string,
   start: (resolve: () => void, reject: (error: Error) => void) => void,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
-      reject(new Error(`${what} within ${ms / 1000} s`));
+      reject(new Error(`${what()} (after ${ms / 1000} s)`));
     }, ms);
     const end = (): void => {
       clearTimeout(timer);
@@ -130,16 +137,19 @@ class StreamTransport implements Transport {
   readonly #socket: Socket;
   readonly #name: string;
   readonly #limits: TransportLimits;
+  readonly #settleMs: number;
+  #lastSentAt = -Infinity;
   #failure: Error | undefined;
   #onEnd: ((error?: Error) => void) | undefined;
 
-  constructor(socket: Socket, name: string, limits: TransportLimits) {
+  constructor(socket: Socket, name: string, limits: TransportLimits, settleMs: number) {
+    this.#settleMs = settleMs;
     this.#socket = socket;
     this.#name = name;
     this.#limits = limits;
     socket.setKeepAlive(true, limits.sendMs);
-    socket.on("error", (error) => {
-      this.#failure ??= error;
+    socket.on("error", ({ message }) => {
+      this.#failure ??= new Error(`${name}: ${message}`);
     });
     socket.on("end", () => {
       if (socket.writableFinished) return;
@@ -161,23 +171,30 @@ class StreamTransport implements Transport {
 
   async send(messages: readonly Buffer[]): Promise<void> {
     const frames = messages.flatMap((message) => [Buffer.from(`${message.length} `, "latin1"), message]);
-    await settled(this.#limits.sendMs, `${this.#name}: the receiver has not read`, (resolve, reject) => {
-      this.#onEnd = (error) => {
-        reject(error ?? closedBy(this.#name));
-      };
-      if (this.#failure !== undefined) {
-        reject(this.#failure);
-        return;
-      }
-      this.#socket.write(Buffer.concat(frames), (error) => {
-        if (error) reject(error);
-        else resolve();
-      });
-    });
+    await settled(
+      this.#limits.sendMs,
+      () => `${this.#name}: the receiver has not read`,
+      (resolve, reject) => {
+        this.#onEnd = (error) => {
+          reject(error ?? closedBy(this.#name));
+        };
+        if (this.#failure !== undefined) {
+          reject(this.#failure);
+          return;
+        }
+        this.#socket.write(Buffer.concat(frames), (error) => {
+          if (error) reject(error);
+          else resolve();
+        });
+      },
+    );
+    this.#lastSentAt = performance.now();
   }
 
   async confirm(): Promise<boolean> {
-    const what = `${this.#name}: the receiver has not read everything and closed the connection`;
+    await this.#settle();
+    const what = (): string =>
+      `${this.#name}: the receiver has not read everything and closed the connection`;
     await settled(this.#limits.confirmMs, what, (resolve, reject) => {
       if (this.#failure !== undefined) {
         reject(this.#failure);
@@ -194,5 +211,18 @@ class StreamTransport implements Transport {
 
   close(): void {
     this.#socket.destroy();
+  }
+
+  /** Waits until a close that the receiver made before the last message reached it would be known here. */
+  async #settle(): Promise<void> {
+    const ms = this.#lastSentAt + this.#settleMs - performance.now();
+    if (ms <= 0 || this.#failure !== undefined) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#onEnd = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 }

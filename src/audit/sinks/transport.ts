@@ -23,6 +23,13 @@ export interface TransportLimits {
   readonly sendMs: number;
   /** For reading all that was sent. */
   readonly confirmMs: number;
+  /** For a receiver's close to arrive over the network: longer than a round trip. */
+  readonly settleMs: number;
 }
 
-export const TRANSPORT_LIMITS: TransportLimits = { connectMs: 10_000, sendMs: 30_000, confirmMs: 30_000 };
+export const TRANSPORT_LIMITS: TransportLimits = {
+  connectMs: 10_000,
+  sendMs: 30_000,
+  confirmMs: 30_000,
+  settleMs: 1_000,
+};

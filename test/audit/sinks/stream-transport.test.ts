@@ -1,15 +1,18 @@
 // What a connection to a receiver of streams does when the receiver closes first, and what it leaves behind.
 
 import { getEventListeners, once } from "node:events";
-import { createServer, type Server, type Socket } from "node:net";
+import { readFileSync } from "node:fs";
+import { connect as connectTo, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { join } from "node:path";
+import { createServer as createTlsServer } from "node:tls";
 
 import { afterEach, beforeEach, expect, it } from "vitest";
 
-import { openUnixStream } from "../../../src/audit/sinks/stream-transport.js";
+import { openTls, openUnixStream } from "../../../src/audit/sinks/stream-transport.js";
+import { makeCertificate } from "../../support/certificate.js";
 import { makeFolder } from "../../support/token.js";
 
-const LIMITS = { connectMs: 60_000, sendMs: 60_000, confirmMs: 60_000 };
+const LIMITS = { connectMs: 60_000, sendMs: 60_000, confirmMs: 60_000, settleMs: 2_000 };
 const CLOSED = /the receiver closed the connection/;
 /** More than the kernel buffers. */
 const LARGE = Buffer.alloc(8 << 20, "x");
@@ -58,4 +61,31 @@ it("connections leave no listener on the signal that stops them", async () => {
   expect(getEventListeners(stop.signal, "abort")).toEqual([]);
   transport.close();
   receiver.destroy();
+});
+
+it("a TLS server whose close is still on its way when a message is sent confirms nothing", async () => {
+  const folder = makeFolder("tls");
+  const [ca, key] = [join(folder, "certificate.pem"), join(folder, "key.pem")];
+  makeCertificate(ca, key);
+  const tls = createTlsServer({ cert: readFileSync(ca), key: readFileSync(key) }, (socket) => {
+    socket.on("error", () => undefined).destroy();
+  }).listen(0, "127.0.0.1");
+  await once(tls, "listening");
+  const behind = tls.address() as AddressInfo;
+  // A network that delivers a close late.
+  const network = createServer({ allowHalfOpen: true }, (near) => {
+    const far = connectTo({ port: behind.port, host: "127.0.0.1", allowHalfOpen: true });
+    for (const end of [near, far]) end.on("error", () => undefined);
+    near.on("data", (bytes) => far.write(bytes));
+    far.on("data", (bytes) => near.write(bytes));
+    far.on("end", () => setTimeout(() => near.end(), 300));
+  }).listen(0, "127.0.0.1");
+  await once(network, "listening");
+  const { port } = network.address() as AddressInfo;
+  const transport = await openTls({ host: "127.0.0.1", port, ca }, LIMITS, new AbortController().signal);
+  await transport.send([Buffer.from("a line")]);
+  await expect(transport.confirm()).rejects.toThrow(CLOSED);
+  transport.close();
+  network.close();
+  tls.close();
 });
