@@ -41,9 +41,9 @@ export interface ForwardingFixture {
   /** Of the last `forward`. */
   readonly warnings: string[];
   /** Starts to send the log. */
-  forward(sinks: Partial<Sinks>, maxBytes?: number): Forwarding;
+  readonly forward: (sinks: Partial<Sinks>, maxBytes?: number) => Forwarding;
   /** Makes a self-signed certificate for 127.0.0.1 and returns the names of its files. */
-  certificates(name?: string): { readonly ca: string; readonly key: string };
+  readonly certificates: (name?: string) => { readonly ca: string; readonly key: string };
 }
 
 /** Ends what a test has started after it. */

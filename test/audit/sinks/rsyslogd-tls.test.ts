@@ -53,7 +53,7 @@ it.each(["gtls", "ossl"] as const)(
 );
 
 it.each(["gtls", "ossl"] as const)(
-  "rsyslogd (%s) that asks for a client certificate gets lines only from a client that has it",
+  "rsyslogd (%s) that asks for a client certificate gets lines only with it",
   async (driver) => {
     const { ca, key } = certificates();
     const { rsyslogd, address } = await start({ driver, certificate: ca, key, clientCertificates: true });
