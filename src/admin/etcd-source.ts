@@ -21,6 +21,11 @@ export interface LiveEtcd extends EtcdSource {
   store(prefix: string): EtcdStore;
 }
 
+export interface SnapshotSource extends EtcdSource {
+  /** When the file was written last, in ms since the epoch. */
+  readonly writtenAt: number;
+}
+
 /** Connects to a running etcd. @throws KmsError CONFIG_INVALID, PEER_UNREACHABLE */
 export async function withLiveEtcd<T>(access: EtcdAccess, use: (etcd: LiveEtcd) => Promise<T>): Promise<T> {
   const client = new EtcdClient(access);
@@ -41,9 +46,9 @@ export async function withLiveEtcd<T>(access: EtcdAccess, use: (etcd: LiveEtcd) 
  */
 export async function withSnapshot<T>(
   file: string,
-  options: Pick<SnapshotOptions, "skipHashCheck">,
+  options: Pick<SnapshotOptions, "skipHashCheck" | "option">,
   operator: Operator,
-  use: (source: EtcdSource) => Promise<T>,
+  use: (source: SnapshotSource) => Promise<T>,
 ): Promise<T> {
   const progress = operator.startProgress("MiB of the snapshot checked", 0);
   const onHashed = (bytes: number, total: number): void => {
@@ -55,6 +60,7 @@ export async function withSnapshot<T>(
   try {
     return await use({
       source: { kind: "snapshot", sha256: snapshot.sha256 },
+      writtenAt: snapshot.writtenAt,
       store: (prefix) => snapshot.store(prefix),
     });
   } finally {

@@ -91,8 +91,8 @@ export async function requireSameCluster(
   throw new KmsError(
     "CONFIG_INVALID",
     verdict === "different"
-      ? `${server} is not an API server of this etcd: ${text}; nothing was rewritten; correct --kubeconfig, --context or --endpoints`
-      : `it is unknown whether ${server} is an API server of this etcd: ${text}; nothing was rewritten; use a kubeconfig that may get the namespace kube-system, or, if you know that it is one, give --skip-cluster-check`,
+      ? `${server} is not an API server of this etcd: ${text}; nothing was changed; correct --kubeconfig, --context or --endpoints`
+      : `it is unknown whether ${server} is an API server of this etcd: ${text}; nothing was changed; use a kubeconfig that may get the namespace kube-system, or, if you know that it is one, give --skip-cluster-check`,
   );
 }
 

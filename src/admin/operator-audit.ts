@@ -17,7 +17,7 @@ export interface Operation {
   readonly keyId?: string;
   /** In the operator's words. */
   readonly reason?: string;
-  /** "ok" or an error's code; "begun" for an intent. */
+  /** "ok", an error's code, or in a word why nothing was changed; "begun" for an intent. */
   readonly outcome: string;
   readonly details?: NonNullable<OperatorEvent["details"]>;
 }

@@ -1,6 +1,6 @@
-// Decides whether an approval permits what a command is about to do. An approval of "destroy", "adopt" or "renew" may be used
-// again, so that an interrupted command can be repeated: the same KEK cannot be destroyed or adopted twice, nor the same epoch
-// be renewed twice. Any other is used once.
+// Decides whether an approval permits what a command is about to do. An approval of "destroy", "adopt", "recover" or "renew" may
+// be used again, so that an interrupted command can be repeated: the same KEK cannot be destroyed or adopted twice, the same
+// revision of an object be deleted twice, nor the same epoch be renewed twice. Any other is used once.
 import { digestOf } from "../approvals/canonical-json.js";
 import { readDocument } from "../approvals/document.js";
 import { loadPolicy } from "../approvals/policy-file.js";
@@ -28,7 +28,7 @@ export interface ApprovedOperation {
   readonly label?: string;
   /** The etcd key that is printed. */
   readonly object?: string;
-  /** Digests of the usage reports that the command relies on. */
+  /** Digests of the usage reports, or of the list of objects, that the command relies on. */
   readonly reports?: readonly string[];
 }
 
@@ -86,6 +86,7 @@ const HOW_TO_PROPOSE: Record<ApprovedOperation["operation"], string> = {
   destroy: `propose it with 'approvals propose --operation destroy' and key_id and label from 'keys list', ${THEN}`,
   adopt: `propose it with 'approvals propose --operation adopt' and key_id and label from 'keys list', ${THEN}`,
   read: `propose it with 'approvals propose --operation read --object KEY' and key_id and label of its KEK, ${THEN}`,
+  recover: `write the list with 'etcd recover -o json', propose it with 'approvals propose --operation recover --list FILE --label "N objects"', ${THEN} and the list with --only`,
   renew: `propose it with 'approvals propose --operation renew' and the label "set ..., epoch ..." of 'custody test', ${THEN}`,
 };
 
@@ -107,6 +108,10 @@ function requireSame(proposal: Proposal, operation: ApprovedOperation, tokens: r
   }
   if (proposal.object !== (object ?? null)) throw refused("the approval is for another object");
   if (proposal.report !== null && !reports.includes(proposal.report)) {
-    throw refused("the approval relies on another usage report");
+    throw refused(
+      operation.operation === "recover"
+        ? "the approval is for another list of objects; give it with --only"
+        : "the approval relies on another usage report",
+    );
   }
 }

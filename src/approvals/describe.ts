@@ -11,6 +11,8 @@ const MEANING: Record<Operation, string> = {
   destroy: "destroy this KEK forever; what is encrypted under it can then never be read again",
   adopt: "give this KEK an activation label",
   read: "decrypt and print one object of etcd",
+  recover:
+    "delete the listed objects that no key can decrypt, through kube-apiserver and without their finalizers",
   renew: "replace the token's PIN by a random one with other shares; the present shares then open nothing",
 };
 

@@ -6,7 +6,7 @@ import { refused } from "./refused.js";
 import { keyLine, readKeyLine } from "./ssh-key.js";
 
 /** What can require approvals. "policy" is a new version of the policy, "activate" the first use of a KEK. */
-export const OPERATIONS = ["activate", "rotate", "destroy", "adopt", "read", "renew"] as const;
+export const OPERATIONS = ["activate", "rotate", "destroy", "adopt", "read", "recover", "renew"] as const;
 
 export type Operation = (typeof OPERATIONS)[number];
 
@@ -37,6 +37,7 @@ export const policySchema = z.strictObject({
     destroy: threshold.optional(),
     adopt: threshold.optional(),
     read: threshold.optional(),
+    recover: threshold.optional(),
     renew: threshold.optional(),
   }),
   /** Whether a security key must verify its holder by PIN or fingerprint, rather than by touch alone. */

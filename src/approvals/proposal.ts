@@ -18,15 +18,18 @@ export const proposalSchema = z.strictObject({
   cluster: name,
   /** The token's label or serial number, as the URI of the KEK names it. */
   token: z.string().max(64),
-  /** Null only for "rotate", whose KEK does not exist yet, and for "renew", which concerns a PIN. */
+  /** Null only for "rotate", whose KEK does not exist yet, and for "recover" and "renew", which concern no KEK. */
   keyId: keyId.nullable(),
-  /** The KEK's label; for "renew" the set and epoch of the shares, as `renewalLabel` writes them. */
+  /**
+   * The KEK's label; for "renew" the set and epoch of the shares, as `renewalLabel` writes them; for "recover" the number of
+   * objects, as `recoveryLabel` does.
+   */
   label: z.string().max(64),
   /** When the KEK becomes active; null for a label without an instant. */
   activation: instant.nullable(),
   /** The etcd key that "read" prints; null for other operations. */
   object: z.string().min(1).max(1_024).nullable(),
-  /** Digest of the usage report that the operation relies on; null if it relies on none. */
+  /** Digest of the usage report that the operation relies on, or of the list of "recover"; null if it relies on none. */
   report: digest.nullable(),
   proposer: name,
   reason: z.string().min(1).max(500),
@@ -61,17 +64,22 @@ export function propose(draft: Draft, now: number, validityMs: number): Approval
   return parseApproval(formatApproval({ proposal: proposal as Proposal, signatures: [] }));
 }
 
+const WITHOUT_KEK: readonly Operation[] = ["rotate", "recover", "renew"];
+
 /** Parses an approval and checks its fields, without verifying signatures. @throws KmsError NOT_APPROVED */
 export function parseApproval(text: string): Approval {
   const approval = parseDocument(approvalSchema, text, "the approval");
-  const { operation, keyId: kek, activation, object, created, expires } = approval.proposal;
+  const { operation, keyId: kek, activation, object, report, created, expires } = approval.proposal;
   const validity = Date.parse(expires) - Date.parse(created);
   if (validity <= 0 || validity > MAX_VALIDITY_MS) throw refused("an approval is valid for at most 7 days");
-  if ((kek === null) !== (operation === "rotate" || operation === "renew")) {
+  if ((kek === null) !== WITHOUT_KEK.includes(operation)) {
     throw refused("the approval does not name its KEK as required");
   }
   if ((object === null) !== (operation !== "read")) {
     throw refused("the approval does not name its object as required");
+  }
+  if (operation === "recover" && report === null) {
+    throw refused('an approval of "recover" names the list of objects');
   }
   if (activation === null && (operation === "activate" || operation === "rotate")) {
     throw refused(`an approval of "${operation}" names the activation instant`);

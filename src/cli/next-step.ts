@@ -43,6 +43,9 @@ const STEPS = {
     "correct what prevents the rest, then repeat the command; it continues with the remaining objects",
   migrate:
     "run 'kms-pkcs11 etcd usage --report usage.json', then 'kms-pkcs11 keys destroy @retired --usage-report usage.json'",
+  recover:
+    "keep the backup: with a key that is found later, it still opens; create the deleted objects again from their source",
+  "recover a part": "correct what prevents the rest, then repeat the command; see 'kms-pkcs11 etcd recover'",
   adopt: "run 'kms-pkcs11 keys rotate' when the next KEK is due",
   split:
     "every custodian runs 'kms-pkcs11 custody test'; then copy the sealed PIN to every node, set pin.unlock and pin.custody, and remove the PIN's earlier source",

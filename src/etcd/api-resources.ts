@@ -8,8 +8,13 @@ export interface ServedResource {
   readonly group: string;
   readonly version: string;
   readonly isNamespaced: boolean;
-  readonly canPatch: boolean;
+  readonly verbs: readonly string[];
 }
+
+/** What a command needs to do with an object. */
+type Verb = "patch" | "delete";
+
+const CHANGING: Record<Verb, string> = { patch: "patching", delete: "deleting" };
 
 /** Why the API cannot serve an object. */
 export interface Unserved {
@@ -64,7 +69,7 @@ export class ApiResources {
           // The first version is the preferred one.
           if (known.some((one) => one.group === group)) continue;
           const isNamespaced = scope === "Namespaced";
-          known.push({ group, version, isNamespaced, canPatch: verbs.includes("patch") });
+          known.push({ group, version, isNamespaced, verbs });
           this.#served.set(resource, known);
         }
       }
@@ -72,7 +77,10 @@ export class ApiResources {
   }
 
   /** Returns the group and version that serve a resource, or why none does. */
-  find({ group, resource }: Pick<ApiObjectName, "group" | "resource">): ServedResource | Unserved {
+  find(
+    { group, resource }: Pick<ApiObjectName, "group" | "resource">,
+    verb: Verb = "patch",
+  ): ServedResource | Unserved {
     const served = this.#served.get(resource) ?? [];
     // The etcd key of a built-in resource does not contain its group.
     const candidates = group === undefined ? served : served.filter((one) => one.group === group);
@@ -81,12 +89,12 @@ export class ApiResources {
     if (more.length > 0) {
       return { reason: `several groups serve it: ${candidates.map((one) => one.group).join(", ")}` };
     }
-    return first.canPatch ? first : { reason: "the API does not allow patching it" };
+    return first.verbs.includes(verb) ? first : { reason: `the API does not allow ${CHANGING[verb]} it` };
   }
 
   /** Returns the path of one object, or why it has none. */
-  pathOf(object: ApiObjectName): { readonly path: string } | Unserved {
-    const served = this.find(object);
+  pathOf(object: ApiObjectName, verb: Verb = "patch"): { readonly path: string } | Unserved {
+    const served = this.find(object, verb);
     if ("reason" in served) return served;
     const { namespace, resource, name } = object;
     // A path with these would lead to another object.
@@ -97,8 +105,16 @@ export class ApiResources {
       const scope = served.isNamespaced ? "in namespaces" : "without namespaces";
       return { reason: `the API serves ${resourceName(object)} ${scope}` };
     }
-    const base = served.group === "" ? `/api/${served.version}` : `/apis/${served.group}/${served.version}`;
     const scope = namespace === undefined ? "" : `/namespaces/${encodeURIComponent(namespace)}`;
-    return { path: `${base}${scope}/${resource}/${encodeURIComponent(name)}` };
+    return { path: `${baseOf(served)}${scope}/${resource}/${encodeURIComponent(name)}` };
   }
+}
+
+/** Returns the path under which the API serves all objects of a resource. */
+export function collectionPath(served: ServedResource, resource: string): string {
+  return `${baseOf(served)}/${resource}`;
+}
+
+function baseOf({ group, version }: ServedResource): string {
+  return group === "" ? `/api/${version}` : `/apis/${group}/${version}`;
 }

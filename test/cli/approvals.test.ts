@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 
 import { deliverApproval } from "../../src/admin/approval-delivery.js";
 import { approvalCheck, requireApprovalEarly } from "../../src/admin/approval-check.js";
+import { readObjectList } from "../../src/admin/recover/list-file.js";
 import { digestOf } from "../../src/approvals/canonical-json.js";
 import { parseApproval } from "../../src/approvals/proposal.js";
 import { parseChain } from "../../src/approvals/policy-chain.js";
@@ -188,6 +189,41 @@ it("the approval of a renewal concerns one set and epoch, and no KEK", async () 
     await expect(check(renew)).resolves.toMatchObject({ approvers: "bob" });
   }
   await expect(check({ ...renew, label: "set 0a1b2c3d, epoch 2" })).rejects.toThrow("is for label");
+});
+
+it("the approval of a recovery concerns one list of objects, and can be used again", async () => {
+  const policy = file("p3.json");
+  const thresholds = ["--threshold", "policy=2", "--threshold", "recover=1"];
+  expect(await approvals("policy", "init", policy, ...POLICY_OF, ...thresholds)).toMatchObject({ code: 0 });
+  for (const name of ["alice", "bob"]) {
+    await approvals("policy", "sign", policy, "-i", file(name), "--yes");
+  }
+  const listOf = (...names: string[]): string => {
+    const path = file(`list-${names.join("-")}.json`);
+    writeFileSync(path, JSON.stringify({ findings: names.map((key) => ({ key, modRevision: 7 })) }));
+    return path;
+  };
+  const list = listOf("a", "b");
+  const with3 = ["--policy", policy];
+  const lacking = await propose("r0.json", "recover", "2 objects", ...with3);
+  expect(lacking).toMatchObject({ code: 1, stderr: expect.stringContaining("names the list") as string });
+  const proposed = await propose("recover.json", "recover", "2 objects", ...with3, "--list", list);
+  expect(proposed).toMatchObject({ code: 0, stderr: expect.stringMatching(/^next: /m) as string });
+  await approvals("sign", file("recover.json"), ...with3, "-i", file("bob"), "--yes");
+  const root = digestOf(parseChain(readFileSync(policy, "utf8")).versions[0]?.policy);
+  const own = mkdtempSync(join(folder, "state-"));
+  const there = { ...settings(), approvals: { policy, root }, stateDir: own };
+  await expect(requireApprovalEarly(there, undefined, "recover")).rejects.toThrow(
+    /requires 1 approvers for "recover"; write the list with .*--only/,
+  );
+  const check = approvalCheck(there, file("recover.json"));
+  const order = { operation: "recover", names: [] } as const;
+  for (let times = 0; times < 2; times++) {
+    const given = check({ ...order, ...readObjectList(list).approved });
+    await expect(given).resolves.toMatchObject({ approvers: "bob" });
+  }
+  const other = readObjectList(listOf("a", "c")).approved;
+  await expect(check({ ...order, ...other })).rejects.toThrow("is for another list of objects");
 });
 
 it("no approval is needed without a policy, or for what it leaves open", async () => {

@@ -19,6 +19,8 @@ const CHANGES: readonly Change[] = [
   { did: "plan a migration" },
   { did: "migrate a part" },
   { did: "migrate" },
+  { did: "recover a part" },
+  { did: "recover" },
   { did: "split" },
   { did: "renew" },
   { did: "write a policy" },

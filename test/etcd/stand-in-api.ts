@@ -44,7 +44,7 @@ export class StandInApi {
    * @param answer called for each request in turn
    * @param isPlain serves HTTP without TLS
    */
-  constructor(answer: (asked: Asked) => Answer, isPlain = false) {
+  constructor(answer: (asked: Asked) => Answer | Promise<Answer>, isPlain = false) {
     const listener: RequestListener = (request, response) => {
       const chunks: Buffer[] = [];
       request.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -58,10 +58,11 @@ export class StandInApi {
           body: text === "" ? undefined : (JSON.parse(text) as unknown),
         };
         this.asked.push(asked);
-        const { status, body = {}, headers: extra = {} } = answer(asked);
-        response
-          .writeHead(status, { "Content-Type": "application/json", ...extra })
-          .end(typeof body === "string" ? body : JSON.stringify(body));
+        void Promise.resolve(answer(asked)).then(({ status, body = {}, headers: extra = {} }) => {
+          response
+            .writeHead(status, { "Content-Type": "application/json", ...extra })
+            .end(typeof body === "string" ? body : JSON.stringify(body));
+        });
       });
     };
     this.#scheme = isPlain ? "http" : "https";

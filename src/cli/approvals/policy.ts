@@ -81,7 +81,7 @@ function addInit(policy: Command, terminal: Terminal): void {
     .option("--expires <name=time>", "when a person's signatures stop counting; repeat it for each", collect)
     .option(
       "--threshold <operation=n>",
-      "approvers required for policy, activate, rotate, destroy, adopt, read or renew; 0 for none; repeat it for each",
+      "approvers required for policy, activate, rotate, destroy, adopt, read, recover or renew; 0 for none; repeat it for each",
       collect,
     )
     .option(

@@ -22,6 +22,7 @@ interface ProposeOptions extends SigningOptions {
   readonly token: string;
   readonly object?: string;
   readonly usageReport?: string;
+  readonly list?: string;
   readonly reason: string;
   readonly valid?: string;
 }
@@ -44,11 +45,18 @@ export function addProposeCommand(approvals: Command, terminal: Terminal): void 
     .addOption(
       new Option("--operation <name>", "what is proposed").choices([...OPERATIONS]).makeOptionMandatory(),
     )
-    .option("--kek <key_id>", "the whole key_id of the KEK; omit it for rotate, which makes the KEK")
-    .requiredOption("--label <label>", "the KEK's label, such as kms-kek@20261201T100000Z")
+    .option(
+      "--kek <key_id>",
+      "the whole key_id of the KEK; omit it for rotate, which makes the KEK, and for recover",
+    )
+    .requiredOption(
+      "--label <label>",
+      "the KEK's label, such as kms-kek@20261201T100000Z; for recover the number, such as '3 objects'",
+    )
     .requiredOption("--token <name>", "the token's label or serial number, as in keys.uri")
     .option("--object <key>", "for read: the key in etcd")
     .option("--usage-report <file>", "a report of etcd usage that the proposal relies on")
+    .option("--list <file>", "for recover: the output of 'etcd recover -o json'")
     .requiredOption("--reason <text>", "why, for approvers and the audit log")
     .option(
       "--valid <duration>",
@@ -61,7 +69,8 @@ export function addProposeCommand(approvals: Command, terminal: Terminal): void 
 }
 
 async function proposeAndSign(file: string, options: ProposeOptions, terminal: Terminal): Promise<void> {
-  const { operation, kek, label, token, object, usageReport, proposer, reason, valid } = options;
+  const { operation, kek, label, token, object, usageReport, list, proposer, reason, valid } = options;
+  const report = usageReport ?? list;
   const policy = readPolicy(options.policy);
   const validityMs = valid === undefined ? DEFAULT_VALIDITY_MS : durationOf("--valid", valid, "24h");
   const instant = parseInstant(label.slice(label.lastIndexOf("@") + 1));
@@ -73,7 +82,7 @@ async function proposeAndSign(file: string, options: ProposeOptions, terminal: T
     label,
     activation: instant === undefined ? null : (formatSecond(instant) ?? null),
     object: object ?? null,
-    report: usageReport === undefined ? null : digestOfFile(usageReport),
+    report: report === undefined ? null : digestOfFile(report),
     proposer,
     reason,
   };

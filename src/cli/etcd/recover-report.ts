@@ -1,4 +1,5 @@
 // What `etcd recover` prints for people.
+import type { Deletion } from "../../admin/recover/delete-unreadable.js";
 import type { Finding, Found } from "../../admin/recover/find-unreadable.js";
 import { oneLine } from "../../untrusted-text.js";
 import { formatTable } from "../table.js";
@@ -7,18 +8,11 @@ import { formatTable } from "../table.js";
 const MAX_ROWS = 100;
 
 /** Returns the objects as a table, the reasons, and the counts. */
-export function describeFound({ objects, unreadable, findings, foreign, nodes, seconds }: Found): string {
-  const shown = findings.slice(0, MAX_ROWS);
-  const more = unreadable - shown.length;
-  const table = formatTable(
-    ["OBJECT", "REVISION", "CAUSE", "KEY_ID"],
-    shown.map(({ key, modRevision, cause, keyId }) => [key, String(modRevision), cause, keyId ?? ""]),
-  );
+export function describeFound(found: Found): string {
+  const { objects, unreadable, findings, foreign, nodes, seconds } = found;
   const silent = nodes.filter(({ error }) => error !== null);
   return [
-    ...(shown.length > 0 ? [table] : []),
-    ...(more > 0 ? [`and ${more} more; --output json lists up to 10,000`] : []),
-    ...(shown.length > 0 ? ["", ...reasonsOf(findings), ""] : []),
+    ...(findings.length > 0 ? [findingsTable(findings, unreadable), "", ...reasonsOf(findings), ""] : []),
     ...foreign.map(
       (one) => `not checked: ${one.objects} under ${oneLine(one.provider)}, such as ${oneLine(one.example)}`,
     ),
@@ -26,8 +20,19 @@ export function describeFound({ objects, unreadable, findings, foreign, nodes, s
     `${objects} objects, ${seconds} s`,
     unreadable === 0
       ? "every object under KMS v2 can be decrypted with this HSM"
-      : `${unreadable} objects cannot be decrypted`,
+      : `${unreadable} ${unreadable === 1 ? "object" : "objects"} cannot be decrypted`,
   ].join("\n");
+}
+
+/** Returns the first objects as a table. @param all the number of objects, of which the findings may be the first */
+export function findingsTable(findings: readonly Finding[], all = findings.length): string {
+  const shown = findings.slice(0, MAX_ROWS);
+  const table = formatTable(
+    ["OBJECT", "REVISION", "CAUSE", "KEY_ID"],
+    shown.map(({ key, modRevision, cause, keyId }) => [key, String(modRevision), cause, keyId ?? ""]),
+  );
+  const more = all - shown.length;
+  return more > 0 ? `${table}\nand ${more} more; --output json lists up to 10,000` : table;
 }
 
 /** Returns each reason once, with the number of objects. */
@@ -38,4 +43,31 @@ function reasonsOf(findings: readonly Finding[]): string[] {
     counts.set(line, (counts.get(line) ?? 0) + 1);
   }
   return [...counts].map(([line, count]) => `${count} ${line}`);
+}
+
+/** Returns the outcome for each object, the backup, and whether the resources can be listed. */
+export function describeDeletion(found: Found, deletion: Deletion): string {
+  const { backup, results, lists } = deletion;
+  if (found.unreadable === 0) return describeFound(found);
+  const rows = results.slice(0, MAX_ROWS).map(({ key, outcome, reason }) => [key, outcome, reason ?? ""]);
+  const left = leftAfter(found, deletion);
+  const deleted = results.filter(({ outcome }) => outcome === "deleted").length;
+  return [
+    ...(rows.length > 0 ? [formatTable(["OBJECT", "OUTCOME", "REASON"], rows), ""] : []),
+    ...(backup === null
+      ? []
+      : [`backup ${oneLine(backup.file)}, written at ${backup.writtenAt}, sha256:${backup.sha256}`]),
+    ...lists.map(({ resource, error }) =>
+      error === null ? `LIST of ${resource} works` : `LIST of ${resource} fails: ${oneLine(error)}`,
+    ),
+    left === 0
+      ? `${deleted} deleted; no object is left that cannot be decrypted`
+      : `${left} ${left === 1 ? "object" : "objects"} that cannot be decrypted ${left === 1 ? "is" : "are"} left`,
+  ].join("\n");
+}
+
+/** Returns how many of the objects that were found are still there and cannot be decrypted. */
+export function leftAfter({ unreadable }: Found, { results }: Deletion): number {
+  const settled = ["deleted", "gone", "changed"];
+  return unreadable - results.filter(({ outcome }) => settled.includes(outcome)).length;
 }

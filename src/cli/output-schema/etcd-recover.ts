@@ -2,7 +2,8 @@
 import { z } from "zod";
 import { FINDING_CAUSES } from "../../admin/recover/find-unreadable.js";
 import { usageReportSchema } from "../../etcd/usage-report.js";
-import { count, type Printed } from "./printed.js";
+import { OUTCOMES } from "../../admin/recover/delete-unreadable.js";
+import { count, instant, next, type Printed } from "./printed.js";
 
 const finding = z.object({
   key: z.string().describe("the etcd key"),
@@ -15,6 +16,27 @@ const finding = z.object({
     .nullable()
     .describe("the provider's name in the EncryptionConfiguration; null if the envelope cannot be read"),
   reason: z.string(),
+});
+
+const deletion = z.object({
+  backup: z
+    .object({ file: z.string(), sha256: z.string(), writtenAt: instant, revision: z.int() })
+    .nullable()
+    .describe("null if there was nothing to delete"),
+  results: z.array(
+    z.object({
+      key: z.string(),
+      modRevision: z.int(),
+      outcome: z.enum(OUTCOMES),
+      reason: z.string().nullable(),
+    }),
+  ),
+  lists: z.array(
+    z.object({
+      resource: z.string(),
+      error: z.string().nullable().describe("why a LIST of the resource still fails; null if it works"),
+    }),
+  ),
 });
 
 export const etcdRecoverOutput = z.object({
@@ -32,5 +54,7 @@ export const etcdRecoverOutput = z.object({
     .array(z.object({ url: z.string(), error: z.string().nullable() }))
     .describe("the nodes that were asked, because a key_id is unknown to the tokens"),
   seconds: z.number(),
+  deletion: deletion.nullable().describe("null without --delete"),
+  next,
 });
 export type EtcdRecoverOutput = Printed<typeof etcdRecoverOutput>;

@@ -12,6 +12,8 @@ export interface SnapshotOptions {
   readonly skipHashCheck: boolean;
   /** Called with the number of bytes whose hash has been computed, and the file's. */
   readonly onHashed?: (bytes: number, total: number) => void;
+  /** The option that named the file, for messages; default: --snapshot. */
+  readonly option?: string;
 }
 
 const HASH_BYTES = 32;
@@ -35,9 +37,11 @@ export class SnapshotFile {
   readonly #handle: FileHandle;
   readonly #opened: BigIntStats;
   readonly #hasHash: boolean;
+  readonly #option: string;
 
-  private constructor(path: string, handle: FileHandle, opened: BigIntStats) {
+  private constructor(path: string, handle: FileHandle, opened: BigIntStats, option: string) {
     this.path = path;
+    this.#option = option;
     this.#handle = handle;
     this.#opened = opened;
     const size = Number(opened.size);
@@ -46,17 +50,17 @@ export class SnapshotFile {
   }
 
   /** Opens a file. @throws KmsError CONFIG_INVALID if it cannot be read or is compressed */
-  static async open(path: string): Promise<SnapshotFile> {
+  static async open(path: string, option = "--snapshot"): Promise<SnapshotFile> {
     let handle: FileHandle;
     try {
       handle = await openRegular(path);
     } catch (error) {
       const reason = error instanceof KmsError ? "not a regular file" : codeOf(error);
-      const what = `--snapshot: ${path} cannot be read (${reason}); give a readable file`;
+      const what = `${option}: ${path} cannot be read (${reason}); give a readable file`;
       throw new KmsError("CONFIG_INVALID", what, error);
     }
     try {
-      const file = new SnapshotFile(path, handle, await handle.stat({ bigint: true }));
+      const file = new SnapshotFile(path, handle, await handle.stat({ bigint: true }), option);
       file.#requireUncompressed();
       return file;
     } catch (error) {
@@ -108,6 +112,11 @@ export class SnapshotFile {
       if (count === 0) throw this.damaged(`it ends at byte ${offset + filled}`);
       filled += count;
     }
+  }
+
+  /** When the file was written last, in ms since the epoch. */
+  get writtenAt(): number {
+    return Number(this.#opened.mtimeMs);
   }
 
   /** Throws CONFIG_INVALID if the file was written to, or replaced in place, since it was opened. */
@@ -170,12 +179,12 @@ export class SnapshotFile {
     const { code } = error as NodeJS.ErrnoException;
     return new KmsError(
       "CONFIG_INVALID",
-      `--snapshot: ${this.path} cannot be read (${code ?? "unknown error"}); copy it to a sound disk`,
+      `${this.#option}: ${this.path} cannot be read (${code ?? "unknown error"}); copy it to a sound disk`,
       error,
     );
   }
 
   #unusable(what: string): KmsError {
-    return new KmsError("CONFIG_INVALID", `--snapshot: ${this.path} ${what}`);
+    return new KmsError("CONFIG_INVALID", `${this.#option}: ${this.path} ${what}`);
   }
 }

@@ -27,7 +27,7 @@ export class Snapshot {
 
   /** Opens a file and verifies its hash. @throws KmsError CONFIG_INVALID if it is not a sound snapshot */
   static async open(path: string, options: SnapshotOptions): Promise<Snapshot> {
-    const file = await SnapshotFile.open(path);
+    const file = await SnapshotFile.open(path, options.option);
     try {
       // Checked before the hash: for another kind of file, a missing hash would be a misleading reason.
       new Database(file);
@@ -36,6 +36,11 @@ export class Snapshot {
       await file.close();
       throw error;
     }
+  }
+
+  /** When the file was written last, in ms since the epoch. */
+  get writtenAt(): number {
+    return this.#file.writtenAt;
   }
 
   /** @param prefix kube-apiserver's `--etcd-prefix` or a longer one, with or without slashes at either end */

@@ -1,0 +1,223 @@
+// Deletes unreadable objects through kube-apiserver, one by one. What was decided before the operator confirmed is decided
+// again after it, and each object once more immediately before its deletion; the audit log has the intent before, and the
+// outcome that etcd shows afterwards. Can be run again after an interruption: what is gone is gone.
+import type { Settings } from "../../config/settings.js";
+import { KmsError } from "../../errors.js";
+import type { KubeApi } from "../../etcd/kube-api.js";
+import { waitForList } from "../../etcd/list-check.js";
+import type { EtcdStore } from "../../etcd/store.js";
+import { askApi, deleteUnreadable } from "../../etcd/unsafe-delete.js";
+import type { ApprovalDetails } from "../approval-check.js";
+import type { Token } from "../command-tokens.js";
+import { untilInterrupted } from "../interrupts.js";
+import { insistOnOperatorEvent, recordOperatorEvent } from "../operator-audit.js";
+import type { Operator } from "../operator.js";
+import { addressAll, type Addressed } from "./api-paths.js";
+import { requireAge, requireBackup, type Backup, type BackupDemand } from "./backup.js";
+import { deletableOf, reasonToKeep, type Kept, type Selection } from "./deletable.js";
+import { askNodes, withKnowledge, type Finding, type Found } from "./find-unreadable.js";
+import { recheck, requireProven } from "./recheck.js";
+
+export const OUTCOMES = ["deleted", "gone", "changed", "readable", "refused", "unknown", "kept"] as const;
+
+export interface DeletionResult {
+  readonly key: string;
+  readonly modRevision: number;
+  readonly outcome: (typeof OUTCOMES)[number];
+  /** Null for what is deleted or gone. */
+  readonly reason: string | null;
+}
+
+type Outcome = Pick<DeletionResult, "outcome" | "reason">;
+
+export interface ListResult {
+  readonly resource: string;
+  /** Why LIST fails; null if it works. */
+  readonly error: string | null;
+}
+
+export interface DeletionOrder extends Selection {
+  readonly api: KubeApi;
+  readonly backup: BackupDemand;
+  /** Maximum number of objects to delete. */
+  readonly limit: number;
+  readonly nodes: readonly URL[];
+  readonly skipClusterCheck: boolean;
+  /** Asks the operator. @throws KmsError CANCELLED */
+  readonly confirm: (objects: readonly Finding[], backup: Backup) => Promise<void>;
+  /** Requires an approval of the deletion. @throws KmsError NOT_APPROVED */
+  readonly approve: () => Promise<ApprovalDetails>;
+}
+
+export interface Deletion {
+  readonly backup: Backup | null;
+  readonly results: readonly DeletionResult[];
+  readonly lists: readonly ListResult[];
+  /** What ended the deletion early; undefined if it came to its end. */
+  readonly failure: KmsError | undefined;
+}
+
+/** Where the objects are and what decrypts them. */
+export interface DeletionPorts {
+  readonly store: EtcdStore;
+  readonly prefix: string;
+  readonly tokens: readonly Token[];
+  readonly settings: Settings;
+  readonly operator: Operator;
+}
+
+/** How long a LIST may take to work again, in ms. */
+const LIST_LIMIT_MS = 60_000;
+
+/**
+ * Deletes what may be deleted of the unreadable objects that were found.
+ * @throws KmsError before anything is deleted; later failures are in the result
+ */
+export async function deleteFound(
+  found: Found,
+  ports: DeletionPorts,
+  order: DeletionOrder,
+): Promise<Deletion> {
+  const { chosen, kept } = deletableOf(found, order);
+  if (chosen.length === 0) return nothingDeleted(kept);
+  requireFew(found, chosen.length, order.limit);
+  await requireProven(ports.tokens, ports.settings, false);
+  const { addressed, kept: unserved } = await addressAll(chosen, { ...ports, api: order.api }, order);
+  if (addressed.length === 0) return nothingDeleted([...kept, ...unserved]);
+  const objects = addressed.map(({ finding }) => finding);
+  const backup = await requireBackup(order.backup, objects, ports.operator);
+  await order.confirm(objects, backup);
+  await requireProven(ports.tokens, ports.settings, true);
+  requireAge(order.backup, Date.parse(backup.writtenAt));
+  const approval = await order.approve();
+  const work = new Work(ports, order, { ...approval, backup: backup.sha256 });
+  await untilInterrupted((signal) => work.run(addressed, signal));
+  const lists = await work.listAgain();
+  const results = [...work.results, ...[...kept, ...unserved].map(keptResult)];
+  return { backup, results, lists, failure: work.failure };
+}
+
+function nothingDeleted(kept: readonly Kept[]): Deletion {
+  return { backup: null, results: kept.map(keptResult), lists: [], failure: undefined };
+}
+
+function keptResult({ finding: { key, modRevision }, why }: Kept): DeletionResult {
+  return { key, modRevision, outcome: "kept", reason: why };
+}
+
+/** Many unreadable objects are rarely damaged one by one: more often a KEK is missing. */
+function requireFew({ unreadable, findings }: Found, chosen: number, limit: number): void {
+  if (unreadable > findings.length) {
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${unreadable} objects cannot be decrypted, more than are listed; restore the KEK or the backup instead`,
+    );
+  }
+  if (chosen <= limit) return;
+  throw new KmsError(
+    "CONFIG_INVALID",
+    `${chosen} objects would be deleted, more than --limit ${limit}; that many usually mean that a KEK is missing; if they are lost, give --limit ${chosen}`,
+  );
+}
+
+class Work {
+  readonly results: DeletionResult[] = [];
+  failure: KmsError | undefined;
+  readonly #ports: DeletionPorts;
+  readonly #order: DeletionOrder;
+  readonly #details: Readonly<Record<string, string>>;
+  readonly #touched = new Map<string, string>();
+
+  constructor(ports: DeletionPorts, order: DeletionOrder, details: Readonly<Record<string, string>>) {
+    this.#ports = ports;
+    this.#order = order;
+    this.#details = details;
+  }
+
+  /** Handles the objects in their order, until all are handled, one fails in a way that concerns all, or an interrupt. */
+  async run(chosen: readonly Addressed[], signal: AbortSignal): Promise<void> {
+    const progress = this.#ports.operator.startProgress("objects", chosen.length);
+    try {
+      for (const one of chosen) {
+        if (signal.aborted) {
+          throw new KmsError("CANCELLED", "interrupted; repeat the command to continue with the rest");
+        }
+        const { key, modRevision } = one.finding;
+        const result = await this.#handle(one);
+        this.results.push({ key, modRevision, ...result });
+        progress.update(this.results.length, chosen.length);
+      }
+    } catch (error) {
+      this.failure = KmsError.from(error);
+    } finally {
+      progress.end();
+    }
+  }
+
+  /** Waits until every resource of which something was deleted can be listed. */
+  async listAgain(): Promise<ListResult[]> {
+    const results: ListResult[] = [];
+    for (const [resource, path] of this.#touched) {
+      const error = await waitForList(this.#order.api, path, LIST_LIMIT_MS);
+      results.push({ resource, error: error ?? null });
+    }
+    return results;
+  }
+
+  async #handle({ finding, path, collection }: Addressed): Promise<Outcome> {
+    const { store, prefix, tokens, settings, operator } = this.#ports;
+    const { api, nodes } = this.#order;
+    const now = await recheck(finding, { store, prefix }, tokens, settings, operator);
+    if (now.kind === "gone") return { outcome: "gone", reason: null };
+    if (now.kind === "changed") return { outcome: "changed", reason: now.reason };
+    const asked = now.object.cause === "unknown-key-id" ? await askNodes(nodes) : [];
+    const why = reasonToKeep(withKnowledge(now.object, tokens, asked), asked, this.#order);
+    if (why !== undefined) return { outcome: "kept", reason: why };
+    const verdict = await askApi(api, path);
+    if (verdict.kind === "unsupported") throw new KmsError("CONFIG_INVALID", verdict.reason);
+    if (verdict.kind === "readable") return { outcome: "readable", reason: verdict.reason };
+    if (verdict.kind !== "unreadable") return { outcome: "refused", reason: reasonOf(verdict) };
+    this.#touched.set(finding.resource, collection);
+    return this.#deleteRecorded(now.object, path);
+  }
+
+  /** Records the intent, deletes, looks at etcd, and records the outcome. */
+  async #deleteRecorded(
+    { key, modRevision, cause, keyId }: Pick<Finding, "key" | "modRevision" | "keyId"> & { cause: string },
+    path: string,
+  ): Promise<Outcome> {
+    const { settings, operator } = this.#ports;
+    const event = {
+      operation: "etcd recover",
+      ...(keyId !== null && { keyId }),
+      details: { key, modRevision, cause, ...this.#details },
+    };
+    await insistOnOperatorEvent(settings, operator, { ...event, outcome: "begun" });
+    const result = await this.#delete(key, modRevision, path).catch((error: unknown) => KmsError.from(error));
+    const isError = result instanceof KmsError;
+    const outcome = isError ? result.code : result.outcome === "deleted" ? "ok" : result.outcome;
+    await recordOperatorEvent(settings, operator, { ...event, outcome });
+    if (isError) throw result;
+    return result;
+  }
+
+  async #delete(key: string, modRevision: number, path: string): Promise<Outcome> {
+    const answer = await deleteUnreadable(this.#order.api, path).catch((error: unknown) =>
+      KmsError.from(error),
+    );
+    const now = await this.#ports.store.object(key);
+    // A controller may have made a new object of this name at once.
+    if (now === undefined || now.createRevision > modRevision) return { outcome: "deleted", reason: null };
+    if (answer instanceof KmsError) {
+      return { outcome: "unknown", reason: `${answer.message}; etcd still has it` };
+    }
+    if (answer.kind === "readable") return { outcome: "readable", reason: reasonOf(answer) };
+    const reason =
+      answer.kind === "deleted" || answer.kind === "gone" ? "etcd still has it" : reasonOf(answer);
+    return { outcome: "refused", reason };
+  }
+}
+
+function reasonOf(verdict: { readonly kind: string; readonly reason?: string }): string {
+  return verdict.reason ?? "the API does not have it, although etcd does";
+}

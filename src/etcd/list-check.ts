@@ -1,0 +1,67 @@
+// Whether kube-apiserver lists a resource: one object that it cannot read fails every LIST of the resource, and its watch
+// cache, which controllers and kubelets depend on.
+import { setTimeout as sleep } from "node:timers/promises";
+import { KmsError } from "../errors.js";
+import type { KubeApi } from "./kube-api.js";
+import { describeRefusal } from "./kube-status.js";
+
+const METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+/** Objects in a page: metadata may take 256 KiB for each. */
+const PAGE = 200;
+const PAUSE_MS = 1_000;
+const EXPIRED = 410;
+const FORBIDDEN = 403;
+
+/**
+ * Lists all objects of a resource, once from etcd and once from the watch cache, and repeats that until both succeed.
+ * @returns why the last attempt failed; undefined if it succeeded
+ */
+export async function waitForList(api: KubeApi, path: string, limitMs: number): Promise<string | undefined> {
+  const until = performance.now() + limitMs;
+  for (;;) {
+    const problem = await listOnce(api, path);
+    if (problem === undefined || problem.isFinal || performance.now() >= until) return problem?.reason;
+    await sleep(PAUSE_MS);
+  }
+}
+
+interface Problem {
+  readonly reason: string;
+  readonly isFinal: boolean;
+}
+
+async function listOnce(api: KubeApi, path: string): Promise<Problem | undefined> {
+  try {
+    // A page from the watch cache, which is complete or not there.
+    const cached = await page(api, `${path}?resourceVersion=0&limit=1`);
+    if ("reason" in cached) return cached;
+    let next: string | undefined = "";
+    while (next !== undefined) {
+      const start: string = next === "" ? "" : `&continue=${encodeURIComponent(next)}`;
+      const read: Problem | { readonly next: string | undefined } = await page(
+        api,
+        `${path}?limit=${PAGE}${start}`,
+      );
+      if ("reason" in read) return read;
+      ({ next } = read);
+    }
+    return undefined;
+  } catch (error) {
+    return { reason: KmsError.from(error).message, isFinal: false };
+  }
+}
+
+async function page(api: KubeApi, path: string): Promise<Problem | { readonly next: string | undefined }> {
+  const { status, body } = await api.request({ method: "GET", path, accept: METADATA_LIST });
+  try {
+    if (status === EXPIRED) return { reason: "the list took too long", isFinal: false };
+    if (status !== 200) {
+      return { reason: describeRefusal(status, body), isFinal: status === FORBIDDEN };
+    }
+    const { metadata } = JSON.parse(body.toString()) as { metadata?: { continue?: string } };
+    return { next: metadata?.continue === "" ? undefined : metadata?.continue };
+  } finally {
+    // The annotation of `kubectl apply` may contain a Secret's data.
+    body.fill(0);
+  }
+}
