@@ -41,7 +41,7 @@ export function openedTokens(tokens: readonly Token[]): Found {
   const [first] = away;
   if (first?.failure !== undefined && away.length === tokens.length) throw first.failure;
   const names = tokens.map(({ name, records, failure }) =>
-    failure === undefined ? `${name}: ${records?.length ?? 0} KEKs` : `${name}: ${failure.message}`,
+    failure === undefined ? `${name} holds ${records?.length ?? 0} KEKs` : `${name}: ${failure.message}`,
   );
   return { detail: names.join("; "), failed: away.length > 0 };
 }
