@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CKR_OK = 0x00, CKR_GENERAL_ERROR = 0x05, CKR_ARGUMENTS_BAD = 0x07, CKR_FUNCTION_NOT_SUPPORTED = 0x54 };
-enum { CKR_BUFFER_TOO_SMALL = 0x150 };
+enum { CKR_OK = 0x00, CKR_GENERAL_ERROR = 0x05, CKR_FUNCTION_NOT_SUPPORTED = 0x54 };
+enum { CKR_ATTRIBUTE_SENSITIVE = 0x11, CKR_ATTRIBUTE_TYPE_INVALID = 0x12, CKR_OBJECT_HANDLE_INVALID = 0x82 };
 
 // PKCS#11 v2.40: CK_ATTRIBUTE, and CK_FUNCTION_LIST with its functions in order.
 struct attribute {
@@ -52,8 +52,13 @@ static bool asks_for_lengths(const struct attribute *attributes, unsigned long c
   return true;
 }
 
-// Reads values and returns their lengths alone. If a buffer is filled completely, the value may be longer, or the library may
-// not have set the length.
+// Errors of the object or its attributes, whatever the buffers are.
+static bool is_final(unsigned long rv) {
+  return rv == CKR_ATTRIBUTE_SENSITIVE || rv == CKR_ATTRIBUTE_TYPE_INVALID || rv == CKR_OBJECT_HANDLE_INVALID;
+}
+
+// Reads values and returns their lengths alone; false if the library has to be asked for the lengths first. If a buffer is
+// filled completely, the value may be longer, or the library may not have set the length.
 static bool read_values(unsigned long session, unsigned long object, struct attribute *attributes, unsigned long count,
                         unsigned long *rv) {
   kept_session = session;
@@ -61,7 +66,7 @@ static bool read_values(unsigned long session, unsigned long object, struct attr
   kept_count = count;
   for (unsigned long at = 0; at < count; at++) kept[at] = (struct attribute){attributes[at].type, values[at], ROOM};
   *rv = ask(session, object, kept, count);
-  if (*rv != CKR_OK) return *rv != CKR_BUFFER_TOO_SMALL && *rv != CKR_ARGUMENTS_BAD;
+  if (*rv != CKR_OK) return is_final(*rv);
   for (unsigned long at = 0; at < count; at++)
     if (kept[at].length >= ROOM) return false;
   for (unsigned long at = 0; at < count; at++) attributes[at].length = kept[at].length;

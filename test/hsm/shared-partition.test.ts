@@ -53,7 +53,7 @@ describe("many keys of other applications", () => {
     expect(token.fault.calls() - before.all - attributes).toBeLessThan(200);
   });
 
-  it.each(["0x7", "0x150", "0"])(
+  it.each(["0x5", "0x7", "0x30", "0x150", "0x80000001", "0"])(
     "a library that answers %s to a buffer larger than the value is read with two calls",
     async (code) => {
       const known = await (await token.start()).hsm.listKeks();
