@@ -72,7 +72,7 @@ function stuck({ seen, objects }: ReadingProgress, limitMs: number, cause: unkno
 
 /** Returns a number with separators, such as "12,000". */
 export function count(objects: number): string {
-  return objects.toLocaleString("en-US");
+  return String(objects).replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
 /** Returns a duration in seconds, such as "2.5 s". */
