@@ -33,6 +33,8 @@ export interface HostPoolOptions {
 
 /** While a start hangs, another one may run beside it. */
 const LEAST_SUPERVISORS = 2;
+/** Time from the first ready host to the start of the warm ones, in ms: first, the KEKs are proven and Status is answered. */
+const WARM_AFTER_MS = 250;
 
 /** Keeps the token hosts of one token running and makes control calls to them. */
 export class HostPool {
@@ -44,6 +46,8 @@ export class HostPool {
   readonly #readings: KeyringReadings;
   readonly #wait: HostWait;
   #hasBeenReady = false;
+  #warm: NodeJS.Timeout | undefined;
+  #mayWarm = false;
   readonly #stopping = new AbortController();
 
   constructor(options: HostPoolOptions) {
@@ -85,11 +89,20 @@ export class HostPool {
     if (readyHosts >= this.#options.hosts) return false;
     if (readyHosts === 0 && underWay >= LEAST_SUPERVISORS) return false;
     if (index >= this.#options.hosts) return this.#hasBeenReady && readyHosts === 0 && isLate;
-    return index === 0 || this.#hasBeenReady || isLate;
+    return index === 0 || this.#mayWarm || isLate;
+  }
+
+  #noteReady(): void {
+    this.#hasBeenReady = true;
+    this.#warm ??= setTimeout(() => {
+      this.#mayWarm = true;
+      this.#changed();
+    }, WARM_AFTER_MS);
   }
 
   async stop(graceMs: number): Promise<void> {
     this.#stopping.abort();
+    clearTimeout(this.#warm);
     this.#wait.stop();
     await this.replace(graceMs);
   }
@@ -193,7 +206,7 @@ export class HostPool {
       readFirst: (one, step) => this.#readings.readFirst(one, step),
       log,
       onReady: (ready) => {
-        this.#hasBeenReady = true;
+        this.#noteReady();
         // This start was late, and its substitute was ready first.
         if (this.ready.length > hosts) ready.kill("stop");
         this.#changed();
