@@ -3,13 +3,18 @@
 import { describeSelected } from "../config/pkcs11-uri.js";
 import type { TokenSettings } from "../config/settings.js";
 import { checkPin } from "../config/read-pin.js";
+import { outdatedReason } from "../custody/outdated-pin.js";
 import { readSealedPin } from "../custody/sealed-pin-file.js";
 import { requireSealedFor, type SealedPin } from "../custody/sealed-pin.js";
 import { parseShare } from "../custody/share.js";
 import { UnlockWindow } from "../custody/unlock-window.js";
 import type { Gathering } from "../custody/gathering.js";
 import type { ShareEvent } from "../audit/line.js";
+import type { Outdated } from "../hsm/login/operator-pin.js";
 import type { UnlockAnswer } from "../server/unlock.js";
+
+/** Tries a PIN and owns its buffer. @param outdated returns why it must not be tried any more */
+export type TryPin = (pin: Buffer, outdated?: Outdated) => Promise<UnlockAnswer>;
 
 /** What receiving shares needs of the plugin. */
 export interface ShareUnlockOptions {
@@ -17,8 +22,7 @@ export interface ShareUnlockOptions {
   readonly path: string;
   /** Whether all token hosts are logged in: then no share is needed. */
   readonly isLoggedIn: () => boolean;
-  /** Tries a PIN and owns its buffer. */
-  readonly tryPin: (pin: Buffer) => Promise<UnlockAnswer>;
+  readonly tryPin: TryPin;
   readonly record: (event: Omit<ShareEvent, "event">) => void;
 }
 
@@ -67,10 +71,10 @@ export class ShareUnlock {
   }
 
   async #unlock(gathering: Gathering): Promise<UnlockAnswer> {
-    const { token, tryPin } = this.#options;
+    const { token, path, tryPin } = this.#options;
     const { epoch, threshold } = gathering.sealed;
     const pin = checkPin(await gathering.open(), token.pin);
-    const answer = await tryPin(pin);
+    const answer = await tryPin(pin, () => outdatedReason(path, gathering.sealed));
     const message = `${threshold} of ${threshold} shares (epoch ${epoch}): ${answer.message}`;
     return { ...answer, message };
   }

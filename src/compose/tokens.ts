@@ -13,7 +13,7 @@ import type { Settings, TokenSettings } from "../config/settings.js";
 import { pinSourcesOf } from "../config/tokens.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
-import { OperatorPin, verdictOn } from "../hsm/login/operator-pin.js";
+import { OperatorPin, verdictOn, type Outdated } from "../hsm/login/operator-pin.js";
 import type { HostProcessOptions } from "../hsm/hosts/spawn-host.js";
 import { LoginGate, type Pin } from "../hsm/login/login-gate.js";
 import { loginStores } from "../hsm/login/login-files.js";
@@ -170,9 +170,17 @@ function holdPin(source: UnlockSource): OperatorPin {
 }
 
 /** Tries the PIN if a token host has to log in; does nothing while all of them are logged in. */
-export async function tryPin(pin: Buffer, { held, hsm, hosts }: LockedToken): Promise<UnlockAnswer> {
+export async function tryPin(
+  pin: Buffer,
+  { held, hsm, hosts }: LockedToken,
+  outdated?: Outdated,
+): Promise<UnlockAnswer> {
   const idle = (): boolean => hsm.readyHosts === hosts;
-  const verdict = await verdictOn(held.offer(pin), { state: () => hsm.state(), idle, limitMs: UNLOCK_MS });
+  const verdict = await verdictOn(held.offer(pin, outdated), {
+    state: () => hsm.state(),
+    idle,
+    limitMs: UNLOCK_MS,
+  });
   const { up } = hsm.state();
   switch (verdict.is) {
     case "accepted":

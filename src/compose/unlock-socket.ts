@@ -4,9 +4,9 @@ import { checkPin, MAX_PIN_BYTES } from "../config/read-pin.js";
 import type { AuditEvent } from "../audit/line.js";
 import { KmsError } from "../errors.js";
 import type { Log } from "../log.js";
-import { startUnlock, type RunningUnlock, type UnlockAnswer } from "../server/unlock.js";
+import { startUnlock, type RunningUnlock } from "../server/unlock.js";
 import type { PluginLock } from "./lock.js";
-import type { ShareUnlock } from "./share-unlock.js";
+import type { ShareUnlock, TryPin } from "./share-unlock.js";
 import { tryPin, type LockedToken } from "./tokens.js";
 
 /** Longest order in bytes: its name, a nonce and a share as it was typed. */
@@ -25,8 +25,8 @@ export interface UnlockSocketOptions {
 export async function startUnlocking(options: UnlockSocketOptions): Promise<RunningUnlock> {
   const { token, lock, log } = options;
   const { path } = token.source;
-  const unlock = async (pin: Buffer): Promise<UnlockAnswer> => {
-    const answer = await tryPin(pin, token);
+  const unlock: TryPin = async (pin, outdated) => {
+    const answer = await tryPin(pin, token, outdated);
     if (answer.unlocked) lock.unlocked();
     return answer;
   };
@@ -47,7 +47,7 @@ export async function startUnlocking(options: UnlockSocketOptions): Promise<Runn
 /** Returns undefined if the configuration names no sealed PIN; then none of that code is loaded. */
 async function openShares(
   { token, lock, record, log }: UnlockSocketOptions,
-  unlock: (pin: Buffer) => Promise<UnlockAnswer>,
+  unlock: TryPin,
 ): Promise<ShareUnlock | undefined> {
   const { sealed } = token.source;
   if (sealed === undefined) return undefined;

@@ -137,7 +137,9 @@ export function correctPin(source: PinSource): string {
     case "credential":
       return `correct the PIN in ${describePinSource(source)} and restart the plugin`;
     case "unlock":
-      return `pass the right PIN with kms-pkcs11 unlock --socket ${source.path}`;
+      return source.sealed === undefined
+        ? `pass the right PIN with kms-pkcs11 unlock --socket ${source.path}`
+        : `have the custodians run kms-pkcs11 unlock --share --socket ${source.path}`;
     case "stdin":
     case "terminal":
       return "run the command again with the right PIN";

@@ -3,6 +3,7 @@ import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { InvalidArgumentError, type Command } from "commander";
 import { approvalCheck } from "../../admin/approval-check.js";
+import { nodesWithPin } from "../../admin/locked-nodes.js";
 import { audited } from "../../admin/operator-audit.js";
 import { PinChange } from "../../admin/pin-change.js";
 import { renewalLabel } from "../../approvals/proposal.js";
@@ -17,6 +18,7 @@ import type { Settings, TokenSettings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { takeProcessLock } from "../../files/process-lock.js";
 import { addApprovalOption, type ApprovalOption } from "../approval-option.js";
+import { addEveryNodeOption, nodesOf, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
 import { printResult } from "../next-step.js";
 import type { Terminal } from "../output.js";
@@ -27,7 +29,7 @@ import { gatherShares } from "./gather-shares.js";
 import { handOut, pressEnter, requireOutput } from "./hand-out.js";
 import { addSealedOptions, chosenToken, sealedPathOf, type SealedOptions } from "./sealed-option.js";
 
-interface RenewOptions extends SealedOptions, ApprovalOption {
+interface RenewOptions extends SealedOptions, ApprovalOption, NodesOptions {
   readonly threshold?: number;
   readonly shares?: number;
   readonly out?: string;
@@ -43,15 +45,18 @@ earlier epochs open nothing any more. On standard input, give one share on each 
 If the command is interrupted, run it again with the shares of both epochs: it tries, with at most one PIN attempt each, which
 PIN the token has, and finishes or begins again. Keep the earlier pages until it says that the new epoch is in force.
 
-Lock every plugin of the token before the PIN changes: one that logs in with the earlier PIN spends a PIN attempt. The runbook
-deploy/runbooks/custody.md describes the ceremony.
+Lock every plugin of the token before the PIN changes: one that logs in with the earlier PIN spends a PIN attempt. With --nodes, or
+the setting nodes, the PIN does not change while one of them is not locked. The runbook deploy/runbooks/custody.md describes the
+ceremony.
 
 Example:
   kms-pkcs11 custody renew --config /etc/kms-pkcs11/config.yaml`;
 
 /** Adds `custody renew`. */
 export function addCustodyRenewCommand(custody: Command, terminal: Terminal): void {
-  addApprovalOption(addSealedOptions(addAsOption(addKekOptions(custody.command("renew")))))
+  addEveryNodeOption(
+    addApprovalOption(addSealedOptions(addAsOption(addKekOptions(custody.command("renew"))))),
+  )
     .description("give the token a random PIN that nobody has seen, and new shares to the custodians")
     .option("--threshold <M>", "how many new shares open the PIN; default: as many as now", wholeNumber)
     .option("--shares <N>", "how many new shares to make, at most 16; default: as many as now", wholeNumber)
@@ -104,6 +109,8 @@ async function renew(circumstances: Circumstances): Promise<SealedPin> {
   const approve = approvalCheck(settings, options.approval);
   const approved = { operation: "renew", names: [], label: renewalLabel(before) } as const;
   await approve(approved);
+  const nodes = nodesOf(options, settings);
+  if (!process.stdin.isTTY) await requireLocked(nodes);
   const change = new PinChange(settings, operator, token);
   const entries = enterShares();
   const details = { token: before.token, set: before.set, before: before.epoch };
@@ -119,7 +126,7 @@ async function renew(circumstances: Circumstances): Promise<SealedPin> {
           token: change,
           choosePin,
           begin: async () => {
-            await waitForLocks();
+            await waitForLocks(nodes, terminal);
             await begin({ details: { ...details, ...(await approve(approved)) } });
           },
         }),
@@ -192,11 +199,23 @@ async function handOutAndConfirm(
   }
 }
 
-async function waitForLocks(): Promise<void> {
-  if (!process.stdin.isTTY) return;
-  await pressEnter(
-    "Run 'kms-pkcs11 lock' on every node that uses this token. Press Enter to change the PIN, or Ctrl-C to keep it.",
-  );
+/** On a terminal, asks until no node holds the PIN. @throws KmsError CANCELLED; TOKEN_REFUSED without a terminal */
+async function waitForLocks(nodes: readonly URL[], terminal: Terminal): Promise<void> {
+  if (!process.stdin.isTTY) return requireLocked(nodes);
+  for (;;) {
+    await pressEnter(
+      "Run 'kms-pkcs11 lock' on every node that uses this token. Press Enter to change the PIN, or Ctrl-C to keep it.",
+    );
+    const holders = await nodesWithPin(nodes);
+    if (holders.length === 0) return;
+    for (const holder of holders) terminal.err(`not yet: ${holder}`);
+  }
+}
+
+/** @throws KmsError TOKEN_REFUSED that names a node */
+async function requireLocked(nodes: readonly URL[]): Promise<void> {
+  const [holder] = await nodesWithPin(nodes);
+  if (holder !== undefined) throw new KmsError("TOKEN_REFUSED", `the PIN was not changed: ${holder}`);
 }
 
 function report(sealed: SealedPin, path: string, { output }: RenewOptions, terminal: Terminal): void {

@@ -11,7 +11,11 @@ const POLL_MS = 50;
 interface Held {
   readonly pin: Buffer;
   readonly stamp: string;
+  readonly outdated: Outdated;
 }
+
+/** Returns why a PIN must not be tried now, in one line; undefined if it may be. */
+export type Outdated = () => string | undefined;
 
 /** A PIN that an operator has passed. */
 export interface Offer {
@@ -46,15 +50,18 @@ export class OperatorPin implements Pin {
     this.#missing = missing;
   }
 
-  /** Takes ownership of a buffer with a PIN for the next login. Zeroes a PIN that was offered before and not used. */
-  offer(pin: Buffer): Offer {
+  /**
+   * Takes ownership of a buffer with a PIN for the next login. Zeroes a PIN that was offered before and not used.
+   * @param outdated asked before each login
+   */
+  offer(pin: Buffer, outdated: Outdated = () => undefined): Offer {
     this.#offered?.pin.fill(0);
     let outcome: ReturnType<Offer["outcome"]>;
     const stamp = this.#stampOf(++this.#given);
     const settle = (failure: KmsError | undefined): void => {
       outcome = failure === undefined ? { accepted: true } : { refusal: failure };
     };
-    this.#offered = { pin, stamp, settle };
+    this.#offered = { pin, stamp, outdated, settle };
     return {
       outcome: () => outcome,
       withdraw: () => {
@@ -70,9 +77,12 @@ export class OperatorPin implements Pin {
     this.#inUse = undefined;
   }
 
+  /** @throws KmsError PIN_UNREADABLE if no PIN is held, or the one that is must not be tried */
   read(): Buffer {
     const held = this.#offered ?? this.#inUse;
     if (held === undefined) throw new KmsError("PIN_UNREADABLE", this.#missing);
+    const reason = held.outdated();
+    if (reason !== undefined) throw new KmsError("PIN_UNREADABLE", `${reason}; ${this.correction}`);
     return Buffer.from(held.pin);
   }
 
