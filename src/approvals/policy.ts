@@ -61,6 +61,7 @@ export function checkPolicy({ people, thresholds, version, previous }: Policy): 
     "names two people alike",
   );
   const keys = people.flatMap((person) => person.keys.map((line) => keyOf(person, line)));
+  // A private key in software can also sign as a security key, or for another application.
   requireUnique(keys, "lists a key twice");
   const approvers = people.filter(({ approves }) => approves).length;
   const others = approvers === people.length ? approvers - 1 : approvers;
@@ -80,11 +81,11 @@ export function checkPolicy({ people, thresholds, version, previous }: Policy): 
   }
 }
 
-/** Returns the value of a person's key, which must be written without options and comment. @throws NOT_APPROVED */
+/** Returns the material of a person's key, which must be written without options and comment. @throws NOT_APPROVED */
 function keyOf(person: Person, line: string): string {
   const key = readKeyLine(line);
   if (keyLine(key) !== line) throw refused(`a key of ${person.name} is not written as "type base64"`);
-  return key.value;
+  return key.material;
 }
 
 function requireUnique(values: readonly string[], problem: string): void {

@@ -24,6 +24,11 @@ export interface SshKey {
   readonly modulusBytes?: number;
   /** The whole key in the encoding of SSH, in base64: its identity. */
   readonly value: string;
+  /**
+   * The point or modulus without a sign, in hexadecimal: whoever has the private key has that of every key with the same one,
+   * under whatever type, application or exponent.
+   */
+  readonly material: string;
 }
 
 /** Longest key in bytes: RSA with MOST_RSA_BITS, with some reserve. */
@@ -35,15 +40,15 @@ const MOST_EXPONENT = 0xffff_ffffn;
 /** OpenSSH registers security keys for applications that begin like this. */
 const APPLICATION = /^ssh:[\x21-\x7e]{0,123}$/;
 
-type Reading = Pick<SshKey, "key" | "application" | "modulusBytes">;
+type Reading = Pick<SshKey, "key" | "material" | "application" | "modulusBytes">;
 
 const READERS: Record<KeyType, (reader: WireReader) => Reading> = {
-  "ssh-ed25519": (reader) => ({ key: ed25519(reader) }),
-  "ecdsa-sha2-nistp256": (reader) => ({ key: nistp256(reader) }),
+  "ssh-ed25519": (reader) => ed25519(reader),
+  "ecdsa-sha2-nistp256": (reader) => nistp256(reader),
   "ssh-rsa": rsa,
-  "sk-ssh-ed25519@openssh.com": (reader) => ({ key: ed25519(reader), application: application(reader) }),
+  "sk-ssh-ed25519@openssh.com": (reader) => ({ ...ed25519(reader), application: application(reader) }),
   "sk-ecdsa-sha2-nistp256@openssh.com": (reader) => ({
-    key: nistp256(reader),
+    ...nistp256(reader),
     application: application(reader),
   }),
 };
@@ -92,16 +97,14 @@ export function canonicalBase64(text: string): Buffer {
   return bytes;
 }
 
-function ed25519(reader: WireReader): KeyObject {
+function ed25519(reader: WireReader): Reading {
   const point = reader.string();
   if (point.length !== 32) throw refused("an ed25519 key has 32 bytes");
   if (isWeakPoint(point)) {
     throw refused("the ed25519 key is a point of small order, under which anybody can sign");
   }
-  return createPublicKey({
-    key: { kty: "OKP", crv: "Ed25519", x: point.toString("base64url") },
-    format: "jwk",
-  });
+  const jwk = { kty: "OKP", crv: "Ed25519", x: point.toString("base64url") };
+  return { key: createPublicKey({ key: jwk, format: "jwk" }), material: withoutSign(point).toString("hex") };
 }
 
 /** The y coordinates of the points of small order, little-endian: under them anybody can make signatures. */
@@ -115,14 +118,20 @@ const SMALL_ORDER = new Set([
 
 /** Returns whether a point has small order, or a y coordinate that is not reduced (RFC 8032, section 5.1.3). */
 function isWeakPoint(point: Buffer): boolean {
-  const y = Buffer.from(point);
-  y.writeUInt8(y.readUInt8(31) & 0x7f, 31);
+  const y = withoutSign(point);
   const isReduced =
     y.readUInt8(31) !== 0x7f || y.subarray(1, 31).some((byte) => byte !== 0xff) || y.readUInt8() < 0xed;
   return !isReduced || SMALL_ORDER.has(y.toString("hex"));
 }
 
-function nistp256(reader: WireReader): KeyObject {
+/** Returns the y coordinate of a point of ed25519, little-endian. */
+function withoutSign(point: Buffer): Buffer {
+  const y = Buffer.from(point);
+  y.writeUInt8(y.readUInt8(31) & 0x7f, 31);
+  return y;
+}
+
+function nistp256(reader: WireReader): Reading {
   const curve = reader.text();
   const point = reader.string();
   if (curve !== "nistp256" || point.length !== 65 || point.readUInt8() !== 4) {
@@ -130,7 +139,8 @@ function nistp256(reader: WireReader): KeyObject {
   }
   const [x, y] = [point.subarray(1, 33), point.subarray(33)].map((part) => part.toString("base64url"));
   try {
-    return createPublicKey({ key: { kty: "EC", crv: "P-256", x: x ?? "", y: y ?? "" }, format: "jwk" });
+    const jwk = { kty: "EC", crv: "P-256", x: x ?? "", y: y ?? "" };
+    return { key: createPublicKey({ key: jwk, format: "jwk" }), material: point.toString("hex", 1, 33) };
   } catch (error) {
     throw refused("the ecdsa key is not a point of its curve", error);
   }
@@ -148,7 +158,8 @@ function rsa(reader: WireReader): Reading {
     throw refused("the RSA key has an invalid modulus or exponent");
   }
   const jwk = { kty: "RSA", n: n.toString("base64url"), e: e.toString("base64url") };
-  return { key: createPublicKey({ key: jwk, format: "jwk" }), modulusBytes: n.length };
+  const key = createPublicKey({ key: jwk, format: "jwk" });
+  return { key, modulusBytes: n.length, material: n.toString("hex") };
 }
 
 function application(reader: WireReader): string {

@@ -5,6 +5,7 @@ import { describe, expect, it } from "vitest";
 import { canonicalBytes, digestOf } from "../../src/approvals/canonical-json.js";
 import { formatChain, parseChain, verifyChain, type SignedPolicy } from "../../src/approvals/policy-chain.js";
 import type { Policy } from "../../src/approvals/policy.js";
+import { wireString } from "../../src/approvals/wire-reader.js";
 import { PEOPLE, policyOf, signedBy } from "../support/approvers.js";
 
 const first = policyOf();
@@ -19,6 +20,21 @@ const ROOT = digestOf(first);
 const start = signedBy(first, "alice", "bob");
 
 const verify = (...versions: SignedPolicy[]) => verifyChain(parseChain(formatChain(versions)), ROOT);
+
+/** Returns a line with the same point, which the same private key signs for. */
+const rewritten = (line = "", change: (bytes: Buffer) => Buffer): string => {
+  const bytes = change(Buffer.from(line.split(" ")[1] ?? "", "base64"));
+  return `${bytes.toString("latin1", 4, 4 + bytes.readUInt32BE())} ${bytes.toString("base64")}`;
+};
+const asSecurityKey = (line?: string): string =>
+  rewritten(line, (bytes) => {
+    const point = bytes.subarray(4 + bytes.readUInt32BE());
+    return Buffer.concat([wireString("sk-ssh-ed25519@openssh.com"), point, wireString("ssh:")]);
+  });
+const forOtherApplication = (line?: string): string =>
+  rewritten(line, (bytes) =>
+    Buffer.concat([bytes.subarray(0, -wireString("ssh:").length), wireString("ssh:x")]),
+  );
 
 describe("the first version", () => {
   it("a policy is in force with its quorum's signatures, if the configuration names it", () => {
@@ -109,6 +125,16 @@ describe("the content of a policy", () => {
     [
       "a key of two people",
       { people: [PEOPLE.alice, { ...PEOPLE.bob, keys: PEOPLE.alice.keys }] },
+      "key twice",
+    ],
+    [
+      "a key of two people, of whom one has it as a security key",
+      { people: [PEOPLE.alice, { ...PEOPLE.bob, keys: [asSecurityKey(PEOPLE.alice.keys[0])] }] },
+      "key twice",
+    ],
+    [
+      "a security key of two people, registered for two applications",
+      { people: [PEOPLE.bob, { ...PEOPLE.carol, keys: [forOtherApplication(PEOPLE.bob.keys[0])] }] },
       "key twice",
     ],
     ["two names alike", { people: [PEOPLE.alice, { ...PEOPLE.bob, name: "Alice" }] }, "alike"],
