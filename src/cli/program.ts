@@ -9,6 +9,7 @@ import { EXIT_USAGE } from "./exit-code.js";
 import { asksForJson, reportFailure, reportLostResult, reportUsage } from "./failure.js";
 import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
 import { addCommands } from "./subcommands.js";
+import { wrapHelp } from "./wrap-help.js";
 
 /** What can be answered by the names and descriptions of the commands, if it is the only argument. */
 const LISTING: readonly (string | undefined)[] = [undefined, "-h", "--help", "help", "-V", "--version"];
@@ -48,6 +49,7 @@ function emptyProgram(): Command {
     .addOption(wideOption())
     .showHelpAfterError("(run with --help for usage)")
     .exitOverride()
+    .configureOutput({ writeOut: printHelpText })
     .addHelpText(
       "after",
       `
@@ -59,6 +61,11 @@ Fields and codes are never renamed or removed within a major version; new ones m
 Example:
   kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml`,
     );
+}
+
+function printHelpText(text: string): void {
+  const { columns, isTTY } = process.stdout;
+  process.stdout.write(isTTY ? wrapHelp(text, columns) : text);
 }
 
 function wideOption(): Option {
