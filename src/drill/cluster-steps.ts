@@ -7,6 +7,9 @@ import { startPrivateEtcd, type PrivateEtcd } from "./private-etcd.js";
 import { startPrivatePlugin, type PrivatePlugin } from "./private-plugin.js";
 import type { DrillOptions, Stage } from "./stage.js";
 
+/** An API server becomes ready only if it can read every object that it caches, so that a long wait is in vain, in ms. */
+const UNREADABLE_MS = 60_000;
+
 /** Rehearses the steps from "etcd" on. Never throws. */
 export async function rehearseCluster(options: DrillOptions, stage: Stage): Promise<void> {
   const { clock, programs, facts, processes, folder } = stage;
@@ -67,7 +70,8 @@ async function listObjects(
     clock.skip("list", why);
     return;
   }
-  const place = { apiserver, etcd, network, processes, readyMs, listable: toList };
+  const waitMs = clock.passed("objects") ? readyMs : Math.min(readyMs, UNREADABLE_MS);
+  const place = { apiserver, etcd, network, processes, readyMs: waitMs, listable: toList };
   const all = { ...place, pluginSocket: plugin.socket, etcdPrefix: prefix };
   facts.listed = [...(await listThroughApiserver(all, clock))];
 }

@@ -21,7 +21,7 @@ async function run(): Promise<void> {
   while (!existsSync(request.certificate)) await sleep(POLL_MS);
   const api = KubeApi.connect({ kubeconfig: request.kubeconfig }, {});
   try {
-    while (!(await isReady(api))) await sleep(POLL_MS);
+    await untilReady(api);
     report({ event: "ready" });
     const served = await ApiResources.discover(api);
     for (const { resource, expected } of request.resources) {
@@ -33,11 +33,26 @@ async function run(): Promise<void> {
   }
 }
 
-async function isReady(api: KubeApi): Promise<boolean> {
+/** Reports what is missing whenever that changes. */
+async function untilReady(api: KubeApi): Promise<void> {
+  for (let last = ""; ;) {
+    const missing = await whatIsMissing(api);
+    if (missing === undefined) return;
+    if (missing !== last) report({ event: "waiting", missing });
+    last = missing;
+    await sleep(POLL_MS);
+  }
+}
+
+/** Returns the checks of /readyz that fail; undefined if the API server is ready. */
+async function whatIsMissing(api: KubeApi): Promise<string | undefined> {
   try {
-    return (await api.request({ method: "GET", path: "/readyz" })).status === 200;
-  } catch {
-    return false;
+    const { status, body } = await api.request({ method: "GET", path: "/readyz" });
+    if (status === 200) return undefined;
+    const failed = [...body.toString().matchAll(/^\[-\](\S+)/gm)].map(([, name = ""]) => name);
+    return failed.length > 0 ? failed.join(", ") : `HTTP status ${status}`;
+  } catch (error) {
+    return KmsError.from(error).message;
   }
 }
 

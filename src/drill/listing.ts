@@ -19,12 +19,17 @@ export interface ListingRequest {
 }
 
 export type ListingEvent =
-  { readonly event: "ready" } | ({ readonly event: "listed" } & Listed) | { readonly event: "done" };
+  | { readonly event: "waiting"; readonly missing: string }
+  | { readonly event: "ready" }
+  | ({ readonly event: "listed" } & Listed)
+  | { readonly event: "done" };
 
 /** The process, and what it has reported so far. */
 export interface Listing {
   readonly process: PrivateProcess;
   readonly listed: Listed[];
+  /** What the API server lacked last, in a few words. */
+  missing(): string;
   isReady(): boolean;
   isDone(): boolean;
 }
@@ -41,6 +46,7 @@ export function startListing(
   const events = new Set<string>();
   const listed: Listed[] = [];
   let rest = "";
+  let missing = "";
   const child = processes.start({
     name: "the process that lists objects",
     command: [...prefix, process.execPath, ENTRY, file],
@@ -53,6 +59,7 @@ export function startListing(
       for (const line of lines) {
         const { event, ...facts } = JSON.parse(line) as ListingEvent;
         events.add(event);
+        if ("missing" in facts) missing = facts.missing;
         if ("resource" in facts) listed.push(facts);
       }
     },
@@ -60,6 +67,7 @@ export function startListing(
   return {
     process: child,
     listed,
+    missing: () => missing,
     isReady: () => events.has("ready"),
     isDone: () => events.has("done"),
   };

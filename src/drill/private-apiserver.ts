@@ -85,8 +85,10 @@ async function startReady(place: ApiserverPlace, mayTryAgain: boolean): Promise<
     return { listing, stop };
   } catch (error) {
     await stop();
-    if (mayTryAgain && KmsError.from(error).message.includes(TAKEN)) return undefined;
-    throw error;
+    const { code, message } = KmsError.from(error);
+    if (mayTryAgain && message.includes(TAKEN)) return undefined;
+    const missing = listing.missing() === "" ? "" : `; not ready: ${listing.missing()}`;
+    throw new KmsError(code, message + missing, error);
   }
 }
 

@@ -25,7 +25,10 @@ export class StepClock {
     this.#onBegin = onBegin;
   }
 
-  /** The error of the first step that could not run to its end. */
+  /**
+   * The error of the first step that could not run to its end; undefined if an earlier one found something amiss, of which
+   * the error may be the consequence.
+   */
   get error(): KmsError | undefined {
     return this.#error;
   }
@@ -88,7 +91,8 @@ export class StepClock {
     return (result) => {
       if (this.#done.has(step)) return;
       const failed = result instanceof KmsError || result.failed === true;
-      if (result instanceof KmsError) this.#error ??= result;
+      const isFirst = this.results.every(({ outcome }) => outcome !== "failed");
+      if (result instanceof KmsError && isFirst) this.#error = result;
       this.#done.set(step, {
         step,
         outcome: failed ? "failed" : "passed",

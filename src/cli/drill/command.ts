@@ -91,7 +91,11 @@ export function addDrillCommand(program: Command, terminal: Terminal): void {
     .option("--etcd <program>", "etcd; from PATH if omitted")
     .option("--etcdutl <program>", "etcdutl, or up to etcd 3.5 etcdctl; from PATH if omitted")
     .option("--kube-apiserver <program>", "kube-apiserver; from PATH if omitted")
-    .option("--wait <duration>", "how long to wait for the private API server", "5m")
+    .option(
+      "--wait <duration>",
+      "how long to wait for the private API server; at most 1m if objects cannot be read",
+      "5m",
+    )
     .addOption(new Option("--endpoints <list>").hideHelp())
     .addOption(new Option("--kubeconfig <file>").hideHelp())
     .addHelpText("after", HELP)

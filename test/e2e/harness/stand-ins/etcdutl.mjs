@@ -1,4 +1,4 @@
-// In place of `etcdutl snapshot restore FILE --data-dir DIR`: starts an etcd on the folder and stores every object of the
+// In place of `etcdutl version` and `etcdutl snapshot restore FILE --data-dir DIR`: starts an etcd on the folder and stores every object of the
 // snapshot in it. Unlike etcdutl it starts with new revisions and without leases, which the cases do not need.
 
 import { spawn } from "node:child_process";
@@ -13,6 +13,10 @@ const { changesFromEnd } = await built("revisions.js");
 const { SnapshotFile } = await built("snapshot-file.js");
 
 const [command, action, path, option, folder] = process.argv.slice(2);
+if (command === "version") {
+  console.log("etcdutl version: stand-in");
+  process.exit();
+}
 if (command !== "snapshot" || action !== "restore" || option !== "--data-dir" || folder === undefined) {
   throw new Error("this stand-in only performs: etcdutl snapshot restore FILE --data-dir DIR");
 }
