@@ -30,8 +30,8 @@ export async function countReadable({ client }: KubeApiserver): Promise<number> 
   }).length;
 }
 
-/** kube-apiserver also reads JSON from etcd. */
-function secretJson(name: string): string {
+/** Returns a Secret in JSON, which kube-apiserver also reads from etcd. It holds its name under `value`. */
+export function secretJson(name: string): string {
   const metadata = {
     name,
     namespace: NAMESPACE,
