@@ -6,8 +6,8 @@ import type { KubeApi } from "./kube-api.js";
 import { describeRefusal } from "./kube-status.js";
 
 const METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-/** Objects in a page: metadata may take 256 KiB for each. */
-const PAGE = 200;
+/** Objects in a page, as in kubectl's. */
+const PAGE = 500;
 const PAUSE_MS = 1_000;
 const EXPIRED = 410;
 const FORBIDDEN = 403;
