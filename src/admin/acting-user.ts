@@ -4,6 +4,7 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, statSync, type Stats } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { loginDirectory } from "../config/login-directory.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { folderClosedTo } from "../files/closed-folder.js";
@@ -41,7 +42,9 @@ export function actingUser(settings: Settings, operator: Operator): ActingUser |
 }
 
 /** Warns root before it makes a key while nothing shows whom the plugin runs as: its state directory does not exist yet. */
-export function warnOfUnknownUser({ actAs, stateDir }: Settings, operator: Operator): void {
+export function warnOfUnknownUser(settings: Settings, operator: Operator): void {
+  const { actAs } = settings;
+  const stateDir = loginDirectory(settings);
   const isClear = actAs !== undefined || stateDir === undefined || existsSync(stateDir);
   if (isClear || process.geteuid?.() !== 0) return;
   operator.notify(
@@ -52,8 +55,10 @@ export function warnOfUnknownUser({ actAs, stateDir }: Settings, operator: Opera
 /** Returns how messages name the user, and why that user was chosen. */
 export function describeUser(
   { uid, name }: ActingUser,
-  { actAs, stateDir }: Settings,
+  settings: Settings,
 ): { readonly who: string; readonly why: string } {
+  const { actAs } = settings;
+  const stateDir = loginDirectory(settings);
   const who = name === undefined ? `uid ${uid}` : `${name} (uid ${uid})`;
   return { who, why: actAs === undefined ? `the owner of ${stateDir ?? ""}` : "as --as says" };
 }
@@ -67,7 +72,8 @@ export function actingEnvironment(user: ActingUser | undefined, env: NodeJS.Proc
 }
 
 function findUser(settings: Settings, operator: Operator): ActingUser | undefined {
-  const { actAs, stateDir } = settings;
+  const { actAs } = settings;
+  const stateDir = loginDirectory(settings);
   const caller = process.geteuid?.() ?? 0;
   if (actAs !== undefined) return checked(namedUser(actAs), caller, settings, operator);
   if (caller !== 0 || stateDir === undefined) return undefined;
@@ -109,7 +115,9 @@ function checked(
 }
 
 /** Adds what a unit or a pod gives the plugin: groups that the system's list of the user does not show, and variables. */
-function asPluginRuns(user: ActingUser, { stateDir, actAsGroups = [] }: Settings): ActingUser {
+function asPluginRuns(user: ActingUser, settings: Settings): ActingUser {
+  const { actAsGroups = [] } = settings;
+  const stateDir = loginDirectory(settings);
   const unit = pluginUnit();
   const isUnits = unit !== undefined && [user.name, String(user.uid)].includes(unit.user);
   const groups = [

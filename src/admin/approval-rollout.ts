@@ -4,6 +4,7 @@
 import { spawn } from "node:child_process";
 import { setTimeout as pause } from "node:timers/promises";
 import { formatApproval, type Approval } from "../approvals/proposal.js";
+import { checkClusterName } from "../config/cluster-name.js";
 import { sshNodeOf, type SshNode } from "../config/node-address.js";
 import { KmsError } from "../errors.js";
 import { collapseSpaces, truncate } from "../untrusted-text.js";
@@ -19,6 +20,12 @@ const MAX_OUTPUT = 64 * 1024;
 const MAX_PROBLEM = 400;
 /** The same on every node; the file comes on standard input. */
 const REMOTE = "kms-pkcs11 approvals deliver -";
+
+/** Returns the command for the cluster that the URL of a node names. */
+function remoteCommand(url: URL): string {
+  const cluster = url.searchParams.get("cluster");
+  return cluster === null ? REMOTE : `${REMOTE} --cluster ${checkClusterName(cluster)}`;
+}
 
 /** What became of an approval on one node. */
 export interface NodeDelivery {
@@ -40,7 +47,7 @@ export function deliverToNodes(
   return Promise.all(
     nodes.map(async (url) => {
       const ssh = sshNodeOf(url);
-      const failure = ssh === undefined ? undefined : await deliverOver(ssh, approval);
+      const failure = ssh === undefined ? undefined : await deliverOver(ssh, remoteCommand(url), approval);
       if (failure !== undefined) return unfinished(url, { isDelivered: false, problem: failure });
       return follow(url, approval, ssh === undefined ? 0 : readMs);
     }),
@@ -52,8 +59,8 @@ function unfinished(url: URL, what: Pick<NodeDelivery, "isDelivered" | "problem"
 }
 
 /** Returns why the node has not stored it; undefined if it has. */
-async function deliverOver(node: SshNode, approval: Approval): Promise<string | undefined> {
-  const { args, env } = sshRun(node, REMOTE);
+async function deliverOver(node: SshNode, command: string, approval: Approval): Promise<string | undefined> {
+  const { args, env } = sshRun(node, command);
   const child = spawn("ssh", args, { env, stdio: ["pipe", "ignore", "pipe"] });
   let text = "";
   child.stderr.on("data", (chunk: Buffer) => {

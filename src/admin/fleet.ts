@@ -1,4 +1,5 @@
 // Reads what the plugins of all nodes answer at /keys, /readyz and /metrics, for people who look at the fleet.
+import { endpointOf } from "../config/node-address.js";
 import { KmsError } from "../errors.js";
 import { oneLine } from "../untrusted-text.js";
 import { readNode, readNodeText, type NodeKeyring } from "./node-client.js";
@@ -40,8 +41,8 @@ async function readMember(url: URL): Promise<{ member: FleetMember; report: Node
   try {
     const [keyring, ready, metrics] = await Promise.all([
       readNode(url),
-      readNodeText(new URL("readyz", url)),
-      readNodeText(new URL("metrics", url)),
+      readNodeText(endpointOf(url, "readyz")),
+      readNodeText(endpointOf(url, "metrics")),
     ]);
     const lines = ready.text.split("\n").filter((line) => line !== "");
     const readiness = { ready: ready.status === 200, lines: lines.map(oneLine) };

@@ -126,7 +126,7 @@ function waiting({ activeKeyId, publishedKeyId }: z.infer<typeof nodeKeyring>): 
  */
 export async function readNodeRefreshed(url: URL): Promise<NodeKeyring> {
   const asking = new URL(url);
-  asking.search = "refresh";
+  asking.search = url.search === "" ? "refresh" : `${url.search}&refresh`;
   const until = performance.now() + REFRESH_LIMIT_MS;
   const first = await readNode(asking);
   for (let last = first; ; last = await readNode(asking)) {

@@ -1,6 +1,7 @@
 // Changes the PIN of one token, for `custody renew`: what the token says of its PINs without a login, whether it accepts a
 // PIN, and C_SetPIN. Each PIN is tried through the login gate, so that no kill and no repetition spends another attempt.
 import { hostAccess } from "../compose/tokens.js";
+import { loginDirectory } from "../config/login-directory.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { HostFailure } from "../hsm/hosts/host-failure.js";
@@ -47,7 +48,7 @@ export class PinChange {
    */
   isMistakable(token: TokenDescription, fresh: Buffer, present: Buffer): boolean {
     const name = nameToken(token);
-    const { refused } = loginStores(this.#settings.stateDir, 0);
+    const { refused } = loginStores(loginDirectory(this.#settings), 0);
     const mark = markPin(name, fresh);
     return mark === markPin(name, present) || refused.load(name).some((record) => record.mark === mark);
   }

@@ -7,7 +7,7 @@ import { EXIT_NO } from "./exit-code.js";
 import { formatJson, type Terminal } from "./output.js";
 import { formatTable } from "./table.js";
 import { startProgress } from "./progress.js";
-import { settingsFrom, type SettingsOptions } from "./settings-options.js";
+import { addClusterOption, settingsFrom, type SettingsOptions } from "./settings-options.js";
 import type { AuditVerifyOutput } from "./output-schema/plugin.js";
 
 interface VerifyOptions extends SettingsOptions {
@@ -25,8 +25,7 @@ const UNREADABLE = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR"]);
 /** Adds `audit verify`. */
 export function addAuditCommand(program: Command, terminal: Terminal): void {
   const audit = program.command("audit");
-  audit
-    .command("verify")
+  addClusterOption(audit.command("verify"))
     .description(
       "verify the chain of the audit log over all its files; exit 0 if it is intact, 1 with the first wrong line if not",
     )

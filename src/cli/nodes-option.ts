@@ -2,7 +2,8 @@
 import type { Command } from "commander";
 import type { Settings } from "../config/settings.js";
 import { withholdFromSsh } from "../admin/ssh-tunnel.js";
-import { parseNodeAddresses } from "../config/node-address.js";
+import { checkClusterName } from "../config/cluster-name.js";
+import { ofCluster, parseNodeAddresses } from "../config/node-address.js";
 import { pinSourcesOf } from "../config/tokens.js";
 import { KmsError } from "../errors.js";
 
@@ -11,6 +12,8 @@ export const NODES_FLAGS = "--nodes <url,...>";
 
 export interface NodesOptions {
   readonly nodes?: string;
+  /** Name of the cluster whose keys the plugins are asked for, if no configuration is read. */
+  readonly cluster?: string;
 }
 
 /** Adds the option to a command that concerns every node. */
@@ -26,17 +29,23 @@ export function addEveryNodeOption(command: Command): Command {
  * @param settings undefined if no configuration is read: an ssh:// address without one for HTTP then means the usual one
  * @throws KmsError CONFIG_INVALID
  */
-export function namedNodes({ nodes }: NodesOptions, settings?: Settings): URL[] | undefined {
+export function namedNodes({ nodes, cluster }: NodesOptions, settings?: Settings): URL[] | undefined {
   if (nodes === undefined) return undefined;
   try {
-    return parseNodeAddresses(
+    const urls = parseNodeAddresses(
       nodes.split(",").map((one) => one.trim()),
       settings?.http,
     );
+    return urls.map((url) => ofCluster(url, settings?.cluster?.name ?? checkedName(cluster)));
   } catch (error) {
     const { code, message } = KmsError.from(error);
     throw new KmsError(code, `--nodes: ${message}`, error);
   }
+}
+
+/** The name becomes part of a command on the nodes. */
+function checkedName(cluster: string | undefined): string | undefined {
+  return cluster === undefined ? undefined : checkClusterName(cluster);
 }
 
 /** Returns the plugins that --nodes names, or else those of the configuration. @throws KmsError CONFIG_INVALID */

@@ -2,10 +2,9 @@
 import { isatty } from "node:tty";
 import type { Command } from "commander";
 import { startPlugin, type Plugin } from "../compose/plugin.js";
-import { Reloader } from "../compose/reload.js";
 import { notifySystemd, reloadBegins } from "../observability/service-manager.js";
 import { Repeatable } from "./repeatable.js";
-import { addServeOptions, configurationFrom, type SettingsOptions } from "./settings-options.js";
+import { addServeOptions, configurationsFrom, type SettingsOptions } from "./settings-options.js";
 
 /** Node.js waits only for its own children, but PID 1 inherits every orphan. */
 const NO_INIT =
@@ -27,14 +26,14 @@ export function addServeCommand(program: Command): void {
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
-      const started = configurationFrom(options, true);
+      const started = configurationsFrom(options, true);
       // Registered before the start: PID 1 ignores a signal without a listener, and any other process would end without
       // closing its parts.
       const reload = new Repeatable();
       const stopSignal = firstStopSignal(() => {
         reload.request();
       });
-      const plugin = await startPlugin(started.settings, process.env);
+      const plugin = await startPlugin(started, process.env);
       if (process.pid === 1) plugin.log.warn({}, NO_INIT);
       void stopSignal.then(async (signal) => {
         plugin.log.info({ signal }, "stopping");
@@ -42,10 +41,9 @@ export function addServeCommand(program: Command): void {
         process.exit(0);
       });
       await notify(plugin, "READY=1");
-      const reloader = new Reloader(started, plugin.reloadable);
       reload.begin(async () => {
         await notify(plugin, ...reloadBegins());
-        reloader.reload(() => configurationFrom(options, true));
+        await plugin.reload(() => configurationsFrom(options, true));
         await notify(plugin, "READY=1");
       });
     });

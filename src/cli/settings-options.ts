@@ -2,12 +2,14 @@
 import type { Command } from "commander";
 import { MECHANISM_SETTINGS } from "../config/schema.js";
 import { DEFAULT_CONFIGURATION, CONFIGURATION_VARIABLE, locateConfiguration } from "../config/location.js";
-import { loadConfiguration, type Configuration, type Settings } from "../config/settings.js";
+import { loadConfiguration, loadConfigurations } from "../config/load.js";
+import type { Configuration, LoadRequest, Settings } from "../config/settings.js";
 import { asAdministrator } from "../config/tokens.js";
 import type { OutputFormat } from "./output.js";
 
 export interface SettingsOptions {
   readonly config?: string;
+  readonly cluster?: string;
   readonly key?: string;
   readonly moduleParams?: string;
   readonly mechanism?: string;
@@ -51,6 +53,19 @@ export function addAsOption(command: Command): Command {
 
 /** Adds the options that select the KEK, its token and the state directory. */
 export function addKekOptions(command: Command): Command {
+  return addClusterOption(addFileOptions(command));
+}
+
+/** Adds --cluster, for commands that concern one of several clusters. */
+export function addClusterOption(command: Command): Command {
+  return command.option(
+    "--cluster <name>",
+    "cluster that the command concerns, if the configuration names several",
+  );
+}
+
+/** Adds the configuration file and the options that override its KEK, library and state directory. */
+function addFileOptions(command: Command): Command {
   return command
     .option("-c, --config <file>", configHelp())
     .option("--key <uri>", "PKCS#11 URI of the KEK; overrides keys.uri")
@@ -68,7 +83,7 @@ export function addMechanismOption(command: Command): Command {
 
 /** Adds the options of `serve` and of commands that check its configuration. */
 export function addServeOptions(command: Command): Command {
-  addKekOptions(command)
+  addFileOptions(command)
     .option("--socket <path>", "unix socket to serve on; overrides socket.path")
     .option("--mode <mode>", "direct or local-kek; overrides mode");
   return addMechanismOption(command)
@@ -83,19 +98,29 @@ export function settingsFrom(options: SettingsOptions, serves: boolean): Setting
 
 /** Returns the settings together with what they were read from. @throws KmsError CONFIG_INVALID */
 export function configurationFrom(options: SettingsOptions, serves: boolean): Configuration {
-  const { key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel } = options;
+  const configuration = loadConfiguration(requestFrom(options, serves));
+  const { settings } = configuration;
+  return {
+    ...configuration,
+    settings: options.as === undefined ? settings : { ...settings, actAs: options.as },
+  };
+}
+
+/** Returns the settings of every cluster, or the plugin's only ones. @throws KmsError CONFIG_INVALID */
+export function configurationsFrom(options: SettingsOptions, serves: boolean): readonly Configuration[] {
+  return loadConfigurations(requestFrom(options, serves));
+}
+
+function requestFrom(options: SettingsOptions, serves: boolean): LoadRequest {
+  const { key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel, cluster } = options;
   const location = locateConfiguration(options, process.env);
-  const configuration = loadConfiguration({
+  return {
     ...(location !== undefined && { configPath: location.path }),
     pinFromStdin: options.pinStdin === true,
     flags: { key, moduleParams, mechanism, stateDir, socket, mode, http, logLevel },
     env: process.env,
     serves,
-  });
-  const { settings } = configuration;
-  return {
-    ...configuration,
-    settings: options.as === undefined ? settings : { ...settings, actAs: options.as },
+    cluster,
   };
 }
 

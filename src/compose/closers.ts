@@ -6,6 +6,7 @@ export const CLOSING_ORDER = [
   "watchdog",
   "unlock sockets",
   "server",
+  "clusters",
   "working set",
   "approvals",
   "provider",

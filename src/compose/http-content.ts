@@ -10,17 +10,21 @@ import type { RunningServer } from "../server/server.js";
 import type { RunningUnlock } from "../server/unlock.js";
 import { VERSION } from "../version.js";
 
-/** The sockets whose files other processes may remove or replace. */
-export interface Sockets {
-  readonly server: RunningServer;
+/** What all clusters have in common: the sockets on which operators unlock tokens, and the lock. */
+export interface PluginSockets {
   readonly unlock: RunningUnlock[];
   readonly lock: { readonly finding: string | undefined };
+}
+
+/** The sockets whose files other processes may remove or replace. */
+export interface Sockets extends PluginSockets {
+  readonly server: RunningServer;
 }
 
 /**
  * Returns the readiness of the provider and the socket. An operator who cannot submit a PIN does not make it unready.
  */
-function readinessOf(
+export function readinessOf(
   running: RunningProvider,
   { server, unlock, lock }: Sockets,
   cryptoperiodMs: number | undefined,
@@ -48,7 +52,7 @@ export function httpContent(
   { stateDir, cryptoperiodMs }: Settings,
   running: RunningProvider,
   sockets: Sockets,
-  metrics: Metrics,
+  metrics: Pick<Metrics, "text" | "contentType">,
 ): HttpContent {
   let page: PluginPage | undefined;
   return {

@@ -12,9 +12,12 @@ const LOG_OUT_MS = 500;
 
 /** What is locked. */
 export interface PluginLockOptions {
-  /** Tokens whose PIN an operator or the custodians submit. */
-  readonly locked: readonly Pick<LockedToken, "held" | "source">[];
-  readonly tokens: readonly TokenHsm[];
+  /** A reload may add and remove tokens. */
+  readonly hsm: {
+    /** Tokens whose PIN an operator or the custodians submit. */
+    readonly locked: readonly Pick<LockedToken, "held" | "source">[];
+    readonly tokens: readonly TokenHsm[];
+  };
   /** Zeroes seeds and local KEKs, and has the outage noticed. */
   readonly forgetSeeds: () => void;
   readonly log: Log;
@@ -45,7 +48,9 @@ export class PluginLock {
   /** Why requests fail, in one line; undefined if the plugin is not locked. */
   get finding(): string | undefined {
     if (this.#since === undefined) return undefined;
-    const commands = this.#options.locked.map(({ source }) => `kms-pkcs11 unlock ${unlockOptions(source)}`);
+    const commands = this.#options.hsm.locked.map(
+      ({ source }) => `kms-pkcs11 unlock ${unlockOptions(source)}`,
+    );
     return `locked by an operator at ${this.#since.toISOString()}; run ${commands.join(", and ")}`;
   }
 
@@ -64,7 +69,8 @@ export class PluginLock {
 
   /** Locks the plugin; resolves when PIN, seeds and token hosts are gone. */
   async lock(): Promise<LockAnswer> {
-    const { locked, tokens, forgetSeeds, log, record } = this.#options;
+    const { hsm, forgetSeeds, log, record } = this.#options;
+    const { locked, tokens } = hsm;
     if (locked.length < tokens.length) {
       return {
         locked: false,

@@ -1,81 +1,57 @@
-// The composition root: the only file that constructs the plugin. It binds the socket before any token host logs in, so
-// that kube-apiserver gets an answer however long the HSM takes. closers.ts lists the order in which parts close.
+// The composition root: constructs the plugin. It binds every socket before any token host logs in, so that kube-apiserver
+// gets an answer however long the HSM takes. service.ts and clusters.ts construct what is served; closers.ts lists the
+// order in which parts close.
 import { effectiveSettings } from "../config/effective-settings.js";
-import type { Settings } from "../config/settings.js";
-import { requireTrustedPaths } from "../config/trusted-paths.js";
-import { KmsError } from "../errors.js";
-import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
-import type { Log } from "../log.js";
-import type { AuditEvent } from "../audit/line.js";
-import { RequestAudit } from "../audit/requests.js";
+import type { Configuration } from "../config/settings.js";
 import { startHttp, type RunningHttp } from "../observability/http.js";
 import { LogOutput, openSink } from "../observability/log-output.js";
 import { createLogger } from "../observability/logger.js";
-import type { Metrics } from "../observability/metrics.js";
-import { RequestLog } from "../observability/request-log.js";
-import { environmentWithoutTracing, startTracing, type Tracing } from "../observability/tracing.js";
-import { RELOAD_MS } from "../provider/reload-schedule.js";
-import { RunningProvider } from "../provider/running-provider.js";
-import type { FinishedRequest } from "../server/kms-service.js";
-import type { SocketObserver } from "../server/kept-socket.js";
-import type { LimitObserver } from "../server/open-requests.js";
-import type { RunningServer } from "../server/server.js";
-import { startApprovals } from "./approvals.js";
-import { PluginAudit } from "./audit.js";
-import type { ActivationGate } from "../provider/activation-gate.js";
+import { environmentWithoutNotifications } from "../observability/service-manager.js";
+import { environmentWithoutTracing, startTracing } from "../observability/tracing.js";
+import { startWatchdog } from "../observability/watchdog.js";
+import { VERSION } from "../version.js";
 import { Closers } from "./closers.js";
 import { DeferredHsmObserver } from "./deferred-hsm-observer.js";
-import { observeProvider } from "./gauges.js";
-import { httpContent, type Sockets } from "./http-content.js";
-import { providerOptions } from "./provider.js";
-import type { ReloadableParts } from "./reload.js";
-import { startUnlocking } from "./unlock-socket.js";
+import { observeTokens } from "./gauges.js";
+import type { PluginSockets } from "./http-content.js";
 import { PluginLock } from "./lock.js";
-import { startWorkingSet } from "./working-set.js";
-import { adminPinWarnings, openTokens, type OpenedTokens } from "./tokens.js";
-import { VERSION } from "../version.js";
-import { environmentWithoutNotifications } from "../observability/service-manager.js";
-import { startWatchdog } from "../observability/watchdog.js";
+import { prepareOnly, type LoadAll, type PreparedService, type ServiceStart } from "./service.js";
+import type { LockedToken } from "./tokens.js";
+import { adminPinWarnings } from "./tokens.js";
+import { startUnlocking } from "./unlock-socket.js";
 
-/** Shortest time between two reloads of a library that may need them, in ms: each costs a login. */
-const UNTIL_KNOWN_MS = 30_000;
-/** How long requests in progress may take to finish at a stop, and token hosts to log out, in ms. */
-const DRAIN_MS = 5_000;
+/** How long token hosts may take to log out at a stop, in ms. */
 const HSM_STOP_MS = 1_000;
 /** How long log lines may wait for their reader at the end, in ms. */
 const LOG_CLOSE_MS = 500;
 
 /** A plugin that is running. */
 export interface Plugin {
-  readonly log: Log;
+  readonly log: ServiceStart["log"];
   /** Where the HTTP endpoints listen; undefined if none are configured. */
   readonly http: RunningHttp | undefined;
-  readonly reloadable: ReloadableParts;
+  /** Applies a changed configuration, and logs what changed. Never throws. */
+  reload(load: LoadAll): Promise<void>;
   /** Drains requests, closes sessions, wipes secrets and removes the socket. */
   stop(): Promise<void>;
 }
 
-/** What every later part of a start needs. */
-interface Start {
-  readonly settings: Settings;
-  readonly env: NodeJS.ProcessEnv;
-  readonly log: ReloadableParts["log"];
-  readonly output: LogOutput;
-  readonly closers: Closers;
-}
+type Configurations = readonly [Configuration, ...Configuration[]];
 
 /**
- * Starts the plugin, which answers requests when this resolves, if only with an error. Throws SOCKET_UNUSABLE if the
- * socket or the HTTP port cannot be bound; whatever was opened before a failure is closed.
+ * Starts the plugin, which answers requests when this resolves, if only with an error. Throws SOCKET_UNUSABLE if no
+ * socket or not the HTTP port can be bound; whatever was opened before a failure is closed.
+ * @param configurations one, or one for each cluster
  */
 export async function startPlugin(
-  settings: Settings,
+  configurations: readonly Configuration[],
   env: NodeJS.ProcessEnv,
   closers = new Closers(),
 ): Promise<Plugin> {
-  requireTrustedPaths(settings, { isCommand: false });
+  const [first, ...others] = configurations;
+  if (first === undefined) throw new TypeError("there is nothing to serve");
   const output = new LogOutput(openSink(process.stdout.fd));
-  const log = createLogger(settings.logLevel, output);
+  const log = createLogger(first.settings.logLevel, output);
   const close = (isGraceful: boolean): Promise<void> =>
     closers.closeAll(isGraceful, (part, error) => {
       log.error({ part, err: error }, "a part of the plugin could not be closed");
@@ -85,7 +61,9 @@ export async function startPlugin(
       if (isGraceful) log.info({}, "kms-pkcs11 stopped");
       await output.close(LOG_CLOSE_MS);
     });
-    const parts = await startParts({ settings, env, log, output, closers });
+    const hostEnv = environmentWithoutNotifications(environmentWithoutTracing(env));
+    const start = { env, hostEnv, log, output, closers };
+    const parts = await startParts([first, ...others], start);
     return { log, ...parts, stop: () => close(true) };
   } catch (error) {
     await close(false);
@@ -93,145 +71,84 @@ export async function startPlugin(
   }
 }
 
+interface Start extends Omit<ServiceStart, "observer"> {
+  readonly env: NodeJS.ProcessEnv;
+  readonly output: LogOutput;
+}
+
 /** Opens the parts in their order. Token hosts load their packages meanwhile, but log in only when all are open. */
-async function startParts(start: Start): Promise<Pick<Plugin, "http" | "reloadable">> {
-  const { settings, env, log, output, closers } = start;
-  const version = { version: VERSION, node: process.version };
-  log.info({ ...version, settings: effectiveSettings(settings) }, "kms-pkcs11 starts");
-  for (const warning of [...settings.warnings, ...adminPinWarnings(settings, env)]) log.warn({}, warning);
+async function startParts(
+  configurations: Configurations,
+  start: Start,
+): Promise<Omit<Plugin, "log" | "stop">> {
+  const { env, log, output, closers } = start;
+  logStart(configurations, start);
   const observer = new DeferredHsmObserver();
-  const hsm = openHsm(start, observer);
+  const prepared = await prepare(configurations, { ...start, observer });
   const metrics = new (await import("../observability/metrics.js")).Metrics(VERSION);
   metrics.addLogState(output);
   observer.metrics = metrics;
+  observeTokens(metrics, () => prepared.tokens);
   const tracing = await startTracing(env, VERSION, log);
   closers.add("tracing", () => tracing?.stop());
-  const gate = await startApprovals(start);
-  const running = openRunningProvider(settings, hsm, metrics, log, gate);
-  const audit = openAudit(start, metrics);
-  const server = await serveSocket(start, running, { metrics, tracing, audit });
-  const record = (event: AuditEvent): void => audit?.record(event);
-  const forgetSeeds = (): void => {
-    running.forgetSeeds();
-  };
-  const lock = new PluginLock({ ...hsm, forgetSeeds, log, record });
+  const service = await prepared.open(metrics, tracing);
+  const lock = new PluginLock({ hsm: prepared, ...service, log });
   metrics.addLock(lock);
-  const sockets: Sockets = { server, unlock: [], lock };
-  const http =
-    settings.http && (await startHttp(settings.http, httpContent(settings, running, sockets, metrics)));
+  const sockets: PluginSockets = { unlock: [], lock };
+  const { http: address } = configurations[0].settings;
+  const http = address && (await startHttp(address, service.content(sockets), service.clusters?.(sockets)));
   closers.add("HTTP endpoints", () => http?.stop());
-  for (const token of hsm.locked) {
-    const unlock = await startUnlocking({ token, lock, record, log });
-    sockets.unlock.push(unlock);
-    closers.add("unlock sockets", () => {
-      unlock.stop();
-    });
-  }
-  audit?.record(lifeEvent("started", settings));
-  for (const token of hsm.tokens) token.start();
-  const workingSet = startWorkingSet({ ...start, running, metrics });
-  running.start();
-  // A provider that never ran must not write the state directory: another plugin may be using it.
-  closers.add("provider", () => {
-    running.stop();
-  });
+  const unlocking = new Set<LockedToken>();
+  const startUnlockSockets = async (): Promise<void> => {
+    for (const token of prepared.locked.filter((one) => !unlocking.has(one))) {
+      unlocking.add(token);
+      const unlock = await startUnlocking({ token, lock, record: service.record, log });
+      sockets.unlock.push(unlock);
+      closers.add("unlock sockets", () => {
+        unlock.stop();
+      });
+    }
+  };
+  await startUnlockSockets();
+  for (const token of prepared.tokens) token.start();
+  service.begin();
   const watchdog = startWatchdog(env, log);
   closers.add("watchdog", () => watchdog?.stop());
-  const { cache } = running;
-  return { http, reloadable: { log, cache, workingSet, audit, pins: hsm.pins } };
+  const reload = async (load: LoadAll): Promise<void> => {
+    await service.reload(load);
+    await startUnlockSockets().catch((error: unknown) => {
+      log.error({ err: error }, "operators cannot submit a PIN");
+    });
+  };
+  return { http, reload };
 }
 
-function openHsm({ settings, env, log, closers }: Start, observer: HsmObserver): OpenedTokens {
-  const hsm = openTokens(
-    settings,
-    observer,
-    log,
-    environmentWithoutNotifications(environmentWithoutTracing(env)),
-  );
+function logStart(configurations: Configurations, { env, log }: Start): void {
+  const version = { version: VERSION, node: process.version };
+  const clusters = configurations.flatMap(({ settings }) => settings.cluster?.name ?? []);
+  const { settings } = configurations[0];
+  const shown = clusters.length === 0 ? { settings: effectiveSettings(settings) } : { clusters };
+  log.info({ ...version, ...shown }, "kms-pkcs11 starts");
+  const warnings = configurations.flatMap((one) => [
+    ...one.settings.warnings,
+    ...adminPinWarnings(one.settings, env),
+  ]);
+  for (const warning of new Set(warnings)) log.warn({}, warning);
+}
+
+async function prepare([first, ...others]: Configurations, start: ServiceStart): Promise<PreparedService> {
+  const { closers } = start;
+  const isOnly = first.settings.cluster === undefined;
+  const prepared = isOnly
+    ? prepareOnly(first, start)
+    : (await import("./clusters.js")).prepareClusters([first, ...others], start);
   closers.add("token hosts", async (isGraceful) => {
-    await Promise.all(hsm.tokens.map((token) => token.stop(isGraceful ? HSM_STOP_MS : 0)));
+    await Promise.all(prepared.tokens.map((token) => token.stop(isGraceful ? HSM_STOP_MS : 0)));
   });
   closers.add("held PINs", () => {
-    for (const { held } of hsm.locked) held.forget();
+    for (const { held } of prepared.locked) held.forget();
   });
   // A token host takes as long to load its packages as the plugin does: load both at the same time.
-  for (const token of hsm.tokens) token.prepare();
-  return hsm;
-}
-
-function openRunningProvider(
-  settings: Settings,
-  hsm: OpenedTokens,
-  metrics: Metrics,
-  log: Log,
-  gate: ActivationGate | undefined,
-): RunningProvider {
-  const oftenMs = settings.refreshIntervalMs;
-  const intervals = { oftenMs, untilKnownMs: Math.max(oftenMs, UNTIL_KNOWN_MS), rarelyMs: RELOAD_MS };
-  const running = new RunningProvider({
-    ...providerOptions(settings, hsm.port, metrics, log),
-    gate,
-    // A reload replaces the warm token host; without one, requests would wait for the reload.
-    reload: { intervals: settings.hsm.hosts > 1 ? intervals : undefined },
-  });
-  observeProvider(metrics, running, hsm, settings);
-  return running;
-}
-
-function openAudit({ settings, log, closers }: Start, metrics: Metrics): PluginAudit | undefined {
-  if (settings.audit === undefined) return undefined;
-  const audit = new PluginAudit(settings.audit, log);
-  metrics.addAuditState(audit);
-  closers.add("audit log", async (isGraceful) => {
-    if (isGraceful) audit.record(lifeEvent("stopped", settings));
-    await audit.stop();
-  });
-  return audit;
-}
-
-function lifeEvent(event: "started" | "stopped", { socket }: Settings): AuditEvent {
-  const mode = socket?.mode.toString(8).padStart(4, "0") ?? "";
-  return { event, version: VERSION, socket: socket?.path ?? "", mode, pid: process.pid };
-}
-
-interface RequestObservers {
-  readonly metrics: Metrics;
-  readonly audit: PluginAudit | undefined;
-  readonly tracing: Tracing | undefined;
-}
-
-async function serveSocket(
-  { settings, log, closers }: Start,
-  running: RunningProvider,
-  { metrics, audit, tracing }: RequestObservers,
-): Promise<RunningServer> {
-  if (settings.socket === undefined) {
-    throw new KmsError("CONFIG_INVALID", "socket.path: is missing; set it or --socket");
-  }
-  const { startServer } = await import("../server/server.js");
-  const { grpcStatusName } = await import("../server/grpc-status.js");
-  const requestLog = new RequestLog(log);
-  const requestAudit = audit && new RequestAudit(audit);
-  const onRequest = (request: FinishedRequest): void => {
-    const outcome = grpcStatusName(request.error?.code);
-    metrics.requestDone(request.operation, outcome, request.seconds);
-    requestLog.requestDone(request);
-    requestAudit?.requestDone(request, outcome);
-    tracing?.requestDone(request, outcome);
-  };
-  const onLimit: LimitObserver = (limit) => {
-    metrics.limitReached(limit);
-    requestLog.limitReached(limit);
-  };
-  const onSocket: SocketObserver = (problem) => {
-    if (problem === undefined) log.info({ socket: settings.socket?.path }, "clients can connect again");
-    else log.error({ socket: settings.socket?.path }, problem);
-  };
-  const server = await startServer(settings.socket, running.provider, onRequest, onLimit, onSocket);
-  closers.add("server", async (isGraceful) => {
-    await server.stop(isGraceful ? DRAIN_MS : 0);
-    requestLog.flush();
-  });
-  log.info({ socket: settings.socket.path, abstract: settings.socket.abstract }, "listening");
-  return server;
+  for (const token of prepared.tokens) token.prepare();
+  return prepared;
 }

@@ -10,9 +10,15 @@ import type { WorkingSet } from "../working-set/working-set.js";
 import type { PluginAudit } from "./audit.js";
 import type { ConfiguredPin } from "./configured-pin.js";
 
+/** The plugin's log, which makes those of its clusters. */
+export interface PluginLog extends Log {
+  level: string;
+  child(fields: object): PluginLog;
+}
+
 /** The parts of a running plugin that a reload may change. */
 export interface ReloadableParts {
-  readonly log: Log & { level: string };
+  readonly log: PluginLog;
   readonly cache: UnwrapCache;
   /** Undefined if the cache is off. */
   readonly workingSet: WorkingSet | undefined;
@@ -49,14 +55,18 @@ export class Reloader {
       const next = load();
       requireTrustedPaths(next.settings, { isCommand: false });
       for (const warning of next.settings.warnings) log.warn({}, warning);
-      this.#applyAll(next);
+      this.apply(next);
     } catch (error) {
       const reason = KmsError.from(error).message;
       log.error({ reason }, "configuration not reloaded: the previous settings stay in force");
     }
   }
 
-  #applyAll(next: Configuration): void {
+  /**
+   * Applies what can be applied, and logs one line for each changed setting.
+   * @param reports whether common settings that need a restart are reported here, too, or by another cluster
+   */
+  apply(next: Configuration, reports: "all" | "own" = "all"): void {
     const { log } = this.#parts;
     const values = comparableSettings(next);
     const changed = changedSettings(this.#inForce, values);
@@ -64,7 +74,9 @@ export class Reloader {
     for (const setting of changed) {
       const outcome = this.#apply(setting, next.settings, changed);
       counts[outcome]++;
-      if (outcome === "restart") log.warn({ setting }, "a changed setting takes effect after a restart");
+      if (outcome === "restart" && reports === "all") {
+        log.warn({ setting }, "a changed setting takes effect after a restart");
+      }
       if (outcome !== "reloaded") continue;
       const value = values.get(setting);
       if (value === undefined) this.#inForce.delete(setting);

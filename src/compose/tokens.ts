@@ -9,6 +9,7 @@ import {
   type PinSource,
 } from "../config/pin-source.js";
 import { formatPkcs11Uri, tokenSelector } from "../config/pkcs11-uri.js";
+import { loginDirectory } from "../config/login-directory.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { pinSourcesOf } from "../config/tokens.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
@@ -62,7 +63,7 @@ export function hostAccess({
   const { uri, modulePath, moduleEntry, moduleParameters, pin, userType } = token;
   const { startTimeoutMs, sessions, allowFinalTry } = settings.hsm;
   // A login waits for those of other processes for at most half of its start timeout.
-  const stores = loginStores(settings.stateDir, startTimeoutMs / 2);
+  const stores = loginStores(loginDirectory(settings), startTimeoutMs / 2);
   const sources = settings.tokens.flatMap(pinSourcesOf);
   return {
     host: {
@@ -99,7 +100,8 @@ export function openToken(access: TokenAccess): TokenHsm {
   });
 }
 
-type UnlockSource = PinSource & { readonly kind: "unlock" };
+/** A PIN that an operator submits. */
+export type UnlockSource = PinSource & { readonly kind: "unlock" };
 
 /** A token whose PIN an operator submits on a socket. */
 export interface LockedToken {
@@ -164,7 +166,8 @@ export function unlockOptions({ path, sealed }: UnlockSource): string {
   return `${sealed === undefined ? "" : "--share "}--socket ${path}`;
 }
 
-function holdPin(source: UnlockSource): OperatorPin {
+/** Returns an empty holder of the PIN that an operator submits. */
+export function holdPin(source: UnlockSource): OperatorPin {
   const missing = `no PIN is held; run kms-pkcs11 unlock ${unlockOptions(source)}`;
   return new OperatorPin({ description: describePinSource(source), missing, correction: correctPin(source) });
 }

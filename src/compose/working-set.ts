@@ -1,7 +1,7 @@
 // Connects the working set with the provider whose seeds it keeps warm, with the state directory and the metrics.
 import type { Settings } from "../config/settings.js";
 import type { Log } from "../log.js";
-import type { Metrics } from "../observability/metrics.js";
+import type { ClusterMetrics } from "../observability/cluster-metrics.js";
 import type { RunningProvider } from "../provider/running-provider.js";
 import { WorkingSetFile } from "../working-set/file.js";
 import { WorkingSet } from "../working-set/working-set.js";
@@ -11,7 +11,7 @@ import type { Closers } from "./closers.js";
 export interface WorkingSetSurroundings {
   readonly settings: Settings;
   readonly running: RunningProvider;
-  readonly metrics: Metrics;
+  readonly metrics: ClusterMetrics;
   readonly closers: Closers;
   readonly log: Log;
 }

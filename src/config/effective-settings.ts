@@ -53,16 +53,45 @@ export function settingsInForce(configuration: Configuration): EffectiveSetting[
 
 const DEFAULT: Source = { kind: "default" };
 
+/** Settings that each cluster has, or derives from a common one. */
+const OF_CLUSTER =
+  /^(socket|keys|module\.path|pin$|stateDir$|failover|audit\.(file|keyFile|ocsf\.file)$|cache\.entries$)/;
+
+/** Returns the settings of several clusters: the common ones, then those of each cluster. */
+export function clusterSettingsInForce(configurations: readonly Configuration[]): EffectiveSetting[] {
+  const [first] = configurations;
+  const common = first === undefined ? [] : settingsInForce(first);
+  const own = configurations.flatMap((configuration, index) => {
+    const { name, requests } = configuration.settings.cluster ?? {};
+    const at = (setting: string): string => `clusters[${index}].${setting}`;
+    const { file } = configuration.origin;
+    const source = (setting: string): Source =>
+      file === undefined
+        ? DEFAULT
+        : { kind: "file", file: file.path, ...file.positions(["clusters", index, setting]) };
+    return [
+      { setting: at("name"), value: name ?? null, source: source("name") },
+      { setting: at("requests"), value: requests ?? null, source: source("requests") },
+      ...settingsInForce(configuration)
+        .filter(({ setting }) => OF_CLUSTER.test(setting))
+        .map((row) => ({ ...row, setting: at(row.setting) })),
+    ];
+  });
+  return [...common.filter(({ setting }) => !OF_CLUSTER.test(setting)), ...own];
+}
+
 function presetAt(path: SettingPath): unknown {
   const name = showPath(path).replace(/\[\d+\]/, "[]");
   const option = OPTIONS_IN_ORDER.find((one) => one.path === name);
   return option && presetOf(option.schema);
 }
 
-function sourceAt(path: SettingPath, { flags, file }: Origin): Source {
+function sourceAt(path: SettingPath, { flags, file, written }: Origin): Source {
   const flag = flags.get(showPath(path));
   if (flag !== undefined) return { kind: "flag", flag };
-  return file === undefined ? DEFAULT : { kind: "file", file: file.path, ...file.positions(path) };
+  return file === undefined
+    ? DEFAULT
+    : { kind: "file", file: file.path, ...file.positions(written?.(path) ?? path) };
 }
 
 /** The library may be named in the URI instead, and a URI from the command line takes precedence. */

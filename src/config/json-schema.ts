@@ -21,7 +21,10 @@ export function configurationJsonSchema(): JsonSchema {
       else delete jsonSchema.default;
     },
   });
-  return { $schema, title: "Configuration of kms-pkcs11", ...schema } as JsonSchema;
+  const required = (schema.required ?? []).filter((name) => name !== "keys");
+  // The KEK is named for the plugin, or for each of its clusters.
+  const either = { oneOf: [{ required: ["keys"] }, { required: ["clusters"] }] };
+  return { $schema, title: "Configuration of kms-pkcs11", ...schema, required, ...either } as JsonSchema;
 }
 
 function describe(schema: JsonSchema, { kind, range, description }: OptionMeta): void {

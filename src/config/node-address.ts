@@ -50,6 +50,21 @@ export function parseNodeAddresses(addresses: readonly string[], http?: HttpAddr
   return nodes;
 }
 
+/** Returns the URL of one cluster's keyring, if the node's plugin serves several. */
+export function ofCluster(url: URL, cluster: string | undefined): URL {
+  if (cluster === undefined) return url;
+  const own = new URL(url);
+  own.searchParams.set("cluster", cluster);
+  return own;
+}
+
+/** Returns the URL of another endpoint of a node, for the same cluster. */
+export function endpointOf(url: URL, name: "readyz" | "metrics"): URL {
+  const other = new URL(name, url);
+  other.search = url.search;
+  return other;
+}
+
 /** Returns the parts of an ssh:// URL that `parseNodeAddress` made, or a URL relative to it; undefined for others. */
 export function sshNodeOf(url: URL): SshNode | undefined {
   if (url.protocol !== "ssh:") return undefined;

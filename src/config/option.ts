@@ -46,6 +46,13 @@ export function integer(option: Why & { least: number; most: number; preset: num
   return schema.default(option.preset).register(OPTIONS, { kind: "integer", range, description: option.why });
 }
 
+/** Returns the schema of a whole number that may be omitted. */
+export function optionalInteger(option: Why & { least: number; most: number }) {
+  const range = `a whole number from ${option.least} to ${option.most}`;
+  const schema = z.int().min(option.least).max(option.most).optional();
+  return schema.register(OPTIONS, { kind: "integer", range, description: option.why, optional: true });
+}
+
 /** Returns the schema of a text that must be one of a few values. */
 export function choice<const Value extends string>(
   option: Why & { values: readonly Value[]; preset: NoInfer<Value> },

@@ -1,33 +1,16 @@
 // The configuration document: every option with its default, range and purpose. The page of settings, the checks and the
 // messages are derived from it. Checks that involve several options are in `settings.ts`.
 import { z } from "zod";
-import { KmsError } from "../errors.js";
 import { MECHANISM_CHOICES } from "../hsm/mechanisms.js";
 import { approvalsSection } from "./approvals-schema.js";
+import { clustersSection } from "./clusters-schema.js";
+import { keysSection } from "./keys-schema.js";
 import { auditSection } from "./audit-schema.js";
-import { parseCryptoperiod } from "./cryptoperiod.js";
 import { parseHttpAddress } from "./http-address.js";
 import { parseNodeAddresses } from "./node-address.js";
-import {
-  choice,
-  duration,
-  flag,
-  integer,
-  OPTIONS,
-  optionalText,
-  presetText,
-  requiredText,
-  textList,
-} from "./option.js";
+import { choice, duration, flag, integer, OPTIONS, optionalText, presetText, textList } from "./option.js";
 import { checkAbsolutePath } from "./pin-source-name.js";
-import {
-  adminSection,
-  failoverSection,
-  kekUri,
-  loginSection,
-  moduleSection,
-  pinSection,
-} from "./token-schema.js";
+import { adminSection, failoverSection, loginSection, moduleSection, pinSection } from "./token-schema.js";
 import { socketSection } from "./socket-schema.js";
 
 export const API_VERSION = "kms-pkcs11.dev/v1";
@@ -35,34 +18,6 @@ export const KIND = "PluginConfiguration";
 export const MODES = ["direct", "local-kek"] as const;
 export const MECHANISM_SETTINGS = ["auto", ...MECHANISM_CHOICES] as const;
 export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
-
-const keysSection = z.strictObject({
-  uri: requiredText({
-    ...kekUri,
-    range: `${kekUri.range}, here or with --key`,
-    why: "The KEK and its token; `object` is the KEK's name, at most 15 characters",
-  }),
-  active: optionalText({
-    range: "a key_id or a CKA_ID in hex",
-    read: checkActive,
-    why: "Selects one of several keys that have the KEK's name and no activation instant",
-  }),
-  allowUnprotected: textList({
-    range: "a list of key_ids",
-    why: "Keys to use even if they are extractable, not sensitive or not private. A label is accepted too, but not for a key that is not private",
-  }),
-  refreshInterval: duration({
-    least: "100ms",
-    most: "5m",
-    preset: "30s",
-    why: "How often the plugin reads the token for new and removed keys; must be shorter than the activation delay of a rotation",
-  }),
-  cryptoperiod: optionalText({
-    range: "1h to 3650d",
-    read: parseCryptoperiod,
-    why: "How long a KEK may be active, such as 90d; a metric, an alert, `check`, `keys list` and /readyz report when nine tenths have passed. It stops nothing",
-  }),
-});
 
 const localKekSection = z.strictObject({
   maxAge: duration({
@@ -206,6 +161,7 @@ export const documentSchema = z.strictObject({
   }),
   audit: auditSection.prefault({}),
   approvals: approvalsSection.prefault({}),
+  clusters: clustersSection,
   nodes: textList({
     range: "a list of addresses such as http://127.0.0.1:8090 or ssh://root@cp-2",
     check: (texts) => parseNodeAddresses(texts),
@@ -219,8 +175,3 @@ export const documentSchema = z.strictObject({
 });
 
 export type Document = z.output<typeof documentSchema>;
-
-function checkActive(text: string): string {
-  if (/^[\x21-\x7e]{1,128}$/.test(text)) return text;
-  throw new KmsError("CONFIG_INVALID", "is not a key_id; copy one from `keys list`, or give a CKA_ID in hex");
-}

@@ -74,11 +74,13 @@ function* options(schema: Schema, path: string): Generator<Option> {
 export const OPTIONS_IN_ORDER: readonly Option[] = [...options(documentSchema, "")];
 
 /**
- * Returns the path of every setting of a document with this many failover tokens, in the document's order; the steps are
+ * Returns the path of every setting of one cluster's document with this many failover tokens, in the document's order; the steps are
  * names, and indices of list entries.
  */
 export function settingPaths(failovers: number): (readonly (string | number)[])[] {
-  const paths = OPTIONS_IN_ORDER.map(({ path }) => path.split("."));
+  const paths = OPTIONS_IN_ORDER.map(({ path }) => path.split(".")).filter(
+    ([first]) => first !== "clusters[]",
+  );
   const perToken = paths.filter(([section]) => section === "failover[]");
   return paths.flatMap((path) => {
     if (path[0] !== "failover[]") return [path];

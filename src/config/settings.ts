@@ -1,24 +1,12 @@
-// The settings of the plugin and its commands: the file, overridden by flags, checked as a whole. Reports all problems
-// at once. Durations are in milliseconds from here on, and nothing else reads the file.
-import { auditOf, type AuditSettings } from "./audit-settings.js";
-import { checkCombinations } from "./combinations.js";
-import { readConfigurationFile } from "./file.js";
+// The settings of the plugin and its commands, as the rest of the program sees them: checked, and with durations in
+// milliseconds. load.ts makes them from the file and the flags; nothing else reads the file.
+import type { AuditSettings } from "./audit-settings.js";
+import type { Flags } from "./flags.js";
 import type { HttpAddress } from "./http-address.js";
-import { overlayFlags, type Flags } from "./flags.js";
-import { invalidLines } from "./invalid.js";
-import { permissionWarning } from "./pin-source.js";
-import { parseNodeAddresses } from "./node-address.js";
 import type { Positions } from "./positions.js";
-import { Problems, problemsOf, showPath, type SettingPath } from "./problems.js";
-import { API_VERSION, documentSchema, KIND, type Document } from "./schema.js";
-import {
-  pinSourcesOf,
-  resolveTokens,
-  type TokenDraft,
-  type TokenList,
-  type TokenSettings,
-} from "./tokens.js";
-import { validParts, type ValidParts } from "./valid-parts.js";
+import type { SettingPath } from "./problems.js";
+import type { Document } from "./schema.js";
+import type { TokenList } from "./tokens.js";
 
 export type { Flags } from "./flags.js";
 export type { TokenSettings } from "./tokens.js";
@@ -74,6 +62,8 @@ export interface Settings {
   readonly http?: HttpAddress;
   /** Always present for `serve`. */
   readonly stateDir?: string;
+  /** Absent if the plugin serves one cluster, which has no name. */
+  readonly cluster?: ClusterSettings;
   /** How long a KEK may be active; absent if no limit is configured. */
   readonly cryptoperiodMs?: number;
   /** Absent if no audit log is configured. */
@@ -96,6 +86,15 @@ export interface Settings {
   readonly warnings: readonly string[];
 }
 
+/** One of several clusters that a plugin serves. */
+export interface ClusterSettings {
+  readonly name: string;
+  /** Number of its requests that are served at once. */
+  readonly requests: number;
+  /** The state directory of all clusters, which holds what concerns their tokens. */
+  readonly commonStateDir?: string;
+}
+
 export interface LoadRequest {
   readonly configPath?: string;
   readonly flags: Flags;
@@ -105,6 +104,8 @@ export interface LoadRequest {
   readonly pinFromStdin?: boolean;
   /** `serve` requires a socket's path and a state directory. */
   readonly serves: boolean;
+  /** Name of the cluster whose settings are wanted, if the configuration names several. */
+  readonly cluster?: string | undefined;
 }
 
 /** The settings, and what they were read from. */
@@ -121,116 +122,8 @@ export interface Configuration {
 export interface Origin {
   /** The flag by the dotted path of the setting that it overrides. */
   readonly flags: ReadonlyMap<string, string>;
+  /** Returns where a setting is written in a document with several clusters; absent without them. */
+  readonly written?: (at: SettingPath) => SettingPath;
   /** Absent if everything was given by flags. */
   readonly file?: { readonly path: string; readonly positions: Positions };
-}
-
-/** A file with more problems is probably not the intended one. */
-const MAX_LINES = 100;
-
-/**
- * Returns the settings from the file and the flags.
- * @throws KmsError CONFIG_INVALID, one line per problem:
- * "<flag, or file:line:column: path>: <what is wrong>; <what to do>"
- */
-export function loadSettings(request: LoadRequest): Settings {
-  return loadConfiguration(request).settings;
-}
-
-/** Returns the settings together with what they were read from. @throws KmsError CONFIG_INVALID as loadSettings */
-export function loadConfiguration(request: LoadRequest): Configuration {
-  const { configPath, flags, env, serves, pinFromStdin = false } = request;
-  const file = configPath === undefined ? undefined : readConfigurationFile(configPath);
-  const { document: given, names } = overlayFlags(
-    file?.document ?? { apiVersion: API_VERSION, kind: KIND, keys: {} },
-    flags,
-  );
-  const origin: Origin = {
-    flags: names,
-    ...(file !== undefined && { file: { path: configPath ?? "", positions: file.positions } }),
-  };
-  const problems = new Problems();
-  const parsed = documentSchema.safeParse(given);
-  if (!parsed.success) problems.addAll(parsed.error.issues.flatMap((issue) => problemsOf(issue, given)));
-  const draft = validParts(given);
-  checkCombinations(draft, serves, problems);
-  const context = { env, uriFromFlag: flags.key !== undefined, pinFromStdin, problems };
-  const tokens = resolveTokens(draftsOf(draft), context);
-  const lines = problems.lines((at) => nameOf(at, origin));
-  if (!parsed.success || !hasOne(tokens) || lines.length > 0) throw invalidLines(lines, MAX_LINES);
-  const warnings = [
-    ...(file?.warnings ?? []),
-    ...tokens.flatMap(pinSourcesOf).flatMap((pin) => permissionWarning(pin) ?? []),
-  ];
-  const settings = normalise(parsed.data, tokens, [...new Set(warnings)]);
-  return { settings, document: parsed.data, given, origin };
-}
-
-function nameOf(at: SettingPath, { flags, file }: Origin): string {
-  const dotted = showPath(at);
-  const flag = flags.get(dotted);
-  if (flag !== undefined || file === undefined) return flag ?? dotted;
-  const { line, column } = file.positions(at);
-  return `${file.path}:${line}:${column}: ${dotted}`;
-}
-
-function draftsOf({
-  keys,
-  module = {},
-  pin = {},
-  login = {},
-  admin = {},
-  failover,
-}: ValidParts): TokenDraft[] {
-  return [{ uri: keys?.uri, module, pin, login, admin }, ...(failover ?? [])];
-}
-
-function hasOne(tokens: readonly TokenSettings[]): tokens is TokenList {
-  return tokens.length > 0;
-}
-
-function cacheOf({ ttl, outageTtl, ...others }: Document["cache"]): Settings["cache"] {
-  return { ...others, ttlMs: ttl, outageTtlMs: outageTtl };
-}
-
-function hsmOf({ requestTimeout, startTimeout, ...others }: Document["hsm"]): Settings["hsm"] {
-  return { ...others, requestTimeoutMs: requestTimeout, startTimeoutMs: startTimeout };
-}
-
-function normalise(document: Document, tokens: Settings["tokens"], warnings: readonly string[]): Settings {
-  const { socket, keys, localKek, cache, hsm, health, http, stateDir } = document;
-  const { policy, root } = document.approvals;
-  const audit = auditOf(document);
-  return {
-    ...(socket.path !== undefined && {
-      socket: {
-        ...socket.path,
-        mode: socket.mode,
-        ...(socket.group !== undefined && { group: socket.group }),
-      },
-    }),
-    objectName: keys.uri.object,
-    tokens,
-    ...(keys.active !== undefined && { pinnedKey: keys.active }),
-    ...(keys.cryptoperiod !== undefined && { cryptoperiodMs: keys.cryptoperiod }),
-    allowUnprotected: keys.allowUnprotected,
-    refreshIntervalMs: keys.refreshInterval,
-    mode: document.mode,
-    mechanism: document.mechanism,
-    localKek: { maxAgeMs: localKek.maxAge, maxUses: localKek.maxUses },
-    cache: cacheOf(cache),
-    hsm: hsmOf(hsm),
-    health: {
-      outageGracePeriodMs: health.outageGracePeriod,
-      onHsmLoss: health.onHsmLoss,
-      proofIntervalMs: health.proofInterval,
-    },
-    ...(http.address !== undefined && { http: http.address }),
-    ...(stateDir !== undefined && { stateDir }),
-    ...(audit !== undefined && { audit }),
-    ...(policy !== undefined && root !== undefined && { approvals: { policy, root } }),
-    nodes: parseNodeAddresses(document.nodes, http.address),
-    logLevel: document.log.level,
-    warnings,
-  };
 }

@@ -161,14 +161,19 @@ export interface Hsm {
    * @throws KmsError NOT_AUTHENTIC when it does not authenticate; others within the request timeout
    */
   decrypt(request: CryptRequest, caller: Caller): Promise<Buffer>;
-  /** Reads the generations from the token. @throws KmsError */
-  listKeks(): Promise<readonly KekRecord[]>;
+  /**
+   * Reads the generations from the token.
+   * @param maxAgeMs how long ago the reading may have begun, if several clusters share the token; 0 if omitted
+   * @throws KmsError
+   */
+  listKeks(maxAgeMs?: number): Promise<readonly KekRecord[]>;
   /**
    * Reads the generations with a freshly loaded library, which takes longer: after a token was away, its library may
    * keep listing it as empty and never find its keys again.
+   * @param maxAgeMs as for `listKeks`
    * @throws KmsError
    */
-  listKeksReloaded(): Promise<readonly KekRecord[]>;
+  listKeksReloaded(maxAgeMs?: number): Promise<readonly KekRecord[]>;
   /**
    * Tests one or all mechanisms with a KEK by round trips, and returns the results; a refusal is a result.
    * @throws KmsError

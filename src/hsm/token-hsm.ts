@@ -18,7 +18,7 @@ import type {
   TokenDescription,
 } from "./port.js";
 import type { HostProcessOptions } from "./hosts/spawn-host.js";
-import { Op, type DestroyRequest } from "./wire-calls.js";
+import { Op, type DestroyRequest, type KekNames } from "./wire-calls.js";
 import { deadlineAt } from "./wire-deadline.js";
 
 /** The token hosts of one token and the limits of its requests. */
@@ -106,12 +106,19 @@ export class TokenHsm implements Hsm, TokenAdministration {
     return this.#hosts.replace(graceMs);
   }
 
-  encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    return this.#dispatcher.crypt(Op.encrypt, request, caller);
+  /** Replaces the names of the KEKs on the token, for clusters that share it. */
+  setKeks(names: KekNames): void {
+    this.#hosts.setKeks(names);
   }
 
-  decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    return this.#dispatcher.crypt(Op.decrypt, request, caller);
+  /** @param share the cluster that it is for, if several share the token */
+  encrypt(request: CryptRequest, caller: Caller, share?: string): Promise<Buffer> {
+    return this.#dispatcher.crypt(Op.encrypt, request, caller, share);
+  }
+
+  /** @param share the cluster that it is for, if several share the token */
+  decrypt(request: CryptRequest, caller: Caller, share?: string): Promise<Buffer> {
+    return this.#dispatcher.crypt(Op.decrypt, request, caller, share);
   }
 
   listKeks(): Promise<readonly KekRecord[]> {

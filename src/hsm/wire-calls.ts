@@ -31,6 +31,7 @@ export const Op = {
   trial: 13,
   setPin: 14,
   end: 15,
+  setKeks: 16,
 } as const;
 /** The number of an operation. */
 export type Op = (typeof Op)[keyof typeof Op];
@@ -48,6 +49,8 @@ export interface ControlCalls {
   /** Changes the PIN of the login; both PINs are the request's secret, the present one first. */
   [Op.setPin]: { request: SetPinRequest; reply: NoFields };
   [Op.readKeks]: { request: ReadRequest; reply: ReadSlice };
+  /** Replaces the names of the KEKs that the lane knows of; the next reading looks for these. */
+  [Op.setKeks]: { request: KekNames; reply: NoFields };
   [Op.probe]: { request: ProbeRequest; reply: readonly ProbeResult[] };
   [Op.rights]: { request: NoFields; reply: readonly TestedRight[] };
   [Op.generate]: { request: GenerateRequest; reply: KekRecord };
@@ -70,19 +73,28 @@ export type ControlReply<O extends ControlOp> = ControlCalls[O]["reply"];
 /** An empty request or reply. */
 export type NoFields = Readonly<Record<string, never>>;
 
-/** The module to load, the token to find, and the KEK's name on it. */
-export interface OpenRequest {
+/** Which keys on a token are a KEK's generations. */
+export interface KekName {
+  /** The KEK's name: the CKA_LABEL, or the part of it before "@". */
+  readonly objectName: string;
+  /** Only the key with this CKA_ID (hex), if the URI names one. */
+  readonly ckaId?: string;
+}
+
+/** The KEK of a token, and those of other clusters that share the token. No two have the same name. */
+export interface KekNames extends KekName {
+  readonly others?: readonly KekName[];
+}
+
+/** The module to load, the token to find, and the KEKs' names on it. */
+export interface OpenRequest extends KekNames {
   readonly modulePath: string;
   /** The function that returns the library's functions; C_GetFunctionList if undefined. */
   readonly moduleEntry?: string;
   readonly moduleParameters?: string;
   readonly token: TokenSelector;
-  /** The KEK's name: the CKA_LABEL, or the part of it before "@". */
-  readonly objectName: string;
   /** What C_Login receives; CKU_USER if undefined. */
   readonly userType?: number;
-  /** Only the key with this CKA_ID (hex), if the URI names one. */
-  readonly ckaId?: string;
   /** The token, as described by the first lane of the same token host. */
   readonly described?: TokenDescription;
 }

@@ -71,6 +71,7 @@ const REPLIES: { readonly [O in ControlOp]: z.ZodType<ControlReply<O>> } = {
   [Op.login]: nothing,
   [Op.setPin]: nothing,
   [Op.readKeks]: slice,
+  [Op.setKeks]: nothing,
   [Op.probe]: z.array(probe),
   [Op.rights]: z.array(right),
   [Op.generate]: record,

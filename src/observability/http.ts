@@ -17,11 +17,18 @@ export interface Readiness {
 export interface HttpContent {
   readonly readiness: () => Readiness;
   /** Returns the body of /keys. @param refresh whether to read the token again soon; the provider limits how often */
-  readonly keys: (refresh: boolean) => unknown;
+  readonly keys?: (refresh: boolean) => unknown;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
   /** Returns the page for people at /; without it there is none. */
   readonly page?: () => Promise<HtmlPage>;
+}
+
+/** What each of several clusters has for itself. */
+export interface HttpClusters {
+  readonly names: () => readonly string[];
+  /** Returns undefined for a cluster that is not served. */
+  readonly content: (name: string) => HttpContent | undefined;
 }
 
 /** A page for people with the headers that protect it. */
@@ -43,8 +50,12 @@ export interface RunningHttp {
 }
 
 /** Starts the endpoints. @throws KmsError SOCKET_UNUSABLE if the port is taken */
-export async function startHttp(address: HttpAddress, content: HttpContent): Promise<RunningHttp> {
-  const pages = sharedPages(content);
+export async function startHttp(
+  address: HttpAddress,
+  content: HttpContent,
+  clusters?: HttpClusters,
+): Promise<RunningHttp> {
+  const pages = new Site(content, clusters);
   const server = createOneRequestServer((request, response) => {
     answer(request, response, pages).catch(() => {
       response.destroy();
@@ -95,9 +106,49 @@ function sharedPages({ readiness, keys, metrics, metricsType, page: people }: Ht
     ["/readyz", ready],
     ["/healthz", ready],
     ["/metrics", shared(async () => page(200, metricsType, await metrics()))],
-    ["/keys", shared(() => json(keys(false)))],
-    ["/keys?refresh", shared(() => json(keys(true)))],
+    ...(keys === undefined
+      ? []
+      : ([
+          ["/keys", shared(() => json(keys(false)))],
+          ["/keys?refresh", shared(() => json(keys(true)))],
+        ] as const)),
   ]);
+}
+
+/** The pages of the plugin, and those of each of its clusters. */
+class Site {
+  readonly #pages: Pages;
+  readonly #clusters: HttpClusters | undefined;
+  readonly #ofClusters = new WeakMap<HttpContent, Pages>();
+
+  constructor(content: HttpContent, clusters: HttpClusters | undefined) {
+    this.#pages = sharedPages(content);
+    this.#clusters = clusters;
+  }
+
+  /** Returns the page at a path, or why there is none. */
+  at(path: string, query: URLSearchParams): SharedRendering<Page> | Page {
+    const cluster = query.get("cluster");
+    if (cluster !== null && this.#clusters === undefined) return NO_CLUSTERS;
+    const pages = cluster === null ? this.#pages : this.#pagesOf(cluster);
+    const refreshed = query.has("refresh") ? pages?.get(`${path}?refresh`) : undefined;
+    const found = refreshed ?? pages?.get(path);
+    if (found !== undefined) return found;
+    return this.#clusters === undefined ? NO_SUCH_PAGE : needsCluster(this.#clusters.names());
+  }
+
+  #pagesOf(cluster: string): Pages | undefined {
+    const content = this.#clusters?.content(cluster);
+    if (content === undefined) return undefined;
+    const pages = this.#ofClusters.get(content) ?? sharedPages(content);
+    this.#ofClusters.set(content, pages);
+    return pages;
+  }
+}
+
+function needsCluster(names: readonly string[]): Page {
+  const text = `one of /livez /readyz /healthz /metrics, or / /readyz /keys with ?cluster= and one of ${names.join(" ")}\n`;
+  return page(404, "text/plain", text);
 }
 
 function page(status: number, type: string, body: string): Page {
@@ -115,6 +166,7 @@ function htmlPage({ body, headers }: HtmlPage): Page {
 const LIVE = page(200, "text/plain", "ok\n");
 const NOT_LOCAL = page(403, "text/plain", "use localhost or an IP address as the host name\n");
 const ONLY_GET = page(405, "text/plain", "only GET is supported\n");
+const NO_CLUSTERS = page(404, "text/plain", "this plugin serves one cluster, which has no name\n");
 const NO_SUCH_PAGE = page(404, "text/plain", "one of / /livez /readyz /healthz /metrics /keys\n");
 
 async function listen(server: Server, { host, port }: HttpAddress): Promise<void> {
@@ -127,19 +179,18 @@ async function listen(server: Server, { host, port }: HttpAddress): Promise<void
   });
 }
 
-async function answer(request: IncomingMessage, response: ServerResponse, pages: Pages): Promise<void> {
+async function answer(request: IncomingMessage, response: ServerResponse, pages: Site): Promise<void> {
   const { status, type, body, headers } = await pageFor(request, response, pages);
   sendAnswer(response, { status, headers: { "content-type": type, ...headers }, body });
 }
 
-async function pageFor(request: IncomingMessage, response: ServerResponse, pages: Pages): Promise<Page> {
+async function pageFor(request: IncomingMessage, response: ServerResponse, pages: Site): Promise<Page> {
   if (!isLocalName(request.headers.host)) return NOT_LOCAL;
   if (request.method !== "GET" && request.method !== "HEAD") return ONLY_GET;
-  const url = request.url ?? "";
-  const path = url.split("?", 1)[0] ?? "";
+  const [path = "", query] = (request.url ?? "").split("?", 2);
   if (path === "/livez") return LIVE;
-  const shared = pages.get(url) ?? pages.get(path);
-  if (shared === undefined) return NO_SUCH_PAGE;
+  const shared = pages.at(path, new URLSearchParams(query));
+  if (!(shared instanceof SharedRendering)) return shared;
   const gone = new AbortController();
   response.once("close", () => {
     gone.abort();

@@ -13,20 +13,14 @@ export interface KeyMetric {
   readonly activation: string | null;
 }
 
-/** Functions that return the plugin's state at this moment. */
-export interface PluginState {
+/** Functions that return the state of a provider and its KEKs at this moment. */
+export interface ProviderState {
   readonly hsmUp: () => boolean;
   readonly outageSeconds: () => number;
   readonly graceSeconds: () => number;
   readonly heldBack: () => boolean;
   readonly keyringUp: () => boolean;
   readonly readingSeconds: () => number;
-  readonly proportionalBytes: () => number;
-  readonly hostResidentBytes: () => number;
-  readonly hostCpuSeconds: () => number;
-  readonly readyHosts: () => number;
-  readonly sessions: () => number;
-  readonly queueLength: () => number;
   readonly cacheEntries: () => number;
   readonly localKekUses: () => number;
   /** 0 if none is configured. */
@@ -34,8 +28,18 @@ export interface PluginState {
   readonly keys: () => readonly KeyMetric[];
 }
 
-/** Registers the metrics of the HSM, its token hosts and the KEKs. */
-export function addPluginState(registry: OpenMetricsRegistry, state: PluginState): void {
+/** Functions that return what the plugin and its token hosts use at this moment. */
+export interface TokenState {
+  readonly proportionalBytes: () => number;
+  readonly hostResidentBytes: () => number;
+  readonly hostCpuSeconds: () => number;
+  readonly readyHosts: () => number;
+  readonly sessions: () => number;
+  readonly queueLength: () => number;
+}
+
+/** Registers the metrics of the HSM as one cluster sees it, and of its KEKs. */
+export function addProviderState(registry: OpenMetricsRegistry, state: ProviderState): void {
   addHsmState(registry, state);
   const gauge = (name: string, help: string, read: () => number): void => {
     addGauge(registry, { name, help, read });
@@ -50,7 +54,7 @@ export function addPluginState(registry: OpenMetricsRegistry, state: PluginState
   addKeyMetrics(registry, state.keys);
 }
 
-function addHsmState(registry: OpenMetricsRegistry, state: PluginState): void {
+function addHsmState(registry: OpenMetricsRegistry, state: ProviderState): void {
   const gauge = (name: string, help: string, read: () => number): void => {
     addGauge(registry, { name, help, read });
   };
@@ -80,11 +84,10 @@ function addHsmState(registry: OpenMetricsRegistry, state: PluginState): void {
     "Whether a KEK is due but not activated: unproven, unrecorded or not approved; Status and /readyz give the reason.",
     () => Number(state.heldBack()),
   );
-  addProcesses(registry, state);
 }
 
-/** Adds what the plugin's processes use, and how much work waits for them. */
-function addProcesses(registry: OpenMetricsRegistry, state: PluginState): void {
+/** Registers the metrics of the plugin's processes: what they use, and how much work waits for them. */
+export function addTokenState(registry: OpenMetricsRegistry, state: TokenState): void {
   const gauge = (name: string, help: string, read: () => number): void => {
     addGauge(registry, { name, help, read });
   };

@@ -1,6 +1,11 @@
 // Keeps the series of each pair of labels: prom-client would hash the labels at every call, which noticeably slows a
 // cached request.
 
+/** Bounds of the histograms of durations, in seconds. */
+export const SECONDS_BUCKETS = [
+  0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
+];
+
 interface Counted {
   readonly count: { inc(): void };
   readonly seconds: { observe(seconds: number): void };

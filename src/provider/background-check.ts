@@ -17,6 +17,8 @@ export interface BackgroundCheckOptions {
   readonly health: Health;
   /** Between two rounds while all is well, in ms; the activation of a KEK brings a round forward. */
   readonly intervalMs: number;
+  /** How long ago another cluster may have begun the reading of a round at the interval, in ms; 0 if omitted. */
+  readonly maxReadingAgeMs?: number | undefined;
   /** Returns the key_id that Encrypt uses now: if that KEK does not answer, the HSM is away. */
   readonly inUse: () => string | undefined;
   /** Wall clock, ms since the epoch. */
@@ -42,6 +44,8 @@ export class BackgroundCheck {
   #lastRoundAt = -Infinity;
   #lastRoundMs = 0;
   #isRunning = false;
+  /** Whether the next round reads the token itself. */
+  #readsItself = false;
   /** Consecutive readings that failed while the KEKs worked. */
   #failedReadings = 0;
   /** Aborted to end the pause before the next round. */
@@ -72,7 +76,9 @@ export class BackgroundCheck {
   refresh(): void {
     const idleMs = performance.now() - this.#lastRoundAt;
     const gapMs = Math.max(REFRESH_MS, REFRESH_SHARE * this.#lastRoundMs);
-    if (!this.#isRunning && idleMs >= gapMs) this.requestRound();
+    if (this.#isRunning || idleMs < gapMs) return;
+    this.#readsItself = true;
+    this.requestRound();
   }
 
   /** Reads and proves once. Returns whether all was well. */
@@ -81,11 +87,13 @@ export class BackgroundCheck {
     const beganAt = now();
     const startedAt = performance.now();
     this.#isRunning = true;
-    const readingError = await this.#read();
+    const maxAgeMs = this.#maxAgeMs;
+    this.#readsItself = false;
+    const readingError = await this.#read(maxAgeMs);
     // The proofs that follow cover all trouble reported so far.
     this.#wake = new AbortController();
     const areProven = await this.#prove(readingError);
-    if (readingError === undefined && !health.isOutage) health.noteCheck(beganAt);
+    if (readingError === undefined && !health.isOutage) health.noteCheck(beganAt - maxAgeMs);
     this.#noteReading(readingError);
     this.#lastRoundAt = performance.now();
     this.#lastRoundMs = this.#lastRoundAt - startedAt;
@@ -95,9 +103,9 @@ export class BackgroundCheck {
   }
 
   /** Reads the token, and returns why that failed. Meanwhile the KEKs known so far continue to be proven. */
-  async #read(): Promise<KmsError | undefined> {
+  async #read(maxAgeMs: number): Promise<KmsError | undefined> {
     const { keyring, intervalMs } = this.#options;
-    const reading = keyring.read().then(
+    const reading = keyring.read(maxAgeMs).then(
       () => keyring.error ?? ("read" as const),
       (error: unknown) => KmsError.from(error),
     );
@@ -164,6 +172,16 @@ export class BackgroundCheck {
   get #troubledMs(): number {
     const { intervalMs } = this.#options;
     return Math.min(intervalMs, TROUBLED_INTERVAL_MS * 2 ** Math.max(0, this.#failedReadings - 1));
+  }
+
+  /** How old the reading of the next round may be. After an activation, the KEK must still be on the token. */
+  get #maxAgeMs(): number {
+    const { keyring, now, health, maxReadingAgeMs = 0 } = this.#options;
+    const { checkedAt = -Infinity } = health;
+    const isDue = keyring.schedule.generations.some(
+      ({ activation }) => activation > checkedAt && activation <= now(),
+    );
+    return this.#readsItself || isDue ? 0 : maxReadingAgeMs;
   }
 
   /** The time until the next activation, at most `limitMs`: a KEK is checked once more before it is used. */

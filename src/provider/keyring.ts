@@ -94,9 +94,13 @@ export class Keyring {
     return this.#reader.tookMs;
   }
 
-  /** Reads the token. Callers at the same time share one reading. @throws KmsError */
-  read(): Promise<Schedule> {
-    this.#reading ??= this.#readOnce().finally(() => (this.#reading = undefined));
+  /**
+   * Reads the token. Callers at the same time share one reading.
+   * @param maxAgeMs how long ago another cluster may have begun the reading
+   * @throws KmsError
+   */
+  read(maxAgeMs = 0): Promise<Schedule> {
+    this.#reading ??= this.#readOnce(maxAgeMs).finally(() => (this.#reading = undefined));
     return this.#reading;
   }
 
@@ -174,12 +178,12 @@ export class Keyring {
     return due - this.#now();
   }
 
-  async #readOnce(): Promise<Schedule> {
-    const beganAt = this.#now();
-    const readAt = Date.now();
+  async #readOnce(maxAgeMs: number): Promise<Schedule> {
+    const beganAt = this.#now() - maxAgeMs;
+    const readAt = Date.now() - maxAgeMs;
     try {
       const previous = this.#hasRead ? this.#schedule : undefined;
-      const { schedule: read, failedReload } = await this.#reader.read(previous);
+      const { schedule: read, failedReload } = await this.#reader.read(previous, maxAgeMs);
       this.#error = failedReload;
       this.#absent.read(beganAt, (keyId) => findByKeyId(read, keyId) !== undefined);
       if (failedReload === undefined) this.#readAt = readAt;

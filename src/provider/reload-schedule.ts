@@ -27,6 +27,14 @@ export interface ReloadOptions {
   readonly wallNow?: () => number;
   /** A monotonic clock in ms. */
   readonly now?: () => number;
+  /** What is known of the library; clusters that share a token share it. */
+  readonly library?: LibraryKind;
+}
+
+/** What kind a library is. */
+export interface LibraryKind {
+  /** Whether it shows changes only after a reload; undefined until a change has shown it. */
+  needsReload?: boolean;
 }
 
 /** The keys shown by the last reading, by the loaded library just before a reload, and after the reload. */
@@ -46,8 +54,7 @@ export class ReloadSchedule {
   readonly #intervals: ReloadIntervals | undefined;
   readonly #wallNow: () => number;
   readonly #now: () => number;
-  /** Whether the library shows changes only after a reload; undefined until a change has shown it. */
-  #needsReload: boolean | undefined;
+  readonly #library: LibraryKind;
   /** Activations up to this instant are followed by a reload, by the wall clock. */
   #coveredUntil: number;
   #claimedAt: number;
@@ -56,7 +63,13 @@ export class ReloadSchedule {
   #tookMs = 0;
 
   /** Assumes that the libraries have just been loaded. */
-  constructor({ intervals, wallNow = () => Date.now(), now = () => performance.now() }: ReloadOptions) {
+  constructor({
+    intervals,
+    wallNow = () => Date.now(),
+    now = () => performance.now(),
+    library = {},
+  }: ReloadOptions) {
+    this.#library = library;
     this.#intervals = intervals;
     this.#wallNow = wallNow;
     this.#now = now;
@@ -91,8 +104,8 @@ export class ReloadSchedule {
   learn({ previous, loaded, reloaded }: ReloadResult, log: Log): void {
     this.#tookMs = this.#now() - this.#at;
     const isUnchanged = isSame(loaded, previous);
-    if (isUnchanged === isSame(loaded, reloaded) || this.#needsReload === isUnchanged) return;
-    this.#needsReload = isUnchanged;
+    if (isUnchanged === isSame(loaded, reloaded) || this.#library.needsReload === isUnchanged) return;
+    this.#library.needsReload = isUnchanged;
     const when = isUnchanged ? "only after a reload; it is reloaded regularly" : "without a reload";
     log.info({}, `the token's library shows new and destroyed KEKs ${when}`);
   }
@@ -100,8 +113,10 @@ export class ReloadSchedule {
   get #intervalMs(): number {
     if (this.#intervals === undefined) return Infinity;
     const { oftenMs, untilKnownMs, rarelyMs } = this.#intervals;
-    if (this.#needsReload === undefined) return Math.max(untilKnownMs, GAP_SHARE_UNTIL_KNOWN * this.#tookMs);
-    return this.#needsReload ? Math.max(oftenMs, GAP_SHARE * this.#tookMs) : rarelyMs;
+    if (this.#library.needsReload === undefined) {
+      return Math.max(untilKnownMs, GAP_SHARE_UNTIL_KNOWN * this.#tookMs);
+    }
+    return this.#library.needsReload ? Math.max(oftenMs, GAP_SHARE * this.#tookMs) : rarelyMs;
   }
 }
 

@@ -41,6 +41,8 @@ export interface ProviderOptions {
   readonly policy: SchedulePolicy;
   /** Between two readings and proofs, in ms. */
   readonly intervalMs: number;
+  /** How long ago another cluster that shares the token may have begun a reading that is used, in ms; 0 if omitted. */
+  readonly maxReadingAgeMs?: number;
   readonly outage: OutagePolicy;
   readonly cache: UnwrapCacheOptions;
   readonly localKek: LocalKekPolicy;
@@ -147,12 +149,13 @@ export class RunningProvider {
     if (schedule.generations.some(isNew)) this.#check.requestRound();
   }
 
-  #createCheck({ intervalMs, log }: ProviderOptions, health: Health): BackgroundCheck {
+  #createCheck({ intervalMs, maxReadingAgeMs, log }: ProviderOptions, health: Health): BackgroundCheck {
     return new BackgroundCheck({
       keyring: this.#keyring,
       prover: this.#prover,
       health,
       intervalMs,
+      maxReadingAgeMs,
       inUse: () => this.#active.published?.record.keyId,
       now: () => Date.now(),
       log,

@@ -44,13 +44,18 @@ export class ScheduleReader {
     return this.#endedAt;
   }
 
-  /** Reads the token. @param previous the last schedule; undefined before the first reading @throws KmsError */
-  async read(previous: Schedule | undefined): Promise<ScheduleReading> {
+  /**
+   * Reads the token.
+   * @param previous the last schedule; undefined before the first reading
+   * @param maxAgeMs how long ago another cluster may have begun the reading
+   * @throws KmsError
+   */
+  async read(previous: Schedule | undefined, maxAgeMs: number): Promise<ScheduleReading> {
     const { hsm, policy, reloads } = this.#options;
     const claim = previous && reloads?.claim(previous.generations);
     let failedReload: KmsError | undefined;
     if (previous !== undefined && reloads !== undefined && claim !== undefined) {
-      const reloaded = await this.#readReloaded(previous, reloads);
+      const reloaded = await this.#readReloaded(previous, reloads, claim === "interval" ? maxAgeMs : 0);
       if (!(reloaded instanceof KmsError)) {
         return { schedule: reloaded, failedReload: undefined };
       }
@@ -58,7 +63,7 @@ export class ScheduleReader {
       // them.
       if (claim === "activation") failedReload = reloaded;
     }
-    const schedule = readSchedule(await this.#list(), policy);
+    const schedule = readSchedule(await this.#list(maxAgeMs), policy);
     if (previous === undefined || generationsOnlyIn(previous, schedule).length === 0) {
       return { schedule, failedReload };
     }
@@ -68,11 +73,11 @@ export class ScheduleReader {
   }
 
   /** Reads with the loaded library. The time that a reload takes says nothing about the token. */
-  async #list(): Promise<readonly KekRecord[]> {
+  async #list(maxAgeMs: number): Promise<readonly KekRecord[]> {
     const { hsm, now } = this.#options;
     const beganAt = now();
     try {
-      return await hsm.listKeks();
+      return await hsm.listKeks(maxAgeMs);
     } finally {
       this.#endedAt = now();
       this.#tookMs = this.#endedAt - beganAt;
@@ -80,11 +85,15 @@ export class ScheduleReader {
   }
 
   /** Reads with a reloaded library, and compares what the loaded one showed before. Returns the error if that fails. */
-  async #readReloaded(previous: Schedule, reloads: ReloadSchedule): Promise<Schedule | KmsError> {
+  async #readReloaded(
+    previous: Schedule,
+    reloads: ReloadSchedule,
+    maxAgeMs: number,
+  ): Promise<Schedule | KmsError> {
     const { hsm, policy, log } = this.#options;
-    const loaded = await this.#list().catch(() => undefined);
+    const loaded = await this.#list(maxAgeMs).catch(() => undefined);
     try {
-      const reloaded = readSchedule(await hsm.listKeksReloaded(), policy);
+      const reloaded = readSchedule(await hsm.listKeksReloaded(maxAgeMs), policy);
       reloads.noteReload();
       if (loaded !== undefined) {
         reloads.learn({ previous, loaded: readSchedule(loaded, policy), reloaded }, log);

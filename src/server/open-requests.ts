@@ -10,6 +10,9 @@ import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node
 export const MAX_REQUEST_MS = 10_000;
 /** Maximum number of open requests on all connections, in any state. */
 export const MAX_OPEN = 2_048;
+/** The same for a cluster that may have fewer requests served at once: a multiple of them, and a minimum. */
+const OPEN_SHARE = 8;
+const LEAST_OPEN = 128;
 /** Maximum number of requests served at once, shared by the connections that have requests. */
 export const MAX_SERVED = 256;
 /** Maximum number of served requests whose bodies are incomplete after UNFINISHED_MS; each holds up to 512 KiB. */
@@ -54,17 +57,24 @@ class Owner {
 /** Tracks the open requests and decides when each is served. */
 export class OpenRequests {
   readonly #observe: LimitObserver;
+  readonly #served: number;
+  readonly #mostOpen: number;
   /** All open requests, the oldest first. */
   readonly #open = new Set<OpenRequest>();
   readonly #owners = new Map<ServerHttp2Session, Owner>();
   /** Owners with waiting requests, in the order of their turns. */
   readonly #waiting = new Set<Owner>();
   #begunThisTurn = 0;
+  /** Number of requests that have begun and not ended. */
+  #serving = 0;
   #turn: NodeJS.Immediate | undefined;
   #sweep: NodeJS.Timeout | undefined;
 
-  constructor(observe: LimitObserver) {
+  /** @param served maximum number of requests served at once */
+  constructor(observe: LimitObserver, served = MAX_SERVED) {
     this.#observe = observe;
+    this.#served = served;
+    this.#mostOpen = Math.min(MAX_OPEN, Math.max(LEAST_OPEN, OPEN_SHARE * served));
   }
 
   /** Stops the timers. */
@@ -84,7 +94,7 @@ export class OpenRequests {
   /** Adds a request, and calls `begin` in its turn, unless the request has ended by then. */
   take(session: ServerHttp2Session, stream: ServerHttp2Stream, begin: () => void): void {
     const owner = this.#owners.get(session) ?? new Owner();
-    if (this.#open.size >= MAX_OPEN && !this.#displaceOne(owner)) {
+    if (this.#open.size >= this.#mostOpen && !this.#displaceOne(owner)) {
       this.#refuse(stream, "too many requests", constants.NGHTTP2_REFUSED_STREAM);
       return;
     }
@@ -107,8 +117,9 @@ export class OpenRequests {
 
   /** Begins one request of each waiting connection in turn, as long as the connection is within its share. */
   readonly #serve = (): void => {
-    const share = Math.max(1, Math.floor(MAX_SERVED / this.#owners.size));
-    for (let blocked = 0; blocked < this.#waiting.size && this.#begunThisTurn < MAX_A_TURN;) {
+    const share = Math.max(1, Math.floor(this.#served / this.#owners.size));
+    const mayBegin = (): boolean => this.#begunThisTurn < MAX_A_TURN && this.#serving < this.#served;
+    for (let blocked = 0; blocked < this.#waiting.size && mayBegin();) {
       const [owner] = this.#waiting;
       if (owner === undefined) break;
       this.#waiting.delete(owner);
@@ -130,6 +141,7 @@ export class OpenRequests {
   #begin(request: OpenRequest | undefined): void {
     if (request?.begin === undefined) return;
     this.#begunThisTurn += 1;
+    this.#serving += 1;
     const { begin, stream, pieces } = request;
     request.begin = undefined;
     begin();
@@ -147,7 +159,7 @@ export class OpenRequests {
   /** Ends a request of the connection that has the most; returns false if that is the asking connection itself. */
   #displaceOne(asking: Owner): boolean {
     // A connection with the average number of requests displaces no other: few have more, and the search is slow.
-    if (asking.open.size * this.#owners.size >= MAX_OPEN) return false;
+    if (asking.open.size * this.#owners.size >= this.#mostOpen) return false;
     let heaviest = asking;
     for (const owner of this.#owners.values()) if (owner.open.size > heaviest.open.size) heaviest = owner;
     const request = heaviest.waiting.at(-1) ?? [...heaviest.open].at(-1);
@@ -194,7 +206,7 @@ export class OpenRequests {
     if (request.begin !== undefined) {
       owner.waiting.splice(owner.waiting.indexOf(request), 1);
       if (owner.waiting.length === 0) this.#waiting.delete(owner);
-    }
+    } else this.#serving -= 1;
     request.begin = undefined;
     if (this.#waiting.size > 0) this.#turn ??= setImmediate(this.#endTurn);
   }

@@ -44,15 +44,23 @@ export interface RunningServer {
   stop(graceMs: number): Promise<void>;
 }
 
+/** Options of a server. */
+export interface ServerOptions {
+  /** Called when clients cannot connect, and when they can again. */
+  readonly onSocket?: SocketObserver;
+  /** Maximum number of requests that are served at once; that of one cluster if omitted. */
+  readonly served?: number | undefined;
+}
+
 /** Starts to serve the provider on the socket. @throws KmsError SOCKET_UNUSABLE */
 export async function startServer(
   settings: SocketSettings,
   provider: KmsProvider,
   observe: RequestObserver,
   onLimit: LimitObserver,
-  onSocket?: SocketObserver,
+  { onSocket, served }: ServerOptions = {},
 ): Promise<RunningServer> {
-  const requests = new OpenRequests(onLimit);
+  const requests = new OpenRequests(onLimit, served);
   const connections = new Connections(requests, onLimit);
   const http2Options = {
     settings: { maxConcurrentStreams: MAX_STREAMS, maxHeaderListSize: MAX_HEADER_LIST_BYTES },

@@ -16,11 +16,8 @@ import { unpad } from "./slots.js";
 import { limitPublicKeys } from "./public-keys.js";
 import type { TokenSession } from "./session.js";
 import { isRefusal } from "./refusal.js";
+import { checkCount, isOurs, isWanted, nameIn, type WantedKeys } from "./wanted-keys.js";
 
-/**
- * Maximum number of keys with one name: more than any schedule has, and their records fit into one frame of the wire.
- */
-const MAX_KEYS = 1_000;
 /** Attributes that must be known before a key is used, unless the token does not support them. */
 const NEEDED = [
   pkcs11js.CKA_LABEL,
@@ -33,14 +30,6 @@ const NEEDED = [
 const MOST_UNREADABLE = 100;
 /** Maximum number of searches while objects vanish during the reading. */
 const MOST_SEARCHES = 3;
-
-/** The keys that a reading looks for. */
-export interface WantedKeys {
-  readonly objectName: string;
-  /** CKA_ID in hex. */
-  readonly ckaId?: string;
-  readonly loginRequired: boolean;
-}
 
 /** What a lane remembers from one reading to the next. */
 export interface ReadingMemory {
@@ -112,9 +101,8 @@ class Reading {
     }
     if (narrower.length > 0) found.push(...this.#partnersOf(found));
     this.#checkLogin();
-    const { kept, faults } = limitPublicKeys(found, this.#wanted.objectName);
-    checkCount(kept.length, this.#wanted.objectName);
-    this.#unreadable.push(...faults);
+    const kept = [...this.#wanted.names.keys()].flatMap((name) => this.#limit(found, name));
+    checkCount(kept.length, this.#wanted);
     const keks: Kek[] = [];
     for (const keys of pairKeys(kept)) {
       if (!isWanted(keys, this.#wanted)) continue;
@@ -125,6 +113,16 @@ class Reading {
     const [fault] = this.#unreadable;
     if (fault !== undefined && (this.readable === 0 || (keks.length === 0 && found.length > 0))) throw fault;
     return { keks, objects: objects.length, unreadable: this.#unreadable };
+  }
+
+  /** Returns the keys with one name, without public ones above their limit. */
+  #limit(found: readonly FoundKey[], name: string): readonly FoundKey[] {
+    const { kept, faults } = limitPublicKeys(
+      found.filter(({ label }) => nameIn(label) === name),
+      name,
+    );
+    this.#unreadable.push(...faults);
+    return kept;
   }
 
   /** Returns the other RSA keys under these labels: the two keys of a KEK may have different CKA_IDs. */
@@ -170,19 +168,6 @@ function isOfObject(fault: unknown): boolean {
   return isRefusal(fault) || fault instanceof AlteredResult || isUnknown;
 }
 
-function checkCount(keys: number, objectName: string): void {
-  if (keys <= MAX_KEYS) return;
-  throw new TokenFault(
-    `the token holds ${keys} keys named "${objectName}", more than the ${MAX_KEYS} that are read; destroy those that are not needed`,
-    { fault: "setup", code: "KEY_AMBIGUOUS" },
-  );
-}
-
-/** Returns whether a CKA_LABEL belongs to the KEK of this name: the name alone, or the name, "@" and an instant. */
-function isOurs(label: string, objectName: string): boolean {
-  return label === objectName || label.startsWith(objectName + "@");
-}
-
 /** Returns "foreign" for a key with another name, and undefined for a key with the name that is not a KEK. */
 function describe(
   session: TokenSession,
@@ -190,14 +175,14 @@ function describe(
   wanted: WantedKeys,
 ): FoundKey | "foreign" | undefined {
   const first = readAttributes(session, object, [pkcs11js.CKA_LABEL]);
-  if (!isOurs(labelIn(first), wanted.objectName)) return "foreign";
+  if (!isOurs(labelIn(first), wanted)) return "foreign";
   const read: Partial<Record<AttributeName, number>> = isPrivateKey
     ? RSA_KEY_ATTRIBUTES
     : SECRET_KEY_ATTRIBUTES;
   const types = Object.values(read);
   const values = readSteadily(session, object, [pkcs11js.CKA_LABEL, ...types], NEEDED);
   const label = labelIn(values);
-  if (!isOurs(label, wanted.objectName)) return undefined;
+  if (!isOurs(label, wanted)) return undefined;
   const attributes = new Map(
     Object.entries(read).map(([name, type]) => [name as AttributeName, values.get(type)]),
   );
@@ -210,11 +195,6 @@ function describe(
       ? kindByOperation(session, object)
       : kindOf(asNumber(keyType));
   return kind && { handle: object, label, ckaId, kind, attributes };
-}
-
-/** Returns whether the URI names the CKA_ID of a generation's first key; the second may have another. */
-function isWanted([first]: readonly FoundKey[], { ckaId }: WantedKeys): boolean {
-  return ckaId === undefined || ckaId === first?.ckaId.toString("hex");
 }
 
 /** If the token does not show the type of a private key, the modulus decides. */

@@ -9,12 +9,13 @@ import { TokenFault } from "./ckr.js";
 import { FingerprintMemory } from "./fingerprint.js";
 import { ForeignObjects } from "./foreign-objects.js";
 import { discoveredBefore, hasDiscovered, keysOf, type Kek } from "./kek.js";
-import { readKeyring, type ReadKeyring, type WantedKeys } from "./keyring-reader.js";
+import { readKeyring, type ReadKeyring } from "./keyring-reader.js";
 import { KnownKeks, namesOf } from "./known-keks.js";
 import type { LaneExchange } from "./lane-exchange.js";
 import type { TokenSession } from "./session.js";
 import { fromShared } from "./shared-kek.js";
 import { isRefusal } from "./refusal.js";
+import type { WantedKeys } from "./wanted-keys.js";
 
 /** Duration of a slice, in ms; a call in progress may extend it. Requests wait until the slice ends. */
 const SLICE_MS = 50;
@@ -22,7 +23,7 @@ const SLICE_MS = 50;
 /** Reads, finds and forgets the generations of the KEK for one lane. */
 export class LaneKeyring {
   readonly #session: TokenSession;
-  readonly #wanted: WantedKeys;
+  #wanted: WantedKeys;
   readonly #memory = { foreign: new ForeignObjects(), fingerprints: new FingerprintMemory() };
   #reading: Generator<ReadingProgress, ReadKeyring> | undefined;
   readonly #keks = new KnownKeks();
@@ -34,6 +35,12 @@ export class LaneKeyring {
     this.#session = session;
     this.#wanted = wanted;
     this.#exchange = exchange;
+  }
+
+  /** Replaces the names of the KEKs. A reading in progress begins again. */
+  setWanted(wanted: WantedKeys): void {
+    this.#wanted = wanted;
+    this.forgetHandles();
   }
 
   get all(): readonly Kek[] {

@@ -17,6 +17,7 @@ import type {
   RelabelRequest,
   ReadRequest,
   ReadSlice,
+  KekNames,
 } from "../hsm/wire-calls.js";
 import type { MechanismChoice } from "../hsm/mechanisms.js";
 import type { TrialName, TrialRequest, Trials } from "../hsm/wire-trials.js";
@@ -36,6 +37,7 @@ import { testRights } from "./rights.js";
 import { TokenSession } from "./session.js";
 import { describeToken, findSlot, slotHandle } from "./slots.js";
 import { performTrial } from "./trials/perform.js";
+import { wantedKeys } from "./wanted-keys.js";
 
 /** What a lane shares with the others of its token host. */
 export interface SharedByLanes {
@@ -56,7 +58,7 @@ export class LaneToken {
 
   /** @throws TokenFault when the module, the token or a session is not available */
   constructor(request: OpenRequest, { exchange, turn }: SharedByLanes) {
-    const { described, objectName, ckaId, userType } = request;
+    const { described, userType } = request;
     this.#lib = loadModule(request, turn);
     this.#userType = userType;
     const slotId = described?.slotId ?? findSlot(this.#lib, request.token);
@@ -66,8 +68,7 @@ export class LaneToken {
     this.#description =
       described === undefined ? this.#describeFirst(slotId, loggedIn, tookMs) : { ...described, loggedIn };
     const { loginRequired } = this.#description;
-    const wanted = { objectName, loginRequired, ...(ckaId !== undefined && { ckaId }) };
-    this.#keyring = new LaneKeyring(this.#session, wanted, exchange);
+    this.#keyring = new LaneKeyring(this.#session, wantedKeys(request, loginRequired), exchange);
     this.#use = new KekUse(this.#session, this.#keyring, {
       atOpening: this.#description,
       now: () => this.describe(),
@@ -106,6 +107,11 @@ export class LaneToken {
   /** Reads the keyring for a bounded time. */
   readKeks({ resume, only }: ReadRequest): ReadSlice {
     return only === undefined ? this.#keyring.readSlice(resume) : this.#keyring.readOne(only);
+  }
+
+  /** Replaces the names of the KEKs. */
+  setKeks(names: KekNames): void {
+    this.#keyring.setWanted(wantedKeys(names, this.#description.loginRequired));
   }
 
   /** Encrypts; `CheckedCrypt` verifies the result. */

@@ -82,6 +82,10 @@ const CONTROL: ControlHandlers = {
     return {};
   },
   [Op.readKeks]: (request) => token().readKeks(request),
+  [Op.setKeks]: (names) => {
+    token().setKeks(names);
+    return {};
+  },
   [Op.probe]: (request) => token().probe(request),
   [Op.rights]: () => token().rights(),
   [Op.generate]: (request) => token().generate(request),

@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
 import { actingEnvironment, actingUser, warnOfUnknownUser } from "../../src/admin/acting-user.js";
-import { loadSettings } from "../../src/config/settings.js";
+import { loadSettings } from "../../src/config/load.js";
 import { folderClosedTo } from "../../src/files/closed-folder.js";
 import { runCommand } from "../support/command.js";
 import { silentOperator } from "../support/operator.js";

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { destroyKek, type DestroyOrder } from "../../src/admin/destroy-kek.js";
 import type { DisuseProof } from "../../src/admin/require-unneeded.js";
 import type { Token } from "../../src/admin/command-tokens.js";
-import { loadSettings } from "../../src/config/settings.js";
+import { loadSettings } from "../../src/config/load.js";
 import { KmsError } from "../../src/errors.js";
 import type { NamedReport } from "../../src/etcd/disuse.js";
 import type { UsageReport } from "../../src/etcd/usage-report.js";

@@ -5,7 +5,7 @@ import { expect, it } from "vitest";
 import { parseNodeAddresses } from "../../src/config/node-address.js";
 import { requireTimeToAbort, guardRotation, type Rotation } from "../../src/admin/guarded-rotation.js";
 import type { Token } from "../../src/admin/command-tokens.js";
-import { loadSettings } from "../../src/config/settings.js";
+import { loadSettings } from "../../src/config/load.js";
 import { KmsError } from "../../src/errors.js";
 import type { DestroyWindow } from "../../src/hsm/token-hsm.js";
 import type { KekRecord } from "../../src/hsm/port.js";

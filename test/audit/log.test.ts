@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { recordOperatorEvent } from "../../src/admin/operator-audit.js";
-import { loadSettings } from "../../src/config/settings.js";
+import { loadSettings } from "../../src/config/load.js";
 import { AuditLog } from "../../src/audit/log.js";
 import { verifyAudit } from "../../src/audit/verify.js";
 import { silentOperator } from "../support/operator.js";

@@ -9,7 +9,8 @@ import { beforeEach, expect, it } from "vitest";
 
 import { Closers, CLOSING_ORDER, type Close, type PartName } from "../../src/compose/closers.js";
 import { startPlugin } from "../../src/compose/plugin.js";
-import { loadSettings, type Settings } from "../../src/config/settings.js";
+import { loadConfigurations } from "../../src/config/load.js";
+import type { Configuration } from "../../src/config/settings.js";
 import { usePlugin } from "../support/plugin-fixture.js";
 
 /** The parts in the order in which a start opens them. */
@@ -49,7 +50,7 @@ class FailingClosers extends Closers {
 }
 
 let unlockPath: string;
-let settings: Settings;
+let configurations: readonly Configuration[];
 /** Started in this process, from its configuration file. */
 const kms = usePlugin(
   ({ token, plugin }) => {
@@ -66,7 +67,12 @@ const kms = usePlugin(
 );
 
 beforeEach(() => {
-  settings = loadSettings({ configPath: kms.plugin.configFile, flags: {}, env: {}, serves: true });
+  configurations = loadConfigurations({
+    configPath: kms.plugin.configFile,
+    flags: {},
+    env: {},
+    serves: true,
+  });
 });
 
 const isFree = (): Promise<boolean> =>
@@ -87,7 +93,7 @@ const childPids = (): string => readFileSync(`/proc/self/task/${process.pid}/chi
 it.each(OPENING_ORDER)("a start that fails after opening its %s closes what it has opened", async (part) => {
   const closers = new FailingClosers(part);
   const children = childPids();
-  await expect(startPlugin(settings, kms.token.env, closers)).rejects.toThrow(`after ${part}`);
+  await expect(startPlugin(configurations, kms.token.env, closers)).rejects.toThrow(`after ${part}`);
   const opened = OPENING_ORDER.slice(0, OPENING_ORDER.indexOf(part) + 1);
   expect(closers.opened).toEqual(opened);
   expect(closers.closed).toEqual(

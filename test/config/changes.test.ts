@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { changedSettings, comparableSettings } from "../../src/config/changes.js";
-import { loadConfiguration } from "../../src/config/settings.js";
+import { loadConfiguration } from "../../src/config/load.js";
 import { HEAD, MINIMAL, URI, useConfigurationFile } from "./configuration-file.js";
 
 const file = useConfigurationFile();

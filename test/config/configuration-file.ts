@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach } from "vitest";
-import { loadSettings, type LoadRequest, type Settings } from "../../src/config/settings.js";
+import { loadSettings } from "../../src/config/load.js";
+import type { LoadRequest, Settings } from "../../src/config/settings.js";
 
 export const URI =
   "pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/run/pin";

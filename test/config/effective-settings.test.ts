@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { expect, it } from "vitest";
 import { settingsInForce, type EffectiveSetting } from "../../src/config/effective-settings.js";
 import { OPTIONS_IN_ORDER } from "../../src/config/setting-rows.js";
-import { loadConfiguration, type LoadRequest } from "../../src/config/settings.js";
+import { loadConfiguration } from "../../src/config/load.js";
+import type { LoadRequest } from "../../src/config/settings.js";
 import { HEAD, MINIMAL, URI, useConfigurationFile } from "./configuration-file.js";
 
 const file = useConfigurationFile();

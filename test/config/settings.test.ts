@@ -3,12 +3,12 @@ import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { effectiveSettings } from "../../src/config/effective-settings.js";
-import { loadSettings, type Flags, type Settings } from "../../src/config/settings.js";
+import { loadSettings } from "../../src/config/load.js";
+import type { Flags, Settings } from "../../src/config/settings.js";
 import { HEAD, MINIMAL, URI, useConfigurationFile } from "./configuration-file.js";
 import { messageOf } from "./message-of.js";
 
 const file = useConfigurationFile();
-
 const fromFlags = (flags: Flags): Settings => loadSettings({ flags, env: {}, serves: false });
 
 describe("without a file", () => {
@@ -48,7 +48,6 @@ describe("without a file", () => {
       warnings: [],
     });
   });
-
   it("serve also requires a socket and a state directory, and names their flags", () => {
     const message = messageOf(() => loadSettings({ flags: {}, env: {}, serves: true }));
     expect(message.split("\n")).toEqual([

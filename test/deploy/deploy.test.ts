@@ -9,7 +9,7 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 
 import { readEncryptionConfiguration } from "../../src/config/encryption-configuration.js";
-import { loadSettings } from "../../src/config/settings.js";
+import { loadSettings } from "../../src/config/load.js";
 
 const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
 const file = (name: string): string => join(DEPLOY, name);

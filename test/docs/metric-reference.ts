@@ -11,25 +11,28 @@ export interface MetricReference {
 export async function metricReference(): Promise<MetricReference[]> {
   const metrics = new Metrics("0");
   const zero = (): number => 0;
-  metrics.addPluginState({
-    hsmUp: () => true,
-    outageSeconds: zero,
-    graceSeconds: zero,
-    heldBack: () => false,
-    keyringUp: () => true,
-    readingSeconds: zero,
+  metrics.addTokenState({
     proportionalBytes: zero,
     hostResidentBytes: zero,
     hostCpuSeconds: zero,
     readyHosts: zero,
     sessions: zero,
     queueLength: zero,
+  });
+  const cluster = metrics.ofCluster();
+  cluster.addProviderState({
+    hsmUp: () => true,
+    outageSeconds: zero,
+    graceSeconds: zero,
+    heldBack: () => false,
+    keyringUp: () => true,
+    readingSeconds: zero,
     cacheEntries: zero,
     localKekUses: zero,
     cryptoperiodSeconds: zero,
     keys: () => [],
   });
-  metrics.addWorkingSet(() => ({
+  cluster.addWorkingSet(() => ({
     remembered: 0,
     pending: 0,
     prefetched: 0,
@@ -39,7 +42,7 @@ export async function metricReference(): Promise<MetricReference[]> {
     renewalsFailed: 0,
   }));
   const sink = { name: "syslog", up: true, lagSeconds: 0, lines: 0, missing: 0 };
-  metrics.addAuditState({ up: true, buffered: 0, written: 0, lost: 0, sinks: [sink] });
+  cluster.addAuditState({ up: true, buffered: 0, written: 0, lost: 0, sinks: [sink] });
   metrics.addLock({ isLocked: false });
   metrics.addLogState({ dropped: 0 });
   const text = await metrics.text();

@@ -10,7 +10,7 @@ import { describe, expect, it } from "vitest";
 import { parse, parseAllDocuments } from "yaml";
 
 import { parseEncryptionConfiguration } from "../../src/config/encryption-configuration.js";
-import { loadSettings } from "../../src/config/settings.js";
+import { loadSettings } from "../../src/config/load.js";
 import { HSM_NEEDS, HSMS } from "../../src/init/hsm-needs.js";
 import { clusterDigest, nextSteps } from "../../src/init/next-steps.js";
 import { UNKNOWN_NODE, type NodeFacts } from "../../src/init/node-facts.js";

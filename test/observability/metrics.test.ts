@@ -40,19 +40,22 @@ const NAMES = [
 
 it("metrics keep their names, labels and values", async () => {
   const metrics = new Metrics("1.2.3");
-  metrics.addPluginState({
-    hsmUp: () => true,
-    outageSeconds: () => 0.5,
-    graceSeconds: () => 600,
-    heldBack: () => false,
-    keyringUp: () => true,
-    readingSeconds: () => 0.5,
+  metrics.addTokenState({
     proportionalBytes: () => 9e7,
     hostResidentBytes: () => 5e7,
     hostCpuSeconds: () => 1.5,
     readyHosts: () => 2,
     sessions: () => 32,
     queueLength: () => 7,
+  });
+  const cluster = metrics.ofCluster();
+  cluster.addProviderState({
+    hsmUp: () => true,
+    outageSeconds: () => 0.5,
+    graceSeconds: () => 600,
+    heldBack: () => false,
+    keyringUp: () => true,
+    readingSeconds: () => 0.5,
     cacheEntries: () => 3,
     localKekUses: () => 4,
     cryptoperiodSeconds: () => 7776000,
@@ -61,12 +64,12 @@ it("metrics keep their names, labels and values", async () => {
       { keyId: "id-two", state: "active", activation: null },
     ],
   });
-  metrics.requestDone("Decrypt", "NOT_FOUND", 0.002);
+  cluster.requestDone("Decrypt", "NOT_FOUND", 0.002);
   metrics.hsmCallDone("encrypt", "ok", 0.003);
   metrics.hostEnded("hang");
-  metrics.cacheHit();
-  metrics.cacheMiss();
-  metrics.cacheEvicted();
+  cluster.cacheHit();
+  cluster.cacheMiss();
+  cluster.cacheEvicted();
   const text = await metrics.text();
   expect(metrics.contentType).toMatch(/^application\/openmetrics-text/);
   expect(text).toMatch(/\n# EOF\n$/);

@@ -56,7 +56,7 @@ function start(): void {
   const times = { intervalMs: 24 * HOUR_MS, requestTimeoutMs: 1_000 };
   running = new RunningProvider(providerOptions(hsm, { ...times, memory, log }));
   metrics = new Metrics("test");
-  observeProvider(metrics, running, { port: hsm, tokens: [] }, {});
+  observeProvider(metrics.ofCluster(), running, hsm, {});
   running.start();
 }
 

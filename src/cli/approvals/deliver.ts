@@ -11,7 +11,7 @@ import { namedNodes, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { formatJson, type Terminal } from "../output.js";
 import { formatTable } from "../table.js";
 import { operatorAt } from "../operator.js";
-import { configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { addClusterOption, configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import type { DeliverOutput, DeliverToNodesOutput } from "../output-schema/approvals.js";
 
 interface DeliverOptions extends SettingsOptions, NodesOptions {}
@@ -31,8 +31,7 @@ Example:
 
 /** Adds `approvals deliver`. */
 export function addDeliverCommand(approvals: Command, terminal: Terminal): void {
-  approvals
-    .command("deliver")
+  addClusterOption(approvals.command("deliver"))
     .description(
       "store the approval of a KEK's activation in this node's state directory, if enough people have signed it",
     )

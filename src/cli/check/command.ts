@@ -14,6 +14,7 @@ import { operatorAt } from "../operator.js";
 import { isSupplied } from "../operator-pin.js";
 import { formatJson, type Terminal } from "../output.js";
 import {
+  addClusterOption,
   addPinOption,
   addServeOptions,
   configurationFrom,
@@ -51,7 +52,7 @@ Examples:
 
 /** Adds `check`. */
 export function addCheckCommand(program: Command, terminal: Terminal): void {
-  addPinOption(addServeOptions(program.command("check")))
+  addPinOption(addClusterOption(addServeOptions(program.command("check"))))
     .option(
       "--encryption-config <file>",
       "also check kube-apiserver's EncryptionConfiguration against this plugin and its token",

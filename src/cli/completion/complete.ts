@@ -43,7 +43,11 @@ async function candidatesAt(position: Position, current: string): Promise<Comple
   if (isLost) return NOTHING;
   if (takesOption && current.startsWith("-")) return { candidates: optionsOf(position), kind: "values" };
   if (value !== undefined) {
-    const values = await valuesOf(value, { config: given.get("--config"), nodes: given.get("--nodes") });
+    const values = await valuesOf(value, {
+      config: given.get("--config"),
+      nodes: given.get("--nodes"),
+      cluster: given.get("--cluster"),
+    });
     return {
       candidates: values.map((one) => ({ ...one, value: `${prefix}${one.value}` })),
       kind: kindOf(value),

@@ -2,6 +2,7 @@
 // long, and never fails: a plugin that does not answer offers nothing.
 import { readNodeText } from "../../admin/node-client.js";
 import { formatHttpAddress, USUAL_HTTP, type HttpAddress } from "../../config/http-address.js";
+import { ofCluster } from "../../config/node-address.js";
 import { isKeyId } from "../../hsm/key-id.js";
 import { namedNodes } from "../nodes-option.js";
 import { settingsFrom } from "../settings-options.js";
@@ -15,6 +16,7 @@ export interface Candidate {
 export interface KeySource {
   readonly config: string | undefined;
   readonly nodes: string | undefined;
+  readonly cluster: string | undefined;
 }
 
 /** A plugin on this machine answers in a few ms. */
@@ -32,14 +34,19 @@ export async function keyCandidates(description: string, source: KeySource): Pro
 }
 
 /** Returns the URLs of the plugins' keyrings: those of --nodes, or this node's own. */
-function nodesOf({ config, nodes }: KeySource): URL[] {
+function nodesOf({ config, nodes, cluster: given }: KeySource): URL[] {
   try {
-    const named = nodes === undefined ? undefined : namedNodes({ nodes });
+    const named =
+      nodes === undefined ? undefined : namedNodes({ nodes, ...(given !== undefined && { cluster: given }) });
     // A tunnel of ssh would take too long.
     if (named !== undefined) return named.filter(({ protocol }) => protocol.startsWith("http"));
-    const { http } = settingsFrom({ ...(config !== undefined && { config }), output: "table" }, false);
+    const options = {
+      ...(config !== undefined && { config }),
+      ...(given !== undefined && { cluster: given }),
+    };
+    const { http, cluster } = settingsFrom({ ...options, output: "table" }, false);
     if (http === undefined || http.port === 0) return [];
-    return [keyringAt(http)];
+    return [ofCluster(keyringAt(http), cluster?.name)];
   } catch {
     return config === undefined && nodes === undefined ? [keyringAt(USUAL_HTTP)] : [];
   }

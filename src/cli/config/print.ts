@@ -1,15 +1,26 @@
 // `kms-pkcs11 config print`: every setting in force, without secrets, and where its value comes from.
 import type { Command } from "commander";
-import { settingsInForce, type Source } from "../../config/effective-settings.js";
+import { chooseCluster } from "../../config/cluster-choice.js";
+import {
+  clusterSettingsInForce,
+  settingsInForce,
+  type EffectiveSetting,
+  type Source,
+} from "../../config/effective-settings.js";
 import { locateConfiguration } from "../../config/location.js";
 import { formatJson, type Terminal } from "../output.js";
 import { formatTable } from "../table.js";
-import { addServeOptions, configurationFrom, type SettingsOptions } from "../settings-options.js";
+import {
+  addClusterOption,
+  addServeOptions,
+  configurationsFrom,
+  type SettingsOptions,
+} from "../settings-options.js";
 import type { ConfigPrintOutput } from "../output-schema/config.js";
 
 /** Adds `config print`. */
 export function addConfigPrintCommand(config: Command, terminal: Terminal): void {
-  addServeOptions(config.command("print"))
+  addClusterOption(addServeOptions(config.command("print")))
     .description("print every setting in force, without secrets, and where its value comes from")
     .addHelpText(
       "after",
@@ -24,9 +35,7 @@ Example:
     .action((_local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
       const location = locateConfiguration(options, process.env);
-      const configuration = configurationFrom(options, false);
-      const rows = settingsInForce(configuration);
-      const { warnings } = configuration.settings;
+      const { rows, warnings } = inForce(options);
       if (options.output === "json") {
         terminal.out(
           formatJson({ file: location ?? null, settings: rows, warnings } satisfies ConfigPrintOutput),
@@ -38,6 +47,15 @@ Example:
       terminal.out(formatTable(["SETTING", "VALUE", "SOURCE"], cells));
       for (const warning of warnings) terminal.err(`warning: ${warning}`);
     });
+}
+
+/** Without --cluster, the settings of all clusters. */
+function inForce(options: SettingsOptions): { rows: EffectiveSetting[]; warnings: readonly string[] } {
+  const all = configurationsFrom(options, false);
+  const [first] = all;
+  const isOne = options.cluster !== undefined || first?.settings.cluster === undefined;
+  const rows = isOne ? settingsInForce(chooseCluster(all, options.cluster)) : clusterSettingsInForce(all);
+  return { rows, warnings: [...new Set(all.flatMap(({ settings }) => settings.warnings))] };
 }
 
 function show(value: unknown): string {

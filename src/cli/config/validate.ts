@@ -5,7 +5,7 @@ import { KmsError } from "../../errors.js";
 import { EXIT_USAGE } from "../exit-code.js";
 import { formatJson, type Terminal } from "../output.js";
 import { formatTable } from "../table.js";
-import { addServeOptions, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { addServeOptions, configurationsFrom, type SettingsOptions } from "../settings-options.js";
 import type { ConfigValidateOutput } from "../output-schema/config.js";
 
 /** Adds `config validate`. */
@@ -39,7 +39,9 @@ Example:
 function validate(options: SettingsOptions): ConfigValidateOutput {
   const file = locateConfiguration(options, process.env)?.path ?? null;
   try {
-    const { warnings } = settingsFrom(options, true);
+    const warnings = [
+      ...new Set(configurationsFrom(options, true).flatMap(({ settings }) => settings.warnings)),
+    ];
     return { file, valid: true, problems: [], warnings };
   } catch (error) {
     if (!(error instanceof KmsError) || error.code !== "CONFIG_INVALID") throw error;

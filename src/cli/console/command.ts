@@ -8,7 +8,7 @@ import { fleetPage } from "../../page/fleet-page.js";
 import { VERSION } from "../../version.js";
 import { namedNodes, nodesOf, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { formatJson, type Terminal } from "../output.js";
-import { configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import { addClusterOption, configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
 import { startConsole } from "./server.js";
 import type { ConsoleOutput } from "../output-schema/plugin.js";
 
@@ -18,8 +18,7 @@ interface ConsoleOptions extends SettingsOptions, NodesOptions {
 
 /** Adds `console`. */
 export function addConsoleCommand(program: Command, terminal: Terminal): void {
-  program
-    .command("console")
+  addClusterOption(program.command("console"))
     .option(
       NODES_FLAGS,
       "the nodes' plugins, such as http://127.0.0.1:8090 or ssh://root@cp-2 (default: the setting nodes)",

@@ -3,7 +3,9 @@ import { Option, type Command } from "commander";
 import { z } from "zod";
 import { untilInterrupted } from "../../admin/interrupts.js";
 import { DEFAULT_CONFIGURATION, locateConfiguration } from "../../config/location.js";
-import { loadConfiguration } from "../../config/settings.js";
+import { chooseCluster } from "../../config/cluster-choice.js";
+import { loadConfigurations } from "../../config/load.js";
+import type { Configuration } from "../../config/settings.js";
 import { runDrill } from "../../drill/drill.js";
 import type { Configured } from "../../drill/live.js";
 import type { DrillOptions } from "../../drill/stage.js";
@@ -15,13 +17,14 @@ import { reportFailure } from "../failure.js";
 import { operatorAt } from "../operator.js";
 import { formatJson, type OutputFormat, type Terminal } from "../output.js";
 import type { DrillOutput } from "../output-schema/drill.js";
-import { addPinOption, configurationFrom } from "../settings-options.js";
+import { addPinOption, configurationsFrom } from "../settings-options.js";
 import { askPlugin } from "../unlock-client.js";
 import { describeDrill } from "./describe.js";
 import { requireReportFolder, writeDrillReport } from "./report-files.js";
 
 interface Options {
   readonly config?: string;
+  readonly cluster?: string;
   readonly key?: string;
   readonly moduleParams?: string;
   readonly stateDir?: string;
@@ -74,6 +77,7 @@ export function addDrillCommand(program: Command, terminal: Terminal): void {
     .requiredOption("--snapshot <file>", "the backup to restore: a snapshot of 'etcdctl snapshot save'")
     .requiredOption("--to <folder>", "folder for the report: drill-TIME.json and drill-TIME.txt")
     .option("-c, --config <file>", "configuration of the restored token or the clone, never the live one")
+    .option("--cluster <name>", "cluster that is rehearsed, in each of the configurations that names several")
     .option("--key <uri>", "PKCS#11 URI of the KEK on that token; overrides keys.uri")
     .option("--module-params <string>", "string for C_Initialize; overrides module.parameters")
     .option(
@@ -136,7 +140,7 @@ function drillOptions(options: Options, terminal: Terminal, signal: AbortSignal)
   const progress = terminal.isInteractive;
   return {
     configured: configuredAs(options),
-    live: liveConfiguration(options.live),
+    live: liveConfiguration(options),
     allowsLiveToken: options.liveToken === true,
     snapshot: { file: options.snapshot, skipHashCheck: options.skipHashCheck === true },
     prefix: options.prefix,
@@ -159,13 +163,13 @@ function configuredAs(options: Options): Configured {
       "--config: is missing; name a configuration of the restored token or the clone, or give its KEK with --key",
     );
   }
-  const { settings, origin } = configurationFrom(options, false);
+  const { settings, origin } = chosen(configurationsFrom(options, false), options.cluster);
   return { settings, path: origin.file?.path };
 }
 
 /** Returns the live plugin's configuration, whose PIN source is never read; undefined if there is none. */
-function liveConfiguration(named: string | undefined): Configured | undefined {
-  let path = named;
+function liveConfiguration({ live, cluster }: Options): Configured | undefined {
+  let path = live;
   if (path === undefined) {
     try {
       path = locateConfiguration({}, process.env)?.path;
@@ -176,9 +180,14 @@ function liveConfiguration(named: string | undefined): Configured | undefined {
   if (path === undefined) return undefined;
   const given = { configPath: path, flags: {}, env: process.env, serves: false };
   try {
-    return { settings: loadConfiguration(given).settings, path };
+    return { settings: chosen(loadConfigurations(given), cluster).settings, path };
   } catch {
     // Its PIN may be a credential of its unit, which is needed here as little as any other PIN.
-    return { settings: loadConfiguration({ ...given, pinFromStdin: true }).settings, path };
+    return { settings: chosen(loadConfigurations({ ...given, pinFromStdin: true }), cluster).settings, path };
   }
+}
+
+/** The drill's own configuration often has one cluster, and the live one several. @throws KmsError CONFIG_INVALID */
+function chosen(all: readonly Configuration[], cluster: string | undefined): Configuration {
+  return chooseCluster(all, all[0]?.settings.cluster === undefined ? undefined : cluster);
 }

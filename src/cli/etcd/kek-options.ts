@@ -3,10 +3,17 @@
 import type { Command } from "commander";
 import { locateConfiguration } from "../../config/location.js";
 import type { Settings } from "../../config/settings.js";
-import { addPinOption, configHelp, settingsFrom, type SettingsOptions } from "../settings-options.js";
+import {
+  addClusterOption,
+  addPinOption,
+  configHelp,
+  settingsFrom,
+  type SettingsOptions,
+} from "../settings-options.js";
 
 export interface KekOptions {
   readonly config?: string;
+  readonly cluster?: string;
   readonly kek?: string;
   readonly moduleParams?: string;
   readonly stateDir?: string;
@@ -24,16 +31,17 @@ export function addKekOptions(command: Command): Command {
     )
     .option("--module-params <string>", "string for C_Initialize; overrides module.parameters")
     .option("--state-dir <dir>", "state directory; overrides stateDir");
-  return addPinOption(withKek);
+  return addPinOption(addClusterOption(withKek));
 }
 
 /** Returns the settings from the file and the options. @throws KmsError CONFIG_INVALID */
 export function settingsOfKek(given: KekOptions): Settings {
-  const { config, kek, moduleParams, stateDir, pinStdin, as } = given;
+  const { config, cluster, kek, moduleParams, stateDir, pinStdin, as } = given;
   const location = locateConfiguration({ config, key: kek, keyFlag: "--kek" }, process.env);
   const options: SettingsOptions = {
     output: "table",
     ...(location !== undefined && { config: location.path }),
+    ...(cluster !== undefined && { cluster }),
     ...(kek !== undefined && { key: kek }),
     ...(moduleParams !== undefined && { moduleParams }),
     ...(stateDir !== undefined && { stateDir }),

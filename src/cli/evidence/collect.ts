@@ -7,6 +7,7 @@ import { operatorAt } from "../operator.js";
 import type { EvidenceCollectOutput } from "../output-schema/evidence.js";
 import { formatJson, type Terminal } from "../output.js";
 import {
+  addClusterOption,
   addPinOption,
   addServeOptions,
   configurationFrom,
@@ -41,7 +42,7 @@ Example:
 
 /** Adds `evidence collect`. */
 export function addEvidenceCollectCommand(evidence: Command, terminal: Terminal): void {
-  addPinOption(addServeOptions(evidence.command("collect")))
+  addPinOption(addClusterOption(addServeOptions(evidence.command("collect"))))
     .description("write a folder with a page for an auditor, the files behind it, and their digests")
     .requiredOption("--to <folder>", "folder to write; it must not exist")
     .option("--usage-report <file>", "report of 'etcd usage --report' to include")

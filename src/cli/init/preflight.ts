@@ -1,6 +1,7 @@
 // The preflight at the end of `kms-pkcs11 init`: `check` with the files that were just written. The KEK may be missing,
 // since the next command makes it.
-import { loadSettings, type Settings } from "../../config/settings.js";
+import { loadSettings } from "../../config/load.js";
+import type { Settings } from "../../config/settings.js";
 import { HSM_NEEDS } from "../../init/hsm-needs.js";
 import { readNodeFacts } from "../../init/node-facts.js";
 import { CONFIGURATION, PIN_FILE } from "../../init/plan.js";

@@ -54,12 +54,12 @@ export class FailoverHsm implements Hsm {
   }
 
   /** Reads all tokens and returns the KEKs that they hold together, without keys that only look like clones. */
-  listKeks(): Promise<readonly KekRecord[]> {
-    return this.#merge((member) => member.read());
+  listKeks(maxAgeMs?: number): Promise<readonly KekRecord[]> {
+    return this.#merge((member) => member.read(maxAgeMs));
   }
 
-  listKeksReloaded(): Promise<readonly KekRecord[]> {
-    return this.#merge((member) => member.readReloaded());
+  listKeksReloaded(maxAgeMs?: number): Promise<readonly KekRecord[]> {
+    return this.#merge((member) => member.readReloaded(maxAgeMs));
   }
 
   /** @throws KmsError if no token can be read: the error of the most preferred one */

@@ -55,18 +55,18 @@ export class Member {
   }
 
   /** Reads the token, and again with a freshly loaded library if a KEK is missing. @throws KmsError */
-  read(): Promise<void> {
+  read(maxAgeMs?: number): Promise<void> {
     return this.#share(async () => {
-      const records = await this.#hsm.listKeks();
+      const records = await this.#hsm.listKeks(maxAgeMs);
       if (this.#lacksKeys(records)) await this.#confirm();
       else this.#believe(records);
     });
   }
 
   /** Reads the token with a freshly loaded library and believes the result. @throws KmsError */
-  readReloaded(): Promise<void> {
+  readReloaded(maxAgeMs?: number): Promise<void> {
     return this.#share(async () => {
-      this.#believe(await this.#hsm.listKeksReloaded());
+      this.#believe(await this.#hsm.listKeksReloaded(maxAgeMs));
     });
   }
 

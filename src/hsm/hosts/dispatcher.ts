@@ -6,6 +6,7 @@ import { BackgroundJobs, lateError } from "./background-jobs.js";
 import { COPIES_PER_TOKEN, otherHostAfterMs } from "../hedging.js";
 import type { HostPool } from "./pool.js";
 import { chooseDestination, type Destination } from "./destination.js";
+import { FairQueue } from "./fair-queue.js";
 import { Job } from "./job.js";
 import type { Reply } from "./lane-client.js";
 import type { Caller, CryptRequest } from "../port.js";
@@ -24,19 +25,20 @@ export interface HsmObserver {
 export interface DispatcherOptions {
   /** Longest time from a request's arrival to its end, in ms; below kube-apiserver's 3 s. */
   readonly requestTimeoutMs: number;
-  /** Largest number of requests that wait for a lane. */
+  /** Largest number of requests of one cluster that wait for a lane. */
   readonly queue: number;
   readonly observer: HsmObserver;
 }
 
 const SWEEP_MS = 25;
+const nothing = (): void => undefined;
 const OPERATION_NAMES = { [Op.encrypt]: "encrypt", [Op.decrypt]: "decrypt" } as const;
 
 /** Sends requests to the token hosts of one token and enforces their deadlines. */
 export class Dispatcher {
   readonly #hosts: HostPool;
   readonly #options: DispatcherOptions;
-  readonly #queue: Job[] = [];
+  readonly #queue = new FairQueue();
   /** Jobs of background callers, which are sent only while the queue is empty. */
   readonly #background = new BackgroundJobs();
   /** Every unsettled job, the oldest first. */
@@ -53,44 +55,32 @@ export class Dispatcher {
     return this.#queue.length;
   }
 
-  /** Performs one operation and returns its result, or throws a KmsError, within the request timeout. */
-  async crypt(op: Job["op"], request: CryptRequest, caller: Caller): Promise<Buffer> {
+  /**
+   * Performs one operation and returns its result, or throws a KmsError, within the request timeout.
+   * @param share the cluster that it is for, if several share the token
+   */
+  async crypt(op: Job["op"], request: CryptRequest, caller: Caller, share = ""): Promise<Buffer> {
     if (this.#stopped) throw new KmsError("STOPPING", "the plugin is stopping");
     const isBackground = caller.isBackground === true;
-    const waiting = this.#queue.length;
+    const waiting = this.#queue.waitingOf(share);
     if (!isBackground && waiting >= this.#options.queue) {
       throw new KmsError("OVERLOADED", `${waiting} requests wait for the HSM already; try again later`);
     }
-    const job = new Job(op, request, caller);
+    const job = new Job(op, request, caller, share);
     this.#jobs.add(job);
     this.#sweeper ??= setInterval(() => {
       this.#sweep();
     }, SWEEP_MS);
     if (isBackground) this.#background.add(job);
-    else this.#enqueue(job);
+    else this.#queue.add(job);
     this.pump();
     return job.promise;
   }
 
-  /** Sends waiting requests, the oldest first, while lanes are free. */
+  /** Sends waiting requests while lanes are free. */
   pump(): void {
-    for (let at = 0; at < this.#queue.length;) {
-      const job = this.#queue[at];
-      if (job === undefined) break;
-      const destination = this.#drop(job)
-        ? undefined
-        : chooseDestination(job, this.#hosts.ready, this.#options.requestTimeoutMs);
-      if (destination === undefined && !job.settled) {
-        // A second copy waits for another host, and must not block requests that may go to any.
-        if (job.sentTo.length === 0) break;
-        at++;
-        continue;
-      }
-      this.#queue.splice(at, 1);
-      if (destination === undefined) continue;
-      job.queued = false;
-      this.#send(job, destination);
-    }
+    const [serving] = this.#hosts.ready;
+    this.#queue.drain(serving?.lanes.length ?? 0, (job) => (this.#drop(job) ? nothing : this.#sending(job)));
     if (this.#queue.length === 0) this.#pumpBackground();
     this.#growOrGiveUp();
   }
@@ -108,11 +98,6 @@ export class Dispatcher {
     clearInterval(this.#sweeper);
   }
 
-  #enqueue(job: Job): void {
-    job.queued = true;
-    this.#queue.push(job);
-  }
-
   /** Returns whether a job need not be sent any more. */
   #drop(job: Job): boolean {
     if (job.caller.cancelled) this.#settle(job, new KmsError("CANCELLED", "the caller disconnected"));
@@ -127,12 +112,13 @@ export class Dispatcher {
     }
     const { reason } = this.#hosts;
     if (reason === undefined) return;
-    for (const job of [...this.#queue.splice(0), ...this.#background.takeAll()]) this.#settle(job, reason);
+    for (const job of [...this.#queue.takeAll(), ...this.#background.takeAll()]) this.#settle(job, reason);
   }
 
   #send(job: Job, { host, lane }: Destination): void {
     job.sentTo.push(host);
     job.pending++;
+    this.#queue.sent(job);
     const sentAt = performance.now();
     lane.send(
       (id) => encodeCryptFrame(id, job.op, job.request),
@@ -144,6 +130,7 @@ export class Dispatcher {
 
   #receive(job: Job, destination: Destination, reply: Reply, sentAt: number): void {
     job.pending--;
+    this.#queue.answered(job);
     const endedAt = performance.now();
     const seconds = (endedAt - sentAt) / 1000;
     const operation = OPERATION_NAMES[job.op];
@@ -187,8 +174,7 @@ export class Dispatcher {
       if (job.pending === 0) this.#settle(job, error);
       return;
     }
-    job.queued = true;
-    this.#queue.unshift(job);
+    this.#queue.addAgain(job);
   }
 
   #retryAfterLogin(job: Job, destination: Destination, error: KmsError): void {
@@ -232,7 +218,7 @@ export class Dispatcher {
       } else if (age < otherHostAfterMs(requestTimeoutMs) || job.caller.isBackground === true) {
         continue;
       } else if (!job.queued && job.sentTo.length < COPIES_PER_TOKEN && !this.#drop(job)) {
-        this.#sendSecondCopy(job);
+        this.#sending(job)?.();
       }
     }
     this.pump();
@@ -242,8 +228,9 @@ export class Dispatcher {
     this.#sweeper = undefined;
   }
 
-  #sendSecondCopy(job: Job): void {
+  /** Returns what sends a copy of a job; undefined if no lane is free. */
+  #sending(job: Job): (() => void) | undefined {
     const destination = chooseDestination(job, this.#hosts.ready, this.#options.requestTimeoutMs);
-    if (destination !== undefined) this.#send(job, destination);
+    return destination === undefined ? undefined : this.#send.bind(this, job, destination);
   }
 }

@@ -15,6 +15,7 @@ import {
   type ControlOp,
   type ControlReply,
   type ControlRequest,
+  type KekNames,
   type WireFailure,
 } from "../wire-calls.js";
 
@@ -130,6 +131,13 @@ export class HostProcess {
   ): Promise<ControlReply<O>> {
     if (lane === undefined) throw new TypeError("the token host has not been opened");
     return callOn(lane, op, request, secret);
+  }
+
+  /** Has every lane know of these KEKs from its next call on. Lanes that are opened later receive `open`. */
+  setKeks(names: KekNames): void {
+    if (this.#openedAt === Infinity) return;
+    // A lane that does not take them ends with its host.
+    for (const lane of this.#lanes.all) callOn(lane, Op.setKeks, names).catch(() => undefined);
   }
 
   /** Records how many requests wait for a lane of this host, and returns whether any does. */

@@ -10,6 +10,8 @@ export class Job {
   readonly op: CryptOp;
   readonly request: CryptRequest;
   readonly caller: Caller;
+  /** The cluster that it is for; empty without clusters. */
+  readonly share: string;
   readonly startedAt = performance.now();
   /** Start of its deadline; earlier than `startedAt` if the plugin did other work for the request first. */
   readonly arrivedAt: number;
@@ -24,10 +26,11 @@ export class Job {
   #resolve!: (body: Buffer) => void;
   #reject!: (error: KmsError) => void;
 
-  constructor(op: CryptOp, request: CryptRequest, caller: Caller) {
+  constructor(op: CryptOp, request: CryptRequest, caller: Caller, share = "") {
     this.op = op;
     this.request = request;
     this.caller = caller;
+    this.share = share;
     this.arrivedAt = caller.startedAt ?? this.startedAt;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;

@@ -25,6 +25,11 @@ export class LaneSet {
     return this.#lanes.filter((lane) => !this.#opening.has(lane) && !this.#refused.has(lane));
   }
 
+  /** All lanes, also those that do not serve requests. */
+  get all(): readonly LaneClient[] {
+    return this.#lanes;
+  }
+
   /** The lane for control calls. */
   get first(): LaneClient | undefined {
     return this.#lanes[0];

@@ -14,7 +14,7 @@ import { Starts } from "./starts.js";
 import { Controls } from "./controls.js";
 import type { EndCause, HostProcess } from "./host-process.js";
 import type { HostProcessOptions } from "./spawn-host.js";
-import { Op, type ControlOp, type ControlReply, type ControlRequest } from "../wire-calls.js";
+import { Op, type ControlOp, type ControlReply, type ControlRequest, type KekNames } from "../wire-calls.js";
 
 /** The token hosts of one token: how to start them, how many, and their time limits. */
 export interface HostPoolOptions {
@@ -110,6 +110,12 @@ export class HostPool {
   /** Ends every host; until `stop`, others start in their places and log in again. @param graceMs for closing sessions */
   async replace(graceMs: number): Promise<void> {
     await Promise.all(this.#supervisors.map((supervisor) => supervisor.stop(graceMs)));
+  }
+
+  /** Replaces the names of the KEKs on the token; readings that begin later show these. */
+  setKeks(names: KekNames): void {
+    Object.assign(this.#options.host.open, { ckaId: undefined, others: undefined }, names);
+    for (const supervisor of this.#supervisors) supervisor.setKeks(names);
   }
 
   /** Hosts that may be given requests, the serving one first. */

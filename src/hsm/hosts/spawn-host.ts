@@ -12,6 +12,7 @@ export interface HostProcessOptions {
   readonly env: NodeJS.ProcessEnv;
   /** The user whom it acts as; undefined for that of this process. */
   readonly user?: HostUser | undefined;
+  /** Read whenever a lane is opened; `HostPool.setKeks` replaces the names of the KEKs in it. */
   readonly open: OpenRequest;
   /** Largest number of lanes, each a thread and a session. */
   readonly sessions: number;

@@ -11,6 +11,7 @@ import type { RunStep, Starts } from "./starts.js";
 import { HostProcess, type EndCause } from "./host-process.js";
 import type { HostProcessOptions } from "./spawn-host.js";
 import type { KekRecord, TokenDescription } from "../port.js";
+import type { KekNames } from "../wire-calls.js";
 
 /** How to start and log in one token host, and when it may start. */
 export interface SupervisorOptions {
@@ -99,6 +100,11 @@ export class Supervisor {
     } catch {
       // `run` tries again and reports what prevents it.
     }
+  }
+
+  /** Has the host, running or starting, know of these KEKs. */
+  setKeks(names: KekNames): void {
+    this.#host?.setKeks(names);
   }
 
   /** Keeps a host running until the signal aborts; `stop` then ends the last one. */

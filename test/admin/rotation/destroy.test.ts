@@ -4,7 +4,7 @@
 import { afterEach, expect, it } from "vitest";
 import type { Token } from "../../../src/admin/command-tokens.js";
 import { destroyStandby, type DestroyingOrder } from "../../../src/admin/rotation/destroy.js";
-import { loadSettings } from "../../../src/config/settings.js";
+import { loadSettings } from "../../../src/config/load.js";
 import type { KekRecord } from "../../../src/hsm/port.js";
 import { labelOf } from "../../../src/provider/kek-label.js";
 import { kekRecord } from "../../support/kek-record.js";

@@ -20,7 +20,8 @@ import { connectionProblem, findApiserverUser } from "../../../src/admin/apiserv
 import { asUser } from "../../../src/admin/as-user.js";
 import { Report } from "../../../src/cli/check/findings.js";
 import { checkNode } from "../../../src/cli/check/node.js";
-import { loadSettings, type Settings } from "../../../src/config/settings.js";
+import { loadSettings } from "../../../src/config/load.js";
+import type { Settings } from "../../../src/config/settings.js";
 import { startServer } from "../../../src/server/server.js";
 import { ECHO } from "../../support/kms-server.js";
 import { makeFolder } from "../../support/token.js";

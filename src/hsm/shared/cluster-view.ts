@@ -1,0 +1,99 @@
+// One cluster's view of a token that several clusters share: the HSM port, limited to the KEK with the cluster's name. It
+// refuses every other KEK, although the token's hosts know them all.
+import { KmsError } from "../../errors.js";
+import type { Log } from "../../log.js";
+import type { MechanismChoice } from "../mechanisms.js";
+import type { Caller, CryptRequest, Hsm, HsmState, KekRecord, ProbeResult } from "../port.js";
+import type { TokenHsm } from "../token-hsm.js";
+import type { KekName } from "../wire-calls.js";
+import { namesOf, notOwned, type KekOwners } from "./kek-owners.js";
+import type { SharedRuns } from "./shared-runs.js";
+
+/** The share of calls for which no single request waits, such as proofs: those of all clusters take one turn. */
+const PROOFS = "proofs of all clusters";
+
+/** The token that clusters share. */
+export interface ViewedToken {
+  readonly hsm: TokenHsm;
+  readonly readings: SharedRuns<readonly KekRecord[]>;
+  readonly reloads: SharedRuns<readonly KekRecord[]>;
+  probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]>;
+}
+
+/** Whose view it is. */
+export interface ViewOptions {
+  readonly cluster: string;
+  readonly kek: KekName;
+  readonly token: ViewedToken;
+  readonly owners: KekOwners;
+  readonly log: Log;
+}
+
+/** Implements the HSM port for one cluster on a shared token. */
+export class ClusterView implements Hsm {
+  readonly #options: ViewOptions;
+  #keyIds: ReadonlySet<string> = new Set();
+  #finding: string | undefined;
+  #isClosed = false;
+
+  constructor(options: ViewOptions) {
+    this.#options = options;
+  }
+
+  /** Ends the view: readings no longer look for the cluster's KEK, so they must not count as its removal. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  async encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
+    this.#requireOwn(request.keyId);
+    return this.#options.token.hsm.encrypt(request, caller, this.#shareOf(caller));
+  }
+
+  async decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
+    this.#requireOwn(request.keyId);
+    return this.#options.token.hsm.decrypt(request, caller, this.#shareOf(caller));
+  }
+
+  async listKeks(maxAgeMs = 0): Promise<readonly KekRecord[]> {
+    return this.#own(await this.#options.token.readings.get(maxAgeMs));
+  }
+
+  async listKeksReloaded(maxAgeMs = 0): Promise<readonly KekRecord[]> {
+    if (this.#isClosed) return this.#own([]);
+    return this.#own(await this.#options.token.reloads.get(maxAgeMs));
+  }
+
+  async probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
+    this.#requireOwn(keyId);
+    return this.#options.token.probe(keyId, choice);
+  }
+
+  state(): HsmState {
+    const state = this.#options.token.hsm.state();
+    return state.up && this.#finding !== undefined ? { ...state, finding: this.#finding } : state;
+  }
+
+  #shareOf({ startedAt }: Caller): string {
+    return startedAt === undefined ? PROOFS : this.#options.cluster;
+  }
+
+  #requireOwn(keyId: string): void {
+    if (!this.#keyIds.has(keyId)) throw notOwned(keyId);
+  }
+
+  /** Returns the cluster's KEKs among those of a reading. */
+  #own(all: readonly KekRecord[]): readonly KekRecord[] {
+    if (this.#isClosed) throw new KmsError("STOPPING", "the cluster is no longer served");
+    const { cluster, kek, owners, log } = this.#options;
+    const named = all.filter(
+      ({ label, ckaId }) =>
+        label.split("@", 1)[0] === kek.objectName && (kek.ckaId === undefined || kek.ckaId === ckaId),
+    );
+    const { records, finding } = owners.claim(cluster, named);
+    if (finding !== undefined && finding !== this.#finding) log.error({ cluster }, finding);
+    this.#finding = finding;
+    this.#keyIds = new Set(records.flatMap(namesOf));
+    return records;
+  }
+}

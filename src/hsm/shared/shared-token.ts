@@ -1,0 +1,64 @@
+// A token that several clusters share: its hosts, sessions, PIN and health, and its readings, which serve all clusters.
+// Clusters may come and go while it runs.
+import type { Log } from "../../log.js";
+import type { MechanismChoice } from "../mechanisms.js";
+import type { Hsm, KekRecord, ProbeResult } from "../port.js";
+import type { TokenHsm } from "../token-hsm.js";
+import type { KekName } from "../wire-calls.js";
+import { ClusterView, type ViewedToken } from "./cluster-view.js";
+import type { KekOwners } from "./kek-owners.js";
+import { SharedRuns } from "./shared-runs.js";
+
+/** Holds one token and the clusters that use it. */
+export class SharedToken implements ViewedToken {
+  readonly hsm: TokenHsm;
+  readonly readings: SharedRuns<readonly KekRecord[]>;
+  readonly reloads: SharedRuns<readonly KekRecord[]>;
+  readonly #owners: KekOwners;
+  readonly #log: Log;
+  readonly #clusters = new Map<string, { readonly kek: KekName; readonly view: ClusterView }>();
+  /** The last trial of mechanisms that was requested: they are made one after another. */
+  #probing: Promise<unknown> = Promise.resolve();
+
+  constructor(hsm: TokenHsm, owners: KekOwners, log: Log) {
+    this.hsm = hsm;
+    this.readings = new SharedRuns(() => hsm.listKeks());
+    this.reloads = new SharedRuns(() => hsm.listKeksReloaded());
+    this.#owners = owners;
+    this.#log = log;
+  }
+
+  /** Whether no cluster uses the token. */
+  get isUnused(): boolean {
+    return this.#clusters.size === 0;
+  }
+
+  /** Adds a cluster, whose KEK the next reading shows, and returns its view. */
+  add(cluster: string, kek: KekName): Hsm {
+    const view = new ClusterView({ cluster, kek, token: this, owners: this.#owners, log: this.#log });
+    this.#clusters.set(cluster, { kek, view });
+    this.#announce();
+    this.readings.invalidate();
+    this.reloads.invalidate();
+    return view;
+  }
+
+  /** Removes a cluster. The token stays open. */
+  remove(cluster: string): void {
+    this.#clusters.get(cluster)?.view.close();
+    this.#clusters.delete(cluster);
+    if (!this.isUnused) this.#announce();
+  }
+
+  /** Tests mechanisms with a KEK; the other clusters' requests are served meanwhile. @throws KmsError */
+  probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
+    const probing = this.#probing.then(() => this.hsm.probe(keyId, choice));
+    this.#probing = probing.catch(() => undefined);
+    return probing;
+  }
+
+  #announce(): void {
+    const [first, ...others] = [...this.#clusters.values()].map(({ kek }) => kek);
+    if (first !== undefined) this.hsm.setKeks({ ...first, others });
+  }
+}

@@ -1,0 +1,177 @@
+// Many clusters on one plugin and one SoftHSM token: the time of a start, memory and sessions with all API servers
+// connected, every ciphertext offered to every socket, and what a flood of one cluster costs the others. Fails if a
+// ciphertext is decrypted by another cluster, or a request of a quiet cluster fails; figures are printed, since a busy
+// machine is not a defect.
+
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+
+import { afterAll, beforeAll, expect, test } from "vitest";
+
+import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
+import { ClustersPlugin } from "../support/clusters-plugin.js";
+import { childrenOf } from "../support/plugin-process.js";
+import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
+import { openToken } from "../support/token-hsm.js";
+
+const CLUSTERS = Number(process.env["CLUSTERS"] ?? "100");
+/** API servers of each cluster. */
+const CONNECTIONS = Number(process.env["CLUSTERS_CONNECTIONS"] ?? "3");
+const WINDOW_MS = Number(process.env["CLUSTERS_WINDOW_MS"] ?? "4000");
+const ROUNDS = 5;
+const QUIET_CLUSTERS = 4;
+/** Requests that the flooding cluster keeps open on each of its connections. */
+const FLOOD = 64;
+const PATIENCE_MS = 60_000;
+
+const names = Array.from({ length: CLUSTERS }, (_, at) => `t${at}`);
+let token: SoftHsm;
+let kms: ClustersPlugin;
+const clients = new Map<string, KmsClient[]>();
+const sealed = new Map<string, KmsCiphertext>();
+
+beforeAll(async () => {
+  token = createSoftHsm();
+  await createKeks();
+  kms = await ClustersPlugin.on(token);
+  kms.configure(Object.fromEntries(names.map((name) => [name, {}])), { hsm: {} });
+});
+
+afterAll(async () => {
+  for (const client of [...clients.values()].flat()) client.close();
+  await kms.remove();
+  token.remove();
+});
+
+async function createKeks(): Promise<void> {
+  const { hsm } = openToken(token, { objectName: names[0] ?? "", hosts: 1 });
+  const [objectName = "", ...others] = names;
+  await hsm.listKeks();
+  hsm.setKeks({ objectName, others: others.map((name) => ({ objectName: name })) });
+  for (const name of names) {
+    await hsm.generate({
+      label: `${name}@20260101T000000Z`,
+      ckaId: randomBytes(16).toString("hex"),
+      kind: "aes",
+    });
+  }
+  await hsm.stop(1_000);
+}
+
+const first = (name: string): KmsClient => clients.get(name)?.[0] ?? kms.client(name);
+
+test("every cluster is served after a start", async () => {
+  const startedAt = performance.now();
+  kms.plugin.launch();
+  const answered = names.map(async (name) => {
+    await kms.serves(name);
+    return performance.now() - startedAt;
+  });
+  const times = (await Promise.all(answered)).sort((one, other) => one - other);
+  console.log(
+    `start: first Status ok after ${shown(times[0])} ms, last of ${CLUSTERS} after ${shown(times.at(-1))} ms`,
+  );
+});
+
+test("all API servers are connected", async () => {
+  for (const name of names) {
+    const own = Array.from({ length: CONNECTIONS }, () => new KmsClient(kms.socketOf(name), PATIENCE_MS));
+    clients.set(name, own);
+    await Promise.all(own.map((client) => client.status()));
+    sealed.set(name, await first(name).encrypt(randomBytes(32), "u"));
+  }
+  const { text } = await kms.get("/metrics");
+  const sessions = /^kms_pkcs11_sessions (\d+)$/m.exec(text)?.[1];
+  const pids = [kms.plugin.pid ?? 0, ...childrenOf(kms.plugin.pid ?? 0)];
+  const [rss, pss] = ["Rss", "Pss"].map((field) => pids.reduce((sum, pid) => sum + mib(pid, field), 0));
+  console.log(
+    `${CLUSTERS * CONNECTIONS} connections: ${sessions ?? "?"} sessions, ${pids.length} processes, ${shown(rss)} MiB resident, ${shown(pss)} MiB proportional`,
+  );
+});
+
+test("no cluster decrypts another's ciphertext", async () => {
+  let refused = 0;
+  for (const [reader, client] of names.map((name) => [name, first(name)] as const)) {
+    const outcomes = await Promise.all(
+      names.map((owner) => outcomeOf(client.decrypt(sealed.get(owner) as KmsCiphertext, "u"))),
+    );
+    outcomes.forEach((outcome, at) => {
+      expect(outcome, `${names[at] ?? ""} read by ${reader}`).toBe(names[at] === reader ? "ok" : "refused");
+      if (outcome === "refused") refused++;
+    });
+  }
+  console.log(`${CLUSTERS * CLUSTERS} offers: ${refused} refused, 0 decrypted by another cluster`);
+});
+
+test("a flood of one cluster leaves the others their share", async () => {
+  const quiet = names.slice(1, 1 + QUIET_CLUSTERS);
+  const alone: number[] = [];
+  const flooded: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    alone.push(...(await latencies(quiet)));
+    const stop = flood(names[0] ?? "");
+    flooded.push(...(await latencies(quiet)));
+    console.log(`flood: ${shown(await stop())} requests answered in the window`);
+  }
+  const [before, during] = [p99(alone), p99(flooded)];
+  console.log(
+    `p99 of the others: ${before.toFixed(2)} ms alone, ${during.toFixed(2)} ms during a flood: ${(during / before).toFixed(2)} times`,
+  );
+});
+
+/** Paces single requests of several clusters for one window, and returns how long each took. */
+async function latencies(of: readonly string[]): Promise<number[]> {
+  const until = performance.now() + WINDOW_MS;
+  const took: number[] = [];
+  await Promise.all(
+    of.map(async (name) => {
+      while (performance.now() < until) {
+        const at = performance.now();
+        await first(name).encrypt(Buffer.alloc(32, 1), "u");
+        took.push(performance.now() - at);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    }),
+  );
+  return took;
+}
+
+/** Keeps as many requests open as it can, and returns what ends that and gives their number. */
+function flood(name: string): () => Promise<number> {
+  let isOver = false;
+  let answers = 0;
+  const callers = (clients.get(name) ?? []).flatMap((client) =>
+    Array.from({ length: FLOOD }, async () => {
+      while (!isOver) {
+        await client.encrypt(Buffer.alloc(32, 2), "u").catch(() => undefined);
+        answers++;
+      }
+    }),
+  );
+  return async () => {
+    isOver = true;
+    await Promise.all(callers);
+    return answers;
+  };
+}
+
+async function outcomeOf(call: Promise<unknown>): Promise<string> {
+  return call.then(
+    () => "ok",
+    (error: unknown) => (/NOT_FOUND|DEADLINE/.test(String(error)) ? "refused" : String(error)),
+  );
+}
+
+function mib(pid: number, field: string): number {
+  const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  return Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(text)?.[1] ?? 0) / 1024;
+}
+
+function p99(values: readonly number[]): number {
+  const sorted = [...values].sort((one, other) => one - other);
+  return sorted[Math.floor(0.99 * (sorted.length - 1))] ?? NaN;
+}
+
+function shown(value: number | undefined): string {
+  return value === undefined ? "?" : value.toFixed(0);
+}
