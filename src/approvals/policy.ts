@@ -56,13 +56,12 @@ export type Person = z.infer<typeof personSchema>;
  */
 export function checkPolicy({ people, thresholds, version, previous }: Policy): void {
   if ((version === 1) !== (previous === null)) throw refused("only the first version has no previous one");
-  requireUnique(
-    people.map((person) => person.name.toLowerCase()),
-    "names two people alike",
+  requireUnique(people, ({ name }) => name.toLowerCase(), "names two people alike");
+  const keys = people.flatMap((person) =>
+    person.keys.map((line) => ({ name: person.name, material: materialOf(person, line) })),
   );
-  const keys = people.flatMap((person) => person.keys.map((line) => keyOf(person, line)));
   // A private key in software can also sign as a security key, or for another application.
-  requireUnique(keys, "lists a key twice");
+  requireUnique(keys, ({ material }) => material, "lists a private key twice");
   const approvers = people.filter(({ approves }) => approves).length;
   const others = approvers === people.length ? approvers - 1 : approvers;
   if (thresholds.policy > approvers) throw refused("threshold policy is higher than the number of approvers");
@@ -82,14 +81,23 @@ export function checkPolicy({ people, thresholds, version, previous }: Policy): 
 }
 
 /** Returns the material of a person's key, which must be written without options and comment. @throws NOT_APPROVED */
-function keyOf(person: Person, line: string): string {
+function materialOf(person: Person, line: string): string {
   const key = readKeyLine(line);
   if (keyLine(key) !== line) throw refused(`a key of ${person.name} is not written as "type base64"`);
   return key.material;
 }
 
-function requireUnique(values: readonly string[], problem: string): void {
-  if (new Set(values).size !== values.length) throw refused(problem);
+function requireUnique<T extends { readonly name: string }>(
+  owners: readonly T[],
+  valueOf: (owner: T) => string,
+  problem: string,
+): void {
+  const first = new Map<string, string>();
+  for (const owner of owners) {
+    const other = first.get(valueOf(owner));
+    if (other !== undefined) throw refused(`${problem}: ${other} and ${owner.name}`);
+    first.set(valueOf(owner), owner.name);
+  }
 }
 
 /** Returns the person whose key has this value; undefined if nobody has it. */

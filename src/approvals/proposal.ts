@@ -71,12 +71,14 @@ export function parseApproval(text: string): Approval {
   const approval = parseDocument(approvalSchema, text, "the approval");
   const { operation, keyId: kek, activation, object, report, created, expires } = approval.proposal;
   const validity = Date.parse(expires) - Date.parse(created);
-  if (validity <= 0 || validity > MAX_VALIDITY_MS) throw refused("an approval is valid for at most 7 days");
-  if ((kek === null) !== WITHOUT_KEK.includes(operation)) {
-    throw refused("the approval does not name its KEK as required");
+  if (validity <= 0) throw refused(`the approval expires at ${expires}, before it was created`);
+  if (validity > MAX_VALIDITY_MS) throw refused("an approval is valid for at most 7 days");
+  const isWithoutKek = WITHOUT_KEK.includes(operation);
+  if (isWithoutKek !== (kek === null)) {
+    throw refused(`an approval of "${operation}" names ${isWithoutKek ? "no KEK" : "its KEK by key_id"}`);
   }
   if ((object === null) !== (operation !== "read")) {
-    throw refused("the approval does not name its object as required");
+    throw refused(`an approval of "${operation}" names ${operation === "read" ? "its object" : "no object"}`);
   }
   if (operation === "recover" && report === null) {
     throw refused('an approval of "recover" names the list of objects');
@@ -102,7 +104,7 @@ export function isExpired({ expires }: Proposal): boolean {
 
 /** Requires that a proposal has not expired. @throws KmsError NOT_APPROVED */
 export function requireUnexpired(proposal: Proposal): void {
-  if (isExpired(proposal)) throw refused(`it expired at ${proposal.expires}`);
+  if (isExpired(proposal)) throw refused(`it expired at ${proposal.expires}; propose it again`);
 }
 
 /** Largest difference between the clocks of the machines on which people propose and approve, in ms. */

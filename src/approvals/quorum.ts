@@ -33,8 +33,12 @@ export function verifySignatures(signatures: readonly string[], message: Uint8Ar
       throw refused(`signature ${index + 1} is refused: ${KmsError.from(error).message}`, error);
     }
   });
-  const keys = new Set(verified.map(({ key }) => key.value));
-  if (keys.size !== verified.length) throw refused("two of its signatures were made with the same key");
+  const keys = verified.map(({ key }) => key.value);
+  const repeated = keys.findIndex((value, index) => keys.indexOf(value) < index);
+  if (repeated >= 0) {
+    const first = keys.indexOf(keys[repeated] ?? "");
+    throw refused(`signatures ${first + 1} and ${repeated + 1} were made with the same key; remove one`);
+  }
   return verified;
 }
 

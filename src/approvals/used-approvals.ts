@@ -48,6 +48,8 @@ async function lockRecord(folder: string): Promise<HeldLock> {
 function record(path: string, { nonce, expires }: Proposal): void {
   const before = recall(path, usedSchema, "which approvals were used")?.used ?? [];
   const used = before.filter((one) => Date.parse(one.expires) > Date.now());
-  if (used.some((one) => one.nonce === nonce)) throw refused("the approval has been used already");
+  if (used.some((one) => one.nonce === nonce)) {
+    throw refused("the approval has been used already; propose it again");
+  }
   saveState(path, { format: 1, used: [...used, { nonce, expires }] });
 }

@@ -125,17 +125,17 @@ describe("the content of a policy", () => {
     [
       "a key of two people",
       { people: [PEOPLE.alice, { ...PEOPLE.bob, keys: PEOPLE.alice.keys }] },
-      "key twice",
+      "key twice: alice and bob",
     ],
     [
       "a key of two people, of whom one has it as a security key",
       { people: [PEOPLE.alice, { ...PEOPLE.bob, keys: [asSecurityKey(PEOPLE.alice.keys[0])] }] },
-      "key twice",
+      "key twice: alice and bob",
     ],
     [
       "a security key of two people, registered for two applications",
       { people: [PEOPLE.bob, { ...PEOPLE.carol, keys: [forOtherApplication(PEOPLE.bob.keys[0])] }] },
-      "key twice",
+      "key twice: bob and carol",
     ],
     ["two names alike", { people: [PEOPLE.alice, { ...PEOPLE.bob, name: "Alice" }] }, "alike"],
     [

@@ -98,7 +98,18 @@ describe("an approval", () => {
 
   it("an approval is valid for at most 7 days", () => {
     expect(() => propose(DRAFT, NOW, 8 * 24 * 3_600_000)).toThrow("at most 7 days");
-    expect(() => propose(DRAFT, NOW, 0)).toThrow("at most 7 days");
+    expect(() => propose(DRAFT, NOW, 0)).toThrow("before it was created");
+  });
+
+  it.each([
+    [{ keyId: null }, 'of "activate" names its KEK by key_id'],
+    [{ operation: "rotate" }, 'of "rotate" names no KEK'],
+    [{ object: "/registry/secrets/a" }, 'of "activate" names no object'],
+    [{ operation: "read" }, 'of "read" names its object'],
+    [{ activation: null }, 'of "activate" names the activation instant'],
+    [{ operation: "recover", keyId: null }, 'of "recover" names the list of objects'],
+  ] as const)("an approval with %j is refused by the rule that it breaks", (changes, problem) => {
+    expect(() => propose({ ...DRAFT, ...changes }, NOW, 3_600_000)).toThrow(problem);
   });
 });
 
