@@ -125,9 +125,10 @@ async function drill(options: Options, terminal: Terminal): Promise<void> {
   const { report, error } = await untilInterrupted((signal) =>
     runDrill(drillOptions(options, terminal, signal)),
   );
-  const path = writeDrillReport(options.to, report, describeDrill(report, Infinity));
   if (options.output === "json") terminal.out(formatJson(report satisfies DrillOutput));
   else terminal.out(describeDrill(report));
+  // After it was shown: the disk may have become full.
+  const path = writeDrillReport(options.to, report, describeDrill(report, Infinity));
   terminal.err(`report: ${path}`);
   if (error !== undefined) reportFailure(error, options.output, terminal);
   else if (!report.passed) process.exitCode = EXIT_NO;
