@@ -76,13 +76,12 @@ export class DrillStage {
     return readdirSync(this.reports).sort();
   }
 
-  /** Returns the latest report. */
+  /** Returns the latest report; the names of two that began in one second are not in their order. */
   report(): unknown {
-    const last =
-      this.reportFiles()
-        .filter((name) => name.endsWith(".json"))
-        .at(-1) ?? "";
-    return JSON.parse(readFileSync(join(this.reports, last), "utf8"));
+    const reports = this.reportFiles()
+      .filter((name) => name.endsWith(".json"))
+      .map((name) => JSON.parse(readFileSync(join(this.reports, name), "utf8")) as { startedAt: string });
+    return reports.sort((one, other) => (one.startedAt < other.startedAt ? -1 : 1)).at(-1);
   }
 
   remove(): void {
