@@ -1,0 +1,36 @@
+// Which cluster owns a KEK: copies of one value have one key_id, whatever their labels and tokens.
+
+import { expect, it } from "vitest";
+
+import { KekOwners } from "../../../src/hsm/shared/kek-owners.js";
+import type { KekRecord } from "../../../src/hsm/port.js";
+
+const kek = (keyId: string, aliases: readonly string[] = []): KekRecord => ({
+  keyId,
+  aliases,
+  label: "kek",
+  ckaId: "",
+  kind: "aes",
+  unprotected: [],
+  remarks: [],
+});
+
+it("a KEK belongs to the first cluster that shows it, and the other gets a finding", () => {
+  const owners = new KekOwners();
+  expect(owners.claim("a", [kek("1"), kek("2")])).toEqual({
+    records: [kek("1"), kek("2")],
+    finding: undefined,
+  });
+  const other = owners.claim("b", [kek("2"), kek("3")]);
+  expect(other.records).toEqual([kek("3")]);
+  expect(other.finding).toContain("2 is the KEK of cluster a too");
+  expect(owners.claim("a", [kek("2")]).records).toEqual([kek("2")]);
+});
+
+it("a KEK is recognised by any of its key_ids, and is free once its cluster has left", () => {
+  const owners = new KekOwners();
+  owners.claim("a", [kek("1", ["alias"])]);
+  expect(owners.claim("b", [kek("alias")]).records).toEqual([]);
+  owners.release("a");
+  expect(owners.claim("b", [kek("alias")]).records).toEqual([kek("alias")]);
+});
