@@ -3,8 +3,11 @@
 // ciphertext is decrypted by another cluster, or a request of a quiet cluster fails; figures are printed, since a busy
 // machine is not a defect.
 
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 
@@ -25,6 +28,7 @@ const QUIET_CLUSTERS = 4;
 const SESSIONS = 8;
 /** Requests that the flooding cluster keeps open on each of its connections. */
 const FLOOD = 64;
+const FLOOD_PROGRAM = fileURLToPath(new URL("flood.mjs", import.meta.url));
 const PATIENCE_MS = 60_000;
 
 const names = Array.from({ length: CLUSTERS }, (_, at) => `t${at}`);
@@ -110,7 +114,7 @@ test("a flood of one cluster leaves the others their share", async () => {
   const flooded: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
     alone.push(...(await latencies(quiet)));
-    const stop = flood(names[0] ?? "");
+    const stop = await flood(names[0] ?? "");
     flooded.push(...(await latencies(quiet)));
     console.log(`flood: ${shown(await stop())} requests answered in the window`);
   }
@@ -137,22 +141,15 @@ async function latencies(of: readonly string[]): Promise<number[]> {
   return took;
 }
 
-/** Keeps as many requests open as it can, and returns what ends that and gives their number. */
-function flood(name: string): () => Promise<number> {
-  let isOver = false;
-  let answers = 0;
-  const callers = (clients.get(name) ?? []).flatMap((client) =>
-    Array.from({ length: FLOOD }, async () => {
-      while (!isOver) {
-        await client.encrypt(Buffer.alloc(32, 2), "u").catch(() => undefined);
-        answers++;
-      }
-    }),
-  );
+/** Starts a process that floods a cluster; resolves, once it does, with what ends it and gives the number of answers. */
+async function flood(name: string): Promise<() => Promise<number>> {
+  const args = [FLOOD_PROGRAM, kms.socketOf(name), String(CONNECTIONS), String(FLOOD)];
+  const child = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] });
+  const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+  await lines.next();
   return async () => {
-    isOver = true;
-    await Promise.all(callers);
-    return answers;
+    child.stdin.end();
+    return Number((await lines.next()).value);
   };
 }
 
