@@ -65,8 +65,6 @@ export class OpenRequests {
   /** Owners with waiting requests, in the order of their turns. */
   readonly #waiting = new Set<Owner>();
   #begunThisTurn = 0;
-  /** Number of requests that have begun and not ended. */
-  #serving = 0;
   #turn: NodeJS.Immediate | undefined;
   #sweep: NodeJS.Timeout | undefined;
 
@@ -118,8 +116,7 @@ export class OpenRequests {
   /** Begins one request of each waiting connection in turn, as long as the connection is within its share. */
   readonly #serve = (): void => {
     const share = Math.max(1, Math.floor(this.#served / this.#owners.size));
-    const mayBegin = (): boolean => this.#begunThisTurn < MAX_A_TURN && this.#serving < this.#served;
-    for (let blocked = 0; blocked < this.#waiting.size && mayBegin();) {
+    for (let blocked = 0; blocked < this.#waiting.size && this.#begunThisTurn < MAX_A_TURN;) {
       const [owner] = this.#waiting;
       if (owner === undefined) break;
       this.#waiting.delete(owner);
@@ -141,7 +138,6 @@ export class OpenRequests {
   #begin(request: OpenRequest | undefined): void {
     if (request?.begin === undefined) return;
     this.#begunThisTurn += 1;
-    this.#serving += 1;
     const { begin, stream, pieces } = request;
     request.begin = undefined;
     begin();
@@ -206,7 +202,7 @@ export class OpenRequests {
     if (request.begin !== undefined) {
       owner.waiting.splice(owner.waiting.indexOf(request), 1);
       if (owner.waiting.length === 0) this.#waiting.delete(owner);
-    } else this.#serving -= 1;
+    }
     request.begin = undefined;
     if (this.#waiting.size > 0) this.#turn ??= setImmediate(this.#endTurn);
   }
