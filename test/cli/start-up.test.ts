@@ -79,6 +79,12 @@ describe("a command loads only what it needs:", () => {
     ).toEqual([]);
     expect(undici).toBe(false);
   });
+
+  it("serve loads no code of approvals or of several clusters", () => {
+    const joined = loadedBy("serve", "--config", "/nowhere").modules.flatMap(joinedIn);
+    expect(joined).toContain("provider/active-key.js");
+    expect(joined.filter((name) => /^(approvals|hsm\/shared)\//.test(name))).toEqual([]);
+  });
 });
 
 it("the help without the commands' code is that of the commands", async () => {

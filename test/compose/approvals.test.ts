@@ -13,7 +13,7 @@ import type { KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { labelOf } from "../../src/provider/kek-label.js";
 import { runCommand } from "../support/command.js";
 import { usePlugin } from "../support/plugin-fixture.js";
-import { MAIN, type CommandResult } from "../support/plugin-process.js";
+import type { CommandResult } from "../support/plugin-process.js";
 import type { ReachablePlugin } from "../support/reachable-plugin.js";
 import { makePlainKey } from "../support/softhsm.js";
 import { makeFolder } from "../support/token.js";
@@ -163,10 +163,4 @@ it("three nodes activate a KEK with 2 of 3 approvals, and never one that pkcs11-
     expect(refused.map(({ keyId }) => keyId)).toEqual([rogue]);
     expect((await node.client.status()).healthz).toBe("ok");
   }
-});
-
-it("no code of approvals is loaded with the plugin; only a policy loads it", () => {
-  const bundle = readFileSync(MAIN.replace("main.js", "cli/serve.js"), "utf8");
-  expect(bundle).toContain("// module provider/active-key.js");
-  expect(bundle).not.toContain("// module approvals/");
 });
