@@ -1,12 +1,8 @@
 // The report of a recovery drill: what was rehearsed, how long each step took, and what could not be read. `drill` writes it,
-// and `evidence collect` reads it, perhaps from a file that others wrote: so it is bounded, and its form is checked.
+// and `evidence collect` reads it.
 import { z } from "zod";
-import { KmsError } from "../errors.js";
-import { fileError } from "../files/file-error.js";
-import { readRegular } from "../files/regular-file.js";
-
-/** A report has a few lines for each resource, KEK and reason, whatever the number of objects. */
-const MAX_BYTES = 16 * 1024 * 1024;
+import { FAILED_REASON, RESOURCE_COUNTS } from "../etcd/verification-report.js";
+import { readGivenReport } from "./given-report.js";
 
 /** In their order. */
 export const DRILL_STEPS = [
@@ -58,21 +54,6 @@ const kek = z.strictObject({
   detail: z.string(),
 });
 
-const resource = z.strictObject({
-  resource: z.string(),
-  objects: count,
-  opened: count.describe("decrypted and authenticated under their etcd keys"),
-  plaintext: count,
-  otherProvider: count.describe("not checked"),
-  failed: count,
-});
-
-const failure = z.strictObject({
-  reason: z.string(),
-  objects: count,
-  keys: z.array(z.string()).describe("the first few etcd keys"),
-});
-
 const listed = z.strictObject({
   resource: z.string(),
   expected: count.describe("in the snapshot"),
@@ -93,8 +74,8 @@ export const drillReportSchema = z.strictObject({
   snapshot,
   tokens: z.array(token),
   keks: z.array(kek),
-  resources: z.array(resource),
-  failures: z.array(failure),
+  resources: z.array(z.strictObject(RESOURCE_COUNTS)),
+  failures: z.array(z.strictObject(FAILED_REASON)),
   listed: z.array(listed),
   programs: z.array(z.strictObject({ name: z.string(), path: z.string(), version: z.string() })),
   isolation: z
@@ -108,16 +89,6 @@ export type DrillReport = z.infer<typeof drillReportSchema>;
 
 /** Returns the report in a file. @throws KmsError CONFIG_INVALID */
 export function readDrillReport(path: string): DrillReport {
-  let text: string;
-  try {
-    text = readRegular(path, MAX_BYTES).toString("utf8");
-  } catch (error) {
-    throw fileError(error) ?? error;
-  }
-  try {
-    return drillReportSchema.parse(JSON.parse(text));
-  } catch (error) {
-    const how = "create one with 'kms-pkcs11 drill --to FOLDER'";
-    throw new KmsError("CONFIG_INVALID", `${path}: is not the report of a drill; ${how}`, error);
-  }
+  const refusal = "is not the report of a drill; create one with 'kms-pkcs11 drill --to FOLDER'";
+  return readGivenReport(path, drillReportSchema, refusal);
 }

@@ -1,6 +1,7 @@
 // The output of `etcd`: censuses, verifications and migrations.
 import { z } from "zod";
 import { usageReportSchema } from "../../etcd/usage-report.js";
+import { FAILED_REASON, RESOURCE_COUNTS } from "../../etcd/verification-report.js";
 import { count, next, type Printed } from "./printed.js";
 
 export const etcdUsageOutput = usageReportSchema.extend({
@@ -8,27 +9,12 @@ export const etcdUsageOutput = usageReportSchema.extend({
 });
 export type EtcdUsageOutput = Printed<typeof etcdUsageOutput>;
 
-const failedReason = z.object({
-  reason: z.string(),
-  objects: count,
-  keys: z.array(z.string()).describe("the first few etcd keys"),
-});
-
 export const etcdVerifyOutput = z.object({
   objects: count,
   decrypts: count.describe("the DEK seeds that the HSM was asked to decrypt"),
   seconds: z.number(),
-  resources: z.array(
-    z.object({
-      resource: z.string(),
-      objects: count,
-      opened: count.describe("decrypted and authenticated under their etcd keys"),
-      plaintext: count,
-      otherProvider: count.describe("not checked"),
-      failed: count,
-    }),
-  ),
-  failures: z.array(failedReason),
+  resources: z.array(z.object(RESOURCE_COUNTS)),
+  failures: z.array(z.object(FAILED_REASON)),
 });
 export type EtcdVerifyOutput = Printed<typeof etcdVerifyOutput>;
 
