@@ -1,5 +1,6 @@
 // Whether the plugins of a token hold its PIN, before a command replaces it: one that does would try the earlier PIN at its next
 // login, which costs a PIN attempt on each node.
+import { endpointOf } from "../config/node-address.js";
 import { KmsError } from "../errors.js";
 import { readNodeText } from "./node-client.js";
 
@@ -11,7 +12,7 @@ export async function nodesWithPin(nodes: readonly URL[]): Promise<string[]> {
   const found = await Promise.all(
     nodes.map(async (node) => {
       try {
-        const { text } = await readNodeText(new URL("readyz", node));
+        const { text } = await readNodeText(endpointOf(node, "readyz"));
         return HOLDS_NO_PIN.test(text)
           ? []
           : [`${node.href} is not locked: run kms-pkcs11 lock on that node`];
