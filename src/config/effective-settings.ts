@@ -64,11 +64,7 @@ export function clusterSettingsInForce(configurations: readonly Configuration[])
   const own = configurations.flatMap((configuration, index) => {
     const { name, requests } = configuration.settings.cluster ?? {};
     const at = (setting: string): string => `clusters[${index}].${setting}`;
-    const { file } = configuration.origin;
-    const source = (setting: string): Source =>
-      file === undefined
-        ? DEFAULT
-        : { kind: "file", file: file.path, ...file.positions(["clusters", index, setting]) };
+    const source = (setting: string): Source => sourceAt(["clusters", index, setting], configuration.origin);
     return [
       { setting: at("name"), value: name ?? null, source: source("name") },
       { setting: at("requests"), value: requests ?? null, source: source("requests") },

@@ -74,8 +74,8 @@ function* options(schema: Schema, path: string): Generator<Option> {
 export const OPTIONS_IN_ORDER: readonly Option[] = [...options(documentSchema, "")];
 
 /**
- * Returns the path of every setting of one cluster's document with this many failover tokens, in the document's order; the steps are
- * names, and indices of list entries.
+ * Returns the path of every setting of a document with this many failover tokens and no clusters, in the document's
+ * order; the steps are names, and indices of list entries.
  */
 export function settingPaths(failovers: number): (readonly (string | number)[])[] {
   const paths = OPTIONS_IN_ORDER.map(({ path }) => path.split(".")).filter(
