@@ -1,7 +1,7 @@
 // The document of one cluster: the common settings with those of the cluster, as if the plugin served that cluster alone.
 // So every check of a document applies to every cluster, and commands need no other settings.
 import { basename, dirname, join } from "node:path";
-import type { SettingPath } from "./problems.js";
+import { valueAt, type SettingPath } from "./problems.js";
 
 /** One entry of `clusters`. */
 export interface ClusterDocument {
@@ -9,7 +9,7 @@ export interface ClusterDocument {
   readonly name: unknown;
   readonly index: number;
   /** Without `clusters`. */
-  readonly document: Mapping;
+  readonly document: unknown;
   /** The state directory of all clusters, as it is written. */
   readonly commonStateDir: unknown;
   /** Returns where a setting of that document is written in the whole document. */
@@ -21,15 +21,16 @@ type Mapping = Readonly<Record<string, unknown>>;
 /** Sections that each cluster has for itself. */
 export const OWN_SECTIONS = ["socket", "keys", "failover"] as const;
 /** Settings of common sections that a cluster may replace. */
-const REPLACED = [
+const REPLACED: readonly SettingPath[] = [
   ["cache", "entries"],
   ["audit", "file"],
-] as const;
+];
 /** Paths in common sections; each cluster's has its name in front. */
-const NAMED_PATHS = [
+const NAMED_PATHS: readonly SettingPath[] = [
   ["audit", "file"],
   ["audit", "keyFile"],
-] as const;
+  ["audit", "ocsf", "file"],
+];
 
 /** Returns the document of each cluster; undefined if the document has no `clusters`. */
 export function clusterDocuments(document: unknown): readonly ClusterDocument[] | undefined {
@@ -49,27 +50,25 @@ export function clusterDocuments(document: unknown): readonly ClusterDocument[] 
   });
 }
 
-function merged(common: Mapping, given: Mapping, name: string): Mapping {
+function merged(common: Mapping, given: Mapping, name: string): unknown {
   const isCommon = (section: string): boolean => !OWN_SECTIONS.some((own) => own === section);
-  const result: Record<string, unknown> = Object.fromEntries(
-    Object.entries(common).filter(([section]) => isCommon(section)),
-  );
-  for (const section of OWN_SECTIONS) if (given[section] !== undefined) result[section] = given[section];
-  for (const [section, setting] of NAMED_PATHS) {
-    const path = valueIn(common[section], setting);
-    if (typeof path === "string") result[section] = withValue(result[section], setting, named(path, name));
+  const own = OWN_SECTIONS.map((section) => [section, given[section]] as const);
+  let result: unknown = Object.fromEntries([
+    ...Object.entries(common).filter(([section]) => isCommon(section)),
+    ...own.filter(([, value]) => value !== undefined),
+  ]);
+  for (const at of NAMED_PATHS) {
+    const path = valueAt(common, at);
+    if (typeof path === "string") result = withValue(result, at, named(path, name));
   }
-  const ocsf = valueIn(valueIn(common["audit"], "ocsf"), "file");
-  if (typeof ocsf === "string") {
-    result["audit"] = withValue(result["audit"], "ocsf", { file: named(ocsf, name) });
-  }
-  for (const [section, setting] of REPLACED) {
-    const value = valueIn(given[section], setting);
-    if (value !== undefined) result[section] = withValue(result[section], setting, value);
+  for (const at of REPLACED) {
+    const value = valueAt(given, at);
+    if (value !== undefined) result = withValue(result, at, value);
   }
   const { stateDir } = common;
-  if (typeof stateDir === "string") result["stateDir"] = join(stateDir, "clusters", name);
-  return result;
+  return typeof stateDir === "string"
+    ? withValue(result, ["stateDir"], join(stateDir, "clusters", name))
+    : result;
 }
 
 /** Returns a path with the cluster's name in front of the file name. */
@@ -77,21 +76,20 @@ function named(path: string, name: string): string {
   return join(dirname(path), `${name}.${basename(path)}`);
 }
 
+/** Returns whether the cluster's entry has the setting, rather than the common document. */
 function isOwn(at: SettingPath, given: Mapping): boolean {
-  const [section, setting] = at;
-  if (OWN_SECTIONS.some((own) => own === section)) return true;
+  const [section] = at;
+  if (section === "name" || OWN_SECTIONS.some((own) => own === section)) return true;
   return REPLACED.some(
-    ([own, replaced]) =>
-      own === section && replaced === setting && valueIn(given[own], replaced) !== undefined,
+    (path) => path.every((step, index) => at[index] === step) && valueAt(given, path) !== undefined,
   );
 }
 
-function withValue(section: unknown, setting: string, value: unknown): unknown {
-  return section === undefined || isMapping(section) ? { ...section, [setting]: value } : section;
-}
-
-function valueIn(section: unknown, setting: string): unknown {
-  return isMapping(section) ? section[setting] : undefined;
+/** Returns a copy with a value at a path; a section on the path that is not a mapping stays, for the schema to report. */
+function withValue(mapping: unknown, [step, ...rest]: SettingPath, value: unknown): unknown {
+  if (step === undefined) return value;
+  if (mapping !== undefined && !isMapping(mapping)) return mapping;
+  return { ...mapping, [step]: withValue(valueAt(mapping, [step]), rest, value) };
 }
 
 function isMapping(value: unknown): value is Mapping {

@@ -39,16 +39,14 @@ export function readEntries(
   return parsed.data ?? [];
 }
 
-/** Adds the problems of clusters that share what each needs for itself. */
+/** Adds a problem for each name, socket, file, KEK or login that clusters must not share. */
 export function checkClusters(clusters: readonly Configuration[], problems: Problems): void {
   clusters.forEach((one, index) => {
     const earlier = clusters.slice(0, index);
     for (const { at, shared, text } of RULES) {
       const other = earlier.find((before) => shared(one.settings, before.settings));
       if (other === undefined) continue;
-      const place = one.origin.written?.(at) ?? at;
-      const path = at[0] === "name" ? ["clusters", index, "name"] : place;
-      problems.add({ at: path, text: text(other.settings.cluster?.name ?? "") });
+      problems.add({ at: one.origin.written?.(at) ?? at, text: text(other.settings.cluster?.name ?? "") });
     }
   });
 }

@@ -109,6 +109,23 @@ it.each([
   expect(problems(document(entries)).some((line) => message.test(line))).toBe(true);
 });
 
+it("what two clusters share is reported at its entry even if an earlier one is invalid", () => {
+  const found = problems(
+    document(entry("a", ", cache: { entries: many }") + entry("b") + entry("b", "", uri("c"))),
+  );
+  expect(found.filter((line) => line.includes("is the name of another"))).toEqual([
+    expect.stringMatching(/^clusters\[2\]\.name: /),
+  ]);
+});
+
+it("an unknown setting beside the path of the OCSF file is reported", () => {
+  const yaml = document(entry("a")).replace(
+    "audit.log }",
+    "audit.log, ocsf: { file: /log/ocsf, files: x } }",
+  );
+  expect(problems(yaml)).toEqual([expect.stringMatching(/^audit\.ocsf\.files: is not a setting/)]);
+});
+
 it("the same KEK name on two different tokens is accepted", () => {
   const yaml = document(entry("a", "", uri("kek")) + entry("b", "", uri("kek", "token=other")));
   expect(file.load(yaml, { cluster: "b" }).objectName).toBe("kek");
