@@ -103,7 +103,8 @@ it("shares that arrive at once are counted once each and open the PIN once", asy
   const answers = await Promise.all(
     [shares[0], shares[0], shares[2], shares[1]].map((share) => order(`share ${current} ${share ?? ""}`)),
   );
-  expect(answers.map(({ unlocked }) => unlocked)).toEqual([false, false, true, false]);
+  // Each has a connection of its own, and the plugin may read them in any order.
+  expect(answers.filter(({ unlocked }) => unlocked)).toHaveLength(1);
   await isOk();
   await waitFor(async () => (await kms.own.metric("token_hosts")) === 2);
   expect(logins() - before).toBe(2);
