@@ -1,6 +1,6 @@
 // Opens further lanes of a token host, several at a time: some before requests wait for them, the others, up to the number
-// of sessions that it may use, when requests have waited for a while. They take over what the first lane has found; a lane
-// that cannot be opened ends the growth. When no request has waited for some minutes, most lanes are ended.
+// of sessions that it may use, when requests have waited for a while. They take over what the first lane has found. After a
+// lane could not be opened, no other is tried for a while. When no request has waited for some minutes, most lanes are ended.
 import type { Log } from "../../log.js";
 import { Op, type OpenRequest } from "../wire-calls.js";
 import type { TokenDescription } from "../port.js";
@@ -46,6 +46,11 @@ const PAUSE_MS = 250;
 const IDLE_MS = 5 * 60_000;
 const IDLE_LANES = 2;
 /**
+ * Shortest and longest time after a lane could not be opened until the next is tried, in ms; it doubles with each attempt
+ * that fails. Another application may have returned its sessions by then, or a remote token may have got over a bad moment.
+ */
+const RETRY_MS = { first: 1_000, longest: 5 * 60_000 };
+/**
  * Largest share of the sessions reported by the token that one host uses. On some tokens that number is shared by all
  * applications: other hosts, their replacements and operators' commands need sessions too.
  */
@@ -62,6 +67,9 @@ export class LaneGrowth {
   #waitingSince = 0;
   /** At first, when the token was found. */
   #lastWaitAt = 0;
+  /** When the next lane may be tried, by performance.now(), and the pause after another failure, in ms. */
+  #retryAt = 0;
+  #retryMs = RETRY_MS.first;
 
   constructor(host: GrowingHost, open: OpenRequest, maxLanes: number, log: Log) {
     this.#host = host;
@@ -92,6 +100,7 @@ export class LaneGrowth {
     const { alive, lanes } = this.#host;
     const described = this.#described;
     if (!alive || !lanes.isSlow || described === undefined) return;
+    if (performance.now() < this.#retryAt) return;
     if (lanes.opening >= AT_ONCE || lanes.length >= this.#maxLanesNow) return;
     void this.#openOne(described, opening);
   }
@@ -112,8 +121,7 @@ export class LaneGrowth {
     while (lanes.length > IDLE_LANES) {
       const lane = lanes.removeIdle();
       if (lane === undefined) return;
-      // The end of the host, which is replaced, ends its lanes too.
-      void killOnTimeout(this.#host, limitMs, () => this.#host.endLane(lane)).catch(() => undefined);
+      this.#end(lane, limitMs);
     }
   }
 
@@ -139,11 +147,27 @@ export class LaneGrowth {
         if (loginRequired && !loggedIn) await login(lane);
       });
     } catch (error) {
-      // The thread stays, unused: a token without a free session now is unlikely to have one later.
-      this.#maxLanes = Math.min(this.#maxLanes, lanes.length - lanes.opening);
-      this.#log.warn({ lanes: this.#maxLanes, err: error }, "token opens no further session");
+      this.#pause(lanes.length - lanes.opening, error);
+      this.#end(lane, limitMs);
       return;
     }
+    this.#retryMs = RETRY_MS.first;
     onOpened();
+  }
+
+  /** Lanes that were being opened together and fail together count as one failure. */
+  #pause(open: number, error: unknown): void {
+    const now = performance.now();
+    if (now < this.#retryAt) return;
+    this.#retryAt = now + this.#retryMs;
+    const fields = { lanes: open, retryMs: this.#retryMs, err: error };
+    this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS.longest);
+    this.#log.warn(fields, "token opens no further session");
+  }
+
+  /** Ends the session and the thread of a lane. The end of the host, which is replaced, ends them too. */
+  #end(lane: LaneClient, limitMs: number): void {
+    if (!this.#host.alive) return;
+    void killOnTimeout(this.#host, limitMs, () => this.#host.endLane(lane)).catch(() => undefined);
   }
 }

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import type { LaneClient, Reply } from "../../../src/hsm/hosts/lane-client.js";
 import { LaneGrowth } from "../../../src/hsm/hosts/lane-growth.js";
 import { LaneSet } from "../../../src/hsm/hosts/lane-set.js";
+import type { WireFailure } from "../../../src/hsm/wire-calls.js";
 import { encodeControlReply } from "../../../src/hsm/wire.js";
 import { Op } from "../../../src/hsm/wire-calls.js";
 import { SILENT } from "../../support/fake-hsm.js";
@@ -15,12 +16,25 @@ const SESSIONS = 16;
 const SLOW_MS = 2;
 const TOKEN = tokenDescription({ loggedIn: true });
 
+const NO_SESSION: WireFailure = { code: "HSM_UNAVAILABLE", message: "CKR_SESSION_COUNT", fault: "device" };
+
 class FakeLane {
+  readonly #host: FakeHost;
   load = 0;
   readonly serviceMs = 0;
   readonly busyWithControl = false;
+
+  constructor(host: FakeHost) {
+    this.#host = host;
+  }
+
   send(_build: unknown, done: (reply: Reply) => void): void {
-    done({ ok: true, body: encodeControlReply(Op.open, TOKEN) });
+    this.#host.attempts++;
+    done(
+      this.#host.refuses
+        ? { ok: false, failure: NO_SESSION }
+        : { ok: true, body: encodeControlReply(Op.open, TOKEN) },
+    );
   }
 }
 
@@ -30,6 +44,9 @@ class FakeHost {
   readonly all: FakeLane[] = [];
   prepared = 0;
   ended = 0;
+  /** Number of lanes that were tried, and whether the token refuses them. */
+  attempts = 0;
+  refuses = false;
   readonly growth = new LaneGrowth(this, OPEN, SESSIONS, SILENT);
 
   constructor() {
@@ -42,7 +59,7 @@ class FakeHost {
   }
 
   startLane(): LaneClient {
-    const lane = new FakeLane();
+    const lane = new FakeLane(this);
     this.all.push(lane);
     return lane as unknown as LaneClient;
   }
@@ -115,6 +132,26 @@ it("lanes end when no request has waited for five minutes, and open again when o
   host.growth.shrink(1_000);
   expect(host.lanes.open).toEqual([first, second]);
   expect(await host.grow()).toBe(2);
+  host.growth.noteWaiting(1);
+  expect(await host.grow()).toBe(8);
+});
+
+it("a lane that cannot be opened is tried again after a pause that doubles up to five minutes", async () => {
+  const host = new FakeHost();
+  host.growth.begin(TOKEN);
+  host.refuses = true;
+  for (let pauseMs = 1_000; pauseMs < 600_000; pauseMs *= 2) {
+    const before = host.attempts;
+    host.growth.noteWaiting(1);
+    expect(await host.grow()).toBe(1);
+    expect(host.attempts - before).toBe(1);
+    expect(host.ended).toBe(host.attempts);
+    vi.advanceTimersByTime(Math.min(pauseMs, 300_000) - 1);
+    expect(await host.grow()).toBe(1);
+    expect(host.attempts - before).toBe(1);
+    vi.advanceTimersByTime(1);
+  }
+  host.refuses = false;
   host.growth.noteWaiting(1);
   expect(await host.grow()).toBe(8);
 });
