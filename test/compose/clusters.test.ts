@@ -56,7 +56,7 @@ describe("clusters on one token", () => {
     }
   });
 
-  it("all clusters share the token's one host", () => {
+  it("clusters on one token share its one host", () => {
     expect(childrenOf(kms.plugin.pid ?? 0)).toHaveLength(1);
   });
 
@@ -133,7 +133,7 @@ describe("SIGHUP", () => {
     expect(await sealing).toHaveLength(3);
   });
 
-  it("a broken new document changes nothing", async () => {
+  it("a reload of an invalid configuration changes no cluster", async () => {
     kms.configure({ alpha: {}, beta: {}, delta: { keys: { refreshInterval: "soon" } } });
     await kms.reload();
     expect(kms.plugin.log).toContain("configuration not reloaded");
@@ -142,7 +142,7 @@ describe("SIGHUP", () => {
     }
   });
 
-  it("two clusters that name one KEK are refused", async () => {
+  it("a reload refuses two clusters that name one KEK", async () => {
     kms.configure({ alpha: {}, beta: {}, delta: {}, twin: { keys: { uri: uriOf("delta") } } });
     await kms.reload();
     expect(kms.plugin.log).toContain("may name the KEK of cluster delta");
@@ -151,7 +151,7 @@ describe("SIGHUP", () => {
 });
 
 describe("faults of one cluster", () => {
-  it("the others are answered while one floods, one lacks its KEK and one has a hung client", async () => {
+  it("a cluster is served while others flood, lack their KEK or have a hung client", async () => {
     kms.configure({ alpha: {}, beta: { cache: { entries: 0 } }, delta: { requests: 4 }, empty: {} });
     await kms.reload();
     await kms.serves("delta");

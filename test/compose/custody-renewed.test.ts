@@ -101,7 +101,7 @@ async function replaceHosts(node: ReachablePlugin): Promise<void> {
   await waitFor(async () => (await hostsOf(node)) === 0);
 }
 
-it("each node that was not locked spends one PIN attempt, however often it has to log in", async () => {
+it("after a renewal, a node that was not locked spends one PIN attempt, not one at each login", async () => {
   expect((await renew()).code).toBe(0);
   const before = logins();
   for (const node of nodes.slice(0, 2)) {
@@ -116,7 +116,7 @@ it("each node that was not locked spends one PIN attempt, however often it has t
   for (const node of nodes) await relock(node);
 });
 
-it("a node that has the renewed file spends none, and says that its PIN was renewed", async () => {
+it("a node with the renewed sealed PIN spends no PIN attempt, and reports the renewal", async () => {
   expect((await renew()).code).toBe(0);
   for (const node of nodes) copyFileSync(sealedOf(kms.own), sealedOf(node));
   const before = logins();
@@ -129,7 +129,7 @@ it("a node that has the renewed file spends none, and says that its PIN was rene
   for (const node of nodes) await unlock(node);
 });
 
-it("a node tries no PIN while the file beside it says that a renewal was interrupted", async () => {
+it("a node tries no PIN while a file beside its sealed PIN shows an interrupted renewal", async () => {
   const [node] = nodes;
   if (node === undefined) throw new Error("no node");
   const next = { ...(JSON.parse(readFileSync(sealedOf(node), "utf8")) as object), epoch: epoch + 1 };
@@ -142,7 +142,7 @@ it("a node tries no PIN while the file beside it says that a renewal was interru
   await unlock(node);
 });
 
-it("the PIN does not change while a node of --nodes is not locked, and nothing is spent", async () => {
+it("custody renew changes no PIN and spends no attempt while a node of --nodes is unlocked", async () => {
   const list = ["--nodes", nodes.map(({ address }) => `http://${address}`).join(",")];
   const before = logins();
   expect(await renew(...list)).toMatchObject({

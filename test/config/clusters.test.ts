@@ -131,7 +131,7 @@ it("the same KEK name on two different tokens is accepted", () => {
   expect(file.load(yaml, { cluster: "b" }).objectName).toBe("kek");
 });
 
-it("an empty list, and options of one cluster for serve, are refused", () => {
+it("an empty list of clusters, and options of serve for one cluster, are refused", () => {
   expect(problems(`${HEAD}clusters: []\n`, { serves: true })).toEqual([
     "clusters: is empty; name a cluster, or remove it",
   ]);

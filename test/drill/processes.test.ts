@@ -100,7 +100,7 @@ it("programs of a drill get no variable that leads to a cluster", async () => {
   ]);
 });
 
-it("another program than the named one is refused before anything is opened", async () => {
+it("a drill opens nothing if the program that an option names is another one", async () => {
   const before = stage.reportFiles();
   expect(await run("--etcd", "/bin/true")).toMatchObject({
     code: 2,

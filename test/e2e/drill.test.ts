@@ -1,6 +1,6 @@
-// The drill's runbook against a real snapshot: a cluster with Secrets, ConfigMaps and custom resources under two KEKs, a clone of
-// its token as the restored one, and real etcd, etcdutl and kube-apiserver for the private cluster. The snapshot also has a webhook and
-// an aggregated API server of the live cluster, which must not hear of the drill.
+// The drill's runbook against a real snapshot: a cluster with Secrets, ConfigMaps and custom resources under two KEKs, a clone
+// of its token as the restored one, and real etcd, etcdutl and kube-apiserver for the private cluster. The snapshot also has a
+// webhook and an aggregated API server of the live cluster, which the drill must not call.
 
 import { once } from "node:events";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
@@ -191,7 +191,7 @@ it("the drill's runbook restores a cluster on a clone of the token and lists eve
   for (const { step, seconds: time } of taken) record("drill", `step ${step}, s`, time ?? 0);
 });
 
-it("a drill with a clone from before a rotation names what needs the later KEK only", async () => {
+it("a drill with a clone from before a rotation names only what needs the later KEK", async () => {
   const { code, output } = await drill(early, await writeConfig(early, "early.yaml"), ["--wait", "30s"]);
   expect([code, output]).toEqual([1, expect.stringContaining("objects cannot be read") as string]);
   const { failures, keks, resources, steps } = await lastReport();
@@ -206,7 +206,7 @@ it("a drill with a clone from before a rotation names what needs the later KEK o
   expect(await readdir(await temporary())).toEqual([]);
 });
 
-it("a drill without a network namespace uses loopback and calls nothing of the snapshot", async () => {
+it("a drill without a network namespace uses loopback and calls no address in the snapshot", async () => {
   const before = calls;
   const { code, output } = await drill(restored, config, [], { PATH: "/none" });
   expect(code, output).toBe(0);

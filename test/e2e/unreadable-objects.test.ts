@@ -196,7 +196,7 @@ describe("etcd recover --delete", () => {
     expect(deletion?.lists.map(({ error }) => error)).toEqual([null, null]);
   });
 
-  it("an API server without the feature is recognised, and nothing is deleted", async () => {
+  it("etcd recover --delete recognises an API server without the feature and deletes nothing", async () => {
     const victim = keyOf(1);
     await damage(victim);
     const without = await cluster.plane.addApiserver({

@@ -1,5 +1,5 @@
-// What a drill needs, made without Kubernetes: a token with a KEK, a snapshot of an etcd with Secrets under it, and a copy of the
-// token in a folder of its own, as a restored token. The token that made the objects is the live one, with its plugin's files.
+// What a drill needs, made without Kubernetes: a token with a KEK, a snapshot of an etcd with Secrets under it, and a copy of
+// the token in its own folder, as the restored one. The token that made the objects is the live one, with its plugin's files.
 
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

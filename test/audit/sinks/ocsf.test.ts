@@ -97,7 +97,7 @@ it.each([...LINES, unreadable])("$event $operation $outcome is a valid OCSF even
   expect(ocsfProblems(ocsfEvent(line, SENDER))).toEqual([]);
 });
 
-it("only recommended attributes for which an audit line has no value are omitted", () => {
+it("an OCSF event omits only recommended attributes for which its audit line has no value", () => {
   const omitted = (line: AuditEvent | undefined): string[] =>
     ocsfOmissions(ocsfEvent(lineOf(line as AuditEvent), SENDER));
   const always = ["observables", "metadata.original_time", "metadata.tenant_uid", "metadata.product.uid"];
@@ -112,7 +112,7 @@ it("only recommended attributes for which an audit line has no value are omitted
   ).toEqual(always.sort());
 });
 
-it("nothing of a line is lost: every text and number is in its OCSF event", () => {
+it("every text and number of an audit line is in its OCSF event", () => {
   const leaves = (value: unknown): unknown[] =>
     typeof value === "object" && value !== null ? Object.values(value).flatMap(leaves) : [value];
   for (const line of LINES) {
@@ -123,7 +123,7 @@ it("nothing of a line is lost: every text and number is in its OCSF event", () =
   }
 });
 
-it("an operator's machine is the source, and an operator without a name is no user", () => {
+it("an OCSF event's source is the operator's machine; an operator without a name is no user", () => {
   const [, , , destroy] = EVENTS.operator;
   expect(ocsfEvent(lineOf(destroy as AuditEvent), SENDER)).toMatchObject({
     src_endpoint: { hostname: "admin-1" },
@@ -134,7 +134,7 @@ it("an operator's machine is the source, and an operator without a name is no us
   });
 });
 
-it("a shortened event is still a valid one, and says that it was shortened", () => {
+it("a shortened OCSF event is still valid, and says that it was shortened", () => {
   const long = "é".repeat(2000);
   for (const host of ["cp-1", "h".repeat(255)]) {
     for (const line of [...LINES, unreadable]) {
@@ -152,7 +152,7 @@ it("a shortened event is still a valid one, and says that it was shortened", () 
   }
 });
 
-it("whatever a stranger writes into the file becomes a valid event within the limit", () => {
+it("whatever a stranger writes into the log becomes a valid OCSF event within the limit", () => {
   const names = fc.constantFrom(...new Set(LINES.flatMap((line) => Object.keys(line))), "__proto__", "x");
   const strange = fc
     .dictionary(names, fc.oneof(fc.jsonValue({ maxDepth: 2 }), fc.string({ maxLength: 400 })))

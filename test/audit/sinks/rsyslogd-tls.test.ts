@@ -100,7 +100,7 @@ it("a receiver without TLS gets no line, and the warning says that it does not s
   expect(rsyslogd.received().filter((line) => line.includes("kms-pkcs11"))).toEqual([]);
 });
 
-it("a receiver that answers in plain text is reported in the same way", async () => {
+it("a receiver that answers in plain text is reported as one that does not speak TLS", async () => {
   const { ca } = certificates();
   const server = createServer((socket) =>
     socket

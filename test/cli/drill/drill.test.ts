@@ -1,5 +1,5 @@
-// `drill` with a real snapshot of etcd and a restored SoftHSM token, without the programs of a cluster: what it reads and reports,
-// what it refuses, and what is left behind.
+// `drill` with a real snapshot of etcd and a restored SoftHSM token, without the programs of a cluster: what it reads and
+// reports, what it refuses, and what it leaves behind.
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";

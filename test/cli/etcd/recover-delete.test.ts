@@ -127,13 +127,13 @@ describe("etcd recover --delete", () => {
     });
   });
 
-  it("objects under a KEK that the operator declares lost are deleted too, and it exits with 0", async () => {
+  it("with --lost-kek, objects under that KEK are deleted too, and the exit code is 0", async () => {
     const { code, stderr } = await remove("--lost-kek", OTHER);
     expect([code, stderr]).toEqual([0, expect.stringContaining("next: keep the backup")]);
     expect(await badKeys()).toEqual([]);
   });
 
-  it("objects under a KEK that a node has, or may have, are kept although it is declared lost", async () => {
+  it("with --lost-kek, objects under a KEK that a node has, or may have, are still kept", async () => {
     const holder = await nodes.node({ keys: [standby(OTHER)] });
     const away = `http://127.0.0.1:${await freePort()}`;
     for (const node of [holder.href, away]) {
@@ -169,7 +169,7 @@ describe("etcd recover --delete", () => {
     expect(api.deletions).toEqual([bad("b-junk")]);
   });
 
-  it("an object that becomes readable at the last moment is left, and the audit log says so", async () => {
+  it("an object that becomes readable just before its deletion stays, and the audit log says so", async () => {
     api.hooks.onDelete = (name) => api.readable.add(name);
     expect(await outcomes()).toMatchObject({ "a-moved": "readable", "b-junk": "readable" });
     expect(audited().map(([, outcome]) => outcome)).toEqual(["begun", "readable", "begun", "readable"]);
@@ -195,7 +195,7 @@ describe("etcd recover --delete", () => {
     expect(await outcomes()).toEqual({ "b-junk": "deleted", "c-unknown": "kept" });
   });
 
-  it("a token that fails in the middle ends the deletion", async () => {
+  it("a token that fails during a deletion ends it", async () => {
     api.hooks.onDelete = () => {
       kms.fault.set("C_DecryptInit rv 0x32");
     };
@@ -217,7 +217,7 @@ describe("what etcd recover --delete refuses before anything is deleted", () => 
     expect(await badKeys()).toHaveLength(3);
   };
 
-  it("it refuses without a backup, a terminal or an audit log, or for a snapshot", async () => {
+  it("etcd recover --delete refuses a snapshot, and needs a backup, a terminal and an audit log", async () => {
     await refuses(run("--delete", "--yes"), 2, "--backup: name a snapshot");
     await refuses(run("--delete", "--backup", backup), 2, "--yes: is required without a terminal");
     await refuses(remove("--snapshot", backup), 2, "--delete: needs a running etcd");
@@ -229,7 +229,7 @@ describe("what etcd recover --delete refuses before anything is deleted", () => 
     }
   });
 
-  it("it refuses a backup that is damaged, old, dated ahead, or lacks an object", async () => {
+  it("etcd recover --delete refuses a backup that is damaged, old, dated ahead or incomplete", async () => {
     const broken = join(folder, "broken.db");
     const bytes = readFileSync(backup);
     bytes.writeUInt8(bytes.readUInt8(9_000) ^ 1, 9_000);
@@ -246,34 +246,34 @@ describe("what etcd recover --delete refuses before anything is deleted", () => 
     await refuses(remove(), 2, "does not contain 1 of the 2 objects as they are now");
   });
 
-  it("it refuses more objects than --limit", async () => {
+  it("etcd recover --delete refuses more objects than --limit", async () => {
     await refuses(remove("--limit", "1"), 2, "more than --limit 1");
   });
 
-  it("it refuses while a configured token is away, even if another one decrypts", async () => {
+  it("etcd recover --delete refuses while a token is away, even if another one decrypts", async () => {
     kms.fault.set("C_OpenSession rv 0x30");
     await refuses(remove("--config", both.configFile), 3, "nothing further was deleted");
   });
 
-  it("it refuses while a KEK on a token fails its proof", async () => {
+  it("etcd recover --delete refuses while a KEK on a token fails its proof", async () => {
     kms.fault.set("C_Decrypt rv 0x40");
     await refuses(remove("--config", both.configFile), 1, "is not proven on");
   });
 
-  it("it refuses an API server of another cluster", async () => {
+  it("etcd recover --delete refuses an API server of another cluster", async () => {
     api.hooks.instead = ({ path }) =>
       path.endsWith("/kube-system") ? { status: 200, body: { metadata: { uid: "u-2" } } } : undefined;
     await refuses(remove(), 2, "is not an API server of this etcd");
   });
 
-  it("it refuses an API server that does not say corrupt object, as before Kubernetes 1.37", async () => {
+  it("etcd recover --delete refuses an API server that does not say corrupt object", async () => {
     const body = { kind: "Status", message: "Internal error occurred: no matching prefix found" };
     api.hooks.instead = ({ path, method }) =>
       method === "GET" && path.includes("/bad/") ? { status: 500, body } : undefined;
     await refuses(remove(), 2, "Kubernetes 1.37 does");
   });
 
-  it("it refuses a user who lacks the verb for unreadable objects", async () => {
+  it("etcd recover --delete refuses a user who lacks the verb for unreadable objects", async () => {
     api.hooks.instead = ({ body }) =>
       JSON.stringify(body ?? "").includes("unsafe-delete-ignore-read-errors")
         ? { status: 201, body: { status: { allowed: false } } }
@@ -281,7 +281,7 @@ describe("what etcd recover --delete refuses before anything is deleted", () => 
     await refuses(remove(), 2, "may not unsafe-delete-ignore-read-errors secrets");
   });
 
-  it("it refuses if the audit log cannot record the intent", async () => {
+  it("etcd recover --delete refuses if the audit log cannot record the intent", async () => {
     kms.own.configure({ audit: { file: join(kms.plugin.configFile, "audit.log") } });
     try {
       await refuses(remove(), 2, "the audit log cannot be written");
@@ -290,7 +290,7 @@ describe("what etcd recover --delete refuses before anything is deleted", () => 
     }
   });
 
-  it("options of a deletion without --delete are an error", async () => {
+  it("etcd recover refuses the options of a deletion without --delete", async () => {
     await refuses(run("--backup", backup), 2, "--backup: applies to --delete");
   });
 });

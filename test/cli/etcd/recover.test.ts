@@ -129,17 +129,17 @@ describe("etcd recover", () => {
 });
 
 describe("what etcd recover never calls unreadable", () => {
-  it("no object is listed if the token is away", async () => {
+  it("etcd recover lists no object if the token is away", async () => {
     kms.fault.set("C_OpenSession rv 0x30");
     expect(await recover()).toMatchObject({ code: 3, stdout: "" });
   });
 
-  it("no object is listed if the token fails while they are read", async () => {
+  it("etcd recover lists no object if the token fails while it decrypts", async () => {
     kms.fault.set("C_DecryptInit rv 0x32");
     expect(await recover()).toMatchObject({ code: 3, stdout: "" });
   });
 
-  it("no object is listed if the token shows no KEK", async () => {
+  it("etcd recover lists no object if the token shows no KEK", async () => {
     const empty = tokenUri(kms.token, "nothing");
     expect(await recover("--kek", empty)).toMatchObject({
       code: 1,
@@ -174,7 +174,7 @@ describe("what etcd recover never calls unreadable", () => {
     expect(await causes("--nodes", user.href)).toEqual({ ...ALL_CAUSES, unknown: "kek-missing" });
   });
 
-  it("a node that does not answer is reported beside the list", async () => {
+  it("etcd recover reports a node that does not answer beside its list", async () => {
     const away = `http://127.0.0.1:${await freePort()}`;
     const { stdout, code } = await recover("--nodes", away);
     expect([code, stdout]).toEqual([1, expect.stringContaining("warning: a node did not say which KEKs")]);

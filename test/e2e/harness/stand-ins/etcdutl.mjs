@@ -1,5 +1,5 @@
-// In place of `etcdutl version` and `etcdutl snapshot restore FILE --data-dir DIR`: starts an etcd on the folder and stores every object of the
-// snapshot in it. Unlike etcdutl it starts with new revisions and without leases, which the cases do not need.
+// In place of `etcdutl version` and `etcdutl snapshot restore FILE --data-dir DIR`: starts an etcd on the folder and stores every
+// object of the snapshot in it. Unlike etcdutl it starts with new revisions and without leases, which the cases do not need.
 
 import { spawn } from "node:child_process";
 import { createServer } from "node:net";
