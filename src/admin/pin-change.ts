@@ -1,6 +1,5 @@
 // Changes the PIN of one token, for `custody renew`: what the token says of its PINs without a login, whether it accepts a
 // PIN, and C_SetPIN. Each PIN is tried through the login gate, so that no kill and no repetition spends another attempt.
-import { hostAccess } from "../compose/tokens.js";
 import { loginDirectory } from "../config/login-directory.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
@@ -10,10 +9,9 @@ import type { Pin } from "../hsm/login/login-gate.js";
 import { markPin } from "../hsm/login/pin-digest.js";
 import { nameToken } from "../hsm/login/token-name.js";
 import type { TokenDescription } from "../hsm/port.js";
-import { TrialHost } from "../hsm/trial-host.js";
-import { actingEnvironment, actingUser } from "./acting-user.js";
-import { SILENT } from "./command-tokens.js";
+import type { TrialHost } from "../hsm/trial-host.js";
 import type { Operator } from "./operator.js";
+import { startTrialHost } from "./trial-host.js";
 
 const CORRECTION = "nothing more is tried with these shares";
 
@@ -98,12 +96,7 @@ export class PinChange {
   /** Starts a token host: a login belongs to the process, so that each PIN needs one of its own. */
   async #open(suppliedPin: Pin | undefined): Promise<TrialHost> {
     await this.stop();
-    const [settings, token] = [this.#settings, this.#token];
-    const user = actingUser(settings, this.#operator);
-    const env = actingEnvironment(user, process.env);
-    const { host, gate } = hostAccess({ settings, token, log: SILENT, env, user, suppliedPin });
-    const { startTimeoutMs } = settings.hsm;
-    this.#host = new TrialHost({ host: { ...host, sessions: 1 }, gate, startTimeoutMs, log: SILENT });
+    this.#host = startTrialHost(this.#settings, this.#token, this.#operator, suppliedPin);
     await this.#host.open();
     return this.#host;
   }
