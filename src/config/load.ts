@@ -67,6 +67,11 @@ export function loadConfigurations(request: LoadRequest): readonly Configuration
   return oneOrThrow(all, [...new Set(lines)]);
 }
 
+/** Returns the warnings about all settings, each once. */
+export function warningsOf(configurations: readonly Configuration[]): string[] {
+  return [...new Set(configurations.flatMap(({ settings }) => settings.warnings))];
+}
+
 interface Read {
   /** Undefined if there are problems. */
   readonly configuration: Configuration | undefined;

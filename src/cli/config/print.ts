@@ -7,6 +7,7 @@ import {
   type EffectiveSetting,
   type Source,
 } from "../../config/effective-settings.js";
+import { warningsOf } from "../../config/load.js";
 import { locateConfiguration } from "../../config/location.js";
 import { formatJson, type Terminal } from "../output.js";
 import { formatTable } from "../table.js";
@@ -55,7 +56,7 @@ function inForce(options: SettingsOptions): { rows: EffectiveSetting[]; warnings
   const [first] = all;
   const isOne = options.cluster !== undefined || first?.settings.cluster === undefined;
   const rows = isOne ? settingsInForce(chooseCluster(all, options.cluster)) : clusterSettingsInForce(all);
-  return { rows, warnings: [...new Set(all.flatMap(({ settings }) => settings.warnings))] };
+  return { rows, warnings: warningsOf(all) };
 }
 
 function show(value: unknown): string {

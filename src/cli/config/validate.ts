@@ -1,5 +1,6 @@
 // `kms-pkcs11 config validate`: whether `serve` accepts the configuration, without opening anything that it names.
 import type { Command } from "commander";
+import { warningsOf } from "../../config/load.js";
 import { locateConfiguration } from "../../config/location.js";
 import { KmsError } from "../../errors.js";
 import { EXIT_USAGE } from "../exit-code.js";
@@ -39,9 +40,7 @@ Example:
 function validate(options: SettingsOptions): ConfigValidateOutput {
   const file = locateConfiguration(options, process.env)?.path ?? null;
   try {
-    const warnings = [
-      ...new Set(configurationsFrom(options, true).flatMap(({ settings }) => settings.warnings)),
-    ];
+    const warnings = warningsOf(configurationsFrom(options, true));
     return { file, valid: true, problems: [], warnings };
   } catch (error) {
     if (!(error instanceof KmsError) || error.code !== "CONFIG_INVALID") throw error;
