@@ -13,37 +13,42 @@ const DIST = fileURLToPath(new URL("../dist/", import.meta.url));
 const CLI = join(DIST, "cli");
 const COMMANDS = join(CLI, "commands.js");
 const SERVE = join(CLI, "serve.js");
-/** Loaded before a command: a second copy would have errors of other classes. */
-const LOADED_BEFORE = ["main.js", "cli/program.js"].flatMap((name) => [...withImports(join(DIST, name))]);
+/**
+ * Stay in files of their own: what is loaded before a command, since a second copy would have errors of other classes; and
+ * `serve`, since one process runs one command. Sharing no files with the others, it loads fewer.
+ */
+const APART = new Set([
+  ...withImports(join(DIST, "main.js")),
+  ...withImports(join(DIST, "cli/program.js")),
+  SERVE,
+]);
 /** `@kubernetes/client-node` is thousands of modules, which only the commands on Kubernetes objects load. */
 const PACKAGES_APART = ["commander", "@kubernetes/client-node"];
 
-/** Keeps every path that a module has relative to itself, and the modules of `apart` in their own files. */
-function paths(apart) {
-  return {
-    name: "paths",
-    resolveId: (source, importer) => {
-      if (!source.startsWith(".") || importer === undefined) return null;
-      const file = join(dirname(importer), source);
-      return apart.has(file) ? { id: `./${relative(CLI, file)}`, external: true } : null;
-    },
-    transform: (code, id) =>
-      code.includes("import.meta.url")
-        ? code.replaceAll(
-            "import.meta.url",
-            `new URL(${JSON.stringify(relative(CLI, id))}, import.meta.url).href`,
-          )
-        : null,
-  };
-}
+/** Keeps every path that a module has relative to itself. */
+const paths = {
+  name: "paths",
+  resolveId: (source, importer) => {
+    if (!source.startsWith(".") || importer === undefined) return null;
+    const file = join(dirname(importer), source);
+    return APART.has(file) ? { id: `./${relative(CLI, file)}`, external: true } : null;
+  },
+  transform: (code, id) =>
+    code.includes("import.meta.url")
+      ? code.replaceAll(
+          "import.meta.url",
+          `new URL(${JSON.stringify(relative(CLI, id))}, import.meta.url).href`,
+        )
+      : null,
+};
 
 /** Replaces a module by one in which everything that it imports is joined; what is loaded later stays in `prefix`-*.js. */
-async function joinInto(input, prefix, apart) {
+async function joinInto(input, prefix) {
   const bundle = await rolldown({
     input,
     platform: "node",
     external: PACKAGES_APART,
-    plugins: [paths(apart)],
+    plugins: [paths],
     logLevel: "warn",
   });
   await bundle.write({
@@ -58,8 +63,5 @@ async function joinInto(input, prefix, apart) {
   rmSync(`${input}.map`);
 }
 
-// One process runs one command, so `serve` need not share files with the others. In files of its own, it loads fewer.
-const apart = new Set(LOADED_BEFORE);
-const apartFromOthers = new Set([...LOADED_BEFORE, SERVE].filter((file) => file !== COMMANDS));
-await joinInto(COMMANDS, "joined", apartFromOthers);
-await joinInto(SERVE, "serve", apart);
+await joinInto(COMMANDS, "joined");
+await joinInto(SERVE, "serve");
