@@ -34,10 +34,10 @@ export function verifySignatures(signatures: readonly string[], message: Uint8Ar
     }
   });
   const keys = verified.map(({ key }) => key.value);
-  const repeated = keys.findIndex((value, index) => keys.indexOf(value) < index);
-  if (repeated >= 0) {
-    const first = keys.indexOf(keys[repeated] ?? "");
-    throw refused(`signatures ${first + 1} and ${repeated + 1} were made with the same key; remove one`);
+  for (const [index, key] of keys.entries()) {
+    const first = keys.indexOf(key);
+    if (first === index) continue;
+    throw refused(`signatures ${first + 1} and ${index + 1} were made with the same key; remove one`);
   }
   return verified;
 }
