@@ -31,21 +31,23 @@ export function addEveryNodeOption(command: Command): Command {
  */
 export function namedNodes({ nodes, cluster }: NodesOptions, settings?: Settings): URL[] | undefined {
   if (nodes === undefined) return undefined;
-  try {
-    const urls = parseNodeAddresses(
-      nodes.split(",").map((one) => one.trim()),
-      settings?.http,
-    );
-    return urls.map((url) => ofCluster(url, settings?.cluster?.name ?? checkedName(cluster)));
-  } catch (error) {
-    const { code, message } = KmsError.from(error);
-    throw new KmsError(code, `--nodes: ${message}`, error);
-  }
+  const addresses = nodes.split(",").map((one) => one.trim());
+  const urls = naming("--nodes", () => parseNodeAddresses(addresses, settings?.http));
+  const name = settings?.cluster?.name ?? cluster;
+  if (name === undefined) return urls;
+  // The name becomes part of a command on the nodes.
+  naming("--cluster", () => checkClusterName(name));
+  return urls.map((url) => ofCluster(url, name));
 }
 
-/** The name becomes part of a command on the nodes. */
-function checkedName(cluster: string | undefined): string | undefined {
-  return cluster === undefined ? undefined : checkClusterName(cluster);
+/** Runs a check of an option's value, whose errors then begin with the option. */
+function naming<T>(option: string, check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    const { code, message } = KmsError.from(error);
+    throw new KmsError(code, `${option}: ${message}`, error);
+  }
 }
 
 /** Returns the plugins that --nodes names, or else those of the configuration. @throws KmsError CONFIG_INVALID */

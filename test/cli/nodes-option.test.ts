@@ -59,6 +59,19 @@ describe("--nodes", () => {
     expect(() => namedNodes({ nodes })).toThrow(/^--nodes: (?!.*secret)/);
   });
 
+  it("--cluster names the cluster that the plugins are asked about", () => {
+    const nodes = "http://node-2:8090,ssh://cp-3";
+    expect(namedNodes({ nodes, cluster: "tenant-a" })?.map(String)).toEqual([
+      "http://node-2:8090/keys?cluster=tenant-a",
+      "ssh://cp-3/127.0.0.1:8090/keys?cluster=tenant-a",
+    ]);
+  });
+
+  it("a name that no cluster can have is reported as the value of --cluster, not of --nodes", () => {
+    const options = { nodes: "ssh://cp-3", cluster: "a;reboot" };
+    expect(() => namedNodes(options)).toThrow(/^--cluster: cannot name a cluster/);
+  });
+
   it("--nodes replaces the nodes of the configuration, which a command uses without it", () => {
     const settings = { nodes: CONFIGURED, tokens: [] } as unknown as Settings;
     expect(nodesOf({}, settings)).toBe(CONFIGURED);

@@ -34,19 +34,21 @@ export async function keyCandidates(description: string, source: KeySource): Pro
 }
 
 /** Returns the URLs of the plugins' keyrings: those of --nodes, or this node's own. */
-function nodesOf({ config, nodes, cluster: given }: KeySource): URL[] {
+function nodesOf({ config, nodes, cluster }: KeySource): URL[] {
+  const options = {
+    ...(config !== undefined && { config }),
+    ...(nodes !== undefined && { nodes }),
+    ...(cluster !== undefined && { cluster }),
+    output: "table" as const,
+  };
   try {
-    const named =
-      nodes === undefined ? undefined : namedNodes({ nodes, ...(given !== undefined && { cluster: given }) });
+    const named = namedNodes(options);
     // A tunnel of ssh would take too long.
     if (named !== undefined) return named.filter(({ protocol }) => protocol.startsWith("http"));
-    const options = {
-      ...(config !== undefined && { config }),
-      ...(given !== undefined && { cluster: given }),
-    };
-    const { http, cluster } = settingsFrom({ ...options, output: "table" }, false);
+    const settings = settingsFrom(options, false);
+    const { http } = settings;
     if (http === undefined || http.port === 0) return [];
-    return [ofCluster(keyringAt(http), cluster?.name)];
+    return [ofCluster(keyringAt(http), settings.cluster?.name)];
   } catch {
     return config === undefined && nodes === undefined ? [keyringAt(USUAL_HTTP)] : [];
   }
