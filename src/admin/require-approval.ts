@@ -106,12 +106,23 @@ function requireSame(proposal: Proposal, operation: ApprovedOperation, tokens: r
   if (label !== undefined && proposal.label !== label) {
     throw refused(`the approval is for label "${oneLine(proposal.label)}", not for "${oneLine(label)}"`);
   }
-  if (proposal.object !== (object ?? null)) throw refused("the approval is for another object");
-  if (proposal.report !== null && !reports.includes(proposal.report)) {
-    throw refused(
-      operation.operation === "recover"
-        ? "the approval is for another list of objects; give it with --only"
-        : "the approval relies on another usage report",
-    );
+  if (proposal.object !== (object ?? null)) {
+    throw refused(`the approval is for ${nameObject(proposal.object)}, not for ${nameObject(object)}`);
   }
+  if (proposal.report !== null && !reports.includes(proposal.report)) {
+    throw refused(otherReport(operation, proposal.report));
+  }
+}
+
+function nameObject(object: string | null | undefined): string {
+  return object === null || object === undefined ? "no object" : `object "${oneLine(object)}"`;
+}
+
+/** Names both files by the digest in the approval, that of their bytes. */
+function otherReport({ operation, reports = [] }: ApprovedOperation, approved: string): string {
+  const [given] = reports;
+  const list = operation === "recover";
+  const file = list ? "list of objects" : "usage report";
+  const instead = given === undefined ? "" : `, not on ${given}`;
+  return `the approval relies on the ${file} ${approved}${instead}; give that one with ${list ? "--only" : "--usage-report"}`;
 }
