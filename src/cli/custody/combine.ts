@@ -6,7 +6,7 @@ import { Gathering } from "../../custody/gathering.js";
 import { readSealedPin } from "../../custody/sealed-pin-file.js";
 import { KmsError } from "../../errors.js";
 import { printBytes, type Terminal } from "../output.js";
-import { configHelp } from "../settings-options.js";
+import { addClusterOption, configHelp } from "../settings-options.js";
 import { enterShares } from "./enter-shares.js";
 import { gatherShares } from "./gather-shares.js";
 import { addSealedOptions, sealedPath, type SealedOptions } from "./sealed-option.js";
@@ -24,7 +24,7 @@ Example:
 
 /** Adds `custody combine`. */
 export function addCustodyCombineCommand(custody: Command, terminal: Terminal): void {
-  addSealedOptions(custody.command("combine"))
+  addClusterOption(addSealedOptions(custody.command("combine")))
     .description("rebuild the PIN from enough shares, into a new file or a pipe")
     .option("-c, --config <file>", configHelp("--sealed"))
     .addOption(

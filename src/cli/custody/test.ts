@@ -6,7 +6,7 @@ import type { SealedPin } from "../../custody/sealed-pin.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, type Terminal } from "../output.js";
 import { formatTable } from "../table.js";
-import { configHelp } from "../settings-options.js";
+import { addClusterOption, configHelp } from "../settings-options.js";
 import { enterShares, type Entered } from "./enter-shares.js";
 import { addSealedOptions, sealedPath, type SealedOptions } from "./sealed-option.js";
 import type { CustodyTestOutput } from "../output-schema/custody.js";
@@ -25,7 +25,7 @@ Example:
 
 /** Adds `custody test`. */
 export function addCustodyTestCommand(custody: Command, terminal: Terminal): void {
-  addSealedOptions(custody.command("test"))
+  addClusterOption(addSealedOptions(custody.command("test")))
     .description("check custodians' shares without showing the PIN; exit 0 if all are right, 1 if one is not")
     .option("-c, --config <file>", configHelp("--sealed"))
     .addHelpText("after", HELP)
