@@ -14,6 +14,10 @@ import { describeRefusal } from "./kube-status.js";
 import { readKubeTarget, type KubeAccess, type KubeTarget } from "./kubeconfig.js";
 import type { KubeUser } from "./kubeconfig-schema.js";
 
+/** Values of `accept` for the metadata of an object, or of each object of a list. Its annotations may contain secrets. */
+export const METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+export const METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+
 export interface KubeRequest {
   readonly method: "GET" | "POST" | "PATCH" | "DELETE";
   readonly path: string;

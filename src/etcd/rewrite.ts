@@ -4,7 +4,7 @@
 // kept. The object itself is never received: the request asks for metadata only.
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
-import type { KubeAnswer, KubeApi } from "./kube-api.js";
+import { METADATA, type KubeAnswer, type KubeApi } from "./kube-api.js";
 import { describeRefusal } from "./kube-status.js";
 
 export type Rewriting =
@@ -24,7 +24,6 @@ const CONFLICTS = 20;
 const RETRIES = 5;
 const FIRST_PAUSE_MS = 200;
 const MERGE_PATCH = "application/merge-patch+json";
-const METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 
 /** Rewrites one object. @throws KmsError PEER_UNREACHABLE if the API server or etcd does not answer */
 export async function rewrite(
@@ -66,7 +65,7 @@ async function patch(api: KubeApi, path: string, revision: number): Promise<Kube
       const answer = await api.request({
         method: "PATCH",
         path: `${path}?fieldManager=kms-pkcs11`,
-        accept: METADATA_ONLY,
+        accept: METADATA,
         body: { type: MERGE_PATCH, json },
       });
       const isTemporary = answer.status === 429 || answer.status >= 500;

@@ -5,7 +5,7 @@
 import { KmsError } from "../errors.js";
 import protobuf from "protobufjs";
 import type { ApiResources } from "./api-resources.js";
-import type { KubeApi } from "./kube-api.js";
+import { METADATA, METADATA_LIST, type KubeApi } from "./kube-api.js";
 import { describeRefusal } from "./kube-status.js";
 import { normalPrefix, parseStorageKey } from "./storage-key.js";
 import type { EtcdStore, StoredObject } from "./store.js";
@@ -25,8 +25,6 @@ export interface Comparison {
 
 const NAMESPACE = "kube-system";
 const PATH = `/api/v1/namespaces/${NAMESPACE}`;
-const METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
-const METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /** An object may be written between the two reads, so the comparison is repeated. */
 const MAX_ATTEMPTS = 5;
 const MAX_SAMPLES = 5;

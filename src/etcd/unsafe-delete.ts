@@ -1,7 +1,7 @@
 // Deletes an object that kube-apiserver cannot read, through kube-apiserver (KEP-3926; on by default in Kubernetes 1.37). An
 // API server without this feature ignores the option and would delete a readable object as usual. So the API server is asked
 // first: it has to say "corrupt object", which only one with the feature says.
-import type { KubeAnswer, KubeApi } from "./kube-api.js";
+import { METADATA, type KubeAnswer, type KubeApi } from "./kube-api.js";
 import { describeRefusal } from "./kube-status.js";
 
 /** What the API server says of an object, or did with it. */
@@ -15,7 +15,6 @@ export type ApiVerdict =
 /** The verb that a user needs in addition to "delete". */
 export const UNSAFE_VERB = "unsafe-delete-ignore-read-errors";
 
-const METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 /** No other option may be set beside this one. */
 const DELETE_OPTIONS = {
   kind: "DeleteOptions",
