@@ -6,13 +6,13 @@
 import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
-import { ApiResources } from "../etcd/api-resources.js";
+import { ApiResources, collectionPath } from "../etcd/api-resources.js";
 import { KubeApi } from "../etcd/kube-api.js";
+import { listAll } from "../etcd/list-check.js";
+import type { ApiObjectName } from "../etcd/storage-key.js";
 import type { ListingEvent, ListingRequest } from "./listing.js";
 
-const PAGE = 500;
 const POLL_MS = 200;
-const METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 const request = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8")) as ListingRequest;
 await run();
@@ -25,7 +25,7 @@ async function run(): Promise<void> {
     report({ event: "ready" });
     const served = await ApiResources.discover(api);
     for (const { resource, expected } of request.resources) {
-      report({ event: "listed", resource, expected, ...(await list(api, served, resource)) });
+      report({ event: "listed", resource, expected, ...(await list(api, served, parts(resource))) });
     }
     report({ event: "done" });
   } finally {
@@ -59,35 +59,20 @@ async function whatIsMissing(api: KubeApi): Promise<string | undefined> {
 async function list(
   api: KubeApi,
   served: ApiResources,
-  name: string,
+  name: Pick<ApiObjectName, "group" | "resource">,
 ): Promise<{ readonly objects: number | null; readonly problem: string | null }> {
-  const found = served.find(parts(name));
+  const found = served.find(name, "list");
   if ("reason" in found) return { objects: null, problem: found.reason };
-  const { group, version } = found;
-  const base = group === "" ? `/api/${version}` : `/apis/${group}/${version}`;
-  const path = `${base}/${parts(name).resource}`;
-  let objects = 0;
-  let next = "";
   try {
-    do {
-      const query = `?limit=${PAGE}${next === "" ? "" : `&continue=${encodeURIComponent(next)}`}`;
-      const page = (await api.json({ method: "GET", path: path + query, accept: METADATA })) as Page;
-      objects += page.items?.length ?? 0;
-      next = page.metadata?.continue ?? "";
-    } while (next !== "");
+    const all = await listAll(api, collectionPath(found, name.resource));
+    return "reason" in all ? { objects: null, problem: all.reason } : { ...all, problem: null };
   } catch (error) {
     return { objects: null, problem: KmsError.from(error).message };
   }
-  return { objects, problem: null };
-}
-
-interface Page {
-  readonly items?: readonly unknown[];
-  readonly metadata?: { readonly continue?: string };
 }
 
 /** Returns the parts of a name such as "secrets" or "widgets.example.com". */
-function parts(name: string): { readonly group: string; readonly resource: string } {
+function parts(name: string): Pick<ApiObjectName, "group" | "resource"> {
   const dot = name.indexOf(".");
   return dot < 0
     ? { group: "", resource: name }

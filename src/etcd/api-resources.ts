@@ -12,9 +12,9 @@ export interface ServedResource {
 }
 
 /** What a command needs to do with an object. */
-type Verb = "patch" | "delete";
+type Verb = "list" | "patch" | "delete";
 
-const CHANGING: Record<Verb, string> = { patch: "patching", delete: "deleting" };
+const CHANGING: Record<Verb, string> = { list: "listing", patch: "patching", delete: "deleting" };
 
 /** Why the API cannot serve an object. */
 export interface Unserved {

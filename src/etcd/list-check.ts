@@ -2,10 +2,9 @@
 // cache, which controllers and kubelets depend on.
 import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
-import type { KubeApi } from "./kube-api.js";
+import { METADATA_LIST, type KubeApi } from "./kube-api.js";
 import { describeRefusal } from "./kube-status.js";
 
-const METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 /** Objects in a page, as in kubectl's. */
 const PAGE = 500;
 const PAUSE_MS = 1_000;
@@ -35,31 +34,45 @@ async function listOnce(api: KubeApi, path: string): Promise<Problem | undefined
     // A page from the watch cache, which is complete or not there.
     const cached = await page(api, `${path}?resourceVersion=0&limit=1`);
     if ("reason" in cached) return cached;
-    let next: string | undefined = "";
-    while (next !== undefined) {
-      const start: string = next === "" ? "" : `&continue=${encodeURIComponent(next)}`;
-      const read: Problem | { readonly next: string | undefined } = await page(
-        api,
-        `${path}?limit=${PAGE}${start}`,
-      );
-      if ("reason" in read) return read;
-      ({ next } = read);
-    }
-    return undefined;
+    const all = await listAll(api, path);
+    return "reason" in all ? all : undefined;
   } catch (error) {
     return { reason: KmsError.from(error).message, isFinal: false };
   }
 }
 
-async function page(api: KubeApi, path: string): Promise<Problem | { readonly next: string | undefined }> {
+/** Lists all objects of a resource and returns their number, or why the list fails. @throws KmsError PEER_UNREACHABLE */
+export async function listAll(api: KubeApi, path: string): Promise<Problem | { readonly objects: number }> {
+  let objects = 0;
+  let next = "";
+  do {
+    const start = next === "" ? "" : `&continue=${encodeURIComponent(next)}`;
+    const read = await page(api, `${path}?limit=${PAGE}${start}`);
+    if ("reason" in read) return read;
+    objects += read.objects;
+    ({ next } = read);
+  } while (next !== "");
+  return { objects };
+}
+
+interface Page {
+  readonly objects: number;
+  /** Where the next page begins; empty after the last one. */
+  readonly next: string;
+}
+
+async function page(api: KubeApi, path: string): Promise<Problem | Page> {
   const { status, body } = await api.request({ method: "GET", path, accept: METADATA_LIST });
   try {
     if (status === EXPIRED) return { reason: "the list took too long", isFinal: false };
     if (status !== 200) {
       return { reason: describeRefusal(status, body), isFinal: status === FORBIDDEN };
     }
-    const { metadata } = JSON.parse(body.toString()) as { metadata?: { continue?: string } };
-    return { next: metadata?.continue === "" ? undefined : metadata?.continue };
+    const { items, metadata } = JSON.parse(body.toString()) as {
+      readonly items?: readonly unknown[];
+      readonly metadata?: { readonly continue?: string };
+    };
+    return { objects: items?.length ?? 0, next: metadata?.continue ?? "" };
   } finally {
     // The annotation of `kubectl apply` may contain a Secret's data.
     body.fill(0);

@@ -33,3 +33,22 @@ it("an etcd key leads to the path of its own object and never to another object"
     await standIn.close();
   }
 });
+
+it("a resource that the API lists, but does not patch, is found for listing only", async () => {
+  const logs = { resource: "logs", scope: "Namespaced", verbs: ["get", "list"] };
+  const core = { metadata: { name: "" }, versions: [{ version: "v1", resources: [logs] }] };
+  const standIn = new StandInApi(({ path }) => ({
+    status: 200,
+    body: { kind: "APIGroupDiscoveryList", items: path === "/api" ? [core] : [] },
+  }));
+  try {
+    const api = await standIn.connect();
+    const resources = await ApiResources.discover(api);
+    api.close();
+    const name = { group: "", resource: "logs" };
+    expect(resources.find(name, "list")).toMatchObject({ version: "v1" });
+    expect(resources.find(name, "patch")).toEqual({ reason: "the API does not allow patching it" });
+  } finally {
+    await standIn.close();
+  }
+});
