@@ -4,8 +4,9 @@ import type { Settings } from "../config/settings.js";
 import { verifyObjects } from "../etcd/count-objects.js";
 import { HsmSeeds } from "../etcd/hsm-seeds.js";
 import { Seeds } from "../etcd/seeds.js";
-import type { ObjectStore } from "../etcd/store.js";
-import type { VerificationResult } from "../etcd/verification.js";
+import type { ObjectStore, StoredObject } from "../etcd/store.js";
+import type { UnreadableObject } from "../etcd/unreadable.js";
+import { Verification, type VerificationResult } from "../etcd/verification.js";
 import type { KmsProvider } from "../provider/kms.js";
 import { withCountProgress, type EtcdSource } from "./etcd-source.js";
 import type { Operator } from "./operator.js";
@@ -45,10 +46,8 @@ export async function verifyWith(
   { prefix, sessions, listed }: VerifyOptions,
   operator: Operator,
 ): Promise<Verified> {
-  const hsm = new HsmSeeds(provider, sessions);
-  const seeds = new Seeds((question) => hsm.load(question));
   const startedAt = performance.now();
-  try {
+  return withSeeds(provider, sessions, async (seeds, hsm) => {
     const result = await withCountProgress(prefix, operator, (observer) =>
       verifyObjects(store, seeds, { prefix, observer, ...(listed !== undefined && { listed }) }),
     );
@@ -58,6 +57,31 @@ export async function verifyWith(
       seconds: Math.round(performance.now() - startedAt) / 1000,
       ...result,
     };
+  });
+}
+
+/** Decrypts one object. Returns why it cannot be decrypted; undefined if it can. @throws KmsError as `verifyStored` */
+export function verifyObject(
+  provider: Pick<KmsProvider, "decrypt">,
+  stored: StoredObject,
+  prefix: string,
+): Promise<UnreadableObject | undefined> {
+  return withSeeds(provider, 1, async (seeds) => {
+    const verification = new Verification(seeds, prefix, 1);
+    await verification.add(stored);
+    return verification.result().unreadable?.objects[0];
+  });
+}
+
+async function withSeeds<T>(
+  provider: Pick<KmsProvider, "decrypt">,
+  sessions: number,
+  use: (seeds: Seeds, hsm: HsmSeeds) => Promise<T>,
+): Promise<T> {
+  const hsm = new HsmSeeds(provider, sessions);
+  const seeds = new Seeds((question) => hsm.load(question));
+  try {
+    return await use(seeds, hsm);
   } finally {
     hsm.stop();
     seeds.clear();

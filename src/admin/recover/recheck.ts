@@ -1,15 +1,13 @@
 // Looks at one object of etcd again, immediately before it would be deleted: with the tokens as they are now.
 import type { Settings } from "../../config/settings.js";
-import { HsmSeeds } from "../../etcd/hsm-seeds.js";
-import { Seeds } from "../../etcd/seeds.js";
+import { KmsError } from "../../errors.js";
 import type { ObjectStore } from "../../etcd/store.js";
 import type { UnreadableObject } from "../../etcd/unreadable.js";
-import { Verification } from "../../etcd/verification.js";
 import { readAgain, requireAll, type Token } from "../command-tokens.js";
 import type { Operator } from "../operator.js";
+import { verifyObject } from "../verify-stored.js";
 import { withProviderOn } from "../with-provider.js";
 import { failedProofs } from "./prove-keks.js";
-import { KmsError } from "../../errors.js";
 
 export type Recheck =
   | { readonly kind: "unreadable"; readonly object: UnreadableObject }
@@ -56,15 +54,7 @@ export async function recheck(
     return { kind: "changed", reason: `it was written again, at revision ${stored.modRevision}` };
   }
   return withProviderOn(now, settings, operator, async (provider) => {
-    const hsm = new HsmSeeds(provider, 1);
-    const seeds = new Seeds((question) => hsm.load(question));
-    const verification = new Verification(seeds, prefix, 1);
-    try {
-      await verification.add(stored);
-    } finally {
-      seeds.clear();
-    }
-    const [object] = verification.result().unreadable?.objects ?? [];
+    const object = await verifyObject(provider, stored, prefix);
     return object === undefined
       ? { kind: "changed", reason: "it can be decrypted now" }
       : { kind: "unreadable", object };
