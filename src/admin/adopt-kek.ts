@@ -4,14 +4,14 @@
 import { schedulePolicy } from "../compose/provider.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
-import { nameCkaId } from "../hsm/key-id.js";
+import { isSameKek, nameCkaId } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
 import { activeAt, readSchedule } from "../provider/generations.js";
 import { labelOf } from "../provider/kek-label.js";
 import type { ApprovalCheck } from "./approval-check.js";
 import type { Token } from "./command-tokens.js";
 import type { KeyReference } from "./key-reference.js";
-import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
+import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import type { Begin } from "./operator-audit.js";
 import { changeTokens, type Changes } from "./token-changes.js";
 

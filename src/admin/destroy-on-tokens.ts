@@ -4,7 +4,7 @@ import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
-import { isSameKek } from "./keyring-view.js";
+import { isSameKek } from "../hsm/key-id.js";
 import type { Token } from "./command-tokens.js";
 import type { Changes, TokenChange } from "./token-changes.js";
 

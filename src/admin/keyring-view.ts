@@ -2,7 +2,7 @@
 // tokens. They may differ, since a KEK is made on one token and cloned to the others with the vendor's tools.
 import { KmsError } from "../errors.js";
 import { Clones } from "../hsm/failover/clones.js";
-import { namesValue } from "../hsm/key-id.js";
+import { isSameKek, namesValue } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
 import {
   activeAt,
@@ -109,14 +109,6 @@ export function findNamedKey(
 /** Returns the token's own record of a KEK: its label may differ from another token's. */
 export function recordOn(token: Token, kek: KekRecord): KekRecord | undefined {
   return token.records?.find((record) => isSameKek(record, kek));
-}
-
-/**
- * Returns whether two records have the same key value. Its key_id may differ between tokens that perform different
- * mechanisms.
- */
-export function isSameKek(one: KekRecord, other: KekRecord): boolean {
-  return one.keyId === other.keyId || one.aliases.includes(other.keyId) || other.aliases.includes(one.keyId);
 }
 
 function findActive(

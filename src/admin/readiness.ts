@@ -2,7 +2,7 @@
 // encrypt under it.
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/port.js";
-import { isSameKek } from "./keyring-view.js";
+import { isSameKek } from "../hsm/key-id.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
 import type { Token } from "./command-tokens.js";
 

@@ -7,8 +7,9 @@ import { LIVE_ETCD, requireNoneUnder, requireUnused, type NamedReport } from "..
 import type { DestroyWindow } from "../hsm/token-hsm.js";
 import { activationOf, laterInstants, type Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../compose/provider.js";
+import { isSameKek } from "../hsm/key-id.js";
 import type { KeyReference } from "./key-reference.js";
-import { findNamedKey, isSameKek, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
+import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } from "./require-of-nodes.js";
 import { readAgain, type Token } from "./command-tokens.js";
 

@@ -6,8 +6,8 @@ import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Hsm, KekRecord } from "../hsm/port.js";
 import type { DestroyWindow, TokenAdministration } from "../hsm/token-hsm.js";
+import { isSameKek } from "../hsm/key-id.js";
 import { destroyAndConfirm } from "./destroy-on-tokens.js";
-import { isSameKek } from "./keyring-view.js";
 
 export interface MadeKek {
   readonly hsm: Pick<TokenAdministration, "destroy"> & Pick<Hsm, "listKeksReloaded">;

@@ -2,7 +2,7 @@
 // makes the change only on the tokens that still need it.
 import { KmsError } from "../errors.js";
 import type { KekRecord } from "../hsm/port.js";
-import { isSameKek } from "./keyring-view.js";
+import { isSameKek } from "../hsm/key-id.js";
 import type { Token } from "./command-tokens.js";
 
 export interface TokenChange {

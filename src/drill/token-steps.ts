@@ -10,6 +10,7 @@ import { KmsError } from "../errors.js";
 import type { Usage } from "../etcd/census-row.js";
 import { takeCensus } from "../etcd/count-objects.js";
 import type { DrillReport } from "../evidence/drill-report.js";
+import { hasKeyId } from "../hsm/key-id.js";
 import type { Found } from "./step-clock.js";
 
 type Kek = DrillReport["keks"][number];
@@ -80,21 +81,17 @@ async function proveKek(
   tokens: readonly Token[],
   settings: Settings,
 ): Promise<Pick<Kek, "found" | "proven" | "detail">> {
-  const holders = tokens.filter(({ records }) =>
-    records?.some((record) => record.keyId === keyId || record.aliases.includes(keyId)),
-  );
+  const holders = tokens.flatMap(({ hsm, name, records = [] }) => {
+    const record = records.find((one) => hasKeyId(one, keyId));
+    return record === undefined ? [] : [{ hsm, name, record }];
+  });
   const problems: string[] = [];
-  for (const { hsm, name, records } of holders) {
-    const record = records?.find((one) => one.keyId === keyId || one.aliases.includes(keyId));
+  for (const { hsm, name, record } of holders) {
     try {
-      const tried = await hsm.probe(record?.keyId ?? keyId, settings.mechanism);
+      const tried = await hsm.probe(record.keyId, settings.mechanism);
       const works = tried.find((one) => one.works);
       if (works !== undefined) {
-        return {
-          found: true,
-          proven: true,
-          detail: `"${record?.label ?? ""}" on ${name}, ${works.mechanism}`,
-        };
+        return { found: true, proven: true, detail: `"${record.label}" on ${name}, ${works.mechanism}` };
       }
       problems.push(`${name}: ${tried.map(({ mechanism, detail }) => `${mechanism}: ${detail}`).join(", ")}`);
     } catch (error) {

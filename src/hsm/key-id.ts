@@ -68,6 +68,25 @@ export function mayNameOneKek(one: string, other: string): boolean {
   return isKeyId(one) && isKeyId(other) && ckaId === otherCkaId && fingerprint[0] !== otherFingerprint[0];
 }
 
+/** The key_ids of one KEK value. */
+interface KeyIds {
+  readonly keyId: string;
+  readonly aliases: readonly string[];
+}
+
+/** Returns whether a KEK has this key_id, as its own or as an alias. */
+export function hasKeyId({ keyId, aliases }: KeyIds, wanted: string): boolean {
+  return keyId === wanted || aliases.includes(wanted);
+}
+
+/**
+ * Returns whether two records have the same key value. Its key_id may differ between tokens that perform different
+ * mechanisms.
+ */
+export function isSameKek(one: KeyIds, other: KeyIds): boolean {
+  return hasKeyId(one, other.keyId) || other.aliases.includes(one.keyId);
+}
+
 /** Returns how a key_id names a CKA_ID: the part before its dot. */
 export function nameCkaId(ckaId: Uint8Array): string {
   if (ckaId.length === 0) return "0";

@@ -2,7 +2,7 @@
 // is a pure function of immutable attributes and the time, so that every node that reads the token computes the same
 // answer without a file, a pointer or an election.
 import { KmsError } from "../errors.js";
-import { namesValue } from "../hsm/key-id.js";
+import { hasKeyId, namesValue } from "../hsm/key-id.js";
 import { PUBLIC_KEY, type KekRecord } from "../hsm/port.js";
 import { parseInstant } from "./kek-label.js";
 
@@ -141,7 +141,7 @@ function choosePlain(plain: readonly Generation[], { objectName, pinned }: Sched
 
 /** Returns whether a key_id, an alias or a CKA_ID in hex names the key. */
 export function isCalled(record: KekRecord, name: string): boolean {
-  return record.keyId === name || record.ckaId === name.toLowerCase() || record.aliases.includes(name);
+  return hasKeyId(record, name) || record.ckaId === name.toLowerCase();
 }
 
 function missing(schedule: Schedule, { objectName }: SchedulePolicy): KmsError {
@@ -178,7 +178,7 @@ export function stateOf(
 
 /** Returns the generation with this key_id or alias; undefined if there is none. */
 export function findByKeyId(schedule: Schedule, keyId: string): Generation | undefined {
-  return schedule.generations.find(({ record }) => record.keyId === keyId || record.aliases.includes(keyId));
+  return schedule.generations.find(({ record }) => hasKeyId(record, keyId));
 }
 
 /** Returns the generations of one schedule that the other does not contain. */

@@ -4,6 +4,7 @@ import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import type { ObjectStore } from "../../etcd/store.js";
 import type { Cause, ForeignObjects, UnreadableObject } from "../../etcd/unreadable.js";
+import { hasKeyId } from "../../hsm/key-id.js";
 import type { Token } from "../command-tokens.js";
 import { readNodeRefreshed, type NodeKeyring } from "../node-client.js";
 import type { Operator } from "../operator.js";
@@ -134,9 +135,7 @@ export function withKnowledge(
       `its KEK may be on ${away.name}, which could not be read: ${away.failure.message}`,
     );
   }
-  const isHeld = tokens.some(({ records = [] }) =>
-    records.some((record) => record.keyId === keyId || record.aliases.includes(keyId)),
-  );
+  const isHeld = tokens.some(({ records = [] }) => records.some((record) => hasKeyId(record, keyId)));
   if (isHeld) return unproven(object, "a token holds its KEK, which is not used; see 'kms-pkcs11 keys list'");
   const holder = asked.find(({ keyring }) => keyring?.keys.some((key) => key.keyId === keyId));
   if (holder !== undefined) {

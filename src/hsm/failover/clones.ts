@@ -1,6 +1,7 @@
 // Decides which keys of several tokens are clones of one KEK. A key with the label and CKA_ID of another token's KEK
 // but a different fingerprint is not a clone: it is refused, and the KEK carries a remark while that key exists.
 import type { Log } from "../../log.js";
+import { hasKeyId, isSameKek } from "../key-id.js";
 import { PUBLIC_KEY, type KekRecord } from "../port.js";
 
 /** What one token showed at its last reading; undefined if it has not been read. */
@@ -42,7 +43,7 @@ export class Clones {
     return kept.map((records) =>
       records?.map((record) => {
         const own = conflicts.filter(({ keyId }) => keyId === record.keyId);
-        const holders = ranksOf(kept, (reading) => reading.some((one) => isSame(one, record)));
+        const holders = ranksOf(kept, (reading) => reading.some((one) => isSameKek(one, record)));
         const lacking = ranksOf(kept, () => true).filter(
           (rank) => !holders.includes(rank) && !own.some((conflict) => conflict.rank === rank),
         );
@@ -70,8 +71,7 @@ export class Clones {
       this.#known.set(name, { keyId: record.keyId, rank });
       return undefined;
     }
-    const same = known.keyId === record.keyId || record.aliases.includes(known.keyId);
-    return same ? undefined : known;
+    return hasKeyId(record, known.keyId) ? undefined : known;
   }
 
   #refuse(record: KekRecord, rank: number, known: Known): string {
@@ -92,8 +92,4 @@ export class Clones {
 
 function ranksOf(readings: readonly Reading[], wanted: (reading: readonly KekRecord[]) => boolean): number[] {
   return readings.flatMap((reading, rank) => (reading !== undefined && wanted(reading) ? [rank] : []));
-}
-
-function isSame(one: KekRecord, other: KekRecord): boolean {
-  return one.keyId === other.keyId || one.aliases.includes(other.keyId) || other.aliases.includes(one.keyId);
 }
