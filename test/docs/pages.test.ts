@@ -55,6 +55,13 @@ it("the pages show pictures that exist", () => {
   }
 });
 
+it("every command that reads the configuration of one cluster has --cluster", async () => {
+  const reading = (await commandLine()).filter(({ help }) => help.includes("--config <file>"));
+  expect(reading.length).toBeGreaterThan(20);
+  const ofAll = reading.filter(({ help }) => !help.includes("--cluster <name>"));
+  expect(ofAll.map(({ name }) => name).sort()).toEqual(["config validate", "serve"]);
+});
+
 it("the pages for users name existing flags only", async () => {
   const help = (await commandLine()).map((command) => command.help).join("\n");
   for (const page of USER_PAGES) {
