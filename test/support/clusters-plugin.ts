@@ -16,6 +16,7 @@ const PATIENCE_MS = 20_000;
 
 export interface ClusterSections {
   readonly keys?: object;
+  readonly failover?: readonly object[];
   readonly socket?: object;
   readonly requests?: number;
   readonly cache?: object;
