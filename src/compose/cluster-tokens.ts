@@ -5,23 +5,17 @@ import { environmentWithoutPin } from "../config/pin-source.js";
 import { formatPkcs11Uri } from "../config/pkcs11-uri.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { pinSourcesOf } from "../config/tokens.js";
-import { FailoverHsm } from "../hsm/failover/failover.js";
 import { KekOwners } from "../hsm/shared/kek-owners.js";
 import { SharedToken } from "../hsm/shared/shared-token.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
-import type { KekName } from "../hsm/wire-calls.js";
 import type { LibraryKind } from "../provider/reload-schedule.js";
 import type { ClusterHsm } from "./cluster.js";
-import { ConfiguredPin } from "./configured-pin.js";
 import type { ServiceStart } from "./service.js";
-import { holdPin, openToken, type LockedToken } from "./tokens.js";
+import { combine, kekNameOf, openConfigured, type LockedToken, type OpenedToken } from "./tokens.js";
 
-interface Opened {
+interface Opened extends OpenedToken {
   readonly identity: string;
   readonly shared: SharedToken;
-  /** Undefined for a PIN that an operator submits. */
-  readonly pin: ConfiguredPin | undefined;
-  readonly locked: LockedToken | undefined;
   readonly library: LibraryKind;
 }
 
@@ -38,7 +32,7 @@ export class ClusterTokens {
   }
 
   get tokens(): readonly TokenHsm[] {
-    return [...this.#opened.values()].map(({ shared }) => shared.hsm);
+    return [...this.#opened.values()].map(({ hsm }) => hsm);
   }
 
   get locked(): readonly LockedToken[] {
@@ -50,22 +44,22 @@ export class ClusterTokens {
     this.#isRunning = true;
   }
 
+  /** Opens the tokens of a cluster, without adding it, so that their hosts can load their packages. */
+  prepare(settings: Settings): void {
+    for (const token of settings.tokens) this.#token(settings, token);
+  }
+
   /** Returns the HSM for a cluster, and opens its tokens unless another cluster has. */
   open(settings: Settings): ClusterHsm {
-    const { hsm, cluster } = settings;
-    const name = cluster?.name ?? "";
-    const { log } = this.#start;
+    const name = settings.cluster?.name ?? "";
     const members = settings.tokens.map((token) => {
       const opened = this.#token(settings, token);
-      const port = opened.shared.add(name, kekNameOf(settings, token));
-      return { name: formatPkcs11Uri(token.uri), hsm: port, opened };
+      const hsm = opened.shared.add(name, kekNameOf(settings, token));
+      return { name: formatPkcs11Uri(token.uri), hsm, opened };
     });
     const [only] = members;
     return {
-      port:
-        only !== undefined && members.length === 1
-          ? only.hsm
-          : new FailoverHsm({ members, requestTimeoutMs: hsm.requestTimeoutMs, log }),
+      port: combine(members, settings, this.#start.log),
       pins: members.map(({ opened }) => opened.pin),
       // In a failover set, tokens may have libraries of different kinds.
       library: only !== undefined && members.length === 1 ? only.opened.library : {},
@@ -81,8 +75,8 @@ export class ClusterTokens {
     });
     for (const { identity } of unused) this.#opened.delete(identity);
     await Promise.all(
-      unused.map(async ({ shared, locked }) => {
-        await shared.hsm.stop(graceMs);
+      unused.map(async ({ hsm, locked }) => {
+        await hsm.stop(graceMs);
         locked?.held.forget();
       }),
     );
@@ -93,30 +87,13 @@ export class ClusterTokens {
     const known = this.#opened.get(identity);
     if (known !== undefined) return known;
     const { env, hostEnv, observer, log } = this.#start;
-    const { pin: source } = token;
-    const held = source.kind === "unlock" ? holdPin(source) : undefined;
-    const pin = held === undefined ? new ConfiguredPin(source, env) : undefined;
-    const { hosts } = settings.hsm;
-    const hsm = openToken({ settings, token, hosts, observer, log, env: hostEnv, suppliedPin: held ?? pin });
-    const locked =
-      source.kind === "unlock" && held !== undefined
-        ? { settings: token, source, held, hsm, hosts }
-        : undefined;
-    const opened = {
-      identity,
-      shared: new SharedToken(hsm, this.#owners, log),
-      pin,
-      locked,
-      library: {},
-    };
+    const configured = openConfigured({ settings, token, observer, log, env: hostEnv }, env);
+    const shared = new SharedToken(configured.hsm, this.#owners, log);
+    const opened = { ...configured, identity, shared, library: {} };
     this.#opened.set(identity, opened);
-    if (this.#isRunning) hsm.start();
+    if (this.#isRunning) opened.hsm.start();
     return opened;
   }
-}
-
-function kekNameOf({ objectName }: Settings, { uri }: TokenSettings): KekName {
-  return { objectName, ...(uri.id !== undefined && { ckaId: Buffer.from(uri.id).toString("hex") }) };
 }
 
 /** Returns the environment of token hosts, without the PINs of any cluster. */

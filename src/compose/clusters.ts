@@ -38,7 +38,7 @@ export function prepareClusters(
   const tokens = new ClusterTokens({ ...start, hostEnv });
   // The hosts of these tokens load their packages while the rest of the plugin does.
   const [first] = configurations;
-  if (first !== undefined) tokens.open(first.settings);
+  if (first !== undefined) tokens.prepare(first.settings);
   return {
     get tokens() {
       return tokens.tokens;

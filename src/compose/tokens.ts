@@ -15,6 +15,7 @@ import { pinSourcesOf } from "../config/tokens.js";
 import type { HsmObserver } from "../hsm/hosts/dispatcher.js";
 import { FailoverHsm } from "../hsm/failover/failover.js";
 import { OperatorPin, verdictOn, type Outdated } from "../hsm/login/operator-pin.js";
+import type { KekName } from "../hsm/wire-calls.js";
 import type { HostProcessOptions } from "../hsm/hosts/spawn-host.js";
 import { LoginGate, type Pin } from "../hsm/login/login-gate.js";
 import { loginStores } from "../hsm/login/login-files.js";
@@ -75,14 +76,18 @@ export function hostAccess({
         ...(moduleEntry !== undefined && { moduleEntry }),
         ...(moduleParameters !== undefined && { moduleParameters }),
         token: tokenSelector(uri),
-        objectName: settings.objectName,
+        ...kekNameOf(settings, token),
         userType,
-        ...(uri.id !== undefined && { ckaId: Buffer.from(uri.id).toString("hex") }),
       },
       sessions,
     },
     gate: new LoginGate({ pin: suppliedPin ?? new ConfiguredPin(pin, env), stores, allowFinalTry, log }),
   };
+}
+
+/** Returns which keys on a token are the KEK of the settings. */
+export function kekNameOf({ objectName }: Settings, { uri }: TokenSettings): KekName {
+  return { objectName, ...(uri.id !== undefined && { ckaId: Buffer.from(uri.id).toString("hex") }) };
 }
 
 /** Constructs the HSM layer of one token, without starting it. */
@@ -100,8 +105,7 @@ export function openToken(access: TokenAccess): TokenHsm {
   });
 }
 
-/** A PIN that an operator submits. */
-export type UnlockSource = PinSource & { readonly kind: "unlock" };
+type UnlockSource = PinSource & { readonly kind: "unlock" };
 
 /** A token whose PIN an operator submits on a socket. */
 export interface LockedToken {
@@ -111,6 +115,47 @@ export interface LockedToken {
   readonly hsm: TokenHsm;
   /** Number of token hosts while all are running. */
   readonly hosts: number;
+}
+
+/** A configured token, not started yet. */
+export interface OpenedToken {
+  readonly hsm: TokenHsm;
+  /** Undefined for a PIN that an operator submits. */
+  readonly pin: ConfiguredPin | undefined;
+  /** Undefined for any other PIN. */
+  readonly locked: LockedToken | undefined;
+}
+
+/**
+ * Constructs the HSM layer of one token with its PIN, without starting it.
+ * @param pinEnv the environment that may hold the PIN
+ */
+export function openConfigured(
+  access: Omit<TokenAccess, "hosts" | "suppliedPin">,
+  pinEnv: NodeJS.ProcessEnv,
+): OpenedToken {
+  const { settings, token } = access;
+  const { pin: source } = token;
+  const { hosts } = settings.hsm;
+  if (source.kind === "unlock") {
+    const held = holdPin(source);
+    const hsm = openToken({ ...access, hosts, suppliedPin: held });
+    return { hsm, pin: undefined, locked: { settings: token, source, held, hsm, hosts } };
+  }
+  const pin = new ConfiguredPin(source, pinEnv);
+  return { hsm: openToken({ ...access, hosts, suppliedPin: pin }), pin, locked: undefined };
+}
+
+/** Returns the HSM that all tokens of the settings are: the only one, or a failover set. */
+export function combine(
+  members: readonly { readonly name: string; readonly hsm: Hsm }[],
+  { hsm: { requestTimeoutMs } }: Settings,
+  log: Log,
+): Hsm {
+  const [only] = members;
+  return only !== undefined && members.length === 1
+    ? only.hsm
+    : new FailoverHsm({ members, requestTimeoutMs, log });
 }
 
 /** The configured tokens, not started yet. */
@@ -130,24 +175,16 @@ export function openTokens(
   log: Log,
   env: NodeJS.ProcessEnv,
 ): OpenedTokens {
-  const { hosts, requestTimeoutMs } = settings.hsm;
-  const locked: LockedToken[] = [];
-  const members = settings.tokens.map((token) => {
-    const { uri, pin: source } = token;
-    const held = source.kind === "unlock" ? holdPin(source) : undefined;
-    const pin = held === undefined ? new ConfiguredPin(source, env) : undefined;
-    const hsm = openToken({ settings, token, hosts, observer, log, env, suppliedPin: held ?? pin });
-    if (source.kind === "unlock" && held !== undefined) {
-      locked.push({ settings: token, source, held, hsm, hosts });
-    }
-    return { name: formatPkcs11Uri(uri), hsm, pin };
-  });
-  const [only] = members;
-  const port =
-    only !== undefined && members.length === 1
-      ? only.hsm
-      : new FailoverHsm({ members, requestTimeoutMs, log });
-  return { tokens: members.map(({ hsm }) => hsm), pins: members.map(({ pin }) => pin), locked, port };
+  const members = settings.tokens.map((token) => ({
+    name: formatPkcs11Uri(token.uri),
+    ...openConfigured({ settings, token, observer, log, env }, env),
+  }));
+  return {
+    tokens: members.map(({ hsm }) => hsm),
+    pins: members.map(({ pin }) => pin),
+    locked: members.flatMap(({ locked }) => locked ?? []),
+    port: combine(members, settings, log),
+  };
 }
 
 /** Returns a warning for each administrator's PIN on this machine; a plugin that serves needs none. */
@@ -166,8 +203,7 @@ export function unlockOptions({ path, sealed }: UnlockSource): string {
   return `${sealed === undefined ? "" : "--share "}--socket ${path}`;
 }
 
-/** Returns an empty holder of the PIN that an operator submits. */
-export function holdPin(source: UnlockSource): OperatorPin {
+function holdPin(source: UnlockSource): OperatorPin {
   const missing = `no PIN is held; run kms-pkcs11 unlock ${unlockOptions(source)}`;
   return new OperatorPin({ description: describePinSource(source), missing, correction: correctPin(source) });
 }
