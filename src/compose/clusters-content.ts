@@ -36,13 +36,13 @@ export function clustersContent(
       metrics: () => metrics.text(),
       metricsType: metrics.contentType,
     }),
-    clusters: (sockets) => contentOfEach(clusters, metrics, sockets),
+    clusters: (sockets) => contentOfEach(clusters, sockets),
   };
 }
 
 /** Ready if every cluster is; each finding has the cluster's name in front. */
 function readinessOfAll(clusters: ShownClusters, sockets: PluginSockets): Readiness {
-  const all = [...clusters.served]
+  const all = clusters.served
     .map((cluster) => ({ name: cluster.name, ...readinessOfOne(cluster, sockets) }))
     .filter(({ ready, lines }) => !ready || lines.length > 1);
   const failed = [...clusters.failed].map(([name, { message }]) => `${name}: is not served: ${message}`);
@@ -57,18 +57,17 @@ function readinessOfOne({ configuration, opened }: ShownCluster, sockets: Plugin
   return readinessOf(running, { ...sockets, server }, configuration.settings.cryptoperiodMs);
 }
 
-function contentOfEach(clusters: ShownClusters, metrics: Metrics, sockets: PluginSockets): HttpClusters {
+function contentOfEach(clusters: ShownClusters, sockets: PluginSockets): HttpClusters {
   const made = new WeakMap<ShownCluster, HttpContent>();
   return {
     names: () => [...clusters.served.map(({ name }) => name), ...clusters.failed.keys()],
     content: (name) => {
       const cluster = clusters.get(name);
       if (cluster === undefined) return undefined;
-      const { configuration, opened } = cluster;
-      const own = { text: () => cluster.metrics.text(), contentType: metrics.contentType };
+      const { configuration, opened, metrics } = cluster;
       const content =
         made.get(cluster) ??
-        httpContent(configuration.settings, opened.running, { ...sockets, server: opened.server }, own);
+        httpContent(configuration.settings, opened.running, { ...sockets, server: opened.server }, metrics);
       made.set(cluster, content);
       return content;
     },

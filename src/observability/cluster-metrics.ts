@@ -88,7 +88,11 @@ export class ClusterMetrics {
     this.#cacheEvictions.inc();
   }
 
-  /** Returns the metrics in the text format of Prometheus. */
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** Returns the metrics in the OpenMetrics text format. */
   async text(): Promise<string> {
     return this.#registry.metrics();
   }

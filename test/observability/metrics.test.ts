@@ -94,3 +94,9 @@ it("metrics keep their names, labels and values", async () => {
 it("key_ids join with kube-apiserver's own metrics", () => {
   expect(hashKeyId("k")).toBe(`sha256:${createHash("sha256").update("k").digest("hex")}`);
 });
+
+it("a cluster's own metrics are in the OpenMetrics format, as their content type says", async () => {
+  const cluster = new Metrics("1.2.3").ofCluster("tenant-a");
+  expect(cluster.contentType).toMatch(/^application\/openmetrics-text/);
+  expect(await cluster.text()).toMatch(/\n# EOF\n$/);
+});
