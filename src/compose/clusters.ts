@@ -1,5 +1,6 @@
 // The clusters of one plugin: opens them, and adds and removes some when the configuration is reloaded, without touching
 // the others. A cluster that cannot be opened is reported and tried again; it does not keep the others from being served.
+import { warningsOf } from "../config/load.js";
 import type { Configuration, Settings } from "../config/settings.js";
 import { requireTrustedPaths } from "../config/trusted-paths.js";
 import type { AuditEvent } from "../audit/line.js";
@@ -136,6 +137,7 @@ class Clusters implements ShownClusters {
         if (next.some(({ settings }) => settings.cluster === undefined)) {
           throw new KmsError("CONFIG_INVALID", "clusters: are missing; serving one cluster takes a restart");
         }
+        for (const warning of warningsOf(next)) log.warn({}, warning);
         await this.#apply(next);
       } catch (error) {
         const reason = KmsError.from(error).message;

@@ -50,24 +50,35 @@ export class Reloader {
 
   /** Reloads what can be reloaded, and logs one line for each changed setting. Never throws. */
   reload(load: () => Configuration): void {
-    const { log } = this.#parts;
-    try {
+    this.#orKeep(() => {
       const next = load();
-      requireTrustedPaths(next.settings, { isCommand: false });
-      for (const warning of next.settings.warnings) log.warn({}, warning);
-      this.apply(next);
-    } catch (error) {
-      const reason = KmsError.from(error).message;
-      log.error({ reason }, "configuration not reloaded: the previous settings stay in force");
-    }
+      for (const warning of next.settings.warnings) this.#parts.log.warn({}, warning);
+      this.#applyAll(next, "all");
+    });
   }
 
   /**
-   * Applies what can be applied, and logs one line for each changed setting.
+   * Applies what can be applied, and logs one line for each changed setting. Never throws.
    * @param reports whether common settings that need a restart are reported here, too, or by another cluster
    */
-  apply(next: Configuration, reports: "all" | "own" = "all"): void {
+  apply(next: Configuration, reports: "all" | "own"): void {
+    this.#orKeep(() => {
+      this.#applyAll(next, reports);
+    });
+  }
+
+  #orKeep(change: () => void): void {
+    try {
+      change();
+    } catch (error) {
+      const reason = KmsError.from(error).message;
+      this.#parts.log.error({ reason }, "configuration not reloaded: the previous settings stay in force");
+    }
+  }
+
+  #applyAll(next: Configuration, reports: "all" | "own"): void {
     const { log } = this.#parts;
+    requireTrustedPaths(next.settings, { isCommand: false });
     const values = comparableSettings(next);
     const changed = changedSettings(this.#inForce, values);
     const counts = { reloaded: 0, restart: 0, unusable: 0 };

@@ -2,7 +2,7 @@
 
 import { connect, type ClientHttp2Session } from "node:http2";
 import { createConnection } from "node:net";
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { randomBytes } from "node:crypto";
 
@@ -147,6 +147,33 @@ describe("SIGHUP", () => {
     await kms.reload();
     expect(kms.plugin.log).toContain("may name the KEK of cluster delta");
     expect(existsSync(kms.socketOf("twin"))).toBe(false);
+  });
+
+  it("a reload is refused for clusters whose new audit key is in a folder others can write to", async () => {
+    const open = join(kms.plugin.folder, "open");
+    mkdirSync(open);
+    chmodSync(open, 0o777);
+    const log = { file: join(audit(), "audit.log"), keyFile: join(open, "audit.key") };
+    kms.configure({ alpha: {}, beta: {}, delta: {} }, { audit: log });
+    await kms.reload();
+    const refusal = (name: string): RegExp =>
+      new RegExp(`"cluster":"${name}".*open can be written by others.*configuration not reloaded`);
+    for (const name of ["alpha", "beta", "delta"]) {
+      await waitFor(() => refusal(name).test(kms.plugin.log), WAIT);
+      expect((await kms.client(name).status()).healthz).toBe("ok");
+    }
+    expect(readdirSync(open)).toEqual([]);
+  });
+
+  it("a reload warns once that others can write to the configuration of the clusters", async () => {
+    const { configFile } = kms.plugin;
+    const warnings = (): number => kms.plugin.log.split(`${configFile} can be written by others`).length - 1;
+    const before = warnings();
+    kms.configure({ alpha: {}, beta: {}, delta: {} });
+    chmodSync(configFile, 0o666);
+    await kms.reload();
+    chmodSync(configFile, 0o600);
+    expect(warnings() - before).toBe(1);
   });
 });
 
