@@ -2,7 +2,10 @@
 // other fails, and one KEK remains. A later rotation warns of the standby KEK. Two first KEKs both stay.
 
 import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { text } from "node:stream/consumers";
 
 import { expect, it } from "vitest";
@@ -11,8 +14,9 @@ import { runCommand } from "../../support/command.js";
 import { MAIN } from "../../support/plugin-process.js";
 import { useToken } from "../../support/token-fixture.js";
 import { tokenUri } from "../../support/token.js";
+import { waitFor } from "../../support/wait.js";
 
-const AFTER_MAKING = "C_GenerateKey sleep 1000 after";
+const LIMIT = { timeoutMs: 60_000 };
 const hsm = useToken({ faults: [] });
 
 const args = (words: readonly string[]): string[] => [
@@ -41,11 +45,19 @@ async function start(...words: string[]): Promise<{ code: number; stderr: string
   return { code, stderr };
 }
 
-const twice = (...words: string[]) => Promise.all([start(...words), start(...words)]);
+/** Runs a command twice: both make their KEK when both have read the token, and neither reads it again before that. */
+async function twice(rules: readonly string[], ...words: string[]) {
+  const go = join(hsm.fault.folder, `go-${randomUUID()}`);
+  hsm.fault.set(`C_GenerateKey until ${go}`, "C_GenerateKey sleep 1000 after", ...rules);
+  const before = hsm.fault.calls("C_GenerateKey");
+  const ended = Promise.all([start(...words), start(...words)]);
+  await waitFor(() => hsm.fault.calls("C_GenerateKey") - before === 2, { what: "both commands", ...LIMIT });
+  writeFileSync(go, "");
+  return ended;
+}
 
 it("two simultaneous 'keys create' name both KEKs and destroy neither, which may be in use", async () => {
-  hsm.fault.set(AFTER_MAKING);
-  const ended = await twice("create");
+  const ended = await twice([], "create");
   expect(ended, JSON.stringify(ended)).toMatchObject([
     { code: 1, stderr: expect.stringContaining("both are on the token") as string },
     { code: 1, stderr: expect.stringContaining("both are on the token") as string },
@@ -55,9 +67,7 @@ it("two simultaneous 'keys create' name both KEKs and destroy neither, which may
 
 it("one of two simultaneous 'keys rotate' succeeds, even if libraries read at load time", async () => {
   const at = new Date(Date.now() + 3_600_000).toISOString();
-  hsm.fault.set(AFTER_MAKING, "store-at-load");
-  const ended = await twice("rotate", "--activate-at", at);
-  // Exit code 2 if the other KEK was there already when it read the token.
+  const ended = await twice(["store-at-load"], "rotate", "--activate-at", at);
   const [winner, loser] = ended.map(({ code }) => code).sort();
   expect(winner, JSON.stringify(ended)).toBe(0);
   expect([1, 2], JSON.stringify(ended)).toContain(loser);

@@ -91,7 +91,8 @@ static void parse_rule(struct control *made, enum function function, char **rest
   static const struct { const char *name; enum action action; bool argument; } actions[] = {
       {"sleep", ACTION_SLEEP, true}, {"hang", ACTION_HANG, false}, {"rv", ACTION_RV, true},
       {"abort", ACTION_ABORT, false}, {"segv", ACTION_SEGV, false}, {"exit", ACTION_EXIT, true},
-      {"leak", ACTION_LEAK, true}, {"alter", ACTION_ALTER, true}, {"fork", ACTION_FORK, false}};
+      {"leak", ACTION_LEAK, true}, {"alter", ACTION_ALTER, true}, {"fork", ACTION_FORK, false},
+      {"until", ACTION_UNTIL, false}};
   if (made->rule_count == RULE_LIMIT) refuse(line, "(too many rules)");
   struct rule *rule = &made->rules[made->rule_count++];
   rule->function = function;
@@ -103,7 +104,7 @@ static void parse_rule(struct control *made, enum function function, char **rest
   if (word == NULL || i == sizeof actions / sizeof *actions) refuse(line, word == NULL ? "(an action is missing)" : word);
   rule->action = actions[i].action;
   if (actions[i].argument) rule->argument = number_word(next_word(rest), line);
-  if (rule->action == ACTION_FORK) rule->file = text_word(next_word(rest), line);
+  if (rule->action == ACTION_FORK || rule->action == ACTION_UNTIL) rule->file = text_word(next_word(rest), line);
   if (rule->action == ACTION_ALTER && !has_output(function)) refuse(line, word);
   while ((word = next_word(rest)) != NULL) {
     if (strcmp(word, "after") == 0) rule->after = true;

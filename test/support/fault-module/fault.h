@@ -19,7 +19,7 @@ extern const char *const function_names[FUNCTION_COUNT];
 
 /* ---- control.c: the control file ---- */
 
-enum action { ACTION_SLEEP, ACTION_HANG, ACTION_RV, ACTION_ABORT, ACTION_SEGV, ACTION_EXIT, ACTION_LEAK, ACTION_ALTER, ACTION_FORK };
+enum action { ACTION_SLEEP, ACTION_HANG, ACTION_RV, ACTION_ABORT, ACTION_SEGV, ACTION_EXIT, ACTION_LEAK, ACTION_ALTER, ACTION_FORK, ACTION_UNTIL };
 
 struct rule {
   enum function function;

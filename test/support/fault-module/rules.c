@@ -78,6 +78,9 @@ bool rules_apply(struct control *now, enum function function, bool after, CK_RV 
     case ACTION_EXIT: _exit((int)rule->argument);
     case ACTION_LEAK: leak(rule->argument); break;
     case ACTION_FORK: leave_child(rule->file); break;
+    case ACTION_UNTIL:
+      while (access(rule->file, F_OK) != 0) sleep_ms(5);
+      break;
     case ACTION_ALTER: break; /* done by rules_alter, once the call has an output */
     }
   }
