@@ -9,20 +9,27 @@ export const SLOW_SERVICE_MS = 0.4;
 const PIPELINE = 32;
 /** The same for a slow token: the next request is there when the lane has answered one. */
 const SLOW_PIPELINE = 2;
+/**
+ * Time for which a lane whose login was refused gets no request, in ms. The next one tries its login again, under the same PIN
+ * policy: a PIN that the token has refused is not sent again.
+ */
+const REFUSED_MS = 60_000;
 
 /** Holds the lanes of one token host and chooses one for each request. */
 export class LaneSet {
   readonly #lanes: LaneClient[] = [];
   /** Lanes that are being opened and logged in. */
   readonly #opening = new Set<LaneClient>();
-  /** Lanes that are logged out and whose login was refused. */
-  readonly #refused = new Set<LaneClient>();
+  /** Lanes that are logged out and whose login was refused, and until when they get no request, by performance.now(). */
+  readonly #refused = new Map<LaneClient, number>();
   #operationMs = 0;
 
   /** Lanes that serve requests. */
   get open(): readonly LaneClient[] {
     if (this.#opening.size + this.#refused.size === 0) return this.#lanes;
-    return this.#lanes.filter((lane) => !this.#opening.has(lane) && !this.#refused.has(lane));
+    const now = performance.now();
+    const isRefused = (lane: LaneClient): boolean => (this.#refused.get(lane) ?? -Infinity) > now;
+    return this.#lanes.filter((lane) => !this.#opening.has(lane) && !isRefused(lane));
   }
 
   /** All lanes, also those that do not serve requests. */
@@ -69,10 +76,10 @@ export class LaneSet {
     return lane;
   }
 
-  /** Stops using a lane that cannot be logged in, if another one can serve. Returns that one. */
+  /** Stops using a lane that cannot be logged in for a while, if another one can serve. Returns that one. */
   refuse(lane: LaneClient): LaneClient | undefined {
     const other = this.open.find((one) => one !== lane);
-    if (other !== undefined) this.#refused.add(lane);
+    if (other !== undefined) this.#refused.set(lane, performance.now() + REFUSED_MS);
     return other;
   }
 

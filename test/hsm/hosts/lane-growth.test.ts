@@ -156,6 +156,26 @@ it("a lane that cannot be opened is tried again after a pause that doubles up to
   expect(await host.grow()).toBe(8);
 });
 
+it("a lane whose login was refused serves again after a minute, or when a login succeeds", () => {
+  const host = new FakeHost();
+  host.lanes.add(host.startLane());
+  const [first, second] = host.lanes.open;
+  if (first === undefined || second === undefined) throw new TypeError("two lanes");
+  for (const readmit of [
+    () => vi.advanceTimersByTime(60_000),
+    () => {
+      host.lanes.readmit();
+    },
+  ]) {
+    expect(host.lanes.refuse(second)).toBe(first);
+    vi.advanceTimersByTime(59_999);
+    expect(host.lanes.open).toEqual([first]);
+    expect(host.lanes.refuse(first)).toBeUndefined();
+    readmit();
+    expect(host.lanes.open).toEqual([first, second]);
+  }
+});
+
 it("a request in a lane waits if an earlier one keeps the lane busy", () => {
   const host = new FakeHost();
   for (const [load, waits] of [
