@@ -18,7 +18,7 @@ import { PluginLock } from "./lock.js";
 import { prepareOnly, type LoadAll, type PreparedService, type ServiceStart } from "./service.js";
 import type { LockedToken } from "./tokens.js";
 import { adminPinWarnings } from "./tokens.js";
-import { startUnlocking } from "./unlock-socket.js";
+import { startUnlocking, type UnlockSocketOptions } from "./unlock-socket.js";
 
 /** How long token hosts may take to log out at a stop, in ms. */
 const HSM_STOP_MS = 1_000;
@@ -98,17 +98,7 @@ async function startParts(
   const { http: address } = configurations[0].settings;
   const http = address && (await startHttp(address, service.content(sockets), service.clusters?.(sockets)));
   closers.add("HTTP endpoints", () => http?.stop());
-  const unlocking = new Set<LockedToken>();
-  const startUnlockSockets = async (): Promise<void> => {
-    for (const token of prepared.locked.filter((one) => !unlocking.has(one))) {
-      unlocking.add(token);
-      const unlock = await startUnlocking({ token, lock, record: service.record, log });
-      sockets.unlock.push(unlock);
-      closers.add("unlock sockets", () => {
-        unlock.stop();
-      });
-    }
-  };
+  const startUnlockSockets = unlockStarter(prepared, sockets, { lock, record: service.record, log }, closers);
   await startUnlockSockets();
   for (const token of prepared.tokens) token.start();
   service.begin();
@@ -121,6 +111,26 @@ async function startParts(
     });
   };
   return { http, reload };
+}
+
+/** Returns a function that starts the unlock sockets of those tokens that have none yet. */
+function unlockStarter(
+  prepared: Pick<PreparedService, "locked">,
+  sockets: PluginSockets,
+  parts: Omit<UnlockSocketOptions, "token">,
+  closers: Start["closers"],
+): () => Promise<void> {
+  const unlocking = new Set<LockedToken>();
+  return async () => {
+    for (const token of prepared.locked.filter((one) => !unlocking.has(one))) {
+      unlocking.add(token);
+      const unlock = await startUnlocking({ token, ...parts });
+      sockets.unlock.push(unlock);
+      closers.add("unlock sockets", () => {
+        unlock.stop();
+      });
+    }
+  };
 }
 
 function logStart(configurations: Configurations, { env, log }: Start): void {

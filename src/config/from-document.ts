@@ -26,6 +26,11 @@ function hsmOf({ requestTimeout, startTimeout, ...others }: Document["hsm"]): Se
   return { ...others, requestTimeoutMs: requestTimeout, startTimeoutMs: startTimeout };
 }
 
+function socketOf({ path, mode, group }: Document["socket"]): Pick<Settings, "socket"> {
+  if (path === undefined) return {};
+  return { socket: { ...path, mode, ...(group !== undefined && { group }) } };
+}
+
 /** Returns the settings of a valid document. */
 export function settingsOf(
   document: Document,
@@ -36,13 +41,7 @@ export function settingsOf(
   const { policy, root } = document.approvals;
   const audit = auditOf(document);
   return {
-    ...(socket.path !== undefined && {
-      socket: {
-        ...socket.path,
-        mode: socket.mode,
-        ...(socket.group !== undefined && { group: socket.group }),
-      },
-    }),
+    ...socketOf(socket),
     objectName: keys.uri.object,
     tokens,
     ...(keys.active !== undefined && { pinnedKey: keys.active }),

@@ -167,25 +167,7 @@ function tryWithKeys(
     for (const kind of candidate.kind.split("+") as SecretKind[]) {
       handles.set(kind, makeKey(holder, kind, candidate.wraps, wanted));
     }
-    const aes = handles.get("aes");
-    const hmac = handles.get("hmac");
-    const record = {
-      keyId: "",
-      aliases: [],
-      label: "",
-      ckaId: "",
-      kind: candidate.kind,
-      unprotected: [],
-      remarks: [],
-    };
-    const kek: Kek = {
-      record,
-      ...(aes && { aes }),
-      ...(hmac && { hmac }),
-      discovered: {},
-      checkedAt: session.losses,
-    };
-    const [result] = probe(session, kek, candidate.choice);
+    const [result] = probe(session, trialKek(candidate, handles, session.losses), candidate.choice);
     if (result?.works === true) return undefined;
     return new TokenFault(result?.detail ?? "not tried", { fault: "setup", code: "MECHANISM_UNSUPPORTED" });
   } catch (error) {
@@ -197,6 +179,13 @@ function tryWithKeys(
     }
     holder.close();
   }
+}
+
+function trialKek({ kind }: KeyCandidate, handles: ReadonlyMap<string, Handle>, checkedAt: number): Kek {
+  const aes = handles.get("aes");
+  const hmac = handles.get("hmac");
+  const record = { keyId: "", aliases: [], label: "", ckaId: "", kind, unprotected: [], remarks: [] };
+  return { record, ...(aes && { aes }), ...(hmac && { hmac }), discovered: {}, checkedAt };
 }
 
 /**

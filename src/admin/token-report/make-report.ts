@@ -42,12 +42,7 @@ export async function makeTokenReport(
   });
   const progress = operator.startProgress("trials", TRIALS);
   try {
-    const { facts, ...seen } = await exercise({
-      hosts,
-      label,
-      progress,
-      signal,
-    });
+    const { facts, ...seen } = await exercise({ hosts, label, progress, signal });
     const report: TokenReport = {
       schema: TOKEN_REPORT_SCHEMA,
       madeBy: `kubernetes-kms-pkcs11 ${VERSION}`,

@@ -92,26 +92,28 @@ function addInit(policy: Command, terminal: Terminal): void {
     .option("--touch-only", "accept security keys that were touched but did not verify their holder")
     .addHelpText("after", INIT_HELP)
     .action((file: string, _local, command: Command) => {
-      const options = command.optsWithGlobals<InitOptions>();
-      const versions =
-        options.next === true || existsSync(file) ? parseChain(readDocument(file)).versions : [];
-      if (versions.length > 0 && options.next !== true) {
-        throw refused(`${file} holds a policy already; add a version with --next`);
-      }
-      const made = { policy: nextPolicy(options, versions.at(-1)?.policy, Date.now()), signatures: [] };
-      const text = formatChain([...versions, made]);
-      quorumsOf(parseChain(text).versions);
-      if (versions.length > 0) replaceDocument(file, text);
-      else writeNewDocument(file, text);
-      const { version } = made.policy;
-      const digest = digestOf(made.policy);
-      const shown = {
-        json: { file, version, digest } satisfies Omit<PolicyInitOutput, "next">,
-        text: `wrote version ${version} to ${file} (${digest})`,
-        change: { did: "write a policy" } as const,
-      };
-      printResult(shown, options.output, terminal);
+      initPolicy(file, command.optsWithGlobals<InitOptions>(), terminal);
     });
+}
+
+function initPolicy(file: string, options: InitOptions, terminal: Terminal): void {
+  const versions = options.next === true || existsSync(file) ? parseChain(readDocument(file)).versions : [];
+  if (versions.length > 0 && options.next !== true) {
+    throw refused(`${file} holds a policy already; add a version with --next`);
+  }
+  const made = { policy: nextPolicy(options, versions.at(-1)?.policy, Date.now()), signatures: [] };
+  const text = formatChain([...versions, made]);
+  quorumsOf(parseChain(text).versions);
+  if (versions.length > 0) replaceDocument(file, text);
+  else writeNewDocument(file, text);
+  const { version } = made.policy;
+  const digest = digestOf(made.policy);
+  const shown = {
+    json: { file, version, digest } satisfies Omit<PolicyInitOutput, "next">,
+    text: `wrote version ${version} to ${file} (${digest})`,
+    change: { did: "write a policy" } as const,
+  };
+  printResult(shown, options.output, terminal);
 }
 
 async function signPolicy(file: string, options: SigningOptions, terminal: Terminal): Promise<void> {

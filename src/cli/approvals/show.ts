@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { describeProposal } from "../../approvals/describe.js";
 import { readDocument } from "../../approvals/document.js";
 import { readPolicy } from "../../approvals/policy-file.js";
+import type { Policy } from "../../approvals/policy.js";
 import { isExpired, parseApproval, standingOf } from "../../approvals/proposal.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "../output.js";
@@ -25,43 +26,42 @@ export function addShowCommand(approvals: Command, terminal: Terminal): void {
     .requiredOption("--policy <file>", "the policy in force")
     .addHelpText("after", "\nExample:\n  kms-pkcs11 approvals show activate.json --policy policy.json")
     .action((file: string, _local, command: Command) => {
-      const { policy: path, output } = command.optsWithGlobals<ShowOptions>();
-      const policy = readPolicy(path);
-      const approval = parseApproval(readDocument(file));
-      const { proposal } = approval;
-      const { isProposed, approvers, needed } = standingOf(policy, approval);
-      const isOver = isExpired(proposal);
-      const missing = Math.max(0, needed - approvers.length);
-      const isApproved = isProposed && missing === 0;
-      const others = policy.people
-        .filter(({ name, approves }) => approves && name !== proposal.proposer && !approvers.includes(name))
-        .map(({ name }) => name);
-      if (output === "json") {
-        terminal.out(
-          formatJson({
-            proposal,
-            isProposed,
-            approvers,
-            needed,
-            missing,
-            isExpired: isOver,
-            isApproved,
-          } satisfies ShowOutput),
-        );
-      } else {
-        terminal.out(
-          formatTable(
-            ["", ""],
-            [
-              ...describeProposal(proposal),
-              ["proposer signed", isProposed ? "yes" : "no"],
-              ["approved by", `${approvers.length} of ${needed}: ${approvers.join(", ")}`],
-              ...(missing === 0 ? [] : [["missing", `${missing} of ${others.join(", ")}`]]),
-              ["verdict", isApproved ? "approved" : isOver ? "expired" : "not approved yet"],
-            ],
-          ).trimStart(),
-        );
-      }
-      if (!isApproved) process.exitCode = EXIT_NO;
+      show(file, command.optsWithGlobals<ShowOptions>(), terminal);
     });
+}
+
+function show(file: string, { policy: path, output }: ShowOptions, terminal: Terminal): void {
+  const policy = readPolicy(path);
+  const approval = parseApproval(readDocument(file));
+  const { proposal } = approval;
+  const { isProposed, approvers, needed } = standingOf(policy, approval);
+  const missing = Math.max(0, needed - approvers.length);
+  const isApproved = isProposed && missing === 0;
+  const shown: ShowOutput = {
+    proposal,
+    isProposed,
+    approvers: [...approvers],
+    needed,
+    missing,
+    isExpired: isExpired(proposal),
+    isApproved,
+  };
+  if (output === "json") terminal.out(formatJson(shown));
+  else terminal.out(tableOf(shown, policy));
+  if (!isApproved) process.exitCode = EXIT_NO;
+}
+
+function tableOf(shown: ShowOutput, { people }: Policy): string {
+  const { proposal, isProposed, approvers, needed, missing, isApproved } = shown;
+  const others = people
+    .filter(({ name, approves }) => approves && name !== proposal.proposer && !approvers.includes(name))
+    .map(({ name }) => name);
+  const rows = [
+    ...describeProposal(proposal),
+    ["proposer signed", isProposed ? "yes" : "no"],
+    ["approved by", `${approvers.length} of ${needed}: ${approvers.join(", ")}`],
+    ...(missing === 0 ? [] : [["missing", `${missing} of ${others.join(", ")}`]]),
+    ["verdict", isApproved ? "approved" : shown.isExpired ? "expired" : "not approved yet"],
+  ];
+  return formatTable(["", ""], rows).trimStart();
 }

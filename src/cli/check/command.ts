@@ -2,7 +2,7 @@
 // ok, warn or fail, with what to do. Skips checks that an earlier failure makes pointless.
 import type { Command } from "commander";
 import { readPin } from "../../config/read-pin.js";
-import type { Settings } from "../../config/settings.js";
+import type { Configuration, Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import { checkAsPlugin, type PluginCheck } from "./as-plugin.js";
 import { checkEncryption } from "./encryption.js";
@@ -70,30 +70,34 @@ export function addCheckCommand(program: Command, terminal: Terminal): void {
     .addHelpText("after", HELP)
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<CheckOptions>();
-      const report = new Report();
-      const { settings, origin } = configurationFrom(options, false);
+      const configuration = configurationFrom(options, false);
       if (options.tokenReport === true) {
         const { output, withIdentity = false } = options;
-        process.exitCode = await reportOnToken(settings, operatorAt(terminal), terminal, {
-          output,
-          withIdentity,
-        });
-        return;
-      }
-      const operator = operatorAt(terminal);
-      const measures = options.encryptionConfig !== undefined;
-      const probesApiserver = options.probeApiserver === true;
-      const plugin = { settings, configPath: origin.file?.path, probesApiserver, report };
-      const { who, p99Ms } = await check(plugin, operator, measures);
-      if (options.encryptionConfig !== undefined) {
-        checkEncryption(options.encryptionConfig, options.usageReport, settings, p99Ms, report);
-      }
-      if (options.output === "json") {
-        const { findings, counts } = report;
-        terminal.out(formatJson({ as: who, findings, counts } satisfies CheckOutput));
-      } else terminal.out(`${who}\n\n${report.describe()}`);
-      process.exitCode = report.exitCode;
+        const shown = { output, withIdentity };
+        const operator = operatorAt(terminal);
+        process.exitCode = await reportOnToken(configuration.settings, operator, terminal, shown);
+      } else process.exitCode = await printFindings(configuration, options, terminal);
     });
+}
+
+/** Returns the exit code. */
+async function printFindings(
+  { settings, origin }: Configuration,
+  options: CheckOptions,
+  terminal: Terminal,
+): Promise<number> {
+  const { encryptionConfig, usageReport, probeApiserver: probesApiserver = false } = options;
+  const report = new Report();
+  const plugin = { settings, configPath: origin.file?.path, probesApiserver, report };
+  const { who, p99Ms } = await check(plugin, operatorAt(terminal), encryptionConfig !== undefined);
+  if (encryptionConfig !== undefined) {
+    checkEncryption(encryptionConfig, usageReport, settings, p99Ms, report);
+  }
+  if (options.output === "json") {
+    const { findings, counts } = report;
+    terminal.out(formatJson({ as: who, findings, counts } satisfies CheckOutput));
+  } else terminal.out(`${who}\n\n${report.describe()}`);
+  return report.exitCode;
 }
 
 /**

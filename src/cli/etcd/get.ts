@@ -84,20 +84,16 @@ async function get(
       details: { key, ...approved },
       outcome: "ok",
     });
-    if (options.output === "json") {
-      const { modRevision } = object;
-      terminal.out(
-        formatJson({
-          key,
-          modRevision,
-          ...keyIdOf(object),
-          value: plaintext.toString("base64"),
-        } satisfies EtcdGetOutput),
-      );
-    } else await printBytes(plaintext);
+    if (options.output === "json") terminal.out(formatJson(outputOf(object, plaintext)));
+    else await printBytes(plaintext);
   } finally {
     plaintext.fill(0);
   }
+}
+
+function outputOf(object: StoredObject, plaintext: Buffer): EtcdGetOutput {
+  const { key, modRevision } = object;
+  return { key, modRevision, ...keyIdOf(object), value: plaintext.toString("base64") };
 }
 
 /** Returns the stored object. @throws KmsError INPUT_INVALID if there is no such key */

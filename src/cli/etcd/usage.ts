@@ -53,22 +53,25 @@ Example:
   kms-pkcs11 etcd usage --snapshot backup.db --fail-if-used 0193...c1`,
     )
     .action(async (_local, command: Command) => {
-      const options = command.optsWithGlobals<UsageOptions>();
-      const references = options.failIfUsed.map((text) => parseKeyReference(FAIL_IF_USED, text));
-      const operator = operatorAt(terminal);
-      const asked = await lookUpKeks(FAIL_IF_USED, references, sourcesOf(options, references), operator);
-      const report = await withEtcd(options, operator, (source) =>
-        reportUsage(source, options.prefix, operator, options.encryptionConfig),
-      );
-      if (options.report !== undefined) writeUsageReport(options.report, report);
-      const answers = asked.map((kek) => answerFor(kek, report));
-      const used = answers.filter(({ isUsed }) => isUsed).map(({ keyId }) => keyId);
-      if (options.output === "json") terminal.out(formatJson({ ...report, used } satisfies EtcdUsageOutput));
-      else terminal.out(describe(report, answers));
-      if (answers.some(({ isUsed, uncertainty }) => isUsed || uncertainty !== undefined)) {
-        process.exitCode = EXIT_NO;
-      }
+      await usage(command.optsWithGlobals<UsageOptions>(), terminal);
     });
+}
+
+async function usage(options: UsageOptions, terminal: Terminal): Promise<void> {
+  const references = options.failIfUsed.map((text) => parseKeyReference(FAIL_IF_USED, text));
+  const operator = operatorAt(terminal);
+  const asked = await lookUpKeks(FAIL_IF_USED, references, sourcesOf(options, references), operator);
+  const report = await withEtcd(options, operator, (source) =>
+    reportUsage(source, options.prefix, operator, options.encryptionConfig),
+  );
+  if (options.report !== undefined) writeUsageReport(options.report, report);
+  const answers = asked.map((kek) => answerFor(kek, report));
+  const used = answers.filter(({ isUsed }) => isUsed).map(({ keyId }) => keyId);
+  if (options.output === "json") terminal.out(formatJson({ ...report, used } satisfies EtcdUsageOutput));
+  else terminal.out(describe(report, answers));
+  if (answers.some(({ isUsed, uncertainty }) => isUsed || uncertainty !== undefined)) {
+    process.exitCode = EXIT_NO;
+  }
 }
 
 /** Returns where to look the KEKs up. @throws KmsError CONFIG_INVALID */
