@@ -73,7 +73,8 @@ export class LiveLine {
   #begin(): void {
     this.#timer = setInterval(this.#draw, DRAW_MS).unref();
     this.#stream.on("resize", this.#draw);
-    for (const signal of SIGNALS) process.on(signal, this.#onSignal);
+    // Before the command's own handlers: one that is called once is no longer counted after its call.
+    for (const signal of SIGNALS) process.prependListener(signal, this.#onSignal);
     process.on("exit", this.#onExit);
   }
 

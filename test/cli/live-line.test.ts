@@ -2,7 +2,7 @@
 
 import { PassThrough } from "node:stream";
 
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { LiveLine } from "../../src/cli/live-line.js";
 
@@ -28,6 +28,7 @@ beforeEach(() => {
 afterEach(() => {
   for (const end of ends) end();
   ends = [];
+  vi.restoreAllMocks();
 });
 
 const show = (text: string): (() => void) => {
@@ -82,4 +83,20 @@ describe("the live line", () => {
     show("a")();
     expect(count()).toBe(before);
   });
+
+  it.each(["before", "after"])(
+    "a signal that is handled once, %s a line is drawn, does not end the process",
+    (when) => {
+      const kill = vi.spyOn(process, "kill").mockReturnValue(true);
+      const handled = vi.fn();
+      if (when === "before") process.once("SIGHUP", handled);
+      const end = show("a");
+      if (when === "after") process.once("SIGHUP", handled);
+      process.emit("SIGHUP", "SIGHUP");
+      expect([handled.mock.calls.length, kill.mock.calls]).toEqual([1, []]);
+      process.emit("SIGHUP", "SIGHUP");
+      expect(kill.mock.calls).toEqual([[process.pid, "SIGHUP"]]);
+      end();
+    },
+  );
 });
