@@ -18,8 +18,8 @@ const FAULT_MS = { least: 200, most: 1_500 };
 const CALM_MS = 500;
 /** Consecutive answers that count as recovery: more than the callers that may have been waiting. */
 const RECOVERED_ANSWERS = 2 * CALLERS;
-/** Time limit for a recovery: the maximum backoff and a start. */
-const RECOVERY_LIMIT_MS = 60_000;
+/** Time limit for a recovery, in ms: the maximum backoff of 30 s and a start, several times: on a busy machine, a start may fail. */
+const RECOVERY_LIMIT_MS = 150_000;
 
 /** No cache, so that every Decrypt reaches the token, and short times, so that a minute can contain many faults. */
 const SETTINGS = {
