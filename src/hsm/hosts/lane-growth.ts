@@ -1,6 +1,7 @@
 // Opens further lanes of a token host, several at a time: some before requests wait for them, the others, up to the number
 // of sessions that it may use, when requests have waited for a while. They take over what the first lane has found. After a
 // lane could not be opened, no other is tried for a while. When no request has waited for some minutes, most lanes are ended.
+import { backoffMs } from "../../backoff.js";
 import type { Log } from "../../log.js";
 import { Op, type OpenRequest } from "../wire-calls.js";
 import type { TokenDescription } from "../port.js";
@@ -46,10 +47,12 @@ const PAUSE_MS = 250;
 const IDLE_MS = 5 * 60_000;
 const IDLE_LANES = 2;
 /**
- * Shortest and longest time after a lane could not be opened until the next is tried, in ms; it doubles with each attempt
- * that fails. Another application may have returned its sessions by then, or a remote token may have got over a bad moment.
+ * Pauses after lanes that could not be opened. Another application may have returned its sessions after a while, or a remote
+ * token may answer again.
  */
-const RETRY_MS = { first: 1_000, longest: 5 * 60_000 };
+const RETRY = { firstMs: 1_000, capMs: 5 * 60_000 };
+/** One host tries one lane: nothing has to be spread. */
+const WITHOUT_JITTER = (): number => 1;
 /**
  * Largest share of the sessions reported by the token that one host uses. On some tokens that number is shared by all
  * applications: other hosts, their replacements and operators' commands need sessions too.
@@ -67,9 +70,10 @@ export class LaneGrowth {
   #waitingSince = 0;
   /** At first, when the token was found. */
   #lastWaitAt = 0;
-  /** When the next lane may be tried, by performance.now(), and the pause after another failure, in ms. */
+  /** When the next lane may be tried, by performance.now(). */
   #retryAt = 0;
-  #retryMs = RETRY_MS.first;
+  /** Number of failures in a row; lanes that fail together count once. */
+  #failures = 0;
 
   constructor(host: GrowingHost, open: OpenRequest, maxLanes: number, log: Log) {
     this.#host = host;
@@ -151,18 +155,16 @@ export class LaneGrowth {
       this.#end(lane, limitMs);
       return;
     }
-    this.#retryMs = RETRY_MS.first;
+    this.#failures = 0;
     onOpened();
   }
 
-  /** Lanes that were being opened together and fail together count as one failure. */
   #pause(open: number, error: unknown): void {
     const now = performance.now();
     if (now < this.#retryAt) return;
-    this.#retryAt = now + this.#retryMs;
-    const fields = { lanes: open, retryMs: this.#retryMs, err: error };
-    this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS.longest);
-    this.#log.warn(fields, "token opens no further session");
+    const retryMs = backoffMs(++this.#failures, RETRY, WITHOUT_JITTER);
+    this.#retryAt = now + retryMs;
+    this.#log.warn({ lanes: open, retryMs, err: error }, "token opens no further session");
   }
 
   /** Ends the session and the thread of a lane. The end of the host, which is replaced, ends them too. */
