@@ -88,11 +88,11 @@ static bool has_output(enum function function) {
 }
 
 static void parse_rule(struct control *made, enum function function, char **rest, int line) {
-  static const struct { const char *name; enum action action; bool argument; } actions[] = {
-      {"sleep", ACTION_SLEEP, true}, {"hang", ACTION_HANG, false}, {"rv", ACTION_RV, true},
-      {"abort", ACTION_ABORT, false}, {"segv", ACTION_SEGV, false}, {"exit", ACTION_EXIT, true},
-      {"leak", ACTION_LEAK, true}, {"alter", ACTION_ALTER, true}, {"fork", ACTION_FORK, false},
-      {"until", ACTION_UNTIL, false}};
+  static const struct { const char *name; enum action action; enum { NONE, NUMBER, PATH } argument; } actions[] = {
+      {"sleep", ACTION_SLEEP, NUMBER}, {"hang", ACTION_HANG, NONE}, {"rv", ACTION_RV, NUMBER},
+      {"abort", ACTION_ABORT, NONE}, {"segv", ACTION_SEGV, NONE}, {"exit", ACTION_EXIT, NUMBER},
+      {"leak", ACTION_LEAK, NUMBER}, {"alter", ACTION_ALTER, NUMBER}, {"fork", ACTION_FORK, PATH},
+      {"until", ACTION_UNTIL, PATH}};
   if (made->rule_count == RULE_LIMIT) refuse(line, "(too many rules)");
   struct rule *rule = &made->rules[made->rule_count++];
   rule->function = function;
@@ -103,8 +103,8 @@ static void parse_rule(struct control *made, enum function function, char **rest
   while (word != NULL && i < sizeof actions / sizeof *actions && strcmp(word, actions[i].name) != 0) i++;
   if (word == NULL || i == sizeof actions / sizeof *actions) refuse(line, word == NULL ? "(an action is missing)" : word);
   rule->action = actions[i].action;
-  if (actions[i].argument) rule->argument = number_word(next_word(rest), line);
-  if (rule->action == ACTION_FORK || rule->action == ACTION_UNTIL) rule->file = text_word(next_word(rest), line);
+  if (actions[i].argument == NUMBER) rule->argument = number_word(next_word(rest), line);
+  if (actions[i].argument == PATH) rule->file = text_word(next_word(rest), line);
   if (rule->action == ACTION_ALTER && !has_output(function)) refuse(line, word);
   while ((word = next_word(rest)) != NULL) {
     if (strcmp(word, "after") == 0) rule->after = true;
