@@ -118,11 +118,11 @@ function nameObject(object: string | null | undefined): string {
   return object === null || object === undefined ? "no object" : `object "${oneLine(object)}"`;
 }
 
-/** Names both files by the digest in the approval, that of their bytes. */
+/** Names files by the SHA-256 of their bytes, as the approval does. */
 function otherReport({ operation, reports = [] }: ApprovedOperation, approved: string): string {
   const [given] = reports;
-  const list = operation === "recover";
-  const file = list ? "list of objects" : "usage report";
-  const instead = given === undefined ? "" : `, not on ${given}`;
-  return `the approval relies on the ${file} ${approved}${instead}; give that one with ${list ? "--only" : "--usage-report"}`;
+  const [file, option] =
+    operation === "recover" ? ["list of objects", "--only"] : ["usage report", "--usage-report"];
+  const instead = given === undefined ? "" : ` instead of ${given}`;
+  return `the approval relies on another ${file}; give ${approved} with ${option}${instead}`;
 }
