@@ -1,4 +1,4 @@
-// Starts a token host in which a command takes its steps one by one: some concern a token without a login.
+// Starts the token host of a command that asks a token something before it logs in, or logs in with several PINs.
 import { hostAccess } from "../compose/tokens.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import type { Pin } from "../hsm/login/login-gate.js";

@@ -73,7 +73,7 @@ export class LiveLine {
   #begin(): void {
     this.#timer = setInterval(this.#draw, DRAW_MS).unref();
     this.#stream.on("resize", this.#draw);
-    // Before the command's own handlers: one that is called once is no longer counted after its call.
+    // Comes first, since a handler for one signal (`once`) is no longer counted when it has been called.
     for (const signal of SIGNALS) process.prependListener(signal, this.#onSignal);
     process.on("exit", this.#onExit);
   }

@@ -14,7 +14,7 @@ export interface ServedResource {
 /** What a command needs to do with an object. */
 type Verb = "list" | "patch" | "delete";
 
-const CHANGING: Record<Verb, string> = { list: "listing", patch: "patching", delete: "deleting" };
+const DOING: Record<Verb, string> = { list: "listing", patch: "patching", delete: "deleting" };
 
 /** Why the API cannot serve an object. */
 export interface Unserved {
@@ -89,7 +89,7 @@ export class ApiResources {
     if (more.length > 0) {
       return { reason: `several groups serve it: ${candidates.map((one) => one.group).join(", ")}` };
     }
-    return first.verbs.includes(verb) ? first : { reason: `the API does not allow ${CHANGING[verb]} it` };
+    return first.verbs.includes(verb) ? first : { reason: `the API does not allow ${DOING[verb]} it` };
   }
 
   /** Returns the path of one object, or why it has none. */

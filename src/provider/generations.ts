@@ -157,7 +157,7 @@ function missing(schedule: Schedule, { objectName }: SchedulePolicy): KmsError {
     const at = new Date(standby.activation).toISOString();
     return new KmsError(
       "KEY_MISSING",
-      `the only KEK "${standby.record.label}" becomes active at the first check of the token after ${at}; if that is long past, check this node's clock`,
+      `the only KEK "${standby.record.label}" becomes active at the first check of the token after ${at}; if that was long ago, check this node's clock`,
     );
   }
   return new KmsError(

@@ -18,7 +18,7 @@ const FAULT_MS = { least: 200, most: 1_500 };
 const CALM_MS = 500;
 /** Consecutive answers that count as recovery: more than the callers that may have been waiting. */
 const RECOVERED_ANSWERS = 2 * CALLERS;
-/** Time limit for a recovery, in ms: the maximum backoff of 30 s and a start, several times: on a busy machine, a start may fail. */
+/** Time limit for a recovery, in ms. A busy machine may need several starts, each after a backoff of up to 30 s. */
 const RECOVERY_LIMIT_MS = 150_000;
 
 /** No cache, so that every Decrypt reaches the token, and short times, so that a minute can contain many faults. */

@@ -10,8 +10,8 @@ const PIPELINE = 32;
 /** The same for a slow token: the next request is there when the lane has answered one. */
 const SLOW_PIPELINE = 2;
 /**
- * Time for which a lane whose login was refused gets no request, in ms. The next one tries its login again, under the same PIN
- * policy: a PIN that the token has refused is not sent again.
+ * Time for which a lane whose login was refused gets no request, in ms. The request after that makes it log in again, under
+ * the same PIN policy: a PIN that the token has refused is not sent again.
  */
 const REFUSED_MS = 60_000;
 
@@ -76,7 +76,7 @@ export class LaneSet {
     return lane;
   }
 
-  /** Stops using a lane that cannot be logged in for a while, if another one can serve. Returns that one. */
+  /** If another lane can serve, returns it, and gives this one, which cannot be logged in, no request for a while. */
   refuse(lane: LaneClient): LaneClient | undefined {
     const other = this.open.find((one) => one !== lane);
     if (other !== undefined) this.#refused.set(lane, performance.now() + REFUSED_MS);

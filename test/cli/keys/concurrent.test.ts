@@ -45,7 +45,10 @@ async function start(...words: string[]): Promise<{ code: number; stderr: string
   return { code, stderr };
 }
 
-/** Runs a command twice: both make their KEK when both have read the token, and neither reads it again before that. */
+/**
+ * Runs a command twice at once. Neither makes its KEK until both have read the token, and each waits before it reads the token
+ * again, so that the other's KEK is there.
+ */
 async function twice(rules: readonly string[], ...words: string[]) {
   const go = join(hsm.fault.folder, `go-${randomUUID()}`);
   hsm.fault.set(`C_GenerateKey until ${go}`, "C_GenerateKey sleep 1000 after", ...rules);

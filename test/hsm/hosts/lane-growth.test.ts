@@ -5,9 +5,8 @@ import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import type { LaneClient, Reply } from "../../../src/hsm/hosts/lane-client.js";
 import { LaneGrowth } from "../../../src/hsm/hosts/lane-growth.js";
 import { LaneSet } from "../../../src/hsm/hosts/lane-set.js";
-import type { WireFailure } from "../../../src/hsm/wire-calls.js";
 import { encodeControlReply } from "../../../src/hsm/wire.js";
-import { Op } from "../../../src/hsm/wire-calls.js";
+import { Op, type WireFailure } from "../../../src/hsm/wire-calls.js";
 import { SILENT } from "../../support/fake-hsm.js";
 import { tokenDescription } from "../../support/token-description.js";
 
@@ -15,7 +14,6 @@ const OPEN = { modulePath: "/lib.so", token: {}, objectName: "kms-kek" };
 const SESSIONS = 16;
 const SLOW_MS = 2;
 const TOKEN = tokenDescription({ loggedIn: true });
-
 const NO_SESSION: WireFailure = { code: "HSM_UNAVAILABLE", message: "CKR_SESSION_COUNT", fault: "device" };
 
 class FakeLane {
