@@ -81,12 +81,20 @@ const LAYERS = {
   "evidence/": ["page/", "etcd/", "audit/", "files/", "untrusted-text\\.ts", "errors\\.ts", "version\\.ts"],
   // An optional feature: nothing else imports it.
   "page/": ["etcd/", "untrusted-text\\.ts"],
-  "server/": ["provider/", "hsm/", "files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
+  "server/": [
+    "provider/",
+    "hsm/",
+    "files/",
+    "grpc-log\\.ts",
+    "untrusted-text\\.ts",
+    "log\\.ts",
+    "errors\\.ts",
+  ],
   // It judges any plugin, and knows nothing of this one.
   "conformance/": [],
-  "etcd/": ["provider/", "hsm/", "files/", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
+  "etcd/": ["provider/", "hsm/", "files/", "grpc-log\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   "bench/": ["hsm/", "aead\\.ts"],
-  "kms-client/": ["untrusted-text\\.ts", "errors\\.ts"],
+  "kms-client/": ["grpc-log\\.ts", "untrusted-text\\.ts", "errors\\.ts"],
   "config/": ["hsm/", "files/", "untrusted-text\\.ts", "errors\\.ts"],
   "audit/": ["files/", "backoff\\.ts", "untrusted-text\\.ts", "log\\.ts", "errors\\.ts"],
   // Without a policy in the configuration, nothing of it is loaded.
@@ -106,6 +114,7 @@ const LAYERS = {
   ],
   "custody/": ["files/", "aead\\.ts", "untrusted-text\\.ts", "errors\\.ts"],
   "files/": ["errors\\.ts"],
+  "grpc-log\\.ts": [],
   "untrusted-text\\.ts": [],
   "aead\\.ts": [],
   "backoff\\.ts": [],
@@ -147,7 +156,7 @@ module.exports = {
       to: {},
     },
     confined("pkcs11js only in the token host", ["pkcs11js"], ["token-host/"]),
-    confined("gRPC only at the edges", ["@grpc"], ["server/", "kms-client/", "etcd/"]),
+    confined("gRPC only at the edges", ["@grpc"], ["server/", "grpc-log\\.ts", "kms-client/", "etcd/"]),
     confined("HTTP metrics only in observability", ["prom-client"], ["observability/"]),
     confined(
       "the Kubernetes client only where it is loaded when needed",

@@ -11,6 +11,7 @@ import {
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { KmsError } from "../errors.js";
+import { muteGrpc } from "../grpc-log.js";
 import { etcdTargets, type EtcdAccess, type EtcdTarget } from "./endpoints.js";
 import { RangePage } from "./range-response.js";
 
@@ -58,6 +59,7 @@ export class EtcdClient {
 
   /** Connects with the first request. @throws KmsError CONFIG_INVALID if the endpoints or TLS files cannot be used */
   constructor(access: EtcdAccess) {
+    muteGrpc();
     this.#members = etcdTargets(access).map((target) => ({
       target,
       client: new Client(target.address, target.credentials, {

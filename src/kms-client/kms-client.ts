@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { KmsError } from "../errors.js";
+import { muteGrpc } from "../grpc-log.js";
 import { oneLine } from "../untrusted-text.js";
 
 const PROTO = fileURLToPath(new URL("../../proto/kms/v2/api.proto", import.meta.url));
@@ -37,6 +38,7 @@ export class KmsClient {
    * @param authority the `:authority` header; the default is kube-apiserver's, since many servers refuse a path
    */
   constructor(endpoint: string, timeoutMs = 3_000, authority = "localhost") {
+    muteGrpc();
     const definition = loadSync(PROTO, { keepCase: true, defaults: true });
     const { v2 } = grpc.loadPackageDefinition(definition) as unknown as {
       v2: { KeyManagementService: grpc.ServiceClientConstructor };

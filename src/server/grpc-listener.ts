@@ -9,6 +9,7 @@ import type {
   ServerOptions,
 } from "node:http2";
 import { Duplex } from "node:stream";
+import { muteGrpc } from "../grpc-log.js";
 
 interface PrivateFields {
   readonly commonServerOptions: ServerOptions;
@@ -45,6 +46,7 @@ export function createGrpcListener(
   http2Options: ServerOptions,
   take: TakeRequest,
 ): GrpcListener {
+  muteGrpc();
   const grpc = new GrpcServer(grpcOptions);
   const fields = grpc as unknown as PrivateFields;
   Object.assign(fields.commonServerOptions, http2Options);
@@ -96,11 +98,14 @@ function writeAndWipe(
   });
 }
 
+/** Characters that a header of gRPC may not have (ASCII-Value of its HTTP/2 protocol). grpc-js drops such a header. */
+const NOT_ASCII_VALUE = /[^ -~]/gu;
+
 function known(headers: IncomingHttpHeaders): IncomingHttpHeaders {
   const kept: IncomingHttpHeaders = {};
   for (const name of HEADERS) {
     const value = headers[name];
-    if (typeof value === "string") kept[name] = value;
+    if (typeof value === "string") kept[name] = value.replace(NOT_ASCII_VALUE, "?");
   }
   return kept;
 }

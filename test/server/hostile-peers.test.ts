@@ -5,6 +5,7 @@ import * as http2 from "node:http2";
 import { status } from "@grpc/grpc-js";
 import { describe, expect, it, vi } from "vitest";
 
+import { HEADERS, message, Peer } from "../support/http2-peer.js";
 import { ask, useKmsServer, start } from "../support/kms-server.js";
 
 const server = useKmsServer();
@@ -41,6 +42,21 @@ describe("hostile peers", () => {
     expect(headers["grpc-status"]).toBe(String(status.UNIMPLEMENTED));
     session.destroy();
     expect(await ask(client, "Status")).toMatchObject({ healthz: "ok" });
+  });
+
+  it("a request with a header that gRPC does not permit is served, and prints nothing", async () => {
+    const printed = [vi.spyOn(console, "error"), vi.spyOn(process.stderr, "write")];
+    const { session } = await new Peer(server).ready();
+    const stream = session.request({ ...HEADERS, "user-agent": "caf\u00e9 \u009b2J" });
+    stream.end(message(32));
+    stream.resume();
+    const trailers = await new Promise<http2.IncomingHttpHeaders>((resolve) =>
+      stream.once("trailers", resolve),
+    );
+    expect(trailers["grpc-status"]).toBe(String(status.OK));
+    expect(server.finished).toMatchObject([{ userAgent: "caf? ?2J" }]);
+    for (const print of printed) expect(print).not.toHaveBeenCalled();
+    session.destroy();
   });
 
   const PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
