@@ -31,6 +31,7 @@ export class HostReload {
     const isReloaded: AcceptsHost = ({ openedAt }) => openedAt >= since;
     for (;;) {
       this.#refuseIfLast();
+      this.#refuseWithoutPin();
       // After a reload that has failed, the remaining hosts are kept for requests.
       if (this.#areAllReady() || !this.#isUnfinished) this.#hosts.ready.at(-1)?.kill("reload");
       this.#isUnfinished = true;
@@ -38,15 +39,25 @@ export class HostReload {
       const host = this.#hosts.ready.find(isReloaded);
       if (host !== undefined) return { host, isReloaded };
       // A library that is already loaded may list a token that is away as empty.
-      if (ready === undefined) {
-        throw new KmsError("HSM_UNAVAILABLE", "no token host can be started to read the token");
-      }
+      if (ready === undefined) throw this.#noHost();
     }
   }
 
   /** Records that a reloaded host has been read. */
   finish(): void {
     this.#isUnfinished = false;
+  }
+
+  /** While the PIN is refused or missing, hosts that are logged in are kept for requests: no other one could log in. */
+  #refuseWithoutPin(): void {
+    const { reason } = this.#hosts;
+    if (reason?.code === "PIN_REFUSED" || reason?.code === "PIN_UNREADABLE") throw this.#noHost();
+  }
+
+  #noHost(): KmsError {
+    const { reason } = this.#hosts;
+    const why = reason === undefined ? "" : `: ${reason.message}`;
+    return new KmsError("HSM_UNAVAILABLE", `no token host can be started to read the token${why}`, reason);
   }
 
   #areAllReady(): boolean {

@@ -242,9 +242,13 @@ export class HostPool {
 
   #readingHosts(): ReadingHosts {
     const ready = (): readonly HostProcess[] => this.ready;
+    const reason = (): KmsError | undefined => this.reason;
     return {
       get ready() {
         return ready();
+      },
+      get reason() {
+        return reason();
       },
       configured: this.#options.hosts,
       serving: () => this.#serving(),

@@ -1,4 +1,5 @@
 // The token hosts as the readings see them; the pool implements it.
+import type { KmsError } from "../../errors.js";
 import type { ReadRequest, ReadSlice } from "../wire-calls.js";
 import type { HostProcess } from "./host-process.js";
 
@@ -9,6 +10,8 @@ export type AcceptsHost = (host: HostProcess) => boolean;
 export interface ReadingHosts {
   /** Hosts that may be given requests, the serving one first. */
   readonly ready: readonly HostProcess[];
+  /** Why the last start failed; undefined if none has failed since a host was ready. */
+  readonly reason: KmsError | undefined;
   /** Number of hosts in the configuration. */
   readonly configured: number;
   /** The serving host, after waiting for a start that has not failed yet. @throws KmsError */

@@ -23,6 +23,7 @@ beforeEach(() => {
   const host = { alive: true, endCause: undefined, lanes: new LaneSet() } as unknown as HostProcess;
   const hosts: ReadingHosts = {
     ready: [host],
+    reason: undefined,
     configured: 1,
     serving: () => Promise.resolve(host),
     read: () =>
@@ -116,6 +117,7 @@ function hostsShowing(...views: View[]): {
     get ready() {
       return ready();
     },
+    reason: undefined,
     configured: 2,
     serving: () => Promise.resolve(ready()[0] as HostProcess),
     read: (one) => {
