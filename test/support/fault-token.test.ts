@@ -192,6 +192,20 @@ describe("mechanisms", () => {
     expect(await hsm.run(listed)).toContain(0x250);
     expect([await hsm.code(info, 0x250), await hsm.code(digest, 0x250)]).toEqual([0, 0x70]);
   });
+
+  test("decrypt-only refuses to encrypt under a mechanism that still decrypts", async () => {
+    const hsm = await client();
+    const sealed = await hsm.run(({ state }) => {
+      state.key = state.makeKey();
+      return state.encrypt(state.key, Buffer.alloc(12, 1), Buffer.from("a text")).toString("hex");
+    });
+    fault().set("decrypt-only 0x1087");
+    const encrypted = ({ state }: Pkcs11Scope): Buffer =>
+      state.encrypt(state.key, Buffer.alloc(12, 1), Buffer.alloc(8));
+    const decrypted = ({ state }: Pkcs11Scope, hex: string): string =>
+      state.decrypt(state.key, Buffer.alloc(12, 1), Buffer.from(hex, "hex")).toString();
+    expect([await hsm.code(encrypted), await hsm.run(decrypted, sealed)]).toEqual([0x68, "a text"]);
+  });
 });
 
 test("a target that cannot be loaded is an error, not a crash", async () => {

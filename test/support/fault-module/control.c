@@ -186,6 +186,7 @@ static void parse_setting(struct control *made, const char *name, char **rest, i
   else if (strcmp(name, "no-mechanism") == 0) parse_list(&made->no_mechanism, rest, line);
   else if (strcmp(name, "only-mechanisms") == 0) parse_list(&made->only_mechanisms, rest, line);
   else if (strcmp(name, "refuse-mechanism") == 0) parse_list(&made->refuse_mechanism, rest, line);
+  else if (strcmp(name, "decrypt-only") == 0) parse_list(&made->decrypt_only, rest, line);
   else if (strcmp(name, "mechanism-error") == 0) {
     made->error_mechanism = number_word(next_word(rest), line);
     made->error_mechanism_rv = number_word(next_word(rest), line);

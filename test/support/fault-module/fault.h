@@ -68,7 +68,7 @@ struct control {
   CK_RV exact_reads_rv; /* CKR_OK: the length is not reported */
   unsigned long pin_length_min, pin_length_max; /* a maximum of 0 when not set */
   unsigned long session_limit, pin_limit, id_limit, label_limit; /* NO_LIMIT when not set */
-  struct list no_mechanism, only_mechanisms, refuse_mechanism, no_attribute, ignore_in_searches;
+  struct list no_mechanism, only_mechanisms, refuse_mechanism, decrypt_only, no_attribute, ignore_in_searches;
   CK_ULONG error_mechanism;
   CK_RV error_mechanism_rv; /* CKR_OK when not set */
   struct attribute_rules refuse_attribute, unreadable_attribute, report_attribute;

@@ -54,12 +54,14 @@ static CK_RV check_session(CK_SESSION handle) {
   return CKR_OK;
 }
 
-static CK_RV check_mechanism(CK_SESSION handle, const CK_MECHANISM *mechanism) {
+static CK_RV check_mechanism(enum function function, CK_SESSION handle, const CK_MECHANISM *mechanism) {
   CK_RV rv = check_session(handle);
   if (rv == CKR_OK && login_is_missing()) rv = CKR_USER_NOT_LOGGED_IN;
   if (rv != CKR_OK || mechanism == NULL) return rv;
   if (mechanism_hidden(mechanism->type) || list_has(&control->refuse_mechanism, mechanism->type))
     return CKR_MECHANISM_INVALID;
+  bool encrypts = function == F_C_EncryptInit || function == F_C_WrapKey;
+  if (encrypts && list_has(&control->decrypt_only, mechanism->type)) return CKR_KEY_FUNCTION_NOT_PERMITTED;
   return control->error_mechanism == mechanism->type ? control->error_mechanism_rv : CKR_OK;
 }
 
@@ -94,11 +96,11 @@ static CK_RV call_leave(struct call *call, enum function function, CK_RV rv) {
   return rv;
 }
 
-#define CHECK_FREE(arguments) check_free()
-#define CHECK_LIBRARY(arguments) check_library()
-#define CHECK_SLOT(arguments) check_slot()
-#define CHECK_SESSION(arguments) check_session(session)
-#define CHECK_MECHANISM(arguments) check_mechanism(session, mechanism)
+#define CHECK_FREE(name, arguments) check_free()
+#define CHECK_LIBRARY(name, arguments) check_library()
+#define CHECK_SLOT(name, arguments) check_slot()
+#define CHECK_SESSION(name, arguments) check_session(session)
+#define CHECK_MECHANISM(name, arguments) check_mechanism(F_##name, session, mechanism)
 
 #define CALL_FORWARDED(name, arguments) target->name arguments
 #define CALL_EMULATED(name, arguments) emulated_##name arguments
@@ -108,7 +110,7 @@ static CK_RV call_leave(struct call *call, enum function function, CK_RV rv) {
     struct call call;                                                     \
     CK_RV rv;                                                             \
     if (!call_enter(&call, F_##name, &rv)) {                              \
-      rv = CHECK_##scope(arguments);                                      \
+      rv = CHECK_##scope(name, arguments);                                      \
       if (rv == CKR_OK) rv = CALL_##kind(name, arguments);                \
     }                                                                     \
     return call_leave(&call, F_##name, rv);                               \
