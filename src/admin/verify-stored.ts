@@ -3,7 +3,7 @@
 import type { Settings } from "../config/settings.js";
 import { verifyObjects } from "../etcd/count-objects.js";
 import { HsmSeeds } from "../etcd/hsm-seeds.js";
-import { Seeds } from "../etcd/seeds.js";
+import { Seeds, type SeedOutcome, type SeedQuestion } from "../etcd/seeds.js";
 import type { ObjectStore, StoredObject } from "../etcd/store.js";
 import type { UnreadableObject } from "../etcd/unreadable.js";
 import { Verification, type VerificationResult } from "../etcd/verification.js";
@@ -37,17 +37,21 @@ export interface VerifyOptions {
   readonly sessions: number;
   /** How many objects that cannot be decrypted are listed one by one; default: none. */
   readonly listed?: number;
+  /** Called for each DEK seed that the HSM decrypted or refused. */
+  readonly onSeed?: OnSeed;
 }
+
+type OnSeed = (question: SeedQuestion, outcome: SeedOutcome) => void;
 
 /** Decrypts every object of a store. @throws KmsError as `verifyStored` */
 export async function verifyWith(
   provider: Pick<KmsProvider, "decrypt">,
   store: ObjectStore,
-  { prefix, sessions, listed }: VerifyOptions,
+  { prefix, sessions, listed, onSeed }: VerifyOptions,
   operator: Operator,
 ): Promise<Verified> {
   const startedAt = performance.now();
-  return withSeeds(provider, sessions, async (seeds, hsm) => {
+  const verify = async (seeds: Seeds, hsm: HsmSeeds): Promise<Verified> => {
     const result = await withCountProgress(prefix, operator, (observer) =>
       verifyObjects(store, seeds, { prefix, observer, ...(listed !== undefined && { listed }) }),
     );
@@ -57,7 +61,8 @@ export async function verifyWith(
       seconds: Math.round(performance.now() - startedAt) / 1000,
       ...result,
     };
-  });
+  };
+  return withSeeds(provider, sessions, verify, onSeed);
 }
 
 /** Decrypts one object. Returns why it cannot be decrypted; undefined if it can. @throws KmsError as `verifyStored` */
@@ -77,9 +82,14 @@ async function withSeeds<T>(
   provider: Pick<KmsProvider, "decrypt">,
   sessions: number,
   use: (seeds: Seeds, hsm: HsmSeeds) => Promise<T>,
+  onSeed?: OnSeed,
 ): Promise<T> {
   const hsm = new HsmSeeds(provider, sessions);
-  const seeds = new Seeds((question) => hsm.load(question));
+  const seeds = new Seeds(async (question) => {
+    const outcome = await hsm.load(question);
+    onSeed?.(question, outcome);
+    return outcome;
+  });
   try {
     return await use(seeds, hsm);
   } finally {

@@ -80,6 +80,14 @@ export function hasKeyId({ keyId, aliases }: KeyIds, wanted: string): boolean {
 }
 
 /**
+ * Returns whether a KEK may be the one that a key_id names, although it does not have it: no fingerprint of both was computed
+ * by the same method.
+ */
+export function mayBeNamed({ keyId, aliases }: KeyIds, wanted: string): boolean {
+  return [keyId, ...aliases].every((name) => mayNameOneKek(name, wanted));
+}
+
+/**
  * Returns whether two records have the same key value. Its key_id may differ between tokens that perform different
  * mechanisms.
  */

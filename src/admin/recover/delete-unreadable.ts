@@ -1,22 +1,19 @@
 // Deletes unreadable objects through kube-apiserver, one by one. What was decided before the operator confirmed is decided
 // again after it, and each object once more immediately before its deletion; the audit log has the intent before, and the
 // outcome that etcd shows afterwards. Can be run again after an interruption: what is gone is gone.
-import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import type { KubeApi } from "../../etcd/kube-api.js";
 import { waitForList } from "../../etcd/list-check.js";
 import type { EtcdStore } from "../../etcd/store.js";
 import { askApi, deleteUnreadable } from "../../etcd/unsafe-delete.js";
 import type { ApprovalDetails } from "../approval-check.js";
-import type { Token } from "../command-tokens.js";
 import { untilInterrupted } from "../interrupts.js";
 import { insistOnOperatorEvent, recordOperatorEvent } from "../operator-audit.js";
-import type { Operator } from "../operator.js";
 import { addressAll, type Addressed } from "./api-paths.js";
 import { requireAge, requireBackup, type Backup, type BackupDemand } from "./backup.js";
 import { deletableOf, reasonToKeep, type Kept, type Selection } from "./deletable.js";
 import { askNodes, withKnowledge, type Finding, type Found } from "./find-unreadable.js";
-import { recheck, requireProven } from "./recheck.js";
+import { recheck, requireProven, type RecheckPorts } from "./recheck.js";
 
 export const OUTCOMES = ["deleted", "gone", "changed", "readable", "refused", "unknown", "kept"] as const;
 
@@ -58,12 +55,9 @@ export interface Deletion {
 }
 
 /** Where the objects are and what decrypts them. */
-export interface DeletionPorts {
+export interface DeletionPorts extends RecheckPorts {
   readonly store: EtcdStore;
   readonly prefix: string;
-  readonly tokens: readonly Token[];
-  readonly settings: Settings;
-  readonly operator: Operator;
 }
 
 /** How long a LIST may take to work again, in ms. */
@@ -81,13 +75,14 @@ export async function deleteFound(
   const { chosen, kept } = deletableOf(found, order);
   if (chosen.length === 0) return nothingDeleted(kept);
   requireFew(found, chosen.length, order.limit);
-  await requireProven(ports.tokens, ports.settings, false);
+  const { unproven } = await requireProven(ports, false);
+  for (const { reason } of unproven) ports.operator.notify(`${reason}; no stored object names it`);
   const { addressed, kept: unserved } = await addressAll(chosen, { ...ports, api: order.api }, order);
   if (addressed.length === 0) return nothingDeleted([...kept, ...unserved]);
   const objects = addressed.map(({ finding }) => finding);
   const backup = await requireBackup(order.backup, objects, ports.operator);
   await order.confirm(objects, backup);
-  await requireProven(ports.tokens, ports.settings, true);
+  await requireProven(ports, true);
   requireAge(order.backup, Date.parse(backup.writtenAt));
   const approval = await order.approve();
   const work = new Work(ports, order, { ...approval, backup: backup.sha256 });
@@ -165,9 +160,9 @@ class Work {
   }
 
   async #handle({ finding, path, collection }: Addressed): Promise<Outcome> {
-    const { store, prefix, tokens, settings, operator } = this.#ports;
+    const { tokens } = this.#ports;
     const { api, nodes } = this.#order;
-    const now = await recheck(finding, { store, prefix }, tokens, settings, operator);
+    const now = await recheck(finding, this.#ports);
     if (now.kind === "gone") return { outcome: "gone", reason: null };
     if (now.kind === "changed") return { outcome: "changed", reason: now.reason };
     const asked = now.object.cause === "unknown-key-id" ? await askNodes(nodes) : [];

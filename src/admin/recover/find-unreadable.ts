@@ -4,11 +4,12 @@ import type { Settings } from "../../config/settings.js";
 import { KmsError } from "../../errors.js";
 import type { ObjectStore } from "../../etcd/store.js";
 import type { Cause, ForeignObjects, UnreadableObject } from "../../etcd/unreadable.js";
-import { hasKeyId } from "../../hsm/key-id.js";
+import { hasKeyId, mayBeNamed } from "../../hsm/key-id.js";
 import type { Token } from "../command-tokens.js";
 import { readNodeRefreshed, type NodeKeyring } from "../node-client.js";
 import type { Operator } from "../operator.js";
-import { failedProofs } from "./prove-keks.js";
+import { NO_PROOFS, proveKeks, type UnprovenKek } from "./prove-keks.js";
+import { StoredSeeds } from "./stored-seeds.js";
 import { verifyWith } from "../verify-stored.js";
 import { withProviderOn } from "../with-provider.js";
 
@@ -41,6 +42,8 @@ export interface Found {
   readonly findings: readonly Finding[];
   readonly foreign: readonly ForeignObjects[];
   readonly nodes: readonly AskedNode[];
+  /** Proofs are taken only if an object is damaged. */
+  readonly unproven: readonly UnprovenKek[];
   readonly revision: number;
   readonly seconds: number;
 }
@@ -60,9 +63,11 @@ export async function findUnreadable(
   nodes: readonly URL[],
   settings: Settings,
   operator: Operator,
-): Promise<Found> {
+): Promise<{ readonly found: Found; readonly seeds: StoredSeeds }> {
   requireSomeKek(tokens);
-  const options = { prefix, sessions: settings.hsm.sessions, listed: MAX_LISTED };
+  const seeds = new StoredSeeds();
+  const onSeed = seeds.add.bind(seeds);
+  const options = { prefix, sessions: settings.hsm.sessions, listed: MAX_LISTED, onSeed };
   const { unreadable, resources, objects, seconds } = await withProviderOn(
     tokens,
     settings,
@@ -70,19 +75,21 @@ export async function findUnreadable(
     (provider) => verifyWith(provider, store, options, operator),
   );
   const listed = unreadable?.objects ?? [];
-  const failed = listed.some(({ cause }) => cause === "damaged")
-    ? await failedProofs(tokens, settings)
-    : new Map<string, string>();
+  const { unproven, failures } = listed.some(({ cause }) => cause === "damaged")
+    ? await proveKeks(tokens, seeds, settings, operator)
+    : NO_PROOFS;
   const asked = listed.some(({ cause }) => cause === "unknown-key-id") ? await askNodes(nodes) : [];
-  return {
+  const found = {
     objects,
     unreadable: resources.reduce((sum, { failed }) => sum + failed, 0),
-    findings: listed.map((object) => withKnowledge(withProof(object, failed), tokens, asked)),
+    findings: listed.map((object) => withKnowledge(withProof(object, failures), tokens, asked)),
     foreign: unreadable?.foreign ?? [],
     nodes: asked.map(({ url, error }) => ({ url, error })),
+    unproven,
     revision: store.revisions?.last ?? 0,
     seconds,
   };
+  return { found, seeds };
 }
 
 /** A token that shows no key may be another one, or not be logged in: then every key_id would be unknown. */
@@ -137,6 +144,13 @@ export function withKnowledge(
   }
   const isHeld = tokens.some(({ records = [] }) => records.some((record) => hasKeyId(record, keyId)));
   if (isHeld) return unproven(object, "a token holds its KEK, which is not used; see 'kms-pkcs11 keys list'");
+  const similar = tokens.flatMap(({ records = [] }) => records).find((record) => mayBeNamed(record, keyId));
+  if (similar !== undefined) {
+    return unproven(
+      object,
+      `the KEK ${similar.keyId} on a token may be its KEK: both have one CKA_ID, and no fingerprint of both can be compared`,
+    );
+  }
   const holder = asked.find(({ keyring }) => keyring?.keys.some((key) => key.keyId === keyId));
   if (holder !== undefined) {
     const reason = `the node ${holder.url} holds its KEK, these tokens do not: run the command there, or clone the KEK`;

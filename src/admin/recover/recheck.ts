@@ -7,7 +7,16 @@ import { readAgain, requireAll, type Token } from "../command-tokens.js";
 import type { Operator } from "../operator.js";
 import { verifyObject } from "../verify-stored.js";
 import { withProviderOn } from "../with-provider.js";
-import { failedProofs } from "./prove-keks.js";
+import { proveKeks, requireNoFailure, type UnprovenKek } from "./prove-keks.js";
+import type { StoredSeeds } from "./stored-seeds.js";
+
+/** What decrypts the objects, and the seeds that prove it. */
+export interface RecheckPorts {
+  readonly tokens: readonly Token[];
+  readonly seeds: StoredSeeds;
+  readonly settings: Settings;
+  readonly operator: Operator;
+}
 
 export type Recheck =
   | { readonly kind: "unreadable"; readonly object: UnreadableObject }
@@ -17,22 +26,22 @@ export type Recheck =
 const NOTHING = "nothing further was deleted";
 
 /**
- * Reads every token again and requires that it can be read and that every KEK on it works.
+ * Reads every token again and requires that it can be read, and that every KEK on it works that an object may need.
  * @param reloaded whether to reload the libraries first
+ * @returns the tokens, and the KEKs that are not proven and that no object needs
  * @throws KmsError of a token that is away; KEY_UNSUITABLE of a KEK that fails its proof
  */
 export async function requireProven(
-  tokens: readonly Token[],
-  settings: Settings,
+  { tokens, seeds, settings, operator }: RecheckPorts,
   reloaded: boolean,
-): Promise<readonly Token[]> {
+): Promise<{ readonly now: readonly Token[]; readonly unproven: readonly UnprovenKek[] }> {
   const now = await readAgain(tokens, reloaded);
   requireAll(now, NOTHING);
   const empty = now.find(({ records }) => records?.length === 0);
   if (empty !== undefined) throw new KmsError("KEY_MISSING", `${empty.name} holds no KEK; ${NOTHING}`);
-  const [failure] = (await failedProofs(now, settings)).values();
-  if (failure !== undefined) throw new KmsError("KEY_UNSUITABLE", `${failure}; ${NOTHING}`);
-  return now;
+  const proofs = await proveKeks(now, seeds, settings, operator);
+  requireNoFailure(proofs, NOTHING);
+  return { now, unproven: proofs.unproven };
 }
 
 /**
@@ -42,12 +51,10 @@ export async function requireProven(
  */
 export async function recheck(
   { key, modRevision }: Pick<UnreadableObject, "key" | "modRevision">,
-  { store, prefix }: { readonly store: ObjectStore; readonly prefix: string },
-  tokens: readonly Token[],
-  settings: Settings,
-  operator: Operator,
+  ports: RecheckPorts & { readonly store: ObjectStore; readonly prefix: string },
 ): Promise<Recheck> {
-  const now = await requireProven(tokens, settings, false);
+  const { store, prefix, settings, operator } = ports;
+  const { now } = await requireProven(ports, false);
   const stored = await store.object(key);
   if (stored === undefined) return { kind: "gone" };
   if (stored.modRevision !== modRevision) {

@@ -9,7 +9,7 @@ const MAX_ROWS = 100;
 
 /** Returns the objects as a table, the reasons, and the counts. */
 export function describeFound(found: Found): string {
-  const { objects, unreadable, findings, foreign, nodes, seconds } = found;
+  const { objects, unreadable, findings, foreign, nodes, unproven, seconds } = found;
   const silent = nodes.filter(({ error }) => error !== null);
   return [
     ...(findings.length > 0 ? [findingsTable(findings, unreadable), "", ...reasonsOf(findings), ""] : []),
@@ -17,6 +17,9 @@ export function describeFound(found: Found): string {
       (one) => `not checked: ${one.objects} under ${oneLine(one.provider)}, such as ${oneLine(one.example)}`,
     ),
     ...silent.map(({ error }) => `warning: a node did not say which KEKs it knows: ${oneLine(error ?? "")}`),
+    ...unproven.map(({ reason, isNeeded }) =>
+      oneLine(isNeeded ? `warning: ${reason}` : `note: ${reason}; no stored object names it`),
+    ),
     `${objects} objects, ${seconds} s`,
     unreadable === 0
       ? "every object under KMS v2 can be decrypted with this HSM"

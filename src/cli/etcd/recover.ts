@@ -31,8 +31,9 @@ could not be read: this says nothing about the object). Objects of other provide
 
 Restore an object from a backup if you can: what is deleted is gone, its finalizers do not run, and what depends on it stays
 behind. --delete concerns objects with the causes damaged and envelope, and with --lost-kek KEY_ID those with the causes
-unknown-key-id and kek-missing under that key_id. It needs every token, a proof of every KEK on them, a backup that contains
-the objects, an audit log, and kube-apiserver 1.37 (1.32 to 1.36 with the feature gate AllowUnsafeMalformedObjectDeletion).
+unknown-key-id and kek-missing under that key_id. It needs every token, a proof of every KEK on them that an object may be
+under, a backup that contains the objects, an audit log, and kube-apiserver 1.37 (1.32 to 1.36 with the feature gate
+AllowUnsafeMalformedObjectDeletion). A KEK is proven by a round trip or, if it may only decrypt, by a stored DEK seed.
 The kubeconfig's user needs the verbs get, delete and unsafe-delete-ignore-read-errors. Immediately before each deletion, the
 object is read and decrypted again, and kube-apiserver has to say that it cannot read it either. Afterwards every resource
 must be listed within 60 s. After an interruption, run the command again.
@@ -64,7 +65,7 @@ async function list(options: RecoverOptions, settings: Settings, terminal: Termi
   const nodes = nodesOf(options, settings);
   const { prefix, output } = options;
   await withEtcd(options, operator, async (etcd) => {
-    const found = await withTokens(settings, operator, (tokens) =>
+    const { found } = await withTokens(settings, operator, (tokens) =>
       findUnreadable(etcd.store(prefix), prefix, tokens, nodes, settings, operator),
     );
     const json = { ...jsonOf(found, etcd.source, prefix), deletion: null };
@@ -110,8 +111,8 @@ async function removeFrom(
     approve: () => check({ operation: "recover", names: [], ...(only !== undefined && only.approved) }),
   };
   const { found, deletion } = await withTokens(settings, operator, async (tokens) => {
-    const found = await findUnreadable(store, prefix, tokens, nodes, settings, operator);
-    const deletion = await deleteFound(found, { store, prefix, tokens, settings, operator }, order);
+    const { found, seeds } = await findUnreadable(store, prefix, tokens, nodes, settings, operator);
+    const deletion = await deleteFound(found, { store, prefix, tokens, seeds, settings, operator }, order);
     return { found, deletion };
   });
   const json = { ...jsonOf(found, etcd.source, prefix), deletion: deletionJson(deletion) };

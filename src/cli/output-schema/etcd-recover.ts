@@ -53,6 +53,20 @@ export const etcdRecoverOutput = z.object({
   nodes: z
     .array(z.object({ url: z.string(), error: z.string().nullable() }))
     .describe("the nodes that were asked, because a key_id is unknown to the tokens"),
+  unproven: z
+    .array(
+      z.object({
+        keyId: z.string(),
+        token: z.string(),
+        reason: z.string(),
+        isNeeded: z
+          .boolean()
+          .describe(
+            "whether a stored object may be under it; then nothing is deleted while it is not proven",
+          ),
+      }),
+    )
+    .describe("KEKs that are not proven on a token; empty unless an object is damaged"),
   seconds: z.number(),
   deletion: deletion.nullable().describe("null without --delete"),
   next,

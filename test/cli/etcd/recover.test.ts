@@ -25,6 +25,8 @@ const nodes = new FakeNodes();
 /** The key_id of no KEK in this test. */
 const OTHER = `${"07".repeat(16)}.c${"0".repeat(32)}`;
 const bad = (name: string): string => key(name, "bad");
+/** No KEK encrypts: AES-GCM and AES-KWP decrypt only. */
+const DECRYPT_ONLY = "decrypt-only 0x1087,0x210a,0x210b";
 
 /** One object of each kind that cannot be decrypted. */
 function badObjects(): Record<string, Buffer> {
@@ -157,6 +159,19 @@ describe("what etcd recover never calls unreadable", () => {
     kms.fault.set("C_Decrypt rv 0x40");
     const found = await causes();
     expect(found).toMatchObject({ moved: "unproven", seed: "unproven", unknown: "unknown-key-id" });
+  });
+
+  it("a KEK that may only decrypt is proven by a stored seed", async () => {
+    kms.fault.set(DECRYPT_ONLY);
+    expect(await causes()).toEqual(ALL_CAUSES);
+  });
+
+  it("a KEK that may only decrypt proves nothing while it decrypts no stored seed", async () => {
+    const { seed: damaged } = badObjects();
+    await etcd.store.put("/other/secrets/bad/seed", damaged ?? Buffer.alloc(0));
+    expect(await causes("--prefix", "/other")).toEqual({ seed: "damaged" });
+    kms.fault.set(DECRYPT_ONLY);
+    expect(await causes("--prefix", "/other")).toEqual({ seed: "unproven" });
   });
 
   it("an unknown key_id is reported as known elsewhere if a node has its KEK", async () => {
