@@ -34,7 +34,9 @@ let failed = true;
 beforeAll(async () => {
   softHsm = createSoftHsm();
   createKek(softHsm);
-  plugin = new PluginProcess(softHsm, { cache: { entries: 0 }, log: { level: "error" } });
+  // A reload of the keys replaces a token host, as an attack must not.
+  const keys = { refreshInterval: "5m" };
+  plugin = new PluginProcess(softHsm, { keys, cache: { entries: 0 }, log: { level: "error" } });
   await plugin.start();
   client = new KmsClient(plugin.socket);
 });
