@@ -1,6 +1,6 @@
-// The test suite without the end-to-end tests, which have a configuration of their own. Forks, not threads: SoftHSM
-// reads its configuration with C getenv, which a worker thread's process.env never reaches. Files that do not disturb each
-// other share processes.
+// The tests, quick and long (*.long.test.ts), without the end-to-end tests, which have a configuration of their own. Forks,
+// not threads: SoftHSM reads its configuration with C getenv, which a worker thread's process.env never reaches. Files that
+// do not disturb each other share processes.
 
 import { configDefaults, defineConfig, type TestUserConfig } from "vitest/config";
 
@@ -8,6 +8,9 @@ import { LongestFirst, SHARED } from "./test/setup/longest-first.js";
 import { filesThatShareAProcess } from "./test/setup/process-sharing.js";
 
 const shared = filesThatShareAProcess(import.meta.dirname);
+
+/** Set by `scripts/test` without arguments. */
+const leftOut = process.env["QUICK_TESTS_ONLY"] === undefined ? [] : ["test/**/*.long.test.ts"];
 
 /** The settings of both projects. */
 const common = {
@@ -28,10 +31,10 @@ export default defineConfig({
           ...common,
           name: "alone",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/e2e/**", "test/e2e-node/**", "**/node_modules/**", ...shared],
+          exclude: ["test/e2e/**", "test/e2e-node/**", "**/node_modules/**", ...shared, ...leftOut],
         },
       },
-      { test: { ...common, name: SHARED, include: shared, isolate: false } },
+      { test: { ...common, name: SHARED, include: shared, exclude: leftOut, isolate: false } },
     ],
     // Set by `scripts/test --watch PATTERN`: many tests start the build, which vitest does not see them import.
     forceRerunTriggers: [

@@ -5,19 +5,19 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** The files that take more than 20 s. Those that mostly wait alternate with those that start many processes. */
 export const LONGEST = [
-  "test/hsm/hosts/hangs.test.ts",
+  "test/hsm/hosts/hangs.long.test.ts",
   "test/compose/rotation.test.ts",
-  "test/hsm/token-faults.test.ts",
-  "test/bench/cases.test.ts",
-  "test/compose/load-time-store.test.ts",
-  "test/hsm/hosts/hung-starts.test.ts",
-  "test/hsm/login/pin.test.ts",
+  "test/hsm/token-faults.long.test.ts",
+  "test/bench/cases.long.test.ts",
+  "test/compose/load-time-store.long.test.ts",
+  "test/hsm/hosts/hung-starts.long.test.ts",
+  "test/hsm/login/pin.long.test.ts",
   "test/server/plugin.test.ts",
-  "test/cli/keys/destroy-clocks.test.ts",
-  "test/hsm/hosts/recovery.test.ts",
-  "test/hsm/shared-partition.test.ts",
-  "test/cli/keys/tokens.test.ts",
-  "test/hsm/altered-results.test.ts",
+  "test/cli/keys/destroy-clocks.long.test.ts",
+  "test/hsm/hosts/recovery.long.test.ts",
+  "test/hsm/shared-partition.long.test.ts",
+  "test/cli/keys/tokens.long.test.ts",
+  "test/hsm/altered-results.long.test.ts",
 ] as const;
 
 /** The project of the files that share processes. Vitest keeps a process only if the next file is of the same project. */
