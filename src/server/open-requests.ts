@@ -22,6 +22,8 @@ const UNFINISHED_MS = 1_000;
 const MAX_PIECES = 8;
 /** Maximum number of requests that begin in one turn of the event loop; they take about 10 ms. */
 const MAX_A_TURN = 64;
+/** The same for one of several clusters: in each turn, a request waits for at most that many of each other cluster. */
+const CLUSTER_A_TURN = 1;
 const SWEEP_MS = 500;
 
 /** Why a request or a connection was ended. */
@@ -59,6 +61,7 @@ export class OpenRequests {
   readonly #observe: LimitObserver;
   readonly #served: number;
   readonly #mostOpen: number;
+  readonly #mostATurn: number;
   /** All open requests, the oldest first. */
   readonly #open = new Set<OpenRequest>();
   readonly #owners = new Map<ServerHttp2Session, Owner>();
@@ -68,11 +71,12 @@ export class OpenRequests {
   #turn: NodeJS.Immediate | undefined;
   #sweep: NodeJS.Timeout | undefined;
 
-  /** @param served maximum number of requests served at once */
-  constructor(observe: LimitObserver, served = MAX_SERVED) {
+  /** @param quota maximum number of a cluster's requests that are served at once; undefined without clusters */
+  constructor(observe: LimitObserver, quota?: number) {
     this.#observe = observe;
-    this.#served = served;
-    this.#mostOpen = Math.min(MAX_OPEN, Math.max(LEAST_OPEN, OPEN_SHARE * served));
+    this.#served = quota ?? MAX_SERVED;
+    this.#mostOpen = Math.min(MAX_OPEN, Math.max(LEAST_OPEN, OPEN_SHARE * this.#served));
+    this.#mostATurn = quota === undefined ? MAX_A_TURN : CLUSTER_A_TURN;
   }
 
   /** Stops the timers. */
@@ -116,7 +120,7 @@ export class OpenRequests {
   /** Begins one request of each waiting connection in turn, as long as the connection is within its share. */
   readonly #serve = (): void => {
     const share = Math.max(1, Math.floor(this.#served / this.#owners.size));
-    for (let blocked = 0; blocked < this.#waiting.size && this.#begunThisTurn < MAX_A_TURN;) {
+    for (let blocked = 0; blocked < this.#waiting.size && this.#begunThisTurn < this.#mostATurn;) {
       const [owner] = this.#waiting;
       if (owner === undefined) break;
       this.#waiting.delete(owner);
