@@ -13,6 +13,7 @@ import { fileError } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { rehearseCluster } from "./cluster-steps.js";
 import { compareTokens, requireApart, type ComparedTokens } from "./live.js";
+import { notProven } from "./not-proven.js";
 import { PrivateFolder, removeLeftovers } from "./private-folder.js";
 import { ProcessGroup } from "./private-process.js";
 import { findPrograms } from "./programs.js";
@@ -145,6 +146,7 @@ function reportOf(
     keks,
     resources: (verified?.resources ?? []).map((one) => ({ ...one })),
     failures: (verified?.failures ?? []).map((one) => ({ ...one, keys: [...one.keys] })),
+    notProven: notProven(content?.usages ?? [], keks),
     listed,
     programs: Object.values(programs),
     isolation,

@@ -61,6 +61,15 @@ const listed = z.strictObject({
   problem: z.string().nullable(),
 });
 
+const notProven = z.strictObject({
+  resource: z.string(),
+  objects: count,
+  provider: z
+    .string()
+    .describe("as in the stored prefix, such as aescbc:v1:key1 or kms:v2:other; identity if stored in clear"),
+  reason: z.string(),
+});
+
 export const drillReportSchema = z.strictObject({
   apiVersion: z.literal("kms-pkcs11.dev/v1"),
   kind: z.literal("DrillReport"),
@@ -76,6 +85,10 @@ export const drillReportSchema = z.strictObject({
   keks: z.array(kek),
   resources: z.array(z.strictObject(RESOURCE_COUNTS)),
   failures: z.array(z.strictObject(FAILED_REASON)),
+  notProven: z
+    .array(notProven)
+    .default([])
+    .describe("the objects of which the drill could not show that a restored cluster can read them"),
   listed: z.array(listed),
   programs: z.array(z.strictObject({ name: z.string(), path: z.string(), version: z.string() })),
   isolation: z

@@ -11,6 +11,8 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 
 import type { DrillReport } from "../../src/evidence/drill-report.js";
 import { DrillStage, saveSecrets } from "../support/drill-stage.js";
+import { pkcs11Tool } from "../support/softhsm.js";
+import { SoftHsmClone } from "../support/softhsm-clone.js";
 import { usePlugin } from "../support/plugin-fixture.js";
 import { MAIN, type CommandResult } from "../support/plugin-process.js";
 import { newSeed } from "../support/stored-secrets.js";
@@ -53,7 +55,7 @@ function hanging(name: string): { path: string; begun: () => boolean; runs: () =
 
 function start(...args: string[]): ChildProcess {
   const env = { ...process.env, ...stage.env, KUBECONFIG: "/live", ETCDCTL_ENDPOINTS: "live:2379" };
-  return spawn(process.execPath, [MAIN, ...stage.args(...args)], { env, stdio: ["ignore", "pipe", "pipe"] });
+  return spawn(process.execPath, [MAIN, ...stage.args(...args)], { env, stdio: "pipe" });
 }
 
 async function result(child: ChildProcess): Promise<CommandResult> {
@@ -78,6 +80,38 @@ it("drill starts a private etcd on the restored snapshot, twice at the same time
   expect(stage.reportFiles()).toHaveLength(4);
   expect(steps()).toMatchObject({ etcd: "passed", plugin: "passed", apiserver: "not rehearsed" });
   expect(readdirSync(stage.temporary)).toEqual([]);
+});
+
+it("a drill takes the PINs of several tokens from standard input, and leaves none behind", async () => {
+  const SECOND_PIN = "swordfish-2";
+  const { label, modulePath, pin, pinFile } = new SoftHsmClone(kms.token, "other");
+  stage.restoreToken(join(kms.token.folder, "tokens"));
+  pkcs11Tool(
+    { label, modulePath, pin, pinFile, remove: () => undefined, env: stage.env },
+    "--change-pin",
+    "--new-pin",
+    SECOND_PIN,
+  );
+  const uriOf = (name: string): string => `pkcs11:token=${name};object=kms-kek?module-path=${modulePath}`;
+  stage.configure({ keys: { uri: uriOf("kms") }, failover: [{ uri: uriOf(label) }] });
+  const drill = (lines: readonly string[]): Promise<CommandResult> => {
+    const child = start("--pin-stdin");
+    child.stdin?.end(lines.map((line) => `${line}\n`).join(""));
+    return result(child);
+  };
+  try {
+    const { code, stdout, stderr } = await drill([kms.token.pin, SECOND_PIN]);
+    expect([code, stderr]).toEqual([0, expect.stringContaining("report: ")]);
+    expect(steps()).toMatchObject({ token: "passed", keks: "passed", objects: "passed", plugin: "passed" });
+    expect(stage.report()).toMatchObject({ tokens: [{ label: "kms" }, { label: "other" }] });
+    expect(stdout + stderr + JSON.stringify(stage.report())).not.toContain(SECOND_PIN);
+    expect(readdirSync(stage.temporary)).toEqual([]);
+    const three = await drill([kms.token.pin, SECOND_PIN, SECOND_PIN]);
+    expect(three.stderr).toContain("standard input holds 3 lines for 2 tokens");
+    expect(three.code).not.toBe(0);
+  } finally {
+    stage.configure();
+  }
 });
 
 it("an etcdutl that fails is reported with the end of its log, and the plugin is rehearsed", async () => {

@@ -99,6 +99,7 @@ function drillReport(name: string): DrillReport {
     keks: [{ keyId: name, objects: 2000, found: true, proven: true, detail: name }],
     resources: [{ resource: name, objects: 2000, opened: 1997, plaintext: 0, otherProvider: 0, failed: 3 }],
     failures: [{ reason: name, objects: 3, keys: [name] }],
+    notProven: [],
     listed: [],
     programs: [],
     isolation: null,

@@ -53,6 +53,7 @@ Steps, each with its time in the report:
   plugin     a private plugin started, with a round trip through its socket
   apiserver  a private API server started on both
   list       every resource that KMS v2 encrypts listed completely
+Objects of other providers, and objects in clear of encrypted resources, are reported as not proven, by resource.
 A step whose program is missing is not rehearsed, and the report says so. Use the programs of the cluster's release.
 
 The drill stays away from the live cluster. It takes no etcd endpoints and no kubeconfig, and passes neither to its programs. It

@@ -3,6 +3,9 @@ import type { DrillReport } from "../../evidence/drill-report.js";
 import { oneLine } from "../../untrusted-text.js";
 import { formatTable } from "../table.js";
 
+/** More are in the JSON report. */
+const MAX_SHOWN = 20;
+
 /** Returns the text. @param columns of the terminal, which the text must fit; default: those of standard output */
 export function describeDrill(report: DrillReport, columns?: number): string {
   return [
@@ -11,6 +14,7 @@ export function describeDrill(report: DrillReport, columns?: number): string {
     stepTable(report, columns),
     "",
     ...unreadable(report),
+    ...notProven(report),
     conclusion(report),
   ].join("\n");
 }
@@ -65,14 +69,36 @@ function stepTable({ steps }: DrillReport, columns: number | undefined): string 
 function unreadable({ keks, failures }: DrillReport): string[] {
   const bad = keks.filter(({ proven }) => !proven);
   return [
-    ...bad.map(
-      ({ keyId, objects, detail }) => `KEK ${keyId}, needed by ${objects} objects: ${oneLine(detail)}`,
-    ),
-    ...failures.flatMap(({ reason, objects, keys }) => [
+    ...firstOf(bad, "KEKs", ({ keyId, objects, detail }) => [
+      `KEK ${keyId}, needed by ${objects} objects: ${oneLine(detail)}`,
+    ]),
+    ...firstOf(failures, "reasons", ({ reason, objects, keys }) => [
       `${objects} failed: ${oneLine(reason)}`,
       ...keys.map((key) => `  ${oneLine(key)}`),
       ...(objects > keys.length ? [`  and ${objects - keys.length} more`] : []),
     ]),
+  ];
+}
+
+function notProven(report: DrillReport): string[] {
+  return firstOf(report.notProven, "resources and providers", ({ resource, objects, provider, reason }) => [
+    `not proven: ${objects} of ${oneLine(resource)} under ${oneLine(provider)}: ${oneLine(reason)}`,
+  ]);
+}
+
+/** Returns the lines of the first entries, with the number of objects in the others. */
+function firstOf<T extends { readonly objects: number }>(
+  entries: readonly T[],
+  what: string,
+  linesOf: (entry: T) => readonly string[],
+): string[] {
+  const others = entries.slice(MAX_SHOWN);
+  const objects = others.reduce((sum, one) => sum + one.objects, 0);
+  return [
+    ...entries.slice(0, MAX_SHOWN).flatMap(linesOf),
+    ...(others.length > 0
+      ? [`and ${objects} objects under ${others.length} more ${what}, which are in the JSON report`]
+      : []),
   ];
 }
 

@@ -8,11 +8,12 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 
 import type { DrillReport } from "../../../src/evidence/drill-report.js";
+import { formatStoredObject } from "../../e2e/harness/stored-object.js";
 import { runCommand } from "../../support/command.js";
 import { DrillStage, saveSecrets, secretKey, SECRETS } from "../../support/drill-stage.js";
 import { usePlugin } from "../../support/plugin-fixture.js";
 import type { CommandResult } from "../../support/plugin-process.js";
-import { newSeed, type StoredSeed } from "../../support/stored-secrets.js";
+import { newSeed, sealedObject, type StoredSeed } from "../../support/stored-secrets.js";
 import { waitFor } from "../../support/wait.js";
 
 const kms = usePlugin({ keys: { refreshInterval: "1s" } });
@@ -82,6 +83,57 @@ describe("what could not be read", () => {
       { objects: SECRETS, keys: expect.arrayContaining([secretKey(1, 0)]) as string[] },
     ]);
     expect(outcomes()).toMatchObject({ keks: "failed", objects: "failed", plugin: "passed" });
+  });
+
+  it("drill lists by resource what it could not prove, and why", async () => {
+    const file = join(stage.folder, "others.db");
+    const other = {
+      ...sealedObject(seed, secretKey(8, 0), "x"),
+      provider: "second",
+      keyId: `${"07".repeat(16)}.n`,
+    };
+    await saveSecrets([seed], file, [
+      ["/registry/secrets/ns-9/old", Buffer.from("k8s:enc:aescbc:v1:key1:0123456789abcdef")],
+      ["/registry/configmaps/ns-9/old", Buffer.from("k8s:enc:kms:v1:before:0123456789abcdef")],
+      ["/registry/secrets/ns-9/clear", Buffer.from('{"kind":"Secret"}')],
+      ["/registry/pods/ns-9/clear", Buffer.from('{"kind":"Pod"}')],
+      [secretKey(8, 0), formatStoredObject(other)],
+    ]);
+    const { code, stdout } = await drill("--snapshot", file);
+    expect(code).toBe(1);
+    expect(report().notProven).toMatchObject([
+      { resource: "configmaps", objects: 1, provider: "kms:v1:before" },
+      { resource: "secrets", objects: 1, provider: "aescbc:v1:key1" },
+      { resource: "secrets", objects: 1, provider: "identity" },
+      { resource: "secrets", objects: 1, provider: "kms:v2:second" },
+    ]);
+    expect(stdout).toMatch(
+      /^not proven: 1 of secrets under aescbc:v1:key1: another provider encrypted them/m,
+    );
+    expect(stdout).toMatch(
+      /^not proven: 1 of secrets under kms:v2:second: no token of the drill holds the KEK 07/m,
+    );
+    expect(stdout).not.toContain("pods");
+  });
+
+  it("a drill with thousands of unreadable objects shows a bounded report with correct counts", async () => {
+    const file = join(stage.folder, "thousands.db");
+    const object = sealedObject(seed, "/x", "x");
+    const thousands = Array.from({ length: 3_000 }, (_, at): [string, Buffer] => {
+      const keyId = `${at.toString(16).padStart(32, "0")}.n`;
+      return [secretKey(7, at), formatStoredObject({ ...object, keyId })];
+    });
+    await saveSecrets([seed], file, thousands);
+    const { code, stdout } = await drill("--snapshot", file);
+    expect(code).toBe(1);
+    expect(stdout.split("\n").length).toBeLessThan(250);
+    expect(stdout).toContain("failed: 3000 objects cannot be read");
+    expect(stdout).toContain("and 2980 objects under 2980 more KEKs");
+    const { resources, failures, keks } = report();
+    expect(resources).toMatchObject([{ objects: SECRETS + 3_000, opened: SECRETS, failed: 3_000 }]);
+    expect(failures.reduce((sum, { objects }) => sum + objects, 0)).toBe(3_000);
+    expect(failures.length).toBeLessThanOrEqual(101);
+    expect(keks).toHaveLength(3_001);
   });
 
   it.each([
