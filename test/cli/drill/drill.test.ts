@@ -192,6 +192,12 @@ describe("the live cluster", () => {
     expect(stage.reportFiles()).toEqual(before);
   };
 
+  it("drill names a snapshot that does not exist", async () => {
+    const { code, stderr } = await drill("--snapshot", join(stage.folder, "none.db"));
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/--snapshot: \S+none\.db cannot be read \(ENOENT\); give a readable file/);
+  });
+
   it("drill refuses the live configuration itself", async () => {
     await refused("is the live configuration", "--live", stage.config);
   });
