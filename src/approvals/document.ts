@@ -74,6 +74,10 @@ export function readDocument(path: string, read: typeof readAtMost = readAtMost)
     return read(path, MAX_DOCUMENT_BYTES).toString("utf8");
   } catch (error) {
     if (error instanceof KmsError) throw error;
-    throw new KmsError("CONFIG_INVALID", `${path}: cannot be read (${codeOf(error)})`, error);
+    throw new KmsError(
+      "CONFIG_INVALID",
+      `${path}: cannot be read (${codeOf(error)}); give a readable file`,
+      error,
+    );
   }
 }

@@ -37,7 +37,9 @@ export function verifySignatures(signatures: readonly string[], message: Uint8Ar
   for (const [index, key] of keys.entries()) {
     const first = keys.indexOf(key);
     if (first === index) continue;
-    throw refused(`signatures ${first + 1} and ${index + 1} were made with the same key; remove one`);
+    throw refused(
+      `signatures ${first + 1} and ${index + 1} were made with the same key: everybody signs once, a proposer with 'approvals propose'; if the file holds both, remove one`,
+    );
   }
   return verified;
 }

@@ -30,14 +30,18 @@ export function outputColumns(): number {
   return isWide || !process.stdout.isTTY ? Infinity : process.stdout.columns || Infinity;
 }
 
-/** Returns the table so that it fits, or text if the terminal is too narrow for a table. */
+/**
+ * Returns the table so that it fits, or text if the terminal is too narrow for a table.
+ * @param keyIds "whole" breaks a key_id over several lines instead of shortening it
+ */
 export function fitTable(
   head: readonly string[],
   rows: FittingTable["rows"],
   columns: number,
+  keyIds: "short" | "whole" = "short",
 ): FittingTable | string {
   if (totalOf(widthsOf(head, rows)) <= columns) return { head, rows };
-  const short = shortenKeyIds(rows);
+  const short = keyIds === "short" ? shortenKeyIds(rows) : rows;
   const widths = widthsOf(head, short);
   const leastWidths = (unbroken: number): number[] =>
     head.map((name, at) => Math.max(name.length, leastWidth(short, at), Math.min(widths[at] ?? 0, unbroken)));

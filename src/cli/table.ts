@@ -18,8 +18,19 @@ export function formatTable(
   rows: readonly (readonly Cell[])[],
   columns = outputColumns(),
 ): string {
-  const lines = rows.map((row) => row.map((cell) => [cell].flat().map(oneLine)));
-  const fitted = fitTable(head, lines, columns);
+  return draw(fitTable(head, linesOf(rows), columns));
+}
+
+/** Returns names and values for people who compare them before they decide: on no terminal is a key_id shortened. */
+export function formatFacts(rows: readonly (readonly Cell[])[], columns = outputColumns()): string {
+  return draw(fitTable(["", ""], linesOf(rows), columns, "whole")).trimStart();
+}
+
+function linesOf(rows: readonly (readonly Cell[])[]): FittingTable["rows"] {
+  return rows.map((row) => row.map((cell) => [cell].flat().map(oneLine)));
+}
+
+function draw(fitted: FittingTable | string): string {
   return typeof fitted === "string" ? fitted : drawTable(fitted);
 }
 

@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 
 import { parseKeyReference } from "../../src/admin/key-reference.js";
-import { formatTable } from "../../src/cli/table.js";
+import { formatFacts, formatTable } from "../../src/cli/table.js";
 
 const HEAD = ["STATE", "ACTIVATION", "AGE", "KIND", "KEY_ID", "LABEL", "FINDINGS"];
 const keyId = (hex: string): string => `01a21e43${hex.repeat(12)}.c${"0".repeat(32)}`;
@@ -75,4 +75,11 @@ describe("a table on a terminal", () => {
     );
     expect(text).toBe("STATE  active\nLABEL  a-label-of-so\n       me-length\n\nSTATE  due\nLABEL  b");
   });
+});
+
+it.each([30, 60, 78])("facts to sign show the whole key_id on %i columns", (columns) => {
+  const keyId = "01a2212eee3d7068a6bf8d242ae2ef31.ca8b617ba283725363cd184926289f1a8";
+  const facts = formatFacts([["KEK", keyId]], columns);
+  expect(facts.replaceAll(/\s/gu, "")).toBe(`KEK${keyId}`);
+  expect(Math.max(...facts.split("\n").map((line) => line.length))).toBeLessThanOrEqual(columns);
 });

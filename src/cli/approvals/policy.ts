@@ -9,7 +9,7 @@ import { refused } from "../../approvals/refused.js";
 import { replaceDocument, writeNewDocument } from "../../approvals/write-document.js";
 import { printResult } from "../next-step.js";
 import { formatJson, type OutputFormat, type Terminal } from "../output.js";
-import { formatTable } from "../table.js";
+import { formatFacts, formatTable } from "../table.js";
 import { collect } from "../collect-option.js";
 import { nextPolicy, type PolicyOptions } from "./policy-options.js";
 import { addSigningOptions, signAfterAsking, type SigningOptions } from "./signing.js";
@@ -155,7 +155,7 @@ function verifyPolicy(file: string, { root, output }: VerifyOptions, terminal: T
       digest,
     ]);
     terminal.out(formatTable(["VERSION", "SIGNED BY", "OF THE PREVIOUS VERSION", "DIGEST"], rows));
-    if (last !== undefined) terminal.out(formatTable(["", ""], describePolicy(last.policy)).trimStart());
+    if (last !== undefined) terminal.out(formatFacts(describePolicy(last.policy)));
   }
   verifyChain(chain, root);
 }

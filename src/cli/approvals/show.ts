@@ -7,7 +7,7 @@ import type { Policy } from "../../approvals/policy.js";
 import { isExpired, parseApproval, standingOf } from "../../approvals/proposal.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, type OutputFormat, type Terminal } from "../output.js";
-import { formatTable } from "../table.js";
+import { formatFacts } from "../table.js";
 import type { ShowOutput } from "../output-schema/approvals.js";
 
 interface ShowOptions {
@@ -63,5 +63,5 @@ function tableOf(shown: ShowOutput, { people }: Policy): string {
     ...(missing === 0 ? [] : [["missing", `${missing} of ${others.join(", ")}`]]),
     ["verdict", isApproved ? "approved" : shown.isExpired ? "expired" : "not approved yet"],
   ];
-  return formatTable(["", ""], rows).trimStart();
+  return formatFacts(rows);
 }

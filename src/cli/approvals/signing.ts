@@ -1,4 +1,5 @@
 // Shows what is signed, asks, and has ssh-keygen sign it: shared by the commands that sign.
+import { existsSync } from "node:fs";
 import type { Command } from "commander";
 import { describeProposal, type Row } from "../../approvals/describe.js";
 import { signedBytes, type Approval } from "../../approvals/proposal.js";
@@ -6,7 +7,7 @@ import { signWithSshKeygen } from "../../approvals/ssh-keygen.js";
 import { KmsError } from "../../errors.js";
 import { askLine } from "../ask-line.js";
 import type { OutputFormat, Terminal } from "../output.js";
-import { formatTable } from "../table.js";
+import { formatFacts } from "../table.js";
 
 export interface SigningOptions {
   readonly identity: string;
@@ -42,9 +43,16 @@ export async function signAfterAsking(
   { identity, yes }: Pick<SigningOptions, "identity" | "yes">,
   terminal: Terminal,
 ): Promise<string> {
-  terminal.err(formatTable(["", ""], rows).trimStart());
+  requireIdentity(identity);
+  terminal.err(formatFacts(rows));
   if (yes !== true) await confirm();
   return signWithSshKeygen(identity, message);
+}
+
+/** Requires a key before anybody is asked. Of a key in an agent, ssh-keygen needs only the public part. */
+function requireIdentity(path: string): void {
+  if (existsSync(path) || existsSync(`${path}.pub`)) return;
+  throw new KmsError("CONFIG_INVALID", `--identity: ${path} does not exist; give your private or public key`);
 }
 
 async function confirm(): Promise<void> {
