@@ -14,6 +14,9 @@ import { wrapHelp } from "./wrap-help.js";
 /** What can be answered by the names and descriptions of the commands, if it is the only argument. */
 const LISTING: readonly (string | undefined)[] = [undefined, "-h", "--help", "help", "-V", "--version"];
 
+/** Descriptions of options are wrapped down to this many columns; commander's own limit of 40 needs a terminal of 70. */
+const NARROWEST_DESCRIPTION = 16;
+
 /** Returns the program with the command that `args` begins with, or with all commands if it begins with none. */
 export async function createProgram(terminal: Terminal, args: readonly string[]): Promise<Command> {
   const program = emptyProgram();
@@ -50,6 +53,7 @@ function emptyProgram(): Command {
     .showHelpAfterError("(run with --help for usage)")
     .exitOverride()
     .configureOutput({ writeOut: printHelpText })
+    .configureHelp({ minWidthToWrap: NARROWEST_DESCRIPTION })
     .addHelpText(
       "after",
       `

@@ -18,6 +18,17 @@ it("help for a command that does not exist is a usage error", async () => {
   expect(stderr).toContain("unknown command 'keys rotat'");
 });
 
+it("help for a terminal of 60 columns breaks descriptions of options between words", async () => {
+  const program = await createProgram({ out: () => undefined, err: () => undefined, isInteractive: false }, [
+    "drill",
+  ]);
+  const drill = program.commands.find((one) => one.name() === "drill");
+  drill?.configureOutput({ getOutHelpWidth: () => 60 });
+  const options = drill?.helpInformation().split("Options:\n")[1] ?? "";
+  expect(options).toContain("--kube-apiserver <program>");
+  expect(Math.max(...options.split("\n").map((line) => line.length))).toBeLessThanOrEqual(60);
+});
+
 it("'version' prints the versions of plugin, Node.js and OpenSSL", async () => {
   const { stdout } = await runCommand(["version", "-o", "json"]);
   expect(JSON.parse(stdout)).toMatchObject({
