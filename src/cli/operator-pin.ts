@@ -12,6 +12,7 @@ type OperatorSource = PinSource & { readonly kind: "stdin" | "terminal" };
 
 /** Including the line break. */
 const LINE_BYTES = MAX_PIN_BYTES + 2;
+const NO_PIN = "no PIN was entered";
 const LINE_FEED = 0x0a;
 
 const held = new WeakMap<TokenSettings, OperatorPin>();
@@ -45,12 +46,12 @@ export async function suppliedPin(
 export async function askForPin(token: TokenSettings): Promise<OperatorPin> {
   const { token: label, serial, object } = token.uri;
   const name = label ?? serial ?? object;
-  return hold(token, { kind: "terminal" }, await readHidden(`PIN of token ${name}: `, LINE_BYTES));
+  return hold(token, { kind: "terminal" }, await readHidden(`PIN of token ${name}: `, LINE_BYTES, NO_PIN));
 }
 
 /** Reads one line for all tokens, or one for each in the order of the configuration. */
 async function takeStandardInput(tokens: readonly TokenSettings[]): Promise<void> {
-  const bytes = await readHidden("", tokens.length * LINE_BYTES);
+  const bytes = await readHidden("", tokens.length * LINE_BYTES, NO_PIN);
   try {
     const lines = tokens.length === 1 ? [bytes] : splitLines(bytes);
     if (lines.length > 1 && lines.length !== tokens.length) {

@@ -13,15 +13,15 @@ const isFirstByte = (byte: number): boolean => (byte & 0xc0) !== 0x80;
 
 /**
  * Reads up to `maxBytes`. Standard input stays open, for example for another prompt.
+ * @param cancelled what did not happen, for the error after Ctrl-C
  * @throws KmsError CANCELLED after Ctrl-C; INPUT_INVALID if the input is longer
  */
-export function readHidden(prompt: string, maxBytes: number): Promise<Buffer> {
-  return liveLine.during(() => readLine(prompt, maxBytes));
+export function readHidden(prompt: string, maxBytes: number, cancelled: string): Promise<Buffer> {
+  return liveLine.during(() => readLine(prompt, new HiddenLine(maxBytes, cancelled)));
 }
 
-async function readLine(prompt: string, maxBytes: number): Promise<Buffer> {
+async function readLine(prompt: string, line: HiddenLine): Promise<Buffer> {
   const { stdin, stderr } = process;
-  const line = new HiddenLine(maxBytes);
   const isTerminal = stdin.isTTY;
   if (isTerminal) {
     // Turns echo off before the prompt, so that nothing typed after it is shown.
@@ -64,10 +64,12 @@ function readChunks(stream: NodeJS.ReadStream, take: (chunk: Buffer) => boolean)
 
 class HiddenLine {
   readonly #bytes: Buffer;
+  readonly #cancelled: string;
   #length = 0;
 
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, cancelled: string) {
     this.#bytes = Buffer.alloc(maxBytes);
+    this.#cancelled = cancelled;
   }
 
   append(chunk: Buffer): boolean {
@@ -78,7 +80,7 @@ class HiddenLine {
   /** Adds typed bytes and obeys the editing keys. Returns whether the line has ended. */
   type(chunk: Buffer): boolean {
     for (const byte of chunk) {
-      if (byte === CONTROL_C) throw new KmsError("CANCELLED", "cancelled; nothing was sent");
+      if (byte === CONTROL_C) throw new KmsError("CANCELLED", `cancelled; ${this.#cancelled}`);
       if (ENTER.includes(byte) || byte === CONTROL_D) return true;
       if (byte === CONTROL_U) this.#length = 0;
       else if (ERASE.includes(byte)) this.#erase();

@@ -75,7 +75,7 @@ function changeOf({ unlocked, accepted }: Answer): Change | undefined {
 }
 
 async function sendPin(socket: string): Promise<Answer> {
-  const pin = await readHidden("PIN: ", MAX_PIN_BYTES + 2);
+  const pin = await readHidden("PIN: ", MAX_PIN_BYTES + 2, "nothing was sent");
   try {
     return await askPlugin(socket, pin, answerSchema);
   } finally {
@@ -89,7 +89,7 @@ async function sendShare(socket: string, terminal: Terminal): Promise<Answer> {
   if (!("nonce" in attempt)) return attempt;
   const { nonce, epoch, count, threshold } = attempt;
   terminal.err(`epoch ${epoch}: ${count} of ${threshold} shares so far`);
-  const share = await readHidden("Share: ", MAX_SHARE_BYTES);
+  const share = await readHidden("Share: ", MAX_SHARE_BYTES, "nothing was sent");
   const order = orderBytes(`share ${nonce} `, share);
   share.fill(0);
   try {

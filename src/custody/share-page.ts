@@ -6,6 +6,10 @@ import { encodeShare, groupText, type Share } from "./share.js";
 import type { SealedPin } from "./sealed-pin.js";
 
 const GROUPS_IN_LINE = 6;
+/** Between the text and the QR code, in columns. */
+const GAP = 3;
+/** Narrower text would break the lines of a share. */
+const MIN_TEXT_COLUMNS = 40;
 
 interface PageContent {
   readonly title: string;
@@ -15,11 +19,31 @@ interface PageContent {
   readonly code: string;
 }
 
-/** Returns the page as text, with a QR code of block characters. */
-export function textPage(share: Share, sealed: SealedPin): string {
+/**
+ * Returns the page as text, with a QR code of block characters. The code stands beside the text if `columns` allow it: the
+ * page then fits 80 columns and 24 lines, and nothing that has to be copied scrolls off the screen.
+ */
+export function textPage(share: Share, sealed: SealedPin, columns: number): string {
   const { title, about, lines, code } = contentOf(share, sealed);
-  const text = lines.map((line) => `    ${line}`);
-  return [title, "", ...about, "", ...text, "", renderUnicodeCompact(code, { ecc: "M" }), ""].join("\n");
+  const picture = renderUnicodeCompact(code, { ecc: "M" }).split("\n");
+  const beside = columns - (picture[0]?.length ?? 0) - GAP;
+  const isWide = beside >= MIN_TEXT_COLUMNS;
+  const width = isWide ? beside : Math.max(columns, MIN_TEXT_COLUMNS);
+  const text = [title, "", ...about, "", ...lines.map((line) => `    ${line}`)].flatMap((line) =>
+    wrap(line, width),
+  );
+  if (!isWide) return [...text, "", ...picture, ""].join("\n");
+  const rows = Array.from({ length: Math.max(text.length, picture.length) }, (_, at) =>
+    `${(text[at] ?? "").padEnd(beside + GAP)}${picture[at] ?? ""}`.trimEnd(),
+  );
+  return [...rows, ""].join("\n");
+}
+
+/** Breaks a line between words; a longer word stays whole. */
+function wrap(line: string, width: number): string[] {
+  return line.length <= width
+    ? [line]
+    : (line.match(new RegExp(`.{1,${width}}(?= |$)|\\S+`, "gu")) ?? []).map((part) => part.trimStart());
 }
 
 /** Returns the page as an HTML document that needs no other file. */

@@ -76,6 +76,12 @@ it("custody test judges each share and shows no PIN, without a PIN attempt", asy
   expect(fixture.fault.calls("C_Login")).toBe(before);
 });
 
+it("custody test without a share is an error that says how to give one", async () => {
+  const nothing = await custody("test", []);
+  expect(nothing).toMatchObject({ code: 2, stdout: "" });
+  expect(nothing.stderr).toContain("no share was entered; enter one on each line");
+});
+
 it("custody combine writes the PIN into a pipe or a new file, and names a wrong share", async () => {
   const [a = "", , c = ""] = shares;
   expect(await custody("combine", [a, a, c])).toMatchObject({

@@ -5,6 +5,8 @@ import { KmsError } from "../../errors.js";
 import { readHidden } from "../read-hidden.js";
 
 const LINE_FEED = 0x0a;
+/** Shares are entered before a command changes anything. */
+const PIN_KEPT = "the token keeps its PIN";
 
 /** A share, or why it cannot be read. `entry` counts from 1. */
 export type Entered =
@@ -14,11 +16,11 @@ export type Entered =
 /** Yields shares until an empty line or the end of the input. @throws KmsError CANCELLED, INPUT_INVALID */
 export async function* enterShares(): AsyncGenerator<Entered> {
   if (!process.stdin.isTTY) {
-    yield* fromLines(await readHidden("", 2 * MAX_SHARES * MAX_INPUT_BYTES));
+    yield* fromLines(await readHidden("", 2 * MAX_SHARES * MAX_INPUT_BYTES, PIN_KEPT));
     return;
   }
   for (let entry = 1; ; entry++) {
-    const line = await readHidden(`Share ${entry} (Enter alone ends): `, MAX_INPUT_BYTES);
+    const line = await readHidden(`Share ${entry} (Enter alone ends): `, MAX_INPUT_BYTES, PIN_KEPT);
     if (isBlank(line)) return;
     yield read(entry, line);
   }

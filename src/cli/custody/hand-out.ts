@@ -26,20 +26,26 @@ export function requireOutput(folder: string | undefined): void {
   if (problem !== undefined) throw new KmsError("CONFIG_INVALID", `--out: ${problem}`);
 }
 
+interface HandOut {
+  readonly folder: string | undefined;
+  readonly terminal: Terminal;
+  /** What Ctrl-C means for the PIN and the shares, for the error. */
+  readonly cancelled: string;
+}
+
 /** Hands out all shares, and zeroes each of them afterwards. @throws KmsError CANCELLED; NodeJS.ErrnoException */
-export async function handOut(
-  shares: readonly Share[],
-  sealed: SealedPin,
-  { folder, terminal }: { readonly folder: string | undefined; readonly terminal: Terminal },
-): Promise<void> {
+export async function handOut(shares: readonly Share[], sealed: SealedPin, output: HandOut): Promise<void> {
   try {
     for (const share of shares) {
       const name = `share ${share.index} of ${shares.length}`;
       if (process.stdin.isTTY) {
-        await pressEnter(`Only custodian ${share.index} may see the screen. Press Enter to show ${name}.`);
+        await pressEnter(
+          `Only custodian ${share.index} may see the screen. Press Enter to show ${name}.`,
+          output.cancelled,
+        );
       }
-      if (folder === undefined) await show(share, sealed, name);
-      else await write(share, sealed, folder, terminal);
+      if (output.folder === undefined) await show(share, sealed, name, output.cancelled);
+      else await write(share, sealed, output.folder, output);
       share.point.fill(0);
     }
   } finally {
@@ -47,16 +53,21 @@ export async function handOut(
   }
 }
 
-async function show(share: Share, sealed: SealedPin, name: string): Promise<void> {
-  process.stdout.write(`${CLEAR}${textPage(share, sealed)}\n`);
+async function show(share: Share, sealed: SealedPin, name: string, cancelled: string): Promise<void> {
+  process.stdout.write(`${CLEAR}${textPage(share, sealed, process.stdout.columns)}\n`);
   try {
-    await pressEnter(`Copy ${name} to paper or scan it. Press Enter to clear the screen.`);
+    await pressEnter(`Copy ${name} to paper or scan it. Press Enter to clear the screen.`, cancelled);
   } finally {
     process.stdout.write(CLEAR);
   }
 }
 
-async function write(share: Share, sealed: SealedPin, folder: string, terminal: Terminal): Promise<void> {
+async function write(
+  share: Share,
+  sealed: SealedPin,
+  folder: string,
+  { terminal, cancelled }: HandOut,
+): Promise<void> {
   const path = join(folder, `share-${share.set}-${share.epoch}-${share.index}.html`);
   // "wx" neither follows a link nor replaces a page that may be the only copy.
   const file = openSync(path, "wx", 0o600);
@@ -69,11 +80,11 @@ async function write(share: Share, sealed: SealedPin, folder: string, terminal: 
   syncFolder(folder);
   terminal.err(`${path}: for custodian ${share.index} only; print or move it, then remove it`);
   if (!process.stdin.isTTY) return;
-  await pressEnter("Press Enter when it has been printed or moved.");
+  await pressEnter("Press Enter when it has been printed or moved.", cancelled);
   if (existsSync(path)) terminal.err(`warning: ${path} is still there`);
 }
 
-/** Waits for Enter. @throws KmsError CANCELLED */
-export async function pressEnter(prompt: string): Promise<void> {
-  (await readHidden(prompt, ENTER_BYTES)).fill(0);
+/** Waits for Enter. @param cancelled what did not happen, for the error after Ctrl-C @throws KmsError CANCELLED */
+export async function pressEnter(prompt: string, cancelled: string): Promise<void> {
+  (await readHidden(prompt, ENTER_BYTES, cancelled)).fill(0);
 }

@@ -37,6 +37,8 @@ interface RenewOptions extends SealedOptions, ApprovalOption, NodesOptions {
   readonly length?: number;
 }
 
+const UNCHANGED = "the token keeps its PIN; to continue, run it again with the shares of both epochs";
+
 const HELP = `
 Enough custodians enter their present shares. Then each of them gets a share of a new random PIN, and on a terminal enough of
 them type the new shares from their pages. Only then does the token change its PIN (C_SetPIN): nobody sees it, and shares of
@@ -184,7 +186,7 @@ async function handOutAndConfirm(
   folder: string | undefined,
   terminal: Terminal,
 ): Promise<void> {
-  await handOut(shares, sealed, { folder, terminal });
+  await handOut(shares, sealed, { folder, terminal, cancelled: UNCHANGED });
   if (!process.stdin.isTTY) return;
   terminal.err(
     `Now ${sealed.threshold} custodians type the new share from their pages. The token still has the present PIN.`,
@@ -205,6 +207,7 @@ async function waitForLocks(nodes: readonly URL[], terminal: Terminal): Promise<
   for (;;) {
     await pressEnter(
       "Run 'kms-pkcs11 lock' on every node that uses this token. Press Enter to change the PIN, or Ctrl-C to keep it.",
+      UNCHANGED,
     );
     const holders = await nodesWithPin(nodes);
     if (holders.length === 0) return;

@@ -27,6 +27,8 @@ interface SplitOptions extends SealedOptions {
   readonly replace?: true;
 }
 
+const NOT_SEALED = "no sealed PIN was written, so the shares handed out so far open nothing";
+
 const HELP = `
 The PIN comes from the configured source, from a prompt, or from --pin-stdin. The token has to accept it before it is sealed;
 a wrong PIN costs one PIN attempt. Each share is shown on its own screen, with a prompt before it, or written to its own
@@ -81,7 +83,7 @@ async function runSplit(options: SplitOptions, terminal: Terminal): Promise<void
   const { sealed, shares } = await splitPin(pin, plan).finally(() => pin.fill(0));
   try {
     prepareSealedPin(path, sealed);
-    await handOut(shares, sealed, { folder: options.out, terminal });
+    await handOut(shares, sealed, { folder: options.out, terminal, cancelled: NOT_SEALED });
     publishPrepared(path);
   } finally {
     for (const { point } of shares) point.fill(0);

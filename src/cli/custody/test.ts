@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { describeFault, Gathering } from "../../custody/gathering.js";
 import { readSealedPin } from "../../custody/sealed-pin-file.js";
 import type { SealedPin } from "../../custody/sealed-pin.js";
+import { KmsError } from "../../errors.js";
 import { EXIT_NO } from "../exit-code.js";
 import { formatJson, type Terminal } from "../output.js";
 import { formatTable } from "../table.js";
@@ -44,10 +45,13 @@ async function runTest(sealed: SealedPin, { output }: SealedOptions, terminal: T
       rows.push(row);
       if (process.stdin.isTTY) terminal.err(row.text);
     }
+    if (rows.length === 0) {
+      throw new KmsError("INPUT_INVALID", "no share was entered; enter one on each line");
+    }
     const { opens, text } = await conclude(gathering);
     if (output === "json") terminal.out(formatJson({ shares: rows, opens } satisfies CustodyTestOutput));
     else terminal.out(`${table(rows)}\n${text}`);
-    if (rows.length === 0 || rows.some(({ result }) => result !== "ok")) process.exitCode = EXIT_NO;
+    if (rows.some(({ result }) => result !== "ok")) process.exitCode = EXIT_NO;
   } finally {
     gathering.clear();
   }

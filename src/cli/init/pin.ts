@@ -15,7 +15,9 @@ const TOOL = "systemd-creds";
  */
 export async function pinFileContent(token: string, isEncrypted: boolean): Promise<Buffer> {
   const kind = process.stdin.isTTY ? "terminal" : "stdin";
-  const pin = checkPin(await readHidden(`User PIN of token ${token}: `, LINE_BYTES), { kind });
+  const pin = checkPin(await readHidden(`User PIN of token ${token}: `, LINE_BYTES, "no PIN was written"), {
+    kind,
+  });
   if (!isEncrypted) return pin;
   try {
     return encrypt(pin);
