@@ -12,6 +12,7 @@ import { insistOnOperatorEvent, recordOperatorEvent } from "../operator-audit.js
 import { addressAll, type Addressed } from "./api-paths.js";
 import { requireAge, requireBackup, type Backup, type BackupDemand } from "./backup.js";
 import { deletableOf, reasonToKeep, type Kept, type Selection } from "./deletable.js";
+import { collectionsOfGone, settledEarlier, type Earlier } from "./earlier-deletions.js";
 import { askNodes, withKnowledge, type Finding, type Found } from "./find-unreadable.js";
 import { recheck, requireProven, type RecheckPorts } from "./recheck.js";
 
@@ -72,13 +73,14 @@ export async function deleteFound(
   ports: DeletionPorts,
   order: DeletionOrder,
 ): Promise<Deletion> {
+  const earlier = await settledEarlier(order.only, found.findings, ports.store);
   const { chosen, kept } = deletableOf(found, order);
-  if (chosen.length === 0) return nothingDeleted(kept);
+  if (chosen.length === 0) return nothingDeleted(kept, earlier, ports, order);
   requireFew(found, chosen.length, order.limit);
   const { unproven } = await requireProven(ports, false);
   for (const { reason } of unproven) ports.operator.notify(`${reason}; no stored object names it`);
   const { addressed, kept: unserved } = await addressAll(chosen, { ...ports, api: order.api }, order);
-  if (addressed.length === 0) return nothingDeleted([...kept, ...unserved]);
+  if (addressed.length === 0) return nothingDeleted([...kept, ...unserved], earlier, ports, order);
   const objects = addressed.map(({ finding }) => finding);
   const backup = await requireBackup(order.backup, objects, ports.operator);
   await order.confirm(objects, backup);
@@ -87,13 +89,37 @@ export async function deleteFound(
   const approval = await order.approve();
   const work = new Work(ports, order, { ...approval, backup: backup.sha256 });
   await untilInterrupted((signal) => work.run(addressed, signal));
-  const lists = await work.listAgain();
-  const results = [...work.results, ...[...kept, ...unserved].map(keptResult)];
+  const lists = await listAgain(earlier, work.touched, ports, order);
+  const results = [...work.results, ...earlier, ...[...kept, ...unserved].map(keptResult)];
   return { backup, results, lists, failure: work.failure };
 }
 
-function nothingDeleted(kept: readonly Kept[]): Deletion {
-  return { backup: null, results: kept.map(keptResult), lists: [], failure: undefined };
+async function nothingDeleted(
+  kept: readonly Kept[],
+  earlier: readonly Earlier[],
+  ports: DeletionPorts,
+  order: DeletionOrder,
+): Promise<Deletion> {
+  const lists = await listAgain(earlier, new Map(), ports, order);
+  return { backup: null, results: [...earlier, ...kept.map(keptResult)], lists, failure: undefined };
+}
+
+/**
+ * Waits until every resource can be listed of which something was deleted, now or by an interrupted run.
+ * @param touched the paths of their objects, by resource
+ */
+async function listAgain(
+  earlier: readonly Earlier[],
+  touched: ReadonlyMap<string, string>,
+  { prefix }: DeletionPorts,
+  { api }: DeletionOrder,
+): Promise<ListResult[]> {
+  const results: ListResult[] = [];
+  for (const [resource, path] of new Map([...(await collectionsOfGone(earlier, prefix, api)), ...touched])) {
+    const error = await waitForList(api, path, LIST_LIMIT_MS);
+    results.push({ resource, error: error ?? null });
+  }
+  return results;
 }
 
 function keptResult({ finding: { key, modRevision }, why }: Kept): DeletionResult {
@@ -121,7 +147,8 @@ class Work {
   readonly #ports: DeletionPorts;
   readonly #order: DeletionOrder;
   readonly #details: Readonly<Record<string, string>>;
-  readonly #touched = new Map<string, string>();
+  /** The paths of all objects of the resources of which something was deleted, by resource. */
+  readonly touched = new Map<string, string>();
 
   constructor(ports: DeletionPorts, order: DeletionOrder, details: Readonly<Record<string, string>>) {
     this.#ports = ports;
@@ -149,16 +176,6 @@ class Work {
     }
   }
 
-  /** Waits until every resource of which something was deleted can be listed. */
-  async listAgain(): Promise<ListResult[]> {
-    const results: ListResult[] = [];
-    for (const [resource, path] of this.#touched) {
-      const error = await waitForList(this.#order.api, path, LIST_LIMIT_MS);
-      results.push({ resource, error: error ?? null });
-    }
-    return results;
-  }
-
   async #handle({ finding, path, collection }: Addressed): Promise<Outcome> {
     const { tokens } = this.#ports;
     const { api, nodes } = this.#order;
@@ -172,7 +189,7 @@ class Work {
     if (verdict.kind === "unsupported") throw new KmsError("CONFIG_INVALID", verdict.reason);
     if (verdict.kind === "readable") return { outcome: "readable", reason: verdict.reason };
     if (verdict.kind !== "unreadable") return { outcome: "refused", reason: reasonOf(verdict) };
-    this.#touched.set(finding.resource, collection);
+    this.touched.set(finding.resource, collection);
     return this.#deleteRecorded(now.object, path);
   }
 

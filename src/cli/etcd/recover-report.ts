@@ -51,7 +51,7 @@ function reasonsOf(findings: readonly Finding[]): string[] {
 /** Returns the outcome for each object, the backup, and whether the resources can be listed. */
 export function describeDeletion(found: Found, deletion: Deletion): string {
   const { backup, results, lists } = deletion;
-  if (found.unreadable === 0) return describeFound(found);
+  if (found.unreadable === 0 && results.length === 0) return describeFound(found);
   const rows = results.slice(0, MAX_ROWS).map(({ key, outcome, reason }) => [key, outcome, reason ?? ""]);
   const left = leftAfter(found, deletion);
   const deleted = results.filter(({ outcome }) => outcome === "deleted").length;
@@ -70,7 +70,10 @@ export function describeDeletion(found: Found, deletion: Deletion): string {
 }
 
 /** Returns how many of the objects that were found are still there and cannot be decrypted. */
-export function leftAfter({ unreadable }: Found, { results }: Deletion): number {
+export function leftAfter({ unreadable, findings }: Found, { results }: Deletion): number {
   const settled = ["deleted", "gone", "changed"];
-  return unreadable - results.filter(({ outcome }) => settled.includes(outcome)).length;
+  const found = new Set(findings.map(({ key }) => key));
+  return (
+    unreadable - results.filter(({ key, outcome }) => found.has(key) && settled.includes(outcome)).length
+  );
 }

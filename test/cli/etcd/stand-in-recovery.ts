@@ -9,7 +9,7 @@ const SECRET_PATH = /^\/api\/v1\/namespaces\/([^/]+)\/secrets\/([^/?]+)$/;
 const resource = (name: string, scope: string): object => ({
   resource: name,
   scope,
-  verbs: ["get", "patch", "delete"],
+  verbs: ["get", "list", "patch", "delete"],
 });
 const CORE = [resource("secrets", "Namespaced"), resource("namespaces", "Cluster")];
 
@@ -26,10 +26,15 @@ export class StandInRecovery {
   readonly readable = new Set<string>();
   readonly #etcd: TestEtcd;
   readonly #api: StandInApi;
+  readonly #answering = new Set<Promise<Answer>>();
 
   constructor(etcd: TestEtcd) {
     this.#etcd = etcd;
-    this.#api = new StandInApi((asked) => this.#answer(asked));
+    this.#api = new StandInApi((asked) => {
+      const answer = this.#answer(asked);
+      this.#answering.add(answer);
+      return answer.finally(() => this.#answering.delete(answer));
+    });
   }
 
   get kubeconfig(): string {
@@ -39,6 +44,11 @@ export class StandInRecovery {
   /** The etcd keys of the DELETE requests. */
   get deletions(): string[] {
     return this.#api.asked.filter(({ method }) => method === "DELETE").map(({ path }) => keyOf(path));
+  }
+
+  /** Waits until every request so far has been answered. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#answering);
   }
 
   /** The bodies of the DELETE requests. */

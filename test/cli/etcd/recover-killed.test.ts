@@ -1,0 +1,91 @@
+// `etcd recover --delete` killed at requests that it makes to kube-apiserver, and run again. Between two requests lie the
+// proofs, the look at etcd and the lines of the audit log.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import type { EtcdRecoverOutput } from "../../../src/cli/output-schema/etcd-recover.js";
+import type { Asked } from "../../etcd/stand-in-api.js";
+import { MAIN } from "../../support/plugin-process.js";
+import { bad, OTHER, outcomesIn, useRecovery } from "./recovery-stage.js";
+
+const stage = useRecovery();
+const NAMES = ["a-moved", "b-junk", "c-unknown"];
+
+/** Writes the list of what cannot be decrypted, and returns the arguments of a deletion of exactly that. */
+async function deletion(): Promise<string[]> {
+  const { stdout } = await stage.run("-o", "json");
+  const list = join(stage.folder, "list.json");
+  writeFileSync(list, stdout);
+  return ["--lost-kek", OTHER, "--only", list];
+}
+
+interface Kill {
+  readonly what: string;
+  readonly at: (asked: Asked) => boolean;
+  /** Whether the API server performs the request nevertheless. */
+  readonly isPerformed: boolean;
+}
+
+const asks =
+  (method: string, part: string) =>
+  (asked: Asked): boolean =>
+    asked.method === method && asked.path.includes(part);
+const KILLS: readonly Kill[] = [
+  { what: "its first request", at: () => true, isPerformed: true },
+  { what: "the last look before the second deletion", at: asks("GET", "/b-junk"), isPerformed: true },
+  { what: "the first deletion, which is not made", at: asks("DELETE", "/a-moved"), isPerformed: false },
+  { what: "the first deletion, which is made", at: asks("DELETE", "/a-moved"), isPerformed: true },
+  { what: "the last deletion, which is not made", at: asks("DELETE", "/c-unknown"), isPerformed: false },
+  { what: "the last deletion, which is made", at: asks("DELETE", "/c-unknown"), isPerformed: true },
+  { what: "the LIST afterwards", at: asks("GET", "/secrets?"), isPerformed: true },
+];
+
+/** Deletes in a process of its own, which is killed when it makes a request. */
+async function killedAt({ at, isPerformed }: Kill, args: readonly string[]): Promise<void> {
+  const command = stage.args("--delete", "--yes", "--backup", stage.backup, ...args);
+  const child = spawn(process.execPath, [MAIN, ...command], {
+    env: { ...process.env, ...stage.env },
+    stdio: "ignore",
+  });
+  const ended = once(child, "exit");
+  let isKilled = false;
+  stage.api.hooks.instead = (asked) => {
+    if (isKilled || !at(asked)) return undefined;
+    isKilled = child.kill("SIGKILL");
+    return isPerformed ? undefined : { status: 503 };
+  };
+  expect(await ended).toEqual([null, "SIGKILL"]);
+  await stage.api.idle();
+  stage.api.hooks.instead = () => undefined;
+}
+
+it.each(KILLS)("a deletion killed at $what deletes the rest when run again", async (kill) => {
+  const readable = await stage.revisions();
+  for (const name of NAMES) readable.delete(bad(name));
+  const args = await deletion();
+  await killedAt(kill, args);
+  const left = (await stage.badKeys()).map((key) => key.replace(/.*\//, ""));
+  const begun = stage.api.deletions.length;
+  const { code, stdout, stderr } = await stage.delete("-o", "json", ...args);
+  expect(code, stderr).toBe(0);
+  const expected = NAMES.map((name) => [name, left.includes(name) ? "deleted" : "gone"]);
+  expect(outcomesIn(stdout)).toEqual(Object.fromEntries(expected));
+  const { deletion: made } = JSON.parse(stdout) as EtcdRecoverOutput;
+  expect(made?.lists).toEqual([{ resource: "secrets", error: null }]);
+  expect(await stage.revisions()).toEqual(readable);
+  expect(stage.api.deletions.slice(begun)).toEqual(left.map(bad));
+  const intended = stage.audited().filter(([, outcome]) => outcome === "begun");
+  expect(new Set(intended.map(([key]) => key))).toEqual(new Set(NAMES.map(bad)));
+});
+
+it("objects of --only that were written again are not called gone", async () => {
+  const args = await deletion();
+  await stage.etcd.store.put(bad("b-junk"), Buffer.from('{"kind":"Secret"}'));
+  expect(await stage.outcomes(...args)).toEqual({
+    "a-moved": "deleted",
+    "b-junk": "changed",
+    "c-unknown": "deleted",
+  });
+});
