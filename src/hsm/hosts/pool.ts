@@ -1,5 +1,5 @@
-// Manages the token hosts of one token, one serving and the others warm: the order in which they start, their
-// replacement, and control calls to them. The dispatcher decides which host gets which request.
+// Manages the token hosts of one token, one serving and the others warm: their start and replacement, and control calls
+// to them. The dispatcher decides which host gets which request.
 import { KmsError } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { Supervisor, type FailedStart } from "./supervisor.js";
@@ -10,6 +10,7 @@ import type { LaneClient } from "./lane-client.js";
 import { Logins } from "./logins.js";
 import type { LoginGate } from "../login/login-gate.js";
 import type { HsmState, KekRecord, TokenDescription } from "../port.js";
+import { LEAST_SUPERVISORS, StartOrder } from "./start-order.js";
 import { Starts } from "./starts.js";
 import { Controls } from "./controls.js";
 import type { EndCause, HostProcess } from "./host-process.js";
@@ -31,28 +32,24 @@ export interface HostPoolOptions {
   readonly log: Log;
 }
 
-/** While a start hangs, another one may run beside it. */
-const LEAST_SUPERVISORS = 2;
-/** Time from the first ready host to the start of the warm ones, in ms: first, the KEKs are proven and Status is answered. */
-const WARM_AFTER_MS = 250;
-
 /** Keeps the token hosts of one token running and makes control calls to them. */
 export class HostPool {
   readonly #options: HostPoolOptions;
   readonly #supervisors: readonly Supervisor[];
   readonly #starts: Starts;
+  readonly #order: StartOrder;
   readonly #logins: Logins;
   readonly controls: Controls;
   readonly #readings: KeyringReadings;
   readonly #wait: HostWait;
-  #hasBeenReady = false;
-  #warm: NodeJS.Timeout | undefined;
-  #mayWarm = false;
   readonly #stopping = new AbortController();
 
   constructor(options: HostPoolOptions) {
     this.#options = options;
     this.#starts = new Starts(options.startTimeoutMs, () => {
+      this.#changed();
+    });
+    this.#order = new StartOrder(options.hosts, this.#starts, () => {
       this.#changed();
     });
     this.#wait = new HostWait({
@@ -82,27 +79,9 @@ export class HostPool {
     for (const supervisor of this.#supervisors) void supervisor.run(this.#stopping.signal);
   }
 
-  /** Hosts log in one after the other; while none is ready, one start may run beside another that hangs. */
-  #mayStart(index: number): boolean {
-    const { underWay, isLate } = this.#starts;
-    const readyHosts = this.ready.length;
-    if (readyHosts >= this.#options.hosts) return false;
-    if (readyHosts === 0 && underWay >= LEAST_SUPERVISORS) return false;
-    if (index >= this.#options.hosts) return this.#hasBeenReady && readyHosts === 0 && isLate;
-    return index === 0 || this.#mayWarm || isLate;
-  }
-
-  #noteReady(): void {
-    this.#hasBeenReady = true;
-    this.#warm ??= setTimeout(() => {
-      this.#mayWarm = true;
-      this.#changed();
-    }, WARM_AFTER_MS);
-  }
-
   async stop(graceMs: number): Promise<void> {
     this.#stopping.abort();
-    clearTimeout(this.#warm);
+    this.#order.stop();
     this.#wait.stop();
     await this.replace(graceMs);
   }
@@ -206,13 +185,13 @@ export class HostPool {
       gate,
       logins: this.#logins,
       starts: this.#starts,
-      mayStart: () => this.#mayStart(index),
+      mayStart: () => this.#order.mayStart(index, this.ready.length),
       servesFirst: () => this.ready.length === 0,
       nextChange: (signal) => this.#wait.nextChange(signal),
       readFirst: (one, step) => this.#readings.readFirst(one, step),
       log,
       onReady: (ready) => {
-        this.#noteReady();
+        this.#order.noteReady();
         // This start was late, and its substitute was ready first.
         if (this.ready.length > hosts) ready.kill("stop");
         this.#changed();
