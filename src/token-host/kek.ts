@@ -18,6 +18,8 @@ export interface Discovered {
   /** Null if the token definitely refuses AES-GCM with this key. */
   gcm?: GcmIvMode | null;
   kwp?: KwpVariant;
+  /** The variant that unwraps under a key that may not wrap. */
+  kwpUnwraps?: KwpVariant;
   pss?: PssVariant;
 }
 

@@ -67,6 +67,30 @@ it("a token that is away while AES-KWP is discovered is not considered to lack i
   expect(await codeOf(hsm.encrypt(request, PATIENT_CALLER))).toMatch(/^(done|HSM_UNAVAILABLE)$/);
 });
 
+it("a KEK that may only unwrap decrypts under AES-KWP in a plugin that never saw it wrap", async () => {
+  const only = "only-mechanisms 0x1080,0x350,0x2109,0x210A,0x210B";
+  token.fault.set(only);
+  const maker = token.open({ objectName: "retired" });
+  const { keyId } = await maker.hsm.generate({
+    label: "retired@20260101T000000Z",
+    ckaId: "0f".repeat(16),
+    kind: "aes",
+  });
+  const call = { keyId, mechanism: mechanismByName("aes-kwp").id, aad: Buffer.from("aad") };
+  const body = Buffer.from(await maker.hsm.encrypt({ ...call, data: PLAINTEXT }, PATIENT_CALLER));
+  token.fault.set(only, "decrypt-only 0x210A,0x210B");
+  const { hsm } = token.open({ objectName: "retired", requestTimeoutMs: 10_000 });
+  for (let calls = 0; calls < 2; calls++) {
+    const changed = Buffer.from(body);
+    changed[9] = (changed[9] ?? 0) ^ 1;
+    expect(await codeOf(hsm.decrypt({ ...call, data: changed }, PATIENT_CALLER))).toBe("NOT_AUTHENTIC");
+    const elsewhere = { ...call, aad: Buffer.from("other"), data: body };
+    expect(await codeOf(hsm.decrypt(elsewhere, PATIENT_CALLER))).toBe("NOT_AUTHENTIC");
+    expect(Buffer.from(await hsm.decrypt({ ...call, data: body }, PATIENT_CALLER))).toEqual(PLAINTEXT);
+  }
+  expect(await codeOf(hsm.encrypt({ ...call, data: PLAINTEXT }, PATIENT_CALLER))).not.toBe("done");
+});
+
 it("a ciphertext refused with a code of PKCS#11 v3 costs no host", async () => {
   const opened = await token.start();
   const body = await token.encrypt(opened);

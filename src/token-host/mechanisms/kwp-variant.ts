@@ -16,6 +16,12 @@ export interface KwpVariant {
   readonly by: "C_Encrypt" | "C_WrapKey";
 }
 
+/** All variants, in the order in which they are tried. */
+export const KWP_VARIANTS: readonly KwpVariant[] = KWP_NUMBERS.flatMap((ckm) => [
+  { ckm, by: "C_Encrypt" },
+  { ckm, by: "C_WrapKey" },
+]);
+
 type WrapCall = (session: TokenSession, handle: Handle, key: Handle, bytes: Buffer) => Buffer;
 
 interface WrapCalls {
@@ -40,15 +46,12 @@ const ATTEMPTS = 2;
 export function findKwpVariant(session: TokenSession, key: Handle): KwpVariant {
   let refusal = "";
   let broken: TokenFault | undefined;
-  for (const ckm of KWP_NUMBERS) {
-    for (const by of ["C_Encrypt", "C_WrapKey"] as const) {
-      const variant = { ckm, by };
-      const outcome = tryVariant(session, key, variant);
-      if (outcome === true) return variant;
-      if (outcome === false) continue;
-      refusal = outcome.rv === undefined ? outcome.message : rowOf(outcome.rv).name;
-      if (!isRefusal(outcome)) broken ??= outcome;
-    }
+  for (const variant of KWP_VARIANTS) {
+    const outcome = tryVariant(session, key, variant);
+    if (outcome === true) return variant;
+    if (outcome === false) continue;
+    refusal = outcome.rv === undefined ? outcome.message : rowOf(outcome.rv).name;
+    if (!isRefusal(outcome)) broken ??= outcome;
   }
   if (broken !== undefined) throw broken;
   throw new TokenFault(
