@@ -9,7 +9,7 @@ import { withSnapshot, type EtcdSource } from "../admin/etcd-source.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import type { DrillReport } from "../evidence/drill-report.js";
-import { codeOf } from "../files/file-error.js";
+import { unreadable } from "../files/file-error.js";
 import { VERSION } from "../version.js";
 import { rehearseCluster } from "./cluster-steps.js";
 import { compareTokens, requireApart, type ComparedTokens } from "./live.js";
@@ -59,11 +59,7 @@ function snapshotFile(file: string): Facts["snapshot"] {
     const { size, mtime } = statSync(file);
     return { file: resolve(file), bytes: size, modifiedAt: mtime.toISOString(), sha256: null };
   } catch (error) {
-    throw new KmsError(
-      "CONFIG_INVALID",
-      `--snapshot: ${file} cannot be read (${codeOf(error)}); give a readable file`,
-      error,
-    );
+    throw unreadable("--snapshot", file, error);
   }
 }
 

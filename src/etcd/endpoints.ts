@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 import { checkServerIdentity } from "node:tls";
 import { credentials, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
 import { KmsError } from "../errors.js";
-import { codeOf } from "../files/file-error.js";
+import { unreadable } from "../files/file-error.js";
 
 export interface EtcdAccess {
   /** `https://host:port`, `http://host:port`, `host:port` or `unix:///path`; tried in this order. */
@@ -100,10 +100,6 @@ function readPem(option: string, path: string | undefined): Buffer | null {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new KmsError(
-      "CONFIG_INVALID",
-      `${option}: ${path} cannot be read (${codeOf(error)}); give a readable file`,
-      error,
-    );
+    throw unreadable(option, path, error);
   }
 }

@@ -45,6 +45,15 @@ export function codeOf(error: unknown): string {
   return (error as NodeJS.ErrnoException).code ?? "unknown error";
 }
 
+/** Returns the error for an option's file that cannot be read. @param reason a code or words; by default that of the error */
+export function unreadable(option: string, path: string, error: unknown, reason = codeOf(error)): KmsError {
+  return new KmsError(
+    "CONFIG_INVALID",
+    `${option}: ${path} cannot be read (${reason}); give a readable file`,
+    error,
+  );
+}
+
 /** Returns which user was denied access by which folder, for such an error or its cause. */
 export function refusalIn(error: unknown): string | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readSync, type BigIntStats } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { KmsError } from "../../errors.js";
-import { codeOf } from "../../files/file-error.js";
+import { unreadable } from "../../files/file-error.js";
 import { openRegular } from "../../files/regular-file.js";
 
 export interface SnapshotOptions {
@@ -55,9 +55,7 @@ export class SnapshotFile {
     try {
       handle = await openRegular(path);
     } catch (error) {
-      const reason = error instanceof KmsError ? "not a regular file" : codeOf(error);
-      const what = `${option}: ${path} cannot be read (${reason}); give a readable file`;
-      throw new KmsError("CONFIG_INVALID", what, error);
+      throw unreadable(option, path, error, error instanceof KmsError ? "not a regular file" : undefined);
     }
     try {
       const file = new SnapshotFile(path, handle, await handle.stat({ bigint: true }), option);
