@@ -12,6 +12,7 @@ import { makeFolder } from "./support/token.js";
 let server: Http2Server | undefined;
 
 afterEach(() => {
+  vi.restoreAllMocks();
   server?.close();
 });
 

@@ -110,6 +110,13 @@ async function expectRefused(): Promise<void> {
   }
 }
 
+/** The token gets another PIN, every login is lost, and the old PIN is refused. */
+async function changePinAndLoseLogins(): Promise<void> {
+  changePin();
+  endHosts();
+  await expectRefused();
+}
+
 it("the old PIN costs one attempt for all clusters, which are served again with the new one", async () => {
   await start(1);
   changePin();
@@ -136,9 +143,7 @@ it("no cluster notices a changed PIN while a token host is logged in", async () 
 
 it("neither a restart, a reload nor a command repeats the login with the old PIN", async () => {
   await start(1);
-  changePin();
-  endHosts();
-  await expectRefused();
+  await changePinAndLoseLogins();
   await kms.reload();
   const list = kmsPkcs11(["keys", "list", "--config", kms.plugin.configFile, "--cluster", "beta"], front.env);
   expect([list.code, list.stderr]).toEqual([expect.any(Number), expect.stringContaining("not tried again")]);
@@ -155,9 +160,7 @@ it("clusters that name one token in different ways spend one attempt between the
   const serial = serialOf(token);
   const bySerial = tokenUri(front, "beta").replace("token=kms", `serial=${serial}`);
   await start(1, { keys: { uri: bySerial } }, 2);
-  changePin();
-  endHosts();
-  await expectRefused();
+  await changePinAndLoseLogins();
   expect(wrongPins()).toBe(1);
   enterNewPin();
   await expectServedAgain();
@@ -165,9 +168,7 @@ it("clusters that name one token in different ways spend one attempt between the
 
 it("a PIN source that is replaced by a reload has all clusters of the token served again", async () => {
   await start(1);
-  changePin();
-  endHosts();
-  await expectRefused();
+  await changePinAndLoseLogins();
   const pinFile = join(kms.plugin.folder, "new-pin");
   writeFileSync(pinFile, NEW_PIN, { mode: 0o600 });
   const withPin = (name: string): ClusterSections => ({
