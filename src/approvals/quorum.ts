@@ -38,7 +38,7 @@ export function verifySignatures(signatures: readonly string[], message: Uint8Ar
     const first = keys.indexOf(key);
     if (first === index) continue;
     throw refused(
-      `signatures ${first + 1} and ${index + 1} were made with the same key: everybody signs once, a proposer with 'approvals propose'; if the file holds both, remove one`,
+      `signatures ${first + 1} and ${index + 1} were made with the same key; remove one: each person signs once, and the proposer has signed with 'approvals propose'`,
     );
   }
   return verified;

@@ -13,7 +13,7 @@ const isFirstByte = (byte: number): boolean => (byte & 0xc0) !== 0x80;
 
 /**
  * Reads up to `maxBytes`. Standard input stays open, for example for another prompt.
- * @param cancelled what did not happen, for the error after Ctrl-C
+ * @param cancelled what is unchanged after Ctrl-C, for the error
  * @throws KmsError CANCELLED after Ctrl-C; INPUT_INVALID if the input is longer
  */
 export function readHidden(prompt: string, maxBytes: number, cancelled: string): Promise<Buffer> {

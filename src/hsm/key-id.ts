@@ -80,8 +80,8 @@ export function hasKeyId({ keyId, aliases }: KeyIds, wanted: string): boolean {
 }
 
 /**
- * Returns whether a KEK may be the one that a key_id names, although it does not have it: no fingerprint of both was computed
- * by the same method.
+ * Returns whether a KEK that does not have a key_id may still be the one it names: they have the same CKA_ID, and their
+ * fingerprints were computed by different methods, so that they cannot be compared.
  */
 export function mayBeNamed({ keyId, aliases }: KeyIds, wanted: string): boolean {
   return [keyId, ...aliases].every((name) => mayNameOneKek(name, wanted));

@@ -1,4 +1,4 @@
-// When requests of one of several clusters begin: the clusters share the event loop, which serves no other one meanwhile.
+// When requests of one of several clusters begin: all clusters wait while the event loop begins a request of one.
 
 import { EventEmitter } from "node:events";
 import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";

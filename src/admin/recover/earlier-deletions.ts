@@ -1,5 +1,5 @@
-// What became of listed objects that are not unreadable any more: an interrupted run may have deleted them, so that a repeated
-// one has to report them and to look whether their resources can be listed.
+// What became of the listed objects that are no longer unreadable. An interrupted run may have deleted them: a repeated one reports
+// them, and checks that their resources can be listed.
 import { ApiResources, collectionPath } from "../../etcd/api-resources.js";
 import type { KubeApi } from "../../etcd/kube-api.js";
 import { parseStorageKey, resourceOf } from "../../etcd/storage-key.js";
@@ -26,11 +26,15 @@ export async function settledEarlier(
   for (const { key, modRevision } of only ?? []) {
     if (found.has(key)) continue;
     const now = await store.object(key);
-    const same = now?.modRevision === modRevision;
-    const changed = same
-      ? "it can be decrypted now"
-      : `it was written again, at revision ${now?.modRevision ?? 0}`;
-    settled.push({ key, modRevision, outcome: now ? "changed" : "gone", reason: now ? changed : null });
+    if (now === undefined) {
+      settled.push({ key, modRevision, outcome: "gone", reason: null });
+      continue;
+    }
+    const reason =
+      now.modRevision === modRevision
+        ? "it can be decrypted now"
+        : `it was written again, at revision ${now.modRevision}`;
+    settled.push({ key, modRevision, outcome: "changed", reason });
   }
   return settled;
 }

@@ -148,7 +148,7 @@ export function withKnowledge(
   if (similar !== undefined) {
     return unproven(
       object,
-      `the KEK ${similar.keyId} on a token may be its KEK: both have one CKA_ID, and no fingerprint of both can be compared`,
+      `the KEK ${similar.keyId} on a token may be its KEK: they have the same CKA_ID, and their fingerprints cannot be compared`,
     );
   }
   const holder = asked.find(({ keyring }) => keyring?.keys.some((key) => key.keyId === keyId));

@@ -62,7 +62,7 @@ export async function proveKeks(
   return { unproven, failures };
 }
 
-/** Requires that no KEK is unproven which an object may need. @throws KmsError KEY_UNSUITABLE */
+/** Requires a proof of every KEK that an object may need. @throws KmsError KEY_UNSUITABLE */
 export function requireNoFailure({ failures }: KekProofs, consequence: string): void {
   const [failure] = failures.values();
   if (failure !== undefined) throw new KmsError("KEY_UNSUITABLE", `${failure}; ${consequence}`);

@@ -26,7 +26,7 @@ export type Recheck =
 const NOTHING = "nothing further was deleted";
 
 /**
- * Reads every token again and requires that it can be read, and that every KEK on it works that an object may need.
+ * Reads every token again. Requires that each can be read, and that every KEK that an object may need works on it.
  * @param reloaded whether to reload the libraries first
  * @returns the tokens, and the KEKs that are not proven and that no object needs
  * @throws KmsError of a token that is away; KEY_UNSUITABLE of a KEK that fails its proof

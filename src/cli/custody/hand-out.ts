@@ -84,7 +84,7 @@ async function write(
   if (existsSync(path)) terminal.err(`warning: ${path} is still there`);
 }
 
-/** Waits for Enter. @param cancelled what did not happen, for the error after Ctrl-C @throws KmsError CANCELLED */
+/** Waits for Enter. @param cancelled as for `readHidden` @throws KmsError CANCELLED */
 export async function pressEnter(prompt: string, cancelled: string): Promise<void> {
   (await readHidden(prompt, ENTER_BYTES, cancelled)).fill(0);
 }
