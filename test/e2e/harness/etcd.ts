@@ -3,8 +3,8 @@
 
 import { mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { freePort } from "../../support/free-port.js";
 import { EtcdStore } from "./etcd-store.js";
-import { freePort } from "./port.js";
 import { ManagedProcess } from "./process.js";
 import { until } from "./wait.js";
 

@@ -4,9 +4,9 @@
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { freePort } from "../../support/free-port.js";
 import type { HsmToken } from "./hsm-token.js";
 import { MAIN } from "../../support/plugin-process.js";
-import { freePort } from "./port.js";
 import { ManagedProcess } from "./process.js";
 import { Metrics } from "./prometheus-text.js";
 import { newFolder } from "./run.js";
