@@ -5,7 +5,8 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 
 import type { KmsCiphertext } from "../../../src/kms-client/kms-client.js";
 import { ClustersPlugin } from "../../support/clusters-plugin.js";
-import { kmsPkcs11, type CommandResult } from "../../support/plugin-process.js";
+import { runCommand } from "../../support/command.js";
+import type { CommandResult } from "../../support/plugin-process.js";
 import { useToken } from "../../support/token-fixture.js";
 import { waitFor } from "../../support/wait.js";
 
@@ -30,12 +31,12 @@ beforeAll(async () => {
 });
 afterAll(() => kms.remove());
 
-function keys(...args: readonly string[]): CommandResult {
-  return kmsPkcs11(["keys", ...args, "--config", kms.plugin.configFile, "-o", "json"], softHsm.token.env);
+function keys(...args: readonly string[]): Promise<CommandResult> {
+  return runCommand(["keys", ...args, "--config", kms.plugin.configFile, "-o", "json"], softHsm.token.env);
 }
 
-function list(cluster: string): ListedKey[] {
-  const { code, stdout, stderr } = keys("list", "--cluster", cluster);
+async function list(cluster: string): Promise<ListedKey[]> {
+  const { code, stdout, stderr } = await keys("list", "--cluster", cluster);
   expect([code, stderr]).toEqual([0, ""]);
   const listed = (JSON.parse(stdout) as { keys: ListedKey[] }).keys;
   return listed.map(({ keyId, label, state }) => ({ keyId, label, state }));
@@ -45,7 +46,7 @@ const keyIdOf = async (cluster: string): Promise<string> => (await kms.client(cl
 
 /** Expects that beta's KEK is the only one that it ever had, and serves. */
 async function expectBetaUntouched(): Promise<void> {
-  expect(list("beta")).toEqual([
+  expect(await list("beta")).toEqual([
     { keyId: sealedByBeta.keyId, label: expect.stringMatching(/^beta@/) as string, state: "active" },
   ]);
   expect(await keyIdOf("beta")).toBe(sealedByBeta.keyId);
@@ -54,11 +55,11 @@ async function expectBetaUntouched(): Promise<void> {
 }
 
 it("keys create --cluster makes the first KEK of that cluster only", async () => {
-  expect(keys("create", "--cluster", "beta").code).toBe(0);
-  expect(keys("create", "--cluster", "alpha").code).toBe(0);
+  expect((await keys("create", "--cluster", "beta")).code).toBe(0);
+  expect((await keys("create", "--cluster", "alpha")).code).toBe(0);
   await kms.start("alpha", "beta");
   sealedByBeta = await kms.client("beta").encrypt(SEED, "seal");
-  expect(list("alpha")).toEqual([
+  expect(await list("alpha")).toEqual([
     { keyId: await keyIdOf("alpha"), label: expect.stringMatching(/^alpha@/) as string, state: "active" },
   ]);
   await expectBetaUntouched();
@@ -66,32 +67,32 @@ it("keys create --cluster makes the first KEK of that cluster only", async () =>
 
 it("keys rotate and keys destroy --cluster replace the KEK of that cluster only", async () => {
   const first = await keyIdOf("alpha");
-  const rotation = keys("rotate", "--cluster", "alpha", "--activate-in", "5s");
+  const rotation = await keys("rotate", "--cluster", "alpha", "--activate-in", "5s");
   expect([rotation.code, rotation.stdout]).toEqual([0, expect.stringContaining("alpha@") as string]);
   const { keyId } = (JSON.parse(rotation.stdout) as { created: ListedKey }).created;
   await waitFor(async () => (await keyIdOf("alpha")) === keyId, { ...LONG, what: "the new KEK of alpha" });
   expect((await kms.client("alpha").encrypt(SEED, "rotated")).keyId).toBe(keyId);
   await expectBetaUntouched();
 
-  expect(list("alpha").map((one) => [one.keyId, one.state])).toEqual(
+  expect((await list("alpha")).map((one) => [one.keyId, one.state])).toEqual(
     expect.arrayContaining([
       [first, "retired"],
       [keyId, "active"],
     ]),
   );
-  const destruction = keys("destroy", first, "--cluster", "alpha", LOST, first);
+  const destruction = await keys("destroy", first, "--cluster", "alpha", LOST, first);
   expect([destruction.code, destruction.stderr]).toEqual([0, expect.any(String)]);
-  expect(list("alpha").map((one) => one.keyId)).toEqual([keyId]);
+  expect((await list("alpha")).map((one) => one.keyId)).toEqual([keyId]);
   await expectBetaUntouched();
 });
 
 it("keys destroy refuses the KEK of another cluster, and every command a missing --cluster", async () => {
   const { keyId } = sealedByBeta;
-  const foreign = keys("destroy", keyId, "--cluster", "alpha", LOST, keyId);
+  const foreign = await keys("destroy", keyId, "--cluster", "alpha", LOST, keyId);
   expect(foreign.code).not.toBe(0);
   expect(foreign.stderr).toContain(keyId);
   for (const args of [["create"], ["rotate"], ["list"], ["destroy", keyId, LOST, keyId]]) {
-    const refused = keys(...args);
+    const refused = await keys(...args);
     expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining("alpha, beta") as string]);
   }
   await expectBetaUntouched();
