@@ -4,7 +4,7 @@
 
 import { configDefaults, defineConfig, type TestUserConfig } from "vitest/config";
 
-import { LongestFirst, SHARED } from "./test/setup/longest-first.js";
+import { LONGEST, longestFirst, SHARED } from "./test/setup/longest-first.js";
 import { filesThatShareAProcess } from "./test/setup/process-sharing.js";
 
 const shared = filesThatShareAProcess(import.meta.dirname);
@@ -44,6 +44,6 @@ export default defineConfig({
     teardownTimeout: 30_000,
     // Most tests wait for processes and instants most of the time, so twice as many files run as CI has cores.
     maxWorkers: 4,
-    sequence: { sequencer: LongestFirst },
+    sequence: { sequencer: longestFirst(LONGEST.tests) },
   },
 });

@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import type { TokenReport } from "../../src/admin/token-report/report.js";
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
@@ -102,7 +102,7 @@ class Operator {
 }
 
 /**
- * Declares the life cycle as tests; each relies on the ones before it.
+ * Declares the life cycle as tests; each relies on the ones before it, and is left out if one of them failed.
  * @param createOptions further options of `keys create`
  */
 export function describeLifeCycle(
@@ -121,6 +121,13 @@ export function describeLifeCycle(
     });
     afterAll(async () => {
       await operator.stop();
+    });
+    let hasFailed = false;
+    beforeEach(({ skip }) => {
+      skip(hasFailed, "a step before failed");
+    });
+    afterEach(({ task }) => {
+      hasFailed ||= task.result?.state === "fail";
     });
 
     const opened = (sealed: KmsCiphertext): Promise<Uint8Array> =>

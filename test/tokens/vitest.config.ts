@@ -1,15 +1,28 @@
-// The life cycle on a real or an emulated token, run by scripts/test-tokens: it waits for reloads, which takes minutes.
+// The life cycle on real and emulated tokens, run by scripts/test-tokens, which names them in the variable TOKENS. Each token
+// is a project.
 
 import { defineConfig } from "vitest/config";
 
+import { LONGEST, longestFirst } from "../setup/longest-first.js";
+
+const tokens = (process.env["TOKENS"] ?? "emulated").split(" ");
+
 export default defineConfig({
   test: {
-    include: ["test/tokens/**/*.tokens.ts"],
     globalSetup: ["test/setup/temporary-folder.ts"],
     pool: "forks",
     testTimeout: 180_000,
     hookTimeout: 120_000,
-    // Each step relies on the ones before it.
-    bail: 1,
+    projects: tokens.map((name) => ({
+      extends: true,
+      test: {
+        name,
+        include: [name === "emulated" ? "test/tokens/emulated/*.tokens.ts" : "test/tokens/real.tokens.ts"],
+        env: { TOKEN: name },
+      },
+    })),
+    // A life cycle mostly waits for instants and reloads. Every token has its own folder, daemons and bus.
+    maxWorkers: 4,
+    sequence: { sequencer: longestFirst(LONGEST.tokens) },
   },
 });

@@ -1,49 +1,12 @@
-// The life cycle, and the replay of token reports, on tokens that the fault module emulates: `scripts/test-tokens emulated`.
+// The replay of token reports on tokens that the fault module emulates.
 
 import { describe, expect, it } from "vitest";
 
-import type { TokenReport } from "../../src/admin/token-report/report.js";
-import { FaultModule } from "../support/fault-module.js";
-import { createSoftHsm, pkcs11Tool, type SoftHsm } from "../support/softhsm.js";
-import { behaviourIn, rulesOf } from "../support/token-report-replay.js";
-import { tokenUri } from "../support/token.js";
-import { kmsPkcs11 } from "../support/plugin-process.js";
-import { describeLifeCycle, type LifeCycleToken } from "./life-cycle.js";
-
-/** SoftHSM behind the fault module with these rules. */
-function emulated(...rules: string[]): FaultModule & { readonly softHsm: SoftHsm } {
-  const softHsm = createSoftHsm();
-  const fault = new FaultModule(softHsm);
-  fault.set(...rules);
-  const remove = fault.remove.bind(fault);
-  return Object.assign(fault, {
-    softHsm,
-    remove: () => {
-      remove();
-      softHsm.remove();
-    },
-  });
-}
-
-/** A token that generates no secret keys and whose library reads its store only when it is loaded, as a TPM's does. */
-function vendorMade(): LifeCycleToken {
-  const fault = emulated("store-at-load", "C_GenerateKey rv 0x54");
-  const { softHsm } = fault;
-  const makeKek = (label: string): void => {
-    const key = [
-      "--keygen",
-      "--key-type",
-      "GENERIC:32",
-      "--label",
-      label,
-      "--sensitive",
-      "--private",
-      "--usage-sign",
-    ];
-    pkcs11Tool(softHsm, ...key);
-  };
-  return Object.assign(fault, { makeKek, readAtLoad: true });
-}
+import type { TokenReport } from "../../../src/admin/token-report/report.js";
+import { kmsPkcs11 } from "../../support/plugin-process.js";
+import { behaviourIn, rulesOf } from "../../support/token-report-replay.js";
+import { tokenUri } from "../../support/token.js";
+import { emulated } from "./emulated-token.js";
 
 /** Restrictions that tokens have together; RSA keys take long to make, so none has them. */
 const RESTRICTIONS = [
@@ -84,7 +47,3 @@ it("a token report says that a library admits one process at a time", () => {
   expect(findings).toContainEqual({ verdict: "warn", subject: "processes", detail });
   fault.remove();
 });
-
-describeLifeCycle("a token that generates no secret keys and is read at load", vendorMade);
-describeLifeCycle("a token with a login for each load of its library", () => emulated("login-per-load"));
-describeLifeCycle("a token that offers RSA only", () => emulated("only-mechanisms 0x0,0x9,0xd,0x43"));
