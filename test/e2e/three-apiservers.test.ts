@@ -8,7 +8,7 @@ import { record } from "./harness/report.js";
 import { parseStoredObject } from "./harness/stored-object.js";
 import { until } from "./harness/wait.js";
 
-const SECONDS = Number(process.env["E2E_SOAK_SECONDS"] ?? "60");
+const SECONDS = Number(process.env["E2E_SOAK_SECONDS"] ?? "30");
 const EXTRA_MS = 120_000;
 
 let cluster: KmsCluster;

@@ -4,11 +4,14 @@ import { spawn } from "node:child_process";
 
 import { MAIN, type CommandResult } from "../../support/plugin-process.js";
 
+/** A limit for a command that hangs, not a measure of speed. */
+const LIMIT_MS = 150_000;
+
 /** Runs `kms-pkcs11 ...args`; any exit code is a result. Kills the command after timeoutMs. */
 export function kmsPkcs11(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
-  timeoutMs = 60_000,
+  timeoutMs = LIMIT_MS,
 ): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [MAIN, ...args], {
