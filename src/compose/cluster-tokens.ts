@@ -39,9 +39,10 @@ export class ClusterTokens {
     return [...this.#opened.values()].flatMap(({ locked }) => locked ?? []);
   }
 
-  /** Has tokens that are opened from now on started at once. */
+  /** Starts the tokens that are open, and those that are opened from now on. */
   begin(): void {
     this.#isRunning = true;
+    for (const token of this.tokens) token.start();
   }
 
   /** Opens the tokens of a cluster, without adding it, so that their hosts can load their packages. */

@@ -113,7 +113,11 @@ class Clusters implements ShownClusters {
   /** Opens all clusters. @throws KmsError if none can be opened */
   async openAll(configurations: readonly Configuration[]): Promise<void> {
     this.#wanted = configurations;
-    for (const configuration of configurations) await this.#open(configuration);
+    for (const configuration of configurations) {
+      await this.#open(configuration);
+      // Now it is certain that this plugin serves. The token hosts log in while the other clusters' sockets are bound.
+      if (this.#served.size > 0) this.#options.tokens.begin();
+    }
     const [error] = this.#failed.values();
     if (this.#served.size === 0 && error !== undefined) throw error;
   }

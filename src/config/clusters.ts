@@ -41,20 +41,50 @@ export function readEntries(
 
 /** Adds a problem for each name, socket, file, KEK or login that clusters must not share. */
 export function checkClusters(clusters: readonly Configuration[], problems: Problems): void {
-  clusters.forEach((one, index) => {
-    const earlier = clusters.slice(0, index);
+  const all = clusters.map(({ settings, origin }) => ({ origin, ...claimsOf(settings) }));
+  all.forEach((one, index) => {
     for (const { at, shared, text } of RULES) {
-      const other = earlier.find((before) => shared(one.settings, before.settings));
-      if (other === undefined) continue;
-      problems.add({ at: one.origin.written?.(at) ?? at, text: text(other.settings.cluster?.name ?? "") });
+      const other = all.slice(0, index).find((before) => shared(one, before));
+      if (other !== undefined) problems.add({ at: one.origin.written?.(at) ?? at, text: text(other.name) });
     }
   });
+}
+
+/** What a cluster claims for itself. Each pair of clusters is compared, so texts are made once. */
+interface Claims {
+  readonly name: string;
+  readonly socket: string | undefined;
+  readonly auditFile: string | undefined;
+  readonly objectName: string;
+  readonly tokens: readonly ClaimedToken[];
+}
+
+interface ClaimedToken {
+  readonly modulePath: string;
+  readonly selector: UriTokenSelector;
+  readonly identity: string;
+  readonly pin: string;
+}
+
+function claimsOf({ cluster, socket, audit, objectName, tokens }: Settings): Claims {
+  return {
+    name: cluster?.name ?? "",
+    socket: socket?.path,
+    auditFile: audit?.file,
+    objectName,
+    tokens: tokens.map((token) => ({
+      modulePath: token.modulePath,
+      selector: tokenSelector(token.uri),
+      identity: tokenIdentity(token),
+      pin: JSON.stringify(token.pin),
+    })),
+  };
 }
 
 /** What two clusters must not have in common. */
 interface Rule {
   readonly at: SettingPath;
-  readonly shared: (one: Settings, other: Settings) => boolean;
+  readonly shared: (one: Claims, other: Claims) => boolean;
   /** @param name of the other cluster */
   readonly text: (name: string) => string;
 }
@@ -62,17 +92,17 @@ interface Rule {
 const RULES: readonly Rule[] = [
   {
     at: ["name"],
-    shared: (one, other) => one.cluster?.name === other.cluster?.name,
+    shared: (one, other) => one.name === other.name,
     text: (name) => `is the name of another cluster, ${name}; give each its own`,
   },
   {
     at: ["socket", "path"],
-    shared: (one, other) => one.socket !== undefined && one.socket.path === other.socket?.path,
+    shared: (one, other) => one.socket !== undefined && one.socket === other.socket,
     text: (name) => `is the socket of cluster ${name} too; give each its own`,
   },
   {
     at: ["audit", "file"],
-    shared: (one, other) => one.audit !== undefined && one.audit.file === other.audit?.file,
+    shared: (one, other) => one.auditFile !== undefined && one.auditFile === other.auditFile,
     text: (name) => `is the audit log of cluster ${name} too; give each its own`,
   },
   {
@@ -84,38 +114,26 @@ const RULES: readonly Rule[] = [
   },
   {
     at: ["keys", "uri"],
-    shared: (one, other) => anyPair(one, other, (a, b) => isSameToken(a, b) && pinOf(a) !== pinOf(b)),
+    shared: (one, other) => anyPair(one, other, (a, b) => a.identity === b.identity && a.pin !== b.pin),
     text: (name) => `has another PIN source than cluster ${name} for the same token; give one for both`,
   },
 ];
 
-function anyPair(
-  one: Settings,
-  other: Settings,
-  test: (a: TokenSettings, b: TokenSettings) => boolean,
-): boolean {
+function anyPair(one: Claims, other: Claims, test: (a: ClaimedToken, b: ClaimedToken) => boolean): boolean {
   return one.tokens.some((a) => other.tokens.some((b) => test(a, b)));
 }
 
 /** Returns whether two URIs may select one token: no attribute tells them apart. */
-function mayBeSame(one: TokenSettings, other: TokenSettings): boolean {
-  if (one.modulePath !== other.modulePath) return false;
-  const [a, b] = [tokenSelector(one.uri), tokenSelector(other.uri)];
+function mayBeSame({ modulePath, selector: a }: ClaimedToken, other: ClaimedToken): boolean {
+  if (modulePath !== other.modulePath) return false;
+  const b = other.selector;
   return (Object.keys(a) as (keyof UriTokenSelector)[]).every(
     (name) => b[name] === undefined || a[name] === b[name],
   );
-}
-
-function isSameToken(one: TokenSettings, other: TokenSettings): boolean {
-  return tokenIdentity(one) === tokenIdentity(other);
 }
 
 /** Returns a text that is equal for URIs of clusters that share a token: its hosts, sessions and login. */
 export function tokenIdentity(token: TokenSettings): string {
   const { uri, modulePath, moduleEntry, moduleParameters, userType } = token;
   return JSON.stringify([tokenSelector(uri), modulePath, moduleEntry, moduleParameters, userType]);
-}
-
-function pinOf({ pin }: TokenSettings): string {
-  return JSON.stringify(pin);
 }

@@ -2,14 +2,15 @@
 // Knows nothing of settings. No message repeats text from the file: a misplaced PIN may be anywhere in it.
 import { closeSync, fstatSync, openSync } from "node:fs";
 import {
+  Composer,
   isAlias,
   isMap,
   isScalar,
   Lexer,
   LineCounter,
-  parseDocument,
   Parser,
   visit,
+  type CST,
   type Document,
   type DocumentOptions,
   type Node,
@@ -89,16 +90,17 @@ function parse(
   const lines = new LineCounter();
   const text = decode(bytes, path);
   try {
-    if (isTooDeep(text)) throw invalid(`${path}: is nested too deeply; a configuration needs four levels`);
+    const tokens = tokensOf(text, lines);
+    if (tokens === undefined) {
+      throw invalid(`${path}: is nested too deeply; a configuration needs four levels`);
+    }
     // faultsOfContent finds duplicate keys: yaml's own check takes minutes for a mapping that fills a megabyte.
-    const document = parseDocument(text, {
-      ...DIALECTS[dialect],
-      lineCounter: lines,
-      prettyErrors: false,
-      uniqueKeys: false,
-      logLevel: "error",
-    });
-    const faults = [...faultsOfSyntax(document), ...faultsOfContent(document)];
+    const options = { ...DIALECTS[dialect], lineCounter: lines, prettyErrors: false, uniqueKeys: false };
+    const documents = new Composer({ ...options, logLevel: "error" }).compose(tokens, true, text.length);
+    // There always is one.
+    const document = documents.next().value as Document.Parsed;
+    const another = documents.next().value as Document.Parsed | undefined;
+    const faults = [...faultsOfSyntax(document), ...faultsOfOther(another), ...faultsOfContent(document)];
     const texts = faults.map((fault) => lineOf(path, lines, fault));
     if (texts.length > 0) throw invalidLines(texts, MAX_PROBLEMS);
     if (document.contents === null) throw invalid(`${path}: is empty; begin it with apiVersion and kind`);
@@ -110,17 +112,20 @@ function parse(
 }
 
 /**
- * Checks the nesting before composing, which is recursive in yaml 2.9: near the end of the stack V8 aborts the process
- * instead of throwing (Node 20, "RegExpCompiler Allocation failed"). The lexer and the parser of the concrete syntax
- * are not recursive.
+ * Returns the text in the concrete syntax; undefined if it is nested too deeply. That is checked before composing, which is
+ * recursive in yaml 2.9: near the end of the stack V8 aborts the process instead of throwing (Node 20, "RegExpCompiler
+ * Allocation failed"). The lexer and the parser of the concrete syntax are not recursive.
  */
-function isTooDeep(text: string): boolean {
-  const parser = new Parser();
+function tokensOf(text: string, lines: LineCounter): readonly CST.Token[] | undefined {
+  const tokens: CST.Token[] = [];
+  const parser = new Parser(lines.addNewLine);
+  lines.addNewLine(0);
   for (const lexeme of new Lexer().lex(text)) {
-    Array.from(parser.next(lexeme));
-    if (parser.stack.length > MAX_NESTING) return true;
+    tokens.push(...parser.next(lexeme));
+    if (parser.stack.length > MAX_NESTING) return undefined;
   }
-  return false;
+  tokens.push(...parser.end());
+  return tokens;
 }
 
 interface Fault {
@@ -134,7 +139,6 @@ const SYNTAX_FAULTS: Readonly<Partial<Record<string, string>>> = {
   BLOCK_AS_IMPLICIT_KEY: 'a second ": " on one line; put the value in quotes',
   MISSING_CHAR: "a closing quote, bracket, colon or comma is missing; add it",
   MULTILINE_IMPLICIT_KEY: 'a line without ": "; write it as name: value',
-  MULTIPLE_DOCS: "a second document begins here; keep one",
   TAB_AS_INDENT: "a tab indents this line; use spaces",
   TAG_RESOLVE_FAILED: "a tag (!) is not known; remove it, or put the value in quotes",
 };
@@ -144,6 +148,11 @@ function faultsOfSyntax(document: Document.Parsed): Fault[] {
     offset: error.pos[0],
     text: SYNTAX_FAULTS[error.code] ?? "not valid YAML; correct this line",
   }));
+}
+
+function faultsOfOther(another: Document.Parsed | undefined): Fault[] {
+  const offset = another?.range[0];
+  return offset === undefined ? [] : [{ offset, text: "a second document begins here; keep one" }];
 }
 
 /**

@@ -114,6 +114,8 @@ export interface Caller {
   readonly startedAt?: number;
   /** Whether every other request goes first: background work, for which nobody waits. */
   readonly isBackground?: boolean;
+  /** Whether it proves a KEK: no request waits for it, but it has its turn among requests. */
+  readonly isProof?: boolean;
   /** Collects the finished calls to token hosts made for this request, for tracing. */
   readonly hsmCalls?: HsmCall[] | undefined;
 }
@@ -130,6 +132,9 @@ export interface HsmCall {
 
 /** A caller that never cancels. */
 export const PATIENT_CALLER: Caller = { cancelled: false };
+
+/** The caller of a proof. */
+export const PROOF_CALLER: Caller = { cancelled: false, isProof: true };
 
 /** The caller of background work: it never cancels, and every other request goes first. */
 export const BACKGROUND_CALLER: Caller = { cancelled: false, isBackground: true };

@@ -67,6 +67,7 @@ const RSA_TIMEOUT_MS = 300_000;
 export class TokenHsm implements Hsm, TokenAdministration {
   readonly #hosts: HostPool;
   readonly #dispatcher: Dispatcher;
+  #isStarted = false;
   #stopped = false;
   readonly #requestTimeoutMs: number;
 
@@ -91,7 +92,10 @@ export class TokenHsm implements Hsm, TokenAdministration {
     this.#hosts.prepare();
   }
 
+  /** Starts the hosts, unless they have been started. */
   start(): void {
+    if (this.#isStarted) return;
+    this.#isStarted = true;
     this.#hosts.start();
   }
 
@@ -184,6 +188,12 @@ export class TokenHsm implements Hsm, TokenAdministration {
 
   get sessions(): number {
     return this.#hosts.ready.reduce((sum, host) => sum + host.lanes.length - host.lanes.opening, 0);
+  }
+
+  /** The lanes of the serving host, and whether the token is so slow that requests should overlap. */
+  get lanes(): { readonly count: number; readonly areSlow: boolean } {
+    const { lanes } = this.#hosts.ready[0] ?? {};
+    return { count: lanes?.open.length ?? 0, areSlow: lanes?.isKnownSlow ?? false };
   }
 
   get queueLength(): number {

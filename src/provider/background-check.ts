@@ -142,7 +142,9 @@ export class BackgroundCheck {
       return false;
     }
     outage.end();
-    return generations.every(({ record }) => prover.proofOf(record.keyId).failure === undefined);
+    return generations.every(
+      ({ record: { keyId } }) => !prover.isUntried(keyId) && prover.proofOf(keyId).failure === undefined,
+    );
   }
 
   /**

@@ -6,7 +6,7 @@ import { randomBytes, timingSafeEqual } from "node:crypto";
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
 import { mechanismByName, type Mechanism, type MechanismChoice } from "../hsm/mechanisms.js";
-import { PATIENT_CALLER, type Hsm, type CryptRequest, type ProbeResult } from "../hsm/port.js";
+import { PROOF_CALLER, type Hsm, type CryptRequest, type ProbeResult } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { associatedData, CHECKED_FORMAT } from "./envelope.js";
 import type { Generation } from "./generations.js";
@@ -132,12 +132,12 @@ export class Prover {
 
   async #makeCanary(keyId: string, mechanism: Mechanism): Promise<Canary> {
     const plaintext = randomBytes(CANARY_BYTES);
-    const body = await this.#hsm.encrypt(requestOf(keyId, mechanism, plaintext), PATIENT_CALLER);
+    const body = await this.#hsm.encrypt(requestOf(keyId, mechanism, plaintext), PROOF_CALLER);
     return { mechanism, plaintext, body };
   }
 
   async #openCanary(keyId: string, { mechanism, plaintext, body }: Canary): Promise<void> {
-    const opened = await this.#hsm.decrypt(requestOf(keyId, mechanism, body), PATIENT_CALLER);
+    const opened = await this.#hsm.decrypt(requestOf(keyId, mechanism, body), PROOF_CALLER);
     if (opened.length === plaintext.length && timingSafeEqual(opened, plaintext)) return;
     throw new KmsError("KEY_UNSUITABLE", `KEK ${keyId} decrypts its canary to something else`);
   }

@@ -12,10 +12,9 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
-import { ClustersPlugin } from "../support/clusters-plugin.js";
+import { ClustersPlugin, createClusterKeks } from "../support/clusters-plugin.js";
 import { childrenOf } from "../support/plugin-process.js";
 import { createSoftHsm, type SoftHsm } from "../support/softhsm.js";
-import { openToken } from "../support/token-hsm.js";
 import { waitFor } from "../support/wait.js";
 
 const CLUSTERS = Number(process.env["CLUSTERS"] ?? "100");
@@ -39,7 +38,7 @@ const sealed = new Map<string, KmsCiphertext>();
 
 beforeAll(async () => {
   token = createSoftHsm();
-  await createKeks();
+  await createClusterKeks(token, names);
   kms = await ClustersPlugin.on(token);
   kms.configure(Object.fromEntries(names.map((name) => [name, {}])), { hsm: { sessions: SESSIONS } });
 });
@@ -49,21 +48,6 @@ afterAll(async () => {
   await kms.remove();
   token.remove();
 });
-
-async function createKeks(): Promise<void> {
-  const { hsm } = openToken(token, { objectName: names[0] ?? "", hosts: 1 });
-  const [objectName = "", ...others] = names;
-  await hsm.listKeks();
-  hsm.setKeks({ objectName, others: others.map((name) => ({ objectName: name })) });
-  for (const name of names) {
-    await hsm.generate({
-      label: `${name}@20260101T000000Z`,
-      ckaId: randomBytes(16).toString("hex"),
-      kind: "aes",
-    });
-  }
-  await hsm.stop(1_000);
-}
 
 const first = (name: string): KmsClient => clients.get(name)?.[0] ?? kms.client(name);
 

@@ -1,5 +1,6 @@
 // A plugin that serves several clusters, each with a KEK of its own on the fixture's token.
 
+import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 
@@ -9,10 +10,24 @@ import { KmsClient } from "../../src/kms-client/kms-client.js";
 import { freePort } from "./free-port.js";
 import { PluginProcess } from "./plugin-process.js";
 import { tokenUri, type TestToken } from "./token.js";
+import { openToken } from "./token-hsm.js";
 import { waitFor } from "./wait.js";
 
 /** Limit for a call that hangs: a busy machine must not fail a test. */
 const PATIENCE_MS = 20_000;
+
+/** Makes an active KEK for each of many clusters, with its name; `createKek` starts a process for each. */
+export async function createClusterKeks(token: TestToken, names: readonly string[]): Promise<void> {
+  const [objectName = "", ...others] = names;
+  const { hsm } = openToken(token, { objectName, hosts: 1 });
+  await hsm.listKeks();
+  hsm.setKeks({ objectName, others: others.map((name) => ({ objectName: name })) });
+  for (const name of names) {
+    const ckaId = randomBytes(16).toString("hex");
+    await hsm.generate({ label: `${name}@20260101T000000Z`, ckaId, kind: "aes" });
+  }
+  await hsm.stop(1_000);
+}
 
 export interface ClusterSections {
   readonly keys?: object;

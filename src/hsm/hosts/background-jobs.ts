@@ -41,9 +41,17 @@ export class BackgroundJobs {
   }
 }
 
-/** Returns why a job that has passed its deadline failed. Work that requests kept waiting says nothing about the HSM. */
-export function lateError({ caller, sentTo }: Job, requestTimeoutMs: number): KmsError {
-  return caller.isBackground === true && sentTo.length === 0
+/**
+ * Returns why a job that has passed its deadline failed. Work that others kept waiting says nothing about the HSM.
+ * @param lastAnswerAt when the HSM last answered any request, by performance.now()
+ */
+export function lateError(
+  { caller, isProof, sentTo, startedAt }: Job,
+  requestTimeoutMs: number,
+  lastAnswerAt: number,
+): KmsError {
+  const wasKeptWaiting = caller.isBackground === true || (isProof && lastAnswerAt > startedAt);
+  return wasKeptWaiting && sentTo.length === 0
     ? new KmsError("OVERLOADED", `other requests used the HSM for ${requestTimeoutMs} ms`)
     : new KmsError("DEADLINE", `the HSM did not answer within ${requestTimeoutMs} ms`);
 }

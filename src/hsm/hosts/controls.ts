@@ -13,6 +13,7 @@ import {
 import { killOnTimeout } from "./control-call.js";
 import { HostFailure } from "./host-failure.js";
 import type { HostProcess } from "./host-process.js";
+import type { LaneClient } from "./lane-client.js";
 import type { Logins } from "./logins.js";
 
 /** Minimum interval between two replacements of a host for the same unknown CKR code, in ms. */
@@ -48,14 +49,15 @@ export class Controls {
     request: ControlRequest<O>,
     limitMs: () => number = () => this.#options.limitMs,
   ): Promise<ControlReply<O>> {
+    // A trial may take long on a slow token, and another one may be under way.
+    const lane = (op === Op.probe ? host.lanes.idle : undefined) ?? host.lanes.first;
     try {
-      return await this.#callOnce(host, op, request, limitMs());
+      return await this.#callOnce(host, op, request, { lane, limitMs: limitMs() });
     } catch (error) {
       if (!(error instanceof HostFailure) || error.failure.fault !== "login") throw error;
     }
-    const lane = host.lanes.first;
     if (lane !== undefined) await this.#options.logins.login(host, lane);
-    return this.#callOnce(host, op, request, limitMs());
+    return this.#callOnce(host, op, request, { lane, limitMs: limitMs() });
   }
 
   /** Returns whether operations under a KEK succeed on a host, which is replaced if they do not. */
@@ -82,10 +84,10 @@ export class Controls {
     host: HostProcess,
     op: O,
     request: ControlRequest<O>,
-    limitMs: number,
+    { lane, limitMs }: { readonly lane: LaneClient | undefined; readonly limitMs: number },
   ): Promise<ControlReply<O>> {
     try {
-      return await killOnTimeout(host, limitMs, () => host.control(op, request));
+      return await killOnTimeout(host, limitMs, () => host.control(op, request, { lane }));
     } catch (error) {
       // A failed reading says nothing about operations under the KEK.
       if (error instanceof HostFailure && op !== Op.readKeks) this.replaceIfBroken(host, error.failure);

@@ -43,6 +43,9 @@ export class Dispatcher {
   readonly #background = new BackgroundJobs();
   /** Every unsettled job, the oldest first. */
   readonly #jobs = new Set<Job>();
+  /** Number of unsettled jobs that are no proofs. */
+  #awaited = 0;
+  #lastAnswerAt = -Infinity;
   #sweeper: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -68,6 +71,7 @@ export class Dispatcher {
     }
     const job = new Job(op, request, caller, share);
     this.#jobs.add(job);
+    if (!job.isProof) this.#awaited++;
     this.#sweeper ??= setInterval(() => {
       this.#sweep();
     }, SWEEP_MS);
@@ -104,10 +108,13 @@ export class Dispatcher {
     return job.settled;
   }
 
-  /** Opens another session on a slow token. If there is no host, fails the waiting requests once a start has failed. */
+  /**
+   * Opens another session on a slow token, but for no proof: those of many clusters would open all sessions at a start, when
+   * nothing is quick. If there is no host, fails the waiting requests once a start has failed.
+   */
   #growOrGiveUp(): void {
     if (this.#hosts.ready.length > 0) {
-      this.#hosts.grow(this.#queue.length + this.#background.length);
+      if (this.#awaited > 0) this.#hosts.grow(this.#queue.length + this.#background.length);
       return;
     }
     const { reason } = this.#hosts;
@@ -134,12 +141,13 @@ export class Dispatcher {
     const endedAt = performance.now();
     const seconds = (endedAt - sentAt) / 1000;
     const operation = OPERATION_NAMES[job.op];
+    if (reply.ok) this.#lastAnswerAt = endedAt;
     const result = reply.ok ? (reply.repeated === true ? "altered" : "ok") : reply.failure.fault;
     this.#options.observer.hsmCallDone(operation, result, seconds);
     job.caller.hsmCalls?.push({ operation, result, endedAt, seconds });
     if (result === "altered") this.#hosts.controls.noteAltered(destination.host, job.request);
     if (!reply.ok) this.#receiveFailure(job, destination, reply.failure);
-    else if (job.succeed(reply.body)) this.#jobs.delete(job);
+    else if (job.succeed(reply.body)) this.#forget(job);
     this.pump();
   }
 
@@ -203,7 +211,11 @@ export class Dispatcher {
 
   #settle(job: Job, error: KmsError): void {
     job.fail(error);
-    this.#jobs.delete(job);
+    this.#forget(job);
+  }
+
+  #forget(job: Job): void {
+    if (this.#jobs.delete(job) && !job.isProof) this.#awaited--;
   }
 
   /** Enforces deadlines and sends second copies; runs only while requests are in progress. */
@@ -214,7 +226,7 @@ export class Dispatcher {
     for (const job of this.#jobs) {
       const age = now - job.startedAt;
       if (now - job.arrivedAt >= requestTimeoutMs) {
-        this.#settle(job, lateError(job, requestTimeoutMs));
+        this.#settle(job, lateError(job, requestTimeoutMs, this.#lastAnswerAt));
       } else if (age < otherHostAfterMs(requestTimeoutMs) || job.caller.isBackground === true) {
         continue;
       } else if (!job.queued && job.sentTo.length < COPIES_PER_TOKEN && !this.#drop(job)) {

@@ -38,6 +38,10 @@ export class Job {
     });
   }
 
+  get isProof(): boolean {
+    return this.caller.isProof === true;
+  }
+
   /** Resolves the promise. Returns false, and wipes the body, if the job was settled before. */
   succeed(body: Buffer): boolean {
     if (this.settled) {

@@ -62,7 +62,10 @@ export class HostPool {
     this.controls = new Controls({
       logins: this.#logins,
       limitMs: options.controlTimeoutMs,
-      onDone: options.onChange,
+      onDone: () => {
+        this.#order.noteCall();
+        options.onChange();
+      },
       log: options.log,
     });
     // With one host configured, the second supervisor only starts a host beside a start that hangs.

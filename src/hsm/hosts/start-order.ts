@@ -3,8 +3,13 @@ import type { Starts } from "./starts.js";
 
 /** While a start hangs, another one may run beside it. */
 export const LEAST_SUPERVISORS = 2;
-/** Time from the first ready host to the start of the warm ones, in ms: first, the KEKs are proven and Status is answered. */
+/**
+ * Time without a control call from the first ready host to the start of the warm ones, in ms: first, the KEKs are proven and
+ * Status is answered. With many clusters, that takes many calls, which wait for each other; the warm hosts wait no longer
+ * than WARM_BY_MS.
+ */
 const WARM_AFTER_MS = 250;
+const WARM_BY_MS = 3_000;
 
 /** Decides which supervisor may start a host now. */
 export class StartOrder {
@@ -13,6 +18,7 @@ export class StartOrder {
   readonly #onChange: () => void;
   #hasBeenReady = false;
   #warm: NodeJS.Timeout | undefined;
+  #readyAt = 0;
   #mayWarm = false;
 
   /**
@@ -36,10 +42,17 @@ export class StartOrder {
 
   noteReady(): void {
     this.#hasBeenReady = true;
+    if (this.#warm === undefined) this.#readyAt = performance.now();
     this.#warm ??= setTimeout(() => {
       this.#mayWarm = true;
       this.#onChange();
     }, WARM_AFTER_MS);
+  }
+
+  /** Records that a control call has ended: the serving host may still have KEKs to try. */
+  noteCall(): void {
+    const isEarly = performance.now() - this.#readyAt < WARM_BY_MS - WARM_AFTER_MS;
+    if (!this.#mayWarm && isEarly) this.#warm?.refresh();
   }
 
   stop(): void {

@@ -9,8 +9,10 @@ import type { KekName } from "../wire-calls.js";
 import { namesOf, notOwned, type KekOwners } from "./kek-owners.js";
 import type { SharedRuns } from "./shared-runs.js";
 
-/** The share of calls for which no single request waits, such as proofs: those of all clusters take one turn. */
+/** The proofs of all clusters take one turn. */
 const PROOFS = "proofs of all clusters";
+/** Background work uses idle lanes only. */
+const NO_SHARE = "";
 
 /** The token that clusters share. */
 export interface ViewedToken {
@@ -18,6 +20,7 @@ export interface ViewedToken {
   readonly readings: SharedRuns<readonly KekRecord[]>;
   readonly reloads: SharedRuns<readonly KekRecord[]>;
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]>;
+  prove(call: () => Promise<Buffer>): Promise<Buffer>;
 }
 
 /** Whose view it is. */
@@ -47,12 +50,14 @@ export class ClusterView implements Hsm {
 
   async encrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
     this.#requireOwn(request.keyId);
-    return this.#options.token.hsm.encrypt(request, caller, this.#shareOf(caller));
+    const { hsm } = this.#options.token;
+    return this.#inTurn(caller, (share) => hsm.encrypt(request, caller, share));
   }
 
   async decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
     this.#requireOwn(request.keyId);
-    return this.#options.token.hsm.decrypt(request, caller, this.#shareOf(caller));
+    const { hsm } = this.#options.token;
+    return this.#inTurn(caller, (share) => hsm.decrypt(request, caller, share));
   }
 
   async listKeks(maxAgeMs = 0): Promise<readonly KekRecord[]> {
@@ -74,8 +79,10 @@ export class ClusterView implements Hsm {
     return state.up && this.#finding !== undefined ? { ...state, finding: this.#finding } : state;
   }
 
-  #shareOf({ startedAt }: Caller): string {
-    return startedAt === undefined ? PROOFS : this.#options.cluster;
+  #inTurn({ isProof, isBackground }: Caller, call: (share: string) => Promise<Buffer>): Promise<Buffer> {
+    const { token, cluster } = this.#options;
+    if (isProof === true) return token.prove(() => call(PROOFS));
+    return call(isBackground === true ? NO_SHARE : cluster);
   }
 
   #requireOwn(keyId: string): void {

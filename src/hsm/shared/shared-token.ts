@@ -7,7 +7,15 @@ import type { TokenHsm } from "../token-hsm.js";
 import type { KekName } from "../wire-calls.js";
 import { ClusterView, type ViewedToken } from "./cluster-view.js";
 import type { KekOwners } from "./kek-owners.js";
+import { ProofTurns } from "./proof-turns.js";
 import { SharedRuns } from "./shared-runs.js";
+
+/** Number of proofs that are made at a time on a fast token: the next is there when the token has answered one. */
+const PROOFS_AT_ONCE = 2;
+/** The same for trials of mechanisms, each of which is one call to a token host. */
+const TRIALS_AT_ONCE = 1;
+/** Part of the lanes of a slow token that proofs may occupy. */
+const SHARE_OF_LANES = 3 / 4;
 
 /** Holds one token and the clusters that use it. */
 export class SharedToken implements ViewedToken {
@@ -17,8 +25,8 @@ export class SharedToken implements ViewedToken {
   readonly #owners: KekOwners;
   readonly #log: Log;
   readonly #clusters = new Map<string, { readonly kek: KekName; readonly view: ClusterView }>();
-  /** The last trial of mechanisms that was requested: they are made one after another. */
-  #probing: Promise<unknown> = Promise.resolve();
+  readonly #trials = new ProofTurns(() => this.#atOnce(TRIALS_AT_ONCE));
+  readonly #proofs = new ProofTurns(() => this.#atOnce(PROOFS_AT_ONCE));
 
   constructor(hsm: TokenHsm, owners: KekOwners, log: Log) {
     this.hsm = hsm;
@@ -50,11 +58,19 @@ export class SharedToken implements ViewedToken {
     if (!this.isUnused) this.#announce();
   }
 
-  /** Tests mechanisms with a KEK; the other clusters' requests are served meanwhile. @throws KmsError */
+  /** Tests mechanisms with a KEK in its turn; the other clusters' requests are served meanwhile. @throws KmsError */
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
-    const probing = this.#probing.then(() => this.hsm.probe(keyId, choice));
-    this.#probing = probing.catch(() => undefined);
-    return probing;
+    return this.#trials.make(() => this.hsm.probe(keyId, choice));
+  }
+
+  /** Makes one call of a proof in its turn. @throws KmsError */
+  prove(call: () => Promise<Buffer>): Promise<Buffer> {
+    return this.#proofs.make(call);
+  }
+
+  #atOnce(onFastToken: number): number {
+    const { count, areSlow } = this.hsm.lanes;
+    return areSlow ? Math.max(onFastToken, Math.floor(SHARE_OF_LANES * count)) : onFastToken;
   }
 
   #announce(): void {

@@ -7,7 +7,7 @@ import { Dispatcher } from "../../../src/hsm/hosts/dispatcher.js";
 import type { HostProcess } from "../../../src/hsm/hosts/host-process.js";
 import type { LaneClient, Reply } from "../../../src/hsm/hosts/lane-client.js";
 import type { HostPool } from "../../../src/hsm/hosts/pool.js";
-import { BACKGROUND_CALLER, PATIENT_CALLER } from "../../../src/hsm/port.js";
+import { BACKGROUND_CALLER, PATIENT_CALLER, PROOF_CALLER } from "../../../src/hsm/port.js";
 import { Op } from "../../../src/hsm/wire-calls.js";
 import { waitFor } from "../../support/wait.js";
 
@@ -102,4 +102,34 @@ it("a background request is sent once at most, and does not count as late if nev
   );
   expect(codes).toEqual(["DEADLINE", "OVERLOADED"]);
   expect(hosts.map(({ sent }) => sent.length)).toEqual([1, 0]);
+});
+
+it("proofs that wait open no further session, and a request that waits does", async () => {
+  let asked = 0;
+  open([new FakeHost()], { grow: () => asked++ });
+  const proofs = [1, 2, 3].map(() => dispatcher.crypt(Op.encrypt, REQUEST, PROOF_CALLER));
+  expect(asked).toBe(0);
+  const request = dispatcher.crypt(Op.encrypt, REQUEST, PATIENT_CALLER);
+  expect(asked).toBe(1);
+  dispatcher.stop();
+  await expect(Promise.any([...proofs, request])).rejects.toThrow();
+});
+
+it.each([
+  ["says nothing about the HSM if that answered others meanwhile", true, "OVERLOADED"],
+  ["means that the HSM is away if that answered nobody", false, "DEADLINE"],
+])("a proof that was never sent %s", async (_title, answers, code) => {
+  const host = new FakeHost();
+  let isFree = true;
+  const lanes = Object.create(host.lanes) as typeof host.lanes;
+  const { pick } = lanes;
+  lanes.pick = () => (isFree ? pick() : undefined) as ReturnType<typeof pick>;
+  open([Object.assign(Object.create(host) as FakeHost, { lanes, sent: host.sent })]);
+  const request = dispatcher.crypt(Op.encrypt, REQUEST, PATIENT_CALLER);
+  isFree = false;
+  const proof = dispatcher.crypt(Op.encrypt, REQUEST, PROOF_CALLER);
+  await new Promise((resolve) => setTimeout(resolve, 1));
+  if (answers) host.sent[0]?.({ ok: true, body: Buffer.from("body") });
+  await expect(proof).rejects.toMatchObject({ code });
+  await request.catch(() => undefined);
 });

@@ -1,0 +1,51 @@
+// Whose turn a call takes on a token that clusters share.
+
+import { expect, it } from "vitest";
+
+import { BACKGROUND_CALLER, PATIENT_CALLER, PROOF_CALLER, type Caller } from "../../../src/hsm/port.js";
+import { KekOwners } from "../../../src/hsm/shared/kek-owners.js";
+import { SharedToken } from "../../../src/hsm/shared/shared-token.js";
+import type { TokenHsm } from "../../../src/hsm/token-hsm.js";
+import { SILENT } from "../../support/fake-hsm.js";
+import { kekRecord } from "../../support/kek-record.js";
+
+const KEY_ID = "01.c0123456789abcdef";
+const REQUEST = { keyId: KEY_ID, mechanism: 1, aad: Buffer.alloc(0), data: Buffer.alloc(0) };
+
+/** Returns the share that the dispatcher is given for a call. */
+async function shareOf(caller: Caller): Promise<string | undefined> {
+  const shares: (string | undefined)[] = [];
+  const call = (_request: unknown, _caller: Caller, share?: string): Promise<Buffer> => {
+    shares.push(share);
+    return Promise.resolve(Buffer.alloc(0));
+  };
+  const hsm = {
+    encrypt: call,
+    decrypt: call,
+    setKeks: () => undefined,
+    listKeks: () => Promise.resolve([kekRecord("kek-a", KEY_ID)]),
+    lanes: { count: 1, areSlow: false },
+  } as unknown as TokenHsm;
+  const view = new SharedToken(hsm, new KekOwners(), SILENT).add("a", { objectName: "kek-a" });
+  await view.listKeks();
+  await view.encrypt(REQUEST, caller);
+  await view.decrypt(REQUEST, caller);
+  expect(shares[0]).toBe(shares[1]);
+  return shares[0];
+}
+
+it("a request takes a turn of its cluster", async () => {
+  expect(await shareOf({ cancelled: false, startedAt: performance.now() })).toBe("a");
+});
+
+it("a call for several requests of a cluster, as for a local KEK, takes a turn of the cluster", async () => {
+  expect(await shareOf(PATIENT_CALLER)).toBe("a");
+});
+
+it("proofs of all clusters take one turn", async () => {
+  expect(await shareOf(PROOF_CALLER)).toBe("proofs of all clusters");
+});
+
+it("background work, which uses idle lanes only, takes no cluster's turn", async () => {
+  expect(await shareOf(BACKGROUND_CALLER)).toBe("");
+});
