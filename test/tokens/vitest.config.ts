@@ -9,16 +9,16 @@ const tokens = (process.env["TOKENS"] ?? "emulated").split(" ");
 
 export default defineConfig({
   test: {
+    // Not inherited by the projects: each of them would make a temporary folder inside the others'.
     globalSetup: ["test/setup/temporary-folder.ts"],
-    pool: "forks",
-    testTimeout: 180_000,
-    hookTimeout: 120_000,
     projects: tokens.map((name) => ({
-      extends: true,
       test: {
         name,
         include: [name === "emulated" ? "test/tokens/emulated/*.tokens.ts" : "test/tokens/real.tokens.ts"],
         env: { TOKEN: name },
+        pool: "forks" as const,
+        testTimeout: 180_000,
+        hookTimeout: 120_000,
       },
     })),
     // A life cycle mostly waits for instants and reloads. Every token has its own folder, daemons and bus.
