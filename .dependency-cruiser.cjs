@@ -161,7 +161,7 @@ module.exports = {
     confined(
       "the Kubernetes client only where it is loaded when needed",
       ["@kubernetes"],
-      ["etcd/kube-api\\.ts"],
+      ["etcd/kube-connections\\.ts"],
     ),
     confined("tracing only in observability", ["@opentelemetry"], ["observability/"]),
     confined("Shamir's scheme and QR codes only in custody", ["shamir-secret-sharing", "uqr"], ["custody/"]),

@@ -1,18 +1,12 @@
-// Requests to the Kubernetes API with a kubeconfig. The client package provides connections (TLS, proxies) and OIDC
-// tokens; it is loaded only here and only when needed, since loading takes most of a second. Its kubeconfig reader and
-// exec plugins are not used, since they differ from kubectl's, nor its typed calls, which drop fields unknown to its
-// own release.
-import { request as httpRequest, type Agent, type IncomingMessage } from "node:http";
-import { request as httpsRequest, type RequestOptions } from "node:https";
-import { isIP } from "node:net";
-import { checkServerIdentity } from "node:tls";
-import type { Cluster, User } from "@kubernetes/client-node";
+// Requests to the Kubernetes API with a kubeconfig, over the connections of kube-connections.ts.
+import { request as httpRequest, type IncomingMessage } from "node:http";
+import { request as httpsRequest } from "node:https";
 import { KmsError } from "../errors.js";
 import { impersonationHeaders, KubeCredentials, type KubeCredential } from "./kube-credentials.js";
+import { KubeConnections } from "./kube-connections.js";
 import { proxyFromEnvironment } from "./kube-proxy.js";
 import { describeRefusal } from "./kube-status.js";
 import { readKubeTarget, type KubeAccess, type KubeTarget } from "./kubeconfig.js";
-import type { KubeUser } from "./kubeconfig-schema.js";
 
 /** Values of `accept` for the metadata of an object, or of each object of a list. Its annotations may contain secrets. */
 export const METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
@@ -48,9 +42,7 @@ export class KubeApi {
   readonly #url: URL;
   readonly #proxy: string | undefined;
   readonly #credentials: KubeCredentials;
-  /** Connection options, with an agent that keeps connections, and the client certificate in them. */
-  #options: { readonly certificate: string | undefined; readonly made: Promise<RequestOptions> } | undefined;
-  readonly #agents: Agent[] = [];
+  readonly #connections: KubeConnections;
 
   private constructor(target: KubeTarget, env: NodeJS.ProcessEnv) {
     this.#target = target;
@@ -58,6 +50,7 @@ export class KubeApi {
     this.server = this.#url.href.replace(/\/+$/, "");
     this.#proxy = target.cluster["proxy-url"] || proxyFromEnvironment(this.#url, env);
     this.#credentials = new KubeCredentials(target);
+    this.#connections = new KubeConnections({ server: this.server, proxy: this.#proxy, target });
   }
 
   /** Reads the kubeconfig; sends no request yet. @throws KmsError CONFIG_INVALID */
@@ -75,7 +68,7 @@ export class KubeApi {
     if (answer.status !== UNAUTHORIZED) return answer;
     // The file or plugin may have a new credential.
     await this.#credentials.refuse(credential);
-    this.#options = undefined;
+    this.#connections.renew();
     const second = await this.#send(await this.#credential(), request);
     if (second.status !== UNAUTHORIZED) return second;
     throw new KmsError(
@@ -100,7 +93,7 @@ export class KubeApi {
 
   /** Closes all connections. */
   close(): void {
-    for (const agent of this.#agents) agent.destroy();
+    this.#connections.close();
   }
 
   #credential(): Promise<KubeCredential> {
@@ -111,7 +104,7 @@ export class KubeApi {
     credential: KubeCredential,
     { method, path, accept = "application/json", body }: KubeRequest,
   ): Promise<KubeAnswer> {
-    const options = await this.#optionsFor(credential);
+    const options = await this.#connections.optionsFor(credential);
     const content = body && Buffer.from(JSON.stringify(body.json));
     const headers = {
       ...(options.headers as Record<string, string> | undefined),
@@ -161,82 +154,6 @@ export class KubeApi {
     const text = `kube-apiserver at ${this.server} does not answer${through}: ${code}`;
     return new KmsError("PEER_UNREACHABLE", text, error);
   }
-
-  #optionsFor({ certificate, key }: KubeCredential): Promise<RequestOptions> {
-    if (this.#options === undefined || this.#options.certificate !== certificate) {
-      this.#options = { certificate, made: this.#makeOptions(certificate, key) };
-    }
-    return this.#options.made;
-  }
-
-  /** Reads the TLS files. @throws KmsError CONFIG_INVALID */
-  async #makeOptions(certificate: string | undefined, key: string | undefined): Promise<RequestOptions> {
-    const { KubeConfig } = await import("@kubernetes/client-node");
-    const config = new KubeConfig();
-    config.loadFromClusterAndUser(
-      this.#clusterForPackage(),
-      userForPackage(this.#target.user, certificate, key),
-    );
-    const options: RequestOptions = {};
-    try {
-      await config.applyToHTTPSOptions(options);
-    } catch (error) {
-      const { code, path } = error as NodeJS.ErrnoException;
-      const what =
-        path === undefined ? "are not usable" : `need ${path}, which cannot be read (${String(code)})`;
-      throw new KmsError("CONFIG_INVALID", `the kubeconfig's credentials ${what}`, error);
-    }
-    // The package intends one agent per request.
-    const agent = Object.assign(options.agent as Agent, { keepAlive: true });
-    this.#agents.push(agent);
-    return { ...options, ...this.#identityOptions() };
-  }
-
-  /** An address is not sent as the TLS server name (RFC 6066), which Node.js 26 refuses, but is compared, as by kubectl. */
-  #identityOptions(): Pick<RequestOptions, "servername" | "checkServerIdentity"> {
-    const name = this.#serverName;
-    if (isIP(name) === 0) return {};
-    return {
-      servername: "",
-      checkServerIdentity: (_host, certificate) => checkServerIdentity(name, certificate),
-    };
-  }
-
-  get #serverName(): string {
-    return this.#target.cluster["tls-server-name"] ?? "";
-  }
-
-  #clusterForPackage(): Cluster {
-    const { cluster } = this.#target;
-    return defined({
-      name: "cluster",
-      server: this.server,
-      caFile: cluster["certificate-authority"],
-      caData: cluster["certificate-authority-data"],
-      tlsServerName: isIP(this.#serverName) === 0 ? this.#serverName : undefined,
-      // Otherwise the package refuses plain HTTP, which has no certificate to verify.
-      skipTLSVerify: cluster["insecure-skip-tls-verify"] === true || this.#url.protocol === "http:",
-      proxyUrl: this.#proxy,
-    });
-  }
-}
-
-function userForPackage(user: KubeUser, certificate: string | undefined, key: string | undefined): User {
-  const base64 = (pem: string | undefined): string | undefined => pem && Buffer.from(pem).toString("base64");
-  return defined({
-    name: "user",
-    certFile: user["client-certificate"],
-    certData: base64(certificate) ?? user["client-certificate-data"],
-    keyFile: user["client-key"],
-    keyData: base64(key) ?? user["client-key-data"],
-    authProvider: user["auth-provider"] ?? undefined,
-  });
-}
-
-/** Returns an object without the members that are undefined or empty. */
-function defined<T extends object>(members: { [name in keyof T]: T[name] | undefined }): T {
-  const given = Object.entries(members).filter(([, value]) => value !== undefined && value !== "");
-  return Object.fromEntries(given) as T;
 }
 
 /** Returns the server's URL without query and fragment. @throws KmsError CONFIG_INVALID */
