@@ -1,5 +1,7 @@
 // A read-only client of etcd's v3 API over gRPC: ranges of keys, and the cluster's id. Every read is linearizable.
-// Several endpoints are members of one cluster: if one does not answer, the next is asked.
+// Several endpoints are members of one cluster: if one does not answer, the next is asked. While the members elect a leader,
+// all of them refuse, so they are asked again, as etcd's own client does.
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import {
   Client,
@@ -17,6 +19,12 @@ import { RangePage } from "./range-response.js";
 
 const PROTO = fileURLToPath(new URL("../../proto/etcd/v3/rpc.proto", import.meta.url));
 const CALL_TIMEOUT_MS = 30_000;
+/** An election takes one to two seconds; a cluster that has lost its quorum elects nobody. */
+const ELECTION_MS = 10_000;
+const ELECTION_POLL_MS = 250;
+/** As in etcd's api/v3rpc/rpctypes/error.go. */
+const ELECTING =
+  /^etcdserver: (?:leader changed|no leader|request timed out, possibly due to previous leader failure)/;
 /** etcd accepts values of 1.5 MB by default. The caller asks for a smaller page if a page exceeds this. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
 
@@ -112,13 +120,26 @@ export class EtcdClient {
     for (const { client } of this.#members) client.close();
   }
 
-  /**
-   * Asks the member that answered last, then the others if it does not answer or, as a learner does, refuses on its
-   * own.
-   */
   async #call(service: Service, method: string, request: object): Promise<unknown> {
-    const failures: string[] = [];
-    let last: ServiceError | undefined;
+    for (const giveUpAt = performance.now() + ELECTION_MS; ;) {
+      const { answer, failures } = await this.#ask(service, method, request);
+      if (failures.length === 0) return answer;
+      const isElecting = failures.some(({ error }) => ELECTING.test(error.details));
+      if (!isElecting || performance.now() > giveUpAt) throw unreachable(failures);
+      await sleep(ELECTION_POLL_MS);
+    }
+  }
+
+  /**
+   * Asks the member that answered last, then the others if it does not answer or, as a learner does, refuses on its own.
+   * Returns the answer, or why no member gives one.
+   */
+  async #ask(
+    service: Service,
+    method: string,
+    request: object,
+  ): Promise<{ readonly answer?: unknown; readonly failures: readonly Failure[] }> {
+    const failures: Failure[] = [];
     for (let tried = 0; tried < this.#members.length; tried++) {
       const at = (this.#serving + tried) % this.#members.length;
       const member = this.#members[at];
@@ -126,15 +147,20 @@ export class EtcdClient {
       try {
         const answer = await unary(member.client, service, method, request);
         this.#serving = at;
-        return answer;
+        return { answer, failures: [] };
       } catch (error) {
-        last = error as ServiceError;
-        failures.push(`${member.target.endpoint}: ${last.details.replace(/[. ]*Resolution note: $/, "")}`);
-        if (isRefusedByAll(last)) break;
+        const { endpoint } = member.target;
+        failures.push({ endpoint, error: error as ServiceError });
+        if (isRefusedByAll(error as ServiceError)) break;
       }
     }
-    throw unreachable(failures, last);
+    return { failures };
   }
+}
+
+interface Failure {
+  readonly endpoint: string;
+  readonly error: ServiceError;
 }
 
 /** Returns whether every member would refuse the request, or the answer is too large to receive. */
@@ -143,12 +169,16 @@ function isRefusedByAll(error: ServiceError): boolean {
   return refusalOf(error) !== undefined;
 }
 
-function unreachable(failures: readonly string[], last: ServiceError | undefined): KmsError {
+function unreachable(failures: readonly Failure[]): KmsError {
+  const last = failures.at(-1)?.error;
   const hint =
     last?.code === status.UNAVAILABLE
       ? "; are the endpoints, --cacert, --cert and --key those of this cluster?"
       : "";
-  return new KmsError("PEER_UNREACHABLE", `etcd does not answer: ${failures.join("; ")}${hint}`, last);
+  const reasons = failures.map(
+    ({ endpoint, error }) => `${endpoint}: ${error.details.replace(/[. ]*Resolution note: $/, "")}`,
+  );
+  return new KmsError("PEER_UNREACHABLE", `etcd does not answer: ${reasons.join("; ")}${hint}`, last);
 }
 
 function refusalOf(error: unknown): RangeRefusal | undefined {
