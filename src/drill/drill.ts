@@ -19,7 +19,8 @@ import { ProcessGroup } from "./private-process.js";
 import { findPrograms } from "./programs.js";
 import type { DrillOptions, Facts, Stage } from "./stage.js";
 import { StepClock } from "./step-clock.js";
-import { countSnapshot, openedTokens, proveKeks, verifyAll, type SnapshotContent } from "./token-steps.js";
+import { proveKeks } from "./prove-keks.js";
+import { countSnapshot, openedTokens, verifyAll, type SnapshotContent } from "./token-steps.js";
 
 export interface DrillResult {
   readonly report: DrillReport;
@@ -103,7 +104,8 @@ async function rehearse(
     const { kind } = source.source;
     facts.snapshot = { ...facts.snapshot, sha256: kind === "snapshot" ? source.source.sha256 : null };
     await clock.open("token", openTokens, openedTokens, async (tokens) => {
-      const proven = await clock.run("keks", () => proveKeks(content.usages, tokens, settings));
+      const ports = { tokens, store: source.store(prefix), settings, operator };
+      const proven = await clock.run("keks", () => proveKeks(content.usages, ports));
       facts.keks = [...(proven?.keks ?? [])];
       const all = await clock.run("objects", () => verifyAll(source, prefix, tokens, settings, operator));
       if (all !== undefined) facts.verified = all.verified;

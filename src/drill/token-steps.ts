@@ -1,19 +1,14 @@
-// The steps of a drill with snapshot and token alone: which KEKs the snapshot needs, whether the token holds and performs
-// them, and whether every object can be decrypted.
+// The steps of a drill with snapshot and token alone: what the snapshot holds, whether the token opens, and whether every object
+// can be decrypted. The step "keks" is in prove-keks.ts.
 import type { Token } from "../admin/command-tokens.js";
 import { withCountProgress, type EtcdSource } from "../admin/etcd-source.js";
 import type { Operator } from "../admin/operator.js";
 import { verifyWith, type Verified } from "../admin/verify-stored.js";
 import { withProviderOn } from "../admin/with-provider.js";
 import type { Settings } from "../config/settings.js";
-import { KmsError } from "../errors.js";
 import type { Usage } from "../etcd/census-row.js";
 import { takeCensus } from "../etcd/count-objects.js";
-import type { DrillReport } from "../evidence/drill-report.js";
-import { hasKeyId } from "../hsm/key-id.js";
 import type { Found } from "./step-clock.js";
-
-type Kek = DrillReport["keks"][number];
 
 /** What the snapshot holds. */
 export interface SnapshotContent {
@@ -45,61 +40,6 @@ export function openedTokens(tokens: readonly Token[]): Found {
     failure === undefined ? `${name} holds ${records?.length ?? 0} KEKs` : `${name}: ${failure.message}`,
   );
   return { detail: names.join("; "), failed: away.length > 0 };
-}
-
-/** Looks for every KEK that the snapshot needs, and proves it by a round trip on the token. @throws KmsError */
-export async function proveKeks(
-  usages: readonly Usage[],
-  tokens: readonly Token[],
-  settings: Settings,
-): Promise<Found & { readonly keks: readonly Kek[] }> {
-  const keks: Kek[] = [];
-  for (const [keyId, objects] of objectsByKeyId(usages)) {
-    keks.push({ keyId, objects, ...(await proveKek(keyId, tokens, settings)) });
-  }
-  const missing = keks.filter(({ found }) => !found).length;
-  const unproven = keks.filter(({ found, proven }) => found && !proven).length;
-  const detail = [
-    `${keks.length} needed by the snapshot`,
-    `${keks.length - missing - unproven} proven`,
-    ...(missing > 0 ? [`${missing} missing`] : []),
-    ...(unproven > 0 ? [`${unproven} do not work`] : []),
-  ].join(", ");
-  return { detail, failed: missing + unproven > 0, keks };
-}
-
-function objectsByKeyId(usages: readonly Usage[]): Map<string, number> {
-  const byKeyId = new Map<string, number>();
-  for (const { keyId, objects } of usages) {
-    if (keyId !== null) byKeyId.set(keyId, (byKeyId.get(keyId) ?? 0) + objects);
-  }
-  return byKeyId;
-}
-
-async function proveKek(
-  keyId: string,
-  tokens: readonly Token[],
-  settings: Settings,
-): Promise<Pick<Kek, "found" | "proven" | "detail">> {
-  const holders = tokens.flatMap(({ hsm, name, records = [] }) => {
-    const record = records.find((one) => hasKeyId(one, keyId));
-    return record === undefined ? [] : [{ hsm, name, record }];
-  });
-  const problems: string[] = [];
-  for (const { hsm, name, record } of holders) {
-    try {
-      const tried = await hsm.probe(record.keyId, settings.mechanism);
-      const works = tried.find((one) => one.works);
-      if (works !== undefined) {
-        return { found: true, proven: true, detail: `"${record.label}" on ${name}, ${works.mechanism}` };
-      }
-      problems.push(`${name}: ${tried.map(({ mechanism, detail }) => `${mechanism}: ${detail}`).join(", ")}`);
-    } catch (error) {
-      problems.push(`${name}: ${KmsError.from(error).message}`);
-    }
-  }
-  if (holders.length > 0) return { found: true, proven: false, detail: problems.join("; ") };
-  return { found: false, proven: false, detail: "no token holds it" };
 }
 
 /** Decrypts every object of the snapshot. @throws KmsError */

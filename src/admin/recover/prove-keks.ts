@@ -7,7 +7,7 @@ import { readSchedule } from "../../provider/generations.js";
 import { Prover } from "../../provider/prover.js";
 import { SILENT, type Token } from "../command-tokens.js";
 import type { Operator } from "../operator.js";
-import { proveByStoredSeed } from "./stored-proof.js";
+import { proveByStoredSeed } from "../stored-proof.js";
 import type { StoredSeeds } from "./stored-seeds.js";
 
 /** A KEK that is not proven on a token. */

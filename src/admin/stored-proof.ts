@@ -1,12 +1,12 @@
 // Proves a KEK on one token by what is stored under it: a DEK seed decrypts, and the same seed with a changed bit is refused. A
 // KEK that may only decrypt has no other proof.
-import type { Settings } from "../../config/settings.js";
-import { KmsError } from "../../errors.js";
-import { HsmSeeds } from "../../etcd/hsm-seeds.js";
-import { copyOf, type SeedQuestion } from "../../etcd/seeds.js";
-import type { Token } from "../command-tokens.js";
-import type { Operator } from "../operator.js";
-import { withProviderOn } from "../with-provider.js";
+import type { Settings } from "../config/settings.js";
+import { KmsError } from "../errors.js";
+import { HsmSeeds } from "../etcd/hsm-seeds.js";
+import { copyOf, type SeedQuestion } from "../etcd/seeds.js";
+import type { Token } from "./command-tokens.js";
+import type { Operator } from "./operator.js";
+import { withProviderOn } from "./with-provider.js";
 
 /**
  * Returns why the KEK of a seed is not proven on the token; undefined if it is. Never throws.
