@@ -12,17 +12,13 @@ const UNREADABLE_MS = 60_000;
 
 /** Rehearses the steps from "etcd" on. Never throws. */
 export async function rehearseCluster(options: DrillOptions, stage: Stage): Promise<void> {
-  const { clock, programs, facts, processes, folder } = stage;
-  const hasEtcd = programs.etcd !== undefined && programs.etcdutl !== undefined;
-  const network = hasEtcd ? await openNetwork(folder.path, processes) : undefined;
-  facts.isolation = network?.isolation ?? null;
-  const etcd = network && (await restoreEtcd(options, stage, network));
-  if (network === undefined) clock.skip("etcd", missing("etcd", "etcdutl"));
+  const { clock, folder, processes, settings } = stage;
+  const etcd = await restoreEtcd(options, stage);
   const plugin = await clock.run("plugin", () =>
-    startPrivatePlugin({ ...options, settings: stage.settings, folder, processes }),
+    startPrivatePlugin({ ...options, settings, folder, processes }),
   );
   try {
-    await listObjects(options, stage, { network, etcd, plugin });
+    await listObjects(options, stage, { etcd, plugin });
   } finally {
     // Logs the token out.
     await plugin?.stop();
@@ -33,29 +29,36 @@ function missing(...names: readonly string[]): string {
   return `${names.join(" or ")} is not in PATH; give ${names.map((name) => `--${name}`).join(" and ")} to rehearse it`;
 }
 
-function restoreEtcd(
+/** Starts etcd in a network of its own, on what is restored from the snapshot. */
+async function restoreEtcd(
   { snapshot }: DrillOptions,
   { clock, programs: { etcd, etcdutl }, facts, processes, folder }: Stage,
-  { prefix }: Network,
-): Promise<PrivateEtcd | undefined> {
-  return clock.run("etcd", () => {
-    if (etcd === undefined || etcdutl === undefined) throw new TypeError("etcd or etcdutl is missing");
+): Promise<RestoredEtcd | undefined> {
+  if (etcd === undefined || etcdutl === undefined) {
+    clock.skip("etcd", missing("etcd", "etcdutl"));
+    return undefined;
+  }
+  return clock.run("etcd", async () => {
+    const network = await openNetwork(folder.path, processes);
+    facts.isolation = network.isolation;
     const { file, bytes } = facts.snapshot;
     const given = { file, bytes, skipHashCheck: snapshot.skipHashCheck };
-    return startPrivateEtcd({ etcd, etcdutl, folder: folder.path, snapshot: given, prefix, processes });
+    const place = { etcd, etcdutl, folder: folder.path, snapshot: given, prefix: network.prefix, processes };
+    return { ...(await startPrivateEtcd(place)), network };
   });
 }
 
+type RestoredEtcd = PrivateEtcd & { readonly network: Network };
+
 interface Running {
-  readonly network: Network | undefined;
-  readonly etcd: PrivateEtcd | undefined;
+  readonly etcd: RestoredEtcd | undefined;
   readonly plugin: PrivatePlugin | undefined;
 }
 
 async function listObjects(
   { prefix, readyMs }: DrillOptions,
   { clock, programs: { apiserver }, facts, processes }: Stage,
-  { network, etcd, plugin }: Running,
+  { etcd, plugin }: Running,
 ): Promise<void> {
   const toList = listable(facts.content?.usages ?? []);
   const why =
@@ -64,14 +67,14 @@ async function listObjects(
       : toList.resources.length === 0
         ? "the snapshot has no resource that only KMS v2 encrypts"
         : "an earlier step failed or was not rehearsed";
-  const isPossible = toList.resources.length > 0 && network && etcd && plugin && apiserver;
+  const isPossible = toList.resources.length > 0 && etcd && plugin && apiserver;
   if (!isPossible) {
     clock.skip("apiserver", why);
     clock.skip("list", why);
     return;
   }
   const waitMs = clock.passed("objects") ? readyMs : Math.min(readyMs, UNREADABLE_MS);
-  const place = { apiserver, etcd, network, processes, readyMs: waitMs, listable: toList };
+  const place = { apiserver, etcd, network: etcd.network, processes, readyMs: waitMs, listable: toList };
   const all = { ...place, pluginSocket: plugin.socket, etcdPrefix: prefix };
   facts.listed = [...(await listThroughApiserver(all, clock))];
 }

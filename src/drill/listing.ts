@@ -1,10 +1,10 @@
 // What the process that lists the private API server's objects is asked, and how it answers. Starts it.
 import { join } from "node:path";
-import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Usage } from "../etcd/census-row.js";
 import { NO_API_OBJECT } from "../etcd/storage-key.js";
 import type { DrillReport } from "../evidence/drill-report.js";
+import { writePrivate } from "./private-folder.js";
 import { bareEnvironment, type PrivateProcess, type ProcessGroup } from "./private-process.js";
 
 const ENTRY = fileURLToPath(new URL("listing-main.js", import.meta.url));
@@ -42,7 +42,7 @@ export function startListing(
   request: ListingRequest,
 ): Listing {
   const file = join(folder, "listing.json");
-  writeFileSync(file, JSON.stringify(request), { mode: 0o600 });
+  writePrivate(file, JSON.stringify(request));
   const events = new Set<string>();
   const listed: Listed[] = [];
   let rest = "";

@@ -1,12 +1,12 @@
 // A kube-apiserver of its own for a drill, on the private etcd and the private plugin. It accepts one token that is in the
 // private folder, and sends nothing to webhooks, aggregated API servers or nodes, whose addresses are in the snapshot.
 import { generateKeyPairSync, randomBytes } from "node:crypto";
-import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { KmsError } from "../errors.js";
 import { startListing, type Listable, type Listed, type Listing, type ListingRequest } from "./listing.js";
 import type { Network } from "./network.js";
 import type { PrivateEtcd } from "./private-etcd.js";
+import { writePrivate } from "./private-folder.js";
 import { bareEnvironment, type ProcessGroup } from "./private-process.js";
 import type { Program } from "./programs.js";
 import type { Found, StepClock } from "./step-clock.js";
@@ -81,7 +81,11 @@ async function startReady(place: ApiserverPlace, mayTryAgain: boolean): Promise<
     await Promise.all([listing.process.stop(false), child.stop(false)]);
   };
   try {
-    await child.until(() => listing.isReady(), readyMs);
+    await child.until(() => {
+      if (listing.isReady()) return true;
+      listing.process.requireRunning();
+      return false;
+    }, readyMs);
     return { listing, stop };
   } catch (error) {
     await stop();
@@ -99,7 +103,7 @@ function writeFiles(
 ): { readonly args: string[]; readonly request: ListingRequest } {
   const at = (name: string): string => join(etcd.folder, name);
   const write = (name: string, content: string | object): void => {
-    writeFileSync(at(name), typeof content === "string" ? content : JSON.stringify(content), { mode: 0o600 });
+    writePrivate(at(name), typeof content === "string" ? content : JSON.stringify(content));
   };
   const token = randomBytes(32).toString("hex");
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
@@ -134,6 +138,7 @@ function apiserverArguments(
     "--service-account-issuer=https://kubernetes.default.svc",
     `--service-account-key-file=${at("service-account.key")}`,
     `--service-account-signing-key-file=${at("service-account.key")}`,
+    // Any range will do: of Services outside it, in IPv6 too, the API server only warns.
     "--service-cluster-ip-range=10.96.0.0/16",
     // Its own address must not get into the snapshot's Endpoints.
     "--endpoint-reconciler-type=none",

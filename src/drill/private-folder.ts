@@ -1,6 +1,6 @@
 // The folder with everything private of one drill: readable for its owner only, and removed at the end. A lock shows whether
 // its drill still runs, so that the next one removes what a killed one has left.
-import { chmodSync, lstatSync, mkdtempSync, readdirSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, lstatSync, mkdtempSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KmsError } from "../errors.js";
@@ -56,6 +56,15 @@ export class PrivateFolder {
   remove(): void {
     rmSync(this.path, { recursive: true, force: true, maxRetries: 5 });
     this.#lock.release();
+  }
+}
+
+/** Writes a file that its owner only may read. @throws NodeJS.ErrnoException that names it, also if the disk is full */
+export function writePrivate(path: string, content: string): void {
+  try {
+    writeFileSync(path, content, { mode: 0o600 });
+  } catch (error) {
+    throw Object.assign(error as Error, { path });
   }
 }
 

@@ -1,7 +1,7 @@
 // A plugin of its own for a drill: a process of this program with a socket, a state directory and a configuration in the
 // private folder. It has no audit log and no HTTP endpoints. The PIN, which a token has just accepted, is sent to its unlock
 // socket, so that it is in no file, argument or environment.
-import { chownSync, mkdirSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { actingEnvironment, actingUser, type ActingUser } from "../admin/acting-user.js";
@@ -15,7 +15,7 @@ import type { Settings, TokenSettings } from "../config/settings.js";
 import { pinSourcesOf } from "../config/tokens.js";
 import { KmsError } from "../errors.js";
 import { KmsClient, type KmsStatus } from "../kms-client/kms-client.js";
-import type { PrivateFolder } from "./private-folder.js";
+import { writePrivate, type PrivateFolder } from "./private-folder.js";
 import { pluginEnvironment, type PrivateProcess, type ProcessGroup } from "./private-process.js";
 import type { Found } from "./step-clock.js";
 
@@ -46,39 +46,47 @@ export interface PrivatePlugin extends Found {
 
 /** Starts a plugin and waits until its Status is ok and it has encrypted and decrypted. @throws KmsError */
 export async function startPrivatePlugin(place: PluginPlace): Promise<PrivatePlugin> {
-  const { settings, operator } = place;
-  const user = actingUser(settings, operator);
-  const folder = join(place.folder.path, "plugin");
-  mkdirSync(folder, { mode: 0o700 });
   const supplied = await pinsOf(place);
+  try {
+    const { child, folder } = start(
+      place,
+      supplied.map((pin) => pin !== undefined),
+    );
+    const stop = (): Promise<void> => child.stop(true);
+    try {
+      const { keyId } = await unlockAndTry(child, place, folder, supplied);
+      return { socket: socketIn(folder), stop, detail: `healthz ok, round trip under key_id ${keyId}` };
+    } catch (error) {
+      await stop();
+      throw error;
+    }
+  } finally {
+    for (const pin of supplied) pin?.fill(0);
+  }
+}
+
+/** Starts the process, in a folder that belongs to its user. @param hasPin whether each token has a PIN */
+function start(
+  { settings, operator, folder: whole, processes }: PluginPlace,
+  hasPin: readonly boolean[],
+): { readonly child: PrivateProcess; readonly folder: string } {
+  const user = actingUser(settings, operator);
+  const folder = join(whole.path, "plugin");
+  mkdirSync(folder, { mode: 0o700 });
   const config = join(folder, "config.json");
-  const document = pluginDocument(
-    settings,
-    folder,
-    supplied.map((pin) => pin !== undefined),
-  );
-  writeFileSync(config, `${JSON.stringify(document, null, 2)}\n`, { mode: 0o600 });
+  writePrivate(config, `${JSON.stringify(pluginDocument(settings, folder, hasPin), null, 2)}\n`);
   if (user !== undefined) {
-    place.folder.openForPlugin();
+    whole.openForPlugin();
     for (const path of [folder, config]) chownSync(path, user.uid, user.gid);
   }
-  const child = place.processes.start({
+  const child = processes.start({
     name: "the private plugin",
     command: [...asUserCommand(user), process.execPath, MAIN, "serve", "--config", config],
     folder,
     env: environmentOf(settings, user, folder),
-    logFile: join(place.folder.path, "plugin.log"),
+    logFile: join(whole.path, "plugin.log"),
   });
-  const stop = (): Promise<void> => child.stop(true);
-  try {
-    const { keyId } = await unlockAndTry(child, place, folder, supplied);
-    return { socket: socketIn(folder), stop, detail: `healthz ok, round trip under key_id ${keyId}` };
-  } catch (error) {
-    await stop();
-    throw error;
-  } finally {
-    for (const pin of supplied) pin?.fill(0);
-  }
+  return { child, folder };
 }
 
 function environmentOf(settings: Settings, user: ActingUser | undefined, folder: string): NodeJS.ProcessEnv {
@@ -142,6 +150,7 @@ function moduleOf({ modulePath, moduleEntry, moduleParameters }: TokenSettings):
 const socketIn = (folder: string): string => join(folder, "kms.sock");
 const unlockIn = (folder: string, at: number): string => join(folder, `unlock-${at}.sock`);
 
+/** Everything is tried until the time is over: on a busy machine a single request may be late without any fault. */
 async function unlockAndTry(
   child: PrivateProcess,
   { settings, sendPin }: PluginPlace,
@@ -151,17 +160,27 @@ async function unlockAndTry(
   const client = new KmsClient(socketIn(folder), STATUS_MS);
   const limitMs = READY_MS + settings.hsm.startTimeoutMs;
   let last: KmsStatus | undefined;
+  /** What the plugin lacked last. */
+  let lacks: string | undefined;
   try {
     await child.until(async () => (await statusOf(client)) !== undefined, limitMs);
     for (const [at, pin] of pins.entries()) {
       if (pin === undefined) continue;
       const { unlocked, message } = await sendPin(unlockIn(folder, at), pin);
-      if (!unlocked) throw new KmsError("TOKEN_REFUSED", `the private plugin could not log in: ${message}`);
+      // A token that has not answered yet gets the PIN when it does.
+      if (!unlocked) lacks = message;
     }
-    await child.until(async () => (last = await statusOf(client))?.healthz === "ok", limitMs);
-    await roundTrip(client);
+    await child.until(async () => {
+      last = await statusOf(client);
+      if (last?.healthz !== "ok") return false;
+      lacks = await whyNoRoundTrip(client);
+      return lacks === undefined;
+    }, limitMs);
   } catch (error) {
-    if (last !== undefined && last.healthz !== "ok") throw child.failure(`is not healthy (${last.healthz})`);
+    const { code } = KmsError.from(error);
+    if (code === "CANCELLED" || code === "NOT_AUTHENTIC") throw error;
+    if (last !== undefined && last.healthz !== "ok") lacks = [last.healthz, lacks].filter(Boolean).join("; ");
+    if (lacks !== undefined) throw child.failure(`is not healthy (${lacks})`);
     throw error;
   } finally {
     client.close();
@@ -179,9 +198,15 @@ async function statusOf(client: KmsClient): Promise<KmsStatus | undefined> {
   }
 }
 
-async function roundTrip(client: KmsClient): Promise<void> {
+/** Returns why a round trip fails; undefined if it does not. @throws KmsError if the plugin decrypts to other bytes */
+async function whyNoRoundTrip(client: KmsClient): Promise<string | undefined> {
   const text = Buffer.from("a drill's round trip, 32 bytes...");
-  const sealed = await client.encrypt(text, "drill");
-  const opened = await client.decrypt(sealed, "drill");
-  if (!opened.equals(text)) throw new KmsError("NOT_AUTHENTIC", "the private plugin decrypts to other bytes");
+  let opened: Buffer;
+  try {
+    opened = await client.decrypt(await client.encrypt(text, "drill"), "drill");
+  } catch (error) {
+    return KmsError.from(error).message;
+  }
+  if (opened.equals(text)) return undefined;
+  throw new KmsError("NOT_AUTHENTIC", "the private plugin decrypts to other bytes");
 }

@@ -88,10 +88,15 @@ class PrivateProcess {
     const giveUpAt = performance.now() + limitMs;
     while (!(await isReady())) {
       if (this.#signal.aborted) throw new KmsError("CANCELLED", "interrupted");
-      if (this.#ending !== undefined) throw this.failure(`ended (${this.#ending}) before it was ready`);
+      this.requireRunning();
       if (performance.now() > giveUpAt) throw this.failure(`was not ready after ${limitMs / 1000} s`);
       await sleep(POLL_MS);
     }
+  }
+
+  /** @throws KmsError PEER_UNREACHABLE if the process has ended */
+  requireRunning(): void {
+    if (this.#ending !== undefined) throw this.failure(`ended (${this.#ending}) before it was ready`);
   }
 
   /** Returns the error for what the process did, with the end of its log. */

@@ -2,6 +2,7 @@
 // the report says why.
 import { KmsError } from "../errors.js";
 import { DRILL_STEPS, type DrillReport, type DrillStep } from "../evidence/drill-report.js";
+import { fileError } from "../files/file-error.js";
 
 type StepResult = DrillReport["steps"][number];
 
@@ -56,7 +57,7 @@ export class StepClock {
       end(result);
       return result;
     } catch (error) {
-      end(KmsError.from(error));
+      end(fileError(error) ?? KmsError.from(error));
       return undefined;
     }
   }
@@ -80,7 +81,7 @@ export class StepClock {
       });
     } catch (error) {
       if (this.#done.has(step)) throw error;
-      end(KmsError.from(error));
+      end(fileError(error) ?? KmsError.from(error));
     }
   }
 

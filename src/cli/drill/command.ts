@@ -47,7 +47,8 @@ const HELP = `
 Steps, each with its time in the report:
   snapshot   opened, its hash verified, its objects counted
   token      opened with the PIN, and its KEKs listed
-  keks       every KEK that the snapshot needs found, and proven by a round trip
+  keks       every KEK that the snapshot needs found, and proven by a round trip or, if it may only decrypt, by a DEK seed
+             in the snapshot
   objects    every object decrypted and authenticated, as by 'etcd verify'
   etcd       the snapshot restored by etcdutl, and a private etcd started on it
   plugin     a private plugin started, with a round trip through its socket

@@ -1,0 +1,18 @@
+// What the steps of a drill report when they fail.
+import { expect, it } from "vitest";
+import { writePrivate } from "../../src/drill/private-folder.js";
+import { StepClock } from "../../src/drill/step-clock.js";
+
+it("a step of a drill that meets a full disk names the file and the reason", async () => {
+  const clock = new StepClock(new AbortController().signal, () => undefined);
+  const result = await clock.run("plugin", () => {
+    writePrivate("/dev/full", "a configuration");
+    return Promise.resolve({ detail: "written" });
+  });
+  expect([result, clock.error?.code]).toEqual([undefined, "CONFIG_INVALID"]);
+  const { outcome, detail } = clock.results.find(({ step }) => step === "plugin") ?? {};
+  expect([outcome, detail]).toEqual([
+    "failed",
+    expect.stringMatching(/\/dev\/full.*ENOSPC: no space is left on the device/),
+  ]);
+});
