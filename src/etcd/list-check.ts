@@ -13,14 +13,21 @@ const FORBIDDEN = 403;
 
 /**
  * Lists all objects of a resource, once from etcd and once from the watch cache, and repeats that until both succeed.
+ * @param signal ends the repetition after the attempt in progress
  * @returns why the last attempt failed; undefined if it succeeded
  */
-export async function waitForList(api: KubeApi, path: string, limitMs: number): Promise<string | undefined> {
+export async function waitForList(
+  api: KubeApi,
+  path: string,
+  limitMs: number,
+  signal?: AbortSignal,
+): Promise<string | undefined> {
   const until = performance.now() + limitMs;
   for (;;) {
     const problem = await listOnce(api, path);
     if (problem === undefined || problem.isFinal || performance.now() >= until) return problem?.reason;
-    await sleep(PAUSE_MS);
+    if (signal?.aborted === true) return `${problem.reason}; interrupted, so this may pass`;
+    await sleep(PAUSE_MS, undefined, { signal }).catch(() => undefined);
   }
 }
 

@@ -13,7 +13,10 @@ export type ApiVerdict =
   | { readonly kind: "readable" | "unsupported" | "forbidden" | "failed"; readonly reason: string };
 
 /** The verb that a user needs in addition to "delete". */
-export const UNSAFE_VERB = "unsafe-delete-ignore-read-errors";
+const UNSAFE_VERB = "unsafe-delete-ignore-read-errors";
+
+/** The verbs that a deletion needs: the object is read before it, and its resource is listed after it. */
+export const NEEDED_VERBS = ["get", "list", "delete", UNSAFE_VERB];
 
 /** No other option may be set beside this one. */
 const DELETE_OPTIONS = {
@@ -58,14 +61,15 @@ export async function deleteUnreadable(api: KubeApi, path: string): Promise<ApiV
 }
 
 /**
- * Returns why the user may not delete unreadable objects of a resource; undefined if that is permitted or unknown.
+ * Returns the first verb that the user lacks to delete unreadable objects of a resource in any namespace; undefined if all are
+ * permitted, or if that is unknown.
  * @throws KmsError PEER_UNREACHABLE
  */
 export async function missingRight(
   api: KubeApi,
   { group, resource }: { readonly group: string; readonly resource: string },
 ): Promise<string | undefined> {
-  for (const verb of ["get", "delete", UNSAFE_VERB]) {
+  for (const verb of NEEDED_VERBS) {
     const { status, body } = await api.request({
       method: "POST",
       path: "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",

@@ -1,11 +1,11 @@
 // Where kube-apiserver serves the objects to delete, and whether it serves this etcd, can delete what it cannot read, and
 // permits it: found out before the operator is asked.
 import { KmsError } from "../../errors.js";
-import { ApiResources, collectionPath } from "../../etcd/api-resources.js";
+import { collectionPath, type ApiResources } from "../../etcd/api-resources.js";
 import type { KubeApi } from "../../etcd/kube-api.js";
 import { parseStorageKey } from "../../etcd/storage-key.js";
 import type { EtcdStore } from "../../etcd/store.js";
-import { askApi, missingRight, UNSAFE_VERB } from "../../etcd/unsafe-delete.js";
+import { askApi, missingRight, NEEDED_VERBS } from "../../etcd/unsafe-delete.js";
 import { requireSameCluster } from "../migrate-stored.js";
 import type { Kept } from "./deletable.js";
 import type { Finding } from "./find-unreadable.js";
@@ -23,6 +23,7 @@ export interface ApiPorts {
   readonly store: EtcdStore;
   readonly prefix: string;
   readonly api: KubeApi;
+  readonly resources: ApiResources;
 }
 
 /**
@@ -32,10 +33,10 @@ export interface ApiPorts {
  */
 export async function addressAll(
   findings: readonly Finding[],
-  { store, prefix, api }: ApiPorts,
+  { store, prefix, api, resources }: ApiPorts,
   options: { readonly skipClusterCheck: boolean },
 ): Promise<{ readonly addressed: readonly Addressed[]; readonly kept: readonly Kept[] }> {
-  const resources = await ApiResources.discover(api);
+  if (findings.length === 0) return { addressed: [], kept: [] };
   await requireSameCluster({ store, prefix, api, resources }, () => store.objects(), options);
   const addressed: Addressed[] = [];
   const kept: Kept[] = [];
@@ -68,7 +69,7 @@ async function requireAble(api: KubeApi, { finding, path, type }: Addressed): Pr
   if (verb !== undefined) {
     throw new KmsError(
       "CONFIG_INVALID",
-      `the kubeconfig's user may not ${verb} ${finding.resource}; deleting them needs the verbs get, delete and ${UNSAFE_VERB}`,
+      `the kubeconfig's user may not ${verb} ${finding.resource}; grant it the verbs ${NEEDED_VERBS.join(", ")} for ${finding.resource} by a ClusterRole and a ClusterRoleBinding; nothing was deleted`,
     );
   }
   const verdict = await askApi(api, path);

@@ -2,8 +2,8 @@
 // again after it, and each object once more immediately before its deletion; the audit log has the intent before, and the
 // outcome that etcd shows afterwards. Can be run again after an interruption: what is gone is gone.
 import { KmsError } from "../../errors.js";
+import { ApiResources } from "../../etcd/api-resources.js";
 import type { KubeApi } from "../../etcd/kube-api.js";
-import { waitForList } from "../../etcd/list-check.js";
 import type { EtcdStore } from "../../etcd/store.js";
 import { askApi, deleteUnreadable } from "../../etcd/unsafe-delete.js";
 import type { ApprovalDetails } from "../approval-check.js";
@@ -12,9 +12,11 @@ import { insistOnOperatorEvent, recordOperatorEvent } from "../operator-audit.js
 import { addressAll, type Addressed } from "./api-paths.js";
 import { requireAge, requireBackup, type Backup, type BackupDemand } from "./backup.js";
 import { deletableOf, reasonToKeep, type Kept, type Selection } from "./deletable.js";
-import { collectionsOfGone, settledEarlier, type Earlier } from "./earlier-deletions.js";
+import { settledEarlier, type Earlier } from "./earlier-deletions.js";
 import { askNodes, withKnowledge, type Finding, type Found } from "./find-unreadable.js";
+import { collectionsOfGone, listAgain, type ListResult } from "./list-again.js";
 import { recheck, requireProven, type RecheckPorts } from "./recheck.js";
+import { OPERATION } from "./recorded-deletions.js";
 
 export const OUTCOMES = ["deleted", "gone", "changed", "readable", "refused", "unknown", "kept"] as const;
 
@@ -22,17 +24,11 @@ export interface DeletionResult {
   readonly key: string;
   readonly modRevision: number;
   readonly outcome: (typeof OUTCOMES)[number];
-  /** Null for what is deleted or gone. */
+  /** Null for what is deleted, or gone without a record. */
   readonly reason: string | null;
 }
 
 type Outcome = Pick<DeletionResult, "outcome" | "reason">;
-
-export interface ListResult {
-  readonly resource: string;
-  /** Why LIST fails; null if it works. */
-  readonly error: string | null;
-}
 
 export interface DeletionOrder extends Selection {
   readonly api: KubeApi;
@@ -61,9 +57,6 @@ export interface DeletionPorts extends RecheckPorts {
   readonly prefix: string;
 }
 
-/** How long a LIST may take to work again, in ms. */
-const LIST_LIMIT_MS = 60_000;
-
 /**
  * Deletes what may be deleted of the unreadable objects that were found.
  * @throws KmsError before anything is deleted; later failures are in the result
@@ -73,53 +66,53 @@ export async function deleteFound(
   ports: DeletionPorts,
   order: DeletionOrder,
 ): Promise<Deletion> {
-  const earlier = await settledEarlier(order.only, found.findings, ports.store);
+  const { api, only, backup: demand } = order;
+  const earlier = await settledEarlier(only, found.findings, ports, demand.maxAgeMs);
   const { chosen, kept } = deletableOf(found, order);
-  if (chosen.length === 0) return nothingDeleted(kept, earlier, ports, order);
-  requireFew(found, chosen.length, order.limit);
-  const { unproven } = await requireProven(ports, false);
-  for (const { reason } of unproven) ports.operator.notify(`${reason}; no stored object names it`);
-  const { addressed, kept: unserved } = await addressAll(chosen, { ...ports, api: order.api }, order);
-  if (addressed.length === 0) return nothingDeleted([...kept, ...unserved], earlier, ports, order);
+  if (chosen.length > 0) {
+    requireFew(found, chosen.length, order.limit);
+    const { unproven } = await requireProven(ports, false);
+    for (const { reason } of unproven) ports.operator.notify(`${reason}; no stored object names it`);
+  }
+  const isApiNeeded = chosen.length > 0 || earlier.some(({ outcome }) => outcome === "gone");
+  if (!isApiNeeded) return nothingDeleted(kept, earlier, []);
+  const resources = await ApiResources.discover(api);
+  const before = collectionsOfGone(earlier, ports.prefix, resources);
+  const { addressed, kept: unserved } = await addressAll(chosen, { ...ports, api, resources }, order);
+  const left = [...kept, ...unserved];
+  if (addressed.length === 0) {
+    const listed = await untilInterrupted((signal) => listAgain(before, api, signal));
+    return nothingDeleted(left, earlier, listed);
+  }
+  const work = await confirmed(addressed, ports, order);
+  const lists = await untilInterrupted(async (signal) => {
+    await work.run(addressed, signal);
+    return listAgain(new Map([...before, ...work.touched]), api, signal);
+  });
+  const results = [...work.results, ...earlier, ...left.map(keptResult)];
+  return { backup: work.backup, results, lists, failure: work.failure };
+}
+
+/** Requires what a deletion needs beside the objects, and asks. What was decided before the question is decided again. */
+async function confirmed(
+  addressed: readonly Addressed[],
+  ports: DeletionPorts,
+  order: DeletionOrder,
+): Promise<Work> {
   const objects = addressed.map(({ finding }) => finding);
   const backup = await requireBackup(order.backup, objects, ports.operator);
   await order.confirm(objects, backup);
   await requireProven(ports, true);
   requireAge(order.backup, Date.parse(backup.writtenAt));
-  const approval = await order.approve();
-  const work = new Work(ports, order, { ...approval, backup: backup.sha256 });
-  await untilInterrupted((signal) => work.run(addressed, signal));
-  const lists = await listAgain(earlier, work.touched, ports, order);
-  const results = [...work.results, ...earlier, ...[...kept, ...unserved].map(keptResult)];
-  return { backup, results, lists, failure: work.failure };
+  return new Work(ports, order, backup, await order.approve());
 }
 
-async function nothingDeleted(
+function nothingDeleted(
   kept: readonly Kept[],
   earlier: readonly Earlier[],
-  ports: DeletionPorts,
-  order: DeletionOrder,
-): Promise<Deletion> {
-  const lists = await listAgain(earlier, new Map(), ports, order);
+  lists: readonly ListResult[],
+): Deletion {
   return { backup: null, results: [...earlier, ...kept.map(keptResult)], lists, failure: undefined };
-}
-
-/**
- * Waits until every resource can be listed of which something was deleted, now or by an interrupted run.
- * @param touched the paths of their objects, by resource
- */
-async function listAgain(
-  earlier: readonly Earlier[],
-  touched: ReadonlyMap<string, string>,
-  { prefix }: DeletionPorts,
-  { api }: DeletionOrder,
-): Promise<ListResult[]> {
-  const results: ListResult[] = [];
-  for (const [resource, path] of new Map([...(await collectionsOfGone(earlier, prefix, api)), ...touched])) {
-    const error = await waitForList(api, path, LIST_LIMIT_MS);
-    results.push({ resource, error: error ?? null });
-  }
-  return results;
 }
 
 function keptResult({ finding: { key, modRevision }, why }: Kept): DeletionResult {
@@ -142,6 +135,7 @@ function requireFew({ unreadable, findings }: Found, chosen: number, limit: numb
 }
 
 class Work {
+  readonly backup: Backup;
   readonly results: DeletionResult[] = [];
   failure: KmsError | undefined;
   readonly #ports: DeletionPorts;
@@ -150,10 +144,11 @@ class Work {
   /** The paths of all objects of the resources of which something was deleted, by resource. */
   readonly touched = new Map<string, string>();
 
-  constructor(ports: DeletionPorts, order: DeletionOrder, details: Readonly<Record<string, string>>) {
+  constructor(ports: DeletionPorts, order: DeletionOrder, backup: Backup, approval: ApprovalDetails) {
     this.#ports = ports;
     this.#order = order;
-    this.#details = details;
+    this.backup = backup;
+    this.#details = { ...approval, backup: backup.sha256 };
   }
 
   /** Handles the objects in their order, until all are handled, one fails in a way that concerns all, or an interrupt. */
@@ -200,7 +195,7 @@ class Work {
   ): Promise<Outcome> {
     const { settings, operator } = this.#ports;
     const event = {
-      operation: "etcd recover",
+      operation: OPERATION,
       ...(keyId !== null && { keyId }),
       details: { key, modRevision, cause, ...this.#details },
     };
@@ -209,8 +204,10 @@ class Work {
     const isError = result instanceof KmsError;
     const outcome = isError ? result.code : result.outcome === "deleted" ? "ok" : result.outcome;
     await recordOperatorEvent(settings, operator, { ...event, outcome });
-    if (isError) throw result;
-    return result;
+    if (!isError) return result;
+    // The run ends, and its results name this object too.
+    this.results.push({ key, modRevision, outcome: "unknown", reason: result.message });
+    throw result;
   }
 
   async #delete(key: string, modRevision: number, path: string): Promise<Outcome> {

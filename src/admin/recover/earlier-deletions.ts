@@ -1,30 +1,58 @@
-// What became of the listed objects that are no longer unreadable. An interrupted run may have deleted them: a repeated one reports
-// them, and checks that their resources can be listed.
-import { ApiResources, collectionPath } from "../../etcd/api-resources.js";
-import type { KubeApi } from "../../etcd/kube-api.js";
-import { parseStorageKey, resourceOf } from "../../etcd/storage-key.js";
+// What became of objects that are no longer unreadable and that an earlier run was to delete: those of --only or, without it, those
+// that the audit log names. A repeated run reports them, and checks that their resources can be listed.
+import type { Settings } from "../../config/settings.js";
 import type { ObjectStore } from "../../etcd/store.js";
+import type { Operator } from "../operator.js";
 import type { Selection } from "./deletable.js";
 import type { Finding } from "./find-unreadable.js";
+import { recordedDeletions, type RecordedDeletion } from "./recorded-deletions.js";
 
 export interface Earlier {
   readonly key: string;
   readonly modRevision: number;
   readonly outcome: "gone" | "changed";
-  /** Null for what is gone. */
+  /** Null for what is gone, if nothing is known about its end. */
   readonly reason: string | null;
 }
 
-/** Returns what became of the objects of --only that are not among the findings. @throws KmsError if etcd is away */
+interface EarlierPorts {
+  readonly store: Pick<ObjectStore, "object">;
+  readonly prefix: string;
+  readonly settings: Settings;
+  readonly operator: Operator;
+}
+
+/**
+ * Returns what became of the objects that are not among the findings.
+ * @param maxAgeMs how old a record in the audit log may be
+ * @throws KmsError if etcd is away
+ */
 export async function settledEarlier(
   only: Selection["only"],
   findings: readonly Finding[],
-  store: Pick<ObjectStore, "object">,
+  { store, prefix, settings, operator }: EarlierPorts,
+  maxAgeMs: number,
 ): Promise<Earlier[]> {
   const found = new Set(findings.map(({ key }) => key));
+  if (only !== undefined) {
+    return settledListed(
+      only.filter(({ key }) => !found.has(key)),
+      store,
+    );
+  }
+  const recorded = await recordedDeletions(settings, prefix, Date.now() - maxAgeMs, operator);
+  return goneRecorded(
+    recorded.filter(({ key }) => !found.has(key)),
+    store,
+  );
+}
+
+async function settledListed(
+  listed: NonNullable<Selection["only"]>,
+  store: EarlierPorts["store"],
+): Promise<Earlier[]> {
   const settled: Earlier[] = [];
-  for (const { key, modRevision } of only ?? []) {
-    if (found.has(key)) continue;
+  for (const { key, modRevision } of listed) {
     const now = await store.object(key);
     if (now === undefined) {
       settled.push({ key, modRevision, outcome: "gone", reason: null });
@@ -39,22 +67,16 @@ export async function settledEarlier(
   return settled;
 }
 
-/** Returns the paths of all objects of the resources of which an object is gone, by resource. @throws KmsError PEER_UNREACHABLE */
-export async function collectionsOfGone(
-  earlier: readonly Earlier[],
-  prefix: string,
-  api: KubeApi,
-): Promise<Map<string, string>> {
-  const collections = new Map<string, string>();
-  const gone = earlier.filter(({ outcome }) => outcome === "gone");
-  if (gone.length === 0) return collections;
-  const resources = await ApiResources.discover(api);
-  for (const { key } of gone) {
-    const object = parseStorageKey(key, prefix);
-    if (object === undefined) continue;
-    const served = resources.find(object, "list");
-    if ("reason" in served) continue;
-    collections.set(resourceOf(object), collectionPath(served, object.resource));
+/** An object that was created again since is nobody's concern any more. */
+async function goneRecorded(
+  recorded: readonly RecordedDeletion[],
+  store: EarlierPorts["store"],
+): Promise<Earlier[]> {
+  const gone: Earlier[] = [];
+  for (const { key, modRevision, begunAt } of recorded) {
+    if ((await store.object(key)) !== undefined) continue;
+    const reason = `an earlier run began to delete it at ${begunAt}, as the audit log shows`;
+    gone.push({ key, modRevision, outcome: "gone", reason });
   }
-  return collections;
+  return gone;
 }

@@ -34,9 +34,12 @@ behind. --delete concerns objects with the causes damaged and envelope, and with
 unknown-key-id and kek-missing under that key_id. It needs every token, a proof of every KEK on them that an object may be
 under, a backup that contains the objects, an audit log, and kube-apiserver 1.37 (1.32 to 1.36 with the feature gate
 AllowUnsafeMalformedObjectDeletion). A KEK is proven by a round trip or, if it may only decrypt, by a stored DEK seed.
-The kubeconfig's user needs the verbs get, delete and unsafe-delete-ignore-read-errors. Immediately before each deletion, the
-object is read and decrypted again, and kube-apiserver has to say that it cannot read it either. Afterwards every resource
-must be listed within 60 s. After an interruption, run the command again.
+The kubeconfig's user needs the verbs get, list, delete and unsafe-delete-ignore-read-errors. Immediately before each
+deletion, the object is read and decrypted again, and kube-apiserver has to say that it cannot read it either. Afterwards
+every resource must be listed within 60 s.
+
+After an interruption, run the command again on the same node. It reports as "gone" what the earlier run deleted: of the list of
+--only or, without it, what the audit log names and is not older than --max-backup-age.
 
 If the approval policy has a threshold for recover, --only names the list that was approved.
 

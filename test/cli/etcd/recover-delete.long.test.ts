@@ -114,7 +114,7 @@ describe("etcd recover --delete", () => {
     expect(stdout).toMatch(new RegExp(`^${bad("a-moved")} +deleted`, "m"));
     expect(stage.audited().map(([, outcome]) => outcome)).toEqual(["begun", "ok"]);
     stage.api.hooks.onDelete = () => undefined;
-    expect(await stage.outcomes()).toEqual({ "b-junk": "deleted", "c-unknown": "kept" });
+    expect(await stage.outcomes()).toEqual({ "a-moved": "gone", "b-junk": "deleted", "c-unknown": "kept" });
   });
 
   it("a token that fails during a deletion ends it", async () => {

@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { EtcdRecoverOutput } from "../../../src/cli/output-schema/etcd-recover.js";
 import type { Asked } from "../../etcd/stand-in-api.js";
 import { MAIN } from "../../support/plugin-process.js";
@@ -88,4 +88,55 @@ it("objects of --only that were written again are not called gone", async () => 
     "b-junk": "changed",
     "c-unknown": "deleted",
   });
+});
+
+describe("without --only", () => {
+  it.each([KILLS[3], KILLS[6]] as Kill[])(
+    "after a deletion killed at $what, the next run names what is gone from the audit log",
+    async (kill) => {
+      const lost = ["--lost-kek", OTHER];
+      await killedAt(kill, lost);
+      const left = (await stage.badKeys()).map((key) => key.replace(/.*\//, ""));
+      const { code, stdout, stderr } = await stage.delete("-o", "json", ...lost);
+      expect(code, stderr).toBe(0);
+      const expected = NAMES.map((name) => [name, left.includes(name) ? "deleted" : "gone"]);
+      expect(outcomesIn(stdout)).toEqual(Object.fromEntries(expected));
+      const { deletion: made } = JSON.parse(stdout) as EtcdRecoverOutput;
+      expect(made?.results).toContainEqual({
+        key: bad("a-moved"),
+        modRevision: expect.any(Number) as number,
+        outcome: "gone",
+        reason: expect.stringMatching(/an earlier run began to delete it at \d{4}-/) as string,
+      });
+      expect(made?.lists).toEqual([{ resource: "secrets", error: null }]);
+    },
+  );
+
+  it("objects that were created again are not reported as gone, nor those of an old deletion", async () => {
+    await stage.delete("--lost-kek", OTHER);
+    await stage.etcd.store.put(bad("a-moved"), Buffer.from('{"kind":"Secret"}'));
+    expect(await stage.outcomes()).toEqual({ "b-junk": "gone", "c-unknown": "gone" });
+    expect(await stage.outcomes("--max-backup-age", "1ms")).toEqual({});
+  });
+});
+
+it("a deletion asks the API server once for the resources that it serves", async () => {
+  await stage.delete();
+  expect(await stage.outcomes("--lost-kek", OTHER)).toMatchObject({
+    "a-moved": "gone",
+    "c-unknown": "deleted",
+  });
+  expect(stage.api.asked.filter(({ path }) => path === "/apis")).toHaveLength(2);
+});
+
+it("an interrupt while the LIST still fails shows what was deleted", async () => {
+  const body = { kind: "Status", message: "Internal error occurred: StorageError: corrupt object" };
+  stage.api.hooks.instead = ({ path }) => {
+    if (!path.startsWith("/api/v1/secrets?")) return undefined;
+    process.emit("SIGINT");
+    return { status: 500, body };
+  };
+  const { code, stdout } = await stage.delete();
+  expect([code, stdout]).toEqual([1, expect.stringMatching(/a-moved +deleted/)]);
+  expect(stdout).toMatch(/LIST of secrets fails: .*corrupt object; interrupted/);
 });

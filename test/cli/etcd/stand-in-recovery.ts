@@ -41,6 +41,11 @@ export class StandInRecovery {
     return this.#api.kubeconfig;
   }
 
+  /** The requests so far. */
+  get asked(): readonly Asked[] {
+    return this.#api.asked;
+  }
+
   /** The etcd keys of the DELETE requests. */
   get deletions(): string[] {
     return this.#api.asked.filter(({ method }) => method === "DELETE").map(({ path }) => keyOf(path));
