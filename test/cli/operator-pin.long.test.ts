@@ -11,6 +11,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 
 import { runCommand } from "../support/command.js";
 import { createKek, MAIN, type CommandResult } from "../support/plugin-process.js";
+import { onTerminal as runOnTerminal } from "../support/terminal.js";
 import { useToken } from "../support/token-fixture.js";
 import { makeFolder } from "../support/token.js";
 
@@ -54,22 +55,9 @@ function start(args: readonly string[], input: string | Buffer): Promise<Command
 const run = (input: string | Buffer, ...args: string[]): Promise<CommandResult> =>
   runCommand([...args, "--state-dir", stateDir], hsm.fault.env, input);
 
-/** Runs a command on a terminal and types `typed` when `prompt` appears. */
-async function onTerminal(prompt: string, typed: string, ...args: string[]): Promise<CommandResult> {
-  const quoted = [process.execPath, MAIN, ...args].map((arg) => `'${arg}'`).join(" ");
-  const child = spawn("script", ["--quiet", "--return", "--command", quoted, "/dev/null"], {
-    env: { ...process.env, ...hsm.fault.env },
-  });
-  let screen = "";
-  child.stdin.on("error", () => undefined);
-  child.stdout.on("data", (chunk: Buffer) => {
-    const before = screen.includes(prompt);
-    screen += chunk.toString();
-    if (!before && screen.includes(prompt)) child.stdin.write(typed);
-  });
-  const [code] = (await once(child, "close")) as [number];
-  return { code, stdout: screen, stderr: "" };
-}
+/** Runs a command on a terminal and types `answer` when `prompt` appears. */
+const onTerminal = (prompt: string, answer: string, ...args: string[]): Promise<CommandResult> =>
+  runOnTerminal({ prompt, answer }, args, hsm.fault.env);
 
 describe("--pin-stdin", () => {
   it("--pin-stdin logs in if the PIN source is an unlock socket or none", async () => {
