@@ -1,11 +1,12 @@
 // PKCS#11 URIs (RFC 7512): parsing, formatting, and what a URI must contain to name a KEK. Stricter than the RFC in
-// four ways: pin-value is refused, a slot number requires the token's name or serial, `type` must be secret-key, and no
-// attribute may be empty. Scheme and hex digits are case-insensitive, everything else is case-sensitive (sections 2.3
+// five ways: pin-value is refused, a slot number requires the token's name or serial, `type` must be secret-key, no
+// attribute may be empty, and "&" before the "?" may not be followed by an attribute. Scheme and hex digits are case-insensitive, everything else is case-sensitive (sections 2.3
 // and 2.5). No message repeats a value from the query.
 import { isUtf8 } from "node:buffer";
 import type { KmsError } from "../errors.js";
 import { truncate } from "../untrusted-text.js";
 import { invalid } from "./invalid.js";
+import { percentDecode, percentEncode } from "./percent-coding.js";
 import { similarName } from "./similar-name.js";
 import { parsePinSourceName } from "./pin-source-name.js";
 
@@ -84,7 +85,12 @@ export function parsePkcs11Uri(text: string): Pkcs11Uri {
     );
   }
   const scheme = /^pkcs11:/i.exec(text)?.[0];
-  if (scheme === undefined) throw invalid(`is not a PKCS#11 URI; give one such as ${EXAMPLE}`);
+  if (scheme === undefined) {
+    const quoted = /^[\s\p{Pi}\p{Pf}"'\u201e]/u.test(text)
+      ? "begins with a quotation mark or a space, so it "
+      : "";
+    throw invalid(`${quoted}is not a PKCS#11 URI; give one such as ${EXAMPLE}`);
+  }
   const attributes = text.slice(scheme.length);
   const mark = attributes.indexOf("?");
   const draft: Draft = {};
@@ -155,10 +161,6 @@ function formatAttributes(
     .join(separator);
 }
 
-function percentEncode(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => `%${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
-}
-
 function readAttributes(
   draft: Draft,
   text: string,
@@ -178,7 +180,26 @@ function readAttributes(
     const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
     if (field === undefined) throw unknownAttribute(name, separator, fields);
     if (draft[field] !== undefined) throw invalid(`${name} appears twice; give it once`);
-    assign(draft, field, name, percentDecode(name, part.slice(at + 1), separator));
+    const value = part.slice(at + 1);
+    requireSeparated(name, value, separator);
+    assign(draft, field, name, percentDecode(name, value, separator));
+  }
+}
+
+/** Finds the attribute that follows the other half's separator, which would become a part of this value. */
+function requireSeparated(name: string, value: string, separator: ";" | "&"): void {
+  const wrong = separator === ";" ? "&" : ";";
+  for (const part of value.split(wrong).slice(1)) {
+    const next = part.slice(0, Math.max(part.indexOf("="), 0));
+    const inPath = Object.hasOwn(PATH_FIELDS, next);
+    if (!inPath && !Object.hasOwn(QUERY_FIELDS, next)) continue;
+    const belongsHere = inPath === (separator === ";");
+    const advice = belongsHere
+      ? `write "${separator}" between them`
+      : inPath
+        ? `move ${next} before the "?"`
+        : `write "?" before ${next}, and "&" between the attributes after it`;
+    throw invalid(`${name} and ${next} are separated by "${wrong}"; ${advice}`);
   }
 }
 
@@ -221,26 +242,4 @@ function textOf(field: TextField, name: string, bytes: Buffer): string {
   }
   if (field === "pinSource") parsePinSourceName(text);
   return text;
-}
-
-/** Accepts pk11-pchar in the path and pk11-qchar in the query (section 2.3). */
-function percentDecode(name: string, text: string, separator: ";" | "&"): Buffer {
-  const literal = separator === ";" ? /[\w.~:[\]@!$'()*+,=&-]/ : /[\w.~:[\]@!$'()*+,=/?|-]/;
-  const bytes: number[] = [];
-  for (let at = 0; at < text.length; at++) {
-    const char = text.charAt(at);
-    const hex = text.slice(at + 1, at + 3);
-    if (char === "%") {
-      if (!/^[0-9A-Fa-f]{2}$/.test(hex)) {
-        throw invalid(`${name} holds a "%" without two hex digits after it; write a percent sign as %25`);
-      }
-      bytes.push(Number.parseInt(hex, 16));
-      at += 2;
-    } else if (literal.test(char)) {
-      bytes.push(char.charCodeAt(0));
-    } else {
-      throw invalid(`${name} holds a character that must be percent-encoded, such as a space as %20`);
-    }
-  }
-  return Buffer.from(bytes);
 }
