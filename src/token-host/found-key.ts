@@ -105,12 +105,26 @@ function isImported({ attributes }: FoundKey): boolean {
 export function remarks(key: FoundKey, allowed: readonly Use[]): string[] {
   const uses = Object.keys(USES) as Use[];
   const excess = uses.filter((use) => !allowed.includes(use) && asBoolean(key.attributes.get(use)) === true);
-  return [...excess.map(excessOf), ...(isImported(key) ? [NOT_LOCAL] : [])];
+  return [...excessOf(excess), ...(isImported(key) ? [NOT_LOCAL] : [])];
 }
 
-/** Returns what to do about a use that a KEK does not need; some tokens add uses to every key that they make. */
-function excessOf(use: Use): string {
-  const needed =
-    use === "wrap" || use === "unwrap" ? "only the mechanism aes-kwp needs it" : "a KEK does not need it";
-  return `${USES[use]} is true: ${needed}; 'keys rotate' makes a KEK without it, if the token allows that`;
+/** Returns what to do about uses that a KEK does not need; some tokens add uses to every key that they make. */
+function excessOf(uses: readonly Use[]): string[] {
+  if (uses.length === 0) return [];
+  const isOfKwp = (use: Use): boolean => use === "wrap" || use === "unwrap";
+  const parts = [
+    ...reason(uses.filter(isOfKwp), "only the mechanism aes-kwp needs"),
+    ...reason(
+      uses.filter((use) => !isOfKwp(use)),
+      "a KEK does not need",
+    ),
+  ];
+  const them = uses.length === 1 ? "it" : "them";
+  return [`${parts.join("; ")}; 'keys rotate' makes a KEK without ${them}, if the token allows that`];
+}
+
+function reason(uses: readonly Use[], why: string): string[] {
+  const names = uses.map((use) => USES[use]).join(" and ");
+  if (uses.length === 0) return [];
+  return [uses.length === 1 ? `${names} is true: ${why} it` : `${names} are true: ${why} them`];
 }
