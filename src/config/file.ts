@@ -209,7 +209,10 @@ function readBytes(path: string): { bytes: Buffer; warnings: string[] } {
   } catch (error) {
     if (error instanceof KmsError) throw error;
     const code = codeOf(error);
-    throw invalid(`${path}: cannot be read (${code}); give a readable file to --config`, error);
+    throw invalid(
+      `${path}: cannot be read (${code}); name a readable file with --config or $KMS_PKCS11_CONFIG`,
+      error,
+    );
   }
 }
 

@@ -70,13 +70,20 @@ interface TrustedPath {
 function problemOf({ subject, path, kind, trust }: TrustedPath): PathProblem | undefined {
   try {
     const problem =
-      kind === "file" ? fileProblem(path, trust) : folderProblem(nearestExisting(path, subject), trust);
+      kind === "file"
+        ? (notRegular(path) ?? fileProblem(path, trust))
+        : folderProblem(nearestExisting(path, subject), trust);
     return problem === undefined ? undefined : { subject, error: new KmsError("CONFIG_INVALID", problem) };
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "ENOENT") return { subject, error: missing(subject, path, error) };
     return { subject, error: fileError(error) ?? KmsError.from(error) };
   }
+}
+
+/** Finds a module that is a folder, or a FIFO, which would block dlopen. */
+function notRegular(path: string): string | undefined {
+  return statSync(path).isFile() ? undefined : `${path} is not a regular file; correct module-path`;
 }
 
 /** Returns the folder to check: the state directory and the audit key's folder are created on demand inside it. */

@@ -1,10 +1,13 @@
 // The endpoints and TLS files of etcd, given as for etcdctl, as channels for grpc-js.
-import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { checkServerIdentity } from "node:tls";
 import { credentials, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
 import { KmsError } from "../errors.js";
 import { unreadable } from "../files/file-error.js";
+import { readAtMost } from "../files/read-into.js";
+
+/** A CA file may hold many certificates. */
+const MAX_PEM_BYTES = 1024 * 1024;
 
 export interface EtcdAccess {
   /** `https://host:port`, `http://host:port`, `host:port` or `unix:///path`; tried in this order. */
@@ -57,13 +60,17 @@ function parseEndpoint(endpoint: string, hasTlsFiles: boolean): Endpoint {
   if (endpoint.startsWith("unix://")) return { endpoint, address: `unix:${endpoint.slice(7)}`, isTls: false };
   const [, scheme = hasTlsFiles ? "https" : "http", host] =
     /^(?:(https?):\/\/)?((?:\[[0-9a-fA-F:.]+\]|[^\s:/@[\]]+):\d{1,5})\/?$/.exec(endpoint) ?? [];
-  if (host === undefined) {
+  if (host === undefined || !isPort(host.slice(host.lastIndexOf(":") + 1))) {
     throw new KmsError(
       "CONFIG_INVALID",
       `--endpoints: "${endpoint}" is not an endpoint; give https://host:2379, http://host:2379 or unix:///path`,
     );
   }
   return { endpoint, address: host, isTls: scheme === "https" };
+}
+
+function isPort(digits: string): boolean {
+  return Number(digits) > 0 && Number(digits) < 65_536;
 }
 
 interface TlsFiles {
@@ -98,8 +105,8 @@ type Peer = Parameters<typeof checkServerIdentity>[1];
 function readPem(option: string, path: string | undefined): Buffer | null {
   if (path === undefined) return null;
   try {
-    return readFileSync(path);
+    return readAtMost(path, MAX_PEM_BYTES);
   } catch (error) {
-    throw unreadable(option, path, error);
+    throw unreadable(option, path, error, error instanceof KmsError ? "longer than 1 MiB" : undefined);
   }
 }

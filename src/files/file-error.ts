@@ -74,7 +74,7 @@ function subjectOf(path: string, code: string): string {
       ? `user ${userName()} may not use ${path}`
       : `user ${userName()} may not create files in ${dirname(path)}`;
   }
-  return `${shown(path)} cannot be used`;
+  return `${code === "ENOENT" ? path : shown(path)} cannot be used`;
 }
 
 /** Returns the file, or its folder if the file does not exist: the name may be a temporary one. */

@@ -24,12 +24,13 @@ export function readRegular(path: string, maxBytes: number): Buffer {
   const file = openSync(path, READ_AT_ONCE);
   try {
     const stat = fstatSync(file);
-    if (!stat.isFile()) throw new KmsError("CONFIG_INVALID", `${path} is not a regular file`);
+    if (!stat.isFile()) throw new KmsError("CONFIG_INVALID", `${path} is not a regular file; name one`);
     const bytes = Buffer.alloc(Math.min(stat.size, maxBytes) + 1);
     const length = readInto(file, bytes);
     if (length < bytes.length) return bytes.subarray(0, length);
     bytes.fill(0);
-    const what = length > maxBytes ? `is longer than ${maxBytes} bytes` : "grew while it was read";
+    const what =
+      length > maxBytes ? `is longer than ${maxBytes} bytes; name another file` : "grew while it was read";
     throw new KmsError("CONFIG_INVALID", `${path} ${what}`);
   } finally {
     closeSync(file);

@@ -1,6 +1,7 @@
 // The exit codes of commands, which scripts rely on. No command shows a PIN.
-import { spawnSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 
 import { describe, expect, it } from "vitest";
 
@@ -15,9 +16,21 @@ const kms = usePlugin({}, { start: false });
 
 describe("the commands' exit codes", () => {
   const uri = (): string => tokenUri(kms.token, "kms-kek");
+  /** Opening it would block. */
+  const fifo = (): string => {
+    const path = join(kms.token.folder, "fifo");
+    execFileSync("mkfifo", ["-m", "600", path]);
+    return path;
+  };
 
   it.each([
     ["a missing module", 2, () => uri().replace("libsofthsm2", "libnothing"), /libnothing/],
+    [
+      "a FIFO as the module",
+      2,
+      () => tokenUri(kms.token, "kms-kek", fifo()),
+      /is not a regular file; correct module-path/,
+    ],
     ["another token", 3, () => uri().replace("token=kms", "token=other"), /no token matches token=other/],
     ["a missing key", 1, () => uri().replace("kms-kek", "nothing"), /keys create/],
     ["a PIN in the URI", 2, () => `${uri()}&pin-value=8765`, /pin-source/],

@@ -191,7 +191,7 @@ describe("the configuration file", () => {
   it("the configuration file must exist, be readable and be a regular file", () => {
     const request = { configPath: file.path, flags: {}, env: {}, serves: false };
     expect(messageOf(() => loadSettings(request))).toBe(
-      `${file.path}: cannot be read (ENOENT); give a readable file to --config`,
+      `${file.path}: cannot be read (ENOENT); name a readable file with --config or $KMS_PKCS11_CONFIG`,
     );
     mkdirSync(file.path);
     expect(messageOf(() => loadSettings(request))).toBe(

@@ -232,6 +232,8 @@ describe("endpoints", () => {
       [{ endpoints: [] }, "--endpoints: give at least one endpoint"],
       [{ endpoints: ["ftp://h:1"] }, "is not an endpoint"],
       [{ endpoints: ["host"] }, "is not an endpoint"],
+      [{ endpoints: ["https://127.0.0.1:99999"] }, "is not an endpoint"],
+      [{ endpoints: ["127.0.0.1:0"] }, "is not an endpoint"],
       [{ cert: junk }, "--cert and --key: give both or neither"],
       [{ endpoints: ["https://h:1"], cacert: "/no/such/file" }, "--cacert: /no/such/file cannot be read"],
       [{ endpoints: ["https://h:1"], cert: junk, key: junk }, "are not matching PEM files"],

@@ -27,9 +27,11 @@ const errorOf = (work: () => unknown): unknown => {
   throw new Error("nothing was thrown");
 };
 
-it("a file error names an existing file, and only the folder of a missing one", () => {
+it("a file error names a file that exists or is missing, but the folder of one to be made", () => {
   const error = errorOf(() => openSync(join(top, "a.123.new", "x"), "r"));
   expect(fileError(error)?.message).toMatch(/a\.123\.new\/x cannot be used \(ENOENT: it does not exist\)$/);
+  const missing = errorOf(() => openSync(join(top, "missing"), "r"));
+  expect(fileError(missing)?.message).toBe(`${top}/missing cannot be used (ENOENT: it does not exist)`);
   writeFileSync(join(top, "there"), "");
   expect(
     fileError(

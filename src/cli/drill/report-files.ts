@@ -11,8 +11,10 @@ import { requireWritableFolder } from "../../files/writable-folder.js";
 /** Requires, before the drill begins, that its report can be written to the folder. @throws KmsError CONFIG_INVALID */
 export function requireReportFolder(folder: string): void {
   try {
-    if (!statSync(folder).isDirectory()) {
-      throw new KmsError("CONFIG_INVALID", `--to: ${folder} is not a folder`);
+    const stats = statSync(folder, { throwIfNoEntry: false });
+    if (stats?.isDirectory() !== true) {
+      const problem = stats === undefined ? "does not exist; create it" : "is not a folder; name one";
+      throw new KmsError("CONFIG_INVALID", `--to: ${folder} ${problem}`);
     }
     requireWritableFolder(folder);
   } catch (error) {

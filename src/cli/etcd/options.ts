@@ -64,7 +64,9 @@ export function addSourceOptions(command: Command): Command {
 
 /** Adds the options of commands that read a running etcd only. */
 export function addEndpointOptions(command: Command): Command {
-  const file = (flags: string, what: string, env: string): Option => new Option(flags, what).env(env);
+  // As for etcdctl, an empty variable counts as unset.
+  const file = (flags: string, what: string, env: string): Option =>
+    process.env[env] === "" ? new Option(flags, what) : new Option(flags, what).env(env);
   return command
     .addOption(
       file(
