@@ -2,8 +2,8 @@
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import type { Command } from "commander";
-import { parseDuration } from "../config/duration.js";
 import { KmsError } from "../errors.js";
+import { durationOf } from "./duration-option.js";
 import { EXIT_NO } from "./exit-code.js";
 import { reportFailure } from "./failure.js";
 import { answeredStatus, KmsClient, type KmsStatus } from "../kms-client/kms-client.js";
@@ -41,19 +41,12 @@ export function addStatusCommand(program: Command, terminal: Terminal): void {
       const options = command.optsWithGlobals<StatusOptions>();
       // Earlier releases took a bare number of milliseconds.
       const timeout = /^\d+$/u.test(options.timeout) ? `${options.timeout}ms` : options.timeout;
-      const timeoutMs = durationOf("--timeout", timeout);
+      const timeoutMs = durationOf("--timeout", timeout, "3s", 1);
       if (options.wait !== undefined) {
-        await untilHealthy(options, timeoutMs, durationOf("--wait", options.wait));
+        await untilHealthy(options, timeoutMs, durationOf("--wait", options.wait, "30s", 1));
       }
       await status(options, timeoutMs, terminal);
     });
-}
-
-/** Returns milliseconds. @throws KmsError CONFIG_INVALID */
-function durationOf(option: string, text: string): number {
-  const ms = parseDuration(text);
-  if (ms !== undefined && ms > 0) return ms;
-  throw new KmsError("CONFIG_INVALID", `${option}: give a duration above 0, such as 3s`);
 }
 
 /** Calls Status until it answers healthz ok or the time is over; the caller's own call reports the outcome. */

@@ -26,6 +26,8 @@ beforeAll(async () => {
     state.makeKey({ [p11.CKA_LABEL]: "naked", [p11.CKA_SENSITIVE]: false, [p11.CKA_EXTRACTABLE]: true });
     const none = { [p11.CKA_ENCRYPT]: false, [p11.CKA_DECRYPT]: false };
     state.makeKey({ [p11.CKA_LABEL]: "useless", [p11.CKA_WRAP]: false, [p11.CKA_UNWRAP]: false, ...none });
+    const signs = { [p11.CKA_SIGN]: true, [p11.CKA_VERIFY]: true };
+    state.makeKey({ [p11.CKA_LABEL]: "versatile", [p11.CKA_WRAP]: true, [p11.CKA_UNWRAP]: true, ...signs });
     state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(1) });
     state.makeKey({ [p11.CKA_LABEL]: "twins", [p11.CKA_ID]: Buffer.of(2) });
   });
@@ -93,6 +95,21 @@ describe("keys create and keys list", () => {
     );
     const next = await run("keys", "rotate", "--config", config, "-o", "json");
     expect([next.code, next.stdout]).toEqual([0, expect.stringContaining('"kind": "aes+hmac"')]);
+  });
+
+  it("'keys list' names the uses that a KEK does not need in one remark", async () => {
+    const { code, stdout } = await run(
+      "keys",
+      "list",
+      "--key",
+      tokenUri(kms.token, "versatile"),
+      "-o",
+      "json",
+    );
+    expect(code).toBe(0);
+    expect((JSON.parse(stdout) as { keys: { findings: string[] }[] }).keys[0]?.findings).toEqual([
+      "CKA_WRAP and CKA_UNWRAP are true: only the mechanism aes-kwp needs them; CKA_SIGN and CKA_VERIFY are true: a KEK does not need them; 'keys rotate' makes a KEK without them, if the token allows that",
+    ]);
   });
 
   it("'keys list' names forbidden attributes, and keys that both claim to be active", async () => {
@@ -249,8 +266,12 @@ describe("a configuration that cannot be used", () => {
       ["serve", "--key", "pkcs11:token=t;object=k?module-path=/m.so", "--socket", "/run/x.sock"],
       /^kms-pkcs11: stateDir: is missing; .*--state-dir/,
     ],
-    ["a timeout that is not a duration", ["status", "--timeout", "soon"], /--timeout: give a duration/],
-    ["a wait of no time", ["status", "--wait", "0s"], /--wait: give a duration above 0/],
+    [
+      "a timeout that is not a duration",
+      ["status", "--timeout", "soon"],
+      /--timeout: "soon" is not a duration/,
+    ],
+    ["a wait of no time", ["status", "--wait", "0s"], /--wait: "0s" is too short/],
   ])("a command exits with 2 for %s", async (_what, args, text) => {
     const { code, stderr } = await run(...args);
     expect([code, stderr]).toEqual([2, expect.stringMatching(text)]);
