@@ -19,5 +19,7 @@ async function ask(question: string): Promise<string | undefined> {
   const answer = terminal.question(question).catch(() => undefined);
   const typed = await Promise.race([answer, ended]);
   terminal.close();
+  // An error gets a line of its own, after what was typed.
+  if (typed === undefined) process.stderr.write("\n");
   return typed;
 }

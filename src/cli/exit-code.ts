@@ -1,5 +1,5 @@
 // The exit codes of every command: 0 done; 1 negative result; 2 usage or configuration; 3 HSM or network not reachable;
-// 4 the result could not be written. One row per error code.
+// 4 the result could not be written; 130 interrupted. One row per error code.
 import type { ErrorCode } from "../errors.js";
 
 /** A negative result. */
@@ -8,6 +8,8 @@ export const EXIT_USAGE = 2;
 export const EXIT_UNREACHABLE = 3;
 /** The command ran, but its result could not be written to standard output. */
 export const EXIT_OUTPUT = 4;
+/** Ended by Ctrl-C or another interrupt, at a prompt too: what shells report for a program that SIGINT kills. */
+export const EXIT_INTERRUPTED = 130;
 
 const EXIT_CODES = {
   CONFIG_INVALID: EXIT_USAGE,
@@ -33,7 +35,7 @@ const EXIT_CODES = {
   OVERLOADED: EXIT_UNREACHABLE,
   STOPPING: EXIT_UNREACHABLE,
   PEER_UNREACHABLE: EXIT_UNREACHABLE,
-  CANCELLED: EXIT_NO,
+  CANCELLED: EXIT_INTERRUPTED,
   INTERNAL: EXIT_NO,
 } as const satisfies Record<ErrorCode, number>;
 

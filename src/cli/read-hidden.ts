@@ -14,10 +14,16 @@ const isFirstByte = (byte: number): boolean => (byte & 0xc0) !== 0x80;
 /**
  * Reads up to `maxBytes`. Standard input stays open, for example for another prompt.
  * @param cancelled what is unchanged after Ctrl-C, for the error
- * @throws KmsError CANCELLED after Ctrl-C; INPUT_INVALID if the input is longer
+ * @param mayEnd whether Ctrl-D alone counts as Enter alone, as at the end of a list, instead of Ctrl-C
+ * @throws KmsError CANCELLED after Ctrl-C; INPUT_INVALID if the input is longer, from a terminal after the whole line
  */
-export function readHidden(prompt: string, maxBytes: number, cancelled: string): Promise<Buffer> {
-  return liveLine.during(() => readLine(prompt, new HiddenLine(maxBytes, cancelled)));
+export function readHidden(
+  prompt: string,
+  maxBytes: number,
+  cancelled: string,
+  mayEnd = false,
+): Promise<Buffer> {
+  return liveLine.during(() => readLine(prompt, new HiddenLine(maxBytes, cancelled, mayEnd)));
 }
 
 async function readLine(prompt: string, line: HiddenLine): Promise<Buffer> {
@@ -65,28 +71,42 @@ function readChunks(stream: NodeJS.ReadStream, take: (chunk: Buffer) => boolean)
 class HiddenLine {
   readonly #bytes: Buffer;
   readonly #cancelled: string;
+  readonly #mayEnd: boolean;
   #length = 0;
+  #isTooLong = false;
 
-  constructor(maxBytes: number, cancelled: string) {
+  constructor(maxBytes: number, cancelled: string, mayEnd: boolean) {
     this.#bytes = Buffer.alloc(maxBytes);
     this.#cancelled = cancelled;
+    this.#mayEnd = mayEnd;
   }
 
   append(chunk: Buffer): boolean {
     for (const byte of chunk) this.#add(byte);
+    this.#requireShort();
     return false;
   }
 
   /** Adds typed bytes and obeys the editing keys. Returns whether the line has ended. */
   type(chunk: Buffer): boolean {
     for (const byte of chunk) {
-      if (byte === CONTROL_C) throw new KmsError("CANCELLED", `cancelled; ${this.#cancelled}`);
-      if (ENTER.includes(byte) || byte === CONTROL_D) return true;
-      if (byte === CONTROL_U) this.#length = 0;
+      const cancels = byte === CONTROL_D && this.#length === 0 && !this.#mayEnd;
+      if (byte === CONTROL_C || cancels) throw new KmsError("CANCELLED", `cancelled; ${this.#cancelled}`);
+      if (ENTER.includes(byte) || byte === CONTROL_D) {
+        // Not before: the shell would show and run the rest of the line.
+        this.#requireShort();
+        return true;
+      }
+      if (byte === CONTROL_U) this.#clear();
       else if (ERASE.includes(byte)) this.#erase();
       else this.#add(byte);
     }
     return false;
+  }
+
+  #clear(): void {
+    this.#length = 0;
+    this.#isTooLong = false;
   }
 
   take(): Buffer {
@@ -98,10 +118,12 @@ class HiddenLine {
   }
 
   #add(byte: number): void {
-    if (this.#length === this.#bytes.length) {
-      throw new KmsError("INPUT_INVALID", "the input is too long");
-    }
-    this.#bytes[this.#length++] = byte;
+    if (this.#length < this.#bytes.length) this.#bytes[this.#length++] = byte;
+    else this.#isTooLong = true;
+  }
+
+  #requireShort(): void {
+    if (this.#isTooLong) throw new KmsError("INPUT_INVALID", "the input is too long");
   }
 
   /** Removes the last character, which may have several bytes. */

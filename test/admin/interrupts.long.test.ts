@@ -72,7 +72,7 @@ it("Ctrl-C while 'keys rotate --abort-unless-converged' makes a key destroys the
   await waitFor(() => kms.fault.calls("C_GenerateKey") > before, LONG);
   child.kill("SIGINT");
   expect(await ended).toEqual([
-    1,
+    130,
     expect.stringMatching(/was destroyed: interrupted before every token and node had it/),
   ]);
   expect(recorded(4)).toEqual(ABORTED);

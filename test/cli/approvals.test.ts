@@ -102,6 +102,17 @@ it("approvals propose refuses a proposal that another person signs", async () =>
   expect(readdirSync(folder)).not.toContain("b.json");
 });
 
+it("nobody is asked to sign with a key that does not exist", async () => {
+  await propose("k.json", "activate", "kms-kek@20261201T100000Z", "--kek", KEK);
+  const before = readFileSync(file("k.json"), "utf8");
+  const missing = file("nobody");
+  expect(await approvals("sign", file("k.json"), "--policy", POLICY, "-i", missing, "--yes")).toMatchObject({
+    code: 2,
+    stderr: `kms-pkcs11: --identity: ${missing} does not exist; give your private or public key\n`,
+  });
+  expect(readFileSync(file("k.json"), "utf8")).toBe(before);
+});
+
 it("an operation requires a quorum for exactly what was approved", async () => {
   const operation = { operation: "destroy", names: [KEK], label: "kms-kek" } as const;
   await expect(approvalCheck(settings(), undefined)(operation)).rejects.toThrow("requires 2 approvers");

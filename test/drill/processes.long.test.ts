@@ -150,7 +150,7 @@ it.each(["SIGINT", "SIGTERM"] as const)("%s ends a drill, its processes and its 
   const ended = result(child);
   await waitFor(begun, { what: "etcdutl", timeoutMs: 50_000 });
   child.kill(signal);
-  expect(await ended).toMatchObject({ code: 1, stderr: expect.stringContaining("interrupted") as string });
+  expect(await ended).toMatchObject({ code: 130, stderr: expect.stringContaining("interrupted") as string });
   await waitFor(() => !runs(), { what: "the end of etcdutl" });
   expect(readdirSync(stage.temporary)).toEqual([]);
   expect(stage.report()).toMatchObject({ passed: false });

@@ -60,5 +60,6 @@ async function confirm(): Promise<void> {
     throw new KmsError("CONFIG_INVALID", "--yes: is required without a terminal to ask on");
   }
   const typed = await askLine('Type "yes" to sign this:\n');
-  if (typed?.trim() !== "yes") throw new KmsError("CANCELLED", "nothing was signed");
+  if (typed === undefined) throw new KmsError("CANCELLED", "cancelled; nothing was signed");
+  if (typed.trim() !== "yes") throw new KmsError("NOT_APPROVED", '"yes" was not typed; nothing was signed');
 }

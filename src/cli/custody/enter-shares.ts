@@ -20,7 +20,7 @@ export async function* enterShares(): AsyncGenerator<Entered> {
     return;
   }
   for (let entry = 1; ; entry++) {
-    const line = await readHidden(`Share ${entry} (Enter alone ends): `, MAX_INPUT_BYTES, PIN_KEPT);
+    const line = await readHidden(`Share ${entry} (Enter alone ends): `, MAX_INPUT_BYTES, PIN_KEPT, true);
     if (isBlank(line)) return;
     yield read(entry, line);
   }

@@ -13,7 +13,8 @@ import type { Terminal } from "../output.js";
 
 /** Clears the screen and what the terminal has kept above it. */
 const CLEAR = "\u{1b}[2J\u{1b}[3J\u{1b}[H";
-const ENTER_BYTES = 64;
+/** More than a share, which somebody may type at the wrong prompt. */
+const ENTER_BYTES = 1024;
 
 /** Requires that pages can be shown or written, before anything is made. @throws KmsError CONFIG_INVALID */
 export function requireOutput(folder: string | undefined): void {
@@ -84,7 +85,16 @@ async function write(
   if (existsSync(path)) terminal.err(`warning: ${path} is still there`);
 }
 
-/** Waits for Enter. @param cancelled as for `readHidden` @throws KmsError CANCELLED */
+/**
+ * Waits for Enter alone: what is typed before it was meant for another prompt.
+ * @param cancelled as for `readHidden`
+ * @throws KmsError CANCELLED
+ */
 export async function pressEnter(prompt: string, cancelled: string): Promise<void> {
-  (await readHidden(prompt, ENTER_BYTES, cancelled)).fill(0);
+  for (let text = prompt; ; text = "Nothing is to be typed here; press Enter alone.") {
+    const typed = await readHidden(text, ENTER_BYTES, cancelled);
+    const isAlone = typed.length === 0;
+    typed.fill(0);
+    if (isAlone) return;
+  }
 }

@@ -37,7 +37,7 @@ interface RenewOptions extends SealedOptions, ApprovalOption, NodesOptions {
   readonly length?: number;
 }
 
-const UNCHANGED = "the token keeps its PIN; to continue, run it again with the shares of both epochs";
+const UNCHANGED = "the token keeps its PIN, and the present shares stay valid; destroy the new pages";
 
 const HELP = `
 Enough custodians enter their present shares. Then each of them gets a share of a new random PIN, and on a terminal enough of

@@ -67,7 +67,7 @@ etcd listens on sockets in a private folder under $TMPDIR. The API server listen
 may make one, otherwise on a free loopback port. All of it is removed at the end; what a killed drill has left, by the next one.
 
 Exit codes: 0 everything that was rehearsed can be read; 1 something cannot; 2 usage or configuration, or the file is not a
-sound snapshot; 3 the HSM or a program does not answer.
+sound snapshot; 3 the HSM or a program does not answer; 130 interrupted.
 
 Example:
   kms-pkcs11 drill --config /etc/kms-pkcs11/drill.yaml --snapshot backup.db --to /var/lib/kms-drills`;

@@ -6,7 +6,7 @@ import { askLine } from "../ask-line.js";
 import type { Terminal } from "../output.js";
 import { findingsTable } from "./recover-report.js";
 
-/** Returns the question. It throws CANCELLED unless the number is typed. */
+/** Returns the question. It throws CANCELLED if nothing is typed, and TOKEN_REFUSED for anything but the number. */
 export function confirmDeletion(
   terminal: Terminal,
 ): (objects: readonly Finding[], backup: Backup) => Promise<void> {
@@ -17,6 +17,7 @@ export function confirmDeletion(
       "Type the number of these objects to delete them for good, without their finalizers:\n",
     );
     if (typed?.trim() === String(objects.length)) return;
-    throw new KmsError("CANCELLED", "the number was not typed; nothing was deleted");
+    if (typed === undefined) throw new KmsError("CANCELLED", "no number was typed; nothing was deleted");
+    throw new KmsError("TOKEN_REFUSED", "another number was typed; nothing was deleted");
   };
 }

@@ -11,7 +11,7 @@ import {
   etcdAccess,
   type EndpointOptions,
 } from "./options.js";
-import { EXIT_NO } from "../exit-code.js";
+import { EXIT_INTERRUPTED, EXIT_NO } from "../exit-code.js";
 import { withLiveEtcd } from "../../admin/etcd-source.js";
 import { findReferenced, parseKeyReference } from "../../admin/key-reference.js";
 import { KmsClient } from "../../kms-client/kms-client.js";
@@ -114,7 +114,9 @@ async function run(options: MigrateOptions, terminal: Terminal): Promise<void> {
     );
     const shown = { json: migrationJson(result), text: describeMigration(result), change: changeOf(result) };
     printResult(shown, options.output, terminal);
-    if (!isComplete(result)) process.exitCode = EXIT_NO;
+    if (!isComplete(result)) {
+      process.exitCode = result.done?.interrupted === true ? EXIT_INTERRUPTED : EXIT_NO;
+    }
   } finally {
     observer.end();
     api.close();

@@ -83,7 +83,10 @@ class Questions {
     });
     terminal.on("close", () => {
       this.#isClosed = true;
-      this.#waiting?.reject(cancelled());
+      if (this.#waiting === undefined) return;
+      // The error gets a line of its own.
+      process.stderr.write("\n");
+      this.#waiting.reject(cancelled());
     });
   }
 

@@ -13,17 +13,17 @@ import type { KeysRotateOutput } from "../output-schema/keys.js";
 
 /** Prints the result. @throws KmsError when a token or node lacked the key in time, or the rotation was aborted */
 export function reportRotation(rotation: Rotation, output: OutputFormat, terminal: Terminal): void {
-  const { plan, made, readiness, abort, kept, converged } = rotation;
+  const { plan, made, readiness, abort, kept, converged, interrupted } = rotation;
   const lacking = readiness.filter((one) => !isReady(one)).map(({ name }) => name);
   const failed = abort !== undefined || (converged !== undefined && lacking.length > 0);
   const change = changeOf(plan, made, lacking);
   const text = describe(rotation);
   printResult({ json: asJson(rotation), text, change: failed ? undefined : change }, output, terminal);
-  if (abort !== undefined && made !== undefined) throw aborted(plan, made, abort);
+  if (abort !== undefined && made !== undefined) throw aborted(plan, made, abort, interrupted === true);
   if (!failed) return;
   const problem = nextStep(change);
   const more = kept === undefined ? "" : `, and was not destroyed: ${kept}`;
-  throw new KmsError("KEY_MISSING", `${problem}${more}`);
+  throw new KmsError(interrupted === true ? "CANCELLED" : "KEY_MISSING", `${problem}${more}`);
 }
 
 function changeOf(plan: RotationPlan, made: KekRecord | undefined, lacking: readonly string[]): Change {
@@ -33,9 +33,15 @@ function changeOf(plan: RotationPlan, made: KekRecord | undefined, lacking: read
 
 type Abort = NonNullable<Rotation["abort"]>;
 
-function aborted(plan: RotationPlan, { keyId }: KekRecord, { reason, tokens, failure }: Abort): KmsError {
+function aborted(
+  plan: RotationPlan,
+  { keyId }: KekRecord,
+  { reason, tokens, failure }: Abort,
+  interrupted: boolean,
+): KmsError {
   if (failure === undefined) {
-    return new KmsError("KEY_UNSUITABLE", `rotation aborted, ${keyId} was destroyed: ${reason}`);
+    const code = interrupted ? "CANCELLED" : "KEY_UNSUITABLE";
+    return new KmsError(code, `rotation aborted, ${keyId} was destroyed: ${reason}`);
   }
   const failed = tokens.filter(({ error }) => error !== null);
   const where = failed.map(({ token, error }) => `${token}: ${error ?? ""}`).join("; ");

@@ -110,7 +110,7 @@ describe("etcd recover --delete", () => {
   it("an interrupted deletion stops after the object in progress, and continues when run again", async () => {
     stage.api.hooks.onDelete = () => process.emit("SIGTERM");
     const { code, stdout, stderr } = await stage.delete();
-    expect([code, stderr]).toEqual([1, expect.stringContaining("interrupted; repeat the command")]);
+    expect([code, stderr]).toEqual([130, expect.stringContaining("interrupted; repeat the command")]);
     expect(stdout).toMatch(new RegExp(`^${bad("a-moved")} +deleted`, "m"));
     expect(stage.audited().map(([, outcome]) => outcome)).toEqual(["begun", "ok"]);
     stage.api.hooks.onDelete = () => undefined;

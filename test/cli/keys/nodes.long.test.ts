@@ -149,7 +149,7 @@ describe("keys rotate --nodes", () => {
     await waitFor(() => missingAtFar(rotation.stderr()), LONG);
     rotation.interrupt();
     expect(await rotation.done).toMatchObject({
-      code: 1,
+      code: 130,
       said: {
         interrupted: true,
         aborted: {
