@@ -3,6 +3,7 @@
 import type { KmsError, ErrorCode } from "../errors.js";
 import { EXIT_USAGE, exitCodeOf } from "./exit-code.js";
 import type { OutputFormat, Terminal } from "./output.js";
+import type { UsageProblem } from "./describe-usage.js";
 import type { FailureOutput } from "./output-schema/failure.js";
 
 /** What to do after an error, if its message names nothing more specific. */
@@ -72,10 +73,20 @@ export function reportLostResult(problem: string, output: OutputFormat, terminal
   terminal.err(output === "json" ? errorLine("RESULT_LOST", problem, next) : `kms-pkcs11: ${problem}`);
 }
 
-/** Prints as JSON what commander found wrong with a command line, and sets the exit code. */
-export function reportUsage(message: string, terminal: Terminal): void {
-  const text = message.startsWith("(") ? "the command is incomplete" : message.replace(/^error: /, "");
-  terminal.err(errorLine("CONFIG_INVALID", text, "run the command with --help for its usage"));
+/** Prints what is wrong with a command line, and sets the exit code. */
+export function reportUsage(
+  { message, hints, help }: UsageProblem,
+  output: OutputFormat,
+  terminal: Terminal,
+): void {
+  if (output === "json") {
+    const next = [...hints, `run '${help} --help' for its usage`].join("; ").replaceAll("?;", "?");
+    terminal.err(errorLine("CONFIG_INVALID", message, next));
+  } else {
+    terminal.err(`error: ${message}`);
+    for (const hint of hints) terminal.err(hint);
+    terminal.err(`(run '${help} --help' for usage)`);
+  }
   process.exitCode = EXIT_USAGE;
 }
 

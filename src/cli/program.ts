@@ -7,8 +7,9 @@ import { VERSION } from "../version.js";
 import { COMMANDS } from "./commands.js";
 import { EXIT_USAGE } from "./exit-code.js";
 import { asksForJson, reportFailure, reportLostResult, reportUsage } from "./failure.js";
-import { handleOutputErrors, PROCESS_TERMINAL, type Terminal } from "./output.js";
+import { handleOutputErrors, PROCESS_TERMINAL, type OutputFormat, type Terminal } from "./output.js";
 import { addCommands } from "./subcommands.js";
+import { throwUsageErrors, UsageError } from "./usage-error.js";
 import { wrapHelp } from "./wrap-help.js";
 
 /** What can be answered by the names and descriptions of the commands, if it is the only argument. */
@@ -20,7 +21,7 @@ const NARROWEST_DESCRIPTION = 16;
 /** Returns the program with the command that `args` begins with, or with all commands if it begins with none. */
 export async function createProgram(terminal: Terminal, args: readonly string[]): Promise<Command> {
   const program = emptyProgram();
-  // Commander's text for people; `run` reports the error.
+  // The help that a group without a command prints for people.
   if (asksForJson(args)) program.configureOutput({ writeErr: () => undefined });
   const loaders = new Map(COMMANDS.map(({ name, load }) => [name, load]));
   await addCommands(loaders, program, terminal, args);
@@ -28,6 +29,8 @@ export async function createProgram(terminal: Terminal, args: readonly string[])
     command.description(COMMANDS.find(({ name }) => name === command.name())?.description ?? "");
   }
   inherit(program, program.commands);
+  const { checkOptionValues } = await import("./option-values.js");
+  checkOptionValues(program);
   return program;
 }
 
@@ -43,28 +46,29 @@ export function listingProgram(): Command {
 }
 
 function emptyProgram(): Command {
-  return new Command("kms-pkcs11")
+  const program = new Command("kms-pkcs11")
     .description("Kubernetes KMS v2 plugin whose key encryption key never leaves a PKCS#11 HSM")
     .version(VERSION)
     .addOption(
       new Option("-o, --output <format>", "output format").choices(["table", "json"]).default("table"),
     )
     .addOption(wideOption())
-    .showHelpAfterError("(run with --help for usage)")
-    .exitOverride()
-    .configureOutput({ writeOut: printHelpText })
+    // `run` reports errors.
+    .configureOutput({ writeOut: printHelpText, outputError: () => undefined })
     .configureHelp({ minWidthToWrap: NARROWEST_DESCRIPTION })
     .addHelpText(
       "after",
       `
 Exit codes: 0 done; 1 negative result; 2 usage or configuration; 3 HSM or network not reachable; 4 the result could not be
-written to standard output.
+written to standard output; 130 interrupted by Ctrl-C, a signal, or the end of the input at a prompt.
 With --output json, a command that fails ends its standard error with the line {"error": {"code", "message", "next"}}.
 Fields and codes are never renamed or removed within a major version; new ones may be added.
 
 Example:
   kms-pkcs11 check --config /etc/kms-pkcs11/config.yaml`,
     );
+  throwUsageErrors(program);
+  return program;
 }
 
 function printHelpText(text: string): void {
@@ -80,6 +84,7 @@ function wideOption(): Option {
 function inherit(program: Command, commands: readonly Command[]): void {
   for (const command of commands) {
     command.copyInheritedSettings(program);
+    throwUsageErrors(command);
     if (command.commands.length > 0) inherit(program, command.commands);
     else if (command.name() !== "serve") {
       command
@@ -90,12 +95,31 @@ function inherit(program: Command, commands: readonly Command[]): void {
 }
 
 /** Prints the help of a command such as `keys rotate`; commander's own `help` reads the first name only. */
-async function printHelp(names: readonly string[], terminal: Terminal): Promise<void> {
-  const program = await createProgram(terminal, names);
-  let command: Command | undefined = program;
+async function printHelp(names: readonly string[], output: OutputFormat, terminal: Terminal): Promise<void> {
+  let command: Command | undefined = await createProgram(terminal, names);
   for (const name of names) command = command?.commands.find((one) => one.name() === name);
-  if (command === undefined) program.error(`error: unknown command '${names.join(" ")}'`);
-  else command.outputHelp();
+  if (command !== undefined) {
+    command.outputHelp();
+    return;
+  }
+  const { describeUnknown } = await import("./describe-usage.js");
+  reportUsage(describeUnknown(names, await createProgram(terminal, [])), output, terminal);
+}
+
+/** Reports a command line that cannot be run, and sets the exit code. */
+async function reportUsageError(
+  error: UsageError,
+  args: readonly string[],
+  output: OutputFormat,
+  terminal: Terminal,
+): Promise<void> {
+  // Its help was printed for people.
+  if (error.code === "commander.help" && output !== "json") {
+    process.exitCode = EXIT_USAGE;
+    return;
+  }
+  const { describeUsage } = await import("./describe-usage.js");
+  reportUsage(describeUsage(error, args, await createProgram(terminal, [])), output, terminal);
 }
 
 /** Prints the candidates for the last of the words, for a completion script. */
@@ -116,7 +140,7 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
   let endWaiting = (): void => undefined;
   try {
     if (args[0] === "help" && args.length > 1) {
-      await printHelp(args.slice(1), terminal);
+      await printHelp(args.slice(1), output, terminal);
       return;
     }
     if (args[0] === "__complete") {
@@ -135,10 +159,9 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
     });
     await program.parseAsync(argv);
   } catch (error) {
-    if (!(error instanceof CommanderError)) reportFailure(knownError(error), output, terminal);
-    else if (error.exitCode === 0) process.exitCode = 0;
-    else if (output === "json") reportUsage(error.message, terminal);
-    else process.exitCode = EXIT_USAGE;
+    if (error instanceof UsageError) await reportUsageError(error, args, output, terminal);
+    else if (error instanceof CommanderError) process.exitCode = error.exitCode;
+    else reportFailure(knownError(error), output, terminal);
   } finally {
     endWaiting();
   }

@@ -1,9 +1,28 @@
 // Errors of commands with `--output json`: one line of JSON at the end of standard error.
+import { tmpdir } from "node:os";
+
 import { expect, it } from "vitest";
 
 import { asksForJson } from "../../src/cli/failure.js";
+import { commandLine } from "../docs/command-line.js";
 import { runCommand } from "../support/command.js";
 import type { CommandResult } from "../support/plugin-process.js";
+
+/** What a command needs before it reads its configuration. */
+const REQUIRED: Readonly<Record<string, readonly string[]>> = {
+  "custody split": ["--threshold", "2", "--shares", "3"],
+  "evidence collect": ["--to", "/nowhere/evidence"],
+  "keys adopt": ["@active"],
+  "keys destroy": ["@retired"],
+  "rotation abort": ["@standby"],
+  "etcd get": ["/registry/secrets/default/db", "--break-glass", "a test"],
+  drill: ["--snapshot", "/nowhere/backup.db", "--to", tmpdir()],
+};
+/** Prints the problems of the file as its result; reads another file first; reads it only for what is not asked here. */
+const NOT_READING: readonly string[] = ["config validate", "approvals deliver", "etcd usage"];
+
+const MISSING =
+  "/nowhere.yaml: cannot be read (ENOENT); name a readable file with --config or $KMS_PKCS11_CONFIG";
 
 const errorOf = ({ stderr }: CommandResult): unknown => JSON.parse(stderr.trimEnd().split("\n").at(-1) ?? "");
 
@@ -39,6 +58,33 @@ it.each([
   expect(result.code).toBe(2);
   expect(result.stderr.trimEnd().split("\n")).toHaveLength(1);
   expect(errorOf(result)).toMatchObject({ error: { code: "CONFIG_INVALID", message } });
+});
+
+it("every command reports a usage error as one line of JSON", async () => {
+  const names = (await commandLine()).map(({ name }) => name.split(" ").filter((word) => word !== ""));
+  expect(names.length).toBeGreaterThan(30);
+  for (const name of names) {
+    const result = await runCommand([...name, "--no-such-option", "-o", "json"]);
+    const what = name.join(" ");
+    expect([what, result.code, result.stdout]).toEqual([what, 2, ""]);
+    expect([what, ...result.stderr.trimEnd().split("\n")]).toHaveLength(2);
+    expect(errorOf(result)).toMatchObject({ error: { code: "CONFIG_INVALID" } });
+  }
+});
+
+it("every command that reads a configuration reports a missing one as one line of JSON", async () => {
+  const commands = (await commandLine()).filter(({ help }) => /^ +-c, --config <file>/m.test(help));
+  expect(commands.length).toBeGreaterThan(20);
+  for (const { name } of commands.filter((one) => !NOT_READING.includes(one.name))) {
+    const needed = REQUIRED[name] ?? [];
+    const result = await runCommand([...name.split(" "), ...needed, "-c", "/nowhere.yaml", "-o", "json"]);
+    expect([name, result.code, result.stdout, errorOf(result)]).toEqual([
+      name,
+      2,
+      "",
+      { error: expect.objectContaining({ code: "CONFIG_INVALID", message: MISSING }) as unknown },
+    ]);
+  }
 });
 
 it("without --output json an error is a sentence", async () => {
