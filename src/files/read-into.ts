@@ -27,8 +27,9 @@ export function readAtMost(path: string, maxBytes: number): Buffer {
     for (let bytes = Buffer.alloc(Math.min(FIRST_BYTES, maxBytes + 1)), length = 0; ;) {
       length += readInto(file, bytes.subarray(length));
       if (length < bytes.length) return bytes.subarray(0, length);
-      if (length > maxBytes)
+      if (length > maxBytes) {
         throw new KmsError("CONFIG_INVALID", `${path} is longer than ${maxBytes} bytes; name another file`);
+      }
       const larger = Buffer.alloc(Math.min(2 * bytes.length, maxBytes + 1));
       bytes.copy(larger);
       bytes.fill(0);
