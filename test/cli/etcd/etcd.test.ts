@@ -10,16 +10,13 @@ import { startEtcd, type TestEtcd } from "../../support/etcd.js";
 import { freePort } from "../../support/free-port.js";
 import { runCommand } from "../../support/command.js";
 import { usePlugin } from "../../support/plugin-fixture.js";
-import type { CommandResult, PluginProcess } from "../../support/plugin-process.js";
-import { SoftHsmClone } from "../../support/softhsm-clone.js";
+import type { CommandResult } from "../../support/plugin-process.js";
 import { sealedObject, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
 import { makeFolder, tokenUri } from "../../support/token.js";
 import { key, SECRET, stockEtcd } from "./stocked-etcd.js";
 
 let etcd: TestEtcd;
 const kms = usePlugin({}, { token: { kek: true, faults: [] }, start: false });
-/** A configuration with the fault module's token first and a clone second. */
-let both: PluginProcess;
 let direct: StoredSeed;
 let keyId: string;
 const folder = makeFolder("etcd-cli");
@@ -31,8 +28,6 @@ beforeAll(async () => {
   etcd = await startEtcd();
   direct = await stockEtcd(etcd, kms.own);
   keyId = direct.encrypted.keyId;
-  const failover = [{ uri: tokenUri(new SoftHsmClone(kms.token, "other"), "kms-kek") }];
-  ({ plugin: both } = await kms.add({ failover, audit: { file: join(folder, "both.log") } }));
 });
 
 afterAll(() => etcd.remove());
@@ -205,35 +200,6 @@ describe("etcd verify", () => {
 
   it("etcd verify exits with 3 if the HSM is away, and reports no object as damaged", async () => {
     expect(await verify("--kek", absent())).toMatchObject({ code: 3, stdout: "" });
-  });
-});
-
-describe("with several tokens", () => {
-  const asking = "using pkcs11:token=other;object=kms-kek";
-
-  it("the next token decrypts if the preferred one cannot, from the start or later", async () => {
-    kms.fault.set("C_DecryptInit rv 0x32");
-    const failing = await run("verify", "--config", both.configFile);
-    expect(failing).toMatchObject({ code: 0, stderr: "" });
-    expect(failing.stdout).toMatch(/^secrets +303 +302 +0 +1 +0$/m);
-    expect(kms.fault.calls("C_DecryptInit")).toBeGreaterThan(0);
-    kms.fault.set("C_OpenSession rv 0x30");
-    const away = await run("verify", "--config", both.configFile);
-    expect(away).toMatchObject({ code: 0, stderr: expect.stringContaining(asking) as string });
-    expect(away.stdout).toContain("304 objects, 3 DEK seeds decrypted by the HSM");
-    const shown = await runRaw("get", key("local"), "--config", both.configFile, "--break-glass", "INC-2");
-    expect(shown).toMatchObject({
-      code: 0,
-      stdout: SECRET,
-      stderr: expect.stringContaining(asking) as string,
-    });
-  });
-
-  it("etcd verify exits with 3 and names every token if none is usable", async () => {
-    kms.fault.set("C_OpenSession rv 0x30");
-    both.configure({ failover: [{ uri: absent() }] });
-    const { code, stderr } = await run("verify", "--config", both.configFile);
-    expect([code, stderr]).toEqual([3, expect.stringMatching(/token=kms;object=kms-kek: .*\n.*token=none;/)]);
   });
 });
 
