@@ -10,9 +10,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import type { TokenReport } from "../../src/admin/token-report/report.js";
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { freePort } from "../support/free-port.js";
-import { kmsPkcs11, MAIN, PluginProcess } from "../support/plugin-process.js";
+import { MAIN, PluginProcess, type CommandResult } from "../support/plugin-process.js";
 import { tokenUri, type TestToken } from "../support/token.js";
 import { waitFor } from "../support/wait.js";
+import { checkedCommand } from "./checked-command.js";
 
 export interface LifeCycleToken extends TestToken {
   /** Makes a KEK with the vendor's tool, on a token that does not generate secret keys through PKCS#11. */
@@ -55,8 +56,8 @@ class Operator {
     return tokenUri(this.token, "kms-kek");
   }
 
-  run(...args: string[]): { code: number | null; stdout: string; stderr: string } {
-    return kmsPkcs11([...args, "--config", this.plugin.configFile], this.token.env);
+  run(...args: string[]): Promise<CommandResult> {
+    return checkedCommand([...args, "--config", this.plugin.configFile], this.token.env);
   }
 
   /**
@@ -81,8 +82,8 @@ class Operator {
     expect([await ended, printed]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
   }
 
-  listed(): readonly Key[] {
-    const { code, stdout, stderr } = this.run("keys", "list", "-o", "json");
+  async listed(): Promise<readonly Key[]> {
+    const { code, stdout, stderr } = await this.run("keys", "list", "-o", "json");
     expect([code, stderr]).toEqual([0, ""]);
     return (JSON.parse(stdout) as { keys: Key[] }).keys;
   }
@@ -135,30 +136,30 @@ export function describeLifeCycle(
 
     it("keys create makes the first KEK, or says how the vendor's tool makes it", async () => {
       if (operator.token.makeKek !== undefined) {
-        const { code, stderr } = operator.run("keys", "create");
+        const { code, stderr } = await operator.run("keys", "create");
         expect([code, stderr]).toEqual([1, expect.stringMatching(/cannot generate.*kms-kek@\d{8}T\d{6}Z/)]);
       }
       await operator.make("create", "--wait", ...createOptions);
-      const keys = operator.listed();
+      const keys = await operator.listed();
       expect(keys.map(({ state }) => state)).toEqual(["active"]);
       first = keys[0] as Key;
     });
 
-    it("check finds the KEK and a mechanism that works", () => {
-      const { code, stdout, stderr } = operator.run("check");
+    it("check finds the KEK and a mechanism that works", async () => {
+      const { code, stdout, stderr } = await operator.run("check");
       expect([code, stderr, stdout]).toEqual([0, "", expect.stringContaining(first.keyId)]);
       expect(stdout).toMatch(/ok +mechanism .*round trip done/);
     });
 
-    it("the token report finds nothing missing and leaves the KEK alone", () => {
-      const { code, stdout, stderr } = operator.run("check", "--token-report", "-o", "json");
+    it("the token report finds nothing missing and leaves the KEK alone", async () => {
+      const { code, stdout, stderr } = await operator.run("check", "--token-report", "-o", "json");
       const report = JSON.parse(stdout) as TokenReport;
       const folder = process.env["REPORTS_FOLDER"];
       if (folder !== undefined) writeFileSync(join(folder, `${name}.json`), stdout);
       const missing = report.findings.filter(({ verdict }) => verdict === "fail");
       expect([code, missing, stderr]).toEqual([0, [], expect.stringContaining("trial objects")]);
       const { keyId, label, state } = first;
-      expect(operator.listed()).toMatchObject([{ keyId, label, state }]);
+      expect(await operator.listed()).toMatchObject([{ keyId, label, state }]);
     });
 
     it("the plugin encrypts and decrypts under it", async () => {
@@ -172,7 +173,7 @@ export function describeLifeCycle(
     it("the plugin discovers the next KEK before its activation and switches at it", async () => {
       const kind = operator.token.readAtLoad === true ? "readAtLoad" : "readAlways";
       await operator.make("rotate", "--activate-in", ACTIVATE_IN[kind]);
-      second = operator.listed()[0] as Key;
+      second = (await operator.listed())[0] as Key;
       const states = new Set<string>();
       await waitFor(
         async () => {
@@ -197,9 +198,9 @@ export function describeLifeCycle(
 
     it("the plugin drops a destroyed KEK without a restart", async () => {
       const { keyId } = first;
-      const destroyed = operator.run("keys", "destroy", keyId, "--i-understand-data-is-lost", keyId);
+      const destroyed = await operator.run("keys", "destroy", keyId, "--i-understand-data-is-lost", keyId);
       expect([destroyed.code, destroyed.stderr]).toEqual([0, expect.not.stringContaining("kms-pkcs11:")]);
-      expect(operator.listed().map((key) => key.keyId)).toEqual([second.keyId]);
+      expect((await operator.listed()).map((key) => key.keyId)).toEqual([second.keyId]);
       const dropped = async (): Promise<boolean> =>
         (await operator.shown()).every((key) => key.keyId !== keyId);
       await waitFor(dropped, { what: "the end of the KEK", ...PATIENT });

@@ -3,9 +3,9 @@
 import { describe, expect, it } from "vitest";
 
 import type { TokenReport } from "../../../src/admin/token-report/report.js";
-import { kmsPkcs11 } from "../../support/plugin-process.js";
 import { behaviourIn, rulesOf } from "../../support/token-report-replay.js";
 import { tokenUri } from "../../support/token.js";
+import { checkedCommand } from "../checked-command.js";
 import { emulated } from "./emulated-token.js";
 
 /** Restrictions that tokens have together; RSA keys take long to make, so none has them. */
@@ -22,25 +22,25 @@ const RESTRICTIONS = [
 ];
 
 describe("a token report", () => {
-  it.each(RESTRICTIONS)("gives the same findings when it is replayed: %s %s %s %s", (...rules) => {
+  it.each(RESTRICTIONS)("gives the same findings when it is replayed: %s %s %s %s", async (...rules) => {
     const fault = emulated();
-    const report = (lines: readonly string[]): TokenReport => {
+    const report = async (lines: readonly string[]): Promise<TokenReport> => {
       fault.set("no-mechanism 0x0", ...lines);
       const args = ["check", "--token-report", "--key", tokenUri(fault, "kms-kek"), "-o", "json"];
-      return JSON.parse(kmsPkcs11(args, fault.env).stdout) as TokenReport;
+      return JSON.parse((await checkedCommand(args, fault.env)).stdout) as TokenReport;
     };
-    const reported = report(rules);
-    expect(behaviourIn(report(rulesOf(reported)))).toEqual(behaviourIn(reported));
+    const reported = await report(rules);
+    expect(behaviourIn(await report(rulesOf(reported)))).toEqual(behaviourIn(reported));
     expect(reported.leftBehind).toEqual([]);
     fault.remove();
   });
 });
 
-it("a token report says that a library admits one process at a time", () => {
+it("a token report says that a library admits one process at a time", async () => {
   const fault = emulated();
   fault.set(`exclusive ${fault.path("alone")} 0x5`, "no-mechanism 0x0");
   const args = ["check", "--token-report", "--key", tokenUri(fault, "kms-kek"), "-o", "json"];
-  const { code, stdout } = kmsPkcs11(args, fault.env);
+  const { code, stdout } = await checkedCommand(args, fault.env);
   const { exclusive, findings, leftBehind } = JSON.parse(stdout) as TokenReport;
   expect([code, exclusive, leftBehind]).toEqual([0, true, []]);
   const detail = expect.stringContaining("set hsm.hosts to 1") as string;
