@@ -39,9 +39,13 @@ export const LONGEST = {
 /** The project of the files that share processes. Vitest keeps a process only if the next file is of the same project. */
 export const SHARED = "shared";
 
-/** Returns the class that puts these files first, in this order, and those of the project SHARED last. */
-export function longestFirst(longest: readonly string[]): TestSequencerConstructor {
+/**
+ * Returns the class that puts these files first, in this order, and those of the project SHARED last.
+ * @param longestProject the project whose files come before all others
+ */
+export function longestFirst(longest: readonly string[], longestProject?: string): TestSequencerConstructor {
   const rankOf = ({ moduleId, project }: TestSpecification): number => {
+    if (project.name === longestProject) return -1;
     if (project.name === SHARED) return longest.length + 1;
     const rank = longest.findIndex((name) => moduleId.endsWith(`/${name}`));
     return rank === -1 ? longest.length : rank;

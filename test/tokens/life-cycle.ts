@@ -22,8 +22,11 @@ export interface LifeCycleToken extends TestToken {
   readonly readAtLoad?: boolean;
 }
 
-/** A library that reads its store when it is loaded is reloaded every 30 s until the plugin has detected this. */
-const ACTIVATE_IN = { readAtLoad: "50s", readAlways: "15s" };
+/**
+ * Long enough for a busy machine to make RSA keys. A library that reads its store when it is loaded is reloaded every 30 s
+ * until the plugin has detected this.
+ */
+const ACTIVATE_IN = { readAtLoad: "60s", readAlways: "30s" };
 const REFRESH = "1s";
 const PATIENT = { timeoutMs: 90_000, intervalMs: 200 };
 const SEED = Buffer.alloc(32, 7);

@@ -23,6 +23,6 @@ export default defineConfig({
     })),
     // A life cycle mostly waits for instants and reloads. Every token has its own folder, daemons and bus.
     maxWorkers: 4,
-    sequence: { sequencer: longestFirst(LONGEST.tokens) },
+    sequence: { sequencer: longestFirst(LONGEST.tokens, "tpm2") },
   },
 });
