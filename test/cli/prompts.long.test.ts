@@ -17,6 +17,10 @@ const LONG = { timeoutMs: 30_000 };
 const CONTROL_C = "\u0003";
 const CONTROL_D = "\u0004";
 
+/** The line that shows that a command waits, until it is erased. */
+// eslint-disable-next-line no-control-regex -- what erases it
+const ERASED = /[^\n]*\u001b\[1G\u001b\[0J/gu;
+
 /** Never started. */
 const kms = usePlugin({}, { start: false });
 const at = (name: string): string => join(kms.token.folder, name);
@@ -49,7 +53,7 @@ class TypingShell {
     await waitFor(() => /code \d+\s+-?echo/.test(this.#output), LONG);
     this.#child.stdin.write("next\r");
     await this.#closed;
-    return this.#output.replaceAll("\r", "");
+    return this.#output.replaceAll("\r", "").replaceAll(ERASED, "");
   }
 }
 
