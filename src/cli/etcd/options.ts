@@ -64,9 +64,7 @@ export function addSourceOptions(command: Command): Command {
 
 /** Adds the options of commands that read a running etcd only. */
 export function addEndpointOptions(command: Command): Command {
-  // As for etcdctl, an empty variable counts as unset.
-  const file = (flags: string, what: string, env: string): Option =>
-    process.env[env] === "" ? new Option(flags, what) : new Option(flags, what).env(env);
+  const file = (flags: string, what: string, env: string): Option => new Option(flags, what).env(env);
   return command
     .addOption(
       file(
@@ -80,10 +78,13 @@ export function addEndpointOptions(command: Command): Command {
     .addOption(file("--key <file>", "private key of the client certificate, PEM", "ETCDCTL_KEY"));
 }
 
-/** Returns the endpoints and TLS files that the options name. */
-export function etcdAccess({ endpoints, cacert, cert, key }: EndpointOptions): EtcdAccess {
+/** Returns the endpoints and TLS files that the options name. As for etcdctl, an empty variable counts as unset. */
+export function etcdAccess({ endpoints = "", ...files }: EndpointOptions): EtcdAccess {
+  const [cacert, cert, key] = [files.cacert, files.cert, files.key].map((file) =>
+    file === "" ? undefined : file,
+  );
   return {
-    endpoints: (endpoints ?? DEFAULT_ENDPOINT)
+    endpoints: (endpoints === "" ? DEFAULT_ENDPOINT : endpoints)
       .split(",")
       .map((one) => one.trim())
       .filter((one) => one !== ""),
