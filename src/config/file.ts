@@ -16,6 +16,7 @@ import {
   type Node,
   type ParseOptions,
   type ScalarTag,
+  type YAMLError,
   type SchemaOptions,
 } from "yaml";
 import { KmsError } from "../errors.js";
@@ -146,13 +147,20 @@ const SYNTAX_FAULTS: Readonly<Partial<Record<string, string>>> = {
 function faultsOfSyntax(document: Document.Parsed): Fault[] {
   return [...document.errors, ...document.warnings].map((error) => ({
     offset: error.pos[0],
-    text: SYNTAX_FAULTS[error.code] ?? "not valid YAML; correct this line",
+    text: isOpenBracket(error)
+      ? "a bracket before this is not closed; close it"
+      : (SYNTAX_FAULTS[error.code] ?? "not valid YAML; correct this line"),
   }));
 }
 
 function faultsOfOther(another: Document.Parsed | undefined): Fault[] {
   const offset = another?.range[0];
   return offset === undefined ? [] : [{ offset, text: "a second document begins here; keep one" }];
+}
+
+/** yaml 2.9 reports a list or mapping in brackets that is not closed as badly indented. */
+function isOpenBracket({ code, message }: YAMLError): boolean {
+  return code === "BAD_INDENT" && message.startsWith("Flow ");
 }
 
 /**

@@ -13,6 +13,8 @@ describe("parseConfiguration", () => {
     ["a: 1\n\tb: 2\n", "c.yaml:2:1: a tab indents this line; use spaces"],
     ["a: b: c\n", 'c.yaml:1:4: a second ": " on one line; put the value in quotes'],
     ["a: 'b\n", "c.yaml:2:1: a closing quote, bracket, colon or comma is missing; add it"],
+    ["a: [b\nc: d\n", "c.yaml:2:1: a bracket before this is not closed; close it"],
+    ["a: {b: c\n", "c.yaml:2:1: a bracket before this is not closed; close it"],
     ["a: !secret b\n", "c.yaml:1:4: a tag (!) is not known; remove it, or put the value in quotes"],
     ["? [a]\n: b\n", "c.yaml:1:3: a key is not a plain name; write it as name: value"],
     ["# nothing\n", "c.yaml: is empty; begin it with apiVersion and kind"],
