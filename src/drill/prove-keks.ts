@@ -1,16 +1,15 @@
 // The step "keks" of a drill: whether the tokens hold every KEK that the snapshot needs, and whether it works. A KEK is proven by a
 // round trip or, if it may only decrypt, by a DEK seed that the snapshot holds under it.
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Token } from "../admin/command-tokens.js";
 import type { Operator } from "../admin/operator.js";
 import { proveByStoredSeed } from "../admin/stored-proof.js";
 import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import type { Usage } from "../etcd/census-row.js";
+import { repeatedIfLate } from "../etcd/late-hsm.js";
 import { copyOf, type SeedQuestion } from "../etcd/seeds.js";
 import type { ObjectStore } from "../etcd/store.js";
 import type { DrillReport } from "../evidence/drill-report.js";
-import { meansHsmAway } from "../hsm/away.js";
 import { hasKeyId, mayBeNamed } from "../hsm/key-id.js";
 import type { KekRecord } from "../hsm/port.js";
 import type { Found } from "./step-clock.js";
@@ -33,9 +32,6 @@ interface Holder {
 
 /** One stored seed may be damaged. */
 const MAX_SEEDS = 4;
-/** A busy machine's token host may be late without any fault. */
-const ATTEMPTS = 3;
-const PAUSE_MS = 500;
 
 /** Looks for every KEK that the snapshot needs, and proves it. @throws KmsError */
 export async function proveKeks(
@@ -78,7 +74,7 @@ async function proveByRoundTrip(keyId: string, { tokens, settings }: ProofPorts)
   const problems: string[] = [];
   for (const { token, record } of holders) {
     try {
-      const tried = await patiently(() => token.hsm.probe(record.keyId, settings.mechanism));
+      const tried = await repeatedIfLate(() => token.hsm.probe(record.keyId, settings.mechanism));
       const works = tried.find((one) => one.works);
       if (works !== undefined) {
         return {
@@ -95,20 +91,6 @@ async function proveByRoundTrip(keyId: string, { tokens, settings }: ProofPorts)
   }
   if (holders.length > 0) return { found: true, proven: false, detail: problems.join("; ") };
   return { found: false, proven: false, detail: "no token holds it" };
-}
-
-/** Repeats a call that fails because the token does not answer in time. */
-async function patiently<T>(call: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await call();
-    } catch (error) {
-      const known = KmsError.from(error);
-      const mayPass = meansHsmAway(known) || known.code === "OVERLOADED";
-      if (!mayPass || attempt === ATTEMPTS) throw known;
-      await sleep(PAUSE_MS);
-    }
-  }
 }
 
 /** Returns the KEKs, with those proven by a stored seed that no round trip has proven. */

@@ -5,6 +5,7 @@ import PQueue from "p-queue";
 import { KmsError } from "../errors.js";
 import type { KmsProvider } from "../provider/kms.js";
 import { meansHsmAway } from "../hsm/away.js";
+import { repeatedIfLate } from "./late-hsm.js";
 import type { SeedOutcome, SeedQuestion } from "./seeds.js";
 
 export class HsmSeeds {
@@ -25,7 +26,10 @@ export class HsmSeeds {
 
   /** Returns a seed or its refusal. @throws KmsError if the HSM is away or overloaded, which says nothing about the seed */
   load(question: SeedQuestion): Promise<SeedOutcome> {
-    return this.#queue.add(() => this.#decrypt(question));
+    return this.#queue.add(() => {
+      this.#decrypts++;
+      return repeatedIfLate(() => this.#decrypt(question));
+    });
   }
 
   /** Makes no further call. */
@@ -34,7 +38,6 @@ export class HsmSeeds {
   }
 
   async #decrypt({ keyId, encryptedSeed, annotations }: SeedQuestion): Promise<SeedOutcome> {
-    this.#decrypts++;
     const context = { uid: "etcd", startedAt: performance.now(), cancelled: false };
     try {
       const seed = await this.#provider.decrypt({ ciphertext: encryptedSeed, keyId, annotations }, context);

@@ -7,6 +7,12 @@ const objects = useUnreadableObjects();
 /** No KEK encrypts: AES-GCM and AES-KWP decrypt only. */
 const DECRYPT_ONLY = "decrypt-only 0x1087,0x210a,0x210b";
 
+it("etcd recover finishes its list although the token is late with one decryption", async () => {
+  const { fault } = objects.kms;
+  fault.set(`C_Decrypt sleep 4000 once=${fault.path("late")}`);
+  expect(await objects.causes()).toEqual(ALL_CAUSES);
+});
+
 describe("what etcd recover never calls unreadable", () => {
   it("etcd recover lists no object if the token fails while it decrypts", async () => {
     objects.kms.fault.set("C_DecryptInit rv 0x32");
