@@ -1,6 +1,6 @@
-// The drill's runbook against a real snapshot: a cluster with Secrets, ConfigMaps and custom resources under two KEKs, a clone
-// of its token as the restored one, and real etcd, etcdutl and kube-apiserver for the private cluster. The snapshot also has a
-// webhook and an aggregated API server of the live cluster, which the drill must not call.
+// The drill's runbook against a real snapshot: a cluster with Secrets, ConfigMaps, Services and custom resources under two KEKs, a
+// clone of its token as the restored one, and real etcd, etcdutl and kube-apiserver for the private cluster. The snapshot also has
+// a webhook and an aggregated API server of the live cluster, which the drill must not call.
 
 import { once } from "node:events";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
@@ -51,13 +51,19 @@ beforeAll(async () => {
   early = await token.clone();
   cluster = await KmsCluster.start(token, true);
   node = await cluster.startNode({
-    resources: ["secrets", "configmaps", WIDGETS],
+    resources: ["secrets", "configmaps", "services", WIDGETS],
     config: { keys: { refreshInterval: "1s" } },
+    // Not those of the private API server.
+    apiserverArgs: [
+      "--service-cluster-ip-range=fd00:20::/108,172.20.0.0/16",
+      "--service-node-port-range=20000-21000",
+    ],
   });
   const { client } = node.apiserver;
   await installWidgets(client);
   await createWidget(client, NAMESPACE, "w", "a widget");
   await client.createConfigMap(NAMESPACE, "settings", "a setting");
+  await createService(client);
   await createSecrets("first", client);
   await addAddresses(client, (live.address() as AddressInfo).port);
   await rotate();
@@ -77,6 +83,14 @@ afterAll(async () => {
 
 async function createSecrets(name: string, client: KubeClient): Promise<void> {
   await parallel(SECRETS, 8, (at) => client.createSecret(NAMESPACE, `${name}-${at}`, "a value"));
+}
+
+/** Makes a Service with an address of either family and a port on every node. */
+async function createService(client: KubeClient): Promise<void> {
+  const spec = { type: "NodePort", ipFamilyPolicy: "RequireDualStack", ports: [{ port: 80 }] };
+  const service = { apiVersion: "v1", kind: "Service", metadata: { name: "dual" }, spec };
+  const answer = await client.post(`/api/v1/namespaces/${NAMESPACE}/services`, JSON.stringify(service));
+  expect(answer).toMatchObject({ status: 201, body: expect.stringContaining("fd00:20::") as string });
 }
 
 /** Makes a webhook and an aggregated API server that lead to this machine's loopback. */
@@ -182,6 +196,7 @@ it("the drill's runbook restores a cluster on a clone of the token and lists eve
   ).toEqual([
     ["configmaps", true],
     ["secrets", true],
+    ["services", true],
     [WIDGETS, true],
   ]);
   expect(listed.find(({ resource }) => resource === "secrets")).toMatchObject({ objects: 2 * SECRETS });
