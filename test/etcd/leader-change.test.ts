@@ -12,10 +12,11 @@ afterAll(async () => {
   await members.remove();
 });
 
-it("a read that begins without a leader is answered when the members have elected one", async () => {
+it("a read from one member that begins without a leader is answered after the election", async () => {
   await members.put("/registry/a", "a value");
   const { others } = await members.freezeLeader();
-  const client = new EtcdClient({ endpoints: others });
+  // With a second one, the client would just ask that.
+  const client = new EtcdClient({ endpoints: others.slice(0, 1) });
   try {
     expect(await client.range({ key: Buffer.from("/registry/a"), limit: 1 })).toMatchObject({ count: 1 });
   } finally {
