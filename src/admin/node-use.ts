@@ -1,20 +1,28 @@
 // Interprets one node's answer about a KEK: whether the node may encrypt under it, and when it last may have done so.
 // The answer is only as good as the node's memory, so only what it cannot have forgotten counts.
+import { mayHaveHadKeyId } from "../hsm/key-id.js";
 import { creationTime } from "../provider/creation-time.js";
 import type { NodeKeyring } from "./node-client.js";
 
 export interface AskedKek {
-  /** The key_ids by which nodes may know it. */
+  /** Its key_ids. A node may have answered under an earlier one. */
   readonly keyIds: readonly string[];
+  /** Key_ids of other KEKs on the tokens. */
+  readonly others: readonly string[];
   /** Hexadecimal. */
   readonly ckaId: string;
 }
 
+/** Returns whether a key_id that a node reports names the KEK, perhaps as an earlier one. */
+export function mayBe({ keyIds, others }: AskedKek, keyId: string): boolean {
+  return mayHaveHadKeyId(keyIds, keyId, others);
+}
+
 /** Returns why a node may be encrypting under a KEK, now or from the next Status call on; undefined when it is not. */
-export function presentUse(node: NodeKeyring, { keyIds }: AskedKek): string | undefined {
+export function presentUse(node: NodeKeyring, kek: AskedKek): string | undefined {
   const { publishedKeyId, dueKeyId } = node;
-  if (publishedKeyId !== null && keyIds.includes(publishedKeyId)) return `${publishedKeyId} is active there`;
-  if (dueKeyId !== null && keyIds.includes(dueKeyId)) {
+  if (publishedKeyId !== null && mayBe(kek, publishedKeyId)) return `${publishedKeyId} is active there`;
+  if (dueKeyId !== null && mayBe(kek, dueKeyId)) {
     return `${dueKeyId} is due there and becomes active with the next Status call`;
   }
   return undefined;
@@ -47,20 +55,20 @@ export function uncertainUseOf(node: NodeKeyring, kek: AskedKek): UncertainUse |
 }
 
 /** Returns why a KEK may be older than a node's memory; undefined when it is younger. */
-function shortMemory({ keys }: NodeKeyring, { keyIds, ckaId }: AskedKek, since: number): string | undefined {
-  const made = creationTime(ckaId);
+function shortMemory({ keys }: NodeKeyring, kek: AskedKek, since: number): string | undefined {
+  const made = creationTime(kek.ckaId);
   if (made === undefined) {
     return `it remembers since ${iso(since)}, and the KEK's CKA_ID does not show when it was made`;
   }
   if (since > made) return `it remembers only since ${iso(since)}, and the KEK was made at ${iso(made)}`;
-  const seen = keys.find(({ keyId }) => keyIds.includes(keyId));
+  const seen = keys.find(({ keyId }) => mayBe(kek, keyId));
   return seen?.cameLater === false ? "the KEK was on its token when its memory began" : undefined;
 }
 
 /** Returns the last time the node answered under the KEK, by the node's clock. */
-function lastAnswer({ answered }: NodeKeyring, { keyIds }: AskedKek): number | undefined {
+function lastAnswer({ answered }: NodeKeyring, kek: AskedKek): number | undefined {
   const times = answered
-    .filter(({ keyId }) => keyIds.includes(keyId))
+    .filter(({ keyId }) => mayBe(kek, keyId))
     .flatMap(({ statusAt, encryptAt }) => [statusAt, encryptAt])
     .flatMap((time) => (time === null ? [] : Date.parse(time)));
   return times.length === 0 ? undefined : Math.max(...times);

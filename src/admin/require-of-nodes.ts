@@ -5,7 +5,7 @@
 import { KmsError } from "../errors.js";
 import { clockDifferences, slowestBehindMs } from "./clocks.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
-import { presentUse, uncertainUseOf, type AskedKek, type UncertainUse } from "./node-use.js";
+import { mayBe, presentUse, uncertainUseOf, type AskedKek, type UncertainUse } from "./node-use.js";
 
 /** A standby KEK may be destroyed until this long before its activation, in ms, by the clock furthest ahead. */
 export const CANCEL_MARGIN_MS = 10_000;
@@ -122,7 +122,7 @@ function useOf(keyring: NodeKeyring, kek: AskedKek, activation: number): string 
   const use = presentUse(keyring, kek);
   if (use !== undefined) return `${use};`;
   const { keyIds } = kek;
-  const superseded = keyring.keys.find(({ keyId, state }) => keyIds.includes(keyId) && state !== "standby");
+  const superseded = keyring.keys.find(({ keyId, state }) => mayBe(kek, keyId) && state !== "standby");
   if (superseded !== undefined) return `${superseded.keyId} is not standby there;`;
   if (activation - Date.parse(keyring.now) < CANCEL_MARGIN_MS) {
     const seconds = CANCEL_MARGIN_MS / 1000;

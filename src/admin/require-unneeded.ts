@@ -5,12 +5,13 @@ import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { LIVE_ETCD, requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
 import type { DestroyWindow } from "../hsm/token-hsm.js";
-import { activationOf, laterInstants, type Schedule } from "../provider/generations.js";
+import { activationOf, laterInstants, namesOf, type Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../compose/provider.js";
 import { isSameKek } from "../hsm/key-id.js";
 import type { KeyReference } from "./key-reference.js";
 import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } from "./require-of-nodes.js";
+import type { AskedKek } from "./node-use.js";
 import { readAgain, type Token } from "./command-tokens.js";
 
 /** What the operator offers to show that nobody needs the KEK. */
@@ -72,7 +73,9 @@ export async function requireUnneeded(question: Question): Promise<Permission> {
   const now = Date.now();
   const { key, view } = requireDestroyable(settings, tokens, { kind: "key_id", text: keyId }, now);
   const { record, state, activation } = key;
-  const kek = { keyIds: [record.keyId, ...record.aliases], ckaId: record.ckaId };
+  const keyIds = [record.keyId, ...record.aliases];
+  const others = namesOf(view.schedule).filter((name) => !keyIds.includes(name));
+  const kek = { keyIds, others, ckaId: record.ckaId };
   const standby = state === "standby" && activation !== undefined && nodes.length > 0;
   const answer = standby ? await requireUnusedNow(kek, activation, nodes) : await requireLeft(kek, nodes);
   const instant = activationOf(record.label, settings.objectName) ?? -Infinity;
@@ -81,8 +84,8 @@ export async function requireUnneeded(question: Question): Promise<Permission> {
   if (window !== undefined && window.begunBy < Date.now()) throw tooLate(record.keyId);
   const shown =
     standby && answer?.uncertainUse === undefined
-      ? [answer?.statement, requireNoneUnder(reports, kek.keyIds)].join("; ")
-      : disuse(question, key, view.schedule, answer, reports);
+      ? [answer?.statement, requireNoneUnder(reports, kek)].join("; ")
+      : disuse(question, kek, key, view.schedule, answer, reports);
   return { key, shown, window };
 }
 
@@ -137,12 +140,13 @@ function tooLate(keyId: string): KmsError {
  */
 function disuse(
   { settings, proof }: Question,
+  { keyIds, others }: AskedKek,
   key: ViewedKey,
   schedule: Schedule,
   answer: NodesAnswer | undefined,
   reports: readonly NamedReport[],
 ): string {
-  const { keyId, aliases } = key.record;
+  const { keyId } = key.record;
   if (isStated("--i-understand-data-is-lost", proof.lost, keyId)) {
     return "the operator states that the data under it is lost";
   }
@@ -168,8 +172,7 @@ function disuse(
     throw tooEarly(answer.uncertainUse.reason, settledAt, reports);
   }
   const { maxAgeMs, prefix, clusterIds } = proof;
-  const keyIds = [keyId, ...aliases];
-  const unused = requireUnused(reports, { keyIds, settledAt, now, maxAgeMs, prefix, clusterIds });
+  const unused = requireUnused(reports, { keyIds, others, settledAt, now, maxAgeMs, prefix, clusterIds });
   return `${unused}; ${departure}`;
 }
 

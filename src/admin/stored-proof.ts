@@ -35,8 +35,9 @@ export async function proveByStoredSeed(
   }
 }
 
+/** A KEK that is found by an earlier key_id refuses a ciphertext as one of another KEK. */
 function isRefused({ code }: KmsError): boolean {
-  return code === "NOT_AUTHENTIC" || code === "INPUT_INVALID";
+  return code === "NOT_AUTHENTIC" || code === "INPUT_INVALID" || code === "KEY_UNKNOWN";
 }
 
 /** Changes what the HSM decrypts: under a local KEK, the annotation that holds it; otherwise the seed. */

@@ -9,12 +9,15 @@
 // (3) The census read every object. It cannot see objects that are later restored from an old backup; the maximum age
 //     of reports limits that risk.
 import { KmsError } from "../errors.js";
+import { mayHaveHadKeyId } from "../hsm/key-id.js";
 import { normalPrefix } from "./storage-key.js";
 import type { UsageReport } from "./usage-report.js";
 
 export interface DisuseQuestion {
-  /** All key_ids of the KEK that stored objects may contain. */
+  /** All key_ids of the KEK. Stored objects may contain an earlier one. */
   readonly keyIds: readonly string[];
+  /** Key_ids of other KEKs on the tokens. */
+  readonly others: readonly string[];
   /** From when no API server encrypts under the KEK any more, in ms since the epoch. */
   readonly settledAt: number;
   readonly now: number;
@@ -64,9 +67,12 @@ export function requireUnused(reports: readonly NamedReport[], question: DisuseQ
  * nothing.
  * @throws KmsError TOKEN_REFUSED if objects are under it
  */
-export function requireNoneUnder(reports: readonly NamedReport[], keyIds: readonly string[]): string {
+export function requireNoneUnder(
+  reports: readonly NamedReport[],
+  kek: Pick<DisuseQuestion, "keyIds" | "others">,
+): string {
   const objections = reports.flatMap(({ name, report }) =>
-    [...objectionsToUse(report, keyIds)].map((objection) => `${name}: ${objection}`),
+    [...objectionsToUse(report, kek)].map((objection) => `${name}: ${objection}`),
   );
   if (objections.length > 0) {
     throw new KmsError("TOKEN_REFUSED", `nothing was destroyed:\n${objections.join("\n")}`);
@@ -74,15 +80,19 @@ export function requireNoneUnder(reports: readonly NamedReport[], keyIds: readon
   return reports.length === 0 ? "no etcd was searched" : "no object is under it";
 }
 
-function* objectionsToUse(report: UsageReport, keyIds: readonly string[]): Generator<string> {
-  const used = report.usages.filter(({ keyId }) => keyId !== null && keyIds.includes(keyId));
-  for (const { objects, resources } of used) {
-    yield `${objects} objects are under it (${Object.keys(resources).join(", ")}); rewrite them first`;
+function* objectionsToUse(
+  report: UsageReport,
+  { keyIds, others }: Pick<DisuseQuestion, "keyIds" | "others">,
+): Generator<string> {
+  for (const { keyId, objects, resources } of report.usages) {
+    if (keyId === null || !mayHaveHadKeyId(keyIds, keyId, others)) continue;
+    const under = keyIds.includes(keyId) ? "it" : `${keyId}, which may be an earlier key_id of the same KEK`;
+    yield `${objects} objects are under ${under} (${Object.keys(resources).join(", ")}); rewrite them first`;
   }
 }
 
 function* objectionsTo(report: UsageReport, question: DisuseQuestion, isLive: boolean): Generator<string> {
-  yield* objectionsToUse(report, question.keyIds);
+  yield* objectionsToUse(report, question);
   const unreadable = report.usages.find(({ protection }) => protection === "unreadable");
   if (unreadable !== undefined) {
     yield `${unreadable.objects} objects cannot be read, and may be under it; repair or delete them first`;

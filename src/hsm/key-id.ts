@@ -62,7 +62,7 @@ export function mayBeginKeyId(text: string): boolean {
  * Returns whether two key_ids have the same CKA_ID and fingerprints computed by different methods, so that they may
  * name one KEK.
  */
-export function mayNameOneKek(one: string, other: string): boolean {
+function mayNameOneKek(one: string, other: string): boolean {
   const [ckaId, fingerprint = ""] = one.split(".");
   const [otherCkaId, otherFingerprint = ""] = other.split(".");
   return isKeyId(one) && isKeyId(other) && ckaId === otherCkaId && fingerprint[0] !== otherFingerprint[0];
@@ -84,7 +84,22 @@ export function hasKeyId({ keyId, aliases }: KeyIds, wanted: string): boolean {
  * fingerprints were computed by different methods, so that they cannot be compared.
  */
 export function mayBeNamed({ keyId, aliases }: KeyIds, wanted: string): boolean {
-  return [keyId, ...aliases].every((name) => mayNameOneKek(name, wanted));
+  const keyIds = [keyId, ...aliases];
+  return !keyIds.includes(wanted) && mayHaveHadKeyId(keyIds, wanted);
+}
+
+/**
+ * Returns whether a KEK with these key_ids has the wanted one, or may have had it before its HSM computed the
+ * fingerprint by another method, for instance because `CKA_ENCRYPT` was taken from it.
+ * @param others key_ids that other KEKs have now
+ */
+export function mayHaveHadKeyId(
+  keyIds: readonly string[],
+  wanted: string,
+  others: readonly string[] = [],
+): boolean {
+  if (keyIds.includes(wanted)) return true;
+  return keyIds.length > 0 && !others.includes(wanted) && keyIds.every((name) => mayNameOneKek(name, wanted));
 }
 
 /**

@@ -3,6 +3,7 @@
 // times of an earlier process count as the latest possible, a clock that is set forward moves the beginning forward,
 // and every key that the token held when the memory began is older than the memory.
 import { z } from "zod";
+import { mayHaveHadKeyId } from "../hsm/key-id.js";
 import type { Log } from "../log.js";
 
 /** The key_id that this node published last, kept across restarts. */
@@ -92,9 +93,10 @@ export class KeyMemory implements PublishedMemory {
     return this.#since + this.#clockStep();
   }
 
-  /** Returns whether a key_id was not yet on the token when the memory began. */
+  /** Returns whether the KEK of a key_id was not yet on the token when the memory began, under any name. */
   isOlderThan(keyId: string): boolean {
-    return this.#atBeginning?.has(keyId) === false;
+    const atBeginning = this.#atBeginning;
+    return atBeginning !== undefined && ![...atBeginning].some((known) => mayHaveHadKeyId([keyId], known));
   }
 
   answered(): Answered[] {

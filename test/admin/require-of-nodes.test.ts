@@ -23,7 +23,7 @@ afterEach(() => {
 describe("destroying a standby KEK without a proof", () => {
   const activation = Date.now() + HOUR_MS;
   /** Made five minutes ago. */
-  const kek = { keyIds: ["s", "also-s"], ckaId: uuidV7(Date.now() - 300_000) };
+  const kek = { keyIds: ["s", "also-s"], others: [], ckaId: uuidV7(Date.now() - 300_000) };
   const iso = (agoMs: number): string => new Date(Date.now() - agoMs).toISOString();
   const REMEMBERS = { remembersSince: iso(HOUR_MS) };
   const answerOf = async (...urls: Promise<URL>[]): Promise<NodesAnswer> =>
@@ -105,10 +105,34 @@ describe("destroying a standby KEK without a proof", () => {
   });
 });
 
+describe("a KEK whose key_id has changed", () => {
+  const id = uuidV7(Date.now() - 300_000);
+  const kek = { keyIds: [`${id}.n`], others: [], ckaId: id };
+  const earlier = `${id}.c${"1".repeat(32)}`;
+
+  it("a KEK is kept while it is active on a node under an earlier key_id", async () => {
+    const left = async (answer: Partial<KeysAnswer>): Promise<unknown> =>
+      requireLeft(kek, [await node(answer)]);
+    await expect(left({ publishedKeyId: earlier })).rejects.toThrow(`${earlier} is active there`);
+    await expect(left({ publishedKeyId: "b", dueKeyId: earlier })).rejects.toThrow(`${earlier} is due there`);
+  });
+
+  it("a standby KEK needs a proof if a node has answered under an earlier key_id, or lists it as retired", async () => {
+    const asked = async (answer: Partial<KeysAnswer>): Promise<NodesAnswer> =>
+      requireUnusedNow(kek, Date.now() + HOUR_MS, [await node(answer)]);
+    const now = new Date().toISOString();
+    const answered = [{ keyId: earlier, statusAt: now, encryptAt: null }];
+    const { uncertainUse } = await asked({ remembersSince: new Date(0).toISOString(), answered });
+    expect(uncertainUse?.reason).toMatch(/Status or Encrypt answered under it/);
+    const retired = { ...standby(earlier), state: "retired" } as const;
+    await expect(asked({ keys: [retired, ACTIVE] })).rejects.toThrow("is not standby there");
+  });
+});
+
 describe("a retired KEK", () => {
   it("a retired KEK is kept while a node encrypts under it or does not answer", async () => {
     const others = { activeKeyId: "b", publishedKeyId: "b" };
-    const kek = { keyIds: ["a", "alias"], ckaId: "" };
+    const kek = { keyIds: ["a", "alias"], others: [], ckaId: "" };
     const refusal = async (...urls: Promise<URL>[]): Promise<string> =>
       requireLeft(kek, await Promise.all(urls)).then((answer) => String(answer?.statement), String);
     const fine = node(others);

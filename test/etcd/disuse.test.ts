@@ -9,6 +9,7 @@ const NOW = Date.parse("2026-11-21T12:00:00Z");
 const HOUR = 3_600_000;
 const QUESTION: DisuseQuestion = {
   keyIds: ["retired", "alias"],
+  others: [],
   settledAt: NOW - 2 * HOUR,
   now: NOW,
   maxAgeMs: HOUR,
@@ -66,6 +67,18 @@ describe("a usage report as evidence that a KEK is unused", () => {
     );
     expect(objection([report(), snapshot], { clusterIds: ["c1"] })).toMatch(/^accepted/);
     expect(objection([report(), of("c2")], { clusterIds: ["c1", "c2"] })).toMatch(/^accepted/);
+  });
+
+  it("a KEK without a fingerprint is kept if objects are under a key_id that it may have had", () => {
+    const id = "0a".repeat(16);
+    const under = (keyId: string): NamedReport => report({ usages: [usage({ keyId })] });
+    const earlier = `${id}.c${"1".repeat(32)}`;
+    expect(objection([under(earlier)], { keyIds: [`${id}.n`] })).toContain(
+      `7 objects are under ${earlier}, which may be an earlier key_id of the same KEK (secrets)`,
+    );
+    expect(objection([under(earlier)], { keyIds: [`${id}.c${"2".repeat(32)}`] })).toMatch(/^accepted/);
+    expect(objection([under(earlier)], { keyIds: [`${"0b".repeat(16)}.n`] })).toMatch(/^accepted/);
+    expect(objection([under(earlier)], { keyIds: [`${id}.n`], others: [earlier] })).toMatch(/^accepted/);
   });
 
   it.each<[string, readonly NamedReport[], Partial<DisuseQuestion>]>([

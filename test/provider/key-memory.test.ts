@@ -80,6 +80,15 @@ describe("the memory of a node", () => {
     expect(["a", "b", "c"].map((keyId) => memory.isOlderThan(keyId))).toEqual([false, true, true]);
   });
 
+  it("the memory of a node is not older than a KEK that it saw under an earlier key_id", () => {
+    const id = "0a".repeat(16);
+    memory.keysRead(() => [`${id}.c${"1".repeat(32)}`]);
+    expect([memory.isOlderThan(`${id}.n`), memory.isOlderThan(`${"0b".repeat(16)}.n`)]).toEqual([
+      false,
+      true,
+    ]);
+  });
+
   it("a node's memory begins later if a clock is set forward, no earlier if it is set back", () => {
     ahead = -HOUR_MS;
     start();

@@ -1,7 +1,7 @@
 // What stored objects show of KEKs while they are verified: which key_ids they name, and for each a DEK seed that a token has
 // decrypted. With it, a KEK is proven that may only decrypt.
 import { copyOf, type SeedOutcome, type SeedQuestion } from "../../etcd/seeds.js";
-import { hasKeyId, mayBeNamed } from "../../hsm/key-id.js";
+import { hasKeyId, mayBeNamed, mayHaveHadKeyId } from "../../hsm/key-id.js";
 import type { KekRecord } from "../../hsm/port.js";
 
 type Names = Pick<KekRecord, "keyId" | "aliases">;
@@ -23,21 +23,20 @@ export class StoredSeeds {
     if (isFirst && "seed" in outcome) this.#decrypted.set(keyId, copyOf(question));
   }
 
-  /** Returns a seed under a KEK that a token has decrypted; undefined if there is none. */
-  decryptedUnder({ keyId, aliases }: Names): SeedQuestion | undefined {
-    for (const name of [keyId, ...aliases]) {
-      const question = this.#decrypted.get(name);
-      if (question !== undefined) return question;
-    }
-    return undefined;
+  /**
+   * Returns a seed that a token has decrypted, if possible under a key_id that the KEK has, otherwise under one that it may have
+   * had; undefined if there is none.
+   */
+  decryptedUnder(kek: Names): SeedQuestion | undefined {
+    const stored = [...this.#decrypted.keys()];
+    const name =
+      stored.find((keyId) => hasKeyId(kek, keyId)) ?? stored.find((keyId) => mayBeNamed(kek, keyId));
+    return name === undefined ? undefined : this.#decrypted.get(name);
   }
 
-  /**
-   * Returns whether an object may be under a KEK. It may be under another name: a KEK that no longer encrypts may have lost the
-   * fingerprint in its key_id.
-   */
-  mayNeed(kek: Names): boolean {
+  /** Returns whether an object may be under a KEK, perhaps by an earlier key_id. */
+  mayNeed({ keyId, aliases }: Names): boolean {
     if (!this.#isComplete) return true;
-    return [...this.#named].some((stored) => hasKeyId(kek, stored) || mayBeNamed(kek, stored));
+    return [...this.#named].some((stored) => mayHaveHadKeyId([keyId, ...aliases], stored));
   }
 }

@@ -1,7 +1,7 @@
 // `kms-pkcs11 etcd usage`: counts the objects that each provider and each key_id protects, in etcd or in a snapshot.
 // Needs neither the HSM nor a secret.
 import type { Command } from "commander";
-import { mayNameOneKek } from "../../hsm/key-id.js";
+import { mayHaveHadKeyId } from "../../hsm/key-id.js";
 import { writeUsageReport, type UsageReport } from "../../etcd/usage-report.js";
 import { addEtcdOptions, withEtcd, type EtcdOptions } from "./options.js";
 import { addKekOptions, settingsOfKek, type KekOptions } from "./kek-options.js";
@@ -95,13 +95,14 @@ interface Answer {
 
 function answerFor({ keyIds }: NamedKek, report: UsageReport): Answer {
   const stored = report.usages.flatMap((usage) => usage.keyId ?? []);
-  const similar = stored.find((other) => keyIds.some((keyId) => mayNameOneKek(keyId, other)));
+  const similar = stored.find((other) => !keyIds.includes(other) && mayHaveHadKeyId(keyIds, other));
   return {
     keyId: keyIds[0],
     isUsed: stored.some((keyId) => keyIds.includes(keyId)),
     uncertainty: hasUnreadable(report)
       ? "some objects cannot be read, so the answer is uncertain"
-      : similar && `objects are under ${similar}, which may be the same KEK; give --config to ask the token`,
+      : similar &&
+        `objects are under ${similar}, which may be the same KEK; without --config, the token is not asked`,
   };
 }
 
