@@ -48,6 +48,8 @@ export class BackgroundCheck {
   #readsItself = false;
   /** Consecutive readings that failed while the KEKs worked. */
   #failedReadings = 0;
+  /** Consecutive rounds in which only KEKs that are not in use failed. */
+  #failedProofs = 0;
   /** Aborted to end the pause before the next round. */
   #wake = new AbortController();
 
@@ -62,8 +64,7 @@ export class BackgroundCheck {
     });
     while (!signal.aborted) {
       const isWell = await this.#round();
-      const ms = isWell ? this.#untilActivation(this.#options.intervalMs) : this.#troubledMs;
-      await this.#pause(ms, signal);
+      await this.#pause(this.#untilActivation(isWell ? this.#options.intervalMs : this.#troubledMs), signal);
     }
   }
 
@@ -142,9 +143,16 @@ export class BackgroundCheck {
       return false;
     }
     outage.end();
-    return generations.every(
-      ({ record: { keyId } }) => !prover.isUntried(keyId) && prover.proofOf(keyId).failure === undefined,
+    const used = inUse();
+    const keyIds = generations.map(({ record }) => record.keyId);
+    const unproven = keyIds.filter(
+      (keyId) => prover.isUntried(keyId) || prover.proofOf(keyId).failure !== undefined,
     );
+    const canWait = unproven.every(
+      (keyId) => used !== undefined && keyId !== used && !prover.isUntried(keyId),
+    );
+    this.#failedProofs = unproven.length > 0 && canWait ? this.#failedProofs + 1 : 0;
+    return unproven.length === 0;
   }
 
   /**
@@ -170,10 +178,14 @@ export class BackgroundCheck {
     this.#failedReadings = isFinding ? this.#failedReadings + 1 : 0;
   }
 
-  /** The time until the next round after one that found trouble. */
+  /**
+   * The time until the next round after one that found trouble. A retired KEK that fails may do so for good, and trying every
+   * mechanism again each second would load the HSM.
+   */
   get #troubledMs(): number {
     const { intervalMs } = this.#options;
-    return Math.min(intervalMs, TROUBLED_INTERVAL_MS * 2 ** Math.max(0, this.#failedReadings - 1));
+    const rounds = Math.max(1, this.#failedReadings, this.#failedProofs);
+    return Math.min(intervalMs, TROUBLED_INTERVAL_MS * 2 ** (rounds - 1));
   }
 
   /** How old the reading of the next round may be. After an activation, the KEK must still be on the token. */

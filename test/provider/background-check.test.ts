@@ -2,6 +2,7 @@
 
 import { beforeEach, expect, it } from "vitest";
 
+import { KmsError } from "../../src/errors.js";
 import { BackgroundCheck } from "../../src/provider/background-check.js";
 import { Health } from "../../src/provider/health.js";
 import { Keyring } from "../../src/provider/keyring.js";
@@ -16,12 +17,9 @@ let rounds: number;
 let check: BackgroundCheck;
 let stop: AbortController;
 
-beforeEach(() => {
-  hsm = new FakeHsm();
-  hsm.records = [kekRecord("kms-kek", "a")];
-  rounds = 0;
-  stop = new AbortController();
-  check = new BackgroundCheck({
+/** Returns a check of the HSM that calls `onRound` after each round. */
+function checkOf(onRound: () => void, inUse?: string): BackgroundCheck {
+  return new BackgroundCheck({
     keyring: new Keyring({
       hsm,
       requestTimeoutMs: 1_000,
@@ -32,12 +30,20 @@ beforeEach(() => {
     prover: new Prover(hsm, "auto", SILENT),
     health: new Health(hsm, new Outage({ gracePeriodMs: 0, onHsmLoss: "stopWrites" }, SILENT)),
     intervalMs: 3_600_000,
-    inUse: () => undefined,
+    inUse: () => inUse,
     now: () => Date.now(),
     log: SILENT,
-    onRound: () => {
-      rounds++;
-    },
+    onRound,
+  });
+}
+
+beforeEach(() => {
+  hsm = new FakeHsm();
+  hsm.records = [kekRecord("kms-kek", "a")];
+  rounds = 0;
+  stop = new AbortController();
+  check = checkOf(() => {
+    rounds++;
   });
 });
 
@@ -75,4 +81,22 @@ it("a requested round ends the pause, and one requested during a round follows i
   await waitFor(() => rounds === 4);
   stop.abort();
   await run;
+});
+
+it("a KEK that fails is tried less and less often if it is not in use", async () => {
+  hsm.records = [kekRecord("kms-kek", "a"), kekRecord("kms-kek@20261121T100000Z", "b")];
+  const encrypt = hsm.encrypt.bind(hsm);
+  hsm.encrypt = (request) =>
+    request.keyId === "a"
+      ? Promise.reject(new KmsError("KEY_UNSUITABLE", "it may not encrypt"))
+      : encrypt(request);
+  const counted = { failing: 0, other: 0 };
+  const runs = [
+    checkOf(() => counted.failing++, "a").run(stop.signal),
+    checkOf(() => counted.other++, "b").run(stop.signal),
+  ];
+  await waitFor(() => counted.failing === 6, { what: "rounds for a KEK in use", timeoutMs: 60_000 });
+  expect(counted.other).toBeLessThan(6);
+  stop.abort();
+  await Promise.all(runs);
 });
