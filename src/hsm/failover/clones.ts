@@ -1,7 +1,7 @@
 // Decides which keys of several tokens are clones of one KEK. A key with the label and CKA_ID of another token's KEK
 // but a different fingerprint is not a clone: it is refused, and the KEK carries a remark while that key exists.
 import type { Log } from "../../log.js";
-import { hasKeyId, isSameKek } from "../key-id.js";
+import { hasKeyId, isSameKek, mayBeNamed } from "../key-id.js";
 import { PUBLIC_KEY, type KekRecord } from "../port.js";
 
 /** What one token showed at its last reading; undefined if it has not been read. */
@@ -76,6 +76,8 @@ export class Clones {
 
   #refuse(record: KekRecord, rank: number, known: Known): string {
     const token = this.#tokens[rank] ?? "";
+    // The HSMs compute fingerprints by different methods, or one of them none, for instance without CKA_ENCRYPT.
+    const isComparable = !mayBeNamed(record, known.keyId);
     const line = `${record.keyId} ${known.keyId}`;
     if (!this.#reported.has(line)) {
       this.#reported.add(line);
@@ -83,10 +85,15 @@ export class Clones {
       const { label, keyId } = record;
       this.#log.error(
         { label, token, keyId, otherToken, otherKeyId: known.keyId },
-        "key refused: it has the label and CKA_ID of another token's KEK but a different value; clone the KEK again",
+        isComparable
+          ? "key refused: it has the label and CKA_ID of another token's KEK but a different value; clone the KEK again"
+          : "key refused: it has the label and CKA_ID of another token's KEK, and no fingerprint that shows it to be a clone",
       );
     }
-    return `not cloned to ${token}: the key there with this label and CKA_ID has a different value, ${record.keyId}, and is refused`;
+    const difference = isComparable
+      ? `a different value, ${record.keyId}`
+      : `no fingerprint to compare, ${record.keyId}`;
+    return `not cloned to ${token}: the key there with this label and CKA_ID has ${difference}, and is refused`;
   }
 }
 
