@@ -2,7 +2,7 @@
 // is a pure function of immutable attributes and the time, so that every node that reads the token computes the same
 // answer without a file, a pointer or an election.
 import { KmsError } from "../errors.js";
-import { hasKeyId, namesValue } from "../hsm/key-id.js";
+import { hasKeyId, mayBeNamed, namesValue } from "../hsm/key-id.js";
 import { PUBLIC_KEY, type KekRecord } from "../hsm/port.js";
 import { parseInstant } from "./kek-label.js";
 
@@ -179,6 +179,18 @@ export function stateOf(
 /** Returns the generation with this key_id or alias; undefined if there is none. */
 export function findByKeyId(schedule: Schedule, keyId: string): Generation | undefined {
   return schedule.generations.find(({ record }) => hasKeyId(record, keyId));
+}
+
+/**
+ * Returns the generation that decrypts what is stored under a key_id: the one that has it, or the only one that may have
+ * had it before its HSM computed the fingerprint by another method. The associated data contain the stored key_id, so
+ * that a wrong KEK is refused.
+ */
+export function findForDecrypt(schedule: Schedule, keyId: string): Generation | undefined {
+  const named = findByKeyId(schedule, keyId);
+  if (named !== undefined) return named;
+  const [only, another] = schedule.generations.filter(({ record }) => mayBeNamed(record, keyId));
+  return another === undefined ? only : undefined;
 }
 
 /** Returns the generations of one schedule that the other does not contain. */

@@ -8,7 +8,7 @@ import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { AbsentKeyIds } from "./absent-key-ids.js";
 import {
-  findByKeyId,
+  findForDecrypt,
   generationsOnlyIn,
   type Generation,
   type Schedule,
@@ -104,14 +104,14 @@ export class Keyring {
     return this.#reading;
   }
 
-  /** Returns the generation of a key_id as last read. */
+  /** Returns the generation that decrypts what is stored under a key_id, as last read. */
   known(keyId: string): Generation | undefined {
-    return findByKeyId(this.#schedule, keyId);
+    return findForDecrypt(this.#schedule, keyId);
   }
 
   /**
-   * Returns the generation of a key_id; reads the token again if the key_id is unknown, unless the token is read only
-   * once.
+   * Returns the generation that decrypts what is stored under a key_id; reads the token again if there is none, unless the
+   * token is read only once.
    * @throws KmsError KEY_UNKNOWN if no KEK has it; within the request timeout, why the token cannot be read
    */
   async find(keyId: string): Promise<Generation> {
@@ -134,9 +134,9 @@ export class Keyring {
   async #findByReading(keyId: string): Promise<Generation | undefined> {
     // A reading in progress may have passed the key's position before the key was made.
     if (this.#reading !== undefined) await this.#reading;
-    const found = findByKeyId(this.#schedule, keyId);
+    const found = findForDecrypt(this.#schedule, keyId);
     if (found !== undefined || (this.#hasRead && this.#options.readsOnce === true)) return found;
-    return findByKeyId(await this.#readForUnknown(), keyId);
+    return findForDecrypt(await this.#readForUnknown(), keyId);
   }
 
   /** Waits for a reading no longer than a request may take; a slow reading continues without the request. */
@@ -185,7 +185,7 @@ export class Keyring {
       const previous = this.#hasRead ? this.#schedule : undefined;
       const { schedule: read, failedReload } = await this.#reader.read(previous, maxAgeMs);
       this.#error = failedReload;
-      this.#absent.read(beganAt, (keyId) => findByKeyId(read, keyId) !== undefined);
+      this.#absent.read(beganAt, (keyId) => findForDecrypt(read, keyId) !== undefined);
       if (failedReload === undefined) this.#readAt = readAt;
       this.#take(read);
       return read;
@@ -206,7 +206,7 @@ export class Keyring {
     for (const { record } of come) {
       this.#options.log.info({ keyId: record.keyId, label: record.label }, "KEK found");
     }
-    for (const generation of gone) this.#logGone(generation);
+    for (const generation of gone) this.#logGone(generation, read);
     for (const { record, reason } of newlyRefused) {
       this.#options.log.warn({ keyId: record.keyId, label: record.label, reason }, "key refused");
     }
@@ -214,9 +214,15 @@ export class Keyring {
   }
 
   /** A KEK that Encrypt does not use was most likely destroyed on purpose. */
-  #logGone({ record: { keyId, label } }: Generation): void {
+  #logGone({ record: { keyId, label } }: Generation, read: Schedule): void {
     const { inUse, log } = this.#options;
-    if (inUse?.() === keyId) log.error({ keyId, label }, "the active KEK is gone from the token");
+    const renamed = findForDecrypt(read, keyId)?.record.keyId;
+    if (renamed !== undefined) {
+      log.warn(
+        { keyId, label, now: renamed },
+        "the HSM computes another fingerprint for this KEK, so its key_id has changed; it decrypts what is stored under the earlier one",
+      );
+    } else if (inUse?.() === keyId) log.error({ keyId, label }, "the active KEK is gone from the token");
     else log.warn({ keyId, label }, "a KEK that is not active is no longer on the token");
   }
 }

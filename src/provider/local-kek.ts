@@ -5,6 +5,7 @@ import { createSecretKey, randomBytes, type KeyObject } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import { KmsError } from "../errors.js";
 import { openSealed, sealUnder } from "../aead.js";
+import { mayHaveHadKeyId } from "../hsm/key-id.js";
 import { BACKGROUND_CALLER, PATIENT_CALLER, type Caller } from "../hsm/port.js";
 import { associatedData, encodeEnvelope, LOCAL_KEK, PLAIN_FORMAT } from "./envelope.js";
 import type { Annotations } from "./kms.js";
@@ -126,12 +127,14 @@ export class LocalKeks {
     return openBody(key, keyId, body);
   }
 
-  /** Forgets every local KEK under this KEK. */
+  /** Forgets every local KEK that may be under this KEK, by its key_id or an earlier one. */
   dropKey(keyId: string): void {
     this.#epoch++;
     if (this.#current?.keyId === keyId) this.#current = undefined;
     this.#changes++;
-    for (const [name, entry] of this.#opened.entries()) if (entry.keyId === keyId) this.#opened.delete(name);
+    for (const [name, entry] of this.#opened.entries()) {
+      if (mayHaveHadKeyId([keyId], entry.keyId)) this.#opened.delete(name);
+    }
   }
 
   clear(): void {

@@ -1,11 +1,15 @@
 // Uses a generation of the KEK on one lane. Its handles may become invalid, or come to denote another object, whenever
 // the token ends a session; the generation is then checked or searched for before a result is used.
+import type { ErrorCode } from "../errors.js";
 import type { TokenDescription } from "../hsm/port.js";
 import { TokenFault } from "./ckr.js";
 import { hasDiscovered, type Kek } from "./kek.js";
 import type { LaneKeyring } from "./lane-keyring.js";
 import type { TokenSession } from "./session.js";
 import { denotes } from "./shared-kek.js";
+
+/** What a KEK answers to a ciphertext of another one. */
+const REFUSALS: ReadonlySet<ErrorCode> = new Set(["NOT_AUTHENTIC", "INPUT_INVALID", "MECHANISM_UNSUPPORTED"]);
 
 /** The token in the slot. */
 export interface SlotToken {
@@ -49,6 +53,38 @@ export class KekUse {
     });
   }
 
+  /**
+   * Decrypts under the generation that a stored ciphertext names: the one with that key_id, or the only one that may have
+   * had it earlier. The associated data contain the stored key_id, so that another KEK refuses the ciphertext.
+   * @throws TokenFault KEY_UNKNOWN if the latter refuses it
+   */
+  toDecrypt<T>(keyId: string, decrypt: (kek: Kek) => T): T {
+    const known = this.#keyring.presentKeyId(keyId);
+    if (known !== undefined) return this.#formerly(keyId, known, decrypt);
+    try {
+      return this.kek(keyId, decrypt);
+    } catch (error) {
+      // The search that has just failed may have found a KEK that had the key_id earlier.
+      const found = isMissing(error) ? this.#keyring.presentKeyId(keyId) : undefined;
+      if (found === undefined) throw error;
+      return this.#formerly(keyId, found, decrypt);
+    }
+  }
+
+  #formerly<T>(keyId: string, presentKeyId: string, decrypt: (kek: Kek) => T): T {
+    try {
+      return this.kek(presentKeyId, decrypt);
+    } catch (error) {
+      if (!(error instanceof TokenFault) || !REFUSALS.has(error.code)) throw error;
+      const why = `KEK ${presentKeyId} has the same CKA_ID and does not decrypt it: ${error.message}`;
+      throw new TokenFault(`no KEK with key_id ${keyId} is on the token; ${why}`, {
+        fault: "input",
+        code: "KEY_UNKNOWN",
+        cause: error,
+      });
+    }
+  }
+
   /** Returns whether the handles of a KEK denote its keys, which is checked again after the token has ended a session. */
   #isUsable(kek: Kek): boolean {
     const { losses } = this.#session;
@@ -80,6 +116,10 @@ export class KekUse {
       if (!wasDiscovered && hasDiscovered(kek)) this.#keyring.share(kek);
     }
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof TokenFault && error.code === "KEY_MISSING";
 }
 
 /** Returns the same fault with the key_id in its message. */

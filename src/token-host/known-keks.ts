@@ -1,5 +1,5 @@
 // The generations of the KEK that one lane has found, by their key_ids.
-import { namesValue } from "../hsm/key-id.js";
+import { mayBeNamed, namesValue } from "../hsm/key-id.js";
 import { PUBLIC_KEY } from "../hsm/port.js";
 import type { Kek } from "./kek.js";
 
@@ -25,6 +25,17 @@ export class KnownKeks {
 
   get(keyId: string): Kek | undefined {
     return this.#byKeyId.get(keyId);
+  }
+
+  /**
+   * Returns the only generation that does not have a key_id and may have had it before the HSM computed its fingerprint by
+   * another method; undefined if there is none, or more than one. A protected key takes precedence.
+   */
+  formerlyCalled(keyId: string): Kek | undefined {
+    const similar = [...this.named].filter(({ record }) => mayBeNamed(record, keyId));
+    const secure = similar.filter(({ record }) => record.unprotected.length === 0);
+    const [only, another] = secure.length > 0 ? secure : similar;
+    return another === undefined ? only : undefined;
   }
 
   /** Replaces all generations by those of a new reading. */

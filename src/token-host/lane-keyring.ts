@@ -58,6 +58,15 @@ export class LaneKeyring {
     return kek;
   }
 
+  /**
+   * Returns the present key_id of the only KEK found by this lane that may have had this key_id earlier; undefined if a KEK
+   * has it now. @throws TokenFault
+   */
+  presentKeyId(keyId: string): string | undefined {
+    if (this.known(keyId) !== undefined) return undefined;
+    return this.#keks.formerlyCalled(keyId)?.record.keyId;
+  }
+
   /** Passes what this lane has discovered about a KEK to the others. */
   share(kek: Kek): void {
     this.#exchange.offer(kek);

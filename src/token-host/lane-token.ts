@@ -120,7 +120,7 @@ export class LaneToken {
   }
 
   decrypt(request: CryptRequest): Buffer {
-    return this.#use.kek(request.keyId, (kek) => this.#crypt.decrypt(kek, request));
+    return this.#use.toDecrypt(request.keyId, (kek) => this.#crypt.decrypt(kek, request));
   }
 
   /** Number of altered results that a second attempt corrected. */

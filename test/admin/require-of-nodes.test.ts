@@ -117,7 +117,7 @@ describe("a KEK whose key_id has changed", () => {
     await expect(left({ publishedKeyId: "b", dueKeyId: earlier })).rejects.toThrow(`${earlier} is due there`);
   });
 
-  it("a standby KEK needs a proof if a node has answered under an earlier key_id, or lists it as retired", async () => {
+  it("a standby KEK needs a proof if a node has used or retired it under an earlier key_id", async () => {
     const asked = async (answer: Partial<KeysAnswer>): Promise<NodesAnswer> =>
       requireUnusedNow(kek, Date.now() + HOUR_MS, [await node(answer)]);
     const now = new Date().toISOString();

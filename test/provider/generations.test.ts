@@ -7,6 +7,7 @@ import { PUBLIC_KEY, type KekRecord } from "../../src/hsm/port.js";
 import {
   activeAt,
   findByKeyId,
+  findForDecrypt,
   readSchedule,
   stateOf,
   type SchedulePolicy,
@@ -59,6 +60,38 @@ describe("activation instants", () => {
     ]) {
       expect(parseTime(text)).toBeUndefined();
     }
+  });
+});
+
+describe("the generation that decrypts", () => {
+  const id = "0a".repeat(16);
+  const named = (method: string, digit: string): string => `${id}.${method}${digit.repeat(32)}`;
+  const found = (keyId: string, ...records: KekRecord[]): string | undefined =>
+    findForDecrypt(readSchedule(records, POLICY), keyId)?.record.keyId;
+
+  it.each([
+    ["without a fingerprint", `${id}.n`],
+    ["with a fingerprint by another method", named("g", "2")],
+  ])("what is stored under an earlier key_id is decrypted by its KEK, now %s", (_what, now) => {
+    expect(found(named("c", "1"), generation(1, "other"), generation(2, now))).toBe(now);
+  });
+
+  it("a KEK that has a key_id precedes one that may have had it earlier", () => {
+    const [own, similar] = [named("c", "1"), `${id}.n`];
+    expect(found(own, generation(2, similar), generation(1, own))).toBe(own);
+    const alias = kekRecord(labelOf("kms-kek", at(1)), named("g", "1"), { aliases: [own] });
+    expect(found(own, generation(2, similar), alias)).toBe(alias.keyId);
+  });
+
+  it("a KEK with another CKA_ID or a fingerprint that differs never had a key_id", () => {
+    expect(found(named("c", "1"), generation(1, `${"0b".repeat(16)}.n`))).toBeUndefined();
+    expect(found(named("c", "1"), generation(1, named("c", "2")))).toBeUndefined();
+    const pair = kekRecord(labelOf("kms-kek", at(1)), named("p", "1"), { aliases: [named("c", "2")] });
+    expect(found(named("c", "1"), pair)).toBeUndefined();
+  });
+
+  it("no KEK is chosen among several that may have had a key_id", () => {
+    expect(found(named("c", "1"), generation(1, `${id}.n`), generation(2, named("s", "3")))).toBeUndefined();
   });
 });
 

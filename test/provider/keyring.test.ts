@@ -55,6 +55,17 @@ describe("the keyring", () => {
     expect(hsm.readings).toBe(1);
   });
 
+  it("the keyring finds a KEK by the key_id that it had earlier, without another reading", async () => {
+    const [before, now] = [`${"0a".repeat(16)}.c${"1".repeat(32)}`, `${"0a".repeat(16)}.n`];
+    hsm.records = [kekRecord("kms-kek", before)];
+    await keyring.read();
+    hsm.records = [kekRecord("kms-kek", now)];
+    await keyring.read();
+    const { readings } = hsm;
+    expect((await keyring.find(before)).record.keyId).toBe(now);
+    expect([hsm.readings, gone]).toEqual([readings, [before]]);
+  });
+
   it("the keyring finds a key that was made a moment ago on another node", async () => {
     hsm.records = [kekRecord("kms-kek", "a"), kekRecord("kms-kek@20261121T100000Z", "b")];
     expect((await keyring.find("b")).record.keyId).toBe("b");

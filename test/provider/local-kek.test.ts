@@ -80,6 +80,16 @@ describe("the local KEK", () => {
     expect(wraps).toBe(2);
   });
 
+  it("the local KEK is forgotten when its KEK disappears under a key_id that it has got since", async () => {
+    const id = "0a".repeat(16);
+    const [earlier, other] = [`${id}.c${"1".repeat(32)}`, `${"0b".repeat(16)}.c${"1".repeat(32)}`];
+    const keks = build();
+    const [one, another] = [await keks.seal(earlier, Buffer.of(1)), await keks.seal(other, Buffer.of(1))];
+    keks.dropKey(`${id}.n`);
+    expect(keks.known(earlier, wrappedOf(one))).toBeUndefined();
+    expect(keks.known(other, wrappedOf(another))).toBeDefined();
+  });
+
   it("the local KEK opens another node's seeds with one HSM call for each local KEK", async () => {
     const there = build();
     const sealed = await Promise.all(Array.from({ length: 20 }, () => there.seal("k", Buffer.from("seed"))));

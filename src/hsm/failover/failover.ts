@@ -1,7 +1,7 @@
 // Combines several tokens that hold clones of the KEK into one HSM. The preferred token serves; if it fails or is late,
 // the next one is asked within the same request. The plugin returns to a preferred token only after a while, so that a
 // token that fails repeatedly does not cause repeated switching.
-import { KmsError } from "../../errors.js";
+import { KmsError, type ErrorCode } from "../../errors.js";
 import type { Log } from "../../log.js";
 import { meansHsmAway } from "../away.js";
 import { nextTokenAfterMs } from "../hedging.js";
@@ -24,9 +24,12 @@ const RETURN_AFTER_MS = 60_000;
 /** Number of request timeouts for which a reading waits for a slow token once another token has been read. */
 const SLOW_READING = 2;
 
+/** What one token may answer and another not. */
+const MAY_DIFFER: ReadonlySet<ErrorCode> = new Set(["OVERLOADED", "KEY_MISSING", "KEY_UNKNOWN"]);
+
 /** Returns whether another token may succeed after this error. */
 function isWorthAnotherToken(error: KmsError): boolean {
-  return meansHsmAway(error) || error.code === "OVERLOADED" || error.code === "KEY_MISSING";
+  return meansHsmAway(error) || MAY_DIFFER.has(error.code);
 }
 
 /** Implements the HSM port over several tokens that hold the same KEKs. */

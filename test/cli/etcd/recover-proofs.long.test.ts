@@ -47,8 +47,17 @@ it("a KEK that is not proven and that no object needs prevents no deletion", asy
   }
 });
 
-it("objects are kept if a KEK has lost the fingerprint in their key_id, even if called lost", async () => {
+it("objects under a KEK that has lost its fingerprint are read, and kept if called lost", async () => {
   stage.kms.fault.set("decrypt-only 0x1081,0x1082,0x1087,0x210a,0x210b");
+  expect(await stage.outcomes("--lost-kek", stage.seed.encrypted.keyId)).toEqual({
+    "a-moved": "deleted",
+    "b-junk": "deleted",
+    "c-unknown": "kept",
+  });
+});
+
+it("objects that a KEK without fingerprint does not decrypt are kept, even if called lost", async () => {
+  stage.kms.fault.set("decrypt-only 0x1081,0x1082,0x1087,0x210a,0x210b", "C_Decrypt rv 0x40");
   const { stdout } = await stage.run();
   expect(stdout).toMatch(/^21 unproven: the KEK \S+\.n on a token may be its KEK/m);
   await stage.refuses(stage.delete("--lost-kek", stage.seed.encrypted.keyId), 1, "is not proven on");
