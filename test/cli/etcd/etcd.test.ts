@@ -65,7 +65,7 @@ describe("etcd usage", () => {
   it("etcd usage exits with 2 before it asks etcd if --fail-if-used identifies no KEK", async () => {
     const away = ["--endpoints", "127.0.0.1:1"];
     const [ckaId = ""] = keyId.split(".");
-    const texts = ["", " ", "foo", "kms-kek", "@other", `${keyId}0`, ` ${keyId}`];
+    const texts = [" ", "foo", "kms-kek", "@other", `${keyId}0`, ` ${keyId}`];
     // References that cannot be looked up, since neither tokens nor nodes are given.
     for (const text of [...texts, keyId.slice(0, 12), ckaId, "@active"]) {
       expect(await run("usage", "--fail-if-used", text, ...away)).toMatchObject({
