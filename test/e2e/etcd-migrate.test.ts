@@ -151,7 +151,7 @@ describe("etcd migrate", () => {
     await until("some objects have been rewritten", async () => (await countUnder(active)) > 20, {
       process: run,
     });
-    expect(await run.stop()).toBe("exit code 1");
+    expect(await run.stop()).toBe("exit code 130");
     expect(run.logTail()).toMatch(
       /[1-9]\d* objects are left at revision \d+; interrupted; run it again to continue/,
     );
