@@ -6,11 +6,13 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { availableParallelism, loadavg } from "node:os";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 
+import { quantile, spreadOf } from "../../src/bench/statistics.js";
 import { KmsClient, type KmsCiphertext } from "../../src/kms-client/kms-client.js";
 import { ClustersPlugin, createClusterKeks } from "../support/clusters-plugin.js";
 import { childrenOf } from "../support/plugin-process.js";
@@ -29,6 +31,8 @@ const SESSIONS = 8;
 const FLOOD = 64;
 const FLOOD_PROGRAM = fileURLToPath(new URL("flood.mjs", import.meta.url));
 const PATIENCE_MS = 60_000;
+/** Of Linux's /proc/PID/stat. */
+const CLOCK_TICK_MS = 10;
 
 const names = Array.from({ length: CLUSTERS }, (_, at) => `t${at}`);
 let token: SoftHsm;
@@ -49,17 +53,22 @@ afterAll(async () => {
   token.remove();
 });
 
+const pids = (): number[] => [kms.plugin.pid ?? 0, ...childrenOf(kms.plugin.pid ?? 0)];
 const first = (name: string): KmsClient => clients.get(name)?.[0] ?? kms.client(name);
 
 test("every cluster is served after a start", async () => {
+  console.log(machineLoad());
   const startedAt = performance.now();
   kms.plugin.launch();
   // Polling every socket would measure the clients.
   const ready = async (): Promise<boolean> => (await kms.get("/readyz")).status === 200;
   await waitFor(ready, { what: "readiness of all clusters", timeoutMs: 120_000, intervalMs: 100 });
   const ms = performance.now() - startedAt;
+  const processor = pids().reduce((sum, pid) => sum + processorMs(pid), 0);
   await Promise.all(names.map((name) => kms.serves(name)));
-  console.log(`start: all ${CLUSTERS} clusters are ready after ${shown(ms)} ms`);
+  console.log(
+    `start: all ${CLUSTERS} clusters are ready after ${shown(ms)} ms; processor time ${shown(processor)} ms`,
+  );
 });
 
 test("all API servers are connected", async () => {
@@ -71,10 +80,9 @@ test("all API servers are connected", async () => {
   }
   const { text } = await kms.get("/metrics");
   const sessions = /^kms_pkcs11_sessions (\d+)$/m.exec(text)?.[1];
-  const pids = [kms.plugin.pid ?? 0, ...childrenOf(kms.plugin.pid ?? 0)];
-  const [rss, pss] = ["Rss", "Pss"].map((field) => pids.reduce((sum, pid) => sum + mib(pid, field), 0));
+  const [rss, pss] = ["Rss", "Pss"].map((field) => pids().reduce((sum, pid) => sum + mib(pid, field), 0));
   console.log(
-    `${CLUSTERS * CONNECTIONS} connections: ${sessions ?? "?"} sessions, ${pids.length} processes, ${shown(rss)} MiB resident, ${shown(pss)} MiB proportional`,
+    `${CLUSTERS * CONNECTIONS} connections: ${sessions ?? "?"} sessions, ${pids().length} processes, ${shown(rss)} MiB resident, ${shown(pss)} MiB proportional`,
   );
 });
 
@@ -94,22 +102,20 @@ test("no cluster decrypts another's ciphertext", async () => {
 
 test("a flood of one cluster leaves the others their share", async () => {
   const quiet = names.slice(1, 1 + QUIET_CLUSTERS);
-  const alone: number[] = [];
-  const flooded: number[] = [];
+  const rounds: { readonly alone: number[]; readonly flooded: number[] }[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    alone.push(...(await latencies(quiet)));
+    const alone = await latencies(quiet);
     const stop = await flood(names[0] ?? "");
-    flooded.push(...(await latencies(quiet)));
-    console.log(`flood: ${shown(await stop())} requests answered in the window`);
+    rounds.push({ alone, flooded: await latencies(quiet) });
+    console.log(`flood: ${shown(await stop())} requests answered in the window; ${machineLoad()}`);
   }
-  // A busy machine affects the p99 far more than the median.
+  // A busy machine affects the p99 far more than the median. A ratio compares what followed directly on each other.
   for (const percentile of [50, 99]) {
-    const [before, during] = [alone, flooded].map((took) => percentileOf(took, percentile)) as [
-      number,
-      number,
-    ];
+    const before = rounds.map(({ alone }) => quantile(alone, percentile / 100));
+    const during = rounds.map(({ flooded }) => quantile(flooded, percentile / 100));
+    const ratios = during.map((value, at) => value / (before[at] ?? NaN));
     console.log(
-      `p${percentile} of the others: ${before.toFixed(2)} ms alone, ${during.toFixed(2)} ms during a flood: ${(during / before).toFixed(2)} times`,
+      `p${percentile} of the others, in ${ROUNDS} rounds: ${spread(before)} ms alone, ${spread(during)} ms during a flood: ${spread(ratios)} times`,
     );
   }
 });
@@ -155,9 +161,20 @@ function mib(pid: number, field: string): number {
   return Number(new RegExp(`^${field}:\\s+(\\d+)`, "m").exec(text)?.[1] ?? 0) / 1024;
 }
 
-function percentileOf(values: readonly number[], percentile: number): number {
-  const sorted = [...values].sort((one, other) => one - other);
-  return sorted[Math.floor((percentile / 100) * (sorted.length - 1))] ?? NaN;
+/** Returns the median, and the quartiles in brackets. */
+function spread(values: readonly number[]): string {
+  const { median, low, high } = spreadOf(values);
+  return `${median.toFixed(2)} (${low.toFixed(2)} to ${high.toFixed(2)})`;
+}
+
+function machineLoad(): string {
+  return `load average ${loadavg()[0]?.toFixed(1) ?? "?"} on ${availableParallelism()} processors`;
+}
+
+/** Returns the processor time that a process has taken so far, in ms. */
+function processorMs(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
+  return CLOCK_TICK_MS * (Number(fields[11]) + Number(fields[12]));
 }
 
 function shown(value: number | undefined): string {

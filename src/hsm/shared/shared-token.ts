@@ -12,9 +12,7 @@ import { SharedRuns } from "./shared-runs.js";
 
 /** Number of proofs that are made at a time on a fast token: the next is there when the token has answered one. */
 const PROOFS_AT_ONCE = 2;
-/** The same for trials of mechanisms, each of which is one call to a token host. */
-const TRIALS_AT_ONCE = 1;
-/** Part of the lanes of a slow token that proofs may occupy. */
+/** Part of the lanes of a slow token that proofs may occupy; one lane is occupied by one proof at a time. */
 const SHARE_OF_LANES = 3 / 4;
 
 /** Holds one token and the clusters that use it. */
@@ -25,8 +23,14 @@ export class SharedToken implements ViewedToken {
   readonly #owners: KekOwners;
   readonly #log: Log;
   readonly #clusters = new Map<string, { readonly kek: KekName; readonly view: ClusterView }>();
-  readonly #trials = new ProofTurns(() => this.#atOnce(TRIALS_AT_ONCE));
-  readonly #proofs = new ProofTurns(() => this.#atOnce(PROOFS_AT_ONCE));
+  /**
+   * Trials of mechanisms and calls of proofs. A trial keeps a lane busy for many calls: if trials had turns of their own, they
+   * would keep the only lane of a slow token from proofs until those are late.
+   */
+  readonly #proofs = new ProofTurns(() => {
+    const { count, areSlow } = this.hsm.lanes;
+    return areSlow ? Math.max(1, Math.floor(SHARE_OF_LANES * count)) : PROOFS_AT_ONCE;
+  });
 
   constructor(hsm: TokenHsm, owners: KekOwners, log: Log) {
     this.hsm = hsm;
@@ -60,17 +64,12 @@ export class SharedToken implements ViewedToken {
 
   /** Tests mechanisms with a KEK in its turn; the other clusters' requests are served meanwhile. @throws KmsError */
   probe(keyId: string, choice: MechanismChoice | "auto"): Promise<readonly ProbeResult[]> {
-    return this.#trials.make(() => this.hsm.probe(keyId, choice));
+    return this.#proofs.make(() => this.hsm.probe(keyId, choice));
   }
 
   /** Makes one call of a proof in its turn. @throws KmsError */
   prove(call: () => Promise<Buffer>): Promise<Buffer> {
     return this.#proofs.make(call);
-  }
-
-  #atOnce(onFastToken: number): number {
-    const { count, areSlow } = this.hsm.lanes;
-    return areSlow ? Math.max(onFastToken, Math.floor(SHARE_OF_LANES * count)) : onFastToken;
   }
 
   #announce(): void {

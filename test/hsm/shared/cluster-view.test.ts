@@ -49,3 +49,28 @@ it("proofs of all clusters take one turn", async () => {
 it("background work, which uses idle lanes only, takes no cluster's turn", async () => {
   expect(await shareOf(BACKGROUND_CALLER)).toBe("");
 });
+
+it("with the only lane of a slow token, a trial of mechanisms and a proof do not overlap", async () => {
+  let [running, most] = [0, 0];
+  const call = async (): Promise<Buffer> => {
+    most = Math.max(most, ++running);
+    await new Promise(setImmediate);
+    running--;
+    return Buffer.alloc(0);
+  };
+  const hsm = {
+    encrypt: call,
+    probe: call,
+    setKeks: () => undefined,
+    listKeks: () => Promise.resolve([kekRecord("kek-a", KEY_ID)]),
+    lanes: { count: 1, areSlow: true },
+  } as unknown as TokenHsm;
+  const view = new SharedToken(hsm, new KekOwners(), SILENT).add("a", { objectName: "kek-a" });
+  await view.listKeks();
+  await Promise.all([
+    view.probe(KEY_ID, "auto"),
+    view.encrypt(REQUEST, PROOF_CALLER),
+    view.probe(KEY_ID, "auto"),
+  ]);
+  expect(most).toBe(1);
+});
