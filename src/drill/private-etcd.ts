@@ -66,7 +66,7 @@ function requireSpace(folder: string, bytes: number): void {
   const needed = 2 * bytes + LOG_BYTES;
   const free = freeBytes(folder);
   if (free >= needed) return;
-  const [mib, freeMib] = [needed, free].map((one) => Math.ceil(one / 2 ** 20));
+  const [mib, freeMib] = [Math.ceil(needed / 2 ** 20), Math.floor(free / 2 ** 20)];
   throw new KmsError(
     "CONFIG_INVALID",
     `a private etcd needs ${mib} MiB and ${folder} has ${freeMib}; free some space, or set TMPDIR to another folder`,

@@ -179,7 +179,7 @@ async function unlockAndTry(
   } catch (error) {
     const { code } = KmsError.from(error);
     if (code === "CANCELLED" || code === "NOT_AUTHENTIC") throw error;
-    if (last !== undefined && last.healthz !== "ok") lacks = [last.healthz, lacks].filter(Boolean).join("; ");
+    if (last !== undefined && last.healthz !== "ok") lacks = last.healthz;
     if (lacks !== undefined) throw child.failure(`is not healthy (${lacks})`);
     throw error;
   } finally {
