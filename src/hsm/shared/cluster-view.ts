@@ -1,6 +1,7 @@
 // One cluster's view of a token that several clusters share: the HSM port, limited to the KEK with the cluster's name. It
 // refuses every other KEK, although the token's hosts know them all.
 import { KmsError } from "../../errors.js";
+import { mayBeNamed } from "../key-id.js";
 import type { Log } from "../../log.js";
 import type { MechanismChoice } from "../mechanisms.js";
 import type { Caller, CryptRequest, Hsm, HsmState, KekRecord, ProbeResult } from "../port.js";
@@ -35,6 +36,7 @@ export interface ViewOptions {
 /** Implements the HSM port for one cluster on a shared token. */
 export class ClusterView implements Hsm {
   readonly #options: ViewOptions;
+  #records: readonly KekRecord[] = [];
   #keyIds: ReadonlySet<string> = new Set();
   #finding: string | undefined;
   #isClosed = false;
@@ -55,9 +57,9 @@ export class ClusterView implements Hsm {
   }
 
   async decrypt(request: CryptRequest, caller: Caller): Promise<Buffer> {
-    this.#requireOwn(request.keyId);
+    const keyId = this.#presentKeyId(request.keyId);
     const { hsm } = this.#options.token;
-    return this.#inTurn(caller, (share) => hsm.decrypt(request, caller, share));
+    return this.#inTurn(caller, (share) => hsm.decrypt({ ...request, keyId }, caller, share));
   }
 
   async listKeks(maxAgeMs = 0): Promise<readonly KekRecord[]> {
@@ -89,6 +91,17 @@ export class ClusterView implements Hsm {
     if (!this.#keyIds.has(keyId)) throw notOwned(keyId);
   }
 
+  /**
+   * Returns the present key_id of the KEK that has a key_id, or of the only one that may have had it earlier. The token would
+   * also look among other clusters' KEKs. @throws KmsError KEY_MISSING
+   */
+  #presentKeyId(keyId: string): string {
+    if (this.#keyIds.has(keyId)) return keyId;
+    const [only, another] = this.#records.filter((record) => mayBeNamed(record, keyId));
+    if (only === undefined || another !== undefined) throw notOwned(keyId);
+    return only.keyId;
+  }
+
   /** Returns the cluster's KEKs among those of a reading. */
   #own(all: readonly KekRecord[]): readonly KekRecord[] {
     if (this.#isClosed) throw new KmsError("STOPPING", "the cluster is no longer served");
@@ -100,6 +113,7 @@ export class ClusterView implements Hsm {
     const { records, finding } = owners.claim(cluster, named);
     if (finding !== undefined && finding !== this.#finding) log.error({ cluster }, finding);
     this.#finding = finding;
+    this.#records = records;
     this.#keyIds = new Set(records.flatMap(namesOf));
     return records;
   }

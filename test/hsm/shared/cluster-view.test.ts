@@ -74,3 +74,27 @@ it("with the only lane of a slow token, a trial of mechanisms and a proof do not
   ]);
   expect(most).toBe(1);
 });
+
+it("a cluster decrypts under an earlier key_id of its own KEK, never of another cluster's", async () => {
+  const id = "0a".repeat(16);
+  const asked: string[] = [];
+  const hsm = {
+    decrypt: ({ keyId }: { keyId: string }): Promise<Buffer> => {
+      asked.push(keyId);
+      return Promise.resolve(Buffer.alloc(0));
+    },
+    setKeks: () => undefined,
+    listKeks: () =>
+      Promise.resolve([kekRecord("kek-a", `${id}.n`), kekRecord("kek-b", `${"0b".repeat(16)}.n`)]),
+    lanes: { count: 1, areSlow: false },
+  } as unknown as TokenHsm;
+  const token = new SharedToken(hsm, new KekOwners(), SILENT);
+  const earlier = { ...REQUEST, keyId: `${id}.c${"1".repeat(32)}` };
+  const views = ["a", "b"].map((name) => token.add(name, { objectName: `kek-${name}` }));
+  for (const view of views) await view.listKeks();
+  const [own, other] = views;
+  await own?.decrypt(earlier, PATIENT_CALLER);
+  expect(asked).toEqual([`${id}.n`]);
+  await expect(other?.decrypt(earlier, PATIENT_CALLER)).rejects.toMatchObject({ code: "KEY_MISSING" });
+  await expect(own?.encrypt(earlier, PATIENT_CALLER)).rejects.toMatchObject({ code: "KEY_MISSING" });
+});
