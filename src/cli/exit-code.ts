@@ -8,7 +8,7 @@ export const EXIT_USAGE = 2;
 export const EXIT_UNREACHABLE = 3;
 /** The command ran, but its result could not be written to standard output. */
 export const EXIT_OUTPUT = 4;
-/** Ended by Ctrl-C or another interrupt, at a prompt too: what shells report for a program that SIGINT kills. */
+/** Cancelled by Ctrl-C, another interrupt or at a question: what shells report for a program that SIGINT kills. */
 export const EXIT_INTERRUPTED = 130;
 
 const EXIT_CODES = {

@@ -60,7 +60,7 @@ function emptyProgram(): Command {
       "after",
       `
 Exit codes: 0 done; 1 negative result; 2 usage or configuration; 3 HSM or network not reachable; 4 the result could not be
-written to standard output; 130 interrupted by Ctrl-C, a signal, or the end of the input at a prompt.
+written to standard output; 130 cancelled by Ctrl-C, a signal, or the answer to a question.
 With --output json, a command that fails ends its standard error with the line {"error": {"code", "message", "next"}}.
 Fields and codes are never renamed or removed within a major version; new ones may be added.
 

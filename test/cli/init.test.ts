@@ -144,7 +144,7 @@ describe.runIf(process.getuid?.() === 0)("as root", () => {
     ]);
     expect(closed.code).not.toBe(0);
     expect(refused).toMatchObject({
-      code: 1,
+      code: 130,
       said: expect.stringMatching(/cancelled; nothing was written/) as string,
     });
     expect(readdirSync(root)).toEqual([]);

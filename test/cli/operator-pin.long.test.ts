@@ -125,7 +125,7 @@ describe("on a terminal", () => {
   it("Ctrl-C at the prompt ends the command without a PIN attempt", async () => {
     const before = logins();
     const { code } = await onTerminal("PIN of token", "\u0003", "keys", "list", "--key", withUnlock());
-    expect(code).toBe(1);
+    expect(code).toBe(130);
     expect(logins()).toBe(before);
   });
 

@@ -41,14 +41,14 @@ it("'keys destroy' destroys nothing if another key_id or none is typed", async (
   const { keyId } = created;
   const destroy = ["keys", "destroy", keyId, "--key", uri, "--i-understand-data-is-lost", keyId];
   const refusals = [
-    ["another\r", "another key_id was typed; nothing was destroyed"],
+    ["another\r", 1, "another key_id was typed; nothing was destroyed"],
     // Ctrl-C and Ctrl-D.
-    ["\x03", "no key_id was typed; nothing was destroyed"],
-    ["\x04", "no key_id was typed; nothing was destroyed"],
+    ["\x03", 130, "no key_id was typed; nothing was destroyed"],
+    ["\x04", 130, "no key_id was typed; nothing was destroyed"],
   ] as const;
-  for (const [keys, refusal] of refusals) {
+  for (const [keys, exitCode, refusal] of refusals) {
     const [code, output] = await type(keys, ...destroy);
-    expect([code, output.endsWith(`kms-pkcs11: ${refusal}\r\n`)], output).toEqual([1, true]);
+    expect([code, output.endsWith(`kms-pkcs11: ${refusal}\r\n`)], output).toEqual([exitCode, true]);
   }
   await expect(type(`${keyId}\r`, ...destroy)).resolves.toEqual([
     0,
