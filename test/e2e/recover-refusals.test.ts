@@ -112,12 +112,16 @@ it.each(VERBS)("a user who may not %s Secrets deletes none and learns what to gr
 
 it("a wrong number typed at the question deletes nothing", async () => {
   const before = await recorded();
-  for (const answer of ["1\r", "yes\r", "\x03", "\x04"]) {
+  const answers = [
+    ["1\r", 1, "another number was typed"],
+    ["yes\r", 1, "another number was typed"],
+    // Ctrl-C and Ctrl-D.
+    ["\x03", 130, "no number was typed"],
+    ["\x04", 130, "no number was typed"],
+  ] as const;
+  for (const [answer, exitCode, refusal] of answers) {
     const { code, stdout } = await onTerminal({ prompt: QUESTION, answer }, command(), env);
-    expect([code, stdout]).toEqual([
-      1,
-      expect.stringContaining("the number was not typed; nothing was deleted"),
-    ]);
+    expect([code, stdout]).toEqual([exitCode, expect.stringContaining(`${refusal}; nothing was deleted`)]);
   }
   expect([await stored(), await recorded()]).toEqual([[true, true], before]);
 });
