@@ -152,10 +152,11 @@ export class TokenHsm implements Hsm, TokenAdministration {
   }
 
   generate(request: GenerateRequest): Promise<KekRecord> {
+    const { kind, mechanism = "auto" } = request;
+    const mayMakeRsa = mechanism === "rsa-oaep" || (mechanism === "auto" && ["auto", "rsa"].includes(kind));
+    if (!mayMakeRsa) return this.#hosts.control(Op.generate, request);
     const limitMs = Math.max(CONTROL_TIMEOUT_FACTOR * this.#requestTimeoutMs, RSA_TIMEOUT_MS);
-    return request.mechanism === "rsa-oaep"
-      ? this.#hosts.control(Op.generate, request, () => limitMs)
-      : this.#hosts.control(Op.generate, request);
+    return this.#hosts.control(Op.generate, request, () => limitMs);
   }
 
   async destroy(

@@ -157,6 +157,20 @@ it("a KEK works on a token with short CKA_IDs that refuses 3072 bits and signs d
   expect(await objectsNamed(label)).toEqual([]);
 });
 
+it.each(["auto", "rsa-oaep"] as const)(
+  "a token may take long to make RSA pairs for mechanism %s",
+  async (mechanism) => {
+    const { hsm } = openToken(token.fault, { objectName: "slow", requestTimeoutMs: 1_000 });
+    await hsm.listKeks();
+    // Longer in all than any other control call may take: five request timeouts.
+    token.fault.set(RSA_ONLY, "C_GenerateKeyPair sleep 2800");
+    const label = `slow@2026010${mechanism.length}T000000Z`;
+    const made = await hsm.generate({ label, ckaId: "0d".repeat(16), kind: "auto", mechanism });
+    expect(made.kind).toBe("rsa");
+    expect(await hsm.destroy(made)).toBe(2);
+  },
+);
+
 it("nothing remains when the token fails to make the second pair, or does not sign", async () => {
   const hsm = open("half");
   await hsm.listKeks();
