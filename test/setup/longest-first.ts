@@ -7,7 +7,7 @@ import { BaseSequencer, type TestSequencerConstructor, type TestSpecification } 
 export const LONGEST = {
   tests: [
     "test/hsm/hosts/hangs.long.test.ts",
-    "test/compose/rotation.test.ts",
+    "test/compose/rotation.long.test.ts",
     "test/hsm/token-faults.long.test.ts",
     "test/bench/cases.long.test.ts",
     "test/compose/load-time-store.long.test.ts",
