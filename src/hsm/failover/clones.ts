@@ -90,10 +90,10 @@ export class Clones {
           : "key refused: it has the label and CKA_ID of another token's KEK, and no fingerprint that shows it to be a clone",
       );
     }
-    const difference = isComparable
-      ? `a different value, ${record.keyId}`
-      : `no fingerprint to compare, ${record.keyId}`;
-    return `not cloned to ${token}: the key there with this label and CKA_ID has ${difference}, and is refused`;
+    const why = isComparable
+      ? "the key there with this label and CKA_ID has a different value"
+      : "the key there with this label and CKA_ID has no fingerprint to compare";
+    return `not cloned to ${token}: ${why}, ${record.keyId}, and is refused`;
   }
 }
 
