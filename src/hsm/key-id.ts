@@ -88,6 +88,15 @@ export function mayBeNamed({ keyId, aliases }: KeyIds, wanted: string): boolean 
   return !keyIds.includes(wanted) && mayHaveHadKeyId(keyIds, wanted);
 }
 
+/** Returns the only one of these KEKs that may be the one a key_id names; undefined if there is none, or more than one. */
+export function onlyMayBeNamed<K extends { readonly record: KeyIds }>(
+  keks: readonly K[],
+  wanted: string,
+): K | undefined {
+  const [only, another] = keks.filter(({ record }) => mayBeNamed(record, wanted));
+  return another === undefined ? only : undefined;
+}
+
 /**
  * Returns whether a KEK with these key_ids has the wanted one, or may have had it before its HSM computed the
  * fingerprint by another method, for instance because `CKA_ENCRYPT` was taken from it.

@@ -148,10 +148,9 @@ export class BackgroundCheck {
     const unproven = keyIds.filter(
       (keyId) => prover.isUntried(keyId) || prover.proofOf(keyId).failure !== undefined,
     );
-    const canWait = unproven.every(
-      (keyId) => used !== undefined && keyId !== used && !prover.isUntried(keyId),
-    );
-    this.#failedProofs = unproven.length > 0 && canWait ? this.#failedProofs + 1 : 0;
+    const isUrgent =
+      used === undefined || unproven.some((keyId) => keyId === used || prover.isUntried(keyId));
+    this.#failedProofs = unproven.length === 0 || isUrgent ? 0 : this.#failedProofs + 1;
     return unproven.length === 0;
   }
 

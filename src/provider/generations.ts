@@ -2,7 +2,7 @@
 // is a pure function of immutable attributes and the time, so that every node that reads the token computes the same
 // answer without a file, a pointer or an election.
 import { KmsError } from "../errors.js";
-import { hasKeyId, mayBeNamed, namesValue } from "../hsm/key-id.js";
+import { hasKeyId, namesValue, onlyMayBeNamed } from "../hsm/key-id.js";
 import { PUBLIC_KEY, type KekRecord } from "../hsm/port.js";
 import { parseInstant } from "./kek-label.js";
 
@@ -187,10 +187,7 @@ export function findByKeyId(schedule: Schedule, keyId: string): Generation | und
  * that a wrong KEK is refused.
  */
 export function findForDecrypt(schedule: Schedule, keyId: string): Generation | undefined {
-  const named = findByKeyId(schedule, keyId);
-  if (named !== undefined) return named;
-  const [only, another] = schedule.generations.filter(({ record }) => mayBeNamed(record, keyId));
-  return another === undefined ? only : undefined;
+  return findByKeyId(schedule, keyId) ?? onlyMayBeNamed(schedule.generations, keyId);
 }
 
 /** Returns the generations of one schedule that the other does not contain. */

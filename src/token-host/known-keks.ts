@@ -1,5 +1,5 @@
 // The generations of the KEK that one lane has found, by their key_ids.
-import { mayBeNamed, namesValue } from "../hsm/key-id.js";
+import { namesValue, onlyMayBeNamed } from "../hsm/key-id.js";
 import { PUBLIC_KEY } from "../hsm/port.js";
 import type { Kek } from "./kek.js";
 
@@ -32,10 +32,9 @@ export class KnownKeks {
    * another method; undefined if there is none, or more than one. A protected key takes precedence.
    */
   formerlyCalled(keyId: string): Kek | undefined {
-    const similar = [...this.named].filter(({ record }) => mayBeNamed(record, keyId));
-    const secure = similar.filter(({ record }) => record.unprotected.length === 0);
-    const [only, another] = secure.length > 0 ? secure : similar;
-    return another === undefined ? only : undefined;
+    const named = [...this.named];
+    const secure = named.filter(({ record }) => record.unprotected.length === 0);
+    return onlyMayBeNamed(secure, keyId) ?? onlyMayBeNamed(named, keyId);
   }
 
   /** Replaces all generations by those of a new reading. */

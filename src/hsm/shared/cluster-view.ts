@@ -1,7 +1,7 @@
 // One cluster's view of a token that several clusters share: the HSM port, limited to the KEK with the cluster's name. It
 // refuses every other KEK, although the token's hosts know them all.
 import { KmsError } from "../../errors.js";
-import { mayBeNamed } from "../key-id.js";
+import { onlyMayBeNamed } from "../key-id.js";
 import type { Log } from "../../log.js";
 import type { MechanismChoice } from "../mechanisms.js";
 import type { Caller, CryptRequest, Hsm, HsmState, KekRecord, ProbeResult } from "../port.js";
@@ -97,9 +97,10 @@ export class ClusterView implements Hsm {
    */
   #presentKeyId(keyId: string): string {
     if (this.#keyIds.has(keyId)) return keyId;
-    const [only, another] = this.#records.filter((record) => mayBeNamed(record, keyId));
-    if (only === undefined || another !== undefined) throw notOwned(keyId);
-    return only.keyId;
+    const keks = this.#records.map((record) => ({ record }));
+    const only = onlyMayBeNamed(keks, keyId);
+    if (only === undefined) throw notOwned(keyId);
+    return only.record.keyId;
   }
 
   /** Returns the cluster's KEKs among those of a reading. */
