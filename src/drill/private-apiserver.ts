@@ -138,7 +138,7 @@ function apiserverArguments(
     "--service-account-issuer=https://kubernetes.default.svc",
     `--service-account-key-file=${at("service-account.key")}`,
     `--service-account-signing-key-file=${at("service-account.key")}`,
-    // Any range will do: of Services outside it, in IPv6 too, the API server only warns.
+    // Any range will do: the API server only warns of Services outside it, IPv6 included.
     "--service-cluster-ip-range=10.96.0.0/16",
     // Its own address must not get into the snapshot's Endpoints.
     "--endpoint-reconciler-type=none",

@@ -220,7 +220,7 @@ export class Keyring {
     if (renamed !== undefined) {
       log.warn(
         { keyId, label, now: renamed },
-        "the HSM computes another fingerprint for this KEK, so its key_id has changed; it decrypts what is stored under the earlier one",
+        "the HSM no longer computes the same fingerprint for this KEK, so its key_id has changed; it still decrypts what is stored under the earlier key_id",
       );
     } else if (inUse?.() === keyId) log.error({ keyId, label }, "the active KEK is gone from the token");
     else log.warn({ keyId, label }, "a KEK that is not active is no longer on the token");

@@ -43,7 +43,7 @@ export class Dispatcher {
   readonly #background = new BackgroundJobs();
   /** Every unsettled job, the oldest first. */
   readonly #jobs = new Set<Job>();
-  /** Number of unsettled jobs that are no proofs. */
+  /** Number of unsettled jobs other than proofs. */
   #awaited = 0;
   #lastAnswerAt = -Infinity;
   #sweeper: NodeJS.Timeout | undefined;
@@ -109,8 +109,8 @@ export class Dispatcher {
   }
 
   /**
-   * Opens another session on a slow token, but for no proof: those of many clusters would open all sessions at a start, when
-   * nothing is quick. If there is no host, fails the waiting requests once a start has failed.
+   * Opens another session on a slow token, but not for proofs: at a start, when every token seems slow, those of many clusters
+   * would open all sessions. If there is no host, fails the waiting requests once a start has failed.
    */
   #growOrGiveUp(): void {
     if (this.#hosts.ready.length > 0) {
