@@ -56,6 +56,12 @@ it("a drill passes although the token takes longer to log in than an unlock wait
 });
 
 describe("without encryption", () => {
+  const heldKek = (proven: boolean, detail: string): object => ({
+    found: true,
+    proven,
+    detail: expect.stringContaining(detail) as string,
+  });
+
   beforeAll(() => {
     stage.configure({ hsm: { startTimeout: "10s" } });
   });
@@ -63,26 +69,14 @@ describe("without encryption", () => {
   it("a KEK that may only decrypt is proven by a DEK seed that the snapshot holds", async () => {
     kms.fault.set(DECRYPT_ONLY);
     const report = await drill();
-    expect(report.keks).toMatchObject([
-      {
-        found: true,
-        proven: true,
-        detail: expect.stringContaining("decrypts a stored DEK seed and does not encrypt") as string,
-      },
-    ]);
+    expect(report.keks).toMatchObject([heldKek(true, "decrypts a stored DEK seed and does not encrypt")]);
     expect(outcomeOf(report, "keks")).toBe("passed");
   });
 
   it("a KEK that neither encrypts nor decrypts is not proven", async () => {
     kms.fault.set(DECRYPT_ONLY, "C_Decrypt rv 0x40");
     const report = await drill();
-    expect(report.keks).toMatchObject([
-      {
-        found: true,
-        proven: false,
-        detail: expect.stringContaining("does not decrypt a stored DEK seed") as string,
-      },
-    ]);
+    expect(report.keks).toMatchObject([heldKek(false, "does not decrypt a stored DEK seed")]);
     expect(outcomeOf(report, "keks")).toBe("failed");
   });
 });

@@ -8,12 +8,11 @@ import { readUsageReport } from "../../../src/etcd/usage-report.js";
 import { formatStoredObject } from "../../e2e/harness/stored-object.js";
 import { startEtcd, type TestEtcd } from "../../support/etcd.js";
 import { freePort } from "../../support/free-port.js";
-import { runCommand } from "../../support/command.js";
 import { usePlugin } from "../../support/plugin-fixture.js";
 import type { CommandResult } from "../../support/plugin-process.js";
 import { sealedObject, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
 import { makeFolder, tokenUri } from "../../support/token.js";
-import { key, SECRET, stockEtcd } from "./stocked-etcd.js";
+import { etcdCommands, key, SECRET, stockEtcd } from "./stocked-etcd.js";
 
 let etcd: TestEtcd;
 const kms = usePlugin({}, { token: { kek: true, faults: [] }, start: false });
@@ -32,13 +31,7 @@ beforeAll(async () => {
 
 afterAll(() => etcd.remove());
 
-const runRaw = (...args: string[]): Promise<CommandResult> =>
-  runCommand(["etcd", ...args], { ...kms.token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
-const run = async (...args: string[]): Promise<CommandResult> => {
-  const result = await runRaw(...args);
-  expect(result.stdout + result.stderr).not.toContain(SECRET);
-  return result;
-};
+const { run, runRaw } = etcdCommands(() => ({ ...kms.token.env, ETCDCTL_ENDPOINTS: etcd.endpoint }));
 const absent = (): string => tokenUri({ ...kms.token, label: "none" }, "kms-kek");
 const verify = (...args: string[]): Promise<CommandResult> =>
   run("verify", "--config", kms.plugin.configFile, ...args);

@@ -1,13 +1,12 @@
 // The `etcd` commands with several tokens of which one does not decrypt, or none is usable.
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { runCommand } from "../../support/command.js";
 import { startEtcd, type TestEtcd } from "../../support/etcd.js";
 import { usePlugin } from "../../support/plugin-fixture.js";
-import type { CommandResult, PluginProcess } from "../../support/plugin-process.js";
+import type { PluginProcess } from "../../support/plugin-process.js";
 import { SoftHsmClone } from "../../support/softhsm-clone.js";
 import { makeFolder, tokenUri } from "../../support/token.js";
-import { key, SECRET, stockEtcd } from "./stocked-etcd.js";
+import { etcdCommands, key, SECRET, stockEtcd } from "./stocked-etcd.js";
 
 const kms = usePlugin({}, { token: { kek: true, faults: [] }, start: false });
 let etcd: TestEtcd;
@@ -24,13 +23,7 @@ beforeAll(async () => {
 
 afterAll(() => etcd.remove());
 
-const runRaw = (...args: string[]): Promise<CommandResult> =>
-  runCommand(["etcd", ...args], { ...kms.token.env, ETCDCTL_ENDPOINTS: etcd.endpoint });
-const run = async (...args: string[]): Promise<CommandResult> => {
-  const result = await runRaw(...args);
-  expect(result.stdout + result.stderr).not.toContain(SECRET);
-  return result;
-};
+const { run, runRaw } = etcdCommands(() => ({ ...kms.token.env, ETCDCTL_ENDPOINTS: etcd.endpoint }));
 const absent = (): string => tokenUri({ ...kms.token, label: "none" }, "kms-kek");
 
 describe("with several tokens", () => {

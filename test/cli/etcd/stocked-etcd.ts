@@ -1,7 +1,11 @@
 // An etcd with objects as API servers store them: 300 secrets under one DEK seed, one each under a local KEK and with
 // an older data key, one in clear, and one under another provider.
 
+import { expect } from "vitest";
+
+import { runCommand } from "../../support/command.js";
 import type { TestEtcd } from "../../support/etcd.js";
+import type { CommandResult } from "../../support/plugin-process.js";
 import type { ReachablePlugin } from "../../support/reachable-plugin.js";
 import { newSeed, sealedValue, type StoredSeed } from "../../support/stored-secrets.js";
 
@@ -31,4 +35,20 @@ export async function stockEtcd(etcd: TestEtcd, one: ReachablePlugin): Promise<S
     [key("leftover"), Buffer.from("k8s:enc:aescbc:v1:key1:0123456789abcdef")],
   ]);
   return direct;
+}
+
+type Run = (...args: string[]) => Promise<CommandResult>;
+
+/** Returns functions that run `etcd` commands: `runRaw`, and `run`, which requires that no secret is in their output. */
+export function etcdCommands(env: () => Readonly<Record<string, string>>): {
+  readonly run: Run;
+  readonly runRaw: Run;
+} {
+  const runRaw: Run = (...args) => runCommand(["etcd", ...args], env());
+  const run: Run = async (...args) => {
+    const result = await runRaw(...args);
+    expect(result.stdout + result.stderr).not.toContain(SECRET);
+    return result;
+  };
+  return { run, runRaw };
 }

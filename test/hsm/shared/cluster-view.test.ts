@@ -1,8 +1,14 @@
-// Whose turn a call takes on a token that clusters share.
+// Whose turn a call takes on a token that clusters share, and under which key_ids a cluster's KEK decrypts.
 
 import { expect, it } from "vitest";
 
-import { BACKGROUND_CALLER, PATIENT_CALLER, PROOF_CALLER, type Caller } from "../../../src/hsm/port.js";
+import {
+  BACKGROUND_CALLER,
+  PATIENT_CALLER,
+  PROOF_CALLER,
+  type Caller,
+  type Hsm,
+} from "../../../src/hsm/port.js";
 import { KekOwners } from "../../../src/hsm/shared/kek-owners.js";
 import { SharedToken } from "../../../src/hsm/shared/shared-token.js";
 import type { TokenHsm } from "../../../src/hsm/token-hsm.js";
@@ -12,6 +18,29 @@ import { kekRecord } from "../../support/kek-record.js";
 const KEY_ID = "01.c0123456789abcdef";
 const REQUEST = { keyId: KEY_ID, mechanism: 1, aad: Buffer.alloc(0), data: Buffer.alloc(0) };
 
+/**
+ * Returns the views of clusters a, b and so on, one for each key_id, after they have read the token.
+ * @param calls those of the token that the test makes
+ */
+async function viewsOf(
+  keyIds: readonly string[],
+  calls: Partial<Record<"encrypt" | "decrypt" | "probe", unknown>>,
+  areSlow = false,
+): Promise<Hsm[]> {
+  const names = keyIds.map((_keyId, at) => "abc".charAt(at));
+  const records = keyIds.map((keyId, at) => kekRecord(`kek-${names[at] ?? ""}`, keyId));
+  const hsm = {
+    ...calls,
+    setKeks: () => undefined,
+    listKeks: () => Promise.resolve(records),
+    lanes: { count: 1, areSlow },
+  } as unknown as TokenHsm;
+  const token = new SharedToken(hsm, new KekOwners(), SILENT);
+  const views = names.map((name) => token.add(name, { objectName: `kek-${name}` }));
+  for (const view of views) await view.listKeks();
+  return views;
+}
+
 /** Returns the share that the dispatcher is given for a call. */
 async function shareOf(caller: Caller): Promise<string | undefined> {
   const shares: (string | undefined)[] = [];
@@ -19,17 +48,9 @@ async function shareOf(caller: Caller): Promise<string | undefined> {
     shares.push(share);
     return Promise.resolve(Buffer.alloc(0));
   };
-  const hsm = {
-    encrypt: call,
-    decrypt: call,
-    setKeks: () => undefined,
-    listKeks: () => Promise.resolve([kekRecord("kek-a", KEY_ID)]),
-    lanes: { count: 1, areSlow: false },
-  } as unknown as TokenHsm;
-  const view = new SharedToken(hsm, new KekOwners(), SILENT).add("a", { objectName: "kek-a" });
-  await view.listKeks();
-  await view.encrypt(REQUEST, caller);
-  await view.decrypt(REQUEST, caller);
+  const [view] = await viewsOf([KEY_ID], { encrypt: call, decrypt: call });
+  await view?.encrypt(REQUEST, caller);
+  await view?.decrypt(REQUEST, caller);
   expect(shares[0]).toBe(shares[1]);
   return shares[0];
 }
@@ -58,19 +79,11 @@ it("with the only lane of a slow token, a trial of mechanisms and a proof do not
     running--;
     return Buffer.alloc(0);
   };
-  const hsm = {
-    encrypt: call,
-    probe: call,
-    setKeks: () => undefined,
-    listKeks: () => Promise.resolve([kekRecord("kek-a", KEY_ID)]),
-    lanes: { count: 1, areSlow: true },
-  } as unknown as TokenHsm;
-  const view = new SharedToken(hsm, new KekOwners(), SILENT).add("a", { objectName: "kek-a" });
-  await view.listKeks();
+  const [view] = await viewsOf([KEY_ID], { encrypt: call, probe: call }, true);
   await Promise.all([
-    view.probe(KEY_ID, "auto"),
-    view.encrypt(REQUEST, PROOF_CALLER),
-    view.probe(KEY_ID, "auto"),
+    view?.probe(KEY_ID, "auto"),
+    view?.encrypt(REQUEST, PROOF_CALLER),
+    view?.probe(KEY_ID, "auto"),
   ]);
   expect(most).toBe(1);
 });
@@ -78,21 +91,12 @@ it("with the only lane of a slow token, a trial of mechanisms and a proof do not
 it("a cluster decrypts under an earlier key_id of its own KEK, never of another cluster's", async () => {
   const id = "0a".repeat(16);
   const asked: string[] = [];
-  const hsm = {
-    decrypt: ({ keyId }: { keyId: string }): Promise<Buffer> => {
-      asked.push(keyId);
-      return Promise.resolve(Buffer.alloc(0));
-    },
-    setKeks: () => undefined,
-    listKeks: () =>
-      Promise.resolve([kekRecord("kek-a", `${id}.n`), kekRecord("kek-b", `${"0b".repeat(16)}.n`)]),
-    lanes: { count: 1, areSlow: false },
-  } as unknown as TokenHsm;
-  const token = new SharedToken(hsm, new KekOwners(), SILENT);
+  const decrypt = ({ keyId }: { readonly keyId: string }): Promise<Buffer> => {
+    asked.push(keyId);
+    return Promise.resolve(Buffer.alloc(0));
+  };
   const earlier = { ...REQUEST, keyId: `${id}.c${"1".repeat(32)}` };
-  const views = ["a", "b"].map((name) => token.add(name, { objectName: `kek-${name}` }));
-  for (const view of views) await view.listKeks();
-  const [own, other] = views;
+  const [own, other] = await viewsOf([`${id}.n`, `${"0b".repeat(16)}.n`], { decrypt });
   await own?.decrypt(earlier, PATIENT_CALLER);
   expect(asked).toEqual([`${id}.n`]);
   await expect(other?.decrypt(earlier, PATIENT_CALLER)).rejects.toMatchObject({ code: "KEY_MISSING" });
