@@ -13,14 +13,14 @@ interface CompileCache {
 }
 
 /**
- * Keeps V8's young generation at its first size: 1 MB, or what --min-semi-space-size says. By default, 30 MB of young garbage
- * grow. Affects the cache: call it before that is used.
+ * Keeps V8's young generation at its first size: 1 MB, or what --min-semi-space-size says. By default, it grows to 30 MB of
+ * garbage. It affects the compile cache, so call it before that is used.
  */
 export function limitYoungGarbage(): void {
   setFlagsFromString("--semi-space-growth-factor=1");
 }
 
-/** Keeps V8 from letting garbage grow to a multiple of what is in use. Affects the cache as well. */
+/** Keeps V8 from letting garbage grow to a multiple of what is in use. Also affects the compile cache. */
 export function limitGarbage(): void {
   setFlagsFromString("--heap-growing-percent=40");
 }

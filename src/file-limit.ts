@@ -1,4 +1,4 @@
-// The limits on open files: what to do when one is reached (open(2): EMFILE, ENFILE), and whether that of this process
+// The limits on open files: what to do when one is reached (open(2): EMFILE, ENFILE), and whether this process's own limit
 // (RLIMIT_NOFILE, getrlimit(2)) is too low. With a low limit, a command would fail at an unpredictable point, and a plugin
 // would start without being able to start a token host.
 import { readFileSync } from "node:fs";

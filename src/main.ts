@@ -19,7 +19,7 @@ if (tooLow === undefined) await runProgram();
 else fail(tooLow);
 
 async function runProgram(): Promise<void> {
-  // Commands that read much are faster without, and end soon.
+  // Other commands end soon, and those that read much data are slower with these limits.
   if (process.argv[2] === "serve") {
     limitYoungGarbage();
     returnUnusedMemoryRegularly();
@@ -30,7 +30,7 @@ async function runProgram(): Promise<void> {
     const { run } = await import("./cli/program.js");
     await run(process.argv);
   } catch (error) {
-    // Other processes' files count too, if the system's own limit is reached.
+    // The system's own limit may be reached, to which other processes' files count too.
     const limit = fileLimitIn(error);
     if (limit === undefined) throw error;
     fail(limit);

@@ -8,7 +8,7 @@ export const UNUSED_MEMORY_LIBRARY = fileURLToPath(
   new URL(`unused-memory-${process.arch}.node`, import.meta.url),
 );
 
-/** Less than half of a slab, so that it is taken from one. */
+/** Less than half of a slab, so that Node.js takes such a buffer from a slab. */
 const SMALL_BYTES = 1024;
 
 /** Sizes in bytes, and numbers, of the blocks that overwrite freed ones. */
@@ -26,10 +26,10 @@ export const RETURN_MEMORY_EVERY_MS = 10_000;
  */
 export function returnUnusedMemory(library: string): void {
   try {
-    // Loading it is all that it is for; it exports nothing.
+    // The library does its work while it is loaded, and exports nothing.
     process.dlopen({ exports: {} }, library);
   } catch {
-    // Nothing depends on it.
+    // The memory stays in use.
   }
 }
 
@@ -45,12 +45,13 @@ export function returnUnusedMemoryRegularly(): void {
  * of requests, do not stay in memory. Blocks this thread for some tens of milliseconds; for rare use.
  */
 export function dropFreedMemory(): void {
-  // Small buffers share a slab, which lives as long as one of them: the next ones begin another slab.
+  // Small buffers share a slab, which lives as long as any of them. These fill the current slab, so that later buffers get
+  // another one.
   for (let used = 0; used < 2 * Buffer.poolSize; used += SMALL_BYTES) Buffer.allocUnsafe(SMALL_BYTES).fill(0);
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   collect();
-  // The allocator keeps small blocks that were freed, with what they held: these take their places.
+  // The allocator keeps freed small blocks with their content; new blocks overwrite it.
   overwriteFreedBlocks();
   collect();
   returnUnusedMemory(UNUSED_MEMORY_LIBRARY);

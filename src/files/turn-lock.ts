@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 
 const ABANDONED_MS = 10_000;
-/** How long to wait for the lock: longer than a dead holder's file is respected, plus the turns of others after it. */
+/** How long to wait for the lock: until a dead holder's file counts as abandoned, plus the turns of others after that. */
 const PATIENCE_MS = ABANDONED_MS + 5_000;
 const POLL_MS = 15;
 

@@ -13,7 +13,7 @@ export function nearestExisting(folder: string): string {
 }
 
 /**
- * Makes a file of 4 KiB in the folder, or in the one in which it will be created, and removes it.
+ * Makes a file of 4 KiB in the folder, or in the nearest existing one above it, and removes it again.
  * @throws NodeJS.ErrnoException that names a path
  */
 export function requireWritableFolder(folder: string): void {
