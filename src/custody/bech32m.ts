@@ -13,7 +13,7 @@ export type Decoded =
   /** `at` is empty if the positions of the wrong characters cannot be computed. */
   | { readonly ok: false; readonly is: "alphabet" | "checksum"; readonly at: readonly number[] };
 
-/** Returns the number of characters after the separator that encode so many bytes, with the checksum. */
+/** Returns how many characters follow the separator for this many bytes, checksum included. */
 export function encodedLength(bytes: number): number {
   return Math.ceil((bytes * 8) / 5) + CHECKSUM_LENGTH;
 }
@@ -71,7 +71,9 @@ function locate(syndrome: number, length: number): number[] {
   return [];
 }
 
-/** Returns the remainder after more values. It is linear: the remainder of an error alone starts from the error. */
+/**
+ * Returns the remainder after more values. The checksum is linear, so the remainder of an error does not depend on the data.
+ */
 function polymod(values: Uint8Array, start: number): number {
   let remainder = start;
   for (const value of values) remainder = step(remainder, value);

@@ -1,5 +1,5 @@
-// Whether a PIN that custodians have opened may still be tried. A renewal gives the token another PIN; a plugin that was not
-// locked before would spend a PIN attempt with the earlier one. The files of a renewal show it without an attempt.
+// Whether a PIN that custodians have opened may still be tried. A renewal gives the token another PIN, and a plugin that
+// still holds the earlier one would spend a PIN attempt on it. The files of the renewal show that without an attempt.
 import { KmsError } from "../errors.js";
 import { readNext, readSealedPin } from "./sealed-pin-file.js";
 import type { SealedPin } from "./sealed-pin.js";

@@ -1,12 +1,12 @@
-// A random PIN that a token accepts. Only characters that every token's rules know: digits and ASCII letters, of each
-// kind at least one, since some tokens require that. Knows nothing of tokens but the lengths that they report.
+// A random PIN that a token accepts. Contains only characters that every token accepts: digits, and ASCII letters in both
+// cases, at least one of each kind, since some tokens require that. Knows only the lengths that tokens report.
 import { randomInt } from "node:crypto";
 import { KmsError } from "../errors.js";
 
 const KINDS = ["0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"] as const;
 /** 190 bits with letters, 106 bits with digits only. */
 const USUAL_LENGTH = 32;
-/** A token locks after a few wrong PINs, so six digits are the least that is still used anywhere. */
+/** Six digits are the shortest PIN in common use; they suffice, since a token locks after a few wrong PINs. */
 const LEAST_LENGTH = 6;
 /** A sealed PIN is padded to this length. */
 const MOST_LENGTH = 255;

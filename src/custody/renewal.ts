@@ -1,6 +1,6 @@
 // Replaces the PIN of a token by a random one that nobody has seen, split among custodians in a new epoch. The token is
 // never lost: the new sealed PIN is on disk, and its shares are confirmed, before the token is asked to change anything.
-// Two files say how far it came: `.prepared` (shares are handed out; the token has not been asked) and `.next` (the token
+// Two files record how far it came: `.prepared` (shares are handed out; the token has not been asked) and `.next` (the token
 // may have either PIN). After a kill, the PIN in force is found by trying: at most one PIN attempt each.
 import { KmsError } from "../errors.js";
 import { Gathering } from "./gathering.js";
@@ -22,18 +22,18 @@ export interface TokenOfPin {
    * Tries a PIN, with at most one PIN attempt. Returns why the token refuses it; undefined if it is in force.
    * @param name identifies the PIN in the record of attempts, across restarts
    * @param isOnlyOneLeft whether the token has refused the only other PIN that it can have
-   * @throws KmsError if that was not found out
+   * @throws KmsError if that is still unknown
    */
   refusalOf(pin: Buffer, name: string, isOnlyOneLeft: boolean): Promise<KmsError | undefined>;
   /**
-   * Changes the PIN that `refusalOf` has found to be in force. Returns why the token refuses to; undefined if it says that
-   * it did.
+   * Changes the PIN that `refusalOf` has found to be in force. Returns why the token refused; undefined if it reports
+   * success.
    * @throws KmsError if the outcome is unknown
    */
   change(pin: Buffer, fresh: Buffer): Promise<KmsError | undefined>;
 }
 
-/** What a renewal needs of the operator's side. */
+/** What a renewal needs from the operator. */
 export interface Renewal {
   /** Path of the sealed PIN. */
   readonly path: string;
@@ -42,7 +42,7 @@ export interface Renewal {
   readonly gather: (among: readonly Gathering[]) => Promise<Gathering>;
   /** How many shares the new PIN gets, and how many open it. */
   readonly plan: { readonly threshold: number; readonly shares: number };
-  /** Returns a new PIN, which the token does not mistake for this one. The renewal zeroes it. */
+  /** Returns a new PIN, which no record of refused PINs mistakes for the present one. The renewal zeroes it. */
   readonly choosePin: (present: Buffer) => Buffer;
   /** Hands out the shares, and resolves once their custodians have confirmed them. @throws KmsError CANCELLED */
   readonly handOut: (made: SplitPin) => Promise<void>;
@@ -128,7 +128,7 @@ async function replace(renewal: Renewal, { sealed, pin }: InForce, latest: numbe
       for (const { point } of made.shares) point.fill(0);
     }
     await begin();
-    // The shares took their time: log in again, so that a lost session is not found in C_SetPIN.
+    // Handing out the shares may have taken long: log in again, so that a session lost meanwhile does not make C_SetPIN fail.
     const refusal = await token.refusalOf(pin, nameOf(sealed), false);
     if (refusal !== undefined) throw refusal;
     commitPrepared(path);
@@ -138,7 +138,8 @@ async function replace(renewal: Renewal, { sealed, pin }: InForce, latest: numbe
       { sealed: made.sealed, pin: fresh },
       { sealed, pin },
     ];
-    // If the answer was lost, the present PIN goes first: unlike the new one, it is never in force again once it is refused.
+    // If the answer was lost, the present PIN is tried first: unlike the new one, it cannot come into force after it was
+    // refused.
     return await settle(renewal, made.sealed, asked.is === "done" ? order : order.reverse());
   } finally {
     fresh.fill(0);
