@@ -99,7 +99,7 @@ export function onlyMayBeNamed<K extends { readonly record: KeyIds }>(
 
 /**
  * Returns whether a KEK with these key_ids has the wanted one, or may have had it before its HSM computed the
- * fingerprint by another method, for instance because `CKA_ENCRYPT` was taken from it.
+ * fingerprint by another method, for instance because its `CKA_ENCRYPT` has been set to false.
  * @param others key_ids that other KEKs have now
  */
 export function mayHaveHadKeyId(

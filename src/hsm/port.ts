@@ -22,7 +22,7 @@ export interface TokenDescription {
   readonly loginRequired: boolean;
   /** Whether the token host is logged in already. */
   readonly loggedIn: boolean;
-  /** How long a call that uses no key took when a token host opened the token, at least, in ms. */
+  /** Shortest time that a call without a key took when a token host opened the token, in ms. */
   readonly callMs?: number;
   readonly pinCountLow: boolean;
   readonly pinFinalTry: boolean;

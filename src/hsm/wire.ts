@@ -1,5 +1,5 @@
-// The wire between the plugin and its token host: length-framed requests and replies over one socketpair a
-// lane. All integers big-endian. Nothing else connects the two programs. What the calls mean is in wire-calls.ts.
+// The wire between the plugin and its token host: length-framed requests and replies over one socketpair for each lane. All
+// integers are big-endian. Nothing else connects the two programs. What the calls mean is in wire-calls.ts.
 //
 //   frame = u32 length of what follows | u32 request id | u8 kind | body
 //

@@ -76,7 +76,7 @@ export class Clones {
 
   #refuse(record: KekRecord, rank: number, known: Known): string {
     const token = this.#tokens[rank] ?? "";
-    // Not if the HSMs compute fingerprints by different methods, or one of them computes none, as without CKA_ENCRYPT.
+    // False if the HSMs compute fingerprints by different methods, or one of them computes none, as without CKA_ENCRYPT.
     const isComparable = !mayBeNamed(record, known.keyId);
     const line = `${record.keyId} ${known.keyId}`;
     if (!this.#reported.has(line)) {

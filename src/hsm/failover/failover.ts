@@ -24,7 +24,7 @@ const RETURN_AFTER_MS = 60_000;
 /** Number of request timeouts for which a reading waits for a slow token once another token has been read. */
 const SLOW_READING = 2;
 
-/** Errors that another token may not return. */
+/** Errors that another token might not return. */
 const MAY_DIFFER: ReadonlySet<ErrorCode> = new Set(["OVERLOADED", "KEY_MISSING", "KEY_UNKNOWN"]);
 
 /** Returns whether another token may succeed after this error. */

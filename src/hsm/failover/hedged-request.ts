@@ -19,7 +19,7 @@ export interface HedgeOptions {
   /** Returns whether an error is final, so that asking another token would not help. */
   readonly isFinal: (error: KmsError) => boolean;
   /**
-   * Called for each token that failed, unless with the final answer, or that a later one overtook.
+   * Called for each token that failed, except with the final answer, and for each that was overtaken by one asked later.
    * @param asked index in `asks`
    */
   readonly onPassedOver: (asked: number) => void;

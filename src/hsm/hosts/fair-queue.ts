@@ -1,11 +1,13 @@
 // The requests that wait for a lane. Clusters that share a token take turns, and none fills all lanes: a request of one
-// cluster waits for at most a few of another's, however many that one sends. Without clusters, all requests are one share
+// cluster waits for at most a few of another's, however many the other sends. Without clusters, all requests are one share
 // and are served in the order of their arrival.
 import type { Job } from "./job.js";
 
 /** Part of the lanes that the requests of one cluster may occupy. */
 const LARGEST_SHARE = 3 / 4;
-/** Number of requests that a cluster may always have in lanes: the next is there when a lane has answered one. */
+/**
+ * Number of requests that a cluster may always have in lanes, so that a lane finds the next one when it has answered one.
+ */
 const LEAST_IN_LANES = 2;
 
 /** Queues jobs, and decides whose turn it is. */

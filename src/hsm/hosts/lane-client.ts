@@ -54,7 +54,7 @@ export class LaneClient {
     stream.on("error", () => undefined);
   }
 
-  /** Whether the token works on a control call, which may take long; other requests should use another lane. */
+  /** Whether the token is busy with a control call, which may take long; other requests should use another lane. */
   get busyWithControl(): boolean {
     return this.#controls > 0;
   }
@@ -121,7 +121,10 @@ export class LaneClient {
     sent.done(reply);
   }
 
-  /** Replies that arrive together share the time since the one before them: while the plugin is busy, replies collect. */
+  /**
+   * Divides the time since the previous reply among replies that arrive together, since they collect while the plugin is
+   * busy.
+   */
   #measure(answered: readonly Sent[], earlierReplyAt: number): void {
     const [first] = answered;
     if (first === undefined || answered.some(({ control }) => control)) return;

@@ -51,7 +51,7 @@ const IDLE_LANES = 2;
  * token may answer again.
  */
 const RETRY = { firstMs: 1_000, capMs: 5 * 60_000 };
-/** One host tries one lane: nothing has to be spread. */
+/** Only one host waits for a lane, so its attempts need no jitter. */
 const WITHOUT_JITTER = (): number => 1;
 /**
  * Largest share of the sessions reported by the token that one host uses. On some tokens that number is shared by all
@@ -90,7 +90,9 @@ export class LaneGrowth {
     this.#waitingSince = this.#lastWaitAt = performance.now();
   }
 
-  /** Records how many requests wait for a lane, and returns whether any does, also in a lane for an earlier request. */
+  /**
+   * Records how many requests wait for a lane; returns whether any does, those in a lane behind an earlier request included.
+   */
   noteWaiting(queued: number): boolean {
     if (queued + this.#host.lanes.waiting === 0) return false;
     const now = performance.now();

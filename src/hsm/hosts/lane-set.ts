@@ -7,7 +7,7 @@ import type { WireFailure } from "../wire-calls.js";
 export const SLOW_SERVICE_MS = 0.4;
 /** Maximum number of requests that one lane of a fast token is given at a time. */
 const PIPELINE = 32;
-/** The same for a slow token: the next request is there when the lane has answered one. */
+/** The same for a slow token, so that the lane finds the next request when it has answered one. */
 const SLOW_PIPELINE = 2;
 /**
  * Time for which a lane whose login was refused gets no request, in ms. The request after that makes it log in again, under
@@ -76,7 +76,7 @@ export class LaneSet {
     return lane;
   }
 
-  /** If another lane can serve, returns it, and gives this one, which cannot be logged in, no request for a while. */
+  /** Returns another lane that can serve, if any; this one, which cannot be logged in, then gets no request for a while. */
   refuse(lane: LaneClient): LaneClient | undefined {
     const other = this.open.find((one) => one !== lane);
     if (other !== undefined) this.#refused.set(lane, performance.now() + REFUSED_MS);

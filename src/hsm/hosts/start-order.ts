@@ -4,9 +4,9 @@ import type { Starts } from "./starts.js";
 /** While a start hangs, another one may run beside it. */
 export const LEAST_SUPERVISORS = 2;
 /**
- * Time without a control call from the first ready host to the start of the warm ones, in ms: first, the KEKs are proven and
- * Status is answered. With many clusters, that takes many calls, which wait for each other; the warm hosts wait no longer
- * than WARM_BY_MS.
+ * Once a host is ready, the warm ones start after this time without a control call, in ms, so that the KEKs are proven and
+ * Status is answered first. With many clusters, that takes many calls, one after the other; the warm hosts wait for at most
+ * WARM_BY_MS.
  */
 const WARM_AFTER_MS = 250;
 const WARM_BY_MS = 3_000;

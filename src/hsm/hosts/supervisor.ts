@@ -21,7 +21,7 @@ export interface SupervisorOptions {
   readonly starts: Starts;
   /** Returns whether a host may be started now. */
   readonly mayStart: () => boolean;
-  /** Returns whether a host that starts now will serve as soon as it is ready: no other one does. */
+  /** Returns whether a host that starts now will serve as soon as it is ready, because no other one does. */
   readonly servesFirst: () => boolean;
   /** Resolves when the answer of `mayStart` may have changed; rejects when the signal aborts. */
   readonly nextChange: (signal: AbortSignal) => Promise<unknown>;

@@ -36,7 +36,7 @@ export class SharedRuns<T> {
     return this.#next;
   }
 
-  /** Has later calls use no result of a run that has begun. */
+  /** Makes later calls ignore the result of any run that has already begun. */
   invalidate(): void {
     this.#validSince = performance.now();
   }

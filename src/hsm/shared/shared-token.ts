@@ -10,7 +10,7 @@ import type { KekOwners } from "./kek-owners.js";
 import { ProofTurns } from "./proof-turns.js";
 import { SharedRuns } from "./shared-runs.js";
 
-/** Number of proofs that are made at a time on a fast token: the next is there when the token has answered one. */
+/** Number of proofs that are made at a time on a fast token, so that it finds the next one when it has answered one. */
 const PROOFS_AT_ONCE = 2;
 /** Part of the lanes of a slow token that proofs may occupy; one lane is occupied by one proof at a time. */
 const SHARE_OF_LANES = 3 / 4;
@@ -24,8 +24,8 @@ export class SharedToken implements ViewedToken {
   readonly #log: Log;
   readonly #clusters = new Map<string, { readonly kek: KekName; readonly view: ClusterView }>();
   /**
-   * Trials of mechanisms and calls of proofs. A trial keeps a lane busy for many calls: if trials had turns of their own, they
-   * would keep the only lane of a slow token from proofs until those are late.
+   * Trials of mechanisms and calls of proofs. A trial keeps a lane busy for many calls: if trials took turns of their own,
+   * they could occupy the only lane of a slow token until proofs are late.
    */
   readonly #proofs = new ProofTurns(() => {
     const { count, areSlow } = this.hsm.lanes;
