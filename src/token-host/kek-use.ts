@@ -56,7 +56,7 @@ export class KekUse {
   /**
    * Decrypts under the generation that a stored ciphertext names: the one with that key_id, or the only one that may have
    * had it earlier. The associated data contain the stored key_id, so that another KEK refuses the ciphertext.
-   * @throws TokenFault KEY_UNKNOWN if the latter refuses it
+   * @throws TokenFault KEY_UNKNOWN if that only possible KEK refuses it
    */
   toDecrypt<T>(keyId: string, decrypt: (kek: Kek) => T): T {
     const known = this.#keyring.presentKeyId(keyId);
@@ -95,7 +95,10 @@ export class KekUse {
     return true;
   }
 
-  /** Requires the token found at the opening: what is known of it does not hold for another. @throws TokenFault `device` */
+  /**
+   * Requires that the slot still has the token found at the opening: what is known about that one does not hold for another.
+   * @throws TokenFault `device`
+   */
   #requireSameToken(): void {
     const now = this.#token.now();
     const fields = ["label", "serial", "manufacturer", "model"] as const;

@@ -75,7 +75,7 @@ export function hasDiscovered({ discovered }: Kek): boolean {
   return Object.values(discovered).some(isKept);
 }
 
-/** Returns whether a discovery is one, and not a refusal. */
+/** Returns whether a trial discovered something, rather than a refusal. */
 const isKept = (found: unknown): boolean => found !== undefined && found !== null;
 
 /** Returns the handles of all secret and private keys of a KEK. */

@@ -46,7 +46,7 @@ let shared: SharedByLanes | undefined;
 
 let opened: LaneToken | undefined;
 
-/** In ms since the thread began, in which nothing is returned: a start has other work. */
+/** In ms since the thread began; the first interval returns no memory, since a start has other work. */
 let memoryReturnedAt = 0;
 
 function token(): LaneToken {
@@ -154,7 +154,9 @@ function writeAll(fd: number, frame: Buffer): void {
   frame.fill(0);
 }
 
-/** Returns unused memory from time to time: every host is asked for readings, and nobody waits after one. */
+/**
+ * Returns unused memory from time to time, after a reading: every host is asked for readings, and no request waits for it.
+ */
 function returnMemory(library: string): void {
   const now = performance.now();
   if (now - memoryReturnedAt < RETURN_MEMORY_EVERY_MS) return;

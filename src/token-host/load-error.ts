@@ -11,7 +11,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
 };
 
 /**
- * Returns what to do about the first line of dlopen's error: "<what to do>", to follow a semicolon.
+ * Returns what to do about an error of dlopen, in words that may follow a semicolon.
+ * @param message the first line of the error
  * @param modulePath the library that was to be loaded
  */
 export function adviceFor(message: string, modulePath: string): string {

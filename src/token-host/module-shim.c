@@ -120,7 +120,7 @@ unsigned long C_GetFunctionList(struct function_list **functions) {
   return CKR_OK;
 }
 
-// The vendor's library is unloaded when pkcs11js unloads this one, not after what it uses has ended.
+// Unloads the vendor's library together with this one: later, libraries that it uses might have ended already.
 __attribute__((destructor)) static void unload(void) {
   if (library != NULL) dlclose(library);
 }

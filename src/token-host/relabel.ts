@@ -1,6 +1,6 @@
 // Changes a KEK's CKA_LABEL if the token permits it: in place, or by copies that replace the keys (C_CopyObject keeps
 // the value inside the token). The originals are destroyed only after every key has its copy, so that a KEK of two keys
-// is never without one of them. What an interrupted change has left is completed. PKCS#11 v2.40 section 5.7.
+// is never without one of them. A change that was interrupted is completed. PKCS#11 v2.40 section 5.7.
 import pkcs11js, { type Handle } from "pkcs11js";
 import { namesValue } from "../hsm/key-id.js";
 import { PUBLIC_KEY } from "../hsm/port.js";
@@ -18,7 +18,7 @@ type Labelled = KekPart & { readonly label: string };
  * Gives every key of a KEK the label, and destroys the originals of keys that were copied.
  * @param all all KEKs on the token, as just read
  * @throws TokenFault KEY_MISSING when the token does not hold the KEK; TOKEN_REFUSED when nothing shows that two keys
- * with its key_id have one value; why neither method works, in which case the keys keep their label unless the token
+ * with its key_id have one value; or that says why neither method works: the keys then keep their label, unless the token
  * also refuses to restore it
  */
 export function relabel(session: TokenSession, all: readonly Kek[], keyId: string, label: string): void {

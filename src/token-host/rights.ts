@@ -5,7 +5,7 @@ import type { TestedRight } from "../hsm/port.js";
 import { CKR_TABLE, type TokenFault } from "./ckr.js";
 import { TokenSession, type Attempt } from "./session.js";
 
-/** Codes for "this login may not", in the standard; vendors use codes of their own as well. */
+/** The standard's codes for an operation that this login may not perform; vendors also use codes of their own. */
 const NOT_PERMITTED: ReadonlySet<number> = new Set([
   0x1b, // CKR_ACTION_PROHIBITED
   0x68, // CKR_KEY_FUNCTION_NOT_PERMITTED

@@ -1,4 +1,4 @@
-// The slot that holds the token, and what the token tells of itself. PKCS#11 v2.40 section 5.5.
+// The slot that holds the token, and what the token reports about itself. PKCS#11 v2.40 section 5.5.
 import pkcs11js, { type Handle, type PKCS11, type TokenInfo } from "pkcs11js";
 import type { TokenDescription, TokenSelector } from "../hsm/port.js";
 import { rowOf, rvOf, toFault, TokenFault } from "./ckr.js";

@@ -54,7 +54,7 @@ function encrypt(
   const { mode, unclear } = findMode(session, kek);
   if (unclear !== undefined) {
     if (!isGeneralError(unclear)) throw unclear;
-    // A token that lacks the mechanism may answer so, and one that is broken answers so to every call.
+    // A token that lacks the mechanism may return a general error; a broken one returns it for every call.
     requireAnswer(session, kek, unclear);
   }
   if (key === undefined || mode === null || mode.mechanism !== mechanism) {

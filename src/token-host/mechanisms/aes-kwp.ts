@@ -51,8 +51,8 @@ function decrypt(session: TokenSession, kek: Kek, aad: Uint8Array, body: Uint8Ar
 }
 
 /**
- * Decrypts under a key that may only unwrap, with which no round trip finds a variant: by the first that unwraps the body to
- * what was wrapped, which is then used for all others.
+ * Decrypts under a key that may only unwrap, so that no round trip can find its variant. Uses the first variant that unwraps
+ * the body to what was wrapped, and keeps it for later bodies.
  * @throws TokenFault why the token refuses the body; `unsupported` if it refuses every variant
  */
 function decryptWithAny(
