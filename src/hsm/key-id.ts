@@ -6,6 +6,7 @@
 //   cka-id      = hex of CKA_ID | "h" hex of SHA-256(CKA_ID), first 16 bytes, if longer | "0" if empty
 //   fingerprint = hex of SHA-256(domain text, method, value from the HSM), first 16 bytes
 import { createHash } from "node:crypto";
+import { PUBLIC_KEY, type KekRecord } from "./port.js";
 
 /**
  * How the HSM computed the fingerprint: `c` AES of one fixed block, `g` AES-GCM under the reserved zero IV, `s`
@@ -59,13 +60,14 @@ export function mayBeginKeyId(text: string): boolean {
 }
 
 /**
- * Returns whether two key_ids have the same CKA_ID and fingerprints computed by different methods, so that they may
- * name one KEK.
+ * Returns whether two key_ids have the same CKA_ID and fingerprints that cannot be compared, so that they may name one KEK.
+ * That of a pair contains one of its AES key, which the HSM may have computed by another method.
  */
 function mayNameOneKek(one: string, other: string): boolean {
   const [ckaId, fingerprint = ""] = one.split(".");
   const [otherCkaId, otherFingerprint = ""] = other.split(".");
-  return isKeyId(one) && isKeyId(other) && ckaId === otherCkaId && fingerprint[0] !== otherFingerprint[0];
+  const isComparable = fingerprint[0] === otherFingerprint[0] && fingerprint[0] !== "p";
+  return isKeyId(one) && isKeyId(other) && ckaId === otherCkaId && !isComparable;
 }
 
 /** The key_ids of one KEK value. */
@@ -88,12 +90,19 @@ export function mayBeNamed({ keyId, aliases }: KeyIds, wanted: string): boolean 
   return !keyIds.includes(wanted) && mayHaveHadKeyId(keyIds, wanted);
 }
 
-/** Returns the only one of these KEKs that may be the one a key_id names; undefined if there is none, or more than one. */
-export function onlyMayBeNamed<K extends { readonly record: KeyIds }>(
+/**
+ * Returns the KEK that may be the one a key_id names, protected ones first; undefined if there is none, or more than one.
+ * Never a key that somebody may have made without a PIN.
+ */
+export function onlyMayBeNamed<K extends { readonly record: KeyIds & Pick<KekRecord, "unprotected"> }>(
   keks: readonly K[],
   wanted: string,
 ): K | undefined {
-  const [only, another] = keks.filter(({ record }) => mayBeNamed(record, wanted));
+  const similar = keks.filter(
+    ({ record }) => mayBeNamed(record, wanted) && !record.unprotected.includes(PUBLIC_KEY),
+  );
+  const secure = similar.filter(({ record }) => record.unprotected.length === 0);
+  const [only, another] = secure.length > 0 ? secure : similar;
   return another === undefined ? only : undefined;
 }
 

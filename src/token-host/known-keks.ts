@@ -27,14 +27,9 @@ export class KnownKeks {
     return this.#byKeyId.get(keyId);
   }
 
-  /**
-   * Returns the only generation that does not have a key_id and may have had it before the HSM computed its fingerprint by
-   * another method; undefined if there is none, or more than one. A protected key takes precedence.
-   */
+  /** Returns the generation that may have had a key_id earlier, as `onlyMayBeNamed` decides. */
   formerlyCalled(keyId: string): Kek | undefined {
-    const named = [...this.named];
-    const secure = named.filter(({ record }) => record.unprotected.length === 0);
-    return onlyMayBeNamed(secure, keyId) ?? onlyMayBeNamed(named, keyId);
+    return onlyMayBeNamed([...this.named], keyId);
   }
 
   /** Replaces all generations by those of a new reading. */

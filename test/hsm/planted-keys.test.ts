@@ -102,3 +102,15 @@ it("a public key is never used for a KEK with its key_id, while the KEK exists o
     faulty.remove();
   }
 });
+
+it("a public key with a KEK's CKA_ID is not used for a key_id that it may have had", async () => {
+  const label = "earlier@20260101T000000Z";
+  const hsm = open("earlier");
+  await hsm.generate({ label, ckaId: KEK_ID, kind: "aes" });
+  await plant({ label, ckaId: KEK_ID });
+  const reader = open("earlier");
+  expect(await reader.listKeks()).toHaveLength(2);
+  const keyId = `${KEK_ID}.c${"1".repeat(32)}`;
+  const request = { keyId, mechanism: 5, aad: Buffer.alloc(1), data: Buffer.alloc(92) };
+  await expect(reader.decrypt(request, PATIENT_CALLER)).rejects.toMatchObject({ code: "KEY_MISSING" });
+});

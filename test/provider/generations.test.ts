@@ -90,6 +90,24 @@ describe("the generation that decrypts", () => {
     expect(found(named("c", "1"), pair)).toBeUndefined();
   });
 
+  it("what is stored under the earlier fingerprint of a pair is decrypted by that pair", () => {
+    const aliases = [named("g", "2"), named("s", "3")];
+    const pair = kekRecord(labelOf("kms-kek", at(1)), named("p", "1"), { aliases });
+    expect(found(named("p", "4"), pair)).toBe(pair.keyId);
+  });
+
+  it("a protected KEK is chosen, and never a key that may have been made without a PIN", () => {
+    const policy = { ...POLICY, allowUnprotected: [named("s", "3"), named("s", "4")] };
+    const allowed = (method: string, digit: string, why: string): KekRecord =>
+      kekRecord("kms-kek", named(method, digit), { unprotected: [why] });
+    const chosen = (...records: KekRecord[]): string | undefined =>
+      findForDecrypt(readSchedule(records, policy), named("c", "1"))?.record.keyId;
+    const extractable = allowed("s", "3", "CKA_EXTRACTABLE is true");
+    expect(chosen(extractable)).toBe(extractable.keyId);
+    expect(chosen(extractable, generation(1, `${id}.n`))).toBe(`${id}.n`);
+    expect(chosen(allowed("s", "4", PUBLIC_KEY))).toBeUndefined();
+  });
+
   it("no KEK is chosen among several that may have had a key_id", () => {
     expect(found(named("c", "1"), generation(1, `${id}.n`), generation(2, named("s", "3")))).toBeUndefined();
   });
