@@ -1,22 +1,8 @@
 // Interprets one node's answer about a KEK: whether the node may encrypt under it, and when it last may have done so.
 // The answer is only as good as the node's memory, so only what it cannot have forgotten counts.
-import { mayHaveHadKeyId } from "../hsm/key-id.js";
 import { creationTime } from "../provider/creation-time.js";
+import { mayBe, type AskedKek } from "./asked-kek.js";
 import type { NodeKeyring } from "./node-client.js";
-
-export interface AskedKek {
-  /** Its key_ids. A node may have answered under an earlier one. */
-  readonly keyIds: readonly string[];
-  /** Key_ids of other KEKs on the tokens. */
-  readonly others: readonly string[];
-  /** Hexadecimal. */
-  readonly ckaId: string;
-}
-
-/** Returns whether a key_id that a node reports names the KEK, perhaps as an earlier one. */
-export function mayBe({ keyIds, others }: AskedKek, keyId: string): boolean {
-  return mayHaveHadKeyId(keyIds, keyId, others);
-}
 
 /** Returns why a node may be encrypting under a KEK, now or from the next Status call on; undefined when it is not. */
 export function presentUse(node: NodeKeyring, kek: AskedKek): string | undefined {

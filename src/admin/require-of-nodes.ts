@@ -3,9 +3,10 @@
 // there. A retired KEK may still be active on a node whose token lacks its successor. A wrong clock makes the reports
 // worthless.
 import { KmsError } from "../errors.js";
+import { mayBe, type AskedKek } from "./asked-kek.js";
 import { clockDifferences, slowestBehindMs } from "./clocks.js";
 import { readNode, type NodeKeyring } from "./node-client.js";
-import { mayBe, presentUse, uncertainUseOf, type AskedKek, type UncertainUse } from "./node-use.js";
+import { presentUse, uncertainUseOf, type UncertainUse } from "./node-use.js";
 
 /** A standby KEK may be destroyed until this long before its activation, in ms, by the clock furthest ahead. */
 export const CANCEL_MARGIN_MS = 10_000;

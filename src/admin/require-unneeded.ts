@@ -5,13 +5,13 @@ import type { Settings } from "../config/settings.js";
 import { KmsError } from "../errors.js";
 import { LIVE_ETCD, requireNoneUnder, requireUnused, type NamedReport } from "../etcd/disuse.js";
 import type { DestroyWindow } from "../hsm/token-hsm.js";
-import { activationOf, laterInstants, namesOf, type Schedule } from "../provider/generations.js";
+import { activationOf, laterInstants, type Schedule } from "../provider/generations.js";
 import { schedulePolicy } from "../compose/provider.js";
 import { isSameKek } from "../hsm/key-id.js";
 import type { KeyReference } from "./key-reference.js";
 import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "./keyring-view.js";
 import { CANCEL_MARGIN_MS, requireLeft, requireUnusedNow, type NodesAnswer } from "./require-of-nodes.js";
-import type { AskedKek } from "./node-use.js";
+import { askedKek, mayBeActive, type AskedKek } from "./asked-kek.js";
 import { readAgain, type Token } from "./command-tokens.js";
 
 /** What the operator offers to show that nobody needs the KEK. */
@@ -73,9 +73,7 @@ export async function requireUnneeded(question: Question): Promise<Permission> {
   const now = Date.now();
   const { key, view } = requireDestroyable(settings, tokens, { kind: "key_id", text: keyId }, now);
   const { record, state, activation } = key;
-  const keyIds = [record.keyId, ...record.aliases];
-  const others = namesOf(view.schedule).filter((name) => !keyIds.includes(name));
-  const kek = { keyIds, others, ckaId: record.ckaId };
+  const kek = askedKek(key, view);
   const standby = state === "standby" && activation !== undefined && nodes.length > 0;
   const answer = standby ? await requireUnusedNow(kek, activation, nodes) : await requireLeft(kek, nodes);
   const instant = activationOf(record.label, settings.objectName) ?? -Infinity;
@@ -107,12 +105,17 @@ export function requireDestroyable(
   }
   // Without an active KEK it is unknown which of the others is in use.
   if (key.state !== "refused" && view.problem !== undefined) throw view.problem;
+  const { keyId } = key.record;
   const isActive = view.active !== undefined && isSameKek(view.active.record, key.record);
-  if (key.state !== "active" && !isActive) return { key, view };
-  throw new KmsError(
-    "TOKEN_REFUSED",
-    `${key.record.keyId} is the active KEK and is not destroyed; rotate first`,
-  );
+  if (key.state === "active" || isActive) throw refusal(`${keyId} is the active KEK`);
+  if (mayBeActive(key, view)) {
+    throw refusal(`${keyId} may be the active KEK, with a fingerprint that another token does not compute,`);
+  }
+  return { key, view };
+}
+
+function refusal(why: string): KmsError {
+  return new KmsError("TOKEN_REFUSED", `${why} and is not destroyed; rotate first`);
 }
 
 /** Returns the error for a KEK that no token holds. */

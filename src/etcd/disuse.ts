@@ -16,7 +16,7 @@ import type { UsageReport } from "./usage-report.js";
 export interface DisuseQuestion {
   /** All key_ids of the KEK. Stored objects may contain an earlier one. */
   readonly keyIds: readonly string[];
-  /** Key_ids of other KEKs on the tokens. */
+  /** Key_ids of other KEKs, which it cannot have had earlier. */
   readonly others: readonly string[];
   /** From when no API server encrypts under the KEK any more, in ms since the epoch. */
   readonly settledAt: number;

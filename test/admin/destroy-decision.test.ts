@@ -1,7 +1,7 @@
 // `keys destroy` decides after its prompt and its census, regardless of what was true before. The tokens are fakes, and
 // the clock moves while the operator is prompted.
 
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { destroyKek, type DestroyOrder } from "../../src/admin/destroy-kek.js";
 import type { DisuseProof } from "../../src/admin/require-unneeded.js";
@@ -42,8 +42,8 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function token(): Token {
-  const list = (): Promise<readonly KekRecord[]> => Promise.resolve([...records]);
+function token(held: () => KekRecord[] = () => records): Token {
+  const list = (): Promise<readonly KekRecord[]> => Promise.resolve([...held()]);
   const hsm = {
     listKeks: list,
     listKeksReloaded: list,
@@ -57,13 +57,13 @@ function token(): Token {
   return {
     name: "kms",
     hsm: hsm as unknown as Token["hsm"],
-    records: [...records],
+    records: [...held()],
     failure: undefined,
     openMs: 0,
   };
 }
 
-const report = (startedAt: number): NamedReport => ({
+const report = (startedAt: number, ...usedKeyIds: string[]): NamedReport => ({
   name: "usage.json",
   report: {
     apiVersion: "kms-pkcs11.dev/v1",
@@ -75,7 +75,17 @@ const report = (startedAt: number): NamedReport => ({
     prefix: "/registry/",
     revisions: { first: 9, last: 9 },
     objects: 0,
-    usages: [],
+    usages: usedKeyIds.map((keyId) => ({
+      protection: "kms-v2",
+      provider: "hsm",
+      keyId,
+      objects: 1,
+      seeds: null,
+      resources: { secrets: 1 },
+      namespaces: { count: 1, isAtLeast: false },
+      oldestRevision: 1,
+      newestRevision: 1,
+    })),
     plaintextToEncrypt: null,
     unreadable: [],
   } satisfies UsageReport,
@@ -182,4 +192,62 @@ it("keys destroy destroys the confirmed KEK even if the reference names another 
 it("keys destroy uses the earliest label of a KEK that has several", async () => {
   records = [at(HOUR_MS, ACTIVE), at(-HOUR_MS, ACTIVE)];
   expect(await destroy(ACTIVE, { lost: ACTIVE })).toMatch(/is the active KEK/);
+});
+
+describe("a KEK whose key_id may have changed", () => {
+  const CKA_ID = "1".repeat(32);
+  const named = (method: string, digit = ""): string => `${CKA_ID}.${method}${digit.repeat(32)}`;
+  const old = (keyId: string, more: Partial<KekRecord> = {}): KekRecord => ({
+    ...at(-24 * HOUR_MS, keyId),
+    ckaId: CKA_ID,
+    ...more,
+  });
+  const byReport = (keyId: string, stored: string): Partial<DisuseProof> => ({
+    left: keyId,
+    reports: () => Promise.resolve([report(NOW, stored)]),
+  });
+
+  it("a key without fingerprint does not take over what is stored under a KEK's earlier key_id", async () => {
+    const [kek, another] = [named("c", "5"), named("n")];
+    records = [old(kek), at(-12 * HOUR_MS, another), at(-2 * HOUR_MS, ACTIVE)];
+    expect(await destroy(kek, byReport(kek, another))).toMatch(/1 objects are under .*, which may be/);
+  });
+
+  it("a refused key does not take over what is stored under a KEK's earlier key_id", async () => {
+    const [kek, refused] = [named("n"), named("c", "5")];
+    const extractable = { unprotected: ["CKA_EXTRACTABLE is true"] };
+    records = [old(kek), old(refused, extractable), at(-2 * HOUR_MS, ACTIVE)];
+    expect(await destroy(kek, byReport(kek, refused))).toMatch(/1 objects are under .*, which may be/);
+  });
+
+  it("a KEK on the same token takes over what is stored under its key_id", async () => {
+    const [kek, another] = [named("n"), named("c", "5")];
+    records = [old(kek), at(-2 * HOUR_MS, another)];
+    expect(await destroy(kek, byReport(kek, another))).toBe("destroyed");
+  });
+
+  it("a KEK is kept while objects are under the key_id that its clone has on another token", async () => {
+    const [kek, shownThere] = [named("g", "5"), named("c", "6")];
+    records = [old(kek), at(-2 * HOUR_MS, ACTIVE)];
+    const there = [old(shownThere), at(-2 * HOUR_MS, ACTIVE)];
+    const tokens = [token(), { ...token(() => there), name: "other" }];
+    const proof = byReport(shownThere, kek);
+    expect(await destroy(shownThere, proof, undefined, { tokens })).toMatch(
+      /1 objects are under .*, which may be/,
+    );
+  });
+
+  it("a KEK that may be the active one of another token is kept", async () => {
+    const kek = named("n");
+    records = [{ ...at(-2 * HOUR_MS, named("c", "5")), ckaId: CKA_ID }];
+    const there = [{ ...at(-2 * HOUR_MS, kek), ckaId: CKA_ID }];
+    const tokens = [token(), { ...token(() => there), name: "other" }];
+    expect(await destroy(kek, { lost: kek }, undefined, { tokens })).toMatch(/may be the active KEK/);
+  });
+
+  it("a KEK of two keys is kept while objects are under an earlier fingerprint of the two", async () => {
+    const [kek, earlier] = [named("p", "5"), named("p", "6")];
+    records = [old(kek, { aliases: [named("g", "1"), named("s", "2")] }), at(-2 * HOUR_MS, ACTIVE)];
+    expect(await destroy(kek, byReport(kek, earlier))).toMatch(/1 objects are under .*, which may be/);
+  });
 });

@@ -84,7 +84,7 @@ it("a retired KEK that may no longer encrypt decrypts, and is not destroyed as u
       "--fail-if-used",
       "aa.n",
     );
-    expect([usage.code, usage.stdout]).toEqual([1, expect.stringContaining("may be the same KEK")]);
+    expect([usage.code, usage.stdout]).toEqual([1, expect.stringContaining("may be an earlier key_id")]);
   } finally {
     await etcd.remove();
   }

@@ -101,8 +101,7 @@ function answerFor({ keyIds }: NamedKek, report: UsageReport): Answer {
     isUsed: stored.some((keyId) => keyIds.includes(keyId)),
     uncertainty: hasUnreadable(report)
       ? "some objects cannot be read, so the answer is uncertain"
-      : similar &&
-        `objects are under ${similar}, which may be the same KEK; without --config, the token is not asked`,
+      : similar && `objects are under ${similar}, which may be an earlier key_id of the same KEK`,
   };
 }
 
