@@ -8,6 +8,7 @@ import type { Hsm } from "../hsm/port.js";
 import type { Log } from "../log.js";
 import { AbsentKeyIds } from "./absent-key-ids.js";
 import {
+  findByKeyId,
   findForDecrypt,
   generationsOnlyIn,
   type Generation,
@@ -43,6 +44,9 @@ export interface KeyringOptions {
   /** A monotonic clock in ms. */
   readonly now?: () => number;
 }
+
+/** Finds a generation by a key_id. */
+type LookUp = (schedule: Schedule, keyId: string) => Generation | undefined;
 
 /** Holds the schedule as last read, and reads it again. */
 export class Keyring {
@@ -115,14 +119,24 @@ export class Keyring {
    * @throws KmsError KEY_UNKNOWN if no KEK has it; within the request timeout, why the token cannot be read
    */
   async find(keyId: string): Promise<Generation> {
-    const known = this.known(keyId);
-    if (known !== undefined) return known;
-    this.#absent.ask(keyId, this.#now());
-    // No reading would end in time: the last result is used until the next reading is due.
-    if (this.#isSlow && this.#absent.has(keyId) && this.#dueInMs() > 0) throw this.#absence(keyId);
-    const found = await this.#untilTimeout(this.#findByReading(keyId), keyId);
+    const found = this.known(keyId) ?? (await this.#search(keyId, findForDecrypt));
     if (found !== undefined) return found;
     throw this.#absence(keyId);
+  }
+
+  /**
+   * Returns the generation that has a key_id now, and undefined if none has; reads the token again as `find` does.
+   * @throws KmsError why the token cannot be read
+   */
+  async findNamed(keyId: string): Promise<Generation | undefined> {
+    return findByKeyId(this.#schedule, keyId) ?? (await this.#search(keyId, findByKeyId));
+  }
+
+  async #search(keyId: string, lookUp: LookUp): Promise<Generation | undefined> {
+    this.#absent.ask(keyId, this.#now());
+    // No reading would end in time: the last result is used until the next reading is due.
+    if (this.#isSlow && this.#absent.has(keyId) && this.#dueInMs() > 0) return undefined;
+    return this.#untilTimeout(this.#findByReading(keyId, lookUp), keyId);
   }
 
   /** Returns the error for a key_id that no reading has shown. A token that has not been read may hold it. */
@@ -131,20 +145,20 @@ export class Keyring {
     return state.up && state.unread !== undefined ? state.unread : unknown(keyId);
   }
 
-  async #findByReading(keyId: string): Promise<Generation | undefined> {
+  async #findByReading(keyId: string, lookUp: LookUp): Promise<Generation | undefined> {
     // A reading in progress may have passed the key's position before the key was made.
     if (this.#reading !== undefined) await this.#reading;
-    const found = findForDecrypt(this.#schedule, keyId);
+    const found = lookUp(this.#schedule, keyId);
     if (found !== undefined || (this.#hasRead && this.#options.readsOnce === true)) return found;
-    return findForDecrypt(await this.#readForUnknown(), keyId);
+    return lookUp(await this.#readForUnknown(), keyId);
   }
 
   /** Waits for a reading no longer than a request may take; a slow reading continues without the request. */
-  async #untilTimeout<T>(work: Promise<T>, keyId: string): Promise<T> {
+  async #untilTimeout<T>(work: Promise<T>, keyId: string): Promise<T | undefined> {
     const { requestTimeoutMs } = this.#options;
     const timer = new AbortController();
     const late = setTimeout(requestTimeoutMs, undefined, { signal: timer.signal }).then(() => {
-      if (this.#absent.has(keyId)) throw this.#absence(keyId);
+      if (this.#absent.has(keyId)) return undefined;
       throw new KmsError(
         "DEADLINE",
         `the HSM's keys could not be read within ${requestTimeoutMs} ms; the reading continues, so try again`,
@@ -185,7 +199,7 @@ export class Keyring {
       const previous = this.#hasRead ? this.#schedule : undefined;
       const { schedule: read, failedReload } = await this.#reader.read(previous, maxAgeMs);
       this.#error = failedReload;
-      this.#absent.read(beganAt, (keyId) => findForDecrypt(read, keyId) !== undefined);
+      this.#absent.read(beganAt, (keyId) => findByKeyId(read, keyId) !== undefined);
       if (failedReload === undefined) this.#readAt = readAt;
       this.#take(read);
       return read;

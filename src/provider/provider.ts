@@ -2,9 +2,11 @@
 // neither gRPC nor PKCS#11.
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
+import { hasKeyId } from "../hsm/key-id.js";
 import { BACKGROUND_CALLER } from "../hsm/port.js";
 import type { ActiveKey, UsableChoice } from "./active-key.js";
-import { parseEnvelope } from "./envelope.js";
+import { parseEnvelope, type Envelope } from "./envelope.js";
+import type { Generation } from "./generations.js";
 import type { KekCalls } from "./kek-calls.js";
 import type { KeyMemory } from "./key-memory.js";
 import type { Keyring } from "./keyring.js";
@@ -116,16 +118,35 @@ export class Provider implements KmsProvider {
 
   async decrypt(question: DecryptQuestion, context: RequestContext): Promise<Uint8Array> {
     checkLengths(question);
-    const { keyId, ciphertext, annotations } = question;
+    const { keyId, ciphertext } = question;
     const envelope = parseEnvelope(ciphertext);
-    const generation = this.#parts.keyring.known(keyId) ?? (await this.#parts.keyring.find(keyId));
+    const { keyring } = this.#parts;
+    const generation = keyring.known(keyId) ?? (await keyring.find(keyId));
+    try {
+      return await this.#decryptUnder(generation, question, envelope, context);
+    } catch (error) {
+      if (hasKeyId(generation.record, keyId) || KmsError.from(error).code !== "KEY_UNKNOWN") throw error;
+      // The KEK may have had the key_id, and did not. Another one that has it may be new on the token.
+      const named = await keyring.findNamed(keyId);
+      if (named === undefined) throw error;
+      return this.#decryptUnder(named, question, envelope, context);
+    }
+  }
+
+  async #decryptUnder(
+    { record }: Generation,
+    question: DecryptQuestion,
+    envelope: Envelope,
+    context: RequestContext,
+  ): Promise<Uint8Array> {
+    const { keyId, ciphertext, annotations } = question;
     if (envelope.kind === "local-kek") {
       return this.#parts.localKeks.open(keyId, wrappedLocalKek(annotations), envelope.body);
     }
     requireNoAnnotations(annotations);
     const name = cacheName(keyId, ciphertext, annotations);
     return this.#parts.cache.get(
-      { name, keyId: generation.record.keyId, question },
+      { name, keyId: record.keyId, question },
       (caller) => this.#parts.calls.decrypt(keyId, envelope, caller),
       context,
     );
