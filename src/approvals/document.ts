@@ -1,5 +1,4 @@
-// Reads the JSON files of approvals: bounded, of one kind, with no field that the program does not know. Messages name the
-// field, never its value.
+// Reads the JSON files of approvals: bounded, of one kind, without unknown fields. Messages name the field, never its value.
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { KmsError } from "../errors.js";

@@ -13,7 +13,7 @@ import type { Policy } from "./policy.js";
 import { countsFrom, neededFor, parseApproval, requireQuorum, type Approval } from "./proposal.js";
 import { refused } from "./refused.js";
 
-/** Number of files that are read at most, in the order of their names. */
+/** Maximum number of files that are read, in the order of their names. */
 const MAX_FILES = 500;
 /** Longest file, in bytes. */
 const MAX_APPROVAL_BYTES = 64 * 1024;

@@ -1,4 +1,4 @@
-// What a node remembers of approvals in its state directory. A damaged memory is an error; a missing one is not.
+// What a node remembers about approvals in its state directory. A damaged memory is an error; a missing one is not.
 import type { z } from "zod";
 import { KmsError } from "../errors.js";
 import { readStateFile } from "../files/state-file.js";

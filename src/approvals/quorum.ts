@@ -1,5 +1,5 @@
-// Counts who signed a document under a policy. A signature that is invalid, of somebody unknown or expired, or repeated
-// makes the whole document refused: a file that somebody tampered with is not used in part.
+// Counts who signed a document under a policy. One signature that is invalid, repeated, or by somebody unknown or expired
+// causes the whole document to be refused: a file that was tampered with is not used in part.
 import { KmsError } from "../errors.js";
 import { personWith, type Person, type Policy } from "./policy.js";
 import { refused } from "./refused.js";

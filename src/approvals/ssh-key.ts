@@ -25,8 +25,8 @@ export interface SshKey {
   /** The whole key in the encoding of SSH, in base64: its identity. */
   readonly value: string;
   /**
-   * The point or modulus without a sign, in hexadecimal: whoever has the private key has that of every key with the same one,
-   * under whatever type, application or exponent.
+   * The point, or the modulus without a sign, in hexadecimal. Whoever has the private key of one key can sign for every key
+   * with the same point or modulus, whatever its type, application or exponent.
    */
   readonly material: string;
 }

@@ -1,5 +1,5 @@
-// Writes policies and approvals where an operator names them: a new file is never written over another one, and a changed
-// file is replaced as a whole.
+// Writes policies and approvals where an operator names them: a new file never overwrites another one, and a changed file is
+// replaced as a whole.
 import { renameSync, rmSync, writeFileSync } from "node:fs";
 import { KmsError } from "../errors.js";
 import { codeOf } from "../files/file-error.js";

@@ -7,7 +7,7 @@ import { KmsError } from "../errors.js";
 import { openRegular } from "../files/regular-file.js";
 import { rotatedFiles } from "./rotated-files.js";
 import type { AuditHead } from "./key.js";
-import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditEvent, type ChainLink } from "./line.js";
+import { MAX_LINE_BYTES, NO_MAC, verifyLine, type AuditEvent, type ChainLink } from "./line.js";
 
 /** The end of a chain, and what must be recorded before it continues. */
 export interface ChainTail {
@@ -48,7 +48,7 @@ export async function findChainTail(
 type End = Omit<ChainTail, "size">;
 
 function endAt(lines: readonly Buffer[], head: ChainLink = BEGINNING, key: KeyObject): End {
-  const last = openLine(lines.at(-1) ?? Buffer.alloc(0), key);
+  const last = verifyLine(lines.at(-1) ?? Buffer.alloc(0), key);
   if (last === undefined) return restartAfter(Math.max(countedSeq(lines, key), head.seq), UNVERIFIED);
   // The head is written after its line is on stable storage, so a log that ends before the head was cut.
   if (last.seq < head.seq) {
@@ -60,7 +60,7 @@ function endAt(lines: readonly Buffer[], head: ChainLink = BEGINNING, key: KeyOb
 /** Returns the number of the last line, counted from the last line that verifies: a line's own number may be forged. */
 function countedSeq(lines: readonly Buffer[], key: KeyObject): number {
   for (let at = lines.length - 1; at >= 0; at--) {
-    const verified = openLine(lines[at] ?? Buffer.alloc(0), key);
+    const verified = verifyLine(lines[at] ?? Buffer.alloc(0), key);
     if (verified !== undefined) return verified.seq + lines.length - 1 - at;
   }
   return 0;

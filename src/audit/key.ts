@@ -86,7 +86,7 @@ async function createKey(path: string): Promise<void> {
 
 /** The last written line and the oldest retained one. */
 export interface AuditHead extends ChainLink {
-  /** Number of the oldest retained line; undefined in a head of a release that did not record it. */
+  /** Number of the oldest retained line; undefined in a head written by a release that did not record it. */
   readonly oldest?: number;
 }
 

@@ -1,6 +1,6 @@
-// Seals and opens one line of the audit log, version 1: a JSON object that ends with the MAC of the previous line
-// ("prev") and its own ("mac"), an HMAC-SHA-256 over all bytes before `,"mac":`. A changed line does not verify. A
-// removed or moved line leaves a line whose "prev" does not match. Knows nothing about files.
+// Makes and verifies one line of the audit log, version 1: a JSON object that ends with the MAC of the previous line
+// ("prev") and its own ("mac"), an HMAC-SHA-256 over all bytes before `,"mac":`. A changed line does not verify. A removed
+// or moved line leaves a line whose "prev" does not match. Knows nothing about files.
 import { createHmac, timingSafeEqual, type KeyObject } from "node:crypto";
 
 const VERSION = 1;
@@ -93,7 +93,7 @@ export interface AuditLine extends ChainLink {
 }
 
 /** Returns the line that follows `before`, without a line feed. */
-export function sealLine(
+export function makeLine(
   { time, event }: TimedEvent,
   before: ChainLink,
   key: KeyObject,
@@ -111,7 +111,7 @@ export function sealLine(
 }
 
 /** Returns the line; undefined if the bytes are not a line of version 1, or its MAC does not verify under `key`. */
-export function openLine(bytes: Buffer, key: KeyObject): AuditLine | undefined {
+export function verifyLine(bytes: Buffer, key: KeyObject): AuditLine | undefined {
   const signed = bytes.subarray(0, Math.max(0, bytes.length - TRAILER_LENGTH));
   const [, mac] = TRAILER.exec(bytes.toString("latin1", signed.length)) ?? [];
   if (mac === undefined) return undefined;

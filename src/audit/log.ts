@@ -18,7 +18,7 @@ export interface AuditTiming {
 
 const TIMING: AuditTiming = { flushMs: 250, firstRetryMs: 1_000, lastRetryMs: 30_000, stopMs: 3_000 };
 const MAX_BUFFERED = 10_000;
-/** Lines per write: sealing them occupies the event loop for about 2 ms. */
+/** Lines per write: computing their MACs occupies the event loop for about 2 ms. */
 const BATCH = 256;
 
 interface Gap {

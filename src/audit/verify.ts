@@ -6,7 +6,7 @@ import type { FileHandle } from "node:fs/promises";
 import { openRegular } from "../files/regular-file.js";
 import { rotatedFiles } from "./rotated-files.js";
 import { readAuditKey, readHead, type AuditHead } from "./key.js";
-import { MAX_LINE_BYTES, NO_MAC, openLine, type AuditLine } from "./line.js";
+import { MAX_LINE_BYTES, NO_MAC, verifyLine, type AuditLine } from "./line.js";
 
 /** A problem with one line or one file. */
 export interface AuditProblem {
@@ -145,7 +145,7 @@ class ChainVerifier {
       return undefined;
     }
     this.#lines += 1;
-    const line = openLine(bytes, this.#key);
+    const line = verifyLine(bytes, this.#key);
     if (line === undefined) {
       this.#problem("was changed, or written with another key");
       this.#before = this.#before && { seq: this.#before.seq + 1, mac: undefined };

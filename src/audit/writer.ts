@@ -10,8 +10,8 @@ import { readHead, readOrCreateAuditKey, writeHead, type AuditHead } from "./key
 import { appendWhole, openToAppend } from "./log-file.js";
 import {
   MAX_LINE_BYTES,
-  openLine,
-  sealLine,
+  verifyLine,
+  makeLine,
   type AuditEvent,
   type ChainLink,
   type TimedEvent,
@@ -89,7 +89,7 @@ export class AuditWriter {
       const { oldest, excess } = await this.#retention(handle, head, end, key);
       const now = Date.now();
       const findings = end.findings.map((event) => ({ time: now, event: withOldest(event, oldest) }));
-      const { text, last } = sealAll([...findings, ...events], end.last, key);
+      const { text, last } = makeLines([...findings, ...events], end.last, key);
       if (!(await lock.isHeld())) {
         throw new KmsError("OVERLOADED", "the audit log's lock was lost; trying again");
       }
@@ -163,20 +163,20 @@ async function firstSeq(handle: FileHandle, key: KeyObject): Promise<number | un
   const bytes = Buffer.alloc(MAX_LINE_BYTES);
   const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
   for (const [at, line] of splitLines(bytes.subarray(0, bytesRead)).entries()) {
-    const verified = openLine(line, key);
+    const verified = verifyLine(line, key);
     if (verified !== undefined) return verified.seq - at;
   }
   return undefined;
 }
 
-function sealAll(
+function makeLines(
   events: readonly TimedEvent[],
   before: ChainLink,
   key: KeyObject,
 ): { text: Buffer; last: ChainLink } {
   let last = before;
   const lines = events.map((event) => {
-    const line = sealLine(event, last, key);
+    const line = makeLine(event, last, key);
     last = line;
     return `${line.text}\n`;
   });

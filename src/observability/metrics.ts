@@ -1,6 +1,6 @@
-// The plugin's metrics for Prometheus: base units, few labels, and key_ids hashed as kube-apiserver's own metrics have
-// them, so that both can be joined. Lower layers see only the methods that they call. This file has the metrics of the
-// process and its token hosts; cluster-metrics.ts has those of a cluster.
+// The plugin's metrics for Prometheus: base units, few labels, and key_ids hashed as in kube-apiserver's own metrics, so
+// that both can be joined. Lower layers see only the methods that they call. This file has the metrics of the process and
+// its token hosts; cluster-metrics.ts has those of a cluster.
 import {
   Counter,
   Gauge,

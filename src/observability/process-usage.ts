@@ -49,7 +49,7 @@ function residentBytesOf(pid: number): number {
   return 1024 * Number(/^VmRSS:\s+(\d+) kB/m.exec(read(pid, "status"))?.[1] ?? 0);
 }
 
-/** Memory that several processes share counts in parts. Readable only by those that may trace the process. */
+/** Divides memory that several processes share among them. Readable only by those that may trace the process. */
 function proportionalBytesOf(pid: number): number {
   const kilobytes = /^Pss:\s+(\d+) kB/m.exec(read(pid, "smaps_rollup"))?.[1];
   if (kilobytes !== undefined) return 1024 * Number(kilobytes);

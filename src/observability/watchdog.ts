@@ -4,8 +4,8 @@ import type { Log } from "../log.js";
 import { notifySystemd } from "./service-manager.js";
 
 /**
- * systemd before 246 may lose the notification of a process that ends at once; then the next one says that the plugin is
- * ready.
+ * systemd before 246 may lose the notification of a process that ends at once; so every notification says again that the
+ * plugin is ready.
  */
 const ALIVE = ["WATCHDOG=1", "READY=1"] as const;
 

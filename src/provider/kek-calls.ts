@@ -1,5 +1,5 @@
-// Encrypts and decrypts under a KEK in the HSM: chooses the mechanism by the KEK's proof, adds the associated data, and
-// wraps the result in an envelope. A failure that points to trouble with the HSM triggers a background check.
+// Encrypts and decrypts under a KEK in the HSM: chooses the mechanism by the KEK's proof, adds the associated data, and puts
+// the result into an envelope. A failure that points to trouble with the HSM triggers a background check.
 import { KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";
 import type { Mechanism } from "../hsm/mechanisms.js";

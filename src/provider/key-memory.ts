@@ -181,8 +181,7 @@ export class KeyMemory implements PublishedMemory {
   }
 
   /**
-   * Takes a clock that was set forward into account: it was behind for an unknown time, so the memory began that much
-   * later.
+   * Accounts for a clock that was set forward: it was behind for an unknown time, so the memory began that much later.
    */
   #noteClock(): void {
     const step = this.#clockStep();

@@ -41,7 +41,7 @@ export interface KeyringReport {
   /** This node's wall clock, ISO 8601. Rotation depends on it. */
   readonly now: string;
   /**
-   * The key_id of the last Status answer, which Encrypt uses; before the first, that of the last one before the
+   * The key_id of the last Status answer, which Encrypt uses; before the first one, the key_id published last before the
    * restart.
    */
   readonly publishedKeyId: string | null;

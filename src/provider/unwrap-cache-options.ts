@@ -13,7 +13,7 @@ export interface CacheBounds {
   readonly entries: number;
   /** How long an entry stays after the HSM has decrypted it. */
   readonly ttlMs: number;
-  /** How long it stays if the HSM is away; no effect if omitted or shorter. */
+  /** How long it stays if the HSM is away; no effect if omitted or shorter than `ttlMs`. */
   readonly outageTtlMs?: number;
 }
 

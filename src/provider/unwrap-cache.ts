@@ -60,8 +60,8 @@ export class UnwrapCache {
   }
 
   /**
-   * Changes the number of entries and their lifetime. Of too many entries, the most recently requested stay. Must not turn
-   * the cache on or off.
+   * Changes the number of entries and their lifetime. If there are too many entries, the most recently requested ones stay.
+   * Must not turn the cache on or off.
    */
   setBounds({ entries, ttlMs, outageTtlMs }: Required<CacheBounds>): void {
     const before = this.#entries;

@@ -1,5 +1,5 @@
-// Decides what follows from a failed background call: the ciphertext is given up, other calls under its KEK are left out,
-// or the HSM is away and all calls pause, for longer each time.
+// Decides what follows from a failed background call: the ciphertext is given up, other calls under its KEK are skipped, or
+// the HSM is away and all calls pause, for longer each time.
 import { backoffMs } from "../backoff.js";
 import type { ErrorCode, KmsError } from "../errors.js";
 import { meansHsmAway } from "../hsm/away.js";

@@ -8,7 +8,7 @@ import { cacheName } from "../provider/cache-name.js";
 import { isFinal, Pauses, Series } from "./failures.js";
 import { callPaced } from "./paced-calls.js";
 
-/** What the prefetch asks, and its limits. */
+/** What the prefetch decrypts with, and its limits. */
 export interface PrefetchOptions {
   readonly seeds: Pick<KnownSeeds, "canLoad" | "loadAhead">;
   readonly remembered: readonly DecryptQuestion[];

@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 import { beforeEach, expect, it } from "vitest";
 
-import { openLine, sealLine } from "../../src/audit/line.js";
+import { verifyLine, makeLine } from "../../src/audit/line.js";
 import { requestOf, useAuditFiles } from "../support/audit-files.js";
 
 const log = useAuditFiles();
@@ -66,12 +66,12 @@ it("audit verify finds a removed end although the log was continued since", asyn
   expect((await log.problems()).join()).toMatch(/its beginning was removed/);
 });
 
-it("audit verify finds a line that was sealed with another key, as does the next writer", async () => {
-  const last = openLine(
+it("audit verify finds a line that was made with another key, as does the next writer", async () => {
+  const last = verifyLine(
     Buffer.from(log.lines().at(-1) ?? ""),
     createSecretKey(Buffer.from(readFileSync(log.keyFile, "utf8").trim(), "hex")),
   );
-  const forged = sealLine(
+  const forged = makeLine(
     { time: 0, event: requestOf("x") },
     { seq: 6, mac: last?.mac ?? "" },
     createSecretKey(Buffer.alloc(32)),

@@ -6,7 +6,7 @@ const NOT_PRINTABLE_ASCII = /[^\x20-\x7e]/g;
 const ELLIPSIS = "...";
 /** Shortest text that is shortened further. */
 const LEAST = 16;
-/** A line of the audit log has fewer texts; whoever else wrote the line must not occupy this process. */
+/** A line of the audit log has fewer texts; a line that somebody else wrote must not keep this process busy. */
 const MAX_CUTS = 64;
 
 /** Returns a value as JSON in printable ASCII. */

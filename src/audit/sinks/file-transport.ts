@@ -29,7 +29,7 @@ export async function openFile(path: string, maxBytes: number): Promise<Transpor
   };
 }
 
-/** Returns the length without a last line that a crash cut off, and cuts it off; its event is written again. */
+/** Removes a last line that a crash left incomplete, and returns the remaining length; its event is written again. */
 async function endOfLines(handle: FileHandle): Promise<number> {
   const { size } = await handle.stat();
   const bytes = Buffer.alloc(Math.min(size, 2 * MAX_LINE_BYTES));

@@ -5,10 +5,10 @@ import { MAX_LINE_BYTES } from "../line.js";
 import { findPlace, nextFile, type OpenPlace } from "./log-place.js";
 import { digestOf, type Position } from "./position.js";
 
-/** Bytes of the log per reading: formatting them occupies the event loop for about a millisecond. */
+/** Bytes of the log that are read at a time: formatting them occupies the event loop for about a millisecond. */
 const CHUNK_BYTES = 32 * 1024;
 const NEWLINE = 0x0a;
-/** An event holds objects of names and numbers. */
+/** Maximum nesting of a line: an event holds objects of names and numbers. */
 const MAX_DEPTH = 4;
 
 /** A line of the log, whoever wrote it. */
@@ -25,7 +25,7 @@ export interface Batch {
   readonly end: Position | undefined;
   /** Number of lines that rotation removed before they were read. */
   readonly missing: number;
-  /** The log does not hold the position's line, so it is read from its beginning. */
+  /** Whether the log no longer holds the position's line, so that it is read from its beginning. */
   readonly replaced: boolean;
 }
 

@@ -97,7 +97,7 @@ async function connected(
     socket.on("error", () => undefined).destroy();
     throw error;
   } finally {
-    // The signal outlives the connections, of which each confirmation needs another one.
+    // The signal outlives this connection, since each confirmation needs a new connection.
     signal.removeEventListener("abort", stop);
   }
 }
@@ -213,7 +213,7 @@ class StreamTransport implements Transport {
     this.#socket.destroy();
   }
 
-  /** Waits until a close that the receiver made before the last message reached it would be known here. */
+  /** Waits long enough to learn of a close that the receiver made before the last message reached it. */
   async #settle(): Promise<void> {
     const ms = this.#lastSentAt + this.#settleMs - performance.now();
     if (ms <= 0 || this.#failure !== undefined) return;
