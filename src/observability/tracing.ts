@@ -4,7 +4,7 @@
 import type * as Api from "@opentelemetry/api";
 import type { Context, Tracer } from "@opentelemetry/api";
 import type { ExportResultCode } from "@opentelemetry/core";
-import type { SpanExporter } from "@opentelemetry/sdk-trace-base";
+import type { BasicTracerProvider, SpanExporter } from "@opentelemetry/sdk-trace-base";
 import { KmsError } from "../errors.js";
 import type { HsmCall } from "../hsm/port.js";
 import type { Log } from "../log.js";
@@ -59,23 +59,12 @@ export async function startTracing(
 }
 
 async function exportTraces(version: string, log: Log): Promise<Tracing> {
-  const [api, core, resources, sdk, { OTLPTraceExporter }] = await Promise.all([
+  const [api, { W3CTraceContextPropagator }, provider] = await Promise.all([
     import("@opentelemetry/api"),
     import("@opentelemetry/core"),
-    import("@opentelemetry/resources"),
-    import("@opentelemetry/sdk-trace-base"),
-    import("@opentelemetry/exporter-trace-otlp-http"),
+    createProvider(version, log),
   ]);
-  // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come last, so they take precedence.
-  const provider = new sdk.BasicTracerProvider({
-    resource: resources
-      .resourceFromAttributes({ "service.name": "kms-pkcs11", "service.version": version })
-      .merge(resources.detectResources({ detectors: [resources.envDetector] })),
-    spanProcessors: [
-      new sdk.BatchSpanProcessor(reportFailures(new OTLPTraceExporter(), core.ExportResultCode.SUCCESS, log)),
-    ],
-  });
-  const propagator = new core.W3CTraceContextPropagator();
+  const propagator = new W3CTraceContextPropagator();
   const getter = { keys: () => ["traceparent"], get: (carrier: TracedRequest) => carrier.traceparent };
   const tracer: Tracer = provider.getTracer("kubernetes-kms-pkcs11", version);
   return {
@@ -100,8 +89,25 @@ async function exportTraces(version: string, log: Log): Promise<Tracing> {
   };
 }
 
+async function createProvider(version: string, log: Log): Promise<BasicTracerProvider> {
+  const [{ ExportResultCode }, resources, sdk, { OTLPTraceExporter }] = await Promise.all([
+    import("@opentelemetry/core"),
+    import("@opentelemetry/resources"),
+    import("@opentelemetry/sdk-trace-base"),
+    import("@opentelemetry/exporter-trace-otlp-http"),
+  ]);
+  const exporter = reportFailures(new OTLPTraceExporter(), ExportResultCode.SUCCESS, log);
+  return new sdk.BasicTracerProvider({
+    // OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES come last, so they take precedence.
+    resource: resources
+      .resourceFromAttributes({ "service.name": "kms-pkcs11", "service.version": version })
+      .merge(resources.detectResources({ detectors: [resources.envDetector] })),
+    spanProcessors: [new sdk.BatchSpanProcessor(exporter)],
+  });
+}
+
 /** Exports the remaining spans, within a limit. */
-async function shutDown(provider: { shutdown(): Promise<void> }): Promise<void> {
+async function shutDown(provider: BasicTracerProvider): Promise<void> {
   const limit = new Promise((resolve) => setTimeout(resolve, STOP_MS).unref());
   await Promise.race([provider.shutdown().catch(() => undefined), limit]);
 }

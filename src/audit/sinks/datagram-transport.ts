@@ -34,46 +34,75 @@ export async function openDatagram(
 ): Promise<Transport> {
   const socket = load(library) as UnixDatagram;
   const inode = await inodeOf(path);
-  const fd = checked(socket.open(path), "connect", path);
-  let isOpen = true;
-  const untilDone = async (isDone: () => boolean, limitMs: number, what: string): Promise<void> => {
+  return new DatagramTransport(socket, path, limits, inode);
+}
+
+class DatagramTransport implements Transport {
+  readonly confirmAfterMs = 0;
+  readonly failure = undefined;
+  readonly #socket: UnixDatagram;
+  readonly #path: string;
+  readonly #limits: TransportLimits;
+  readonly #inode: string;
+  readonly #fd: number;
+  #isOpen = true;
+
+  /** @param inode what `path` named before the connection */
+  constructor(socket: UnixDatagram, path: string, limits: TransportLimits, inode: string) {
+    this.#socket = socket;
+    this.#path = path;
+    this.#limits = limits;
+    this.#inode = inode;
+    this.#fd = this.#connect();
+  }
+
+  async send(messages: readonly Buffer[]): Promise<void> {
+    for (const message of messages) {
+      await this.#waitUntil(() => this.#trySend(message), this.#limits.sendMs, "the receiver has not read");
+    }
+  }
+
+  async confirm(): Promise<boolean> {
+    await this.#waitUntil(
+      () => this.#socket.unread(this.#fd) === 0,
+      this.#limits.confirmMs,
+      "the receiver has not read everything",
+    );
+    // A socket that was closed drops what is unread.
+    checked(this.#socket.close(this.#connect()), "close", this.#path);
+    if ((await inodeOf(this.#path)) !== this.#inode) {
+      throw new Error(`${this.#path}: the receiver has replaced its socket`);
+    }
+    return true;
+  }
+
+  close(): void {
+    if (this.#isOpen) this.#socket.close(this.#fd);
+    this.#isOpen = false;
+  }
+
+  #connect(): number {
+    return checked(this.#socket.open(this.#path), "connect", this.#path);
+  }
+
+  #trySend(message: Buffer): boolean {
+    const sent = this.#socket.send(this.#fd, message);
+    if (["EAGAIN", "ENOBUFS"].includes(nameOf(sent))) return false;
+    checked(sent, "send", this.#path);
+    return true;
+  }
+
+  /** @param problem is reported with the limit */
+  async #waitUntil(isDone: () => boolean, limitMs: number, problem: string): Promise<void> {
     const deadline = performance.now() + limitMs;
-    while (isOpen && !isDone()) {
-      if (performance.now() > deadline) throw new Error(`${path}: ${what} within ${limitMs / 1000} s`);
+    while (this.#isOpen && !isDone()) {
+      if (performance.now() > deadline) {
+        throw new Error(`${this.#path}: ${problem} within ${limitMs / 1000} s`);
+      }
       await sleep(RETRY_MS);
     }
-    if (!isOpen) throw new Error(`${path}: closed`);
-  };
-  const trySend = (message: Buffer): boolean => {
-    const sent = socket.send(fd, message);
-    if (["EAGAIN", "ENOBUFS"].includes(nameOf(sent))) return false;
-    checked(sent, "send", path);
-    return true;
-  };
-  return {
-    confirmAfterMs: 0,
-    failure: undefined,
-    async send(messages) {
-      for (const message of messages) {
-        await untilDone(() => trySend(message), limits.sendMs, "the receiver has not read");
-      }
-    },
-    async confirm() {
-      await untilDone(
-        () => socket.unread(fd) === 0,
-        limits.confirmMs,
-        "the receiver has not read everything",
-      );
-      // A socket that was closed drops what is unread.
-      checked(socket.close(checked(socket.open(path), "connect", path)), "close", path);
-      if ((await inodeOf(path)) !== inode) throw new Error(`${path}: the receiver has replaced its socket`);
-      return true;
-    },
-    close() {
-      if (isOpen) socket.close(fd);
-      isOpen = false;
-    },
-  };
+    if (!this.#isOpen) throw new Error(`${this.#path}: closed`);
+  }
 }
 
 async function inodeOf(path: string): Promise<string> {

@@ -20,44 +20,47 @@ export function measure(
   kek: Kek,
   { label, mechanism }: TrialLabel & { readonly mechanism: MechanismName },
 ): readonly Latency[] {
-  const { lib } = session;
-  const [key] = keysOf(kek);
   const performer = PERFORMERS[mechanism];
   const body = performer.encrypt(session, kek, AAD, TEXT);
-  const run = (doing: string, call: (handle: Handle) => void) => () => {
-    session.run(doing, call);
-  };
   return [
-    time(
-      "C_GetSessionInfo",
-      run("reading the session (C_GetSessionInfo)", (handle) => lib.C_GetSessionInfo(handle)),
-    ),
+    ...measureSession(session),
+    ...measureObjects(session, label, keysOf(kek)[0]),
+    time(`encrypt, ${mechanism}`, () => performer.encrypt(session, kek, AAD, TEXT)),
+    time(`decrypt, ${mechanism}`, () => performer.decrypt(session, kek, AAD, body)),
+  ];
+}
+
+function measureSession(session: TokenSession): readonly Latency[] {
+  const { lib } = session;
+  return [
+    time("C_GetSessionInfo", () => {
+      session.run("reading the session (C_GetSessionInfo)", (handle) => lib.C_GetSessionInfo(handle));
+    }),
     time("C_OpenSession, C_CloseSession", () => {
       const second = new TokenSession(lib, session.slot);
       second.isLoggedIn();
       second.close();
     }),
-    time(
-      "C_FindObjectsInit to C_FindObjectsFinal, by label",
-      run("searching (C_FindObjects)", (handle) => {
-        lib.C_FindObjectsInit(handle, [{ type: pkcs11js.CKA_LABEL, value: label }]);
-        lib.C_FindObjects(handle, 10);
-        lib.C_FindObjectsFinal(handle);
-      }),
-    ),
-    ...(key === undefined
-      ? []
-      : [
-          time(
-            "C_GetAttributeValue",
-            run("reading a label (C_GetAttributeValue)", (handle) =>
-              lib.C_GetAttributeValue(handle, key, [{ type: pkcs11js.CKA_LABEL }]),
-            ),
-          ),
-        ]),
-    time(`encrypt, ${mechanism}`, () => performer.encrypt(session, kek, AAD, TEXT)),
-    time(`decrypt, ${mechanism}`, () => performer.decrypt(session, kek, AAD, body)),
   ];
+}
+
+/** @param key reading its label is measured, if there is one */
+function measureObjects(session: TokenSession, label: string, key: Handle | undefined): readonly Latency[] {
+  const { lib } = session;
+  const search = time("C_FindObjectsInit to C_FindObjectsFinal, by label", () => {
+    session.run("searching (C_FindObjects)", (handle) => {
+      lib.C_FindObjectsInit(handle, [{ type: pkcs11js.CKA_LABEL, value: label }]);
+      lib.C_FindObjects(handle, 10);
+      lib.C_FindObjectsFinal(handle);
+    });
+  });
+  if (key === undefined) return [search];
+  const read = time("C_GetAttributeValue", () => {
+    session.run("reading a label (C_GetAttributeValue)", (handle) =>
+      lib.C_GetAttributeValue(handle, key, [{ type: pkcs11js.CKA_LABEL }]),
+    );
+  });
+  return [search, read];
 }
 
 function time(call: string, work: () => void): Latency {
