@@ -30,6 +30,19 @@ function print(stream: NodeJS.WriteStream, text: string): void {
   stream.write(`${showsColours(stream) ? coloured(escaped) : escaped}\n`);
 }
 
+// Here, since the program sets it: the build joins the modules of tables into a copy that only commands use.
+let isWide = false;
+
+/** Shows tables in full, whatever the width of the terminal. */
+export function showTablesInFull(): void {
+  isWide = true;
+}
+
+/** Returns the columns that a table may take; Infinity if standard output is not a terminal. */
+export function outputColumns(): number {
+  return isWide || !process.stdout.isTTY ? Infinity : process.stdout.columns || Infinity;
+}
+
 /**
  * Handles failed writes to standard output and standard error. If the reader has left (EPIPE), the command finishes the
  * operation in progress and keeps its exit code. Any other failure is reported with exit code 4, since the result is lost.

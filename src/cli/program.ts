@@ -7,7 +7,13 @@ import { VERSION } from "../version.js";
 import { COMMANDS } from "./commands.js";
 import { EXIT_USAGE } from "./exit-code.js";
 import { asksForJson, reportFailure, reportLostResult, reportUsage } from "./failure.js";
-import { handleOutputErrors, PROCESS_TERMINAL, type OutputFormat, type Terminal } from "./output.js";
+import {
+  handleOutputErrors,
+  PROCESS_TERMINAL,
+  showTablesInFull,
+  type OutputFormat,
+  type Terminal,
+} from "./output.js";
 import { addCommands } from "./subcommands.js";
 import { throwUsageErrors, UsageError } from "./usage-error.js";
 import { wrapHelp } from "./wrap-help.js";
@@ -150,9 +156,7 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
     const listsOnly = args.length < 2 && LISTING.includes(args[0]);
     const program = listsOnly ? listingProgram() : await createProgram(terminal, args);
     program.hook("preAction", async (_program, command) => {
-      if (command.optsWithGlobals<{ wide?: true }>().wide === true) {
-        (await import("./table-layout.js")).showTablesInFull();
-      }
+      if (command.optsWithGlobals<{ wide?: true }>().wide === true) showTablesInFull();
       if (!terminal.isInteractive || !showsWaiting(command)) return;
       const { startWaiting } = await import("./progress.js");
       endWaiting = startWaiting(terminal, pathOf(command));

@@ -16,19 +16,8 @@ const UNBROKEN_WIDTH = 8;
 /** A key_id's beginning shows when its KEK was made; shorter prefixes look alike. */
 const LEAST_PREFIX = 11;
 
-let isWide = false;
 /** All key_ids that have been shown, so that a prefix means the same in every table of a command. */
 const shownKeyIds = new Set<string>();
-
-/** Shows tables in full, whatever the width of the terminal. */
-export function showTablesInFull(): void {
-  isWide = true;
-}
-
-/** Returns the columns that a table may take; Infinity if standard output is not a terminal. */
-export function outputColumns(): number {
-  return isWide || !process.stdout.isTTY ? Infinity : process.stdout.columns || Infinity;
-}
 
 /**
  * Returns the table so that it fits, or text if the terminal is too narrow for a table.

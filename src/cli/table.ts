@@ -2,7 +2,8 @@
 import { createRequire } from "node:module";
 import type Table from "cli-table3";
 import { oneLine } from "../untrusted-text.js";
-import { fitTable, outputColumns, type FittingTable } from "./table-layout.js";
+import { outputColumns } from "./output.js";
+import { fitTable, type FittingTable } from "./table-layout.js";
 
 const require = createRequire(import.meta.url);
 

@@ -29,6 +29,25 @@ it("help for a terminal of 60 columns breaks descriptions of options between wor
   expect(Math.max(...options.split("\n").map((line) => line.length))).toBeLessThanOrEqual(60);
 });
 
+it.each([
+  { option: "--output=table", columns: 60 },
+  { option: "--wide", columns: Infinity },
+])("with $option a table on a terminal of 60 columns takes at most $columns", async ({ option, columns }) => {
+  const uri = `pkcs11:token=kms;object=kms-kek?module-path=/usr/lib/${"a-long-name/".repeat(9)}hsm.so`;
+  const terminal = { isTTY: true, columns: 60, hasColors: () => false };
+  const before = Object.keys(terminal).map((name) => Object.getOwnPropertyDescriptor(process.stdout, name));
+  Object.assign(process.stdout, terminal);
+  try {
+    const { code, stdout } = await runCommand(["config", "print", "--key", uri, option]);
+    const widest = Math.max(...stdout.split("\n").map((line) => line.length));
+    expect([code, widest <= columns, widest <= terminal.columns]).toEqual([0, true, columns === 60]);
+  } finally {
+    Object.keys(terminal).forEach((name, at) => {
+      Object.defineProperty(process.stdout, name, before[at] ?? { value: undefined, configurable: true });
+    });
+  }
+});
+
 it("'version' prints the versions of plugin, Node.js and OpenSSL", async () => {
   const { stdout } = await runCommand(["version", "-o", "json"]);
   expect(JSON.parse(stdout)).toMatchObject({

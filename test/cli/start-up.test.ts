@@ -3,6 +3,7 @@
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { describe, expect, it } from "vitest";
@@ -67,6 +68,16 @@ describe("a command loads only what it needs:", () => {
     const { modules } = loadedBy(...args);
     expect(modules.length).toBeLessThan(80);
     expect(modules.flatMap(joinedIn).length).toBeGreaterThan(2 * modules.length);
+  });
+
+  it.each([
+    ["keys", "list", "--wide", "--config", "/nowhere"],
+    ["status", "--wide", "--socket", "/nowhere"],
+  ])("%s %s %s loads no module that has a state of its own twice", (...args) => {
+    const joined = loadedBy(...args).modules.flatMap(joinedIn);
+    const twice = joined.filter((name, at) => joined.indexOf(name) !== at && name.endsWith(".js"));
+    const source = (name: string): string => readFileSync(join(dirname(MAIN), name), "utf8");
+    expect(twice.filter((name) => /^let |= new (Map|Set)\(\);/m.test(source(name)))).toEqual([]);
   });
 
   it("serve loads few files, and nothing of etcd commands, tables, tracing or Node's fetch", () => {
