@@ -27,7 +27,8 @@ async function runProgram(): Promise<void> {
   limitGarbage();
   useCompileCache();
   try {
-    const { run } = await import("./cli/program.js");
+    const { run, reportUncaught } = await import("./cli/program.js");
+    process.on("uncaughtException", (error) => reportUncaught(error, process.argv));
     await run(process.argv);
   } catch (error) {
     // The system's own limit may be reached, to which other processes' files count too.

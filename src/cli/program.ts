@@ -171,6 +171,15 @@ export async function run(argv: readonly string[], terminal: Terminal = PROCESS_
   }
 }
 
+/**
+ * Reports an exception that nothing has caught, such as that of an event handler, and ends the process with the exit code
+ * of a defect.
+ */
+export function reportUncaught(error: unknown, argv: readonly string[]): never {
+  reportFailure(knownError(error), asksForJson(argv.slice(2)) ? "json" : "table", PROCESS_TERMINAL);
+  process.exit();
+}
+
 /** These run until a signal, or prompt on the terminal themselves or by ssh-keygen. */
 const WITHOUT_WAITING = /^(?:serve|console|init|approvals|custody)\b/u;
 

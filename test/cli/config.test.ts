@@ -47,11 +47,12 @@ it("config validate exits with 2 and reports each problem with its position, als
   write(`${SERVES}hsm: { hosts: 9 }\n`);
   const problem = `${file.path}:7:8: hsm.hosts: is 9; give a whole number from 1 to 4`;
   expect(await config("validate", "-c", file.path)).toEqual({ code: 2, out: "", err: problem });
-  const { code, out } = await config("validate", "-c", file.path, "-o", "json");
+  const { code, out, err } = await config("validate", "-c", file.path, "-o", "json");
   expect([code, JSON.parse(out)]).toEqual([
     2,
     { file: file.path, valid: false, problems: [problem], warnings: [] },
   ]);
+  expect(JSON.parse(err)).toMatchObject({ error: { code: "CONFIG_INVALID", message: problem } });
 });
 
 it("config print shows each value with its source", async () => {

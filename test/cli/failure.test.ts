@@ -1,12 +1,16 @@
 // Errors of commands with `--output json`: one line of JSON at the end of standard error.
+import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 
 import { expect, it } from "vitest";
 
+import type { CheckOutput } from "../../src/cli/output-schema/plugin.js";
 import { asksForJson } from "../../src/cli/failure.js";
 import { commandLine } from "../docs/command-line.js";
 import { runCommand } from "../support/command.js";
-import type { CommandResult } from "../support/plugin-process.js";
+import { kmsPkcs11, type CommandResult } from "../support/plugin-process.js";
 
 /** What a command needs before it reads its configuration. */
 const REQUIRED: Readonly<Record<string, readonly string[]>> = {
@@ -18,7 +22,7 @@ const REQUIRED: Readonly<Record<string, readonly string[]>> = {
   "etcd get": ["/registry/secrets/default/db", "--break-glass", "a test"],
   drill: ["--snapshot", "/nowhere/backup.db", "--to", tmpdir()],
 };
-/** Prints the problems of the file as its result; reads another file first; reads it only for what is not asked here. */
+/** Prints the problems also as its result; reads another file first; reads it only for what is not asked here. */
 const NOT_READING: readonly string[] = ["config validate", "approvals deliver", "etcd usage"];
 
 const MISSING =
@@ -100,4 +104,32 @@ it("--help with --output json still prints the help and exits with 0", async () 
 it("a value 'json' that belongs to another option or follows '--' does not ask for JSON", () => {
   expect(asksForJson(["etcd", "get", "json", "--key", "json"])).toBe(false);
   expect(asksForJson(["keys", "destroy", "--", "-o", "json"])).toBe(false);
+});
+
+it("check with --output json ends with an error as JSON if what it needs is invalid", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "check-"));
+  const uri = `pkcs11:token=kms;object=kms-kek?module-path=${folder}/none.so&pin-source=file:${folder}/pin`;
+  const options = ["--key", uri, "--socket", `${folder}/kms.sock`, "--state-dir", `${folder}/state`];
+  const result = await runCommand(["check", ...options, "-o", "json"]);
+  const { findings } = JSON.parse(result.stdout) as CheckOutput;
+  const { detail } = findings.find(({ verdict }) => verdict === "fail") ?? {};
+  expect([result.code, errorOf(result)]).toMatchObject([2, { error: { message: detail } }]);
+});
+
+it("an exception that nothing catches is reported as a defect, last as one line of JSON", () => {
+  const folder = mkdtempSync(join(tmpdir(), "uncaught-"));
+  const fault = join(folder, "fault.mjs");
+  writeFileSync(
+    fault,
+    `import net from "node:net";
+     const { connect } = net.Socket.prototype;
+     net.Socket.prototype.connect = function (...args) {
+       setImmediate(() => { throw new Error("a defect"); });
+       return connect.apply(this, args);
+     };`,
+  );
+  const args = ["status", "--socket", join(folder, "kms.sock"), "-o", "json"];
+  const result = kmsPkcs11(args, { NODE_OPTIONS: `--import=${pathToFileURL(fault).href}` });
+  expect([result.code, errorOf(result)]).toMatchObject([1, { error: { code: "INTERNAL" } }]);
+  expect(result.stderr).toContain("a defect");
 });

@@ -11,6 +11,9 @@ const DIST = new URL("../../dist/cli/", import.meta.url);
 const require = createRequire(import.meta.url);
 const load = (name: string): unknown => require(new URL(name, DIST).pathname);
 
+/** As in exit-code.ts: a negative result, and a command that was interrupted after it had done something. */
+const MAY_BE_A_RESULT = [1, 130];
+
 interface Output {
   readonly code: number | null;
   readonly stdout: string;
@@ -22,8 +25,12 @@ export function checkJsonOutput(args: readonly string[], { code, stdout, stderr 
   const { asksForJson } = load("failure.js") as typeof Failure;
   if (!asksForJson(args) || args.some((one) => ["--help", "-h", "help", "__complete"].includes(one))) return;
   const name = commandOf(args);
-  if (stdout.trim() !== "") requireMatch(name, stdout);
-  else if (code !== 0 && code !== null) requireMatch("error", stderr.trimEnd().split("\n").at(-1) ?? "");
+  const hasResult = stdout.trim() !== "";
+  if (hasResult) requireMatch(name, stdout);
+  const saysEnough = hasResult && MAY_BE_A_RESULT.includes(code ?? 0);
+  if (code !== 0 && code !== null && !saysEnough) {
+    requireMatch("error", stderr.trimEnd().split("\n").at(-1) ?? "");
+  }
 }
 
 function commandOf(args: readonly string[]): string {

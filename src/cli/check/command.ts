@@ -11,6 +11,8 @@ import { Report } from "./findings.js";
 import type { Operator } from "../../admin/operator.js";
 import { reportOnToken } from "./token-report.js";
 import { operatorAt } from "../operator.js";
+import { EXIT_NO } from "../exit-code.js";
+import { reportFailure } from "../failure.js";
 import { isSupplied } from "../operator-pin.js";
 import { formatJson, type Terminal } from "../output.js";
 import {
@@ -96,6 +98,10 @@ async function printFindings(
   if (options.output === "json") {
     const { findings, counts } = report;
     terminal.out(formatJson({ as: who, findings, counts } satisfies CheckOutput));
+    // A program that sees this exit code looks for an error.
+    if (report.failure !== undefined && report.exitCode > EXIT_NO) {
+      reportFailure(report.failure, options.output, terminal);
+    }
   } else terminal.out(`${who}\n\n${report.describe()}`);
   return report.exitCode;
 }

@@ -1,6 +1,6 @@
 // The findings of `kms-pkcs11 check`, in groups, and the exit code that follows from them.
 import { KmsError } from "../../errors.js";
-import { exitCodeOf } from "../exit-code.js";
+import { EXIT_NO, exitCodeOf } from "../exit-code.js";
 import type { CheckOutput } from "../output-schema/plugin.js";
 import { formatTable } from "../table.js";
 
@@ -20,6 +20,8 @@ const KEYS = "Keys";
 /** Collects findings; each is reported once. */
 export class Report {
   readonly #findings: Finding[] = [];
+  /** The first of the failures that have the highest exit code. */
+  failure: KmsError | undefined;
   exitCode = 0;
 
   /** Adds a finding unless another one says the same, whatever its subject. */
@@ -35,7 +37,10 @@ export class Report {
   fail(subject: string, thrown: unknown): void {
     const error = KmsError.from(thrown);
     this.add("fail", subject, error.message);
-    this.exitCode = Math.max(this.exitCode, exitCodeOf(error.code), 1);
+    const exitCode = Math.max(exitCodeOf(error.code), EXIT_NO);
+    if (exitCode <= this.exitCode) return;
+    this.failure = error;
+    this.exitCode = exitCode;
   }
 
   /** Runs `work`; adds a failure if it throws. Returns whether it succeeded. */

@@ -4,6 +4,7 @@ import { warningsOf } from "../../config/load.js";
 import { locateConfiguration } from "../../config/location.js";
 import { KmsError } from "../../errors.js";
 import { EXIT_USAGE } from "../exit-code.js";
+import { reportFailure } from "../failure.js";
 import { formatJson, type Terminal } from "../output.js";
 import { formatTable } from "../table.js";
 import { addServeOptions, configurationsFrom, type SettingsOptions } from "../settings-options.js";
@@ -26,8 +27,10 @@ Example:
     .action((_local, command: Command) => {
       const options = command.optsWithGlobals<SettingsOptions>();
       const result = validate(options);
-      if (options.output === "json") terminal.out(formatJson(result));
-      else {
+      if (options.output === "json") {
+        terminal.out(formatJson(result));
+        if (!result.valid) reportFailure(invalid(result), options.output, terminal);
+      } else {
         for (const problem of result.problems) terminal.err(problem);
         const rows = result.warnings.map((warning) => ["warn", warning]);
         const file = result.file ?? "the flags";
@@ -35,6 +38,10 @@ Example:
       }
       if (!result.valid) process.exitCode = EXIT_USAGE;
     });
+}
+
+function invalid({ problems }: ConfigValidateOutput): KmsError {
+  return new KmsError("CONFIG_INVALID", problems.join("\n"));
 }
 
 function validate(options: SettingsOptions): ConfigValidateOutput {

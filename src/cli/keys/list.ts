@@ -3,11 +3,13 @@ import type { Command } from "commander";
 import type { ApprovalView } from "../../admin/approval-view.js";
 import type { Settings } from "../../config/settings.js";
 import { schedulePolicy } from "../../compose/provider.js";
-import { EXIT_NO, EXIT_UNREACHABLE, exitCodeOf } from "../exit-code.js";
+import { KmsError } from "../../errors.js";
+import { EXIT_NO, exitCodeOf } from "../exit-code.js";
+import { reportFailure } from "../failure.js";
 import { cryptoperiodFinding } from "../../provider/cryptoperiod.js";
 import { viewKeyring, type KeyringView, type ViewedKey } from "../../admin/keyring-view.js";
 import { compareNodes, nodeRows, readNodes, type NodeReport } from "../../admin/node-comparison.js";
-import { formatJson, type Terminal } from "../output.js";
+import { formatJson, type OutputFormat, type Terminal } from "../output.js";
 import { formatTable } from "../table.js";
 import { namedNodes, nodesOf, NODES_FLAGS, type NodesOptions } from "../nodes-option.js";
 import { operatorAt } from "../operator.js";
@@ -94,7 +96,8 @@ function finish(
   };
   if (output === "json") terminal.out(formatJson(listing satisfies KeysListOutput));
   else terminal.out(describe(listing, keys, tokens.length > 1, now));
-  process.exitCode = exitCodeFor(listing, tokens, view);
+  if (listing.problem !== null || listing.differences.length > 0) process.exitCode = EXIT_NO;
+  else reportMissing(tokens, nodes, output, terminal);
 }
 
 /** Adds the finding about the active KEK's age. */
@@ -110,15 +113,19 @@ export function withAge(
   return { ...view, keys };
 }
 
-function exitCodeFor(
-  { differences, nodes }: Listing,
+/** Sets the exit code if a token or node is missing in the list, which says so itself to people. */
+function reportMissing(
   tokens: readonly Token[],
-  view: KeyringView | undefined,
-): number {
-  if (view?.problem !== undefined || differences.length > 0) return EXIT_NO;
-  const away = tokens.find(({ failure }) => failure !== undefined)?.failure;
-  if (away !== undefined) return exitCodeOf(away.code);
-  return nodes.some(({ error }) => error !== null) ? EXIT_UNREACHABLE : 0;
+  nodes: readonly NodeReport[],
+  output: OutputFormat,
+  terminal: Terminal,
+): void {
+  const token = tokens.find(({ failure }) => failure !== undefined)?.failure;
+  const node = nodes.find(({ error }) => error !== null);
+  const failure = token ?? (node && new KmsError("PEER_UNREACHABLE", `${node.url}: ${String(node.error)}`));
+  if (failure === undefined) process.exitCode = 0;
+  else if (output === "json") reportFailure(failure, output, terminal);
+  else process.exitCode = exitCodeOf(failure.code);
 }
 
 function sorted(view: KeyringView | undefined): ViewedKey[] {
