@@ -1,5 +1,6 @@
 // The commands that follow `init`, in order, for the operator's answers. The guides of deploy/ explain them.
 import { createHash } from "node:crypto";
+import { parse } from "yaml";
 import { apiServerSettings, encryptionText } from "./api-server.js";
 import { kekUri, libraryPath } from "./configuration.js";
 import { HSM_NEEDS } from "./hsm-needs.js";
@@ -7,6 +8,7 @@ import type { NodeFacts } from "./node-facts.js";
 import { apiServerFile, ENCRYPTION_IN_USE, ENCRYPTION_WRITE, hasPackagedUnit, PIN_FILE } from "./plan.js";
 import { podEnvironment } from "./pod.js";
 import { ENCRYPTED_PIN } from "./unit.js";
+import { VERSION } from "../version.js";
 import type { Answers } from "./values.js";
 
 export interface NextStep {
@@ -17,6 +19,8 @@ export interface NextStep {
 
 const SOCKET = "/run/kms-pkcs11/kms.sock";
 const DIGEST_CHARACTERS = 12;
+/** RKE2 imports what is in this folder when it starts. */
+const RKE2_IMAGES = "/var/lib/rancher/rke2/agent/images";
 
 /**
  * Returns a short digest of what must be the same on every node of a cluster: the KEK's name and both
@@ -25,8 +29,9 @@ const DIGEST_CHARACTERS = 12;
 export function clusterDigest(answers: Answers): string {
   const shared = [
     kekUri(answers).object ?? "",
-    encryptionText(answers, "read"),
-    encryptionText(answers, "write"),
+    // Without comments, which another release may word differently.
+    parse(encryptionText(answers, "read")),
+    parse(encryptionText(answers, "write")),
   ];
   return createHash("sha256").update(JSON.stringify(shared)).digest("hex").slice(0, DIGEST_CHARACTERS);
 }
@@ -101,15 +106,8 @@ function prepareHsm(answers: Answers, facts: NodeFacts): NextStep[] {
   return [...missing, { why: `unless that is done already: ${prepare}` }];
 }
 
-function startPlugin({ runtime, image = "the image" }: Answers, facts: NodeFacts): NextStep[] {
-  if (runtime === "static-pod") {
-    return [
-      {
-        command: "ctr -n k8s.io images import kubernetes-kms-pkcs11.tar",
-        why: `bring ${image} to the node; kubelet then starts the pod`,
-      },
-    ];
-  }
+function startPlugin(answers: Answers, facts: NodeFacts): NextStep[] {
+  if (answers.runtime === "static-pod") return importImage(answers);
   const user = hasPackagedUnit(facts) ? [] : ["systemd-sysusers kms-pkcs11.conf"];
   return [
     {
@@ -117,6 +115,21 @@ function startPlugin({ runtime, image = "the image" }: Answers, facts: NodeFacts
       why: "start the plugin",
     },
   ];
+}
+
+function importImage({ distribution, image = "the image" }: Answers): NextStep[] {
+  const file = `kubernetes-kms-pkcs11-${VERSION}.tar`;
+  const why = `bring ${image} to the node; kubelet then starts the pod`;
+  switch (distribution) {
+    case "rke2":
+      return [
+        { command: `install -D -m 0644 ${file} ${RKE2_IMAGES}/${file}`, why: `${why}, once RKE2 runs` },
+      ];
+    case "talos":
+      return [];
+    default:
+      return [{ command: `ctr -n k8s.io images import ${file}`, why }];
+  }
 }
 
 function environmentStep({ hsm, runtime, ...rest }: Answers): NextStep[] {

@@ -148,9 +148,10 @@ function podFiles(answers: Answers, facts: NodeFacts): Planned[] {
   ];
 }
 
-function hsmGroupId({ hsm, groupId }: Answers, facts: NodeFacts): number | undefined {
+function hsmGroupId({ hsm, groupId, distribution }: Answers, facts: NodeFacts): number | undefined {
   const { group, installs } = HSM_NEEDS[hsm];
-  if (group === undefined) return undefined;
+  // On Talos, the library and its group are in the image.
+  if (group === undefined || distribution === "talos") return undefined;
   const id = groupId ?? facts.groupId(group);
   if (id !== undefined) return id;
   throw new KmsError(

@@ -1,17 +1,20 @@
 // Patches of the machine configuration of Talos Linux, which has no other way to put files and static pods on a node.
 // Written from the documentation of Talos 1.14; not tested. Only /var can be written there, kube-apiserver runs as user 65534, and the
-// vendor's library has to be in the image.
+// vendor's library has to be in the image. What the library writes, and the settings that `init` writes, are on the node's disk.
 import { parse } from "yaml";
 import { encryptionText } from "./api-server.js";
 import { configurationText } from "./configuration.js";
 import { readFolders } from "./folders.js";
+import { HSM_NEEDS, type HsmNeeds } from "./hsm-needs.js";
 import { podEnvironment } from "./pod.js";
 import { fill, readTemplate } from "./templates.js";
 import type { Answers } from "./values.js";
 
 const API_SERVER_ID = 65534;
-const HOST_FOLDER = "/var/etc/kms-pkcs11";
 const SOCKET_FOLDER = "/run/kms-pkcs11";
+const SETTINGS_MODE = 0o644;
+const WRITTEN_MODE = 0o700;
+const PLUGIN_ID = 10001;
 
 interface Volume {
   readonly name: string;
@@ -26,7 +29,7 @@ interface Pod {
       {
         image: string;
         env: unknown[];
-        volumeMounts: { name: string; mountPath: string }[];
+        volumeMounts: { name: string; mountPath: string; readOnly?: boolean }[];
         command?: unknown;
       },
     ];
@@ -40,12 +43,8 @@ export function talosPatch(answers: Answers): object[] {
     {
       machine: {
         files: [
-          {
-            path: `${HOST_FOLDER}/config.yaml`,
-            permissions: 0o644,
-            op: "create",
-            content: configuration(answers),
-          },
+          fileOf("/etc/kms-pkcs11/config.yaml", configuration(answers)),
+          ...HSM_NEEDS[answers.hsm].files.map(({ path, content }) => fileOf(path, content)),
         ],
         pods: [podOf(answers)],
       },
@@ -53,6 +52,15 @@ export function talosPatch(answers: Answers): object[] {
     },
     encryption(answers),
   ];
+}
+
+function fileOf(path: string, content: string): object {
+  return { path: hostPathOf(path), permissions: SETTINGS_MODE, op: "create", content };
+}
+
+/** Returns where Talos can keep a path of the pod. */
+function hostPathOf(path: string): string {
+  return /^\/(var|run)\//.test(path) ? path : `/var${path}`;
 }
 
 /** The group of kube-apiserver may use the socket. */
@@ -71,30 +79,65 @@ function podOf(answers: Answers): Pod {
   const pod = parse(readTemplate("static-pod/kms-pkcs11.yaml")) as Pod;
   const { spec } = pod;
   const [container] = spec.containers;
-  spec.securityContext["supplementalGroups"] = [API_SERVER_ID];
+  const { groupId } = answers;
+  spec.securityContext["supplementalGroups"] = [API_SERVER_ID, ...(groupId === undefined ? [] : [groupId])];
   if (answers.image !== undefined) container.image = answers.image;
   container.env = Object.entries(podEnvironment(answers)).map(([name, value]) => ({ name, value }));
-  container.volumeMounts = container.volumeMounts.filter(({ name }) => name !== "vendor-library");
-  spec.volumes = spec.volumes.filter(({ name }) => name !== "vendor-library").map(onTalos);
-  spec.initContainers = [ownFolders(container.image)];
+  const mounts = nodeMounts(HSM_NEEDS[answers.hsm]);
+  container.volumeMounts = [
+    ...container.volumeMounts.filter(({ name }) => name !== "vendor-library"),
+    ...mounts.map(({ name, path, writable }) => ({
+      name,
+      mountPath: path,
+      ...(!writable && { readOnly: true }),
+    })),
+  ];
+  spec.volumes = [
+    ...spec.volumes.filter(({ name }) => name !== "vendor-library"),
+    ...mounts.map(({ name, path, kind }) => ({ name, hostPath: { path, type: kind } })),
+  ].map(onTalos);
+  spec.initContainers = [
+    ownFolders(
+      container.image,
+      mounts.filter(({ writable }) => writable),
+    ),
+  ];
   return pod;
 }
 
-function onTalos({ name, hostPath }: Volume): Volume {
-  const path = hostPath.path.replace(/^\/etc\/kms-pkcs11/, HOST_FOLDER);
+interface NodeMount {
+  readonly name: string;
+  readonly path: string;
+  readonly kind: string;
+  readonly writable: boolean;
+}
+
+/** Returns what of the library's paths is on the node; the rest is in the image. */
+function nodeMounts({ mounts, files }: HsmNeeds): NodeMount[] {
+  return mounts
+    .map((mount) => ({ ...mount, writable: mount.writable === true }))
+    .filter(({ path, writable }) => writable || files.some((file) => file.path === path));
+}
+
+function onTalos({ name, hostPath: { path, type } }: Volume): Volume {
   return {
     name,
-    hostPath: { path, type: hostPath.type === "Directory" ? "DirectoryOrCreate" : hostPath.type },
+    hostPath: { path: hostPathOf(path), type: type === "Directory" ? "DirectoryOrCreate" : type },
   };
 }
 
 /** Does what systemd-tmpfiles does elsewhere: the folders must belong to the plugin's user. */
-function ownFolders(image: string): object {
+function ownFolders(image: string, written: readonly NodeMount[]): object {
   const own = readFolders().folders.filter(({ uid }) => uid !== 0);
   const commands = own.map(({ path, mode, uid, gid }) =>
     path === SOCKET_FOLDER
       ? `chown ${uid}:${API_SERVER_ID} ${path} && chmod 0710 ${path}`
       : `chown ${uid}:${gid} ${path} && chmod ${mode.toString(8)} ${path}`,
+  );
+  commands.push(
+    ...written.map(
+      ({ path }) => `chown ${PLUGIN_ID}:${PLUGIN_ID} ${path} && chmod ${WRITTEN_MODE.toString(8)} ${path}`,
+    ),
   );
   const mounts: Readonly<Record<string, string>> = {
     "/run/kms-pkcs11": "socket",
@@ -111,9 +154,12 @@ function ownFolders(image: string): object {
       allowPrivilegeEscalation: false,
       capabilities: { drop: ["ALL"], add: ["CHOWN", "FOWNER"] },
     },
-    volumeMounts: own.flatMap(({ path }) => {
-      const name = mounts[path];
-      return name === undefined ? [] : [{ name, mountPath: path }];
-    }),
+    volumeMounts: [
+      ...own.flatMap(({ path }) => {
+        const name = mounts[path];
+        return name === undefined ? [] : [{ name, mountPath: path }];
+      }),
+      ...written.map(({ name, path }) => ({ name, mountPath: path })),
+    ],
   };
 }

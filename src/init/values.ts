@@ -152,6 +152,11 @@ function conflictsOf({ hsm, distribution, runtime, nodes, pin }: Answers): Probl
   if (distribution === "talos" && runtime === "systemd") {
     found.push({ at: ["runtime"], text: "Talos runs no units of others; give static-pod" });
   }
+  if (distribution === "talos" && hsm === "tpm2") {
+    const text =
+      "a pod reaches a TPM through tpm2-abrmd on D-Bus, which Talos does not have; give another HSM";
+    found.push({ at: ["hsm"], text });
+  }
   if (pin === "encrypted-credential" && runtime === "static-pod") {
     found.push({ at: ["pin"], text: "only systemd decrypts a credential; give file, or runtime: systemd" });
   }

@@ -36,10 +36,17 @@ interface PodManifest {
     readonly containers: readonly [
       {
         readonly env: readonly { name: string; value: string }[];
-        readonly volumeMounts: readonly { name: string; mountPath: string }[];
+        readonly volumeMounts: readonly { name: string; mountPath: string; readOnly?: boolean }[];
       },
     ];
-    readonly volumes: readonly { readonly name: string; readonly hostPath: { readonly path: string } }[];
+    readonly initContainers?: readonly {
+      readonly command: readonly string[];
+      readonly volumeMounts: unknown;
+    }[];
+    readonly volumes: readonly {
+      readonly name: string;
+      readonly hostPath: { readonly path: string; readonly type: string };
+    }[];
   };
 }
 
@@ -112,6 +119,18 @@ describe("the plan", () => {
     expect(parts.findIndex(({ kind }) => kind !== "folder" && kind !== "link")).toBeGreaterThan(0);
   });
 
+  it("RKE2 imports the image from its own folder, and kubeadm's containerd through ctr", () => {
+    const importing = (distribution: Answers["distribution"]) =>
+      nextSteps({ ...POD, distribution }, UNKNOWN_NODE, { hasPin: true, hasKek: true })[0]?.command;
+    expect(importing("kubeadm")).toMatch(/^ctr -n k8s.io images import kubernetes-kms-pkcs11-[\d.]+\.tar$/);
+    expect(importing("rke2")).toMatch(/^install .*\.tar \/var\/lib\/rancher\/rke2\/agent\/images\//);
+  });
+
+  it("the EncryptionConfiguration that reads names the file of the node that writes", () => {
+    const text = fileOf(POD, "/etc/kubernetes/encryption/encryption-configuration-read.yaml");
+    expect(text).not.toMatch(/encryption-configuration\.yaml/);
+  });
+
   it("a unit that a package installed is not written again", () => {
     const packaged = { ...UNKNOWN_NODE, exists: (path: string) => path.startsWith("/usr/lib/systemd/") };
     expect([...filesOf(UNIT).keys()]).toContain("/etc/systemd/system/kms-pkcs11.service");
@@ -151,6 +170,20 @@ describe("the plan", () => {
   });
 });
 
+interface TalosMachine {
+  readonly machine: {
+    readonly files: readonly { readonly path: string; readonly permissions: number }[];
+    readonly pods: readonly [PodManifest];
+  };
+}
+
+function talosMachine(part: Pick<Answers, "hsm" | "groupId">): TalosMachine {
+  const answers: Answers = { ...part, distribution: "talos", runtime: "static-pod", nodes: "one" };
+  const text = documentStream(answers, planNode(answers, UNKNOWN_NODE).parts);
+  return parseAllDocuments(text)[0]?.toJS() as TalosMachine;
+}
+const talosPod = (part: Pick<Answers, "hsm" | "groupId">): PodManifest => talosMachine(part).machine.pods[0];
+
 describe("the stream of --print", () => {
   it("--print has every part of the plan and no PIN", () => {
     const { parts } = planNode(POD, UNKNOWN_NODE);
@@ -173,6 +206,33 @@ describe("the stream of --print", () => {
       paths.every((path) => /^\/(var|run)\//.test(path)),
       paths.join(),
     ).toBe(true);
+  });
+
+  it.each([
+    ["softhsm", "/var/lib/softhsm/tokens", "/var/lib/softhsm/tokens"],
+    ["cloudhsm", "/var/opt/cloudhsm/run", "/opt/cloudhsm/run"],
+  ] as const)("Talos keeps on its disk what the library of %s writes", (hsm, hostPath, mountPath) => {
+    const { spec } = talosPod({ hsm });
+    const volume = spec.volumes.find((one) => one.hostPath.path === hostPath);
+    expect(volume?.hostPath.type).toBe("DirectoryOrCreate");
+    const mount = spec.containers[0].volumeMounts.find(({ name }) => name === volume?.name);
+    expect(mount).toMatchObject({ mountPath });
+    expect(mount?.readOnly).not.toBe(true);
+    const [init] = spec.initContainers ?? [];
+    expect(init?.volumeMounts).toContainEqual({ name: volume?.name, mountPath });
+    expect(init?.command.at(-1)).toContain(`chown 10001:10001 ${mountPath}`);
+  });
+
+  it("Talos gets the settings of the library as a file, and needs no group's number", () => {
+    const { machine } = talosMachine({ hsm: "yubihsm2" });
+    const settings = machine.files.find(({ path }) => path.endsWith("/yubihsm_pkcs11.conf"));
+    expect(settings).toMatchObject({ path: "/var/etc/kms-pkcs11/yubihsm_pkcs11.conf", permissions: 0o644 });
+    const { spec } = talosPod({ hsm: "yubihsm2" });
+    expect(spec.volumes.map(({ hostPath }) => hostPath.path)).toContain(settings?.path);
+    expect(talosPod({ hsm: "luna" }).spec.securityContext.supplementalGroups).toEqual([65534]);
+    expect(talosPod({ hsm: "luna", groupId: 900 }).spec.securityContext.supplementalGroups).toEqual([
+      65534, 900,
+    ]);
   });
 });
 
