@@ -8,7 +8,7 @@ import type { Document } from "./schema.js";
 import type { Configuration, LoadRequest, Settings, TokenSettings } from "./settings.js";
 
 /**
- * Returns the entries of `clusters`; empty if they have problems, which are added, as are those of settings that cannot
+ * Returns the entries of `clusters`, or none if they have problems. Adds these problems, and those of settings that cannot
  * be common to clusters.
  */
 export function readEntries(

@@ -107,7 +107,7 @@ function adviseOnEntry(entry: KmsEntry, { p99Ms, requestTimeoutMs }: EncryptionF
   if (apiVersion === "v1") {
     advice.push(
       fail(
-        `kms provider ${name} is v1 (the default apiVersion), which this plugin does not serve and kube-apiserver disables since 1.29; add apiVersion: v2`,
+        `kms provider ${name} is v1 (the default apiVersion), which this plugin does not serve and kube-apiserver has disabled since 1.29; add apiVersion: v2`,
       ),
     );
   }

@@ -1,4 +1,4 @@
-// The settings that a checked document stands for.
+// Derives the settings from a checked document.
 import { auditOf } from "./audit-settings.js";
 import { parseNodeAddresses } from "./node-address.js";
 import type { Document } from "./schema.js";

@@ -43,7 +43,7 @@ function namedFile(config: string | undefined, env: NodeJS.ProcessEnv): Location
   return path === "" ? undefined : { path, source: `$${CONFIGURATION_VARIABLE}` };
 }
 
-/** Returns the default file, also if this user may not read it: reading it then says so. */
+/** Returns the default file, even if this user may not read it: the error then comes from reading it. */
 function defaultFile(path: string): Location | undefined {
   try {
     statSync(path);

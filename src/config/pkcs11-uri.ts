@@ -1,7 +1,7 @@
 // PKCS#11 URIs (RFC 7512): parsing, formatting, and what a URI must contain to name a KEK. Stricter than the RFC in
 // five ways: pin-value is refused, a slot number requires the token's name or serial, `type` must be secret-key, no
-// attribute may be empty, and "&" before the "?" may not be followed by an attribute. Scheme and hex digits are case-insensitive, everything else is case-sensitive (sections 2.3
-// and 2.5). No message repeats a value from the query.
+// attribute may be empty, and "&" before the "?" may not be followed by an attribute. Scheme and hex digits are
+// case-insensitive; everything else is case-sensitive (sections 2.3 and 2.5). No message repeats a value from the query.
 import { isUtf8 } from "node:buffer";
 import type { KmsError } from "../errors.js";
 import { truncate } from "../untrusted-text.js";

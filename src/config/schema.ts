@@ -76,7 +76,7 @@ const hsmSection = z.strictObject({
     least: 1,
     most: 64,
     preset: 16,
-    why: "Maximum number of sessions per token host; for a slow HSM, 8 are opened at the start and more while requests wait, and their waiting times overlap; each takes about 12 MB, and all but 2 are closed when they are not needed",
+    why: "Maximum number of sessions per token host. A slow HSM gets 8 at the start and more while requests wait, so that requests overlap; each takes about 12 MB, and all but 2 are closed when they are not needed",
   }),
   queue: integer({
     least: 1,

@@ -36,7 +36,7 @@ export interface RangeRequest {
   readonly limit: number;
   /** The revision to read; the current one if omitted. */
   readonly revision?: number;
-  /** Returns the number of keys without any. */
+  /** Whether to return only the number of keys, and no key. */
   readonly countOnly?: boolean;
 }
 

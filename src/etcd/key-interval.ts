@@ -15,7 +15,7 @@ export class Alphabet {
   /** The digits of a key's number. */
   readonly #digits: number;
 
-  /** @param start where the part of the keys begins that they do not have in common */
+  /** @param start where the prefix that the keys share ends */
   constructor(keys: readonly Buffer[], start: number) {
     const isUsed = new Uint8Array(256);
     for (const key of keys) {
@@ -78,7 +78,8 @@ export interface Known {
 }
 
 /**
- * Returns a key after `from`: if its keys are as dense as the known ones, it is `factor` times as many keys away.
+ * Returns a key after `from`, with `factor` times as many keys in between as the known interval has, if they are equally
+ * dense.
  * @param factor is limited to 16, so that one sparse interval does not mislead
  */
 export function extrapolate(known: Known, from: Buffer, factor: number, end: Buffer): Buffer {
@@ -89,8 +90,7 @@ export function extrapolate(known: Known, from: Buffer, factor: number, end: Buf
 }
 
 /**
- * Returns a key after `from`, where keys are expected again after intervals without keys: after those that share a prefix
- * with it.
+ * Returns where keys are expected again after intervals without keys: behind all keys that share a prefix with `from`.
  * @param shorter by how many bytes the prefix is shorter than the one within which the known keys would vary
  */
 export function beyondGap(known: Known, from: Buffer, shorter: number, end: Buffer): Buffer {

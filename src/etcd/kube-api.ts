@@ -33,7 +33,7 @@ const SILENCE_MS = 60_000;
 const MAX_ANSWER_BYTES = 16 << 20;
 const UNAUTHORIZED = 401;
 
-/** For plain HTTP, over which kubectl does not send credentials either. */
+/** For plain HTTP: like kubectl, this client sends no credentials over it. */
 const NO_CREDENTIAL: KubeCredential = { authorization: undefined, certificate: undefined, key: undefined };
 
 export class KubeApi {

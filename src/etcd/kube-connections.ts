@@ -1,7 +1,7 @@
-// How requests to an API server are connected: TLS, client certificates and proxies of a kubeconfig. The client package provides
-// them, and OIDC tokens; it is loaded only here and only when needed, since loading takes most of a second. Its kubeconfig reader
-// and exec plugins are not used, since they differ from kubectl's, nor its typed calls, which drop fields unknown to its own
-// release.
+// Connects requests to an API server, with the TLS settings, client certificate and proxy of a kubeconfig. The client
+// package provides them, and OIDC tokens; it is loaded only here and only when needed, since loading takes most of a second.
+// Its kubeconfig reader and exec plugins are not used, since they differ from kubectl's, nor its typed calls, which drop
+// fields unknown to its own release.
 import type { Agent } from "node:http";
 import type { RequestOptions } from "node:https";
 import { isIP } from "node:net";

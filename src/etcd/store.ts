@@ -9,7 +9,7 @@ import { RangeReading, type RangeObserver, type Revisions } from "./range-readin
 import type { RangePage } from "./range-response.js";
 import { normalPrefix } from "./storage-key.js";
 
-/** So that neither the way to etcd nor one slow range holds up the rest, and both cores have work. */
+/** Enough that neither network latency nor one slow range holds up the rest, and both cores have work. */
 const PARALLEL_RANGES = 4;
 
 export interface StoredObject {

@@ -4,7 +4,7 @@
 import { METADATA, type KubeAnswer, type KubeApi } from "./kube-api.js";
 import { describeRefusal } from "./kube-status.js";
 
-/** What the API server says of an object, or did with it. */
+/** What the API server says about an object, or did with it. */
 export type ApiVerdict =
   /** It cannot read the object, and could delete it nevertheless. */
   | { readonly kind: "unreadable" }
@@ -49,7 +49,7 @@ export async function askApi(api: KubeApi, path: string): Promise<ApiVerdict> {
 
 /**
  * Has the API server delete an object that it cannot read. It refuses if it can read the object.
- * @throws KmsError PEER_UNREACHABLE if the answer is lost: look at etcd
+ * @throws KmsError PEER_UNREACHABLE if the answer is lost; only etcd then shows the outcome
  */
 export async function deleteUnreadable(api: KubeApi, path: string): Promise<ApiVerdict> {
   const body = { type: "application/json", json: DELETE_OPTIONS };

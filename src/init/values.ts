@@ -150,7 +150,7 @@ function conflictsOf({ hsm, distribution, runtime, nodes, pin }: Answers): Probl
     found.push({ at: ["runtime"], text });
   }
   if (distribution === "talos" && runtime === "systemd") {
-    found.push({ at: ["runtime"], text: "Talos runs no units of others; give static-pod" });
+    found.push({ at: ["runtime"], text: "Talos accepts no other units; give static-pod" });
   }
   if (distribution === "talos" && hsm === "tpm2") {
     const text =

@@ -1,5 +1,5 @@
-// The objects in etcd by key_id, from the usage report that an operator put into the state directory. Reads a report of
-// bounded size once for each time that its file changes.
+// The objects in etcd by key_id, from the usage report that an operator put into the state directory. Reads a report, of
+// bounded size, only when its file has changed.
 import { statSync } from "node:fs";
 import { readUsageReport, type UsageReport } from "../etcd/usage-report.js";
 import { html, type Html } from "./html.js";

@@ -1,4 +1,4 @@
-// What the pages know of a plugin: the answers of its endpoints /readyz, /keys and /metrics, and nothing else.
+// What the pages know about a plugin: the answers of its endpoints /readyz, /keys and /metrics, and nothing else.
 
 /** One KEK as a plugin reports it. */
 export interface PageKek {

@@ -51,7 +51,7 @@ function kekSection(keyring: PageKeyring, now: number): Html {
     <p class="facts">
       <span>${keyring.publishedKeyId === null ? "no KEK is published" : nextSwitch(keyring, now)}</span>
       <span
-        >${read === undefined ? "the token was not read yet" : html`token read ${relative(read, now)}`}</span
+        >${read === undefined ? "the token has not been read yet" : html`token read ${relative(read, now)}`}</span
       >
     </p>
     ${timeLine(keyring.keys, now)}

@@ -1,6 +1,6 @@
 // The service of KMS v2 (k8s.io/kms, proto/kms/v2/api.proto) and its messages as bytes. protobufjs reads and writes the fields.
-// Which fields there are is stated here: reading the proto file and generating code for it would take an eighth of the
-// plugin's start. A test compares this table with the file.
+// The fields are listed here: reading the proto file and generating code for it would take an eighth of the plugin's start.
+// A test compares this table with the file.
 import type { MethodDefinition, ServiceDefinition } from "@grpc/grpc-js";
 import protobuf from "protobufjs/minimal.js";
 

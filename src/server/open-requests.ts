@@ -10,7 +10,7 @@ import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node
 export const MAX_REQUEST_MS = 10_000;
 /** Maximum number of open requests on all connections, in any state. */
 export const MAX_OPEN = 2_048;
-/** The same for a cluster that may have fewer requests served at once: a multiple of them, and a minimum. */
+/** The same for a cluster with a lower limit of served requests: a multiple of that limit, and a minimum. */
 const OPEN_SHARE = 8;
 const LEAST_OPEN = 128;
 /** Maximum number of requests served at once, shared by the connections that have requests. */

@@ -26,7 +26,7 @@ const MAX_SESSION_MEMORY_MB = 10;
 /** Time between two pings, in ms: Node keeps a connection whose HTTP/2 has failed until a ping is not answered. */
 const PING_EVERY_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
-/** A plugin on a busy node answers late. A start on a socket that is in use fails as much later. */
+/** A plugin on a busy node may answer late. A start on a socket in use takes at most this long to fail. */
 const PEER_TIMEOUT_S = 5;
 
 const GRPC_OPTIONS = {

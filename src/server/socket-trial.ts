@@ -1,4 +1,4 @@
-// Whether a socket could be bound, for `check`: by the code that binds it, beside it.
+// Finds out for `check` whether a socket could be bound, by binding another one beside it with the same code.
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:net";
 import { basename, dirname, join } from "node:path";

@@ -113,7 +113,7 @@ describe("custody renew", () => {
     await shell.type("Share 1 (Enter alone ends): ", `${first}\r`);
     await shell.type("Share 2 (Enter alone ends): ", `${second}\r`);
     await shell.type("Press Enter to show share 1 of 2.", `${first}\r`);
-    await shell.type("Nothing is to be typed here; press Enter alone.", CONTROL_C);
+    await shell.type("Type nothing here; press Enter alone.", CONTROL_C);
     const output = await shell.end();
     expect(output).toContain(
       "kms-pkcs11: cancelled; the token keeps its PIN, and the present shares stay valid; destroy the new pages\n",

@@ -91,7 +91,7 @@ async function write(
  * @throws KmsError CANCELLED
  */
 export async function pressEnter(prompt: string, cancelled: string): Promise<void> {
-  for (let text = prompt; ; text = "Nothing is to be typed here; press Enter alone.") {
+  for (let text = prompt; ; text = "Type nothing here; press Enter alone.") {
     const typed = await readHidden(text, ENTER_BYTES, cancelled);
     const isAlone = typed.length === 0;
     typed.fill(0);

@@ -39,7 +39,7 @@ export function addKeysListCommand(keys: Command, terminal: Terminal): void {
     )
     .option(
       NODES_FLAGS,
-      "also ask these plugins' /keys, such as http://127.0.0.1:8090 or ssh://root@cp-2, and compare; without --config and --key only them (default: the setting nodes)",
+      "also ask these plugins' /keys, such as http://127.0.0.1:8090 or ssh://root@cp-2, and compare; without --config and --key, only these are asked (default: the setting nodes)",
     )
     .addHelpText(
       "after",

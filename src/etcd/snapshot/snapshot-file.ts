@@ -94,14 +94,14 @@ export class SnapshotFile {
     return hash.update(stored).digest("hex");
   }
 
-  /** Returns a new buffer with bytes of the file. @throws KmsError CONFIG_INVALID if the file ends before */
+  /** Returns a new buffer with bytes of the file. @throws KmsError CONFIG_INVALID if the file ends before that */
   read(offset: number, length: number): Buffer {
     const bytes = Buffer.allocUnsafeSlow(length);
     this.readInto(bytes, offset);
     return bytes;
   }
 
-  /** Fills a buffer with bytes of the file. @throws KmsError CONFIG_INVALID if the file ends before */
+  /** Fills a buffer with bytes of the file. @throws KmsError CONFIG_INVALID if the file ends before that */
   readInto(bytes: Buffer, offset: number): void {
     for (let filled = 0; filled < bytes.length;) {
       const count = this.#attempt(() =>

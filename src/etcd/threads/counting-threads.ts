@@ -1,5 +1,5 @@
 // Counts the objects of a store in several threads, while this thread reads them. A batch is in memory once, and a thread has
-// two at most, so a slow thread slows down the reading. A failure of any thread fails the whole: no part is left out.
+// two at most, so a slow thread slows down the reading. If any thread fails, the count fails: no part is left out.
 import { Worker } from "node:worker_threads";
 import { KmsError } from "../../errors.js";
 import type { Seeds } from "../seeds.js";
@@ -15,7 +15,7 @@ import {
   type ToThread,
 } from "./messages.js";
 
-/** One that is counted, and one that is ready when it ends. */
+/** One that is being counted, and the next one. */
 const BATCHES_AT_ONCE = 2;
 
 export interface ThreadOptions {
@@ -87,7 +87,7 @@ class CountingThreads {
     this.#task = task;
     this.#options = options;
     this.#failure = new Promise((_resolve, reject) => (this.#fail = reject));
-    // Every wait ends with it; between two of them it must not count as unhandled.
+    // Every wait rejects with this failure; between two waits it must not count as unhandled.
     this.#failure.catch(() => undefined);
   }
 
