@@ -20,8 +20,8 @@ export function approvalCheck(settings: Settings, file: string | undefined): App
 }
 
 /**
- * Refuses an operation for lack of an approval before a token is opened or a PIN is asked for. What the approval says of the
- * KEK is checked later.
+ * Refuses an operation for lack of an approval before a token is opened or a PIN is asked for. What the approval says about
+ * the KEK is checked later.
  * @throws KmsError NOT_APPROVED, CONFIG_INVALID, STATE_UNUSABLE
  */
 export async function requireApprovalEarly(

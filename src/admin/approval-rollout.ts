@@ -27,7 +27,7 @@ function remoteCommand(url: URL): string {
   return cluster === null ? REMOTE : `${REMOTE} --cluster ${checkClusterName(cluster)}`;
 }
 
-/** What became of an approval on one node. */
+/** What happened to an approval on one node. */
 export interface NodeDelivery {
   readonly url: string;
   /** Whether this command stored it there; false for a node without ssh. */

@@ -1,4 +1,4 @@
-// What the policy and the approvals in the state directory of this machine say of each KEK, for commands that list them.
+// What the policy and the approvals in the state directory of this machine say about each KEK, for commands that list them.
 import { NodeApprovals } from "../approvals/node-approvals.js";
 import { loadPolicy } from "../approvals/policy-file.js";
 import { neededFor } from "../approvals/proposal.js";

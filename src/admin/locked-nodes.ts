@@ -1,10 +1,10 @@
-// Whether the plugins of a token hold its PIN, before a command replaces it: one that does would try the earlier PIN at its next
-// login, which costs a PIN attempt on each node.
+// Whether plugins still hold the PIN of a token, before a command replaces it: each of them would try the earlier PIN at its
+// next login, which costs a PIN attempt.
 import { endpointOf } from "../config/node-address.js";
 import { KmsError } from "../errors.js";
 import { readNodeText } from "./node-client.js";
 
-/** What /readyz says of a plugin that holds no PIN: it was locked, or not unlocked since its start. */
+/** What /readyz reports for a plugin that holds no PIN: it was locked, or has not been unlocked since its start. */
 const HOLDS_NO_PIN = /^locked by an operator |no PIN is held/;
 
 /** Returns a line for each node that may hold a PIN. Never throws. */

@@ -15,7 +15,7 @@ import { aimOf, type AimOptions } from "./migration-aim.js";
 
 export interface MigrationOrder extends AimOptions {
   readonly api: KubeApi;
-  /** The active key_id, under which everything is brought. */
+  /** The active key_id, under which everything is rewritten. */
   readonly keyId: string;
   /** Maximum number of objects per second. */
   readonly rate: number;

@@ -1,5 +1,6 @@
-// Changes the PIN of one token, for `custody renew`: what the token says of its PINs without a login, whether it accepts a
-// PIN, and C_SetPIN. Each PIN is tried through the login gate, so that no kill and no repetition spends another attempt.
+// Changes the PIN of one token, for `custody renew`: what the token reports about its PINs without a login, whether it
+// accepts a PIN, and C_SetPIN. Each PIN is tried through the login gate, so that no kill and no repetition spends another
+// attempt.
 import { loginDirectory } from "../config/login-directory.js";
 import type { Settings, TokenSettings } from "../config/settings.js";
 import { KmsError } from "../errors.js";

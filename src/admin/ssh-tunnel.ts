@@ -23,8 +23,8 @@ const MAX_STDERR = 8_192;
 const MAX_REASON = 300;
 
 /**
- * Runs ssh with what follows the folder of its socket as arguments, and ends it when standard input ends: also when this
- * process is killed. Then removes the folder.
+ * Takes the folder of the socket and ssh's arguments. Runs ssh, ends it when standard input ends, as it does even if this
+ * process is killed, and then removes the folder.
  */
 const GUARD = `
 folder=$1

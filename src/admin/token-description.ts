@@ -1,4 +1,4 @@
-// What a token says of itself before any login, which costs no PIN attempt.
+// What a token reports about itself before any login, which costs no PIN attempt.
 import type { Settings, TokenSettings } from "../config/settings.js";
 import type { TokenDescription } from "../hsm/port.js";
 import type { Operator } from "./operator.js";

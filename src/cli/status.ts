@@ -55,7 +55,7 @@ async function untilHealthy({ socket }: StatusOptions, timeoutMs: number, waitMs
   while (Date.now() < deadline && !(await isHealthy(socket, timeoutMs))) await pause(WAIT_PAUSE_MS);
 }
 
-/** Opens a connection for each call: a channel whose socket was missing waits a second and more before it retries. */
+/** Opens a connection for each call: a channel whose socket was missing waits for at least a second before it retries. */
 async function isHealthy(socket: string, timeoutMs: number): Promise<boolean> {
   const client = new KmsClient(socket, timeoutMs);
   try {

@@ -9,7 +9,7 @@ interface Served {
   readonly configuration: Configuration;
 }
 
-/** What becomes of the clusters that are served. */
+/** What happens to the clusters that are served. */
 export interface ClusterChanges<Cluster> {
   /** Removed, or to be opened again. */
   readonly ended: readonly Cluster[];

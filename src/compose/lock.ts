@@ -18,7 +18,7 @@ export interface PluginLockOptions {
     readonly locked: readonly Pick<LockedToken, "held" | "source">[];
     readonly tokens: readonly TokenHsm[];
   };
-  /** Zeroes seeds and local KEKs, and has the outage noticed. */
+  /** Zeroes seeds and local KEKs, and has the HSM checked at once, so that the outage is noticed. */
   readonly forgetSeeds: () => void;
   readonly log: Log;
   readonly record: (event: AuditEvent) => void;

@@ -39,9 +39,10 @@ export interface Plugin {
 type Configurations = readonly [Configuration, ...Configuration[]];
 
 /**
- * Starts the plugin, which answers requests when this resolves, if only with an error. Throws SOCKET_UNUSABLE if no
- * socket or not the HTTP port can be bound; whatever was opened before a failure is closed.
+ * Starts the plugin, which answers requests when this resolves, if only with an error. Whatever was opened before a failure
+ * is closed.
  * @param configurations one, or one for each cluster
+ * @throws KmsError SOCKET_UNUSABLE if no socket can be bound, or if the HTTP port cannot
  */
 export async function startPlugin(
   configurations: readonly Configuration[],

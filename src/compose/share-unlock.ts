@@ -16,7 +16,7 @@ import type { UnlockAnswer } from "../server/unlock.js";
 /** Tries a PIN and owns its buffer. @param outdated returns why it must not be tried any more */
 export type TryPin = (pin: Buffer, outdated?: Outdated) => Promise<UnlockAnswer>;
 
-/** What receiving shares needs of the plugin. */
+/** What receiving shares needs from the plugin. */
 export interface ShareUnlockOptions {
   readonly token: TokenSettings;
   readonly path: string;

@@ -146,7 +146,7 @@ export function openConfigured(
   return { hsm: openToken({ ...access, hosts, suppliedPin: pin }), pin, locked: undefined };
 }
 
-/** Returns the HSM that all tokens of the settings are: the only one, or a failover set. */
+/** Combines all tokens of the settings into one HSM: the only token, or a failover set. */
 export function combine(
   members: readonly { readonly name: string; readonly hsm: Hsm }[],
   { hsm: { requestTimeoutMs } }: Settings,

@@ -13,7 +13,7 @@ import { tryPin, type LockedToken } from "./tokens.js";
 const MAX_ORDER_BYTES = 512;
 const SPACE = 0x20;
 
-/** What the socket needs of the plugin. */
+/** What the socket needs from the plugin. */
 export interface UnlockSocketOptions {
   readonly token: LockedToken;
   readonly lock: PluginLock;

@@ -36,7 +36,7 @@ export function clusterDigest(answers: Answers): string {
   return createHash("sha256").update(JSON.stringify(shared)).digest("hex").slice(0, DIGEST_CHARACTERS);
 }
 
-/** What the node has already. */
+/** What the node already has. */
 export interface Progress {
   readonly hasPin: boolean;
   /** A usable KEK is on the token. */

@@ -1,6 +1,7 @@
-// What the shells' completion scripts (deploy/completion/) ask: `kms-pkcs11 __complete WORD...` with the words before the
-// cursor and the word at the cursor. Prints a candidate in each line, with a tab before its description, and in the last
-// line which names the shell adds: ":files", ":folders", ":users" or ":values". Prints no error: a line is being typed.
+// Answers the shells' completion scripts (deploy/completion/), which run `kms-pkcs11 __complete WORD...` with the words
+// before the cursor and the word at the cursor. Prints a candidate in each line, with a tab before its description, and in
+// the last line which names the shell adds: ":files", ":folders", ":users" or ":values". Prints no error: a line is being
+// typed.
 import type { Command } from "commander";
 import { flagOf, positionOf, takesValue, type Position } from "./position.js";
 import type { Candidate } from "./key-candidates.js";
