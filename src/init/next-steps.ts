@@ -45,10 +45,9 @@ export interface Progress {
 
 /** Returns what the operator does next. */
 export function nextSteps(answers: Answers, facts: NodeFacts, { hasPin, hasKek }: Progress): NextStep[] {
-  const create = {
-    command: "kms-pkcs11 keys create",
-    why: "make the KEK: once, on one node, while the plugin runs",
-  };
+  // Only a running unit has its PIN where the configuration says.
+  const when = answers.runtime === "systemd" ? ", while the plugin runs" : "";
+  const create = { command: "kms-pkcs11 keys create", why: `make the KEK: once, on one node${when}` };
   return [
     ...(hasKek ? [] : prepareHsm(answers, facts)),
     ...(hasPin ? [] : [pinStep(answers)]),
