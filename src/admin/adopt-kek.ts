@@ -15,7 +15,7 @@ import { findNamedKey, viewKeyring, type KeyringView, type ViewedKey } from "./k
 import type { Begin } from "./operator-audit.js";
 import { changeTokens, type Changes } from "./token-changes.js";
 
-/** An adopted key counts as active since an hour ago, in ms: also for a node whose clock is behind. */
+/** An adopted key counts as active since this long ago, in ms, so that a node whose clock is behind uses it too. */
 const BEFORE_NOW_MS = 3_600_000;
 
 export interface AdoptionOrder {

@@ -94,7 +94,7 @@ export class PinChange {
     this.#host = undefined;
   }
 
-  /** Starts a token host: a login belongs to the process, so that each PIN needs one of its own. */
+  /** Starts a token host. A login belongs to the process, so each PIN needs its own host. */
   async #open(suppliedPin: Pin | undefined): Promise<TrialHost> {
     await this.stop();
     this.#host = startTrialHost(this.#settings, this.#token, this.#operator, suppliedPin);

@@ -19,7 +19,7 @@ export async function proveByStoredSeed(
   operator: Operator,
 ): Promise<string | undefined> {
   try {
-    // A provider of its own has nothing in its cache, so that the token is asked.
+    // A new provider has nothing in its cache, so the token is asked.
     return await withProviderOn([token], settings, operator, async (provider) => {
       const hsm = new HsmSeeds(provider, 1);
       const sound = await hsm.load(stored);

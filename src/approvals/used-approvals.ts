@@ -20,7 +20,7 @@ const usedSchema = z.strictObject({
 });
 
 /**
- * Records that an approval is used now. Of several processes that use it at the same moment, one succeeds.
+ * Records that an approval is used now. If several processes use it at the same moment, only one succeeds.
  * @throws KmsError NOT_APPROVED if it has been used before; CONFIG_INVALID without a state directory; STATE_UNUSABLE
  */
 export async function useOnce(stateDir: string | undefined, proposal: Proposal): Promise<void> {

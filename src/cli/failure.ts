@@ -35,7 +35,7 @@ const NEXT_STEPS = {
   INTERNAL: "report the defect with this message and 'kms-pkcs11 version'",
 } as const satisfies Record<ErrorCode, string>;
 
-/** Returns whether the command line asks for JSON; also for one that cannot be parsed. */
+/** Returns whether the command line asks for JSON, even if it cannot be parsed. */
 export function asksForJson(args: readonly string[]): boolean {
   const end = args.indexOf("--");
   const options = end < 0 ? args : args.slice(0, end);

@@ -68,7 +68,7 @@ function textProblem(flag: string, value: string): string | undefined {
     : undefined;
 }
 
-/** Of other options the last value counts, as usual; of a list it would leave out what was named first. */
+/** For other options the last value counts, as usual; for a list, that would leave out what was named first. */
 function repetitionProblem(
   flag: string,
   flags: string,

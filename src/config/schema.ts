@@ -133,7 +133,7 @@ export const documentSchema = z.strictObject({
   mode: choice({
     values: MODES,
     preset: "direct",
-    why: "`direct`: the HSM encrypts every DEK seed; `local-kek`: a local KEK does, also while the HSM is away",
+    why: "`direct`: the HSM encrypts every DEK seed; `local-kek`: a local KEK does, even while the HSM is away",
   }),
   mechanism: choice({
     values: MECHANISM_SETTINGS,

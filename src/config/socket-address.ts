@@ -50,7 +50,7 @@ export function socketOfEndpoint(endpoint: string): SocketAddress | undefined {
   }
 }
 
-/** Returns whether two addresses name the same socket, also by different spellings, symbolic links or hard links. */
+/** Returns whether two addresses name the same socket, even by different spellings, symbolic links or hard links. */
 export function sameSocket(one: SocketAddress, other: SocketAddress): boolean {
   if (one.abstract || other.abstract) return one.abstract === other.abstract && one.path === other.path;
   return identityOf(one.path) === identityOf(other.path);

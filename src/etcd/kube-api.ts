@@ -77,7 +77,9 @@ export class KubeApi {
     );
   }
 
-  /** Sends a request and returns the parsed JSON body. @throws KmsError PEER_UNREACHABLE also for any status but 2xx */
+  /**
+   * Sends a request and returns the parsed JSON body. @throws KmsError PEER_UNREACHABLE, which includes any status but 2xx
+   */
   async json(request: KubeRequest): Promise<unknown> {
     const { status, body } = await this.request(request);
     const what = `${request.method} ${request.path}`;

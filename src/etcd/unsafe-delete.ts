@@ -6,7 +6,7 @@ import { describeRefusal } from "./kube-status.js";
 
 /** What the API server says about an object, or did with it. */
 export type ApiVerdict =
-  /** It cannot read the object, and could delete it nevertheless. */
+  /** It cannot read the object, but could delete it. */
   | { readonly kind: "unreadable" }
   | { readonly kind: "deleted" }
   | { readonly kind: "gone" }

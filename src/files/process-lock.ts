@@ -1,5 +1,5 @@
-// A lock between processes that share a folder, also across containers, which the kernel releases when its holder dies.
-// Node has no flock; so the holder listens on a unix socket, and a socket that refuses connections has no holder.
+// A lock between processes that share a folder, even across containers. The kernel releases it when its holder dies. Node
+// has no flock; so the holder listens on a unix socket, and a socket that refuses connections has no holder.
 //
 // The sockets are numbered. If the process of the highest number is dead, the next holder links its own socket under
 // the following number, and holds the lock if no higher number exists then. The highest is never removed, so numbers

@@ -1,6 +1,6 @@
-// A lock for short changes of one file, such as the audit log: a lock file created with O_EXCL. The plugin and any
-// number of commands take turns, also across containers, where process ids are ambiguous. A holder that dies leaves its
-// file behind; a file that is older than any turn can last counts as abandoned.
+// A lock for short changes of one file, such as the audit log: a lock file created with O_EXCL. The plugin and any number of
+// commands take turns, even across containers, where process ids are ambiguous. A holder that dies leaves its file behind; a
+// file that is older than any turn can last counts as abandoned.
 import { lstat, open, rename, unlink } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";

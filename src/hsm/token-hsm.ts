@@ -105,7 +105,7 @@ export class TokenHsm implements Hsm, TokenAdministration {
     await this.#hosts.stop(graceMs);
   }
 
-  /** Logs the token out: ends every host, also one that is starting. @param graceMs for closing their sessions */
+  /** Logs the token out: ends every host, including one that is starting. @param graceMs for closing their sessions */
   replaceHosts(graceMs: number): Promise<void> {
     return this.#hosts.replace(graceMs);
   }

@@ -96,7 +96,7 @@ export class KmsClient {
 }
 
 /**
- * Returns the gRPC status of a call, also DEADLINE_EXCEEDED after the time limit; undefined if nothing answered on the
+ * Returns the gRPC status of a call, which is DEADLINE_EXCEEDED after the time limit; undefined if nothing answered on the
  * socket.
  */
 export function answeredStatus(error: unknown): { readonly name: string; readonly text: string } | undefined {

@@ -15,7 +15,7 @@ export function keksNamed(keks: readonly Kek[], keyIds: readonly string[]): Kek[
 
 /**
  * Destroys every object of these KEKs and returns their number.
- * @throws TokenFault also when the deadline has passed; the remaining objects are then untouched
+ * @throws TokenFault if a call fails or the deadline has passed; the remaining objects are then untouched
  */
 export function destroyObjects(
   session: TokenSession,

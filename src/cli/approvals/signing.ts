@@ -49,7 +49,7 @@ export async function signAfterAsking(
   return signWithSshKeygen(identity, message);
 }
 
-/** Requires a key before anybody is asked. Of a key in an agent, ssh-keygen needs only the public part. */
+/** Requires a key before anybody is asked. If the key is in an agent, ssh-keygen needs only its public part. */
 function requireIdentity(path: string): void {
   if (existsSync(path) || existsSync(`${path}.pub`)) return;
   throw new KmsError("CONFIG_INVALID", `--identity: ${path} does not exist; give your private or public key`);

@@ -112,7 +112,7 @@ function planFor(answers: Answers, { root, print }: InitOptions): ReturnType<typ
   return { ...plan, parts };
 }
 
-/** Compares the plan with the node. A dry run shows the plan also if the node cannot be written to. */
+/** Compares the plan with the node. A dry run shows the plan even if the node cannot be written to. */
 function inspectOrShow(
   parts: readonly Planned[],
   { root, dryRun }: InitOptions,

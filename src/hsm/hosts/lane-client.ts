@@ -96,7 +96,7 @@ export class LaneClient {
     this.#stream.write(frame, () => frame.fill(0));
   }
 
-  /** Ends every request in progress, and every later one, with this failure. */
+  /** Fails every request in progress, and every later one, with this failure. */
   abandon(failure: WireFailure): void {
     if (this.#gone !== undefined) return;
     this.#gone = failure;

@@ -32,7 +32,7 @@ export class LaneSet {
     return this.#lanes.filter((lane) => !this.#opening.has(lane) && !isRefused(lane));
   }
 
-  /** All lanes, also those that do not serve requests. */
+  /** All lanes, including those that do not serve requests. */
   get all(): readonly LaneClient[] {
     return this.#lanes;
   }
