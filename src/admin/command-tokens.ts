@@ -23,7 +23,7 @@ const UNOBSERVED = { hsmCallDone: () => undefined, hostEnded: () => undefined };
 const STOP_MS = 1_000;
 /** Number of attempts to read a token whose failure may pass in a moment. */
 const MAX_ATTEMPTS = 3;
-/** Time in ms after which a failure is not of that kind. */
+/** Time in ms after which a failure counts as lasting. */
 const QUICK_MS = 2_000;
 
 /** A configured token and its content when the command began. */

@@ -16,9 +16,9 @@ import { readAgain, type Token } from "./command-tokens.js";
 
 /** What the operator offers to show that nobody needs the KEK. */
 export interface DisuseProof {
-  /** The key_id that the operator repeated to accept that the data under it is lost. */
+  /** The key_id, repeated by the operator to accept that the data under it is lost. */
   readonly lost: string | undefined;
-  /** The key_id that the operator repeated to state that no node encrypts under it any more. */
+  /** The key_id, repeated by the operator to state that no node encrypts under it any more. */
   readonly left: string | undefined;
   /** Reads report files, and searches etcd if one is configured. @throws KmsError */
   readonly reports: () => Promise<readonly NamedReport[]>;

@@ -23,7 +23,7 @@ export function checkOptionValues(command: Command): void {
   for (const option of command.options) {
     if (!option.required) continue;
     const given: string[] = [];
-    // Before commander's own listener, which refuses values that are none of an option's choices.
+    // Before commander's own listener, which refuses a value that is not one of an option's choices.
     emitter.prependListener(`option:${option.name()}`, (value: string | undefined) => {
       const problem = problemOf(command, option, value ?? "", given);
       if (problem !== undefined) command.error(`error: ${problem}`, { code: "kms-pkcs11.optionValue" });

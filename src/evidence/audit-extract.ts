@@ -1,5 +1,5 @@
 // What an auditor needs from the audit log: the lines about people, keys and the log itself, unchanged, and counts of the
-// requests. They are taken while the log is verified, so that they are the lines that its verification reports on.
+// requests. They are taken while the log is verified, so that the report of the verification is about the same lines.
 import { verifyAudit, type AuditReport } from "../audit/verify.js";
 
 /** The extract of one audit log. */

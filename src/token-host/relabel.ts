@@ -80,7 +80,7 @@ function requireOneLabel(named: readonly Kek[], label: string): void {
 
 /**
  * Gives each key the label in place, or makes a copy of it unless there is one. Returns the originals of the copies.
- * @throws TokenFault after which keys that were renamed in place have their old label again
+ * @throws TokenFault; keys that were renamed in place then have their old label again
  */
 function moveParts(
   session: TokenSession,

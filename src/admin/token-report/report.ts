@@ -39,7 +39,7 @@ export interface MadeKek {
   readonly remarks?: readonly string[];
 }
 
-/** When a process that has loaded the library sees a change that another process has made. */
+/** When a process with a loaded library sees a change made by another process. */
 export interface Visibility {
   readonly made?: "at once" | "within 2 s" | "after the library is loaded again" | "never";
   readonly destroyed?: "at once" | "after the library is loaded again";

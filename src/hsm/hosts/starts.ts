@@ -26,7 +26,7 @@ const FIRST_OPEN_MS = 3_000;
 const SPAWN_MS = 60_000;
 /** How long abandoned starts are repeated at the same intervals, in ms; counted from the first abandoned one. */
 const EAGER_MS = 5 * 60_000;
-/** Factor by which each start that is abandoned after that extends the limits of the next; at most MOST_LONGER in all. */
+/** Factor by which each start abandoned after EAGER_MS extends the limits of the next; at most MOST_LONGER in all. */
 const LONGER = 1.25;
 const MOST_LONGER = 4;
 
