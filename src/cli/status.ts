@@ -7,17 +7,19 @@ import { durationOf } from "./duration-option.js";
 import { EXIT_NO } from "./exit-code.js";
 import { reportFailure } from "./failure.js";
 import { answeredStatus, KmsClient, type KmsStatus } from "../kms-client/kms-client.js";
-import { formatJson, type OutputFormat, type Terminal } from "./output.js";
+import { formatJson, type Terminal } from "./output.js";
+import { addPluginSocketOptions, pluginSocket, type PluginSocketOptions } from "./plugin-socket.js";
 import { formatTable } from "./table.js";
 import type { StatusOutput } from "./output-schema/plugin.js";
 
-interface StatusOptions {
-  readonly socket: string;
+interface StatusOptions extends PluginSocketOptions {
   readonly roundTrip?: true;
   readonly timeout: string;
   readonly wait?: string;
-  readonly output: OutputFormat;
 }
+
+/** A call, with the socket that it goes to. */
+type StatusCall = Omit<StatusOptions, "socket"> & { readonly socket: string };
 
 type RoundTrip = NonNullable<StatusOutput["roundTrip"]>;
 
@@ -27,30 +29,32 @@ const WAIT_PAUSE_MS = 200;
 
 /** Adds `status`. */
 export function addStatusCommand(program: Command, terminal: Terminal): void {
-  program
-    .command("status")
-    .option("--socket <path>", "socket of the plugin: a path or unix:///path", "/run/kms-pkcs11/kms.sock")
+  addPluginSocketOptions(program.command("status"))
     .option("--round-trip", "also encrypt and decrypt 32 random bytes")
     .option("--timeout <duration>", "time limit of each call", "3s")
     .option("--wait <duration>", "repeat the call until the plugin answers healthz ok, for at most this long")
     .addHelpText(
       "after",
-      "\nExample:\n  kms-pkcs11 status --socket /run/kms-pkcs11/kms.sock --round-trip --wait 30s",
+      `
+Examples:
+  kms-pkcs11 status --round-trip --wait 30s
+  kms-pkcs11 status --socket /run/kms-pkcs11/kms.sock`,
     )
     .action(async (_local, command: Command) => {
       const options = command.optsWithGlobals<StatusOptions>();
       // Earlier releases took a bare number of milliseconds.
       const timeout = /^\d+$/u.test(options.timeout) ? `${options.timeout}ms` : options.timeout;
       const timeoutMs = durationOf("--timeout", timeout, "3s", 1);
+      const call = { ...options, socket: await pluginSocket(options) };
       if (options.wait !== undefined) {
-        await untilHealthy(options, timeoutMs, durationOf("--wait", options.wait, "30s", 1));
+        await untilHealthy(call, timeoutMs, durationOf("--wait", options.wait, "30s", 1));
       }
-      await status(options, timeoutMs, terminal);
+      await status(call, timeoutMs, terminal);
     });
 }
 
 /** Calls Status until it answers healthz ok or the time is over; the caller's own call reports the outcome. */
-async function untilHealthy({ socket }: StatusOptions, timeoutMs: number, waitMs: number): Promise<void> {
+async function untilHealthy({ socket }: StatusCall, timeoutMs: number, waitMs: number): Promise<void> {
   const deadline = Date.now() + waitMs;
   while (Date.now() < deadline && !(await isHealthy(socket, timeoutMs))) await pause(WAIT_PAUSE_MS);
 }
@@ -67,7 +71,7 @@ async function isHealthy(socket: string, timeoutMs: number): Promise<boolean> {
   }
 }
 
-async function status(options: StatusOptions, timeoutMs: number, terminal: Terminal): Promise<void> {
+async function status(options: StatusCall, timeoutMs: number, terminal: Terminal): Promise<void> {
   const client = new KmsClient(options.socket, timeoutMs);
   try {
     const answer = await client.status();
