@@ -19,6 +19,11 @@ export interface NextStep {
 
 const SOCKET = "/run/kms-pkcs11/kms.sock";
 const DIGEST_CHARACTERS = 12;
+const KUBERNETES_FOLDER = "/etc/kubernetes";
+const USAGE_STEP: NextStep = {
+  command: `kms-pkcs11 etcd usage --encryption-config ${ENCRYPTION_IN_USE}`,
+  why: "see that no Secret is stored in clear (--help names the options for etcd)",
+};
 /** RKE2 imports what is in this folder when it starts. */
 const RKE2_IMAGES = "/var/lib/rancher/rke2/agent/images";
 
@@ -48,6 +53,10 @@ export function nextSteps(answers: Answers, facts: NodeFacts, { hasPin, hasKek }
   // Only a running unit has its PIN where the configuration says.
   const when = answers.runtime === "systemd" ? ", while the plugin runs" : "";
   const create = { command: "kms-pkcs11 keys create", why: `make the KEK: once, on one node${when}` };
+  const status = {
+    command: `kms-pkcs11 status --socket ${SOCKET} --round-trip --wait 60s`,
+    why: "see the plugin encrypt and decrypt",
+  };
   return [
     ...(hasKek ? [] : prepareHsm(answers, facts)),
     ...(hasPin ? [] : [pinStep(answers)]),
@@ -56,12 +65,34 @@ export function nextSteps(answers: Answers, facts: NodeFacts, { hasPin, hasKek }
     ...(hasKek ? [] : [create]),
     ...checkStep(answers),
     ...cloneStep(answers),
+    ...(isNewCluster(answers, facts)
+      ? [...startCluster(answers), status, USAGE_STEP]
+      : [status, ...applySettings(answers), ...rewriteSteps(answers)]),
+  ];
+}
+
+/** Returns whether kubeadm has not made a cluster on this node yet; false if the node cannot be read. */
+function isNewCluster({ distribution, nodes }: Answers, facts: NodeFacts): boolean {
+  const isKnown = facts.exists(KUBERNETES_FOLDER);
+  return (
+    distribution === "kubeadm" &&
+    nodes === "one" &&
+    isKnown &&
+    !facts.exists(`${KUBERNETES_FOLDER}/admin.conf`)
+  );
+}
+
+/** kubelet, which starts the pod of the plugin, runs from `kubeadm init` on. */
+function startCluster(answers: Answers): NextStep[] {
+  return [
     {
-      command: `kms-pkcs11 status --socket ${SOCKET} --round-trip --wait 60s`,
-      why: "see the plugin encrypt and decrypt",
+      command: `install -m 0600 ${ENCRYPTION_WRITE} ${ENCRYPTION_IN_USE}`,
+      why: "let the API server of the new cluster write with the plugin from the beginning",
     },
-    ...applySettings(answers),
-    ...rewriteSteps(answers),
+    {
+      command: `kubeadm init --config ${String(apiServerFile(answers))}`,
+      why: "start the cluster; before that, add your own kubeadm settings to the file",
+    },
   ];
 }
 

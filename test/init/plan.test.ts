@@ -160,6 +160,28 @@ describe("the plan", () => {
     expect(clusterDigest({ ...POD, resources: ["secrets", "configmaps"] })).not.toBe(digest);
   });
 
+  it("the steps for a new kubeadm cluster start it before they call the plugin in its pod", () => {
+    const folder = (...paths: string[]) => ({
+      ...UNKNOWN_NODE,
+      exists: (path: string) => paths.includes(path),
+    });
+    const commands = (facts: NodeFacts, answers = POD) =>
+      nextSteps(answers, facts, { hasPin: true, hasKek: false }).flatMap(
+        ({ command = "" }) => /^(kubeadm|kms-pkcs11 [a-z]+ [a-z]*|install)/.exec(command)?.slice(0, 1) ?? [],
+      );
+    expect(commands(folder("/etc/kubernetes"))).toEqual([
+      "kms-pkcs11 keys create",
+      "install",
+      "kubeadm",
+      "kms-pkcs11 status ",
+      "kms-pkcs11 etcd usage",
+    ]);
+    const existing = folder("/etc/kubernetes", "/etc/kubernetes/admin.conf");
+    expect(commands(existing)).not.toContain("kubeadm");
+    expect(commands(UNKNOWN_NODE)).not.toContain("kubeadm");
+    expect(commands(folder("/etc/kubernetes"), { ...POD, nodes: "several" })).not.toContain("kubeadm");
+  });
+
   it.each(DISTRIBUTIONS)("the steps for %s end with the API server's", (distribution) => {
     const steps = nextSteps({ ...UNIT, distribution }, UNKNOWN_NODE, { hasPin: true, hasKek: false });
     expect(steps.map(({ command }) => command)).toContain("kms-pkcs11 keys create");
