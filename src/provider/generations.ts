@@ -162,7 +162,7 @@ function missing(schedule: Schedule, { objectName }: SchedulePolicy): KmsError {
   }
   return new KmsError(
     "KEY_MISSING",
-    `the token holds no KEK "${objectName}"; make one with 'kms-pkcs11 keys create'`,
+    `the token holds no KEK "${objectName}"; if that name (object in the URI) is right, make the KEK with 'kms-pkcs11 keys create'`,
   );
 }
 
