@@ -83,7 +83,7 @@ describe("a values file", () => {
       { distribution: "k3s", runtime: "static-pod" },
       /:5:1: k3s starts static pods only after its API server/,
     ],
-    [{ distribution: "talos", runtime: "systemd" }, /:5:1: Talos runs no units/],
+    [{ distribution: "talos", runtime: "systemd" }, /:5:1: Talos accepts no other units; give static-pod/],
     [{ runtime: "static-pod", pin: "encrypted-credential" }, /:7:1: only systemd decrypts a credential/],
     [{ hsm: "tpm2", nodes: "several" }, /:6:1: the KEK of a TPM cannot be cloned/],
   ])("a values file refuses answers that contradict each other: %j", (answers, problem) => {
