@@ -8,6 +8,7 @@ import { pinSourcesOf } from "../config/tokens.js";
 import { KekOwners } from "../hsm/shared/kek-owners.js";
 import { SharedToken } from "../hsm/shared/shared-token.js";
 import type { TokenHsm } from "../hsm/token-hsm.js";
+import { ReadingTurns } from "../provider/reading-turns.js";
 import type { LibraryKind } from "../provider/reload-schedule.js";
 import type { ClusterHsm } from "./cluster.js";
 import type { ServiceStart } from "./service.js";
@@ -17,6 +18,7 @@ interface Opened extends OpenedToken {
   readonly identity: string;
   readonly shared: SharedToken;
   readonly library: LibraryKind;
+  readonly turns: ReadingTurns;
 }
 
 /** Opens and closes the tokens of clusters. */
@@ -58,12 +60,17 @@ export class ClusterTokens {
       const hsm = opened.shared.add(name, kekNameOf(settings, token));
       return { name: formatPkcs11Uri(token.uri), hsm, opened };
     });
-    const [only] = members;
+    const [first] = members;
     return {
       port: combine(members, settings, this.#start.log),
       pins: members.map(({ opened }) => opened.pin),
       // In a failover set, tokens may have libraries of different kinds.
-      library: only !== undefined && members.length === 1 ? only.opened.library : {},
+      library: first !== undefined && members.length === 1 ? first.opened.library : {},
+      otherClusters: {
+        // All tokens of a failover set are read together.
+        turns: first?.opened.turns ?? new ReadingTurns(),
+        have: (keyId) => this.#owners.isForeign(name, keyId),
+      },
     };
   }
 
@@ -90,7 +97,7 @@ export class ClusterTokens {
     const { env, hostEnv, observer, log } = this.#start;
     const configured = openConfigured({ settings, token, observer, log, env: hostEnv }, env);
     const shared = new SharedToken(configured.hsm, this.#owners, log);
-    const opened = { ...configured, identity, shared, library: {} };
+    const opened = { ...configured, identity, shared, library: {}, turns: new ReadingTurns() };
     this.#opened.set(identity, opened);
     if (this.#isRunning) opened.hsm.start();
     return opened;

@@ -9,6 +9,7 @@ import type { ClusterMetrics } from "../observability/cluster-metrics.js";
 import { RequestLog } from "../observability/request-log.js";
 import type { Tracing } from "../observability/tracing.js";
 import type { ActivationGate } from "../provider/activation-gate.js";
+import type { OtherClusters } from "../provider/keyring.js";
 import { RELOAD_MS, type LibraryKind } from "../provider/reload-schedule.js";
 import { RunningProvider } from "../provider/running-provider.js";
 import type { FinishedRequest } from "../server/kms-service.js";
@@ -39,6 +40,7 @@ export interface ClusterHsm {
   readonly pins: readonly (ConfiguredPin | undefined)[];
   /** What is known of the token's library, if several clusters share the token. */
   readonly library?: LibraryKind;
+  readonly otherClusters?: OtherClusters;
 }
 
 /** What a cluster is opened with. */
@@ -90,10 +92,11 @@ function openRunningProvider(
 ): RunningProvider {
   const oftenMs = settings.refreshIntervalMs;
   const intervals = { oftenMs, untilKnownMs: Math.max(oftenMs, UNTIL_KNOWN_MS), rarelyMs: RELOAD_MS };
-  const { library } = hsm;
+  const { library, otherClusters } = hsm;
   const running = new RunningProvider({
     ...providerOptions(settings, hsm.port, metrics, log),
     gate,
+    otherClusters,
     // A reload replaces the warm token host; without one, requests would wait for the reload.
     reload: {
       intervals: settings.hsm.hosts > 1 ? intervals : undefined,

@@ -1,7 +1,7 @@
-// The keyring as last read from the token. It is read at an interval, and on demand for an unknown key_id; these
-// readings are shared and rate-limited, so that hostile key_ids cost the HSM next to nothing. A KEK counts as removed
-// only if a second reading, by a reloaded library, agrees. A reading may outlast the request that triggered it; the
-// next request for the same key_id uses its result.
+// The keyring as last read from the token. It is read at an interval, and on demand for an unknown key_id: a reading that
+// began after a request arrived answers it. These readings are shared and rate-limited, so that hostile key_ids cost the
+// HSM next to nothing. A KEK counts as removed only if a second reading, by a reloaded library, agrees. A reading may
+// outlast the request that triggered it; the next request for the same key_id uses its result.
 import { setTimeout } from "node:timers/promises";
 import { KmsError } from "../errors.js";
 import type { Hsm } from "../hsm/port.js";
@@ -15,16 +15,24 @@ import {
   type Schedule,
   type SchedulePolicy,
 } from "./generations.js";
+import { logChanges } from "./keyring-log.js";
+import { ReadingTurns } from "./reading-turns.js";
 import type { ReloadSchedule } from "./reload-schedule.js";
 import { ScheduleReader } from "./schedule-reader.js";
 import { maskControls, truncate } from "../untrusted-text.js";
 
-/** Minimum time between the beginnings of two readings triggered by unknown key_ids, in ms. */
-const UNKNOWN_REREAD_MS = 1_000;
 /** A reading is slow if it takes longer than this share of the request timeout. */
 const SLOW_PART = 0.5;
 /** After a slow reading, unknown key_ids trigger none for this multiple of its duration. */
 const SLOW_PAUSE = 2;
+
+/** What is known of the other clusters that this process serves. */
+export interface OtherClusters {
+  /** When unknown key_ids have the token read, for all clusters on it. */
+  readonly turns: ReadingTurns;
+  /** Returns whether another cluster has the KEK with a key_id, which then is none of this cluster's. */
+  have(keyId: string): boolean;
+}
 
 /** The HSM to read, and the limits and consequences of a reading. */
 export interface KeyringOptions {
@@ -41,7 +49,9 @@ export interface KeyringOptions {
   readonly onRead: (schedule: Schedule, gone: readonly Generation[]) => void;
   /** When to reload libraries although no KEK seems to be removed; undefined: never. */
   readonly reloads?: ReloadSchedule;
-  /** A monotonic clock in ms. */
+  /** The other clusters of this process; undefined if there are none. */
+  readonly otherClusters?: OtherClusters | undefined;
+  /** A monotonic clock in ms: performance.now() if omitted. */
   readonly now?: () => number;
 }
 
@@ -55,12 +65,13 @@ export class Keyring {
   readonly #now: () => number;
   readonly #reader: ScheduleReader;
   #schedule: Schedule = { generations: [], refused: [] };
+  readonly #turns: ReadingTurns;
   #reading: Promise<Schedule> | undefined;
-  /** The reading that unknown key_ids wait for, and when the last such reading began. */
+  /** The reading that unknown key_ids wait for. */
   #wanted: Promise<Schedule> | undefined;
-  #wantedAt = -Infinity;
+  /** The schedule is at least as new as this, by the monotonic clock. */
+  #freshness = -Infinity;
   #error: KmsError | undefined;
-  #hasRead = false;
   readonly #absent = new AbsentKeyIds();
   #readAt: number | undefined;
 
@@ -68,6 +79,7 @@ export class Keyring {
     this.#options = options;
     this.policy = options.policy;
     this.#now = options.now ?? (() => performance.now());
+    this.#turns = options.otherClusters?.turns ?? new ReadingTurns();
     this.#reader = new ScheduleReader({ ...options, now: this.#now });
   }
 
@@ -77,7 +89,7 @@ export class Keyring {
 
   /** Whether the token has been read since the start. */
   get hasRead(): boolean {
-    return this.#hasRead;
+    return this.#freshness > -Infinity;
   }
 
   /** When the last reading that succeeded began, by the wall clock in ms since the epoch. */
@@ -114,12 +126,13 @@ export class Keyring {
   }
 
   /**
-   * Returns the generation that decrypts what is stored under a key_id; reads the token again if there is none, unless the
-   * token is read only once.
+   * Returns the generation that decrypts what is stored under a key_id. If there is none, waits for a reading that began
+   * after the request arrived, unless the token is read only once.
+   * @param arrivedAt by the monotonic clock
    * @throws KmsError KEY_UNKNOWN if no KEK has it; within the request timeout, why the token cannot be read
    */
-  async find(keyId: string): Promise<Generation> {
-    const found = this.known(keyId) ?? (await this.#search(keyId, findForDecrypt));
+  async find(keyId: string, arrivedAt = this.#now()): Promise<Generation> {
+    const found = this.known(keyId) ?? (await this.#search(keyId, arrivedAt, findForDecrypt));
     if (found !== undefined) return found;
     throw this.#absence(keyId);
   }
@@ -128,15 +141,16 @@ export class Keyring {
    * Returns the generation that has a key_id now, and undefined if none has; reads the token again as `find` does.
    * @throws KmsError why the token cannot be read
    */
-  async findNamed(keyId: string): Promise<Generation | undefined> {
-    return findByKeyId(this.#schedule, keyId) ?? (await this.#search(keyId, findByKeyId));
+  async findNamed(keyId: string, arrivedAt: number): Promise<Generation | undefined> {
+    return findByKeyId(this.#schedule, keyId) ?? (await this.#search(keyId, arrivedAt, findByKeyId));
   }
 
-  async #search(keyId: string, lookUp: LookUp): Promise<Generation | undefined> {
-    this.#absent.ask(keyId, this.#now());
+  async #search(keyId: string, arrivedAt: number, lookUp: LookUp): Promise<Generation | undefined> {
+    if (this.#options.otherClusters?.have(keyId) === true) return undefined;
+    this.#absent.ask(keyId, arrivedAt);
     // No reading would end in time: the last result is used until the next reading is due.
-    if (this.#isSlow && this.#absent.has(keyId) && this.#dueInMs() > 0) return undefined;
-    return this.#untilTimeout(this.#findByReading(keyId, lookUp), keyId);
+    if (this.#isSlow && this.#absent.has(keyId) && this.#slowPauseMs > 0) return undefined;
+    return this.#untilTimeout(this.#findByReading(keyId, arrivedAt, lookUp), keyId);
   }
 
   /** Returns the error for a key_id that no reading has shown. A token that has not been read may hold it. */
@@ -145,12 +159,14 @@ export class Keyring {
     return state.up && state.unread !== undefined ? state.unread : unknown(keyId);
   }
 
-  async #findByReading(keyId: string, lookUp: LookUp): Promise<Generation | undefined> {
-    // A reading in progress may have passed the key's position before the key was made.
-    if (this.#reading !== undefined) await this.#reading;
-    const found = lookUp(this.#schedule, keyId);
-    if (found !== undefined || (this.#hasRead && this.#options.readsOnce === true)) return found;
-    return lookUp(await this.#readForUnknown(), keyId);
+  async #findByReading(keyId: string, arrivedAt: number, lookUp: LookUp): Promise<Generation | undefined> {
+    // The token may have been read for others while this request waited for its turn.
+    for (;;) {
+      const found = lookUp(this.#schedule, keyId);
+      if (found !== undefined || this.#freshness >= arrivedAt) return found;
+      if (this.hasRead && this.#options.readsOnce === true) return undefined;
+      await this.#readForUnknown(arrivedAt);
+    }
   }
 
   /** Waits for a reading no longer than a request may take; a slow reading continues without the request. */
@@ -171,37 +187,44 @@ export class Keyring {
     }
   }
 
-  /** Shares one reading among simultaneous callers. After a recent reading they wait, rather than get "unknown". */
-  #readForUnknown(): Promise<Schedule> {
-    this.#wanted ??= setTimeout(Math.max(0, this.#dueInMs())).then(() => {
-      this.#wanted = undefined;
-      this.#wantedAt = this.#now();
-      return this.read();
-    });
-    return this.#wanted;
+  /** Shares the next reading among all requests that arrive before it. */
+  async #readForUnknown(arrivedAt: number): Promise<void> {
+    // An earlier reading may have passed the key's position before the key was made.
+    if (this.#reading !== undefined) await this.#reading;
+    if (this.#freshness >= arrivedAt) return;
+    this.#wanted ??= this.#readInTurn();
+    await this.#wanted;
+  }
+
+  async #readInTurn(): Promise<Schedule> {
+    if (this.#isSlow) await setTimeout(Math.max(0, this.#slowPauseMs));
+    await this.#turns.next();
+    // A reading that has begun may be too old for the last of the requests.
+    while (this.#reading !== undefined) await this.#reading.catch(() => undefined);
+    this.#wanted = undefined;
+    return this.read();
   }
 
   get #isSlow(): boolean {
     return this.#reader.tookMs > SLOW_PART * this.#options.requestTimeoutMs;
   }
 
-  /** Returns the time until an unknown key_id may trigger a reading again. */
-  #dueInMs(): number {
+  /** The time until a slowly read token may be read again for an unknown key_id. */
+  get #slowPauseMs(): number {
     const { endedAt, tookMs } = this.#reader;
-    const due = this.#isSlow ? endedAt + SLOW_PAUSE * tookMs : this.#wantedAt + UNKNOWN_REREAD_MS;
-    return due - this.#now();
+    return endedAt + SLOW_PAUSE * tookMs - this.#now();
   }
 
   async #readOnce(maxAgeMs: number): Promise<Schedule> {
-    const beganAt = this.#now() - maxAgeMs;
+    const since = this.#now() - maxAgeMs;
     const readAt = Date.now() - maxAgeMs;
     try {
-      const previous = this.#hasRead ? this.#schedule : undefined;
+      const previous = this.hasRead ? this.#schedule : undefined;
       const { schedule: read, failedReload } = await this.#reader.read(previous, maxAgeMs);
       this.#error = failedReload;
-      this.#absent.read(beganAt, (keyId) => findByKeyId(read, keyId) !== undefined);
+      this.#absent.read(since, (keyId) => findByKeyId(read, keyId) !== undefined);
       if (failedReload === undefined) this.#readAt = readAt;
-      this.#take(read);
+      this.#take(read, since);
       return read;
     } catch (error) {
       this.#error = KmsError.from(error);
@@ -209,35 +232,13 @@ export class Keyring {
     }
   }
 
-  #take(read: Schedule): void {
-    const gone = generationsOnlyIn(this.#schedule, read);
-    const come = generationsOnlyIn(read, this.#schedule);
-    const newlyRefused = read.refused.filter(
-      ({ record }) => !this.#schedule.refused.some((known) => known.record.keyId === record.keyId),
-    );
+  #take(read: Schedule, since: number): void {
+    const { inUse, log, onRead } = this.#options;
+    const before = this.#schedule;
     this.#schedule = read;
-    this.#hasRead = true;
-    for (const { record } of come) {
-      this.#options.log.info({ keyId: record.keyId, label: record.label }, "KEK found");
-    }
-    for (const generation of gone) this.#logGone(generation, read);
-    for (const { record, reason } of newlyRefused) {
-      this.#options.log.warn({ keyId: record.keyId, label: record.label, reason }, "key refused");
-    }
-    this.#options.onRead(read, gone);
-  }
-
-  /** A KEK that Encrypt does not use was most likely destroyed on purpose. */
-  #logGone({ record: { keyId, label } }: Generation, read: Schedule): void {
-    const { inUse, log } = this.#options;
-    const renamed = findForDecrypt(read, keyId)?.record.keyId;
-    if (renamed !== undefined) {
-      log.warn(
-        { keyId, label, now: renamed },
-        "the HSM no longer computes the same fingerprint for this KEK, so its key_id has changed; it still decrypts what is stored under the earlier key_id",
-      );
-    } else if (inUse?.() === keyId) log.error({ keyId, label }, "the active KEK is gone from the token");
-    else log.warn({ keyId, label }, "a KEK that is not active is no longer on the token");
+    this.#freshness = since;
+    logChanges(log, { before, read, inUse: inUse?.() });
+    onRead(read, generationsOnlyIn(before, read));
   }
 }
 

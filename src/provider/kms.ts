@@ -40,8 +40,10 @@ export interface DecryptQuestion {
 /** A request without its content. The server sets `cancelled` when the caller disconnects. */
 export interface RequestContext {
   readonly uid: string;
-  /** When it arrived, by performance.now(); its timeout starts then. */
+  /** When it began to be served, by performance.now(); its timeout starts then. */
   readonly startedAt: number;
+  /** When it arrived; it may have waited for its turn. Undefined: when it began to be served. */
+  readonly arrivedAt?: number | undefined;
   /** Collects the calls to the HSM made for it. */
   readonly hsmCalls?: HsmCall[];
   cancelled: boolean;

@@ -121,13 +121,14 @@ export class Provider implements KmsProvider {
     const { keyId, ciphertext } = question;
     const envelope = parseEnvelope(ciphertext);
     const { keyring } = this.#parts;
-    const generation = keyring.known(keyId) ?? (await keyring.find(keyId));
+    const { arrivedAt = context.startedAt } = context;
+    const generation = keyring.known(keyId) ?? (await keyring.find(keyId, arrivedAt));
     try {
       return await this.#decryptUnder(generation, question, envelope, context);
     } catch (error) {
       if (hasKeyId(generation.record, keyId) || KmsError.from(error).code !== "KEY_UNKNOWN") throw error;
       // The KEK may have had the key_id, and did not. Another one that has it may be new on the token.
-      const named = await keyring.findNamed(keyId);
+      const named = await keyring.findNamed(keyId, arrivedAt);
       if (named === undefined) throw error;
       return this.#decryptUnder(named, question, envelope, context);
     }

@@ -14,7 +14,7 @@ import {
   type KeyringReport,
 } from "./key-report.js";
 import { KeyMemory, type KeyMemoryStore } from "./key-memory.js";
-import { Keyring } from "./keyring.js";
+import { Keyring, type OtherClusters } from "./keyring.js";
 import { KnownSeeds } from "./known-seeds.js";
 import { KekCalls } from "./kek-calls.js";
 import { LocalKeks, type LocalKekPolicy } from "./local-kek.js";
@@ -34,6 +34,7 @@ export interface ProviderOptions {
   readonly requestTimeoutMs: number;
   /** Whether the token is read only once, if the background check is not started. */
   readonly readsOnce?: boolean;
+  readonly otherClusters?: OtherClusters | undefined;
   /** When to reload libraries although no KEK seems to be removed; undefined: never. */
   readonly reload?: ReloadOptions;
   readonly mode: Mode;
@@ -121,6 +122,7 @@ export class RunningProvider {
     hsm,
     requestTimeoutMs,
     readsOnce = false,
+    otherClusters,
     reload,
     policy,
     log,
@@ -129,6 +131,7 @@ export class RunningProvider {
       hsm,
       requestTimeoutMs,
       readsOnce,
+      otherClusters,
       ...(reload !== undefined && { reloads: new ReloadSchedule(reload) }),
       policy,
       inUse: () => this.#active.published?.record.keyId,

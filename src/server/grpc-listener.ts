@@ -40,6 +40,9 @@ const HEADERS = [
   "grpc-encoding",
 ] as const;
 
+/** The header in which a request's handler finds when it arrived, by performance.now(); a client cannot set it. */
+export const ARRIVED_AT = "kms-arrived-at";
+
 /** Returns a gRPC server that accepts connections from `http2` and passes every request through `take`. */
 export function createGrpcListener(
   grpcOptions: GrpcOptions,
@@ -63,8 +66,11 @@ export function createGrpcListener(
     const { session } = stream;
     if (session === undefined) return;
     stream.write = writeAndWipe;
+    const arrivedAt = String(performance.now());
     take(session as ServerHttp2Session, stream, () => {
-      for (const listener of serve) Reflect.apply(listener, http2, [stream, known(headers)]);
+      for (const listener of serve) {
+        Reflect.apply(listener, http2, [stream, { ...known(headers), [ARRIVED_AT]: arrivedAt }]);
+      }
     });
   });
   return {

@@ -4,6 +4,7 @@ import type { sendUnaryData, ServerUnaryCall, UntypedServiceImplementation } fro
 import { KmsError } from "../errors.js";
 import type { HsmCall } from "../hsm/port.js";
 import type { Annotations, KmsProvider, RequestContext } from "../provider/kms.js";
+import { ARRIVED_AT } from "./grpc-listener.js";
 import { grpcStatusOf } from "./grpc-status.js";
 
 /** kube-apiserver accepts no other version until it restarts. */
@@ -117,7 +118,8 @@ function serve(
   // Read now: a closed connection has no name.
   const client = clientOf(call);
   const hsmCalls: HsmCall[] = [];
-  const context: RequestContext = { uid, startedAt, hsmCalls, cancelled: false };
+  const arrivedAt = Number(call.metadata.get(ARRIVED_AT)[0] ?? startedAt);
+  const context: RequestContext = { uid, startedAt, arrivedAt, hsmCalls, cancelled: false };
   call.on("cancelled", () => {
     context.cancelled = true;
   });

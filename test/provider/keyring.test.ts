@@ -5,6 +5,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { KmsError } from "../../src/errors.js";
 import type { Generation } from "../../src/provider/generations.js";
 import { Keyring } from "../../src/provider/keyring.js";
+import { ReadingTurns } from "../../src/provider/reading-turns.js";
 import { FakeHsm, SILENT } from "../support/fake-hsm.js";
 import { codeOf } from "../support/faulty-token.js";
 import { kekRecord } from "../support/kek-record.js";
@@ -78,6 +79,23 @@ describe("the keyring", () => {
     hsm.records = [kekRecord("kms-kek", "a"), kekRecord("kms-kek@20261121T100000Z", "b")];
     await running;
     expect((await late).record.keyId).toBe("b");
+  });
+
+  it("a reading that began after a request had arrived answers it when it is served", async () => {
+    const arrivedAt = performance.now();
+    await keyring.read();
+    await expect(keyring.find("b", arrivedAt)).rejects.toMatchObject({ code: "KEY_UNKNOWN" });
+    expect(hsm.readings).toBe(1);
+    await expect(keyring.find("b", performance.now())).rejects.toMatchObject({ code: "KEY_UNKNOWN" });
+    expect(hsm.readings).toBe(2);
+  });
+
+  it("the key_id of another cluster's KEK is unknown without a reading", async () => {
+    const otherClusters = { turns: new ReadingTurns(), have: (keyId: string) => keyId === "b" };
+    const one = new Keyring({ ...OPTIONS, hsm, otherClusters, onRead: () => undefined });
+    await expect(one.find("b")).rejects.toMatchObject({ code: "KEY_UNKNOWN" });
+    expect(hsm.readings).toBe(0);
+    expect((await one.find("a")).record.keyId).toBe("a");
   });
 
   it("the keyring reports that the HSM is away rather than that the key is unknown", async () => {

@@ -32,6 +32,11 @@ export class KekOwners {
     return { records, finding };
   }
 
+  /** Returns whether another cluster than this one owns the KEK with a key_id. */
+  isForeign(cluster: string, keyId: string): boolean {
+    return (this.#owners.get(keyId) ?? cluster) !== cluster;
+  }
+
   /** Forgets what a cluster owns. */
   release(cluster: string): void {
     for (const [keyId, owner] of this.#owners) if (owner === cluster) this.#owners.delete(keyId);
