@@ -1,5 +1,6 @@
 // Checks the clusters of a document together: names, sockets, files and KEKs that must not be shared. Each cluster by
 // itself is checked as a document of its own.
+import { realpathSync } from "node:fs";
 import { OWN_SECTIONS } from "./cluster-document.js";
 import { clustersSection } from "./clusters-schema.js";
 import { tokenSelector, type UriTokenSelector } from "./pkcs11-uri.js";
@@ -73,7 +74,7 @@ function claimsOf({ cluster, socket, audit, objectName, tokens }: Settings): Cla
     auditFile: audit?.file,
     objectName,
     tokens: tokens.map((token) => ({
-      modulePath: token.modulePath,
+      modulePath: realPathOf(token.modulePath),
       selector: tokenSelector(token.uri),
       identity: tokenIdentity(token),
       pin: JSON.stringify(token.pin),
@@ -118,6 +119,15 @@ const RULES: readonly Rule[] = [
     text: (name) => `has another PIN source than cluster ${name} for the same token; give one for both`,
   },
 ];
+
+/** One library may have several paths; distributions install links to it. */
+function realPathOf(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
 
 function anyPair(one: Claims, other: Claims, test: (a: ClaimedToken, b: ClaimedToken) => boolean): boolean {
   return one.tokens.some((a) => other.tokens.some((b) => test(a, b)));

@@ -1,5 +1,9 @@
 // Several clusters in one document: what each gets from the common settings, and what they must not share.
 
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
 import { expect, it } from "vitest";
 
 import { clusterSettingsInForce } from "../../src/config/effective-settings.js";
@@ -107,6 +111,17 @@ it.each([
   ],
 ])("two clusters with %s are refused", (_what, entries, message) => {
   expect(problems(document(entries)).some((line) => message.test(line))).toBe(true);
+});
+
+it("two clusters that name one KEK through two paths of one library are refused", () => {
+  const folder = mkdtempSync(join(tmpdir(), "kms-module-"));
+  const [library, link] = [join(folder, "softhsm.so"), join(folder, "link.so")];
+  writeFileSync(library, "");
+  symlinkSync(library, link);
+  const at = (path: string): string => uri("kek").replace("/lib/softhsm.so", path);
+  const found = problems(document(entry("a", "", at(library)) + entry("b", "", at(link))));
+  rmSync(folder, { recursive: true });
+  expect(found).toContainEqual(expect.stringMatching(/^clusters\[1\]\.keys\.uri: may name the KEK of/));
 });
 
 it("what two clusters share is reported at its entry even if an earlier one is invalid", () => {
