@@ -50,9 +50,12 @@ export function parseNodeAddresses(addresses: readonly string[], http?: HttpAddr
   return nodes;
 }
 
-/** Returns the URL of one cluster's keyring, if the node's plugin serves several. */
+/**
+ * Returns the URL of one cluster's keyring, if the node's plugin serves several. An address that names a cluster itself, such
+ * as one of another configuration, stays as it is.
+ */
 export function ofCluster(url: URL, cluster: string | undefined): URL {
-  if (cluster === undefined) return url;
+  if (cluster === undefined || url.searchParams.has("cluster")) return url;
   const own = new URL(url);
   own.searchParams.set("cluster", cluster);
   return own;

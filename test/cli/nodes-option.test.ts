@@ -24,6 +24,14 @@ describe("--nodes", () => {
     },
   );
 
+  it("--nodes asks for the cluster of the command, unless an address names another", () => {
+    const nodes = "http://a:1,http://a:1/?cluster=beta";
+    expect(namedNodes({ nodes, cluster: "alpha" })?.map(String)).toEqual([
+      "http://a:1/keys?cluster=alpha",
+      "http://a:1/keys?cluster=beta",
+    ]);
+  });
+
   it("--nodes accepts ssh:// addresses, whose HTTP address is the usual or the configured one", () => {
     const nodes = "ssh://cp-2,ssh://root@cp-3:2222,ssh://[::1]/[::1]:9090, ssh://cp-4/127.0.0.1:1/keys";
     expect(namedNodes({ nodes })?.map(String)).toEqual([

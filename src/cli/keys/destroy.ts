@@ -45,7 +45,8 @@ lacks the successor, or whose plugin hangs, continues to encrypt under it. A pro
 with every node, each with another active KEK; or, if you have verified that in another way, --every-node-has-left KEY_ID.
 
 Clusters that share a token may all have objects under the KEK. Give a --usage-report of each, name each one with
---cluster-id, and all their nodes with --nodes. The command refuses if a named cluster has no report.
+--cluster-id, and all their nodes with --nodes. The command refuses if a named cluster has no report. If another
+configuration selects the same KEK for a cluster with another name, give its nodes as http://10.0.0.7:8090/?cluster=NAME.
 
 A reloaded library confirms that the KEK is gone. Exit code 1 or 3 with "is not known" means that you have to check a token
 again with 'keys list'. Afterwards the nodes are asked again for up to 10 s; a node that still lists the KEK is a warning.

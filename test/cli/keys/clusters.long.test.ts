@@ -8,6 +8,7 @@ import { ClustersPlugin } from "../../support/clusters-plugin.js";
 import { runCommand } from "../../support/command.js";
 import type { CommandResult } from "../../support/plugin-process.js";
 import { useToken } from "../../support/token-fixture.js";
+import { tokenUri } from "../../support/token.js";
 import { waitFor } from "../../support/wait.js";
 
 const LONG = { timeoutMs: 60_000, intervalMs: 50 };
@@ -63,6 +64,27 @@ it("keys create --cluster makes the first KEK of that cluster only", async () =>
     { keyId: await keyIdOf("alpha"), label: expect.stringMatching(/^alpha@/) as string, state: "active" },
   ]);
   await expectBetaUntouched();
+});
+
+it("keys destroy refuses while another configuration's cluster uses the KEK, given its node", async () => {
+  const other = await ClustersPlugin.on(softHsm.token);
+  const own = { uri: tokenUri(softHsm.token, "alpha"), refreshInterval: "200ms" };
+  other.configure({ gamma: { keys: own } });
+  await other.start("gamma");
+  const first = await keyIdOf("alpha");
+  const rotation = await keys("rotate", "--cluster", "alpha", "--activate-in", "5s");
+  const { keyId } = (JSON.parse(rotation.stdout) as { created: ListedKey }).created;
+  await waitFor(async () => (await keyIdOf("alpha")) === keyId, { ...LONG, what: "the new KEK of alpha" });
+  const nodes = `http://${kms.address},http://${other.address}/?cluster=gamma`;
+  const destroy = ["destroy", first, "--cluster", "alpha", LOST, first, "--nodes", nodes];
+  const refused = await keys(...destroy);
+  expect([refused.code, refused.stderr]).toEqual([
+    1,
+    expect.stringMatching(/cluster=gamma: .* is active there.* nothing was destroyed/) as string,
+  ]);
+  await waitFor(async () => (await other.client("gamma").status()).keyId === keyId, LONG);
+  expect((await keys(...destroy)).code).toBe(0);
+  await other.remove();
 });
 
 it("keys rotate and keys destroy --cluster replace the KEK of that cluster only", async () => {
