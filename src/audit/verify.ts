@@ -3,10 +3,9 @@
 // reads one, so that a plugin that is writing causes no false alarm.
 import type { KeyObject } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
-import { openRegular } from "../files/regular-file.js";
-import { rotatedFiles } from "./rotated-files.js";
 import { readAuditKey, readHead, type AuditHead } from "./key.js";
 import { MAX_LINE_BYTES, NO_MAC, verifyLine, type AuditLine } from "./line.js";
+import { openAll } from "./open-files.js";
 
 /** A problem with one line or one file. */
 export interface AuditProblem {
@@ -30,12 +29,6 @@ export interface AuditReport {
 const NEWLINE = 0x0a;
 /** Maximum number of problems, and of remarks, in a report. */
 const MAX_PROBLEMS = 1_000;
-const TRIES = 3;
-
-interface OpenedFile {
-  readonly path: string;
-  readonly handle: FileHandle;
-}
 
 /** Receives what a verification reads. */
 export interface AuditObserver {
@@ -73,21 +66,6 @@ export async function verifyAudit(
     return chain.report(file);
   } finally {
     for (const { handle } of opened) await handle.close();
-  }
-}
-
-/** Opens all files. If the log is rotated meanwhile, lists them again. */
-async function openAll(file: string): Promise<OpenedFile[]> {
-  for (let tried = 1; ; tried++) {
-    const paths = [...(await rotatedFiles(file)).map(({ path }) => path), file];
-    const opened: OpenedFile[] = [];
-    try {
-      for (const path of paths) opened.push({ path, handle: await openRegular(path) });
-      return opened;
-    } catch (error) {
-      for (const { handle } of opened) await handle.close();
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || tried === TRIES) throw error;
-    }
   }
 }
 

@@ -16,7 +16,7 @@ const BY_EVENT: Readonly<Record<string, Severity>> = {
   restarted: "alarm",
   unreadable: "alarm",
 };
-const GOOD = new Set(["OK", "ok", "accepted", "begun"]);
+const GOOD = new Set(["OK", "ok", "accepted", "begun", "gone"]);
 
 /** Returns the severity of a line; that of a failed operation is at least a warning. */
 export function severityOf(line: Line): Severity {

@@ -54,6 +54,20 @@ const EVENTS: Readonly<Record<AuditEvent["event"], readonly AuditEvent[]>> = {
       reason: "yearly",
     })),
     { event: "operator", operation: "approvals deliver", outcome: "ok", operator, details: { nodes: 3 } },
+    ...["ok", "list-failed", "PEER_UNREACHABLE"].map((outcome) => ({
+      event: "operator" as const,
+      operation: "etcd recover",
+      outcome,
+      operator,
+      details: { run: "0a1b2c3d4e5f6071", end: true, deleted: 2, gone: 1, left: 0 },
+    })),
+    {
+      event: "operator",
+      operation: "etcd recover",
+      outcome: "gone",
+      operator,
+      details: { key: "/registry/a" },
+    },
     { event: "operator", operation: "keys destroy", keyId: "k", outcome: "KEK_IN_USE", operator: {} },
   ],
   share: [
